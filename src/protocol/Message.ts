@@ -1,0 +1,209 @@
+/** The payload of every message (§3 of the protocol page), in its wire shape. */
+import * as Schema from "effect/Schema"
+import { EventPayload } from "./Event.js"
+import { ErrorPayload } from "./Errors.js"
+import { Lease, LeaseConstraints, UtcTimestamp } from "./Lease.js"
+
+const optional = Schema.optional
+const Text = Schema.NonEmptyString
+const Json = Schema.Unknown
+const EventSeq = Schema.Int.pipe(Schema.nonNegative({ description: "an integer ≥ 0" }))
+
+export const JobStatus = Schema.Literal("pending", "running", "success", "error", "cancelled", "timed_out")
+export type JobStatus = typeof JobStatus.Type
+
+export const Hello = Schema.Struct({
+  client: Schema.Struct({
+    name: Schema.String,
+    version: Schema.String,
+    fingerprint: optional(Schema.String),
+    principal: optional(Schema.String)
+  }),
+  auth: optional(Schema.Struct({ scheme: Schema.String, token: optional(Schema.String) })),
+  capabilities: optional(
+    Schema.Struct({
+      encodings: optional(Schema.Array(Schema.String)),
+      features: optional(Schema.Array(Schema.String))
+    })
+  ),
+  resume: optional(
+    Schema.Struct({ session_id: Text, resume_token: Text, last_event_seq: EventSeq })
+  )
+})
+export interface Hello extends Schema.Schema.Type<typeof Hello> {}
+
+export const AgentEntry = Schema.Struct({
+  name: Schema.String,
+  versions: Schema.Array(Schema.String),
+  default: optional(Schema.String)
+})
+export interface AgentEntry extends Schema.Schema.Type<typeof AgentEntry> {}
+
+export const Welcome = Schema.Struct({
+  session_id: Text,
+  runtime: Schema.Struct({ name: Schema.String, version: Schema.String }),
+  resume_token: Text,
+  resume_window_sec: Schema.Number,
+  heartbeat_interval_sec: optional(Schema.Number),
+  capabilities: Schema.Struct({
+    encodings: Schema.Array(Schema.String),
+    features: Schema.Array(Schema.String),
+    agents: Schema.Array(Schema.Union(Schema.String, AgentEntry))
+  })
+})
+export interface Welcome extends Schema.Schema.Type<typeof Welcome> {}
+
+export const Ping = Schema.Struct({ nonce: Schema.String, sent_at: optional(Schema.String) })
+export const Pong = Schema.Struct({ ping_nonce: Schema.String, received_at: optional(Schema.String) })
+export const Ack = Schema.Struct({ last_processed_seq: EventSeq })
+export const Reason = Schema.Struct({ reason: optional(Schema.String.pipe(Schema.maxLength(1024))) })
+
+export const ListJobs = Schema.Struct({
+  filter: optional(
+    Schema.Struct({
+      status: optional(Schema.Array(JobStatus)),
+      agent: optional(Text),
+      created_after: optional(UtcTimestamp),
+      created_before: optional(UtcTimestamp)
+    })
+  ),
+  limit: optional(Schema.Int.pipe(Schema.between(1, 1000, { description: "an integer from 1 to 1000" }))),
+  cursor: optional(Schema.NullOr(Text))
+})
+export interface ListJobs extends Schema.Schema.Type<typeof ListJobs> {}
+
+export const JobEntry = Schema.Struct({
+  job_id: Text,
+  agent: Text,
+  status: JobStatus,
+  lease: Lease,
+  lease_constraints: optional(LeaseConstraints),
+  parent_job_id: Schema.NullOr(Schema.String),
+  created_at: Schema.String,
+  trace_id: Schema.String,
+  last_event_seq: Schema.Int
+})
+export interface JobEntry extends Schema.Schema.Type<typeof JobEntry> {}
+
+export const Jobs = Schema.Struct({
+  request_id: Text,
+  jobs: Schema.Array(JobEntry),
+  next_cursor: optional(Schema.NullOr(Schema.String))
+})
+export interface Jobs extends Schema.Schema.Type<typeof Jobs> {}
+
+export const Submit = Schema.Struct({
+  agent: Text,
+  input: Json,
+  lease_request: optional(Lease),
+  lease_constraints: optional(LeaseConstraints),
+  idempotency_key: optional(
+    Schema.String.pipe(
+      Schema.filter((key) => key.length >= 1 && key.length <= 256, { description: "1 to 256 characters" })
+    )
+  ),
+  max_runtime_sec: optional(
+    Schema.Number.pipe(
+      Schema.filter((sec) => sec >= 1 && sec <= 86_400, { description: "seconds from 1 to 86400" })
+    )
+  )
+})
+export interface Submit extends Schema.Schema.Type<typeof Submit> {}
+
+export const Accepted = Schema.Struct({
+  request_id: optional(Schema.String),
+  job_id: Text,
+  agent: Schema.String,
+  lease: Lease,
+  lease_constraints: optional(LeaseConstraints),
+  budget: optional(Json),
+  credentials: optional(Json),
+  accepted_at: Schema.String,
+  parent_job_id: optional(Schema.NullOr(Schema.String)),
+  delegate_id: optional(Schema.String),
+  trace_id: optional(Schema.String)
+})
+export interface Accepted extends Schema.Schema.Type<typeof Accepted> {}
+
+export const CancelRequest = Schema.Struct({
+  ...Reason.fields,
+  job_id: optional(Text)
+})
+export const JobCancelled = Schema.Struct({ ...Reason.fields, request_id: optional(Schema.String) })
+
+export const Subscribe = Schema.Struct({
+  job_id: optional(Text),
+  history: optional(Schema.Boolean),
+  from_event_seq: optional(EventSeq)
+})
+export interface Subscribe extends Schema.Schema.Type<typeof Subscribe> {}
+
+export const Subscribed = Schema.Struct({
+  request_id: optional(Schema.String),
+  job_id: Text,
+  current_status: JobStatus,
+  agent: Schema.String,
+  lease: Lease,
+  lease_constraints: optional(LeaseConstraints),
+  budget: optional(Json),
+  parent_job_id: Schema.NullOr(Schema.String),
+  trace_id: Schema.String,
+  subscribed_from: Schema.Int,
+  replayed: Schema.Boolean,
+  credentials: optional(Json)
+})
+export interface Subscribed extends Schema.Schema.Type<typeof Subscribed> {}
+
+export const Unsubscribe = Schema.Struct({ job_id: optional(Text) })
+
+export const JobResult = Schema.Struct({
+  final_status: Schema.Literal("success"),
+  result: optional(Json),
+  result_id: optional(Schema.String),
+  result_size: optional(Schema.Int),
+  summary: optional(Schema.String),
+  completed_at: Schema.String
+})
+export interface JobResult extends Schema.Schema.Type<typeof JobResult> {}
+
+export const JobError = Schema.Struct({
+  ...ErrorPayload.fields,
+  final_status: Schema.Literal("error", "cancelled", "timed_out"),
+  completed_at: Schema.String
+})
+export interface JobError extends Schema.Schema.Type<typeof JobError> {}
+
+/** What a client may send. */
+export const clientMessages = {
+  "session.hello": Hello,
+  "session.ping": Ping,
+  "session.pong": Pong,
+  "session.ack": Ack,
+  "session.list_jobs": ListJobs,
+  "session.close": Reason,
+  "session.bye": Reason,
+  "job.submit": Submit,
+  "job.cancel": CancelRequest,
+  "job.subscribe": Subscribe,
+  "job.unsubscribe": Unsubscribe
+} as const
+
+/** What a runtime may send. */
+export const runtimeMessages = {
+  "session.welcome": Welcome,
+  "session.error": ErrorPayload,
+  "session.ping": Ping,
+  "session.pong": Pong,
+  "session.jobs": Jobs,
+  "session.closed": Reason,
+  "session.bye": Reason,
+  "job.accepted": Accepted,
+  "job.cancelled": JobCancelled,
+  "job.subscribed": Subscribed,
+  "job.event": EventPayload,
+  "job.result": JobResult,
+  "job.error": JobError
+} as const
+
+/** Message types that carry an `event_seq`; stored in the log. */
+export type EventType = "job.event" | "job.result" | "job.error"

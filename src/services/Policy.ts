@@ -1,0 +1,17 @@
+/** Who may see which job (§6.6, §7.6). The default is: the same principal, nobody else. */
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import type { Identity } from "./Auth.js"
+import type { JobRecord } from "./Store.js"
+
+export class Policy extends Context.Tag("arcp/services/Policy")<
+  Policy,
+  {
+    /** Principals whose jobs this identity may list, or `"everyone"`. */
+    readonly listable: (identity: Identity) => Effect.Effect<ReadonlyArray<string> | "everyone">
+    /** May this identity receive the events of a job? */
+    readonly maySubscribe: (identity: Identity, job: JobRecord) => Effect.Effect<boolean>
+    /** May this identity run, and see in the inventory, the agent of this name? */
+    readonly mayUseAgent: (identity: Identity, agent: string) => Effect.Effect<boolean>
+  }
+>() {}

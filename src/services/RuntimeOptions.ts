@@ -1,0 +1,70 @@
+/** Every limit and interval of a runtime, with its default and unit (§4.8 of the protocol page). */
+import * as Context from "effect/Context"
+import * as Schema from "effect/Schema"
+
+const MiB = 1024 * 1024
+
+const positive = Schema.Number.pipe(Schema.finite(), Schema.positive())
+const nonNegative = Schema.Number.pipe(Schema.finite(), Schema.nonNegative())
+const count = Schema.Int.pipe(Schema.positive())
+const withDefault = <A, I>(schema: Schema.Schema<A, I>, value: NoInfer<A>) =>
+  Schema.optionalWith(schema, { default: () => value })
+
+export const RuntimeOptionsSchema = Schema.Struct({
+  /** Name and version sent in `session.welcome`. */
+  name: withDefault(Schema.NonEmptyString, "effect-arcp"),
+  version: withDefault(Schema.NonEmptyString, "0.1.0"),
+
+  /** Seconds a session outlives its last message. */
+  resumeWindowSec: withDefault(positive, 600),
+  /** Seconds between heartbeats. */
+  heartbeatIntervalSec: withDefault(positive, 30),
+  /** Milliseconds an interrupted job gets before it is disowned. */
+  cancelGraceMs: withDefault(nonNegative, 30_000),
+  /** Milliseconds running jobs get to finish when the runtime shuts down. */
+  shutdownGraceMs: withDefault(nonNegative, 5_000),
+  /** Cancel a session's jobs on `session.bye`, as ARCP 1.0 runtimes did. */
+  cancelOnBye: withDefault(Schema.Boolean, false),
+
+  /** Bytes of one inbound frame, and of one before welcome. */
+  maxFrameBytes: withDefault(count, MiB),
+  maxHelloFrameBytes: withDefault(count, 64 * 1024),
+  /** Milliseconds within which a connection must say hello, and how many may be waiting. */
+  helloTimeoutMs: withDefault(positive, 10_000),
+  maxPendingHellos: withDefault(count, 1_000),
+  /** More malformed frames than this within the window close the transport. */
+  maxMalformedFrames: withDefault(count, 20),
+  malformedWindowMs: withDefault(positive, 10_000),
+
+  maxSessionsPerPrincipal: withDefault(count, 100),
+  maxJobsPerSession: withDefault(count, 100),
+  maxJobsPerPrincipal: withDefault(count, 1_000),
+  maxSubscriptionsPerSession: withDefault(count, 1_000),
+  /** What one session (and one job's log) retains. An in-memory log keeps a sixteenth of both. */
+  maxRetainedEvents: withDefault(count, 1_000_000),
+  maxRetainedBytes: withDefault(count, 256 * MiB),
+  /** Bytes of one result chunk, and of one streamed result in memory and on disk. */
+  maxChunkBytes: withDefault(count, MiB),
+  maxStreamedBytesMemory: withDefault(count, 256 * MiB),
+  maxStreamedBytesDisk: withDefault(count, 16 * 1024 * MiB),
+  /** Unacknowledged events at which a session is told of back-pressure. */
+  backPressureLag: withDefault(count, 1_000),
+  /** Bytes of recent events kept in memory for all jobs together; older ones come from the store. */
+  tailBytes: withDefault(count, 32 * MiB),
+
+  /** Seconds an idempotency key is kept. */
+  idempotencySec: withDefault(positive, 86_400),
+  /** Seconds a finished job is kept, and with it its events and its place in listings. */
+  jobRetentionSec: withDefault(positive, 86_400)
+})
+
+/** All options with their defaults filled in. */
+export type Options = Schema.Schema.Type<typeof RuntimeOptionsSchema>
+/** What a caller gives: any subset. */
+export type Input = Schema.Schema.Encoded<typeof RuntimeOptionsSchema>
+
+/** The options of the runtime in whose context this runs. */
+export class RuntimeOptions extends Context.Tag("arcp/services/RuntimeOptions")<RuntimeOptions, Options>() {}
+
+/** Fills the defaults in and checks the values. Throws `ParseError` on a bad one. */
+export const make: (input?: Input) => Options = (input = {}) => Schema.decodeSync(RuntimeOptionsSchema)(input)

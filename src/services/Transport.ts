@@ -1,0 +1,78 @@
+/**
+ * A connection: whole frames in order, nothing else. Every transport gives the same interface, and
+ * everything above it behaves alike on all of them (§4).
+ */
+import type * as Chunk from "effect/Chunk"
+import * as Context from "effect/Context"
+import * as Data from "effect/Data"
+import type * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
+
+/** What arrives: the text of a frame, or why a frame could not be one. */
+export type Inbound = string | Unreadable
+
+/** A frame that is not a text frame; a protocol error, not the end of the connection. */
+export class Unreadable extends Data.TaggedClass("Unreadable")<{ readonly reason: string }> {}
+
+/** The connection ended. `code` is a WebSocket close code; other transports use the same numbers. */
+export class Closed extends Data.TaggedError("Closed")<{
+  readonly code: number
+  readonly reason: string
+}> {}
+
+/** The connection could not be made, or was not usable. */
+export class TransportError extends Data.TaggedError("TransportError")<{
+  readonly message: string
+  readonly cause?: unknown
+}> {}
+
+/** Close codes we use. */
+export const closeCode = {
+  normal: 1000,
+  goingAway: 1001,
+  protocolError: 1002,
+  abnormal: 1006,
+  policy: 1008,
+  tooBig: 1009,
+  tryLater: 1013,
+  superseded: 4001,
+  heartbeatLost: 4002
+} as const
+
+export interface Connection {
+  /** `websocket`, `stdio` or `memory`, and where the peer is; for logs. */
+  readonly kind: "websocket" | "stdio" | "memory"
+  readonly remote: string
+  /**
+   * All frames that have arrived since the last call, at least one; waits for the first. Reading pauses
+   * when the consumer does not call: a bounded number of frames is held. Fails once closed and drained.
+   */
+  readonly take: Effect.Effect<Chunk.Chunk<Inbound>, Closed>
+  /**
+   * Hands frames over in order and returns when there is room for more, at the earliest on the next
+   * turn of the event loop, so that a busy writer never starves its neighbours. Never fails: after a
+   * close, frames are dropped and `take` tells.
+   */
+  readonly send: (frames: ReadonlyArray<string>) => Effect.Effect<void>
+  /** Flushes what was sent and closes. Idempotent; returns when the transport is gone or after 2 s. */
+  readonly close: (code: number, reason: string) => Effect.Effect<void>
+  /** Largest inbound frame from now on, in bytes. A larger one closes with 1009. */
+  readonly setMaxFrameBytes: (bytes: number) => Effect.Effect<void>
+}
+
+/** The server side: connections as they come. Each is closed with the scope of its element. */
+export class TransportServer extends Context.Tag("arcp/services/TransportServer")<
+  TransportServer,
+  {
+    /** `ws://host:port/path` as bound, `stdio:` or `memory:`. */
+    readonly address: string
+    readonly connections: Stream.Stream<Connection>
+  }
+>() {}
+
+/** The client side: opens a connection that is closed with the scope. */
+export class Dialer extends Context.Tag("arcp/services/Dialer")<
+  Dialer,
+  { readonly connect: Effect.Effect<Connection, TransportError, Scope.Scope> }
+>() {}
