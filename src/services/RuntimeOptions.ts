@@ -55,7 +55,9 @@ export const RuntimeOptionsSchema = Schema.Struct({
   /** Seconds an idempotency key is kept. */
   idempotencySec: withDefault(positive, 86_400),
   /** Seconds a finished job is kept, and with it its events and its place in listings. */
-  jobRetentionSec: withDefault(positive, 86_400)
+  jobRetentionSec: withDefault(positive, 86_400),
+  /** Finished jobs kept at the most, a sixteenth of it in memory; the oldest go first. */
+  maxRetainedJobs: withDefault(count, 1_000_000)
 })
 
 /** All options with their defaults filled in. */

@@ -97,11 +97,14 @@ export type Op = Data.TaggedEnum<{
   /** The session observes the job (idempotent), or no longer does. */
   Observe: { readonly sessionId: string; readonly jobId: string }
   Unobserve: { readonly sessionId: string; readonly jobId: string }
-  /** Events of one job, in order, following the last one stored. */
+  /** Events of one job, in order, following the last one stored. Its `PutJob` is stored, or in the batch. */
   Append: { readonly jobId: string; readonly events: ReadonlyArray<StoredEvent> }
   /** Inserts a run, or replaces the one of that session that starts at the same `eventSeq` (it grew). */
   PutRun: { readonly sessionId: string; readonly run: Run }
-  /** Runs of the session that end before `eventSeq` are no longer needed. */
+  /**
+   * Runs of the session that end before `eventSeq` are no longer needed. The newest run is kept all the
+   * same: it is where the session's numbering goes on.
+   */
   TrimSession: { readonly sessionId: string; readonly eventSeq: number }
   /** Events of the job before `seq` are no longer needed. */
   TrimJob: { readonly jobId: string; readonly seq: number }
@@ -162,7 +165,10 @@ export interface StoreService {
     fromSeq: number,
     limit: number
   ) => Effect.Effect<ReadonlyArray<StoredEvent>, StoreError>
-  /** `seq` of the oldest retained and the newest event of a job; `{first: 1, last: 0}` when it has none. */
+  /**
+   * `seq` of the oldest retained and the newest event of a job: `{first: 1, last: 0}` when it has none,
+   * and `first` = `last` + 1 when all were trimmed.
+   */
   readonly bounds: (
     jobId: string
   ) => Effect.Effect<{ readonly first: number; readonly last: number }, StoreError>

@@ -61,7 +61,10 @@ export interface Connection {
   readonly setMaxFrameBytes: (bytes: number) => Effect.Effect<void>
 }
 
-/** The server side: connections as they come. Each is closed with the scope of its element. */
+/**
+ * The server side: connections as they come, for one consumer, which closes each when it is done with
+ * it. Those still open when the layer's scope closes are closed with 1001.
+ */
 export class TransportServer extends Context.Tag("arcp/services/TransportServer")<
   TransportServer,
   {

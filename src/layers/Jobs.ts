@@ -1,0 +1,433 @@
+/** Jobs over the log, the registry and the policy. jobs/Runner.ts runs one, this module decides which. */
+import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
+import * as Layer from "effect/Layer"
+import {
+  AgentNotAvailable,
+  type ArcpError,
+  DuplicateKey,
+  InternalError,
+  InvalidRequest,
+  JobNotFound,
+  PermissionDenied,
+  toPayload
+} from "../protocol/Errors.js"
+import { EventLog } from "../services/EventLog.js"
+import { IdGenerator } from "../services/IdGenerator.js"
+import type { Job } from "../services/Job.js"
+import { type JobSession, Jobs } from "../services/Jobs.js"
+import { Policy } from "../services/Policy.js"
+import { Registry } from "../services/Registry.js"
+import { RuntimeOptions } from "../services/RuntimeOptions.js"
+import { Secrets } from "../services/Secrets.js"
+import { type JobRecord, Op, Store, type StoreError } from "../services/Store.js"
+import type * as Message from "../protocol/Message.js"
+import * as Checks from "./jobs/Checks.js"
+import * as Emitter from "./jobs/Emitter.js"
+import * as Reservations from "./jobs/Reservations.js"
+import * as Runner from "./jobs/Runner.js"
+
+/** Jobs dropped in one commit by the sweeper. */
+const sweepPage = 200
+
+type Request = { readonly id: string; readonly traceId?: string | undefined }
+
+const storage = <A>(effect: Effect.Effect<A, StoreError>) =>
+  Effect.mapError(
+    effect,
+    (error) =>
+      new InternalError({ message: `the store could not be read: ${error.message}`, details: { reason: "storage" } })
+  )
+
+const atLimit = (limit: string, max: number) =>
+  new InternalError({ message: `limit reached: at most ${max} ${limit.replaceAll("_", " ")}`, details: { limit } })
+
+export const make = Effect.gen(function* () {
+  const log = yield* EventLog
+  const store = yield* Store
+  const registry = yield* Registry
+  const policy = yield* Policy
+  const ids = yield* IdGenerator
+  const secrets = yield* Secrets
+  const options = yield* RuntimeOptions
+  const clock = yield* Effect.clock
+  const supervisors = yield* FiberSet.make<void, InternalError>()
+  const now = () => clock.unsafeCurrentTimeMillis()
+
+  const live = new Map<string, Runner.LiveJob>()
+  /** Ended since the start, oldest first, for `maxRetainedJobs`. */
+  let ended: Array<string> = []
+  const maxRetained = Math.ceil(options.maxRetainedJobs / (store.kind === "memory" ? 16 : 1))
+  const perSession = new Reservations.Counter()
+  const perPrincipal = new Reservations.Counter()
+  const reservations = Reservations.make()
+  let stopping = false
+
+  /** A stored job as it is now. */
+  const current = (record: JobRecord): JobRecord => {
+    const job = live.get(record.jobId)
+    return job === undefined
+      ? record
+      : { ...record, status: job.status, lastEventSeq: job.log.lastEventSeq, sessionId: job.owner.sessionId }
+  }
+  const find = (jobId: string): Effect.Effect<JobRecord | undefined, InternalError> => {
+    const job = live.get(jobId)
+    return job !== undefined
+      ? Effect.succeed(current(job.record))
+      : Effect.map(storage(store.job(jobId)), (record) => (record?.rejected === false ? record : undefined))
+  }
+
+  const newRecord = (session: JobSession, request: Request, agent: string): JobRecord => ({
+    jobId: ids.unsafeMake("job"),
+    sessionId: session.sessionId,
+    submitId: request.id,
+    principal: session.identity.principal,
+    agent,
+    status: "running",
+    rejected: false,
+    lease: {},
+    traceId: request.traceId ?? ids.unsafeTraceId(),
+    createdAt: now(),
+    lastEventSeq: 0
+  })
+
+  /** Stores a refusal as the only, terminal event of a fresh job id. */
+  const reject = (session: JobSession, request: Request, agent: string, error: ArcpError) =>
+    Effect.suspend(() => {
+      const at = now()
+      const record = newRecord(session, request, agent)
+      const event = Runner.failed(error, "error", at, { request_id: request.id })
+      ended.push(record.jobId)
+      return log.openJob({ ...record, status: "error", rejected: true, endedAt: at }, session.view, { event })
+    })
+
+  const sendAccepted = (session: JobSession, request: Request, record: JobRecord) =>
+    session.send({
+      type: "job.accepted",
+      jobId: record.jobId,
+      traceId: record.traceId,
+      payload: Checks.accepted(record, request.id)
+    })
+
+  /** The same submit again: the same answer again, and nothing else. */
+  const repeat = (session: JobSession, request: Request, record: JobRecord) =>
+    Effect.suspend(() => {
+      if (!record.rejected) return Effect.sync(() => sendAccepted(session, request, record))
+      return log.read(session.view, record.lastEventSeq - 1).pipe(
+        Effect.map(([frame]) => {
+          if (frame !== undefined) session.sendFrame(frame)
+        }),
+        // The refusal has been evicted from the view, so the client has had it.
+        Effect.catchTag("ResumeWindowExpired", () => Effect.void)
+      )
+    })
+
+  /** A submit with a key that has been used: the job it started, when the parameters are the same. */
+  const reuse = (session: JobSession, request: Request, record: JobRecord, digest: string) =>
+    Effect.gen(function* () {
+      if (record.paramsDigest !== digest)
+        return yield* new DuplicateKey({
+          message: "this idempotency key was used with other parameters; use a new key",
+          details: { existing_job_id: record.jobId }
+        })
+      const job = yield* log.loadJob(record)
+      const orphaned =
+        record.sessionId !== session.sessionId && (yield* storage(store.session(record.sessionId))) === undefined
+      if (orphaned) {
+        yield* log.adopt(session.view, job, { ...record, sessionId: session.sessionId })
+        const running = live.get(record.jobId)
+        if (running !== undefined) running.owner = session
+      }
+      yield* log.observe(session.view, job, {
+        history: false,
+        onCommit: () => sendAccepted(session, request, record)
+      })
+    })
+
+  /** Opens the job and runs it to its end. The first thing it does is to queue the commit. */
+  const execute = (
+    session: JobSession,
+    request: Request,
+    record: JobRecord,
+    run: Effect.Effect<unknown, ArcpError, Job>,
+    stored: () => void
+  ) => {
+    const count = (by: 1 | -1) => {
+      perSession.add(session.sessionId, by)
+      perPrincipal.add(record.principal, by)
+    }
+    count(1)
+    return log
+      .openJob(record, session.view, { onCommit: () => sendAccepted(session, request, record) })
+      .pipe(
+        Effect.tapError((error) =>
+          Effect.sync(() =>
+            session.send({ type: "session.error", payload: toPayload(error, { request_id: request.id }) })
+          )
+        ),
+        Effect.tap((job) =>
+          Effect.sync(() => {
+            live.set(record.jobId, new Runner.LiveJob(record, job, session))
+          })
+        ),
+        Effect.ensuring(Effect.sync(stored)),
+        Effect.flatMap((job) => {
+          const running = live.get(record.jobId) as Runner.LiveJob
+          if (stopping) running.end({ _tag: "Shutdown" })
+          const deadline = deadlineOf(record)
+          return Runner.run({
+            live: running,
+            handler: run,
+            emitter: Emitter.make({
+              log,
+              job,
+              record,
+              deadline: deadline?.at,
+              now,
+              resultId: () => ids.unsafeMake("res"),
+              options,
+              chunked: session.features.includes("result_chunk"),
+              maxStreamedBytes: store.kind === "memory" ? options.maxStreamedBytesMemory : options.maxStreamedBytesDisk
+            }),
+            deadline,
+            log,
+            cancelGraceMs: options.cancelGraceMs,
+            now
+          })
+        }),
+        Effect.ensuring(
+          Effect.sync(() => {
+            live.delete(record.jobId)
+            ended.push(record.jobId)
+            count(-1)
+          })
+        ),
+        Effect.uninterruptible
+      )
+  }
+
+  const accept = (session: JobSession, request: Request, submit: Message.Submit, held: Array<() => void>) =>
+    Effect.gen(function* () {
+      const ref = yield* Checks.checkShape(submit, session.features)
+      const { principal } = session.identity
+      const key = submit.idempotency_key
+      const digest = key === undefined ? undefined : yield* secrets.digest(Checks.parameters(submit))
+      if (key !== undefined && digest !== undefined) {
+        held.push(yield* reservations.take(`key ${principal} ${key}`))
+        const existing = yield* storage(store.jobByKey(principal, key))
+        if (existing !== undefined && existing.createdAt > now() - options.idempotencySec * 1000)
+          return yield* reuse(session, request, current(existing), digest)
+      }
+      if (!(yield* policy.mayUseAgent(session.identity, ref.name)))
+        return yield* new AgentNotAvailable({ message: "no agent of that name" })
+      const agent = yield* registry.resolve(ref)
+      yield* Checks.checkConstraints(submit.lease_constraints, now())
+      if (agent.requiresStreaming && !session.features.includes("result_chunk"))
+        return yield* new InvalidRequest({
+          message: "this agent streams its result; negotiate the result_chunk feature"
+        })
+      const run = yield* agent.prepare(submit.input)
+      if (perSession.get(session.sessionId) >= options.maxJobsPerSession)
+        return yield* atLimit("jobs_per_session", options.maxJobsPerSession)
+      if (perPrincipal.get(principal) >= options.maxJobsPerPrincipal)
+        return yield* atLimit("jobs_per_principal", options.maxJobsPerPrincipal)
+      if (stopping) return yield* shuttingDown
+      const record: JobRecord = {
+        ...newRecord(session, request, `${agent.name}@${agent.version}`),
+        lease: submit.lease_request ?? {},
+        leaseConstraints: submit.lease_constraints,
+        idempotencyKey: key,
+        paramsDigest: digest,
+        maxRuntimeSec: submit.max_runtime_sec
+      }
+      const release = held.splice(0)
+      yield* FiberSet.run(supervisors, execute(session, request, record, run, () => release.forEach((back) => back())))
+    })
+
+  /** One submit at a time gets here per session, so accepts keep the order of the submits. */
+  const submit = Effect.fnUntraced(function* (
+    session: JobSession,
+    request: Request,
+    agent: string,
+    decide: (held: Array<() => void>) => Effect.Effect<void, ArcpError>
+  ) {
+    const held = [yield* reservations.take(`submit ${session.sessionId} ${request.id}`)]
+    yield* Effect.gen(function* () {
+      const before = yield* storage(store.jobBySubmit(session.sessionId, request.id))
+      if (before !== undefined) return yield* repeat(session, request, current(before))
+      yield* decide(held).pipe(Effect.catchAll((error) => reject(session, request, agent, error)))
+    }).pipe(Effect.ensuring(Effect.sync(() => held.forEach((back) => back()))))
+  })
+
+  const maySee = (session: JobSession, record: JobRecord) =>
+    Effect.map(policy.listable(session.identity), (who) => who === "everyone" || who.includes(record.principal))
+
+  const notFound = new JobNotFound({ message: "no such job" })
+
+  /** Jobs that were running when the last process ended end now, with the sessions that still watch them. */
+  const recover = Effect.gen(function* () {
+    for (;;) {
+      const page = yield* storage(
+        store.jobs({ principals: "everyone", status: ["pending", "running"], limit: sweepPage })
+      )
+      for (const record of page) {
+        const job = new Runner.LiveJob(record, yield* log.loadJob(record), {
+          sessionId: record.sessionId,
+          send: () => {}
+        })
+        const error = new InternalError({
+          message: "the runtime restarted while the job ran; submit it again",
+          details: { reason: "runtime_restart" }
+        })
+        const at = now()
+        yield* Runner.write(log, job, Runner.failed(error, "error", at), at)
+      }
+      if (page.length < sweepPage) return
+    }
+  })
+  yield* recover
+
+  const shutdown = Effect.gen(function* () {
+    if (stopping) return
+    stopping = true
+    // As a finalizer this runs uninterruptibly, and a time-out could not end the wait.
+    yield* Effect.interruptible(FiberSet.awaitEmpty(supervisors)).pipe(
+      Effect.timeoutOption(options.shutdownGraceMs),
+      Runner.inRealTime
+    )
+    for (const job of live.values()) job.end({ _tag: "Shutdown" })
+    yield* FiberSet.awaitEmpty(supervisors)
+  })
+  yield* Effect.addFinalizer(() => shutdown)
+
+  return Jobs.of({
+    submit: (session, request) =>
+      submit(session, request, request.payload.agent, (held) => accept(session, request, request.payload, held)).pipe(
+        Effect.catchAll(toInternal)
+      ),
+    refuse: (session, request, error) =>
+      submit(session, request, "", () => Effect.fail(error)).pipe(Effect.catchAll(toInternal)),
+
+    cancel: (session, { id, jobId, reason }) =>
+      Effect.gen(function* () {
+        const record = yield* find(jobId)
+        if (record === undefined) return yield* notFound
+        if (record.sessionId !== session.sessionId)
+          return yield* (yield* maySee(session, record))
+            ? new PermissionDenied({ message: "only the session that submitted a job may cancel it" })
+            : notFound
+        session.send({
+          type: "job.cancelled",
+          jobId,
+          traceId: record.traceId,
+          payload: { request_id: id, ...(reason === undefined ? {} : { reason }) }
+        })
+        live.get(jobId)?.end({ _tag: "Cancel", reason })
+      }),
+    cancelAll: (sessionId, reason) =>
+      Effect.sync(() => {
+        for (const job of live.values())
+          if (job.owner.sessionId === sessionId) job.end({ _tag: "Cancel", reason })
+      }),
+
+    list: (session, { filter, limit = 100, cursor }) =>
+      Effect.gen(function* () {
+        const page = yield* storage(
+          store.jobs({
+            principals: yield* policy.listable(session.identity),
+            status: filter?.status,
+            agent: filter?.agent,
+            createdAfter: filter?.created_after === undefined ? undefined : Date.parse(filter.created_after),
+            createdBefore: filter?.created_before === undefined ? undefined : Date.parse(filter.created_before),
+            after: cursor == null ? undefined : yield* Checks.decodeCursor(cursor),
+            limit: limit + 1
+          })
+        )
+        const jobs = page.slice(0, limit)
+        return {
+          jobs: jobs.map((record) => Checks.entry(current(record))),
+          next_cursor: page.length > limit ? Checks.encodeCursor(jobs[jobs.length - 1] as JobRecord) : null
+        }
+      }),
+
+    subscribe: (session, { id, jobId, payload }) =>
+      Effect.gen(function* () {
+        const record = yield* find(jobId)
+        const allowed = record !== undefined && (yield* policy.maySubscribe(session.identity, record))
+        yield* Effect.logInfo("subscribe").pipe(
+          Effect.annotateLogs({
+            subscriber: session.identity.principal,
+            job: jobId.slice(0, 64),
+            owner: record?.principal ?? "unknown",
+            verdict: allowed ? "allowed" : "denied"
+          })
+        )
+        if (record === undefined) return yield* notFound
+        if (!allowed)
+          return yield* (yield* maySee(session, record))
+            ? new PermissionDenied({ message: "this job may be listed, but not subscribed to" })
+            : notFound
+        const own = perSession.get(session.sessionId)
+        if (session.view.observedCount - own >= options.maxSubscriptionsPerSession)
+          return yield* atLimit("subscriptions_per_session", options.maxSubscriptionsPerSession)
+        const history = payload.history ?? false
+        yield* log.observe(session.view, yield* log.loadJob(record), {
+          history,
+          fromEventSeq: payload.from_event_seq,
+          onCommit: (subscribedFrom) => {
+            const job = current(record)
+            session.send({
+              type: "job.subscribed",
+              jobId,
+              traceId: job.traceId,
+              payload: {
+                request_id: id,
+                job_id: jobId,
+                current_status: job.status,
+                agent: job.agent,
+                lease: job.lease,
+                ...(job.leaseConstraints === undefined ? {} : { lease_constraints: job.leaseConstraints }),
+                parent_job_id: job.parentJobId ?? null,
+                trace_id: job.traceId,
+                subscribed_from: subscribedFrom,
+                replayed: history
+              } satisfies Message.Subscribed
+            })
+          }
+        })
+      }),
+    unsubscribe: (session, jobId) => log.unobserve(session.view, jobId),
+
+    sweep: Effect.gen(function* () {
+      const old = yield* storage(store.endedJobs(now() - options.jobRetentionSec * 1000, sweepPage))
+      const surplus = ended.slice(0, Math.max(0, ended.length - maxRetained))
+      ended = ended.slice(surplus.length)
+      const drop = [...new Set([...old, ...surplus])]
+      for (let i = 0; i < drop.length; i += sweepPage)
+        yield* log.commit(drop.slice(i, i + sweepPage).map((jobId) => Op.DropJob({ jobId })))
+    }),
+    shutdown
+  })
+})
+
+const shuttingDown = new InternalError({
+  message: "the runtime is shutting down; submit again later",
+  details: { reason: "shutdown" }
+})
+
+const toInternal = (error: ArcpError): Effect.Effect<never, InternalError> =>
+  error._tag === "InternalError"
+    ? Effect.fail(error)
+    : Effect.fail(new InternalError({ message: error.message }))
+
+/** When the job must have ended, whichever limit comes first. */
+const deadlineOf = (record: JobRecord): { readonly at: number; readonly ending: Runner.Ending } | undefined => {
+  const timeout = record.maxRuntimeSec === undefined ? Infinity : record.createdAt + record.maxRuntimeSec * 1000
+  const expiry = record.leaseConstraints?.expires_at
+  const lease = expiry === undefined ? Infinity : Date.parse(expiry)
+  const at = Math.min(timeout, lease)
+  if (at === Infinity) return undefined
+  return { at, ending: timeout <= lease ? { _tag: "Timeout" } : { _tag: "LeaseExpired" } }
+}
+
+export const layer = Layer.scoped(Jobs, make)

@@ -1,0 +1,12 @@
+/** Who may see what. */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { Policy } from "../services/Policy.js"
+
+/** The default: jobs are visible to their own principal; agents as the identity's claims say. */
+export const layerSamePrincipal: Layer.Layer<Policy> = Layer.succeed(Policy, {
+  listable: (identity) => Effect.succeed([identity.principal]),
+  maySubscribe: (identity, job) => Effect.succeed(identity.principal === job.principal),
+  mayUseAgent: (identity, agent) =>
+    Effect.succeed(identity.agents === undefined || identity.agents.includes(agent))
+})

@@ -1,0 +1,107 @@
+/** The agents of a runtime, given their handlers' requirements once, when the layer is built. */
+import * as Context from "effect/Context"
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import * as Tracer from "effect/Tracer"
+import * as AgentRef from "../protocol/AgentRef.js"
+import { AgentNotAvailable, AgentVersionNotAvailable } from "../protocol/Errors.js"
+import type { AgentEntry } from "../protocol/Message.js"
+import type { Registered } from "../services/Agent.js"
+import { Registry } from "../services/Registry.js"
+
+/** Two agents cannot be hosted together: the same `name@version` twice, or two defaults of one name. */
+export class AgentRegistrationError extends Data.TaggedError("AgentRegistrationError")<{
+  readonly message: string
+}> {}
+
+/** What the handlers of these agents require. */
+export type Requirements<Agents extends ReadonlyArray<Registered<unknown>>> =
+  Agents[number] extends Registered<infer R> ? R : never
+
+interface Entry {
+  readonly versions: Map<string, Registered>
+  default: Registered | undefined
+}
+
+/** A handler sees the services of the layer, in the span and the scope of its own job. */
+const provide = <R>(agent: Registered<R>, context: Context.Context<R>): Registered => ({
+  ...agent,
+  prepare: (input) =>
+    agent.prepare(input).pipe(
+      Effect.map((run) => Effect.provide(run, context)),
+      Effect.provide(context)
+    )
+})
+
+const register = (
+  agents: ReadonlyArray<Registered>
+): Effect.Effect<ReadonlyMap<string, Entry>, AgentRegistrationError> =>
+  Effect.gen(function* () {
+    const entries = new Map<string, Entry>()
+    for (const agent of agents) {
+      const entry = entries.get(agent.name) ?? { versions: new Map(), default: undefined }
+      entries.set(agent.name, entry)
+      if (entry.versions.has(agent.version))
+        return yield* new AgentRegistrationError({
+          message: `agent ${AgentRef.format(agent)} is registered twice; give one of them another version`
+        })
+      entry.versions.set(agent.version, agent)
+      if (!agent.isDefault) continue
+      if (entry.default !== undefined)
+        return yield* new AgentRegistrationError({
+          message: `agent ${agent.name} has two defaults, ${entry.default.version} and ${agent.version}; keep one`
+        })
+      entry.default = agent
+    }
+    return entries
+  })
+
+const make = (entries: ReadonlyMap<string, Entry>): Registry["Type"] => {
+  const inventory: Array<AgentEntry> = []
+  const defaults = new Map<string, Registered>()
+  for (const [name, entry] of entries) {
+    const versions = [...entry.versions.keys()]
+    const version = AgentRef.defaultVersion(versions, entry.default?.version) as string
+    inventory.push({ name, versions, default: version })
+    defaults.set(name, entry.versions.get(version) as Registered)
+  }
+  return {
+    inventory,
+    resolve: ({ name, version }) =>
+      Effect.suspend((): Effect.Effect<Registered, AgentNotAvailable | AgentVersionNotAvailable> => {
+        const entry = entries.get(name)
+        if (entry === undefined)
+          return new AgentNotAvailable({ message: `agent ${name} is not available on this runtime` })
+        const agent = version === undefined ? defaults.get(name) : entry.versions.get(version)
+        return agent === undefined
+          ? new AgentVersionNotAvailable({
+              message: `agent ${name} has no version ${version}`,
+              details: { available: [...entry.versions.keys()] }
+            })
+          : Effect.succeed(agent)
+      })
+  }
+}
+
+/**
+ * Hosts these agents (§7.5). The services their handlers require become the layer's requirements.
+ *
+ * @example
+ * Registry.layer([greet, survey]).pipe(Layer.provide(NodeContext.layer))
+ */
+export const layer = <const Agents extends ReadonlyArray<Registered<unknown>>>(
+  agents: Agents
+): Layer.Layer<Registry, AgentRegistrationError, Requirements<Agents>> =>
+  Layer.effect(
+    Registry,
+    Effect.contextWithEffect((context: Context.Context<Requirements<Agents>>) => {
+      // The span and scope in which the layer is built are not the job's.
+      const services = Context.omit(
+        Tracer.ParentSpan,
+        Scope.Scope
+      )(context as Context.Context<unknown>) as Context.Context<unknown>
+      return Effect.map(register(agents.map((agent) => provide(agent, services))), make)
+    })
+  )

@@ -1,0 +1,57 @@
+/**
+ * The runtime in one line. Give it agents (`Registry`) and who may use them (`Auth`):
+ *
+ * - `layerMemory()` keeps everything in memory: tests, embedding
+ * - `layerSqlite({ filename })` keeps it in a file and survives a restart: one machine
+ * - `layer` takes a `Store` of yours
+ *
+ * and a transport, with `serve`.
+ */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Stream from "effect/Stream"
+import type * as RuntimeOptions from "../services/RuntimeOptions.js"
+import { Sessions } from "../services/Sessions.js"
+import { TransportServer } from "../services/Transport.js"
+import * as EventLog from "./EventLog.js"
+import * as IdGenerator from "./IdGenerator.js"
+import * as Jobs from "./Jobs.js"
+import * as Policy from "./Policy.js"
+import * as Resume from "./Resume.js"
+import * as Options from "./RuntimeOptions.js"
+import * as Secrets from "./Secrets.js"
+import * as SessionsLayer from "./Sessions.js"
+import * as StoreMemory from "./StoreMemory.js"
+
+/** Everything between a `Store` and the door; policy, options, ids and secrets come from the context. */
+export const layerCore = SessionsLayer.layer.pipe(
+  Layer.provideMerge(Layer.merge(Jobs.layer, Resume.layer)),
+  Layer.provideMerge(EventLog.layer)
+)
+
+/** A runtime over the `Store` in context, with the default policy. Provides `RuntimeOptions` to transports too. */
+export const layer = (options?: RuntimeOptions.Input) =>
+  layerCore.pipe(
+    Layer.provideMerge(
+      Layer.mergeAll(Options.layer(options), IdGenerator.layer, Secrets.layer, Policy.layerSamePrincipal)
+    )
+  )
+
+/** A runtime that keeps everything in memory and forgets it on exit. */
+export const layerMemory = (options?: RuntimeOptions.Input) =>
+  layer(options).pipe(Layer.provideMerge(StoreMemory.layer))
+
+/** Serves every connection of the transport in context for as long as the layer lives. */
+export const serve: Layer.Layer<never, never, Sessions | TransportServer> = Layer.scopedDiscard(
+  Effect.gen(function* () {
+    const sessions = yield* Sessions
+    const transport = yield* TransportServer
+    yield* transport.connections.pipe(
+      Stream.runForEach((connection) => Effect.forkScoped(sessions.serve(connection))),
+      Effect.scoped,
+      Effect.forkScoped
+    )
+    // First of all finalizers: jobs and sessions end before the transport does.
+    yield* Effect.addFinalizer(() => sessions.shutdown)
+  })
+)

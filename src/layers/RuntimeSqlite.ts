@@ -1,0 +1,13 @@
+/** The runtime on a SQLite file; apart from Runtime.ts so that the latter stays free of Node. */
+import * as Layer from "effect/Layer"
+import type * as RuntimeOptions from "../services/RuntimeOptions.js"
+import { layer as layerOver } from "./Runtime.js"
+import * as StoreSqlite from "./StoreSqlite.js"
+
+/**
+ * A runtime that keeps everything in a SQLite file. Fails with `StoreError` when the file cannot be used.
+ * `synchronous`: `FULL` (default: an acknowledged event survives a power cut) or `NORMAL` (it survives the
+ * end of the process).
+ */
+export const layer = (store: StoreSqlite.Options, options?: RuntimeOptions.Input) =>
+  layerOver(options).pipe(Layer.provideMerge(StoreSqlite.layer(store)))

@@ -1,0 +1,95 @@
+/** The checks a submit passes, in the order of §7.1, and how a job looks on the wire. */
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Encoding from "effect/Encoding"
+import * as Option from "effect/Option"
+import * as AgentRef from "../../protocol/AgentRef.js"
+import * as CanonicalJson from "../../protocol/CanonicalJson.js"
+import { InvalidRequest } from "../../protocol/Errors.js"
+import type { Feature } from "../../protocol/Features.js"
+import type * as Message from "../../protocol/Message.js"
+import type { JobRecord } from "../../services/Store.js"
+import { timestamp } from "../EventLog.js"
+
+/** Which features a submit needs, and what for. */
+const needs = (submit: Message.Submit, ref: AgentRef.AgentRef): ReadonlyArray<readonly [Feature, string]> => [
+  ...(ref.version === undefined ? [] : [["agent_versions", "payload.agent with a version"] as const]),
+  ...(submit.lease_constraints?.expires_at === undefined
+    ? []
+    : [["lease_expires_at", "payload.lease_constraints.expires_at"] as const]),
+  ...(submit.lease_request?.["cost.budget"] === undefined
+    ? []
+    : [["cost.budget", "payload.lease_request cost.budget"] as const]),
+  ...(submit.lease_request?.["model.use"] === undefined
+    ? []
+    : [["model.use", "payload.lease_request model.use"] as const])
+]
+
+/** The agent reference, once everything that needs no look-up has been checked. */
+export const checkShape = (
+  submit: Message.Submit,
+  features: ReadonlyArray<Feature>
+): Effect.Effect<AgentRef.AgentRef, InvalidRequest> => {
+  const ref = AgentRef.parse(submit.agent)
+  if (Option.isNone(ref))
+    return new InvalidRequest({ message: "payload.agent: expected name or name@version, in lower-case" })
+  for (const [feature, what] of needs(submit, ref.value))
+    if (!features.includes(feature))
+      return new InvalidRequest({ message: `${what} needs the feature ${feature}, which was not negotiated` })
+  return Effect.succeed(ref.value)
+}
+
+export const checkConstraints = (
+  constraints: Message.Submit["lease_constraints"],
+  now: number
+): Effect.Effect<void, InvalidRequest> =>
+  constraints?.expires_at !== undefined && Date.parse(constraints.expires_at) <= now
+    ? new InvalidRequest({ message: "payload.lease_constraints.expires_at: must be in the future" })
+    : Effect.void
+
+/** The parameters that make two submits with one idempotency key the same. */
+export const parameters = (submit: Message.Submit): string =>
+  CanonicalJson.stringify([
+    submit.agent,
+    submit.input ?? null,
+    submit.lease_request ?? null,
+    submit.lease_constraints ?? null,
+    submit.max_runtime_sec ?? null
+  ])
+
+export const accepted = (job: JobRecord, requestId: string): Message.Accepted => ({
+  request_id: requestId,
+  job_id: job.jobId,
+  agent: job.agent,
+  lease: job.lease,
+  ...(job.leaseConstraints === undefined ? {} : { lease_constraints: job.leaseConstraints }),
+  accepted_at: timestamp(job.createdAt),
+  ...(job.parentJobId === undefined ? {} : { parent_job_id: job.parentJobId }),
+  ...(job.delegateId === undefined ? {} : { delegate_id: job.delegateId }),
+  trace_id: job.traceId
+})
+
+export const entry = (job: JobRecord): Message.JobEntry => ({
+  job_id: job.jobId,
+  agent: job.agent,
+  status: job.status,
+  lease: job.lease,
+  ...(job.leaseConstraints === undefined ? {} : { lease_constraints: job.leaseConstraints }),
+  parent_job_id: job.parentJobId ?? null,
+  created_at: timestamp(job.createdAt),
+  trace_id: job.traceId,
+  last_event_seq: job.lastEventSeq
+})
+
+/** An opaque cursor: behind which job a page begins. */
+export const encodeCursor = (job: JobRecord): string => Encoding.encodeBase64Url(`${job.createdAt} ${job.jobId}`)
+
+export const decodeCursor = (
+  cursor: string
+): Effect.Effect<{ readonly createdAt: number; readonly jobId: string }, InvalidRequest> => {
+  const text = Either.getOrElse(Encoding.decodeBase64UrlString(cursor), () => "")
+  const match = /^(\d{1,15}) (job_[0-9A-HJKMNP-TV-Z]{26})$/.exec(text)
+  return match === null
+    ? new InvalidRequest({ message: "payload.cursor: not a cursor of this runtime; start again without one" })
+    : Effect.succeed({ createdAt: Number(match[1]), jobId: match[2] as string })
+}

@@ -1,0 +1,286 @@
+/**
+ * From `running` to the terminal message. A job has two fibers in the runtime's scope: the handler's, and its
+ * supervisor, which is the only one to write the terminal message. The supervisor waits for whichever comes
+ * first: the handler's exit, or an ending (cancel, deadline, shutdown). An ending interrupts the handler and
+ * waits for it no longer than the grace; then the log is closed to it and what it still emits is discarded.
+ *
+ * If the process dies anywhere in here, the stored record still says `running`, and the next start ends the
+ * job (Jobs.ts, `recover`). The supervisor itself is uninterruptible: only the death of the process keeps
+ * it from writing the end.
+ */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Schedule from "effect/Schedule"
+import * as Tracer from "effect/Tracer"
+import {
+  type ArcpError,
+  Cancelled,
+  InternalError,
+  isArcpError,
+  LeaseExpired,
+  Timeout,
+  toPayload
+} from "../../protocol/Errors.js"
+import type { JobStatus } from "../../protocol/Message.js"
+import { failureMessage } from "../../services/Agent.js"
+import type { EventLog, JobLog } from "../../services/EventLog.js"
+import { Job } from "../../services/Job.js"
+import type { JobSession } from "../../services/Jobs.js"
+import type { JobRecord } from "../../services/Store.js"
+import { eventPayload, timestamp } from "../EventLog.js"
+import type { Emitter } from "./Emitter.js"
+
+/** Why a job ends other than by its handler. */
+export type Ending =
+  | { readonly _tag: "Cancel"; readonly reason?: string | undefined }
+  | { readonly _tag: "Timeout" }
+  | { readonly _tag: "LeaseExpired" }
+  | { readonly _tag: "Shutdown" }
+
+/** A job that has not ended. */
+export class LiveJob {
+  status: JobStatus = "pending"
+  /** The first ending counts; set synchronously, so that an acknowledged cancel always wins. */
+  ending: Ending | undefined
+  /** The handler's exit, when it came first. */
+  exit: Exit.Exit<unknown, ArcpError> | undefined
+  readonly changed = Deferred.unsafeMake<void>(undefined as never)
+
+  constructor(
+    readonly record: JobRecord,
+    readonly log: JobLog,
+    /** Whoever may cancel it; another session after `adopt`. */
+    public owner: Pick<JobSession, "sessionId" | "send">
+  ) {}
+
+  /** Begins to end the job, unless it is ending or the handler has already returned. */
+  end(ending: Ending): void {
+    if (this.ending !== undefined || this.exit !== undefined) return
+    this.ending = ending
+    Deferred.unsafeDone(this.changed, Effect.void)
+  }
+}
+
+/** One day: timers beyond 2^31 ms do not fire, so longer waits are cut into pieces. */
+const longestSleep = 86_400_000
+
+/** Sleeps until a time, however far away. */
+export const sleepUntil = (epochMs: number): Effect.Effect<void> =>
+  Effect.clockWith((clock) =>
+    Effect.suspend(() => {
+      const left = epochMs - clock.unsafeCurrentTimeMillis()
+      return left <= 0
+        ? Effect.void
+        : Effect.zipRight(clock.sleep(Duration.millis(Math.min(left, longestSleep))), sleepUntil(epochMs))
+    })
+  )
+
+/** Milliseconds that finalizers get when the runtime shuts down. */
+const lastGraceMs = 1_000
+
+const realClock = Clock.make()
+/** A shutdown ends in real time, also under a clock that stands still. */
+export const inRealTime = Effect.withClock(realClock)
+
+/** Retries of a terminal message that could not be committed: soon at first, then every 5 s. */
+const retryTerminal = Schedule.union(Schedule.exponential("20 millis"), Schedule.spaced("5 seconds"))
+
+export const run = (context: {
+  readonly live: LiveJob
+  readonly handler: Effect.Effect<unknown, ArcpError, Job>
+  readonly emitter: Emitter
+  readonly deadline: { readonly at: number; readonly ending: Ending } | undefined
+  readonly log: EventLog["Type"]
+  readonly cancelGraceMs: number
+  readonly now: () => number
+}): Effect.Effect<void> => {
+  const { live, emitter, log, now } = context
+
+  const running = log.append(live.log, {
+    type: "job.event",
+    kind: "status",
+    payload: eventPayload("status", now(), `{"phase":"running"}`)
+  })
+
+  const handler = Effect.zipRight(running, context.handler).pipe(
+    Effect.provideService(Job, emitter.service),
+    Effect.withSpan("arcp.job", {
+      parent: Tracer.externalSpan({ traceId: live.record.traceId, spanId: live.record.traceId.slice(16) }),
+      attributes: {
+        "arcp.session_id": live.record.sessionId,
+        "arcp.job_id": live.record.jobId,
+        "arcp.agent": live.record.agent,
+        "arcp.lease.capabilities": Object.keys(live.record.lease).join(" "),
+        "arcp.lease.expires_at": live.record.leaseConstraints?.expires_at
+      }
+    })
+  )
+
+  const conclude = Effect.suspend(() => {
+    const { ending, exit } = live
+    if (ending !== undefined) return Effect.succeed(ended(ending, live.record, now()))
+    if (exit === undefined || Exit.isFailure(exit))
+      return logDefect(exit?.cause, live.record).pipe(
+        Effect.as(failed(exit === undefined ? stopped : toError(exit.cause), "error", now()))
+      )
+    return emitter.finish.pipe(
+      Effect.map((streamed) => succeeded(exit.value, streamed, now())),
+      Effect.catchAll((error) => Effect.succeed(failed(error, "error", now())))
+    )
+  })
+
+  return Effect.gen(function* () {
+    live.status = "running"
+    // Daemons, because a handler that cannot be interrupted must not keep anything from closing.
+    const fiber = yield* Effect.forkDaemon(Effect.interruptible(handler))
+    fiber.addObserver((exit) => {
+      if (live.ending !== undefined) return
+      live.exit = exit
+      Deferred.unsafeDone(live.changed, Effect.void)
+    })
+    const timer =
+      context.deadline === undefined
+        ? undefined
+        : yield* sleepUntil(context.deadline.at).pipe(
+            Effect.zipRight(Effect.sync(() => live.end((context.deadline as { ending: Ending }).ending))),
+            Effect.interruptible,
+            Effect.forkDaemon
+          )
+    yield* Deferred.await(live.changed)
+    if (timer !== undefined) yield* Fiber.interruptFork(timer)
+    if (live.ending !== undefined) {
+      yield* Fiber.interruptFork(fiber)
+      const stopped = Effect.interruptible(Fiber.await(fiber))
+      yield* live.ending._tag === "Shutdown"
+        ? inRealTime(Effect.timeoutOption(stopped, Math.min(context.cancelGraceMs, lastGraceMs)))
+        : Effect.timeoutOption(stopped, context.cancelGraceMs)
+    }
+    const terminal = yield* conclude
+    live.status = terminal.status
+    yield* write(log, live, terminal, now())
+  }).pipe(Effect.uninterruptible)
+}
+
+export interface Terminal {
+  readonly type: "job.result" | "job.error"
+  readonly kind: "" | "streamed"
+  readonly status: JobStatus
+  readonly payload: string
+}
+
+/** Writes the terminal message, as often as it takes; tells the owner when it does not get through. */
+export const write = (log: EventLog["Type"], live: LiveJob, terminal: Terminal, endedAt: number) => {
+  let told = false
+  return log
+    .end(live.log, terminal, (lastEventSeq) => ({
+      ...live.record,
+      sessionId: live.owner.sessionId,
+      status: terminal.status,
+      endedAt,
+      lastEventSeq
+    }))
+    .pipe(
+      Effect.tapError((error) =>
+        Effect.suspend(() => {
+          if (told) return Effect.void
+          told = true
+          live.owner.send({
+            type: "session.error",
+            payload: toPayload(error, { job_id: live.record.jobId })
+          })
+          return Effect.logError(`the end of ${live.record.jobId} could not be stored; trying again`, error.message)
+        })
+      ),
+      Effect.retry(retryTerminal),
+      Effect.ignore
+    )
+}
+
+const stopped = new InternalError({ message: "the job was stopped" })
+
+const logDefect = (cause: Cause.Cause<unknown> | undefined, record: JobRecord) =>
+  cause === undefined || Cause.defects(cause).length === 0
+    ? Effect.void
+    : Effect.logError(`agent ${record.agent} failed in ${record.jobId}`, cause)
+
+const toError = (cause: Cause.Cause<ArcpError>): ArcpError => {
+  const failure = Cause.failureOption(cause)
+  if (failure._tag === "Some" && isArcpError(failure.value)) return failure.value
+  return Cause.isInterruptedOnly(cause)
+    ? new InternalError({ message: "the agent interrupted itself" })
+    : new InternalError({ message: failureMessage(Cause.squash(cause)) })
+}
+
+export const failed = (
+  error: ArcpError,
+  finalStatus: "error" | "cancelled" | "timed_out",
+  at: number,
+  details?: Record<string, unknown>
+): Terminal => ({
+  type: "job.error",
+  kind: "",
+  status: finalStatus,
+  payload: JSON.stringify({
+    ...toPayload(error, details),
+    final_status: finalStatus,
+    completed_at: timestamp(at)
+  })
+})
+
+const ended = (ending: Ending, record: JobRecord, at: number): Terminal => {
+  switch (ending._tag) {
+    case "Cancel":
+      return failed(
+        new Cancelled({
+          message: ending.reason === undefined ? "the job was cancelled" : `the job was cancelled: ${ending.reason}`
+        }),
+        "cancelled",
+        at
+      )
+    case "Timeout":
+      return failed(new Timeout({ message: `the job ran longer than ${record.maxRuntimeSec} s` }), "timed_out", at)
+    case "LeaseExpired":
+      return failed(
+        new LeaseExpired({ message: `the lease expired at ${record.leaseConstraints?.expires_at}` }),
+        "error",
+        at
+      )
+    case "Shutdown":
+      return failed(
+        new InternalError({
+          message: "the runtime shut down before the job ended; submit it again",
+          details: { reason: "runtime_restart" }
+        }),
+        "error",
+        at
+      )
+  }
+}
+
+const succeeded = (
+  output: unknown,
+  streamed: { readonly resultId: string; readonly size: number; readonly inline?: unknown } | undefined,
+  at: number
+): Terminal => {
+  const result =
+    streamed === undefined
+      ? { result: output }
+      : "inline" in streamed
+        ? { result: streamed.inline }
+        : { result_id: streamed.resultId, result_size: streamed.size }
+  try {
+    return {
+      type: "job.result",
+      kind: "result_id" in result ? "streamed" : "",
+      status: "success",
+      payload: JSON.stringify({ final_status: "success", ...result, completed_at: timestamp(at) })
+    }
+  } catch {
+    return failed(new InternalError({ message: "the agent's output cannot be written as JSON" }), "error", at)
+  }
+}

@@ -1,0 +1,184 @@
+/**
+ * One commit batch: numbers are assigned here, and nowhere else. It works on the side: the states change in
+ * `apply`, after the store has committed; a batch that fails is simply forgotten, so numbers never have
+ * gaps.
+ */
+import type { NewEvent } from "../../services/EventLog.js"
+import { Op, type StoredEvent } from "../../services/Store.js"
+import type { JobState, RunState, Tail, ViewState } from "./State.js"
+
+interface JobDelta {
+  readonly events: Array<StoredEvent>
+  last: number
+  lastEventSeq: number
+  bytes: number
+  selective: boolean
+}
+
+interface ViewDelta {
+  last: number
+  bytes: number
+  readonly runs: Array<RunState>
+}
+
+/** What an event takes beyond its payload, roughly: for retention limits. */
+const overhead = 64
+
+export class Transaction {
+  readonly ops: Array<Op> = []
+  private readonly jobs = new Map<JobState, JobDelta>()
+  private readonly views = new Map<ViewState, ViewDelta>()
+  private readonly effects: Array<() => void> = []
+
+  /** Runs synchronously when the batch is committed, in order, before any reader is woken. */
+  onApply(effect: () => void): void {
+    this.effects.push(effect)
+  }
+
+  /** Newest `event_seq` of a view, this batch included. */
+  lastOf(view: ViewState): number {
+    return this.views.get(view)?.last ?? view.last
+  }
+
+  /** Numbers the events of one job, in order, and puts them into the view of each of its observers. */
+  append(job: JobState, events: ReadonlyArray<NewEvent>): void {
+    const from = this.job(job)
+    const first = from.last + 1
+    let selective = false
+    for (const event of events)
+      if (event.audience !== undefined || event.kind === "progress" || event.kind === "result_chunk")
+        selective = true
+    let owned: ReadonlyArray<number> | number | undefined
+    for (const view of job.observers) {
+      if (view.dropped) continue
+      const numbers = this.number(view, job, first, events, selective)
+      if (view.sessionId === job.owner) owned = numbers
+    }
+    for (let i = 0; i < events.length; i++) {
+      const event = events[i] as NewEvent
+      // Without an owner (its session has ended) the numbering just goes on, so that it stays ascending.
+      from.lastEventSeq =
+        owned === undefined
+          ? from.lastEventSeq + 1
+          : typeof owned === "number"
+            ? owned + i
+            : (owned[i] as number) || from.lastEventSeq
+      from.last++
+      from.bytes += event.payload.length + overhead
+      from.events.push({
+        seq: from.last,
+        type: event.type,
+        kind: event.kind,
+        audience: event.audience,
+        ownerSeq: from.lastEventSeq,
+        payload: event.payload
+      })
+    }
+    from.selective ||= selective
+  }
+
+  /** Puts stored events `from` … `to` of a job into a view, as history. */
+  replay(view: ViewState, job: JobState, from: number, to: number): void {
+    if (to >= from) this.run(this.view(view), view, job, from, to - from + 1, 0)
+  }
+
+  /** Newest `seq` of a job, this batch included. */
+  lastSeqOf(job: JobState): number {
+    return this.jobs.get(job)?.last ?? job.last
+  }
+
+  /** Newest owner's number of a job, this batch included. */
+  lastEventSeqOf(job: JobState): number {
+    return this.jobs.get(job)?.lastEventSeq ?? job.lastEventSeq
+  }
+
+  /** Everything to be written, once all items have been put in. */
+  seal(after: ReadonlyArray<Op>): ReadonlyArray<Op> {
+    for (const [job, delta] of this.jobs) this.ops.push(Op.Append({ jobId: job.jobId, events: delta.events }))
+    for (const [view, delta] of this.views)
+      for (const run of delta.runs)
+        this.ops.push(
+          Op.PutRun({
+            sessionId: view.sessionId,
+            run: { eventSeq: run.eventSeq, jobId: run.job.jobId, jobSeq: run.jobSeq, count: run.count }
+          })
+        )
+    for (const op of after) this.ops.push(op)
+    return this.ops
+  }
+
+  /** Committed: makes it visible, calls back, and says what was touched. */
+  apply(tail: Tail): { readonly views: Iterable<ViewState>; readonly jobs: Iterable<JobState> } {
+    for (const [job, delta] of this.jobs) {
+      job.last = delta.last
+      job.lastEventSeq = delta.lastEventSeq
+      job.selective ||= delta.selective
+      job.ledger.add(delta.last, delta.bytes)
+      tail.push(job, delta.events, delta.bytes)
+    }
+    for (const [view, delta] of this.views) {
+      for (const run of delta.runs) view.extend(run)
+      view.last = delta.last
+      view.ledger.add(delta.last, delta.bytes)
+    }
+    for (const effect of this.effects) effect()
+    return { views: this.views.keys(), jobs: this.jobs.keys() }
+  }
+
+  /** The owner's numbers: the first of them when all events are seen, else one each (0 = not seen). */
+  private number(
+    view: ViewState,
+    job: JobState,
+    first: number,
+    events: ReadonlyArray<NewEvent>,
+    selective: boolean
+  ): ReadonlyArray<number> | number {
+    const delta = this.view(view)
+    if (!selective) {
+      let bytes = 0
+      for (const event of events) bytes += event.payload.length + overhead
+      return this.run(delta, view, job, first, events.length, bytes)
+    }
+    return events.map((event, i) =>
+      view.sees(event) ? this.run(delta, view, job, first + i, 1, event.payload.length + overhead) : 0
+    )
+  }
+
+  /** Adds a run behind the newest one, or makes that longer. Returns its first `event_seq`. */
+  private run(
+    delta: ViewDelta,
+    view: ViewState,
+    job: JobState,
+    jobSeq: number,
+    count: number,
+    bytes: number
+  ): number {
+    const eventSeq = delta.last + 1
+    const newest = delta.runs[delta.runs.length - 1] ?? view.newestRun
+    if (newest !== undefined && newest.job === job && newest.jobSeq + newest.count === jobSeq) {
+      if (delta.runs.length > 0) newest.count += count
+      else delta.runs.push({ ...newest, count: newest.count + count })
+    } else delta.runs.push({ eventSeq, job, jobSeq, count })
+    delta.last += count
+    delta.bytes += bytes
+    return eventSeq
+  }
+
+  private job(job: JobState): JobDelta {
+    let delta = this.jobs.get(job)
+    if (delta === undefined) {
+      delta = { events: [], last: job.last, lastEventSeq: job.lastEventSeq, bytes: 0, selective: false }
+      this.jobs.set(job, delta)
+    }
+    return delta
+  }
+
+  private view(view: ViewState): ViewDelta {
+    let delta = this.views.get(view)
+    if (delta === undefined) {
+      delta = { last: view.last, bytes: 0, runs: [] }
+      this.views.set(view, delta)
+    }
+    return delta
+  }
+}

@@ -1,0 +1,50 @@
+/** An array that grows at its end and forgets from its front, both in amortised constant time. */
+export interface FrontTrimmed<A> {
+  readonly length: number
+  readonly last: A | undefined
+  readonly at: (index: number) => A | undefined
+  readonly push: (item: A) => void
+  readonly replaceLast: (item: A) => void
+  readonly dropFront: (count: number) => void
+  readonly slice: (from: number, to: number) => ReadonlyArray<A>
+}
+
+class Impl<A> implements FrontTrimmed<A> {
+  private items: Array<A> = []
+  private head = 0
+
+  get length(): number {
+    return this.items.length - this.head
+  }
+
+  get last(): A | undefined {
+    return this.length === 0 ? undefined : this.items[this.items.length - 1]
+  }
+
+  at(index: number): A | undefined {
+    return this.items[this.head + index]
+  }
+
+  push(item: A): void {
+    this.items.push(item)
+  }
+
+  replaceLast(item: A): void {
+    this.items[this.items.length - 1] = item
+  }
+
+  dropFront(count: number): void {
+    this.head = Math.min(this.head + count, this.items.length)
+    // Copying when half is dead costs each item at most one move, and bounds what dead items hold.
+    if (this.head * 2 >= this.items.length) {
+      this.items = this.items.slice(this.head)
+      this.head = 0
+    }
+  }
+
+  slice(from: number, to: number): ReadonlyArray<A> {
+    return this.items.slice(this.head + from, this.head + to)
+  }
+}
+
+export const make = <A>(): FrontTrimmed<A> => new Impl<A>()

@@ -1,0 +1,336 @@
+/**
+ * Turns a batch of operations into few SQL statements. Operations of one kind are collected, the later
+ * one winning, and written as one multi-row insert per table; an operation that deletes or trims first
+ * writes what was collected before it, so the order of the batch is kept where it matters.
+ *
+ * Pure: what a batch changes in the writer's state is handed back and adopted only after its commit.
+ */
+import type { JobRecord, Op, Run, SessionRecord, StoredEvent } from "../../services/Store.js"
+
+export type Statement = readonly [sql: string, params: ReadonlyArray<unknown>]
+
+/** `seq` … `seq` + count - 1 of a job are the rows `row` … `row` + count - 1 of `events`. */
+interface Extent {
+  readonly seq: number
+  readonly count: number
+  readonly row: number
+}
+
+/** Where a job's log is: its surrogate key, and the extent it ends in. */
+export interface Log {
+  readonly id: number
+  readonly last: Extent | undefined
+}
+
+/** What the one writer knows without asking the database. */
+export interface WriterState {
+  nextRow: number
+  nextJob: number
+  /** Logs of live jobs; loaded on first use, forgotten when the job ends. */
+  readonly logs: Map<string, Log>
+}
+
+/** Ids of jobs whose log the batch needs. */
+export const jobsOf = (batch: ReadonlyArray<Op>): ReadonlySet<string> => {
+  const ids = new Set<string>()
+  for (const op of batch) {
+    if (op._tag === "Append") ids.add(op.jobId)
+    else if (op._tag === "PutJob") ids.add(op.job.jobId)
+  }
+  return ids
+}
+
+/** Upper bound of what is dropped whole. */
+export const everything = Number.MAX_SAFE_INTEGER
+
+/** Rows of one statement at most: the widest table stays far below SQLite's 32 766 variables. */
+const maxRows = 1024
+
+/** The multi-row inserts of a table. Row counts are powers of two, so that there are few texts to prepare. */
+const makeInsert = (verb: string, table: string, columns: ReadonlyArray<string>) => {
+  const row = `(${columns.map(() => "?").join(",")})`
+  const texts = new Map<number, string>()
+  const textOf = (rows: number): string => {
+    let text = texts.get(rows)
+    if (text === undefined) {
+      text = `${verb} INTO ${table} (${columns.join(",")}) VALUES ${Array(rows).fill(row).join(",")}`
+      texts.set(rows, text)
+    }
+    return text
+  }
+  /** `values` are the rows, flattened. */
+  return (values: ReadonlyArray<unknown>, into: Array<Statement>): void => {
+    const total = values.length / columns.length
+    let done = 0
+    while (done < total) {
+      const left = Math.min(total - done, maxRows)
+      const rows = 2 ** (31 - Math.clz32(left))
+      const from = done * columns.length
+      const to = from + rows * columns.length
+      into.push([textOf(rows), rows === total ? values : values.slice(from, to)])
+      done += rows
+    }
+  }
+}
+
+const insertEvents = makeInsert("INSERT", "events", [
+  "id",
+  "job",
+  "seq",
+  "type",
+  "kind",
+  "audience",
+  "owner_seq",
+  "payload"
+])
+const putExtents = makeInsert("REPLACE", "extents", ["job", "seq", "count", "row"])
+const putRuns = makeInsert("REPLACE", "runs", ["session_id", "event_seq", "job_id", "job_seq", "count"])
+const putSessions = makeInsert("REPLACE", "sessions", ["session_id", "record"])
+const putObservers = makeInsert("REPLACE", "observers", ["session_id", "job_id"])
+const putJobs = makeInsert("REPLACE", "jobs", [
+  "id",
+  "job_id",
+  "session_id",
+  "submit_id",
+  "principal",
+  "idempotency_key",
+  "agent",
+  "status",
+  "rejected",
+  "created_at",
+  "ended_at",
+  "record"
+])
+
+const jobRow = (id: number, job: JobRecord): ReadonlyArray<unknown> => [
+  id,
+  job.jobId,
+  job.sessionId,
+  job.submitId,
+  job.principal,
+  job.idempotencyKey ?? null,
+  job.agent,
+  job.status,
+  job.rejected ? 1 : 0,
+  job.createdAt,
+  job.endedAt ?? null,
+  JSON.stringify(job)
+]
+
+/** Why a batch cannot be written: a mistake of the caller. */
+export interface Misuse {
+  readonly _tag: "Misuse"
+  readonly message: string
+}
+
+export interface Plan {
+  readonly _tag: "Plan"
+  readonly statements: ReadonlyArray<Statement>
+  /** Brings the writer's state up to date; to be called once the statements are committed. */
+  readonly adopt: () => void
+}
+
+/** @param loaded logs the batch needs that are in the database but not in `state` */
+export const plan = (
+  batch: ReadonlyArray<Op>,
+  state: WriterState,
+  loaded: ReadonlyMap<string, Log>
+): Plan | Misuse => {
+  const statements: Array<Statement> = []
+  let { nextJob, nextRow } = state
+  /** Logs this batch changed; `undefined` when it dropped or ended the job. */
+  const changed = new Map<string, Log | undefined>()
+
+  let jobs = new Map<string, JobRecord>()
+  let sessions = new Map<string, SessionRecord>()
+  let runs = new Map<string, Array<Run>>()
+  let appended = new Map<string, Array<ReadonlyArray<StoredEvent>>>()
+
+  const logOf = (jobId: string): Log | undefined =>
+    changed.has(jobId) ? changed.get(jobId) : (state.logs.get(jobId) ?? loaded.get(jobId))
+
+  const writeJobs = (): void => {
+    const rows: Array<unknown> = []
+    for (const job of jobs.values()) {
+      let log = logOf(job.jobId)
+      if (log === undefined) {
+        log = { id: nextJob++, last: undefined }
+        changed.set(job.jobId, log)
+      }
+      rows.push(...jobRow(log.id, job))
+    }
+    putJobs(rows, statements)
+    jobs = new Map()
+  }
+
+  /** The rows of one job's events, and the extent that then leads to them. */
+  const writeLog = (
+    jobId: string,
+    parts: ReadonlyArray<ReadonlyArray<StoredEvent>>,
+    rows: Array<unknown>,
+    extents: Array<unknown>
+  ): Misuse | undefined => {
+    const log = logOf(jobId)
+    if (log === undefined) return misuse(`events were appended to ${jobId}, of which there is no job record`)
+    const last = log.last
+    const from = nextRow
+    let seq = last === undefined ? 1 : last.seq + last.count
+    const first = seq
+    for (const events of parts) {
+      for (const event of events) {
+        if (event.seq !== seq)
+          return misuse(`event ${event.seq} of ${jobId} was appended where ${seq} follows`)
+        const { audience = null, kind, ownerSeq, payload, type } = event
+        rows.push(nextRow++, log.id, seq++, type, kind, audience, ownerSeq, payload)
+      }
+    }
+    const extent =
+      last !== undefined && last.row + last.count === from
+        ? { seq: last.seq, count: seq - last.seq, row: last.row }
+        : { seq: first, count: seq - first, row: from }
+    if (seq === first) return undefined
+    extents.push(log.id, extent.seq, extent.count, extent.row)
+    changed.set(jobId, { id: log.id, last: extent })
+    return undefined
+  }
+
+  const writeEvents = (): Misuse | undefined => {
+    const rows: Array<unknown> = []
+    const extents: Array<unknown> = []
+    for (const [jobId, parts] of appended) {
+      const problem = writeLog(jobId, parts, rows, extents)
+      if (problem !== undefined) return problem
+    }
+    insertEvents(rows, statements)
+    putExtents(extents, statements)
+    appended = new Map()
+    return undefined
+  }
+
+  const writeRuns = (): void => {
+    const rows: Array<unknown> = []
+    for (const [sessionId, list] of runs)
+      for (const run of list) rows.push(sessionId, run.eventSeq, run.jobId, run.jobSeq, run.count)
+    putRuns(rows, statements)
+    runs = new Map()
+  }
+
+  const writeSessions = (): void => {
+    const rows: Array<unknown> = []
+    for (const session of sessions.values()) rows.push(session.sessionId, JSON.stringify(session))
+    putSessions(rows, statements)
+    sessions = new Map()
+  }
+
+  const writeCollected = (): Misuse | undefined => {
+    writeJobs()
+    writeSessions()
+    writeRuns()
+    return writeEvents()
+  }
+
+  const collectRun = (sessionId: string, run: Run): void => {
+    const list = runs.get(sessionId)
+    if (list === undefined) runs.set(sessionId, [run])
+    else if (list[list.length - 1]?.eventSeq === run.eventSeq) list[list.length - 1] = run
+    else list.push(run)
+  }
+
+  const collectEvents = (jobId: string, events: ReadonlyArray<StoredEvent>): void => {
+    const parts = appended.get(jobId)
+    if (parts === undefined) appended.set(jobId, [events])
+    else parts.push(events)
+  }
+
+  for (const op of batch) {
+    switch (op._tag) {
+      case "Append":
+        collectEvents(op.jobId, op.events)
+        continue
+      case "PutRun":
+        collectRun(op.sessionId, op.run)
+        continue
+      case "PutJob":
+        jobs.set(op.job.jobId, op.job)
+        continue
+      case "PutSession":
+        sessions.set(op.session.sessionId, op.session)
+        continue
+      case "Observe":
+        putObservers([op.sessionId, op.jobId], statements)
+        continue
+      case "Unobserve":
+        statements.push([
+          "DELETE FROM observers WHERE session_id = ? AND job_id = ?",
+          [op.sessionId, op.jobId]
+        ])
+        continue
+      case "Alive":
+        statements.push(["REPLACE INTO runtime (id, alive_at) VALUES (0, ?)", [op.at]])
+        continue
+    }
+    const problem = writeCollected()
+    if (problem !== undefined) return problem
+    switch (op._tag) {
+      case "DropSession":
+        statements.push(...dropSession(op.sessionId))
+        break
+      case "DropJob":
+        statements.push(...dropJob(op.jobId))
+        changed.set(op.jobId, undefined)
+        break
+      case "TrimSession":
+        statements.push(trimSession(op.sessionId, op.eventSeq))
+        break
+      case "TrimJob":
+        statements.push(trimJob(op.jobId, op.seq))
+        break
+    }
+  }
+  const problem = writeCollected()
+  if (problem !== undefined) return problem
+
+  const adopt = (): void => {
+    state.nextRow = nextRow
+    state.nextJob = nextJob
+    for (const [jobId, log] of loaded) state.logs.set(jobId, log)
+    for (const [jobId, log] of changed) {
+      if (log === undefined) state.logs.delete(jobId)
+      else state.logs.set(jobId, log)
+    }
+    for (const op of batch)
+      if (op._tag === "PutJob" && op.job.endedAt !== undefined) state.logs.delete(op.job.jobId)
+  }
+  return { _tag: "Plan", statements, adopt }
+}
+
+const misuse = (message: string): Misuse => ({ _tag: "Misuse", message })
+
+const dropSession = (sessionId: string): ReadonlyArray<Statement> => [
+  ["DELETE FROM sessions WHERE session_id = ?", [sessionId]],
+  ["DELETE FROM observers WHERE session_id = ?", [sessionId]],
+  ["REPLACE INTO run_trims (session_id, before) VALUES (?, ?)", [sessionId, everything]]
+]
+
+const dropJob = (jobId: string): ReadonlyArray<Statement> => [
+  ["REPLACE INTO event_trims (job, before) SELECT id, ? FROM jobs WHERE job_id = ?", [everything, jobId]],
+  ["DELETE FROM jobs WHERE job_id = ?", [jobId]],
+  ["DELETE FROM observers WHERE job_id = ?", [jobId]]
+]
+
+/** Never beyond the newest run: it is where the session's numbering goes on. */
+const trimSession = (sessionId: string, eventSeq: number): Statement => [
+  `INSERT INTO run_trims (session_id, before)
+   SELECT session_id, min(?, event_seq + count - 1) FROM runs WHERE session_id = ? ORDER BY event_seq DESC LIMIT 1
+   ON CONFLICT (session_id) DO UPDATE SET before = max(before, excluded.before)`,
+  [eventSeq, sessionId]
+]
+
+/** Never beyond the end of the log: it is where the job's numbering goes on. */
+const trimJob = (jobId: string, seq: number): Statement => [
+  `INSERT INTO event_trims (job, before)
+   SELECT job, min(?, seq + count) FROM extents WHERE job = (SELECT id FROM jobs WHERE job_id = ?)
+   ORDER BY seq DESC LIMIT 1
+   ON CONFLICT (job) DO UPDATE SET before = max(before, excluded.before)`,
+  [seq, jobId]
+]

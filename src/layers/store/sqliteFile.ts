@@ -1,0 +1,162 @@
+/** Opening a SQLite file without harm: whose it is, whether it is whole, and that it is ours alone. */
+import type * as Reactivity from "@effect/experimental/Reactivity"
+import * as Sqlite from "@effect/sql-sqlite-node/SqliteClient"
+import * as Effect from "effect/Effect"
+import type { Scope } from "effect/Scope"
+import * as fs from "node:fs"
+import * as nodePath from "node:path"
+import { StoreError } from "../../services/Store.js"
+import { applicationId, schemaVersion } from "./schema.js"
+import { toStoreError } from "./sqlError.js"
+
+export type SqliteClient = Sqlite.SqliteClient
+
+/** Bytes up to which a file is checked whole when it is opened; checking takes time in proportion. */
+const maxCheckedBytes = 64 * 1024 * 1024
+
+const attempt = <A>(name: string, f: () => A): Effect.Effect<A, StoreError> =>
+  Effect.try({ try: f, catch: toStoreError(name) })
+
+const refuse = (message: string) => Effect.fail(new StoreError({ message }))
+
+/** Opens a connection for the scope. The driver throws where it should fail. */
+export const connect = (
+  config: Sqlite.SqliteClientConfig,
+  name: string
+): Effect.Effect<SqliteClient, StoreError, Scope | Reactivity.Reactivity> =>
+  Sqlite.make(config).pipe(Effect.catchAllDefect((defect) => Effect.fail(toStoreError(name)(defect))))
+
+/** Creates the folder; answers the path by which every process knows the file, links resolved. */
+export const prepareFolder = (filename: string): Effect.Effect<string, StoreError> =>
+  Effect.gen(function* () {
+    const path = nodePath.resolve(filename)
+    const folder = nodePath.dirname(path)
+    yield* Effect.try({
+      try: () => fs.mkdirSync(folder, { recursive: true }),
+      catch: (cause) =>
+        new StoreError({ message: `the folder of ${filename} cannot be created (${String(cause)})`, cause })
+    })
+    return yield* attempt(filename, () =>
+      fs.existsSync(path)
+        ? fs.realpathSync(path)
+        : nodePath.join(fs.realpathSync(folder), nodePath.basename(path))
+    )
+  })
+
+/**
+ * Makes this process the only runtime on the file until the scope closes or the process dies: the
+ * operating system releases the lock. It is on a file beside the database, so that tools may read that.
+ */
+export const lock = (
+  path: string,
+  name: string
+): Effect.Effect<void, StoreError, Scope | Reactivity.Reactivity> =>
+  Effect.gen(function* () {
+    yield* regularFile(path, name)
+    const lockName = `${name}.lock`
+    const sql = yield* connect({ filename: `${path}.lock`, disableWAL: true }, lockName)
+    const connection = yield* sql.reserve
+    for (const statement of ["PRAGMA busy_timeout = 0", "PRAGMA journal_mode = MEMORY", "BEGIN EXCLUSIVE"])
+      yield* connection.executeRaw(statement, [])
+  }).pipe(
+    Effect.mapError((error) => {
+      const failed = toStoreError(`${name}.lock`)(error)
+      return isBusy(failed)
+        ? new StoreError({
+            message: `another arcp runtime uses ${name}; stop it, or choose another file`,
+            cause: error
+          })
+        : failed
+    })
+  )
+
+const isBusy = (error: StoreError): boolean => {
+  let cause: unknown = error.cause
+  while (cause instanceof Error) {
+    if ("code" in cause && String(cause.code).startsWith("SQLITE_BUSY")) return true
+    cause = cause.cause
+  }
+  return false
+}
+
+/** Size in bytes, `undefined` when there is no such file; anything but a file is refused. */
+const regularFile = (path: string, name: string): Effect.Effect<number | undefined, StoreError> =>
+  Effect.gen(function* () {
+    const stat = yield* attempt(name, () => fs.statSync(path, { throwIfNoEntry: false }))
+    if (stat === undefined) return undefined
+    if (stat.isDirectory()) return yield* refuse(`${name} is a directory; name a file in it`)
+    if (!stat.isFile()) return yield* refuse(`${name} is not a regular file; choose another`)
+    yield* attempt(name, () => fs.accessSync(path, fs.constants.R_OK))
+    return stat.size
+  })
+
+/** What tells whose a database is. */
+interface Identity {
+  readonly applicationId: number
+  readonly version: number
+  /** Nothing was ever created in it. */
+  readonly blank: boolean
+}
+
+/** From the file header, so that not even the files SQLite works with appear beside a file that is refused. */
+const identityOfHeader = (path: string, name: string): Effect.Effect<Identity, StoreError> =>
+  Effect.gen(function* () {
+    const header = Buffer.alloc(100)
+    const length = yield* attempt(name, () => {
+      const file = fs.openSync(path, "r")
+      try {
+        return fs.readSync(file, header, 0, header.length, 0)
+      } finally {
+        fs.closeSync(file)
+      }
+    })
+    if (length < header.length || header.toString("latin1", 0, 16) !== "SQLite format 3\0")
+      return yield* refuse(`${name} is not a SQLite database; choose another file`)
+    return {
+      applicationId: header.readUInt32BE(68),
+      version: header.readUInt32BE(60),
+      blank: header.readUInt32BE(40) === 0
+    }
+  })
+
+const value = (sql: SqliteClient, text: string) => Effect.map(sql.unsafe(text).values, (rows) => rows[0]?.[0])
+
+/** As `identityOfHeader`, where the newest header may still be in the write-ahead log. */
+const identityOfDatabase = (sql: SqliteClient) =>
+  Effect.all({
+    applicationId: Effect.map(value(sql, "PRAGMA application_id"), Number),
+    version: Effect.map(value(sql, "PRAGMA user_version"), Number),
+    blank: Effect.map(value(sql, "SELECT count(*) FROM sqlite_master"), (tables) => tables === 0)
+  })
+
+/**
+ * The schema version of a file, 0 when it does not exist or is empty; refuses what is not a sound
+ * database of ours. Does not write to it.
+ */
+export const inspect = (
+  path: string,
+  name: string
+): Effect.Effect<number, StoreError, Reactivity.Reactivity> =>
+  Effect.gen(function* () {
+    const size = yield* regularFile(path, name)
+    if (size === undefined || size === 0) return 0
+    const readOnly = connect({ filename: path, readonly: true, disableWAL: true }, name)
+    const inHeader = yield* identityOfHeader(path, name)
+    const logged = yield* regularFile(`${path}-wal`, `${name}-wal`)
+    const identity = logged ? yield* Effect.flatMap(readOnly, identityOfDatabase) : inHeader
+    // What a crash between creating the file and its first migration leaves is as good as no file.
+    if (identity.blank && identity.applicationId === 0 && identity.version === 0) return 0
+    if (identity.applicationId !== applicationId)
+      return yield* refuse(`${name} is the database of another application; choose another file`)
+    if (identity.version > schemaVersion)
+      return yield* refuse(
+        `${name} was written by a newer version (schema ${identity.version}, this one knows ` +
+          `${schemaVersion}); use that version, or choose another file`
+      )
+    if (size <= maxCheckedBytes) {
+      const problem = yield* Effect.flatMap(readOnly, (sql) => value(sql, "PRAGMA quick_check(1)"))
+      if (problem !== "ok")
+        return yield* refuse(`${name} is corrupt; restore it from a backup (${String(problem)})`)
+    }
+    return identity.version
+  }).pipe(Effect.mapError(toStoreError(name)), Effect.scoped)

@@ -1,0 +1,182 @@
+/** Agents with exactly known behaviour, for conformance suites and benchmarks. */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import * as Agent from "../../services/Agent.js"
+import { type EmitError, Job, type JobService } from "../../services/Job.js"
+
+const Count = Schema.Int.pipe(Schema.between(0, 100_000_000))
+const Millis = Schema.Number.pipe(Schema.finite(), Schema.nonNegative())
+const MessageSize = Schema.Int.pipe(Schema.between(0, 1024 * 1024))
+const withDefault = <A, I>(schema: Schema.Schema<A, I>, value: NoInfer<A>) =>
+  Schema.optionalWith(schema, { default: () => value })
+
+const echo = Agent.handle(Agent.make("echo", { version: "1.0.0" }), (input) => Effect.succeed(input))
+
+/** Emits between two voluntary yields of a worker, well below what Effect's scheduler allows. */
+const emitsPerTurn = 64
+
+/**
+ * `workers` fibers that take the next message each: `workers` emits are in flight, and messages come in
+ * order. Between taking a number and appending, a fiber must not lose its turn to another, so each
+ * yields on its own, between two messages, before the scheduler would make it.
+ */
+const emitConcurrently = (
+  job: JobService,
+  workers: number,
+  count: number,
+  message: (i: number) => string,
+  pause: Effect.Effect<void> | undefined
+): Effect.Effect<void, EmitError> => {
+  let next = 0
+  const worker = Effect.suspend(() => {
+    let emitted = 0
+    return Effect.whileLoop({
+      while: () => next < count,
+      body: () => {
+        const emit = job.log("info", message(next++))
+        if (pause !== undefined) return Effect.zipRight(emit, pause)
+        return ++emitted % emitsPerTurn === 0 ? Effect.zipRight(emit, Effect.yieldNow()) : emit
+      },
+      step: () => {}
+    })
+  })
+  return Effect.forEach(Array.from({ length: Math.min(workers, count) }), () => worker, {
+    concurrency: "unbounded",
+    discard: true
+  })
+}
+
+const emitSequentially = (
+  job: JobService,
+  count: number,
+  message: (i: number) => string,
+  pause: Effect.Effect<void> | undefined
+): Effect.Effect<void, EmitError> => {
+  let i = 0
+  return Effect.whileLoop({
+    while: () => i < count,
+    body:
+      pause === undefined
+        ? () => job.log("info", message(i++))
+        : () =>
+            i + 1 === count
+              ? job.log("info", message(i++))
+              : Effect.zipRight(job.log("info", message(i++)), pause),
+    step: () => {}
+  })
+}
+
+const emit = Agent.handle(
+  Agent.make("emit", {
+    version: "1.0.0",
+    input: Schema.Struct({
+      count: Count,
+      /** Characters of each message: its index, then padding. */
+      size: withDefault(MessageSize, 100),
+      delayMs: withDefault(Millis, 0),
+      startDelayMs: withDefault(Millis, 0),
+      /** Emits kept in flight. */
+      batch: withDefault(Schema.Int.pipe(Schema.between(1, 10_000)), 1)
+    }),
+    output: Schema.Struct({ count: Schema.Int })
+  }),
+  ({ count, size, delayMs, startDelayMs, batch }) =>
+    Effect.gen(function* () {
+      const job = yield* Job
+      const message = (i: number) => String(i).padEnd(size, ".").slice(0, size)
+      const pause = delayMs > 0 ? Effect.sleep(delayMs) : undefined
+      if (startDelayMs > 0) yield* Effect.sleep(startDelayMs)
+      yield* batch === 1
+        ? emitSequentially(job, count, message, pause)
+        : emitConcurrently(job, batch, count, message, pause)
+      return { count }
+    })
+)
+
+const Ms = Schema.Struct({ ms: Millis })
+
+const sleep = Agent.handle(Agent.make("sleep", { version: "1.0.0", input: Ms, output: Ms }), ({ ms }) =>
+  Effect.flatMap(Job, (job) =>
+    Effect.sleep(ms).pipe(Effect.as({ ms }), Effect.ensuring(Effect.ignore(job.log("info", "cleanup"))))
+  )
+)
+
+const stubborn = Agent.handle(Agent.make("stubborn", { version: "1.0.0", input: Ms, output: Ms }), ({ ms }) =>
+  Effect.uninterruptible(Effect.as(Effect.sleep(ms), { ms }))
+)
+
+const chunks = Agent.handle(
+  Agent.make("chunks", {
+    version: "1.0.0",
+    input: Schema.Struct({
+      chunks: Count,
+      /** Bytes of each chunk. */
+      size: Count,
+      encoding: withDefault(Schema.Literal("utf8", "base64"), "utf8")
+    })
+  }),
+  (input) =>
+    Effect.gen(function* () {
+      const job = yield* Job
+      const data = (i: number): string | Uint8Array => {
+        const code = 97 + (i % 26)
+        return input.encoding === "utf8"
+          ? String.fromCharCode(code).repeat(input.size)
+          : new Uint8Array(input.size).fill(code)
+      }
+      const result = yield* job.openResult(input.encoding)
+      const last = input.chunks - 1
+      let i = 0
+      yield* Effect.whileLoop({
+        while: () => i < last,
+        body: () => result.write(data(i++)),
+        step: () => {}
+      })
+      yield* last < 0 ? result.end() : result.end(data(last))
+    })
+)
+
+/** What `fail` fails with in its `fail` mode. */
+export class ConformanceFailure extends Schema.TaggedError<ConformanceFailure>()("ConformanceFailure", {
+  message: Schema.String
+}) {}
+
+const fail = Agent.handle(
+  Agent.make("fail", {
+    version: "1.0.0",
+    input: Schema.Struct({
+      mode: withDefault(Schema.Literal("fail", "defect", "throw"), "fail"),
+      message: withDefault(Schema.String, "failed as asked")
+    }),
+    error: ConformanceFailure
+  }),
+  ({ mode, message }) => {
+    switch (mode) {
+      case "fail":
+        return Effect.fail(new ConformanceFailure({ message }))
+      case "defect":
+        return Effect.die(new Error(message))
+      case "throw":
+        return Effect.sync(() => {
+          throw new Error(message)
+        })
+    }
+  }
+)
+
+const ver = (version: string, isDefault: boolean) =>
+  Agent.handle(
+    Agent.make("ver", { version, default: isDefault, output: Schema.Struct({ version: Schema.String }) }),
+    () => Effect.succeed({ version })
+  )
+
+export const agents: ReadonlyArray<Agent.Registered> = [
+  echo,
+  emit,
+  sleep,
+  stubborn,
+  chunks,
+  fail,
+  ver("1.0.0", false),
+  ver("2.0.0", true)
+]

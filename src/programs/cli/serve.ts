@@ -1,0 +1,200 @@
+/** `arcp serve`: a runtime on a port, or on stdin and stdout. */
+import * as Command from "@effect/cli/Command"
+import * as CliOptions from "@effect/cli/Options"
+import * as NodeContext from "@effect/platform-node/NodeContext"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import * as Auth from "../../layers/Auth.js"
+import * as AuthJwt from "../../layers/AuthJwt.js"
+import * as Registry from "../../layers/Registry.js"
+import * as Runtime from "../../layers/Runtime.js"
+import * as RuntimeSqlite from "../../layers/RuntimeSqlite.js"
+import * as SecretsLayer from "../../layers/Secrets.js"
+import * as TransportStdio from "../../layers/TransportStdio.js"
+import * as TransportWebSocket from "../../layers/TransportWebSocket.js"
+import * as RuntimeOptions from "../../services/RuntimeOptions.js"
+import { Secrets } from "../../services/Secrets.js"
+import { TransportServer } from "../../services/Transport.js"
+import { loadAgents } from "./agents-module.js"
+import { UsageError } from "./UsageError.js"
+
+const text = (name: string, description: string) =>
+  CliOptions.text(name).pipe(CliOptions.withDescription(description), CliOptions.optional)
+const integer = (name: string, description: string) =>
+  CliOptions.integer(name).pipe(CliOptions.withDescription(description), CliOptions.optional)
+
+const options = {
+  transport: CliOptions.choice("transport", ["ws", "stdio"]).pipe(
+    CliOptions.withDescription("WebSocket on a port, or newline-delimited JSON on stdin and stdout"),
+    CliOptions.withDefault("ws" as const)
+  ),
+  host: CliOptions.text("host").pipe(
+    CliOptions.withDescription("address to listen on"),
+    CliOptions.withDefault("127.0.0.1")
+  ),
+  port: CliOptions.integer("port").pipe(
+    CliOptions.withDescription("port to listen on; 0 is any free one"),
+    CliOptions.withDefault(7777)
+  ),
+  path: CliOptions.text("path").pipe(
+    CliOptions.withDescription("path of the WebSocket endpoint"),
+    CliOptions.withDefault("/arcp")
+  ),
+  allowInsecure: CliOptions.boolean("allow-insecure").pipe(
+    CliOptions.withDescription("serve plaintext on an address that is not loopback (behind a TLS proxy)")
+  ),
+  allowOrigin: CliOptions.text("allow-origin").pipe(
+    CliOptions.withDescription("origin of a web page that may connect; repeatable"),
+    CliOptions.repeated
+  ),
+  db: text("db", "SQLite file (default .arcp/arcp.db)"),
+  memory: CliOptions.boolean("memory").pipe(CliOptions.withDescription("keep everything in memory instead")),
+  synchronous: CliOptions.choice("synchronous", ["FULL", "NORMAL"]).pipe(
+    CliOptions.withDescription("FULL survives a power cut, NORMAL the end of the process"),
+    CliOptions.withDefault("FULL" as const)
+  ),
+  token: CliOptions.text("token").pipe(
+    CliOptions.withDescription("TOKEN=PRINCIPAL that may connect; repeatable; also ARCP_TOKENS"),
+    CliOptions.repeated
+  ),
+  jwtSecret: text("jwt-secret", "accept JWTs signed with this shared secret (HS256, HS384, HS512)"),
+  jwtPublicKey: text("jwt-public-key", "accept JWTs signed with the private key of this PEM file"),
+  jwtJwks: text("jwt-jwks", "accept JWTs signed with a key of the JWKS at this URL"),
+  jwtIssuer: text("jwt-issuer", "issuer that JWTs must have"),
+  jwtAudience: text("jwt-audience", "audience that JWTs must have"),
+  agents: CliOptions.text("agents").pipe(
+    CliOptions.withDescription("demo, conformance, or a module that exports agents; repeatable (default demo)"),
+    CliOptions.repeated
+  ),
+  heartbeatSec: integer("heartbeat-sec", "seconds between heartbeats (default 30)"),
+  resumeWindowSec: integer("resume-window-sec", "seconds a session outlives its connection (default 600)"),
+  cancelGraceMs: integer("cancel-grace-ms", "milliseconds a cancelled job gets to clean up (default 30000)"),
+  shutdownGraceMs: integer("shutdown-grace-ms", "milliseconds running jobs get at shutdown (default 5000)"),
+  limit: CliOptions.text("limit").pipe(
+    CliOptions.withDescription("any other option of the runtime as NAME=VALUE, e.g. maxJobsPerSession=500; repeatable"),
+    CliOptions.repeated
+  ),
+  json: CliOptions.boolean("json").pipe(CliOptions.withDescription("one JSON value per line on stdout and stderr"))
+}
+
+type Parsed = Command.Command.ParseConfig<typeof options>
+
+const pair = (flag: string, value: string, example: string): Effect.Effect<readonly [string, string], UsageError> => {
+  const at = value.indexOf("=")
+  return at < 1 || at === value.length - 1
+    ? Effect.fail(new UsageError({ message: `--${flag} takes ${example}` }))
+    : Effect.succeed([value.slice(0, at), value.slice(at + 1)])
+}
+
+/** The flags that are options of the runtime. */
+const runtimeOptions = (flags: Parsed): Effect.Effect<RuntimeOptions.Input, UsageError> =>
+  Effect.gen(function* () {
+    const input: Record<string, unknown> = {}
+    for (const limit of flags.limit) {
+      const [name, value] = yield* pair("limit", limit, "NAME=VALUE, e.g. --limit maxJobsPerSession=500")
+      if (!Object.hasOwn(RuntimeOptions.RuntimeOptionsSchema.fields, name))
+        return yield* new UsageError({
+          message: `--limit: no option ${name}; there are ${Object.keys(RuntimeOptions.RuntimeOptionsSchema.fields).join(", ")}`
+        })
+      input[name] = value === "true" || (value === "false" ? false : Number.isNaN(Number(value)) ? value : Number(value))
+    }
+    const seconds = {
+      heartbeatIntervalSec: flags.heartbeatSec,
+      resumeWindowSec: flags.resumeWindowSec,
+      cancelGraceMs: flags.cancelGraceMs,
+      shutdownGraceMs: flags.shutdownGraceMs
+    }
+    for (const [name, value] of Object.entries(seconds)) if (Option.isSome(value)) input[name] = value.value
+    return yield* Schema.decodeUnknown(RuntimeOptions.RuntimeOptionsSchema)(input).pipe(
+      Effect.mapError((error) => new UsageError({ message: `a limit is out of range: ${error.message}` }))
+    )
+  })
+
+/** Who may connect; and the token that was made because nobody was named. */
+const authentication = (flags: Parsed) =>
+  Effect.gen(function* () {
+    const issuer = Option.getOrUndefined(flags.jwtIssuer)
+    const audience = Option.getOrUndefined(flags.jwtAudience)
+    const claims = {
+      ...(issuer === undefined ? {} : { issuer }),
+      ...(audience === undefined ? {} : { audience })
+    }
+    const key = yield* AuthJwt.keyFrom({
+      secret: Option.map(flags.jwtSecret, Redacted.make),
+      publicKeyFile: flags.jwtPublicKey,
+      jwksUri: flags.jwtJwks
+    }).pipe(Effect.mapError((error) => new UsageError({ message: error.message })))
+    if (Option.isSome(key)) return { layer: AuthJwt.layer({ key: key.value, ...claims }), token: undefined }
+    if (flags.token.length > 0)
+      return {
+        layer: Auth.layerStatic(
+          Object.fromEntries(yield* Effect.forEach(flags.token, (token) => pair("token", token, "TOKEN=PRINCIPAL")))
+        ),
+        token: undefined
+      }
+    if (yield* Auth.configured) return { layer: Auth.layerConfig, token: undefined }
+    const made = (yield* Effect.flatMap(Secrets, (secrets) => secrets.resumeToken)).pipe(Redacted.value).slice(3, 35)
+    return { layer: Auth.layerStatic({ [made]: "local" }), token: made }
+  }).pipe(Effect.provide(SecretsLayer.layer))
+
+const announce = (flags: Parsed, token: string | undefined) =>
+  Effect.gen(function* () {
+    const { address } = yield* TransportServer
+    if (flags.transport === "stdio") {
+      if (token !== undefined) yield* Console.error(`token ${token}`)
+      return
+    }
+    if (flags.json) return yield* Console.log(JSON.stringify({ listening: address, ...(token === undefined ? {} : { token }) }))
+    yield* Console.log(`listening ${address}`)
+    if (token !== undefined)
+      yield* Console.log(
+        `token ${token}\ntry: arcp submit survey --url ${address} --token ${token} --input '{"root":"."}'`
+      )
+  })
+
+export const serve = Command.make("serve", options, (flags) =>
+  Effect.gen(function* () {
+    if (flags.memory && Option.isSome(flags.db))
+      return yield* new UsageError({ message: "choose --db FILE or --memory, not both" })
+    if (flags.port < 0 || flags.port > 65_535)
+      return yield* new UsageError({ message: "--port takes 0 (any free port) to 65535" })
+    const limits = yield* runtimeOptions(flags)
+    const auth = yield* authentication(flags)
+    const agents = yield* loadAgents(flags.agents.length === 0 ? ["demo"] : flags.agents)
+    const filename = Option.getOrElse(flags.db, () => ".arcp/arcp.db")
+    const runtime = flags.memory
+      ? Runtime.layerMemory(limits)
+      : RuntimeSqlite.layer({ filename, synchronous: flags.synchronous }, limits)
+    const transport =
+      flags.transport === "stdio"
+        ? TransportStdio.layer()
+        : TransportWebSocket.layer({
+            host: flags.host,
+            port: flags.port,
+            path: flags.path,
+            allowInsecure: flags.allowInsecure,
+            ...(flags.allowOrigin.length === 0 ? {} : { allowedOrigins: flags.allowOrigin })
+          })
+    const server = Layer.merge(Runtime.serve, Layer.effectDiscard(announce(flags, auth.token))).pipe(
+      Layer.provide(transport),
+      Layer.provide(runtime),
+      Layer.provide(Registry.layer(agents)),
+      Layer.provide(auth.layer),
+      Layer.provide(NodeContext.layer),
+      Layer.provide(SecretsLayer.layer)
+    )
+    yield* Layer.launch(server)
+  }).pipe(Effect.provide(stderrLogger(flags.json)))
+).pipe(Command.withDescription("Run agents and serve them to ARCP clients"))
+
+/** Logs go to stderr: stdout is for the address, or for envelopes. */
+const stderrLogger = (json: boolean) =>
+  Logger.replace(
+    Logger.defaultLogger,
+    Logger.withConsoleError(json ? Logger.jsonLogger : Logger.logfmtLogger)
+  )
