@@ -1,4 +1,5 @@
 /** The event log over any `Store`. See services/EventLog.ts for the idea, log/* for the parts. */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Mailbox from "effect/Mailbox"
@@ -14,6 +15,9 @@ import type { Transaction } from "./log/Transaction.js"
 /** In memory, what an emitter may queue before it waits for the commit, in events and bytes of payload. */
 const volatileEvents = 128
 const volatileBytes = 256 * 1024
+
+/** How long an emitter waits for its owner's connection to get on. */
+const patience = Duration.seconds(10)
 
 /** Events looked at in one go when a view that lacks a feature takes a job's history. */
 const scanPage = 256
@@ -54,7 +58,11 @@ export const make = Effect.gen(function* () {
   const published = (touched: { readonly views: Iterable<ViewState>; readonly jobs: Iterable<JobState> }) => {
     for (const view of touched.views) {
       view.wake?.()
-      if (view.wake !== undefined && view.measuresLag && !view.signalled) signalBackPressure(view)
+      if (view.wake !== undefined) {
+        if (view.measuresLag && !view.signalled) signalBackPressure(view)
+        if (!view.congested && !view.stalled)
+          view.congested = view.ledger.exceeds(view.delivered, maxEvents / 2, maxBytes / 2)
+      }
       const from = view.first
       const to = view.ledger.evict(maxEvents, maxBytes)
       if (to !== undefined) evicted.unsafeOffer({ _tag: "View", view, from, to })
@@ -145,18 +153,13 @@ export const make = Effect.gen(function* () {
       for (const sessionId of yield* store.observers(record.jobId)) {
         const session = yield* store.session(sessionId)
         if (session === undefined) continue
-        observeNow(yield* loadView(session), job)
+        job.addObserver(yield* loadView(session))
       }
       const newest = (yield* store.events(job.jobId, job.last, 1))[0]
       if (newest !== undefined) job.lastEventSeq = newest.ownerSeq
       jobs.set(job.jobId, job)
       return job
     })
-
-  const observeNow = (view: ViewState, job: JobState) => {
-    job.observers.add(view)
-    view.observed.add(job)
-  }
 
   const read = Reader.make(store, jobById, options)
 
@@ -188,24 +191,48 @@ export const make = Effect.gen(function* () {
       return ranges
     })
 
-  const append = (job: JobLog, event: NewEvent) =>
+  /**
+   * Holds an emitter whose owner reads, but more slowly than the events come, before what is not yet read
+   * would be evicted. Only the owner sets the pace, and only while it gets on: a stalled reader does not
+   * hold its jobs for longer than `patience`, and nobody else's at all.
+   */
+  const paced = (view: ViewState) =>
+    Effect.async<void>((resume) => view.onRelief(() => resume(Effect.void))).pipe(
+      Effect.timeoutTo({
+        duration: patience,
+        onSuccess: () => {},
+        onTimeout: () => {
+          view.stalled = true
+          view.relieve()
+        }
+      })
+    )
+
+  const append = (log: JobLog, event: NewEvent) =>
     Effect.suspend(() => {
+      const job = log as JobState
       if (job.ended) return Effect.void
-      if (!volatile)
-        return Effect.async<void, InternalError>((resume) =>
-          committer.enqueue({ _tag: "Append", job: job as JobState, event, done: resume })
-        )
-      // In memory nothing can fail and nothing is durable, so it is as good as committed once it is queued.
-      committer.enqueue({ _tag: "Append", job: job as JobState, event, done: undefined })
-      queuedBytes += event.payload.length
-      if (committer.backlog() < volatileEvents && queuedBytes < volatileBytes) return Effect.void
-      return Effect.zipRight(
-        committer.nextCommit,
-        Effect.sync(() => {
-          queuedBytes = 0
-        })
-      )
+      const committed = enqueue(job, event)
+      const view = job.ownerView
+      return view?.congested === true ? Effect.zipRight(committed, paced(view)) : committed
     })
+
+  const enqueue = (job: JobState, event: NewEvent): Effect.Effect<void, InternalError> => {
+    if (!volatile)
+      return Effect.async<void, InternalError>((resume) =>
+        committer.enqueue({ _tag: "Append", job, event, done: resume })
+      )
+    // In memory nothing can fail and nothing is durable, so it is as good as committed once it is queued.
+    committer.enqueue({ _tag: "Append", job, event, done: undefined })
+    queuedBytes += event.payload.length
+    if (committer.backlog() < volatileEvents && queuedBytes < volatileBytes) return Effect.void
+    return Effect.zipRight(
+      committer.nextCommit,
+      Effect.sync(() => {
+        queuedBytes = 0
+      })
+    )
+  }
   let queuedBytes = 0
 
   const trim = (eviction: Eviction) =>
@@ -276,9 +303,9 @@ export const make = Effect.gen(function* () {
         tx.onApply(() => {
           const state = view as ViewState
           state.dropped = true
-          for (const job of state.observed) job.observers.delete(state)
-          state.observed.clear()
+          for (const job of state.observed) job.removeObserver(state)
           views.delete(view.sessionId)
+          state.relieve()
         })
       }),
     attach: (view, { features, wake }) =>
@@ -286,10 +313,13 @@ export const make = Effect.gen(function* () {
         const state = view as ViewState
         state.setFeatures(features)
         state.wake = wake
+        state.stalled = false
       }),
     detach: (view) =>
       Effect.sync(() => {
-        ;(view as ViewState).wake = undefined
+        const state = view as ViewState
+        state.wake = undefined
+        state.relieve()
       }),
     ack: (view, eventSeq) =>
       Effect.sync(() => {
@@ -297,7 +327,14 @@ export const make = Effect.gen(function* () {
         state.acked = Math.max(state.acked, eventSeq)
         if (state.last - state.acked <= options.backPressureLag / 2) state.signalled = false
       }),
-    read: (view, after) => read(view as ViewState, after),
+    read: (view, after) =>
+      Effect.suspend(() => {
+        const state = view as ViewState
+        state.delivered = after
+        state.stalled = false
+        if (state.congested && !state.ledger.exceeds(after, maxEvents / 4, maxBytes / 4)) state.relieve()
+        return read(state, after)
+      }),
 
     openJob: (record, owner, { event, onCommit } = {}) =>
       Effect.suspend(() => {
@@ -311,7 +348,7 @@ export const make = Effect.gen(function* () {
         return committer
           .change((tx: Transaction) => {
             jobs.set(job.jobId, job)
-            observeNow(view, job)
+            job.addObserver(view)
             if (event === undefined) {
               tx.ops.push(
                 Op.PutJob({ job: record }),
@@ -326,7 +363,7 @@ export const make = Effect.gen(function* () {
             if (onCommit !== undefined) tx.onApply(onCommit)
             return () => {
               jobs.delete(job.jobId)
-              view.observed.delete(job)
+              job.removeObserver(view)
             }
           })
           .pipe(Effect.as(job))
@@ -372,14 +409,13 @@ export const make = Effect.gen(function* () {
               for (const [a, b] of coalesce(all)) tx.replay(state, log, a, b)
             }
             if (!log.closed && !observing) {
-              observeNow(state, log)
+              log.addObserver(state)
               tx.ops.push(Op.Observe({ sessionId: state.sessionId, jobId: log.jobId }))
             }
             tx.onApply(() => onCommit(before))
             return () => {
               if (observing || log.closed) return
-              log.observers.delete(state)
-              state.observed.delete(log)
+              log.removeObserver(state)
             }
           })
         })
@@ -392,9 +428,8 @@ export const make = Effect.gen(function* () {
         if (job === undefined || !state.observed.has(job)) return Effect.void
         return committer.change((tx) => {
           tx.ops.push(Op.Unobserve({ sessionId: state.sessionId, jobId }))
-          job.observers.delete(state)
-          state.observed.delete(job)
-          return () => observeNow(state, job)
+          job.removeObserver(state)
+          return () => job.addObserver(state)
         })
       }),
     adopt: (view, job, record) =>
@@ -403,6 +438,7 @@ export const make = Effect.gen(function* () {
         const log = job as JobState
         const owner = log.owner
         log.owner = state.sessionId
+        log.ownerView = log.observers.has(state) ? state : undefined
         tx.ops.push(Op.PutJob({ job: { ...record, lastEventSeq: tx.lastEventSeqOf(log) } }))
         return () => {
           log.owner = owner

@@ -99,7 +99,7 @@ const extensionsProblem = (extensions: unknown): string | undefined => {
   return undefined
 }
 
-const isSeq = (u: unknown): boolean => typeof u === "number" && Number.isSafeInteger(u) && u >= 0
+const isSeq = (u: unknown): boolean => typeof u === "number" && Number.isSafeInteger(u) && u >= 1
 
 const envelopeProblem = (e: Record<string, unknown>): string | undefined => {
   if (typeof e["arcp"] !== "string") return "arcp: expected a protocol version string"

@@ -28,9 +28,15 @@ export type ErrorCode = keyof typeof retryable
 /** Longest error message on the wire, in characters. */
 export const maxMessageLength = 512
 
+/** Any JSON object, kept as it is: rebuilding one would turn a `__proto__` key into a prototype. */
+export const JsonObject: Schema.Schema<Readonly<Record<string, unknown>>> = Schema.declare(
+  (u): u is Readonly<Record<string, unknown>> => typeof u === "object" && u !== null && !Array.isArray(u),
+  { identifier: "JsonObject", description: "an object" }
+)
+
 const fields = {
   message: Schema.String,
-  details: Schema.optional(Schema.Record({ key: Schema.String, value: Schema.Unknown }))
+  details: Schema.optional(JsonObject)
 }
 
 /** Lease or policy refuses. */
@@ -124,16 +130,24 @@ const classes = {
 /** Any protocol error. */
 export type ArcpError = InstanceType<(typeof classes)[ErrorCode]>
 
-/** Is this value one of the 15 protocol errors? */
+/**
+ * Is this value one of the 15 protocol errors? By its tag as well as its code: system errors have codes
+ * too, and an agent's module may bring its own copy of these classes.
+ */
 export const isArcpError = (u: unknown): u is ArcpError =>
-  u instanceof Error && "code" in u && typeof u.code === "string" && Object.hasOwn(classes, u.code)
+  u instanceof Error &&
+  "code" in u &&
+  typeof u.code === "string" &&
+  Object.hasOwn(classes, u.code) &&
+  "_tag" in u &&
+  u._tag === classes[u.code as ErrorCode]._tag
 
 /** The error payload of §12 as it stands on the wire. */
 export const ErrorPayload = Schema.Struct({
   code: Schema.String,
   message: Schema.String,
   retryable: Schema.Boolean,
-  details: Schema.optional(Schema.Record({ key: Schema.String, value: Schema.Unknown }))
+  details: Schema.optional(JsonObject)
 })
 export interface ErrorPayload extends Schema.Schema.Type<typeof ErrorPayload> {}
 

@@ -51,8 +51,12 @@ export const Lease: Schema.Schema<Lease> = Schema.declare(
 )
 
 /** RFC 3339 in UTC with a `Z`. */
-export const isUtcTimestamp = (text: string): boolean =>
-  /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?Z$/.test(text) && !Number.isNaN(Date.parse(text))
+export const isUtcTimestamp = (text: string): boolean => {
+  if (!/^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?Z$/.test(text)) return false
+  const ms = Date.parse(text)
+  // `Date.parse` takes 30 February for 1 March.
+  return !Number.isNaN(ms) && new Date(ms).toISOString().startsWith(text.slice(0, 19))
+}
 
 export const UtcTimestamp = Schema.String.pipe(
   Schema.filter(isUtcTimestamp, { description: "an RFC 3339 timestamp in UTC, ending in Z" })

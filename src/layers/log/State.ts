@@ -9,9 +9,10 @@ import type { EventType } from "../../protocol/Message.js"
 import type { JobLog, NewEvent, View } from "../../services/EventLog.js"
 import type { StoredEvent } from "../../services/Store.js"
 
-/** Events up to a point and the bytes they take, once per `stride` events, for retention. */
+/** Where in a numbering how many bytes have come: a mark every so often, for retention and pacing. */
 export class Ledger {
-  static readonly stride = 1024
+  private static readonly events = 1024
+  private static readonly bytes = 256 * 1024
   /** `[seq, bytes up to and including it]`, ascending. */
   private marks: Array<readonly [number, number]> = []
   private total = 0
@@ -24,9 +25,21 @@ export class Ledger {
   add(last: number, bytes: number): void {
     this.total += bytes
     this.last = last
-    const newest = this.marks[this.marks.length - 1]
-    if (last - (newest === undefined ? this.first - 1 : newest[0]) >= Ledger.stride)
-      this.marks.push([last, this.total])
+    const newest = this.marks[this.marks.length - 1] ?? [this.first - 1, this.freed]
+    if (last - newest[0] >= Ledger.events || this.total - newest[1] >= Ledger.bytes) this.marks.push([last, this.total])
+  }
+  /** Is there more than this behind `seq`? */
+  exceeds(seq: number, maxEvents: number, maxBytes: number): boolean {
+    if (this.last - seq > maxEvents) return true
+    if (this.total - this.freed <= maxBytes) return false
+    let low = 0
+    let high = this.marks.length
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if ((this.marks[middle] as readonly [number, number])[0] > seq) high = middle
+      else low = middle + 1
+    }
+    return this.total - (this.marks[low - 1]?.[1] ?? this.freed) > maxBytes
   }
   /** The seq to trim to when a limit is exceeded, `undefined` when none is. Frees what it names. */
   evict(maxEvents: number, maxBytes: number): number | undefined {
@@ -54,6 +67,8 @@ export class JobState implements JobLog {
   /** It may hold events that not every observer gets, so a view that lacks a feature has to look. */
   selective = false
   readonly observers = new Set<ViewState>()
+  /** The owner's view while it observes; it sets the pace. */
+  ownerView: ViewState | undefined
   readonly ledger: Ledger
   /** The newest events, `tail[i]` being `seq` tailFirst + i. */
   private tail: Array<StoredEvent> = []
@@ -81,6 +96,16 @@ export class JobState implements JobLog {
   close(): void {
     this.closed = true
     for (const view of this.observers) view.observed.delete(this)
+  }
+  addObserver(view: ViewState): void {
+    this.observers.add(view)
+    view.observed.add(this)
+    if (view.sessionId === this.owner) this.ownerView = view
+  }
+  removeObserver(view: ViewState): void {
+    this.observers.delete(view)
+    view.observed.delete(this)
+    if (this.ownerView === view) this.ownerView = undefined
   }
   get tailLength(): number {
     return this.tail.length - this.head
@@ -128,6 +153,13 @@ export class ViewState implements View {
   measuresLag = false
   signalled = false
   dropped = false
+  /** How far the connection has read. */
+  delivered = 0
+  /** The connection is so far behind that what it has not read would soon be evicted. */
+  congested = false
+  /** It has not got on for so long that nobody waits for it. */
+  stalled = false
+  private relieved: Array<() => void> = []
   /** Events per page read from the store, learnt from their size. */
   pageSize: number | undefined
   /** The newest runs, ascending and without a gap up to `last`. */
@@ -164,6 +196,16 @@ export class ViewState implements View {
     this.progress = features.includes("progress")
     this.chunks = features.includes("result_chunk")
     this.measuresLag = features.includes("ack")
+  }
+  /** Calls back when the connection has caught up, or is gone. */
+  onRelief(resume: () => void): void {
+    this.relieved.push(resume)
+  }
+  relieve(): void {
+    this.congested = false
+    const waiting = this.relieved
+    this.relieved = []
+    for (const resume of waiting) resume()
   }
   /** Is this event numbered for, and delivered to, this session? */
   sees(event: Pick<NewEvent, "kind" | "audience">): boolean {

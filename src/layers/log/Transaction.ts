@@ -4,7 +4,7 @@
  * gaps.
  */
 import type { NewEvent } from "../../services/EventLog.js"
-import { Op, type StoredEvent } from "../../services/Store.js"
+import type { Op, StoredEvent } from "../../services/Store.js"
 import type { JobState, RunState, Tail, ViewState } from "./State.js"
 
 interface JobDelta {
@@ -94,15 +94,14 @@ export class Transaction {
 
   /** Everything to be written, once all items have been put in. */
   seal(after: ReadonlyArray<Op>): ReadonlyArray<Op> {
-    for (const [job, delta] of this.jobs) this.ops.push(Op.Append({ jobId: job.jobId, events: delta.events }))
+    for (const [job, delta] of this.jobs) this.ops.push({ _tag: "Append", jobId: job.jobId, events: delta.events })
     for (const [view, delta] of this.views)
       for (const run of delta.runs)
-        this.ops.push(
-          Op.PutRun({
-            sessionId: view.sessionId,
-            run: { eventSeq: run.eventSeq, jobId: run.job.jobId, jobSeq: run.jobSeq, count: run.count }
-          })
-        )
+        this.ops.push({
+          _tag: "PutRun",
+          sessionId: view.sessionId,
+          run: { eventSeq: run.eventSeq, jobId: run.job.jobId, jobSeq: run.jobSeq, count: run.count }
+        })
     for (const op of after) this.ops.push(op)
     return this.ops
   }

@@ -1,7 +1,9 @@
 /** `arcp serve`: a runtime on a port, or on stdin and stdout. */
 import * as Command from "@effect/cli/Command"
 import * as CliOptions from "@effect/cli/Options"
+import type { FileSystem } from "@effect/platform/FileSystem"
 import * as NodeContext from "@effect/platform-node/NodeContext"
+import type { ConfigError } from "effect/ConfigError"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -18,6 +20,7 @@ import * as SecretsLayer from "../../layers/Secrets.js"
 import * as TransportStdio from "../../layers/TransportStdio.js"
 import * as TransportWebSocket from "../../layers/TransportWebSocket.js"
 import * as RuntimeOptions from "../../services/RuntimeOptions.js"
+import { Auth as AuthTag } from "../../services/Auth.js"
 import { Secrets } from "../../services/Secrets.js"
 import { TransportServer } from "../../services/Transport.js"
 import { loadAgents } from "./agents-module.js"
@@ -115,8 +118,13 @@ const runtimeOptions = (flags: Parsed): Effect.Effect<RuntimeOptions.Input, Usag
     )
   })
 
+interface Authentication {
+  readonly layer: Layer.Layer<AuthTag, AuthJwt.AuthJwtError | ConfigError, Secrets>
+  readonly token: string | undefined
+}
+
 /** Who may connect; and the token that was made because nobody was named. */
-const authentication = (flags: Parsed) =>
+const authentication = (flags: Parsed): Effect.Effect<Authentication, UsageError | ConfigError, FileSystem> =>
   Effect.gen(function* () {
     const issuer = Option.getOrUndefined(flags.jwtIssuer)
     const audience = Option.getOrUndefined(flags.jwtAudience)
