@@ -10,6 +10,7 @@ import * as Redacted from "effect/Redacted"
 import { Unauthenticated } from "../protocol/Errors.js"
 import { Auth, type Identity } from "../services/Auth.js"
 import { constantTimeEqual, Secrets } from "../services/Secrets.js"
+import { layer as secretsLayer } from "./Secrets.js"
 
 /** The one answer to every token that is not accepted. */
 export const refused = (): Unauthenticated =>
@@ -47,7 +48,8 @@ const makeStatic = (tokens: Iterable<readonly [token: string, identity: string |
  */
 export const layerStatic = (
   tokens: Readonly<Record<string, string | Identity>>
-): Layer.Layer<Auth, never, Secrets> => Layer.effect(Auth, makeStatic(Object.entries(tokens)))
+): Layer.Layer<Auth> =>
+  Layer.effect(Auth, makeStatic(Object.entries(tokens))).pipe(Layer.provide(secretsLayer))
 
 const invalid = (message: string) => Either.left(ConfigError.InvalidData(["ARCP_TOKENS"], message))
 
@@ -76,12 +78,14 @@ export const configured: Effect.Effect<boolean, ConfigError.ConfigError> = Effec
 )
 
 /** The table of `ARCP_TOKENS`: `token=principal,token2=principal2`. */
-export const layerConfig: Layer.Layer<Auth, ConfigError.ConfigError, Secrets> = Layer.effect(
+export const layerConfig: Layer.Layer<Auth, ConfigError.ConfigError> = Layer.effect(
   Auth,
   Effect.flatMap(tokensConfig, (table) => makeStatic(Redacted.value(table)))
-)
+).pipe(Layer.provide(secretsLayer))
 
 /** Takes any token that is not empty, as principal `dev`. For trying things out; never in production. */
 export const layerDev: Layer.Layer<Auth> = Layer.succeed(Auth, {
   verify: (token) => (Redacted.value(token) === "" ? refused() : Effect.succeed({ principal: "dev" }))
 })
+
+export * from "../services/Auth.js"

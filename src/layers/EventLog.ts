@@ -483,3 +483,5 @@ const coalesce = (ranges: ReadonlyArray<[number, number]>): ReadonlyArray<[numbe
 
 /** The log over the `Store` in context. */
 export const layer: Layer.Layer<EventLog, never, Store | RuntimeOptions> = Layer.scoped(EventLog, make)
+
+export * from "../services/EventLog.js"

@@ -28,3 +28,5 @@ export const layer: Layer.Layer<IdGenerator> = Layer.effect(
     }
   })
 )
+
+export * from "../services/IdGenerator.js"

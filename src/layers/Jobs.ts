@@ -431,3 +431,5 @@ const deadlineOf = (record: JobRecord): { readonly at: number; readonly ending: 
 }
 
 export const layer = Layer.scoped(Jobs, make)
+
+export * from "../services/Jobs.js"

@@ -10,3 +10,5 @@ export const layerSamePrincipal: Layer.Layer<Policy> = Layer.succeed(Policy, {
   mayUseAgent: (identity, agent) =>
     Effect.succeed(identity.agents === undefined || identity.agents.includes(agent))
 })
+
+export * from "../services/Policy.js"

@@ -105,3 +105,5 @@ export const layer = <const Agents extends ReadonlyArray<Registered<unknown>>>(
       return Effect.map(register(agents.map((agent) => provide(agent, services))), make)
     })
   )
+
+export * from "../services/Registry.js"

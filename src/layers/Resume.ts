@@ -190,3 +190,5 @@ export const make = Effect.gen(function* () {
 })
 
 export const layer = Layer.effect(Resume, make)
+
+export * from "../services/Resume.js"

@@ -55,3 +55,5 @@ export const layerConfig = (overrides: Input = {}): Layer.Layer<RuntimeOptions, 
       })
     })
   )
+
+export * from "../services/RuntimeOptions.js"

@@ -21,3 +21,5 @@ export const layer: Layer.Layer<Secrets> = Layer.succeed(Secrets, {
       Effect.map((digest) => hex(new Uint8Array(digest)))
     )
 })
+
+export * from "../services/Secrets.js"

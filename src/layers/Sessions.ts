@@ -353,3 +353,5 @@ const refusalCode = (error: ArcpError): number => {
 }
 
 export const layer = Layer.scoped(Sessions, make)
+
+export * from "../services/Sessions.js"

@@ -36,7 +36,10 @@ type Table = Readonly<Record<string, Schema.Schema.AnyNoContext>>
 
 /** The typed messages of a table: an envelope whose `type` names the shape of its `payload`. */
 export type MessageOf<T extends Table> = {
-  readonly [K in keyof T & string]: Envelope & { readonly type: K; readonly payload: Schema.Schema.Type<T[K]> }
+  readonly [K in keyof T & string]: Envelope & {
+    readonly type: K
+    readonly payload: Schema.Schema.Type<T[K]>
+  }
 }[keyof T & string]
 
 export type ClientMessage = MessageOf<typeof clientMessages>
@@ -93,8 +96,7 @@ const extensionsProblem = (extensions: unknown): string | undefined => {
   for (const [key, value] of Object.entries(extensions)) {
     if (key === "optional") {
       if (typeof value !== "boolean") return "extensions.optional: expected a boolean"
-    } else if (!vendorName.test(key))
-      return "extensions: keys are optional or x-vendor.<vendor>.<name>"
+    } else if (!vendorName.test(key)) return "extensions: keys are optional or x-vendor.<vendor>.<name>"
   }
   return undefined
 }
@@ -105,7 +107,8 @@ const envelopeProblem = (e: Record<string, unknown>): string | undefined => {
   if (typeof e["arcp"] !== "string") return "arcp: expected a protocol version string"
   if (!isId(e["id"])) return "id: expected a string of 1 to 256 characters"
   if (typeof e["type"] !== "string" || e["type"].length === 0) return "type: expected a message type"
-  if (e["session_id"] !== undefined && !isId(e["session_id"])) return "session_id: expected a non-empty string"
+  if (e["session_id"] !== undefined && !isId(e["session_id"]))
+    return "session_id: expected a non-empty string"
   if (e["job_id"] !== undefined && !isId(e["job_id"])) return "job_id: expected a non-empty string"
   if (e["extensions"] !== undefined) {
     const problem = extensionsProblem(e["extensions"])
@@ -121,7 +124,8 @@ const make = <T extends Table>(table: T, sender: "client" | "runtime") => {
     Object.entries(table).map(([type, schema]) => [type, ParseResult.decodeUnknownEither(schema)] as const)
   )
   return (text: string): Either.Either<MessageOf<T>, Rejected> => {
-    if (tooDeep(text)) return Either.left(rejected("Malformed", `JSON is nested deeper than ${maxDepth} levels`))
+    if (tooDeep(text))
+      return Either.left(rejected("Malformed", `JSON is nested deeper than ${maxDepth} levels`))
     let json: unknown
     try {
       json = JSON.parse(text)
@@ -149,13 +153,16 @@ const make = <T extends Table>(table: T, sender: "client" | "runtime") => {
     if (e["trace_id"] !== undefined) {
       traceId = typeof e["trace_id"] === "string" ? Trace.parse(e["trace_id"]) : undefined
       if (traceId === undefined)
-        return Either.left(rejected("Malformed", "trace_id: expected 32 lower-case hex digits or a traceparent", e))
+        return Either.left(
+          rejected("Malformed", "trace_id: expected 32 lower-case hex digits or a traceparent", e)
+        )
     }
     // A client's `event_seq` means nothing; only a runtime's is looked at.
     if (sender === "runtime" && e["event_seq"] !== undefined && !isSeq(e["event_seq"]))
       return Either.left(rejected("Malformed", "event_seq: expected a positive integer", e))
     const payload = decode(e["payload"])
-    if (Either.isLeft(payload)) return Either.left(rejected("Malformed", describe(payload.left, "payload"), e))
+    if (Either.isLeft(payload))
+      return Either.left(rejected("Malformed", describe(payload.left, "payload"), e))
     return Either.right({
       arcp: e["arcp"],
       id: e["id"],

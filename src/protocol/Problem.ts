@@ -3,11 +3,23 @@ import type * as ParseResult from "effect/ParseResult"
 import * as SchemaAST from "effect/SchemaAST"
 import * as Option from "effect/Option"
 
+/** An optional field is a union with `undefined`, which JSON cannot hold. */
+const isUndefined = (ast: SchemaAST.AST): boolean => ast._tag === "UndefinedKeyword"
+
 const expected = (ast: SchemaAST.AST): string =>
-  Option.getOrElse(SchemaAST.getDescriptionAnnotation(ast), () => String(ast))
+  Option.getOrElse(SchemaAST.getDescriptionAnnotation(ast), () =>
+    ast._tag === "Union"
+      ? ast.types
+          .filter((member) => !isUndefined(member))
+          .map(expected)
+          .join(" or ")
+      : String(ast)
+  )
 
 const at = (path: ReadonlyArray<PropertyKey>): string =>
-  path.map((part, i) => (typeof part === "number" ? `[${part}]` : i === 0 ? String(part) : `.${String(part)}`)).join("")
+  path
+    .map((part, i) => (typeof part === "number" ? `[${part}]` : i === 0 ? String(part) : `.${String(part)}`))
+    .join("")
 
 const asArray = <A>(value: A | ReadonlyArray<A>): ReadonlyArray<A> =>
   Array.isArray(value) ? value : [value as A]
@@ -19,10 +31,12 @@ const first = (
   switch (issue._tag) {
     case "Pointer":
       return first(issue.issue, [...path, ...asArray(issue.path)])
-    case "Composite":
-      return issue.ast._tag === "Union"
+    case "Composite": {
+      const issues = asArray(issue.issues).filter((part) => part._tag !== "Type" || !isUndefined(part.ast))
+      return issue.ast._tag === "Union" && issues.length !== 1
         ? { path, problem: `expected ${expected(issue.ast)}` }
-        : first(asArray(issue.issues)[0] as ParseResult.ParseIssue, path)
+        : first(issues[0] as ParseResult.ParseIssue, path)
+    }
     case "Refinement":
       return issue.kind === "From"
         ? first(issue.issue, path)

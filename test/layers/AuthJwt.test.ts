@@ -174,7 +174,14 @@ describe("signatures", () => {
         const keys: ReadonlyArray<AuthJwt.Key> = [
           { publicKeyPem },
           { jwk },
-          { jwks: { keys: [{ ...jwk, kid: "k0" }, { ...jwk, kid: "k1" }] } }
+          {
+            jwks: {
+              keys: [
+                { ...jwk, kid: "k0" },
+                { ...jwk, kid: "k1" }
+              ]
+            }
+          }
         ]
         for (const key of keys) {
           const layer = AuthJwt.layer({ key })

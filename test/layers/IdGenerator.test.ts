@@ -39,7 +39,10 @@ it.effect("takes the time from the clock at each call", () =>
 it.effect("repeats itself for a seed and differs between seeds and start times", () =>
   Effect.gen(function* () {
     const withSeed = (seed: string) =>
-      generate(3).pipe(Effect.provide(Layer.fresh(IdGeneratorLayer.layer)), Effect.withRandom(Random.make(seed)))
+      generate(3).pipe(
+        Effect.provide(Layer.fresh(IdGeneratorLayer.layer)),
+        Effect.withRandom(Random.make(seed))
+      )
     const first = yield* withSeed("a")
     expect(yield* withSeed("a")).toEqual(first)
     expect(yield* withSeed("b")).not.toEqual(first)
@@ -63,7 +66,9 @@ it.effect("makes resume tokens and digests", () =>
     const a = Redacted.value(yield* secrets.resumeToken)
     expect(a).toMatch(/^rt_[0-9a-f]{64}$/)
     expect(Redacted.value(yield* secrets.resumeToken)).not.toBe(a)
-    expect(yield* secrets.digest("abc")).toBe("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
+    expect(yield* secrets.digest("abc")).toBe(
+      "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )
     expect(yield* secrets.digest("é")).not.toBe(yield* secrets.digest("e"))
   }).pipe(Effect.provide(SecretsLayer.layer))
 )

@@ -76,9 +76,7 @@ it.effect("lists names with versions in order of registration and the default", 
       { name: "b", versions: ["2.0.0", "1.0.0"], default: "2.0.0" },
       { name: "a", versions: ["1"], default: "1" }
     ])
-  }).pipe(
-    Effect.provide(RegistryLayer.layer([agent("b", "2.0.0"), agent("a", "1"), agent("b", "1.0.0")]))
-  )
+  }).pipe(Effect.provide(RegistryLayer.layer([agent("b", "2.0.0"), agent("a", "1"), agent("b", "1.0.0")])))
 )
 
 it.effect("refuses the same agent twice, and two defaults", () =>

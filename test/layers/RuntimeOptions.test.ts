@@ -5,7 +5,10 @@ import type * as Layer from "effect/Layer"
 import * as RuntimeOptionsLayer from "../../src/layers/RuntimeOptions.js"
 import * as RuntimeOptions from "../../src/services/RuntimeOptions.js"
 
-const optionsOf = <E>(layer: Layer.Layer<RuntimeOptions.RuntimeOptions, E>, env: Record<string, string> = {}) =>
+const optionsOf = <E>(
+  layer: Layer.Layer<RuntimeOptions.RuntimeOptions, E>,
+  env: Record<string, string> = {}
+) =>
   RuntimeOptions.RuntimeOptions.pipe(
     Effect.provide(layer),
     Effect.withConfigProvider(ConfigProvider.fromMap(new Map(Object.entries(env))))

@@ -5,7 +5,6 @@ import * as Layer from "effect/Layer"
 import * as Auth from "../../src/layers/Auth.js"
 import * as Registry from "../../src/layers/Registry.js"
 import * as Runtime from "../../src/layers/Runtime.js"
-import * as Secrets from "../../src/layers/Secrets.js"
 import * as TransportMemory from "../../src/layers/TransportMemory.js"
 import { encode } from "../../src/protocol/Codec.js"
 import { supported } from "../../src/protocol/Features.js"
@@ -97,5 +96,5 @@ export const runtime = (agents: ReadonlyArray<Registered>, options?: RuntimeOpti
     Layer.provideMerge(TransportMemory.layer),
     Layer.provide(Runtime.layerMemory({ shutdownGraceMs: 0, ...options })),
     Layer.provide(Registry.layer(agents)),
-    Layer.provide(Auth.layerStatic({ alice: "alice", bob: "bob" }).pipe(Layer.provide(Secrets.layer)))
+    Layer.provide(Auth.layerStatic({ alice: "alice", bob: "bob" }))
   )

@@ -88,7 +88,8 @@ const options = {
 type Parsed = Command.Command.ParseConfig<typeof options>
 
 const pair = (flag: string, value: string, example: string): Effect.Effect<readonly [string, string], UsageError> => {
-  const at = value.indexOf("=")
+  // The value follows the last "=": tokens may be padded base64.
+  const at = value.lastIndexOf("=")
   return at < 1 || at === value.length - 1
     ? Effect.fail(new UsageError({ message: `--${flag} takes ${example}` }))
     : Effect.succeed([value.slice(0, at), value.slice(at + 1)])
@@ -119,7 +120,7 @@ const runtimeOptions = (flags: Parsed): Effect.Effect<RuntimeOptions.Input, Usag
   })
 
 interface Authentication {
-  readonly layer: Layer.Layer<AuthTag, AuthJwt.AuthJwtError | ConfigError, Secrets>
+  readonly layer: Layer.Layer<AuthTag, AuthJwt.AuthJwtError | ConfigError>
   readonly token: string | undefined
 }
 

@@ -39,7 +39,8 @@ it.effect("all of them can be hosted together; ver means 2.0.0", () =>
 
 it.effect("echo returns its input, whatever it is", () =>
   Effect.gen(function* () {
-    for (const input of [null, 0, "", [1, { a: [] }], { x: "ä" }]) expect(yield* runs("echo", input)).toEqual(input)
+    for (const input of [null, 0, "", [1, { a: [] }], { x: "ä" }])
+      expect(yield* runs("echo", input)).toEqual(input)
   })
 )
 
@@ -107,7 +108,10 @@ describe("emit", () => {
         const job = recorder(
           Effect.suspend(() => {
             most = Math.max(most, ++inFlight)
-            return Effect.ensuring(commit, Effect.sync(() => void inFlight--))
+            return Effect.ensuring(
+              commit,
+              Effect.sync(() => void inFlight--)
+            )
           })
         )
         expect(yield* runs("emit", { count: 20_000, size: 5, batch: 16 }, job)).toEqual({ count: 20_000 })
@@ -122,7 +126,8 @@ describe("emit", () => {
     Effect.gen(function* () {
       const job = recorder()
       const fiber = yield* Effect.fork(runs("emit", { count: 3, delayMs: 10, startDelayMs: 50 }, job))
-      const after = (ms: number) => Effect.as(TestClock.adjust(ms), job).pipe(Effect.map((j) => j.events.length))
+      const after = (ms: number) =>
+        Effect.as(TestClock.adjust(ms), job).pipe(Effect.map((j) => j.events.length))
       expect(yield* after(49)).toBe(0)
       expect(yield* after(1)).toBe(1)
       expect(yield* after(9)).toBe(1)

@@ -64,7 +64,11 @@ export const recorder = (commit: Effect.Effect<void> = Effect.void): Recorder =>
           return {
             resultId: "res_1",
             write,
-            end: (data = "") => Effect.zipRight(write(data), Effect.sync(() => void (self.ended = true)))
+            end: (data = "") =>
+              Effect.zipRight(
+                write(data),
+                Effect.sync(() => void (self.ended = true))
+              )
           }
         }),
       streamResult: () => Effect.die("not used here")

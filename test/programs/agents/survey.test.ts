@@ -35,7 +35,11 @@ interface Summary {
   readonly files: number
   readonly lines: number
   readonly bytes: number
-  readonly languages: ReadonlyArray<{ readonly language: string; readonly files: number; readonly lines: number }>
+  readonly languages: ReadonlyArray<{
+    readonly language: string
+    readonly files: number
+    readonly lines: number
+  }>
 }
 
 const summary = (input: unknown, job: Recorder = recorder()) =>
@@ -125,7 +129,9 @@ describe("survey 1.0.0", () => {
         [`${root}/file.txt`, "is not a directory"]
       ] as const)
         for (const version of ["1.0.0", "2.0.0"])
-          expect(yield* Effect.flip(run(agents, `survey@${version}`, { root: path }, recorder()))).toMatchObject({
+          expect(
+            yield* Effect.flip(run(agents, `survey@${version}`, { root: path }, recorder()))
+          ).toMatchObject({
             code: "INTERNAL_ERROR",
             message: `the root ${path} ${problem}`,
             details: { error: { _tag: "SurveyRootError", root: path } }
@@ -142,7 +148,8 @@ describe("survey 1.0.0", () => {
       const fs = yield* FileSystem.FileSystem
       const deny: FileSystem.FileSystem = {
         ...fs,
-        open: (path, options) => (path.endsWith("a.ts") ? fs.open(`${path}.gone`, options) : fs.open(path, options))
+        open: (path, options) =>
+          path.endsWith("a.ts") ? fs.open(`${path}.gone`, options) : fs.open(path, options)
       }
       const job = recorder()
       yield* run(agents, "survey@2.0.0", { root }, job).pipe(
@@ -164,7 +171,8 @@ describe("survey 1.0.0", () => {
         ...job,
         service: {
           ...job.service,
-          progress: (body) => Effect.zipRight(job.service.progress(body), Deferred.succeed(reached, undefined))
+          progress: (body) =>
+            Effect.zipRight(job.service.progress(body), Deferred.succeed(reached, undefined))
         }
       }
       const fiber = yield* Effect.fork(run(agents, "survey@2.0.0", { root }, progress))
@@ -215,7 +223,9 @@ describe("survey 2.0.0", () => {
 
   it.scoped("reports progress per many files, not per file", () =>
     Effect.gen(function* () {
-      const root = yield* tree(Object.fromEntries(Array.from({ length: 2_000 }, (_, i) => [`${i}.ts`, "1\n"])))
+      const root = yield* tree(
+        Object.fromEntries(Array.from({ length: 2_000 }, (_, i) => [`${i}.ts`, "1\n"]))
+      )
       const job = recorder()
       yield* run(agents, "survey@2.0.0", { root }, job)
       const progress = bodies(job, "progress")

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# The package as a user gets it: packed, installed into an empty project, imported, run.
+set -euo pipefail
+root="$(pwd)"
+work="$(mktemp -d)"
+trap 'rm -rf "$work"' EXIT
+npm pack --silent --pack-destination "$work" >/dev/null
+cd "$work"
+echo '{"name":"empty","private":true,"type":"module"}' >package.json
+# The compiled SQLite driver of this checkout serves, so that it is not compiled twice.
+npm install --no-audit --no-fund --loglevel=error --ignore-scripts ./effect-arcp-*.tgz
+mkdir -p node_modules/better-sqlite3
+cp -r "$root/node_modules/better-sqlite3/build" node_modules/better-sqlite3/
+cat >import.mjs <<'JS'
+import assert from "node:assert"
+import * as root from "effect-arcp"
+import * as node from "effect-arcp/node"
+import * as jwt from "effect-arcp/jwt"
+for (const name of ["Agent", "Job", "Runtime", "ArcpClient", "Registry", "Auth", "Errors"]) assert(root[name], name)
+for (const name of ["RuntimeSqlite", "TransportWebSocket", "DialerWebSocket"]) assert(node[name], name)
+assert(jwt.AuthJwt)
+console.log("imports:", Object.keys(root).length, "+", Object.keys(node).length, "+", Object.keys(jwt).length, "modules")
+JS
+node import.mjs
+npx --no-install arcp --version
