@@ -46,9 +46,7 @@ const makeStatic = (tokens: Iterable<readonly [token: string, identity: string |
  * @example
  * Auth.layerStatic({ [token]: "alice", [other]: { principal: "ci", agents: ["survey"] } })
  */
-export const layerStatic = (
-  tokens: Readonly<Record<string, string | Identity>>
-): Layer.Layer<Auth> =>
+export const layerStatic = (tokens: Readonly<Record<string, string | Identity>>): Layer.Layer<Auth> =>
   Layer.effect(Auth, makeStatic(Object.entries(tokens))).pipe(Layer.provide(secretsLayer))
 
 const invalid = (message: string) => Either.left(ConfigError.InvalidData(["ARCP_TOKENS"], message))

@@ -36,11 +36,17 @@ const storage = <A>(effect: Effect.Effect<A, StoreError>) =>
   Effect.mapError(
     effect,
     (error) =>
-      new InternalError({ message: `the store could not be read: ${error.message}`, details: { reason: "storage" } })
+      new InternalError({
+        message: `the store could not be read: ${error.message}`,
+        details: { reason: "storage" }
+      })
   )
 
 const atLimit = (limit: string, max: number) =>
-  new InternalError({ message: `limit reached: at most ${max} ${limit.replaceAll("_", " ")}`, details: { limit } })
+  new InternalError({
+    message: `limit reached: at most ${max} ${limit.replaceAll("_", " ")}`,
+    details: { limit }
+  })
 
 export const make = Effect.gen(function* () {
   const log = yield* EventLog
@@ -132,7 +138,8 @@ export const make = Effect.gen(function* () {
         })
       const job = yield* log.loadJob(record)
       const orphaned =
-        record.sessionId !== session.sessionId && (yield* storage(store.session(record.sessionId))) === undefined
+        record.sessionId !== session.sessionId &&
+        (yield* storage(store.session(record.sessionId))) === undefined
       if (orphaned) {
         yield* log.adopt(session.view, job, { ...record, sessionId: session.sessionId })
         const running = live.get(record.jobId)
@@ -157,53 +164,52 @@ export const make = Effect.gen(function* () {
       perPrincipal.add(record.principal, by)
     }
     count(1)
-    return log
-      .openJob(record, session.view, { onCommit: () => sendAccepted(session, request, record) })
-      .pipe(
-        Effect.tapError((error) =>
-          Effect.sync(() =>
-            session.send({ type: "session.error", payload: toPayload(error, { request_id: request.id }) })
-          )
-        ),
-        Effect.tap((job) =>
-          Effect.sync(() => {
-            live.set(record.jobId, new Runner.LiveJob(record, job, session))
-          })
-        ),
-        Effect.ensuring(Effect.sync(stored)),
-        Effect.flatMap((job) => {
-          const running = live.get(record.jobId) as Runner.LiveJob
-          if (stopping) running.end({ _tag: "Shutdown" })
-          const deadline = deadlineOf(record)
-          return Runner.run({
-            live: running,
-            handler: run,
-            emitter: Emitter.make({
-              log,
-              job,
-              record,
-              deadline: deadline?.at,
-              now,
-              resultId: () => ids.unsafeMake("res"),
-              options,
-              chunked: session.features.includes("result_chunk"),
-              maxStreamedBytes: store.kind === "memory" ? options.maxStreamedBytesMemory : options.maxStreamedBytesDisk
-            }),
-            deadline,
+    return log.openJob(record, session.view, { onCommit: () => sendAccepted(session, request, record) }).pipe(
+      Effect.tapError((error) =>
+        Effect.sync(() =>
+          session.send({ type: "session.error", payload: toPayload(error, { request_id: request.id }) })
+        )
+      ),
+      Effect.tap((job) =>
+        Effect.sync(() => {
+          live.set(record.jobId, new Runner.LiveJob(record, job, session))
+        })
+      ),
+      Effect.ensuring(Effect.sync(stored)),
+      Effect.flatMap((job) => {
+        const running = live.get(record.jobId) as Runner.LiveJob
+        if (stopping) running.end({ _tag: "Shutdown" })
+        const deadline = deadlineOf(record)
+        return Runner.run({
+          live: running,
+          handler: run,
+          emitter: Emitter.make({
             log,
-            cancelGraceMs: options.cancelGraceMs,
-            now
-          })
-        }),
-        Effect.ensuring(
-          Effect.sync(() => {
-            live.delete(record.jobId)
-            ended.push(record.jobId)
-            count(-1)
-          })
-        ),
-        Effect.uninterruptible
-      )
+            job,
+            record,
+            deadline: deadline?.at,
+            now,
+            resultId: () => ids.unsafeMake("res"),
+            options,
+            chunked: session.features.includes("result_chunk"),
+            maxStreamedBytes:
+              store.kind === "memory" ? options.maxStreamedBytesMemory : options.maxStreamedBytesDisk
+          }),
+          deadline,
+          log,
+          cancelGraceMs: options.cancelGraceMs,
+          now
+        })
+      }),
+      Effect.ensuring(
+        Effect.sync(() => {
+          live.delete(record.jobId)
+          ended.push(record.jobId)
+          count(-1)
+        })
+      ),
+      Effect.uninterruptible
+    )
   }
 
   const accept = (session: JobSession, request: Request, submit: Message.Submit, held: Array<() => void>) =>
@@ -241,7 +247,10 @@ export const make = Effect.gen(function* () {
         maxRuntimeSec: submit.max_runtime_sec
       }
       const release = held.splice(0)
-      yield* FiberSet.run(supervisors, execute(session, request, record, run, () => release.forEach((back) => back())))
+      yield* FiberSet.run(
+        supervisors,
+        execute(session, request, record, run, () => release.forEach((back) => back()))
+      )
     })
 
   /** One submit at a time gets here per session, so accepts keep the order of the submits. */
@@ -260,7 +269,10 @@ export const make = Effect.gen(function* () {
   })
 
   const maySee = (session: JobSession, record: JobRecord) =>
-    Effect.map(policy.listable(session.identity), (who) => who === "everyone" || who.includes(record.principal))
+    Effect.map(
+      policy.listable(session.identity),
+      (who) => who === "everyone" || who.includes(record.principal)
+    )
 
   const notFound = new JobNotFound({ message: "no such job" })
 
@@ -302,9 +314,9 @@ export const make = Effect.gen(function* () {
 
   return Jobs.of({
     submit: (session, request) =>
-      submit(session, request, request.payload.agent, (held) => accept(session, request, request.payload, held)).pipe(
-        Effect.catchAll(toInternal)
-      ),
+      submit(session, request, request.payload.agent, (held) =>
+        accept(session, request, request.payload, held)
+      ).pipe(Effect.catchAll(toInternal)),
     refuse: (session, request, error) =>
       submit(session, request, "", () => Effect.fail(error)).pipe(Effect.catchAll(toInternal)),
 
@@ -338,7 +350,8 @@ export const make = Effect.gen(function* () {
             status: filter?.status,
             agent: filter?.agent,
             createdAfter: filter?.created_after === undefined ? undefined : Date.parse(filter.created_after),
-            createdBefore: filter?.created_before === undefined ? undefined : Date.parse(filter.created_before),
+            createdBefore:
+              filter?.created_before === undefined ? undefined : Date.parse(filter.created_before),
             after: cursor == null ? undefined : yield* Checks.decodeCursor(cursor),
             limit: limit + 1
           })
@@ -421,8 +434,11 @@ const toInternal = (error: ArcpError): Effect.Effect<never, InternalError> =>
     : Effect.fail(new InternalError({ message: error.message }))
 
 /** When the job must have ended, whichever limit comes first. */
-const deadlineOf = (record: JobRecord): { readonly at: number; readonly ending: Runner.Ending } | undefined => {
-  const timeout = record.maxRuntimeSec === undefined ? Infinity : record.createdAt + record.maxRuntimeSec * 1000
+const deadlineOf = (
+  record: JobRecord
+): { readonly at: number; readonly ending: Runner.Ending } | undefined => {
+  const timeout =
+    record.maxRuntimeSec === undefined ? Infinity : record.createdAt + record.maxRuntimeSec * 1000
   const expiry = record.leaseConstraints?.expires_at
   const lease = expiry === undefined ? Infinity : Date.parse(expiry)
   const at = Math.min(timeout, lease)

@@ -89,40 +89,42 @@ export const make = Effect.gen(function* () {
 
   return Resume.of({
     open: (identity, version, features) =>
-      turn.withPermits(1)(
-        Effect.gen(function* () {
-          yield* makeRoom(identity.principal)
-          const token = yield* secrets.resumeToken
-          const at = now()
-          const record: SessionRecord = {
-            sessionId: ids.unsafeMake("sess"),
-            principal: identity.principal,
-            version,
-            features,
-            createdAt: at,
-            lastSeenAt: at,
-            attached: true,
-            tokenDigest: yield* secrets.digest(Redacted.value(token)),
-            acked: 0
-          }
-          const entry: Entry = { record, view: undefined, closed: false }
-          add(entry)
-          return { entry, token }
-        })
-      ).pipe(
-        Effect.flatMap(({ entry, token }) =>
-          log.openView(entry.record).pipe(
-            Effect.tap((view) =>
-              Effect.sync(() => {
-                entry.view = view
-              })
-            ),
-            Effect.map((view) => ({ sessionId: view.sessionId, view, token })),
-            Effect.onError(() => Effect.sync(() => remove(entry.record)))
-          )
+      turn
+        .withPermits(1)(
+          Effect.gen(function* () {
+            yield* makeRoom(identity.principal)
+            const token = yield* secrets.resumeToken
+            const at = now()
+            const record: SessionRecord = {
+              sessionId: ids.unsafeMake("sess"),
+              principal: identity.principal,
+              version,
+              features,
+              createdAt: at,
+              lastSeenAt: at,
+              attached: true,
+              tokenDigest: yield* secrets.digest(Redacted.value(token)),
+              acked: 0
+            }
+            const entry: Entry = { record, view: undefined, closed: false }
+            add(entry)
+            return { entry, token }
+          })
+        )
+        .pipe(
+          Effect.flatMap(({ entry, token }) =>
+            log.openView(entry.record).pipe(
+              Effect.tap((view) =>
+                Effect.sync(() => {
+                  entry.view = view
+                })
+              ),
+              Effect.map((view) => ({ sessionId: view.sessionId, view, token })),
+              Effect.onError(() => Effect.sync(() => remove(entry.record)))
+            )
+          ),
+          Effect.uninterruptible
         ),
-        Effect.uninterruptible
-      ),
 
     resume: (identity, features, { sessionId, token, lastEventSeq }) =>
       turn.withPermits(1)(

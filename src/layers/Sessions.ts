@@ -9,7 +9,7 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Mailbox from "effect/Mailbox"
 import * as Schedule from "effect/Schedule"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import { encode, type Version } from "../protocol/Codec.js"
 import {
   type ArcpError,
@@ -28,7 +28,7 @@ import { Resume } from "../services/Resume.js"
 import { RuntimeOptions } from "../services/RuntimeOptions.js"
 import { Sessions } from "../services/Sessions.js"
 import { Store } from "../services/Store.js"
-import { closeCode, type Connection, type Inbound } from "../services/Transport.js"
+import { type Connection, closeCode, type Inbound } from "../services/Transport.js"
 import { timestamp } from "./EventLog.js"
 import { nextTurn } from "./internal/turn.js"
 import { inRealTime } from "./jobs/Runner.js"
@@ -82,7 +82,9 @@ export const make = Effect.gen(function* () {
         duration: Duration.millis(options.helloTimeoutMs),
         onTimeout: () =>
           new Handshake.Refusal(
-            new InvalidRequest({ message: `session.hello must come within ${options.helloTimeoutMs / 1000} s` }),
+            new InvalidRequest({
+              message: `session.hello must come within ${options.helloTimeoutMs / 1000} s`
+            }),
             "1.1"
           )
       })
@@ -249,7 +251,8 @@ export const make = Effect.gen(function* () {
             }
           }
         }
-        if (outbox.length > maxOutbox) yield* Effect.async<void>((resume) => outbox.onRoom(() => resume(Effect.void)))
+        if (outbox.length > maxOutbox)
+          yield* Effect.async<void>((resume) => outbox.onRoom(() => resume(Effect.void)))
         frames = yield* connection.take
       }
     })
@@ -267,13 +270,12 @@ export const make = Effect.gen(function* () {
         if (session.has("heartbeat")) yield* Effect.forkScoped(heartbeat(connection, session, line))
         done = yield* read(connection, session, outbox, greeted, rest, line)
         yield* Fiber.join(writer)
-      }).pipe(
-        Effect.scoped,
-        Effect.ensuring(Effect.suspend(() => detach(session, attached, done)))
-      )
+      }).pipe(Effect.scoped, Effect.ensuring(Effect.suspend(() => detach(session, attached, done))))
     }).pipe(
       Effect.catchAll((error) =>
-        error._tag === "Refusal" ? refuse(connection, error.error, error.version, error.requestId) : Effect.void
+        error._tag === "Refusal"
+          ? refuse(connection, error.error, error.version, error.requestId)
+          : Effect.void
       ),
       Effect.catchAllCause((cause) =>
         Effect.zipRight(
@@ -290,7 +292,9 @@ export const make = Effect.gen(function* () {
     yield* jobs.sweep
     yield* Effect.repeat(store.vacuum, { while: (more) => more, schedule: Schedule.spaced("10 millis") })
   }).pipe(
-    Effect.catchAll((error) => Effect.logWarning("the sweeper could not work; it will try again", error.message)),
+    Effect.catchAll((error) =>
+      Effect.logWarning("the sweeper could not work; it will try again", error.message)
+    ),
     Effect.delay(sweepEvery),
     Effect.forever,
     Effect.forkScoped
@@ -333,7 +337,10 @@ interface Line {
   receivedAt: number
 }
 
-const shuttingDown = new InternalError({ message: "the runtime is shutting down", details: { reason: "shutdown" } })
+const shuttingDown = new InternalError({
+  message: "the runtime is shutting down",
+  details: { reason: "shutdown" }
+})
 
 const tooManyHellos = (max: number) =>
   new InternalError({

@@ -5,9 +5,9 @@
  */
 import * as Either from "effect/Either"
 import * as ParseResult from "effect/ParseResult"
-import * as Schema from "effect/Schema"
-import { clientMessages, type EventType, runtimeMessages } from "./Message.js"
+import type * as Schema from "effect/Schema"
 import { vendorName } from "./Lease.js"
+import { clientMessages, type EventType, runtimeMessages } from "./Message.js"
 import { describe } from "./Problem.js"
 import * as Trace from "./Trace.js"
 

@@ -26,9 +26,7 @@ export const Hello = Schema.Struct({
       features: optional(Schema.Array(Schema.String))
     })
   ),
-  resume: optional(
-    Schema.Struct({ session_id: Text, resume_token: Text, last_event_seq: EventSeq })
-  )
+  resume: optional(Schema.Struct({ session_id: Text, resume_token: Text, last_event_seq: EventSeq }))
 })
 export interface Hello extends Schema.Schema.Type<typeof Hello> {}
 

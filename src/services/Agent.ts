@@ -30,8 +30,6 @@ export interface Contract<Input, InputEncoded, Output, OutputEncoded, Failure, F
   readonly error: Schema.Schema<Failure, FailureEncoded>
 }
 
-export type AnyContract = Contract<any, any, any, any, any, any>
-
 /** A contract with its handler, its types erased: what the registry keeps. */
 export interface Registered<R = never> {
   readonly name: string
@@ -64,7 +62,9 @@ export const make = <I = unknown, IE = I, O = unknown, OE = O, F = never, FE = F
   if (!AgentRef.isName(name))
     throw new Error(`agent name ${JSON.stringify(name)}: use lower-case letters, digits, ".", "_", "-"`)
   if (!AgentRef.isVersion(options.version))
-    throw new Error(`agent version ${JSON.stringify(options.version)}: use letters, digits, ".", "+", "_", "-"`)
+    throw new Error(
+      `agent version ${JSON.stringify(options.version)}: use letters, digits, ".", "+", "_", "-"`
+    )
   return {
     name,
     version: options.version,
@@ -109,7 +109,10 @@ export const handle = <I, IE, O, OE, F, FE, R>(
               Effect.flatMap((output) =>
                 encodeOutput(output).pipe(
                   Effect.mapError(
-                    (error) => new InternalError({ message: `the agent's output is not what its contract says: ${describe(error.issue, "output")}` })
+                    (error) =>
+                      new InternalError({
+                        message: `the agent's output is not what its contract says: ${describe(error.issue, "output")}`
+                      })
                   )
                 )
               )
@@ -152,12 +155,12 @@ export type PromiseJob = {
  *   return { hello: input }
  * })
  */
-export const fromPromise = (
+export const fromPromise = <Input = unknown>(
   name: string,
-  options: { readonly version: string; readonly default?: boolean },
-  run: (input: any, job: PromiseJob) => Promise<unknown>
+  options: MakeOptions<Input, unknown, unknown, unknown, never, never>,
+  run: (input: Input, job: PromiseJob) => Promise<unknown>
 ): Registered =>
-  handle(make(name, options), (input) =>
+  handle(make(name, options), (input: Input) =>
     Effect.gen(function* () {
       const job = yield* Job
       const runtime = yield* Effect.runtime<never>()

@@ -45,7 +45,11 @@ export class Jobs extends Context.Tag("arcp/services/Jobs")<
      */
     readonly submit: (
       session: JobSession,
-      request: { readonly id: string; readonly traceId?: string | undefined; readonly payload: Message.Submit }
+      request: {
+        readonly id: string
+        readonly traceId?: string | undefined
+        readonly payload: Message.Submit
+      }
     ) => Effect.Effect<void, InternalError>
     /** Refuses a submit for a reason found before its payload could be read. */
     readonly refuse: (

@@ -36,8 +36,15 @@ export class Resume extends Context.Tag("arcp/services/Resume")<
     readonly resume: (
       identity: Identity,
       features: ReadonlyArray<Feature>,
-      request: { readonly sessionId: string; readonly token: Redacted.Redacted; readonly lastEventSeq: number }
-    ) => Effect.Effect<Opened & { readonly version: Version }, ResumeWindowExpired | InvalidRequest | InternalError>
+      request: {
+        readonly sessionId: string
+        readonly token: Redacted.Redacted
+        readonly lastEventSeq: number
+      }
+    ) => Effect.Effect<
+      Opened & { readonly version: Version },
+      ResumeWindowExpired | InvalidRequest | InternalError
+    >
     /** The client has sent a frame on a resumed transport: the token before this one is over. */
     readonly confirm: (sessionId: string) => Effect.Effect<void>
     /** The transport is gone; the window begins. `closed`: the client said that it is done. */

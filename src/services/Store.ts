@@ -154,7 +154,10 @@ export interface StoreService {
   /** Jobs (not rejected submits) oldest first by `(createdAt, jobId)`. */
   readonly jobs: (filter: JobFilter) => Effect.Effect<ReadonlyArray<JobRecord>, StoreError>
   /** The newest job, or rejected submit, that this session started with this message id. */
-  readonly jobBySubmit: (sessionId: string, submitId: string) => Effect.Effect<JobRecord | undefined, StoreError>
+  readonly jobBySubmit: (
+    sessionId: string,
+    submitId: string
+  ) => Effect.Effect<JobRecord | undefined, StoreError>
   /** The newest job of this principal with this idempotency key. */
   readonly jobByKey: (principal: string, key: string) => Effect.Effect<JobRecord | undefined, StoreError>
   /** Ids of jobs, and rejected submits, that ended before `endedBefore` (epoch ms), at most `limit`. */

@@ -38,15 +38,22 @@ describe("versions", () => {
 })
 
 describe("ids", () => {
-  it.each(["a", " ", "ünï-✓", "x".repeat(256)])("any non-empty id up to 256 characters is taken", async (id) => {
-    verifies("envelope-id-inbound")
-    const client = await WireClient.open(server.url)
-    const answer = await client.answer(client.submit("echo", 1, {}, { id: `${id}`.slice(0, 256) }))
-    expect(answer.type).toBe("job.accepted")
-    await client.terminal(answer.job_id)
-  })
+  it.each(["a", " ", "ünï-✓", "x".repeat(256)])(
+    "any non-empty id up to 256 characters is taken",
+    async (id) => {
+      verifies("envelope-id-inbound")
+      const client = await WireClient.open(server.url)
+      const answer = await client.answer(client.submit("echo", 1, {}, { id: `${id}`.slice(0, 256) }))
+      expect(answer.type).toBe("job.accepted")
+      await client.terminal(answer.job_id)
+    }
+  )
 
-  it.each([["", "empty"], ["x".repeat(257), "too long"], [7, "a number"]])("id %j is refused", async (id) => {
+  it.each([
+    ["", "empty"],
+    ["x".repeat(257), "too long"],
+    [7, "a number"]
+  ])("id %j is refused", async (id) => {
     verifies("envelope-id-inbound")
     const client = await WireClient.open(server.url)
     const text = { arcp: "1.1", id, type: "session.ping", session_id: client.session.id }
@@ -138,7 +145,10 @@ describe("what the runtime does not know", () => {
     verifies("envelope-unknown-fields")
     const client = await WireClient.open(server.url, { payload: { marker_field: "marker-value" } })
     const more = { marker_field: { deep: "marker-value" } }
-    const id = client.submit("echo", { n: 1 }, more, { marker_field: "marker-value", extensions: { optional: false } })
+    const id = client.submit("echo", { n: 1 }, more, {
+      marker_field: "marker-value",
+      extensions: { optional: false }
+    })
     const accepted = await client.answer(id)
     const result = await client.terminal(accepted.job_id)
     expect(result.payload.result).toEqual({ n: 1 })

@@ -30,7 +30,10 @@ describe("one malformed frame", () => {
     ["a subscribe without job", (client) => envelope(client, "job.subscribe", "{}")],
     ["a type that is no string", (client) => envelope(client, "x", "{}").replace('"x"', "42")],
     ["nesting of 70", (client) => envelope(client, "job.submit", `{"agent":"echo","input":${nested(70)}}`)],
-    ["nesting of 50 000", (client) => envelope(client, "job.submit", `{"agent":"echo","input":${nested(50_000)}}`)]
+    [
+      "nesting of 50 000",
+      (client) => envelope(client, "job.submit", `{"agent":"echo","input":${nested(50_000)}}`)
+    ]
   ]
 
   it.each(frames)("%s: one INVALID_REQUEST; the session and its jobs live on", async (_, make) => {
@@ -38,7 +41,9 @@ describe("one malformed frame", () => {
     const client = await WireClient.open(server.url)
     const { job_id } = await client.accept("emit", { count: 20, delayMs: 5 })
     client.sendText(make(client))
-    const refused = await client.next(({ type, payload }) => /error$/.test(type) && payload.code !== undefined)
+    const refused = await client.next(
+      ({ type, payload }) => /error$/.test(type) && payload.code !== undefined
+    )
     expect(refused.payload.code).toBe("INVALID_REQUEST")
     await client.ping()
     expect((await client.terminal(job_id)).payload.result).toEqual({ count: 20 })
@@ -98,17 +103,20 @@ describe("data that looks like code", () => {
     expect(JSON.stringify(after)).not.toContain("polluted")
   })
 
-  it.each(["\\ud800", "\\u0000", "\\u2028", "\\ud83d\\ude00"])("a string with %s comes through", async (text) => {
-    verifies("malformed-unicode")
-    const client = await WireClient.open(server.url)
-    client.sendText(envelope(client, "job.submit", `{"agent":"echo","input":{"s":"a${text}b"}}`, "u-1"))
-    const accepted = await client.answer("u-1")
-    const result = await client.terminal(accepted.job_id)
-    const sent = JSON.parse(`"a${text}b"`) as string
-    // A lone surrogate has no UTF-8 form: it may be escaped or replaced, but must not break the frame.
-    const { s } = result.payload.result as { s: string }
-    expect([sent, "a\ufffdb"]).toContain(s)
-  })
+  it.each(["\\ud800", "\\u0000", "\\u2028", "\\ud83d\\ude00"])(
+    "a string with %s comes through",
+    async (text) => {
+      verifies("malformed-unicode")
+      const client = await WireClient.open(server.url)
+      client.sendText(envelope(client, "job.submit", `{"agent":"echo","input":{"s":"a${text}b"}}`, "u-1"))
+      const accepted = await client.answer("u-1")
+      const result = await client.terminal(accepted.job_id)
+      const sent = JSON.parse(`"a${text}b"`) as string
+      // A lone surrogate has no UTF-8 form: it may be escaped or replaced, but must not break the frame.
+      const { s } = result.payload.result as { s: string }
+      expect([sent, "a\ufffdb"]).toContain(s)
+    }
+  )
 
   it("depth 60 is not too deep", async () => {
     verifies("malformed-depth")

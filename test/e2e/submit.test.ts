@@ -27,11 +27,14 @@ describe("an accepted job", () => {
     expect(events.at(-1)).toBe(terminal)
   })
 
-  it.each([null, 0, "", false, [], { deep: { er: [{}] } }, 1e21, "ÿ✓😀"])("echo gives %j back", async (input) => {
-    verifies("submit-accepted")
-    const client = await WireClient.open(server.url)
-    expect((await client.run("echo", input)).terminal.payload.result).toEqual(input)
-  })
+  it.each([null, 0, "", false, [], { deep: { er: [{}] } }, 1e21, "ÿ✓😀"])(
+    "echo gives %j back",
+    async (input) => {
+      verifies("submit-accepted")
+      const client = await WireClient.open(server.url)
+      expect((await client.run("echo", input)).terminal.payload.result).toEqual(input)
+    }
+  )
 
   it("emits its events in order, whatever the batching", async () => {
     verifies("events-order")

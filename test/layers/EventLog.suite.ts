@@ -126,7 +126,10 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
           Effect.gen(function* () {
             const view = yield* openView
             const jobs = yield* Effect.all([openJob(view), openJob(view), openJob(view)])
-            yield* Effect.forEach(jobs, (job) => emit(job, 1, 700), { concurrency: "unbounded", discard: true })
+            yield* Effect.forEach(jobs, (job) => emit(job, 1, 700), {
+              concurrency: "unbounded",
+              discard: true
+            })
             yield* settle
             const frames = yield* readAll(view)
             assert.deepStrictEqual(seqs(frames), upTo(2100))
@@ -180,7 +183,9 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
           assert.strictEqual(listed, 99)
           const late = yield* openView
           yield* log.observe(late, a, { history: true, fromEventSeq: 60, onCommit: () => {} })
-          const owned = (yield* readAll(owner)).filter((frame) => frame.job_id === a.jobId && frame.event_seq > 60)
+          const owned = (yield* readAll(owner)).filter(
+            (frame) => frame.job_id === a.jobId && frame.event_seq > 60
+          )
           assert.deepStrictEqual(
             numbers(yield* readAll(late), a),
             owned.map((frame) => frame.payload.body?.n)

@@ -14,6 +14,8 @@ suite("EventLog on SQLite", 1, () =>
     Effect.acquireRelease(
       Effect.sync(() => mkdtempSync(join(tmpdir(), "arcp-log-"))),
       (folder) => Effect.sync(() => rmSync(folder, { recursive: true }))
-    ).pipe(Effect.map((folder) => StoreSqlite.layer({ filename: join(folder, "log.db"), synchronous: "NORMAL" })))
+    ).pipe(
+      Effect.map((folder) => StoreSqlite.layer({ filename: join(folder, "log.db"), synchronous: "NORMAL" }))
+    )
   )
 )

@@ -23,7 +23,9 @@ const forever = Agent.handle(Agent.make("forever", { version: "1.0.0" }), () =>
     return yield* Effect.never.pipe(Effect.onInterrupt(() => Effect.ignore(job.log("info", "cleanup"))))
   })
 )
-const stubborn = Agent.handle(Agent.make("stubborn", { version: "1.0.0" }), () => Effect.uninterruptible(Effect.never))
+const stubborn = Agent.handle(Agent.make("stubborn", { version: "1.0.0" }), () =>
+  Effect.uninterruptible(Effect.never)
+)
 const agents = [echo, count, forever, stubborn]
 
 const submit = (
@@ -92,7 +94,9 @@ describe("Sessions", () => {
       const stale = yield* connect
       yield* stale.send(
         "session.hello",
-        hello({ resume: { session_id: first.sessionId, resume_token: first.welcome.resume_token, last_event_seq: 0 } })
+        hello({
+          resume: { session_id: first.sessionId, resume_token: first.welcome.resume_token, last_event_seq: 0 }
+        })
       )
       assert.strictEqual((yield* stale.expect("session.error")).payload.code, "RESUME_WINDOW_EXPIRED")
     }).pipe(Effect.provide(runtime(agents)))
@@ -112,7 +116,11 @@ describe("Sessions", () => {
       yield* late.send(
         "session.hello",
         hello({
-          resume: { session_id: first.sessionId, resume_token: second.welcome.resume_token, last_event_seq: 0 }
+          resume: {
+            session_id: first.sessionId,
+            resume_token: second.welcome.resume_token,
+            last_event_seq: 0
+          }
         })
       )
       assert.strictEqual((yield* late.expect("session.error")).payload.code, "RESUME_WINDOW_EXPIRED")
@@ -223,9 +231,7 @@ describe("Sessions", () => {
         yield* submit(session, "forever")
         yield* session.expect("job.event")
         return session
-      }).pipe(
-        Effect.provide(runtime(agents))
-      )
+      }).pipe(Effect.provide(runtime(agents)))
       const end = yield* wire.expect("job.error")
       assert.strictEqual(end.payload.code, "INTERNAL_ERROR")
       assert.isTrue(end.payload.retryable)

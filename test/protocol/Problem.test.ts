@@ -25,11 +25,19 @@ it("names the path of the first thing wrong, and never a value", () => {
   expect(problem(schema, "s3cret")).toMatch(/^input: expected /)
   expect(problem(schema, { items: [{ name: "x" }, {}] })).toBe("input.items[1].name: is missing")
   expect(problem(schema, { items: [{ name: "" }] })).toBe("input.items[0].name: expected a non empty string")
-  expect(problem(schema, { items: [{ name: "x", size: "s3cret" }] })).toBe("input.items[0].size: expected number")
+  expect(problem(schema, { items: [{ name: "x", size: "s3cret" }] })).toBe(
+    "input.items[0].size: expected a number"
+  )
   expect(problem(schema, { limit: 10 })).toBe("input.limit: expected 1 to 9")
   expect(problem(schema, { mode: "s3cret" })).toBe('input.mode: expected "a" or "b"')
-  expect(problem(schema, { cursor: 5 })).toBe("input.cursor: expected string or null")
-  for (const wrong of ["s3cret", { items: "s3cret" }, { mode: "s3cret" }, { cursor: ["s3cret"] }, { at: "s3cret" }])
+  expect(problem(schema, { cursor: 5 })).toBe("input.cursor: expected a string or null")
+  for (const wrong of [
+    "s3cret",
+    { items: "s3cret" },
+    { mode: "s3cret" },
+    { cursor: ["s3cret"] },
+    { at: "s3cret" }
+  ])
     expect(problem(schema, wrong)).not.toContain("s3cret")
 })
 
@@ -37,7 +45,7 @@ it("describes transformations and refinements of the user's own schemas", () => 
   const Even = Schema.Number.pipe(Schema.filter((n) => n % 2 === 0, { description: "an even number" }))
   expect(problem(Schema.Struct({ n: Even }), { n: 3 })).toBe("input.n: expected an even number")
   expect(problem(Schema.Date, "s3cret")).not.toContain("s3cret")
-  expect(problem(Schema.Union(Schema.Struct({ a: Schema.Number }), Schema.Struct({ b: Schema.Number })), {})).toMatch(
-    /^input: expected /
-  )
+  expect(
+    problem(Schema.Union(Schema.Struct({ a: Schema.Number }), Schema.Struct({ b: Schema.Number })), {})
+  ).toMatch(/^input: expected /)
 })

@@ -82,7 +82,8 @@ export const entry = (job: JobRecord): Message.JobEntry => ({
 })
 
 /** An opaque cursor: behind which job a page begins. */
-export const encodeCursor = (job: JobRecord): string => Encoding.encodeBase64Url(`${job.createdAt} ${job.jobId}`)
+export const encodeCursor = (job: JobRecord): string =>
+  Encoding.encodeBase64Url(`${job.createdAt} ${job.jobId}`)
 
 export const decodeCursor = (
   cursor: string

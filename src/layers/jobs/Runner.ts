@@ -193,7 +193,10 @@ export const write = (log: EventLog["Type"], live: LiveJob, terminal: Terminal, 
             type: "session.error",
             payload: toPayload(error, { job_id: live.record.jobId })
           })
-          return Effect.logError(`the end of ${live.record.jobId} could not be stored; trying again`, error.message)
+          return Effect.logError(
+            `the end of ${live.record.jobId} could not be stored; trying again`,
+            error.message
+          )
         })
       ),
       Effect.retry(retryTerminal),
@@ -237,13 +240,18 @@ const ended = (ending: Ending, record: JobRecord, at: number): Terminal => {
     case "Cancel":
       return failed(
         new Cancelled({
-          message: ending.reason === undefined ? "the job was cancelled" : `the job was cancelled: ${ending.reason}`
+          message:
+            ending.reason === undefined ? "the job was cancelled" : `the job was cancelled: ${ending.reason}`
         }),
         "cancelled",
         at
       )
     case "Timeout":
-      return failed(new Timeout({ message: `the job ran longer than ${record.maxRuntimeSec} s` }), "timed_out", at)
+      return failed(
+        new Timeout({ message: `the job ran longer than ${record.maxRuntimeSec} s` }),
+        "timed_out",
+        at
+      )
     case "LeaseExpired":
       return failed(
         new LeaseExpired({ message: `the lease expired at ${record.leaseConstraints?.expires_at}` }),

@@ -26,7 +26,8 @@ export class Ledger {
     this.total += bytes
     this.last = last
     const newest = this.marks[this.marks.length - 1] ?? [this.first - 1, this.freed]
-    if (last - newest[0] >= Ledger.events || this.total - newest[1] >= Ledger.bytes) this.marks.push([last, this.total])
+    if (last - newest[0] >= Ledger.events || this.total - newest[1] >= Ledger.bytes)
+      this.marks.push([last, this.total])
   }
   /** Is there more than this behind `seq`? */
   exceeds(seq: number, maxEvents: number, maxBytes: number): boolean {

@@ -94,7 +94,8 @@ export class Transaction {
 
   /** Everything to be written, once all items have been put in. */
   seal(after: ReadonlyArray<Op>): ReadonlyArray<Op> {
-    for (const [job, delta] of this.jobs) this.ops.push({ _tag: "Append", jobId: job.jobId, events: delta.events })
+    for (const [job, delta] of this.jobs)
+      this.ops.push({ _tag: "Append", jobId: job.jobId, events: delta.events })
     for (const [view, delta] of this.views)
       for (const run of delta.runs)
         this.ops.push({

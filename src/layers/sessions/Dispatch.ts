@@ -36,18 +36,31 @@ export const make = (services: {
 }) => {
   const { jobs, log } = services
 
-  const answer = (session: Session, error: ArcpError, requestId: string | undefined, jobId?: string | undefined) => {
+  const answer = (
+    session: Session,
+    error: ArcpError,
+    requestId: string | undefined,
+    jobId?: string | undefined
+  ) => {
     const details = {
       ...(requestId === undefined ? {} : { request_id: requestId }),
       ...(jobId === undefined ? {} : { job_id: jobId })
     }
-    session.send({ type: "session.error", payload: toPayload(error, requestId || jobId ? details : undefined) })
+    session.send({
+      type: "session.error",
+      payload: toPayload(error, requestId || jobId ? details : undefined)
+    })
   }
 
   const rejected = (session: Session, frame: Codec.Rejected, submits: Submits): Effect.Effect<Verdict> => {
     if (frame._tag === "Ignored") return proceed
     const error = new InvalidRequest({ message: frame.message })
-    if (frame._tag === "Malformed" && frame.type === "job.submit" && frame.id !== undefined && frame.sessionId === session.sessionId) {
+    if (
+      frame._tag === "Malformed" &&
+      frame.type === "job.submit" &&
+      frame.id !== undefined &&
+      frame.sessionId === session.sessionId
+    ) {
       const { id } = frame
       return Effect.as(submits(jobs.refuse(session, { id }, error), id), ok)
     }
@@ -68,7 +81,12 @@ export const make = (services: {
   }
 
   /** Runs a request whose failure is the answer to it. */
-  const request = (session: Session, id: string, jobId: string | undefined, effect: Effect.Effect<void, ArcpError>) =>
+  const request = (
+    session: Session,
+    id: string,
+    jobId: string | undefined,
+    effect: Effect.Effect<void, ArcpError>
+  ) =>
     effect.pipe(
       Effect.catchAll((error) => Effect.sync(() => answer(session, error, id, jobId))),
       Effect.as(ok)
@@ -121,7 +139,12 @@ export const make = (services: {
         )
       case "session.close":
         session.send({ type: "session.closed", payload: message.payload })
-        return Effect.succeed<Verdict>({ _tag: "Close", code: closeCode.normal, reason: "closed", done: true })
+        return Effect.succeed<Verdict>({
+          _tag: "Close",
+          code: closeCode.normal,
+          reason: "closed",
+          done: true
+        })
       case "session.bye":
         return Effect.as(
           services.cancelOnBye ? jobs.cancelAll(session.sessionId, "the session said bye") : Effect.void,
@@ -134,7 +157,12 @@ export const make = (services: {
       case "job.cancel": {
         const jobId = message.job_id ?? message.payload.job_id
         if (jobId === undefined) return fail("job_id: is missing")
-        return request(session, id, jobId, jobs.cancel(session, { id, jobId, reason: message.payload.reason }))
+        return request(
+          session,
+          id,
+          jobId,
+          jobs.cancel(session, { id, jobId, reason: message.payload.reason })
+        )
       }
       case "job.subscribe": {
         const jobId = message.payload.job_id ?? message.job_id

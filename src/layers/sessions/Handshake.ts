@@ -43,7 +43,8 @@ export const make =
   }) =>
   (frame: Inbound): Effect.Effect<Greeted, Refusal> => {
     const { auth, resume, registry, policy, options } = services
-    if (typeof frame !== "string") return Effect.fail(new Refusal(new InvalidRequest({ message: frame.reason }), "1.1"))
+    if (typeof frame !== "string")
+      return Effect.fail(new Refusal(new InvalidRequest({ message: frame.reason }), "1.1"))
     const decoded = Codec.decodeClient(frame)
     if (Either.isLeft(decoded))
       return Effect.fail(
@@ -53,7 +54,9 @@ export const make =
     const version = message.arcp as Codec.Version
     const refuse = (error: ArcpError) => new Refusal(error, version, message.id)
     if (message.type !== "session.hello")
-      return Effect.fail(refuse(new InvalidRequest({ message: "the first message of a connection is session.hello" })))
+      return Effect.fail(
+        refuse(new InvalidRequest({ message: "the first message of a connection is session.hello" }))
+      )
     const hello = message.payload
 
     return Effect.gen(function* () {
@@ -71,7 +74,9 @@ export const make =
               token: Redacted.make(hello.resume.resume_token),
               lastEventSeq: hello.resume.last_event_seq
             })
-      const agents = yield* Effect.filter(registry.inventory, (agent) => policy.mayUseAgent(identity, agent.name))
+      const agents = yield* Effect.filter(registry.inventory, (agent) =>
+        policy.mayUseAgent(identity, agent.name)
+      )
       return {
         ...opened,
         identity,

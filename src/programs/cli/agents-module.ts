@@ -14,9 +14,15 @@ import { UsageError } from "./UsageError.js"
 export type Hosted = Registered<FileSystem.FileSystem | Path.Path | Secrets>
 
 const isRegistered = (u: unknown): u is Hosted =>
-  typeof u === "object" && u !== null && "name" in u && "version" in u && "prepare" in u && typeof u.prepare === "function"
+  typeof u === "object" &&
+  u !== null &&
+  "name" in u &&
+  "version" in u &&
+  "prepare" in u &&
+  typeof u.prepare === "function"
 
-const help = 'export const agents = [Agent.fromPromise("hello", { version: "1.0.0" }, async (input) => input)]'
+const help =
+  'export const agents = [Agent.fromPromise("hello", { version: "1.0.0" }, async (input) => input)]'
 
 const load = (name: string): Effect.Effect<ReadonlyArray<Hosted>, UsageError> => {
   switch (name) {
@@ -26,7 +32,8 @@ const load = (name: string): Effect.Effect<ReadonlyArray<Hosted>, UsageError> =>
       return Effect.succeed(conformance.agents)
     default:
       return Effect.tryPromise({
-        try: () => import(pathToFileURL(resolve(name)).href) as Promise<{ agents?: unknown; default?: unknown }>,
+        try: () =>
+          import(pathToFileURL(resolve(name)).href) as Promise<{ agents?: unknown; default?: unknown }>,
         catch: (cause) =>
           new UsageError({
             message: `--agents ${name} does not load: ${cause instanceof Error ? cause.message.split("\n")[0] : cause}`

@@ -19,8 +19,8 @@ import * as RuntimeSqlite from "../../layers/RuntimeSqlite.js"
 import * as SecretsLayer from "../../layers/Secrets.js"
 import * as TransportStdio from "../../layers/TransportStdio.js"
 import * as TransportWebSocket from "../../layers/TransportWebSocket.js"
+import type { Auth as AuthTag } from "../../services/Auth.js"
 import * as RuntimeOptions from "../../services/RuntimeOptions.js"
-import { Auth as AuthTag } from "../../services/Auth.js"
 import { Secrets } from "../../services/Secrets.js"
 import { TransportServer } from "../../services/Transport.js"
 import { loadAgents } from "./agents-module.js"
@@ -71,7 +71,9 @@ const options = {
   jwtIssuer: text("jwt-issuer", "issuer that JWTs must have"),
   jwtAudience: text("jwt-audience", "audience that JWTs must have"),
   agents: CliOptions.text("agents").pipe(
-    CliOptions.withDescription("demo, conformance, or a module that exports agents; repeatable (default demo)"),
+    CliOptions.withDescription(
+      "demo, conformance, or a module that exports agents; repeatable (default demo)"
+    ),
     CliOptions.repeated
   ),
   heartbeatSec: integer("heartbeat-sec", "seconds between heartbeats (default 30)"),
@@ -79,15 +81,23 @@ const options = {
   cancelGraceMs: integer("cancel-grace-ms", "milliseconds a cancelled job gets to clean up (default 30000)"),
   shutdownGraceMs: integer("shutdown-grace-ms", "milliseconds running jobs get at shutdown (default 5000)"),
   limit: CliOptions.text("limit").pipe(
-    CliOptions.withDescription("any other option of the runtime as NAME=VALUE, e.g. maxJobsPerSession=500; repeatable"),
+    CliOptions.withDescription(
+      "any other option of the runtime as NAME=VALUE, e.g. maxJobsPerSession=500; repeatable"
+    ),
     CliOptions.repeated
   ),
-  json: CliOptions.boolean("json").pipe(CliOptions.withDescription("one JSON value per line on stdout and stderr"))
+  json: CliOptions.boolean("json").pipe(
+    CliOptions.withDescription("one JSON value per line on stdout and stderr")
+  )
 }
 
 type Parsed = Command.Command.ParseConfig<typeof options>
 
-const pair = (flag: string, value: string, example: string): Effect.Effect<readonly [string, string], UsageError> => {
+const pair = (
+  flag: string,
+  value: string,
+  example: string
+): Effect.Effect<readonly [string, string], UsageError> => {
   // The value follows the last "=": tokens may be padded base64.
   const at = value.lastIndexOf("=")
   return at < 1 || at === value.length - 1
@@ -105,7 +115,8 @@ const runtimeOptions = (flags: Parsed): Effect.Effect<RuntimeOptions.Input, Usag
         return yield* new UsageError({
           message: `--limit: no option ${name}; there are ${Object.keys(RuntimeOptions.RuntimeOptionsSchema.fields).join(", ")}`
         })
-      input[name] = value === "true" || (value === "false" ? false : Number.isNaN(Number(value)) ? value : Number(value))
+      input[name] =
+        value === "true" || (value === "false" ? false : Number.isNaN(Number(value)) ? value : Number(value))
     }
     const seconds = {
       heartbeatIntervalSec: flags.heartbeatSec,
@@ -142,12 +153,16 @@ const authentication = (flags: Parsed): Effect.Effect<Authentication, UsageError
     if (flags.token.length > 0)
       return {
         layer: Auth.layerStatic(
-          Object.fromEntries(yield* Effect.forEach(flags.token, (token) => pair("token", token, "TOKEN=PRINCIPAL")))
+          Object.fromEntries(
+            yield* Effect.forEach(flags.token, (token) => pair("token", token, "TOKEN=PRINCIPAL"))
+          )
         ),
         token: undefined
       }
     if (yield* Auth.configured) return { layer: Auth.layerConfig, token: undefined }
-    const made = (yield* Effect.flatMap(Secrets, (secrets) => secrets.resumeToken)).pipe(Redacted.value).slice(3, 35)
+    const made = (yield* Effect.flatMap(Secrets, (secrets) => secrets.resumeToken))
+      .pipe(Redacted.value)
+      .slice(3, 35)
     return { layer: Auth.layerStatic({ [made]: "local" }), token: made }
   }).pipe(Effect.provide(SecretsLayer.layer))
 
@@ -158,7 +173,10 @@ const announce = (flags: Parsed, token: string | undefined) =>
       if (token !== undefined) yield* Console.error(`token ${token}`)
       return
     }
-    if (flags.json) return yield* Console.log(JSON.stringify({ listening: address, ...(token === undefined ? {} : { token }) }))
+    if (flags.json)
+      return yield* Console.log(
+        JSON.stringify({ listening: address, ...(token === undefined ? {} : { token }) })
+      )
     yield* Console.log(`listening ${address}`)
     if (token !== undefined)
       yield* Console.log(

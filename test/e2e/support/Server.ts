@@ -128,7 +128,9 @@ export class Server {
 }
 
 /** One server for all tests of a file; every test ends with its clients checked and gone. */
-export const sharedServer = (...args: ReadonlyArray<string>): { readonly url: string; readonly pid: number } => {
+export const sharedServer = (
+  ...args: ReadonlyArray<string>
+): { readonly url: string; readonly pid: number } => {
   let server: Server | undefined
   beforeAll(async () => {
     server = await Server.start(args.length > 0 ? args : ["--memory"])
@@ -209,4 +211,3 @@ export const dialStdio =
       resume: () => stdout?.resume()
     })
   }
-

@@ -56,7 +56,9 @@ export class SessionRecord {
   }
 
   private breach(frame: Frame, sentence: string) {
-    this.violations.push(`${frame.type} seq ${frame.event_seq ?? "-"} job ${frame.job_id ?? "-"}: ${sentence}`)
+    this.violations.push(
+      `${frame.type} seq ${frame.event_seq ?? "-"} job ${frame.job_id ?? "-"}: ${sentence}`
+    )
   }
 
   private announce(frame: Frame) {

@@ -60,7 +60,11 @@ export class WireClient {
   /** A connected client that has not said anything. */
   static async connect(
     url: string,
-    options: { readonly ws?: WebSocket.ClientOptions; readonly session?: SessionRecord; readonly from?: number } = {}
+    options: {
+      readonly ws?: WebSocket.ClientOptions
+      readonly session?: SessionRecord
+      readonly from?: number
+    } = {}
   ): Promise<WireClient> {
     return WireClient.over(
       (listener) => dialWebSocket(url, listener, options.ws),
@@ -292,8 +296,12 @@ export class WireClient {
     }
     // Refused before welcome: the error's session id is provisional.
     const welcomed = this.frames.some(({ type }) => type === "session.welcome")
-    if (welcomed || frame.type === "session.welcome") this.expected = this.session.observe(frame, this.expected)
-    else this.session.violations.push(...frameViolations(frame, versions.includes(frame.arcp) ? frame.arcp : "1.1"))
+    if (welcomed || frame.type === "session.welcome")
+      this.expected = this.session.observe(frame, this.expected)
+    else
+      this.session.violations.push(
+        ...frameViolations(frame, versions.includes(frame.arcp) ? frame.arcp : "1.1")
+      )
     this.pendingSubmits.delete(String(frame.payload?.request_id ?? frame.payload?.details?.["request_id"]))
     this.frames.push(frame)
     if (frame.type === "session.ping" && this.answersPings && this.closure === undefined) {

@@ -108,9 +108,10 @@ const scanFile = (fs: FileSystem.FileSystem, path: string, size: number) =>
       const file = yield* fs.open(path, { flag: "r" })
       const scanner = new Scanner()
       const buffer = new Uint8Array(Math.min(pieceBytes, size + 1))
+      // A read that does not fill the buffer was the last one.
       for (let more = true; more; ) {
         const read = Number(yield* file.read(buffer))
-        more = read > 0 && scanner.push(buffer.subarray(0, read))
+        more = scanner.push(buffer.subarray(0, read)) && read === buffer.length
       }
       return scanner.finish(size)
     })

@@ -1,0 +1,30 @@
+// Agents of your own for `arcp serve`:
+//
+//   npx arcp serve --agents ./examples/my-agents.mjs --token secret=me
+//   npx arcp submit count --token secret --input '{"to": 5}'
+import { Agent, Job } from "effect-arcp"
+import { Effect, Schema } from "effect"
+
+const Count = Agent.make("count", {
+  version: "1.0.0",
+  input: Schema.Struct({ to: Schema.Int.pipe(Schema.between(1, 1000)) }),
+  output: Schema.Int
+})
+
+const count = Agent.handle(Count, ({ to }) =>
+  Effect.gen(function* () {
+    const job = yield* Job.Job
+    for (let current = 1; current <= to; current++) {
+      yield* job.progress({ current, total: to, units: "steps" })
+      yield* Effect.sleep("200 millis")
+    }
+    return to
+  }).pipe(
+    // Cancelled? Finalizers still emit, within the cancel grace.
+    Effect.onInterrupt(() =>
+      Effect.flatMap(Job.Job, (job) => Effect.ignore(job.log("warn", "stopped early")))
+    )
+  )
+)
+
+export const agents = [count]
