@@ -77,7 +77,8 @@ const open = (ws: WebSocket, options: Options): Effect.Effect<Connection, Transp
           WebSocketConnection.make(ws, socket, {
             remote: label(url),
             maxFrameBytes,
-            maxPayload: maxFrameBytes
+            maxPayload: maxFrameBytes,
+            masked: true
           })
         )
       )

@@ -7,10 +7,8 @@ import * as Redacted from "effect/Redacted"
 import * as TestClock from "effect/TestClock"
 import * as AuthLayer from "../../src/layers/Auth.js"
 import * as PolicyLayer from "../../src/layers/Policy.js"
-import * as SecretsLayer from "../../src/layers/Secrets.js"
 import { Auth } from "../../src/services/Auth.js"
 import { Policy } from "../../src/services/Policy.js"
-import { Secrets } from "../../src/services/Secrets.js"
 import type { JobRecord } from "../../src/services/Store.js"
 
 const verify = (token: string) => Effect.flatMap(Auth, (auth) => auth.verify(Redacted.make(token)))
@@ -22,7 +20,7 @@ describe("layerStatic", () => {
     "token-b": { principal: "bob", agents: ["echo"], leaseCeiling: ceiling, scopes: ["read"] },
     "token-c": { principal: "carol", expiresAt: 5_000 },
     "": "nobody"
-  }).pipe(Layer.provide(SecretsLayer.layer))
+  })
 
   it.effect("gives the identity of a known token", () =>
     Effect.gen(function* () {
@@ -59,24 +57,11 @@ describe("layerStatic", () => {
       expect((yield* Effect.flip(verify("token-c"))).code).toBe("UNAUTHENTICATED")
     }).pipe(Effect.provide(layer))
   )
-
-  it.effect("compares digests, all of them", () => {
-    const digested: Array<string> = []
-    const secrets = Layer.succeed(Secrets, {
-      resumeToken: Effect.succeed(Redacted.make("rt_")),
-      digest: (text) => Effect.sync(() => (digested.push(text), `digest of ${text}`))
-    })
-    return Effect.gen(function* () {
-      yield* verify("a")
-      expect(digested).toEqual(["a", "b", "a"])
-    }).pipe(Effect.provide(AuthLayer.layerStatic({ a: "1", b: "2" }).pipe(Layer.provide(secrets))))
-  })
 })
 
 describe("layerConfig", () => {
   const layer = (tokens: string | undefined) =>
     AuthLayer.layerConfig.pipe(
-      Layer.provide(SecretsLayer.layer),
       Layer.provide(
         Layer.setConfigProvider(
           ConfigProvider.fromMap(new Map(tokens === undefined ? [] : [["ARCP_TOKENS", tokens]]))

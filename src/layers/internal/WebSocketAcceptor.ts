@@ -93,7 +93,8 @@ export const make = (
         const connection = WebSocketConnection.make(ws, socket, {
           remote: `${socket.remoteAddress ?? "unknown"}:${socket.remotePort ?? 0}`,
           maxFrameBytes: maxHelloFrameBytes,
-          maxPayload: maxFrameBytes
+          maxPayload: maxFrameBytes,
+          masked: false
         })
         open.add(connection)
         ws.once("close", () => open.delete(connection))

@@ -5,6 +5,7 @@ import { WebSocket } from "ws"
 import { Closed, closeCode, type Connection, Unreadable } from "../../services/Transport.js"
 import { Inbox, tooBig } from "./Inbox.js"
 import { Outbox } from "./Outbox.js"
+import { encodeTextFrames } from "./textFrames.js"
 
 /** Milliseconds a closing handshake may take before the socket is destroyed. */
 const closeGraceMs = 2_000
@@ -47,13 +48,17 @@ export interface Options {
   readonly maxFrameBytes: number
   /** What `ws` itself enforces (its `maxPayload`), in bytes. */
   readonly maxPayload: number
+  /** This is the client's side. */
+  readonly masked: boolean
 }
 
 /** Takes an open `ws` (made with `autoPong: false`) and the raw socket below it. */
 export const make = (ws: WebSocket, socket: Socket, options: Options): Connection => {
   const inbox = new Inbox({ pause: () => ws.pause(), resume: () => ws.resume() })
   const outbox = new Outbox(socket, (frames) => {
-    for (const frame of frames) ws.send(frame)
+    // A client's frames are masked, which `ws` does; a server's go out as they are.
+    if (options.masked) for (const frame of frames) ws.send(frame)
+    else if (ws.readyState === WebSocket.OPEN) socket.write(encodeTextFrames(frames))
   })
   let timer: ReturnType<typeof setTimeout> | undefined
   let maxFrameBytes = options.maxFrameBytes

@@ -10,7 +10,7 @@ import type { JobService, ResultStream } from "../../services/Job.js"
 import type { EventLog, JobLog } from "../../services/EventLog.js"
 import type { Options } from "../../services/RuntimeOptions.js"
 import type { JobRecord } from "../../services/Store.js"
-import { eventPayload } from "../EventLog.js"
+import { timestamp } from "../EventLog.js"
 import { joinChunks } from "../log/Reader.js"
 
 /** How the result was streamed, for the terminal message. */
@@ -52,20 +52,19 @@ export const make = (context: {
       if (job.ended) return Effect.void
       const problem = Event.problem(kind, body)
       if (problem !== undefined) return new InvalidRequest({ message: problem })
-      let text: string | undefined
+      let payload: string
       try {
-        text = JSON.stringify(body)
+        // In one piece: texts joined from parts would be kept as their parts for as long as the log lives.
+        payload = JSON.stringify({ kind, ts: timestamp(context.now()), body })
       } catch {
-        text = undefined
-      }
-      if (text === undefined)
         return new InvalidRequest({ message: `bad ${kind} event: the body cannot be written as JSON` })
-      if (text.length > 2 * options.maxFrameBytes)
+      }
+      if (payload.length > 2 * options.maxFrameBytes)
         return limitError(
           "event_bytes",
           `a ${kind} event may have ${2 * options.maxFrameBytes} bytes; use streamResult or an artifact`
         )
-      return log.append(job, { type: "job.event", kind, payload: eventPayload(kind, context.now(), text) })
+      return log.append(job, { type: "job.event", kind, payload })
     })
 
   // The one streamed result of the job.

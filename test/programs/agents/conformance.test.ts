@@ -13,7 +13,7 @@ import { Registry } from "../../../src/services/Registry.js"
 import { type Recorder, recorder, run } from "./recorder.js"
 
 const runs = (ref: string, input: unknown, job: Recorder = recorder()) => run(agents, ref, input, job)
-const messages = (job: Recorder) => job.events.map(({ body }) => body.message as string)
+const messages = (job: Recorder) => job.events.map(({ body }) => String(body["message"]))
 
 it.effect("all of them can be hosted together; ver means 2.0.0", () =>
   Effect.gen(function* () {
@@ -77,9 +77,9 @@ describe("emit", () => {
       expect(job.events).toHaveLength(300)
       job.events.forEach(({ kind, body }, i) => {
         expect(kind).toBe("log")
-        expect(body.level).toBe("info")
-        expect(body.message).toHaveLength(100)
-        expect(body.message).toBe(String(i).padEnd(100, "."))
+        expect(body["level"]).toBe("info")
+        expect(body["message"]).toHaveLength(100)
+        expect(body["message"]).toBe(String(i).padEnd(100, "."))
       })
     })
   )

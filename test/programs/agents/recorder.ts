@@ -7,7 +7,7 @@ import { type EmitError, Job, type JobService } from "../../../src/services/Job.
 
 export interface Recorded {
   readonly kind: string
-  readonly body: any
+  readonly body: Readonly<Record<string, unknown>>
 }
 
 export interface Recorder {
@@ -25,7 +25,7 @@ export const recorder = (commit: Effect.Effect<void> = Effect.void): Recorder =>
     Effect.suspend(() => {
       const wrong = problem(kind, body)
       if (wrong !== undefined) return new InvalidRequest({ message: wrong })
-      self.events.push({ kind, body })
+      self.events.push({ kind, body: body as Recorded["body"] })
       return commit
     })
   const write = (data: string | Uint8Array): Effect.Effect<void, EmitError> =>
@@ -67,7 +67,9 @@ export const recorder = (commit: Effect.Effect<void> = Effect.void): Recorder =>
             end: (data = "") =>
               Effect.zipRight(
                 write(data),
-                Effect.sync(() => void (self.ended = true))
+                Effect.sync(() => {
+                  self.ended = true
+                })
               )
           }
         }),
