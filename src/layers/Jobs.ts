@@ -12,6 +12,7 @@ import {
   PermissionDenied,
   toPayload
 } from "../protocol/Errors.js"
+import { reduce } from "../protocol/Lease.js"
 import { EventLog } from "../services/EventLog.js"
 import { IdGenerator } from "../services/IdGenerator.js"
 import type { Job } from "../services/Job.js"
@@ -240,7 +241,7 @@ export const make = Effect.gen(function* () {
       if (stopping) return yield* shuttingDown
       const record: JobRecord = {
         ...newRecord(session, request, `${agent.name}@${agent.version}`),
-        lease: submit.lease_request ?? {},
+        lease: reduce(submit.lease_request ?? {}, session.identity.leaseCeiling),
         leaseConstraints: submit.lease_constraints,
         idempotencyKey: key,
         paramsDigest: digest,

@@ -64,3 +64,26 @@ export const UtcTimestamp = Schema.String.pipe(
 
 export const LeaseConstraints = Schema.Struct({ expires_at: Schema.optional(UtcTimestamp) })
 export interface LeaseConstraints extends Schema.Schema.Type<typeof LeaseConstraints> {}
+
+/**
+ * Is every target of `pattern` a target of `by`? Conservative: equal patterns, and whole subtrees
+ * (`prefix/**`); whatever else might be covered is not.
+ */
+export const covers = (by: string, pattern: string): boolean => {
+  if (by === pattern || by === "**") return true
+  if (!by.endsWith("/**")) return false
+  const prefix = by.slice(0, -2)
+  const climbs = pattern.split("/").some((segment) => segment === ".." || segment === ".")
+  return !prefix.includes("*") && !climbs && pattern.startsWith(prefix)
+}
+
+/** What remains of a requested lease under an identity's ceiling: never more than either. */
+export const reduce = (requested: Lease, ceiling: Lease | undefined): Lease => {
+  if (ceiling === undefined) return requested
+  const reduced: Record<string, ReadonlyArray<string>> = {}
+  for (const [capability, patterns] of Object.entries(requested)) {
+    const allowed = Object.hasOwn(ceiling, capability) ? (ceiling[capability] ?? []) : []
+    reduced[capability] = patterns.filter((pattern) => allowed.some((by) => covers(by, pattern)))
+  }
+  return reduced
+}

@@ -67,3 +67,23 @@ it("a timestamp is RFC 3339 in UTC with a Z, and a real date", () => {
   ])
     expect(Lease.isUtcTimestamp(text)).toBe(false)
 })
+
+describe("the ceiling", () => {
+  it.each([
+    ["/src/**", "/src/**", true],
+    ["/src/**", "/src/a/*.ts", true],
+    ["/src/**", "/src/../etc/passwd", false],
+    ["/src/**", "/srcs/a", false],
+    ["/src/*", "/src/a", false],
+    ["/*/**", "/a/b", false],
+    ["**", "/anything/at/all", true]
+  ])("%s covers %s: %s", (by, pattern, expected) => {
+    expect(Lease.covers(by, pattern)).toBe(expected)
+  })
+  it("never grants what was not asked for, nor what is not under it", () => {
+    expect(
+      Lease.reduce({ "fs.read": ["/src/a", "/etc"], "tool.call": ["x"] }, { "fs.read": ["/src/**"], "net.fetch": ["**"] })
+    ).toEqual({ "fs.read": ["/src/a"], "tool.call": [] })
+    expect(Lease.reduce({ "fs.read": ["/"] }, undefined)).toEqual({ "fs.read": ["/"] })
+  })
+})
