@@ -41,17 +41,22 @@ export const layer = (options?: RuntimeOptions.Input) =>
 export const layerMemory = (options?: RuntimeOptions.Input) =>
   layer(options).pipe(Layer.provideMerge(StoreMemory.layer))
 
-/** Serves every connection of the transport in context for as long as the layer lives. */
+/** Serves every connection of the transport in context; returns when the transport has no more. */
+export const serveAll: Effect.Effect<void, never, Sessions | TransportServer> = Effect.gen(function* () {
+  const sessions = yield* Sessions
+  const transport = yield* TransportServer
+  yield* transport.connections.pipe(
+    Stream.mapEffect(sessions.serve, { concurrency: "unbounded", unordered: true }),
+    Stream.runDrain
+  )
+})
+
+/** The same for as long as the layer lives. */
 export const serve: Layer.Layer<never, never, Sessions | TransportServer> = Layer.scopedDiscard(
   Effect.gen(function* () {
     const sessions = yield* Sessions
-    const transport = yield* TransportServer
-    yield* transport.connections.pipe(
-      Stream.runForEach((connection) => Effect.forkScoped(sessions.serve(connection))),
-      Effect.scoped,
-      Effect.forkScoped
-    )
-    // First of all finalizers: jobs and sessions end before the transport does.
+    yield* Effect.forkScoped(serveAll)
+    // The first finalizer to run: jobs and sessions end before the transport does.
     yield* Effect.addFinalizer(() => sessions.shutdown)
   })
 )

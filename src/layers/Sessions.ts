@@ -268,7 +268,13 @@ export const make = Effect.gen(function* () {
       yield* Effect.gen(function* () {
         const writer = yield* Effect.forkScoped(write(connection, session, outbox, greeted.after, line))
         if (session.has("heartbeat")) yield* Effect.forkScoped(heartbeat(connection, session, line))
-        done = yield* read(connection, session, outbox, greeted, rest, line)
+        done = yield* read(connection, session, outbox, greeted, rest, line).pipe(
+          // The peer may have closed its side only: what is ready to be sent still goes out.
+          Effect.catchTag("Closed", () => {
+            outbox.close({ code: closeCode.normal, reason: "", drained: false })
+            return Effect.succeed(false)
+          })
+        )
         yield* Fiber.join(writer)
       }).pipe(Effect.scoped, Effect.ensuring(Effect.suspend(() => detach(session, attached, done))))
     }).pipe(

@@ -207,15 +207,22 @@ export const serve = Command.make("serve", options, (flags) =>
             allowInsecure: flags.allowInsecure,
             ...(flags.allowOrigin.length === 0 ? {} : { allowedOrigins: flags.allowOrigin })
           })
-    const server = Layer.merge(Runtime.serve, Layer.effectDiscard(announce(flags, auth.token))).pipe(
-      Layer.provide(transport),
-      Layer.provide(runtime),
-      Layer.provide(Registry.layer(agents)),
-      Layer.provide(auth.layer),
-      Layer.provide(NodeContext.layer),
-      Layer.provide(SecretsLayer.layer)
+    // A port is served until a signal comes, stdin and stdout until the parent closes them.
+    const serving =
+      flags.transport === "stdio" ? Runtime.serveAll : Effect.zipRight(Layer.build(Runtime.serve), Effect.never)
+    yield* announce(flags, auth.token).pipe(
+      Effect.zipRight(serving),
+      Effect.scoped,
+      Effect.provide(
+        transport.pipe(
+          Layer.provideMerge(runtime),
+          Layer.provide(Registry.layer(agents)),
+          Layer.provide(auth.layer),
+          Layer.provide(NodeContext.layer),
+          Layer.provide(SecretsLayer.layer)
+        )
+      )
     )
-    yield* Layer.launch(server)
   }).pipe(Effect.provide(stderrLogger(flags.json)))
 ).pipe(Command.withDescription("Run agents and serve them to ARCP clients"))
 
