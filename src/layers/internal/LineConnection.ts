@@ -17,7 +17,7 @@ export interface Options {
   readonly remote: string
   /** Largest inbound line until `setMaxFrameBytes`, in bytes. */
   readonly maxFrameBytes: number
-  /** Called at the end of input, which then ends the connection by what it calls. Default: a normal end. */
+  /** Called at the end of input, which then ends the connection by what it calls. Default: only this direction ends. */
   readonly onInputEnd?: (end: (closed: Closed) => void) => void
 }
 
@@ -29,9 +29,11 @@ export const make = (options: Options): Connection => {
   let partial: Array<Buffer> = []
   let partialBytes = 0
 
+  let over = false
   const end = (closed: Closed) => {
-    if (inbox.ended) return
-    inbox.end(closed)
+    if (!inbox.ended) inbox.end(closed)
+    if (over) return
+    over = true
     outbox.release()
     partial = []
     input.off("data", onData)
@@ -67,12 +69,15 @@ export const make = (options: Options): Connection => {
     if (partialBytes > maxFrameBytes + 1) end(tooBig(maxFrameBytes))
   }
 
-  const onInputEnd =
-    options.onInputEnd ?? ((done) => done(new Closed({ code: closeCode.normal, reason: "end of input" })))
+  // Nothing more comes in, but what is ready may still go out, until `close`.
+  const inputEnded = () => {
+    if (!inbox.ended) inbox.end(new Closed({ code: closeCode.normal, reason: "end of input" }))
+  }
   input.on("data", onData)
   input.on("end", () => {
     if (partialBytes > 0) finishLine(Buffer.alloc(0))
-    onInputEnd(end)
+    if (options.onInputEnd === undefined) inputEnded()
+    else options.onInputEnd(end)
   })
   input.on("error", lost)
   output.on("error", lost)

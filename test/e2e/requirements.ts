@@ -1,0 +1,343 @@
+/**
+ * What the suite holds the runtime to, as data: id → section of the protocol page (or `programs`, for
+ * what only the shipped program promises) and behaviour. A test names
+ * what it verifies; `requirements.test.ts` fails for a requirement nobody verifies.
+ */
+export const requirements = {
+  "ids-tokens": {
+    section: "3, 2",
+    behaviour: "session ids are sess_<ulid>, resume tokens rt_ and 64 hex digits"
+  },
+  "envelope-version": {
+    section: "2",
+    behaviour: 'a session opened with "1", "1.0" or "1.1" is answered with the same string'
+  },
+  "envelope-version-unknown": { section: "2", behaviour: "any other version: INVALID_REQUEST and close" },
+  "envelope-id-inbound": {
+    section: "2",
+    behaviour: "an inbound id is any non-empty string of at most 256 characters"
+  },
+  "envelope-id-outbound": {
+    section: "2",
+    behaviour: "an outbound id is a ULID with an optional prefix, unique per message"
+  },
+  "envelope-session-id": {
+    section: "2",
+    behaviour: "session_id is required on everything but hello, and set on errors before welcome"
+  },
+  "envelope-foreign-session": {
+    section: "2",
+    behaviour: "a session_id that is not this connection's is INVALID_REQUEST"
+  },
+  "envelope-trace-id": {
+    section: "2",
+    behaviour: "trace_id is 32 lower-case hex digits, not all zero; minted when absent"
+  },
+  "envelope-traceparent": {
+    section: "2",
+    behaviour: "a full traceparent is accepted and reduced to its trace id"
+  },
+  "envelope-event-seq": {
+    section: "2",
+    behaviour: "event_seq is on job.event, job.result and job.error and nowhere else"
+  },
+  "envelope-extensions": { section: "2", behaviour: "extensions may hold optional and x-vendor keys" },
+  "envelope-unknown-fields": { section: "2", behaviour: "unknown fields are ignored and never echoed" },
+  "envelope-timestamps": { section: "2", behaviour: "timestamps are RFC 3339 UTC with a Z" },
+  "unknown-type": {
+    section: "2",
+    behaviour: "an unknown type is INVALID_REQUEST and the session stays open"
+  },
+  "unknown-vendor-type": {
+    section: "2",
+    behaviour: "an optional vendor type is dropped silently, any other is INVALID_REQUEST"
+  },
+  "inbound-seq-ignored": {
+    section: "2",
+    behaviour: "nothing a client sends enters the event log or moves a sequence number"
+  },
+  "malformed-answer": {
+    section: "2",
+    behaviour: "a malformed frame is answered with one session.error INVALID_REQUEST"
+  },
+  "malformed-keeps-session": {
+    section: "2",
+    behaviour: "a malformed frame leaves the session and its jobs alive"
+  },
+  "malformed-names-path": { section: "2", behaviour: "the answer names the path that failed" },
+  "malformed-no-echo": { section: "2", behaviour: "the answer never echoes a token or a payload value" },
+  "malformed-message-length": { section: "2", behaviour: "error messages are at most 512 characters" },
+  "malformed-flood": {
+    section: "2",
+    behaviour: "more than 20 malformed frames in 10 s close with 1008; the session stays resumable"
+  },
+  "malformed-prototype": { section: "2", behaviour: "__proto__ and constructor are data" },
+  "malformed-unicode": { section: "2", behaviour: "any JSON string comes through a job" },
+  "malformed-depth": { section: "2", behaviour: "JSON deeper than 64 levels is refused" },
+  "frame-size": { section: "1", behaviour: "an inbound frame above 1 MiB closes with 1009" },
+  "frame-size-hello": { section: "1", behaviour: "before welcome the limit is 64 KiB" },
+  fairness: {
+    section: "1",
+    behaviour: "one job's traffic does not delay other sessions' pongs, accepts and cancels"
+  },
+  "stdio-envelopes": { section: "1", behaviour: "stdout carries envelopes only" },
+  "stdio-same-protocol": { section: "1", behaviour: "all transports behave identically" },
+  "stdio-resume": {
+    section: "1, 4.3",
+    behaviour: "a session resumes over stdio when the runtime is started again"
+  },
+  "welcome-shape": { section: "3", behaviour: "session.welcome carries what section 3 lists" },
+  "auth-unauthenticated": {
+    section: "4.1",
+    behaviour: "a missing or unknown token: UNAUTHENTICATED, then close"
+  },
+  "auth-scheme": { section: "4.1", behaviour: "any scheme but bearer: INVALID_REQUEST" },
+  "auth-before-hello": { section: "4.1", behaviour: "any frame before hello: INVALID_REQUEST and close" },
+  "auth-second-hello": {
+    section: "4.1",
+    behaviour: "a second hello: INVALID_REQUEST, the session stays open"
+  },
+  "auth-malformed-hello": {
+    section: "4.1",
+    behaviour: "a malformed hello is answered with INVALID_REQUEST and closed"
+  },
+  "negotiate-intersection": {
+    section: "4.2",
+    behaviour: "the effective feature set is the intersection of both lists"
+  },
+  "negotiate-none": { section: "4.2", behaviour: "a client that sends no features gets none" },
+  "negotiate-enforced": {
+    section: "4.2",
+    behaviour: "a request that needs a feature outside the set is INVALID_REQUEST"
+  },
+  "negotiate-credentials": {
+    section: "4.2",
+    behaviour: "provisioned_credentials is not advertised without provisioner and store"
+  },
+  "negotiate-agents": { section: "4.2", behaviour: "agents are inventories with agent_versions, else names" },
+  "resume-replay": {
+    section: "4.3",
+    behaviour: "a resume replays every later event in order, without gap or duplicate, then live ones"
+  },
+  "resume-equal": {
+    section: "4.3",
+    behaviour: "last_event_seq equal to the highest assigned is valid and replays nothing"
+  },
+  "resume-beyond": {
+    section: "4.3",
+    behaviour: "last_event_seq above the highest assigned is INVALID_REQUEST"
+  },
+  "resume-evicted": {
+    section: "4.3",
+    behaviour: "last_event_seq older than what is retained is RESUME_WINDOW_EXPIRED"
+  },
+  "resume-long": { section: "4.3", behaviour: "a replay is complete however long the backlog is" },
+  "resume-refused-alike": {
+    section: "4.3",
+    behaviour: "wrong principal, unknown session and wrong token get the same answer"
+  },
+  "resume-bearer-first": { section: "4.3", behaviour: "the bearer token is verified before the resume" },
+  "resume-rotation": {
+    section: "4.3",
+    behaviour: "the token rotates; the old one is valid until the client used the resumed transport"
+  },
+  "resume-supersedes": {
+    section: "4.3",
+    behaviour: "a resume closes a transport that is still attached with 4001"
+  },
+  "resume-keeps-all": { section: "4.3", behaviour: "jobs, cancel authority and subscriptions continue" },
+  "resume-renegotiates": { section: "4.3", behaviour: "the feature set is renegotiated from the new hello" },
+  "resume-window": {
+    section: "4.3",
+    behaviour: "a session outlives its transport for the window and not longer"
+  },
+  "jobs-ignore-detach": {
+    section: "4.3",
+    behaviour: "jobs keep running and emitting while nobody is attached"
+  },
+  "event-id-stable": { section: "2", behaviour: "the id of an event message is the same on every replay" },
+  "drop-exactly-once": {
+    section: "4.3",
+    behaviour: "dropping the transport at any moment loses and doubles nothing"
+  },
+  "heartbeat-pings": {
+    section: "4.4",
+    behaviour: "a side that has sent nothing for an interval sends session.ping"
+  },
+  "heartbeat-pong": { section: "4.4", behaviour: "a ping is answered promptly, negotiated or not" },
+  "heartbeat-lost": {
+    section: "4.4",
+    behaviour: "nothing inbound for two intervals closes the transport, never the job"
+  },
+  "heartbeat-any-frame": { section: "4.4", behaviour: "any inbound frame counts as life" },
+  "heartbeat-negotiated": { section: "4.4, 4.2", behaviour: "without the feature there are no heartbeats" },
+  "ack-silent": { section: "4.5", behaviour: "an ack is advisory and goes up only" },
+  "ack-beyond": { section: "4.5", behaviour: "an ack beyond the highest assigned is INVALID_REQUEST" },
+  "back-pressure-once": {
+    section: "4.5",
+    behaviour: "one back_pressure status per crossing, and not again until the lag has halved"
+  },
+  "slow-consumer": {
+    section: "4.5",
+    behaviour: "a stalled consumer grows no memory, slows nobody, keeps its session and drains"
+  },
+  "list-order": { section: "4.6", behaviour: "jobs are listed oldest first, finished ones too" },
+  "list-entry": {
+    section: "4.6",
+    behaviour: "an entry has the fields of 4.6; last_event_seq is the submitter's"
+  },
+  "list-paging": { section: "4.6", behaviour: "keyset pages meet every job once" },
+  "list-filter": { section: "4.6, 3", behaviour: "filters by status, agent and time" },
+  "list-invalid": { section: "4.6", behaviour: "a malformed cursor, status or limit is INVALID_REQUEST" },
+  "list-own-principal": { section: "4.6", behaviour: "only jobs the principal may observe are listed" },
+  "close-answered": {
+    section: "4.7",
+    behaviour: "session.close is answered with session.closed, then the transport closes"
+  },
+  "close-bye": { section: "4.7", behaviour: "session.bye is not answered, the transport closes" },
+  "close-resumable": { section: "4.7", behaviour: "after either, jobs run on and the session is resumable" },
+  "shutdown-bye": {
+    section: "4.7",
+    behaviour: "a runtime that shuts down sends session.bye with reason shutdown"
+  },
+  "shutdown-exit": { section: "programs", behaviour: "a graceful shutdown exits 0" },
+  "shutdown-grace": { section: "4.7", behaviour: "jobs get the shutdown grace, and no more" },
+  "shutdown-flushed": { section: "programs", behaviour: "the log is flushed before the exit" },
+  "shutdown-second-signal": { section: "programs", behaviour: "a second signal exits at once" },
+  "cap-sessions": { section: "4.8", behaviour: "sessions per principal" },
+  "cap-jobs-session": { section: "4.8", behaviour: "concurrent jobs per session" },
+  "cap-jobs-principal": { section: "4.8", behaviour: "concurrent jobs per principal" },
+  "cap-subscriptions": { section: "4.8", behaviour: "subscriptions per session" },
+  "cap-chunk": { section: "4.8", behaviour: "result chunk size" },
+  "cap-hello-time": { section: "1", behaviour: "hello must arrive in time" },
+  "cap-pending-hellos": { section: "1", behaviour: "connections waiting for hello are bounded" },
+  "submit-accepted": {
+    section: "5.1",
+    behaviour: "job.accepted has the fields of section 3, the job runs and gives its result"
+  },
+  "submit-first-event": {
+    section: "5.1",
+    behaviour: "job.accepted precedes every event; the first is status running"
+  },
+  "submit-accept-order": { section: "3", behaviour: "accepts are sent in the order the submits arrived" },
+  "submit-lease": { section: "5.1", behaviour: "the effective lease is what was requested" },
+  "submit-rejected": {
+    section: "5.1",
+    behaviour: "a rejected submit is a terminal job.error on a fresh job id, never a session.error"
+  },
+  "submit-rejection-replayed": {
+    section: "5.1",
+    behaviour: "a rejection carries an event_seq and is replayed"
+  },
+  "submit-same-id": {
+    section: "5.1",
+    behaviour: "a submit sent again starts nothing and gets the same answer"
+  },
+  "submit-invalid": { section: "5.1, 3", behaviour: "values outside the schema are INVALID_REQUEST" },
+  durations: { section: "5.1", behaviour: "durations are correct up to years" },
+  "agent-input": {
+    section: "programs",
+    behaviour: "input the agent cannot decode is a rejected submit naming the path"
+  },
+  "agent-reference": {
+    section: "5.5",
+    behaviour: "an agent reference that does not parse is INVALID_REQUEST"
+  },
+  "agent-versions": {
+    section: "5.5",
+    behaviour: "a bare name is the default version; the resolved one is fixed"
+  },
+  "agent-version-unknown": {
+    section: "5.5",
+    behaviour: "a known name with an unknown version names the available ones"
+  },
+  "idempotency-same": {
+    section: "5.2",
+    behaviour: "same key and parameters: the same accept, no second run"
+  },
+  "idempotency-observes": { section: "5.2", behaviour: "the submitting session observes the existing job" },
+  "idempotency-race": { section: "5.2", behaviour: "racing submits with one key start one run" },
+  "idempotency-scope": { section: "5.2", behaviour: "keys are scoped by principal" },
+  "idempotency-conflict": {
+    section: "5.2",
+    behaviour: "different parameters: DUPLICATE_KEY with existing_job_id"
+  },
+  "idempotency-rejected": { section: "5.2", behaviour: "a rejected submit does not occupy its key" },
+  "idempotency-inherits": {
+    section: "5.2",
+    behaviour: "when the original session is gone, the next one becomes the owner"
+  },
+  "job-one-terminal": { section: "5.3", behaviour: "exactly one terminal message per job, always its last" },
+  "job-failure": { section: "5.3", behaviour: "failures and defects end in job.error without a stack trace" },
+  "job-timeout": { section: "5.3", behaviour: "max_runtime_sec exceeded: TIMEOUT, timed_out" },
+  "cancel-order": { section: "5.4", behaviour: "job.cancelled at once, finalizers may emit, then CANCELLED" },
+  "cancel-payload-id": { section: "2", behaviour: "job_id is accepted inside the payload of job.cancel" },
+  "cancel-grace": {
+    section: "5.4",
+    behaviour: "a stuck agent is given up after the grace; what it emits later is discarded"
+  },
+  "cancel-finished": {
+    section: "5.4",
+    behaviour: "cancelling a finished job is acknowledged and changes nothing"
+  },
+  "cancel-not-owner": { section: "5.4", behaviour: "not owner but permitted to observe: PERMISSION_DENIED" },
+  "cancel-not-found": { section: "5.4", behaviour: "otherwise JOB_NOT_FOUND" },
+  "subscribe-first": { section: "5.6", behaviour: "the answer precedes any event of the job" },
+  "subscribe-answer": { section: "5.6", behaviour: "the answer has the fields of 5.6" },
+  "subscribe-join": { section: "5.6", behaviour: "history and live join without gap or duplicate" },
+  "subscribe-live": { section: "5.6", behaviour: "without history only new events arrive" },
+  "subscribe-from": { section: "5.6", behaviour: "from_event_seq is in the submitting session's numbering" },
+  "subscribe-finished": {
+    section: "5.6",
+    behaviour: "a finished job gives history and its terminal message"
+  },
+  "subscribe-own-seq": { section: "5.6", behaviour: "events arrive in the subscriber's own numbering" },
+  "subscribe-invalid": { section: "5.7", behaviour: "a malformed subscribe is INVALID_REQUEST" },
+  "subscribe-not-found": { section: "5.6", behaviour: "not permitted and not known: JOB_NOT_FOUND" },
+  unsubscribe: { section: "5.6", behaviour: "job.unsubscribe is silent and idempotent" },
+  "refusal-shape": {
+    section: "5.7",
+    behaviour: "a refused request is one session.error with details.request_id"
+  },
+  "events-order": { section: "6", behaviour: "events of a job are delivered in the order they were emitted" },
+  "stream-chunks": { section: "6", behaviour: "chunks in order, more: false on the last" },
+  "stream-result": {
+    section: "6",
+    behaviour: "then job.result with result_id and result_size and no result"
+  },
+  "stream-not-negotiated": {
+    section: "4.2",
+    behaviour: "no result_chunk for a session that did not negotiate it"
+  },
+  "restart-resume": { section: "programs", behaviour: "sessions resume after a restart on SQLite" },
+  "restart-running": {
+    section: "5.3",
+    behaviour: "jobs that were running end in INTERNAL_ERROR runtime_restart"
+  },
+  "restart-idempotency": { section: "5.2", behaviour: "idempotency keys survive a restart" },
+  "restart-list": { section: "programs", behaviour: "finished jobs are listed after a restart" },
+  "persist-before-send": { section: "programs", behaviour: "nothing that was sent is missing after a crash" },
+  "errors-table": { section: "10", behaviour: "every error has a code of section 10 with its retryable" },
+  "security-indistinguishable": { section: "11", behaviour: "not yours and not there are answered alike" },
+  "security-origin": { section: "11", behaviour: "a browser of another origin is refused" },
+  "security-host": { section: "11", behaviour: "a rebound Host is refused on loopback" },
+  "security-reset": { section: "1", behaviour: "a reset during the upgrade harms nobody" },
+  "store-locked": { section: "programs", behaviour: "a second process on one database refuses to start" },
+  "store-corrupt": { section: "programs", behaviour: "a corrupt database is refused and not overwritten" },
+  "store-newer": { section: "programs", behaviour: "a newer schema is refused and not touched" },
+  "store-unreadable": { section: "programs", behaviour: "an unreadable database is refused with a message" },
+  "store-full": {
+    section: "programs",
+    behaviour: "a full disk fails jobs, not the process; nothing uncommitted is sent"
+  },
+  "serve-port": { section: "programs", behaviour: "a port in use is refused with a message" },
+  "serve-flags": { section: "programs", behaviour: "invalid flags are refused" },
+  "serve-agents": { section: "programs", behaviour: "an agent module that does not load is named" }
+} as const satisfies Record<string, { readonly section: string; readonly behaviour: string }>
+
+export type RequirementId = keyof typeof requirements
+
+/** Says which requirements the running test verifies. The ids are literals: the meta-test reads them. */
+export const verifies = (...ids: ReadonlyArray<RequirementId>): void => {
+  for (const id of ids) if (!(id in requirements)) throw new Error(`unknown requirement ${id}`)
+}
