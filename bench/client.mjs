@@ -215,13 +215,15 @@ const startFlood = async ({ batch, size, ...context }) => {
   return {}
 }
 
-/** Ends the flood and tells how fast it was. */
+/** Ends the flood; tells how fast its events arrived, and how many were still to come when it was cancelled. */
 const unflood = async () => {
-  const rate = ((flood.session.seq - flood.seq) / (now() - flood.from)) * 1000
+  const { seq } = flood.session
+  const rate = ((seq - flood.seq) / (now() - flood.from)) * 1000
   flood.session.cancel(flood.jobId)
   await flood.ended
+  const behind = flood.session.seq - seq
   await release()
-  return { rate }
+  return { rate, behind }
 }
 
 /** Three sessions beside the flood, each measuring one thing for `ms` milliseconds. */

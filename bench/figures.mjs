@@ -12,7 +12,8 @@ const latency = (labels) =>
     Object.entries(labels).map(([name, label]) => [name, { unit: "ms", better: "lower", label }])
   )
 
-const storeName = { memory: "memory", FULL: "SQLite FULL", NORMAL: "SQLite NORMAL" }
+/** Stores as the report names them. */
+export const storeName = { memory: "memory", FULL: "SQLite FULL", NORMAL: "SQLite NORMAL" }
 
 const emit = (jobs, store, batch, aim, full) => ({
   name: `emit-${jobs}`,
@@ -20,6 +21,7 @@ const emit = (jobs, store, batch, aim, full) => ({
   store,
   metrics: rate("events/s", aim),
   count: full ? 20_000 : 4_000,
+  jobs,
   // Each measurement is short: the servers' hot paths are compiled before it starts.
   warmups: full ? 3 : 1,
   measure: ({ client, server, count }) => client.run(server, "emit", { count, jobs, batch, size })
@@ -80,15 +82,16 @@ const fairness = (store, full) => ({
   store,
   warmups: 0,
   metrics: {
-    flood: { unit: "events/s", better: "higher", label: "the emitting job" },
+    flood: { unit: "events/s", better: "higher", label: "the emitting job, delivered" },
+    behind: { unit: "events", better: "lower", label: "the emitting job, not yet delivered when cancelled" },
     ...latency({ pong: "ping → pong", accept: "submit → accepted", cancelled: "cancel → job.error" })
   },
   aimP99Ms: 20,
   measure: async ({ client, otherClient, server }) => {
     await client.run(server, "flood", { batch: 1, size })
     const { values } = await otherClient.run(server, "probe", { ms: full ? 3_000 : 1_000 })
-    const { rate: flood } = await client.run(server, "unflood")
-    return { values: { flood, ...values } }
+    const { rate: flood, behind } = await client.run(server, "unflood")
+    return { values: { flood, behind, ...values } }
   }
 })
 
@@ -151,5 +154,5 @@ export const figures = ({ full }) => [
   sessions(full)
 ]
 
+/** One line about a figure. */
 export const describe = (figure) => `${figure.name}: ${figure.title}, ${storeName[figure.store]}`
-export { storeName }

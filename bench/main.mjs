@@ -90,8 +90,7 @@ const measureFigure = async (figure, { runs, base, subject, deadlineMs }) => {
       count = Math.ceil(wanted / 10)
       await visit("floor", false)
       const { values } = await visit("subject", false)
-      const jobs = figure.name === "emit-8" ? 8 : 1
-      count = Math.min(wanted, Math.max(count, Math.floor((values.rate * runSec) / jobs)))
+      count = Math.min(wanted, Math.max(count, Math.floor((values.rate * runSec) / figure.jobs)))
     }
     for (let i = 0; i < (figure.warmups ?? 1); i++) {
       await visit("floor", false)
@@ -135,8 +134,9 @@ const main = async () => {
     progress(describe(figure))
     try {
       const settings = { runs, base: flags.dir, subject: flags.subject, deadlineMs }
-      report.push({ figure, ...(await measureFigure(figure, settings)) })
-      for (const row of rows(report[report.length - 1])) progress(`  ${row.join(" · ")}`)
+      const entry = { figure, ...(await measureFigure(figure, settings)) }
+      report.push(entry)
+      for (const row of rows(entry)) progress(`  ${row.slice(0, 5).join(" · ")}`)
     } catch (error) {
       report.push({ figure, error: error.message })
       progress(`  failed: ${error.message}`)

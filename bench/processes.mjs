@@ -65,7 +65,6 @@ const rssBytes = (pid) => {
   }
 }
 
-/** The command line of a server, relative to nothing: also what the report shows. */
 const commandOf = (kind, store, extra, directory) =>
   kind === "floor"
     ? [here("floor.mjs")]

@@ -61,7 +61,7 @@ export const rows = ({ figure, measured, count }) => {
       storeName[figure.store],
       cell(floor, metric.unit),
       cell(subject, metric.unit),
-      `${ratio.toFixed(2)}${metric.better === "lower" ? " (lower is better)" : ""}`,
+      `${Number.isFinite(ratio) ? ratio.toFixed(2) : "–"}${metric.better === "lower" ? " (lower is better)" : ""}`,
       aimCell(metric, figure, subject, ratio),
       cpu.every((value) => value !== undefined) && cpu.length > 0
         ? cpu.map((value) => significant(value)).join(" → ")

@@ -70,7 +70,11 @@ describe("the transport drops at any moment", () => {
       client = await WireClient.resume(url, session, { from })
       submitMissing()
     }
-    while ((note(), ended() < jobs)) await client.next(isTerminal)
+    note()
+    while (ended() < jobs) {
+      await client.next(isTerminal)
+      note()
+    }
     await client.ping()
     note()
 

@@ -49,11 +49,7 @@ describe("ids", () => {
     }
   )
 
-  it.each([
-    ["", "empty"],
-    ["x".repeat(257), "too long"],
-    [7, "a number"]
-  ])("id %j is refused", async (id) => {
+  it.each<unknown>(["", "x".repeat(257), 7])("id %j is refused", async (id) => {
     verifies("envelope-id-inbound")
     const client = await WireClient.open(server.url)
     const text = { arcp: "1.1", id, type: "session.ping", session_id: client.session.id }

@@ -134,8 +134,7 @@ describe("features outside the negotiated set", () => {
   ])("%s is INVALID_REQUEST", async (type, payload) => {
     verifies("negotiate-enforced", "refusal-shape")
     const client = await WireClient.open(server.url, { features: [] })
-    const job = type === "job.subscribe" ? { job_id: payload.job_id } : {}
-    const refused = await client.refusal(client.request(type, payload, job))
+    const refused = await client.refusal(client.request(type, payload))
     expect(refused.code).toBe("INVALID_REQUEST")
     await client.ping()
   })
