@@ -4,7 +4,7 @@ import type { Frame } from "./support/Frame.js"
 import { sharedServer } from "./support/Server.js"
 import { WireClient } from "./support/WireClient.js"
 
-const server = sharedServer("--memory", "--limit", "backPressureLag=50")
+const server = sharedServer(["--memory", "--limit", "backPressureLag=50"])
 
 const isBackPressure = ({ payload }: Frame) =>
   payload.kind === "status" && payload.body?.["phase"] === "back_pressure"

@@ -3,7 +3,7 @@ import { verifies } from "./requirements.js"
 import { sharedServer } from "./support/Server.js"
 import { WireClient } from "./support/WireClient.js"
 
-const server = sharedServer("--memory", "--cancel-grace-ms", "500")
+const server = sharedServer(["--memory", "--cancel-grace-ms", "500"])
 const unknownJob = "job_01HZZZZZZZZZZZZZZZZZZZZZZZ"
 
 const cancel = (client: WireClient, job_id: string | undefined, payload: Record<string, unknown> = {}) =>

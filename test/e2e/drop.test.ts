@@ -21,7 +21,8 @@ describe("the transport drops at any moment", () => {
     verifies("drop-exactly-once", "resume-replay", "resume-rotation")
     const random = seeded(seed)
     const db = store === "sqlite" ? ["--db", join(own.directory(), "arcp.db")] : ["--memory"]
-    const { url } = await own.start(...db)
+    // A back_pressure status would be one event more.
+    const { url } = await own.start(...db, "--limit", "backPressureLag=100000")
     let client = await WireClient.open(url)
     const { session } = client
     const submits = Array.from({ length: jobs }, (_, index) => ({

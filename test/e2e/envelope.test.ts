@@ -3,7 +3,7 @@ import { verifies } from "./requirements.js"
 import { sharedServer } from "./support/Server.js"
 import { WireClient } from "./support/WireClient.js"
 
-const server = sharedServer("--memory")
+const server = sharedServer(["--memory"])
 const trace = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 describe("versions", () => {

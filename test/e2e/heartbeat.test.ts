@@ -3,7 +3,7 @@ import { verifies } from "./requirements.js"
 import { sharedServer } from "./support/Server.js"
 import { WireClient } from "./support/WireClient.js"
 
-const server = sharedServer("--memory", "--heartbeat-sec", "1")
+const server = sharedServer(["--memory", "--heartbeat-sec", "1"], { concurrent: true })
 
 describe.concurrent("heartbeat", () => {
   it("the runtime pings a quiet peer, again and again", async () => {

@@ -3,7 +3,7 @@ import { verifies } from "./requirements.js"
 import { sharedServer } from "./support/Server.js"
 import { WireClient } from "./support/WireClient.js"
 
-const server = sharedServer("--memory", "--resume-window-sec", "1")
+const server = sharedServer(["--memory", "--resume-window-sec", "1"])
 
 let keys = 0
 const freshKey = () => `key-${++keys}`

@@ -4,14 +4,14 @@ import type { Payload } from "./support/Frame.js"
 import { ownServers } from "./support/Server.js"
 import { WireClient } from "./support/WireClient.js"
 
-const own = ownServers()
+const own = ownServers({ concurrent: true })
 
 const names = (cap: string, payload: Payload) => {
   expect(payload).toMatchObject({ code: "INTERNAL_ERROR", retryable: true })
   expect(payload.details?.["limit"], `details.limit naming ${cap}`).toEqual(expect.any(String))
 }
 
-describe("caps", () => {
+describe.concurrent("caps", () => {
   it("sessions per principal; another principal is not touched", async () => {
     verifies("cap-sessions")
     const { url } = await own.start("--memory", "--limit", "maxSessionsPerPrincipal=3")

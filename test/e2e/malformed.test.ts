@@ -3,7 +3,7 @@ import { verifies } from "./requirements.js"
 import { sharedServer } from "./support/Server.js"
 import { WireClient } from "./support/WireClient.js"
 
-const server = sharedServer("--memory")
+const server = sharedServer(["--memory"])
 
 const nested = (depth: number) => `${"[".repeat(depth)}${"]".repeat(depth)}`
 

@@ -203,6 +203,10 @@ export const requirements = {
   "shutdown-exit": { section: "programs", behaviour: "a graceful shutdown exits 0" },
   "shutdown-grace": { section: "4.7", behaviour: "jobs get the shutdown grace, and no more" },
   "shutdown-flushed": { section: "programs", behaviour: "the log is flushed before the exit" },
+  "shutdown-stops-accepting": {
+    section: "programs",
+    behaviour: "a runtime that shuts down gives no new sessions"
+  },
   "shutdown-second-signal": { section: "programs", behaviour: "a second signal exits at once" },
   "cap-sessions": { section: "4.8", behaviour: "sessions per principal" },
   "cap-jobs-session": { section: "4.8", behaviour: "concurrent jobs per session" },

@@ -6,7 +6,7 @@ import { features } from "./support/Frame.js"
 import { sharedServer } from "./support/Server.js"
 import { WireClient } from "./support/WireClient.js"
 
-const server = sharedServer("--memory", "--resume-window-sec", "77", "--heartbeat-sec", "9")
+const server = sharedServer(["--memory", "--resume-window-sec", "77", "--heartbeat-sec", "9"])
 
 const refusedHello = async (client: WireClient) => {
   const error = await client.nextOf("session.error")

@@ -1,31 +1,29 @@
-import { connect } from "node:net"
 import { join } from "node:path"
 import { describe, expect, it } from "vitest"
 import { verifies } from "./requirements.js"
 import { ownServers, type Server } from "./support/Server.js"
 import { WireClient } from "./support/WireClient.js"
 
-const own = ownServers()
+const own = ownServers({ concurrent: true })
 
-const stopsListening = async (server: Server) => {
-  const { hostname, port } = new URL(server.url)
-  const accepts = () =>
-    new Promise<boolean>((resolve) => {
-      const socket = connect(Number(port), hostname)
-      socket.on("connect", () => {
-        socket.destroy()
-        resolve(true)
-      })
-      socket.on("error", () => resolve(false))
-    })
+/** Until nobody new gets a session: refused at the socket, or by an error in place of the welcome. */
+const stopsAccepting = async (server: Server) => {
   const deadline = performance.now() + 10_000
-  while (await accepts()) {
-    if (performance.now() > deadline) throw new Error("still accepting connections after 10 s")
+  const welcomed = () =>
+    WireClient.open(server.url, { token: "tok-b" }).then(
+      (client) => {
+        client.drop()
+        return true
+      },
+      () => false
+    )
+  while (await welcomed()) {
+    if (performance.now() > deadline) throw new Error("still giving sessions after 10 s")
     await new Promise((resolve) => setTimeout(resolve, 20))
   }
 }
 
-describe("shutdown", () => {
+describe.concurrent("shutdown", () => {
   it.each(["SIGTERM", "SIGINT"] as const)("%s: bye to every session, exit 0", async (signal) => {
     verifies("shutdown-bye", "shutdown-exit")
     const server = await own.start("--memory")
@@ -69,12 +67,12 @@ describe("shutdown", () => {
   })
 
   it("a second signal exits at once", async () => {
-    verifies("shutdown-second-signal")
+    verifies("shutdown-second-signal", "shutdown-stops-accepting")
     const server = await own.start("--memory", "--limit", "shutdownGraceMs=60000")
     const client = await WireClient.open(server.url)
     await client.accept("stubborn", { ms: 600_000 })
     server.program.signal("SIGTERM")
-    await stopsListening(server)
+    await stopsAccepting(server)
     expect(server.program.exit).toBeUndefined()
     server.program.signal("SIGTERM")
     await server.program.leaves(3_000)

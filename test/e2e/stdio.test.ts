@@ -1,28 +1,18 @@
 import { join } from "node:path"
-import { afterEach, describe, expect, it } from "vitest"
+import { describe, expect, it } from "vitest"
 import { verifies } from "./requirements.js"
-import { dialStdio, ownServers, Program, serveArgs } from "./support/Server.js"
+import { dialStdio, ownServers, serveArgs } from "./support/Server.js"
 import type { SessionRecord } from "./support/SessionRecord.js"
-import { settleClients, WireClient } from "./support/WireClient.js"
+import { WireClient } from "./support/WireClient.js"
 
-const own = ownServers()
-const programs = new Set<Program>()
-afterEach(async () => {
-  settleClients()
-  for (const program of programs) {
-    program.signal("SIGKILL")
-    await program.exited
-  }
-  programs.clear()
-})
+const own = ownServers({ concurrent: true })
 
 const start = async (args: ReadonlyArray<string>, session?: SessionRecord, from?: number) => {
-  const program = new Program(serveArgs(["--transport", "stdio", ...args]))
-  programs.add(program)
+  const program = own.program(serveArgs(["--transport", "stdio", ...args]))
   return { program, client: await WireClient.over(dialStdio(program), session, from) }
 }
 
-describe("stdio", () => {
+describe.concurrent("stdio", () => {
   it("speaks the same protocol, and stdout carries envelopes only", async () => {
     verifies("stdio-envelopes", "stdio-same-protocol")
     const { client, program } = await start(["--memory"])

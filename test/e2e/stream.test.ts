@@ -4,7 +4,7 @@ import { features, type Frame } from "./support/Frame.js"
 import { sharedServer } from "./support/Server.js"
 import { WireClient } from "./support/WireClient.js"
 
-const server = sharedServer("--memory")
+const server = sharedServer(["--memory"])
 
 const chunksOf = (events: ReadonlyArray<Frame>) =>
   events.flatMap(({ payload }) => (payload.kind === "result_chunk" ? [payload.body ?? {}] : []))

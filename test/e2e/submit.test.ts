@@ -3,7 +3,7 @@ import { verifies } from "./requirements.js"
 import { sharedServer } from "./support/Server.js"
 import { WireClient } from "./support/WireClient.js"
 
-const server = sharedServer("--memory")
+const server = sharedServer(["--memory"])
 
 describe("an accepted job", () => {
   it("is accepted, runs, and ends in exactly one result", async () => {

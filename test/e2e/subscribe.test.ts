@@ -4,7 +4,7 @@ import type { Frame } from "./support/Frame.js"
 import { sharedServer } from "./support/Server.js"
 import { WireClient } from "./support/WireClient.js"
 
-const server = sharedServer("--memory")
+const server = sharedServer(["--memory"])
 const unknownJob = "job_01HZZZZZZZZZZZZZZZZZZZZZZZ"
 
 const subscribe = (client: WireClient, job_id: string | undefined, payload: Record<string, unknown> = {}) =>

@@ -188,12 +188,15 @@ export class ClientSession {
         this.out = [...this.pending.values()].map((request) => request.frame(sessionId))
         yield* SubscriptionRef.set(this.status, { _tag: "Connected", sessionId, resumedAt })
         yield* ready
-        return yield* Effect.raceAll([
+        // None of them succeeds; the first to fail ends the others.
+        return yield* Effect.zipRight(
+          Effect.all([this.write(connection), this.beat(connection), this.acknowledge], {
+            concurrency: "unbounded",
+            discard: true
+          }),
           this.read(connection, Chunk.drop(frames, 1)),
-          this.write(connection),
-          this.beat(connection),
-          this.acknowledge
-        ])
+          { concurrent: true }
+        )
       }).pipe(
         Effect.ensuring(
           Effect.sync(() => {

@@ -8,6 +8,7 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
@@ -86,6 +87,14 @@ const options = {
     ),
     CliOptions.repeated
   ),
+  logLevel: CliOptions.choiceWithValue("log-level", [
+    ["trace", LogLevel.Trace],
+    ["debug", LogLevel.Debug],
+    ["info", LogLevel.Info],
+    ["warning", LogLevel.Warning],
+    ["error", LogLevel.Error],
+    ["none", LogLevel.None]
+  ]).pipe(CliOptions.withDescription("how much is logged on stderr"), CliOptions.withDefault(LogLevel.Info)),
   json: CliOptions.boolean("json").pipe(
     CliOptions.withDescription("one JSON value per line on stdout and stderr")
   )
@@ -223,7 +232,7 @@ export const serve = Command.make("serve", options, (flags) =>
         )
       )
     )
-  }).pipe(Effect.provide(stderrLogger(flags.json)))
+  }).pipe(Effect.provide(stderrLogger(flags.json)), Logger.withMinimumLogLevel(flags.logLevel))
 ).pipe(Command.withDescription("Run agents and serve them to ARCP clients"))
 
 /** Logs go to stderr: stdout is for the address, or for envelopes. */

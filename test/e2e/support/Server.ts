@@ -86,7 +86,7 @@ export class Server {
     readonly url: string
   ) {}
 
-  static async start(args: ReadonlyArray<string> = ["--memory"]): Promise<Server> {
+  static async start(args: ReadonlyArray<string>): Promise<Server> {
     const program = new Program(serveArgs(args.includes("--port") ? args : ["--port", "0", ...args]))
     const url = await new Promise<string>((resolve, reject) => {
       const timer = setTimeout(() => reject(new Error(`not listening after 20 s\n${program.stderr}`)), 20_000)
@@ -127,18 +127,26 @@ export class Server {
   }
 }
 
+interface Sharing {
+  /** The tests of the file run at the same time: what they share is tidied up after the last one. */
+  readonly concurrent?: boolean
+}
+
 /** One server for all tests of a file; every test ends with its clients checked and gone. */
 export const sharedServer = (
-  ...args: ReadonlyArray<string>
+  args: ReadonlyArray<string>,
+  sharing: Sharing = {}
 ): { readonly url: string; readonly pid: number } => {
   let server: Server | undefined
   beforeAll(async () => {
-    server = await Server.start(args.length > 0 ? args : ["--memory"])
+    server = await Server.start(args)
   })
-  afterEach(settleClients)
   afterAll(async () => {
     await server?.stop()
   })
+  // Hooks of one kind run last first: the clients go before the server.
+  const after = sharing.concurrent ? afterAll : afterEach
+  after(settleClients)
   const running = () => {
     if (server === undefined) throw new Error("the server is not running")
     return server
@@ -153,19 +161,20 @@ export const sharedServer = (
   }
 }
 
-/** Servers and directories of the tests of a file that need their own, tidied up after each test. */
-export const ownServers = () => {
-  const servers = new Set<Server>()
+/** Programs and directories of the tests of a file that need their own, tidied up after each test. */
+export const ownServers = (sharing: Sharing = {}) => {
+  const programs = new Set<Program>()
   const directories = new Set<string>()
-  afterEach(async () => {
+  const after = sharing.concurrent ? afterAll : afterEach
+  after(async () => {
     try {
       settleClients()
     } finally {
-      for (const server of servers) {
-        server.program.signal("SIGKILL")
-        await server.program.exited
+      for (const program of programs) {
+        program.signal("SIGKILL")
+        await program.exited
       }
-      servers.clear()
+      programs.clear()
       for (const directory of directories) rmSync(directory, { recursive: true, force: true })
       directories.clear()
     }
@@ -173,8 +182,13 @@ export const ownServers = () => {
   return {
     start: async (...args: ReadonlyArray<string>): Promise<Server> => {
       const server = await Server.start(args)
-      servers.add(server)
+      programs.add(server.program)
       return server
+    },
+    program: (args: ReadonlyArray<string>): Program => {
+      const program = new Program(args)
+      programs.add(program)
+      return program
     },
     directory: (): string => {
       const directory = mkdtempSync(join(tmpdir(), "arcp-e2e-"))

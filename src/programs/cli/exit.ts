@@ -1,0 +1,63 @@
+/** Exit codes, and what a person is told when something went wrong. */
+import * as ValidationError from "@effect/cli/ValidationError"
+import * as Cause from "effect/Cause"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import { type ArcpError, isArcpError } from "../../protocol/Errors.js"
+import { TransportError } from "../../services/Transport.js"
+import { UsageError } from "./UsageError.js"
+
+export const exitCode = {
+  success: 0,
+  error: 1,
+  usage: 2,
+  cancelled: 3,
+  timedOut: 4,
+  cannotConnect: 5
+} as const
+
+/** The code the process leaves with; an interrupted program has no result that could carry it. */
+export const leaving: { code: number } = { code: exitCode.success }
+
+const hints: { readonly [tag: string]: string } = {
+  Unauthenticated: "check --token or ARCP_TOKEN; arcp serve prints its token when it starts",
+  AgentNotAvailable: "arcp agents lists what this runtime hosts",
+  AgentVersionNotAvailable: "arcp agents lists the versions",
+  JobNotFound: "arcp jobs lists the jobs you may see",
+  DuplicateKey: "use another --key, or the same agent, input and limits as before",
+  PermissionDenied: "only the session that submitted a job may cancel it: use arcp cancel where you ran arcp submit --detach",
+  ResumeWindowExpired: "the session is gone; a job of it may still run: see arcp jobs and arcp watch",
+  TransportError: "is a runtime there? start one with arcp serve, or say where with --url or ARCP_URL"
+}
+
+const codeOf = (error: unknown): number => {
+  if (error instanceof UsageError || ValidationError.isValidationError(error)) return exitCode.usage
+  if (!isArcpError(error)) return error instanceof TransportError ? exitCode.cannotConnect : exitCode.error
+  return codeOfJob(error)
+}
+
+/** How `arcp submit` and `arcp watch` leave when the job failed. */
+export const codeOfJob = (error: ArcpError): number =>
+  error.code === "CANCELLED" ? exitCode.cancelled : error.code === "TIMEOUT" ? exitCode.timedOut : exitCode.error
+
+const tagOf = (error: unknown): string =>
+  typeof error === "object" && error !== null && "_tag" in error ? String(error._tag) : ""
+
+const messageOf = (error: unknown): string =>
+  error instanceof Error && error.message !== "" ? error.message : tagOf(error) || String(error)
+
+/** One line that says what happened and one that says what to do; never a stack trace. */
+export const describe = (error: unknown): string => {
+  const code = isArcpError(error) ? `${error.code}: ` : ""
+  const hint = hints[tagOf(error)]
+  return `error: ${code}${messageOf(error)}${hint === undefined ? "" : `\n  ${hint}`}`
+}
+
+/** Reports a failure and sets the exit code. @effect/cli has already printed its own. */
+export const report = (cause: Cause.Cause<unknown>): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    if (Cause.isInterruptedOnly(cause)) return Effect.void
+    const error = Cause.squash(cause)
+    leaving.code = codeOf(error)
+    return ValidationError.isValidationError(error) ? Effect.void : Console.error(describe(error))
+  })

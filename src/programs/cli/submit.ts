@@ -1,0 +1,87 @@
+/** `arcp submit`: submits a job and watches it to its end. */
+import * as Args from "@effect/cli/Args"
+import * as Command from "@effect/cli/Command"
+import * as CliOptions from "@effect/cli/Options"
+import * as FileSystem from "@effect/platform/FileSystem"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type { ClientError } from "../../services/ArcpClient.js"
+import { clientOptions, connect } from "./client.js"
+import * as Detached from "./detached.js"
+import { exitCode, leaving } from "./exit.js"
+import { UsageError } from "./UsageError.js"
+import { show } from "./view.js"
+
+const readStdin = Effect.tryPromise({
+  try: async () => {
+    let text = ""
+    for await (const chunk of process.stdin.setEncoding("utf8")) text += chunk
+    return text
+  },
+  catch: () => new UsageError({ message: "--input -: stdin could not be read" })
+})
+
+/** `JSON`, `@FILE`, or `-` for stdin. */
+const readInput = (input: string) =>
+  Effect.gen(function* () {
+    const fs = yield* FileSystem.FileSystem
+    const text =
+      input === "-"
+        ? yield* readStdin
+        : input.startsWith("@")
+          ? yield* Effect.mapError(
+              fs.readFileString(input.slice(1)),
+              () => new UsageError({ message: `--input ${input}: the file could not be read` })
+            )
+          : input
+    return yield* Effect.try({
+      try: () => JSON.parse(text) as unknown,
+      catch: () => new UsageError({ message: `--input must be JSON, for example '{"root":"."}'; a text is '"text"'` })
+    })
+  })
+
+export const submit = Command.make(
+  "submit",
+  {
+    agent: Args.text({ name: "AGENT" }).pipe(Args.withDescription("name, or name@version")),
+    input: CliOptions.text("input").pipe(
+      CliOptions.withDescription("JSON, @FILE, or - for stdin"),
+      CliOptions.withDefault("{}")
+    ),
+    key: CliOptions.text("key").pipe(
+      CliOptions.withDescription("idempotency key: the same key starts one job"),
+      CliOptions.optional
+    ),
+    timeoutSec: CliOptions.integer("timeout-sec").pipe(
+      CliOptions.withDescription("end the job after so many seconds"),
+      CliOptions.optional
+    ),
+    detach: CliOptions.boolean("detach").pipe(
+      CliOptions.withDescription("print the job id and leave; the job goes on")
+    ),
+    ...clientOptions
+  },
+  (flags) =>
+    Effect.gen(function* () {
+      const input = yield* readInput(flags.input)
+      const client = yield* connect(flags)
+      const job = yield* client.submit(flags.agent, input, {
+        ...(Option.isSome(flags.key) ? { idempotencyKey: flags.key.value } : {}),
+        ...(Option.isSome(flags.timeoutSec) ? { maxRuntimeSec: flags.timeoutSec.value } : {})
+      })
+      if (flags.detach) {
+        yield* Detached.save(job.jobId, { url: flags.url, ...(yield* client.resumeState) })
+        return yield* Console.log(flags.json ? JSON.stringify({ job_id: job.jobId, agent: job.agent }) : job.jobId)
+      }
+      if (!flags.json) yield* Console.error(`${job.agent} ${job.jobId}`)
+      // Ctrl-C interrupts this program; the job is then cancelled and seen to its end. A second Ctrl-C leaves.
+      const cancelled = Effect.gen(function* () {
+        leaving.code = exitCode.cancelled
+        yield* Console.error("\ncancelling; Ctrl-C again to leave at once")
+        yield* job.cancel("cancelled by the user")
+        yield* Effect.exit(job.result)
+      }).pipe(Effect.catchAll((error: ClientError) => Console.error(`could not cancel: ${error.message}`)))
+      yield* show(client, job, flags).pipe(Effect.onInterrupt(() => cancelled))
+    }).pipe(Effect.scoped)
+).pipe(Command.withDescription("Submit a job and watch it"))

@@ -1,0 +1,174 @@
+/** How a running job looks: lines on stderr, on a terminal with a progress bar below them. */
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Stream from "effect/Stream"
+import type { ArcpClientService, ClientError, JobEvent, JobHandle, Status } from "../../services/ArcpClient.js"
+import { isArcpError, toPayload } from "../../protocol/Errors.js"
+
+const colours = process.stderr.isTTY === true && process.env["NO_COLOR"] === undefined
+/** Control characters of an agent must not steer the reader's terminal. */
+const safe = (text: string): string => text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, "\ufffd")
+
+const paint = (code: number, text: string) => (colours ? `\u001b[${code}m${safe(text)}\u001b[0m` : safe(text))
+const dim = (text: string) => paint(2, text)
+
+const levels: { readonly [level: string]: (text: string) => string } = {
+  trace: dim,
+  debug: dim,
+  info: safe,
+  warn: (text) => paint(33, text),
+  error: (text) => paint(31, text),
+  critical: (text) => paint(31, text)
+}
+
+interface Progress {
+  readonly current: number
+  readonly total?: number
+  readonly units?: string
+  readonly message?: string
+}
+
+const width = 30
+
+const bar = ({ current, total, units, message }: Progress): string => {
+  const numbers = `${current}${total === undefined ? "" : `/${total}`}${units === undefined ? "" : ` ${units}`}`
+  const tail = message === undefined ? "" : ` ${message}`
+  if (total === undefined || total === 0) return `${numbers}${tail}`
+  const full = Math.round((current / total) * width)
+  return `${"█".repeat(full)}${"░".repeat(width - full)} ${Math.floor((100 * current) / total)}% ${numbers}${tail}`
+}
+
+const brief = (value: unknown): string => {
+  const text = typeof value === "string" ? value : (JSON.stringify(value) ?? "")
+  return text.length > 120 ? `${text.slice(0, 119)}…` : text
+}
+
+/** An event as one line; `undefined` when it is not for reading. */
+const line = ({ kind, body }: JobEvent): string | undefined => {
+  const b = body as Record<string, unknown>
+  switch (kind) {
+    case "log":
+      return (levels[String(b["level"])] ?? safe)(`${String(b["level"]).padEnd(5)} ${b["message"]}`)
+    case "thought":
+      return dim(`· ${brief(b["text"])}`)
+    case "status":
+      return paint(36, `▸ ${b["phase"]}`) + (b["message"] === undefined ? "" : safe(` ${b["message"]}`))
+    case "metric":
+      return dim(`  ${b["name"]} ${b["value"]}${b["unit"] === undefined ? "" : ` ${b["unit"]}`}`)
+    case "tool_call":
+      return safe(`→ ${b["tool"]} ${brief(b["args"])}`)
+    case "tool_result":
+      return b["error"] === undefined ? safe(`← ${brief(b["result"])}`) : paint(31, `← ${brief(b["error"])}`)
+    case "artifact_ref":
+      return safe(
+        `⎘ ${b["uri"]} (${b["content_type"]}${b["byte_size"] === undefined ? "" : `, ${b["byte_size"]} bytes`})`
+      )
+    case "result_chunk":
+      return undefined
+    default:
+      return safe(`${kind} ${brief(body)}`)
+  }
+}
+
+/** Writes lines to stderr; on a terminal the bar stays below them. */
+const makeScreen = () => {
+  const tty = process.stderr.isTTY === true
+  let current = ""
+  let shown = 0
+  const clear = () => (tty && current !== "" ? "\r\u001b[K" : "")
+  return {
+    print: (text: string) => process.stderr.write(`${clear()}${text}\n${tty ? current : ""}`),
+    progress: (progress: Progress) => {
+      const text = safe(bar(progress))
+      if (!tty) {
+        // Without a terminal a line per tenth is enough.
+        const tenth = progress.total ? Math.floor((10 * progress.current) / progress.total) : -1
+        if (tenth !== shown) process.stderr.write(`${text}\n`)
+        shown = tenth
+        return
+      }
+      process.stderr.write(`\r\u001b[K${text.slice(0, (process.stderr.columns ?? 80) - 1)}`)
+      current = text.slice(0, (process.stderr.columns ?? 80) - 1)
+    },
+    done: () => {
+      process.stderr.write(clear())
+      current = ""
+    }
+  }
+}
+
+const connection = (status: Status): string | undefined => {
+  switch (status._tag) {
+    case "Reconnecting":
+      return paint(33, `… ${status.reason}; reconnecting, last event ${status.lastEventSeq}`)
+    case "Connected":
+      return status.resumedAt === undefined ? undefined : paint(32, `✓ resumed behind event ${status.resumedAt}`)
+    default:
+      return undefined
+  }
+}
+
+/**
+ * Shows a job until its end, then its result on stdout. `each` is called with every event. Fails with the
+ * job's error.
+ */
+export const show = (
+  client: ArcpClientService,
+  job: JobHandle,
+  options: { readonly json: boolean; readonly each?: (event: JobEvent) => Effect.Effect<void> }
+): Effect.Effect<void, ClientError> =>
+  Effect.gen(function* () {
+    const screen = makeScreen()
+    const status = yield* client.status.changes.pipe(
+      Stream.runForEach((status) =>
+        Effect.sync(() => {
+          const text = options.json ? undefined : connection(status)
+          if (text !== undefined) screen.print(text)
+        })
+      ),
+      Effect.fork
+    )
+    yield* job.events.pipe(
+      Stream.runForEach((event) =>
+        Effect.suspend(() => {
+          const more = options.each?.(event) ?? Effect.void
+          if (options.json)
+            return Effect.zipRight(
+              Console.log(JSON.stringify({ type: "job.event", job_id: job.jobId, event_seq: event.eventSeq, kind: event.kind, ts: event.ts, body: event.body })),
+              more
+            )
+          if (event.kind === "progress") screen.progress(event.body as Progress)
+          else {
+            const text = line(event)
+            if (text !== undefined) screen.print(text)
+          }
+          return more
+        })
+      ),
+      Effect.catchTag("EventsOverflowed", () => Effect.void),
+      // The job's own error is reported with its result.
+      Effect.ignore
+    )
+    const result = yield* job.result.pipe(
+      Effect.tapError((error) =>
+        options.json && isArcpError(error)
+          ? Console.log(JSON.stringify({ type: "job.error", job_id: job.jobId, ...toPayload(error) }))
+          : Effect.void
+      ),
+      Effect.ensuring(Effect.zipRight(Fiber.interrupt(status), Effect.sync(screen.done)))
+    )
+    yield* options.json
+      ? Console.log(JSON.stringify({ type: "job.result", job_id: job.jobId, result: plain(result) }))
+      : Effect.sync(() => process.stdout.write(text(result)))
+  })
+
+const plain = (result: unknown): unknown =>
+  result instanceof Uint8Array ? { encoding: "base64", data: Buffer.from(result).toString("base64") } : (result ?? null)
+
+/** Text as it is, bytes as they are, anything else as JSON. */
+const text = (result: unknown): string | Uint8Array => {
+  if (result instanceof Uint8Array) return result
+  const text = typeof result === "string" ? result : JSON.stringify(result ?? null, null, 2)
+  return text.endsWith("\n") ? text : `${text}\n`
+}
