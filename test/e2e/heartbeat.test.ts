@@ -36,7 +36,7 @@ describe.concurrent("heartbeat", () => {
     expect(performance.now() - started).toBeGreaterThan(1_500)
     const errors = client.frames.filter(({ type }) => type === "session.error")
     expect(errors.map(({ payload }) => payload.code).filter((code) => code !== "HEARTBEAT_LOST")).toEqual([])
-    const again = await WireClient.resume(server.url, client.session)
+    const again = await WireClient.resume(server.url, client.session, { features: ["ack"] })
     expect((await again.terminal(job_id)).payload.result).toEqual({ count: 100 })
   })
 

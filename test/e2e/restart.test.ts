@@ -111,7 +111,7 @@ describe.concurrent("kill -9 and start again on the same file", () => {
     const first = client.session.resumeToken
     client.drop()
     const resumed = await WireClient.resume(before.url, client.session)
-    await resumed.ping()
+    await resumed.run("echo", 1)
     await before.kill()
     const after = await own.start("--db", db)
     const late = await WireClient.resuming(after.url, client.session, { resumeToken: first })

@@ -77,7 +77,7 @@ describe.concurrent("a database that cannot be served", () => {
     await refuses(["--port", "0", "--db", directory], /directory|open|database/i)
     const file = join(directory, "file")
     writeFileSync(file, "")
-    await refuses(["--port", "0", "--db", join(file, "arcp.db")], /director|open|database/i)
+    await refuses(["--port", "0", "--db", join(file, "arcp.db")], /folder|director|open|database/i)
   })
 })
 

@@ -16,7 +16,7 @@ import type { NewEvent } from "../../services/EventLog.js"
 import type { Op, StoreService } from "../../services/Store.js"
 import type { JobState, Tail } from "./State.js"
 import { Transaction } from "./Transaction.js"
-import { nextTurn, onNextTurn } from "../internal/turn.js"
+import { onNextTurn } from "../internal/turn.js"
 
 export type Done = (exit: Exit.Exit<void, InternalError>) => void
 
@@ -63,11 +63,7 @@ export const make = (
 
     const enqueue = (item: Item) => {
       queue.push(item)
-      if (wake !== undefined) {
-        // One turn later, so that everything this turn emits goes into one batch.
-        onNextTurn(wake)
-        wake = undefined
-      }
+      wake?.()
     }
 
     const takeBatch = (): ReadonlyArray<Item> => {
@@ -139,9 +135,16 @@ export const make = (
         )
       }).pipe(Effect.uninterruptible)
 
+    // Always one turn later: everything that this turn emits goes into one batch, and however fast an emitter
+    // comes back after a commit, sockets and timers are served before the next.
     const work = Effect.async<void>((resume) => {
-      if (queue.length > 0) resume(Effect.void)
-      else wake = () => resume(Effect.void)
+      const go = () => resume(Effect.void)
+      if (queue.length > 0) onNextTurn(go)
+      else
+        wake = () => {
+          wake = undefined
+          onNextTurn(go)
+        }
     })
 
     yield* Effect.addFinalizer(() =>
@@ -149,7 +152,6 @@ export const make = (
     )
     yield* work.pipe(
       Effect.zipRight(Effect.suspend(() => commit(takeBatch()))),
-      Effect.zipRight(Effect.suspend(() => (queue.length > 0 ? nextTurn : Effect.void))),
       Effect.forever,
       Effect.forkScoped
     )

@@ -139,7 +139,8 @@ export const sharedServer = (
 ): { readonly url: string; readonly pid: number } => {
   let server: Server | undefined
   beforeAll(async () => {
-    server = await Server.start(args)
+    // Jobs the tests left running are not worth waiting for.
+    server = await Server.start(["--limit", "shutdownGraceMs=100", ...args])
   })
   afterAll(async () => {
     await server?.stop()
