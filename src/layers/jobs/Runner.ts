@@ -110,6 +110,7 @@ export const run = (context: {
   const handler = Effect.zipRight(running, context.handler).pipe(
     Effect.provideService(Job, emitter.service),
     Effect.withSpan("arcp.job", {
+      captureStackTrace: false,
       parent: Tracer.externalSpan({ traceId: live.record.traceId, spanId: live.record.traceId.slice(16) }),
       attributes: {
         "arcp.session_id": live.record.sessionId,
