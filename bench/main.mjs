@@ -1,5 +1,5 @@
 /** `npm run bench`: measures the runtime and the floor alternately and prints a Markdown table. */
-import { mkdirSync, existsSync, writeFileSync } from "node:fs"
+import { existsSync, mkdirSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"

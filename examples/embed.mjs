@@ -1,12 +1,13 @@
 // The runtime inside an application that has an HTTP server of its own, on SQLite.
 //
 //   node examples/embed.mjs
-import { Agent, Auth, Registry, Runtime } from "effect-arcp"
-import { RuntimeSqlite, TransportWebSocket } from "effect-arcp/node"
+
+import { createServer } from "node:http"
 import { HttpRouter, HttpServer, HttpServerResponse } from "@effect/platform"
 import { NodeHttpServer, NodeRuntime } from "@effect/platform-node"
 import { Effect, Layer } from "effect"
-import { createServer } from "node:http"
+import { Agent, Auth, Registry, Runtime } from "effect-arcp"
+import { RuntimeSqlite, TransportWebSocket } from "effect-arcp/node"
 
 const echo = Agent.fromPromise("echo", { version: "1.0.0" }, async (input) => input)
 

@@ -1,8 +1,9 @@
 // Hosts an agent in memory, runs a job on it, and prints what happens. No socket, no disk.
 //
 //   node examples/hello.mjs
-import { Agent, ArcpClient, Auth, Job, Registry, Runtime, TransportMemory } from "effect-arcp"
+
 import { Effect, Layer, Redacted, Schema, Stream } from "effect"
+import { Agent, ArcpClient, Auth, Job, Registry, Runtime, TransportMemory } from "effect-arcp"
 
 // A contract: client and server can both import it.
 const Greet = Agent.make("greet", {

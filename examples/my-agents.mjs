@@ -2,8 +2,9 @@
 //
 //   npx arcp serve --agents ./examples/my-agents.mjs --token secret=me
 //   npx arcp submit count --token secret --input '{"to": 5}'
-import { Agent, Job } from "effect-arcp"
+
 import { Effect, Schema } from "effect"
+import { Agent, Job } from "effect-arcp"
 
 const Count = Agent.make("count", {
   version: "1.0.0",

@@ -15,6 +15,7 @@ import { type ArcpError, InternalError, InvalidRequest } from "../protocol/Error
 import { all, type Feature } from "../protocol/Features.js"
 import type * as Message from "../protocol/Message.js"
 import { describe } from "../protocol/Problem.js"
+import type { Contract } from "../services/Agent.js"
 import {
   ArcpClient,
   type ArcpClientService,
@@ -25,7 +26,6 @@ import {
   type Status,
   type SubmitOptions
 } from "../services/ArcpClient.js"
-import type { Contract } from "../services/Agent.js"
 import { IdGenerator } from "../services/IdGenerator.js"
 import { Dialer } from "../services/Transport.js"
 import { JobInbox } from "./client/JobInbox.js"
@@ -39,7 +39,7 @@ export interface Options {
   readonly version?: string
   /** Features to ask for. Default: all. */
   readonly features?: ReadonlyArray<Feature>
-  /** Delays between attempts to reconnect. Default: from 100 ms, doubling, jittered, at most 5 s. */
+  /** Delays between attempts to reconnect; when it ends the session is given up. Default: from 100 ms, doubling, jittered, at most 5 s. */
   readonly reconnect?: Schedule.Schedule<unknown>
   /** Continue the session of another process. */
   readonly resume?: ResumeState
@@ -96,7 +96,12 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
 
     const handle = <O, F>(
       inbox: JobInbox,
-      about: { readonly job_id: string; readonly agent: string; readonly trace_id?: string | undefined; readonly lease: Message.Accepted["lease"] },
+      about: {
+        readonly job_id: string
+        readonly agent: string
+        readonly trace_id?: string | undefined
+        readonly lease: Message.Accepted["lease"]
+      },
       result: JobHandle<O, F>["result"]
     ): JobHandle<O, F> => ({
       jobId: about.job_id,
@@ -190,7 +195,9 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
         Stream.paginateChunkEffect(null as string | null, (cursor) =>
           session
             .request("session.list_jobs", "session.jobs", { filter, ...(cursor === null ? {} : { cursor }) })
-            .pipe(Effect.map(({ payload }) => [payload.jobs, Option.fromNullable(payload.next_cursor)] as const))
+            .pipe(
+              Effect.map(({ payload }) => [payload.jobs, Option.fromNullable(payload.next_cursor)] as const)
+            )
             .pipe(Effect.map(([jobs, next]) => [Chunk.fromIterable(jobs), next] as const))
         ),
       agents: Effect.sync(() => session.agents),
@@ -229,7 +236,9 @@ const decodeResult =
         Effect.mapError(
           Schema.decodeUnknown(contract.output)(result),
           (error) =>
-            new ProtocolViolation({ message: `the result is not what the contract says: ${describe(error.issue, "result")}` })
+            new ProtocolViolation({
+              message: `the result is not what the contract says: ${describe(error.issue, "result")}`
+            })
         )
       )
     )

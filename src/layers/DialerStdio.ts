@@ -1,10 +1,11 @@
 /** Starts a runtime as a child process and talks to it over its stdin and stdout (§4). */
+
+import { type ChildProcessByStdio, spawn } from "node:child_process"
+import type { Readable, Writable } from "node:stream"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import { type ChildProcessByStdio, spawn } from "node:child_process"
-import type { Readable, Writable } from "node:stream"
-import { Closed, closeCode, type Connection, Dialer, TransportError } from "../services/Transport.js"
+import { Closed, type Connection, closeCode, Dialer, TransportError } from "../services/Transport.js"
 import * as LineConnection from "./internal/LineConnection.js"
 
 export interface Options {

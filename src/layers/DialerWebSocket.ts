@@ -1,12 +1,13 @@
 /** Dials a runtime over WebSocket from Node (§4). */
+
+import type { IncomingMessage } from "node:http"
+import type { Socket } from "node:net"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import type { IncomingMessage } from "node:http"
-import type { Socket } from "node:net"
 import { WebSocket } from "ws"
-import { closeCode, type Connection, Dialer, TransportError } from "../services/Transport.js"
-import { defaults, type DialOptions, label, refusal } from "./internal/DialPolicy.js"
+import { type Connection, closeCode, Dialer, TransportError } from "../services/Transport.js"
+import { type DialOptions, defaults, label, refusal } from "./internal/DialPolicy.js"
 import * as WebSocketConnection from "./internal/WebSocketConnection.js"
 
 export interface Options extends DialOptions {

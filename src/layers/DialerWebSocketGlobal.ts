@@ -4,13 +4,13 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import {
   Closed,
-  closeCode,
   type Connection,
+  closeCode,
   Dialer,
   TransportError,
   Unreadable
 } from "../services/Transport.js"
-import { defaults, type DialOptions, label, refusal } from "./internal/DialPolicy.js"
+import { type DialOptions, defaults, label, refusal } from "./internal/DialPolicy.js"
 import { exceeds, Inbox, tooBig } from "./internal/Inbox.js"
 import { nextTurn } from "./internal/turn.js"
 

@@ -8,10 +8,10 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Scope } from "effect/Scope"
 import { Store, StoreError, type StoreService } from "../services/Store.js"
-import { applicationId, migrations, schemaVersion } from "./store/schema.js"
-import { connect, inspect, lock, prepareFolder, type SqliteClient } from "./store/sqliteFile.js"
-import { toStoreError } from "./store/sqlError.js"
 import * as StoreSql from "./StoreSql.js"
+import { applicationId, migrations, schemaVersion } from "./store/schema.js"
+import { toStoreError } from "./store/sqlError.js"
+import { connect, inspect, lock, prepareFolder, type SqliteClient } from "./store/sqliteFile.js"
 
 export interface Options {
   /** Path of the database. It and its folder are created when they do not exist. */

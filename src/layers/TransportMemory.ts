@@ -9,8 +9,8 @@ import * as Mailbox from "effect/Mailbox"
 import type * as Scope from "effect/Scope"
 import {
   Closed,
-  closeCode,
   type Connection,
+  closeCode,
   Dialer,
   TransportError,
   TransportServer

@@ -2,13 +2,14 @@
  * The stdio transport of a runtime that is somebody's child (§4): envelopes as lines on stdin and
  * stdout, and nothing else on stdout. Logs belong on stderr.
  */
+
+import type { Readable, Writable } from "node:stream"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { Readable, Writable } from "node:stream"
 import { RuntimeOptions } from "../services/RuntimeOptions.js"
-import { closeCode, type Connection, TransportServer } from "../services/Transport.js"
+import { type Connection, closeCode, TransportServer } from "../services/Transport.js"
 import * as LineConnection from "./internal/LineConnection.js"
 
 export interface Options {

@@ -2,6 +2,10 @@
  * WebSocket connections on Node (§4): a server of its own on a host and port, or a route on an HTTP
  * server that has other routes as well.
  */
+
+import * as Http from "node:http"
+import * as Https from "node:https"
+import type { AddressInfo, Socket } from "node:net"
 import * as HttpServer from "@effect/platform/HttpServer"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
@@ -10,9 +14,6 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
-import * as Http from "node:http"
-import * as Https from "node:https"
-import type { AddressInfo, Socket } from "node:net"
 import type { RuntimeOptions } from "../services/RuntimeOptions.js"
 import { TransportError, TransportServer } from "../services/Transport.js"
 import { isLoopback } from "./internal/loopback.js"

@@ -2,15 +2,16 @@
  * `npm start`: a runtime on a SQLite file, the `survey` of this repository over a real WebSocket, the connection
  * dropped half way and resumed, and the numbers.
  */
+
+import { spawn } from "node:child_process"
+import { createInterface } from "node:readline"
+import { fileURLToPath } from "node:url"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Console from "effect/Console"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
-import { spawn } from "node:child_process"
-import { createInterface } from "node:readline"
-import { fileURLToPath } from "node:url"
 import * as ArcpClient from "../layers/ArcpClient.js"
 import * as DialerWebSocket from "../layers/DialerWebSocket.js"
 import type { JobEvent } from "../services/ArcpClient.js"
@@ -88,7 +89,9 @@ const program = Effect.gen(function* () {
   const { lastEventSeq } = yield* client.resumeState
   yield* Console.error(
     `\n${events + 1} events, last event_seq ${lastEventSeq}, ` +
-      (resumedAt === undefined ? "never resumed" : `resumed behind event ${resumedAt}: nothing lost, nothing twice`)
+      (resumedAt === undefined
+        ? "never resumed"
+        : `resumed behind event ${resumedAt}: nothing lost, nothing twice`)
   )
   if (events + 1 !== lastEventSeq || resumedAt === undefined)
     return yield* new ServerStopped({ message: "the stream was not what it should be" })

@@ -1,7 +1,7 @@
 /** The payload of every message (§3 of the protocol page), in its wire shape. */
 import * as Schema from "effect/Schema"
-import { EventPayload } from "./Event.js"
 import { ErrorPayload } from "./Errors.js"
+import { EventPayload } from "./Event.js"
 import { Lease, LeaseConstraints, UtcTimestamp } from "./Lease.js"
 
 const optional = Schema.optional

@@ -1,7 +1,8 @@
 /** What is wrong with a value, as a sentence that names the path and never the value. */
+
+import * as Option from "effect/Option"
 import type * as ParseResult from "effect/ParseResult"
 import * as SchemaAST from "effect/SchemaAST"
-import * as Option from "effect/Option"
 
 /** An optional field is a union with `undefined`, which JSON cannot hold. */
 const isUndefined = (ast: SchemaAST.AST): boolean => ast._tag === "UndefinedKeyword"

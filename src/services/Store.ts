@@ -6,10 +6,10 @@
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import type * as Effect from "effect/Effect"
-import type { EventType, JobStatus } from "../protocol/Message.js"
 import type { Version } from "../protocol/Codec.js"
-import type { Lease, LeaseConstraints } from "../protocol/Lease.js"
 import type { Feature } from "../protocol/Features.js"
+import type { Lease, LeaseConstraints } from "../protocol/Lease.js"
+import type { EventType, JobStatus } from "../protocol/Message.js"
 
 /** The store refused or failed; nothing of the batch was written. */
 export class StoreError extends Data.TaggedError("StoreError")<{

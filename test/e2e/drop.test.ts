@@ -2,8 +2,8 @@ import { join } from "node:path"
 import { describe, expect, it } from "vitest"
 import { verifies } from "./requirements.js"
 import { type Frame, isTerminal } from "./support/Frame.js"
-import { ownServers } from "./support/Server.js"
 import { seeded } from "./support/random.js"
+import { ownServers } from "./support/Server.js"
 import { WireClient } from "./support/WireClient.js"
 
 const own = ownServers()

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest"
 import { verifies } from "./requirements.js"
-import { features, type Frame } from "./support/Frame.js"
+import { type Frame, features } from "./support/Frame.js"
 import { sharedServer } from "./support/Server.js"
 import { WireClient } from "./support/WireClient.js"
 

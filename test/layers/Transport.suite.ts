@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
-import { Closed, closeCode, type Connection, type Inbound } from "../../src/services/Transport.js"
+import { Closed, type Connection, closeCode, type Inbound } from "../../src/services/Transport.js"
 
 const turn = Effect.async<void>((resume) => {
   setImmediate(() => resume(Effect.void))

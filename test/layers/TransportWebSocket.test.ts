@@ -1,3 +1,5 @@
+import { createServer } from "node:http"
+import { type Socket, connect as tcpConnect } from "node:net"
 import * as HttpRouter from "@effect/platform/HttpRouter"
 import * as HttpServer from "@effect/platform/HttpServer"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
@@ -9,16 +11,14 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { createServer } from "node:http"
-import { connect as tcpConnect, type Socket } from "node:net"
 import { WebSocket } from "ws"
 import * as DialerWebSocket from "../../src/layers/DialerWebSocket.js"
 import * as DialerWebSocketGlobal from "../../src/layers/DialerWebSocketGlobal.js"
 import * as TransportWebSocket from "../../src/layers/TransportWebSocket.js"
 import * as RuntimeOptions from "../../src/services/RuntimeOptions.js"
 import {
-  closeCode,
   type Connection,
+  closeCode,
   type TransportError,
   TransportServer,
   Unreadable

@@ -82,7 +82,10 @@ describe("the ceiling", () => {
   })
   it("never grants what was not asked for, nor what is not under it", () => {
     expect(
-      Lease.reduce({ "fs.read": ["/src/a", "/etc"], "tool.call": ["x"] }, { "fs.read": ["/src/**"], "net.fetch": ["**"] })
+      Lease.reduce(
+        { "fs.read": ["/src/a", "/etc"], "tool.call": ["x"] },
+        { "fs.read": ["/src/**"], "net.fetch": ["**"] }
+      )
     ).toEqual({ "fs.read": ["/src/a"], "tool.call": [] })
     expect(Lease.reduce({ "fs.read": ["/"] }, undefined)).toEqual({ "fs.read": ["/"] })
   })

@@ -8,6 +8,7 @@ import * as Chunk from "effect/Chunk"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as SubscriptionRef from "effect/SubscriptionRef"
@@ -15,8 +16,19 @@ import { decodeRuntime, encode, type RuntimeMessage } from "../../protocol/Codec
 import { type ArcpError, fromPayload, isArcpError, ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { Feature } from "../../protocol/Features.js"
 import type * as Message from "../../protocol/Message.js"
-import { type ClientError, ProtocolViolation, type ResumeState, type Status } from "../../services/ArcpClient.js"
-import { type Closed, closeCode, type Connection, type Dialer, TransportError } from "../../services/Transport.js"
+import {
+  type ClientError,
+  ProtocolViolation,
+  type ResumeState,
+  type Status
+} from "../../services/ArcpClient.js"
+import {
+  type Closed,
+  type Connection,
+  closeCode,
+  type Dialer,
+  TransportError
+} from "../../services/Transport.js"
 import type { JobFrame, JobInbox } from "./JobInbox.js"
 
 export interface SessionOptions {
@@ -24,7 +36,7 @@ export interface SessionOptions {
   readonly name: string
   readonly version: string
   readonly features: ReadonlyArray<Feature>
-  /** Delays between attempts to reconnect. Attempts end with the session's resume window. */
+  /** Delays between attempts to reconnect. Attempts end with it, or with the session's resume window. */
   readonly reconnect: Schedule.Schedule<unknown>
   /** Continue a session of another process. */
   readonly resume?: ResumeState | undefined
@@ -52,7 +64,9 @@ interface Pending {
 
 /** The connection was lost, and why. */
 const lost = (closed: Closed) =>
-  new TransportError({ message: closed.reason === "" ? `the connection closed (${closed.code})` : closed.reason })
+  new TransportError({
+    message: closed.reason === "" ? `the connection closed (${closed.code})` : closed.reason
+  })
 
 export class ClientSession {
   sessionId: string | undefined
@@ -65,7 +79,8 @@ export class ClientSession {
   private acked = 0
   private windowSec = 600
   private heartbeatSec: number | undefined
-  private resumes = false
+  /** Somebody else has resumed this session; it is not ours to come back to. */
+  private superseded = false
   private connection: Connection | undefined
   private readonly pending = new Map<string, Pending>()
   private readonly jobs = new Map<string, JobInbox>()
@@ -209,7 +224,10 @@ export class ClientSession {
   }
 
   /** Reconnects for as long as there is something to come back to. Ends only when the session is over. */
-  run(ready: Effect.Effect<void>, failFirst: (error: ClientError) => Effect.Effect<void>): Effect.Effect<void> {
+  run(
+    ready: Effect.Effect<void>,
+    failFirst: (error: ClientError) => Effect.Effect<void>
+  ): Effect.Effect<void> {
     return Effect.gen(this, function* () {
       const delays = yield* Schedule.driver(this.options.reconnect)
       let connected = false
@@ -223,7 +241,7 @@ export class ClientSession {
         const error = yield* Effect.flip(this.attempt(welcomed))
         if (!connected) return yield* Effect.zipRight(failFirst(error), this.finish(error))
         if (this.over !== undefined) return
-        if (error._tag === "ResumeWindowExpired") {
+        if (error._tag === "ResumeWindowExpired" && !this.superseded) {
           this.forget(error)
           continue
         }
@@ -238,7 +256,7 @@ export class ClientSession {
           lastEventSeq: this.lastEventSeq,
           reason: error.message
         })
-        yield* Effect.ignore(delays.next(undefined))
+        if (Exit.isFailure(yield* Effect.exit(delays.next(undefined)))) return yield* this.finish(error)
       }
     })
   }
@@ -300,8 +318,7 @@ export class ClientSession {
     this.agents = welcome.capabilities.agents.map((agent) =>
       typeof agent === "string" ? { name: agent, versions: [] } : agent
     )
-    this.resumes = resumedAt !== undefined
-    return Effect.succeed(this.resumes ? resumedAt : undefined)
+    return Effect.succeed(resumedAt)
   }
 
   private push(frame: string): void {
@@ -336,11 +353,11 @@ export class ClientSession {
           if (violation !== undefined) return yield* violation
         }
         if (this.lastEventSeq - this.acked >= ackEvery) this.sendAck()
-        frames = yield* Effect.mapError(connection.take, (closed) =>
-          closed.code === closeCode.superseded
-            ? new ResumeWindowExpired({ message: "another connection has resumed this session" })
-            : lost(closed)
-        )
+        frames = yield* Effect.mapError(connection.take, (closed) => {
+          if (closed.code !== closeCode.superseded) return lost(closed)
+          this.superseded = true
+          return new ResumeWindowExpired({ message: "another connection has resumed this session" })
+        })
       }
     })
   }
@@ -397,10 +414,14 @@ export class ClientSession {
     return pending !== undefined
   }
 
-  private event(message: RuntimeMessage & { readonly type: JobFrame["type"] }): ProtocolViolation | undefined {
+  private event(
+    message: RuntimeMessage & { readonly type: JobFrame["type"] }
+  ): ProtocolViolation | undefined {
     const { event_seq: seq, job_id: jobId } = message
     if (seq === undefined || jobId === undefined)
-      return new ProtocolViolation({ message: `the runtime sent a ${message.type} without event_seq or job_id` })
+      return new ProtocolViolation({
+        message: `the runtime sent a ${message.type} without event_seq or job_id`
+      })
     if (seq <= this.lastEventSeq) return undefined
     if (seq !== this.lastEventSeq + 1)
       return new ProtocolViolation({ message: `event ${seq} came where ${this.lastEventSeq + 1} follows` })

@@ -1,8 +1,9 @@
 /** A connection over two byte streams, one frame a line: stdin and stdout, or those of a child. */
-import * as Effect from "effect/Effect"
+
 import { isUtf8 } from "node:buffer"
 import type { Readable, Writable } from "node:stream"
-import { Closed, closeCode, type Connection, Unreadable } from "../../services/Transport.js"
+import * as Effect from "effect/Effect"
+import { Closed, type Connection, closeCode, Unreadable } from "../../services/Transport.js"
 import { Inbox, tooBig } from "./Inbox.js"
 import { Outbox } from "./Outbox.js"
 

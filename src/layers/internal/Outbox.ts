@@ -1,6 +1,7 @@
 /** The outbound side of transports that write to a Node stream. */
-import * as Effect from "effect/Effect"
+
 import type { Writable } from "node:stream"
+import * as Effect from "effect/Effect"
 
 /** Unwritten bytes above which a sender waits until the stream has drained. */
 const highWaterBytes = 256 * 1024

@@ -1,14 +1,15 @@
 /** Turns HTTP upgrades into connections, whoever owns the HTTP server. */
+
+import { type IncomingMessage, type Server, STATUS_CODES } from "node:http"
+import type { Socket } from "node:net"
+import type { Duplex } from "node:stream"
 import * as Effect from "effect/Effect"
 import * as Mailbox from "effect/Mailbox"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
-import { type IncomingMessage, type Server, STATUS_CODES } from "node:http"
-import type { Socket } from "node:net"
-import type { Duplex } from "node:stream"
 import { WebSocketServer } from "ws"
 import { RuntimeOptions } from "../../services/RuntimeOptions.js"
-import { closeCode, type Connection } from "../../services/Transport.js"
+import { type Connection, closeCode } from "../../services/Transport.js"
 import { check, type UpgradePolicy } from "./UpgradePolicy.js"
 import * as WebSocketConnection from "./WebSocketConnection.js"
 

@@ -1,8 +1,9 @@
 /** A connection over `ws`, the same on the server and the client side. */
-import * as Effect from "effect/Effect"
+
 import type { Socket } from "node:net"
+import * as Effect from "effect/Effect"
 import { WebSocket } from "ws"
-import { Closed, closeCode, type Connection, Unreadable } from "../../services/Transport.js"
+import { Closed, type Connection, closeCode, Unreadable } from "../../services/Transport.js"
 import { Inbox, tooBig } from "./Inbox.js"
 import { Outbox } from "./Outbox.js"
 import { encodeTextFrames } from "./textFrames.js"

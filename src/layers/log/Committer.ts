@@ -14,9 +14,9 @@ import * as Exit from "effect/Exit"
 import { InternalError } from "../../protocol/Errors.js"
 import type { NewEvent } from "../../services/EventLog.js"
 import type { Op, StoreService } from "../../services/Store.js"
+import { onNextTurn } from "../internal/turn.js"
 import type { JobState, Tail } from "./State.js"
 import { Transaction } from "./Transaction.js"
-import { onNextTurn } from "../internal/turn.js"
 
 export type Done = (exit: Exit.Exit<void, InternalError>) => void
 

@@ -1,10 +1,11 @@
 /** Opening a SQLite file without harm: whose it is, whether it is whole, and that it is ours alone. */
+
+import * as fs from "node:fs"
+import * as nodePath from "node:path"
 import type * as Reactivity from "@effect/experimental/Reactivity"
 import * as Sqlite from "@effect/sql-sqlite-node/SqliteClient"
 import * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
-import * as fs from "node:fs"
-import * as nodePath from "node:path"
 import { StoreError } from "../../services/Store.js"
 import { applicationId, schemaVersion } from "./schema.js"
 import { toStoreError } from "./sqlError.js"

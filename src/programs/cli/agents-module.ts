@@ -1,9 +1,10 @@
 /** Agents by the name of a shipped set, or out of a module of the user's. */
+
+import { resolve } from "node:path"
+import { pathToFileURL } from "node:url"
 import type * as FileSystem from "@effect/platform/FileSystem"
 import type * as Path from "@effect/platform/Path"
 import * as Effect from "effect/Effect"
-import { resolve } from "node:path"
-import { pathToFileURL } from "node:url"
 import type { Registered } from "../../services/Agent.js"
 import type { Secrets } from "../../services/Secrets.js"
 import * as conformance from "../agents/conformance.js"

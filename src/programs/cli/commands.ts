@@ -32,7 +32,14 @@ export const watch = Command.make(
     }).pipe(Effect.scoped)
 ).pipe(Command.withDescription("Watch a job from elsewhere, from its beginning"))
 
-const statuses: ReadonlyArray<JobStatus> = ["pending", "running", "success", "error", "cancelled", "timed_out"]
+const statuses: ReadonlyArray<JobStatus> = [
+  "pending",
+  "running",
+  "success",
+  "error",
+  "cancelled",
+  "timed_out"
+]
 const optional = (name: string, description: string) =>
   CliOptions.text(name).pipe(CliOptions.withDescription(description), CliOptions.optional)
 

@@ -19,7 +19,10 @@ const State = Schema.parseJson(
 )
 type State = typeof State.Type
 
-const home = Config.string("HOME").pipe(Config.orElse(() => Config.string("USERPROFILE")), Config.withDefault("."))
+const home = Config.string("HOME").pipe(
+  Config.orElse(() => Config.string("USERPROFILE")),
+  Config.withDefault(".")
+)
 
 const file = (jobId: string) =>
   Effect.gen(function* () {

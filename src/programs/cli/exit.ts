@@ -25,7 +25,8 @@ const hints: { readonly [tag: string]: string } = {
   AgentVersionNotAvailable: "arcp agents lists the versions",
   JobNotFound: "arcp jobs lists the jobs you may see",
   DuplicateKey: "use another --key, or the same agent, input and limits as before",
-  PermissionDenied: "only the session that submitted a job may cancel it: use arcp cancel where you ran arcp submit --detach",
+  PermissionDenied:
+    "only the session that submitted a job may cancel it: use arcp cancel where you ran arcp submit --detach",
   ResumeWindowExpired: "the session is gone; a job of it may still run: see arcp jobs and arcp watch",
   TransportError: "is a runtime there? start one with arcp serve, or say where with --url or ARCP_URL"
 }
@@ -38,7 +39,11 @@ const codeOf = (error: unknown): number => {
 
 /** How `arcp submit` and `arcp watch` leave when the job failed. */
 export const codeOfJob = (error: ArcpError): number =>
-  error.code === "CANCELLED" ? exitCode.cancelled : error.code === "TIMEOUT" ? exitCode.timedOut : exitCode.error
+  error.code === "CANCELLED"
+    ? exitCode.cancelled
+    : error.code === "TIMEOUT"
+      ? exitCode.timedOut
+      : exitCode.error
 
 const tagOf = (error: unknown): string =>
   typeof error === "object" && error !== null && "_tag" in error ? String(error._tag) : ""

@@ -51,7 +51,9 @@ const replaySession = (sessionId: string, after: number) =>
     const store = yield* Store
     const session = yield* store.session(sessionId)
     if (session === undefined)
-      return yield* new UsageError({ message: `${sessionId} is not in this database; its window may have passed` })
+      return yield* new UsageError({
+        message: `${sessionId} is not in this database; its window may have passed`
+      })
     const idOf = eventIds(sessionId)
     let from = after + 1
     for (;;) {
@@ -59,7 +61,12 @@ const replaySession = (sessionId: string, after: number) =>
       if (runs.length === 0) return
       for (const run of runs) {
         const job = yield* jobOf(run.jobId)
-        const frame = eventFrames({ version: session.version, sessionId, jobId: run.jobId, traceId: job.traceId })
+        const frame = eventFrames({
+          version: session.version,
+          sessionId,
+          jobId: run.jobId,
+          traceId: job.traceId
+        })
         const skipped = Math.max(0, from - run.eventSeq)
         yield* eventsOf(run.jobId, run.jobSeq + skipped).pipe(
           Stream.take(run.count - skipped),
@@ -76,8 +83,13 @@ const replaySession = (sessionId: string, after: number) =>
 export const replay = Command.make(
   "replay",
   {
-    db: CliOptions.text("db").pipe(CliOptions.withDescription("SQLite file of a runtime, also while that runs")),
-    session: CliOptions.text("session").pipe(CliOptions.withDescription("frames of this session"), CliOptions.optional),
+    db: CliOptions.text("db").pipe(
+      CliOptions.withDescription("SQLite file of a runtime, also while that runs")
+    ),
+    session: CliOptions.text("session").pipe(
+      CliOptions.withDescription("frames of this session"),
+      CliOptions.optional
+    ),
     job: CliOptions.text("job").pipe(CliOptions.withDescription("events of this job"), CliOptions.optional),
     after: CliOptions.integer("after").pipe(
       CliOptions.withDescription("only what comes after this number"),

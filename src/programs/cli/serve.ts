@@ -218,7 +218,9 @@ export const serve = Command.make("serve", options, (flags) =>
           })
     // A port is served until a signal comes, stdin and stdout until the parent closes them.
     const serving =
-      flags.transport === "stdio" ? Runtime.serveAll : Effect.zipRight(Layer.build(Runtime.serve), Effect.never)
+      flags.transport === "stdio"
+        ? Runtime.serveAll
+        : Effect.zipRight(Layer.build(Runtime.serve), Effect.never)
     yield* announce(flags, auth.token).pipe(
       Effect.zipRight(serving),
       Effect.scoped,

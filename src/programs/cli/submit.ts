@@ -37,7 +37,8 @@ const readInput = (input: string) =>
           : input
     return yield* Effect.try({
       try: () => JSON.parse(text) as unknown,
-      catch: () => new UsageError({ message: `--input must be JSON, for example '{"root":"."}'; a text is '"text"'` })
+      catch: () =>
+        new UsageError({ message: `--input must be JSON, for example '{"root":"."}'; a text is '"text"'` })
     })
   })
 
@@ -72,7 +73,9 @@ export const submit = Command.make(
       })
       if (flags.detach) {
         yield* Detached.save(job.jobId, { url: flags.url, ...(yield* client.resumeState) })
-        return yield* Console.log(flags.json ? JSON.stringify({ job_id: job.jobId, agent: job.agent }) : job.jobId)
+        return yield* Console.log(
+          flags.json ? JSON.stringify({ job_id: job.jobId, agent: job.agent }) : job.jobId
+        )
       }
       if (!flags.json) yield* Console.error(`${job.agent} ${job.jobId}`)
       // Ctrl-C interrupts this program; the job is then cancelled and seen to its end. A second Ctrl-C leaves.

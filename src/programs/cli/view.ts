@@ -3,8 +3,14 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Stream from "effect/Stream"
-import type { ArcpClientService, ClientError, JobEvent, JobHandle, Status } from "../../services/ArcpClient.js"
 import { isArcpError, toPayload } from "../../protocol/Errors.js"
+import type {
+  ArcpClientService,
+  ClientError,
+  JobEvent,
+  JobHandle,
+  Status
+} from "../../services/ArcpClient.js"
 
 const colours = process.stderr.isTTY === true && process.env["NO_COLOR"] === undefined
 /** Control characters of an agent must not steer the reader's terminal. */
@@ -103,7 +109,9 @@ const connection = (status: Status): string | undefined => {
     case "Reconnecting":
       return paint(33, `… ${status.reason}; reconnecting, last event ${status.lastEventSeq}`)
     case "Connected":
-      return status.resumedAt === undefined ? undefined : paint(32, `✓ resumed behind event ${status.resumedAt}`)
+      return status.resumedAt === undefined
+        ? undefined
+        : paint(32, `✓ resumed behind event ${status.resumedAt}`)
     default:
       return undefined
   }
@@ -135,7 +143,16 @@ export const show = (
           const more = options.each?.(event) ?? Effect.void
           if (options.json)
             return Effect.zipRight(
-              Console.log(JSON.stringify({ type: "job.event", job_id: job.jobId, event_seq: event.eventSeq, kind: event.kind, ts: event.ts, body: event.body })),
+              Console.log(
+                JSON.stringify({
+                  type: "job.event",
+                  job_id: job.jobId,
+                  event_seq: event.eventSeq,
+                  kind: event.kind,
+                  ts: event.ts,
+                  body: event.body
+                })
+              ),
               more
             )
           if (event.kind === "progress") screen.progress(event.body as Progress)
@@ -164,7 +181,9 @@ export const show = (
   })
 
 const plain = (result: unknown): unknown =>
-  result instanceof Uint8Array ? { encoding: "base64", data: Buffer.from(result).toString("base64") } : (result ?? null)
+  result instanceof Uint8Array
+    ? { encoding: "base64", data: Buffer.from(result).toString("base64") }
+    : (result ?? null)
 
 /** Text as it is, bytes as they are, anything else as JSON. */
 const text = (result: unknown): string | Uint8Array => {

@@ -68,7 +68,7 @@ export const serveArgs = (args: ReadonlyArray<string>): ReadonlyArray<string> =>
 ]
 
 /** A program that is expected to refuse its arguments or its surroundings. */
-export const runToExit = async (args: ReadonlyArray<string>, ms = 15_000): Promise<Program> => {
+export const runToExit = async (args: ReadonlyArray<string>, ms = 25_000): Promise<Program> => {
   const run = new Program(args)
   run.child.stdin?.end()
   try {

@@ -1,5 +1,5 @@
-import * as SqliteClient from "@effect/sql-sqlite-node/SqliteClient"
 import * as Reactivity from "@effect/experimental/Reactivity"
+import * as SqliteClient from "@effect/sql-sqlite-node/SqliteClient"
 import * as Effect from "effect/Effect"
 
 /** Runs statements on a database file nobody has open; gives the rows of the last one. */

@@ -4,7 +4,7 @@ import type * as Path from "@effect/platform/Path"
 import * as Effect from "effect/Effect"
 import { languageOf } from "./languages.js"
 import { type Mark, type Scan, Scanner } from "./scan.js"
-import { type Found, type SurveyRootError, walk, type Walked } from "./walk.js"
+import { type Found, type SurveyRootError, type Walked, walk } from "./walk.js"
 
 export interface LanguageTotal {
   readonly language: string
