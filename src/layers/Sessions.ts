@@ -172,25 +172,34 @@ export const make = Effect.gen(function* () {
       )
     )
 
-  /** Pings when nothing was sent for an interval; gives up when nothing came for two. */
+  /**
+   * Pings when nothing was sent, or nothing came, for an interval: a client that only listens to a busy stream
+   * has no other reason to speak. Gives up when nothing came for two.
+   */
   const heartbeat = (connection: Connection, session: Session, line: Line) => {
     const interval = options.heartbeatIntervalSec * 1000
     return Effect.gen(function* () {
+      let pingedAt = 0
       for (;;) {
-        const due = Math.min(line.sentAt + interval, line.receivedAt + 2 * interval) - now()
-        if (due > 0) yield* clock.sleep(Duration.millis(due))
-        const at = now()
-        if (at - line.receivedAt >= 2 * interval) {
+        const { sentAt, receivedAt } = line
+        const ping = Math.min(sentAt, pingedAt > receivedAt ? Infinity : receivedAt) + interval
+        const due = Math.min(ping, receivedAt + 2 * interval) - now()
+        if (due > 0) {
+          yield* clock.sleep(Duration.millis(due))
+          continue
+        }
+        if (now() - receivedAt >= 2 * interval) {
           const error = new HeartbeatLost({ message: "nothing was received for two heartbeat intervals" })
           // The writer may be stuck on this very peer, so it is not asked.
           const frame = session.frame({ type: "session.error", payload: toPayload(error) })
           yield* Effect.raceFirst(connection.send([frame]), nextTurn)
           return yield* connection.close(closeCode.heartbeatLost, error.code)
         }
-        if (at - line.sentAt >= interval) {
-          line.sentAt = at
-          session.send({ type: "session.ping", payload: { nonce: ids.unsafeNext(), sent_at: timestamp(at) } })
-        }
+        pingedAt = line.sentAt = now()
+        session.send({
+          type: "session.ping",
+          payload: { nonce: ids.unsafeNext(), sent_at: timestamp(pingedAt) }
+        })
       }
     })
   }
@@ -234,7 +243,8 @@ export const make = Effect.gen(function* () {
         for (const frame of frames) {
           if (unconfirmed) {
             unconfirmed = false
-            yield* Effect.forkDaemon(resume.confirm(session.sessionId))
+            // Stored before anything answers this frame: whoever got an answer has a new token that holds.
+            yield* resume.confirm(session.sessionId)
           }
           const verdict = yield* dispatch(session, frame, submits)
           if (verdict._tag === "Close") {

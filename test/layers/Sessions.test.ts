@@ -26,7 +26,12 @@ const forever = Agent.handle(Agent.make("forever", { version: "1.0.0" }), () =>
 const stubborn = Agent.handle(Agent.make("stubborn", { version: "1.0.0" }), () =>
   Effect.uninterruptible(Effect.never)
 )
-const agents = [echo, count, forever, stubborn]
+const tick = Agent.handle(Agent.make("tick", { version: "1.0.0" }), () =>
+  Effect.flatMap(Job, (job) =>
+    Effect.forever(Effect.zipRight(Effect.sleep("10 seconds"), job.log("info", "tick")))
+  )
+)
+const agents = [echo, count, forever, stubborn, tick]
 
 const submit = (
   session: Effect.Effect.Success<ReturnType<typeof open>>,
@@ -212,6 +217,22 @@ describe("Sessions", () => {
       yield* TestClock.adjust("30 seconds")
       assert.strictEqual((yield* session.expect("session.error")).payload.code, "HEARTBEAT_LOST")
       assert.strictEqual((yield* session.closed).code, 4002)
+    }).pipe(Effect.provide(runtime(agents)))
+  )
+
+  it.scoped("pings a client that only listens to a busy stream, and keeps it", () =>
+    Effect.gen(function* () {
+      const session = yield* open()
+      yield* submit(session, "tick")
+      let answered = 0
+      for (let i = 0; i < 20; i++) {
+        yield* TestClock.adjust("10 seconds")
+        yield* session.expect("job.event", (frame) => frame.payload.kind === "log")
+        const pings = session.seen.filter((frame) => frame.type === "session.ping")
+        for (; answered < pings.length; answered++)
+          yield* session.request("session.pong", { ping_nonce: pings[answered]?.payload.nonce })
+      }
+      assert.isAbove(answered, 2)
     }).pipe(Effect.provide(runtime(agents)))
   )
 

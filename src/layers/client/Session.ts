@@ -456,23 +456,26 @@ export class ClientSession {
     return Effect.sleep(ackInterval)
   }).pipe(Effect.forever)
 
-  /** Pings when nothing was sent for an interval; gives the connection up when nothing came for two. */
+  /** Pings when nothing was sent, or nothing came, for an interval; gives the connection up after two. */
   private beat(connection: Connection): Effect.Effect<never, ClientError> {
     if (this.heartbeatSec === undefined) return Effect.never
     const interval = this.heartbeatSec * 1000
     return Effect.gen(this, function* () {
+      let pingedAt = 0
       for (;;) {
-        const due = Math.min(this.sentAt + interval, this.receivedAt + 2 * interval) - this.options.now()
-        if (due > 0) yield* Effect.sleep(Duration.millis(due))
-        const at = this.options.now()
-        if (at - this.receivedAt >= 2 * interval) {
+        const { sentAt, receivedAt } = this
+        const ping = Math.min(sentAt, pingedAt > receivedAt ? Infinity : receivedAt) + interval
+        const due = Math.min(ping, receivedAt + 2 * interval) - this.options.now()
+        if (due > 0) {
+          yield* Effect.sleep(Duration.millis(due))
+          continue
+        }
+        if (this.options.now() - receivedAt >= 2 * interval) {
           yield* Effect.forkDaemon(connection.close(closeCode.heartbeatLost, "HEARTBEAT_LOST"))
           return yield* new TransportError({ message: "nothing was received for two heartbeat intervals" })
         }
-        if (at - this.sentAt >= interval) {
-          this.sentAt = at
-          this.post("session.ping", { nonce: this.options.nextId(), sent_at: new Date(at).toISOString() })
-        }
+        pingedAt = this.sentAt = this.options.now()
+        this.post("session.ping", { nonce: this.options.nextId(), sent_at: new Date(pingedAt).toISOString() })
       }
     })
   }

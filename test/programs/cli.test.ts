@@ -1,0 +1,176 @@
+/** The program as a person uses it: what it prints where, and what it leaves with. */
+import { spawn } from "node:child_process"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { createInterface } from "node:readline"
+import { fileURLToPath } from "node:url"
+import { afterAll, beforeAll, describe, expect, it } from "vitest"
+
+const program = fileURLToPath(new URL("../../dist/programs/arcp.js", import.meta.url))
+const folder = mkdtempSync(join(tmpdir(), "arcp-cli-"))
+const db = join(folder, "arcp.db")
+
+interface Result {
+  readonly code: number | null
+  readonly stdout: string
+  readonly stderr: string
+}
+
+let url = ""
+const environment = () => ({
+  PATH: process.env["PATH"],
+  HOME: folder,
+  XDG_STATE_HOME: join(folder, "state"),
+  ARCP_URL: url,
+  ARCP_TOKEN: "secret"
+})
+/** Runs `arcp`; `onStderr` may act on it while it runs. */
+const arcp = (
+  args: ReadonlyArray<string>,
+  onStderr?: (text: string, kill: () => void) => void
+): Promise<Result> =>
+  new Promise((resolve) => {
+    const child = spawn(process.execPath, [program, ...args], {
+      env: environment(),
+      stdio: ["ignore", "pipe", "pipe"]
+    })
+    let stdout = ""
+    let stderr = ""
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      stdout += text
+    })
+    child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      stderr += text
+      onStderr?.(stderr, () => child.kill("SIGINT"))
+    })
+    child.on("close", (code) => resolve({ code, stdout, stderr }))
+  })
+
+let server: ReturnType<typeof spawn>
+beforeAll(async () => {
+  server = spawn(
+    process.execPath,
+    [
+      program,
+      "serve",
+      "--port",
+      "0",
+      "--db",
+      db,
+      "--agents",
+      "conformance",
+      "--token",
+      "secret=me",
+      "--cancel-grace-ms",
+      "500"
+    ],
+    { env: environment(), stdio: ["ignore", "pipe", "ignore"] }
+  )
+  url = await new Promise<string>((resolve) => {
+    createInterface({ input: server.stdout as NodeJS.ReadableStream }).once("line", (line) =>
+      resolve(line.replace("listening ", ""))
+    )
+  })
+})
+afterAll(async () => {
+  const gone = new Promise((resolve) => server.once("exit", resolve))
+  server.kill("SIGTERM")
+  await gone
+  rmSync(folder, { recursive: true })
+})
+
+const lines = (text: string) =>
+  text
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Record<string, unknown>)
+
+describe("arcp submit", () => {
+  it("prints the result on stdout, the rest on stderr, and leaves with 0", async () => {
+    const { code, stdout, stderr } = await arcp(["submit", "echo", "--input", '{"a":1}'])
+    expect(code).toBe(0)
+    expect(JSON.parse(stdout)).toEqual({ a: 1 })
+    expect(stderr).toContain("running")
+  })
+  it("--json gives one value per line and nothing else", async () => {
+    const { code, stdout } = await arcp(["submit", "emit", "--input", '{"count":3}', "--json"])
+    expect(code).toBe(0)
+    const values = lines(stdout)
+    expect(values.map((value) => value["type"])).toEqual([...Array(4).fill("job.event"), "job.result"])
+    expect(values.at(-1)?.["result"]).toEqual({ count: 3 })
+  })
+  it("takes its input from a file", async () => {
+    const file = join(folder, "input.json")
+    writeFileSync(file, '"hello"')
+    expect((await arcp(["submit", "echo", "--input", `@${file}`])).stdout).toBe("hello\n")
+  })
+  it.each([
+    [
+      "1 when the job fails",
+      ["submit", "fail", "--input", '{"mode":"fail","message":"no luck"}'],
+      1,
+      /no luck/
+    ],
+    ["1 for an unknown agent, and says how to list them", ["submit", "nobody"], 1, /arcp agents/],
+    ["2 for input that is not JSON", ["submit", "echo", "--input", "{"], 2, /must be JSON/],
+    ["2 for an unknown flag", ["submit", "echo", "--nope"], 2, /nope/],
+    [
+      "4 when the job takes too long",
+      ["submit", "sleep", "--input", '{"ms":60000}', "--timeout-sec", "1"],
+      4,
+      /TIMEOUT/
+    ],
+    ["5 when nobody is there", ["submit", "echo", "--url", "ws://127.0.0.1:9/arcp"], 5, /arcp serve/],
+    ["1 for a wrong token", ["submit", "echo", "--token", "wrong"], 1, /--token/]
+  ])("leaves with %s", async (_, args, expected, said) => {
+    const { code, stderr, stdout } = await arcp(args)
+    expect(`${stderr}${stdout}`).toMatch(said)
+    expect(stderr).not.toMatch(/\n\s+at /)
+    expect(code).toBe(expected)
+  })
+  it("Ctrl-C cancels the job, waits for its end, and leaves with 3", async () => {
+    let interrupted = false
+    const { code, stderr } = await arcp(["submit", "sleep", "--input", '{"ms":60000}'], (text, interrupt) => {
+      if (interrupted || !text.includes("running")) return
+      interrupted = true
+      interrupt()
+    })
+    expect(stderr).toContain("cancelling")
+    expect(code).toBe(3)
+    const { stdout } = await arcp(["jobs", "--status", "cancelled", "--json"])
+    expect(lines(stdout).map((job) => job["agent"])).toContain("sleep@1.0.0")
+  })
+})
+
+describe("the other commands", () => {
+  it("a detached job can be listed, watched and cancelled", async () => {
+    const detached = await arcp(["submit", "sleep", "--input", '{"ms":60000}', "--detach"])
+    const job = detached.stdout.trim()
+    expect(job).toMatch(/^job_/)
+    const listed = await arcp(["jobs", "--status", "running"])
+    expect(listed.stdout).toContain(job)
+    const watching = arcp(["watch", job])
+    const cancelled = await arcp(["cancel", job])
+    expect(cancelled).toMatchObject({ code: 0, stdout: `${job} is being cancelled\n` })
+    expect((await watching).code).toBe(3)
+    const again = await arcp(["cancel", job])
+    expect(again.code).toBe(2)
+    expect(again.stderr).toContain("only the session that submitted")
+    const replayed = await arcp(["replay", "--db", db, "--job", job])
+    const events = lines(replayed.stdout)
+    expect(events.map((event) => event["seq"])).toEqual(events.map((_, i) => i + 1))
+    expect(events.at(-1)).toMatchObject({ type: "job.error", payload: { code: "CANCELLED" } })
+  })
+  it("agents lists versions and the default", async () => {
+    expect((await arcp(["agents"])).stdout).toContain("ver  1.0.0, 2.0.0 (default)")
+  })
+  it("replay refuses what it cannot read, and says so", async () => {
+    const { code, stderr } = await arcp(["replay", "--db", join(folder, "none.db"), "--job", "job_1"])
+    expect(code).not.toBe(0)
+    expect(stderr).toMatch(/none\.db/)
+  })
+  it("--version names the protocol", async () => {
+    expect((await arcp(["--version"])).stdout.trim()).toMatch(/^\d+\.\d+\.\d+ \(ARCP 1\.1\)$/)
+  })
+})
