@@ -12,9 +12,9 @@ import * as Reader from "./log/Reader.js"
 import { JobState, Tail, ViewState } from "./log/State.js"
 import type { Transaction } from "./log/Transaction.js"
 
-/** In memory, what an emitter may queue before it waits for the commit, in events and bytes of payload. */
-const volatileEvents = 128
-const volatileBytes = 256 * 1024
+/** In memory, what may be queued before an emitter waits for the commit: short turns, so that others get theirs. */
+const volatileEvents = 64
+const volatileBytes = 128 * 1024
 
 /** How long an emitter waits for its owner's connection to get on. */
 const patience = Duration.seconds(10)

@@ -219,7 +219,7 @@ const make = (): StoreService => {
     }
   }
 
-  const unsafeCommit = (batch: ReadonlyArray<Op>): void => {
+  const applyAll = (batch: ReadonlyArray<Op>): void => {
     for (let i = 0; i < batch.length; i++) apply(batch[i] as Op)
   }
 
@@ -277,8 +277,7 @@ const make = (): StoreService => {
 
   return {
     kind: "memory",
-    commit: (batch) => Effect.sync(() => unsafeCommit(batch)),
-    unsafeCommit,
+    commit: (batch) => Effect.sync(() => applyAll(batch)),
     session: (sessionId) => Effect.sync(() => sessions.get(sessionId)?.record),
     sessions: Effect.sync(() =>
       Array.from(sessions.values(), (session) => session.record).filter((record) => record !== undefined)

@@ -129,12 +129,8 @@ export interface JobFilter {
 export interface StoreService {
   /** `memory` stores keep a sixteenth of the retention limits and forget on exit. */
   readonly kind: "memory" | "durable"
-  /**
-   * Commits a batch whole or not at all. A store that commits at once and cannot fail has
-   * `unsafeCommit` as well, and is then committed to without a fiber switch.
-   */
+  /** Commits a batch whole or not at all. */
   readonly commit: (batch: ReadonlyArray<Op>) => Effect.Effect<void, StoreError>
-  readonly unsafeCommit?: ((batch: ReadonlyArray<Op>) => void) | undefined
 
   readonly session: (sessionId: string) => Effect.Effect<SessionRecord | undefined, StoreError>
   readonly sessions: Effect.Effect<ReadonlyArray<SessionRecord>, StoreError>

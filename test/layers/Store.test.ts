@@ -2,23 +2,11 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as StoreMemory from "../../src/layers/StoreMemory.js"
 import { Op, Store } from "../../src/services/Store.js"
-import { aJob, someEvents, suite } from "./Store.suite.js"
+import { someEvents, suite } from "./Store.suite.js"
 
 suite("memory", StoreMemory.layer)
 
 describe("StoreMemory", () => {
-  it.effect("commits without a fiber, to be seen at once", () =>
-    Effect.gen(function* () {
-      const store = yield* Store
-      assert.strictEqual(store.kind, "memory")
-      store.unsafeCommit?.([
-        Op.PutJob({ job: aJob("job_a") }),
-        Op.Append({ jobId: "job_a", events: someEvents(1, 2) })
-      ])
-      assert.deepEqual(yield* store.events("job_a", 1, 10), someEvents(1, 2))
-    }).pipe(Effect.provide(StoreMemory.layer))
-  )
-
   it.effect("a page that was read does not change under its reader", () =>
     Effect.gen(function* () {
       const store = yield* Store
