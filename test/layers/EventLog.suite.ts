@@ -3,8 +3,10 @@ import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as FastCheck from "effect/FastCheck"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import * as TestClock from "effect/TestClock"
 import { describe } from "vitest"
 import * as EventLogLayer from "../../src/layers/EventLog.js"
 import { type Feature, supported } from "../../src/protocol/Features.js"
@@ -251,6 +253,8 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
         Effect.gen(function* () {
           const log = yield* EventLog
           const view = yield* openView
+          // A session that nobody is connected to; a connected one would set the pace.
+          yield* log.detach(view)
           const job = yield* openJob(view)
           yield* emit(job, 1, 5000)
           yield* settle
@@ -261,6 +265,48 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
           assert.deepStrictEqual(seqs(yield* readAll(view, view.first - 1)), upTo(5000, view.first))
         }),
         { maxRetainedEvents: 2048 * share, tailBytes: 1 }
+      )
+    )
+
+    it.effect(
+      "holds an emitter whose reader would fall out of what is retained, until it has caught up",
+      () =>
+        run(
+          Effect.gen(function* () {
+            const log = yield* EventLog
+            const view = yield* openView
+            const job = yield* openJob(view)
+            const emitting = yield* Effect.fork(emit(job, 1, 20_000))
+            let after = 0
+            while (after < 20_000) {
+              const page = yield* log.read(view, after)
+              after += page.length
+              // Slower than the emitter could be: one page per commit.
+              yield* settle
+            }
+            yield* Fiber.join(emitting)
+            assert.strictEqual(after, 20_000)
+          }),
+          { maxRetainedEvents: 4096 * share }
+        )
+    )
+
+    it.effect("does not hold it for a reader that does not get on", () =>
+      run(
+        Effect.gen(function* () {
+          const view = yield* openView
+          const job = yield* openJob(view)
+          const emitting = yield* Effect.fork(emit(job, 1, 10_000))
+          yield* TestClock.adjust("1 second")
+          // Real turns pass until it is held; then only the clock lets it go.
+          yield* Effect.repeat(settle, { until: () => view.last > 2048 })
+          assert.isTrue((yield* Fiber.poll(emitting))._tag === "None")
+          yield* Effect.repeat(Effect.zipRight(settle, TestClock.adjust("10 seconds")), {
+            until: () => view.last >= 10_000
+          })
+          yield* Fiber.join(emitting)
+        }),
+        { maxRetainedEvents: 4096 * share }
       )
     )
 
