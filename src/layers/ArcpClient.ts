@@ -1,9 +1,10 @@
 /** The client over any `Dialer`. See services/ArcpClient.ts for what it gives. */
 import * as Chunk from "effect/Chunk"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import * as Mailbox from "effect/Mailbox"
 import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
@@ -27,7 +28,7 @@ import {
   type SubmitOptions
 } from "../services/ArcpClient.js"
 import { IdGenerator } from "../services/IdGenerator.js"
-import { Dialer } from "../services/Transport.js"
+import { Dialer, TransportError } from "../services/Transport.js"
 import { JobInbox } from "./client/JobInbox.js"
 import { ClientSession } from "./client/Session.js"
 import * as IdGeneratorLayer from "./IdGenerator.js"
@@ -41,6 +42,11 @@ export interface Options {
   readonly features?: ReadonlyArray<Feature>
   /** Delays between attempts to reconnect; when it ends the session is given up. Default: from 100 ms, doubling, jittered, at most 5 s. */
   readonly reconnect?: Schedule.Schedule<unknown>
+  /**
+   * Acknowledge (§6.5) after so many events that the application has taken, by default 256, and at least so
+   * often while there are any, by default every second.
+   */
+  readonly ack?: { readonly events?: number; readonly interval?: Duration.DurationInput }
   /** Continue the session of another process. */
   readonly resume?: ResumeState
 }
@@ -69,6 +75,8 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
         version: options.version ?? "0.1.0",
         features: options.features ?? all,
         reconnect: options.reconnect ?? defaultReconnect,
+        ackEvery: options.ack?.events ?? 256,
+        ackInterval: Duration.decode(options.ack?.interval ?? "1 second"),
         resume: options.resume,
         nextId: ids.unsafeNext,
         now: () => clock.unsafeCurrentTimeMillis()
@@ -76,22 +84,37 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       status
     )
     const ready = yield* Deferred.make<void, ClientError>()
-    yield* Effect.forkScoped(
-      session.run(Deferred.succeed(ready, undefined), (error) => Deferred.fail(ready, error))
-    )
+    const running = yield* session
+      .run(Deferred.succeed(ready, undefined), (error) => Deferred.fail(ready, error))
+      .pipe(
+        // A defect, in a transport for example, must not leave anybody waiting.
+        Effect.catchAllDefect((cause) => {
+          const error = new TransportError({ message: "the connection failed unexpectedly", cause })
+          return Effect.zipRight(Deferred.fail(ready, error), session.finish(error))
+        }),
+        Effect.forkScoped
+      )
     yield* Deferred.await(ready)
 
     const close = Effect.suspend(() => {
       if (session.over !== undefined) return Effect.void
+      const closed = new TransportError({ message: "the session was closed by this client" })
       session.post("session.close", {})
-      const closed = new ProtocolViolation({ message: "the session was closed by this client" })
-      return Effect.zipRight(Effect.yieldNow(), session.finish(closed))
+      // The writer gets its turn, then the connection goes, flushed, with the fiber that serves it.
+      return Effect.yieldNow().pipe(
+        Effect.zipRight(session.finish(closed, null)),
+        Effect.zipRight(Fiber.interrupt(running)),
+        Effect.asVoid
+      )
     })
     yield* Effect.addFinalizer(() => close)
 
     const cancel = (jobId: string, reason?: string) =>
       session
-        .request("job.cancel", "job.cancelled", reason === undefined ? {} : { reason }, { jobId })
+        .request("job.cancel", "job.cancelled", reason === undefined ? {} : { reason }, {
+          jobId,
+          repeatable: false
+        })
         .pipe(Effect.asVoid)
 
     const handle = <O, F>(
@@ -108,12 +131,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       agent: about.agent,
       traceId: about.trace_id,
       lease: about.lease,
-      events: Mailbox.toStream(inbox.events).pipe(
-        Stream.mapChunks((events) => {
-          inbox.taken(events.length)
-          return events
-        })
-      ),
+      events: inbox.events,
       result,
       cancel: (reason) => cancel(about.job_id, reason)
     })
@@ -156,11 +174,11 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
           ? `${contract.name}@${contract.version}`
           : contract.name
         const { inbox, accepted } = yield* submitRaw(reference, encoded, options)
-        return handle(inbox, accepted, Deferred.await(inbox.ended).pipe(decodeResult(contract)))
+        return handle(inbox, accepted, inbox.result.pipe(decodeResult(contract)))
       })
 
     const untyped = (inbox: JobInbox): Effect.Effect<unknown, ClientError> =>
-      Effect.map(Deferred.await(inbox.ended), ({ result }) => result)
+      Effect.map(inbox.result, ({ result }) => result)
 
     const service: ArcpClientService = {
       submit: (<I, IE, O, OE, F, FE>(
@@ -176,12 +194,19 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
 
       subscribe: (jobId, { history, fromEventSeq } = {}) =>
         Effect.gen(function* () {
+          // The replay would come as new events of the same job to the handle that there is.
+          if (history === true && session.has(jobId))
+            return yield* new InvalidRequest({ message: `this client has a handle on ${jobId} already` })
           const inbox = yield* JobInbox.make
           const { payload } = yield* session.request(
             "job.subscribe",
             "job.subscribed",
             { job_id: jobId, history, from_event_seq: fromEventSeq },
-            { jobId, onAnswer: () => session.register(jobId, inbox) }
+            {
+              jobId,
+              // What an earlier subscription, or a lost answer to this one, has brought is not part of it.
+              onAnswer: (answer) => session.register(jobId, inbox, answer.payload.subscribed_from)
+            }
           )
           return { ...handle(inbox, payload, untyped(inbox)), subscribed: payload }
         }),
@@ -196,9 +221,11 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
           session
             .request("session.list_jobs", "session.jobs", { filter, ...(cursor === null ? {} : { cursor }) })
             .pipe(
-              Effect.map(({ payload }) => [payload.jobs, Option.fromNullable(payload.next_cursor)] as const)
+              Effect.map(
+                ({ payload }) =>
+                  [Chunk.fromIterable(payload.jobs), Option.fromNullable(payload.next_cursor)] as const
+              )
             )
-            .pipe(Effect.map(([jobs, next]) => [Chunk.fromIterable(jobs), next] as const))
         ),
       agents: Effect.sync(() => session.agents),
       ping: Effect.suspend(() => {

@@ -77,11 +77,15 @@ export interface ArcpClientService {
     ): Effect.Effect<JobHandle<O, F>, ClientError>
     (agent: string, input: unknown, options?: SubmitOptions): Effect.Effect<JobHandle, ClientError>
   }
-  /** Watches a job of another session (feature `subscribe`). */
+  /**
+   * Watches a job (feature `subscribe`). Fails with `InvalidRequest` when its history is asked for while this
+   * client has another handle on it.
+   */
   readonly subscribe: (
     jobId: string,
     options?: { readonly history?: boolean; readonly fromEventSeq?: number }
   ) => Effect.Effect<JobHandle & { readonly subscribed: Message.Subscribed }, ClientError>
+  /** Ends the handles on a job; the job goes on. */
   readonly unsubscribe: (jobId: string) => Effect.Effect<void>
   readonly cancel: (jobId: string, reason?: string) => Effect.Effect<void, ClientError>
   /** All jobs that match, page by page. */

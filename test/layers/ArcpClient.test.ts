@@ -5,9 +5,11 @@ import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Mailbox from "effect/Mailbox"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
+import * as TestClock from "effect/TestClock"
 import * as ArcpClient from "../../src/layers/ArcpClient.js"
 import * as TransportMemory from "../../src/layers/TransportMemory.js"
 import { encode } from "../../src/protocol/Codec.js"
@@ -125,6 +127,39 @@ describe("ArcpClient", () => {
   )
 })
 
+describe("ArcpClient with several handles on a job", () => {
+  it.scoped("both handles of one idempotency key see the job to its end", () =>
+    Effect.gen(function* () {
+      const client = yield* connect()
+      const first = yield* client.submit("forever", {}, { idempotencyKey: "k" })
+      const second = yield* client.submit("forever", {}, { idempotencyKey: "k" })
+      assert.strictEqual(second.jobId, first.jobId)
+      yield* second.cancel()
+      assert.strictEqual((yield* Effect.flip(first.result))._tag, "Cancelled")
+      assert.strictEqual((yield* Effect.flip(second.result))._tag, "Cancelled")
+    }).pipe(Effect.provide(runtime(agentsForClients)))
+  )
+
+  it.scoped("a history beside a live handle is refused, and unsubscribe ends a handle", () =>
+    Effect.gen(function* () {
+      const client = yield* connect()
+      const other = yield* connect()
+      const job = yield* client.submit("forever", {})
+      const again = yield* Effect.flip(client.subscribe(job.jobId, { history: true }))
+      assert.strictEqual(again._tag, "InvalidRequest")
+      const seen = yield* other.subscribe(job.jobId, { history: true })
+      yield* other.unsubscribe(job.jobId)
+      assert.strictEqual((yield* Effect.flip(seen.result))._tag, "InvalidRequest")
+      const back = yield* other.subscribe(job.jobId, { history: true })
+      yield* job.cancel()
+      assert.deepStrictEqual(
+        (yield* collect(back.events)).map((event) => event.kind),
+        ["status"]
+      )
+    }).pipe(Effect.provide(runtime(agentsForClients)))
+  )
+})
+
 /** A runtime by script: gives each connection to the test. */
 const scripted = Effect.gen(function* () {
   const servers = yield* Mailbox.make<Connection>()
@@ -137,20 +172,81 @@ const scripted = Effect.gen(function* () {
   let n = 0
   const frame = (type: string, payload: unknown, more: Record<string, unknown> = {}) =>
     encode({ id: `${(++n).toString().padStart(26, "0")}`, type, session_id: "sess_1", payload, ...more })
-  const welcome = frame("session.welcome", {
-    session_id: "sess_1",
-    runtime: { name: "script", version: "1" },
-    resume_token: "rt_1",
-    resume_window_sec: 600,
-    capabilities: { encodings: ["json"], features: [], agents: [] }
-  })
+  const welcomeOf = (sessionId: string, features: ReadonlyArray<string> = [], more = {}) =>
+    frame("session.welcome", {
+      session_id: sessionId,
+      runtime: { name: "script", version: "1" },
+      resume_token: "rt_1",
+      resume_window_sec: 600,
+      capabilities: { encodings: ["json"], features, agents: [] },
+      ...more
+    })
+  const welcome = welcomeOf("sess_1")
   const take = (server: Connection) =>
     Effect.map(server.take, (frames) =>
       Chunk.toReadonlyArray(frames).map(
-        (text) => JSON.parse(text as string) as { id: string; type: string; payload: { resume?: unknown } }
+        (text) =>
+          JSON.parse(text as string) as {
+            id: string
+            type: string
+            payload: { resume?: unknown; last_processed_seq?: number; nonce?: string }
+          }
       )
     )
-  return { servers, dialer, frame, welcome, take }
+  /** A client, and the runtime's end of its first connection. */
+  const open = (first = welcome, options?: Partial<ArcpClient.Options>) =>
+    Effect.gen(function* () {
+      const connecting = yield* Effect.fork(Effect.provide(connect(options), dialer))
+      const server = yield* servers.take
+      yield* take(server)
+      yield* server.send([first])
+      return { client: yield* Fiber.join(connecting), server }
+    })
+  /** The runtime's end of the next connection, and the hello that came over it. */
+  const reopened = Effect.gen(function* () {
+    const server = yield* servers.take
+    const [hello] = yield* take(server)
+    return { server, hello }
+  })
+  const error = (code: string, retryable: boolean) =>
+    frame("session.error", { code, message: "scripted", retryable })
+  const accepted = (requestId: string | undefined, jobId = "job_1") =>
+    frame(
+      "job.accepted",
+      { request_id: requestId, job_id: jobId, agent: "x@1", lease: {}, accepted_at: "" },
+      { job_id: jobId }
+    )
+  const event = (seq: number, body: unknown = seq, kind = "log") =>
+    frame("job.event", { kind, ts: "", body }, { job_id: "job_1", event_seq: seq })
+  const result = (seq: number, more: Record<string, unknown> = { result: 7 }) =>
+    frame(
+      "job.result",
+      { final_status: "success", completed_at: "", ...more },
+      { job_id: "job_1", event_seq: seq }
+    )
+  /** Submits, and answers it. */
+  const submitted = (client: ArcpClient.ArcpClientService, server: Connection) =>
+    Effect.gen(function* () {
+      const submitting = yield* Effect.fork(client.submit("x", 1))
+      const [submit] = yield* take(server)
+      yield* server.send([accepted(submit?.id)])
+      return yield* Fiber.join(submitting)
+    })
+  return {
+    servers,
+    dialer,
+    frame,
+    welcome,
+    welcomeOf,
+    take,
+    open,
+    reopened,
+    error,
+    accepted,
+    event,
+    result,
+    submitted
+  }
 })
 
 describe("ArcpClient with a scripted runtime", () => {
@@ -222,6 +318,210 @@ describe("ArcpClient with a scripted runtime", () => {
       assert.deepStrictEqual(seen, [1, 2, 3])
       assert.strictEqual(error._tag, "ProtocolViolation")
       assert.include(error.message, "event 5 came where 4 follows")
+    })
+  )
+
+  it.scoped("when the window has passed, handles say so and later requests get a new session", () =>
+    Effect.gen(function* () {
+      const { open, reopened, error, welcomeOf, submitted } = yield* scripted
+      const { client, server } = yield* open()
+      const job = yield* submitted(client, server)
+      yield* server.close(1000, "lost")
+      const second = yield* reopened
+      assert.isDefined(second.hello?.payload.resume)
+      yield* second.server.send([error("RESUME_WINDOW_EXPIRED", false)])
+      const third = yield* reopened
+      assert.isUndefined(third.hello?.payload.resume)
+      assert.strictEqual((yield* Effect.flip(job.result))._tag, "ResumeWindowExpired")
+      yield* third.server.send([welcomeOf("sess_2")])
+      assert.strictEqual((yield* submitted(client, third.server)).jobId, "job_1")
+      assert.strictEqual((yield* client.resumeState).sessionId, "sess_2")
+    })
+  )
+
+  it.scoped("a runtime that cannot resume just now is asked again; one that refuses is not", () =>
+    Effect.gen(function* () {
+      const { open, reopened, error, welcome, submitted, result } = yield* scripted
+      const { client, server } = yield* open()
+      const job = yield* submitted(client, server)
+      yield* server.close(1000, "lost")
+      const second = yield* reopened
+      yield* second.server.send([error("INTERNAL_ERROR", true)])
+      const third = yield* reopened
+      yield* third.server.send([welcome, result(1)])
+      assert.strictEqual(yield* job.result, 7)
+      const waiting = yield* submitted(client, third.server)
+      yield* third.server.close(1000, "lost")
+      const fourth = yield* reopened
+      yield* fourth.server.send([error("UNAUTHENTICATED", false)])
+      assert.strictEqual((yield* Effect.flip(waiting.result))._tag, "Unauthenticated")
+      assert.strictEqual((yield* Effect.flip(client.ping))._tag, "Unauthenticated")
+    })
+  )
+
+  it.scoped("a refusal that is repeated before the replay gets there is an answer, not a gap", () =>
+    Effect.gen(function* () {
+      const { open, reopened, welcome, take, event, frame } = yield* scripted
+      const { client, server } = yield* open()
+      const submitting = yield* Effect.fork(Effect.flip(client.submit("x", 1)))
+      const [submit] = yield* take(server)
+      yield* server.close(1000, "lost")
+      const second = yield* reopened
+      const refusal = frame(
+        "job.error",
+        {
+          code: "AGENT_NOT_AVAILABLE",
+          message: "no",
+          retryable: false,
+          details: { request_id: submit?.id },
+          final_status: "error",
+          completed_at: ""
+        },
+        { job_id: "job_2", event_seq: 3 }
+      )
+      yield* second.server.send([welcome, event(1), refusal, event(2), refusal, event(4)])
+      assert.strictEqual((yield* Fiber.join(submitting))._tag, "AgentNotAvailable")
+      const pinging = yield* Effect.fork(client.ping)
+      yield* take(second.server)
+      assert.strictEqual((yield* client.resumeState).lastEventSeq, 4)
+      yield* Fiber.interrupt(pinging)
+    })
+  )
+
+  it.scoped("a subscribe whose answer was lost gives the history once", () =>
+    Effect.gen(function* () {
+      const { open, reopened, welcome, take, event, frame, result } = yield* scripted
+      const { client, server } = yield* open()
+      const subscribing = yield* Effect.fork(client.subscribe("job_1", { history: true }))
+      const [subscribe] = yield* take(server)
+      yield* server.close(1000, "lost")
+      const second = yield* reopened
+      const subscribed = frame(
+        "job.subscribed",
+        {
+          request_id: subscribe?.id,
+          job_id: "job_1",
+          current_status: "running",
+          agent: "x@1",
+          lease: {},
+          parent_job_id: null,
+          trace_id: "0".repeat(31) + "1",
+          subscribed_from: 3,
+          replayed: true
+        },
+        { job_id: "job_1" }
+      )
+      // Events 1 to 3 are of the first time, whose answer got lost; the last of them comes after the second's.
+      yield* second.server.send([welcome, event(1, "a"), event(2, "b"), subscribed, event(3, "c")])
+      yield* second.server.send([event(4, "a"), event(5, "b"), event(6, "c"), result(7)])
+      const job = yield* Fiber.join(subscribing)
+      assert.deepStrictEqual(
+        (yield* collect(job.events)).map(({ body }) => body),
+        ["a", "b", "c"]
+      )
+      assert.strictEqual(yield* job.result, 7)
+    })
+  )
+
+  it.scoped("acknowledges what the application has taken, not what came", () =>
+    Effect.gen(function* () {
+      const { open, welcomeOf, take, submitted, event } = yield* scripted
+      const { client, server } = yield* open(welcomeOf("sess_1", ["ack"]), {
+        ack: { events: 4, interval: "1 second" }
+      })
+      const job = yield* submitted(client, server)
+      const seen = yield* Mailbox.make<number>()
+      const gate = yield* Mailbox.make<void>()
+      yield* job.events.pipe(
+        Stream.runForEach(({ eventSeq }) => Effect.zipRight(seen.offer(eventSeq), gate.take)),
+        Effect.fork
+      )
+      yield* server.send([event(1)])
+      assert.strictEqual(yield* seen.take, 1)
+      // Nine more have come, the first is still being worked on: nothing may be acknowledged.
+      yield* server.send([2, 3, 4, 5, 6, 7, 8, 9, 10].map((seq) => event(seq)))
+      const pinging = yield* Effect.fork(client.ping)
+      assert.deepStrictEqual(
+        (yield* take(server)).map(({ type }) => type),
+        ["session.ping"]
+      )
+      yield* Fiber.interrupt(pinging)
+      yield* gate.offer(undefined)
+      yield* seen.take
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(
+        (yield* take(server)).map(({ payload }) => payload.last_processed_seq),
+        [1]
+      )
+    })
+  )
+
+  it.scoped("only the result awaited: acknowledges what came", () =>
+    Effect.gen(function* () {
+      const { open, welcomeOf, take, submitted, event } = yield* scripted
+      const { client, server } = yield* open(welcomeOf("sess_1", ["ack"]), { ack: { events: 4 } })
+      const job = yield* submitted(client, server)
+      yield* Effect.fork(job.result)
+      yield* Effect.yieldNow()
+      yield* server.send([1, 2, 3, 4].map((seq) => event(seq)))
+      const [ack] = yield* take(server)
+      assert.strictEqual(ack?.payload.last_processed_seq, 4)
+    })
+  )
+
+  it.scoped("a result that is not what it says fails, and only that", () =>
+    Effect.gen(function* () {
+      const { open, take, submitted, event, result } = yield* scripted
+      const { client, server } = yield* open()
+      const chunk = (seq: number, data: string, more: Record<string, unknown> = {}) =>
+        event(
+          seq,
+          { result_id: "r", chunk_seq: 0, data, encoding: "base64", more: false, ...more },
+          "result_chunk"
+        )
+      const refused: ReadonlyArray<[string, ReadonlyArray<string>]> = [
+        ["not base64", [chunk(1, "%%"), result(2, { result_id: "r" })]],
+        ["has 3 bytes, not 4", [chunk(3, "YWJj"), result(4, { result_id: "r", result_size: 4 })]],
+        ["out of order", [chunk(5, "YWJj", { chunk_seq: 1 }), result(6, { result_id: "r" })]],
+        ["bad result_chunk", [chunk(7, "YWJj", { more: 1 }), result(8, { result_id: "r" })]]
+      ]
+      for (const [message, frames] of refused) {
+        const job = yield* submitted(client, server)
+        yield* server.send(frames)
+        const error = yield* Effect.flip(job.result)
+        assert.strictEqual(error._tag, "ProtocolViolation")
+        assert.include(error.message, message)
+      }
+      yield* Effect.fork(client.ping)
+      assert.strictEqual((yield* take(server))[0]?.type, "session.ping")
+    })
+  )
+
+  it.scoped("gives a silent connection up after two intervals, and resumes", () =>
+    Effect.gen(function* () {
+      const { open, reopened, welcomeOf, take } = yield* scripted
+      const { server } = yield* open(welcomeOf("sess_1", ["heartbeat"], { heartbeat_interval_sec: 10 }))
+      yield* TestClock.adjust("10 seconds")
+      assert.strictEqual((yield* take(server))[0]?.type, "session.ping")
+      yield* TestClock.adjust("10 seconds")
+      const closed = yield* Effect.flip(server.take)
+      assert.strictEqual(closed.code, 4002)
+      assert.isDefined((yield* reopened).hello?.payload.resume)
+    })
+  )
+
+  it.scoped("close says so to the runtime, ends handles, and does not come back", () =>
+    Effect.gen(function* () {
+      const { open, servers, submitted, take } = yield* scripted
+      const { client, server } = yield* open()
+      const job = yield* submitted(client, server)
+      yield* client.close
+      assert.strictEqual((yield* take(server))[0]?.type, "session.close")
+      assert.strictEqual((yield* Effect.flip(server.take)).code, 1000)
+      assert.strictEqual((yield* Effect.flip(job.result))._tag, "TransportError")
+      assert.strictEqual((yield* Effect.flip(client.ping))._tag, "TransportError")
+      assert.deepStrictEqual(yield* client.status.get, { _tag: "Closed", error: undefined })
+      assert.deepStrictEqual(yield* servers.size, Option.some(0))
     })
   )
 })

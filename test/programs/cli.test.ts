@@ -28,11 +28,12 @@ const environment = () => ({
 /** Runs `arcp`; `onStderr` may act on it while it runs. */
 const arcp = (
   args: ReadonlyArray<string>,
-  onStderr?: (text: string, kill: () => void) => void
+  onStderr?: (text: string, kill: () => void) => void,
+  overrides: Record<string, undefined> = {}
 ): Promise<Result> =>
   new Promise((resolve) => {
     const child = spawn(process.execPath, [program, ...args], {
-      env: environment(),
+      env: { ...environment(), ...overrides },
       stdio: ["ignore", "pipe", "pipe"]
     })
     let stdout = ""
@@ -151,16 +152,44 @@ describe("the other commands", () => {
     const listed = await arcp(["jobs", "--status", "running"])
     expect(listed.stdout).toContain(job)
     const watching = arcp(["watch", job])
-    const cancelled = await arcp(["cancel", job])
+    // It knows where the job was submitted.
+    const cancelled = await arcp(["cancel", job], undefined, { ARCP_URL: undefined })
     expect(cancelled).toMatchObject({ code: 0, stdout: `${job} is being cancelled\n` })
     expect((await watching).code).toBe(3)
     const again = await arcp(["cancel", job])
     expect(again.code).toBe(2)
     expect(again.stderr).toContain("only the session that submitted")
-    const replayed = await arcp(["replay", "--db", db, "--job", job])
+    const replayed = await arcp(["replay", "--db", db, "--job", job, "--json"])
     const events = lines(replayed.stdout)
     expect(events.map((event) => event["seq"])).toEqual(events.map((_, i) => i + 1))
     expect(events.at(-1)).toMatchObject({ type: "job.error", payload: { code: "CANCELLED" } })
+  })
+  it("Ctrl-C leaves a watched job alone, and is no success", async () => {
+    const job = (await arcp(["submit", "sleep", "--input", '{"ms":60000}', "--detach"])).stdout.trim()
+    let interrupted = false
+    const { code } = await arcp(["watch", job], (text, interrupt) => {
+      if (interrupted || !text.includes("running\n")) return
+      interrupted = true
+      interrupt()
+    })
+    expect(code).toBe(130)
+    expect((await arcp(["jobs", "--status", "running"])).stdout).toContain(job)
+    expect((await arcp(["cancel", job])).code).toBe(0)
+  })
+  it("leaves quietly when nobody reads its output any more", async () => {
+    const child = spawn(
+      process.execPath,
+      [program, "submit", "emit", "--input", '{"count":20000}', "--json"],
+      { env: environment(), stdio: ["ignore", "pipe", "pipe"] }
+    )
+    let stderr = ""
+    child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      stderr += text
+    })
+    child.stdout.once("data", () => child.stdout.destroy())
+    const code = await new Promise((resolve) => child.on("close", resolve))
+    expect(stderr).toBe("")
+    expect(code).toBe(141)
   })
   it("agents lists versions and the default", async () => {
     expect((await arcp(["agents"])).stdout).toContain("ver  1.0.0, 2.0.0 (default)")

@@ -1,10 +1,13 @@
-/** What has arrived for one job: events for the stream, chunks and the end for the result. */
+/** What has arrived for one handle: events for the stream, chunks and the end for the result. */
+import * as Chunk from "effect/Chunk"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Mailbox from "effect/Mailbox"
-import { type ArcpError, fromPayload } from "../../protocol/Errors.js"
-import type { EventPayload } from "../../protocol/Event.js"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import { fromPayload } from "../../protocol/Errors.js"
+import { type EventPayload, problem } from "../../protocol/Event.js"
 import type * as Message from "../../protocol/Message.js"
 import {
   type ClientError,
@@ -12,17 +15,10 @@ import {
   type JobEvent,
   ProtocolViolation
 } from "../../services/ArcpClient.js"
+import { assemble, type ResultChunk } from "./assemble.js"
 
 /** Events held for a stream that nobody reads. */
 const maxHeld = 100_000
-
-interface Chunk {
-  readonly result_id: string
-  readonly chunk_seq: number
-  readonly data: string
-  readonly encoding: "utf8" | "base64"
-  readonly more: boolean
-}
 
 /** A frame that belongs to a job. */
 export type JobFrame =
@@ -31,84 +27,113 @@ export type JobFrame =
   | { readonly type: "job.error"; readonly event_seq: number; readonly payload: Message.JobError }
 
 export class JobInbox {
-  readonly ended = Deferred.unsafeMake<Message.JobResult, ClientError>(undefined as never)
+  private readonly end = Deferred.unsafeMake<Message.JobResult, ClientError>(undefined as never)
+  private ended = false
+  /** Somebody reads the events; somebody waits for the result. */
+  private reading = false
+  private awaited = false
   private held = 0
+  /** Of these, how many the consumer has been given and may still be working on. */
+  private handed = 0
+  /** The oldest event that the consumer has not got over with. */
+  private oldest: number | undefined
   private overflowed = false
-  private chunks: Array<Chunk> = []
+  private chunks: Array<ResultChunk> = []
 
-  constructor(readonly events: Mailbox.Mailbox<JobEvent, ClientError | EventsOverflowed>) {}
+  private constructor(private readonly mailbox: Mailbox.Mailbox<JobEvent, ClientError | EventsOverflowed>) {}
 
   static readonly make = Effect.map(
     Mailbox.make<JobEvent, ClientError | EventsOverflowed>(),
-    (events) => new JobInbox(events)
+    (mailbox) => new JobInbox(mailbox)
   )
 
   /** Takes a frame in. */
   offer(frame: JobFrame): void {
+    if (this.ended) return
     switch (frame.type) {
       case "job.event":
-        if (frame.payload.kind === "result_chunk") this.chunks.push(frame.payload.body as Chunk)
-        if (this.overflowed) return
-        if (this.held >= maxHeld) {
-          this.overflowed = true
-          this.events.unsafeDone(
-            Exit.fail(new EventsOverflowed({ message: `more than ${maxHeld} events were not taken` }))
-          )
-          return
-        }
-        this.held++
-        this.events.unsafeOffer({ ...frame.payload, eventSeq: frame.event_seq })
-        return
-      case "job.result":
-        return this.end(this.assemble(frame.payload))
+        return this.event({ ...frame.payload, eventSeq: frame.event_seq })
+      case "job.result": {
+        const result = assemble(frame.payload, this.chunks)
+        return this.finish(result, Exit.void)
+      }
       case "job.error":
-        return this.end(Exit.fail(fromPayload(frame.payload)))
+        return this.finish(Exit.fail(fromPayload(frame.payload)), Exit.void)
     }
   }
-  /** Events were taken out. */
-  taken(count: number): void {
-    this.held -= count
-  }
-  /** The session is over before the job was. */
+
+  /** The session, or the subscription, is over before the job was. */
   fail(error: ClientError): void {
-    Deferred.unsafeDone(this.ended, Exit.fail(error))
-    this.events.unsafeDone(Exit.fail(error))
+    this.finish(Exit.fail(error), Exit.fail(error))
   }
 
-  private end(exit: Exit.Exit<Message.JobResult, ArcpError | ProtocolViolation>): void {
-    Deferred.unsafeDone(this.ended, exit)
-    this.events.unsafeDone(Exit.void)
+  /**
+   * The oldest event that may not be acknowledged yet. A handle of which only the result is awaited, or whose
+   * events nobody reads when its job ends, holds nothing back.
+   */
+  get unacknowledged(): number | undefined {
+    return this.reading || !(this.ended || this.awaited || this.overflowed) ? this.oldest : undefined
+  }
+  /** Will hold nothing back any more. */
+  get settled(): boolean {
+    return this.ended && !this.reading
   }
 
-  private assemble(result: Message.JobResult): Exit.Exit<Message.JobResult, ProtocolViolation> {
-    if (result.result_id === undefined) return Exit.succeed(result)
-    const chunks = this.chunks.filter((chunk) => chunk.result_id === result.result_id)
-    const ordered = chunks.every((chunk, i) => chunk.chunk_seq === i && chunk.more === i < chunks.length - 1)
-    if (!ordered || chunks.length === 0) return violation("chunks of the result are missing or out of order")
-    const text = chunks[0]?.encoding === "utf8"
-    const bytes = chunks.map((chunk) =>
-      chunk.encoding === "utf8" ? new TextEncoder().encode(chunk.data) : fromBase64(chunk.data)
-    )
-    const size = bytes.reduce((total, part) => total + part.length, 0)
-    if (result.result_size !== undefined && size !== result.result_size)
-      return violation(`the result has ${size} bytes, not ${result.result_size}`)
-    return Exit.succeed({
-      ...result,
-      result: text ? chunks.map((chunk) => chunk.data).join("") : concat(bytes, size)
+  readonly result: Effect.Effect<Message.JobResult, ClientError> = Effect.suspend(() => {
+    this.awaited = true
+    return Deferred.await(this.end)
+  })
+
+  /** An event counts as taken when the consumer asks for what follows it. */
+  private readonly next = Effect.suspend(() => {
+    this.held -= this.handed
+    this.handed = 0
+    if (this.held === 0) this.oldest = undefined
+    return Effect.mapError(this.mailbox.takeAll, Option.some)
+  }).pipe(
+    Effect.flatMap(([events]) => {
+      if (Chunk.isEmpty(events)) return Effect.fail(Option.none())
+      this.handed = events.length
+      this.oldest = Chunk.unsafeHead(events).eventSeq
+      return Effect.succeed(events)
     })
+  )
+
+  readonly events: Stream.Stream<JobEvent, ClientError | EventsOverflowed> = Stream.unwrapScoped(
+    Effect.acquireRelease(
+      Effect.sync(() => {
+        this.reading = true
+      }),
+      () =>
+        Effect.sync(() => {
+          this.reading = false
+        })
+    ).pipe(Effect.map(() => Stream.repeatEffectChunkOption(this.next)))
+  )
+
+  private event(event: JobEvent): void {
+    if (event.kind === "result_chunk") {
+      const bad = problem(event.kind, event.body)
+      if (bad !== undefined) return this.fail(new ProtocolViolation({ message: bad }))
+      this.chunks.push(event.body as ResultChunk)
+    }
+    if (this.overflowed) return
+    if (this.held >= maxHeld) {
+      this.overflowed = true
+      this.mailbox.unsafeDone(
+        Exit.fail(new EventsOverflowed({ message: `more than ${maxHeld} events were not taken` }))
+      )
+      return
+    }
+    this.held++
+    this.oldest ??= event.eventSeq
+    this.mailbox.unsafeOffer(event)
   }
-}
 
-const violation = (message: string) => Exit.fail(new ProtocolViolation({ message }))
-
-const fromBase64 = (text: string): Uint8Array => Uint8Array.from(atob(text), (c) => c.charCodeAt(0))
-
-const concat = (parts: ReadonlyArray<Uint8Array>, size: number): Uint8Array => {
-  const whole = new Uint8Array(size)
-  let at = 0
-  for (const part of parts) {
-    whole.set(part, at)
-    at += part.length
+  private finish(result: Exit.Exit<Message.JobResult, ClientError>, events: Exit.Exit<void, ClientError>) {
+    this.ended = true
+    this.chunks = []
+    Deferred.unsafeDone(this.end, result)
+    this.mailbox.unsafeDone(events)
   }
-  return whole
 }

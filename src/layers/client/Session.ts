@@ -13,7 +13,13 @@ import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { decodeRuntime, encode, type RuntimeMessage } from "../../protocol/Codec.js"
-import { type ArcpError, fromPayload, isArcpError, ResumeWindowExpired } from "../../protocol/Errors.js"
+import {
+  fromPayload,
+  InvalidRequest,
+  isArcpError,
+  ResumeWindowExpired,
+  retryable
+} from "../../protocol/Errors.js"
 import type { Feature } from "../../protocol/Features.js"
 import type * as Message from "../../protocol/Message.js"
 import {
@@ -29,7 +35,10 @@ import {
   type Dialer,
   TransportError
 } from "../../services/Transport.js"
+import { Handles } from "./Handles.js"
+import { type Activity, heartbeat } from "./heartbeat.js"
 import type { JobFrame, JobInbox } from "./JobInbox.js"
+import { type Answer, Requests } from "./Requests.js"
 
 export interface SessionOptions {
   readonly token: Redacted.Redacted
@@ -38,29 +47,17 @@ export interface SessionOptions {
   readonly features: ReadonlyArray<Feature>
   /** Delays between attempts to reconnect. Attempts end with it, or with the session's resume window. */
   readonly reconnect: Schedule.Schedule<unknown>
+  /** Acknowledge after so many events that the application has taken, and so often while there are any. */
+  readonly ackEvery: number
+  readonly ackInterval: Duration.Duration
   /** Continue a session of another process. */
   readonly resume?: ResumeState | undefined
   readonly nextId: () => string
   readonly now: () => number
 }
 
-/** Acknowledge after this many events, and at least this often while there are any. */
-const ackEvery = 256
-const ackInterval = Duration.seconds(1)
 /** Milliseconds that a runtime may take to answer a hello. */
 const welcomeTimeout = Duration.seconds(10)
-
-type Answer = RuntimeMessage & {
-  readonly type: "job.accepted" | "job.cancelled" | "job.subscribed" | "session.jobs" | "session.pong"
-}
-
-interface Pending {
-  readonly frame: (sessionId: string) => string
-  readonly answered: (answer: Answer) => void
-  readonly failed: (error: ClientError) => void
-  /** May be sent to a new session too, when the one it was sent to is gone. */
-  readonly repeatable: boolean
-}
 
 /** The connection was lost, and why. */
 const lost = (closed: Closed) =>
@@ -82,14 +79,11 @@ export class ClientSession {
   /** Somebody else has resumed this session; it is not ours to come back to. */
   private superseded = false
   private connection: Connection | undefined
-  private readonly pending = new Map<string, Pending>()
-  private readonly jobs = new Map<string, JobInbox>()
-  /** Frames of jobs whose accept has not come yet: after a resume they may overtake it. */
-  private readonly early = new Map<string, Array<JobFrame>>()
+  private readonly requests = new Requests()
+  private readonly handles = new Handles()
   private out: Array<string> = []
   private ring: (() => void) | undefined
-  private sentAt = 0
-  private receivedAt = 0
+  private readonly activity: Activity = { sentAt: 0, receivedAt: 0 }
 
   constructor(
     private readonly dialer: Dialer["Type"],
@@ -137,9 +131,10 @@ export class ClientSession {
         encode({ id, type, session_id: sessionId, job_id: more.jobId, trace_id: more.traceId, payload })
       // A pong names the nonce of its ping, everything else the id of the request.
       const key = type === "session.ping" ? (payload as { nonce: string }).nonce : id
-      this.pending.set(key, {
+      this.requests.add(key, {
         frame,
         repeatable: more.repeatable ?? true,
+        claims: more.onAnswer !== undefined,
         failed: (error) => resume(Effect.fail(error)),
         answered: (message) => {
           if (message.type !== answer) return
@@ -149,37 +144,35 @@ export class ClientSession {
         }
       })
       if (this.connection !== undefined && this.sessionId !== undefined) this.push(frame(this.sessionId))
-      return Effect.sync(() => this.pending.delete(key))
+      return Effect.sync(() => this.requests.drop(key))
     })
   }
 
-  /** From now on the job's frames go there. */
-  register(jobId: string, inbox: JobInbox): void {
-    if (this.over !== undefined) return inbox.fail(this.over)
-    this.jobs.set(jobId, inbox)
-    const early = this.early.get(jobId)
-    this.early.delete(jobId)
-    for (const frame of early ?? []) this.deliver(jobId, frame)
+  /** From now on the job's frames behind `after` go there too. */
+  register(jobId: string, inbox: JobInbox, after = 0): void {
+    if (this.over !== undefined) inbox.fail(this.over)
+    else this.handles.register(jobId, inbox, after)
+  }
+  /** Is there a handle on this job that waits for its end? */
+  has(jobId: string): boolean {
+    return this.handles.has(jobId)
   }
   unregister(jobId: string): void {
-    this.jobs.delete(jobId)
+    this.handles.fail(jobId, new InvalidRequest({ message: "this client has unsubscribed from the job" }))
   }
 
   readonly dropTransport = Effect.suspend(
     () => this.connection?.close(closeCode.normal, "dropped by the client") ?? Effect.void
   )
 
-  /** Ends everything that waits. */
-  finish(error: ClientError): Effect.Effect<void> {
+  /** Ends everything that waits. `reported` goes into the status; `null` when it was meant to end. */
+  finish(error: ClientError, reported: ClientError | null = error): Effect.Effect<void> {
     return Effect.suspend(() => {
-      this.over ??= error
-      const pending = [...this.pending.values()]
-      const jobs = [...this.jobs.values()]
-      this.pending.clear()
-      this.jobs.clear()
-      for (const request of pending) request.failed(error)
-      for (const job of jobs) job.fail(error)
-      return SubscriptionRef.set(this.status, { _tag: "Closed", error })
+      if (this.over !== undefined) return Effect.void
+      this.over = error
+      this.requests.fail(error, false)
+      this.handles.failAll(error)
+      return SubscriptionRef.set(this.status, { _tag: "Closed", error: reported ?? undefined })
     })
   }
 
@@ -198,9 +191,9 @@ export class ClientSession {
         )
         const resumedAt = yield* this.welcomed(Chunk.unsafeHead(frames))
         this.connection = connection
-        this.sentAt = this.receivedAt = this.options.now()
+        this.activity.sentAt = this.activity.receivedAt = this.options.now()
         const sessionId = this.sessionId as string
-        this.out = [...this.pending.values()].map((request) => request.frame(sessionId))
+        this.out = this.requests.frames(sessionId)
         yield* SubscriptionRef.set(this.status, { _tag: "Connected", sessionId, resumedAt })
         yield* ready
         // None of them succeeds; the first to fail ends the others.
@@ -240,17 +233,15 @@ export class ClientSession {
       for (;;) {
         const error = yield* Effect.flip(this.attempt(welcomed))
         if (!connected) return yield* Effect.zipRight(failFirst(error), this.finish(error))
-        if (this.over !== undefined) return
-        if (error._tag === "ResumeWindowExpired" && !this.superseded) {
+        if (error._tag === "ResumeWindowExpired" && this.sessionId !== undefined && !this.superseded) {
           this.forget(error)
           continue
         }
-        if (isArcpError(error) || error._tag === "ProtocolViolation") return yield* this.finish(error)
+        const fatal = isArcpError(error) ? !retryable[error.code] : error._tag === "ProtocolViolation"
+        if (fatal) return yield* this.finish(error)
         lostAt = Math.min(lostAt, this.options.now())
-        if (this.options.now() - lostAt > this.windowSec * 1000)
-          return yield* this.finish(
-            new TransportError({ message: "no connection within the resume window: the session is gone" })
-          )
+        if (this.sessionId !== undefined && this.options.now() - lostAt > this.windowSec * 1000)
+          this.forget(new ResumeWindowExpired({ message: "no connection within the resume window" }))
         yield* SubscriptionRef.set(this.status, {
           _tag: "Reconnecting",
           lastEventSeq: this.lastEventSeq,
@@ -263,14 +254,8 @@ export class ClientSession {
 
   /** The session is gone: what depended on it fails, and the next attempt opens another one. */
   private forget(error: ResumeWindowExpired): void {
-    for (const job of this.jobs.values()) job.fail(error)
-    this.jobs.clear()
-    this.early.clear()
-    for (const [id, request] of this.pending)
-      if (!request.repeatable) {
-        this.pending.delete(id)
-        request.failed(error)
-      }
+    this.handles.failAll(error)
+    this.requests.fail(error, true)
     this.sessionId = undefined
     this.token = undefined
     this.lastEventSeq = 0
@@ -309,7 +294,9 @@ export class ClientSession {
     if (message.type !== "session.welcome")
       return new ProtocolViolation({ message: `the runtime answered session.hello with ${message.type}` })
     const welcome = message.payload
-    const resumedAt = this.sessionId === welcome.session_id ? this.lastEventSeq : undefined
+    if (this.sessionId !== undefined && this.sessionId !== welcome.session_id)
+      return new ProtocolViolation({ message: "the runtime answered a resume with another session" })
+    const resumedAt = this.sessionId === undefined ? undefined : this.lastEventSeq
     this.sessionId = welcome.session_id
     this.token = welcome.resume_token
     this.windowSec = welcome.resume_window_sec
@@ -337,7 +324,7 @@ export class ClientSession {
           })
         const frames = this.out
         this.out = []
-        this.sentAt = this.options.now()
+        this.activity.sentAt = this.options.now()
         return connection.send(frames)
       })
     )
@@ -347,12 +334,12 @@ export class ClientSession {
     return Effect.gen(this, function* () {
       let frames: Chunk.Chunk<unknown> = first
       for (;;) {
-        this.receivedAt = this.options.now()
+        this.activity.receivedAt = this.options.now()
         for (const frame of frames) {
           const violation = this.handle(frame)
           if (violation !== undefined) return yield* violation
         }
-        if (this.lastEventSeq - this.acked >= ackEvery) this.sendAck()
+        if (this.lastEventSeq - this.acked >= this.options.ackEvery) this.sendAck(this.options.ackEvery)
         frames = yield* Effect.mapError(connection.take, (closed) => {
           if (closed.code !== closeCode.superseded) return lost(closed)
           this.superseded = true
@@ -379,18 +366,19 @@ export class ClientSession {
         })
         return undefined
       case "session.pong":
-        return this.answer(message.payload.ping_nonce, message)
+        this.requests.answer(message.payload.ping_nonce, message)
+        return undefined
       case "session.error": {
         const id = message.payload.details?.["request_id"]
-        if (typeof id === "string") this.reject(id, fromPayload(message.payload))
+        if (typeof id === "string") this.requests.reject(id, fromPayload(message.payload))
         return undefined
       }
       case "session.jobs":
-        return this.answer(message.payload.request_id, message)
       case "job.accepted":
       case "job.subscribed":
       case "job.cancelled":
-        return this.answer(message.payload.request_id, message)
+        this.requests.answer(message.payload.request_id, message)
+        return undefined
       case "job.event":
       case "job.result":
       case "job.error":
@@ -398,20 +386,6 @@ export class ClientSession {
       default:
         return undefined
     }
-  }
-
-  private answer(id: string | undefined, message: Answer): undefined {
-    const pending = id === undefined ? undefined : this.pending.get(id)
-    if (pending === undefined) return
-    this.pending.delete(id as string)
-    pending.answered(message)
-  }
-
-  private reject(id: string, error: ArcpError): boolean {
-    const pending = this.pending.get(id)
-    this.pending.delete(id)
-    pending?.failed(error)
-    return pending !== undefined
   }
 
   private event(
@@ -422,61 +396,47 @@ export class ClientSession {
       return new ProtocolViolation({
         message: `the runtime sent a ${message.type} without event_seq or job_id`
       })
+    const requestId = message.type === "job.error" ? message.payload.details?.["request_id"] : undefined
+    const refused =
+      message.type === "job.error" &&
+      typeof requestId === "string" &&
+      this.requests.reject(requestId, fromPayload(message.payload))
     if (seq <= this.lastEventSeq) return undefined
-    if (seq !== this.lastEventSeq + 1)
+    if (seq !== this.lastEventSeq + 1) {
+      // A refusal is repeated to a repeated submit, out of turn when a replay is still on its way to it.
+      if (refused) return undefined
       return new ProtocolViolation({ message: `event ${seq} came where ${this.lastEventSeq + 1} follows` })
-    this.lastEventSeq = seq
-    if (message.type === "job.error") {
-      const id = message.payload.details?.["request_id"]
-      if (typeof id === "string" && this.reject(id, fromPayload(message.payload))) return undefined
     }
-    this.deliver(jobId, message as unknown as JobFrame)
+    this.lastEventSeq = seq
+    if (!refused) this.handles.deliver(jobId, message as unknown as JobFrame, this.requests.claiming)
     return undefined
   }
 
-  private deliver(jobId: string, frame: JobFrame): void {
-    const inbox = this.jobs.get(jobId)
-    if (inbox !== undefined) {
-      if (frame.type !== "job.event") this.jobs.delete(jobId)
-      inbox.offer(frame)
-    } else if (this.pending.size > 0) {
-      const early = this.early.get(jobId)
-      if (early === undefined) this.early.set(jobId, [frame])
-      else early.push(frame)
-    } else this.early.clear()
-  }
-
-  private sendAck(): void {
-    this.acked = this.lastEventSeq
-    if (this.features.includes("ack")) this.post("session.ack", { last_processed_seq: this.acked })
+  /** Acknowledges what the application has taken, when that is at least so many events more than before. */
+  private sendAck(atLeast: number): void {
+    const consumed = this.handles.consumed(this.lastEventSeq)
+    if (consumed - this.acked < atLeast) return
+    this.acked = consumed
+    if (this.features.includes("ack")) this.post("session.ack", { last_processed_seq: consumed })
   }
 
   private readonly acknowledge: Effect.Effect<never> = Effect.suspend(() => {
-    if (this.lastEventSeq > this.acked) this.sendAck()
-    return Effect.sleep(ackInterval)
+    this.sendAck(1)
+    return Effect.sleep(this.options.ackInterval)
   }).pipe(Effect.forever)
 
-  /** Pings when nothing was sent, or nothing came, for an interval; gives the connection up after two. */
   private beat(connection: Connection): Effect.Effect<never, ClientError> {
     if (this.heartbeatSec === undefined) return Effect.never
-    const interval = this.heartbeatSec * 1000
-    return Effect.gen(this, function* () {
-      let pingedAt = 0
-      for (;;) {
-        const { sentAt, receivedAt } = this
-        const ping = Math.min(sentAt, pingedAt > receivedAt ? Infinity : receivedAt) + interval
-        const due = Math.min(ping, receivedAt + 2 * interval) - this.options.now()
-        if (due > 0) {
-          yield* Effect.sleep(Duration.millis(due))
-          continue
-        }
-        if (this.options.now() - receivedAt >= 2 * interval) {
-          yield* Effect.forkDaemon(connection.close(closeCode.heartbeatLost, "HEARTBEAT_LOST"))
-          return yield* new TransportError({ message: "nothing was received for two heartbeat intervals" })
-        }
-        pingedAt = this.sentAt = this.options.now()
-        this.post("session.ping", { nonce: this.options.nextId(), sent_at: new Date(pingedAt).toISOString() })
-      }
-    })
+    return heartbeat(this.activity, {
+      intervalSec: this.heartbeatSec,
+      now: this.options.now,
+      ping: () =>
+        this.post("session.ping", {
+          nonce: this.options.nextId(),
+          sent_at: new Date(this.options.now()).toISOString()
+        })
+    }).pipe(
+      Effect.tapError(() => Effect.forkDaemon(connection.close(closeCode.heartbeatLost, "HEARTBEAT_LOST")))
+    )
   }
 }

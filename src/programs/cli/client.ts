@@ -2,18 +2,24 @@
 import * as CliOptions from "@effect/cli/Options"
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as ArcpClient from "../../layers/ArcpClient.js"
 import * as DialerWebSocket from "../../layers/DialerWebSocket.js"
+import { exitCode, leaveOnBrokenPipe, leaving } from "./exit.js"
 import { UsageError } from "./UsageError.js"
 
+const url = CliOptions.text("url").pipe(
+  CliOptions.withDescription("where the runtime is; also ARCP_URL"),
+  CliOptions.withFallbackConfig(Config.string("ARCP_URL"))
+)
+
+/** For commands that know better than the default where the runtime is. */
+export const optionalUrl = CliOptions.optional(url)
+
 export const clientOptions = {
-  url: CliOptions.text("url").pipe(
-    CliOptions.withDescription("where the runtime is; also ARCP_URL"),
-    CliOptions.withFallbackConfig(Config.string("ARCP_URL")),
-    CliOptions.withDefault("ws://127.0.0.1:7777/arcp")
-  ),
+  url: CliOptions.withDefault(url, "ws://127.0.0.1:7777/arcp"),
   token: CliOptions.text("token").pipe(
     CliOptions.withDescription("bearer token; also ARCP_TOKEN"),
     CliOptions.withFallbackConfig(Config.string("ARCP_TOKEN")),
@@ -37,10 +43,18 @@ export const connect = (
   flags: ClientFlags,
   resume?: ArcpClient.ResumeState
 ): Effect.Effect<ArcpClient.ArcpClientService, ArcpClient.ClientError | UsageError, Scope.Scope> =>
-  flags.token === ""
-    ? Effect.fail(new UsageError({ message: "a token is needed: give --token, or set ARCP_TOKEN" }))
-    : ArcpClient.make({
-        token: Redacted.make(flags.token),
-        name: "arcp",
-        ...(resume === undefined ? {} : { resume })
-      }).pipe(Effect.provide(DialerWebSocket.layer({ url: flags.url, allowInsecure: flags.insecure })))
+  Effect.gen(function* () {
+    yield* leaveOnBrokenPipe
+    yield* Effect.addFinalizer((exit) =>
+      Effect.sync(() => {
+        if (Exit.isInterrupted(exit) && leaving.code === exitCode.success) leaving.code = exitCode.interrupted
+      })
+    )
+    if (flags.token === "")
+      return yield* new UsageError({ message: "a token is needed: give --token, or set ARCP_TOKEN" })
+    return yield* ArcpClient.make({
+      token: Redacted.make(flags.token),
+      name: "arcp",
+      ...(resume === undefined ? {} : { resume })
+    }).pipe(Effect.provide(DialerWebSocket.layer({ url: flags.url, allowInsecure: flags.insecure })))
+  })

@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { JobStatus } from "../../protocol/Message.js"
-import { clientOptions, connect } from "./client.js"
+import { clientOptions, connect, optionalUrl } from "./client.js"
 import * as Detached from "./detached.js"
 import { UsageError } from "./UsageError.js"
 import { show } from "./view.js"
@@ -83,7 +83,9 @@ export const cancel = Command.make(
   {
     job: jobId,
     reason: optional("reason", "why, for the record"),
-    ...clientOptions
+    ...clientOptions,
+    // The session is where the job was submitted.
+    url: optionalUrl
   },
   (flags) =>
     Effect.gen(function* () {
@@ -92,9 +94,12 @@ export const cancel = Command.make(
         return yield* new UsageError({
           message: `no session is remembered for ${flags.job}: only the session that submitted a job may cancel it, and this machine remembers those of arcp submit --detach`
         })
-      const client = yield* connect(flags, state)
+      const url = Option.getOrElse(flags.url, () => state.url)
+      const client = yield* connect({ ...flags, url }, state).pipe(
+        Effect.tapErrorTag("ResumeWindowExpired", () => Detached.forget(flags.job))
+      )
       // The session has a new token now; without this a second try would be refused.
-      yield* Detached.save(flags.job, { url: flags.url, ...(yield* client.resumeState) })
+      yield* Detached.save(flags.job, { url, ...(yield* client.resumeState) })
       yield* client.cancel(flags.job, Option.getOrUndefined(flags.reason))
       yield* Detached.forget(flags.job)
       yield* flags.json

@@ -13,11 +13,24 @@ export const exitCode = {
   usage: 2,
   cancelled: 3,
   timedOut: 4,
-  cannotConnect: 5
+  cannotConnect: 5,
+  /** As a shell reports a program that SIGINT ended. */
+  interrupted: 130,
+  /** As a shell reports a program that wrote to a pipe nobody reads any more. */
+  brokenPipe: 141
 } as const
 
 /** The code the process leaves with; an interrupted program has no result that could carry it. */
 export const leaving: { code: number } = { code: exitCode.success }
+
+/** Leaves quietly when whoever reads our output, `head` for example, has gone. */
+export const leaveOnBrokenPipe: Effect.Effect<void> = Effect.sync(() => {
+  for (const stream of [process.stdout, process.stderr])
+    stream.on("error", (error: NodeJS.ErrnoException) => {
+      if (error.code === "EPIPE") process.exit(exitCode.brokenPipe)
+      throw error
+    })
+})
 
 const hints: { readonly [tag: string]: string } = {
   Unauthenticated: "check --token or ARCP_TOKEN; arcp serve prints its token when it starts",

@@ -9,6 +9,7 @@ import * as StoreSqlite from "../../layers/StoreSqlite.js"
 import { eventFrames } from "../../protocol/Codec.js"
 import { eventIds } from "../../protocol/Ids.js"
 import { type JobRecord, Store, type StoredEvent } from "../../services/Store.js"
+import { leaveOnBrokenPipe } from "./exit.js"
 import { UsageError } from "./UsageError.js"
 
 const page = 500
@@ -94,13 +95,18 @@ export const replay = Command.make(
     after: CliOptions.integer("after").pipe(
       CliOptions.withDescription("only what comes after this number"),
       CliOptions.withDefault(0)
+    ),
+    json: CliOptions.boolean("json").pipe(
+      CliOptions.withDescription("one JSON value per line, which is what there is")
     )
   },
   (flags) =>
-    Effect.suspend(() => {
+    Effect.gen(function* () {
       const { job, session } = flags
-      if (Option.isSome(job) && Option.isNone(session)) return replayJob(job.value, flags.after)
-      if (Option.isSome(session) && Option.isNone(job)) return replaySession(session.value, flags.after)
-      return Effect.fail(new UsageError({ message: "give either --session ID or --job ID" }))
+      yield* leaveOnBrokenPipe
+      if (Option.isSome(job) && Option.isNone(session)) return yield* replayJob(job.value, flags.after)
+      if (Option.isSome(session) && Option.isNone(job))
+        return yield* replaySession(session.value, flags.after)
+      return yield* new UsageError({ message: "give either --session ID or --job ID" })
     }).pipe(Effect.provide(StoreSqlite.layerReadOnly({ filename: flags.db })))
 ).pipe(Command.withDescription("Print a stored session or job as JSON lines"))
