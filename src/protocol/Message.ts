@@ -7,6 +7,8 @@ import { Lease, LeaseConstraints, UtcTimestamp } from "./Lease.js"
 const optional = Schema.optional
 const Text = Schema.NonEmptyString
 const Json = Schema.Unknown
+/** A duration: NaN and the infinities are numbers, but not JSON, and an interval of nothing is none. */
+const Seconds = Schema.Number.pipe(Schema.finite(), Schema.positive({ description: "seconds, more than 0" }))
 const EventSeq = Schema.Int.pipe(Schema.nonNegative({ description: "an integer ≥ 0" }))
 
 export const JobStatus = Schema.Literal("pending", "running", "success", "error", "cancelled", "timed_out")
@@ -41,8 +43,8 @@ export const Welcome = Schema.Struct({
   session_id: Text,
   runtime: Schema.Struct({ name: Schema.String, version: Schema.String }),
   resume_token: Text,
-  resume_window_sec: Schema.Number,
-  heartbeat_interval_sec: optional(Schema.Number),
+  resume_window_sec: Seconds,
+  heartbeat_interval_sec: optional(Seconds),
   capabilities: Schema.Struct({
     encodings: Schema.Array(Schema.String),
     features: Schema.Array(Schema.String),

@@ -2,7 +2,7 @@ import { describe, expect, it } from "@effect/vitest"
 import * as Arbitrary from "effect/Arbitrary"
 import * as Either from "effect/Either"
 import * as fc from "effect/FastCheck"
-import type * as Schema from "effect/Schema"
+import * as Schema from "effect/Schema"
 import * as Codec from "../../src/protocol/Codec.js"
 import * as Message from "../../src/protocol/Message.js"
 
@@ -91,6 +91,21 @@ const message = (payloads: Record<string, fc.Arbitrary<unknown>>, seq: boolean) 
     .map((value) => json(value) as Parameters<typeof Codec.encode>[0])
 
 describe("round trips", () => {
+  // Found by the property below: these are numbers, but `JSON.stringify` makes them null.
+  it.each([Number.NaN, Number.POSITIVE_INFINITY, 0, -1])("a welcome has no interval of %s", (seconds) => {
+    const welcome = {
+      session_id: "s",
+      runtime: { name: "r", version: "1" },
+      resume_token: "t",
+      resume_window_sec: 600,
+      capabilities: { encodings: ["json"], features: [], agents: [] }
+    }
+    const is = Schema.is(Message.Welcome)
+    expect(is({ ...welcome, heartbeat_interval_sec: 30 })).toBe(true)
+    expect(is({ ...welcome, heartbeat_interval_sec: seconds })).toBe(false)
+    expect(is({ ...welcome, resume_window_sec: seconds })).toBe(false)
+  })
+
   it.prop("every client message", [message(clientPayloads, false)], ([value]) => {
     expect(json(accepted(Codec.decodeClient(Codec.encode(value))))).toEqual(value)
   })
