@@ -240,7 +240,8 @@ const probe = async ({ open, ms }) => {
     }
     return percentiles(samples)
   }
-  const [pong, accept, cancelled] = await Promise.all([
+  const acknowledged = []
+  const [pong, accept, ended] = await Promise.all([
     repeat(async () => {
       const from = now()
       await pingSession.ping()
@@ -258,9 +259,13 @@ const probe = async ({ open, ms }) => {
         })
       )
     }),
-    repeat(async () => (await cancelOne(cancelSession)).ended)
+    repeat(async () => {
+      const times = await cancelOne(cancelSession)
+      acknowledged.push(times.acknowledged)
+      return times.ended
+    })
   ])
-  return { values: { pong, accept, cancelled } }
+  return { values: { pong, accept, cancelled: percentiles(acknowledged), ended } }
 }
 
 const release = async () => {

@@ -84,7 +84,12 @@ const fairness = (store, full) => ({
   metrics: {
     flood: { unit: "events/s", better: "higher", label: "the emitting job, delivered" },
     behind: { unit: "events", better: "lower", label: "the emitting job, not yet delivered when cancelled" },
-    ...latency({ pong: "ping → pong", accept: "submit → accepted", cancelled: "cancel → job.error" })
+    ...latency({
+      pong: "ping → pong",
+      accept: "submit → accepted",
+      cancelled: "cancel → job.cancelled",
+      ended: "cancel → job.error"
+    })
   },
   aimP99Ms: 20,
   measure: async ({ client, otherClient, server }) => {
