@@ -313,6 +313,7 @@ export const make = Effect.gen(function* () {
         const state = view as ViewState
         state.setFeatures(features)
         state.wake = wake
+        state.delivered = 0
         state.stalled = false
       }),
     detach: (view) =>
@@ -330,7 +331,7 @@ export const make = Effect.gen(function* () {
     read: (view, after) =>
       Effect.suspend(() => {
         const state = view as ViewState
-        state.delivered = after
+        state.delivered = Math.max(state.delivered, after)
         state.stalled = false
         if (state.congested && !state.ledger.exceeds(after, maxEvents / 4, maxBytes / 4)) state.relieve()
         return read(state, after)
@@ -360,7 +361,7 @@ export const make = Effect.gen(function* () {
               tx.ops.push(Op.PutJob({ job: { ...record, lastEventSeq: tx.lastEventSeqOf(job) } }))
               tx.onApply(() => job.close())
             }
-            if (onCommit !== undefined) tx.onApply(onCommit)
+            if (onCommit !== undefined) tx.onApply(() => onCommit(job))
             return () => {
               jobs.delete(job.jobId)
               job.removeObserver(view)

@@ -14,7 +14,7 @@ import {
 } from "../protocol/Errors.js"
 import { reduce } from "../protocol/Lease.js"
 import type * as Message from "../protocol/Message.js"
-import { EventLog } from "../services/EventLog.js"
+import { EventLog, type JobLog } from "../services/EventLog.js"
 import { IdGenerator } from "../services/IdGenerator.js"
 import type { Job } from "../services/Job.js"
 import { type JobSession, Jobs } from "../services/Jobs.js"
@@ -165,16 +165,16 @@ export const make = Effect.gen(function* () {
       perPrincipal.add(record.principal, by)
     }
     count(1)
-    return log.openJob(record, session.view, { onCommit: () => sendAccepted(session, request, record) }).pipe(
+    // At the commit, so that a cancel that comes right behind the accept finds the job.
+    const onCommit = (job: JobLog) => {
+      live.set(record.jobId, new Runner.LiveJob(record, job, session))
+      sendAccepted(session, request, record)
+    }
+    return log.openJob(record, session.view, { onCommit }).pipe(
       Effect.tapError((error) =>
         Effect.sync(() =>
           session.send({ type: "session.error", payload: toPayload(error, { request_id: request.id }) })
         )
-      ),
-      Effect.tap((job) =>
-        Effect.sync(() => {
-          live.set(record.jobId, new Runner.LiveJob(record, job, session))
-        })
       ),
       Effect.ensuring(Effect.sync(stored)),
       Effect.flatMap((job) => {
@@ -413,12 +413,16 @@ export const make = Effect.gen(function* () {
     unsubscribe: (session, jobId) => log.unobserve(session.view, jobId),
 
     sweep: Effect.gen(function* () {
-      const old = yield* storage(store.endedJobs(now() - options.jobRetentionSec * 1000, sweepPage))
+      const drop = (jobIds: ReadonlyArray<string>) => log.commit(jobIds.map((jobId) => Op.DropJob({ jobId })))
+      const before = now() - options.jobRetentionSec * 1000
+      for (;;) {
+        const old = yield* storage(store.endedJobs(before, sweepPage))
+        yield* drop(old)
+        if (old.length < sweepPage) break
+      }
       const surplus = ended.slice(0, Math.max(0, ended.length - maxRetained))
       ended = ended.slice(surplus.length)
-      const drop = [...new Set([...old, ...surplus])]
-      for (let i = 0; i < drop.length; i += sweepPage)
-        yield* log.commit(drop.slice(i, i + sweepPage).map((jobId) => Op.DropJob({ jobId })))
+      for (let i = 0; i < surplus.length; i += sweepPage) yield* drop(surplus.slice(i, i + sweepPage))
     }),
     shutdown
   })

@@ -39,6 +39,9 @@ import { type Attached, Outbox, Session } from "./sessions/Session.js"
 /** Answers that may wait for a client that asks but does not read; then its frames are no longer read. */
 const maxOutbox = 1024
 
+/** Submits of one connection that wait to be decided, at the most. */
+const maxWaitingSubmits = 256
+
 export const make = Effect.gen(function* () {
   const log = yield* EventLog
   const jobs = yield* Jobs
@@ -204,17 +207,17 @@ export const make = Effect.gen(function* () {
     })
   }
 
-  /** Submits of one connection, one after the other. Started with the first. */
+  /** Submits of one connection, one after the other. Started with the first; when it is full the reader waits. */
   const lane = (session: Session, scope: Scope.Scope) => {
     let queue: Mailbox.Mailbox<Effect.Effect<void>> | undefined
     return (submit: Effect.Effect<void, ArcpError>, id: string) =>
       Effect.gen(function* () {
         if (queue === undefined) {
-          const started = yield* Mailbox.make<Effect.Effect<void>>()
+          const started = yield* Mailbox.make<Effect.Effect<void>>({ capacity: maxWaitingSubmits })
           queue = started
           yield* started.take.pipe(Effect.flatten, Effect.forever, Effect.ignore, Effect.forkIn(scope))
         }
-        queue.unsafeOffer(
+        yield* queue.offer(
           Effect.catchAll(submit, (error) =>
             Effect.sync(() =>
               session.send({ type: "session.error", payload: toPayload(error, { request_id: id }) })

@@ -284,7 +284,6 @@ const make = (): StoreService => {
     ),
     lastRun: (sessionId) => Effect.sync(() => sessions.get(sessionId)?.runs.last),
     runs: (sessionId, fromEventSeq, limit) => Effect.sync(() => runsFrom(sessionId, fromEventSeq, limit)),
-    observed: (sessionId) => Effect.sync(() => Array.from(sessions.get(sessionId)?.observed ?? [])),
     observers: (jobId) => Effect.sync(() => Array.from(jobs.get(jobId)?.observers ?? [])),
     job: (jobId) => Effect.sync(() => jobs.get(jobId)?.record),
     jobs: (filter) => Effect.sync(() => list(filter)),

@@ -122,7 +122,6 @@ export const make = (
       sessions: selectRecords<SessionRecord>(query.sessions),
       lastRun: (sessionId) => selectOne<Run>(query.lastRun(sessionId)),
       runs: (sessionId, fromEventSeq, limit) => select<Run>(query.runs(sessionId, fromEventSeq, limit)),
-      observed: (sessionId) => Effect.map(select(query.observed(sessionId)), query.ids),
       observers: (jobId) => Effect.map(select(query.observers(jobId)), query.ids),
       job: (jobId) => selectRecord<JobRecord>(query.job(jobId)),
       jobs: (filter) => selectRecords<JobRecord>(query.jobs(filter)),

@@ -82,7 +82,10 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
     readonly openJob: (
       job: JobRecord,
       owner: View,
-      options?: { readonly event?: NewEvent | undefined; readonly onCommit?: (() => void) | undefined }
+      options?: {
+        readonly event?: NewEvent | undefined
+        readonly onCommit?: ((job: JobLog) => void) | undefined
+      }
     ) => Effect.Effect<JobLog, InternalError>
     /** The log of a stored job; loaded when it is not in memory. */
     readonly loadJob: (job: JobRecord) => Effect.Effect<JobLog, InternalError>

@@ -142,8 +142,7 @@ export interface StoreService {
     fromEventSeq: number,
     limit: number
   ) => Effect.Effect<ReadonlyArray<Run>, StoreError>
-  /** Ids of the jobs that a session observes, and of the sessions that observe a job. */
-  readonly observed: (sessionId: string) => Effect.Effect<ReadonlyArray<string>, StoreError>
+  /** Ids of the sessions that observe a job. */
   readonly observers: (jobId: string) => Effect.Effect<ReadonlyArray<string>, StoreError>
 
   readonly job: (jobId: string) => Effect.Effect<JobRecord | undefined, StoreError>

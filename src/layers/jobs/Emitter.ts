@@ -74,12 +74,16 @@ export const make = (context: {
   let carry = ""
   const gathered: Array<{ readonly data: string; readonly encoding: string }> = []
 
+  /** Why an accepted chunk is missing: such a result cannot end in success any more. */
+  let broken: InvalidRequest | InternalError | undefined
+
   const chunk = (
     data: string | Uint8Array,
     more: boolean
   ): Effect.Effect<void, InvalidRequest | InternalError> =>
     Effect.suspend(() => {
       const stream = opened as NonNullable<typeof opened>
+      if (broken !== undefined) return broken
       if (stream.ended) return new InvalidRequest({ message: "the streamed result has already ended" })
       const piece = encodeChunk(data, stream.encoding)
       if (piece === undefined)
@@ -95,23 +99,29 @@ export const make = (context: {
         )
       size += piece.size
       stream.ended = !more
-      if (!context.chunked) {
-        gathered.push({ data: piece.data, encoding: stream.encoding })
-        return size <= options.maxFrameBytes
-          ? Effect.void
-          : new InvalidRequest({
-              message:
-                "the result is too large for one frame; negotiate the result_chunk feature to receive it"
-            })
-      }
+      return Effect.tapError(deliver(stream, piece.data, more), (error) =>
+        Effect.sync(() => {
+          broken = error
+        })
+      )
+    })
+
+  const deliver = (stream: NonNullable<typeof opened>, data: string, more: boolean) => {
+    if (context.chunked)
       return emit("result_chunk", {
         result_id: stream.resultId,
         chunk_seq: chunkSeq++,
-        data: piece.data,
+        data,
         encoding: stream.encoding,
         more
       })
-    })
+    gathered.push({ data, encoding: stream.encoding })
+    return size <= options.maxFrameBytes
+      ? Effect.void
+      : new InvalidRequest({
+          message: "the result is too large for one frame; negotiate the result_chunk feature to receive it"
+        })
+  }
 
   const openResult = (encoding: "utf8" | "base64" = "utf8"): Effect.Effect<ResultStream, InvalidRequest> =>
     Effect.suspend(() => {
@@ -176,6 +186,7 @@ export const make = (context: {
     finish: Effect.suspend(() => {
       const stream = opened
       if (stream === undefined) return Effect.succeed(undefined)
+      if (broken !== undefined) return broken
       return Effect.as(stream.ended ? Effect.void : chunk(carry, false), undefined).pipe(
         Effect.map(() => ({
           resultId: stream.resultId,

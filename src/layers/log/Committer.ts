@@ -153,6 +153,12 @@ export const make = (
     yield* work.pipe(
       Effect.zipRight(Effect.suspend(() => commit(takeBatch()))),
       Effect.forever,
+      // A defect in what is called back would stop the log for good; it must not do so in silence.
+      Effect.tapErrorCause((cause) =>
+        Cause.isInterruptedOnly(cause)
+          ? Effect.void
+          : Effect.logFatal("the log has stopped; restart the runtime", cause)
+      ),
       Effect.forkScoped
     )
 

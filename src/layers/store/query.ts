@@ -131,11 +131,6 @@ export const session = (sessionId: string): Query<RecordRow> => [
 
 export const sessions: Query<RecordRow> = ["SELECT record FROM sessions", []]
 
-export const observed = (sessionId: string): Query<IdRow> => [
-  "SELECT job_id AS id FROM observers WHERE session_id = ?",
-  [sessionId]
-]
-
 export const observers = (jobId: string): Query<IdRow> => [
   "SELECT session_id AS id FROM observers WHERE job_id = ?",
   [jobId]
