@@ -34,7 +34,7 @@ const timed = async (measure) => {
 }
 
 /** `jobs` emitting jobs in one session. */
-const emit = async ({ open, count, jobs, batch, size }) => {
+const emit = async ({ open, count, jobs, batch, size, lease }) => {
   const session = await open()
   const before = session.bytes
   const { ms, busy } = await timed(
@@ -42,7 +42,7 @@ const emit = async ({ open, count, jobs, batch, size }) => {
       new Promise((resolve) => {
         let running = jobs
         const onResult = () => --running === 0 && resolve()
-        for (let i = 0; i < jobs; i++) session.submit("emit", { count, size, batch }, { onResult })
+        for (let i = 0; i < jobs; i++) session.submit("emit", { count, size, batch }, { onResult }, lease)
       })
   )
   const events = count * jobs

@@ -1,7 +1,7 @@
 /** One raw ARCP session over `ws`: parses every frame, checks every sequence number, calls back. */
 import { WebSocket } from "ws"
 
-const features = ["heartbeat", "ack", "list_jobs", "subscribe", "agent_versions"]
+const features = ["heartbeat", "ack", "list_jobs", "subscribe", "agent_versions", "cost.budget"]
 /** Events between two acknowledgements, well below the lag at which a runtime reports back-pressure. */
 const ackEvery = 256
 
@@ -148,8 +148,9 @@ export class Session {
   }
 
   /** `handlers`: `onAccepted(jobId)`, `onEvent`, `onResult`; with `onCancelled`, also `onError` at its end. */
-  submit(agent, input, handlers) {
-    this.#submits.set(this.#send("job.submit", undefined, { agent, input }), handlers)
+  submit(agent, input, handlers, lease) {
+    const id = this.#send("job.submit", undefined, { agent, input, lease_request: lease })
+    this.#submits.set(id, handlers)
   }
 
   cancel(jobId) {

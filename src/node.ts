@@ -1,5 +1,6 @@
 /** What needs Node: SQLite, the WebSocket server and client over `ws`, stdio. */
 
+export * as CredentialStoreSql from "./layers/CredentialStoreSql.js"
 export * as DialerStdio from "./layers/DialerStdio.js"
 export * as DialerWebSocket from "./layers/DialerWebSocket.js"
 export * as RuntimeSqlite from "./layers/RuntimeSqlite.js"

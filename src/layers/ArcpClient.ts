@@ -12,11 +12,11 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
-import { type ArcpError, InternalError, InvalidRequest } from "../protocol/Errors.js"
+import { InvalidRequest } from "../protocol/Errors.js"
 import { all, type Feature } from "../protocol/Features.js"
 import type * as Message from "../protocol/Message.js"
 import { describe } from "../protocol/Problem.js"
-import type { Contract } from "../services/Agent.js"
+import { type Contract, decodeOutcome } from "../services/Agent.js"
 import {
   ArcpClient,
   type ArcpClientService,
@@ -174,7 +174,11 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
           ? `${contract.name}@${contract.version}`
           : contract.name
         const { inbox, accepted } = yield* submitRaw(reference, encoded, options)
-        return handle(inbox, accepted, inbox.result.pipe(decodeResult(contract)))
+        return handle(
+          inbox,
+          accepted,
+          untyped(inbox).pipe(decodeOutcome(contract, (message) => new ProtocolViolation({ message })))
+        )
       })
 
     const untyped = (inbox: JobInbox): Effect.Effect<unknown, ClientError> =>
@@ -244,35 +248,6 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
     }
     return service
   }).pipe(Effect.provide(IdGeneratorLayer.layer))
-
-/** Decodes what a job ended in by its contract. */
-const decodeResult =
-  <I, IE, O, OE, F, FE>(contract: Contract<I, IE, O, OE, F, FE>) =>
-  (ended: Effect.Effect<Message.JobResult, ClientError>): Effect.Effect<O, F | ClientError> =>
-    ended.pipe(
-      Effect.catchAll((error): Effect.Effect<never, F | ClientError> => {
-        const encoded = typedFailure(error)
-        return encoded === undefined
-          ? Effect.fail(error)
-          : Schema.decodeUnknown(contract.error)(encoded).pipe(
-              Effect.orElseFail(() => error),
-              Effect.flatMap((failure) => Effect.fail(failure))
-            )
-      }),
-      Effect.flatMap(({ result }) =>
-        Effect.mapError(
-          Schema.decodeUnknown(contract.output)(result),
-          (error) =>
-            new ProtocolViolation({
-              message: `the result is not what the contract says: ${describe(error.issue, "result")}`
-            })
-        )
-      )
-    )
-
-/** What a handler failed with, encoded by its contract. */
-const typedFailure = (error: ClientError): unknown =>
-  error instanceof InternalError ? (error as ArcpError).details?.["error"] : undefined
 
 /** A client as a service, for as long as the layer lives. */
 export const layer = (options: Options): Layer.Layer<ArcpClient, ClientError, Dialer> =>

@@ -1,12 +1,17 @@
 /** The event log over any `Store`. See services/EventLog.ts for the idea, log/* for the parts. */
+import * as Chunk from "effect/Chunk"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Mailbox from "effect/Mailbox"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import * as Budget from "../protocol/Budget.js"
 import { InternalError } from "../protocol/Errors.js"
 import { EventLog, type JobLog, type NewEvent } from "../services/EventLog.js"
 import { RuntimeOptions } from "../services/RuntimeOptions.js"
 import { type JobRecord, Op, type Run, Store, type StoredEvent, StoreError } from "../services/Store.js"
+import { Account, type Report } from "./log/Account.js"
 import * as Committer from "./log/Committer.js"
 import * as Reader from "./log/Reader.js"
 import { JobState, Tail, ViewState } from "./log/State.js"
@@ -68,6 +73,7 @@ export const make = Effect.gen(function* () {
       if (to !== undefined) evicted.unsafeOffer({ _tag: "View", view, from, to })
     }
     for (const job of touched.jobs) {
+      for (const follower of job.followers) follower()
       const seq = job.ledger.evict(maxEvents, maxBytes)
       if (seq !== undefined) evicted.unsafeOffer({ _tag: "Job", jobId: job.jobId, seq })
     }
@@ -91,7 +97,17 @@ export const make = Effect.gen(function* () {
     }
   }
 
-  const committer = yield* Committer.make(store, tail, published)
+  const report = ({ currency, remaining }: Report): NewEvent => ({
+    type: "job.event",
+    kind: "metric",
+    payload: eventPayload(
+      "metric",
+      clock.unsafeCurrentTimeMillis(),
+      `{"name":"cost.budget.remaining","value":${Budget.format(remaining)},"unit":${JSON.stringify(currency)}}`
+    )
+  })
+
+  const committer = yield* Committer.make(store, tail, report, published)
 
   const commit = (ops: ReadonlyArray<Op>) =>
     committer.change((tx) => {
@@ -161,7 +177,7 @@ export const make = Effect.gen(function* () {
       return job
     })
 
-  const read = Reader.make(store, jobById, options)
+  const reader = Reader.make(store, jobById, options)
 
   /** The first `seq` whose number in the owner's view is greater than `eventSeq`. */
   const firstAfter = (job: JobState, eventSeq: number) =>
@@ -218,7 +234,8 @@ export const make = Effect.gen(function* () {
     })
 
   const enqueue = (job: JobState, event: NewEvent): Effect.Effect<void, InternalError> => {
-    if (!volatile)
+    // Whoever asks for the budget right after a cost must see it counted.
+    if (!volatile || event.cost !== undefined)
       return Effect.async<void, InternalError>((resume) =>
         committer.enqueue({ _tag: "Append", job, event, done: resume })
       )
@@ -273,6 +290,34 @@ export const make = Effect.gen(function* () {
     )
 
   yield* evicted.take.pipe(Effect.flatMap(trim), Effect.forever, Effect.ignore, Effect.forkScoped)
+
+  /** Reads a job from its first retained event, a page at a time, and waits for more until it is closed. */
+  const follow = (job: JobState): Stream.Stream<StoredEvent, InternalError> =>
+    Stream.paginateChunkEffect(job.ledger.first, (from) =>
+      storage(
+        Effect.gen(function* () {
+          if (from > job.last && !job.closed) yield* appended(job)
+          const count = Math.min(scanPage, job.last - from + 1)
+          const events =
+            count <= 0 ? [] : (fromTail(job, from, count) ?? (yield* store.events(job.jobId, from, count)))
+          const next = (events[events.length - 1]?.seq ?? from - 1) + 1
+          return [
+            Chunk.fromIterable(events.filter((event) => event.audience === undefined)),
+            job.closed && (next > job.last || events.length === 0) ? Option.none() : Option.some(next)
+          ] as const
+        })
+      )
+    )
+
+  const appended = (job: JobState) =>
+    Effect.async<void>((resume) => {
+      const wake = () => {
+        job.followers.delete(wake)
+        resume(Effect.void)
+      }
+      job.followers.add(wake)
+      return Effect.sync(() => job.followers.delete(wake))
+    })
 
   const storage = <A, E>(effect: Effect.Effect<A, E | StoreError>) =>
     Effect.mapError(effect, (error) =>
@@ -334,10 +379,10 @@ export const make = Effect.gen(function* () {
         state.delivered = Math.max(state.delivered, after)
         state.stalled = false
         if (state.congested && !state.ledger.exceeds(after, maxEvents / 4, maxBytes / 4)) state.relieve()
-        return read(state, after)
+        return reader.read(state, after)
       }),
 
-    openJob: (record, owner, { event, onCommit } = {}) =>
+    openJob: (record, owner, { parent, event, onCommit } = {}) =>
       Effect.suspend(() => {
         const view = owner as ViewState
         const job = new JobState(record.jobId, record.traceId, record.sessionId, {
@@ -346,15 +391,17 @@ export const make = Effect.gen(function* () {
           lastEventSeq: 0,
           ended: false
         })
+        const above = parent as JobState | undefined
+        job.depth = above === undefined ? 0 : above.depth + 1
+        if (above?.account !== undefined || record.lease["cost.budget"] !== undefined)
+          job.account = new Account(job, record, above?.account)
         return committer
           .change((tx: Transaction) => {
             jobs.set(job.jobId, job)
-            job.addObserver(view)
+            if (!view.dropped) job.addObserver(view)
             if (event === undefined) {
-              tx.ops.push(
-                Op.PutJob({ job: record }),
-                Op.Observe({ sessionId: owner.sessionId, jobId: job.jobId })
-              )
+              tx.ops.push(Op.PutJob({ job: tx.withBudget(job, record) }))
+              if (!view.dropped) tx.ops.push(Op.Observe({ sessionId: owner.sessionId, jobId: job.jobId }))
             } else {
               job.ended = true
               tx.append(job, [event])
@@ -379,7 +426,7 @@ export const make = Effect.gen(function* () {
           _tag: "Append",
           job: state,
           event,
-          record: (lastEventSeq) => Op.PutJob({ job: record(lastEventSeq) }),
+          record: (tx) => Op.PutJob({ job: tx.withBudget(state, record(tx.lastEventSeqOf(state))) }),
           done: resume
         })
       }),
@@ -422,6 +469,8 @@ export const make = Effect.gen(function* () {
         })
       )
     },
+    events: (job) => follow(job as JobState),
+    streamedResult: (job) => storage(reader.streamedResult(job as JobState)),
     unobserve: (view, jobId) =>
       Effect.suspend(() => {
         const state = view as ViewState
@@ -440,7 +489,9 @@ export const make = Effect.gen(function* () {
         const owner = log.owner
         log.owner = state.sessionId
         log.ownerView = log.observers.has(state) ? state : undefined
-        tx.ops.push(Op.PutJob({ job: { ...record, lastEventSeq: tx.lastEventSeqOf(log) } }))
+        tx.ops.push(
+          Op.PutJob({ job: tx.withBudget(log, { ...record, lastEventSeq: tx.lastEventSeqOf(log) }) })
+        )
         return () => {
           log.owner = owner
         }

@@ -14,19 +14,21 @@ import {
 } from "../protocol/Errors.js"
 import { reduce } from "../protocol/Lease.js"
 import type * as Message from "../protocol/Message.js"
-import { EventLog, type JobLog } from "../services/EventLog.js"
+import { Credentials } from "../services/Credentials.js"
+import { EventLog } from "../services/EventLog.js"
 import { IdGenerator } from "../services/IdGenerator.js"
-import type { Job } from "../services/Job.js"
 import { type JobSession, Jobs } from "../services/Jobs.js"
 import { Policy } from "../services/Policy.js"
 import { Registry } from "../services/Registry.js"
 import { RuntimeOptions } from "../services/RuntimeOptions.js"
 import { Secrets } from "../services/Secrets.js"
-import { type JobRecord, Op, Store, type StoreError } from "../services/Store.js"
+import { type JobFilter, type JobRecord, Op, Store, type StoreError } from "../services/Store.js"
 import * as Checks from "./jobs/Checks.js"
-import * as Emitter from "./jobs/Emitter.js"
+import * as Delegation from "./jobs/Delegation.js"
+import type { LiveJob } from "./jobs/LiveJob.js"
 import * as Reservations from "./jobs/Reservations.js"
 import * as Runner from "./jobs/Runner.js"
+import * as Start from "./jobs/Start.js"
 
 /** Jobs dropped in one commit by the sweeper. */
 const sweepPage = 200
@@ -43,12 +45,6 @@ const storage = <A>(effect: Effect.Effect<A, StoreError>) =>
       })
   )
 
-const atLimit = (limit: string, max: number) =>
-  new InternalError({
-    message: `limit reached: at most ${max} ${limit.replaceAll("_", " ")}`,
-    details: { limit }
-  })
-
 export const make = Effect.gen(function* () {
   const log = yield* EventLog
   const store = yield* Store
@@ -56,31 +52,21 @@ export const make = Effect.gen(function* () {
   const policy = yield* Policy
   const ids = yield* IdGenerator
   const secrets = yield* Secrets
+  const credentials = yield* Credentials
   const options = yield* RuntimeOptions
   const clock = yield* Effect.clock
   const supervisors = yield* FiberSet.make<void, InternalError>()
   const now = () => clock.unsafeCurrentTimeMillis()
 
-  const live = new Map<string, Runner.LiveJob>()
-  /** Ended since the start, oldest first, for `maxRetainedJobs`. */
-  let ended: Array<string> = []
+  const table = new Start.Table()
   const maxRetained = Math.ceil(options.maxRetainedJobs / (store.kind === "memory" ? 16 : 1))
-  const perSession = new Reservations.Counter()
-  const perPrincipal = new Reservations.Counter()
   const reservations = Reservations.make()
-  let stopping = false
 
-  /** A stored job as it is now. */
-  const current = (record: JobRecord): JobRecord => {
-    const job = live.get(record.jobId)
-    return job === undefined
-      ? record
-      : { ...record, status: job.status, lastEventSeq: job.log.lastEventSeq, sessionId: job.owner.sessionId }
-  }
+  const current = (record: JobRecord) => table.current(record)
   const find = (jobId: string): Effect.Effect<JobRecord | undefined, InternalError> => {
-    const job = live.get(jobId)
-    return job !== undefined
-      ? Effect.succeed(current(job.record))
+    const running = table.live.get(jobId)
+    return running !== undefined
+      ? Effect.succeed(current(running.live.record))
       : Effect.map(storage(store.job(jobId)), (record) => (record?.rejected === false ? record : undefined))
   }
 
@@ -104,17 +90,12 @@ export const make = Effect.gen(function* () {
       const at = now()
       const record = newRecord(session, request, agent)
       const event = Runner.failed(error, "error", at, { request_id: request.id })
-      ended.push(record.jobId)
+      table.ended.push(record.jobId)
       return log.openJob({ ...record, status: "error", rejected: true, endedAt: at }, session.view, { event })
     })
 
   const sendAccepted = (session: JobSession, request: Request, record: JobRecord) =>
-    session.send({
-      type: "job.accepted",
-      jobId: record.jobId,
-      traceId: record.traceId,
-      payload: Checks.accepted(record, request.id)
-    })
+    Checks.sendAccepted(session, record, request.id, credentials.held(record.jobId))
 
   /** The same submit again: the same answer again, and nothing else. */
   const repeat = (session: JobSession, request: Request, record: JobRecord) =>
@@ -127,6 +108,23 @@ export const make = Effect.gen(function* () {
         // The refusal has been evicted from the view, so the client has had it.
         Effect.catchTag("ResumeWindowExpired", () => Effect.void)
       )
+    })
+
+  /** A running job and what it delegated to belong to another session from now on. */
+  const adoptFamily = (session: JobSession, job: LiveJob): Effect.Effect<void, InternalError> =>
+    Effect.gen(function* () {
+      job.owner = session
+      for (const child of job.children) {
+        const opened = table.live.get(child.record.jobId)
+        if (opened === undefined) continue
+        yield* log.adopt(session.view, opened.job, { ...child.record, sessionId: session.sessionId })
+        yield* log.observe(session.view, opened.job, {
+          history: false,
+          onCommit: () =>
+            Checks.sendAccepted(session, child.record, undefined, credentials.held(child.record.jobId))
+        })
+        yield* adoptFamily(session, child)
+      }
     })
 
   /** A submit with a key that has been used: the job it started, when the parameters are the same. */
@@ -143,8 +141,8 @@ export const make = Effect.gen(function* () {
         (yield* storage(store.session(record.sessionId))) === undefined
       if (orphaned) {
         yield* log.adopt(session.view, job, { ...record, sessionId: session.sessionId })
-        const running = live.get(record.jobId)
-        if (running !== undefined) running.owner = session
+        const running = table.live.get(record.jobId)
+        if (running !== undefined) yield* adoptFamily(session, running.live)
       }
       yield* log.observe(session.view, job, {
         history: false,
@@ -152,66 +150,28 @@ export const make = Effect.gen(function* () {
       })
     })
 
-  /** Opens the job and runs it to its end. The first thing it does is to queue the commit. */
-  const execute = (
-    session: JobSession,
-    request: Request,
-    record: JobRecord,
-    run: Effect.Effect<unknown, ArcpError, Job>,
-    stored: () => void
-  ) => {
-    const count = (by: 1 | -1) => {
-      perSession.add(session.sessionId, by)
-      perPrincipal.add(record.principal, by)
-    }
-    count(1)
-    // At the commit, so that a cancel that comes right behind the accept finds the job.
-    const onCommit = (job: JobLog) => {
-      live.set(record.jobId, new Runner.LiveJob(record, job, session))
-      sendAccepted(session, request, record)
-    }
-    return log.openJob(record, session.view, { onCommit }).pipe(
-      Effect.tapError((error) =>
-        Effect.sync(() =>
-          session.send({ type: "session.error", payload: toPayload(error, { request_id: request.id }) })
-        )
-      ),
-      Effect.ensuring(Effect.sync(stored)),
-      Effect.flatMap((job) => {
-        const running = live.get(record.jobId) as Runner.LiveJob
-        if (stopping) running.end({ _tag: "Shutdown" })
-        const deadline = deadlineOf(record)
-        return Runner.run({
-          live: running,
-          handler: run,
-          emitter: Emitter.make({
-            log,
-            job,
-            record,
-            deadline: deadline?.at,
-            now,
-            resultId: () => ids.unsafeMake("res"),
-            options,
-            chunked: session.features.includes("result_chunk"),
-            maxStreamedBytes:
-              store.kind === "memory" ? options.maxStreamedBytesMemory : options.maxStreamedBytesDisk
-          }),
-          deadline,
-          log,
-          cancelGraceMs: options.cancelGraceMs,
-          now
-        })
-      }),
-      Effect.ensuring(
-        Effect.sync(() => {
-          live.delete(record.jobId)
-          ended.push(record.jobId)
-          count(-1)
-        })
-      ),
-      Effect.uninterruptible
-    )
-  }
+  const start = Start.make({
+    log,
+    store,
+    ids,
+    credentials,
+    options,
+    now,
+    table,
+    supervisors,
+    delegator: Delegation.make({
+      log,
+      registry,
+      policy,
+      ids,
+      options,
+      now,
+      table,
+      provision: Start.makeProvision(credentials),
+      start: (child) => start(child)
+    })
+  })
+  const provision = Start.makeProvision(credentials)
 
   const accept = (session: JobSession, request: Request, submit: Message.Submit, held: Array<() => void>) =>
     Effect.gen(function* () {
@@ -234,11 +194,11 @@ export const make = Effect.gen(function* () {
           message: "this agent streams its result; negotiate the result_chunk feature"
         })
       const run = yield* agent.prepare(submit.input)
-      if (perSession.get(session.sessionId) >= options.maxJobsPerSession)
-        return yield* atLimit("jobs_per_session", options.maxJobsPerSession)
-      if (perPrincipal.get(principal) >= options.maxJobsPerPrincipal)
-        return yield* atLimit("jobs_per_principal", options.maxJobsPerPrincipal)
-      if (stopping) return yield* shuttingDown
+      if (table.perSession.get(session.sessionId) >= options.maxJobsPerSession)
+        return yield* Checks.atLimit("jobs_per_session", options.maxJobsPerSession)
+      if (table.perPrincipal.get(principal) >= options.maxJobsPerPrincipal)
+        return yield* Checks.atLimit("jobs_per_principal", options.maxJobsPerPrincipal)
+      if (table.stopping) return yield* shuttingDown
       const record: JobRecord = {
         ...newRecord(session, request, `${agent.name}@${agent.version}`),
         lease: reduce(submit.lease_request ?? {}, session.identity.leaseCeiling),
@@ -247,11 +207,19 @@ export const make = Effect.gen(function* () {
         paramsDigest: digest,
         maxRuntimeSec: submit.max_runtime_sec
       }
-      const release = held.splice(0)
-      yield* FiberSet.run(
-        supervisors,
-        execute(session, request, record, run, () => release.forEach((back) => back()))
-      )
+      yield* provision(session, record, (minted) => {
+        // From here on the store decides about a repetition, as soon as the job is in it.
+        const release = held.splice(0)
+        return start({
+          session,
+          record,
+          run,
+          accepted: () => Checks.sendAccepted(session, record, request.id, minted),
+          stored: () => release.forEach((back) => back()),
+          failed: (error) =>
+            session.send({ type: "session.error", payload: toPayload(error, { request_id: request.id }) })
+        })
+      })
     })
 
   /** One submit at a time gets here per session, so accepts keep the order of the submits. */
@@ -277,38 +245,42 @@ export const make = Effect.gen(function* () {
 
   const notFound = new JobNotFound({ message: "no such job" })
 
-  /** Jobs that were running when the last process ended end now, with the sessions that still watch them. */
+  /**
+   * Jobs that were running when the last process ended end now, with the sessions that still watch them;
+   * delegated ones, which are younger, before their parents.
+   */
   const recover = Effect.gen(function* () {
-    for (;;) {
+    const lost: Array<JobRecord> = []
+    for (let after: JobFilter["after"]; ; ) {
       const page = yield* storage(
-        store.jobs({ principals: "everyone", status: ["pending", "running"], limit: sweepPage })
+        store.jobs({ principals: "everyone", status: ["pending", "running"], after, limit: sweepPage })
       )
-      for (const record of page) {
-        const job = new Runner.LiveJob(record, yield* log.loadJob(record), {
-          sessionId: record.sessionId,
-          send: () => {}
-        })
-        const error = new InternalError({
-          message: "the runtime restarted while the job ran; submit it again",
-          details: { reason: "runtime_restart" }
-        })
-        const at = now()
-        yield* Runner.write(log, job, Runner.failed(error, "error", at), at)
-      }
-      if (page.length < sweepPage) return
+      lost.push(...page)
+      if (page.length < sweepPage) break
+      after = page[page.length - 1]
+    }
+    const error = new InternalError({
+      message: "the runtime restarted while the job ran; submit it again",
+      details: { reason: "runtime_restart" }
+    })
+    for (const record of lost.reverse()) {
+      const job = yield* log.loadJob(record)
+      const owner = { sessionId: record.sessionId, send: () => {} }
+      const at = now()
+      yield* Runner.write(log, { record, owner, job }, Runner.failed(error, "error", at), at)
     }
   })
   yield* recover
 
   const shutdown = Effect.gen(function* () {
-    if (stopping) return
-    stopping = true
+    if (table.stopping) return
+    table.stopping = true
     // As a finalizer this runs uninterruptibly, and a time-out could not end the wait.
     yield* Effect.interruptible(FiberSet.awaitEmpty(supervisors)).pipe(
       Effect.timeoutOption(options.shutdownGraceMs),
       Runner.inRealTime
     )
-    for (const job of live.values()) job.end({ _tag: "Shutdown" })
+    for (const { live } of table.live.values()) live.end({ _tag: "Shutdown" })
     yield* FiberSet.awaitEmpty(supervisors)
   })
   yield* Effect.addFinalizer(() => shutdown)
@@ -325,7 +297,7 @@ export const make = Effect.gen(function* () {
       Effect.gen(function* () {
         const record = yield* find(jobId)
         if (record === undefined) return yield* notFound
-        if (record.sessionId !== session.sessionId)
+        if (!(yield* policy.mayCancel(session.identity, record, record.sessionId === session.sessionId)))
           return yield* (yield* maySee(session, record))
             ? new PermissionDenied({ message: "only the session that submitted a job may cancel it" })
             : notFound
@@ -335,12 +307,12 @@ export const make = Effect.gen(function* () {
           traceId: record.traceId,
           payload: { request_id: id, ...(reason === undefined ? {} : { reason }) }
         })
-        live.get(jobId)?.end({ _tag: "Cancel", reason })
+        table.live.get(jobId)?.live.end({ _tag: "Cancel", reason })
       }),
     cancelAll: (sessionId, reason) =>
       Effect.sync(() => {
-        for (const job of live.values())
-          if (job.owner.sessionId === sessionId) job.end({ _tag: "Cancel", reason })
+        for (const { live } of table.live.values())
+          if (live.owner.sessionId === sessionId) live.end({ _tag: "Cancel", reason })
       }),
 
     list: (session, { filter, limit = 100, cursor }) =>
@@ -381,31 +353,26 @@ export const make = Effect.gen(function* () {
           return yield* (yield* maySee(session, record))
             ? new PermissionDenied({ message: "this job may be listed, but not subscribed to" })
             : notFound
-        const own = perSession.get(session.sessionId)
+        const own = table.perSession.get(session.sessionId)
         if (session.view.observedCount - own >= options.maxSubscriptionsPerSession)
-          return yield* atLimit("subscriptions_per_session", options.maxSubscriptionsPerSession)
+          return yield* Checks.atLimit("subscriptions_per_session", options.maxSubscriptionsPerSession)
         const history = payload.history ?? false
         yield* log.observe(session.view, yield* log.loadJob(record), {
           history,
           fromEventSeq: payload.from_event_seq,
           onCommit: (subscribedFrom) => {
             const job = current(record)
+            const submitter = session.identity.principal === job.principal
             session.send({
               type: "job.subscribed",
               jobId,
               traceId: job.traceId,
-              payload: {
-                request_id: id,
-                job_id: jobId,
-                current_status: job.status,
-                agent: job.agent,
-                lease: job.lease,
-                ...(job.leaseConstraints === undefined ? {} : { lease_constraints: job.leaseConstraints }),
-                parent_job_id: job.parentJobId ?? null,
-                trace_id: job.traceId,
-                subscribed_from: subscribedFrom,
-                replayed: history
-              } satisfies Message.Subscribed
+              payload: Checks.subscribed(job, {
+                requestId: id,
+                subscribedFrom,
+                replayed: history,
+                credentials: submitter ? credentials.held(jobId) : []
+              })
             })
           }
         })
@@ -420,8 +387,8 @@ export const make = Effect.gen(function* () {
         yield* drop(old)
         if (old.length < sweepPage) break
       }
-      const surplus = ended.slice(0, Math.max(0, ended.length - maxRetained))
-      ended = ended.slice(surplus.length)
+      const surplus = table.ended.slice(0, Math.max(0, table.ended.length - maxRetained))
+      table.ended = table.ended.slice(surplus.length)
       for (let i = 0; i < surplus.length; i += sweepPage) yield* drop(surplus.slice(i, i + sweepPage))
     }),
     shutdown
@@ -437,19 +404,6 @@ const toInternal = (error: ArcpError): Effect.Effect<never, InternalError> =>
   error._tag === "InternalError"
     ? Effect.fail(error)
     : Effect.fail(new InternalError({ message: error.message }))
-
-/** When the job must have ended, whichever limit comes first. */
-const deadlineOf = (
-  record: JobRecord
-): { readonly at: number; readonly ending: Runner.Ending } | undefined => {
-  const timeout =
-    record.maxRuntimeSec === undefined ? Infinity : record.createdAt + record.maxRuntimeSec * 1000
-  const expiry = record.leaseConstraints?.expires_at
-  const lease = expiry === undefined ? Infinity : Date.parse(expiry)
-  const at = Math.min(timeout, lease)
-  if (at === Infinity) return undefined
-  return { at, ending: timeout <= lease ? { _tag: "Timeout" } : { _tag: "LeaseExpired" } }
-}
 
 export const layer = Layer.scoped(Jobs, make)
 

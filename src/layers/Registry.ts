@@ -9,7 +9,13 @@ import * as AgentRef from "../protocol/AgentRef.js"
 import { AgentNotAvailable, AgentVersionNotAvailable } from "../protocol/Errors.js"
 import type { AgentEntry } from "../protocol/Message.js"
 import type { Registered } from "../services/Agent.js"
+import { Job } from "../services/Job.js"
+import { Lease } from "../services/Lease.js"
+import type { Leased } from "../services/Leased.js"
 import { Registry } from "../services/Registry.js"
+import * as LeasedCommandExecutor from "./LeasedCommandExecutor.js"
+import * as LeasedFileSystem from "./LeasedFileSystem.js"
+import * as Tools from "./Tools.js"
 
 /** Two agents cannot be hosted together: the same `name@version` twice, or two defaults of one name. */
 export class AgentRegistrationError extends Data.TaggedError("AgentRegistrationError")<{
@@ -25,12 +31,38 @@ interface Entry {
   default: Registered | undefined
 }
 
-/** A handler sees the services of the layer, in the span and the scope of its own job. */
-const provide = <R>(agent: Registered<R>, context: Context.Context<R>): Registered => ({
+/** What every registry leases to its jobs. */
+const defaults: ReadonlyArray<Leased> = [
+  LeasedFileSystem.leased,
+  LeasedCommandExecutor.leased,
+  Tools.leased
+]
+
+/** Services that must not reach a handler open, and which module leases them. */
+const mustBeLeased: ReadonlyMap<string, string> = new Map([
+  ["@effect/ai/LanguageModel", "LeasedLanguageModel.leased(…) of effect-arcp/ai"]
+])
+
+/**
+ * A handler sees the services of the layer, in the span and the scope of its own job; those that can reach out of
+ * the process are replaced by ones that hold it to its lease.
+ */
+const provide = (
+  agent: Registered<unknown>,
+  context: Context.Context<unknown>,
+  leased: ReadonlyArray<Leased>
+): Registered => ({
   ...agent,
   prepare: (input) =>
     agent.prepare(input).pipe(
-      Effect.map((run) => Effect.provide(run, context)),
+      Effect.map((run) =>
+        Effect.contextWithEffect((job: Context.Context<Job | Lease>) => {
+          const lessee = { job: Context.get(job, Job), lease: Context.get(job, Lease) }
+          const services = new Map(context.unsafeMap)
+          for (const { tag, lease } of leased) services.set(tag.key, lease(services.get(tag.key), lessee))
+          return Effect.provide(run, Context.unsafeMake<unknown>(services))
+        })
+      ),
       Effect.provide(context)
     )
 })
@@ -86,13 +118,19 @@ const make = (entries: ReadonlyMap<string, Entry>): Registry["Type"] => {
 }
 
 /**
- * Hosts these agents (§7.5). The services their handlers require become the layer's requirements.
+ * Hosts these agents (§7.5). The services their handlers require become the layer's requirements. Handlers get
+ * `FileSystem`, `HttpClient`, `CommandExecutor` and `Tools` leased to their job; a service of yours that is built
+ * on open ones keeps them: what it offers is what you trust agents with.
  *
  * @example
  * Registry.layer([greet, survey]).pipe(Layer.provide(NodeContext.layer))
  */
 export const layer = <const Agents extends ReadonlyArray<Registered<unknown>>>(
-  agents: Agents
+  agents: Agents,
+  options: {
+    /** More services to be leased, beside those of the platform and `Tools`. One of the same tag wins. */
+    readonly leased?: ReadonlyArray<Leased>
+  } = {}
 ): Layer.Layer<Registry, AgentRegistrationError, Requirements<Agents>> =>
   Layer.effect(
     Registry,
@@ -102,7 +140,14 @@ export const layer = <const Agents extends ReadonlyArray<Registered<unknown>>>(
         Tracer.ParentSpan,
         Scope.Scope
       )(context as Context.Context<unknown>) as Context.Context<unknown>
-      return Effect.map(register(agents.map((agent) => provide(agent, services))), make)
+      const leases = new Map([...defaults, ...(options.leased ?? [])].map((each) => [each.tag.key, each]))
+      for (const [key, how] of mustBeLeased)
+        if (services.unsafeMap.has(key) && !leases.has(key))
+          return new AgentRegistrationError({
+            message: `the agents would get ${key} without a lease; give Registry.layer { leased: [${how}] }`
+          })
+      const leased = [...leases.values()].filter(({ tag }) => services.unsafeMap.has(tag.key))
+      return Effect.map(register(agents.map((agent) => provide(agent, services, leased))), make)
     })
   )
 

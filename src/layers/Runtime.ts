@@ -11,8 +11,11 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import type * as RuntimeOptions from "../services/RuntimeOptions.js"
+import type { Credentials as CredentialsTag } from "../services/Credentials.js"
+import type { Policy as PolicyTag } from "../services/Policy.js"
 import { Sessions } from "../services/Sessions.js"
 import { TransportServer } from "../services/Transport.js"
+import * as Credentials from "./Credentials.js"
 import * as EventLog from "./EventLog.js"
 import * as IdGenerator from "./IdGenerator.js"
 import * as Jobs from "./Jobs.js"
@@ -23,23 +26,37 @@ import * as Secrets from "./Secrets.js"
 import * as SessionsLayer from "./Sessions.js"
 import * as StoreMemory from "./StoreMemory.js"
 
-/** Everything between a `Store` and the door; policy, options, ids and secrets come from the context. */
+/** Everything between a `Store` and the door; policy, credentials, options, ids and secrets come from the context. */
 export const layerCore = SessionsLayer.layer.pipe(
   Layer.provideMerge(Layer.merge(Jobs.layer, Resume.layer)),
   Layer.provideMerge(EventLog.layer)
 )
 
-/** A runtime over the `Store` in context, with the default policy. Provides `RuntimeOptions` to transports too. */
-export const layer = (options?: RuntimeOptions.Input) =>
+/** What can be exchanged in a runtime. */
+export interface Parts<E = never, R = never> {
+  /** Who may see, cancel and use what; default: the same principal. */
+  readonly policy?: Layer.Layer<PolicyTag, E, R>
+  /** Mints credentials for jobs; default: none. */
+  readonly credentials?: Layer.Layer<CredentialsTag, E, R>
+}
+
+/** A runtime over the `Store` in context. Provides `RuntimeOptions` to transports too. */
+export const layer = <E = never, R = never>(options?: RuntimeOptions.Input, parts: Parts<E, R> = {}) =>
   layerCore.pipe(
+    Layer.provideMerge(parts.credentials ?? Credentials.layerNone),
     Layer.provideMerge(
-      Layer.mergeAll(Options.layer(options), IdGenerator.layer, Secrets.layer, Policy.layerSamePrincipal)
+      Layer.mergeAll(
+        Options.layer(options),
+        IdGenerator.layer,
+        Secrets.layer,
+        parts.policy ?? Policy.layerSamePrincipal
+      )
     )
   )
 
 /** A runtime that keeps everything in memory and forgets it on exit. */
-export const layerMemory = (options?: RuntimeOptions.Input) =>
-  layer(options).pipe(Layer.provideMerge(StoreMemory.layer))
+export const layerMemory = <E = never, R = never>(options?: RuntimeOptions.Input, parts?: Parts<E, R>) =>
+  layer(options, parts).pipe(Layer.provideMerge(StoreMemory.layer))
 
 /** Serves every connection of the transport in context; returns when the transport has no more. */
 export const serveAll: Effect.Effect<void, never, Sessions | TransportServer> = Effect.gen(function* () {

@@ -1,7 +1,7 @@
 /** The runtime on a SQLite file; apart from Runtime.ts so that the latter stays free of Node. */
 import * as Layer from "effect/Layer"
 import type * as RuntimeOptions from "../services/RuntimeOptions.js"
-import { layer as layerOver } from "./Runtime.js"
+import { layer as layerOver, type Parts } from "./Runtime.js"
 import * as StoreSqlite from "./StoreSqlite.js"
 
 /**
@@ -9,5 +9,8 @@ import * as StoreSqlite from "./StoreSqlite.js"
  * `synchronous`: `FULL` (default: an acknowledged event survives a power cut) or `NORMAL` (it survives the
  * end of the process).
  */
-export const layer = (store: StoreSqlite.Options, options?: RuntimeOptions.Input) =>
-  layerOver(options).pipe(Layer.provideMerge(StoreSqlite.layer(store)))
+export const layer = <E = never, R = never>(
+  store: StoreSqlite.Options,
+  options?: RuntimeOptions.Input,
+  parts?: Parts<E, R>
+) => layerOver(options, parts).pipe(Layer.provideMerge(StoreSqlite.layer(store)))

@@ -18,7 +18,9 @@ import {
   InvalidRequest,
   toPayload
 } from "../protocol/Errors.js"
+import * as Features from "../protocol/Features.js"
 import { Auth } from "../services/Auth.js"
+import { Credentials } from "../services/Credentials.js"
 import { EventLog } from "../services/EventLog.js"
 import { IdGenerator } from "../services/IdGenerator.js"
 import { Jobs } from "../services/Jobs.js"
@@ -51,12 +53,14 @@ export const make = Effect.gen(function* () {
   const options = yield* RuntimeOptions
   const clock = yield* Effect.clock
   const now = () => clock.unsafeCurrentTimeMillis()
+  const credentials = yield* Credentials
   const greet = Handshake.make({
     auth: yield* Auth,
     resume,
     registry: yield* Registry,
     policy: yield* Policy,
-    options
+    options,
+    offered: Features.all.filter((feature) => feature !== "provisioned_credentials" || credentials.enabled)
   })
   const dispatch = Dispatch.make({ jobs, log, cancelOnBye: options.cancelOnBye, now })
 

@@ -1,4 +1,4 @@
-/** Feature names and their negotiation (§6.2). */
+/** Feature names and their negotiation (§6.2). A runtime offers `provisioned_credentials` only when it can mint them. */
 
 export const all = [
   "heartbeat",
@@ -15,18 +15,6 @@ export const all = [
 ] as const
 
 export type Feature = (typeof all)[number]
-
-/** What this runtime speaks. */
-export const supported: ReadonlyArray<Feature> = [
-  "heartbeat",
-  "ack",
-  "list_jobs",
-  "subscribe",
-  "lease_expires_at",
-  "progress",
-  "result_chunk",
-  "agent_versions"
-]
 
 /** The effective set: what both lists name, in our order. A client that sends none gets none. */
 export const negotiate = (

@@ -1,8 +1,13 @@
 /**
- * Leases: capability → patterns (§9). This module knows their shape and the grammar of budgets and
- * constraints; the wire shape is used as it is.
+ * Leases: capability → patterns (§9). Their grammar, what they permit, and how they narrow; the wire shape is used
+ * as it is.
  */
+import * as BigDecimal from "effect/BigDecimal"
+import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
+import * as Budget from "./Budget.js"
+import * as Pattern from "./Pattern.js"
+import * as Target from "./Target.js"
 
 /** Capabilities the protocol reserves; any other must be `x-vendor.<vendor>.<name>`. */
 export const reserved = [
@@ -18,8 +23,12 @@ export const reserved = [
 /** `x-vendor.<vendor>.<name>`, as event kinds, message types and capabilities use it. */
 export const vendorName = /^x-vendor\.[A-Za-z0-9_-]+\.[A-Za-z0-9._-]+$/
 const budgetEntry = /^[A-Za-z][A-Za-z0-9_-]{0,31}:\d{1,18}(?:\.\d{1,18})?$/
+/** So that a sum can be written as an entry again. */
+const maxBudget = BigDecimal.make(10n ** 18n, 0)
 const maxPattern = 1024
 const maxPatterns = 1000
+/** Characters of all its different patterns: what one decision or comparison can cost. */
+const maxText = 65_536
 
 /** Capability → patterns. For `cost.budget` the patterns are `currency:amount`. */
 export type Lease = Readonly<Record<string, ReadonlyArray<string>>>
@@ -30,6 +39,7 @@ const isCapability = (name: string): boolean =>
 /** Why a value is not a lease, or `undefined` when it is one. Never repeats the value itself. */
 export const invalidLease = (value: unknown): string | undefined => {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return "must be an object"
+  let text = 0
   for (const [capability, patterns] of Object.entries(value)) {
     if (!isCapability(capability))
       return `names an unknown capability; use one of ${reserved.join(", ")} or x-vendor.<vendor>.<name>`
@@ -38,9 +48,17 @@ export const invalidLease = (value: unknown): string | undefined => {
     for (const pattern of patterns) {
       if (typeof pattern !== "string" || pattern.length === 0 || pattern.length > maxPattern)
         return `${capability} must hold strings of 1 to ${maxPattern} characters`
+      if (Target.isUnclean(pattern))
+        return `${capability} must hold well-formed Unicode without control characters`
       if (capability === "cost.budget" && !budgetEntry.test(pattern))
         return `cost.budget entries must look like "USD:5.00"`
     }
+    if (capability === "cost.budget")
+      for (const amount of Budget.parse(patterns).values())
+        if (BigDecimal.greaterThanOrEqualTo(amount, maxBudget))
+          return "cost.budget must stay below 10^18 in each currency"
+    for (const pattern of new Set<string>(patterns)) text += pattern.length
+    if (text > maxText) return `must have at most ${maxText} characters of patterns; use fewer, wider ones`
   }
   return undefined
 }
@@ -65,25 +83,152 @@ export const UtcTimestamp = Schema.String.pipe(
 export const LeaseConstraints = Schema.Struct({ expires_at: Schema.optional(UtcTimestamp) })
 export interface LeaseConstraints extends Schema.Schema.Type<typeof LeaseConstraints> {}
 
-/**
- * Is every target of `pattern` a target of `by`? Conservative: equal patterns, and whole subtrees
- * (`prefix/**`); whatever else might be covered is not.
- */
-export const covers = (by: string, pattern: string): boolean => {
-  if (by === pattern || by === "**") return true
-  if (!by.endsWith("/**")) return false
-  const prefix = by.slice(0, -2)
-  const climbs = pattern.split("/").some((segment) => segment === ".." || segment === ".")
-  return !prefix.includes("*") && !climbs && pattern.startsWith(prefix)
+/** A lease ready to be asked. */
+export interface Compiled {
+  readonly lease: Lease
+  /** Right: the canonical target. Left: why not, as a sentence that says what to do. Never repeats the target. */
+  readonly permits: (capability: string, target: string) => Either.Either<string, string>
+  /** Does a `net.fetch` pattern that matches this URL name its host without a wildcard? */
+  readonly namesHost: (url: string) => boolean
+  /** Is the capability in the lease, with or without patterns? */
+  readonly has: (capability: string) => boolean
 }
 
-/** What remains of a requested lease under an identity's ceiling: never more than either. */
+/** Decisions remembered per lease, and the longest target among them: at most some 700 KB. */
+const maxRemembered = 1024
+const maxRememberedTarget = 256
+
+export const compile = (lease: Lease): Compiled => {
+  const patterns = new Map<string, ReadonlyArray<Pattern.Pattern>>()
+  for (const [capability, sources] of Object.entries(lease)) {
+    if (capability === "cost.budget") continue
+    const kind = Target.kindOf(capability)
+    patterns.set(
+      capability,
+      Array.from(new Set(sources), (source) => Pattern.compile(kind, source))
+    )
+  }
+
+  const decide = (capability: string, target: string): Either.Either<string, string> => {
+    const mine = patterns.get(capability)
+    if (mine === undefined || mine.length === 0)
+      return Either.left(
+        `the lease has no ${capability.slice(0, 100)}; request it with patterns for what it is needed for`
+      )
+    const kind = Target.kindOf(capability)
+    const canonical = Target.canonical(kind, target)
+    if (Either.isLeft(canonical)) return Either.left(`the ${kind} cannot be used because ${canonical.left}`)
+    if (mine.some((pattern) => pattern.matches(canonical.right))) return canonical
+    const dead = mine.find((pattern) => pattern.canonical === undefined)
+    return Either.left(
+      `no ${capability} pattern of the lease covers this ${kind}; request one that does${
+        dead === undefined ? "" : ` (${shown(dead.source)} can match nothing: ${howToWrite[kind]})`
+      }`
+    )
+  }
+
+  const remembered = new Map<string, Map<string, Either.Either<string, string>>>()
+  let size = 0
+  const remember = (capability: string, target: string, decision: Either.Either<string, string>) => {
+    if (!patterns.has(capability) || target.length > maxRememberedTarget) return
+    if (size >= maxRemembered) {
+      remembered.clear()
+      size = 0
+    }
+    const decisions = remembered.get(capability) ?? new Map<string, Either.Either<string, string>>()
+    remembered.set(capability, decisions.set(target, decision))
+    size++
+  }
+
+  return {
+    lease,
+    permits: (capability, target) => {
+      const known = remembered.get(capability)?.get(target)
+      if (known !== undefined) return known
+      const decision = decide(capability, target)
+      remember(capability, target, decision)
+      return decision
+    },
+    namesHost: (url) => {
+      const canonical = Target.canonical("url", url)
+      return (
+        Either.isRight(canonical) &&
+        (patterns.get("net.fetch") ?? []).some(
+          (pattern) => pattern.literalHost && pattern.matches(canonical.right)
+        )
+      )
+    },
+    has: (capability) => patterns.has(capability)
+  }
+}
+
+const howToWrite: Readonly<Record<Target.TargetKind, string>> = {
+  path: "path patterns start with / or **",
+  url: "URL patterns look like https://host/path",
+  name: "patterns are text without control characters"
+}
+
+/** A pattern as a message may show it. */
+const shown = (pattern: string): string => JSON.stringify(pattern.slice(0, 100))
+
+/** The patterns for a capability; a name that only the prototype has is not one. */
+const patternsOf = (lease: Lease, capability: string): ReadonlyArray<string> =>
+  (Object.hasOwn(lease, capability) ? lease[capability] : undefined) ?? []
+
+/**
+ * Why `child` is not a subset of `parent`, `undefined` when it is: each of its patterns covered by one pattern of the
+ * parent's (§9.4). Budgets are compared apart, with what is left of the parent's.
+ */
+export const subsetProblem = (child: Lease, parent: Lease): string | undefined => {
+  for (const [capability, patterns] of Object.entries(child)) {
+    if (capability === "cost.budget") continue
+    const covered = Pattern.coverage(Target.kindOf(capability), patternsOf(parent, capability))
+    for (const pattern of new Set(patterns))
+      if (!covered(pattern))
+        return `${capability.slice(0, 100)} ${shown(pattern)} is not covered by a pattern of the delegating job's lease; ask for one that is`
+  }
+  return undefined
+}
+
+/** Why a child may not have this budget beside what its parent has left, `undefined` when it may. */
+export const budgetProblem = (child: Budget.Budget, remaining: Budget.Budget): string | undefined => {
+  // A parent without a budget is not limited, and any budget is narrower than none.
+  if (remaining.size === 0) return undefined
+  for (const [currency, amount] of child) {
+    const left = remaining.get(currency)
+    if (left === undefined)
+      return `cost.budget: the delegating job has no ${currency}; ask for a currency it has, ${[...remaining.keys()].slice(0, 5).join(", ")}`
+    if (BigDecimal.greaterThan(amount, left))
+      return `cost.budget: ${Budget.format(amount)} ${currency} is more than the ${Budget.format(left)} that the delegating job has left; ask for less`
+  }
+  return undefined
+}
+
+/**
+ * What remains of a requested lease under an identity's ceiling: never more than either. A budget restricts, so the
+ * ceiling's is added to a request without one.
+ */
 export const reduce = (requested: Lease, ceiling: Lease | undefined): Lease => {
   if (ceiling === undefined) return requested
-  const reduced: Record<string, ReadonlyArray<string>> = {}
-  for (const [capability, patterns] of Object.entries(requested)) {
-    const allowed = Object.hasOwn(ceiling, capability) ? (ceiling[capability] ?? []) : []
-    reduced[capability] = patterns.filter((pattern) => allowed.some((by) => covers(by, pattern)))
+  let text = 0
+  const reduced = Object.entries(requested)
+    .filter(([capability]) => capability !== "cost.budget")
+    .map(([capability, patterns]): [string, ReadonlyArray<string>] => {
+      const kind = Target.kindOf(capability)
+      const allowed = patternsOf(ceiling, capability)
+      const covered = Pattern.coverage(kind, allowed)
+      const kept = patterns.flatMap((pattern) =>
+        covered(pattern) ? [pattern] : allowed.filter(Pattern.coverage(kind, [pattern]))
+      )
+      // Patterns of both can together be more than a lease may have: to leave some out is to narrow.
+      const fit = [...new Set(kept)].filter((pattern) => (text += pattern.length) <= maxText)
+      return [capability, fit.slice(0, maxPatterns)]
+    })
+  const budget = new Map(Budget.parse(patternsOf(requested, "cost.budget")))
+  for (const [currency, limit] of Budget.parse(patternsOf(ceiling, "cost.budget"))) {
+    const wanted = budget.get(currency)
+    budget.set(currency, wanted === undefined ? limit : BigDecimal.min(wanted, limit))
   }
-  return reduced
+  if (budget.size > 0) reduced.push(["cost.budget", Budget.entries(budget)])
+  return Object.fromEntries(reduced)
 }

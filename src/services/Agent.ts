@@ -16,7 +16,8 @@ import * as Schema from "effect/Schema"
 import * as AgentRef from "../protocol/AgentRef.js"
 import { type ArcpError, InternalError, InvalidRequest, isArcpError } from "../protocol/Errors.js"
 import { describe } from "../protocol/Problem.js"
-import { Job, type JobService } from "./Job.js"
+import { Job, type DelegateOptions, type JobService } from "./Job.js"
+import { type Cost, Lease, leaseErrorOf } from "./Lease.js"
 
 /** A contract: what goes in, what comes out, how it can fail. Imported by both sides. */
 export interface Contract<Input, InputEncoded, Output, OutputEncoded, Failure, FailureEncoded> {
@@ -39,7 +40,7 @@ export interface Registered<R = never> {
   /** Decodes the input against the contract (fails with `InvalidRequest`) and gives the run. */
   readonly prepare: (
     input: unknown
-  ) => Effect.Effect<Effect.Effect<unknown, ArcpError, R | Job>, InvalidRequest, R>
+  ) => Effect.Effect<Effect.Effect<unknown, ArcpError, R | Job | Lease>, InvalidRequest, R>
 }
 
 interface MakeOptions<I, IE, O, OE, F, FE> {
@@ -80,7 +81,7 @@ export const make = <I = unknown, IE = I, O = unknown, OE = O, F = never, FE = F
 export const handle = <I, IE, O, OE, F, FE, R>(
   contract: Contract<I, IE, O, OE, F, FE>,
   handler: (input: I) => Effect.Effect<O, F | ArcpError, R>
-): Registered<Exclude<R, Job>> => {
+): Registered<Exclude<R, Job | Lease>> => {
   const decode = Schema.decodeUnknown(contract.input)
   const encodeOutput = Schema.encode(contract.output)
   const encodeFailure = Schema.encode(contract.error)
@@ -89,7 +90,9 @@ export const handle = <I, IE, O, OE, F, FE, R>(
       ? Effect.fail(error)
       : encodeFailure(error as F).pipe(
           Effect.matchEffect({
-            onFailure: () => Effect.fail(new InternalError({ message: failureMessage(error) })),
+            // A leased service's refusal, passed on as the platform's error, keeps its code.
+            onFailure: () =>
+              Effect.fail(leaseErrorOf(error) ?? new InternalError({ message: failureMessage(error) })),
             onSuccess: (encoded) =>
               Effect.fail(new InternalError({ message: failureMessage(error), details: { error: encoded } }))
           })
@@ -116,10 +119,39 @@ export const handle = <I, IE, O, OE, F, FE, R>(
                   )
                 )
               )
-            ) as Effect.Effect<unknown, ArcpError, Exclude<R, Job> | Job>
+            ) as Effect.Effect<unknown, ArcpError, Exclude<R, Job | Lease> | Job | Lease>
         })
       )
   }
+}
+
+/**
+ * How a job's end reads by its contract: the output decoded, a declared failure as itself. `mismatch` makes the
+ * error for an output that is not what the contract says.
+ */
+export const decodeOutcome = <I, IE, O, OE, F, FE, M>(
+  contract: Contract<I, IE, O, OE, F, FE>,
+  mismatch: (message: string) => M
+) => {
+  const decodeOutput = Schema.decodeUnknown(contract.output)
+  const decodeFailure = Schema.decodeUnknown(contract.error)
+  return <E>(outcome: Effect.Effect<unknown, E>): Effect.Effect<O, F | E | M> =>
+    outcome.pipe(
+      Effect.catchAll((error): Effect.Effect<never, F | E> => {
+        const declared = error instanceof InternalError ? error.details?.["error"] : undefined
+        return declared === undefined
+          ? Effect.fail(error)
+          : decodeFailure(declared).pipe(
+              Effect.orElseFail(() => error),
+              Effect.flatMap((failure) => Effect.fail(failure))
+            )
+      }),
+      Effect.flatMap((output) =>
+        Effect.mapError(decodeOutput(output), (error) =>
+          mismatch(`the result is not what the contract says: ${describe(error.issue, "result")}`)
+        )
+      )
+    )
 }
 
 /** What a failure says of itself, without a stack trace. */
@@ -135,7 +167,10 @@ type Promised<A> = A extends (...args: infer P) => Effect.Effect<infer X, infer 
 
 /** A job as an async function sees it: the same methods, returning promises, and an `AbortSignal`. */
 export type PromiseJob = {
-  readonly [K in Exclude<keyof JobService, "streamResult" | "openResult">]: Promised<JobService[K]>
+  readonly [K in Exclude<
+    keyof JobService,
+    "streamResult" | "openResult" | "delegate" | "credentials" | "rotateCredential"
+  >]: Promised<JobService[K]>
 } & {
   /** Aborted when the job is cancelled, times out or the runtime shuts down. */
   readonly signal: AbortSignal
@@ -143,6 +178,19 @@ export type PromiseJob = {
     readonly resultId: string
     readonly write: (data: string | Uint8Array) => Promise<void>
     readonly end: (data?: string | Uint8Array) => Promise<void>
+  }>
+  /** Rejects when the lease does not allow it; gives the canonical target. See `Lease.authorize`. */
+  readonly authorize: (capability: string, target: string, options?: { callId?: string }) => Promise<string>
+  /** Records a cost. See `Lease.spend`. */
+  readonly spend: (cost: Cost) => Promise<void>
+  readonly delegate: (
+    agent: string,
+    input: unknown,
+    options?: DelegateOptions
+  ) => Promise<{
+    readonly jobId: string
+    readonly result: () => Promise<unknown>
+    readonly cancel: () => Promise<void>
   }>
 }
 
@@ -163,6 +211,7 @@ export const fromPromise = <Input = unknown>(
   handle(make(name, options), (input: Input) =>
     Effect.gen(function* () {
       const job = yield* Job
+      const lease = yield* Lease
       const runtime = yield* Effect.runtime<never>()
       const promise = <A, E>(effect: Effect.Effect<A, E>) => Runtime.runPromise(runtime)(effect)
       const lift =
@@ -183,6 +232,16 @@ export const fromPromise = <Input = unknown>(
             artifact: lift(job.artifact),
             progress: lift(job.progress),
             emit: lift(job.emit),
+            authorize: lift(lease.authorize),
+            spend: lift(lease.spend),
+            delegate: async (agent, input, options) => {
+              const child = await promise(job.delegate(agent, input, options))
+              return {
+                jobId: child.jobId,
+                result: () => promise(child.await),
+                cancel: () => promise(child.cancel)
+              }
+            },
             openResult: async (encoding) => {
               const stream = await promise(job.openResult(encoding))
               return { resultId: stream.resultId, write: lift(stream.write), end: lift(stream.end) }

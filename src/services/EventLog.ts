@@ -5,12 +5,14 @@
  * jobs it observes, and delivery pulls from the view. This is the only place that assigns sequence
  * numbers (§8), and the only one that commits to the store.
  */
+import type * as BigDecimal from "effect/BigDecimal"
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
+import type * as Stream from "effect/Stream"
 import type { InternalError, ResumeWindowExpired } from "../protocol/Errors.js"
 import type { Feature } from "../protocol/Features.js"
 import type { EventType } from "../protocol/Message.js"
-import type { JobRecord, Op, SessionRecord } from "./Store.js"
+import type { JobRecord, Op, SessionRecord, StoredEvent } from "./Store.js"
 
 /** An event before it has numbers. `payload` is the JSON text of the message's payload. */
 export interface NewEvent {
@@ -20,6 +22,10 @@ export interface NewEvent {
   /** Deliver to this session only. */
   readonly audience?: string | undefined
   readonly payload: string
+  /** Delivered in place of `payload` for as long as the job runs here, and stored nowhere. */
+  readonly secret?: string | undefined
+  /** Decrements this currency's counter, of the job and of its ancestors, in the same commit (§9.6). */
+  readonly cost?: { readonly currency: string; readonly amount: BigDecimal.BigDecimal } | undefined
 }
 
 /** The log of one job. Obtained from `openJob` or `loadJob`. */
@@ -29,6 +35,12 @@ export interface JobLog {
   readonly ended: boolean
   /** The job's newest `event_seq` in its owner's numbering. */
   readonly lastEventSeq: number
+  /** What is left per budgeted currency, as committed; empty without a budget. */
+  readonly remaining: ReadonlyMap<string, BigDecimal.BigDecimal>
+  /** A currency whose counter, here or in an ancestor, is at zero or below. */
+  readonly exhausted: string | undefined
+  /** Does the job or an ancestor have a budget in this currency? */
+  readonly budgets: (currency: string) => boolean
 }
 
 /** One session's numbered view. */
@@ -77,12 +89,14 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
 
     /**
      * Stores a job's record and lets its owner observe it; `event` is appended in the same transaction.
-     * `onCommit` is called synchronously at the commit, before any event of the job can be read.
+     * `onCommit` is called synchronously at the commit, before any event of the job can be read. What the job
+     * spends is counted against `parent` and its ancestors too.
      */
     readonly openJob: (
       job: JobRecord,
       owner: View,
       options?: {
+        readonly parent?: JobLog | undefined
         readonly event?: NewEvent | undefined
         readonly onCommit?: ((job: JobLog) => void) | undefined
       }
@@ -91,7 +105,8 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
     readonly loadJob: (job: JobRecord) => Effect.Effect<JobLog, InternalError>
     /**
      * Appends an event. Returns when it is committed; it cannot be read, nor sent, before. On a log that
-     * has ended it does nothing.
+     * has ended it does nothing. (In memory, where nothing can fail, it may return when the event is queued,
+     * except for one that has a cost.)
      */
     readonly append: (job: JobLog, event: NewEvent) => Effect.Effect<void, InternalError>
     /**
@@ -117,6 +132,10 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
         readonly onCommit: (subscribedFrom: number) => void
       }
     ) => Effect.Effect<void, InternalError>
+    /** All events of a job that are retained, then those to come, to its end; without those for one session. */
+    readonly events: (job: JobLog) => Stream.Stream<StoredEvent, InternalError>
+    /** A streamed result put together again: at most `maxFrameBytes`, else `InternalError`. */
+    readonly streamedResult: (job: JobLog) => Effect.Effect<unknown, InternalError>
     readonly unobserve: (view: View, jobId: string) => Effect.Effect<void, InternalError>
     /** Makes `job`'s owner another view, which observes it from now on. */
     readonly adopt: (view: View, job: JobLog, record: JobRecord) => Effect.Effect<void, InternalError>

@@ -2,9 +2,11 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Stream from "effect/Stream"
-import type { InternalError, InvalidRequest } from "../protocol/Errors.js"
-import type { Body, LogLevel } from "../protocol/Event.js"
+import type { ArcpError, InternalError, InvalidRequest } from "../protocol/Errors.js"
+import type { Body, Event, LogLevel } from "../protocol/Event.js"
 import type { Lease, LeaseConstraints } from "../protocol/Lease.js"
+import type { Contract } from "./Agent.js"
+import type { Credential } from "./Credentials.js"
 
 /**
  * Why an event was not logged: `InvalidRequest` when its body breaks the schema of its kind (nothing
@@ -19,6 +21,27 @@ export interface ResultStream {
   readonly write: (data: string | Uint8Array) => Effect.Effect<void, EmitError>
   /** Emits the last chunk. A handler that returns without it gets an empty last chunk. */
   readonly end: (data?: string | Uint8Array) => Effect.Effect<void, EmitError>
+}
+
+/** What a delegated job may do: never more than the job that delegates (§9.4). Without a lease, nothing. */
+export interface DelegateOptions {
+  readonly lease?: Lease | undefined
+  /** Without `expires_at`, the parent's. */
+  readonly constraints?: LeaseConstraints | undefined
+}
+
+/** A delegated job. It ends, at the latest, with the job that delegated to it. */
+export interface Delegated<Output, Failure> {
+  readonly jobId: string
+  readonly delegateId: string
+  /** `name@version` */
+  readonly agent: string
+  /** What the job comes to; its protocol errors and declared failures as typed errors. */
+  readonly await: Effect.Effect<Output, Failure | ArcpError>
+  /** Its events from the first, and as they come, to its end; without the terminal message. */
+  readonly events: Stream.Stream<Event, InternalError>
+  /** Ends it, and waits until it has ended. */
+  readonly cancel: Effect.Effect<void>
 }
 
 /** An emit returns when the event is committed, whether or not anybody is connected. */
@@ -41,6 +64,10 @@ export interface JobService {
   ) => Effect.Effect<void, EmitError>
   readonly thought: (text: string) => Effect.Effect<void, EmitError>
   readonly status: (phase: string, more?: Record<string, unknown>) => Effect.Effect<void, EmitError>
+  /**
+   * A metric named `cost.…` in a budgeted currency decrements its counter. Fails with `InvalidRequest` on a
+   * negative cost and on `cost.budget.remaining`, which is the runtime's own.
+   */
   readonly metric: (body: Body<"metric">) => Effect.Effect<void, EmitError>
   readonly toolCall: (body: Body<"tool_call">) => Effect.Effect<void, EmitError>
   readonly toolResult: (body: Body<"tool_result">) => Effect.Effect<void, EmitError>
@@ -56,6 +83,32 @@ export interface JobService {
     data: Stream.Stream<string | Uint8Array, E, R>,
     encoding?: "utf8" | "base64"
   ) => Effect.Effect<void, E | EmitError, R>
+
+  /**
+   * Runs another agent of this runtime as a child of this job (§10). Needs `agent.delegate` for its name.
+   * Returns when the child is accepted. A refusal is also on this job's stream, as a `tool_result`:
+   * `PermissionDenied` without `agent.delegate`, `LeaseSubsetViolation` when the child would get more than
+   * this job has, `InternalError` with `details.limit` at 16 jobs above it or 100 children at once.
+   */
+  readonly delegate: Delegate
+  /** Credentials provisioned for this job; empty without a provisioner. */
+  readonly credentials: Effect.Effect<ReadonlyArray<Credential>>
+  /** Replaces a credential's value; the submitter is told. */
+  readonly rotateCredential: (id: string) => Effect.Effect<Credential, EmitError>
+}
+
+export interface Delegate {
+  <I, IE, O, OE, F, FE>(
+    agent: Contract<I, IE, O, OE, F, FE>,
+    input: I,
+    options?: DelegateOptions
+  ): Effect.Effect<Delegated<O, F>, ArcpError>
+  /** By reference, `name` or `name@version`, with JSON in and out. */
+  (
+    agent: string,
+    input: unknown,
+    options?: DelegateOptions
+  ): Effect.Effect<Delegated<unknown, never>, ArcpError>
 }
 
 export class Job extends Context.Tag("arcp/services/Job")<Job, JobService>() {}

@@ -1,4 +1,4 @@
-/** Who may see which job (§6.6, §7.6). The default is: the same principal, nobody else. */
+/** Who may do what with agents and jobs (§6.6, §7.4, §7.6). The default is: the same principal, nobody else. */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type { Identity } from "./Auth.js"
@@ -11,6 +11,8 @@ export class Policy extends Context.Tag("arcp/services/Policy")<
     readonly listable: (identity: Identity) => Effect.Effect<ReadonlyArray<string> | "everyone">
     /** May this identity receive the events of a job? */
     readonly maySubscribe: (identity: Identity, job: JobRecord) => Effect.Effect<boolean>
+    /** May a session of this identity cancel a job? `owner`: it is the session that submitted it. */
+    readonly mayCancel: (identity: Identity, job: JobRecord, owner: boolean) => Effect.Effect<boolean>
     /** May this identity run, and see in the inventory, the agent of this name? */
     readonly mayUseAgent: (identity: Identity, agent: string) => Effect.Effect<boolean>
   }

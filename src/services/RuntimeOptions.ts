@@ -39,6 +39,9 @@ export const RuntimeOptionsSchema = Schema.Struct({
   maxSessionsPerPrincipal: withDefault(count, 100),
   maxJobsPerSession: withDefault(count, 100),
   maxJobsPerPrincipal: withDefault(count, 1_000),
+  /** Jobs above a delegated job, and delegated jobs of one job that run at once. */
+  maxDelegationDepth: withDefault(count, 16),
+  maxChildrenPerJob: withDefault(count, 100),
   maxSubscriptionsPerSession: withDefault(count, 1_000),
   /** What one session (and one job's log) retains. An in-memory log keeps a sixteenth of both. */
   maxRetainedEvents: withDefault(count, 1_000_000),
@@ -51,6 +54,11 @@ export const RuntimeOptionsSchema = Schema.Struct({
   backPressureLag: withDefault(count, 1_000),
   /** Bytes of recent events kept in memory for all jobs together; older ones come from the store. */
   tailBytes: withDefault(count, 32 * MiB),
+
+  /** Directory that relative paths of leased file systems start from; empty: the process's own. */
+  workspace: withDefault(Schema.String, ""),
+  /** Let jobs whose lease has no `model.use` use any model. */
+  allowModelsWithoutLease: withDefault(Schema.Boolean, false),
 
   /** Seconds an idempotency key is kept. */
   idempotencySec: withDefault(positive, 86_400),

@@ -49,6 +49,8 @@ export interface JobRecord {
   readonly rejected: boolean
   readonly lease: Lease
   readonly leaseConstraints?: LeaseConstraints | undefined
+  /** What is left per budgeted currency, exact decimals as text. Absent without a budget. */
+  readonly budget?: Readonly<Record<string, string>> | undefined
   readonly traceId: string
   /** Epoch ms. */
   readonly createdAt: number

@@ -336,7 +336,204 @@ export const requirements = {
   },
   "serve-port": { section: "programs", behaviour: "a port in use is refused with a message" },
   "serve-flags": { section: "programs", behaviour: "invalid flags are refused" },
-  "serve-agents": { section: "programs", behaviour: "an agent module that does not load is named" }
+  "serve-agents": { section: "programs", behaviour: "an agent module that does not load is named" },
+  "lease-grammar": {
+    section: "7",
+    behaviour:
+      "capabilities are the reserved ones or x-vendor.<vendor>.<name> with texts as patterns; any other lease is INVALID_REQUEST"
+  },
+  "lease-budget-grammar": {
+    section: "7",
+    behaviour: 'a budget is currency ":" digits ["." digits]; anything else is INVALID_REQUEST'
+  },
+  "lease-constraints": {
+    section: "7",
+    behaviour: "expires_at is RFC 3339 in UTC with a Z and in the future, else INVALID_REQUEST"
+  },
+  "lease-negotiated": {
+    section: "4.2",
+    behaviour: "budgets, models and expiry are offered, and refused in a session that did not negotiate them"
+  },
+  "lease-echoed": {
+    section: "4.6, 5.1, 5.6",
+    behaviour: "the effective lease and its constraints are in the accept, in listings and in job.subscribed"
+  },
+  "lease-patterns-names": {
+    section: "7",
+    behaviour: "* matches within a segment and ** any number of them; anchored, and nothing else is special"
+  },
+  "lease-paths": {
+    section: "7",
+    behaviour: "paths are absolute and canonical before they are matched; NUL is refused"
+  },
+  "lease-path-links": {
+    section: "7",
+    behaviour: "the real path is checked too: links do not lead out of the lease"
+  },
+  "lease-path-oracle": {
+    section: "11",
+    behaviour: "what is outside of the lease looks the same whether it is there or not"
+  },
+  "lease-urls": {
+    section: "7",
+    behaviour: "URLs are canonical before they are matched; * crosses no / and, in the host, no dot"
+  },
+  "lease-linear": { section: "7", behaviour: "matching is linear in the input whatever the pattern" },
+  "lease-models": {
+    section: "7",
+    behaviour: "a model outside of model.use is PERMISSION_DENIED, as is any without model.use"
+  },
+  "lease-denial": {
+    section: "7",
+    behaviour:
+      "a denial is a tool_result with the error under the operation's call_id and does not end the job"
+  },
+  "lease-order": { section: "7", behaviour: "an operation is checked for expiry, then budget, then pattern" },
+  "lease-expiry-interrupts": {
+    section: "7",
+    behaviour: "when the lease expires the job is interrupted and ends in LEASE_EXPIRED"
+  },
+  "lease-expiry-grace": { section: "7", behaviour: "a stuck agent is given up after the cancel grace" },
+  "lease-expiry-operation": {
+    section: "7",
+    behaviour: "an operation after expiry fails with LEASE_EXPIRED, and the job ends in it"
+  },
+  "idempotency-lease": {
+    section: "5.2",
+    behaviour: "another lease or constraint under the same key is DUPLICATE_KEY"
+  },
+  "budget-shown": {
+    section: "3, 5.6",
+    behaviour: "budget is in the accept, and in job.subscribed as it is now"
+  },
+  "budget-exact": { section: "7", behaviour: "arithmetic is exact decimal" },
+  "budget-entries-add": { section: "7", behaviour: "several entries of one currency add up" },
+  "budget-crossing": {
+    section: "7",
+    behaviour: "the cost that crosses the line is delivered; every later operation is BUDGET_EXHAUSTED"
+  },
+  "budget-remaining": {
+    section: "7",
+    behaviour: "cost.budget.remaining is sent at each 5 % and at zero, with what is left"
+  },
+  "budget-negative": {
+    section: "7",
+    behaviour: "negative and non-finite costs fail the emit and change nothing"
+  },
+  "budget-currencies": {
+    section: "7",
+    behaviour: "only cost metrics in a budgeted currency are counted, each by its own counter"
+  },
+  "budget-concurrent": {
+    section: "7",
+    behaviour: "many that spend at once overspend by no more than what was in flight"
+  },
+  "budget-restart": {
+    section: "7",
+    behaviour: "after kill -9 the counters are the initial amounts less the costs in the log"
+  },
+  "delegate-accepted": {
+    section: "8",
+    behaviour: "a delegated job is accepted with parent_job_id, delegate_id and the parent's trace_id"
+  },
+  "delegate-event": {
+    section: "8",
+    behaviour: "the delegate event on the parent comes before anything of the child"
+  },
+  "delegate-result": {
+    section: "8",
+    behaviour: "the parent learns the child's result, or its failure as a typed error"
+  },
+  "delegate-permission": {
+    section: "8",
+    behaviour: "without agent.delegate for the child's name: PERMISSION_DENIED under the delegate_id"
+  },
+  "delegate-unavailable": {
+    section: "8",
+    behaviour: "an unknown agent or version, and input it does not take, are errors of the delegation"
+  },
+  "delegate-subset": {
+    section: "7",
+    behaviour:
+      "a child lease beyond the parent's is LEASE_SUBSET_VIOLATION as a tool_result under the delegate_id; the parent goes on"
+  },
+  "delegate-expiry": {
+    section: "7",
+    behaviour: "the parent's expiry is inherited, and no later one is granted"
+  },
+  "delegate-budget": { section: "7", behaviour: "a child's budget is at most what remains of the parent's" },
+  "delegate-ancestors": { section: "7", behaviour: "what a child spends is counted against every ancestor" },
+  "delegate-tree": {
+    section: "7",
+    behaviour: "a tree of jobs never spends more than its root was given and what was in flight"
+  },
+  "delegate-cancel": { section: "5.4", behaviour: "children are cancelled with their parent, leaves first" },
+  "delegate-cancel-child": {
+    section: "5.4, 8",
+    behaviour: "a cancelled child is an error that its parent learns"
+  },
+  "delegate-ends": { section: "8", behaviour: "no child outlives its parent, however that ends" },
+  "delegate-depth": {
+    section: "8",
+    behaviour: "delegation ends at 16 levels with INTERNAL_ERROR and details.limit"
+  },
+  "delegate-fan-out": {
+    section: "8",
+    behaviour: "a job has at most 100 children at once, then INTERNAL_ERROR with details.limit"
+  },
+  "delegate-shown": { section: "4.6, 5.6", behaviour: "parent_job_id is in listings and in job.subscribed" },
+  "delegate-replayed": {
+    section: "4.3, 8",
+    behaviour: "a resume replays parent and children in their order"
+  },
+  "delegate-restart": {
+    section: "5.3, 8",
+    behaviour: "after kill -9 every job of the tree ends once, and the counters are what the logs say"
+  },
+  "ceiling-reduces": {
+    section: "5.1",
+    behaviour: "a lease is reduced to the identity's ceiling, never expanded, and shown as it is"
+  },
+  "ceiling-budget": { section: "5.1", behaviour: "a budget is bounded by the ceiling's" },
+  "ceiling-delegation": { section: "5.1, 7", behaviour: "what is delegated stays under the ceiling" },
+  "ceiling-agents": { section: "4.2, 8", behaviour: "an identity delegates only to the agents it may use" },
+  "subscribe-audit": {
+    section: "5.6",
+    behaviour: "every decision about a subscription is logged with subscriber, job, owner and verdict"
+  },
+  "credentials-offered": {
+    section: "4.2",
+    behaviour:
+      "provisioned_credentials is offered with a provisioner and a durable store, and used only when negotiated"
+  },
+  "credentials-minted": {
+    section: "7",
+    behaviour: "credentials are minted before the accept and never reused across jobs"
+  },
+  "credentials-shape": {
+    section: "7",
+    behaviour: "a credential is {id, scheme, value, endpoint, profile?, constraints?}"
+  },
+  "credentials-shown": {
+    section: "5.6, 7",
+    behaviour: "credentials are shown only to the submitter while the job runs, and never listed"
+  },
+  "credentials-secret": { section: "7, 11", behaviour: "no credential in logs, events or on disk" },
+  "credentials-revoked": { section: "7", behaviour: "credentials are revoked however the job ends" },
+  "credentials-revoke-retried": { section: "7", behaviour: "a revocation that fails is tried again" },
+  "credentials-restart": {
+    section: "7",
+    behaviour: "after kill -9 the next start revokes what was alive or being minted"
+  },
+  "credentials-mint-failed": {
+    section: "5.1, 7",
+    behaviour: "when nothing can be minted the submit is refused, and nothing is left alive"
+  },
+  "credentials-rotation": {
+    section: "7",
+    behaviour: "a rotation is a status event to the submitter with id and value; the old value is revoked"
+  },
+  "credentials-delegated": { section: "7, 8", behaviour: "a delegated job has its own credentials" }
 } as const satisfies Record<string, { readonly section: string; readonly behaviour: string }>
 
 export type RequirementId = keyof typeof requirements

@@ -8,7 +8,14 @@ import { make as makeOptions } from "../../src/services/RuntimeOptions.js"
 import type { JobRecord } from "../../src/services/Store.js"
 
 const record = { jobId: "job_1", lease: {} } as JobRecord
-const job: JobLog = { jobId: "job_1", ended: false, lastEventSeq: 0 }
+const job: JobLog = {
+  jobId: "job_1",
+  ended: false,
+  lastEventSeq: 0,
+  remaining: new Map(),
+  exhausted: undefined,
+  budgets: () => false
+}
 
 /** An emitter over a log that refuses the appends whose number, from 1, is in `failing`. */
 const emitter = (failing: ReadonlyArray<number>, chunked = true) => {

@@ -9,7 +9,7 @@ import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
 import { describe } from "vitest"
 import * as EventLogLayer from "../../src/layers/EventLog.js"
-import { type Feature, supported } from "../../src/protocol/Features.js"
+import { type Feature, all } from "../../src/protocol/Features.js"
 import { EventLog, type JobLog, type NewEvent, type View } from "../../src/services/EventLog.js"
 import * as RuntimeOptions from "../../src/services/RuntimeOptions.js"
 import type { JobRecord, SessionRecord, Store, StoreError } from "../../src/services/Store.js"
@@ -22,7 +22,7 @@ const session = (): SessionRecord => ({
   sessionId: id("sess"),
   principal: "alice",
   version: "1.1",
-  features: supported,
+  features: all,
   createdAt: 1,
   lastSeenAt: 1,
   attached: true,
@@ -82,7 +82,7 @@ const openViewWith = (features: ReadonlyArray<Feature>) =>
     yield* log.attach(view, { features, wake: () => {} })
     return view
   })
-const openView = openViewWith(supported.filter((feature) => feature !== "ack"))
+const openView = openViewWith(all.filter((feature) => feature !== "ack"))
 const openJob = (owner: View) => Effect.flatMap(EventLog, (log) => log.openJob(record(owner), owner))
 const emit = (job: JobLog, from: number, to: number, kind = "log") =>
   Effect.flatMap(EventLog, (log) =>
@@ -314,7 +314,7 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
       run(
         Effect.gen(function* () {
           const log = yield* EventLog
-          const view = yield* openViewWith(supported)
+          const view = yield* openViewWith(all)
           const job = yield* openJob(view)
           const signals = Effect.map(
             readAll(view),

@@ -7,6 +7,7 @@ import * as RegistryLayer from "../../src/layers/Registry.js"
 import * as AgentRef from "../../src/protocol/AgentRef.js"
 import * as Agent from "../../src/services/Agent.js"
 import { Job, type JobService } from "../../src/services/Job.js"
+import { Lease, type LeaseService } from "../../src/services/Lease.js"
 import { Registry } from "../../src/services/Registry.js"
 
 const agent = (name: string, version: string, isDefault = false) =>
@@ -22,10 +23,14 @@ const resolve = (text: string) =>
   Effect.flatMap(Registry, (registry) => registry.resolve(reference(text))).pipe(Effect.map(AgentRef.format))
 
 const job = { jobId: "job_1" } as JobService
+const lease = { terms: {} } as LeaseService
 const run = (text: string, input?: unknown) =>
   Effect.gen(function* () {
     const found = yield* (yield* Registry).resolve(reference(text))
-    return yield* Effect.provideService(yield* found.prepare(input), Job, job)
+    return yield* (yield* found.prepare(input)).pipe(
+      Effect.provideService(Job, job),
+      Effect.provideService(Lease, lease)
+    )
   })
 
 it.effect("resolves a reference to the version it names", () =>

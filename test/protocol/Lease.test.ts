@@ -1,6 +1,10 @@
 import { describe, expect, it } from "@effect/vitest"
 import * as Schema from "effect/Schema"
+import * as Either from "effect/Either"
+import * as FastCheck from "effect/FastCheck"
+import * as Budget from "../../src/protocol/Budget.js"
 import * as Lease from "../../src/protocol/Lease.js"
+import { attacks } from "./attacks.js"
 
 describe("a lease", () => {
   it("maps reserved and vendor capabilities to patterns", () => {
@@ -11,7 +15,11 @@ describe("a lease", () => {
       { "x-vendor.acme.print": ["*"], "x-vendor.a-b_c.d.e": ["x"] },
       { "cost.budget": ["USD:5.00", "credits:1000", "USD:0.000000000000000001"] },
       { "fs.read": ["x".repeat(1024)] },
-      { "fs.read": Array(1000).fill("x") }
+      { "fs.read": Array(1000).fill("x") },
+      { "fs.read": Array(1000).fill("x".repeat(1024)) },
+      { "fs.read": Array.from({ length: 64 }, (_, i) => String(i).padEnd(1024, "x")) },
+      { "fs.read": ["/\u{1f600}/caf\u00e9"] },
+      { "cost.budget": ["USD:999999999999999999", "EUR:1"] }
     ]) {
       expect(Lease.invalidLease(lease)).toBeUndefined()
       expect(Schema.is(Lease.Lease)(lease)).toBe(true)
@@ -32,6 +40,11 @@ describe("a lease", () => {
       { "fs.read": [1] },
       { "fs.read": ["x".repeat(1025)] },
       { "fs.read": Array(1001).fill("x") },
+      { "fs.read": Array.from({ length: 65 }, (_, i) => String(i).padEnd(1024, "x")) },
+      { "fs.read": ["/a\0"] },
+      { "tool.call": ["a\nb"] },
+      { "net.fetch": ["https://a/\ud800"] },
+      { "cost.budget": ["USD:999999999999999999", "USD:1"] },
       JSON.parse('{"__proto__":["*"]}'),
       { constructor: ["*"] },
       ...["5.00", "USD", "USD:", "USD:-1", "USD:1e3", "USD:.5", "USD:5.", "USD: 5", ":5", `${secret}!:1`].map(
@@ -68,25 +81,255 @@ it("a timestamp is RFC 3339 in UTC with a Z, and a real date", () => {
     expect(Lease.isUtcTimestamp(text)).toBe(false)
 })
 
-describe("the ceiling", () => {
-  it.each([
-    ["/src/**", "/src/**", true],
-    ["/src/**", "/src/a/*.ts", true],
-    ["/src/**", "/src/../etc/passwd", false],
-    ["/src/**", "/srcs/a", false],
-    ["/src/*", "/src/a", false],
-    ["/*/**", "/a/b", false],
-    ["**", "/anything/at/all", true]
-  ])("%s covers %s: %s", (by, pattern, expected) => {
-    expect(Lease.covers(by, pattern)).toBe(expected)
+describe("a compiled lease", () => {
+  it.each(attacks.map((attack) => [attack.capability, attack.name, attack] as const))(
+    "%s: %s",
+    (_, __, { capability, patterns, target, verdict }) => {
+      expect(Lease.invalidLease({ [capability]: patterns })).toBeUndefined()
+      const { permits } = Lease.compile({ [capability]: patterns })
+      const decision = permits(capability, target)
+      expect(Either.isRight(decision) ? "allowed" : "denied").toBe(verdict)
+      // What it gives is what it asks for.
+      if (Either.isRight(decision)) expect(permits(capability, decision.right)).toEqual(decision)
+    }
+  )
+
+  it("gives the canonical target", () => {
+    const { permits } = Lease.compile({ "fs.read": ["/src/**"], "net.fetch": ["https://a.com/**"] })
+    expect(permits("fs.read", "/src/./a//b/")).toEqual(Either.right("/src/a/b"))
+    expect(permits("net.fetch", "HTTPS://A.com:443/%7e#x")).toEqual(Either.right("https://a.com/~"))
   })
-  it("never grants what was not asked for, nor what is not under it", () => {
-    expect(
-      Lease.reduce(
-        { "fs.read": ["/src/a", "/etc"], "tool.call": ["x"] },
-        { "fs.read": ["/src/**"], "net.fetch": ["**"] }
+
+  it("says what to do, and never what was asked for", () => {
+    const { permits } = Lease.compile({ "fs.read": ["src/**"], "fs.write": ["/a"], "net.fetch": [] })
+    const left = (capability: string, target: string) =>
+      Either.getOrThrow(Either.flip(permits(capability, target)))
+    expect(left("tool.call", "x")).toMatch(/^the lease has no tool\.call; request it/)
+    expect(left("net.fetch", "https://a")).toMatch(/^the lease has no net\.fetch; request it/)
+    expect(left("fs.read", "/src/a")).toMatch(/"src\/\*\*" can match nothing: path patterns start with \//)
+    expect(left("fs.write", "/b")).toBe(
+      "no fs.write pattern of the lease covers this path; request one that does"
+    )
+    for (const { capability, patterns, target, verdict } of attacks) {
+      if (verdict === "allowed" || target.length < 12) continue
+      const why = Either.getOrThrow(
+        Either.flip(Lease.compile({ [capability]: patterns }).permits(capability, target))
       )
-    ).toEqual({ "fs.read": ["/src/a"], "tool.call": [] })
-    expect(Lease.reduce({ "fs.read": ["/"] }, undefined)).toEqual({ "fs.read": ["/"] })
+      expect(why).not.toContain(target)
+      expect(why.length).toBeLessThan(400)
+    }
+  })
+
+  it("decides the same again, and after it has forgotten", () => {
+    const lease = Lease.compile({ "fs.read": ["/*/a"], "fs.write": ["/*/b"] })
+    const fresh = () => Lease.compile({ "fs.read": ["/*/a"], "fs.write": ["/*/b"] })
+    for (let round = 0; round < 2; round++)
+      for (let i = 0; i < 3000; i++)
+        for (const capability of ["fs.read", "fs.write", "x-vendor.a.b"]) {
+          const target = `/${i % 1500}/${i % 2 === 0 ? "a" : "b"}`
+          expect(lease.permits(capability, target)._tag).toBe(
+            i % 500 === 0
+              ? fresh().permits(capability, target)._tag
+              : (capability === "fs.read" && i % 2 === 0) || (capability === "fs.write" && i % 2 === 1)
+                ? "Right"
+                : "Left"
+          )
+        }
+  })
+
+  it("knows which hosts are named", () => {
+    const { namesHost } = Lease.compile({
+      "net.fetch": [
+        "http://127.0.0.1:*/**",
+        "http://*.example.com/**",
+        "http://10.*.0.1/",
+        "http://**/named",
+        "*://[::1]/a"
+      ]
+    })
+    expect(namesHost("http://127.1:80/a")).toBe(false)
+    expect(namesHost("http://127.1:8080/a")).toBe(true)
+    expect(namesHost("https://[0:0::1]/a")).toBe(true)
+    expect(namesHost("https://[0:0::1]/b")).toBe(false)
+    expect(namesHost("http://a.example.com/b")).toBe(false)
+    expect(namesHost("http://10.0.0.1/")).toBe(false)
+    expect(namesHost("http://127.0.0.1/named")).toBe(false)
+    expect(namesHost("nonsense")).toBe(false)
+    expect(Lease.compile({}).namesHost("http://127.0.0.1/")).toBe(false)
+  })
+
+  it("has what it names", () => {
+    const { has } = Lease.compile({ "fs.read": [], "cost.budget": ["USD:1"] })
+    expect(has("fs.read")).toBe(true)
+    for (const other of ["fs.write", "cost.budget", "constructor", "__proto__"])
+      expect(has(other)).toBe(false)
+  })
+})
+
+const patterns = FastCheck.array(
+  FastCheck.constantFrom(
+    "/a",
+    "/b",
+    "/a/b",
+    "/a/*",
+    "/a/**",
+    "/*",
+    "/**",
+    "**",
+    "/a*",
+    "/a/../b",
+    "a",
+    "/**/b"
+  ),
+  { maxLength: 4 }
+)
+const leases: FastCheck.Arbitrary<Lease.Lease> = FastCheck.dictionary(
+  FastCheck.constantFrom("fs.read", "fs.write", "tool.call", "x-vendor.a.b"),
+  patterns
+)
+const targets = ["/", "/a", "/b", "/c", "/a/b", "/a/c", "/a/b/c", "/ab", "/x/y/b", "a"]
+
+/** Everything of these targets that a lease permits. */
+const permitted = (lease: Lease.Lease): ReadonlyArray<string> => {
+  const { permits } = Lease.compile(lease)
+  return ["fs.read", "fs.write", "tool.call", "x-vendor.a.b"].flatMap((capability) =>
+    targets.flatMap((target) =>
+      Either.isRight(permits(capability, target)) ? [`${capability} ${target}`] : []
+    )
+  )
+}
+
+describe("a delegated lease", () => {
+  it("is a subset only if it permits nothing more", () => {
+    let subsets = 0
+    FastCheck.assert(
+      FastCheck.property(leases, leases, (child, parent) => {
+        if (Lease.subsetProblem(child, parent) !== undefined) return
+        subsets++
+        expect(permitted(parent)).toEqual(expect.arrayContaining([...permitted(child)]))
+      }),
+      { numRuns: 3000 }
+    )
+    expect(subsets).toBeGreaterThan(100)
+  })
+
+  it("is a subset of itself, unless it has a pattern that can match nothing", () => {
+    const lease = {
+      "fs.read": ["/a/**", "**/b"],
+      "net.fetch": ["https://*.a.com/*?b=*"],
+      "tool.call": ["x*"]
+    }
+    expect(Lease.subsetProblem(lease, lease)).toBeUndefined()
+    expect(Lease.subsetProblem({}, lease)).toBeUndefined()
+    expect(Lease.subsetProblem({ "fs.write": [] }, lease)).toBeUndefined()
+    expect(Lease.subsetProblem({ "fs.read": ["a"] }, { "fs.read": ["a", "**"] })).toBeDefined()
+  })
+
+  it("is refused with the capability and the pattern", () => {
+    expect(Lease.subsetProblem({ "fs.read": ["/a/b", "/b"] }, { "fs.read": ["/a/**"] })).toMatch(
+      /^fs\.read "\/b" is not covered/
+    )
+    expect(Lease.subsetProblem({ "fs.write": ["/a"] }, { "fs.read": ["/a"] })).toMatch(/^fs\.write "\/a"/)
+    // Each pattern by one pattern, not by several together.
+    expect(Lease.subsetProblem({ "tool.call": ["*"] }, { "tool.call": ["a*", "*"] })).toBeUndefined()
+    expect(Lease.subsetProblem({ "fs.read": ["/**"] }, { "fs.read": ["/", "/*/**"] })).toBeDefined()
+    const proto = JSON.parse('{"__proto__":["*"],"constructor":["*"]}')
+    expect(Lease.subsetProblem(proto, {})).toMatch(/^__proto__/)
+    expect(Lease.subsetProblem({ constructor: ["*"] }, {})).toMatch(/^constructor/)
+    expect(Lease.subsetProblem({ "tool.call": ["x".repeat(1024)] }, {})?.length).toBeLessThan(300)
+  })
+
+  it.each([
+    [[], [], true],
+    [["USD:5"], [], true],
+    [[], ["USD:5"], true],
+    [["USD:5.00"], ["USD:5"], true],
+    [["USD:5.000000000000000001"], ["USD:5"], false],
+    [["USD:3", "USD:3"], ["USD:5"], false],
+    [["EUR:1"], ["USD:5"], false],
+    [["USD:1", "EUR:1"], ["USD:5"], false],
+    [["USD:0"], ["USD:0"], true],
+    [["USD:0"], ["USD:-1"], false]
+  ])("a budget of %j beside %j left: %s", (child, remaining, fine) => {
+    const problem = Lease.budgetProblem(Budget.parse(child), Budget.parse(remaining))
+    expect(problem === undefined).toBe(fine)
+    if (problem !== undefined) expect(problem).toMatch(/^cost\.budget: .*(USD|EUR).*; ask for/)
+  })
+})
+
+describe("the ceiling", () => {
+  it("never grants what was not asked for, nor what is not under it", () => {
+    let granted = 0
+    FastCheck.assert(
+      FastCheck.property(leases, leases, (requested, ceiling) => {
+        const reduced = Lease.reduce(requested, ceiling)
+        expect(Object.keys(reduced).sort()).toEqual(Object.keys(requested).sort())
+        const both = permitted(reduced)
+        granted += both.length
+        expect(permitted(requested)).toEqual(expect.arrayContaining([...both]))
+        expect(permitted(ceiling)).toEqual(expect.arrayContaining([...both]))
+        expect(Lease.subsetProblem(reduced, ceiling)).toBeUndefined()
+        expect(Lease.reduce(reduced, ceiling)).toEqual(reduced)
+      }),
+      { numRuns: 2000 }
+    )
+    expect(granted).toBeGreaterThan(1000)
+  })
+
+  it.each<[string, Lease.Lease, Lease.Lease | undefined, Lease.Lease]>([
+    ["none", { "fs.read": ["a", "/"] }, undefined, { "fs.read": ["a", "/"] }],
+    ["covers", { "fs.read": ["/src/a"] }, { "fs.read": ["/src/**"] }, { "fs.read": ["/src/a"] }],
+    ["is covered", { "fs.read": ["**"] }, { "fs.read": ["/a", "/b/*"] }, { "fs.read": ["/a", "/b/*"] }],
+    ["once", { "fs.read": ["**", "/**", "/a"] }, { "fs.read": ["/a"] }, { "fs.read": ["/a"] }],
+    ["neither", { "fs.read": ["/a*"] }, { "fs.read": ["/*a"] }, { "fs.read": [] }],
+    [
+      "lacks",
+      { "fs.read": ["/a"], "tool.call": ["x"] },
+      { "fs.read": ["/a"] },
+      { "fs.read": ["/a"], "tool.call": [] }
+    ],
+    ["has more", { "fs.read": ["/a"] }, { "fs.read": ["/a"], "net.fetch": ["**"] }, { "fs.read": ["/a"] }],
+    ["is empty", { "fs.read": ["/a"] }, {}, { "fs.read": [] }],
+    [
+      "URLs",
+      { "net.fetch": ["https://A.com:443/x"] },
+      { "net.fetch": ["https://*.com/*"] },
+      { "net.fetch": ["https://A.com:443/x"] }
+    ],
+    [
+      "budget",
+      { "cost.budget": ["USD:5.00", "EUR:1"] },
+      { "cost.budget": ["USD:2.50", "GBP:3"] },
+      { "cost.budget": ["USD:2.5", "EUR:1", "GBP:3"] }
+    ],
+    [
+      "budget, smaller",
+      { "cost.budget": ["USD:1", "USD:1"] },
+      { "cost.budget": ["USD:5"] },
+      { "cost.budget": ["USD:2"] }
+    ],
+    ["budget, not asked for", {}, { "cost.budget": ["USD:5"] }, { "cost.budget": ["USD:5"] }],
+    ["budget, not in it", { "cost.budget": ["USD:5"] }, { "fs.read": ["**"] }, { "cost.budget": ["USD:5"] }]
+  ])("%s", (_, requested, ceiling, reduced) => {
+    expect(Lease.reduce(requested, ceiling)).toEqual(reduced)
+  })
+
+  it("takes __proto__ for data", () => {
+    const reduced = Lease.reduce(JSON.parse('{"__proto__":["*"],"constructor":["*"]}'), {})
+    expect(Object.entries(reduced)).toEqual([
+      ["__proto__", []],
+      ["constructor", []]
+    ])
+    expect(Object.getPrototypeOf(reduced)).toBe(Object.prototype)
+  })
+
+  it("leaves a lease that is one", () => {
+    const many = (letter: string) => Array.from({ length: 900 }, (_, i) => `/${letter}/${i}`.padEnd(60, "-"))
+    const requested = { "fs.read": [...many("a"), "/b/**"] }
+    const ceiling = { "fs.read": ["/a/**", ...many("b")] }
+    for (const lease of [requested, ceiling]) expect(Lease.invalidLease(lease)).toBeUndefined()
+    const reduced = Lease.reduce(requested, ceiling)
+    expect(Lease.invalidLease(reduced)).toBeUndefined()
+    expect(reduced["fs.read"]?.slice(0, 900)).toEqual(many("a"))
   })
 })

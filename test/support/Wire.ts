@@ -7,7 +7,7 @@ import * as Registry from "../../src/layers/Registry.js"
 import * as Runtime from "../../src/layers/Runtime.js"
 import * as TransportMemory from "../../src/layers/TransportMemory.js"
 import { encode } from "../../src/protocol/Codec.js"
-import { supported } from "../../src/protocol/Features.js"
+import { all } from "../../src/protocol/Features.js"
 import type { Registered } from "../../src/services/Agent.js"
 import type * as RuntimeOptions from "../../src/services/RuntimeOptions.js"
 import { Dialer } from "../../src/services/Transport.js"
@@ -68,7 +68,7 @@ export const connect = Effect.gen(function* () {
   }
 })
 
-export const hello = (more: Record<string, unknown> = {}, features: ReadonlyArray<string> = supported) => ({
+export const hello = (more: Record<string, unknown> = {}, features: ReadonlyArray<string> = all) => ({
   client: { name: "test", version: "1" },
   auth: { scheme: "bearer", token: "alice" },
   capabilities: { features },

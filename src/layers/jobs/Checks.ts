@@ -1,13 +1,20 @@
 /** The checks a submit passes, in the order of §7.1, and how a job looks on the wire. */
+import type * as BigDecimal from "effect/BigDecimal"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Encoding from "effect/Encoding"
 import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
 import * as AgentRef from "../../protocol/AgentRef.js"
 import * as CanonicalJson from "../../protocol/CanonicalJson.js"
-import { InvalidRequest } from "../../protocol/Errors.js"
+import * as Budget from "../../protocol/Budget.js"
+import { InternalError, InvalidRequest } from "../../protocol/Errors.js"
 import type { Feature } from "../../protocol/Features.js"
 import type * as Message from "../../protocol/Message.js"
+import { describe } from "../../protocol/Problem.js"
+import type { Contract } from "../../services/Agent.js"
+import { type Credential, toWire } from "../../services/Credentials.js"
+import type { JobSession } from "../../services/Jobs.js"
 import type { JobRecord } from "../../services/Store.js"
 import { timestamp } from "../EventLog.js"
 
@@ -57,24 +64,98 @@ export const parameters = (submit: Message.Submit): string =>
     submit.max_runtime_sec ?? null
   ])
 
-export const accepted = (job: JobRecord, requestId: string): Message.Accepted => ({
-  request_id: requestId,
-  job_id: job.jobId,
+export const atLimit = (limit: string, max: number) =>
+  new InternalError({
+    message: `limit reached: at most ${max} ${limit.replaceAll("_", " ")}`,
+    details: { limit }
+  })
+
+/** The input as it goes over the wire, by the contract of the agent it is for. */
+export const encodeInput = <I, IE, O, OE, F, FE>(
+  contract: Contract<I, IE, O, OE, F, FE>,
+  input: I
+): Effect.Effect<IE, InvalidRequest> =>
+  Effect.mapError(
+    Schema.encode(contract.input)(input),
+    (error) => new InvalidRequest({ message: describe(error.issue, "input") })
+  )
+
+/** Counters as they are stored: exact decimals as text. */
+export const storedBudget = (
+  counters: ReadonlyMap<string, BigDecimal.BigDecimal>
+): Readonly<Record<string, string>> =>
+  Object.fromEntries(Array.from(counters, ([currency, amount]) => [currency, Budget.format(amount)]))
+
+const shared = (job: JobRecord) => ({
   agent: job.agent,
   lease: job.lease,
-  ...(job.leaseConstraints === undefined ? {} : { lease_constraints: job.leaseConstraints }),
+  ...(job.leaseConstraints === undefined ? {} : { lease_constraints: job.leaseConstraints })
+})
+
+const credentialsOf = (credentials: ReadonlyArray<Credential>) =>
+  credentials.length === 0 ? {} : { credentials: credentials.map(toWire) }
+
+/** Accepts a job: with its initial budget, also when it is said again. A delegated job answers no request. */
+export const sendAccepted = (
+  session: JobSession,
+  job: JobRecord,
+  requestId: string | undefined,
+  credentials: ReadonlyArray<Credential>
+): void =>
+  session.send({
+    type: "job.accepted",
+    jobId: job.jobId,
+    traceId: job.traceId,
+    payload: accepted(job, requestId, credentials)
+  })
+
+const accepted = (
+  job: JobRecord,
+  requestId: string | undefined,
+  credentials: ReadonlyArray<Credential>
+): Message.Accepted => ({
+  ...(requestId === undefined ? {} : { request_id: requestId }),
+  job_id: job.jobId,
+  ...shared(job),
+  ...(job.lease["cost.budget"] === undefined
+    ? {}
+    : { budget: Budget.wire(Budget.parse(job.lease["cost.budget"])) }),
+  ...credentialsOf(credentials),
   accepted_at: timestamp(job.createdAt),
   ...(job.parentJobId === undefined ? {} : { parent_job_id: job.parentJobId }),
   ...(job.delegateId === undefined ? {} : { delegate_id: job.delegateId }),
   trace_id: job.traceId
 })
 
+export const subscribed = (
+  job: JobRecord,
+  answer: {
+    readonly requestId: string
+    readonly subscribedFrom: number
+    readonly replayed: boolean
+    /** Only when the subscriber's principal is the submitter. */
+    readonly credentials: ReadonlyArray<Credential>
+  }
+): Message.Subscribed => ({
+  request_id: answer.requestId,
+  job_id: job.jobId,
+  current_status: job.status,
+  ...shared(job),
+  ...(job.budget === undefined ? {} : { budget: Budget.wire(countersOf(job.budget)) }),
+  ...credentialsOf(answer.credentials),
+  parent_job_id: job.parentJobId ?? null,
+  trace_id: job.traceId,
+  subscribed_from: answer.subscribedFrom,
+  replayed: answer.replayed
+})
+
+const countersOf = (stored: Readonly<Record<string, string>>) =>
+  Budget.parse(Object.entries(stored).map(([currency, amount]) => `${currency}:${amount}`))
+
 export const entry = (job: JobRecord): Message.JobEntry => ({
   job_id: job.jobId,
-  agent: job.agent,
+  ...shared(job),
   status: job.status,
-  lease: job.lease,
-  ...(job.leaseConstraints === undefined ? {} : { lease_constraints: job.leaseConstraints }),
   parent_job_id: job.parentJobId ?? null,
   created_at: timestamp(job.createdAt),
   trace_id: job.traceId,

@@ -4,13 +4,16 @@
  */
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
+import * as BigDecimal from "effect/BigDecimal"
+import * as Budget from "../../protocol/Budget.js"
 import { InternalError, InvalidRequest } from "../../protocol/Errors.js"
 import * as Event from "../../protocol/Event.js"
-import type { EventLog, JobLog } from "../../services/EventLog.js"
-import type { JobService, ResultStream } from "../../services/Job.js"
+import type { EventLog, JobLog, NewEvent } from "../../services/EventLog.js"
+import type { EmitError, JobService, ResultStream } from "../../services/Job.js"
+import type { Cost } from "../../services/Lease.js"
 import type { Options } from "../../services/RuntimeOptions.js"
 import type { JobRecord } from "../../services/Store.js"
-import { timestamp } from "../EventLog.js"
+import { eventPayload, timestamp } from "../EventLog.js"
 import { joinChunks } from "../log/Reader.js"
 
 /** How the result was streamed, for the terminal message. */
@@ -22,8 +25,20 @@ export interface Streamed {
   readonly inline?: unknown
 }
 
+/** What a job emits; the rest of `JobService` is added where the job is started. */
+export type EmitService = Omit<JobService, "delegate" | "credentials" | "rotateCredential">
+
 export interface Emitter {
-  readonly service: JobService
+  readonly service: EmitService
+  /** `Lease.spend` */
+  readonly spend: (cost: Cost) => Effect.Effect<void, EmitError>
+  readonly delegate: (body: Event.Body<"delegate">) => Effect.Effect<void, EmitError>
+  /** A status event for one session, its body delivered but stored without what is in `secret`. */
+  readonly secretStatus: (
+    audience: string,
+    body: Record<string, unknown>,
+    secret: Record<string, unknown>
+  ) => Effect.Effect<void, EmitError>
   /** Finalises a streamed result that the handler left open; `undefined` when nothing was streamed. */
   readonly finish: Effect.Effect<Streamed | undefined, InvalidRequest | InternalError>
 }
@@ -47,7 +62,11 @@ export const make = (context: {
 }): Emitter => {
   const { log, job, record, options } = context
 
-  const emit = (kind: string, body: unknown): Effect.Effect<void, InvalidRequest | InternalError> =>
+  const emit = (
+    kind: string,
+    body: unknown,
+    more?: Partial<NewEvent>
+  ): Effect.Effect<void, InvalidRequest | InternalError> =>
     Effect.suspend((): Effect.Effect<void, InvalidRequest | InternalError> => {
       if (job.ended) return Effect.void
       const problem = Event.problem(kind, body)
@@ -59,12 +78,54 @@ export const make = (context: {
       } catch {
         return new InvalidRequest({ message: `bad ${kind} event: the body cannot be written as JSON` })
       }
-      if (payload.length > 2 * options.maxFrameBytes)
-        return limitError(
-          "event_bytes",
-          `a ${kind} event may have ${2 * options.maxFrameBytes} bytes; use streamResult or an artifact`
-        )
-      return log.append(job, { type: "job.event", kind, payload })
+      return write(kind, payload, more)
+    })
+
+  const write = (
+    kind: string,
+    payload: string,
+    more?: Partial<NewEvent>
+  ): Effect.Effect<void, InternalError> => {
+    if (payload.length > 2 * options.maxFrameBytes)
+      return limitError(
+        "event_bytes",
+        `a ${kind} event may have ${2 * options.maxFrameBytes} bytes; use streamResult or an artifact`
+      )
+    const event: NewEvent = { type: "job.event", kind, payload }
+    return log.append(job, more === undefined ? event : { ...event, ...more })
+  }
+
+  const metric = (body: Event.Body<"metric">): Effect.Effect<void, EmitError> => {
+    const { name, value, unit } = body
+    if (typeof name !== "string" || !name.startsWith("cost.")) return emit("metric", body)
+    if (name === "cost.budget.remaining")
+      return new InvalidRequest({ message: "cost.budget.remaining is the runtime's own metric" })
+    if (!(value >= 0)) return new InvalidRequest({ message: `${name}: a cost is a number, and not negative` })
+    const amount = Budget.amount(value)
+    return amount === undefined ? emit("metric", body) : emit("metric", body, costOf(unit, amount))
+  }
+
+  const costOf = (currency: string | undefined, amount: BigDecimal.BigDecimal) =>
+    currency !== undefined && job.budgets(currency) ? { cost: { currency, amount } } : undefined
+
+  const spend = (cost: Cost): Effect.Effect<void, EmitError> => {
+    const amount = Budget.amount(cost.amount)
+    if (amount === undefined || BigDecimal.isNegative(amount))
+      return new InvalidRequest({ message: "a cost is a decimal number, and not negative" })
+    const name = `cost.${cost.name ?? "other"}`
+    if (name === "cost.budget.remaining")
+      return new InvalidRequest({ message: "cost.budget.remaining is the runtime's own metric" })
+    if (job.ended) return Effect.void
+    // The decimal as it is: through a JavaScript number it would lose digits, and the log is what counts.
+    const rest = JSON.stringify({ unit: cost.currency, dimensions: cost.dimensions }).slice(1)
+    const body = `{"name":${JSON.stringify(name)},"value":${Budget.format(amount)},${rest}`
+    return write("metric", eventPayload("metric", context.now(), body), costOf(cost.currency, amount))
+  }
+
+  const secretStatus: Emitter["secretStatus"] = (audience, body, secret) =>
+    emit("status", body, {
+      audience,
+      secret: JSON.stringify({ kind: "status", ts: timestamp(context.now()), body: { ...body, ...secret } })
     })
 
   // The one streamed result of the job.
@@ -171,7 +232,7 @@ export const make = (context: {
         emit("log", attributes === undefined ? { level, message } : { level, message, attributes }),
       thought: (text) => emit("thought", { text }),
       status: (phase, more) => emit("status", { ...more, phase }),
-      metric: (body) => emit("metric", body),
+      metric,
       toolCall: (body) => emit("tool_call", body),
       toolResult: (body) => emit("tool_result", body),
       artifact: (body) => emit("artifact_ref", body),
@@ -183,6 +244,9 @@ export const make = (context: {
       openResult,
       streamResult
     },
+    spend,
+    delegate: (body) => emit("delegate", body),
+    secretStatus,
     finish: Effect.suspend(() => {
       const stream = opened
       if (stream === undefined) return Effect.succeed(undefined)

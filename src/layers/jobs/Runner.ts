@@ -17,6 +17,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
 import * as Tracer from "effect/Tracer"
+import * as Budget from "../../protocol/Budget.js"
 import {
   type ArcpError,
   Cancelled,
@@ -29,42 +30,13 @@ import {
 import type { JobStatus } from "../../protocol/Message.js"
 import { failureMessage } from "../../services/Agent.js"
 import type { EventLog, JobLog } from "../../services/EventLog.js"
-import { Job } from "../../services/Job.js"
+import { Job, type JobService } from "../../services/Job.js"
 import type { JobSession } from "../../services/Jobs.js"
+import { Lease, type LeaseService, leaseErrorOf } from "../../services/Lease.js"
 import type { JobRecord } from "../../services/Store.js"
 import { eventPayload, timestamp } from "../EventLog.js"
 import type { Emitter } from "./Emitter.js"
-
-/** Why a job ends other than by its handler. */
-export type Ending =
-  | { readonly _tag: "Cancel"; readonly reason?: string | undefined }
-  | { readonly _tag: "Timeout" }
-  | { readonly _tag: "LeaseExpired" }
-  | { readonly _tag: "Shutdown" }
-
-/** A job that has not ended. */
-export class LiveJob {
-  status: JobStatus = "pending"
-  /** The first ending counts; set synchronously, so that an acknowledged cancel always wins. */
-  ending: Ending | undefined
-  /** The handler's exit, when it came first. */
-  exit: Exit.Exit<unknown, ArcpError> | undefined
-  readonly changed = Deferred.unsafeMake<void>(undefined as never)
-
-  constructor(
-    readonly record: JobRecord,
-    readonly log: JobLog,
-    /** Whoever may cancel it; another session after `adopt`. */
-    public owner: Pick<JobSession, "sessionId" | "send">
-  ) {}
-
-  /** Begins to end the job, unless it is ending or the handler has already returned. */
-  end(ending: Ending): void {
-    if (this.ending !== undefined || this.exit !== undefined) return
-    this.ending = ending
-    Deferred.unsafeDone(this.changed, Effect.void)
-  }
-}
+import type { Ending, LiveJob } from "./LiveJob.js"
 
 /** One day: timers beyond 2^31 ms do not fire, so longer waits are cut into pieces. */
 const longestSleep = 86_400_000
@@ -92,32 +64,43 @@ const retryTerminal = Schedule.union(Schedule.exponential("20 millis"), Schedule
 
 export const run = (context: {
   readonly live: LiveJob
-  readonly handler: Effect.Effect<unknown, ArcpError, Job>
-  readonly emitter: Emitter
+  readonly job: JobLog
+  readonly handler: Effect.Effect<unknown, ArcpError, Job | Lease>
+  /** What the handler gets. */
+  readonly service: JobService
+  readonly lease: LeaseService
+  /** See `Emitter.finish`. */
+  readonly finish: Emitter["finish"]
   readonly deadline: { readonly at: number; readonly ending: Ending } | undefined
+  /** The span of the job that delegated to it. */
+  readonly parentSpan: Tracer.AnySpan | undefined
   readonly log: EventLog["Type"]
   readonly cancelGraceMs: number
   readonly now: () => number
 }): Effect.Effect<void> => {
-  const { live, emitter, log, now } = context
+  const { live, job, log, now } = context
 
-  const running = log.append(live.log, {
+  const running = log.append(job, {
     type: "job.event",
     kind: "status",
     payload: eventPayload("status", now(), `{"phase":"running"}`)
   })
 
   const handler = Effect.zipRight(running, context.handler).pipe(
-    Effect.provideService(Job, emitter.service),
+    Effect.provideService(Job, context.service),
+    Effect.provideService(Lease, context.lease),
     Effect.withSpan("arcp.job", {
       captureStackTrace: false,
-      parent: Tracer.externalSpan({ traceId: live.record.traceId, spanId: live.record.traceId.slice(16) }),
+      parent:
+        context.parentSpan ??
+        Tracer.externalSpan({ traceId: live.record.traceId, spanId: live.record.traceId.slice(16) }),
       attributes: {
         "arcp.session_id": live.record.sessionId,
         "arcp.job_id": live.record.jobId,
         "arcp.agent": live.record.agent,
         "arcp.lease.capabilities": Object.keys(live.record.lease).join(" "),
-        "arcp.lease.expires_at": live.record.leaseConstraints?.expires_at
+        "arcp.lease.expires_at": live.record.leaseConstraints?.expires_at,
+        "arcp.budget.remaining": Budget.entries(job.remaining).join(" ")
       }
     })
   )
@@ -129,7 +112,7 @@ export const run = (context: {
       return logDefect(exit?.cause, live.record).pipe(
         Effect.as(failed(exit === undefined ? stopped : toError(exit.cause), "error", now()))
       )
-    return emitter.finish.pipe(
+    return context.finish.pipe(
       Effect.map((streamed) => succeeded(exit.value, streamed, now())),
       Effect.catchAll((error) => Effect.succeed(failed(error, "error", now())))
     )
@@ -161,9 +144,15 @@ export const run = (context: {
         ? inRealTime(Effect.timeoutOption(stopped, Math.min(context.cancelGraceMs, lastGraceMs)))
         : Effect.timeoutOption(stopped, context.cancelGraceMs)
     }
+    yield* live.settleChildren
     const terminal = yield* conclude
     live.status = terminal.status
-    yield* write(log, live, terminal, now())
+    yield* write(log, { record: live.record, owner: live.owner, job }, terminal, now())
+    if (live.parent !== undefined)
+      yield* Deferred.complete(
+        live.outcome,
+        terminal.streamed === true ? log.streamedResult(job) : terminal.outcome
+      )
   }).pipe(Effect.uninterruptible)
 }
 
@@ -172,15 +161,28 @@ export interface Terminal {
   readonly kind: "" | "streamed"
   readonly status: JobStatus
   readonly payload: string
+  /** The same for whoever delegated to the job; a streamed result is read from the log instead. */
+  readonly outcome: Exit.Exit<unknown, ArcpError>
+  readonly streamed?: boolean
 }
 
 /** Writes the terminal message, as often as it takes; tells the owner when it does not get through. */
-export const write = (log: EventLog["Type"], live: LiveJob, terminal: Terminal, endedAt: number) => {
+export const write = (
+  log: EventLog["Type"],
+  ended: {
+    readonly record: JobRecord
+    readonly owner: Pick<JobSession, "sessionId" | "send">
+    readonly job: JobLog
+  },
+  terminal: Terminal,
+  endedAt: number
+) => {
+  const { record, owner } = ended
   let told = false
   return log
-    .end(live.log, terminal, (lastEventSeq) => ({
-      ...live.record,
-      sessionId: live.owner.sessionId,
+    .end(ended.job, terminal, (lastEventSeq) => ({
+      ...record,
+      sessionId: owner.sessionId,
       status: terminal.status,
       endedAt,
       lastEventSeq
@@ -190,12 +192,12 @@ export const write = (log: EventLog["Type"], live: LiveJob, terminal: Terminal, 
         Effect.suspend(() => {
           if (told) return Effect.void
           told = true
-          live.owner.send({
+          owner.send({
             type: "session.error",
-            payload: toPayload(error, { job_id: live.record.jobId })
+            payload: toPayload(error, { job_id: record.jobId })
           })
           return Effect.logError(
-            `the end of ${live.record.jobId} could not be stored; trying again`,
+            `the end of ${record.jobId} could not be stored; trying again`,
             error.message
           )
         })
@@ -215,9 +217,9 @@ const logDefect = (cause: Cause.Cause<unknown> | undefined, record: JobRecord) =
 const toError = (cause: Cause.Cause<ArcpError>): ArcpError => {
   const failure = Cause.failureOption(cause)
   if (failure._tag === "Some" && isArcpError(failure.value)) return failure.value
-  return Cause.isInterruptedOnly(cause)
-    ? new InternalError({ message: "the agent interrupted itself" })
-    : new InternalError({ message: failureMessage(Cause.squash(cause)) })
+  if (Cause.isInterruptedOnly(cause)) return new InternalError({ message: "the agent interrupted itself" })
+  const squashed = Cause.squash(cause)
+  return leaseErrorOf(squashed) ?? new InternalError({ message: failureMessage(squashed) })
 }
 
 export const failed = (
@@ -229,6 +231,7 @@ export const failed = (
   type: "job.error",
   kind: "",
   status: finalStatus,
+  outcome: Exit.fail(error),
   payload: JSON.stringify({
     ...toPayload(error, details),
     final_status: finalStatus,
@@ -287,6 +290,8 @@ const succeeded = (
       type: "job.result",
       kind: "result_id" in result ? "streamed" : "",
       status: "success",
+      outcome: Exit.succeed("result" in result ? result.result : undefined),
+      streamed: "result_id" in result,
       payload: JSON.stringify({ final_status: "success", ...result, completed_at: timestamp(at) })
     }
   } catch {

@@ -16,6 +16,7 @@ import type { NewEvent } from "../../services/EventLog.js"
 import type { Op, StoreService } from "../../services/Store.js"
 import { onNextTurn } from "../internal/turn.js"
 import type { JobState, Tail } from "./State.js"
+import type { Report } from "./Account.js"
 import { Transaction } from "./Transaction.js"
 
 export type Done = (exit: Exit.Exit<void, InternalError>) => void
@@ -31,8 +32,8 @@ export type Item =
       readonly _tag: "Append"
       readonly job: JobState
       readonly event: NewEvent
-      /** For the terminal message: the final record, given the last number. */
-      readonly record?: ((lastEventSeq: number) => Op) | undefined
+      /** For the terminal message: the final record. */
+      readonly record?: ((tx: Transaction) => Op) | undefined
       readonly done: Done | undefined
     }
 
@@ -53,6 +54,7 @@ export interface Committer {
 export const make = (
   store: StoreService,
   tail: Tail,
+  report: (report: Report) => NewEvent,
   published: (touched: ReturnType<Transaction["apply"]>) => void
 ) =>
   Effect.gen(function* () {
@@ -100,10 +102,13 @@ export const make = (
         else list.push(item.event)
         if (item.record !== undefined) endings.push(item)
       }
-      for (const [job, list] of events) tx.append(job, list)
+      // Children first: what they spend may be reported on their parents, whose end may be in this batch too.
+      const order = [...events]
+      if (order.some(([job]) => job.depth > 0)) order.sort(([a], [b]) => b.depth - a.depth)
+      for (const [job, list] of order) tx.append(job, list)
       const records: Array<Op> = []
       for (const { job, record } of endings) {
-        if (record !== undefined) records.push(record(tx.lastEventSeqOf(job)))
+        if (record !== undefined) records.push(record(tx))
         tx.onApply(() => job.close())
       }
       return tx.seal(records)
@@ -111,7 +116,7 @@ export const make = (
 
     const commit = (batch: ReadonlyArray<Item>) =>
       Effect.suspend(() => {
-        const tx = new Transaction()
+        const tx = new Transaction(report)
         const undo: Array<() => void> = []
         return Effect.suspend(() => store.commit(assign(tx, batch, undo))).pipe(
           Effect.matchCause({

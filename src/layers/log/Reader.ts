@@ -116,25 +116,44 @@ export const make = (
       return frames.length > 0 ? frames : yield* expired
     })
 
-  /** A streamed result for a session without `result_chunk`: put together again, if it fits in a frame. */
-  const inlined = (job: JobState, terminal: StoredEvent) =>
+  /** The chunks of a streamed result joined; `undefined` when it does not fit into a frame. */
+  const joined = (job: JobState, to: number) =>
     Effect.gen(function* () {
-      const { result_id, result_size, ...rest } = JSON.parse(terminal.payload) as JobResult
       const parts: Array<{ data: string; encoding: string }> = []
       let size = 0
-      for (let from = 1; from < terminal.seq; from += firstPage) {
+      for (let from = 1; from <= to; from += firstPage) {
         for (const event of yield* store.events(job.jobId, from, firstPage)) {
           if (event.kind !== "result_chunk") continue
           const body = (JSON.parse(event.payload) as { body: { data: string; encoding: string } }).body
           size += body.data.length
           parts.push(body)
         }
-        if (size > options.maxFrameBytes) return terminal.payload
+        if (size > options.maxFrameBytes) return undefined
       }
-      return JSON.stringify({ ...rest, result: joinChunks(parts) })
+      return { result: joinChunks(parts) }
     })
 
-  return (
+  /** The end of a job with a streamed result, for a session without `result_chunk`. */
+  const inlined = (job: JobState, terminal: StoredEvent) =>
+    Effect.map(joined(job, terminal.seq), (result) => {
+      if (result === undefined) return terminal.payload
+      const { result_id, result_size, ...rest } = JSON.parse(terminal.payload) as JobResult
+      return JSON.stringify({ ...rest, ...result })
+    })
+
+  const streamedResult = (job: JobState): Effect.Effect<unknown, InternalError | StoreError> =>
+    Effect.flatMap(
+      joined(job, job.last),
+      (found): Effect.Effect<unknown, InternalError> =>
+        found === undefined
+          ? new InternalError({
+              message: "the streamed result is too large to be taken whole; read the job's events instead",
+              details: { limit: "frame_bytes" }
+            })
+          : Effect.succeed(found.result)
+    )
+
+  const read = (
     view: ViewState,
     after: number
   ): Effect.Effect<ReadonlyArray<string>, ResumeWindowExpired | InternalError> =>
@@ -155,6 +174,8 @@ export const make = (
             )
           )
     })
+
+  return { read, streamedResult }
 }
 
 const mustInline = (view: ViewState, event: StoredEvent): boolean => event.kind === "streamed" && !view.chunks

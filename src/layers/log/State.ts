@@ -2,12 +2,14 @@
  * What the log keeps in memory of a job and of a session. Only a committed transaction (Transaction.ts)
  * and the retention changes these; everything here is synchronous.
  */
+import type * as BigDecimal from "effect/BigDecimal"
 import { eventFrames, type Version } from "../../protocol/Codec.js"
 import type { Feature } from "../../protocol/Features.js"
 import { eventIds } from "../../protocol/Ids.js"
 import type { EventType } from "../../protocol/Message.js"
 import type { JobLog, NewEvent, View } from "../../services/EventLog.js"
 import type { StoredEvent } from "../../services/Store.js"
+import type { Account } from "./Account.js"
 
 /** Where in a numbering how many bytes have come: a mark every so often, for retention and pacing. */
 export class Ledger {
@@ -57,6 +59,8 @@ export class Ledger {
   }
 }
 
+const noBudget: ReadonlyMap<string, BigDecimal.BigDecimal> = new Map()
+
 /** A job's log: its numbers, its observers, and the newest events. */
 export class JobState implements JobLog {
   /** Newest committed `seq`. */
@@ -68,6 +72,14 @@ export class JobState implements JobLog {
   /** It may hold events that not every observer gets, so a view that lacks a feature has to look. */
   selective = false
   readonly observers = new Set<ViewState>()
+  /** Called when something was appended: whoever follows this job rather than a view. */
+  readonly followers = new Set<() => void>()
+  /** Budget counters, its own or an ancestor's. */
+  account: Account | undefined
+  /** Jobs above this one. */
+  depth = 0
+  /** Payloads that are delivered but not stored, by `seq`. */
+  readonly secrets = new Map<number, string>()
   /** The owner's view while it observes; it sets the pace. */
   ownerView: ViewState | undefined
   readonly ledger: Ledger
@@ -93,9 +105,19 @@ export class JobState implements JobLog {
     this.ledger = new Ledger(start.first, start.last)
   }
 
+  get remaining(): ReadonlyMap<string, BigDecimal.BigDecimal> {
+    return this.account?.remaining ?? noBudget
+  }
+  get exhausted(): string | undefined {
+    return this.account?.exhausted
+  }
+  budgets(currency: string): boolean {
+    return this.account?.has(currency) === true
+  }
   /** The terminal message was committed: nobody waits for more. */
   close(): void {
     this.closed = true
+    this.secrets.clear()
     for (const view of this.observers) view.observed.delete(this)
   }
   addObserver(view: ViewState): void {
@@ -243,7 +265,12 @@ export class ViewState implements View {
     return found
   }
   /** The frame that carries an event as this session's `eventSeq`. */
-  frame(job: JobState, event: StoredEvent, eventSeq: number, payload = event.payload): string {
+  frame(
+    job: JobState,
+    event: StoredEvent,
+    eventSeq: number,
+    payload = job.secrets.get(event.seq) ?? event.payload
+  ): string {
     let build = this.frames.get(job)
     if (build === undefined) {
       build = eventFrames({

@@ -4,7 +4,8 @@
  * gaps.
  */
 import type { NewEvent } from "../../services/EventLog.js"
-import type { Op, StoredEvent } from "../../services/Store.js"
+import type { JobRecord, Op, StoredEvent } from "../../services/Store.js"
+import { type Account, type Report, Spending } from "./Account.js"
 import type { JobState, RunState, Tail, ViewState } from "./State.js"
 
 interface JobDelta {
@@ -13,6 +14,7 @@ interface JobDelta {
   lastEventSeq: number
   bytes: number
   selective: boolean
+  readonly secrets: Array<readonly [number, string]>
 }
 
 interface ViewDelta {
@@ -29,6 +31,9 @@ export class Transaction {
   private readonly jobs = new Map<JobState, JobDelta>()
   private readonly views = new Map<ViewState, ViewDelta>()
   private readonly effects: Array<() => void> = []
+  private readonly spending = new Spending()
+
+  constructor(private readonly report: (report: Report) => NewEvent) {}
 
   /** Runs synchronously when the batch is committed, in order, before any reader is woken. */
   onApply(effect: () => void): void {
@@ -41,7 +46,8 @@ export class Transaction {
   }
 
   /** Numbers the events of one job, in order, and puts them into the view of each of its observers. */
-  append(job: JobState, events: ReadonlyArray<NewEvent>): void {
+  append(job: JobState, emitted: ReadonlyArray<NewEvent>): void {
+    const events = job.account === undefined ? emitted : this.charge(job.account, emitted)
     const from = this.job(job)
     const first = from.last + 1
     let selective = false
@@ -73,8 +79,31 @@ export class Transaction {
         ownerSeq: from.lastEventSeq,
         payload: event.payload
       })
+      if (event.secret !== undefined) from.secrets.push([from.last, event.secret])
     }
     from.selective ||= selective
+  }
+
+  /** Counts what the events cost; gives them with the reports that this makes due. */
+  private charge(own: Account, events: ReadonlyArray<NewEvent>): ReadonlyArray<NewEvent> {
+    if (events.every((event) => event.cost === undefined)) return events
+    const all: Array<NewEvent> = []
+    for (const event of events) {
+      all.push(event)
+      if (event.cost === undefined) continue
+      for (let account: Account | undefined = own; account !== undefined; account = account.parent) {
+        const report = this.spending.spend(account, event.cost)
+        if (report === undefined) continue
+        if (account === own) all.push(this.report(report))
+        else if (!account.job.closed) this.append(account.job, [this.report(report)])
+      }
+    }
+    return all
+  }
+
+  /** A job's record with its counters as this transaction leaves them. */
+  withBudget(job: JobState, record: JobRecord): JobRecord {
+    return job.account === undefined ? record : { ...record, budget: this.spending.stored(job.account) }
   }
 
   /** Puts stored events `from` … `to` of a job into a view, as history. */
@@ -103,6 +132,10 @@ export class Transaction {
           sessionId: view.sessionId,
           run: { eventSeq: run.eventSeq, jobId: run.job.jobId, jobSeq: run.jobSeq, count: run.count }
         })
+    for (const { job, record } of this.spending.accounts) {
+      const changed = { ...record, sessionId: job.owner, lastEventSeq: this.lastEventSeqOf(job) }
+      this.ops.push({ _tag: "PutJob", job: this.withBudget(job, changed) })
+    }
     for (const op of after) this.ops.push(op)
     return this.ops
   }
@@ -114,8 +147,10 @@ export class Transaction {
       job.lastEventSeq = delta.lastEventSeq
       job.selective ||= delta.selective
       job.ledger.add(delta.last, delta.bytes)
+      for (const [seq, payload] of delta.secrets) job.secrets.set(seq, payload)
       tail.push(job, delta.events, delta.bytes)
     }
+    this.spending.apply()
     for (const [view, delta] of this.views) {
       for (const run of delta.runs) view.extend(run)
       view.last = delta.last
@@ -167,7 +202,14 @@ export class Transaction {
   private job(job: JobState): JobDelta {
     let delta = this.jobs.get(job)
     if (delta === undefined) {
-      delta = { events: [], last: job.last, lastEventSeq: job.lastEventSeq, bytes: 0, selective: false }
+      delta = {
+        events: [],
+        last: job.last,
+        lastEventSeq: job.lastEventSeq,
+        bytes: 0,
+        selective: false,
+        secrets: []
+      }
       this.jobs.set(job, delta)
     }
     return delta

@@ -40,9 +40,11 @@ export const make =
     readonly registry: Registry["Type"]
     readonly policy: Policy["Type"]
     readonly options: Options
+    /** The features this runtime speaks. */
+    readonly offered: ReadonlyArray<Features.Feature>
   }) =>
   (frame: Inbound): Effect.Effect<Greeted, Refusal> => {
-    const { auth, resume, registry, policy, options } = services
+    const { auth, resume, registry, policy, options, offered } = services
     if (typeof frame !== "string")
       return Effect.fail(new Refusal(new InvalidRequest({ message: frame.reason }), "1.1"))
     const decoded = Codec.decodeClient(frame)
@@ -65,7 +67,7 @@ export const make =
       if (hello.auth?.token === undefined || hello.auth.token === "")
         return yield* new Unauthenticated({ message: "a bearer token is needed in payload.auth.token" })
       const identity = yield* auth.verify(Redacted.make(hello.auth.token))
-      const features = Features.negotiate(Features.supported, hello.capabilities?.features)
+      const features = Features.negotiate(offered, hello.capabilities?.features)
       const opened: Opened & { readonly version?: Codec.Version } =
         hello.resume === undefined
           ? yield* resume.open(identity, version, features)

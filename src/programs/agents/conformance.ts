@@ -1,8 +1,12 @@
 /** Agents with exactly known behaviour, for conformance suites and benchmarks. */
+import * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import { toPayload } from "../../protocol/Errors.js"
+import { LeaseConstraints, Lease as Terms } from "../../protocol/Lease.js"
 import * as Agent from "../../services/Agent.js"
 import { type EmitError, Job, type JobService } from "../../services/Job.js"
+import { Lease, leaseErrorOf } from "../../services/Lease.js"
 
 const Count = Schema.Int.pipe(Schema.between(0, 100_000_000))
 const Millis = Schema.Number.pipe(Schema.finite(), Schema.nonNegative())
@@ -170,13 +174,129 @@ const ver = (version: string, isDefault: boolean) =>
     () => Effect.succeed({ version })
   )
 
-export const agents: ReadonlyArray<Agent.Registered> = [
+/** Does `demo.tool` as often as asked, at that cost each time, and counts how often it might and might not. */
+const spend = Agent.handle(
+  Agent.make("spend", {
+    version: "1.0.0",
+    input: Schema.Struct({
+      /** A decimal. */
+      amount: Schema.String,
+      times: Count,
+      unit: withDefault(Schema.NonEmptyString, "USD")
+    }),
+    output: Schema.Struct({ spent: Schema.Int, denied: Schema.Int })
+  }),
+  ({ amount, times, unit }) =>
+    Effect.gen(function* () {
+      const job = yield* Job
+      const lease = yield* Lease
+      let spent = 0
+      let denied = 0
+      for (let i = 1; i <= times; i++) {
+        const call_id = `spend-${i}`
+        const allowed = yield* Effect.isSuccess(
+          lease.authorize("tool.call", "demo.tool", { callId: call_id })
+        )
+        if (!allowed) {
+          denied++
+          continue
+        }
+        yield* job.toolCall({ tool: "demo.tool", args: { amount, unit }, call_id })
+        yield* job.toolResult({ call_id, result: { ok: true } })
+        yield* lease.spend({ name: "demo", amount, currency: unit })
+        spent++
+      }
+      return { spent, denied }
+    })
+)
+
+class ReadFailed extends Schema.TaggedError<ReadFailed>()("ReadFailed", { message: Schema.String }) {}
+
+const read = Agent.handle(
+  Agent.make("read", {
+    version: "1.0.0",
+    input: Schema.Struct({ path: Schema.String }),
+    output: Schema.Struct({ content: Schema.String }),
+    error: ReadFailed
+  }),
+  ({ path }) =>
+    Effect.gen(function* () {
+      const job = yield* Job
+      const files = yield* FileSystem.FileSystem
+      const call_id = "r1"
+      const content = yield* files.readFileString(path).pipe(
+        Effect.catchAll((failure) => {
+          const error = leaseErrorOf(failure) ?? new ReadFailed({ message: failure.message })
+          const shown = "code" in error ? toPayload(error) : { message: error.message }
+          return Effect.zipRight(job.toolResult({ call_id, error: shown }), Effect.fail(error))
+        })
+      )
+      yield* job.toolCall({ tool: "fs.read", args: { path }, call_id })
+      yield* job.toolResult({ call_id, result: { characters: content.length } })
+      return { content }
+    })
+)
+
+/** Asks whether it might, and does nothing. */
+const fetch = Agent.handle(
+  Agent.make("fetch", {
+    version: "1.0.0",
+    input: Schema.Struct({ url: Schema.String }),
+    output: Schema.Struct({ url: Schema.String })
+  }),
+  ({ url }) =>
+    Effect.gen(function* () {
+      const lease = yield* Lease
+      return { url: yield* lease.authorize("net.fetch", url, { callId: "f1" }) }
+    })
+)
+
+const model = Agent.handle(
+  Agent.make("model", {
+    version: "1.0.0",
+    input: Schema.Struct({ model: Schema.String }),
+    output: Schema.Struct({ model: Schema.String })
+  }),
+  (input) =>
+    Effect.gen(function* () {
+      const lease = yield* Lease
+      return { model: yield* lease.authorize("model.use", input.model, { callId: "m1" }) }
+    })
+)
+
+const delegate = Agent.handle(
+  Agent.make("delegate", {
+    version: "1.0.0",
+    input: Schema.Struct({
+      agent: Schema.String,
+      input: Schema.Unknown,
+      lease_request: Schema.optional(Terms),
+      lease_constraints: Schema.optional(LeaseConstraints)
+    })
+  }),
+  (input) =>
+    Effect.gen(function* () {
+      const job = yield* Job
+      const child = yield* job.delegate(input.agent, input.input, {
+        lease: input.lease_request,
+        constraints: input.lease_constraints
+      })
+      return { child: yield* child.await }
+    }).pipe(Effect.catchAll((error) => Effect.succeed({ error: error.code })))
+)
+
+export const agents: ReadonlyArray<Agent.Registered<FileSystem.FileSystem>> = [
   echo,
   emit,
   sleep,
   stubborn,
   chunks,
   fail,
+  spend,
+  read,
+  fetch,
+  model,
+  delegate,
   ver("1.0.0", false),
   ver("2.0.0", true)
 ]

@@ -1,3 +1,4 @@
+import * as FileSystem from "@effect/platform/FileSystem"
 import { describe, expect, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
@@ -12,7 +13,9 @@ import { agents } from "../../../src/programs/agents/conformance.js"
 import { Registry } from "../../../src/services/Registry.js"
 import { type Recorder, recorder, run } from "./recorder.js"
 
-const runs = (ref: string, input: unknown, job: Recorder = recorder()) => run(agents, ref, input, job)
+const files = FileSystem.layerNoop({})
+const runs = (ref: string, input: unknown, job: Recorder = recorder()) =>
+  Effect.provide(run(agents, ref, input, job), files)
 const messages = (job: Recorder) => job.events.map(({ body }) => String(body["message"]))
 
 it.effect("all of them can be hosted together; ver means 2.0.0", () =>
@@ -25,6 +28,11 @@ it.effect("all of them can be hosted together; ver means 2.0.0", () =>
       "stubborn",
       "chunks",
       "fail",
+      "spend",
+      "read",
+      "fetch",
+      "model",
+      "delegate",
       "ver"
     ])
     expect(inventory.find(({ name }) => name === "ver")).toEqual({
@@ -34,7 +42,7 @@ it.effect("all of them can be hosted together; ver means 2.0.0", () =>
     })
     expect(yield* runs("ver@1.0.0", {})).toEqual({ version: "1.0.0" })
     expect(yield* runs("ver@2.0.0", {})).toEqual({ version: "2.0.0" })
-  }).pipe(Effect.provide(Layer.fresh(RegistryLayer.layer(agents))))
+  }).pipe(Effect.provide(Layer.fresh(RegistryLayer.layer(agents)).pipe(Layer.provide(files))))
 )
 
 it.effect("echo returns its input, whatever it is", () =>

@@ -1,9 +1,11 @@
 /** A `Job` that records what its handler emits; and the way a runtime runs a handler. */
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import { InvalidRequest } from "../../../src/protocol/Errors.js"
 import { problem } from "../../../src/protocol/Event.js"
 import type * as Agent from "../../../src/services/Agent.js"
 import { type EmitError, Job, type JobService } from "../../../src/services/Job.js"
+import { Lease, type LeaseService } from "../../../src/services/Lease.js"
 
 export interface Recorded {
   readonly kind: string
@@ -73,10 +75,25 @@ export const recorder = (commit: Effect.Effect<void> = Effect.void): Recorder =>
               )
           }
         }),
-      streamResult: () => Effect.die("not used here")
+      streamResult: () => Effect.die("not used here"),
+      delegate: () => Effect.die("not used here"),
+      credentials: Effect.succeed([]),
+      rotateCredential: () => Effect.die("not used here")
     }
   }
   return self
+}
+
+/** A lease that allows whatever it is asked. */
+const anything: LeaseService = {
+  terms: {},
+  constraints: {},
+  workspace: undefined,
+  authorize: (_, target) => Effect.succeed(target),
+  check: (_, target) => Either.right(target),
+  namesHost: () => true,
+  remaining: Effect.succeed(new Map()),
+  spend: () => Effect.void
 }
 
 /** Decodes the input and runs the handler of `name@version` (or the only one of that name). */
@@ -88,5 +105,8 @@ export const run = <R>(
 ) => {
   const agent = agents.find(({ name, version }) => ref === name || ref === `${name}@${version}`)
   if (agent === undefined) throw new Error(`no agent ${ref}`)
-  return Effect.flatten(agent.prepare(input)).pipe(Effect.provideService(Job, job.service))
+  return Effect.flatten(agent.prepare(input)).pipe(
+    Effect.provideService(Job, job.service),
+    Effect.provideService(Lease, anything)
+  )
 }

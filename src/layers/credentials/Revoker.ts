@@ -1,0 +1,202 @@
+/** Revoking, until it is done or given up: every credential that is no longer wanted ends up here. */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as FiberMap from "effect/FiberMap"
+import * as Metric from "effect/Metric"
+import * as Schedule from "effect/Schedule"
+import type { Scope } from "effect/Scope"
+import { truncateMessage } from "../../protocol/Errors.js"
+import { type CredentialProvisionerService, ProvisionError } from "../../services/CredentialProvisioner.js"
+import type { Options } from "../../services/Credentials.js"
+import type { CredentialRecord, CredentialStoreService } from "../../services/CredentialStore.js"
+import type { StoreError } from "../../services/Store.js"
+
+/** Credentials that are no longer wanted and not known to be revoked. */
+export const outstandingGauge = Metric.gauge("arcp_credentials_outstanding", {
+  description: "credentials that are no longer wanted and not known to be revoked"
+})
+/** Revocations that were given up. Each is also a warning in the log. */
+export const failureCounter = Metric.counter("arcp_credentials_revoke_failures", {
+  description: "revocations of credentials that were given up",
+  incremental: true
+})
+
+/** Longest pause before an unsettled mint is revoked once more, in milliseconds. */
+const maxSettlePauseMs = 30_000
+
+export interface Dependencies {
+  readonly provisioner: CredentialProvisionerService
+  readonly store: CredentialStoreService
+  readonly clock: Clock.Clock
+  readonly options: Pick<Options, "callTimeoutMs">
+}
+
+/** Fit to be stored and logged: one line, and nothing in it that looks like a token, should a provisioner slip. */
+export const cleanMessage = (message: string): string =>
+  truncateMessage(
+    message
+      .replace(/[\p{Cc}\u2028\u2029]+/gu, " ")
+      .replace(/\b(?:sk-|rt_|Bearer\s+)[\w.~+/=-]+/gi, "<redacted>")
+  )
+
+/**
+ * One call of a provisioner: it ends in time, whatever the provisioner is doing, and a defect tells its name only,
+ * because nobody knows what it quotes.
+ */
+export const call = <A>(
+  { provisioner, options }: Pick<Dependencies, "provisioner" | "options">,
+  effect: Effect.Effect<A, ProvisionError>
+): Effect.Effect<A, ProvisionError> =>
+  effect.pipe(
+    Effect.catchAllDefect((defect) =>
+      Effect.fail(
+        new ProvisionError({
+          message: `${provisioner.name} failed unexpectedly (${defect instanceof Error ? defect.name : typeof defect})`,
+          retryable: true
+        })
+      )
+    ),
+    Effect.disconnect,
+    Effect.timeoutFail({
+      duration: options.callTimeoutMs,
+      onTimeout: () =>
+        new ProvisionError({
+          message: `${provisioner.name} did not answer within ${options.callTimeoutMs} ms`,
+          retryable: true
+        })
+    })
+  )
+
+/**
+ * Revokes once and records how that went. `unsettled`: upstream does not have it, and may yet get it from a mint that
+ * is still under way; the record stays.
+ */
+export const attempt = (
+  deps: Dependencies,
+  record: CredentialRecord
+): Effect.Effect<"revoked" | "unsettled", ProvisionError | StoreError> =>
+  call(deps, deps.provisioner.revoke(record)).pipe(
+    Effect.tapErrorTag("ProvisionError", (error) =>
+      Effect.ignore(
+        deps.store.update({
+          ...record,
+          attempts: record.attempts + 1,
+          lastError: cleanMessage(error.message),
+          updatedAt: deps.clock.unsafeCurrentTimeMillis()
+        })
+      )
+    ),
+    Effect.flatMap(() =>
+      (record.unsettledUntil ?? 0) > deps.clock.unsafeCurrentTimeMillis()
+        ? Effect.succeed("unsettled" as const)
+        : Effect.as(deps.store.remove(record.id), "revoked" as const)
+    )
+  )
+
+export interface Revoker {
+  /** Revokes in the background until it is done or given up. Synchronous; of a credential under way already nothing. */
+  readonly pursue: (record: CredentialRecord) => void
+  /** A tool or an operator has revoked it. */
+  readonly forget: (record: CredentialRecord) => Effect.Effect<void>
+}
+
+const worthRetrying = (error: ProvisionError | StoreError) => error._tag === "StoreError" || error.retryable
+
+/** For the lifetime of the scope; what is under way when that closes gets the shutdown's grace. */
+export const make = (
+  deps: Dependencies & { readonly options: Options }
+): Effect.Effect<Revoker, never, Scope> =>
+  Effect.gen(function* () {
+    const { store, clock, options } = deps
+    const fibers = yield* FiberMap.make<string, void, never>()
+    const fork = yield* FiberMap.runtime(fibers)<never>()
+    const slots = yield* Effect.makeSemaphore(options.revokeConcurrency)
+    const outstanding = new Set<string>()
+    const measure = Effect.suspend(() => Metric.set(outstandingGauge, outstanding.size))
+
+    const backoff = Schedule.exponential(options.revokeRetryMs).pipe(
+      Schedule.union(Schedule.spaced(options.maxRevokeRetryMs)),
+      Schedule.jittered,
+      Schedule.intersect(Schedule.recurs(options.revokeAttempts - 1))
+    )
+
+    const annotate = (record: CredentialRecord) =>
+      Effect.annotateLogs({ credential: record.credentialId, record: record.id, job: record.jobId })
+
+    const forget = (record: CredentialRecord) =>
+      Effect.suspend(() => {
+        outstanding.delete(record.id)
+        return measure
+      }).pipe(Effect.zipRight(Effect.logDebug("credential revoked")), annotate(record))
+
+    const giveUp = (record: CredentialRecord) =>
+      Effect.ignore(
+        store.update({ ...record, state: "failed", updatedAt: clock.unsafeCurrentTimeMillis() })
+      ).pipe(
+        Effect.zipRight(Metric.increment(failureCounter)),
+        Effect.zipRight(
+          Effect.logWarning(
+            `a credential could not be revoked and may still be good: ${record.lastError}. It is tried again at ` +
+              "the next start, and by: arcp credentials --revoke"
+          )
+        ),
+        annotate(record)
+      )
+
+    const pursuit = (wanted: CredentialRecord): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        const now = clock.unsafeCurrentTimeMillis()
+        let record: CredentialRecord = {
+          ...wanted,
+          state: "revoking",
+          updatedAt: now,
+          // No later than a mint of this moment, should the clock have been wrong.
+          unsettledUntil:
+            wanted.unsettledUntil &&
+            Math.min(wanted.unsettledUntil, now + options.callTimeoutMs + options.settleMs)
+        }
+        const failed = (error: ProvisionError | StoreError) =>
+          Effect.sync(() => {
+            const attempts = record.attempts + (error._tag === "ProvisionError" ? 1 : 0)
+            record = { ...record, attempts, lastError: cleanMessage(error.message) }
+          })
+        const once = Effect.suspend(() => slots.withPermits(1)(attempt(deps, record))).pipe(
+          Effect.tapError(failed),
+          Effect.retry({ schedule: backoff, while: worthRetrying })
+        )
+        const untilSettled = (pauseMs: number): Effect.Effect<void, ProvisionError | StoreError> =>
+          Effect.flatMap(once, (outcome) => {
+            if (outcome === "revoked") return Effect.void
+            const leftMs = Math.max(1, (record.unsettledUntil ?? 0) - clock.unsafeCurrentTimeMillis())
+            return Effect.zipRight(
+              Effect.sleep(Math.min(pauseMs, maxSettlePauseMs, leftMs)),
+              untilSettled(pauseMs * 2)
+            )
+          })
+        return measure.pipe(
+          Effect.zipRight(Effect.ignore(store.update(record))),
+          Effect.zipRight(untilSettled(1_000)),
+          Effect.matchEffect({
+            onSuccess: () => forget(record),
+            onFailure: () => giveUp(record)
+          })
+        )
+      })
+
+    yield* Effect.addFinalizer(() =>
+      // As a finalizer this runs uninterruptibly, and a time-out could not end the wait.
+      Effect.interruptible(FiberMap.awaitEmpty(fibers)).pipe(
+        Effect.timeoutOption(options.shutdownGraceMs),
+        // Also under a clock that stands still.
+        Effect.withClock(Clock.make())
+      )
+    )
+
+    return {
+      pursue: (record) => {
+        outstanding.add(record.id)
+        fork(record.id, Effect.interruptible(pursuit(record)), { onlyIfMissing: true })
+      },
+      forget: (record) => Effect.zipRight(FiberMap.remove(fibers, record.id), forget(record))
+    }
+  })

@@ -1,0 +1,186 @@
+/**
+ * Delegation (§10): `delegate` event on the parent, then the checks, then the child in the same session. A
+ * refusal is a `tool_result` on the parent and a typed error to its handler; the parent goes on.
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import * as AgentRef from "../../protocol/AgentRef.js"
+import * as Budget from "../../protocol/Budget.js"
+import {
+  AgentNotAvailable,
+  InternalError,
+  InvalidRequest,
+  LeaseSubsetViolation,
+  toPayload
+} from "../../protocol/Errors.js"
+import type { Event } from "../../protocol/Event.js"
+import { budgetProblem, type LeaseConstraints, subsetProblem } from "../../protocol/Lease.js"
+import { type Contract, decodeOutcome } from "../../services/Agent.js"
+import type { EventLog, JobLog } from "../../services/EventLog.js"
+import type { IdGenerator } from "../../services/IdGenerator.js"
+import type { Delegate, Delegated, DelegateOptions } from "../../services/Job.js"
+import type { LeaseService } from "../../services/Lease.js"
+import type { Policy } from "../../services/Policy.js"
+import type { Registry } from "../../services/Registry.js"
+import type { Options } from "../../services/RuntimeOptions.js"
+import type { JobRecord } from "../../services/Store.js"
+import * as Checks from "./Checks.js"
+import type { Emitter } from "./Emitter.js"
+import type { LiveJob } from "./LiveJob.js"
+import type { Provision, Start, Table } from "./Start.js"
+
+/** What of the parent's own services delegation uses. */
+export interface Delegator {
+  readonly emitter: Emitter
+  readonly lease: LeaseService
+}
+
+type AnyContract = Contract<unknown, unknown, unknown, unknown, unknown, unknown>
+
+export const make =
+  (services: {
+    readonly log: EventLog["Type"]
+    readonly registry: Registry["Type"]
+    readonly policy: Policy["Type"]
+    readonly ids: IdGenerator["Type"]
+    readonly options: Options
+    readonly now: () => number
+    readonly table: Table
+    readonly start: (start: Start) => Effect.Effect<LiveJob | undefined>
+    /** Credentials for the child, when it gets any. */
+    readonly provision: Provision
+  }) =>
+  (parent: { readonly live: LiveJob; readonly job: JobLog }, { emitter, lease }: Delegator): Delegate => {
+    const { log, registry, policy, ids, options, now, table } = services
+    const { record } = parent.live
+
+    /** Everything that is checked, in the order of a submit (§7.1). */
+    const check = (agent: string, input: unknown, delegateId: string, wanted: DelegateOptions) =>
+      Effect.gen(function* () {
+        const session = parent.live.owner
+        const ref = Option.getOrUndefined(AgentRef.parse(agent))
+        if (ref === undefined)
+          return yield* new InvalidRequest({ message: "agent: expected name or name@version, in lower-case" })
+        yield* Effect.asVoid(lease.authorize("agent.delegate", ref.name))
+        if (!(yield* policy.mayUseAgent(session.identity, ref.name)))
+          return yield* new AgentNotAvailable({ message: "no agent of that name" })
+        const registered = yield* registry.resolve(ref)
+        const constraints = yield* narrowed(wanted.constraints ?? {})
+        const terms = wanted.lease ?? {}
+        const problem =
+          subsetProblem(terms, record.lease) ??
+          budgetProblem(Budget.parse(terms["cost.budget"] ?? []), parent.job.remaining)
+        if (problem !== undefined) return yield* new LeaseSubsetViolation({ message: problem })
+        const run = yield* registered.prepare(input)
+        if (parent.live.depth >= options.maxDelegationDepth)
+          return yield* Checks.atLimit("delegation_depth", options.maxDelegationDepth)
+        if (parent.live.children.size >= options.maxChildrenPerJob)
+          return yield* Checks.atLimit("children_per_job", options.maxChildrenPerJob)
+        if (table.perPrincipal.get(record.principal) >= options.maxJobsPerPrincipal)
+          return yield* Checks.atLimit("jobs_per_principal", options.maxJobsPerPrincipal)
+        const child: JobRecord = {
+          jobId: ids.unsafeMake("job"),
+          sessionId: session.sessionId,
+          submitId: delegateId,
+          principal: record.principal,
+          agent: AgentRef.format(registered),
+          status: "running",
+          rejected: false,
+          lease: terms,
+          leaseConstraints: constraints,
+          traceId: record.traceId,
+          createdAt: now(),
+          lastEventSeq: 0,
+          parentJobId: record.jobId,
+          delegateId
+        }
+        return { session, child, run }
+      })
+
+    /** The child's expiry: not behind the parent's, which it inherits. */
+    const narrowed = (
+      wanted: LeaseConstraints
+    ): Effect.Effect<LeaseConstraints | undefined, InvalidRequest | LeaseSubsetViolation> => {
+      const limit = record.leaseConstraints?.expires_at
+      if (wanted.expires_at === undefined)
+        return Effect.succeed(limit === undefined ? undefined : { expires_at: limit })
+      if (limit !== undefined && Date.parse(wanted.expires_at) > Date.parse(limit))
+        return new LeaseSubsetViolation({
+          message: `expires_at: the delegating job's lease ends at ${limit}`
+        })
+      return Effect.as(Checks.checkConstraints(wanted, now()), wanted)
+    }
+
+    const begin = (agent: string, input: unknown, wanted: DelegateOptions) =>
+      Effect.gen(function* () {
+        const delegateId = ids.unsafeMake("del")
+        yield* emitter.delegate({
+          delegate_id: delegateId,
+          agent,
+          input: input ?? null,
+          ...(wanted.lease === undefined ? {} : { lease_request: wanted.lease }),
+          ...(wanted.constraints === undefined ? {} : { lease_constraints: wanted.constraints })
+        })
+        const parentSpan = Option.getOrUndefined(yield* Effect.option(Effect.currentSpan))
+        const accepted = Effect.gen(function* () {
+          const { session, child, run } = yield* check(agent, input, delegateId, wanted)
+          const stored = yield* Deferred.make<void>()
+          let job: JobLog | undefined
+          const live = yield* services.provision(session, child, (credentials) =>
+            services.start({
+              session,
+              record: child,
+              run,
+              parent,
+              parentSpan,
+              accepted: (opened) => {
+                job = opened
+                Checks.sendAccepted(session, child, undefined, credentials)
+              },
+              stored: () => Deferred.unsafeDone(stored, Effect.void)
+            })
+          )
+          if (live === undefined)
+            return yield* new InternalError({ message: "the job is ending and delegates no more" })
+          yield* Deferred.await(stored)
+          if (job === undefined) return yield* new InternalError({ message: "the child could not be stored" })
+          return { live, child, job }
+        })
+        return yield* Effect.tapError(accepted, (error) =>
+          Effect.ignore(emitter.service.toolResult({ call_id: delegateId, error: toPayload(error) }))
+        )
+      })
+
+    const handle = (live: LiveJob, child: JobRecord, job: JobLog): Delegated<unknown, never> => ({
+      jobId: child.jobId,
+      delegateId: child.delegateId as string,
+      agent: child.agent,
+      await: Deferred.await(live.outcome),
+      events: log.events(job).pipe(
+        Stream.filter((event) => event.type === "job.event"),
+        Stream.map((event) => JSON.parse(event.payload) as Event)
+      ),
+      cancel: Effect.suspend(() => {
+        live.end({ _tag: "Cancel", reason: "the job that delegated to it cancelled it" })
+        return Deferred.await(live.done)
+      })
+    })
+
+    const byName = (agent: string, input: unknown, wanted: DelegateOptions) =>
+      Effect.map(begin(agent, input, wanted), ({ live, child, job }) => handle(live, child, job))
+
+    const byContract = (contract: AnyContract, input: unknown, wanted: DelegateOptions) =>
+      Effect.gen(function* () {
+        const encoded = yield* Checks.encodeInput(contract, input)
+        const child = yield* byName(AgentRef.format(contract), encoded, wanted)
+        return {
+          ...child,
+          await: child.await.pipe(decodeOutcome(contract, (message) => new InternalError({ message })))
+        }
+      })
+
+    return ((agent: string | AnyContract, input: unknown, wanted: DelegateOptions = {}) =>
+      typeof agent === "string" ? byName(agent, input, wanted) : byContract(agent, input, wanted)) as Delegate
+  }

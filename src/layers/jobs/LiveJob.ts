@@ -1,0 +1,74 @@
+/** A job that has not ended, and the jobs that it delegated to. */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import type { ArcpError } from "../../protocol/Errors.js"
+import type { JobStatus } from "../../protocol/Message.js"
+import type { JobLog } from "../../services/EventLog.js"
+import type { JobSession } from "../../services/Jobs.js"
+import type { JobRecord } from "../../services/Store.js"
+
+/** Why a job ends other than by its handler. */
+export type Ending =
+  | { readonly _tag: "Cancel"; readonly reason?: string | undefined }
+  | { readonly _tag: "Timeout" }
+  | { readonly _tag: "LeaseExpired" }
+  | { readonly _tag: "Shutdown" }
+
+const parentEnded: Ending = { _tag: "Cancel", reason: "the job that delegated to it ended" }
+
+export class LiveJob {
+  status: JobStatus = "pending"
+  /** The first ending counts; set synchronously, so that an acknowledged cancel always wins. */
+  ending: Ending | undefined
+  /** The handler's exit, when it came first. */
+  exit: Exit.Exit<unknown, ArcpError> | undefined
+  readonly changed = Deferred.unsafeMake<void>(undefined as never)
+  /** Running, or being opened. A job ends after its children. */
+  readonly children = new Set<LiveJob>()
+  /** It takes no more children. */
+  sealed = false
+  /** What the job came to, for whoever delegated to it. Completed behind the terminal message. */
+  readonly outcome = Deferred.unsafeMake<unknown, ArcpError>(undefined as never)
+  readonly done = Deferred.unsafeMake<void>(undefined as never)
+  readonly depth: number
+
+  constructor(
+    readonly record: JobRecord,
+    /** Whoever may cancel it; another session after `adopt`. */
+    public owner: JobSession,
+    readonly parent?: LiveJob | undefined
+  ) {
+    this.depth = parent === undefined ? 0 : parent.depth + 1
+  }
+
+  /** Begins to end the job, its children first, unless it is ending or the handler has already returned. */
+  end(ending: Ending): void {
+    if (this.ending !== undefined || this.exit !== undefined) return
+    this.ending = ending
+    this.endChildren()
+    Deferred.unsafeDone(this.changed, Effect.void)
+  }
+  endChildren(): void {
+    for (const child of this.children) child.end(this.ending?._tag === "Shutdown" ? this.ending : parentEnded)
+  }
+  /** Takes a child, unless the job has come so far that nobody would wait for it. */
+  adoptChild(child: LiveJob): boolean {
+    if (this.sealed) return false
+    this.children.add(child)
+    if (this.ending !== undefined || this.exit !== undefined) child.end(parentEnded)
+    return true
+  }
+  /** Ends all children and waits until their terminal messages are written. */
+  readonly settleChildren: Effect.Effect<void> = Effect.suspend(() => {
+    this.sealed = true
+    this.endChildren()
+    return Effect.forEach([...this.children], (child) => Deferred.await(child.done), { discard: true })
+  })
+}
+
+/** A job with its log: it is stored and has been accepted. */
+export interface Opened {
+  readonly live: LiveJob
+  readonly log: JobLog
+}

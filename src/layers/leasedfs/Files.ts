@@ -1,0 +1,257 @@
+/** Opening files for a lease: what was opened is identified before a byte of it is read or changed. */
+import { type PlatformError, SystemError } from "@effect/platform/Error"
+import * as FileSystem from "@effect/platform/FileSystem"
+import * as Effect from "effect/Effect"
+import * as ExecutionStrategy from "effect/ExecutionStrategy"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import {
+  type Authority,
+  both,
+  type Capability,
+  Changed,
+  failure,
+  io,
+  isReason,
+  notFound,
+  type Request,
+  read,
+  retried,
+  write
+} from "./Authority.js"
+import type { Found, Opened, Place, Places } from "./Places.js"
+
+/** What the flags of `open` need of the lease. */
+export const needsOf = (flag: FileSystem.OpenFlag): ReadonlyArray<Capability> =>
+  flag === "r" ? read : flag.includes("+") ? both : write
+
+export interface Files {
+  /** What a found place holds, when it is a file or a directory. Nothing else is ever opened. */
+  readonly open: (
+    request: Request,
+    found: Found,
+    flag: "r" | "r+"
+  ) => Effect.Effect<Opened, PlatformError | Changed, Scope.Scope>
+  /**
+   * As `open` of the platform, with every flag. The file belongs to the scope of this effect, everything else
+   * is closed before. With `keep`, what is there is not emptied.
+   */
+  readonly openAs: (
+    request: Request,
+    flag: FileSystem.OpenFlag,
+    mode: number | undefined,
+    keep?: "keep"
+  ) => Effect.Effect<Opened, PlatformError | Changed, Scope.Scope>
+  /** The leased file for one who asked with these flags. */
+  readonly guarded: (request: Request, opened: Opened, flag: FileSystem.OpenFlag) => FileSystem.File
+  /** A guarded file that fails like any other operation. */
+  readonly file: (
+    request: Request,
+    flag: FileSystem.OpenFlag,
+    mode: number | undefined
+  ) => Effect.Effect<FileSystem.File, PlatformError, Scope.Scope>
+  /** `stat` of a found place. */
+  readonly info: (
+    request: Request,
+    found: Found
+  ) => Effect.Effect<FileSystem.File.Info, PlatformError | Changed, Scope.Scope>
+  /** Asks about something that cannot be opened; a link that comes and stays there is noticed. */
+  readonly unopened: <A>(
+    request: Request,
+    found: Place,
+    ask: Effect.Effect<A, PlatformError>
+  ) => Effect.Effect<A, PlatformError | Changed>
+  readonly typeOf: (
+    request: Request,
+    found: Found
+  ) => Effect.Effect<FileSystem.File.Type, PlatformError | Changed>
+}
+
+export const isOpenable = (type: FileSystem.File.Type): boolean => type === "File" || type === "Directory"
+
+/** A name that was there is gone: it was swapped, or removed. What comes next tells which. */
+const goneIsChanged = <A, R>(
+  effect: Effect.Effect<A, PlatformError, R>
+): Effect.Effect<A, PlatformError | Changed, R> =>
+  Effect.catchIf(
+    effect,
+    (error) => isReason(error, "NotFound"),
+    () => new Changed()
+  )
+
+const existsIsChanged = <A, R>(
+  effect: Effect.Effect<A, PlatformError, R>
+): Effect.Effect<A, PlatformError | Changed, R> =>
+  Effect.catchIf(
+    effect,
+    (error) => isReason(error, "AlreadyExists"),
+    () => new Changed()
+  )
+
+export const make = (open: FileSystem.FileSystem, authority: Authority, places: Places): Files => {
+  const typeOf: Files["typeOf"] = (request, found) =>
+    Effect.map(places.steady(request, found, io(request, open.stat(found.at))), (info) => info.type)
+
+  const openKnown = (request: Request, found: Place, flag: "r" | "r+") =>
+    places
+      .steady(request, found, io(request, open.open(found.at, { flag })))
+      .pipe(Effect.flatMap((file) => places.identify(request, found, file)))
+
+  const openFound: Files["open"] = (request, found, flag) =>
+    Effect.gen(function* () {
+      if (!found.exists) return yield* notFound(request)
+      // A FIFO would block, and opening a device can do something: neither gets that far.
+      if (isOpenable(yield* typeOf(request, found))) return yield* openKnown(request, found, flag)
+      return yield* failure(request, "BadResource", "neither a file nor a directory; a job may open no other")
+    })
+
+  const unopened: Files["unopened"] = (request, found, ask) =>
+    Effect.gen(function* () {
+      const answer = yield* places.steady(request, found, io(request, ask))
+      return (yield* places.look(request, found))._tag === "There" ? answer : yield* new Changed()
+    })
+
+  /** Runs with a scope of its own for the file, which lasts as long as the caller's when all went well. */
+  const keeping = <A>(
+    attempt: (own: Scope.Scope) => Effect.Effect<A, PlatformError | Changed, Scope.Scope>
+  ): Effect.Effect<A, PlatformError | Changed, Scope.Scope> =>
+    Effect.flatMap(Effect.scope, (outer) =>
+      Effect.flatMap(Scope.fork(outer, ExecutionStrategy.sequential), (own) =>
+        Effect.scoped(attempt(own)).pipe(
+          Effect.tapErrorCause((cause) => Scope.close(own, Exit.failCause(cause)))
+        )
+      )
+    )
+
+  /** Append needs a descriptor of its own kind, of the very file that was identified. */
+  const reopen = (request: Request, found: Place, first: Opened, flag: FileSystem.OpenFlag) =>
+    goneIsChanged(io(request, open.open(first.path, { flag }))).pipe(
+      Effect.flatMap((file) => places.identify(request, found, file))
+    )
+
+  const create = (request: Request, place: Place, flag: FileSystem.OpenFlag, mode: number | undefined) =>
+    Effect.gen(function* () {
+      const options = mode === undefined ? { flag } : { flag, mode }
+      const file = yield* io(request, open.open(place.at, options))
+      // An exclusive creation follows no link, so it is where its directory is.
+      return (yield* places.holds)
+        ? { file, real: place.real, path: `/proc/self/fd/${file.fd}` }
+        : { file, real: place.real, path: place.at }
+    })
+
+  const openAs: Files["openAs"] = (request, flag, mode, keep) =>
+    keeping((own) =>
+      Effect.gen(function* () {
+        if (flag.includes("x")) {
+          const place = yield* places.place(request)
+          return yield* Scope.extend(create(request, place, flag, mode), own)
+        }
+        const found = yield* places.follow(request)
+        if (!found.exists) {
+          if (flag.startsWith("r")) return yield* notFound(request)
+          const exclusive = flag.replace(/^[wa]/, "$&x") as FileSystem.OpenFlag
+          return yield* existsIsChanged(Scope.extend(create(request, found, exclusive, mode), own))
+        }
+        if (flag.startsWith("a")) {
+          const first = yield* openFound(request, found, "r+")
+          return yield* Scope.extend(reopen(request, found, first, flag), own)
+        }
+        const opened = yield* Scope.extend(openFound(request, found, flag === "r" ? "r" : "r+"), own)
+        if (flag.startsWith("w") && keep === undefined) yield* io(request, opened.file.truncate(0))
+        return opened
+      })
+    )
+
+  const guarded: Files["guarded"] = (request, { file, real }, flag) => {
+    const admitted = (method: string) => authority.recheck({ ...request, method })
+    const reading = <A>(method: string, effect: Effect.Effect<A, PlatformError>) =>
+      flag === "r" || flag.includes("+")
+        ? Effect.zipRight(admitted(method), effect)
+        : Effect.zipRight(
+            admitted(method),
+            new SystemError({
+              reason: "BadResource",
+              module: "FileSystem",
+              method,
+              pathOrDescriptor: request.given,
+              description: 'EBADF: the file is open for writing only; open it with "r+", "w+" or "a+"'
+            })
+          )
+    const writing = <A>(method: string, effect: Effect.Effect<A, PlatformError>) =>
+      Effect.zipRight(admitted(method), effect)
+    /** Sizes and times are read, whatever the flags were. */
+    const stat = Effect.suspend(() => {
+      const asked: Request = { ...request, method: "stat", needs: read }
+      const refused = authority.refusal(asked, real)
+      return Effect.zipRight(
+        authority.recheck(asked),
+        refused === undefined ? file.stat : Effect.fail(refused)
+      )
+    })
+    return {
+      [FileSystem.FileTypeId]: FileSystem.FileTypeId,
+      fd: file.fd,
+      stat,
+      seek: (offset, from) => file.seek(offset, from),
+      sync: writing(
+        "sync",
+        Effect.suspend(() => file.sync)
+      ),
+      read: (buffer) => reading("read", file.read(buffer)),
+      readAlloc: (size) => reading("readAlloc", file.readAlloc(size)),
+      truncate: (length) => writing("truncate", file.truncate(length)),
+      write: (buffer) => writing("write", file.write(buffer)),
+      writeAll: (buffer) => writing("writeAll", file.writeAll(buffer))
+    }
+  }
+
+  return {
+    open: openFound,
+    openAs,
+    guarded,
+    typeOf,
+    unopened,
+    file: (request, flag, mode) =>
+      Effect.map(retried(request, openAs(request, flag, mode)), (opened) => guarded(request, opened, flag)),
+    info: (request, found) =>
+      Effect.gen(function* () {
+        if (!found.exists) return yield* notFound(request)
+        if (!isOpenable(yield* typeOf(request, found)))
+          return yield* unopened(request, found, open.stat(found.at)).pipe(
+            // What can be opened is opened; so here it was swapped in between.
+            Effect.filterOrFail(
+              (info) => !isOpenable(info.type),
+              () => new Changed()
+            )
+          )
+        return yield* io(request, (yield* openKnown(request, found, "r")).file.stat)
+      })
+  }
+}
+
+const chunk = 64 * 1024
+const maxChunk = 4 * 1024 * 1024
+
+/** All of a file from where it stands. The size that it says is only a hint. */
+export const readAll = (file: FileSystem.File): Effect.Effect<Uint8Array, PlatformError> =>
+  Effect.gen(function* () {
+    const size = Number((yield* file.stat).size)
+    const parts: Array<Uint8Array> = []
+    let total = 0
+    while (true) {
+      const next = total < size ? Math.min(size - total, maxChunk) : chunk
+      const part = yield* file.readAlloc(next)
+      if (Option.isNone(part)) break
+      parts.push(part.value)
+      total += part.value.length
+    }
+    if (parts.length === 1 && parts[0] !== undefined) return parts[0]
+    const all = new Uint8Array(total)
+    let at = 0
+    for (const part of parts) {
+      all.set(part, at)
+      at += part.length
+    }
+    return all
+  })

@@ -1,0 +1,105 @@
+/**
+ * A job's budget counters. They change where its events are numbered (Transaction.ts), in the same commit as
+ * the `cost.*` metric that is counted, here and in every ancestor: so after a crash they are what the log says,
+ * and a tree of jobs never spends more than its root was given.
+ */
+import * as BigDecimal from "effect/BigDecimal"
+import * as Budget from "../../protocol/Budget.js"
+import type { NewEvent } from "../../services/EventLog.js"
+import type { JobRecord } from "../../services/Store.js"
+import type { JobState } from "./State.js"
+
+interface Counter {
+  readonly initial: BigDecimal.BigDecimal
+  readonly remaining: BigDecimal.BigDecimal
+  /** As of the last `cost.budget.remaining`. */
+  readonly reported: BigDecimal.BigDecimal
+}
+
+const zero = BigDecimal.fromBigInt(0n)
+const twenty = BigDecimal.fromBigInt(20n)
+const isExhausted = (counter: Counter) => BigDecimal.lessThanOrEqualTo(counter.remaining, zero)
+
+/** At least 5 % of the initial amount since the last report, or just crossed zero. */
+const isMaterial = (before: Counter, remaining: BigDecimal.BigDecimal): boolean =>
+  (!isExhausted(before) && BigDecimal.lessThanOrEqualTo(remaining, zero)) ||
+  BigDecimal.greaterThanOrEqualTo(
+    BigDecimal.multiply(BigDecimal.subtract(before.reported, remaining), twenty),
+    before.initial
+  )
+
+export class Account {
+  private readonly counters = new Map<string, Counter>()
+  /** A currency of this job, not of an ancestor, whose counter is ≤ 0. */
+  private empty: string | undefined
+
+  constructor(
+    readonly job: JobState,
+    /** As stored when the job was opened. */
+    readonly record: JobRecord,
+    readonly parent: Account | undefined
+  ) {
+    for (const [currency, initial] of Budget.parse(record.lease["cost.budget"] ?? []))
+      this.set(currency, { initial, remaining: initial, reported: initial })
+  }
+
+  /** What is left of each of the job's own currencies, as committed. */
+  get remaining(): ReadonlyMap<string, BigDecimal.BigDecimal> {
+    return new Map(Array.from(this.counters, ([currency, { remaining }]) => [currency, remaining]))
+  }
+  /** A currency whose counter, here or in an ancestor, is ≤ 0. */
+  get exhausted(): string | undefined {
+    return this.empty ?? this.parent?.exhausted
+  }
+  has(currency: string): boolean {
+    return this.counters.has(currency) || this.parent?.has(currency) === true
+  }
+  counter(currency: string): Counter | undefined {
+    return this.counters.get(currency)
+  }
+  set(currency: string, counter: Counter): void {
+    this.counters.set(currency, counter)
+    if (isExhausted(counter)) this.empty = currency
+  }
+}
+
+/** What one transaction spends, until it is committed. */
+export class Spending {
+  private readonly changed = new Map<Account, Map<string, Counter>>()
+
+  /** Decrements a counter; the report to emit when that is a material change. */
+  spend(account: Account, { currency, amount }: NonNullable<NewEvent["cost"]>): Report | undefined {
+    const before = this.changed.get(account)?.get(currency) ?? account.counter(currency)
+    if (before === undefined) return undefined
+    const remaining = BigDecimal.subtract(before.remaining, amount)
+    const material = isMaterial(before, remaining)
+    const counters = this.changed.get(account) ?? new Map<string, Counter>()
+    this.changed.set(account, counters)
+    counters.set(currency, { ...before, remaining, reported: material ? remaining : before.reported })
+    return material ? { currency, remaining } : undefined
+  }
+  /** The counters of an account as this transaction leaves them, as they are stored. */
+  stored(account: Account): JobRecord["budget"] {
+    if (account.remaining.size === 0) return undefined
+    const counters = this.changed.get(account)
+    return Object.fromEntries(
+      Array.from(account.remaining, ([currency, remaining]) => [
+        currency,
+        Budget.format(counters?.get(currency)?.remaining ?? remaining)
+      ])
+    )
+  }
+  /** Whose counters have changed. */
+  get accounts(): Iterable<Account> {
+    return this.changed.keys()
+  }
+  apply(): void {
+    for (const [account, counters] of this.changed)
+      for (const [currency, counter] of counters) account.set(currency, counter)
+  }
+}
+
+export interface Report {
+  readonly currency: string
+  readonly remaining: BigDecimal.BigDecimal
+}

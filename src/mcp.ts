@@ -1,0 +1,2 @@
+/** The tools of MCP servers, over `@modelcontextprotocol/sdk`. */
+export * as ToolsMcp from "./layers/ToolsMcp.js"

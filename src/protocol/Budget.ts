@@ -1,0 +1,75 @@
+/** Amounts of money and of anything else that is counted: exact decimals, never floats (§9.6). */
+import * as BigDecimal from "effect/BigDecimal"
+import * as Option from "effect/Option"
+
+/** Currency → amount. */
+export type Budget = ReadonlyMap<string, BigDecimal.BigDecimal>
+
+/** Digits before or behind the point beyond which a number is not an amount: arithmetic on it would explode. */
+const maxDigits = 64
+
+/**
+ * The exact decimal of a text or a number; a number is its shortest decimal (0.1 is 0.1). `undefined` when it is
+ * not finite, not a decimal, or has more than 64 digits on a side.
+ */
+export const amount = (value: string | number | BigDecimal.BigDecimal): BigDecimal.BigDecimal | undefined =>
+  BigDecimal.isBigDecimal(value) ? bounded(value) : decimal(String(value), maxDigits)
+
+const decimal = (text: string, digits: number): BigDecimal.BigDecimal | undefined => {
+  const match = /^-?(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d{1,3}))?$/.exec(text)
+  if (match === null) return undefined
+  const [, whole = "", fraction = "", exponent = "0"] = match
+  if (whole.length + Math.max(0, Number(exponent)) > digits) return undefined
+  if (fraction.length - Math.min(0, Number(exponent)) > digits) return undefined
+  return Option.getOrUndefined(BigDecimal.fromString(text))
+}
+
+const limit = 10n ** BigInt(2 * maxDigits)
+
+const bounded = (value: BigDecimal.BigDecimal): BigDecimal.BigDecimal | undefined => {
+  // Before anything whose time grows with the number of digits.
+  if (value.value >= limit || value.value <= -limit) return undefined
+  const normal = BigDecimal.normalize(value)
+  const whole = normal.value.toString().replace("-", "").length - normal.scale
+  return normal.scale <= maxDigits && whole <= maxDigits ? normal : undefined
+}
+
+/** What sums and differences of amounts, however many, stay below. */
+const maxSumDigits = 512
+
+/**
+ * Entries as a lease has them, `["USD:5.00", "USD:1", "credits:10"]`; those of one currency add up. The grammar must
+ * have been checked: an entry that breaks it gives nothing to spend, rather than no limit.
+ */
+export const parse = (entries: ReadonlyArray<string>): Budget => {
+  const budget = new Map<string, BigDecimal.BigDecimal>()
+  for (const entry of entries) {
+    const [currency = ""] = entry.split(":", 1)
+    const value = decimal(entry.slice(currency.length + 1), maxSumDigits) ?? nothing
+    budget.set(currency, BigDecimal.sum(budget.get(currency) ?? nothing, value))
+  }
+  return budget
+}
+
+const nothing = BigDecimal.make(0n, 0)
+
+/** As a plain decimal: no exponent, no trailing zeros. */
+export const format = (value: BigDecimal.BigDecimal): string => {
+  const { value: digits, scale } = BigDecimal.normalize(value)
+  const sign = digits < 0n ? "-" : ""
+  const text = (digits < 0n ? -digits : digits).toString()
+  if (scale <= 0) return sign + text + "0".repeat(digits === 0n ? 0 : -scale)
+  const padded = text.padStart(scale + 1, "0")
+  return `${sign}${padded.slice(0, -scale)}.${padded.slice(-scale)}`
+}
+
+/** For the wire, where amounts are JSON numbers. */
+export const toNumber = (value: BigDecimal.BigDecimal): number => Number(format(value))
+
+/** As a lease holds it: `["USD:5"]`. */
+export const entries = (budget: Budget): ReadonlyArray<string> =>
+  Array.from(budget, ([currency, value]) => `${currency}:${format(value)}`)
+
+/** As `job.accepted` and `job.subscribed` show it: `{"USD": 5}`. */
+export const wire = (budget: Budget): Readonly<Record<string, number>> =>
+  Object.fromEntries(Array.from(budget, ([currency, value]) => [currency, toNumber(value)]))

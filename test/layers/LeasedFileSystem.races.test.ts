@@ -1,0 +1,360 @@
+/** Somebody exchanges things between any two steps of an operation: it never matters which two. */
+import * as NFS from "node:fs"
+import { SystemError } from "@effect/platform/Error"
+import type * as FileSystem from "@effect/platform/FileSystem"
+import { describe, expect, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Inspectable from "effect/Inspectable"
+import {
+  inside,
+  operations,
+  sandbox,
+  secret,
+  snapshot,
+  type Wrap,
+  withoutDescriptors
+} from "./LeasedFileSystem.sandbox.js"
+
+interface Places {
+  readonly work: string
+  readonly outside: string
+}
+
+/** Called before each call of the open file system, with its number. */
+interface Attacker {
+  readonly name: string
+  /** What it exchanges: `d/f`, a directory on the way, or `d/sub/new` where there was nothing. */
+  readonly of: "file" | "directory" | "nothing"
+  /** It goes on for ever, so that only its phase makes a difference. */
+  readonly endless?: true
+  readonly at: (call: number, moment: number, places: Places) => void
+}
+
+const link = (target: string, path: string) => {
+  NFS.rmSync(path, { recursive: true, force: true })
+  NFS.symlinkSync(target, path)
+}
+
+const file = (path: string) => {
+  NFS.rmSync(path, { recursive: true, force: true })
+  NFS.writeFileSync(path, inside)
+}
+
+/** What was there stays, under another name, as somebody would who does not want to be noticed. */
+const exchange = (path: string, target: string) => {
+  const away = `${path}.away`
+  if (NFS.lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink()) {
+    NFS.rmSync(path)
+    if (NFS.existsSync(away)) NFS.renameSync(away, path)
+  } else if (!NFS.existsSync(away)) {
+    if (NFS.existsSync(path)) NFS.renameSync(path, away)
+    NFS.symlinkSync(target, path)
+  }
+}
+
+const attackers: ReadonlyArray<Attacker> = [
+  {
+    name: "a file becomes a link",
+    of: "file",
+    at: (call, moment, { work, outside }) => {
+      if (call === moment) link(`${outside}/f`, `${work}/d/f`)
+    }
+  },
+  {
+    name: "a file becomes a link to nothing",
+    of: "file",
+    at: (call, moment, { work, outside }) => {
+      if (call === moment) link(`${outside}/new`, `${work}/d/f`)
+    }
+  },
+  {
+    name: "a file becomes a link to a loop",
+    of: "file",
+    at: (call, moment, { work, outside }) => {
+      if (call === moment) link(`${outside}/loop`, `${work}/d/f`)
+    }
+  },
+  {
+    name: "a link comes",
+    of: "nothing",
+    at: (call, moment, { work, outside }) => {
+      if (call === moment) link(`${outside}/f`, `${work}/d/sub/new`)
+    }
+  },
+  {
+    name: "a link to nothing comes",
+    of: "nothing",
+    at: (call, moment, { work, outside }) => {
+      if (call === moment) link(`${outside}/new`, `${work}/d/sub/new`)
+    }
+  },
+  {
+    name: "a link becomes a file",
+    of: "file",
+    at: (call, moment, { work, outside }) => {
+      if (call === 0) link(`${outside}/f`, `${work}/d/f`)
+      if (call === moment) file(`${work}/d/f`)
+    }
+  },
+  {
+    name: "a file becomes a link for one step",
+    of: "file",
+    at: (call, moment, { work, outside }) => {
+      if (call === moment) link(`${outside}/f`, `${work}/d/f`)
+      if (call === moment + 1) file(`${work}/d/f`)
+    }
+  },
+  {
+    name: "a file is a link at every other step",
+    of: "file",
+    endless: true,
+    at: (call, moment, { work, outside }) => {
+      if (call >= moment && (call - moment) % 2 === 0) link(`${outside}/f`, `${work}/d/f`)
+      if (call >= moment && (call - moment) % 2 === 1) file(`${work}/d/f`)
+    }
+  },
+  {
+    name: "a directory becomes a link",
+    of: "directory",
+    at: (call, moment, { work, outside }) => {
+      if (call === moment) exchange(`${work}/d`, outside)
+    }
+  },
+  {
+    name: "a directory is a link at every other step",
+    of: "directory",
+    endless: true,
+    at: (call, moment, { work, outside }) => {
+      if (call >= moment) exchange(`${work}/d`, outside)
+    }
+  },
+  {
+    name: "a directory below becomes a link",
+    of: "directory",
+    at: (call, moment, { work, outside }) => {
+      if (call === moment) exchange(`${work}/d/sub`, `${outside}/sub`)
+    }
+  },
+  {
+    name: "a directory becomes a link for one step",
+    of: "directory",
+    at: (call, moment, { work, outside }) => {
+      if (call === moment) exchange(`${work}/d/sub`, `${outside}/sub`)
+      if (call === moment || call === moment + 1) exchange(`${work}/d`, outside)
+    }
+  }
+]
+
+const fits = { "d/f": "file", d: "directory", "d/sub/new": "nothing" }
+
+/** Runs something before every call of the open file system. */
+const before =
+  (step: () => void): Wrap =>
+  (open) => {
+    const stepped = Object.fromEntries(
+      Object.entries(open).map(([method, operation]) => [
+        method,
+        (...args: ReadonlyArray<unknown>) => {
+          const effect = (operation as (...args: ReadonlyArray<unknown>) => unknown)(...args)
+          return Effect.isEffect(effect)
+            ? Effect.suspend(() => {
+                step()
+                return effect
+              })
+            : effect
+        }
+      ])
+    )
+    return stepped as unknown as FileSystem.FileSystem
+  }
+
+const restore = ({ work }: Places) => {
+  for (const name of NFS.readdirSync(work)) NFS.rmSync(`${work}/${name}`, { recursive: true })
+  NFS.mkdirSync(`${work}/d/sub`, { recursive: true })
+  for (const path of ["f", "d/f", "d/sub/g"]) NFS.writeFileSync(`${work}/${path}`, inside)
+}
+
+const swapping = (wrap: Wrap) =>
+  Effect.gen(function* () {
+    const plan = {
+      moment: Infinity,
+      attacker: attackers[0] as Attacker,
+      calls: 0,
+      places: undefined as Places | undefined
+    }
+    const made = yield* sandbox((open) => {
+      const wrapped = wrap(open)
+      return {
+        ...wrapped,
+        ...before(() => {
+          const call = plan.calls++
+          if (plan.places !== undefined) plan.attacker.at(call, plan.moment, plan.places)
+        })(wrapped)
+      }
+    })
+    return { ...made, plan }
+  })
+
+/** More steps than any operation takes when nobody disturbs it for ever. */
+const maxSteps = 400
+
+describe.skipIf(process.platform !== "linux")("whatever is exchanged at whatever moment", () => {
+  for (const operation of operations.filter(({ name }) => name !== "watch"))
+    for (const target of ["d/f", "d", "d/sub/new"] as const)
+      it.scoped(`${operation.name} of ${target}`, () =>
+        Effect.gen(function* () {
+          const { fs, work, outside, opened, plan } = yield* swapping((open) => open)
+          const places = { work, outside }
+          plan.places = places
+          const untouched = snapshot(outside)
+          let runs = 0
+          for (const attacker of attackers.filter(({ of }) => of === "directory" || of === fits[target]))
+            for (let moment = 0; moment < (attacker.endless ? 2 : maxSteps); moment++) {
+              plan.places = undefined
+              restore(places)
+              plan.attacker = attacker
+              plan.moment = moment
+              plan.calls = 0
+              plan.places = places
+              const exit = yield* Effect.exit(Effect.scoped(operation.run(fs, `${work}/${target}`, work)))
+              plan.places = undefined
+              runs += 1
+              const where = `${attacker.name} at step ${moment}`
+              expect(snapshot(outside), where).toEqual(untouched)
+              expect(
+                snapshot(work).some((line) => line.includes("TOP SECRET")),
+                where
+              ).toBe(false)
+              expect(opened.now, where).toBe(0)
+              const told = Exit.isSuccess(exit) ? seen(exit.value) : Inspectable.toStringUnknown(exit.cause)
+              const hidden = ["TOP SECRET", "secret-name", "/proc/self", "ELOOP"]
+              if (operation.name === "stat") hidden.push(String(secret.length))
+              if (operation.name !== "readLink") hidden.push(outside)
+              const leaked = hidden.filter((text) => told.includes(text))
+              expect(leaked, `${where}: ${told.slice(0, 1000)}`).toEqual([])
+              if (plan.calls <= moment) break
+            }
+          expect(runs).toBeGreaterThan(8)
+        })
+      )
+})
+
+const seen = (value: unknown): string => {
+  const bytes = (part: unknown): string =>
+    part instanceof Uint8Array ? new TextDecoder().decode(part) : Inspectable.toStringUnknown(part)
+  if (
+    typeof value === "object" &&
+    value !== null &&
+    Symbol.iterator in value &&
+    !(value instanceof Uint8Array)
+  )
+    return [...(value as Iterable<unknown>)].map(bytes).join(" ")
+  if (typeof value === "object" && value !== null && "value" in value) return bytes(value.value)
+  if (typeof value === "object" && value !== null && "size" in value) return String(value.size)
+  return bytes(value)
+}
+
+describe.skipIf(process.platform !== "linux")("removing", () => {
+  it.scoped("takes nothing that was not there when it looked", () =>
+    Effect.gen(function* () {
+      let late: string | undefined
+      const { fs, work } = yield* sandbox((open) => ({
+        ...open,
+        remove: (path, options) =>
+          Effect.suspend(() => {
+            if (late !== undefined && path.endsWith("/sub")) NFS.writeFileSync(late, "late")
+            return open.remove(path, options)
+          })
+      }))
+      late = `${work}/d/sub/late`
+      const error = yield* Effect.flip(fs.remove("d", { recursive: true }))
+      expect(error.message).toContain("ENOTEMPTY")
+      expect(NFS.readFileSync(late, "utf8")).toBe("late")
+      late = undefined
+      yield* fs.remove("d", { recursive: true })
+      expect(NFS.existsSync(`${work}/d`)).toBe(false)
+    })
+  )
+})
+
+describe("holding what is opened", () => {
+  it.scoped("is not given up for a reason that may pass", () =>
+    Effect.gen(function* () {
+      let failing = true
+      const { fs, outside, work } = yield* sandbox((open) => ({
+        ...open,
+        open: (path, options) =>
+          failing && path.startsWith("/proc/self/fd")
+            ? Effect.fail(
+                new SystemError({
+                  reason: "Unknown",
+                  module: "FileSystem",
+                  method: "open",
+                  description: "EMFILE: too many open files, open '/proc/self/fd/.'"
+                })
+              )
+            : open.open(path, options)
+      }))
+      const error = yield* Effect.flip(fs.readFile("f"))
+      expect(error).toMatchObject({ reason: "Unknown", pathOrDescriptor: "f" })
+      failing = false
+      expect(yield* fs.readFileString("f")).toBe(inside)
+      expect(yield* Effect.flip(fs.readFile(`${work}/../outside/f`))).toMatchObject({
+        reason: "PermissionDenied"
+      })
+      expect(NFS.existsSync(`${outside}/f`)).toBe(true)
+    })
+  )
+})
+
+describe("without descriptors", () => {
+  const existing = [
+    "open r",
+    "open r+",
+    "open w",
+    "open w+",
+    "readFile",
+    "stream",
+    "stat",
+    "truncate",
+    "writeFile"
+  ]
+  for (const operation of operations.filter(({ name }) => existing.includes(name)))
+    it.scoped.each([
+      ["comes right before it opens", false],
+      ["is there only while it opens", true]
+    ] as const)(`${operation.name} notices a link that %s`, ([, back]) =>
+      Effect.gen(function* () {
+        let swap = false
+        const made = yield* sandbox((open) => {
+          const wrapped = withoutDescriptors(open)
+          return {
+            ...wrapped,
+            open: (path, options) =>
+              Effect.suspend(() => {
+                if (swap && path.endsWith("/d/f")) {
+                  swap = false
+                  link(path.replace("/work/d/f", "/outside/f"), path)
+                  return Effect.tap(wrapped.open(path, options), () => {
+                    if (back) file(path)
+                  })
+                }
+                return wrapped.open(path, options)
+              })
+          }
+        })
+        const { fs, work, outside, opened } = made
+        const untouched = snapshot(outside)
+        swap = true
+        const exit = yield* Effect.exit(Effect.scoped(operation.run(fs, `${work}/d/f`, work)))
+        expect(swap).toBe(false)
+        // When the file is back, that is what it goes on with.
+        expect(Exit.isFailure(exit)).toBe(!back)
+        const told = Exit.isSuccess(exit) ? seen(exit.value) : ""
+        expect(told.includes("TOP SECRET") || told.includes(String(secret.length))).toBe(false)
+        expect(snapshot(outside)).toEqual(untouched)
+        expect(opened.now).toBe(0)
+      })
+    )
+})
