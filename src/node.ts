@@ -3,6 +3,7 @@
 export * as CredentialStoreSql from "./layers/CredentialStoreSql.js"
 export * as DialerStdio from "./layers/DialerStdio.js"
 export * as DialerWebSocket from "./layers/DialerWebSocket.js"
+export * as HttpClientPublic from "./layers/HttpClientPublic.js"
 export * as RuntimeSqlite from "./layers/RuntimeSqlite.js"
 export * as StoreSql from "./layers/StoreSql.js"
 export * as StoreSqlite from "./layers/StoreSqlite.js"

@@ -120,8 +120,7 @@ export const make = Effect.gen(function* () {
         yield* log.adopt(session.view, opened.job, { ...child.record, sessionId: session.sessionId })
         yield* log.observe(session.view, opened.job, {
           history: false,
-          onCommit: () =>
-            Checks.sendAccepted(session, child.record, undefined, credentials.held(child.record.jobId))
+          onCommit: () => Checks.announceAccepted(session, child.record, credentials.held(child.record.jobId))
         })
         yield* adoptFamily(session, child)
       }

@@ -15,6 +15,7 @@ import type { Leased } from "../services/Leased.js"
 import { Registry } from "../services/Registry.js"
 import * as LeasedCommandExecutor from "./LeasedCommandExecutor.js"
 import * as LeasedFileSystem from "./LeasedFileSystem.js"
+import * as LeasedHttpClient from "./LeasedHttpClient.js"
 import * as Tools from "./Tools.js"
 
 /** Two agents cannot be hosted together: the same `name@version` twice, or two defaults of one name. */
@@ -34,6 +35,7 @@ interface Entry {
 /** What every registry leases to its jobs. */
 const defaults: ReadonlyArray<Leased> = [
   LeasedFileSystem.leased,
+  LeasedHttpClient.leased,
   LeasedCommandExecutor.leased,
   Tools.leased
 ]

@@ -155,10 +155,12 @@ export const make = Effect.gen(function* () {
   const write = (connection: Connection, session: Session, outbox: Outbox, after: number, line: Line) =>
     Effect.gen(function* () {
       let cursor = after
+      const given = { serial: session.announcements.startAt(after) }
       for (;;) {
-        const events = yield* log.read(session.view, cursor)
+        const read = yield* log.read(session.view, cursor)
         const answers = outbox.take()
-        cursor += events.length
+        const events = session.announcements.weave(read, cursor, given)
+        cursor += read.length
         const farewell = outbox.farewell
         if (answers.length > 0 || events.length > 0) {
           line.sentAt = now()

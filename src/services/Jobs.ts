@@ -32,6 +32,11 @@ export interface JobSession {
   readonly send: (message: Outgoing) => void
   /** The same for a frame that is text already. */
   readonly sendFrame: (frame: string) => void
+  /**
+   * Sends a message between two events: behind those the session has now, ahead of all others; again after a
+   * resume from before it. For what no client has asked for.
+   */
+  readonly announce: (message: Outgoing) => void
 }
 
 export class Jobs extends Context.Tag("arcp/services/Jobs")<

@@ -49,7 +49,7 @@ describe("the feature", () => {
 
   it("a session that did not negotiate it sees none", async () => {
     verifies("credentials-offered", "credentials-shown")
-    const server = await shared()
+    const server = shared()
     const client = await server.client({ without: true })
     const accepted = await hold(client)
     expect((await subscribed(client, accepted.job_id)).payload).not.toHaveProperty("credentials")
@@ -63,7 +63,7 @@ describe("the feature", () => {
 describe("a job's credentials", () => {
   it("are minted before the accept, in their wire shape, each for one job", async () => {
     verifies("credentials-minted", "credentials-shape")
-    const server = await shared()
+    const server = shared()
     const client = await server.client()
     const accepted = await hold(client)
     const [credential, ...others] = credentialsOf(accepted)
@@ -88,7 +88,7 @@ describe("a job's credentials", () => {
 
   it("wait for upstream, and other jobs do not wait for them", async () => {
     verifies("credentials-minted")
-    const server = await shared()
+    const server = shared()
     server.behave({ mintMs: 1_000 })
     const client = await server.client()
     const id = client.submit("echo", 1, models)
@@ -101,7 +101,7 @@ describe("a job's credentials", () => {
 
   it("are shown to the submitter alone, and never listed", async () => {
     verifies("credentials-shown", "subscribe-not-found")
-    const server = await shared()
+    const server = shared()
     const client = await server.client()
     const accepted = await hold(client)
     const mine = await server.client()
@@ -119,7 +119,7 @@ describe("a job's credentials", () => {
 
   it("are not shown to a session that did not negotiate them, though the submitter's", async () => {
     verifies("credentials-offered", "credentials-shown")
-    const server = await shared()
+    const server = shared()
     const accepted = await hold(await server.client())
     const blind = await server.client({ without: true })
     expect((await subscribed(blind, accepted.job_id)).payload).not.toHaveProperty("credentials")
@@ -127,7 +127,7 @@ describe("a job's credentials", () => {
 
   it("do not get out through a careless agent's logs and results", async () => {
     verifies("credentials-secret")
-    const server = await shared()
+    const server = shared()
     const client = await server.client()
     const { accepted, events } = await client.run("careless", {}, models)
     expect(credentialsOf(accepted)).toHaveLength(1)
@@ -137,7 +137,7 @@ describe("a job's credentials", () => {
 
   it("a submit sent again shows the same while the job runs, and none once it has ended", async () => {
     verifies("credentials-shown", "submit-same-id")
-    const server = await shared()
+    const server = shared()
     const client = await server.client()
     const id = client.submit("sleep", { ms: 600_000 }, models)
     const accepted = await client.answer(id)
@@ -163,7 +163,7 @@ describe("revocation", () => {
     ["its expiry", "sleep", { ms: 600_000 }, {}]
   ])("after %s", async (how, agent, input, more) => {
     verifies("credentials-revoked")
-    const server = await shared()
+    const server = shared()
     const client = await server.client()
     const extra = how === "its expiry" ? { lease_constraints: expiresIn(1_000) } : more
     const { accepted } = await client.run(agent, input, { ...two, ...extra })
@@ -173,7 +173,7 @@ describe("revocation", () => {
 
   it("after a cancel, also of a stuck agent, and of a job whose client is gone", async () => {
     verifies("credentials-revoked")
-    const server = await shared()
+    const server = shared()
     const client = await server.client()
     const held = await hold(client)
     const stuck = await client.accept("stubborn", { ms: 3_000 }, models)
@@ -199,7 +199,7 @@ describe("revocation", () => {
 
   it("is tried again when upstream fails; the end of the job does not wait for it", async () => {
     verifies("credentials-revoke-retried")
-    const server = await shared()
+    const server = shared()
     server.behave({ failRevokes: 4 })
     const client = await server.client()
     const { terminal } = await client.run("echo", 1, models)
@@ -264,7 +264,7 @@ describe("revocation", () => {
 describe("when upstream fails", () => {
   it("the submit is refused, and what was already made is revoked", async () => {
     verifies("credentials-mint-failed", "submit-rejected")
-    const server = await shared()
+    const server = shared()
     server.behave({ failMint: "second" })
     const client = await server.client()
     const refused = await client.rejection(client.submit("echo", 1, two))
@@ -278,7 +278,7 @@ describe("when upstream fails", () => {
 
   it("its spend cap is BUDGET_EXHAUSTED", async () => {
     verifies("credentials-mint-failed")
-    const server = await shared()
+    const server = shared()
     server.behave({ spendCap: true })
     const client = await server.client()
     const refused = await client.rejection(client.submit("echo", 1, models))
@@ -288,7 +288,7 @@ describe("when upstream fails", () => {
 
   it("a refused submit does not occupy its key", async () => {
     verifies("credentials-mint-failed", "idempotency-rejected")
-    const server = await shared()
+    const server = shared()
     server.behave({ failMint: "openai" })
     const client = await server.client()
     const more = { ...models, idempotency_key: `once-${process.pid}-${Math.random()}` }
@@ -323,7 +323,7 @@ describe("while upstream takes its time", () => {
 
   it("a parent that is cancelled takes along the child that waits for its credentials", async () => {
     verifies("credentials-delegated", "credentials-revoked", "delegate-cancel")
-    const server = await shared()
+    const server = shared()
     const client = await server.client()
     const steps = [{ do: "delegate", agent: "sleep", input: { ms: 600_000 }, lease: models.lease_request }]
     const more = { lease_request: { ...models.lease_request, "agent.delegate": ["sleep"] } }
@@ -343,7 +343,7 @@ describe("while upstream takes its time", () => {
 describe("rotation", () => {
   it("gives the submitter another value under the same id, and revokes the old one", async () => {
     verifies("credentials-rotation")
-    const server = await shared()
+    const server = shared()
     const client = await server.client()
     const accepted = await client.accept("rotate", { ms: 3_000 }, models)
     const [before] = credentialsOf(accepted)
@@ -374,7 +374,7 @@ describe("rotation", () => {
 describe("a delegated job", () => {
   it("has credentials of its own, which end with it", async () => {
     verifies("credentials-delegated")
-    const server = await shared()
+    const server = shared()
     const client = await server.client()
     const lease = { "model.use": ["anthropic/*"] }
     const steps = [
@@ -397,7 +397,7 @@ describe("a delegated job", () => {
 
   it("is refused when upstream fails, and its parent goes on", async () => {
     verifies("credentials-delegated", "credentials-mint-failed")
-    const server = await shared()
+    const server = shared()
     const client = await server.client()
     const lease = two.lease_request
     const steps = [

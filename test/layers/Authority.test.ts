@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
 import * as Auth from "../../src/layers/Auth.js"
@@ -46,6 +47,14 @@ const typed = Agent.handle(Agent.make("typed", { version: "1.0.0", input: Schema
       refused: Either.isLeft(outcome) && outcome.left instanceof Refused ? outcome.left.why : undefined,
       kinds: Chunk.toReadonlyArray(events).map((event) => event.kind)
     }
+  })
+)
+const later = Agent.handle(Agent.make("later", { version: "1.0.0" }), () =>
+  Effect.gen(function* () {
+    const job = yield* Job
+    yield* job.log("info", "ready")
+    yield* Effect.sleep("1 second")
+    return yield* Effect.orDie((yield* job.delegate(Double, 1)).await)
   })
 )
 /** Streams its result; `gather` delegates to it and takes the result whole. */
@@ -137,6 +146,7 @@ const agents = [
   ...conformance,
   double,
   typed,
+  later,
   letters,
   gather,
   brood,
@@ -187,7 +197,10 @@ const metrics = (frames: ReadonlyArray<Frame>, name: string) =>
   frames.filter((frame) => frame.payload.kind === "metric" && frame.payload.body.name === name)
 
 const suite = <E>(name: string, layer: () => Layer.Layer<Dialer, E>) => {
-  const test = (title: string, body: (session: Session) => Effect.Effect<void, unknown>) =>
+  const test = (
+    title: string,
+    body: (session: Session) => Effect.Effect<void, unknown, Scope.Scope | Dialer>
+  ) =>
     it.scoped(title, () =>
       Effect.flatMap(Effect.orDie(open()), (session) => body(session)).pipe(Effect.provide(layer()))
     )
@@ -302,6 +315,34 @@ const suite = <E>(name: string, layer: () => Layer.Layer<Dialer, E>) => {
         const bad = yield* submit(session, "typed", -1, { lease_request })
         const second = yield* finish(session, bad.job_id)
         assert.strictEqual(second.end.payload.result.refused, "negative")
+      }))
+
+    test("a child accepted while nobody was connected is announced where it belongs", (session) =>
+      Effect.gen(function* () {
+        const job = yield* submit(session, "later", null, { lease_request: { "agent.delegate": ["double"] } })
+        yield* session.expect("job.event", (frame) => frame.payload.body?.message === "ready")
+        const seq = session.seen[session.seen.length - 1]?.event_seq
+        yield* session.connection.close(1000, "gone")
+        yield* TestClock.adjust("1 second")
+        const resumed = yield* open({
+          resume: {
+            session_id: session.sessionId,
+            resume_token: session.welcome.resume_token,
+            last_event_seq: seq
+          }
+        })
+        yield* resumed.next((frame) => frame.type === "job.result" && frame.job_id === job.job_id)
+        const order = resumed.seen.filter((frame) => frame.type.startsWith("job."))
+        assert.deepStrictEqual(
+          order.map((frame) => [frame.type, frame.payload.kind, frame.job_id === job.job_id]),
+          [
+            ["job.event", "delegate", true],
+            ["job.accepted", undefined, false],
+            ["job.event", "status", false],
+            ["job.result", undefined, false],
+            ["job.result", undefined, true]
+          ]
+        )
       }))
 
     test("takes a child's streamed result whole", (session) =>

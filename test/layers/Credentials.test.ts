@@ -192,7 +192,7 @@ describe("mint", () => {
     })
   )
 
-  for (const behaviour of ["hang", "hang after"] as const)
+  for (const behaviour of ["hang", "hang after", "deaf"] as const)
     it.scoped(`does not wait for ever: "${behaviour}"`, () =>
       Effect.gen(function* () {
         const { upstream, disk, credentials } = yield* make({ mintAttempts: 1, callTimeoutMs: 4_000 })
@@ -275,11 +275,11 @@ describe("release", () => {
   it.scoped("outlives whoever released", () =>
     Effect.gen(function* () {
       const { upstream, disk, credentials } = yield* make()
-      upstream.revokes = ["fail", "hang", "defect", "fail after"]
+      upstream.revokes = ["fail", "hang", "defect", "deaf", "fail after"]
       yield* credentials.mint(aJob("job_a"))
       yield* Effect.scoped(Effect.forkScoped(credentials.release("job_a")).pipe(Effect.flatMap(Fiber.join)))
       yield* nothingLeft(upstream, disk)
-      expect(upstream.calls.filter((call) => call.startsWith("revoke"))).toHaveLength(5)
+      expect(upstream.calls.filter((call) => call.startsWith("revoke"))).toHaveLength(6)
     })
   )
 
@@ -426,6 +426,8 @@ describe("rotate", () => {
       const [credential] = yield* credentials.mint(aJob("job_a"))
       const rotate = credentials.rotate("job_a", credential?.id ?? "")
       yield* Effect.all([rotate, rotate, rotate], { concurrency: "unbounded" })
+      // One after the other: two that replace the same one would both get what is left of its limits.
+      expect(new Set(upstream.replaced).size).toBe(3)
       yield* eventually("one is left", () => disk.records.size === 1)
       expect(Array.from(upstream.live.values())).toEqual(["sk-value-3"])
       expect(credentials.held("job_a").map(({ value }) => Redacted.value(value))).toEqual(["sk-value-3"])

@@ -279,6 +279,24 @@ describe.skipIf(process.platform !== "linux")("removing", () => {
 })
 
 describe("holding what is opened", () => {
+  it.scoped("ends with the attempt that was in vain, not with the caller", () =>
+    Effect.gen(function* () {
+      const { fs, work, opened, plan, outside } = yield* swapping((open) => open)
+      plan.places = { work, outside }
+      let vain = 0
+      for (let moment = 0; moment < 10; moment++) {
+        restore(plan.places)
+        plan.calls = 0
+        plan.moment = moment
+        const before = opened.now
+        const exit = yield* Effect.exit(fs.open(`${work}/d/f`, { flag: "r+" }))
+        expect(opened.now - before).toBe(Exit.isSuccess(exit) ? 1 : 0)
+        if (Exit.isFailure(exit)) vain += 1
+      }
+      expect(vain).toBeGreaterThan(0)
+    })
+  )
+
   it.scoped("is not given up for a reason that may pass", () =>
     Effect.gen(function* () {
       let failing = true

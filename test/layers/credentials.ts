@@ -43,6 +43,7 @@ export type Behaviour =
   | "late"
   | "budget"
   | "defect"
+  | "deaf"
 
 export const lateMs = 45_000
 
@@ -52,6 +53,8 @@ export class Upstream {
   /** Every value there ever was. */
   readonly values: Array<string> = []
   readonly calls: Array<string> = []
+  /** Ids of what was to be replaced. */
+  readonly replaced: Array<string> = []
   mints: Array<Behaviour> = []
   revokes: Array<Behaviour> = []
   /** What every revocation does when `revokes` is used up. */
@@ -74,6 +77,8 @@ export class Upstream {
         return Effect.zipRight(Effect.sync(effect), fail(true))
       case "hang":
         return Effect.never
+      case "deaf":
+        return Effect.uninterruptible(Effect.never)
       case "hang after":
         return Effect.zipRight(Effect.sync(effect), Effect.never)
       case "late":
@@ -103,6 +108,7 @@ export class Upstream {
       }),
     rotate: ({ id, previous }) =>
       Effect.suspend(() => {
+        this.replaced.push(previous.id)
         this.calls.push(`rotate ${this.live.has(previous.id) ? "live" : "gone"}`)
         return this.make(id)
       }),

@@ -2,96 +2,168 @@ import { describe, expect, it } from "@effect/vitest"
 import * as BigDecimal from "effect/BigDecimal"
 import * as FastCheck from "effect/FastCheck"
 import * as Budget from "../../src/protocol/Budget.js"
-import * as Lease from "../../src/protocol/Lease.js"
 
-const formatted = (value: string | number) => {
+const scale = 18
+
+/** A whole number of 10⁻¹⁸, written as a lease writes it. */
+const units = FastCheck.bigInt({ min: 0n, max: 10n ** 36n - 1n })
+const written = (value: bigint): string => {
+  const digits = value.toString().padStart(scale + 1, "0")
+  return `${digits.slice(0, -scale)}.${digits.slice(-scale)}`
+}
+const format = (value: string | number | BigDecimal.BigDecimal) => {
   const amount = Budget.amount(value)
   return amount === undefined ? undefined : Budget.format(amount)
 }
 
-describe("amounts", () => {
-  it.each([
-    ["5.00", "5"],
-    ["0.10", "0.1"],
-    ["1000", "1000"],
-    ["0", "0"],
-    ["-0.5", "-0.5"],
-    [0.1, "0.1"],
-    [1e-7, "0.0000001"],
-    [1e21, "1000000000000000000000"],
-    [1.5e-3, "0.0015"],
-    ["123456789012345678.123456789012345678", "123456789012345678.123456789012345678"]
-  ])("%s is %s", (value, expected) => {
-    expect(formatted(value)).toBe(expected)
-  })
-  it.each(["", ".", "1.", ".5", "0x10", "1,5", "NaN", "Infinity", "1e99", "1e-99", " 1", "--1"])(
-    "%j is none",
-    (text) => {
-      expect(formatted(text)).toBeUndefined()
-    }
-  )
-  it.each([Number.NaN, Number.POSITIVE_INFINITY, 1e300, 5e-324])("%s is none", (value) => {
-    expect(formatted(value)).toBeUndefined()
-  })
-  it("of numbers are their shortest decimals", () => {
+describe("a budget", () => {
+  it("adds up exactly", () => {
+    const entries = FastCheck.array(
+      FastCheck.tuple(FastCheck.constantFrom("USD", "EUR", "constructor"), units),
+      {
+        maxLength: 20
+      }
+    )
     FastCheck.assert(
-      FastCheck.property(FastCheck.double({ noNaN: true, min: -1e15, max: 1e15 }), (value) => {
-        const amount = Budget.amount(value)
-        if (amount !== undefined) expect(Budget.toNumber(amount)).toBe(value === 0 ? 0 : value)
+      FastCheck.property(entries, (all) => {
+        const sums = new Map<string, bigint>()
+        for (const [currency, value] of all) sums.set(currency, (sums.get(currency) ?? 0n) + value)
+        const budget = Budget.parse(all.map(([currency, value]) => `${currency}:${written(value)}`))
+        expect([...budget.keys()]).toEqual([...sums.keys()])
+        for (const [currency, sum] of sums)
+          expect(
+            BigDecimal.Equivalence(budget.get(currency) as BigDecimal.BigDecimal, BigDecimal.make(sum, scale))
+          ).toBe(true)
       })
     )
+  })
+
+  it("is written as a lease has it, and read again", () => {
+    const budget = Budget.parse(["USD:5.00", "credits:1000", "USD:0.10"])
+    expect(Budget.entries(budget)).toEqual(["USD:5.1", "credits:1000"])
+    expect(Budget.wire(budget)).toEqual({ USD: 5.1, credits: 1000 })
+    expect(Budget.entries(Budget.parse(Budget.entries(budget)))).toEqual(Budget.entries(budget))
+    expect(Object.entries(Budget.wire(Budget.parse(["__proto__:1"])))).toEqual([["__proto__", 1]])
+  })
+
+  it("keeps what is left of it, however much it was overspent", () => {
+    const left = BigDecimal.subtract(BigDecimal.make(1n, 18), BigDecimal.make(999n, -70))
+    expect(Budget.entries(Budget.parse([`USD:${Budget.format(left)}`]))).toEqual([
+      `USD:${Budget.format(left)}`
+    ])
+  })
+
+  it.each(["USD:", "USD:x", "USD:1:2", "USD", "USD: 5", "USD:Infinity"])(
+    "gives nothing to spend for %j, rather than no limit",
+    (entry) => {
+      expect(Budget.entries(Budget.parse([entry]))).toEqual(["USD:0"])
+    }
+  )
+})
+
+describe("an amount", () => {
+  it("of a text is that decimal", () => {
+    FastCheck.assert(
+      FastCheck.property(units, FastCheck.boolean(), (value, negative) => {
+        const amount = Budget.amount(`${negative ? "-" : ""}${written(value)}`)
+        const expected = BigDecimal.make(negative ? -value : value, scale)
+        expect(amount !== undefined && BigDecimal.Equivalence(amount, expected)).toBe(true)
+      })
+    )
+  })
+
+  it("of a number is its shortest decimal", () => {
+    FastCheck.assert(
+      FastCheck.property(FastCheck.double({ noNaN: true, min: -1e60, max: 1e60 }), (number) => {
+        const amount = Budget.amount(number)
+        // Numbers next to zero have more digits than an amount may have.
+        if (amount === undefined) {
+          expect(Math.abs(number)).toBeLessThan(1e-40)
+          return
+        }
+        expect(Budget.toNumber(amount)).toBe(number === 0 ? 0 : number)
+        const digits = amount.value.toString().replace(/^-|0+$/g, "")
+        expect(digits.length).toBeLessThanOrEqual(number.toExponential().replace(/^-|e.*|\./g, "").length)
+      }),
+      { numRuns: 2000 }
+    )
+    expect(format(0.1)).toBe("0.1")
+    expect(format(0.1 + 0.2)).toBe("0.30000000000000004")
+    expect(format(1e-7)).toBe("0.0000001")
+    expect(format(1e21)).toBe("1000000000000000000000")
+    expect(format(-0)).toBe("0")
+    expect(format(-1.5)).toBe("-1.5")
+  })
+
+  it("is the same however it was given", () => {
+    for (const value of ["0", "5", "0.001", "123.456", "-7"])
+      for (const given of [value, Number(value), BigDecimal.unsafeFromString(value)])
+        expect(format(given)).toBe(value)
+    expect(format("007.500")).toBe("7.5")
+    expect(format("1.5e3")).toBe("1500")
+    expect(format("1e64")).toBeUndefined()
+    expect(format("1e63")).toBe(`1${"0".repeat(63)}`)
+    expect(format("1e-64")).toBe(`0.${"0".repeat(63)}1`)
+  })
+
+  it.each([
+    ...[Number.NaN, Infinity, -Infinity, 1e300, 5e-324],
+    ...[
+      "",
+      " ",
+      "1 ",
+      "+1",
+      ".5",
+      "5.",
+      "1,5",
+      "0x10",
+      "1_000",
+      "NaN",
+      "Infinity",
+      "1e",
+      "1e9999",
+      "1e-65",
+      "1n",
+      "--1"
+    ],
+    ...["1\n", "\u0661"],
+    "9".repeat(65),
+    `0.${"1".repeat(65)}`,
+    "9".repeat(1_000_000)
+  ])("is not %.20s", (value) => {
+    expect(Budget.amount(value)).toBeUndefined()
+  })
+
+  it("is no decimal of other ends of the scale", () => {
+    for (const [value, places] of [
+      [1n, 65],
+      [1n, -64],
+      [1n, 1_000_000_000],
+      [1n, -1_000_000_000],
+      [-(10n ** 64n), 0],
+      [10n ** 64n + 1n, 0],
+      [7n ** 100_000n, 0]
+    ] as const)
+      expect(Budget.amount(BigDecimal.make(value, places))).toBeUndefined()
+    expect(format(BigDecimal.make(10n ** 70n, 70))).toBe("1")
+    expect(Budget.amount(BigDecimal.make(-(10n ** 63n), 0))).toBeDefined()
   })
 })
 
-describe("budgets", () => {
-  it("add up exactly, whatever the scale", () => {
-    const entry = FastCheck.tuple(
-      FastCheck.constantFrom("USD", "credits"),
-      FastCheck.bigInt({ min: 0n, max: 10n ** 12n }),
-      FastCheck.integer({ min: 0, max: 9 })
-    )
-    FastCheck.assert(
-      FastCheck.property(FastCheck.array(entry, { maxLength: 8 }), (entries) => {
-        const texts = entries.map(
-          ([currency, digits, scale]) => `${currency}:${Budget.format(BigDecimal.make(digits, scale))}`
-        )
-        const nanos = new Map<string, bigint>()
-        for (const [currency, digits, scale] of entries)
-          nanos.set(currency, (nanos.get(currency) ?? 0n) + digits * 10n ** BigInt(9 - scale))
-        const budget = Budget.parse(texts)
-        expect(new Set(budget.keys())).toEqual(new Set(nanos.keys()))
-        for (const [currency, total] of nanos)
-          expect(
-            BigDecimal.equals(budget.get(currency) as BigDecimal.BigDecimal, BigDecimal.make(total, 9))
-          ).toBe(true)
-        const written = Budget.parse(Budget.entries(budget))
-        expect(Budget.entries(written)).toEqual(Budget.entries(budget))
-      })
-    )
-  })
-  it("of children fit into what is left of their parents'", () => {
-    const has = (...entries: ReadonlyArray<string>) => Budget.parse(entries)
-    expect(Lease.budgetProblem(has("USD:5"), has("USD:5"))).toBeUndefined()
-    expect(Lease.budgetProblem(has("USD:5.01"), has("USD:5"))).toMatch(/more than the 5/)
-    expect(Lease.budgetProblem(has("EUR:1"), has("USD:5"))).toMatch(/no EUR/)
-    expect(Lease.budgetProblem(has("EUR:1"), has())).toBeUndefined()
-    expect(Lease.budgetProblem(has(), has("USD:5"))).toBeUndefined()
-  })
-  it("of an identity's ceiling are imposed, and never grow a request", () => {
-    const ceiling = { "cost.budget": ["USD:2"], "fs.read": ["/work/**"] }
-    expect(Lease.reduce({}, ceiling)).toEqual({ "cost.budget": ["USD:2"] })
-    expect(Lease.reduce({ "cost.budget": ["USD:1.50"] }, ceiling)).toEqual({ "cost.budget": ["USD:1.5"] })
-    expect(Lease.reduce({ "cost.budget": ["USD:9", "x:1"] }, ceiling)).toEqual({
-      "cost.budget": ["USD:2", "x:1"]
-    })
-    expect(Lease.reduce({ "fs.read": ["/**", "/work/a", "/etc/a"] }, ceiling)["fs.read"]).toEqual([
-      "/work/**",
-      "/work/a"
-    ])
-  })
-  it("keep hostile keys as data", () => {
-    const lease = JSON.parse('{"__proto__":["/x"],"fs.read":["/x"]}')
-    expect(Lease.subsetProblem(lease, { "fs.read": ["/x"] })).toMatch(/__proto__/)
-    expect(Lease.subsetProblem({ "fs.read": ["/x"] }, {})).toMatch(/fs.read/)
+describe("as text", () => {
+  it.each([
+    [0n, 0, "0"],
+    [0n, 5, "0"],
+    [0n, -5, "0"],
+    [5n, 0, "5"],
+    [500n, 2, "5"],
+    [5n, -3, "5000"],
+    [5n, 3, "0.005"],
+    [-5n, 3, "-0.005"],
+    [-12345n, 2, "-123.45"],
+    [1n, 30, `0.${"0".repeat(29)}1`]
+  ] as const)("%d · 10^-%d is %s", (value, places, expected) => {
+    expect(Budget.format(BigDecimal.make(value, places))).toBe(expected)
+    expect(Budget.toNumber(BigDecimal.make(value, places))).toBe(Number(expected))
   })
 })

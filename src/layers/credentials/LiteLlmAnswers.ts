@@ -121,7 +121,8 @@ export const hasNoSuchKey = ({ status, body }: Answer): boolean => {
     return (
       typeof json === "object" &&
       json !== null &&
-            unknownKey.test(JSON.stringify(json.error))
+      "error" in json &&
+      unknownKey.test(JSON.stringify(json.error))
     )
   } catch {
     return false

@@ -14,7 +14,7 @@ import type * as Message from "../../protocol/Message.js"
 import { describe } from "../../protocol/Problem.js"
 import type { Contract } from "../../services/Agent.js"
 import { type Credential, toWire } from "../../services/Credentials.js"
-import type { JobSession } from "../../services/Jobs.js"
+import type { JobSession, Outgoing } from "../../services/Jobs.js"
 import type { JobRecord } from "../../services/Store.js"
 import { timestamp } from "../EventLog.js"
 
@@ -95,19 +95,31 @@ const shared = (job: JobRecord) => ({
 const credentialsOf = (credentials: ReadonlyArray<Credential>) =>
   credentials.length === 0 ? {} : { credentials: credentials.map(toWire) }
 
-/** Accepts a job: with its initial budget, also when it is said again. A delegated job answers no request. */
+/** Accepts a job: with its initial budget, also when it is said again. */
 export const sendAccepted = (
   session: JobSession,
   job: JobRecord,
+  requestId: string,
+  credentials: ReadonlyArray<Credential>
+): void => session.send(acceptance(job, requestId, credentials))
+
+/** Accepts a delegated job, which answers no request, behind the event on its parent that asked for it. */
+export const announceAccepted = (
+  session: JobSession,
+  job: JobRecord,
+  credentials: ReadonlyArray<Credential>
+): void => session.announce(acceptance(job, undefined, credentials))
+
+const acceptance = (
+  job: JobRecord,
   requestId: string | undefined,
   credentials: ReadonlyArray<Credential>
-): void =>
-  session.send({
-    type: "job.accepted",
-    jobId: job.jobId,
-    traceId: job.traceId,
-    payload: accepted(job, requestId, credentials)
-  })
+): Outgoing => ({
+  type: "job.accepted",
+  jobId: job.jobId,
+  traceId: job.traceId,
+  payload: accepted(job, requestId, credentials)
+})
 
 const accepted = (
   job: JobRecord,

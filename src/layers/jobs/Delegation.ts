@@ -137,7 +137,7 @@ export const make =
               parentSpan,
               accepted: (opened) => {
                 job = opened
-                Checks.sendAccepted(session, child, undefined, credentials)
+                Checks.announceAccepted(session, child, credentials)
               },
               stored: () => Deferred.unsafeDone(stored, Effect.void)
             })
