@@ -94,8 +94,14 @@ export const make = Effect.gen(function* () {
       return log.openJob({ ...record, status: "error", rejected: true, endedAt: at }, session.view, { event })
     })
 
+  /** The credentials of a job that this session may see: the submitter's, when it knows of them. */
+  const shown = (session: JobSession, record: JobRecord) =>
+    session.identity.principal === record.principal && session.features.includes("provisioned_credentials")
+      ? credentials.held(record.jobId)
+      : []
+
   const sendAccepted = (session: JobSession, request: Request, record: JobRecord) =>
-    Checks.sendAccepted(session, record, request.id, credentials.held(record.jobId))
+    Checks.sendAccepted(session, record, request.id, shown(session, record))
 
   /** The same submit again: the same answer again, and nothing else. */
   const repeat = (session: JobSession, request: Request, record: JobRecord) =>
@@ -120,7 +126,7 @@ export const make = Effect.gen(function* () {
         yield* log.adopt(session.view, opened.job, { ...child.record, sessionId: session.sessionId })
         yield* log.observe(session.view, opened.job, {
           history: false,
-          onCommit: () => Checks.announceAccepted(session, child.record, credentials.held(child.record.jobId))
+          onCommit: () => Checks.announceAccepted(session, child.record, shown(session, child.record))
         })
         yield* adoptFamily(session, child)
       }
@@ -149,6 +155,7 @@ export const make = Effect.gen(function* () {
       })
     })
 
+  const provision = Start.makeProvision(credentials, table)
   const start = Start.make({
     log,
     store,
@@ -166,11 +173,10 @@ export const make = Effect.gen(function* () {
       options,
       now,
       table,
-      provision: Start.makeProvision(credentials),
+      provision,
       start: (child) => start(child)
     })
   })
-  const provision = Start.makeProvision(credentials)
 
   const accept = (session: JobSession, request: Request, submit: Message.Submit, held: Array<() => void>) =>
     Effect.gen(function* () {
@@ -361,7 +367,6 @@ export const make = Effect.gen(function* () {
           fromEventSeq: payload.from_event_seq,
           onCommit: (subscribedFrom) => {
             const job = current(record)
-            const submitter = session.identity.principal === job.principal
             session.send({
               type: "job.subscribed",
               jobId,
@@ -370,7 +375,7 @@ export const make = Effect.gen(function* () {
                 requestId: id,
                 subscribedFrom,
                 replayed: history,
-                credentials: submitter ? credentials.held(jobId) : []
+                credentials: shown(session, job)
               })
             })
           }

@@ -84,6 +84,9 @@ export const make = (context: {
 
 /** A target as an error may show it: queries can hold secrets. */
 const shown = (capability: string, target: string): string =>
-  (kindOf(capability) === "url" ? target.replace(/[?#].*$/s, "").replace(/\/\/[^/]*@/, "//") : target).slice(0, 200)
+  (kindOf(capability) === "url" ? target.replace(/[?#].*$/s, "").replace(/\/\/[^/]*@/, "//") : target).slice(
+    0,
+    200
+  )
 
 export * from "../services/Lease.js"

@@ -159,7 +159,7 @@ export const make = Effect.gen(function* () {
       for (;;) {
         const read = yield* log.read(session.view, cursor)
         const answers = outbox.take()
-        const events = session.announcements.weave(read, cursor, given)
+        const events = session.announcements.weave(read, cursor, given, (message) => session.frame(message))
         cursor += read.length
         const farewell = outbox.farewell
         if (answers.length > 0 || events.length > 0) {

@@ -224,11 +224,15 @@ export const reduce = (requested: Lease, ceiling: Lease | undefined): Lease => {
       const fit = [...new Set(kept)].filter((pattern) => (text += pattern.length) <= maxText)
       return [capability, fit.slice(0, maxPatterns)]
     })
-  const budget = new Map(Budget.parse(patternsOf(requested, "cost.budget")))
+  const asked = patternsOf(requested, "cost.budget")
+  const budget = new Map(Budget.parse(asked))
+  let narrowed = false
   for (const [currency, limit] of Budget.parse(patternsOf(ceiling, "cost.budget"))) {
     const wanted = budget.get(currency)
-    budget.set(currency, wanted === undefined ? limit : BigDecimal.min(wanted, limit))
+    if (wanted !== undefined && BigDecimal.lessThanOrEqualTo(wanted, limit)) continue
+    budget.set(currency, limit)
+    narrowed = true
   }
-  if (budget.size > 0) reduced.push(["cost.budget", Budget.entries(budget)])
+  if (budget.size > 0) reduced.push(["cost.budget", narrowed ? Budget.entries(budget) : asked])
   return Object.fromEntries(reduced)
 }

@@ -565,7 +565,7 @@ const suite = (name: string, wrap: Wrap) =>
       Effect.gen(function* () {
         const { fs, work } = yield* sandbox(wrap)
         for (const path of [`${work}/f\0`, `\0`, `${work}/f\0/../../outside/f`])
-          expect(yield* Effect.flip(fs.readFile(path))).toMatchObject({ _tag: "BadArgument" })
+          yield* refused(fs.readFile(path))
         yield* refused(fs.readFile(`${work}/${"x/".repeat(4000)}`))
         expect(yield* Effect.flip(fs.readFile("x".repeat(300)))).toMatchObject({ _tag: "SystemError" })
         expect((yield* Effect.flip(fs.symlink("f\0", "l")))._tag).toMatch(/SystemError|BadArgument/)

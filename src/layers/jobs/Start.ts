@@ -1,6 +1,7 @@
 /** Opens a job that has passed all checks, submitted or delegated, gives it what a handler gets, and runs it. */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import * as Redacted from "effect/Redacted"
 import type * as Tracer from "effect/Tracer"
@@ -76,29 +77,32 @@ export type Provision = (
 ) => Effect.Effect<LiveJob | undefined, ArcpError>
 
 export const makeProvision =
-  (credentials: Credentials["Type"]): Provision =>
-  (session, record, start) => {
-    const wanted =
-      credentials.enabled &&
-      session.features.includes("provisioned_credentials") &&
-      (record.lease["model.use"]?.length ?? 0) > 0
-    if (!wanted) return start([])
-    return Effect.uninterruptibleMask((restore) =>
-      restore(
-        credentials.mint({
-          jobId: record.jobId,
-          principal: record.principal,
-          agent: record.agent,
-          lease: record.lease,
-          leaseConstraints: record.leaseConstraints ?? {},
-          budget: Budget.parse(record.lease["cost.budget"] ?? [])
-        })
-      ).pipe(
-        Effect.flatMap(start),
-        Effect.tap((live) => (live === undefined ? credentials.release(record.jobId) : Effect.void))
+  (credentials: Credentials["Type"], table: Table): Provision =>
+  (session, record, start) =>
+    Effect.suspend(() => {
+      // Counted from here, so that caps hold however long upstream takes.
+      table.count(record, 1)
+      const mint =
+        credentials.enabled && session.features.includes("provisioned_credentials")
+          ? credentials.mint({
+              jobId: record.jobId,
+              principal: record.principal,
+              agent: record.agent,
+              lease: record.lease,
+              leaseConstraints: record.leaseConstraints ?? {},
+              budget: Budget.parse(record.lease["cost.budget"] ?? [])
+            })
+          : Effect.succeed([])
+      return Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(restore(mint), start).pipe(
+          Effect.onExit((exit) => {
+            if (Exit.isSuccess(exit) && exit.value !== undefined) return Effect.void
+            table.count(record, -1)
+            return credentials.release(record.jobId)
+          })
+        )
       )
-    )
-  }
+    })
 
 export const make = (services: {
   readonly log: EventLog["Type"]
@@ -182,14 +186,13 @@ export const make = (services: {
 
   /**
    * Queues the commit that opens the job, at once, and runs it in the runtime's scope. Gives the job that it
-   * became, or `undefined` when its parent takes no more children.
+   * became, or `undefined` when its parent takes no more children. The job is counted already, and uncounted at its end.
    */
   return (start: Start): Effect.Effect<LiveJob | undefined> =>
     Effect.suspend(() => {
       const { record, session, parent } = start
       const live = new LiveJob(record, session, parent?.live)
       if (parent !== undefined && !parent.live.adoptChild(live)) return Effect.succeed(undefined)
-      table.count(record, 1)
       const onCommit = (job: JobLog) => {
         // At the commit, so that a cancel that comes right behind the accept finds the job.
         table.live.set(record.jobId, { live, job })

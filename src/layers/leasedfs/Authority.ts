@@ -185,14 +185,8 @@ export const make = (open: FileSystem.FileSystem, lease: LeaseService): Authorit
   return {
     admit: (method, given, needs, path = given) =>
       Effect.suspend((): Effect.Effect<Request, PlatformError> => {
-        if (typeof path !== "string" || path.includes("\0"))
-          return Effect.fail(
-            new BadArgument({
-              module: "FileSystem",
-              method,
-              description: "a path is text without NUL characters"
-            })
-          )
+        if (typeof path !== "string")
+          return Effect.fail(new BadArgument({ module: "FileSystem", method, description: "a path is text" }))
         if (path === "") return Effect.fail(notFound({ method, given, needs, canonical: "" }))
         return path.startsWith("/")
           ? decide(method, given, needs, path)

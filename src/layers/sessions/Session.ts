@@ -75,33 +75,38 @@ export interface Farewell {
   readonly frame?: string
 }
 
-/** Frames without an `event_seq` that have their place between events, kept while a resume may want them. */
+/** Messages without an `event_seq` that have their place between events, kept while a resume may want them. */
 export class Announcements {
   private static readonly max = 1024
   /** Ascending in both. */
-  private entries: Array<{ readonly after: number; readonly serial: number; readonly frame: string }> = []
+  private entries: Array<{ readonly after: number; readonly serial: number; readonly message: Outgoing }> = []
   private next = 1
 
-  add(frame: string, view: View): void {
+  add(message: Outgoing, view: View): void {
     const oldest = Math.max(view.first - 1, view.acked)
     if (this.entries.length >= Announcements.max || (this.entries[0]?.after ?? oldest) < oldest)
       this.entries = this.entries.filter(({ after }) => after >= oldest).slice(1 - Announcements.max)
-    this.entries.push({ after: view.last, serial: this.next++, frame })
+    this.entries.push({ after: view.last, serial: this.next++, message })
   }
   /** Where a connection that has everything up to `cursor` begins; what stands right behind it may have been lost. */
   startAt(cursor: number): number {
     return this.entries.find(({ after }) => after >= cursor)?.serial ?? this.next
   }
   /** The events behind `cursor` with what has its place among them and was not given out to this connection. */
-  weave(events: ReadonlyArray<string>, cursor: number, given: { serial: number }): ReadonlyArray<string> {
+  weave(
+    events: ReadonlyArray<string>,
+    cursor: number,
+    given: { serial: number },
+    frame: (message: Outgoing) => string
+  ): ReadonlyArray<string> {
     if (given.serial === this.next) return events
     const to = cursor + events.length
     const due = this.entries.filter(({ after, serial }) => serial >= given.serial && after <= to)
     const woven: Array<string> = []
     let next = 0
-    for (const { after, serial, frame } of due) {
+    for (const { after, serial, message } of due) {
       while (next < after - cursor) woven.push(events[next++] as string)
-      woven.push(frame)
+      woven.push(frame(message))
       given.serial = serial + 1
     }
     return next === 0 && woven.length === 0 ? events : [...woven, ...events.slice(next)]
@@ -139,7 +144,7 @@ export class Session implements JobSession {
     this.attached?.outbox.push(this.frame(message))
   }
   readonly announce = (message: Outgoing): void => {
-    this.announcements.add(this.frame(message), this.view)
+    this.announcements.add(message, this.view)
     this.attached?.outbox.wake()
   }
   readonly sendFrame = (frame: string): void => {
