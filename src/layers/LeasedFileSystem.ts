@@ -35,6 +35,8 @@
  * - Only files and directories are opened, but a FIFO that somebody exchanges for a file in the moment before
  *   holds the operation up until it has a writer. A device, socket or FIFO is asked about (`stat`, `access`) by
  *   name: who exchanges it twice in that moment shows the metadata of another device, socket or FIFO.
+ * - Who exchanges a name for a link and back between single steps can at times tell by the kind of an error
+ *   whether the link led to something. What that is stays closed.
  * - `rename` of a file moves a directory if somebody with access to the lease puts one there in that moment.
  * - Directories on the way must be readable, not only searchable, as must be a file for `stat` or `chmod` and
  *   for writing: they are opened for it.

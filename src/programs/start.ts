@@ -4,6 +4,7 @@
  */
 
 import { spawn } from "node:child_process"
+import { realpathSync } from "node:fs"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
@@ -61,7 +62,9 @@ const program = Effect.gen(function* () {
   const client = yield* ArcpClient.make({ token: Redacted.make(token), name: "npm-start" }).pipe(
     Effect.provide(DialerWebSocket.layer({ url }))
   )
-  const job = yield* client.submit("survey", { root: process.cwd() })
+  // Just this: the leased file system looks where a path really is.
+  const root = realpathSync(process.cwd())
+  const job = yield* client.submit("survey", { root }, { leaseRequest: { "fs.read": [`${root}/**`] } })
   yield* Console.error(`${job.agent} ${job.jobId}\n`)
 
   let events = 0

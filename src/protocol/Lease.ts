@@ -221,7 +221,10 @@ export const reduce = (requested: Lease, ceiling: Lease | undefined): Lease => {
         covered(pattern) ? [pattern] : allowed.filter(Pattern.coverage(kind, [pattern]))
       )
       // Patterns of both can together be more than a lease may have: to leave some out is to narrow.
-      const fit = [...new Set(kept)].filter((pattern) => (text += pattern.length) <= maxText)
+      const fit = [...new Set(kept)].filter((pattern) => {
+        text += pattern.length
+        return text <= maxText
+      })
       return [capability, fit.slice(0, maxPatterns)]
     })
   const asked = patternsOf(requested, "cost.budget")

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest"
 import { verifies } from "./requirements.js"
 import {
+  attempt,
   bodies,
   expectError,
   expiresIn,
@@ -239,12 +240,11 @@ describe("names", () => {
       verifies("lease-patterns-names")
       const client = await WireClient.open(server.url)
       const steps = [{ do: "ask", capability: "tool.call", target, callId: "c" }]
-      const { terminal } = await client.run(
-        "script",
-        { steps },
-        { lease_request: { "tool.call": ["**", target] } }
-      )
-      expect(terminal.payload.result).toMatchObject([{ error: "PERMISSION_DENIED" }])
+      const wide = await attempt(client, "script", { steps }, { lease_request: { "tool.call": ["**"] } })
+      expect(wide.verdict).toBe("PERMISSION_DENIED")
+      // Not even when the lease spells them out, if it may.
+      const exact = await attempt(client, "script", { steps }, { lease_request: { "tool.call": [target] } })
+      expect(exact.verdict).toMatch(/^(PERMISSION_DENIED|INVALID_REQUEST)$/)
     }
   )
 })

@@ -405,7 +405,7 @@ describe("ArcpClient with a scripted runtime", () => {
           agent: "x@1",
           lease: {},
           parent_job_id: null,
-          trace_id: "0".repeat(31) + "1",
+          trace_id: `${"0".repeat(31)}1`,
           subscribed_from: 3,
           replayed: true
         },

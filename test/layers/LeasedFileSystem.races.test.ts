@@ -6,8 +6,10 @@ import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Inspectable from "effect/Inspectable"
+import * as Option from "effect/Option"
 import {
   inside,
+  mkfifo,
   operations,
   sandbox,
   secret,
@@ -278,7 +280,74 @@ describe.skipIf(process.platform !== "linux")("removing", () => {
   )
 })
 
+describe.skipIf(process.platform !== "linux")("what is not opened", () => {
+  it.scoped("shows nothing of outside when it becomes a link", () =>
+    Effect.gen(function* () {
+      const { fs, work, outside, plan } = yield* swapping((open) => open)
+      const path = `${work}/d/f`
+      mkfifo(`${outside}/fifo`)
+      const hidden = NFS.statSync(`${outside}/fifo`).ino
+      plan.attacker = {
+        name: "a FIFO becomes a link to another",
+        of: "file",
+        at: (call, moment) => {
+          if (call === moment) link(`${outside}/fifo`, path)
+        }
+      }
+      for (let moment = 0; moment < maxSteps; moment++) {
+        plan.places = undefined
+        restore({ work, outside })
+        NFS.rmSync(path)
+        mkfifo(path)
+        plan.moment = moment
+        plan.calls = 0
+        plan.places = { work, outside }
+        const info = yield* Effect.option(fs.stat(path))
+        expect(Option.getOrUndefined(Option.flatMap(info, ({ ino }) => ino)), `step ${moment}`).not.toBe(
+          hidden
+        )
+        if (plan.calls <= moment) break
+      }
+    })
+  )
+
+  it.scoped("shows nothing of a file outside when it is a link for one step", () =>
+    Effect.gen(function* () {
+      let asked = 0
+      const { fs, work } = yield* sandbox((open) => ({
+        ...open,
+        stat: (path) =>
+          Effect.suspend(() => {
+            asked += 1
+            if (asked !== 2) return open.stat(path)
+            link(`${work}/../outside/f`, `${work}/d/f`)
+            return Effect.tap(open.stat(path), () => {
+              NFS.rmSync(`${work}/d/f`)
+              mkfifo(`${work}/d/f`)
+            })
+          })
+      }))
+      NFS.rmSync(`${work}/d/f`)
+      mkfifo(`${work}/d/f`)
+      expect((yield* fs.stat("d/f")).type).toBe("FIFO")
+      expect(asked).toBe(4)
+    })
+  )
+})
+
 describe("holding what is opened", () => {
+  it.scoped("takes no real path that is not the whole of it", () =>
+    Effect.gen(function* () {
+      const { under, work } = yield* sandbox((open) => ({
+        ...open,
+        readLink: (path) => Effect.map(open.readLink(path), (real) => real.replace("/d/f", "/\uFFFD/f"))
+      }))
+      const fs = under({ "fs.read": ["/**"] })
+      expect(yield* fs.readFileString(`${work}/f`)).toBe(inside)
+      expect(yield* Effect.flip(fs.readFile(`${work}/d/f`))).toMatchObject({ reason: "Busy" })
+    })
+  )
+
   it.scoped("ends with the attempt that was in vain, not with the caller", () =>
     Effect.gen(function* () {
       const { fs, work, opened, plan, outside } = yield* swapping((open) => open)

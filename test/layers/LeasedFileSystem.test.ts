@@ -350,6 +350,16 @@ const suite = (name: string, wrap: Wrap) =>
         })
       )
 
+      it.scoped("a link may lead to what may only be read, or only be written", () =>
+        Effect.gen(function* () {
+          const { under, work } = yield* sandbox(wrap)
+          const fs = under({ "fs.read": [`${work}/r`], "fs.write": [`${work}/w`, `${work}/l*`] })
+          yield* fs.symlink("r", `${work}/l1`)
+          yield* fs.symlink("w", `${work}/l2`)
+          yield* refused(fs.symlink("f", `${work}/l3`), "f")
+        })
+      )
+
       it.scoped("a loop of links ends", () =>
         Effect.gen(function* () {
           const { fs, work } = yield* sandbox(wrap)

@@ -1,8 +1,8 @@
 /** The program as a person uses it: what it prints where, and what it leaves with. */
 import { spawn } from "node:child_process"
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
-import { join } from "node:path"
+import { join, relative as pathRelative } from "node:path"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
@@ -201,5 +201,98 @@ describe("the other commands", () => {
   })
   it("--version names the protocol", async () => {
     expect((await arcp(["--version"])).stdout.trim()).toMatch(/^\d+\.\d+\.\d+ \(ARCP 1\.1\)$/)
+  })
+})
+
+describe("leases", () => {
+  const fetching = ["fetch", "--input", '{"url":"https://a.example/x"}']
+
+  it("grants what --lease says, and says what to do about the rest", async () => {
+    const allowed = await arcp(["submit", ...fetching, "--lease", "net.fetch=https://a.example/**"])
+    expect(allowed).toMatchObject({ code: 0 })
+    expect(JSON.parse(allowed.stdout)).toEqual({ url: "https://a.example/x" })
+    const denied = await arcp(["submit", ...fetching, "--lease", "net.fetch=https://b.example/**"])
+    expect(denied.code).toBe(1)
+    expect(denied.stderr).toMatch(/✗ PERMISSION_DENIED net\.fetch/)
+    expect(denied.stderr).toMatch(/--lease/)
+  })
+
+  it("takes fs patterns relative to where it runs, from a file too", async () => {
+    writeFileSync(join(folder, "data.txt"), "what it says")
+    const input = JSON.stringify({ path: join(realpathSync(folder), "data.txt") })
+    const relative = `fs.read=${pathRelative(process.cwd(), realpathSync(folder))}/**`
+    const flag = await arcp(["submit", "read", "--input", input, "--lease", relative])
+    expect(JSON.parse(flag.stdout)).toEqual({ content: "what it says" })
+    const file = join(folder, "lease.json")
+    writeFileSync(file, JSON.stringify({ "fs.read": [`${realpathSync(folder)}/**`] }))
+    const named = await arcp(["submit", "read", "--input", input, "--lease-file", file])
+    expect(JSON.parse(named.stdout)).toEqual({ content: "what it says" })
+    expect((await arcp(["submit", "read", "--input", input])).code).toBe(1)
+  })
+
+  it("shows what is left of a budget", async () => {
+    const spent = await arcp([
+      "submit",
+      "spend",
+      ...["--input", '{"amount":"0.4","times":4}'],
+      ...["--lease", "tool.call=demo.tool", "--budget", "USD:0.60", "--budget", "USD:0.40"]
+    ])
+    expect(JSON.parse(spent.stdout)).toEqual({ spent: 3, denied: 1 })
+    expect(spent.stderr).toMatch(
+      /cost\.budget\.remaining 0\.6 USD[^]*remaining 0\.2 USD[^]*remaining -0\.2 USD/
+    )
+    expect(spent.stderr).toMatch(/✗ BUDGET_EXHAUSTED/)
+  })
+
+  it("ends the job when --expires-in is over", async () => {
+    const ended = await arcp(["submit", "sleep", "--input", '{"ms":60000}', "--expires-in", "2s"])
+    expect(ended.code).toBe(1)
+    expect(ended.stderr).toMatch(/LEASE_EXPIRED/)
+  })
+
+  it.each([
+    [["--lease", "fs.read"], /CAPABILITY=PATTERN/],
+    [["--lease", "fs.delete=/x"], /unknown capability/],
+    [["--budget", "5"], /USD:5\.00/],
+    [["--expires-in", "soon"], /30s, 10m, 2h or 1d/],
+    [["--lease-file", "not-there.json"], /could not be read/]
+  ])("%j is refused as a mistake in the command", async (flags, message) => {
+    const refused = await arcp(["submit", ...fetching, ...flags])
+    expect(refused.code).toBe(2)
+    expect(refused.stderr).toMatch(message)
+  })
+
+  it("identities come from a file, with ceilings; a bad file is refused and no token shown", async () => {
+    const file = join(folder, "identities.json")
+    writeFileSync(
+      file,
+      JSON.stringify([
+        { token: "limited", principal: "ci", leaseCeiling: { "net.fetch": ["https://a.example/*"] } }
+      ])
+    )
+    const limited = spawn(
+      process.execPath,
+      [program, "serve", "--port", "0", "--memory", "--agents", "conformance", "--identities", file],
+      { env: environment(), stdio: ["ignore", "pipe", "ignore"] }
+    )
+    const gone = new Promise((resolve) => limited.once("exit", resolve))
+    try {
+      const address = await new Promise<string>((resolve) =>
+        createInterface({ input: limited.stdout as NodeJS.ReadableStream }).once("line", resolve)
+      )
+      const flags = ["--url", address.replace("listening ", ""), "--token", "limited"]
+      const wide = ["--lease", "net.fetch=https://**"]
+      expect((await arcp(["submit", ...fetching, ...wide, ...flags])).code).toBe(0)
+      const other = ["fetch", "--input", '{"url":"https://b.example/x"}']
+      expect((await arcp(["submit", ...other, ...wide, ...flags])).stderr).toMatch(/PERMISSION_DENIED/)
+    } finally {
+      limited.kill("SIGTERM")
+      await gone
+    }
+    writeFileSync(file, JSON.stringify([{ token: "hush", principal: "" }]))
+    const refused = await arcp(["serve", "--port", "0", "--memory", "--identities", file])
+    expect(refused.code).toBe(2)
+    expect(refused.stderr).toMatch(/principal/)
+    expect(refused.stderr).not.toMatch(/hush/)
   })
 })

@@ -233,6 +233,16 @@ export const make = (open: FileSystem.FileSystem, authority: Authority): Places 
         )
       })
 
+      /** A failure below `at`, unless a link came there meanwhile: then it is about where that leads. */
+      const failing = (error: PlatformError) =>
+        Effect.gen(function* () {
+          for (let path = at; path !== "/"; path = dirname(path)) {
+            const entry = yield* Effect.option(entryAt(path))
+            if (Option.isNone(entry) || entry.value._tag !== "There") return yield* new Changed()
+          }
+          return yield* io(request, Effect.fail(error))
+        })
+
       /** Name by name, until `rest` is the last one; false when a link turned the path. */
       const descend = Effect.gen(function* () {
         while (rest.length > 1 || rest[0] === "..") {
@@ -242,8 +252,8 @@ export const make = (open: FileSystem.FileSystem, authority: Authority): Places 
             rest = after
             continue
           }
-          const entry = yield* io(request, entryAt(join(at, name)))
-          if (entry._tag === "Missing") return yield* notFound(request)
+          const entry = yield* Effect.catchAll(entryAt(join(at, name)), failing)
+          if (entry._tag === "Missing") return yield* failing(notFound(request))
           if (entry._tag === "Link") {
             const refused = turn(at, entry.text, after)
             if (refused !== undefined) return yield* refused
@@ -263,12 +273,7 @@ export const make = (open: FileSystem.FileSystem, authority: Authority): Places 
         let directory = Option.getOrUndefined(yield* straight)
         if (directory === undefined) {
           if (!(yield* descend)) continue
-          directory = yield* io(request, openDirectory(at)).pipe(
-            Effect.catchIf(
-              (error) => isReason(error, "NotFound"),
-              () => new Changed()
-            )
-          )
+          directory = yield* Effect.catchAll(openDirectory(at), failing)
         }
         const place = placeIn(directory, rest.at(-1) ?? ".")
         const refused = authority.refusal(request, place.real)

@@ -3,7 +3,7 @@ import * as ValidationError from "@effect/cli/ValidationError"
 import * as Cause from "effect/Cause"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import { type ArcpError, isArcpError } from "../../protocol/Errors.js"
+import { type ArcpError, isArcpError, PermissionDenied } from "../../protocol/Errors.js"
 import { TransportError } from "../../services/Transport.js"
 import { UsageError } from "./UsageError.js"
 
@@ -38,8 +38,8 @@ const hints: { readonly [tag: string]: string } = {
   AgentVersionNotAvailable: "arcp agents lists the versions",
   JobNotFound: "arcp jobs lists the jobs you may see",
   DuplicateKey: "use another --key, or the same agent, input and limits as before",
-  PermissionDenied:
-    "only the session that submitted a job may cancel it: use arcp cancel where you ran arcp submit --detach",
+  LeaseExpired: "give it longer with --expires-in",
+  BudgetExhausted: "give it more with --budget",
   ResumeWindowExpired: "the session is gone; a job of it may still run: see arcp jobs and arcp watch",
   TransportError: "is a runtime there? start one with arcp serve, or say where with --url or ARCP_URL"
 }
@@ -64,10 +64,16 @@ const tagOf = (error: unknown): string =>
 const messageOf = (error: unknown): string =>
   error instanceof Error && error.message !== "" ? error.message : tagOf(error) || String(error)
 
+/** A job was refused something by its lease, or this client something by the runtime. */
+const denialHint = (error: PermissionDenied): string | undefined =>
+  error.message.startsWith("only the session")
+    ? "use arcp cancel where you ran arcp submit --detach"
+    : "what a job may do is given with --lease, see arcp submit --help"
+
 /** One line that says what happened and one that says what to do; never a stack trace. */
 export const describe = (error: unknown): string => {
   const code = isArcpError(error) ? `${error.code}: ` : ""
-  const hint = hints[tagOf(error)]
+  const hint = error instanceof PermissionDenied ? denialHint(error) : hints[tagOf(error)]
   return `error: ${code}${messageOf(error)}${hint === undefined ? "" : `\n  ${hint}`}`
 }
 

@@ -1,6 +1,8 @@
 /** `arcp serve`: a runtime on a port, or on stdin and stdout. */
+import { resolve } from "node:path"
 import * as Command from "@effect/cli/Command"
 import * as CliOptions from "@effect/cli/Options"
+import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
 import type { FileSystem } from "@effect/platform/FileSystem"
 import * as NodeContext from "@effect/platform-node/NodeContext"
 import type { ConfigError } from "effect/ConfigError"
@@ -14,6 +16,10 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Auth from "../../layers/Auth.js"
 import * as AuthJwt from "../../layers/AuthJwt.js"
+import * as LiteLlm from "../../layers/CredentialProvisionerLiteLlm.js"
+import * as CredentialStoreSql from "../../layers/CredentialStoreSql.js"
+import * as Credentials from "../../layers/Credentials.js"
+import * as IdGenerator from "../../layers/IdGenerator.js"
 import * as Registry from "../../layers/Registry.js"
 import * as Runtime from "../../layers/Runtime.js"
 import * as RuntimeSqlite from "../../layers/RuntimeSqlite.js"
@@ -25,6 +31,7 @@ import * as RuntimeOptions from "../../services/RuntimeOptions.js"
 import { Secrets } from "../../services/Secrets.js"
 import { TransportServer } from "../../services/Transport.js"
 import { loadAgents } from "./agents-module.js"
+import { readIdentities } from "./identities.js"
 import { UsageError } from "./UsageError.js"
 
 const text = (name: string, description: string) =>
@@ -71,6 +78,11 @@ const options = {
   jwtJwks: text("jwt-jwks", "accept JWTs signed with a key of the JWKS at this URL"),
   jwtIssuer: text("jwt-issuer", "issuer that JWTs must have"),
   jwtAudience: text("jwt-audience", "audience that JWTs must have"),
+  identities: text("identities", "JSON file of who may connect: token, principal, agents, leaseCeiling"),
+  workspace: text(
+    "workspace",
+    "directory that relative paths of agents start from (default the current one)"
+  ),
   agents: CliOptions.text("agents").pipe(
     CliOptions.withDescription(
       "demo, conformance, or a module that exports agents; repeatable (default demo)"
@@ -134,6 +146,7 @@ const runtimeOptions = (flags: Parsed): Effect.Effect<RuntimeOptions.Input, Usag
       shutdownGraceMs: flags.shutdownGraceMs
     }
     for (const [name, value] of Object.entries(seconds)) if (Option.isSome(value)) input[name] = value.value
+    input["workspace"] ??= resolve(Option.getOrElse(flags.workspace, () => "."))
     return yield* Schema.decodeUnknown(RuntimeOptions.RuntimeOptionsSchema)(input).pipe(
       Effect.mapError((error) => new UsageError({ message: `a limit is out of range: ${error.message}` }))
     )
@@ -159,13 +172,11 @@ const authentication = (flags: Parsed): Effect.Effect<Authentication, UsageError
       jwksUri: flags.jwtJwks
     }).pipe(Effect.mapError((error) => new UsageError({ message: error.message })))
     if (Option.isSome(key)) return { layer: AuthJwt.layer({ key: key.value, ...claims }), token: undefined }
-    if (flags.token.length > 0)
+    const identities = Option.isSome(flags.identities) ? yield* readIdentities(flags.identities.value) : {}
+    const tokens = yield* Effect.forEach(flags.token, (token) => pair("token", token, "TOKEN=PRINCIPAL"))
+    if (Option.isSome(flags.identities) || tokens.length > 0)
       return {
-        layer: Auth.layerStatic(
-          Object.fromEntries(
-            yield* Effect.forEach(flags.token, (token) => pair("token", token, "TOKEN=PRINCIPAL"))
-          )
-        ),
+        layer: Auth.layerStatic({ ...identities, ...Object.fromEntries(tokens) }),
         token: undefined
       }
     if (yield* Auth.configured) return { layer: Auth.layerConfig, token: undefined }
@@ -189,9 +200,17 @@ const announce = (flags: Parsed, token: string | undefined) =>
     yield* Console.log(`listening ${address}`)
     if (token !== undefined)
       yield* Console.log(
-        `token ${token}\ntry: arcp submit survey --url ${address} --token ${token} --input '{"root":"."}'`
+        `token ${token}\ntry: arcp submit survey --url ${address} --token ${token} --input '{"root":"."}' --lease 'fs.read=./**'`
       )
   })
+
+/** Credentials out of the environment's LiteLLM gateway, remembered beside the database. */
+const credentialsFor = (filename: string) =>
+  Credentials.layer().pipe(
+    Layer.provide(CredentialStoreSql.layerSqlite({ filename: CredentialStoreSql.beside(filename) })),
+    Layer.provide(LiteLlm.layerConfig.pipe(Layer.provide(FetchHttpClient.layer))),
+    Layer.provide(IdGenerator.layer)
+  )
 
 export const serve = Command.make("serve", options, (flags) =>
   Effect.gen(function* () {
@@ -203,9 +222,16 @@ export const serve = Command.make("serve", options, (flags) =>
     const auth = yield* authentication(flags)
     const agents = yield* loadAgents(flags.agents.length === 0 ? ["demo"] : flags.agents)
     const filename = Option.getOrElse(flags.db, () => ".arcp/arcp.db")
+    const provisioned = yield* LiteLlm.configured
+    if (provisioned && flags.memory)
+      yield* Effect.logWarning("--memory: no credentials are provisioned, they need a durable store")
     const runtime = flags.memory
       ? Runtime.layerMemory(limits)
-      : RuntimeSqlite.layer({ filename, synchronous: flags.synchronous }, limits)
+      : RuntimeSqlite.layer(
+          { filename, synchronous: flags.synchronous },
+          limits,
+          provisioned ? { credentials: credentialsFor(filename) } : {}
+        )
     const transport =
       flags.transport === "stdio"
         ? TransportStdio.layer()

@@ -10,6 +10,7 @@ import type { ClientError } from "../../services/ArcpClient.js"
 import { clientOptions, connect } from "./client.js"
 import * as Detached from "./detached.js"
 import { exitCode, leaving } from "./exit.js"
+import { askedFor, leaseOptions } from "./lease.js"
 import { UsageError } from "./UsageError.js"
 import { show } from "./view.js"
 
@@ -61,13 +62,16 @@ export const submit = Command.make(
     detach: CliOptions.boolean("detach").pipe(
       CliOptions.withDescription("print the job id and leave; the job goes on")
     ),
+    ...leaseOptions,
     ...clientOptions
   },
   (flags) =>
     Effect.gen(function* () {
       const input = yield* readInput(flags.input)
+      const asked = yield* askedFor(flags)
       const client = yield* connect(flags)
       const job = yield* client.submit(flags.agent, input, {
+        ...asked,
         ...(Option.isSome(flags.key) ? { idempotencyKey: flags.key.value } : {}),
         ...(Option.isSome(flags.timeoutSec) ? { maxRuntimeSec: flags.timeoutSec.value } : {})
       })

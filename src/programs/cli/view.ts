@@ -1,8 +1,10 @@
 /** How a running job looks: lines on stderr, on a terminal with a progress bar below them. */
+import * as BigDecimal from "effect/BigDecimal"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Stream from "effect/Stream"
+import * as Budget from "../../protocol/Budget.js"
 import { isArcpError, toPayload } from "../../protocol/Errors.js"
 import type {
   ArcpClientService,
@@ -50,6 +52,46 @@ const brief = (value: unknown): string => {
   return text.length > 120 ? `${text.slice(0, 119)}…` : text
 }
 
+const denials = new Set(["PERMISSION_DENIED", "LEASE_SUBSET_VIOLATION", "LEASE_EXPIRED", "BUDGET_EXHAUSTED"])
+
+/** What failed, in red; what the lease did not allow, in yellow. */
+const failure = (error: unknown): string => {
+  const { code, message } = (typeof error === "object" && error !== null ? error : {}) as Record<
+    string,
+    unknown
+  >
+  return typeof code === "string" && denials.has(code)
+    ? paint(33, `✗ ${code} ${brief(message ?? "")}`)
+    : paint(31, `← ${brief(error)}`)
+}
+
+/** What is left of a budget, as far as this client was told. */
+const makeGauge = (terms: ReadonlyArray<string>) => {
+  const initial = Budget.parse(terms)
+  const left = new Map(initial)
+  return {
+    /** Whether the event changed it. */
+    take: ({ kind, body }: JobEvent): boolean => {
+      const { name, unit, value } = body as { name?: string; unit?: string; value?: number }
+      const before = unit === undefined ? undefined : left.get(unit)
+      if (kind !== "metric" || before === undefined || name?.startsWith("cost.") !== true) return false
+      const amount = Budget.amount(value ?? 0)
+      if (amount === undefined) return false
+      left.set(
+        unit as string,
+        name === "cost.budget.remaining" ? amount : BigDecimal.subtract(before, amount)
+      )
+      return true
+    },
+    toString: () =>
+      Array.from(
+        left,
+        ([currency, amount]) =>
+          `${currency} ${Budget.format(amount)} of ${Budget.format(initial.get(currency) ?? amount)} left`
+      ).join(", ")
+  }
+}
+
 /** An event as one line; `undefined` when it is not for reading. */
 const line = ({ kind, body }: JobEvent): string | undefined => {
   const b = body as Record<string, unknown>
@@ -65,7 +107,7 @@ const line = ({ kind, body }: JobEvent): string | undefined => {
     case "tool_call":
       return safe(`→ ${b["tool"]} ${brief(b["args"])}`)
     case "tool_result":
-      return b["error"] === undefined ? safe(`← ${brief(b["result"])}`) : paint(31, `← ${brief(b["error"])}`)
+      return b["error"] === undefined ? safe(`← ${brief(b["result"])}`) : failure(b["error"])
     case "artifact_ref":
       return safe(
         `⎘ ${b["uri"]} (${b["content_type"]}${b["byte_size"] === undefined ? "" : `, ${b["byte_size"]} bytes`})`
@@ -82,6 +124,12 @@ const makeScreen = () => {
   const tty = process.stderr.isTTY === true
   let current = ""
   let shown = 0
+  let bottom = { gauge: "", progress: "" }
+  const redraw = () => {
+    const text = [bottom.gauge, bottom.progress].filter((part) => part !== "").join("  ")
+    current = text.slice(0, (process.stderr.columns ?? 80) - 1)
+    process.stderr.write(`\r\u001b[K${current}`)
+  }
   const clear = () => (tty && current !== "" ? "\r\u001b[K" : "")
   return {
     print: (text: string) => process.stderr.write(`${clear()}${text}\n${tty ? current : ""}`),
@@ -94,8 +142,14 @@ const makeScreen = () => {
         shown = tenth
         return
       }
-      process.stderr.write(`\r\u001b[K${text.slice(0, (process.stderr.columns ?? 80) - 1)}`)
-      current = text.slice(0, (process.stderr.columns ?? 80) - 1)
+      bottom = { ...bottom, progress: text }
+      redraw()
+    },
+    /** Without a terminal the `cost.budget.remaining` lines say it. */
+    gauge: (text: string) => {
+      if (!tty) return
+      bottom = { ...bottom, gauge: safe(text) }
+      redraw()
     },
     done: () => {
       process.stderr.write(clear())
@@ -128,6 +182,8 @@ export const show = (
 ): Effect.Effect<void, ClientError> =>
   Effect.gen(function* () {
     const screen = makeScreen()
+    const gauge = makeGauge(job.lease["cost.budget"] ?? [])
+    if (!options.json && gauge.toString() !== "") screen.gauge(gauge.toString())
     const status = yield* client.status.changes.pipe(
       Stream.runForEach((status) =>
         Effect.sync(() => {
@@ -159,6 +215,7 @@ export const show = (
           else {
             const text = line(event)
             if (text !== undefined) screen.print(text)
+            if (gauge.take(event)) screen.gauge(gauge.toString())
           }
           return more
         })

@@ -2,6 +2,7 @@
 import * as FileSystem from "@effect/platform/FileSystem"
 import type * as Path from "@effect/platform/Path"
 import * as Effect from "effect/Effect"
+import type { PermissionDenied } from "../../../protocol/Errors.js"
 import { languageOf } from "./languages.js"
 import { type Mark, type Scan, Scanner } from "./scan.js"
 import { type Found, type SurveyRootError, type Walked, walk } from "./walk.js"
@@ -127,7 +128,7 @@ export const survey = <E>(
     readonly walked: (files: number) => Effect.Effect<void, E>
     readonly progress: (current: number, total: number) => Effect.Effect<void, E>
   }
-): Effect.Effect<Survey, SurveyRootError | E, FileSystem.FileSystem | Path.Path> =>
+): Effect.Effect<Survey, SurveyRootError | PermissionDenied | E, FileSystem.FileSystem | Path.Path> =>
   Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
     const walked = yield* walk(options)

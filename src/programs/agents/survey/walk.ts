@@ -4,6 +4,8 @@ import * as Path from "@effect/platform/Path"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import ignore from "ignore"
+import { PermissionDenied } from "../../../protocol/Errors.js"
+import { leaseErrorOf } from "../../../services/Lease.js"
 
 /** The root cannot be surveyed. */
 export class SurveyRootError extends Schema.TaggedError<SurveyRootError>()("SurveyRootError", {
@@ -52,6 +54,11 @@ const isIgnored = (levels: ReadonlyArray<Level>, path: string): boolean => {
 
 const concurrency = 16
 
+const refused = (root: string) =>
+  new PermissionDenied({
+    message: `the lease does not let this job read ${root}; submit it with the lease fs.read=${root}/**`
+  })
+
 type Entry =
   | { readonly _tag: "File"; readonly path: string; readonly size: number }
   | { readonly _tag: "Directory"; readonly path: string }
@@ -68,7 +75,7 @@ export const walk = (options: {
   readonly root: string
   readonly include?: ReadonlyArray<string> | undefined
   readonly maxFiles: number
-}): Effect.Effect<Walked, SurveyRootError, FileSystem.FileSystem | Path.Path> =>
+}): Effect.Effect<Walked, SurveyRootError | PermissionDenied, FileSystem.FileSystem | Path.Path> =>
   Effect.gen(function* () {
     const fs = yield* FileSystem.FileSystem
     const root = (yield* Path.Path).resolve(options.root)
@@ -77,7 +84,11 @@ export const walk = (options: {
       new SurveyRootError({ root: options.root, message: `the root ${options.root} ${problem}` })
 
     const info = yield* Effect.mapError(fs.stat(root), (error) =>
-      fail(error._tag === "SystemError" && error.reason === "NotFound" ? "does not exist" : "cannot be read")
+      leaseErrorOf(error) !== undefined
+        ? refused(root)
+        : fail(
+            error._tag === "SystemError" && error.reason === "NotFound" ? "does not exist" : "cannot be read"
+          )
     )
     if (info.type !== "Directory") return yield* fail("is not a directory")
     yield* Effect.mapError(fs.readDirectory(root), () => fail("cannot be read"))

@@ -1,0 +1,44 @@
+/** `--identities FILE`: who may connect, with which agents and under which ceiling. */
+import * as FileSystem from "@effect/platform/FileSystem"
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import { Lease } from "../../protocol/Lease.js"
+import { describe } from "../../protocol/Problem.js"
+import type { Identity } from "../../services/Auth.js"
+import { UsageError } from "./UsageError.js"
+
+const Identities = Schema.Array(
+  Schema.Struct({
+    token: Schema.NonEmptyString,
+    principal: Schema.NonEmptyString,
+    agents: Schema.optional(Schema.Array(Schema.String)),
+    scopes: Schema.optional(Schema.Array(Schema.String)),
+    /** Epoch ms. */
+    expiresAt: Schema.optional(Schema.Number),
+    leaseCeiling: Schema.optional(Lease)
+  })
+)
+
+const example = '[{"token": "…", "principal": "ci", "leaseCeiling": {"fs.read": ["/src/**"]}}]'
+
+export const readIdentities = (
+  name: string
+): Effect.Effect<Readonly<Record<string, Identity>>, UsageError, FileSystem.FileSystem> =>
+  Effect.gen(function* () {
+    const files = yield* FileSystem.FileSystem
+    const refuse = (problem: string) =>
+      new UsageError({ message: `--identities ${name}: ${problem}; it holds for example\n  ${example}` })
+    const text = yield* Effect.mapError(files.readFileString(name), () =>
+      refuse("the file could not be read")
+    )
+    const json = yield* Effect.try({
+      try: () => JSON.parse(text) as unknown,
+      catch: () => refuse("not JSON")
+    })
+    const entries = yield* Schema.decodeUnknown(Identities, { onExcessProperty: "error" })(json).pipe(
+      Effect.mapError((error) => refuse(describe(error.issue, "identities")))
+    )
+    const table = new Map(entries.map(({ token, ...identity }) => [token, identity]))
+    if (table.size < entries.length) return yield* refuse("two entries have the same token")
+    return Object.fromEntries(table)
+  })

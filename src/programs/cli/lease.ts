@@ -1,0 +1,118 @@
+/** The lease that `arcp submit` asks for, out of flags and a file. */
+import { resolve } from "node:path"
+import * as CliOptions from "@effect/cli/Options"
+import * as FileSystem from "@effect/platform/FileSystem"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import { invalidLease, type Lease, LeaseConstraints } from "../../protocol/Lease.js"
+import { UsageError } from "./UsageError.js"
+
+export const leaseOptions = {
+  lease: CliOptions.text("lease").pipe(
+    CliOptions.withDescription("CAPABILITY=PATTERN that the job may use, e.g. 'fs.read=/src/**'; repeatable"),
+    CliOptions.repeated
+  ),
+  budget: CliOptions.text("budget").pipe(
+    CliOptions.withDescription("CURRENCY:AMOUNT that the job may spend, e.g. USD:5; repeatable"),
+    CliOptions.repeated
+  ),
+  expiresIn: CliOptions.text("expires-in").pipe(
+    CliOptions.withDescription("how long the lease holds: 30s, 10m, 2h or 1d"),
+    CliOptions.optional
+  ),
+  leaseFile: CliOptions.text("lease-file").pipe(
+    CliOptions.withDescription("JSON file with a lease, or with lease_request and lease_constraints"),
+    CliOptions.optional
+  )
+}
+
+interface Flags {
+  readonly lease: ReadonlyArray<string>
+  readonly budget: ReadonlyArray<string>
+  readonly expiresIn: Option.Option<string>
+  readonly leaseFile: Option.Option<string>
+}
+
+export interface Asked {
+  readonly leaseRequest?: Lease
+  readonly leaseConstraints?: LeaseConstraints
+}
+
+const usage = (message: string) => new UsageError({ message })
+
+const unitMs: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }
+
+const durationMs = (text: string): number | undefined => {
+  const match = /^(\d{1,9})([smhd])$/.exec(text)
+  return match === null ? undefined : Number(match[1]) * (unitMs[match[2] as string] as number)
+}
+
+/** Patterns of files may be relative to where the command runs; the runtime's are absolute. */
+const absolute = (capability: string, pattern: string): string =>
+  capability.startsWith("fs.") && !pattern.startsWith("/") && !pattern.startsWith("**")
+    ? resolve(pattern)
+    : pattern
+
+const File = Schema.Struct({
+  lease_request: Schema.optional(Schema.Unknown),
+  lease_constraints: Schema.optional(LeaseConstraints)
+})
+
+const readFile = (name: string) =>
+  Effect.gen(function* () {
+    const files = yield* FileSystem.FileSystem
+    const text = yield* Effect.mapError(files.readFileString(name), () =>
+      usage(`--lease-file ${name}: the file could not be read`)
+    )
+    const json = yield* Effect.try({
+      try: () => JSON.parse(text) as unknown,
+      catch: () => usage(`--lease-file ${name} must hold JSON, for example {"fs.read": ["/src/**"]}`)
+    })
+    const isRequest =
+      typeof json === "object" && json !== null && ("lease_request" in json || "lease_constraints" in json)
+    const parts = yield* Effect.mapError(
+      Schema.decodeUnknown(File)(isRequest ? json : { lease_request: json }),
+      () => usage(`--lease-file ${name}: lease_constraints holds expires_at, a time in UTC that ends in Z`)
+    )
+    const lease = parts.lease_request ?? {}
+    const problem = invalidLease(lease)
+    if (problem !== undefined) return yield* usage(`--lease-file ${name}: the lease ${problem}`)
+    return { lease: lease as Lease, constraints: parts.lease_constraints ?? {} }
+  })
+
+/** What the flags ask for; nothing when there are none. */
+export const askedFor = (flags: Flags): Effect.Effect<Asked, UsageError, FileSystem.FileSystem> =>
+  Effect.gen(function* () {
+    const file = Option.isSome(flags.leaseFile)
+      ? yield* readFile(flags.leaseFile.value)
+      : { lease: {}, constraints: {} }
+    const terms = new Map(
+      Object.entries(file.lease).map(([capability, patterns]) => [capability, [...patterns]])
+    )
+    const add = (capability: string, pattern: string) =>
+      terms.set(capability, [...(terms.get(capability) ?? []), pattern])
+    for (const text of flags.lease) {
+      const at = text.indexOf("=")
+      if (at < 1 || at === text.length - 1)
+        return yield* usage(`--lease takes CAPABILITY=PATTERN, e.g. --lease 'fs.read=/src/**'`)
+      const capability = text.slice(0, at)
+      add(capability, absolute(capability, text.slice(at + 1)))
+    }
+    for (const text of flags.budget) add("cost.budget", text)
+    const lease = Object.fromEntries(terms)
+    const problem = invalidLease(lease)
+    if (problem !== undefined) return yield* usage(`the lease ${problem}`)
+    let constraints: LeaseConstraints = file.constraints
+    if (Option.isSome(flags.expiresIn)) {
+      const ms = durationMs(flags.expiresIn.value)
+      if (ms === undefined || ms === 0) return yield* usage("--expires-in takes 30s, 10m, 2h or 1d")
+      const at = (yield* Clock.currentTimeMillis) + ms
+      constraints = { expires_at: new Date(at).toISOString() }
+    }
+    return {
+      ...(terms.size === 0 ? {} : { leaseRequest: lease }),
+      ...(constraints.expires_at === undefined ? {} : { leaseConstraints: constraints })
+    }
+  })
