@@ -41,8 +41,7 @@ This page is written by \`node docs/conformance.mjs\`.
 |---|---|---|---|
 ${rows.join("\n")}
 
-Not here yet: enforcing leases inside agents and budgets (section 7), delegation (section 8), spans beyond one per job
-(section 9). The features \`cost.budget\`, \`model.use\` and \`provisioned_credentials\` are not advertised.
+Not here yet: a span per session (section 9); jobs and delegated jobs have theirs.
 `
 if (process.argv.includes("--check")) {
   if (readFileSync(page, "utf8") !== text) {

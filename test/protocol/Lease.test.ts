@@ -123,7 +123,7 @@ describe("a compiled lease", () => {
   it("decides the same again, and after it has forgotten", () => {
     const { permits } = Lease.compile({ "fs.read": ["/*/a"], "fs.write": ["/*/b"] })
     for (let round = 0; round < 2; round++)
-      for (let i = 0; i < 1500; i++) {
+      for (let i = 0; i < 1100; i++) {
         expect(Either.isRight(permits("fs.read", `/${i}/a`))).toBe(true)
         expect(Either.isRight(permits("fs.write", `/${i}/a`))).toBe(false)
       }
@@ -200,9 +200,9 @@ describe("a delegated lease", () => {
         subsets++
         expect(permitted(parent)).toEqual(expect.arrayContaining([...permitted(child)]))
       }),
-      { numRuns: 3000 }
+      { numRuns: 1000 }
     )
-    expect(subsets).toBeGreaterThan(100)
+    expect(subsets).toBeGreaterThan(50)
   })
 
   it("is a subset of itself, unless it has a pattern that can match nothing", () => {
@@ -263,9 +263,9 @@ describe("the ceiling", () => {
         expect(Lease.subsetProblem(reduced, ceiling)).toBeUndefined()
         expect(Lease.reduce(reduced, ceiling)).toEqual(reduced)
       }),
-      { numRuns: 2000 }
+      { numRuns: 500 }
     )
-    expect(granted).toBeGreaterThan(1000)
+    expect(granted).toBeGreaterThan(300)
   })
 
   it.each<[string, Lease.Lease, Lease.Lease | undefined, Lease.Lease]>([
@@ -294,11 +294,18 @@ describe("the ceiling", () => {
       { "cost.budget": ["USD:2.50", "GBP:3"] },
       { "cost.budget": ["USD:2.5", "EUR:1", "GBP:3"] }
     ],
+    // As it was asked for, if that is less than the ceiling.
     [
       "budget, smaller",
-      { "cost.budget": ["USD:1", "USD:1"] },
+      { "cost.budget": ["USD:1.00", "USD:1"] },
       { "cost.budget": ["USD:5"] },
-      { "cost.budget": ["USD:2"] }
+      { "cost.budget": ["USD:1.00", "USD:1"] }
+    ],
+    [
+      "budget, larger together",
+      { "cost.budget": ["USD:3", "USD:3"] },
+      { "cost.budget": ["USD:5.0"] },
+      { "cost.budget": ["USD:5"] }
     ],
     ["budget, not asked for", {}, { "cost.budget": ["USD:5"] }, { "cost.budget": ["USD:5"] }],
     ["budget, not in it", { "cost.budget": ["USD:5"] }, { "fs.read": ["**"] }, { "cost.budget": ["USD:5"] }]

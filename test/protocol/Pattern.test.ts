@@ -186,9 +186,9 @@ describe("a pattern", () => {
           ])
         }
       }),
-      { numRuns: 5000 }
+      { numRuns: 1500 }
     )
-    expect(Math.min(seen.true, seen.false)).toBeGreaterThan(1000)
+    expect(Math.min(seen.true, seen.false)).toBeGreaterThan(500)
   })
 
   it("without a wildcard matches what is the same as its target", () => {
@@ -204,7 +204,7 @@ describe("a pattern", () => {
         if (Either.isRight(another))
           expect(pattern.matches(another.right)).toBe(another.right === target.right)
       }),
-      { numRuns: 2000 }
+      { numRuns: 500 }
     )
   })
 
@@ -215,7 +215,7 @@ describe("a pattern", () => {
         if (pattern.canonical !== undefined)
           expect(compile(kind, pattern.canonical).canonical).toBe(pattern.canonical)
       }),
-      { numRuns: 2000 }
+      { numRuns: 500 }
     )
   })
 
@@ -368,9 +368,9 @@ describe("one pattern covers another", () => {
           }
         }
       }),
-      { numRuns: 5000 }
+      { numRuns: 1500 }
     )
-    for (const kind of kinds) expect(positive[kind]).toBeGreaterThan(200)
+    for (const kind of kinds) expect(positive[kind]).toBeGreaterThan(50)
   })
 
   it("and every pattern that can match covers itself", () => {
@@ -378,7 +378,7 @@ describe("one pattern covers another", () => {
       FastCheck.property(cases, ([kind, source]) => {
         expect(covers(kind, source, source)).toBe(compile(kind, source).canonical !== undefined)
       }),
-      { numRuns: 2000 }
+      { numRuns: 500 }
     )
   })
 
@@ -392,8 +392,8 @@ describe("one pattern covers another", () => {
         chains++
         expect([wider, source, covers(kind, wider, source)]).toEqual([wider, source, true])
       }),
-      { numRuns: 3000 }
+      { numRuns: 1500 }
     )
-    expect(chains).toBeGreaterThan(300)
+    expect(chains).toBeGreaterThan(100)
   })
 })

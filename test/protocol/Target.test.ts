@@ -84,9 +84,9 @@ describe("the canonical form", () => {
         seen[kind]++
         expect(canonical(kind, once.right)).toEqual(once)
       }),
-      { numRuns: 20_000 }
+      { numRuns: 4000 }
     )
-    for (const count of Object.values(seen)) expect(count).toBeGreaterThan(300)
+    for (const count of Object.values(seen)) expect(count).toBeGreaterThan(100)
   })
 
   it("of a path has no dot segments, no empty ones and nothing else changed", () => {
@@ -103,7 +103,7 @@ describe("the canonical form", () => {
           else if (name !== "" && name !== ".") walked.push(name)
         expect(path.right).toBe(`/${walked.join("/")}`)
       }),
-      { numRuns: 5000 }
+      { numRuns: 1000 }
     )
   })
 
@@ -128,9 +128,9 @@ describe("the canonical form", () => {
         }
         expect(made.pathname.split(/\/|%2F|%5C/)).not.toContain("..")
       }),
-      { numRuns: 20_000 }
+      { numRuns: 4000 }
     )
-    expect(seen).toBeGreaterThan(500)
+    expect(seen).toBeGreaterThan(100)
   })
 
   it("of a name is the name", () => {
@@ -140,7 +140,7 @@ describe("the canonical form", () => {
         if (Either.isRight(name)) expect(name.right).toBe(text)
         else expect(text === "" || /[\0-\x1f\x80-\x9f]|[\ud800-\udfff]/.test(text)).toBe(true)
       }),
-      { numRuns: 2000 }
+      { numRuns: 500 }
     )
   })
 
