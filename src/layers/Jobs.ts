@@ -206,7 +206,7 @@ export const make = Effect.gen(function* () {
       if (table.stopping) return yield* shuttingDown
       const record: JobRecord = {
         ...newRecord(session, request, `${agent.name}@${agent.version}`),
-        lease: reduce(submit.lease_request ?? {}, session.identity.leaseCeiling),
+        lease: Checks.granted(reduce(submit.lease_request ?? {}, session.identity.leaseCeiling)),
         leaseConstraints: submit.lease_constraints,
         idempotencyKey: key,
         paramsDigest: digest,

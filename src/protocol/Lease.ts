@@ -94,6 +94,11 @@ export interface Compiled {
   readonly has: (capability: string) => boolean
 }
 
+const compiled = (capability: string, patterns: ReadonlyArray<string>): ReadonlyArray<Pattern.Pattern> => {
+  const kind = Target.kindOf(capability)
+  return Array.from(new Set(patterns), (pattern) => Pattern.compile(kind, pattern))
+}
+
 /** Decisions remembered per lease, and the longest target among them: at most some 700 KB. */
 const maxRemembered = 1024
 const maxRememberedTarget = 256
@@ -102,11 +107,7 @@ export const compile = (lease: Lease): Compiled => {
   const patterns = new Map<string, ReadonlyArray<Pattern.Pattern>>()
   for (const [capability, sources] of Object.entries(lease)) {
     if (capability === "cost.budget") continue
-    const kind = Target.kindOf(capability)
-    patterns.set(
-      capability,
-      Array.from(new Set(sources), (source) => Pattern.compile(kind, source))
-    )
+    patterns.set(capability, compiled(capability, sources))
   }
 
   const decide = (capability: string, target: string): Either.Either<string, string> => {
@@ -182,10 +183,10 @@ const patternsOf = (lease: Lease, capability: string): ReadonlyArray<string> =>
 export const subsetProblem = (child: Lease, parent: Lease): string | undefined => {
   for (const [capability, patterns] of Object.entries(child)) {
     if (capability === "cost.budget") continue
-    const covered = Pattern.coverage(Target.kindOf(capability), patternsOf(parent, capability))
-    for (const pattern of new Set(patterns))
-      if (!covered(pattern))
-        return `${capability.slice(0, 100)} ${shown(pattern)} is not covered by a pattern of the delegating job's lease; ask for one that is`
+    const allowed = compiled(capability, patternsOf(parent, capability))
+    for (const pattern of compiled(capability, patterns))
+      if (!allowed.some((by) => Pattern.includes(by, pattern)))
+        return `${capability.slice(0, 100)} ${shown(pattern.source)} is not covered by a pattern of the delegating job's lease; ask for one that is`
   }
   return undefined
 }
@@ -214,14 +215,14 @@ export const reduce = (requested: Lease, ceiling: Lease | undefined): Lease => {
   const reduced = Object.entries(requested)
     .filter(([capability]) => capability !== "cost.budget")
     .map(([capability, patterns]): [string, ReadonlyArray<string>] => {
-      const kind = Target.kindOf(capability)
-      const allowed = patternsOf(ceiling, capability)
-      const covered = Pattern.coverage(kind, allowed)
-      const kept = patterns.flatMap((pattern) =>
-        covered(pattern) ? [pattern] : allowed.filter(Pattern.coverage(kind, [pattern]))
+      const allowed = compiled(capability, patternsOf(ceiling, capability))
+      const kept = compiled(capability, patterns).flatMap((pattern) =>
+        allowed.some((by) => Pattern.includes(by, pattern))
+          ? [pattern]
+          : allowed.filter((narrower) => Pattern.includes(pattern, narrower))
       )
       // Patterns of both can together be more than a lease may have: to leave some out is to narrow.
-      const fit = [...new Set(kept)].filter((pattern) => {
+      const fit = [...new Set(kept.map((pattern) => pattern.source))].filter((pattern) => {
         text += pattern.length
         return text <= maxText
       })

@@ -20,11 +20,14 @@ export interface Pattern {
   readonly matches: (target: string) => boolean
   /** The host of a URL pattern has no wildcard; its port may. */
   readonly literalHost: boolean
+  /** What it is made of; `undefined` when it can match nothing. */
+  readonly shape: Shape | undefined
 }
 
 export const compile = (kind: TargetKind, source: string): Pattern => {
   const canonical = canonicalPattern(kind, source)
-  if (canonical === undefined) return { source, canonical, matches: () => false, literalHost: false }
+  if (canonical === undefined)
+    return { source, canonical, matches: () => false, literalHost: false, shape: undefined }
   const shape = shapeOf(kind, canonical)
   const { prefix, segments } = shape
   return {
@@ -36,33 +39,24 @@ export const compile = (kind: TargetKind, source: string): Pattern => {
     literalHost:
       kind === "url" &&
       !segments.slice(0, hostIndex + 1).some((segment) => segment.deep) &&
-      segments[hostIndex]?.text.replace(/:[0-9*]*$/, "").includes("*") === false
+      segments[hostIndex]?.text.replace(/:[0-9*]*$/, "").includes("*") === false,
+    shape
   }
 }
 
 /**
- * Is every target of `pattern` a target of `by`? Proves it or says no: a wildcard is covered only by one that is at
- * least as wide. A pattern that can match nothing is not covered.
+ * Is every target of `pattern` a target of `by`, both of one kind? Proves it or says no: a wildcard is covered only by
+ * one that is at least as wide. A pattern that can match nothing is not covered.
  */
-export const covers = (kind: TargetKind, by: string, pattern: string): boolean =>
-  coverage(kind, [by])(pattern)
+export const includes = (by: Pattern, pattern: Pattern): boolean =>
+  by.shape !== undefined &&
+  pattern.shape !== undefined &&
+  pattern.shape.text.startsWith(by.shape.prefix) &&
+  coverShape(by.shape, pattern.shape)
 
-/** Is a pattern covered by one of these? */
-export const coverage = (
-  kind: TargetKind,
-  patterns: ReadonlyArray<string>
-): ((pattern: string) => boolean) => {
-  const wide = patterns.flatMap((pattern) => {
-    const canonical = canonicalPattern(kind, pattern)
-    return canonical === undefined ? [] : [shapeOf(kind, canonical)]
-  })
-  return (pattern) => {
-    const canonical = canonicalPattern(kind, pattern)
-    if (canonical === undefined) return false
-    const narrow = shapeOf(kind, canonical)
-    return wide.some((by) => canonical.startsWith(by.prefix) && coverShape(by, narrow))
-  }
-}
+/** `includes` for patterns that are compared only once. */
+export const covers = (kind: TargetKind, by: string, pattern: string): boolean =>
+  includes(compile(kind, by), compile(kind, pattern))
 
 // What a pattern is made of.
 
@@ -71,6 +65,8 @@ type Pieces = ReadonlyArray<string>
 
 interface Segment {
   readonly text: string
+  /** Without a wildcard. */
+  readonly literal: boolean
   /** `**` */
   readonly deep: boolean
   readonly pieces: Pieces
@@ -79,7 +75,7 @@ interface Segment {
   readonly marks: string
 }
 
-interface Shape {
+export interface Shape {
   readonly kind: TargetKind
   readonly text: string
   /** The segments without a wildcard with which every target begins. */
@@ -96,7 +92,7 @@ const shapeOf = (kind: TargetKind, text: string): Shape => {
   const at = queryStart(kind, text)
   const split = (part: string) => segmentsOf(kind, part).map((segment) => segmentOf(kind, segment))
   const segments = split(at < 0 ? text : text.slice(0, at))
-  const wild = segments.findIndex((segment) => segment.text.includes("*"))
+  const wild = segments.findIndex((segment) => !segment.literal)
   return {
     kind,
     text,
@@ -117,6 +113,7 @@ const segmentOf = (kind: TargetKind, text: string): Segment => {
   const labels = kind === "url" ? text.split(/[.:]/) : []
   return {
     text,
+    literal: !text.includes("*"),
     deep: text === "**",
     pieces: text.split("*"),
     labels: labels.map((label) => label.split("*")),
@@ -178,8 +175,10 @@ const matchSegments = (
       from = t
     } else if (
       segment !== undefined &&
-      !(isPattern && text === "**") &&
-      (isHost(t) ? matchHost(segment, text) : matchPieces(segment.pieces, text))
+      (segment.literal
+        ? segment.text === text
+        : !(isPattern && text === "**") &&
+          (isHost(t) ? matchHost(segment, text) : matchPieces(segment.pieces, text)))
     ) {
       p++
       t++

@@ -1,3 +1,5 @@
+import { writeFileSync } from "node:fs"
+import { join } from "node:path"
 import { SignJWT } from "jose"
 import { describe, expect, it } from "vitest"
 import { verifies } from "./requirements.js"
@@ -12,7 +14,7 @@ import {
   verdict
 } from "./support/Authority.js"
 import { text, total } from "./support/Decimal.js"
-import { ownServers, sharedServer } from "./support/Server.js"
+import { ownServers, runToExit, sharedServer } from "./support/Server.js"
 import { WireClient } from "./support/WireClient.js"
 
 const secret = "only for tests: at least thirty-two bytes of it"
@@ -130,6 +132,68 @@ describe("the ceiling of an identity", () => {
     )
     expect(children(client, accepted.job_id)).toEqual([])
     expect(toolErrors(events)[0]?.error.code).toMatch(/LEASE_SUBSET_VIOLATION|PERMISSION_DENIED/)
+  })
+})
+
+describe("a file of identities", () => {
+  const file = (identities: unknown) => {
+    const path = join(own.directory(), "identities.json")
+    writeFileSync(path, typeof identities === "string" ? identities : JSON.stringify(identities))
+    return path
+  }
+
+  it("gives each token its principal, agents and ceiling", async () => {
+    verifies("ceiling-file", "ceiling-reduces", "ceiling-agents")
+    const path = file([
+      { token: "tok-ci", principal: "ci", agents: ["spend"], leaseCeiling: { "tool.call": ["demo.*"] } },
+      { token: "tok-past", principal: "ci", expiresAt: 1 },
+      { token: "tok-free", principal: "carol" }
+    ])
+    const { url } = await own.start("--memory", "--identities", path)
+    const ci = await WireClient.open(url, { token: "tok-ci" })
+    const lease_request = { "tool.call": ["demo.tool", "other"], "fs.read": ["/**"] }
+    const { accepted, terminal } = await ci.run("spend", { amount: "1", times: 1 }, { lease_request })
+    const lease = accepted.payload["lease"] as Lease
+    expect(lease["tool.call"]).toEqual(["demo.tool"])
+    expect(lease["fs.read"] ?? []).toEqual([])
+    expect(terminal.payload.result).toMatchObject({ denied: 0 })
+    expect((await ci.rejection(ci.submit("echo", 1))).code).toBe("AGENT_NOT_AVAILABLE")
+    const free = await WireClient.open(url, { token: "tok-free" })
+    expect((await free.run("echo", 1, { lease_request })).accepted.payload["lease"]).toEqual(lease_request)
+    for (const token of ["tok-past", "tok-none"]) {
+      const refused = await WireClient.connect(url)
+      refused.sendHello({ token })
+      expect((await refused.nextOf("session.error")).payload.code).toBe("UNAUTHENTICATED")
+    }
+  })
+
+  it.each([
+    ["no JSON", '[{"token":"tok-secret"'],
+    ["no array", { token: "tok-secret", principal: "x" }],
+    ["no principal", [{ token: "tok-secret" }]],
+    [
+      "an unknown capability",
+      [{ token: "tok-secret", principal: "x", leaseCeiling: { "fs.delete": ["/"] } }]
+    ],
+    [
+      "a budget that is none",
+      [{ token: "tok-secret", principal: "x", leaseCeiling: { "cost.budget": ["5"] } }]
+    ],
+    ["a misspelt field", [{ token: "tok-secret", principal: "x", leaseCieling: {} }]]
+  ])("is refused when it is %s, and its tokens are not printed", async (_, content) => {
+    verifies("ceiling-file", "serve-flags")
+    const path = file(content)
+    const { exit, stdout, stderr } = await runToExit([
+      "serve",
+      "--memory",
+      "--port",
+      "0",
+      "--identities",
+      path
+    ])
+    expect(exit?.code).toBeGreaterThan(0)
+    expect(stdout + stderr).not.toContain("tok-secret")
+    expect(stderr).toContain("identities")
   })
 })
 

@@ -4,11 +4,12 @@ import { join } from "node:path"
 import { afterAll, describe, expect, it } from "vitest"
 import { verifies } from "./requirements.js"
 import { attempt, expectError, scripted, toolErrors, verdict } from "./support/Authority.js"
-import { sharedServer } from "./support/Server.js"
+import { ownServers, sharedServer } from "./support/Server.js"
 import { WireClient } from "./support/WireClient.js"
 
 const root = realpathSync(mkdtempSync(join(tmpdir(), "arcp-lease-")))
 const server = sharedServer(["--memory", ...scripted])
+const own = ownServers()
 afterAll(() => rmSync(root, { recursive: true, force: true }))
 
 const secret = "the secret of the file outside"
@@ -176,6 +177,30 @@ describe("fs.read", () => {
     verifies("lease-paths")
     const { verdict } = await read(`${root}/${path}`, [`${root}/${pattern}`])
     expect(verdict).toBe(allowed ? "allowed" : "PERMISSION_DENIED")
+  })
+
+  it("relative paths start in the workspace, and do not leave the lease", async () => {
+    verifies("lease-paths", "lease-path-links")
+    const { url } = await own.start("--memory", "--workspace", join(root, "inside"))
+    const client = await WireClient.open(url)
+    const relative = async (path: string, pattern = `${root}/inside/**`) => {
+      const run = await attempt(client, "read", { path }, { lease_request: { "fs.read": [pattern] } })
+      expect(JSON.stringify(run.events)).not.toContain(secret)
+      expect(JSON.stringify(run.terminal)).not.toContain(secret)
+      return run.verdict
+    }
+    for (const path of ["a.txt", "./a.txt", "sub/../a.txt", "sub//b.txt", "../inside/a.txt", "good"])
+      expect(await relative(path), path).toBe("allowed")
+    for (const path of [
+      "../outside/s.txt",
+      "../s.txt",
+      "link",
+      "dir/s.txt",
+      "sub/../../s.txt",
+      "../inside-not/s.txt"
+    ])
+      expect(await relative(path), path).toBe("PERMISSION_DENIED")
+    expect(await relative("sub/b.txt", `${root}/inside/*`)).toBe("PERMISSION_DENIED")
   })
 
   it("fs.write is not fs.read", async () => {

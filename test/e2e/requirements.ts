@@ -497,6 +497,10 @@ export const requirements = {
   "ceiling-budget": { section: "5.1", behaviour: "a budget is bounded by the ceiling's" },
   "ceiling-delegation": { section: "5.1, 7", behaviour: "what is delegated stays under the ceiling" },
   "ceiling-agents": { section: "4.2, 8", behaviour: "an identity delegates only to the agents it may use" },
+  "ceiling-file": {
+    section: "programs",
+    behaviour: "a file gives each token its principal, agents and ceiling; a bad one is refused"
+  },
   "subscribe-audit": {
     section: "5.6",
     behaviour: "every decision about a subscription is logged with subscriber, job, owner and verdict"

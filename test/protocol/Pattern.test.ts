@@ -335,6 +335,7 @@ describe("one pattern covers another", () => {
     ["url", "https://a.com/*", "https://a.com/b?c", true],
     ["url", "https://a.com/*", "https://a.com/b?c=/d", false],
     ["url", "https://a.com/**/x", "https://a.com/b?c/x", false],
+    ["url", "https://a.com/**/x", "https://a.com/x?c/x", false],
     ["url", "https://a.com/b?c=*", "https://a.com/b?c=d", true],
     ["url", "https://a.com/b?c=*", "https://a.com/b*", false],
     ["url", "https://a.com/b", "https://a.com/b?c", false],

@@ -229,6 +229,7 @@ const urls: ReadonlyArray<Attack> = [
       ["** in the path", "https://good.com/x/y/a.json", "allowed"],
       ["** across ?", "https://good.com/secret?/a.json", "denied"],
       ["* across ?", "https://good.com/secret?x/b", "denied"],
+      ["** across ? behind a path that is granted", "https://good.com/a.json?/a.json", "denied"],
       ["a query where none is granted", "https://good.com/c?x=y", "denied"],
       ["an empty query", "https://good.com/c?", "allowed"],
       ["a query that is granted", "https://good.com/d?e=f", "allowed"],

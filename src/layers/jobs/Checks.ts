@@ -6,10 +6,11 @@ import * as Encoding from "effect/Encoding"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as AgentRef from "../../protocol/AgentRef.js"
-import * as CanonicalJson from "../../protocol/CanonicalJson.js"
 import * as Budget from "../../protocol/Budget.js"
+import * as CanonicalJson from "../../protocol/CanonicalJson.js"
 import { InternalError, InvalidRequest } from "../../protocol/Errors.js"
 import type { Feature } from "../../protocol/Features.js"
+import type { Lease } from "../../protocol/Lease.js"
 import type * as Message from "../../protocol/Message.js"
 import { describe } from "../../protocol/Problem.js"
 import type { Contract } from "../../services/Agent.js"
@@ -78,6 +79,14 @@ export const encodeInput = <I, IE, O, OE, F, FE>(
   Effect.mapError(
     Schema.encode(contract.input)(input),
     (error) => new InvalidRequest({ message: describe(error.issue, "input") })
+  )
+
+/** A lease of its own that nobody can change: not whoever asked for it, nor the handler that sees it. */
+export const granted = (lease: Lease): Lease =>
+  Object.freeze(
+    Object.fromEntries(
+      Object.entries(lease).map(([capability, patterns]) => [capability, Object.freeze([...patterns])])
+    )
   )
 
 /** Counters as they are stored: exact decimals as text. */

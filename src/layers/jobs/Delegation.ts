@@ -16,7 +16,13 @@ import {
   toPayload
 } from "../../protocol/Errors.js"
 import type { Event } from "../../protocol/Event.js"
-import { budgetProblem, type LeaseConstraints, subsetProblem } from "../../protocol/Lease.js"
+import {
+  budgetProblem,
+  invalidLease,
+  type Lease,
+  type LeaseConstraints,
+  subsetProblem
+} from "../../protocol/Lease.js"
 import { type Contract, decodeOutcome } from "../../services/Agent.js"
 import type { EventLog, JobLog } from "../../services/EventLog.js"
 import type { IdGenerator } from "../../services/IdGenerator.js"
@@ -113,13 +119,19 @@ export const make =
       return Effect.as(Checks.checkConstraints(wanted, now()), wanted)
     }
 
-    const begin = (agent: string, input: unknown, wanted: DelegateOptions) =>
+    const begin = (agent: string, given: unknown, options: DelegateOptions) =>
       Effect.gen(function* () {
+        // Copies: the handler holds the originals, and the checks are not over in one go.
+        const input = yield* asJson(given)
+        const wanted: DelegateOptions = {
+          lease: options.lease === undefined ? undefined : yield* asLease(options.lease),
+          constraints: options.constraints === undefined ? undefined : { ...options.constraints }
+        }
         const delegateId = ids.unsafeMake("del")
         yield* emitter.delegate({
           delegate_id: delegateId,
           agent,
-          input: input ?? null,
+          input,
           ...(wanted.lease === undefined ? {} : { lease_request: wanted.lease }),
           ...(wanted.constraints === undefined ? {} : { lease_constraints: wanted.constraints })
         })
@@ -184,3 +196,17 @@ export const make =
     return ((agent: string | AnyContract, input: unknown, wanted: DelegateOptions = {}) =>
       typeof agent === "string" ? byName(agent, input, wanted) : byContract(agent, input, wanted)) as Delegate
   }
+
+/** The input as it would have come over the wire. */
+const asJson = (input: unknown): Effect.Effect<unknown, InvalidRequest> =>
+  Effect.try({
+    try: () => JSON.parse(JSON.stringify(input ?? null)) as unknown,
+    catch: () => new InvalidRequest({ message: "input: cannot be written as JSON" })
+  })
+
+const asLease = (lease: Lease): Effect.Effect<Lease, InvalidRequest> => {
+  const problem = invalidLease(lease)
+  return problem === undefined
+    ? Effect.sync(() => Checks.granted(lease))
+    : new InvalidRequest({ message: `lease: ${problem}` })
+}

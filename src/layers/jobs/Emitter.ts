@@ -2,9 +2,10 @@
  * The `Job` service that a handler gets. Per event: a check of the body, one `JSON.stringify`, and the
  * append; no fiber, span or annotation.
  */
+
+import * as BigDecimal from "effect/BigDecimal"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
-import * as BigDecimal from "effect/BigDecimal"
 import * as Budget from "../../protocol/Budget.js"
 import { InternalError, InvalidRequest } from "../../protocol/Errors.js"
 import * as Event from "../../protocol/Event.js"
