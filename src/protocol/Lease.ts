@@ -27,8 +27,6 @@ const budgetEntry = /^[A-Za-z][A-Za-z0-9_-]{0,31}:\d{1,18}(?:\.\d{1,18})?$/
 const maxBudget = BigDecimal.make(10n ** 18n, 0)
 const maxPattern = 1024
 const maxPatterns = 1000
-/** Characters of all its different patterns: what one decision or comparison can cost. */
-const maxText = 65_536
 
 /** Capability → patterns. For `cost.budget` the patterns are `currency:amount`. */
 export type Lease = Readonly<Record<string, ReadonlyArray<string>>>
@@ -39,7 +37,6 @@ const isCapability = (name: string): boolean =>
 /** Why a value is not a lease, or `undefined` when it is one. Never repeats the value itself. */
 export const invalidLease = (value: unknown): string | undefined => {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return "must be an object"
-  let text = 0
   for (const [capability, patterns] of Object.entries(value)) {
     if (!isCapability(capability))
       return `names an unknown capability; use one of ${reserved.join(", ")} or x-vendor.<vendor>.<name>`
@@ -57,8 +54,6 @@ export const invalidLease = (value: unknown): string | undefined => {
       for (const amount of Budget.parse(patterns).values())
         if (BigDecimal.greaterThanOrEqualTo(amount, maxBudget))
           return "cost.budget must stay below 10^18 in each currency"
-    for (const pattern of new Set<string>(patterns)) text += pattern.length
-    if (text > maxText) return `must have at most ${maxText} characters of patterns; use fewer, wider ones`
   }
   return undefined
 }
@@ -99,6 +94,16 @@ const compiled = (capability: string, patterns: ReadonlyArray<string>): Readonly
   return Array.from(new Set(patterns), (pattern) => Pattern.compile(kind, pattern))
 }
 
+/**
+ * Steps for one decision and for one comparison of leases, some ten milliseconds and some hundred: far beyond what
+ * honest leases take, so that nobody can stop the process with patterns that are made to be slow.
+ */
+const maxDeciding = 1_000_000
+const maxComparing = 10_000_000
+
+const tooIntricate = (effort: Pattern.Effort): string =>
+  effort.left < 0 ? " (the patterns take too long to compare: use fewer ** and *)" : ""
+
 /** Decisions remembered per lease, and the longest target among them: at most some 700 KB. */
 const maxRemembered = 1024
 const maxRememberedTarget = 256
@@ -119,12 +124,13 @@ export const compile = (lease: Lease): Compiled => {
     const kind = Target.kindOf(capability)
     const canonical = Target.canonical(kind, target)
     if (Either.isLeft(canonical)) return Either.left(`the ${kind} cannot be used because ${canonical.left}`)
-    if (mine.some((pattern) => pattern.matches(canonical.right))) return canonical
+    const effort = { left: maxDeciding }
+    if (mine.some((pattern) => pattern.matches(canonical.right, effort))) return canonical
     const dead = mine.find((pattern) => pattern.canonical === undefined)
     return Either.left(
       `no ${capability} pattern of the lease covers this ${kind}; request one that does${
         dead === undefined ? "" : ` (${shown(dead.source)} can match nothing: ${howToWrite[kind]})`
-      }`
+      }${tooIntricate(effort)}`
     )
   }
 
@@ -181,12 +187,13 @@ const patternsOf = (lease: Lease, capability: string): ReadonlyArray<string> =>
  * parent's (§9.4). Budgets are compared apart, with what is left of the parent's.
  */
 export const subsetProblem = (child: Lease, parent: Lease): string | undefined => {
+  const effort = { left: maxComparing }
   for (const [capability, patterns] of Object.entries(child)) {
     if (capability === "cost.budget") continue
     const allowed = compiled(capability, patternsOf(parent, capability))
     for (const pattern of compiled(capability, patterns))
-      if (!allowed.some((by) => Pattern.includes(by, pattern)))
-        return `${capability.slice(0, 100)} ${shown(pattern.source)} is not covered by a pattern of the delegating job's lease; ask for one that is`
+      if (!allowed.some((by) => Pattern.includes(by, pattern, effort)))
+        return `${capability.slice(0, 100)} ${shown(pattern.source)} is not covered by a pattern of the delegating job's lease; ask for one that is${tooIntricate(effort)}`
   }
   return undefined
 }
@@ -211,22 +218,19 @@ export const budgetProblem = (child: Budget.Budget, remaining: Budget.Budget): s
  */
 export const reduce = (requested: Lease, ceiling: Lease | undefined): Lease => {
   if (ceiling === undefined) return requested
-  let text = 0
+  const effort = { left: maxComparing }
   const reduced = Object.entries(requested)
     .filter(([capability]) => capability !== "cost.budget")
     .map(([capability, patterns]): [string, ReadonlyArray<string>] => {
       const allowed = compiled(capability, patternsOf(ceiling, capability))
       const kept = compiled(capability, patterns).flatMap((pattern) =>
-        allowed.some((by) => Pattern.includes(by, pattern))
+        allowed.some((by) => Pattern.includes(by, pattern, effort))
           ? [pattern]
-          : allowed.filter((narrower) => Pattern.includes(pattern, narrower))
+          : allowed.filter((narrower) => Pattern.includes(pattern, narrower, effort))
       )
       // Patterns of both can together be more than a lease may have: to leave some out is to narrow.
-      const fit = [...new Set(kept.map((pattern) => pattern.source))].filter((pattern) => {
-        text += pattern.length
-        return text <= maxText
-      })
-      return [capability, fit.slice(0, maxPatterns)]
+      const different = new Set(kept.map((pattern) => pattern.source))
+      return [capability, [...different].slice(0, maxPatterns)]
     })
   const asked = patternsOf(requested, "cost.budget")
   const budget = new Map(Budget.parse(asked))

@@ -7,9 +7,17 @@
  * `/secret?/a.json` would pass for what `**` and `/a.json` stand for.
  *
  * Matching goes once over the target and remembers one place to come back to, the last `**`; inside a segment it looks
- * for the pieces between the `*` one behind the other. At most pattern × target steps, whatever they are.
+ * for the pieces between the `*` one behind the other. At most pattern × target steps, whatever they are, and no more
+ * than the `Effort` that is given to all the patterns together.
  */
 import { decodeUnreserved, isUnclean, parseUrl, schemes, strayPercent, type TargetKind } from "./Target.js"
+
+/** Steps that a decision may still take. Below zero nothing matches, and nothing is included. */
+export interface Effort {
+  left: number
+}
+
+const unlimited = (): Effort => ({ left: Number.POSITIVE_INFINITY })
 
 export interface Pattern {
   /** As it was written. */
@@ -17,7 +25,7 @@ export interface Pattern {
   /** As it is compared; `undefined` when it can match nothing. */
   readonly canonical: string | undefined
   /** The target must be canonical. */
-  readonly matches: (target: string) => boolean
+  readonly matches: (target: string, effort?: Effort) => boolean
   /** The host of a URL pattern has no wildcard; its port may. */
   readonly literalHost: boolean
   /** What it is made of; `undefined` when it can match nothing. */
@@ -30,15 +38,20 @@ export const compile = (kind: TargetKind, source: string): Pattern => {
     return { source, canonical, matches: () => false, literalHost: false, shape: undefined }
   const shape = shapeOf(kind, canonical)
   const { prefix, segments } = shape
+  const matches: Pattern["matches"] = !canonical.includes("*")
+    ? (target) => target === canonical
+    : canonical === `${prefix}/**`
+      ? // What most patterns are.
+        (target) =>
+          target.startsWith(prefix) && (target.length === prefix.length || target[prefix.length] === "/")
+      : (target, effort = unlimited()) => target.startsWith(prefix) && matchShape(shape, target, effort)
   return {
     source,
     canonical,
-    matches: canonical.includes("*")
-      ? (target) => target.startsWith(prefix) && matchShape(shape, target)
-      : (target) => target === canonical,
+    matches,
     literalHost:
       kind === "url" &&
-      !segments.slice(0, hostIndex + 1).some((segment) => segment.deep) &&
+      !(shape.floating >= 0 && shape.floating <= hostIndex) &&
       segments[hostIndex]?.text.replace(/:[0-9*]*$/, "").includes("*") === false,
     shape
   }
@@ -48,11 +61,14 @@ export const compile = (kind: TargetKind, source: string): Pattern => {
  * Is every target of `pattern` a target of `by`, both of one kind? Proves it or says no: a wildcard is covered only by
  * one that is at least as wide. A pattern that can match nothing is not covered.
  */
-export const includes = (by: Pattern, pattern: Pattern): boolean =>
-  by.shape !== undefined &&
-  pattern.shape !== undefined &&
-  pattern.shape.text.startsWith(by.shape.prefix) &&
-  coverShape(by.shape, pattern.shape)
+export const includes = (
+  { shape: wide }: Pattern,
+  { shape: narrow }: Pattern,
+  effort = unlimited()
+): boolean => {
+  if (wide === undefined || narrow === undefined) return false
+  return narrow.text.startsWith(wide.prefix) && coverShape(wide, narrow, effort)
+}
 
 /** `includes` for patterns that are compared only once. */
 export const covers = (kind: TargetKind, by: string, pattern: string): boolean =>
@@ -82,6 +98,8 @@ export interface Shape {
   readonly prefix: string
   /** Of a URL up to the `?`. */
   readonly segments: ReadonlyArray<Segment>
+  /** Index of the first `**` among them, or -1. */
+  readonly floating: number
   /** Of a URL behind the first `?`. */
   readonly query: ReadonlyArray<Segment> | undefined
   /** Ends with a wildcard, which takes a query too. */
@@ -98,6 +116,7 @@ const shapeOf = (kind: TargetKind, text: string): Shape => {
     text,
     prefix: (wild < 0 ? segments : segments.slice(0, wild)).map((segment) => segment.text).join("/"),
     segments,
+    floating: segments.findIndex((segment) => segment.deep),
     query: at < 0 ? undefined : split(text.slice(at + 1)),
     open: text.endsWith("*")
   }
@@ -110,14 +129,15 @@ const segmentsOf = (kind: TargetKind, text: string): ReadonlyArray<string> =>
   kind === "path" && text === "/" ? [""] : text.split("/")
 
 const segmentOf = (kind: TargetKind, text: string): Segment => {
-  const labels = kind === "url" ? text.split(/[.:]/) : []
+  const literal = !text.includes("*")
+  const inHost = kind === "url" && !literal
   return {
     text,
-    literal: !text.includes("*"),
+    literal,
     deep: text === "**",
-    pieces: text.split("*"),
-    labels: labels.map((label) => label.split("*")),
-    marks: kind === "url" ? text.replace(/[^.:]+/g, "") : ""
+    pieces: literal ? [] : text.split("*"),
+    labels: inHost ? text.split(/[.:]/).map((label) => label.split("*")) : [],
+    marks: inHost ? text.replace(/[^.:]+/g, "") : ""
   }
 }
 
@@ -126,60 +146,76 @@ const hostIndex = 2
 
 // Matching.
 
-const matchShape = ({ kind, segments, query, open }: Shape, target: string): boolean => {
-  const isHost = (index: number) => kind === "url" && index === hostIndex
-  const matches = (pattern: ReadonlyArray<Segment>, text: string, hosts = isHost) =>
-    matchSegments(pattern, segmentsOf(kind, text), hosts, false)
+/** How the texts are to be read that segments are matched with. */
+interface Reading {
+  /** Is the text at this index the host, or may it be? */
+  readonly isHost: (index: number) => boolean
+  /** Are they those of a pattern? */
+  readonly isPattern: boolean
+  readonly effort: Effort
+}
+
+const nowhere = () => false
+
+const matchShape = ({ kind, segments, query, open }: Shape, target: string, effort: Effort): boolean => {
+  if (effort.left < 0) return false
+  effort.left -= cost(target)
+  const url = { isHost: (index: number) => kind === "url" && index === hostIndex, isPattern: false, effort }
+  const matches = (pattern: ReadonlyArray<Segment>, text: string, reading: Reading = url) =>
+    matchSegments(pattern, segmentsOf(kind, text), reading)
   const at = queryStart(kind, target)
   if (at < 0) return query === undefined && matches(segments, target)
   if (!matches(segments, target.slice(0, at))) return false
   return query === undefined
     ? open && matches(segments, target)
-    : matches(query, target.slice(at + 1), nowhere)
+    : matches(query, target.slice(at + 1), { ...url, isHost: nowhere })
 }
-
-const nowhere = () => false
 
 /**
  * The same with another pattern as the target: its wildcards are characters that only wildcards take, and its `**` a
  * segment that only a `**` takes.
  */
-const coverShape = (by: Shape, pattern: Shape): boolean => {
-  const floating = pattern.segments.findIndex((segment) => segment.deep)
-  const mayBeHost = (index: number) =>
-    by.kind === "url" && (index === hostIndex || (floating >= 0 && index > floating))
+const coverShape = (by: Shape, pattern: Shape, effort: Effort): boolean => {
+  if (effort.left < 0) return false
+  effort.left -= cost(pattern.text)
+  const { floating } = pattern
+  const url = {
+    isHost: (index: number) =>
+      by.kind === "url" && (index === hostIndex || (floating >= 0 && index > floating)),
+    isPattern: true,
+    effort
+  }
   const texts = (segments: ReadonlyArray<Segment>) => segments.map((segment) => segment.text)
   if (by.query !== undefined && pattern.query === undefined) return false
-  if (!matchSegments(by.segments, texts(pattern.segments), mayBeHost, true)) return false
+  if (!matchSegments(by.segments, texts(pattern.segments), url)) return false
   if (pattern.query === undefined) return true
   return by.query === undefined
-    ? by.open && matchSegments(by.segments, segmentsOf(by.kind, pattern.text), mayBeHost, true)
-    : matchSegments(by.query, texts(pattern.query), nowhere, true)
+    ? by.open && matchSegments(by.segments, segmentsOf(by.kind, pattern.text), url)
+    : matchSegments(by.query, texts(pattern.query), { ...url, isHost: nowhere })
 }
 
 const matchSegments = (
   pattern: ReadonlyArray<Segment>,
   target: ReadonlyArray<string>,
-  isHost: (index: number) => boolean,
-  isPattern: boolean
+  { isHost, isPattern, effort }: Reading
 ): boolean => {
   let p = 0
   let t = 0
   let deep = -1
   let from = 0
+  const matches = (segment: Segment, text: string): boolean => {
+    if (segment.literal) return segment.text === text
+    if (isPattern && text === "**") return false
+    effort.left -= cost(text)
+    return isHost(t) ? matchHost(segment, text) : matchPieces(segment.pieces, text)
+  }
   while (t < target.length) {
+    if (--effort.left < 0) return false
     const segment = pattern[p]
-    const text = target[t] as string
     if (segment?.deep) {
       deep = p++
       from = t
-    } else if (
-      segment !== undefined &&
-      (segment.literal
-        ? segment.text === text
-        : !(isPattern && text === "**") &&
-          (isHost(t) ? matchHost(segment, text) : matchPieces(segment.pieces, text)))
-    ) {
+    } else if (segment !== undefined && matches(segment, target[t] as string)) {
       p++
       t++
     } else if (deep >= 0) {
@@ -191,9 +227,13 @@ const matchSegments = (
   return p === pattern.length
 }
 
+/** What going over a text once costs. */
+const cost = (text: string): number => text.length >> 3
+
 /** The first piece at the start, the last at the end, and each of the others as early as it comes. */
 const matchPieces = (pieces: Pieces, text: string): boolean => {
   const first = pieces[0] as string
+  // A label may have no wildcard.
   if (pieces.length === 1) return text === first
   const last = pieces[pieces.length - 1] as string
   const end = text.length - last.length

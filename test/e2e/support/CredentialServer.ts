@@ -5,7 +5,7 @@ import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import { fileURLToPath } from "node:url"
 import { afterAll, afterEach, beforeAll, expect } from "vitest"
-import { features } from "./Frame.js"
+import { type Frame, features } from "./Frame.js"
 import { settleClients, WireClient } from "./WireClient.js"
 
 const program = fileURLToPath(new URL("./credential-server.mjs", import.meta.url))
@@ -187,4 +187,22 @@ export const sharedCredentialServer = () => {
     if (shared === undefined) throw new Error("the server is not running")
     return shared.afresh()
   }
+}
+
+export interface Credential {
+  readonly id: string
+  readonly value: string
+  readonly [field: string]: unknown
+}
+
+/** What makes a job want one credential, or two. */
+export const models = { lease_request: { "model.use": ["anthropic/*"] } }
+export const two = { lease_request: { "model.use": ["anthropic/*"], "x-vendor.test.second": ["x"] } }
+export const credentialsOf = (frame: Frame | undefined) =>
+  (frame?.payload["credentials"] ?? []) as ReadonlyArray<Credential>
+/** A job that runs on, with what it was given. */
+export const hold = async (client: WireClient, more: Record<string, unknown> = models) => {
+  const accepted = await client.accept("sleep", { ms: 600_000 }, more)
+  await client.next(({ job_id, type }) => job_id === accepted.job_id && type === "job.event")
+  return accepted
 }
