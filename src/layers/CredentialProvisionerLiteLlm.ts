@@ -326,5 +326,5 @@ export const layerConfig: Layer.Layer<CredentialProvisioner, ConfigError.ConfigE
     )
   )
 
-export { spendCapError } from "./credentials/LiteLlmAnswers.js"
 export * from "../services/CredentialProvisioner.js"
+export { spendCapError } from "./credentials/LiteLlmAnswers.js"

@@ -18,6 +18,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import { BudgetExhausted, InternalError, InvalidRequest } from "../protocol/Errors.js"
 import { CredentialProvisioner, type Minted, type ProvisionError } from "../services/CredentialProvisioner.js"
+import { type CredentialRecord, CredentialStore } from "../services/CredentialStore.js"
 import {
   type Credential,
   type CredentialJob,
@@ -25,7 +26,6 @@ import {
   type Input,
   OptionsSchema
 } from "../services/Credentials.js"
-import { type CredentialRecord, CredentialStore } from "../services/CredentialStore.js"
 import { IdGenerator } from "../services/IdGenerator.js"
 import type { StoreError } from "../services/Store.js"
 import * as Revoker from "./credentials/Revoker.js"

@@ -7,6 +7,7 @@ import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
 import * as Budget from "./Budget.js"
 import * as Pattern from "./Pattern.js"
+import { explains } from "./Problem.js"
 import * as Target from "./Target.js"
 
 /** Capabilities the protocol reserves; any other must be `x-vendor.<vendor>.<name>`. */
@@ -60,7 +61,7 @@ export const invalidLease = (value: unknown): string | undefined => {
 
 export const Lease: Schema.Schema<Lease> = Schema.declare(
   (value): value is Lease => invalidLease(value) === undefined,
-  { identifier: "Lease", description: "a lease: capability → patterns" }
+  { identifier: "Lease", description: "a lease: capability → patterns", [explains]: invalidLease }
 )
 
 /** RFC 3339 in UTC with a `Z`. */

@@ -4,6 +4,9 @@ import * as Option from "effect/Option"
 import type * as ParseResult from "effect/ParseResult"
 import * as SchemaAST from "effect/SchemaAST"
 
+/** Annotation of a declared schema: says what is wrong with a value, without repeating it. */
+export const explains: unique symbol = Symbol.for("arcp/protocol/explains")
+
 /** An optional field is a union with `undefined`, which JSON cannot hold. */
 const isUndefined = (ast: SchemaAST.AST): boolean => ast._tag === "UndefinedKeyword"
 
@@ -50,8 +53,10 @@ const first = (
       return { path, problem: "is not expected" }
     case "Forbidden":
       return { path, problem: "cannot be decoded here" }
-    case "Type":
-      return { path, problem: `expected ${expected(issue.ast)}` }
+    case "Type": {
+      const explain = issue.ast.annotations[explains] as ((value: unknown) => string | undefined) | undefined
+      return { path, problem: explain?.(issue.actual) ?? `expected ${expected(issue.ast)}` }
+    }
   }
 }
 

@@ -16,8 +16,7 @@ const maxLength: Readonly<Record<TargetKind, number>> = { path: 4096, url: 8192,
 /** Control characters, or half a surrogate pair: such text is written to mislead, or reads differently elsewhere. */
 export const isUnclean = (text: string): boolean => unclean.test(text)
 
-const unclean =
-  /[\u0000-\u001f\u007f-\u009f]|[\uD800-\uDBFF](?![\uDC00-\uDFFF])|(?<![\uD800-\uDBFF])[\uDC00-\uDFFF]/
+const unclean = /[\p{Cc}\p{Cs}]/u
 
 /**
  * The canonical form, which is its own canonical form; or why there is none: a phrase that never repeats the target.

@@ -16,7 +16,7 @@ import * as Schema from "effect/Schema"
 import * as AgentRef from "../protocol/AgentRef.js"
 import { type ArcpError, InternalError, InvalidRequest, isArcpError } from "../protocol/Errors.js"
 import { describe } from "../protocol/Problem.js"
-import { Job, type DelegateOptions, type JobService } from "./Job.js"
+import { type DelegateOptions, Job, type JobService } from "./Job.js"
 import { type Cost, Lease, leaseErrorOf } from "./Lease.js"
 
 /** A contract: what goes in, what comes out, how it can fail. Imported by both sides. */

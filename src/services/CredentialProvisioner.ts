@@ -6,8 +6,8 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import type { CredentialConstraints, CredentialJob } from "./Credentials.js"
 import type { CredentialRecord } from "./CredentialStore.js"
+import type { CredentialConstraints, CredentialJob } from "./Credentials.js"
 
 export class ProvisionError extends Schema.TaggedError<ProvisionError>()("ProvisionError", {
   /** For operators and submitters, at most 512 characters. Names no secret, and quotes nothing upstream said. */

@@ -7,7 +7,7 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Either from "effect/Either"
 import { BudgetExhausted, LeaseExpired, PermissionDenied } from "../protocol/Errors.js"
-import type { Lease as Terms, LeaseConstraints } from "../protocol/Lease.js"
+import type { LeaseConstraints, Lease as Terms } from "../protocol/Lease.js"
 import type { EmitError } from "./Job.js"
 
 /** Why an operation is refused. None of them ends the job by itself; see §9. */

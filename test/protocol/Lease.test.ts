@@ -136,7 +136,7 @@ describe("a compiled lease", () => {
       Either.getOrThrow(Either.flip(Lease.compile({ "fs.read": patterns }).permits("fs.read", target)))
     expect(why(slow.slice(0, 5))).not.toMatch(/too long/)
     expect(why(slow)).toMatch(/no fs\.read pattern .* take too long/)
-    expect(why([...slow, "/**"])).toMatch(/too long/)
+    expect(why([...slow, "/a/**/*"])).toMatch(/too long/)
     const honest = Array.from({ length: 999 }, (_, i) => `/**/src-${i}/*/*.ts`)
     const lease = Lease.compile({ "fs.read": [...honest, "/**/*.js"] })
     expect(Either.isRight(lease.permits("fs.read", `${"/some-directory".repeat(100)}/a.js`))).toBe(true)
@@ -245,7 +245,7 @@ describe("a delegated lease", () => {
   })
 
   it("is refused when it takes too long to compare", () => {
-    const slow = Array.from({ length: 300 }, (_, i) => `/**${"/a".repeat(100)}/b${i}/**`)
+    const slow = Array.from({ length: 150 }, (_, i) => `/**${"/a".repeat(100)}/b${i}/**`)
     const child = Array.from({ length: 300 }, (_, i) => `${"/a".repeat(400)}/${i}`)
     const granted = { "fs.read": [...slow, "/**"] }
     expect(Lease.subsetProblem({ "fs.read": child }, granted)).toMatch(/is not covered .* take too long/)

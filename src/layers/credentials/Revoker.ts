@@ -7,8 +7,8 @@ import * as Schedule from "effect/Schedule"
 import type { Scope } from "effect/Scope"
 import { truncateMessage } from "../../protocol/Errors.js"
 import { type CredentialProvisionerService, ProvisionError } from "../../services/CredentialProvisioner.js"
-import type { Options } from "../../services/Credentials.js"
 import type { CredentialRecord, CredentialStoreService } from "../../services/CredentialStore.js"
+import type { Options } from "../../services/Credentials.js"
 import type { StoreError } from "../../services/Store.js"
 
 /** Credentials that are no longer wanted and not known to be revoked. */

@@ -6,6 +6,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import type * as Tracer from "effect/Tracer"
 import * as AgentRef from "../../protocol/AgentRef.js"
 import * as Budget from "../../protocol/Budget.js"
 import {
@@ -62,7 +63,7 @@ export const make =
     const { log, registry, policy, ids, options, now, table } = services
     const { record } = parent.live
 
-    /** Everything that is checked, in the order of a submit (§7.1). */
+    /** Everything that is checked, in the order of a submit (§7.1). Counts the child as one that is on its way. */
     const check = (agent: string, input: unknown, delegateId: string, wanted: DelegateOptions) =>
       Effect.gen(function* () {
         const session = parent.live.owner
@@ -82,10 +83,11 @@ export const make =
         const run = yield* registered.prepare(input)
         if (parent.live.depth >= options.maxDelegationDepth)
           return yield* Checks.atLimit("delegation_depth", options.maxDelegationDepth)
-        if (parent.live.children.size >= options.maxChildrenPerJob)
-          return yield* Checks.atLimit("children_per_job", options.maxChildrenPerJob)
         if (table.perPrincipal.get(record.principal) >= options.maxJobsPerPrincipal)
           return yield* Checks.atLimit("jobs_per_principal", options.maxJobsPerPrincipal)
+        if (parent.live.children.size + parent.live.delegating >= options.maxChildrenPerJob)
+          return yield* Checks.atLimit("children_per_job", options.maxChildrenPerJob)
+        parent.live.delegating++
         const child: JobRecord = {
           jobId: ids.unsafeMake("job"),
           sessionId: session.sessionId,
@@ -119,6 +121,35 @@ export const make =
       return Effect.as(Checks.checkConstraints(wanted, now()), wanted)
     }
 
+    /** Opens the child; returns when it is accepted. */
+    const open = (
+      { session, child, run }: Effect.Effect.Success<ReturnType<typeof check>>,
+      parentSpan: Tracer.Span | undefined
+    ) =>
+      Effect.gen(function* () {
+        const stored = yield* Deferred.make<void>()
+        let job: JobLog | undefined
+        const live = yield* services.provision(session, child, (credentials) =>
+          services.start({
+            session,
+            record: child,
+            run,
+            parent,
+            parentSpan,
+            accepted: (opened) => {
+              job = opened
+              Checks.announceAccepted(session, child, credentials)
+            },
+            stored: () => Deferred.unsafeDone(stored, Effect.void)
+          })
+        )
+        if (live === undefined)
+          return yield* new InternalError({ message: "the job is ending and delegates no more" })
+        yield* Deferred.await(stored)
+        if (job === undefined) return yield* new InternalError({ message: "the child could not be stored" })
+        return { live, child, job }
+      })
+
     const begin = (agent: string, given: unknown, options: DelegateOptions) =>
       Effect.gen(function* () {
         // Copies: the handler holds the originals, and the checks are not over in one go.
@@ -136,30 +167,11 @@ export const make =
           ...(wanted.constraints === undefined ? {} : { lease_constraints: wanted.constraints })
         })
         const parentSpan = Option.getOrUndefined(yield* Effect.option(Effect.currentSpan))
-        const accepted = Effect.gen(function* () {
-          const { session, child, run } = yield* check(agent, input, delegateId, wanted)
-          const stored = yield* Deferred.make<void>()
-          let job: JobLog | undefined
-          const live = yield* services.provision(session, child, (credentials) =>
-            services.start({
-              session,
-              record: child,
-              run,
-              parent,
-              parentSpan,
-              accepted: (opened) => {
-                job = opened
-                Checks.announceAccepted(session, child, credentials)
-              },
-              stored: () => Deferred.unsafeDone(stored, Effect.void)
-            })
-          )
-          if (live === undefined)
-            return yield* new InternalError({ message: "the job is ending and delegates no more" })
-          yield* Deferred.await(stored)
-          if (job === undefined) return yield* new InternalError({ message: "the child could not be stored" })
-          return { live, child, job }
-        })
+        const accepted = Effect.acquireUseRelease(
+          check(agent, input, delegateId, wanted),
+          (checked) => open(checked, parentSpan),
+          () => Effect.sync(() => parent.live.delegating--)
+        )
         return yield* Effect.tapError(accepted, (error) =>
           Effect.ignore(emitter.service.toolResult({ call_id: delegateId, error: toPayload(error) }))
         )

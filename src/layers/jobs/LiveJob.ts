@@ -26,6 +26,8 @@ export class LiveJob {
   readonly changed = Deferred.unsafeMake<void>(undefined as never)
   /** Running, or being opened. A job ends after its children. */
   readonly children = new Set<LiveJob>()
+  /** Children that passed the checks and are not yet in `children`. */
+  delegating = 0
   /** It takes no more children. */
   sealed = false
   /** What the job came to, for whoever delegated to it. Completed behind the terminal message. */

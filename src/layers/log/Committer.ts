@@ -15,8 +15,8 @@ import { InternalError } from "../../protocol/Errors.js"
 import type { NewEvent } from "../../services/EventLog.js"
 import type { Op, StoreService } from "../../services/Store.js"
 import { onNextTurn } from "../internal/turn.js"
-import type { JobState, Tail } from "./State.js"
 import type { Report } from "./Account.js"
+import type { JobState, Tail } from "./State.js"
 import { Transaction } from "./Transaction.js"
 
 export type Done = (exit: Exit.Exit<void, InternalError>) => void
