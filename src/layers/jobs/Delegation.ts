@@ -104,7 +104,7 @@ export const make =
           parentJobId: record.jobId,
           delegateId
         }
-        return { session, child, run }
+        return { session, child, run, started: false }
       })
 
     /** The child's expiry: not behind the parent's, which it inherits. */
@@ -123,14 +123,17 @@ export const make =
 
     /** Opens the child; returns when it is accepted. */
     const open = (
-      { session, child, run }: Effect.Effect.Success<ReturnType<typeof check>>,
+      checked: Effect.Effect.Success<ReturnType<typeof check>>,
       parentSpan: Tracer.Span | undefined
     ) =>
       Effect.gen(function* () {
+        const { session, child, run } = checked
         const stored = yield* Deferred.make<void>()
         let job: JobLog | undefined
-        const live = yield* services.provision(session, child, (credentials) =>
-          services.start({
+        const live = yield* services.provision(session, child, (credentials) => {
+          // From here on the parent's `children` have it.
+          checked.started = true
+          return services.start({
             session,
             record: child,
             run,
@@ -142,7 +145,7 @@ export const make =
             },
             stored: () => Deferred.unsafeDone(stored, Effect.void)
           })
-        )
+        })
         if (live === undefined)
           return yield* new InternalError({ message: "the job is ending and delegates no more" })
         yield* Deferred.await(stored)
@@ -170,7 +173,10 @@ export const make =
         const accepted = Effect.acquireUseRelease(
           check(agent, input, delegateId, wanted),
           (checked) => open(checked, parentSpan),
-          () => Effect.sync(() => parent.live.delegating--)
+          ({ started }) =>
+            Effect.sync(() => {
+              if (!started) parent.live.delegating--
+            })
         )
         return yield* Effect.tapError(accepted, (error) =>
           Effect.ignore(emitter.service.toolResult({ call_id: delegateId, error: toPayload(error) }))

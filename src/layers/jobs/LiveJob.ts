@@ -54,8 +54,9 @@ export class LiveJob {
   endChildren(): void {
     for (const child of this.children) child.end(this.ending?._tag === "Shutdown" ? this.ending : parentEnded)
   }
-  /** Takes a child, unless the job has come so far that nobody would wait for it. */
+  /** Takes a child that was counted in `delegating`, unless the job has come so far that nobody would wait for it. */
   adoptChild(child: LiveJob): boolean {
+    this.delegating--
     if (this.sealed) return false
     this.children.add(child)
     if (this.ending !== undefined || this.exit !== undefined) child.end(parentEnded)
