@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import { BudgetExhausted, LeaseExpired, PermissionDenied, toPayload } from "../protocol/Errors.js"
 import { compile } from "../protocol/Lease.js"
-import { kindOf } from "../protocol/Target.js"
+import { canonical, kindOf } from "../protocol/Target.js"
 import type { JobLog } from "../services/EventLog.js"
 import type { EmitError, JobService } from "../services/Job.js"
 import type { Cost, LeaseError, LeaseService } from "../services/Lease.js"
@@ -46,9 +46,8 @@ export const make = (context: {
         })
       )
     const unbound = capability === "model.use" && context.anyModel && !patterns().has(capability)
-    if (unbound) return Either.right(target)
     return Either.mapLeft(
-      patterns().permits(capability, target),
+      unbound ? canonical("name", target) : patterns().permits(capability, target),
       (why) =>
         new PermissionDenied({
           message: `${capability} refused: ${why}`,
