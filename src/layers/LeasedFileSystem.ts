@@ -13,7 +13,8 @@
  * | `readDirectory` | `fs.read` on the directory; recursion enters what the lease covers, and no links |
  * | `open`, `writeFile`, `writeFileString`, `sink` | by flag: `r` `fs.read`; `w`, `a` `fs.write`; with `+` both |
  * | `truncate`, `chmod`, `chown`, `utimes` | `fs.write` where the path leads |
- * | `makeDirectory`, `makeTemp*` | `fs.write` on every directory and file that is made |
+ * | `makeDirectory` | `fs.write` on every directory that is made |
+ * | `makeTemp*` | `fs.write` on what is made, in `directory` or else where relative paths start |
  * | `remove` | `fs.write` on each entry that goes; of a link, the link goes |
  * | `copy`, `copyFile` | `fs.read` on what is copied, `fs.write` on what it becomes |
  * | `link` | both on the source, `fs.write` on the new name |
