@@ -486,6 +486,8 @@ export const make = Effect.gen(function* () {
       committer.change((tx) => {
         const state = view as ViewState
         const log = job as JobState
+        // It has ended since the record was read: what is stored of its end stands.
+        if (log.closed && record.endedAt === undefined) return
         const owner = log.owner
         log.owner = state.sessionId
         log.ownerView = log.observers.has(state) ? state : undefined

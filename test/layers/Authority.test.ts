@@ -125,15 +125,22 @@ const forever = Agent.handle(Agent.make("forever", { version: "1.0.0" }), () =>
     return yield* Effect.never.pipe(Effect.onInterrupt(() => Effect.ignore(job.log("info", "cleanup"))))
   })
 )
-const stubborn = Agent.handle(Agent.make("clinging", { version: "1.0.0" }), () =>
+/** Returns once its child cannot be interrupted any more. */
+const clinging = Agent.handle(Agent.make("clinging", { version: "1.0.0" }), () =>
   Effect.gen(function* () {
     const job = yield* Job
-    yield* job.delegate("hold", null)
+    const child = yield* job.delegate("hold", null)
+    yield* child.events.pipe(
+      Stream.filter((event) => event.kind === "log"),
+      Stream.runHead
+    )
     return "left"
   })
 )
 const hold = Agent.handle(Agent.make("hold", { version: "1.0.0" }), () =>
-  Effect.uninterruptible(Effect.never)
+  Effect.flatMap(Job, (job) => Effect.zipRight(job.log("info", "holding"), Effect.never)).pipe(
+    Effect.uninterruptible
+  )
 )
 /** Spends in `workers` fibers at once until refused; every operation costs 1. */
 const crowd = Agent.handle(
@@ -178,7 +185,7 @@ const agents = [
   gather,
   brood,
   forever,
-  stubborn,
+  clinging,
   hold,
   crowd
 ] as const
@@ -511,12 +518,28 @@ const suite = <E>(name: string, layer: () => Layer.Layer<Dialer, E>) => {
         const job = yield* submit(session, "clinging", null, {
           lease_request: { "agent.delegate": ["hold"] }
         })
-        yield* session.expect("job.event", (frame) => frame.job_id !== job.job_id)
+        yield* session.expect("job.event", (frame) => frame.payload.body.message === "holding")
         yield* TestClock.adjust(1_000)
         const { end } = yield* finish(session, job.job_id)
         assert.strictEqual(end.payload.result, "left")
         const child = session.seen.find((frame) => frame.type === "job.error")
         assert.isBelow(child?.event_seq as number, end.event_seq as number)
+      }))
+
+    test("a cancel counts while only children are waited for", (session) =>
+      Effect.gen(function* () {
+        const job = yield* submit(session, "clinging", null, {
+          lease_request: { "agent.delegate": ["hold"] }
+        })
+        yield* session.expect("job.event", (frame) => frame.payload.body.message === "holding")
+        // The handler returns; its child does not stop.
+        yield* TestClock.adjust(500)
+        yield* session.send("job.cancel", {}, { session_id: session.sessionId, job_id: job.job_id })
+        yield* session.expect("job.cancelled")
+        yield* TestClock.adjust(500)
+        const { end } = yield* finish(session, job.job_id)
+        assert.strictEqual(end.payload.final_status, "cancelled")
+        assert.strictEqual(session.seen.filter((frame) => frame.type === "job.error").length, 2)
       }))
 
     test("caps the depth of delegation, and says which limit it was", (session) =>

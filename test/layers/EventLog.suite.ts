@@ -12,7 +12,7 @@ import * as EventLogLayer from "../../src/layers/EventLog.js"
 import { type Feature, all } from "../../src/protocol/Features.js"
 import { EventLog, type JobLog, type NewEvent, type View } from "../../src/services/EventLog.js"
 import * as RuntimeOptions from "../../src/services/RuntimeOptions.js"
-import type { JobRecord, SessionRecord, Store, StoreError } from "../../src/services/Store.js"
+import { type JobRecord, type SessionRecord, Store, type StoreError } from "../../src/services/Store.js"
 
 let counter = 0
 /** Ids in the protocol's form, distinct over the whole run. */
@@ -104,13 +104,13 @@ const settle = Effect.flatMap(EventLog, (log) => log.commit([]))
 /** `share`: what part of the retention limits a log over this store keeps. */
 export const suite = (name: string, share: number, store: () => Layer.Layer<Store, StoreError>): void => {
   const run = <A, E>(
-    effect: Effect.Effect<A, E, EventLog | Scope.Scope>,
+    effect: Effect.Effect<A, E, EventLog | Store | Scope.Scope>,
     options: RuntimeOptions.Input = {}
   ) =>
     Effect.scoped(effect).pipe(
       Effect.provide(
         EventLogLayer.layer.pipe(
-          Layer.provide(store()),
+          Layer.provideMerge(store()),
           Layer.provide(Layer.succeed(RuntimeOptions.RuntimeOptions, RuntimeOptions.make(options)))
         )
       )
@@ -244,6 +244,31 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
           )
           yield* log.observe(late, job, { history: true, onCommit: () => {} })
           assert.deepStrictEqual(seqs(yield* readAll(late)), upTo(5))
+        })
+      )
+    )
+
+    it.effect("an adoption that was decided before the end does not undo the end", () =>
+      run(
+        Effect.gen(function* () {
+          const log = yield* EventLog
+          const store = yield* Store
+          const owner = yield* openView
+          const other = yield* openView
+          const stale = record(owner)
+          const job = yield* log.openJob(stale, owner)
+          yield* log.end(job, { type: "job.result", kind: "", payload: "{}" }, (lastEventSeq) => ({
+            ...stale,
+            status: "success",
+            endedAt: 2,
+            lastEventSeq
+          }))
+          yield* log.adopt(other, job, { ...stale, sessionId: other.sessionId })
+          assert.strictEqual((yield* store.job(job.jobId))?.status, "success")
+          const ended = (yield* store.job(job.jobId)) as JobRecord
+          yield* log.adopt(other, job, { ...ended, sessionId: other.sessionId })
+          const adopted = yield* store.job(job.jobId)
+          assert.deepStrictEqual([adopted?.sessionId, adopted?.status], [other.sessionId, "success"])
         })
       )
     )

@@ -30,6 +30,8 @@ export class LiveJob {
   delegating = 0
   /** It takes no more children. */
   sealed = false
+  /** How it ends is decided. */
+  concluded = false
   /** What the job came to, for whoever delegated to it. Completed behind the terminal message. */
   readonly outcome = Deferred.unsafeMake<unknown, ArcpError>(undefined as never)
   readonly done = Deferred.unsafeMake<void>(undefined as never)
@@ -44,9 +46,13 @@ export class LiveJob {
     this.depth = parent === undefined ? 0 : parent.depth + 1
   }
 
-  /** Begins to end the job, its children first, unless it is ending or the handler has already returned. */
+  /**
+   * Begins to end the job, its children first, unless it is ending. When the handler has returned and only children
+   * are waited for, a cancel still counts: it is acknowledged, so it must.
+   */
   end(ending: Ending): void {
-    if (this.ending !== undefined || this.exit !== undefined) return
+    if (this.ending !== undefined || this.concluded) return
+    if (this.exit !== undefined && ending._tag !== "Cancel") return
     this.ending = ending
     this.endChildren()
     Deferred.unsafeDone(this.changed, Effect.void)

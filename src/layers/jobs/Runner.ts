@@ -145,6 +145,7 @@ export const run = (context: {
         : Effect.timeoutOption(stopped, context.cancelGraceMs)
     }
     yield* live.settleChildren
+    live.concluded = true
     const terminal = yield* conclude
     live.status = terminal.status
     yield* write(log, { record: live.record, owner: live.owner, job }, terminal, now())

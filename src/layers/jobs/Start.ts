@@ -6,7 +6,7 @@ import * as FiberSet from "effect/FiberSet"
 import * as Redacted from "effect/Redacted"
 import type * as Tracer from "effect/Tracer"
 import * as Budget from "../../protocol/Budget.js"
-import type { ArcpError, InternalError } from "../../protocol/Errors.js"
+import { type ArcpError, InternalError } from "../../protocol/Errors.js"
 import type { Credential, Credentials } from "../../services/Credentials.js"
 import type { EventLog, JobLog } from "../../services/EventLog.js"
 import type { IdGenerator } from "../../services/IdGenerator.js"
@@ -212,7 +212,11 @@ export const make = (services: {
             table.count(record, -1)
             parent?.live.children.delete(live)
             Deferred.unsafeDone(live.done, Effect.void)
-            return services.credentials.release(record.jobId)
+            return Effect.zipRight(
+              // Only after a defect is it still open; nobody must wait for it for ever.
+              Deferred.fail(live.outcome, new InternalError({ message: "the job did not end as it should" })),
+              services.credentials.release(record.jobId)
+            )
           })
         ),
         Effect.uninterruptible
