@@ -127,7 +127,7 @@ const makeScreen = () => {
   let bottom = { gauge: "", progress: "" }
   const redraw = () => {
     const text = [bottom.gauge, bottom.progress].filter((part) => part !== "").join("  ")
-    current = text.slice(0, (process.stderr.columns ?? 80) - 1)
+    current = text.slice(0, (process.stderr.columns || 80) - 1)
     process.stderr.write(`\r\u001b[K${current}`)
   }
   const clear = () => (tty && current !== "" ? "\r\u001b[K" : "")
