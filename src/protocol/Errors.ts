@@ -1,8 +1,9 @@
 /**
  * The protocol's errors, one class per wire code (§12), and the one function
- * each way between them and the wire payload.
+ * each way between them and the wire payload. Not schemas, so that a client in a browser does without
+ * `effect/Schema`; the schema of the payload is in Message.ts.
  */
-import * as Schema from "effect/Schema"
+import * as Data from "effect/Data"
 
 /** The 15 wire codes, each with whether a client may retry the same request. */
 export const retryable = {
@@ -28,84 +29,70 @@ export type ErrorCode = keyof typeof retryable
 /** Longest error message on the wire, in characters. */
 export const maxMessageLength = 512
 
-/** Any JSON object, kept as it is: rebuilding one would turn a `__proto__` key into a prototype. */
-export const JsonObject: Schema.Schema<Readonly<Record<string, unknown>>> = Schema.declare(
-  (u): u is Readonly<Record<string, unknown>> => typeof u === "object" && u !== null && !Array.isArray(u),
-  { identifier: "JsonObject", description: "an object" }
-)
-
-const fields = {
-  message: Schema.String,
-  details: Schema.optional(JsonObject)
+/** What every error of the protocol carries. `details` are the wire's. */
+interface Fields {
+  readonly message: string
+  readonly details?: Readonly<Record<string, unknown>> | undefined
 }
 
 /** Lease or policy refuses. */
-export class PermissionDenied extends Schema.TaggedError<PermissionDenied>()("PermissionDenied", fields) {
+export class PermissionDenied extends Data.TaggedError("PermissionDenied")<Fields> {
   readonly code = "PERMISSION_DENIED"
 }
 /** A delegation would widen authority. */
-export class LeaseSubsetViolation extends Schema.TaggedError<LeaseSubsetViolation>()(
-  "LeaseSubsetViolation",
-  fields
-) {
+export class LeaseSubsetViolation extends Data.TaggedError("LeaseSubsetViolation")<Fields> {
   readonly code = "LEASE_SUBSET_VIOLATION"
 }
 /** Unknown job, or one that this principal may not see. */
-export class JobNotFound extends Schema.TaggedError<JobNotFound>()("JobNotFound", fields) {
+export class JobNotFound extends Data.TaggedError("JobNotFound")<Fields> {
   readonly code = "JOB_NOT_FOUND"
 }
 /** An idempotency key was used before with other parameters. */
-export class DuplicateKey extends Schema.TaggedError<DuplicateKey>()("DuplicateKey", fields) {
+export class DuplicateKey extends Data.TaggedError("DuplicateKey")<Fields> {
   readonly code = "DUPLICATE_KEY"
 }
 /** No agent of that name. */
-export class AgentNotAvailable extends Schema.TaggedError<AgentNotAvailable>()("AgentNotAvailable", fields) {
+export class AgentNotAvailable extends Data.TaggedError("AgentNotAvailable")<Fields> {
   readonly code = "AGENT_NOT_AVAILABLE"
 }
 /** The agent exists, this version of it does not; `details.available` lists those that do. */
-export class AgentVersionNotAvailable extends Schema.TaggedError<AgentVersionNotAvailable>()(
-  "AgentVersionNotAvailable",
-  fields
-) {
+export class AgentVersionNotAvailable extends Data.TaggedError("AgentVersionNotAvailable")<Fields> {
   readonly code = "AGENT_VERSION_NOT_AVAILABLE"
 }
 /** The job was ended by cancellation. */
-export class Cancelled extends Schema.TaggedError<Cancelled>()("Cancelled", fields) {
+export class Cancelled extends Data.TaggedError("Cancelled")<Fields> {
   readonly code = "CANCELLED"
 }
 /** `max_runtime_sec` exceeded. */
-export class Timeout extends Schema.TaggedError<Timeout>()("Timeout", fields) {
+export class Timeout extends Data.TaggedError("Timeout")<Fields> {
   readonly code = "TIMEOUT"
 }
 /** The session, its token or its backlog is gone. */
-export class ResumeWindowExpired extends Schema.TaggedError<ResumeWindowExpired>()(
-  "ResumeWindowExpired",
-  fields
-) {
+export class ResumeWindowExpired extends Data.TaggedError("ResumeWindowExpired")<Fields> {
   readonly code = "RESUME_WINDOW_EXPIRED"
 }
 /** The peer was silent for two heartbeat intervals. */
-export class HeartbeatLost extends Schema.TaggedError<HeartbeatLost>()("HeartbeatLost", fields) {
+export class HeartbeatLost extends Data.TaggedError("HeartbeatLost")<Fields> {
   readonly code = "HEARTBEAT_LOST"
 }
 /** The lease is over. */
-export class LeaseExpired extends Schema.TaggedError<LeaseExpired>()("LeaseExpired", fields) {
+export class LeaseExpired extends Data.TaggedError("LeaseExpired")<Fields> {
   readonly code = "LEASE_EXPIRED"
 }
 /** A budget counter reached zero. */
-export class BudgetExhausted extends Schema.TaggedError<BudgetExhausted>()("BudgetExhausted", fields) {
+export class BudgetExhausted extends Data.TaggedError("BudgetExhausted")<Fields> {
   readonly code = "BUDGET_EXHAUSTED"
 }
 /** Malformed, or a feature that was not negotiated. */
-export class InvalidRequest extends Schema.TaggedError<InvalidRequest>()("InvalidRequest", fields) {
+export class InvalidRequest extends Data.TaggedError("InvalidRequest")<Fields> {
   readonly code = "INVALID_REQUEST"
 }
 /** Missing, unknown or expired credentials. */
-export class Unauthenticated extends Schema.TaggedError<Unauthenticated>()("Unauthenticated", fields) {
+export class Unauthenticated extends Data.TaggedError("Unauthenticated")<Fields> {
   readonly code = "UNAUTHENTICATED"
 }
 /** Runtime fault, or a resource limit (`details.limit` names the cap). */
-export class InternalError extends Schema.TaggedError<InternalError>()("InternalError", fields) {
+export class InternalError extends Data.TaggedError("InternalError")<Fields> {
   readonly code = "INTERNAL_ERROR"
 }
 
@@ -130,6 +117,10 @@ const classes = {
 /** Any protocol error. */
 export type ArcpError = InstanceType<(typeof classes)[ErrorCode]>
 
+/** `PermissionDenied` of `PERMISSION_DENIED`. */
+const tagOf = (code: string) =>
+  code.toLowerCase().replace(/(?:^|_)(.)/g, (_, initial: string) => initial.toUpperCase())
+
 /**
  * Is this value one of the 15 protocol errors? By its tag as well as its code: system errors have codes
  * too, and an agent's module may bring its own copy of these classes.
@@ -140,16 +131,18 @@ export const isArcpError = (u: unknown): u is ArcpError =>
   typeof u.code === "string" &&
   Object.hasOwn(classes, u.code) &&
   "_tag" in u &&
-  u._tag === classes[u.code as ErrorCode]._tag
+  u._tag === tagOf(u.code)
 
 /** The error payload of §12 as it stands on the wire. */
-export const ErrorPayload = Schema.Struct({
-  code: Schema.String,
-  message: Schema.String,
-  retryable: Schema.Boolean,
-  details: Schema.optional(JsonObject)
-})
-export interface ErrorPayload extends Schema.Schema.Type<typeof ErrorPayload> {}
+export interface ErrorPayload {
+  readonly code: string
+  readonly message: string
+  readonly retryable: boolean
+  readonly details?: Readonly<Record<string, unknown>> | undefined
+}
+
+/** May the request that got this error be repeated as it is (§12)? */
+export const isRetryable = (error: ArcpError): boolean => retryable[error.code]
 
 /** `message` cut to what the wire allows. */
 export const truncateMessage = (message: string): string =>

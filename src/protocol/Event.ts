@@ -5,8 +5,9 @@
 import * as Either from "effect/Either"
 import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
-import { Lease, LeaseConstraints, vendorName } from "./Lease.js"
+import { Lease, LeaseConstraints } from "./Lease.js"
 import { describe } from "./Problem.js"
+import { vendorName } from "./Vendor.js"
 
 const Json = Schema.Unknown
 const Attributes = Schema.Record({ key: Schema.String, value: Json })

@@ -9,6 +9,7 @@ import * as Budget from "./Budget.js"
 import * as Pattern from "./Pattern.js"
 import { explains } from "./Problem.js"
 import * as Target from "./Target.js"
+import { vendorName } from "./Vendor.js"
 
 /** Capabilities the protocol reserves; any other must be `x-vendor.<vendor>.<name>`. */
 export const reserved = [
@@ -21,8 +22,6 @@ export const reserved = [
   "cost.budget"
 ] as const
 
-/** `x-vendor.<vendor>.<name>`, as event kinds, message types and capabilities use it. */
-export const vendorName = /^x-vendor\.[A-Za-z0-9_-]+\.[A-Za-z0-9._-]+$/
 const budgetEntry = /^[A-Za-z][A-Za-z0-9_-]{0,31}:\d{1,18}(?:\.\d{1,18})?$/
 /** So that a sum can be written as an entry again. */
 const maxBudget = BigDecimal.make(10n ** 18n, 0)

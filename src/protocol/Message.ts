@@ -1,6 +1,5 @@
 /** The payload of every message (§3 of the protocol page), in its wire shape. */
 import * as Schema from "effect/Schema"
-import { ErrorPayload } from "./Errors.js"
 import { EventPayload } from "./Event.js"
 import { Lease, LeaseConstraints, UtcTimestamp } from "./Lease.js"
 
@@ -10,6 +9,20 @@ const Json = Schema.Unknown
 /** A duration: NaN and the infinities are numbers, but not JSON, and an interval of nothing is none. */
 const Seconds = Schema.Number.pipe(Schema.finite(), Schema.positive({ description: "seconds, more than 0" }))
 const EventSeq = Schema.Int.pipe(Schema.nonNegative({ description: "an integer ≥ 0" }))
+
+/** Any JSON object, kept as it is: rebuilding one would turn a `__proto__` key into a prototype. */
+const JsonObject: Schema.Schema<Readonly<Record<string, unknown>>> = Schema.declare(
+  (u): u is Readonly<Record<string, unknown>> => typeof u === "object" && u !== null && !Array.isArray(u),
+  { identifier: "JsonObject", description: "an object" }
+)
+
+/** §12. */
+export const ErrorPayload = Schema.Struct({
+  code: Schema.String,
+  message: Schema.String,
+  retryable: Schema.Boolean,
+  details: optional(JsonObject)
+})
 
 export const JobStatus = Schema.Literal("pending", "running", "success", "error", "cancelled", "timed_out")
 export type JobStatus = typeof JobStatus.Type

@@ -1,0 +1,198 @@
+/**
+ * Reads what a runtime sends, without `effect/Schema`. The shapes are those of Message.ts and Event.ts, which the
+ * compiler holds these checks to; a client is no stricter than it must be, so leases and timestamps are taken as
+ * they come.
+ */
+import * as Either from "effect/Either"
+import * as Check from "./Check.js"
+import type { RuntimeMessage } from "./Codec.js"
+import { decoder } from "./Envelope.js"
+import type { ErrorPayload } from "./Errors.js"
+import type * as Event from "./Event.js"
+import type * as Message from "./Message.js"
+
+const seconds = Check.number("seconds, more than 0", (value) => value > 0)
+const lease = Check.record(Check.array(Check.string))
+const constraints = Check.object<Event.Body<"delegate">["lease_constraints"] & {}>({
+  expires_at: Check.optional(Check.string)
+})
+const status = Check.oneOf("pending", "running", "success", "error", "cancelled", "timed_out")
+const reason = Check.object<(typeof Message.Reason)["Type"]>({ reason: Check.optional(Check.string) })
+
+const error = {
+  code: Check.string,
+  message: Check.string,
+  retryable: Check.boolean,
+  details: Check.optional(Check.json)
+}
+
+type Payloads = {
+  readonly [K in keyof typeof Message.runtimeMessages]: (typeof Message.runtimeMessages)[K]["Type"]
+}
+
+const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
+  "session.welcome": Check.object<Message.Welcome>({
+    session_id: Check.text,
+    runtime: Check.object({ name: Check.string, version: Check.string }),
+    resume_token: Check.text,
+    resume_window_sec: seconds,
+    heartbeat_interval_sec: Check.optional(seconds),
+    capabilities: Check.object<Message.Welcome["capabilities"]>({
+      encodings: Check.array(Check.string),
+      features: Check.array(Check.string),
+      agents: Check.array(
+        Check.either(
+          Check.string,
+          Check.object<Message.AgentEntry>({
+            name: Check.string,
+            versions: Check.array(Check.string),
+            default: Check.optional(Check.string)
+          })
+        )
+      )
+    })
+  }),
+  "session.error": Check.object<ErrorPayload>(error),
+  "session.ping": Check.object({ nonce: Check.string, sent_at: Check.optional(Check.string) }),
+  "session.pong": Check.object({ ping_nonce: Check.string, received_at: Check.optional(Check.string) }),
+  "session.jobs": Check.object<Message.Jobs>({
+    request_id: Check.text,
+    jobs: Check.array(
+      Check.object<Message.JobEntry>({
+        job_id: Check.text,
+        agent: Check.text,
+        status,
+        lease,
+        lease_constraints: Check.optional(constraints),
+        parent_job_id: Check.nullable(Check.string),
+        created_at: Check.string,
+        trace_id: Check.string,
+        last_event_seq: Check.integer
+      })
+    ),
+    next_cursor: Check.optional(Check.nullable(Check.string))
+  }),
+  "session.closed": reason,
+  "session.bye": reason,
+  "job.accepted": Check.object<Message.Accepted>({
+    request_id: Check.optional(Check.string),
+    job_id: Check.text,
+    agent: Check.string,
+    lease,
+    lease_constraints: Check.optional(constraints),
+    budget: Check.anything,
+    credentials: Check.anything,
+    accepted_at: Check.string,
+    parent_job_id: Check.optional(Check.nullable(Check.string)),
+    delegate_id: Check.optional(Check.string),
+    trace_id: Check.optional(Check.string)
+  }),
+  "job.cancelled": Check.object<Payloads["job.cancelled"]>({
+    reason: Check.optional(Check.string),
+    request_id: Check.optional(Check.string)
+  }),
+  "job.subscribed": Check.object<Message.Subscribed>({
+    request_id: Check.optional(Check.string),
+    job_id: Check.text,
+    current_status: status,
+    agent: Check.string,
+    lease,
+    lease_constraints: Check.optional(constraints),
+    budget: Check.anything,
+    parent_job_id: Check.nullable(Check.string),
+    trace_id: Check.string,
+    subscribed_from: Check.integer,
+    replayed: Check.boolean,
+    credentials: Check.anything
+  }),
+  "job.event": Check.object<Event.EventPayload>({ kind: Check.text, ts: Check.string, body: Check.anything }),
+  "job.result": Check.object<Message.JobResult>({
+    final_status: Check.oneOf("success"),
+    result: Check.anything,
+    result_id: Check.optional(Check.string),
+    result_size: Check.optional(Check.integer),
+    summary: Check.optional(Check.string),
+    completed_at: Check.string
+  }),
+  "job.error": Check.object<Message.JobError>({
+    ...error,
+    final_status: Check.oneOf("error", "cancelled", "timed_out"),
+    completed_at: Check.string
+  })
+}
+
+/** A frame from a runtime. The bodies of events are left as they are. */
+export const decodeRuntime = decoder<RuntimeMessage>(
+  new Map(
+    Object.entries(payloads).map(([type, check]) => [
+      type,
+      (payload: unknown) => {
+        const problem = (check as Check.Check<unknown>)(payload, "payload")
+        return problem === undefined ? Either.right(payload) : Either.left(problem)
+      }
+    ])
+  ),
+  "runtime"
+)
+
+const bodies: { readonly [K in Event.Kind]: Check.Check<Event.Body<K>> } = {
+  log: Check.object<Event.Body<"log">>({
+    level: Check.oneOf("trace", "debug", "info", "warn", "error", "critical"),
+    message: Check.string,
+    attributes: Check.optional(Check.json)
+  }),
+  thought: Check.object<Event.Body<"thought">>({ text: Check.string }),
+  tool_call: Check.object<Event.Body<"tool_call">>({
+    tool: Check.text,
+    args: Check.anything,
+    call_id: Check.text
+  }),
+  tool_result: Check.object<Event.Body<"tool_result">>({
+    call_id: Check.text,
+    result: Check.anything,
+    error: Check.anything
+  }),
+  status: Check.object<{ readonly phase: string; readonly message?: string | undefined }>({
+    phase: Check.text,
+    message: Check.optional(Check.string)
+  }) as Check.Check<Event.Body<"status">>,
+  metric: Check.object<Event.Body<"metric">>({
+    name: Check.text,
+    value: Check.number("a finite number", () => true),
+    unit: Check.optional(Check.string),
+    dimensions: Check.optional(Check.json)
+  }),
+  artifact_ref: Check.object<Event.Body<"artifact_ref">>({
+    uri: Check.text,
+    content_type: Check.text,
+    byte_size: Check.optional(Check.count),
+    sha256: Check.optional(Check.string)
+  }),
+  delegate: Check.object<Event.Body<"delegate">>({
+    delegate_id: Check.text,
+    agent: Check.text,
+    input: Check.anything,
+    lease_request: Check.optional(lease),
+    lease_constraints: Check.optional(constraints)
+  }),
+  progress: Check.object<Event.Body<"progress">>({
+    current: Check.amount,
+    total: Check.optional(Check.amount),
+    units: Check.optional(Check.string),
+    message: Check.optional(Check.string)
+  }),
+  result_chunk: Check.object<Event.Body<"result_chunk">>({
+    result_id: Check.text,
+    chunk_seq: Check.count,
+    data: Check.string,
+    encoding: Check.oneOf("utf8", "base64"),
+    more: Check.boolean
+  })
+}
+
+/** Does the protocol define this kind of event? */
+export const isKind = (kind: string): kind is Event.Kind => Object.hasOwn(bodies, kind)
+
+/** What is wrong with the body of an event of this kind, as it came from a runtime. */
+export const bodyProblem = (kind: Event.Kind, body: unknown): string | undefined =>
+  (bodies[kind] as Check.Check<unknown>)(body, "body")
