@@ -1,4 +1,5 @@
 /** The client over any `Dialer`. See services/ArcpClient.ts for what it gives. */
+import type { KeyValueStore } from "@effect/platform/KeyValueStore"
 import * as Chunk from "effect/Chunk"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -8,15 +9,11 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
-import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import * as SubscriptionRef from "effect/SubscriptionRef"
-import { InvalidRequest } from "../protocol/Errors.js"
+import * as Errors from "../protocol/Errors.js"
 import { all, type Feature } from "../protocol/Features.js"
-import type * as Message from "../protocol/Message.js"
-import { describe } from "../protocol/Problem.js"
-import { type Contract, decodeOutcome } from "../services/Agent.js"
+import type { Contract, Outcome } from "../services/Agent.js"
 import {
   ArcpClient,
   type ArcpClientService,
@@ -24,12 +21,14 @@ import {
   type JobHandle,
   ProtocolViolation,
   type ResumeState,
-  type Status,
   type SubmitOptions
 } from "../services/ArcpClient.js"
 import { IdGenerator } from "../services/IdGenerator.js"
 import { Dialer, TransportError } from "../services/Transport.js"
-import { JobInbox } from "./client/JobInbox.js"
+import { type About, JobInbox } from "./client/JobInbox.js"
+import * as Reattach from "./client/Reattach.js"
+import { resultAsFile } from "./client/resultAsFile.js"
+import * as SavedState from "./client/SavedState.js"
 import { ClientSession } from "./client/Session.js"
 import * as IdGeneratorLayer from "./IdGenerator.js"
 
@@ -47,15 +46,50 @@ export interface Options {
    * often while there are any, by default every second.
    */
   readonly ack?: { readonly events?: number; readonly interval?: Duration.DurationInput }
-  /** Continue the session of another process. */
+  /**
+   * What one stream of a job holds for its reader: events, by default 10 000, and bytes, by default 8 MiB. What
+   * comes beyond is fetched again from the runtime when it is read.
+   */
+  readonly held?: { readonly events?: number; readonly bytes?: number }
+  /** Continue the session of another process; fails with `ResumeWindowExpired` when it is gone. */
   readonly resume?: ResumeState
+  /**
+   * Keeps the session's place here, under `key` (default `arcp`), so that the next process goes on with it:
+   * `restored` are its jobs, `attach` gives their handles. One process at a time. What is kept is secret.
+   */
+  readonly state?: { readonly store: KeyValueStore; readonly key?: string }
 }
 
 /** From 100 ms, doubling, jittered, at most 5 s. */
-const defaultReconnect = Schedule.exponential("100 millis").pipe(
+const backoff = Schedule.exponential("100 millis").pipe(
   Schedule.union(Schedule.spaced("5 seconds")),
   Schedule.jittered
 )
+
+/** May the request that failed like this be repeated? The protocol's errors say so (§12); a lost connection may. */
+export const isRetryable = (error: unknown): boolean =>
+  error instanceof TransportError || (Errors.isArcpError(error) && Errors.isRetryable(error))
+
+/**
+ * Retries what may be retried, up to 8 times, from 100 ms, doubling, jittered. Give the submit an idempotency key:
+ * then a retry whose first attempt did arrive finds the same job.
+ *
+ * @example
+ * client.submit(Review, input, { idempotencyKey: "nightly-2026-01-31" }).pipe(Effect.retry(ArcpClient.retrySchedule))
+ */
+export const retrySchedule: Schedule.Schedule<unknown, unknown> = backoff.pipe(
+  Schedule.intersect(Schedule.recurs(8)),
+  Schedule.whileInput(isRetryable)
+)
+
+/** Where the frames of a job go, and which job that is once it is known. */
+interface Place {
+  inbox: JobInbox
+  jobId: string | undefined
+}
+
+/** Nothing to decode: whatever comes. */
+const untyped: Outcome<unknown, never> = { decodeOutcome: (outcome) => outcome as never }
 
 /**
  * Opens a session. It reconnects and resumes by itself for as long as the resume window lets it, and is closed
@@ -66,23 +100,37 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
     const dialer = yield* Dialer
     const ids = yield* IdGenerator
     const clock = yield* Effect.clock
-    const status = yield* SubscriptionRef.make<Status>({ _tag: "Connecting" })
-    const session = new ClientSession(
-      dialer,
-      {
-        token: options.token,
-        name: options.name ?? "effect-arcp",
-        version: options.version ?? "0.1.0",
-        features: options.features ?? all,
-        reconnect: options.reconnect ?? defaultReconnect,
-        ackEvery: options.ack?.events ?? 256,
-        ackInterval: Duration.decode(options.ack?.interval ?? "1 second"),
-        resume: options.resume,
-        nextId: ids.unsafeNext,
-        now: () => clock.unsafeCurrentTimeMillis()
-      },
-      status
-    )
+    const scope = yield* Effect.scope
+    const now = () => clock.unsafeCurrentTimeMillis()
+    const { store, key = "arcp" } = options.state ?? {}
+    const saved = store === undefined ? undefined : yield* SavedState.load(store, key)
+    const jobs = new Reattach.Jobs()
+
+    const session: ClientSession = new ClientSession(dialer, {
+      token: options.token,
+      name: options.name ?? "effect-arcp",
+      version: options.version ?? "0.1.0",
+      features: options.features ?? all,
+      reconnect: options.reconnect ?? backoff,
+      ackEvery: options.ack?.events ?? 256,
+      ackInterval: Duration.decode(options.ack?.interval ?? "1 second"),
+      maxHeld: { events: options.held?.events ?? 10_000, bytes: options.held?.bytes ?? 8 * 1024 * 1024 },
+      resume:
+        options.resume !== undefined
+          ? { ...options.resume, mayBeGone: false }
+          : saved === undefined
+            ? undefined
+            : { ...saved, mayBeGone: true },
+      nextId: ids.unsafeNext,
+      now,
+      save:
+        store === undefined
+          ? Effect.void
+          : SavedState.saver(store, key, () => ({ ...session.resumeState, jobs: jobs.toSave() })),
+      reattach: (orphans, lost) => Effect.forkIn(Reattach.reattach(session, jobs, orphans, lost, now), scope)
+    })
+    for (const job of saved?.jobs ?? []) jobs.restore(session, job, saved?.lastEventSeq ?? 0)
+
     const ready = yield* Deferred.make<void, ClientError>()
     const running = yield* session
       .run(Deferred.succeed(ready, undefined), (error) => Deferred.fail(ready, error))
@@ -90,7 +138,10 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
         // A defect, in a transport for example, must not leave anybody waiting.
         Effect.catchAllDefect((cause) => {
           const error = new TransportError({ message: "the connection failed unexpectedly", cause })
-          return Effect.zipRight(Deferred.fail(ready, error), session.finish(error))
+          return Effect.zipRight(
+            Deferred.fail(ready, error),
+            Effect.sync(() => session.finish(error))
+          )
         }),
         Effect.forkScoped
       )
@@ -98,11 +149,16 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
 
     const close = Effect.suspend(() => {
       if (session.over !== undefined) return Effect.void
-      const closed = new TransportError({ message: "the session was closed by this client" })
+      session.acknowledge(1)
       session.post("session.close", {})
       // The writer gets its turn, then the connection goes, flushed, with the fiber that serves it.
       return Effect.yieldNow().pipe(
-        Effect.zipRight(session.finish(closed, null)),
+        Effect.zipRight(session.save),
+        Effect.zipRight(
+          Effect.sync(() =>
+            session.finish(new TransportError({ message: "the session was closed by this client" }), null)
+          )
+        ),
         Effect.zipRight(Fiber.interrupt(running)),
         Effect.asVoid
       )
@@ -117,108 +173,187 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
         })
         .pipe(Effect.asVoid)
 
+    /** Cancels, when there is something left to cancel, without waiting: also when the connection is just away. */
+    const cancelling = (inbox: JobInbox, jobId: string, reason: string) =>
+      Effect.suspend(() =>
+        inbox.ended ? Effect.void : Effect.asVoid(Effect.forkIn(Effect.ignore(cancel(jobId, reason)), scope))
+      )
+
     const handle = <O, F>(
       inbox: JobInbox,
-      about: {
-        readonly job_id: string
-        readonly agent: string
-        readonly trace_id?: string | undefined
-        readonly lease: Message.Accepted["lease"]
-      },
-      result: JobHandle<O, F>["result"]
-    ): JobHandle<O, F> => ({
-      jobId: about.job_id,
-      agent: about.agent,
-      traceId: about.trace_id,
-      lease: about.lease,
-      events: inbox.events,
-      result,
-      cancel: (reason) => cancel(about.job_id, reason)
-    })
+      about: About,
+      contract: Outcome<O, F>,
+      onInterrupt: "cancel" | "detach"
+    ): JobHandle<O, F> => {
+      const outcome = Effect.map(inbox.result, ({ result }): unknown => result)
+      return {
+        jobId: about.job_id,
+        agent: about.agent,
+        traceId: about.trace_id,
+        lease: about.lease,
+        leaseConstraints: about.lease_constraints ?? {},
+        events: inbox.events.items,
+        progress: inbox.progress,
+        budget: inbox.budget,
+        credentials: inbox.credentials,
+        result: contract.decodeOutcome(
+          onInterrupt === "cancel"
+            ? Effect.onInterrupt(outcome, () => cancelling(inbox, about.job_id, "interrupted"))
+            : outcome,
+          (message) => new ProtocolViolation({ message })
+        ),
+        chunks: inbox.chunks(),
+        resultAsFile: (path) => resultAsFile(inbox, path),
+        cancel: (reason) => cancel(about.job_id, reason)
+      }
+    }
 
-    const submitRaw = (agent: string, input: unknown, options: SubmitOptions) =>
+    /**
+     * A place for a job's frames, for as long as the scope; `leave` is run with it, once there is a job. Made before
+     * the request is sent, so that an interruption at any point leaves nothing behind.
+     */
+    const place = (leave: (inbox: JobInbox, jobId: string) => Effect.Effect<void>) =>
+      Effect.acquireRelease(
+        Effect.sync((): Place => ({ inbox: new JobInbox(session), jobId: undefined })),
+        ({ inbox, jobId }) =>
+          jobId === undefined
+            ? Effect.void
+            : Effect.ensuring(
+                leave(inbox, jobId),
+                Effect.sync(() => session.handles.release(jobId, inbox))
+              )
+      )
+
+    const submitRaw = (agent: string, input: unknown, options: SubmitOptions, scoped: boolean) =>
       Effect.gen(function* () {
-        const inbox = yield* JobInbox.make
-        const { payload } = yield* session.request(
-          "job.submit",
-          "job.accepted",
-          {
-            agent,
-            input: input ?? null,
-            lease_request: options.leaseRequest,
-            lease_constraints: options.leaseConstraints,
-            idempotency_key: options.idempotencyKey,
-            max_runtime_sec: options.maxRuntimeSec
+        const mine = yield* place((inbox, jobId) =>
+          scoped ? cancelling(inbox, jobId, "the scope of the job was left") : Effect.void
+        )
+        const payload = {
+          agent,
+          input: input ?? null,
+          lease_request: options.leaseRequest,
+          lease_constraints: options.leaseConstraints,
+          idempotency_key: options.idempotencyKey,
+          max_runtime_sec: options.maxRuntimeSec
+        }
+        const { payload: about } = yield* session.request("job.submit", "job.accepted", payload, {
+          traceId: options.traceId,
+          // Without a key, a submit to another session could run a second time.
+          repeatable: options.idempotencyKey !== undefined,
+          onAnswer: ({ payload: about }) => {
+            // The key of a job that an earlier process has submitted gives its handle.
+            const restored = jobs.claim(about.job_id)
+            if (restored !== undefined) mine.inbox = restored.inbox
+            else session.register(about.job_id, mine.inbox)
+            mine.jobId = about.job_id
+            mine.inbox.accept(about)
+            jobs.add(
+              mine.inbox,
+              about,
+              options.idempotencyKey === undefined ? undefined : { payload, at: now() }
+            )
           },
-          {
-            traceId: options.traceId,
-            // Without a key, a submit to another session could run a second time.
-            repeatable: options.idempotencyKey !== undefined,
-            onAnswer: (accepted) => session.register(accepted.payload.job_id, inbox)
-          }
-        )
-        return { inbox, accepted: payload }
+          ...(options.onInterrupt === "detach"
+            ? {}
+            : {
+                onLateAnswer: ({ payload: { job_id } }) =>
+                  session.post("job.cancel", { reason: "interrupted" }, job_id)
+              })
+        })
+        yield* session.save
+        return { inbox: mine.inbox, about }
       })
 
-    const submitTyped = <I, IE, O, OE, F, FE>(
-      contract: Contract<I, IE, O, OE, F, FE>,
-      input: I,
-      options: SubmitOptions
-    ): Effect.Effect<JobHandle<O, F>, ClientError> =>
-      Effect.gen(function* () {
-        const encoded = yield* Effect.mapError(
-          Schema.encode(contract.input)(input),
-          (error) => new InvalidRequest({ message: describe(error.issue, "input") })
-        )
-        const reference = session.features.includes("agent_versions")
-          ? `${contract.name}@${contract.version}`
-          : contract.name
-        const { inbox, accepted } = yield* submitRaw(reference, encoded, options)
-        return handle(
-          inbox,
-          accepted,
-          untyped(inbox).pipe(decodeOutcome(contract, (message) => new ProtocolViolation({ message })))
-        )
-      })
-
-    const untyped = (inbox: JobInbox): Effect.Effect<unknown, ClientError> =>
-      Effect.map(inbox.result, ({ result }) => result)
+    const submit =
+      (scoped: boolean) =>
+      (
+        agent: string | Contract<unknown, unknown, unknown, unknown, unknown, unknown>,
+        input: unknown,
+        options: SubmitOptions = {}
+      ): Effect.Effect<JobHandle<unknown, unknown>, ClientError, Scope.Scope> =>
+        Effect.gen(function* () {
+          const encoded = typeof agent === "string" ? input : yield* agent.encodeInput(input)
+          const reference =
+            typeof agent === "string"
+              ? agent
+              : session.features.includes("agent_versions")
+                ? `${agent.name}@${agent.version}`
+                : agent.name
+          const { inbox, about } = yield* submitRaw(reference, encoded, options, scoped)
+          return handle(
+            inbox,
+            about,
+            typeof agent === "string" ? untyped : agent,
+            options.onInterrupt ?? "cancel"
+          )
+        })
 
     const service: ArcpClientService = {
-      submit: (<I, IE, O, OE, F, FE>(
-        agent: string | Contract<I, IE, O, OE, F, FE>,
-        input: I,
-        options: SubmitOptions = {}
-      ) =>
-        typeof agent === "string"
-          ? Effect.map(submitRaw(agent, input, options), ({ inbox, accepted }) =>
-              handle(inbox, accepted, untyped(inbox))
-            )
-          : submitTyped(agent, input, options)) as ArcpClientService["submit"],
+      submit: submit(false) as ArcpClientService["submit"],
+      submitScoped: submit(true) as ArcpClientService["submitScoped"],
 
-      subscribe: (jobId, { history, fromEventSeq } = {}) =>
+      subscribe: <O, F>(
+        jobId: string,
+        {
+          contract,
+          fromEventSeq,
+          history
+        }: {
+          readonly contract?: Outcome<O, F>
+          readonly history?: boolean
+          readonly fromEventSeq?: number
+        } = {}
+      ) =>
         Effect.gen(function* () {
           // The replay would come as new events of the same job to the handle that there is.
-          if (history === true && session.has(jobId))
-            return yield* new InvalidRequest({ message: `this client has a handle on ${jobId} already` })
-          const inbox = yield* JobInbox.make
+          if (history === true && session.handles.has(jobId))
+            return yield* new Errors.InvalidRequest({
+              message: `this client has a handle on ${jobId} already`
+            })
+          const unsubscribe = () => session.post("job.unsubscribe", { job_id: jobId }, jobId)
+          const mine = yield* place((inbox) =>
+            Effect.sync(() => {
+              if (!inbox.ended && !session.handles.sharedBy(jobId, inbox)) unsubscribe()
+            })
+          )
           const { payload } = yield* session.request(
             "job.subscribe",
             "job.subscribed",
             { job_id: jobId, history, from_event_seq: fromEventSeq },
             {
               jobId,
-              // What an earlier subscription, or a lost answer to this one, has brought is not part of it.
-              onAnswer: (answer) => session.register(jobId, inbox, answer.payload.subscribed_from)
+              onAnswer: ({ payload }) => {
+                // What an earlier subscription, or a lost answer to this one, has brought is not part of it.
+                mine.inbox = new JobInbox(session, { events: payload.subscribed_from })
+                mine.jobId = jobId
+                session.register(jobId, mine.inbox)
+                mine.inbox.accept(payload)
+              },
+              onLateAnswer: () => {
+                if (!session.handles.has(jobId)) unsubscribe()
+              }
             }
           )
-          return { ...handle(inbox, payload, untyped(inbox)), subscribed: payload }
+          const seen = handle(mine.inbox, payload, (contract ?? untyped) as Outcome<O, F>, "detach")
+          return { ...seen, subscribed: payload }
         }),
-      unsubscribe: (jobId) =>
-        Effect.sync(() => {
-          session.unregister(jobId)
-          session.post("job.unsubscribe", { job_id: jobId }, jobId)
+
+      attach: <O, F>(jobId: string, { contract }: { readonly contract?: Outcome<O, F> } = {}) =>
+        Effect.suspend(() => {
+          const restored = jobs.claim(jobId)
+          return restored === undefined
+            ? Effect.fail(
+                new Errors.JobNotFound({
+                  message: `${jobId} is no job of an earlier process of this session, or was attached to already`
+                })
+              )
+            : Effect.as(
+                Effect.addFinalizer(() => Effect.sync(() => session.handles.release(jobId, restored.inbox))),
+                handle(restored.inbox, restored.about, (contract ?? untyped) as Outcome<O, F>, "cancel")
+              )
         }),
+      restored: Effect.sync(() => jobs.unclaimed),
       cancel,
       list: (filter) =>
         Stream.paginateChunkEffect(null as string | null, (cursor) =>
@@ -233,15 +368,15 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
         ),
       agents: Effect.sync(() => session.agents),
       ping: Effect.suspend(() => {
-        const started = clock.unsafeCurrentTimeMillis()
+        const started = now()
         const nonce = ids.unsafeNext()
         const sent_at = new Date(started).toISOString()
         return Effect.map(
           session.request("session.ping", "session.pong", { nonce, sent_at }),
-          () => clock.unsafeCurrentTimeMillis() - started
+          () => now() - started
         )
       }),
-      status,
+      status: session.status,
       resumeState: Effect.sync(() => session.resumeState),
       dropTransport: session.dropTransport,
       close

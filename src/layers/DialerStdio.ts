@@ -97,4 +97,4 @@ export const connect = (options: Options): Effect.Effect<Connection, TransportEr
 
 /** A dialer each of whose connections is a child of its own. */
 export const layer = (options: Options): Layer.Layer<Dialer> =>
-  Layer.succeed(Dialer, { connect: connect(options) })
+  Layer.succeed(Dialer, { connect: connect(options), ephemeral: true })

@@ -19,8 +19,21 @@ import { describe } from "../protocol/Problem.js"
 import { type DelegateOptions, Job, type JobService } from "./Job.js"
 import { type Cost, Lease, leaseErrorOf } from "./Lease.js"
 
+/** How the end of a job reads. */
+export interface Outcome<Output, Failure> {
+  /**
+   * The output decoded, a declared failure as itself, anything else as it is. `mismatch` makes the error for an
+   * output that is not what the contract says.
+   */
+  readonly decodeOutcome: <E, M>(
+    outcome: Effect.Effect<unknown, E>,
+    mismatch: (message: string) => M
+  ) => Effect.Effect<Output, Failure | E | M>
+}
+
 /** A contract: what goes in, what comes out, how it can fail. Imported by both sides. */
-export interface Contract<Input, InputEncoded, Output, OutputEncoded, Failure, FailureEncoded> {
+export interface Contract<Input, InputEncoded, Output, OutputEncoded, Failure, FailureEncoded>
+  extends Outcome<Output, Failure> {
   readonly name: string
   readonly version: string
   readonly isDefault: boolean
@@ -29,6 +42,8 @@ export interface Contract<Input, InputEncoded, Output, OutputEncoded, Failure, F
   readonly input: Schema.Schema<Input, InputEncoded>
   readonly output: Schema.Schema<Output, OutputEncoded>
   readonly error: Schema.Schema<Failure, FailureEncoded>
+  /** The input as it goes over the wire; fails with `InvalidRequest`. */
+  readonly encodeInput: (input: Input) => Effect.Effect<InputEncoded, InvalidRequest>
 }
 
 /** A contract with its handler, its types erased: what the registry keeps. */
@@ -66,14 +81,42 @@ export const make = <I = unknown, IE = I, O = unknown, OE = O, F = never, FE = F
     throw new Error(
       `agent version ${JSON.stringify(options.version)}: use letters, digits, ".", "+", "_", "-"`
     )
+  const input = options.input ?? (Schema.Unknown as unknown as Schema.Schema<I, IE>)
+  const output = options.output ?? (Schema.Unknown as unknown as Schema.Schema<O, OE>)
+  const error = options.error ?? (Schema.Never as unknown as Schema.Schema<F, FE>)
+  const encode = Schema.encode(input)
+  const decodeOutput = Schema.decodeUnknown(output)
+  const decodeFailure = Schema.decodeUnknown(error)
   return {
     name,
     version: options.version,
     isDefault: options.default ?? false,
     requiresStreaming: options.requiresStreaming ?? false,
-    input: options.input ?? (Schema.Unknown as unknown as Schema.Schema<I, IE>),
-    output: options.output ?? (Schema.Unknown as unknown as Schema.Schema<O, OE>),
-    error: options.error ?? (Schema.Never as unknown as Schema.Schema<F, FE>)
+    input,
+    output,
+    error,
+    encodeInput: (value) =>
+      Effect.mapError(
+        encode(value),
+        (error) => new InvalidRequest({ message: describe(error.issue, "input") })
+      ),
+    decodeOutcome: <E, M>(outcome: Effect.Effect<unknown, E>, mismatch: (message: string) => M) =>
+      outcome.pipe(
+        Effect.catchAll((error): Effect.Effect<never, F | E> => {
+          const declared = error instanceof InternalError ? error.details?.["error"] : undefined
+          return declared === undefined
+            ? Effect.fail(error)
+            : decodeFailure(declared).pipe(
+                Effect.orElseFail(() => error),
+                Effect.flatMap((failure) => Effect.fail(failure))
+              )
+        }),
+        Effect.flatMap((result) =>
+          Effect.mapError(decodeOutput(result), (error) =>
+            mismatch(`the result is not what the contract says: ${describe(error.issue, "result")}`)
+          )
+        )
+      )
   }
 }
 
@@ -123,35 +166,6 @@ export const handle = <I, IE, O, OE, F, FE, R>(
         })
       )
   }
-}
-
-/**
- * How a job's end reads by its contract: the output decoded, a declared failure as itself. `mismatch` makes the
- * error for an output that is not what the contract says.
- */
-export const decodeOutcome = <I, IE, O, OE, F, FE, M>(
-  contract: Contract<I, IE, O, OE, F, FE>,
-  mismatch: (message: string) => M
-) => {
-  const decodeOutput = Schema.decodeUnknown(contract.output)
-  const decodeFailure = Schema.decodeUnknown(contract.error)
-  return <E>(outcome: Effect.Effect<unknown, E>): Effect.Effect<O, F | E | M> =>
-    outcome.pipe(
-      Effect.catchAll((error): Effect.Effect<never, F | E> => {
-        const declared = error instanceof InternalError ? error.details?.["error"] : undefined
-        return declared === undefined
-          ? Effect.fail(error)
-          : decodeFailure(declared).pipe(
-              Effect.orElseFail(() => error),
-              Effect.flatMap((failure) => Effect.fail(failure))
-            )
-      }),
-      Effect.flatMap((output) =>
-        Effect.mapError(decodeOutput(output), (error) =>
-          mismatch(`the result is not what the contract says: ${describe(error.issue, "result")}`)
-        )
-      )
-    )
 }
 
 /** What a failure says of itself, without a stack trace. */

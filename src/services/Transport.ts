@@ -77,5 +77,9 @@ export class TransportServer extends Context.Tag("arcp/services/TransportServer"
 /** The client side: opens a connection that is closed with the scope. */
 export class Dialer extends Context.Tag("arcp/services/Dialer")<
   Dialer,
-  { readonly connect: Effect.Effect<Connection, TransportError, Scope.Scope> }
+  {
+    readonly connect: Effect.Effect<Connection, TransportError, Scope.Scope>
+    /** The runtime ends with the connection: a client does not close one only to read again from further back. */
+    readonly ephemeral?: boolean
+  }
 >() {}

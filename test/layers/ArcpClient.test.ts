@@ -140,16 +140,15 @@ describe("ArcpClient with several handles on a job", () => {
     }).pipe(Effect.provide(runtime(agentsForClients)))
   )
 
-  it.scoped("a history beside a live handle is refused, and unsubscribe ends a handle", () =>
+  it.scoped("a history beside a live handle is refused, and leaving its scope ends a subscription", () =>
     Effect.gen(function* () {
       const client = yield* connect()
       const other = yield* connect()
       const job = yield* client.submit("forever", {})
       const again = yield* Effect.flip(client.subscribe(job.jobId, { history: true }))
       assert.strictEqual(again._tag, "InvalidRequest")
-      const seen = yield* other.subscribe(job.jobId, { history: true })
-      yield* other.unsubscribe(job.jobId)
-      assert.strictEqual((yield* Effect.flip(seen.result))._tag, "InvalidRequest")
+      const seen = yield* Effect.scoped(other.subscribe(job.jobId, { history: true }))
+      assert.strictEqual(seen.subscribed.current_status, "running")
       const back = yield* other.subscribe(job.jobId, { history: true })
       yield* job.cancel()
       assert.deepStrictEqual(
@@ -189,7 +188,7 @@ const scripted = Effect.gen(function* () {
           JSON.parse(text as string) as {
             id: string
             type: string
-            payload: { resume?: unknown; last_processed_seq?: number; nonce?: string }
+            payload: { resume?: unknown; last_processed_seq?: number; nonce?: string } & Record<string, unknown>
           }
       )
     )
@@ -224,10 +223,30 @@ const scripted = Effect.gen(function* () {
       { final_status: "success", completed_at: "", ...more },
       { job_id: "job_1", event_seq: seq }
     )
+  const subscribed = (requestId: string | undefined, from: number) =>
+    frame(
+      "job.subscribed",
+      {
+        request_id: requestId,
+        job_id: "job_1",
+        current_status: "running",
+        agent: "x@1",
+        lease: {},
+        parent_job_id: null,
+        trace_id: `${"0".repeat(31)}1`,
+        subscribed_from: from,
+        replayed: true
+      },
+      { job_id: "job_1" }
+    )
   /** Submits, and answers it. */
-  const submitted = (client: ArcpClient.ArcpClientService, server: Connection) =>
+  const submitted = (
+    client: ArcpClient.ArcpClientService,
+    server: Connection,
+    options?: ArcpClient.SubmitOptions
+  ) =>
     Effect.gen(function* () {
-      const submitting = yield* Effect.fork(client.submit("x", 1))
+      const submitting = yield* Effect.fork(client.submit("x", 1, options))
       const [submit] = yield* take(server)
       yield* server.send([accepted(submit?.id)])
       return yield* Fiber.join(submitting)
@@ -243,6 +262,7 @@ const scripted = Effect.gen(function* () {
     reopened,
     error,
     accepted,
+    subscribed,
     event,
     result,
     submitted
@@ -290,38 +310,28 @@ describe("ArcpClient with a scripted runtime", () => {
     })
   )
 
-  it.scoped("drops duplicates and names a gap", () =>
+  it.scoped("drops duplicates; asks once more for what is missing, then names the gap", () =>
     Effect.gen(function* () {
-      const { servers, dialer, frame, welcome, take } = yield* scripted
-      const connecting = yield* Effect.fork(Effect.provide(connect(), dialer))
-      const server = yield* servers.take
-      yield* take(server)
-      yield* server.send([welcome])
-      const client = yield* Fiber.join(connecting)
-      const submitting = yield* Effect.fork(client.submit("x", 1))
-      const [submit] = yield* take(server)
-      const event = (seq: number) =>
-        frame("job.event", { kind: "log", ts: "", body: seq }, { job_id: "job_1", event_seq: seq })
-      yield* server.send([
-        frame(
-          "job.accepted",
-          { request_id: submit?.id, job_id: "job_1", agent: "x@1", lease: {}, accepted_at: "" },
-          { job_id: "job_1" }
-        ),
-        ...[1, 2, 2, 1, 3, 5].map(event)
-      ])
-      const job = yield* Fiber.join(submitting)
+      const { open, reopened, welcome, submitted, event } = yield* scripted
+      const { client, server } = yield* open()
+      const job = yield* submitted(client, server)
+      yield* server.send([1, 2, 2, 1, 3, 5].map((seq) => event(seq)))
+      const second = yield* reopened
+      assert.deepInclude(second.hello?.payload.resume, { last_event_seq: 3 })
+      yield* second.server.send([welcome, event(4), event(6)])
+      const third = yield* reopened
+      yield* third.server.send([welcome, event(6)])
       const seen: Array<number> = []
       const error = yield* Effect.flip(
         Stream.runForEach(job.events, (e) => Effect.sync(() => seen.push(e.eventSeq)))
       )
-      assert.deepStrictEqual(seen, [1, 2, 3])
+      assert.deepStrictEqual(seen, [1, 2, 3, 4])
       assert.strictEqual(error._tag, "ProtocolViolation")
-      assert.include(error.message, "event 5 came where 4 follows")
+      assert.include(error.message, "event 6 came where 5 follows")
     })
   )
 
-  it.scoped("when the window has passed, handles say so and later requests get a new session", () =>
+  it.scoped("without subscriptions, a lost session loses its handles, and later requests get a new one", () =>
     Effect.gen(function* () {
       const { open, reopened, error, welcomeOf, submitted } = yield* scripted
       const { client, server } = yield* open()
@@ -332,10 +342,71 @@ describe("ArcpClient with a scripted runtime", () => {
       yield* second.server.send([error("RESUME_WINDOW_EXPIRED", false)])
       const third = yield* reopened
       assert.isUndefined(third.hello?.payload.resume)
-      assert.strictEqual((yield* Effect.flip(job.result))._tag, "ResumeWindowExpired")
       yield* third.server.send([welcomeOf("sess_2")])
+      assert.strictEqual((yield* Effect.flip(job.result))._tag, "ResumeWindowExpired")
       assert.strictEqual((yield* submitted(client, third.server)).jobId, "job_1")
       assert.strictEqual((yield* client.resumeState).sessionId, "sess_2")
+    })
+  )
+
+  it.scoped(
+    "a lost session's job is found again by subscription, from where it was, and its key takes it over",
+    () =>
+      Effect.gen(function* () {
+        const { open, reopened, error, welcomeOf, submitted, event, take, subscribed, accepted, result } =
+          yield* scripted
+        const { client, server } = yield* open(welcomeOf("sess_1", ["subscribe"]))
+        const job = yield* submitted(client, server, { idempotencyKey: "k" })
+        yield* server.send([event(1), event(2)])
+        yield* server.close(1000, "lost")
+        const second = yield* reopened
+        yield* second.server.send([error("RESUME_WINDOW_EXPIRED", false)])
+        const third = yield* reopened
+        yield* third.server.send([welcomeOf("sess_2", ["subscribe"])])
+        const [subscribe] = yield* take(third.server)
+        assert.deepInclude(subscribe, { type: "job.subscribe" })
+        assert.deepStrictEqual(subscribe?.payload, { job_id: "job_1", history: true, from_event_seq: 2 })
+        yield* third.server.send([subscribed(subscribe?.id, 0), event(1, "new")])
+        const [submit] = yield* take(third.server)
+        assert.strictEqual(submit?.payload["idempotency_key"], "k")
+        yield* third.server.send([accepted(submit?.id), result(2)])
+        const events = yield* collect(job.events)
+        assert.deepStrictEqual(
+          events.map(({ kind, eventSeq }) => [kind, eventSeq]),
+          [
+            ["other", 1],
+            ["other", 2],
+            ["gap", 0],
+            ["other", 1]
+          ]
+        )
+        assert.deepInclude(events[2]?.body, { reason: "session_lost", replayed: true })
+        assert.strictEqual(yield* job.result, 7)
+      })
+  )
+
+  it.scoped("what only subscribed to a job goes on live, and says that something is missing", () =>
+    Effect.gen(function* () {
+      const { open, reopened, error, welcomeOf, event, take, subscribed, result } = yield* scripted
+      const { client, server } = yield* open(welcomeOf("sess_1", ["subscribe"]))
+      const subscribing = yield* Effect.fork(client.subscribe("job_1"))
+      const [first] = yield* take(server)
+      yield* server.send([subscribed(first?.id, 0), event(1)])
+      const job = yield* Fiber.join(subscribing)
+      yield* server.close(1000, "lost")
+      const second = yield* reopened
+      yield* second.server.send([error("RESUME_WINDOW_EXPIRED", false)])
+      const third = yield* reopened
+      yield* third.server.send([welcomeOf("sess_2", ["subscribe"])])
+      const [again] = yield* take(third.server)
+      assert.deepStrictEqual(again?.payload, { job_id: "job_1", history: false })
+      yield* third.server.send([subscribed(again?.id, 0), event(1), result(2)])
+      const events = yield* collect(job.events)
+      assert.deepStrictEqual(
+        events.map(({ kind }) => kind),
+        ["other", "gap", "other"]
+      )
+      assert.deepInclude(events[1]?.body, { replayed: false })
     })
   )
 
@@ -390,29 +461,20 @@ describe("ArcpClient with a scripted runtime", () => {
 
   it.scoped("a subscribe whose answer was lost gives the history once", () =>
     Effect.gen(function* () {
-      const { open, reopened, welcome, take, event, frame, result } = yield* scripted
+      const { open, reopened, welcome, take, event, subscribed, result } = yield* scripted
       const { client, server } = yield* open()
       const subscribing = yield* Effect.fork(client.subscribe("job_1", { history: true }))
       const [subscribe] = yield* take(server)
       yield* server.close(1000, "lost")
       const second = yield* reopened
-      const subscribed = frame(
-        "job.subscribed",
-        {
-          request_id: subscribe?.id,
-          job_id: "job_1",
-          current_status: "running",
-          agent: "x@1",
-          lease: {},
-          parent_job_id: null,
-          trace_id: `${"0".repeat(31)}1`,
-          subscribed_from: 3,
-          replayed: true
-        },
-        { job_id: "job_1" }
-      )
       // Events 1 to 3 are of the first time, whose answer got lost; the last of them comes after the second's.
-      yield* second.server.send([welcome, event(1, "a"), event(2, "b"), subscribed, event(3, "c")])
+      yield* second.server.send([
+        welcome,
+        event(1, "a"),
+        event(2, "b"),
+        subscribed(subscribe?.id, 3),
+        event(3, "c")
+      ])
       yield* second.server.send([event(4, "a"), event(5, "b"), event(6, "c"), result(7)])
       const job = yield* Fiber.join(subscribing)
       assert.deepStrictEqual(

@@ -1,24 +1,27 @@
-/** What has arrived for one handle: events for the stream, chunks and the end for the result. */
-import * as Chunk from "effect/Chunk"
+/**
+ * What arrives for one handle: a lane of events, a lane of the result's chunks, the newest of what is only
+ * interesting as it is now, and the end.
+ */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
-import * as Mailbox from "effect/Mailbox"
-import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
-import { fromPayload } from "../../protocol/Errors.js"
-import { type EventPayload, problem } from "../../protocol/Event.js"
+import { type ArcpError, fromPayload, InvalidRequest, ResumeWindowExpired } from "../../protocol/Errors.js"
+import type { Body, EventPayload } from "../../protocol/Event.js"
 import type * as Message from "../../protocol/Message.js"
+import { bodyProblem, isKind } from "../../protocol/RuntimeFrame.js"
 import {
   type ClientError,
-  EventsOverflowed,
+  type Gap,
+  type JobCredential,
   type JobEvent,
   ProtocolViolation
 } from "../../services/ArcpClient.js"
-import { assemble, type ResultChunk } from "./assemble.js"
-
-/** Events held for a stream that nobody reads. */
-const maxHeld = 100_000
+import { Cell } from "./Cell.js"
+import { Chunks, concat, inlineBytes, type ResultChunk } from "./Chunks.js"
+import { type Host, Lane } from "./Lane.js"
 
 /** A frame that belongs to a job. */
 export type JobFrame =
@@ -26,114 +29,288 @@ export type JobFrame =
   | { readonly type: "job.result"; readonly event_seq: number; readonly payload: Message.JobResult }
   | { readonly type: "job.error"; readonly event_seq: number; readonly payload: Message.JobError }
 
+/** What `job.accepted` and `job.subscribed` both say of a job. */
+export interface About {
+  readonly job_id: string
+  readonly agent: string
+  readonly trace_id?: string | undefined
+  readonly lease: Message.Accepted["lease"]
+  readonly lease_constraints?: Message.Accepted["lease_constraints"]
+  readonly budget?: unknown
+  readonly credentials?: unknown
+}
+
+const readAsChunks = new InvalidRequest({
+  message: "the result is read as chunks already: use either result or chunks"
+})
+
 export class JobInbox {
+  readonly events: Lane<JobEvent, unknown>
+  private readonly chunkLane: Lane<ResultChunk, Message.JobResult>
+  readonly progress = new Cell<Body<"progress"> | undefined>(undefined)
+  readonly budget = new Cell<ReadonlyMap<string, number>>(new Map())
+  readonly credentials = new Cell<ReadonlyArray<JobCredential>>([])
+  /** Behind which event the chunks begin. */
+  private chunksAfter: number | undefined
   private readonly end = Deferred.unsafeMake<Message.JobResult, ClientError>(undefined as never)
-  private ended = false
-  /** Somebody reads the events; somebody waits for the result. */
-  private reading = false
   private awaited = false
-  private held = 0
-  /** Of these, how many the consumer has been given and may still be working on. */
-  private handed = 0
-  /** The oldest event that the consumer has not got over with. */
-  private oldest: number | undefined
-  private overflowed = false
-  private chunks: Array<ResultChunk> = []
+  /** The chunks are put together for `result`. */
+  private collecting = false
+  /** The newest event that was looked at for what is interesting as it is now. */
+  private newest = 0
+  /** The job's end was seen here. */
+  ended = false
+  /** The handle is no longer used. */
+  released = false
 
-  private constructor(private readonly mailbox: Mailbox.Mailbox<JobEvent, ClientError | EventsOverflowed>) {}
+  /** Begins behind `events`; of a job continued from another process, what came before `from` is fetched again. */
+  constructor(
+    private readonly host: Host,
+    after: { readonly events: number; readonly chunks?: number; readonly from?: number } = { events: 0 }
+  ) {
+    const { events, chunks = events, from = 0 } = after
+    this.events = new Lane(host, events)
+    this.chunkLane = new Lane(host, chunks)
+    this.events.behind = events < from
+    this.chunkLane.behind = chunks < from
+    this.newest = events
+  }
 
-  static readonly make = Effect.map(
-    Mailbox.make<JobEvent, ClientError | EventsOverflowed>(),
-    (mailbox) => new JobInbox(mailbox)
-  )
+  accept(about: About): void {
+    this.budget.set(new Map(Object.entries(asRecord(about.budget)).filter(isNumeric)))
+    if (Array.isArray(about.credentials)) this.credentials.set(about.credentials.flatMap(credential))
+  }
 
-  /** Takes a frame in. */
-  offer(frame: JobFrame): void {
+  /** Takes a frame in, `bytes` long. */
+  offer(frame: JobFrame, bytes: number): void {
+    const seq = frame.event_seq
+    if (frame.type === "job.event") return this.event(seq, frame.payload, bytes)
+    const end: Exit.Exit<Message.JobResult, ArcpError> =
+      frame.type === "job.result" ? Exit.succeed(frame.payload) : Exit.fail(fromPayload(frame.payload))
+    this.events.finish(seq, frame.type === "job.result" ? end : Exit.void)
+    this.chunkLane.finish(seq, end)
     if (this.ended) return
-    switch (frame.type) {
-      case "job.event":
-        return this.event({ ...frame.payload, eventSeq: frame.event_seq })
-      case "job.result": {
-        const result = assemble(frame.payload, this.chunks)
-        return this.finish(result, Exit.void)
-      }
-      case "job.error":
-        return this.finish(Exit.fail(fromPayload(frame.payload)), Exit.void)
-    }
+    this.ended = true
+    this.settleLatest()
+    // A streamed result is there when its chunks are.
+    if (frame.type === "job.error" || frame.payload.result_id === undefined)
+      Deferred.unsafeDone(this.end, end)
+    else if (!this.collecting && this.chunkLane.opened) Deferred.unsafeDone(this.end, Exit.fail(readAsChunks))
   }
 
   /** The session, or the subscription, is over before the job was. */
   fail(error: ClientError): void {
-    this.finish(Exit.fail(error), Exit.fail(error))
+    this.ended = true
+    this.events.fail(error)
+    this.chunkLane.fail(error)
+    this.settleLatest()
+    Deferred.unsafeDone(this.end, Exit.fail(error))
+  }
+
+  /** Nothing of the job is to come any more, for any reader. */
+  get complete(): boolean {
+    return this.events.complete && this.chunkLane.complete
+  }
+  /** Where a reader waits for what was left behind. */
+  get rewindTo(): number | undefined {
+    const starved = [this.events, this.chunkLane].filter((lane) => lane.behind && lane.reading)
+    return starved.length === 0 ? undefined : Math.min(...starved.map((lane) => lane.position))
+  }
+  rewound(from: number): void {
+    for (const lane of [this.events, this.chunkLane]) if (lane.reading) lane.rewound(from)
+  }
+  /** What a reader waits for is no longer retained: it goes on behind `seq`. */
+  evicted(seq: number): void {
+    if (this.events.behind && this.events.reading) {
+      const gap = this.gap({
+        reason: "evicted",
+        replayed: false,
+        message: "events were not read in time, and the runtime no longer retains them"
+      })
+      this.events.skipTo(seq, { ...gap, eventSeq: this.events.position })
+      if (this.ended) this.events.finish(seq + 1, Exit.void)
+    }
+    if (this.chunkLane.behind && this.chunkLane.reading)
+      this.chunkLane.fail(
+        new ResumeWindowExpired({
+          message: "part of the result was not read in time, and the runtime no longer retains it"
+        })
+      )
+  }
+  /** Where a replay in another session has to begin so that neither lane misses anything. */
+  get replayAfter(): number {
+    return Math.min(this.events.position, this.chunkLane.position)
+  }
+  /** Goes on in another session, behind its `after`; `replayed` from `replayAfter` or not at all. */
+  rebase(after: number, replayed: boolean): void {
+    const least = Math.min(this.events.passed, this.chunkLane.passed)
+    const gap = this.gap({
+      reason: "session_lost",
+      replayed,
+      message: replayed
+        ? "the session was lost; what the runtime still has of the job follows, in a new numbering"
+        : "the session was lost; what happened until now is missing"
+    })
+    const skip = (lane: { readonly passed: number }) => (replayed ? lane.passed - least : 0)
+    this.events.rebase(after, skip(this.events), { ...gap, eventSeq: after })
+    this.chunkLane.rebase(after, skip(this.chunkLane), undefined)
+    this.newest = after
   }
 
   /**
-   * The oldest event that may not be acknowledged yet. A handle of which only the result is awaited, or whose
-   * events nobody reads when its job ends, holds nothing back.
+   * The oldest event that may not be acknowledged yet. A lane that nobody has opened holds nothing back once
+   * something else of the handle is in use, or the job has ended.
    */
   get unacknowledged(): number | undefined {
-    return this.reading || !(this.ended || this.awaited || this.overflowed) ? this.oldest : undefined
+    if (this.released) return undefined
+    const indifferent = this.ended || this.awaited || this.events.opened || this.chunkLane.opened
+    let oldest: number | undefined
+    for (const lane of [this.events, this.chunkLane])
+      if (lane.opened || !indifferent) oldest = least(oldest, lane.unread)
+    return oldest
+  }
+  /** Where another process would have to go on: behind the last event read, and before the first chunk. */
+  get readTo(): { readonly eventsAfter: number; readonly chunksAfter: number } {
+    const { position, unread } = this.events
+    return {
+      eventsAfter: (unread ?? position + 1) - 1,
+      chunksAfter: this.chunksAfter ?? this.chunkLane.position
+    }
   }
   /** Will hold nothing back any more. */
   get settled(): boolean {
-    return this.ended && !this.reading
+    return this.released || (this.complete && this.unacknowledged === undefined)
   }
 
+  /** The job's end, with the value inline: text of `utf8` chunks, bytes of `base64` ones. */
   readonly result: Effect.Effect<Message.JobResult, ClientError> = Effect.suspend(() => {
     this.awaited = true
+    if (!this.collecting && !this.chunkLane.opened) this.collect()
     return Deferred.await(this.end)
   })
 
-  /** An event counts as taken when the consumer asks for what follows it. */
-  private readonly next = Effect.suspend(() => {
-    this.held -= this.handed
-    this.handed = 0
-    if (this.held === 0) this.oldest = undefined
-    return Effect.mapError(this.mailbox.takeAll, Option.some)
-  }).pipe(
-    Effect.flatMap(([events]) => {
-      if (Chunk.isEmpty(events)) return Effect.fail(Option.none())
-      this.handed = events.length
-      this.oldest = Chunk.unsafeHead(events).eventSeq
-      return Effect.succeed(events)
+  private collect(): void {
+    this.collecting = true
+    const chunks = new Chunks()
+    const bytes: Array<Uint8Array> = []
+    const texts: Array<string> = []
+    const done = (end: Exit.Exit<Message.JobResult, ClientError>) => Deferred.unsafeDone(this.end, end)
+    this.chunkLane.drainTo({
+      item: (chunk) => {
+        const part = chunks.decode(chunk)
+        if (Either.isLeft(part)) done(Exit.fail(part.left))
+        else if (chunk.encoding === "utf8") texts.push(chunk.data)
+        else bytes.push(part.right)
+      },
+      end: (end) => {
+        if (Exit.isFailure(end) || end.value.result_id === undefined) return done(end)
+        const checked = chunks.check(end.value)
+        done(
+          Either.isLeft(checked)
+            ? Exit.fail(checked.left)
+            : Exit.succeed({
+                ...end.value,
+                result: chunks.encoding === "utf8" ? texts.join("") : concat(bytes)
+              })
+        )
+      }
     })
-  )
+  }
 
-  readonly events: Stream.Stream<JobEvent, ClientError | EventsOverflowed> = Stream.unwrapScoped(
-    Effect.acquireRelease(
-      Effect.sync(() => {
-        this.reading = true
-      }),
-      () =>
-        Effect.sync(() => {
-          this.reading = false
-        })
-    ).pipe(Effect.map(() => Stream.repeatEffectChunkOption(this.next)))
-  )
-
-  private event(event: JobEvent): void {
-    if (event.kind === "result_chunk") {
-      const bad = problem(event.kind, event.body)
-      if (bad !== undefined) return this.fail(new ProtocolViolation({ message: bad }))
-      this.chunks.push(event.body as ResultChunk)
-    }
-    if (this.overflowed) return
-    if (this.held >= maxHeld) {
-      this.overflowed = true
-      this.mailbox.unsafeDone(
-        Exit.fail(new EventsOverflowed({ message: `more than ${maxHeld} events were not taken` }))
+  /** The result's bytes; `onEnd` gets the end behind the last of them. */
+  chunks(onEnd: (result: Message.JobResult) => void = () => {}): Stream.Stream<Uint8Array, ClientError> {
+    return Stream.suspend(() => {
+      if (this.collecting) return Stream.fail(readAsChunks)
+      if (this.ended) Deferred.unsafeDone(this.end, Exit.fail(readAsChunks))
+      const chunks = new Chunks()
+      return this.chunkLane.items.pipe(
+        Stream.mapEffect((chunk) => chunks.decode(chunk)),
+        Stream.concat(
+          Stream.unwrap(
+            Effect.map(this.chunkLane.ended, (result) => {
+              onEnd(result)
+              return result.result_id === undefined
+                ? Stream.make(inlineBytes(result.result))
+                : Stream.drain(Stream.fromEffect(Effect.suspend(() => chunks.check(result))))
+            })
+          )
+        )
       )
-      return
-    }
-    this.held++
-    this.oldest ??= event.eventSeq
-    this.mailbox.unsafeOffer(event)
+    })
   }
 
-  private finish(result: Exit.Exit<Message.JobResult, ClientError>, events: Exit.Exit<void, ClientError>) {
-    this.ended = true
-    this.chunks = []
-    Deferred.unsafeDone(this.end, result)
-    this.mailbox.unsafeDone(events)
+  private event(seq: number, payload: EventPayload, bytes: number): void {
+    const event = typed(seq, payload)
+    if (seq > this.newest) {
+      this.newest = seq
+      this.notice(event)
+    }
+    this.events.offer(seq, bytes, event)
+    if (payload.kind !== "result_chunk") return this.chunkLane.offer(seq, 0, undefined)
+    if (event.kind !== "result_chunk") {
+      const problem = event.kind === "other" ? event.problem : undefined
+      return this.fail(new ProtocolViolation({ message: `bad result_chunk event: ${problem}` }))
+    }
+    this.chunksAfter ??= seq - 1
+    this.chunkLane.offer(seq, bytes, event.body)
   }
+
+  private gap(body: Gap["body"]): Gap {
+    return { kind: "gap", ts: new Date(this.host.now()).toISOString(), body }
+  }
+
+  /** What is interesting as it is now. */
+  private notice(event: JobEvent): void {
+    if (event.kind === "progress") this.progress.set(event.body)
+    else if (event.kind === "metric" && event.body.name === "cost.budget.remaining") {
+      if (event.body.unit !== undefined)
+        this.budget.set(new Map([...this.budget.current, [event.body.unit, event.body.value]]))
+    } else if (event.kind === "status" && event.body.phase === "credential_rotated") {
+      const { id, value } = event.body as { readonly id?: unknown; readonly value?: unknown }
+      if (typeof value === "string")
+        this.credentials.set(
+          this.credentials.current.map((known) =>
+            known.id === id ? { ...known, value: Redacted.make(value) } : known
+          )
+        )
+    }
+  }
+
+  private settleLatest(): void {
+    this.progress.end()
+    this.budget.end()
+    this.credentials.end()
+  }
+}
+
+const typed = (eventSeq: number, { kind, ts, body }: EventPayload): JobEvent => {
+  const known = isKind(kind)
+  const problem = known ? bodyProblem(kind, body) : undefined
+  if ((known && problem === undefined) || kind.startsWith("x-vendor."))
+    return { kind, ts, body, eventSeq } as JobEvent
+  return { kind: "other", wireKind: kind, ts, body, problem, eventSeq }
+}
+
+const least = (a: number | undefined, b: number | undefined): number | undefined =>
+  a === undefined ? b : b === undefined ? a : Math.min(a, b)
+
+const asRecord = (value: unknown): Record<string, unknown> =>
+  typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {}
+
+const isNumeric = (entry: [string, unknown]): entry is [string, number] => typeof entry[1] === "number"
+
+/** A credential as `job.accepted` shows it; what is none is left out. */
+const credential = (wire: unknown): ReadonlyArray<JobCredential> => {
+  const { id, value, endpoint, profile, constraints } = asRecord(wire)
+  return typeof id === "string" && typeof value === "string" && typeof endpoint === "string"
+    ? [
+        {
+          id,
+          value: Redacted.make(value),
+          endpoint,
+          profile: typeof profile === "string" ? profile : undefined,
+          constraints
+        }
+      ]
+    : []
 }

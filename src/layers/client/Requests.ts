@@ -23,6 +23,9 @@ export class Requests {
   add(id: string, request: Pending): void {
     this.pending.set(id, request)
   }
+  has(id: string): boolean {
+    return this.pending.has(id)
+  }
   drop(id: string): void {
     this.pending.delete(id)
   }

@@ -3,25 +3,24 @@
  * connection is gone; then again. Requests that were not answered are sent again with the same id, which the
  * runtime answers again without doing them twice (§7.1). What arrives is checked for gaps and duplicates here,
  * so everything behind sees each event exactly once.
+ *
+ * A resume is also how what was left unread is fetched: it is asked for from where the slowest reader is, and
+ * every lane passes over what it has had (Lane.ts).
  */
 import * as Chunk from "effect/Chunk"
+import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
-import * as SubscriptionRef from "effect/SubscriptionRef"
-import { decodeRuntime, encode, type RuntimeMessage } from "../../protocol/Codec.js"
-import {
-  fromPayload,
-  InvalidRequest,
-  isArcpError,
-  ResumeWindowExpired,
-  retryable
-} from "../../protocol/Errors.js"
+import type { RuntimeMessage } from "../../protocol/Codec.js"
+import { encode } from "../../protocol/Envelope.js"
+import { fromPayload, isArcpError, isRetryable, ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { Feature } from "../../protocol/Features.js"
 import type * as Message from "../../protocol/Message.js"
+import { decodeRuntime } from "../../protocol/RuntimeFrame.js"
 import {
   type ClientError,
   ProtocolViolation,
@@ -35,9 +34,11 @@ import {
   type Dialer,
   TransportError
 } from "../../services/Transport.js"
+import { Cell } from "./Cell.js"
 import { Handles } from "./Handles.js"
-import { type Activity, heartbeat } from "./heartbeat.js"
 import type { JobFrame, JobInbox } from "./JobInbox.js"
+import type { AnyLane, Host } from "./Lane.js"
+import { Line } from "./Line.js"
 import { type Answer, Requests } from "./Requests.js"
 
 export interface SessionOptions {
@@ -50,14 +51,25 @@ export interface SessionOptions {
   /** Acknowledge after so many events that the application has taken, and so often while there are any. */
   readonly ackEvery: number
   readonly ackInterval: Duration.Duration
-  /** Continue a session of another process. */
-  readonly resume?: ResumeState | undefined
+  readonly maxHeld: Host["maxHeld"]
+  /** Continue a session of another process; `mayBeGone`: else open another one. */
+  readonly resume?: (ResumeState & { readonly mayBeGone: boolean }) | undefined
   readonly nextId: () => string
   readonly now: () => number
+  /** The session's token or place has changed: called, and waited for, before anything shows it to the runtime. */
+  readonly save: Effect.Effect<void>
+  /** These jobs had handles in a session that is gone; a new one is open. Waits for nothing. */
+  readonly reattach: (jobs: Handles["jobs"], lost: ResumeWindowExpired) => Effect.Effect<unknown>
 }
 
-/** Milliseconds that a runtime may take to answer a hello. */
+/** What a runtime may take to answer a hello. */
 const welcomeTimeout = Duration.seconds(10)
+
+/** How long reading waits for a full lane whose reader is at work, before that falls behind. */
+const patience = Duration.millis(250)
+
+/** The connection is given up to read again from further back. */
+class Rewind extends Data.TaggedError("Rewind") {}
 
 /** The connection was lost, and why. */
 const lost = (closed: Closed) =>
@@ -65,35 +77,45 @@ const lost = (closed: Closed) =>
     message: closed.reason === "" ? `the connection closed (${closed.code})` : closed.reason
   })
 
-export class ClientSession {
+export class ClientSession implements Host {
+  readonly status = new Cell<Status>({ _tag: "Connecting" })
+  readonly handles = new Handles()
   sessionId: string | undefined
   features: ReadonlyArray<string> = []
   agents: ReadonlyArray<Message.AgentEntry> = []
+  /** The newest event received, over all connections. */
   lastEventSeq = 0
   /** Set when the session is over for good. */
   over: ClientError | undefined
   private token: string | undefined
+  /** Behind which event the connection was asked to begin, and which event comes next on it. */
+  private from = 0
+  private next = 1
   private acked = 0
   private windowSec = 600
   private heartbeatSec: number | undefined
   /** Somebody else has resumed this session; it is not ours to come back to. */
   private superseded = false
+  /** Where a gap was seen; a second one at the same place is the runtime's. */
+  private gapAt: number | undefined
+  private duplicates = 0
   private connection: Connection | undefined
   private readonly requests = new Requests()
-  private readonly handles = new Handles()
-  private out: Array<string> = []
-  private ring: (() => void) | undefined
-  private readonly activity: Activity = { sentAt: 0, receivedAt: 0 }
+  private readonly line: Line
+  private readonly crowded = new Set<AnyLane>()
+  private cut: (() => void) | undefined
+  /** Jobs of a session that is gone, to be found again in the next. */
+  private orphans: { readonly jobs: Handles["jobs"]; readonly error: ResumeWindowExpired } | undefined
 
   constructor(
     private readonly dialer: Dialer["Type"],
-    private readonly options: SessionOptions,
-    private readonly status: SubscriptionRef.SubscriptionRef<Status>
+    private readonly options: SessionOptions
   ) {
+    this.line = new Line(options.now)
     if (options.resume !== undefined) {
       this.sessionId = options.resume.sessionId
       this.token = options.resume.resumeToken
-      this.lastEventSeq = options.resume.lastEventSeq
+      this.lastEventSeq = this.acked = options.resume.lastEventSeq
     }
   }
 
@@ -101,14 +123,31 @@ export class ClientSession {
     return {
       sessionId: this.sessionId ?? "",
       resumeToken: this.token ?? "",
-      lastEventSeq: this.lastEventSeq
+      lastEventSeq: Math.max(this.acked, this.handles.consumed(this.lastEventSeq))
     }
+  }
+
+  get maxHeld() {
+    return this.options.maxHeld
+  }
+  now(): number {
+    return this.options.now()
+  }
+  full(lane: AnyLane): void {
+    this.crowded.add(lane)
+  }
+  starved(): void {
+    // The runtime would go with the connection, and what was left behind with it.
+    if (this.dialer.ephemeral === true) this.handles.evicted(this.lastEventSeq)
+    else this.cut?.()
   }
 
   /** Sends a message that expects no answer; dropped when there is no connection. */
   post(type: string, payload: unknown, jobId?: string): void {
     if (this.connection === undefined || this.sessionId === undefined) return
-    this.push(encode({ id: this.options.nextId(), type, session_id: this.sessionId, job_id: jobId, payload }))
+    this.line.push(
+      encode({ id: this.options.nextId(), type, session_id: this.sessionId, job_id: jobId, payload })
+    )
   }
 
   /** Sends a request and waits for its answer, over as many connections as it takes. */
@@ -122,6 +161,8 @@ export class ClientSession {
       readonly repeatable?: boolean
       /** Called synchronously with the answer, before any later frame is looked at. */
       readonly onAnswer?: (answer: Answer & { readonly type: A }) => void
+      /** Called with an answer that comes when nobody waits for it any more. */
+      readonly onLateAnswer?: (answer: Answer & { readonly type: A }) => void
     } = {}
   ): Effect.Effect<Answer & { readonly type: A }, ClientError> {
     return Effect.async((resume) => {
@@ -131,34 +172,39 @@ export class ClientSession {
         encode({ id, type, session_id: sessionId, job_id: more.jobId, trace_id: more.traceId, payload })
       // A pong names the nonce of its ping, everything else the id of the request.
       const key = type === "session.ping" ? (payload as { nonce: string }).nonce : id
-      this.requests.add(key, {
+      const pending = {
         frame,
         repeatable: more.repeatable ?? true,
         claims: more.onAnswer !== undefined,
-        failed: (error) => resume(Effect.fail(error)),
-        answered: (message) => {
+        failed: (error: ClientError) => resume(Effect.fail(error)),
+        answered: (message: Answer) => {
           if (message.type !== answer) return
           const found = message as Answer & { readonly type: A }
           more.onAnswer?.(found)
           resume(Effect.succeed(found))
         }
+      }
+      this.requests.add(key, pending)
+      if (this.connection !== undefined && this.sessionId !== undefined) this.line.push(frame(this.sessionId))
+      return Effect.sync(() => {
+        const { onLateAnswer } = more
+        if (onLateAnswer === undefined || !this.requests.has(key)) return this.requests.drop(key)
+        this.requests.add(key, {
+          ...pending,
+          claims: false,
+          failed: () => {},
+          answered: (message) => {
+            if (message.type === answer) onLateAnswer(message as Answer & { readonly type: A })
+          }
+        })
       })
-      if (this.connection !== undefined && this.sessionId !== undefined) this.push(frame(this.sessionId))
-      return Effect.sync(() => this.requests.drop(key))
     })
   }
 
-  /** From now on the job's frames behind `after` go there too. */
-  register(jobId: string, inbox: JobInbox, after = 0): void {
+  /** From now on the job's frames go there too. */
+  register(jobId: string, inbox: JobInbox): void {
     if (this.over !== undefined) inbox.fail(this.over)
-    else this.handles.register(jobId, inbox, after)
-  }
-  /** Is there a handle on this job that waits for its end? */
-  has(jobId: string): boolean {
-    return this.handles.has(jobId)
-  }
-  unregister(jobId: string): void {
-    this.handles.fail(jobId, new InvalidRequest({ message: "this client has unsubscribed from the job" }))
+    else this.handles.register(jobId, inbox)
   }
 
   readonly dropTransport = Effect.suspend(
@@ -166,54 +212,25 @@ export class ClientSession {
   )
 
   /** Ends everything that waits. `reported` goes into the status; `null` when it was meant to end. */
-  finish(error: ClientError, reported: ClientError | null = error): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      if (this.over !== undefined) return Effect.void
-      this.over = error
-      this.requests.fail(error, false)
-      this.handles.failAll(error)
-      return SubscriptionRef.set(this.status, { _tag: "Closed", error: reported ?? undefined })
-    })
+  finish(error: ClientError, reported: ClientError | null = error): void {
+    if (this.over !== undefined) return
+    this.over = error
+    this.requests.fail(error, false)
+    this.handles.failAll(error)
+    this.status.set({ _tag: "Closed", error: reported ?? undefined })
+    this.status.end()
   }
 
-  /** Connects once and serves that connection to its end. `ready` is called with the welcome. */
-  attempt(ready: Effect.Effect<void>): Effect.Effect<never, ClientError> {
-    return Effect.scoped(
-      Effect.gen(this, function* () {
-        const connection = yield* this.dialer.connect
-        yield* connection.send([this.hello()])
-        const frames = yield* connection.take.pipe(
-          Effect.mapError(lost),
-          Effect.timeoutFail({
-            duration: welcomeTimeout,
-            onTimeout: () => new TransportError({ message: "the runtime did not answer session.hello" })
-          })
-        )
-        const resumedAt = yield* this.welcomed(Chunk.unsafeHead(frames))
-        this.connection = connection
-        this.activity.sentAt = this.activity.receivedAt = this.options.now()
-        const sessionId = this.sessionId as string
-        this.out = this.requests.frames(sessionId)
-        yield* SubscriptionRef.set(this.status, { _tag: "Connected", sessionId, resumedAt })
-        yield* ready
-        // None of them succeeds; the first to fail ends the others.
-        return yield* Effect.zipRight(
-          Effect.all([this.write(connection), this.beat(connection), this.acknowledge], {
-            concurrency: "unbounded",
-            discard: true
-          }),
-          this.read(connection, Chunk.drop(frames, 1)),
-          { concurrent: true }
-        )
-      }).pipe(
-        Effect.ensuring(
-          Effect.sync(() => {
-            this.connection = undefined
-            this.out = []
-          })
-        )
-      )
-    )
+  /** Acknowledges what the application has taken, when that is at least so many events more than before. */
+  acknowledge(atLeast: number): void {
+    const consumed = this.handles.consumed(this.lastEventSeq)
+    if (consumed - this.acked < atLeast) return
+    this.acked = consumed
+    if (this.features.includes("ack")) this.post("session.ack", { last_processed_seq: consumed })
+  }
+
+  get save(): Effect.Effect<void> {
+    return this.options.save
   }
 
   /** Reconnects for as long as there is something to come back to. Ends only when the session is over. */
@@ -232,30 +249,112 @@ export class ClientSession {
       })
       for (;;) {
         const error = yield* Effect.flip(this.attempt(welcomed))
-        if (!connected) return yield* Effect.zipRight(failFirst(error), this.finish(error))
-        if (error._tag === "ResumeWindowExpired" && this.sessionId !== undefined && !this.superseded) {
-          this.forget(error)
+        if (error._tag === "Rewind") continue
+        const gone =
+          error._tag === "ResumeWindowExpired" && this.sessionId !== undefined && !this.superseded
+            ? error
+            : undefined
+        if (gone !== undefined && this.from < this.lastEventSeq) {
+          // Perhaps only what was left unread is gone, and not the session.
+          this.handles.evicted(this.lastEventSeq)
           continue
         }
-        const fatal = isArcpError(error) ? !retryable[error.code] : error._tag === "ProtocolViolation"
-        if (fatal) return yield* this.finish(error)
+        if (gone !== undefined && (connected || this.options.resume?.mayBeGone === true)) {
+          this.forget(gone)
+          continue
+        }
+        if (!connected)
+          return yield* Effect.zipRight(
+            failFirst(error),
+            Effect.sync(() => this.finish(error))
+          )
+        const fatal = isArcpError(error) ? !isRetryable(error) : error._tag === "ProtocolViolation"
+        if (fatal) return this.finish(error)
         lostAt = Math.min(lostAt, this.options.now())
         if (this.sessionId !== undefined && this.options.now() - lostAt > this.windowSec * 1000)
           this.forget(new ResumeWindowExpired({ message: "no connection within the resume window" }))
-        yield* SubscriptionRef.set(this.status, {
+        this.status.set({
           _tag: "Reconnecting",
           lastEventSeq: this.lastEventSeq,
           reason: error.message
         })
-        if (Exit.isFailure(yield* Effect.exit(delays.next(undefined)))) return yield* this.finish(error)
+        if (Exit.isFailure(yield* Effect.exit(delays.next(undefined)))) return this.finish(error)
       }
     })
   }
 
-  /** The session is gone: what depended on it fails, and the next attempt opens another one. */
+  /** Connects once and serves that connection to its end. `ready` is run with the welcome. */
+  private attempt(ready: Effect.Effect<void>): Effect.Effect<never, ClientError | Rewind> {
+    return Effect.scoped(
+      Effect.gen(this, function* () {
+        const connection = yield* this.dialer.connect
+        this.from = this.handles.rewindTo(this.lastEventSeq)
+        yield* connection.send([this.hello()])
+        const frames = yield* connection.take.pipe(
+          Effect.mapError(lost),
+          Effect.timeoutFail({
+            duration: welcomeTimeout,
+            onTimeout: () => new TransportError({ message: "the runtime did not answer session.hello" })
+          })
+        )
+        const resumedAt = yield* this.welcomed(Chunk.unsafeHead(frames))
+        // The token before this one holds until the runtime has heard from us again.
+        yield* this.options.save
+        this.connection = connection
+        const sessionId = this.sessionId as string
+        this.line.open(this.requests.frames(sessionId))
+        this.status.set({ _tag: "Connected", sessionId, resumedAt })
+        yield* ready
+        if (this.orphans !== undefined) {
+          const { jobs, error } = this.orphans
+          this.orphans = undefined
+          yield* this.options.reattach(jobs, error)
+        }
+        const ping = () =>
+          this.post("session.ping", {
+            nonce: this.options.nextId(),
+            sent_at: new Date(this.options.now()).toISOString()
+          })
+        // None of them succeeds; the first to fail ends the others.
+        return yield* Effect.zipRight(
+          Effect.all(
+            [
+              this.line.write(connection),
+              this.line.beat(connection, this.heartbeatSec, ping),
+              this.keepAcknowledging,
+              this.rewound
+            ],
+            { concurrency: "unbounded", discard: true }
+          ),
+          this.read(connection, Chunk.drop(frames, 1)),
+          { concurrent: true }
+        )
+      }).pipe(
+        Effect.ensuring(
+          Effect.sync(() => {
+            this.connection = undefined
+            this.cut = undefined
+          })
+        )
+      )
+    )
+  }
+
+  /** Fails when a reader waits for what this connection has already passed. */
+  private readonly rewound: Effect.Effect<never, Rewind> = Effect.async<never, Rewind>((resume) => {
+    this.cut = () => resume(new Rewind())
+    if (this.handles.rewindTo(this.lastEventSeq) < this.lastEventSeq) this.cut()
+  })
+
+  private readonly keepAcknowledging: Effect.Effect<never> = Effect.suspend(() => {
+    this.acknowledge(1)
+    return Effect.zipRight(this.options.save, Effect.sleep(this.options.ackInterval))
+  }).pipe(Effect.forever)
+
+  /** The session is gone: its requests fail, and its jobs are looked for from the next one. */
   private forget(error: ResumeWindowExpired): void {
-    this.handles.failAll(error)
     this.requests.fail(error, true)
+    this.orphans = { jobs: this.handles.jobs, error }
     this.sessionId = undefined
     this.token = undefined
     this.lastEventSeq = 0
@@ -277,7 +376,7 @@ export class ClientSession {
               resume: {
                 session_id: this.sessionId,
                 resume_token: this.token,
-                last_event_seq: this.lastEventSeq
+                last_event_seq: this.from
               }
             })
       }
@@ -296,7 +395,10 @@ export class ClientSession {
     const welcome = message.payload
     if (this.sessionId !== undefined && this.sessionId !== welcome.session_id)
       return new ProtocolViolation({ message: "the runtime answered a resume with another session" })
-    const resumedAt = this.sessionId === undefined ? undefined : this.lastEventSeq
+    const resumedAt = this.sessionId === undefined ? undefined : this.from
+    this.handles.rewound(this.from)
+    this.next = this.from + 1
+    this.duplicates = 0
     this.sessionId = welcome.session_id
     this.token = welcome.resume_token
     this.windowSec = welcome.resume_window_sec
@@ -308,38 +410,21 @@ export class ClientSession {
     return Effect.succeed(resumedAt)
   }
 
-  private push(frame: string): void {
-    this.out.push(frame)
-    const ring = this.ring
-    this.ring = undefined
-    ring?.()
-  }
-
-  private write(connection: Connection): Effect.Effect<never> {
-    return Effect.forever(
-      Effect.suspend(() => {
-        if (this.out.length === 0)
-          return Effect.async<void>((resume) => {
-            this.ring = () => resume(Effect.void)
-          })
-        const frames = this.out
-        this.out = []
-        this.activity.sentAt = this.options.now()
-        return connection.send(frames)
-      })
-    )
-  }
-
   private read(connection: Connection, first: Chunk.Chunk<unknown>): Effect.Effect<never, ClientError> {
     return Effect.gen(this, function* () {
       let frames: Chunk.Chunk<unknown> = first
       for (;;) {
-        this.activity.receivedAt = this.options.now()
+        this.line.received()
         for (const frame of frames) {
-          const violation = this.handle(frame)
-          if (violation !== undefined) return yield* violation
+          const problem = this.handle(frame)
+          if (problem !== undefined) return yield* problem
         }
-        if (this.lastEventSeq - this.acked >= this.options.ackEvery) this.sendAck(this.options.ackEvery)
+        if (this.duplicates === 1) {
+          this.duplicates++
+          yield* Effect.logWarning("the runtime has sent an event twice; the second one is dropped")
+        }
+        if (this.lastEventSeq - this.acked >= this.options.ackEvery) this.acknowledge(this.options.ackEvery)
+        if (this.crowded.size > 0) yield* this.makeRoom
         frames = yield* Effect.mapError(connection.take, (closed) => {
           if (closed.code !== closeCode.superseded) return lost(closed)
           this.superseded = true
@@ -349,7 +434,29 @@ export class ClientSession {
     })
   }
 
-  private handle(frame: unknown): ProtocolViolation | undefined {
+  /** A reader at work is given a moment to make room; a lane that nobody reads falls behind at once. */
+  private readonly makeRoom: Effect.Effect<void> = Effect.suspend(() => {
+    const lanes = [...this.crowded]
+    this.crowded.clear()
+    return Effect.forEach(
+      lanes,
+      (lane) => {
+        if (!lane.full) return Effect.void
+        const fallBehind = Effect.sync(() => {
+          lane.behind = lane.full
+        })
+        return lane.reading
+          ? Effect.async<void>((resume) => lane.onRoom(() => resume(Effect.void))).pipe(
+              Effect.timeoutOption(patience),
+              Effect.zipRight(fallBehind)
+            )
+          : fallBehind
+      },
+      { discard: true }
+    )
+  })
+
+  private handle(frame: unknown): ProtocolViolation | TransportError | undefined {
     const decoded = typeof frame === "string" ? decodeRuntime(frame) : undefined
     if (decoded === undefined) return new ProtocolViolation({ message: "the runtime sent a binary frame" })
     if (Either.isLeft(decoded))
@@ -382,15 +489,16 @@ export class ClientSession {
       case "job.event":
       case "job.result":
       case "job.error":
-        return this.event(message)
+        return this.event(message, (frame as string).length)
       default:
         return undefined
     }
   }
 
   private event(
-    message: RuntimeMessage & { readonly type: JobFrame["type"] }
-  ): ProtocolViolation | undefined {
+    message: RuntimeMessage & { readonly type: JobFrame["type"] },
+    bytes: number
+  ): ProtocolViolation | TransportError | undefined {
     const { event_seq: seq, job_id: jobId } = message
     if (seq === undefined || jobId === undefined)
       return new ProtocolViolation({
@@ -401,42 +509,22 @@ export class ClientSession {
       message.type === "job.error" &&
       typeof requestId === "string" &&
       this.requests.reject(requestId, fromPayload(message.payload))
-    if (seq <= this.lastEventSeq) return undefined
-    if (seq !== this.lastEventSeq + 1) {
+    if (seq !== this.next) {
       // A refusal is repeated to a repeated submit, out of turn when a replay is still on its way to it.
       if (refused) return undefined
-      return new ProtocolViolation({ message: `event ${seq} came where ${this.lastEventSeq + 1} follows` })
+      if (seq < this.next) {
+        this.duplicates++
+        return undefined
+      }
+      const problem = `event ${seq} came where ${this.next} follows`
+      if (this.gapAt === this.next)
+        return new ProtocolViolation({ message: `${problem}, also after a resume` })
+      this.gapAt = this.next
+      return new TransportError({ message: problem })
     }
-    this.lastEventSeq = seq
-    if (!refused) this.handles.deliver(jobId, message as unknown as JobFrame, this.requests.claiming)
+    this.next = seq + 1
+    this.lastEventSeq = Math.max(this.lastEventSeq, seq)
+    if (!refused) this.handles.deliver(jobId, message as unknown as JobFrame, bytes, this.requests.claiming)
     return undefined
-  }
-
-  /** Acknowledges what the application has taken, when that is at least so many events more than before. */
-  private sendAck(atLeast: number): void {
-    const consumed = this.handles.consumed(this.lastEventSeq)
-    if (consumed - this.acked < atLeast) return
-    this.acked = consumed
-    if (this.features.includes("ack")) this.post("session.ack", { last_processed_seq: consumed })
-  }
-
-  private readonly acknowledge: Effect.Effect<never> = Effect.suspend(() => {
-    this.sendAck(1)
-    return Effect.sleep(this.options.ackInterval)
-  }).pipe(Effect.forever)
-
-  private beat(connection: Connection): Effect.Effect<never, ClientError> {
-    if (this.heartbeatSec === undefined) return Effect.never
-    return heartbeat(this.activity, {
-      intervalSec: this.heartbeatSec,
-      now: this.options.now,
-      ping: () =>
-        this.post("session.ping", {
-          nonce: this.options.nextId(),
-          sent_at: new Date(this.options.now()).toISOString()
-        })
-    }).pipe(
-      Effect.tapError(() => Effect.forkDaemon(connection.close(closeCode.heartbeatLost, "HEARTBEAT_LOST")))
-    )
   }
 }

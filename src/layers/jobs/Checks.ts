@@ -4,7 +4,6 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Encoding from "effect/Encoding"
 import * as Option from "effect/Option"
-import * as Schema from "effect/Schema"
 import * as AgentRef from "../../protocol/AgentRef.js"
 import * as Budget from "../../protocol/Budget.js"
 import * as CanonicalJson from "../../protocol/CanonicalJson.js"
@@ -12,8 +11,6 @@ import { InternalError, InvalidRequest } from "../../protocol/Errors.js"
 import type { Feature } from "../../protocol/Features.js"
 import type { Lease } from "../../protocol/Lease.js"
 import type * as Message from "../../protocol/Message.js"
-import { describe } from "../../protocol/Problem.js"
-import type { Contract } from "../../services/Agent.js"
 import { type Credential, toWire } from "../../services/Credentials.js"
 import type { JobSession, Outgoing } from "../../services/Jobs.js"
 import type { JobRecord } from "../../services/Store.js"
@@ -70,16 +67,6 @@ export const atLimit = (limit: string, max: number) =>
     message: `limit reached: at most ${max} ${limit.replaceAll("_", " ")}`,
     details: { limit }
   })
-
-/** The input as it goes over the wire, by the contract of the agent it is for. */
-export const encodeInput = <I, IE, O, OE, F, FE>(
-  contract: Contract<I, IE, O, OE, F, FE>,
-  input: I
-): Effect.Effect<IE, InvalidRequest> =>
-  Effect.mapError(
-    Schema.encode(contract.input)(input),
-    (error) => new InvalidRequest({ message: describe(error.issue, "input") })
-  )
 
 /** A lease of its own that nobody can change: not whoever asked for it, nor the handler that sees it. */
 export const granted = (lease: Lease): Lease =>

@@ -24,7 +24,7 @@ import {
   type LeaseConstraints,
   subsetProblem
 } from "../../protocol/Lease.js"
-import { type Contract, decodeOutcome } from "../../services/Agent.js"
+import type { Contract } from "../../services/Agent.js"
 import type { EventLog, JobLog } from "../../services/EventLog.js"
 import type { IdGenerator } from "../../services/IdGenerator.js"
 import type { Delegate, Delegated, DelegateOptions } from "../../services/Job.js"
@@ -203,11 +203,11 @@ export const make =
 
     const byContract = (contract: AnyContract, input: unknown, wanted: DelegateOptions) =>
       Effect.gen(function* () {
-        const encoded = yield* Checks.encodeInput(contract, input)
+        const encoded = yield* contract.encodeInput(input)
         const child = yield* byName(AgentRef.format(contract), encoded, wanted)
         return {
           ...child,
-          await: child.await.pipe(decodeOutcome(contract, (message) => new InternalError({ message })))
+          await: contract.decodeOutcome(child.await, (message) => new InternalError({ message }))
         }
       })
 

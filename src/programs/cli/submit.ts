@@ -71,6 +71,7 @@ export const submit = Command.make(
       const asked = yield* askedFor(flags)
       const client = yield* connect(flags)
       const job = yield* client.submit(flags.agent, input, {
+        onInterrupt: "detach",
         ...asked,
         ...(Option.isSome(flags.key) ? { idempotencyKey: flags.key.value } : {}),
         ...(Option.isSome(flags.timeoutSec) ? { maxRuntimeSec: flags.timeoutSec.value } : {})

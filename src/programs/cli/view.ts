@@ -93,7 +93,8 @@ const makeGauge = (terms: ReadonlyArray<string>) => {
 }
 
 /** An event as one line; `undefined` when it is not for reading. */
-const line = ({ kind, body }: JobEvent): string | undefined => {
+const line = (event: JobEvent): string | undefined => {
+  const { kind, body } = event
   const b = body as Record<string, unknown>
   switch (kind) {
     case "log":
@@ -115,7 +116,7 @@ const line = ({ kind, body }: JobEvent): string | undefined => {
     case "result_chunk":
       return undefined
     default:
-      return safe(`${kind} ${brief(body)}`)
+      return safe(`${event.kind === "other" ? event.wireKind : kind} ${brief(body)}`)
   }
 }
 
@@ -204,7 +205,7 @@ export const show = (
                   type: "job.event",
                   job_id: job.jobId,
                   event_seq: event.eventSeq,
-                  kind: event.kind,
+                  kind: event.kind === "other" ? event.wireKind : event.kind,
                   ts: event.ts,
                   body: event.body
                 })
@@ -220,7 +221,6 @@ export const show = (
           return more
         })
       ),
-      Effect.catchTag("EventsOverflowed", () => Effect.void),
       // The job's own error is reported with its result.
       Effect.ignore
     )

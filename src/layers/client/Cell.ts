@@ -1,0 +1,52 @@
+/** A value that changes, with its readers. */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import type { Latest } from "../../services/ArcpClient.js"
+
+export class Cell<A> implements Latest<A> {
+  private version = 0
+  private ended = false
+  private readonly waiting = new Set<() => void>()
+
+  constructor(private value: A) {}
+
+  set(value: A): void {
+    this.value = value
+    this.version++
+    this.wake()
+  }
+  /** There will be no other value. */
+  end(): void {
+    this.ended = true
+    this.wake()
+  }
+  get current(): A {
+    return this.value
+  }
+
+  readonly get: Effect.Effect<A> = Effect.sync(() => this.value)
+
+  readonly changes: Stream.Stream<A> = Stream.suspend(() => {
+    let seen = -1
+    const next: Effect.Effect<A, Option.Option<never>> = Effect.suspend(() => {
+      if (seen !== this.version) {
+        seen = this.version
+        return Effect.succeed(this.value)
+      }
+      if (this.ended) return Effect.fail(Option.none())
+      return Effect.async<A, Option.Option<never>>((resume) => {
+        const wake = () => resume(next)
+        this.waiting.add(wake)
+        return Effect.sync(() => this.waiting.delete(wake))
+      })
+    })
+    return Stream.repeatEffectOption(next)
+  })
+
+  private wake(): void {
+    const waiting = [...this.waiting]
+    this.waiting.clear()
+    for (const resume of waiting) resume()
+  }
+}

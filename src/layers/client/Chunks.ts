@@ -1,0 +1,62 @@
+/** A streamed result as it comes: checks its chunks for order and size (§8.4), and decodes them. */
+import * as Either from "effect/Either"
+import * as Encoding from "effect/Encoding"
+import type { Body } from "../../protocol/Event.js"
+import type * as Message from "../../protocol/Message.js"
+import { ProtocolViolation } from "../../services/ArcpClient.js"
+
+export type ResultChunk = Body<"result_chunk">
+
+const violation = (message: string) => Either.left(new ProtocolViolation({ message }))
+const utf8 = new TextEncoder()
+
+export class Chunks {
+  private resultId: string | undefined
+  private next = 0
+  private whole = false
+  private size = 0
+  encoding: ResultChunk["encoding"] | undefined
+
+  /** The bytes of the chunk that follows. */
+  decode(chunk: ResultChunk): Either.Either<Uint8Array, ProtocolViolation> {
+    this.resultId ??= chunk.result_id
+    this.encoding ??= chunk.encoding
+    if (
+      this.whole ||
+      chunk.result_id !== this.resultId ||
+      chunk.encoding !== this.encoding ||
+      chunk.chunk_seq !== this.next
+    )
+      return violation("chunks of the result are missing or out of order")
+    this.next++
+    this.whole = !chunk.more
+    const bytes =
+      chunk.encoding === "utf8" ? Either.right(utf8.encode(chunk.data)) : Encoding.decodeBase64(chunk.data)
+    if (Either.isLeft(bytes)) return violation("a chunk of the result is not base64")
+    this.size += bytes.right.length
+    return Either.right(bytes.right)
+  }
+
+  /** All chunks have come: are they what the end says? Gives the size in bytes. */
+  check(result: Message.JobResult): Either.Either<number, ProtocolViolation> {
+    if (!this.whole || result.result_id !== this.resultId)
+      return violation("chunks of the result are missing or out of order")
+    if (result.result_size !== undefined && result.result_size !== this.size)
+      return violation(`the result has ${this.size} bytes, not ${result.result_size}`)
+    return Either.right(this.size)
+  }
+}
+
+/** What a result that is not streamed would have been as bytes. */
+export const inlineBytes = (result: unknown): Uint8Array =>
+  utf8.encode(typeof result === "string" ? result : JSON.stringify(result ?? null))
+
+export const concat = (parts: ReadonlyArray<Uint8Array>): Uint8Array => {
+  const whole = new Uint8Array(parts.reduce((size, part) => size + part.length, 0))
+  let at = 0
+  for (const part of parts) {
+    whole.set(part, at)
+    at += part.length
+  }
+  return whole
+}

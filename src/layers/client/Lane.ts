@@ -1,0 +1,223 @@
+/**
+ * What has come of a job for one reader, up to a limit. Beyond it the lane falls behind: what comes is left in the
+ * runtime's log, and when its reader has caught up with what is held the session rewinds to where the lane is.
+ * So an unread stream takes bounded memory and slows nobody, and loses nothing.
+ */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import { InvalidRequest } from "../../protocol/Errors.js"
+import type { ClientError } from "../../services/ArcpClient.js"
+
+/** The session, as its lanes see it. Called synchronously. */
+export interface Host {
+  readonly maxHeld: { readonly events: number; readonly bytes: number }
+  /** Epoch ms. */
+  readonly now: () => number
+  /** Holds as much as it may: give its reader a moment, else let it fall behind. */
+  readonly full: (lane: AnyLane) => void
+  /** Its reader wants what is behind: rewind. */
+  readonly starved: (lane: AnyLane) => void
+}
+
+export type AnyLane = Lane<never, never>
+
+interface Held<A> {
+  readonly seq: number
+  readonly item: A
+  readonly bytes: number
+}
+
+/** Takes what comes at once, and the end. */
+export interface Sink<A, End> {
+  readonly item: (item: A) => void
+  readonly end: (end: Exit.Exit<End, ClientError>) => void
+}
+
+/** `A` are its items, `End` is what the job's end says. */
+export class Lane<in out A, in out End> {
+  /** The newest event of the job that this lane has taken in or passed over. */
+  position: number
+  /** How many events of the job that were. */
+  passed = 0
+  /** What comes now is not for it, until the session has rewound to `position`. */
+  behind = false
+  /** Somebody reads it. */
+  reading = false
+  /** Somebody has ever read it. */
+  opened = false
+  private held: Array<Held<A>> = []
+  private head = 0
+  private bytes = 0
+  /** The item that the reader was given last and may still be working on. */
+  private handed: number | undefined
+  private end: Exit.Exit<End, ClientError> | undefined
+  /** Events of a replay, already passed, that are not to be counted again. */
+  private skipping = 0
+  private sink: Sink<A, End> | undefined
+  private wake: (() => void) | undefined
+  private roomy: (() => void) | undefined
+
+  constructor(
+    private readonly host: Host,
+    after: number
+  ) {
+    this.position = after
+  }
+
+  /** An event of the job; `item` is what this lane makes of it, if anything. */
+  offer(seq: number, bytes: number, item: A | undefined): void {
+    if (this.behind || this.end !== undefined || seq <= this.position) return
+    this.position = seq
+    if (this.skipping > 0) {
+      this.skipping--
+      return
+    }
+    this.passed++
+    if (item === undefined) return
+    if (this.sink !== undefined) return this.sink.item(item)
+    this.held.push({ seq, item, bytes })
+    this.bytes += bytes
+    if (this.full) this.host.full(this as unknown as AnyLane)
+    this.ring()
+  }
+
+  /** The job's end, at its place behind the events. */
+  finish(seq: number, end: Exit.Exit<End, ClientError>): void {
+    if (this.behind || this.end !== undefined || seq <= this.position) return
+    this.position = seq
+    this.end = end
+    this.sink?.end(end)
+    this.ring()
+  }
+
+  /** Ends here, whatever may have been to come: what is held can still be read. */
+  fail(error: ClientError): void {
+    if (this.end !== undefined) return
+    this.behind = false
+    this.end = Exit.fail(error)
+    this.sink?.end(this.end)
+    this.ring()
+  }
+
+  /** The end was seen: nothing more is to come for it. */
+  get complete(): boolean {
+    return this.end !== undefined
+  }
+  get full(): boolean {
+    const { maxHeld } = this.host
+    return this.held.length - this.head >= maxHeld.events || this.bytes >= maxHeld.bytes
+  }
+  /** The session has rewound so far that everything behind `from` comes again. */
+  rewound(from: number): void {
+    if (from <= this.position) this.behind = false
+  }
+  /** What it left behind cannot be had any more: goes on behind `seq`, with `gap` in its place. */
+  skipTo(seq: number, gap: A | undefined): void {
+    this.behind = false
+    if (gap !== undefined) this.held.push({ seq: this.position, item: gap, bytes: 0 })
+    this.position = Math.max(this.position, seq)
+    this.ring()
+  }
+  /** Goes on in another session's numbering, whose replay repeats `skipping` events that have passed here. */
+  rebase(after: number, skipping: number, gap: A | undefined): void {
+    this.behind = false
+    this.skipping = skipping
+    if (gap !== undefined) this.held.push({ seq: after, item: gap, bytes: 0 })
+    for (let i = this.head; i < this.held.length; i++) {
+      const { item, bytes } = this.held[i] as Held<A>
+      this.held[i] = { seq: after, item, bytes }
+    }
+    if (this.handed !== undefined) this.handed = after
+    this.position = after
+    this.ring()
+  }
+  /** From now on everything goes to `sink`, in place of a reader: nothing is held any more. */
+  drainTo(sink: Sink<A, End>): void {
+    this.reading = this.opened = true
+    this.sink = sink
+    for (let i = this.head; i < this.held.length; i++) sink.item((this.held[i] as Held<A>).item)
+    this.held = []
+    this.head = this.bytes = 0
+    this.handed = undefined
+    this.makeRoom()
+    if (this.behind) this.host.starved(this as unknown as AnyLane)
+    else if (this.end !== undefined) sink.end(this.end)
+  }
+  /** The oldest event that its reader has not got over with; all that is behind it is unread too. */
+  get unread(): number | undefined {
+    return this.handed ?? this.held[this.head]?.seq ?? (this.behind ? this.position + 1 : undefined)
+  }
+
+  /** Calls back once when there is room again. */
+  onRoom(resume: () => void): void {
+    this.roomy = resume
+  }
+
+  /** Item by item, so that a reader which stops leaves the rest for the next one. */
+  private readonly next: Effect.Effect<A, Option.Option<ClientError>> = Effect.suspend(() => {
+    this.handed = undefined
+    const held = this.held[this.head]
+    if (held !== undefined) {
+      this.handed = held.seq
+      this.take(held)
+      return Effect.succeed(held.item)
+    }
+    if (this.behind) this.host.starved(this as unknown as AnyLane)
+    else if (this.end !== undefined)
+      return Exit.isSuccess(this.end)
+        ? Effect.fail(Option.none())
+        : Effect.mapError(this.end as Exit.Exit<never, ClientError>, Option.some)
+    // The host may have filled or ended it already.
+    if (this.held.length > this.head || this.end !== undefined) return this.next
+    return Effect.async<A, Option.Option<ClientError>>((resume) => {
+      this.wake = () => resume(this.next)
+      return Effect.sync(() => {
+        this.wake = undefined
+      })
+    })
+  })
+
+  readonly items: Stream.Stream<A, ClientError> = Stream.unwrapScoped(
+    Effect.acquireRelease(
+      Effect.suspend(() => {
+        if (this.reading)
+          return new InvalidRequest({ message: "this stream of the job is being read already" })
+        this.reading = this.opened = true
+        return Effect.void
+      }),
+      () =>
+        Effect.sync(() => {
+          this.reading = false
+        })
+    ).pipe(Effect.as(Stream.repeatEffectOption(this.next)))
+  )
+
+  /** What the job's end says, once all items are read. */
+  readonly ended: Effect.Effect<End, ClientError> = Effect.suspend(() => this.end ?? Effect.never)
+
+  private take(held: Held<A>): void {
+    this.bytes -= held.bytes
+    this.held[this.head++] = undefined as never
+    if (this.head === this.held.length || this.head > 1024) {
+      this.held = this.held.slice(this.head)
+      this.head = 0
+    }
+    const { maxHeld } = this.host
+    if ((this.held.length - this.head) * 2 <= maxHeld.events && this.bytes * 2 <= maxHeld.bytes)
+      this.makeRoom()
+  }
+
+  private makeRoom(): void {
+    const resume = this.roomy
+    this.roomy = undefined
+    resume?.()
+  }
+
+  private ring(): void {
+    const wake = this.wake
+    this.wake = undefined
+    wake?.()
+  }
+}

@@ -1,0 +1,147 @@
+/**
+ * Finding a session's jobs again: those of an earlier process of the same session, and those of a session that
+ * could not be resumed, from the one that takes its place.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { ResumeWindowExpired } from "../../protocol/Errors.js"
+import type { Known } from "../../services/ArcpClient.js"
+import type { Handles } from "./Handles.js"
+import { type About, JobInbox } from "./JobInbox.js"
+import type { SavedJob } from "./SavedState.js"
+import type { ClientSession } from "./Session.js"
+
+/** A submit with an idempotency key, as it was sent. */
+interface Keyed {
+  readonly payload: { readonly idempotency_key: string | undefined }
+  /** Epoch ms. */
+  readonly at: number
+}
+
+interface Job {
+  readonly inbox: JobInbox
+  readonly about: About
+  readonly keyed: Keyed | undefined
+  readonly key: string | undefined
+  claimed: boolean
+}
+
+/** A runtime keeps keys for a day; with a margin, so that a submit cannot start the job a second time. */
+const keyLifetime = Duration.toMillis("23 hours")
+
+/** The jobs that this session has submitted, which its numbering counts and a later process may ask for. */
+export class Jobs {
+  private readonly jobs = new Map<JobInbox, Job>()
+
+  add(inbox: JobInbox, about: About, keyed: Keyed | undefined): void {
+    this.jobs.set(inbox, { inbox, about, keyed, key: keyed?.payload.idempotency_key, claimed: true })
+  }
+  /** A job of an earlier process: what comes for it is kept until somebody attaches. */
+  restore(session: ClientSession, saved: SavedJob, from: number): void {
+    const about = {
+      job_id: saved.jobId,
+      agent: saved.agent,
+      trace_id: saved.traceId,
+      lease: saved.lease,
+      lease_constraints: saved.expiresAt === undefined ? undefined : { expires_at: saved.expiresAt }
+    }
+    const inbox = new JobInbox(session, { events: saved.eventsAfter, chunks: saved.chunksAfter, from })
+    session.register(saved.jobId, inbox)
+    this.jobs.set(inbox, { inbox, about, keyed: undefined, key: saved.idempotencyKey, claimed: false })
+  }
+  /** The job of an earlier process, to whoever asks first. */
+  claim(jobId: string): Job | undefined {
+    for (const job of this.jobs.values())
+      if (job.about.job_id === jobId && !job.claimed) {
+        job.claimed = true
+        return job
+      }
+    return undefined
+  }
+  get unclaimed(): ReadonlyArray<Known> {
+    return Array.from(this.jobs.values())
+      .filter((job) => !job.claimed)
+      .map(({ about, key }) => ({ jobId: about.job_id, agent: about.agent, idempotencyKey: key }))
+  }
+  /** Was the job submitted by this session? Then its numbers are those of the submitting session. */
+  of(inbox: JobInbox): Job | undefined {
+    return this.jobs.get(inbox)
+  }
+  /** What a later process needs of those that are not read to their end. */
+  toSave(): ReadonlyArray<SavedJob> {
+    const saved: Array<SavedJob> = []
+    for (const { about, inbox, key } of this.jobs.values()) {
+      if (inbox.settled) this.jobs.delete(inbox)
+      else
+        saved.push({
+          jobId: about.job_id,
+          agent: about.agent,
+          traceId: about.trace_id,
+          lease: about.lease,
+          expiresAt: about.lease_constraints?.expires_at,
+          idempotencyKey: key,
+          ...inbox.readTo
+        })
+    }
+    return saved
+  }
+}
+
+/** Subscribes to the jobs of a lost session from the new one; says in their streams what that means. */
+export const reattach = (
+  session: ClientSession,
+  jobs: Jobs,
+  orphans: Handles["jobs"],
+  lost: ResumeWindowExpired,
+  now: () => number
+): Effect.Effect<void> =>
+  Effect.forEach(
+    orphans,
+    ([jobId, inboxes]) =>
+      Effect.gen(function* () {
+        const own = inboxes.length === 1 ? jobs.of(inboxes[0] as JobInbox) : undefined
+        const keyed = own?.keyed !== undefined && now() - own.keyed.at < keyLifetime ? own.keyed : undefined
+        const adopt = (onAnswer: (jobId: string) => void) =>
+          session.request("job.submit", "job.accepted", keyed?.payload, {
+            repeatable: false,
+            onAnswer: (accepted) => onAnswer(accepted.payload.job_id)
+          })
+        if (session.features.includes("subscribe")) {
+          // Only of its own jobs does it know which number in the submitting session it has got to.
+          const replayed = own !== undefined
+          yield* session.request(
+            "job.subscribe",
+            "job.subscribed",
+            { job_id: jobId, history: replayed, from_event_seq: own?.inbox.replayAfter },
+            {
+              jobId,
+              repeatable: false,
+              onAnswer: ({ payload }) => {
+                for (const inbox of inboxes) inbox.rebase(payload.subscribed_from, replayed)
+              }
+            }
+          )
+          // The key makes the job this session's own again, so that it can be cancelled from here.
+          if (keyed !== undefined && own?.inbox.ended === false) yield* Effect.ignore(adopt(() => {}))
+        } else if (keyed !== undefined) {
+          yield* adopt((found) => {
+            if (found === jobId) for (const inbox of inboxes) inbox.rebase(session.lastEventSeq, false)
+            else session.handles.fail(jobId, lost)
+          })
+        } else session.handles.fail(jobId, lost)
+      }).pipe(
+        Effect.catchAll((error) =>
+          Effect.sync(() => {
+            // That the new session is gone too is dealt with by whoever opens the next.
+            if (error instanceof ResumeWindowExpired || session.over !== undefined) return
+            session.handles.fail(
+              jobId,
+              new ResumeWindowExpired({
+                message: `the session was lost, and the job cannot be watched from a new one: ${error.message}`
+              })
+            )
+          })
+        )
+      ),
+    { concurrency: 16, discard: true }
+  )

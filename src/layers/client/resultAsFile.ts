@@ -1,0 +1,39 @@
+/** Writes a job's result to a file as it comes. */
+import type { PlatformError } from "@effect/platform/Error"
+import type { FileSystem } from "@effect/platform/FileSystem"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import type * as Message from "../../protocol/Message.js"
+import type { ClientError, ResultFile } from "../../services/ArcpClient.js"
+import type { JobInbox } from "./JobInbox.js"
+
+/** The platform's own tag, by its key: a browser's bundle does without the module behind it. */
+const Files = Context.GenericTag<FileSystem, FileSystem>("@effect/platform/FileSystem")
+
+export const resultAsFile = (
+  inbox: JobInbox,
+  path: string
+): Effect.Effect<ResultFile, ClientError | PlatformError, FileSystem> =>
+  Effect.gen(function* () {
+    const files = yield* Files
+    const partial = `${path}.partial`
+    let result: Message.JobResult | undefined
+    let size = 0
+    yield* Effect.gen(function* () {
+      const file = yield* files.open(partial, { flag: "w" })
+      const chunks = inbox.chunks((end) => {
+        result = end
+      })
+      yield* Stream.runForEach(chunks, (bytes) => {
+        size += bytes.length
+        return file.writeAll(bytes)
+      })
+      yield* file.sync
+    }).pipe(
+      Effect.scoped,
+      Effect.zipRight(files.rename(partial, path)),
+      Effect.onError(() => Effect.ignore(files.remove(partial)))
+    )
+    return { path, size, summary: result?.summary }
+  })
