@@ -1,6 +1,5 @@
 /** The client over any `Dialer`. See services/ArcpClient.ts for what it gives. */
 import type { KeyValueStore } from "@effect/platform/KeyValueStore"
-import * as Chunk from "effect/Chunk"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -8,11 +7,14 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
+import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
+import * as ScheduleDecision from "effect/ScheduleDecision"
+import * as ScheduleInterval from "effect/ScheduleInterval"
 import type * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import * as Errors from "../protocol/Errors.js"
 import { all, type Feature } from "../protocol/Features.js"
+import type * as Message from "../protocol/Message.js"
 import type { Contract, Outcome } from "../services/Agent.js"
 import {
   ArcpClient,
@@ -26,6 +28,7 @@ import {
 import { IdGenerator } from "../services/IdGenerator.js"
 import { Dialer, TransportError } from "../services/Transport.js"
 import { type About, JobInbox } from "./client/JobInbox.js"
+import { end, type Pull, stream } from "./client/pull.js"
 import * as Reattach from "./client/Reattach.js"
 import { resultAsFile } from "./client/resultAsFile.js"
 import * as SavedState from "./client/SavedState.js"
@@ -60,10 +63,16 @@ export interface Options {
   readonly state?: { readonly store: KeyValueStore; readonly key?: string }
 }
 
-/** From 100 ms, doubling, jittered, at most 5 s. */
-const backoff = Schedule.exponential("100 millis").pipe(
-  Schedule.union(Schedule.spaced("5 seconds")),
-  Schedule.jittered
+/**
+ * From 100 ms, doubling, at most 5 s, each a fifth shorter or longer. Written out, since the combinators for it would
+ * be 1 kB more in a browser.
+ */
+const backoff: Schedule.Schedule<number> = Schedule.makeWithState(0, (now, _, attempt) =>
+  Effect.map(Random.nextRange(0.8, 1.2), (jitter) => [
+    attempt + 1,
+    attempt,
+    ScheduleDecision.continueWith(ScheduleInterval.after(now + Math.min(5000, 100 * 2 ** attempt) * jitter))
+  ])
 )
 
 /** May the request that failed like this be repeated? The protocol's errors say so (§12); a lost connection may. */
@@ -127,7 +136,11 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
         store === undefined
           ? Effect.void
           : SavedState.saver(store, key, () => ({ ...session.resumeState, jobs: jobs.toSave() })),
-      reattach: (orphans, lost) => Effect.forkIn(Reattach.reattach(session, jobs, orphans, lost, now), scope)
+      reattach: (orphans, lost) =>
+        Effect.gen(function* () {
+          for (const orphan of orphans)
+            yield* Effect.forkIn(Reattach.reattach(session, jobs, orphan, lost, now), scope)
+        })
     })
     for (const job of saved?.jobs ?? []) jobs.restore(session, job, saved?.lastEventSeq ?? 0)
 
@@ -356,16 +369,26 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       restored: Effect.sync(() => jobs.unclaimed),
       cancel,
       list: (filter) =>
-        Stream.paginateChunkEffect(null as string | null, (cursor) =>
-          session
-            .request("session.list_jobs", "session.jobs", { filter, ...(cursor === null ? {} : { cursor }) })
-            .pipe(
-              Effect.map(
-                ({ payload }) =>
-                  [Chunk.fromIterable(payload.jobs), Option.fromNullable(payload.next_cursor)] as const
-              )
+        stream(() => {
+          let page: ReadonlyArray<Message.JobEntry> = []
+          let at = 0
+          let cursor: string | null | undefined
+          const next: Pull<Message.JobEntry, ClientError> = Effect.suspend(() => {
+            const entry = page[at++]
+            if (entry !== undefined) return Effect.succeed(entry)
+            if (cursor === null) return end
+            return session.request("session.list_jobs", "session.jobs", { filter, cursor }).pipe(
+              Effect.mapError(Option.some),
+              Effect.flatMap(({ payload }) => {
+                page = payload.jobs
+                at = 0
+                cursor = payload.next_cursor ?? null
+                return next
+              })
             )
-        ),
+          })
+          return next
+        }),
       agents: Effect.sync(() => session.agents),
       ping: Effect.suspend(() => {
         const started = now()

@@ -6,9 +6,11 @@
 import * as Either from "effect/Either"
 import * as ParseResult from "effect/ParseResult"
 import type * as Schema from "effect/Schema"
-import { decoder, type Envelope } from "./Envelope.js"
+import { type Envelope, isVersion, type Rejected, versions } from "./Envelope.js"
 import { clientMessages, type runtimeMessages } from "./Message.js"
 import { describe } from "./Problem.js"
+import * as Trace from "./Trace.js"
+import { vendorName } from "./Vendor.js"
 
 type Table = Readonly<Record<string, Schema.Schema.AnyNoContext>>
 
@@ -23,19 +25,120 @@ export type MessageOf<T extends Table> = {
 export type ClientMessage = MessageOf<typeof clientMessages>
 export type RuntimeMessage = MessageOf<typeof runtimeMessages>
 
-/** A frame from a client. */
-export const decodeClient = decoder<ClientMessage>(
-  new Map(
-    Object.entries(clientMessages).map(([type, schema]) => {
-      const decode = ParseResult.decodeUnknownEither(schema as Schema.Schema.AnyNoContext)
-      return [
-        type,
-        (payload: unknown) => Either.mapLeft(decode(payload), (issue) => describe(issue, "payload"))
-      ]
-    })
-  ),
-  "client"
+/** Deepest nesting of JSON accepted (§5). */
+export const maxDepth = 64
+
+const rejected = (_tag: Rejected["_tag"], message: string, envelope?: Record<string, unknown>): Rejected => ({
+  _tag,
+  message,
+  id: isId(envelope?.["id"]) ? envelope["id"] : undefined,
+  type: typeof envelope?.["type"] === "string" ? envelope["type"].slice(0, 64) : undefined,
+  sessionId: isId(envelope?.["session_id"]) ? envelope["session_id"] : undefined,
+  jobId: isId(envelope?.["job_id"]) ? envelope["job_id"] : undefined
+})
+
+const isId = (u: unknown): u is string => typeof u === "string" && u.length > 0 && u.length <= 256
+
+/** Is the text nested deeper than allowed? One pass, before `JSON.parse` sees it. */
+const tooDeep = (text: string): boolean => {
+  let depth = 0
+  let inString = false
+  for (let i = 0; i < text.length; i++) {
+    const c = text.charCodeAt(i)
+    if (inString) {
+      if (c === 92) i++
+      else if (c === 34) inString = false
+    } else if (c === 34) inString = true
+    else if (c === 123 || c === 91) {
+      if (++depth > maxDepth) return true
+    } else if (c === 125 || c === 93) depth--
+  }
+  return false
+}
+
+const extensionsProblem = (extensions: unknown): string | undefined => {
+  if (typeof extensions !== "object" || extensions === null || Array.isArray(extensions))
+    return "extensions: expected an object"
+  for (const [key, value] of Object.entries(extensions)) {
+    if (key === "optional") {
+      if (typeof value !== "boolean") return "extensions.optional: expected a boolean"
+    } else if (!vendorName.test(key)) return "extensions: keys are optional or x-vendor.<vendor>.<name>"
+  }
+  return undefined
+}
+
+const envelopeProblem = (e: Record<string, unknown>): string | undefined => {
+  if (typeof e["arcp"] !== "string") return "arcp: expected a protocol version string"
+  if (!isId(e["id"])) return "id: expected a string of 1 to 256 characters"
+  if (typeof e["type"] !== "string" || e["type"].length === 0) return "type: expected a message type"
+  if (e["session_id"] !== undefined && !isId(e["session_id"]))
+    return "session_id: expected a non-empty string"
+  if (e["job_id"] !== undefined && !isId(e["job_id"])) return "job_id: expected a non-empty string"
+  if (e["extensions"] !== undefined) {
+    const problem = extensionsProblem(e["extensions"])
+    if (problem !== undefined) return problem
+  }
+  if (typeof e["payload"] !== "object" || e["payload"] === null || Array.isArray(e["payload"]))
+    return "payload: expected an object"
+  return undefined
+}
+
+const payloads = new Map(
+  Object.entries(clientMessages).map(
+    ([type, schema]) => [type, ParseResult.decodeUnknownEither(schema as Schema.Schema.AnyNoContext)] as const
+  )
 )
+
+/** A frame from a client. */
+export const decodeClient = (text: string): Either.Either<ClientMessage, Rejected> => {
+  if (tooDeep(text))
+    return Either.left(rejected("Malformed", `JSON is nested deeper than ${maxDepth} levels`))
+  let json: unknown
+  try {
+    json = JSON.parse(text)
+  } catch {
+    return Either.left(rejected("Malformed", "the frame is not valid JSON"))
+  }
+  if (typeof json !== "object" || json === null || Array.isArray(json))
+    return Either.left(rejected("Malformed", "the frame is not a JSON object"))
+  const e = json as Record<string, unknown>
+  const problem = envelopeProblem(e)
+  if (problem !== undefined) return Either.left(rejected("Malformed", problem, e))
+  if (!isVersion(e["arcp"] as string))
+    return Either.left(rejected("BadVersion", `arcp: this runtime speaks ${versions.join(", ")}`, e))
+  const type = e["type"] as string
+  const decode = payloads.get(type)
+  if (decode === undefined) {
+    const optional = (e["extensions"] as Record<string, unknown> | undefined)?.["optional"] === true
+    return Either.left(
+      optional && vendorName.test(type)
+        ? rejected("Ignored", "optional extension", e)
+        : rejected("UnknownType", "type: not a message that a client sends", e)
+    )
+  }
+  let traceId: string | undefined
+  if (e["trace_id"] !== undefined) {
+    traceId = typeof e["trace_id"] === "string" ? Trace.parse(e["trace_id"]) : undefined
+    if (traceId === undefined)
+      return Either.left(
+        rejected("Malformed", "trace_id: expected 32 lower-case hex digits or a traceparent", e)
+      )
+  }
+  const payload = decode(e["payload"])
+  if (Either.isLeft(payload)) return Either.left(rejected("Malformed", describe(payload.left, "payload"), e))
+  return Either.right({
+    arcp: e["arcp"],
+    id: e["id"],
+    type,
+    session_id: e["session_id"],
+    job_id: e["job_id"],
+    trace_id: traceId,
+    // A client's means nothing.
+    event_seq: undefined,
+    extensions: e["extensions"],
+    payload: payload.right
+  } as Envelope as ClientMessage)
+}
 
 export * from "./Envelope.js"
 export { decodeRuntime } from "./RuntimeFrame.js"

@@ -6,7 +6,7 @@
 import * as Either from "effect/Either"
 import * as Check from "./Check.js"
 import type { RuntimeMessage } from "./Codec.js"
-import { decoder } from "./Envelope.js"
+import type { Envelope, Rejected } from "./Envelope.js"
 import type { ErrorPayload } from "./Errors.js"
 import type * as Event from "./Event.js"
 import type * as Message from "./Message.js"
@@ -25,6 +25,13 @@ const error = {
   retryable: Check.boolean,
   details: Check.optional(Check.json)
 }
+
+const envelope = Check.object<Pick<Envelope, "type" | "session_id" | "job_id" | "event_seq">>({
+  type: Check.text,
+  session_id: Check.optional(Check.text),
+  job_id: Check.optional(Check.text),
+  event_seq: Check.optional(Check.number("an integer ≥ 1", (value) => Number.isInteger(value) && value >= 1))
+})
 
 type Payloads = {
   readonly [K in keyof typeof Message.runtimeMessages]: (typeof Message.runtimeMessages)[K]["Type"]
@@ -121,19 +128,24 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
   })
 }
 
-/** A frame from a runtime. The bodies of events are left as they are. */
-export const decodeRuntime = decoder<RuntimeMessage>(
-  new Map(
-    Object.entries(payloads).map(([type, check]) => [
-      type,
-      (payload: unknown) => {
-        const problem = (check as Check.Check<unknown>)(payload, "payload")
-        return problem === undefined ? Either.right(payload) : Either.left(problem)
-      }
-    ])
-  ),
-  "runtime"
-)
+const rejected = (_tag: Rejected["_tag"], message: string) => Either.left({ _tag, message })
+
+/** A frame from a runtime. The bodies of events are left as they are, and so is what no client looks at. */
+export const decodeRuntime = (text: string): Either.Either<RuntimeMessage, Rejected> => {
+  let json: unknown
+  try {
+    json = JSON.parse(text)
+  } catch {
+    return rejected("Malformed", "the frame is not valid JSON")
+  }
+  const problem = envelope(json, "frame")
+  if (problem !== undefined) return rejected("Malformed", problem)
+  const { type, payload } = json as RuntimeMessage
+  if (!Object.hasOwn(payloads, type))
+    return rejected("UnknownType", "type: not a message that a runtime sends")
+  const wrong = (payloads[type] as Check.Check<unknown>)(payload, "payload")
+  return wrong === undefined ? Either.right(json as RuntimeMessage) : rejected("Malformed", wrong)
+}
 
 const bodies: { readonly [K in Event.Kind]: Check.Check<Event.Body<K>> } = {
   log: Check.object<Event.Body<"log">>({

@@ -1,8 +1,9 @@
 /** A value that changes, with its readers. */
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
-import * as Stream from "effect/Stream"
+import type * as Option from "effect/Option"
+import type * as Stream from "effect/Stream"
 import type { Latest } from "../../services/ArcpClient.js"
+import { end, type Pull, stream } from "./pull.js"
 
 export class Cell<A> implements Latest<A> {
   private version = 0
@@ -27,21 +28,21 @@ export class Cell<A> implements Latest<A> {
 
   readonly get: Effect.Effect<A> = Effect.sync(() => this.value)
 
-  readonly changes: Stream.Stream<A> = Stream.suspend(() => {
+  readonly changes: Stream.Stream<A> = stream(() => {
     let seen = -1
-    const next: Effect.Effect<A, Option.Option<never>> = Effect.suspend(() => {
+    const next: Pull<A> = Effect.suspend(() => {
       if (seen !== this.version) {
         seen = this.version
         return Effect.succeed(this.value)
       }
-      if (this.ended) return Effect.fail(Option.none())
+      if (this.ended) return end
       return Effect.async<A, Option.Option<never>>((resume) => {
         const wake = () => resume(next)
         this.waiting.add(wake)
         return Effect.sync(() => this.waiting.delete(wake))
       })
     })
-    return Stream.repeatEffectOption(next)
+    return next
   })
 
   private wake(): void {

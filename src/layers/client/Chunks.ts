@@ -1,6 +1,5 @@
 /** A streamed result as it comes: checks its chunks for order and size (§8.4), and decodes them. */
 import * as Either from "effect/Either"
-import * as Encoding from "effect/Encoding"
 import type { Body } from "../../protocol/Event.js"
 import type * as Message from "../../protocol/Message.js"
 import { ProtocolViolation } from "../../services/ArcpClient.js"
@@ -9,6 +8,18 @@ export type ResultChunk = Body<"result_chunk">
 
 const violation = (message: string) => Either.left(new ProtocolViolation({ message }))
 const utf8 = new TextEncoder()
+
+const fromBase64 = (text: string): Uint8Array | undefined => {
+  try {
+    const characters = atob(text)
+    const bytes = new Uint8Array(characters.length)
+    // Ten times as fast as `Uint8Array.from` with a function.
+    for (let i = 0; i < bytes.length; i++) bytes[i] = characters.charCodeAt(i)
+    return bytes
+  } catch {
+    return undefined
+  }
+}
 
 export class Chunks {
   private resultId: string | undefined
@@ -30,11 +41,10 @@ export class Chunks {
       return violation("chunks of the result are missing or out of order")
     this.next++
     this.whole = !chunk.more
-    const bytes =
-      chunk.encoding === "utf8" ? Either.right(utf8.encode(chunk.data)) : Encoding.decodeBase64(chunk.data)
-    if (Either.isLeft(bytes)) return violation("a chunk of the result is not base64")
-    this.size += bytes.right.length
-    return Either.right(bytes.right)
+    const bytes = chunk.encoding === "utf8" ? utf8.encode(chunk.data) : fromBase64(chunk.data)
+    if (bytes === undefined) return violation("a chunk of the result is not base64")
+    this.size += bytes.length
+    return Either.right(bytes)
   }
 
   /** All chunks have come: are they what the end says? Gives the size in bytes. */

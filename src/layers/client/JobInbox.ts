@@ -6,8 +6,9 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import * as Stream from "effect/Stream"
+import type * as Stream from "effect/Stream"
 import { type ArcpError, fromPayload, InvalidRequest, ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { Body, EventPayload } from "../../protocol/Event.js"
 import type * as Message from "../../protocol/Message.js"
@@ -217,25 +218,25 @@ export class JobInbox {
     })
   }
 
-  /** The result's bytes; `onEnd` gets the end behind the last of them. */
+  /** The result's bytes, checked; `onEnd` gets the end behind the last of them. */
   chunks(onEnd: (result: Message.JobResult) => void = () => {}): Stream.Stream<Uint8Array, ClientError> {
-    return Stream.suspend(() => {
-      if (this.collecting) return Stream.fail(readAsChunks)
+    return this.chunkLane.reader((next, end) => {
+      if (this.collecting) return Effect.fail(Option.some(readAsChunks))
       if (this.ended) Deferred.unsafeDone(this.end, Exit.fail(readAsChunks))
       const chunks = new Chunks()
-      return this.chunkLane.items.pipe(
-        Stream.mapEffect((chunk) => chunks.decode(chunk)),
-        Stream.concat(
-          Stream.unwrap(
-            Effect.map(this.chunkLane.ended, (result) => {
-              onEnd(result)
-              return result.result_id === undefined
-                ? Stream.make(inlineBytes(result.result))
-                : Stream.drain(Stream.fromEffect(Effect.suspend(() => chunks.check(result))))
-            })
-          )
-        )
-      )
+      let whole = false
+      return Effect.matchEffect(next, {
+        onSuccess: (chunk) => Effect.mapError(chunks.decode(chunk), Option.some),
+        onFailure: (error) => {
+          if (whole || Option.isSome(error)) return Effect.fail(error)
+          whole = true
+          const result = end()
+          onEnd(result)
+          if (result.result_id === undefined) return Effect.succeed(inlineBytes(result.result))
+          const checked = chunks.check(result)
+          return Effect.fail(Either.isLeft(checked) ? Option.some(checked.left) : Option.none())
+        }
+      })
     })
   }
 

@@ -6,9 +6,10 @@
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import * as Stream from "effect/Stream"
+import type * as Stream from "effect/Stream"
 import { InvalidRequest } from "../../protocol/Errors.js"
 import type { ClientError } from "../../services/ArcpClient.js"
+import { end, type Pull, stream } from "./pull.js"
 
 /** The session, as its lanes see it. Called synchronously. */
 export interface Host {
@@ -34,6 +35,8 @@ export interface Sink<A, End> {
   readonly item: (item: A) => void
   readonly end: (end: Exit.Exit<End, ClientError>) => void
 }
+
+const busy = new InvalidRequest({ message: "this stream of the job is being read already" })
 
 /** `A` are its items, `End` is what the job's end says. */
 export class Lane<in out A, in out End> {
@@ -155,8 +158,8 @@ export class Lane<in out A, in out End> {
     this.roomy = resume
   }
 
-  /** Item by item, so that a reader which stops leaves the rest for the next one. */
-  private readonly next: Effect.Effect<A, Option.Option<ClientError>> = Effect.suspend(() => {
+  /** Item by item, so that a reader which stops leaves the rest for the next one. Ends with the lane. */
+  private readonly next: Pull<A, ClientError> = Effect.suspend(() => {
     this.handed = undefined
     const held = this.held[this.head]
     if (held !== undefined) {
@@ -165,12 +168,12 @@ export class Lane<in out A, in out End> {
       return Effect.succeed(held.item)
     }
     if (this.behind) this.host.starved(this as unknown as AnyLane)
-    else if (this.end !== undefined)
-      return Exit.isSuccess(this.end)
-        ? Effect.fail(Option.none())
-        : Effect.mapError(this.end as Exit.Exit<never, ClientError>, Option.some)
     // The host may have filled or ended it already.
-    if (this.held.length > this.head || this.end !== undefined) return this.next
+    if (this.held.length > this.head) return this.next
+    if (this.end !== undefined)
+      return Exit.isSuccess(this.end)
+        ? end
+        : Effect.mapError(this.end as Exit.Exit<never, ClientError>, Option.some)
     return Effect.async<A, Option.Option<ClientError>>((resume) => {
       this.wake = () => resume(this.next)
       return Effect.sync(() => {
@@ -179,23 +182,23 @@ export class Lane<in out A, in out End> {
     })
   })
 
-  readonly items: Stream.Stream<A, ClientError> = Stream.unwrapScoped(
-    Effect.acquireRelease(
-      Effect.suspend(() => {
-        if (this.reading)
-          return new InvalidRequest({ message: "this stream of the job is being read already" })
-        this.reading = this.opened = true
-        return Effect.void
-      }),
-      () =>
-        Effect.sync(() => {
-          this.reading = false
-        })
-    ).pipe(Effect.as(Stream.repeatEffectOption(this.next)))
-  )
-
-  /** What the job's end says, once all items are read. */
-  readonly ended: Effect.Effect<End, ClientError> = Effect.suspend(() => this.end ?? Effect.never)
+  /** One reader: a stream of its items, which `read` may make something else of, and of their end. */
+  reader<B>(
+    read: (next: Pull<A, ClientError>, end: () => End) => Pull<B, ClientError>
+  ): Stream.Stream<B, ClientError> {
+    let mine = false
+    return stream(
+      () => {
+        if (this.reading) return Effect.fail(Option.some(busy))
+        mine = this.reading = this.opened = true
+        return read(this.next, () => (this.end as Exit.Success<End, ClientError>).value)
+      },
+      Effect.sync(() => {
+        if (mine) this.reading = mine = false
+      })
+    )
+  }
+  readonly items: Stream.Stream<A, ClientError> = this.reader((next) => next)
 
   private take(held: Held<A>): void {
     this.bytes -= held.bytes

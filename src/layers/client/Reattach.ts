@@ -87,61 +87,56 @@ export class Jobs {
   }
 }
 
-/** Subscribes to the jobs of a lost session from the new one; says in their streams what that means. */
+/** Subscribes to a job of a lost session from the new one; says in its streams what that means. */
 export const reattach = (
   session: ClientSession,
   jobs: Jobs,
-  orphans: Handles["jobs"],
+  [jobId, inboxes]: Handles["jobs"][number],
   lost: ResumeWindowExpired,
   now: () => number
 ): Effect.Effect<void> =>
-  Effect.forEach(
-    orphans,
-    ([jobId, inboxes]) =>
-      Effect.gen(function* () {
-        const own = inboxes.length === 1 ? jobs.of(inboxes[0] as JobInbox) : undefined
-        const keyed = own?.keyed !== undefined && now() - own.keyed.at < keyLifetime ? own.keyed : undefined
-        const adopt = (onAnswer: (jobId: string) => void) =>
-          session.request("job.submit", "job.accepted", keyed?.payload, {
-            repeatable: false,
-            onAnswer: (accepted) => onAnswer(accepted.payload.job_id)
-          })
-        if (session.features.includes("subscribe")) {
-          // Only of its own jobs does it know which number in the submitting session it has got to.
-          const replayed = own !== undefined
-          yield* session.request(
-            "job.subscribe",
-            "job.subscribed",
-            { job_id: jobId, history: replayed, from_event_seq: own?.inbox.replayAfter },
-            {
-              jobId,
-              repeatable: false,
-              onAnswer: ({ payload }) => {
-                for (const inbox of inboxes) inbox.rebase(payload.subscribed_from, replayed)
-              }
-            }
-          )
-          // The key makes the job this session's own again, so that it can be cancelled from here.
-          if (keyed !== undefined && own?.inbox.ended === false) yield* Effect.ignore(adopt(() => {}))
-        } else if (keyed !== undefined) {
-          yield* adopt((found) => {
-            if (found === jobId) for (const inbox of inboxes) inbox.rebase(session.lastEventSeq, false)
-            else session.handles.fail(jobId, lost)
-          })
-        } else session.handles.fail(jobId, lost)
-      }).pipe(
-        Effect.catchAll((error) =>
-          Effect.sync(() => {
-            // That the new session is gone too is dealt with by whoever opens the next.
-            if (error instanceof ResumeWindowExpired || session.over !== undefined) return
-            session.handles.fail(
-              jobId,
-              new ResumeWindowExpired({
-                message: `the session was lost, and the job cannot be watched from a new one: ${error.message}`
-              })
-            )
+  Effect.gen(function* () {
+    const own = inboxes.length === 1 ? jobs.of(inboxes[0] as JobInbox) : undefined
+    const keyed = own?.keyed !== undefined && now() - own.keyed.at < keyLifetime ? own.keyed : undefined
+    const adopt = (onAnswer: (jobId: string) => void) =>
+      session.request("job.submit", "job.accepted", keyed?.payload, {
+        repeatable: false,
+        onAnswer: (accepted) => onAnswer(accepted.payload.job_id)
+      })
+    if (session.features.includes("subscribe")) {
+      // Only of its own jobs does it know which number in the submitting session it has got to.
+      const replayed = own !== undefined
+      yield* session.request(
+        "job.subscribe",
+        "job.subscribed",
+        { job_id: jobId, history: replayed, from_event_seq: own?.inbox.replayAfter },
+        {
+          jobId,
+          repeatable: false,
+          onAnswer: ({ payload }) => {
+            for (const inbox of inboxes) inbox.rebase(payload.subscribed_from, replayed)
+          }
+        }
+      )
+      // The key makes the job this session's own again, so that it can be cancelled from here.
+      if (keyed !== undefined && own?.inbox.ended === false) yield* Effect.ignore(adopt(() => {}))
+    } else if (keyed !== undefined) {
+      yield* adopt((found) => {
+        if (found === jobId) for (const inbox of inboxes) inbox.rebase(session.lastEventSeq, false)
+        else session.handles.fail(jobId, lost)
+      })
+    } else session.handles.fail(jobId, lost)
+  }).pipe(
+    Effect.catchAll((error) =>
+      Effect.sync(() => {
+        // That the new session is gone too is dealt with by whoever opens the next.
+        if (error instanceof ResumeWindowExpired || session.over !== undefined) return
+        session.handles.fail(
+          jobId,
+          new ResumeWindowExpired({
+            message: `the session was lost, and the job cannot be watched from a new one: ${error.message}`
           })
         )
-      ),
-    { concurrency: 16, discard: true }
+      })
+    )
   )

@@ -9,6 +9,7 @@
  */
 import * as Chunk from "effect/Chunk"
 import * as Data from "effect/Data"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -59,7 +60,7 @@ export interface SessionOptions {
   /** The session's token or place has changed: called, and waited for, before anything shows it to the runtime. */
   readonly save: Effect.Effect<void>
   /** These jobs had handles in a session that is gone; a new one is open. Waits for nothing. */
-  readonly reattach: (jobs: Handles["jobs"], lost: ResumeWindowExpired) => Effect.Effect<unknown>
+  readonly reattach: (jobs: Handles["jobs"], lost: ResumeWindowExpired) => Effect.Effect<void>
 }
 
 /** What a runtime may take to answer a hello. */
@@ -292,10 +293,12 @@ export class ClientSession implements Host {
         yield* connection.send([this.hello()])
         const frames = yield* connection.take.pipe(
           Effect.mapError(lost),
-          Effect.timeoutFail({
+          Effect.timeoutTo({
             duration: welcomeTimeout,
+            onSuccess: Effect.succeed,
             onTimeout: () => new TransportError({ message: "the runtime did not answer session.hello" })
-          })
+          }),
+          Effect.flatten
         )
         const resumedAt = yield* this.welcomed(Chunk.unsafeHead(frames))
         // The token before this one holds until the runtime has heard from us again.
@@ -316,19 +319,17 @@ export class ClientSession implements Host {
             sent_at: new Date(this.options.now()).toISOString()
           })
         // None of them succeeds; the first to fail ends the others.
-        return yield* Effect.zipRight(
-          Effect.all(
-            [
-              this.line.write(connection),
-              this.line.beat(connection, this.heartbeatSec, ping),
-              this.keepAcknowledging,
-              this.rewound
-            ],
-            { concurrency: "unbounded", discard: true }
-          ),
+        const ended = yield* Deferred.make<never, ClientError | Rewind>()
+        const parts: ReadonlyArray<Effect.Effect<never, ClientError | Rewind>> = [
           this.read(connection, Chunk.drop(frames, 1)),
-          { concurrent: true }
-        )
+          this.line.write(connection),
+          this.line.beat(connection, this.heartbeatSec, ping),
+          this.keepAcknowledging,
+          this.rewound
+        ]
+        for (const part of parts)
+          yield* Effect.forkScoped(Effect.catchAllCause(part, (cause) => Deferred.failCause(ended, cause)))
+        return yield* Deferred.await(ended)
       }).pipe(
         Effect.ensuring(
           Effect.sync(() => {
@@ -435,25 +436,16 @@ export class ClientSession implements Host {
   }
 
   /** A reader at work is given a moment to make room; a lane that nobody reads falls behind at once. */
-  private readonly makeRoom: Effect.Effect<void> = Effect.suspend(() => {
+  private readonly makeRoom: Effect.Effect<void> = Effect.gen(this, function* () {
     const lanes = [...this.crowded]
     this.crowded.clear()
-    return Effect.forEach(
-      lanes,
-      (lane) => {
-        if (!lane.full) return Effect.void
-        const fallBehind = Effect.sync(() => {
-          lane.behind = lane.full
-        })
-        return lane.reading
-          ? Effect.async<void>((resume) => lane.onRoom(() => resume(Effect.void))).pipe(
-              Effect.timeoutOption(patience),
-              Effect.zipRight(fallBehind)
-            )
-          : fallBehind
-      },
-      { discard: true }
-    )
+    for (const lane of lanes) {
+      if (lane.full && lane.reading)
+        yield* Effect.async<void>((resume) => lane.onRoom(() => resume(Effect.void))).pipe(
+          Effect.timeoutTo({ duration: patience, onSuccess: () => {}, onTimeout: () => {} })
+        )
+      lane.behind = lane.full
+    }
   })
 
   private handle(frame: unknown): ProtocolViolation | TransportError | undefined {
