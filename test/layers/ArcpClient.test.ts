@@ -188,7 +188,10 @@ const scripted = Effect.gen(function* () {
           JSON.parse(text as string) as {
             id: string
             type: string
-            payload: { resume?: unknown; last_processed_seq?: number; nonce?: string } & Record<string, unknown>
+            payload: { resume?: unknown; last_processed_seq?: number; nonce?: string } & Record<
+              string,
+              unknown
+            >
           }
       )
     )

@@ -144,7 +144,7 @@ export class Lane<in out A, in out End> {
     this.held = []
     this.head = this.bytes = 0
     this.handed = undefined
-    this.makeRoom()
+    this.checkRoom()
     if (this.behind) this.host.starved(this as unknown as AnyLane)
     else if (this.end !== undefined) sink.end(this.end)
   }
@@ -153,9 +153,10 @@ export class Lane<in out A, in out End> {
     return this.handed ?? this.held[this.head]?.seq ?? (this.behind ? this.position + 1 : undefined)
   }
 
-  /** Calls back once when there is room again. */
+  /** Calls back once when half of what may be held is free. */
   onRoom(resume: () => void): void {
     this.roomy = resume
+    this.checkRoom()
   }
 
   /** Item by item, so that a reader which stops leaves the rest for the next one. Ends with the lane. */
@@ -207,15 +208,16 @@ export class Lane<in out A, in out End> {
       this.held = this.held.slice(this.head)
       this.head = 0
     }
-    const { maxHeld } = this.host
-    if ((this.held.length - this.head) * 2 <= maxHeld.events && this.bytes * 2 <= maxHeld.bytes)
-      this.makeRoom()
+    this.checkRoom()
   }
 
-  private makeRoom(): void {
+  private checkRoom(): void {
+    const { bytes, events } = this.host.maxHeld
+    if (this.roomy === undefined || (this.held.length - this.head) * 2 > events || this.bytes * 2 > bytes)
+      return
     const resume = this.roomy
     this.roomy = undefined
-    resume?.()
+    resume()
   }
 
   private ring(): void {
