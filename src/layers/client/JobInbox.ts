@@ -23,6 +23,7 @@ import {
 import { Cell } from "./Cell.js"
 import { Chunks, concat, inlineBytes, type ResultChunk } from "./Chunks.js"
 import { type Host, Lane } from "./Lane.js"
+import type { Pull } from "./pull.js"
 
 /** A frame that belongs to a job. */
 export type JobFrame =
@@ -160,11 +161,11 @@ export class JobInbox {
 
   /**
    * The oldest event that may not be acknowledged yet. A lane that nobody has opened holds nothing back once
-   * something else of the handle is in use, or the job has ended.
+   * something else of the handle is in use.
    */
   get unacknowledged(): number | undefined {
     if (this.released) return undefined
-    const indifferent = this.ended || this.awaited || this.events.opened || this.chunkLane.opened
+    const indifferent = this.awaited || this.events.opened || this.chunkLane.opened
     let oldest: number | undefined
     for (const lane of [this.events, this.chunkLane])
       if (lane.opened || !indifferent) oldest = least(oldest, lane.unread)
@@ -225,8 +226,13 @@ export class JobInbox {
       if (this.ended) Deferred.unsafeDone(this.end, Exit.fail(readAsChunks))
       const chunks = new Chunks()
       let whole = false
-      return Effect.matchEffect(next, {
-        onSuccess: (chunk) => Effect.mapError(chunks.decode(chunk), Option.some),
+      const read: Pull<Uint8Array, ClientError> = Effect.matchEffect(next, {
+        onSuccess: (chunk) => {
+          const bytes = chunks.decode(chunk)
+          if (Either.isLeft(bytes)) return Effect.fail(Option.some(bytes.left))
+          // The last one is often there only to say that it is.
+          return bytes.right.length === 0 ? read : Effect.succeed(bytes.right)
+        },
         onFailure: (error) => {
           if (whole || Option.isSome(error)) return Effect.fail(error)
           whole = true
@@ -237,6 +243,7 @@ export class JobInbox {
           return Effect.fail(Either.isLeft(checked) ? Option.some(checked.left) : Option.none())
         }
       })
+      return read
     })
   }
 
