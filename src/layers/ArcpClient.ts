@@ -113,7 +113,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
     const now = () => clock.unsafeCurrentTimeMillis()
     const { store, key = "arcp" } = options.state ?? {}
     const saved = store === undefined ? undefined : yield* SavedState.load(store, key)
-    const jobs = new Reattach.Jobs()
+    const jobs = new Reattach.Jobs(store !== undefined)
 
     const session: ClientSession = new ClientSession(dialer, {
       token: options.token,
@@ -138,6 +138,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
           : SavedState.saver(store, key, () => ({ ...session.resumeState, jobs: jobs.toSave() })),
       reattach: (orphans, lost) =>
         Effect.gen(function* () {
+          jobs.forgetLeft()
           for (const orphan of orphans)
             yield* Effect.forkIn(Reattach.reattach(session, jobs, orphan, lost, now), scope)
         })
@@ -188,9 +189,14 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
 
     /** Cancels, when there is something left to cancel, without waiting: also when the connection is just away. */
     const cancelling = (inbox: JobInbox, jobId: string, reason: string) =>
-      Effect.suspend(() =>
-        inbox.ended ? Effect.void : Effect.asVoid(Effect.forkIn(Effect.ignore(cancel(jobId, reason)), scope))
-      )
+      Effect.sync(() => {
+        if (!inbox.ended) session.tell("job.cancel", { reason }, jobId)
+      })
+    const release = (inbox: JobInbox, jobId: string) =>
+      Effect.sync(() => {
+        jobs.leave(inbox)
+        session.handles.release(jobId, inbox)
+      })
 
     const handle = <O, F>(
       inbox: JobInbox,
@@ -229,12 +235,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       Effect.acquireRelease(
         Effect.sync((): Place => ({ inbox: new JobInbox(session), jobId: undefined })),
         ({ inbox, jobId }) =>
-          jobId === undefined
-            ? Effect.void
-            : Effect.ensuring(
-                leave(inbox, jobId),
-                Effect.sync(() => session.handles.release(jobId, inbox))
-              )
+          jobId === undefined ? Effect.void : Effect.zipRight(leave(inbox, jobId), release(inbox, jobId))
       )
 
     const submitRaw = (agent: string, input: unknown, options: SubmitOptions, scoped: boolean) =>
@@ -271,7 +272,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
             ? {}
             : {
                 onLateAnswer: ({ payload: { job_id } }) =>
-                  session.post("job.cancel", { reason: "interrupted" }, job_id)
+                  session.tell("job.cancel", { reason: "interrupted" }, job_id)
               })
         })
         yield* session.save
@@ -362,7 +363,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
                 })
               )
             : Effect.as(
-                Effect.addFinalizer(() => Effect.sync(() => session.handles.release(jobId, restored.inbox))),
+                Effect.addFinalizer(() => release(restored.inbox, jobId)),
                 handle(restored.inbox, restored.about, (contract ?? untyped) as Outcome<O, F>, "cancel")
               )
         }),

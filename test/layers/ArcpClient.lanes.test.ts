@@ -222,6 +222,16 @@ describe("a handle and its scope", () => {
     }).pipe(Effect.provide(runtime(agents)))
   )
 
+  it.scoped("also when the client's own scope ends with it", () =>
+    Effect.gen(function* () {
+      const watcher = yield* connect()
+      const job = yield* Effect.scoped(
+        Effect.flatMap(connect(), (client) => client.submitScoped("forever", {}))
+      )
+      assert.strictEqual(yield* ends(watcher, job.jobId), "cancelled")
+    }).pipe(Effect.provide(runtime(agents)))
+  )
+
   it.scoped("an interrupted submit does not leave a job running", () =>
     Effect.gen(function* () {
       const client = yield* connect()

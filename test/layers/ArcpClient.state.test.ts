@@ -99,6 +99,30 @@ describe("a session whose state is kept", () => {
     }).pipe(Effect.provide(runtime(agents)))
   )
 
+  it.scoped("keeps what a process that ended in order has not read", () =>
+    Effect.gen(function* () {
+      const store = yield* memory
+      const state = { token: Redacted.make("alice"), reconnect: Schedule.recurs(20), state: { store } }
+      const jobId = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const client = yield* ArcpClient.make(state)
+          const job = yield* client.submit(Count, { to: 9 })
+          yield* collect(Stream.take(job.events, 5))
+          const read = yield* client.submit(Count, { to: 1 })
+          yield* read.result
+          return job.jobId
+        })
+      )
+      const client = yield* ArcpClient.make(state)
+      assert.deepStrictEqual(
+        (yield* client.restored).map((job) => job.jobId),
+        [jobId]
+      )
+      const job = yield* client.attach(jobId)
+      assert.deepStrictEqual(numbers(yield* collect(job.events)), [4, 5, 6, 7, 8, 9])
+    }).pipe(Effect.provide(runtime(agents)))
+  )
+
   it.scoped("reads a streamed result from its start, and forgets a session that is gone", () =>
     Effect.gen(function* () {
       const store = yield* memory

@@ -159,16 +159,18 @@ export class JobInbox {
     this.newest = after
   }
 
+  private get inUse(): boolean {
+    return this.awaited || this.events.opened || this.chunkLane.opened
+  }
   /**
    * The oldest event that may not be acknowledged yet. A lane that nobody has opened holds nothing back once
    * something else of the handle is in use.
    */
   get unacknowledged(): number | undefined {
     if (this.released) return undefined
-    const indifferent = this.awaited || this.events.opened || this.chunkLane.opened
     let oldest: number | undefined
     for (const lane of [this.events, this.chunkLane])
-      if (lane.opened || !indifferent) oldest = least(oldest, lane.unread)
+      if (lane.opened || !this.inUse) oldest = least(oldest, lane.unread)
     return oldest
   }
   /** Where another process would have to go on: behind the last event read, and before the first chunk. */
@@ -178,6 +180,10 @@ export class JobInbox {
       eventsAfter: (unread ?? position + 1) - 1,
       chunksAfter: this.chunksAfter ?? this.chunkLane.position
     }
+  }
+  /** The application has what it wanted: the job's end, and what it has opened read up to there. */
+  get readWhole(): boolean {
+    return this.complete && this.inUse && this.unacknowledged === undefined
   }
   /** Will hold nothing back any more. */
   get settled(): boolean {

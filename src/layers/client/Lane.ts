@@ -125,6 +125,7 @@ export class Lane<in out A, in out End> {
   }
   /** Goes on in another session's numbering, whose replay repeats `skipping` events that have passed here. */
   rebase(after: number, skipping: number, gap: A | undefined): void {
+    if (this.end !== undefined) return
     this.behind = false
     this.skipping = skipping
     if (gap !== undefined) this.held.push({ seq: after, item: gap, bytes: 0 })
@@ -195,7 +196,9 @@ export class Lane<in out A, in out End> {
         return read(this.next, () => (this.end as Exit.Success<End, ClientError>).value)
       },
       Effect.sync(() => {
-        if (mine) this.reading = mine = false
+        if (!mine) return
+        this.reading = mine = false
+        this.roomy?.()
       })
     )
   }

@@ -32,6 +32,10 @@ const keyLifetime = Duration.toMillis("23 hours")
 /** The jobs that this session has submitted, which its numbering counts and a later process may ask for. */
 export class Jobs {
   private readonly jobs = new Map<JobInbox, Job>()
+  private left: Array<SavedJob> = []
+
+  /** `kept`: a later process will read what is saved. */
+  constructor(private readonly kept: boolean) {}
 
   add(inbox: JobInbox, about: About, keyed: Keyed | undefined): void {
     this.jobs.set(inbox, { inbox, about, keyed, key: keyed?.payload.idempotency_key, claimed: true })
@@ -67,25 +71,31 @@ export class Jobs {
   of(inbox: JobInbox): Job | undefined {
     return this.jobs.get(inbox)
   }
+  /** Its handle is no longer used; a later process may still want to read on. */
+  leave(inbox: JobInbox): void {
+    const job = this.jobs.get(inbox)
+    this.jobs.delete(inbox)
+    if (this.kept && job !== undefined && !inbox.readWhole) this.left.push(saved(job))
+  }
+  /** The session is gone, and with it the numbers of those that were left. */
+  forgetLeft(): void {
+    this.left = []
+  }
   /** What a later process needs of those that are not read to their end. */
   toSave(): ReadonlyArray<SavedJob> {
-    const saved: Array<SavedJob> = []
-    for (const { about, inbox, key } of this.jobs.values()) {
-      if (inbox.settled) this.jobs.delete(inbox)
-      else
-        saved.push({
-          jobId: about.job_id,
-          agent: about.agent,
-          traceId: about.trace_id,
-          lease: about.lease,
-          expiresAt: about.lease_constraints?.expires_at,
-          idempotencyKey: key,
-          ...inbox.readTo
-        })
-    }
-    return saved
+    return [...this.left, ...[...this.jobs.values()].filter(({ inbox }) => !inbox.readWhole).map(saved)]
   }
 }
+
+const saved = ({ about, inbox, key }: Job): SavedJob => ({
+  jobId: about.job_id,
+  agent: about.agent,
+  traceId: about.trace_id,
+  lease: about.lease,
+  expiresAt: about.lease_constraints?.expires_at,
+  idempotencyKey: key,
+  ...inbox.readTo
+})
 
 /** Subscribes to a job of a lost session from the new one; says in its streams what that means. */
 export const reattach = (

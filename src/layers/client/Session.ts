@@ -99,7 +99,8 @@ export class ClientSession implements Host {
   private superseded = false
   /** Where a gap was seen; a second one at the same place is the runtime's. */
   private gapAt: number | undefined
-  private duplicates = 0
+  private duplicated = false
+  private warned = false
   private connection: Connection | undefined
   private readonly requests = new Requests()
   private readonly line: Line
@@ -149,6 +150,16 @@ export class ClientSession implements Host {
     this.line.push(
       encode({ id: this.options.nextId(), type, session_id: this.sessionId, job_id: jobId, payload })
     )
+  }
+
+  /** Sends a request whose answer nobody waits for; again after a resume, until there is one. */
+  tell(type: string, payload: unknown, jobId: string): void {
+    if (this.over !== undefined) return
+    const id = this.options.nextId()
+    const frame = (sessionId: string) => encode({ id, type, session_id: sessionId, job_id: jobId, payload })
+    const ignore = () => {}
+    this.requests.add(id, { frame, repeatable: false, claims: false, failed: ignore, answered: ignore })
+    if (this.connection !== undefined && this.sessionId !== undefined) this.line.push(frame(this.sessionId))
   }
 
   /** Sends a request and waits for its answer, over as many connections as it takes. */
@@ -399,7 +410,6 @@ export class ClientSession implements Host {
     const resumedAt = this.sessionId === undefined ? undefined : this.from
     this.handles.rewound(this.from)
     this.next = this.from + 1
-    this.duplicates = 0
     this.sessionId = welcome.session_id
     this.token = welcome.resume_token
     this.windowSec = welcome.resume_window_sec
@@ -420,8 +430,8 @@ export class ClientSession implements Host {
           const problem = this.handle(frame)
           if (problem !== undefined) return yield* problem
         }
-        if (this.duplicates === 1) {
-          this.duplicates++
+        if (this.duplicated && !this.warned) {
+          this.warned = true
           yield* Effect.logWarning("the runtime has sent an event twice; the second one is dropped")
         }
         if (this.lastEventSeq - this.acked >= this.options.ackEvery) this.acknowledge(this.options.ackEvery)
@@ -505,7 +515,7 @@ export class ClientSession implements Host {
       // A refusal is repeated to a repeated submit, out of turn when a replay is still on its way to it.
       if (refused) return undefined
       if (seq < this.next) {
-        this.duplicates++
+        this.duplicated = true
         return undefined
       }
       const problem = `event ${seq} came where ${this.next} follows`
