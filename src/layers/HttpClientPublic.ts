@@ -73,7 +73,7 @@ const guarded =
   (lookup: LookupFunction): LookupFunction =>
   (hostname, options, callback) =>
     lookup(hostname, options, (error, address, family) => {
-      if (error !== null) return callback(error, address, family)
+      if (error) return callback(error, address, family)
       const addresses = Array.isArray(address) ? address.map((entry) => entry.address) : [address]
       if (addresses.every(isPublic)) return callback(null, address, family)
       callback(refusal(), "", 4)
