@@ -122,6 +122,12 @@ const info = ({ description, inputSchema, name }: Registered): ToolInfo => ({
   inputSchema
 })
 
+/**
+ * Only the span of the call: an agent must not be able to put its own service, such as a `fetch`, under a tool.
+ */
+const onlySpan = (caller: Context.Context<never>) =>
+  Context.pick(Tracer.ParentSpan)(caller as Context.Context<Tracer.ParentSpan>) as Context.Context<never>
+
 /** Decodes the input and runs the handler; a failure to do either is in the exit. */
 const run = (catalogue: Catalogue, name: string, input: unknown, restore: Restore): Effect.Effect<Ran> => {
   const tool = catalogue.find(name)
@@ -132,7 +138,7 @@ const run = (catalogue: Catalogue, name: string, input: unknown, restore: Restor
     return Effect.succeed({ exit: Exit.fail(error), cost: undefined })
   }
   return restore(tool.prepare(input)).pipe(
-    Effect.flatMap((invocation) => invocation(restore)),
+    Effect.flatMap((invocation) => Effect.mapInputContext(invocation(restore), onlySpan)),
     Effect.catchAllCause((cause) => Effect.succeed<Ran>({ exit: Exit.failCause(cause), cost: undefined }))
   )
 }
@@ -230,10 +236,7 @@ const open = (catalogue: Catalogue): ToolsService => ({
   leasedTo: (lessee) => leasedTo(catalogue, lessee)
 })
 
-/**
- * A handler sees the services of the layer and the span of its call, and none that its caller provides: an agent
- * must not be able to put its own service under a tool.
- */
+/** A handler sees the services of the layer, beside the span of its call. */
 const provide = <R>(tool: Registered<R>, services: Context.Context<R>): Registered => ({
   name: tool.name,
   description: tool.description,
@@ -242,11 +245,8 @@ const provide = <R>(tool: Registered<R>, services: Context.Context<R>): Register
     Effect.map(
       tool.prepare(input),
       (invocation) => (restore) =>
-        Effect.mapInputContext(invocation(restore), (caller: Context.Context<never>) =>
-          Context.merge(
-            Context.pick(Tracer.ParentSpan)(caller as Context.Context<Tracer.ParentSpan>),
-            services
-          )
+        Effect.mapInputContext(invocation(restore), (span: Context.Context<never>) =>
+          Context.merge(span, services)
         )
     )
 })

@@ -10,12 +10,19 @@ import * as Schema from "effect/Schema"
 import { toPayload } from "../protocol/Errors.js"
 import type { ToolInfo, ToolsService } from "../services/Tools.js"
 
-/** Models take letters, digits, `_` and `-`, at most 64 of them. */
-const modelName = (name: string, taken: ReadonlySet<string>): string => {
-  const safe = name.replace(/[^A-Za-z0-9_-]/g, "_").slice(0, 64)
-  for (let n = 2, candidate = safe; ; n++) {
-    if (!taken.has(candidate)) return candidate
-    candidate = `${safe.slice(0, 60)}_${n}`
+/** Makes names as models take them, letters, digits, `_` and `-`, at most 64 of them; each one once. */
+const namer = () => {
+  const taken = new Set<string>()
+  const copies = new Map<string, number>()
+  return (name: string): string => {
+    const safe = name.replace(/[^A-Za-z0-9_-]/g, "_").slice(0, 64)
+    let candidate = safe
+    for (let copy = copies.get(safe) ?? 2; taken.has(candidate); copy++) {
+      candidate = `${safe.slice(0, 63 - String(copy).length)}_${copy}`
+      copies.set(safe, copy)
+    }
+    taken.add(candidate)
+    return candidate
   }
 }
 
@@ -44,14 +51,14 @@ const describe = (name: string, { description, inputSchema }: ToolInfo): Tool.An
 export const make = (tools: ToolsService): Effect.Effect<Toolkit.WithHandler<Record<string, Tool.Any>>> =>
   Effect.map(tools.list, (list) => {
     const names = new Map<string, string>()
-    const described: Record<string, Tool.Any> = {}
-    for (const tool of list) {
-      const name = modelName(tool.name, new Set(names.keys()))
+    const unique = namer()
+    const described = list.map((tool): [string, Tool.Any] => {
+      const name = unique(tool.name)
       names.set(name, tool.name)
-      described[name] = describe(name, tool)
-    }
+      return [name, describe(name, tool)]
+    })
     return {
-      tools: described,
+      tools: Object.fromEntries(described),
       handle: (name, params) => {
         const target = names.get(name)
         if (target === undefined)

@@ -126,7 +126,8 @@ export interface ToolsService {
   /**
    * In a job: fails with `PermissionDenied`, `LeaseExpired` or `BudgetExhausted` when the lease does not allow
    * it, and with `InvalidRequest` when there is no such tool or the input is not what it takes; each of them is
-   * on the stream too, as a `tool_result`.
+   * on the stream too, as a `tool_result`. An input that its contract cannot encode, or JSON cannot hold, fails
+   * with `InvalidRequest` before there is anything to show.
    */
   readonly call: Call
   /** The tools there are; in a job, those that its lease allows at the moment. */
@@ -239,8 +240,8 @@ export const handle = <I, IE, O, OE, F, FE, R = never>(
             // Nothing but the handler is in `restore`: an interrupt on the way out would lose a tool that has run.
             Effect.flatMap(Scope.make(), (scope) =>
               Scope.extend(restore(Effect.suspend(() => handler(decoded))), scope).pipe(
+                Effect.onExit((exit) => Scope.close(scope, exit)),
                 Effect.exit,
-                Effect.tap((exit) => Scope.close(scope, exit)),
                 Effect.flatMap(
                   Exit.matchEffect({
                     onFailure: (cause) => Effect.sync(() => failed(decoded, cause)),

@@ -6,6 +6,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Tools from "../../src/layers/Tools.js"
 import {
@@ -353,4 +354,38 @@ describe("tools under a lease", () => {
       expect(yield* Effect.flip(again.call(Picky, 1))).toBeInstanceOf(PermissionDenied)
     }).pipe(Effect.provide(layer))
   )
+
+  it.effect("charges a call whose tool dies while it cleans up", () => {
+    const untidy = Tools.handle(
+      Tools.make("untidy", {
+        cost: { amount: 1, currency: "USD" },
+        costOnFailure: { amount: 2, currency: "USD" }
+      }),
+      () =>
+        Effect.as(
+          Effect.addFinalizer(() => Effect.dieMessage("secret")),
+          "done"
+        )
+    )
+    return Effect.gen(function* () {
+      const { recorded, tools } = yield* job({ allow: ["untidy"] })
+      expect(Exit.isFailure(yield* Effect.exit(tools.call("untidy")))).toBe(true)
+      expect(kinds(recorded)).toEqual(["tool_call", "tool_result", "metric"])
+      expect(recorded.events[1]?.body).toMatchObject({ error: { code: "INTERNAL_ERROR" } })
+      expect(recorded.events[2]?.body).toMatchObject({ value: 2 })
+    }).pipe(Effect.provide(Tools.layer([untidy])))
+  })
+
+  it.effect("runs the tools of a source without the caller's services too", () => {
+    class Optional extends Context.Tag("test/Optional")<Optional, string>() {}
+    const asks = Tools.handle(Tools.make("asks"), () =>
+      Effect.map(Effect.serviceOption(Optional), Option.isSome)
+    )
+    const source: Tools.Source = { connect: Effect.succeed(() => new Map([["asks", asks]])) }
+    return Effect.gen(function* () {
+      const { tools } = yield* job({ allow: ["asks"] })
+      for (const service of [tools, yield* Tools.Tools])
+        expect(yield* Effect.provideService(service.call("asks"), Optional, "agent's")).toBe(false)
+    }).pipe(Effect.provide(Tools.layer([source])))
+  })
 })
