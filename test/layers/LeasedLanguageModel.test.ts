@@ -14,6 +14,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import { Meter } from "../../src/layers/internal/TokenMeter.js"
 import * as LeasedLanguageModel from "../../src/layers/LeasedLanguageModel.js"
 import * as Tools from "../../src/layers/Tools.js"
 import * as ToolsToolkit from "../../src/layers/ToolsToolkit.js"
@@ -275,6 +276,28 @@ describe("generateText", () => {
       yield* Deferred.await(started)
       expect(Exit.isInterrupted(yield* Fiber.interrupt(fiber))).toBe(true)
       expect(costs(job)).toMatchObject([{ dimensions: { estimated: true } }])
+    })
+  )
+
+  it.effect("is paid for however deep its parts go", () =>
+    Effect.gen(function* () {
+      const job = lessee({ allow: [name] })
+      let deep: unknown = "abcd"
+      for (let i = 0; i < 20_000; i++) deep = [deep]
+      const params = { day: "1", deep }
+      const reply = [{ ...weatherCall, params }, finish({ inputTokens: 1000 })]
+      const model = yield* leased(fake(Effect.succeed(reply)), job)
+      yield* model
+        .generateText({ prompt: "hello", toolkit: Toolkit.make(Weather), disableToolCallResolution: true })
+        .pipe(
+          Effect.provide(Toolkit.make(Weather).toLayer({ weather: () => Effect.succeed({ sunny: true }) })),
+          Effect.exit
+        )
+      expect(costs(job)).toMatchObject([{ dimensions: { estimated: true, output_tokens: 2 } }])
+      const cyclic: Record<string, unknown> = { text: "abcd" }
+      cyclic["self"] = cyclic
+      const meter = new Meter(cyclic)
+      expect(meter.tokens().input).toBe(1)
     })
   )
 
@@ -597,5 +620,24 @@ describe("ToolsToolkit", () => {
       const tools = (yield* Tools.Tools).leasedTo(lessee({ allow: ["math/add"] }))
       expect(Object.keys((yield* ToolsToolkit.make(tools)).tools)).toEqual(["math_add"])
     }).pipe(Effect.provide(Tools.layer([add, other]).pipe(Layer.provideMerge(Layer.empty))))
+  )
+
+  it.effect("names each tool as models take it, however many names are alike", () =>
+    Effect.gen(function* () {
+      const alike = "x".repeat(80)
+      const names = ["__proto__", "a.b", "a_b", "a/b", ...Array.from({ length: 1200 }, (_, n) => alike + n)]
+      const called: Array<string> = []
+      const tools = {
+        list: Effect.succeed(names.map((name) => ({ name, description: undefined, inputSchema: {} }))),
+        call: (name: string) => Effect.sync(() => called.push(name))
+      } as unknown as Tools.ToolsService
+      const toolkit = yield* ToolsToolkit.make(tools)
+      const offered = Object.keys(toolkit.tools)
+      expect(offered).toHaveLength(names.length)
+      expect(offered.slice(0, 4)).toEqual(["__proto__", "a_b", "a_b_2", "a_b_3"])
+      expect(offered.every((name) => /^[A-Za-z0-9_-]{1,64}$/.test(name))).toBe(true)
+      for (const name of offered) yield* toolkit.handle(name, {} as never)
+      expect(called).toEqual(names)
+    })
   )
 })

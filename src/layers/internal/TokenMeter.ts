@@ -88,12 +88,21 @@ const count = (tokens: number | undefined): number | undefined =>
 /** A token is about 4 characters; near enough when nothing better is known. */
 const perToken = 4
 
-/** Characters of all texts in a value. Binary data is left out: its size says nothing of its tokens. */
+/**
+ * Characters of all texts in a value, however deep it is: a model decides on it. Binary data is left out: its size
+ * says nothing of its tokens.
+ */
 const characters = (value: unknown): number => {
-  if (typeof value === "string") return value.length
-  if (typeof value !== "object" || value === null || ArrayBuffer.isView(value)) return 0
   let sum = 0
-  for (const part of Object.values(value)) sum += characters(part)
+  const left = [value]
+  const seen = new Set<object>()
+  while (left.length > 0) {
+    const next = left.pop()
+    if (typeof next === "string") sum += next.length
+    if (typeof next !== "object" || next === null || ArrayBuffer.isView(next) || seen.has(next)) continue
+    seen.add(next)
+    for (const part of Object.values(next)) left.push(part)
+  }
   return sum
 }
 
