@@ -18,7 +18,11 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import { BudgetExhausted, InternalError, InvalidRequest } from "../protocol/Errors.js"
 import { CredentialProvisioner, type Minted, type ProvisionError } from "../services/CredentialProvisioner.js"
-import { type CredentialRecord, CredentialStore } from "../services/CredentialStore.js"
+import {
+  type CredentialRecord,
+  CredentialStore,
+  type CredentialStoreService
+} from "../services/CredentialStore.js"
 import {
   type Credential,
   type CredentialJob,
@@ -27,7 +31,7 @@ import {
   OptionsSchema
 } from "../services/Credentials.js"
 import { IdGenerator } from "../services/IdGenerator.js"
-import type { StoreError } from "../services/Store.js"
+import { StoreError } from "../services/Store.js"
 import * as Revoker from "./credentials/Revoker.js"
 
 /** One credential that a running job holds, and the record it is revoked by. */
@@ -93,11 +97,30 @@ const exhausted = (error: ProvisionError) =>
     details: { reason: "credentials" }
   })
 
+/** The same store, whose defects are failures like its others: there is something to revoke also after one. */
+const steady = (store: CredentialStoreService): CredentialStoreService => {
+  const typed = <A>(effect: Effect.Effect<A, StoreError>): Effect.Effect<A, StoreError> =>
+    Effect.catchAllDefect(effect, (defect) =>
+      Effect.fail(
+        new StoreError({
+          message: `it failed unexpectedly (${defect instanceof Error ? defect.name : typeof defect})`
+        })
+      )
+    )
+  return {
+    kind: store.kind,
+    insert: (record) => typed(Effect.suspend(() => store.insert(record))),
+    update: (record) => typed(Effect.suspend(() => store.update(record))),
+    remove: (id) => typed(Effect.suspend(() => store.remove(id))),
+    list: typed(store.list)
+  }
+}
+
 export const make = (input: Input = {}) =>
   Effect.gen(function* () {
     const options = yield* Schema.decode(OptionsSchema)(input)
     const provisioner = yield* CredentialProvisioner
-    const store = yield* CredentialStore
+    const store = steady(yield* CredentialStore)
     const ids = yield* IdGenerator
     const clock = yield* Effect.clock
     if (store.kind !== "durable" && !options.allowVolatile) {
@@ -137,6 +160,8 @@ export const make = (input: Input = {}) =>
     ): Effect.Effect<Credential, MintError> =>
       Effect.uninterruptibleMask((restore) =>
         Effect.gen(function* () {
+          // While it waited to try again.
+          if (entry.released) return yield* ended()
           const id = ids.unsafeMake("cred")
           const at = now()
           const record: CredentialRecord = {

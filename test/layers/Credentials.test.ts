@@ -1,3 +1,4 @@
+import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -6,6 +7,7 @@ import * as Inspectable from "effect/Inspectable"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
@@ -15,6 +17,7 @@ import * as Credentials from "../../src/layers/Credentials.js"
 import { failureCounter, outstandingGauge } from "../../src/layers/credentials/Revoker.js"
 import { BudgetExhausted, InternalError, InvalidRequest } from "../../src/protocol/Errors.js"
 import { idPattern } from "../../src/protocol/Ids.js"
+import type { CredentialRecord } from "../../src/services/CredentialStore.js"
 import { aRecord } from "./CredentialStore.suite.js"
 import { aJob, Disk, eventually, killedAt, lateMs, start, Upstream } from "./credentials.js"
 
@@ -248,6 +251,93 @@ describe("mint", () => {
       disk.failing = "update"
       expect(yield* Effect.flip(credentials.mint(aJob("job_a")))).toBeInstanceOf(InternalError)
       yield* nothingLeft(upstream, disk)
+    })
+  )
+})
+
+describe("what is not supposed to happen", () => {
+  for (const what of ["insert", "update"] as const)
+    it.scoped(`a store that dies at its ${what} leaves nothing behind`, () =>
+      Effect.gen(function* () {
+        const upstream = new Upstream()
+        const disk = new Disk()
+        const broken = { dies: true }
+        const credentials = yield* start(upstream.provisioner, {
+          ...disk.store,
+          [what]: (record: CredentialRecord) =>
+            broken.dies ? Effect.dieMessage("no such table") : disk.store[what](record)
+        })
+        expect(Exit.isFailure(yield* Effect.exit(credentials.mint(aJob("job_a"))))).toBe(true)
+        broken.dies = false
+        yield* nothingLeft(upstream, disk)
+        expect(yield* credentials.outstanding).toEqual([])
+      })
+    )
+
+  it.scoped("a provisioner that throws where it should give an effect is asked again", () =>
+    Effect.gen(function* () {
+      const upstream = new Upstream()
+      const disk = new Disk()
+      let throws = 2
+      const credentials = yield* start(
+        {
+          ...upstream.provisioner,
+          revoke: (record) => {
+            if (throws-- > 0) throw new TypeError("sk-secret is not a function")
+            return upstream.provisioner.revoke(record)
+          }
+        },
+        disk.store
+      )
+      yield* credentials.mint(aJob("job_a"))
+      yield* credentials.release("job_a")
+      yield* nothingLeft(upstream, disk)
+    })
+  )
+
+  it.scoped("a provisioner that interrupts itself has failed", () =>
+    Effect.gen(function* () {
+      const upstream = new Upstream()
+      const disk = new Disk()
+      const credentials = yield* start(
+        { ...upstream.provisioner, mint: () => Effect.interrupt },
+        disk.store,
+        { mintAttempts: 1 }
+      )
+      const minting = yield* Effect.fork(Effect.flip(credentials.mint(aJob("job_a"))))
+      yield* TestClock.adjust("1 minutes")
+      expect(yield* Fiber.join(minting)).toBeInstanceOf(InternalError)
+      yield* nothingLeft(upstream, disk)
+    })
+  )
+
+  it.scoped("upstream is asked without the services of the agent that rotates", () =>
+    Effect.gen(function* () {
+      const upstream = new Upstream()
+      const disk = new Disk()
+      const seen: Array<boolean> = []
+      const noting = <A, E>(effect: Effect.Effect<A, E>) =>
+        Effect.flatMap(Effect.serviceOption(FetchHttpClient.Fetch), (fetch) => {
+          seen.push(Option.isSome(fetch))
+          return effect
+        })
+      const { mint, rotate, revoke } = upstream.provisioner
+      const credentials = yield* start(
+        {
+          ...upstream.provisioner,
+          mint: (request) => noting(mint(request)),
+          rotate: (request) => noting(rotate(request)),
+          revoke: (record) => noting(revoke(record))
+        },
+        disk.store
+      )
+      yield* Effect.gen(function* () {
+        const [credential] = yield* credentials.mint(aJob("job_a"))
+        yield* credentials.rotate("job_a", credential?.id ?? "")
+        yield* credentials.release("job_a")
+      }).pipe(Effect.provideService(FetchHttpClient.Fetch, fetch))
+      yield* nothingLeft(upstream, disk)
+      expect(seen).toEqual([false, false, false, false])
     })
   )
 })

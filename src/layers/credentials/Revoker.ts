@@ -1,10 +1,14 @@
 /** Revoking, until it is done or given up: every credential that is no longer wanted ends up here. */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as FiberMap from "effect/FiberMap"
 import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type { Scope } from "effect/Scope"
+import * as Tracer from "effect/Tracer"
 import { truncateMessage } from "../../protocol/Errors.js"
 import { type CredentialProvisionerService, ProvisionError } from "../../services/CredentialProvisioner.js"
 import type { CredentialRecord, CredentialStoreService } from "../../services/CredentialStore.js"
@@ -39,6 +43,10 @@ export const cleanMessage = (message: string): string =>
       .replace(/\b(?:sk-|rt_|Bearer\s+)[\w.~+/=-]+/gi, "<redacted>")
   )
 
+/** Only the span: upstream must not be reached through a `fetch` of the agent that asks, which would see its key. */
+const onlySpan = (caller: Context.Context<never>) =>
+  Context.pick(Tracer.ParentSpan)(caller as Context.Context<Tracer.ParentSpan>) as Context.Context<never>
+
 /**
  * One call of a provisioner: it ends in time, whatever the provisioner is doing, and a defect tells its name only,
  * because nobody knows what it quotes.
@@ -48,13 +56,21 @@ export const call = <A>(
   effect: Effect.Effect<A, ProvisionError>
 ): Effect.Effect<A, ProvisionError> =>
   effect.pipe(
-    Effect.catchAllDefect((defect) =>
-      Effect.fail(
-        new ProvisionError({
-          message: `${provisioner.name} failed unexpectedly (${defect instanceof Error ? defect.name : typeof defect})`,
+    Effect.mapInputContext(onlySpan),
+    Effect.sandbox,
+    Effect.mapError((cause) =>
+      Option.getOrElse(Cause.failureOption(cause), () => {
+        const [defect] = Cause.defects(cause)
+        const what = Cause.isInterruptedOnly(cause)
+          ? "interrupted"
+          : defect instanceof Error
+            ? defect.name
+            : typeof defect
+        return new ProvisionError({
+          message: `${provisioner.name} failed unexpectedly (${what})`,
           retryable: true
         })
-      )
+      })
     ),
     Effect.disconnect,
     Effect.timeoutFail({
@@ -75,7 +91,10 @@ export const attempt = (
   deps: Dependencies,
   record: CredentialRecord
 ): Effect.Effect<"revoked" | "unsettled", ProvisionError | StoreError> =>
-  call(deps, deps.provisioner.revoke(record)).pipe(
+  call(
+    deps,
+    Effect.suspend(() => deps.provisioner.revoke(record))
+  ).pipe(
     Effect.tapErrorTag("ProvisionError", (error) =>
       Effect.ignore(
         deps.store.update({
