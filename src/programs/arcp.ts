@@ -1,9 +1,12 @@
 #!/usr/bin/env node
-/** The `arcp` program. */
+/** The `arcp` program. What a subcommand does is loaded when it is asked for: `cli/run`. */
 import * as Command from "@effect/cli/Command"
-import * as NodeContext from "@effect/platform-node/NodeContext"
+import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
+import * as NodePath from "@effect/platform-node/NodePath"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as NodeTerminal from "@effect/platform-node/NodeTerminal"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import { agents, cancel, jobs, watch } from "./cli/commands.js"
 import { credentials } from "./cli/credentials.js"
 import { leaving, report } from "./cli/exit.js"
@@ -21,7 +24,7 @@ const main = Command.run(arcp, { name: "arcp", version: `${version} (ARCP 1.1)` 
 
 main.pipe(
   Effect.catchAllCause(report),
-  Effect.provide(NodeContext.layer),
+  Effect.provide(Layer.mergeAll(NodeFileSystem.layer, NodePath.layer, NodeTerminal.layer)),
   NodeRuntime.runMain({
     disableErrorReporting: true,
     teardown: (_, leave) => leave(leaving.code)

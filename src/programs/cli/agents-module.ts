@@ -7,8 +7,6 @@ import type * as Path from "@effect/platform/Path"
 import * as Effect from "effect/Effect"
 import type { Registered } from "../../services/Agent.js"
 import type { Secrets } from "../../services/Secrets.js"
-import * as conformance from "../agents/conformance.js"
-import * as demo from "../agents/demo.js"
 import { UsageError } from "./UsageError.js"
 
 /** What the services of `arcp serve` let an agent ask for. */
@@ -28,9 +26,9 @@ const help =
 const load = (name: string): Effect.Effect<ReadonlyArray<Hosted>, UsageError> => {
   switch (name) {
     case "demo":
-      return Effect.succeed(demo.agents)
+      return Effect.promise(async () => (await import("../agents/demo.js")).agents)
     case "conformance":
-      return Effect.succeed(conformance.agents)
+      return Effect.promise(async () => (await import("../agents/conformance.js")).agents)
     default:
       return Effect.tryPromise({
         try: () =>

@@ -1,112 +1,31 @@
 /** `arcp replay`: what is stored of a session or a job, as JSON lines, without a runtime. */
 import * as Command from "@effect/cli/Command"
 import * as CliOptions from "@effect/cli/Options"
-import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
-import * as Stream from "effect/Stream"
-import * as StoreSqlite from "../../layers/StoreSqlite.js"
-import { eventFrames } from "../../protocol/Codec.js"
-import { eventIds } from "../../protocol/Ids.js"
-import { type JobRecord, Store, type StoredEvent } from "../../services/Store.js"
-import { leaveOnBrokenPipe } from "./exit.js"
-import { UsageError } from "./UsageError.js"
 
-const page = 500
-
-/** Events of a job from a `seq` on, read page by page. */
-const eventsOf = (jobId: string, from: number) =>
-  Stream.unwrap(
-    Effect.map(Store, (store) =>
-      Stream.paginateEffect(from, (seq) =>
-        Effect.map(store.events(jobId, seq, page), (events) => {
-          const last = events[events.length - 1]
-          return [events, last === undefined ? Option.none<number>() : Option.some(last.seq + 1)] as const
-        })
-      ).pipe(Stream.mapConcat((events): ReadonlyArray<StoredEvent> => events))
-    )
+const options = {
+  db: CliOptions.text("db").pipe(
+    CliOptions.withDescription("SQLite file of a runtime, also while that runs")
+  ),
+  session: CliOptions.text("session").pipe(
+    CliOptions.withDescription("frames of this session"),
+    CliOptions.optional
+  ),
+  job: CliOptions.text("job").pipe(CliOptions.withDescription("events of this job"), CliOptions.optional),
+  after: CliOptions.integer("after").pipe(
+    CliOptions.withDescription("only what comes after this number"),
+    CliOptions.withDefault(0)
+  ),
+  json: CliOptions.boolean("json").pipe(
+    CliOptions.withDescription("one JSON value per line, which is what there is")
   )
+}
 
-const jobOf = (jobId: string): Effect.Effect<JobRecord, UsageError, Store> =>
-  Effect.flatMap(Store, (store) => Effect.orDie(store.job(jobId))).pipe(
-    Effect.filterOrFail(
-      (job): job is JobRecord => job !== undefined,
-      () => new UsageError({ message: `${jobId} is not in this database; it may no longer be retained` })
-    )
+export type Parsed = Command.Command.ParseConfig<typeof options>
+
+export const replay = Command.make("replay", options, (flags) =>
+  Effect.flatMap(
+    Effect.promise(() => import("./run/replay.js")),
+    ({ run }) => run(flags)
   )
-
-/** A job's events as they are stored: numbered within the job. */
-const replayJob = (jobId: string, after: number) =>
-  Effect.gen(function* () {
-    const job = yield* jobOf(jobId)
-    yield* Stream.runForEach(eventsOf(jobId, after + 1), (event) =>
-      Console.log(
-        `{"job_id":"${job.jobId}","seq":${event.seq},"type":"${event.type}","payload":${event.payload}}`
-      )
-    )
-  })
-
-/** The frames of a session as it got, or would get, them. */
-const replaySession = (sessionId: string, after: number) =>
-  Effect.gen(function* () {
-    const store = yield* Store
-    const session = yield* store.session(sessionId)
-    if (session === undefined)
-      return yield* new UsageError({
-        message: `${sessionId} is not in this database; its window may have passed`
-      })
-    const idOf = eventIds(sessionId)
-    let from = after + 1
-    for (;;) {
-      const runs = yield* store.runs(sessionId, from, page)
-      if (runs.length === 0) return
-      for (const run of runs) {
-        const job = yield* jobOf(run.jobId)
-        const frame = eventFrames({
-          version: session.version,
-          sessionId,
-          jobId: run.jobId,
-          traceId: job.traceId
-        })
-        const skipped = Math.max(0, from - run.eventSeq)
-        yield* eventsOf(run.jobId, run.jobSeq + skipped).pipe(
-          Stream.take(run.count - skipped),
-          Stream.runForEach((event) => {
-            const seq = run.eventSeq + (event.seq - run.jobSeq)
-            return Console.log(frame(event.type, idOf(seq), seq, event.payload))
-          })
-        )
-        from = run.eventSeq + run.count
-      }
-    }
-  })
-
-export const replay = Command.make(
-  "replay",
-  {
-    db: CliOptions.text("db").pipe(
-      CliOptions.withDescription("SQLite file of a runtime, also while that runs")
-    ),
-    session: CliOptions.text("session").pipe(
-      CliOptions.withDescription("frames of this session"),
-      CliOptions.optional
-    ),
-    job: CliOptions.text("job").pipe(CliOptions.withDescription("events of this job"), CliOptions.optional),
-    after: CliOptions.integer("after").pipe(
-      CliOptions.withDescription("only what comes after this number"),
-      CliOptions.withDefault(0)
-    ),
-    json: CliOptions.boolean("json").pipe(
-      CliOptions.withDescription("one JSON value per line, which is what there is")
-    )
-  },
-  (flags) =>
-    Effect.gen(function* () {
-      const { job, session } = flags
-      yield* leaveOnBrokenPipe
-      if (Option.isSome(job) && Option.isNone(session)) return yield* replayJob(job.value, flags.after)
-      if (Option.isSome(session) && Option.isNone(job))
-        return yield* replaySession(session.value, flags.after)
-      return yield* new UsageError({ message: "give either --session ID or --job ID" })
-    }).pipe(Effect.provide(StoreSqlite.layerReadOnly({ filename: flags.db })))
 ).pipe(Command.withDescription("Print a stored session or job as JSON lines"))

@@ -7,7 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as TestClock from "effect/TestClock"
 import * as CredentialStoreSql from "../../../src/layers/CredentialStoreSql.js"
-import { run } from "../../../src/programs/cli/credentials.js"
+import { runWith } from "../../../src/programs/cli/run/credentials.js"
 import { CredentialProvisioner } from "../../../src/services/CredentialProvisioner.js"
 import { type CredentialRecord, CredentialStore } from "../../../src/services/CredentialStore.js"
 import { aRecord } from "../../layers/CredentialStore.suite.js"
@@ -32,7 +32,7 @@ const arcp = (upstream: Upstream, db: string, flags: { revoke?: boolean; json?: 
     const out: Array<string> = []
     const err: Array<string> = []
     const real = yield* Effect.console
-    const exit = yield* run(
+    const exit = yield* runWith(
       { db, revoke: false, json: false, ...flags },
       Layer.succeed(CredentialProvisioner, upstream.provisioner)
     ).pipe(

@@ -1,0 +1,149 @@
+/** What `arcp credentials` does: tells what a runtime provisioned and could not revoke, and another try at it. */
+import * as fs from "node:fs"
+import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
+import type { ConfigError } from "effect/ConfigError"
+import * as Console from "effect/Console"
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as LiteLlm from "../../../layers/CredentialProvisionerLiteLlm.js"
+import * as CredentialStoreSql from "../../../layers/CredentialStoreSql.js"
+import * as Revoker from "../../../layers/credentials/Revoker.js"
+import { CredentialProvisioner } from "../../../services/CredentialProvisioner.js"
+import { type CredentialRecord, CredentialStore } from "../../../services/CredentialStore.js"
+import type { StoreError } from "../../../services/Store.js"
+import { leaveOnBrokenPipe } from "../exit.js"
+import { UsageError } from "../UsageError.js"
+
+/** Some are still good; exit code 1. */
+export class NotRevoked extends Data.TaggedError("NotRevoked")<{ readonly message: string }> {}
+
+type Failure = UsageError | NotRevoked | StoreError | ConfigError
+
+/** Milliseconds the provisioner gets for one of them. */
+const callTimeoutMs = 15_000
+
+type Flags = { readonly db: string; readonly revoke: boolean; readonly json: boolean }
+
+/** `3s`, `5m`, `2h`, `9d` */
+const age = (ms: number): string => {
+  const seconds = Math.max(0, Math.floor(ms / 1000))
+  if (seconds < 60) return `${seconds}s`
+  if (seconds < 3600) return `${Math.floor(seconds / 60)}m`
+  return seconds < 86_400 ? `${Math.floor(seconds / 3600)}h` : `${Math.floor(seconds / 86_400)}d`
+}
+
+type Outcome = "revoked" | "unsettled" | "failed"
+
+const print = (
+  record: CredentialRecord,
+  flags: Flags,
+  now: number,
+  outcome?: Outcome,
+  error = record.lastError
+) => {
+  const fields = {
+    id: record.id,
+    credential_id: record.credentialId,
+    job_id: record.jobId,
+    principal: record.principal,
+    state: record.state,
+    created_at: new Date(record.createdAt).toISOString(),
+    attempts: record.attempts,
+    endpoint: record.endpoint,
+    last_error: error,
+    outcome
+  }
+  const parts = [record.id, record.jobId, outcome ?? record.state, age(now - record.createdAt), error ?? ""]
+  return Console.log(flags.json ? JSON.stringify(fields) : parts.join("  ").trimEnd())
+}
+
+/** Those nobody uses any more. A runtime that is up tells only of those whose job it has ended. */
+const outstanding = (filename: string) =>
+  Effect.gen(function* () {
+    const records = yield* Effect.flatMap(CredentialStore, (store) => store.list)
+    // Asked after the listing: a runtime that starts in between has nothing to do with what is listed.
+    const running = yield* CredentialStoreSql.inUse({ filename })
+    return {
+      running,
+      records: running ? records.filter(({ state }) => state === "failed" || state === "revoking") : records
+    }
+  })
+
+const revoke = (records: ReadonlyArray<CredentialRecord>, flags: Flags) =>
+  Effect.gen(function* () {
+    const provisioner = yield* CredentialProvisioner
+    const store = yield* CredentialStore
+    const clock = yield* Effect.clock
+    const deps = { provisioner, store, clock, options: { callTimeoutMs } }
+    let unsettledUntil = 0
+    let failed = 0
+    for (const record of records) {
+      const result = yield* Effect.either(Revoker.attempt(deps, record))
+      const now = clock.unsafeCurrentTimeMillis()
+      if (result._tag === "Left") {
+        failed++
+        yield* print(record, flags, now, "failed", Revoker.cleanMessage(result.left.message))
+      } else {
+        if (result.right === "unsettled")
+          unsettledUntil = Math.max(unsettledUntil, record.unsettledUntil ?? 0)
+        yield* print({ ...record, lastError: undefined }, flags, now, result.right)
+      }
+    }
+    if (failed > 0)
+      return yield* new NotRevoked({
+        message: `${failed} of ${records.length} could not be revoked and may still be good; try again, or delete them upstream, where each is known by its id`
+      })
+    if (unsettledUntil > 0)
+      return yield* new NotRevoked({
+        message: `some were asked for only moments ago and may still come to be; run this again after ${new Date(unsettledUntil).toISOString()}, or start the runtime`
+      })
+  })
+
+/** With the provisioner it revokes with. */
+export const runWith = (
+  flags: Flags,
+  provisioner: Layer.Layer<CredentialProvisioner, UsageError | ConfigError>
+): Effect.Effect<void, Failure> =>
+  Effect.gen(function* () {
+    const filename = CredentialStoreSql.beside(flags.db)
+    if (!fs.existsSync(filename)) {
+      if (!fs.existsSync(flags.db))
+        return yield* new UsageError({
+          message: `${flags.db} does not exist; name the database of a runtime`
+        })
+      return yield* Effect.when(Console.error("no credential was ever provisioned here"), () => !flags.json)
+    }
+    yield* Effect.gen(function* () {
+      const { running, records } = yield* outstanding(filename)
+      if (!flags.json) {
+        if (records.length === 0) yield* Console.error("no credential is outstanding")
+        if (running) yield* Console.error("a runtime is up: those that its jobs hold are left out")
+      }
+      if (!flags.revoke) {
+        const now = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
+        return yield* Effect.forEach(records, (record) => print(record, flags, now), { discard: true })
+      }
+      if (records.length === 0) return
+      yield* Effect.provide(revoke(records, flags), provisioner)
+    }).pipe(Effect.provide(CredentialStoreSql.layerSqliteShared({ filename })))
+  }).pipe(Effect.asVoid)
+
+/** The one that `arcp serve` would use. */
+const configured = Layer.unwrapEffect(
+  Effect.map(
+    Effect.filterOrFail(
+      LiteLlm.configured,
+      (is) => is,
+      () =>
+        new UsageError({
+          message:
+            "no provisioner is configured to revoke with; set ARCP_LITELLM_URL and ARCP_LITELLM_KEY as for arcp serve"
+        })
+    ),
+    () => LiteLlm.layerConfig
+  )
+).pipe(Layer.provide(FetchHttpClient.layer))
+
+export const run = (flags: Flags): Effect.Effect<void, Failure> =>
+  Effect.zipRight(leaveOnBrokenPipe, runWith(flags, configured))
