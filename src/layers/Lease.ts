@@ -33,6 +33,11 @@ export const make = (context: {
   }
 
   const check = (capability: string, target: string): Either.Either<string, LeaseError> => {
+    // What its handler left running: costs would no longer count, and nobody would see what it does.
+    if (log.ended)
+      return Either.left(
+        new PermissionDenied({ message: `${capability.slice(0, 100)} refused: the job has ended` })
+      )
     if (context.now() >= expiresAt) {
       context.onExpired()
       return Either.left(new LeaseExpired({ message: `the lease expired at ${constraints.expires_at}` }))

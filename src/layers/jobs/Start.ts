@@ -129,17 +129,31 @@ export const make = (services: {
   ): JobService => {
     const { jobId } = live.record
     const held = Effect.sync((): ReadonlyArray<Credential> => services.credentials.held(jobId))
+    const holding = (id: string) =>
+      services.credentials.held(jobId).find((credential) => credential.id === id)
     return {
       ...emitter.service,
       delegate: services.delegator({ live, job }, { emitter, lease }),
       credentials: held,
+      // Once the value is another one its submitter is told, also when who asked for it does not wait any more.
       rotateCredential: (id) =>
-        Effect.tap(services.credentials.rotate(jobId, id), (credential) =>
-          emitter.secretStatus(
-            live.owner.sessionId,
-            { phase: "credential_rotated", id },
-            { value: Redacted.value(credential.value) }
-          )
+        Effect.uninterruptibleMask((restore) =>
+          Effect.suspend(() => {
+            const before = holding(id)
+            return Effect.flatMap(Effect.exit(restore(services.credentials.rotate(jobId, id))), (exit) => {
+              const now = holding(id)
+              return now === undefined || now === before
+                ? exit
+                : Effect.zipRight(
+                    emitter.secretStatus(
+                      live.owner.sessionId,
+                      { phase: "credential_rotated", id },
+                      { value: Redacted.value(now.value) }
+                    ),
+                    exit
+                  )
+            })
+          })
         )
     }
   }
