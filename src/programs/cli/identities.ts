@@ -17,7 +17,7 @@ const Identities = Schema.Array(
     expiresAt: Schema.optional(Schema.Number),
     leaseCeiling: Schema.optional(Lease)
   })
-)
+).annotations({ description: "an array of identities" })
 
 const example = '[{"token": "…", "principal": "ci", "leaseCeiling": {"fs.read": ["/src/**"]}}]'
 

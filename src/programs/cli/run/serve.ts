@@ -4,6 +4,7 @@ import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
 import type { FileSystem } from "@effect/platform/FileSystem"
 import type { ConfigError } from "effect/ConfigError"
 import * as Console from "effect/Console"
+import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
@@ -144,6 +145,9 @@ const onFile = (flags: Parsed, limits: RuntimeOptions.Input, provisioned: boolea
     )
   })
 
+/** The runtime cannot be reached where it should be; what to do is in the message. */
+export class CannotServe extends Data.TaggedError("CannotServe")<{ readonly message: string }> {}
+
 /** Logs go to stderr: stdout is for the address, or for envelopes. */
 const stderrLogger = (json: boolean) =>
   Logger.replace(
@@ -193,6 +197,8 @@ export const run = (flags: Parsed) =>
           Layer.provide(auth.layer),
           Layer.provide(SecretsLayer.layer)
         )
-      )
+      ),
+      // Here it is the server that has no port, and not a client that finds no server.
+      Effect.catchTag("TransportError", ({ message }) => new CannotServe({ message }))
     )
   }).pipe(Effect.provide(stderrLogger(flags.json)), Logger.withMinimumLogLevel(flags.logLevel))
