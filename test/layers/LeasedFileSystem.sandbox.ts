@@ -4,7 +4,7 @@ import * as NFS from "node:fs"
 import * as OS from "node:os"
 import { type PlatformError, SystemError } from "@effect/platform/Error"
 import * as FileSystem from "@effect/platform/FileSystem"
-import { NodeFileSystem } from "@effect/platform-node"
+import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import { expect } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -92,11 +92,12 @@ export const withoutDescriptors: Wrap = (open) => ({
 
 export const sandbox = (
   wrap: Wrap = (open) => open,
-  terms?: (work: string) => Terms
+  terms?: (work: string) => Terms,
+  parent = OS.tmpdir()
 ): Effect.Effect<Sandbox, never, Scope.Scope> =>
   Effect.gen(function* () {
     const root = yield* Effect.acquireRelease(
-      Effect.sync(() => NFS.realpathSync(NFS.mkdtempSync(`${OS.tmpdir()}/leased-`))),
+      Effect.sync(() => NFS.realpathSync(NFS.mkdtempSync(`${parent}/leased-`))),
       (path) => Effect.sync(() => NFS.rmSync(path, { recursive: true, force: true }))
     )
     const work = `${root}/work`

@@ -55,6 +55,8 @@ export class JobInbox {
   /** Behind which event the chunks begin. */
   private chunksAfter: number | undefined
   private readonly end = Deferred.unsafeMake<Message.JobResult, ClientError>(undefined as never)
+  /** The `chunk_seq` behind the last one that was taken in. */
+  private nextChunk = 0
   private awaited = false
   /** The chunks are put together for `result`. */
   private collecting = false
@@ -139,13 +141,15 @@ export class JobInbox {
         })
       )
   }
-  /** Where a replay in another session has to begin so that neither lane misses anything. */
-  get replayAfter(): number {
-    return Math.min(this.events.position, this.chunkLane.position)
+  /**
+   * Where a replay in another session has to begin, in the numbering of the session that submitted the job. Unknown
+   * once the job has been followed from another one.
+   */
+  get replayAfter(): number | undefined {
+    return this.rebased ? undefined : this.events.position
   }
   /** Goes on in another session, behind its `after`; `replayed` from `replayAfter` or not at all. */
   rebase(after: number, replayed: boolean): void {
-    const least = Math.min(this.events.passed, this.chunkLane.passed)
     const gap = this.gap({
       reason: "session_lost",
       replayed,
@@ -153,11 +157,13 @@ export class JobInbox {
         ? "the session was lost; what the runtime still has of the job follows, in a new numbering"
         : "the session was lost; what happened until now is missing"
     })
-    const skip = (lane: { readonly passed: number }) => (replayed ? lane.passed - least : 0)
-    this.events.rebase(after, skip(this.events), { ...gap, eventSeq: after })
-    this.chunkLane.rebase(after, skip(this.chunkLane), undefined)
+    this.rebased = true
+    this.events.rebase(after, { ...gap, eventSeq: after })
+    // Chunks that the replay repeats are known by their numbers; what is missing fails the result.
+    this.chunkLane.rebase(after, undefined)
     this.newest = after
   }
+  private rebased = false
 
   private get inUse(): boolean {
     return this.awaited || this.events.opened || this.chunkLane.opened
@@ -266,7 +272,10 @@ export class JobInbox {
       return this.fail(new ProtocolViolation({ message: `bad result_chunk event: ${problem}` }))
     }
     this.chunksAfter ??= seq - 1
-    this.chunkLane.offer(seq, bytes, event.body)
+    const repeated = this.rebased && event.body.chunk_seq < this.nextChunk
+    if (!this.chunkLane.behind && seq > this.chunkLane.position && !repeated)
+      this.nextChunk = event.body.chunk_seq + 1
+    this.chunkLane.offer(seq, bytes, repeated ? undefined : event.body)
   }
 
   private gap(body: Gap["body"]): Gap {

@@ -42,8 +42,6 @@ const busy = new InvalidRequest({ message: "this stream of the job is being read
 export class Lane<in out A, in out End> {
   /** The newest event of the job that this lane has taken in or passed over. */
   position: number
-  /** How many events of the job that were. */
-  passed = 0
   /** What comes now is not for it, until the session has rewound to `position`. */
   behind = false
   /** Somebody reads it. */
@@ -56,8 +54,6 @@ export class Lane<in out A, in out End> {
   /** The item that the reader was given last and may still be working on. */
   private handed: number | undefined
   private end: Exit.Exit<End, ClientError> | undefined
-  /** Events of a replay, already passed, that are not to be counted again. */
-  private skipping = 0
   private sink: Sink<A, End> | undefined
   private wake: (() => void) | undefined
   private roomy: (() => void) | undefined
@@ -73,11 +69,6 @@ export class Lane<in out A, in out End> {
   offer(seq: number, bytes: number, item: A | undefined): void {
     if (this.behind || this.end !== undefined || seq <= this.position) return
     this.position = seq
-    if (this.skipping > 0) {
-      this.skipping--
-      return
-    }
-    this.passed++
     if (item === undefined) return
     if (this.sink !== undefined) return this.sink.item(item)
     this.held.push({ seq, item, bytes })
@@ -123,11 +114,10 @@ export class Lane<in out A, in out End> {
     this.position = Math.max(this.position, seq)
     this.ring()
   }
-  /** Goes on in another session's numbering, whose replay repeats `skipping` events that have passed here. */
-  rebase(after: number, skipping: number, gap: A | undefined): void {
+  /** Goes on in another session's numbering. */
+  rebase(after: number, gap: A | undefined): void {
     if (this.end !== undefined) return
     this.behind = false
-    this.skipping = skipping
     if (gap !== undefined) this.held.push({ seq: after, item: gap, bytes: 0 })
     for (let i = this.head; i < this.held.length; i++) {
       const { item, bytes } = this.held[i] as Held<A>

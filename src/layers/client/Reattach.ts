@@ -115,11 +115,12 @@ export const reattach = (
       })
     if (session.features.includes("subscribe")) {
       // Only of its own jobs does it know which number in the submitting session it has got to.
-      const replayed = own !== undefined
+      const from = own?.inbox.replayAfter
+      const replayed = from !== undefined
       yield* session.request(
         "job.subscribe",
         "job.subscribed",
-        { job_id: jobId, history: replayed, from_event_seq: own?.inbox.replayAfter },
+        { job_id: jobId, history: replayed, from_event_seq: from },
         {
           jobId,
           repeatable: false,
