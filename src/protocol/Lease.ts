@@ -60,7 +60,12 @@ export const invalidLease = (value: unknown): string | undefined => {
 
 export const Lease: Schema.Schema<Lease> = Schema.declare(
   (value): value is Lease => invalidLease(value) === undefined,
-  { identifier: "Lease", description: "a lease: capability → patterns", [explains]: invalidLease }
+  {
+    identifier: "Lease",
+    description: "a lease: capability → patterns",
+    arbitrary: () => (fc) => fc.constantFrom({}, { "fs.read": ["/src/**"], "cost.budget": ["USD:5.00"] }),
+    [explains]: invalidLease
+  }
 )
 
 /** RFC 3339 in UTC with a `Z`. */
@@ -72,7 +77,11 @@ export const isUtcTimestamp = (text: string): boolean => {
 }
 
 export const UtcTimestamp = Schema.String.pipe(
-  Schema.filter(isUtcTimestamp, { description: "an RFC 3339 timestamp in UTC, ending in Z" })
+  Schema.filter(isUtcTimestamp, {
+    description: "an RFC 3339 timestamp in UTC, ending in Z",
+    arbitrary: () => (fc) =>
+      fc.date({ noInvalidDate: true, min: new Date(0) }).map((date) => date.toISOString())
+  })
 )
 
 export const LeaseConstraints = Schema.Struct({ expires_at: Schema.optional(UtcTimestamp) })

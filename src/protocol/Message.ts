@@ -13,7 +13,11 @@ const EventSeq = Schema.Int.pipe(Schema.nonNegative({ description: "an integer โ
 /** Any JSON object, kept as it is: rebuilding one would turn a `__proto__` key into a prototype. */
 const JsonObject: Schema.Schema<Readonly<Record<string, unknown>>> = Schema.declare(
   (u): u is Readonly<Record<string, unknown>> => typeof u === "object" && u !== null && !Array.isArray(u),
-  { identifier: "JsonObject", description: "an object" }
+  {
+    identifier: "JsonObject",
+    description: "an object",
+    arbitrary: () => (fc) => fc.constantFrom({}, { request_id: "01J9" })
+  }
 )
 
 /** ยง12. */

@@ -147,6 +147,13 @@ export const decodeRuntime = (text: string): Either.Either<RuntimeMessage, Rejec
   return wrong === undefined ? Either.right(json as RuntimeMessage) : rejected("Malformed", wrong)
 }
 
+const progress = Check.object<Event.Body<"progress">>({
+  current: Check.amount,
+  total: Check.optional(Check.amount),
+  units: Check.optional(Check.string),
+  message: Check.optional(Check.string)
+})
+
 const bodies: { readonly [K in Event.Kind]: Check.Check<Event.Body<K>> } = {
   log: Check.object<Event.Body<"log">>({
     level: Check.oneOf("trace", "debug", "info", "warn", "error", "critical"),
@@ -187,12 +194,11 @@ const bodies: { readonly [K in Event.Kind]: Check.Check<Event.Body<K>> } = {
     lease_request: Check.optional(lease),
     lease_constraints: Check.optional(constraints)
   }),
-  progress: Check.object<Event.Body<"progress">>({
-    current: Check.amount,
-    total: Check.optional(Check.amount),
-    units: Check.optional(Check.string),
-    message: Check.optional(Check.string)
-  }),
+  progress: (body, path) => {
+    const problem = progress(body, path)
+    const { current, total = Number.POSITIVE_INFINITY } = (body ?? {}) as Event.Body<"progress">
+    return problem ?? (current > total ? `${path}: expected a current of at most total` : undefined)
+  },
   result_chunk: Check.object<Event.Body<"result_chunk">>({
     result_id: Check.text,
     chunk_seq: Check.count,
