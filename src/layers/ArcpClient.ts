@@ -235,7 +235,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       Effect.acquireRelease(
         Effect.sync((): Place => ({ inbox: new JobInbox(session), jobId: undefined })),
         ({ inbox, jobId }) =>
-          jobId === undefined ? Effect.void : Effect.zipRight(leave(inbox, jobId), release(inbox, jobId))
+          jobId === undefined ? Effect.void : Effect.ensuring(leave(inbox, jobId), release(inbox, jobId))
       )
 
     const submitRaw = (agent: string, input: unknown, options: SubmitOptions, scoped: boolean) =>

@@ -1,3 +1,5 @@
+import * as FileSystem from "@effect/platform/FileSystem"
+import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import { assert, describe, it } from "@effect/vitest"
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
@@ -15,6 +17,7 @@ import * as TransportMemory from "../../src/layers/TransportMemory.js"
 import { encode } from "../../src/protocol/Codec.js"
 import { type Connection, Dialer } from "../../src/services/Transport.js"
 import { agentsForClients, Count, Picky } from "../support/agents.js"
+import { isCollected } from "../support/collected.js"
 import { runtime } from "../support/Wire.js"
 
 const connect = (options: Partial<ArcpClient.Options> = {}) =>
@@ -91,6 +94,20 @@ describe("ArcpClient", () => {
       const inline = yield* plain.submit("stream", { encoding: "utf8", parts: ["x", "y"] })
       assert.strictEqual(yield* inline.result, "xy")
     }).pipe(Effect.provide(runtime(agentsForClients)))
+  )
+
+  it.scoped("writes a streamed result to a file, also when its last chunk is empty", () =>
+    Effect.gen(function* () {
+      const files = yield* FileSystem.FileSystem
+      const client = yield* connect()
+      const path = `${yield* files.makeTempDirectoryScoped()}/result`
+      const job = yield* client.submit("stream", { encoding: "base64", parts: ["ab", "c"] })
+      assert.strictEqual((yield* job.resultAsFile(path)).size, 3)
+      assert.strictEqual(yield* files.readFileString(path), "abc")
+      const nothing = yield* client.submit("stream", { encoding: "utf8", parts: [] })
+      assert.strictEqual((yield* nothing.resultAsFile(path)).size, 0)
+      assert.strictEqual(yield* files.readFileString(path), "")
+    }).pipe(Effect.provide([runtime(agentsForClients), NodeFileSystem.layer]))
   )
 
   it.scoped("cancels, lists, subscribes, pings", () =>
@@ -559,6 +576,22 @@ describe("ArcpClient with a scripted runtime", () => {
       }
       yield* Effect.fork(client.ping)
       assert.strictEqual((yield* take(server))[0]?.type, "session.ping")
+    })
+  )
+
+  it.scoped("keeps nothing of a job whose handle is no longer used", () =>
+    Effect.gen(function* () {
+      const { open, submitted, event, take, frame } = yield* scripted
+      const { client, server } = yield* open()
+      const cell = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const job = yield* submitted(client, server)
+          yield* server.send([event(1), frame("session.ping", { nonce: "n", sent_at: "" })])
+          yield* take(server)
+          return new WeakRef(job.progress)
+        })
+      )
+      assert.isTrue(yield* isCollected(cell))
     })
   )
 
