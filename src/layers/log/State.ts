@@ -143,6 +143,8 @@ export class JobState implements JobLog {
   }
   /** Forgets the oldest `count` events of the tail. */
   shift(count: number): void {
+    // Now, not when the array is cut: a thousand events can be 64 KiB each.
+    this.tail.fill(undefined as never, this.head, this.head + count)
     this.head += count
     if (this.head >= this.tail.length) {
       this.tail = []
