@@ -295,8 +295,9 @@ const byteLength = (text: string): number => {
 
 const toBase64 = (bytes: Uint8Array): string => {
   let binary = ""
-  for (let i = 0; i < bytes.length; i += 0x8000)
-    binary += String.fromCharCode(...bytes.subarray(i, i + 0x8000))
+  // Not spread, and not too many at once: either is twenty times as slow.
+  for (let i = 0; i < bytes.length; i += 0x800)
+    binary += String.fromCharCode.apply(null, bytes.subarray(i, i + 0x800) as unknown as Array<number>)
   return btoa(binary)
 }
 
