@@ -135,7 +135,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       save:
         store === undefined
           ? Effect.void
-          : SavedState.saver(store, key, () => ({ ...session.resumeState, jobs: jobs.toSave() })),
+          : SavedState.saver(store, key, saved, () => ({ ...session.resumeState, jobs: jobs.toSave() })),
       reattach: (orphans, lost) =>
         Effect.gen(function* () {
           jobs.forgetLeft()

@@ -1,7 +1,9 @@
 import * as FileSystem from "@effect/platform/FileSystem"
+import * as KeyValueStore from "@effect/platform/KeyValueStore"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import { assert, describe, it } from "@effect/vitest"
 import * as Chunk from "effect/Chunk"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
@@ -140,6 +142,42 @@ describe("ArcpClient", () => {
       yield* second.cancel(job.jobId)
       const denied = yield* Effect.either(connect({ token: Redacted.make("nobody") }))
       assert.isTrue(Either.isLeft(denied) && denied.left._tag === "Unauthenticated")
+    }).pipe(Effect.provide(runtime(agentsForClients)))
+  )
+})
+
+describe("ArcpClient with state", () => {
+  it.scoped("a process that ends while it saves leaves what it saved before", () =>
+    Effect.gen(function* () {
+      const kept = new Map<string, string>()
+      const dies = yield* Deferred.make<void>()
+      let writing = false
+      const store = KeyValueStore.makeStringOnly({
+        get: (key) => Effect.sync(() => Option.fromNullable(kept.get(key))),
+        set: (key, value) =>
+          Effect.suspend(() => {
+            kept.set(key, writing ? value.slice(0, 20) : value)
+            return writing ? Deferred.await(dies) : Effect.void
+          }),
+        remove: () => Effect.void,
+        clear: Effect.void,
+        size: Effect.succeed(0)
+      })
+      const first = yield* connect({ state: { store } })
+      const job = yield* first.submit("forever", {})
+      writing = true
+      yield* first.dropTransport
+      while (![...kept.values()].some((text) => text.length === 20)) yield* Effect.yieldNow()
+      writing = false
+      const second = yield* connect({ state: { store } })
+      assert.deepStrictEqual(
+        (yield* second.restored).map(({ jobId }) => jobId),
+        [job.jobId]
+      )
+      const again = yield* second.attach(job.jobId)
+      yield* again.cancel()
+      assert.strictEqual((yield* Effect.flip(again.result))._tag, "Cancelled")
+      yield* Deferred.succeed(dies, undefined)
     }).pipe(Effect.provide(runtime(agentsForClients)))
   )
 })

@@ -1,6 +1,7 @@
 /** A session's place, kept where the next process finds it. */
 import type { KeyValueStore } from "@effect/platform/KeyValueStore"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Check from "../../protocol/Check.js"
 import type * as Message from "../../protocol/Message.js"
@@ -23,7 +24,13 @@ export interface Saved extends ResumeState {
   readonly jobs: ReadonlyArray<SavedJob>
 }
 
-const check = Check.object<Saved>({
+/** As it is stored: the newer one of two, in case the process ends while it writes the other. */
+interface Stored extends Saved {
+  readonly version: number
+}
+
+const check = Check.object<Stored>({
+  version: Check.count,
   sessionId: Check.text,
   resumeToken: Check.text,
   lastEventSeq: Check.count,
@@ -41,42 +48,68 @@ const check = Check.object<Saved>({
   )
 })
 
-/** What was saved under `key`; nothing when there is nothing, or nothing that can be read. */
-export const load = (store: KeyValueStore, key: string): Effect.Effect<Saved | undefined> =>
-  store.get(key).pipe(
-    Effect.flatMap((text) =>
-      Option.isNone(text)
-        ? Effect.succeed(undefined)
-        : Effect.try((): Saved | undefined => {
-            const value: unknown = JSON.parse(text.value)
-            const problem = check(value, "state")
-            if (problem !== undefined) throw new Error(problem)
-            return value as Saved
-          })
-    ),
-    Effect.catchAll((error) =>
-      Effect.as(
-        Effect.logWarning("the saved state of the session cannot be read; a new one is opened", error),
-        undefined
-      )
-    )
+/** The two are written in turn. */
+const slot = (key: string, version: number) => (version % 2 === 1 ? key : `${key}.2`)
+
+const read = (store: KeyValueStore, key: string): Effect.Effect<Stored | undefined, unknown> =>
+  Effect.flatMap(store.get(key), (text) =>
+    Option.isNone(text)
+      ? Effect.succeed(undefined)
+      : Effect.try((): Stored => {
+          const value: unknown = JSON.parse(text.value)
+          const problem = check(value, "state")
+          if (problem !== undefined) throw new Error(problem)
+          return value as Stored
+        })
   )
 
+/** What was saved under `key`; nothing when there is nothing, or nothing that can be read. */
+export const load = (store: KeyValueStore, key: string): Effect.Effect<Stored | undefined> =>
+  Effect.gen(function* () {
+    let newest: Stored | undefined
+    let problem: unknown
+    for (const version of [1, 2]) {
+      const found = yield* Effect.either(read(store, slot(key, version)))
+      if (Either.isLeft(found)) problem = found.left
+      else if (found.right !== undefined && found.right.version > (newest?.version ?? -1))
+        newest = found.right
+    }
+    if (newest === undefined && problem !== undefined)
+      yield* Effect.logWarning("the saved state of the session cannot be read; a new one is opened", problem)
+    return newest
+  })
+
 /** Saves when there is something new. A store that fails is told of once, and the session goes on. */
-export const saver = (store: KeyValueStore, key: string, current: () => Saved): Effect.Effect<void> => {
+export const saver = (
+  store: KeyValueStore,
+  key: string,
+  loaded: Stored | undefined,
+  current: () => Saved
+): Effect.Effect<void> => {
+  let version = loaded?.version ?? 0
   let saved = ""
   let failed = false
-  return Effect.suspend(() => {
-    const text = JSON.stringify(current())
+  // One after the other, each to its end: one that was cut off must not leave its mark on both.
+  const save = Effect.suspend(() => {
+    const state = current()
+    const text = JSON.stringify(state)
     if (text === saved) return Effect.void
-    saved = text
-    return Effect.catchAll(store.set(key, text), (error) => {
-      if (failed) return Effect.void
-      failed = true
-      return Effect.logWarning(
-        "the session's state cannot be saved; another process could not resume it",
-        error
-      )
+    const stored: Stored = { ...state, version: version + 1 }
+    return Effect.matchEffect(store.set(slot(key, stored.version), JSON.stringify(stored)), {
+      onSuccess: () =>
+        Effect.sync(() => {
+          version = stored.version
+          saved = text
+        }),
+      onFailure: (error) => {
+        if (failed) return Effect.void
+        failed = true
+        return Effect.logWarning(
+          "the session's state cannot be saved; another process could not resume it",
+          error
+        )
+      }
     })
   })
+  return Effect.unsafeMakeSemaphore(1).withPermits(1)(Effect.uninterruptible(save))
 }
