@@ -1,9 +1,10 @@
-import { PassThrough } from "node:stream"
+import { PassThrough, Writable } from "node:stream"
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as DialerStdio from "../../src/layers/DialerStdio.js"
@@ -70,6 +71,34 @@ describe("stdio framing", () => {
       expect(written).toBeLessThan(100_000)
       expect((yield* receiveToEnd(connection)).closed.code).toBe(closeCode.tooBig)
     })
+  )
+
+  it.effect(
+    "is closed at once a second time, also over an output that comes back to life as stdout does",
+    () =>
+      Effect.gen(function* () {
+        class Stdout extends Writable {
+          override _write(_data: unknown, _encoding: string, done: () => void): void {
+            done()
+          }
+          override _destroy(_error: unknown, done: () => void): void {
+            done()
+            ;(this as unknown as { _undestroy: () => void })._undestroy()
+          }
+        }
+        const connection = LineConnection.make({
+          input: new PassThrough(),
+          output: new Stdout(),
+          remote: "test",
+          maxFrameBytes: 1_000
+        })
+        yield* connection.close(closeCode.normal, "")
+        yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+        // It would wait for two seconds.
+        const closing = yield* Effect.fork(connection.close(closeCode.normal, ""))
+        yield* Effect.yieldNow()
+        expect(Option.isSome(yield* Fiber.poll(closing))).toBe(true)
+      })
   )
 
   it.scoped("writes lines, and a broken pipe is the end", () =>

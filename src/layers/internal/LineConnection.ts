@@ -30,6 +30,14 @@ export const make = (options: Options): Connection => {
   let partial: Array<Buffer> = []
   let partialBytes = 0
 
+  // Remembered: `process.stdout` comes back to life behind its `close`, and would not finish a second time.
+  let flushed = false
+  const onFlushed = () => {
+    flushed = true
+  }
+  output.once("finish", onFlushed)
+  output.once("close", onFlushed)
+
   let over = false
   const end = (closed: Closed) => {
     if (!inbox.ended) inbox.end(closed)
@@ -103,7 +111,7 @@ export const make = (options: Options): Connection => {
         const timer = setTimeout(gone, closeGraceMs)
         output.once("finish", gone)
         output.once("close", gone)
-        if (output.writableFinished || output.destroyed) gone()
+        if (flushed || output.destroyed) gone()
       }),
     setMaxFrameBytes: (bytes) =>
       Effect.sync(() => {
