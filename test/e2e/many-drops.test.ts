@@ -98,7 +98,7 @@ describe("a client whose connection is cut again and again", () => {
               random,
               cuts,
               maxBytes: MiB,
-              maxMs: 40
+              maxMs: 30
             })
           ),
           (proxy) => Effect.promise(() => proxy.stop())
@@ -150,30 +150,30 @@ describe("a client whose connection is cut again and again", () => {
 
         const fast = (name: string) =>
           Effect.gen(function* () {
-            const job = yield* numbers(name, 3_000, 50)
-            yield* inOrder(name, job.events, 3_000)
-            assert.strictEqual(yield* job.result, 3_000)
+            const job = yield* numbers(name, 2_000, 50)
+            yield* inOrder(name, job.events, 2_000)
+            assert.strictEqual(yield* job.result, 2_000)
           })
         const slow = (name: string) =>
           Effect.gen(function* () {
-            const job = yield* numbers(name, 1_500, 100)
-            yield* inOrder(name, job.events, 1_500, Effect.sleep("20 millis"))
-            assert.strictEqual(yield* job.result, 1_500)
+            const job = yield* numbers(name, 1_000, 100)
+            yield* inOrder(name, job.events, 1_000, Effect.sleep("20 millis"))
+            assert.strictEqual(yield* job.result, 1_000)
           })
         const late = (name: string) =>
           Effect.gen(function* () {
-            const job = yield* numbers(name, 4_000, 200)
-            assert.strictEqual(yield* job.result, 4_000)
-            yield* inOrder(name, job.events, 4_000)
+            const job = yield* numbers(name, 3_000, 200)
+            assert.strictEqual(yield* job.result, 3_000)
+            yield* inOrder(name, job.events, 3_000)
           })
         const watched = (name: string) =>
           Effect.gen(function* () {
-            const job = yield* numbers(name, 3_000, 25)
+            const job = yield* numbers(name, 2_000, 25)
             const seen = yield* watcher.subscribe(job.jobId, { contract: Numbers, history: true })
-            yield* Effect.all([inOrder(name, job.events, 3_000), inOrder(name, seen.events, 3_000)], {
+            yield* Effect.all([inOrder(name, job.events, 2_000), inOrder(name, seen.events, 2_000)], {
               concurrency: 2
             })
-            assert.strictEqual(yield* seen.result, 3_000)
+            assert.strictEqual(yield* seen.result, 2_000)
           })
         const toFile = (name: string) =>
           Effect.gen(function* () {
