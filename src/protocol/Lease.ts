@@ -178,6 +178,17 @@ export const compile = (lease: Lease): Compiled => {
   }
 }
 
+/** Why one of the patterns can match nothing; `undefined` when each can match something. */
+export const deadPattern = (lease: Lease): string | undefined => {
+  for (const [capability, sources] of Object.entries(lease)) {
+    if (capability === "cost.budget") continue
+    const kind = Target.kindOf(capability)
+    const dead = sources.find((source) => Pattern.compile(kind, source).canonical === undefined)
+    if (dead !== undefined) return `${capability} ${shown(dead)} can match nothing: ${howToWrite[kind]}`
+  }
+  return undefined
+}
+
 const howToWrite: Readonly<Record<Target.TargetKind, string>> = {
   path: "path patterns start with / or **",
   url: "URL patterns look like https://host/path",

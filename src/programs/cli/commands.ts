@@ -28,7 +28,11 @@ export const watch = Command.make(
       const client = yield* connect(flags)
       const job = yield* client.subscribe(flags.job, { history: !flags.noHistory })
       if (!flags.json) yield* Console.error(`${job.agent} ${job.jobId} ${job.subscribed.current_status}`)
-      yield* show(client, job, flags)
+      yield* show(client, job, {
+        ...flags,
+        // With history the costs so far are among the events.
+        left: flags.noHistory ? job.subscribed.budget : undefined
+      })
     }).pipe(Effect.scoped)
 ).pipe(Command.withDescription("Watch a job from elsewhere, from its beginning"))
 

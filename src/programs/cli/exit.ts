@@ -1,10 +1,12 @@
 /** Exit codes, and what a person is told when something went wrong. */
 import * as ValidationError from "@effect/cli/ValidationError"
 import * as Cause from "effect/Cause"
+import * as ConfigError from "effect/ConfigError"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import { type ArcpError, isArcpError, PermissionDenied } from "../../protocol/Errors.js"
 import { TransportError } from "../../services/Transport.js"
+import { safe } from "./text.js"
 import { UsageError } from "./UsageError.js"
 
 export const exitCode = {
@@ -26,11 +28,13 @@ export const leaving: { code: number } = { code: exitCode.success }
 /** Leaves quietly when whoever reads our output, `head` for example, has gone. */
 export const leaveOnBrokenPipe: Effect.Effect<void> = Effect.sync(() => {
   for (const stream of [process.stdout, process.stderr])
-    stream.on("error", (error: NodeJS.ErrnoException) => {
-      if (error.code === "EPIPE") process.exit(exitCode.brokenPipe)
-      throw error
-    })
+    if (!stream.listeners("error").includes(onStreamError)) stream.on("error", onStreamError)
 })
+
+const onStreamError = (error: NodeJS.ErrnoException) => {
+  if (error.code === "EPIPE") process.exit(exitCode.brokenPipe)
+  throw error
+}
 
 const hints: { readonly [tag: string]: string } = {
   Unauthenticated: "check --token or ARCP_TOKEN; arcp serve prints its token when it starts",
@@ -38,6 +42,8 @@ const hints: { readonly [tag: string]: string } = {
   AgentVersionNotAvailable: "arcp agents lists the versions",
   JobNotFound: "arcp jobs lists the jobs you may see",
   DuplicateKey: "use another --key, or the same agent, input and limits as before",
+  LeaseSubsetViolation: "what a job's children may do is at most what it may: give it more with --lease",
+  Timeout: "give it longer with --timeout-sec",
   LeaseExpired: "give it longer with --expires-in",
   BudgetExhausted: "give it more with --budget",
   ResumeWindowExpired: "the session is gone; a job of it may still run: see arcp jobs and arcp watch",
@@ -45,7 +51,12 @@ const hints: { readonly [tag: string]: string } = {
 }
 
 const codeOf = (error: unknown): number => {
-  if (error instanceof UsageError || ValidationError.isValidationError(error)) return exitCode.usage
+  if (
+    error instanceof UsageError ||
+    ConfigError.isConfigError(error) ||
+    ValidationError.isValidationError(error)
+  )
+    return exitCode.usage
   if (!isArcpError(error)) return error instanceof TransportError ? exitCode.cannotConnect : exitCode.error
   return codeOfJob(error)
 }
@@ -58,11 +69,21 @@ export const codeOfJob = (error: ArcpError): number =>
       ? exitCode.timedOut
       : exitCode.error
 
+/** Which settings of the environment are wrong, and how. */
+const settings = (error: ConfigError.ConfigError): ReadonlyArray<string> =>
+  error._op === "And" || error._op === "Or"
+    ? [...settings(error.left), ...settings(error.right)]
+    : [`${error.path.join("_")}: ${error._op === "InvalidData" ? error.message : "is missing or unreadable"}`]
+
 const tagOf = (error: unknown): string =>
   typeof error === "object" && error !== null && "_tag" in error ? String(error._tag) : ""
 
 const messageOf = (error: unknown): string =>
-  error instanceof Error && error.message !== "" ? error.message : tagOf(error) || String(error)
+  ConfigError.isConfigError(error)
+    ? settings(error).join("; ")
+    : error instanceof Error && error.message !== ""
+      ? error.message
+      : tagOf(error) || String(error)
 
 /** A job was refused something by its lease, or this client something by the runtime. */
 const denialHint = (error: PermissionDenied): string | undefined =>
@@ -74,7 +95,7 @@ const denialHint = (error: PermissionDenied): string | undefined =>
 export const describe = (error: unknown): string => {
   const code = isArcpError(error) ? `${error.code}: ` : ""
   const hint = error instanceof PermissionDenied ? denialHint(error) : hints[tagOf(error)]
-  return `error: ${code}${messageOf(error)}${hint === undefined ? "" : `\n  ${hint}`}`
+  return `error: ${code}${safe(messageOf(error))}${hint === undefined ? "" : `\n  ${hint}`}`
 }
 
 /** Reports a failure and sets the exit code. @effect/cli has already printed its own. */
@@ -83,5 +104,7 @@ export const report = (cause: Cause.Cause<unknown>): Effect.Effect<void> =>
     if (Cause.isInterruptedOnly(cause)) return Effect.void
     const error = Cause.squash(cause)
     leaving.code = codeOf(error)
-    return ValidationError.isValidationError(error) ? Effect.void : Console.error(describe(error))
+    return Console.error(
+      ValidationError.isValidationError(error) ? "arcp COMMAND --help says what it takes" : describe(error)
+    )
   })

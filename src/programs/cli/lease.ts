@@ -1,12 +1,14 @@
 /** The lease that `arcp submit` asks for, out of flags and a file. */
-import { resolve } from "node:path"
+import { homedir } from "node:os"
+import { join, resolve } from "node:path"
 import * as CliOptions from "@effect/cli/Options"
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { invalidLease, type Lease, LeaseConstraints } from "../../protocol/Lease.js"
+import { deadPattern, invalidLease, type Lease, LeaseConstraints } from "../../protocol/Lease.js"
+import { describe } from "../../protocol/Problem.js"
 import { UsageError } from "./UsageError.js"
 
 export const leaseOptions = {
@@ -23,7 +25,9 @@ export const leaseOptions = {
     CliOptions.optional
   ),
   leaseFile: CliOptions.text("lease-file").pipe(
-    CliOptions.withDescription("JSON file with a lease, or with lease_request and lease_constraints"),
+    CliOptions.withDescription(
+      "JSON file with a lease, or with lease_request and lease_constraints; adds to --lease"
+    ),
     CliOptions.optional
   )
 }
@@ -44,21 +48,29 @@ const usage = (message: string) => new UsageError({ message })
 
 const unitMs: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }
 
+/** The last moment that has a timestamp of four digits a year. */
+const latest = Date.parse("9999-12-31T23:59:59.999Z")
+
 const durationMs = (text: string): number | undefined => {
   const match = /^(\d{1,9})([smhd])$/.exec(text)
   return match === null ? undefined : Number(match[1]) * (unitMs[match[2] as string] as number)
 }
 
-/** Patterns of files may be relative to where the command runs; the runtime's are absolute. */
-const absolute = (capability: string, pattern: string): string =>
-  capability.startsWith("fs.") && !pattern.startsWith("/") && !pattern.startsWith("**")
-    ? resolve(pattern)
-    : pattern
+/** Patterns of files may be relative to where the command runs, or to ~; the runtime's are absolute. */
+const absolute = (capability: string, pattern: string): string => {
+  if (!capability.startsWith("fs.") || pattern.startsWith("/") || pattern.startsWith("**")) return pattern
+  // No shell expands it behind an "=".
+  return /^~(\/|$)/.test(pattern) ? join(homedir(), pattern.slice(1)) : resolve(pattern)
+}
 
 const File = Schema.Struct({
   lease_request: Schema.optional(Schema.Unknown),
   lease_constraints: Schema.optional(LeaseConstraints)
 })
+const decodeFile = Schema.decodeUnknown(File, { onExcessProperty: "error" })
+
+/** A lease in which a slip grants nothing is refused here, where its author still looks. */
+const problemOf = (lease: unknown): string | undefined => invalidLease(lease) ?? deadPattern(lease as Lease)
 
 const readFile = (name: string) =>
   Effect.gen(function* () {
@@ -72,14 +84,21 @@ const readFile = (name: string) =>
     })
     const isRequest =
       typeof json === "object" && json !== null && ("lease_request" in json || "lease_constraints" in json)
-    const parts = yield* Effect.mapError(
-      Schema.decodeUnknown(File)(isRequest ? json : { lease_request: json }),
-      () => usage(`--lease-file ${name}: lease_constraints holds expires_at, a time in UTC that ends in Z`)
+    const parts = yield* Effect.mapError(decodeFile(isRequest ? json : { lease_request: json }), (error) =>
+      usage(`--lease-file ${name}: ${describe(error.issue, "")}`.replace(": .", ": "))
     )
-    const lease = parts.lease_request ?? {}
-    const problem = invalidLease(lease)
-    if (problem !== undefined) return yield* usage(`--lease-file ${name}: the lease ${problem}`)
-    return { lease: lease as Lease, constraints: parts.lease_constraints ?? {} }
+    const request = parts.lease_request === undefined ? {} : parts.lease_request
+    const invalid = invalidLease(request)
+    if (invalid !== undefined) return yield* usage(`--lease-file ${name}: the lease ${invalid}`)
+    const lease = Object.fromEntries(
+      Object.entries(request as Lease).map(([capability, patterns]) => [
+        capability,
+        patterns.map((pattern) => absolute(capability, pattern))
+      ])
+    )
+    const problem = problemOf(lease)
+    if (problem !== undefined) return yield* usage(`--lease-file ${name}: ${problem}`)
+    return { lease, constraints: parts.lease_constraints ?? {} }
   })
 
 /** What the flags ask for; nothing when there are none. */
@@ -98,19 +117,30 @@ export const askedFor = (flags: Flags): Effect.Effect<Asked, UsageError, FileSys
       if (at < 1 || at === text.length - 1)
         return yield* usage(`--lease takes CAPABILITY=PATTERN, e.g. --lease 'fs.read=/src/**'`)
       const capability = text.slice(0, at)
-      add(capability, absolute(capability, text.slice(at + 1)))
+      const pattern = absolute(capability, text.slice(at + 1))
+      const problem = problemOf({ [capability]: [pattern] })
+      if (problem !== undefined) return yield* usage(`--lease: the lease ${problem}`)
+      add(capability, pattern)
     }
-    for (const text of flags.budget) add("cost.budget", text)
+    for (const text of flags.budget) {
+      if (invalidLease({ "cost.budget": [text] }) !== undefined)
+        return yield* usage("--budget takes CURRENCY:AMOUNT, e.g. --budget USD:5.00")
+      add("cost.budget", text)
+    }
     const lease = Object.fromEntries(terms)
     const problem = invalidLease(lease)
     if (problem !== undefined) return yield* usage(`the lease ${problem}`)
+    const now = yield* Clock.currentTimeMillis
     let constraints: LeaseConstraints = file.constraints
     if (Option.isSome(flags.expiresIn)) {
       const ms = durationMs(flags.expiresIn.value)
       if (ms === undefined || ms === 0) return yield* usage("--expires-in takes 30s, 10m, 2h or 1d")
-      const at = (yield* Clock.currentTimeMillis) + ms
-      constraints = { expires_at: new Date(at).toISOString() }
-    }
+      if (now + ms > latest) return yield* usage("--expires-in ends after the year 9999; give it less")
+      constraints = { expires_at: new Date(now + ms).toISOString() }
+    } else if (constraints.expires_at !== undefined && Date.parse(constraints.expires_at) <= now)
+      return yield* usage(
+        `--lease-file: expires_at ${constraints.expires_at} has passed; give a later one, or --expires-in 10m`
+      )
     return {
       ...(terms.size === 0 ? {} : { leaseRequest: lease }),
       ...(constraints.expires_at === undefined ? {} : { leaseConstraints: constraints })

@@ -6,13 +6,14 @@ import * as FileSystem from "@effect/platform/FileSystem"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import { isArcpError } from "../../protocol/Errors.js"
 import type { ClientError } from "../../services/ArcpClient.js"
 import { clientOptions, connect } from "./client.js"
 import * as Detached from "./detached.js"
 import { exitCode, leaving } from "./exit.js"
 import { askedFor, leaseOptions } from "./lease.js"
 import { UsageError } from "./UsageError.js"
-import { show } from "./view.js"
+import { endedAs, show } from "./view.js"
 
 const readStdin = Effect.tryPromise({
   try: async () => {
@@ -69,6 +70,10 @@ export const submit = Command.make(
     Effect.gen(function* () {
       const input = yield* readInput(flags.input)
       const asked = yield* askedFor(flags)
+      if (Option.exists(flags.timeoutSec, (seconds) => seconds < 1 || seconds > 86_400))
+        return yield* new UsageError({ message: "--timeout-sec takes 1 to 86400 seconds" })
+      if (Option.exists(flags.key, (key) => key.length < 1 || key.length > 256))
+        return yield* new UsageError({ message: "--key takes 1 to 256 characters" })
       const client = yield* connect(flags)
       const job = yield* client.submit(flags.agent, input, {
         onInterrupt: "detach",
@@ -88,7 +93,10 @@ export const submit = Command.make(
         leaving.code = exitCode.cancelled
         yield* Console.error("\ncancelling; Ctrl-C again to leave at once")
         yield* job.cancel("cancelled by the user")
-        yield* Effect.exit(job.result)
+        const end = yield* Effect.either(job.result)
+        // Who reads values waits for the last one.
+        if (flags.json && end._tag === "Left" && isArcpError(end.left))
+          yield* Console.log(endedAs(job.jobId, end.left))
       }).pipe(Effect.catchAll((error: ClientError) => Console.error(`could not cancel: ${error.message}`)))
       yield* show(client, job, flags).pipe(Effect.onInterrupt(() => cancelled))
     }).pipe(Effect.scoped)

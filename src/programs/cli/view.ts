@@ -1,11 +1,9 @@
 /** How a running job looks: lines on stderr, on a terminal with a progress bar below them. */
-import * as BigDecimal from "effect/BigDecimal"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Stream from "effect/Stream"
-import * as Budget from "../../protocol/Budget.js"
-import { isArcpError, toPayload } from "../../protocol/Errors.js"
+import { type ArcpError, isArcpError, toPayload } from "../../protocol/Errors.js"
 import type {
   ArcpClientService,
   ClientError,
@@ -13,10 +11,10 @@ import type {
   JobHandle,
   Status
 } from "../../services/ArcpClient.js"
+import * as Gauge from "./gauge.js"
+import { coloured, safe } from "./text.js"
 
-const colours = process.stderr.isTTY === true && process.env["NO_COLOR"] === undefined
-/** Control characters of an agent must not steer the reader's terminal. */
-const safe = (text: string): string => text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, "\ufffd")
+const colours = coloured(process.stderr)
 
 const paint = (code: number, text: string) => (colours ? `\u001b[${code}m${safe(text)}\u001b[0m` : safe(text))
 const dim = (text: string) => paint(2, text)
@@ -39,11 +37,12 @@ interface Progress {
 
 const width = 30
 
-const bar = ({ current, total, units, message }: Progress): string => {
+/** A runtime that counts beyond its total must not end this program. */
+export const bar = ({ current, total, units, message }: Progress): string => {
   const numbers = `${current}${total === undefined ? "" : `/${total}`}${units === undefined ? "" : ` ${units}`}`
   const tail = message === undefined ? "" : ` ${message}`
   if (total === undefined || total === 0) return `${numbers}${tail}`
-  const full = Math.round((current / total) * width)
+  const full = Math.min(width, Math.max(0, Math.round((current / total) * width)))
   return `${"█".repeat(full)}${"░".repeat(width - full)} ${Math.floor((100 * current) / total)}% ${numbers}${tail}`
 }
 
@@ -63,33 +62,6 @@ const failure = (error: unknown): string => {
   return typeof code === "string" && denials.has(code)
     ? paint(33, `✗ ${code} ${brief(message ?? "")}`)
     : paint(31, `← ${brief(error)}`)
-}
-
-/** What is left of a budget, as far as this client was told. */
-const makeGauge = (terms: ReadonlyArray<string>) => {
-  const initial = Budget.parse(terms)
-  const left = new Map(initial)
-  return {
-    /** Whether the event changed it. */
-    take: ({ kind, body }: JobEvent): boolean => {
-      const { name, unit, value } = body as { name?: string; unit?: string; value?: number }
-      const before = unit === undefined ? undefined : left.get(unit)
-      if (kind !== "metric" || before === undefined || name?.startsWith("cost.") !== true) return false
-      const amount = Budget.amount(value ?? 0)
-      if (amount === undefined) return false
-      left.set(
-        unit as string,
-        name === "cost.budget.remaining" ? amount : BigDecimal.subtract(before, amount)
-      )
-      return true
-    },
-    toString: () =>
-      Array.from(
-        left,
-        ([currency, amount]) =>
-          `${currency} ${Budget.format(amount)} of ${Budget.format(initial.get(currency) ?? amount)} left`
-      ).join(", ")
-  }
 }
 
 /** An event as one line; `undefined` when it is not for reading. */
@@ -135,7 +107,8 @@ const makeScreen = () => {
   return {
     print: (text: string) => process.stderr.write(`${clear()}${text}\n${tty ? current : ""}`),
     progress: (progress: Progress) => {
-      const text = safe(bar(progress))
+      // The bar is one line, whatever the message.
+      const text = safe(bar(progress)).replace(/\s/g, " ")
       if (!tty) {
         // Without a terminal a line per tenth is enough.
         const tenth = progress.total ? Math.floor((10 * progress.current) / progress.total) : -1
@@ -173,17 +146,21 @@ const connection = (status: Status): string | undefined => {
 }
 
 /**
- * Shows a job until its end, then its result on stdout. `each` is called with every event. Fails with the
- * job's error.
+ * Shows a job until its end, then its result on stdout. `each` is called with every event; `left` is what was left
+ * of the budget before the first of them. Fails with the job's error.
  */
 export const show = (
   client: ArcpClientService,
   job: JobHandle,
-  options: { readonly json: boolean; readonly each?: (event: JobEvent) => Effect.Effect<void> }
+  options: {
+    readonly json: boolean
+    readonly each?: (event: JobEvent) => Effect.Effect<void>
+    readonly left?: unknown
+  }
 ): Effect.Effect<void, ClientError> =>
   Effect.gen(function* () {
     const screen = makeScreen()
-    const gauge = makeGauge(job.lease["cost.budget"] ?? [])
+    const gauge = Gauge.make(job.lease["cost.budget"] ?? [], options.left)
     if (!options.json && gauge.toString() !== "") screen.gauge(gauge.toString())
     const status = yield* client.status.changes.pipe(
       Stream.runForEach((status) =>
@@ -226,9 +203,7 @@ export const show = (
     )
     const result = yield* job.result.pipe(
       Effect.tapError((error) =>
-        options.json && isArcpError(error)
-          ? Console.log(JSON.stringify({ type: "job.error", job_id: job.jobId, ...toPayload(error) }))
-          : Effect.void
+        options.json && isArcpError(error) ? Console.log(endedAs(job.jobId, error)) : Effect.void
       ),
       Effect.ensuring(Effect.zipRight(Fiber.interrupt(status), Effect.sync(screen.done)))
     )
@@ -236,6 +211,10 @@ export const show = (
       ? Console.log(JSON.stringify({ type: "job.result", job_id: job.jobId, result: plain(result) }))
       : Effect.sync(() => process.stdout.write(text(result)))
   })
+
+/** The last line of a job that failed, for those who read values. */
+export const endedAs = (jobId: string, error: ArcpError): string =>
+  JSON.stringify({ type: "job.error", job_id: jobId, ...toPayload(error) })
 
 const plain = (result: unknown): unknown =>
   result instanceof Uint8Array
