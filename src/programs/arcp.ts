@@ -8,6 +8,7 @@ import * as NodeTerminal from "@effect/platform-node/NodeTerminal"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { agents, cancel, jobs, watch } from "./cli/commands.js"
+import { complete, plainly } from "./cli/arguments.js"
 import { credentials } from "./cli/credentials.js"
 import { leaving, report } from "./cli/exit.js"
 import { replay } from "./cli/replay.js"
@@ -22,11 +23,14 @@ const arcp = Command.make("arcp").pipe(
 
 const main = Command.run(arcp, { name: "arcp", version: `${version} (ARCP 1.1)` })(process.argv)
 
-main.pipe(
+Effect.zipRight(complete(process.argv), main).pipe(
+  plainly,
   Effect.catchAllCause(report),
   Effect.provide(Layer.mergeAll(NodeFileSystem.layer, NodePath.layer, NodeTerminal.layer)),
   NodeRuntime.runMain({
     disableErrorReporting: true,
+    // It writes to stdout, beside the logger of a command.
+    disablePrettyLogger: true,
     teardown: (_, leave) => leave(leaving.code)
   })
 )

@@ -35,7 +35,7 @@ const load = (name: string): Effect.Effect<ReadonlyArray<Hosted>, UsageError> =>
           import(pathToFileURL(resolve(name)).href) as Promise<{ agents?: unknown; default?: unknown }>,
         catch: (cause) =>
           new UsageError({
-            message: `--agents ${name} does not load: ${cause instanceof Error ? cause.message.split("\n")[0] : cause}`
+            message: `--agents ${name} does not load: ${cause instanceof Error ? cause.message.split("\n")[0]?.replace(/ imported from .*/, "") : cause}`
           })
       }).pipe(
         Effect.flatMap((module) => {

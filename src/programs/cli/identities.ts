@@ -2,19 +2,25 @@
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
-import { Lease } from "../../protocol/Lease.js"
+import * as AgentRef from "../../protocol/AgentRef.js"
+import { deadPattern, Lease } from "../../protocol/Lease.js"
 import { describe } from "../../protocol/Problem.js"
 import type { Identity } from "../../services/Auth.js"
 import { UsageError } from "./UsageError.js"
+
+const listOf = (schema: Schema.Schema<string>, description: string) =>
+  Schema.optional(Schema.Array(schema).annotations({ description }))
+const AgentName = Schema.String.pipe(
+  Schema.filter(AgentRef.isName, { description: "the name of an agent, without a version" })
+)
 
 const Identities = Schema.Array(
   Schema.Struct({
     token: Schema.NonEmptyString,
     principal: Schema.NonEmptyString,
-    agents: Schema.optional(Schema.Array(Schema.String)),
-    scopes: Schema.optional(Schema.Array(Schema.String)),
-    /** Epoch ms. */
-    expiresAt: Schema.optional(Schema.Number),
+    agents: listOf(AgentName, "a list of names of agents"),
+    scopes: listOf(Schema.String, "a list of texts"),
+    expiresAt: Schema.optional(Schema.Number.annotations({ description: "a time in epoch milliseconds" })),
     leaseCeiling: Schema.optional(Lease)
   })
 ).annotations({ description: "an array of identities" })
@@ -38,6 +44,11 @@ export const readIdentities = (
     const entries = yield* Schema.decodeUnknown(Identities, { onExcessProperty: "error" })(json).pipe(
       Effect.mapError((error) => refuse(describe(error.issue, "identities")))
     )
+    for (const [i, { leaseCeiling = {} }] of entries.entries()) {
+      const problem = deadPattern(leaseCeiling)
+      // It grants nothing, so it does no harm; but its author meant something.
+      if (problem !== undefined) yield* Effect.logWarning(`identities[${i}].leaseCeiling: ${problem}`)
+    }
     const table = new Map(entries.map(({ token, ...identity }) => [token, identity]))
     if (table.size < entries.length) return yield* refuse("two entries have the same token")
     return Object.fromEntries(table)

@@ -13,6 +13,7 @@ import { CredentialProvisioner } from "../../../services/CredentialProvisioner.j
 import { type CredentialRecord, CredentialStore } from "../../../services/CredentialStore.js"
 import type { StoreError } from "../../../services/Store.js"
 import { leaveOnBrokenPipe } from "../exit.js"
+import { stderrLogger } from "../logger.js"
 import { UsageError } from "../UsageError.js"
 
 /** Some are still good; exit code 1. */
@@ -146,4 +147,4 @@ const configured = Layer.unwrapEffect(
 ).pipe(Layer.provide(FetchHttpClient.layer))
 
 export const run = (flags: Flags): Effect.Effect<void, Failure> =>
-  Effect.zipRight(leaveOnBrokenPipe, runWith(flags, configured))
+  Effect.zipRight(leaveOnBrokenPipe, Effect.provide(runWith(flags, configured), stderrLogger(flags.json)))

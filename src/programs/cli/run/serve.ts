@@ -1,4 +1,5 @@
 /** What `arcp serve` does. */
+import { statSync } from "node:fs"
 import { resolve } from "node:path"
 import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
 import type { FileSystem } from "@effect/platform/FileSystem"
@@ -16,17 +17,20 @@ import type * as AuthJwt from "../../../layers/AuthJwt.js"
 import * as LiteLlm from "../../../layers/CredentialProvisionerLiteLlm.js"
 import * as Credentials from "../../../layers/Credentials.js"
 import * as IdGenerator from "../../../layers/IdGenerator.js"
+import { isLoopback } from "../../../layers/internal/loopback.js"
 import * as WebSocketListener from "../../../layers/internal/WebSocketListener.js"
 import * as Registry from "../../../layers/Registry.js"
 import * as Runtime from "../../../layers/Runtime.js"
 import * as SecretsLayer from "../../../layers/Secrets.js"
 import * as TransportStdio from "../../../layers/TransportStdio.js"
-import type { Auth as AuthTag } from "../../../services/Auth.js"
+import { describe } from "../../../protocol/Problem.js"
+import type { Auth as AuthTag, Identity } from "../../../services/Auth.js"
 import * as RuntimeOptions from "../../../services/RuntimeOptions.js"
 import { Secrets } from "../../../services/Secrets.js"
 import { TransportServer } from "../../../services/Transport.js"
 import { loadAgents } from "../agents-module.js"
 import { readIdentities } from "../identities.js"
+import { stderrLogger } from "../logger.js"
 import type { Parsed } from "../serve.js"
 import { UsageError } from "../UsageError.js"
 
@@ -62,9 +66,21 @@ const runtimeOptions = (flags: Parsed): Effect.Effect<RuntimeOptions.Input, Usag
       shutdownGraceMs: flags.shutdownGraceMs
     }
     for (const [name, value] of Object.entries(seconds)) if (Option.isSome(value)) input[name] = value.value
-    input["workspace"] ??= resolve(Option.getOrElse(flags.workspace, () => "."))
+    const workspace = resolve(String(input["workspace"] ?? Option.getOrElse(flags.workspace, () => ".")))
+    if (statSync(workspace, { throwIfNoEntry: false })?.isDirectory() !== true)
+      return yield* new UsageError({ message: `--workspace: ${workspace} is not a directory` })
+    input["workspace"] = workspace
     return yield* Schema.decodeUnknown(RuntimeOptions.RuntimeOptionsSchema)(input).pipe(
-      Effect.mapError((error) => new UsageError({ message: `a limit is out of range: ${error.message}` }))
+      Effect.mapError((error) => {
+        const problem = describe(error.issue, "")
+        const option = Object.keys(seconds).find((name) => problem.startsWith(`.${name}:`))
+        return new UsageError({
+          message:
+            option === undefined
+              ? `--limit ${problem.slice(1)}`
+              : `--${option.replace("Interval", "").replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}${problem.slice(option.length + 1)}`
+        })
+      })
     )
   })
 
@@ -82,6 +98,7 @@ const authentication = (flags: Parsed): Effect.Effect<Authentication, UsageError
       ...(issuer === undefined ? {} : { issuer }),
       ...(audience === undefined ? {} : { audience })
     }
+    const named = Option.isSome(flags.identities) || flags.token.length > 0
     if ([flags.jwtSecret, flags.jwtPublicKey, flags.jwtJwks].some(Option.isSome)) {
       const AuthJwt = yield* Effect.promise(() => import("../../../layers/AuthJwt.js"))
       const key = yield* AuthJwt.keyFrom({
@@ -89,21 +106,44 @@ const authentication = (flags: Parsed): Effect.Effect<Authentication, UsageError
         publicKeyFile: flags.jwtPublicKey,
         jwksUri: flags.jwtJwks
       }).pipe(Effect.mapError((error) => new UsageError({ message: error.message })))
-      if (Option.isSome(key)) return { layer: AuthJwt.layer({ key: key.value, ...claims }), token: undefined }
+      if (Option.isSome(key)) {
+        if (named)
+          yield* Effect.logWarning("JWTs are accepted instead of --token and --identities, which are ignored")
+        return { layer: AuthJwt.layer({ key: key.value, ...claims }), token: undefined }
+      }
     }
+    if (issuer !== undefined || audience !== undefined)
+      return yield* new UsageError({
+        message: "--jwt-issuer and --jwt-audience need a key: --jwt-secret, --jwt-public-key or --jwt-jwks"
+      })
     const identities = Option.isSome(flags.identities) ? yield* readIdentities(flags.identities.value) : {}
     const tokens = yield* Effect.forEach(flags.token, (token) => pair("token", token, "TOKEN=PRINCIPAL"))
-    if (Option.isSome(flags.identities) || tokens.length > 0)
-      return {
-        layer: Auth.layerStatic({ ...identities, ...Object.fromEntries(tokens) }),
-        token: undefined
-      }
+    // One that has a ceiling in the file must not lose it to a flag.
+    const table = new Map<string, string | Identity>(Object.entries(identities))
+    for (const [token, principal] of tokens) {
+      if ((table.get(token) ?? principal) !== principal)
+        return yield* new UsageError({
+          message: `--token …=${principal}: this token is another's already; give each its own`
+        })
+      table.set(token, principal)
+    }
+    if (named && table.size === 0)
+      return yield* new UsageError({
+        message: "--identities: nobody is in it, so nobody could connect; add one, or --token TOKEN=PRINCIPAL"
+      })
+    if (named) return { layer: Auth.layerStatic(Object.fromEntries(table)), token: undefined }
     if (yield* Auth.configured) return { layer: Auth.layerConfig, token: undefined }
     const made = (yield* Effect.flatMap(Secrets, (secrets) => secrets.resumeToken))
       .pipe(Redacted.value)
       .slice(3, 35)
     return { layer: Auth.layerStatic({ [made]: "local" }), token: made }
   }).pipe(Effect.provide(SecretsLayer.layer))
+
+/** A command to begin with. */
+const firstCommand = (flags: Parsed) =>
+  flags.agents.length === 0 || flags.agents.includes("demo")
+    ? { command: "submit survey", rest: ` --input '{"root":"."}' --lease 'fs.read=./**'` }
+    : { command: "agents", rest: "" }
 
 const announce = (flags: Parsed, token: string | undefined) =>
   Effect.gen(function* () {
@@ -117,10 +157,10 @@ const announce = (flags: Parsed, token: string | undefined) =>
         JSON.stringify({ listening: address, ...(token === undefined ? {} : { token }) })
       )
     yield* Console.log(`listening ${address}`)
-    if (token !== undefined)
-      yield* Console.log(
-        `token ${token}\ntry: arcp submit survey --url ${address} --token ${token} --input '{"root":"."}' --lease 'fs.read=./**'`
-      )
+    if (token !== undefined) {
+      const { command, rest } = firstCommand(flags)
+      yield* Console.log(`token ${token}\ntry: arcp ${command} --url ${address} --token ${token}${rest}`)
+    }
   })
 
 /** A runtime on a file; with `provisioned`, credentials of the environment's LiteLLM gateway beside it. */
@@ -148,13 +188,6 @@ const onFile = (flags: Parsed, limits: RuntimeOptions.Input, provisioned: boolea
 /** The runtime cannot be reached where it should be; what to do is in the message. */
 export class CannotServe extends Data.TaggedError("CannotServe")<{ readonly message: string }> {}
 
-/** Logs go to stderr: stdout is for the address, or for envelopes. */
-const stderrLogger = (json: boolean) =>
-  Logger.replace(
-    Logger.defaultLogger,
-    Logger.withConsoleError(json ? Logger.jsonLogger : Logger.logfmtLogger)
-  )
-
 /**
  * Loads the optional parts when their flags are there: loading is most of what a start costs. The agents get the
  * services that the program has.
@@ -165,6 +198,12 @@ export const run = (flags: Parsed) =>
       return yield* new UsageError({ message: "choose --db FILE or --memory, not both" })
     if (flags.port < 0 || flags.port > 65_535)
       return yield* new UsageError({ message: "--port takes 0 (any free port) to 65535" })
+    if (!flags.path.startsWith("/"))
+      return yield* new UsageError({ message: "--path starts with a /, like /arcp" })
+    if (flags.transport === "ws" && !isLoopback(flags.host) && !flags.allowInsecure)
+      return yield* new UsageError({
+        message: `--host ${flags.host}: without TLS tokens would travel readable; listen on 127.0.0.1 behind a TLS proxy, or add --allow-insecure if the proxy is on another machine`
+      })
     const limits = yield* runtimeOptions(flags)
     const auth = yield* authentication(flags)
     const agents = yield* loadAgents(flags.agents.length === 0 ? ["demo"] : flags.agents)

@@ -1,0 +1,32 @@
+/** What @effect/cli leaves to be done about the command line itself. */
+import * as Effect from "effect/Effect"
+import { coloured, plain } from "./text.js"
+import { UsageError } from "./UsageError.js"
+
+const repeatable = new Set([
+  "--agents",
+  "--allow-origin",
+  "--budget",
+  "--lease",
+  "--limit",
+  "--status",
+  "--token"
+])
+
+/** A repeatable option that is last and has no value would be taken for one that is not there. */
+export const complete = (argv: ReadonlyArray<string>): Effect.Effect<void, UsageError> => {
+  const last = argv[argv.length - 1] ?? ""
+  return repeatable.has(last) ? new UsageError({ message: `${last} needs a value; see --help` }) : Effect.void
+}
+
+/** Help has colours on a terminal only. */
+export const plainly = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.flatMap(Effect.console, (real) => {
+    const strip = (stream: NodeJS.WriteStream, args: ReadonlyArray<unknown>) =>
+      coloured(stream) ? args : args.map((arg) => (typeof arg === "string" ? plain(arg) : arg))
+    return Effect.withConsole(self, {
+      ...real,
+      log: (...args) => real.log(...strip(process.stdout, args)),
+      error: (...args) => real.error(...strip(process.stderr, args))
+    })
+  })

@@ -1,0 +1,8 @@
+import * as Logger from "effect/Logger"
+
+/** Logs go to stderr: stdout is for results, for the address of a runtime, or for envelopes. */
+export const stderrLogger = (json: boolean) =>
+  Logger.replace(
+    Logger.defaultLogger,
+    Logger.withConsoleError(json ? Logger.jsonLogger : Logger.logfmtLogger)
+  )
