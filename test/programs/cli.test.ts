@@ -6,47 +6,53 @@ import { join, relative as pathRelative } from "node:path"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { type Result, run, serving } from "./cli/inProcess.js"
 
 const program = fileURLToPath(new URL("../../dist/programs/arcp.js", import.meta.url))
 const folder = mkdtempSync(join(tmpdir(), "arcp-cli-"))
 const db = join(folder, "arcp.db")
 
-interface Result {
-  readonly code: number | null
-  readonly stdout: string
-  readonly stderr: string
-}
-
 let url = ""
-const environment = () => ({
-  PATH: process.env["PATH"],
+const environment = (): Record<string, string> => ({
+  PATH: process.env["PATH"] ?? "",
   HOME: folder,
   XDG_STATE_HOME: join(folder, "state"),
   ARCP_URL: url,
   ARCP_TOKEN: "secret"
 })
-/** Runs `arcp`; `onStderr` may act on it while it runs. */
-const arcp = (
+/** The command in this process. */
+const arcp = (args: ReadonlyArray<string>, env = environment()): Promise<Result> => run(args, env)
+/** The command in a process of its own, for signals and pipes; `onOutput` may act on it while it runs. */
+const arcpProcess = (
   args: ReadonlyArray<string>,
-  onStderr?: (text: string, kill: () => void) => void,
-  overrides: Record<string, undefined> = {}
+  onOutput?: (text: string, kill: () => void) => void
 ): Promise<Result> =>
   new Promise((resolve) => {
     const child = spawn(process.execPath, [program, ...args], {
-      env: { ...environment(), ...overrides },
+      env: environment(),
       stdio: ["ignore", "pipe", "pipe"]
     })
     let stdout = ""
     let stderr = ""
     child.stdout.setEncoding("utf8").on("data", (text: string) => {
       stdout += text
+      onOutput?.(stdout, () => child.kill("SIGINT"))
     })
     child.stderr.setEncoding("utf8").on("data", (text: string) => {
       stderr += text
-      onStderr?.(stderr, () => child.kill("SIGINT"))
+      onOutput?.(stderr, () => child.kill("SIGINT"))
     })
     child.on("close", (code) => resolve({ code, stdout, stderr }))
   })
+/** Interrupts the program once, when it has said that. */
+const interruptAt = (said: string) => {
+  let interrupted = false
+  return (text: string, interrupt: () => void) => {
+    if (interrupted || !text.includes(said)) return
+    interrupted = true
+    interrupt()
+  }
+}
 
 let server: ReturnType<typeof spawn>
 beforeAll(async () => {
@@ -63,8 +69,7 @@ beforeAll(async () => {
       "conformance",
       "--token",
       "secret=me",
-      "--cancel-grace-ms",
-      "500"
+      ...["--cancel-grace-ms", "500", "--shutdown-grace-ms", "0"]
     ],
     { env: environment(), stdio: ["ignore", "pipe", "ignore"] }
   )
@@ -89,7 +94,7 @@ const lines = (text: string) =>
 
 describe("arcp submit", () => {
   it("prints the result on stdout, the rest on stderr, and leaves with 0", async () => {
-    const { code, stdout, stderr } = await arcp(["submit", "echo", "--input", '{"a":1}'])
+    const { code, stdout, stderr } = await arcpProcess(["submit", "echo", "--input", '{"a":1}'])
     expect(code).toBe(0)
     expect(JSON.parse(stdout)).toEqual({ a: 1 })
     expect(stderr).toContain("running")
@@ -131,14 +136,13 @@ describe("arcp submit", () => {
     expect(code).toBe(expected)
   })
   it("Ctrl-C cancels the job, waits for its end, and leaves with 3", async () => {
-    let interrupted = false
-    const { code, stderr } = await arcp(["submit", "sleep", "--input", '{"ms":60000}'], (text, interrupt) => {
-      if (interrupted || !text.includes("running")) return
-      interrupted = true
-      interrupt()
-    })
-    expect(stderr).toContain("cancelling")
-    expect(code).toBe(3)
+    const ended = await arcpProcess(
+      ["submit", "sleep", "--input", '{"ms":60000}', "--json"],
+      interruptAt('"running"')
+    )
+    expect(ended.stderr).toContain("cancelling")
+    expect(ended.code).toBe(3)
+    expect(lines(ended.stdout).at(-1)).toMatchObject({ type: "job.error", code: "CANCELLED" })
     const { stdout } = await arcp(["jobs", "--status", "cancelled", "--json"])
     expect(lines(stdout).map((job) => job["agent"])).toContain("sleep@1.0.0")
   })
@@ -151,9 +155,10 @@ describe("the other commands", () => {
     expect(job).toMatch(/^job_/)
     const listed = await arcp(["jobs", "--status", "running"])
     expect(listed.stdout).toContain(job)
-    const watching = arcp(["watch", job])
+    const watching = arcpProcess(["watch", job])
     // It knows where the job was submitted.
-    const cancelled = await arcp(["cancel", job], undefined, { ARCP_URL: undefined })
+    const { ARCP_URL: _, ...elsewhere } = environment()
+    const cancelled = await arcp(["cancel", job], elsewhere)
     expect(cancelled).toMatchObject({ code: 0, stdout: `${job} is being cancelled\n` })
     expect((await watching).code).toBe(3)
     const again = await arcp(["cancel", job])
@@ -166,12 +171,7 @@ describe("the other commands", () => {
   })
   it("Ctrl-C leaves a watched job alone, and is no success", async () => {
     const job = (await arcp(["submit", "sleep", "--input", '{"ms":60000}', "--detach"])).stdout.trim()
-    let interrupted = false
-    const { code } = await arcp(["watch", job], (text, interrupt) => {
-      if (interrupted || !text.includes("running\n")) return
-      interrupted = true
-      interrupt()
-    })
+    const { code } = await arcpProcess(["watch", job], interruptAt("running\n"))
     expect(code).toBe(130)
     expect((await arcp(["jobs", "--status", "running"])).stdout).toContain(job)
     expect((await arcp(["cancel", job])).code).toBe(0)
@@ -200,7 +200,7 @@ describe("the other commands", () => {
     expect(stderr).toMatch(/none\.db/)
   })
   it("--version names the protocol", async () => {
-    expect((await arcp(["--version"])).stdout.trim()).toMatch(/^\d+\.\d+\.\d+ \(ARCP 1\.1\)$/)
+    expect((await arcpProcess(["--version"])).stdout.trim()).toMatch(/^\d+\.\d+\.\d+ \(ARCP 1\.1\)$/)
   })
 })
 
@@ -243,7 +243,7 @@ describe("leases", () => {
   })
 
   it("ends the job when --expires-in is over", async () => {
-    const ended = await arcp(["submit", "sleep", "--input", '{"ms":60000}', "--expires-in", "2s"])
+    const ended = await arcp(["submit", "sleep", "--input", '{"ms":60000}', "--expires-in", "1s"])
     expect(ended.code).toBe(1)
     expect(ended.stderr).toMatch(/LEASE_EXPIRED/)
   })
@@ -268,25 +268,13 @@ describe("leases", () => {
         { token: "limited", principal: "ci", leaseCeiling: { "net.fetch": ["https://a.example/*"] } }
       ])
     )
-    const limited = spawn(
-      process.execPath,
-      [program, "serve", "--port", "0", "--memory", "--agents", "conformance", "--identities", file],
-      { env: environment(), stdio: ["ignore", "pipe", "ignore"] }
-    )
-    const gone = new Promise((resolve) => limited.once("exit", resolve))
-    try {
-      const address = await new Promise<string>((resolve) =>
-        createInterface({ input: limited.stdout as NodeJS.ReadableStream }).once("line", resolve)
-      )
-      const flags = ["--url", address.replace("listening ", ""), "--token", "limited"]
+    await serving(["--memory", "--agents", "conformance", "--identities", file], async (address) => {
+      const flags = ["--url", address, "--token", "limited"]
       const wide = ["--lease", "net.fetch=https://**"]
       expect((await arcp(["submit", ...fetching, ...wide, ...flags])).code).toBe(0)
       const other = ["fetch", "--input", '{"url":"https://b.example/x"}']
       expect((await arcp(["submit", ...other, ...wide, ...flags])).stderr).toMatch(/PERMISSION_DENIED/)
-    } finally {
-      limited.kill("SIGTERM")
-      await gone
-    }
+    })
     writeFileSync(file, JSON.stringify([{ token: "hush", principal: "" }]))
     const refused = await arcp(["serve", "--port", "0", "--memory", "--identities", file])
     expect(refused.code).toBe(2)

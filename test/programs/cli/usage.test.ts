@@ -1,0 +1,201 @@
+/** Mistakes that a person makes on the command line, and what they are told. */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { homedir, tmpdir } from "node:os"
+import { join, resolve } from "node:path"
+import * as NodeContext from "@effect/platform-node/NodeContext"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { afterAll, describe, expect, it } from "vitest"
+import { describe as explain } from "../../../src/programs/cli/exit.js"
+import { askedFor } from "../../../src/programs/cli/lease.js"
+import { plain, safe } from "../../../src/programs/cli/text.js"
+import { bar } from "../../../src/programs/cli/view.js"
+import { InternalError } from "../../../src/protocol/Errors.js"
+import { run, serving } from "./inProcess.js"
+
+const folder = mkdtempSync(join(tmpdir(), "arcp-cli-usage-"))
+afterAll(() => rmSync(folder, { recursive: true }))
+let files = 0
+const file = (content: unknown): string => {
+  const name = join(folder, `${++files}.json`)
+  writeFileSync(name, typeof content === "string" ? content : JSON.stringify(content))
+  return name
+}
+
+/** Refused before anything is connected to or listened on. */
+const refused = async (args: ReadonlyArray<string>, said: RegExp, env: Record<string, string> = {}) => {
+  const { code, stderr, stdout } = await run(args, env)
+  expect(stderr).toMatch(said)
+  expect(stderr).not.toMatch(/\n\s+at |sekrit|└─/)
+  expect(stdout).toBe("")
+  expect(code).toBe(2)
+}
+
+describe("arcp submit", () => {
+  const past = { expires_at: "2020-01-01T00:00:00Z" }
+  it.each([
+    [["--lease"], /--lease needs a value/],
+    [["--lease", "fs.read="], /CAPABILITY=PATTERN/],
+    [
+      ["--lease", "net.fetch=a.example/**"],
+      /"a\.example\/\*\*" can match nothing: URL patterns look like https/
+    ],
+    [["--budget", "USD:-5"], /--budget takes CURRENCY:AMOUNT/],
+    [["--budget", "USD:1e3"], /--budget takes CURRENCY:AMOUNT/],
+    [["--expires-in", "0s"], /30s, 10m, 2h or 1d/],
+    [["--expires-in", "999999999d"], /year 9999/],
+    [["--timeout-sec", "0"], /--timeout-sec takes 1 to 86400/],
+    [["--key", ""], /--key takes 1 to 256/],
+    [["--nope"], /nope.*\n*.*--help/],
+    [["--lease-file", file("{")], /must hold JSON/],
+    [["--lease-file", file("null")], /the lease must be an object/],
+    [["--lease-file", file({ lease_request: null })], /the lease must be an object/],
+    [["--lease-file", file({ "net.fetch": ["a.example"] })], /can match nothing/],
+    // A constraint that is dropped would be authority without an end.
+    [
+      ["--lease-file", file({ lease_request: {}, lease_constraint: past })],
+      /: lease_constraint: is not expected/
+    ],
+    [
+      ["--lease-file", file({ lease_constraints: { expires: past.expires_at } })],
+      /: lease_constraints\.expires: is not expected/
+    ],
+    [
+      ["--lease-file", file({ lease_constraints: { expires_at: "soon" } })],
+      /expires_at: expected an RFC 3339/
+    ],
+    [["--lease-file", file({ lease_constraints: past })], /has passed/]
+  ])("%j is refused", (flags, said) =>
+    refused(["submit", "echo", "--token", "sekrit", "--url", "ws://127.0.0.1:9/arcp", ...flags], said)
+  )
+
+  it("paths are relative to where it runs, or to the home folder; in a file as in a flag", async () => {
+    const asked = await askedFor({
+      lease: ["fs.read=~/x/**", "fs.read=./y", "fs.write=~"],
+      budget: ["USD:1", "USD:2"],
+      expiresIn: Option.none(),
+      leaseFile: Option.some(file({ "fs.read": ["z/*", "/abs", "**/a"] }))
+    }).pipe(Effect.provide(NodeContext.layer), Effect.runPromise)
+    expect(asked).toEqual({
+      leaseRequest: {
+        "fs.read": [resolve("z/*"), "/abs", "**/a", join(homedir(), "x/**"), resolve("y")],
+        "fs.write": [homedir()],
+        "cost.budget": ["USD:1", "USD:2"]
+      }
+    })
+  })
+
+  it("--expires-in goes before a file's expiry, which may then be over", async () => {
+    const asked = await askedFor({
+      lease: [],
+      budget: [],
+      expiresIn: Option.some("10m"),
+      leaseFile: Option.some(file({ lease_constraints: past }))
+    }).pipe(Effect.provide(NodeContext.layer), Effect.runPromise)
+    expect(Date.parse(asked.leaseConstraints?.expires_at ?? "")).toBeGreaterThan(Date.now())
+  })
+})
+
+describe("arcp serve", () => {
+  const who = { token: "sekrit", principal: "ci" }
+  it.each<readonly [ReadonlyArray<string>, RegExp]>([
+    [["--token"], /--token needs a value/],
+    [["--path", "arcp"], /--path starts with a \//],
+    [["--host", "0.0.0.0"], /--allow-insecure/],
+    [["--workspace", join(folder, "none")], /none is not a directory/],
+    [["--limit", "maxJobsPerSession=abc"], /--limit maxJobsPerSession: expected a number/],
+    [["--cancel-grace-ms", "-1"], /--cancel-grace-ms: expected a non-negative number/],
+    [["--heartbeat-sec", "0"], /--heartbeat-sec: expected a positive number/],
+    [["--agents", join(folder, "none.mjs")], /does not load: Cannot find module '[^']*'$/m],
+    [["--jwt-issuer", "x"], /need a key/],
+    [["--token", "sekrit=me", "--token", "sekrit=you"], /--token …=you: .*another's/],
+    [["--identities", file([who]), "--token", "sekrit=root"], /--token …=root: .*another's/],
+    [["--identities", join(folder, "none.json")], /could not be read/],
+    [["--identities", file("[")], /not JSON/],
+    [["--identities", file("[]")], /nobody could connect/],
+    [["--identities", file({})], /identities: expected a list;/],
+    [["--identities", file([who, who])], /same token/],
+    [
+      ["--identities", file([{ ...who, leaseCeilling: {} }])],
+      /identities\[0\]\.leaseCeilling: is not expected/
+    ],
+    [["--identities", file([{ ...who, expiresAt: "2030" }])], /expected a time in epoch milliseconds/],
+    [["--identities", file([{ ...who, agents: "echo" }])], /agents: expected a list of names/],
+    [
+      ["--identities", file([{ ...who, agents: ["ver@1.0.0"] }])],
+      /agents\[0\]: expected the name of an agent/
+    ]
+  ])("%j is refused", (flags, said) => refused(["serve", "--memory", "--port", "0", ...flags], said))
+
+  it("says which setting of the environment is wrong", () =>
+    refused(["serve", "--memory", "--port", "0"], /ARCP_TOKENS: entry 1 is not token=principal/, {
+      ARCP_TOKENS: "sekrit"
+    }))
+
+  it("a port in use is no matter of connecting", async () => {
+    await serving(["--memory", "--agents", "conformance"], async (address) => {
+      const { code, stderr } = await run(["serve", "--memory", "--port", new URL(address).port])
+      expect(stderr).toMatch(/is in use: .* choose another port/)
+      expect(stderr).not.toMatch(/--url/)
+      expect(code).toBe(1)
+    })
+  })
+
+  it("warns of what has no effect", async () => {
+    const ceiling = file([{ ...who, leaseCeiling: { "fs.read": ["src/**"] } }])
+    const said = async (...flags: ReadonlyArray<string>) => {
+      let printed = ""
+      await serving(
+        ["--memory", ...flags],
+        async () => {},
+        (text) => {
+          printed += text
+        }
+      )
+      expect(printed).not.toMatch(/sekrit/)
+      return printed
+    }
+    expect(await said("--identities", ceiling)).toMatch(/WARN.*leaseCeiling.*can match nothing/)
+    const jwt = ["--jwt-secret", "0123456789abcdef".repeat(3)]
+    expect(await said(...jwt, "--identities", ceiling)).toMatch(/WARN.*which are ignored/)
+  })
+
+  it("recommends a command that works", async () => {
+    const printed: Array<string> = []
+    await serving(
+      ["--memory", "--agents", "conformance"],
+      async () => {},
+      (text) => printed.push(text)
+    )
+    expect(printed.join("")).toMatch(/try: arcp agents --url/)
+    printed.length = 0
+    await serving(
+      ["--memory"],
+      async () => {},
+      (text) => printed.push(text)
+    )
+    expect(printed.join("")).toMatch(/try: arcp submit survey --url/)
+  })
+})
+
+describe("what is printed", () => {
+  it("has no control characters of others, whoever says it", () => {
+    expect(safe("a\u001b[2Jb\u009bc\td\n")).toBe("a\ufffd[2Jb\ufffdc\td\n")
+    expect(explain(new InternalError({ message: "no \u001b]0;luck\u0007" }))).toBe(
+      "error: INTERNAL_ERROR: no \ufffd]0;luck\ufffd"
+    )
+  })
+
+  it("has no colours where nobody sees them", async () => {
+    expect(plain("\u001b[0;1mUSAGE\u001b[0m")).toBe("USAGE")
+    const { stdout } = await run(["submit", "--help"])
+    expect(stdout).toMatch(/USAGE/)
+    expect(stdout).not.toMatch(/\u001b/)
+  })
+
+  it("a bar is as long as it may be, whatever the runtime counts", () => {
+    expect(bar({ current: 1, total: 2 })).toBe(`${"█".repeat(15)}${"░".repeat(15)} 50% 1/2`)
+    expect(bar({ current: 9, total: 3 })).toMatch(/^█{30} /)
+    expect(bar({ current: -9, total: 3 })).toMatch(/^░{30} /)
+  })
+})
