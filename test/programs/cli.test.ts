@@ -282,3 +282,39 @@ describe("leases", () => {
     expect(refused.stderr).not.toMatch(/hush/)
   })
 })
+
+describe("arcp serve --transport stdio", () => {
+  it("has nothing but envelopes on stdout, whatever is logged", async () => {
+    const child = spawn(
+      process.execPath,
+      [program, "serve", "--transport", "stdio", "--memory", "--token", "s=me"].concat(
+        ["--agents", "conformance", "--log-level", "trace"],
+        ["--limit", "heartbeatIntervalSec=1"]
+      ),
+      { env: environment(), stdio: ["pipe", "pipe", "pipe"] }
+    )
+    let stderr = ""
+    child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      stderr += text
+    })
+    const send = (type: string, payload: unknown, ids: object = {}) =>
+      child.stdin.write(`${JSON.stringify({ arcp: "1.1", id: type, type, ...ids, payload })}\n`)
+    send("session.hello", {
+      client: { name: "test", version: "1" },
+      auth: { scheme: "bearer", token: "s" },
+      capabilities: { encodings: ["json"], features: ["subscribe"] }
+    })
+    const types: Array<string> = []
+    for await (const line of createInterface({ input: child.stdout })) {
+      const { arcp, type, session_id, payload } = JSON.parse(line)
+      expect(arcp).toBe("1.1")
+      types.push(type)
+      if (type === "session.welcome") send("job.submit", { agent: "echo", input: 1 }, { session_id })
+      // Every decision about a subscription is logged.
+      if (type === "job.result") send("job.subscribe", { job_id: payload.job_id ?? "job_x" }, { session_id })
+      if (type === "session.error" || type === "job.error") child.stdin.end()
+    }
+    expect(types).toContain("job.result")
+    expect(stderr).toContain("subscribe")
+  })
+})

@@ -5,7 +5,7 @@ import type { JobEvent } from "../../services/ArcpClient.js"
 
 export interface Gauge {
   /** Whether the event changed it. */
-  readonly take: (event: Pick<JobEvent, "kind" | "body">) => boolean
+  readonly take: (event: JobEvent) => boolean
   /** `USD 0.6 of 1 left`; empty without a budget. */
   readonly toString: () => string
 }
@@ -21,17 +21,14 @@ export const make = (terms: ReadonlyArray<string>, left: unknown = {}): Gauge =>
     })
   )
   return {
-    take: ({ kind, body }) => {
-      if (kind !== "metric") return false
-      const { name, unit, value } = body as { name?: string; unit?: string; value?: number }
-      const before = unit === undefined ? undefined : counters.get(unit)
-      if (before === undefined || name?.startsWith("cost.") !== true) return false
-      const amount = Budget.amount(value ?? 0)
-      if (amount === undefined) return false
-      counters.set(
-        unit as string,
-        name === "cost.budget.remaining" ? amount : BigDecimal.subtract(before, amount)
-      )
+    take: (event) => {
+      if (event.kind !== "metric") return false
+      const { name, unit, value } = event.body
+      if (unit === undefined || !name.startsWith("cost.")) return false
+      const before = counters.get(unit)
+      const amount = Budget.amount(value)
+      if (before === undefined || amount === undefined) return false
+      counters.set(unit, name === "cost.budget.remaining" ? amount : BigDecimal.subtract(before, amount))
       return true
     },
     toString: () =>

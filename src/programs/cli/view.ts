@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Stream from "effect/Stream"
 import { type ArcpError, isArcpError, toPayload } from "../../protocol/Errors.js"
+import type { Body } from "../../protocol/Event.js"
 import type {
   ArcpClientService,
   ClientError,
@@ -28,17 +29,10 @@ const levels: { readonly [level: string]: (text: string) => string } = {
   critical: (text) => paint(31, text)
 }
 
-interface Progress {
-  readonly current: number
-  readonly total?: number
-  readonly units?: string
-  readonly message?: string
-}
-
 const width = 30
 
 /** A runtime that counts beyond its total must not end this program. */
-export const bar = ({ current, total, units, message }: Progress): string => {
+export const bar = ({ current, total, units, message }: Body<"progress">): string => {
   const numbers = `${current}${total === undefined ? "" : `/${total}`}${units === undefined ? "" : ` ${units}`}`
   const tail = message === undefined ? "" : ` ${message}`
   if (total === undefined || total === 0) return `${numbers}${tail}`
@@ -64,31 +58,35 @@ const failure = (error: unknown): string => {
     : paint(31, `← ${brief(error)}`)
 }
 
+const suffix = (text: string | undefined): string => (text === undefined ? "" : ` ${text}`)
+
 /** An event as one line; `undefined` when it is not for reading. */
 const line = (event: JobEvent): string | undefined => {
-  const { kind, body } = event
-  const b = body as Record<string, unknown>
-  switch (kind) {
+  switch (event.kind) {
     case "log":
-      return (levels[String(b["level"])] ?? safe)(`${String(b["level"]).padEnd(5)} ${b["message"]}`)
+      return (levels[event.body.level] ?? safe)(`${event.body.level.padEnd(5)} ${event.body.message}`)
     case "thought":
-      return dim(`· ${brief(b["text"])}`)
+      return dim(`· ${brief(event.body.text)}`)
     case "status":
-      return paint(36, `▸ ${b["phase"]}`) + (b["message"] === undefined ? "" : safe(` ${b["message"]}`))
+      return paint(36, `▸ ${event.body.phase}`) + safe(suffix(event.body.message))
     case "metric":
-      return dim(`  ${b["name"]} ${b["value"]}${b["unit"] === undefined ? "" : ` ${b["unit"]}`}`)
+      return dim(`  ${event.body.name} ${event.body.value}${suffix(event.body.unit)}`)
     case "tool_call":
-      return safe(`→ ${b["tool"]} ${brief(b["args"])}`)
+      return safe(`→ ${event.body.tool} ${brief(event.body.args)}`)
     case "tool_result":
-      return b["error"] === undefined ? safe(`← ${brief(b["result"])}`) : failure(b["error"])
-    case "artifact_ref":
-      return safe(
-        `⎘ ${b["uri"]} (${b["content_type"]}${b["byte_size"] === undefined ? "" : `, ${b["byte_size"]} bytes`})`
-      )
+      return event.body.error === undefined
+        ? safe(`← ${brief(event.body.result)}`)
+        : failure(event.body.error)
+    case "artifact_ref": {
+      const { uri, content_type, byte_size } = event.body
+      return safe(`⎘ ${uri} (${content_type}${byte_size === undefined ? "" : `, ${byte_size} bytes`})`)
+    }
+    case "gap":
+      return paint(33, `! ${event.body.message}`)
     case "result_chunk":
       return undefined
     default:
-      return safe(`${event.kind === "other" ? event.wireKind : kind} ${brief(body)}`)
+      return safe(`${event.kind === "other" ? event.wireKind : event.kind} ${brief(event.body)}`)
   }
 }
 
@@ -106,7 +104,7 @@ const makeScreen = () => {
   const clear = () => (tty && current !== "" ? "\r\u001b[K" : "")
   return {
     print: (text: string) => process.stderr.write(`${clear()}${text}\n${tty ? current : ""}`),
-    progress: (progress: Progress) => {
+    progress: (progress: Body<"progress">) => {
       // The bar is one line, whatever the message.
       const text = safe(bar(progress)).replace(/\s/g, " ")
       if (!tty) {
@@ -189,7 +187,7 @@ export const show = (
               ),
               more
             )
-          if (event.kind === "progress") screen.progress(event.body as Progress)
+          if (event.kind === "progress") screen.progress(event.body)
           else {
             const text = line(event)
             if (text !== undefined) screen.print(text)

@@ -1,9 +1,12 @@
 import { describe, expect, it } from "@effect/vitest"
 import * as Gauge from "../../../src/programs/cli/gauge.js"
+import type { JobEvent } from "../../../src/services/ArcpClient.js"
 
-const metric = (name: string, value: number, unit?: string) => ({
+const at = { ts: "2026-01-01T00:00:00Z", eventSeq: 1 }
+const metric = (name: string, value: number, unit?: string): JobEvent => ({
   kind: "metric",
-  body: { name, value, ...(unit === undefined ? {} : { unit }) }
+  body: { name, value, unit },
+  ...at
 })
 
 describe("the gauge", () => {
@@ -37,8 +40,8 @@ describe("the gauge", () => {
       metric("costs", 0.5, "USD"),
       metric("latency", 0.5, "USD"),
       metric("cost.demo", Number.NaN, "USD"),
-      { kind: "log", body: { name: "cost.demo", value: 0.5, unit: "USD" } },
-      { kind: "x-vendor.acme.note", body: null }
+      { kind: "x-vendor.acme.cost", body: { name: "cost.demo", value: 0.5, unit: "USD" }, ...at } as const,
+      { kind: "x-vendor.acme.note", body: null, ...at } as const
     ])
       expect(gauge.take(event)).toBe(false)
     expect(gauge.toString()).toBe("USD 1 of 1 left")

@@ -113,7 +113,7 @@ describe("arcp serve", () => {
     [["--identities", join(folder, "none.json")], /could not be read/],
     [["--identities", file("[")], /not JSON/],
     [["--identities", file("[]")], /nobody could connect/],
-    [["--identities", file({})], /identities: expected a list;/],
+    [["--identities", file({})], /identities: expected an array of identities;/],
     [["--identities", file([who, who])], /same token/],
     [
       ["--identities", file([{ ...who, leaseCeilling: {} }])],
