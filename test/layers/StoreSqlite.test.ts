@@ -304,7 +304,9 @@ describe("StoreSqlite", () => {
   it.scoped("refuses what is not a database", () =>
     Effect.gen(function* () {
       const filename = yield* tempFile
-      yield* refuses(path.dirname(filename), /is a directory/)
+      const folder = path.join(path.dirname(filename), "folder")
+      fs.mkdirSync(folder)
+      yield* refuses(folder, /is a directory/)
       for (const content of ["hello", "not a database, but a longer text\n".repeat(1_000)]) {
         fs.writeFileSync(filename, content)
         yield* refuses(filename, /is not a SQLite database/)
