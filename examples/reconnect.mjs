@@ -12,7 +12,7 @@ import { fileURLToPath } from "node:url"
 import { KeyValueStore } from "@effect/platform"
 import { NodeKeyValueStore } from "@effect/platform-node"
 import { Context, Effect, Layer, Redacted, Schema, Stream } from "effect"
-import { Agent, ArcpClient, Auth, Job, Registry, Runtime, Transport } from "effect-arcp"
+import { Agent, ArcpClient, Auth, ClientState, Job, Registry, Runtime, Transport } from "effect-arcp"
 import { DialerWebSocket, TransportWebSocket } from "effect-arcp/node"
 
 const Count = Agent.make("count", { version: "1.0.0", input: Schema.Int, output: Schema.Int })
@@ -29,7 +29,7 @@ const client = (url, directory) =>
     const client = yield* ArcpClient.make({
       token: Redacted.make("secret"),
       // Where the session is kept: the next process goes on with it.
-      state: { store: yield* KeyValueStore.KeyValueStore }
+      state: ClientState.keyValueStore(yield* KeyValueStore.KeyValueStore)
     })
     const [known] = yield* client.restored
     const job =

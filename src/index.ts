@@ -6,6 +6,7 @@
 
 export * as ArcpClient from "./layers/ArcpClient.js"
 export * as Auth from "./layers/Auth.js"
+export * as ClientState from "./layers/ClientState.js"
 export * as CredentialProvisionerLiteLlm from "./layers/CredentialProvisionerLiteLlm.js"
 export * as CredentialStoreMemory from "./layers/CredentialStoreMemory.js"
 export * as Credentials from "./layers/Credentials.js"

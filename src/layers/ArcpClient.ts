@@ -1,5 +1,4 @@
 /** The client over any `Dialer`. See services/ArcpClient.ts for what it gives. */
-import type { KeyValueStore } from "@effect/platform/KeyValueStore"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -31,8 +30,8 @@ import { type About, JobInbox } from "./client/JobInbox.js"
 import { end, type Pull, stream } from "./client/pull.js"
 import * as Reattach from "./client/Reattach.js"
 import { resultAsFile } from "./client/resultAsFile.js"
-import * as SavedState from "./client/SavedState.js"
 import { ClientSession } from "./client/Session.js"
+import type { ClientState } from "./ClientState.js"
 import * as IdGeneratorLayer from "./IdGenerator.js"
 
 export interface Options {
@@ -57,10 +56,13 @@ export interface Options {
   /** Continue the session of another process; fails with `ResumeWindowExpired` when it is gone. */
   readonly resume?: ResumeState
   /**
-   * Keeps the session's place here, under `key` (default `arcp`), so that the next process goes on with it:
-   * `restored` are its jobs, `attach` gives their handles. One process at a time. What is kept is secret.
+   * Keeps the session's place, so that the next process goes on with it: `restored` are its jobs, `attach` gives
+   * their handles. One process at a time.
+   *
+   * @example
+   * { state: ClientState.keyValueStore(yield* KeyValueStore.KeyValueStore) }
    */
-  readonly state?: { readonly store: KeyValueStore; readonly key?: string }
+  readonly state?: ClientState
 }
 
 /**
@@ -86,9 +88,10 @@ export const isRetryable = (error: unknown): boolean =>
  * @example
  * client.submit(Review, input, { idempotencyKey: "nightly-2026-01-31" }).pipe(Effect.retry(ArcpClient.retrySchedule))
  */
-export const retrySchedule: Schedule.Schedule<unknown, unknown> = backoff.pipe(
-  Schedule.intersect(Schedule.recurs(8)),
-  Schedule.whileInput(isRetryable)
+// The marks keep it out of bundles that do not use it.
+export const retrySchedule: Schedule.Schedule<unknown, unknown> = /* @__PURE__ */ Schedule.intersect(
+  /* @__PURE__ */ Schedule.whileInput(backoff, isRetryable),
+  /* @__PURE__ */ Schedule.recurs(8)
 )
 
 /** Where the frames of a job go, and which job that is once it is known. */
@@ -111,9 +114,9 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
     const clock = yield* Effect.clock
     const scope = yield* Effect.scope
     const now = () => clock.unsafeCurrentTimeMillis()
-    const { store, key = "arcp" } = options.state ?? {}
-    const saved = store === undefined ? undefined : yield* SavedState.load(store, key)
-    const jobs = new Reattach.Jobs(store !== undefined)
+    const state = options.state === undefined ? undefined : yield* options.state
+    const saved = state?.saved
+    const jobs = new Reattach.Jobs(state !== undefined)
 
     const session: ClientSession = new ClientSession(dialer, {
       token: options.token,
@@ -133,9 +136,9 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       nextId: ids.unsafeNext,
       now,
       save:
-        store === undefined
+        state === undefined
           ? Effect.void
-          : SavedState.saver(store, key, saved, () => ({ ...session.resumeState, jobs: jobs.toSave() })),
+          : state.save(() => ({ ...session.resumeState, jobs: jobs.toSave() })),
       reattach: (orphans, lost) =>
         Effect.gen(function* () {
           jobs.forgetLeft()

@@ -14,6 +14,7 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as ArcpClient from "../../src/layers/ArcpClient.js"
+import * as ClientState from "../../src/layers/ClientState.js"
 import * as Agent from "../../src/services/Agent.js"
 import { Job } from "../../src/services/Job.js"
 import { Lease } from "../../src/services/Lease.js"
@@ -46,7 +47,7 @@ const start = (store?: KeyValueStore.KeyValueStore, options: Partial<ArcpClient.
     const client = yield* ArcpClient.make({
       token: Redacted.make("alice"),
       reconnect: Schedule.recurs(20),
-      ...(store === undefined ? {} : { state: { store } }),
+      ...(store === undefined ? {} : { state: ClientState.keyValueStore(store) }),
       ...options
     }).pipe(Effect.provideService(Scope.Scope, scope))
     return { client, scope, end: Scope.close(scope, Exit.void) }
@@ -102,7 +103,11 @@ describe("a session whose state is kept", () => {
   it.scoped("keeps what a process that ended in order has not read", () =>
     Effect.gen(function* () {
       const store = yield* memory
-      const state = { token: Redacted.make("alice"), reconnect: Schedule.recurs(20), state: { store } }
+      const state = {
+        token: Redacted.make("alice"),
+        reconnect: Schedule.recurs(20),
+        state: ClientState.keyValueStore(store)
+      }
       const jobId = yield* Effect.scoped(
         Effect.gen(function* () {
           const client = yield* ArcpClient.make(state)

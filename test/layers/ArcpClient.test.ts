@@ -15,6 +15,7 @@ import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
 import * as ArcpClient from "../../src/layers/ArcpClient.js"
+import * as ClientState from "../../src/layers/ClientState.js"
 import * as TransportMemory from "../../src/layers/TransportMemory.js"
 import { encode } from "../../src/protocol/Codec.js"
 import { type Connection, Dialer } from "../../src/services/Transport.js"
@@ -163,13 +164,13 @@ describe("ArcpClient with state", () => {
         clear: Effect.void,
         size: Effect.succeed(0)
       })
-      const first = yield* connect({ state: { store } })
+      const first = yield* connect({ state: ClientState.keyValueStore(store) })
       const job = yield* first.submit("forever", {})
       writing = true
       yield* first.dropTransport
       while (![...kept.values()].some((text) => text.length === 20)) yield* Effect.yieldNow()
       writing = false
-      const second = yield* connect({ state: { store } })
+      const second = yield* connect({ state: ClientState.keyValueStore(store) })
       assert.deepStrictEqual(
         (yield* second.restored).map(({ jobId }) => jobId),
         [job.jobId]

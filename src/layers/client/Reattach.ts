@@ -8,7 +8,7 @@ import { ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { Known } from "../../services/ArcpClient.js"
 import type { Handles } from "./Handles.js"
 import { type About, JobInbox } from "./JobInbox.js"
-import type { SavedJob } from "./SavedState.js"
+import type { SavedJob } from "../ClientState.js"
 import type { ClientSession } from "./Session.js"
 
 /** A submit with an idempotency key, as it was sent. */

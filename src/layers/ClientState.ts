@@ -1,11 +1,14 @@
-/** A session's place, kept where the next process finds it. */
+/**
+ * Where a client keeps its session's place for the next process: option `state` of `ArcpClient`. A module of its own,
+ * so that a browser's bundle has it only when it is used.
+ */
 import type { KeyValueStore } from "@effect/platform/KeyValueStore"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
-import * as Check from "../../protocol/Check.js"
-import type * as Message from "../../protocol/Message.js"
-import type { ResumeState } from "../../services/ArcpClient.js"
+import * as Check from "../protocol/Check.js"
+import type * as Message from "../protocol/Message.js"
+import type { ResumeState } from "../services/ArcpClient.js"
 
 /** A job of the session, and how far its reader has got. */
 export interface SavedJob {
@@ -23,6 +26,16 @@ export interface SavedJob {
 export interface Saved extends ResumeState {
   readonly jobs: ReadonlyArray<SavedJob>
 }
+
+/** What the process before has left, and how to leave something for the next. */
+export interface Opened {
+  readonly saved: Saved | undefined
+  /** Asks for what there is to save when its turn has come. */
+  readonly save: (current: () => Saved) => Effect.Effect<void>
+}
+
+/** Opened once by each client. */
+export type ClientState = Effect.Effect<Opened>
 
 /** As it is stored: the newer one of two, in case the process ends while it writes the other. */
 interface Stored extends Saved {
@@ -64,7 +77,7 @@ const read = (store: KeyValueStore, key: string): Effect.Effect<Stored | undefin
   )
 
 /** What was saved under `key`; nothing when there is nothing, or nothing that can be read. */
-export const load = (store: KeyValueStore, key: string): Effect.Effect<Stored | undefined> =>
+const load = (store: KeyValueStore, key: string): Effect.Effect<Stored | undefined> =>
   Effect.gen(function* () {
     let newest: Stored | undefined
     let problem: unknown
@@ -80,36 +93,37 @@ export const load = (store: KeyValueStore, key: string): Effect.Effect<Stored | 
   })
 
 /** Saves when there is something new. A store that fails is told of once, and the session goes on. */
-export const saver = (
-  store: KeyValueStore,
-  key: string,
-  loaded: Stored | undefined,
-  current: () => Saved
-): Effect.Effect<void> => {
+const saver = (store: KeyValueStore, key: string, loaded: Stored | undefined): Opened["save"] => {
+  const lock = Effect.unsafeMakeSemaphore(1)
   let version = loaded?.version ?? 0
   let saved = ""
   let failed = false
-  // One after the other, each to its end: one that was cut off must not leave its mark on both.
-  const save = Effect.suspend(() => {
-    const state = current()
-    const text = JSON.stringify(state)
-    if (text === saved) return Effect.void
-    const stored: Stored = { ...state, version: version + 1 }
-    return Effect.matchEffect(store.set(slot(key, stored.version), JSON.stringify(stored)), {
-      onSuccess: () =>
-        Effect.sync(() => {
-          version = stored.version
-          saved = text
-        }),
-      onFailure: (error) => {
-        if (failed) return Effect.void
-        failed = true
-        return Effect.logWarning(
-          "the session's state cannot be saved; another process could not resume it",
-          error
-        )
-      }
+  const save = (current: () => Saved) =>
+    Effect.suspend(() => {
+      const state = current()
+      const text = JSON.stringify(state)
+      if (text === saved) return Effect.void
+      const stored: Stored = { ...state, version: version + 1 }
+      return Effect.matchEffect(store.set(slot(key, stored.version), JSON.stringify(stored)), {
+        onSuccess: () =>
+          Effect.sync(() => {
+            version = stored.version
+            saved = text
+          }),
+        onFailure: (error) => {
+          if (failed) return Effect.void
+          failed = true
+          return Effect.logWarning(
+            "the session's state cannot be saved; another process could not resume it",
+            error
+          )
+        }
+      })
     })
-  })
-  return Effect.unsafeMakeSemaphore(1).withPermits(1)(Effect.uninterruptible(save))
+  // One after the other, each to its end: one that was cut off must not leave its mark on both.
+  return (current) => lock.withPermits(1)(Effect.uninterruptible(save(current)))
 }
+
+/** In a `KeyValueStore` of `@effect/platform`, under `key` and `KEY.2`. One client at a time; what is kept is secret. */
+export const keyValueStore = (store: KeyValueStore, key = "arcp"): ClientState =>
+  Effect.map(load(store, key), (loaded) => ({ saved: loaded, save: saver(store, key, loaded) }))
