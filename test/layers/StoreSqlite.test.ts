@@ -311,6 +311,8 @@ describe("StoreSqlite", () => {
         fs.writeFileSync(filename, content)
         yield* refuses(filename, /is not a SQLite database/)
       }
+      const inMemory = yield* Effect.flip(Effect.scoped(Layer.build(open(":memory:"))))
+      assert.match(inMemory.message, /with --memory or StoreMemory/)
       const below = path.join(filename, "arcp.db")
       const error = yield* Effect.flip(Effect.scoped(Layer.build(open(below))))
       assert.match(error.message, /folder of .* cannot be created/)

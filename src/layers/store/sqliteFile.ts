@@ -30,6 +30,9 @@ export const connect = (
 /** Creates the folder; answers the path by which every process knows the file, links resolved. */
 export const prepareFolder = (filename: string): Effect.Effect<string, StoreError> =>
   Effect.gen(function* () {
+    // SQLite's name for a database in memory; here it would be a file of that name, kept.
+    if (filename === ":memory:")
+      return yield* refuse(":memory: is not a file; keep everything in memory with --memory or StoreMemory")
     const path = nodePath.resolve(filename)
     const folder = nodePath.dirname(path)
     yield* Effect.try({
