@@ -1,7 +1,7 @@
 /**
  * effect-arcp: the Effect-native runtime and client for ARCP. Everything here runs wherever JavaScript does;
  * what needs Node is in `effect-arcp/node`, JWT verification in `effect-arcp/jwt`, leased language models in
- * `effect-arcp/ai` and tools of MCP servers in `effect-arcp/mcp`.
+ * `effect-arcp/ai`, tools of MCP servers in `effect-arcp/mcp`, what tests need in `effect-arcp/testing`.
  */
 
 export * as ArcpClient from "./layers/ArcpClient.js"

@@ -106,6 +106,8 @@ export class ClientSession implements Host {
   private readonly line: Line
   private readonly crowded = new Set<AnyLane>()
   private cut: (() => void) | undefined
+  /** An event has come after all were acknowledged. */
+  private wake: () => void = () => {}
   /** Jobs of a session that is gone, to be found again in the next. */
   private orphans: { readonly jobs: Handles["jobs"]; readonly error: ResumeWindowExpired } | undefined
 
@@ -358,10 +360,20 @@ export class ClientSession implements Host {
     if (this.handles.rewindTo(this.lastEventSeq) < this.lastEventSeq) this.cut()
   })
 
+  /** At intervals while there is something to acknowledge; otherwise an idle client would wake for nothing. */
   private readonly keepAcknowledging: Effect.Effect<never> = Effect.suspend(() => {
     this.acknowledge(1)
-    return Effect.zipRight(this.options.save, Effect.sleep(this.options.ackInterval))
-  }).pipe(Effect.forever)
+    return this.options.save
+  }).pipe(
+    Effect.zipRight(
+      Effect.async<void>((resume) => {
+        this.wake = () => resume(Effect.void)
+        if (this.acked < this.lastEventSeq) this.wake()
+      })
+    ),
+    Effect.zipRight(Effect.suspend(() => Effect.sleep(this.options.ackInterval))),
+    Effect.forever
+  )
 
   /** The session is gone: its requests fail, and its jobs are looked for from the next one. */
   private forget(error: ResumeWindowExpired): void {
@@ -526,6 +538,7 @@ export class ClientSession implements Host {
     }
     this.next = seq + 1
     this.lastEventSeq = Math.max(this.lastEventSeq, seq)
+    this.wake()
     if (!refused) this.handles.deliver(jobId, message as unknown as JobFrame, bytes, this.requests.claiming)
     return undefined
   }

@@ -1,0 +1,77 @@
+// Tests an agent without a socket: with node:test here, with any runner the same. The clock is the test's, and the
+// connection breaks when it is told to.
+//
+//   node examples/testing.mjs
+
+import assert from "node:assert"
+import { test } from "node:test"
+import { Effect, Fiber, Schedule, Schema, TestClock, TestContext } from "effect"
+import { Agent, ArcpClient, Job } from "effect-arcp"
+import { Check, Faults, TestRuntime } from "effect-arcp/testing"
+
+// The agent under test: counts to a number, one in ten minutes, unless it is above 6.
+const Count = Agent.make("count", {
+  version: "1.0.0",
+  input: Schema.Struct({ to: Schema.Int }),
+  output: Schema.Int,
+  error: Schema.Struct({ _tag: Schema.Literal("TooFar"), limit: Schema.Int })
+})
+const count = Agent.handle(Count, ({ to }) =>
+  Effect.gen(function* () {
+    if (to > 6) return yield* Effect.fail({ _tag: "TooFar", limit: 6 })
+    const job = yield* Job.Job
+    for (let current = 1; current <= to; current++) {
+      yield* job.progress({ current, total: to })
+      yield* Effect.sleep("10 minutes")
+    }
+    return to
+  })
+)
+
+/** A runtime with the agent, a client of it, and a clock that stands until it is moved. */
+const run = (body) =>
+  body.pipe(
+    Effect.scoped,
+    // The test's clock does not move while the client waits to reconnect: at once, then.
+    Effect.provide(TestRuntime.layer([count], { client: { reconnect: Schedule.recurs(10) } })),
+    Effect.provide(TestContext.TestContext),
+    Effect.runPromise
+  )
+
+test("an hour passes in no time", () =>
+  run(
+    Effect.gen(function* () {
+      const client = yield* ArcpClient.ArcpClient
+      const job = yield* client.submit(Count, { to: 6 })
+      const counted = yield* Effect.fork(Check.events(job))
+      yield* TestClock.adjust("1 hour")
+      const events = yield* Fiber.join(counted)
+      Check.numbered(events, { from: 1 })
+      Check.inOrder(events, ["status", { kind: "progress", body: { current: 6 } }])
+      assert.strictEqual(yield* job.result, 6)
+    })
+  ))
+
+test("refuses to count too far, as its contract says", () =>
+  run(
+    Effect.gen(function* () {
+      const client = yield* ArcpClient.ArcpClient
+      const job = yield* client.submit(Count, { to: 7 })
+      assert.deepStrictEqual(yield* Effect.flip(job.result), { _tag: "TooFar", limit: 6 })
+    })
+  ))
+
+test("a connection that breaks at the third event loses nothing", () =>
+  run(
+    Effect.gen(function* () {
+      const client = yield* ArcpClient.ArcpClient
+      const faults = yield* Faults.Faults
+      yield* faults.add({ to: "client", type: "job.event", frame: 4, fault: "drop" })
+      const job = yield* client.submit(Count, { to: 6 })
+      const counted = yield* Effect.fork(Check.events(job))
+      yield* TestClock.adjust("1 hour")
+      Check.numbered(yield* Fiber.join(counted), { from: 1 })
+      Check.endedOnce(yield* faults.frames, job.jobId)
+      assert.strictEqual(yield* faults.connections, 2)
+    })
+  ))

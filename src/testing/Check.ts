@@ -1,0 +1,153 @@
+/**
+ * Checks of event streams. They throw (or, where they wait, die with) a `CheckFailed` whose message says what was
+ * expected and what came; any test runner shows it.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import type { ClientError, JobEvent, JobHandle } from "../services/ArcpClient.js"
+import type { Frame } from "./Faults.js"
+
+export class CheckFailed extends Error {
+  override readonly name = "CheckFailed"
+}
+
+const brief = (event: JobEvent): string => {
+  const body = JSON.stringify(event.body) ?? "undefined"
+  const kind = event.kind === "other" ? `other (${event.wireKind})` : event.kind
+  return `${String(event.eventSeq).padStart(5)}  ${kind} ${body.length > 100 ? `${body.slice(0, 99)}…` : body}`
+}
+
+const list = (events: ReadonlyArray<JobEvent>, around?: number): string => {
+  if (events.length === 0) return "  nothing"
+  const from = around === undefined ? 0 : Math.max(0, around - 5)
+  const shown = events.slice(from, from + 12)
+  const lines = shown.map((event, i) => `${from + i === around ? "> " : "  "}${brief(event)}`)
+  const left = events.length - from - shown.length
+  return [
+    ...(from > 0 ? [`  … ${from} before`] : []),
+    ...lines,
+    ...(left > 0 ? [`  … ${left} more`] : [])
+  ].join("\n")
+}
+
+const fail = (expected: string, came: string): never => {
+  throw new CheckFailed(`expected ${expected}; came\n${came}`)
+}
+
+/** All events of a job, when it has ended; its failure is that of `result`. */
+export const events = (job: JobHandle<unknown, unknown>): Effect.Effect<ReadonlyArray<JobEvent>> => {
+  const seen: Array<JobEvent> = []
+  return job.events.pipe(
+    Stream.runForEach((event) => Effect.sync(() => seen.push(event))),
+    Effect.ignore,
+    Effect.as(seen)
+  )
+}
+
+/**
+ * The numbers rise, each by one: nothing is missing, nothing came twice. For the events of one job of a session that
+ * has no other; with `gaps`, rising is enough. What the client reports as missing (`gap`) is refused either way.
+ */
+export const numbered = (
+  events: ReadonlyArray<JobEvent>,
+  options: { readonly gaps?: boolean; readonly from?: number } = {}
+): void => {
+  let last = options.from === undefined ? undefined : options.from - 1
+  for (const [i, { eventSeq, kind }] of events.entries()) {
+    if (kind === "gap") fail("no gap", list(events, i))
+    if (last !== undefined && (options.gaps === true ? eventSeq <= last : eventSeq !== last + 1))
+      fail(`event_seq ${options.gaps === true ? "above" : "right after"} ${last}`, list(events, i))
+    last = eventSeq
+  }
+}
+
+/** An event, by its kind, or by kind and some keys of its body. */
+export type Pattern = JobEvent["kind"] | { readonly kind: JobEvent["kind"]; readonly body?: object }
+
+const fits = (event: JobEvent, pattern: Pattern): boolean => {
+  if (typeof pattern === "string") return event.kind === pattern
+  if (event.kind !== pattern.kind) return false
+  const body = (event.body ?? {}) as Record<string, unknown>
+  return Object.entries(pattern.body ?? {}).every(
+    ([key, value]) => JSON.stringify(body[key]) === JSON.stringify(value)
+  )
+}
+
+const say = (pattern: Pattern): string => (typeof pattern === "string" ? pattern : JSON.stringify(pattern))
+
+/** These events and no others, in this order. */
+export const exactly = (events: ReadonlyArray<JobEvent>, patterns: ReadonlyArray<Pattern>): void => {
+  const length = Math.max(events.length, patterns.length)
+  for (let i = 0; i < length; i++) {
+    const event = events[i]
+    const pattern = patterns[i]
+    if (event !== undefined && pattern !== undefined && fits(event, pattern)) continue
+    fail(
+      pattern === undefined ? `no event behind ${i}` : `${say(pattern)} at place ${i + 1}`,
+      list(events, Math.min(i, events.length - 1))
+    )
+  }
+}
+
+/** These events in this order, with others between them. */
+export const inOrder = (events: ReadonlyArray<JobEvent>, patterns: ReadonlyArray<Pattern>): void => {
+  let at = 0
+  for (const pattern of patterns) {
+    const found = events.slice(at).findIndex((event) => fits(event, pattern))
+    if (found < 0) fail(`${say(pattern)}${at === 0 ? "" : ` behind place ${at}`}`, list(events, at))
+    at += found + 1
+  }
+}
+
+/**
+ * Waits for an event that fits, and returns it; what came before it is read, what comes after can be read on. Dies
+ * when the job ends without it, or after `within` (of the `Clock`; default: as long as it takes).
+ */
+export const seen = (
+  job: JobHandle<unknown, unknown>,
+  pattern: Pattern,
+  options: { readonly within?: Duration.DurationInput } = {}
+): Effect.Effect<JobEvent, ClientError> => {
+  const before: Array<JobEvent> = []
+  const absent = (why: string) =>
+    Effect.die(new CheckFailed(`expected ${say(pattern)}${why}; came\n${list(before)}`))
+  const found = job.events.pipe(
+    Stream.tap((event) => Effect.sync(() => before.push(event))),
+    Stream.filter((event) => fits(event, pattern)),
+    Stream.runHead,
+    Effect.flatMap(
+      Option.match({
+        onNone: () => absent(" before the job's end"),
+        onSome: (event) => Effect.succeed(event)
+      })
+    )
+  )
+  return options.within === undefined
+    ? found
+    : Effect.flatten(
+        Effect.timeoutTo(found, {
+          duration: options.within,
+          onSuccess: (event) => Effect.succeed(event),
+          onTimeout: () => absent(` within ${Duration.format(Duration.decode(options.within ?? 0))}`)
+        })
+      )
+}
+
+/**
+ * On the wire (`Faults.frames`) the job has one end: a `job.result` or a `job.error`, with one `event_seq` however
+ * often it was sent, and no event with a number behind it.
+ */
+export const endedOnce = (frames: ReadonlyArray<Frame>, jobId: string): void => {
+  const of = frames
+    .filter(({ to }) => to === "client")
+    .map(({ text }) => JSON.parse(text) as { type: string; job_id?: string; event_seq?: number })
+    .filter(({ job_id, event_seq }) => job_id === jobId && event_seq !== undefined)
+  const ends = of.filter(({ type }) => type === "job.result" || type === "job.error")
+  const numbers = new Set(ends.map(({ type, event_seq }) => `${type} ${event_seq}`))
+  if (numbers.size !== 1) fail(`one end of ${jobId}`, `  ${[...numbers].join("\n  ") || "none"}`)
+  const end = ends[0]?.event_seq ?? 0
+  const behind = of.find(({ event_seq }) => (event_seq ?? 0) > end)
+  if (behind !== undefined) fail(`nothing behind the end ${end}`, `  ${JSON.stringify(behind)}`)
+}

@@ -1,0 +1,68 @@
+/** A whole runtime in memory, and a client of it. Only the store and the transport differ from production. */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import * as ArcpClient from "../layers/ArcpClient.js"
+import * as Auth from "../layers/Auth.js"
+import * as Registry from "../layers/Registry.js"
+import * as Runtime from "../layers/Runtime.js"
+import * as TransportMemory from "../layers/TransportMemory.js"
+import { Unauthenticated } from "../protocol/Errors.js"
+import type { Registered } from "../services/Agent.js"
+import type * as RuntimeOptions from "../services/RuntimeOptions.js"
+import type { Dialer } from "../services/Transport.js"
+import * as Faults from "./Faults.js"
+
+export interface Options {
+  /** The runtime's options. `shutdownGraceMs` is 0 unless given: a test does not wait for jobs it leaves running. */
+  readonly runtime?: RuntimeOptions.Input
+  /** Who may connect, by token; with agents and ceilings, if need be. Default: anybody, as whom the token names. */
+  readonly identities?: Readonly<Record<string, string | Auth.Identity>>
+  /** The client's options. Default: token `test`. */
+  readonly client?: Partial<ArcpClient.Options>
+}
+
+/** The token is the principal. */
+const anybody: Layer.Layer<Auth.Auth> = Layer.succeed(Auth.Auth, {
+  verify: (token) =>
+    Redacted.value(token) === ""
+      ? Effect.fail(new Unauthenticated({ message: "the token is empty" }))
+      : Effect.succeed({ principal: Redacted.value(token) })
+})
+
+/**
+ * A runtime with these agents, a client of it, and a transport between them that breaks when told to. Time is the
+ * test's: with `TestClock`, timeouts, leases, graces, heartbeats and the resume window follow it.
+ *
+ * @example
+ * Effect.gen(function* () {
+ *   const client = yield* ArcpClient.ArcpClient
+ *   const job = yield* client.submit(Greet, { name: "world" })
+ *   assert.strictEqual(yield* job.result, "Hello, world")
+ * }).pipe(Effect.scoped, Effect.provide(TestRuntime.layer([greet])))
+ */
+export const layer = <const Agents extends ReadonlyArray<Registered<unknown>>>(
+  agents: Agents,
+  { client, identities, runtime }: Options = {}
+): Layer.Layer<ArcpClient.ArcpClient | Dialer | Faults.Faults, never, Registry.Requirements<Agents>> =>
+  ArcpClient.layer({ token: Redacted.make("test"), ...client }).pipe(
+    Layer.provideMerge(Faults.layer()),
+    Layer.provideMerge(
+      Runtime.serve.pipe(
+        Layer.provideMerge(TransportMemory.layer),
+        Layer.provide(Runtime.layerMemory({ shutdownGraceMs: 0, ...runtime })),
+        Layer.provide(Registry.layer(agents)),
+        Layer.provide(identities === undefined ? anybody : Auth.layerStatic(identities))
+      )
+    ),
+    // What is wrong with the agents or the options is the test's mistake.
+    Layer.orDie
+  )
+
+/** Another client of the same runtime, over the same transport, as whom the token names. */
+export const connect = (
+  token: string,
+  options: Partial<ArcpClient.Options> = {}
+): Effect.Effect<ArcpClient.ArcpClientService, ArcpClient.ClientError, Dialer | Scope.Scope> =>
+  ArcpClient.make({ token: Redacted.make(token), ...options })
