@@ -2,13 +2,18 @@
  * Where a client keeps its session's place for the next process: option `state` of `ArcpClient`. A module of its own,
  * so that a browser's bundle has it only when it is used.
  */
-import type { KeyValueStore } from "@effect/platform/KeyValueStore"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Check from "../protocol/Check.js"
 import type * as Message from "../protocol/Message.js"
 import type { ResumeState } from "../services/ArcpClient.js"
+
+/** Any `KeyValueStore` of `@effect/platform`, and whatever else has these two. What is kept is secret. */
+export interface Store {
+  readonly get: (key: string) => Effect.Effect<Option.Option<string>, unknown>
+  readonly set: (key: string, value: string) => Effect.Effect<void, unknown>
+}
 
 /** A job of the session, and how far its reader has got. */
 export interface SavedJob {
@@ -64,7 +69,7 @@ const check = Check.object<Stored>({
 /** The two are written in turn. */
 const slot = (key: string, version: number) => (version % 2 === 1 ? key : `${key}.2`)
 
-const read = (store: KeyValueStore, key: string): Effect.Effect<Stored | undefined, unknown> =>
+const read = (store: Store, key: string): Effect.Effect<Stored | undefined, unknown> =>
   Effect.flatMap(store.get(key), (text) =>
     Option.isNone(text)
       ? Effect.succeed(undefined)
@@ -77,7 +82,7 @@ const read = (store: KeyValueStore, key: string): Effect.Effect<Stored | undefin
   )
 
 /** What was saved under `key`; nothing when there is nothing, or nothing that can be read. */
-const load = (store: KeyValueStore, key: string): Effect.Effect<Stored | undefined> =>
+const load = (store: Store, key: string): Effect.Effect<Stored | undefined> =>
   Effect.gen(function* () {
     let newest: Stored | undefined
     let problem: unknown
@@ -93,7 +98,7 @@ const load = (store: KeyValueStore, key: string): Effect.Effect<Stored | undefin
   })
 
 /** Saves when there is something new. A store that fails is told of once, and the session goes on. */
-const saver = (store: KeyValueStore, key: string, loaded: Stored | undefined): Opened["save"] => {
+const saver = (store: Store, key: string, loaded: Stored | undefined): Opened["save"] => {
   const lock = Effect.unsafeMakeSemaphore(1)
   let version = loaded?.version ?? 0
   let saved = ""
@@ -124,6 +129,6 @@ const saver = (store: KeyValueStore, key: string, loaded: Stored | undefined): O
   return (current) => lock.withPermits(1)(Effect.uninterruptible(save(current)))
 }
 
-/** In a `KeyValueStore` of `@effect/platform`, under `key` and `KEY.2`. One client at a time; what is kept is secret. */
-export const keyValueStore = (store: KeyValueStore, key = "arcp"): ClientState =>
+/** In a `KeyValueStore` of `@effect/platform`, under `key` and `KEY.2`. One client at a time. */
+export const keyValueStore = (store: Store, key = "arcp"): ClientState =>
   Effect.map(load(store, key), (loaded) => ({ saved: loaded, save: saver(store, key, loaded) }))

@@ -18,7 +18,10 @@ import type { Contract, Outcome } from "./Agent.js"
 import type { TransportError } from "./Transport.js"
 
 /** The runtime broke the protocol: a gap in the numbering, a result that is not what it says. */
-export class ProtocolViolation extends Data.TaggedError("ProtocolViolation")<{ readonly message: string }> {}
+export class ProtocolViolation extends Data.TaggedError("ProtocolViolation")<{ readonly message: string }> {
+  readonly code = "PROTOCOL_VIOLATION"
+  readonly retryable = false
+}
 
 /** Whatever ends a session for good, or fails one request or one job. `isRetryable` tells which may be repeated. */
 export type ClientError = ArcpError | TransportError | ProtocolViolation

@@ -25,7 +25,10 @@ export class Closed extends Data.TaggedError("Closed")<{
 export class TransportError extends Data.TaggedError("TransportError")<{
   readonly message: string
   readonly cause?: unknown
-}> {}
+}> {
+  readonly code = "TRANSPORT_ERROR"
+  readonly retryable = true
+}
 
 /** Close codes we use. */
 export const closeCode = {
