@@ -1,0 +1,28 @@
+/**
+ * The client without Effect: promises, async iterables, `AbortSignal`. This entry is for browsers, Deno, Bun and
+ * whatever else has a WebSocket of its own; Node gets promise.node.ts under the same name.
+ */
+import { InvalidRequest } from "./protocol/Errors.js"
+import { type ConnectOptions, dialGlobal } from "./programs/promise/options.js"
+import { open, Session } from "./programs/promise/Session.js"
+
+/**
+ * @example
+ * await using arcp = await Arcp.connect({ url: "wss://agents.example.com/arcp", token })
+ * const job = await arcp.submit("review", { repository: "." }, { signal: AbortSignal.timeout(60_000) })
+ * for await (const event of job.events) console.log(event.kind, event.body)
+ * console.log(await job.result)
+ */
+export class Arcp extends Session {
+  /** Rejects when the first connection cannot be made or is refused. */
+  static async connect(options: ConnectOptions): Promise<Arcp> {
+    return new Arcp(
+      await open(options, {
+        dial: dialGlobal,
+        files: new InvalidRequest({ message: "there is no file system here: read chunks instead" })
+      })
+    )
+  }
+}
+
+export * from "./programs/promise/index.js"

@@ -1,0 +1,78 @@
+/** A runtime for tests that have no Effect in them. */
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
+import * as Auth from "../../src/layers/Auth.js"
+import * as Registry from "../../src/layers/Registry.js"
+import * as Runtime from "../../src/layers/Runtime.js"
+import * as TransportWebSocket from "../../src/layers/TransportWebSocket.js"
+import * as Agent from "../../src/services/Agent.js"
+import { Job } from "../../src/services/Job.js"
+import { Lease } from "../../src/services/Lease.js"
+import { Dialer, TransportServer } from "../../src/services/Transport.js"
+import { agentsForClients } from "../support/agents.js"
+import { runtime } from "../support/Wire.js"
+
+export const Gated = Agent.make("gated", {
+  version: "1.0.0",
+  input: Schema.Struct({ before: Schema.Number, after: Schema.Number }),
+  output: Schema.Number
+})
+
+/** Lets the `gated` agents of a runtime go on past their first half. */
+const gate = () => {
+  const open = Effect.runSync(Deferred.make<void>())
+  const agent = Agent.handle(Gated, ({ after, before }) =>
+    Effect.gen(function* () {
+      const job = yield* Job
+      for (let i = 1; i <= before; i++) yield* job.log("info", `${i}`)
+      yield* job.progress({ current: before, total: before + after })
+      yield* Deferred.await(open)
+      for (let i = before + 1; i <= before + after; i++) yield* job.log("info", `${i}`)
+      return before + after
+    })
+  )
+  return { agent, open: () => Effect.runSync(Deferred.succeed(open, undefined)) }
+}
+
+const spender = Agent.handle(Agent.make("spender", { version: "1.0.0" }), () =>
+  Effect.gen(function* () {
+    const job = yield* Job
+    const lease = yield* Lease
+    yield* job.progress({ current: 1, total: 2 })
+    yield* lease.spend({ amount: "2", currency: "USD" })
+    yield* job.progress({ current: 2, total: 2 })
+    return "done"
+  })
+)
+
+const start = async <A, E>(layer: Layer.Layer<A, E>) => {
+  const scope = Effect.runSync(Scope.make())
+  const services = await Effect.runPromise(Layer.buildWithScope(layer, scope))
+  return { services, stop: () => Effect.runPromise(Scope.close(scope, Exit.void)) }
+}
+
+/** In memory, for any number of clients. */
+export const host = async () => {
+  const { agent, open } = gate()
+  const { services, stop } = await start(runtime([...agentsForClients, agent, spender]))
+  return { dialer: Layer.succeed(Dialer, Context.get(services, Dialer)), open, stop }
+}
+
+/** On a port of its own. */
+export const listen = async () => {
+  const { agent, open } = gate()
+  const { services, stop } = await start(
+    Runtime.serve.pipe(
+      Layer.provideMerge(TransportWebSocket.layer({ port: 0 })),
+      Layer.provide(Runtime.layerMemory({ shutdownGraceMs: 0 })),
+      Layer.provide(Registry.layer([...agentsForClients, agent])),
+      Layer.provide(Auth.layerStatic({ alice: "alice" }))
+    )
+  )
+  return { url: Context.get(services, TransportServer).address, open, stop }
+}
