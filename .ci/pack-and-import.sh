@@ -16,10 +16,12 @@ import assert from "node:assert"
 import * as root from "effect-arcp"
 import * as node from "effect-arcp/node"
 import * as jwt from "effect-arcp/jwt"
+import * as promise from "effect-arcp/promise"
 import * as testing from "effect-arcp/testing"
 for (const name of ["Agent", "Job", "Runtime", "ArcpClient", "Registry", "Auth", "Errors"]) assert(root[name], name)
 for (const name of ["RuntimeSqlite", "TransportWebSocket", "DialerWebSocket"]) assert(node[name], name)
 assert(jwt.AuthJwt)
+assert(promise.Arcp)
 for (const name of ["TestRuntime", "Faults", "ScriptedRuntime", "Check"]) assert(testing[name], name)
 console.log("imports:", Object.keys(root).length, "+", Object.keys(node).length, "+", Object.keys(jwt).length, "modules")
 JS
