@@ -29,6 +29,8 @@ export interface Outcome<Output, Failure> {
     outcome: Effect.Effect<unknown, E>,
     mismatch: (message: string) => M
   ) => Effect.Effect<Output, Failure | E | M>
+  /** Never there: what the compiler infers `Failure` from, which it cannot from a union. */
+  readonly types?: { readonly output: Output; readonly failure: Failure }
 }
 
 /** A contract: what goes in, what comes out, how it can fail. Imported by both sides. */
