@@ -1,15 +1,244 @@
-/** The types are part of the interface: `npm run check` fails when one of these lines compiles, or does not. */
+/**
+ * The types are part of the interface: `npm run check` fails when one of the lines below `@ts-expect-error` compiles,
+ * or when another one does not. Nothing here is run.
+ */
+import type * as FileSystem from "@effect/platform/FileSystem"
+import * as Context from "effect/Context"
+import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { expectTypeOf } from "vitest"
 import * as ArcpClient from "../src/layers/ArcpClient.js"
-import { Count, Picky } from "./support/agents.js"
+import * as Registry from "../src/layers/Registry.js"
+import { Arcp } from "../src/promise.js"
+import * as PromiseNode from "../src/promise.node.js"
+import type { ArcpError } from "../src/protocol/Errors.js"
+import type { Body } from "../src/protocol/Event.js"
+import * as Agent from "../src/services/Agent.js"
+import { Job } from "../src/services/Job.js"
+import { Lease } from "../src/services/Lease.js"
+import type { Registry as RegistryTag } from "../src/services/Registry.js"
+import type { Dialer } from "../src/services/Transport.js"
 
-export const typed = Effect.gen(function* () {
-  const client = yield* ArcpClient.ArcpClient
-  // @ts-expect-error the input is not what the contract says
-  yield* client.submit(Count, { to: "three" })
-  const job = yield* client.submit(Picky, "x")
-  const result: Effect.Effect<string, { readonly _tag: "NotThat" } | ArcpClient.ClientError> = job.result
-  // @ts-expect-error the result is a text
-  const wrong: Effect.Effect<number, unknown> = job.result
-  return [result, wrong]
+class TooLarge extends Data.TaggedError("TooLarge")<{ readonly files: number }> {}
+const Review = Agent.make("review", {
+  version: "1.0.0",
+  input: Schema.Struct({ repository: Schema.String, since: Schema.optional(Schema.DateFromString) }),
+  output: Schema.Struct({ findings: Schema.NumberFromString }),
+  error: Schema.Union(
+    Schema.TaggedStruct("TooLarge", { files: Schema.Number }),
+    Schema.TaggedStruct("NotThere", { repository: Schema.String })
+  )
 })
+type Result = { readonly findings: number }
+type Failure =
+  | { readonly _tag: "TooLarge"; readonly files: number }
+  | { readonly _tag: "NotThere"; readonly repository: string }
+
+class Reviewers extends Context.Tag("test/Reviewers")<
+  Reviewers,
+  { readonly review: (repository: string) => Effect.Effect<number> }
+>() {}
+
+// Submitting
+
+export const submitting = Effect.gen(function* () {
+  const client = yield* ArcpClient.ArcpClient
+
+  const job = yield* client.submit(Review, { repository: ".", since: new Date() })
+  expectTypeOf(job).toEqualTypeOf<ArcpClient.JobHandle<Result, Failure>>()
+  // @ts-expect-error a field of the input is missing
+  yield* client.submit(Review, {})
+  // @ts-expect-error a field of the input has another type
+  yield* client.submit(Review, { repository: 1 })
+  // @ts-expect-error a field that the input does not have
+  yield* client.submit(Review, { repository: ".", branch: "main" })
+  // @ts-expect-error the input decoded, not as it goes over the wire
+  yield* client.submit(Review, { repository: ".", since: "2026-01-31T00:00:00Z" })
+  // @ts-expect-error a mistyped option
+  yield* client.submit(Review, { repository: "." }, { idempotency_key: "k" })
+  // @ts-expect-error submitScoped checks the input too
+  yield* client.submitScoped(Review, { repository: 1 })
+
+  const { findings } = yield* job.result
+  expectTypeOf(findings).toEqualTypeOf<number>()
+  // @ts-expect-error the result has no such field
+  expectTypeOf((yield* job.result).errors)
+  // @ts-expect-error the result decoded, not as it came over the wire
+  const text: Effect.Effect<{ readonly findings: string }, unknown> = job.result
+
+  const byName = yield* client.submit("review", { anything: true })
+  expectTypeOf(byName).toEqualTypeOf<ArcpClient.JobHandle<unknown, never>>()
+  // @ts-expect-error without a contract the result is not known
+  expectTypeOf((yield* byName.result).findings)
+
+  const watched = yield* client.subscribe(job.jobId, { contract: Review })
+  expectTypeOf(watched.result).toEqualTypeOf<Effect.Effect<Result, Failure | ArcpClient.ClientError>>()
+  const attached = yield* client.attach(job.jobId, { contract: Review })
+  expectTypeOf(attached.result).toEqualTypeOf<Effect.Effect<Result, Failure | ArcpClient.ClientError>>()
+  return text
+})
+
+// Failures
+
+export const failures = (job: ArcpClient.JobHandle<Result, Failure>) => {
+  expectTypeOf<Effect.Effect.Error<typeof job.result>>().toEqualTypeOf<Failure | ArcpClient.ClientError>()
+  // @ts-expect-error nothing is handled
+  const none: Effect.Effect<unknown, never> = job.result
+  const declared = job.result.pipe(
+    Effect.catchTags({
+      TooLarge: ({ files }) => Effect.succeed(files),
+      NotThere: ({ repository }) => Effect.succeed(repository)
+    })
+  )
+  expectTypeOf<Effect.Effect.Error<typeof declared>>().toEqualTypeOf<ArcpClient.ClientError>()
+  // @ts-expect-error the runtime's errors are left
+  const half: Effect.Effect<unknown, never> = declared
+  const all: Effect.Effect<unknown, never> = declared.pipe(Effect.catchAll(() => Effect.void))
+  const cancelled = declared.pipe(
+    Effect.catchTag("Cancelled", (error) => {
+      expectTypeOf<typeof error.code>().toEqualTypeOf<"CANCELLED">()
+      expectTypeOf(error.retryable).toEqualTypeOf<false>()
+      return Effect.void
+    })
+  )
+  expectTypeOf<Effect.Effect.Error<typeof cancelled>>().toEqualTypeOf<
+    Exclude<ArcpClient.ClientError, { readonly _tag: "Cancelled" }>
+  >()
+  // @ts-expect-error it does not fail like this
+  const unknown = job.result.pipe(Effect.catchTag("TooSmall", () => Effect.void))
+  return [none, half, all, unknown]
+}
+
+// Requirements
+
+export const requirements = (client: ArcpClient.ArcpClientService, job: ArcpClient.JobHandle) => {
+  const made = ArcpClient.make({ token: Redacted.make("secret") })
+  expectTypeOf<Effect.Effect.Context<typeof made>>().toEqualTypeOf<Dialer | Scope.Scope>()
+  // @ts-expect-error a scope, and still no way to the runtime
+  Effect.runFork(Effect.scoped(made))
+  // @ts-expect-error the layer has no way to the runtime
+  Layer.launch(ArcpClient.layer({ token: Redacted.make("secret") })).pipe(Effect.runFork)
+
+  const submitted = client.submit(Review, { repository: "." })
+  expectTypeOf<Effect.Effect.Context<typeof submitted>>().toEqualTypeOf<Scope.Scope>()
+  // @ts-expect-error a handle lives in a scope
+  Effect.runFork(submitted)
+  Effect.runFork(Effect.scoped(submitted))
+
+  const written = job.resultAsFile("result.json")
+  expectTypeOf<Effect.Effect.Context<typeof written>>().toEqualTypeOf<FileSystem.FileSystem>()
+  // @ts-expect-error there is no file system
+  Effect.runFork(written)
+}
+
+// Agents
+
+const reviewing = Agent.handle(Review, ({ repository }) =>
+  Effect.gen(function* () {
+    const reviewers = yield* Reviewers
+    const job = yield* Job
+    const lease = yield* Lease
+    yield* lease.authorize("fs.read", repository)
+    yield* job.progress({ current: 1 })
+    return { findings: yield* reviewers.review(repository) }
+  })
+)
+export const agents = () => {
+  const registry = Registry.layer([reviewing])
+  // Job and Lease come from the runtime; what else a handler requires is the layer's.
+  expectTypeOf<Layer.Layer.Context<typeof registry>>().toEqualTypeOf<Reviewers>()
+  // @ts-expect-error the handler's service is missing
+  const missing: Layer.Layer<RegistryTag, unknown> = registry
+  const provided: Layer.Layer<RegistryTag, unknown> = registry.pipe(
+    Layer.provide(Layer.succeed(Reviewers, { review: () => Effect.succeed(0) }))
+  )
+  // @ts-expect-error not the output of the contract
+  Agent.handle(Review, () => Effect.succeed({ findings: "none" }))
+  // @ts-expect-error a field that the input does not have
+  Agent.handle(Review, ({ branch }) => Effect.succeed({ findings: branch }))
+  // @ts-expect-error a failure that the contract does not declare
+  Agent.handle(Review, () => Effect.fail({ _tag: "TooSmall" as const }))
+  Agent.handle(Review, () => Effect.fail(new TooLarge({ files: 1 })))
+  // @ts-expect-error a failure of a service is not declared either
+  Agent.handle(Review, () => Effect.tryPromise(async () => ({ findings: 1 })))
+  return [missing, provided]
+}
+
+// Events
+
+export const events = (job: ArcpClient.JobHandle) =>
+  Stream.runForEach(job.events, (event) => {
+    expectTypeOf(event.eventSeq).toEqualTypeOf<number>()
+    // @ts-expect-error a body is known by its kind only
+    expectTypeOf(event.body.message)
+    // @ts-expect-error there is no such kind
+    if (event.kind === "logs") return Effect.void
+    switch (event.kind) {
+      case "log":
+        expectTypeOf(event.body.message).toEqualTypeOf<string>()
+        break
+      case "progress":
+        expectTypeOf(event.body).toEqualTypeOf<Body<"progress">>()
+        // @ts-expect-error that is another kind's
+        expectTypeOf(event.body.level)
+        break
+      case "gap":
+        expectTypeOf(event.body.reason).toEqualTypeOf<"evicted" | "session_lost">()
+        break
+      case "other":
+        expectTypeOf(event.wireKind).toEqualTypeOf<string>()
+        expectTypeOf(event.body).toEqualTypeOf<unknown>()
+        break
+      default:
+        // @ts-expect-error only `other` has it
+        expectTypeOf(event.wireKind)
+    }
+    return Effect.void
+  })
+
+// Delegating
+
+export const delegating = Effect.gen(function* () {
+  const job = yield* Job
+  const child = yield* job.delegate(Review, { repository: "." })
+  expectTypeOf(child.await).toEqualTypeOf<Effect.Effect<Result, Failure | ArcpError>>()
+  // @ts-expect-error a field of the input has another type
+  yield* job.delegate(Review, { repository: 1 })
+  const byName = yield* job.delegate("review", { anything: true })
+  expectTypeOf(byName.await).toEqualTypeOf<Effect.Effect<unknown, ArcpError>>()
+  // @ts-expect-error a child's failures are not handled by themselves
+  const unhandled: Effect.Effect<Result> = child.await
+  // @ts-expect-error a body of another shape than its kind has
+  yield* job.progress({ current: "1" })
+  // @ts-expect-error a vendor's kinds begin with x-vendor.
+  yield* job.emit("mine", {})
+  return unhandled
+})
+
+// Without Effect
+
+export const promises = async (arcp: Arcp) => {
+  const { signal } = new AbortController()
+  const job = await arcp.submit(Review, { repository: "." }, { signal })
+  expectTypeOf(job.result).toEqualTypeOf<Promise<Result>>()
+  // @ts-expect-error a field of the input is missing
+  await arcp.submit(Review, {}, { signal })
+  expectTypeOf((await arcp.submit("review", {})).result).toEqualTypeOf<Promise<unknown>>()
+  for await (const event of job.events)
+    if (event.kind === "log") expectTypeOf(event.body.message).toEqualTypeOf<string>()
+  expectTypeOf((await arcp.subscribe(job.jobId, { contract: Review })).result).toEqualTypeOf<
+    Promise<Result>
+  >()
+  // @ts-expect-error a token is needed
+  await Arcp.connect({ url: "wss://example.com/arcp" })
+  // @ts-expect-error a way to the runtime is needed
+  await Arcp.connect({ token: "secret" })
+  // Node gets the other one's declarations: they have to be the same.
+  expectTypeOf(PromiseNode.Arcp.connect).parameters.toEqualTypeOf<Parameters<typeof Arcp.connect>>()
+  expectTypeOf<keyof PromiseNode.Arcp>().toEqualTypeOf<keyof Arcp>()
+}
