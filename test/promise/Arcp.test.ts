@@ -335,20 +335,28 @@ describe("letting go", () => {
     await arcp.close()
   })
 
-  it("a job that only a promise is waited for of stays", async () => {
+  it("a job of which something is only waited for stays", async () => {
     setFlagsFromString("--expose-gc")
     const gc = runInNewContext("gc") as () => void
     const arcp = await connect()
-    const { jobId, result } = await (async () => {
+    const ids: Array<string> = []
+    const submitted = async () => {
       const job = await arcp.submit("forever", {})
-      return { jobId: job.jobId, result: rejection(job.result) }
-    })()
+      ids.push(job.jobId)
+      return job
+    }
+    const awaited = (async () => (await submitted()).result)()
+    const events = (async () => all((await submitted()).events))()
+    const settled = Promise.allSettled([awaited, events])
+    while (ids.length < 2) await arcp.ping()
     for (let i = 0; i < 5; i++) {
       gc()
       await new Promise((resolve) => setImmediate(resolve))
     }
-    await arcp.cancel(jobId)
-    assert((await result) instanceof Errors.Cancelled)
+    for (const id of ids) await arcp.cancel(id)
+    const [result, looped] = await settled
+    assert(result.status === "rejected" && result.reason instanceof Errors.Cancelled)
+    assert(looped.status === "fulfilled" && looped.value.length === 1)
     await arcp.close()
   })
 })

@@ -67,7 +67,7 @@ export class Job<Output = unknown> {
   readonly #handle: JobHandle<Output, unknown>
   readonly #scope: Scope.CloseableScope
   readonly #files: Files
-  /** Whoever uses the job in any way refers to it. */
+  /** Whatever uses the job in any way, or waits for something of it, refers to its signal. */
   readonly #gone = new AbortController()
   #result: Promise<Output> | undefined
 
@@ -87,7 +87,7 @@ export class Job<Output = unknown> {
     this.progress = live(handle.progress, identity, gone)
     this.budget = live(handle.budget, identity, gone)
     this.credentials = live(handle.credentials, readable, gone)
-    forgotten.register(this.#gone, scope)
+    forgotten.register(gone, scope)
   }
 
   /**
