@@ -1,7 +1,8 @@
 /**
  * effect-arcp: the Effect-native runtime and client for ARCP. Everything here runs wherever JavaScript does;
- * what needs Node is in `effect-arcp/node`, JWT verification in `effect-arcp/jwt`, leased language models in
- * `effect-arcp/ai`, tools of MCP servers in `effect-arcp/mcp`, what tests need in `effect-arcp/testing`.
+ * what needs Node is in `effect-arcp/node`, the client for programs without Effect in `effect-arcp/promise`, what tests
+ * need in `effect-arcp/testing`, JWT verification in `effect-arcp/jwt`, leased language models in `effect-arcp/ai` and
+ * tools of MCP servers in `effect-arcp/mcp`.
  */
 
 export * as ArcpClient from "./layers/ArcpClient.js"

@@ -7,6 +7,7 @@ import * as Schedule from "effect/Schedule"
 import * as ScheduleDecision from "effect/ScheduleDecision"
 import * as ScheduleInterval from "effect/ScheduleInterval"
 import type * as ArcpClient from "../../layers/ArcpClient.js"
+import * as ClientState from "../../layers/ClientState.js"
 import * as DialerWebSocketGlobal from "../../layers/DialerWebSocketGlobal.js"
 import { InvalidRequest } from "../../protocol/Errors.js"
 import type { Dialer } from "../../services/Transport.js"
@@ -76,7 +77,7 @@ const schedule = (delay: (attempts: number) => number | undefined): Schedule.Sch
     })
   )
 
-const stored = (storage: Storage): NonNullable<ArcpClient.Options["state"]>["store"] => ({
+const stored = (storage: Storage): ClientState.Store => ({
   get: (key) =>
     Effect.map(
       Effect.tryPromise(async () => storage.getItem(key)),
@@ -108,9 +109,5 @@ export const clientOptions = ({
           ...(ack.intervalMs === undefined ? {} : { interval: ack.intervalMs })
         }
       }),
-  ...(state === undefined
-    ? {}
-    : {
-        state: { store: stored(state.storage), ...(state.key === undefined ? {} : { key: state.key }) }
-      })
+  ...(state === undefined ? {} : { state: ClientState.keyValueStore(stored(state.storage), state.key) })
 })
