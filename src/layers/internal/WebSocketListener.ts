@@ -15,6 +15,12 @@ import { isLoopback } from "./loopback.js"
 import type { UpgradePolicy } from "./UpgradePolicy.js"
 import * as Acceptor from "./WebSocketAcceptor.js"
 
+/** What a path answers to a `GET` or `HEAD`. */
+export interface Page {
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: string | Uint8Array
+}
+
 export interface Options extends UpgradePolicy {
   /** Host name or address to listen on. Default: `127.0.0.1`. */
   readonly host?: string
@@ -24,6 +30,8 @@ export interface Options extends UpgradePolicy {
   readonly path?: string
   /** PEM key and certificate chain: serve `wss://`. */
   readonly tls?: { readonly key: string | Buffer; readonly cert: string | Buffer }
+  /** Pages to serve beside the endpoint, by path. For more than a few, mount the endpoint in an HTTP server of yours. */
+  readonly pages?: Readonly<Record<string, Page>>
 }
 
 export const usage = "this is an ARCP endpoint: connect with a WebSocket client\n"
@@ -79,7 +87,7 @@ const makeTls = (tls: NonNullable<Options["tls"]>): Effect.Effect<Http.Server, T
   })
 
 /**
- * Listens on `host:port` and serves WebSocket connections at `path`. Other paths answer 404, requests
+ * Listens on `host:port` and serves WebSocket connections at `path`, and `pages`. Other paths answer 404, requests
  * that are no upgrade 426, and a refused `Origin` or `Host` 403.
  *
  * Fails with `TransportError` when the port is taken, and when a host other than loopback is asked for
@@ -104,15 +112,29 @@ export const layer = (options: Options = {}): Layer.Layer<TransportServer, Trans
       const acceptor = yield* Acceptor.make(options, () => host)
       yield* Effect.addFinalizer(() => Effect.sync(() => server.close()))
 
-      const isElsewhere = (request: Http.IncomingMessage) => request.url?.split("?", 1)[0] !== path
+      const pathOf = (request: Http.IncomingMessage) => request.url?.split("?", 1)[0] ?? ""
+      const isElsewhere = (request: Http.IncomingMessage) => pathOf(request) !== path
+      const pages = new Map(Object.entries(options.pages ?? {}))
       server.on("request", (request, response) => {
-        const status = isElsewhere(request) ? 404 : 426
+        const found = pages.get(pathOf(request))
+        if (found !== undefined && (request.method === "GET" || request.method === "HEAD")) {
+          response.writeHead(200, { ...found.headers, "content-length": Buffer.byteLength(found.body) })
+          return response.end(request.method === "HEAD" ? undefined : found.body)
+        }
+        const status = found !== undefined ? 405 : isElsewhere(request) ? 404 : 426
         response.writeHead(status, {
           "content-type": "text/plain; charset=utf-8",
           connection: "close",
-          ...(status === 426 ? { upgrade: "websocket" } : {})
+          ...(status === 426 ? { upgrade: "websocket" } : {}),
+          ...(status === 405 ? { allow: "GET, HEAD" } : {})
         })
-        response.end(status === 426 ? usage : `not found: the ARCP endpoint is at ${path}\n`)
+        return response.end(
+          status === 426
+            ? usage
+            : status === 405
+              ? "this page can only be read\n"
+              : `not found: the ARCP endpoint is at ${path}\n`
+        )
       })
       server.on("upgrade", (request, socket, head) => {
         const refusal = isElsewhere(request)

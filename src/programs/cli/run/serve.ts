@@ -32,6 +32,7 @@ import { loadAgents } from "../agents-module.js"
 import { readIdentities } from "../identities.js"
 import { stderrLogger } from "../logger.js"
 import type { Parsed } from "../serve.js"
+import { demoPages } from "./demo.js"
 import { UsageError } from "../UsageError.js"
 
 const pair = (
@@ -139,9 +140,11 @@ const authentication = (flags: Parsed): Effect.Effect<Authentication, UsageError
     return { layer: Auth.layerStatic({ [made]: "local" }), token: made }
   }).pipe(Effect.provide(SecretsLayer.layer))
 
+const hasDemo = (flags: Parsed): boolean => flags.agents.length === 0 || flags.agents.includes("demo")
+
 /** A command to begin with. */
 const firstCommand = (flags: Parsed) =>
-  flags.agents.length === 0 || flags.agents.includes("demo")
+  hasDemo(flags)
     ? { command: "submit survey", rest: ` --input '{"root":"."}' --lease 'fs.read=./**'` }
     : { command: "agents", rest: "" }
 
@@ -160,6 +163,12 @@ const announce = (flags: Parsed, token: string | undefined) =>
     if (token !== undefined) {
       const { command, rest } = firstCommand(flags)
       yield* Console.log(`token ${token}\ntry: arcp ${command} --url ${address} --token ${token}${rest}`)
+      if (hasDemo(flags)) {
+        const page = new URL("/demo", address.replace(/^ws/, "http"))
+        // Behind the #, which no server sees.
+        page.hash = new URLSearchParams({ token, root: resolve(".") }).toString()
+        yield* Console.log(`or open ${page.href}`)
+      }
     }
   })
 
@@ -219,7 +228,8 @@ export const run = (flags: Parsed) =>
             port: flags.port,
             path: flags.path,
             allowInsecure: flags.allowInsecure,
-            ...(flags.allowOrigin.length === 0 ? {} : { allowedOrigins: flags.allowOrigin })
+            ...(flags.allowOrigin.length === 0 ? {} : { allowedOrigins: flags.allowOrigin }),
+            ...(hasDemo(flags) ? { pages: demoPages(flags.path) } : {})
           })
     // A port is served until a signal comes, stdin and stdout until the parent closes them.
     const serving =

@@ -1,0 +1,36 @@
+/** The page at `/demo`, which tries the demo agents from a browser. */
+import { existsSync, readFileSync } from "node:fs"
+import type { Page } from "../../../layers/internal/WebSocketListener.js"
+
+const file = (name: string) => new URL(`../../demo/${name}`, import.meta.url)
+
+/** Only its own script and style, and connections to where it came from; nobody may frame it. */
+const policy =
+  "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; " +
+  "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+const page = (type: string, body: string): Page => ({
+  headers: {
+    "content-type": `${type}; charset=utf-8`,
+    "content-security-policy": policy,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store"
+  },
+  body
+})
+
+/** The pages of a runtime whose endpoint is at `path`; none when they were not built. */
+export const demoPages = (path: string): Readonly<Record<string, Page>> => {
+  if (!existsSync(file("page.bundle.js"))) return {}
+  const read = (name: string) => readFileSync(file(name), "utf8")
+  const escaped = path.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`)
+  return {
+    "/demo": page(
+      "text/html",
+      read("index.html").replace("{{path}}", () => escaped)
+    ),
+    "/demo/page.css": page("text/css", read("page.css")),
+    "/demo/page.js": page("text/javascript", read("page.bundle.js"))
+  }
+}

@@ -1,0 +1,147 @@
+/** The demo page in a real Chromium: a job outlives cut connections and reloads, and the page knows it. */
+import { execFileSync, spawn } from "node:child_process"
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { createInterface } from "node:readline"
+import { fileURLToPath } from "node:url"
+import { type Browser, chromium, type Page } from "playwright-core"
+import { afterAll, assert, beforeAll, describe, it } from "vitest"
+
+const program = fileURLToPath(new URL("../../dist/programs/arcp.js", import.meta.url))
+
+const inPath = (name: string): string | undefined => {
+  try {
+    return execFileSync("sh", ["-c", `command -v ${name}`], { encoding: "utf8" }).trim()
+  } catch {
+    return undefined
+  }
+}
+const executable =
+  process.env["ARCP_CHROMIUM"] ?? ["chromium", "chromium-browser", "google-chrome"].map(inPath).find(Boolean)
+if (executable === undefined || !existsSync(executable))
+  console.log(
+    "skipped: the demo page in a browser; there is no chromium in PATH, and ARCP_CHROMIUM names none"
+  )
+
+/** Screenshots are written here, if set. */
+const shots = process.env["ARCP_SCREENSHOTS"]
+
+describe.skipIf(executable === undefined)("the demo page", () => {
+  const folder = mkdtempSync(join(tmpdir(), "arcp-demo-"))
+  const root = join(folder, "tree")
+  let server: ReturnType<typeof spawn>
+  let browser: Browser
+  let origin = ""
+
+  beforeAll(async () => {
+    // Enough to survey for a while.
+    for (let i = 0; i < 15; i++) {
+      mkdirSync(join(root, `d${i}`), { recursive: true })
+      for (let k = 0; k < 100; k++)
+        writeFileSync(join(root, `d${i}`, `f${k}.ts`), "const a = 1\n".repeat(400))
+    }
+    server = spawn(
+      process.execPath,
+      [program, "serve", "--agents", "demo", "--port", "0", "--memory", "--json", "--token", "secret=me"],
+      { stdio: ["ignore", "pipe", "ignore"] }
+    )
+    const lines = createInterface({ input: server.stdout as NodeJS.ReadableStream })
+    for await (const line of lines) {
+      origin = (JSON.parse(line).listening as string).replace(/^ws/, "http").replace(/\/arcp$/, "")
+      break
+    }
+    browser = await chromium.launch({
+      executablePath: executable as string,
+      // Containers have neither the privileges of its sandbox nor a large /dev/shm; the page is ours.
+      args: ["--no-sandbox", "--disable-dev-shm-usage"]
+    })
+  })
+  afterAll(async () => {
+    await browser?.close()
+    server?.kill()
+    rmSync(folder, { recursive: true, force: true })
+  })
+
+  /** A page with the session open; what it must never do is noted. */
+  const open = async (scheme: "light" | "dark" = "light") => {
+    const page = await browser.newPage({ colorScheme: scheme, viewport: { width: 1100, height: 900 } })
+    const wrong: Array<string> = []
+    page.on("console", (message) => {
+      if (message.type() === "error") wrong.push(`console: ${message.text()}`)
+    })
+    page.on("pageerror", (error) => wrong.push(`error: ${error.message}`))
+    page.on("request", (request) => {
+      const { host, protocol } = new URL(request.url())
+      if (protocol !== "data:" && host !== new URL(origin).host) wrong.push(`request: ${request.url()}`)
+    })
+    await page.goto(`${origin}/demo#${new URLSearchParams({ token: "secret", root })}`)
+    await page.waitForSelector("#lamp[data-state=on]")
+    return { page, wrong }
+  }
+  const text = (page: Page, id: string) => page.locator(`#${id}`).innerText()
+  /** Until the job has got so far. */
+  const progressed = (page: Page, files: number) =>
+    page.waitForFunction((n) => (document.getElementById("progress") as HTMLProgressElement).value > n, files)
+  const shot = async (page: Page, name: string) => {
+    if (shots !== undefined) await page.screenshot({ path: join(shots, `${name}.png`), fullPage: true })
+  }
+
+  it("resumes behind a pulled plug, behind a time offline, and behind a reload, with nothing lost or twice", async () => {
+    const { page, wrong } = await open()
+    assert.strictEqual(await text(page, "agents"), "survey")
+    await page.click("#start")
+    await progressed(page, 100)
+    await page.click("#pull")
+    await page.waitForSelector("#log .good")
+    assert.match(await text(page, "log"), /resumed behind event \d+/)
+    await shot(page, "running")
+    await page.click("#offline")
+    await page.waitForSelector("#lamp[data-state=away]")
+    await shot(page, "offline")
+    // As a browser says that a page is loaded anew in the middle of it.
+    await page.reload()
+    await page.waitForFunction(() => document.getElementById("verdict")?.textContent !== "", undefined, {
+      timeout: 40_000
+    })
+    assert.match(await text(page, "log"), /the page was loaded anew/)
+    assert.match(await text(page, "verdict"), /^Done: \d+ events, none missing, none twice$/)
+    const [, first, last, count] =
+      /events (\d+) to (\d+): (\d+), 0 missing/.exec(await text(page, "counted")) ?? []
+    assert.strictEqual(Number(last) - Number(first) + 1, Number(count))
+    assert.match(await text(page, "counted"), /^1500 of 1500 files/)
+    assert.match(await text(page, "report"), /TypeScript/)
+    await shot(page, "done")
+    assert.deepStrictEqual(wrong, [])
+    await page.close()
+  })
+
+  it("cancels", async () => {
+    const { page, wrong } = await open("dark")
+    await page.click("#start")
+    await progressed(page, 100)
+    await page.click("#cancel")
+    await page.waitForSelector("#verdict[data-state=bad]")
+    assert.strictEqual(await text(page, "verdict"), "Cancelled")
+    await shot(page, "cancelled-dark")
+    assert.deepStrictEqual(wrong, [])
+    await page.close()
+  })
+
+  it("says what is wrong with a token", async () => {
+    const page = await browser.newPage()
+    await page.goto(`${origin}/demo#token=wrong`)
+    await page.waitForSelector("#lamp[data-state=failed]")
+    assert.match(await text(page, "status"), /token/)
+    await page.close()
+  })
+
+  it("is served with a policy, and can only be read", async () => {
+    const response = await fetch(`${origin}/demo`)
+    assert.match(response.headers.get("content-security-policy") ?? "", /^default-src 'none'/)
+    assert.strictEqual((await fetch(`${origin}/demo`, { method: "POST" })).status, 405)
+    assert.strictEqual((await fetch(`${origin}/demo`, { method: "HEAD" })).status, 200)
+    assert.strictEqual((await fetch(`${origin}/demo/else`)).status, 404)
+    assert.strictEqual((await fetch(`${origin}/arcp`)).status, 426)
+  })
+})
