@@ -79,7 +79,7 @@ describe.skipIf(executable === undefined)("the demo page", () => {
     await page.waitForSelector("#lamp[data-state=on]")
     return { page, wrong }
   }
-  const text = (page: Page, id: string) => page.locator(`#${id}`).innerText()
+  const text = async (page: Page, id: string) => (await page.locator(`#${id}`).textContent()) ?? ""
   /** Until the job has got so far. */
   const progressed = (page: Page, files: number) =>
     page.waitForFunction((n) => (document.getElementById("progress") as HTMLProgressElement).value > n, files)

@@ -100,6 +100,24 @@ describe("a session whose state is kept", () => {
     }).pipe(Effect.provide(runtime(agents)))
   )
 
+  it.scoped("keeps a job once, however many handles it had, from where the slowest was", () =>
+    Effect.gen(function* () {
+      const store = yield* memory
+      const first = yield* start(store)
+      const submit = Effect.scoped(
+        Effect.flatMap(first.client.submit(Count, { to: 20 }, { idempotencyKey: "k" }), ({ events }) =>
+          Stream.runDrain(Stream.take(events, 5))
+        )
+      )
+      yield* submit
+      yield* Effect.scoped(first.client.submit(Count, { to: 20 }, { idempotencyKey: "k" }))
+      yield* first.end
+      const second = yield* start(store)
+      assert.strictEqual((yield* second.client.restored).length, 1)
+      yield* second.end
+    }).pipe(Effect.provide(runtime(agents)))
+  )
+
   it.scoped("keeps what a process that ended in order has not read", () =>
     Effect.gen(function* () {
       const store = yield* memory

@@ -29,10 +29,14 @@ interface Job {
 /** A runtime keeps keys for a day; with a margin, so that a submit cannot start the job a second time. */
 const keyLifetime = Duration.toMillis("23 hours")
 
+/** How many jobs whose handles are gone are remembered for the next process. */
+const maxLeft = 1_000
+
 /** The jobs that this session has submitted, which its numbering counts and a later process may ask for. */
 export class Jobs {
   private readonly jobs = new Map<JobInbox, Job>()
-  private left: Array<SavedJob> = []
+  /** Those whose handles are gone, by job. */
+  private readonly left = new Map<string, SavedJob>()
 
   /** `kept`: a later process will read what is saved. */
   constructor(private readonly kept: boolean) {}
@@ -75,15 +79,25 @@ export class Jobs {
   leave(inbox: JobInbox): void {
     const job = this.jobs.get(inbox)
     this.jobs.delete(inbox)
-    if (this.kept && job !== undefined && !inbox.readWhole) this.left.push(saved(job))
+    if (!this.kept || job === undefined || inbox.readWhole) return
+    this.left.set(job.about.job_id, saved(job))
+    for (const oldest of this.left.keys()) {
+      if (this.left.size <= maxLeft) break
+      this.left.delete(oldest)
+    }
   }
   /** The session is gone, and with it the numbers of those that were left. */
   forgetLeft(): void {
-    this.left = []
+    this.left.clear()
   }
   /** What a later process needs of those that are not read to their end. */
   toSave(): ReadonlyArray<SavedJob> {
-    return [...this.left, ...[...this.jobs.values()].filter(({ inbox }) => !inbox.readWhole).map(saved)]
+    const open = [...this.jobs.values()].filter(({ inbox }) => !inbox.readWhole).map(saved)
+    // Several handles on one job are one job to the next process, from where the slowest was.
+    const jobs = new Map<string, SavedJob>()
+    for (const job of [...this.left.values(), ...open])
+      if (job.eventsAfter < (jobs.get(job.jobId)?.eventsAfter ?? Infinity)) jobs.set(job.jobId, job)
+    return [...jobs.values()]
   }
 }
 

@@ -195,7 +195,7 @@ const follow = (handle: ArcpClient.JobHandle, job: Known) =>
 
 const submit = (client: ArcpClient.ArcpClientService, root: string) =>
   Effect.gen(function* () {
-    const lease = { "fs.read": [root.replace(/\/+$/, "") + "/**"] }
+    const lease = { "fs.read": [`${root.replace(/\/+$/, "")}/**`] }
     // A job outlives the page; its result is asked for again after a reload.
     const handle = yield* client.submit("survey", { root }, { leaseRequest: lease, onInterrupt: "detach" })
     known = {
