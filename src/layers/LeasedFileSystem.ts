@@ -207,5 +207,5 @@ export const make = (open: FileSystem.FileSystem, lease: LeaseService): FileSyst
 
 /** Gives every job a `FileSystem` that holds it to its lease. */
 export const leased: Leased.Leased = Leased.make(FileSystem.FileSystem, (open, { lease }) =>
-  make(open, lease)
+  Leased.lazily(() => make(open, lease))
 )

@@ -35,7 +35,7 @@ import type { Options } from "../../services/RuntimeOptions.js"
 import type { JobRecord } from "../../services/Store.js"
 import * as Checks from "./Checks.js"
 import type { Emitter } from "./Emitter.js"
-import type { LiveJob } from "./LiveJob.js"
+import type { Awaited, LiveJob } from "./LiveJob.js"
 import type { Provision, Start, Table } from "./Start.js"
 
 /** What of the parent's own services delegation uses. */
@@ -183,23 +183,30 @@ export const make =
         )
       })
 
-    const handle = (live: LiveJob, child: JobRecord, job: JobLog): Delegated<unknown, never> => ({
+    const handle = (
+      live: LiveJob,
+      { outcome, done }: Awaited,
+      child: JobRecord,
+      job: JobLog
+    ): Delegated<unknown, never> => ({
       jobId: child.jobId,
       delegateId: child.delegateId as string,
       agent: child.agent,
-      await: Deferred.await(live.outcome),
+      await: Deferred.await(outcome),
       events: log.events(job).pipe(
         Stream.filter((event) => event.type === "job.event"),
         Stream.map((event) => JSON.parse(event.payload) as Event)
       ),
       cancel: Effect.suspend(() => {
         live.end({ _tag: "Cancel", reason: "the job that delegated to it cancelled it" })
-        return Deferred.await(live.done)
+        return Deferred.await(done)
       })
     })
 
     const byName = (agent: string, input: unknown, wanted: DelegateOptions) =>
-      Effect.map(begin(agent, input, wanted), ({ live, child, job }) => handle(live, child, job))
+      Effect.map(begin(agent, input, wanted), ({ live, child, job }) =>
+        handle(live, live.awaited as Awaited, child, job)
+      )
 
     const byContract = (contract: AnyContract, input: unknown, wanted: DelegateOptions) =>
       Effect.gen(function* () {

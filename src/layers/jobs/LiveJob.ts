@@ -17,6 +17,11 @@ export type Ending =
 
 const parentEnded: Ending = { _tag: "Cancel", reason: "the job that delegated to it ended" }
 
+export interface Awaited {
+  readonly outcome: Deferred.Deferred<unknown, ArcpError>
+  readonly done: Deferred.Deferred<void>
+}
+
 export class LiveJob {
   status: JobStatus = "pending"
   /** The first ending counts; set synchronously, so that an acknowledged cancel always wins. */
@@ -32,9 +37,8 @@ export class LiveJob {
   sealed = false
   /** How it ends is decided. */
   concluded = false
-  /** What the job came to, for whoever delegated to it. Completed behind the terminal message. */
-  readonly outcome = Deferred.unsafeMake<unknown, ArcpError>(undefined as never)
-  readonly done = Deferred.unsafeMake<void>(undefined as never)
+  /** For whoever delegated to it: what it came to, behind its terminal message, and that it is over. */
+  readonly awaited: Awaited | undefined
   readonly depth: number
 
   constructor(
@@ -44,6 +48,13 @@ export class LiveJob {
     readonly parent?: LiveJob | undefined
   ) {
     this.depth = parent === undefined ? 0 : parent.depth + 1
+    this.awaited =
+      parent === undefined
+        ? undefined
+        : {
+            outcome: Deferred.unsafeMake(undefined as never),
+            done: Deferred.unsafeMake(undefined as never)
+          }
   }
 
   /**
@@ -72,7 +83,13 @@ export class LiveJob {
   readonly settleChildren: Effect.Effect<void> = Effect.suspend(() => {
     this.sealed = true
     this.endChildren()
-    return Effect.forEach([...this.children], (child) => Deferred.await(child.done), { discard: true })
+    return Effect.forEach(
+      [...this.children],
+      ({ awaited }) => (awaited ? Deferred.await(awaited.done) : Effect.void),
+      {
+        discard: true
+      }
+    )
   })
 }
 

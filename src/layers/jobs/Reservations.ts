@@ -11,17 +11,20 @@ export interface Reservations {
 }
 
 export const make = (): Reservations => {
-  const held = new Map<string, Deferred.Deferred<void>>()
+  const held = new Map<string, { waited?: Deferred.Deferred<void> }>()
   const take = (key: string): Effect.Effect<() => void> =>
     Effect.suspend(() => {
       const other = held.get(key)
-      if (other !== undefined) return Effect.zipRight(Deferred.await(other), take(key))
-      const mine = Deferred.unsafeMake<void>(undefined as never)
+      if (other !== undefined) {
+        other.waited ??= Deferred.unsafeMake(undefined as never)
+        return Effect.zipRight(Deferred.await(other.waited), take(key))
+      }
+      const mine: { waited?: Deferred.Deferred<void> } = {}
       held.set(key, mine)
       return Effect.succeed(() => {
         if (held.get(key) !== mine) return
         held.delete(key)
-        Deferred.unsafeDone(mine, Effect.void)
+        if (mine.waited !== undefined) Deferred.unsafeDone(mine.waited, Effect.void)
       })
     })
   return { take }

@@ -149,9 +149,9 @@ export const run = (context: {
     const terminal = yield* conclude
     live.status = terminal.status
     yield* write(log, { record: live.record, owner: live.owner, job }, terminal, now())
-    if (live.parent !== undefined)
+    if (live.awaited !== undefined)
       yield* Deferred.complete(
-        live.outcome,
+        live.awaited.outcome,
         terminal.streamed === true ? log.streamedResult(job) : terminal.outcome
       )
   }).pipe(Effect.uninterruptible)

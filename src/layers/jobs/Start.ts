@@ -215,7 +215,7 @@ export const make = (services: {
       const supervised = log.openJob(record, session.view, { parent: parent?.job, onCommit }).pipe(
         Effect.tapError((error) => {
           start.failed?.(error)
-          return Deferred.fail(live.outcome, error)
+          return live.awaited === undefined ? Effect.void : Deferred.fail(live.awaited.outcome, error)
         }),
         Effect.ensuring(Effect.sync(start.stored)),
         Effect.flatMap((job) => runOpened(start, live, job)),
@@ -225,12 +225,12 @@ export const make = (services: {
             table.ended.push(record.jobId)
             table.count(record, -1)
             parent?.live.children.delete(live)
-            Deferred.unsafeDone(live.done, Effect.void)
-            return Effect.zipRight(
+            if (live.awaited !== undefined) {
+              Deferred.unsafeDone(live.awaited.done, Effect.void)
               // Only after a defect is it still open; nobody must wait for it for ever.
-              Deferred.fail(live.outcome, new InternalError({ message: "the job did not end as it should" })),
-              services.credentials.release(record.jobId)
-            )
+              Deferred.unsafeDone(live.awaited.outcome, Effect.fail(didNotEnd))
+            }
+            return services.credentials.release(record.jobId)
           })
         ),
         Effect.uninterruptible
@@ -238,6 +238,8 @@ export const make = (services: {
       return Effect.as(FiberSet.run(services.supervisors, supervised), live)
     })
 }
+
+const didNotEnd = new InternalError({ message: "the job did not end as it should" })
 
 /** When the job must have ended, whichever limit comes first. */
 const deadlineOf = (record: JobRecord): { readonly at: number; readonly ending: Ending } | undefined => {
