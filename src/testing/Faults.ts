@@ -268,11 +268,11 @@ export const layer = (rules: ReadonlyArray<Rule> = []): Layer.Layer<Dialer | Fau
           refusals--
           return yield* new TransportError({ message: "the test refuses this connection" })
         }
+        let link: Link | undefined
         // The runtime's end outlives the client's when that is abandoned.
         const inner = yield* Effect.acquireRelease(Scope.fork(scope, ExecutionStrategy.sequential), (own) =>
           link?.abandoned === true ? Effect.void : Scope.close(own, Exit.void)
         )
-        let link: Link | undefined
         link = new Link(yield* Scope.extend(dialer.connect, inner), ++connections, book)
         const made = link
         for (const side of held) yield* made.ways[side].gate.close
