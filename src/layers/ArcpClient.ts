@@ -168,8 +168,8 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       if (session.over !== undefined) return Effect.void
       session.acknowledge(1)
       session.post("session.close", {})
-      // The writer gets its turn, then the connection goes, flushed, with the fiber that serves it.
-      return Effect.yieldNow().pipe(
+      // The writer may be waiting for its turn. Then the connection goes, flushed, with the fiber that serves it.
+      return session.flush.pipe(
         Effect.zipRight(session.save),
         Effect.zipRight(
           Effect.sync(() =>

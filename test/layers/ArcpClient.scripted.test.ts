@@ -361,6 +361,32 @@ describe("ArcpClient with a scripted runtime", () => {
     })
   )
 
+  it.scoped("what is said at the end goes out, also while the last message before it is on its way", () =>
+    Effect.gen(function* () {
+      const { open } = yield* scripted
+      const server = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const { client, server } = yield* open()
+          yield* Effect.scoped(
+            Effect.gen(function* () {
+              const submitting = yield* Effect.fork(client.submitScoped("x", 1))
+              yield* server.accept()
+              yield* Fiber.join(submitting)
+              yield* Effect.fork(client.ping)
+              yield* server.expect("session.ping")
+            })
+          )
+          yield* client.close
+          return server
+        })
+      )
+      assert.deepStrictEqual(
+        (yield* server.received).map(({ type }) => type),
+        ["job.cancel", "session.close"]
+      )
+    })
+  )
+
   it.scoped("close says so to the runtime, ends handles, and does not come back", () =>
     Effect.gen(function* () {
       const { open, dialled, submitted } = yield* scripted

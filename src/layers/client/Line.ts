@@ -25,6 +25,18 @@ export class Line {
     this.activity.receivedAt = this.now()
   }
 
+  /** What the writer has not come to goes now, behind what it is sending; nobody waits for room. */
+  flush(connection: Connection): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const frames = this.out
+      this.out = []
+      return frames.length === 0
+        ? Effect.void
+        : // A finalizer may be what closes, and sending is not to be as uninterruptible as that.
+          Effect.zipRight(Effect.forkDaemon(Effect.interruptible(connection.send(frames))), Effect.yieldNow())
+    })
+  }
+
   write(connection: Connection): Effect.Effect<never> {
     return Effect.forever(
       Effect.suspend(() => {

@@ -225,6 +225,11 @@ export class ClientSession implements Host {
     () => this.connection?.close(closeCode.normal, "dropped by the client") ?? Effect.void
   )
 
+  /** Hands over what was said, to a connection that is about to be closed. */
+  readonly flush = Effect.suspend(() =>
+    this.connection === undefined ? Effect.void : this.line.flush(this.connection)
+  )
+
   /** Ends everything that waits. `reported` goes into the status; `null` when it was meant to end. */
   finish(error: ClientError, reported: ClientError | null = error): void {
     if (this.over !== undefined) return
