@@ -136,18 +136,33 @@ export const seen = (
 }
 
 /**
- * On the wire (`Faults.frames`) the job has one end: a `job.result` or a `job.error`, with one `event_seq` however
- * often it was sent, and no event with a number behind it.
+ * On the wire (`Faults.frames`) the job has one end: a `job.result` or a `job.error`, with one `event_seq` in each
+ * session that sees it, however often it was sent, and no event with a number behind it.
  */
 export const endedOnce = (frames: ReadonlyArray<Frame>, jobId: string): void => {
-  const of = frames
-    .filter(({ to }) => to === "client")
-    .map(({ text }) => JSON.parse(text) as { type: string; job_id?: string; event_seq?: number })
-    .filter(({ job_id, event_seq }) => job_id === jobId && event_seq !== undefined)
-  const ends = of.filter(({ type }) => type === "job.result" || type === "job.error")
-  const numbers = new Set(ends.map(({ type, event_seq }) => `${type} ${event_seq}`))
-  if (numbers.size !== 1) fail(`one end of ${jobId}`, `  ${[...numbers].join("\n  ") || "none"}`)
-  const end = ends[0]?.event_seq ?? 0
-  const behind = of.find(({ event_seq }) => (event_seq ?? 0) > end)
-  if (behind !== undefined) fail(`nothing behind the end ${end}`, `  ${JSON.stringify(behind)}`)
+  const sessions = new Map<string, Array<{ readonly type: string; readonly event_seq: number }>>()
+  for (const { text, to } of frames) {
+    if (to !== "client") continue
+    const { event_seq, job_id, session_id, type } = JSON.parse(text) as {
+      readonly type: string
+      readonly session_id: string
+      readonly job_id?: string
+      readonly event_seq?: number
+    }
+    if (job_id !== jobId || event_seq === undefined) continue
+    const seen = sessions.get(session_id) ?? []
+    sessions.set(session_id, seen)
+    seen.push({ type, event_seq })
+  }
+  const ended = [...sessions.values()].map((seen) => {
+    const ends = seen.filter(({ type }) => type === "job.result" || type === "job.error")
+    const numbers = new Set(ends.map(({ type, event_seq }) => `${type} ${event_seq}`))
+    if (numbers.size > 1) fail(`one end of ${jobId}`, `  ${[...numbers].join("\n  ")}`)
+    const end = ends[0]
+    const behind = end === undefined ? undefined : seen.find(({ event_seq }) => event_seq > end.event_seq)
+    if (behind !== undefined)
+      fail(`nothing behind the end ${end?.event_seq}`, `  ${behind.type} ${behind.event_seq}`)
+    return end !== undefined
+  })
+  if (!ended.includes(true)) fail(`one end of ${jobId}`, "  none")
 }

@@ -10,6 +10,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
@@ -149,8 +150,29 @@ class Way {
   silent = false
   /** Frames so far. */
   position = 0
-  /** Open unless frames are held. */
-  readonly gate = Effect.unsafeMakeLatch(true)
+  /** Open while a frame waits. */
+  readonly waiting = Effect.unsafeMakeLatch(false)
+  private held = false
+  private readonly gate = Effect.unsafeMakeLatch(true)
+
+  readonly hold = Effect.suspend(() => {
+    this.held = true
+    return this.gate.close
+  })
+  readonly release = Effect.suspend(() => {
+    this.held = false
+    return this.gate.open
+  })
+  readonly passable: Effect.Effect<void> = Effect.suspend(() =>
+    this.held ? this.wait(this.gate.await) : Effect.void
+  )
+  wait<E>(until: Effect.Effect<void, E>): Effect.Effect<void, E> {
+    return Effect.acquireUseRelease(
+      this.waiting.open,
+      () => until,
+      () => this.waiting.close
+    )
+  }
 }
 
 /** A connection as the client has it, and what can be done to it. */
@@ -161,11 +183,13 @@ class Link {
   private readonly over = Deferred.await(this.gone)
   /** Taken from the connection and not yet handed on: whoever takes may be interrupted. */
   private readonly arrived: Array<Inbound> = []
+  private readonly turn = Effect.unsafeMakeSemaphore(1)
 
   constructor(
     private readonly inner: Connection,
     private readonly number: number,
-    private readonly book: Book
+    private readonly book: Book,
+    private readonly scope: Scope.Scope
   ) {}
 
   readonly drop: Effect.Effect<void> = Effect.suspend(() =>
@@ -193,7 +217,7 @@ class Link {
       case "abandon":
         return Effect.zipRight(this.abandon, this.over)
       case "delay":
-        return Effect.zipRight(Effect.raceFirst(Effect.sleep(rule.by), this.over), deliver(frame))
+        return Effect.zipRight(way.wait(Effect.raceFirst(Effect.sleep(rule.by), this.over)), deliver(frame))
       case "truncate":
         return deliver(String(frame).slice(0, rule.length))
       case "repeat":
@@ -217,7 +241,7 @@ class Link {
         this.arrived.push(
           ...(yield* this.unbroken(Effect.catchAll(this.inner.take, (closed) => this.unbroken(closed))))
         )
-      yield* this.unbroken(this.ways.client.gate.await)
+      yield* this.unbroken(this.ways.client.passable)
       const frame = this.arrived.shift() as Inbound
       yield* this.pass("client", frame, (text) => Effect.sync(() => passed.push(text))).pipe(
         // What came before the break is still handed over; the next call fails.
@@ -227,18 +251,22 @@ class Link {
     return Chunk.unsafeFromArray(passed)
   })
 
-  private readonly send = (frames: ReadonlyArray<string>): Effect.Effect<void> =>
-    Effect.ignore(
-      Effect.forEach(
-        frames,
-        (frame) =>
-          Effect.zipRight(
-            this.unbroken(this.ways.runtime.gate.await),
-            this.pass("runtime", frame, (text) => this.inner.send([text as string]))
-          ),
-        { discard: true }
-      )
+  /** Frames that wait are as good as sent: a network takes them, and who has sent them may wait for an answer. */
+  private readonly send = (frames: ReadonlyArray<string>): Effect.Effect<void> => {
+    const way = this.ways.runtime
+    const passing = Effect.forEach(
+      frames,
+      (frame) =>
+        Effect.zipRight(
+          this.unbroken(way.passable),
+          this.pass("runtime", frame, (text) => this.inner.send([text as string]))
+        ),
+      { discard: true }
+    ).pipe(Effect.ignore, this.turn.withPermits(1), Effect.interruptible, Effect.forkIn(this.scope))
+    return Effect.flatMap(passing, (fiber) => Effect.raceFirst(Fiber.await(fiber), way.waiting.await)).pipe(
+      Effect.asVoid
     )
+  }
 
   readonly connection = (): Connection => ({
     ...this.inner,
@@ -273,9 +301,9 @@ export const layer = (rules: ReadonlyArray<Rule> = []): Layer.Layer<Dialer | Fau
         const inner = yield* Effect.acquireRelease(Scope.fork(scope, ExecutionStrategy.sequential), (own) =>
           link?.abandoned === true ? Effect.void : Scope.close(own, Exit.void)
         )
-        link = new Link(yield* Scope.extend(dialer.connect, inner), ++connections, book)
+        link = new Link(yield* Scope.extend(dialer.connect, inner), ++connections, book, inner)
         const made = link
-        for (const side of held) yield* made.ways[side].gate.close
+        for (const side of held) yield* made.ways[side].hold
         yield* Effect.acquireRelease(
           Effect.sync(() => links.add(made)),
           () => Effect.sync(() => links.delete(made))
@@ -292,12 +320,12 @@ export const layer = (rules: ReadonlyArray<Rule> = []): Layer.Layer<Dialer | Fau
           hold: (to) =>
             Effect.zipRight(
               Effect.sync(() => held.add(to)),
-              each((link) => link.ways[to].gate.close)
+              each((link) => link.ways[to].hold)
             ),
           release: (to) =>
             Effect.zipRight(
               Effect.sync(() => held.delete(to)),
-              each((link) => link.ways[to].gate.open)
+              each((link) => link.ways[to].release)
             ),
           refuse: (times) =>
             Effect.sync(() => {

@@ -180,7 +180,17 @@ export const result = (
 
 /** `job.error` (§12) */
 export const jobError = (seq: number, code: ErrorCode, retryable = false, jobId = "job_1"): string =>
-  message("job.error", { code, message: "scripted", retryable }, { job_id: jobId, event_seq: seq })
+  message(
+    "job.error",
+    {
+      code,
+      message: "scripted",
+      retryable,
+      final_status: code === "CANCELLED" ? "cancelled" : code === "TIMEOUT" ? "timed_out" : "error",
+      completed_at: at
+    },
+    { job_id: jobId, event_seq: seq }
+  )
 
 /** `session.error` (§12); of a request, when that is named. */
 export const sessionError = (code: ErrorCode, retryable = false, requestId?: string): string =>

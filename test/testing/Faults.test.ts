@@ -163,6 +163,35 @@ describe("Faults", () => {
     }).pipe(Effect.provide(TestRuntime.layer([count], options)))
   )
 
+  it.scoped("a runtime that cannot be reached is given up as one that does not answer", () =>
+    Effect.gen(function* () {
+      const faults = yield* Faults.Faults
+      const client = yield* ArcpClient.ArcpClient
+      yield* faults.hold("runtime")
+      yield* faults.drop
+      const pinging = yield* Effect.fork(client.ping)
+      while ((yield* faults.connections) < 2) yield* Effect.yieldNow()
+      yield* TestClock.adjust("10 seconds")
+      while ((yield* faults.connections) < 3) yield* Effect.yieldNow()
+      yield* faults.release("runtime")
+      yield* Fiber.join(pinging)
+    }).pipe(Effect.provide(TestRuntime.layer([count], options)))
+  )
+
+  it.scoped("a job that two sessions see has one end", () =>
+    Effect.gen(function* () {
+      const faults = yield* Faults.Faults
+      const client = yield* ArcpClient.ArcpClient
+      const other = yield* TestRuntime.connect("test")
+      yield* (yield* other.submit(Count, 1)).result
+      const job = yield* client.submit(Count, 3)
+      const seen = yield* other.subscribe(job.jobId, { history: true })
+      assert.strictEqual(yield* job.result, 3)
+      assert.strictEqual(yield* seen.result, 3)
+      Check.endedOnce(yield* faults.frames, job.jobId)
+    }).pipe(Effect.provide(TestRuntime.layer([count], options)))
+  )
+
   it.scoped("connections are refused as often as asked", () =>
     Effect.gen(function* () {
       const faults = yield* Faults.Faults

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as TestClock from "effect/TestClock"
@@ -69,6 +70,19 @@ describe("TestRuntime", () => {
 })
 
 describe("ScriptedRuntime", () => {
+  it.scoped("fails a job as its error says", () =>
+    Effect.gen(function* () {
+      const runtime = yield* ScriptedRuntime.ScriptedRuntime
+      const connecting = yield* Effect.fork(TestRuntime.connect("x"))
+      const server = yield* runtime.welcomed()
+      const client = yield* Fiber.join(connecting)
+      const submitting = yield* Effect.fork(client.submit("x", 1))
+      yield* server.accept()
+      yield* server.send(ScriptedRuntime.jobError(1, "TIMEOUT"))
+      assert.strictEqual((yield* Effect.flip((yield* Fiber.join(submitting)).result))._tag, "Timeout")
+    }).pipe(Effect.provide(ScriptedRuntime.layer))
+  )
+
   it.scoped("names what came instead of what was expected", () =>
     Effect.gen(function* () {
       const runtime = yield* ScriptedRuntime.ScriptedRuntime
