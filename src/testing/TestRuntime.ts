@@ -10,15 +10,20 @@ import * as Runtime from "../layers/Runtime.js"
 import * as TransportMemory from "../layers/TransportMemory.js"
 import { Unauthenticated } from "../protocol/Errors.js"
 import type { Registered } from "../services/Agent.js"
+import type { Leased } from "../services/Leased.js"
 import type * as RuntimeOptions from "../services/RuntimeOptions.js"
 import type { Dialer } from "../services/Transport.js"
 import * as Faults from "./Faults.js"
 
-export interface Options {
+export interface Options<E = never, R = never> {
   /** The runtime's options. `shutdownGraceMs` is 0 unless given: a test does not wait for jobs it leaves running. */
   readonly runtime?: RuntimeOptions.Input
   /** Who may connect, by token; with agents and ceilings, if need be. Default: anybody, as whom the token names. */
   readonly identities?: Readonly<Record<string, string | Auth.Identity>>
+  /** The runtime's policy and credentials. */
+  readonly parts?: Runtime.Parts<E, R>
+  /** More services to be leased, as for `Registry.layer`. */
+  readonly leased?: ReadonlyArray<Leased>
   /** The client's options. Default: token `test`. */
   readonly client?: Partial<ArcpClient.Options>
 }
@@ -42,17 +47,17 @@ const anybody: Layer.Layer<Auth.Auth> = Layer.succeed(Auth.Auth, {
  *   assert.strictEqual(yield* job.result, "Hello, world")
  * }).pipe(Effect.scoped, Effect.provide(TestRuntime.layer([greet])))
  */
-export const layer = <const Agents extends ReadonlyArray<Registered<unknown>>>(
+export const layer = <const Agents extends ReadonlyArray<Registered<unknown>>, E = never, R = never>(
   agents: Agents,
-  { client, identities, runtime }: Options = {}
-): Layer.Layer<ArcpClient.ArcpClient | Dialer | Faults.Faults, never, Registry.Requirements<Agents>> =>
+  { client, identities, leased = [], parts, runtime }: Options<E, R> = {}
+): Layer.Layer<ArcpClient.ArcpClient | Dialer | Faults.Faults, never, Registry.Requirements<Agents> | R> =>
   ArcpClient.layer({ token: Redacted.make("test"), ...client }).pipe(
     Layer.provideMerge(Faults.layer()),
     Layer.provideMerge(
       Runtime.serve.pipe(
         Layer.provideMerge(TransportMemory.layer),
-        Layer.provide(Runtime.layerMemory({ shutdownGraceMs: 0, ...runtime })),
-        Layer.provide(Registry.layer(agents)),
+        Layer.provide(Runtime.layerMemory({ shutdownGraceMs: 0, ...runtime }, parts)),
+        Layer.provide(Registry.layer(agents, { leased })),
         Layer.provide(identities === undefined ? anybody : Auth.layerStatic(identities))
       )
     ),

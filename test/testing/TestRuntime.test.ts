@@ -4,11 +4,16 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as TestClock from "effect/TestClock"
 import * as ArcpClient from "../../src/layers/ArcpClient.js"
 import * as Agent from "../../src/services/Agent.js"
 import { Job } from "../../src/services/Job.js"
+import * as Leased from "../../src/services/Leased.js"
+import { Policy } from "../../src/services/Policy.js"
+import * as Check from "../../src/testing/Check.js"
+import * as Faults from "../../src/testing/Faults.js"
 import * as ScriptedRuntime from "../../src/testing/ScriptedRuntime.js"
 import * as TestRuntime from "../../src/testing/TestRuntime.js"
 
@@ -17,6 +22,9 @@ const Greet = Agent.make("greet", { version: "1.0.0", input: Schema.String, outp
 const greet = Agent.handle(Greet, (name) => Effect.map(Greeting, (greeting) => `${greeting}, ${name}`))
 const Sleeper = Agent.make("sleeper", { version: "1.0.0", input: Schema.Null, output: Schema.Null })
 const sleeper = Agent.handle(Sleeper, () => Effect.as(Effect.sleep("1 hour"), null))
+const stuck = Agent.handle(Agent.make("stuck", { version: "1.0.0" }), () =>
+  Effect.onInterrupt(Effect.never, () => Effect.sleep("1 hour"))
+)
 const Whose = Agent.make("whose", { version: "1.0.0", input: Schema.Null, output: Schema.String })
 const whose = Agent.handle(Whose, () => Effect.map(Job, ({ principal }) => principal))
 
@@ -29,18 +37,6 @@ describe("TestRuntime", () => {
     }).pipe(Effect.provide(TestRuntime.layer([greet]).pipe(Layer.provide(Layer.succeed(Greeting, "Hello")))))
   )
 
-  it.scoped("its time is the test's: limits, leases, graces", () =>
-    Effect.gen(function* () {
-      const client = yield* ArcpClient.ArcpClient
-      const limited = yield* client.submit(Sleeper, null, { maxRuntimeSec: 600 })
-      yield* TestClock.adjust("10 minutes")
-      assert.strictEqual((yield* Effect.flip(limited.result))._tag, "Timeout")
-      const whole = yield* client.submit(Sleeper, null)
-      yield* TestClock.adjust("1 hour")
-      assert.isNull(yield* whole.result)
-    }).pipe(Effect.provide(TestRuntime.layer([sleeper])))
-  )
-
   it.scoped("anybody is who the token names; others do not see the job", () =>
     Effect.gen(function* () {
       const client = yield* ArcpClient.ArcpClient
@@ -50,6 +46,30 @@ describe("TestRuntime", () => {
       assert.strictEqual(yield* job.result, "bob")
       assert.strictEqual((yield* Effect.flip(client.subscribe(job.jobId)))._tag, "JobNotFound")
     }).pipe(Effect.provide(TestRuntime.layer([whose])))
+  )
+
+  it.scoped("a policy, and services to be leased, can be given", () =>
+    Effect.gen(function* () {
+      const client = yield* ArcpClient.ArcpClient
+      const refused = yield* Effect.flip(client.submit(Whose, null))
+      assert.strictEqual(refused._tag, "AgentNotAvailable")
+      const job = yield* client.submit(Greet, "world")
+      assert.strictEqual(yield* job.result, "Leased hello, world")
+    }).pipe(
+      Effect.provide(
+        TestRuntime.layer([greet, whose], {
+          leased: [Leased.make(Greeting, (open) => `Leased ${open}`)],
+          parts: {
+            policy: Layer.succeed(Policy, {
+              listable: ({ principal }) => Effect.succeed([principal]),
+              maySubscribe: () => Effect.succeed(true),
+              mayCancel: () => Effect.succeed(true),
+              mayUseAgent: (_, agent) => Effect.succeed(agent === "greet")
+            })
+          }
+        }).pipe(Layer.provide(Layer.succeed(Greeting, "hello")))
+      )
+    )
   )
 
   it.scoped("identities and options can be given", () =>
@@ -65,6 +85,85 @@ describe("TestRuntime", () => {
           runtime: { maxJobsPerSession: 1 }
         })
       )
+    )
+  )
+})
+
+describe("the clock of the test", () => {
+  const runtime = TestRuntime.layer([sleeper, stuck], {
+    // Fewer wake-ups on the way to the hour.
+    runtime: { cancelGraceMs: 20_000, heartbeatIntervalSec: 3600, resumeWindowSec: 60 },
+    client: { reconnect: Schedule.spaced("50 seconds") }
+  })
+  /** How it ends, when the clock has moved so far and not before. */
+  const after = <A, E, R>(seconds: number, effect: Effect.Effect<A, E, R>) =>
+    Effect.gen(function* () {
+      const running = yield* Effect.fork(effect)
+      yield* TestClock.adjust(seconds * 1000 - 1)
+      assert.strictEqual((yield* Fiber.poll(running))._tag, "None")
+      yield* TestClock.adjust(1)
+      return yield* Fiber.join(running)
+    })
+  const running = (agent: string, more?: ArcpClient.SubmitOptions) =>
+    Effect.gen(function* () {
+      const client = yield* ArcpClient.ArcpClient
+      const job = yield* client.submit(agent, null, more)
+      yield* Check.seen(job, "status")
+      // A client with something unread looks every second whether it may acknowledge it.
+      yield* Effect.fork(Check.events(job))
+      return job
+    })
+
+  it.scoped("moves the agent on", () =>
+    Effect.gen(function* () {
+      const job = yield* running("sleeper")
+      assert.isNull(yield* after(3600, job.result))
+    }).pipe(Effect.provide(runtime))
+  )
+
+  it.scoped("ends a job at its limit", () =>
+    Effect.gen(function* () {
+      const job = yield* running("sleeper", { maxRuntimeSec: 600 })
+      assert.strictEqual((yield* after(600, Effect.flip(job.result)))._tag, "Timeout")
+    }).pipe(Effect.provide(runtime))
+  )
+
+  it.scoped("ends a lease", () =>
+    Effect.gen(function* () {
+      const job = yield* running("sleeper", { leaseConstraints: { expires_at: "1970-01-01T00:05:00Z" } })
+      assert.strictEqual((yield* after(300, Effect.flip(job.result)))._tag, "LeaseExpired")
+    }).pipe(Effect.provide(runtime))
+  )
+
+  it.scoped("ends the grace of a cancelled job", () =>
+    Effect.gen(function* () {
+      const job = yield* running("stuck")
+      yield* job.cancel()
+      assert.strictEqual((yield* after(20, Effect.flip(job.result)))._tag, "Cancelled")
+    }).pipe(Effect.provide(runtime))
+  )
+
+  it.scoped("ends the resume window", () =>
+    Effect.gen(function* () {
+      const client = yield* ArcpClient.ArcpClient
+      const faults = yield* Faults.Faults
+      const before = (yield* client.resumeState).sessionId
+      yield* faults.refuse(1)
+      yield* faults.drop
+      // Refused at 50 s, back at 100 s: too late.
+      const pinging = yield* Effect.fork(client.ping)
+      yield* TestClock.adjust("100 seconds")
+      yield* Fiber.join(pinging)
+      assert.notStrictEqual((yield* client.resumeState).sessionId, before)
+    }).pipe(Effect.provide(runtime))
+  )
+
+  it.scoped("need not move for a runtime to end, whatever still runs", () =>
+    Effect.scoped(
+      Effect.gen(function* () {
+        yield* running("sleeper")
+        yield* running("stuck")
+      }).pipe(Effect.provide(runtime))
     )
   )
 })
