@@ -301,6 +301,24 @@ describe("letting go", () => {
     await arcp.close()
   })
 
+  it("a result first asked for behind that is no unhandled rejection, whatever became of the job", async () => {
+    const unhandled: Array<unknown> = []
+    const note = (reason: unknown) => unhandled.push(reason)
+    process.on("unhandledRejection", note)
+    try {
+      const arcp = await connect()
+      const job = await arcp.submit(Picky, "bad")
+      await all(job.events)
+      await job.detach()
+      assert((await rejection(job.result)) instanceof Detached)
+      await arcp.close()
+      await new Promise((resolve) => setImmediate(resolve))
+      assert.deepStrictEqual(unhandled, [])
+    } finally {
+      process.off("unhandledRejection", note)
+    }
+  })
+
   it("closing ends loops and results with an error, never in silence", async () => {
     const arcp = await connect()
     const job = await arcp.submit("forever", {})

@@ -98,7 +98,7 @@ export class Job<Output = unknown> {
    */
   get result(): Promise<Output> {
     if (this.#result === undefined) {
-      this.#result = this.#unlessGone(run(this.#handle.result))
+      this.#result = this.#unlessGone(() => run(this.#handle.result))
       this.#result.catch(() => {})
     }
     return this.#result
@@ -151,7 +151,7 @@ export class Job<Output = unknown> {
   }
 
   /** Not by interrupting what is waited for, which would cancel the job. */
-  async #unlessGone<A>(promise: Promise<A>): Promise<A> {
+  async #unlessGone<A>(start: () => Promise<A>): Promise<A> {
     const gone = this.#gone.signal
     gone.throwIfAborted()
     let abort = () => {}
@@ -160,7 +160,7 @@ export class Job<Output = unknown> {
       gone.addEventListener("abort", abort)
     })
     try {
-      return await Promise.race([promise, left])
+      return await Promise.race([start(), left])
     } finally {
       gone.removeEventListener("abort", abort)
     }
