@@ -199,6 +199,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       Effect.sync(() => {
         jobs.leave(inbox)
         session.handles.release(jobId, inbox)
+        session.read()
       })
 
     const handle = <O, F>(

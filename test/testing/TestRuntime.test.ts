@@ -25,6 +25,8 @@ const sleeper = Agent.handle(Sleeper, () => Effect.as(Effect.sleep("1 hour"), nu
 const stuck = Agent.handle(Agent.make("stuck", { version: "1.0.0" }), () =>
   Effect.onInterrupt(Effect.never, () => Effect.sleep("1 hour"))
 )
+const Stubborn = Agent.make("stubborn", { version: "1.0.0", input: Schema.Null, output: Schema.Null })
+const stubborn = Agent.handle(Stubborn, () => Effect.uninterruptible(Effect.never))
 const Whose = Agent.make("whose", { version: "1.0.0", input: Schema.Null, output: Schema.String })
 const whose = Agent.handle(Whose, () => Effect.map(Job, ({ principal }) => principal))
 
@@ -35,6 +37,14 @@ describe("TestRuntime", () => {
       const job = yield* client.submit(Greet, "world")
       assert.strictEqual(yield* job.result, "Hello, world")
     }).pipe(Effect.provide(TestRuntime.layer([greet]).pipe(Layer.provide(Layer.succeed(Greeting, "Hello")))))
+  )
+
+  it.scoped("closes though a cancelled job does not stop, and its grace does not pass", () =>
+    Effect.gen(function* () {
+      const client = yield* ArcpClient.ArcpClient
+      const job = yield* client.submit(Stubborn, null)
+      yield* job.cancel()
+    }).pipe(Effect.provide(TestRuntime.layer([stubborn])))
   )
 
   it.scoped("anybody is who the token names; others do not see the job", () =>

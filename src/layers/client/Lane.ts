@@ -18,6 +18,8 @@ export interface Host {
   readonly now: () => number
   /** Holds as much as it may: give its reader a moment, else let it fall behind. */
   readonly full: (lane: AnyLane) => void
+  /** Its reader has got over with something. */
+  readonly read: () => void
   /** Its reader wants what is behind: rewind. */
   readonly starved: (lane: AnyLane) => void
 }
@@ -135,6 +137,7 @@ export class Lane<in out A, in out End> {
     this.held = []
     this.head = this.bytes = 0
     this.handed = undefined
+    this.host.read()
     this.checkRoom()
     if (this.behind) this.host.starved(this as unknown as AnyLane)
     else if (this.end !== undefined) sink.end(this.end)
@@ -152,7 +155,10 @@ export class Lane<in out A, in out End> {
 
   /** Item by item, so that a reader which stops leaves the rest for the next one. Ends with the lane. */
   private readonly next: Pull<A, ClientError> = Effect.suspend(() => {
-    this.handed = undefined
+    if (this.handed !== undefined) {
+      this.handed = undefined
+      this.host.read()
+    }
     const held = this.held[this.head]
     if (held !== undefined) {
       this.handed = held.seq

@@ -106,7 +106,8 @@ export class ClientSession implements Host {
   private readonly line: Line
   private readonly crowded = new Set<AnyLane>()
   private cut: (() => void) | undefined
-  /** An event has come after all were acknowledged. */
+  /** Something has come, or was read, since that was looked at. */
+  private stirred = false
   private wake: () => void = () => {}
   /** Jobs of a session that is gone, to be found again in the next. */
   private orphans: { readonly jobs: Handles["jobs"]; readonly error: ResumeWindowExpired } | undefined
@@ -136,6 +137,10 @@ export class ClientSession implements Host {
   }
   now(): number {
     return this.options.now()
+  }
+  read(): void {
+    this.stirred = true
+    this.wake()
   }
   full(lane: AnyLane): void {
     this.crowded.add(lane)
@@ -339,7 +344,7 @@ export class ClientSession implements Host {
         // None of them succeeds; the first to fail ends the others.
         const ended = yield* Deferred.make<never, ClientError | Rewind>()
         const parts: ReadonlyArray<Effect.Effect<never, ClientError | Rewind>> = [
-          this.read(connection, Chunk.drop(frames, 1)),
+          this.receive(connection, Chunk.drop(frames, 1)),
           this.line.write(connection),
           this.line.beat(connection, this.heartbeatSec, ping),
           this.keepAcknowledging,
@@ -365,15 +370,16 @@ export class ClientSession implements Host {
     if (this.handles.rewindTo(this.lastEventSeq) < this.lastEventSeq) this.cut()
   })
 
-  /** At intervals while there is something to acknowledge; otherwise an idle client would wake for nothing. */
+  /** A while after something has come or was read: an idle client, or one that nobody reads, has no reason to wake. */
   private readonly keepAcknowledging: Effect.Effect<never> = Effect.suspend(() => {
+    this.stirred = false
     this.acknowledge(1)
     return this.options.save
   }).pipe(
     Effect.zipRight(
       Effect.async<void>((resume) => {
         this.wake = () => resume(Effect.void)
-        if (this.acked < this.lastEventSeq) this.wake()
+        if (this.stirred) this.wake()
       })
     ),
     Effect.zipRight(Effect.suspend(() => Effect.sleep(this.options.ackInterval))),
@@ -438,7 +444,7 @@ export class ClientSession implements Host {
     return Effect.succeed(resumedAt)
   }
 
-  private read(connection: Connection, first: Chunk.Chunk<unknown>): Effect.Effect<never, ClientError> {
+  private receive(connection: Connection, first: Chunk.Chunk<unknown>): Effect.Effect<never, ClientError> {
     return Effect.gen(this, function* () {
       let frames: Chunk.Chunk<unknown> = first
       for (;;) {
@@ -543,7 +549,7 @@ export class ClientSession implements Host {
     }
     this.next = seq + 1
     this.lastEventSeq = Math.max(this.lastEventSeq, seq)
-    this.wake()
+    this.read()
     if (!refused) this.handles.deliver(jobId, message as unknown as JobFrame, bytes, this.requests.claiming)
     return undefined
   }

@@ -29,6 +29,10 @@ export class LiveJob {
   /** The handler's exit, when it came first. */
   exit: Exit.Exit<unknown, ArcpError> | undefined
   readonly changed = Deferred.unsafeMake<void>(undefined as never)
+  /** The runtime shuts down: what is ending already does not get all of its grace. */
+  hurried = false
+  /** Ends the wait for a handler that is being interrupted. */
+  hurry: () => void = () => {}
   /** Running, or being opened. A job ends after its children. */
   readonly children = new Set<LiveJob>()
   /** Children that passed the checks and are not yet in `children`. */
@@ -62,6 +66,10 @@ export class LiveJob {
    * are waited for, a cancel still counts: it is acknowledged, so it must.
    */
   end(ending: Ending): void {
+    if (ending._tag === "Shutdown") {
+      this.hurried = true
+      this.hurry()
+    }
     if (this.ending !== undefined || this.concluded) return
     if (this.exit !== undefined && ending._tag !== "Cancel") return
     this.ending = ending

@@ -15,6 +15,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
 import * as Schedule from "effect/Schedule"
 import * as Tracer from "effect/Tracer"
 import * as Budget from "../../protocol/Budget.js"
@@ -140,9 +141,14 @@ export const run = (context: {
     if (live.ending !== undefined) {
       yield* Fiber.interruptFork(fiber)
       const stopped = Effect.interruptible(Fiber.await(fiber))
-      yield* live.ending._tag === "Shutdown"
-        ? inRealTime(Effect.timeoutOption(stopped, Math.min(context.cancelGraceMs, lastGraceMs)))
-        : Effect.timeoutOption(stopped, context.cancelGraceMs)
+      if (!live.hurried) {
+        const hurried = Deferred.unsafeMake<void>(FiberId.none)
+        live.hurry = () => Deferred.unsafeDone(hurried, Effect.void)
+        fiber.addObserver(live.hurry)
+        yield* Effect.timeoutOption(Effect.interruptible(Deferred.await(hurried)), context.cancelGraceMs)
+      }
+      if (live.hurried)
+        yield* inRealTime(Effect.timeoutOption(stopped, Math.min(context.cancelGraceMs, lastGraceMs)))
     }
     yield* live.settleChildren
     live.concluded = true
