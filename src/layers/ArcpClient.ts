@@ -88,11 +88,12 @@ export const isRetryable = (error: unknown): boolean =>
  * @example
  * client.submit(Review, input, { idempotencyKey: "nightly-2026-01-31" }).pipe(Effect.retry(ArcpClient.retrySchedule))
  */
-// The marks keep it out of bundles that do not use it.
-export const retrySchedule: Schedule.Schedule<unknown, unknown> = /* @__PURE__ */ Schedule.intersect(
-  /* @__PURE__ */ Schedule.whileInput(backoff, isRetryable),
-  /* @__PURE__ */ Schedule.recurs(8)
-)
+export const retrySchedule: Schedule.Schedule<unknown, unknown> =
+  // The marks keep it out of bundles that do not use it.
+  /* @__PURE__ */ Schedule.intersect(
+    /* @__PURE__ */ Schedule.whileInput(backoff, isRetryable),
+    /* @__PURE__ */ Schedule.recurs(8)
+  )
 
 /** Where the frames of a job go, and which job that is once it is known. */
 interface Place {

@@ -19,8 +19,7 @@ export interface Received {
   readonly type: string
   readonly session_id?: string
   readonly job_id?: string
-  // biome-ignore lint/suspicious/noExplicitAny: tests look into payloads freely
-  readonly payload: any
+  readonly payload: Readonly<Record<string, unknown>>
 }
 
 /** The runtime's end of a connection. */

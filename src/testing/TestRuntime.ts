@@ -24,7 +24,7 @@ export interface Options<E = never, R = never> {
   readonly parts?: Runtime.Parts<E, R>
   /** More services to be leased, as for `Registry.layer`. */
   readonly leased?: ReadonlyArray<Leased>
-  /** The client's options. Default: token `test`. */
+  /** The client's options. Default: the first token of `identities`, or `test`. */
   readonly client?: Partial<ArcpClient.Options>
 }
 
@@ -51,7 +51,7 @@ export const layer = <const Agents extends ReadonlyArray<Registered<unknown>>, E
   agents: Agents,
   { client, identities, leased = [], parts, runtime }: Options<E, R> = {}
 ): Layer.Layer<ArcpClient.ArcpClient | Dialer | Faults.Faults, never, Registry.Requirements<Agents> | R> =>
-  ArcpClient.layer({ token: Redacted.make("test"), ...client }).pipe(
+  ArcpClient.layer({ token: Redacted.make(Object.keys(identities ?? {})[0] ?? "test"), ...client }).pipe(
     Layer.provideMerge(Faults.layer()),
     Layer.provideMerge(
       Runtime.serve.pipe(

@@ -44,7 +44,19 @@ const scripted = Effect.gen(function* () {
       yield* server.accept()
       return yield* Fiber.join(submitting)
     })
-  return { ...runtime, connecting, open, submitted }
+  /** Drops the connection, refuses the resume, and welcomes the session that takes its place. */
+  const replaced = (server: ScriptedRuntime.Scripted, features?: ReadonlyArray<string>) =>
+    Effect.gen(function* () {
+      yield* server.drop
+      const second = yield* runtime.greeted
+      assert.isDefined(second.hello.payload["resume"])
+      yield* second.server.send(sessionError("RESUME_WINDOW_EXPIRED"))
+      const { hello, server: other } = yield* runtime.greeted
+      assert.isUndefined(hello.payload["resume"])
+      yield* other.send(welcome(features, { session_id: "sess_2" }))
+      return other
+    })
+  return { ...runtime, connecting, open, replaced, submitted }
 })
 
 describe("ArcpClient with a scripted runtime", () => {
@@ -108,18 +120,12 @@ describe("ArcpClient with a scripted runtime", () => {
 
   it.scoped("without subscriptions, a lost session loses its handles, and later requests get a new one", () =>
     Effect.gen(function* () {
-      const { greeted, open, submitted } = yield* scripted
+      const { open, replaced, submitted } = yield* scripted
       const { client, server } = yield* open()
       const job = yield* submitted(client, server)
-      yield* server.drop
-      const second = yield* greeted
-      assert.isDefined(second.hello.payload.resume)
-      yield* second.server.send(sessionError("RESUME_WINDOW_EXPIRED"))
-      const third = yield* greeted
-      assert.isUndefined(third.hello.payload.resume)
-      yield* third.server.send(welcome([], { session_id: "sess_2" }))
+      const other = yield* replaced(server)
       assert.strictEqual((yield* Effect.flip(job.result))._tag, "ResumeWindowExpired")
-      assert.strictEqual((yield* submitted(client, third.server)).jobId, "job_1")
+      assert.strictEqual((yield* submitted(client, other)).jobId, "job_1")
       assert.strictEqual((yield* client.resumeState).sessionId, "sess_2")
     })
   )
@@ -128,21 +134,17 @@ describe("ArcpClient with a scripted runtime", () => {
     "a lost session's job is found again by subscription, from where it was, and its key takes it over",
     () =>
       Effect.gen(function* () {
-        const { greeted, open, submitted } = yield* scripted
+        const { open, replaced, submitted } = yield* scripted
         const { client, server } = yield* open(welcome(["subscribe"]))
         const job = yield* submitted(client, server, { idempotencyKey: "k" })
         yield* server.send(event(1), event(2))
-        yield* server.drop
-        const second = yield* greeted
-        yield* second.server.send(sessionError("RESUME_WINDOW_EXPIRED"))
-        const third = yield* greeted
-        yield* third.server.send(welcome(["subscribe"], { session_id: "sess_2" }))
-        const subscribe = yield* third.server.expect("job.subscribe")
+        const other = yield* replaced(server, ["subscribe"])
+        const subscribe = yield* other.expect("job.subscribe")
         assert.deepStrictEqual(subscribe.payload, { job_id: "job_1", history: true, from_event_seq: 2 })
-        yield* third.server.send(subscribed(subscribe.id, 0), event(1, "new"))
-        const submit = yield* third.server.expect("job.submit")
+        yield* other.send(subscribed(subscribe.id, 0), event(1, "new"))
+        const submit = yield* other.expect("job.submit")
         assert.strictEqual(submit.payload["idempotency_key"], "k")
-        yield* third.server.send(accepted(submit.id), result(2))
+        yield* other.send(accepted(submit.id), result(2))
         const events = yield* collect(job.events)
         assert.deepStrictEqual(
           events.map(({ kind, eventSeq }) => [kind, eventSeq]),
@@ -160,20 +162,16 @@ describe("ArcpClient with a scripted runtime", () => {
 
   it.scoped("what only subscribed to a job goes on live, and says that something is missing", () =>
     Effect.gen(function* () {
-      const { greeted, open } = yield* scripted
+      const { open, replaced } = yield* scripted
       const { client, server } = yield* open(welcome(["subscribe"]))
       const subscribing = yield* Effect.fork(client.subscribe("job_1"))
       const first = yield* server.expect("job.subscribe")
       yield* server.send(subscribed(first.id, 0), event(1))
       const job = yield* Fiber.join(subscribing)
-      yield* server.drop
-      const second = yield* greeted
-      yield* second.server.send(sessionError("RESUME_WINDOW_EXPIRED"))
-      const third = yield* greeted
-      yield* third.server.send(welcome(["subscribe"], { session_id: "sess_2" }))
-      const again = yield* third.server.expect("job.subscribe")
+      const other = yield* replaced(server, ["subscribe"])
+      const again = yield* other.expect("job.subscribe")
       assert.deepStrictEqual(again.payload, { job_id: "job_1", history: false })
-      yield* third.server.send(subscribed(again.id, 0), event(1), result(2))
+      yield* other.send(subscribed(again.id, 0), event(1), result(2))
       const events = yield* collect(job.events)
       assert.deepStrictEqual(
         events.map(({ kind }) => kind),

@@ -15,9 +15,6 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as ArcpClient from "../../src/layers/ArcpClient.js"
 import * as ClientState from "../../src/layers/ClientState.js"
-import * as Agent from "../../src/services/Agent.js"
-import { Job } from "../../src/services/Job.js"
-import { Lease } from "../../src/services/Lease.js"
 import { agentsForClients, Count } from "../support/agents.js"
 import { runtime } from "../support/Wire.js"
 
@@ -26,19 +23,6 @@ const collect = <A, E>(stream: Stream.Stream<A, E>) =>
 const numbers = (events: ReadonlyArray<ArcpClient.JobEvent>) =>
   events.flatMap((event) => (event.kind === "log" ? [Number(event.body.message)] : []))
 const upTo = (n: number) => Array.from({ length: n }, (_, i) => i + 1)
-
-const spender = Agent.handle(Agent.make("spender", { version: "1.0.0" }), () =>
-  Effect.gen(function* () {
-    const job = yield* Job
-    const lease = yield* Lease
-    yield* job.progress({ current: 1, total: 2 })
-    yield* lease.spend({ amount: "2", currency: "USD" })
-    yield* job.progress({ current: 2, total: 2 })
-    yield* lease.spend({ amount: "1", currency: "USD" })
-    return "done"
-  })
-)
-const agents = [...agentsForClients, spender]
 
 /** A client of its own, which ends, as a process does, without saying goodbye when `crash` is called. */
 const start = (store?: KeyValueStore.KeyValueStore, options: Partial<ArcpClient.Options> = {}) =>
@@ -97,25 +81,29 @@ describe("a session whose state is kept", () => {
       assert.deepStrictEqual(yield* second.client.restored, [])
       assert.strictEqual((yield* Effect.flip(second.client.attach(read.jobId)))._tag, "JobNotFound")
       yield* second.end
-    }).pipe(Effect.provide(runtime(agents)))
+    }).pipe(Effect.provide(runtime(agentsForClients)))
   )
 
   it.scoped("keeps a job once, however many handles it had, from where the slowest was", () =>
     Effect.gen(function* () {
       const store = yield* memory
       const first = yield* start(store)
-      const submit = Effect.scoped(
-        Effect.flatMap(first.client.submit(Count, { to: 20 }, { idempotencyKey: "k" }), ({ events }) =>
-          Stream.runDrain(Stream.take(events, 5))
+      const reading = (count: number) =>
+        Effect.scoped(
+          Effect.flatMap(first.client.submit(Count, { to: 20 }, { idempotencyKey: "k" }), ({ events }) =>
+            Stream.runDrain(Stream.take(events, count))
+          )
         )
-      )
-      yield* submit
-      yield* Effect.scoped(first.client.submit(Count, { to: 20 }, { idempotencyKey: "k" }))
+      yield* Effect.all([reading(2), reading(12)], { concurrency: 2 })
       yield* first.end
       const second = yield* start(store)
-      assert.strictEqual((yield* second.client.restored).length, 1)
+      const [job, ...others] = yield* second.client.restored
+      assert.deepStrictEqual(others, [])
+      const again = yield* second.client.attach(job?.jobId ?? "", { contract: Count })
+      const [next] = numbers(yield* collect(again.events))
+      assert.isAtMost(next ?? Infinity, 2)
       yield* second.end
-    }).pipe(Effect.provide(runtime(agents)))
+    }).pipe(Effect.provide(runtime(agentsForClients)))
   )
 
   it.scoped("keeps what a process that ended in order has not read", () =>
@@ -143,7 +131,7 @@ describe("a session whose state is kept", () => {
       )
       const job = yield* client.attach(jobId)
       assert.deepStrictEqual(numbers(yield* collect(job.events)), [4, 5, 6, 7, 8, 9])
-    }).pipe(Effect.provide(runtime(agents)))
+    }).pipe(Effect.provide(runtime(agentsForClients)))
   )
 
   it.scoped("reads a streamed result from its start, and forgets a session that is gone", () =>
@@ -170,7 +158,7 @@ describe("a session whose state is kept", () => {
       yield* third.end
       yield* store.set("arcp", "not JSON")
       yield* (yield* start(store)).end
-    }).pipe(Effect.provide(runtime(agents)))
+    }).pipe(Effect.provide(runtime(agentsForClients)))
   )
 })
 
@@ -186,7 +174,7 @@ describe("a handle", () => {
       assert.deepStrictEqual([...(budgets[budgets.length - 1] ?? [])], [["USD", 2]])
       assert.deepStrictEqual([...(yield* job.budget.get)], [["USD", 2]])
       assert.strictEqual(yield* job.result, "done")
-    }).pipe(Effect.provide(runtime(agents)))
+    }).pipe(Effect.provide(runtime(agentsForClients)))
   )
 
   it.scoped("writes a result to a file, whole or not at all", () =>
@@ -204,7 +192,7 @@ describe("a handle", () => {
         "InternalError"
       )
       assert.deepStrictEqual(yield* files.readDirectory(folder), ["result"])
-    }).pipe(Effect.provide([runtime(agents), NodeFileSystem.layer]))
+    }).pipe(Effect.provide([runtime(agentsForClients), NodeFileSystem.layer]))
   )
 })
 
@@ -219,6 +207,6 @@ describe("retrySchedule", () => {
       )
       assert.strictEqual((yield* Effect.flip(refused))._tag, "AgentNotAvailable")
       assert.strictEqual(tries, 1)
-    }).pipe(Effect.scoped, Effect.provide(runtime(agents)))
+    }).pipe(Effect.scoped, Effect.provide(runtime(agentsForClients)))
   )
 })

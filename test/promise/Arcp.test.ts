@@ -158,7 +158,7 @@ describe("Arcp", () => {
     assert.deepStrictEqual(job.lease, lease)
     assert.strictEqual(await job.result, "done")
     assert.deepStrictEqual(job.progress.current, { current: 2, total: 2 })
-    assert.strictEqual(job.budget.current.get("USD"), 3)
+    assert.strictEqual(job.budget.current.get("USD"), 2)
     assert.deepStrictEqual(await all(job.progress), [{ current: 2, total: 2 }])
     assert.deepStrictEqual(job.credentials.current, [])
     assert.strictEqual(arcp.status.current._tag, "Connected")

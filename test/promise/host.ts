@@ -12,7 +12,6 @@ import * as Runtime from "../../src/layers/Runtime.js"
 import * as TransportWebSocket from "../../src/layers/TransportWebSocket.js"
 import * as Agent from "../../src/services/Agent.js"
 import { Job } from "../../src/services/Job.js"
-import { Lease } from "../../src/services/Lease.js"
 import { Dialer, TransportServer } from "../../src/services/Transport.js"
 import { agentsForClients } from "../support/agents.js"
 import { runtime } from "../support/Wire.js"
@@ -39,17 +38,6 @@ const gate = () => {
   return { agent, open: () => Effect.runSync(Deferred.succeed(open, undefined)) }
 }
 
-const spender = Agent.handle(Agent.make("spender", { version: "1.0.0" }), () =>
-  Effect.gen(function* () {
-    const job = yield* Job
-    const lease = yield* Lease
-    yield* job.progress({ current: 1, total: 2 })
-    yield* lease.spend({ amount: "2", currency: "USD" })
-    yield* job.progress({ current: 2, total: 2 })
-    return "done"
-  })
-)
-
 const start = async <A, E>(layer: Layer.Layer<A, E>) => {
   const scope = Effect.runSync(Scope.make())
   const services = await Effect.runPromise(Layer.buildWithScope(layer, scope))
@@ -59,7 +47,7 @@ const start = async <A, E>(layer: Layer.Layer<A, E>) => {
 /** In memory, for any number of clients. */
 export const host = async () => {
   const { agent, open } = gate()
-  const { services, stop } = await start(runtime([...agentsForClients, agent, spender]))
+  const { services, stop } = await start(runtime([...agentsForClients, agent]))
   return { dialer: Layer.succeed(Dialer, Context.get(services, Dialer)), open, stop }
 }
 

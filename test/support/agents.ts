@@ -4,6 +4,7 @@ import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Agent from "../../src/services/Agent.js"
 import { Job } from "../../src/services/Job.js"
+import { Lease } from "../../src/services/Lease.js"
 
 export const Count = Agent.make("count", {
   version: "1.0.0",
@@ -35,4 +36,17 @@ const stream = Agent.handle(
 )
 const forever = Agent.handle(Agent.make("forever", { version: "1.0.0" }), () => Effect.never)
 
-export const agentsForClients = [count, picky, stream, forever]
+/** Spends 2 and 1 USD, with progress between. */
+const spender = Agent.handle(Agent.make("spender", { version: "1.0.0" }), () =>
+  Effect.gen(function* () {
+    const job = yield* Job
+    const lease = yield* Lease
+    yield* job.progress({ current: 1, total: 2 })
+    yield* lease.spend({ amount: "2", currency: "USD" })
+    yield* job.progress({ current: 2, total: 2 })
+    yield* lease.spend({ amount: "1", currency: "USD" })
+    return "done"
+  })
+)
+
+export const agentsForClients = [count, picky, stream, forever, spender]

@@ -6,6 +6,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
+import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import type * as Stream from "effect/Stream"
@@ -54,7 +55,7 @@ export class JobInbox {
   readonly credentials = new Cell<ReadonlyArray<JobCredential>>([])
   /** Behind which event the chunks begin. */
   private chunksAfter: number | undefined
-  private readonly end = Deferred.unsafeMake<Message.JobResult, ClientError>(undefined as never)
+  private readonly end = Deferred.unsafeMake<Message.JobResult, ClientError>(FiberId.none)
   /** The `chunk_seq` behind the last one that was taken in. */
   private nextChunk = 0
   private awaited = false

@@ -6,9 +6,9 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { Known } from "../../services/ArcpClient.js"
+import type { SavedJob } from "../ClientState.js"
 import type { Handles } from "./Handles.js"
 import { type About, JobInbox } from "./JobInbox.js"
-import type { SavedJob } from "../ClientState.js"
 import type { ClientSession } from "./Session.js"
 
 /** A submit with an idempotency key, as it was sent. */
@@ -80,7 +80,9 @@ export class Jobs {
     const job = this.jobs.get(inbox)
     this.jobs.delete(inbox)
     if (!this.kept || job === undefined || inbox.readWhole) return
-    this.left.set(job.about.job_id, saved(job))
+    const before = this.left.get(job.about.job_id)
+    const now = saved(job)
+    if (before === undefined || now.eventsAfter < before.eventsAfter) this.left.set(now.jobId, now)
     for (const oldest of this.left.keys()) {
       if (this.left.size <= maxLeft) break
       this.left.delete(oldest)

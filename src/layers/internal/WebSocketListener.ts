@@ -121,20 +121,18 @@ export const layer = (options: Options = {}): Layer.Layer<TransportServer, Trans
           response.writeHead(200, { ...found.headers, "content-length": Buffer.byteLength(found.body) })
           return response.end(request.method === "HEAD" ? undefined : found.body)
         }
-        const status = found !== undefined ? 405 : isElsewhere(request) ? 404 : 426
-        response.writeHead(status, {
-          "content-type": "text/plain; charset=utf-8",
-          connection: "close",
-          ...(status === 426 ? { upgrade: "websocket" } : {}),
-          ...(status === 405 ? { allow: "GET, HEAD" } : {})
-        })
-        return response.end(
-          status === 426
-            ? usage
-            : status === 405
-              ? "this page can only be read\n"
-              : `not found: the ARCP endpoint is at ${path}\n`
-        )
+        const refuse = (status: number, text: string, headers: Http.OutgoingHttpHeaders = {}) => {
+          response.writeHead(status, {
+            "content-type": "text/plain; charset=utf-8",
+            connection: "close",
+            ...headers
+          })
+          return response.end(text)
+        }
+        if (found !== undefined) return refuse(405, "this page can only be read\n", { allow: "GET, HEAD" })
+        return isElsewhere(request)
+          ? refuse(404, `not found: the ARCP endpoint is at ${path}\n`)
+          : refuse(426, usage, { upgrade: "websocket" })
       })
       server.on("upgrade", (request, socket, head) => {
         const refusal = isElsewhere(request)

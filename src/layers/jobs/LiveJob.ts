@@ -2,6 +2,7 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import * as FiberId from "effect/FiberId"
 import type { ArcpError } from "../../protocol/Errors.js"
 import type { JobStatus } from "../../protocol/Message.js"
 import type { JobLog } from "../../services/EventLog.js"
@@ -28,7 +29,7 @@ export class LiveJob {
   ending: Ending | undefined
   /** The handler's exit, when it came first. */
   exit: Exit.Exit<unknown, ArcpError> | undefined
-  readonly changed = Deferred.unsafeMake<void>(undefined as never)
+  readonly changed = Deferred.unsafeMake<void>(FiberId.none)
   /** The runtime shuts down: what is ending already does not get all of its grace. */
   hurried = false
   /** Ends the wait for a handler that is being interrupted. */
@@ -56,8 +57,8 @@ export class LiveJob {
       parent === undefined
         ? undefined
         : {
-            outcome: Deferred.unsafeMake(undefined as never),
-            done: Deferred.unsafeMake(undefined as never)
+            outcome: Deferred.unsafeMake(FiberId.none),
+            done: Deferred.unsafeMake(FiberId.none)
           }
   }
 
@@ -91,13 +92,8 @@ export class LiveJob {
   readonly settleChildren: Effect.Effect<void> = Effect.suspend(() => {
     this.sealed = true
     this.endChildren()
-    return Effect.forEach(
-      [...this.children],
-      ({ awaited }) => (awaited ? Deferred.await(awaited.done) : Effect.void),
-      {
-        discard: true
-      }
-    )
+    const done = [...this.children].flatMap(({ awaited }) => (awaited === undefined ? [] : [awaited.done]))
+    return Effect.forEach(done, Deferred.await, { discard: true })
   })
 }
 

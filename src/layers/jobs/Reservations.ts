@@ -4,6 +4,7 @@
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as FiberId from "effect/FiberId"
 
 export interface Reservations {
   /** Waits until nobody holds the key, and takes it. The result gives it back; calling that twice is fine. */
@@ -16,7 +17,7 @@ export const make = (): Reservations => {
     Effect.suspend(() => {
       const other = held.get(key)
       if (other !== undefined) {
-        other.waited ??= Deferred.unsafeMake(undefined as never)
+        other.waited ??= Deferred.unsafeMake(FiberId.none)
         return Effect.zipRight(Deferred.await(other.waited), take(key))
       }
       const mine: { waited?: Deferred.Deferred<void> } = {}

@@ -2,7 +2,7 @@
  * From `running` to the terminal message. A job has two fibers in the runtime's scope: the handler's, and its
  * supervisor, which is the only one to write the terminal message. The supervisor waits for whichever comes
  * first: the handler's exit, or an ending (cancel, deadline, shutdown). An ending interrupts the handler and
- * waits for it no longer than the grace; then the log is closed to it and what it still emits is discarded.
+ * waits for it no longer than the grace, which a shutdown cuts short; then the log is closed to it and what it still emits is discarded.
  *
  * If the process dies anywhere in here, the stored record still says `running`, and the next start ends the
  * job (Jobs.ts, `recover`). The supervisor itself is uninterruptible: only the death of the process keeps

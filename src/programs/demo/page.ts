@@ -65,8 +65,19 @@ let connections = 0
 const show = (element: HTMLElement, text: string) => {
   element.textContent = text
 }
-const remember = () => {
+const rememberNow = () => {
   if (known !== undefined) sessionStorage.setItem("demo-job", JSON.stringify(known))
+}
+addEventListener("pagehide", rememberNow)
+let remembering = false
+/** Soon, for many events at once; a page that is left remembers at once. */
+const remember = () => {
+  if (remembering) return
+  remembering = true
+  setTimeout(() => {
+    remembering = false
+    rememberNow()
+  }, 100)
 }
 
 const showLine = ([time, text, tone]: Known["lines"][number]) => {
