@@ -13,8 +13,8 @@ import { minify } from "terser"
 const limit = 60_000
 
 const entry = `
-export { make, layer } from "./dist/layers/ArcpClient.js"
-export { layer as dialer } from "./dist/layers/DialerWebSocketGlobal.js"
+export { make, layer } from "./dist/layers/client/ArcpClient.js"
+export { layer as dialer } from "./dist/layers/transport/DialerWebSocketGlobal.js"
 export { provide, runFork } from "effect/Effect"
 export { runForEach } from "effect/Stream"
 `

@@ -1,3 +1,4 @@
 /** Language models under a lease, over `@effect/ai`. */
-export * as LeasedLanguageModel from "./layers/LeasedLanguageModel.js"
-export * as ToolsToolkit from "./layers/ToolsToolkit.js"
+
+export * as ToolsToolkit from "./layers/agents/ToolsToolkit.js"
+export * as LeasedLanguageModel from "./layers/lease/LeasedLanguageModel.js"

@@ -1,9 +1,9 @@
 /** `effect-arcp/promise` as Node gets it: over `ws`, and with a file system. */
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as Effect from "effect/Effect"
-import * as DialerWebSocket from "./layers/DialerWebSocket.js"
-import { type ConnectOptions, dialGlobal } from "./programs/promise/options.js"
-import { open, Session } from "./programs/promise/Session.js"
+import * as DialerWebSocket from "./layers/transport/DialerWebSocket.js"
+import { type ConnectOptions, dialGlobal } from "./promise/options.js"
+import { open, Session } from "./promise/Session.js"
 
 /** See promise.ts, whose declarations are the types of both. */
 export class Arcp extends Session {
@@ -20,4 +20,4 @@ export class Arcp extends Session {
   }
 }
 
-export * from "./programs/promise/index.js"
+export * from "./promise/index.js"

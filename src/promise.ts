@@ -2,9 +2,10 @@
  * The client without Effect: promises, async iterables, `AbortSignal`. This entry is for browsers, Deno, Bun and
  * whatever else has a WebSocket of its own; Node gets promise.node.ts under the same name.
  */
+
+import { type ConnectOptions, dialGlobal } from "./promise/options.js"
+import { open, Session } from "./promise/Session.js"
 import { InvalidRequest } from "./protocol/Errors.js"
-import { type ConnectOptions, dialGlobal } from "./programs/promise/options.js"
-import { open, Session } from "./programs/promise/Session.js"
 
 /**
  * @example
@@ -25,4 +26,4 @@ export class Arcp extends Session {
   }
 }
 
-export * from "./programs/promise/index.js"
+export * from "./promise/index.js"

@@ -6,7 +6,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import type { ClientError, JobEvent, JobHandle } from "../services/ArcpClient.js"
+import type { ClientError, JobEvent, JobHandle } from "../services/client/ArcpClient.js"
 import type { Frame } from "./Faults.js"
 
 export class CheckFailed extends Error {

@@ -22,7 +22,7 @@ import {
   Dialer,
   type Inbound,
   TransportError
-} from "../services/Transport.js"
+} from "../services/transport/Transport.js"
 
 /** Whom frames go to. */
 export type Side = "client" | "runtime"

@@ -7,10 +7,10 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Mailbox from "effect/Mailbox"
-import * as TransportMemory from "../layers/TransportMemory.js"
+import * as TransportMemory from "../layers/transport/TransportMemory.js"
 import { encode } from "../protocol/Envelope.js"
 import type { ErrorCode } from "../protocol/Errors.js"
-import { type Closed, type Connection, closeCode, Dialer } from "../services/Transport.js"
+import { type Closed, type Connection, closeCode, Dialer } from "../services/transport/Transport.js"
 import { CheckFailed } from "./Check.js"
 
 /** A message of the client. */

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
-import * as Schema from "effect/Schema"
 import * as Either from "effect/Either"
 import * as FastCheck from "effect/FastCheck"
+import * as Schema from "effect/Schema"
 import * as Budget from "../../src/protocol/Budget.js"
 import * as Lease from "../../src/protocol/Lease.js"
 import { attacks } from "./attacks.js"

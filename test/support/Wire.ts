@@ -2,15 +2,15 @@
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Auth from "../../src/layers/Auth.js"
-import * as Registry from "../../src/layers/Registry.js"
-import * as Runtime from "../../src/layers/Runtime.js"
-import * as TransportMemory from "../../src/layers/TransportMemory.js"
+import * as Registry from "../../src/layers/agents/Registry.js"
+import * as Auth from "../../src/layers/auth/Auth.js"
+import * as Runtime from "../../src/layers/runtime/Runtime.js"
+import * as TransportMemory from "../../src/layers/transport/TransportMemory.js"
 import { encode } from "../../src/protocol/Codec.js"
 import { all } from "../../src/protocol/Features.js"
-import type { Registered } from "../../src/services/Agent.js"
-import type * as RuntimeOptions from "../../src/services/RuntimeOptions.js"
-import { Dialer } from "../../src/services/Transport.js"
+import type { Registered } from "../../src/services/agents/Agent.js"
+import type * as RuntimeOptions from "../../src/services/runtime/RuntimeOptions.js"
+import { Dialer } from "../../src/services/transport/Transport.js"
 
 export interface Frame {
   readonly arcp: string

@@ -2,9 +2,9 @@
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import * as Agent from "../../src/services/Agent.js"
-import { Job } from "../../src/services/Job.js"
-import { Lease } from "../../src/services/Lease.js"
+import * as Agent from "../../src/services/agents/Agent.js"
+import { Job } from "../../src/services/jobs/Job.js"
+import { Lease } from "../../src/services/lease/Lease.js"
 
 export const Count = Agent.make("count", {
   version: "1.0.0",

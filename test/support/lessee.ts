@@ -5,8 +5,8 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as FiberId from "effect/FiberId"
 import { PermissionDenied, toPayload } from "../../src/protocol/Errors.js"
-import type { Cost, LeaseError } from "../../src/services/Lease.js"
-import type { Lessee } from "../../src/services/Leased.js"
+import type { Cost, LeaseError } from "../../src/services/lease/Lease.js"
+import type { Lessee } from "../../src/services/lease/Leased.js"
 import { type Recorded, type Recorder, recorder } from "../programs/agents/recorder.js"
 
 export interface RecordingLessee extends Lessee {

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
 import type * as Stream from "effect/Stream"
-import type { Latest } from "../../services/ArcpClient.js"
+import type { Latest } from "../../services/client/ArcpClient.js"
 import { end, type Pull, stream } from "./pull.js"
 
 export class Cell<A> implements Latest<A> {

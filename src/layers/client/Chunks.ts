@@ -2,7 +2,7 @@
 import * as Either from "effect/Either"
 import type { Body } from "../../protocol/Event.js"
 import type * as Message from "../../protocol/Message.js"
-import { ProtocolViolation } from "../../services/ArcpClient.js"
+import { ProtocolViolation } from "../../services/client/ArcpClient.js"
 
 export type ResultChunk = Body<"result_chunk">
 

@@ -1,5 +1,5 @@
 /** Which handles get a job's frames, and how far the application has got with them. */
-import type { ClientError } from "../../services/ArcpClient.js"
+import type { ClientError } from "../../services/client/ArcpClient.js"
 import type { JobFrame, JobInbox } from "./JobInbox.js"
 
 /** Frames kept for a request that may claim their job. */

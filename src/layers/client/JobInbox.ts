@@ -20,7 +20,7 @@ import {
   type JobCredential,
   type JobEvent,
   ProtocolViolation
-} from "../../services/ArcpClient.js"
+} from "../../services/client/ArcpClient.js"
 import { Cell } from "./Cell.js"
 import { Chunks, concat, inlineBytes, type ResultChunk } from "./Chunks.js"
 import { type Host, Lane } from "./Lane.js"

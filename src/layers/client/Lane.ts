@@ -8,7 +8,7 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import type * as Stream from "effect/Stream"
 import { InvalidRequest } from "../../protocol/Errors.js"
-import type { ClientError } from "../../services/ArcpClient.js"
+import type { ClientError } from "../../services/client/ArcpClient.js"
 import { end, type Pull, stream } from "./pull.js"
 
 /** The session, as its lanes see it. Called synchronously. */

@@ -1,6 +1,6 @@
 /** The outbound side of whatever connection there is, and its pulse. */
 import * as Effect from "effect/Effect"
-import { type Connection, closeCode, type TransportError } from "../../services/Transport.js"
+import { type Connection, closeCode, type TransportError } from "../../services/transport/Transport.js"
 import { type Activity, heartbeat } from "./heartbeat.js"
 
 export class Line {

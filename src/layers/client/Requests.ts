@@ -1,7 +1,7 @@
 /** Requests that were sent and not answered yet, oldest first. */
 import type { RuntimeMessage } from "../../protocol/Codec.js"
 import type { ArcpError } from "../../protocol/Errors.js"
-import type { ClientError } from "../../services/ArcpClient.js"
+import type { ClientError } from "../../services/client/ArcpClient.js"
 
 export type Answer = RuntimeMessage & {
   readonly type: "job.accepted" | "job.cancelled" | "job.subscribed" | "session.jobs" | "session.pong"

@@ -27,14 +27,14 @@ import {
   ProtocolViolation,
   type ResumeState,
   type Status
-} from "../../services/ArcpClient.js"
+} from "../../services/client/ArcpClient.js"
 import {
   type Closed,
   type Connection,
   closeCode,
   type Dialer,
   TransportError
-} from "../../services/Transport.js"
+} from "../../services/transport/Transport.js"
 import { Cell } from "./Cell.js"
 import { Handles } from "./Handles.js"
 import type { JobFrame, JobInbox } from "./JobInbox.js"

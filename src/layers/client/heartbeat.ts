@@ -1,7 +1,7 @@
 /** Keeps a quiet connection alive, and gives a dead one up (§6.4). */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { TransportError } from "../../services/Transport.js"
+import { TransportError } from "../../services/transport/Transport.js"
 
 /** When something was last sent and received, in milliseconds since the epoch. */
 export interface Activity {

@@ -5,7 +5,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import type * as Message from "../../protocol/Message.js"
-import type { ClientError, ResultFile } from "../../services/ArcpClient.js"
+import type { ClientError, ResultFile } from "../../services/client/ArcpClient.js"
 import type { JobInbox } from "./JobInbox.js"
 
 /** The platform's own tag, by its key: a browser's bundle does without the module behind it. */

@@ -2,7 +2,7 @@
 import type * as HttpClientError from "@effect/platform/HttpClientError"
 import * as Effect from "effect/Effect"
 import { BudgetExhausted } from "../../protocol/Errors.js"
-import { ProvisionError } from "../../services/CredentialProvisioner.js"
+import { ProvisionError } from "../../services/credentials/CredentialProvisioner.js"
 
 const spendCap = /ExceededBudget|budget_exceeded|Budget has been exceeded/i
 

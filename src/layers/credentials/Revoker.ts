@@ -10,10 +10,13 @@ import * as Schedule from "effect/Schedule"
 import type { Scope } from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import { truncateMessage } from "../../protocol/Errors.js"
-import { type CredentialProvisionerService, ProvisionError } from "../../services/CredentialProvisioner.js"
-import type { CredentialRecord, CredentialStoreService } from "../../services/CredentialStore.js"
-import type { Options } from "../../services/Credentials.js"
-import type { StoreError } from "../../services/Store.js"
+import {
+  type CredentialProvisionerService,
+  ProvisionError
+} from "../../services/credentials/CredentialProvisioner.js"
+import type { CredentialRecord, CredentialStoreService } from "../../services/credentials/CredentialStore.js"
+import type { Options } from "../../services/credentials/Credentials.js"
+import type { StoreError } from "../../services/store/Store.js"
 
 /** Credentials that are no longer wanted and not known to be revoked. */
 export const outstandingGauge = Metric.gauge("arcp_credentials_outstanding", {

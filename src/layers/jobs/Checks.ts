@@ -8,13 +8,13 @@ import * as AgentRef from "../../protocol/AgentRef.js"
 import * as Budget from "../../protocol/Budget.js"
 import * as CanonicalJson from "../../protocol/CanonicalJson.js"
 import { InternalError, InvalidRequest } from "../../protocol/Errors.js"
+import { timestamp } from "../../protocol/EventText.js"
 import type { Feature } from "../../protocol/Features.js"
 import type { Lease } from "../../protocol/Lease.js"
 import type * as Message from "../../protocol/Message.js"
-import { type Credential, toWire } from "../../services/Credentials.js"
-import type { JobSession, Outgoing } from "../../services/Jobs.js"
-import type { JobRecord } from "../../services/Store.js"
-import { timestamp } from "../EventLog.js"
+import { type Credential, toWire } from "../../services/credentials/Credentials.js"
+import type { JobSession, Outgoing } from "../../services/jobs/Jobs.js"
+import type { JobRecord } from "../../services/store/Store.js"
 
 /** Which features a submit needs, and what for. */
 const needs = (submit: Message.Submit, ref: AgentRef.AgentRef): ReadonlyArray<readonly [Feature, string]> => [

@@ -9,12 +9,12 @@ import * as Stream from "effect/Stream"
 import * as Budget from "../../protocol/Budget.js"
 import { InternalError, InvalidRequest } from "../../protocol/Errors.js"
 import * as Event from "../../protocol/Event.js"
-import type { EventLog, JobLog, NewEvent } from "../../services/EventLog.js"
-import type { EmitError, JobService, ResultStream } from "../../services/Job.js"
-import type { Cost } from "../../services/Lease.js"
-import type { Options } from "../../services/RuntimeOptions.js"
-import type { JobRecord } from "../../services/Store.js"
-import { eventPayload, timestamp } from "../EventLog.js"
+import { eventPayload, timestamps } from "../../protocol/EventText.js"
+import type { EmitError, JobService, ResultStream } from "../../services/jobs/Job.js"
+import type { Cost } from "../../services/lease/Lease.js"
+import type { EventLog, JobLog, NewEvent } from "../../services/log/EventLog.js"
+import type { Options } from "../../services/runtime/RuntimeOptions.js"
+import type { JobRecord } from "../../services/store/Store.js"
 import { joinChunks } from "../log/Reader.js"
 
 /** How the result was streamed, for the terminal message. */
@@ -62,6 +62,7 @@ export const make = (context: {
   readonly maxStreamedBytes: number
 }): Emitter => {
   const { log, job, record, options } = context
+  const timestamp = timestamps()
 
   const emit = (
     kind: string,
@@ -120,7 +121,11 @@ export const make = (context: {
     // The decimal as it is: through a JavaScript number it would lose digits, and the log is what counts.
     const rest = JSON.stringify({ unit: cost.currency, dimensions: cost.dimensions }).slice(1)
     const body = `{"name":${JSON.stringify(name)},"value":${Budget.format(amount)},${rest}`
-    return write("metric", eventPayload("metric", context.now(), body), costOf(cost.currency, amount))
+    return write(
+      "metric",
+      eventPayload("metric", timestamp(context.now()), body),
+      costOf(cost.currency, amount)
+    )
   }
 
   const secretStatus: Emitter["secretStatus"] = (audience, body, secret) =>

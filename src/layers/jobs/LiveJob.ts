@@ -5,9 +5,9 @@ import type * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import type { ArcpError } from "../../protocol/Errors.js"
 import type { JobStatus } from "../../protocol/Message.js"
-import type { JobLog } from "../../services/EventLog.js"
-import type { JobSession } from "../../services/Jobs.js"
-import type { JobRecord } from "../../services/Store.js"
+import type { JobSession } from "../../services/jobs/Jobs.js"
+import type { JobLog } from "../../services/log/EventLog.js"
+import type { JobRecord } from "../../services/store/Store.js"
 
 /** Why a job ends other than by its handler. */
 export type Ending =

@@ -28,14 +28,14 @@ import {
   Timeout,
   toPayload
 } from "../../protocol/Errors.js"
+import { eventPayload, timestamp } from "../../protocol/EventText.js"
 import type { JobStatus } from "../../protocol/Message.js"
-import { failureMessage } from "../../services/Agent.js"
-import type { EventLog, JobLog } from "../../services/EventLog.js"
-import { Job, type JobService } from "../../services/Job.js"
-import type { JobSession } from "../../services/Jobs.js"
-import { Lease, type LeaseService, leaseErrorOf } from "../../services/Lease.js"
-import type { JobRecord } from "../../services/Store.js"
-import { eventPayload, timestamp } from "../EventLog.js"
+import { failureMessage } from "../../services/agents/Agent.js"
+import { Job, type JobService } from "../../services/jobs/Job.js"
+import type { JobSession } from "../../services/jobs/Jobs.js"
+import { Lease, type LeaseService, leaseErrorOf } from "../../services/lease/Lease.js"
+import type { EventLog, JobLog } from "../../services/log/EventLog.js"
+import type { JobRecord } from "../../services/store/Store.js"
 import type { Emitter } from "./Emitter.js"
 import type { Ending, LiveJob } from "./LiveJob.js"
 
@@ -84,7 +84,7 @@ export const run = (context: {
   const running = log.append(job, {
     type: "job.event",
     kind: "status",
-    payload: eventPayload("status", now(), `{"phase":"running"}`)
+    payload: eventPayload("status", timestamp(now()), `{"phase":"running"}`)
   })
 
   const handler = Effect.zipRight(running, context.handler).pipe(

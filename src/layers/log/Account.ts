@@ -5,8 +5,8 @@
  */
 import * as BigDecimal from "effect/BigDecimal"
 import * as Budget from "../../protocol/Budget.js"
-import type { NewEvent } from "../../services/EventLog.js"
-import type { JobRecord } from "../../services/Store.js"
+import type { NewEvent } from "../../services/log/EventLog.js"
+import type { JobRecord } from "../../services/store/Store.js"
 import type { JobState } from "./State.js"
 
 interface Counter {

@@ -12,9 +12,9 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import { InternalError } from "../../protocol/Errors.js"
-import type { NewEvent } from "../../services/EventLog.js"
-import type { Op, StoreService } from "../../services/Store.js"
-import { onNextTurn } from "../internal/turn.js"
+import type { NewEvent } from "../../services/log/EventLog.js"
+import { Turn } from "../../services/runtime/Turn.js"
+import type { Op, StoreService } from "../../services/store/Store.js"
 import type { Report } from "./Account.js"
 import type { JobState, Tail } from "./State.js"
 import { Transaction } from "./Transaction.js"
@@ -58,6 +58,7 @@ export const make = (
   published: (touched: ReturnType<Transaction["apply"]>) => void
 ) =>
   Effect.gen(function* () {
+    const turn = yield* Turn
     let queue: Array<Item> = []
     let head = 0
     let wake: (() => void) | undefined
@@ -144,11 +145,11 @@ export const make = (
     // comes back after a commit, sockets and timers are served before the next.
     const work = Effect.async<void>((resume) => {
       const go = () => resume(Effect.void)
-      if (queue.length > 0) onNextTurn(go)
+      if (queue.length > 0) turn.onNext(go)
       else
         wake = () => {
           wake = undefined
-          onNextTurn(go)
+          turn.onNext(go)
         }
     })
 

@@ -6,7 +6,7 @@
 import * as Effect from "effect/Effect"
 import { InternalError, ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { JobResult } from "../../protocol/Message.js"
-import type { StoredEvent, StoreError, StoreService } from "../../services/Store.js"
+import type { StoredEvent, StoreError, StoreService } from "../../services/store/Store.js"
 import type { JobState, RunState, ViewState } from "./State.js"
 
 const maxFrames = 256

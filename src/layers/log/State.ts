@@ -7,8 +7,8 @@ import { eventFrames, type Version } from "../../protocol/Codec.js"
 import type { Feature } from "../../protocol/Features.js"
 import { eventIds } from "../../protocol/Ids.js"
 import type { EventType } from "../../protocol/Message.js"
-import type { JobLog, NewEvent, View } from "../../services/EventLog.js"
-import type { StoredEvent } from "../../services/Store.js"
+import type { JobLog, NewEvent, View } from "../../services/log/EventLog.js"
+import type { StoredEvent } from "../../services/store/Store.js"
 import type { Account } from "./Account.js"
 
 /** Where in a numbering how many bytes have come: a mark every so often, for retention and pacing. */

@@ -3,8 +3,8 @@
  * `apply`, after the store has committed; a batch that fails is simply forgotten, so numbers never have
  * gaps.
  */
-import type { NewEvent } from "../../services/EventLog.js"
-import type { JobRecord, Op, StoredEvent } from "../../services/Store.js"
+import type { NewEvent } from "../../services/log/EventLog.js"
+import type { JobRecord, Op, StoredEvent } from "../../services/store/Store.js"
 import { type Account, type Report, Spending } from "./Account.js"
 import type { JobState, RunState, Tail, ViewState } from "./State.js"
 

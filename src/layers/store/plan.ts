@@ -5,7 +5,7 @@
  *
  * Pure: what a batch changes in the writer's state is handed back and adopted only after its commit.
  */
-import type { JobRecord, Op, Run, SessionRecord, StoredEvent } from "../../services/Store.js"
+import type { JobRecord, Op, Run, SessionRecord, StoredEvent } from "../../services/store/Store.js"
 
 export type Statement = readonly [sql: string, params: ReadonlyArray<unknown>]
 

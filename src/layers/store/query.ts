@@ -1,5 +1,5 @@
 /** The reads of a SQL store. Nothing that was dropped or trimmed is ever seen by one. */
-import type { JobFilter, Run, StoredEvent } from "../../services/Store.js"
+import type { JobFilter, Run, StoredEvent } from "../../services/store/Store.js"
 import type { Log, Statement } from "./plan.js"
 
 /** A statement and its parameters; `A` is the type of its rows. */

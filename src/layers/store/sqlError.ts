@@ -1,5 +1,5 @@
 /** What a failing database means to the person who runs the runtime, and what to do about it. */
-import { StoreError } from "../../services/Store.js"
+import { StoreError } from "../../services/store/Store.js"
 
 /** The driver's error below the wrappers of `@effect/sql`. */
 const rootOf = (cause: unknown): unknown => {

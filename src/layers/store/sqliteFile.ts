@@ -6,7 +6,7 @@ import type * as Reactivity from "@effect/experimental/Reactivity"
 import * as Sqlite from "@effect/sql-sqlite-node/SqliteClient"
 import * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
-import { StoreError } from "../../services/Store.js"
+import { StoreError } from "../../services/store/Store.js"
 import { applicationId, schemaVersion } from "./schema.js"
 import { toStoreError } from "./sqlError.js"
 

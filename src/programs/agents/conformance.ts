@@ -4,9 +4,9 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { toPayload } from "../../protocol/Errors.js"
 import { LeaseConstraints, Lease as Terms } from "../../protocol/Lease.js"
-import * as Agent from "../../services/Agent.js"
-import { type EmitError, Job, type JobService } from "../../services/Job.js"
-import { Lease, leaseErrorOf } from "../../services/Lease.js"
+import * as Agent from "../../services/agents/Agent.js"
+import { type EmitError, Job, type JobService } from "../../services/jobs/Job.js"
+import { Lease, leaseErrorOf } from "../../services/lease/Lease.js"
 
 const Count = Schema.Int.pipe(Schema.between(0, 100_000_000))
 const Millis = Schema.Number.pipe(Schema.finite(), Schema.nonNegative())

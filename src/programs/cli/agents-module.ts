@@ -5,8 +5,8 @@ import { pathToFileURL } from "node:url"
 import type * as FileSystem from "@effect/platform/FileSystem"
 import type * as Path from "@effect/platform/Path"
 import * as Effect from "effect/Effect"
-import type { Registered } from "../../services/Agent.js"
-import type { Secrets } from "../../services/Secrets.js"
+import type { Registered } from "../../services/agents/Agent.js"
+import type { Secrets } from "../../services/runtime/Secrets.js"
 import { UsageError } from "./UsageError.js"
 
 /** What the services of `arcp serve` let an agent ask for. */

@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
-import type * as ArcpClient from "../../layers/ArcpClient.js"
+import type * as ArcpClient from "../../layers/client/ArcpClient.js"
 import { exitCode, leaveOnBrokenPipe, leaving } from "./exit.js"
 import { UsageError } from "./UsageError.js"
 
@@ -52,7 +52,10 @@ export const connect = (
     if (flags.token === "")
       return yield* new UsageError({ message: "a token is needed: give --token, or set ARCP_TOKEN" })
     const [ArcpClient, DialerWebSocket] = yield* Effect.promise(() =>
-      Promise.all([import("../../layers/ArcpClient.js"), import("../../layers/DialerWebSocket.js")])
+      Promise.all([
+        import("../../layers/client/ArcpClient.js"),
+        import("../../layers/transport/DialerWebSocket.js")
+      ])
     )
     return yield* ArcpClient.make({
       token: Redacted.make(flags.token),

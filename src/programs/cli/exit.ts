@@ -5,7 +5,7 @@ import * as ConfigError from "effect/ConfigError"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import { type ArcpError, isArcpError, PermissionDenied } from "../../protocol/Errors.js"
-import { TransportError } from "../../services/Transport.js"
+import { TransportError } from "../../services/transport/Transport.js"
 import { safe } from "./text.js"
 import { UsageError } from "./UsageError.js"
 

@@ -1,7 +1,7 @@
 /** What is left of a job's budget, as far as this client was told. */
 import * as BigDecimal from "effect/BigDecimal"
 import * as Budget from "../../protocol/Budget.js"
-import type { JobEvent } from "../../services/ArcpClient.js"
+import type { JobEvent } from "../../services/client/ArcpClient.js"
 
 export interface Gauge {
   /** Whether the event changed it. */

@@ -5,7 +5,7 @@ import * as Schema from "effect/Schema"
 import * as AgentRef from "../../protocol/AgentRef.js"
 import { deadPattern, Lease } from "../../protocol/Lease.js"
 import { describe } from "../../protocol/Problem.js"
-import type { Identity } from "../../services/Auth.js"
+import type { Identity } from "../../services/auth/Auth.js"
 import { UsageError } from "./UsageError.js"
 
 const listOf = (schema: Schema.Schema<string>, description: string) =>

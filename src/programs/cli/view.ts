@@ -11,7 +11,7 @@ import type {
   JobEvent,
   JobHandle,
   Status
-} from "../../services/ArcpClient.js"
+} from "../../services/client/ArcpClient.js"
 import * as Gauge from "./gauge.js"
 import { coloured, safe } from "./text.js"
 

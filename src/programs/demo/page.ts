@@ -9,10 +9,10 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
-import * as ArcpClient from "../../layers/ArcpClient.js"
-import * as ClientState from "../../layers/ClientState.js"
-import * as DialerWebSocketGlobal from "../../layers/DialerWebSocketGlobal.js"
-import { Dialer, TransportError } from "../../services/Transport.js"
+import * as ArcpClient from "../../layers/client/ArcpClient.js"
+import * as ClientState from "../../layers/client/ClientState.js"
+import * as DialerWebSocketGlobal from "../../layers/transport/DialerWebSocketGlobal.js"
+import { Dialer, TransportError } from "../../services/transport/Transport.js"
 
 const find = <E extends HTMLElement>(id: string): E => {
   const element = document.getElementById(id)

@@ -3,8 +3,8 @@ import { createHash } from "node:crypto"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import * as Agent from "../../../src/services/Agent.js"
-import { Job } from "../../../src/services/Job.js"
+import * as Agent from "../../../src/services/agents/Agent.js"
+import { Job } from "../../../src/services/jobs/Job.js"
 import { seeded } from "./random.js"
 
 /** Emits the numbers from 1 to `to`, pausing for a millisecond after each `burst` of them. */

@@ -1,9 +1,9 @@
 // An agent for `arcp serve --agents`: it does what its input says, step by step, and tells how each step went.
 // What the conformance agents cannot do: spend concurrently, delegate more than once, ask after the lease is over.
 import * as Effect from "effect/Effect"
-import * as Agent from "../../../dist/services/Agent.js"
-import { Job } from "../../../dist/services/Job.js"
-import { Lease } from "../../../dist/services/Lease.js"
+import * as Agent from "../../../dist/services/agents/Agent.js"
+import { Job } from "../../../dist/services/jobs/Job.js"
+import { Lease } from "../../../dist/services/lease/Lease.js"
 
 /**
  * {do: "ask", capability, target, callId?} | {do: "metric", body} | {do: "spend", cost} | {do: "buy", cost, tool?}

@@ -8,9 +8,9 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as TestClock from "effect/TestClock"
-import * as RegistryLayer from "../../../src/layers/Registry.js"
+import * as RegistryLayer from "../../../src/layers/agents/Registry.js"
 import { agents } from "../../../src/programs/agents/conformance.js"
-import { Registry } from "../../../src/services/Registry.js"
+import { Registry } from "../../../src/services/agents/Registry.js"
 import { type Recorder, recorder, run } from "./recorder.js"
 
 const files = FileSystem.layerNoop({})

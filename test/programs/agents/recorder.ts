@@ -3,9 +3,9 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import { InvalidRequest } from "../../../src/protocol/Errors.js"
 import { problem } from "../../../src/protocol/Event.js"
-import type * as Agent from "../../../src/services/Agent.js"
-import { type EmitError, Job, type JobService } from "../../../src/services/Job.js"
-import { Lease, type LeaseService } from "../../../src/services/Lease.js"
+import type * as Agent from "../../../src/services/agents/Agent.js"
+import { type EmitError, Job, type JobService } from "../../../src/services/jobs/Job.js"
+import { Lease, type LeaseService } from "../../../src/services/lease/Lease.js"
 
 export interface Recorded {
   readonly kind: string

@@ -6,12 +6,12 @@ import type * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as TestClock from "effect/TestClock"
-import * as CredentialStoreSql from "../../../src/layers/CredentialStoreSql.js"
+import * as CredentialStoreSql from "../../../src/layers/credentials/CredentialStoreSql.js"
 import { runWith } from "../../../src/programs/cli/run/credentials.js"
-import { CredentialProvisioner } from "../../../src/services/CredentialProvisioner.js"
-import { type CredentialRecord, CredentialStore } from "../../../src/services/CredentialStore.js"
-import { aRecord } from "../../layers/CredentialStore.suite.js"
-import { Upstream } from "../../layers/credentials.js"
+import { CredentialProvisioner } from "../../../src/services/credentials/CredentialProvisioner.js"
+import { type CredentialRecord, CredentialStore } from "../../../src/services/credentials/CredentialStore.js"
+import { aRecord } from "../../layers/credentials/CredentialStore.suite.js"
+import { Upstream } from "../../layers/credentials/credentials.js"
 
 const tempDatabase = Effect.map(
   Effect.acquireRelease(

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import * as Gauge from "../../../src/programs/cli/gauge.js"
-import type { JobEvent } from "../../../src/services/ArcpClient.js"
+import type { JobEvent } from "../../../src/services/client/ArcpClient.js"
 
 const at = { ts: "2026-01-01T00:00:00Z", eventSeq: 1 }
 const metric = (name: string, value: number, unit?: string): JobEvent => ({

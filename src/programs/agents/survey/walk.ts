@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import ignore from "ignore"
 import { PermissionDenied } from "../../../protocol/Errors.js"
-import { leaseErrorOf } from "../../../services/Lease.js"
+import { leaseErrorOf } from "../../../services/lease/Lease.js"
 
 /** The root cannot be surveyed. */
 export class SurveyRootError extends Schema.TaggedError<SurveyRootError>()("SurveyRootError", {

@@ -1,6 +1,6 @@
 /** The page at `/demo`, which tries the demo agents from a browser. */
 import { existsSync, readFileSync } from "node:fs"
-import type { Page } from "../../../layers/internal/WebSocketListener.js"
+import type { Page } from "../../../layers/transport/WebSocketListener.js"
 
 const file = (name: string) => new URL(`../../demo/${name}`, import.meta.url)
 

@@ -12,28 +12,28 @@ import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import * as Auth from "../../../layers/Auth.js"
-import type * as AuthJwt from "../../../layers/AuthJwt.js"
-import * as LiteLlm from "../../../layers/CredentialProvisionerLiteLlm.js"
-import * as Credentials from "../../../layers/Credentials.js"
-import * as IdGenerator from "../../../layers/IdGenerator.js"
-import { isLoopback } from "../../../layers/internal/loopback.js"
-import * as WebSocketListener from "../../../layers/internal/WebSocketListener.js"
-import * as Registry from "../../../layers/Registry.js"
-import * as Runtime from "../../../layers/Runtime.js"
-import * as SecretsLayer from "../../../layers/Secrets.js"
-import * as TransportStdio from "../../../layers/TransportStdio.js"
+import * as Registry from "../../../layers/agents/Registry.js"
+import * as Auth from "../../../layers/auth/Auth.js"
+import type * as AuthJwt from "../../../layers/auth/AuthJwt.js"
+import * as LiteLlm from "../../../layers/credentials/CredentialProvisionerLiteLlm.js"
+import * as Credentials from "../../../layers/credentials/Credentials.js"
+import * as IdGenerator from "../../../layers/runtime/IdGenerator.js"
+import * as Runtime from "../../../layers/runtime/Runtime.js"
+import * as SecretsLayer from "../../../layers/runtime/Secrets.js"
+import * as TransportStdio from "../../../layers/transport/TransportStdio.js"
+import * as WebSocketListener from "../../../layers/transport/WebSocketListener.js"
+import { isLoopback } from "../../../protocol/Loopback.js"
 import { describe } from "../../../protocol/Problem.js"
-import type { Auth as AuthTag, Identity } from "../../../services/Auth.js"
-import * as RuntimeOptions from "../../../services/RuntimeOptions.js"
-import { Secrets } from "../../../services/Secrets.js"
-import { TransportServer } from "../../../services/Transport.js"
+import type { Auth as AuthTag, Identity } from "../../../services/auth/Auth.js"
+import * as RuntimeOptions from "../../../services/runtime/RuntimeOptions.js"
+import { Secrets } from "../../../services/runtime/Secrets.js"
+import { TransportServer } from "../../../services/transport/Transport.js"
 import { loadAgents } from "../agents-module.js"
 import { readIdentities } from "../identities.js"
 import { stderrLogger } from "../logger.js"
 import type { Parsed } from "../serve.js"
-import { demoPages } from "./demo.js"
 import { UsageError } from "../UsageError.js"
+import { demoPages } from "./demo.js"
 
 const pair = (
   flag: string,
@@ -101,7 +101,7 @@ const authentication = (flags: Parsed): Effect.Effect<Authentication, UsageError
     }
     const named = Option.isSome(flags.identities) || flags.token.length > 0
     if ([flags.jwtSecret, flags.jwtPublicKey, flags.jwtJwks].some(Option.isSome)) {
-      const AuthJwt = yield* Effect.promise(() => import("../../../layers/AuthJwt.js"))
+      const AuthJwt = yield* Effect.promise(() => import("../../../layers/auth/AuthJwt.js"))
       const key = yield* AuthJwt.keyFrom({
         secret: Option.map(flags.jwtSecret, Redacted.make),
         publicKeyFile: flags.jwtPublicKey,
@@ -177,8 +177,8 @@ const onFile = (flags: Parsed, limits: RuntimeOptions.Input, provisioned: boolea
   Effect.gen(function* () {
     const [RuntimeSqlite, CredentialStoreSql] = yield* Effect.promise(() =>
       Promise.all([
-        import("../../../layers/RuntimeSqlite.js"),
-        import("../../../layers/CredentialStoreSql.js")
+        import("../../../layers/runtime/RuntimeSqlite.js"),
+        import("../../../layers/credentials/CredentialStoreSql.js")
       ])
     )
     const filename = Option.getOrElse(flags.db, () => ".arcp/arcp.db")

@@ -1,0 +1,263 @@
+/** Bearer tokens that are signed JWTs (§6.1), verified with `jose`. */
+import * as FileSystem from "@effect/platform/FileSystem"
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as jose from "jose"
+import { invalidLease, type Lease } from "../../protocol/Lease.js"
+import { Auth, type Identity } from "../../services/auth/Auth.js"
+import { refused } from "./Auth.js"
+
+const hmac = ["HS256", "HS384", "HS512"] as const
+const asymmetric = [
+  "RS256",
+  "RS384",
+  "RS512",
+  "PS256",
+  "PS384",
+  "PS512",
+  "ES256",
+  "ES384",
+  "ES512",
+  "EdDSA",
+  "Ed25519"
+] as const
+
+export type Algorithm = (typeof hmac)[number] | (typeof asymmetric)[number]
+const known: ReadonlyArray<string> = [...hmac, ...asymmetric]
+
+/** Where the verification key comes from. */
+export type Key =
+  /** HMAC. At least as long as the hash (32 bytes for HS256). */
+  | { readonly secret: string | Redacted.Redacted | Uint8Array }
+  /** An SPKI public key or an X.509 certificate, PEM. */
+  | { readonly publicKeyPem: string }
+  | { readonly jwk: jose.JWK }
+  | { readonly jwks: jose.JSONWebKeySet }
+  /** Fetched when first needed and cached. `https`, or `http` on loopback. */
+  | { readonly jwksUri: string }
+
+export interface Options {
+  readonly key: Key
+  /** Algorithms a token may be signed with. Default: every one that fits the key; HMAC only with `secret`. */
+  readonly algorithms?: ReadonlyArray<Algorithm> | undefined
+  /** Accepted `iss`; unchecked when absent. */
+  readonly issuer?: string | ReadonlyArray<string> | undefined
+  /** Accepted `aud`; unchecked when absent. */
+  readonly audience?: string | ReadonlyArray<string> | undefined
+  /** Seconds by which clocks may differ. Default 0. */
+  readonly clockToleranceSec?: number | undefined
+  /** Refuse tokens without `exp`. Default true. */
+  readonly requireExpiry?: boolean | undefined
+  /** Names of the claims that make the identity. */
+  readonly claims?:
+    | {
+        /** A non-empty string. Default `sub`. */
+        readonly principal?: string | undefined
+        /** Agent names the identity may use, an array. Default `arcp_agents`; absent means all. */
+        readonly agents?: string | undefined
+        /** The lease ceiling. Default `arcp_lease`; absent means none. */
+        readonly leaseCeiling?: string | undefined
+        /** An array, or names separated by spaces. Default `scope`. */
+        readonly scopes?: string | undefined
+      }
+    | undefined
+}
+
+/** The key or the algorithms cannot be used. */
+export class AuthJwtError extends Data.TaggedError("AuthJwtError")<{ readonly message: string }> {}
+
+/** The key set could not be fetched or read: the runtime's problem, not the token's. */
+class KeySetUnavailable extends Data.TaggedError("KeySetUnavailable")<{ readonly cause: unknown }> {}
+
+/** The one key source that is named, `None` when none is. `publicKeyFile` is a PEM file. */
+export const keyFrom = (sources: {
+  readonly secret: Option.Option<Redacted.Redacted>
+  readonly publicKeyFile: Option.Option<string>
+  readonly jwksUri: Option.Option<string>
+}): Effect.Effect<Option.Option<Key>, AuthJwtError, FileSystem.FileSystem> =>
+  Effect.gen(function* () {
+    const { secret, publicKeyFile, jwksUri } = sources
+    if (Object.values<Option.Option<unknown>>(sources).filter(Option.isSome).length > 1)
+      return yield* new AuthJwtError({
+        message: "give one source of JWT keys: a secret, a public key file or a JWKS address"
+      })
+    if (Option.isSome(secret)) return Option.some({ secret: secret.value })
+    if (Option.isSome(jwksUri)) return Option.some({ jwksUri: jwksUri.value })
+    if (Option.isNone(publicKeyFile)) return Option.none()
+    const fs = yield* FileSystem.FileSystem
+    const publicKeyPem = yield* Effect.mapError(
+      fs.readFileString(publicKeyFile.value),
+      () => new AuthJwtError({ message: `the JWT public key file ${publicKeyFile.value} cannot be read` })
+    )
+    return Option.some({ publicKeyPem })
+  })
+
+interface Verifier {
+  readonly algorithms: ReadonlyArray<string>
+  readonly key: jose.JWTVerifyGetKey
+}
+
+const allowed = (
+  options: Options,
+  fitting: ReadonlyArray<Algorithm>
+): Effect.Effect<ReadonlyArray<Algorithm>, AuthJwtError> => {
+  const wanted = options.algorithms ?? fitting
+  const unknown = wanted.find((name) => !known.includes(name))
+  if (unknown !== undefined)
+    return new AuthJwtError({ message: `JWT algorithm ${unknown} is not one of ${known.join(", ")}` })
+  const usable = wanted.filter((name) => fitting.includes(name))
+  return usable.length > 0
+    ? Effect.succeed(usable)
+    : new AuthJwtError({ message: "none of the allowed JWT algorithms can be used with this kind of key" })
+}
+
+/** One key, imported for each algorithm that it fits. */
+const single = (
+  options: Options,
+  importKey: (algorithm: Algorithm) => Promise<jose.CryptoKey | Uint8Array>
+): Effect.Effect<Verifier, AuthJwtError> =>
+  Effect.gen(function* () {
+    const keys = new Map<string, jose.CryptoKey>()
+    for (const algorithm of asymmetric) {
+      const key = yield* Effect.option(Effect.tryPromise(() => importKey(algorithm)))
+      if (key._tag === "Some" && !(key.value instanceof Uint8Array) && key.value.type === "public")
+        keys.set(algorithm, key.value)
+    }
+    if (keys.size === 0)
+      return yield* new AuthJwtError({
+        message: "the JWT key is not a public RSA, EC or Ed25519 key in PEM (SPKI, X.509) or JWK form"
+      })
+    const algorithms = yield* allowed(options, [...keys.keys()] as ReadonlyArray<Algorithm>)
+    return { algorithms, key: (header) => keys.get(header.alg) as jose.CryptoKey }
+  })
+
+const loopback = new Set(["localhost", "127.0.0.1", "[::1]"])
+
+const remote = (options: Options, uri: string): Effect.Effect<Verifier, AuthJwtError> =>
+  Effect.gen(function* () {
+    const url = yield* Effect.try({
+      try: () => new URL(uri),
+      catch: () => new AuthJwtError({ message: "the JWKS address is not a URL" })
+    })
+    if (url.protocol !== "https:" && !(url.protocol === "http:" && loopback.has(url.hostname)))
+      return yield* new AuthJwtError({ message: "the JWKS address must be https, or http on loopback" })
+    const keySet = jose.createRemoteJWKSet(url)
+    return {
+      algorithms: yield* allowed(options, asymmetric),
+      key: (header, token) =>
+        keySet(header, token).catch((cause) => {
+          throw cause instanceof jose.errors.JWKSNoMatchingKey ||
+            cause instanceof jose.errors.JWKSMultipleMatchingKeys ||
+            cause instanceof jose.errors.JOSENotSupported
+            ? cause
+            : new KeySetUnavailable({ cause })
+        })
+    }
+  })
+
+const verifier = (options: Options): Effect.Effect<Verifier, AuthJwtError> =>
+  Effect.gen(function* () {
+    const { key } = options
+    if ("secret" in key) {
+      const value = Redacted.isRedacted(key.secret) ? Redacted.value(key.secret) : key.secret
+      const secret = typeof value === "string" ? new TextEncoder().encode(value) : value
+      if (secret.length === 0) return yield* new AuthJwtError({ message: "the JWT secret is empty" })
+      if (secret.length < 32) yield* Effect.logWarning("the JWT secret is shorter than 32 bytes")
+      return { algorithms: yield* allowed(options, hmac), key: () => secret }
+    }
+    if ("publicKeyPem" in key) {
+      const read = key.publicKeyPem.includes("BEGIN CERTIFICATE") ? jose.importX509 : jose.importSPKI
+      return yield* single(options, (algorithm) => read(key.publicKeyPem, algorithm))
+    }
+    if ("jwk" in key) return yield* single(options, (algorithm) => jose.importJWK(key.jwk, algorithm))
+    if ("jwksUri" in key) return yield* remote(options, key.jwksUri)
+    return {
+      algorithms: yield* allowed(options, asymmetric),
+      key: yield* Effect.try({
+        try: () => jose.createLocalJWKSet(key.jwks),
+        catch: () => new AuthJwtError({ message: "the JWKS is malformed" })
+      })
+    }
+  })
+
+const isStrings = (u: unknown): u is ReadonlyArray<string> =>
+  Array.isArray(u) && u.every((item) => typeof item === "string")
+
+/** The identity that a verified token claims; `undefined` when a claim is malformed. */
+const identity = (options: Options, payload: jose.JWTPayload): Identity | undefined => {
+  const claim = (name: string) => (Object.hasOwn(payload, name) ? payload[name] : undefined)
+  const principal = claim(options.claims?.principal ?? "sub")
+  const agents = claim(options.claims?.agents ?? "arcp_agents")
+  const leaseCeiling = claim(options.claims?.leaseCeiling ?? "arcp_lease")
+  const scope = claim(options.claims?.scopes ?? "scope")
+  const scopes = typeof scope === "string" ? scope.split(" ").filter((name) => name !== "") : scope
+  if (typeof principal !== "string" || principal === "") return undefined
+  if (agents !== undefined && !isStrings(agents)) return undefined
+  if (scopes !== undefined && !isStrings(scopes)) return undefined
+  if (leaseCeiling !== undefined && invalidLease(leaseCeiling) !== undefined) return undefined
+  return {
+    principal,
+    agents,
+    scopes,
+    leaseCeiling: leaseCeiling as Lease | undefined,
+    expiresAt: payload.exp === undefined ? undefined : (payload.exp + (options.clockToleranceSec ?? 0)) * 1000
+  }
+}
+
+const list = (value: string | ReadonlyArray<string>): string | Array<string> =>
+  typeof value === "string" ? value : [...value]
+
+/**
+ * Verifies JWTs: signature, `exp`, `nbf`, issuer and audience, and turns their claims into an identity.
+ * Every token that is not accepted gets the same `Unauthenticated`; the reason is logged at debug level,
+ * and a key set that cannot be fetched as a warning. A malformed claim refuses the token.
+ *
+ * @example
+ * AuthJwt.layer({ key: { jwksUri: "https://id.example.com/jwks.json" }, audience: "arcp" })
+ */
+export const layer = (options: Options): Layer.Layer<Auth, AuthJwtError> =>
+  Layer.effect(
+    Auth,
+    Effect.gen(function* () {
+      const { algorithms, key } = yield* verifier(options)
+      const checks: jose.JWTVerifyOptions = {
+        algorithms: [...algorithms],
+        clockTolerance: options.clockToleranceSec ?? 0,
+        requiredClaims: options.requireExpiry === false ? [] : ["exp"],
+        ...(options.issuer === undefined ? {} : { issuer: list(options.issuer) }),
+        ...(options.audience === undefined ? {} : { audience: list(options.audience) })
+      }
+      return {
+        verify: (token) =>
+          Effect.clockWith((clock) =>
+            Effect.tryPromise({
+              try: () =>
+                jose.jwtVerify(Redacted.value(token), key, {
+                  ...checks,
+                  currentDate: new Date(clock.unsafeCurrentTimeMillis())
+                }),
+              catch: (error) => error
+            })
+          ).pipe(
+            Effect.tapError((error) =>
+              error instanceof KeySetUnavailable
+                ? Effect.logWarning("a JWT could not be checked: the key set is not available", error.cause)
+                : Effect.logDebug(
+                    "a JWT was refused",
+                    error instanceof jose.errors.JOSEError ? error.code : ""
+                  )
+            ),
+            Effect.mapError(refused),
+            Effect.flatMap(({ payload }) => {
+              const claimed = identity(options, payload)
+              return claimed === undefined
+                ? Effect.zipRight(Effect.logDebug("a JWT was refused", "malformed claim"), refused())
+                : Effect.succeed(claimed)
+            })
+          )
+      }
+    })
+  )

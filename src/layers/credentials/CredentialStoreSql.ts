@@ -1,0 +1,202 @@
+/**
+ * Credential records in a SQL database, or in a SQLite file of their own.
+ *
+ * Their own, beside the runtime's, and not a table in it: the runtime's file has one writer whose transactions
+ * span several turns of the event loop, and a second connection that waits for one of them would block the very
+ * process that has to finish it. Apart, a record is one statement that is on disk when it returns, whatever
+ * `synchronous` the events are written with, and it is there also when the events' file is damaged or full.
+ */
+import * as fs from "node:fs"
+import * as Reactivity from "@effect/experimental/Reactivity"
+import * as SqlClient from "@effect/sql/SqlClient"
+import type { SqlError } from "@effect/sql/SqlError"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { Scope } from "effect/Scope"
+import {
+  type CredentialRecord,
+  CredentialStore,
+  type CredentialStoreService
+} from "../../services/credentials/CredentialStore.js"
+import { StoreError } from "../../services/store/Store.js"
+import { toStoreError } from "../store/sqlError.js"
+import { connect, lock, prepareFolder, type SqliteClient } from "../store/sqliteFile.js"
+
+/** "ARCC", in the file header. */
+const applicationId = 0x41524343
+const schemaVersion = 1
+
+const createTable = `CREATE TABLE IF NOT EXISTS arcp_credentials (
+  id TEXT NOT NULL PRIMARY KEY,
+  credential_id TEXT NOT NULL,
+  job_id TEXT NOT NULL,
+  principal TEXT NOT NULL,
+  state TEXT NOT NULL,
+  endpoint TEXT,
+  reference TEXT,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL,
+  unsettled_until INTEGER,
+  attempts INTEGER NOT NULL,
+  last_error TEXT
+)`
+
+/** Column → field. What is not named here is not written down, whatever else a record may carry. */
+const fields = {
+  id: "id",
+  credential_id: "credentialId",
+  job_id: "jobId",
+  principal: "principal",
+  state: "state",
+  endpoint: "endpoint",
+  reference: "reference",
+  created_at: "createdAt",
+  updated_at: "updatedAt",
+  unsettled_until: "unsettledUntil",
+  attempts: "attempts",
+  last_error: "lastError"
+} as const satisfies Record<string, keyof CredentialRecord>
+
+const columns = Object.keys(fields)
+const values = (record: CredentialRecord) => Object.values(fields).map((field) => record[field] ?? null)
+const toRecord = (row: Record<string, unknown>): CredentialRecord => {
+  const record: Record<string, unknown> = {}
+  for (const [column, field] of Object.entries(fields)) if (row[column] !== null) record[field] = row[column]
+  return record as unknown as CredentialRecord
+}
+
+const insertRow = `INSERT INTO arcp_credentials (${columns.join(", ")}) VALUES (${columns.map(() => "?").join(", ")})`
+const updateRow = `UPDATE arcp_credentials SET ${columns.map((column) => `${column} = ?`).join(", ")} WHERE id = ?`
+const removeRow = "DELETE FROM arcp_credentials WHERE id = ?"
+const listRows = `SELECT ${columns.join(", ")} FROM arcp_credentials ORDER BY created_at, id`
+
+export interface Options {
+  /** What error messages call the database. */
+  readonly name?: string | undefined
+}
+
+/**
+ * A store in the table `arcp_credentials`, made when it is not there, of a database that speaks SQLite's dialect.
+ * Statements go to a connection kept for them, so that none ends up in a transaction of whoever calls.
+ */
+export const make = (
+  options: Options = {}
+): Effect.Effect<CredentialStoreService, StoreError, SqlClient.SqlClient | Scope> =>
+  Effect.gen(function* () {
+    const mapError = Effect.mapError(toStoreError(options.name ?? "the database"))
+    const connection = yield* Effect.flatMap(SqlClient.SqlClient, (sql) => sql.reserve).pipe(mapError)
+    yield* mapError(connection.executeRaw(createTable, []))
+
+    /** Uninterruptible: whoever writes learns whether it is written. */
+    const write = (sql: string, params: ReadonlyArray<unknown>): Effect.Effect<void, StoreError> =>
+      connection.executeRaw(sql, params).pipe(Effect.asVoid, Effect.uninterruptible, mapError)
+
+    return {
+      kind: "durable",
+      insert: (record) => write(insertRow, values(record)),
+      update: (record) => write(updateRow, [...values(record), record.id]),
+      remove: (id) => write(removeRow, [id]),
+      list: mapError(connection.execute(listRows, [], undefined)).pipe(
+        Effect.map((rows) => rows.map(toRecord))
+      )
+    }
+  })
+
+/** `CredentialStore` over the `SqlClient` in context. Commits must be durable: with SQLite, `synchronous` FULL. */
+export const layer = (options: Options = {}): Layer.Layer<CredentialStore, StoreError, SqlClient.SqlClient> =>
+  Layer.scoped(CredentialStore, make(options))
+
+export interface FileOptions {
+  /** Path of the file. It and its folder are created when they do not exist. */
+  readonly filename: string
+}
+
+/** Where the credentials of the runtime on this database are. */
+export const beside = (database: string): string => `${database}.credentials`
+
+const number = (sql: SqliteClient, text: string): Effect.Effect<number, SqlError> =>
+  Effect.map(sql.unsafe(text).values, (rows) => Number(rows[0]?.[0]))
+
+const refuse = (message: string) => Effect.fail(new StoreError({ message }))
+
+/** Refuses a file that is not ours before anything is written to it. */
+const check = (path: string, name: string): Effect.Effect<void, StoreError, Reactivity.Reactivity> =>
+  Effect.gen(function* () {
+    if ((fs.statSync(path, { throwIfNoEntry: false })?.size ?? 0) === 0) return
+    const sql = yield* connect({ filename: path, readonly: true, disableWAL: true }, name)
+    const owner = yield* number(sql, "PRAGMA application_id")
+    const version = yield* number(sql, "PRAGMA user_version")
+    // What a crash between creating the file and its table leaves is as good as no file.
+    if (owner === 0 && (yield* number(sql, "SELECT count(*) FROM sqlite_master")) === 0) return
+    if (owner !== applicationId)
+      return yield* refuse(`${name} does not hold the credentials of a runtime; choose another file`)
+    if (version > schemaVersion)
+      return yield* refuse(`${name} was written by a newer version; use that version, or choose another file`)
+    const [problem] = (yield* sql.unsafe("PRAGMA quick_check(1)").values)[0] ?? []
+    if (problem !== "ok")
+      return yield* refuse(
+        `${name} is corrupt; restore it from a backup, or revoke its credentials upstream by hand`
+      )
+  }).pipe(Effect.mapError(toStoreError(name)), Effect.scoped)
+
+const open = (path: string, name: string) =>
+  Effect.gen(function* () {
+    const sql = yield* connect({ filename: path }, name)
+    yield* Effect.forEach(
+      [
+        "busy_timeout = 250",
+        "synchronous = FULL",
+        `application_id = ${applicationId}`,
+        `user_version = ${schemaVersion}`
+      ],
+      (pragma) => sql.unsafe(`PRAGMA ${pragma}`)
+    ).pipe(Effect.mapError(toStoreError(name)))
+    yield* Effect.addFinalizer(() => Effect.ignore(sql.unsafe("PRAGMA wal_checkpoint(TRUNCATE)")))
+    return yield* make({ name }).pipe(Effect.provideService(SqlClient.SqlClient, sql))
+  })
+
+/**
+ * The store of a runtime in a SQLite file, for the lifetime of the layer. Fails when another runtime uses the file,
+ * or when it is corrupt or something else; the file is then as it was.
+ */
+export const layerSqlite = ({ filename }: FileOptions): Layer.Layer<CredentialStore, StoreError> =>
+  Layer.scoped(
+    CredentialStore,
+    Effect.gen(function* () {
+      const path = yield* prepareFolder(filename)
+      yield* lock(path, filename)
+      yield* check(path, filename)
+      return yield* open(path, filename)
+    })
+  ).pipe(Layer.provide(Reactivity.layer))
+
+/**
+ * An existing file beside its runtime, for tools. What a running job holds is in there too: a tool that revokes asks
+ * `inUse` after it has listed.
+ */
+export const layerSqliteShared = ({ filename }: FileOptions): Layer.Layer<CredentialStore, StoreError> =>
+  Layer.scoped(
+    CredentialStore,
+    Effect.gen(function* () {
+      if (!fs.existsSync(filename))
+        return yield* refuse(`${filename} does not exist; name the file of a runtime`)
+      const path = yield* prepareFolder(filename)
+      yield* check(path, filename)
+      return yield* open(path, filename)
+    })
+  ).pipe(Layer.provide(Reactivity.layer))
+
+/** Does a runtime use this file at the moment? */
+export const inUse = ({ filename }: FileOptions): Effect.Effect<boolean, StoreError> =>
+  prepareFolder(filename).pipe(
+    Effect.flatMap((path) => lock(path, filename)),
+    Effect.as(false),
+    Effect.catchIf(
+      (error) => error.message.startsWith("another arcp runtime"),
+      () => Effect.succeed(true)
+    ),
+    Effect.scoped,
+    Effect.provide(Reactivity.layer)
+  )
+
+export * from "../../services/credentials/CredentialStore.js"

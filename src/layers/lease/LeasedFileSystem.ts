@@ -1,0 +1,211 @@
+/**
+ * The `FileSystem` of a job: the operator's, held to `fs.read` and `fs.write` of the lease (§9).
+ *
+ * Each operation needs its capability three times: on the canonical path, on every path that this becomes as
+ * links are followed, and on the real path in the end. Where the lease names `/work/**` and `/work` is a link
+ * to `/data/work`, nothing below it can be used; a lease has to name real paths.
+ *
+ * | operation | needs |
+ * |---|---|
+ * | `access`, `exists` | `fs.read`; to ask for `writable` also `fs.write` |
+ * | `readFile`, `readFileString`, `stream`, `stat`, `realPath`, `watch` | `fs.read` where the path leads |
+ * | `readLink` | `fs.read` on the link itself |
+ * | `readDirectory` | `fs.read` on the directory; recursion enters what the lease covers, and no links |
+ * | `open`, `writeFile`, `writeFileString`, `sink` | by flag: `r` `fs.read`; `w`, `a` `fs.write`; with `+` both |
+ * | `truncate`, `chmod`, `chown`, `utimes` | `fs.write` where the path leads |
+ * | `makeDirectory` | `fs.write` on every directory that is made |
+ * | `makeTemp*` | `fs.write` on what is made, in `directory` or else where relative paths start |
+ * | `remove` | `fs.write` on each entry that goes; of a link, the link goes |
+ * | `copy`, `copyFile` | `fs.read` on what is copied, `fs.write` on what it becomes |
+ * | `link` | both on the source, `fs.write` on the new name |
+ * | `symlink` | `fs.write` on the link, `fs.read` or `fs.write` on what it names |
+ * | `rename` | `fs.write` on both; `fs.read` on the source where the target may be read; for a directory, on all below |
+ *
+ * A copy under another name must not open what was closed under the old one: hence the last three rows. A
+ * refusal is a `SystemError` with the reason `PermissionDenied`, whose `cause` is the protocol's error. It is
+ * the same whether or not anything exists outside of the lease, and never says where a link leads.
+ *
+ * Where `/proc/self/fd` exists (Linux) nothing can be exchanged between check and use: operations name an entry
+ * below an open directory, or what was opened and then identified. Elsewhere the real path is checked just
+ * before, and an open file is compared with it by device and inode: that narrows the race for directories
+ * (`makeDirectory`, `rename`, `remove`, `link`, `symlink`, a creation) and does not close it. Detected once.
+ *
+ * What this does not do:
+ * - A hard link within the lease to a file that has another name outside is that file; nothing tells them
+ *   apart. Only somebody who could already write to the lease and see the file can make one.
+ * - Only files and directories are opened, but a FIFO that somebody exchanges for a file in the moment before
+ *   holds the operation up until it has a writer. A device, socket or FIFO is asked about (`stat`, `access`) by
+ *   name: who exchanges it twice in that moment shows the metadata of another device, socket or FIFO.
+ * - Who exchanges a name for a link and back between single steps can at times tell by the kind of an error
+ *   whether the link led to something. What that is stays closed.
+ * - `rename` of a file moves a directory if somebody with access to the lease puts one there in that moment.
+ * - Directories on the way must be readable, not only searchable, as must be a file for `stat` or `chmod` and
+ *   for writing: they are opened for it.
+ * - Windows paths are not understood.
+ */
+import type { PlatformError } from "@effect/platform/Error"
+import * as FileSystem from "@effect/platform/FileSystem"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { LeaseService } from "../../services/lease/Lease.js"
+import * as Leased from "../../services/lease/Leased.js"
+import * as Authority from "./fs/Authority.js"
+import * as Directories from "./fs/Directories.js"
+import * as Files from "./fs/Files.js"
+import * as Names from "./fs/Names.js"
+import * as Places from "./fs/Places.js"
+import * as Trees from "./fs/Trees.js"
+import * as Watch from "./fs/Watch.js"
+
+/** The file system of a job. Nothing is opened or asked before its first use. */
+export const make = (open: FileSystem.FileSystem, lease: LeaseService): FileSystem.FileSystem => {
+  const authority = Authority.make(open, lease)
+  const places = Places.make(open, authority)
+  const files = Files.make(open, authority, places)
+  const names = Names.make(open, authority, places)
+  const trees: Trees.Trees = Trees.make(open, authority, places, files, {
+    makeDirectory: (path, options) => directories.makeDirectory("copy")(path, options),
+    symlink: (target, path, from) => names.symlink("copy", target, path, from),
+    remove: (path) => removing(authority, "copy", path, {})
+  })
+  const cleaning = Authority.forCleaningUp(open, lease)
+  const directories = Directories.make(open, authority, cleaning, places, files, trees.remove)
+
+  const removing = (
+    held: Authority.Authority,
+    method: string,
+    path: string,
+    options: FileSystem.RemoveOptions
+  ) =>
+    Effect.flatMap(held.admit(method, path, Authority.write), (request) =>
+      Authority.settled(
+        request,
+        Effect.flatMap(places.place(request), (place) => trees.remove(held, request, place, options))
+      ).pipe(
+        Effect.catchIf(
+          (error) => options.force === true && Authority.isReason(error, "NotFound"),
+          () => Effect.void
+        )
+      )
+    )
+
+  /** On what the path leads to, by a path that leads nowhere else. */
+  const changing = (
+    method: string,
+    path: string,
+    change: (path: string) => Effect.Effect<void, PlatformError>
+  ) =>
+    Effect.flatMap(authority.admit(method, path, Authority.write), (request) =>
+      Authority.settled(
+        request,
+        Effect.gen(function* () {
+          const opened = yield* files.open(request, yield* places.follow(request), "r")
+          yield* Authority.io(request, change(opened.path))
+        })
+      )
+    )
+
+  const finding = <A>(
+    method: string,
+    path: string,
+    needs: ReadonlyArray<Authority.Capability>,
+    use: (
+      request: Authority.Request,
+      found: Places.Found
+    ) => Effect.Effect<A, PlatformError | Authority.Changed, Scope.Scope>
+  ) =>
+    Effect.flatMap(authority.admit(method, path, needs), (request) =>
+      Authority.settled(
+        request,
+        Effect.flatMap(places.follow(request), (found) => use(request, found))
+      )
+    )
+
+  const opening = (
+    method: string,
+    path: string,
+    flag: FileSystem.OpenFlag,
+    mode: number | undefined
+  ): Effect.Effect<FileSystem.File, PlatformError, Scope.Scope> =>
+    Effect.flatMap(authority.admit(method, path, Files.needsOf(flag)), (request) =>
+      files.file(request, flag, mode)
+    )
+
+  const leased = FileSystem.make({
+    access: (path, options) =>
+      finding("access", path, options?.writable ? Authority.both : Authority.read, (request, found) =>
+        Effect.gen(function* () {
+          if (!found.exists) return yield* Authority.notFound(request)
+          if (!options?.readable && !options?.writable) return
+          if (!Files.isOpenable(yield* files.typeOf(request, found)))
+            return yield* files.unopened(request, found, open.access(found.at, options))
+          const opened = yield* files.open(request, found, "r")
+          yield* Authority.io(request, open.access(opened.path, options))
+        })
+      ),
+    chmod: (path, mode) => changing("chmod", path, (at) => open.chmod(at, mode)),
+    chown: (path, uid, gid) => changing("chown", path, (at) => open.chown(at, uid, gid)),
+    copy: (from, to, options) => trees.copy(from, to, options ?? {}),
+    copyFile: (from, to) =>
+      trees.copyFile(from, to, { method: "copyFile", exclusive: false, preserveTimestamps: false }),
+    link: names.link,
+    makeDirectory: directories.makeDirectory("makeDirectory"),
+    makeTempDirectory: directories.makeTempDirectory,
+    makeTempDirectoryScoped: directories.makeTempDirectoryScoped,
+    makeTempFile: directories.makeTempFile,
+    makeTempFileScoped: directories.makeTempFileScoped,
+    open: (path, options) => opening("open", path, options?.flag ?? "r", options?.mode),
+    readDirectory: (path, options) =>
+      Effect.flatMap(authority.admit("readDirectory", path, Authority.read), (request) =>
+        Authority.settled(request, trees.list(request, options?.recursive ?? false))
+      ),
+    readFile: (path) =>
+      Effect.scoped(Effect.flatMap(opening("readFile", path, "r", undefined), Files.readAll)),
+    readLink: (path) =>
+      Effect.flatMap(authority.admit("readLink", path, Authority.read), (request) =>
+        Authority.settled(
+          request,
+          Effect.flatMap(places.place(request), (place) => Authority.io(request, open.readLink(place.at)))
+        )
+      ),
+    realPath: (path) =>
+      finding("realPath", path, Authority.read, (request, found) =>
+        found.exists ? Effect.succeed(found.real) : Authority.notFound(request)
+      ),
+    remove: (path, options) => removing(authority, "remove", path, options ?? {}),
+    rename: names.rename,
+    stat: (path) => finding("stat", path, Authority.read, files.info),
+    symlink: (target, path) => names.symlink("symlink", target, path),
+    truncate: (path, length) =>
+      finding("truncate", path, Authority.write, (request, found) =>
+        Effect.flatMap(files.open(request, found, "r+"), ({ file }) =>
+          Authority.io(request, file.truncate(length))
+        )
+      ),
+    utimes: (path, atime, mtime) => changing("utimes", path, (at) => open.utimes(at, atime, mtime)),
+    watch: Watch.make(open, authority, places, files),
+    writeFile: (path, data, options) =>
+      Effect.scoped(
+        Effect.flatMap(opening("writeFile", path, options?.flag ?? "w", options?.mode), (file) =>
+          file.writeAll(data)
+        )
+      )
+  })
+
+  return {
+    ...leased,
+    // Chunks that were read ahead are not handed out either, once the lease is over.
+    stream: (path, options) =>
+      Stream.unwrap(
+        Effect.map(authority.admit("stream", path, Authority.read), (request) =>
+          Stream.tap(leased.stream(path, options), () => authority.recheck(request))
+        )
+      )
+  }
+}
+
+/** Gives every job a `FileSystem` that holds it to its lease. */
+export const leased: Leased.Leased = Leased.make(FileSystem.FileSystem, (open, { lease }) =>
+  Leased.lazily(() => make(open, lease))
+)

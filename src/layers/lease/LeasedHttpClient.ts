@@ -1,0 +1,189 @@
+/**
+ * The `HttpClient` of a job: `net.fetch` on the canonical URL of every request and of every redirect. The check sits
+ * where a request is sent, below whatever a handler puts around the client, and the URL that was checked is the one
+ * that is requested.
+ *
+ * Redirects are followed here, at most ten, as `fetch` does it: the client underneath is kept from following by
+ * itself, because it would not ask.
+ */
+import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
+import * as Headers from "@effect/platform/Headers"
+import * as HttpBody from "@effect/platform/HttpBody"
+import * as HttpClient from "@effect/platform/HttpClient"
+import { type HttpClientError, RequestError } from "@effect/platform/HttpClientError"
+import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
+import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
+import * as UrlParams from "@effect/platform/UrlParams"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as FiberRef from "effect/FiberRef"
+import { globalValue } from "effect/GlobalValue"
+import * as Stream from "effect/Stream"
+import * as Tracer from "effect/Tracer"
+import { type Leased, type Lessee, make } from "../../services/lease/Leased.js"
+
+const maxRedirects = 10
+
+/** Headers that are meant for one origin. */
+const credentials = ["authorization", "cookie", "proxy-authorization"]
+
+/** Headers of a body. */
+const ofBody = ["content-encoding", "content-language", "content-location", "content-type"]
+
+/**
+ * Headers that the client underneath makes up itself. One of the handler's would name another site than the URL does,
+ * or put the end of the message elsewhere, and what follows there is read as another request.
+ */
+const ofConnection = [
+  "host",
+  "content-length",
+  "transfer-encoding",
+  "trailer",
+  "te",
+  "connection",
+  "proxy-connection",
+  "keep-alive",
+  "upgrade",
+  "expect"
+]
+
+/** Does the lease name the host of the request being sent? See HttpClientPublic.ts. */
+export const hostIsNamed = globalValue("arcp/layers/LeasedHttpClient/hostIsNamed", () =>
+  FiberRef.unsafeMake(false)
+)
+
+const refused = (request: HttpClientRequest.HttpClientRequest, description: string, cause?: unknown) =>
+  new RequestError({ request, reason: "Transport", description, cause })
+
+const lease = (open: HttpClient.HttpClient, { lease }: Lessee): HttpClient.HttpClient => {
+  /** The request with the URL that was checked, and nothing that could make it another. */
+  const check = (
+    request: HttpClientRequest.HttpClientRequest
+  ): Either.Either<HttpClientRequest.HttpClientRequest, RequestError> =>
+    Either.flatMap(
+      Either.mapLeft(
+        UrlParams.makeUrl(request.url, request.urlParams, request.hash),
+        (cause) => new RequestError({ request, reason: "InvalidUrl", cause })
+      ),
+      (url) =>
+        Either.mapBoth(lease.check("net.fetch", url.href), {
+          onLeft: (error) => refused(request, error.message, error),
+          onRight: (canonical) => rebuilt(request, canonical)
+        })
+    )
+
+  const send = (request: HttpClientRequest.HttpClientRequest) =>
+    open.execute(request).pipe(
+      // Only the span: the handler's own `fetch`, or options of a client, would decide what is sent.
+      Effect.mapInputContext((context: Context.Context<never>) =>
+        Context.add(
+          Context.pick(Tracer.ParentSpan)(context as Context.Context<Tracer.ParentSpan>),
+          FetchHttpClient.RequestInit,
+          { redirect: "manual" }
+        )
+      ),
+      Effect.locally(hostIsNamed, lease.namesHost(request.url))
+    )
+
+  const follow = (
+    wanted: HttpClientRequest.HttpClientRequest,
+    redirects: number
+  ): Effect.Effect<HttpClientResponse, HttpClientError> =>
+    Effect.flatMap(check(wanted), (request) =>
+      Effect.flatMap(send(request), (response) => {
+        if (response.status === 0)
+          return refused(
+            request,
+            "the response is a redirect that this platform does not show; request its target"
+          )
+        const location = isRedirect(response.status) ? response.headers["location"] : undefined
+        if (location === undefined) return Effect.succeed(response)
+        return Effect.zipRight(
+          abandon(response),
+          redirects >= maxRedirects
+            ? refused(request, `redirected more than ${maxRedirects} times`)
+            : URL.canParse(location, request.url)
+              ? follow(redirected(request, response.status, new URL(location, request.url)), redirects + 1)
+              : refused(request, "redirected to what is not a URL")
+        )
+      })
+    )
+
+  return HttpClient.makeWith<never, never, HttpClientError, never>(
+    Effect.flatMap((request) => follow(request, 0)),
+    Effect.succeed
+  )
+}
+
+const isRedirect = (status: number): boolean => [301, 302, 303, 307, 308].includes(status)
+
+/** Lets go of a response that nobody reads, and of its connection: its body may never end. */
+const abandon = (response: HttpClientResponse): Effect.Effect<void> =>
+  // Reading it until that is interrupted is what ends it.
+  Stream.runDrain(response.stream).pipe(Effect.ignore, Effect.raceFirst(Effect.yieldNow()), Effect.forkDaemon)
+
+/** What `fetch` would request next. */
+const redirected = (
+  request: HttpClientRequest.HttpClientRequest,
+  status: number,
+  to: URL
+): HttpClientRequest.HttpClientRequest => {
+  const { headers, method } = request
+  const becomesGet =
+    status === 303 ? method !== "GET" && method !== "HEAD" : status <= 302 && method === "POST"
+  const kept = to.origin === new URL(request.url).origin ? headers : Headers.remove(headers, credentials)
+  return becomesGet
+    ? rebuilt({ method: "GET", headers: Headers.remove(kept, ofBody), body: HttpBody.empty }, to.href)
+    : rebuilt({ method, headers: kept, body: request.body }, to.href)
+}
+
+/** The same request for a whole URL. */
+const rebuilt = (
+  { method, headers, body }: Pick<HttpClientRequest.HttpClientRequest, "method" | "headers" | "body">,
+  url: string
+): HttpClientRequest.HttpClientRequest =>
+  HttpClientRequest.make(method)(url).pipe(
+    HttpClientRequest.setBody(measured(body)),
+    // After the body, whose content type the handler may have corrected.
+    HttpClientRequest.setHeaders(
+      Headers.remove(Headers.fromInput(headers), [
+        ...ofConnection,
+        ...(body._tag === "FormData" ? ["content-type"] : [])
+      ])
+    )
+  )
+
+/** The same body, with the length it has or with none. */
+const measured = (body: HttpBody.HttpBody): HttpBody.HttpBody => {
+  switch (body._tag) {
+    case "Raw":
+      return HttpBody.raw(body.body, { contentType: body.contentType })
+    case "Uint8Array":
+      return HttpBody.uint8Array(body.body, body.contentType)
+    case "Stream": {
+      const { contentLength, contentType, stream } = body
+      return contentLength !== undefined && Number.isSafeInteger(contentLength) && contentLength >= 0
+        ? HttpBody.stream(ofLength(stream, contentLength), contentType, contentLength)
+        : HttpBody.stream(stream, contentType)
+    }
+    default:
+      return body
+  }
+}
+
+/** Fails before it gives more bytes than these, and at its end when there were fewer. */
+const ofLength = (stream: Stream.Stream<Uint8Array, unknown>, length: number) =>
+  Stream.suspend(() => {
+    let left = length
+    const wrong = new Error("the body is not as long as its content length says")
+    return Stream.concat(
+      Stream.mapEffect(stream, (bytes) => {
+        left -= bytes.length
+        return left < 0 ? Effect.fail(wrong) : Effect.succeed(bytes)
+      }),
+      Stream.suspend(() => (left === 0 ? Stream.empty : Stream.fail(wrong)))
+    )
+  })
+
+export const leased: Leased = make(HttpClient.HttpClient, lease)

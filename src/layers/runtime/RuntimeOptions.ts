@@ -1,0 +1,64 @@
+/** Runtime options from code or from the environment. */
+import * as Config from "effect/Config"
+import * as ConfigError from "effect/ConfigError"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type { ParseError } from "effect/ParseResult"
+import * as Schema from "effect/Schema"
+import { describe } from "../../protocol/Problem.js"
+import {
+  type Input,
+  make,
+  RuntimeOptions,
+  RuntimeOptionsSchema
+} from "../../services/runtime/RuntimeOptions.js"
+
+const decode = Schema.decodeUnknown(RuntimeOptionsSchema)
+
+/** The given options, and the defaults for the rest. Fails with `ParseError` on a value out of range. */
+export const layer = (input: Input = {}): Layer.Layer<RuntimeOptions, ParseError> =>
+  Layer.effect(RuntimeOptions, decode(input))
+
+/** `resumeWindowSec` → `ARCP_RESUME_WINDOW_SEC` */
+const variable = (option: string): string =>
+  `ARCP_${option.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`
+
+/** An option's variable is read as what its default is: a number, a boolean or text. */
+const config = (option: string, example: unknown): Config.Config<Option.Option<unknown>> => {
+  const name = variable(option)
+  switch (typeof example) {
+    case "number":
+      return Config.option(Config.number(name))
+    case "boolean":
+      return Config.option(Config.boolean(name))
+    default:
+      return Config.option(Config.string(name))
+  }
+}
+
+const fromEnvironment = Config.all(
+  Object.fromEntries(Object.entries(make()).map(([option, example]) => [option, config(option, example)]))
+)
+
+/**
+ * Every option from its variable, `ARCP_` and its name in upper snake case (`ARCP_RESUME_WINDOW_SEC`,
+ * `ARCP_CANCEL_GRACE_MS`, …), through `Config`. `overrides` win over the environment.
+ */
+export const layerConfig = (overrides: Input = {}): Layer.Layer<RuntimeOptions, ConfigError.ConfigError> =>
+  Layer.effect(
+    RuntimeOptions,
+    Effect.gen(function* () {
+      const input: Record<string, unknown> = {}
+      for (const [option, value] of Object.entries(yield* fromEnvironment))
+        if (Option.isSome(value)) input[option] = value.value
+      for (const [option, value] of Object.entries(overrides)) if (value !== undefined) input[option] = value
+      return yield* Effect.mapError(decode(input), (error) => {
+        const problem = describe(error.issue, "option")
+        const option = /^option\.(\w+)/.exec(problem)?.[1]
+        return ConfigError.InvalidData(option === undefined ? [] : [variable(option)], problem)
+      })
+    })
+  )
+
+export * from "../../services/runtime/RuntimeOptions.js"

@@ -1,0 +1,103 @@
+/** From the first frame of a connection to an open or resumed session (§6.1–6.3). */
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Redacted from "effect/Redacted"
+import * as Codec from "../../protocol/Codec.js"
+import { type ArcpError, InvalidRequest, Unauthenticated } from "../../protocol/Errors.js"
+import * as Features from "../../protocol/Features.js"
+import type * as Message from "../../protocol/Message.js"
+import type { Registry } from "../../services/agents/Registry.js"
+import type { Auth, Identity } from "../../services/auth/Auth.js"
+import type { Policy } from "../../services/auth/Policy.js"
+import type { Options } from "../../services/runtime/RuntimeOptions.js"
+import type { Opened, Resume } from "../../services/session/Resume.js"
+import type { Inbound } from "../../services/transport/Transport.js"
+
+export interface Greeted extends Opened {
+  readonly identity: Identity
+  readonly version: Codec.Version
+  readonly features: ReadonlyArray<Features.Feature>
+  readonly resumed: boolean
+  /** Delivery continues behind this `event_seq`. */
+  readonly after: number
+  readonly welcome: Message.Welcome
+}
+
+/** Refused: the error, in the version that the peer speaks as far as it is known. */
+export class Refusal {
+  readonly _tag = "Refusal"
+  constructor(
+    readonly error: ArcpError,
+    readonly version: Codec.Version,
+    readonly requestId?: string | undefined
+  ) {}
+}
+
+export const make =
+  (services: {
+    readonly auth: Auth["Type"]
+    readonly resume: Resume["Type"]
+    readonly registry: Registry["Type"]
+    readonly policy: Policy["Type"]
+    readonly options: Options
+    /** The features this runtime speaks. */
+    readonly offered: ReadonlyArray<Features.Feature>
+  }) =>
+  (frame: Inbound): Effect.Effect<Greeted, Refusal> => {
+    const { auth, resume, registry, policy, options, offered } = services
+    if (typeof frame !== "string")
+      return Effect.fail(new Refusal(new InvalidRequest({ message: frame.reason }), "1.1"))
+    const decoded = Codec.decodeClient(frame)
+    if (Either.isLeft(decoded))
+      return Effect.fail(
+        new Refusal(new InvalidRequest({ message: decoded.left.message }), "1.1", decoded.left.id)
+      )
+    const message = decoded.right
+    const version = message.arcp as Codec.Version
+    const refuse = (error: ArcpError) => new Refusal(error, version, message.id)
+    if (message.type !== "session.hello")
+      return Effect.fail(
+        refuse(new InvalidRequest({ message: "the first message of a connection is session.hello" }))
+      )
+    const hello = message.payload
+
+    return Effect.gen(function* () {
+      if (hello.auth !== undefined && hello.auth.scheme !== "bearer")
+        return yield* new InvalidRequest({ message: "payload.auth.scheme: this runtime takes bearer tokens" })
+      if (hello.auth?.token === undefined || hello.auth.token === "")
+        return yield* new Unauthenticated({ message: "a bearer token is needed in payload.auth.token" })
+      const identity = yield* auth.verify(Redacted.make(hello.auth.token))
+      const features = Features.negotiate(offered, hello.capabilities?.features)
+      const opened: Opened & { readonly version?: Codec.Version } =
+        hello.resume === undefined
+          ? yield* resume.open(identity, version, features)
+          : yield* resume.resume(identity, features, {
+              sessionId: hello.resume.session_id,
+              token: Redacted.make(hello.resume.resume_token),
+              lastEventSeq: hello.resume.last_event_seq
+            })
+      const agents = yield* Effect.filter(registry.inventory, (agent) =>
+        policy.mayUseAgent(identity, agent.name)
+      )
+      return {
+        ...opened,
+        identity,
+        version: opened.version ?? version,
+        features,
+        resumed: hello.resume !== undefined,
+        after: hello.resume?.last_event_seq ?? 0,
+        welcome: {
+          session_id: opened.sessionId,
+          runtime: { name: options.name, version: options.version },
+          resume_token: Redacted.value(opened.token),
+          resume_window_sec: options.resumeWindowSec,
+          ...(features.includes("heartbeat") ? { heartbeat_interval_sec: options.heartbeatIntervalSec } : {}),
+          capabilities: {
+            encodings: ["json"],
+            features,
+            agents: features.includes("agent_versions") ? agents : agents.map((agent) => agent.name)
+          }
+        }
+      } satisfies Greeted
+    }).pipe(Effect.mapError(refuse))
+  }

@@ -1,0 +1,104 @@
+/**
+ * The store in one SQLite file, for one runtime at a time. Opening is careful: a file that is not ours,
+ * not readable or newer than this version is refused before anything writes to it.
+ */
+import * as Reactivity from "@effect/experimental/Reactivity"
+import * as SqlClient from "@effect/sql/SqlClient"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { Scope } from "effect/Scope"
+import { Store, StoreError, type StoreService } from "../../services/store/Store.js"
+import * as StoreSql from "./StoreSql.js"
+import { applicationId, migrations, schemaVersion } from "./schema.js"
+import { toStoreError } from "./sqlError.js"
+import { connect, inspect, lock, prepareFolder, type SqliteClient } from "./sqliteFile.js"
+
+export interface Options {
+  /** Path of the database. It and its folder are created when they do not exist. */
+  readonly filename: string
+  /**
+   * `FULL` (default): a committed event survives a power cut. `NORMAL`: it survives the end of the
+   * process, and a power cut may take the last moments before it; commits cost no disk flush.
+   */
+  readonly synchronous?: "FULL" | "NORMAL" | undefined
+}
+
+/** Milliseconds a statement waits for another program's lock; it blocks the process meanwhile. */
+const busyTimeout = 250
+/** Bytes the write-ahead log is cut back to after a burst. */
+const journalSizeLimit = 64 * 1024 * 1024
+
+const pragma = (sql: SqliteClient, text: string) => sql.unsafe(`PRAGMA ${text}`)
+
+/** A migration that fails half way is undone when the scope closes the connection. */
+const migrate = (sql: SqliteClient, from: number) =>
+  Effect.flatMap(sql.reserve, (connection) =>
+    Effect.forEach(
+      migrations
+        .slice(from)
+        .flatMap((statements, i) => [
+          "BEGIN IMMEDIATE",
+          ...statements,
+          `PRAGMA application_id = ${applicationId}`,
+          `PRAGMA user_version = ${from + i + 1}`,
+          "COMMIT"
+        ]),
+      (statement) => connection.executeRaw(statement, []),
+      { discard: true }
+    )
+  ).pipe(Effect.scoped)
+
+const storeOver = (sql: SqliteClient, name: string): Effect.Effect<StoreService, StoreError, Scope> =>
+  StoreSql.make({ name }).pipe(Effect.provideService(SqlClient.SqlClient, sql))
+
+const make = ({
+  filename,
+  synchronous = "FULL"
+}: Options): Effect.Effect<StoreService, StoreError, Scope | Reactivity.Reactivity> =>
+  Effect.gen(function* () {
+    const path = yield* prepareFolder(filename)
+    yield* lock(path, filename)
+    const version = yield* inspect(path, filename)
+    const sql = yield* connect({ filename: path }, filename)
+    yield* Effect.gen(function* () {
+      yield* pragma(sql, `busy_timeout = ${busyTimeout}`)
+      yield* pragma(sql, `synchronous = ${synchronous}`)
+      yield* pragma(sql, `journal_size_limit = ${journalSizeLimit}`)
+      yield* migrate(sql, version)
+    }).pipe(Effect.mapError(toStoreError(filename)))
+    // A clean end leaves everything in the one file, also while a reader keeps the log file open.
+    yield* Effect.addFinalizer(() => Effect.ignore(pragma(sql, "wal_checkpoint(TRUNCATE)")))
+    return yield* storeOver(sql, filename)
+  })
+
+const makeReadOnly = (
+  filename: string
+): Effect.Effect<StoreService, StoreError, Scope | Reactivity.Reactivity> =>
+  Effect.gen(function* () {
+    const version = yield* inspect(filename, filename)
+    if (version === 0)
+      return yield* new StoreError({
+        message: `${filename} holds no runtime's data; name the file of a runtime`
+      })
+    if (version < schemaVersion)
+      return yield* new StoreError({
+        message: `${filename} was written by an older version; start a runtime on it once to bring it up to date`
+      })
+    const sql = yield* connect({ filename, readonly: true, disableWAL: true }, filename)
+    return yield* storeOver(sql, filename)
+  })
+
+/**
+ * The store of a runtime, for the lifetime of the layer. Fails when the file is in use by another
+ * runtime, is corrupt, is no SQLite database, belongs to another application or was written by a newer
+ * version; the file is then as it was.
+ */
+export const layer = (options: Options): Layer.Layer<Store, StoreError> =>
+  Layer.scoped(Store, make(options)).pipe(Layer.provide(Reactivity.layer))
+
+/**
+ * The same file for reading only, also while a runtime uses it. Commits fail. Fails like `layer`, and
+ * when the file does not exist.
+ */
+export const layerReadOnly = (options: { readonly filename: string }): Layer.Layer<Store, StoreError> =>
+  Layer.scoped(Store, makeReadOnly(options.filename)).pipe(Layer.provide(Reactivity.layer))

@@ -1,0 +1,34 @@
+/** What both WebSocket dialers share: their options, and the rule that tokens do not travel readable. */
+
+import { isLoopback } from "../../protocol/Loopback.js"
+import { TransportError } from "../../services/transport/Transport.js"
+
+export interface DialOptions {
+  /** `ws://` or `wss://`, with the path. */
+  readonly url: string
+  /** Largest inbound frame, in bytes. Default: 16 MiB. */
+  readonly maxFrameBytes?: number
+  /** Milliseconds for connecting and the upgrade. Default: 10 000. */
+  readonly connectTimeoutMs?: number
+  /** Allow `ws://` to another machine: the token then travels readable. Default: false. */
+  readonly allowInsecure?: boolean
+}
+
+/** The URL without what may be secret in it; for messages. */
+export const label = (url: string): string => url.replace(/\/\/[^/@]*@/, "//").replace(/\?.*/, "")
+
+export const defaults = { maxFrameBytes: 16 * 1024 * 1024, connectTimeoutMs: 10_000 } as const
+
+/** Why this URL is not dialled, or `undefined`. */
+export const refusal = ({ allowInsecure, url }: DialOptions): TransportError | undefined => {
+  const parsed = URL.canParse(url) ? new URL(url) : undefined
+  if (parsed === undefined || !/^wss?:$/.test(parsed.protocol))
+    return new TransportError({
+      message: `${label(url)} is no WebSocket URL: use ws://HOST:PORT/PATH or wss://…`
+    })
+  if (parsed.protocol === "ws:" && !isLoopback(parsed.hostname) && allowInsecure !== true)
+    return new TransportError({
+      message: `refusing plaintext to ${parsed.hostname}, the token would travel readable: use wss://, or set allowInsecure`
+    })
+  return undefined
+}

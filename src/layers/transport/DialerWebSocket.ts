@@ -1,0 +1,108 @@
+/** Dials a runtime over WebSocket from Node (§4). */
+
+import type { IncomingMessage } from "node:http"
+import type { Socket } from "node:net"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import { WebSocket } from "ws"
+import { type Connection, closeCode, Dialer, TransportError } from "../../services/transport/Transport.js"
+import { type DialOptions, defaults, label, refusal } from "./DialPolicy.js"
+import * as WebSocketConnection from "./WebSocketConnection.js"
+
+export interface Options extends DialOptions {
+  /** Headers of the upgrade request, such as what a proxy asks for. */
+  readonly headers?: Readonly<Record<string, string>>
+  /** PEM certificates to trust instead of the system's. */
+  readonly ca?: string | Buffer
+}
+
+/** Characters of a refusal's body that are quoted in the error. */
+const maxQuotedChars = 512
+
+const connectError = (cause: NodeJS.ErrnoException, url: string): TransportError => {
+  const message =
+    cause.code === "ECONNREFUSED"
+      ? `nothing listens at ${label(url)}: start the runtime, or check host and port`
+      : cause.code === "ENOTFOUND" || cause.code === "EAI_AGAIN"
+        ? `the host of ${label(url)} is not known: check its name`
+        : `cannot connect to ${label(url)}: ${cause.message || (cause.code ?? "unknown reason")}`
+  return new TransportError({ message, cause })
+}
+
+const start = (options: Options): Effect.Effect<WebSocket, TransportError> =>
+  Effect.try({
+    try: () =>
+      new WebSocket(options.url, {
+        autoPong: false,
+        handshakeTimeout: options.connectTimeoutMs ?? defaults.connectTimeoutMs,
+        maxPayload: options.maxFrameBytes ?? defaults.maxFrameBytes,
+        perMessageDeflate: false,
+        ...(options.headers === undefined ? {} : { headers: { ...options.headers } }),
+        ...(options.ca === undefined ? {} : { ca: options.ca })
+      }),
+    catch: (cause) => connectError(cause as Error, options.url)
+  })
+
+const open = (ws: WebSocket, options: Options): Effect.Effect<Connection, TransportError> =>
+  Effect.async((resume) => {
+    const { maxFrameBytes, url } = { ...defaults, ...options }
+    const fail = (error: TransportError) => resume(Effect.fail(error))
+    const onError = (cause: Error) => fail(connectError(cause, url))
+    // Stays on an attempt that failed: ending it reports once more.
+    ws.on("error", onError)
+    ws.once("unexpected-response", (_request, response) => {
+      let body = ""
+      response.setEncoding("utf8")
+      response.on("data", (text: string) => {
+        body = (body + text).slice(0, maxQuotedChars)
+      })
+      response.once("close", () =>
+        fail(
+          new TransportError({
+            message: `${label(url)} answered ${response.statusCode} ${body.trim()}`.trim()
+          })
+        )
+      )
+    })
+    let socket: Socket | undefined
+    ws.once("upgrade", (response: IncomingMessage) => {
+      socket = response.socket
+    })
+    ws.once("open", () => {
+      if (socket === undefined) return
+      ws.off("error", onError)
+      socket.setKeepAlive(true, 30_000)
+      resume(
+        Effect.succeed(
+          WebSocketConnection.make(ws, socket, {
+            remote: label(url),
+            maxFrameBytes,
+            maxPayload: maxFrameBytes,
+            masked: true
+          })
+        )
+      )
+    })
+  })
+
+/** Connects; the connection is closed with the scope. */
+export const connect = (options: Options): Effect.Effect<Connection, TransportError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const refused = refusal(options)
+    if (refused !== undefined) return yield* refused
+    let connection: Connection | undefined
+    const ws = yield* Effect.acquireRelease(start(options), (ws) =>
+      Effect.suspend(() => connection?.close(closeCode.normal, "") ?? Effect.sync(() => ws.terminate()))
+    )
+    return yield* open(ws, options).pipe(
+      Effect.map((opened) => {
+        connection = opened
+        return opened
+      })
+    )
+  })
+
+/** Connects over a new socket each time. */
+export const layer = (options: Options): Layer.Layer<Dialer> =>
+  Layer.succeed(Dialer, { connect: connect(options) })

@@ -1,0 +1,150 @@
+/** Dials a runtime over the WebSocket that browsers (and Node from 22) bring along (§4). No Node built-ins. */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import { eventLoop } from "../../services/runtime/Turn.js"
+import {
+  Closed,
+  type Connection,
+  closeCode,
+  Dialer,
+  TransportError,
+  Unreadable
+} from "../../services/transport/Transport.js"
+import { type DialOptions, defaults, label, refusal } from "./DialPolicy.js"
+import { exceeds, Inbox, tooBig } from "./Inbox.js"
+
+export interface Options extends DialOptions {
+  /** Default: `globalThis.WebSocket`. */
+  readonly WebSocket?: new (
+    url: string
+  ) => WebSocket
+  /**
+   * Bytes held for a consumer that does not take them. This API cannot pause its socket, so beyond this
+   * the connection is closed (1013) and the session has to be resumed. Default: 64 MiB.
+   */
+  readonly maxHeldBytes?: number
+}
+
+const closeGraceMs = 2_000
+/** Unsent bytes above which a sender waits; there is no event for it, so it looks again at intervals. */
+const highWaterBytes = 256 * 1024
+const drainPollMs = 10
+const maxHeldBytesDefault = 64 * 1024 * 1024
+/** A reason has at most 123 bytes; this many characters never have more. */
+const maxReasonChars = 41
+
+const fromOpen = (ws: WebSocket, options: Options): Connection => {
+  const maxHeldBytes = options.maxHeldBytes ?? maxHeldBytesDefault
+  let maxFrameBytes = options.maxFrameBytes ?? defaults.maxFrameBytes
+  let heldBytes = 0
+  const inbox = new Inbox({
+    pause: () => {},
+    resume: () => {}
+  })
+  const close = (closed: Closed) => {
+    if (inbox.ended) return
+    inbox.end(closed)
+    // Browsers let pages send 1000 and the private codes only.
+    ws.close(
+      closed.code >= 3000 && closed.code <= 4999 ? closed.code : 1000,
+      closed.reason.slice(0, maxReasonChars)
+    )
+  }
+  ws.addEventListener("message", ({ data }: MessageEvent<unknown>) => {
+    if (typeof data !== "string") return inbox.offer(new Unreadable({ reason: "binary frame" }), 0)
+    if (exceeds(data, maxFrameBytes)) return close(tooBig(maxFrameBytes))
+    heldBytes += data.length
+    if (heldBytes > maxHeldBytes)
+      close(new Closed({ code: closeCode.tryLater, reason: "frames come faster than they are taken" }))
+    else inbox.offer(data, data.length)
+  })
+  ws.addEventListener("close", ({ code, reason }) => inbox.end(new Closed({ code, reason })))
+
+  const room = Effect.async<void>((resume) => {
+    const timer = setInterval(() => {
+      if (ws.readyState === ws.OPEN && !inbox.ended && ws.bufferedAmount > highWaterBytes) return
+      clearInterval(timer)
+      resume(Effect.void)
+    }, drainPollMs)
+    return Effect.sync(() => clearInterval(timer))
+  })
+
+  return {
+    kind: "websocket",
+    remote: label(options.url),
+    take: Effect.map(inbox.take, (frames) => {
+      heldBytes = 0
+      return frames
+    }),
+    send: (frames) =>
+      Effect.suspend(() => {
+        if (ws.readyState !== ws.OPEN || inbox.ended) return eventLoop.next
+        for (const frame of frames) ws.send(frame)
+        return ws.bufferedAmount > highWaterBytes ? room : eventLoop.next
+      }),
+    close: (code, reason) =>
+      Effect.async<void>((resume) => {
+        close(new Closed({ code, reason }))
+        const gone = () => {
+          clearTimeout(timer)
+          ws.removeEventListener("close", gone)
+          resume(Effect.void)
+        }
+        const timer = setTimeout(gone, closeGraceMs)
+        ws.addEventListener("close", gone)
+        if (ws.readyState === ws.CLOSED) gone()
+      }),
+    setMaxFrameBytes: (bytes) =>
+      Effect.sync(() => {
+        maxFrameBytes = bytes
+      })
+  }
+}
+
+const start = (options: Options): Effect.Effect<WebSocket, TransportError> =>
+  Effect.try({
+    try: () => new (options.WebSocket ?? globalThis.WebSocket)(options.url),
+    catch: (cause) =>
+      new TransportError({ message: `cannot dial ${label(options.url)}: ${String(cause)}`, cause })
+  })
+
+const open = (ws: WebSocket, options: Options): Effect.Effect<Connection, TransportError> =>
+  Effect.async((resume) => {
+    const fail = (why: string) => {
+      clearTimeout(timer)
+      resume(new TransportError({ message: `cannot connect to ${label(options.url)}: ${why}` }))
+    }
+    const timer = setTimeout(
+      () => fail("no answer in time"),
+      options.connectTimeoutMs ?? defaults.connectTimeoutMs
+    )
+    // Why it failed is not told to pages.
+    ws.addEventListener("error", () => fail("is the runtime running, and is this origin allowed there?"))
+    ws.addEventListener("open", () => {
+      clearTimeout(timer)
+      resume(Effect.succeed(fromOpen(ws, options)))
+    })
+    return Effect.sync(() => clearTimeout(timer))
+  })
+
+/** Connects; the connection is closed with the scope. */
+export const connect = (options: Options): Effect.Effect<Connection, TransportError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const refused = refusal(options)
+    if (refused !== undefined) return yield* refused
+    let connection: Connection | undefined
+    const ws = yield* Effect.acquireRelease(start(options), (ws) =>
+      Effect.suspend(() => connection?.close(closeCode.normal, "") ?? Effect.sync(() => ws.close()))
+    )
+    return yield* open(ws, options).pipe(
+      Effect.map((opened) => {
+        connection = opened
+        return opened
+      })
+    )
+  })
+
+/** Connects over a new socket each time. */
+export const layer = (options: Options): Layer.Layer<Dialer> =>
+  Layer.succeed(Dialer, { connect: connect(options) })

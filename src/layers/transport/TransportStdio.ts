@@ -1,0 +1,46 @@
+/**
+ * The stdio transport of a runtime that is somebody's child (§4): envelopes as lines on stdin and
+ * stdout, and nothing else on stdout. Logs belong on stderr.
+ */
+
+import type { Readable, Writable } from "node:stream"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
+import { type Connection, closeCode, TransportServer } from "../../services/transport/Transport.js"
+import * as LineConnection from "./LineConnection.js"
+
+export interface Options {
+  /** Default: `process.stdin`. Destroyed when the connection closes. */
+  readonly input?: Readable
+  /** Default: `process.stdout`. Ended when the connection closes. */
+  readonly output?: Writable
+}
+
+/** The one connection, closed with the scope. The end of input is its normal end. */
+export const make = (options: Options = {}): Effect.Effect<Connection, never, RuntimeOptions | Scope.Scope> =>
+  Effect.flatMap(RuntimeOptions, ({ maxHelloFrameBytes }) =>
+    Effect.acquireRelease(
+      Effect.sync(() =>
+        LineConnection.make({
+          input: options.input ?? process.stdin,
+          output: options.output ?? process.stdout,
+          remote: "stdio",
+          maxFrameBytes: maxHelloFrameBytes
+        })
+      ),
+      (connection) => connection.close(closeCode.goingAway, "server is stopping")
+    )
+  )
+
+/** A server with this one connection; its stream ends after it. */
+export const layer = (options: Options = {}): Layer.Layer<TransportServer, never, RuntimeOptions> =>
+  Layer.scoped(
+    TransportServer,
+    Effect.map(make(options), (connection) => ({
+      address: "stdio:",
+      connections: Stream.make(connection)
+    }))
+  )

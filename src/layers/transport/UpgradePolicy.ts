@@ -1,0 +1,64 @@
+/** Who may open a WebSocket: the `Origin`, `Host` and plaintext rules of §14. */
+import type { IncomingMessage } from "node:http"
+import { isLoopback, normalised } from "../../protocol/Loopback.js"
+
+export interface UpgradePolicy {
+  /**
+   * Origins of web pages that may connect beside the server's own, such as `https://app.example.com`;
+   * `"*"` is every page. Requests without `Origin` (programs, not pages) always may. Default: none.
+   */
+  readonly allowedOrigins?: ReadonlyArray<string>
+  /**
+   * Host names clients may address the server by, beside `localhost`, loopback addresses and the host it
+   * is bound to. Checked on loopback binds (against DNS rebinding), and everywhere when given. A reverse
+   * proxy in front of a loopback bind needs its public name here. Default: none.
+   */
+  readonly allowedHosts?: ReadonlyArray<string>
+  /** Accept plaintext from other machines. Tokens then travel readable. Default: false. */
+  readonly allowInsecure?: boolean
+}
+
+export interface Refusal {
+  readonly status: 403
+  readonly message: string
+}
+
+const refuse = (message: string): Refusal => ({ status: 403, message })
+
+const parse = (url: string): URL | undefined => (URL.canParse(url) ? new URL(url) : undefined)
+
+const isSameOrigin = (origin: string, host: string | undefined): boolean => {
+  const page = parse(origin)
+  return (
+    page !== undefined && page.host !== "" && page.host === parse(`${page.protocol}//${host ?? ""}`)?.host
+  )
+}
+
+/** Why this upgrade is refused, or `undefined`. `boundHost` is the host the server listens on. */
+export const check = (
+  request: IncomingMessage,
+  boundHost: string | undefined,
+  policy: UpgradePolicy
+): Refusal | undefined => {
+  const { host, origin } = request.headers
+
+  const secure = "encrypted" in request.socket || isLoopback(request.socket.localAddress ?? "localhost")
+  if (!secure && policy.allowInsecure !== true)
+    return refuse("plaintext is accepted on loopback only: use wss://, or set allowInsecure")
+
+  if (policy.allowedHosts !== undefined || (boundHost !== undefined && isLoopback(boundHost))) {
+    const name = normalised(parse(`http://${host ?? ""}`)?.hostname ?? "")
+    const allowed = [...(policy.allowedHosts ?? []), ...(boundHost === undefined ? [] : [boundHost])]
+    if (name === "" || !(isLoopback(name) || allowed.some((other) => normalised(other) === name)))
+      return refuse("this Host is not allowed: add its name to allowedHosts")
+  }
+
+  const allowed = policy.allowedOrigins ?? []
+  if (
+    origin !== undefined &&
+    !isSameOrigin(origin, host) &&
+    !allowed.some((other) => other === "*" || other.toLowerCase() === origin.toLowerCase())
+  )
+    return refuse("this Origin is not allowed: add it to allowedOrigins")
+  return undefined
+}

@@ -1,0 +1,111 @@
+/** Turns HTTP upgrades into connections, whoever owns the HTTP server. */
+
+import { type IncomingMessage, type Server, STATUS_CODES } from "node:http"
+import type { Socket } from "node:net"
+import type { Duplex } from "node:stream"
+import * as Effect from "effect/Effect"
+import * as Mailbox from "effect/Mailbox"
+import type * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
+import { WebSocketServer } from "ws"
+import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
+import { type Connection, closeCode } from "../../services/transport/Transport.js"
+import { check, type UpgradePolicy } from "./UpgradePolicy.js"
+import * as WebSocketConnection from "./WebSocketConnection.js"
+
+export interface Refusal {
+  readonly status: number
+  readonly message: string
+}
+
+export interface Acceptor {
+  /** Why this request may not be upgraded, or `undefined`. */
+  readonly refusal: (request: IncomingMessage) => Refusal | undefined
+  /** Completes the upgrade of a request that is not refused; the socket is then the acceptor's. */
+  readonly accept: (request: IncomingMessage, socket: Duplex, head: Buffer) => void
+  readonly connections: Stream.Stream<Connection>
+}
+
+const noop = () => {}
+
+/**
+ * Keeps every socket of an HTTP server from ending the process: Node takes its own `error` listener away
+ * when a request asks for an upgrade, and a peer that resets the connection then would be uncaught.
+ */
+export const protect = <S extends Server>(server: S): S => {
+  const guard = (socket: Socket) => socket.on("error", noop)
+  server.on("connection", guard)
+  server.on("secureConnection", guard)
+  return server
+}
+
+/** Answers an upgrade with a short readable error. */
+export const refuse = (socket: Duplex, { message, status }: Refusal): void => {
+  const body = `${message}\n`
+  socket.once("finish", () => socket.destroy())
+  socket.end(
+    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ""}\r\nConnection: close\r\n` +
+      `Content-Type: text/plain; charset=utf-8\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`
+  )
+}
+
+/**
+ * Refuses what comes after its scope was closed, and closes with it the connections that are still open.
+ * `boundHost` is the host the HTTP server listens on.
+ */
+export const make = (
+  policy: UpgradePolicy,
+  boundHost: () => string | undefined
+): Effect.Effect<Acceptor, never, RuntimeOptions | Scope.Scope> =>
+  Effect.gen(function* () {
+    const { maxFrameBytes, maxHelloFrameBytes, maxPendingHellos } = yield* RuntimeOptions
+    const open = new Set<Connection>()
+    const accepted = yield* Mailbox.make<Connection>({ capacity: maxPendingHellos, strategy: "dropping" })
+    let stopping = false
+    yield* Effect.addFinalizer(() => {
+      stopping = true
+      return Effect.zipRight(
+        accepted.end,
+        Effect.forEach(
+          [...open],
+          (connection) => connection.close(closeCode.goingAway, "server is stopping"),
+          {
+            concurrency: "unbounded",
+            discard: true
+          }
+        )
+      )
+    })
+
+    const wss = new WebSocketServer({
+      noServer: true,
+      clientTracking: false,
+      perMessageDeflate: false,
+      maxPayload: maxFrameBytes,
+      autoPong: false
+    })
+
+    const accept = (request: IncomingMessage, stream: Duplex, head: Buffer) =>
+      wss.handleUpgrade(request, stream, head, (ws) => {
+        const socket = request.socket
+        socket.on("error", noop)
+        socket.setNoDelay(true)
+        socket.setKeepAlive(true, 30_000)
+        const connection = WebSocketConnection.make(ws, socket, {
+          remote: `${socket.remoteAddress ?? "unknown"}:${socket.remotePort ?? 0}`,
+          maxFrameBytes: maxHelloFrameBytes,
+          maxPayload: maxFrameBytes,
+          masked: false
+        })
+        open.add(connection)
+        ws.once("close", () => open.delete(connection))
+        if (!accepted.unsafeOffer(connection)) ws.close(closeCode.tryLater, "too many connections")
+      })
+
+    return {
+      refusal: (request) =>
+        stopping ? { status: 503, message: "server is stopping" } : check(request, boundHost(), policy),
+      accept,
+      connections: Mailbox.toStream(accepted)
+    }
+  })

@@ -1,0 +1,149 @@
+/**
+ * A WebSocket server of its own. Apart from the route for other HTTP servers, because that needs the HTTP server
+ * of the platform, which takes longer to load than all of this.
+ */
+
+import * as Http from "node:http"
+import * as Https from "node:https"
+import type { AddressInfo, Socket } from "node:net"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import { isLoopback } from "../../protocol/Loopback.js"
+import type { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
+import { TransportError, TransportServer } from "../../services/transport/Transport.js"
+import type { UpgradePolicy } from "./UpgradePolicy.js"
+import * as Acceptor from "./WebSocketAcceptor.js"
+
+/** What a path answers to a `GET` or `HEAD`. */
+export interface Page {
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: string | Uint8Array
+}
+
+export interface Options extends UpgradePolicy {
+  /** Host name or address to listen on. Default: `127.0.0.1`. */
+  readonly host?: string
+  /** Default: 7777; 0 is any free port. */
+  readonly port?: number
+  /** Default: `/arcp`. */
+  readonly path?: string
+  /** PEM key and certificate chain: serve `wss://`. */
+  readonly tls?: { readonly key: string | Buffer; readonly cert: string | Buffer }
+  /** Pages to serve beside the endpoint, by path. For more than a few, mount the endpoint in an HTTP server of yours. */
+  readonly pages?: Readonly<Record<string, Page>>
+}
+
+export const usage = "this is an ARCP endpoint: connect with a WebSocket client\n"
+
+export const bracketed = (host: string) => (host.includes(":") ? `[${host}]` : host)
+
+/** Unfinished requests do not hold a socket longer than a hello may take. */
+const httpOptions = { headersTimeout: 10_000, requestTimeout: 10_000, connectionsCheckingInterval: 5_000 }
+
+const listenError = (cause: NodeJS.ErrnoException, host: string, port: number): TransportError => {
+  const at = `${bracketed(host)}:${port}`
+  const message =
+    cause.code === "EADDRINUSE"
+      ? `port ${port} on ${host} is in use: stop what is listening there, or choose another port (0 = any free one)`
+      : cause.code === "EACCES"
+        ? `no permission to listen on ${at}: choose a port above 1023`
+        : cause.code === "ENOTFOUND" || cause.code === "EADDRNOTAVAIL"
+          ? `${host} is not an address of this machine: listen on 127.0.0.1, or on 0.0.0.0 for all of them`
+          : `cannot listen on ${at}: ${cause.message}`
+  return new TransportError({ message, cause })
+}
+
+/** A listening HTTP server whose sockets all go with the scope. */
+const listen = (
+  server: Http.Server,
+  host: string,
+  port: number
+): Effect.Effect<AddressInfo, TransportError, Scope.Scope> => {
+  const sockets = new Set<Socket>()
+  server.on("connection", (socket) => {
+    sockets.add(socket)
+    socket.once("close", () => sockets.delete(socket))
+  })
+  return Effect.acquireRelease(
+    Effect.async<AddressInfo, TransportError>((resume) => {
+      // Stays for good: a later error, of one accept, must not end the process.
+      server.on("error", (cause) => resume(Effect.fail(listenError(cause, host, port))))
+      server.listen({ host, port }, () => resume(Effect.succeed(server.address() as AddressInfo)))
+    }),
+    () =>
+      Effect.sync(() => {
+        server.close()
+        for (const socket of sockets) socket.destroy()
+      })
+  )
+}
+
+const makeTls = (tls: NonNullable<Options["tls"]>): Effect.Effect<Http.Server, TransportError> =>
+  Effect.try({
+    try: () => Https.createServer({ ...httpOptions, handshakeTimeout: 10_000, key: tls.key, cert: tls.cert }),
+    catch: (cause) =>
+      new TransportError({ message: "the TLS key or certificate is not usable: give PEM", cause })
+  })
+
+/**
+ * Listens on `host:port` and serves WebSocket connections at `path`, and `pages`. Other paths answer 404, requests
+ * that are no upgrade 426, and a refused `Origin` or `Host` 403.
+ *
+ * Fails with `TransportError` when the port is taken, and when a host other than loopback is asked for
+ * with neither `tls` nor `allowInsecure`: tokens would travel readable.
+ */
+export const layer = (options: Options = {}): Layer.Layer<TransportServer, TransportError, RuntimeOptions> =>
+  Layer.scoped(
+    TransportServer,
+    Effect.gen(function* () {
+      const { host = "127.0.0.1", path = "/arcp", port = 7777, tls } = options
+      if (tls === undefined && !isLoopback(host) && options.allowInsecure !== true)
+        return yield* new TransportError({
+          message:
+            `refusing to listen on ${host} without TLS, tokens would travel readable: ` +
+            "give tls {key, cert}, listen on 127.0.0.1 behind a TLS proxy, or set allowInsecure"
+        })
+      const server = Acceptor.protect(
+        tls === undefined ? Http.createServer(httpOptions) : yield* makeTls(tls)
+      )
+      // Finalizers run backwards: no new connections, then the open ones are closed, then every socket.
+      const address = yield* listen(server, host, port)
+      const acceptor = yield* Acceptor.make(options, () => host)
+      yield* Effect.addFinalizer(() => Effect.sync(() => server.close()))
+
+      const pathOf = (request: Http.IncomingMessage) => request.url?.split("?", 1)[0] ?? ""
+      const isElsewhere = (request: Http.IncomingMessage) => pathOf(request) !== path
+      const pages = new Map(Object.entries(options.pages ?? {}))
+      server.on("request", (request, response) => {
+        const found = pages.get(pathOf(request))
+        if (found !== undefined && (request.method === "GET" || request.method === "HEAD")) {
+          response.writeHead(200, { ...found.headers, "content-length": Buffer.byteLength(found.body) })
+          return response.end(request.method === "HEAD" ? undefined : found.body)
+        }
+        const refuse = (status: number, text: string, headers: Http.OutgoingHttpHeaders = {}) => {
+          response.writeHead(status, {
+            "content-type": "text/plain; charset=utf-8",
+            connection: "close",
+            ...headers
+          })
+          return response.end(text)
+        }
+        if (found !== undefined) return refuse(405, "this page can only be read\n", { allow: "GET, HEAD" })
+        return isElsewhere(request)
+          ? refuse(404, `not found: the ARCP endpoint is at ${path}\n`)
+          : refuse(426, usage, { upgrade: "websocket" })
+      })
+      server.on("upgrade", (request, socket, head) => {
+        const refusal = isElsewhere(request)
+          ? { status: 404, message: `not found: the ARCP endpoint is at ${path}` }
+          : acceptor.refusal(request)
+        if (refusal === undefined) acceptor.accept(request, socket, head)
+        else Acceptor.refuse(socket, refusal)
+      })
+      return {
+        address: `${tls === undefined ? "ws" : "wss"}://${bracketed(host)}:${address.port}${path}`,
+        connections: acceptor.connections
+      }
+    })
+  )

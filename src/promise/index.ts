@@ -1,0 +1,23 @@
+/** What both entries of `effect-arcp/promise` have in common. */
+export { isRetryable } from "../layers/client/ArcpClient.js"
+export * as Errors from "../protocol/Errors.js"
+export type { Body, Kind } from "../protocol/Event.js"
+export type { Lease, LeaseConstraints } from "../protocol/Lease.js"
+export type { AgentEntry, JobEntry, Subscribed } from "../protocol/Message.js"
+export {
+  type ClientError,
+  type EventOf,
+  type Gap,
+  type JobEvent,
+  type Known,
+  type OtherEvent,
+  ProtocolViolation,
+  type ResultFile,
+  type ResumeState,
+  type Status
+} from "../services/client/ArcpClient.js"
+export { TransportError } from "../services/transport/Transport.js"
+export { type Credential, Detached, type Job } from "./Job.js"
+export type { Live } from "./Live.js"
+export type { ByDialer, ByUrl, ConnectOptions, Storage } from "./options.js"
+export type { Session, SubmitOptions, SubscribeOptions } from "./Session.js"

@@ -1,0 +1,113 @@
+/** How to connect, without Effect's types where they can be avoided, and what the client makes of it. */
+import * as Effect from "effect/Effect"
+import type * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import * as ScheduleDecision from "effect/ScheduleDecision"
+import * as ScheduleInterval from "effect/ScheduleInterval"
+import type * as ArcpClient from "../layers/client/ArcpClient.js"
+import * as ClientState from "../layers/client/ClientState.js"
+import * as DialerWebSocketGlobal from "../layers/transport/DialerWebSocketGlobal.js"
+import { InvalidRequest } from "../protocol/Errors.js"
+import type { Dialer } from "../services/transport/Transport.js"
+
+/** A runtime behind a WebSocket. */
+export interface ByUrl extends DialerWebSocketGlobal.Options {
+  /** Headers of the upgrade request, such as what a proxy asks for. In Node only. */
+  readonly headers?: Readonly<Record<string, string>>
+  /** PEM certificates to trust instead of the system's. In Node only. */
+  readonly ca?: string
+  readonly dialer?: never
+}
+
+/** Any other way to a runtime. */
+export interface ByDialer {
+  /**
+   * A layer of the way there: `DialerStdio.layer({ command })` of `effect-arcp/node` starts the runtime as a child,
+   * and a layer with `TransportMemory.layer` has it in this process. It is built for this session and ends with it.
+   */
+  readonly dialer: Layer.Layer<Dialer, unknown>
+  readonly url?: never
+}
+
+/** Where the session's place is kept: `localStorage` and `sessionStorage` are such, and so is anything alike. */
+export interface Storage {
+  readonly getItem: (key: string) => string | null | Promise<string | null>
+  readonly setItem: (key: string, value: string) => void | Promise<void>
+}
+
+interface Common extends Pick<ArcpClient.Options, "name" | "version" | "features" | "held" | "resume"> {
+  readonly token: string
+  /**
+   * Milliseconds before a lost connection is made again, by the number of attempts before; `undefined` gives the
+   * session up. Default: from 100 ms, doubling, jittered, at most 5 s.
+   */
+  readonly reconnectDelay?: (attempts: number) => number | undefined
+  /** Acknowledge after so many events that were read (256), and at least so often in milliseconds (1 000). */
+  readonly ack?: { readonly events?: number; readonly intervalMs?: number }
+  /**
+   * Keeps the session's place, under `key` (`arcp`), so that the next page or process goes on with it: `restored`
+   * are its jobs, `attach` gives them. One process at a time. What is kept is secret.
+   */
+  readonly state?: { readonly storage: Storage; readonly key?: string }
+  /** Gives up connecting. Once connected, it does nothing. */
+  readonly signal?: AbortSignal
+}
+
+export type ConnectOptions = Common & (ByUrl | ByDialer)
+
+/** WebSockets of the kind that browsers, Deno, Bun and Node from 22 bring along, or of the class that is given. */
+export const dialGlobal = (options: ByUrl): Effect.Effect<Layer.Layer<Dialer>, InvalidRequest> =>
+  options.headers !== undefined || options.ca !== undefined
+    ? new InvalidRequest({ message: "headers and ca cannot be given to this kind of WebSocket" })
+    : options.WebSocket === undefined && globalThis.WebSocket === undefined
+      ? new InvalidRequest({ message: "there is no WebSocket here: give the option WebSocket, or a dialer" })
+      : Effect.succeed(DialerWebSocketGlobal.layer(options))
+
+const schedule = (delay: (attempts: number) => number | undefined): Schedule.Schedule<number> =>
+  Schedule.makeWithState(0, (now, _, attempts) =>
+    Effect.sync(() => {
+      const ms = delay(attempts)
+      const decision =
+        ms === undefined
+          ? ScheduleDecision.done
+          : ScheduleDecision.continueWith(ScheduleInterval.after(now + Math.max(0, ms)))
+      return [attempts + 1, attempts, decision] as const
+    })
+  )
+
+const stored = (storage: Storage): ClientState.Store => ({
+  get: (key) =>
+    Effect.map(
+      Effect.tryPromise(async () => storage.getItem(key)),
+      Option.fromNullable
+    ),
+  set: (key, value) => Effect.tryPromise(async () => storage.setItem(key, value))
+})
+
+/** The client's own options. */
+export const clientOptions = ({
+  ack,
+  reconnectDelay,
+  state,
+  token,
+  ...options
+}: Common): ArcpClient.Options => ({
+  ...(options.name === undefined ? {} : { name: options.name }),
+  ...(options.version === undefined ? {} : { version: options.version }),
+  ...(options.features === undefined ? {} : { features: options.features }),
+  ...(options.held === undefined ? {} : { held: options.held }),
+  ...(options.resume === undefined ? {} : { resume: options.resume }),
+  token: Redacted.make(token),
+  ...(reconnectDelay === undefined ? {} : { reconnect: schedule(reconnectDelay) }),
+  ...(ack === undefined
+    ? {}
+    : {
+        ack: {
+          ...(ack.events === undefined ? {} : { events: ack.events }),
+          ...(ack.intervalMs === undefined ? {} : { interval: ack.intervalMs })
+        }
+      }),
+  ...(state === undefined ? {} : { state: ClientState.keyValueStore(stored(state.storage), state.key) })
+})

@@ -1,0 +1,269 @@
+/**
+ * Agents: a contract (name, version, schemas) that client and server share, and a handler that only
+ * the server has.
+ *
+ * @example
+ * const Greet = Agent.make("greet", { version: "1.0.0", input: Schema.Struct({ name: Schema.String }), output: Schema.String })
+ * const greet = Agent.handle(Greet, ({ name }) => Effect.gen(function* () {
+ *   const job = yield* Job
+ *   yield* job.log("info", "greeting")
+ *   return `Hello, ${name}`
+ * }))
+ */
+import * as Effect from "effect/Effect"
+import * as Runtime from "effect/Runtime"
+import * as Schema from "effect/Schema"
+import * as AgentRef from "../../protocol/AgentRef.js"
+import { type ArcpError, InternalError, InvalidRequest, isArcpError } from "../../protocol/Errors.js"
+import { describe } from "../../protocol/Problem.js"
+import { type DelegateOptions, Job, type JobService } from "../jobs/Job.js"
+import { type Cost, Lease, leaseErrorOf } from "../lease/Lease.js"
+
+/** How the end of a job reads. */
+export interface Outcome<Output, Failure> {
+  /**
+   * The output decoded, a declared failure as itself, anything else as it is. `mismatch` makes the error for an
+   * output that is not what the contract says.
+   */
+  readonly decodeOutcome: <E, M>(
+    outcome: Effect.Effect<unknown, E>,
+    mismatch: (message: string) => M
+  ) => Effect.Effect<Output, Failure | E | M>
+  /** Never there: what the compiler infers `Failure` from, which it cannot from a union. */
+  readonly types?: { readonly output: Output; readonly failure: Failure }
+}
+
+/** A contract: what goes in, what comes out, how it can fail. Imported by both sides. */
+export interface Contract<Input, InputEncoded, Output, OutputEncoded, Failure, FailureEncoded>
+  extends Outcome<Output, Failure> {
+  readonly name: string
+  readonly version: string
+  readonly isDefault: boolean
+  /** The result is always streamed: submits without the `result_chunk` feature are refused. */
+  readonly requiresStreaming: boolean
+  readonly input: Schema.Schema<Input, InputEncoded>
+  readonly output: Schema.Schema<Output, OutputEncoded>
+  readonly error: Schema.Schema<Failure, FailureEncoded>
+  /** The input as it goes over the wire; fails with `InvalidRequest`. */
+  readonly encodeInput: (input: Input) => Effect.Effect<InputEncoded, InvalidRequest>
+}
+
+/** A contract with its handler, its types erased: what the registry keeps. */
+export interface Registered<R = never> {
+  readonly name: string
+  readonly version: string
+  readonly isDefault: boolean
+  readonly requiresStreaming: boolean
+  /** Decodes the input against the contract (fails with `InvalidRequest`) and gives the run. */
+  readonly prepare: (
+    input: unknown
+  ) => Effect.Effect<Effect.Effect<unknown, ArcpError, R | Job | Lease>, InvalidRequest, R>
+}
+
+interface MakeOptions<I, IE, O, OE, F, FE> {
+  readonly version: string
+  /** The version that the bare name means; otherwise the highest by SemVer. */
+  readonly default?: boolean
+  readonly requiresStreaming?: boolean
+  /** Default: any JSON. */
+  readonly input?: Schema.Schema<I, IE>
+  readonly output?: Schema.Schema<O, OE>
+  /** Failures beside the protocol's own. They reach the client as `INTERNAL_ERROR` with `details.error`. */
+  readonly error?: Schema.Schema<F, FE>
+}
+
+/** Declares an agent. Throws when name or version break the grammar of §7.5. */
+export const make = <I = unknown, IE = I, O = unknown, OE = O, F = never, FE = F>(
+  name: string,
+  options: MakeOptions<I, IE, O, OE, F, FE>
+): Contract<I, IE, O, OE, F, FE> => {
+  if (!AgentRef.isName(name))
+    throw new Error(`agent name ${JSON.stringify(name)}: use lower-case letters, digits, ".", "_", "-"`)
+  if (!AgentRef.isVersion(options.version))
+    throw new Error(
+      `agent version ${JSON.stringify(options.version)}: use letters, digits, ".", "+", "_", "-"`
+    )
+  const input = options.input ?? (Schema.Unknown as unknown as Schema.Schema<I, IE>)
+  const output = options.output ?? (Schema.Unknown as unknown as Schema.Schema<O, OE>)
+  const error = options.error ?? (Schema.Never as unknown as Schema.Schema<F, FE>)
+  const encode = Schema.encode(input)
+  const decodeOutput = Schema.decodeUnknown(output)
+  const decodeFailure = Schema.decodeUnknown(error)
+  return {
+    name,
+    version: options.version,
+    isDefault: options.default ?? false,
+    requiresStreaming: options.requiresStreaming ?? false,
+    input,
+    output,
+    error,
+    encodeInput: (value) =>
+      Effect.mapError(
+        encode(value),
+        (error) => new InvalidRequest({ message: describe(error.issue, "input") })
+      ),
+    decodeOutcome: <E, M>(outcome: Effect.Effect<unknown, E>, mismatch: (message: string) => M) =>
+      outcome.pipe(
+        Effect.catchAll((error): Effect.Effect<never, F | E> => {
+          const declared = error instanceof InternalError ? error.details?.["error"] : undefined
+          return declared === undefined
+            ? Effect.fail(error)
+            : decodeFailure(declared).pipe(
+                Effect.orElseFail(() => error),
+                Effect.flatMap((failure) => Effect.fail(failure))
+              )
+        }),
+        Effect.flatMap((result) =>
+          Effect.mapError(decodeOutput(result), (error) =>
+            mismatch(`the result is not what the contract says: ${describe(error.issue, "result")}`)
+          )
+        )
+      )
+  }
+}
+
+/** Gives a contract its handler. The handler's requirements become those of the registry's layer. */
+export const handle = <I, IE, O, OE, F, FE, R>(
+  contract: Contract<I, IE, O, OE, F, FE>,
+  handler: (input: I) => Effect.Effect<O, F | ArcpError, R>
+): Registered<Exclude<R, Job | Lease>> => {
+  const decode = Schema.decodeUnknown(contract.input)
+  const encodeOutput = Schema.encode(contract.output)
+  const encodeFailure = Schema.encode(contract.error)
+  const fail = (error: F | ArcpError): Effect.Effect<never, ArcpError> =>
+    isArcpError(error)
+      ? Effect.fail(error)
+      : encodeFailure(error as F).pipe(
+          Effect.matchEffect({
+            // A leased service's refusal, passed on as the platform's error, keeps its code.
+            onFailure: () =>
+              Effect.fail(leaseErrorOf(error) ?? new InternalError({ message: failureMessage(error) })),
+            onSuccess: (encoded) =>
+              Effect.fail(new InternalError({ message: failureMessage(error), details: { error: encoded } }))
+          })
+        )
+  return {
+    name: contract.name,
+    version: contract.version,
+    isDefault: contract.isDefault,
+    requiresStreaming: contract.requiresStreaming,
+    prepare: (input) =>
+      decode(input).pipe(
+        Effect.mapBoth({
+          onFailure: (error) => new InvalidRequest({ message: describe(error.issue, "payload.input") }),
+          onSuccess: (decoded) =>
+            handler(decoded).pipe(
+              Effect.catchAll(fail),
+              Effect.flatMap((output) =>
+                encodeOutput(output).pipe(
+                  Effect.mapError(
+                    (error) =>
+                      new InternalError({
+                        message: `the agent's output is not what its contract says: ${describe(error.issue, "output")}`
+                      })
+                  )
+                )
+              )
+            ) as Effect.Effect<unknown, ArcpError, Exclude<R, Job | Lease> | Job | Lease>
+        })
+      )
+  }
+}
+
+/** What a failure says of itself, without a stack trace. */
+export const failureMessage = (failure: unknown): string => {
+  const message =
+    failure instanceof Error ? failure.message : typeof failure === "string" ? failure : "the agent failed"
+  return message.split(/\n\s+at /)[0] || "the agent failed"
+}
+
+type Promised<A> = A extends (...args: infer P) => Effect.Effect<infer X, infer _E, infer _R>
+  ? (...args: P) => Promise<X>
+  : A
+
+/** A job as an async function sees it: the same methods, returning promises, and an `AbortSignal`. */
+export type PromiseJob = {
+  readonly [K in Exclude<
+    keyof JobService,
+    "streamResult" | "openResult" | "delegate" | "credentials" | "rotateCredential"
+  >]: Promised<JobService[K]>
+} & {
+  /** Aborted when the job is cancelled, times out or the runtime shuts down. */
+  readonly signal: AbortSignal
+  readonly openResult: (encoding?: "utf8" | "base64") => Promise<{
+    readonly resultId: string
+    readonly write: (data: string | Uint8Array) => Promise<void>
+    readonly end: (data?: string | Uint8Array) => Promise<void>
+  }>
+  /** Rejects when the lease does not allow it; gives the canonical target. See `Lease.authorize`. */
+  readonly authorize: (capability: string, target: string, options?: { callId?: string }) => Promise<string>
+  /** Records a cost. See `Lease.spend`. */
+  readonly spend: (cost: Cost) => Promise<void>
+  readonly delegate: (
+    agent: string,
+    input: unknown,
+    options?: DelegateOptions
+  ) => Promise<{
+    readonly jobId: string
+    readonly result: () => Promise<unknown>
+    readonly cancel: () => Promise<void>
+  }>
+}
+
+/**
+ * A plain async function as an agent. A rejection is the job's failure.
+ *
+ * @example
+ * Agent.fromPromise("hello", { version: "1.0.0" }, async (input, job) => {
+ *   await job.log("info", "working")
+ *   return { hello: input }
+ * })
+ */
+export const fromPromise = <Input = unknown>(
+  name: string,
+  options: MakeOptions<Input, unknown, unknown, unknown, never, never>,
+  run: (input: Input, job: PromiseJob) => Promise<unknown>
+): Registered =>
+  handle(make(name, options), (input: Input) =>
+    Effect.gen(function* () {
+      const job = yield* Job
+      const lease = yield* Lease
+      const runtime = yield* Effect.runtime<never>()
+      const promise = <A, E>(effect: Effect.Effect<A, E>) => Runtime.runPromise(runtime)(effect)
+      const lift =
+        <P extends ReadonlyArray<unknown>, A, E>(method: (...args: P) => Effect.Effect<A, E>) =>
+        (...args: P) =>
+          promise(method(...args))
+      return yield* Effect.tryPromise({
+        try: (signal) =>
+          run(input, {
+            ...job,
+            signal,
+            log: lift(job.log),
+            thought: lift(job.thought),
+            status: lift(job.status),
+            metric: lift(job.metric),
+            toolCall: lift(job.toolCall),
+            toolResult: lift(job.toolResult),
+            artifact: lift(job.artifact),
+            progress: lift(job.progress),
+            emit: lift(job.emit),
+            authorize: lift(lease.authorize),
+            spend: lift(lease.spend),
+            delegate: async (agent, input, options) => {
+              const child = await promise(job.delegate(agent, input, options))
+              return {
+                jobId: child.jobId,
+                result: () => promise(child.await),
+                cancel: () => promise(child.cancel)
+              }
+            },
+            openResult: async (encoding) => {
+              const stream = await promise(job.openResult(encoding))
+              return { resultId: stream.resultId, write: lift(stream.write), end: lift(stream.end) }
+            }
+          }),
+        catch: (cause) => (isArcpError(cause) ? cause : new InternalError({ message: failureMessage(cause) }))
+      })
+    })
+  )

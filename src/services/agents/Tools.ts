@@ -1,0 +1,256 @@
+/**
+ * Tools: what a handler calls by name under `tool.call` (§9). A contract (name and schemas), a handler that only
+ * the operator has, and the service that agents call. In a job each call is checked against the lease, shown on
+ * the stream as `tool_call` and `tool_result`, and paid for.
+ *
+ * The authority of a tool is its name: its handler is the operator's code and runs with the services of its
+ * layer, open, not with those of the job that calls it. Arguments and results are put on the stream; a secret
+ * that a tool needs belongs in its layer.
+ *
+ * @example
+ * const Search = Tools.make("search.web", {
+ *   input: Schema.Struct({ query: Schema.String }),
+ *   output: Schema.Array(Schema.String),
+ *   cost: { amount: "0.01", currency: "USD" }
+ * })
+ * const search = Tools.handle(Search, ({ query }) => …)
+ * // in an agent, with `Tools.layer([search])` beside its registry
+ * const hits = yield* (yield* Tools).call(Search, { query: "effect" })
+ */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
+import * as JSONSchema from "effect/JSONSchema"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
+import { type ArcpError, InternalError, InvalidRequest, isArcpError } from "../../protocol/Errors.js"
+import { describe } from "../../protocol/Problem.js"
+import type { Cost } from "../lease/Lease.js"
+import type { Lessee } from "../lease/Leased.js"
+import { failureMessage } from "./Agent.js"
+
+/** A JSON Schema, as data. */
+export type JsonSchema = Readonly<Record<string, unknown>>
+
+/** A contract: what a tool takes, what it gives, how it can fail, what it costs. */
+export interface Contract<Input, InputEncoded, Output, OutputEncoded, Failure, FailureEncoded> {
+  readonly name: string
+  readonly description: string | undefined
+  readonly input: Schema.Schema<Input, InputEncoded>
+  readonly output: Schema.Schema<Output, OutputEncoded>
+  readonly error: Schema.Schema<Failure, FailureEncoded>
+  readonly cost: (input: Input, output: Output) => Cost | undefined
+  readonly costOnFailure: (input: Input, failure: Failure | ArcpError | undefined) => Cost | undefined
+}
+
+interface MakeOptions<I, IE, O, OE, F, FE> {
+  /** For people, and for models that choose among tools. */
+  readonly description?: string
+  /** Default: any JSON. */
+  readonly input?: Schema.Schema<I, IE>
+  readonly output?: Schema.Schema<O, OE>
+  /** Failures beside the protocol's own. On the stream they are `INTERNAL_ERROR` with `details.error`. */
+  readonly error?: Schema.Schema<F, FE>
+  /** What a call costs once the tool has run to its end. Default: nothing. Its metric is `cost.<tool name>`. */
+  readonly cost?: Cost | ((input: I, output: O) => Cost | undefined)
+  /**
+   * What a call costs that fails, dies or is interrupted while the tool runs; the failure is `undefined` for the
+   * latter two. Default: nothing.
+   */
+  readonly costOnFailure?: Cost | ((input: I, failure: F | ArcpError | undefined) => Cost | undefined)
+}
+
+/** Keeps effects inside it interruptible, in what is not; as of `Effect.uninterruptibleMask`. */
+export type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
+/** A failure that a tool declares, in its encoded form. */
+export class ToolFailure extends Schema.TaggedError<ToolFailure>()("ToolFailure", {
+  message: Schema.String,
+  failure: Schema.Unknown
+}) {}
+
+/** How a call ended, and what is owed for it. */
+export interface Ran {
+  /** The output is encoded: JSON. */
+  readonly exit: Exit.Exit<unknown, ToolFailure | ArcpError>
+  readonly cost: Cost | undefined
+}
+
+/** A tool, its types erased: what the service keeps. */
+export interface Registered<out R = never> {
+  readonly name: string
+  readonly description: string | undefined
+  readonly inputSchema: JsonSchema
+  /**
+   * Decodes the input (fails with `InvalidRequest`) and gives the run. Everything after the part in `restore` is
+   * left uninterruptible, so that a tool that has run is not forgotten.
+   */
+  readonly prepare: (
+    input: unknown
+  ) => Effect.Effect<(restore: Restore) => Effect.Effect<Ran, never, R>, InvalidRequest>
+}
+
+/** Tools that come from elsewhere and change while the runtime runs: those of an MCP server. */
+export interface Source<out E = never, out R = never> {
+  /** Connects for as long as the scope is open. Gives what there is at the moment, by name. */
+  readonly connect: Effect.Effect<() => ReadonlyMap<string, Registered>, E, R | Scope.Scope>
+}
+
+/** One tool, as it is described to a model. */
+export interface ToolInfo {
+  readonly name: string
+  readonly description: string | undefined
+  /** Of the encoded input; empty when anything goes. */
+  readonly inputSchema: JsonSchema
+}
+
+export interface CallOptions {
+  /** The `call_id` on the stream; default: a new one. The caller's own must be unique in its job. */
+  readonly callId?: string | undefined
+}
+
+/** Calls by contract are typed; calls by name take and give JSON, and every failure is a protocol error. */
+export interface Call {
+  <I, IE, O, OE, F, FE>(
+    contract: Contract<I, IE, O, OE, F, FE>,
+    input: I,
+    options?: CallOptions
+  ): Effect.Effect<O, F | ArcpError>
+  (name: string, input?: unknown, options?: CallOptions): Effect.Effect<unknown, ArcpError>
+}
+
+export interface ToolsService {
+  /**
+   * In a job: fails with `PermissionDenied`, `LeaseExpired` or `BudgetExhausted` when the lease does not allow
+   * it, and with `InvalidRequest` when there is no such tool or the input is not what it takes; each of them is
+   * on the stream too, as a `tool_result`. An input that its contract cannot encode, or JSON cannot hold, fails
+   * with `InvalidRequest` before there is anything to show.
+   */
+  readonly call: Call
+  /** The tools there are; in a job, those that its lease allows at the moment. */
+  readonly list: Effect.Effect<ReadonlyArray<ToolInfo>>
+  /** These tools for one job (§9). What is already leased stays under its lease. */
+  readonly leasedTo: (lessee: Lessee) => ToolsService
+}
+
+export class Tools extends Context.Tag("arcp/services/Tools")<Tools, ToolsService>() {}
+
+const maxName = 256
+/** Why this is no name for a tool, or `undefined`. */
+export const invalidName = (name: string): string | undefined =>
+  name.length === 0 || name.length > maxName
+    ? `must have 1 to ${maxName} characters`
+    : /[\u0000-\u001f\u007f-\u009f]/.test(name)
+      ? "must not have control characters"
+      : undefined
+
+const constant = <Args extends ReadonlyArray<unknown>>(
+  cost: Cost | ((...args: Args) => Cost | undefined) | undefined
+): ((...args: Args) => Cost | undefined) => (typeof cost === "function" ? cost : () => cost)
+
+/** Declares a tool. Throws when the name is empty, longer than 256 characters or has control characters. */
+export const make = <I = unknown, IE = I, O = unknown, OE = O, F = never, FE = F>(
+  name: string,
+  options: MakeOptions<I, IE, O, OE, F, FE> = {}
+): Contract<I, IE, O, OE, F, FE> => {
+  const problem = invalidName(name)
+  if (problem !== undefined) throw new Error(`tool name ${JSON.stringify(name.slice(0, 80))}: ${problem}`)
+  return {
+    name,
+    description: options.description,
+    input: options.input ?? (Schema.Unknown as unknown as Schema.Schema<I, IE>),
+    output: options.output ?? (Schema.Unknown as unknown as Schema.Schema<O, OE>),
+    error: options.error ?? (Schema.Never as unknown as Schema.Schema<F, FE>),
+    cost: constant(options.cost),
+    costOnFailure: constant(options.costOnFailure)
+  }
+}
+
+/** A schema that JSON Schema cannot express, or that takes anything, is described by an empty one. */
+const jsonSchema = (schema: Schema.Schema.All): JsonSchema => {
+  if (schema.ast._tag === "UnknownKeyword") return {}
+  try {
+    return JSONSchema.make(schema as Schema.Schema<unknown>) as unknown as JsonSchema
+  } catch {
+    return {}
+  }
+}
+
+/**
+ * Gives a contract its handler. The handler's requirements become those of the layer; each call has its own
+ * `Scope`.
+ */
+export const handle = <I, IE, O, OE, F, FE, R = never>(
+  contract: Contract<I, IE, O, OE, F, FE>,
+  handler: (input: I) => Effect.Effect<O, F | ArcpError, R>
+): Registered<Exclude<R, Scope.Scope>> => {
+  const { name } = contract
+  const decode = Schema.decodeUnknown(contract.input)
+  const encodeOutput = Schema.encode(contract.output)
+  const encodeFailure = Schema.encodeEither(contract.error)
+
+  const named = (cost: Cost | undefined): Cost | undefined =>
+    cost === undefined ? undefined : { ...cost, name: cost.name ?? name }
+
+  const failed = (input: I, cause: Cause.Cause<F | ArcpError>): Ran => {
+    const failure = Option.getOrUndefined(Cause.failureOption(cause))
+    const cost = named(contract.costOnFailure(input, failure))
+    if (failure === undefined) return { exit: Exit.failCause(cause as Cause.Cause<never>), cost }
+    if (isArcpError(failure)) return { exit: Exit.fail(failure), cost }
+    const message = failureMessage(failure)
+    const encoded = encodeFailure(failure as F)
+    return {
+      exit: Exit.fail(
+        Either.isRight(encoded)
+          ? new ToolFailure({ message, failure: encoded.right })
+          : new InternalError({ message })
+      ),
+      cost
+    }
+  }
+
+  const finished = (input: I, output: O): Effect.Effect<Ran> =>
+    Effect.map(
+      Effect.exit(encodeOutput(output)),
+      (encoded): Ran => ({
+        cost: named(contract.cost(input, output)),
+        exit: Exit.mapError(
+          encoded,
+          (error) =>
+            new InternalError({
+              message: `the output of tool ${name} is not what its contract says: ${describe(error.issue, "output")}`
+            })
+        )
+      })
+    )
+
+  return {
+    name,
+    description: contract.description,
+    inputSchema: jsonSchema(contract.input),
+    prepare: (input) =>
+      decode(input).pipe(
+        Effect.mapBoth({
+          onFailure: (error) =>
+            new InvalidRequest({ message: `tool ${name}: ${describe(error.issue, "input")}` }),
+          onSuccess: (decoded) => (restore: Restore) =>
+            // Nothing but the handler is in `restore`: an interrupt on the way out would lose a tool that has run.
+            Effect.flatMap(Scope.make(), (scope) =>
+              Scope.extend(restore(Effect.suspend(() => handler(decoded))), scope).pipe(
+                Effect.onExit((exit) => Scope.close(scope, exit)),
+                Effect.exit,
+                Effect.flatMap(
+                  Exit.matchEffect({
+                    onFailure: (cause) => Effect.sync(() => failed(decoded, cause)),
+                    onSuccess: (output) => finished(decoded, output)
+                  })
+                )
+              )
+            )
+        })
+      )
+  }
+}

@@ -1,0 +1,221 @@
+/**
+ * The other side: a session that survives its connections, and handles on jobs. Everything here is one session
+ * with one runtime; what it promises is in docs/guide.md, "Clients".
+ */
+
+import type { PlatformError } from "@effect/platform/Error"
+import type { FileSystem } from "@effect/platform/FileSystem"
+import * as Context from "effect/Context"
+import * as Data from "effect/Data"
+import type * as Effect from "effect/Effect"
+import type * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
+import type { ArcpError } from "../../protocol/Errors.js"
+import type { Body, Event, Kind } from "../../protocol/Event.js"
+import type { Lease, LeaseConstraints } from "../../protocol/Lease.js"
+import type * as Message from "../../protocol/Message.js"
+import type { Contract, Outcome } from "../agents/Agent.js"
+import type { TransportError } from "../transport/Transport.js"
+
+/** The runtime broke the protocol: a gap in the numbering, a result that is not what it says. */
+export class ProtocolViolation extends Data.TaggedError("ProtocolViolation")<{ readonly message: string }> {
+  readonly code = "PROTOCOL_VIOLATION"
+  readonly retryable = false
+}
+
+/** Whatever ends a session for good, or fails one request or one job. `isRetryable` tells which may be repeated. */
+export type ClientError = ArcpError | TransportError | ProtocolViolation
+
+/** A value that changes. */
+export interface Latest<A> {
+  readonly get: Effect.Effect<A>
+  /** The value now, then each new one; a slow reader gets the newest and may miss those between. Ends with its source. */
+  readonly changes: Stream.Stream<A>
+}
+
+/**
+ * What the client says in a job's stream when it cannot say what happened:
+ * - `evicted`: events here are no longer retained by the runtime; they were skipped while nobody read the stream
+ * - `session_lost`: the session could not be resumed. The client has subscribed to the job from a new session, and
+ *   `eventSeq` starts again. With `replayed`, what the runtime still had of the time between follows; without, it is
+ *   missing
+ */
+export interface Gap {
+  readonly kind: "gap"
+  /** When it was noticed. */
+  readonly ts: string
+  readonly body: {
+    readonly reason: "evicted" | "session_lost"
+    readonly replayed: boolean
+    readonly message: string
+  }
+}
+
+/** An event of a kind that this client does not know, or whose body is not what its kind says (`problem`). */
+export interface OtherEvent {
+  readonly kind: "other"
+  readonly wireKind: string
+  readonly ts: string
+  readonly body: unknown
+  readonly problem: string | undefined
+}
+
+/** An event of a job, by `kind`, with its place in the session's numbering. */
+export type JobEvent = (Event | OtherEvent | Gap) & { readonly eventSeq: number }
+
+/** The event of one kind. */
+export type EventOf<K extends Kind> = { readonly kind: K; readonly ts: string; readonly body: Body<K> }
+
+/** A credential that was minted for the job (§9.8). */
+export interface JobCredential {
+  readonly id: string
+  readonly value: Redacted.Redacted
+  readonly endpoint: string
+  readonly profile?: string | undefined
+  readonly constraints?: unknown
+}
+
+/** A file that holds a job's result. */
+export interface ResultFile {
+  readonly path: string
+  /** In bytes. */
+  readonly size: number
+  readonly summary: string | undefined
+}
+
+/**
+ * A job, seen from here. Nothing of it is lost by not reading: what nobody reads is held up to a limit
+ * (`Options.held`), and fetched again from the runtime's log when somebody does.
+ */
+export interface JobHandle<Output = unknown, Failure = never> {
+  readonly jobId: string
+  /** `name@version` */
+  readonly agent: string
+  readonly traceId: string | undefined
+  /** As granted. */
+  readonly lease: Lease
+  readonly leaseConstraints: LeaseConstraints
+  /** Every event in order, exactly once, across reconnects; ends with the job. One reader. */
+  readonly events: Stream.Stream<JobEvent, ClientError>
+  /** The newest `progress`. */
+  readonly progress: Latest<Body<"progress"> | undefined>
+  /** What is left of each budgeted currency, by the newest report; empty without a budget. */
+  readonly budget: Latest<ReadonlyMap<string, number>>
+  /** The job's own credentials, with the newest value of each. */
+  readonly credentials: Latest<ReadonlyArray<JobCredential>>
+  /**
+   * The decoded result, or the job's failure: the contract's own, or the protocol's. A streamed result is put
+   * together in memory: text of `utf8` chunks, a `Uint8Array` of `base64` ones. Interrupting whoever waits cancels
+   * the job, unless it was submitted with `onInterrupt: "detach"` or is only subscribed to.
+   */
+  readonly result: Effect.Effect<Output, Failure | ClientError>
+  /**
+   * The bytes of the result as they come, checked for order and size, without ever holding all of them. One
+   * reader, and in place of `result`. A result that is not streamed comes as one piece: a text in UTF-8, anything
+   * else as JSON. Fails with the job's error.
+   */
+  readonly chunks: Stream.Stream<Uint8Array, ClientError>
+  /**
+   * Writes the result to a file, in constant memory whatever its size: beside it as `PATH.partial` first, moved
+   * there when it is whole. In place of `result`, like `chunks`.
+   */
+  readonly resultAsFile: (path: string) => Effect.Effect<ResultFile, ClientError | PlatformError, FileSystem>
+  /** Asks for cancellation (§7.4); returns when it is acknowledged. `result` then fails with `Cancelled`. */
+  readonly cancel: (reason?: string) => Effect.Effect<void, ClientError>
+}
+
+export interface SubmitOptions {
+  readonly leaseRequest?: Lease
+  readonly leaseConstraints?: LeaseConstraints
+  /** 1 to 256 characters; the same key and parameters within 24 h give the same job. */
+  readonly idempotencyKey?: string
+  /** 1 to 86 400. */
+  readonly maxRuntimeSec?: number
+  /** 32 lower-case hex digits. */
+  readonly traceId?: string
+  /** What interrupting a fiber that awaits `result` does to the job. Default: `cancel`. */
+  readonly onInterrupt?: "cancel" | "detach"
+}
+
+/** Where the session is. `lastEventSeq` is the newest event received. */
+export type Status =
+  | { readonly _tag: "Connecting" }
+  | { readonly _tag: "Connected"; readonly sessionId: string; readonly resumedAt: number | undefined }
+  | { readonly _tag: "Reconnecting"; readonly lastEventSeq: number; readonly reason: string }
+  | { readonly _tag: "Closed"; readonly error: ClientError | undefined }
+
+/** What another process needs to continue this session; secret. */
+export interface ResumeState {
+  readonly sessionId: string
+  readonly resumeToken: string
+  /** The newest event behind which nothing has to be delivered again: all of them are read. */
+  readonly lastEventSeq: number
+}
+
+/** A job whose handle is to be had with `attach`. */
+export interface Known {
+  readonly jobId: string
+  /** `name@version` */
+  readonly agent: string
+  readonly idempotencyKey: string | undefined
+}
+
+interface Submit {
+  <I, IE, O, OE, F, FE>(
+    agent: Contract<I, IE, O, OE, F, FE>,
+    input: I,
+    options?: SubmitOptions
+  ): Effect.Effect<JobHandle<O, F>, ClientError, Scope.Scope>
+  (agent: string, input: unknown, options?: SubmitOptions): Effect.Effect<JobHandle, ClientError, Scope.Scope>
+}
+
+export interface ArcpClientService {
+  /**
+   * Submits to an agent by contract, which types input, result and failures, or by name. The handle is good for
+   * the scope; leaving it detaches, and the job goes on.
+   */
+  readonly submit: Submit
+  /** The same, and a job that has not ended when the scope is left is cancelled. */
+  readonly submitScoped: Submit
+  /**
+   * Watches a job of any session (feature `subscribe`). With a contract its result is typed. `history`: what has
+   * happened so far comes first, newer than `fromEventSeq` in the submitting session's numbering. Fails with
+   * `InvalidRequest` when history is asked for while this client has another handle on the job.
+   */
+  readonly subscribe: <O = unknown, F = never>(
+    jobId: string,
+    options?: {
+      readonly contract?: Outcome<O, F>
+      readonly history?: boolean
+      readonly fromEventSeq?: number
+    }
+  ) => Effect.Effect<JobHandle<O, F> & { readonly subscribed: Message.Subscribed }, ClientError, Scope.Scope>
+  /**
+   * A handle on a job that an earlier process of this session has submitted (option `state`), from where that
+   * process was. Fails with `JobNotFound` when it is not among `restored`.
+   */
+  readonly attach: <O = unknown, F = never>(
+    jobId: string,
+    options?: { readonly contract?: Outcome<O, F> }
+  ) => Effect.Effect<JobHandle<O, F>, ClientError, Scope.Scope>
+  /** Jobs of an earlier process of this session that nobody has attached to yet. */
+  readonly restored: Effect.Effect<ReadonlyArray<Known>>
+  readonly cancel: (jobId: string, reason?: string) => Effect.Effect<void, ClientError>
+  /** All jobs that match, oldest first, page by page as they are read. */
+  readonly list: (
+    filter?: NonNullable<Message.ListJobs["filter"]>
+  ) => Stream.Stream<Message.JobEntry, ClientError>
+  /** What the runtime hosts, as of the last welcome. */
+  readonly agents: Effect.Effect<ReadonlyArray<Message.AgentEntry>>
+  /** Milliseconds there and back. */
+  readonly ping: Effect.Effect<number, ClientError>
+  readonly status: Latest<Status>
+  readonly resumeState: Effect.Effect<ResumeState>
+  /** Cuts the connection, not the session, which resumes by itself. For tests and demonstrations. */
+  readonly dropTransport: Effect.Effect<void>
+  /** Closes the session; it can still be resumed within its window. Jobs go on. */
+  readonly close: Effect.Effect<void>
+}
+
+export class ArcpClient extends Context.Tag("arcp/services/ArcpClient")<ArcpClient, ArcpClientService>() {}

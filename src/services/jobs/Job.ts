@@ -1,0 +1,114 @@
+/** What a handler sees of the job it runs in: its identity, and one method per kind of event (§8). */
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import type * as Stream from "effect/Stream"
+import type { ArcpError, InternalError, InvalidRequest } from "../../protocol/Errors.js"
+import type { Body, Event, LogLevel } from "../../protocol/Event.js"
+import type { Lease, LeaseConstraints } from "../../protocol/Lease.js"
+import type { Contract } from "../agents/Agent.js"
+import type { Credential } from "../credentials/Credentials.js"
+
+/**
+ * Why an event was not logged: `InvalidRequest` when its body breaks the schema of its kind (nothing
+ * else is affected), `InternalError` when the log could not commit it or a size limit was passed.
+ */
+export type EmitError = InvalidRequest | InternalError
+
+/** A result that is delivered in chunks. Chunks are numbered and finalised by the runtime. */
+export interface ResultStream {
+  readonly resultId: string
+  /** Emits one chunk, at most 1 MiB. Text must be well-formed; bytes need the `base64` encoding. */
+  readonly write: (data: string | Uint8Array) => Effect.Effect<void, EmitError>
+  /** Emits the last chunk. A handler that returns without it gets an empty last chunk. */
+  readonly end: (data?: string | Uint8Array) => Effect.Effect<void, EmitError>
+}
+
+/** What a delegated job may do: never more than the job that delegates (§9.4). Without a lease, nothing. */
+export interface DelegateOptions {
+  readonly lease?: Lease | undefined
+  /** Without `expires_at`, the parent's. */
+  readonly constraints?: LeaseConstraints | undefined
+}
+
+/** A delegated job. It ends, at the latest, with the job that delegated to it. */
+export interface Delegated<Output, Failure> {
+  readonly jobId: string
+  readonly delegateId: string
+  /** `name@version` */
+  readonly agent: string
+  /** What the job comes to; its protocol errors and declared failures as typed errors. */
+  readonly await: Effect.Effect<Output, Failure | ArcpError>
+  /** Its events from the first, and as they come, to its end; without the terminal message. */
+  readonly events: Stream.Stream<Event, InternalError>
+  /** Ends it, and waits until it has ended. */
+  readonly cancel: Effect.Effect<void>
+}
+
+/** An emit returns when the event is committed, whether or not anybody is connected. */
+export interface JobService {
+  readonly jobId: string
+  readonly sessionId: string
+  readonly principal: string
+  /** `name@version` */
+  readonly agent: string
+  readonly traceId: string
+  readonly lease: Lease
+  readonly leaseConstraints: LeaseConstraints
+  /** Epoch ms at which `max_runtime_sec` or the lease ends the job, whichever is first. */
+  readonly deadline: number | undefined
+
+  readonly log: (
+    level: LogLevel,
+    message: string,
+    attributes?: Record<string, unknown>
+  ) => Effect.Effect<void, EmitError>
+  readonly thought: (text: string) => Effect.Effect<void, EmitError>
+  readonly status: (phase: string, more?: Record<string, unknown>) => Effect.Effect<void, EmitError>
+  /**
+   * A metric named `cost.…` in a budgeted currency decrements its counter. Fails with `InvalidRequest` on a
+   * negative cost and on `cost.budget.remaining`, which is the runtime's own.
+   */
+  readonly metric: (body: Body<"metric">) => Effect.Effect<void, EmitError>
+  readonly toolCall: (body: Body<"tool_call">) => Effect.Effect<void, EmitError>
+  readonly toolResult: (body: Body<"tool_result">) => Effect.Effect<void, EmitError>
+  readonly artifact: (body: Body<"artifact_ref">) => Effect.Effect<void, EmitError>
+  readonly progress: (body: Body<"progress">) => Effect.Effect<void, EmitError>
+  /** A vendor event. */
+  readonly emit: (kind: `x-vendor.${string}`, body: unknown) => Effect.Effect<void, EmitError>
+
+  /** Opens the streamed result of this job; at most one. */
+  readonly openResult: (encoding?: "utf8" | "base64") => Effect.Effect<ResultStream, EmitError>
+  /** Streams a whole result, cut into chunks of at most 64 KiB at code-point boundaries. */
+  readonly streamResult: <E, R>(
+    data: Stream.Stream<string | Uint8Array, E, R>,
+    encoding?: "utf8" | "base64"
+  ) => Effect.Effect<void, E | EmitError, R>
+
+  /**
+   * Runs another agent of this runtime as a child of this job (§10). Needs `agent.delegate` for its name.
+   * Returns when the child is accepted. A refusal is also on this job's stream, as a `tool_result`:
+   * `PermissionDenied` without `agent.delegate`, `LeaseSubsetViolation` when the child would get more than
+   * this job has, `InternalError` with `details.limit` at 16 jobs above it or 100 children at once.
+   */
+  readonly delegate: Delegate
+  /** Credentials provisioned for this job; empty without a provisioner. */
+  readonly credentials: Effect.Effect<ReadonlyArray<Credential>>
+  /** Replaces a credential's value; the submitter is told. */
+  readonly rotateCredential: (id: string) => Effect.Effect<Credential, EmitError>
+}
+
+export interface Delegate {
+  <I, IE, O, OE, F, FE>(
+    agent: Contract<I, IE, O, OE, F, FE>,
+    input: I,
+    options?: DelegateOptions
+  ): Effect.Effect<Delegated<O, F>, ArcpError>
+  /** By reference, `name` or `name@version`, with JSON in and out. */
+  (
+    agent: string,
+    input: unknown,
+    options?: DelegateOptions
+  ): Effect.Effect<Delegated<unknown, never>, ArcpError>
+}
+
+export class Job extends Context.Tag("arcp/services/Job")<Job, JobService>() {}

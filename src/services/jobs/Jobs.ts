@@ -1,0 +1,88 @@
+/** Jobs: submit, run, cancel, list, observe (§7). */
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import type {
+  ArcpError,
+  InternalError,
+  InvalidRequest,
+  JobNotFound,
+  PermissionDenied
+} from "../../protocol/Errors.js"
+import type { Feature } from "../../protocol/Features.js"
+import type * as Message from "../../protocol/Message.js"
+import type { Identity } from "../auth/Auth.js"
+import type { View } from "../log/EventLog.js"
+
+/** A message that is not an event: it has no `event_seq` and is not kept. */
+export interface Outgoing {
+  readonly type: string
+  readonly jobId?: string | undefined
+  readonly traceId?: string | undefined
+  readonly payload: unknown
+}
+
+/** What jobs know of the session they are asked by. */
+export interface JobSession {
+  readonly sessionId: string
+  readonly identity: Identity
+  readonly view: View
+  /** As negotiated last. */
+  readonly features: ReadonlyArray<Feature>
+  /** Queues a message for the connection, ahead of events not yet written; lost when nobody is attached. */
+  readonly send: (message: Outgoing) => void
+  /** The same for a frame that is text already. */
+  readonly sendFrame: (frame: string) => void
+  /**
+   * Sends a message between two events: behind those the session has now, ahead of all others; again after a
+   * resume from before it. For what no client has asked for.
+   */
+  readonly announce: (message: Outgoing) => void
+}
+
+export class Jobs extends Context.Tag("arcp/services/Jobs")<
+  Jobs,
+  {
+    /**
+     * Checks a submit, in the order of §7.1. Accepted: the job is stored, `job.accepted` sent, and the job runs
+     * in the runtime's scope. Refused: a terminal `job.error` on a fresh job id goes into the session's view.
+     * Returns when the checks are done; accepts are sent in the order of the calls. Fails only when the
+     * refusal itself could not be stored.
+     */
+    readonly submit: (
+      session: JobSession,
+      request: {
+        readonly id: string
+        readonly traceId?: string | undefined
+        readonly payload: Message.Submit
+      }
+    ) => Effect.Effect<void, InternalError>
+    /** Refuses a submit for a reason found before its payload could be read. */
+    readonly refuse: (
+      session: JobSession,
+      request: { readonly id: string; readonly traceId?: string | undefined },
+      error: ArcpError
+    ) => Effect.Effect<void, InternalError>
+    /** Sends `job.cancelled` and, when the job is still running, begins to end it (§7.4). */
+    readonly cancel: (
+      session: JobSession,
+      request: { readonly id: string; readonly jobId: string; readonly reason?: string | undefined }
+    ) => Effect.Effect<void, JobNotFound | PermissionDenied | InternalError>
+    /** One page of the jobs that the identity may list (§6.6). */
+    readonly list: (
+      session: JobSession,
+      request: Message.ListJobs
+    ) => Effect.Effect<Omit<Message.Jobs, "request_id">, InvalidRequest | InternalError>
+    /** Sends `job.subscribed`, then history as asked, then live events (§7.6). */
+    readonly subscribe: (
+      session: JobSession,
+      request: { readonly id: string; readonly jobId: string; readonly payload: Message.Subscribe }
+    ) => Effect.Effect<void, JobNotFound | PermissionDenied | InternalError>
+    readonly unsubscribe: (session: JobSession, jobId: string) => Effect.Effect<void, InternalError>
+    /** Cancels every running job that the session owns, without acknowledgement. */
+    readonly cancelAll: (sessionId: string, reason: string) => Effect.Effect<void>
+    /** Drops finished jobs whose retention is over. Called by the sweeper. */
+    readonly sweep: Effect.Effect<void, InternalError>
+    /** Refuses further submits, lets running jobs finish within the shutdown grace, and ends the rest. */
+    readonly shutdown: Effect.Effect<void>
+  }
+>() {}

@@ -1,0 +1,73 @@
+/**
+ * What the job in whose context this runs may do (§9). Leased services (services/lease/Leased.ts) ask here before
+ * every operation; a handler asks itself only for what it does outside of them.
+ */
+import type * as BigDecimal from "effect/BigDecimal"
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import type * as Either from "effect/Either"
+import { BudgetExhausted, LeaseExpired, PermissionDenied } from "../../protocol/Errors.js"
+import type { LeaseConstraints, Lease as Terms } from "../../protocol/Lease.js"
+import type { EmitError } from "../jobs/Job.js"
+
+/** Why an operation is refused. None of them ends the job by itself; see §9. */
+export type LeaseError = PermissionDenied | LeaseExpired | BudgetExhausted
+
+/** What something cost, exactly: a decimal as text (`"0.10"`), or a number taken as its shortest decimal. */
+export interface Cost {
+  /** Metric name; `cost.` is put in front. Default `other`: the metric is `cost.other`. */
+  readonly name?: string | undefined
+  readonly amount: string | number | BigDecimal.BigDecimal
+  /** `USD`, `credits`, … */
+  readonly currency: string
+  readonly dimensions?: Record<string, unknown> | undefined
+}
+
+export interface LeaseService {
+  /** As granted, in its wire shape; it never changes. */
+  readonly terms: Terms
+  readonly constraints: LeaseConstraints
+  /** Absolute path of the directory that relative paths start from, when the operator gave one. */
+  readonly workspace: string | undefined
+  /**
+   * Asks for one operation: expiry, then budget, then pattern. Gives the canonical target. With a `callId`, a
+   * refusal is also put on the stream, as a `tool_result` with that error.
+   */
+  readonly authorize: (
+    capability: string,
+    target: string,
+    options?: { readonly callId?: string | undefined }
+  ) => Effect.Effect<string, LeaseError>
+  /** The same decision as a value, for services that check many targets. Nothing is put on the stream. */
+  readonly check: (capability: string, target: string) => Either.Either<string, LeaseError>
+  /**
+   * Does a `net.fetch` pattern that matches this URL name its host without a wildcard? What a client that
+   * refuses private addresses lets through.
+   */
+  readonly namesHost: (url: string) => boolean
+  /** What is left of each budgeted currency, of the job's own counters; empty without a budget. */
+  readonly remaining: Effect.Effect<ReadonlyMap<string, BigDecimal.BigDecimal>>
+  /**
+   * Records a cost as a `cost.*` metric, which decrements the counter of its currency here and in every
+   * ancestor, in the same commit. Returns when it is committed. Fails with `InvalidRequest` on a negative amount.
+   */
+  readonly spend: (cost: Cost) => Effect.Effect<void, EmitError>
+}
+
+export class Lease extends Context.Tag("arcp/services/Lease")<Lease, LeaseService>() {}
+
+const isLeaseError = (u: unknown): u is LeaseError =>
+  u instanceof PermissionDenied || u instanceof LeaseExpired || u instanceof BudgetExhausted
+
+/**
+ * The lease error that a failure stems from: itself, or in its chain of causes. Leased platform services fail
+ * with the errors of the platform, whose `cause` it is.
+ */
+export const leaseErrorOf = (failure: unknown): LeaseError | undefined => {
+  let error = failure
+  for (let depth = 0; depth < 8 && typeof error === "object" && error !== null; depth++) {
+    if (isLeaseError(error)) return error
+    error = (error as { readonly cause?: unknown }).cause
+  }
+  return undefined
+}

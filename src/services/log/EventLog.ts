@@ -1,0 +1,143 @@
+/**
+ * The log is the truth, a session is a view (docs/design.md, "One idea").
+ *
+ * Each event is stored once, in its job's log. A session's view is a list of runs over the logs of the
+ * jobs it observes, and delivery pulls from the view. This is the only place that assigns sequence
+ * numbers (§8), and the only one that commits to the store.
+ */
+import type * as BigDecimal from "effect/BigDecimal"
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import type * as Stream from "effect/Stream"
+import type { InternalError, ResumeWindowExpired } from "../../protocol/Errors.js"
+import type { Feature } from "../../protocol/Features.js"
+import type { EventType } from "../../protocol/Message.js"
+import type { JobRecord, Op, SessionRecord, StoredEvent } from "../store/Store.js"
+
+/** An event before it has numbers. `payload` is the JSON text of the message's payload. */
+export interface NewEvent {
+  readonly type: EventType
+  /** Event kind; `""` for `job.error` and an inline `job.result`, `"streamed"` for a streamed one. */
+  readonly kind: string
+  /** Deliver to this session only. */
+  readonly audience?: string | undefined
+  readonly payload: string
+  /** Delivered in place of `payload` for as long as the job runs here, and stored nowhere. */
+  readonly secret?: string | undefined
+  /** Decrements this currency's counter, of the job and of its ancestors, in the same commit (§9.6). */
+  readonly cost?: { readonly currency: string; readonly amount: BigDecimal.BigDecimal } | undefined
+}
+
+/** The log of one job. Obtained from `openJob` or `loadJob`. */
+export interface JobLog {
+  readonly jobId: string
+  /** The terminal message is in the log, or on its way: whatever is appended now is discarded. */
+  readonly ended: boolean
+  /** The job's newest `event_seq` in its owner's numbering. */
+  readonly lastEventSeq: number
+  /** What is left per budgeted currency, as committed; empty without a budget. */
+  readonly remaining: ReadonlyMap<string, BigDecimal.BigDecimal>
+  /** A currency whose counter, here or in an ancestor, is at zero or below. */
+  readonly exhausted: string | undefined
+  /** Does the job or an ancestor have a budget in this currency? */
+  readonly budgets: (currency: string) => boolean
+}
+
+/** One session's numbered view. */
+export interface View {
+  readonly sessionId: string
+  /** Highest `event_seq` assigned; 0 when none. */
+  readonly last: number
+  /** Oldest `event_seq` still retained. */
+  readonly first: number
+  readonly acked: number
+  /** Jobs, not ended, whose events this session receives. */
+  readonly observedCount: number
+}
+
+export class EventLog extends Context.Tag("arcp/services/EventLog")<
+  EventLog,
+  {
+    /** Commits records with the next group; they are durable when it returns. */
+    readonly commit: (ops: ReadonlyArray<Op>) => Effect.Effect<void, InternalError>
+
+    /** Opens the view of a new session and stores its record. */
+    readonly openView: (session: SessionRecord) => Effect.Effect<View, InternalError>
+    /** The view of a stored session; loaded when it is not in memory. */
+    readonly loadView: (session: SessionRecord) => Effect.Effect<View, InternalError>
+    /** Ends a view: nothing is numbered for it any more, and its record and runs are dropped. */
+    readonly dropView: (view: View) => Effect.Effect<void, InternalError>
+    /**
+     * A connection starts to read the view. `wake` is called, synchronously, whenever something new can be
+     * read. Replaces the previous connection's.
+     */
+    readonly attach: (
+      view: View,
+      connection: { readonly features: ReadonlyArray<Feature>; readonly wake: () => void }
+    ) => Effect.Effect<void>
+    readonly detach: (view: View) => Effect.Effect<void>
+    /** Records an acknowledgement. Lower ones than before are ignored; the caller has checked the bounds. */
+    readonly ack: (view: View, eventSeq: number) => Effect.Effect<void>
+    /**
+     * The next frames behind `after`, whole messages as JSON text, within ~256 events and ~256 KiB. Empty
+     * when there is nothing newer. Fails with `ResumeWindowExpired` when `after` is no longer retained.
+     */
+    readonly read: (
+      view: View,
+      after: number
+    ) => Effect.Effect<ReadonlyArray<string>, ResumeWindowExpired | InternalError>
+
+    /**
+     * Stores a job's record and lets its owner observe it; `event` is appended in the same transaction.
+     * `onCommit` is called synchronously at the commit, before any event of the job can be read. What the job
+     * spends is counted against `parent` and its ancestors too.
+     */
+    readonly openJob: (
+      job: JobRecord,
+      owner: View,
+      options?: {
+        readonly parent?: JobLog | undefined
+        readonly event?: NewEvent | undefined
+        readonly onCommit?: ((job: JobLog) => void) | undefined
+      }
+    ) => Effect.Effect<JobLog, InternalError>
+    /** The log of a stored job; loaded when it is not in memory. */
+    readonly loadJob: (job: JobRecord) => Effect.Effect<JobLog, InternalError>
+    /**
+     * Appends an event. Returns when it is committed; it cannot be read, nor sent, before. On a log that
+     * has ended it does nothing. (In memory, where nothing can fail, it may return when the event is queued,
+     * except for one that has a cost.)
+     */
+    readonly append: (job: JobLog, event: NewEvent) => Effect.Effect<void, InternalError>
+    /**
+     * Appends the terminal message and stores the job's final record in the same transaction. The first
+     * call decides; once it was made nothing else gets into this log. After a failure it may be repeated.
+     */
+    readonly end: (
+      job: JobLog,
+      event: NewEvent,
+      record: (lastEventSeq: number) => JobRecord
+    ) => Effect.Effect<void, InternalError>
+    /**
+     * The view observes a job from now on. `history`: events that are retained, newer than `fromEventSeq` in
+     * the owner's numbering, come first, without gap or duplicate at the join; of a job that has ended, at
+     * least the terminal message comes. `onCommit` gets the view's newest `event_seq` before the join.
+     */
+    readonly observe: (
+      view: View,
+      job: JobLog,
+      options: {
+        readonly history: boolean
+        readonly fromEventSeq?: number | undefined
+        readonly onCommit: (subscribedFrom: number) => void
+      }
+    ) => Effect.Effect<void, InternalError>
+    /** All events of a job that are retained, then those to come, to its end; without those for one session. */
+    readonly events: (job: JobLog) => Stream.Stream<StoredEvent, InternalError>
+    /** A streamed result put together again: at most `maxFrameBytes`, else `InternalError`. */
+    readonly streamedResult: (job: JobLog) => Effect.Effect<unknown, InternalError>
+    readonly unobserve: (view: View, jobId: string) => Effect.Effect<void, InternalError>
+    /** Makes `job`'s owner another view, which observes it from now on. */
+    readonly adopt: (view: View, job: JobLog, record: JobRecord) => Effect.Effect<void, InternalError>
+  }
+>() {}

@@ -1,0 +1,20 @@
+/** The runtime's door: a connection goes in, a session is opened or resumed, and served until it ends. */
+import * as Context from "effect/Context"
+import type * as Effect from "effect/Effect"
+import type { Connection } from "../transport/Transport.js"
+
+export class Sessions extends Context.Tag("arcp/services/Sessions")<
+  Sessions,
+  {
+    /**
+     * Serves one connection: handshake, dispatch, delivery, heartbeats. Returns when the transport is
+     * gone; the session and its jobs live on for the resume window. Never fails.
+     */
+    readonly serve: (connection: Connection) => Effect.Effect<void>
+    /**
+     * Graceful shutdown (§6.7): refuses new connections and submits, gives running jobs the shutdown
+     * grace, ends the rest, sends `session.bye {reason: "shutdown"}` everywhere and closes.
+     */
+    readonly shutdown: Effect.Effect<void>
+  }
+>() {}

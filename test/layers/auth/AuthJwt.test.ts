@@ -1,0 +1,315 @@
+import { createServer, type Server } from "node:http"
+import type { AddressInfo } from "node:net"
+import * as FileSystem from "@effect/platform/FileSystem"
+import { describe, expect, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as TestClock from "effect/TestClock"
+import * as jose from "jose"
+import * as AuthJwt from "../../../src/layers/auth/AuthJwt.js"
+import { Auth } from "../../../src/services/auth/Auth.js"
+
+const secret = "a secret of at least thirty-two bytes!"
+const now = 1_700_000_000
+const lease = { "tool.call": ["search.*"], "cost.budget": ["USD:5.00"] }
+
+const sign = (
+  claims: jose.JWTPayload,
+  key: jose.CryptoKey | Uint8Array = new TextEncoder().encode(secret),
+  header: jose.JWTHeaderParameters = { alg: "HS256" }
+) => Effect.promise(() => new jose.SignJWT(claims).setProtectedHeader(header).sign(key))
+
+const verify = (token: string) => Effect.flatMap(Auth, (auth) => auth.verify(Redacted.make(token)))
+const refusedBy = (token: string) =>
+  Effect.map(Effect.flip(verify(token)), (error) => {
+    expect(error.code).toBe("UNAUTHENTICATED")
+    expect(error.details).toBeUndefined()
+    return error.message
+  })
+const atNow = TestClock.setTime(now * 1000)
+const hmac = (options: Omit<AuthJwt.Options, "key"> = {}) => AuthJwt.layer({ key: { secret }, ...options })
+const valid = { sub: "alice", exp: now + 60 }
+const theAnswer = "the token is missing, unknown or expired"
+
+describe("claims", () => {
+  it.effect("become the identity", () =>
+    Effect.gen(function* () {
+      yield* atNow
+      expect(yield* verify(yield* sign(valid))).toEqual({ principal: "alice", expiresAt: (now + 60) * 1000 })
+      expect(
+        yield* verify(
+          yield* sign({ ...valid, arcp_agents: ["echo"], arcp_lease: lease, scope: "read  write" })
+        )
+      ).toEqual({
+        principal: "alice",
+        agents: ["echo"],
+        leaseCeiling: lease,
+        scopes: ["read", "write"],
+        expiresAt: (now + 60) * 1000
+      })
+    }).pipe(Effect.provide(hmac()))
+  )
+
+  it.effect("may have other names", () =>
+    Effect.gen(function* () {
+      yield* atNow
+      const token = yield* sign({ ...valid, user: "u1", may: [], ceiling: {}, scp: ["a"], scope: "b" })
+      expect(yield* verify(token)).toMatchObject({
+        principal: "u1",
+        agents: [],
+        leaseCeiling: {},
+        scopes: ["a"]
+      })
+    }).pipe(
+      Effect.provide(
+        hmac({ claims: { principal: "user", agents: "may", leaseCeiling: "ceiling", scopes: "scp" } })
+      )
+    )
+  )
+
+  it.effect("refuse the token when they are malformed", () =>
+    Effect.gen(function* () {
+      yield* atNow
+      const malformed: ReadonlyArray<jose.JWTPayload> = [
+        { sub: "" },
+        { sub: undefined } as unknown as jose.JWTPayload,
+        { arcp_agents: "echo" },
+        { arcp_agents: [1] },
+        { arcp_lease: "all" },
+        { arcp_lease: { "fs.everything": ["**"] } },
+        { arcp_lease: { "cost.budget": ["5 dollars"] } },
+        { arcp_lease: JSON.parse('{"__proto__":["**"]}') },
+        { scope: { read: true } }
+      ]
+      for (const claims of malformed)
+        expect(yield* refusedBy(yield* sign({ ...valid, ...claims }))).toBe(theAnswer)
+    }).pipe(Effect.provide(hmac()))
+  )
+})
+
+describe("time, issuer and audience", () => {
+  it.effect("expiry is by the Clock, and required", () =>
+    Effect.gen(function* () {
+      yield* atNow
+      const token = yield* sign(valid)
+      yield* verify(token)
+      yield* TestClock.setTime((now + 60) * 1000)
+      expect(yield* refusedBy(token)).toBe(theAnswer)
+      expect(yield* refusedBy(yield* sign({ sub: "alice" }))).toBe(theAnswer)
+      expect(yield* refusedBy(yield* sign({ sub: "alice", exp: now + 999, nbf: now + 100 }))).toBe(theAnswer)
+    }).pipe(Effect.provide(hmac()))
+  )
+
+  it.effect("clocks may differ by the tolerance", () =>
+    Effect.gen(function* () {
+      yield* TestClock.setTime((now + 64) * 1000)
+      expect((yield* verify(yield* sign(valid))).expiresAt).toBe((now + 65) * 1000)
+      yield* TestClock.setTime((now + 65) * 1000)
+      yield* refusedBy(yield* sign(valid))
+    }).pipe(Effect.provide(hmac({ clockToleranceSec: 5 })))
+  )
+
+  it.effect("expiry can be optional", () =>
+    Effect.gen(function* () {
+      yield* atNow
+      expect(yield* verify(yield* sign({ sub: "alice" }))).toEqual({ principal: "alice" })
+      yield* refusedBy(yield* sign({ sub: "alice", exp: now }))
+    }).pipe(Effect.provide(hmac({ requireExpiry: false })))
+  )
+
+  it.effect("issuer and audience are checked when given", () =>
+    Effect.gen(function* () {
+      yield* atNow
+      yield* verify(yield* sign({ ...valid, iss: "b", aud: ["x", "arcp"] }))
+      for (const claims of [{ iss: "b" }, { aud: "arcp" }, { iss: "c", aud: "arcp" }, { iss: "b", aud: "x" }])
+        expect(yield* refusedBy(yield* sign({ ...valid, ...claims }))).toBe(theAnswer)
+    }).pipe(Effect.provide(hmac({ issuer: ["a", "b"], audience: "arcp" })))
+  )
+})
+
+describe("signatures", () => {
+  it.effect("everything that is not a good signature gets the same answer", () =>
+    Effect.gen(function* () {
+      yield* atNow
+      const good = yield* sign(valid)
+      const [head, body, signature] = good.split(".") as [string, string, string]
+      const encode = (value: unknown) => jose.base64url.encode(JSON.stringify(value))
+      const bad = [
+        "",
+        "nonsense",
+        "a.b.c",
+        `${head}.${encode({ ...valid, sub: "root" })}.${signature}`,
+        `${head}.${body}.`,
+        `${encode({ alg: "none" })}.${body}.`,
+        `${encode({ alg: "HS512" })}.${body}.${signature}`,
+        yield* sign(valid, new TextEncoder().encode("another secret of thirty-two bytes!!!")),
+        yield* sign(valid, new TextEncoder().encode(secret), { alg: "HS384" })
+      ]
+      for (const token of bad) expect(yield* refusedBy(token)).toBe(theAnswer)
+    }).pipe(Effect.provide(hmac({ algorithms: ["HS256"] })))
+  )
+
+  for (const algorithm of ["HS256", "HS384", "HS512"] as const)
+    it.effect(`${algorithm} with a secret`, () =>
+      Effect.gen(function* () {
+        yield* atNow
+        const token = yield* sign(valid, new TextEncoder().encode(secret), { alg: algorithm })
+        expect((yield* verify(token)).principal).toBe("alice")
+      }).pipe(Effect.provide(AuthJwt.layer({ key: { secret: Redacted.make(secret) } })))
+    )
+
+  for (const algorithm of ["RS256", "PS384", "ES256", "ES384", "EdDSA"] as const)
+    it.effect(`${algorithm} with a PEM, a JWK and a key set`, () =>
+      Effect.gen(function* () {
+        yield* atNow
+        const { publicKey, privateKey } = yield* Effect.promise(() =>
+          jose.generateKeyPair(algorithm, { extractable: true })
+        )
+        const publicKeyPem = yield* Effect.promise(() => jose.exportSPKI(publicKey))
+        const jwk = yield* Effect.promise(() => jose.exportJWK(publicKey))
+        const token = yield* sign(valid, privateKey, { alg: algorithm, kid: "k1" })
+        const keys: ReadonlyArray<AuthJwt.Key> = [
+          { publicKeyPem },
+          { jwk },
+          {
+            jwks: {
+              keys: [
+                { ...jwk, kid: "k0" },
+                { ...jwk, kid: "k1" }
+              ]
+            }
+          }
+        ]
+        for (const key of keys) {
+          const layer = AuthJwt.layer({ key })
+          expect((yield* Effect.provide(verify(token), layer)).principal).toBe("alice")
+          // The public key is no HMAC secret.
+          const forged = yield* sign(valid, new TextEncoder().encode(publicKeyPem), { alg: "HS256" })
+          expect(yield* Effect.provide(refusedBy(forged), layer)).toBe(theAnswer)
+        }
+      })
+    )
+
+  it.effect("an allow-list restricts what fits the key", () =>
+    Effect.gen(function* () {
+      yield* atNow
+      const { publicKey, privateKey } = yield* Effect.promise(() =>
+        jose.generateKeyPair("RS256", { extractable: true })
+      )
+      const publicKeyPem = yield* Effect.promise(() => jose.exportSPKI(publicKey))
+      const layer = AuthJwt.layer({ key: { publicKeyPem }, algorithms: ["PS256", "ES256"] })
+      const token = yield* sign(valid, privateKey, { alg: "RS256" })
+      expect(yield* Effect.provide(refusedBy(token), layer)).toBe(theAnswer)
+    })
+  )
+})
+
+it.effect("a configuration that cannot work is refused when the layer is built", () =>
+  Effect.gen(function* () {
+    const { publicKey } = yield* Effect.promise(() => jose.generateKeyPair("ES256", { extractable: true }))
+    const publicKeyPem = yield* Effect.promise(() => jose.exportSPKI(publicKey))
+    const problem = (options: AuthJwt.Options) =>
+      Effect.map(Effect.flip(Effect.scoped(Layer.build(AuthJwt.layer(options)))), (error) => error.message)
+    expect(yield* problem({ key: { secret: "" } })).toMatch(/empty/)
+    expect(yield* problem({ key: { publicKeyPem: "nonsense" } })).toMatch(/PEM/)
+    expect(yield* problem({ key: { publicKeyPem }, algorithms: ["RS256"] })).toMatch(/none of/)
+    expect(yield* problem({ key: { publicKeyPem }, algorithms: ["HS256"] })).toMatch(/none of/)
+    expect(yield* problem({ key: { secret }, algorithms: ["none" as "HS256"] })).toMatch(/not one of/)
+    expect(yield* problem({ key: { jwks: { keys: "no" } as unknown as jose.JSONWebKeySet } })).toMatch(/JWKS/)
+    expect(yield* problem({ key: { jwksUri: "http://example.com/jwks" } })).toMatch(/https/)
+    expect(yield* problem({ key: { jwksUri: "no" } })).toMatch(/URL/)
+  })
+)
+
+describe("jwksUri", () => {
+  const serve = (respond: () => { readonly status: number; readonly body: string }) =>
+    Effect.map(
+      Effect.acquireRelease(
+        Effect.async<Server>((resume) => {
+          const server = createServer((_, response) => {
+            const { status, body } = respond()
+            response.writeHead(status, { "content-type": "application/json" }).end(body)
+          })
+          server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+        }),
+        (server) =>
+          Effect.async<void>((resume) => {
+            server.closeAllConnections()
+            server.close(() => resume(Effect.void))
+          })
+      ),
+      (server) => `http://127.0.0.1:${(server.address() as AddressInfo).port}/jwks.json`
+    )
+
+  it.scoped("is fetched once and used", () =>
+    Effect.gen(function* () {
+      yield* atNow
+      const { publicKey, privateKey } = yield* Effect.promise(() =>
+        jose.generateKeyPair("ES256", { extractable: true })
+      )
+      const jwk = yield* Effect.promise(() => jose.exportJWK(publicKey))
+      let fetched = 0
+      const jwksUri = yield* serve(() => {
+        fetched++
+        return { status: 200, body: JSON.stringify({ keys: [{ ...jwk, kid: "k1" }] }) }
+      })
+      yield* Effect.gen(function* () {
+        const token = yield* sign(valid, privateKey, { alg: "ES256", kid: "k1" })
+        expect((yield* verify(token)).principal).toBe("alice")
+        expect((yield* verify(token)).principal).toBe("alice")
+        expect(fetched).toBe(1)
+        const unknown = yield* sign(valid, privateKey, { alg: "ES256", kid: "k2" })
+        expect(yield* refusedBy(unknown)).toBe(theAnswer)
+      }).pipe(Effect.provide(AuthJwt.layer({ key: { jwksUri } })))
+    })
+  )
+
+  it.scoped("a failure to fetch refuses the token and is logged as a warning", () =>
+    Effect.gen(function* () {
+      yield* atNow
+      const { privateKey } = yield* Effect.promise(() => jose.generateKeyPair("ES256"))
+      const token = yield* sign(valid, privateKey, { alg: "ES256", kid: "k1" })
+      let body = "down"
+      let status = 503
+      const jwksUri = yield* serve(() => ({ status, body }))
+      const logged: Array<string> = []
+      const logger = Logger.make(({ logLevel, message }) => {
+        logged.push(`${logLevel.label} ${String(message)}`)
+      })
+      yield* Effect.gen(function* () {
+        expect(yield* refusedBy(token)).toBe(theAnswer)
+        status = 200
+        expect(yield* refusedBy(token)).toBe(theAnswer)
+        body = `{"keys":"none"}`
+        expect(yield* refusedBy(token)).toBe(theAnswer)
+        expect(logged).toHaveLength(3)
+        for (const line of logged) expect(line).toMatch(/^WARN .*key set/)
+        expect(logged.join()).not.toContain(token)
+      }).pipe(
+        Effect.provide(AuthJwt.layer({ key: { jwksUri } })),
+        Effect.provide(Logger.replace(Logger.defaultLogger, logger))
+      )
+    })
+  )
+})
+
+it.effect("keyFrom takes one source of keys", () => {
+  const none = { secret: Option.none(), publicKeyFile: Option.none(), jwksUri: Option.none() }
+  const fs = FileSystem.layerNoop({
+    readFileString: (path) => (path === "key.pem" ? Effect.succeed("PEM") : Effect.die("unexpected"))
+  })
+  return Effect.gen(function* () {
+    expect(yield* AuthJwt.keyFrom(none)).toEqual(Option.none())
+    expect(yield* AuthJwt.keyFrom({ ...none, publicKeyFile: Option.some("key.pem") })).toEqual(
+      Option.some({ publicKeyPem: "PEM" })
+    )
+    expect(yield* AuthJwt.keyFrom({ ...none, jwksUri: Option.some("https://x/y") })).toEqual(
+      Option.some({ jwksUri: "https://x/y" })
+    )
+    const two = { ...none, secret: Option.some(Redacted.make("s")), jwksUri: Option.some("https://x/y") }
+    expect((yield* Effect.flip(AuthJwt.keyFrom(two))).message).toMatch(/one source/)
+  }).pipe(Effect.provide(fs))
+})

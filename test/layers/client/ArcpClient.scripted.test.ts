@@ -1,0 +1,402 @@
+/** The client against a runtime that says what no real one would, or at moments that are hard to catch. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Mailbox from "effect/Mailbox"
+import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
+import * as TestClock from "effect/TestClock"
+import * as ArcpClient from "../../../src/layers/client/ArcpClient.js"
+import * as ScriptedRuntime from "../../../src/testing/ScriptedRuntime.js"
+import { isCollected } from "../../support/collected.js"
+
+const { accepted, event, message, result, sessionError, subscribed, welcome } = ScriptedRuntime
+
+const collect = <A, E>(stream: Stream.Stream<A, E>) =>
+  Effect.map(Stream.runCollect(stream), (chunk) => [...chunk])
+
+const scripted = Effect.gen(function* () {
+  const context = yield* Layer.build(ScriptedRuntime.layer)
+  const runtime = Context.get(context, ScriptedRuntime.ScriptedRuntime)
+  /** A client that is connecting. At once: there is no clock that moves. */
+  const connecting = (options: Partial<ArcpClient.Options> = {}) =>
+    ArcpClient.make({ token: Redacted.make("alice"), reconnect: Schedule.recurs(20), ...options }).pipe(
+      Effect.provide(context),
+      Effect.fork
+    )
+  /** A client, and the runtime's end of its first connection. */
+  const open = (first?: string, options?: Partial<ArcpClient.Options>) =>
+    Effect.gen(function* () {
+      const client = yield* connecting(options)
+      const server = yield* runtime.welcomed(first)
+      return { client: yield* Fiber.join(client), server }
+    })
+  const submitted = (
+    client: ArcpClient.ArcpClientService,
+    server: ScriptedRuntime.Scripted,
+    options?: ArcpClient.SubmitOptions
+  ) =>
+    Effect.gen(function* () {
+      const submitting = yield* Effect.fork(client.submit("x", 1, options))
+      yield* server.accept()
+      return yield* Fiber.join(submitting)
+    })
+  /** Drops the connection, refuses the resume, and welcomes the session that takes its place. */
+  const replaced = (server: ScriptedRuntime.Scripted, features?: ReadonlyArray<string>) =>
+    Effect.gen(function* () {
+      yield* server.drop
+      const second = yield* runtime.greeted
+      assert.isDefined(second.hello.payload["resume"])
+      yield* second.server.send(sessionError("RESUME_WINDOW_EXPIRED"))
+      const { hello, server: other } = yield* runtime.greeted
+      assert.isUndefined(hello.payload["resume"])
+      yield* other.send(welcome(features, { session_id: "sess_2" }))
+      return other
+    })
+  return { ...runtime, connecting, open, replaced, submitted }
+})
+
+describe("ArcpClient with a scripted runtime", () => {
+  it.scoped("sends an unanswered submit again, with the same id", () =>
+    Effect.gen(function* () {
+      const { connecting, greeted, welcomed } = yield* scripted
+      const client = yield* connecting()
+      const first = yield* welcomed()
+      const submitting = yield* Effect.fork(Effect.flatMap(Fiber.join(client), (c) => c.submit("x", 1)))
+      const submit = yield* first.expect("job.submit")
+      yield* first.drop
+      const { hello, server: second } = yield* greeted
+      assert.deepStrictEqual(hello.payload.resume, {
+        session_id: "sess_1",
+        resume_token: "rt_1",
+        last_event_seq: 0
+      })
+      yield* second.send(welcome())
+      const again = yield* second.expect("job.submit")
+      assert.strictEqual(again.id, submit.id)
+      // Events that overtake the accept are kept for it.
+      yield* second.send(
+        message("job.event", { kind: "log", ts: "", body: 1 }, { job_id: "job_1", event_seq: 1 }),
+        message(
+          "job.result",
+          { final_status: "success", result: 7, completed_at: "" },
+          { job_id: "job_1", event_seq: 2 }
+        ),
+        message(
+          "job.accepted",
+          { request_id: submit.id, job_id: "job_1", agent: "x@1", lease: {}, accepted_at: "" },
+          { job_id: "job_1" }
+        )
+      )
+      const job = yield* Fiber.join(submitting)
+      assert.strictEqual(yield* job.result, 7)
+      assert.strictEqual((yield* collect(job.events)).length, 1)
+    })
+  )
+
+  it.scoped("drops duplicates; asks once more for what is missing, then names the gap", () =>
+    Effect.gen(function* () {
+      const { greeted, open, submitted } = yield* scripted
+      const { client, server } = yield* open()
+      const job = yield* submitted(client, server)
+      yield* server.send(...[1, 2, 2, 1, 3, 5].map((seq) => event(seq)))
+      const second = yield* greeted
+      assert.deepInclude(second.hello.payload.resume, { last_event_seq: 3 })
+      yield* second.server.send(welcome(), event(4), event(6))
+      const third = yield* greeted
+      yield* third.server.send(welcome(), event(6))
+      const seen: Array<number> = []
+      const error = yield* Effect.flip(
+        Stream.runForEach(job.events, (e) => Effect.sync(() => seen.push(e.eventSeq)))
+      )
+      assert.deepStrictEqual(seen, [1, 2, 3, 4])
+      assert.strictEqual(error._tag, "ProtocolViolation")
+      assert.include(error.message, "event 6 came where 5 follows")
+    })
+  )
+
+  it.scoped("without subscriptions, a lost session loses its handles, and later requests get a new one", () =>
+    Effect.gen(function* () {
+      const { open, replaced, submitted } = yield* scripted
+      const { client, server } = yield* open()
+      const job = yield* submitted(client, server)
+      const other = yield* replaced(server)
+      assert.strictEqual((yield* Effect.flip(job.result))._tag, "ResumeWindowExpired")
+      assert.strictEqual((yield* submitted(client, other)).jobId, "job_1")
+      assert.strictEqual((yield* client.resumeState).sessionId, "sess_2")
+    })
+  )
+
+  it.scoped(
+    "a lost session's job is found again by subscription, from where it was, and its key takes it over",
+    () =>
+      Effect.gen(function* () {
+        const { open, replaced, submitted } = yield* scripted
+        const { client, server } = yield* open(welcome(["subscribe"]))
+        const job = yield* submitted(client, server, { idempotencyKey: "k" })
+        yield* server.send(event(1), event(2))
+        const other = yield* replaced(server, ["subscribe"])
+        const subscribe = yield* other.expect("job.subscribe")
+        assert.deepStrictEqual(subscribe.payload, { job_id: "job_1", history: true, from_event_seq: 2 })
+        yield* other.send(subscribed(subscribe.id, 0), event(1, "new"))
+        const submit = yield* other.expect("job.submit")
+        assert.strictEqual(submit.payload["idempotency_key"], "k")
+        yield* other.send(accepted(submit.id), result(2))
+        const events = yield* collect(job.events)
+        assert.deepStrictEqual(
+          events.map(({ kind, eventSeq }) => [kind, eventSeq]),
+          [
+            ["log", 1],
+            ["log", 2],
+            ["gap", 0],
+            ["other", 1]
+          ]
+        )
+        assert.deepInclude(events[2]?.body, { reason: "session_lost", replayed: true })
+        assert.strictEqual(yield* job.result, 7)
+      })
+  )
+
+  it.scoped("what only subscribed to a job goes on live, and says that something is missing", () =>
+    Effect.gen(function* () {
+      const { open, replaced } = yield* scripted
+      const { client, server } = yield* open(welcome(["subscribe"]))
+      const subscribing = yield* Effect.fork(client.subscribe("job_1"))
+      const first = yield* server.expect("job.subscribe")
+      yield* server.send(subscribed(first.id, 0), event(1))
+      const job = yield* Fiber.join(subscribing)
+      const other = yield* replaced(server, ["subscribe"])
+      const again = yield* other.expect("job.subscribe")
+      assert.deepStrictEqual(again.payload, { job_id: "job_1", history: false })
+      yield* other.send(subscribed(again.id, 0), event(1), result(2))
+      const events = yield* collect(job.events)
+      assert.deepStrictEqual(
+        events.map(({ kind }) => kind),
+        ["log", "gap", "log"]
+      )
+      assert.deepInclude(events[1]?.body, { replayed: false })
+    })
+  )
+
+  it.scoped("a runtime that cannot resume just now is asked again; one that refuses is not", () =>
+    Effect.gen(function* () {
+      const { greeted, open, submitted } = yield* scripted
+      const { client, server } = yield* open()
+      const job = yield* submitted(client, server)
+      yield* server.drop
+      const second = yield* greeted
+      yield* second.server.send(sessionError("INTERNAL_ERROR", true))
+      const third = yield* greeted
+      yield* third.server.send(welcome(), result(1))
+      assert.strictEqual(yield* job.result, 7)
+      const waiting = yield* submitted(client, third.server)
+      yield* third.server.drop
+      const fourth = yield* greeted
+      yield* fourth.server.send(sessionError("UNAUTHENTICATED"))
+      assert.strictEqual((yield* Effect.flip(waiting.result))._tag, "Unauthenticated")
+      assert.strictEqual((yield* Effect.flip(client.ping))._tag, "Unauthenticated")
+    })
+  )
+
+  it.scoped("a refusal that is repeated before the replay gets there is an answer, not a gap", () =>
+    Effect.gen(function* () {
+      const { greeted, open } = yield* scripted
+      const { client, server } = yield* open()
+      const submitting = yield* Effect.fork(Effect.flip(client.submit("x", 1)))
+      const submit = yield* server.expect("job.submit")
+      yield* server.drop
+      const second = yield* greeted
+      const refusal = message(
+        "job.error",
+        {
+          code: "AGENT_NOT_AVAILABLE",
+          message: "no",
+          retryable: false,
+          details: { request_id: submit.id },
+          final_status: "error",
+          completed_at: ""
+        },
+        { job_id: "job_2", event_seq: 3 }
+      )
+      yield* second.server.send(welcome(), event(1), refusal, event(2), refusal, event(4))
+      assert.strictEqual((yield* Fiber.join(submitting))._tag, "AgentNotAvailable")
+      const pinging = yield* Effect.fork(client.ping)
+      yield* second.server.received
+      assert.strictEqual((yield* client.resumeState).lastEventSeq, 4)
+      yield* Fiber.interrupt(pinging)
+    })
+  )
+
+  it.scoped("a subscribe whose answer was lost gives the history once", () =>
+    Effect.gen(function* () {
+      const { greeted, open } = yield* scripted
+      const { client, server } = yield* open()
+      const subscribing = yield* Effect.fork(client.subscribe("job_1", { history: true }))
+      const subscribe = yield* server.expect("job.subscribe")
+      yield* server.drop
+      const second = yield* greeted
+      // Events 1 to 3 are of the first time, whose answer got lost; the last of them comes after the second's.
+      yield* second.server.send(
+        welcome(),
+        event(1, "a"),
+        event(2, "b"),
+        subscribed(subscribe.id, 3),
+        event(3, "c")
+      )
+      yield* second.server.send(event(4, "a"), event(5, "b"), event(6, "c"), result(7))
+      const job = yield* Fiber.join(subscribing)
+      assert.deepStrictEqual(
+        (yield* collect(job.events)).map(({ body }) => body),
+        ["a", "b", "c"]
+      )
+      assert.strictEqual(yield* job.result, 7)
+    })
+  )
+
+  it.scoped("acknowledges what the application has taken, not what came", () =>
+    Effect.gen(function* () {
+      const { open, submitted } = yield* scripted
+      const { client, server } = yield* open(welcome(["ack"]), {
+        ack: { events: 4, interval: "1 second" }
+      })
+      const job = yield* submitted(client, server)
+      const seen = yield* Mailbox.make<number>()
+      const gate = yield* Mailbox.make<void>()
+      yield* job.events.pipe(
+        Stream.runForEach(({ eventSeq }) => Effect.zipRight(seen.offer(eventSeq), gate.take)),
+        Effect.fork
+      )
+      yield* server.send(event(1))
+      assert.strictEqual(yield* seen.take, 1)
+      // Nine more have come, the first is still being worked on: nothing may be acknowledged.
+      yield* server.send(...[2, 3, 4, 5, 6, 7, 8, 9, 10].map((seq) => event(seq)))
+      const pinging = yield* Effect.fork(client.ping)
+      assert.deepStrictEqual(
+        (yield* server.received).map(({ type }) => type),
+        ["session.ping"]
+      )
+      yield* Fiber.interrupt(pinging)
+      yield* gate.offer(undefined)
+      yield* seen.take
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(
+        (yield* server.received).map(({ payload }) => payload.last_processed_seq),
+        [1]
+      )
+    })
+  )
+
+  it.scoped("only the result awaited: acknowledges what came", () =>
+    Effect.gen(function* () {
+      const { open, submitted } = yield* scripted
+      const { client, server } = yield* open(welcome(["ack"]), { ack: { events: 4 } })
+      const job = yield* submitted(client, server)
+      yield* Effect.fork(job.result)
+      yield* Effect.yieldNow()
+      yield* server.send(...[1, 2, 3, 4].map((seq) => event(seq)))
+      const ack = yield* server.expect("session.ack")
+      assert.strictEqual(ack.payload.last_processed_seq, 4)
+    })
+  )
+
+  it.scoped("a result that is not what it says fails, and only that", () =>
+    Effect.gen(function* () {
+      const { open, submitted } = yield* scripted
+      const { client, server } = yield* open()
+      const chunk = (seq: number, data: string, more: Record<string, unknown> = {}) =>
+        event(
+          seq,
+          { result_id: "r", chunk_seq: 0, data, encoding: "base64", more: false, ...more },
+          "result_chunk"
+        )
+      const refused: ReadonlyArray<[string, ReadonlyArray<string>]> = [
+        ["not base64", [chunk(1, "%%"), result(2, { result_id: "r" })]],
+        ["has 3 bytes, not 4", [chunk(3, "YWJj"), result(4, { result_id: "r", result_size: 4 })]],
+        ["out of order", [chunk(5, "YWJj", { chunk_seq: 1 }), result(6, { result_id: "r" })]],
+        ["bad result_chunk", [chunk(7, "YWJj", { more: 1 }), result(8, { result_id: "r" })]]
+      ]
+      for (const [message, frames] of refused) {
+        const job = yield* submitted(client, server)
+        yield* server.send(...frames)
+        const error = yield* Effect.flip(job.result)
+        assert.strictEqual(error._tag, "ProtocolViolation")
+        assert.include(error.message, message)
+      }
+      yield* Effect.fork(client.ping)
+      assert.strictEqual((yield* server.received)[0]?.type, "session.ping")
+    })
+  )
+
+  it.scoped("keeps nothing of a job whose handle is no longer used", () =>
+    Effect.gen(function* () {
+      const { open, submitted } = yield* scripted
+      const { client, server } = yield* open()
+      const cell = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const job = yield* submitted(client, server)
+          yield* server.send(event(1), message("session.ping", { nonce: "n", sent_at: "" }))
+          yield* server.received
+          return new WeakRef(job.progress)
+        })
+      )
+      assert.isTrue(yield* isCollected(cell))
+    })
+  )
+
+  it.scoped("gives a silent connection up after two intervals, and resumes", () =>
+    Effect.gen(function* () {
+      const { greeted, open } = yield* scripted
+      const { server } = yield* open(welcome(["heartbeat"], { heartbeat_interval_sec: 10 }))
+      yield* TestClock.adjust("10 seconds")
+      assert.strictEqual((yield* server.received)[0]?.type, "session.ping")
+      yield* TestClock.adjust("10 seconds")
+      const closed = yield* Effect.flip(server.connection.take)
+      assert.strictEqual(closed.code, 4002)
+      assert.isDefined((yield* greeted).hello.payload.resume)
+    })
+  )
+
+  it.scoped("what is said at the end goes out, also while the last message before it is on its way", () =>
+    Effect.gen(function* () {
+      const { open } = yield* scripted
+      const server = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const { client, server } = yield* open()
+          yield* Effect.scoped(
+            Effect.gen(function* () {
+              const submitting = yield* Effect.fork(client.submitScoped("x", 1))
+              yield* server.accept()
+              yield* Fiber.join(submitting)
+              yield* Effect.fork(client.ping)
+              yield* server.expect("session.ping")
+            })
+          )
+          yield* client.close
+          return server
+        })
+      )
+      assert.deepStrictEqual(
+        (yield* server.received).map(({ type }) => type),
+        ["job.cancel", "session.close"]
+      )
+    })
+  )
+
+  it.scoped("close says so to the runtime, ends handles, and does not come back", () =>
+    Effect.gen(function* () {
+      const { open, dialled, submitted } = yield* scripted
+      const { client, server } = yield* open()
+      const job = yield* submitted(client, server)
+      yield* client.close
+      assert.strictEqual((yield* server.received)[0]?.type, "session.close")
+      assert.strictEqual((yield* Effect.flip(server.connection.take)).code, 1000)
+      assert.strictEqual((yield* Effect.flip(job.result))._tag, "TransportError")
+      assert.strictEqual((yield* Effect.flip(client.ping))._tag, "TransportError")
+      assert.deepStrictEqual(yield* client.status.get, { _tag: "Closed", error: undefined })
+      assert.deepStrictEqual(yield* dialled, 1)
+    })
+  )
+})

@@ -1,0 +1,173 @@
+import * as fs from "node:fs"
+import * as os from "node:os"
+import * as path from "node:path"
+import * as Reactivity from "@effect/experimental/Reactivity"
+import * as SqliteClient from "@effect/sql-sqlite-node/SqliteClient"
+import { describe, expect, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as CredentialStoreMemory from "../../../src/layers/credentials/CredentialStoreMemory.js"
+import * as CredentialStoreSql from "../../../src/layers/credentials/CredentialStoreSql.js"
+import * as StoreSqlite from "../../../src/layers/store/StoreSqlite.js"
+import { CredentialStore } from "../../../src/services/credentials/CredentialStore.js"
+import { StoreError } from "../../../src/services/store/Store.js"
+import { aRecord, suite } from "./CredentialStore.suite.js"
+
+const tempFolder = Effect.acquireRelease(
+  Effect.sync(() => fs.mkdtempSync(path.join(os.tmpdir(), "arcp-credentials-"))),
+  (folder) => Effect.sync(() => fs.rmSync(folder, { recursive: true, force: true }))
+)
+const tempFile = Effect.map(tempFolder, (folder) => path.join(folder, "arcp.db.credentials"))
+const open = (filename: string) => CredentialStoreSql.layerSqlite({ filename })
+
+suite("memory", CredentialStoreMemory.layer)
+suite("SQLite file", Layer.unwrapScoped(Effect.map(tempFile, open)))
+suite(
+  "SQL client",
+  CredentialStoreSql.layer().pipe(Layer.provide(SqliteClient.layer({ filename: ":memory:" })), Layer.orDie)
+)
+
+const using =
+  (layer: Layer.Layer<CredentialStore, StoreError>) =>
+  <A, E>(body: (store: CredentialStore["Type"]) => Effect.Effect<A, E>) =>
+    Effect.flatMap(CredentialStore, body).pipe(Effect.provide(layer))
+
+const withSql = <A, E>(filename: string, body: (sql: SqliteClient.SqliteClient) => Effect.Effect<A, E>) =>
+  Effect.flatMap(SqliteClient.make({ filename, disableWAL: true }), body).pipe(
+    Effect.scoped,
+    Effect.provide(Reactivity.layer)
+  )
+
+const refuses = (filename: string, message: RegExp) =>
+  Effect.gen(function* () {
+    const before = fs.readFileSync(filename).toString("base64")
+    const error = yield* Effect.flip(Effect.scoped(Layer.build(open(filename))))
+    expect(error).toBeInstanceOf(StoreError)
+    expect(error.message).toMatch(message)
+    expect(error.message).toContain(filename)
+    expect(fs.readFileSync(filename).toString("base64")).toBe(before)
+  })
+
+describe("CredentialStoreSql", () => {
+  it.effect("only the SQL one is durable", () =>
+    Effect.gen(function* () {
+      expect((yield* CredentialStoreMemory.make).kind).toBe("memory")
+      const kind = yield* using(Layer.unwrapScoped(Effect.map(tempFile, open)))((store) =>
+        Effect.succeed(store.kind)
+      )
+      expect(kind).toBe("durable")
+    })
+  )
+
+  it.scoped("creates its folder, and is there after a restart", () =>
+    Effect.gen(function* () {
+      const filename = path.join(yield* tempFolder, "a", "b", "c.credentials")
+      yield* using(open(filename))((store) => store.insert(aRecord("cred_a")))
+      yield* using(open(filename))((store) =>
+        Effect.gen(function* () {
+          expect(yield* store.list).toEqual([aRecord("cred_a")])
+          yield* store.insert(aRecord("cred_b"))
+        })
+      )
+    })
+  )
+
+  it.scoped("a record is in the file when insert returns: a crash right then leaves it there", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      const crashed = `${filename}.crashed`
+      yield* using(open(filename))((store) =>
+        Effect.gen(function* () {
+          yield* store.insert(aRecord("cred_a"))
+          yield* store.insert(aRecord("cred_b"))
+          yield* store.update(aRecord("cred_b", { state: "active" }))
+          for (const suffix of ["", "-wal"]) fs.copyFileSync(filename + suffix, crashed + suffix)
+        })
+      )
+      const left = yield* using(open(crashed))((store) => store.list)
+      expect(left).toEqual([aRecord("cred_a"), aRecord("cred_b", { state: "active" })])
+    })
+  )
+
+  it.scoped("writes down no more than a record has", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      yield* using(open(filename))((store) =>
+        Effect.gen(function* () {
+          const slipped = { ...aRecord("cred_a"), value: Redacted.make("sk-secret"), token: "sk-secret" }
+          yield* store.insert(slipped)
+          yield* store.update(slipped)
+          expect(JSON.stringify(yield* store.list)).not.toContain("sk-secret")
+          for (const suffix of ["", "-wal"])
+            expect(fs.readFileSync(filename + suffix, "latin1")).not.toContain("sk-secret")
+        })
+      )
+    })
+  )
+
+  it.scoped("is of one runtime at a time; a tool sees it, and whether one runs", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      yield* using(open(filename))((store) =>
+        Effect.gen(function* () {
+          yield* store.insert(aRecord("cred_a"))
+          const error = yield* Effect.flip(Effect.scoped(Layer.build(open(filename))))
+          expect(error.message).toMatch(/another arcp runtime uses .*arcp\.db\.credentials/)
+          expect(yield* CredentialStoreSql.inUse({ filename })).toBe(true)
+          yield* using(CredentialStoreSql.layerSqliteShared({ filename }))((tool) =>
+            Effect.gen(function* () {
+              expect(yield* tool.list).toEqual([aRecord("cred_a")])
+              yield* tool.remove("cred_a")
+            })
+          )
+          expect(yield* store.list).toEqual([])
+        })
+      )
+      expect(yield* CredentialStoreSql.inUse({ filename })).toBe(false)
+    })
+  )
+
+  it.scoped("a tool does not make the file it was to look at", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      const error = yield* Effect.flip(
+        Effect.scoped(Layer.build(CredentialStoreSql.layerSqliteShared({ filename })))
+      )
+      expect(error.message).toMatch(/does not exist/)
+      expect(fs.existsSync(filename)).toBe(false)
+    })
+  )
+
+  it.scoped("stays apart from the runtime's own database", () =>
+    Effect.gen(function* () {
+      const folder = yield* tempFolder
+      const database = path.join(folder, "arcp.db")
+      const filename = CredentialStoreSql.beside(database)
+      yield* Effect.scoped(
+        Effect.gen(function* () {
+          yield* Layer.build(StoreSqlite.layer({ filename: database }))
+          yield* Layer.build(open(filename))
+        })
+      )
+      yield* refuses(database, /does not hold the credentials of a runtime/)
+      const error = yield* Effect.flip(Effect.scoped(Layer.build(StoreSqlite.layer({ filename }))))
+      expect(error.message).toMatch(/another application/)
+    })
+  )
+
+  it.scoped("refuses what is not its file, and leaves it alone", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      fs.writeFileSync(filename, "not a database ".repeat(20))
+      yield* refuses(filename, /not a SQLite database/)
+      fs.rmSync(filename)
+      yield* withSql(filename, (sql) => sql`CREATE TABLE other (id)`)
+      yield* refuses(filename, /does not hold the credentials/)
+      fs.rmSync(filename)
+      yield* using(open(filename))((store) => store.insert(aRecord("cred_a")))
+      yield* withSql(filename, (sql) => sql.unsafe("PRAGMA user_version = 99"))
+      yield* refuses(filename, /newer version/)
+    })
+  )
+})

@@ -1,0 +1,437 @@
+/** What every event log must do, whatever store is below it. */
+import { assert, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as FastCheck from "effect/FastCheck"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import type * as Scope from "effect/Scope"
+import * as TestClock from "effect/TestClock"
+import { describe } from "vitest"
+import * as EventLogLayer from "../../../src/layers/log/EventLog.js"
+import { all, type Feature } from "../../../src/protocol/Features.js"
+import { EventLog, type JobLog, type NewEvent, type View } from "../../../src/services/log/EventLog.js"
+import * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
+import {
+  type JobRecord,
+  type SessionRecord,
+  Store,
+  type StoreError
+} from "../../../src/services/store/Store.js"
+
+let counter = 0
+/** Ids in the protocol's form, distinct over the whole run. */
+const id = (prefix: string) => `${prefix}_${(++counter).toString().padStart(26, "0")}`
+
+const session = (): SessionRecord => ({
+  sessionId: id("sess"),
+  principal: "alice",
+  version: "1.1",
+  features: all,
+  createdAt: 1,
+  lastSeenAt: 1,
+  attached: true,
+  tokenDigest: "t",
+  acked: 0
+})
+const record = (owner: View): JobRecord => ({
+  jobId: id("job"),
+  sessionId: owner.sessionId,
+  submitId: id("msg"),
+  principal: "alice",
+  agent: "echo@1.0.0",
+  status: "running",
+  rejected: false,
+  lease: {},
+  traceId: "0af7651916cd43dd8448eb211c80319c",
+  createdAt: 1,
+  lastEventSeq: 0
+})
+const event = (kind: string, n: number, audience?: string): NewEvent => ({
+  type: "job.event",
+  kind,
+  audience,
+  payload: JSON.stringify({ kind, ts: "", body: { n } })
+})
+
+interface Frame {
+  readonly id: string
+  readonly type: string
+  readonly session_id: string
+  readonly job_id: string
+  readonly event_seq: number
+  readonly payload: { readonly kind?: string; readonly body?: { readonly n: number } }
+}
+const readAll = (view: View, from = 0) =>
+  Effect.gen(function* () {
+    const log = yield* EventLog
+    let after = from
+    const frames: Array<Frame> = []
+    for (;;) {
+      const page = yield* log.read(view, after)
+      if (page.length === 0) return frames
+      after += page.length
+      for (const text of page) frames.push(JSON.parse(text) as Frame)
+    }
+  })
+const numbers = (frames: ReadonlyArray<Frame>, job: JobLog) =>
+  frames.filter((frame) => frame.job_id === job.jobId).map((frame) => frame.payload.body?.n)
+const seqs = (frames: ReadonlyArray<Frame>) => frames.map((frame) => frame.event_seq)
+const upTo = (n: number, from = 1) => Array.from({ length: n - from + 1 }, (_, i) => from + i)
+
+/** A view of a connected session, which is not told of back-pressure unless it acknowledges. */
+const openViewWith = (features: ReadonlyArray<Feature>) =>
+  Effect.gen(function* () {
+    const log = yield* EventLog
+    const view = yield* log.openView(session())
+    yield* log.attach(view, { features, wake: () => {} })
+    return view
+  })
+const openView = openViewWith(all.filter((feature) => feature !== "ack"))
+const openJob = (owner: View) => Effect.flatMap(EventLog, (log) => log.openJob(record(owner), owner))
+const emit = (job: JobLog, from: number, to: number, kind = "log") =>
+  Effect.flatMap(EventLog, (log) =>
+    Effect.forEach(upTo(to, from), (n) => log.append(job, event(kind, n)), { discard: true })
+  )
+const end = (job: JobLog, owner: View) =>
+  Effect.flatMap(EventLog, (log) =>
+    log.end(job, { type: "job.result", kind: "", payload: "{}" }, (lastEventSeq) => ({
+      ...record(owner),
+      jobId: job.jobId,
+      status: "success",
+      endedAt: 2,
+      lastEventSeq
+    }))
+  )
+/** In memory an append may return before its commit; this waits for it. */
+const settle = Effect.flatMap(EventLog, (log) => log.commit([]))
+
+/** `share`: what part of the retention limits a log over this store keeps. */
+export const suite = (name: string, share: number, store: () => Layer.Layer<Store, StoreError>): void => {
+  const run = <A, E>(
+    effect: Effect.Effect<A, E, EventLog | Store | Scope.Scope>,
+    options: RuntimeOptions.Input = {}
+  ) =>
+    Effect.scoped(effect).pipe(
+      Effect.provide(
+        EventLogLayer.layer.pipe(
+          Layer.provideMerge(store()),
+          Layer.provide(Layer.succeed(RuntimeOptions.RuntimeOptions, RuntimeOptions.make(options)))
+        )
+      )
+    )
+  // A tail of almost nothing makes every read go through the store.
+  const tails: ReadonlyArray<[string, RuntimeOptions.Input]> = [
+    ["from the tail", {}],
+    ["from the store", { tailBytes: 1 }]
+  ]
+
+  describe(name, () => {
+    for (const [where, options] of tails)
+      it.effect(`numbers events of several jobs without gap, ${where}`, () =>
+        run(
+          Effect.gen(function* () {
+            const view = yield* openView
+            const jobs = yield* Effect.all([openJob(view), openJob(view), openJob(view)])
+            yield* Effect.forEach(jobs, (job) => emit(job, 1, 700), {
+              concurrency: "unbounded",
+              discard: true
+            })
+            yield* settle
+            const frames = yield* readAll(view)
+            assert.deepStrictEqual(seqs(frames), upTo(2100))
+            for (const job of jobs) assert.deepStrictEqual(numbers(frames, job), upTo(700))
+            assert.strictEqual(new Set(frames.map((frame) => frame.id)).size, 2100)
+            const again = yield* readAll(view, 1234)
+            assert.deepStrictEqual(again, frames.slice(1234))
+          }),
+          options
+        )
+      )
+
+    for (const [where, options] of tails)
+      it.effect(`joins history and live events without gap or duplicate, ${where}`, () =>
+        run(
+          Effect.gen(function* () {
+            const log = yield* EventLog
+            const owner = yield* openView
+            const job = yield* openJob(owner)
+            const late = yield* openView
+            const emitting = yield* Effect.fork(emit(job, 1, 2000))
+            yield* emit(yield* openJob(late), 1, 3)
+            const before = yield* Effect.async<number>((resume) => {
+              Effect.runFork(
+                log.observe(late, job, { history: true, onCommit: (from) => resume(Effect.succeed(from)) })
+              )
+            })
+            yield* emitting
+            yield* settle
+            const frames = yield* readAll(late)
+            assert.deepStrictEqual(seqs(frames), upTo(frames.length))
+            assert.deepStrictEqual(numbers(frames, job), upTo(2000))
+            assert.isTrue(frames.slice(0, before).every((frame) => frame.job_id !== job.jobId))
+          }),
+          options
+        )
+      )
+
+    it.effect("gives history newer than an event_seq of the owner", () =>
+      run(
+        Effect.gen(function* () {
+          const log = yield* EventLog
+          const owner = yield* openView
+          const [a, b] = yield* Effect.all([openJob(owner), openJob(owner)])
+          for (let i = 1; i <= 50; i++) {
+            yield* emit(a, i, i)
+            yield* emit(b, i, i)
+            yield* settle
+          }
+          const listed = a.lastEventSeq
+          assert.strictEqual(listed, 99)
+          const late = yield* openView
+          yield* log.observe(late, a, { history: true, fromEventSeq: 60, onCommit: () => {} })
+          const owned = (yield* readAll(owner)).filter(
+            (frame) => frame.job_id === a.jobId && frame.event_seq > 60
+          )
+          assert.deepStrictEqual(
+            numbers(yield* readAll(late), a),
+            owned.map((frame) => frame.payload.body?.n)
+          )
+        })
+      )
+    )
+
+    it.effect("does not number events for a session that lacks the feature", () =>
+      run(
+        Effect.gen(function* () {
+          const log = yield* EventLog
+          const owner = yield* openView
+          const job = yield* openJob(owner)
+          const plain = yield* openViewWith(["subscribe"])
+          yield* emit(job, 1, 5)
+          yield* emit(job, 6, 10, "progress")
+          yield* emit(job, 11, 12)
+          yield* settle
+          yield* log.observe(plain, job, { history: true, onCommit: () => {} })
+          yield* emit(job, 13, 14, "progress")
+          yield* emit(job, 15, 16)
+          yield* log.append(job, event("status", 17, owner.sessionId))
+          yield* emit(job, 18, 18)
+          yield* settle
+          const frames = yield* readAll(plain)
+          assert.deepStrictEqual(seqs(frames), upTo(frames.length))
+          assert.deepStrictEqual(numbers(frames, job), [1, 2, 3, 4, 5, 11, 12, 15, 16, 18])
+          assert.deepStrictEqual(numbers(yield* readAll(owner), job), upTo(18))
+        })
+      )
+    )
+
+    it.effect("discards what comes after the end, and gives the end to a late subscriber", () =>
+      run(
+        Effect.gen(function* () {
+          const log = yield* EventLog
+          const owner = yield* openView
+          const job = yield* openJob(owner)
+          yield* emit(job, 1, 3)
+          yield* end(job, owner)
+          yield* emit(job, 4, 9)
+          yield* settle
+          const frames = yield* readAll(owner)
+          assert.deepStrictEqual(
+            frames.map((frame) => frame.type),
+            ["job.event", "job.event", "job.event", "job.result"]
+          )
+          const late = yield* openView
+          yield* log.observe(late, job, { history: false, onCommit: () => {} })
+          assert.deepStrictEqual(
+            (yield* readAll(late)).map((frame) => frame.type),
+            ["job.result"]
+          )
+          yield* log.observe(late, job, { history: true, onCommit: () => {} })
+          assert.deepStrictEqual(seqs(yield* readAll(late)), upTo(5))
+        })
+      )
+    )
+
+    it.effect("an adoption that was decided before the end does not undo the end", () =>
+      run(
+        Effect.gen(function* () {
+          const log = yield* EventLog
+          const store = yield* Store
+          const owner = yield* openView
+          const other = yield* openView
+          const stale = record(owner)
+          const job = yield* log.openJob(stale, owner)
+          yield* log.end(job, { type: "job.result", kind: "", payload: "{}" }, (lastEventSeq) => ({
+            ...stale,
+            status: "success",
+            endedAt: 2,
+            lastEventSeq
+          }))
+          yield* log.adopt(other, job, { ...stale, sessionId: other.sessionId })
+          assert.strictEqual((yield* store.job(job.jobId))?.status, "success")
+          const ended = (yield* store.job(job.jobId)) as JobRecord
+          yield* log.adopt(other, job, { ...ended, sessionId: other.sessionId })
+          const adopted = yield* store.job(job.jobId)
+          assert.deepStrictEqual([adopted?.sessionId, adopted?.status], [other.sessionId, "success"])
+        })
+      )
+    )
+
+    it.effect("evicts the oldest over the limit, says so to a reader behind, and keeps the rest", () =>
+      run(
+        Effect.gen(function* () {
+          const log = yield* EventLog
+          const view = yield* openView
+          // A session that nobody is connected to; a connected one would set the pace.
+          yield* log.detach(view)
+          const job = yield* openJob(view)
+          yield* emit(job, 1, 5000)
+          yield* settle
+          assert.isAbove(view.first, 1)
+          assert.isAtMost(view.last - view.first, 2048 + 1024)
+          const behind = yield* Effect.either(log.read(view, 0))
+          assert.isTrue(Either.isLeft(behind) && behind.left._tag === "ResumeWindowExpired")
+          assert.deepStrictEqual(seqs(yield* readAll(view, view.first - 1)), upTo(5000, view.first))
+        }),
+        { maxRetainedEvents: 2048 * share, tailBytes: 1 }
+      )
+    )
+
+    it.effect(
+      "holds an emitter whose reader would fall out of what is retained, until it has caught up",
+      () =>
+        run(
+          Effect.gen(function* () {
+            const log = yield* EventLog
+            const view = yield* openView
+            const job = yield* openJob(view)
+            const emitting = yield* Effect.fork(emit(job, 1, 20_000))
+            let after = 0
+            while (after < 20_000) {
+              const page = yield* log.read(view, after)
+              after += page.length
+              // Slower than the emitter could be: one page per commit.
+              yield* settle
+            }
+            yield* Fiber.join(emitting)
+            assert.strictEqual(after, 20_000)
+          }),
+          { maxRetainedEvents: 4096 * share }
+        )
+    )
+
+    it.effect("does not hold it for a reader that does not get on", () =>
+      run(
+        Effect.gen(function* () {
+          const view = yield* openView
+          const job = yield* openJob(view)
+          const emitting = yield* Effect.fork(emit(job, 1, 10_000))
+          yield* TestClock.adjust("1 second")
+          // Real turns pass until it is held; then only the clock lets it go.
+          yield* Effect.repeat(settle, { until: () => view.last > 2048 })
+          assert.isTrue((yield* Fiber.poll(emitting))._tag === "None")
+          yield* Effect.repeat(Effect.zipRight(settle, TestClock.adjust("10 seconds")), {
+            until: () => view.last >= 10_000
+          })
+          yield* Fiber.join(emitting)
+        }),
+        { maxRetainedEvents: 4096 * share }
+      )
+    )
+
+    it.effect("tells a session that does not acknowledge, once until its lag has halved", () =>
+      run(
+        Effect.gen(function* () {
+          const log = yield* EventLog
+          const view = yield* openViewWith(all)
+          const job = yield* openJob(view)
+          const signals = Effect.map(
+            readAll(view),
+            (frames) => frames.filter((frame) => frame.payload.kind === "status").length
+          )
+          yield* emit(job, 1, 99)
+          yield* settle
+          assert.strictEqual(yield* signals, 0)
+          yield* emit(job, 1, 500)
+          yield* Effect.zipRight(settle, settle)
+          assert.strictEqual(yield* signals, 1)
+          yield* log.ack(view, view.last - 51)
+          yield* emit(job, 1, 200)
+          yield* Effect.zipRight(settle, settle)
+          assert.strictEqual(yield* signals, 1)
+          yield* log.ack(view, view.last - 50)
+          yield* emit(job, 1, 200)
+          yield* Effect.zipRight(settle, settle)
+          assert.strictEqual(yield* signals, 2)
+        }),
+        { backPressureLag: 100 }
+      )
+    )
+
+    it.effect.prop(
+      "any interleaving of emits, subscriptions and reads is exactly once and in order",
+      [
+        FastCheck.array(
+          FastCheck.record({
+            what: FastCheck.constantFrom("emit", "emit", "emit", "observe", "unobserve", "read"),
+            job: FastCheck.nat(3),
+            view: FastCheck.nat(2),
+            count: FastCheck.integer({ min: 1, max: 40 })
+          }),
+          { minLength: 5, maxLength: 60 }
+        ),
+        FastCheck.boolean()
+      ],
+      ([steps, small]) =>
+        run(
+          Effect.gen(function* () {
+            const log = yield* EventLog
+            const owner = yield* openView
+            const jobs = yield* Effect.forEach(upTo(4), () => openJob(owner))
+            const views = yield* Effect.forEach(upTo(3), () => openView)
+            const emitted = jobs.map(() => 0)
+            const cursors = views.map(() => 0)
+            const seen: Array<Array<Frame>> = views.map(() => [])
+            for (const step of steps) {
+              const job = jobs[step.job] as JobLog
+              const view = views[step.view] as View
+              switch (step.what) {
+                case "emit": {
+                  const from = (emitted[step.job] as number) + 1
+                  emitted[step.job] = from + step.count - 1
+                  yield* emit(job, from, from + step.count - 1)
+                  break
+                }
+                case "observe":
+                  if (!seen[step.view]?.some((frame) => frame.job_id === job.jobId))
+                    yield* log.observe(view, job, { history: true, onCommit: () => {} })
+                  break
+                case "unobserve":
+                  yield* settle
+                  yield* log.unobserve(view, job.jobId)
+                  break
+                default: {
+                  const frames = yield* readAll(view, cursors[step.view])
+                  cursors[step.view] = (cursors[step.view] as number) + frames.length
+                  seen[step.view]?.push(...frames)
+                }
+              }
+            }
+            yield* settle
+            const owned = yield* readAll(owner)
+            assert.deepStrictEqual(seqs(owned), upTo(owned.length))
+            jobs.forEach((job, i) => assert.deepStrictEqual(numbers(owned, job), upTo(emitted[i] as number)))
+            for (const [i, view] of views.entries()) {
+              const all = yield* readAll(view)
+              assert.deepStrictEqual(seqs(all), upTo(all.length))
+              // What was read piecemeal is what a replay from the start gives, ids included.
+              assert.deepStrictEqual(all.slice(0, seen[i]?.length), seen[i])
+            }
+          }),
+          small ? { tailBytes: 1 } : {}
+        ),
+      { fastCheck: { numRuns: 30 } }
+    )
+  })
+}

@@ -1,0 +1,521 @@
+/** What every store promises (`src/services/store/Store.ts`), run for each implementation. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import type * as Layer from "effect/Layer"
+import {
+  type JobFilter,
+  type JobRecord,
+  Op,
+  type Run,
+  type SessionRecord,
+  Store,
+  type StoredEvent,
+  type StoreError
+} from "../../../src/services/store/Store.js"
+
+export const aJob = (jobId: string, fields: Partial<JobRecord> = {}): JobRecord => ({
+  jobId,
+  sessionId: "sess_a",
+  submitId: `submit-${jobId}`,
+  principal: "alice",
+  agent: "echo@1.0.0",
+  status: "running",
+  rejected: false,
+  lease: { "fs.read": ["/src/**"] },
+  traceId: "4bf92f3577b34da6a3ce929d0e0e4736",
+  createdAt: 1_000,
+  lastEventSeq: 0,
+  ...fields
+})
+
+export const aSession = (sessionId: string, fields: Partial<SessionRecord> = {}): SessionRecord => ({
+  sessionId,
+  principal: "alice",
+  version: "1.1",
+  features: ["ack", "heartbeat"],
+  createdAt: 1_000,
+  lastSeenAt: 2_000,
+  attached: true,
+  tokenDigest: "digest",
+  acked: 0,
+  ...fields
+})
+
+/** Events `from` … `to` of a job. */
+export const someEvents = (from: number, to: number, fields: Partial<StoredEvent> = {}): Array<StoredEvent> =>
+  Array.from({ length: to - from + 1 }, (_, i) => ({
+    seq: from + i,
+    type: "job.event",
+    kind: "log",
+    audience: undefined,
+    ownerSeq: 100 + from + i,
+    payload: `{"kind":"log","n":${from + i}}`,
+    ...fields
+  }))
+
+const aRun = (eventSeq: number, count: number, jobId = "job_a", jobSeq = eventSeq): Run => ({
+  eventSeq,
+  jobId,
+  jobSeq,
+  count
+})
+
+const seqs = (events: ReadonlyArray<StoredEvent>): Array<number> => events.map((event) => event.seq)
+const range = (from: number, to: number): Array<number> =>
+  Array.from({ length: to - from + 1 }, (_, i) => from + i)
+
+const put = (job: JobRecord): Op => Op.PutJob({ job })
+const append = (jobId: string, from: number, to: number): Op =>
+  Op.Append({ jobId, events: someEvents(from, to) })
+
+/** Vacuums to the end; fails rather than going on for ever. */
+export const vacuumAll = Effect.gen(function* () {
+  const store = yield* Store
+  for (let page = 0; page < 1_000; page++) if (!(yield* store.vacuum)) return
+  assert.fail("vacuum never ends")
+})
+
+export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void => {
+  const test = <E>(title: string, body: (store: Store["Type"]) => Effect.Effect<void, E, Store>): void =>
+    it.effect(title, () => Effect.flatMap(Store, body).pipe(Effect.provide(layer)))
+
+  describe(`Store: ${name}`, () => {
+    test("is empty at first", (store) =>
+      Effect.gen(function* () {
+        assert.isUndefined(yield* store.session("sess_a"))
+        assert.deepStrictEqual(yield* store.sessions, [])
+        assert.isUndefined(yield* store.lastRun("sess_a"))
+        assert.deepStrictEqual(yield* store.runs("sess_a", 0, 10), [])
+        assert.deepStrictEqual(yield* store.observers("job_a"), [])
+        assert.isUndefined(yield* store.job("job_a"))
+        assert.deepStrictEqual(yield* store.jobs({ principals: "everyone", limit: 10 }), [])
+        assert.deepStrictEqual(yield* store.events("job_a", 1, 10), [])
+        assert.deepStrictEqual(yield* store.bounds("job_a"), { first: 1, last: 0 })
+        assert.strictEqual(yield* store.aliveAt, 0)
+        assert.isFalse(yield* store.vacuum)
+        yield* store.commit([])
+      }))
+
+    test("remembers when the runtime was alive", (store) =>
+      Effect.gen(function* () {
+        yield* store.commit([Op.Alive({ at: 1_700_000_000_000 })])
+        yield* store.commit([Op.Alive({ at: 1_700_000_001_000 })])
+        assert.strictEqual(yield* store.aliveAt, 1_700_000_001_000)
+      }))
+
+    test("keeps, replaces and drops sessions", (store) =>
+      Effect.gen(function* () {
+        const a = aSession("sess_a", { previousTokenDigest: "old" })
+        yield* store.commit([Op.PutSession({ session: a }), Op.PutSession({ session: aSession("sess_b") })])
+        assert.deepEqual(yield* store.session("sess_a"), a)
+        const { previousTokenDigest: _, ...rest } = a
+        yield* store.commit([Op.PutSession({ session: { ...rest, attached: false, acked: 7 } })])
+        assert.deepEqual(yield* store.session("sess_a"), { ...rest, attached: false, acked: 7 })
+        yield* store.commit([Op.DropSession({ sessionId: "sess_b" })])
+        assert.deepEqual(
+          (yield* store.sessions).map((session) => session.sessionId),
+          ["sess_a"]
+        )
+      }))
+
+    test("reads events back in order, a page at a time", (store) =>
+      Effect.gen(function* () {
+        yield* store.commit([put(aJob("job_a")), append("job_a", 1, 3)])
+        yield* store.commit([append("job_a", 4, 4)])
+        yield* store.commit([append("job_a", 5, 9), append("job_a", 10, 10)])
+        assert.deepEqual(yield* store.events("job_a", 1, 100), someEvents(1, 10))
+        assert.deepStrictEqual(seqs(yield* store.events("job_a", 3, 4)), [3, 4, 5, 6])
+        assert.deepStrictEqual(seqs(yield* store.events("job_a", 0, 2)), [1, 2])
+        assert.deepStrictEqual(seqs(yield* store.events("job_a", 10, 100)), [10])
+        assert.deepStrictEqual(seqs(yield* store.events("job_a", 11, 100)), [])
+        assert.deepStrictEqual(yield* store.bounds("job_a"), { first: 1, last: 10 })
+      }))
+
+    test("keeps type, kind, audience, owner's number and payload of an event", (store) =>
+      Effect.gen(function* () {
+        const events: Array<StoredEvent> = [
+          { seq: 1, type: "job.event", kind: "status", ownerSeq: 41, payload: '{"a":"é 🙂 \\u0000"}' },
+          {
+            seq: 2,
+            type: "job.event",
+            kind: "x-vendor.a.b",
+            audience: "sess_a",
+            ownerSeq: 42,
+            payload: "{}"
+          },
+          { seq: 3, type: "job.result", kind: "", ownerSeq: 2 ** 40, payload: '{"final_status":"success"}' }
+        ]
+        yield* store.commit([Op.Append({ jobId: "job_a", events }), put(aJob("job_a"))])
+        const read = yield* store.events("job_a", 1, 10)
+        assert.deepEqual(
+          read.map(
+            ({ audience, ...event }): StoredEvent => (audience === undefined ? event : { ...event, audience })
+          ),
+          events
+        )
+        assert.isUndefined(read[0]?.audience)
+      }))
+
+    test("keeps interleaved jobs apart", (store) =>
+      Effect.gen(function* () {
+        const jobs = ["job_a", "job_b", "job_c"]
+        yield* store.commit(jobs.map((jobId) => put(aJob(jobId))))
+        for (let i = 0; i < 20; i++)
+          yield* store.commit(
+            jobs.flatMap((jobId) => [
+              append(jobId, 2 * i + 1, 2 * i + 1),
+              append(jobId, 2 * i + 2, 2 * i + 2)
+            ])
+          )
+        for (const jobId of jobs) {
+          assert.deepEqual(yield* store.events(jobId, 1, 100), someEvents(1, 40))
+          assert.deepStrictEqual(seqs(yield* store.events(jobId, 7, 9)), range(7, 15))
+        }
+      }))
+
+    test("takes big batches", (store) =>
+      Effect.gen(function* () {
+        const one = someEvents(1, 5_000).flatMap((event) => [
+          Op.Append({ jobId: "job_a", events: [event] }),
+          Op.PutRun({ sessionId: "sess_a", run: aRun(1, event.seq) })
+        ])
+        yield* store.commit([put(aJob("job_a")), ...one])
+        yield* store.commit([Op.Append({ jobId: "job_a", events: someEvents(5_001, 10_001) })])
+        assert.deepStrictEqual(yield* store.bounds("job_a"), { first: 1, last: 10_001 })
+        assert.deepStrictEqual(seqs(yield* store.events("job_a", 4_990, 20)), range(4_990, 5_009))
+        assert.deepStrictEqual(seqs(yield* store.events("job_a", 1, 20_000)), range(1, 10_001))
+        assert.deepEqual(yield* store.runs("sess_a", 1, 10), [aRun(1, 5_000)])
+      }))
+
+    test("hides trimmed events at once and goes on counting behind them", (store) =>
+      Effect.gen(function* () {
+        yield* store.commit([put(aJob("job_a")), append("job_a", 1, 10)])
+        yield* store.commit([put(aJob("job_b")), append("job_b", 1, 5)])
+        yield* store.commit([append("job_a", 11, 2_000)])
+        for (const seq of [8, 3, 700]) {
+          yield* store.commit([Op.TrimJob({ jobId: "job_a", seq })])
+          const first = Math.max(8, seq)
+          assert.deepStrictEqual(yield* store.bounds("job_a"), { first, last: 2_000 })
+          assert.deepStrictEqual(seqs(yield* store.events("job_a", 1, 3)), range(first, first + 2))
+        }
+        yield* vacuumAll
+        assert.deepStrictEqual(yield* store.bounds("job_a"), { first: 700, last: 2_000 })
+        yield* store.commit([append("job_a", 2_001, 2_002)])
+        assert.deepEqual(yield* store.events("job_a", 1, 9_999), someEvents(700, 2_002))
+        assert.deepEqual(yield* store.events("job_b", 1, 9_999), someEvents(1, 5))
+      }))
+
+    test("remembers the newest event of a job of which everything was trimmed", (store) =>
+      Effect.gen(function* () {
+        yield* store.commit([put(aJob("job_a")), append("job_a", 1, 600)])
+        yield* store.commit([Op.TrimJob({ jobId: "job_a", seq: 9_999 })])
+        assert.deepStrictEqual(yield* store.bounds("job_a"), { first: 601, last: 600 })
+        yield* vacuumAll
+        assert.deepStrictEqual(yield* store.bounds("job_a"), { first: 601, last: 600 })
+        assert.deepStrictEqual(yield* store.events("job_a", 1, 10), [])
+        yield* store.commit([append("job_a", 601, 602)])
+        assert.deepStrictEqual(yield* store.bounds("job_a"), { first: 601, last: 602 })
+        assert.deepEqual(yield* store.events("job_a", 1, 10), someEvents(601, 602))
+      }))
+
+    test("appends and trims between the pages of a vacuum", (store) =>
+      Effect.gen(function* () {
+        yield* store.commit([put(aJob("job_a")), put(aJob("job_b")), append("job_b", 1, 1)])
+        let last = 0
+        for (; last < 3_000; last += 100) yield* store.commit([append("job_a", last + 1, last + 100)])
+        yield* store.commit([Op.TrimJob({ jobId: "job_a", seq: 1_750 })])
+        for (let page = 0; page < 100; page++) {
+          const more = yield* store.vacuum
+          yield* store.commit([append("job_a", last + 1, last + 7), append("job_b", page + 2, page + 2)])
+          last += 7
+          if (page === 1) yield* store.commit([Op.TrimJob({ jobId: "job_a", seq: 2_999 })])
+          const first = page < 1 ? 1_750 : 2_999
+          assert.deepStrictEqual(yield* store.bounds("job_a"), { first, last })
+          assert.deepStrictEqual(seqs(yield* store.events("job_a", 1, 9_999)), range(first, last))
+          if (!more && page > 1) break
+        }
+      }))
+
+    test("drops a job with its events and observers", (store) =>
+      Effect.gen(function* () {
+        yield* store.commit([
+          put(aJob("job_a", { idempotencyKey: "k", endedAt: 5 })),
+          append("job_a", 1, 1_200),
+          put(aJob("job_b")),
+          append("job_b", 1, 3),
+          Op.Observe({ sessionId: "sess_a", jobId: "job_a" }),
+          Op.Observe({ sessionId: "sess_a", jobId: "job_b" })
+        ])
+        yield* store.commit([Op.DropJob({ jobId: "job_a" }), Op.DropJob({ jobId: "job_unknown" })])
+        const gone = Effect.gen(function* () {
+          assert.isUndefined(yield* store.job("job_a"))
+          assert.isUndefined(yield* store.jobByKey("alice", "k"))
+          assert.isUndefined(yield* store.jobBySubmit("sess_a", "submit-job_a"))
+          assert.deepStrictEqual(yield* store.endedJobs(100, 10), [])
+          assert.deepStrictEqual(yield* store.events("job_a", 1, 10), [])
+          assert.deepStrictEqual(yield* store.bounds("job_a"), { first: 1, last: 0 })
+          assert.deepStrictEqual(yield* store.observers("job_a"), [])
+          assert.deepEqual(yield* store.events("job_b", 1, 10), someEvents(1, 3))
+        })
+        yield* gone
+        // Jobs that come after it never get what is left of it.
+        yield* store.commit([put(aJob("job_c")), append("job_c", 1, 2)])
+        yield* vacuumAll
+        yield* gone
+        assert.deepEqual(yield* store.events("job_c", 1, 10), someEvents(1, 2))
+        assert.isFalse(yield* store.vacuum)
+      }))
+
+    test("applies a batch in its order", (store) =>
+      Effect.gen(function* () {
+        yield* store.commit([
+          put(aJob("job_a", { status: "pending" })),
+          append("job_a", 1, 5),
+          Op.TrimJob({ jobId: "job_a", seq: 3 }),
+          append("job_a", 6, 6),
+          put(aJob("job_a", { status: "success", endedAt: 9 })),
+          put(aJob("job_b")),
+          append("job_b", 1, 2),
+          Op.DropJob({ jobId: "job_b" }),
+          Op.PutSession({ session: aSession("sess_a") }),
+          Op.PutRun({ sessionId: "sess_a", run: aRun(1, 2) }),
+          Op.PutRun({ sessionId: "sess_a", run: aRun(1, 5) }),
+          Op.PutRun({ sessionId: "sess_a", run: aRun(6, 1) }),
+          Op.TrimSession({ sessionId: "sess_a", eventSeq: 6 }),
+          Op.PutSession({ session: aSession("sess_b") }),
+          Op.Observe({ sessionId: "sess_b", jobId: "job_a" }),
+          Op.DropSession({ sessionId: "sess_b" }),
+          Op.Observe({ sessionId: "sess_a", jobId: "job_a" }),
+          Op.Unobserve({ sessionId: "sess_a", jobId: "job_a" })
+        ])
+        assert.strictEqual((yield* store.job("job_a"))?.status, "success")
+        assert.deepStrictEqual(seqs(yield* store.events("job_a", 1, 10)), [3, 4, 5, 6])
+        assert.isUndefined(yield* store.job("job_b"))
+        assert.deepEqual(yield* store.runs("sess_a", 1, 10), [aRun(6, 1)])
+        assert.isUndefined(yield* store.session("sess_b"))
+        assert.deepStrictEqual(yield* store.observers("job_a"), [])
+      }))
+
+    test("starts a dropped job's log anew when the job is put again", (store) =>
+      Effect.gen(function* () {
+        yield* store.commit([put(aJob("job_a")), append("job_a", 1, 4)])
+        yield* store.commit([Op.DropJob({ jobId: "job_a" }), put(aJob("job_a")), append("job_a", 1, 2)])
+        assert.deepEqual(yield* store.events("job_a", 1, 10), someEvents(1, 2))
+        yield* vacuumAll
+        assert.deepEqual(yield* store.events("job_a", 1, 10), someEvents(1, 2))
+      }))
+
+    test("keeps runs, the newest growing, and trims them", (store) =>
+      Effect.gen(function* () {
+        const runs = Array.from({ length: 1_300 }, (_, i) =>
+          aRun(10 * i + 1, 10, i % 2 ? "job_a" : "job_b", i + 1)
+        )
+        yield* store.commit([
+          Op.PutSession({ session: aSession("sess_a") }),
+          Op.PutRun({ sessionId: "sess_b", run: aRun(1, 1) }),
+          ...runs.map((run) => Op.PutRun({ sessionId: "sess_a", run }))
+        ])
+        yield* store.commit([Op.PutRun({ sessionId: "sess_a", run: aRun(13_001, 2) })])
+        const grown = aRun(13_001, 5)
+        yield* store.commit([Op.PutRun({ sessionId: "sess_a", run: grown })])
+        const all = [...runs, grown]
+        assert.deepEqual(yield* store.lastRun("sess_a"), grown)
+        assert.deepEqual(yield* store.runs("sess_a", 0, 9_999), all)
+        assert.deepEqual(yield* store.runs("sess_a", 20, 2), all.slice(1, 3))
+        assert.deepEqual(yield* store.runs("sess_a", 21, 2), all.slice(2, 4))
+        assert.deepEqual(yield* store.runs("sess_a", 13_005, 9), [grown])
+        assert.deepEqual(yield* store.runs("sess_a", 13_006, 9), [])
+
+        for (const eventSeq of [25, 12, 12_001]) {
+          yield* store.commit([Op.TrimSession({ sessionId: "sess_a", eventSeq })])
+          const kept = all.filter((run) => run.eventSeq + run.count > Math.max(25, eventSeq))
+          assert.deepEqual(yield* store.runs("sess_a", 0, 9_999), kept)
+        }
+        yield* vacuumAll
+        assert.deepEqual(yield* store.runs("sess_a", 0, 9_999), all.slice(1_200))
+        assert.deepEqual(yield* store.runs("sess_b", 0, 9_999), [aRun(1, 1)])
+      }))
+
+    test("never trims a session's newest run, where its numbering goes on", (store) =>
+      Effect.gen(function* () {
+        const batch = [aRun(1, 3), aRun(4, 3)].map((run) => Op.PutRun({ sessionId: "sess_a", run }))
+        yield* store.commit([Op.PutSession({ session: aSession("sess_a") }), ...batch])
+        yield* store.commit([Op.TrimSession({ sessionId: "sess_a", eventSeq: 100 })])
+        yield* vacuumAll
+        assert.deepEqual(yield* store.lastRun("sess_a"), aRun(4, 3))
+        assert.deepEqual(yield* store.runs("sess_a", 1, 10), [aRun(4, 3)])
+        yield* store.commit([Op.PutRun({ sessionId: "sess_a", run: aRun(4, 9) })])
+        assert.deepEqual(yield* store.lastRun("sess_a"), aRun(4, 9))
+      }))
+
+    test("drops a session with its runs and observations", (store) =>
+      Effect.gen(function* () {
+        const runs = Array.from({ length: 1_100 }, (_, i) => aRun(i + 1, 1))
+        yield* store.commit([
+          Op.PutSession({ session: aSession("sess_a") }),
+          ...runs.map((run) => Op.PutRun({ sessionId: "sess_a", run })),
+          Op.PutRun({ sessionId: "sess_b", run: aRun(1, 1) }),
+          Op.Observe({ sessionId: "sess_a", jobId: "job_a" }),
+          Op.Observe({ sessionId: "sess_b", jobId: "job_a" })
+        ])
+        yield* store.commit([Op.DropSession({ sessionId: "sess_a" })])
+        for (let round = 0; round < 2; round++) {
+          assert.isUndefined(yield* store.session("sess_a"))
+          assert.isUndefined(yield* store.lastRun("sess_a"))
+          assert.deepEqual(yield* store.runs("sess_a", 0, 10), [])
+          assert.deepEqual(yield* store.observers("job_a"), ["sess_b"])
+          assert.deepEqual(yield* store.lastRun("sess_b"), aRun(1, 1))
+          yield* vacuumAll
+        }
+      }))
+
+    test("observes once, and no longer", (store) =>
+      Effect.gen(function* () {
+        const observe = (sessionId: string, jobId: string) => Op.Observe({ sessionId, jobId })
+        yield* store.commit([
+          observe("sess_a", "job_a"),
+          observe("sess_a", "job_a"),
+          observe("sess_a", "job_b")
+        ])
+        yield* store.commit([observe("sess_b", "job_a"), observe("sess_a", "job_a")])
+        assert.deepStrictEqual(Array.from(yield* store.observers("job_a")).sort(), ["sess_a", "sess_b"])
+        const unobserve = Op.Unobserve({ sessionId: "sess_a", jobId: "job_a" })
+        yield* store.commit([unobserve, unobserve, Op.Unobserve({ sessionId: "sess_x", jobId: "job_x" })])
+        assert.deepStrictEqual(yield* store.observers("job_a"), ["sess_b"])
+      }))
+
+    test("keeps every field of a job, and replaces it", (store) =>
+      Effect.gen(function* () {
+        const full = aJob("job_a", {
+          leaseConstraints: { expires_at: "2030-01-01T00:00:00Z" },
+          endedAt: 3_000,
+          parentJobId: "job_p",
+          delegateId: "del_1",
+          maxRuntimeSec: 1.5,
+          idempotencyKey: "key",
+          paramsDigest: "d",
+          lastEventSeq: 12
+        })
+        yield* store.commit([put(full), append("job_a", 1, 2)])
+        assert.deepEqual(yield* store.job("job_a"), full)
+        const moved = aJob("job_a", { sessionId: "sess_b", submitId: "other", status: "success" })
+        yield* store.commit([put(moved)])
+        assert.deepEqual(yield* store.job("job_a"), moved)
+        assert.deepEqual(yield* store.jobBySubmit("sess_b", "other"), moved)
+        assert.isUndefined(yield* store.jobBySubmit("sess_a", full.submitId))
+        assert.isUndefined(yield* store.jobByKey("alice", "key"))
+        assert.deepStrictEqual(yield* store.endedJobs(9_999, 10), [])
+        assert.deepEqual(yield* store.jobs({ principals: "everyone", limit: 10 }), [moved])
+        assert.deepEqual(yield* store.events("job_a", 1, 10), someEvents(1, 2))
+      }))
+
+    test("finds the newest job by submit, rejected ones too", (store) =>
+      Effect.gen(function* () {
+        yield* store.commit([
+          put(aJob("job_b", { submitId: "m", createdAt: 2, rejected: true, status: "error" })),
+          put(aJob("job_a", { submitId: "m", createdAt: 1 })),
+          put(aJob("job_c", { submitId: "m", createdAt: 3, sessionId: "sess_b" }))
+        ])
+        assert.strictEqual((yield* store.jobBySubmit("sess_a", "m"))?.jobId, "job_b")
+        assert.strictEqual((yield* store.jobBySubmit("sess_b", "m"))?.jobId, "job_c")
+        yield* store.commit([Op.DropJob({ jobId: "job_b" })])
+        assert.strictEqual((yield* store.jobBySubmit("sess_a", "m"))?.jobId, "job_a")
+        assert.isUndefined(yield* store.jobBySubmit("sess_a", "n"))
+      }))
+
+    test("finds the newest job by idempotency key, rejected ones not", (store) =>
+      Effect.gen(function* () {
+        const keyed = (jobId: string, createdAt: number, fields: Partial<JobRecord> = {}) =>
+          put(aJob(jobId, { idempotencyKey: "k", createdAt, ...fields }))
+        yield* store.commit([
+          keyed("job_a", 1),
+          keyed("job_b", 2),
+          keyed("job_c", 3, { rejected: true, status: "error" }),
+          keyed("job_d", 4, { principal: "bob" })
+        ])
+        assert.strictEqual((yield* store.jobByKey("alice", "k"))?.jobId, "job_b")
+        assert.strictEqual((yield* store.jobByKey("bob", "k"))?.jobId, "job_d")
+        yield* store.commit([Op.DropJob({ jobId: "job_b" })])
+        assert.strictEqual((yield* store.jobByKey("alice", "k"))?.jobId, "job_a")
+        assert.isUndefined(yield* store.jobByKey("alice", "other"))
+      }))
+
+    test("lists ended jobs, rejected ones too", (store) =>
+      Effect.gen(function* () {
+        yield* store.commit([
+          put(aJob("job_a", { endedAt: 10 })),
+          put(aJob("job_b", { endedAt: 20, rejected: true })),
+          put(aJob("job_c", { endedAt: 30 })),
+          put(aJob("job_d"))
+        ])
+        assert.deepStrictEqual(Array.from(yield* store.endedJobs(30, 10)).sort(), ["job_a", "job_b"])
+        assert.strictEqual((yield* store.endedJobs(31, 2)).length, 2)
+      }))
+
+    test("lists jobs oldest first, with every filter, a page at a time", (store) =>
+      Effect.gen(function* () {
+        const jobs = Array.from({ length: 30 }, (_, i) =>
+          aJob(`job_${String(i).padStart(2, "0")}`, {
+            createdAt: 1_000 + Math.floor(i / 3),
+            principal: i % 2 ? "bob" : "alice",
+            status: i % 3 ? "success" : "running",
+            agent: ["echo@1.0.0", "echo@2.0.0", "echo2@1.0.0"][i % 3] as string
+          })
+        )
+        const shuffled = jobs.map((_, i) => jobs[(i * 7) % 30] as JobRecord)
+        yield* store.commit([
+          ...shuffled.map(put),
+          put(aJob("job_00r", { createdAt: 1_000, rejected: true }))
+        ])
+
+        const list = (filter: Partial<JobFilter>) =>
+          store.jobs({ principals: "everyone", limit: 1_000, ...filter })
+        const expectJobs = (filter: Partial<JobFilter>, expected: (job: JobRecord) => boolean) =>
+          Effect.map(list(filter), (found) => assert.deepEqual(found, jobs.filter(expected)))
+        yield* expectJobs({}, () => true)
+        yield* expectJobs({ principals: ["bob"] }, (job) => job.principal === "bob")
+        yield* expectJobs({ principals: ["bob", "alice", "carol"] }, () => true)
+        yield* expectJobs({ principals: [] }, () => false)
+        yield* expectJobs({ status: ["running"] }, (job) => job.status === "running")
+        yield* expectJobs({ status: ["running", "success"] }, () => true)
+        yield* expectJobs({ status: [] }, () => false)
+        yield* expectJobs({ agent: "echo" }, (job) => job.agent.startsWith("echo@"))
+        yield* expectJobs({ agent: "echo@2.0.0" }, (job) => job.agent === "echo@2.0.0")
+        yield* expectJobs({ agent: "ech" }, () => false)
+        yield* expectJobs({ createdAfter: 1_003 }, (job) => job.createdAt > 1_003)
+        yield* expectJobs({ createdBefore: 1_003 }, (job) => job.createdAt < 1_003)
+        yield* expectJobs(
+          {
+            principals: ["alice"],
+            agent: "echo",
+            status: ["running"],
+            createdAfter: 1_000,
+            createdBefore: 1_008
+          },
+          (job) =>
+            job.principal === "alice" &&
+            job.agent.startsWith("echo@") &&
+            job.status === "running" &&
+            job.createdAt > 1_000 &&
+            job.createdAt < 1_008
+        )
+
+        const paged: Array<JobRecord> = []
+        for (let after: JobRecord | undefined; ; ) {
+          const page = yield* list({ principals: ["alice"], limit: 4, after })
+          assert.isAtMost(page.length, 4)
+          if (page.length === 0) break
+          paged.push(...page)
+          after = page.at(-1)
+        }
+        assert.deepEqual(
+          paged,
+          jobs.filter((job) => job.principal === "alice")
+        )
+        // The job a cursor names may be gone by the time it is used.
+        const after = jobs[10] as JobRecord
+        yield* store.commit([Op.DropJob({ jobId: after.jobId })])
+        assert.deepEqual(yield* list({ after, limit: 2 }), jobs.slice(11, 13))
+      }))
+  })
+}

@@ -1,0 +1,404 @@
+import { spawn } from "node:child_process"
+import * as fs from "node:fs"
+import { createRequire } from "node:module"
+import * as os from "node:os"
+import * as path from "node:path"
+import * as Reactivity from "@effect/experimental/Reactivity"
+import * as SqlClient from "@effect/sql/SqlClient"
+import * as SqliteClient from "@effect/sql-sqlite-node/SqliteClient"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as StoreSql from "../../../src/layers/store/StoreSql.js"
+import * as StoreSqlite from "../../../src/layers/store/StoreSqlite.js"
+import { Op, Store, StoreError } from "../../../src/services/store/Store.js"
+import { aJob, aSession, someEvents, suite, vacuumAll } from "./Store.suite.js"
+
+const tempFolder = Effect.acquireRelease(
+  Effect.sync(() => fs.mkdtempSync(path.join(os.tmpdir(), "arcp-store-"))),
+  (folder) => Effect.sync(() => fs.rmSync(folder, { recursive: true, force: true }))
+)
+const tempFile = Effect.map(tempFolder, (folder) => path.join(folder, "arcp.db"))
+
+const sqlite = (synchronous: "FULL" | "NORMAL") =>
+  Layer.unwrapScoped(Effect.map(tempFile, (filename) => StoreSqlite.layer({ filename, synchronous })))
+
+suite("SQLite, synchronous FULL", sqlite("FULL"))
+suite("SQLite, synchronous NORMAL", sqlite("NORMAL"))
+
+const open = (filename: string) => StoreSqlite.layer({ filename })
+
+/** Runs with a store on the file and closes it. */
+const using =
+  (layer: Layer.Layer<Store, StoreError>) =>
+  <A, E>(body: (store: Store["Type"]) => Effect.Effect<A, E, Store>) =>
+    Effect.flatMap(Store, body).pipe(Effect.provide(layer))
+
+/** Does something to a file as another program would. */
+const withSql = <A, E>(
+  filename: string,
+  body: (sql: SqliteClient.SqliteClient) => Effect.Effect<A, E>,
+  config: Partial<SqliteClient.SqliteClientConfig> = {}
+) =>
+  Effect.flatMap(SqliteClient.make({ filename, ...config }), body).pipe(
+    Effect.scoped,
+    Effect.provide(Reactivity.layer)
+  )
+
+/** The files beside a database and their bytes, without those that SQLite or a lock work with. */
+const filesOf = (folder: string) =>
+  fs
+    .readdirSync(folder, { withFileTypes: true })
+    .filter((entry) => entry.isFile() && !/(\.lock|-shm|-wal)$/.test(entry.name))
+    .map((entry) => [entry.name, fs.readFileSync(path.join(folder, entry.name)).toString("base64")])
+
+/** Opening fails, says so, and changes no file. */
+const refuses = (filename: string, message: RegExp, layer = open(filename)) =>
+  Effect.gen(function* () {
+    const before = filesOf(path.dirname(filename))
+    const error = yield* Effect.flip(Effect.scoped(Layer.build(layer)))
+    assert.instanceOf(error, StoreError)
+    assert.match(error.message, message)
+    assert.include(error.message, filename)
+    assert.deepStrictEqual(filesOf(path.dirname(filename)), before)
+  })
+
+const job = aJob("job_a", { idempotencyKey: "k", endedAt: 50 })
+const session = aSession("sess_a")
+const run = { eventSeq: 1, jobId: "job_a", jobSeq: 1, count: 40 }
+const everything = [
+  Op.PutSession({ session }),
+  Op.PutJob({ job }),
+  Op.Append({ jobId: "job_a", events: someEvents(1, 40) }),
+  Op.PutRun({ sessionId: "sess_a", run }),
+  Op.Observe({ sessionId: "sess_a", jobId: "job_a" }),
+  Op.Alive({ at: 99 })
+]
+const everythingIsThere = (store: Store["Type"]) =>
+  Effect.gen(function* () {
+    assert.deepEqual(yield* store.session("sess_a"), session)
+    assert.deepEqual(yield* store.job("job_a"), job)
+    assert.deepEqual(yield* store.jobByKey("alice", "k"), job)
+    assert.deepEqual(yield* store.jobBySubmit("sess_a", job.submitId), job)
+    assert.deepEqual(yield* store.jobs({ principals: ["alice"], limit: 10 }), [job])
+    assert.deepEqual(yield* store.endedJobs(51, 10), ["job_a"])
+    assert.deepEqual(yield* store.events("job_a", 1, 100), someEvents(1, 40))
+    assert.deepEqual(yield* store.lastRun("sess_a"), run)
+    assert.deepEqual(yield* store.observers("job_a"), ["sess_a"])
+    assert.strictEqual(yield* store.aliveAt, 99)
+  })
+
+describe("StoreSqlite", () => {
+  it.scoped("creates its folder, survives being closed and opened, and goes on", () =>
+    Effect.gen(function* () {
+      const filename = path.join(yield* tempFolder, "a", "b", "arcp.db")
+      yield* using(open(filename))((store) => store.commit(everything))
+      assert.deepStrictEqual(
+        fs.readdirSync(path.dirname(filename)).filter((file) => !file.endsWith(".lock")),
+        ["arcp.db"]
+      )
+      yield* using(open(filename))((store) =>
+        Effect.gen(function* () {
+          assert.strictEqual(store.kind, "durable")
+          yield* everythingIsThere(store)
+          yield* store.commit([
+            Op.PutJob({ job: aJob("job_b") }),
+            Op.Append({ jobId: "job_b", events: someEvents(1, 3) }),
+            Op.Append({ jobId: "job_a", events: someEvents(41, 45) })
+          ])
+        })
+      )
+      yield* using(open(filename))((store) =>
+        Effect.gen(function* () {
+          assert.deepEqual(yield* store.events("job_a", 39, 100), someEvents(39, 45))
+          assert.deepEqual(yield* store.events("job_b", 1, 100), someEvents(1, 3))
+        })
+      )
+    })
+  )
+
+  it.scoped("what is dropped or trimmed stays so when a vacuum never came", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      yield* using(open(filename))((store) =>
+        store.commit([
+          ...everything,
+          Op.PutJob({ job: aJob("job_b") }),
+          Op.Append({ jobId: "job_b", events: someEvents(1, 40) }),
+          Op.DropJob({ jobId: "job_b" }),
+          Op.TrimJob({ jobId: "job_a", seq: 31 }),
+          Op.PutRun({ sessionId: "sess_a", run: { ...run, eventSeq: 41 } }),
+          Op.TrimSession({ sessionId: "sess_a", eventSeq: 41 })
+        ])
+      )
+      yield* using(open(filename))((store) =>
+        Effect.gen(function* () {
+          yield* store.commit([
+            Op.PutJob({ job: aJob("job_c") }),
+            Op.Append({ jobId: "job_c", events: someEvents(1, 2) })
+          ])
+          for (let round = 0; round < 2; round++) {
+            assert.deepEqual(yield* store.events("job_a", 1, 100), someEvents(31, 40))
+            assert.deepEqual(yield* store.events("job_c", 1, 100), someEvents(1, 2))
+            assert.deepEqual(yield* store.runs("sess_a", 1, 100), [{ ...run, eventSeq: 41 }])
+            assert.deepEqual(yield* store.bounds("job_b"), { first: 1, last: 0 })
+            yield* vacuumAll
+          }
+        })
+      )
+      const rows = yield* withSql(filename, (sql) => sql`SELECT count(*) AS events FROM events`)
+      assert.deepEqual(rows, [{ events: 12 }])
+    })
+  )
+
+  it.scoped("has everything that was committed when the process is killed", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      const copy = yield* tempFile
+      yield* using(open(filename))((store) =>
+        Effect.gen(function* () {
+          yield* store.commit(everything)
+          // The files as they are while the store is open are what a killed process leaves.
+          for (const suffix of ["", "-wal"]) fs.copyFileSync(filename + suffix, copy + suffix)
+        })
+      )
+      yield* using(open(copy))(everythingIsThere)
+    })
+  )
+
+  it.scoped("a batch that fails leaves nothing, and later ones work", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      const appendTo = (jobId: string, from: number, to: number) =>
+        Op.Append({ jobId, events: someEvents(from, to) })
+      yield* using(open(filename))((store) =>
+        Effect.gen(function* () {
+          yield* store.commit(everything)
+          const batches = [
+            [appendTo("job_a", 41, 60), appendTo("job_unknown", 1, 1)],
+            [Op.PutJob({ job: aJob("job_b") }), appendTo("job_b", 1, 5), appendTo("job_a", 43, 44)],
+            [
+              Op.DropSession({ sessionId: "sess_a" }),
+              Op.DropJob({ jobId: "job_a" }),
+              appendTo("job_a", 41, 41)
+            ]
+          ]
+          for (const batch of batches) {
+            const error = yield* Effect.flip(store.commit(batch))
+            assert.instanceOf(error, StoreError)
+            yield* everythingIsThere(store)
+            assert.isUndefined(yield* store.job("job_b"))
+          }
+          yield* store.commit([
+            appendTo("job_a", 41, 42),
+            Op.PutJob({ job: aJob("job_b") }),
+            appendTo("job_b", 1, 1)
+          ])
+          assert.deepEqual(yield* store.events("job_a", 1, 100), someEvents(1, 42))
+          assert.deepEqual(yield* store.events("job_b", 1, 100), someEvents(1, 1))
+        })
+      )
+    })
+  )
+
+  it.scoped("a full disk fails the batch by name, and only that", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      yield* using(open(filename))((store) => store.commit(everything))
+      const limited = Layer.scoped(
+        Store,
+        Effect.gen(function* () {
+          const sql = yield* SqliteClient.make({ filename })
+          yield* sql`PRAGMA max_page_count = 64`
+          return yield* StoreSql.make({ name: filename }).pipe(
+            Effect.provideService(SqlClient.SqlClient, sql)
+          )
+        }).pipe(Effect.orDie)
+      ).pipe(Layer.provide(Reactivity.layer))
+      yield* using(limited)((store) =>
+        Effect.gen(function* () {
+          const error = yield* Effect.flip(
+            store.commit([Op.Append({ jobId: "job_a", events: someEvents(41, 20_000) })])
+          )
+          assert.match(error.message, /the disk is full: free space.*SQLITE_FULL/)
+          assert.include(error.message, filename)
+          yield* everythingIsThere(store)
+          yield* store.commit([Op.Append({ jobId: "job_a", events: someEvents(41, 41) })])
+          assert.deepStrictEqual(yield* store.bounds("job_a"), { first: 1, last: 41 })
+        })
+      )
+    })
+  )
+
+  it.scoped("a commit is not torn by an interrupt, nor seen half done", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      yield* using(open(filename))((store) =>
+        Effect.gen(function* () {
+          yield* store.commit([Op.PutJob({ job })])
+          const commits = Effect.forEach(
+            Array.from({ length: 50 }, (_, i) => someEvents(i * 10 + 1, i * 10 + 10)),
+            (events) => store.commit([Op.Append({ jobId: "job_a", events })])
+          )
+          const writer = yield* Effect.fork(commits)
+          let seen = 0
+          while (seen === 0) {
+            yield* Effect.yieldNow()
+            seen = (yield* store.bounds("job_a")).last
+            assert.strictEqual(seen % 10, 0)
+          }
+          yield* Fiber.interrupt(writer)
+          const { last } = yield* store.bounds("job_a")
+          assert.strictEqual(last % 10, 0)
+          yield* store.commit([Op.Append({ jobId: "job_a", events: someEvents(last + 1, last + 1) })])
+          assert.deepEqual(yield* store.events("job_a", 1, 999), someEvents(1, last + 1))
+        })
+      )
+    })
+  )
+
+  it.scoped("refuses a file that another runtime uses, until that one ends", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      yield* using(open(filename))((store) =>
+        Effect.gen(function* () {
+          yield* refuses(filename, /another arcp runtime uses/)
+          const link = path.join(path.dirname(filename), "link.db")
+          fs.symlinkSync(filename, link)
+          yield* refuses(link, /another arcp runtime uses/)
+          yield* store.commit(everything)
+        })
+      )
+      yield* using(open(filename))(everythingIsThere)
+    })
+  )
+
+  it.scoped("the lock of a killed process is gone with it", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      const script = `
+        const Database = require(${JSON.stringify(createRequire(import.meta.url).resolve("better-sqlite3"))})
+        new Database(${JSON.stringify(`${filename}.lock`)}).exec("BEGIN EXCLUSIVE")
+        console.log("locked")
+        setInterval(() => {}, 1000)`
+      const child = yield* Effect.acquireRelease(
+        Effect.sync(() => spawn(process.execPath, ["-e", script], { stdio: ["ignore", "pipe", "inherit"] })),
+        (child) => Effect.sync(() => child.kill("SIGKILL"))
+      )
+      yield* Effect.async<void>((resume) => {
+        child.stdout.once("data", () => resume(Effect.void))
+      })
+      const error = yield* Effect.flip(Effect.scoped(Layer.build(open(filename))))
+      assert.match(error.message, /another arcp runtime uses/)
+      assert.isFalse(fs.existsSync(filename))
+      yield* Effect.async<void>((resume) => {
+        child.once("exit", () => resume(Effect.void))
+        child.kill("SIGKILL")
+      })
+      yield* using(open(filename))((store) => store.commit(everything))
+    })
+  )
+
+  it.scoped("refuses what is not a database", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      const folder = path.join(path.dirname(filename), "folder")
+      fs.mkdirSync(folder)
+      yield* refuses(folder, /is a directory/)
+      for (const content of ["hello", "not a database, but a longer text\n".repeat(1_000)]) {
+        fs.writeFileSync(filename, content)
+        yield* refuses(filename, /is not a SQLite database/)
+      }
+      const inMemory = yield* Effect.flip(Effect.scoped(Layer.build(open(":memory:"))))
+      assert.match(inMemory.message, /with --memory or StoreMemory/)
+      const below = path.join(filename, "arcp.db")
+      const error = yield* Effect.flip(Effect.scoped(Layer.build(open(below))))
+      assert.match(error.message, /folder of .* cannot be created/)
+    })
+  )
+
+  it.scoped("refuses a corrupt database", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      yield* using(open(filename))((store) =>
+        store.commit([...everything, Op.Append({ jobId: "job_a", events: someEvents(41, 9_000) })])
+      )
+      const bytes = fs.readFileSync(filename)
+      fs.writeFileSync(filename, bytes.subarray(0, bytes.length / 2))
+      yield* refuses(filename, /is corrupt; restore it from a backup/)
+      fs.writeFileSync(filename, Buffer.from(bytes).fill(0x5a, 4096, bytes.length - 4096))
+      yield* refuses(filename, /is corrupt; restore it from a backup/)
+      fs.writeFileSync(filename, bytes)
+      yield* using(open(filename))((store) => store.bounds("job_a"))
+    })
+  )
+
+  it.scoped("refuses the database of another application", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      yield* withSql(filename, (sql) => sql`CREATE TABLE theirs (x)`)
+      yield* refuses(filename, /is the database of another application/)
+      yield* withSql(filename, (sql) => sql`PRAGMA application_id = 7`)
+      yield* refuses(filename, /is the database of another application/)
+    })
+  )
+
+  it.scoped("refuses a newer schema", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      yield* using(open(filename))((store) => store.commit(everything))
+      yield* withSql(filename, (sql) => sql`PRAGMA user_version = 99`)
+      yield* refuses(filename, /was written by a newer version \(schema 99,/)
+      yield* refuses(filename, /was written by a newer version/, StoreSqlite.layerReadOnly({ filename }))
+    })
+  )
+
+  it.scoped("takes an empty file, and one that was never finished being created", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      fs.writeFileSync(filename, "")
+      yield* using(open(filename))((store) => store.commit(everything))
+      const begun = `${filename}.begun`
+      yield* withSql(begun, () => Effect.void)
+      yield* using(open(begun))((store) => store.commit(everything))
+      yield* using(open(begun))(everythingIsThere)
+    })
+  )
+
+  it.scoped("is read by others while a runtime uses it, and after", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      const readOnly = StoreSqlite.layerReadOnly({ filename })
+      yield* using(open(filename))((store) =>
+        Effect.gen(function* () {
+          yield* store.commit(everything)
+          yield* using(readOnly)((reader) =>
+            Effect.gen(function* () {
+              yield* everythingIsThere(reader)
+              yield* store.commit([Op.Append({ jobId: "job_a", events: someEvents(41, 41) })])
+              assert.deepEqual(yield* reader.events("job_a", 41, 10), someEvents(41, 41))
+              const error = yield* Effect.flip(reader.commit([Op.Alive({ at: 100 })]))
+              assert.match(error.message, /opened for reading only/)
+            })
+          )
+          yield* store.commit([Op.Append({ jobId: "job_a", events: someEvents(42, 42) })])
+        })
+      )
+      yield* using(readOnly)((reader) =>
+        Effect.map(reader.bounds("job_a"), (bounds) => assert.deepStrictEqual(bounds, { first: 1, last: 42 }))
+      )
+    })
+  )
+
+  it.scoped("reading needs a file of a runtime", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      const exit = yield* Effect.exit(Effect.scoped(Layer.build(StoreSqlite.layerReadOnly({ filename }))))
+      assert.isTrue(Exit.isFailure(exit))
+      assert.isFalse(fs.existsSync(filename))
+      assert.deepStrictEqual(fs.readdirSync(path.dirname(filename)), [])
+    })
+  )
+})
