@@ -21,7 +21,7 @@ const brew = Agent.handle(Agent.make("brew", { version: "1.0.0" }), () =>
 const runtime = Runtime.serve.pipe(
   Layer.provideMerge(TransportMemory.layer),
   // A job gets this long to clean up; then it is over whether it has or not.
-  Layer.provide(Runtime.layerMemory({ cancelGraceMs: 5_000 })),
+  Layer.provide(Runtime.layerMemory({ cancelGrace: "5000 millis" })),
   Layer.provide(Registry.layer([brew])),
   Layer.provide(Auth.layerStatic({ secret: "me" }))
 )

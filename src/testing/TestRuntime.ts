@@ -16,7 +16,7 @@ import type { Dialer } from "../services/transport/Transport.js"
 import * as Faults from "./Faults.js"
 
 export interface Options<E = never, R = never> {
-  /** The runtime's options. `shutdownGraceMs` is 0 unless given: a test does not wait for jobs it leaves running. */
+  /** The runtime's options. `shutdownGrace` is 0 unless given: a test does not wait for jobs it leaves running. */
   readonly runtime?: RuntimeOptions.Input
   /** Who may connect, by token; with agents and ceilings, if need be. Default: anybody, as whom the token names. */
   readonly identities?: Readonly<Record<string, string | Auth.Identity>>
@@ -56,7 +56,7 @@ export const layer = <const Agents extends ReadonlyArray<Registered<unknown>>, E
     Layer.provideMerge(
       Runtime.serve.pipe(
         Layer.provideMerge(TransportMemory.layer),
-        Layer.provide(Runtime.layerMemory({ shutdownGraceMs: 0, ...runtime }, parts)),
+        Layer.provide(Runtime.layerMemory({ shutdownGrace: "0 millis", ...runtime }, parts)),
         Layer.provide(Registry.layer(agents, { leased })),
         Layer.provide(identities === undefined ? anybody : Auth.layerStatic(identities))
       )

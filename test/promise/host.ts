@@ -57,7 +57,7 @@ export const listen = async () => {
   const { services, stop } = await start(
     Runtime.serve.pipe(
       Layer.provideMerge(TransportWebSocket.layer({ port: 0 })),
-      Layer.provide(Runtime.layerMemory({ shutdownGraceMs: 0 })),
+      Layer.provide(Runtime.layerMemory({ shutdownGrace: "0 millis" })),
       Layer.provide(Registry.layer([...agentsForClients, agent])),
       Layer.provide(Auth.layerStatic({ alice: "alice" }))
     )

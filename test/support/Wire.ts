@@ -94,7 +94,7 @@ export const open = (more?: Record<string, unknown>, features?: ReadonlyArray<st
 export const runtime = (agents: ReadonlyArray<Registered>, options?: RuntimeOptions.Input) =>
   Runtime.serve.pipe(
     Layer.provideMerge(TransportMemory.layer),
-    Layer.provide(Runtime.layerMemory({ shutdownGraceMs: 0, ...options })),
+    Layer.provide(Runtime.layerMemory({ shutdownGrace: "0 millis", ...options })),
     Layer.provide(Registry.layer(agents)),
     Layer.provide(Auth.layerStatic({ alice: "alice", bob: "bob" }))
   )

@@ -102,7 +102,7 @@ describe("TestRuntime", () => {
 describe("the clock of the test", () => {
   const runtime = TestRuntime.layer([sleeper, stuck], {
     // Fewer wake-ups on the way to the hour.
-    runtime: { cancelGraceMs: 20_000, heartbeatIntervalSec: 3600, resumeWindowSec: 60 },
+    runtime: { cancelGrace: "20000 millis", heartbeatInterval: "3600 seconds", resumeWindow: "60 seconds" },
     client: { reconnect: Schedule.spaced("50 seconds") }
   })
   /** How it ends, when the clock has moved so far and not before. */

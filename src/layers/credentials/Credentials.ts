@@ -10,6 +10,7 @@
  * never minted again: the next try has a fresh one, and this one is revoked again and again until it has settled.
  */
 import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -176,7 +177,7 @@ export const make = (input: Input = {}) =>
             state: "minting",
             createdAt: at,
             updatedAt: at,
-            unsettledUntil: at + options.callTimeoutMs + options.settleMs,
+            unsettledUntil: at + Duration.toMillis(options.callTimeout) + Duration.toMillis(options.settle),
             attempts: 0
           }
           wanted.add(id)
@@ -223,7 +224,7 @@ export const make = (input: Input = {}) =>
         })
       )
 
-    const again = Schedule.exponential(options.mintRetryMs).pipe(
+    const again = Schedule.exponential(options.mintRetry).pipe(
       Schedule.jittered,
       Schedule.intersect(Schedule.recurs(options.mintAttempts - 1))
     )

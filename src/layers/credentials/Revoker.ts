@@ -2,6 +2,7 @@
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberMap from "effect/FiberMap"
 import * as Metric from "effect/Metric"
@@ -35,7 +36,7 @@ export interface Dependencies {
   readonly provisioner: CredentialProvisionerService
   readonly store: CredentialStoreService
   readonly clock: Clock.Clock
-  readonly options: Pick<Options, "callTimeoutMs">
+  readonly options: Pick<Options, "callTimeout">
 }
 
 /** Fit to be stored and logged: one line, and nothing in it that looks like a token, should a provisioner slip. */
@@ -77,10 +78,10 @@ export const call = <A>(
     ),
     Effect.disconnect,
     Effect.timeoutFail({
-      duration: options.callTimeoutMs,
+      duration: options.callTimeout,
       onTimeout: () =>
         new ProvisionError({
-          message: `${provisioner.name} did not answer within ${options.callTimeoutMs} ms`,
+          message: `${provisioner.name} did not answer within ${Duration.toMillis(options.callTimeout)} ms`,
           retryable: true
         })
     })
@@ -136,8 +137,8 @@ export const make = (
     const outstanding = new Set<string>()
     const measure = Effect.suspend(() => Metric.set(outstandingGauge, outstanding.size))
 
-    const backoff = Schedule.exponential(options.revokeRetryMs).pipe(
-      Schedule.union(Schedule.spaced(options.maxRevokeRetryMs)),
+    const backoff = Schedule.exponential(options.revokeRetry).pipe(
+      Schedule.union(Schedule.spaced(options.maxRevokeRetry)),
       Schedule.jittered,
       Schedule.intersect(Schedule.recurs(options.revokeAttempts - 1))
     )
@@ -175,7 +176,10 @@ export const make = (
           // No later than a mint of this moment, should the clock have been wrong.
           unsettledUntil:
             wanted.unsettledUntil &&
-            Math.min(wanted.unsettledUntil, now + options.callTimeoutMs + options.settleMs)
+            Math.min(
+              wanted.unsettledUntil,
+              now + Duration.toMillis(options.callTimeout) + Duration.toMillis(options.settle)
+            )
         }
         const failed = (error: ProvisionError | StoreError) =>
           Effect.sync(() => {
@@ -208,7 +212,7 @@ export const make = (
     yield* Effect.addFinalizer(() =>
       // As a finalizer this runs uninterruptibly, and a time-out could not end the wait.
       Effect.interruptible(FiberMap.awaitEmpty(fibers)).pipe(
-        Effect.timeoutOption(options.shutdownGraceMs),
+        Effect.timeoutOption(options.shutdownGrace),
         // Also under a clock that stands still.
         Effect.withClock(Clock.make())
       )

@@ -1,4 +1,5 @@
 /** Jobs over the log, the registry and the policy. jobs/Runner.ts runs one, this module decides which. */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
@@ -187,7 +188,10 @@ export const make = Effect.gen(function* () {
       if (key !== undefined && digest !== undefined) {
         held.push(yield* reservations.take(`key ${principal} ${key}`))
         const existing = yield* storage(store.jobByKey(principal, key))
-        if (existing !== undefined && existing.createdAt > now() - options.idempotencySec * 1000)
+        if (
+          existing !== undefined &&
+          existing.createdAt > now() - Duration.toMillis(options.idempotencyWindow)
+        )
           return yield* reuse(session, request, current(existing), digest)
       }
       if (!(yield* policy.mayUseAgent(session.identity, ref.name)))
@@ -282,7 +286,7 @@ export const make = Effect.gen(function* () {
     table.stopping = true
     // As a finalizer this runs uninterruptibly, and a time-out could not end the wait.
     yield* Effect.interruptible(FiberSet.awaitEmpty(supervisors)).pipe(
-      Effect.timeoutOption(options.shutdownGraceMs),
+      Effect.timeoutOption(options.shutdownGrace),
       Runner.inRealTime
     )
     for (const { live } of table.live.values()) live.end({ _tag: "Shutdown" })
@@ -385,7 +389,7 @@ export const make = Effect.gen(function* () {
 
     sweep: Effect.gen(function* () {
       const drop = (jobIds: ReadonlyArray<string>) => log.commit(jobIds.map((jobId) => Op.DropJob({ jobId })))
-      const before = now() - options.jobRetentionSec * 1000
+      const before = now() - Duration.toMillis(options.jobRetention)
       for (;;) {
         const old = yield* storage(store.endedJobs(before, sweepPage))
         yield* drop(old)

@@ -53,8 +53,8 @@ export const sleepUntil = (epochMs: number): Effect.Effect<void> =>
     })
   )
 
-/** Milliseconds that finalizers get when the runtime shuts down. */
-const lastGraceMs = 1_000
+/** What finalizers get when the runtime shuts down. */
+const lastGrace = Duration.seconds(1)
 
 const realClock = Clock.make()
 /** A shutdown ends in real time, also under a clock that stands still. */
@@ -76,7 +76,7 @@ export const run = (context: {
   /** The span of the job that delegated to it. */
   readonly parentSpan: Tracer.AnySpan | undefined
   readonly log: EventLog["Type"]
-  readonly cancelGraceMs: number
+  readonly cancelGrace: Duration.Duration
   readonly now: () => number
 }): Effect.Effect<void> => {
   const { live, job, log, now } = context
@@ -145,10 +145,10 @@ export const run = (context: {
         const hurried = Deferred.unsafeMake<void>(FiberId.none)
         live.hurry = () => Deferred.unsafeDone(hurried, Effect.void)
         fiber.addObserver(live.hurry)
-        yield* Effect.timeoutOption(Effect.interruptible(Deferred.await(hurried)), context.cancelGraceMs)
+        yield* Effect.timeoutOption(Effect.interruptible(Deferred.await(hurried)), context.cancelGrace)
       }
       if (live.hurried)
-        yield* inRealTime(Effect.timeoutOption(stopped, Math.min(context.cancelGraceMs, lastGraceMs)))
+        yield* inRealTime(Effect.timeoutOption(stopped, Duration.min(context.cancelGrace, lastGrace)))
     }
     yield* live.settleChildren
     live.concluded = true

@@ -193,7 +193,7 @@ export const make = (services: {
       deadline,
       parentSpan,
       log,
-      cancelGraceMs: options.cancelGraceMs,
+      cancelGrace: options.cancelGrace,
       now
     })
   }

@@ -20,11 +20,11 @@ const decode = Schema.decodeUnknown(RuntimeOptionsSchema)
 export const layer = (input: Input = {}): Layer.Layer<RuntimeOptions, ParseError> =>
   Layer.effect(RuntimeOptions, decode(input))
 
-/** `resumeWindowSec` → `ARCP_RESUME_WINDOW_SEC` */
+/** `resumeWindow` → `ARCP_RESUME_WINDOW` */
 const variable = (option: string): string =>
   `ARCP_${option.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase()}`
 
-/** An option's variable is read as what its default is: a number, a boolean or text. */
+/** An option's variable is read as what its default is: a number, a boolean, a duration (`10 minutes`) or text. */
 const config = (option: string, example: unknown): Config.Config<Option.Option<unknown>> => {
   const name = variable(option)
   switch (typeof example) {
@@ -32,8 +32,10 @@ const config = (option: string, example: unknown): Config.Config<Option.Option<u
       return Config.option(Config.number(name))
     case "boolean":
       return Config.option(Config.boolean(name))
-    default:
+    case "string":
       return Config.option(Config.string(name))
+    default:
+      return Config.option(Config.duration(name))
   }
 }
 
@@ -42,8 +44,8 @@ const fromEnvironment = Config.all(
 )
 
 /**
- * Every option from its variable, `ARCP_` and its name in upper snake case (`ARCP_RESUME_WINDOW_SEC`,
- * `ARCP_CANCEL_GRACE_MS`, …), through `Config`. `overrides` win over the environment.
+ * Every option from its variable, `ARCP_` and its name in upper snake case (`ARCP_RESUME_WINDOW`,
+ * `ARCP_CANCEL_GRACE`, …), through `Config`. `overrides` win over the environment.
  */
 export const layerConfig = (overrides: Input = {}): Layer.Layer<RuntimeOptions, ConfigError.ConfigError> =>
   Layer.effect(

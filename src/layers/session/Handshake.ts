@@ -1,4 +1,5 @@
 /** From the first frame of a connection to an open or resumed session (§6.1–6.3). */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
@@ -90,8 +91,10 @@ export const make =
           session_id: opened.sessionId,
           runtime: { name: options.name, version: options.version },
           resume_token: Redacted.value(opened.token),
-          resume_window_sec: options.resumeWindowSec,
-          ...(features.includes("heartbeat") ? { heartbeat_interval_sec: options.heartbeatIntervalSec } : {}),
+          resume_window_sec: Duration.toSeconds(options.resumeWindow),
+          ...(features.includes("heartbeat")
+            ? { heartbeat_interval_sec: Duration.toSeconds(options.heartbeatInterval) }
+            : {}),
           capabilities: {
             encodings: ["json"],
             features,

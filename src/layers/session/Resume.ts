@@ -1,4 +1,5 @@
 /** Session records over the log's store. All of them are in memory; the views behind them load when resumed. */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
@@ -25,7 +26,7 @@ export const make = Effect.gen(function* () {
   const options = yield* RuntimeOptions
   const clock = yield* Effect.clock
   const now = () => clock.unsafeCurrentTimeMillis()
-  const windowMs = options.resumeWindowSec * 1000
+  const windowMs = Duration.toMillis(options.resumeWindow)
   // Two transports may resume one session at the same time: one after the other.
   const turn = yield* Effect.makeSemaphore(1)
 

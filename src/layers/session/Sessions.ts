@@ -87,11 +87,11 @@ export const make = Effect.gen(function* () {
   const firstFrames = (connection: Connection) =>
     connection.take.pipe(
       Effect.timeoutFail({
-        duration: Duration.millis(options.helloTimeoutMs),
+        duration: options.helloTimeout,
         onTimeout: () =>
           new Handshake.Refusal(
             new InvalidRequest({
-              message: `session.hello must come within ${options.helloTimeoutMs / 1000} s`
+              message: `session.hello must come within ${Duration.toSeconds(options.helloTimeout)} s`
             }),
             "1.1"
           )
@@ -187,7 +187,7 @@ export const make = Effect.gen(function* () {
    * has no other reason to speak. Gives up when nothing came for two.
    */
   const heartbeat = (connection: Connection, session: Session, line: Line) => {
-    const interval = options.heartbeatIntervalSec * 1000
+    const interval = Duration.toMillis(options.heartbeatInterval)
     return Effect.gen(function* () {
       let pingedAt = 0
       for (;;) {
@@ -264,7 +264,8 @@ export const make = Effect.gen(function* () {
           if (verdict._tag === "Malformed") {
             const at = now()
             malformed.push(at)
-            while ((malformed[0] as number) < at - options.malformedWindowMs) malformed.shift()
+            while ((malformed[0] as number) < at - Duration.toMillis(options.malformedWindow))
+              malformed.shift()
             if (malformed.length > options.maxMalformedFrames) {
               outbox.close({ code: closeCode.policy, reason: "too many malformed frames", drained: false })
               return false
@@ -312,7 +313,9 @@ export const make = Effect.gen(function* () {
       Effect.ensuring(connection.close(closeCode.normal, ""))
     )
 
-  const sweepEvery = Duration.millis(Math.min(30_000, Math.max(100, (options.resumeWindowSec * 1000) / 4)))
+  const sweepEvery = Duration.millis(
+    Math.min(30_000, Math.max(100, Duration.toMillis(options.resumeWindow) / 4))
+  )
   yield* Effect.gen(function* () {
     for (const sessionId of yield* resume.sweep) sessions.delete(sessionId)
     yield* jobs.sweep

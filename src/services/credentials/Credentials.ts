@@ -4,11 +4,13 @@
  */
 import type * as BigDecimal from "effect/BigDecimal"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import type { BudgetExhausted, InternalError, InvalidRequest } from "../../protocol/Errors.js"
 import type { Lease, LeaseConstraints } from "../../protocol/Lease.js"
+import { count, duration, positiveDuration, withDefault } from "../runtime/optionSchemas.js"
 import type { CredentialRecord } from "./CredentialStore.js"
 
 /** What upstream holds a credential to, in the wire's own shape. */
@@ -55,32 +57,26 @@ export interface CredentialJob {
   readonly budget: ReadonlyMap<string, BigDecimal.BigDecimal>
 }
 
-const positive = Schema.Number.pipe(Schema.finite(), Schema.positive())
-const nonNegative = Schema.Number.pipe(Schema.finite(), Schema.nonNegative())
-const count = Schema.Int.pipe(Schema.positive())
-const withDefault = <A, I>(schema: Schema.Schema<A, I>, value: NoInfer<A>) =>
-  Schema.optionalWith(schema, { default: () => value })
-
 export const OptionsSchema = Schema.Struct({
-  /** Milliseconds upstream gets to answer one request. */
-  callTimeoutMs: withDefault(positive, 15_000),
-  /** How often a mint is tried in all, each time under a fresh id, and milliseconds before the second time. */
+  /** What upstream gets to answer one request. */
+  callTimeout: withDefault(positiveDuration, Duration.seconds(15)),
+  /** How often a mint is tried in all, each time under a fresh id, and the pause before the second time. */
   mintAttempts: withDefault(count, 3),
-  mintRetryMs: withDefault(positive, 200),
+  mintRetry: withDefault(positiveDuration, Duration.millis(200)),
   /**
-   * Milliseconds after its time-out for which a mint without an answer may still take effect upstream. It is
+   * Time after its time-out for which a mint without an answer may still take effect upstream. It is
    * revoked again and again until then.
    */
-  settleMs: withDefault(nonNegative, 120_000),
+  settle: withDefault(duration, Duration.minutes(2)),
   /** How often a revocation is tried in all before it is given up. */
   revokeAttempts: withDefault(count, 12),
-  /** Milliseconds before the second try; doubles, up to the maximum, with jitter. */
-  revokeRetryMs: withDefault(positive, 500),
-  maxRevokeRetryMs: withDefault(positive, 60_000),
+  /** Pause before the second try; doubles, up to the maximum, with jitter. */
+  revokeRetry: withDefault(positiveDuration, Duration.millis(500)),
+  maxRevokeRetry: withDefault(positiveDuration, Duration.minutes(1)),
   /** Revocations at a time. */
   revokeConcurrency: withDefault(count, 8),
-  /** Milliseconds that revocations under way get when the runtime shuts down; the rest is done at the next start. */
-  shutdownGraceMs: withDefault(nonNegative, 5_000),
+  /** What revocations under way get when the runtime shuts down; the rest is done at the next start. */
+  shutdownGrace: withDefault(duration, Duration.seconds(5)),
   /** Mint also with a store that forgets. For tests: a crash then leaves credentials that nobody knows of. */
   allowVolatile: withDefault(Schema.Boolean, false)
 })

@@ -1,40 +1,36 @@
 /** Every limit and interval of a runtime, with its default and unit (§4.8 of the protocol page). */
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
+import { count, duration, positiveDuration, withDefault } from "./optionSchemas.js"
 
 const MiB = 1024 * 1024
-
-const positive = Schema.Number.pipe(Schema.finite(), Schema.positive())
-const nonNegative = Schema.Number.pipe(Schema.finite(), Schema.nonNegative())
-const count = Schema.Int.pipe(Schema.positive())
-const withDefault = <A, I>(schema: Schema.Schema<A, I>, value: NoInfer<A>) =>
-  Schema.optionalWith(schema, { default: () => value })
 
 export const RuntimeOptionsSchema = Schema.Struct({
   /** Name and version sent in `session.welcome`. */
   name: withDefault(Schema.NonEmptyString, "effect-arcp"),
   version: withDefault(Schema.NonEmptyString, "0.1.0"),
 
-  /** Seconds a session outlives its last message. */
-  resumeWindowSec: withDefault(positive, 600),
-  /** Seconds between heartbeats. */
-  heartbeatIntervalSec: withDefault(positive, 30),
-  /** Milliseconds an interrupted job gets before it is disowned. */
-  cancelGraceMs: withDefault(nonNegative, 30_000),
-  /** Milliseconds running jobs get to finish when the runtime shuts down. */
-  shutdownGraceMs: withDefault(nonNegative, 5_000),
+  /** How long a session outlives its last message. */
+  resumeWindow: withDefault(positiveDuration, Duration.minutes(10)),
+  /** Time between heartbeats. */
+  heartbeatInterval: withDefault(positiveDuration, Duration.seconds(30)),
+  /** What an interrupted job gets before it is disowned. */
+  cancelGrace: withDefault(duration, Duration.seconds(30)),
+  /** What running jobs get to finish when the runtime shuts down. */
+  shutdownGrace: withDefault(duration, Duration.seconds(5)),
   /** Cancel a session's jobs on `session.bye`, as ARCP 1.0 runtimes did. */
   cancelOnBye: withDefault(Schema.Boolean, false),
 
   /** Bytes of one inbound frame, and of one before welcome. */
   maxFrameBytes: withDefault(count, MiB),
   maxHelloFrameBytes: withDefault(count, 64 * 1024),
-  /** Milliseconds within which a connection must say hello, and how many may be waiting. */
-  helloTimeoutMs: withDefault(positive, 10_000),
+  /** Time within which a connection must say hello, and how many may be waiting. */
+  helloTimeout: withDefault(positiveDuration, Duration.seconds(10)),
   maxPendingHellos: withDefault(count, 1_000),
   /** More malformed frames than this within the window close the transport. */
   maxMalformedFrames: withDefault(count, 20),
-  malformedWindowMs: withDefault(positive, 10_000),
+  malformedWindow: withDefault(positiveDuration, Duration.seconds(10)),
 
   maxSessionsPerPrincipal: withDefault(count, 100),
   maxJobsPerSession: withDefault(count, 100),
@@ -60,10 +56,10 @@ export const RuntimeOptionsSchema = Schema.Struct({
   /** Let jobs whose lease has no `model.use` use any model. */
   allowModelsWithoutLease: withDefault(Schema.Boolean, false),
 
-  /** Seconds an idempotency key is kept. */
-  idempotencySec: withDefault(positive, 86_400),
-  /** Seconds a finished job is kept, and with it its events and its place in listings. */
-  jobRetentionSec: withDefault(positive, 86_400),
+  /** How long an idempotency key is kept. */
+  idempotencyWindow: withDefault(positiveDuration, Duration.days(1)),
+  /** How long a finished job is kept, and with it its events and its place in listings. */
+  jobRetention: withDefault(positiveDuration, Duration.days(1)),
   /** Finished jobs kept at the most, a sixteenth of it in memory; the oldest go first. */
   maxRetainedJobs: withDefault(count, 1_000_000)
 })

@@ -143,7 +143,7 @@ const serving = Effect.gen(function* () {
       Layer.provideMerge(
         RuntimeSqlite.layer(
           { filename },
-          { shutdownGraceMs: 500, cancelGraceMs: 500, ...JSON.parse(limits) },
+          { shutdownGrace: "500 millis", cancelGrace: "500 millis", ...JSON.parse(limits) },
           { credentials }
         )
       ),

@@ -211,11 +211,11 @@ const make = (options: Partial<LiteLlm.Options> = {}) =>
     const upstream = yield* gateway
     const disk = new Disk(new Records(upstream.changed))
     const credentials = yield* start(yield* provisioner(upstream, options), disk.store, {
-      callTimeoutMs: 500,
-      settleMs: 100,
-      mintRetryMs: 1,
-      revokeRetryMs: 1,
-      maxRevokeRetryMs: 10
+      callTimeout: 500,
+      settle: 100,
+      mintRetry: 1,
+      revokeRetry: 1,
+      maxRevokeRetry: 10
     })
     const nothingLeft = upstream.until(() => upstream.keys.size === 0 && disk.records.size === 0)
     return { upstream, disk, credentials, nothingLeft }

@@ -198,7 +198,7 @@ describe("mint", () => {
   for (const behaviour of ["hang", "hang after", "deaf"] as const)
     it.scoped(`does not wait for ever: "${behaviour}"`, () =>
       Effect.gen(function* () {
-        const { upstream, disk, credentials } = yield* make({ mintAttempts: 1, callTimeoutMs: 4_000 })
+        const { upstream, disk, credentials } = yield* make({ mintAttempts: 1, callTimeout: 4_000 })
         upstream.mints = [behaviour]
         const minting = yield* Effect.fork(Effect.flip(credentials.mint(aJob("job_a"))))
         yield* TestClock.adjust("4 seconds")
@@ -223,7 +223,7 @@ describe("mint", () => {
 
   it.scoped("released in the middle", () =>
     Effect.gen(function* () {
-      const { upstream, disk, credentials } = yield* make({ mintRetryMs: 30_000 })
+      const { upstream, disk, credentials } = yield* make({ mintRetry: 30_000 })
       upstream.profiles = ["openai", "search"]
       upstream.mints = ["ok", "fail"]
       const minting = yield* Effect.fork(Effect.flip(credentials.mint(aJob("job_a"))))
@@ -379,7 +379,7 @@ describe("release", () => {
       const disk = new Disk()
       const scope = yield* Scope.make()
       const credentials = yield* Scope.extend(
-        start(upstream.provisioner, disk.store, { shutdownGraceMs: 5_000 }),
+        start(upstream.provisioner, disk.store, { shutdownGrace: "5000 millis" }),
         scope
       )
       yield* credentials.mint(aJob("job_a"))
@@ -432,7 +432,7 @@ describe("release", () => {
 
   it.scoped("waits longer from one try to the next, up to a limit", () =>
     Effect.gen(function* () {
-      const { upstream, disk, credentials } = yield* make({ maxRevokeRetryMs: 8_000, revokeRetryMs: 1_000 })
+      const { upstream, disk, credentials } = yield* make({ maxRevokeRetry: 8_000, revokeRetry: 1_000 })
       upstream.revoking = "fail"
       yield* credentials.mint(aJob("job_a"))
       yield* credentials.release("job_a")

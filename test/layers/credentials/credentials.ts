@@ -193,7 +193,7 @@ export const start = (
   options: Credentials.Input = {}
 ) =>
   Layer.build(
-    Credentials.layer({ shutdownGraceMs: 0, ...options }).pipe(
+    Credentials.layer({ shutdownGrace: "0 millis", ...options }).pipe(
       Layer.provide(Layer.succeed(CredentialProvisioner, provisioner)),
       Layer.provide(Layer.succeed(CredentialStore, store)),
       Layer.provide(IdGenerator.layer)

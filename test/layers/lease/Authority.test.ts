@@ -208,7 +208,7 @@ const serve = <E, R>(runtime: Layer.Layer<Sessions | RuntimeOptions, E, R>) =>
     )
   )
 
-const options = { shutdownGraceMs: 0, cancelGraceMs: 1_000 }
+const options = { shutdownGrace: "0 millis", cancelGrace: "1000 millis" } as const
 
 type Session = Effect.Effect.Success<ReturnType<typeof open>>
 

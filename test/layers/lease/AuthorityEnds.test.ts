@@ -52,7 +52,7 @@ it.scoped("a fiber that outlives its job may do nothing more", () => {
     Effect.provide(
       Runtime.serve.pipe(
         Layer.provideMerge(TransportMemory.layer),
-        Layer.provide(Runtime.layerMemory({ shutdownGraceMs: 0 })),
+        Layer.provide(Runtime.layerMemory({ shutdownGrace: "0 millis" })),
         Layer.provide(Registry.layer([leaving])),
         Layer.provide(Auth.layerStatic({ alice: "alice" }))
       )
@@ -75,7 +75,7 @@ it.scoped("the submitter is told of a rotation whose caller was interrupted when
       return { replaced: before !== after }
     })
   )
-  const credentials = Credentials.layer({ allowVolatile: true, shutdownGraceMs: 0 }).pipe(
+  const credentials = Credentials.layer({ allowVolatile: true, shutdownGrace: "0 millis" }).pipe(
     Layer.provide(Layer.succeed(CredentialProvisioner, upstream.provisioner)),
     Layer.provide(
       Layer.effect(
@@ -111,7 +111,7 @@ it.scoped("the submitter is told of a rotation whose caller was interrupted when
     Effect.provide(
       Runtime.serve.pipe(
         Layer.provideMerge(TransportMemory.layer),
-        Layer.provide(Runtime.layerMemory({ shutdownGraceMs: 0 }, { credentials })),
+        Layer.provide(Runtime.layerMemory({ shutdownGrace: "0 millis" }, { credentials })),
         Layer.provide(Registry.layer([rotate])),
         Layer.provide(Auth.layerStatic({ alice: "alice" }))
       )

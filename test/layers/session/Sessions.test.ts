@@ -129,7 +129,7 @@ describe("Sessions", () => {
         })
       )
       assert.strictEqual((yield* late.expect("session.error")).payload.code, "RESUME_WINDOW_EXPIRED")
-    }).pipe(Effect.provide(runtime(agents, { resumeWindowSec: 10 })))
+    }).pipe(Effect.provide(runtime(agents, { resumeWindow: "10 seconds" })))
   )
 
   it.scoped("cancels: acknowledged, finalizers emit, one terminal message", () =>
@@ -159,7 +159,7 @@ describe("Sessions", () => {
       assert.isTrue((yield* Fiber.poll(end))._tag === "None")
       yield* TestClock.adjust("2 seconds")
       assert.strictEqual((yield* Fiber.join(end)).payload.code, "CANCELLED")
-    }).pipe(Effect.provide(runtime(agents, { heartbeatIntervalSec: 3600 })))
+    }).pipe(Effect.provide(runtime(agents, { heartbeatInterval: "3600 seconds" })))
   )
 
   it.scoped("times out, and ends when the lease expires", () =>
@@ -173,7 +173,7 @@ describe("Sessions", () => {
       yield* session.expect("job.event")
       yield* TestClock.adjust("3 minutes")
       assert.strictEqual((yield* session.expect("job.error")).payload.code, "LEASE_EXPIRED")
-    }).pipe(Effect.provide(runtime(agents, { heartbeatIntervalSec: 3600 })))
+    }).pipe(Effect.provide(runtime(agents, { heartbeatInterval: "3600 seconds" })))
   )
 
   it.scoped("refuses a submit with a terminal message on a fresh job, and repeats it", () =>

@@ -4,6 +4,7 @@ import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
 import type { ConfigError } from "effect/ConfigError"
 import * as Console from "effect/Console"
 import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as LiteLlm from "../../../layers/credentials/CredentialProvisionerLiteLlm.js"
@@ -22,7 +23,7 @@ export class NotRevoked extends Data.TaggedError("NotRevoked")<{ readonly messag
 type Failure = UsageError | NotRevoked | StoreError | ConfigError
 
 /** Milliseconds the provisioner gets for one of them. */
-const callTimeoutMs = 15_000
+const callTimeout = Duration.seconds(15)
 
 type Flags = { readonly db: string; readonly revoke: boolean; readonly json: boolean }
 
@@ -76,7 +77,7 @@ const revoke = (records: ReadonlyArray<CredentialRecord>, flags: Flags) =>
     const provisioner = yield* CredentialProvisioner
     const store = yield* CredentialStore
     const clock = yield* Effect.clock
-    const deps = { provisioner, store, clock, options: { callTimeoutMs } }
+    const deps = { provisioner, store, clock, options: { callTimeout } }
     let unsettledUntil = 0
     let failed = 0
     for (const record of records) {

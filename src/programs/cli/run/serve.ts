@@ -47,26 +47,39 @@ const pair = (
     : Effect.succeed([value.slice(0, at), value.slice(at + 1)])
 }
 
+/** The flags that give a duration, by the option that it is for. */
+const durations = (flags: Parsed) => ({
+  heartbeatInterval: { flag: "--heartbeat-sec", value: flags.heartbeatSec, unit: "seconds" },
+  resumeWindow: { flag: "--resume-window-sec", value: flags.resumeWindowSec, unit: "seconds" },
+  cancelGrace: { flag: "--cancel-grace-ms", value: flags.cancelGraceMs, unit: "millis" },
+  shutdownGrace: { flag: "--shutdown-grace-ms", value: flags.shutdownGraceMs, unit: "millis" }
+})
+
+/** `--limit helloTimeoutMs=800` as well as `--limit "helloTimeout=800 millis"`: the option, and the unit in its name. */
+const durationIn = (name: string): readonly [option: string, unit: "seconds" | "millis" | undefined] => {
+  if (Object.hasOwn(RuntimeOptions.RuntimeOptionsSchema.fields, name)) return [name, undefined]
+  const match = /^(\w+?)(Sec|Ms)$/.exec(name === "idempotencySec" ? "idempotencyWindowSec" : name)
+  return match === null ? [name, undefined] : [match[1] as string, match[2] === "Sec" ? "seconds" : "millis"]
+}
+
+const parsed = (value: string): unknown =>
+  value === "true" || (value === "false" ? false : Number.isNaN(Number(value)) ? value : Number(value))
+
 /** The flags that are options of the runtime. */
 const runtimeOptions = (flags: Parsed): Effect.Effect<RuntimeOptions.Input, UsageError> =>
   Effect.gen(function* () {
     const input: Record<string, unknown> = {}
     for (const limit of flags.limit) {
-      const [name, value] = yield* pair("limit", limit, "NAME=VALUE, e.g. --limit maxJobsPerSession=500")
+      const [given, value] = yield* pair("limit", limit, "NAME=VALUE, e.g. --limit maxJobsPerSession=500")
+      const [name, unit] = durationIn(given)
       if (!Object.hasOwn(RuntimeOptions.RuntimeOptionsSchema.fields, name))
         return yield* new UsageError({
-          message: `--limit: no option ${name}; there are ${Object.keys(RuntimeOptions.RuntimeOptionsSchema.fields).join(", ")}`
+          message: `--limit: no option ${given}; there are ${Object.keys(RuntimeOptions.RuntimeOptionsSchema.fields).join(", ")}`
         })
-      input[name] =
-        value === "true" || (value === "false" ? false : Number.isNaN(Number(value)) ? value : Number(value))
+      input[name] = unit === undefined ? parsed(value) : `${value} ${unit}`
     }
-    const seconds = {
-      heartbeatIntervalSec: flags.heartbeatSec,
-      resumeWindowSec: flags.resumeWindowSec,
-      cancelGraceMs: flags.cancelGraceMs,
-      shutdownGraceMs: flags.shutdownGraceMs
-    }
-    for (const [name, value] of Object.entries(seconds)) if (Option.isSome(value)) input[name] = value.value
+    for (const [name, { value, unit }] of Object.entries(durations(flags)))
+      if (Option.isSome(value)) input[name] = `${value.value} ${unit}`
     const workspace = resolve(String(input["workspace"] ?? Option.getOrElse(flags.workspace, () => ".")))
     if (statSync(workspace, { throwIfNoEntry: false })?.isDirectory() !== true)
       return yield* new UsageError({ message: `--workspace: ${workspace} is not a directory` })
@@ -74,12 +87,12 @@ const runtimeOptions = (flags: Parsed): Effect.Effect<RuntimeOptions.Input, Usag
     return yield* Schema.decodeUnknown(RuntimeOptions.RuntimeOptionsSchema)(input).pipe(
       Effect.mapError((error) => {
         const problem = describe(error.issue, "")
-        const option = Object.keys(seconds).find((name) => problem.startsWith(`.${name}:`))
+        const duration = Object.entries(durations(flags)).find(([name]) => problem.startsWith(`.${name}:`))
         return new UsageError({
           message:
-            option === undefined
+            duration === undefined
               ? `--limit ${problem.slice(1)}`
-              : `--${option.replace("Interval", "").replace(/[A-Z]/g, (c) => `-${c.toLowerCase()}`)}${problem.slice(option.length + 1)}`
+              : `${duration[1].flag}${problem.slice(duration[0].length + 1)}`
         })
       })
     )

@@ -1,0 +1,36 @@
+/** What options are made of: checked, with a default, durations in whatever form Effect takes them. */
+import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+
+/** Effect makes zero of a negative duration; here it is a slip. */
+const isNegative = (input: unknown): boolean =>
+  typeof input === "number" || typeof input === "bigint"
+    ? input < 0
+    : typeof input === "string" && input.trim().startsWith("-")
+
+/** `"30 seconds"`, `Duration.minutes(10)`, or a number of milliseconds. */
+const DurationInput = Schema.declare(
+  (input: unknown): input is Duration.DurationInput =>
+    !isNegative(input) && Option.isSome(Duration.decodeUnknown(input)),
+  { identifier: "DurationInput", description: 'a duration of zero or more, as "30 seconds"' }
+)
+
+/** A finite duration. */
+export const duration = Schema.transform(DurationInput, Schema.DurationFromSelf, {
+  strict: true,
+  decode: (input) => Duration.decode(input),
+  encode: (value) => value
+}).pipe(Schema.filter((value) => Duration.isFinite(value), { description: "a finite duration" }))
+
+/** A finite duration greater than zero. */
+export const positiveDuration = duration.pipe(
+  Schema.filter((value) => Duration.toMillis(value) > 0, { description: "a positive duration" })
+)
+
+/** A whole number greater than zero. */
+export const count = Schema.Int.pipe(Schema.positive())
+
+/** An option that may be left out. */
+export const withDefault = <A, I>(schema: Schema.Schema<A, I>, value: NoInfer<A>) =>
+  Schema.optionalWith(schema, { default: () => value })
