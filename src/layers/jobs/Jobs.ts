@@ -109,7 +109,7 @@ export const make = Effect.gen(function* () {
     Effect.suspend(() => {
       if (!record.rejected) return Effect.sync(() => sendAccepted(session, request, record))
       return log.read(session.view, record.lastEventSeq - 1).pipe(
-        Effect.map(([frame]) => {
+        Effect.map(({ frames: [frame] }) => {
           if (frame !== undefined) session.sendFrame(frame)
         }),
         // The refusal has been evicted from the view, so the client has had it.

@@ -6,6 +6,7 @@
 import * as Effect from "effect/Effect"
 import { InternalError, ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { JobResult } from "../../protocol/Message.js"
+import type { Page } from "../../services/log/EventLog.js"
 import type { StoredEvent, StoreError, StoreService } from "../../services/store/Store.js"
 import type { JobState, RunState, ViewState } from "./State.js"
 
@@ -25,23 +26,25 @@ export const make = (
   options: { readonly maxFrameBytes: number }
 ) => {
   /** Frames that memory holds, up to the first event it does not. */
-  const fromMemory = (view: ViewState, after: number): ReadonlyArray<string> => {
+  const fromMemory = (view: ViewState, after: number): Page => {
     const frames: Array<string> = []
+    const starts: Array<Page["starts"][number]> = []
     let seq = after + 1
     let bytes = 0
     for (let i = view.indexOf(seq); i >= 0 && i < view.runs.length; i++) {
       const run = view.runs[i] as RunState
       const end = run.eventSeq + run.count
       for (; seq < end; seq++) {
-        if (frames.length >= maxFrames || bytes >= maxBytes) return frames
+        if (frames.length >= maxFrames || bytes >= maxBytes) return { frames, starts }
         const event = run.job.event(run.jobSeq + (seq - run.eventSeq))
-        if (event === undefined || mustInline(view, event)) return frames
+        if (event === undefined || mustInline(view, event)) return { frames, starts }
         const frame = view.frame(run.job, event, seq)
+        if (isStart(view, run.job, event)) starts.push({ index: frames.length, jobId: run.job.jobId })
         bytes += frame.length
         frames.push(frame)
       }
     }
-    return frames
+    return { frames, starts }
   }
 
   const runsFrom = (view: ViewState, seq: number) =>
@@ -98,14 +101,16 @@ export const make = (
         found.set(job, new Map(events.flat().map((event) => [event.seq, event])))
       }
       const frames: Array<string> = []
+      const starts: Array<Page["starts"][number]> = []
       let bytes = 0
       for (const { run, from, to } of page)
         for (let seq = from; seq < to; seq++) {
           const event = found.get(run.job)?.get(run.jobSeq + (seq - run.eventSeq))
-          if (event === undefined) return frames.length > 0 ? frames : yield* expired
+          if (event === undefined) return frames.length > 0 ? { frames, starts } : yield* expired
           const frame = mustInline(view, event)
             ? view.frame(run.job, event, seq, yield* inlined(run.job, event))
             : view.frame(run.job, event, seq)
+          if (isStart(view, run.job, event)) starts.push({ index: frames.length, jobId: run.job.jobId })
           bytes += frame.length
           frames.push(frame)
         }
@@ -113,7 +118,7 @@ export const make = (
         1,
         Math.min(maxPage, Math.floor(pageBytes / (bytes / Math.max(1, frames.length))))
       )
-      return frames.length > 0 ? frames : yield* expired
+      return frames.length > 0 ? { frames, starts } : yield* expired
     })
 
   /** The chunks of a streamed result joined; `undefined` when it does not fit into a frame. */
@@ -153,16 +158,13 @@ export const make = (
           : Effect.succeed(found.result)
     )
 
-  const read = (
-    view: ViewState,
-    after: number
-  ): Effect.Effect<ReadonlyArray<string>, ResumeWindowExpired | InternalError> =>
+  const read = (view: ViewState, after: number): Effect.Effect<Page, ResumeWindowExpired | InternalError> =>
     Effect.suspend(() => {
-      if (after >= view.last) return Effect.succeed<ReadonlyArray<string>>([])
+      if (after >= view.last) return Effect.succeed(nothing)
       if (after + 1 < view.first || view.dropped) return expired
-      const frames = fromMemory(view, after)
-      return frames.length > 0
-        ? Effect.succeed(frames)
+      const page = fromMemory(view, after)
+      return page.frames.length > 0
+        ? Effect.succeed(page)
         : fromStore(view, after).pipe(
             Effect.catchTag(
               "StoreError",
@@ -177,6 +179,11 @@ export const make = (
 
   return { read, streamedResult }
 }
+
+const nothing: Page = { frames: [], starts: [] }
+
+const isStart = (view: ViewState, job: JobState, event: StoredEvent): boolean =>
+  event.seq === 1 && job.owner === view.sessionId
 
 const mustInline = (view: ViewState, event: StoredEvent): boolean => event.kind === "streamed" && !view.chunks
 

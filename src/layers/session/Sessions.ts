@@ -158,7 +158,7 @@ export const make = Effect.gen(function* () {
       let cursor = after
       const given = { serial: session.announcements.startAt(after) }
       for (;;) {
-        const read = yield* log.read(session.view, cursor)
+        const { frames: read } = yield* log.read(session.view, cursor)
         const answers = outbox.take()
         const events = session.announcements.weave(read, cursor, given, (message) => session.frame(message))
         cursor += read.length

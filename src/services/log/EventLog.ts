@@ -55,6 +55,14 @@ export interface View {
   readonly observedCount: number
 }
 
+/** The next frames of a view. */
+export interface Page {
+  /** Whole messages as JSON text, their `event_seq` ascending without a gap. */
+  readonly frames: ReadonlyArray<string>
+  /** Which of them are the first event of a job that the session owns: its accept goes right before it (§4.3). */
+  readonly starts: ReadonlyArray<{ readonly index: number; readonly jobId: string }>
+}
+
 export class EventLog extends Context.Tag("arcp/services/EventLog")<
   EventLog,
   {
@@ -79,13 +87,10 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
     /** Records an acknowledgement. Lower ones than before are ignored; the caller has checked the bounds. */
     readonly ack: (view: View, eventSeq: number) => Effect.Effect<void>
     /**
-     * The next frames behind `after`, whole messages as JSON text, within ~256 events and ~256 KiB. Empty
-     * when there is nothing newer. Fails with `ResumeWindowExpired` when `after` is no longer retained.
+     * Returns the frames that follow `after`, within ~256 events and ~256 KiB; none when there is nothing newer.
+     * Fails with `ResumeWindowExpired` when `after` is no longer retained.
      */
-    readonly read: (
-      view: View,
-      after: number
-    ) => Effect.Effect<ReadonlyArray<string>, ResumeWindowExpired | InternalError>
+    readonly read: (view: View, after: number) => Effect.Effect<Page, ResumeWindowExpired | InternalError>
 
     /**
      * Stores a job's record and lets its owner observe it; `event` is appended in the same transaction.

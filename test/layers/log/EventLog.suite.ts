@@ -68,7 +68,7 @@ const readAll = (view: View, from = 0) =>
     let after = from
     const frames: Array<Frame> = []
     for (;;) {
-      const page = yield* log.read(view, after)
+      const { frames: page } = yield* log.read(view, after)
       if (page.length === 0) return frames
       after += page.length
       for (const text of page) frames.push(JSON.parse(text) as Frame)
@@ -309,7 +309,7 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
             const emitting = yield* Effect.fork(emit(job, 1, 20_000))
             let after = 0
             while (after < 20_000) {
-              const page = yield* log.read(view, after)
+              const { frames: page } = yield* log.read(view, after)
               after += page.length
               // Slower than the emitter could be: one page per commit.
               yield* settle
