@@ -7,7 +7,7 @@ import * as BigDecimal from "effect/BigDecimal"
 import * as Budget from "../../protocol/Budget.js"
 import type { NewEvent } from "../../services/log/EventLog.js"
 import type { JobRecord } from "../../services/store/Store.js"
-import type { JobState } from "./State.js"
+import type { JobState } from "./JobState.js"
 
 interface Counter {
   readonly initial: BigDecimal.BigDecimal

@@ -6,17 +6,22 @@
  *
  * If the process dies during a commit, the store has the batch whole or not at all, and nobody was told. If
  * an emitter is interrupted while its event is queued, the event is committed all the same. When the scope
- * closes, what is queued is committed first.
+ * closes, what is queued is committed first. An item that throws, or that the store takes for a mistake, fails by
+ * itself; what stands with it in the batch is committed without it. A defect after a commit, when memory and store
+ * may differ, stops the log: everybody who waits, now or later, is told.
  */
 import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { InternalError } from "../../protocol/Errors.js"
+import type { InternalError } from "../../protocol/Errors.js"
 import type { NewEvent } from "../../services/log/EventLog.js"
 import { Turn } from "../../services/runtime/Turn.js"
-import type { Op, StoreService } from "../../services/store/Store.js"
+import { type Op, StoreError, type StoreService, toInternalError } from "../../services/store/Store.js"
 import type { Report } from "./Account.js"
-import type { JobState, Tail } from "./State.js"
+import type { JobState } from "./JobState.js"
+import type { Limits } from "./Ledger.js"
+import type { Tail } from "./Tail.js"
 import { Transaction } from "./Transaction.js"
 
 export type Done = (exit: Exit.Exit<void, InternalError>) => void
@@ -49,12 +54,16 @@ export interface Committer {
   readonly backlog: () => number
   /** Returns after the commit that takes what is queued now. */
   readonly nextCommit: Effect.Effect<void>
+  /** Fails when the log has stopped for good, and never returns otherwise. */
+  readonly stopped: Effect.Effect<never, InternalError>
 }
 
 export const make = (
   store: StoreService,
   tail: Tail,
   report: (report: Report) => NewEvent,
+  /** What a run of a view holds at the most. */
+  maxRun: Limits,
   published: (touched: ReturnType<Transaction["apply"]>) => void
 ) =>
   Effect.gen(function* () {
@@ -64,7 +73,11 @@ export const make = (
     let wake: (() => void) | undefined
     let waiting: Array<() => void> = []
 
+    const stopped = yield* Deferred.make<never, InternalError>()
+    let dead: InternalError | undefined
+
     const enqueue = (item: Item) => {
+      if (dead !== undefined) return item.done?.(Exit.fail(dead))
       queue.push(item)
       wake?.()
     }
@@ -115,31 +128,61 @@ export const make = (
       return tx.seal(records)
     }
 
-    const commit = (batch: ReadonlyArray<Item>) =>
+    const fail = (batch: ReadonlyArray<Item>, error: InternalError) => {
+      const failure = Exit.fail(error)
+      for (const item of batch) item.done?.(failure)
+    }
+
+    /** Ends the log for good: what is queued fails, and whatever is queued from now on. */
+    const stop = (batch: ReadonlyArray<Item>, cause: Cause.Cause<unknown>) => {
+      const error = toInternalError(
+        new StoreError({ message: "the log has stopped; restart the runtime", cause: Cause.squash(cause) })
+      )
+      dead = error
+      fail(batch, error)
+      fail(queue.slice(head), error)
+      queue = []
+      head = 0
+      Deferred.unsafeDone(stopped, Exit.fail(error))
+      return Effect.logFatal("the log has stopped; restart the runtime", cause)
+    }
+
+    /** Writes a batch; a mistake of one item does not count against the others. */
+    const commit = (batch: ReadonlyArray<Item>): Effect.Effect<void> =>
       Effect.suspend(() => {
-        const tx = new Transaction(report)
+        const tx = new Transaction(report, maxRun)
         const undo: Array<() => void> = []
+        const takeBack = () => {
+          for (const back of undo.reverse()) back()
+        }
         return Effect.suspend(() => store.commit(assign(tx, batch, undo))).pipe(
-          Effect.matchCause({
-            onSuccess: () => {
-              published(tx.apply(tail))
-              for (const item of batch) item.done?.(Exit.void)
-            },
+          Effect.matchCauseEffect({
+            onSuccess: () =>
+              Effect.sync(() => {
+                published(tx.apply(tail))
+                for (const item of batch) item.done?.(Exit.void)
+              }).pipe(Effect.catchAllCause((cause) => stop(batch, cause))),
             onFailure: (cause) => {
-              for (const back of undo.reverse()) back()
-              const failure = Exit.fail(storageFailure(cause))
-              for (const item of batch) item.done?.(failure)
+              takeBack()
+              if (batch.length > 1 && isMistake(cause)) return Effect.forEach(batch, commitAlone, { discard: true })
+              fail(batch, storageFailure(cause))
+              return isMistake(cause) ? Effect.logError("a change could not be written", cause) : Effect.void
             }
-          }),
-          Effect.ensuring(
-            Effect.sync(() => {
-              const resumed = waiting
-              waiting = []
-              for (const resume of resumed) resume()
-            })
-          )
+          })
         )
-      }).pipe(Effect.uninterruptible)
+      })
+    const commitAlone = (item: Item) => (dead === undefined ? commit([item]) : Effect.sync(() => fail([item], dead as InternalError)))
+
+    const commitNext = Effect.suspend(() => commit(takeBatch())).pipe(
+      Effect.ensuring(
+        Effect.sync(() => {
+          const resumed = waiting
+          waiting = []
+          for (const resume of resumed) resume()
+        })
+      ),
+      Effect.uninterruptible
+    )
 
     // Always one turn later: everything that this turn emits goes into one batch, and however fast an emitter
     // comes back after a commit, sockets and timers are served before the next.
@@ -154,17 +197,12 @@ export const make = (
     })
 
     yield* Effect.addFinalizer(() =>
-      Effect.whileLoop({ while: () => queue.length > 0, body: () => commit(takeBatch()), step: () => {} })
+      Effect.whileLoop({ while: () => queue.length > 0, body: () => commitNext, step: () => {} })
     )
     yield* work.pipe(
-      Effect.zipRight(Effect.suspend(() => commit(takeBatch()))),
+      Effect.zipRight(commitNext),
       Effect.forever,
-      // A defect in what is called back would stop the log for good; it must not do so in silence.
-      Effect.tapErrorCause((cause) =>
-        Cause.isInterruptedOnly(cause)
-          ? Effect.void
-          : Effect.logFatal("the log has stopped; restart the runtime", cause)
-      ),
+      Effect.catchAllCause((cause) => (Cause.isInterruptedOnly(cause) ? Effect.void : stop([], cause))),
       Effect.forkScoped
     )
 
@@ -174,12 +212,22 @@ export const make = (
       backlog: () => queue.length - head,
       nextCommit: Effect.async((resume) => {
         waiting.push(() => resume(Effect.void))
-      })
+      }),
+      stopped: Deferred.await(stopped)
     } satisfies Committer as Committer
   })
 
-const storageFailure = (cause: Cause.Cause<{ readonly message: string }>): InternalError => {
-  const error = Cause.squash(cause)
-  const why = error instanceof Error ? error.message : "unknown fault"
-  return new InternalError({ message: `the log could not commit: ${why}`, details: { reason: "storage" } })
+/** A defect or a misuse: the fault of what was to be written, not of the store. */
+const isMistake = (cause: Cause.Cause<StoreError>): boolean => {
+  const failure = Cause.failureOption(cause)
+  return failure._tag === "None" || failure.value.misuse === true
+}
+
+const storageFailure = (cause: Cause.Cause<StoreError>): InternalError => {
+  const failure = Cause.failureOption(cause)
+  return toInternalError(
+    failure._tag === "Some"
+      ? failure.value
+      : new StoreError({ message: "the change could not be written", cause: Cause.squash(cause) })
+  )
 }

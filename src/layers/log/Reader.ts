@@ -8,7 +8,8 @@ import { InternalError, ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { JobResult } from "../../protocol/Message.js"
 import type { Page } from "../../services/log/EventLog.js"
 import type { StoredEvent, StoreError, StoreService } from "../../services/store/Store.js"
-import type { JobState, RunState, ViewState } from "./State.js"
+import type { JobState } from "./JobState.js"
+import type { RunState, ViewState } from "./ViewState.js"
 
 const maxFrames = 256
 const maxBytes = 256 * 1024
@@ -22,7 +23,8 @@ const expired = new ResumeWindowExpired({
 
 export const make = (
   store: StoreService,
-  jobById: (jobId: string) => Effect.Effect<JobState, StoreError>,
+  /** The log of a job that is in memory. */
+  liveJob: (jobId: string) => JobState | undefined,
   options: { readonly maxFrameBytes: number }
 ) => {
   /** Frames that memory holds, up to the first event it does not. */
@@ -38,8 +40,8 @@ export const make = (
         if (frames.length >= maxFrames || bytes >= maxBytes) return { frames, starts }
         const event = run.job.event(run.jobSeq + (seq - run.eventSeq))
         if (event === undefined || mustInline(view, event)) return { frames, starts }
-        const frame = view.frame(run.job, event, seq)
-        if (isStart(view, run.job, event)) starts.push({ index: frames.length, jobId: run.job.jobId })
+        const frame = view.frame(run.job, event, seq, run.job.payloadOf(event))
+        if (isStart(view, run.job.owner, event)) starts.push({ index: frames.length, jobId: run.job.jobId })
         bytes += frame.length
         frames.push(frame)
       }
@@ -47,73 +49,23 @@ export const make = (
     return { frames, starts }
   }
 
-  const runsFrom = (view: ViewState, seq: number) =>
-    Effect.suspend(() => {
-      const i = view.indexOf(seq)
-      if (i >= 0) return Effect.succeed<ReadonlyArray<RunState>>(view.runs.slice(i, i + maxPage))
-      return store
-        .runs(view.sessionId, seq, maxPage)
-        .pipe(
-          Effect.flatMap(
-            Effect.forEach((run) => Effect.map(jobById(run.jobId), (job): RunState => ({ ...run, job })))
-          )
-        )
-    })
-
+  /** A page of the store: one query, however many jobs it is made of. */
   const fromStore = (view: ViewState, after: number) =>
     Effect.gen(function* () {
-      const runs = yield* runsFrom(view, after + 1)
-      // Which part of each run is in this page, and per job the range of events it needs.
-      const page: Array<{ readonly run: RunState; readonly from: number; readonly to: number }> = []
-      const ranges = new Map<JobState, { from: number; to: number }>()
-      let room = Math.min(maxPage, view.pageSize ?? firstPage)
-      let seq = after + 1
-      for (const run of runs) {
-        if (room <= 0 || run.eventSeq + run.count <= seq) continue
-        if (run.eventSeq > seq) break
-        const to = Math.min(run.eventSeq + run.count, seq + room, view.last + 1)
-        page.push({ run, from: seq, to })
-        room -= to - seq
-        const range = ranges.get(run.job)
-        const jobFrom = run.jobSeq + (seq - run.eventSeq)
-        const jobTo = run.jobSeq + (to - run.eventSeq)
-        if (range === undefined) ranges.set(run.job, { from: jobFrom, to: jobTo })
-        else {
-          range.from = Math.min(range.from, jobFrom)
-          range.to = Math.max(range.to, jobTo)
-        }
-        seq = to
-      }
-      const found = new Map<JobState, ReadonlyMap<number, StoredEvent>>()
-      for (const [job, { from, to }] of ranges) {
-        // History can place one job's runs far apart; then each run is read by itself.
-        const wanted = page.filter(({ run }) => run.job === job)
-        const parts =
-          to - from <= 2 * maxPage
-            ? [{ from, to }]
-            : wanted.map(({ run, from, to }) => ({
-                from: run.jobSeq + (from - run.eventSeq),
-                to: run.jobSeq + (to - run.eventSeq)
-              }))
-        const events = yield* Effect.forEach(parts, (part) =>
-          store.events(job.jobId, part.from, part.to - part.from)
-        )
-        found.set(job, new Map(events.flat().map((event) => [event.seq, event])))
-      }
+      const limit = Math.min(maxPage, view.pageSize ?? firstPage, view.last - after)
+      const rows = yield* store.page(view.sessionId, after, limit, pageBytes)
       const frames: Array<string> = []
       const starts: Array<Page["starts"][number]> = []
       let bytes = 0
-      for (const { run, from, to } of page)
-        for (let seq = from; seq < to; seq++) {
-          const event = found.get(run.job)?.get(run.jobSeq + (seq - run.eventSeq))
-          if (event === undefined) return frames.length > 0 ? { frames, starts } : yield* expired
-          const frame = mustInline(view, event)
-            ? view.frame(run.job, event, seq, yield* inlined(run.job, event))
-            : view.frame(run.job, event, seq)
-          if (isStart(view, run.job, event)) starts.push({ index: frames.length, jobId: run.job.jobId })
-          bytes += frame.length
-          frames.push(frame)
-        }
+      for (const { event, eventSeq, job } of rows) {
+        const payload = mustInline(view, event)
+          ? yield* inlined(job.jobId, event)
+          : (liveJob(job.jobId)?.payloadOf(event) ?? event.payload)
+        const frame = view.frame(job, event, eventSeq, payload)
+        if (isStart(view, job.sessionId, event)) starts.push({ index: frames.length, jobId: job.jobId })
+        bytes += frame.length
+        frames.push(frame)
+      }
       view.pageSize = Math.max(
         1,
         Math.min(maxPage, Math.floor(pageBytes / (bytes / Math.max(1, frames.length))))
@@ -122,12 +74,12 @@ export const make = (
     })
 
   /** The chunks of a streamed result joined; `undefined` when it does not fit into a frame. */
-  const joined = (job: JobState, to: number) =>
+  const joined = (jobId: string, to: number) =>
     Effect.gen(function* () {
       const parts: Array<{ data: string; encoding: string }> = []
       let size = 0
       for (let from = 1; from <= to; from += firstPage) {
-        for (const event of yield* store.events(job.jobId, from, firstPage)) {
+        for (const event of yield* store.events(jobId, from, firstPage)) {
           if (event.kind !== "result_chunk") continue
           const body = (JSON.parse(event.payload) as { body: { data: string; encoding: string } }).body
           size += body.data.length
@@ -139,8 +91,8 @@ export const make = (
     })
 
   /** The end of a job with a streamed result, for a session without `result_chunk`. */
-  const inlined = (job: JobState, terminal: StoredEvent) =>
-    Effect.map(joined(job, terminal.seq), (result) => {
+  const inlined = (jobId: string, terminal: StoredEvent) =>
+    Effect.map(joined(jobId, terminal.seq), (result) => {
       if (result === undefined) return terminal.payload
       const { result_id, result_size, ...rest } = JSON.parse(terminal.payload) as JobResult
       return JSON.stringify({ ...rest, ...result })
@@ -148,7 +100,7 @@ export const make = (
 
   const streamedResult = (job: JobState): Effect.Effect<unknown, InternalError | StoreError> =>
     Effect.flatMap(
-      joined(job, job.last),
+      joined(job.jobId, job.last),
       (found): Effect.Effect<unknown, InternalError> =>
         found === undefined
           ? new InternalError({
@@ -182,8 +134,8 @@ export const make = (
 
 const nothing: Page = { frames: [], starts: [] }
 
-const isStart = (view: ViewState, job: JobState, event: StoredEvent): boolean =>
-  event.seq === 1 && job.owner === view.sessionId
+const isStart = (view: ViewState, owner: string, event: StoredEvent): boolean =>
+  event.seq === 1 && owner === view.sessionId
 
 const mustInline = (view: ViewState, event: StoredEvent): boolean => event.kind === "streamed" && !view.chunks
 

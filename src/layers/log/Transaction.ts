@@ -4,9 +4,12 @@
  * gaps.
  */
 import type { NewEvent } from "../../services/log/EventLog.js"
-import type { JobRecord, Op, StoredEvent } from "../../services/store/Store.js"
+import { eventOverhead, type JobRecord, type Op, type StoredEvent } from "../../services/store/Store.js"
 import { type Account, type Report, Spending } from "./Account.js"
-import type { JobState, RunState, Tail, ViewState } from "./State.js"
+import type { JobState } from "./JobState.js"
+import type { Limits } from "./Ledger.js"
+import type { Tail } from "./Tail.js"
+import type { RunState, ViewState } from "./ViewState.js"
 
 interface JobDelta {
   readonly events: Array<StoredEvent>
@@ -19,12 +22,9 @@ interface JobDelta {
 
 interface ViewDelta {
   last: number
-  bytes: number
-  readonly runs: Array<RunState>
+  /** Runs as they are after this batch, with what it adds to each. */
+  readonly runs: Array<{ readonly run: RunState; added: number; addedBytes: number }>
 }
-
-/** What an event takes beyond its payload, roughly: for retention limits. */
-const overhead = 64
 
 export class Transaction {
   readonly ops: Array<Op> = []
@@ -33,7 +33,11 @@ export class Transaction {
   private readonly effects: Array<() => void> = []
   private readonly spending = new Spending()
 
-  constructor(private readonly report: (report: Report) => NewEvent) {}
+  constructor(
+    private readonly report: (report: Report) => NewEvent,
+    /** What a run holds at the most: a view is cut between runs. */
+    private readonly maxRun: Limits
+  ) {}
 
   /** Runs synchronously when the batch is committed, in order, before any reader is woken. */
   onApply(effect: () => void): void {
@@ -70,7 +74,7 @@ export class Transaction {
             ? owned + i
             : (owned[i] as number) || from.lastEventSeq
       from.last++
-      from.bytes += event.payload.length + overhead
+      from.bytes += event.payload.length + eventOverhead
       from.events.push({
         seq: from.last,
         type: event.type,
@@ -108,7 +112,9 @@ export class Transaction {
 
   /** Puts stored events `from` … `to` of a job into a view, as history. */
   replay(view: ViewState, job: JobState, from: number, to: number): void {
-    if (to >= from) this.run(this.view(view), view, job, from, to - from + 1, 0)
+    if (to < from) return
+    const average = Math.ceil(job.ledger.bytes / Math.max(1, job.ledger.events))
+    this.run(view, job, from, to - from + 1, (to - from + 1) * average)
   }
 
   /** Newest `seq` of a job, this batch included. */
@@ -126,11 +132,17 @@ export class Transaction {
     for (const [job, delta] of this.jobs)
       this.ops.push({ _tag: "Append", jobId: job.jobId, events: delta.events })
     for (const [view, delta] of this.views)
-      for (const run of delta.runs)
+      for (const { run } of delta.runs)
         this.ops.push({
           _tag: "PutRun",
           sessionId: view.sessionId,
-          run: { eventSeq: run.eventSeq, jobId: run.job.jobId, jobSeq: run.jobSeq, count: run.count }
+          run: {
+            eventSeq: run.eventSeq,
+            jobId: run.job.jobId,
+            jobSeq: run.jobSeq,
+            count: run.count,
+            bytes: run.bytes
+          }
         })
     for (const { job, record } of this.spending.accounts) {
       const changed = { ...record, sessionId: job.owner, lastEventSeq: this.lastEventSeqOf(job) }
@@ -146,15 +158,14 @@ export class Transaction {
       job.last = delta.last
       job.lastEventSeq = delta.lastEventSeq
       job.selective ||= delta.selective
+      job.ledger.cut()
       job.ledger.add(delta.last, delta.bytes)
-      for (const [seq, payload] of delta.secrets) job.secrets.set(seq, payload)
+      for (const [seq, payload] of delta.secrets) job.keepSecret(seq, payload)
       tail.push(job, delta.events, delta.bytes)
     }
     this.spending.apply()
     for (const [view, delta] of this.views) {
-      for (const run of delta.runs) view.extend(run)
-      view.last = delta.last
-      view.ledger.add(delta.last, delta.bytes)
+      for (const { run, added, addedBytes } of delta.runs) view.extend(run, added, addedBytes)
     }
     for (const effect of this.effects) effect()
     return { views: this.views.keys(), jobs: this.jobs.keys() }
@@ -168,35 +179,58 @@ export class Transaction {
     events: ReadonlyArray<NewEvent>,
     selective: boolean
   ): ReadonlyArray<number> | number {
-    const delta = this.view(view)
     if (!selective) {
       let bytes = 0
-      for (const event of events) bytes += event.payload.length + overhead
-      return this.run(delta, view, job, first, events.length, bytes)
+      for (const event of events) bytes += event.payload.length + eventOverhead
+      return this.run(view, job, first, events.length, bytes)
     }
     return events.map((event, i) =>
-      view.sees(event) ? this.run(delta, view, job, first + i, 1, event.payload.length + overhead) : 0
+      view.sees(event) ? this.run(view, job, first + i, 1, event.payload.length + eventOverhead) : 0
     )
   }
 
-  /** Adds a run behind the newest one, or makes that longer. Returns its first `event_seq`. */
-  private run(
-    delta: ViewDelta,
-    view: ViewState,
-    job: JobState,
-    jobSeq: number,
-    count: number,
-    bytes: number
-  ): number {
+  /** Adds events of a job to a view, in runs of a bounded length. Returns the first `event_seq`. */
+  private run(view: ViewState, job: JobState, jobSeq: number, count: number, bytes: number): number {
+    const first = this.lastOf(view) + 1
+    const average = bytes / count
+    const step =
+      count > this.maxRun.events || bytes > this.maxRun.bytes
+        ? Math.max(1, Math.min(this.maxRun.events, Math.floor(this.maxRun.bytes / average)))
+        : count
+    for (let done = 0; done < count; done += step) {
+      const part = Math.min(step, count - done)
+      this.extend(view, job, jobSeq + done, part, Math.ceil(part * average))
+    }
+    return first
+  }
+
+  /** Adds a run after the newest one, or makes that longer. */
+  private extend(view: ViewState, job: JobState, jobSeq: number, count: number, bytes: number): void {
+    const delta = this.view(view)
     const eventSeq = delta.last + 1
-    const newest = delta.runs[delta.runs.length - 1] ?? view.newestRun
-    if (newest !== undefined && newest.job === job && newest.jobSeq + newest.count === jobSeq) {
-      if (delta.runs.length > 0) newest.count += count
-      else delta.runs.push({ ...newest, count: newest.count + count })
-    } else delta.runs.push({ eventSeq, job, jobSeq, count })
+    const own = delta.runs[delta.runs.length - 1]
+    const newest = own?.run ?? view.newestRun
+    if (newest !== undefined && this.continues(newest, job, jobSeq, count, bytes)) {
+      const run = { ...newest, count: newest.count + count, bytes: newest.bytes + bytes }
+      if (own === undefined) delta.runs.push({ run, added: count, addedBytes: bytes })
+      else
+        delta.runs[delta.runs.length - 1] = {
+          run,
+          added: own.added + count,
+          addedBytes: own.addedBytes + bytes
+        }
+    } else
+      delta.runs.push({ run: { eventSeq, job, jobSeq, count, bytes }, added: count, addedBytes: bytes })
     delta.last += count
-    delta.bytes += bytes
-    return eventSeq
+  }
+
+  private continues(newest: RunState, job: JobState, jobSeq: number, count: number, bytes: number): boolean {
+    return (
+      newest.job === job &&
+      newest.jobSeq + newest.count === jobSeq &&
+      newest.count + count <= this.maxRun.events &&
+      newest.bytes + bytes <= this.maxRun.bytes
+    )
   }
 
   private job(job: JobState): JobDelta {
@@ -218,7 +252,7 @@ export class Transaction {
   private view(view: ViewState): ViewDelta {
     let delta = this.views.get(view)
     if (delta === undefined) {
-      delta = { last: view.last, bytes: 0, runs: [] }
+      delta = { last: view.last, runs: [] }
       this.views.set(view, delta)
     }
     return delta

@@ -68,6 +68,11 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
   {
     /** Commits records with the next group; they are durable when it returns. */
     readonly commit: (ops: ReadonlyArray<Op>) => Effect.Effect<void, InternalError>
+    /**
+     * Fails when the log has stopped for good, by a defect that leaves memory and store different; never returns
+     * otherwise. A runtime ends with it.
+     */
+    readonly stopped: Effect.Effect<never, InternalError>
 
     /** Opens the view of a new session and stores its record. */
     readonly openView: (session: SessionRecord) => Effect.Effect<View, InternalError>
@@ -108,6 +113,10 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
     ) => Effect.Effect<JobLog, InternalError>
     /** The log of a stored job; loaded when it is not in memory. */
     readonly loadJob: (job: JobRecord) => Effect.Effect<JobLog, InternalError>
+    /** The logs of many, in the order of their records, for fewer reads. */
+    readonly loadJobs: (
+      jobs: ReadonlyArray<JobRecord>
+    ) => Effect.Effect<ReadonlyArray<JobLog>, InternalError>
     /**
      * Appends an event. Returns when it is committed; it cannot be read, nor sent, before. On a log that
      * has ended it does nothing. (In memory, where nothing can fail, it may return when the event is queued,

@@ -4,122 +4,33 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as FastCheck from "effect/FastCheck"
 import * as Fiber from "effect/Fiber"
-import * as Layer from "effect/Layer"
-import type * as Scope from "effect/Scope"
+import type * as Layer from "effect/Layer"
 import * as TestClock from "effect/TestClock"
 import { describe } from "vitest"
-import * as EventLogLayer from "../../../src/layers/log/EventLog.js"
-import { all, type Feature } from "../../../src/protocol/Features.js"
-import { EventLog, type JobLog, type NewEvent, type View } from "../../../src/services/log/EventLog.js"
-import * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
+import { all } from "../../../src/protocol/Features.js"
+import { EventLog, type JobLog, type View } from "../../../src/services/log/EventLog.js"
+import type * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
+import { type JobRecord, Store, type StoreError } from "../../../src/services/store/Store.js"
 import {
-  type JobRecord,
-  type SessionRecord,
-  Store,
-  type StoreError
-} from "../../../src/services/store/Store.js"
-
-let counter = 0
-/** Ids in the protocol's form, distinct over the whole run. */
-const id = (prefix: string) => `${prefix}_${(++counter).toString().padStart(26, "0")}`
-
-const session = (): SessionRecord => ({
-  sessionId: id("sess"),
-  principal: "alice",
-  version: "1.1",
-  features: all,
-  createdAt: 1,
-  lastSeenAt: 1,
-  attached: true,
-  tokenDigest: "t",
-  acked: 0
-})
-const record = (owner: View): JobRecord => ({
-  jobId: id("job"),
-  sessionId: owner.sessionId,
-  submitId: id("msg"),
-  principal: "alice",
-  agent: "echo@1.0.0",
-  status: "running",
-  rejected: false,
-  lease: {},
-  traceId: "0af7651916cd43dd8448eb211c80319c",
-  createdAt: 1,
-  lastEventSeq: 0
-})
-const event = (kind: string, n: number, audience?: string): NewEvent => ({
-  type: "job.event",
-  kind,
-  audience,
-  payload: JSON.stringify({ kind, ts: "", body: { n } })
-})
-
-interface Frame {
-  readonly id: string
-  readonly type: string
-  readonly session_id: string
-  readonly job_id: string
-  readonly event_seq: number
-  readonly payload: { readonly kind?: string; readonly body?: { readonly n: number } }
-}
-const readAll = (view: View, from = 0) =>
-  Effect.gen(function* () {
-    const log = yield* EventLog
-    let after = from
-    const frames: Array<Frame> = []
-    for (;;) {
-      const { frames: page } = yield* log.read(view, after)
-      if (page.length === 0) return frames
-      after += page.length
-      for (const text of page) frames.push(JSON.parse(text) as Frame)
-    }
-  })
-const numbers = (frames: ReadonlyArray<Frame>, job: JobLog) =>
-  frames.filter((frame) => frame.job_id === job.jobId).map((frame) => frame.payload.body?.n)
-const seqs = (frames: ReadonlyArray<Frame>) => frames.map((frame) => frame.event_seq)
-const upTo = (n: number, from = 1) => Array.from({ length: n - from + 1 }, (_, i) => from + i)
-
-/** A view of a connected session, which is not told of back-pressure unless it acknowledges. */
-const openViewWith = (features: ReadonlyArray<Feature>) =>
-  Effect.gen(function* () {
-    const log = yield* EventLog
-    const view = yield* log.openView(session())
-    yield* log.attach(view, { features, wake: () => {} })
-    return view
-  })
-const openView = openViewWith(all.filter((feature) => feature !== "ack"))
-const openJob = (owner: View) => Effect.flatMap(EventLog, (log) => log.openJob(record(owner), owner))
-const emit = (job: JobLog, from: number, to: number, kind = "log") =>
-  Effect.flatMap(EventLog, (log) =>
-    Effect.forEach(upTo(to, from), (n) => log.append(job, event(kind, n)), { discard: true })
-  )
-const end = (job: JobLog, owner: View) =>
-  Effect.flatMap(EventLog, (log) =>
-    log.end(job, { type: "job.result", kind: "", payload: "{}" }, (lastEventSeq) => ({
-      ...record(owner),
-      jobId: job.jobId,
-      status: "success",
-      endedAt: 2,
-      lastEventSeq
-    }))
-  )
-/** In memory an append may return before its commit; this waits for it. */
-const settle = Effect.flatMap(EventLog, (log) => log.commit([]))
+  emit,
+  end,
+  event,
+  type Frame,
+  numbers,
+  openJob,
+  openView,
+  openViewWith,
+  readAll,
+  record,
+  runOn,
+  seqs,
+  settle,
+  upTo
+} from "./harness.js"
 
 /** `share`: what part of the retention limits a log over this store keeps. */
 export const suite = (name: string, share: number, store: () => Layer.Layer<Store, StoreError>): void => {
-  const run = <A, E>(
-    effect: Effect.Effect<A, E, EventLog | Store | Scope.Scope>,
-    options: RuntimeOptions.Input = {}
-  ) =>
-    Effect.scoped(effect).pipe(
-      Effect.provide(
-        EventLogLayer.layer.pipe(
-          Layer.provideMerge(store()),
-          Layer.provide(Layer.succeed(RuntimeOptions.RuntimeOptions, RuntimeOptions.make(options)))
-        )
-      )
-    )
+  const run = runOn(store)
   // A tail of almost nothing makes every read go through the store.
   const tails: ReadonlyArray<[string, RuntimeOptions.Input]> = [
     ["from the tail", {}],

@@ -1,21 +1,6 @@
-import { mkdtempSync, rmSync } from "node:fs"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
-import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
 import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
-import * as StoreSqlite from "../../../src/layers/store/StoreSqlite.js"
 import { suite } from "./EventLog.suite.js"
+import { sqlite } from "./sqlite.js"
 
 suite("EventLog in memory", 16, () => StoreMemory.layer)
-
-suite("EventLog on SQLite", 1, () =>
-  Layer.unwrapScoped(
-    Effect.acquireRelease(
-      Effect.sync(() => mkdtempSync(join(tmpdir(), "arcp-log-"))),
-      (folder) => Effect.sync(() => rmSync(folder, { recursive: true }))
-    ).pipe(
-      Effect.map((folder) => StoreSqlite.layer({ filename: join(folder, "log.db"), synchronous: "NORMAL" }))
-    )
-  )
-)
+suite("EventLog on SQLite", 1, sqlite)

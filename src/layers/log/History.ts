@@ -1,0 +1,149 @@
+/**
+ * A job's past: for a view that begins to observe it (what is retained first, then what comes, without gap or
+ * duplicate at the join), and for whoever follows the job itself.
+ */
+import * as Chunk from "effect/Chunk"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import type { InternalError } from "../../protocol/Errors.js"
+import { Op, type StoredEvent, type StoreError, type StoreService, toInternalError } from "../../services/store/Store.js"
+import type { Committer } from "./Committer.js"
+import type { JobState } from "./JobState.js"
+import type { ViewState } from "./ViewState.js"
+
+/** Events looked at in one go when a view that lacks a feature takes a job's history. */
+const scanPage = 256
+
+/** From and to, both included. */
+type Range = readonly [from: number, to: number]
+
+export interface Join {
+  readonly history: boolean
+  /** Leave out events up to this one, in the owner's numbering. */
+  readonly fromEventSeq?: number | undefined
+  /** Gets the view's newest `event_seq` before the join, at the commit. */
+  readonly onCommit: (subscribedFrom: number) => void
+}
+
+export const make = (store: StoreService, committer: Committer) => {
+  const eventsFrom = (job: JobState, seq: number, limit: number) => {
+    const held = job.fromTail(seq, limit)
+    return held === undefined ? store.events(job.jobId, seq, limit) : Effect.succeed(held)
+  }
+
+  /** The first `seq` whose number in the owner's view is greater than `eventSeq`. */
+  const firstAfter = (job: JobState, eventSeq: number) =>
+    Effect.gen(function* () {
+      let low = job.ledger.first
+      let high = job.last + 1
+      while (low < high) {
+        const middle = (low + high) >> 1
+        const event = (yield* eventsFrom(job, middle, 1))[0]
+        if (event !== undefined && event.seq === middle && event.ownerSeq > eventSeq) high = middle
+        else low = middle + 1
+      }
+      return low
+    })
+
+  /** Which of a job's events `from` … `to` a view gets, as ascending ranges. */
+  const visible = (view: ViewState, job: JobState, from: number, to: number) =>
+    Effect.gen(function* () {
+      const ranges: Array<Range> = []
+      for (let seq = from; seq <= to; ) {
+        const events = yield* eventsFrom(job, seq, Math.min(scanPage, to - seq + 1))
+        const last = events[events.length - 1]
+        if (last === undefined) break
+        ranges.push(...seen(view, events))
+        seq = last.seq + 1
+      }
+      return ranges
+    })
+
+  /** Where the view begins: at the newest event, at what it asked for, and of a job that has ended no later than its end. */
+  const startOf = (job: JobState, { fromEventSeq, history }: Join) => {
+    if (!history) return Effect.succeed(job.closed ? job.last : job.last + 1)
+    return fromEventSeq === undefined ? Effect.succeed(job.ledger.first) : firstAfter(job, fromEventSeq)
+  }
+
+  const observe = (view: ViewState, job: JobState, join: Join): Effect.Effect<void, StoreError | InternalError> =>
+    Effect.gen(function* () {
+      const from = yield* startOf(job, join)
+      // What is already stored does not change, so it is looked through before the commit; what comes until then is
+      // in the tail and looked at inside it.
+      const looked = job.selective && join.history ? job.last : from - 1
+      const ranges = yield* visible(view, job, from, looked)
+      yield* committer.change((tx) => {
+        const last = tx.lastSeqOf(job)
+        const before = tx.lastOf(view)
+        const observing = view.observed.has(job)
+        // What is committed together with the join comes after it; of a job that has ended at least its end does.
+        const start = Math.min(join.history ? from : last + 1, job.closed ? last : last + 1)
+        if (!job.selective) tx.replay(view, job, start, last)
+        else {
+          const rest = Math.max(start, looked + 1)
+          const all = [...ranges, ...seen(view, job.fromTail(rest, last - rest + 1) ?? [])]
+          if (job.closed) all.push([last, last])
+          for (const [a, b] of coalesce(all)) tx.replay(view, job, a, b)
+        }
+        if (!job.closed && !observing) {
+          job.addObserver(view)
+          tx.ops.push(Op.Observe({ sessionId: view.sessionId, jobId: job.jobId }))
+        }
+        tx.onApply(() => join.onCommit(before))
+        return () => {
+          if (!observing && !job.closed) job.removeObserver(view)
+        }
+      })
+    })
+
+  /** Waits until something is appended. */
+  const appended = (job: JobState) =>
+    Effect.async<void>((resume) => {
+      const leave = job.follow(() => {
+        leave()
+        resume(Effect.void)
+      })
+      return Effect.sync(leave)
+    })
+
+  /** Reads a job from its first retained event, a page at a time, and waits for more until it is closed. */
+  const follow = (job: JobState): Stream.Stream<StoredEvent, InternalError> =>
+    Stream.paginateChunkEffect(job.ledger.first, (from) =>
+      Effect.gen(function* () {
+        if (from > job.last && !job.closed) yield* appended(job)
+        const count = Math.min(scanPage, job.last - from + 1)
+        const events = count <= 0 ? [] : yield* eventsFrom(job, from, count)
+        const next = (events[events.length - 1]?.seq ?? from - 1) + 1
+        const over = job.closed && (next > job.last || events.length === 0)
+        return [
+          Chunk.fromIterable(events.filter((event) => event.audience === undefined)),
+          over ? Option.none() : Option.some(next)
+        ] as const
+      }).pipe(Effect.mapError(toInternalError))
+    )
+
+  return { observe, follow }
+}
+
+/** The events that a view gets, as ascending ranges. */
+const seen = (view: ViewState, events: ReadonlyArray<StoredEvent>): ReadonlyArray<Range> => {
+  const ranges: Array<Range> = []
+  for (const event of events) {
+    if (!view.sees(event)) continue
+    const newest = ranges[ranges.length - 1]
+    if (newest !== undefined && newest[1] + 1 === event.seq) ranges[ranges.length - 1] = [newest[0], event.seq]
+    else ranges.push([event.seq, event.seq])
+  }
+  return ranges
+}
+
+/** Ascending, without what an earlier range covers. */
+const coalesce = (ranges: ReadonlyArray<Range>): ReadonlyArray<Range> => {
+  let last = 0
+  return ranges.flatMap(([from, to]) => {
+    const start = Math.max(from, last + 1)
+    last = Math.max(last, to)
+    return start <= to ? [[start, to] as const] : []
+  })
+}

@@ -1,0 +1,139 @@
+/** What the log keeps in memory of a job. Only a committed transaction and the retention change it. */
+import type * as BigDecimal from "effect/BigDecimal"
+import type { JobLog } from "../../services/log/EventLog.js"
+import type { StoredEvent } from "../../services/store/Store.js"
+import type { Account } from "./Account.js"
+import { Ledger, type Limits } from "./Ledger.js"
+import type { ViewState } from "./ViewState.js"
+
+const noBudget: ReadonlyMap<string, BigDecimal.BigDecimal> = new Map()
+
+/** A job's log: its numbers, its observers, and the newest events. */
+export class JobState implements JobLog {
+  /** Newest committed `seq`. */
+  last: number
+  lastEventSeq: number
+  ended: boolean
+  /** The terminal message is committed. */
+  closed: boolean
+  /** The job was dropped: nothing of it is stored any more. */
+  dropped = false
+  /** It may hold events that not every observer gets, so a view that lacks a feature has to look. */
+  selective = false
+  readonly observers = new Set<ViewState>()
+  /** Called when something was appended: whoever follows this job rather than a view. */
+  private followers: Set<() => void> | undefined
+  /** Budget counters, its own or an ancestor's. */
+  account: Account | undefined
+  /** Jobs above this one. */
+  depth = 0
+  /** Payloads that are delivered but not stored, by `seq`. */
+  private secrets: Map<number, string> | undefined
+  /** The owner's view while it observes; it sets the pace. */
+  ownerView: ViewState | undefined
+  readonly ledger: Ledger
+  /** What it may grow to before its emitters wait for the retention; see Retention.ts. */
+  allowance: Limits
+  /** The newest events, `tail[i]` being `seq` tailFirst + i. */
+  private tail: Array<StoredEvent> = []
+  private head = 0
+
+  constructor(
+    readonly jobId: string,
+    readonly traceId: string,
+    public owner: string,
+    start: {
+      readonly first: number
+      readonly last: number
+      readonly lastEventSeq: number
+      readonly ended: boolean
+    },
+    limits: { readonly granularity: Limits; readonly allowance: Limits }
+  ) {
+    this.last = start.last
+    this.lastEventSeq = start.lastEventSeq
+    this.ended = start.ended
+    this.closed = start.ended
+    this.allowance = limits.allowance
+    this.ledger = new Ledger(limits.granularity, start.first, start.last)
+  }
+
+  get remaining(): ReadonlyMap<string, BigDecimal.BigDecimal> {
+    return this.account?.remaining ?? noBudget
+  }
+  get exhausted(): string | undefined {
+    return this.account?.exhausted
+  }
+  budgets(currency: string): boolean {
+    return this.account?.has(currency) === true
+  }
+  /** The terminal message was committed: nobody waits for more. */
+  close(): void {
+    this.closed = true
+    this.secrets = undefined
+    for (const view of this.observers) view.observed.delete(this)
+    this.observers.clear()
+    this.ownerView = undefined
+  }
+  addObserver(view: ViewState): void {
+    this.observers.add(view)
+    view.observed.add(this)
+    if (view.sessionId === this.owner) this.ownerView = view
+  }
+  removeObserver(view: ViewState): void {
+    this.observers.delete(view)
+    view.observed.delete(this)
+    if (this.ownerView === view) this.ownerView = undefined
+  }
+  follow(wake: () => void): () => void {
+    this.followers ??= new Set()
+    this.followers.add(wake)
+    return () => this.followers?.delete(wake)
+  }
+  /** Wakes whoever follows the job. */
+  wake(): void {
+    if (this.followers !== undefined) for (const wake of [...this.followers]) wake()
+  }
+  keepSecret(seq: number, payload: string): void {
+    this.secrets ??= new Map()
+    this.secrets.set(seq, payload)
+  }
+  /** The payload as it is delivered. */
+  payloadOf(event: StoredEvent): string {
+    return this.secrets?.get(event.seq) ?? event.payload
+  }
+  get tailLength(): number {
+    return this.tail.length - this.head
+  }
+  /** Returns the event with this `seq` when it is in the tail. */
+  event(seq: number): StoredEvent | undefined {
+    const i = seq - (this.last - this.tailLength + 1)
+    return i < 0 ? undefined : this.tail[this.head + i]
+  }
+  /** Returns events `from` … of the tail, `undefined` when it does not hold all of them. */
+  fromTail(from: number, count: number): ReadonlyArray<StoredEvent> | undefined {
+    const events: Array<StoredEvent> = []
+    for (let seq = from; seq < from + count; seq++) {
+      const event = this.event(seq)
+      if (event === undefined) return undefined
+      events.push(event)
+    }
+    return events
+  }
+  push(events: ReadonlyArray<StoredEvent>): void {
+    for (const event of events) this.tail.push(event)
+  }
+  /** Forgets the oldest `count` events of the tail. */
+  shift(count: number): void {
+    // Now, not when the array is cut: a thousand events can be 64 KiB each.
+    this.tail.fill(undefined as never, this.head, Math.min(this.tail.length, this.head + count))
+    this.head += count
+    if (this.head >= this.tail.length) {
+      this.tail = []
+      this.head = 0
+    } else if (this.head > 1024 && this.head * 2 > this.tail.length) {
+      this.tail = this.tail.slice(this.head)
+      this.head = 0
+    }
+  }
+}

@@ -1,0 +1,144 @@
+/**
+ * The views and jobs that the log has in memory, and how they get there. A session's view and a job's log exist once
+ * each, here: whoever needs one that is not in memory has it loaded, and two who load the same get the same.
+ */
+import * as Effect from "effect/Effect"
+import type { JobRecord, SessionRecord, StoreError, StoreService } from "../../services/store/Store.js"
+import { JobState } from "./JobState.js"
+import { granularityOf, type Limits } from "./Ledger.js"
+import { ViewState } from "./ViewState.js"
+
+export class Live {
+  readonly views = new Map<string, ViewState>()
+  readonly jobs = new Map<string, JobState>()
+  readonly granularity: Limits
+
+  constructor(
+    private readonly store: StoreService,
+    /** What a view, and a job's log, retain at the most. */
+    readonly limits: Limits
+  ) {
+    this.granularity = granularityOf(limits)
+  }
+
+  private get bounds() {
+    return { granularity: this.granularity, allowance: this.limits }
+  }
+
+  newView(session: SessionRecord): ViewState {
+    return new ViewState(
+      session.sessionId,
+      session.version,
+      session.features,
+      { first: 1, last: 0, acked: 0, need: 1 },
+      this.bounds
+    )
+  }
+  newJob(record: JobRecord): JobState {
+    const start = { first: 1, last: 0, lastEventSeq: 0, ended: false }
+    return new JobState(record.jobId, record.traceId, record.sessionId, start, this.bounds)
+  }
+
+  /** Returns the view of a stored session, loaded with what it retains when it is not in memory. */
+  loadView(session: SessionRecord): Effect.Effect<ViewState, StoreError> {
+    return Effect.suspend(() => {
+      const live = this.views.get(session.sessionId)
+      if (live !== undefined) return Effect.succeed(live)
+      return Effect.map(this.storedView(session), (view) => this.views.get(view.sessionId) ?? this.add(view))
+    })
+  }
+  private add(view: ViewState): ViewState {
+    this.views.set(view.sessionId, view)
+    return view
+  }
+  private storedView(session: SessionRecord) {
+    const { granularity, store } = this
+    const bounds = this.bounds
+    return Effect.gen(function* () {
+      const start = yield* store.view(session.sessionId)
+      const view = new ViewState(
+        session.sessionId,
+        session.version,
+        session.features,
+        { ...start, acked: session.acked },
+        bounds
+      )
+      // What it retains is counted anew, run by run, so that the limits mean the same as before.
+      view.ledger.last = start.first - 1
+      for (let from = start.first; from <= start.last; ) {
+        const page = yield* store.runs(session.sessionId, from, granularity.events)
+        for (const run of page) {
+          view.ledger.cut()
+          view.ledger.add(run.eventSeq + run.count - 1, run.bytes)
+        }
+        const last = page[page.length - 1]
+        if (last === undefined) break
+        from = last.eventSeq + last.count
+      }
+      view.ledger.last = start.last
+      return view
+    })
+  }
+
+  /**
+   * Returns logs of jobs as the store has them; of those that were live when the last process ended, with their
+   * observers, so that what is appended reaches them.
+   */
+  loadJobs(records: ReadonlyArray<JobRecord>): Effect.Effect<ReadonlyArray<JobState>, StoreError> {
+    return Effect.gen(this, function* () {
+      const missing = records.filter(({ jobId }) => !this.jobs.has(jobId)).map(({ jobId }) => jobId)
+      const bounds = missing.length === 0 ? noBounds : yield* this.store.boundsOf(missing)
+      const loaded: Array<JobState> = []
+      for (const record of records) {
+        const { first, last } = bounds.get(record.jobId) ?? { first: 1, last: 0 }
+        loaded.push(this.jobs.get(record.jobId) ?? (yield* this.loadStored(record, first, last)))
+      }
+      return loaded
+    })
+  }
+  loadJob(record: JobRecord): Effect.Effect<JobState, StoreError> {
+    return Effect.suspend(() => {
+      const live = this.jobs.get(record.jobId)
+      if (live !== undefined) return Effect.succeed(live)
+      return Effect.flatMap(this.store.boundsOf([record.jobId]), (bounds) => {
+        const { first, last } = bounds.get(record.jobId) ?? { first: 1, last: 0 }
+        return this.loadStored(record, first, last)
+      })
+    })
+  }
+  private loadStored(record: JobRecord, first: number, last: number): Effect.Effect<JobState, StoreError> {
+    const { store } = this
+    const job = new JobState(
+      record.jobId,
+      record.traceId,
+      record.sessionId,
+      { first, last, lastEventSeq: record.lastEventSeq, ended: record.endedAt !== undefined },
+      this.bounds
+    )
+    job.selective = true
+    if (job.ended) return Effect.succeed(job)
+    return Effect.gen(this, function* () {
+      job.ledger.last = first - 1
+      for (const mark of yield* store.marks(record.jobId)) {
+        job.ledger.cut()
+        job.ledger.add(mark.seq, mark.bytes)
+      }
+      job.ledger.last = last
+      const views: Array<ViewState> = []
+      for (const sessionId of (yield* store.observersOf([record.jobId])).get(record.jobId) ?? []) {
+        const session = yield* store.session(sessionId)
+        if (session !== undefined) views.push(yield* this.loadView(session))
+      }
+      const newest = (yield* store.events(record.jobId, last, 1))[0]
+      if (newest !== undefined) job.lastEventSeq = newest.ownerSeq
+      // Somebody else may have loaded it meanwhile; from here on nothing waits.
+      const live = this.jobs.get(record.jobId)
+      if (live !== undefined) return live
+      for (const view of views) if (!view.dropped) job.addObserver(view)
+      this.jobs.set(record.jobId, job)
+      return job
+    })
+  }
+}
+
+const noBounds: ReadonlyMap<string, { readonly first: number; readonly last: number }> = new Map()

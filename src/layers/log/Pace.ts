@@ -1,0 +1,80 @@
+/**
+ * How fast a job may emit for whoever reads it (§4.5). Only the owner sets the pace, and only while it gets on: a
+ * stalled reader does not hold its jobs for longer than `patience`, an absent one not at all, and nobody else ever.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { eventPayload, timestamp } from "../../protocol/EventText.js"
+import type { Committer } from "./Committer.js"
+import type { JobState } from "./JobState.js"
+import type { Limits } from "./Ledger.js"
+import { patienceMs, type ViewState } from "./ViewState.js"
+
+const part = (limits: Limits, share: number): Limits => ({
+  events: limits.events / share,
+  bytes: limits.bytes / share
+})
+
+export const make = (parts: {
+  readonly committer: Committer
+  /** What a view retains at the most. */
+  readonly limits: Limits
+  /** Unacknowledged events at which a session is told. */
+  readonly backPressureLag: number
+  /** Epoch ms. */
+  readonly now: () => number
+}) => {
+  const congestedAt = part(parts.limits, 2)
+  const relievedAt = part(parts.limits, 4)
+
+  /** One `status` event on a live job of the session, until its lag has halved. */
+  const tell = (view: ViewState) => {
+    const lag = view.last - view.acked
+    if (lag <= parts.backPressureLag) return
+    for (const job of view.observed) {
+      if (job.ended) continue
+      view.signalled = true
+      const message = "events are not acknowledged as fast as they come"
+      const body = JSON.stringify({ phase: "back_pressure", message, lag })
+      const payload = eventPayload("status", timestamp(parts.now()), body)
+      const event = { type: "job.event", kind: "status", audience: view.sessionId, payload } as const
+      parts.committer.enqueue({ _tag: "Append", job, event, done: undefined })
+      return
+    }
+  }
+
+  return {
+    /** Looks at a view to which something was added. */
+    published: (view: ViewState): void => {
+      if (view.wake === undefined) return
+      if (view.measuresLag && !view.signalled) tell(view)
+      if (!view.congested && !view.stalled)
+        view.congested = view.ledger.exceedsAfter(view.delivered, congestedAt)
+    },
+    /** Looks at a view whose connection has read up to `after`. */
+    reached: (view: ViewState, after: number): void => {
+      if (view.congested && !view.ledger.exceedsAfter(after, relievedAt)) view.relieve()
+    },
+    acknowledged: (view: ViewState): void => {
+      if (view.last - view.acked <= parts.backPressureLag / 2) view.signalled = false
+    },
+    /** Returns whether an emitter of this job has to wait for its owner. */
+    holds: (job: JobState): boolean => job.ownerView?.congested === true,
+    /** Waits until the owner has caught up, is gone, or has not got on for `patience`. */
+    wait: (job: JobState): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        const view = job.ownerView
+        if (view?.congested !== true) return Effect.void
+        return Effect.async<void>((resume) => view.onRelief(() => resume(Effect.void))).pipe(
+          Effect.timeoutTo({
+            duration: Duration.millis(patienceMs),
+            onSuccess: () => {},
+            onTimeout: () => {
+              view.stalled = true
+              view.relieve()
+            }
+          })
+        )
+      })
+  }
+}

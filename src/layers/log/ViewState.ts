@@ -1,0 +1,229 @@
+/** What the log keeps in memory of a session's view. Only a committed transaction and the retention change it. */
+import { eventFrames, type Version } from "../../protocol/Codec.js"
+import type { Feature } from "../../protocol/Features.js"
+import { eventIds } from "../../protocol/Ids.js"
+import type { EventType } from "../../protocol/Message.js"
+import type { NewEvent, View } from "../../services/log/EventLog.js"
+import type { StoredEvent } from "../../services/store/Store.js"
+import type { JobState } from "./JobState.js"
+import { Ledger, type Limits } from "./Ledger.js"
+
+/** A run in memory: refers to the job itself. Grows in place while it is the newest. */
+export interface RunState {
+  readonly eventSeq: number
+  readonly job: JobState
+  readonly jobSeq: number
+  count: number
+  bytes: number
+}
+
+/** How many runs of one session stay in memory while it reads, at the most; older ones are read from the store. */
+const maxRuns = 2048
+
+/** How many stay for a session that nobody reads: its jobs must not be held for it. */
+const maxIdleRuns = 16
+
+/** Milliseconds without progress after which a connection does not count as reading (§4.5). */
+export const patienceMs = 10_000
+
+/** How many positions are kept to know what was sent a window ago. */
+const sentMarks = 32
+
+type BuildFrame = (type: EventType, id: string, eventSeq: number, payload: string) => string
+
+/** Where a view stands when it is loaded. */
+export interface ViewStart {
+  readonly first: number
+  readonly last: number
+  readonly acked: number
+  /** The first `event_seq` that the session still needs, as stored. */
+  readonly need: number
+}
+
+/** A session's view. */
+export class ViewState implements View {
+  last: number
+  acked: number
+  progress = false
+  chunks = false
+  /** Present while a connection reads. */
+  wake: (() => void) | undefined
+  measuresLag = false
+  signalled = false
+  dropped = false
+  /** How far the connection has read. */
+  delivered = 0
+  /** When the connection last got on, in milliseconds of the monotonic clock. */
+  progressedAt = 0
+  /** The connection is so far behind that what it has not read would soon be evicted. */
+  congested = false
+  /** It has not got on for so long that nobody waits for it. */
+  stalled = false
+  /** The first `event_seq` needed, as the store has it. */
+  storedNeed: number
+  /** What is retained when it is next looked at, although nothing of it could be given up; see Retention.ts. */
+  allowance: Limits
+  private relieved: Array<() => void> = []
+  /** Positions and when they were reached: for sessions that do not acknowledge. */
+  private sent: Array<{ readonly at: number; readonly seq: number }> = []
+  /** Events per page read from the store, learnt from their size. */
+  pageSize: number | undefined
+  /** The newest runs, ascending and without a gap up to `last`. */
+  runs: Array<RunState> = []
+  /** Jobs not ended whose events are numbered for this view. */
+  readonly observed = new Set<JobState>()
+  readonly ledger: Ledger
+  private readonly eventId: (eventSeq: number) => string
+  private frames = new WeakMap<object, BuildFrame>()
+
+  constructor(
+    readonly sessionId: string,
+    private readonly version: Version,
+    features: ReadonlyArray<Feature>,
+    start: ViewStart,
+    limits: { readonly granularity: Limits; readonly allowance: Limits }
+  ) {
+    this.last = start.last
+    this.acked = start.acked
+    this.storedNeed = start.need
+    this.allowance = limits.allowance
+    this.ledger = new Ledger(limits.granularity, start.first, start.last)
+    this.eventId = eventIds(sessionId)
+    this.setFeatures(features)
+  }
+
+  get first(): number {
+    return this.ledger.first
+  }
+  get observedCount(): number {
+    return this.observed.size
+  }
+  setFeatures(features: ReadonlyArray<Feature>): void {
+    this.progress = features.includes("progress")
+    this.chunks = features.includes("result_chunk")
+    this.measuresLag = features.includes("ack")
+  }
+  /** A connection begins to read. */
+  attach(wake: () => void, now: number): void {
+    this.wake = wake
+    this.delivered = 0
+    this.progressedAt = now
+    this.stalled = false
+  }
+  detach(): void {
+    this.wake = undefined
+    this.trimRuns(maxIdleRuns)
+    this.relieve()
+  }
+  /** The connection asks for what follows `after`. */
+  reached(after: number, now: number, windowMs: number): void {
+    this.progressedAt = now
+    this.stalled = false
+    if (after <= this.delivered) return
+    this.delivered = after
+    if (this.measuresLag) return
+    const newest = this.sent[this.sent.length - 1]
+    if (newest !== undefined && now - newest.at < windowMs / sentMarks) return
+    this.sent.push({ at: now, seq: after })
+    while ((this.sent[1]?.at ?? now) <= now - windowMs) this.sent.shift()
+  }
+  /** Returns whether a connection reads, and gets on. */
+  reads(now: number): boolean {
+    return (
+      this.wake !== undefined &&
+      !this.stalled &&
+      (this.delivered >= this.last || now - this.progressedAt < patienceMs)
+    )
+  }
+  /**
+   * Returns the first `event_seq` that the session needs (§4.5): what it has not acknowledged; of a session that does
+   * not acknowledge, what was not sent, or sent less than a window ago.
+   */
+  need(now: number, windowMs: number): number {
+    const known = Math.max(this.first, this.storedNeed)
+    if (this.measuresLag) return Math.max(known, this.acked + 1)
+    const sent = this.sent[0]
+    return sent === undefined || sent.at > now - windowMs ? known : Math.max(known, sent.seq + 1)
+  }
+  /** Calls back when the connection has caught up, or is gone. */
+  onRelief(resume: () => void): void {
+    this.relieved.push(resume)
+  }
+  relieve(): void {
+    this.congested = false
+    const waiting = this.relieved
+    this.relieved = []
+    for (const resume of waiting) resume()
+  }
+  /** Returns whether this event is numbered for, and delivered to, this session. */
+  sees(event: Pick<NewEvent, "kind" | "audience">): boolean {
+    return (
+      (event.audience === undefined || event.audience === this.sessionId) &&
+      (event.kind !== "progress" || this.progress) &&
+      (event.kind !== "result_chunk" || this.chunks)
+    )
+  }
+  get newestRun(): RunState | undefined {
+    return this.runs[this.runs.length - 1]
+  }
+  /** Adds a committed run, or the new length of the newest one. */
+  extend(run: RunState, count: number, bytes: number): void {
+    const newest = this.newestRun
+    if (newest !== undefined && newest.eventSeq === run.eventSeq) {
+      newest.count = run.count
+      newest.bytes = run.bytes
+    } else {
+      // A view begins with a whole run, so only here may it be cut.
+      this.ledger.cut()
+      this.runs.push(run)
+      const max = this.wake === undefined ? maxIdleRuns : maxRuns
+      if (this.runs.length > max) this.trimRuns(max / 2)
+    }
+    this.last += count
+    this.ledger.add(this.last, bytes)
+  }
+  private trimRuns(count: number): void {
+    if (this.runs.length > count) this.runs = this.runs.slice(-count)
+  }
+  /** Forgets runs in memory that refer to a job that was dropped: the store says that they are gone. */
+  forgetRuns(jobs: ReadonlySet<JobState>): void {
+    for (let i = this.runs.length - 1; i >= 0; i--)
+      if (jobs.has(this.runs[i]?.job as JobState)) {
+        this.runs = this.runs.slice(i + 1)
+        return
+      }
+  }
+  /** Returns the index of the run in memory that holds `eventSeq`; -1 when it is older than all of them. */
+  indexOf(eventSeq: number): number {
+    let low = 0
+    let high = this.runs.length - 1
+    let found = -1
+    while (low <= high) {
+      const middle = (low + high) >> 1
+      if ((this.runs[middle]?.eventSeq ?? Infinity) <= eventSeq) {
+        found = middle
+        low = middle + 1
+      } else high = middle - 1
+    }
+    return found
+  }
+  /** Returns the frame that carries an event as this session's `eventSeq`. */
+  frame(
+    job: { readonly jobId: string; readonly traceId: string },
+    event: StoredEvent,
+    eventSeq: number,
+    payload: string
+  ): string {
+    let build = this.frames.get(job)
+    if (build === undefined) {
+      build = eventFrames({
+        version: this.version,
+        sessionId: this.sessionId,
+        jobId: job.jobId,
+        traceId: job.traceId
+      })
+      this.frames.set(job, build)
+    }
+    return build(event.type, this.eventId(eventSeq), eventSeq, payload)
+  }
+}

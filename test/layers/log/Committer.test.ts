@@ -1,0 +1,195 @@
+/** The committer over a store that is held, that fails and that throws: in process, when the test says. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import { EventLog } from "../../../src/services/log/EventLog.js"
+import { Store, StoreError, type StoreService } from "../../../src/services/store/Store.js"
+import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
+import {
+  emit,
+  end,
+  event,
+  numbers,
+  openJob,
+  openView,
+  readAll,
+  record,
+  runOn,
+  seqs,
+  session,
+  settle,
+  upTo
+} from "./harness.js"
+
+type Commit = StoreService["commit"]
+
+/** A durable store in memory whose commits the test may replace. */
+const makeStore = () => {
+  const control: { commit: ((real: Commit) => Commit) | undefined } = { commit: undefined }
+  const layer = Layer.effect(
+    Store,
+    Effect.map(
+      Store,
+      (store): StoreService => ({
+        ...store,
+        kind: "durable",
+        commit: (batch) =>
+          Effect.suspend(() => (control.commit?.(store.commit) ?? store.commit)(batch))
+      })
+    )
+  ).pipe(Layer.provide(StoreMemory.layer))
+  return { control, run: runOn(() => layer) }
+}
+
+const failing: (real: Commit) => Commit = () => () => new StoreError({ message: "the disk is full" })
+
+describe("the committer", () => {
+  it.effect("nothing can be read, and nobody is woken, before the commit", () => {
+    const { control, run } = makeStore()
+    return run(
+      Effect.gen(function* () {
+        const log = yield* EventLog
+        const view = yield* openView
+        const job = yield* openJob(view)
+        let woken = 0
+        yield* log.attach(view, { features: [], wake: () => woken++ })
+        const gate = yield* Deferred.make<void>()
+        const reached = yield* Deferred.make<void>()
+        control.commit = (real) => (batch) =>
+          Deferred.succeed(reached, undefined).pipe(
+            Effect.zipRight(Deferred.await(gate)),
+            Effect.zipRight(real(batch))
+          )
+        const emitting = yield* Effect.fork(log.append(job, event("log", 1)))
+        yield* Deferred.await(reached)
+        assert.strictEqual(view.last, 0)
+        assert.strictEqual(woken, 0)
+        assert.deepStrictEqual(yield* readAll(view), [])
+        assert.isTrue((yield* Fiber.poll(emitting))._tag === "None")
+        yield* Deferred.succeed(gate, undefined)
+        yield* Fiber.join(emitting)
+        assert.strictEqual(woken, 1)
+        assert.deepStrictEqual(numbers(yield* readAll(view), job), [1])
+      })
+    )
+  })
+
+  it.effect("a failed commit leaves nothing: no number, no job, no observer", () => {
+    const { control, run } = makeStore()
+    return run(
+      Effect.gen(function* () {
+        const log = yield* EventLog
+        const owner = yield* openView
+        const job = yield* openJob(owner)
+        const other = yield* openView
+        control.commit = failing
+        const failures = yield* Effect.all([
+          Effect.exit(log.append(job, event("log", 1))),
+          Effect.exit(log.openJob(record(owner), owner)),
+          Effect.exit(log.observe(other, job, { history: true, onCommit: () => {} })),
+          Effect.exit(log.unobserve(owner, job.jobId)),
+          Effect.exit(log.adopt(other, job, { ...record(other), jobId: job.jobId })),
+          Effect.exit(log.openView(session()))
+        ])
+        assert.isTrue(failures.every(Exit.isFailure))
+        control.commit = undefined
+        assert.deepStrictEqual([owner.last, owner.observedCount, other.observedCount], [0, 1, 0])
+        yield* log.append(job, event("log", 1))
+        assert.deepStrictEqual(numbers(yield* readAll(owner), job), [1])
+        assert.deepStrictEqual(yield* readAll(other), [])
+        // The owner is still the owner: it sets the numbering.
+        assert.strictEqual(job.lastEventSeq, 1)
+      })
+    )
+  })
+
+  it.effect("the end of a job that could not be committed may be repeated", () => {
+    const { control, run } = makeStore()
+    return run(
+      Effect.gen(function* () {
+        const view = yield* openView
+        const job = yield* openJob(view)
+        control.commit = failing
+        assert.isTrue(Exit.isFailure(yield* Effect.exit(end(job, view))))
+        assert.deepStrictEqual(yield* readAll(view), [])
+        control.commit = undefined
+        yield* end(job, view)
+        assert.deepStrictEqual(
+          (yield* readAll(view)).map((frame) => frame.type),
+          ["job.result"]
+        )
+      })
+    )
+  })
+
+  it.effect("an item that throws fails by itself", () => {
+    const { run } = makeStore()
+    return run(
+      Effect.gen(function* () {
+        const log = yield* EventLog
+        const view = yield* openView
+        const job = yield* openJob(view)
+        const bad = { ...record(view), lease: { "cost.budget": ["USD:1"] } }
+        Object.defineProperty(bad, "budget", {
+          enumerable: true,
+          get: () => {
+            throw new Error("a record that cannot be read")
+          }
+        })
+        const [first, broken, last] = yield* Effect.all(
+          [
+            Effect.exit(emit(job, 1, 1)),
+            Effect.exit(log.openJob(bad, view)),
+            Effect.exit(emit(job, 2, 2))
+          ],
+          { concurrency: "unbounded" }
+        )
+        assert.deepStrictEqual([first, broken, last].map(Exit.isSuccess), [true, false, true])
+        assert.deepStrictEqual(numbers(yield* readAll(view), job).sort(), [1, 2])
+      })
+    )
+  })
+
+  it.effect("a batch that is full loses nothing", () => {
+    const { run } = makeStore()
+    return run(
+      Effect.gen(function* () {
+        const view = yield* openView
+        const job = yield* openJob(view)
+        const emitters = upTo(1024 * 3 + 1)
+        yield* Effect.forEach(emitters, (n) => emit(job, n, n), { concurrency: "unbounded", discard: true })
+        yield* settle
+        const frames = yield* readAll(view)
+        assert.deepStrictEqual(seqs(frames), emitters)
+        assert.deepStrictEqual(numbers(frames, job), emitters)
+      })
+    )
+  })
+
+  it.effect("a defect after the commit stops the log, and whoever waits is told", () => {
+    const { run } = makeStore()
+    return run(
+      Effect.gen(function* () {
+        const log = yield* EventLog
+        const view = yield* openView
+        const job = yield* openJob(view)
+        const stopped = yield* Effect.fork(Effect.exit(log.stopped))
+        yield* log.attach(view, {
+          features: [],
+          wake: () => {
+            throw new Error("a reader that throws")
+          }
+        })
+        const exits = yield* Effect.all([Effect.exit(emit(job, 1, 1)), Effect.exit(emit(job, 2, 2))], {
+          concurrency: "unbounded"
+        })
+        assert.isTrue(exits.every(Exit.isFailure))
+        assert.isTrue(Exit.isFailure(yield* Effect.exit(log.commit([]))))
+        assert.isTrue(Exit.isFailure(yield* Fiber.join(stopped)))
+      })
+    )
+  })
+})

@@ -1,0 +1,17 @@
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as StoreSqlite from "../../../src/layers/store/StoreSqlite.js"
+
+/** A SQLite store in a folder of its own. */
+export const sqlite = () =>
+  Layer.unwrapScoped(
+    Effect.acquireRelease(
+      Effect.sync(() => mkdtempSync(join(tmpdir(), "arcp-log-"))),
+      (folder) => Effect.sync(() => rmSync(folder, { recursive: true }))
+    ).pipe(
+      Effect.map((folder) => StoreSqlite.layer({ filename: join(folder, "log.db"), synchronous: "NORMAL" }))
+    )
+  )
