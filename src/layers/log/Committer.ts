@@ -164,14 +164,16 @@ export const make = (
               }).pipe(Effect.catchAllCause((cause) => stop(batch, cause))),
             onFailure: (cause) => {
               takeBack()
-              if (batch.length > 1 && isMistake(cause)) return Effect.forEach(batch, commitAlone, { discard: true })
+              if (batch.length > 1 && isMistake(cause))
+                return Effect.forEach(batch, commitAlone, { discard: true })
               fail(batch, storageFailure(cause))
               return isMistake(cause) ? Effect.logError("a change could not be written", cause) : Effect.void
             }
           })
         )
       })
-    const commitAlone = (item: Item) => (dead === undefined ? commit([item]) : Effect.sync(() => fail([item], dead as InternalError)))
+    const commitAlone = (item: Item) =>
+      dead === undefined ? commit([item]) : Effect.sync(() => fail([item], dead as InternalError))
 
     const commitNext = Effect.suspend(() => commit(takeBatch())).pipe(
       Effect.ensuring(

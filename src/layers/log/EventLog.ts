@@ -38,10 +38,8 @@ const logOf = (job: JobLog): JobState => {
   throw new Error("this job's log was not made by this log")
 }
 
-const stored = <A, E>(
-  effect: Effect.Effect<A, E | StoreError>
-): Effect.Effect<A, Exclude<E, StoreError> | InternalError> =>
-  Effect.catchTag(effect, "StoreError", (error) => toInternalError(error))
+const stored = <A>(effect: Effect.Effect<A, InternalError | StoreError>): Effect.Effect<A, InternalError> =>
+  Effect.mapError(effect, (error) => (error._tag === "StoreError" ? toInternalError(error) : error))
 
 const retentionLimits = (kind: "memory" | "durable", options: RuntimeOptions["Type"]) => {
   const share = kind === "memory" ? 16 : 1

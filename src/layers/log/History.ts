@@ -7,7 +7,13 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { InternalError } from "../../protocol/Errors.js"
-import { Op, type StoredEvent, type StoreError, type StoreService, toInternalError } from "../../services/store/Store.js"
+import {
+  Op,
+  type StoredEvent,
+  type StoreError,
+  type StoreService,
+  toInternalError
+} from "../../services/store/Store.js"
 import type { Committer } from "./Committer.js"
 import type { JobState } from "./JobState.js"
 import type { ViewState } from "./ViewState.js"
@@ -66,7 +72,11 @@ export const make = (store: StoreService, committer: Committer) => {
     return fromEventSeq === undefined ? Effect.succeed(job.ledger.first) : firstAfter(job, fromEventSeq)
   }
 
-  const observe = (view: ViewState, job: JobState, join: Join): Effect.Effect<void, StoreError | InternalError> =>
+  const observe = (
+    view: ViewState,
+    job: JobState,
+    join: Join
+  ): Effect.Effect<void, StoreError | InternalError> =>
     Effect.gen(function* () {
       const from = yield* startOf(job, join)
       // What is already stored does not change, so it is looked through before the commit; what comes until then is
@@ -132,7 +142,8 @@ const seen = (view: ViewState, events: ReadonlyArray<StoredEvent>): ReadonlyArra
   for (const event of events) {
     if (!view.sees(event)) continue
     const newest = ranges[ranges.length - 1]
-    if (newest !== undefined && newest[1] + 1 === event.seq) ranges[ranges.length - 1] = [newest[0], event.seq]
+    if (newest !== undefined && newest[1] + 1 === event.seq)
+      ranges[ranges.length - 1] = [newest[0], event.seq]
     else ranges.push([event.seq, event.seq])
   }
   return ranges

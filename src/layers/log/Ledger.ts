@@ -62,7 +62,9 @@ export class Ledger {
   }
   /** Returns whether more than this follows `seq`. */
   exceedsAfter(seq: number, limits: Limits): boolean {
-    return this.last - seq > limits.events || (this.bytes > limits.bytes && this.bytesAfter(seq) > limits.bytes)
+    return (
+      this.last - seq > limits.events || (this.bytes > limits.bytes && this.bytesAfter(seq) > limits.bytes)
+    )
   }
   /** Returns the bytes that follow `seq`, rounded up to a mark. */
   bytesAfter(seq: number): number {

@@ -60,7 +60,7 @@ export class Live {
         session.sessionId,
         session.version,
         session.features,
-        { ...start, acked: session.acked },
+        { ...start, acked: session.acked, need: 1 },
         bounds
       )
       // What it retains is counted anew, run by run, so that the limits mean the same as before.

@@ -7,7 +7,12 @@ import * as Effect from "effect/Effect"
 import { InternalError, ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { JobResult } from "../../protocol/Message.js"
 import type { Page } from "../../services/log/EventLog.js"
-import type { StoredEvent, StoreError, StoreService } from "../../services/store/Store.js"
+import {
+  type StoredEvent,
+  type StoreError,
+  type StoreService,
+  toInternalError
+} from "../../services/store/Store.js"
 import type { JobState } from "./JobState.js"
 import type { RunState, ViewState } from "./ViewState.js"
 
@@ -117,16 +122,7 @@ export const make = (
       const page = fromMemory(view, after)
       return page.frames.length > 0
         ? Effect.succeed(page)
-        : fromStore(view, after).pipe(
-            Effect.catchTag(
-              "StoreError",
-              (error) =>
-                new InternalError({
-                  message: `the log could not be read: ${error.message}`,
-                  details: { reason: "storage" }
-                })
-            )
-          )
+        : fromStore(view, after).pipe(Effect.catchTag("StoreError", toInternalError))
     })
 
   return { read, streamedResult }

@@ -18,7 +18,7 @@ import type { TurnService } from "../../services/runtime/Turn.js"
 import { Op, type StoreError, type StoreService } from "../../services/store/Store.js"
 import type { Committer } from "./Committer.js"
 import type { JobState } from "./JobState.js"
-import type { Limits } from "./Ledger.js"
+import type { Ledger, Limits } from "./Ledger.js"
 import type { Live } from "./Live.js"
 import type { Tail } from "./Tail.js"
 import { patienceMs, type ViewState } from "./ViewState.js"
@@ -107,12 +107,13 @@ export const make = (parts: {
   }
 
   const lookAtView = (view: ViewState) =>
-    Effect.tap(
-      Effect.suspend(() => (view.dropped ? Effect.void : raise(view, floorOf(view, false)))),
-      () => {
-        view.allowance = grown(view.ledger, limits, granularity)
-      }
-    )
+    Effect.suspend(() => {
+      if (view.dropped) return Effect.void
+      const floor = floorOf(view, false)
+      // What is read stays; it is looked at again when there is more of it.
+      view.allowance = floor < floorOf(view, true) ? grown(view.ledger, limits, granularity) : limits
+      return raise(view, floor)
+    })
 
   // Jobs
 
@@ -154,6 +155,7 @@ export const make = (parts: {
         }
         needed = (yield* store.needed(job.jobId)) ?? target
       }
+      job.allowance = needed < target ? grown(job.ledger, limits, granularity) : limits
       yield* trim(job, Math.min(target, needed, job.last))
     })
 
@@ -167,7 +169,6 @@ export const make = (parts: {
           job,
           viewers.filter(({ jobId }) => jobId === job.jobId).map(({ sessionId }) => sessionId)
         )
-        job.allowance = grown(job.ledger, limits, granularity)
         if (job.closed && job.ledger.exceeds(limits)) overdue.add(job)
         else overdue.delete(job)
       }
@@ -208,10 +209,15 @@ export const make = (parts: {
     yield* storeNeeds(live.views.keys())
     for (;;) {
       const old = yield* store.retired({ endedBefore, limit: batch })
-      if (old.length > 0) yield* drop(old)
-      if (old.length < batch) return
+      if (old.length === 0) return
+      yield* drop(yield* principalsOf(old))
     }
   })
+
+  const principalsOf = (jobIds: ReadonlyArray<string>) =>
+    Effect.forEach(jobIds, (jobId) =>
+      Effect.map(store.job(jobId), (record) => ({ jobId, principal: record?.principal ?? "" }))
+    )
 
   /** Finished jobs over the cap of a principal, or of all: the oldest nobody needs, and only then the oldest. */
   const dropSurplus = (principal: string, surplus: number) =>
@@ -276,7 +282,8 @@ export const make = (parts: {
     if (largest === undefined) return Effect.succeed(false)
     const { ledger } = largest
     const excess = Math.max(store.held() - maxHeld, ledger.bytes / 8)
-    const to = ledger.target({ events: limits.events, bytes: Math.max(0, ledger.bytes - excess) }) ?? ledger.last + 1
+    const to =
+      ledger.target({ events: limits.events, bytes: Math.max(0, ledger.bytes - excess) }) ?? ledger.last + 1
     return Effect.as(raise(largest, Math.max(to, largest.first + 1)), true)
   })
 
@@ -352,7 +359,10 @@ export const make = (parts: {
 
   return {
     /** Looks at what a commit has touched. */
-    published: (touched: { readonly views: Iterable<ViewState>; readonly jobs: Iterable<JobState> }): void => {
+    published: (touched: {
+      readonly views: Iterable<ViewState>
+      readonly jobs: Iterable<JobState>
+    }): void => {
       for (const view of touched.views) if (view.ledger.exceeds(view.allowance)) views.add(view)
       for (const job of touched.jobs)
         if (job.ledger.exceeds(job.allowance) || (job.closed && job.ledger.exceeds(limits))) jobs.add(job)
@@ -400,15 +410,8 @@ export const make = (parts: {
   }
 }
 
-/** What something may grow to before it is looked at again: its cap, or a little more than could not be given up. */
-const grown = (
-  ledger: { readonly events: number; readonly bytes: number; readonly exceeds: (limits: Limits) => boolean },
-  limits: Limits,
-  step: Limits
-): Limits =>
-  ledger.exceeds(limits)
-    ? {
-        events: Math.max(limits.events, ledger.events + step.events),
-        bytes: Math.max(limits.bytes, ledger.bytes + step.bytes)
-      }
-    : limits
+/** What something that could not be cut to its cap may grow to before it is looked at again. */
+const grown = (ledger: Ledger, limits: Limits, step: Limits): Limits => ({
+  events: Math.max(limits.events, ledger.events + step.events),
+  bytes: Math.max(limits.bytes, ledger.bytes + step.bytes)
+})

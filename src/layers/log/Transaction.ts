@@ -153,7 +153,7 @@ export class Transaction {
   }
 
   /** Committed: makes it visible, calls back, and says what was touched. */
-  apply(tail: Tail): { readonly views: Iterable<ViewState>; readonly jobs: Iterable<JobState> } {
+  apply(tail: Tail): { readonly views: ReadonlyArray<ViewState>; readonly jobs: ReadonlyArray<JobState> } {
     for (const [job, delta] of this.jobs) {
       job.last = delta.last
       job.lastEventSeq = delta.lastEventSeq
@@ -168,7 +168,7 @@ export class Transaction {
       for (const { run, added, addedBytes } of delta.runs) view.extend(run, added, addedBytes)
     }
     for (const effect of this.effects) effect()
-    return { views: this.views.keys(), jobs: this.jobs.keys() }
+    return { views: [...this.views.keys()], jobs: [...this.jobs.keys()] }
   }
 
   /** The owner's numbers: the first of them when all events are seen, else one each (0 = not seen). */
@@ -219,8 +219,7 @@ export class Transaction {
           added: own.added + count,
           addedBytes: own.addedBytes + bytes
         }
-    } else
-      delta.runs.push({ run: { eventSeq, job, jobSeq, count, bytes }, added: count, addedBytes: bytes })
+    } else delta.runs.push({ run: { eventSeq, job, jobSeq, count, bytes }, added: count, addedBytes: bytes })
     delta.last += count
   }
 

@@ -114,9 +114,7 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
     /** The log of a stored job; loaded when it is not in memory. */
     readonly loadJob: (job: JobRecord) => Effect.Effect<JobLog, InternalError>
     /** The logs of many, in the order of their records, for fewer reads. */
-    readonly loadJobs: (
-      jobs: ReadonlyArray<JobRecord>
-    ) => Effect.Effect<ReadonlyArray<JobLog>, InternalError>
+    readonly loadJobs: (jobs: ReadonlyArray<JobRecord>) => Effect.Effect<ReadonlyArray<JobLog>, InternalError>
     /**
      * Appends an event. Returns when it is committed; it cannot be read, nor sent, before. On a log that
      * has ended it does nothing. (In memory, where nothing can fail, it may return when the event is queued,

@@ -68,7 +68,10 @@ const history = (job: JobLog, features = plain) =>
 
 export const suite = (name: string, share: number, store: () => Layer.Layer<Store, StoreError>): void => {
   const run = runOn(store)
-  const limit = (events: number): RuntimeOptions.Input => ({ maxRetainedEvents: events * share, tailBytes: 1 })
+  const limit = (events: number): RuntimeOptions.Input => ({
+    maxRetainedEvents: events * share,
+    tailBytes: 1
+  })
 
   describe(name, () => {
     it.effect("what one session loses is lost to nobody else", () =>
@@ -145,41 +148,42 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
           yield* settled
           const frames = yield* readAll(reader)
           assert.strictEqual(frames.length, 4 * 1501)
-          for (const { job } of jobs)
-            assert.deepStrictEqual(numbers(frames, job).slice(0, 1500), upTo(1500))
+          for (const { job } of jobs) assert.deepStrictEqual(numbers(frames, job).slice(0, 1500), upTo(1500))
         }),
         limit(2048)
       )
     )
 
-    it.effect("over the cap of a job its oldest go that no view needs; a view within its own cap keeps what it needs", () =>
-      run(
-        Effect.gen(function* () {
-          const log = yield* EventLog
-          const db = yield* Store
-          const owner = yield* openViewWith(plain)
-          const job = yield* openJob(owner)
-          const watcher = yield* openAbsent(acking)
-          yield* log.observe(watcher, job, { history: false, onCommit: () => {} })
-          yield* emit(job, 1, 1000)
-          yield* settle
-          yield* log.unobserve(watcher, job.jobId)
-          const emitting = yield* Effect.fork(emit(job, 1001, 9000))
-          for (let after = 0; after < 9000; ) {
-            const { frames } = yield* log.read(owner, after)
-            after += frames.length
+    it.effect(
+      "over the cap of a job its oldest go that no view needs; a view within its own cap keeps what it needs",
+      () =>
+        run(
+          Effect.gen(function* () {
+            const log = yield* EventLog
+            const db = yield* Store
+            const owner = yield* openViewWith(plain)
+            const job = yield* openJob(owner)
+            const watcher = yield* openAbsent(acking)
+            yield* log.observe(watcher, job, { history: false, onCommit: () => {} })
+            yield* emit(job, 1, 1000)
             yield* settle
-          }
-          yield* Fiber.join(emitting)
-          yield* settled
-          assert.deepStrictEqual(numbers(yield* readAll(watcher), job), upTo(1000))
-          yield* log.dropView(watcher)
-          yield* emit(job, 9001, 9600)
-          yield* settled
-          assert.isAbove((yield* db.bounds(job.jobId)).first, 1)
-        }),
-        limit(2048)
-      )
+            yield* log.unobserve(watcher, job.jobId)
+            const emitting = yield* Effect.fork(emit(job, 1001, 9000))
+            for (let after = 0; after < 9000; ) {
+              const { frames } = yield* log.read(owner, after)
+              after += frames.length
+              yield* settle
+            }
+            yield* Fiber.join(emitting)
+            yield* settled
+            assert.deepStrictEqual(numbers(yield* readAll(watcher), job), upTo(1000))
+            yield* log.dropView(watcher)
+            yield* emit(job, 9001, 9600)
+            yield* settled
+            assert.isAbove((yield* db.bounds(job.jobId)).first, 1)
+          }),
+          limit(2048)
+        )
     )
 
     it.effect("a finished job stays past its retention while a session needs it, and no longer", () =>
@@ -274,7 +278,10 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
             })
           )
           const looking = yield* Effect.fork(look)
-          yield* Effect.forEach(jobs, (job) => emit(job, 1, 12_000), { concurrency: "unbounded", discard: true })
+          yield* Effect.forEach(jobs, (job) => emit(job, 1, 12_000), {
+            concurrency: "unbounded",
+            discard: true
+          })
           yield* Fiber.interrupt(looking)
           assert.isAtMost(most, 1024 + 1024 / 8 + 1024)
         }),
@@ -304,7 +311,6 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
           const log = yield* EventLog
           const stored = session({ features: acking })
           const view = yield* log.openView(stored)
-          yield* log.attach(view, { features: acking, wake: () => {} })
           const job = yield* openJob(view)
           for (let i = 0; i < 4; i++) {
             yield* emit(job, 500 * i + 1, 500 * i + 500)
@@ -312,8 +318,6 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
             yield* log.ack(view, view.last)
           }
           yield* emit(job, 2001, 2500)
-          yield* settle
-          yield* log.detach(view)
           yield* settled
           return { stored: { ...stored, acked: view.acked }, first: view.first, last: view.last }
         }),

@@ -1,6 +1,6 @@
 import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
-import { sqlite } from "./sqlite.js"
 import { suite } from "./Retention.suite.js"
+import { sqlite } from "./sqlite.js"
 
 suite("retention in memory", 16, () => StoreMemory.layer)
 suite("retention on SQLite", 1, sqlite)

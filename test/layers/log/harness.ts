@@ -6,7 +6,12 @@ import * as EventLogLayer from "../../../src/layers/log/EventLog.js"
 import { all, type Feature } from "../../../src/protocol/Features.js"
 import { EventLog, type JobLog, type NewEvent, type View } from "../../../src/services/log/EventLog.js"
 import * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
-import { type JobRecord, type SessionRecord, Store, type StoreError } from "../../../src/services/store/Store.js"
+import {
+  type JobRecord,
+  type SessionRecord,
+  Store,
+  type StoreError
+} from "../../../src/services/store/Store.js"
 
 let counter = 0
 /** Ids in the protocol's form, distinct over the whole run. */
@@ -96,7 +101,6 @@ export const end = (job: JobLog, owner: View) =>
   )
 /** In memory an append may return before its commit; this waits for it. */
 export const settle = Effect.flatMap(EventLog, (log) => log.commit([]))
-
 
 /** A log over a store. */
 export const layerOn = (store: Layer.Layer<Store, StoreError>, options: RuntimeOptions.Input = {}) =>
