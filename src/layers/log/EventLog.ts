@@ -86,7 +86,17 @@ export const make = Effect.gen(function* () {
 
   const committer = yield* Committer.make(store, tail, report, granularityOf(limits), published)
   const pace = Pace.make({ committer, limits, backPressureLag: options.backPressureLag, now })
-  const retention = Retention.make({ store, committer, live, tail, options, turn, now, monotonic })
+  const retention = Retention.make({
+    store,
+    committer,
+    live,
+    tail,
+    options,
+    turn,
+    now,
+    monotonic,
+    windowMs
+  })
   const history = History.make(store, committer)
   const reader = Reader.make(store, (jobId) => live.jobs.get(jobId), options)
   yield* retention.start
@@ -177,7 +187,8 @@ export const make = Effect.gen(function* () {
           job.removeObserver(view)
         }
       }
-      return Effect.as(committer.change(open), job)
+      const opened = Effect.as(committer.change(open), job)
+      return retention.isBlocked(job) ? Effect.zipRight(retention.room(job), opened) : opened
     })
 
   const adopt = (view: ViewState, job: JobState, record: JobRecord) =>
@@ -230,6 +241,7 @@ export const make = Effect.gen(function* () {
         if (live.views.get(view.sessionId) === view) live.views.delete(view.sessionId)
         view.runs = []
         view.relieve()
+        retention.dropped()
       })
     })
 

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
 import { describe } from "vitest"
 import { all, type Feature } from "../../../src/protocol/Features.js"
@@ -229,7 +229,7 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
           yield* swept
           assert.isUndefined(yield* db.job(job.jobId))
         }),
-        { jobRetention: "1 seconds", resumeWindow: "10 minutes" }
+        { jobRetention: "1 minutes", resumeWindow: "10 minutes" }
       )
     )
 

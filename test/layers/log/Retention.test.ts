@@ -1,6 +1,88 @@
+import { assert, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import { describe } from "vitest"
 import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
+import { all } from "../../../src/protocol/Features.js"
+import { EventLog } from "../../../src/services/log/EventLog.js"
+import { Store } from "../../../src/services/store/Store.js"
+import { emit, end, openJob, openViewWith, readAll, runOn, seqs, settle, upTo } from "./harness.js"
 import { suite } from "./Retention.suite.js"
 import { sqlite } from "./sqlite.js"
 
 suite("retention in memory", 16, () => StoreMemory.layer)
 suite("retention on SQLite", 1, sqlite)
+
+describe("a log in memory with a limit for all", () => {
+  const run = runOn(() => StoreMemory.layer)
+  const options = { maxMemoryLogBytes: 2 * 1024 * 1024, tailBytes: 1 }
+  const absent = Effect.gen(function* () {
+    const log = yield* EventLog
+    const view = yield* openViewWith(all)
+    yield* log.detach(view)
+    return view
+  })
+  const settled = Effect.repeatN(Effect.zipRight(settle, Effect.yieldNow()), 60)
+
+  it.effect("stays within it, and the largest view that nobody reads loses first", () =>
+    run(
+      Effect.gen(function* () {
+        const store = yield* Store
+        const small = yield* absent
+        yield* emit(yield* openJob(small), 1, 500)
+        const large = yield* absent
+        yield* emit(yield* openJob(large), 1, 30_000)
+        yield* settled
+        assert.isAtMost(store.held(), 2 * 1024 * 1024 * 1.125)
+        assert.isAbove(large.first, 1)
+        assert.strictEqual((yield* readAll(small)).length, 500)
+        assert.deepStrictEqual(seqs(yield* readAll(large, large.first - 1)), upTo(30_000, large.first))
+      }),
+      options
+    )
+  )
+
+  it.effect("finished jobs that nobody needs go before anything that somebody needs", () =>
+    run(
+      Effect.gen(function* () {
+        const log = yield* EventLog
+        const store = yield* Store
+        const away = yield* absent
+        yield* emit(yield* openJob(away), 1, 3000)
+        for (let i = 0; i < 20; i++) {
+          const view = yield* absent
+          const job = yield* openJob(view)
+          yield* emit(job, 1, 1000)
+          yield* end(job, view)
+          yield* settle
+          yield* log.ack(view, view.last)
+          yield* settled
+        }
+        assert.isAtMost(store.held(), 2 * 1024 * 1024 * 1.125)
+        assert.strictEqual((yield* readAll(away)).length, 3000)
+      }),
+      options
+    )
+  )
+
+  it.effect("a reader that gets on loses nothing, and its emitter waits for it", () =>
+    run(
+      Effect.gen(function* () {
+        const log = yield* EventLog
+        const view = yield* openViewWith(all)
+        const job = yield* openJob(view)
+        const emitting = yield* Effect.fork(emit(job, 1, 20_000))
+        const seen: Array<string> = []
+        while (seen.length < 20_000) {
+          const { frames } = yield* log.read(view, seen.length)
+          seen.push(...frames)
+          yield* log.ack(view, seen.length)
+          yield* settle
+        }
+        yield* Fiber.join(emitting)
+        assert.strictEqual(new Set(seen).size, 20_000)
+      }),
+      options
+    )
+  )
+})

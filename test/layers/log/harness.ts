@@ -6,12 +6,7 @@ import * as EventLogLayer from "../../../src/layers/log/EventLog.js"
 import { all, type Feature } from "../../../src/protocol/Features.js"
 import { EventLog, type JobLog, type NewEvent, type View } from "../../../src/services/log/EventLog.js"
 import * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
-import {
-  type JobRecord,
-  type SessionRecord,
-  Store,
-  type StoreError
-} from "../../../src/services/store/Store.js"
+import type { JobRecord, SessionRecord, Store, StoreError } from "../../../src/services/store/Store.js"
 
 let counter = 0
 /** Ids in the protocol's form, distinct over the whole run. */

@@ -1,0 +1,128 @@
+/** Jobs that have ended: how many are kept, how long, and dropping them. */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type { InternalError } from "../../../protocol/Errors.js"
+import { Op, type StoreError } from "../../../services/store/Store.js"
+import type { JobState } from "../JobState.js"
+import type { Jobs } from "./Jobs.js"
+import { batch, type Parts } from "./Parts.js"
+import type { Views } from "./Views.js"
+
+/** A job that has ended, or a submit that was refused. */
+export interface Finished {
+  readonly jobId: string
+  readonly principal: string
+}
+
+type Work = Effect.Effect<void, InternalError | StoreError>
+
+export interface Finishing {
+  /** Drops jobs, with everything of them; views that still hold something of one begin after it. */
+  readonly drop: (jobs: ReadonlyArray<Finished>) => Work
+  /** Drops jobs whose time has passed and that nobody needs any more. */
+  readonly dropRetired: Work
+  /** Drops jobs over the cap of their principal, or of all: the oldest nobody needs, and only then the oldest. */
+  readonly enforceCaps: Work
+  /** Counts a job; returns whether a cap is now exceeded. */
+  readonly add: (principal: string) => boolean
+  /** Counts what is stored; returns whether a cap is exceeded. */
+  readonly count: Effect.Effect<boolean, StoreError>
+}
+
+export const make = (parts: Parts, views: Views, jobs: Jobs): Finishing => {
+  const { committer, dropped, live, options, store, tail } = parts
+  const share = store.kind === "memory" ? 16 : 1
+  const maxPerPrincipal = Math.ceil(options.maxRetainedJobs / share)
+  const maxInAll = Math.ceil(options.maxRetainedJobsInAll / share)
+  /** Per principal; what the store holds, kept in step with it. */
+  let counts = new Map<string, number>()
+  let inAll = 0
+
+  const add = (principal: string, by: number) => {
+    const next = (counts.get(principal) ?? 0) + by
+    inAll += by
+    if (next <= 0) counts.delete(principal)
+    else counts.set(principal, next)
+    return next > maxPerPrincipal || inAll > maxInAll
+  }
+
+  const drop = (ended: ReadonlyArray<Finished>) =>
+    Effect.gen(function* () {
+      const jobIds = ended.map(({ jobId }) => jobId)
+      const viewers = yield* store.viewers(jobIds)
+      yield* committer.change((tx) => {
+        for (const { end, sessionId } of viewers) tx.ops.push(Op.TrimSession({ sessionId, eventSeq: end }))
+        for (const jobId of jobIds) tx.ops.push(Op.DropJob({ jobId }))
+        tx.onApply(() => {
+          const gone = new Set<JobState>()
+          for (const jobId of jobIds) {
+            const job = live.jobs.get(jobId)
+            if (job === undefined) continue
+            job.dropped = true
+            jobs.overdue.delete(job)
+            gone.add(job)
+          }
+          if (gone.size > 0) tail.forget(gone)
+          for (const { end, sessionId } of viewers) {
+            const view = live.views.get(sessionId)
+            view?.ledger.free(end)
+            view?.forgetRuns(gone)
+          }
+          for (const { principal } of ended) add(principal, -1)
+          dropped.give()
+        })
+      })
+      yield* parts.turn.next
+    })
+
+  const dropRetired = Effect.gen(function* () {
+    const endedBefore = parts.now() - Duration.toMillis(options.jobRetention)
+    yield* views.storeNeeds(live.views.keys())
+    for (;;) {
+      const old = yield* store.retired({ endedBefore, limit: batch })
+      if (old.length === 0) return
+      yield* drop(yield* principalsOf(old))
+    }
+  })
+
+  const principalsOf = (jobIds: ReadonlyArray<string>) =>
+    Effect.forEach(jobIds, (jobId) =>
+      Effect.map(store.job(jobId), (record) => ({ jobId, principal: record?.principal ?? "" }))
+    )
+
+  const dropSurplus = (principal: string, surplus: number) =>
+    Effect.gen(function* () {
+      let left = surplus
+      for (const needed of [false, true])
+        while (left > 0) {
+          const some = yield* store.surplus({ principal, limit: Math.min(batch, left), needed })
+          if (some.length === 0) break
+          yield* drop(some.map((jobId) => ({ jobId, principal })))
+          left -= some.length
+        }
+    })
+
+  const enforceCaps = Effect.gen(function* () {
+    const over = [...counts].filter(([, n]) => n > maxPerPrincipal)
+    if (over.length === 0 && inAll <= maxInAll) return
+    yield* views.storeNeeds(live.views.keys())
+    for (const [principal, n] of over) yield* dropSurplus(principal, n - maxPerPrincipal)
+    while (inAll > maxInAll) {
+      const [principal, n] = [...counts].reduce((a, b) => (b[1] > a[1] ? b : a), ["", 0])
+      if (n === 0) return
+      yield* dropSurplus(principal, Math.min(n, inAll - maxInAll, batch))
+    }
+  })
+
+  return {
+    drop,
+    dropRetired,
+    enforceCaps,
+    add: (principal) => add(principal, 1),
+    count: Effect.map(store.endedCounts, (stored) => {
+      counts = new Map(stored)
+      inAll = [...counts.values()].reduce((a, b) => a + b, 0)
+      return inAll > maxInAll || [...counts.values()].some((n) => n > maxPerPrincipal)
+    })
+  }
+}

@@ -1,0 +1,75 @@
+/** What a job's log may lose: over the job's cap, the oldest that no view needs. */
+import * as Effect from "effect/Effect"
+import type { InternalError } from "../../../protocol/Errors.js"
+import { Op, type StoreError } from "../../../services/store/Store.js"
+import type { JobState } from "../JobState.js"
+import { grown, type Parts } from "./Parts.js"
+import type { Views } from "./Views.js"
+
+export interface Jobs {
+  /** Cuts jobs to their caps, as far as views allow. */
+  readonly lookAt: (jobs: ReadonlyArray<JobState>) => Effect.Effect<void, InternalError | StoreError>
+  /** Cuts all running jobs to what views need, whatever their caps. */
+  readonly trimAll: Effect.Effect<void, InternalError | StoreError>
+  /** Jobs that have ended over their cap because views need them. */
+  readonly overdue: Set<JobState>
+}
+
+export const make = ({ committer, dropped, live, store }: Parts, views: Views): Jobs => {
+  const { granularity, limits } = live
+  const overdue = new Set<JobState>()
+
+  const trim = (job: JobState, to: number) =>
+    to <= job.ledger.first
+      ? Effect.void
+      : committer.change((tx) => {
+          if (job.dropped) return
+          tx.ops.push(Op.TrimJob({ jobId: job.jobId, seq: to }))
+          tx.onApply(() => {
+            job.ledger.free(to)
+            dropped.give()
+          })
+        })
+
+  /** Trims a job that is over its cap to what views need; readers over their own cap lose what is in the way. */
+  const trimToNeed = (job: JobState, viewers: ReadonlyArray<string>) =>
+    Effect.gen(function* () {
+      const target = job.ledger.target(limits)
+      if (target === undefined) return
+      let needed = (yield* store.needed(job.jobId)) ?? target
+      if (needed < target) {
+        for (const sessionId of viewers) {
+          const view = live.views.get(sessionId)
+          if (view !== undefined && views.isOver(view)) yield* views.raise(view, views.floorOf(view, true))
+        }
+        needed = (yield* store.needed(job.jobId)) ?? target
+      }
+      job.allowance = needed < target ? grown(job.ledger, limits, granularity) : limits
+      yield* trim(job, Math.min(target, needed, job.last))
+    })
+
+  const lookAt = (some: ReadonlyArray<JobState>) =>
+    Effect.gen(function* () {
+      const viewers = yield* store.viewers(some.map(({ jobId }) => jobId))
+      yield* views.storeNeeds(viewers.map(({ sessionId }) => sessionId))
+      for (const job of some) {
+        if (job.dropped) continue
+        yield* trimToNeed(
+          job,
+          viewers.filter(({ jobId }) => jobId === job.jobId).map(({ sessionId }) => sessionId)
+        )
+        if (job.closed && job.ledger.exceeds(limits)) overdue.add(job)
+        else overdue.delete(job)
+      }
+    })
+
+  const trimAll = Effect.gen(function* () {
+    for (const job of live.jobs.values()) {
+      if (job.dropped || job.ledger.events <= 1) continue
+      const needed = yield* store.needed(job.jobId)
+      yield* trim(job, Math.min(needed ?? job.last, job.last))
+    }
+  })
+
+  return { lookAt, trimAll, overdue }
+}

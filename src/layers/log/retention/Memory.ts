@@ -1,0 +1,86 @@
+/** The one limit, in bytes, of a log in memory for all its jobs and views. A store on disk holds nothing in memory. */
+import * as Effect from "effect/Effect"
+import type { InternalError } from "../../../protocol/Errors.js"
+import type { StoreError } from "../../../services/store/Store.js"
+import type { ViewState } from "../ViewState.js"
+import type { Finished, Finishing } from "./Finished.js"
+import type { Jobs } from "./Jobs.js"
+import type { Parts } from "./Parts.js"
+import type { Views } from "./Views.js"
+
+export interface Memory {
+  readonly isOver: () => boolean
+  /** Returns whether so much is over the limit that emitters have to wait. */
+  readonly isFull: () => boolean
+  /** A job has ended. */
+  readonly ended: (job: Finished) => void
+  /** Forgets until the limit is kept, or only what is being read is left. */
+  readonly relieve: Effect.Effect<void, InternalError | StoreError>
+}
+
+/** Finished jobs dropped between two looks at the memory. */
+const step = 16
+
+export const make = (parts: Parts, views: Views, jobs: Jobs, finishing: Finishing): Memory => {
+  const { live, monotonic, store, turn } = parts
+  const { limits } = live
+  const maxHeld = parts.options.maxMemoryLogBytes
+  /** Oldest end first. */
+  let finished: Array<Finished> = []
+
+  /** Forgets finished jobs that nobody needs, oldest first. Returns whether there was one. */
+  const forgetFinished = Effect.gen(function* () {
+    const unneeded: Array<Finished> = []
+    const kept: Array<Finished> = []
+    let i = 0
+    for (; i < finished.length && unneeded.length < step; i++) {
+      const job = finished[i] as Finished
+      if ((yield* store.job(job.jobId)) === undefined) continue
+      if ((yield* store.needed(job.jobId)) === undefined) unneeded.push(job)
+      else kept.push(job)
+    }
+    finished = [...kept, ...finished.slice(i)]
+    if (unneeded.length > 0) yield* finishing.drop(unneeded)
+    return unneeded.length > 0
+  })
+
+  /** Cuts running jobs to what views need. Returns whether anything went. */
+  const trimRunning = Effect.gen(function* () {
+    const before = store.held()
+    yield* jobs.trimAll
+    return store.held() < before
+  })
+
+  /** The largest view that is not being read loses its oldest part. Returns whether there was one. */
+  const shrinkLargest = Effect.suspend(() => {
+    const now = monotonic()
+    let largest: ViewState | undefined
+    for (const view of live.views.values())
+      if (!view.reads(now) && view.ledger.bytes > (largest?.ledger.bytes ?? 0)) largest = view
+    if (largest === undefined) return Effect.succeed(false)
+    const { ledger } = largest
+    const excess = Math.max(store.held() - maxHeld, ledger.bytes / 8)
+    const to =
+      ledger.target({ events: limits.events, bytes: Math.max(0, ledger.bytes - excess) }) ?? ledger.last + 1
+    return Effect.as(views.raise(largest, Math.max(to, largest.first + 1)), true)
+  })
+
+  const relieve = Effect.gen(function* () {
+    if (store.held() <= maxHeld) return
+    yield* views.storeNeeds(live.views.keys())
+    while (store.held() > maxHeld) {
+      const freed = (yield* forgetFinished) || (yield* trimRunning) || (yield* shrinkLargest)
+      if (!freed) return
+      yield* turn.next
+    }
+  })
+
+  return {
+    isOver: () => store.held() > maxHeld,
+    isFull: () => store.held() > maxHeld + maxHeld / 8,
+    ended: (job) => {
+      if (store.kind === "memory") finished.push(job)
+    },
+    relieve
+  }
+}
