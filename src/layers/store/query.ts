@@ -284,9 +284,12 @@ const pairs = `pair (job_id, session_id) AS (
      FROM pair p WHERE p.session_id IS NOT NULL
    )`
 
-/** `event_seq` after the last run that the session of a pair has of its job. */
-const pairEnd = `(SELECT event_seq + count FROM runs
-     WHERE job_id = p.job_id AND session_id = p.session_id ORDER BY event_seq DESC LIMIT 1)`
+/**
+ * `event_seq` after the last run that the session of a pair has of its job. Where a run is, is asked for by `max` or
+ * `min`: an ORDER BY would be taken from the primary key, and walk over the runs of all other jobs.
+ */
+const pairEnd = `(SELECT event_seq + count FROM runs WHERE session_id = p.session_id AND event_seq =
+     (SELECT max(event_seq) FROM runs WHERE job_id = p.job_id AND session_id = p.session_id))`
 
 export const viewers = (jobIds: ReadonlyArray<string>): Query<Viewer> => [
   `WITH RECURSIVE ${pairs}
@@ -317,15 +320,15 @@ export const needed = (jobId: string): Query<{ readonly seq: number | null }> =>
    )
    SELECT min(seq) AS seq FROM (
      SELECT coalesce(
-       (SELECT iif(event_seq + count > low, job_seq + low - event_seq, NULL) FROM runs r
-        WHERE r.job_id = v.job_id AND r.session_id = v.session_id AND event_seq <= low
-        ORDER BY event_seq DESC LIMIT 1),
-       (SELECT job_seq FROM runs r
-        WHERE r.job_id = v.job_id AND r.session_id = v.session_id AND event_seq > low
-        ORDER BY event_seq LIMIT 1)) AS seq FROM viewer v
+       (SELECT iif(event_seq + count > low, job_seq + low - event_seq, NULL) FROM runs
+        WHERE session_id = v.session_id AND event_seq = (SELECT max(event_seq) FROM runs
+          WHERE job_id = v.job_id AND session_id = v.session_id AND event_seq <= low)),
+       (SELECT job_seq FROM runs
+        WHERE session_id = v.session_id AND event_seq = (SELECT min(event_seq) FROM runs
+          WHERE job_id = v.job_id AND session_id = v.session_id AND event_seq > low))) AS seq FROM viewer v
      UNION ALL
-     SELECT (SELECT min(job_seq) FROM runs r
-        WHERE r.job_id = v.job_id AND r.session_id = v.session_id AND event_seq > low AND rejoin = 1)
+     SELECT (SELECT min(job_seq) FROM runs
+        WHERE job_id = v.job_id AND session_id = v.session_id AND event_seq > low AND rejoin = 1)
      FROM viewer v)`,
   keyed([jobId])
 ]

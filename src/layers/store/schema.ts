@@ -99,13 +99,13 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
     `CREATE INDEX runs_by_job ON runs (job_id, session_id, event_seq)`,
     `CREATE INDEX runs_by_rejoin ON runs (job_id, session_id, event_seq, job_seq) WHERE rejoin = 1`,
     `UPDATE runs SET rejoin = 1 WHERE job_seq < (
-      SELECT r.job_seq + r.count FROM runs r
-      WHERE r.job_id = runs.job_id AND r.session_id = runs.session_id AND r.event_seq < runs.event_seq
-      ORDER BY r.event_seq DESC LIMIT 1)`,
+      SELECT r.job_seq + r.count FROM runs r WHERE r.session_id = runs.session_id AND r.event_seq = (
+        SELECT max(b.event_seq) FROM runs b
+        WHERE b.job_id = runs.job_id AND b.session_id = runs.session_id AND b.event_seq < runs.event_seq))`,
     `CREATE TRIGGER runs_rejoin AFTER INSERT ON runs WHEN new.job_seq < (
-      SELECT r.job_seq + r.count FROM runs r
-      WHERE r.job_id = new.job_id AND r.session_id = new.session_id AND r.event_seq < new.event_seq
-      ORDER BY r.event_seq DESC LIMIT 1)
+      SELECT r.job_seq + r.count FROM runs r WHERE r.session_id = new.session_id AND r.event_seq = (
+        SELECT max(b.event_seq) FROM runs b
+        WHERE b.job_id = new.job_id AND b.session_id = new.session_id AND b.event_seq < new.event_seq))
     BEGIN
       UPDATE runs SET rejoin = 1 WHERE session_id = new.session_id AND event_seq = new.event_seq;
     END`,
