@@ -407,6 +407,7 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     viewers: (jobIds) => Effect.sync(() => viewers(jobIds)),
     needed: (jobId) => Effect.sync(() => needed(jobId)),
     aliveAt: Effect.sync(() => aliveAt),
+    freeing: Effect.succeed(0),
     vacuum: Effect.succeed(false)
   }
 }

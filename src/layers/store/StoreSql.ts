@@ -25,7 +25,7 @@ import { firstPlace, makeSearch } from "./ended.js"
 import { jobsOf, type Log, type Plan, plan, type Statement, type WriterState } from "./plan.js"
 import * as query from "./query.js"
 import { toStoreError } from "./sqlError.js"
-import { vacuumPage } from "./vacuum.js"
+import { free } from "./vacuum.js"
 
 export interface Options {
   /** What error messages call the database; a SQLite store gives its file name. */
@@ -171,10 +171,10 @@ export const make = (
       boundsOf: (jobIds) => Effect.map(select(query.retained(jobIds)), query.toBoundsOf),
       marks: (jobId) => Effect.map(select(query.marks(jobId)), query.toMarks),
       aliveAt: Effect.map(selectOne(query.aliveAt), (row) => row?.aliveAt ?? 0),
+      freeing: Effect.map(selectOne(query.freeing), (row) => row?.events ?? 0),
       vacuum: Effect.map(
-        transaction(vacuumPage(connection), ({ jobId }) => {
-          // Its extents have moved.
-          if (jobId !== undefined) state.logs.delete(jobId)
+        transaction(free(connection), ({ moved }) => {
+          for (const jobId of moved) state.logs.delete(jobId)
         }),
         ({ more }) => more
       )

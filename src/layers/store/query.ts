@@ -10,7 +10,7 @@ import {
   type Viewer
 } from "../../services/store/Store.js"
 import { joined, share } from "./marks.js"
-import type { Log, Statement } from "./plan.js"
+import { everything, type Log, type Statement } from "./plan.js"
 
 /** A statement and its parameters; `A` is the type of its rows. */
 export type Query<A> = readonly [sql: string, params: ReadonlyArray<unknown>] & { readonly _row?: A }
@@ -439,3 +439,20 @@ export const jobs = (filter: JobFilter): Query<RecordRow> => {
 }
 
 export const aliveAt: Query<{ readonly aliveAt: number }> = ["SELECT alive_at AS aliveAt FROM runtime", []]
+
+/** Trims that are looked at to tell what waits to be freed. */
+const sample = 64
+
+const waiting = (trims: string) => `SELECT count(*) AS jobs, sum(
+     min(t.before, (SELECT seq + count FROM extents
+       WHERE job = t.job AND seq = (SELECT max(seq) FROM extents WHERE job = t.job)))
+     - (SELECT min(seq) FROM extents WHERE job = t.job)) AS events
+   FROM (SELECT job, before FROM event_trims WHERE before ${trims} LIMIT ${sample}) t`
+
+/** Of live jobs, which are few, what was trimmed; of dropped ones the average of some, as often as there are any. */
+export const freeing: Query<{ readonly events: number }> = [
+  `SELECT coalesce(live.events, 0) + coalesce(
+     dropped.events * ((SELECT count(*) FROM event_trims) - live.jobs) / max(dropped.jobs, 1), 0) AS events
+   FROM (${waiting(`< ${everything}`)}) live, (${waiting(`= ${everything}`)}) dropped`,
+  []
+]

@@ -111,6 +111,7 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
     END`,
     `ALTER TABLE run_trims ADD COLUMN freed INTEGER NOT NULL DEFAULT 0`,
     `CREATE INDEX run_trims_pending ON run_trims (session_id) WHERE freed < before`,
+    `CREATE INDEX event_trims_live ON event_trims (job) WHERE before < 9007199254740991`,
     `ALTER TABLE sessions ADD COLUMN need INTEGER NOT NULL DEFAULT 1`,
     `ALTER TABLE jobs ADD COLUMN trace_id TEXT NOT NULL DEFAULT ''`,
     `UPDATE jobs SET trace_id = coalesce(json_extract(record, '$.traceId'), '')`,

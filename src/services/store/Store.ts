@@ -273,8 +273,14 @@ export interface StoreService {
   /** Epoch ms at which a runtime on this store was last known to be alive; 0 when never. */
   readonly aliveAt: Effect.Effect<number, StoreError>
   /**
-   * Physically frees what was dropped or trimmed, a page at a time, and returns whether more is left.
-   * Called from the runtime's sweeper between commits; never long enough to be noticed.
+   * Events that were dropped or trimmed and still take space, about; 0 when none do. Cheap: whoever makes events
+   * faster than they are freed asks it before each batch.
+   */
+  readonly freeing: Effect.Effect<number, StoreError>
+  /**
+   * Physically frees what was dropped or trimmed, of many jobs and sessions in one transaction that ends after about
+   * 4 000 rows or 4 ms, and returns whether more is left. To be called between commits, a turn of the event loop
+   * after each call.
    */
   readonly vacuum: Effect.Effect<boolean, StoreError>
 }

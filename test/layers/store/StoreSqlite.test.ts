@@ -15,7 +15,7 @@ import * as StoreSql from "../../../src/layers/store/StoreSql.js"
 import * as StoreSqlite from "../../../src/layers/store/StoreSqlite.js"
 import { applicationId, migrations } from "../../../src/layers/store/schema.js"
 import { Op, Store, StoreError } from "../../../src/services/store/Store.js"
-import { aJob, aSession, someEvents, vacuumAll } from "./fixtures.js"
+import { aJob, aSession, seqs, someEvents, vacuumAll } from "./fixtures.js"
 import { suite } from "./Store.suite.js"
 
 const tempFolder = Effect.acquireRelease(
@@ -152,6 +152,61 @@ describe("StoreSqlite", () => {
       )
       const rows = yield* withSql(filename, (sql) => sql`SELECT count(*) AS events FROM events`)
       assert.deepEqual(rows, [{ events: 12 }])
+    })
+  )
+
+  it.scoped("frees many jobs and sessions at once, each call in bounds, and tells what waits", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      yield* using(open(filename))((store) =>
+        Effect.gen(function* () {
+          const ids = Array.from({ length: 3_000 }, (_, i) => `job_${i}`)
+          const runOf = (jobId: string, i: number) =>
+            Op.PutRun({
+              sessionId: `sess_${i % 10}`,
+              run: { eventSeq: 1 + i, jobId, jobSeq: 1, count: 3, bytes: 0 }
+            })
+          yield* store.commit(
+            ids.flatMap((jobId, i) => [
+              Op.PutJob({ job: aJob(jobId) }),
+              Op.PutInput({ jobId, input: "{}" }),
+              Op.Append({ jobId, events: someEvents(1, 3) }),
+              runOf(jobId, i)
+            ])
+          )
+          yield* store.commit([
+            Op.PutJob({ job }),
+            Op.Append({ jobId: "job_a", events: someEvents(1, 20_000) })
+          ])
+          assert.strictEqual(yield* store.freeing, 0)
+          yield* store.commit([
+            ...ids.map((jobId) => Op.DropJob({ jobId })),
+            Op.TrimJob({ jobId: "job_a", seq: 20_000 }),
+            ...Array.from({ length: 10 }, (_, i) => Op.DropSession({ sessionId: `sess_${i}` }))
+          ])
+          assert.approximately(yield* store.freeing, 28_999, 3_000)
+          // The clock stands still, so only rows bound a call: 9 000 events in jobs, 19 999 of one, 3 000 runs.
+          let calls = 0
+          for (let left = Number.POSITIVE_INFINITY; yield* store.vacuum; calls++) {
+            assert.isBelow(calls, 60)
+            const now = yield* store.freeing
+            assert.isAtMost(now, left)
+            left = now
+          }
+          assert.isAtLeast(calls, 6)
+          assert.strictEqual(yield* store.freeing, 0)
+          assert.deepStrictEqual(seqs(yield* store.events("job_a", 1, 99)), [20_000])
+        })
+      )
+      const rows = yield* withSql(
+        filename,
+        (
+          sql
+        ) => sql`SELECT (SELECT count(*) FROM events) AS events, (SELECT count(*) FROM extents) AS extents,
+          (SELECT count(*) FROM runs) AS runs, (SELECT count(*) FROM inputs) AS inputs,
+          (SELECT count(*) FROM event_trims) AS trims, (SELECT count(*) FROM run_trims) AS floors`
+      )
+      assert.deepEqual(rows, [{ events: 1, extents: 1, runs: 0, inputs: 0, trims: 0, floors: 0 }])
     })
   )
 
