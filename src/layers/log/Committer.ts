@@ -11,10 +11,10 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import { InternalError } from "../../protocol/Errors.js"
+import type { InternalError } from "../../protocol/Errors.js"
 import type { NewEvent } from "../../services/log/EventLog.js"
 import { Turn } from "../../services/runtime/Turn.js"
-import type { Op, StoreService } from "../../services/store/Store.js"
+import { type Op, type StoreService, toInternalError } from "../../services/store/Store.js"
 import type { Report } from "./Account.js"
 import type { JobState, Tail } from "./State.js"
 import { Transaction } from "./Transaction.js"
@@ -127,7 +127,7 @@ export const make = (
             },
             onFailure: (cause) => {
               for (const back of undo.reverse()) back()
-              const failure = Exit.fail(storageFailure(cause))
+              const failure = Exit.fail(toInternalError("the log could not commit")(Cause.squash(cause)))
               for (const item of batch) item.done?.(failure)
             }
           }),
@@ -177,9 +177,3 @@ export const make = (
       })
     } satisfies Committer as Committer
   })
-
-const storageFailure = (cause: Cause.Cause<{ readonly message: string }>): InternalError => {
-  const error = Cause.squash(cause)
-  const why = error instanceof Error ? error.message : "unknown fault"
-  return new InternalError({ message: `the log could not commit: ${why}`, details: { reason: "storage" } })
-}

@@ -7,7 +7,7 @@ import * as Mailbox from "effect/Mailbox"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as Budget from "../../protocol/Budget.js"
-import { InternalError } from "../../protocol/Errors.js"
+import type { InternalError } from "../../protocol/Errors.js"
 import { eventPayload, timestamp } from "../../protocol/EventText.js"
 import { EventLog, type JobLog, type NewEvent } from "../../services/log/EventLog.js"
 import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
@@ -17,7 +17,8 @@ import {
   type Run,
   Store,
   type StoredEvent,
-  StoreError
+  StoreError,
+  toInternalError
 } from "../../services/store/Store.js"
 import { Account, type Report } from "./Account.js"
 import * as Committer from "./Committer.js"
@@ -314,12 +315,7 @@ export const make = Effect.gen(function* () {
 
   const storage = <A, E>(effect: Effect.Effect<A, E | StoreError>) =>
     Effect.mapError(effect, (error) =>
-      error instanceof StoreError
-        ? new InternalError({
-            message: `the log could not be read: ${error.message}`,
-            details: { reason: "storage" }
-          })
-        : error
+      error instanceof StoreError ? toInternalError("the log could not be read")(error) : error
     ) as Effect.Effect<A, Exclude<E, StoreError> | InternalError>
 
   return EventLog.of({

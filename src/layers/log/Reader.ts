@@ -7,7 +7,12 @@ import * as Effect from "effect/Effect"
 import { InternalError, ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { JobResult } from "../../protocol/Message.js"
 import type { Page } from "../../services/log/EventLog.js"
-import type { StoredEvent, StoreError, StoreService } from "../../services/store/Store.js"
+import {
+  type StoredEvent,
+  type StoreError,
+  type StoreService,
+  toInternalError
+} from "../../services/store/Store.js"
 import type { JobState, RunState, ViewState } from "./State.js"
 
 const maxFrames = 256
@@ -166,13 +171,8 @@ export const make = (
       return page.frames.length > 0
         ? Effect.succeed(page)
         : fromStore(view, after).pipe(
-            Effect.catchTag(
-              "StoreError",
-              (error) =>
-                new InternalError({
-                  message: `the log could not be read: ${error.message}`,
-                  details: { reason: "storage" }
-                })
+            Effect.catchTag("StoreError", (error) =>
+              Effect.fail(toInternalError("the log could not be read")(error))
             )
           )
     })

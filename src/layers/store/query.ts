@@ -15,6 +15,9 @@ import { everything, type Log, type Statement } from "./plan.js"
 /** A statement and its parameters; `A` is the type of its rows. */
 export type Query<A> = readonly [sql: string, params: ReadonlyArray<unknown>] & { readonly _row?: A }
 
+/** Rows as arrays of their columns. */
+export type Rows = ReadonlyArray<ReadonlyArray<unknown>>
+
 export interface RecordRow {
   readonly record: string
 }
@@ -92,7 +95,7 @@ export const events = (jobId: string, fromSeq: number, limit: number): Statement
   [fromSeq, jobId, limit, limit]
 ]
 
-export const toEvents = (rows: ReadonlyArray<ReadonlyArray<unknown>>): ReadonlyArray<StoredEvent> =>
+export const toEvents = (rows: Rows): ReadonlyArray<StoredEvent> =>
   (rows as ReadonlyArray<EventRow>).map(([seq, type, kind, audience, ownerSeq, payload]) => ({
     seq,
     type,
@@ -257,11 +260,7 @@ export const page = (sessionId: string, after: number, limit: number, maxBytes: 
 type PageRow = readonly [eventSeq: number, jobId: string, traceId: string, sessionId: string, ...EventRow]
 
 /** The rows up to the first that is missing, and to the first that exceeds the bytes. */
-export const toPage = (
-  rows: ReadonlyArray<ReadonlyArray<unknown>>,
-  after: number,
-  maxBytes: number
-): ReadonlyArray<ViewEvent> => {
+export const toPage = (rows: Rows, after: number, maxBytes: number): ReadonlyArray<ViewEvent> => {
   const found: Array<ViewEvent> = []
   let job: ViewEvent["job"] | undefined
   let bytes = 0

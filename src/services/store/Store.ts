@@ -7,15 +7,33 @@ import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import type * as Effect from "effect/Effect"
 import type { Version } from "../../protocol/Codec.js"
+import { InternalError } from "../../protocol/Errors.js"
 import type { Feature } from "../../protocol/Features.js"
 import type { Lease, LeaseConstraints } from "../../protocol/Lease.js"
 import type { EventType, JobStatus } from "../../protocol/Message.js"
 
-/** The store refused or failed; nothing of the batch was written. */
+/**
+ * The store refused or failed; nothing of the batch was written. `message` is for the operator and may name files;
+ * `publicMessage` is what others may read.
+ */
 export class StoreError extends Data.TaggedError("StoreError")<{
   readonly message: string
+  readonly publicMessage?: string | undefined
   readonly cause?: unknown
 }> {}
+
+/**
+ * What a client is told of a storage failure: what could not be done, and why, in words that name no file. Whatever else
+ * failed there, a defect included, is an "unknown fault".
+ *
+ * @example toInternalError("the log could not be read")(error)
+ */
+export const toInternalError =
+  (undone: string) =>
+  (error: unknown): InternalError => {
+    const why = error instanceof StoreError ? (error.publicMessage ?? "the store failed") : "unknown fault"
+    return new InternalError({ message: `${undone}: ${why}`, details: { reason: "storage" } })
+  }
 
 /** A session as it survives a restart. Tokens are kept as SHA-256 digests only. */
 export interface SessionRecord {
