@@ -16,6 +16,7 @@ import type { JobRecord, Op, Run, SessionRecord, StoreService } from "../../serv
 import { Store, StoreError } from "../../services/store/Store.js"
 import { whileBusy } from "./busy.js"
 import { firstPlace, makeSearch } from "./ended.js"
+import { list, type Step, stepSize } from "./listing.js"
 import { jobsOf, type Log, type Plan, plan, type Statement, type WriterState } from "./plan.js"
 import * as query from "./query.js"
 import { toStoreError } from "./sqlError.js"
@@ -158,6 +159,15 @@ export const make = (
       pause: turn.next
     })
 
+    const toStep = (rows: ReadonlyArray<query.ListedRow>): Effect.Effect<Step<JobRecord>, StoreError> =>
+      Effect.map(
+        Effect.forEach(
+          rows.flatMap(({ record }) => (record === null ? [] : [{ record }])),
+          parse<JobRecord>
+        ),
+        (found) => ({ found, next: rows.at(-1) })
+      )
+
     return {
       kind: "durable",
       commit: (batch) => (batch.length === 0 ? Effect.void : commit(batch)),
@@ -174,7 +184,12 @@ export const make = (
       viewers: (jobIds) => select(query.viewers(jobIds)),
       needed: (jobId) => Effect.map(selectOne(query.needed(jobId)), (row) => row?.seq ?? undefined),
       job: (jobId) => selectRecord<JobRecord>(query.job(jobId)),
-      jobs: (filter) => selectRecords<JobRecord>(query.jobs(filter)),
+      jobs: (filter) =>
+        list(
+          filter,
+          (after) => Effect.flatMap(select(query.jobs(filter, after, stepSize)), toStep),
+          turn.next
+        ),
       jobBySubmit: (sessionId, submitId) => selectRecord<JobRecord>(query.jobBySubmit(sessionId, submitId)),
       jobByKey: (principal, key) => selectRecord<JobRecord>(query.jobByKey(principal, key)),
       endedJobs: (endedBefore, limit) => Effect.map(select(query.endedJobs(endedBefore, limit)), query.ids),

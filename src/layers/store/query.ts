@@ -416,24 +416,63 @@ export const endedJobs = (endedBefore: number, limit: number): Query<IdRow> => [
 
 const places = (values: ReadonlyArray<unknown>): string => values.map(() => "?").join(", ")
 
-export const jobs = (filter: JobFilter): Query<RecordRow> => {
-  const conditions = ["rejected = 0"]
+/** A job that a step of a listing came to; it is listed when it has a record. */
+export interface ListedRow {
+  readonly createdAt: number
+  readonly jobId: string
+  readonly record: string | null
+}
+
+/** The index that a listing walks: the one that skips most, of those that keep the order. */
+const walkOf = ({
+  principals,
+  status
+}: JobFilter): readonly [index: string, condition: string, value?: string] => {
+  if (status?.length === 1) return ["jobs_by_status", "status = ? AND", status[0] as string]
+  if (principals !== "everyone" && principals.length === 1)
+    return ["jobs_by_principal", "principal = ? AND", principals[0] as string]
+  return ["jobs_by_creation", ""]
+}
+
+/**
+ * A step of a listing: of the next `limit` jobs in the index those that match, and the last one in any case, which is
+ * where the next step goes on. Without rows the listing is at its end.
+ */
+export const jobs = (
+  filter: JobFilter,
+  after: { readonly createdAt: number; readonly jobId: string },
+  limit: number
+): Query<ListedRow> => {
+  const { agent, createdBefore, principals, status } = filter
+  const [index, walk, value] = walkOf(filter)
+  const hits: Array<string> = ["1"]
   const params: Array<unknown> = []
-  const where = (condition: string, ...values: ReadonlyArray<unknown>): void => {
-    conditions.push(condition)
+  const when = (condition: string, ...values: ReadonlyArray<unknown>): void => {
+    hits.push(condition)
     params.push(...values)
   }
-  const { after, agent, createdAfter, createdBefore, principals, status } = filter
-  if (principals !== "everyone") where(`principal IN (${places(principals)})`, ...principals)
-  if (status !== undefined) where(`status IN (${places(status)})`, ...status)
+  if (principals !== "everyone") when(`principal IN (${places(principals)})`, ...principals)
+  if (status !== undefined) when(`status IN (${places(status)})`, ...status)
   if (agent !== undefined)
-    where("(agent = ? OR substr(agent, 1, ?) = ?)", agent, agent.length + 1, `${agent}@`)
-  if (createdAfter !== undefined) where("created_at > ?", createdAfter)
-  if (createdBefore !== undefined) where("created_at < ?", createdBefore)
-  if (after !== undefined) where("(created_at, job_id) > (?, ?)", after.createdAt, after.jobId)
+    when("(agent = ? OR substr(agent, 1, ?) = ?)", agent, agent.length + 1, `${agent}@`)
   return [
-    `SELECT record FROM jobs WHERE ${conditions.join(" AND ")} ORDER BY created_at, job_id LIMIT ?`,
-    [...params, filter.limit]
+    `WITH step AS MATERIALIZED (
+       SELECT created_at, job_id, id, ${hits.join(" AND ")} AS hit FROM jobs INDEXED BY ${index}
+       WHERE ${walk} rejected = 0 AND (created_at, job_id) > (?, ?) AND created_at < ?
+       ORDER BY created_at, job_id LIMIT ?
+     ), ends AS (SELECT id FROM step ORDER BY created_at DESC, job_id DESC LIMIT 1)
+     SELECT created_at AS createdAt, job_id AS jobId,
+       iif(hit, (SELECT record FROM jobs WHERE id = step.id), NULL) AS record
+     FROM step WHERE hit OR id = (SELECT id FROM ends) ORDER BY created_at, job_id LIMIT ?`,
+    [
+      ...params,
+      ...(value === undefined ? [] : [value]),
+      after.createdAt,
+      after.jobId,
+      createdBefore ?? Number.MAX_SAFE_INTEGER,
+      limit,
+      filter.limit
+    ]
   ]
 }
 
