@@ -36,7 +36,7 @@ import {
   OptionsSchema
 } from "../../services/credentials/Credentials.js"
 import { IdGenerator } from "../../services/runtime/IdGenerator.js"
-import { StoreError } from "../../services/store/Store.js"
+import { StoreError, toInternalError } from "../../services/store/Store.js"
 import * as Revoker from "./Revoker.js"
 
 /** One credential that a running job holds, and the record it is revoked by. */
@@ -84,11 +84,10 @@ const ended = () =>
     details: { reason: "credentials" }
   })
 
-const storage = (error: StoreError) =>
-  new InternalError({
-    message: Revoker.cleanMessage(`the credential store failed: ${error.message}`),
-    details: { reason: "storage" }
-  })
+const storage = toInternalError("the credential store failed")
+
+/** The operator's log says what the client is not told. */
+const logged = (error: StoreError) => Effect.logWarning(Revoker.cleanMessage(error.message))
 
 const unprovisioned = (error: ProvisionError) =>
   new InternalError({
@@ -257,7 +256,7 @@ export const make = (input: Input = {}) =>
             Effect.catchTags({
               ProvisionError: (error) =>
                 Effect.fail(error.budgetExhausted === true ? exhausted(error) : unprovisioned(error)),
-              StoreError: (error) => Effect.fail(storage(error))
+              StoreError: (error) => Effect.zipRight(logged(error), storage(error))
             }),
             Effect.onError(() => Effect.sync(() => release(entry)))
           )
@@ -287,7 +286,7 @@ export const make = (input: Input = {}) =>
       }).pipe(
         Effect.catchTags({
           ProvisionError: (error) => Effect.fail(unprovisioned(error)),
-          StoreError: (error) => Effect.fail(storage(error))
+          StoreError: (error) => Effect.zipRight(logged(error), storage(error))
         }),
         Effect.withSpan("arcp.credentials.rotate", { attributes: { "arcp.job_id": jobId } })
       )

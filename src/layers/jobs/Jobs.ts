@@ -23,7 +23,14 @@ import { EventLog } from "../../services/log/EventLog.js"
 import { IdGenerator } from "../../services/runtime/IdGenerator.js"
 import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { Secrets } from "../../services/runtime/Secrets.js"
-import { type JobFilter, type JobRecord, Op, Store, type StoreError } from "../../services/store/Store.js"
+import {
+  type JobFilter,
+  type JobRecord,
+  Op,
+  Store,
+  type StoreError,
+  toInternalError
+} from "../../services/store/Store.js"
 import * as Checks from "./Checks.js"
 import * as Delegation from "./Delegation.js"
 import type { LiveJob } from "./LiveJob.js"
@@ -37,14 +44,7 @@ const sweepPage = 200
 type Request = { readonly id: string; readonly traceId?: string | undefined }
 
 const storage = <A>(effect: Effect.Effect<A, StoreError>) =>
-  Effect.mapError(
-    effect,
-    (error) =>
-      new InternalError({
-        message: `the store could not be read: ${error.message}`,
-        details: { reason: "storage" }
-      })
-  )
+  Effect.mapError(effect, toInternalError("the store could not be read"))
 
 export const make = Effect.gen(function* () {
   const log = yield* EventLog

@@ -14,10 +14,10 @@ import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type { InternalError } from "../../protocol/Errors.js"
+import { InternalError } from "../../protocol/Errors.js"
 import type { NewEvent } from "../../services/log/EventLog.js"
 import { Turn } from "../../services/runtime/Turn.js"
-import { type Op, StoreError, type StoreService, toInternalError } from "../../services/store/Store.js"
+import { type Op, type StoreError, type StoreService, toInternalError } from "../../services/store/Store.js"
 import type { Report } from "./Account.js"
 import type { JobState } from "./JobState.js"
 import type { Limits } from "./Ledger.js"
@@ -135,9 +135,10 @@ export const make = (
 
     /** Ends the log for good: what is queued fails, and whatever is queued from now on. */
     const stop = (batch: ReadonlyArray<Item>, cause: Cause.Cause<unknown>) => {
-      const error = toInternalError(
-        new StoreError({ message: "the log has stopped; restart the runtime", cause: Cause.squash(cause) })
-      )
+      const error = new InternalError({
+        message: "the log has stopped; the runtime must be restarted",
+        details: { reason: "storage" }
+      })
       dead = error
       fail(batch, error)
       fail(queue.slice(head), error)
@@ -166,7 +167,7 @@ export const make = (
               takeBack()
               if (batch.length > 1 && isMistake(cause))
                 return Effect.forEach(batch, commitAlone, { discard: true })
-              fail(batch, storageFailure(cause))
+              fail(batch, toInternalError("the log could not commit")(Cause.squash(cause)))
               return isMistake(cause) ? Effect.logError("a change could not be written", cause) : Effect.void
             }
           })
@@ -223,13 +224,4 @@ export const make = (
 const isMistake = (cause: Cause.Cause<StoreError>): boolean => {
   const failure = Cause.failureOption(cause)
   return failure._tag === "None" || failure.value.misuse === true
-}
-
-const storageFailure = (cause: Cause.Cause<StoreError>): InternalError => {
-  const failure = Cause.failureOption(cause)
-  return toInternalError(
-    failure._tag === "Some"
-      ? failure.value
-      : new StoreError({ message: "the change could not be written", cause: Cause.squash(cause) })
-  )
 }

@@ -38,8 +38,10 @@ const logOf = (job: JobLog): JobState => {
   throw new Error("this job's log was not made by this log")
 }
 
+const unread = toInternalError("the log could not be read")
+
 const stored = <A>(effect: Effect.Effect<A, InternalError | StoreError>): Effect.Effect<A, InternalError> =>
-  Effect.mapError(effect, (error) => (error._tag === "StoreError" ? toInternalError(error) : error))
+  Effect.mapError(effect, (error) => (error._tag === "StoreError" ? unread(error) : error))
 
 const retentionLimits = (kind: "memory" | "durable", options: RuntimeOptions["Type"]) => {
   const share = kind === "memory" ? 16 : 1

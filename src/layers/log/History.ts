@@ -130,7 +130,7 @@ export const make = (store: StoreService, committer: Committer) => {
           Chunk.fromIterable(events.filter((event) => event.audience === undefined)),
           over ? Option.none() : Option.some(next)
         ] as const
-      }).pipe(Effect.mapError(toInternalError))
+      }).pipe(Effect.mapError(toInternalError("the log could not be read")))
     )
 
   return { observe, follow }

@@ -122,7 +122,9 @@ export const make = (
       const page = fromMemory(view, after)
       return page.frames.length > 0
         ? Effect.succeed(page)
-        : fromStore(view, after).pipe(Effect.catchTag("StoreError", toInternalError))
+        : fromStore(view, after).pipe(
+            Effect.catchTag("StoreError", toInternalError("the log could not be read"))
+          )
     })
 
   return { read, streamedResult }

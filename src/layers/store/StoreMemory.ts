@@ -19,6 +19,7 @@ import {
   type Viewer
 } from "../../services/store/Store.js"
 import { type Ended, firstPlace, makeSearch, type Place } from "./ended.js"
+import { list, type Step, stepSize } from "./listing.js"
 import { endOf, firstRunAt, Job, Session } from "./memoryState.js"
 import * as SortedList from "./SortedList.js"
 
@@ -34,8 +35,7 @@ const matches = (job: JobRecord, filter: JobFilter): boolean =>
   !job.rejected &&
   (filter.principals === "everyone" || filter.principals.includes(job.principal)) &&
   (filter.status === undefined || filter.status.includes(job.status)) &&
-  (filter.agent === undefined || job.agent === filter.agent || job.agent.startsWith(`${filter.agent}@`)) &&
-  (filter.createdAfter === undefined || job.createdAt > filter.createdAfter)
+  (filter.agent === undefined || job.agent === filter.agent || job.agent.startsWith(`${filter.agent}@`))
 
 /** Jobs by a key that several may share, each list in an order. */
 const makeIndex = <A>(order: (a: A, b: A) => number) => {
@@ -336,19 +336,16 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     pause
   })
 
-  const list = (filter: JobFilter): ReadonlyArray<JobRecord> => {
+  const listed = (filter: JobFilter, after: Creation): Step<JobRecord> => {
     const found: Array<JobRecord> = []
-    let i = 0
-    if (filter.after !== undefined) {
-      const { after } = filter
-      i = created.lowerBound((job) => byCreation(job.record, after) || -1)
-    }
-    for (; i < created.length && found.length < filter.limit; i++) {
-      const { record } = created.at(i) as Known
-      if (filter.createdBefore !== undefined && record.createdAt >= filter.createdBefore) break
+    const from = created.lowerBound((job) => byCreation(job.record, after) || -1)
+    for (let i = from; i < from + stepSize && found.length < filter.limit; i++) {
+      const record = created.at(i)?.record
+      if (record === undefined || record.createdAt >= (filter.createdBefore ?? Number.POSITIVE_INFINITY))
+        return { found, next: undefined }
       if (matches(record, filter)) found.push(record)
     }
-    return found
+    return { found, next: created.at(from + stepSize - 1)?.record }
   }
 
   const endedJobs = (endedBefore: number, limit: number): ReadonlyArray<string> => {
@@ -378,7 +375,7 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     runs: (sessionId, fromEventSeq, limit) => Effect.sync(() => runsFrom(sessionId, fromEventSeq, limit)),
     observers: (jobId) => Effect.sync(() => Array.from(jobs.get(jobId)?.observers ?? [])),
     job: (jobId) => Effect.sync(() => jobs.get(jobId)?.record),
-    jobs: (filter) => Effect.sync(() => list(filter)),
+    jobs: (filter) => list(filter, (after) => Effect.sync(() => listed(filter, after)), pause),
     jobBySubmit: (sessionId, submitId) =>
       Effect.sync(() => newest(bySubmit.of(submitKey(sessionId, submitId)))),
     jobByKey: (principal, key) =>
@@ -425,8 +422,8 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     viewers: (jobIds) => Effect.sync(() => viewers(jobIds)),
     needed: (jobId) => Effect.sync(() => needed(jobId)),
     aliveAt: Effect.sync(() => aliveAt),
-    vacuum: Effect.succeed(false),
     freeing: Effect.succeed(0),
+    vacuum: Effect.succeed(false),
     held: () => held
   }
 }

@@ -12,20 +12,15 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Scope } from "effect/Scope"
 import { Turn } from "../../services/runtime/Turn.js"
-import type {
-  JobRecord,
-  Op,
-  Run,
-  SessionRecord,
-  StoredEvent,
-  StoreService
-} from "../../services/store/Store.js"
+import type { JobRecord, Op, Run, SessionRecord, StoreService } from "../../services/store/Store.js"
 import { Store, StoreError } from "../../services/store/Store.js"
+import { whileBusy } from "./busy.js"
 import { firstPlace, makeSearch } from "./ended.js"
+import { list, type Step, stepSize } from "./listing.js"
 import { jobsOf, type Log, type Plan, plan, type Statement, type WriterState } from "./plan.js"
 import * as query from "./query.js"
 import { toStoreError } from "./sqlError.js"
-import { vacuumPage } from "./vacuum.js"
+import { free } from "./vacuum.js"
 
 export interface Options {
   /** What error messages call the database; a SQLite store gives its file name. */
@@ -33,6 +28,25 @@ export interface Options {
 }
 
 const noLogs: ReadonlyMap<string, Log> = new Map()
+
+/** Says once that something fails, for the operator, and once that it works again. */
+const noted = (doing: string) => {
+  let failing = false
+  return <A>(effect: Effect.Effect<A, StoreError>): Effect.Effect<A, StoreError> =>
+    Effect.matchEffect(effect, {
+      onFailure: (error) => {
+        const first = !failing
+        failing = true
+        const note = first ? Effect.logError(`${doing} failed: ${error.message}`) : Effect.void
+        return Effect.zipRight(note, Effect.fail(error))
+      },
+      onSuccess: (result) => {
+        if (!failing) return Effect.succeed(result)
+        failing = false
+        return Effect.as(Effect.logInfo(`${doing} works again`), result)
+      }
+    })
+}
 
 const begin: Statement = ["BEGIN IMMEDIATE", []]
 const end: Statement = ["COMMIT", []]
@@ -51,15 +65,23 @@ export const make = (
     /** No read sees a transaction half done, and no two transactions mix. */
     const exclusive = (yield* Effect.makeSemaphore(1)).withPermits(1)
 
+    const reading = noted("reading from the store")
+    const writing = noted("writing to the store")
+
+    const read = <A>(effect: Effect.Effect<A, SqlError>): Effect.Effect<A, StoreError> =>
+      reading(whileBusy(mapError(exclusive(effect))))
+
     const select = <A>([sql, params]: query.Query<A>): Effect.Effect<ReadonlyArray<A>, StoreError> =>
-      mapError(exclusive(connection.execute(sql, params, undefined)))
+      read(connection.execute(sql, params, undefined))
 
     const selectOne = <A>(statement: query.Query<A>): Effect.Effect<A | undefined, StoreError> =>
       Effect.map(select(statement), (rows) => rows[0])
 
     /** Rows as arrays: reading a page is the hot path, and objects are made of them anyway. */
-    const events = ([sql, params]: Statement): Effect.Effect<ReadonlyArray<StoredEvent>, StoreError> =>
-      mapError(exclusive(Effect.map(connection.executeValues(sql, params), query.toEvents)))
+    const values = <A>(
+      [sql, params]: Statement,
+      make: (rows: query.Rows) => A
+    ): Effect.Effect<A, StoreError> => read(Effect.map(connection.executeValues(sql, params), make))
 
     const parse = <A>(row: query.RecordRow): Effect.Effect<A, StoreError> =>
       Effect.try({ try: () => JSON.parse(row.record) as A, catch: (cause) => cause }).pipe(mapError)
@@ -76,7 +98,10 @@ export const make = (
 
     const execute = ([sql, params]: Statement) => connection.executeRaw(sql, params)
 
-    /** Uninterruptible: once begun, a transaction ends as a whole, and its caller learns how. */
+    /**
+     * Once begun, a transaction ends as a whole, and its caller learns how. Between two attempts to begin, others may
+     * read.
+     */
     const transaction = <A>(
       body: Effect.Effect<A, SqlError | StoreError>,
       adopt: (result: A) => void
@@ -89,7 +114,9 @@ export const make = (
         Effect.tap((result) => Effect.sync(() => adopt(result))),
         exclusive,
         Effect.uninterruptible,
-        mapError
+        mapError,
+        whileBusy,
+        writing
       )
 
     const start = yield* selectOne(query.writerStart)
@@ -132,6 +159,15 @@ export const make = (
       pause: turn.next
     })
 
+    const toStep = (rows: ReadonlyArray<query.ListedRow>): Effect.Effect<Step<JobRecord>, StoreError> =>
+      Effect.map(
+        Effect.forEach(
+          rows.flatMap(({ record }) => (record === null ? [] : [{ record }])),
+          parse<JobRecord>
+        ),
+        (found) => ({ found, next: rows.at(-1) })
+      )
+
     return {
       kind: "durable",
       commit: (batch) => (batch.length === 0 ? Effect.void : commit(batch)),
@@ -139,12 +175,8 @@ export const make = (
       sessions: selectRecords<SessionRecord>(query.sessions),
       view: (sessionId) =>
         Effect.map(selectOne(query.view(sessionId)), (row) => row ?? { first: 1, last: 0 }),
-      page: (sessionId, after, limit, maxBytes) => {
-        const [sql, params] = query.page(sessionId, after, limit, maxBytes)
-        return mapError(exclusive(connection.executeValues(sql, params))).pipe(
-          Effect.map((rows) => query.toPage(rows, after, maxBytes))
-        )
-      },
+      page: (sessionId, after, limit, maxBytes) =>
+        values(query.page(sessionId, after, limit, maxBytes), (rows) => query.toPage(rows, after, maxBytes)),
       lastRun: (sessionId) => selectOne<Run>(query.lastRun(sessionId)),
       runs: (sessionId, fromEventSeq, limit) => select<Run>(query.runs(sessionId, fromEventSeq, limit)),
       observers: (jobId) => Effect.map(select(query.observers(jobId)), query.ids),
@@ -152,7 +184,12 @@ export const make = (
       viewers: (jobIds) => select(query.viewers(jobIds)),
       needed: (jobId) => Effect.map(selectOne(query.needed(jobId)), (row) => row?.seq ?? undefined),
       job: (jobId) => selectRecord<JobRecord>(query.job(jobId)),
-      jobs: (filter) => selectRecords<JobRecord>(query.jobs(filter)),
+      jobs: (filter) =>
+        list(
+          filter,
+          (after) => Effect.flatMap(select(query.jobs(filter, after, stepSize)), toStep),
+          turn.next
+        ),
       jobBySubmit: (sessionId, submitId) => selectRecord<JobRecord>(query.jobBySubmit(sessionId, submitId)),
       jobByKey: (principal, key) => selectRecord<JobRecord>(query.jobByKey(principal, key)),
       endedJobs: (endedBefore, limit) => Effect.map(select(query.endedJobs(endedBefore, limit)), query.ids),
@@ -166,19 +203,18 @@ export const make = (
         (rows) => new Map(rows.map(({ count, principal }) => [principal, count]))
       ),
       input: (jobId) => Effect.map(selectOne(query.input(jobId)), (row) => row?.input),
-      events: (jobId, fromSeq, limit) => events(query.events(jobId, fromSeq, limit)),
+      events: (jobId, fromSeq, limit) => values(query.events(jobId, fromSeq, limit), query.toEvents),
       bounds: (jobId) => Effect.map(selectOne(query.bounds(jobId)), query.toBounds),
       boundsOf: (jobIds) => Effect.map(select(query.retained(jobIds)), query.toBoundsOf),
       marks: (jobId) => Effect.map(select(query.marks(jobId)), query.toMarks),
       aliveAt: Effect.map(selectOne(query.aliveAt), (row) => row?.aliveAt ?? 0),
+      freeing: Effect.map(selectOne(query.freeing), (row) => row?.events ?? 0),
       vacuum: Effect.map(
-        transaction(vacuumPage(connection), ({ jobId }) => {
-          // Its extents have moved.
-          if (jobId !== undefined) state.logs.delete(jobId)
+        transaction(free(connection), ({ moved }) => {
+          for (const jobId of moved) state.logs.delete(jobId)
         }),
         ({ more }) => more
       ),
-      freeing: Effect.succeed(0),
       held: () => 0
     }
   })

@@ -9,9 +9,10 @@ import * as Layer from "effect/Layer"
 import type { Scope } from "effect/Scope"
 import { Store, StoreError, type StoreService } from "../../services/store/Store.js"
 import * as StoreSql from "./StoreSql.js"
-import { applicationId, migrations, schemaVersion } from "./schema.js"
+import { schemaVersion } from "./schema.js"
 import { toStoreError } from "./sqlError.js"
-import { connect, inspect, lock, prepareFolder, type SqliteClient } from "./sqliteFile.js"
+import { connect, inspect, type SqliteClient } from "./sqliteFile.js"
+import { open } from "./sqliteOpen.js"
 
 export interface Options {
   /** Path of the database. It and its folder are created when they do not exist. */
@@ -23,53 +24,11 @@ export interface Options {
   readonly synchronous?: "FULL" | "NORMAL" | undefined
 }
 
-/** Milliseconds a statement waits for another program's lock; it blocks the process meanwhile. */
-const busyTimeout = 250
-/** Bytes the write-ahead log is cut back to after a burst. */
-const journalSizeLimit = 64 * 1024 * 1024
-
-const pragma = (sql: SqliteClient, text: string) => sql.unsafe(`PRAGMA ${text}`)
-
-/** A migration that fails half way is undone when the scope closes the connection. */
-const migrate = (sql: SqliteClient, from: number) =>
-  Effect.flatMap(sql.reserve, (connection) =>
-    Effect.forEach(
-      migrations
-        .slice(from)
-        .flatMap((statements, i) => [
-          "BEGIN IMMEDIATE",
-          ...statements,
-          `PRAGMA application_id = ${applicationId}`,
-          `PRAGMA user_version = ${from + i + 1}`,
-          "COMMIT"
-        ]),
-      (statement) => connection.executeRaw(statement, []),
-      { discard: true }
-    )
-  ).pipe(Effect.scoped)
-
 const storeOver = (sql: SqliteClient, name: string): Effect.Effect<StoreService, StoreError, Scope> =>
   StoreSql.make({ name }).pipe(Effect.provideService(SqlClient.SqlClient, sql))
 
-const make = ({
-  filename,
-  synchronous = "FULL"
-}: Options): Effect.Effect<StoreService, StoreError, Scope | Reactivity.Reactivity> =>
-  Effect.gen(function* () {
-    const path = yield* prepareFolder(filename)
-    yield* lock(path, filename)
-    const version = yield* inspect(path, filename)
-    const sql = yield* connect({ filename: path }, filename)
-    yield* Effect.gen(function* () {
-      yield* pragma(sql, `busy_timeout = ${busyTimeout}`)
-      yield* pragma(sql, `synchronous = ${synchronous}`)
-      yield* pragma(sql, `journal_size_limit = ${journalSizeLimit}`)
-      yield* migrate(sql, version)
-    }).pipe(Effect.mapError(toStoreError(filename)))
-    // A clean end leaves everything in the one file, also while a reader keeps the log file open.
-    yield* Effect.addFinalizer(() => Effect.ignore(pragma(sql, "wal_checkpoint(TRUNCATE)")))
-    return yield* storeOver(sql, filename)
-  })
+const make = (options: Options): Effect.Effect<StoreService, StoreError, Scope | Reactivity.Reactivity> =>
+  open(options, (sql) => storeOver(sql, options.filename))
 
 const makeReadOnly = (
   filename: string
@@ -85,6 +44,7 @@ const makeReadOnly = (
         message: `${filename} was written by an older version; start a runtime on it once to bring it up to date`
       })
     const sql = yield* connect({ filename, readonly: true, disableWAL: true }, filename)
+    yield* sql.unsafe("PRAGMA busy_timeout = 0").pipe(Effect.mapError(toStoreError(filename)))
     return yield* storeOver(sql, filename)
   })
 

@@ -10,10 +10,13 @@ import {
   type Viewer
 } from "../../services/store/Store.js"
 import { joined, share } from "./marks.js"
-import type { Log, Statement } from "./plan.js"
+import { everything, type Log, type Statement } from "./plan.js"
 
 /** A statement and its parameters; `A` is the type of its rows. */
 export type Query<A> = readonly [sql: string, params: ReadonlyArray<unknown>] & { readonly _row?: A }
+
+/** Rows as arrays of their columns. */
+export type Rows = ReadonlyArray<ReadonlyArray<unknown>>
 
 export interface RecordRow {
   readonly record: string
@@ -92,7 +95,7 @@ export const events = (jobId: string, fromSeq: number, limit: number): Statement
   [fromSeq, jobId, limit, limit]
 ]
 
-export const toEvents = (rows: ReadonlyArray<ReadonlyArray<unknown>>): ReadonlyArray<StoredEvent> =>
+export const toEvents = (rows: Rows): ReadonlyArray<StoredEvent> =>
   (rows as ReadonlyArray<EventRow>).map(([seq, type, kind, audience, ownerSeq, payload]) => ({
     seq,
     type,
@@ -257,11 +260,7 @@ export const page = (sessionId: string, after: number, limit: number, maxBytes: 
 type PageRow = readonly [eventSeq: number, jobId: string, traceId: string, sessionId: string, ...EventRow]
 
 /** The rows up to the first that is missing, and to the first that exceeds the bytes. */
-export const toPage = (
-  rows: ReadonlyArray<ReadonlyArray<unknown>>,
-  after: number,
-  maxBytes: number
-): ReadonlyArray<ViewEvent> => {
+export const toPage = (rows: Rows, after: number, maxBytes: number): ReadonlyArray<ViewEvent> => {
   const found: Array<ViewEvent> = []
   let job: ViewEvent["job"] | undefined
   let bytes = 0
@@ -284,9 +283,12 @@ const pairs = `pair (job_id, session_id) AS (
      FROM pair p WHERE p.session_id IS NOT NULL
    )`
 
-/** `event_seq` after the last run that the session of a pair has of its job. */
-const pairEnd = `(SELECT event_seq + count FROM runs
-     WHERE job_id = p.job_id AND session_id = p.session_id ORDER BY event_seq DESC LIMIT 1)`
+/**
+ * `event_seq` after the last run that the session of a pair has of its job. Where a run is, is asked for by `max` or
+ * `min`: an ORDER BY would be taken from the primary key, and walk over the runs of all other jobs.
+ */
+const pairEnd = `(SELECT event_seq + count FROM runs WHERE session_id = p.session_id AND event_seq =
+     (SELECT max(event_seq) FROM runs WHERE job_id = p.job_id AND session_id = p.session_id))`
 
 export const viewers = (jobIds: ReadonlyArray<string>): Query<Viewer> => [
   `WITH RECURSIVE ${pairs}
@@ -317,15 +319,15 @@ export const needed = (jobId: string): Query<{ readonly seq: number | null }> =>
    )
    SELECT min(seq) AS seq FROM (
      SELECT coalesce(
-       (SELECT iif(event_seq + count > low, job_seq + low - event_seq, NULL) FROM runs r
-        WHERE r.job_id = v.job_id AND r.session_id = v.session_id AND event_seq <= low
-        ORDER BY event_seq DESC LIMIT 1),
-       (SELECT job_seq FROM runs r
-        WHERE r.job_id = v.job_id AND r.session_id = v.session_id AND event_seq > low
-        ORDER BY event_seq LIMIT 1)) AS seq FROM viewer v
+       (SELECT iif(event_seq + count > low, job_seq + low - event_seq, NULL) FROM runs
+        WHERE session_id = v.session_id AND event_seq = (SELECT max(event_seq) FROM runs
+          WHERE job_id = v.job_id AND session_id = v.session_id AND event_seq <= low)),
+       (SELECT job_seq FROM runs
+        WHERE session_id = v.session_id AND event_seq = (SELECT min(event_seq) FROM runs
+          WHERE job_id = v.job_id AND session_id = v.session_id AND event_seq > low))) AS seq FROM viewer v
      UNION ALL
-     SELECT (SELECT min(job_seq) FROM runs r
-        WHERE r.job_id = v.job_id AND r.session_id = v.session_id AND event_seq > low AND rejoin = 1)
+     SELECT (SELECT min(job_seq) FROM runs
+        WHERE job_id = v.job_id AND session_id = v.session_id AND event_seq > low AND rejoin = 1)
      FROM viewer v)`,
   keyed([jobId])
 ]
@@ -414,25 +416,81 @@ export const endedJobs = (endedBefore: number, limit: number): Query<IdRow> => [
 
 const places = (values: ReadonlyArray<unknown>): string => values.map(() => "?").join(", ")
 
-export const jobs = (filter: JobFilter): Query<RecordRow> => {
-  const conditions = ["rejected = 0"]
+/** A job that a step of a listing came to; it is listed when it has a record. */
+export interface ListedRow {
+  readonly createdAt: number
+  readonly jobId: string
+  readonly record: string | null
+}
+
+/** The index that a listing walks: the one that skips most, of those that keep the order. */
+const walkOf = ({
+  principals,
+  status
+}: JobFilter): readonly [index: string, condition: string, value?: string] => {
+  if (status?.length === 1) return ["jobs_by_status", "status = ? AND", status[0] as string]
+  if (principals !== "everyone" && principals.length === 1)
+    return ["jobs_by_principal", "principal = ? AND", principals[0] as string]
+  return ["jobs_by_creation", ""]
+}
+
+/**
+ * A step of a listing: of the next `limit` jobs in the index those that match, and the last one in any case, which is
+ * where the next step goes on. Without rows the listing is at its end.
+ */
+export const jobs = (
+  filter: JobFilter,
+  after: { readonly createdAt: number; readonly jobId: string },
+  limit: number
+): Query<ListedRow> => {
+  const { agent, createdBefore, principals, status } = filter
+  const [index, walk, value] = walkOf(filter)
+  const hits: Array<string> = ["1"]
   const params: Array<unknown> = []
-  const where = (condition: string, ...values: ReadonlyArray<unknown>): void => {
-    conditions.push(condition)
+  const when = (condition: string, ...values: ReadonlyArray<unknown>): void => {
+    hits.push(condition)
     params.push(...values)
   }
-  const { after, agent, createdAfter, createdBefore, principals, status } = filter
-  if (principals !== "everyone") where(`principal IN (${places(principals)})`, ...principals)
-  if (status !== undefined) where(`status IN (${places(status)})`, ...status)
+  if (principals !== "everyone") when(`principal IN (${places(principals)})`, ...principals)
+  if (status !== undefined) when(`status IN (${places(status)})`, ...status)
   if (agent !== undefined)
-    where("(agent = ? OR substr(agent, 1, ?) = ?)", agent, agent.length + 1, `${agent}@`)
-  if (createdAfter !== undefined) where("created_at > ?", createdAfter)
-  if (createdBefore !== undefined) where("created_at < ?", createdBefore)
-  if (after !== undefined) where("(created_at, job_id) > (?, ?)", after.createdAt, after.jobId)
+    when("(agent = ? OR substr(agent, 1, ?) = ?)", agent, agent.length + 1, `${agent}@`)
   return [
-    `SELECT record FROM jobs WHERE ${conditions.join(" AND ")} ORDER BY created_at, job_id LIMIT ?`,
-    [...params, filter.limit]
+    `WITH step AS MATERIALIZED (
+       SELECT created_at, job_id, id, ${hits.join(" AND ")} AS hit FROM jobs INDEXED BY ${index}
+       WHERE ${walk} rejected = 0 AND (created_at, job_id) > (?, ?) AND created_at < ?
+       ORDER BY created_at, job_id LIMIT ?
+     ), ends AS (SELECT id FROM step ORDER BY created_at DESC, job_id DESC LIMIT 1)
+     SELECT created_at AS createdAt, job_id AS jobId,
+       iif(hit, (SELECT record FROM jobs WHERE id = step.id), NULL) AS record
+     FROM step WHERE hit OR id = (SELECT id FROM ends) ORDER BY created_at, job_id LIMIT ?`,
+    [
+      ...params,
+      ...(value === undefined ? [] : [value]),
+      after.createdAt,
+      after.jobId,
+      createdBefore ?? Number.MAX_SAFE_INTEGER,
+      limit,
+      filter.limit
+    ]
   ]
 }
 
 export const aliveAt: Query<{ readonly aliveAt: number }> = ["SELECT alive_at AS aliveAt FROM runtime", []]
+
+/** Trims that are looked at to tell what waits to be freed. */
+const sample = 64
+
+const waiting = (trims: string) => `SELECT count(*) AS jobs, sum(
+     min(t.before, (SELECT seq + count FROM extents
+       WHERE job = t.job AND seq = (SELECT max(seq) FROM extents WHERE job = t.job)))
+     - (SELECT min(seq) FROM extents WHERE job = t.job)) AS events
+   FROM (SELECT job, before FROM event_trims WHERE before ${trims} LIMIT ${sample}) t`
+
+/** Of live jobs, which are few, what was trimmed; of dropped ones the average of some, as often as there are any. */
+export const freeing: Query<{ readonly events: number }> = [
+  `SELECT coalesce(live.events, 0) + coalesce(
+     dropped.events * ((SELECT count(*) FROM event_trims) - live.jobs) / max(dropped.jobs, 1), 0) AS events
+   FROM (${waiting(`< ${everything}`)}) live, (${waiting(`= ${everything}`)}) dropped`,
+  []
+]

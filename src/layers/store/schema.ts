@@ -99,21 +99,28 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
     `CREATE INDEX runs_by_job ON runs (job_id, session_id, event_seq)`,
     `CREATE INDEX runs_by_rejoin ON runs (job_id, session_id, event_seq, job_seq) WHERE rejoin = 1`,
     `UPDATE runs SET rejoin = 1 WHERE job_seq < (
-      SELECT r.job_seq + r.count FROM runs r
-      WHERE r.job_id = runs.job_id AND r.session_id = runs.session_id AND r.event_seq < runs.event_seq
-      ORDER BY r.event_seq DESC LIMIT 1)`,
+      SELECT r.job_seq + r.count FROM runs r WHERE r.session_id = runs.session_id AND r.event_seq = (
+        SELECT max(b.event_seq) FROM runs b
+        WHERE b.job_id = runs.job_id AND b.session_id = runs.session_id AND b.event_seq < runs.event_seq))`,
     `CREATE TRIGGER runs_rejoin AFTER INSERT ON runs WHEN new.job_seq < (
-      SELECT r.job_seq + r.count FROM runs r
-      WHERE r.job_id = new.job_id AND r.session_id = new.session_id AND r.event_seq < new.event_seq
-      ORDER BY r.event_seq DESC LIMIT 1)
+      SELECT r.job_seq + r.count FROM runs r WHERE r.session_id = new.session_id AND r.event_seq = (
+        SELECT max(b.event_seq) FROM runs b
+        WHERE b.job_id = new.job_id AND b.session_id = new.session_id AND b.event_seq < new.event_seq))
     BEGIN
       UPDATE runs SET rejoin = 1 WHERE session_id = new.session_id AND event_seq = new.event_seq;
     END`,
     `ALTER TABLE run_trims ADD COLUMN freed INTEGER NOT NULL DEFAULT 0`,
     `CREATE INDEX run_trims_pending ON run_trims (session_id) WHERE freed < before`,
+    `CREATE INDEX event_trims_live ON event_trims (job) WHERE before < 9007199254740991`,
     `ALTER TABLE sessions ADD COLUMN need INTEGER NOT NULL DEFAULT 1`,
     `ALTER TABLE jobs ADD COLUMN trace_id TEXT NOT NULL DEFAULT ''`,
     `UPDATE jobs SET trace_id = coalesce(json_extract(record, '$.traceId'), '')`,
+    // Listings walk one of these in steps; they hold whatever is filtered by, so that a step reads nothing else.
+    "DROP INDEX jobs_by_creation",
+    "DROP INDEX jobs_by_principal",
+    `CREATE INDEX jobs_by_creation ON jobs (created_at, job_id, principal, status, agent) WHERE rejected = 0`,
+    `CREATE INDEX jobs_by_principal ON jobs (principal, created_at, job_id, status, agent) WHERE rejected = 0`,
+    `CREATE INDEX jobs_by_status ON jobs (status, created_at, job_id, principal, agent) WHERE rejected = 0`,
     `CREATE INDEX jobs_by_principal_end ON jobs (principal, ended_at) WHERE ended_at IS NOT NULL`,
     `CREATE TABLE inputs (job INTEGER PRIMARY KEY, input TEXT NOT NULL)`
   ]

@@ -13,19 +13,27 @@ const codeOf = (root: unknown): string =>
     ? root.code
     : ""
 
-const explain = (name: string, code: string, message: string): string => {
+/** In words; `name` is what the database is called, and `detail` what the driver says, where that may be told. */
+const explain = (name: string, code: string, detail: string | undefined): string => {
+  const said = detail === undefined ? "" : ` (${detail})`
   if (code === "SQLITE_FULL" || code === "ENOSPC")
     return `the disk is full: free space where ${name} is stored (${code})`
-  if (code.startsWith("SQLITE_BUSY") || code.startsWith("SQLITE_LOCKED"))
-    return `${name} is locked by another program; close it and try again`
-  if (code.startsWith("SQLITE_READONLY")) return `${name} is read-only, or was opened for reading only`
+  if (isBusyCode(code)) return `${name} is locked by another program; close it and try again`
+  if (code.startsWith("SQLITE_READONLY") || code === "EROFS")
+    return `${name} is read-only, or was opened for reading only`
   if (code === "SQLITE_NOTADB") return `${name} is not a SQLite database; choose another file`
-  if (code.startsWith("SQLITE_CORRUPT")) return `${name} is corrupt; restore it from a backup (${message})`
+  if (code.startsWith("SQLITE_CORRUPT")) return `${name} is corrupt; restore it from a backup${said}`
   if (code.startsWith("SQLITE_CANTOPEN") || code === "EACCES" || code === "EPERM")
-    return `${name} cannot be opened; check that it and its folder may be read and written (${message})`
+    return `${name} cannot be opened; check that it and its folder may be read and written${said}`
   if (code.startsWith("SQLITE_IOERR")) return `reading or writing ${name} failed; check the disk (${code})`
-  return `${name}: ${message}`
+  return detail === undefined ? `${name} failed` : `${name}: ${detail}`
 }
+
+const isBusyCode = (code: string): boolean =>
+  code.startsWith("SQLITE_BUSY") || code.startsWith("SQLITE_LOCKED")
+
+/** Another program holds a lock that was needed; the same may work a moment later. */
+export const isBusy = (error: unknown): boolean => isBusyCode(codeOf(rootOf(error)))
 
 /** Maps whatever a SQL client or the file system failed with; a `StoreError` stays as it is. */
 export const toStoreError =
@@ -34,5 +42,10 @@ export const toStoreError =
     if (cause instanceof StoreError) return cause
     const root = rootOf(cause)
     const message = root instanceof Error ? root.message : String(root)
-    return new StoreError({ message: explain(name, codeOf(root), message), cause })
+    const code = codeOf(root)
+    return new StoreError({
+      message: explain(name, code, message),
+      publicMessage: explain("the database", code, undefined),
+      cause
+    })
   }

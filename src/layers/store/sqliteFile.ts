@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
 import { StoreError } from "../../services/store/Store.js"
 import { applicationId, schemaVersion } from "./schema.js"
-import { toStoreError } from "./sqlError.js"
+import { isBusy, toStoreError } from "./sqlError.js"
 
 export type SqliteClient = Sqlite.SqliteClient
 
@@ -57,6 +57,7 @@ export const lock = (
 ): Effect.Effect<void, StoreError, Scope | Reactivity.Reactivity> =>
   Effect.gen(function* () {
     yield* regularFile(path, name)
+    yield* oneName(path, name)
     const lockName = `${name}.lock`
     const sql = yield* connect({ filename: `${path}.lock`, disableWAL: true }, lockName)
     const connection = yield* sql.reserve
@@ -74,14 +75,62 @@ export const lock = (
     })
   )
 
-const isBusy = (error: StoreError): boolean => {
-  let cause: unknown = error.cause
-  while (cause instanceof Error) {
-    if ("code" in cause && String(cause.code).startsWith("SQLITE_BUSY")) return true
-    cause = cause.cause
-  }
-  return false
-}
+/**
+ * Refuses a file with several names. The lock, and SQLite's own log, are beside one of them: a program that comes by
+ * another name would see neither, and what both write would destroy the file. Links made later are found by whoever
+ * comes second.
+ */
+const oneName = (path: string, name: string): Effect.Effect<void, StoreError> =>
+  Effect.gen(function* () {
+    const stat = yield* attempt(name, () => fs.statSync(path, { throwIfNoEntry: false }))
+    if (stat !== undefined && stat.nlink > 1)
+      return yield* refuse(
+        `${name} has ${stat.nlink} names (hard links), and a database can be used by one only; ` +
+          "remove the others, or make a copy"
+      )
+  })
+
+/** Refuses what cannot be written, in words, before anything is tried. Links are resolved in `path`. */
+export const writable = (path: string, name: string): Effect.Effect<void, StoreError> =>
+  Effect.forEach(
+    [
+      [path, name],
+      [nodePath.dirname(path), `the folder of ${name}`]
+    ] as const,
+    ([what, called]) =>
+      Effect.try({
+        try: () => {
+          if (fs.existsSync(what)) fs.accessSync(what, fs.constants.W_OK)
+        },
+        catch: (cause) =>
+          new StoreError({
+            message: `${called} is read-only; make the file and its folder writable, or choose another file`,
+            publicMessage: "the database is read-only",
+            cause
+          })
+      }),
+    { discard: true }
+  )
+
+/** Files that SQLite works with beside a database. */
+const besides = ["-wal", "-shm", "-journal"]
+
+const sizeOf = (path: string): number | undefined => fs.statSync(path, { throwIfNoEntry: false })?.size
+
+/**
+ * Returns what removes the files that have come to be beside a database since, when they hold nothing: what opening a
+ * file leaves there that is refused after all. To be run when nothing of ours has it open.
+ */
+export const besideNow = (path: string): Effect.Effect<Effect.Effect<void>> =>
+  Effect.sync(() => {
+    const before = besides.filter((suffix) => fs.existsSync(path + suffix))
+    return Effect.ignore(
+      Effect.try(() => {
+        if (besides.some((suffix) => suffix !== "-shm" && (sizeOf(path + suffix) ?? 0) > 0)) return
+        for (const suffix of besides) if (!before.includes(suffix)) fs.rmSync(path + suffix, { force: true })
+      })
+    )
+  })
 
 /** Size in bytes, `undefined` when there is no such file; anything but a file is refused. */
 const regularFile = (path: string, name: string): Effect.Effect<number | undefined, StoreError> =>
@@ -141,8 +190,12 @@ export const inspect = (
   path: string,
   name: string
 ): Effect.Effect<number, StoreError, Reactivity.Reactivity> =>
+  Effect.flatMap(besideNow(path), (clean) => Effect.tapErrorCause(look(path, name), () => clean))
+
+const look = (path: string, name: string): Effect.Effect<number, StoreError, Reactivity.Reactivity> =>
   Effect.gen(function* () {
     const size = yield* regularFile(path, name)
+    yield* oneName(path, name)
     if (size === undefined || size === 0) return 0
     const readOnly = connect({ filename: path, readonly: true, disableWAL: true }, name)
     const inHeader = yield* identityOfHeader(path, name)

@@ -1,87 +1,113 @@
 /**
- * Physical deletion of what was dropped or trimmed, one page per transaction. Sequence numbers have no
- * gaps, so a page is simply the next 500 of a job or session.
+ * Physical deletion of what was dropped or trimmed: in one transaction of many jobs and sessions as much as its
+ * bounds allow, in rows and in time. Extents are deleted whole but for the one a trim ends in, so a step is never
+ * larger than an extent may be.
  */
 import type { Connection } from "@effect/sql/SqlConnection"
 import type { SqlError } from "@effect/sql/SqlError"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { share } from "./marks.js"
 import { everything } from "./plan.js"
 
-const page = 500
+/** Rows of one transaction, about; a quarter of them may be runs. */
+const maxRows = 4096
+/** Milliseconds after which a transaction ends. */
+const maxTime = 4
+/** Extents, or sessions, that are looked up at once. */
+const lookAhead = 512
 
-interface Extent {
-  readonly seq: number
-  readonly count: number
-  readonly row: number
-  readonly bytes: number
+export interface Freed {
+  /** There is more. */
+  readonly more: boolean
+  /** Live jobs whose extents have moved. */
+  readonly moved: ReadonlySet<string>
+}
+
+/** What is left of the bounds of a transaction. */
+interface Bounds {
+  rows: number
+  readonly isSpent: Effect.Effect<boolean>
 }
 
 const select = <A>(connection: Connection, sql: string, params: ReadonlyArray<unknown>) =>
   connection.execute(sql, params, undefined) as Effect.Effect<ReadonlyArray<A>, SqlError>
 
-/** Deletes up to a page of one job's events, and moves the start of its log. */
-const trimEvents = (connection: Connection, job: number, before: number) =>
+/** A trim and one of the extents that it reaches; without one when nothing is stored of the job. */
+interface Step {
+  readonly job: number
+  readonly before: number
+  /** `null` when the job was dropped. */
+  readonly jobId: string | null
+  readonly seq: number | null
+  readonly count: number
+  readonly row: number
+  readonly bytes: number
+}
+
+const steps = `SELECT t.job, t.before, j.job_id AS jobId, x.seq, x.count, x.row, x.bytes
+  FROM event_trims t LEFT JOIN jobs j ON j.id = t.job
+  LEFT JOIN extents x ON x.job = t.job AND x.seq < t.before
+  ORDER BY t.job, x.seq LIMIT ?`
+
+/** Deletes what a trim reaches of one extent. The end of a live log is kept, empty: its numbering goes on from it. */
+const cut = (connection: Connection, { before, bytes, count, job, row, seq }: Step, isLast: boolean) =>
   Effect.gen(function* () {
-    const dropped = before === everything
-    const [first] = yield* select<Extent>(
+    if (seq === null) return
+    const used = Math.min(count, before - seq)
+    yield* connection.executeRaw("DELETE FROM events WHERE id >= ? AND id < ?", [row, row + used])
+    yield* connection.executeRaw("DELETE FROM extents WHERE job = ? AND seq = ?", [job, seq])
+    if (used < count || (isLast && before !== everything))
+      yield* connection.executeRaw(
+        "INSERT INTO extents (job, seq, count, row, bytes) VALUES (?, ?, ?, ?, ?)",
+        [job, seq + used, count - used, row + used, share({ bytes, count }, count - used)]
+      )
+  })
+
+const isLastExtent = (connection: Connection, { job, seq }: Step) =>
+  Effect.map(
+    select<{ readonly last: number | null }>(
       connection,
-      "SELECT seq, count, row, bytes FROM extents WHERE job = ? ORDER BY seq LIMIT 1",
+      "SELECT max(seq) AS last FROM extents WHERE job = ?",
       [job]
-    )
-    const [last] = yield* select<Extent>(
-      connection,
-      "SELECT seq, count, row, bytes FROM extents WHERE job = ? ORDER BY seq DESC LIMIT 1",
-      [job]
-    )
-    if (first === undefined || last === undefined) {
-      if (dropped) yield* connection.executeRaw("DELETE FROM inputs WHERE job = ?", [job])
-      return true
+    ),
+    (rows) => rows[0]?.last === seq
+  )
+
+const freeEvents = (connection: Connection, bounds: Bounds) =>
+  Effect.gen(function* () {
+    const moved = new Set<string>()
+    const page = yield* select<Step>(connection, steps, [lookAhead])
+    for (let i = 0; i < page.length; i++) {
+      const step = page[i] as Step
+      const isLast = step.jobId !== null && (yield* isLastExtent(connection, step))
+      yield* cut(connection, step, isLast)
+      if (step.jobId !== null) moved.add(step.jobId)
+      bounds.rows -= Math.max(1, step.count)
+      const next = page[i + 1]
+      if (next === undefined ? page.length < lookAhead : next.job !== step.job) {
+        if (step.before === everything)
+          yield* connection.executeRaw("DELETE FROM inputs WHERE job = ?", [step.job])
+        yield* connection.executeRaw("DELETE FROM event_trims WHERE job = ?", [step.job])
+      }
+      if (yield* bounds.isSpent) break
     }
-    const end = last.seq + last.count
-    const high = Math.min(before, end, first.seq + page)
-    yield* connection.executeRaw(
-      `DELETE FROM events WHERE id IN (
-         SELECT e.id FROM extents x CROSS JOIN events e
-         ON e.id >= x.row AND e.id < x.row + min(x.count, ? - x.seq)
-         WHERE x.job = ? AND x.seq < ?)`,
-      [high, job, high]
-    )
-    const [boundary] = yield* select<Extent>(
-      connection,
-      "SELECT seq, count, row, bytes FROM extents WHERE job = ? AND seq < ? ORDER BY seq DESC LIMIT 1",
-      [job, high]
-    )
-    yield* connection.executeRaw("DELETE FROM extents WHERE job = ? AND seq < ?", [job, high])
-    if (dropped && high === end) {
-      yield* connection.executeRaw("DELETE FROM extents WHERE job = ?", [job])
-      yield* connection.executeRaw("DELETE FROM inputs WHERE job = ?", [job])
-      return true
-    }
-    // The rest of the extent the page ended in. An empty one at the end keeps the job's numbering.
-    if (boundary !== undefined) {
-      const used = high - boundary.seq
-      if (used < boundary.count || high === end)
-        yield* connection.executeRaw(
-          "REPLACE INTO extents (job, seq, count, row, bytes) VALUES (?, ?, ?, ?, ?)",
-          [job, high, boundary.count - used, boundary.row + used, share(boundary, boundary.count - used)]
-        )
-    }
-    return high >= before
+    return moved
   })
 
 /** The newest run of a session is where its numbering goes on. */
 const notNewest = "AND event_seq < (SELECT max(event_seq) FROM runs WHERE session_id = ?)"
 
-/** Deletes up to a page of one session's runs. */
-const trimRuns = (connection: Connection, sessionId: string, before: number) =>
+/** Deletes runs of one session that end before a number; returns how many. */
+const freeRunsOf = (connection: Connection, sessionId: string, before: number, limit: number) =>
   Effect.gen(function* () {
+    const dropped = before === everything
     const rows = yield* select<{ readonly eventSeq: number }>(
       connection,
       `SELECT event_seq AS eventSeq FROM runs
-       WHERE session_id = ? AND event_seq + count - 1 < ? ${before === everything ? "" : notNewest}
+       WHERE session_id = ? AND event_seq + count - 1 < ? ${dropped ? "" : notNewest}
        ORDER BY event_seq LIMIT ?`,
-      before === everything ? [sessionId, before, page] : [sessionId, before, sessionId, page]
+      dropped ? [sessionId, before, limit] : [sessionId, before, sessionId, limit]
     )
     const last = rows.at(-1)
     if (last !== undefined)
@@ -89,41 +115,44 @@ const trimRuns = (connection: Connection, sessionId: string, before: number) =>
         sessionId,
         last.eventSeq
       ])
-    return rows.length < page
+    return rows.length
   })
 
 const forget = "DELETE FROM run_trims WHERE session_id = ?"
 /** The floor itself stays while the session does. */
 const settle = "UPDATE run_trims SET freed = before WHERE session_id = ?"
 
-/** One page. Answers whether more is left, and the live job whose extents it moved. */
-export const vacuumPage = (
-  connection: Connection
-): Effect.Effect<{ readonly more: boolean; readonly jobId: string | undefined }, SqlError> =>
+const freeRuns = (connection: Connection, bounds: Bounds) =>
   Effect.gen(function* () {
-    const [events] = yield* select<{ job: number; before: number; jobId: string | null }>(
+    const least = bounds.rows - maxRows / 4
+    const trims = yield* select<{ readonly sessionId: string; readonly before: number }>(
       connection,
-      `SELECT t.job, t.before, j.job_id AS jobId FROM event_trims t LEFT JOIN jobs j ON j.id = t.job LIMIT 1`,
-      []
+      "SELECT session_id AS sessionId, before FROM run_trims WHERE freed < before LIMIT ?",
+      [lookAhead]
     )
-    if (events !== undefined) {
-      const done = yield* trimEvents(connection, events.job, events.before)
-      if (done) yield* connection.executeRaw("DELETE FROM event_trims WHERE job = ?", [events.job])
-    } else {
-      const [runs] = yield* select<{ sessionId: string; before: number }>(
-        connection,
-        "SELECT session_id AS sessionId, before FROM run_trims WHERE freed < before LIMIT 1",
-        []
-      )
-      if (runs !== undefined) {
-        const done = yield* trimRuns(connection, runs.sessionId, runs.before)
-        if (done) yield* connection.executeRaw(runs.before === everything ? forget : settle, [runs.sessionId])
-      }
+    for (const { before, sessionId } of trims) {
+      const room = bounds.rows - least
+      const freed = yield* freeRunsOf(connection, sessionId, before, room)
+      if (freed < room) yield* connection.executeRaw(before === everything ? forget : settle, [sessionId])
+      bounds.rows -= Math.max(1, freed)
+      if (bounds.rows <= least || (yield* bounds.isSpent)) return
     }
-    const [left] = yield* select<{ more: number }>(
+  })
+
+/** The work of one transaction. */
+export const free = (connection: Connection): Effect.Effect<Freed, SqlError> =>
+  Effect.gen(function* () {
+    const until = (yield* Clock.currentTimeMillis) + maxTime
+    const bounds: Bounds = {
+      rows: maxRows,
+      isSpent: Effect.map(Clock.currentTimeMillis, (now) => bounds.rows <= 0 || now >= until)
+    }
+    yield* freeRuns(connection, bounds)
+    const moved = yield* freeEvents(connection, bounds)
+    const [left] = yield* select<{ readonly more: number }>(
       connection,
       "SELECT EXISTS (SELECT 1 FROM event_trims) OR EXISTS (SELECT 1 FROM run_trims WHERE freed < before) AS more",
       []
     )
-    return { more: left?.more === 1, jobId: events?.jobId ?? undefined }
+    return { more: left?.more === 1, moved }
   })

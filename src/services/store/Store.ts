@@ -12,17 +12,30 @@ import type { Feature } from "../../protocol/Features.js"
 import type { Lease, LeaseConstraints } from "../../protocol/Lease.js"
 import type { EventType, JobStatus } from "../../protocol/Message.js"
 
-/** The store refused or failed; nothing of the batch was written. */
+/**
+ * The store refused or failed; nothing of the batch was written. `message` is for the operator and may name files;
+ * `publicMessage` is what others may read.
+ */
 export class StoreError extends Data.TaggedError("StoreError")<{
   readonly message: string
+  readonly publicMessage?: string | undefined
   /** The batch was a mistake of its maker: the store is well, and another batch may succeed. */
-  readonly misuse?: boolean
+  readonly misuse?: boolean | undefined
   readonly cause?: unknown
 }> {}
 
-/** What a storage failure is to whoever asked for something that needs the store (§12). */
-export const toInternalError = (error: StoreError): InternalError =>
-  new InternalError({ message: `the store failed: ${error.message}`, details: { reason: "storage" } })
+/**
+ * What a client is told of a storage failure: what could not be done, and why, in words that name no file. Whatever else
+ * failed there, a defect included, is an "unknown fault".
+ *
+ * @example toInternalError("the log could not be read")(error)
+ */
+export const toInternalError =
+  (undone: string) =>
+  (error: unknown): InternalError => {
+    const why = error instanceof StoreError ? (error.publicMessage ?? "the store failed") : "unknown fault"
+    return new InternalError({ message: `${undone}: ${why}`, details: { reason: "storage" } })
+  }
 
 /** A session as it survives a restart. Tokens are kept as SHA-256 digests only. */
 export interface SessionRecord {
@@ -280,12 +293,16 @@ export interface StoreService {
   /** Epoch ms at which a runtime on this store was last known to be alive; 0 when never. */
   readonly aliveAt: Effect.Effect<number, StoreError>
   /**
-   * Physically frees what was dropped or trimmed, a page at a time, and returns whether more is left.
-   * Called from the runtime's sweeper between commits; never long enough to be noticed.
+   * Events that were dropped or trimmed and still take space, about; 0 when none do. Cheap: whoever makes events
+   * faster than they are freed asks it before each batch.
+   */
+  readonly freeing: Effect.Effect<number, StoreError>
+  /**
+   * Physically frees what was dropped or trimmed, of many jobs and sessions in one transaction that ends after about
+   * 4 000 rows or 4 ms, and returns whether more is left. To be called between commits, a turn of the event loop
+   * after each call.
    */
   readonly vacuum: Effect.Effect<boolean, StoreError>
-  /** Rows that were dropped or trimmed and wait for `vacuum`, roughly. */
-  readonly freeing: Effect.Effect<number, StoreError>
   /** Returns the bytes of memory that what is stored takes, roughly; 0 of a store on disk. */
   readonly held: () => number
 }

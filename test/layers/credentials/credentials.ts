@@ -133,7 +133,10 @@ export class Disk {
 
   private write(what: "insert" | "update", record: CredentialRecord) {
     return Effect.suspend(() => {
-      if (this.failing === what) return Effect.fail(new StoreError({ message: "the disk is full" }))
+      if (this.failing === what)
+        return Effect.fail(
+          new StoreError({ message: "/secret/path: the disk is full", publicMessage: "the disk is full" })
+        )
       this.log.push(`${what} ${record.state}`)
       this.records.set(record.id, { ...record })
       return Effect.void

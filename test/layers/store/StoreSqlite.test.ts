@@ -11,11 +11,16 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type { Scope } from "effect/Scope"
+import * as TestClock from "effect/TestClock"
 import * as StoreSql from "../../../src/layers/store/StoreSql.js"
 import * as StoreSqlite from "../../../src/layers/store/StoreSqlite.js"
 import { applicationId, migrations } from "../../../src/layers/store/schema.js"
-import { Op, Store, StoreError } from "../../../src/services/store/Store.js"
-import { aJob, aSession, someEvents, vacuumAll } from "./fixtures.js"
+import { toStoreError } from "../../../src/layers/store/sqlError.js"
+import { open as openFile } from "../../../src/layers/store/sqliteOpen.js"
+import { Op, Store, StoreError, toInternalError } from "../../../src/services/store/Store.js"
+import { aJob, aSession, seqs, someEvents, vacuumAll } from "./fixtures.js"
 import { suite } from "./Store.suite.js"
 
 const tempFolder = Effect.acquireRelease(
@@ -30,13 +35,27 @@ const sqlite = (synchronous: "FULL" | "NORMAL") =>
 suite("SQLite, synchronous FULL", sqlite("FULL"))
 suite("SQLite, synchronous NORMAL", sqlite("NORMAL"))
 
+/** For the rest of the scope, is somebody whom permissions hold; what was made so far in the folder is theirs. */
+const unprivileged = (folder: string) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      if (process.getuid?.() !== 0) return
+      for (const file of ["", ...fs.readdirSync(folder)]) fs.chownSync(path.join(folder, file), 65534, 65534)
+      process.seteuid?.(65534)
+    }),
+    () =>
+      Effect.sync(() => {
+        if (process.getuid?.() === 0) process.seteuid?.(0)
+      })
+  )
+
 const open = (filename: string) => StoreSqlite.layer({ filename })
 
 /** Runs with a store on the file and closes it. */
 const using =
   (layer: Layer.Layer<Store, StoreError>) =>
-  <A, E>(body: (store: Store["Type"]) => Effect.Effect<A, E, Store>) =>
-    Effect.flatMap(Store, body).pipe(Effect.provide(layer))
+  <A, E>(body: (store: Store["Type"]) => Effect.Effect<A, E, Store | Scope>) =>
+    Effect.flatMap(Store, body).pipe(Effect.scoped, Effect.provide(layer))
 
 /** Does something to a file as another program would. */
 const withSql = <A, E>(
@@ -49,12 +68,15 @@ const withSql = <A, E>(
     Effect.provide(Reactivity.layer)
   )
 
-/** The files beside a database and their bytes, without those that SQLite or a lock work with. */
+/** The files beside a database, without locks, and their bytes, but for what SQLite works with. */
 const filesOf = (folder: string) =>
   fs
     .readdirSync(folder, { withFileTypes: true })
-    .filter((entry) => entry.isFile() && !/(\.lock|-shm|-wal)$/.test(entry.name))
-    .map((entry) => [entry.name, fs.readFileSync(path.join(folder, entry.name)).toString("base64")])
+    .filter((entry) => entry.isFile() && !entry.name.endsWith(".lock"))
+    .map((entry) => [
+      entry.name,
+      /(-shm|-wal)$/.test(entry.name) ? "" : fs.readFileSync(path.join(folder, entry.name)).toString("base64")
+    ])
 
 /** Opening fails, says so, and changes no file. */
 const refuses = (filename: string, message: RegExp, layer = open(filename)) =>
@@ -152,6 +174,61 @@ describe("StoreSqlite", () => {
       )
       const rows = yield* withSql(filename, (sql) => sql`SELECT count(*) AS events FROM events`)
       assert.deepEqual(rows, [{ events: 12 }])
+    })
+  )
+
+  it.scoped("frees many jobs and sessions at once, each call in bounds, and tells what waits", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      yield* using(open(filename))((store) =>
+        Effect.gen(function* () {
+          const ids = Array.from({ length: 3_000 }, (_, i) => `job_${i}`)
+          const runOf = (jobId: string, i: number) =>
+            Op.PutRun({
+              sessionId: `sess_${i % 10}`,
+              run: { eventSeq: 1 + i, jobId, jobSeq: 1, count: 3, bytes: 0 }
+            })
+          yield* store.commit(
+            ids.flatMap((jobId, i) => [
+              Op.PutJob({ job: aJob(jobId) }),
+              Op.PutInput({ jobId, input: "{}" }),
+              Op.Append({ jobId, events: someEvents(1, 3) }),
+              runOf(jobId, i)
+            ])
+          )
+          yield* store.commit([
+            Op.PutJob({ job }),
+            Op.Append({ jobId: "job_a", events: someEvents(1, 20_000) })
+          ])
+          assert.strictEqual(yield* store.freeing, 0)
+          yield* store.commit([
+            ...ids.map((jobId) => Op.DropJob({ jobId })),
+            Op.TrimJob({ jobId: "job_a", seq: 20_000 }),
+            ...Array.from({ length: 10 }, (_, i) => Op.DropSession({ sessionId: `sess_${i}` }))
+          ])
+          assert.approximately(yield* store.freeing, 28_999, 3_000)
+          // The clock stands still, so only rows bound a call: 9 000 events in jobs, 19 999 of one, 3 000 runs.
+          let calls = 0
+          for (let left = Number.POSITIVE_INFINITY; yield* store.vacuum; calls++) {
+            assert.isBelow(calls, 60)
+            const now = yield* store.freeing
+            assert.isAtMost(now, left)
+            left = now
+          }
+          assert.isAtLeast(calls, 6)
+          assert.strictEqual(yield* store.freeing, 0)
+          assert.deepStrictEqual(seqs(yield* store.events("job_a", 1, 99)), [20_000])
+        })
+      )
+      const rows = yield* withSql(
+        filename,
+        (
+          sql
+        ) => sql`SELECT (SELECT count(*) FROM events) AS events, (SELECT count(*) FROM extents) AS extents,
+          (SELECT count(*) FROM runs) AS runs, (SELECT count(*) FROM inputs) AS inputs,
+          (SELECT count(*) FROM event_trims) AS trims, (SELECT count(*) FROM run_trims) AS floors`
+      )
+      assert.deepEqual(rows, [{ events: 1, extents: 1, runs: 0, inputs: 0, trims: 0, floors: 0 }])
     })
   )
 
@@ -274,6 +351,145 @@ describe("StoreSqlite", () => {
         })
       )
       yield* using(open(filename))(everythingIsThere)
+    })
+  )
+
+  it.scoped("refuses a second name of a file, in use or not", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      const other = `${filename}.other`
+      yield* using(open(filename))((store) =>
+        Effect.gen(function* () {
+          yield* store.commit(everything)
+          fs.linkSync(filename, other)
+          yield* refuses(other, /has 2 names \(hard links\)/)
+          yield* refuses(other, /has 2 names/, StoreSqlite.layerReadOnly({ filename: other }))
+          yield* everythingIsThere(store)
+        })
+      )
+      yield* refuses(filename, /has 2 names/)
+      fs.unlinkSync(other)
+      yield* using(open(filename))(everythingIsThere)
+    })
+  )
+
+  it.scoped("refuses a file, or a folder, that is read-only", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      const folder = path.dirname(filename)
+      yield* using(open(filename))((store) => store.commit(everything))
+      yield* unprivileged(folder)
+      fs.chmodSync(filename, 0o444)
+      yield* refuses(filename, /is read-only/)
+      fs.chmodSync(filename, 0o644)
+      fs.chmodSync(folder, 0o555)
+      // Real permissions are told apart from those a superuser gave up; both are said in words.
+      const folderIsReadOnly = /is read-only|check that it and its folder may be read and written/
+      yield* refuses(filename, folderIsReadOnly)
+      yield* refuses(path.join(folder, "new.db"), folderIsReadOnly)
+      fs.chmodSync(folder, 0o755)
+      yield* using(open(filename))(everythingIsThere)
+    })
+  )
+
+  it.scoped("refuses what can be opened and not written", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      const readOnly = Layer.scoped(
+        Store,
+        Effect.gen(function* () {
+          const sql = yield* SqliteClient.make({ filename, readonly: true, disableWAL: true })
+          return yield* StoreSql.make({ name: filename }).pipe(
+            Effect.provideService(SqlClient.SqlClient, sql)
+          )
+        })
+      ).pipe(Layer.provide(Reactivity.layer))
+      yield* using(open(filename))((store) => store.commit(everything))
+      yield* using(readOnly)((store) =>
+        Effect.gen(function* () {
+          const error = yield* Effect.flip(store.commit([Op.Alive({ at: 1 })]))
+          assert.include(error.message, filename)
+          const told = toInternalError("the log could not commit")(error)
+          assert.strictEqual(
+            told.message,
+            "the log could not commit: the database is read-only, or was opened for reading only"
+          )
+          assert.deepStrictEqual(told.details, { reason: "storage" })
+        })
+      )
+    })
+  )
+
+  it("what clients are told of a failure names no file, whatever failed", () => {
+    const causes = [
+      "SQLITE_FULL",
+      "SQLITE_BUSY",
+      "SQLITE_NOTADB",
+      "SQLITE_CORRUPT",
+      "SQLITE_CANTOPEN",
+      "EACCES",
+      "X"
+    ]
+    const why = causes.map((code) =>
+      toStoreError("/srv/a.db")(Object.assign(new Error("open '/srv/a.db'"), { code }))
+    )
+    for (const failure of [
+      ...why,
+      new StoreError({ message: "/srv/a.db" }),
+      new Error("/srv/a.db"),
+      "/srv/a.db"
+    ])
+      assert.notInclude(toInternalError("it failed")(failure).message, "/srv")
+    for (const error of why) assert.include(error.message, "/srv/a.db")
+  })
+
+  it.scoped("syncs every commit unless it is told otherwise", () =>
+    Effect.gen(function* () {
+      for (const [options, expected] of [
+        [{}, 2],
+        [{ synchronous: undefined }, 2],
+        [{ synchronous: "FULL" }, 2],
+        [{ synchronous: "NORMAL" }, 1]
+      ] as const) {
+        const filename = yield* tempFile
+        const rows = yield* openFile({ filename, ...options }, (sql) =>
+          Effect.orDie(sql.unsafe("PRAGMA synchronous").values)
+        ).pipe(Effect.scoped, Effect.provide(Reactivity.layer))
+        assert.deepStrictEqual(rows, [[expected]])
+      }
+    })
+  )
+
+  it.scoped("a commit waits for another program's lock, others go on, and reads too", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      yield* using(open(filename))((store) =>
+        Effect.gen(function* () {
+          yield* store.commit(everything)
+          const foreign = yield* Effect.flatMap(SqliteClient.make({ filename }), (sql) => sql.reserve).pipe(
+            Effect.provide(Reactivity.layer)
+          )
+          yield* foreign.executeRaw("BEGIN IMMEDIATE", [])
+          const commit = yield* Effect.fork(store.commit([Op.Alive({ at: 100 })]))
+          yield* TestClock.adjust("10 seconds")
+          assert.isTrue(Option.isNone(yield* Fiber.poll(commit)))
+          assert.strictEqual(yield* store.aliveAt, 99)
+          yield* foreign.executeRaw("ROLLBACK", [])
+          yield* TestClock.adjust("1 seconds")
+          yield* Fiber.join(commit)
+          assert.strictEqual(yield* store.aliveAt, 100)
+
+          yield* foreign.executeRaw("BEGIN IMMEDIATE", [])
+          const patient = yield* Effect.fork(Effect.flip(store.commit([Op.Alive({ at: 101 })])))
+          const left = yield* Effect.fork(store.vacuum)
+          yield* TestClock.adjust("40 seconds")
+          assert.match((yield* Fiber.join(patient)).message, /is locked by another program/)
+          yield* Fiber.interrupt(left)
+          yield* foreign.executeRaw("ROLLBACK", [])
+          yield* store.commit([Op.Alive({ at: 102 })])
+          assert.strictEqual(yield* store.aliveAt, 102)
+        })
+      )
     })
   )
 

@@ -1,0 +1,45 @@
+/**
+ * Listing jobs by a filter that few of them may match: in steps over a bounded number of jobs, with a turn of the event
+ * loop after each, so that others are served however many there are.
+ */
+import * as Effect from "effect/Effect"
+import type { JobFilter, StoreError } from "../../services/store/Store.js"
+
+export interface Place {
+  readonly createdAt: number
+  readonly jobId: string
+}
+
+/** What one step found, and where the next goes on; without a place the listing is at its end. */
+export interface Step<A> {
+  readonly found: ReadonlyArray<A>
+  readonly next: Place | undefined
+}
+
+/** Jobs that one step looks at. */
+export const stepSize = 2048
+
+const start = (filter: JobFilter): Place => {
+  const { after, createdAfter } = filter
+  // No job id comes after this one.
+  const bound = createdAfter === undefined ? undefined : { createdAt: createdAfter, jobId: "\u{10ffff}" }
+  if (after === undefined) return bound ?? { createdAt: Number.MIN_SAFE_INTEGER, jobId: "" }
+  return bound !== undefined && bound.createdAt >= after.createdAt ? bound : after
+}
+
+export const list = <A>(
+  filter: JobFilter,
+  step: (after: Place) => Effect.Effect<Step<A>, StoreError>,
+  pause: Effect.Effect<void>
+): Effect.Effect<ReadonlyArray<A>, StoreError> =>
+  Effect.gen(function* () {
+    const all: Array<A> = []
+    let place: Place | undefined = start(filter)
+    while (place !== undefined && all.length < filter.limit) {
+      const { found, next }: Step<A> = yield* step(place)
+      for (const item of found) if (all.length < filter.limit) all.push(item)
+      place = next
+      if (place !== undefined && all.length < filter.limit) yield* pause
+    }
+    return all
+  })

@@ -1,0 +1,92 @@
+/** Opening the file of a runtime for writing: alone, in the current schema, and certain that it can be written. */
+import type * as Reactivity from "@effect/experimental/Reactivity"
+import type { Connection } from "@effect/sql/SqlConnection"
+import * as Effect from "effect/Effect"
+import type { Scope } from "effect/Scope"
+import type { StoreError } from "../../services/store/Store.js"
+import { whileBusy } from "./busy.js"
+import { applicationId, migrations } from "./schema.js"
+import { toStoreError } from "./sqlError.js"
+import {
+  besideNow,
+  connect,
+  inspect,
+  lock,
+  prepareFolder,
+  type SqliteClient,
+  writable
+} from "./sqliteFile.js"
+
+/** Bytes the write-ahead log is cut back to after a burst. */
+const journalSizeLimit = 64 * 1024 * 1024
+
+const pragma = (sql: SqliteClient, text: string) => sql.unsafe(`PRAGMA ${text}`)
+
+const begin = (connection: Connection) => whileBusy(connection.executeRaw("BEGIN IMMEDIATE", []))
+
+/** A migration that fails half way is undone when the scope closes the connection. */
+const migrate = (sql: SqliteClient, from: number) =>
+  Effect.flatMap(sql.reserve, (connection) =>
+    Effect.forEach(
+      migrations.slice(from),
+      (statements, i) =>
+        Effect.zipRight(
+          begin(connection),
+          Effect.forEach(
+            [
+              ...statements,
+              `PRAGMA application_id = ${applicationId}`,
+              `PRAGMA user_version = ${from + i + 1}`,
+              "COMMIT"
+            ],
+            (statement) => connection.executeRaw(statement, []),
+            { discard: true }
+          )
+        ),
+      { discard: true }
+    )
+  ).pipe(Effect.scoped)
+
+/** What cannot be written, for whatever reason, is refused now and not at the first commit. */
+const tryWriting = (sql: SqliteClient) =>
+  Effect.flatMap(sql.reserve, (connection) =>
+    begin(connection).pipe(
+      Effect.zipRight(connection.executeRaw("DELETE FROM runtime WHERE id = -1", [])),
+      Effect.zipRight(connection.executeRaw("ROLLBACK", []))
+    )
+  ).pipe(Effect.scoped)
+
+/**
+ * Opens the file for the scope, and what is to be over it. When either fails, nothing is left beside the file that was
+ * not there before.
+ */
+export const open = <A, R>(
+  {
+    filename,
+    synchronous = "FULL"
+  }: { readonly filename: string; readonly synchronous?: "FULL" | "NORMAL" | undefined },
+  over: (sql: SqliteClient) => Effect.Effect<A, StoreError, R>
+): Effect.Effect<A, StoreError, R | Scope | Reactivity.Reactivity> =>
+  Effect.gen(function* () {
+    const path = yield* prepareFolder(filename)
+    yield* writable(path, filename)
+    yield* lock(path, filename)
+    let opened = false
+    const clean = yield* besideNow(path)
+    yield* Effect.addFinalizer(() => (opened ? Effect.void : clean))
+    const version = yield* inspect(path, filename)
+    const sql = yield* connect({ filename: path }, filename)
+    yield* Effect.gen(function* () {
+      // Waiting in SQLite would block the process; the store waits by itself.
+      yield* pragma(sql, "busy_timeout = 0")
+      yield* pragma(sql, `synchronous = ${synchronous}`)
+      yield* pragma(sql, `journal_size_limit = ${journalSizeLimit}`)
+      yield* migrate(sql, version)
+      yield* tryWriting(sql)
+    }).pipe(Effect.mapError(toStoreError(filename)))
+    // A clean end leaves everything in the one file, also while a reader keeps the log file open.
+    yield* Effect.addFinalizer(() => Effect.ignore(pragma(sql, "wal_checkpoint(TRUNCATE)")))
+    const result = yield* over(sql)
+    opened = true
+    return result
+  })
