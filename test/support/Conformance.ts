@@ -24,19 +24,20 @@ export interface Report {
 
 export const reportFile = new URL("../../node_modules/.cache/conformance.json", import.meta.url).pathname
 
-interface Verification {
-  readonly file: string
-  readonly test: string
-  readonly on: Transport
+/** What of a test the report needs. */
+export type Finished = Pick<TestCase, "fullName" | "meta" | "result"> & {
+  readonly module: { readonly moduleId: string }
 }
 
+type Verification = Report["requirements"][number]["verified"][number]
+
 const root = new URL("../../", import.meta.url).pathname
-const fileOf = (test: TestCase): string => relative(root, test.module.moduleId)
+const fileOf = (test: Finished): string => relative(root, test.module.moduleId)
 
 /** id → the passed tests that verified it. */
-const verifications = (cases: ReadonlyArray<TestCase>): Map<string, Array<Verification>> => {
+const verifications = (tests: ReadonlyArray<Finished>): Map<string, Array<Verification>> => {
   const found = new Map<string, Array<Verification>>()
-  for (const test of cases) {
+  for (const test of tests) {
     if (test.result().state !== "passed") continue
     for (const { id, transport } of test.meta().verified ?? []) {
       const verified = { file: fileOf(test), test: test.fullName, on: transport }
@@ -46,17 +47,25 @@ const verifications = (cases: ReadonlyArray<TestCase>): Map<string, Array<Verifi
   return found
 }
 
-const report = (found: Map<string, Array<Verification>>): Report => ({
-  requirements: Object.entries<Requirement>(requirements).map(([id, { behaviour, section, ...more }]) => {
-    const { on, why } = more.transports ?? everywhere
-    return { id, section, behaviour, on, why, verified: found.get(id) ?? [] }
-  })
-})
+export const report = (
+  tests: ReadonlyArray<Finished>,
+  all: Readonly<Record<string, Requirement>> = requirements
+): Report => {
+  const found = verifications(tests)
+  return {
+    requirements: Object.entries(all).map(([id, { behaviour, section, transports }]) => {
+      const { on, why } = transports ?? everywhere
+      return { id, section, behaviour, on, why, verified: found.get(id) ?? [] }
+    })
+  }
+}
 
 /** `id over transport`, for each that nobody verified. */
-const missing = ({ requirements }: Report): ReadonlyArray<string> =>
+export const missing = ({ requirements }: Report): ReadonlyArray<string> =>
   requirements.flatMap(({ id, on, verified }) =>
-    on.filter((transport) => !verified.some((test) => test.on === transport)).map((on) => `${id} over ${on}`)
+    on
+      .filter((transport) => !verified.some((test) => test.on === transport))
+      .map((transport) => `${id} over ${transport}`)
   )
 
 const grouped = <A>(all: ReadonlyArray<A>, key: (a: A) => string): Map<string, Array<A>> => {
@@ -88,7 +97,7 @@ export default class Conformance implements Reporter {
     const whole = reason !== "interrupted" && (await this.isWhole(vitest))
     if (whole) this.excludedFiles()
     this.skipped(vitest, cases)
-    if (whole) this.judge(report(verifications(cases)))
+    if (whole) this.judge(report(cases))
     const count = (state: string) => cases.filter((test) => test.result().state === state).length
     // A file that does not load, or whose hooks fail, has no failed test.
     const broken = modules.filter(
