@@ -13,6 +13,8 @@ const project = (transport: Transport) => ({
   test: {
     name: transport,
     provide: { transport },
+    // In memory the tests wait rather than work: they run beside the others, in a pool of their own.
+    pool: transport === "memory" ? ("threads" as const) : ("forks" as const),
     include: [transport === "websocket" ? "test/**/*.test.ts" : "test/e2e/*.test.ts"],
     exclude: excluded(transport)
   }

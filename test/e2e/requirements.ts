@@ -882,9 +882,11 @@ export const verifies = (...ids: ReadonlyArray<RequirementId>): void => {
     const requirement: Requirement | undefined = requirements[id]
     if (requirement === undefined) throw new Error(`unknown requirement ${id}`)
     const { on, why } = requirement.transports ?? everywhere
-    if (!on.includes(test.transport)) test.skip(`${id}: ${why}`)
+    if (!on.includes(test.transport)) test.skip(why)
   }
   for (const id of ids) test.verified.push({ id, transport: test.transport })
-  if (traits[test.transport].dear && passed.has(verifiedKey(test.verified)))
-    test.skip(`another test has verified the same, and over ${test.transport} each takes a process`)
+  if (traits[test.transport].dear && passed.has(verifiedKey(test)))
+    test.skip(
+      `another test of the file has verified the same, and over ${test.transport} each takes a process`
+    )
 }

@@ -11,6 +11,7 @@ export interface Verified {
 export interface CurrentTest {
   /** Distinguishes the tests of a file. */
   readonly key: object
+  readonly file: string
   /** The transport that the suite speaks over in this run. */
   readonly transport: Transport
   /** Ends the test as skipped, for `reason`, which the run prints. */
@@ -36,9 +37,9 @@ export const { passed, storage } = shared
 /** The test that is running; nothing in hooks and outside of tests. */
 export const currentTest = (): CurrentTest | undefined => storage.getStore()
 
-/** The same for tests that verify the same over the same transport. */
-export const verifiedKey = (verified: ReadonlyArray<Verified>): string =>
-  verified.map(({ id, transport }) => `${id} over ${transport}`).join(", ")
+/** The same for tests of one file that verify the same over the same transport. */
+export const verifiedKey = ({ file, transport, verified }: CurrentTest): string =>
+  `${file} over ${transport}: ${verified.map(({ id }) => id).join(" ")}`
 
 /** Ends the running test as skipped, because the transport of this run does not carry it. */
 export const beyond = (reason: string): never => {

@@ -21,6 +21,7 @@ export default class Runner extends VitestTestRunner {
     const verified: Array<Verified> = []
     const current: CurrentTest = {
       key: test,
+      file: test.file.filepath,
       transport: inject("transport"),
       skip: (reason) => test.context.skip(reason),
       verified
@@ -29,6 +30,6 @@ export default class Runner extends VitestTestRunner {
     // Only a test that came this far has verified anything.
     if (verified.length === 0) return
     Object.assign(test.meta, { verified })
-    passed.add(verifiedKey(verified))
+    passed.add(verifiedKey(current))
   }
 }
