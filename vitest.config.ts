@@ -1,8 +1,32 @@
 import { defineConfig } from "vitest/config"
+import { files, type Transport, transports } from "./test/e2e/transports.js"
+
+/** Files of the black-box suite that do not run over `transport`. */
+const excluded = (transport: Transport) =>
+  Object.entries(files)
+    .filter(([, { on }]) => !on.includes(transport))
+    .map(([name]) => `test/e2e/${name}.test.ts`)
+
+/** The whole suite over WebSocket; the black-box suite again over each of the other transports. */
+const project = (transport: Transport) => ({
+  extends: true as const,
+  test: {
+    name: transport,
+    provide: { transport },
+    // In memory the tests wait rather than work: they run beside the others, in a pool of their own.
+    pool: transport === "memory" ? ("threads" as const) : ("forks" as const),
+    include: [transport === "websocket" ? "test/**/*.test.ts" : "test/e2e/*.test.ts"],
+    exclude: excluded(transport)
+  }
+})
 
 export default defineConfig({
   test: {
-    include: ["test/**/*.test.ts"],
+    projects: transports.map(project),
+    runner: "./test/support/runner.ts",
+    reporters: ["default", "./test/support/Conformance.ts"],
+    // The build, as a user's program would load it.
+    server: { deps: { external: [/\/dist\//] } },
     // Many tests start processes; more files at once than cores only makes all of them late.
     maxWorkers: 2,
     minWorkers: 1,

@@ -1,51 +1,67 @@
-// Writes docs/conformance.md from the suite's requirements: node docs/conformance.mjs
+// Writes docs/conformance.md from what the last whole run of the tests has verified: npm test && node docs/conformance.mjs
 // With --check it fails when the page is not what it would write.
-import { readdirSync, readFileSync, writeFileSync } from "node:fs"
+import { existsSync, readFileSync, writeFileSync } from "node:fs"
 
-const suite = new URL("../test/e2e/", import.meta.url)
 const page = new URL("conformance.md", import.meta.url)
-
-const source = readFileSync(new URL("requirements.ts", suite), "utf8")
-const entry =
-  /^ {2}(?:"([^"]+)"|([\w-]+)): \{\s*section: "([^"]+)",\s*behaviour:\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|`([^`]*)`)/gm
-const requirements = [...source.matchAll(entry)].map((m) => ({
-  id: m[1] ?? m[2],
-  section: m[3],
-  behaviour: (m[4] ?? m[5] ?? m[6]).replaceAll("\\", "")
-}))
-
-const tests = new Map()
-for (const name of readdirSync(suite).filter((name) => name.endsWith(".test.ts")))
-  for (const call of readFileSync(new URL(name, suite), "utf8").matchAll(/verifies\(([^)]*)\)/g))
-    for (const id of call[1].matchAll(/"([^"]+)"/g)) {
-      if (!tests.has(id[1])) tests.set(id[1], new Set())
-      tests.get(id[1]).add(name)
-    }
+const report = new URL("../node_modules/.cache/conformance.json", import.meta.url)
+if (!existsSync(report)) {
+  console.error("there is no report of a whole run: run npm test first")
+  process.exit(1)
+}
+const { requirements } = JSON.parse(readFileSync(report, "utf8"))
 
 const cell = (text) => text.replaceAll("|", "\\|").replaceAll("<", "&lt;")
+const letters = { websocket: "W", stdio: "S", memory: "M" }
+
+/** The files that verified it; each is linked once, with the transports it did so over. */
+const links = (verified) => {
+  const files = new Map()
+  for (const { file, on } of verified) files.set(file, (files.get(file) ?? new Set()).add(letters[on]))
+  return [...files]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([file, on]) => {
+      const name = file.replace("test/e2e/", "").replace(".test.ts", "")
+      return `[${name}](../${file}) ${["W", "S", "M"].filter((letter) => on.has(letter)).join("")}`
+    })
+    .join(", ")
+}
 const rows = requirements.map(
-  ({ id, section, behaviour }) =>
-    `| ${section} | \`${id}\` | ${cell(behaviour)} | ${[...(tests.get(id) ?? [])].map((name) => `[${name.replace(".test.ts", "")}](../test/e2e/${name})`).join(", ")} |`
+  ({ behaviour, id, section, verified }) =>
+    `| ${section} | \`${id}\` | ${cell(behaviour)} | ${links(verified)} |`
 )
+const elsewhere = new Map()
+for (const { id, on, why } of requirements)
+  if (why !== "") {
+    const key = `over ${on.join(" and ")} only, because ${why}`
+    elsewhere.set(key, [...(elsewhere.get(key) ?? []), `\`${id}\``])
+  }
 const text = `# Conformance
 
-What the black-box suite holds the runtime to. It drives the built \`arcp serve --agents conformance\` over raw
-WebSocket frames and stdio, and checks on every session, whatever the test: the shape of each envelope, ids, numbers from 1
-without gap, one terminal message per job and nothing after it, \`job.accepted\` before any event of its job, and the same
-frame on every replay. A requirement that no test verifies fails the build.
+What the black-box suite holds the runtime to. It speaks raw frames, over each of three transports: WebSocket (W, to the
+built \`arcp serve --agents conformance\`), stdio (S, to the same program as a child) and the in-memory pair (M, to the built
+runtime in the test's own process). On every session, whatever the test, it checks the shape of each envelope, ids, numbers
+from 1 without gap, one terminal message per job and nothing after it, \`job.accepted\` before any event of its job, and the
+same frame on every replay.
+
+A test says what it verifies (\`verifies("id")\`), and that counts when the test has run and passed. A run of the whole suite
+fails when a requirement was verified by nobody over a transport where it holds.
 
 Sections are those of the protocol page; \`programs\` is what only the shipped program promises.
-This page is written by \`node docs/conformance.mjs\`.
+This page is written by \`node docs/conformance.mjs\` after \`npm test\`.
 
 | section | requirement | behaviour | tests |
 |---|---|---|---|
 ${rows.join("\n")}
 
+## Not over every transport
+
+${[...elsewhere].map(([key, ids]) => `- ${key}: ${ids.join(" ")}`).join("\n")}
+
 Not here yet: a span per session (section 9); jobs and delegated jobs have theirs.
 `
 if (process.argv.includes("--check")) {
   if (readFileSync(page, "utf8") !== text) {
-    console.error("docs/conformance.md is out of date: run node docs/conformance.mjs")
+    console.error("docs/conformance.md is out of date: run npm test && node docs/conformance.mjs")
     process.exit(1)
   }
 } else writeFileSync(page, text)

@@ -1,4 +1,4 @@
 /** Language models under a lease, over `@effect/ai`. */
 
-export * as ToolsToolkit from "./layers/agents/ToolsToolkit.js"
-export * as LeasedLanguageModel from "./layers/lease/LeasedLanguageModel.js"
+export * as LeasedLanguageModel from "./public/LeasedLanguageModel.js"
+export * as ToolsToolkit from "./public/ToolsToolkit.js"

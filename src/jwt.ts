@@ -1,2 +1,2 @@
 /** Bearer tokens that are JWTs, over `jose`. */
-export * as AuthJwt from "./layers/auth/AuthJwt.js"
+export * as AuthJwt from "./public/AuthJwt.js"

@@ -1,2 +1,2 @@
 /** The tools of MCP servers, over `@modelcontextprotocol/sdk`. */
-export * as ToolsMcp from "./layers/agents/ToolsMcp.js"
+export * as ToolsMcp from "./public/ToolsMcp.js"

@@ -242,3 +242,12 @@ export const promises = async (arcp: Arcp) => {
   expectTypeOf(PromiseNode.Arcp.connect).parameters.toEqualTypeOf<Parameters<typeof Arcp.connect>>()
   expectTypeOf<keyof PromiseNode.Arcp>().toEqualTypeOf<keyof Arcp>()
 }
+
+// What a promise agent is given is what its schema decodes.
+Agent.fromPromise(
+  "wait",
+  { version: "1.0.0", input: Schema.Struct({ until: Schema.Date }) },
+  async ({ until }) => {
+    expectTypeOf(until).toEqualTypeOf<Date>()
+  }
+)

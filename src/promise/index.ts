@@ -1,9 +1,9 @@
 /** What both entries of `effect-arcp/promise` have in common. */
 export { isRetryable } from "../layers/client/ArcpClient.js"
-export * as Errors from "../protocol/Errors.js"
 export type { Body, Kind } from "../protocol/Event.js"
 export type { Lease, LeaseConstraints } from "../protocol/Lease.js"
 export type { AgentEntry, JobEntry, Subscribed } from "../protocol/Message.js"
+export * as Errors from "../public/Errors.js"
 export {
   type ClientError,
   type EventOf,

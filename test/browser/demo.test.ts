@@ -27,7 +27,7 @@ if (executable === undefined || !existsSync(executable))
 /** Screenshots are written here, if set. */
 const shots = process.env["ARCP_SCREENSHOTS"]
 
-describe.skipIf(executable === undefined)("the demo page", () => {
+describe.skipIf(executable === undefined)("the demo page (where there is a Chromium)", () => {
   const folder = mkdtempSync(join(tmpdir(), "arcp-demo-"))
   const root = join(folder, "tree")
   let server: ReturnType<typeof spawn>

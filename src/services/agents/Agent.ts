@@ -219,9 +219,9 @@ export type PromiseJob = {
  *   return { hello: input }
  * })
  */
-export const fromPromise = <Input = unknown>(
+export const fromPromise = <Input = unknown, InputEncoded = unknown>(
   name: string,
-  options: MakeOptions<Input, unknown, unknown, unknown, never, never>,
+  options: MakeOptions<Input, InputEncoded, unknown, unknown, never, never>,
   run: (input: Input, job: PromiseJob) => Promise<unknown>
 ): Registered =>
   handle(make(name, options), (input: Input) =>

@@ -1,108 +1,58 @@
-import { type ChildProcess, spawn } from "node:child_process"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { fileURLToPath } from "node:url"
-import { afterAll, afterEach, beforeAll, expect } from "vitest"
-import type { Wire, WireListener } from "./Wire.js"
+import { afterAll, afterEach, beforeAll, expect, inject } from "vitest"
+import { beyond, currentTest } from "../../support/currentTest.js"
+import { traits } from "../transports.js"
+import { foreignFlag, type MemoryRuntime, startMemory } from "./MemoryRuntime.js"
+import { dialStdio, type Exit, listening, Program, serveArgs } from "./Program.js"
+import { dial, endpoint, type Wire, type WireListener } from "./Wire.js"
 import { settleClients } from "./WireClient.js"
 
-const program = fileURLToPath(new URL("../../../dist/programs/arcp.js", import.meta.url))
-const tokens = ["--token", "tok-a=alice", "--token", "tok-b=bob"]
+export { dialStdio, type Exit, Program, residentMiB, runToExit, serveArgs } from "./Program.js"
+
 const secrets = /tok-[ab]\b|rt_[0-9a-f]{64}/
 
-export interface Exit {
-  readonly code: number | null
-  readonly signal: NodeJS.Signals | null
-}
+/** Jobs that the tests left running are not worth waiting for. */
+const impatient = (args: ReadonlyArray<string>) => ["--limit", "shutdownGraceMs=100", ...args]
 
-/** `arcp` as a child process; its output is collected. */
-export class Program {
-  stdout = ""
-  stderr = ""
-  readonly exited: Promise<Exit>
-  exit: Exit | undefined
-  readonly child: ChildProcess
-
-  constructor(args: ReadonlyArray<string>) {
-    const env = { ...process.env }
-    for (const name of Object.keys(env)) if (name.startsWith("ARCP_")) delete env[name]
-    this.child = spawn(process.execPath, [program, ...args], { env, stdio: ["pipe", "pipe", "pipe"] })
-    this.child.stdout?.setEncoding("utf8").on("data", (text: string) => {
-      this.stdout += text
-    })
-    this.child.stderr?.setEncoding("utf8").on("data", (text: string) => {
-      this.stderr += text
-    })
-    // A program that has already left breaks the pipe; its exit says so.
-    this.child.stdin?.on("error", () => {})
-    this.exited = new Promise((resolve) => {
-      this.child.on("close", (code, signal) => {
-        this.exit = { code, signal }
-        resolve(this.exit)
-      })
-    })
-  }
-
-  signal(name: NodeJS.Signals): void {
-    this.child.kill(name)
-  }
-
-  /** Its exit, which must come within `ms`. */
-  async leaves(ms = 15_000): Promise<Exit> {
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Error(`still running after ${ms} ms\n${this.stderr}`)), ms)
-    })
-    return Promise.race([this.exited, late]).finally(() => clearTimeout(timer))
-  }
-}
-
-/** Arguments of `arcp serve` with the tokens and agents of this suite. */
-export const serveArgs = (args: ReadonlyArray<string>): ReadonlyArray<string> => [
-  "serve",
-  "--agents",
-  "conformance",
-  ...tokens,
-  ...args
-]
-
-/** A program that is expected to refuse its arguments or its surroundings. */
-export const runToExit = async (args: ReadonlyArray<string>, ms = 25_000): Promise<Program> => {
-  const run = new Program(args)
-  run.child.stdin?.end()
-  try {
-    await run.leaves(ms)
-  } finally {
-    run.signal("SIGKILL")
-  }
-  return run
-}
-
-/** A running WebSocket runtime on a free port. */
+/** A runtime that the suite talks to over the transport of this run; `url` is where `WireClient` finds it. */
 export class Server {
   private constructor(
-    readonly program: Program,
-    readonly url: string
+    readonly url: string,
+    private readonly behind: Program | MemoryRuntime
   ) {}
 
   static async start(args: ReadonlyArray<string>): Promise<Server> {
-    const program = new Program(serveArgs(args.includes("--port") ? args : ["--port", "0", ...args]))
-    const url = await new Promise<string>((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`not listening after 20 s\n${program.stderr}`)), 20_000)
-      const look = () => {
-        const line = /^listening (ws:\/\/\S+)\r?\n/.exec(program.stdout)
-        if (line?.[1] === undefined) return
-        clearTimeout(timer)
-        resolve(line[1])
+    switch (inject("transport")) {
+      case "websocket": {
+        const program = new Program(serveArgs(args.includes("--port") ? args : ["--port", "0", ...args]))
+        return new Server(await listening(program), program)
       }
-      program.child.stdout?.on("data", look)
-      void program.exited.then((exit) => {
-        clearTimeout(timer)
-        reject(new Error(`left with ${JSON.stringify(exit)} before listening\n${program.stderr}`))
-      })
-    })
-    return new Server(program, url)
+      case "stdio": {
+        const program = new Program(serveArgs(["--transport", "stdio", ...args]))
+        let dialled = 0
+        const attach = (listener: WireListener): Promise<Wire> => {
+          if (++dialled > traits.stdio.connections)
+            beyond("it opens a second connection to the same runtime, and over stdio a runtime has one")
+          return dialStdio(program)(listener)
+        }
+        return new Server(endpoint("stdio", attach), program)
+      }
+      case "memory": {
+        const foreign = foreignFlag(args)
+        if (foreign !== undefined) beyond(`${foreign} is the program's; the in-memory pair has no program`)
+        const runtime = await startMemory(impatient(args))
+        return new Server(endpoint("memory", runtime.dial), runtime)
+      }
+    }
+  }
+
+  /** The process behind it. */
+  get program(): Program {
+    return this.behind instanceof Program
+      ? this.behind
+      : beyond("the in-memory pair has no process of its own")
   }
 
   get pid(): number {
@@ -111,6 +61,10 @@ export class Server {
 
   /** Stops it as an operator does, and checks that no secret reached its output. */
   async stop(): Promise<Exit> {
+    if (!(this.behind instanceof Program)) {
+      await this.behind.stop()
+      return { code: 0, signal: null }
+    }
     this.program.signal("SIGTERM")
     try {
       return await this.program.leaves()
@@ -125,6 +79,13 @@ export class Server {
     this.program.signal("SIGKILL")
     await this.program.leaves()
   }
+
+  /** Ends it, whatever state it is in. */
+  async discard(): Promise<void> {
+    if (!(this.behind instanceof Program)) return this.behind.stop()
+    this.behind.signal("SIGKILL")
+    await this.behind.exited
+  }
 }
 
 interface Sharing {
@@ -133,14 +94,10 @@ interface Sharing {
 }
 
 /** One server for all tests of a file; every test ends with its clients checked and gone. */
-export const sharedServer = (
-  args: ReadonlyArray<string>,
-  sharing: Sharing = {}
-): { readonly url: string; readonly pid: number } => {
+const oneServer = (args: ReadonlyArray<string>, sharing: Sharing) => {
   let server: Server | undefined
   beforeAll(async () => {
-    // Jobs the tests left running are not worth waiting for.
-    server = await Server.start(["--limit", "shutdownGraceMs=100", ...args])
+    server = await Server.start(impatient(args))
   })
   afterAll(async () => {
     await server?.stop()
@@ -162,20 +119,52 @@ export const sharedServer = (
   }
 }
 
+/** Where a runtime has one connection only: a server for each test, from when it is first dialled. */
+const serverOfEach = (args: ReadonlyArray<string>, sharing: Sharing) => {
+  const servers = new Map<object, Promise<Server>>()
+  const after = sharing.concurrent ? afterAll : afterEach
+  after(async () => {
+    const started = [...servers.values()]
+    servers.clear()
+    try {
+      settleClients()
+    } finally {
+      for (const server of started) await (await server).discard()
+    }
+  })
+  const own = (): Promise<Server> => {
+    const key = currentTest()?.key
+    if (key === undefined) throw new Error("a server for each test is asked for in tests")
+    const started = servers.get(key) ?? Server.start(impatient(args))
+    servers.set(key, started)
+    return started
+  }
+  const url = endpoint("stdio", async (listener) => dial((await own()).url, listener))
+  return {
+    url,
+    get pid(): number {
+      return beyond("it looks at the process before it is started")
+    }
+  }
+}
+
+export const sharedServer = (
+  args: ReadonlyArray<string>,
+  sharing: Sharing = {}
+): { readonly url: string; readonly pid: number } =>
+  traits[inject("transport")].connections === 1 ? serverOfEach(args, sharing) : oneServer(args, sharing)
+
 /** Programs and directories of the tests of a file that need their own, tidied up after each test. */
 export const ownServers = (sharing: Sharing = {}) => {
-  const programs = new Set<Program>()
+  const running = new Set<() => Promise<unknown>>()
   const directories = new Set<string>()
   const after = sharing.concurrent ? afterAll : afterEach
   after(async () => {
     try {
       settleClients()
     } finally {
-      for (const program of programs) {
-        program.signal("SIGKILL")
-        await program.exited
-      }
-      programs.clear()
+      for (const discard of running) await discard()
+      running.clear()
       for (const directory of directories) rmSync(directory, { recursive: true, force: true })
       directories.clear()
     }
@@ -183,12 +172,15 @@ export const ownServers = (sharing: Sharing = {}) => {
   return {
     start: async (...args: ReadonlyArray<string>): Promise<Server> => {
       const server = await Server.start(args)
-      programs.add(server.program)
+      running.add(() => server.discard())
       return server
     },
     program: (args: ReadonlyArray<string>): Program => {
       const program = new Program(args)
-      programs.add(program)
+      running.add(() => {
+        program.signal("SIGKILL")
+        return program.exited
+      })
       return program
     },
     directory: (): string => {
@@ -198,31 +190,3 @@ export const ownServers = (sharing: Sharing = {}) => {
     }
   }
 }
-
-/** Resident memory of a process in MiB (Linux only). */
-export const residentMiB = async (pid: number): Promise<number> => {
-  const { readFile } = await import("node:fs/promises")
-  const status = await readFile(`/proc/${pid}/status`, "utf8")
-  return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024
-}
-
-/** A stdio runtime as a transport: one line, one frame. */
-export const dialStdio =
-  (program: Program) =>
-  (listener: WireListener): Promise<Wire> => {
-    const { stdin, stdout } = program.child
-    let rest = ""
-    stdout?.on("data", (text: string) => {
-      const lines = (rest + text).split("\n")
-      rest = lines.pop() ?? ""
-      for (const line of lines) listener.text(line)
-    })
-    void program.exited.then(({ code }) => listener.closed({ code: code ?? -1, reason: rest }))
-    return Promise.resolve({
-      send: (text) => stdin?.write(typeof text === "string" ? `${text}\n` : text),
-      close: () => stdin?.end(),
-      drop: () => stdin?.end(),
-      pause: () => stdout?.pause(),
-      resume: () => stdout?.resume()
-    })
-  }

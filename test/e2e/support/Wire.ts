@@ -1,4 +1,5 @@
 import WebSocket from "ws"
+import { beyond } from "../../support/currentTest.js"
 
 /** How a transport ended: the WebSocket close code, or a process's exit code over stdio. */
 export interface Closure {
@@ -21,7 +22,31 @@ export interface Wire {
   readonly resume: () => void
 }
 
-export const dialWebSocket = (
+/** What a frame is where there are no others. */
+export const textOnly = (frame: string | Uint8Array): string =>
+  typeof frame === "string"
+    ? frame
+    : beyond("it sends a binary frame, which only a WebSocket can tell from text")
+
+type Dial = (listener: WireListener) => Promise<Wire>
+
+const endpoints = new Map<string, Dial>()
+
+/** Gives what is dialled by `dial` an address: `stdio:1`, `memory:2`. */
+export const endpoint = (scheme: string, dial: Dial): string => {
+  const address = `${scheme}:${endpoints.size + 1}`
+  endpoints.set(address, dial)
+  return address
+}
+
+/** Connects to an address, of whatever transport. */
+export const dial = (
+  address: string,
+  listener: WireListener,
+  options?: WebSocket.ClientOptions
+): Promise<Wire> => endpoints.get(address)?.(listener) ?? dialWebSocket(address, listener, options)
+
+const dialWebSocket = (
   url: string,
   listener: WireListener,
   options: WebSocket.ClientOptions = {}

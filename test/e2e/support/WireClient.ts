@@ -2,7 +2,7 @@ import { expect } from "vitest"
 import type WebSocket from "ws"
 import { type Frame, features, frameViolations, isTerminal, type Payload } from "./Frame.js"
 import { SessionRecord } from "./SessionRecord.js"
-import { type Closure, dialWebSocket, type Wire, type WireListener } from "./Wire.js"
+import { type Closure, dial, type Wire, type WireListener } from "./Wire.js"
 
 export type Match = (frame: Frame) => boolean
 
@@ -67,11 +67,7 @@ export class WireClient {
       readonly from?: number
     } = {}
   ): Promise<WireClient> {
-    return WireClient.over(
-      (listener) => dialWebSocket(url, listener, options.ws),
-      options.session,
-      options.from
-    )
+    return WireClient.over((listener) => dial(url, listener, options.ws), options.session, options.from)
   }
 
   static async over(

@@ -206,7 +206,7 @@ const swapping = (wrap: Wrap) =>
 /** More steps than any operation takes when nobody disturbs it for ever. */
 const maxSteps = 400
 
-describe.skipIf(process.platform !== "linux")("whatever is exchanged at whatever moment", () => {
+describe.skipIf(process.platform !== "linux")("whatever is exchanged at whatever moment (on Linux)", () => {
   // Some are others by another name; a watch does not end.
   const left = [
     "watch",
@@ -273,7 +273,7 @@ const seen = (value: unknown): string => {
   return bytes(value)
 }
 
-describe.skipIf(process.platform !== "linux")("removing", () => {
+describe.skipIf(process.platform !== "linux")("removing (on Linux)", () => {
   it.scoped("takes nothing that was not there when it looked", () =>
     Effect.gen(function* () {
       let late: string | undefined
@@ -296,7 +296,7 @@ describe.skipIf(process.platform !== "linux")("removing", () => {
   )
 })
 
-describe.skipIf(process.platform !== "linux")("what is not opened", () => {
+describe.skipIf(process.platform !== "linux")("what is not opened (on Linux)", () => {
   it.scoped("shows nothing of outside when it becomes a link", () =>
     Effect.gen(function* () {
       const { fs, work, outside, plan } = yield* swapping((open) => open)

@@ -1,7 +1,7 @@
 // A job counts to 1000 while everything goes wrong: the connection is cut again and again, and half way the client's
 // process is killed and started anew. Every number arrives once.
 //
-//   node examples/reconnect.mjs
+//   npm run example reconnect
 
 import { fork } from "node:child_process"
 import { once } from "node:events"
@@ -18,13 +18,13 @@ import { DialerWebSocket, TransportWebSocket } from "effect-arcp/node"
 const Count = Agent.make("count", { version: "1.0.0", input: Schema.Int, output: Schema.Int })
 
 /** What the client has done so far, a line for each number: `event_seq number`. Its own durable state. */
-const linesOf = (directory) => {
+const linesOf = (directory: string) => {
   const path = join(directory, "numbers.txt")
   return existsSync(path) ? readFileSync(path, "utf8").trim().split("\n") : []
 }
 
 // The client, in a process of its own. It can be killed at any moment.
-const client = (url, directory) =>
+const client = (url: string, directory: string) =>
   Effect.gen(function* () {
     const client = yield* ArcpClient.make({
       token: Redacted.make("secret"),
@@ -43,12 +43,13 @@ const client = (url, directory) =>
     // A process that is killed may have written a number without telling the session; `eventSeq` says which.
     const written = Number(linesOf(directory).at(-1)?.split(" ")[0] ?? 0)
     yield* job.events.pipe(
-      Stream.filter((event) => event.kind === "progress" && event.eventSeq > written),
+      Stream.filter((event) => event.eventSeq > written),
       Stream.runForEach((event) =>
         Effect.gen(function* () {
+          if (event.kind !== "progress") return
           const { current } = event.body
           appendFileSync(join(directory, "numbers.txt"), `${event.eventSeq} ${current}\n`)
-          process.send(current)
+          process.send?.(current)
           if (current % 100 === 0) {
             console.log(`at ${current}: the connection is cut`)
             yield* client.dropTransport
@@ -85,7 +86,7 @@ const server = Runtime.serve.pipe(
 )
 
 /** Runs the client's process; with `killAt` only until it has got to that number. */
-const run = (url, directory, killAt) =>
+const run = (url: string, directory: string, killAt?: number) =>
   Effect.promise(async () => {
     const child = fork(fileURLToPath(import.meta.url), [url, directory])
     child.on("message", (number) => number === killAt && child.kill("SIGKILL"))
@@ -113,4 +114,5 @@ const main = Effect.gen(function* () {
 })
 
 const [url, directory] = process.argv.slice(2)
-await Effect.runPromise(url === undefined ? Effect.scoped(main) : client(url, directory))
+if (url === undefined || directory === undefined) await Effect.runPromise(Effect.scoped(main))
+else await Effect.runPromise(client(url, directory))

@@ -1,25 +1,29 @@
 // The runtime as a child process: the client starts it and talks to it over its stdin and stdout. No port, and it
 // ends when the client is done with it.
 //
-//   node examples/stdio.mjs
+//   npm run example stdio
 
 import { fileURLToPath } from "node:url"
 import { Effect, Redacted, Stream } from "effect"
 import { ArcpClient } from "effect-arcp"
 import { DialerStdio } from "effect-arcp/node"
 
-const path = (relative) => fileURLToPath(new URL(relative, import.meta.url))
+const program = fileURLToPath(
+  new URL("dist/programs/arcp.js", import.meta.resolve("effect-arcp/package.json"))
+)
+/** The file beside this one. */
+const agents = fileURLToPath(import.meta.url).replace("stdio", "my-agents")
 
 // In a project that has effect-arcp installed: command "npx", args ["arcp", "serve", …].
 const runtime = DialerStdio.layer({
   command: process.execPath,
   args: [
-    ...[path("../dist/programs/arcp.js"), "serve", "--transport", "stdio", "--memory"],
-    ...["--agents", path("my-agents.mjs"), "--token", "secret=me", "--log-level", "warning"]
+    ...[program, "serve", "--transport", "stdio", "--memory"],
+    ...["--agents", agents, "--token", "secret=me", "--log-level", "warning"]
   ]
 })
 
-const program = Effect.gen(function* () {
+const main = Effect.gen(function* () {
   const client = yield* ArcpClient.make({ token: Redacted.make("secret") })
   const agents = yield* client.agents
   console.log(`the child hosts: ${agents.map((agent) => agent.name).join(", ")}`)
@@ -33,4 +37,4 @@ const program = Effect.gen(function* () {
   console.log(`result: ${yield* job.result}`)
 })
 
-await Effect.runPromise(Effect.scoped(program).pipe(Effect.provide(runtime)))
+await Effect.runPromise(Effect.scoped(main).pipe(Effect.provide(runtime)))

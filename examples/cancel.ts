@@ -1,7 +1,7 @@
 // Three ways to cancel a job, and what the agent may still do: its finalizers run, and what they emit arrives
 // before the job's end.
 //
-//   node examples/cancel.mjs
+//   npm run example cancel
 
 import { Deferred, Effect, Fiber, Layer, Option, Redacted, Stream } from "effect"
 import { Agent, ArcpClient, Auth, Job, Registry, Runtime, TransportMemory } from "effect-arcp"
@@ -26,17 +26,17 @@ const runtime = Runtime.serve.pipe(
   Layer.provide(Auth.layerStatic({ secret: "me" }))
 )
 
-const say = (text) => Effect.sync(() => console.log(text))
+const say = (text: string) => Effect.sync(() => console.log(text))
 
 /** Prints a job's events; `brewing` is done when it is at work. The stream ends with the job. */
-const watch = (job) =>
+const watch = (job: ArcpClient.JobHandle<unknown, unknown>) =>
   Effect.gen(function* () {
-    const brewing = yield* Deferred.make()
+    const brewing = yield* Deferred.make<void>()
     const ended = yield* job.events.pipe(
       Stream.runForEach(({ body, kind }) =>
         Effect.zipRight(
-          say(`  ${kind === "log" ? body.message : `${kind}: ${body.phase}`}`),
-          body.phase === "brewing" ? Deferred.succeed(brewing, undefined) : Effect.void
+          say(`  ${kind === "log" ? body.message : kind === "status" ? `status: ${body.phase}` : kind}`),
+          kind === "status" && body.phase === "brewing" ? Deferred.succeed(brewing, undefined) : Effect.void
         )
       ),
       Effect.fork
@@ -67,7 +67,8 @@ const program = Effect.gen(function* () {
   // That handle is gone; a subscription sees what happened.
   const after = yield* client.subscribe(jobId, { history: true })
   const last = yield* Stream.runLast(after.events)
-  yield* say(`  ${Option.getOrThrow(last).body.message}`)
+  const { body, kind } = Option.getOrThrow(last)
+  if (kind === "log") yield* say(`  ${body.message}`)
 
   const jobs = yield* Stream.runCollect(client.list())
   yield* say(`all: ${Array.from(jobs, (job) => job.status).join(", ")}`)

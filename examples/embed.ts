@@ -1,8 +1,8 @@
 // The runtime inside an application that has an HTTP API of its own: one endpoint starts a job, one streams its events
 // to a browser (server-sent events), and ARCP clients connect next to them. On SQLite.
 //
-//   node examples/embed.mjs            # asks itself, and ends
-//   node examples/embed.mjs --serve    # serves until Ctrl-C
+//   npm run example embed            # asks itself, and ends
+//   npm run example embed -- --serve    # serves until Ctrl-C
 
 import { createServer } from "node:http"
 import {
@@ -51,10 +51,10 @@ const Api = HttpApi.make("application").add(
 const token = Redacted.make("secret")
 
 /** One server-sent event. */
-const sse = (event, data) => `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`
+const sse = (event: string, data: unknown) => `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`
 
 /** A job from its first event to its end, as whoever asks may see it. Each reader has a session of its own. */
-const eventsOf = (jobId) =>
+const eventsOf = (jobId: string) =>
   Effect.gen(function* () {
     const client = yield* ArcpClient.make({ token })
     const job = yield* client.subscribe(jobId, { contract: Count, history: true })
@@ -77,8 +77,9 @@ const Jobs = HttpApiBuilder.group(Api, "jobs", (handlers) =>
     const client = yield* ArcpClient.ArcpClient
     const dialer = yield* Transport.Dialer
     // The handle on the job goes with its scope; the job goes on.
-    const start = (to) => Effect.scoped(Effect.map(client.submit(Count, to), ({ jobId }) => ({ jobId })))
-    const events = (jobId) => Stream.provideService(eventsOf(jobId), Transport.Dialer, dialer)
+    const start = (to: number) =>
+      Effect.scoped(Effect.map(client.submit(Count, to), ({ jobId }) => ({ jobId })))
+    const events = (jobId: string) => Stream.provideService(eventsOf(jobId), Transport.Dialer, dialer)
     return handlers
       .handle("start", ({ payload }) => Effect.orDie(start(payload.to)))
       .handleRaw("events", ({ path }) =>
@@ -89,12 +90,19 @@ const Jobs = HttpApiBuilder.group(Api, "jobs", (handlers) =>
 
 // ARCP on the same server, for clients elsewhere.
 const webSocket = TransportWebSocket.layerMounted({ path: "/arcp" })
-const ArcpRoute = HttpApiBuilder.Router.use((router) => router.get("/arcp", TransportWebSocket.route))
+const ArcpRoute = HttpApiBuilder.Router.use((router) =>
+  Effect.flatMap(TransportWebSocket.WebSocketUpgrade, (upgrade) =>
+    router.get(
+      "/arcp",
+      Effect.provideService(TransportWebSocket.route, TransportWebSocket.WebSocketUpgrade, upgrade)
+    )
+  )
+)
 
 // The application itself reaches the runtime without a socket. `fresh`: the same runtime is served a second time.
 const inProcess = Layer.fresh(Runtime.serve).pipe(Layer.provideMerge(TransportMemory.layer))
 
-const application = (filename) =>
+const application = (filename: string) =>
   HttpApiBuilder.serve().pipe(
     Layer.provide(ArcpRoute),
     Layer.provide(HttpApiBuilder.api(Api).pipe(Layer.provide(Jobs))),
@@ -111,6 +119,7 @@ const application = (filename) =>
 /** What a browser would do, and an ARCP client. */
 const visit = Effect.gen(function* () {
   const { address } = yield* HttpServer.HttpServer
+  if (address._tag !== "TcpAddress") return yield* Effect.dieMessage("it listens on a port")
   const url = `http://127.0.0.1:${address.port}`
   const { jobId } = yield* Effect.promise(async () => {
     const started = await fetch(`${url}/jobs`, {

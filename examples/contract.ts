@@ -1,13 +1,13 @@
-// A contract that client and server share: input, result and failures are checked on both sides, and typed in
-// TypeScript. What goes over the wire is JSON; what each side sees is not.
+// A contract that client and server share: input, result and failures are checked on both sides, and typed.
+// What goes over the wire is JSON; what each side sees is not.
 //
-//   node examples/contract.mjs
+//   npm run example contract
 
 import { Effect, Layer, Redacted, Schema } from "effect"
 import { Agent, ArcpClient, Auth, Job, Registry, Runtime, TransportMemory } from "effect-arcp"
 
 // The contract. In a real project it is a module of its own, without any of the server's dependencies.
-class SoldOut extends Schema.TaggedError()("SoldOut", { left: Schema.Int }) {}
+class SoldOut extends Schema.TaggedError<SoldOut>()("SoldOut", { left: Schema.Int }) {}
 
 const Book = Agent.make("book", {
   version: "1.0.0",
@@ -36,7 +36,7 @@ const runtime = Runtime.serve.pipe(
 // The client's side. `result` is typed by the contract, and so is what can go wrong.
 const program = Effect.gen(function* () {
   const client = yield* ArcpClient.make({ token: Redacted.make("secret") })
-  const reserve = (seats) =>
+  const reserve = (seats: number) =>
     client.submit(Book, { day: new Date("2026-05-01"), seats }).pipe(
       Effect.flatMap((job) => job.result),
       Effect.map(({ day, price, reference }) => `booked ${reference} for ${day.toDateString()} at ${price}`),

@@ -1,21 +1,25 @@
 // The client without Effect: promises, `for await`, AbortSignal. It runs against a server of its own.
 //
-//   node examples/promise.mjs
+//   npm run example promise
 
 import { setTimeout as sleep } from "node:timers/promises"
-import { Layer, ManagedRuntime } from "effect"
+import { Layer, ManagedRuntime, Schema } from "effect"
 import { Agent, Auth, Registry, Runtime, Transport } from "effect-arcp"
 import { TransportWebSocket } from "effect-arcp/node"
 import { Arcp, Errors } from "effect-arcp/promise"
 
 // The server: an agent that counts, on a free port.
-const count = Agent.fromPromise("count", { version: "1.0.0" }, async ({ to }, job) => {
-  for (let current = 1; current <= to; current++) {
-    await job.progress({ current, total: to })
-    await sleep(50, undefined, { signal: job.signal })
+const count = Agent.fromPromise(
+  "count",
+  { version: "1.0.0", input: Schema.Struct({ to: Schema.Int }) },
+  async ({ to }, job) => {
+    for (let current = 1; current <= to; current++) {
+      await job.progress({ current, total: to })
+      await sleep(50, undefined, { signal: job.signal })
+    }
+    return { counted: to }
   }
-  return { counted: to }
-})
+)
 const server = ManagedRuntime.make(
   Runtime.serve.pipe(
     Layer.provideMerge(TransportWebSocket.layer({ port: 0 })),
@@ -42,7 +46,7 @@ try {
   await impatient.result
 } catch (error) {
   if (!(error instanceof Errors.Cancelled)) throw error
-  console.log(error.code, error.message, impatient.progress.current)
+  console.log(error.code, error.message, impatient.progress?.current)
 }
 
 await arcp.close()

@@ -1,6 +1,6 @@
 // Hosts an agent in memory, runs a job on it, and prints what happens. No socket, no disk.
 //
-//   node examples/hello.mjs
+//   npm run example hello
 
 import { Effect, Layer, Redacted, Schema, Stream } from "effect"
 import { Agent, ArcpClient, Auth, Job, Registry, Runtime, TransportMemory } from "effect-arcp"

@@ -1,7 +1,7 @@
 // A result of 64 MiB, streamed by the agent, over a WebSocket, into a file: neither side ever holds more than a
 // few pieces of it.
 //
-//   node examples/result-to-file.mjs
+//   npm run example result-to-file
 
 import { createHash } from "node:crypto"
 import { createReadStream } from "node:fs"

@@ -1,7 +1,7 @@
 // Somebody submits a job; somebody else watches it, from another connection: first what has happened so far, then
 // live, with nothing missing and nothing twice where the two meet.
 //
-//   node examples/subscribe.mjs
+//   npm run example subscribe
 
 import { Effect, Layer, Redacted, Schema, Stream } from "effect"
 import { Agent, ArcpClient, Auth, Job, Registry, Runtime, TransportMemory } from "effect-arcp"
@@ -38,15 +38,17 @@ const program = Effect.gen(function* () {
     Stream.runDrain
   )
   const [entry] = yield* Stream.runCollect(phone.list({ status: ["running"] }))
+  if (entry === undefined) return yield* Effect.dieMessage("the phone finds no job")
   console.log(`the phone finds ${entry.agent}, ${entry.status}`)
 
   // The runtime logs who has subscribed to what: that is the line between.
   const seen = yield* phone.subscribe(entry.job_id, { contract: Bake, history: true })
   const joinedAt = Date.now()
-  const cakes = []
+  const cakes: Array<{ readonly current: number; readonly live: boolean }> = []
   yield* Stream.runForEach(seen.events, (event) =>
     Effect.sync(() => {
-      if (event.kind === "progress") cakes.push({ ...event.body, live: Date.parse(event.ts) >= joinedAt })
+      if (event.kind === "progress")
+        cakes.push({ current: event.body.current, live: Date.parse(event.ts) >= joinedAt })
     })
   )
   const live = cakes.filter((cake) => cake.live).length

@@ -1,11 +1,11 @@
 // Tests an agent without a socket: with node:test here, with any runner the same. The clock is the test's, and the
 // connection breaks when it is told to.
 //
-//   node examples/testing.mjs
+//   npm run example testing
 
 import assert from "node:assert"
 import { test } from "node:test"
-import { Effect, Fiber, Schedule, Schema, TestClock, TestContext } from "effect"
+import { Effect, Fiber, Schedule, Schema, type Scope, TestClock, TestContext } from "effect"
 import { Agent, ArcpClient, Job } from "effect-arcp"
 import { Check, Faults, TestRuntime } from "effect-arcp/testing"
 
@@ -18,7 +18,7 @@ const Count = Agent.make("count", {
 })
 const count = Agent.handle(Count, ({ to }) =>
   Effect.gen(function* () {
-    if (to > 6) return yield* Effect.fail({ _tag: "TooFar", limit: 6 })
+    if (to > 6) return yield* Effect.fail({ _tag: "TooFar" as const, limit: 6 })
     const job = yield* Job.Job
     for (let current = 1; current <= to; current++) {
       yield* job.progress({ current, total: to })
@@ -29,7 +29,7 @@ const count = Agent.handle(Count, ({ to }) =>
 )
 
 /** A runtime with the agent, a client of it, and a clock that stands until it is moved. */
-const run = (body) =>
+const run = <A, E>(body: Effect.Effect<A, E, ArcpClient.ArcpClient | Faults.Faults | Scope.Scope>) =>
   body.pipe(
     Effect.scoped,
     // The test's clock does not move while the client waits to reconnect: at once, then.

@@ -1,0 +1,20 @@
+/** The client: submits jobs, follows them through any number of connections, and gives their results. */
+export { isRetryable, layer, make, type Options, retrySchedule } from "../layers/client/ArcpClient.js"
+export {
+  ArcpClient,
+  type ArcpClientService,
+  type ClientError,
+  type EventOf,
+  type Gap,
+  type JobCredential,
+  type JobEvent,
+  type JobHandle,
+  type Known,
+  type Latest,
+  type OtherEvent,
+  ProtocolViolation,
+  type ResultFile,
+  type ResumeState,
+  type Status,
+  type SubmitOptions
+} from "../services/client/ArcpClient.js"

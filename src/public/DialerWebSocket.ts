@@ -1,0 +1,2 @@
+/** Connects over `ws`. */
+export { layer, type Options } from "../layers/transport/DialerWebSocket.js"

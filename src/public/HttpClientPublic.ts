@@ -1,0 +1,2 @@
+/** An HTTP client for agents that reaches public addresses only. */
+export { layer } from "../layers/lease/HttpClientPublic.js"

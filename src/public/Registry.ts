@@ -1,0 +1,2 @@
+/** The agents of a runtime, and what they need. */
+export { AgentRegistrationError, layer, Registry, type Requirements } from "../layers/agents/Registry.js"

@@ -1,0 +1,2 @@
+/** The sessions of a runtime, for transports that serve connections themselves. */
+export { Sessions } from "../services/session/Sessions.js"

@@ -1,0 +1,2 @@
+/** A store that is forgotten on exit. */
+export { layer } from "../layers/store/StoreMemory.js"

@@ -1,0 +1,2 @@
+/** Runtime and client in one process, without a socket. */
+export { layer } from "../layers/transport/TransportMemory.js"

@@ -1,0 +1,187 @@
+import { readdirSync, readFileSync } from "node:fs"
+import ts from "typescript"
+import { expect, it } from "vitest"
+
+/**
+ * Every name that a user can import, by entry: types after a `~`. What is added or taken away here is so on purpose:
+ * it goes into the change log.
+ */
+const surface: Record<string, Record<string, string>> = {
+  index: {
+    Agent: "~Contract fromPromise handle make ~Outcome ~PromiseJob ~Registered",
+    ArcpClient:
+      "ArcpClient ~ArcpClientService ~ClientError ~EventOf ~Gap isRetryable ~JobCredential ~JobEvent ~JobHandle ~Known ~Latest layer make ~Options ~OtherEvent ProtocolViolation ~ResultFile ~ResumeState retrySchedule ~Status ~SubmitOptions",
+    Auth: "Auth ~Identity layerConfig layerDev layerStatic",
+    ClientState: "~ClientState keyValueStore ~Opened ~Saved ~SavedJob ~Store",
+    CredentialProvisioner:
+      "CredentialProvisioner ~CredentialProvisionerService ~Minted ~MintRequest ProvisionError",
+    CredentialProvisionerLiteLlm: "CredentialProvisionerLiteLlmError layer layerConfig ~Options",
+    CredentialStore: "~CredentialRecord ~CredentialState CredentialStore ~CredentialStoreService",
+    CredentialStoreMemory: "layer",
+    Credentials:
+      "~Credential ~CredentialConstraints ~CredentialJob Credentials ~Input layer layerNone ~Options",
+    DialerWebSocketGlobal: "layer ~Options",
+    Errors:
+      "AgentNotAvailable AgentVersionNotAvailable ~ArcpError BudgetExhausted Cancelled DuplicateKey ~ErrorCode ~ErrorPayload HeartbeatLost InternalError InvalidRequest isArcpError isRetryable JobNotFound LeaseExpired LeaseSubsetViolation PermissionDenied ResumeWindowExpired Timeout Unauthenticated",
+    Event:
+      "ArtifactRef ~Body Delegate ~Event EventPayload ~Kind kinds Log LogLevel Metric Progress ResultChunk Status Thought ToolCall ToolResult",
+    Features: "all ~Feature",
+    IdGenerator: "IdGenerator layer",
+    Job: "~Delegate ~Delegated ~DelegateOptions ~EmitError Job ~JobService ~ResultStream",
+    Lease: "Constraints ~Cost Lease ~LeaseError leaseErrorOf ~LeaseService reserved Terms",
+    Leased: "lazily ~Leased ~Lessee make",
+    Message: "Accepted AgentEntry JobEntry JobStatus ListJobs Subscribed",
+    Policy: "layerSamePrincipal Policy",
+    Registry: "AgentRegistrationError layer Registry ~Requirements",
+    Runtime: "layer layerCore layerMemory ~Parts serve serveAll",
+    RuntimeOptions: "~Input layer layerConfig ~Options RuntimeOptions RuntimeOptionsSchema",
+    Secrets: "layer Secrets",
+    Sessions: "Sessions",
+    Store: "~JobFilter ~JobRecord Op ~Run ~SessionRecord Store ~StoredEvent StoreError ~StoreService",
+    StoreMemory: "layer",
+    Tools:
+      "~Call ~CallOptions ~Contract ~Failures handle ~Item ~JsonSchema layer leased make ~Ran ~Registered ~Requirements ~Restore ~Source ToolFailure ~ToolInfo ToolRegistrationError Tools ~ToolsService",
+    Transport: "closeCode Closed ~Connection Dialer ~Inbound TransportError TransportServer Unreadable",
+    TransportMemory: "layer"
+  },
+  node: {
+    CredentialStoreSql: "~FileOptions layer layerSqlite layerSqliteShared ~Options",
+    DialerStdio: "layer ~Options",
+    DialerWebSocket: "layer ~Options",
+    HttpClientPublic: "layer",
+    RuntimeSqlite: "layer",
+    StoreSql: "layer ~Options",
+    StoreSqlite: "layer layerReadOnly ~Options",
+    TransportStdio: "layer ~Options",
+    TransportWebSocket: "layer layerMounted ~MountedOptions ~Options protect route WebSocketUpgrade"
+  },
+  testing: {
+    Check: "CheckFailed endedOnce events exactly inOrder numbered ~Pattern seen",
+    Faults: "~At Faults ~Frame layer ~Rule seeded ~Side",
+    ScriptedRuntime:
+      "accepted event jobError layer message ~Received result ~Scripted ScriptedRuntime sessionError subscribed welcome",
+    TestRuntime: "connect layer ~Options"
+  },
+  promise: {
+    "": "~AgentEntry Arcp ~Body ~ByDialer ~ByUrl ~ClientError ~ConnectOptions ~Credential Detached ~EventOf ~Gap isRetryable ~Job ~JobEntry ~JobEvent ~Kind ~Known ~Lease ~LeaseConstraints ~Live ~OtherEvent ProtocolViolation ~ResultFile ~ResumeState ~Session ~Status ~Storage ~SubmitOptions ~Subscribed ~SubscribeOptions TransportError",
+    Errors:
+      "AgentNotAvailable AgentVersionNotAvailable ~ArcpError BudgetExhausted Cancelled DuplicateKey ~ErrorCode ~ErrorPayload HeartbeatLost InternalError InvalidRequest isArcpError isRetryable JobNotFound LeaseExpired LeaseSubsetViolation PermissionDenied ResumeWindowExpired Timeout Unauthenticated"
+  },
+  jwt: {
+    AuthJwt: "~Algorithm AuthJwtError ~Key layer ~Options"
+  },
+  ai: {
+    LeasedLanguageModel: "leased ~Options ~Price upstreamSpendCap",
+    ToolsToolkit: "make"
+  },
+  mcp: {
+    ToolsMcp: "http ~HttpOptions layerHttp layerStdio McpConnectionError stdio ~StdioOptions"
+  }
+}
+
+const source = new URL("../src/", import.meta.url)
+
+type Exports = Map<string, "value" | "type" | Exports>
+
+const parse = (file: URL): ts.SourceFile =>
+  ts.createSourceFile(file.pathname, readFileSync(file, "utf8"), ts.ScriptTarget.ES2022, true)
+
+const isExported = (statement: ts.Statement): boolean =>
+  ts.canHaveModifiers(statement) &&
+  (ts.getModifiers(statement) ?? []).some(({ kind }) => kind === ts.SyntaxKind.ExportKeyword)
+
+const kindOf = (statement: ts.Statement): "value" | "type" =>
+  ts.isInterfaceDeclaration(statement) || ts.isTypeAliasDeclaration(statement) ? "type" : "value"
+
+const declared = (statement: ts.Statement): ReadonlyArray<string> => {
+  if (ts.isVariableStatement(statement))
+    return statement.declarationList.declarations.map(({ name }) => name.getText())
+  const { name } = statement as ts.DeclarationStatement
+  return name === undefined ? [] : [name.getText()]
+}
+
+const reexported = (file: URL, statement: ts.ExportDeclaration): Exports => {
+  const found: Exports = new Map()
+  const clause = statement.exportClause
+  if (clause !== undefined && ts.isNamedExports(clause)) {
+    for (const { isTypeOnly, name } of clause.elements)
+      found.set(name.text, isTypeOnly || statement.isTypeOnly ? "type" : "value")
+    return found
+  }
+  const path = (statement.moduleSpecifier as ts.StringLiteral).text.replace(/\.js$/, ".ts")
+  const inner = exportsOf(new URL(path, file))
+  return clause === undefined ? inner : found.set(clause.name.text, inner)
+}
+
+const exportsOf = (file: URL): Exports => {
+  const found: Exports = new Map()
+  for (const statement of parse(file).statements) {
+    if (ts.isExportDeclaration(statement))
+      for (const [name, what] of reexported(file, statement)) found.set(name, what)
+    else if (isExported(statement))
+      // A schema and the type of the same name are one export.
+      for (const name of declared(statement))
+        if (found.get(name) !== "value") found.set(name, kindOf(statement))
+  }
+  return found
+}
+
+const line = (exports: Exports): string =>
+  [...exports]
+    .filter(([, what]) => !(what instanceof Map))
+    .map(([name, what]) => (what === "type" ? `~${name}` : name))
+    .sort((a, b) => (a.replace("~", "").toLowerCase() < b.replace("~", "").toLowerCase() ? -1 : 1))
+    .join(" ")
+
+const listed = (entry: string): Record<string, string> => {
+  const exports = exportsOf(new URL(`${entry}.ts`, source))
+  const own = line(exports)
+  return {
+    ...(own === "" ? {} : { "": own }),
+    ...Object.fromEntries(
+      [...exports].flatMap(([name, what]) => (what instanceof Map ? [[name, line(what)]] : []))
+    )
+  }
+}
+
+it.each(Object.keys(surface))("effect-arcp: what %s exports is what is listed here", (entry) => {
+  expect(listed(entry)).toEqual(surface[entry])
+})
+
+it("a public module names what it exports", () => {
+  for (const file of readdirSync(new URL("public/", source)))
+    for (const statement of parse(new URL(`public/${file}`, source)).statements) {
+      const names = ts.isExportDeclaration(statement) ? statement.exportClause : undefined
+      expect(names !== undefined && ts.isNamedExports(names), `${file}: ${statement.getText()}`).toBe(true)
+    }
+})
+
+it("promise.node.ts is promise.ts, for Node", () => {
+  expect(listed("promise.node")).toEqual(listed("promise"))
+})
+
+it("every entry of the package is listed", () => {
+  const { exports } = JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as {
+    exports: Record<string, unknown>
+  }
+  const entries = Object.keys(exports).filter((name) => name !== "./package.json")
+  expect(entries.map((name) => name.replace(/^\.\/?/, "") || "index").sort()).toEqual(
+    Object.keys(surface).sort()
+  )
+})
+
+it("what is listed is there when the program runs", async () => {
+  for (const [entry, namespaces] of Object.entries(surface)) {
+    const module = (await import(new URL(`${entry}.ts`, source).href)) as Record<
+      string,
+      Record<string, unknown>
+    >
+    for (const [name, names] of Object.entries(namespaces)) {
+      const values = names.split(" ").filter((each) => !each.startsWith("~"))
+      const there = Object.keys(name === "" ? module : (module[name] ?? {})).filter(
+        (each) => name !== "" || !(each in namespaces)
+      )
+      expect(there.sort(), `${entry} ${name}`).toEqual(values.sort())
+    }
+  }
+})
