@@ -94,6 +94,15 @@ const faultOfParts = (value: object, path: string, within: Array<object>): strin
 /** Far beyond what a frame may have. */
 const maxDepth = 512
 
+/** Says why a value cannot be sent as it is: JSON cannot say it, or it is not well-formed Unicode. */
+export const unsendable = (value: unknown, path: string): string | undefined => {
+  try {
+    return fault(value, path) ?? unfit(value, path)
+  } catch {
+    return `${path}: cannot be written as JSON`
+  }
+}
+
 const notJson = (value: object): string | undefined =>
   value instanceof Map
     ? "Map"

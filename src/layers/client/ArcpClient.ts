@@ -115,6 +115,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
     const clock = yield* Effect.clock
     const scope = yield* Effect.scope
     const now = () => clock.unsafeCurrentTimeMillis()
+    const elapsed = () => Number(clock.unsafeCurrentTimeNanos()) / 1e6
     const state = options.state === undefined ? undefined : yield* options.state
     const saved = state?.saved
     const jobs = new Reattach.Jobs(state !== undefined)
@@ -136,6 +137,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
             : { ...saved, mayBeGone: true },
       nextId: ids.unsafeNext,
       now,
+      elapsed,
       save:
         state === undefined
           ? Effect.void
@@ -254,7 +256,8 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
           lease_request: options.leaseRequest,
           lease_constraints: options.leaseConstraints,
           idempotency_key: options.idempotencyKey,
-          max_runtime_sec: options.maxRuntimeSec
+          max_runtime_sec:
+            options.maxRuntime === undefined ? undefined : Duration.toSeconds(options.maxRuntime)
         }
         const { payload: about } = yield* session.request("job.submit", "job.accepted", payload, {
           traceId: options.traceId,
@@ -397,12 +400,12 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
         }),
       agents: Effect.sync(() => session.agents),
       ping: Effect.suspend(() => {
-        const started = now()
+        const started = elapsed()
         const nonce = ids.unsafeNext()
-        const sent_at = new Date(started).toISOString()
+        const sent_at = new Date(now()).toISOString()
         return Effect.map(
           session.request("session.ping", "session.pong", { nonce, sent_at }),
-          () => now() - started
+          () => elapsed() - started
         )
       }),
       status: session.status,

@@ -18,8 +18,15 @@ import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import type { RuntimeMessage } from "../../protocol/Codec.js"
 import { encode } from "../../protocol/Envelope.js"
-import { fromPayload, isArcpError, isRetryable, ResumeWindowExpired } from "../../protocol/Errors.js"
+import {
+  fromPayload,
+  InvalidRequest,
+  isArcpError,
+  isRetryable,
+  ResumeWindowExpired
+} from "../../protocol/Errors.js"
 import type { Feature } from "../../protocol/Features.js"
+import { unsendable } from "../../protocol/JsonText.js"
 import type * as Message from "../../protocol/Message.js"
 import { decodeRuntime } from "../../protocol/RuntimeFrame.js"
 import {
@@ -56,7 +63,10 @@ export interface SessionOptions {
   /** Continue a session of another process; `mayBeGone`: else open another one. */
   readonly resume?: (ResumeState & { readonly mayBeGone: boolean }) | undefined
   readonly nextId: () => string
+  /** Epoch ms. */
   readonly now: () => number
+  /** Milliseconds of a clock that only goes forward, whatever becomes of the wall clock. */
+  readonly elapsed: () => number
   /** The session's token or place has changed: called, and waited for, before anything shows it to the runtime. */
   readonly save: Effect.Effect<void>
   /** These jobs had handles in a session that is gone; a new one is open. Waits for nothing. */
@@ -116,7 +126,7 @@ export class ClientSession implements Host {
     private readonly dialer: Dialer["Type"],
     private readonly options: SessionOptions
   ) {
-    this.line = new Line(options.now)
+    this.line = new Line(options.elapsed)
     if (options.resume !== undefined) {
       this.sessionId = options.resume.sessionId
       this.token = options.resume.resumeToken
@@ -186,6 +196,8 @@ export class ClientSession implements Host {
   ): Effect.Effect<Answer & { readonly type: A }, ClientError> {
     return Effect.async((resume) => {
       if (this.over !== undefined) return resume(Effect.fail(this.over))
+      const problem = unsendable(payload, "payload")
+      if (problem !== undefined) return resume(new InvalidRequest({ message: problem }))
       const id = this.options.nextId()
       const frame = (sessionId: string) =>
         encode({ id, type, session_id: sessionId, job_id: more.jobId, trace_id: more.traceId, payload })
@@ -265,7 +277,7 @@ export class ClientSession implements Host {
     return Effect.gen(this, function* () {
       const delays = yield* Schedule.driver(this.options.reconnect)
       let connected = false
-      let lostAt = this.options.now()
+      let lostAt = this.options.elapsed()
       const welcomed = Effect.suspend(() => {
         connected = true
         lostAt = Infinity
@@ -294,8 +306,8 @@ export class ClientSession implements Host {
           )
         const fatal = isArcpError(error) ? !isRetryable(error) : error._tag === "ProtocolViolation"
         if (fatal) return this.finish(error)
-        lostAt = Math.min(lostAt, this.options.now())
-        if (this.sessionId !== undefined && this.options.now() - lostAt > this.windowSec * 1000)
+        lostAt = Math.min(lostAt, this.options.elapsed())
+        if (this.sessionId !== undefined && this.options.elapsed() - lostAt > this.windowSec * 1000)
           this.forget(new ResumeWindowExpired({ message: "no connection within the resume window" }))
         this.status.set({
           _tag: "Reconnecting",
