@@ -22,8 +22,8 @@ const maxStepsOfPair = 50_000
 class Work {
   private left: number
   private untilPause = stepsPerPart
-  /** Set when it was too much, and what is said of the leases no longer proven. */
-  exhausted = false
+  /** Set, to the limit that was exceeded, when it was too much; nothing is proven any more then. */
+  exceeded: string | undefined
 
   constructor(readonly maxSteps: number) {
     this.left = maxSteps
@@ -32,7 +32,7 @@ class Work {
   /** Counts steps. Returns whether it is time for a pause. */
   private spend(steps: number): boolean {
     this.left -= steps
-    if (this.left < 0) this.exhausted = true
+    if (this.left < 0) this.exceeded ??= `${this.maxSteps} steps (maxLeaseSteps)`
     this.untilPause -= steps
     if (this.untilPause > 0) return false
     this.untilPause = stepsPerPart
@@ -51,19 +51,19 @@ class Work {
 
   /** `Pattern.includes`; `false` also when it was too much. */
   *includes(by: Pattern.Pattern, pattern: Pattern.Pattern): Steps<boolean> {
-    if (this.exhausted) return false
+    if (this.exceeded !== undefined) return false
     const limit = Math.min(this.left, maxStepsOfPair)
     const effort = { left: limit }
     const included = Pattern.includes(by, pattern, effort)
     const pause = this.spend(limit - effort.left)
-    if (effort.left < 0) this.exhausted = true
+    if (effort.left < 0) this.exceeded ??= `${maxStepsOfPair} steps for one pair of patterns`
     if (pause) yield
     return included
   }
 
   *someIncludes(allowed: ReadonlyArray<Pattern.Pattern>, pattern: Pattern.Pattern): Steps<boolean> {
     for (const by of allowed) {
-      if (this.exhausted) return false
+      if (this.exceeded !== undefined) return false
       if (yield* this.includes(by, pattern)) return true
     }
     return false
@@ -75,7 +75,7 @@ class Work {
   ): Steps<ReadonlyArray<Pattern.Pattern>> {
     const found: Array<Pattern.Pattern> = []
     for (const narrower of among) {
-      if (this.exhausted) break
+      if (this.exceeded !== undefined) break
       if (yield* this.includes(pattern, narrower)) found.push(narrower)
     }
     return found
@@ -125,7 +125,7 @@ export function* comparing(
     const allowed = yield* work.compile(capability, patternsOf(parent, capability))
     for (const pattern of yield* work.compile(capability, patterns))
       if (!(yield* work.someIncludes(allowed, pattern)))
-        return `${capability.slice(0, 100)} ${shown(pattern.source)} is not covered by a pattern of the delegating job's lease; ask for one that is${work.exhausted ? tooIntricate : ""}`
+        return `${capability.slice(0, 100)} ${shown(pattern.source)} is not covered by a pattern of the delegating job's lease; ask for one that is${work.exceeded !== undefined ? tooIntricate : ""}`
   }
   return undefined
 }
@@ -169,9 +169,9 @@ export function* narrowing(
     for (const pattern of yield* work.compile(capability, patterns)) {
       if (yield* work.someIncludes(allowed, pattern)) kept.add(pattern.source)
       else for (const narrower of yield* work.included(pattern, allowed)) kept.add(narrower.source)
-      if (work.exhausted)
+      if (work.exceeded !== undefined)
         return Either.left(
-          `${capability.slice(0, 100)} takes more than ${maxSteps} steps to compare with what this identity may have (maxLeaseSteps): use fewer patterns, ** and *`
+          `${capability.slice(0, 100)} takes too long to compare with what this identity may have, more than ${work.exceeded}: use fewer patterns, ** and *`
         )
     }
     reduced.push([capability, [...kept].slice(0, maxPatterns)])
