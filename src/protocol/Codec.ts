@@ -7,7 +7,7 @@ import * as Either from "effect/Either"
 import * as ParseResult from "effect/ParseResult"
 import type * as Schema from "effect/Schema"
 import { type Envelope, isVersion, type Rejected, versions } from "./Envelope.js"
-import { unfit } from "./JsonText.js"
+import { fault } from "./JsonText.js"
 import { clientMessages, type runtimeMessages } from "./Message.js"
 import { describe } from "./Problem.js"
 import { isWellFormed } from "./Text.js"
@@ -144,7 +144,7 @@ export const decodeClient = (text: string): Either.Either<ClientMessage, Rejecte
   if (typeof json !== "object" || json === null || Array.isArray(json))
     return Either.left(rejected("Malformed", "the frame is not a JSON object"))
   const e = json as Record<string, unknown>
-  const problem = envelopeProblem(e) ?? (scanned.suspect ? unfit(e, "") : undefined)
+  const problem = envelopeProblem(e) ?? (scanned.suspect ? fault(e, "", true) : undefined)
   if (problem !== undefined) return Either.left(rejected("Malformed", problem, e))
   if (!isVersion(e["arcp"] as string))
     return Either.left(rejected("BadVersion", `arcp: this runtime speaks ${versions.join(", ")}`, e))

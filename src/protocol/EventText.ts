@@ -13,24 +13,14 @@ export const json = (value: unknown, root: string): Either.Either<string, string
   let text: string | undefined
   try {
     text = JSON.stringify(value)
-    // What JSON makes of a value that it cannot say. A text without these is what most events are.
-    const suspect = text === undefined || text.includes("null") || text.includes("{}")
-    const problem = suspect ? fault(value, root) : undefined
-    if (problem !== undefined) return Either.left(problem)
   } catch {
-    return Either.left(faultOrNone(value, root) ?? `${root}: cannot be written as JSON`)
+    return Either.left(fault(value, root) ?? `${root}: cannot be written as JSON`)
   }
-  if (text === undefined) return Either.left(`${root}: is missing`)
+  // What JSON makes of a value that it cannot say. A text without these is what most events are.
+  const suspect = text === undefined || text.includes("null") || text.includes("{}")
+  const problem = suspect ? fault(value, root) : undefined
+  if (problem !== undefined || text === undefined) return Either.left(problem ?? `${root}: is missing`)
   return Either.right(text.includes("\\ud") ? repaired(text) : text)
-}
-
-/** A value whose own code throws, in a getter or `toJSON`, says nothing. */
-const faultOrNone = (value: unknown, root: string): string | undefined => {
-  try {
-    return fault(value, root)
-  } catch {
-    return undefined
-  }
 }
 
 /** RFC 3339 in UTC. */

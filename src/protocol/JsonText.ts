@@ -5,112 +5,75 @@
 
 const half = /\p{Cs}/u
 
-/** A member or an item, as a path says it. Names are cut, and shown only when they can be read. */
-const below = (path: string, key: string | number): string =>
-  typeof key === "number"
-    ? `${path}[${key}]`
-    : `${path}${path === "" ? "" : "."}${half.test(key) ? "?" : key.slice(0, 64)}`
+/** Levels of nesting beyond which a value is not looked at: far beyond what a frame may have. */
+const maxDepth = 512
 
-/** Names the first part of a decoded value that is not finite, or not well-formed Unicode; names of members too. */
-export const unfit = (value: unknown, path: string): string | undefined => {
-  switch (typeof value) {
-    case "number":
-      return Number.isFinite(value) ? undefined : `${path}: expected a number that is finite`
-    case "string":
-      return half.test(value) ? `${path}: expected well-formed Unicode, not half a surrogate pair` : undefined
-    case "object":
-      return value === null ? undefined : unfitPart(value, path)
-    default:
-      return undefined
+/**
+ * Names the first part of a value that JSON cannot say, `undefined` when it can say all of it. `strict`: and the first
+ * string or name of a member that is not well-formed Unicode, which otherwise becomes U+FFFD. A path below `""` begins
+ * with the name of a member.
+ */
+export const fault = (value: unknown, path: string, strict = false): string | undefined => {
+  const within: Array<object> = []
+  const wrong = (what: string, path: string) => `${path || "frame"}: ${what}`
+
+  const check = (value: unknown, path: string): string | undefined => {
+    switch (typeof value) {
+      case "string":
+        return strict && half.test(value) ? wrong("has half a surrogate pair", path) : undefined
+      case "number":
+        return Number.isFinite(value) ? undefined : wrong("a number that is not finite is not JSON", path)
+      case "undefined":
+        // As a member it is left out.
+        return within.length === 0 ? wrong("is missing", path) : undefined
+      case "object":
+        return value === null ? undefined : checkObject(value, path)
+      case "boolean":
+        return undefined
+      default:
+        return wrong(`a ${typeof value} is not JSON`, path)
+    }
   }
-}
 
-const unfitPart = (value: object, path: string): string | undefined => {
-  if (Array.isArray(value)) {
-    for (let i = 0; i < value.length; i++) {
-      const problem = unfit(value[i], below(path, i))
+  const checkObject = (value: object, path: string): string | undefined => {
+    if (
+      value instanceof Map ||
+      value instanceof Set ||
+      value instanceof ArrayBuffer ||
+      ArrayBuffer.isView(value)
+    )
+      return wrong("a Map, a Set or bytes are not JSON", path)
+    if (within.includes(value)) return wrong("holds itself", path)
+    if (within.length >= maxDepth) return wrong("is nested too deep", path)
+    within.push(value)
+    const problem =
+      "toJSON" in value && typeof value.toJSON === "function"
+        ? check(value.toJSON(), path)
+        : checkParts(value, path)
+    within.pop()
+    return problem
+  }
+
+  const checkParts = (value: object, path: string): string | undefined => {
+    const isArray = Array.isArray(value)
+    for (const [name, part] of Object.entries(value)) {
+      if (strict && half.test(name)) return wrong("has a name with half a surrogate pair", path)
+      // JSON leaves such members out.
+      if (typeof part === "function" || typeof part === "symbol") continue
+      const below = isArray ? `[${name}]` : `${path && "."}${name.slice(0, 64)}`
+      const problem = check(part, path + below)
       if (problem !== undefined) return problem
     }
     return undefined
   }
-  for (const [name, part] of Object.entries(value)) {
-    if (half.test(name))
-      return `${path === "" ? "frame" : path}: expected names of well-formed Unicode, not half a surrogate pair`
-    const problem = unfit(part, below(path, name))
-    if (problem !== undefined) return problem
-  }
-  return undefined
-}
 
-/** Names what of a value JSON cannot say; `undefined` when it can say all of it. */
-export const fault = (value: unknown, path: string): string | undefined => faultIn(value, path, [])
-
-const faultIn = (value: unknown, path: string, within: Array<object>): string | undefined => {
-  switch (typeof value) {
-    case "bigint":
-      return `${path}: a bigint is not JSON; write it as a string`
-    case "function":
-    case "symbol":
-      return `${path}: a ${typeof value} is not JSON`
-    case "number":
-      return Number.isFinite(value) ? undefined : `${path}: a number that is not finite is not JSON`
-    case "undefined":
-      return within.length === 0 ? `${path}: is missing` : undefined
-    case "object":
-      return value === null ? undefined : faultOfObject(value, path, within)
-    default:
-      return undefined
-  }
-}
-
-const faultOfObject = (value: object, path: string, within: Array<object>): string | undefined => {
-  if (within.includes(value)) return `${path}: holds itself, which JSON cannot`
-  const kind = notJson(value)
-  if (kind !== undefined) return `${path}: a ${kind} is not JSON`
-  if (within.length >= maxDepth) return `${path}: is nested deeper than ${maxDepth} levels`
-  within.push(value)
-  const problem = faultOfParts(value, path, within)
-  within.pop()
-  return problem
-}
-
-const faultOfParts = (value: object, path: string, within: Array<object>): string | undefined => {
-  if ("toJSON" in value && typeof value.toJSON === "function") {
-    const made: unknown = value.toJSON()
-    return made === value ? undefined : faultIn(made, path, within)
-  }
-  const parts: Iterable<readonly [string | number, unknown]> = Array.isArray(value)
-    ? value.entries()
-    : Object.entries(value)
-  for (const [key, part] of parts) {
-    // JSON leaves such members out.
-    if (typeof part === "function" || typeof part === "symbol") continue
-    const problem = faultIn(part, below(path, key), within)
-    if (problem !== undefined) return problem
-  }
-  return undefined
-}
-
-/** Far beyond what a frame may have. */
-const maxDepth = 512
-
-/** Says why a value cannot be sent as it is: JSON cannot say it, or it is not well-formed Unicode. */
-export const unsendable = (value: unknown, path: string): string | undefined => {
   try {
-    return fault(value, path) ?? unfit(value, path)
+    return check(value, path)
   } catch {
-    return `${path}: cannot be written as JSON`
+    // A getter or `toJSON` that throws.
+    return wrong("cannot be written as JSON", path)
   }
 }
-
-const notJson = (value: object): string | undefined =>
-  value instanceof Map
-    ? "Map"
-    : value instanceof Set
-      ? "Set"
-      : value instanceof ArrayBuffer || ArrayBuffer.isView(value)
-        ? "buffer of bytes"
-        : undefined
 
 /** JSON text with U+FFFD in place of each escaped half of a surrogate pair, which is how `JSON.stringify` writes them. */
 export const repaired = (text: string): string =>

@@ -27,12 +27,13 @@ import {
 import { IdGenerator } from "../../services/runtime/IdGenerator.js"
 import { Dialer, TransportError } from "../../services/transport/Transport.js"
 import * as IdGeneratorLayer from "../runtime/IdGenerator.js"
+import { ClientSession } from "./ClientSession.js"
 import type { ClientState } from "./ClientState.js"
+import { keepConnected } from "./connecting.js"
 import { type About, JobInbox } from "./JobInbox.js"
 import { end, type Pull, stream } from "./pull.js"
 import * as Reattach from "./Reattach.js"
 import { resultAsFile } from "./resultAsFile.js"
-import { ClientSession } from "./Session.js"
 
 export interface Options {
   readonly token: Redacted.Redacted
@@ -152,19 +153,19 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
     for (const job of saved?.jobs ?? []) jobs.restore(session, job, saved?.lastEventSeq ?? 0)
 
     const ready = yield* Deferred.make<void, ClientError>()
-    const running = yield* session
-      .run(Deferred.succeed(ready, undefined), (error) => Deferred.fail(ready, error))
-      .pipe(
-        // A defect, in a transport for example, must not leave anybody waiting.
-        Effect.catchAllDefect((cause) => {
-          const error = new TransportError({ message: "the connection failed unexpectedly", cause })
-          return Effect.zipRight(
-            Deferred.fail(ready, error),
-            Effect.sync(() => session.finish(error))
-          )
-        }),
-        Effect.forkScoped
-      )
+    const running = yield* keepConnected(session, Deferred.succeed(ready, undefined), (error) =>
+      Deferred.fail(ready, error)
+    ).pipe(
+      // A defect, in a transport for example, must not leave anybody waiting.
+      Effect.catchAllDefect((cause) => {
+        const error = new TransportError({ message: "the connection failed unexpectedly", cause })
+        return Effect.zipRight(
+          Deferred.fail(ready, error),
+          Effect.sync(() => session.finish(error))
+        )
+      }),
+      Effect.forkScoped
+    )
     yield* Deferred.await(ready)
 
     const close = Effect.suspend(() => {
