@@ -12,7 +12,7 @@ import type * as Schedule from "effect/Schedule"
 import { encode } from "../../protocol/Envelope.js"
 import { InvalidRequest, type ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { Feature } from "../../protocol/Features.js"
-import { fault } from "../../protocol/JsonText.js"
+import { unsendable } from "../../protocol/JsonText.js"
 import type * as Message from "../../protocol/Message.js"
 import type { ClientError, ResumeState, Status } from "../../services/client/ArcpClient.js"
 import { type Connection, closeCode, type Dialer } from "../../services/transport/Transport.js"
@@ -22,7 +22,7 @@ import type { JobInbox } from "./JobInbox.js"
 import type { AnyLane, Host } from "./Lane.js"
 import { Line } from "./Line.js"
 import { Numbering } from "./Numbering.js"
-import { type Answer, Requests } from "./Requests.js"
+import { type Answer, type Pending, Requests } from "./Requests.js"
 
 export interface SessionOptions {
   readonly token: Redacted.Redacted
@@ -47,6 +47,8 @@ export interface SessionOptions {
   /** These jobs had handles in a session that is gone; a new one is open. Waits for nothing. */
   readonly reattach: (jobs: Handles["jobs"], lost: ResumeWindowExpired) => Effect.Effect<void>
 }
+
+const ignore = () => {}
 
 export class ClientSession implements Host {
   readonly status = new Cell<Status>({ _tag: "Connecting" })
@@ -131,9 +133,14 @@ export class ClientSession implements Host {
     if (this.over !== undefined) return
     const id = this.options.nextId()
     const frame = (sessionId: string) => encode({ id, type, session_id: sessionId, job_id: jobId, payload })
-    const ignore = () => {}
-    this.requests.add(id, { frame, repeatable: false, claims: false, failed: ignore, answered: ignore })
-    if (this.connection !== undefined && this.sessionId !== undefined) this.line.push(frame(this.sessionId))
+    this.ask(id, { frame, repeatable: false, claims: false, failed: ignore, answered: ignore })
+  }
+
+  /** Sends a request, and notes that it waits for an answer. */
+  private ask(key: string, pending: Pending): void {
+    this.requests.add(key, pending)
+    if (this.connection !== undefined && this.sessionId !== undefined)
+      this.line.push(pending.frame(this.sessionId))
   }
 
   /** Sends a request and waits for its answer, over as many connections as it takes. */
@@ -151,38 +158,36 @@ export class ClientSession implements Host {
       readonly onLateAnswer?: (answer: Answer & { readonly type: A }) => void
     } = {}
   ): Effect.Effect<Answer & { readonly type: A }, ClientError> {
+    const isAnswer = (message: Answer): message is Answer & { readonly type: A } => message.type === answer
     return Effect.async((resume) => {
       if (this.over !== undefined) return resume(Effect.fail(this.over))
-      const problem = fault(payload, "payload", true)
+      const problem = unsendable(payload)
       if (problem !== undefined) return resume(new InvalidRequest({ message: problem }))
       const id = this.options.nextId()
-      const frame = (sessionId: string) =>
-        encode({ id, type, session_id: sessionId, job_id: more.jobId, trace_id: more.traceId, payload })
       // A pong names the nonce of its ping, everything else the id of the request.
       const key = type === "session.ping" ? (payload as { nonce: string }).nonce : id
-      const pending = {
-        frame,
+      const pending: Pending = {
+        frame: (sessionId) =>
+          encode({ id, type, session_id: sessionId, job_id: more.jobId, trace_id: more.traceId, payload }),
         repeatable: more.repeatable ?? true,
         claims: more.onAnswer !== undefined,
-        failed: (error: ClientError) => resume(Effect.fail(error)),
-        answered: (message: Answer) => {
-          if (message.type !== answer) return
-          const found = message as Answer & { readonly type: A }
-          more.onAnswer?.(found)
-          resume(Effect.succeed(found))
+        failed: (error) => resume(Effect.fail(error)),
+        answered: (message) => {
+          if (!isAnswer(message)) return
+          more.onAnswer?.(message)
+          resume(Effect.succeed(message))
         }
       }
-      this.requests.add(key, pending)
-      if (this.connection !== undefined && this.sessionId !== undefined) this.line.push(frame(this.sessionId))
+      this.ask(key, pending)
       return Effect.sync(() => {
         const { onLateAnswer } = more
         if (onLateAnswer === undefined || !this.requests.has(key)) return this.requests.drop(key)
         this.requests.add(key, {
           ...pending,
           claims: false,
-          failed: () => {},
+          failed: ignore,
           answered: (message) => {
-            if (message.type === answer) onLateAnswer(message as Answer & { readonly type: A })
+            if (isAnswer(message)) onLateAnswer(message)
           }
         })
       })

@@ -1,15 +1,13 @@
 /** The numbers of a session's events, over all its connections: each is taken exactly once, and none is missed. */
 
-/** What an event's number says of it. */
-export type Place =
-  | { readonly _tag: "Next" }
-  /** It has been taken before. */
-  | { readonly _tag: "Again" }
-  /** Others are missing before it; `repeated`: also after they were asked for again. */
-  | { readonly _tag: "Gap"; readonly expected: number; readonly repeated: boolean }
-
-const next: Place = { _tag: "Next" }
-const again: Place = { _tag: "Again" }
+/**
+ * What an event's number says of it:
+ * - `next`: it is the next one
+ * - `again`: it has been taken before
+ * - `gap`: others are missing before it
+ * - `lost`: they are missing also after they were asked for again
+ */
+export type Place = "next" | "again" | "gap" | "lost"
 
 export class Numbering {
   /** The newest event received, over all connections. */
@@ -18,7 +16,8 @@ export class Numbering {
   acked: number
   /** The event after which the connection was asked to begin. */
   from = 0
-  private expected = 1
+  /** The event that comes next on the connection. */
+  expected = 1
   /** Where a gap was seen; a second one at the same place is the runtime's. */
   private gapAt: number | undefined
 
@@ -32,21 +31,17 @@ export class Numbering {
     this.expected = this.from + 1
   }
 
-  isNext(seq: number): boolean {
-    return seq === this.expected
-  }
-
   /** Takes the next event, if it is that. */
   take(seq: number): Place {
-    if (seq < this.expected) return again
+    if (seq < this.expected) return "again"
     if (seq > this.expected) {
-      const repeated = this.gapAt === this.expected
+      const place = this.gapAt === this.expected ? "lost" : "gap"
       this.gapAt = this.expected
-      return { _tag: "Gap", expected: this.expected, repeated }
+      return place
     }
     this.expected = seq + 1
     this.last = Math.max(this.last, seq)
-    return next
+    return "next"
   }
 
   /** Another session begins. */

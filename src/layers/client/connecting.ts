@@ -8,7 +8,6 @@
 import * as Chunk from "effect/Chunk"
 import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
@@ -16,7 +15,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { encode } from "../../protocol/Envelope.js"
-import { fromPayload, isArcpError, isRetryable, ResumeWindowExpired } from "../../protocol/Errors.js"
+import { fromPayload, ResumeWindowExpired } from "../../protocol/Errors.js"
 import { decodeRuntime } from "../../protocol/RuntimeFrame.js"
 import { type ClientError, ProtocolViolation } from "../../services/client/ArcpClient.js"
 import { type Connection, TransportError } from "../../services/transport/Transport.js"
@@ -24,7 +23,7 @@ import type { ClientSession } from "./ClientSession.js"
 import { lost, receive } from "./receiving.js"
 
 /** What a runtime may take to answer a hello. */
-const welcomeTimeout = Duration.seconds(10)
+const welcomeTimeout = "10 seconds"
 
 /** The connection is given up to read again from further back. */
 class Rewind extends Data.TaggedError("Rewind") {}
@@ -52,7 +51,7 @@ export const keepConnected = (
         yield* failFirst(error)
         return session.finish(error)
       }
-      if (isFatal(error)) return session.finish(error)
+      if (!error.retryable) return session.finish(error)
       lostAt = Math.min(lostAt, elapsed())
       if (session.sessionId !== undefined && elapsed() - lostAt > session.resumeWindow)
         session.forget(new ResumeWindowExpired({ message: "no connection within the resume window" }))
@@ -74,13 +73,10 @@ const goesOn = (session: ClientSession, error: ClientError, connected: boolean):
     session.handles.evicted(session.numbers.last)
     return true
   }
-  if (!connected && session.options.resume?.mayBeGone !== true) return false
-  session.forget(error)
-  return true
+  const another = connected || session.options.resume?.mayBeGone === true
+  if (another) session.forget(error)
+  return another
 }
-
-const isFatal = (error: ClientError): boolean =>
-  isArcpError(error) ? !isRetryable(error) : error._tag === "ProtocolViolation"
 
 /** Connects once and serves that connection to its end. `ready` is run with the welcome. */
 const attempt = (

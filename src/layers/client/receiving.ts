@@ -1,6 +1,5 @@
 /** Reading a connection: each frame goes to the request that waits for it, or to the handles of its job. */
 import type * as Chunk from "effect/Chunk"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type { RuntimeMessage } from "../../protocol/Codec.js"
@@ -17,7 +16,7 @@ import type { ClientSession } from "./ClientSession.js"
 import type { JobFrame } from "./JobInbox.js"
 
 /** How long reading waits for a full lane whose reader is at work, before that falls behind. */
-const patience = Duration.millis(250)
+const patience = "250 millis"
 
 /** The connection was lost, and why. */
 export const lost = (closed: Closed) =>
@@ -127,22 +126,21 @@ const event = (session: ClientSession, message: Unnumbered, bytes: number): Prob
     message.type === "job.error" &&
     typeof requestId === "string" &&
     session.requests.reject(requestId, fromPayload(message.payload))
+  const { expected } = session.numbers
   // A refusal is repeated to a repeated submit, out of turn when a replay is still on its way to it.
-  if (refused && !session.numbers.isNext(seq)) return undefined
+  if (refused && seq !== expected) return undefined
   const place = session.numbers.take(seq)
-  switch (place._tag) {
-    case "Again":
-      if (session.duplicates === "none") session.duplicates = "seen"
-      return undefined
-    case "Gap": {
-      const problem = `event ${seq} came where ${place.expected} follows`
-      return place.repeated
-        ? new ProtocolViolation({ message: `${problem}, also after a resume` })
-        : new TransportError({ message: problem })
-    }
-    case "Next":
-      session.read()
-      if (!refused) session.handles.deliver(jobId, message, bytes, session.requests.claiming)
-      return undefined
+  if (place === "next") {
+    session.read()
+    if (!refused) session.handles.deliver(jobId, message, bytes, session.requests.claiming)
+    return undefined
   }
+  if (place === "again") {
+    if (session.duplicates === "none") session.duplicates = "seen"
+    return undefined
+  }
+  const problem = `event ${seq} came where ${expected} follows`
+  return place === "lost"
+    ? new ProtocolViolation({ message: `${problem}, also after a resume` })
+    : new TransportError({ message: problem })
 }

@@ -485,12 +485,14 @@ describe("ArcpClient with a scripted runtime", () => {
       const cycle: Array<unknown> = []
       cycle.push(cycle)
       const inputs: ReadonlyArray<readonly [unknown, RegExp]> = [
-        [{ a: [Number.POSITIVE_INFINITY] }, /^payload\.input\.a\[0\]: .*finite/],
-        [{ a: 1n }, /^payload\.input\.a: a bigint/],
-        [new Map(), /^payload\.input: a Map/],
-        ["\ud800", /^payload\.input: .*surrogate/],
-        [{ "\udc00": 1 }, /^payload\.input: .*surrogate/],
-        [cycle, /^payload\.input\[0\]: holds itself/]
+        [{ a: { b: Number.POSITIVE_INFINITY } }, /^payload: b: cannot be sent as JSON/],
+        [[Number.NaN], /^payload: 0: /],
+        [{ a: 1n }, /^payload: a: /],
+        [{ m: new Map() }, /^payload: m: /],
+        [new Set(), /^payload: input: /],
+        ["\ud800", /^payload: input: /],
+        [{ "\udc00": 1 }, /^payload: a name: /],
+        [cycle, /cannot be sent as JSON/]
       ]
       for (const [input, problem] of inputs) {
         const error = yield* Effect.flip(client.submit("x", input))
@@ -499,7 +501,7 @@ describe("ArcpClient with a scripted runtime", () => {
       }
       const job = yield* submitted(client, server)
       const reason = yield* Effect.flip(job.cancel("\ud83d"))
-      assert.match(reason.message, /^payload\.reason: .*surrogate/)
+      assert.match(reason.message, /^payload: reason: /)
       yield* server.send(result(1))
       assert.strictEqual(yield* job.result, 7)
     })
