@@ -13,7 +13,7 @@ import * as DialerWebSocketGlobal from "../layers/transport/DialerWebSocketGloba
 import { InvalidRequest } from "../protocol/Errors.js"
 import type { Dialer } from "../services/transport/Transport.js"
 
-/** A runtime behind a WebSocket. */
+/** A runtime that is reached by a WebSocket. */
 export interface ByUrl extends DialerWebSocketGlobal.Options {
   /** Headers of the upgrade request, such as what a proxy asks for. In Node only. */
   readonly headers?: Readonly<Record<string, string>>

@@ -93,8 +93,7 @@ export const includes = (by: Pattern, pattern: Pattern, effort: Effort = unlimit
   if (!(by instanceof Compiled && pattern instanceof Compiled) || effort.left < 0) return false
   if (by.literal) return by.canonical === pattern.canonical
   if (!pattern.canonical.startsWith(by.prefix)) return false
-  // Of a URL, what may be the host or the query is not as simple.
-  if (by.below && by.kind !== "url") return isBelow(pattern.canonical, by.prefix)
+  if (by.below) return isBelow(pattern.canonical, by.prefix)
   return coverShape(by.shape(effort), pattern.shape(effort), effort)
 }
 

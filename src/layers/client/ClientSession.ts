@@ -115,7 +115,7 @@ export class ClientSession implements Host {
     this.crowded.add(lane)
   }
   starved(): void {
-    // The runtime would go with the connection, and what was left behind with it.
+    // The runtime would go with the connection, and what was skipped with it.
     if (this.dialer.ephemeral === true) this.handles.evicted(this.numbers.last)
     else this.cut?.()
   }

@@ -15,7 +15,7 @@ import {
 import type { ClientSession } from "./ClientSession.js"
 import type { JobFrame } from "./JobInbox.js"
 
-/** How long reading waits for a full lane whose reader is at work, before that falls behind. */
+/** How long reading waits for a full lane whose reader is at work, before that overflows. */
 const patience = "250 millis"
 
 /** The connection was lost, and why. */
@@ -53,7 +53,7 @@ export const receive = (
     }
   })
 
-/** A reader at work is given a moment to make room; a lane that nobody reads falls behind at once. */
+/** A reader at work is given a moment to make room; a lane that nobody reads overflows at once. */
 const makeRoom = (session: ClientSession): Effect.Effect<void> =>
   Effect.gen(function* () {
     const lanes = [...session.crowded]
@@ -63,7 +63,7 @@ const makeRoom = (session: ClientSession): Effect.Effect<void> =>
         yield* Effect.async<void>((resume) => lane.onRoom(() => resume(Effect.void))).pipe(
           Effect.timeoutTo({ duration: patience, onSuccess: () => {}, onTimeout: () => {} })
         )
-      lane.behind = lane.full
+      lane.overflowed = lane.full
     }
   })
 

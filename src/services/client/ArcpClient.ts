@@ -150,7 +150,7 @@ export type Status =
 export interface ResumeState {
   readonly sessionId: string
   readonly resumeToken: string
-  /** The newest event behind which nothing has to be delivered again: all of them are read. */
+  /** The newest event after which nothing has to be delivered again: all of them are read. */
   readonly lastEventSeq: number
 }
 

@@ -478,6 +478,17 @@ describe("ArcpClient with a scripted runtime", () => {
     })
   )
 
+  it.scoped("tells the runtime in seconds how long a job may run", () =>
+    Effect.gen(function* () {
+      const { open } = yield* scripted
+      const { client, server } = yield* open()
+      yield* Effect.fork(client.submit("x", 1, { maxRuntime: "2 minutes" }))
+      assert.strictEqual((yield* server.expect("job.submit")).payload["max_runtime_sec"], 120)
+      yield* Effect.fork(client.submit("x", 1))
+      assert.notProperty((yield* server.expect("job.submit")).payload, "max_runtime_sec")
+    })
+  )
+
   it.scoped("refuses a request that JSON cannot say before it is sent, and the session goes on", () =>
     Effect.gen(function* () {
       const { open, submitted } = yield* scripted
