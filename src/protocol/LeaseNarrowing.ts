@@ -44,7 +44,7 @@ class Work {
     const compiled: Array<Pattern.Pattern> = []
     for (const source of new Set(sources)) {
       compiled.push(Pattern.compile(kind, source))
-      if (this.spend(1 + source.length / 8)) yield
+      if (this.spend(1 + source.length / 2)) yield
     }
     return compiled
   }
