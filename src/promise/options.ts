@@ -1,4 +1,5 @@
 /** How to connect, without Effect's types where they can be avoided, and what the client makes of it. */
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -12,7 +13,7 @@ import * as DialerWebSocketGlobal from "../layers/transport/DialerWebSocketGloba
 import { InvalidRequest } from "../protocol/Errors.js"
 import type { Dialer } from "../services/transport/Transport.js"
 
-/** A runtime behind a WebSocket. */
+/** A runtime that is reached by a WebSocket. */
 export interface ByUrl extends DialerWebSocketGlobal.Options {
   /** Headers of the upgrade request, such as what a proxy asks for. In Node only. */
   readonly headers?: Readonly<Record<string, string>>
@@ -44,8 +45,8 @@ interface Common extends Pick<ArcpClient.Options, "name" | "version" | "features
    * session up. Default: from 100 ms, doubling, jittered, at most 5 s.
    */
   readonly reconnectDelay?: (attempts: number) => number | undefined
-  /** Acknowledge after so many events that were read (256), and at least so often in milliseconds (1 000). */
-  readonly ack?: { readonly events?: number; readonly intervalMs?: number }
+  /** Acknowledge after so many events that were read (256), and at least so often (`"1 second"`). */
+  readonly ack?: { readonly events?: number; readonly interval?: Duration.DurationInput }
   /**
    * Keeps the session's place, under `key` (`arcp`), so that the next page or process goes on with it: `restored`
    * are its jobs, `attach` gives them. One process at a time. What is kept is secret.
@@ -106,7 +107,7 @@ export const clientOptions = ({
     : {
         ack: {
           ...(ack.events === undefined ? {} : { events: ack.events }),
-          ...(ack.intervalMs === undefined ? {} : { interval: ack.intervalMs })
+          ...(ack.interval === undefined ? {} : { interval: ack.interval })
         }
       }),
   ...(state === undefined ? {} : { state: ClientState.keyValueStore(stored(state.storage), state.key) })

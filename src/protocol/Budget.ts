@@ -5,7 +5,7 @@ import * as Option from "effect/Option"
 /** Currency → amount. */
 export type Budget = ReadonlyMap<string, BigDecimal.BigDecimal>
 
-/** Digits before or behind the point beyond which a number is not an amount: arithmetic on it would explode. */
+/** Digits before or after the point beyond which a number is not an amount: arithmetic on it would explode. */
 const maxDigits = 64
 
 /**

@@ -7,8 +7,10 @@ import * as Either from "effect/Either"
 import * as ParseResult from "effect/ParseResult"
 import type * as Schema from "effect/Schema"
 import { type Envelope, isVersion, type Rejected, versions } from "./Envelope.js"
+import { fault } from "./JsonText.js"
 import { clientMessages, type runtimeMessages } from "./Message.js"
 import { describe } from "./Problem.js"
+import { isWellFormed } from "./Text.js"
 import * as Trace from "./Trace.js"
 import { vendorName } from "./Vendor.js"
 
@@ -31,30 +33,70 @@ export const maxDepth = 64
 const rejected = (_tag: Rejected["_tag"], message: string, envelope?: Record<string, unknown>): Rejected => ({
   _tag,
   message,
-  id: isId(envelope?.["id"]) ? envelope["id"] : undefined,
+  id: repeatable(envelope?.["id"]),
   type: typeof envelope?.["type"] === "string" ? envelope["type"].slice(0, 64) : undefined,
-  sessionId: isId(envelope?.["session_id"]) ? envelope["session_id"] : undefined,
-  jobId: isId(envelope?.["job_id"]) ? envelope["job_id"] : undefined
+  sessionId: repeatable(envelope?.["session_id"]),
+  jobId: repeatable(envelope?.["job_id"])
 })
+
+/** An id that an answer may repeat. */
+const repeatable = (u: unknown): string | undefined => (isId(u) && isWellFormed(u) ? u : undefined)
 
 const isId = (u: unknown): u is string => typeof u === "string" && u.length > 0 && u.length <= 256
 
-/** Is the text nested deeper than allowed? One pass, before `JSON.parse` sees it. */
-const tooDeep = (text: string): boolean => {
+/** Arrays and objects of one frame: far more than honest ones have, and what `JSON.parse` makes in some milliseconds. */
+const maxContainers = 100_000
+
+interface Scan {
+  /** Why the text is not to be parsed. */
+  readonly problem: string | undefined
+  /** It may have a number that is too large for JavaScript, or half a surrogate pair: what was parsed is to be looked at. */
+  readonly suspect: boolean
+}
+
+/** One pass over a frame, before `JSON.parse` sees it. */
+const scan = (text: string): Scan => {
   let depth = 0
-  let inString = false
+  let containers = 0
+  let digits = 0
+  let suspect = false
   for (let i = 0; i < text.length; i++) {
     const c = text.charCodeAt(i)
-    if (inString) {
-      if (c === 92) i++
-      else if (c === 34) inString = false
-    } else if (c === 34) inString = true
-    else if (c === 123 || c === 91) {
-      if (++depth > maxDepth) return true
-    } else if (c === 125 || c === 93) depth--
+    if (c === quote) {
+      // To the end of the string.
+      for (i++; i < text.length; i++) {
+        const inside = text.charCodeAt(i)
+        if (inside === quote) break
+        if (inside === backslash) {
+          i++
+          if (text.charCodeAt(i) === letterU && (text.charCodeAt(i + 1) | 32) === letterD) suspect = true
+        } else if (inside >= 0xd800 && inside <= 0xdfff) suspect = true
+      }
+      digits = 0
+    } else if (c >= 48 && c <= 57) {
+      // The largest number has 309 digits.
+      if (++digits > 308) suspect = true
+    } else {
+      if (c === openBrace || c === openBracket) {
+        if (++depth > maxDepth) return { problem: `JSON is nested deeper than ${maxDepth} levels`, suspect }
+        if (++containers > maxContainers)
+          return { problem: `JSON of more than ${maxContainers} arrays and objects`, suspect }
+      } else if (c === openBrace + 2 || c === openBracket + 2) depth--
+      // An exponent, not the end of `true`.
+      else if ((c | 32) === letterE && (digits > 0 || text.charCodeAt(i - 1) === 46)) suspect = true
+      digits = 0
+    }
   }
-  return false
+  return { problem: undefined, suspect }
 }
+
+const quote = 34
+const backslash = 92
+const openBracket = 91
+const openBrace = 123
+const letterD = 100
+const letterE = 101
+const letterU = 117
 
 const extensionsProblem = (extensions: unknown): string | undefined => {
   if (typeof extensions !== "object" || extensions === null || Array.isArray(extensions))
@@ -91,8 +133,8 @@ const payloads = new Map(
 
 /** A frame from a client. */
 export const decodeClient = (text: string): Either.Either<ClientMessage, Rejected> => {
-  if (tooDeep(text))
-    return Either.left(rejected("Malformed", `JSON is nested deeper than ${maxDepth} levels`))
+  const scanned = scan(text)
+  if (scanned.problem !== undefined) return Either.left(rejected("Malformed", scanned.problem))
   let json: unknown
   try {
     json = JSON.parse(text)
@@ -102,7 +144,7 @@ export const decodeClient = (text: string): Either.Either<ClientMessage, Rejecte
   if (typeof json !== "object" || json === null || Array.isArray(json))
     return Either.left(rejected("Malformed", "the frame is not a JSON object"))
   const e = json as Record<string, unknown>
-  const problem = envelopeProblem(e)
+  const problem = envelopeProblem(e) ?? (scanned.suspect ? fault(e, "", true) : undefined)
   if (problem !== undefined) return Either.left(rejected("Malformed", problem, e))
   if (!isVersion(e["arcp"] as string))
     return Either.left(rejected("BadVersion", `arcp: this runtime speaks ${versions.join(", ")}`, e))

@@ -123,9 +123,10 @@ export const isKind = (kind: string): kind is Kind => Object.hasOwn(kinds, kind)
 
 /**
  * Why `body` may not be emitted as an event of `kind`, or `undefined` when it may. Vendor kinds
- * (`x-vendor.<vendor>.<name>`) take any body.
+ * (`x-vendor.<vendor>.<name>`) take any body but none.
  */
 export const problem = (kind: string, body: unknown): string | undefined => {
+  if (body === undefined) return `bad ${kind.slice(0, 64)} event: body: is missing`
   if (!isKind(kind))
     return vendorName.test(kind)
       ? undefined

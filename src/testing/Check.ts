@@ -137,7 +137,7 @@ export const seen = (
 
 /**
  * On the wire (`Faults.frames`) the job has one end: a `job.result` or a `job.error`, with one `event_seq` in each
- * session that sees it, however often it was sent, and no event with a number behind it.
+ * session that sees it, however often it was sent, and no event with a number after it.
  */
 export const endedOnce = (frames: ReadonlyArray<Frame>, jobId: string): void => {
   const sessions = new Map<string, Array<{ readonly type: string; readonly event_seq: number }>>()

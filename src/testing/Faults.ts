@@ -41,20 +41,20 @@ export interface At {
 }
 
 export type Rule =
-  /** The connection breaks, instead of the frame or, with `delivered`, behind it. */
+  /** The connection breaks, instead of the frame or, with `delivered`, after it. */
   | (At & { readonly fault: "drop"; readonly delivered?: boolean })
   /**
    * The client's end breaks, the runtime's is left as it is, as when a network goes away: the session comes back
    * over a second connection while the first is still there. The frame is lost.
    */
   | (At & { readonly fault: "abandon" })
-  /** It, and what is behind it that way, comes later, by the `Clock`. */
+  /** It, and what follows it that way, comes later, by the `Clock`. */
   | (At & { readonly fault: "delay"; readonly by: Duration.DurationInput })
   /** Its beginning, so many characters, comes as a whole frame. */
   | (At & { readonly fault: "truncate"; readonly length: number })
   /** It comes twice. */
   | (At & { readonly fault: "repeat" })
-  /** Neither it nor anything behind it that way arrives; the connection stays open. */
+  /** Neither it nor anything after it that way arrives; the connection stays open. */
   | (At & { readonly fault: "silence" })
 
 /** A frame that was sent, whether or not it arrived. */
@@ -89,7 +89,7 @@ export class Faults extends Context.Tag("arcp/testing/Faults")<
 
 /**
  * Rules of which each breaks one connection, the first to the `breaks`-th, somewhere within its first `within` frames
- * to the client, or one way or the other with `both`: dropped before a frame or behind it, or abandoned. The same for
+ * to the client, or one way or the other with `both`: dropped before a frame or after it, or abandoned. The same for
  * the same seed.
  */
 export const seeded = (

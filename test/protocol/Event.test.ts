@@ -18,7 +18,7 @@ const good: ReadonlyArray<readonly [string, unknown]> = [
   ["progress", { current: 0 }],
   ["progress", { current: 2, total: 2, units: "files", message: "m" }],
   ["result_chunk", { result_id: "r", chunk_seq: 0, data: "", encoding: "base64", more: false }],
-  ["x-vendor.acme.any-thing", undefined]
+  ["x-vendor.acme.any-thing", null]
 ]
 
 const bad: ReadonlyArray<readonly [string, unknown, string]> = [

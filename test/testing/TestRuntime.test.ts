@@ -133,7 +133,7 @@ describe("the clock of the test", () => {
 
   it.scoped("ends a job at its limit", () =>
     Effect.gen(function* () {
-      const job = yield* running("sleeper", { maxRuntimeSec: 600 })
+      const job = yield* running("sleeper", { maxRuntime: "10 minutes" })
       assert.strictEqual((yield* after(600, Effect.flip(job.result)))._tag, "Timeout")
     }).pipe(Effect.provide(runtime))
   )

@@ -24,6 +24,7 @@ import {
   ToolListChangedNotificationSchema
 } from "@modelcontextprotocol/sdk/types.js"
 import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Layer from "effect/Layer"
@@ -57,12 +58,12 @@ export class McpConnectionError extends Data.TaggedError("McpConnectionError")<{
 interface CommonOptions {
   /** The SERVER of `mcp:SERVER/TOOL`: letters, digits, `.`, `_`, `-`. */
   readonly server: string
-  /** Milliseconds until a connection, or a list of tools, is given up. Default 30 000. */
-  readonly connectTimeoutMs?: number | undefined
-  /** Milliseconds of a call without a sign of progress; then it fails with `Timeout`. Default 60 000. */
-  readonly timeoutMs?: number | undefined
-  /** Milliseconds of a call altogether. Default: no limit beside `timeoutMs`. */
-  readonly maxTimeoutMs?: number | undefined
+  /** Time after which a connection, or a list of tools, is given up. Default: 30 seconds. */
+  readonly connectTimeout?: Duration.DurationInput | undefined
+  /** Time of a call without a sign of progress; then it fails with `Timeout`. Default: 60 seconds. */
+  readonly timeout?: Duration.DurationInput | undefined
+  /** Time of a call altogether. Default: no limit beside `timeout`. */
+  readonly maxTimeout?: Duration.DurationInput | undefined
   /** What a call costs that succeeded, by the tool's name at the server. Default: nothing. */
   readonly cost?: ((tool: string, input: unknown, output: unknown) => Cost | undefined) | undefined
 }
@@ -88,8 +89,8 @@ export interface HttpOptions extends CommonOptions {
 
 /** More than this and the server is at fault. */
 const maxTools = 10_000
-/** Milliseconds between two lists that the server asks for. */
-const refreshEveryMs = 1_000
+/** Time between two lists that the server asks for. */
+const refreshEvery = Duration.seconds(1)
 
 const plain = (values: Readonly<Record<string, string | Redacted.Redacted>>): Record<string, string> =>
   Object.fromEntries(
@@ -162,7 +163,7 @@ const connect = (
     const lock = yield* Effect.makeSemaphore(1)
     /** Connections whose list of tools is to be read again; one that does not answer is given up. */
     const stale = yield* Queue.sliding<Client>(1)
-    const within = { timeout: options.connectTimeoutMs ?? 30_000 }
+    const within = { timeout: Duration.toMillis(options.connectTimeout ?? "30 seconds") }
     let current: Client | undefined
     let ended = false
     let tools: ReadonlyMap<string, Registered> = new Map()
@@ -272,11 +273,13 @@ const connect = (
           ({ message }) => new InternalError({ message, details: { reason: "mcp_not_connected" } })
         )
         const limits: RequestOptions = {
-          timeout: options.timeoutMs ?? 60_000,
+          timeout: Duration.toMillis(options.timeout ?? "60 seconds"),
           // Without it the server is not asked for progress, which is what keeps a long call alive.
           onprogress: () => undefined,
           resetTimeoutOnProgress: true,
-          ...(options.maxTimeoutMs === undefined ? {} : { maxTotalTimeout: options.maxTimeoutMs })
+          ...(options.maxTimeout === undefined
+            ? {}
+            : { maxTotalTimeout: Duration.toMillis(options.maxTimeout) })
         }
         const result = yield* Effect.catchAll(
           attempt((signal) =>
@@ -324,7 +327,7 @@ const connect = (
         )
         .pipe(
           Effect.catchAll(({ message }) => Effect.zipRight(Effect.logWarning(message), close(client))),
-          Effect.zipRight(Effect.sleep(refreshEveryMs))
+          Effect.zipRight(Effect.sleep(refreshEvery))
         )
     )
 

@@ -1,6 +1,7 @@
 /** Bearer tokens that are signed JWTs (§6.1), verified with `jose`. */
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -47,8 +48,8 @@ export interface Options {
   readonly issuer?: string | ReadonlyArray<string> | undefined
   /** Accepted `aud`; unchecked when absent. */
   readonly audience?: string | ReadonlyArray<string> | undefined
-  /** Seconds by which clocks may differ. Default 0. */
-  readonly clockToleranceSec?: number | undefined
+  /** Time by which clocks may differ. Default: none. */
+  readonly clockTolerance?: Duration.DurationInput | undefined
   /** Refuse tokens without `exp`. Default true. */
   readonly requireExpiry?: boolean | undefined
   /** Names of the claims that make the identity. */
@@ -203,7 +204,10 @@ const identity = (options: Options, payload: jose.JWTPayload): Identity | undefi
     agents,
     scopes,
     leaseCeiling: leaseCeiling as Lease | undefined,
-    expiresAt: payload.exp === undefined ? undefined : (payload.exp + (options.clockToleranceSec ?? 0)) * 1000
+    expiresAt:
+      payload.exp === undefined
+        ? undefined
+        : payload.exp * 1000 + Duration.toMillis(options.clockTolerance ?? 0)
   }
 }
 
@@ -225,7 +229,7 @@ export const layer = (options: Options): Layer.Layer<Auth, AuthJwtError> =>
       const { algorithms, key } = yield* verifier(options)
       const checks: jose.JWTVerifyOptions = {
         algorithms: [...algorithms],
-        clockTolerance: options.clockToleranceSec ?? 0,
+        clockTolerance: Duration.toSeconds(options.clockTolerance ?? 0),
         requiredClaims: options.requireExpiry === false ? [] : ["exp"],
         ...(options.issuer === undefined ? {} : { issuer: list(options.issuer) }),
         ...(options.audience === undefined ? {} : { audience: list(options.audience) })

@@ -27,12 +27,13 @@ import {
 import { IdGenerator } from "../../services/runtime/IdGenerator.js"
 import { Dialer, TransportError } from "../../services/transport/Transport.js"
 import * as IdGeneratorLayer from "../runtime/IdGenerator.js"
+import { ClientSession } from "./ClientSession.js"
 import type { ClientState } from "./ClientState.js"
+import { keepConnected } from "./connecting.js"
 import { type About, JobInbox } from "./JobInbox.js"
 import { end, type Pull, stream } from "./pull.js"
 import * as Reattach from "./Reattach.js"
 import { resultAsFile } from "./resultAsFile.js"
-import { ClientSession } from "./Session.js"
 
 export interface Options {
   readonly token: Redacted.Redacted
@@ -115,6 +116,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
     const clock = yield* Effect.clock
     const scope = yield* Effect.scope
     const now = () => clock.unsafeCurrentTimeMillis()
+    const elapsed = () => Number(clock.unsafeCurrentTimeNanos()) / 1e6
     const state = options.state === undefined ? undefined : yield* options.state
     const saved = state?.saved
     const jobs = new Reattach.Jobs(state !== undefined)
@@ -136,6 +138,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
             : { ...saved, mayBeGone: true },
       nextId: ids.unsafeNext,
       now,
+      elapsed,
       save:
         state === undefined
           ? Effect.void
@@ -150,19 +153,19 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
     for (const job of saved?.jobs ?? []) jobs.restore(session, job, saved?.lastEventSeq ?? 0)
 
     const ready = yield* Deferred.make<void, ClientError>()
-    const running = yield* session
-      .run(Deferred.succeed(ready, undefined), (error) => Deferred.fail(ready, error))
-      .pipe(
-        // A defect, in a transport for example, must not leave anybody waiting.
-        Effect.catchAllDefect((cause) => {
-          const error = new TransportError({ message: "the connection failed unexpectedly", cause })
-          return Effect.zipRight(
-            Deferred.fail(ready, error),
-            Effect.sync(() => session.finish(error))
-          )
-        }),
-        Effect.forkScoped
-      )
+    const running = yield* keepConnected(session, Deferred.succeed(ready, undefined), (error) =>
+      Deferred.fail(ready, error)
+    ).pipe(
+      // A defect, in a transport for example, must not leave anybody waiting.
+      Effect.catchAllDefect((cause) => {
+        const error = new TransportError({ message: "the connection failed unexpectedly", cause })
+        return Effect.zipRight(
+          Deferred.fail(ready, error),
+          Effect.sync(() => session.finish(error))
+        )
+      }),
+      Effect.forkScoped
+    )
     yield* Deferred.await(ready)
 
     const close = Effect.suspend(() => {
@@ -254,7 +257,8 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
           lease_request: options.leaseRequest,
           lease_constraints: options.leaseConstraints,
           idempotency_key: options.idempotencyKey,
-          max_runtime_sec: options.maxRuntimeSec
+          max_runtime_sec:
+            options.maxRuntime === undefined ? undefined : Duration.toSeconds(options.maxRuntime)
         }
         const { payload: about } = yield* session.request("job.submit", "job.accepted", payload, {
           traceId: options.traceId,
@@ -397,12 +401,12 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
         }),
       agents: Effect.sync(() => session.agents),
       ping: Effect.suspend(() => {
-        const started = now()
+        const started = elapsed()
         const nonce = ids.unsafeNext()
-        const sent_at = new Date(started).toISOString()
+        const sent_at = new Date(now()).toISOString()
         return Effect.map(
           session.request("session.ping", "session.pong", { nonce, sent_at }),
-          () => now() - started
+          () => elapsed() - started
         )
       }),
       status: session.status,

@@ -71,7 +71,7 @@ export class Handles {
     this.unsettled.clear()
   }
 
-  /** From where a resume has to replay so that every reader that waits gets what was left behind. */
+  /** From where a resume has to replay so that every reader that waits gets what was skipped. */
   rewindTo(last: number): number {
     let to = last
     for (const inboxes of this.live.values())
@@ -81,7 +81,7 @@ export class Handles {
   rewound(from: number): void {
     for (const inboxes of this.live.values()) for (const inbox of inboxes) inbox.rewound(from)
   }
-  /** Readers that wait for what is not retained any more go on behind `last`. */
+  /** Readers that wait for what is not retained any more go on after `last`. */
   evicted(last: number): void {
     for (const inboxes of this.live.values()) for (const inbox of inboxes) inbox.evicted(last)
   }

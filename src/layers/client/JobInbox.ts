@@ -53,10 +53,10 @@ export class JobInbox {
   readonly progress = new Cell<Body<"progress"> | undefined>(undefined)
   readonly budget = new Cell<ReadonlyMap<string, number>>(new Map())
   readonly credentials = new Cell<ReadonlyArray<JobCredential>>([])
-  /** Behind which event the chunks begin. */
+  /** After which event the chunks begin. */
   private chunksAfter: number | undefined
   private readonly end = Deferred.unsafeMake<Message.JobResult, ClientError>(FiberId.none)
-  /** The `chunk_seq` behind the last one that was taken in. */
+  /** The `chunk_seq` after the last one that was taken in. */
   private nextChunk = 0
   private awaited = false
   /** The chunks are put together for `result`. */
@@ -68,7 +68,7 @@ export class JobInbox {
   /** The handle is no longer used. */
   released = false
 
-  /** Begins behind `events`; of a job continued from another process, what came before `from` is fetched again. */
+  /** Begins after `events`; of a job continued from another process, what came before `from` is fetched again. */
   constructor(
     private readonly host: Host,
     after: { readonly events: number; readonly chunks?: number; readonly from?: number } = { events: 0 }
@@ -76,8 +76,8 @@ export class JobInbox {
     const { events, chunks = events, from = 0 } = after
     this.events = new Lane(host, events)
     this.chunkLane = new Lane(host, chunks)
-    this.events.behind = events < from
-    this.chunkLane.behind = chunks < from
+    this.events.overflowed = events < from
+    this.chunkLane.overflowed = chunks < from
     this.newest = events
   }
 
@@ -116,17 +116,17 @@ export class JobInbox {
   get complete(): boolean {
     return this.events.complete && this.chunkLane.complete
   }
-  /** Where a reader waits for what was left behind. */
+  /** Where a reader waits for what was skipped. */
   get rewindTo(): number | undefined {
-    const starved = [this.events, this.chunkLane].filter((lane) => lane.behind && lane.reading)
+    const starved = [this.events, this.chunkLane].filter((lane) => lane.overflowed && lane.reading)
     return starved.length === 0 ? undefined : Math.min(...starved.map((lane) => lane.position))
   }
   rewound(from: number): void {
     for (const lane of [this.events, this.chunkLane]) if (lane.reading) lane.rewound(from)
   }
-  /** What a reader waits for is no longer retained: it goes on behind `seq`. */
+  /** What a reader waits for is no longer retained: it goes on after `seq`. */
   evicted(seq: number): void {
-    if (this.events.behind && this.events.reading) {
+    if (this.events.overflowed && this.events.reading) {
       const gap = this.gap({
         reason: "evicted",
         replayed: false,
@@ -135,7 +135,7 @@ export class JobInbox {
       this.events.skipTo(seq, { ...gap, eventSeq: this.events.position })
       if (this.ended) this.events.finish(seq + 1, Exit.void)
     }
-    if (this.chunkLane.behind && this.chunkLane.reading)
+    if (this.chunkLane.overflowed && this.chunkLane.reading)
       this.chunkLane.fail(
         new ResumeWindowExpired({
           message: "part of the result was not read in time, and the runtime no longer retains it"
@@ -149,7 +149,7 @@ export class JobInbox {
   get replayAfter(): number | undefined {
     return this.rebased ? undefined : this.events.position
   }
-  /** Goes on in another session, behind its `after`; `replayed` from `replayAfter` or not at all. */
+  /** Goes on in another session, after its event `after`; `replayed` from `replayAfter` or not at all. */
   rebase(after: number, replayed: boolean): void {
     const gap = this.gap({
       reason: "session_lost",
@@ -180,7 +180,7 @@ export class JobInbox {
       if (lane.opened || !this.inUse) oldest = least(oldest, lane.unread)
     return oldest
   }
-  /** Where another process would have to go on: behind the last event read, and before the first chunk. */
+  /** Where another process would have to go on: after the last event read, and before the first chunk. */
   get readTo(): { readonly eventsAfter: number; readonly chunksAfter: number } {
     const { position, unread } = this.events
     return {
@@ -232,7 +232,7 @@ export class JobInbox {
     })
   }
 
-  /** The result's bytes, checked; `onEnd` gets the end behind the last of them. */
+  /** The result's bytes, checked; `onEnd` gets the end after the last of them. */
   chunks(onEnd: (result: Message.JobResult) => void = () => {}): Stream.Stream<Uint8Array, ClientError> {
     return this.chunkLane.reader((next, end) => {
       if (this.collecting) return Effect.fail(Option.some(readAsChunks))
@@ -274,7 +274,7 @@ export class JobInbox {
     }
     this.chunksAfter ??= seq - 1
     const repeated = this.rebased && event.body.chunk_seq < this.nextChunk
-    if (!this.chunkLane.behind && seq > this.chunkLane.position && !repeated)
+    if (!this.chunkLane.overflowed && seq > this.chunkLane.position && !repeated)
       this.nextChunk = event.body.chunk_seq + 1
     this.chunkLane.offer(seq, bytes, repeated ? undefined : event.body)
   }

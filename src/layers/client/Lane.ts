@@ -1,5 +1,5 @@
 /**
- * What has come of a job for one reader, up to a limit. Beyond it the lane falls behind: what comes is left in the
+ * What has come of a job for one reader, up to a limit. Beyond it the lane overflows: what comes is left in the
  * runtime's log, and when its reader has caught up with what is held the session rewinds to where the lane is.
  * So an unread stream takes bounded memory and slows nobody, and loses nothing.
  */
@@ -16,11 +16,11 @@ export interface Host {
   readonly maxHeld: { readonly events: number; readonly bytes: number }
   /** Epoch ms. */
   readonly now: () => number
-  /** Holds as much as it may: give its reader a moment, else let it fall behind. */
+  /** Holds as much as it may: give its reader a moment, else let it overflow. */
   readonly full: (lane: AnyLane) => void
   /** Its reader has got over with something. */
   readonly read: () => void
-  /** Its reader wants what is behind: rewind. */
+  /** Its reader wants what was skipped: rewind. */
   readonly starved: (lane: AnyLane) => void
 }
 
@@ -44,8 +44,8 @@ const busy = new InvalidRequest({ message: "this stream of the job is being read
 export class Lane<in out A, in out End> {
   /** The newest event of the job that this lane has taken in or passed over. */
   position: number
-  /** What comes now is not for it, until the session has rewound to `position`. */
-  behind = false
+  /** Set when the lane overflowed: frames are skipped until the session resumes from `position`. */
+  overflowed = false
   /** Somebody reads it. */
   reading = false
   /** Somebody has ever read it. */
@@ -69,7 +69,7 @@ export class Lane<in out A, in out End> {
 
   /** An event of the job; `item` is what this lane makes of it, if anything. */
   offer(seq: number, bytes: number, item: A | undefined): void {
-    if (this.behind || this.end !== undefined || seq <= this.position) return
+    if (this.overflowed || this.end !== undefined || seq <= this.position) return
     this.position = seq
     if (item === undefined) return
     if (this.sink !== undefined) return this.sink.item(item)
@@ -79,9 +79,9 @@ export class Lane<in out A, in out End> {
     this.ring()
   }
 
-  /** The job's end, at its place behind the events. */
+  /** The job's end, at its place after the events. */
   finish(seq: number, end: Exit.Exit<End, ClientError>): void {
-    if (this.behind || this.end !== undefined || seq <= this.position) return
+    if (this.overflowed || this.end !== undefined || seq <= this.position) return
     this.position = seq
     this.end = end
     this.sink?.end(end)
@@ -91,7 +91,7 @@ export class Lane<in out A, in out End> {
   /** Ends here, whatever may have been to come: what is held can still be read. */
   fail(error: ClientError): void {
     if (this.end !== undefined) return
-    this.behind = false
+    this.overflowed = false
     this.end = Exit.fail(error)
     this.sink?.end(this.end)
     this.ring()
@@ -105,13 +105,13 @@ export class Lane<in out A, in out End> {
     const { maxHeld } = this.host
     return this.held.length - this.head >= maxHeld.events || this.bytes >= maxHeld.bytes
   }
-  /** The session has rewound so far that everything behind `from` comes again. */
+  /** The session has rewound so far that everything after `from` comes again. */
   rewound(from: number): void {
-    if (from <= this.position) this.behind = false
+    if (from <= this.position) this.overflowed = false
   }
-  /** What it left behind cannot be had any more: goes on behind `seq`, with `gap` in its place. */
+  /** What it skipped cannot be had any more: goes on after `seq`, with `gap` in its place. */
   skipTo(seq: number, gap: A | undefined): void {
-    this.behind = false
+    this.overflowed = false
     if (gap !== undefined) this.held.push({ seq: this.position, item: gap, bytes: 0 })
     this.position = Math.max(this.position, seq)
     this.ring()
@@ -119,7 +119,7 @@ export class Lane<in out A, in out End> {
   /** Goes on in another session's numbering. */
   rebase(after: number, gap: A | undefined): void {
     if (this.end !== undefined) return
-    this.behind = false
+    this.overflowed = false
     if (gap !== undefined) this.held.push({ seq: after, item: gap, bytes: 0 })
     for (let i = this.head; i < this.held.length; i++) {
       const { item, bytes } = this.held[i] as Held<A>
@@ -139,12 +139,12 @@ export class Lane<in out A, in out End> {
     this.handed = undefined
     this.host.read()
     this.checkRoom()
-    if (this.behind) this.host.starved(this as unknown as AnyLane)
+    if (this.overflowed) this.host.starved(this as unknown as AnyLane)
     else if (this.end !== undefined) sink.end(this.end)
   }
-  /** The oldest event that its reader has not got over with; all that is behind it is unread too. */
+  /** The oldest event that its reader has not got over with; all that follows it is unread too. */
   get unread(): number | undefined {
-    return this.handed ?? this.held[this.head]?.seq ?? (this.behind ? this.position + 1 : undefined)
+    return this.handed ?? this.held[this.head]?.seq ?? (this.overflowed ? this.position + 1 : undefined)
   }
 
   /** Calls back once when half of what may be held is free. */
@@ -165,7 +165,7 @@ export class Lane<in out A, in out End> {
       this.take(held)
       return Effect.succeed(held.item)
     }
-    if (this.behind) this.host.starved(this as unknown as AnyLane)
+    if (this.overflowed) this.host.starved(this as unknown as AnyLane)
     // The host may have filled or ended it already.
     if (this.held.length > this.head) return this.next
     if (this.end !== undefined)

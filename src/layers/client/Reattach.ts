@@ -6,10 +6,10 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { Known } from "../../services/client/ArcpClient.js"
+import type { ClientSession } from "./ClientSession.js"
 import type { SavedJob } from "./ClientState.js"
 import type { Handles } from "./Handles.js"
 import { type About, JobInbox } from "./JobInbox.js"
-import type { ClientSession } from "./Session.js"
 
 /** A submit with an idempotency key, as it was sent. */
 interface Keyed {
@@ -149,7 +149,7 @@ export const reattach = (
       if (keyed !== undefined && own?.inbox.ended === false) yield* Effect.ignore(adopt(() => {}))
     } else if (keyed !== undefined) {
       yield* adopt((found) => {
-        if (found === jobId) for (const inbox of inboxes) inbox.rebase(session.lastEventSeq, false)
+        if (found === jobId) for (const inbox of inboxes) inbox.rebase(session.numbers.last, false)
         else session.handles.fail(jobId, lost)
       })
     } else session.handles.fail(jobId, lost)

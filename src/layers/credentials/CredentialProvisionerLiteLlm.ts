@@ -10,6 +10,7 @@ import * as BigDecimal from "effect/BigDecimal"
 import * as Config from "effect/Config"
 import * as ConfigError from "effect/ConfigError"
 import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
@@ -42,8 +43,8 @@ export interface Options {
   readonly currency?: string | undefined
   /** What any one key may spend, whatever its lease says; a decimal such as `"5.00"`. Default: no such cap. */
   readonly maxBudget?: string | undefined
-  /** Seconds after which any key expires by itself, whatever its lease says. Default: never. */
-  readonly maxDurationSec?: number | undefined
+  /** Time after which any key expires by itself, whatever its lease says, in whole seconds. Default: never. */
+  readonly maxDuration?: Duration.DurationInput | undefined
   /** More fields of `/key/generate`, such as `team_id` or `rpm_limit`. Those that this sets itself win. */
   readonly parameters?: Readonly<Record<string, unknown>> | undefined
   /** Send the master key over plain `http` to another machine. */
@@ -200,7 +201,10 @@ export const make = (
         expiresAt === undefined
           ? Infinity
           : Math.floor((Date.parse(expiresAt) - clock.unsafeCurrentTimeMillis()) / 1000)
-      const seconds = Math.max(1, Math.floor(Math.min(leftSec, options.maxDurationSec ?? Infinity)))
+      const seconds = Math.max(
+        1,
+        Math.floor(Math.min(leftSec, Duration.toSeconds(options.maxDuration ?? Duration.infinity)))
+      )
       return Number.isFinite(seconds) ? seconds : undefined
     }
 

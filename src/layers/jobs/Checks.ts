@@ -10,11 +10,13 @@ import * as CanonicalJson from "../../protocol/CanonicalJson.js"
 import { InternalError, InvalidRequest } from "../../protocol/Errors.js"
 import { timestamp } from "../../protocol/EventText.js"
 import type { Feature } from "../../protocol/Features.js"
-import type { Lease } from "../../protocol/Lease.js"
+import { excess, type Lease, narrowing } from "../../protocol/Lease.js"
 import type * as Message from "../../protocol/Message.js"
 import { type Credential, toWire } from "../../services/credentials/Credentials.js"
 import type { JobSession, Outgoing } from "../../services/jobs/Jobs.js"
+import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import type { JobRecord } from "../../services/store/Store.js"
+import { inTurns } from "../runtime/inTurns.js"
 
 /** Which features a submit needs, and what for. */
 const needs = (submit: Message.Submit, ref: AgentRef.AgentRef): ReadonlyArray<readonly [Feature, string]> => [
@@ -53,14 +55,32 @@ export const checkConstraints = (
     : Effect.void
 
 /** The parameters that make two submits with one idempotency key the same. */
-export const parameters = (submit: Message.Submit): string =>
-  CanonicalJson.stringify([
-    submit.agent,
-    submit.input ?? null,
-    submit.lease_request ?? null,
-    submit.lease_constraints ?? null,
-    submit.max_runtime_sec ?? null
-  ])
+export const parameters = (submit: Message.Submit): Effect.Effect<string> =>
+  inTurns(() =>
+    CanonicalJson.stringifying([
+      submit.agent,
+      submit.input ?? null,
+      submit.lease_request ?? null,
+      submit.lease_constraints ?? null,
+      submit.max_runtime_sec ?? null
+    ])
+  )
+
+/** The lease of a submit: what was asked for, under the identity's ceiling (§7.1). */
+export const effectiveLease = (
+  requested: Lease,
+  ceiling: Lease | undefined,
+  options: Options
+): Effect.Effect<Lease, InvalidRequest> =>
+  Effect.gen(function* () {
+    const problem = excess(requested, options)
+    if (problem !== undefined)
+      return yield* new InvalidRequest({ message: `payload.lease_request: ${problem}` })
+    const lease = yield* inTurns(() => narrowing(requested, ceiling, options.maxLeaseSteps))
+    return Either.isLeft(lease)
+      ? yield* new InvalidRequest({ message: `payload.lease_request: ${lease.left}` })
+      : granted(lease.right)
+  })
 
 export const atLimit = (limit: string, max: number) =>
   new InternalError({

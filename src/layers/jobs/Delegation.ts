@@ -19,10 +19,11 @@ import {
 import type { Event } from "../../protocol/Event.js"
 import {
   budgetProblem,
+  comparing,
+  excess,
   invalidLease,
   type Lease,
-  type LeaseConstraints,
-  subsetProblem
+  type LeaseConstraints
 } from "../../protocol/Lease.js"
 import type { Contract } from "../../services/agents/Agent.js"
 import type { Registry } from "../../services/agents/Registry.js"
@@ -33,6 +34,7 @@ import type { EventLog, JobLog } from "../../services/log/EventLog.js"
 import type { IdGenerator } from "../../services/runtime/IdGenerator.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import type { JobRecord } from "../../services/store/Store.js"
+import { inTurns } from "../runtime/inTurns.js"
 import * as Checks from "./Checks.js"
 import type { Emitter } from "./Emitter.js"
 import type { Awaited, LiveJob } from "./LiveJob.js"
@@ -77,7 +79,8 @@ export const make =
         const constraints = yield* narrowed(wanted.constraints ?? {})
         const terms = wanted.lease ?? {}
         const problem =
-          subsetProblem(terms, record.lease) ??
+          excess(terms, options) ??
+          (yield* inTurns(() => comparing(terms, record.lease, options.maxLeaseSteps))) ??
           budgetProblem(Budget.parse(terms["cost.budget"] ?? []), parent.job.remaining)
         if (problem !== undefined) return yield* new LeaseSubsetViolation({ message: problem })
         const run = yield* registered.prepare(input)

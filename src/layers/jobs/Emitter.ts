@@ -5,11 +5,12 @@
 
 import * as BigDecimal from "effect/BigDecimal"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Stream from "effect/Stream"
 import * as Budget from "../../protocol/Budget.js"
 import { InternalError, InvalidRequest } from "../../protocol/Errors.js"
 import * as Event from "../../protocol/Event.js"
-import { eventPayload, timestamps } from "../../protocol/EventText.js"
+import { eventPayload, json, timestamps } from "../../protocol/EventText.js"
 import type { EmitError, JobService, ResultStream } from "../../services/jobs/Job.js"
 import type { Cost } from "../../services/lease/Lease.js"
 import type { EventLog, JobLog, NewEvent } from "../../services/log/EventLog.js"
@@ -73,14 +74,10 @@ export const make = (context: {
       if (job.ended) return Effect.void
       const problem = Event.problem(kind, body)
       if (problem !== undefined) return new InvalidRequest({ message: problem })
-      let payload: string
-      try {
-        // In one piece: texts joined from parts would be kept as their parts for as long as the log lives.
-        payload = JSON.stringify({ kind, ts: timestamp(context.now()), body })
-      } catch {
-        return new InvalidRequest({ message: `bad ${kind} event: the body cannot be written as JSON` })
-      }
-      return write(kind, payload, more)
+      // In one piece: texts joined from parts would be kept as their parts for as long as the log lives.
+      const payload = json({ kind, ts: timestamp(context.now()), body }, "")
+      if (Either.isLeft(payload)) return new InvalidRequest({ message: `bad ${kind} event: ${payload.left}` })
+      return write(kind, payload.right, more)
     })
 
   const write = (

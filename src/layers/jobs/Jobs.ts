@@ -13,7 +13,6 @@ import {
   PermissionDenied,
   toPayload
 } from "../../protocol/Errors.js"
-import { reduce } from "../../protocol/Lease.js"
 import type * as Message from "../../protocol/Message.js"
 import { Registry } from "../../services/agents/Registry.js"
 import { Policy } from "../../services/auth/Policy.js"
@@ -184,7 +183,7 @@ export const make = Effect.gen(function* () {
       const ref = yield* Checks.checkShape(submit, session.features)
       const { principal } = session.identity
       const key = submit.idempotency_key
-      const digest = key === undefined ? undefined : yield* secrets.digest(Checks.parameters(submit))
+      const digest = key === undefined ? undefined : yield* secrets.digest(yield* Checks.parameters(submit))
       if (key !== undefined && digest !== undefined) {
         held.push(yield* reservations.take(`key ${principal} ${key}`))
         const existing = yield* storage(store.jobByKey(principal, key))
@@ -198,6 +197,11 @@ export const make = Effect.gen(function* () {
         return yield* new AgentNotAvailable({ message: "no agent of that name" })
       const agent = yield* registry.resolve(ref)
       yield* Checks.checkConstraints(submit.lease_constraints, now())
+      const lease = yield* Checks.effectiveLease(
+        submit.lease_request ?? {},
+        session.identity.leaseCeiling,
+        options
+      )
       if (agent.requiresStreaming && !session.features.includes("result_chunk"))
         return yield* new InvalidRequest({
           message: "this agent streams its result; negotiate the result_chunk feature"
@@ -210,7 +214,7 @@ export const make = Effect.gen(function* () {
       if (table.stopping) return yield* shuttingDown
       const record: JobRecord = {
         ...newRecord(session, request, `${agent.name}@${agent.version}`),
-        lease: Checks.granted(reduce(submit.lease_request ?? {}, session.identity.leaseCeiling)),
+        lease,
         leaseConstraints: submit.lease_constraints,
         idempotencyKey: key,
         paramsDigest: digest,

@@ -1,5 +1,6 @@
 /** What both WebSocket dialers share: their options, and the rule that tokens do not travel readable. */
 
+import type * as Duration from "effect/Duration"
 import { isLoopback } from "../../protocol/Loopback.js"
 import { TransportError } from "../../services/transport/Transport.js"
 
@@ -8,8 +9,8 @@ export interface DialOptions {
   readonly url: string
   /** Largest inbound frame, in bytes. Default: 16 MiB. */
   readonly maxFrameBytes?: number
-  /** Milliseconds for connecting and the upgrade. Default: 10 000. */
-  readonly connectTimeoutMs?: number
+  /** Time for connecting and the upgrade. Default: 10 seconds. */
+  readonly connectTimeout?: Duration.DurationInput
   /** Allow `ws://` to another machine: the token then travels readable. Default: false. */
   readonly allowInsecure?: boolean
 }
@@ -17,7 +18,7 @@ export interface DialOptions {
 /** The URL without what may be secret in it; for messages. */
 export const label = (url: string): string => url.replace(/\/\/[^/@]*@/, "//").replace(/\?.*/, "")
 
-export const defaults = { maxFrameBytes: 16 * 1024 * 1024, connectTimeoutMs: 10_000 } as const
+export const defaults = { maxFrameBytes: 16 * 1024 * 1024, connectTimeout: "10 seconds" } as const
 
 /** Why this URL is not dialled, or `undefined`. */
 export const refusal = ({ allowInsecure, url }: DialOptions): TransportError | undefined => {

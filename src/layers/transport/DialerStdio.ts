@@ -2,6 +2,7 @@
 
 import { type ChildProcessByStdio, spawn } from "node:child_process"
 import type { Readable, Writable } from "node:stream"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
@@ -24,10 +25,10 @@ export interface Options {
   /** Largest inbound frame, in bytes. Default: 16 MiB. */
   readonly maxFrameBytes?: number
   /**
-   * Milliseconds the child gets to exit after its stdin was closed, before SIGTERM; and again before
-   * SIGKILL. Default: 10 000.
+   * Time the child gets to exit after its stdin was closed, before SIGTERM; and again before SIGKILL. Default: 10
+   * seconds.
    */
-  readonly killGraceMs?: number
+  readonly killGrace?: Duration.DurationInput
 }
 
 type Child = ChildProcessByStdio<Writable, Readable, null>
@@ -87,7 +88,7 @@ export const connect = (options: Options): Effect.Effect<Connection, TransportEr
         child.stdin.end()
         // What it still writes is read, or it could not come to its end.
         child.stdout.resume()
-        return reap(child, options.killGraceMs ?? 10_000)
+        return reap(child, Duration.toMillis(options.killGrace ?? "10 seconds"))
       })
     )
     return LineConnection.make({

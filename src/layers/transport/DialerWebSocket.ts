@@ -2,6 +2,7 @@
 
 import type { IncomingMessage } from "node:http"
 import type { Socket } from "node:net"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
@@ -35,7 +36,7 @@ const start = (options: Options): Effect.Effect<WebSocket, TransportError> =>
     try: () =>
       new WebSocket(options.url, {
         autoPong: false,
-        handshakeTimeout: options.connectTimeoutMs ?? defaults.connectTimeoutMs,
+        handshakeTimeout: Duration.toMillis(options.connectTimeout ?? defaults.connectTimeout),
         maxPayload: options.maxFrameBytes ?? defaults.maxFrameBytes,
         perMessageDeflate: false,
         ...(options.headers === undefined ? {} : { headers: { ...options.headers } }),

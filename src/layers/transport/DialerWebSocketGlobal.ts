@@ -1,4 +1,5 @@
 /** Dials a runtime over the WebSocket that browsers (and Node from 22) bring along (§4). No Node built-ins. */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
@@ -117,7 +118,7 @@ const open = (ws: WebSocket, options: Options): Effect.Effect<Connection, Transp
     }
     const timer = setTimeout(
       () => fail("no answer in time"),
-      options.connectTimeoutMs ?? defaults.connectTimeoutMs
+      Duration.toMillis(options.connectTimeout ?? defaults.connectTimeout)
     )
     // Why it failed is not told to pages.
     ws.addEventListener("error", () => fail("is the runtime running, and is this origin allowed there?"))

@@ -59,7 +59,7 @@ const durationMs = (text: string): number | undefined => {
 /** Patterns of files may be relative to where the command runs, or to ~; the runtime's are absolute. */
 const absolute = (capability: string, pattern: string): string => {
   if (!capability.startsWith("fs.") || pattern.startsWith("/") || pattern.startsWith("**")) return pattern
-  // No shell expands it behind an "=".
+  // No shell expands it after an "=".
   return /^~(\/|$)/.test(pattern) ? join(homedir(), pattern.slice(1)) : resolve(pattern)
 }
 

@@ -4,6 +4,7 @@ import * as Command from "@effect/cli/Command"
 import * as CliOptions from "@effect/cli/Options"
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Console from "effect/Console"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { isArcpError } from "../../protocol/Errors.js"
@@ -79,7 +80,7 @@ export const submit = Command.make(
         onInterrupt: "detach",
         ...asked,
         ...(Option.isSome(flags.key) ? { idempotencyKey: flags.key.value } : {}),
-        ...(Option.isSome(flags.timeoutSec) ? { maxRuntimeSec: flags.timeoutSec.value } : {})
+        ...(Option.isSome(flags.timeoutSec) ? { maxRuntime: Duration.seconds(flags.timeoutSec.value) } : {})
       })
       if (flags.detach) {
         yield* Detached.save(job.jobId, { url: flags.url, ...(yield* client.resumeState) })

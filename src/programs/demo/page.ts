@@ -43,7 +43,7 @@ const page = {
 
 type Tone = "plain" | "good" | "warn" | "bad"
 
-/** What this tab knows of its job, also behind a reload. */
+/** What this tab knows of its job, also after a reload. */
 interface Known {
   readonly jobId: string
   readonly root: string
@@ -120,7 +120,7 @@ const verdict = (text: string, tone: "good" | "bad" | "none") => {
 /** The newest event that came since the page was loaded. */
 let newest = 0
 
-/** Counts an event; tells whether it is new. What was read just before a reload may come again behind it. */
+/** Counts an event; tells whether it is new. What was read just before a reload may come again after it. */
 const counts = (job: Known, seq: number): boolean => {
   if (seq <= newest) job.twice++
   newest = Math.max(newest, seq)

@@ -7,6 +7,7 @@ import type { PlatformError } from "@effect/platform/Error"
 import type { FileSystem } from "@effect/platform/FileSystem"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
+import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
@@ -130,8 +131,8 @@ export interface SubmitOptions {
   readonly leaseConstraints?: LeaseConstraints
   /** 1 to 256 characters; the same key and parameters within 24 h give the same job. */
   readonly idempotencyKey?: string
-  /** 1 to 86 400. */
-  readonly maxRuntimeSec?: number
+  /** 1 second to a day; then the job ends with `Timeout`. */
+  readonly maxRuntime?: Duration.DurationInput
   /** 32 lower-case hex digits. */
   readonly traceId?: string
   /** What interrupting a fiber that awaits `result` does to the job. Default: `cancel`. */
@@ -149,7 +150,7 @@ export type Status =
 export interface ResumeState {
   readonly sessionId: string
   readonly resumeToken: string
-  /** The newest event behind which nothing has to be delivered again: all of them are read. */
+  /** The newest event after which nothing has to be delivered again: all of them are read. */
   readonly lastEventSeq: number
 }
 

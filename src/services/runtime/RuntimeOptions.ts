@@ -39,6 +39,11 @@ export const RuntimeOptionsSchema = Schema.Struct({
   maxDelegationDepth: withDefault(count, 16),
   maxChildrenPerJob: withDefault(count, 100),
   maxSubscriptionsPerSession: withDefault(count, 1_000),
+  /** Patterns of a lease, all capabilities together, and UTF-8 bytes with their names; more is refused. */
+  maxLeasePatterns: withDefault(count, 2_000),
+  maxLeaseBytes: withDefault(count, MiB),
+  /** Steps of comparing a lease with a ceiling or a parent's, some 20 million a second; more is refused. */
+  maxLeaseSteps: withDefault(count, 2_000_000),
   /** What one session (and one job's log) retains. An in-memory log keeps a sixteenth of both. */
   maxRetainedEvents: withDefault(count, 1_000_000),
   maxRetainedBytes: withDefault(count, 256 * MiB),

@@ -182,7 +182,7 @@ describe("stdio", () => {
 
   it.scopedLive("gives a call up that shows no progress", () =>
     Effect.gen(function* () {
-      const tools = yield* build(stdio({ timeoutMs: 50 }))
+      const tools = yield* build(stdio({ timeout: "50 millis" }))
       expect(yield* Effect.flip(tools.call("mcp:fix/hang"))).toBeInstanceOf(Timeout)
     })
   )

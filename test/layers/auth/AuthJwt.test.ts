@@ -109,7 +109,7 @@ describe("time, issuer and audience", () => {
       expect((yield* verify(yield* sign(valid))).expiresAt).toBe((now + 65) * 1000)
       yield* TestClock.setTime((now + 65) * 1000)
       yield* refusedBy(yield* sign(valid))
-    }).pipe(Effect.provide(hmac({ clockToleranceSec: 5 })))
+    }).pipe(Effect.provide(hmac({ clockTolerance: "5 seconds" })))
   )
 
   it.effect("expiry can be optional", () =>

@@ -1,5 +1,6 @@
 /** The client against a runtime that says what no real one would, or at moments that are hard to catch. */
 import { assert, describe, it } from "@effect/vitest"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -22,18 +23,21 @@ const scripted = Effect.gen(function* () {
   const context = yield* Layer.build(ScriptedRuntime.layer)
   const runtime = Context.get(context, ScriptedRuntime.ScriptedRuntime)
   /** A client that is connecting. At once: there is no clock that moves. */
-  const connecting = (options: Partial<ArcpClient.Options> = {}) =>
-    ArcpClient.make({ token: Redacted.make("alice"), reconnect: Schedule.recurs(20), ...options }).pipe(
-      Effect.provide(context),
-      Effect.fork
-    )
+  const connecting = (options: Partial<ArcpClient.Options> = { reconnect: Schedule.recurs(20) }) =>
+    ArcpClient.make({ token: Redacted.make("alice"), ...options }).pipe(Effect.provide(context), Effect.fork)
   /** A client, and the runtime's end of its first connection. */
   const open = (first?: string, options?: Partial<ArcpClient.Options>) =>
     Effect.gen(function* () {
-      const client = yield* connecting(options)
+      const client = yield* connecting({ reconnect: Schedule.recurs(20), ...options })
       const server = yield* runtime.welcomed(first)
       return { client: yield* Fiber.join(client), server }
     })
+  /** The same, with the client's own delays. */
+  const openPatient = Effect.gen(function* () {
+    const client = yield* connecting({})
+    const server = yield* runtime.welcomed()
+    return { client: yield* Fiber.join(client), server }
+  })
   const submitted = (
     client: ArcpClient.ArcpClientService,
     server: ScriptedRuntime.Scripted,
@@ -56,7 +60,7 @@ const scripted = Effect.gen(function* () {
       yield* other.send(welcome(features, { session_id: "sess_2" }))
       return other
     })
-  return { ...runtime, connecting, open, replaced, submitted }
+  return { ...runtime, connecting, open, openPatient, replaced, submitted }
 })
 
 describe("ArcpClient with a scripted runtime", () => {
@@ -356,6 +360,161 @@ describe("ArcpClient with a scripted runtime", () => {
       const closed = yield* Effect.flip(server.connection.take)
       assert.strictEqual(closed.code, 4002)
       assert.isDefined((yield* greeted).hello.payload.resume)
+    })
+  )
+
+  it.scoped("waits from 100 ms, doubling, at most 5 s, a fifth shorter or longer, between its attempts", () =>
+    Effect.gen(function* () {
+      const { dialled, greeted, openPatient } = yield* scripted
+      const { client, server } = yield* openPatient
+      yield* server.drop
+      const reconnecting = Effect.map(client.status.get, (status) => status._tag === "Reconnecting")
+      const waited: Array<number> = []
+      for (let attempt = 0; attempt < 12; attempt++) {
+        yield* Effect.repeat(Effect.yieldNow(), { until: () => reconnecting, times: 1_000 })
+        const before = yield* dialled
+        let ms = 0
+        while ((yield* dialled) === before && ms < 10_000) {
+          yield* TestClock.adjust("10 millis")
+          ms += 10
+        }
+        waited.push(ms)
+        yield* (yield* greeted).server.drop
+      }
+      for (const [attempt, ms] of waited.entries()) {
+        const nominal = Math.min(5000, 100 * 2 ** attempt)
+        assert.isAtLeast(ms, nominal * 0.8 - 10, `attempt ${attempt}: ${waited}`)
+        assert.isAtMost(ms, nominal * 1.2 + 20, `attempt ${attempt}: ${waited}`)
+      }
+      // Not all at once with everybody else's.
+      assert.isAbove(new Set(waited.slice(6)).size, 1, `${waited}`)
+    })
+  )
+
+  it.scoped("begins with the short delay again once it has been connected", () =>
+    Effect.gen(function* () {
+      const { dialled, greeted, openPatient } = yield* scripted
+      const { server } = yield* openPatient
+      yield* server.drop
+      for (let attempt = 0; attempt < 5; attempt++) {
+        yield* TestClock.adjust("10 seconds")
+        yield* (yield* greeted).server.drop
+      }
+      yield* TestClock.adjust("10 seconds")
+      const { server: again } = yield* greeted
+      yield* again.send(welcome())
+      yield* Effect.yieldNow()
+      yield* again.drop
+      const before = yield* dialled
+      yield* TestClock.adjust("130 millis")
+      assert.strictEqual(yield* dialled, before + 1)
+    })
+  )
+
+  /** A wall clock that can be set, over time that only goes forward. */
+  const jumping = Effect.map(Effect.clock, (clock) => {
+    let offset = 0
+    const wall: Clock.Clock = {
+      [Clock.ClockTypeId]: Clock.ClockTypeId,
+      sleep: (duration) => clock.sleep(duration),
+      unsafeCurrentTimeMillis: () => clock.unsafeCurrentTimeMillis() + offset,
+      currentTimeMillis: Effect.map(clock.currentTimeMillis, (ms) => ms + offset),
+      unsafeCurrentTimeNanos: () => clock.unsafeCurrentTimeNanos(),
+      currentTimeNanos: clock.currentTimeNanos
+    }
+    return {
+      wall,
+      jump: (ms: number) => {
+        offset += ms
+      }
+    }
+  })
+
+  it.scoped.each([3_600_000, -3_600_000])("keeps its session when the wall clock jumps by %i ms", (by) =>
+    Effect.gen(function* () {
+      const { jump, wall } = yield* jumping
+      const { greeted, open } = yield* scripted
+      const heartbeats = welcome(["heartbeat"], { heartbeat_interval_sec: 10, resume_window_sec: 60 })
+      const { client, server } = yield* Effect.withClock(
+        open(heartbeats, { reconnect: Schedule.spaced("1 second") }),
+        wall
+      )
+      yield* TestClock.adjust("5 seconds")
+      jump(by)
+      // As quiet as before: a ping after an interval, and nobody has been given up.
+      yield* TestClock.adjust("5 seconds")
+      assert.deepStrictEqual(
+        (yield* server.received).map(({ type }) => type),
+        ["session.ping"]
+      )
+      assert.strictEqual((yield* client.status.get)._tag, "Connected")
+      yield* server.drop
+      yield* Effect.repeat(Effect.yieldNow(), { times: 50 })
+      jump(by)
+      for (let attempt = 0; attempt < 3; attempt++) {
+        yield* TestClock.adjust("1 second")
+        const { hello, server } = yield* greeted
+        assert.isDefined(hello.payload["resume"], `attempt ${attempt}`)
+        yield* server.drop
+      }
+    })
+  )
+
+  it.scoped("gives the session up when the resume window has passed on the clock that goes forward", () =>
+    Effect.gen(function* () {
+      const { greeted, open } = yield* scripted
+      const { server } = yield* open(welcome([], { resume_window_sec: 60 }), {
+        reconnect: Schedule.spaced("25 seconds")
+      })
+      yield* server.drop
+      const resumed: Array<boolean> = []
+      for (let attempt = 0; attempt < 4; attempt++) {
+        yield* TestClock.adjust("25 seconds")
+        const { hello, server } = yield* greeted
+        resumed.push(hello.payload["resume"] !== undefined)
+        yield* server.drop
+      }
+      assert.deepStrictEqual(resumed, [true, true, true, false])
+    })
+  )
+
+  it.scoped("tells the runtime in seconds how long a job may run", () =>
+    Effect.gen(function* () {
+      const { open } = yield* scripted
+      const { client, server } = yield* open()
+      yield* Effect.fork(client.submit("x", 1, { maxRuntime: "2 minutes" }))
+      assert.strictEqual((yield* server.expect("job.submit")).payload["max_runtime_sec"], 120)
+      yield* Effect.fork(client.submit("x", 1))
+      assert.notProperty((yield* server.expect("job.submit")).payload, "max_runtime_sec")
+    })
+  )
+
+  it.scoped("refuses a request that JSON cannot say before it is sent, and the session goes on", () =>
+    Effect.gen(function* () {
+      const { open, submitted } = yield* scripted
+      const { client, server } = yield* open()
+      const cycle: Array<unknown> = []
+      cycle.push(cycle)
+      const inputs: ReadonlyArray<readonly [unknown, RegExp]> = [
+        [{ a: { b: Number.POSITIVE_INFINITY } }, /^payload: b: cannot be sent as JSON/],
+        [[Number.NaN], /^payload: 0: /],
+        [{ a: 1n }, /^payload: a: /],
+        [{ m: new Map() }, /^payload: m: /],
+        [new Set(), /^payload: input: /],
+        ["\ud800", /^payload: input: /],
+        [{ "\udc00": 1 }, /^payload: a name: /],
+        [cycle, /cannot be sent as JSON/]
+      ]
+      for (const [input, problem] of inputs) {
+        const error = yield* Effect.flip(client.submit("x", input))
+        assert.strictEqual(error._tag, "InvalidRequest")
+        assert.match(error.message, problem)
+      }
+      const job = yield* submitted(client, server)
+      const reason = yield* Effect.flip(job.cancel("\ud83d"))
+      assert.match(reason.message, /^payload: reason: /)
+      yield* server.send(result(1))
+      assert.strictEqual(yield* job.result, 7)
     })
   )
 

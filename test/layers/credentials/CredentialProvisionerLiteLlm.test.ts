@@ -5,6 +5,7 @@ import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
 import { describe, expect, it } from "@effect/vitest"
 import * as BigDecimal from "effect/BigDecimal"
 import * as ConfigProvider from "effect/ConfigProvider"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Inspectable from "effect/Inspectable"
 import * as Layer from "effect/Layer"
@@ -282,10 +283,10 @@ describe("a key", () => {
       const upstream = yield* gateway
       yield* TestClock.setTime(Date.parse("2030-01-01T00:00:00Z"))
       const durations: Array<unknown> = []
-      const mint = (expires_at: string | undefined, maxDurationSec?: number) =>
+      const mint = (expires_at: string | undefined, maxDuration?: Duration.DurationInput) =>
         Effect.gen(function* () {
           upstream.keys.clear()
-          const { mint } = yield* provisioner(upstream, { maxDurationSec })
+          const { mint } = yield* provisioner(upstream, { maxDuration })
           const { constraints } = yield* mint(
             request({ leaseConstraints: expires_at === undefined ? {} : { expires_at } })
           )
@@ -294,8 +295,8 @@ describe("a key", () => {
       yield* mint(undefined)
       yield* mint("2030-01-01T00:10:00.999Z")
       yield* mint("2030-01-01T00:00:00.100Z")
-      yield* mint(undefined, 3_600)
-      yield* mint("2030-01-01T00:10:00Z", 60)
+      yield* mint(undefined, "1 hour")
+      yield* mint("2030-01-01T00:10:00Z", "60.9 seconds")
       expect(durations).toEqual([
         ...[undefined, undefined],
         ...["600s", "2030-01-01T00:10:00.999Z"],

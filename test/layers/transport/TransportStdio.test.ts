@@ -1,5 +1,6 @@
 import { PassThrough, Writable } from "node:stream"
 import { describe, expect, it } from "@effect/vitest"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -133,8 +134,8 @@ describe("stdio framing", () => {
 })
 
 describe("a child over stdio", () => {
-  const node = (script: string, killGraceMs = 10_000) =>
-    DialerStdio.connect({ command: process.execPath, args: ["-e", script], killGraceMs })
+  const node = (script: string, killGrace: Duration.DurationInput = "10 seconds") =>
+    DialerStdio.connect({ command: process.execPath, args: ["-e", script], killGrace })
 
   it.scoped("talks to it both ways, with back-pressure", () =>
     Effect.gen(function* () {

@@ -451,10 +451,10 @@ describe("the dialers", () => {
       )
       const bound = silent.address()
       const url = `ws://127.0.0.1:${typeof bound === "object" ? bound?.port : 0}/arcp`
-      const node = yield* Effect.flip(DialerWebSocket.connect({ url, connectTimeoutMs: 20 }))
+      const node = yield* Effect.flip(DialerWebSocket.connect({ url, connectTimeout: "20 millis" }))
       expect(node.message).toContain("timed out")
       const page = yield* Effect.flip(
-        DialerWebSocketGlobal.connect({ url, connectTimeoutMs: 20, WebSocket: PageWebSocket })
+        DialerWebSocketGlobal.connect({ url, connectTimeout: "20 millis", WebSocket: PageWebSocket })
       )
       expect(page.message).toContain("no answer in time")
     })

@@ -98,7 +98,7 @@ const segments = (path: string): Array<string> =>
 
 /**
  * Where a link's text leads from its real directory, as far as the text tells. Nothing when a `..` stands
- * behind a name: where that leads depends on what the name is.
+ * after a name: where that leads depends on what the name is.
  */
 export const leadsTo = (directory: string, text: string): string | undefined => {
   const names = segments(text)

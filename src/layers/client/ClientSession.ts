@@ -1,0 +1,256 @@
+/**
+ * A session as the client has it, over connections that come and go: what is known of it, the requests that wait for
+ * an answer, the handles of its jobs. Requests that were not answered are sent again with the same id, which the
+ * runtime answers again without doing them twice (§7.1).
+ *
+ * connecting.ts makes and keeps its connection, receiving.ts reads it.
+ */
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Redacted from "effect/Redacted"
+import type * as Schedule from "effect/Schedule"
+import { encode } from "../../protocol/Envelope.js"
+import { InvalidRequest, type ResumeWindowExpired } from "../../protocol/Errors.js"
+import type { Feature } from "../../protocol/Features.js"
+import { unsendable } from "../../protocol/JsonText.js"
+import type * as Message from "../../protocol/Message.js"
+import type { ClientError, ResumeState, Status } from "../../services/client/ArcpClient.js"
+import { type Connection, closeCode, type Dialer } from "../../services/transport/Transport.js"
+import { Cell } from "./Cell.js"
+import { Handles } from "./Handles.js"
+import type { JobInbox } from "./JobInbox.js"
+import type { AnyLane, Host } from "./Lane.js"
+import { Line } from "./Line.js"
+import { Numbering } from "./Numbering.js"
+import { type Answer, type Pending, Requests } from "./Requests.js"
+
+export interface SessionOptions {
+  readonly token: Redacted.Redacted
+  readonly name: string
+  readonly version: string
+  readonly features: ReadonlyArray<Feature>
+  /** Delays between attempts to reconnect. Attempts end with it, or with the session's resume window. */
+  readonly reconnect: Schedule.Schedule<unknown>
+  /** Acknowledge after so many events that the application has taken, and so often while there are any. */
+  readonly ackEvery: number
+  readonly ackInterval: Duration.Duration
+  readonly maxHeld: Host["maxHeld"]
+  /** Continue a session of another process; `mayBeGone`: else open another one. */
+  readonly resume?: (ResumeState & { readonly mayBeGone: boolean }) | undefined
+  readonly nextId: () => string
+  /** Epoch ms. */
+  readonly now: () => number
+  /** Milliseconds of a clock that only goes forward, whatever becomes of the wall clock. */
+  readonly elapsed: () => number
+  /** The session's token or place has changed: called, and waited for, before anything shows it to the runtime. */
+  readonly save: Effect.Effect<void>
+  /** These jobs had handles in a session that is gone; a new one is open. Waits for nothing. */
+  readonly reattach: (jobs: Handles["jobs"], lost: ResumeWindowExpired) => Effect.Effect<void>
+}
+
+const ignore = () => {}
+
+export class ClientSession implements Host {
+  readonly status = new Cell<Status>({ _tag: "Connecting" })
+  readonly handles = new Handles()
+  readonly requests = new Requests()
+  readonly numbers: Numbering
+  readonly line: Line
+  sessionId: string | undefined
+  /** The resume token; secret. */
+  token: string | undefined
+  features: ReadonlyArray<string> = []
+  agents: ReadonlyArray<Message.AgentEntry> = []
+  /** Milliseconds. */
+  resumeWindow = 600_000
+  /** Seconds, as the runtime asked for; `undefined`: no heartbeats. */
+  heartbeatSec: number | undefined
+  /** Set when the session is over for good. */
+  over: ClientError | undefined
+  /** Set when somebody else has resumed this session: it is not ours to come back to. */
+  superseded = false
+  /** Whether the runtime has sent an event twice, and whether that was logged. */
+  duplicates: "none" | "seen" | "told" = "none"
+  /** Lanes that hold as much as they may. */
+  readonly crowded = new Set<AnyLane>()
+  /** The connection there is now. */
+  connection: Connection | undefined
+  /** Ends the connection, to read again from further back. */
+  cut: (() => void) | undefined
+  /** Set when something has come, or was read, since that was looked at; then `wake` is called. */
+  stirred = false
+  wake: () => void = () => {}
+  /** Jobs of a session that is gone, to be found again in the next. */
+  orphans: { readonly jobs: Handles["jobs"]; readonly error: ResumeWindowExpired } | undefined
+
+  constructor(
+    readonly dialer: Dialer["Type"],
+    readonly options: SessionOptions
+  ) {
+    this.line = new Line(options.elapsed)
+    this.sessionId = options.resume?.sessionId
+    this.token = options.resume?.resumeToken
+    this.numbers = new Numbering(options.resume?.lastEventSeq ?? 0)
+  }
+
+  get resumeState(): ResumeState {
+    return {
+      sessionId: this.sessionId ?? "",
+      resumeToken: this.token ?? "",
+      lastEventSeq: Math.max(this.numbers.acked, this.handles.consumed(this.numbers.last))
+    }
+  }
+
+  get maxHeld() {
+    return this.options.maxHeld
+  }
+  now(): number {
+    return this.options.now()
+  }
+  read(): void {
+    this.stirred = true
+    this.wake()
+  }
+  full(lane: AnyLane): void {
+    this.crowded.add(lane)
+  }
+  starved(): void {
+    // The runtime would go with the connection, and what was skipped with it.
+    if (this.dialer.ephemeral === true) this.handles.evicted(this.numbers.last)
+    else this.cut?.()
+  }
+
+  /** Sends a message that expects no answer; dropped when there is no connection. */
+  post(type: string, payload: unknown, jobId?: string): void {
+    if (this.connection === undefined || this.sessionId === undefined) return
+    this.line.push(
+      encode({ id: this.options.nextId(), type, session_id: this.sessionId, job_id: jobId, payload })
+    )
+  }
+
+  /** Sends a request whose answer nobody waits for; again after a resume, until there is one. */
+  tell(type: string, payload: unknown, jobId: string): void {
+    if (this.over !== undefined) return
+    const id = this.options.nextId()
+    const frame = (sessionId: string) => encode({ id, type, session_id: sessionId, job_id: jobId, payload })
+    this.ask(id, { frame, repeatable: false, claims: false, failed: ignore, answered: ignore })
+  }
+
+  /** Sends a request, and notes that it waits for an answer. */
+  private ask(key: string, pending: Pending): void {
+    this.requests.add(key, pending)
+    if (this.connection !== undefined && this.sessionId !== undefined)
+      this.line.push(pending.frame(this.sessionId))
+  }
+
+  /** Sends a request and waits for its answer, over as many connections as it takes. */
+  request<A extends Answer["type"]>(
+    type: string,
+    answer: A,
+    payload: unknown,
+    more: {
+      readonly jobId?: string | undefined
+      readonly traceId?: string | undefined
+      readonly repeatable?: boolean
+      /** Called synchronously with the answer, before any later frame is looked at. */
+      readonly onAnswer?: (answer: Answer & { readonly type: A }) => void
+      /** Called with an answer that comes when nobody waits for it any more. */
+      readonly onLateAnswer?: (answer: Answer & { readonly type: A }) => void
+    } = {}
+  ): Effect.Effect<Answer & { readonly type: A }, ClientError> {
+    const isAnswer = (message: Answer): message is Answer & { readonly type: A } => message.type === answer
+    return Effect.async((resume) => {
+      if (this.over !== undefined) return resume(Effect.fail(this.over))
+      const problem = unsendable(payload)
+      if (problem !== undefined) return resume(new InvalidRequest({ message: problem }))
+      const id = this.options.nextId()
+      // A pong names the nonce of its ping, everything else the id of the request.
+      const key = type === "session.ping" ? (payload as { nonce: string }).nonce : id
+      const pending: Pending = {
+        frame: (sessionId) =>
+          encode({ id, type, session_id: sessionId, job_id: more.jobId, trace_id: more.traceId, payload }),
+        repeatable: more.repeatable ?? true,
+        claims: more.onAnswer !== undefined,
+        failed: (error) => resume(Effect.fail(error)),
+        answered: (message) => {
+          if (!isAnswer(message)) return
+          more.onAnswer?.(message)
+          resume(Effect.succeed(message))
+        }
+      }
+      this.ask(key, pending)
+      return Effect.sync(() => {
+        const { onLateAnswer } = more
+        if (onLateAnswer === undefined || !this.requests.has(key)) return this.requests.drop(key)
+        this.requests.add(key, {
+          ...pending,
+          claims: false,
+          failed: ignore,
+          answered: (message) => {
+            if (isAnswer(message)) onLateAnswer(message)
+          }
+        })
+      })
+    })
+  }
+
+  /** From now on the job's frames go there too. */
+  register(jobId: string, inbox: JobInbox): void {
+    if (this.over !== undefined) inbox.fail(this.over)
+    else this.handles.register(jobId, inbox)
+  }
+
+  readonly dropTransport = Effect.suspend(
+    () => this.connection?.close(closeCode.normal, "dropped by the client") ?? Effect.void
+  )
+
+  /** Hands over what was said, to a connection that is about to be closed. */
+  readonly flush = Effect.suspend(() =>
+    this.connection === undefined ? Effect.void : this.line.flush(this.connection)
+  )
+
+  /** Ends everything that waits. `reported` goes into the status; `null` when it was meant to end. */
+  finish(error: ClientError, reported: ClientError | null = error): void {
+    if (this.over !== undefined) return
+    this.over = error
+    this.requests.fail(error, false)
+    this.handles.failAll(error)
+    this.status.set({ _tag: "Closed", error: reported ?? undefined })
+    this.status.end()
+  }
+
+  /** Acknowledges what the application has taken, when that is at least so many events more than before. */
+  acknowledge(atLeast: number): void {
+    const consumed = this.handles.consumed(this.numbers.last)
+    if (consumed - this.numbers.acked < atLeast) return
+    this.numbers.acked = consumed
+    if (this.features.includes("ack")) this.post("session.ack", { last_processed_seq: consumed })
+  }
+
+  get save(): Effect.Effect<void> {
+    return this.options.save
+  }
+
+  /** Notes what a welcome says. */
+  open(welcome: Message.Welcome): void {
+    this.handles.rewound(this.numbers.from)
+    this.numbers.begin()
+    this.sessionId = welcome.session_id
+    this.token = welcome.resume_token
+    this.resumeWindow = welcome.resume_window_sec * 1000
+    this.heartbeatSec = welcome.heartbeat_interval_sec
+    this.features = welcome.capabilities.features
+    this.agents = welcome.capabilities.agents.map((agent) =>
+      typeof agent === "string" ? { name: agent, versions: [] } : agent
+    )
+  }
+
+  /** The session is gone: its requests fail, and its jobs are looked for from the next one. */
+  forget(error: ResumeWindowExpired): void {
+    this.requests.fail(error, true)
+    this.orphans = { jobs: this.handles.jobs, error }
+    this.sessionId = undefined
+    this.token = undefined
+    this.numbers.reset()
+  }
+}

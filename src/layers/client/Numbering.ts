@@ -1,0 +1,51 @@
+/** The numbers of a session's events, over all its connections: each is taken exactly once, and none is missed. */
+
+/**
+ * What an event's number says of it:
+ * - `next`: it is the next one
+ * - `again`: it has been taken before
+ * - `gap`: others are missing before it
+ * - `lost`: they are missing also after they were asked for again
+ */
+export type Place = "next" | "again" | "gap" | "lost"
+
+export class Numbering {
+  /** The newest event received, over all connections. */
+  last: number
+  /** The newest event acknowledged. */
+  acked: number
+  /** The event after which the connection was asked to begin. */
+  from = 0
+  /** The event that comes next on the connection. */
+  expected = 1
+  /** Where a gap was seen; a second one at the same place is the runtime's. */
+  private gapAt: number | undefined
+
+  /** Goes on after the event `last` of a session that another process had. */
+  constructor(last: number) {
+    this.last = this.acked = last
+  }
+
+  /** A connection was welcomed: what comes on it begins after `from`. */
+  begin(): void {
+    this.expected = this.from + 1
+  }
+
+  /** Takes the next event, if it is that. */
+  take(seq: number): Place {
+    if (seq < this.expected) return "again"
+    if (seq > this.expected) {
+      const place = this.gapAt === this.expected ? "lost" : "gap"
+      this.gapAt = this.expected
+      return place
+    }
+    this.expected = seq + 1
+    this.last = Math.max(this.last, seq)
+    return "next"
+  }
+
+  /** Another session begins. */
+  reset(): void {
+    this.last = this.acked = 0
+  }
+}

@@ -1,0 +1,215 @@
+/**
+ * The connection of a session: one fiber connects, says hello or resumes, and serves that connection until it is
+ * gone; then again, for as long as there is something to come back to.
+ *
+ * A resume is also how what was left unread is fetched: it is asked for from where the slowest reader is, and every
+ * lane passes over what it has had (Lane.ts).
+ */
+import * as Chunk from "effect/Chunk"
+import * as Data from "effect/Data"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
+import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import { encode } from "../../protocol/Envelope.js"
+import { fromPayload, ResumeWindowExpired } from "../../protocol/Errors.js"
+import { decodeRuntime } from "../../protocol/RuntimeFrame.js"
+import { type ClientError, ProtocolViolation } from "../../services/client/ArcpClient.js"
+import { type Connection, TransportError } from "../../services/transport/Transport.js"
+import type { ClientSession } from "./ClientSession.js"
+import { lost, receive } from "./receiving.js"
+
+/** What a runtime may take to answer a hello. */
+const welcomeTimeout = "10 seconds"
+
+/** The connection is given up to read again from further back. */
+class Rewind extends Data.TaggedError("Rewind") {}
+
+/** Reconnects for as long as there is something to come back to. Ends only when the session is over. */
+export const keepConnected = (
+  session: ClientSession,
+  ready: Effect.Effect<void>,
+  failFirst: (error: ClientError) => Effect.Effect<void>
+): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    const { elapsed } = session.options
+    const delays = yield* Schedule.driver(session.options.reconnect)
+    let connected = false
+    let lostAt = elapsed()
+    const welcomed = Effect.suspend(() => {
+      connected = true
+      lostAt = Infinity
+      return Effect.zipRight(delays.reset, ready)
+    })
+    for (;;) {
+      const error = yield* Effect.flip(attempt(session, welcomed))
+      if (error._tag === "Rewind" || goesOn(session, error, connected)) continue
+      if (!connected) {
+        yield* failFirst(error)
+        return session.finish(error)
+      }
+      if (!error.retryable) return session.finish(error)
+      lostAt = Math.min(lostAt, elapsed())
+      if (session.sessionId !== undefined && elapsed() - lostAt > session.resumeWindow)
+        session.forget(new ResumeWindowExpired({ message: "no connection within the resume window" }))
+      session.status.set({
+        _tag: "Reconnecting",
+        lastEventSeq: session.numbers.last,
+        reason: error.message
+      })
+      if (Exit.isFailure(yield* Effect.exit(delays.next(undefined)))) return session.finish(error)
+    }
+  })
+
+/** Whether a refused resume is followed by another hello at once: from the newest event, or for another session. */
+const goesOn = (session: ClientSession, error: ClientError, connected: boolean): boolean => {
+  if (error._tag !== "ResumeWindowExpired" || session.sessionId === undefined || session.superseded)
+    return false
+  if (session.numbers.from < session.numbers.last) {
+    // Perhaps only what was left unread is gone, and not the session.
+    session.handles.evicted(session.numbers.last)
+    return true
+  }
+  const another = connected || session.options.resume?.mayBeGone === true
+  if (another) session.forget(error)
+  return another
+}
+
+/** Connects once and serves that connection to its end. `ready` is run with the welcome. */
+const attempt = (
+  session: ClientSession,
+  ready: Effect.Effect<void>
+): Effect.Effect<never, ClientError | Rewind> =>
+  Effect.gen(function* () {
+    const { connection, frames, resumedAt } = yield* greet(session)
+    // The token before this one holds until the runtime has heard from us again.
+    yield* session.options.save
+    session.connection = connection
+    const sessionId = session.sessionId ?? ""
+    session.line.open(session.requests.frames(sessionId))
+    session.status.set({ _tag: "Connected", sessionId, resumedAt })
+    yield* ready
+    if (session.orphans !== undefined) {
+      const { jobs, error } = session.orphans
+      session.orphans = undefined
+      yield* session.options.reattach(jobs, error)
+    }
+    return yield* serve(session, connection, frames)
+  }).pipe(
+    Effect.ensuring(
+      Effect.sync(() => {
+        session.connection = undefined
+        session.cut = undefined
+      })
+    ),
+    Effect.scoped
+  )
+
+/** Dials, says hello, and takes the answer to it; `frames` came with that, `resumedAt` is where it goes on. */
+const greet = (session: ClientSession) =>
+  Effect.gen(function* () {
+    const connection = yield* session.dialer.connect
+    session.numbers.from = session.handles.rewindTo(session.numbers.last)
+    yield* connection.send([hello(session)])
+    const frames = yield* connection.take.pipe(
+      Effect.mapError(lost),
+      Effect.timeoutTo({
+        duration: welcomeTimeout,
+        onSuccess: Effect.succeed,
+        onTimeout: () => new TransportError({ message: "the runtime did not answer session.hello" })
+      }),
+      Effect.flatten
+    )
+    const resumedAt = yield* welcomed(session, Chunk.unsafeHead(frames))
+    return { connection, frames: Chunk.drop(frames, 1), resumedAt }
+  })
+
+/** Reads, writes, pings and acknowledges until one of them fails, and with it the connection. */
+const serve = (
+  session: ClientSession,
+  connection: Connection,
+  frames: Chunk.Chunk<unknown>
+): Effect.Effect<never, ClientError | Rewind, Scope.Scope> =>
+  Effect.gen(function* () {
+    const ping = () =>
+      session.post("session.ping", {
+        nonce: session.options.nextId(),
+        sent_at: new Date(session.now()).toISOString()
+      })
+    const ended = yield* Deferred.make<never, ClientError | Rewind>()
+    const parts: ReadonlyArray<Effect.Effect<never, ClientError | Rewind>> = [
+      receive(session, connection, frames),
+      session.line.write(connection),
+      session.line.beat(connection, session.heartbeatSec, ping),
+      keepAcknowledging(session),
+      rewound(session)
+    ]
+    for (const part of parts)
+      yield* Effect.forkScoped(Effect.catchAllCause(part, (cause) => Deferred.failCause(ended, cause)))
+    return yield* Deferred.await(ended)
+  })
+
+/** Fails when a reader waits for what this connection has already passed. */
+const rewound = (session: ClientSession): Effect.Effect<never, Rewind> =>
+  Effect.async<never, Rewind>((resume) => {
+    session.cut = () => resume(new Rewind())
+    if (session.handles.rewindTo(session.numbers.last) < session.numbers.last) session.cut()
+  })
+
+/** A while after something has come or was read: an idle client, or one that nobody reads, has no reason to wake. */
+const keepAcknowledging = (session: ClientSession): Effect.Effect<never> =>
+  Effect.suspend(() => {
+    session.stirred = false
+    session.acknowledge(1)
+    return session.options.save
+  }).pipe(
+    Effect.zipRight(
+      Effect.async<void>((resume) => {
+        session.wake = () => resume(Effect.void)
+        if (session.stirred) session.wake()
+      })
+    ),
+    Effect.zipRight(Effect.suspend(() => Effect.sleep(session.options.ackInterval))),
+    Effect.forever
+  )
+
+const hello = (session: ClientSession): string => {
+  const { token, name, version, features } = session.options
+  return encode({
+    id: session.options.nextId(),
+    type: "session.hello",
+    payload: {
+      client: { name, version },
+      auth: { scheme: "bearer", token: Redacted.value(token) },
+      capabilities: { encodings: ["json"], features },
+      ...(session.sessionId === undefined
+        ? {}
+        : {
+            resume: {
+              session_id: session.sessionId,
+              resume_token: session.token,
+              last_event_seq: session.numbers.from
+            }
+          })
+    }
+  })
+}
+
+/** Takes the answer to the hello. Returns after which event the session was resumed, if it was. */
+const welcomed = (session: ClientSession, frame: unknown): Effect.Effect<number | undefined, ClientError> => {
+  const decoded = typeof frame === "string" ? decodeRuntime(frame) : undefined
+  if (decoded === undefined || Either.isLeft(decoded))
+    return new ProtocolViolation({ message: "the runtime's first message could not be read" })
+  const message = decoded.right
+  if (message.type === "session.error") return Effect.fail(fromPayload(message.payload))
+  if (message.type !== "session.welcome")
+    return new ProtocolViolation({ message: `the runtime answered session.hello with ${message.type}` })
+  const resumed = session.sessionId !== undefined
+  if (resumed && session.sessionId !== message.payload.session_id)
+    return new ProtocolViolation({ message: "the runtime answered a resume with another session" })
+  session.open(message.payload)
+  return Effect.succeed(resumed ? session.numbers.from : undefined)
+}

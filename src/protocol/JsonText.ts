@@ -1,0 +1,104 @@
+/**
+ * What is JSON and what only looks like it: values that JSON cannot say, numbers that JavaScript cannot hold, and
+ * strings that are not well-formed Unicode (§5). Everything here names a path and never repeats a value.
+ */
+
+const half = /\p{Cs}/u
+
+/** Levels of nesting beyond which a value is not looked at: far beyond what a frame may have. */
+const maxDepth = 512
+
+/**
+ * Names the first part of a value that JSON cannot say, `undefined` when it can say all of it. `strict`: and the first
+ * string or name of a member that is not well-formed Unicode, which otherwise becomes U+FFFD. A path below `""` begins
+ * with the name of a member.
+ */
+export const fault = (value: unknown, path: string, strict = false): string | undefined => {
+  const within: Array<object> = []
+  const wrong = (what: string, path: string) => `${path || "frame"}: ${what}`
+
+  const check = (value: unknown, path: string): string | undefined => {
+    switch (typeof value) {
+      case "string":
+        return strict && half.test(value) ? wrong("has half a surrogate pair", path) : undefined
+      case "number":
+        return Number.isFinite(value) ? undefined : wrong("a number that is not finite is not JSON", path)
+      case "undefined":
+        // As a member it is left out.
+        return within.length === 0 ? wrong("is missing", path) : undefined
+      case "object":
+        return value === null ? undefined : checkObject(value, path)
+      case "boolean":
+        return undefined
+      default:
+        return wrong(`a ${typeof value} is not JSON`, path)
+    }
+  }
+
+  const checkObject = (value: object, path: string): string | undefined => {
+    if (
+      value instanceof Map ||
+      value instanceof Set ||
+      value instanceof ArrayBuffer ||
+      ArrayBuffer.isView(value)
+    )
+      return wrong("a Map, a Set or bytes are not JSON", path)
+    if (within.includes(value)) return wrong("holds itself", path)
+    if (within.length >= maxDepth) return wrong("is nested too deep", path)
+    within.push(value)
+    const problem =
+      "toJSON" in value && typeof value.toJSON === "function"
+        ? check(value.toJSON(), path)
+        : checkParts(value, path)
+    within.pop()
+    return problem
+  }
+
+  const checkParts = (value: object, path: string): string | undefined => {
+    const isArray = Array.isArray(value)
+    for (const [name, part] of Object.entries(value)) {
+      if (strict && half.test(name)) return wrong("has a name with half a surrogate pair", path)
+      // JSON leaves such members out.
+      if (typeof part === "function" || typeof part === "symbol") continue
+      const below = isArray ? `[${name}]` : `${path && "."}${name.slice(0, 64)}`
+      const problem = check(part, path + below)
+      if (problem !== undefined) return problem
+    }
+    return undefined
+  }
+
+  try {
+    return check(value, path)
+  } catch {
+    // A getter or `toJSON` that throws.
+    return wrong("cannot be written as JSON", path)
+  }
+}
+
+/**
+ * Why a value cannot be sent as it is: JSON cannot say it, or it is not well-formed Unicode. Names the member. It is
+ * `fault` in small, for the client, whose size in a browser counts.
+ */
+export const unsendable = (value: unknown): string | undefined => {
+  let at = ""
+  try {
+    JSON.stringify(value, (name: string, part: unknown) => {
+      at = name
+      if (
+        (typeof part === "number" && !Number.isFinite(part)) ||
+        part instanceof Map ||
+        part instanceof Set ||
+        half.test(`${name} ${typeof part === "string" ? part : ""}`)
+      )
+        throw part
+      return part
+    })
+    return undefined
+  } catch {
+    return `payload: ${half.test(at) ? "a name" : at}: cannot be sent as JSON`
+  }
+}
+
+/** JSON text with U+FFFD in place of each escaped half of a surrogate pair, which is how `JSON.stringify` writes them. */
+export const repaired = (text: string): string =>
+  text.replace(/\\\\|\\ud[89a-f][0-9a-f]{2}/g, (found) => (found === "\\\\" ? found : "\ufffd"))
