@@ -2,6 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
+import * as Turn from "../../../src/services/runtime/Turn.js"
 import {
   type JobFilter,
   type JobRecord,
@@ -443,6 +444,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
 
         const paged: Array<JobRecord> = []
         for (let after: JobRecord | undefined; ; ) {
+          assert.isBelow(paged.length, 100, "pages never end")
           const page = yield* list({ principals: ["alice"], limit: 4, after })
           assert.isAtMost(page.length, 4)
           if (page.length === 0) break
@@ -458,5 +460,55 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
         yield* store.commit([Op.DropJob({ jobId: after.jobId })])
         assert.deepEqual(yield* list({ after, limit: 2 }), jobs.slice(11, 13))
       }))
+
+    it.effect(
+      "finds a job among more than one step looks at, and lets others go first after each step",
+      () => {
+        let turns = 0
+        const counting = Turn.make((callback) => {
+          turns++
+          return Turn.eventLoop.onNext(callback)
+        })
+        return Effect.gen(function* () {
+          const store = yield* Store
+          const jobs = Array.from({ length: 9_000 }, (_, i) =>
+            aJob(`job_${String(i).padStart(5, "0")}`, {
+              createdAt: 1_000 + Math.floor(i / 2),
+              principal: i % 2 ? "bob" : "alice",
+              status: i % 3_000 === 2_999 ? "cancelled" : "success",
+              agent: i >= 8_990 ? "rare@1.0.0" : "echo@1.0.0"
+            })
+          )
+          yield* store.commit(jobs.map(put))
+          turns = 0
+          const expectJobs = (filter: Partial<JobFilter>, expected: ReadonlyArray<JobRecord>) =>
+            Effect.map(store.jobs({ principals: "everyone", limit: 10, ...filter }), (found) =>
+              assert.deepEqual(found, expected)
+            )
+          const rare = jobs.slice(8_990)
+          yield* expectJobs({ agent: "rare" }, rare)
+          yield* expectJobs({ agent: "rare", limit: 3 }, rare.slice(0, 3))
+          yield* expectJobs({ agent: "rare", status: ["success", "error"] }, rare.slice(0, 9))
+          assert.isAtLeast(turns, 9)
+          yield* expectJobs(
+            { principals: ["bob"], agent: "rare" },
+            rare.filter((job) => job.principal === "bob")
+          )
+          const cancelled = jobs.filter((job) => job.status === "cancelled")
+          yield* expectJobs({ status: ["cancelled"] }, cancelled)
+          yield* expectJobs({ status: ["cancelled", "error"] }, cancelled)
+          yield* expectJobs({ status: ["cancelled"], after: cancelled[0] }, cancelled.slice(1))
+          yield* expectJobs(
+            { agent: "rare", createdAfter: 5_496 },
+            rare.filter((job) => job.createdAt > 5_496)
+          )
+          yield* expectJobs(
+            { agent: "rare", createdBefore: 5_496 },
+            rare.filter((job) => job.createdAt < 5_496)
+          )
+          yield* expectJobs({ agent: "none" }, [])
+        }).pipe(Effect.provide(layer), Effect.provideService(Turn.Turn, counting))
+      }
+    )
   })
 }

@@ -282,6 +282,56 @@ describe("StoreSqlite", () => {
     })
   )
 
+  it.scoped(
+    "a statement that fails in the middle of a batch leaves nothing of it, in the file or in the writer",
+    () =>
+      Effect.gen(function* () {
+        const filename = yield* tempFile
+        yield* using(open(filename))((store) =>
+          Effect.gen(function* () {
+            yield* store.commit(everything)
+            // Of a batch the events are written last; these fail when everything else is there.
+            yield* withSql(
+              filename,
+              (sql) => sql`CREATE TRIGGER refuse BEFORE INSERT ON events WHEN new.payload = '"refused"'
+              BEGIN SELECT RAISE(ABORT, 'refused'); END`
+            )
+            const refused = { payload: '"refused"' }
+            const error = yield* Effect.flip(
+              store.commit([
+                Op.PutSession({ session: aSession("sess_b") }),
+                Op.Need({ sessionId: "sess_a", eventSeq: 9 }),
+                Op.PutJob({ job: aJob("job_b") }),
+                Op.PutInput({ jobId: "job_b", input: "1" }),
+                Op.Observe({ sessionId: "sess_a", jobId: "job_b" }),
+                Op.PutRun({ sessionId: "sess_a", run: { ...run, eventSeq: 41, jobSeq: 41 } }),
+                Op.TrimSession({ sessionId: "sess_a", eventSeq: 20 }),
+                Op.TrimJob({ jobId: "job_a", seq: 20 }),
+                Op.Alive({ at: 1_000 }),
+                Op.Append({ jobId: "job_a", events: someEvents(41, 50) }),
+                Op.Append({ jobId: "job_b", events: [...someEvents(1, 2), ...someEvents(3, 3, refused)] })
+              ])
+            )
+            assert.match(error.message, /refused/)
+            yield* everythingIsThere(store)
+            assert.isUndefined(yield* store.session("sess_b"))
+            assert.isUndefined(yield* store.job("job_b"))
+            assert.deepStrictEqual(yield* store.bounds("job_a"), { first: 1, last: 40 })
+            assert.deepStrictEqual(yield* store.view("sess_a"), { first: 1, last: 40 })
+            assert.strictEqual(yield* store.needed("job_a"), 1)
+            yield* store.commit([
+              Op.PutJob({ job: aJob("job_c") }),
+              Op.Append({ jobId: "job_c", events: someEvents(1, 3) }),
+              Op.Append({ jobId: "job_a", events: someEvents(41, 42) })
+            ])
+            assert.deepEqual(yield* store.events("job_a", 1, 99), someEvents(1, 42))
+            assert.deepEqual(yield* store.events("job_c", 1, 99), someEvents(1, 3))
+            assert.isUndefined(yield* store.input("job_c"))
+          })
+        )
+      })
+  )
+
   it.scoped("a full disk fails the batch by name, and only that", () =>
     Effect.gen(function* () {
       const filename = yield* tempFile
@@ -323,7 +373,8 @@ describe("StoreSqlite", () => {
           )
           const writer = yield* Effect.fork(commits)
           let seen = 0
-          while (seen === 0) {
+          for (let i = 0; seen === 0; i++) {
+            assert.isBelow(i, 10_000, "nothing is ever committed")
             yield* Effect.yieldNow()
             seen = (yield* store.bounds("job_a")).last
             assert.strictEqual(seen % 10, 0)
