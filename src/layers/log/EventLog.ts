@@ -375,7 +375,7 @@ export const make = Effect.gen(function* () {
         return reader.read(state, after)
       }),
 
-    openJob: (record, owner, { parent, event, onCommit } = {}) =>
+    openJob: (record, owner, { parent, event, ops = [], onCommit } = {}) =>
       Effect.suspend(() => {
         const view = owner as ViewState
         const job = new JobState(record.jobId, record.traceId, record.sessionId, {
@@ -392,6 +392,7 @@ export const make = Effect.gen(function* () {
           .change((tx: Transaction) => {
             jobs.set(job.jobId, job)
             if (!view.dropped) job.addObserver(view)
+            tx.ops.push(...ops)
             if (event === undefined) {
               tx.ops.push(Op.PutJob({ job: tx.withBudget(job, record) }))
               if (!view.dropped) tx.ops.push(Op.Observe({ sessionId: owner.sessionId, jobId: job.jobId }))
@@ -424,7 +425,7 @@ export const make = Effect.gen(function* () {
         })
       }),
 
-    observe: (view, job, { history, fromEventSeq, onCommit }) => {
+    observe: (view, job, { history, fromEventSeq, ops = [], onCommit }) => {
       const state = view as ViewState
       const log = job as JobState
       return storage(
@@ -453,6 +454,7 @@ export const make = Effect.gen(function* () {
               log.addObserver(state)
               tx.ops.push(Op.Observe({ sessionId: state.sessionId, jobId: log.jobId }))
             }
+            tx.ops.push(...ops)
             tx.onApply(() => onCommit(before))
             return () => {
               if (observing || log.closed) return
@@ -484,15 +486,31 @@ export const make = Effect.gen(function* () {
         const owner = log.owner
         log.owner = state.sessionId
         log.ownerView = log.observers.has(state) ? state : undefined
-        tx.ops.push(
-          Op.PutJob({ job: tx.withBudget(log, { ...record, lastEventSeq: tx.lastEventSeqOf(log) }) })
-        )
+        const back = putRecord(tx, log, record)
         return () => {
           log.owner = owner
+          back()
         }
+      }),
+    amend: (job, record, onCommit) =>
+      committer.change((tx) => {
+        const log = job as JobState
+        tx.onApply(onCommit)
+        if (!log.closed) return putRecord(tx, log, record)
       })
   })
 })
+
+/** Stores a job's changed record, with the counters as the transaction leaves them. The result undoes it. */
+const putRecord = (tx: Transaction, job: JobState, record: JobRecord): (() => void) => {
+  const { account } = job
+  const before = account?.record
+  if (account !== undefined) account.record = record
+  tx.ops.push(Op.PutJob({ job: tx.withBudget(job, { ...record, lastEventSeq: tx.lastEventSeqOf(job) }) }))
+  return () => {
+    if (account !== undefined && before !== undefined) account.record = before
+  }
+}
 
 type Eviction =
   | { readonly _tag: "View"; readonly view: ViewState; readonly from: number; readonly to: number }

@@ -56,7 +56,8 @@ const matches = (job: JobRecord, filter: JobFilter): boolean =>
   (filter.principals === "everyone" || filter.principals.includes(job.principal)) &&
   (filter.status === undefined || filter.status.includes(job.status)) &&
   (filter.agent === undefined || job.agent === filter.agent || job.agent.startsWith(`${filter.agent}@`)) &&
-  (filter.createdAfter === undefined || job.createdAt > filter.createdAfter)
+  (filter.createdAfter === undefined || job.createdAt > filter.createdAfter) &&
+  (filter.parentJobId === undefined || job.parentJobId === filter.parentJobId)
 
 /** Jobs by a key that several may share, in creation order. */
 const makeIndex = () => {
@@ -109,7 +110,7 @@ const make = (): StoreService => {
     const { record } = job
     created.splice(lowerBound(created, record), 0, job)
     bySubmit.add(submitKey(record.sessionId, record.submitId), job)
-    if (record.idempotencyKey !== undefined && !record.rejected)
+    if (record.idempotencyKey !== undefined && !record.rejected && record.keyFreed !== true)
       byIdempotencyKey.add(idempotencyKey(record.principal, record.idempotencyKey), job)
   }
 
@@ -127,6 +128,7 @@ const make = (): StoreService => {
     a.submitId === b.submitId &&
     a.principal === b.principal &&
     a.idempotencyKey === b.idempotencyKey &&
+    a.keyFreed === b.keyFreed &&
     a.rejected === b.rejected
 
   const putJob = (record: JobRecord): void => {

@@ -164,13 +164,14 @@ export const jobs = (filter: JobFilter): Query<RecordRow> => {
     conditions.push(condition)
     params.push(...values)
   }
-  const { after, agent, createdAfter, createdBefore, principals, status } = filter
+  const { after, agent, createdAfter, createdBefore, parentJobId, principals, status } = filter
   if (principals !== "everyone") where(`principal IN (${marks(principals)})`, ...principals)
   if (status !== undefined) where(`status IN (${marks(status)})`, ...status)
   if (agent !== undefined)
     where("(agent = ? OR substr(agent, 1, ?) = ?)", agent, agent.length + 1, `${agent}@`)
   if (createdAfter !== undefined) where("created_at > ?", createdAfter)
   if (createdBefore !== undefined) where("created_at < ?", createdBefore)
+  if (parentJobId !== undefined) where("record ->> '$.parentJobId' = ?", parentJobId)
   if (after !== undefined) where("(created_at, job_id) > (?, ?)", after.createdAt, after.jobId)
   return [
     `SELECT record FROM jobs WHERE ${conditions.join(" AND ")} ORDER BY created_at, job_id LIMIT ?`,
