@@ -128,7 +128,7 @@ const check = ({ lease, parent, parts }: Context, wanted: Wanted, delegateId: st
       parentJobId: record.jobId,
       delegateId
     }
-    return { session: owner, record: child, run, parent }
+    return { session: owner, record: child, run, input: wanted.input, parent }
   })
 
 /** Says on the parent that it delegates, then checks, opens the child, and returns when that is accepted. */

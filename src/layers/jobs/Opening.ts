@@ -16,7 +16,7 @@ import type { Job, JobService } from "../../services/jobs/Job.js"
 import type { JobSession } from "../../services/jobs/Jobs.js"
 import type { Lease as LeaseTag } from "../../services/lease/Lease.js"
 import type { JobLog } from "../../services/log/EventLog.js"
-import type { JobRecord } from "../../services/store/Store.js"
+import { type JobRecord, Op } from "../../services/store/Store.js"
 import { covers } from "../auth/Policy.js"
 import * as Lease from "../lease/Lease.js"
 import * as Checks from "./Checks.js"
@@ -27,6 +27,7 @@ import type { JobParts } from "./JobParts.js"
 import * as Limits from "./Limits.js"
 import { LiveJob } from "./LiveJob.js"
 import type { Hold } from "./Reservations.js"
+import { byteLength } from "./ResultWriter.js"
 import * as Runner from "./Runner.js"
 import type { RunningJob } from "./RunningJobs.js"
 
@@ -35,6 +36,8 @@ export interface Candidate {
   readonly session: JobSession
   readonly record: JobRecord
   readonly run: Effect.Effect<unknown, ArcpError, Job | LeaseTag>
+  /** As it came, before the agent's contract decoded it. */
+  readonly input: unknown
   readonly parent?: RunningJob | undefined
   readonly parentSpan?: Tracer.AnySpan | undefined
 }
@@ -48,6 +51,19 @@ export interface Opening {
 
 /** Opens a job, and returns when its commit is queued: what is queued next comes after it. */
 export type Open = (candidate: Candidate, hold: Hold) => Effect.Effect<Opening, ArcpError>
+
+/** Bytes of an input as JSON text; of a larger one only the digest is kept. */
+const maxInputBytes = 1024 * 1024
+
+/** What is stored of a job's input, in the commit that opens the job. */
+const keepInput = ({ options, secrets }: JobParts, { input, record }: Candidate) =>
+  Effect.gen(function* () {
+    if (!options.storeInputs) return { record, ops: [] }
+    const text = JSON.stringify(input ?? null)
+    if (byteLength(text) > maxInputBytes)
+      return { record: { ...record, inputDigest: yield* secrets.digest(text) }, ops: [] }
+    return { record, ops: [Op.PutInput({ jobId: record.jobId, input: text })] }
+  })
 
 /** Mints what the job needs, into its hold. */
 const mint = ({ credentials }: JobParts, { record, session }: Candidate, hold: Hold) =>
@@ -164,11 +180,13 @@ export const make = (parts: JobParts): Open => {
     live: LiveJob,
     hold: Hold,
     minted: ReadonlyArray<Credential>,
-    opened: Deferred.Deferred<JobLog, InternalError>
+    opened: Deferred.Deferred<JobLog, InternalError>,
+    ops: ReadonlyArray<Op>
   ): Effect.Effect<void> =>
     log
       .openJob(candidate.record, candidate.session.view, {
         parent: candidate.parent?.log,
+        ops,
         onCommit: (job) => {
           // At the commit, so that a cancel that comes right after the accept finds the job.
           running.add({ live, log: job })
@@ -187,10 +205,12 @@ export const make = (parts: JobParts): Open => {
         Effect.uninterruptible
       )
 
-  const open: Open = (candidate, hold) =>
+  const open: Open = (given, hold) =>
     Effect.gen(function* () {
-      const { parent, record, session } = candidate
-      yield* running.count(record, hold.job)
+      const { parent, session } = given
+      yield* running.count(given.record, hold.job)
+      const { ops, record } = yield* keepInput(parts, given)
+      const candidate = { ...given, record }
       const minted = yield* mint(parts, candidate, hold)
       return yield* Effect.uninterruptible(
         Effect.gen(function* () {
@@ -200,7 +220,7 @@ export const make = (parts: JobParts): Open => {
           yield* Scope.addFinalizer(hold.job, over(candidate, live))
           const opened = yield* Deferred.make<JobLog, InternalError>()
           hold.passedOn = true
-          yield* FiberSet.run(supervisors, supervise(candidate, live, hold, minted, opened))
+          yield* FiberSet.run(supervisors, supervise(candidate, live, hold, minted, opened, ops))
           return { live, opened: Deferred.await(opened) }
         })
       )

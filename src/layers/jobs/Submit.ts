@@ -171,7 +171,7 @@ export const make = (parts: JobParts, open: Open, ownership: Ownership, recovery
         maxRuntimeSec: payload.max_runtime_sec,
         ...keyed
       }
-      return { session, record, run }
+      return { session, record, run, input: payload.input }
     })
 
   const decide = (session: JobSession, request: SubmitRequest, hold: Reservations.Hold) =>

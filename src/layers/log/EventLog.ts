@@ -392,7 +392,6 @@ export const make = Effect.gen(function* () {
           .change((tx: Transaction) => {
             jobs.set(job.jobId, job)
             if (!view.dropped) job.addObserver(view)
-            tx.ops.push(...ops)
             if (event === undefined) {
               tx.ops.push(Op.PutJob({ job: tx.withBudget(job, record) }))
               if (!view.dropped) tx.ops.push(Op.Observe({ sessionId: owner.sessionId, jobId: job.jobId }))
@@ -402,6 +401,7 @@ export const make = Effect.gen(function* () {
               tx.ops.push(Op.PutJob({ job: { ...record, lastEventSeq: tx.lastEventSeqOf(job) } }))
               tx.onApply(() => job.close())
             }
+            tx.ops.push(...ops)
             if (onCommit !== undefined) tx.onApply(() => onCommit(job))
             return () => {
               jobs.delete(job.jobId)

@@ -130,7 +130,13 @@ export class Transaction {
         this.ops.push({
           _tag: "PutRun",
           sessionId: view.sessionId,
-          run: { eventSeq: run.eventSeq, jobId: run.job.jobId, jobSeq: run.jobSeq, count: run.count }
+          run: {
+            eventSeq: run.eventSeq,
+            jobId: run.job.jobId,
+            jobSeq: run.jobSeq,
+            count: run.count,
+            bytes: 0
+          }
         })
     for (const { job, record } of this.spending.accounts) {
       const changed = { ...record, sessionId: job.owner, lastEventSeq: this.lastEventSeqOf(job) }

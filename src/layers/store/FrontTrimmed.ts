@@ -22,7 +22,7 @@ class Impl<A> implements FrontTrimmed<A> {
   }
 
   at(index: number): A | undefined {
-    return this.items[this.head + index]
+    return index < 0 ? undefined : this.items[this.head + index]
   }
 
   push(item: A): void {

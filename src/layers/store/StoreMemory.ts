@@ -4,52 +4,31 @@
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { Turn } from "../../services/runtime/Turn.js"
 import {
+  type Bounds,
+  eventOverhead,
   type JobFilter,
   type JobRecord,
   type Op,
   type Run,
-  type SessionRecord,
   Store,
   type StoredEvent,
-  type StoreService
+  type StoreService,
+  type ViewEvent,
+  type Viewer
 } from "../../services/store/Store.js"
-import * as FrontTrimmed from "./FrontTrimmed.js"
-
-interface Session {
-  record: SessionRecord | undefined
-  readonly runs: FrontTrimmed.FrontTrimmed<Run>
-  readonly observed: Set<string>
-}
-
-interface Job {
-  record: JobRecord | undefined
-  /** `seq` of the oldest retained event. */
-  first: number
-  readonly events: FrontTrimmed.FrontTrimmed<StoredEvent>
-  readonly observers: Set<string>
-}
+import { type Ended, firstPlace, makeSearch, type Place } from "./ended.js"
+import { endOf, firstRunAt, Job, Session } from "./memoryState.js"
+import * as SortedList from "./SortedList.js"
 
 /** A job that has its record, and so a place in the indexes. */
 type Known = Job & { record: JobRecord }
 
-type Place = { readonly createdAt: number; readonly jobId: string }
-const order = (a: Place, b: Place): number =>
+type Creation = { readonly createdAt: number; readonly jobId: string }
+const byCreation = (a: Creation, b: Creation): number =>
   a.createdAt - b.createdAt || (a.jobId < b.jobId ? -1 : a.jobId > b.jobId ? 1 : 0)
-
-/** First index in creation order whose job comes at or behind `place`. */
-const lowerBound = (jobs: ReadonlyArray<Known>, place: Place): number => {
-  let low = 0
-  let high = jobs.length
-  while (low < high) {
-    const middle = (low + high) >>> 1
-    if (order((jobs[middle] as Known).record, place) < 0) low = middle + 1
-    else high = middle
-  }
-  return low
-}
-
-const endOf = (run: Run): number => run.eventSeq + run.count - 1
+const byEnd = (a: Place, b: Place): number => a.endedAt - b.endedAt || a.key - b.key
 
 const matches = (job: JobRecord, filter: JobFilter): boolean =>
   !job.rejected &&
@@ -59,39 +38,54 @@ const matches = (job: JobRecord, filter: JobFilter): boolean =>
   (filter.createdAfter === undefined || job.createdAt > filter.createdAfter) &&
   (filter.parentJobId === undefined || job.parentJobId === filter.parentJobId)
 
-/** Jobs by a key that several may share, in creation order. */
-const makeIndex = () => {
-  const byKey = new Map<string, Array<Known>>()
+/** Jobs by a key that several may share, each list in an order. */
+const makeIndex = <A>(order: (a: A, b: A) => number) => {
+  const byKey = new Map<string, SortedList.SortedList<A>>()
   return {
-    add: (key: string, job: Known) => {
-      const jobs = byKey.get(key)
-      if (jobs === undefined) byKey.set(key, [job])
-      else jobs.splice(lowerBound(jobs, job.record), 0, job)
+    add: (key: string, item: A) => {
+      let list = byKey.get(key)
+      if (list === undefined) {
+        list = SortedList.make(order)
+        byKey.set(key, list)
+      }
+      list.add(item)
     },
-    remove: (key: string, job: Known) => {
-      const rest = byKey.get(key)?.filter((other) => other !== job) ?? []
-      if (rest.length === 0) byKey.delete(key)
-      else byKey.set(key, rest)
+    remove: (key: string, item: A) => {
+      const list = byKey.get(key)
+      list?.remove(item)
+      if (list?.length === 0) byKey.delete(key)
     },
-    newest: (key: string): JobRecord | undefined => byKey.get(key)?.at(-1)?.record
+    of: (key: string): SortedList.SortedList<A> | undefined => byKey.get(key),
+    entries: () => byKey.entries()
   }
 }
+
+const newest = (jobs: SortedList.SortedList<Known> | undefined): JobRecord | undefined =>
+  jobs?.at(jobs.length - 1)?.record
 
 const submitKey = (sessionId: string, submitId: string): string => `${sessionId}\0${submitId}`
 const idempotencyKey = (principal: string, key: string): string => `${principal}\0${key}`
 
-const make = (): StoreService => {
+const make = Effect.gen(function* () {
+  const turn = yield* Turn
+  return makeOver(turn.next)
+})
+
+const makeOver = (pause: Effect.Effect<void>): StoreService => {
   const sessions = new Map<string, Session>()
   const jobs = new Map<string, Job>()
-  const created: Array<Known> = []
-  const bySubmit = makeIndex()
-  const byIdempotencyKey = makeIndex()
+  const created = SortedList.make<Known>((a, b) => byCreation(a.record, b.record))
+  const bySubmit = makeIndex<Known>((a, b) => byCreation(a.record, b.record))
+  const byIdempotencyKey = makeIndex<Known>((a, b) => byCreation(a.record, b.record))
+  const ended = SortedList.make<Ended>(byEnd)
+  const endedByPrincipal = makeIndex<Ended>(byEnd)
+  let nextKey = 1
   let aliveAt = 0
 
   const sessionOf = (sessionId: string): Session => {
     let session = sessions.get(sessionId)
     if (session === undefined) {
-      session = { record: undefined, runs: FrontTrimmed.make(), observed: new Set() }
+      session = new Session()
       sessions.set(sessionId, session)
     }
     return session
@@ -100,7 +94,7 @@ const make = (): StoreService => {
   const jobOf = (jobId: string): Job => {
     let job = jobs.get(jobId)
     if (job === undefined) {
-      job = { record: undefined, first: 1, events: FrontTrimmed.make(), observers: new Set() }
+      job = new Job(nextKey++)
       jobs.set(jobId, job)
     }
     return job
@@ -108,22 +102,31 @@ const make = (): StoreService => {
 
   const index = (job: Known): void => {
     const { record } = job
-    created.splice(lowerBound(created, record), 0, job)
+    created.add(job)
     bySubmit.add(submitKey(record.sessionId, record.submitId), job)
     if (record.idempotencyKey !== undefined && !record.rejected && record.keyFreed !== true)
       byIdempotencyKey.add(idempotencyKey(record.principal, record.idempotencyKey), job)
+    if (record.endedAt === undefined) return
+    const end = { id: record.jobId, endedAt: record.endedAt, key: job.key }
+    ended.add(end)
+    endedByPrincipal.add(record.principal, end)
   }
 
   const unindex = (job: Known): void => {
     const { record } = job
-    created.splice(lowerBound(created, record), 1)
+    created.remove(job)
     bySubmit.remove(submitKey(record.sessionId, record.submitId), job)
     if (record.idempotencyKey !== undefined)
       byIdempotencyKey.remove(idempotencyKey(record.principal, record.idempotencyKey), job)
+    if (record.endedAt === undefined) return
+    const end = { id: record.jobId, endedAt: record.endedAt, key: job.key }
+    ended.remove(end)
+    endedByPrincipal.remove(record.principal, end)
   }
 
   const sameKeys = (a: JobRecord, b: JobRecord): boolean =>
     a.createdAt === b.createdAt &&
+    a.endedAt === b.endedAt &&
     a.sessionId === b.sessionId &&
     a.submitId === b.submitId &&
     a.principal === b.principal &&
@@ -146,15 +149,15 @@ const make = (): StoreService => {
     const { runs } = sessionOf(sessionId)
     if (runs.last?.eventSeq === run.eventSeq) runs.replaceLast(run)
     else runs.push(run)
-  }
-
-  const append = (jobId: string, events: ReadonlyArray<StoredEvent>): void => {
-    const log = jobOf(jobId).events
-    for (let i = 0; i < events.length; i++) log.push(events[i] as StoredEvent)
+    jobOf(run.jobId).shareOf(sessionId).put(run)
   }
 
   const dropSession = (sessionId: string): void => {
-    for (const jobId of sessions.get(sessionId)?.observed ?? []) jobs.get(jobId)?.observers.delete(sessionId)
+    const session = sessions.get(sessionId)
+    if (session === undefined) return
+    for (const jobId of session.observed) jobs.get(jobId)?.observers.delete(sessionId)
+    for (let i = 0; i < session.runs.length; i++)
+      jobs.get((session.runs.at(i) as Run).jobId)?.shares.delete(sessionId)
     sessions.delete(sessionId)
   }
 
@@ -167,24 +170,22 @@ const make = (): StoreService => {
   }
 
   const trimSession = (sessionId: string, eventSeq: number): void => {
-    const runs = sessions.get(sessionId)?.runs
+    const session = sessions.get(sessionId)
+    if (session === undefined) return
+    session.floor = Math.max(session.floor, Math.min(eventSeq, session.last + 1))
     // The newest run stays: it is where the session's numbering goes on.
-    while (runs !== undefined && runs.length > 1 && endOf(runs.at(0) as Run) < eventSeq) runs.dropFront(1)
-  }
-
-  const trimJob = (jobId: string, seq: number): void => {
-    const job = jobs.get(jobId)
-    if (job === undefined) return
-    const count = Math.min(seq - job.first, job.events.length)
-    if (count <= 0) return
-    job.events.dropFront(count)
-    job.first += count
+    while (session.runs.length > 1) {
+      const oldest = session.runs.at(0) as Run
+      if (endOf(oldest) >= session.floor) break
+      session.runs.dropFront(1)
+      jobs.get(oldest.jobId)?.dropRun(sessionId, oldest)
+    }
   }
 
   const apply = (op: Op): void => {
     switch (op._tag) {
       case "Append":
-        append(op.jobId, op.events)
+        jobOf(op.jobId).append(op.events)
         break
       case "PutRun":
         putRun(op.sessionId, op.run)
@@ -213,7 +214,15 @@ const make = (): StoreService => {
         trimSession(op.sessionId, op.eventSeq)
         break
       case "TrimJob":
-        trimJob(op.jobId, op.seq)
+        jobs.get(op.jobId)?.trim(op.seq)
+        break
+      case "Need": {
+        const session = sessions.get(op.sessionId)
+        if (session?.record !== undefined) session.need = op.eventSeq
+        break
+      }
+      case "PutInput":
+        jobOf(op.jobId).input = op.input
         break
       case "Alive":
         aliveAt = op.at
@@ -226,28 +235,100 @@ const make = (): StoreService => {
   }
 
   const runsFrom = (sessionId: string, fromEventSeq: number, limit: number): ReadonlyArray<Run> => {
-    const runs = sessions.get(sessionId)?.runs
-    if (runs === undefined) return []
-    let low = 0
-    let high = runs.length
-    while (low < high) {
-      const middle = (low + high) >>> 1
-      if (endOf(runs.at(middle) as Run) < fromEventSeq) low = middle + 1
-      else high = middle
-    }
-    return runs.slice(low, low + limit)
+    const session = sessions.get(sessionId)
+    if (session === undefined) return []
+    const from = firstRunAt(session.runs, Math.max(fromEventSeq, session.floor))
+    return session.runs.slice(from, from + limit)
   }
+
+  const page = (
+    sessionId: string,
+    after: number,
+    limit: number,
+    maxBytes: number
+  ): ReadonlyArray<ViewEvent> => {
+    const found: Array<ViewEvent> = []
+    const session = sessions.get(sessionId)
+    if (session === undefined || after + 1 < session.floor) return found
+    let bytes = 0
+    let seq = after + 1
+    for (let i = firstRunAt(session.runs, seq); i < session.runs.length; i++) {
+      const run = session.runs.at(i) as Run
+      const job = jobs.get(run.jobId)
+      if (run.eventSeq > seq || job?.record === undefined) return found
+      const { jobId, sessionId, traceId } = job.record
+      const owner = { jobId, traceId, sessionId }
+      for (; seq <= endOf(run); seq++) {
+        const event = job.events.at(run.jobSeq + (seq - run.eventSeq) - job.first)
+        if (event === undefined || found.length >= limit || bytes > maxBytes) return found
+        found.push({ eventSeq: seq, job: owner, event })
+        bytes += event.payload.length + eventOverhead
+      }
+    }
+    return found
+  }
+
+  const viewers = (jobIds: ReadonlyArray<string>): ReadonlyArray<Viewer> => {
+    const found: Array<Viewer> = []
+    for (const jobId of jobIds)
+      for (const [sessionId, { end }] of jobs.get(jobId)?.shares ?? []) {
+        const session = sessions.get(sessionId)
+        if (session?.record !== undefined && end > session.floor) found.push({ sessionId, jobId, end })
+      }
+    return found
+  }
+
+  const needed = (jobId: string): number | undefined => {
+    let lowest: number | undefined
+    for (const [sessionId, share] of jobs.get(jobId)?.shares ?? []) {
+      const session = sessions.get(sessionId)
+      if (session?.record === undefined) continue
+      const seq = share.lowest(session.low)
+      if (seq !== undefined && (lowest === undefined || seq < lowest)) lowest = seq
+    }
+    return lowest
+  }
+
+  const isNeeded = (jobId: string): boolean => {
+    for (const [sessionId, { end }] of jobs.get(jobId)?.shares ?? []) {
+      const session = sessions.get(sessionId)
+      if (session?.record !== undefined && end > session.low) return true
+    }
+    return false
+  }
+
+  const endedAfter = (
+    principal: string | undefined,
+    after: Place,
+    endedBefore: number,
+    limit: number
+  ): ReadonlyArray<Ended> => {
+    const list = principal === undefined ? ended : endedByPrincipal.of(principal)
+    const found: Array<Ended> = []
+    if (list === undefined) return found
+    for (let i = list.lowerBound((job) => byEnd(job, after) || -1); found.length < limit; i++) {
+      const job = list.at(i)
+      if (job === undefined || job.endedAt >= endedBefore) break
+      found.push(job)
+    }
+    return found
+  }
+
+  const unneeded = makeSearch({
+    ended: (...query) => Effect.sync(() => endedAfter(...query)),
+    neededOf: (jobIds) => Effect.sync(() => new Set(jobIds.filter(isNeeded))),
+    pause
+  })
 
   const list = (filter: JobFilter): ReadonlyArray<JobRecord> => {
     const found: Array<JobRecord> = []
     let i = 0
     if (filter.after !== undefined) {
-      i = lowerBound(created, filter.after)
-      const at = created[i]
-      if (at !== undefined && order(at.record, filter.after) === 0) i++
+      const { after } = filter
+      i = created.lowerBound((job) => byCreation(job.record, after) || -1)
     }
     for (; i < created.length && found.length < filter.limit; i++) {
-      const { record } = created[i] as Known
+      const { record } = created.at(i) as Known
       if (filter.createdBefore !== undefined && record.createdAt >= filter.createdBefore) break
       if (matches(record, filter)) found.push(record)
     }
@@ -257,7 +338,7 @@ const make = (): StoreService => {
   const endedJobs = (endedBefore: number, limit: number): ReadonlyArray<string> => {
     const ids: Array<string> = []
     for (let i = 0; i < created.length && ids.length < limit; i++) {
-      const { endedAt, jobId } = (created[i] as Known).record
+      const { endedAt, jobId } = (created.at(i) as Known).record
       if (endedAt !== undefined && endedAt < endedBefore) ids.push(jobId)
     }
     return ids
@@ -268,13 +349,6 @@ const make = (): StoreService => {
     if (job === undefined) return []
     const from = Math.max(0, fromSeq - job.first)
     return job.events.slice(from, from + limit)
-  }
-
-  const bounds = (jobId: string) => {
-    const job = jobs.get(jobId)
-    return job === undefined
-      ? { first: 1, last: 0 }
-      : { first: job.first, last: job.first + job.events.length - 1 }
   }
 
   return {
@@ -289,15 +363,55 @@ const make = (): StoreService => {
     observers: (jobId) => Effect.sync(() => Array.from(jobs.get(jobId)?.observers ?? [])),
     job: (jobId) => Effect.sync(() => jobs.get(jobId)?.record),
     jobs: (filter) => Effect.sync(() => list(filter)),
-    jobBySubmit: (sessionId, submitId) => Effect.sync(() => bySubmit.newest(submitKey(sessionId, submitId))),
-    jobByKey: (principal, key) => Effect.sync(() => byIdempotencyKey.newest(idempotencyKey(principal, key))),
+    jobBySubmit: (sessionId, submitId) =>
+      Effect.sync(() => newest(bySubmit.of(submitKey(sessionId, submitId)))),
+    jobByKey: (principal, key) =>
+      Effect.sync(() => newest(byIdempotencyKey.of(idempotencyKey(principal, key)))),
     endedJobs: (endedBefore, limit) => Effect.sync(() => endedJobs(endedBefore, limit)),
     events: (jobId, fromSeq, limit) => Effect.sync(() => events(jobId, fromSeq, limit)),
-    bounds: (jobId) => Effect.sync(() => bounds(jobId)),
+    bounds: (jobId) =>
+      Effect.sync(() => {
+        const { first, last } = jobs.get(jobId)?.bounds ?? { first: 1, last: 0 }
+        return { first, last }
+      }),
+    boundsOf: (jobIds) =>
+      Effect.sync(() => {
+        const found = new Map<string, Bounds>()
+        for (const jobId of jobIds) {
+          const bounds = jobs.get(jobId)?.bounds
+          if (bounds !== undefined && bounds.last > 0) found.set(jobId, bounds)
+        }
+        return found
+      }),
+    marks: (jobId) => Effect.sync(() => jobs.get(jobId)?.retainedMarks() ?? []),
+    retired: ({ endedBefore, limit }) => unneeded(undefined, endedBefore, limit),
+    surplus: ({ limit, needed, principal }) =>
+      needed
+        ? Effect.sync(() =>
+            endedAfter(principal, firstPlace, Number.MAX_SAFE_INTEGER, limit).map((job) => job.id)
+          )
+        : unneeded(principal, Number.MAX_SAFE_INTEGER, limit),
+    endedCounts: Effect.sync(
+      () => new Map(Array.from(endedByPrincipal.entries(), ([principal, list]) => [principal, list.length]))
+    ),
+    input: (jobId) => Effect.sync(() => jobs.get(jobId)?.input),
+    view: (sessionId) => Effect.sync(() => sessions.get(sessionId)?.view ?? { first: 1, last: 0 }),
+    page: (sessionId, after, limit, maxBytes) => Effect.sync(() => page(sessionId, after, limit, maxBytes)),
+    observersOf: (jobIds) =>
+      Effect.sync(() => {
+        const found = new Map<string, ReadonlyArray<string>>()
+        for (const jobId of jobIds) {
+          const observers = jobs.get(jobId)?.observers
+          if (observers !== undefined && observers.size > 0) found.set(jobId, Array.from(observers))
+        }
+        return found
+      }),
+    viewers: (jobIds) => Effect.sync(() => viewers(jobIds)),
+    needed: (jobId) => Effect.sync(() => needed(jobId)),
     aliveAt: Effect.sync(() => aliveAt),
     vacuum: Effect.succeed(false)
   }
 }
 
 /** A store in memory: commits cannot fail, nothing outlives the layer. */
-export const layer: Layer.Layer<Store> = Layer.sync(Store, make)
+export const layer: Layer.Layer<Store> = Layer.effect(Store, make)

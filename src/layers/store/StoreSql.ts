@@ -11,6 +11,7 @@ import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Scope } from "effect/Scope"
+import { Turn } from "../../services/runtime/Turn.js"
 import type {
   JobRecord,
   Op,
@@ -20,6 +21,7 @@ import type {
   StoreService
 } from "../../services/store/Store.js"
 import { Store, StoreError } from "../../services/store/Store.js"
+import { firstPlace, makeSearch } from "./ended.js"
 import { jobsOf, type Log, type Plan, plan, type Statement, type WriterState } from "./plan.js"
 import * as query from "./query.js"
 import { toStoreError } from "./sqlError.js"
@@ -122,21 +124,52 @@ export const make = (
         (planned) => planned.adopt()
       )
 
+    const turn = yield* Turn
+    const ended = (...query_: Parameters<typeof query.ended>) => select(query.ended(...query_))
+    const unneeded = makeSearch({
+      ended,
+      neededOf: (jobIds) => Effect.map(select(query.neededOf(jobIds)), (rows) => new Set(query.ids(rows))),
+      pause: turn.next
+    })
+
     return {
       kind: "durable",
       commit: (batch) => (batch.length === 0 ? Effect.void : commit(batch)),
       session: (sessionId) => selectRecord<SessionRecord>(query.session(sessionId)),
       sessions: selectRecords<SessionRecord>(query.sessions),
+      view: (sessionId) =>
+        Effect.map(selectOne(query.view(sessionId)), (row) => row ?? { first: 1, last: 0 }),
+      page: (sessionId, after, limit, maxBytes) => {
+        const [sql, params] = query.page(sessionId, after, limit, maxBytes)
+        return mapError(exclusive(connection.executeValues(sql, params))).pipe(
+          Effect.map((rows) => query.toPage(rows, after, maxBytes))
+        )
+      },
       lastRun: (sessionId) => selectOne<Run>(query.lastRun(sessionId)),
       runs: (sessionId, fromEventSeq, limit) => select<Run>(query.runs(sessionId, fromEventSeq, limit)),
       observers: (jobId) => Effect.map(select(query.observers(jobId)), query.ids),
+      observersOf: (jobIds) => Effect.map(select(query.observersOf(jobIds)), query.toGroups),
+      viewers: (jobIds) => select(query.viewers(jobIds)),
+      needed: (jobId) => Effect.map(selectOne(query.needed(jobId)), (row) => row?.seq ?? undefined),
       job: (jobId) => selectRecord<JobRecord>(query.job(jobId)),
       jobs: (filter) => selectRecords<JobRecord>(query.jobs(filter)),
       jobBySubmit: (sessionId, submitId) => selectRecord<JobRecord>(query.jobBySubmit(sessionId, submitId)),
       jobByKey: (principal, key) => selectRecord<JobRecord>(query.jobByKey(principal, key)),
       endedJobs: (endedBefore, limit) => Effect.map(select(query.endedJobs(endedBefore, limit)), query.ids),
+      retired: ({ endedBefore, limit }) => unneeded(undefined, endedBefore, limit),
+      surplus: ({ limit, needed, principal }) =>
+        needed
+          ? Effect.map(ended(principal, firstPlace, Number.MAX_SAFE_INTEGER, limit), query.ids)
+          : unneeded(principal, Number.MAX_SAFE_INTEGER, limit),
+      endedCounts: Effect.map(
+        select(query.endedCounts),
+        (rows) => new Map(rows.map(({ count, principal }) => [principal, count]))
+      ),
+      input: (jobId) => Effect.map(selectOne(query.input(jobId)), (row) => row?.input),
       events: (jobId, fromSeq, limit) => events(query.events(jobId, fromSeq, limit)),
       bounds: (jobId) => Effect.map(selectOne(query.bounds(jobId)), query.toBounds),
+      boundsOf: (jobIds) => Effect.map(select(query.retained(jobIds)), query.toBoundsOf),
+      marks: (jobId) => Effect.map(select(query.marks(jobId)), query.toMarks),
       aliveAt: Effect.map(selectOne(query.aliveAt), (row) => row?.aliveAt ?? 0),
       vacuum: Effect.map(
         transaction(vacuumPage(connection), ({ jobId }) => {

@@ -5,7 +5,15 @@
  *
  * Pure: what a batch changes in the writer's state is handed back and adopted only after its commit.
  */
-import type { JobRecord, Op, Run, SessionRecord, StoredEvent } from "../../services/store/Store.js"
+import {
+  eventOverhead,
+  type JobRecord,
+  type Op,
+  type Run,
+  type SessionRecord,
+  type StoredEvent
+} from "../../services/store/Store.js"
+import { isFull } from "./marks.js"
 
 export type Statement = readonly [sql: string, params: ReadonlyArray<unknown>]
 
@@ -14,6 +22,8 @@ interface Extent {
   readonly seq: number
   readonly count: number
   readonly row: number
+  /** Of payload and overhead. */
+  readonly bytes: number
 }
 
 /** Where a job's log is: its surrogate key, and the extent it ends in. */
@@ -34,7 +44,7 @@ export interface WriterState {
 export const jobsOf = (batch: ReadonlyArray<Op>): ReadonlySet<string> => {
   const ids = new Set<string>()
   for (const op of batch) {
-    if (op._tag === "Append") ids.add(op.jobId)
+    if (op._tag === "Append" || op._tag === "PutInput") ids.add(op.jobId)
     else if (op._tag === "PutJob") ids.add(op.job.jobId)
   }
   return ids
@@ -47,13 +57,13 @@ export const everything = Number.MAX_SAFE_INTEGER
 const maxRows = 1024
 
 /** The multi-row inserts of a table. Row counts are powers of two, so that there are few texts to prepare. */
-const makeInsert = (verb: string, table: string, columns: ReadonlyArray<string>) => {
+const makeInsert = (verb: string, table: string, columns: ReadonlyArray<string>, onConflict = "") => {
   const row = `(${columns.map(() => "?").join(",")})`
   const texts = new Map<number, string>()
   const textOf = (rows: number): string => {
     let text = texts.get(rows)
     if (text === undefined) {
-      text = `${verb} INTO ${table} (${columns.join(",")}) VALUES ${Array(rows).fill(row).join(",")}`
+      text = `${verb} INTO ${table} (${columns.join(",")}) VALUES ${Array(rows).fill(row).join(",")} ${onConflict}`
       texts.set(rows, text)
     }
     return text
@@ -83,9 +93,20 @@ const insertEvents = makeInsert("INSERT", "events", [
   "owner_seq",
   "payload"
 ])
-const putExtents = makeInsert("REPLACE", "extents", ["job", "seq", "count", "row"])
-const putRuns = makeInsert("REPLACE", "runs", ["session_id", "event_seq", "job_id", "job_seq", "count"])
-const putSessions = makeInsert("REPLACE", "sessions", ["session_id", "record"])
+const putExtents = makeInsert("REPLACE", "extents", ["job", "seq", "count", "row", "bytes"])
+const putRuns = makeInsert(
+  "INSERT",
+  "runs",
+  ["session_id", "event_seq", "job_id", "job_seq", "count", "bytes"],
+  "ON CONFLICT (session_id, event_seq) DO UPDATE SET count = excluded.count, bytes = excluded.bytes"
+)
+const putSessions = makeInsert(
+  "INSERT",
+  "sessions",
+  ["session_id", "record"],
+  "ON CONFLICT (session_id) DO UPDATE SET record = excluded.record"
+)
+const putInputs = makeInsert("REPLACE", "inputs", ["job", "input"])
 const putObservers = makeInsert("REPLACE", "observers", ["session_id", "job_id"])
 const putJobs = makeInsert("REPLACE", "jobs", [
   "id",
@@ -99,6 +120,7 @@ const putJobs = makeInsert("REPLACE", "jobs", [
   "rejected",
   "created_at",
   "ended_at",
+  "trace_id",
   "record"
 ])
 
@@ -114,6 +136,7 @@ const jobRow = (id: number, job: JobRecord): ReadonlyArray<unknown> => [
   job.rejected ? 1 : 0,
   job.createdAt,
   job.endedAt ?? null,
+  job.traceId,
   JSON.stringify(job)
 ]
 
@@ -143,6 +166,8 @@ export const plan = (
 
   let jobs = new Map<string, JobRecord>()
   let sessions = new Map<string, SessionRecord>()
+  let needs = new Map<string, number>()
+  let inputs = new Map<string, string>()
   let runs = new Map<string, Array<Run>>()
   let appended = new Map<string, Array<ReadonlyArray<StoredEvent>>>()
 
@@ -172,24 +197,27 @@ export const plan = (
   ): Misuse | undefined => {
     const log = logOf(jobId)
     if (log === undefined) return misuse(`events were appended to ${jobId}, of which there is no job record`)
-    const last = log.last
-    const from = nextRow
-    let seq = last === undefined ? 1 : last.seq + last.count
-    const first = seq
+    const first = log.last === undefined ? 1 : log.last.seq + log.last.count
+    let seq = first
+    const goesOn = log.last !== undefined && log.last.row + log.last.count === nextRow && !isFull(log.last)
+    let extent = goesOn ? { ...log.last } : { seq, count: 0, row: nextRow, bytes: 0 }
+    const write = () => extents.push(log.id, extent.seq, extent.count, extent.row, extent.bytes)
     for (const events of parts) {
       for (const event of events) {
         if (event.seq !== seq)
           return misuse(`event ${event.seq} of ${jobId} was appended where ${seq} follows`)
+        if (isFull(extent)) {
+          write()
+          extent = { seq, count: 0, row: nextRow, bytes: 0 }
+        }
         const { audience = null, kind, ownerSeq, payload, type } = event
+        extent.count++
+        extent.bytes += payload.length + eventOverhead
         rows.push(nextRow++, log.id, seq++, type, kind, audience, ownerSeq, payload)
       }
     }
-    const extent =
-      last !== undefined && last.row + last.count === from
-        ? { seq: last.seq, count: seq - last.seq, row: last.row }
-        : { seq: first, count: seq - first, row: from }
     if (seq === first) return undefined
-    extents.push(log.id, extent.seq, extent.count, extent.row)
+    write()
     changed.set(jobId, { id: log.id, last: extent })
     return undefined
   }
@@ -210,7 +238,7 @@ export const plan = (
   const writeRuns = (): void => {
     const rows: Array<unknown> = []
     for (const [sessionId, list] of runs)
-      for (const run of list) rows.push(sessionId, run.eventSeq, run.jobId, run.jobSeq, run.count)
+      for (const run of list) rows.push(sessionId, run.eventSeq, run.jobId, run.jobSeq, run.count, run.bytes)
     putRuns(rows, statements)
     runs = new Map()
   }
@@ -220,13 +248,27 @@ export const plan = (
     for (const session of sessions.values()) rows.push(session.sessionId, JSON.stringify(session))
     putSessions(rows, statements)
     sessions = new Map()
+    if (needs.size > 0) statements.push(writeNeeds(needs))
+    needs = new Map()
+  }
+
+  const writeInputs = (): Misuse | undefined => {
+    const rows: Array<unknown> = []
+    for (const [jobId, input] of inputs) {
+      const log = logOf(jobId)
+      if (log === undefined) return misuse(`the input was put of ${jobId}, of which there is no job record`)
+      rows.push(log.id, input)
+    }
+    putInputs(rows, statements)
+    inputs = new Map()
+    return undefined
   }
 
   const writeCollected = (): Misuse | undefined => {
     writeJobs()
     writeSessions()
     writeRuns()
-    return writeEvents()
+    return writeInputs() ?? writeEvents()
   }
 
   const collectRun = (sessionId: string, run: Run): void => {
@@ -255,6 +297,12 @@ export const plan = (
         continue
       case "PutSession":
         sessions.set(op.session.sessionId, op.session)
+        continue
+      case "Need":
+        needs.set(op.sessionId, op.eventSeq)
+        continue
+      case "PutInput":
+        inputs.set(op.jobId, op.input)
         continue
       case "Observe":
         putObservers([op.sessionId, op.jobId], statements)
@@ -309,7 +357,12 @@ const misuse = (message: string): Misuse => ({ _tag: "Misuse", message })
 const dropSession = (sessionId: string): ReadonlyArray<Statement> => [
   ["DELETE FROM sessions WHERE session_id = ?", [sessionId]],
   ["DELETE FROM observers WHERE session_id = ?", [sessionId]],
-  ["REPLACE INTO run_trims (session_id, before) VALUES (?, ?)", [sessionId, everything]]
+  ["REPLACE INTO run_trims (session_id, before, freed) VALUES (?, ?, 0)", [sessionId, everything]]
+]
+
+const writeNeeds = (needs: ReadonlyMap<string, number>): Statement => [
+  "UPDATE sessions SET need = k.value FROM json_each(?) k WHERE session_id = k.key",
+  [JSON.stringify(Object.fromEntries(needs))]
 ]
 
 const dropJob = (jobId: string): ReadonlyArray<Statement> => [
@@ -318,10 +371,10 @@ const dropJob = (jobId: string): ReadonlyArray<Statement> => [
   ["DELETE FROM observers WHERE job_id = ?", [jobId]]
 ]
 
-/** Never beyond the newest run: it is where the session's numbering goes on. */
+/** Never beyond the number that comes next. A dropped session stays so. */
 const trimSession = (sessionId: string, eventSeq: number): Statement => [
   `INSERT INTO run_trims (session_id, before)
-   SELECT session_id, min(?, event_seq + count - 1) FROM runs WHERE session_id = ? ORDER BY event_seq DESC LIMIT 1
+   SELECT session_id, min(?, event_seq + count) FROM runs WHERE session_id = ? ORDER BY event_seq DESC LIMIT 1
    ON CONFLICT (session_id) DO UPDATE SET before = max(before, excluded.before)`,
   [eventSeq, sessionId]
 ]

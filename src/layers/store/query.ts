@@ -1,5 +1,15 @@
 /** The reads of a SQL store. Nothing that was dropped or trimmed is ever seen by one. */
-import type { JobFilter, Run, StoredEvent } from "../../services/store/Store.js"
+import {
+  type Bounds,
+  eventOverhead,
+  type JobFilter,
+  type Mark,
+  type Run,
+  type StoredEvent,
+  type ViewEvent,
+  type Viewer
+} from "../../services/store/Store.js"
+import { joined, share } from "./marks.js"
 import type { Log, Statement } from "./plan.js"
 
 /** A statement and its parameters; `A` is the type of its rows. */
@@ -28,11 +38,12 @@ interface LogRow {
   readonly seq: number | null
   readonly count: number | null
   readonly row: number | null
+  readonly bytes: number | null
 }
 
 /** Where the logs of these jobs end. */
 export const logs = (jobIds: ReadonlyArray<string>): Query<LogRow> => [
-  `SELECT j.job_id AS jobId, j.id, x.seq, x.count, x.row
+  `SELECT j.job_id AS jobId, j.id, x.seq, x.count, x.row, x.bytes
    FROM json_each(?) k CROSS JOIN jobs j ON j.job_id = k.value
    LEFT JOIN extents x ON x.job = j.id AND x.seq = (SELECT max(seq) FROM extents WHERE job = j.id)`,
   [JSON.stringify(jobIds)]
@@ -40,9 +51,15 @@ export const logs = (jobIds: ReadonlyArray<string>): Query<LogRow> => [
 
 export const toLogs = (rows: ReadonlyArray<LogRow>): ReadonlyMap<string, Log> =>
   new Map(
-    rows.map(({ count, id, jobId, row, seq }) => [
+    rows.map(({ bytes, count, id, jobId, row, seq }) => [
       jobId,
-      { id, last: seq === null || count === null || row === null ? undefined : { seq, count, row } }
+      {
+        id,
+        last:
+          seq === null || count === null || row === null || bytes === null
+            ? undefined
+            : { seq, count, row, bytes }
+      }
     ])
   )
 
@@ -102,14 +119,80 @@ export const bounds = (jobId: string): Query<BoundsRow> => [
 
 export const toBounds = (row: BoundsRow | undefined): BoundsRow => row ?? { first: 1, last: 0 }
 
-const runColumns = "event_seq AS eventSeq, job_id AS jobId, job_seq AS jobSeq, count"
+const keyed = (keys: ReadonlyArray<string>) => [JSON.stringify(keys)]
 
-/** First `event_seq` that a run must reach to be retained. */
+interface RetainedRow {
+  readonly jobId: string
+  readonly low: number
+  readonly seq: number
+  readonly count: number
+  readonly bytes: number
+  readonly last: number
+  readonly rest: number | null
+}
+
+/** Of each job the extent that its retained events begin in, and what follows it. */
+export const retained = (jobIds: ReadonlyArray<string>): Query<RetainedRow> => [
+  `WITH log AS (
+     SELECT j.id, j.job_id, coalesce(t.before, 0) AS low
+     FROM json_each(?) k CROSS JOIN jobs j ON j.job_id = k.value LEFT JOIN event_trims t ON t.job = j.id
+   )
+   SELECT log.job_id AS jobId, log.low, f.seq, f.count, f.bytes, l.seq + l.count - 1 AS last,
+     (SELECT sum(bytes) FROM extents WHERE job = log.id AND seq > f.seq) AS rest
+   FROM log
+   CROSS JOIN extents f ON f.job = log.id AND f.seq = coalesce(
+     (SELECT max(seq) FROM extents WHERE job = log.id AND seq <= log.low),
+     (SELECT min(seq) FROM extents WHERE job = log.id))
+   CROSS JOIN extents l ON l.job = log.id AND l.seq = (SELECT max(seq) FROM extents WHERE job = log.id)`,
+  keyed(jobIds)
+]
+
+export const toBoundsOf = (rows: ReadonlyArray<RetainedRow>): ReadonlyMap<string, Bounds> =>
+  new Map(
+    rows.map((row) => {
+      const first = Math.max(row.seq, row.low)
+      const bytes = share(row, row.seq + row.count - first) + (row.rest ?? 0)
+      return [row.jobId, { first, last: row.last, bytes }]
+    })
+  )
+
+interface MarkRow {
+  readonly low: number
+  readonly seq: number
+  readonly count: number
+  readonly bytes: number
+}
+
+export const marks = (jobId: string): Query<MarkRow> => [
+  `WITH log AS (
+     SELECT j.id, coalesce(t.before, 0) AS low
+     FROM jobs j LEFT JOIN event_trims t ON t.job = j.id WHERE j.job_id = ?
+   )
+   SELECT log.low, x.seq, x.count, x.bytes
+   FROM log CROSS JOIN extents x ON x.job = log.id
+     AND x.seq >= coalesce((SELECT max(seq) FROM extents WHERE job = log.id AND seq <= log.low), 0)
+   WHERE x.count > 0 AND x.seq + x.count > log.low
+   ORDER BY x.seq`,
+  [jobId]
+]
+
+export const toMarks = (rows: ReadonlyArray<MarkRow>): ReadonlyArray<Mark> =>
+  joined(
+    rows.map((row) => {
+      const end = row.seq + row.count
+      const count = end - Math.max(row.seq, row.low)
+      return { seq: end - 1, count, bytes: share(row, count) }
+    })
+  )
+
+const runColumns = "event_seq AS eventSeq, job_id AS jobId, job_seq AS jobSeq, count, bytes"
+
+/** The floor of a view; higher than any number when its session was dropped. */
 const runLow = "coalesce((SELECT before FROM run_trims WHERE session_id = ?), 0)"
 
 export const lastRun = (sessionId: string): Query<Run> => [
   `SELECT ${runColumns} FROM runs
-   WHERE session_id = ? AND event_seq + count - 1 >= ${runLow} ORDER BY event_seq DESC LIMIT 1`,
+   WHERE session_id = ? AND event_seq + count >= ${runLow} ORDER BY event_seq DESC LIMIT 1`,
   [sessionId, sessionId]
 ]
 
@@ -122,6 +205,180 @@ export const runs = (sessionId: string, fromEventSeq: number, limit: number): Qu
      AND event_seq + count - 1 >= low
    ORDER BY event_seq LIMIT ?`,
   [fromEventSeq, sessionId, sessionId, sessionId, limit]
+]
+
+export const view = (sessionId: string): Query<{ readonly first: number; readonly last: number }> => [
+  `WITH bound AS (SELECT ${runLow} AS low)
+   SELECT max(f.event_seq, low) AS first, l.event_seq + l.count - 1 AS last
+   FROM bound
+   CROSS JOIN runs f ON f.session_id = ?
+     AND f.event_seq = (SELECT min(event_seq) FROM runs WHERE session_id = f.session_id)
+   CROSS JOIN runs l ON l.session_id = f.session_id
+     AND l.event_seq = (SELECT max(event_seq) FROM runs WHERE session_id = f.session_id)
+   WHERE low <= l.event_seq + l.count`,
+  [sessionId, sessionId]
+]
+
+/**
+ * A page of a view: its runs, the stretches of extents that hold them, and as many of these as give the bytes asked
+ * for, looked up by row. What is missing in between is found by the caller.
+ */
+export const page = (sessionId: string, after: number, limit: number, maxBytes: number): Statement => [
+  `WITH bound AS (SELECT ? AS low, ? AS high),
+   span AS (
+     SELECT r.event_seq, r.job_id, r.job_seq - r.event_seq AS shift,
+       r.job_seq + max(0, bound.low - r.event_seq) AS low,
+       r.job_seq + min(r.count, bound.high - r.event_seq) AS high
+     FROM bound CROSS JOIN runs r ON r.session_id = ? AND r.event_seq < bound.high
+       AND r.event_seq >= coalesce(
+         (SELECT max(event_seq) FROM runs WHERE session_id = ? AND event_seq <= bound.low), 0)
+     WHERE bound.low >= ${runLow}
+   ),
+   stretch AS (
+     SELECT span.event_seq, x.seq, span.shift, j.job_id, j.trace_id, j.session_id,
+       x.row + max(0, span.low - x.seq, coalesce(t.before, 0) - x.seq) AS from_row,
+       x.row + min(x.count, span.high - x.seq) AS to_row,
+       sum(x.bytes * (min(x.count, span.high - x.seq) - max(0, span.low - x.seq)) / max(x.count, 1))
+         OVER (ORDER BY span.event_seq, x.seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes
+     FROM span
+     CROSS JOIN jobs j ON j.job_id = span.job_id
+     CROSS JOIN extents x ON x.job = j.id AND x.seq < span.high AND x.seq >= coalesce(
+       (SELECT max(seq) FROM extents WHERE job = j.id AND seq <= span.low), 0)
+     LEFT JOIN event_trims t ON t.job = j.id
+   )
+   SELECT e.seq - s.shift, s.job_id, s.trace_id, s.session_id,
+     e.seq, e.type, e.kind, e.audience, e.owner_seq, e.payload
+   FROM stretch s CROSS JOIN events e ON e.id >= s.from_row AND e.id < s.to_row
+   WHERE coalesce(s.bytes, 0) < ?
+   ORDER BY s.event_seq, s.seq, e.id`,
+  [after + 1, after + 1 + limit, sessionId, sessionId, sessionId, maxBytes]
+]
+
+type PageRow = readonly [eventSeq: number, jobId: string, traceId: string, sessionId: string, ...EventRow]
+
+/** The rows up to the first that is missing, and to the first that exceeds the bytes. */
+export const toPage = (
+  rows: ReadonlyArray<ReadonlyArray<unknown>>,
+  after: number,
+  maxBytes: number
+): ReadonlyArray<ViewEvent> => {
+  const found: Array<ViewEvent> = []
+  let job: ViewEvent["job"] | undefined
+  let bytes = 0
+  for (const row of rows as ReadonlyArray<PageRow>) {
+    const [eventSeq, jobId, traceId, sessionId, seq, type, kind, audience, ownerSeq, payload] = row
+    if (eventSeq !== after + found.length + 1 || bytes > maxBytes) break
+    if (job?.jobId !== jobId) job = { jobId, traceId, sessionId }
+    const event = { seq, type, kind, audience: audience ?? undefined, ownerSeq, payload }
+    found.push({ eventSeq, job, event })
+    bytes += payload.length + eventOverhead
+  }
+  return found
+}
+
+/** Per session that has runs of a job, a seek: the sessions in order, each found from the one before. */
+const pairs = `pair (job_id, session_id) AS (
+     SELECT k.value, (SELECT min(session_id) FROM runs WHERE job_id = k.value) FROM json_each(?) k
+     UNION ALL
+     SELECT p.job_id, (SELECT min(session_id) FROM runs WHERE job_id = p.job_id AND session_id > p.session_id)
+     FROM pair p WHERE p.session_id IS NOT NULL
+   )`
+
+/** `event_seq` after the last run that the session of a pair has of its job. */
+const pairEnd = `(SELECT event_seq + count FROM runs
+     WHERE job_id = p.job_id AND session_id = p.session_id ORDER BY event_seq DESC LIMIT 1)`
+
+export const viewers = (jobIds: ReadonlyArray<string>): Query<Viewer> => [
+  `WITH RECURSIVE ${pairs}
+   SELECT p.session_id AS sessionId, p.job_id AS jobId, ${pairEnd} AS "end"
+   FROM pair p CROSS JOIN sessions s ON s.session_id = p.session_id
+   LEFT JOIN run_trims t ON t.session_id = p.session_id
+   WHERE ${pairEnd} > coalesce(t.before, 1)`,
+  keyed(jobIds)
+]
+
+/** Which of these jobs a stored session needs something of. */
+export const neededOf = (jobIds: ReadonlyArray<string>): Query<IdRow> => [
+  `WITH RECURSIVE ${pairs}
+   SELECT DISTINCT p.job_id AS id
+   FROM pair p CROSS JOIN sessions s ON s.session_id = p.session_id
+   LEFT JOIN run_trims t ON t.session_id = p.session_id
+   WHERE ${pairEnd} > max(s.need, coalesce(t.before, 1))`,
+  keyed(jobIds)
+]
+
+/** Per session: the run that holds the first number needed, or the next; and where history was asked for again. */
+export const needed = (jobId: string): Query<{ readonly seq: number | null }> => [
+  `WITH RECURSIVE ${pairs},
+   viewer (job_id, session_id, low) AS (
+     SELECT p.job_id, p.session_id, max(s.need, coalesce(t.before, 1))
+     FROM pair p CROSS JOIN sessions s ON s.session_id = p.session_id
+     LEFT JOIN run_trims t ON t.session_id = p.session_id
+   )
+   SELECT min(seq) AS seq FROM (
+     SELECT coalesce(
+       (SELECT iif(event_seq + count > low, job_seq + low - event_seq, NULL) FROM runs r
+        WHERE r.job_id = v.job_id AND r.session_id = v.session_id AND event_seq <= low
+        ORDER BY event_seq DESC LIMIT 1),
+       (SELECT job_seq FROM runs r
+        WHERE r.job_id = v.job_id AND r.session_id = v.session_id AND event_seq > low
+        ORDER BY event_seq LIMIT 1)) AS seq FROM viewer v
+     UNION ALL
+     SELECT (SELECT min(job_seq) FROM runs r
+        WHERE r.job_id = v.job_id AND r.session_id = v.session_id AND event_seq > low AND rejoin = 1)
+     FROM viewer v)`,
+  keyed([jobId])
+]
+
+export const observersOf = (
+  jobIds: ReadonlyArray<string>
+): Query<{ readonly jobId: string; readonly id: string }> => [
+  `SELECT o.job_id AS jobId, o.session_id AS id
+   FROM json_each(?) k CROSS JOIN observers o ON o.job_id = k.value`,
+  keyed(jobIds)
+]
+
+export const toGroups = (
+  rows: ReadonlyArray<{ readonly jobId: string; readonly id: string }>
+): ReadonlyMap<string, ReadonlyArray<string>> => {
+  const groups = new Map<string, Array<string>>()
+  for (const { id, jobId } of rows) {
+    const group = groups.get(jobId)
+    if (group === undefined) groups.set(jobId, [id])
+    else group.push(id)
+  }
+  return groups
+}
+
+/** A place in the order of ends. */
+export interface EndedRow {
+  readonly id: string
+  readonly endedAt: number
+  readonly key: number
+}
+
+/** Ended jobs after a place and before a time, oldest end first; of one principal, or of all. */
+export const ended = (
+  principal: string | undefined,
+  after: Pick<EndedRow, "endedAt" | "key">,
+  endedBefore: number,
+  limit: number
+): Query<EndedRow> => [
+  `SELECT job_id AS id, ended_at AS endedAt, id AS key FROM jobs
+   WHERE ${principal === undefined ? "" : "principal = ? AND"}
+     ended_at IS NOT NULL AND (ended_at, id) > (?, ?) AND ended_at < ?
+   ORDER BY ended_at, id LIMIT ?`,
+  [...(principal === undefined ? [] : [principal]), after.endedAt, after.key, endedBefore, limit]
+]
+
+export const endedCounts: Query<{ readonly principal: string; readonly count: number }> = [
+  "SELECT principal, count(*) AS count FROM jobs WHERE ended_at IS NOT NULL GROUP BY principal",
+  []
+]
+
+export const input = (jobId: string): Query<{ readonly input: string }> => [
+  "SELECT i.input FROM jobs j JOIN inputs i ON i.job = j.id WHERE j.job_id = ?",
+  [jobId]
 ]
 
 export const session = (sessionId: string): Query<RecordRow> => [
@@ -155,7 +412,7 @@ export const endedJobs = (endedBefore: number, limit: number): Query<IdRow> => [
   [endedBefore, limit]
 ]
 
-const marks = (values: ReadonlyArray<unknown>): string => values.map(() => "?").join(", ")
+const places = (values: ReadonlyArray<unknown>): string => values.map(() => "?").join(", ")
 
 export const jobs = (filter: JobFilter): Query<RecordRow> => {
   const conditions = ["rejected = 0"]
@@ -165,8 +422,8 @@ export const jobs = (filter: JobFilter): Query<RecordRow> => {
     params.push(...values)
   }
   const { after, agent, createdAfter, createdBefore, parentJobId, principals, status } = filter
-  if (principals !== "everyone") where(`principal IN (${marks(principals)})`, ...principals)
-  if (status !== undefined) where(`status IN (${marks(status)})`, ...status)
+  if (principals !== "everyone") where(`principal IN (${places(principals)})`, ...principals)
+  if (status !== undefined) where(`status IN (${places(status)})`, ...status)
   if (agent !== undefined)
     where("(agent = ? OR substr(agent, 1, ?) = ?)", agent, agent.length + 1, `${agent}@`)
   if (createdAfter !== undefined) where("created_at > ?", createdAfter)

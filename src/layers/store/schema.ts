@@ -11,6 +11,11 @@ export const applicationId = 0x41524350
  *   from (job, seq) to rowids is `extents`, one row per job and commit at most.
  * - `event_trims` and `run_trims` hold what was dropped or trimmed and is not yet physically deleted;
  *   reads never look below them.
+ * - The floor of a view, `run_trims.before`, lives as long as its session; `freed` says how far the runs before it
+ *   are deleted. Of a dropped session it is `everything`, and the row goes with the last run.
+ * - A run with `rejoin` starts lower in its job than the session's run of that job before it ends: history that was asked
+ *   for again. All others ascend, so what a session needs of a job is found by a seek.
+ * - Extents are no longer than a mark may be (see `Store.marks`), and their bytes are what retention counts.
  * - `record` is the whole record as JSON; the columns beside it are those that are searched.
  */
 export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
@@ -70,6 +75,47 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
     ) WITHOUT ROWID`,
     `CREATE INDEX observers_by_job ON observers (job_id, session_id)`,
     `CREATE TABLE runtime (id INTEGER PRIMARY KEY CHECK (id = 0), alive_at INTEGER NOT NULL)`
+  ],
+  [
+    `ALTER TABLE extents ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0`,
+    `WITH RECURSIVE piece (job, seq, count, row) AS (
+      SELECT job, seq, count, row FROM extents
+      UNION ALL
+      SELECT job, seq + 1024, count - 1024, row + 1024 FROM piece WHERE count > 1024
+    )
+    REPLACE INTO extents (job, seq, count, row, bytes)
+    SELECT job, seq, min(count, 1024), row, coalesce(
+      (SELECT sum(length(payload) + 64) FROM events WHERE id >= row AND id < row + min(count, 1024)), 0)
+    FROM piece`,
+    `ALTER TABLE runs ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0`,
+    // What a run of an older file accounts for is taken from the average event of its job.
+    `CREATE TABLE averages (job_id TEXT PRIMARY KEY, bytes INTEGER NOT NULL) WITHOUT ROWID`,
+    `INSERT INTO averages
+     SELECT j.job_id, sum(x.bytes) / sum(x.count) FROM extents x JOIN jobs j ON j.id = x.job
+     GROUP BY j.job_id HAVING sum(x.count) > 0`,
+    `UPDATE runs SET bytes = count * coalesce((SELECT a.bytes FROM averages a WHERE a.job_id = runs.job_id), 0)`,
+    `DROP TABLE averages`,
+    `ALTER TABLE runs ADD COLUMN rejoin INTEGER NOT NULL DEFAULT 0`,
+    `CREATE INDEX runs_by_job ON runs (job_id, session_id, event_seq)`,
+    `CREATE INDEX runs_by_rejoin ON runs (job_id, session_id, event_seq, job_seq) WHERE rejoin = 1`,
+    `UPDATE runs SET rejoin = 1 WHERE job_seq < (
+      SELECT r.job_seq + r.count FROM runs r
+      WHERE r.job_id = runs.job_id AND r.session_id = runs.session_id AND r.event_seq < runs.event_seq
+      ORDER BY r.event_seq DESC LIMIT 1)`,
+    `CREATE TRIGGER runs_rejoin AFTER INSERT ON runs WHEN new.job_seq < (
+      SELECT r.job_seq + r.count FROM runs r
+      WHERE r.job_id = new.job_id AND r.session_id = new.session_id AND r.event_seq < new.event_seq
+      ORDER BY r.event_seq DESC LIMIT 1)
+    BEGIN
+      UPDATE runs SET rejoin = 1 WHERE session_id = new.session_id AND event_seq = new.event_seq;
+    END`,
+    `ALTER TABLE run_trims ADD COLUMN freed INTEGER NOT NULL DEFAULT 0`,
+    `CREATE INDEX run_trims_pending ON run_trims (session_id) WHERE freed < before`,
+    `ALTER TABLE sessions ADD COLUMN need INTEGER NOT NULL DEFAULT 1`,
+    `ALTER TABLE jobs ADD COLUMN trace_id TEXT NOT NULL DEFAULT ''`,
+    `UPDATE jobs SET trace_id = coalesce(json_extract(record, '$.traceId'), '')`,
+    `CREATE INDEX jobs_by_principal_end ON jobs (principal, ended_at) WHERE ended_at IS NOT NULL`,
+    `CREATE TABLE inputs (job INTEGER PRIMARY KEY, input TEXT NOT NULL)`
   ]
 ]
 

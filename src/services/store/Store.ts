@@ -61,6 +61,8 @@ export interface JobRecord {
   readonly idempotencyKey?: string | undefined
   /** SHA-256 of the canonical JSON of the parameters; present with an idempotency key. */
   readonly paramsDigest?: string | undefined
+  /** SHA-256 of the input's JSON text, lower-case hex, when that was too large to be kept. */
+  readonly inputDigest?: string | undefined
   /** The runtime ended the job for a fault of its own: its idempotency key is free again (§5.2). */
   readonly keyFreed?: boolean | undefined
   /** A cancel that was, or is about to be, acknowledged: the job ends in `CANCELLED` whatever happens (§5.4). */
@@ -94,29 +96,42 @@ export interface Run {
   readonly jobId: string
   readonly jobSeq: number
   readonly count: number
+  /** What the run accounts for in the session's retention, as its writer counts it. */
+  readonly bytes: number
 }
+
+/** What an event takes beyond its payload, roughly, in bytes: for retention limits. */
+export const eventOverhead = 64
 
 export type Op = Data.TaggedEnum<{
   /** Inserts or replaces. */
   PutSession: { readonly session: SessionRecord }
-  /** Removes the session, its runs and its observations. */
+  /** Removes the session, its runs, its floor, what it needs, and its observations. */
   DropSession: { readonly sessionId: string }
   /** Inserts or replaces. */
   PutJob: { readonly job: JobRecord }
-  /** Removes the job, its events and its observers. */
+  /** Removes the job, its events, its input and its observers. */
   DropJob: { readonly jobId: string }
   /** The session observes the job (idempotent), or no longer does. */
   Observe: { readonly sessionId: string; readonly jobId: string }
   Unobserve: { readonly sessionId: string; readonly jobId: string }
   /** Events of one job, in order, following the last one stored. Its `PutJob` is stored, or in the batch. */
   Append: { readonly jobId: string; readonly events: ReadonlyArray<StoredEvent> }
-  /** Inserts a run, or replaces the one of that session that starts at the same `eventSeq` (it grew). */
+  /**
+   * Inserts a run, or replaces the newest of that session when it starts at the same `eventSeq`: it grew, and is
+   * of the same job and `jobSeq`.
+   */
   PutRun: { readonly sessionId: string; readonly run: Run }
   /**
-   * Runs of the session that end before `eventSeq` are no longer needed. The newest run is kept all the
+   * Raises the floor of the session's view to `eventSeq`, at most to the number that follows its newest: what is
+   * before it is gone for readers. It stays until the session is dropped. The newest run itself is kept all the
    * same: it is where the session's numbering goes on.
    */
   TrimSession: { readonly sessionId: string; readonly eventSeq: number }
+  /** The first `event_seq` that a stored session still needs; 1 when never said. `PutSession` leaves it. */
+  Need: { readonly sessionId: string; readonly eventSeq: number }
+  /** Keeps or replaces the input of a job, as JSON text. Its `PutJob` is stored, or in the batch. */
+  PutInput: { readonly jobId: string; readonly input: string }
   /** Events of the job before `seq` are no longer needed. */
   TrimJob: { readonly jobId: string; readonly seq: number }
   /** The runtime is alive at this time (epoch ms); what a restart takes attached sessions to have been seen at. */
@@ -139,6 +154,33 @@ export interface JobFilter {
   readonly limit: number
 }
 
+/** What is retained of a job: `seq` of the oldest and the newest event, and bytes of payload and overhead. */
+export interface Bounds {
+  readonly first: number
+  readonly last: number
+  readonly bytes: number
+}
+
+/** A place in a job's log that it can be trimmed behind: up to and including `seq` are `bytes` since the last mark. */
+export interface Mark {
+  readonly seq: number
+  readonly bytes: number
+}
+
+/** An event as a session has it numbered. */
+export interface ViewEvent {
+  readonly eventSeq: number
+  readonly job: { readonly jobId: string; readonly traceId: string; readonly sessionId: string }
+  readonly event: StoredEvent
+}
+
+/** A session that has a part of a job in its view; `end` is the `event_seq` after its last run of that job. */
+export interface Viewer {
+  readonly sessionId: string
+  readonly jobId: string
+  readonly end: number
+}
+
 export interface StoreService {
   /** `memory` stores keep a sixteenth of the retention limits and forget on exit. */
   readonly kind: "memory" | "durable"
@@ -149,7 +191,25 @@ export interface StoreService {
   readonly sessions: Effect.Effect<ReadonlyArray<SessionRecord>, StoreError>
   /** The newest run of a session, `undefined` when it has none. */
   readonly lastRun: (sessionId: string) => Effect.Effect<Run | undefined, StoreError>
-  /** Runs in order that end at or after `fromEventSeq`, at most `limit`. */
+  /**
+   * What of a view can be read: 1 and 0 for one that never had a run, `first` = `last` + 1 when nothing is
+   * retained.
+   */
+  readonly view: (
+    sessionId: string
+  ) => Effect.Effect<{ readonly first: number; readonly last: number }, StoreError>
+  /**
+   * The events of a view that follow `after`, in order and without a gap: at most `limit`, none after the one that
+   * takes payloads and overhead over `maxBytes`, and none from the first that is missing (trimmed or dropped). It
+   * may be shorter, and is empty only when there is nothing or the next one is missing.
+   */
+  readonly page: (
+    sessionId: string,
+    after: number,
+    limit: number,
+    maxBytes: number
+  ) => Effect.Effect<ReadonlyArray<ViewEvent>, StoreError>
+  /** Runs in order that end at or after `fromEventSeq` and at or after the view's floor, at most `limit`. */
   readonly runs: (
     sessionId: string,
     fromEventSeq: number,
@@ -157,6 +217,15 @@ export interface StoreService {
   ) => Effect.Effect<ReadonlyArray<Run>, StoreError>
   /** Ids of the sessions that observe a job. */
   readonly observers: (jobId: string) => Effect.Effect<ReadonlyArray<string>, StoreError>
+
+  /** As `observers`, for many jobs; those without any are left out. */
+  readonly observersOf: (
+    jobIds: ReadonlyArray<string>
+  ) => Effect.Effect<ReadonlyMap<string, ReadonlyArray<string>>, StoreError>
+  /** Stored sessions whose views retain something of these jobs. */
+  readonly viewers: (jobIds: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<Viewer>, StoreError>
+  /** The lowest `seq` of a job that a stored session still needs, `undefined` when none needs anything of it. */
+  readonly needed: (jobId: string) => Effect.Effect<number | undefined, StoreError>
 
   readonly job: (jobId: string) => Effect.Effect<JobRecord | undefined, StoreError>
   /** Jobs (not rejected submits) oldest first by `(createdAt, jobId)`. */
@@ -170,6 +239,28 @@ export interface StoreService {
   readonly jobByKey: (principal: string, key: string) => Effect.Effect<JobRecord | undefined, StoreError>
   /** Ids of jobs, and rejected submits, that ended before `endedBefore` (epoch ms), at most `limit`. */
   readonly endedJobs: (endedBefore: number, limit: number) => Effect.Effect<ReadonlyArray<string>, StoreError>
+  /**
+   * Ids of ended jobs and rejected submits with `endedAt` < `endedBefore` (epoch ms) of which no stored session
+   * needs anything, oldest end first, at most `limit`. A call looks at a bounded number of jobs, from where the call
+   * before stopped; so jobs that are still needed cost little, and one call need not find all.
+   */
+  readonly retired: (query: {
+    readonly endedBefore: number
+    readonly limit: number
+  }) => Effect.Effect<ReadonlyArray<string>, StoreError>
+  /**
+   * Ids of the ended jobs and rejected submits of one principal, oldest end first, at most `limit`. With `needed:
+   * false` only those of which no stored session needs anything, found as in `retired`.
+   */
+  readonly surplus: (query: {
+    readonly principal: string
+    readonly limit: number
+    readonly needed: boolean
+  }) => Effect.Effect<ReadonlyArray<string>, StoreError>
+  /** How many ended jobs and rejected submits each principal has. Counts them all: for the start. */
+  readonly endedCounts: Effect.Effect<ReadonlyMap<string, number>, StoreError>
+  /** The input of a job as JSON text, when it was kept. */
+  readonly input: (jobId: string) => Effect.Effect<string | undefined, StoreError>
   /** Events of a job in order with `seq` ≥ fromSeq, at most `limit`. */
   readonly events: (
     jobId: string,
@@ -183,6 +274,14 @@ export interface StoreService {
   readonly bounds: (
     jobId: string
   ) => Effect.Effect<{ readonly first: number; readonly last: number }, StoreError>
+
+  /** As `bounds`, for many jobs; those without a log are left out. Bytes of a log cut within a mark are in proportion. */
+  readonly boundsOf: (jobIds: ReadonlyArray<string>) => Effect.Effect<ReadonlyMap<string, Bounds>, StoreError>
+  /**
+   * The marks of what is retained of a job, ascending, the last at its newest event. From one to the next there are
+   * at most 1 024 events, and 256 KiB unless one event is larger.
+   */
+  readonly marks: (jobId: string) => Effect.Effect<ReadonlyArray<Mark>, StoreError>
 
   /** Epoch ms at which a runtime on this store was last known to be alive; 0 when never. */
   readonly aliveAt: Effect.Effect<number, StoreError>

@@ -2,7 +2,8 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
 import { Op, Store } from "../../../src/services/store/Store.js"
-import { someEvents, suite } from "./Store.suite.js"
+import { someEvents } from "./fixtures.js"
+import { suite } from "./Store.suite.js"
 
 suite("memory", StoreMemory.layer)
 

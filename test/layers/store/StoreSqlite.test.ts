@@ -13,8 +13,10 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as StoreSql from "../../../src/layers/store/StoreSql.js"
 import * as StoreSqlite from "../../../src/layers/store/StoreSqlite.js"
+import { applicationId, migrations } from "../../../src/layers/store/schema.js"
 import { Op, Store, StoreError } from "../../../src/services/store/Store.js"
-import { aJob, aSession, someEvents, suite, vacuumAll } from "./Store.suite.js"
+import { aJob, aSession, someEvents, vacuumAll } from "./fixtures.js"
+import { suite } from "./Store.suite.js"
 
 const tempFolder = Effect.acquireRelease(
   Effect.sync(() => fs.mkdtempSync(path.join(os.tmpdir(), "arcp-store-"))),
@@ -67,7 +69,7 @@ const refuses = (filename: string, message: RegExp, layer = open(filename)) =>
 
 const job = aJob("job_a", { idempotencyKey: "k", endedAt: 50 })
 const session = aSession("sess_a")
-const run = { eventSeq: 1, jobId: "job_a", jobSeq: 1, count: 40 }
+const run = { eventSeq: 1, jobId: "job_a", jobSeq: 1, count: 40, bytes: 4_000 }
 const everything = [
   Op.PutSession({ session }),
   Op.PutJob({ job }),
@@ -352,6 +354,67 @@ describe("StoreSqlite", () => {
       yield* withSql(filename, (sql) => sql`PRAGMA user_version = 99`)
       yield* refuses(filename, /was written by a newer version \(schema 99,/)
       yield* refuses(filename, /was written by a newer version/, StoreSqlite.layerReadOnly({ filename }))
+    })
+  )
+
+  it.scoped("brings a file of schema version 1 up to date", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      const payload = JSON.stringify("x".repeat(34))
+      const record = (jobId: string) => JSON.stringify(aJob(jobId))
+      const insertJob = (id: number, jobId: string) =>
+        `INSERT INTO jobs (id, job_id, session_id, submit_id, principal, agent, status, rejected, created_at, record)
+         VALUES (${id}, '${jobId}', 'sess_a', 'm${id}', 'alice', 'echo@1.0.0', 'running', 0, 1000, '${record(jobId)}')`
+      yield* withSql(filename, (sql) =>
+        Effect.forEach(
+          [
+            ...(migrations[0] ?? []),
+            `PRAGMA application_id = ${applicationId}`,
+            "PRAGMA user_version = 1",
+            insertJob(1, "job_a"),
+            insertJob(2, "job_b"),
+            `WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
+             INSERT INTO events (id, job, seq, type, kind, owner_seq, payload)
+             SELECT i, 1, i, 'job.event', 'log', i, '${payload}' FROM n`,
+            "INSERT INTO extents (job, seq, count, row) VALUES (1, 1, 3000, 1)",
+            "INSERT INTO event_trims (job, before) VALUES (1, 501)",
+            `INSERT INTO sessions (session_id, record) VALUES ('sess_a', '${JSON.stringify(aSession("sess_a"))}')`,
+            `INSERT INTO runs (session_id, event_seq, job_id, job_seq, count)
+             VALUES ('sess_a', 1, 'job_a', 1, 2000), ('sess_a', 2001, 'job_a', 401, 200),
+                    ('sess_a', 2201, 'job_a', 2001, 1000)`,
+            "INSERT INTO run_trims (session_id, before) VALUES ('sess_a', 901)"
+          ],
+          (statement) => sql.unsafe(statement)
+        )
+      )
+      yield* using(open(filename))((store) =>
+        Effect.gen(function* () {
+          for (let round = 0; round < 2; round++) {
+            assert.deepEqual(yield* store.view("sess_a"), { first: 901, last: 3_200 })
+            assert.deepStrictEqual(Array.from(yield* store.boundsOf(["job_a"])), [
+              ["job_a", { first: 501, last: 3_000, bytes: 250_000 }]
+            ])
+            assert.isAtLeast((yield* store.marks("job_a")).length, 3)
+            assert.strictEqual(yield* store.needed("job_a"), 401)
+            const [next] = yield* store.page("sess_a", 900, 1, 1)
+            assert.deepStrictEqual(next?.job, {
+              jobId: "job_a",
+              traceId: aJob("job_a").traceId,
+              sessionId: "sess_a"
+            })
+            assert.strictEqual(next?.event.seq, 901)
+            assert.deepEqual(
+              (yield* store.runs("sess_a", 1, 9)).map((run) => run.bytes),
+              [200_000, 20_000, 100_000]
+            )
+            yield* vacuumAll
+          }
+          yield* store.commit([Op.Append({ jobId: "job_a", events: someEvents(3_001, 3_001, { payload }) })])
+          assert.deepStrictEqual((yield* store.boundsOf(["job_a"])).get("job_a")?.bytes, 250_100)
+          yield* store.commit([Op.Need({ sessionId: "sess_a", eventSeq: 2_201 })])
+          assert.strictEqual(yield* store.needed("job_a"), 2_001)
+        })
+      )
     })
   )
 

@@ -1,0 +1,87 @@
+/**
+ * Finding ended jobs that nobody needs. Jobs that are needed stay where they are in the order of ends, so a search that
+ * began at its start each time would look at the same ones again and again: it goes on where the one before stopped,
+ * round and round, and looks at a bounded number of jobs.
+ */
+import * as Effect from "effect/Effect"
+import type { StoreError } from "../../services/store/Store.js"
+
+/** A place in the order of ends. */
+export interface Place {
+  readonly endedAt: number
+  readonly key: number
+}
+
+export interface Ended extends Place {
+  readonly id: string
+}
+
+export interface Source {
+  /** Jobs that ended after a place and before a time, oldest end first. */
+  readonly ended: (
+    principal: string | undefined,
+    after: Place,
+    endedBefore: number,
+    limit: number
+  ) => Effect.Effect<ReadonlyArray<Ended>, StoreError>
+  /** Which of these a stored session needs something of. */
+  readonly neededOf: (jobIds: ReadonlyArray<string>) => Effect.Effect<ReadonlySet<string>, StoreError>
+  /** Waits between two steps. */
+  readonly pause: Effect.Effect<void>
+}
+
+/** Jobs that are looked at in one step, and in one search at the most. */
+const stepSize = 64
+const maxLooked = 1024
+/** Principals of which the place is remembered. */
+const maxPlaces = 10_000
+
+export const firstPlace: Place = { endedAt: Number.MIN_SAFE_INTEGER, key: 0 }
+const isAfter = (a: Place, b: Place): boolean =>
+  a.endedAt > b.endedAt || (a.endedAt === b.endedAt && a.key > b.key)
+
+/** The searches of one store: one round over all jobs, and one over those of each principal. */
+export const makeSearch = (source: Source) => {
+  const places = new Map<string | undefined, Place>()
+
+  /** Keeps the place for the next search; the start needs none. */
+  const remember = (principal: string | undefined, place: Place): void => {
+    places.delete(principal)
+    if (place === firstPlace) return
+    if (places.size >= maxPlaces) places.clear()
+    places.set(principal, place)
+  }
+
+  return (principal: string | undefined, endedBefore: number, limit: number) =>
+    Effect.gen(function* () {
+      const from = places.get(principal) ?? firstPlace
+      const found: Array<Ended> = []
+      let place = from
+      let wrapped = from === firstPlace
+      for (let looked = 0; looked < maxLooked && found.length < limit; ) {
+        const step = yield* source.ended(
+          principal,
+          place,
+          endedBefore,
+          Math.min(stepSize, maxLooked - looked)
+        )
+        const jobs = wrapped && from !== firstPlace ? step.filter((job) => !isAfter(job, from)) : step
+        const needed = yield* source.neededOf(jobs.map((job) => job.id))
+        let taken = 0
+        for (; taken < jobs.length && found.length < limit; taken++) {
+          const job = jobs[taken] as Ended
+          place = job
+          if (!needed.has(job.id)) found.push(job)
+        }
+        looked += step.length
+        if (taken < jobs.length) break
+        if (jobs.length < stepSize) {
+          place = firstPlace
+          if (wrapped) break
+          wrapped = true
+        } else yield* source.pause
+      }
+      remember(principal, place)
+      return found.sort((a, b) => (isAfter(a, b) ? 1 : -1)).map((job) => job.id)
+    })
+}

@@ -1,0 +1,151 @@
+/** What the store in memory keeps of a session and of a job. */
+import {
+  type Bounds,
+  eventOverhead,
+  type JobRecord,
+  type Mark,
+  type Run,
+  type SessionRecord,
+  type StoredEvent
+} from "../../services/store/Store.js"
+import * as FrontTrimmed from "./FrontTrimmed.js"
+import { isFull, joined, share } from "./marks.js"
+
+/** Newest `event_seq` of a run. */
+export const endOf = (run: Run): number => run.eventSeq + run.count - 1
+
+/** Index of the first run that ends at or after `eventSeq`. */
+export const firstRunAt = (runs: FrontTrimmed.FrontTrimmed<Run>, eventSeq: number): number => {
+  let low = 0
+  let high = runs.length
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    if (endOf(runs.at(middle) as Run) < eventSeq) low = middle + 1
+    else high = middle
+  }
+  return low
+}
+
+export class Session {
+  record: SessionRecord | undefined
+  readonly runs = FrontTrimmed.make<Run>()
+  readonly observed = new Set<string>()
+  /** First `event_seq` that can be read, and that is still needed. */
+  floor = 1
+  need = 1
+
+  get last(): number {
+    return this.runs.last === undefined ? 0 : endOf(this.runs.last)
+  }
+  get view(): { readonly first: number; readonly last: number } {
+    const oldest = this.runs.at(0)
+    return { first: oldest === undefined ? 1 : Math.max(this.floor, oldest.eventSeq), last: this.last }
+  }
+  /** First `event_seq` that is both needed and retained. */
+  get low(): number {
+    return Math.max(this.need, this.floor)
+  }
+}
+
+/** The runs that one session has of one job. */
+class Share {
+  readonly runs = FrontTrimmed.make<Run>()
+  /** Those that start lower in the job than the one before ends: history that was asked for again. */
+  private rejoins: Array<Run> = []
+
+  put(run: Run): void {
+    const newest = this.runs.last
+    if (newest?.eventSeq === run.eventSeq) this.runs.replaceLast(run)
+    else {
+      this.runs.push(run)
+      if (newest !== undefined && run.jobSeq < newest.jobSeq + newest.count) this.rejoins.push(run)
+    }
+  }
+  /** Forgets a run that the session has forgotten, its oldest. */
+  drop(run: Run): void {
+    if (this.runs.at(0)?.eventSeq !== run.eventSeq) return
+    this.runs.dropFront(1)
+    if (this.rejoins[0]?.eventSeq === run.eventSeq) this.rejoins.shift()
+  }
+  /** `event_seq` after the last run. */
+  get end(): number {
+    return this.runs.last === undefined ? 0 : endOf(this.runs.last) + 1
+  }
+  /** The lowest `seq` of the job that has a number of at least `low`. */
+  lowest(low: number): number | undefined {
+    const run = this.runs.at(firstRunAt(this.runs, low))
+    if (run === undefined) return undefined
+    let seq = run.jobSeq + Math.max(0, low - run.eventSeq)
+    for (const rejoin of this.rejoins) if (rejoin.eventSeq > low) seq = Math.min(seq, rejoin.jobSeq)
+    return seq
+  }
+}
+
+export class Job {
+  record: JobRecord | undefined
+  input: string | undefined
+  /** `seq` of the oldest retained event. */
+  first = 1
+  readonly events = FrontTrimmed.make<StoredEvent>()
+  readonly observers = new Set<string>()
+  /** Per session what it has numbered of this job. */
+  readonly shares = new Map<string, Share>()
+  private readonly marks = FrontTrimmed.make<{ seq: number; count: number; bytes: number }>()
+  private bytes = 0
+
+  /** @param key tells jobs apart that ended at the same time */
+  constructor(readonly key: number) {}
+
+  append(events: ReadonlyArray<StoredEvent>): void {
+    for (let i = 0; i < events.length; i++) {
+      const event = events[i] as StoredEvent
+      const bytes = event.payload.length + eventOverhead
+      const mark = this.marks.last
+      if (mark === undefined || isFull(mark)) this.marks.push({ seq: event.seq, count: 1, bytes })
+      else {
+        mark.seq = event.seq
+        mark.count++
+        mark.bytes += bytes
+      }
+      this.bytes += bytes
+      this.events.push(event)
+    }
+  }
+  trim(seq: number): void {
+    const count = Math.min(seq - this.first, this.events.length)
+    if (count <= 0) return
+    this.events.dropFront(count)
+    this.first += count
+    for (let mark = this.marks.at(0); mark !== undefined && mark.seq < this.first; mark = this.marks.at(0)) {
+      this.bytes -= mark.bytes
+      this.marks.dropFront(1)
+    }
+  }
+  get bounds(): Bounds {
+    const oldest = this.marks.at(0)
+    const cut = oldest === undefined ? 0 : oldest.bytes - share(oldest, oldest.seq - this.first + 1)
+    return { first: this.first, last: this.first + this.events.length - 1, bytes: this.bytes - cut }
+  }
+  retainedMarks(): ReadonlyArray<Mark> {
+    return joined(
+      this.marks.slice(0, this.marks.length).map((mark) => {
+        const count = Math.min(mark.count, mark.seq - this.first + 1)
+        return { seq: mark.seq, count, bytes: share(mark, count) }
+      })
+    )
+  }
+  shareOf(sessionId: string): Share {
+    let share = this.shares.get(sessionId)
+    if (share === undefined) {
+      share = new Share()
+      this.shares.set(sessionId, share)
+    }
+    return share
+  }
+  /** The session no longer has this run, its oldest. */
+  dropRun(sessionId: string, run: Run): void {
+    const share = this.shares.get(sessionId)
+    share?.drop(run)
+    if (share?.runs.length === 0) this.shares.delete(sessionId)
+  }
+}
