@@ -3,6 +3,7 @@
  * acknowledged, so that an acknowledged cancel ends the job in `CANCELLED` also when the process dies right after it.
  */
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import { type ArcpError, type InternalError, JobNotFound, PermissionDenied } from "../../protocol/Errors.js"
 import type { CancelRequest, JobSession } from "../../services/jobs/Jobs.js"
@@ -58,7 +59,7 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
         cancelRequested: { ...(reason === undefined ? {} : { reason }), at: now() }
       }
       // Queued before the handler hears of it, so the answer comes before what its finalizers emit.
-      yield* FiberSet.run(supervisors, storeWish(job))
+      live.cancelStored = Fiber.await(yield* FiberSet.run(supervisors, storeWish(job)))
       live.cancel(reason)
     }).pipe(Effect.uninterruptible)
 

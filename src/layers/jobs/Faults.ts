@@ -37,9 +37,9 @@ const ours = new WeakSet<object>()
 
 /** Remembers that this very error is a fault of the runtime's: what it ends, the runtime has ended (§5.2). */
 export const blame = (error: object): void => {
-  ours.add(error)
+  ours.add(Cause.originalError(error))
 }
 
 /** Was this very error the runtime's fault? By identity: what an error says can be written by an agent. */
 export const isOurs = (error: unknown): boolean =>
-  typeof error === "object" && error !== null && ours.has(error)
+  typeof error === "object" && error !== null && ours.has(Cause.originalError(error))

@@ -32,6 +32,8 @@ export class LiveJob {
   exit: Exit.Exit<unknown, ArcpError> | undefined
   /** Acknowledgements of cancels that wait until the wish is stored. */
   readonly cancelAnswers: Array<() => void> = []
+  /** Returns when no cancel waits to be stored: its answer comes before the job's end. */
+  cancelStored: Effect.Effect<void> = Effect.void
   readonly changed = Deferred.unsafeMake<void>(FiberId.none)
   /** The runtime shuts down: what is ending already does not get all of its grace. */
   hurried = false

@@ -145,6 +145,7 @@ export const run = (context: Context): Effect.Effect<void> => {
     live.concluded = true
     const terminal = yield* conclude(context)
     live.status = terminal.status
+    yield* live.cancelStored
     yield* Terminal.write(parts, job, live.owner, terminal, parts.now(), () => live.record)
     if (live.awaited !== undefined)
       yield* Deferred.complete(
