@@ -11,20 +11,20 @@ import { agents, makeStore, type Session, serve, submit } from "./support.js"
 
 const options = { heartbeatInterval: "1 day", resumeWindow: "10 days" } as const
 
-/** The test's clock, with a wall clock that is set wrong by so much (ms). */
+/** The test's clock, with a wall clock that is set wrong by so much (ms). Timers and nanoseconds go on as they were. */
 const wrongBy = (offset: () => number) =>
-  Effect.map(
-    Effect.clock,
-    (clock): Clock.Clock => ({
-      ...clock,
-      [Clock.ClockTypeId]: Clock.ClockTypeId,
+  Effect.map(Effect.clock, (clock) => {
+    const wrong: Partial<Clock.Clock> = {
       unsafeCurrentTimeMillis: () => clock.unsafeCurrentTimeMillis() + offset(),
-      currentTimeMillis: Effect.map(clock.currentTimeMillis, (now) => now + offset()),
-      unsafeCurrentTimeNanos: () => clock.unsafeCurrentTimeNanos(),
-      currentTimeNanos: clock.currentTimeNanos,
-      sleep: (duration) => clock.sleep(duration)
+      currentTimeMillis: Effect.map(clock.currentTimeMillis, (now) => now + offset())
+    }
+    return new Proxy(clock, {
+      get: (target, key) => {
+        const value = Reflect.get(Object.hasOwn(wrong, key) ? wrong : target, key)
+        return typeof value === "function" ? value.bind(target) : value
+      }
     })
-  )
+  })
 
 const ended = (session: Session) => session.seen.some(({ type }) => type === "job.error")
 const hour = 3_600_000
