@@ -15,6 +15,7 @@ import { agents, as, makeStore, narrow, resume, type Session, serve, submit } fr
 /** One credential per job, and a new value when it is rotated. */
 const credentials = () => {
   const values = new Map<string, string>()
+  let rotations = 0
   const of = (value: string) => ({
     id: "cred_1",
     scheme: "bearer" as const,
@@ -37,8 +38,9 @@ const credentials = () => {
   }
   const rotated = (jobId: string) =>
     Effect.sync(() => {
-      values.set(jobId, `rotated ${jobId}`)
-      return of(`rotated ${jobId}`)
+      const value = `rotated ${++rotations}`
+      values.set(jobId, value)
+      return of(value)
     })
   const layer = Layer.succeed(Credentials, {
     enabled: true,
