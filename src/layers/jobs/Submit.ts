@@ -4,6 +4,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type { AgentRef } from "../../protocol/AgentRef.js"
 import {
   AgentNotAvailable,
   type ArcpError,
@@ -67,9 +68,11 @@ export const make = (parts: JobParts, open: Open, ownership: Ownership, recovery
       if (!before.rejected) return accepted(session, request, running.current(before))
       if (before.answeredWith !== undefined) {
         const record = yield* Faults.storage(store.job(before.answeredWith))
-        // Without it there is nothing left to answer with: it has been dropped, moments before this.
-        if (record !== undefined) accepted(session, request, running.current(record))
-        return
+        if (record !== undefined) return accepted(session, request, running.current(record))
+        const error = new JobNotFound({
+          message: "the job that this submit was answered with has been dropped"
+        })
+        return yield* Effect.asVoid(reject(session, request, before.agent, error))
       }
       return yield* log.read(session.view, before.lastEventSeq - 1).pipe(
         Effect.map(({ frames: [frame] }) => {
@@ -150,11 +153,11 @@ export const make = (parts: JobParts, open: Open, ownership: Ownership, recovery
   const check = (
     session: JobSession,
     request: SubmitRequest,
+    ref: AgentRef,
     keyed: Pick<JobRecord, "idempotencyKey" | "paramsDigest">
   ): Effect.Effect<Candidate, ArcpError> =>
     Effect.gen(function* () {
       const { payload } = request
-      const ref = yield* Checks.checkShape(payload, session.features)
       if (!(yield* policy.mayUseAgent(session.identity, ref.name)))
         return yield* new AgentNotAvailable({ message: "no agent of that name" })
       const agent = yield* registry.resolve(ref)
@@ -177,7 +180,7 @@ export const make = (parts: JobParts, open: Open, ownership: Ownership, recovery
   const decide = (session: JobSession, request: SubmitRequest, hold: Reservations.Hold) =>
     Effect.gen(function* () {
       const { adopt: wanted, payload } = request
-      yield* Checks.checkShape(payload, session.features)
+      const ref = yield* Checks.checkShape(payload, session.features)
       const { principal } = session.identity
       const key = payload.idempotency_key
       const digest = key === undefined ? undefined : yield* secrets.digest(Checks.parameters(payload))
@@ -190,7 +193,8 @@ export const make = (parts: JobParts, open: Open, ownership: Ownership, recovery
           return yield* rejoin(session, request, existing)
         }
       }
-      yield* open(yield* check(session, request, { idempotencyKey: key, paramsDigest: digest }), hold)
+      const keyed = { idempotencyKey: key, paramsDigest: digest }
+      yield* open(yield* check(session, request, ref, keyed), hold)
     })
 
   /** Runs `deciding` unless this session has sent the frame before; refuses with what it fails with. */

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
+import type * as Layer from "effect/Layer"
 import * as TestClock from "effect/TestClock"
 import * as Policy from "../../../src/layers/auth/Policy.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
