@@ -81,7 +81,8 @@ export const ListJobs = Schema.Struct({
       status: optional(Schema.Array(JobStatus)),
       agent: optional(Text),
       created_after: optional(UtcTimestamp),
-      created_before: optional(UtcTimestamp)
+      created_before: optional(UtcTimestamp),
+      parent_job_id: optional(Text)
     })
   ),
   limit: optional(Schema.Int.pipe(Schema.between(1, 1000, { description: "an integer from 1 to 1000" }))),
@@ -96,7 +97,9 @@ export const JobEntry = Schema.Struct({
   lease: Lease,
   lease_constraints: optional(LeaseConstraints),
   parent_job_id: Schema.NullOr(Schema.String),
+  delegate_id: optional(Schema.String),
   created_at: Schema.String,
+  submitted_at: optional(Schema.String),
   trace_id: Schema.String,
   last_event_seq: Schema.Int
 })
@@ -164,6 +167,7 @@ export const Subscribed = Schema.Struct({
   lease_constraints: optional(LeaseConstraints),
   budget: optional(Json),
   parent_job_id: Schema.NullOr(Schema.String),
+  delegate_id: optional(Schema.String),
   trace_id: Schema.String,
   subscribed_from: Schema.Int,
   replayed: Schema.Boolean,

@@ -72,7 +72,9 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
         lease,
         lease_constraints: Check.optional(constraints),
         parent_job_id: Check.nullable(Check.string),
+        delegate_id: Check.optional(Check.string),
         created_at: Check.string,
+        submitted_at: Check.optional(Check.string),
         trace_id: Check.string,
         last_event_seq: Check.integer
       })
@@ -107,6 +109,7 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
     lease_constraints: Check.optional(constraints),
     budget: Check.anything,
     parent_job_id: Check.nullable(Check.string),
+    delegate_id: Check.optional(Check.string),
     trace_id: Check.string,
     subscribed_from: Check.integer,
     replayed: Check.boolean,

@@ -1,9 +1,11 @@
+import { join } from "node:path"
 import { describe, expect, it } from "vitest"
 import { verifies } from "./requirements.js"
-import { sharedServer } from "./support/Server.js"
+import { ownServers, sharedServer } from "./support/Server.js"
 import { WireClient } from "./support/WireClient.js"
 
 const server = sharedServer(["--memory", "--cancel-grace-ms", "500"])
+const own = ownServers()
 const unknownJob = "job_01HZZZZZZZZZZZZZZZZZZZZZZZ"
 
 const cancel = (client: WireClient, job_id: string | undefined, payload: Record<string, unknown> = {}) =>
@@ -119,5 +121,54 @@ describe("others do not", () => {
       JSON.stringify({ ...payload, details: Object.keys(payload.details ?? {}) }).replaceAll(id ?? "", "ID")
     expect(bare(foreign, job_id)).toBe(bare(unknown, unknownJob))
     expect((await owner.terminal(job_id)).payload.result).toEqual({ count: 20 })
+  })
+})
+
+describe("across a kill -9", () => {
+  it("an acknowledged cancel ends the job in CANCELLED", async () => {
+    verifies("cancel-order", "restart-running")
+    const db = join(own.directory(), "arcp.db")
+    const before = await own.start("--db", db)
+    const client = await WireClient.open(before.url)
+    const { job_id } = await client.accept("stubborn", { ms: 600_000 })
+    const kept = await client.accept("sleep", { ms: 600_000 })
+    await client.next((frame) => frame.job_id === kept.job_id && frame.type === "job.event")
+    cancel(client, job_id, { reason: "enough" })
+    await client.nextOf("job.cancelled")
+    await before.kill()
+    await client.closing()
+    const after = await own.start("--db", db)
+    const again = await WireClient.resume(after.url, client.session)
+    const end = await again.terminal(job_id)
+    expect(end.payload).toMatchObject({ code: "CANCELLED", final_status: "cancelled" })
+    expect((await again.terminal(kept.job_id)).payload.details?.["reason"]).toBe("runtime_restart")
+  })
+})
+
+describe("arcp serve says who else may", () => {
+  it("--operator: every job, and nobody else's is shown to it", async () => {
+    verifies("cancel-not-owner", "cancel-not-found")
+    const { url } = await own.start("--memory", "--operator", "ops", "--operator", "bob")
+    const owner = await WireClient.open(url)
+    const bob = await WireClient.open(url, { token: "tok-b" })
+    const { job_id } = await owner.accept("sleep", { ms: 600_000 })
+    cancel(bob, job_id)
+    expect((await bob.nextOf("job.cancelled")).job_id).toBe(job_id)
+    expect((await owner.terminal(job_id)).payload.code).toBe("CANCELLED")
+    const listed = await bob.answer(bob.request("session.list_jobs", {}))
+    expect(listed.payload["jobs"]).toEqual([])
+  })
+
+  it("--cancel principal: every session of the principal", async () => {
+    verifies("cancel-not-owner", "cancel-not-found")
+    const { url } = await own.start("--memory", "--cancel", "principal")
+    const owner = await WireClient.open(url)
+    const { job_id } = await owner.accept("sleep", { ms: 600_000 })
+    const bob = await WireClient.open(url, { token: "tok-b" })
+    expect((await bob.refusal(cancel(bob, job_id))).code).toBe("JOB_NOT_FOUND")
+    const sibling = await WireClient.open(url)
+    cancel(sibling, job_id)
+    await sibling.nextOf("job.cancelled")
+    expect((await owner.terminal(job_id)).payload.code).toBe("CANCELLED")
   })
 })

@@ -52,6 +52,28 @@ describe("the same key and parameters", () => {
     expect((await two.terminal(second.job_id)).payload).toEqual(first.terminal.payload)
   })
 
+  it("in the same frame three times: the terminal message once; in a new frame again, with a new number", async () => {
+    verifies("idempotency-observes", "submit-same-id")
+    const client = await WireClient.open(server.url)
+    const idempotency_key = freshKey()
+    const { accepted } = await client.run("echo", 1, { idempotency_key })
+    const before = client.frames.length
+    const id = client.submit("echo", 1, { idempotency_key })
+    client.submit("echo", 1, { idempotency_key }, { id })
+    client.submit("echo", 1, { idempotency_key }, { id })
+    for (let i = 0; i < 3; i++)
+      await client.next(({ payload, type }) => type === "job.accepted" && payload["request_id"] === id)
+    const types = () =>
+      client.frames
+        .slice(before)
+        .filter(({ job_id }) => job_id === accepted.job_id)
+        .map(({ type }) => type)
+    expect(types()).toEqual(["job.accepted", "job.result", "job.accepted", "job.accepted"])
+    const last = client.session.lastSeq
+    await client.accept("echo", 1, { idempotency_key })
+    await client.next(({ event_seq }) => event_seq === last + 1)
+  })
+
   it("racing on two sessions start exactly one run each", async () => {
     verifies("idempotency-race")
     const clients = await Promise.all([1, 2, 3].map(() => WireClient.open(server.url)))

@@ -13,7 +13,7 @@ import type { Feature } from "../../protocol/Features.js"
 import { excess, type Lease, narrowing } from "../../protocol/Lease.js"
 import type * as Message from "../../protocol/Message.js"
 import { type Credential, toWire } from "../../services/credentials/Credentials.js"
-import type { JobSession, Outgoing } from "../../services/jobs/Jobs.js"
+import type { Outgoing } from "../../services/jobs/Jobs.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import { inTurns } from "../runtime/inTurns.js"
@@ -111,22 +111,11 @@ const shared = (job: JobRecord) => ({
 const credentialsOf = (credentials: ReadonlyArray<Credential>) =>
   credentials.length === 0 ? {} : { credentials: credentials.map(toWire) }
 
-/** Accepts a job: with its initial budget, also when it is said again. */
-export const sendAccepted = (
-  session: JobSession,
-  job: JobRecord,
-  requestId: string,
-  credentials: ReadonlyArray<Credential>
-): void => session.send(acceptance(job, requestId, credentials))
-
-/** Accepts a delegated job, which answers no request, behind the event on its parent that asked for it. */
-export const announceAccepted = (
-  session: JobSession,
-  job: JobRecord,
-  credentials: ReadonlyArray<Credential>
-): void => session.announce(acceptance(job, undefined, credentials))
-
-const acceptance = (
+/**
+ * Makes the accept of a job: with its initial budget, also when it is made again. Without a request id for a delegated
+ * job, which answers no request.
+ */
+export const acceptance = (
   job: JobRecord,
   requestId: string | undefined,
   credentials: ReadonlyArray<Credential>
@@ -161,7 +150,7 @@ export const subscribed = (
     readonly requestId: string
     readonly subscribedFrom: number
     readonly replayed: boolean
-    /** Only when the subscriber's principal is the submitter. */
+    /** Those that the subscriber may see. */
     readonly credentials: ReadonlyArray<Credential>
   }
 ): Message.Subscribed => ({
@@ -172,6 +161,7 @@ export const subscribed = (
   ...(job.budget === undefined ? {} : { budget: Budget.wire(countersOf(job.budget)) }),
   ...credentialsOf(answer.credentials),
   parent_job_id: job.parentJobId ?? null,
+  ...(job.delegateId === undefined ? {} : { delegate_id: job.delegateId }),
   trace_id: job.traceId,
   subscribed_from: answer.subscribedFrom,
   replayed: answer.replayed
@@ -185,7 +175,9 @@ export const entry = (job: JobRecord): Message.JobEntry => ({
   ...shared(job),
   status: job.status,
   parent_job_id: job.parentJobId ?? null,
+  ...(job.delegateId === undefined ? {} : { delegate_id: job.delegateId }),
   created_at: timestamp(job.createdAt),
+  submitted_at: timestamp(job.createdAt),
   trace_id: job.traceId,
   last_event_seq: job.lastEventSeq
 })

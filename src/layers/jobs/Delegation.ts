@@ -5,12 +5,13 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type * as Tracer from "effect/Tracer"
 import * as AgentRef from "../../protocol/AgentRef.js"
 import * as Budget from "../../protocol/Budget.js"
 import {
   AgentNotAvailable,
+  type ArcpError,
   InternalError,
   InvalidRequest,
   LeaseSubsetViolation,
@@ -26,204 +27,186 @@ import {
   type LeaseConstraints
 } from "../../protocol/Lease.js"
 import type { Contract } from "../../services/agents/Agent.js"
-import type { Registry } from "../../services/agents/Registry.js"
-import type { Policy } from "../../services/auth/Policy.js"
 import type { Delegate, Delegated, DelegateOptions } from "../../services/jobs/Job.js"
 import type { LeaseService } from "../../services/lease/Lease.js"
-import type { EventLog, JobLog } from "../../services/log/EventLog.js"
-import type { IdGenerator } from "../../services/runtime/IdGenerator.js"
-import type { Options } from "../../services/runtime/RuntimeOptions.js"
+import type { JobLog } from "../../services/log/EventLog.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import { inTurns } from "../runtime/inTurns.js"
 import * as Checks from "./Checks.js"
 import type { Emitter } from "./Emitter.js"
+import * as Faults from "./Faults.js"
+import type { JobParts } from "./JobParts.js"
 import type { Awaited, LiveJob } from "./LiveJob.js"
-import type { Provision, Start, Table } from "./Start.js"
+import type { Open } from "./Opening.js"
+import { type Hold, withHold } from "./Reservations.js"
+import type { RunningJob } from "./RunningJobs.js"
 
-/** What of the parent's own services delegation uses. */
-export interface Delegator {
+type AnyContract = Contract<unknown, unknown, unknown, unknown, unknown, unknown>
+
+interface Context {
+  readonly parts: JobParts
+  readonly open: Open
+  readonly parent: RunningJob
+  /** The parent's own. */
   readonly emitter: Emitter
   readonly lease: LeaseService
 }
 
-type AnyContract = Contract<unknown, unknown, unknown, unknown, unknown, unknown>
+/** What is asked for, copied: the handler holds the originals, and the checks are not over in one go. */
+interface Wanted {
+  readonly agent: string
+  readonly input: unknown
+  readonly lease: Lease | undefined
+  readonly constraints: LeaseConstraints | undefined
+}
 
-export const make =
-  (services: {
-    readonly log: EventLog["Type"]
-    readonly registry: Registry["Type"]
-    readonly policy: Policy["Type"]
-    readonly ids: IdGenerator["Type"]
-    readonly options: Options
-    readonly now: () => number
-    readonly table: Table
-    readonly start: (start: Start) => Effect.Effect<LiveJob | undefined>
-    /** Credentials for the child, when it gets any. */
-    readonly provision: Provision
-  }) =>
-  (parent: { readonly live: LiveJob; readonly job: JobLog }, { emitter, lease }: Delegator): Delegate => {
-    const { log, registry, policy, ids, options, now, table } = services
-    const { record } = parent.live
+/** A delegated job that was accepted. */
+interface Child {
+  readonly live: LiveJob
+  readonly record: JobRecord
+  readonly log: JobLog
+}
 
-    /** Everything that is checked, in the order of a submit (§7.1). Counts the child as one that is on its way. */
-    const check = (agent: string, input: unknown, delegateId: string, wanted: DelegateOptions) =>
-      Effect.gen(function* () {
-        const session = parent.live.owner
-        const ref = Option.getOrUndefined(AgentRef.parse(agent))
-        if (ref === undefined)
-          return yield* new InvalidRequest({ message: "agent: expected name or name@version, in lower-case" })
-        yield* Effect.asVoid(lease.authorize("agent.delegate", ref.name))
-        if (!(yield* policy.mayUseAgent(session.identity, ref.name)))
-          return yield* new AgentNotAvailable({ message: "no agent of that name" })
-        const registered = yield* registry.resolve(ref)
-        const constraints = yield* narrowed(wanted.constraints ?? {})
-        const terms = wanted.lease ?? {}
-        const problem =
-          excess(terms, options) ??
-          (yield* inTurns(() => comparing(terms, record.lease, options.maxLeaseSteps))) ??
-          budgetProblem(Budget.parse(terms["cost.budget"] ?? []), parent.job.remaining)
-        if (problem !== undefined) return yield* new LeaseSubsetViolation({ message: problem })
-        const run = yield* registered.prepare(input)
-        if (parent.live.depth >= options.maxDelegationDepth)
-          return yield* Checks.atLimit("delegation_depth", options.maxDelegationDepth)
-        if (table.perPrincipal.get(record.principal) >= options.maxJobsPerPrincipal)
-          return yield* Checks.atLimit("jobs_per_principal", options.maxJobsPerPrincipal)
-        if (parent.live.children.size + parent.live.delegating >= options.maxChildrenPerJob)
-          return yield* Checks.atLimit("children_per_job", options.maxChildrenPerJob)
-        parent.live.delegating++
-        const child: JobRecord = {
-          jobId: ids.unsafeMake("job"),
-          sessionId: session.sessionId,
-          submitId: delegateId,
-          principal: record.principal,
-          agent: AgentRef.format(registered),
-          status: "running",
-          rejected: false,
-          lease: terms,
-          leaseConstraints: constraints,
-          traceId: record.traceId,
-          createdAt: now(),
-          lastEventSeq: 0,
-          parentJobId: record.jobId,
-          delegateId
-        }
-        return { session, child, run, started: false }
+/** The child's expiry: not after the parent's, which it inherits. */
+const narrowed = (
+  parent: JobRecord,
+  wanted: LeaseConstraints,
+  now: number
+): Effect.Effect<LeaseConstraints | undefined, InvalidRequest | LeaseSubsetViolation> => {
+  const limit = parent.leaseConstraints?.expires_at
+  if (wanted.expires_at === undefined)
+    return Effect.succeed(limit === undefined ? undefined : { expires_at: limit })
+  if (limit !== undefined && Date.parse(wanted.expires_at) > Date.parse(limit))
+    return new LeaseSubsetViolation({
+      message: `expires_at: the delegating job's lease ends at ${limit}`
+    })
+  return Effect.as(Checks.checkConstraints(wanted, now), wanted)
+}
+
+/** Everything that is checked, in the order of a submit (§7.1). Counts the child with its parent, into its hold. */
+const check = ({ lease, parent, parts }: Context, wanted: Wanted, delegateId: string, hold: Hold) =>
+  Effect.gen(function* () {
+    const { ids, now, options, policy, registry } = parts
+    const { live, log } = parent
+    const { record, owner } = live
+    const ref = Option.getOrUndefined(AgentRef.parse(wanted.agent))
+    if (ref === undefined)
+      return yield* new InvalidRequest({ message: "agent: expected name or name@version, in lower-case" })
+    yield* lease.authorize("agent.delegate", ref.name)
+    if (!(yield* policy.mayUseAgent(owner.identity, ref.name)))
+      return yield* new AgentNotAvailable({ message: "no agent of that name" })
+    const registered = yield* registry.resolve(ref)
+    const constraints = yield* narrowed(record, wanted.constraints ?? {}, now())
+    const terms = wanted.lease ?? {}
+    const problem =
+      excess(terms, options) ??
+      (yield* inTurns(() => comparing(terms, record.lease, options.maxLeaseSteps))) ??
+      budgetProblem(Budget.parse(terms["cost.budget"] ?? []), log.remaining)
+    if (problem !== undefined) return yield* new LeaseSubsetViolation({ message: problem })
+    const run = yield* registered.prepare(wanted.input)
+    if (live.depth >= options.maxDelegationDepth)
+      return yield* Checks.atLimit("delegation_depth", options.maxDelegationDepth)
+    if (live.childCount >= options.maxChildrenPerJob)
+      return yield* Checks.atLimit("children_per_job", options.maxChildrenPerJob)
+    live.childCount++
+    yield* Scope.addFinalizer(
+      hold.job,
+      Effect.sync(() => {
+        live.childCount--
       })
-
-    /** The child's expiry: not behind the parent's, which it inherits. */
-    const narrowed = (
-      wanted: LeaseConstraints
-    ): Effect.Effect<LeaseConstraints | undefined, InvalidRequest | LeaseSubsetViolation> => {
-      const limit = record.leaseConstraints?.expires_at
-      if (wanted.expires_at === undefined)
-        return Effect.succeed(limit === undefined ? undefined : { expires_at: limit })
-      if (limit !== undefined && Date.parse(wanted.expires_at) > Date.parse(limit))
-        return new LeaseSubsetViolation({
-          message: `expires_at: the delegating job's lease ends at ${limit}`
-        })
-      return Effect.as(Checks.checkConstraints(wanted, now()), wanted)
+    )
+    const child: JobRecord = {
+      jobId: ids.unsafeMake("job"),
+      sessionId: owner.sessionId,
+      submitId: delegateId,
+      principal: record.principal,
+      agent: AgentRef.format(registered),
+      status: "running",
+      rejected: false,
+      lease: terms,
+      leaseConstraints: constraints,
+      traceId: record.traceId,
+      createdAt: now(),
+      lastEventSeq: 0,
+      parentJobId: record.jobId,
+      delegateId
     }
+    return { session: owner, record: child, run, input: wanted.input, parent }
+  })
 
-    /** Opens the child; returns when it is accepted. */
-    const open = (
-      checked: Effect.Effect.Success<ReturnType<typeof check>>,
-      parentSpan: Tracer.Span | undefined
-    ) =>
+/** Says on the parent that it delegates, then checks, opens the child, and returns when that is accepted. */
+const begin = (context: Context, wanted: Wanted): Effect.Effect<Child, ArcpError> =>
+  Effect.gen(function* () {
+    const { emitter, open, parts } = context
+    const delegateId = parts.ids.unsafeMake("del")
+    yield* emitter.delegate({
+      delegate_id: delegateId,
+      agent: wanted.agent,
+      input: wanted.input,
+      ...(wanted.lease === undefined ? {} : { lease_request: wanted.lease }),
+      ...(wanted.constraints === undefined ? {} : { lease_constraints: wanted.constraints })
+    })
+    const parentSpan = Option.getOrUndefined(yield* Effect.option(Effect.currentSpan))
+    const accepted = withHold((hold) =>
       Effect.gen(function* () {
-        const { session, child, run } = checked
-        const stored = yield* Deferred.make<void>()
-        let job: JobLog | undefined
-        const live = yield* services.provision(session, child, (credentials) => {
-          // From here on the parent's `children` have it.
-          checked.started = true
-          return services.start({
-            session,
-            record: child,
-            run,
-            parent,
-            parentSpan,
-            accepted: (opened) => {
-              job = opened
-              Checks.announceAccepted(session, child, credentials)
-            },
-            stored: () => Deferred.unsafeDone(stored, Effect.void)
-          })
-        })
-        if (live === undefined)
-          return yield* new InternalError({ message: "the job is ending and delegates no more" })
-        yield* Deferred.await(stored)
-        if (job === undefined) return yield* new InternalError({ message: "the child could not be stored" })
-        return { live, child, job }
+        const candidate = yield* check(context, wanted, delegateId, hold)
+        const { live, opened } = yield* open({ ...candidate, parentSpan }, hold)
+        return { live, record: candidate.record, log: yield* opened }
       })
+    )
+    return yield* accepted.pipe(
+      Faults.contained("a delegation was decided"),
+      Effect.tapError((error) =>
+        Effect.ignore(emitter.service.toolResult({ call_id: delegateId, error: toPayload(error) }))
+      )
+    )
+  })
 
-    const begin = (agent: string, given: unknown, options: DelegateOptions) =>
-      Effect.gen(function* () {
-        // Copies: the handler holds the originals, and the checks are not over in one go.
-        const input = yield* asJson(given)
-        const wanted: DelegateOptions = {
-          lease: options.lease === undefined ? undefined : yield* asLease(options.lease),
-          constraints: options.constraints === undefined ? undefined : { ...options.constraints }
-        }
-        const delegateId = ids.unsafeMake("del")
-        yield* emitter.delegate({
-          delegate_id: delegateId,
-          agent,
-          input,
-          ...(wanted.lease === undefined ? {} : { lease_request: wanted.lease }),
-          ...(wanted.constraints === undefined ? {} : { lease_constraints: wanted.constraints })
-        })
-        const parentSpan = Option.getOrUndefined(yield* Effect.option(Effect.currentSpan))
-        const accepted = Effect.acquireUseRelease(
-          check(agent, input, delegateId, wanted),
-          (checked) => open(checked, parentSpan),
-          ({ started }) =>
-            Effect.sync(() => {
-              if (!started) parent.live.delegating--
-            })
-        )
-        return yield* Effect.tapError(accepted, (error) =>
-          Effect.ignore(emitter.service.toolResult({ call_id: delegateId, error: toPayload(error) }))
-        )
-      })
+/** What the parent's handler gets of a child. */
+const handleOf = (
+  { log }: JobParts,
+  { live, log: job, record }: Child,
+  { done, outcome }: Awaited
+): Delegated<unknown, never> => ({
+  jobId: record.jobId,
+  delegateId: record.submitId,
+  agent: record.agent,
+  await: Deferred.await(outcome),
+  events: log.events(job).pipe(
+    Stream.filter((event) => event.type === "job.event"),
+    Stream.map((event) => JSON.parse(event.payload) as Event)
+  ),
+  cancel: Effect.suspend(() => {
+    live.end({ _tag: "Cancel", reason: "the job that delegated to it cancelled it" })
+    return Deferred.await(done)
+  })
+})
 
-    const handle = (
-      live: LiveJob,
-      { outcome, done }: Awaited,
-      child: JobRecord,
-      job: JobLog
-    ): Delegated<unknown, never> => ({
-      jobId: child.jobId,
-      delegateId: child.delegateId as string,
-      agent: child.agent,
-      await: Deferred.await(outcome),
-      events: log.events(job).pipe(
-        Stream.filter((event) => event.type === "job.event"),
-        Stream.map((event) => JSON.parse(event.payload) as Event)
-      ),
-      cancel: Effect.suspend(() => {
-        live.end({ _tag: "Cancel", reason: "the job that delegated to it cancelled it" })
-        return Deferred.await(done)
+export const make = (context: Context): Delegate => {
+  const byName = (agent: string, given: unknown, options: DelegateOptions) =>
+    Effect.gen(function* () {
+      const child = yield* begin(context, {
+        agent,
+        input: yield* asJson(given),
+        lease: options.lease === undefined ? undefined : yield* asLease(options.lease),
+        constraints: options.constraints === undefined ? undefined : { ...options.constraints }
       })
+      return handleOf(context.parts, child, child.live.awaited as Awaited)
     })
 
-    const byName = (agent: string, input: unknown, wanted: DelegateOptions) =>
-      Effect.map(begin(agent, input, wanted), ({ live, child, job }) =>
-        handle(live, live.awaited as Awaited, child, job)
-      )
+  const byContract = (contract: AnyContract, input: unknown, options: DelegateOptions) =>
+    Effect.gen(function* () {
+      const encoded = yield* contract.encodeInput(input)
+      const child = yield* byName(AgentRef.format(contract), encoded, options)
+      return {
+        ...child,
+        await: contract.decodeOutcome(child.await, (message) => new InternalError({ message }))
+      }
+    })
 
-    const byContract = (contract: AnyContract, input: unknown, wanted: DelegateOptions) =>
-      Effect.gen(function* () {
-        const encoded = yield* contract.encodeInput(input)
-        const child = yield* byName(AgentRef.format(contract), encoded, wanted)
-        return {
-          ...child,
-          await: contract.decodeOutcome(child.await, (message) => new InternalError({ message }))
-        }
-      })
-
-    return ((agent: string | AnyContract, input: unknown, wanted: DelegateOptions = {}) =>
-      typeof agent === "string" ? byName(agent, input, wanted) : byContract(agent, input, wanted)) as Delegate
-  }
+  return ((agent: string | AnyContract, input: unknown, options: DelegateOptions = {}) =>
+    typeof agent === "string" ? byName(agent, input, options) : byContract(agent, input, options)) as Delegate
+}
 
 /** The input as it would have come over the wire. */
 const asJson = (input: unknown): Effect.Effect<unknown, InvalidRequest> =>

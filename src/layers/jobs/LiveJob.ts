@@ -6,7 +6,6 @@ import * as FiberId from "effect/FiberId"
 import type { ArcpError } from "../../protocol/Errors.js"
 import type { JobStatus } from "../../protocol/Message.js"
 import type { JobSession } from "../../services/jobs/Jobs.js"
-import type { JobLog } from "../../services/log/EventLog.js"
 import type { JobRecord } from "../../services/store/Store.js"
 
 /** Why a job ends other than by its handler. */
@@ -15,8 +14,10 @@ export type Ending =
   | { readonly _tag: "Timeout" }
   | { readonly _tag: "LeaseExpired" }
   | { readonly _tag: "Shutdown" }
+  /** The process in which it ran has ended. */
+  | { readonly _tag: "Restart" }
 
-const parentEnded: Ending = { _tag: "Cancel", reason: "the job that delegated to it ended" }
+export const parentEnded: Ending = { _tag: "Cancel", reason: "the job that delegated to it ended" }
 
 export interface Awaited {
   readonly outcome: Deferred.Deferred<unknown, ArcpError>
@@ -29,6 +30,10 @@ export class LiveJob {
   ending: Ending | undefined
   /** The handler's exit, when it came first. */
   exit: Exit.Exit<unknown, ArcpError> | undefined
+  /** Acknowledgements of cancels that wait until the wish is stored. */
+  readonly cancelAnswers: Array<() => void> = []
+  /** Returns when no cancel waits to be stored: its answer comes before the job's end. */
+  cancelStored: Effect.Effect<void> = Effect.void
   readonly changed = Deferred.unsafeMake<void>(FiberId.none)
   /** The runtime shuts down: what is ending already does not get all of its grace. */
   hurried = false
@@ -36,8 +41,8 @@ export class LiveJob {
   hurry: () => void = () => {}
   /** Running, or being opened. A job ends after its children. */
   readonly children = new Set<LiveJob>()
-  /** Children that passed the checks and are not yet in `children`. */
-  delegating = 0
+  /** Children from the moment they pass the checks until they have ended, for the cap. */
+  childCount = 0
   /** It takes no more children. */
   sealed = false
   /** How it ends is decided. */
@@ -47,8 +52,9 @@ export class LiveJob {
   readonly depth: number
 
   constructor(
-    readonly record: JobRecord,
-    /** Whoever may cancel it; another session after `adopt`. */
+    /** As stored last, but for what changes while the job runs (see `RunningJobs.current`). */
+    public record: JobRecord,
+    /** The owning session; another one after an adoption. */
     public owner: JobSession,
     readonly parent?: LiveJob | undefined
   ) {
@@ -62,17 +68,24 @@ export class LiveJob {
           }
   }
 
-  /**
-   * Begins to end the job, its children first, unless it is ending. When the handler has returned and only children
-   * are waited for, a cancel still counts: it is acknowledged, so it must.
-   */
+  /** Begins to end the job, its children first, unless it is ending. */
   end(ending: Ending): void {
     if (ending._tag === "Shutdown") {
       this.hurried = true
       this.hurry()
     }
-    if (this.ending !== undefined || this.concluded) return
-    if (this.exit !== undefined && ending._tag !== "Cancel") return
+    if (this.ending !== undefined || (this.exit !== undefined && ending._tag !== "Cancel")) return
+    this.begin(ending)
+  }
+  /**
+   * The same for a cancel that is about to be acknowledged, which wins over any other ending: until the job's end is
+   * decided, also when its handler has returned and only children are waited for.
+   */
+  cancel(reason: string | undefined): void {
+    if (this.ending?._tag !== "Cancel") this.begin({ _tag: "Cancel", reason })
+  }
+  private begin(ending: Ending): void {
+    if (this.concluded) return
     this.ending = ending
     this.endChildren()
     Deferred.unsafeDone(this.changed, Effect.void)
@@ -80,9 +93,8 @@ export class LiveJob {
   endChildren(): void {
     for (const child of this.children) child.end(this.ending?._tag === "Shutdown" ? this.ending : parentEnded)
   }
-  /** Takes a child that was counted in `delegating`, unless the job has come so far that nobody would wait for it. */
-  adoptChild(child: LiveJob): boolean {
-    this.delegating--
+  /** Takes a child, unless the job has come so far that nobody would wait for it. */
+  takeChild(child: LiveJob): boolean {
     if (this.sealed) return false
     this.children.add(child)
     if (this.ending !== undefined || this.exit !== undefined) child.end(parentEnded)
@@ -95,10 +107,4 @@ export class LiveJob {
     const done = [...this.children].flatMap(({ awaited }) => (awaited === undefined ? [] : [awaited.done]))
     return Effect.forEach(done, Deferred.await, { discard: true })
   })
-}
-
-/** A job with its log: it is stored and has been accepted. */
-export interface Opened {
-  readonly live: LiveJob
-  readonly log: JobLog
 }

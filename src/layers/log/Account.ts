@@ -35,8 +35,8 @@ export class Account {
 
   constructor(
     readonly job: JobState,
-    /** As stored when the job was opened. */
-    readonly record: JobRecord,
+    /** As stored last, but for the counters and the numbers. */
+    public record: JobRecord,
     readonly parent: Account | undefined
   ) {
     for (const [currency, initial] of Budget.parse(record.lease["cost.budget"] ?? []))

@@ -160,7 +160,7 @@ export const make = Effect.gen(function* () {
 
   // Jobs
 
-  const openJob: EventLog["Type"]["openJob"] = (record, owner, { event, onCommit, parent } = {}) =>
+  const openJob: EventLog["Type"]["openJob"] = (record, owner, { event, onCommit, ops = [], parent } = {}) =>
     Effect.suspend(() => {
       const view = stateOf(owner)
       const job = live.newJob(record)
@@ -183,6 +183,7 @@ export const make = Effect.gen(function* () {
             retention.ended(job.jobId, record.principal)
           })
         }
+        tx.ops.push(...ops)
         if (onCommit !== undefined) tx.onApply(() => onCommit(job))
         return () => {
           live.jobs.delete(job.jobId)
@@ -200,12 +201,19 @@ export const make = Effect.gen(function* () {
       const owner = job.owner
       job.owner = view.sessionId
       job.ownerView = job.observers.has(view) ? view : undefined
-      tx.ops.push(Op.PutJob({ job: tx.withBudget(job, { ...record, lastEventSeq: tx.lastEventSeqOf(job) }) }))
+      const back = putRecord(tx, job, record)
       return () => {
+        back()
         job.owner = owner
         job.ownerView = undefined
         for (const observer of job.observers) if (observer.sessionId === owner) job.ownerView = observer
       }
+    })
+
+  const amend = (job: JobState, record: JobRecord, onCommit: () => void) =>
+    committer.change((tx) => {
+      tx.onApply(onCommit)
+      if (!job.closed) return putRecord(tx, job, record)
     })
 
   const unobserve = (view: ViewState, jobId: string) =>
@@ -291,9 +299,21 @@ export const make = Effect.gen(function* () {
     events: (job) => history.follow(logOf(job)),
     streamedResult: (job) => stored(reader.streamedResult(logOf(job))),
     unobserve: (view, jobId) => unobserve(stateOf(view), jobId),
-    adopt: (view, job, record) => adopt(stateOf(view), logOf(job), record)
+    adopt: (view, job, record) => adopt(stateOf(view), logOf(job), record),
+    amend: (job, record, onCommit) => amend(logOf(job), record, onCommit)
   })
 })
+
+/** Stores a job's changed record, with the counters as the transaction leaves them. The result undoes it. */
+const putRecord = (tx: Transaction, job: JobState, record: JobRecord): (() => void) => {
+  const { account } = job
+  const before = account?.record
+  if (account !== undefined) account.record = record
+  tx.ops.push(Op.PutJob({ job: tx.withBudget(job, { ...record, lastEventSeq: tx.lastEventSeqOf(job) }) }))
+  return () => {
+    if (account !== undefined && before !== undefined) account.record = before
+  }
+}
 
 /** The log over the `Store` in context. Fails when the store cannot say what it holds. */
 export const layer: Layer.Layer<EventLog, StoreError, Store | RuntimeOptions> = Layer.scoped(EventLog, make)

@@ -28,6 +28,8 @@ export interface Join {
   readonly history: boolean
   /** Leave out events up to this one, in the owner's numbering. */
   readonly fromEventSeq?: number | undefined
+  /** Stored in the same commit. */
+  readonly ops?: ReadonlyArray<Op> | undefined
   /** Gets the view's newest `event_seq` before the join, at the commit. */
   readonly onCommit: (subscribedFrom: number) => void
 }
@@ -100,6 +102,7 @@ export const make = (store: StoreService, committer: Committer) => {
           job.addObserver(view)
           tx.ops.push(Op.Observe({ sessionId: view.sessionId, jobId: job.jobId }))
         }
+        tx.ops.push(...(join.ops ?? []))
         tx.onApply(() => join.onCommit(before))
         return () => {
           if (!observing && !job.closed) job.removeObserver(view)

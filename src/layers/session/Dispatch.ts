@@ -151,8 +151,9 @@ export const make = (services: {
           { _tag: "Close", code: closeCode.normal, reason: "bye", done: true } as const
         )
       case "job.submit": {
-        const { payload, trace_id: traceId } = message
-        return Effect.as(submits(jobs.submit(session, { id, traceId, payload }), id), ok)
+        const { extensions, payload, trace_id: traceId } = message
+        const adopt = extensions?.["x-vendor.effect-arcp.adopt"]
+        return Effect.as(submits(jobs.submit(session, { id, traceId, payload, adopt }), id), ok)
       }
       case "job.cancel": {
         const jobId = message.job_id ?? message.payload.job_id

@@ -318,7 +318,6 @@ export const make = Effect.gen(function* () {
   )
   yield* Effect.gen(function* () {
     for (const sessionId of yield* resume.sweep) sessions.delete(sessionId)
-    yield* jobs.sweep
     yield* Effect.repeat(store.vacuum, { while: (more) => more, schedule: Schedule.spaced("10 millis") })
   }).pipe(
     Effect.catchAll((error) =>

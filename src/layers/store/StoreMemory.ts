@@ -35,7 +35,8 @@ const matches = (job: JobRecord, filter: JobFilter): boolean =>
   !job.rejected &&
   (filter.principals === "everyone" || filter.principals.includes(job.principal)) &&
   (filter.status === undefined || filter.status.includes(job.status)) &&
-  (filter.agent === undefined || job.agent === filter.agent || job.agent.startsWith(`${filter.agent}@`))
+  (filter.agent === undefined || job.agent === filter.agent || job.agent.startsWith(`${filter.agent}@`)) &&
+  (filter.parentJobId === undefined || job.parentJobId === filter.parentJobId)
 
 /** Jobs by a key that several may share, each list in an order. */
 const makeIndex = <A>(order: (a: A, b: A) => number) => {
@@ -104,7 +105,7 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     const { record } = job
     created.add(job)
     bySubmit.add(submitKey(record.sessionId, record.submitId), job)
-    if (record.idempotencyKey !== undefined && !record.rejected)
+    if (record.idempotencyKey !== undefined && !record.rejected && record.keyFreed !== true)
       byIdempotencyKey.add(idempotencyKey(record.principal, record.idempotencyKey), job)
     if (record.endedAt === undefined) return
     const end = { id: record.jobId, endedAt: record.endedAt, key: job.key }
@@ -131,6 +132,7 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     a.submitId === b.submitId &&
     a.principal === b.principal &&
     a.idempotencyKey === b.idempotencyKey &&
+    a.keyFreed === b.keyFreed &&
     a.rejected === b.rejected
 
   const putJob = (record: JobRecord): void => {

@@ -130,7 +130,7 @@ const jobRow = (id: number, job: JobRecord): ReadonlyArray<unknown> => [
   job.sessionId,
   job.submitId,
   job.principal,
-  job.idempotencyKey ?? null,
+  job.keyFreed === true ? null : (job.idempotencyKey ?? null),
   job.agent,
   job.status,
   job.rejected ? 1 : 0,

@@ -455,6 +455,7 @@ export const jobs = (
   if (status !== undefined) when(`status IN (${places(status)})`, ...status)
   if (agent !== undefined)
     when("(agent = ? OR substr(agent, 1, ?) = ?)", agent, agent.length + 1, `${agent}@`)
+  if (filter.parentJobId !== undefined) when("record ->> '$.parentJobId' = ?", filter.parentJobId)
   return [
     `WITH step AS MATERIALIZED (
        SELECT created_at, job_id, id, ${hits.join(" AND ")} AS hit FROM jobs INDEXED BY ${index}

@@ -49,6 +49,16 @@ const options = {
   jwtIssuer: text("jwt-issuer", "issuer that JWTs must have"),
   jwtAudience: text("jwt-audience", "audience that JWTs must have"),
   identities: text("identities", "JSON file of who may connect: token, principal, agents, leaseCeiling"),
+  cancel: CliOptions.choice("cancel", ["own-session", "principal"]).pipe(
+    CliOptions.withDescription(
+      "who may cancel a job while its session exists: that session, or every session of its principal"
+    ),
+    CliOptions.withDefault("own-session" as const)
+  ),
+  operator: CliOptions.text("operator").pipe(
+    CliOptions.withDescription("PRINCIPAL that may cancel every job; repeatable"),
+    CliOptions.repeated
+  ),
   workspace: text(
     "workspace",
     "directory that relative paths of agents start from (default the current one)"

@@ -11,8 +11,11 @@ export class Policy extends Context.Tag("arcp/services/Policy")<
     readonly listable: (identity: Identity) => Effect.Effect<ReadonlyArray<string> | "everyone">
     /** May this identity receive the events of a job? */
     readonly maySubscribe: (identity: Identity, job: JobRecord) => Effect.Effect<boolean>
-    /** May a session of this identity cancel a job? `owner`: it is the session that submitted it. */
-    readonly mayCancel: (identity: Identity, job: JobRecord, owner: boolean) => Effect.Effect<boolean>
+    /**
+     * May this identity cancel a job that its session does not own? The owning session always may; so may, when that no
+     * longer exists, any session of the same principal whose own agents and ceiling cover the job.
+     */
+    readonly mayCancel: (identity: Identity, job: JobRecord) => Effect.Effect<boolean>
     /** May this identity run, and see in the inventory, the agent of this name? */
     readonly mayUseAgent: (identity: Identity, agent: string) => Effect.Effect<boolean>
   }

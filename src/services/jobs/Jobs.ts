@@ -1,13 +1,7 @@
 /** Jobs: submit, run, cancel, list, observe (§7). */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
-import type {
-  ArcpError,
-  InternalError,
-  InvalidRequest,
-  JobNotFound,
-  PermissionDenied
-} from "../../protocol/Errors.js"
+import type { ArcpError, InternalError } from "../../protocol/Errors.js"
 import type { Feature } from "../../protocol/Features.js"
 import type * as Message from "../../protocol/Message.js"
 import type { Identity } from "../auth/Auth.js"
@@ -39,6 +33,32 @@ export interface JobSession {
   readonly announce: (message: Outgoing) => void
 }
 
+/** A `job.submit`. */
+export interface SubmitRequest {
+  readonly id: string
+  readonly traceId?: string | undefined
+  readonly payload: Message.Submit
+  /**
+   * `extensions["x-vendor.effect-arcp.adopt"]` as it came: the id of the job that the session wants to observe, and to
+   * own when its owner is gone (§5.2). Such a submit never starts a run.
+   */
+  readonly adopt?: unknown
+}
+
+/** A `job.cancel`. */
+export interface CancelRequest {
+  readonly id: string
+  readonly jobId: string
+  readonly reason?: string | undefined
+}
+
+/** A `job.subscribe`. */
+export interface SubscribeRequest {
+  readonly id: string
+  readonly jobId: string
+  readonly payload: Message.Subscribe
+}
+
 export class Jobs extends Context.Tag("arcp/services/Jobs")<
   Jobs,
   {
@@ -48,40 +68,28 @@ export class Jobs extends Context.Tag("arcp/services/Jobs")<
      * Returns when the checks are done; accepts are sent in the order of the calls. Fails only when the
      * refusal itself could not be stored.
      */
-    readonly submit: (
-      session: JobSession,
-      request: {
-        readonly id: string
-        readonly traceId?: string | undefined
-        readonly payload: Message.Submit
-      }
-    ) => Effect.Effect<void, InternalError>
+    readonly submit: (session: JobSession, request: SubmitRequest) => Effect.Effect<void, InternalError>
     /** Refuses a submit for a reason found before its payload could be read. */
     readonly refuse: (
       session: JobSession,
       request: { readonly id: string; readonly traceId?: string | undefined },
       error: ArcpError
     ) => Effect.Effect<void, InternalError>
-    /** Sends `job.cancelled` and, when the job is still running, begins to end it (§7.4). */
-    readonly cancel: (
-      session: JobSession,
-      request: { readonly id: string; readonly jobId: string; readonly reason?: string | undefined }
-    ) => Effect.Effect<void, JobNotFound | PermissionDenied | InternalError>
+    /**
+     * Begins to end the job at once, and sends `job.cancelled` when that is stored (§7.4). Of a job that has ended it
+     * only sends the answer.
+     */
+    readonly cancel: (session: JobSession, request: CancelRequest) => Effect.Effect<void, ArcpError>
     /** One page of the jobs that the identity may list (§6.6). */
     readonly list: (
       session: JobSession,
       request: Message.ListJobs
-    ) => Effect.Effect<Omit<Message.Jobs, "request_id">, InvalidRequest | InternalError>
+    ) => Effect.Effect<Omit<Message.Jobs, "request_id">, ArcpError>
     /** Sends `job.subscribed`, then history as asked, then live events (§7.6). */
-    readonly subscribe: (
-      session: JobSession,
-      request: { readonly id: string; readonly jobId: string; readonly payload: Message.Subscribe }
-    ) => Effect.Effect<void, JobNotFound | PermissionDenied | InternalError>
+    readonly subscribe: (session: JobSession, request: SubscribeRequest) => Effect.Effect<void, ArcpError>
     readonly unsubscribe: (session: JobSession, jobId: string) => Effect.Effect<void, InternalError>
     /** Cancels every running job that the session owns, without acknowledgement. */
     readonly cancelAll: (sessionId: string, reason: string) => Effect.Effect<void>
-    /** Drops finished jobs whose retention is over. Called by the sweeper. */
-    readonly sweep: Effect.Effect<void, InternalError>
     /** Refuses further submits, lets running jobs finish within the shutdown grace, and ends the rest. */
     readonly shutdown: Effect.Effect<void>
   }

@@ -108,6 +108,8 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
       options?: {
         readonly parent?: JobLog | undefined
         readonly event?: NewEvent | undefined
+        /** Stored in the same commit. */
+        readonly ops?: ReadonlyArray<Op> | undefined
         readonly onCommit?: ((job: JobLog) => void) | undefined
       }
     ) => Effect.Effect<JobLog, InternalError>
@@ -141,6 +143,8 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
       options: {
         readonly history: boolean
         readonly fromEventSeq?: number | undefined
+        /** Stored in the same commit. */
+        readonly ops?: ReadonlyArray<Op> | undefined
         readonly onCommit: (subscribedFrom: number) => void
       }
     ) => Effect.Effect<void, InternalError>
@@ -151,5 +155,14 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
     readonly unobserve: (view: View, jobId: string) => Effect.Effect<void, InternalError>
     /** Makes `job`'s owner another view, which observes it from now on. */
     readonly adopt: (view: View, job: JobLog, record: JobRecord) => Effect.Effect<void, InternalError>
+    /**
+     * Stores the changed record of a job that runs; of one whose terminal message is stored nothing changes any more.
+     * `onCommit` is called synchronously at the commit in either case, before any later event can be read.
+     */
+    readonly amend: (
+      job: JobLog,
+      record: JobRecord,
+      onCommit: () => void
+    ) => Effect.Effect<void, InternalError>
   }
 >() {}

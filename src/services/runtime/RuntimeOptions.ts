@@ -61,6 +61,9 @@ export const RuntimeOptionsSchema = Schema.Struct({
   /** Let jobs whose lease has no `model.use` use any model. */
   allowModelsWithoutLease: withDefault(Schema.Boolean, false),
 
+  /** Store every job's input with it: up to 1 MiB as JSON text, else its SHA-256 digest. */
+  storeInputs: withDefault(Schema.Boolean, true),
+
   /** How long an idempotency key is kept. */
   idempotencyWindow: withDefault(positiveDuration, Duration.days(1)),
   /** How long a finished job is kept, and with it its events and its place in listings. */

@@ -81,6 +81,17 @@ export interface JobRecord {
   readonly idempotencyKey?: string | undefined
   /** SHA-256 of the canonical JSON of the parameters; present with an idempotency key. */
   readonly paramsDigest?: string | undefined
+  /** SHA-256 of the input's JSON text, lower-case hex, when that was too large to be kept. */
+  readonly inputDigest?: string | undefined
+  /** The runtime ended the job for a fault of its own: its idempotency key is free again (§5.2). */
+  readonly keyFreed?: boolean | undefined
+  /** A cancel that was, or is about to be, acknowledged: the job ends in `CANCELLED` whatever happens (§5.4). */
+  readonly cancelRequested?: { readonly reason?: string | undefined; readonly at: number } | undefined
+  /**
+   * Not a job of its own: this submit was answered with the accept of that one, because of its idempotency key. Kept as a
+   * rejected one is, so that the same frame gets the same answer.
+   */
+  readonly answeredWith?: string | undefined
   /** The job's newest `event_seq` in its owner's numbering, as of the last status change. */
   readonly lastEventSeq: number
 }
@@ -156,6 +167,8 @@ export interface JobFilter {
   /** Epoch ms, both exclusive. */
   readonly createdAfter?: number | undefined
   readonly createdBefore?: number | undefined
+  /** Only what this job delegated to. */
+  readonly parentJobId?: string | undefined
   /** Continue behind this job in `(createdAt, jobId)` order. */
   readonly after?: { readonly createdAt: number; readonly jobId: string } | undefined
   readonly limit: number
@@ -242,7 +255,7 @@ export interface StoreService {
     sessionId: string,
     submitId: string
   ) => Effect.Effect<JobRecord | undefined, StoreError>
-  /** The newest job of this principal with this idempotency key. */
+  /** The newest job of this principal with this idempotency key, unless that is freed. */
   readonly jobByKey: (principal: string, key: string) => Effect.Effect<JobRecord | undefined, StoreError>
   /** Ids of jobs, and rejected submits, that ended before `endedBefore` (epoch ms), at most `limit`. */
   readonly endedJobs: (endedBefore: number, limit: number) => Effect.Effect<ReadonlyArray<string>, StoreError>

@@ -1,11 +1,18 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Stream from "effect/Stream"
 import * as Emitter from "../../../src/layers/jobs/Emitter.js"
 import { InternalError } from "../../../src/protocol/Errors.js"
 import type { EventLog, JobLog, NewEvent } from "../../../src/services/log/EventLog.js"
 import { make as makeOptions } from "../../../src/services/runtime/RuntimeOptions.js"
 import type { JobRecord } from "../../../src/services/store/Store.js"
+
+interface Chunk {
+  readonly data: string
+  readonly chunk_seq: number
+  readonly more: boolean
+}
 
 const record = { jobId: "job_1", lease: {} } as JobRecord
 const job: JobLog = {
@@ -38,7 +45,7 @@ const emitter = (failing: ReadonlyArray<number>, chunked = true) => {
     resultId: () => "res_1",
     options: makeOptions(),
     chunked,
-    maxStreamedBytes: 1024 * 1024
+    maxStreamedBytes: 16 * 1024 * 1024
   })
   return { ...made, appended }
 }
@@ -66,6 +73,41 @@ describe("a streamed result", () => {
       yield* result.write("a")
       assert.deepStrictEqual(yield* finish, { resultId: "res_1", size: 1 })
       assert.strictEqual(appended.length, 2)
+    })
+  )
+
+  it.effect("of text outside the BMP keeps every code point whole, wherever it is cut", () =>
+    Effect.gen(function* () {
+      // Surrogate pairs at every parity around the places where chunks are cut, and pieces cut inside one.
+      for (const lead of ["", "a", "ab"]) {
+        const text = lead + "\u{1F600}\u{10FFFF}é漢".repeat(20_000)
+        const pieces: Array<string> = []
+        for (let at = 0; at < text.length; at += 21_503) pieces.push(text.slice(at, at + 21_503))
+        for (const source of [[text], pieces, [new TextEncoder().encode(text)]]) {
+          const { service, finish, appended } = emitter([])
+          yield* service.streamResult(Stream.fromIterable<string | Uint8Array>(source))
+          const chunks = appended.map(({ payload }) => JSON.parse(payload).body as Chunk)
+          assert.strictEqual(chunks.map(({ data }) => data).join(""), text)
+          assert.deepStrictEqual(
+            chunks.map(({ chunk_seq, more }) => [chunk_seq, more]),
+            chunks.map((_, i) => [i, i < chunks.length - 1])
+          )
+          for (const { data } of chunks) {
+            assert.strictEqual(new TextDecoder().decode(new TextEncoder().encode(data)), data)
+            assert.isAtMost(new TextEncoder().encode(data).length, 64 * 1024)
+          }
+          assert.strictEqual((yield* finish)?.size, new TextEncoder().encode(text).length)
+        }
+      }
+    })
+  )
+
+  it.effect("that was left open with half a code point does not end in success", () =>
+    Effect.gen(function* () {
+      const { service, finish } = emitter([])
+      const result = yield* service.openResult()
+      yield* result.write("a\ud83d")
+      assert.strictEqual((yield* Effect.flip(finish))._tag, "InvalidRequest")
     })
   )
 })

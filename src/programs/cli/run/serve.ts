@@ -15,6 +15,7 @@ import * as Schema from "effect/Schema"
 import * as Registry from "../../../layers/agents/Registry.js"
 import * as Auth from "../../../layers/auth/Auth.js"
 import type * as AuthJwt from "../../../layers/auth/AuthJwt.js"
+import * as Policy from "../../../layers/auth/Policy.js"
 import * as LiteLlm from "../../../layers/credentials/CredentialProvisionerLiteLlm.js"
 import * as Credentials from "../../../layers/credentials/Credentials.js"
 import * as IdGenerator from "../../../layers/runtime/IdGenerator.js"
@@ -25,6 +26,7 @@ import * as WebSocketListener from "../../../layers/transport/WebSocketListener.
 import { isLoopback } from "../../../protocol/Loopback.js"
 import { describe } from "../../../protocol/Problem.js"
 import type { Auth as AuthTag, Identity } from "../../../services/auth/Auth.js"
+import type { Policy as PolicyTag } from "../../../services/auth/Policy.js"
 import * as RuntimeOptions from "../../../services/runtime/RuntimeOptions.js"
 import { Secrets } from "../../../services/runtime/Secrets.js"
 import { TransportServer } from "../../../services/transport/Transport.js"
@@ -186,7 +188,12 @@ const announce = (flags: Parsed, token: string | undefined) =>
   })
 
 /** A runtime on a file; with `provisioned`, credentials of the environment's LiteLLM gateway beside it. */
-const onFile = (flags: Parsed, limits: RuntimeOptions.Input, provisioned: boolean) =>
+const onFile = (
+  flags: Parsed,
+  limits: RuntimeOptions.Input,
+  policy: Layer.Layer<PolicyTag>,
+  provisioned: boolean
+) =>
   Effect.gen(function* () {
     const [RuntimeSqlite, CredentialStoreSql] = yield* Effect.promise(() =>
       Promise.all([
@@ -203,7 +210,7 @@ const onFile = (flags: Parsed, limits: RuntimeOptions.Input, provisioned: boolea
     return RuntimeSqlite.layer(
       { filename, synchronous: flags.synchronous },
       limits,
-      provisioned ? { credentials } : {}
+      provisioned ? { credentials, policy } : { policy }
     )
   })
 
@@ -232,7 +239,10 @@ export const run = (flags: Parsed) =>
     const provisioned = yield* LiteLlm.configured
     if (provisioned && flags.memory)
       yield* Effect.logWarning("--memory: no credentials are provisioned, they need a durable store")
-    const runtime = flags.memory ? Runtime.layerMemory(limits) : yield* onFile(flags, limits, provisioned)
+    const policy = Policy.layer({ cancel: flags.cancel, operators: flags.operator })
+    const runtime = flags.memory
+      ? Runtime.layerMemory(limits, { policy })
+      : yield* onFile(flags, limits, policy, provisioned)
     const transport =
       flags.transport === "stdio"
         ? TransportStdio.layer()

@@ -1,0 +1,87 @@
+/**
+ * Cancelling (§5.4 of the protocol page). The handler is interrupted at once; the wish is stored before it is
+ * acknowledged, so that an acknowledged cancel ends the job in `CANCELLED` also when the process dies right after it.
+ */
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as FiberSet from "effect/FiberSet"
+import { type ArcpError, type InternalError, JobNotFound, PermissionDenied } from "../../protocol/Errors.js"
+import type { CancelRequest, JobSession } from "../../services/jobs/Jobs.js"
+import type { JobRecord } from "../../services/store/Store.js"
+import * as Checks from "./Checks.js"
+import type { JobParts } from "./JobParts.js"
+import type { Lookup } from "./Lookup.js"
+import type { Ownership } from "./Ownership.js"
+import type { RunningJob } from "./RunningJobs.js"
+import * as Terminal from "./Terminal.js"
+
+/** Cancels of one job that may wait for the store to take the wish. */
+const maxWaiting = 64
+
+export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
+  const { log, now, policy, running, supervisors } = parts
+
+  const allowed = (session: JobSession, record: JobRecord): Effect.Effect<boolean, InternalError> =>
+    Effect.gen(function* () {
+      if (record.sessionId === session.sessionId) return true
+      if (yield* policy.mayCancel(session.identity, record)) return true
+      return yield* ownership.inheritable(session, record)
+    })
+
+  const acknowledge = (session: JobSession, { id, reason }: CancelRequest, record: JobRecord) =>
+    session.send({
+      type: "job.cancelled",
+      jobId: record.jobId,
+      traceId: record.traceId,
+      payload: { request_id: id, ...(reason === undefined ? {} : { reason }) }
+    })
+
+  /** Stores the wish, as often as it takes, and then gives every answer that waits for it. */
+  const storeWish = ({ live, log: job }: RunningJob): Effect.Effect<void> =>
+    Terminal.untilStored(
+      Effect.suspend(() =>
+        log.amend(job, live.record, () => {
+          for (const answer of live.cancelAnswers.splice(0)) answer()
+        })
+      ),
+      running
+    ).pipe(Effect.ignore)
+
+  const cancelRunning = (session: JobSession, request: CancelRequest, job: RunningJob) =>
+    Effect.gen(function* () {
+      const { live } = job
+      if (live.cancelAnswers.length >= maxWaiting) return yield* Checks.atLimit("cancels_waiting", maxWaiting)
+      const { reason } = request
+      live.cancelAnswers.push(() => acknowledge(session, request, live.record))
+      if (live.cancelAnswers.length > 1) return
+      live.record = {
+        ...live.record,
+        cancelRequested: { ...(reason === undefined ? {} : { reason }), at: now() }
+      }
+      // Queued before the handler hears of it, so the answer comes before what its finalizers emit.
+      live.cancelStored = Fiber.await(yield* FiberSet.run(supervisors, storeWish(job)))
+      live.cancel(reason)
+    }).pipe(Effect.uninterruptible)
+
+  return {
+    cancel: (session: JobSession, request: CancelRequest): Effect.Effect<void, ArcpError> =>
+      Effect.gen(function* () {
+        const record = yield* lookup.job(request.jobId, { settled: true })
+        if (record === undefined) return yield* notFound
+        if (!(yield* allowed(session, record)))
+          return yield* (yield* lookup.mayList(session, record))
+            ? new PermissionDenied({ message: "only the session that submitted a job may cancel it" })
+            : notFound
+        const job = running.get(request.jobId)
+        if (job === undefined) acknowledge(session, request, record)
+        else yield* cancelRunning(session, request, job)
+      }),
+    cancelAll: (sessionId: string, reason: string): Effect.Effect<void> =>
+      Effect.sync(() => {
+        for (const { live } of running.all)
+          if (live.owner.sessionId === sessionId) live.end({ _tag: "Cancel", reason })
+      })
+  }
+}
+
+const notFound = new JobNotFound({ message: "no such job" })

@@ -1,0 +1,45 @@
+/** Where a fault of the runtime's own, or of what it was given, becomes an answer (§10). */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import { type ArcpError, InternalError } from "../../protocol/Errors.js"
+import type { StoreError } from "../../services/store/Store.js"
+
+/** Turns a failure to read the store into an answer. */
+export const storage = <A>(effect: Effect.Effect<A, StoreError>): Effect.Effect<A, InternalError> =>
+  Effect.mapError(
+    effect,
+    (error) =>
+      new InternalError({
+        message: `the store could not be read: ${error.message}`,
+        details: { reason: "storage" }
+      })
+  )
+
+/**
+ * Turns a defect (a policy, a registry, an input schema or a provisioner that throws) into `InternalError`, and logs it
+ * whole. The client is told what was done when it happened and nothing of the cause, which may hold anything.
+ */
+export const contained =
+  (doing: string) =>
+  <A, E extends ArcpError, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | InternalError, R> =>
+    Effect.catchAllCause(
+      effect,
+      (cause): Effect.Effect<never, E | InternalError> =>
+        Cause.defects(cause).length === 0
+          ? Effect.failCause(cause)
+          : Effect.zipRight(
+              Effect.logError(`a fault while ${doing}`, cause),
+              new InternalError({ message: `the runtime met a fault of its own while ${doing}` })
+            )
+    )
+
+const ours = new WeakSet<object>()
+
+/** Remembers that this very error is a fault of the runtime's: what it ends, the runtime has ended (§5.2). */
+export const blame = (error: object): void => {
+  ours.add(Cause.originalError(error))
+}
+
+/** Was this very error the runtime's fault? By identity: what an error says can be written by an agent. */
+export const isOurs = (error: unknown): boolean =>
+  typeof error === "object" && error !== null && ours.has(Cause.originalError(error))

@@ -1,0 +1,27 @@
+/** What the parts of this folder share: the services, resolved once, and what is running in this process. */
+import type * as FiberSet from "effect/FiberSet"
+import type { Registry } from "../../services/agents/Registry.js"
+import type { Policy } from "../../services/auth/Policy.js"
+import type { Credentials } from "../../services/credentials/Credentials.js"
+import type { EventLog } from "../../services/log/EventLog.js"
+import type { IdGenerator } from "../../services/runtime/IdGenerator.js"
+import type { Options } from "../../services/runtime/RuntimeOptions.js"
+import type { Secrets } from "../../services/runtime/Secrets.js"
+import type { Store } from "../../services/store/Store.js"
+import type { RunningJobs } from "./RunningJobs.js"
+
+export interface JobParts {
+  readonly log: EventLog["Type"]
+  readonly store: Store["Type"]
+  readonly registry: Registry["Type"]
+  readonly policy: Policy["Type"]
+  readonly ids: IdGenerator["Type"]
+  readonly secrets: Secrets["Type"]
+  readonly credentials: Credentials["Type"]
+  readonly options: Options
+  /** Epoch ms by the wall clock. */
+  readonly now: () => number
+  readonly running: RunningJobs
+  /** One fiber per job, in the runtime's scope. */
+  readonly supervisors: FiberSet.FiberSet<void>
+}

@@ -1,0 +1,63 @@
+/**
+ * What ends a job in time: `max_runtime_sec` is a duration, on a clock that only goes forward; `expires_at` is a point
+ * in time, by the wall clock, which may jump (§4.5 of the protocol page, "Time").
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type { JobRecord } from "../../services/store/Store.js"
+import type { Ending } from "./LiveJob.js"
+
+/** One day in ms: timers beyond 2^31 ms do not fire, so longer waits are cut into pieces. */
+const longestSleep = 86_400_000
+/** 10 s in ms: how often the wall clock is looked at when little is left. */
+const shortestLook = 10_000
+
+/** Sleeps for so many milliseconds, however many. */
+const sleepFor = (ms: number): Effect.Effect<void> =>
+  ms <= longestSleep
+    ? Effect.sleep(Duration.millis(ms))
+    : Effect.zipRight(
+        Effect.sleep(Duration.millis(longestSleep)),
+        Effect.suspend(() => sleepFor(ms - longestSleep))
+      )
+
+/**
+ * Sleeps until the wall clock shows a time (epoch ms), which it may reach early or late by a jump: it is looked at again
+ * at the latest after 10 s, or a 64th of what was left.
+ */
+export const sleepUntil = (epochMs: number): Effect.Effect<void> =>
+  Effect.clockWith((clock) =>
+    Effect.suspend(() => {
+      const left = epochMs - clock.unsafeCurrentTimeMillis()
+      if (left <= 0) return Effect.void
+      const piece = Math.min(left, longestSleep, Math.max(shortestLook, Math.ceil(left / 64)))
+      return Effect.zipRight(clock.sleep(Duration.millis(piece)), sleepUntil(epochMs))
+    })
+  )
+
+export interface Limit {
+  /** Returns when the limit is reached. */
+  readonly reached: Effect.Effect<void>
+  readonly ending: Ending
+}
+
+/** The limits of a job that begins to run now. */
+export const of = (record: JobRecord): ReadonlyArray<Limit> => {
+  const limits: Array<Limit> = []
+  if (record.maxRuntimeSec !== undefined)
+    limits.push({ reached: sleepFor(record.maxRuntimeSec * 1000), ending: { _tag: "Timeout" } })
+  const expiry = record.leaseConstraints?.expires_at
+  if (expiry !== undefined)
+    limits.push({ reached: sleepUntil(Date.parse(expiry)), ending: { _tag: "LeaseExpired" } })
+  return limits
+}
+
+/** When a job that begins to run at `now` will have ended (epoch ms), whichever limit comes first. */
+export const deadline = (record: JobRecord, now: number): number | undefined => {
+  const expiry = record.leaseConstraints?.expires_at
+  const at = Math.min(
+    record.maxRuntimeSec === undefined ? Infinity : now + record.maxRuntimeSec * 1000,
+    expiry === undefined ? Infinity : Date.parse(expiry)
+  )
+  return at === Infinity ? undefined : at
+}

@@ -1,0 +1,116 @@
+/** Finding, listing and watching jobs (§4.6, §5.6 of the protocol page). */
+import * as Effect from "effect/Effect"
+import { type ArcpError, type InternalError, JobNotFound, PermissionDenied } from "../../protocol/Errors.js"
+import type * as Message from "../../protocol/Message.js"
+import type { JobSession, SubscribeRequest } from "../../services/jobs/Jobs.js"
+import type { JobRecord } from "../../services/store/Store.js"
+import * as Checks from "./Checks.js"
+import * as Faults from "./Faults.js"
+import type { JobParts } from "./JobParts.js"
+import type { Ownership } from "./Ownership.js"
+import type { Recovery } from "./Recovery.js"
+
+export interface Lookup {
+  /**
+   * A job as it is now, running or stored; `undefined` when there is none of that id. `settled`: of one that the last
+   * process left, only when its end is stored.
+   */
+  readonly job: (
+    jobId: string,
+    options?: { readonly settled: boolean }
+  ) => Effect.Effect<JobRecord | undefined, InternalError>
+  readonly mayList: (session: JobSession, record: JobRecord) => Effect.Effect<boolean>
+  readonly list: (
+    session: JobSession,
+    request: Message.ListJobs
+  ) => Effect.Effect<Omit<Message.Jobs, "request_id">, ArcpError>
+  readonly subscribe: (session: JobSession, request: SubscribeRequest) => Effect.Effect<void, ArcpError>
+}
+
+export const make = (parts: JobParts, ownership: Ownership, recovery: Recovery): Lookup => {
+  const { log, options, policy, running, store } = parts
+
+  const job: Lookup["job"] = (jobId, { settled } = { settled: false }) =>
+    Effect.gen(function* () {
+      const live = running.get(jobId)?.live
+      if (live !== undefined) return running.current(live.record)
+      if (settled) yield* recovery.settled(jobId)
+      const record = yield* Faults.storage(store.job(jobId))
+      return record?.rejected === false ? running.current(record) : undefined
+    })
+
+  const mayList: Lookup["mayList"] = (session, record) =>
+    Effect.map(
+      policy.listable(session.identity),
+      (who) => who === "everyone" || who.includes(record.principal)
+    )
+
+  const list: Lookup["list"] = (session, { filter, limit = 100, cursor }) =>
+    Effect.gen(function* () {
+      const page = yield* Faults.storage(
+        store.jobs({
+          principals: yield* policy.listable(session.identity),
+          status: filter?.status,
+          agent: filter?.agent,
+          createdAfter: filter?.created_after === undefined ? undefined : Date.parse(filter.created_after),
+          createdBefore: filter?.created_before === undefined ? undefined : Date.parse(filter.created_before),
+          parentJobId: filter?.parent_job_id,
+          after: cursor == null ? undefined : yield* Checks.decodeCursor(cursor),
+          limit: limit + 1
+        })
+      )
+      const jobs = page.slice(0, limit)
+      return {
+        jobs: jobs.map((record) => Checks.entry(running.current(record))),
+        next_cursor: page.length > limit ? Checks.encodeCursor(jobs[jobs.length - 1] as JobRecord) : null
+      }
+    })
+
+  const audit = (session: JobSession, jobId: string, record: JobRecord | undefined, allowed: boolean) =>
+    Effect.logInfo("subscribe").pipe(
+      Effect.annotateLogs({
+        subscriber: session.identity.principal,
+        job: jobId.slice(0, 64),
+        owner: record?.principal ?? "unknown",
+        verdict: allowed ? "allowed" : "denied"
+      })
+    )
+
+  const subscribe: Lookup["subscribe"] = (session, { id, jobId, payload }) =>
+    Effect.gen(function* () {
+      const record = yield* job(jobId)
+      const allowed = record !== undefined && (yield* policy.maySubscribe(session.identity, record))
+      yield* audit(session, jobId, record, allowed)
+      if (record === undefined) return yield* notFound
+      if (!allowed)
+        return yield* (yield* mayList(session, record))
+          ? new PermissionDenied({ message: "this job may be listed, but not subscribed to" })
+          : notFound
+      const own = running.ofSession(session.sessionId)
+      if (session.view.observedCount - own >= options.maxSubscriptionsPerSession)
+        return yield* Checks.atLimit("subscriptions_per_session", options.maxSubscriptionsPerSession)
+      const history = payload.history ?? false
+      yield* log.observe(session.view, yield* log.loadJob(record), {
+        history,
+        fromEventSeq: payload.from_event_seq,
+        onCommit: (subscribedFrom) => {
+          const now = running.current(record)
+          session.send({
+            type: "job.subscribed",
+            jobId,
+            traceId: now.traceId,
+            payload: Checks.subscribed(now, {
+              requestId: id,
+              subscribedFrom,
+              replayed: history,
+              credentials: ownership.shown(session, now)
+            })
+          })
+        }
+      })
+    })
+
+  return { job, mayList, list, subscribe }
+}
+
+const notFound = new JobNotFound({ message: "no such job" })

@@ -1,0 +1,231 @@
+/**
+ * The way of a job that has passed its checks, submitted or delegated: counted → minted → opened (the commit) →
+ * accepted → run. What it reserves on the way is in its hold, and is given back when the hold closes, wherever the way
+ * ends: a refusal, an interruption, a commit that fails, or the job's end.
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
+import * as Redacted from "effect/Redacted"
+import * as Scope from "effect/Scope"
+import type * as Tracer from "effect/Tracer"
+import * as Budget from "../../protocol/Budget.js"
+import { type ArcpError, InternalError, toPayload } from "../../protocol/Errors.js"
+import type { Credential } from "../../services/credentials/Credentials.js"
+import type { Job, JobService } from "../../services/jobs/Job.js"
+import type { JobSession } from "../../services/jobs/Jobs.js"
+import type { Lease as LeaseTag } from "../../services/lease/Lease.js"
+import type { JobLog } from "../../services/log/EventLog.js"
+import { type JobRecord, Op } from "../../services/store/Store.js"
+import { covers } from "../auth/Policy.js"
+import * as Lease from "../lease/Lease.js"
+import * as Checks from "./Checks.js"
+import * as Delegation from "./Delegation.js"
+import * as Emitter from "./Emitter.js"
+import * as Faults from "./Faults.js"
+import type { JobParts } from "./JobParts.js"
+import * as Limits from "./Limits.js"
+import { LiveJob } from "./LiveJob.js"
+import type { Hold } from "./Reservations.js"
+import { byteLength } from "./ResultWriter.js"
+import * as Runner from "./Runner.js"
+import type { RunningJob } from "./RunningJobs.js"
+
+/** A job that may be run. */
+export interface Candidate {
+  readonly session: JobSession
+  readonly record: JobRecord
+  readonly run: Effect.Effect<unknown, ArcpError, Job | LeaseTag>
+  /** As it came, before the agent's contract decoded it. */
+  readonly input: unknown
+  readonly parent?: RunningJob | undefined
+  readonly parentSpan?: Tracer.AnySpan | undefined
+}
+
+/** A job whose opening commit is queued. */
+export interface Opening {
+  readonly live: LiveJob
+  /** Gives its log when it is stored and accepted; fails when it could not be stored. */
+  readonly opened: Effect.Effect<JobLog, InternalError>
+}
+
+/** Opens a job, and returns when its commit is queued: what is queued next comes after it. */
+export type Open = (candidate: Candidate, hold: Hold) => Effect.Effect<Opening, ArcpError>
+
+/** Bytes of an input as JSON text; of a larger one only the digest is kept. */
+const maxInputBytes = 1024 * 1024
+
+/** What is stored of a job's input, in the commit that opens the job. */
+const keepInput = ({ options, secrets }: JobParts, { input, record }: Candidate) =>
+  Effect.gen(function* () {
+    if (!options.storeInputs) return { record, ops: [] }
+    const text = JSON.stringify(input ?? null)
+    if (byteLength(text) > maxInputBytes)
+      return { record: { ...record, inputDigest: yield* secrets.digest(text) }, ops: [] }
+    return { record, ops: [Op.PutInput({ jobId: record.jobId, input: text })] }
+  })
+
+/** Mints what the job needs, into its hold. */
+const mint = ({ credentials }: JobParts, { record, session }: Candidate, hold: Hold) =>
+  credentials.enabled && session.features.includes("provisioned_credentials")
+    ? Effect.zipRight(
+        Scope.addFinalizer(hold.job, credentials.release(record.jobId)),
+        credentials.mint({
+          jobId: record.jobId,
+          principal: record.principal,
+          agent: record.agent,
+          lease: record.lease,
+          leaseConstraints: record.leaseConstraints ?? {},
+          budget: Budget.parse(record.lease["cost.budget"] ?? [])
+        })
+      )
+    : Effect.succeed<ReadonlyArray<Credential>>([])
+
+/** Replaces a credential; once its value is another one the submitter is told, also when nobody waits any more. */
+const rotation =
+  ({ credentials }: JobParts, live: LiveJob, emitter: Emitter.Emitter): JobService["rotateCredential"] =>
+  (id) => {
+    const { jobId } = live.record
+    const holding = () => credentials.held(jobId).find((credential) => credential.id === id)
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.suspend(() => {
+        const before = holding()
+        return Effect.flatMap(Effect.exit(restore(credentials.rotate(jobId, id))), (exit) => {
+          const after = holding()
+          if (after === undefined || after === before) return exit
+          // A narrow token must not read what a wide one was given, whose session it has resumed or taken over.
+          const value = covers(live.owner.identity, live.record) ? { value: Redacted.value(after.value) } : {}
+          const told = emitter.secretStatus(live.owner.sessionId, { phase: "credential_rotated", id }, value)
+          return Effect.zipRight(told, exit)
+        })
+      })
+    )
+  }
+
+const run = (parts: JobParts, open: Open, candidate: Candidate, live: LiveJob, job: JobLog) => {
+  const { credentials, ids, log, now, options, store } = parts
+  const { record, session } = candidate
+  if (parts.running.stopping) live.end({ _tag: "Shutdown" })
+  const emitter = Emitter.make({
+    log,
+    job,
+    record,
+    deadline: Limits.deadline(record, now()),
+    now,
+    resultId: () => ids.unsafeMake("res"),
+    options,
+    chunked: session.features.includes("result_chunk"),
+    maxStreamedBytes: store.kind === "memory" ? options.maxStreamedBytesMemory : options.maxStreamedBytesDisk
+  })
+  const lease = Lease.make({
+    record,
+    log: job,
+    now,
+    workspace: options.workspace === "" ? undefined : options.workspace,
+    anyModel: options.allowModelsWithoutLease,
+    toolResult: emitter.service.toolResult,
+    spend: emitter.spend,
+    onExpired: () => live.end({ _tag: "LeaseExpired" })
+  })
+  const service: JobService = {
+    ...emitter.service,
+    delegate: Delegation.make({ parts, open, parent: { live, log: job }, emitter, lease }),
+    credentials: Effect.sync(() => credentials.held(record.jobId)),
+    rotateCredential: rotation(parts, live, emitter)
+  }
+  return Runner.run({
+    live,
+    job,
+    handler: candidate.run,
+    service,
+    lease,
+    finish: emitter.finish,
+    limits: Limits.of(record),
+    parentSpan: candidate.parentSpan,
+    parts
+  })
+}
+
+export const make = (parts: JobParts): Open => {
+  const { log, running, supervisors } = parts
+
+  /** Sends the accept, or has it sent, so that it comes before every event of the job. */
+  const accept = ({ parent, record, session }: Candidate, minted: ReadonlyArray<Credential>) =>
+    parent === undefined
+      ? session.send(Checks.acceptance(record, record.submitId, minted))
+      : session.announce(Checks.acceptance(record, undefined, minted))
+
+  /** Whoever submitted is told by the session, whoever delegated by `opened`. */
+  const notStored = ({ parent, record, session }: Candidate, error: InternalError) =>
+    Effect.sync(() => {
+      Faults.blame(error)
+      if (parent === undefined)
+        session.send({ type: "session.error", payload: toPayload(error, { request_id: record.submitId }) })
+    })
+
+  /** The job is over, in the table and for whoever delegated to it. */
+  const over = ({ parent, record }: Candidate, live: LiveJob) =>
+    Effect.sync(() => {
+      running.remove(record.jobId)
+      parent?.live.children.delete(live)
+      if (live.awaited === undefined) return
+      Deferred.unsafeDone(live.awaited.done, Effect.void)
+      // Only after a defect is it still open; nobody must wait for it for ever.
+      Deferred.unsafeDone(live.awaited.outcome, Effect.fail(didNotEnd))
+    })
+
+  /** The job's own fiber, from the commit that opens it to the end; it closes the hold. */
+  const supervise = (
+    candidate: Candidate,
+    live: LiveJob,
+    hold: Hold,
+    minted: ReadonlyArray<Credential>,
+    opened: Deferred.Deferred<JobLog, InternalError>,
+    ops: ReadonlyArray<Op>
+  ): Effect.Effect<void> =>
+    log
+      .openJob(candidate.record, candidate.session.view, {
+        parent: candidate.parent?.log,
+        ops,
+        onCommit: (job) => {
+          // At the commit, so that a cancel that comes right after the accept finds the job.
+          running.add({ live, log: job })
+          accept(candidate, minted)
+        }
+      })
+      .pipe(
+        Effect.tapError((error) => notStored(candidate, error)),
+        Effect.onExit((exit) => Effect.zipRight(Deferred.done(opened, exit), Scope.close(hold.keys, exit))),
+        Effect.flatMap((job) => run(parts, open, candidate, live, job)),
+        Effect.ignore,
+        Effect.tapErrorCause((cause) =>
+          Effect.logError(`the supervisor of ${candidate.record.jobId} failed`, cause)
+        ),
+        Effect.onExit((exit) => Scope.close(hold.job, exit)),
+        Effect.uninterruptible
+      )
+
+  const open: Open = (given, hold) =>
+    Effect.gen(function* () {
+      const { parent, session } = given
+      yield* running.count(given.record, hold.job)
+      const { ops, record } = yield* keepInput(parts, given)
+      const candidate = { ...given, record }
+      const minted = yield* mint(parts, candidate, hold)
+      return yield* Effect.uninterruptible(
+        Effect.gen(function* () {
+          const live = new LiveJob(record, session, parent?.live)
+          if (parent !== undefined && !parent.live.takeChild(live))
+            return yield* new InternalError({ message: "the job is ending and delegates no more" })
+          yield* Scope.addFinalizer(hold.job, over(candidate, live))
+          const opened = yield* Deferred.make<JobLog, InternalError>()
+          hold.passedOn = true
+          yield* FiberSet.run(supervisors, supervise(candidate, live, hold, minted, opened, ops))
+          return { live, opened: Deferred.await(opened) }
+        })
+      )
+    })
+  return open
+}
+
+const didNotEnd = new InternalError({ message: "the job did not end as it should" })

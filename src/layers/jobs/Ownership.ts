@@ -1,0 +1,82 @@
+/** Which session a job belongs to: the one that submitted it, or one that took it over when that was gone (§5.2). */
+import * as Effect from "effect/Effect"
+import type { InternalError } from "../../protocol/Errors.js"
+import type { Credential } from "../../services/credentials/Credentials.js"
+import type { JobSession } from "../../services/jobs/Jobs.js"
+import type { JobLog } from "../../services/log/EventLog.js"
+import type { JobRecord } from "../../services/store/Store.js"
+import { covers } from "../auth/Policy.js"
+import * as Checks from "./Checks.js"
+import * as Faults from "./Faults.js"
+import type { JobParts } from "./JobParts.js"
+import type { LiveJob } from "./LiveJob.js"
+
+export interface Ownership {
+  /** The credentials of a job that this session may see: the submitter's, when its own token covers the job (§5.6). */
+  readonly shown: (session: JobSession, record: JobRecord) => ReadonlyArray<Credential>
+  /**
+   * Tells whether the session may be the owner of a job from now on: the one that was no longer exists, the principal is
+   * the same, and its own agents and ceiling cover the job.
+   */
+  readonly inheritable: (session: JobSession, record: JobRecord) => Effect.Effect<boolean, InternalError>
+  /** Makes the session the owner of a job, and of what that has delegated to. */
+  readonly take: (
+    session: JobSession,
+    record: JobRecord,
+    log: JobLog,
+    requestId: string
+  ) => Effect.Effect<void, InternalError>
+}
+
+export const make = ({ credentials, log, running, store }: JobParts): Ownership => {
+  const shown: Ownership["shown"] = (session, record) =>
+    session.identity.principal === record.principal && session.features.includes("provisioned_credentials")
+      ? visible(session, record)
+      : []
+
+  /** Asked last: comparing leases is the most work. */
+  const visible = (session: JobSession, record: JobRecord) => {
+    const held = credentials.held(record.jobId)
+    return held.length > 0 && covers(session.identity, record) ? held : []
+  }
+
+  const inheritable: Ownership["inheritable"] = (session, record) =>
+    record.principal !== session.identity.principal || record.sessionId === session.sessionId
+      ? Effect.succeed(false)
+      : Effect.map(
+          Faults.storage(store.session(record.sessionId)),
+          (owner) => owner === undefined && covers(session.identity, record)
+        )
+
+  /** A running job and what it delegated to belong to another session from now on. */
+  const takeFamily = (session: JobSession, job: LiveJob): Effect.Effect<void, InternalError> =>
+    Effect.gen(function* () {
+      job.owner = session
+      for (const child of job.children) {
+        const opened = running.get(child.record.jobId)
+        if (opened === undefined) continue
+        child.record = { ...child.record, sessionId: session.sessionId }
+        yield* log.adopt(session.view, opened.log, child.record)
+        yield* log.observe(session.view, opened.log, {
+          history: false,
+          onCommit: () =>
+            session.announce(Checks.acceptance(child.record, undefined, shown(session, child.record)))
+        })
+        yield* takeFamily(session, child)
+      }
+    })
+
+  return {
+    shown,
+    inheritable,
+    take: (session, record, job, requestId) =>
+      Effect.gen(function* () {
+        const live = running.get(record.jobId)?.live
+        // The submit's id goes with the session: a frame of this session may have the old owner's by chance.
+        const taken = { ...(live?.record ?? record), sessionId: session.sessionId, submitId: requestId }
+        if (live !== undefined) live.record = taken
+        yield* log.adopt(session.view, job, taken)
+        if (live !== undefined) yield* takeFamily(session, live)
+      })
+  }
+}

@@ -1,0 +1,130 @@
+/**
+ * Jobs that were open when the last process ended are ended by this one (§5.3 of the protocol page), in the background
+ * while the runtime serves already. What makes that safe: which jobs they are is known before the first request is
+ * taken; each end goes into its job's log, and the views of the sessions that still watch it, by the one committer, so a
+ * session that resumes meanwhile gets it once and in order like any other event; and whoever needs to know how such a
+ * job has ended (the same idempotency key, a cancel, an adoption) waits for that job with `settled`. Until its end is
+ * stored a listing shows the job as it was.
+ */
+import * as Arr from "effect/Array"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as FiberId from "effect/FiberId"
+import type { Scope } from "effect/Scope"
+import type { InternalError } from "../../protocol/Errors.js"
+import type { JobLog } from "../../services/log/EventLog.js"
+import type { JobFilter, JobRecord } from "../../services/store/Store.js"
+import * as Faults from "./Faults.js"
+import type { JobParts } from "./JobParts.js"
+import { type Ending, parentEnded } from "./LiveJob.js"
+import * as Terminal from "./Terminal.js"
+
+export interface Recovery {
+  /** Waits until the end of a job is stored that the last process left open; returns whether there was one to wait for. */
+  readonly settled: (jobId: string) => Effect.Effect<boolean>
+}
+
+/** Jobs read, and ended, at once: what the committer takes as one batch. */
+const page = 500
+
+/** Jobs that are open in the store, oldest first. */
+const openJobs = (parts: JobParts): Effect.Effect<ReadonlyArray<JobRecord>, InternalError> =>
+  Effect.gen(function* () {
+    const found: Array<JobRecord> = []
+    for (let after: JobFilter["after"]; ; ) {
+      const records = yield* Faults.storage(
+        parts.store.jobs({ principals: "everyone", status: ["pending", "running"], after, limit: page })
+      )
+      found.push(...records)
+      if (records.length < page) return found
+      after = records[records.length - 1]
+    }
+  })
+
+/** Children before their parents, however their clocks stood: deeper ones first, younger ones first. */
+export const leavesFirst = (records: ReadonlyArray<JobRecord>): ReadonlyArray<JobRecord> => {
+  const byId = new Map(records.map((record) => [record.jobId, record]))
+  const depths = new Map<JobRecord, number>()
+  for (const record of records) {
+    let depth = 0
+    for (let up = above(byId, record); up !== undefined; up = above(byId, up)) depth++
+    depths.set(record, depth)
+  }
+  return [...records].reverse().sort((a, b) => (depths.get(b) as number) - (depths.get(a) as number))
+}
+
+const above = (byId: ReadonlyMap<string, JobRecord>, { parentJobId }: JobRecord) =>
+  parentJobId === undefined ? undefined : byId.get(parentJobId)
+
+/** How a job that was left open ends: as was acknowledged, or was about to be. */
+const endingOf = (record: JobRecord, byId: ReadonlyMap<string, JobRecord>): Ending => {
+  const { cancelRequested } = record
+  if (cancelRequested !== undefined) return { _tag: "Cancel", reason: cancelRequested.reason }
+  for (let up = above(byId, record); up !== undefined; up = above(byId, up))
+    if (up.cancelRequested !== undefined) return parentEnded
+  return { _tag: "Restart" }
+}
+
+export const make = (parts: JobParts): Effect.Effect<Recovery, InternalError, Scope> =>
+  Effect.gen(function* () {
+    const { log, now } = parts
+    const left = yield* openJobs(parts)
+    const byId = new Map(left.map((record) => [record.jobId, record]))
+    const unsettled = new Map<string, Deferred.Deferred<void>>()
+    for (const { jobId } of left) unsettled.set(jobId, Deferred.unsafeMake(FiberId.none))
+
+    const settle = (jobId: string) => {
+      const waited = unsettled.get(jobId)
+      unsettled.delete(jobId)
+      if (waited !== undefined) Deferred.unsafeDone(waited, Effect.void)
+    }
+
+    const end = (record: JobRecord, job: JobLog) =>
+      Effect.suspend(() => {
+        const at = now()
+        const terminal = Terminal.ended(endingOf(record, byId), record, at)
+        return Effect.ensuring(
+          Terminal.write(parts, job, { send: () => {} }, terminal, at, () => record),
+          Effect.sync(() => settle(record.jobId))
+        )
+      })
+
+    /** Loads first, so that the ends of a page are queued together and in order: one commit. */
+    const endAll = (records: ReadonlyArray<JobRecord>) =>
+      Effect.gen(function* () {
+        const logs = yield* log.loadJobs(records)
+        yield* Effect.forEach(Arr.zip(records, logs), ([record, job]) => end(record, job), {
+          concurrency: "unbounded",
+          discard: true
+        })
+      })
+
+    const recover = Effect.gen(function* () {
+      const ordered = leavesFirst(left)
+      for (let from = 0; from < ordered.length; from += page) {
+        const records = ordered.slice(from, from + page)
+        yield* Terminal.untilStored(endAll(records), parts.running)
+      }
+    })
+    if (left.length > 0)
+      yield* recover.pipe(
+        Effect.tapErrorCause((cause) =>
+          Effect.logError("jobs of the last process could not be ended", cause)
+        ),
+        // Whatever happened, nobody waits for ever.
+        Effect.ensuring(
+          Effect.sync(() => {
+            for (const jobId of [...unsettled.keys()]) settle(jobId)
+          })
+        ),
+        Effect.forkScoped
+      )
+
+    return {
+      settled: (jobId) =>
+        Effect.suspend(() => {
+          const waited = unsettled.get(jobId)
+          return waited === undefined ? Effect.succeed(false) : Effect.as(Deferred.await(waited), true)
+        })
+    }
+  })

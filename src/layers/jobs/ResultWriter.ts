@@ -1,0 +1,215 @@
+/** The one streamed result of a job: chunks in order, numbered, and finalised when the handler leaves it open (§6). */
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import { InternalError, InvalidRequest } from "../../protocol/Errors.js"
+import type * as Event from "../../protocol/Event.js"
+import type { EmitError, JobService, ResultStream } from "../../services/jobs/Job.js"
+import { joinChunks } from "../log/Reader.js"
+
+/** How a result was streamed, for the terminal message. */
+export interface Streamed {
+  readonly resultId: string
+  /** Decoded bytes. */
+  readonly size: number
+  /** The whole result, when the session did not negotiate `result_chunk`. */
+  readonly inline?: unknown
+}
+
+export interface ResultWriter {
+  readonly openResult: JobService["openResult"]
+  readonly streamResult: JobService["streamResult"]
+  /** Finalises a result that the handler left open; `undefined` when nothing was streamed. */
+  readonly finish: Effect.Effect<Streamed | undefined, EmitError>
+}
+
+type Encoding = "utf8" | "base64"
+type Chunk = Event.Body<"result_chunk">
+
+/** Bytes of one chunk of `streamResult`; a multiple of 3, so that base64 chunks are not padded. */
+const streamChunk = 63 * 1024
+
+const tooLarge = new InvalidRequest({
+  message: "the result is too large for one frame; negotiate the result_chunk feature to receive it"
+})
+const limitError = (limit: string, message: string) => new InternalError({ message, details: { limit } })
+
+interface Context {
+  readonly emitChunk: (body: Chunk) => Effect.Effect<void, EmitError>
+  readonly resultId: () => string
+  /** Whether the submitting session takes chunks; else a streamed result is gathered for one frame. */
+  readonly chunked: boolean
+  /** Bytes of one chunk, of all of them, and of one frame. */
+  readonly maxChunkBytes: number
+  readonly maxStreamedBytes: number
+  readonly maxFrameBytes: number
+}
+
+/** A result that was opened. */
+class OpenResult {
+  private ended = false
+  private chunkSeq = 0
+  private size = 0
+  /** The first half of a surrogate pair that waits for its second. */
+  private carry = ""
+  /** Why an accepted chunk is missing: such a result cannot end in success any more. */
+  private broken: EmitError | undefined
+  private readonly gathered: Array<Pick<Chunk, "data" | "encoding">> = []
+  readonly resultId: string
+
+  constructor(
+    private readonly context: Context,
+    private readonly encoding: Encoding
+  ) {
+    this.resultId = context.resultId()
+  }
+
+  write(data: string | Uint8Array): Effect.Effect<void, EmitError> {
+    return Effect.suspend(() => this.chunk(this.whole(data, false), true))
+  }
+  end(data: string | Uint8Array = ""): Effect.Effect<void, EmitError> {
+    return Effect.suspend(() => this.chunk(this.whole(data, true), false))
+  }
+  readonly finish: Effect.Effect<Streamed, EmitError> = Effect.suspend(() => {
+    if (this.broken !== undefined) return this.broken
+    return Effect.map(this.ended ? Effect.void : this.chunk(this.carry, false), () => ({
+      resultId: this.resultId,
+      size: this.size,
+      ...(this.context.chunked ? {} : { inline: joinChunks(this.gathered) })
+    }))
+  })
+
+  /** Text up to the last whole code point: it may be cut inside a surrogate pair. */
+  private whole(data: string | Uint8Array, last: boolean): string | Uint8Array {
+    if (typeof data !== "string" || this.encoding !== "utf8") return data
+    const text = this.carry + data
+    const code = text.charCodeAt(text.length - 1)
+    this.carry = !last && code >= 0xd800 && code <= 0xdbff ? text.slice(-1) : ""
+    return this.carry === "" ? text : text.slice(0, -1)
+  }
+
+  private chunk(data: string | Uint8Array, more: boolean): Effect.Effect<void, EmitError> {
+    const { maxChunkBytes, maxStreamedBytes } = this.context
+    if (this.broken !== undefined) return this.broken
+    if (this.ended) return new InvalidRequest({ message: "the streamed result has already ended" })
+    const piece = encodeChunk(data, this.encoding)
+    if (piece === undefined)
+      return new InvalidRequest({
+        message: "utf8 chunks are well-formed text; open the result as base64 for bytes"
+      })
+    if (piece.size > maxChunkBytes)
+      return limitError("result_chunk_bytes", `a result chunk may have ${maxChunkBytes} bytes`)
+    if (this.size + piece.size > maxStreamedBytes)
+      return limitError("streamed_result_bytes", `a streamed result may have ${maxStreamedBytes} bytes`)
+    this.size += piece.size
+    this.ended = !more
+    return Effect.tapError(this.deliver(piece.data, more), (error) =>
+      Effect.sync(() => {
+        this.broken = error
+      })
+    )
+  }
+
+  private deliver(data: string, more: boolean): Effect.Effect<void, EmitError> {
+    const { chunked, emitChunk, maxFrameBytes } = this.context
+    if (chunked)
+      return emitChunk({
+        result_id: this.resultId,
+        chunk_seq: this.chunkSeq++,
+        data,
+        encoding: this.encoding,
+        more
+      })
+    this.gathered.push({ data, encoding: this.encoding })
+    return this.size <= maxFrameBytes ? Effect.void : tooLarge
+  }
+}
+
+export const make = (context: Context): ResultWriter => {
+  let opened: OpenResult | undefined
+
+  const openResult = (encoding: Encoding = "utf8"): Effect.Effect<ResultStream, InvalidRequest> =>
+    Effect.suspend((): Effect.Effect<ResultStream, InvalidRequest> => {
+      if (opened !== undefined) return new InvalidRequest({ message: "a job streams at most one result" })
+      const result = new OpenResult(context, encoding)
+      opened = result
+      return Effect.succeed({
+        resultId: result.resultId,
+        write: (data) => result.write(data),
+        end: (data) => result.end(data)
+      })
+    })
+
+  const streamResult = <E, R>(
+    data: Stream.Stream<string | Uint8Array, E, R>,
+    encoding: Encoding = "utf8"
+  ): Effect.Effect<void, E | EmitError, R> =>
+    Effect.flatMap(openResult(encoding), (result) => {
+      const decoder = new TextDecoder()
+      const text = (piece: string | Uint8Array) =>
+        typeof piece === "string" || encoding === "base64" ? piece : decoder.decode(piece, { stream: true })
+      return data.pipe(
+        Stream.mapConcat((piece) => slices(text(piece), streamChunk)),
+        Stream.runForEach(result.write),
+        Effect.zipRight(Effect.suspend(() => result.end(encoding === "utf8" ? decoder.decode() : "")))
+      )
+    })
+
+  return {
+    openResult,
+    streamResult,
+    finish: Effect.suspend(() => (opened === undefined ? Effect.succeed(undefined) : opened.finish))
+  }
+}
+
+const utf8 = new TextEncoder()
+const utf8Strict = new TextDecoder("utf-8", { fatal: true })
+const lone = /[\uD800-\uDBFF](?![\uDC00-\uDFFF])|(?<![\uD800-\uDBFF])[\uDC00-\uDFFF]/
+
+/** The chunk's `data` and its decoded size; `undefined` when it does not fit the encoding. */
+const encodeChunk = (
+  data: string | Uint8Array,
+  encoding: Encoding
+): { readonly data: string; readonly size: number } | undefined => {
+  if (encoding === "base64") {
+    const bytes = typeof data === "string" ? utf8.encode(data) : data
+    return { data: toBase64(bytes), size: bytes.length }
+  }
+  try {
+    const text = typeof data === "string" ? data : utf8Strict.decode(data)
+    return lone.test(text) ? undefined : { data: text, size: byteLength(text) }
+  } catch {
+    return undefined
+  }
+}
+
+/** Bytes of a text in UTF-8. */
+export const byteLength = (text: string): number => {
+  let bytes = text.length
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i)
+    if (code > 0x7f) bytes += code > 0x7ff && (code < 0xd800 || code > 0xdfff) ? 2 : 1
+  }
+  return bytes
+}
+
+const toBase64 = (bytes: Uint8Array): string => {
+  let binary = ""
+  // Not spread, and not too many at once: either is twenty times as slow.
+  for (let i = 0; i < bytes.length; i += 0x800)
+    binary += String.fromCharCode.apply(null, bytes.subarray(i, i + 0x800) as unknown as Array<number>)
+  return btoa(binary)
+}
+
+/** Pieces of at most `size` bytes (text: of at most `size / 3` UTF-16 units), text cut between code points. */
+const slices = (data: string | Uint8Array, size: number): ReadonlyArray<string | Uint8Array> => {
+  const step = typeof data === "string" ? Math.floor(size / 3) : size
+  if (data.length <= step) return data.length === 0 ? [] : [data]
+  const pieces: Array<string | Uint8Array> = []
+  for (let from = 0; from < data.length; ) {
+    let to = Math.min(data.length, from + step)
+    if (typeof data === "string" && to < data.length && (data.charCodeAt(to) & 0xfc00) === 0xdc00) to--
+    pieces.push(data.slice(from, to))
+    from = to
+  }
+  return pieces
+}

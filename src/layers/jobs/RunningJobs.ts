@@ -1,0 +1,105 @@
+/** The process table: the jobs that run in this process, and the counts of them that the caps bound (§4.8). */
+import * as Effect from "effect/Effect"
+import * as Scope from "effect/Scope"
+import { InternalError } from "../../protocol/Errors.js"
+import type { JobLog } from "../../services/log/EventLog.js"
+import type { Options } from "../../services/runtime/RuntimeOptions.js"
+import type { JobRecord } from "../../services/store/Store.js"
+import * as Checks from "./Checks.js"
+import type { LiveJob } from "./LiveJob.js"
+
+/** A job that is stored, has been accepted and has not ended. */
+export interface RunningJob {
+  readonly live: LiveJob
+  readonly log: JobLog
+}
+
+/** Counts by key; a key without any is forgotten. */
+class Counter {
+  private readonly counts = new Map<string, number>()
+  get(key: string): number {
+    return this.counts.get(key) ?? 0
+  }
+  add(key: string, by: 1 | -1): void {
+    const count = this.get(key) + by
+    if (count <= 0) this.counts.delete(key)
+    else this.counts.set(key, count)
+  }
+}
+
+export class RunningJobs {
+  private readonly jobs = new Map<string, RunningJob>()
+  private readonly perSession = new Counter()
+  private readonly perPrincipal = new Counter()
+  /** The runtime shuts down: nothing new is taken. */
+  stopping = false
+  /** What could not be stored by now is left to the next start: the store does not take it, and nobody waits for ever. */
+  abandoned = false
+
+  constructor(private readonly options: Options) {}
+
+  get(jobId: string): RunningJob | undefined {
+    return this.jobs.get(jobId)
+  }
+  get all(): Iterable<RunningJob> {
+    return this.jobs.values()
+  }
+  add(job: RunningJob): void {
+    this.jobs.set(job.live.record.jobId, job)
+  }
+  remove(jobId: string): void {
+    this.jobs.delete(jobId)
+  }
+  /** How many jobs of a session count, delegated ones not among them. */
+  ofSession(sessionId: string): number {
+    return this.perSession.get(sessionId)
+  }
+
+  /** A stored job as it is now. */
+  current(record: JobRecord): JobRecord {
+    const running = this.jobs.get(record.jobId)
+    if (running === undefined) return record
+    const { live, log } = running
+    return {
+      ...live.record,
+      status: live.status,
+      lastEventSeq: log.lastEventSeq,
+      ...(log.remaining.size === 0 ? {} : { budget: Checks.storedBudget(log.remaining) })
+    }
+  }
+
+  /**
+   * Counts a job until the scope closes, however long minting takes; fails with the cap that it would break. Delegated
+   * jobs do not count against their session: their parents do, and bound them.
+   */
+  count(record: JobRecord, scope: Scope.Scope): Effect.Effect<void, InternalError> {
+    return Effect.suspend((): Effect.Effect<void, InternalError> => {
+      const { maxJobsPerPrincipal, maxJobsPerSession } = this.options
+      const { parentJobId, principal, sessionId } = record
+      const own = parentJobId === undefined
+      if (own && this.perSession.get(sessionId) >= maxJobsPerSession)
+        return Checks.atLimit("jobs_per_session", maxJobsPerSession)
+      if (this.perPrincipal.get(principal) >= maxJobsPerPrincipal)
+        return Checks.atLimit("jobs_per_principal", maxJobsPerPrincipal)
+      if (this.stopping) return shuttingDown
+      const add = (by: 1 | -1) => {
+        if (own) this.perSession.add(sessionId, by)
+        this.perPrincipal.add(principal, by)
+      }
+      return Effect.uninterruptible(
+        Effect.suspend(() => {
+          add(1)
+          return Scope.addFinalizer(
+            scope,
+            Effect.sync(() => add(-1))
+          )
+        })
+      )
+    })
+  }
+}
+
+const shuttingDown = new InternalError({
+  message: "the runtime is shutting down; submit again later",
+  details: { reason: "shutdown" }
+})

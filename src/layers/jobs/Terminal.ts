@@ -1,0 +1,150 @@
+/** How a job ends: its one terminal message, and the writing of it (§5.3 of the protocol page). */
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Schedule from "effect/Schedule"
+import {
+  type ArcpError,
+  Cancelled,
+  InternalError,
+  LeaseExpired,
+  Timeout,
+  toPayload
+} from "../../protocol/Errors.js"
+import { timestamp } from "../../protocol/EventText.js"
+import type { JobStatus } from "../../protocol/Message.js"
+import type { JobSession } from "../../services/jobs/Jobs.js"
+import type { JobLog } from "../../services/log/EventLog.js"
+import type { JobRecord } from "../../services/store/Store.js"
+import type { JobParts } from "./JobParts.js"
+import type { Ending } from "./LiveJob.js"
+import type { Streamed } from "./ResultWriter.js"
+import type { RunningJobs } from "./RunningJobs.js"
+
+export interface Terminal {
+  readonly type: "job.result" | "job.error"
+  readonly kind: "" | "streamed"
+  readonly status: JobStatus
+  readonly payload: string
+  /** The same for whoever delegated to the job; a streamed result is read from the log instead. */
+  readonly outcome: Exit.Exit<unknown, ArcpError>
+  readonly streamed?: boolean
+  /** The runtime ended the job for a fault of its own: its idempotency key is free (§5.2). */
+  readonly keyFreed?: boolean
+}
+
+/** Pauses between tries: short at first, then 5 s. */
+export const pauses = Schedule.union(Schedule.exponential("20 millis"), Schedule.spaced("5 seconds"))
+
+/**
+ * Tries again until it is stored, or until a runtime that shuts down has abandoned what its store does not take.
+ */
+export const untilStored = <A, E>(effect: Effect.Effect<A, E>, running: RunningJobs): Effect.Effect<A, E> =>
+  Effect.retry(effect, { schedule: pauses, while: () => !running.abandoned })
+
+/** Writes the terminal message, as often as it takes; tells the owner when it does not get through. */
+export const write = (
+  { log, running }: Pick<JobParts, "log" | "running">,
+  job: JobLog,
+  owner: Pick<JobSession, "send">,
+  terminal: Terminal,
+  endedAt: number,
+  /** The job's record at the moment of the commit. */
+  record: () => JobRecord
+): Effect.Effect<void> => {
+  let told = false
+  const tell = (error: InternalError) =>
+    Effect.suspend(() => {
+      if (told) return Effect.void
+      told = true
+      owner.send({ type: "session.error", payload: toPayload(error, { job_id: job.jobId }) })
+      return Effect.logError(`the end of ${job.jobId} could not be stored; trying again`, error.message)
+    })
+  return log
+    .end(job, terminal, (lastEventSeq) => ({
+      ...record(),
+      status: terminal.status,
+      endedAt,
+      lastEventSeq,
+      ...(terminal.keyFreed === true ? { keyFreed: true } : {})
+    }))
+    .pipe(Effect.tapError(tell), (ending) => untilStored(ending, running), Effect.ignore)
+}
+
+export const failed = (
+  error: ArcpError,
+  finalStatus: "error" | "cancelled" | "timed_out",
+  at: number,
+  more: { readonly details?: Record<string, unknown>; readonly keyFreed?: boolean } = {}
+): Terminal => ({
+  type: "job.error",
+  kind: "",
+  status: finalStatus,
+  outcome: Exit.fail(error),
+  payload: JSON.stringify({
+    ...toPayload(error, more.details),
+    final_status: finalStatus,
+    completed_at: timestamp(at)
+  }),
+  ...(more.keyFreed === true ? { keyFreed: true } : {})
+})
+
+/** The end of a job that something other than its handler ended. */
+export const ended = (ending: Ending, record: JobRecord, at: number): Terminal => {
+  switch (ending._tag) {
+    case "Cancel":
+      return failed(
+        new Cancelled({
+          message:
+            ending.reason === undefined ? "the job was cancelled" : `the job was cancelled: ${ending.reason}`
+        }),
+        "cancelled",
+        at
+      )
+    case "Timeout":
+      return failed(
+        new Timeout({ message: `the job ran longer than ${record.maxRuntimeSec} s` }),
+        "timed_out",
+        at
+      )
+    case "LeaseExpired":
+      return failed(
+        new LeaseExpired({ message: `the lease expired at ${record.leaseConstraints?.expires_at}` }),
+        "error",
+        at
+      )
+    case "Shutdown":
+      return failed(shutDown, "error", at, { keyFreed: true })
+    case "Restart":
+      return failed(restarted, "error", at, { keyFreed: true })
+  }
+}
+
+const shutDown = new InternalError({
+  message: "the runtime shut down before the job ended; submit it again",
+  details: { reason: "runtime_restart" }
+})
+const restarted = new InternalError({
+  message: "the runtime restarted while the job ran; submit it again",
+  details: { reason: "runtime_restart" }
+})
+
+export const succeeded = (output: unknown, streamed: Streamed | undefined, at: number): Terminal => {
+  const result =
+    streamed === undefined
+      ? { result: output }
+      : "inline" in streamed
+        ? { result: streamed.inline }
+        : { result_id: streamed.resultId, result_size: streamed.size }
+  try {
+    return {
+      type: "job.result",
+      kind: "result_id" in result ? "streamed" : "",
+      status: "success",
+      outcome: Exit.succeed("result" in result ? result.result : undefined),
+      streamed: "result_id" in result,
+      payload: JSON.stringify({ final_status: "success", ...result, completed_at: timestamp(at) })
+    }
+  } catch {
+    return failed(new InternalError({ message: "the agent's output cannot be written as JSON" }), "error", at)
+  }
+}

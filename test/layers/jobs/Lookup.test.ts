@@ -1,0 +1,241 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as TestClock from "effect/TestClock"
+import { covers, Policy } from "../../../src/layers/auth/Policy.js"
+import * as Agent from "../../../src/services/agents/Agent.js"
+import { Credentials } from "../../../src/services/credentials/Credentials.js"
+import { Job } from "../../../src/services/jobs/Job.js"
+import { Lease } from "../../../src/services/lease/Lease.js"
+import type { JobRecord } from "../../../src/services/store/Store.js"
+import { type Frame, open } from "../../support/Wire.js"
+import { agents, as, makeStore, narrow, resume, type Session, serve, submit } from "./support.js"
+
+/** One credential per job, and a new value when it is rotated. */
+const credentials = () => {
+  const values = new Map<string, string>()
+  let rotations = 0
+  const of = (value: string) => ({
+    id: "cred_1",
+    scheme: "bearer" as const,
+    value: Redacted.make(value),
+    endpoint: "https://gateway.example",
+    profile: "p"
+  })
+  const held = (jobId: string) => {
+    const value = values.get(jobId)
+    return value === undefined ? [] : [of(value)]
+  }
+  const cache = new Map<string, ReturnType<typeof held>>()
+  const stable = (jobId: string) => {
+    const found = cache.get(jobId)
+    if (found !== undefined && Redacted.value(found[0]?.value ?? Redacted.make("")) === values.get(jobId))
+      return found
+    const fresh = held(jobId)
+    cache.set(jobId, fresh)
+    return fresh
+  }
+  const rotated = (jobId: string) =>
+    Effect.sync(() => {
+      const value = `rotated ${++rotations}`
+      values.set(jobId, value)
+      return of(value)
+    })
+  const layer = Layer.succeed(Credentials, {
+    enabled: true,
+    mint: ({ jobId }) =>
+      Effect.sync(() => {
+        values.set(jobId, `secret ${jobId}`)
+        return stable(jobId)
+      }),
+    held: stable,
+    rotate: rotated,
+    release: (jobId) => Effect.sync(() => values.delete(jobId)),
+    outstanding: Effect.succeed([]),
+    revoke: () => Effect.void
+  })
+  return { layer, values }
+}
+
+const watchable = Layer.succeed(Policy, {
+  listable: () => Effect.succeed("everyone" as const),
+  maySubscribe: () => Effect.succeed(true),
+  mayCancel: () => Effect.succeed(false),
+  mayUseAgent: () => Effect.succeed(true)
+})
+
+const subscribe = (session: Session, job_id: string | undefined) =>
+  Effect.gen(function* () {
+    yield* session.request("job.subscribe", { job_id })
+    return (yield* session.expect("job.subscribed")).payload
+  })
+
+describe("credentials", () => {
+  it.scoped("are shown to the submitter only, and only to a token of it that covers the job", () =>
+    Effect.gen(function* () {
+      const { layer, values } = credentials()
+      yield* Effect.gen(function* () {
+        const alice = yield* open()
+        const terms = { lease_request: { "tool.call": ["*"] }, idempotency_key: "k" }
+        const accepted = yield* submit(alice, "forever", {}, terms)
+        assert.strictEqual(accepted.payload.credentials.length, 1)
+        const shown: ReadonlyArray<readonly [string, boolean]> = [
+          ["alice", true],
+          ["bob", false],
+          ["narrow", false]
+        ]
+        for (const [token, sees] of shown) {
+          const session = yield* open(as(token))
+          const subscribed = yield* subscribe(session, accepted.job_id)
+          assert.strictEqual(subscribed.credentials !== undefined, sees, token)
+          const listing = JSON.stringify(session.seen)
+          assert.strictEqual(listing.includes("secret "), sees, token)
+        }
+        const again = yield* submit(yield* open(), "forever", {}, terms)
+        assert.isDefined(again.payload.credentials)
+        const hidden = yield* submit(yield* open(as("narrow")), "forever", {}, terms)
+        assert.strictEqual(hidden.job_id, accepted.job_id)
+        assert.isUndefined(hidden.payload.credentials)
+        // Within its own ceiling it sees them.
+        const own = yield* open(as("narrow"))
+        const mine = { lease_request: { "tool.call": ["search.web"] }, idempotency_key: "n" }
+        const job = yield* submit(own, "forever", {}, mine)
+        assert.isDefined((yield* subscribe(own, job.job_id)).credentials)
+        assert.strictEqual(values.size, 2)
+      }).pipe(Effect.provide(serve(yield* makeStore, agents, {}, { credentials: layer, policy: watchable })))
+      assert.strictEqual(values.size, 0)
+    })
+  )
+
+  it.scoped(
+    "that are rotated are told to the owner, without the value when its token does not cover the job",
+    () =>
+      Effect.gen(function* () {
+        const { layer } = credentials()
+        const rotator = Agent.handle(Agent.make("rotator", { version: "1.0.0" }), () =>
+          Effect.flatMap(Job, (job) =>
+            Effect.repeatN(Effect.zipRight(Effect.sleep("1 minute"), job.rotateCredential("cred_1")), 1)
+          ).pipe(Effect.as(null))
+        )
+        yield* Effect.gen(function* () {
+          const alice = yield* open()
+          yield* submit(alice, "rotator", {}, { lease_request: { "tool.call": ["*"] } })
+          yield* alice.expect("job.event")
+          yield* TestClock.adjust("1 minute")
+          const told = yield* alice.expect("job.event")
+          assert.match(told.payload.body.value, /^rotated/)
+          yield* alice.connection.close(1000, "")
+          const token = yield* open({ ...resume(alice, 2), ...as("narrow") })
+          yield* TestClock.adjust("1 minute")
+          const hidden = yield* token.expect("job.event")
+          assert.deepStrictEqual(hidden.payload.body, { phase: "credential_rotated", id: "cred_1" })
+        }).pipe(
+          Effect.provide(
+            serve(
+              yield* makeStore,
+              [rotator],
+              { heartbeatInterval: "1 day" },
+              { credentials: layer, policy: watchable }
+            )
+          )
+        )
+      })
+  )
+})
+
+describe("an identity covers a job", () => {
+  const job = (more: Partial<JobRecord> = {}) => ({ agent: "echo@1.0.0", lease: {}, ...more }) as JobRecord
+  const ceiling = (leaseCeiling: Record<string, ReadonlyArray<string>>) => ({
+    principal: "alice",
+    leaseCeiling
+  })
+
+  it("whose agent is one of its own and whose lease and budget are within its ceiling", () => {
+    assert.isTrue(covers({ principal: "alice" }, job({ lease: { "cost.budget": ["USD:5"] } })))
+    assert.isTrue(covers(narrow, job()))
+    assert.isFalse(covers(narrow, job({ agent: "echoes@1.0.0" })))
+    assert.isTrue(covers(narrow, job({ lease: { "tool.call": ["search.web"] } })))
+    assert.isFalse(covers(narrow, job({ lease: { "tool.call": ["search.web", "mail.send"] } })))
+    assert.isFalse(covers(narrow, job({ lease: { "fs.read": ["/a"] } })))
+  })
+
+  it("whose budget it could have been given", () => {
+    const usd = ceiling({ "cost.budget": ["USD:5"] })
+    assert.isTrue(covers(usd, job({ lease: { "cost.budget": ["USD:5"] } })))
+    assert.isTrue(covers(usd, job({ lease: { "cost.budget": ["USD:5", "credits:1"] } })))
+    assert.isFalse(covers(usd, job({ lease: { "cost.budget": ["USD:5.01"] } })))
+    assert.isFalse(covers(usd, job({ lease: { "cost.budget": ["credits:1"] } })))
+    assert.isFalse(covers(usd, job()))
+  })
+})
+
+describe("what a job looks like", () => {
+  const spender = Agent.handle(Agent.make("spender", { version: "1.0.0" }), () =>
+    Effect.gen(function* () {
+      const lease = yield* Lease
+      yield* lease.spend({ amount: "1.5", currency: "USD" })
+      return yield* Effect.never
+    })
+  )
+  const parent = Agent.handle(Agent.make("parent", { version: "1.0.0" }), () =>
+    Effect.gen(function* () {
+      const job = yield* Job
+      yield* job.delegate("spender", {}, { lease: { "cost.budget": ["USD:2"] } })
+      return yield* Effect.never
+    })
+  )
+
+  it.scoped(
+    "subscribed: its delegation and its counters; listed: when it was submitted, and by its parent",
+    () =>
+      Effect.gen(function* () {
+        yield* Effect.gen(function* () {
+          const session = yield* open()
+          const root = yield* submit(
+            session,
+            "parent",
+            {},
+            {
+              lease_request: { "agent.delegate": ["spender"], "cost.budget": ["USD:5"] }
+            }
+          )
+          const child = yield* session.expect(
+            "job.accepted",
+            ({ payload }) => payload.parent_job_id === root.job_id
+          )
+          yield* session.expect(
+            "job.event",
+            ({ job_id, payload }) => job_id === child.job_id && payload.kind === "metric"
+          )
+
+          const watcher = yield* open()
+          const subscribed = yield* subscribe(watcher, child.job_id)
+          assert.strictEqual(subscribed.parent_job_id, root.job_id)
+          assert.strictEqual(subscribed.delegate_id, child.payload.delegate_id)
+          assert.deepStrictEqual(subscribed.budget, { USD: 0.5 })
+          assert.deepStrictEqual((yield* subscribe(watcher, root.job_id)).budget, { USD: 3.5 })
+
+          const list = (filter: unknown) =>
+            Effect.gen(function* () {
+              yield* watcher.request("session.list_jobs", { filter })
+              return (yield* watcher.expect("session.jobs")).payload.jobs as ReadonlyArray<
+                Record<string, unknown>
+              >
+            })
+          const all = yield* list({})
+          assert.deepStrictEqual(
+            all.map((entry) => entry["delegate_id"]),
+            [undefined, child.payload.delegate_id]
+          )
+          for (const entry of all) assert.strictEqual(entry["submitted_at"], entry["created_at"])
+          const children: ReadonlyArray<Partial<Frame>> = yield* list({ parent_job_id: root.job_id })
+          assert.deepStrictEqual(
+            children.map(({ job_id }) => job_id),
+            [child.job_id]
+          )
+          assert.deepStrictEqual(yield* list({ parent_job_id: child.job_id }), [])
+        }).pipe(Effect.provide(serve(yield* makeStore, [parent, spender])))
+      })
+  )
+})

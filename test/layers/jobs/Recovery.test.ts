@@ -1,0 +1,144 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import { leavesFirst } from "../../../src/layers/jobs/Recovery.js"
+import { type JobRecord, Op } from "../../../src/services/store/Store.js"
+import { open } from "../../support/Wire.js"
+import { agents, makeStore, restarted, resume, serve, submit, type TestStore } from "./support.js"
+
+const id = (n: number) => `job_${String(n).padStart(26, "0")}`
+
+const record = (n: number, more: Partial<JobRecord> = {}): JobRecord => ({
+  jobId: id(n),
+  sessionId: "sess_gone",
+  submitId: `s${n}`,
+  principal: "alice",
+  agent: "forever@1.0.0",
+  status: "running",
+  rejected: false,
+  lease: {},
+  traceId: "a".repeat(32),
+  createdAt: n,
+  lastEventSeq: 0,
+  ...more
+})
+
+const endsIn = (batch: ReadonlyArray<Op>) =>
+  batch.flatMap((op) => (op._tag === "PutJob" && op.job.endedAt !== undefined ? [op.job] : []))
+
+/** Waits until no job is open in the store. */
+const settled = ({ store }: TestStore): Effect.Effect<void> =>
+  Effect.repeat(
+    Effect.zipRight(
+      Effect.yieldNow(),
+      Effect.orDie(store.jobs({ principals: "everyone", status: ["running"], limit: 1 }))
+    ),
+    { until: (open) => open.length === 0 }
+  )
+
+describe("jobs that the last process left", () => {
+  it.scopedLive("end in few commits, children before their parents", () =>
+    Effect.gen(function* () {
+      const count = 1_200
+      const store = yield* makeStore
+      yield* store.store.commit(
+        Array.from({ length: count }, (_, i) =>
+          // Every tenth is a child of the job 600 before it: in another page of the store, and of the commits.
+          Op.PutJob({ job: record(i, i >= 600 && i % 10 === 0 ? { parentJobId: id(i - 600) } : {}) })
+        )
+      )
+      store.batches.length = 0
+      yield* Effect.provide(settled(store), serve(store, agents))
+      const ends = store.batches.map(endsIn).filter((jobs) => jobs.length > 0)
+      assert.isAtMost(ends.length, 6)
+      const order = new Map(ends.flat().map(({ jobId }, i) => [jobId, i]))
+      assert.strictEqual(order.size, count)
+      for (const job of ends.flat()) {
+        assert.strictEqual(job.status, "error")
+        if (job.parentJobId !== undefined)
+          assert.isBelow(order.get(job.jobId) as number, order.get(job.parentJobId) as number)
+      }
+    })
+  )
+
+  it.scoped(
+    "end while sessions are served; each resumed session gets each end once, and a key waits for its job",
+    () =>
+      Effect.gen(function* () {
+        const store = yield* makeStore
+        const { before, jobs } = yield* Effect.gen(function* () {
+          const before = yield* open()
+          const jobs: Array<string | undefined> = []
+          for (let i = 0; i < 3; i++) {
+            jobs.push((yield* submit(before, "forever", i, { idempotency_key: `k${i}` })).job_id)
+            yield* before.expect("job.event")
+          }
+          store.cut = true
+          return { before, jobs }
+        }).pipe(Effect.provide(serve(store, agents)))
+        const next = restarted(store)
+        yield* next.gate.close
+        yield* Effect.gen(function* () {
+          const opened = yield* Effect.fork(open(resume(before, 1)))
+          yield* next.gate.open
+          const after = yield* Fiber.join(opened)
+          yield* after.request("job.submit", { agent: "forever", input: 0, idempotency_key: "k0" })
+          const again = yield* after.expect("job.accepted")
+          assert.notInclude(jobs, again.job_id)
+          const ends = after.seen.filter(({ type }) => type === "job.error")
+          assert.sameMembers(
+            ends.map(({ job_id }) => job_id),
+            jobs
+          )
+          const numbers = after.seen.flatMap(({ event_seq }) => (event_seq === undefined ? [] : [event_seq]))
+          assert.deepStrictEqual(numbers.slice(0, 5), [2, 3, 4, 5, 6])
+        }).pipe(Effect.provide(serve(next, agents)))
+      })
+  )
+
+  it.scoped("that a cancelled job had delegated to end as it does", () =>
+    Effect.gen(function* () {
+      const store = yield* makeStore
+      yield* store.store.commit([
+        Op.PutJob({ job: record(1, { cancelRequested: { reason: "enough", at: 1 } }) }),
+        Op.PutJob({ job: record(2, { parentJobId: id(1) }) }),
+        Op.PutJob({ job: record(3) })
+      ])
+      yield* Effect.provide(settled(store), serve(store, agents))
+      const jobs = yield* store.store.jobs({ principals: "everyone", limit: 10 })
+      assert.deepStrictEqual(
+        jobs.map(({ status }) => status),
+        ["cancelled", "cancelled", "error"]
+      )
+      assert.deepStrictEqual(
+        jobs.map(({ keyFreed }) => keyFreed),
+        [undefined, undefined, true]
+      )
+    })
+  )
+
+  it.scopedLive("are tried again when the store does not take their ends", () =>
+    Effect.gen(function* () {
+      const store = yield* makeStore
+      yield* store.store.commit([Op.PutJob({ job: record(1) })])
+      store.failing = true
+      yield* Effect.gen(function* () {
+        yield* Effect.sleep("100 millis")
+        store.failing = false
+        yield* settled(store)
+      }).pipe(Effect.provide(serve(store, agents)))
+    })
+  )
+})
+
+it("leaves come first, however the clock stood when they were made", () => {
+  const records = [
+    record(5, { createdAt: 9 }),
+    record(4, { createdAt: 1, parentJobId: id(5) }),
+    record(3, { createdAt: 5, parentJobId: id(4) }),
+    record(2)
+  ]
+  const order = leavesFirst(records).map(({ jobId }) => jobId)
+  assert.isBelow(order.indexOf(id(3)), order.indexOf(id(4)))
+  assert.isBelow(order.indexOf(id(4)), order.indexOf(id(5)))
+})
