@@ -25,6 +25,7 @@ import {
   type SubmitOptions
 } from "../../services/client/ArcpClient.js"
 import { IdGenerator } from "../../services/runtime/IdGenerator.js"
+import { monotonic } from "../../services/runtime/monotonic.js"
 import { Dialer, TransportError } from "../../services/transport/Transport.js"
 import * as IdGeneratorLayer from "../runtime/IdGenerator.js"
 import type { ClientState } from "./ClientState.js"
@@ -136,6 +137,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
             : { ...saved, mayBeGone: true },
       nextId: ids.unsafeNext,
       now,
+      monotonic: monotonic(clock),
       save:
         state === undefined
           ? Effect.void

@@ -57,6 +57,8 @@ export interface SessionOptions {
   readonly resume?: (ResumeState & { readonly mayBeGone: boolean }) | undefined
   readonly nextId: () => string
   readonly now: () => number
+  /** Milliseconds of a clock that only goes forward. */
+  readonly monotonic: () => number
   /** The session's token or place has changed: called, and waited for, before anything shows it to the runtime. */
   readonly save: Effect.Effect<void>
   /** These jobs had handles in a session that is gone; a new one is open. Waits for nothing. */
@@ -116,7 +118,7 @@ export class ClientSession implements Host {
     private readonly dialer: Dialer["Type"],
     private readonly options: SessionOptions
   ) {
-    this.line = new Line(options.now)
+    this.line = new Line(options.monotonic)
     if (options.resume !== undefined) {
       this.sessionId = options.resume.sessionId
       this.token = options.resume.resumeToken
@@ -459,6 +461,7 @@ export class ClientSession implements Host {
         }
         if (this.lastEventSeq - this.acked >= this.options.ackEvery) this.acknowledge(this.options.ackEvery)
         if (this.crowded.size > 0) yield* this.makeRoom
+        this.line.listen()
         frames = yield* Effect.mapError(connection.take, (closed) => {
           if (closed.code !== closeCode.superseded) return lost(closed)
           this.superseded = true

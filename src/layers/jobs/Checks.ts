@@ -99,14 +99,8 @@ export const sendAccepted = (
   credentials: ReadonlyArray<Credential>
 ): void => session.send(acceptance(job, requestId, credentials))
 
-/** Accepts a delegated job, which answers no request, behind the event on its parent that asked for it. */
-export const announceAccepted = (
-  session: JobSession,
-  job: JobRecord,
-  credentials: ReadonlyArray<Credential>
-): void => session.announce(acceptance(job, undefined, credentials))
-
-const acceptance = (
+/** The accept of a job; `requestId` is left out for a delegated one, which answers no request. */
+export const acceptance = (
   job: JobRecord,
   requestId: string | undefined,
   credentials: ReadonlyArray<Credential>
@@ -171,7 +165,7 @@ export const entry = (job: JobRecord): Message.JobEntry => ({
 })
 
 /** An opaque cursor: behind which job a page begins. */
-export const encodeCursor = (job: JobRecord): string =>
+export const encodeCursor = (job: { readonly createdAt: number; readonly jobId: string }): string =>
   Encoding.encodeBase64Url(`${job.createdAt} ${job.jobId}`)
 
 export const decodeCursor = (

@@ -130,7 +130,7 @@ export const make =
         const { session, child, run } = checked
         const stored = yield* Deferred.make<void>()
         let job: JobLog | undefined
-        const live = yield* services.provision(session, child, (credentials) => {
+        const live = yield* services.provision(session, child, () => {
           // From here on the parent's `children` have it.
           checked.started = true
           return services.start({
@@ -141,7 +141,6 @@ export const make =
             parentSpan,
             accepted: (opened) => {
               job = opened
-              Checks.announceAccepted(session, child, credentials)
             },
             stored: () => Deferred.unsafeDone(stored, Effect.void)
           })

@@ -23,6 +23,7 @@ import { EventLog } from "../../services/log/EventLog.js"
 import { IdGenerator } from "../../services/runtime/IdGenerator.js"
 import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { Secrets } from "../../services/runtime/Secrets.js"
+import { Turn } from "../../services/runtime/Turn.js"
 import { type JobFilter, type JobRecord, Op, Store, type StoreError } from "../../services/store/Store.js"
 import * as Checks from "./Checks.js"
 import * as Delegation from "./Delegation.js"
@@ -33,6 +34,14 @@ import * as Start from "./Start.js"
 
 /** Jobs dropped in one commit by the sweeper. */
 const sweepPage = 200
+
+/** Jobs of a listing that are read in one go. */
+const listingPart = 64
+/** What the envelope of a listing takes of its frame, in bytes. */
+const listingHeadroom = 4 * 1024
+
+const encoder = new TextEncoder()
+const utf8Bytes = (text: string): number => encoder.encode(text).length
 
 type Request = { readonly id: string; readonly traceId?: string | undefined }
 
@@ -56,6 +65,7 @@ export const make = Effect.gen(function* () {
   const credentials = yield* Credentials
   const options = yield* RuntimeOptions
   const clock = yield* Effect.clock
+  const turn = yield* Turn
   const supervisors = yield* FiberSet.make<void, InternalError>()
   const now = () => clock.unsafeCurrentTimeMillis()
 
@@ -101,6 +111,14 @@ export const make = Effect.gen(function* () {
       ? credentials.held(record.jobId)
       : []
 
+  /** The accept of a job as it is sent to its owner once more. */
+  const acceptOf = (session: JobSession, record: JobRecord) =>
+    Checks.acceptance(
+      record,
+      record.parentJobId === undefined ? record.submitId : undefined,
+      shown(session, record)
+    )
+
   const sendAccepted = (session: JobSession, request: Request, record: JobRecord) =>
     Checks.sendAccepted(session, record, request.id, shown(session, record))
 
@@ -127,7 +145,7 @@ export const make = Effect.gen(function* () {
         yield* log.adopt(session.view, opened.job, { ...child.record, sessionId: session.sessionId })
         yield* log.observe(session.view, opened.job, {
           history: false,
-          onCommit: () => Checks.announceAccepted(session, child.record, shown(session, child.record))
+          onCommit: () => session.send(acceptOf(session, child.record))
         })
         yield* adoptFamily(session, child)
       }
@@ -326,22 +344,38 @@ export const make = Effect.gen(function* () {
 
     list: (session, { filter, limit = 100, cursor }) =>
       Effect.gen(function* () {
-        const page = yield* storage(
-          store.jobs({
-            principals: yield* policy.listable(session.identity),
-            status: filter?.status,
-            agent: filter?.agent,
-            createdAfter: filter?.created_after === undefined ? undefined : Date.parse(filter.created_after),
-            createdBefore:
-              filter?.created_before === undefined ? undefined : Date.parse(filter.created_before),
-            after: cursor == null ? undefined : yield* Checks.decodeCursor(cursor),
-            limit: limit + 1
-          })
-        )
-        const jobs = page.slice(0, limit)
-        return {
-          jobs: jobs.map((record) => Checks.entry(current(record))),
-          next_cursor: page.length > limit ? Checks.encodeCursor(jobs[jobs.length - 1] as JobRecord) : null
+        const principals = yield* policy.listable(session.identity)
+        const maxBytes = options.maxOutboundFrameBytes - listingHeadroom
+        const jobs: Array<Message.JobEntry> = []
+        let after = cursor == null ? undefined : yield* Checks.decodeCursor(cursor)
+        let bytes = 0
+        // In parts, with turns of the event loop between them: a thousand leases can be large.
+        for (;;) {
+          const part = yield* storage(
+            store.jobs({
+              principals,
+              status: filter?.status,
+              agent: filter?.agent,
+              createdAfter:
+                filter?.created_after === undefined ? undefined : Date.parse(filter.created_after),
+              createdBefore:
+                filter?.created_before === undefined ? undefined : Date.parse(filter.created_before),
+              after,
+              limit: Math.min(listingPart, limit - jobs.length) + 1
+            })
+          )
+          const more = part.length > Math.min(listingPart, limit - jobs.length)
+          for (const record of more ? part.slice(0, -1) : part) {
+            const entry = Checks.entry(current(record))
+            bytes += utf8Bytes(JSON.stringify(entry)) + 1
+            if (bytes > maxBytes && after !== undefined && jobs.length > 0)
+              return { jobs, next_cursor: Checks.encodeCursor(after) }
+            jobs.push(entry)
+            after = { createdAt: record.createdAt, jobId: record.jobId }
+          }
+          if (!more || after === undefined) return { jobs, next_cursor: null }
+          if (jobs.length >= limit) return { jobs, next_cursor: Checks.encodeCursor(after) }
+          yield* turn.next
         }
       }),
 
@@ -386,6 +420,12 @@ export const make = Effect.gen(function* () {
         })
       }),
     unsubscribe: (session, jobId) => log.unobserve(session.view, jobId),
+
+    accepted: (session, jobId) =>
+      Effect.map(find(jobId), (record) => (record === undefined ? undefined : acceptOf(session, record))),
+    liveOwners: Effect.sync(
+      () => new Set(Array.from(table.live.values(), ({ live }) => live.owner.sessionId))
+    ),
 
     sweep: Effect.gen(function* () {
       const drop = (jobIds: ReadonlyArray<string>) => log.commit(jobIds.map((jobId) => Op.DropJob({ jobId })))

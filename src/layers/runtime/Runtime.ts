@@ -19,7 +19,6 @@ import * as Policy from "../auth/Policy.js"
 import * as Credentials from "../credentials/Credentials.js"
 import * as Jobs from "../jobs/Jobs.js"
 import * as EventLog from "../log/EventLog.js"
-import * as Resume from "../session/Resume.js"
 import * as SessionsLayer from "../session/Sessions.js"
 import * as StoreMemory from "../store/StoreMemory.js"
 import * as IdGenerator from "./IdGenerator.js"
@@ -28,7 +27,7 @@ import * as Secrets from "./Secrets.js"
 
 /** Everything between a `Store` and the door; policy, credentials, options, ids and secrets come from the context. */
 export const layerCore = SessionsLayer.layer.pipe(
-  Layer.provideMerge(Layer.merge(Jobs.layer, Resume.layer)),
+  Layer.provideMerge(Jobs.layer),
   Layer.provideMerge(EventLog.layer)
 )
 
