@@ -72,7 +72,11 @@ export class Line {
       Effect.flatMap((turn) =>
         heartbeat(this.pulse, { interval: intervalSec * 1000, now: this.now, turn, ping })
       ),
-      Effect.zipRight(new TransportError({ message: "nothing was received for two heartbeat intervals" })),
+      Effect.zipRight(
+        Effect.suspend(
+          () => new TransportError({ message: "nothing was received for two heartbeat intervals" })
+        )
+      ),
       Effect.tapError(() => Effect.forkDaemon(connection.close(closeCode.heartbeatLost, "HEARTBEAT_LOST")))
     )
   }

@@ -8,6 +8,7 @@
  * and a transport, with `serve`.
  */
 import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import type { Policy as PolicyTag } from "../../services/auth/Policy.js"
@@ -61,11 +62,12 @@ export const layerMemory = <E = never, R = never>(options?: RuntimeOptions.Input
 export const serveAll: Effect.Effect<void, never, Sessions | TransportServer> = Effect.gen(function* () {
   const sessions = yield* Sessions
   const transport = yield* TransportServer
-  yield* transport.connections.pipe(
-    Stream.mapEffect(sessions.serve, { concurrency: "unbounded", unordered: true }),
-    Stream.runDrain
+  const serving = yield* FiberSet.make<void>()
+  yield* Stream.runForEach(transport.connections, (connection) =>
+    FiberSet.run(serving, sessions.serve(connection))
   )
-})
+  yield* FiberSet.awaitEmpty(serving)
+}).pipe(Effect.scoped)
 
 /** The same for as long as the layer lives. */
 export const serve: Layer.Layer<never, never, Sessions | TransportServer> = Layer.scopedDiscard(

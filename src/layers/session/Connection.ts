@@ -154,11 +154,13 @@ export const make = (services: Services) => {
           })
         }
       }),
-      giveUp(
-        connection,
-        session,
-        new HeartbeatLost({ message: "nothing was received for two heartbeat intervals" }),
-        closeCode.heartbeatLost
+      Effect.suspend(() =>
+        giveUp(
+          connection,
+          session,
+          new HeartbeatLost({ message: "nothing was received for two heartbeat intervals" }),
+          closeCode.heartbeatLost
+        )
       )
     )
 
