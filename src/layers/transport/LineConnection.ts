@@ -9,6 +9,8 @@ import { StreamWriter } from "./StreamWriter.js"
 
 /** Milliseconds the last output may take before `close` returns anyway. */
 const closeGraceMs = 2_000
+/** Pieces in which an unfinished line is held. */
+const maxPieces = 1_024
 const newline = 0x0a
 const carriageReturn = 0x0d
 
@@ -74,6 +76,8 @@ export const make = (options: Options): Connection => {
     if (from === data.length) return
     partial.push(data.subarray(from))
     partialBytes += data.length - from
+    // A line that comes a byte at a time must not be held as a million objects.
+    if (partial.length >= maxPieces) partial = [Buffer.concat(partial)]
     // One byte more may yet turn out to be the carriage return.
     if (partialBytes > maxFrameBytes + 1) end(tooBig(maxFrameBytes))
   }

@@ -115,7 +115,7 @@ describe("job.accepted", () => {
             const child = accepted?.job_id as string
             const told = story(first.seen)
             const at = told.indexOf(`accepted - ${child}`)
-            const start = Number.parseInt(told[at + 1] as string)
+            const start = Number.parseInt(told[at + 1] as string, 10)
             assert.strictEqual(told[at + 1], `${start} ${child}`)
             assert.strictEqual(told.filter((line) => line === `accepted - ${child}`).length, 1)
             const second = yield* resumed(first, start - 1, jobId)

@@ -50,7 +50,7 @@ describe("a client that asks and does not read", () => {
           assert.isBelow(sent, 12)
           for (let i = 0; i < 60; i++) {
             const pong = yield* session.expect("session.pong")
-            assert.strictEqual(Number.parseInt(pong.payload.ping_nonce), i)
+            assert.strictEqual(Number.parseInt(pong.payload.ping_nonce, 10), i)
           }
           yield* Fiber.join(sending)
         })
