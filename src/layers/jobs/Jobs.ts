@@ -3,6 +3,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
 import {
   AgentNotAvailable,
   type ArcpError,
@@ -25,6 +26,7 @@ import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { Secrets } from "../../services/runtime/Secrets.js"
 import { Turn } from "../../services/runtime/Turn.js"
 import { type JobFilter, type JobRecord, Op, Store, type StoreError } from "../../services/store/Store.js"
+import { within } from "../runtime/within.js"
 import * as Checks from "./Checks.js"
 import * as Delegation from "./Delegation.js"
 import type { LiveJob } from "./LiveJob.js"
@@ -66,7 +68,10 @@ export const make = Effect.gen(function* () {
   const options = yield* RuntimeOptions
   const clock = yield* Effect.clock
   const turn = yield* Turn
-  const supervisors = yield* FiberSet.make<void, InternalError>()
+  // A supervisor that retries an end which cannot be stored is not to keep the runtime from closing.
+  const supervision = yield* Scope.make()
+  const supervisors = yield* Scope.extend(FiberSet.make<void, InternalError>(), supervision)
+  yield* Effect.addFinalizer((exit) => within(Scope.close(supervision, exit), "3 seconds"))
   const now = () => clock.unsafeCurrentTimeMillis()
 
   const table = new Start.Table()
@@ -310,7 +315,7 @@ export const make = Effect.gen(function* () {
     for (const { live } of table.live.values()) live.end({ _tag: "Shutdown" })
     yield* FiberSet.awaitEmpty(supervisors)
   })
-  yield* Effect.addFinalizer(() => shutdown)
+  yield* Effect.addFinalizer(() => within(shutdown, Duration.sum(options.shutdownGrace, Duration.seconds(3))))
 
   return Jobs.of({
     submit: (session, request) =>

@@ -21,7 +21,7 @@ const pause = Duration.seconds(1)
  * this long, and it is given to the sessions.
  */
 export const aliveEvery = (resumeWindow: Duration.Duration): Duration.Duration =>
-  Duration.millis(Math.min(5_000, Math.max(50, Duration.toMillis(resumeWindow) / 4)))
+  Duration.millis(Math.min(30_000, Math.max(50, Duration.toMillis(resumeWindow) / 4)))
 
 export const make = (services: {
   readonly table: SessionTable

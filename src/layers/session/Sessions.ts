@@ -1,6 +1,5 @@
 /** Sessions over any transport: wires the table, the handshake, connections, records and the sweeping together. */
 import * as Chunk from "effect/Chunk"
-import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -24,6 +23,7 @@ import { Turn } from "../../services/runtime/Turn.js"
 import { Sessions } from "../../services/session/Sessions.js"
 import { Store } from "../../services/store/Store.js"
 import { type Connection, closeCode } from "../../services/transport/Transport.js"
+import { within } from "../runtime/within.js"
 import { sound } from "./boundary.js"
 import { closeCodeOf, make as serveOn } from "./Connection.js"
 import * as Dispatch from "./Dispatch.js"
@@ -37,20 +37,6 @@ import * as Sweeper from "./Sweeper.js"
 
 /** What a shutdown gives each of its parts beyond the graces of the jobs, in real time. */
 const shutdownMargin = Duration.seconds(3)
-
-const realClock = Clock.make()
-
-/** Waits for `effect`, but not longer than this in real time, whatever it is stuck in. */
-const within = (effect: Effect.Effect<unknown>, duration: Duration.Duration): Effect.Effect<void> =>
-  Effect.clockWith((clock) =>
-    Effect.withClock(effect, clock).pipe(
-      Effect.interruptible,
-      Effect.disconnect,
-      Effect.timeoutOption(duration),
-      Effect.withClock(realClock),
-      Effect.asVoid
-    )
-  )
 
 /** The sessions that the store has, detached until the window after their last message has passed. */
 const restoreAll = (services: Resume.Services & { readonly store: Store["Type"] }, resume: Resume.Resume) =>
