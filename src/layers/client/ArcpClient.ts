@@ -25,6 +25,7 @@ import {
   type SubmitOptions
 } from "../../services/client/ArcpClient.js"
 import { IdGenerator } from "../../services/runtime/IdGenerator.js"
+import { monotonic } from "../../services/runtime/monotonic.js"
 import { Dialer, TransportError } from "../../services/transport/Transport.js"
 import * as IdGeneratorLayer from "../runtime/IdGenerator.js"
 import { ClientSession } from "./ClientSession.js"
@@ -116,7 +117,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
     const clock = yield* Effect.clock
     const scope = yield* Effect.scope
     const now = () => clock.unsafeCurrentTimeMillis()
-    const elapsed = () => Number(clock.unsafeCurrentTimeNanos()) / 1e6
+    const elapsed = monotonic(clock)
     const state = options.state === undefined ? undefined : yield* options.state
     const saved = state?.saved
     const jobs = new Reattach.Jobs(state !== undefined)

@@ -1,19 +1,23 @@
 /** The outbound side of whatever connection there is, and its pulse. */
 import * as Effect from "effect/Effect"
-import { type Connection, closeCode, type TransportError } from "../../services/transport/Transport.js"
-import { type Activity, heartbeat } from "./heartbeat.js"
+import { Turn } from "../../services/runtime/Turn.js"
+import { type Connection, closeCode, TransportError } from "../../services/transport/Transport.js"
+import { heartbeat, Pulse } from "../transport/heartbeat.js"
 
 export class Line {
   private out: Array<string> = []
   private ring: (() => void) | undefined
-  private readonly activity: Activity = { sentAt: 0, receivedAt: 0 }
+  private pulse: Pulse
 
-  constructor(private readonly now: () => number) {}
+  /** `now` is in milliseconds and only goes forward. */
+  constructor(private readonly now: () => number) {
+    this.pulse = new Pulse(now)
+  }
 
   /** A new connection; `first` goes out before anything else. */
   open(first: ReadonlyArray<string>): void {
     this.out = [...first]
-    this.activity.sentAt = this.activity.receivedAt = this.now()
+    this.pulse = new Pulse(this.now)
   }
   push(frame: string): void {
     this.out.push(frame)
@@ -21,8 +25,13 @@ export class Line {
     this.ring = undefined
     ring?.()
   }
+  /** Frames were taken from the connection. */
   received(): void {
-    this.activity.receivedAt = this.now()
+    this.pulse.received()
+  }
+  /** The reader waits for more. */
+  listen(): void {
+    this.pulse.listen()
   }
 
   /** What the writer has not come to goes now, behind what it is sending; nobody waits for room. */
@@ -46,7 +55,7 @@ export class Line {
           })
         const frames = this.out
         this.out = []
-        this.activity.sentAt = this.now()
+        this.pulse.sending()
         return connection.send(frames)
       })
     )
@@ -59,7 +68,15 @@ export class Line {
     ping: () => void
   ): Effect.Effect<never, TransportError> {
     if (intervalSec === undefined) return Effect.never
-    return heartbeat(this.activity, { intervalSec, now: this.now, ping }).pipe(
+    return Turn.pipe(
+      Effect.flatMap((turn) =>
+        heartbeat(this.pulse, { interval: intervalSec * 1000, now: this.now, turn, ping })
+      ),
+      Effect.zipRight(
+        Effect.suspend(
+          () => new TransportError({ message: "nothing was received for two heartbeat intervals" })
+        )
+      ),
       Effect.tapError(() => Effect.forkDaemon(connection.close(closeCode.heartbeatLost, "HEARTBEAT_LOST")))
     )
   }

@@ -45,6 +45,7 @@ export const receive = (
       const { ackEvery } = session.options
       if (session.numbers.last - session.numbers.acked >= ackEvery) session.acknowledge(ackEvery)
       if (session.crowded.size > 0) yield* makeRoom(session)
+      session.line.listen()
       frames = yield* Effect.mapError(connection.take, (closed) => {
         if (closed.code !== closeCode.superseded) return lost(closed)
         session.superseded = true

@@ -183,7 +183,7 @@ export const entry = (job: JobRecord): Message.JobEntry => ({
 })
 
 /** An opaque cursor: behind which job a page begins. */
-export const encodeCursor = (job: JobRecord): string =>
+export const encodeCursor = (job: { readonly createdAt: number; readonly jobId: string }): string =>
   Encoding.encodeBase64Url(`${job.createdAt} ${job.jobId}`)
 
 export const decodeCursor = (

@@ -7,6 +7,7 @@ import type { EventLog } from "../../services/log/EventLog.js"
 import type { IdGenerator } from "../../services/runtime/IdGenerator.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import type { Secrets } from "../../services/runtime/Secrets.js"
+import type { TurnService } from "../../services/runtime/Turn.js"
 import type { Store } from "../../services/store/Store.js"
 import type { RunningJobs } from "./RunningJobs.js"
 
@@ -21,6 +22,7 @@ export interface JobParts {
   readonly options: Options
   /** Epoch ms by the wall clock. */
   readonly now: () => number
+  readonly turn: TurnService
   readonly running: RunningJobs
   /** One fiber per job, in the runtime's scope. */
   readonly supervisors: FiberSet.FiberSet<void>

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
 import { type ArcpError, InternalError } from "../../protocol/Errors.js"
 import { Registry } from "../../services/agents/Registry.js"
 import { Policy } from "../../services/auth/Policy.js"
@@ -16,7 +17,9 @@ import { EventLog } from "../../services/log/EventLog.js"
 import { IdGenerator } from "../../services/runtime/IdGenerator.js"
 import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { Secrets } from "../../services/runtime/Secrets.js"
+import { Turn } from "../../services/runtime/Turn.js"
 import { Store } from "../../services/store/Store.js"
+import { within } from "../runtime/within.js"
 import * as Cancel from "./Cancel.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
@@ -27,6 +30,16 @@ import * as Recovery from "./Recovery.js"
 import * as Runner from "./Runner.js"
 import { RunningJobs } from "./RunningJobs.js"
 import * as Submit from "./Submit.js"
+
+/** What the ends of jobs get to be stored when the runtime shuts down, beyond the handlers' last grace. */
+const storing = Duration.seconds(5)
+
+/** What supervises jobs; a supervisor that cannot store an end does not keep the runtime from closing for ever. */
+const supervision = Effect.gen(function* () {
+  const scope = yield* Scope.make()
+  yield* Effect.addFinalizer((exit) => within(Scope.close(scope, exit), storing))
+  return yield* Scope.extend(FiberSet.make<void>(), scope)
+})
 
 const resolveParts = Effect.gen(function* () {
   const options = yield* RuntimeOptions
@@ -41,14 +54,12 @@ const resolveParts = Effect.gen(function* () {
     credentials: yield* Credentials,
     options,
     now: () => clock.unsafeCurrentTimeMillis(),
+    turn: yield* Turn,
     running: new RunningJobs(options),
-    supervisors: yield* FiberSet.make<void>()
+    supervisors: yield* supervision
   }
   return parts
 })
-
-/** What the ends of jobs get to be stored when the runtime shuts down, beyond the handlers' last grace. */
-const storing = Duration.seconds(5)
 
 /** Takes nothing new, lets running jobs finish within the shutdown grace, and ends the rest. */
 const shutdownOf = ({ options, running, supervisors }: JobParts) =>
@@ -68,7 +79,7 @@ const shutdownOf = ({ options, running, supervisors }: JobParts) =>
     if (Option.isSome(ended)) return
     running.abandoned = true
     yield* Effect.logError("the store does not take the ends of jobs; the next start will end them")
-    yield* FiberSet.awaitEmpty(supervisors)
+    yield* within(FiberSet.awaitEmpty(supervisors), storing)
   })
 
 /** Fails with `InternalError` only: whatever else a submit fails with has been stored as its refusal. */
@@ -99,6 +110,11 @@ export const make = Effect.gen(function* () {
     subscribe: (session, request) =>
       lookup.subscribe(session, request).pipe(Faults.contained("a subscription was decided")),
     unsubscribe: (session, jobId) => parts.log.unobserve(session.view, jobId),
+    accepted: (session, jobId) =>
+      Effect.map(lookup.job(jobId), (record) =>
+        record === undefined ? undefined : ownership.accept(session, record)
+      ),
+    liveOwners: Effect.sync(() => new Set(Array.from(parts.running.all, ({ live }) => live.owner.sessionId))),
     shutdown
   })
 })

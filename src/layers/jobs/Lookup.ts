@@ -10,6 +10,14 @@ import type { JobParts } from "./JobParts.js"
 import type { Ownership } from "./Ownership.js"
 import type { Recovery } from "./Recovery.js"
 
+/** Jobs of a listing that are read in one go. */
+const listingPart = 64
+/** What the envelope of a listing takes of its frame, in bytes. */
+const listingHeadroom = 4 * 1024
+
+const encoder = new TextEncoder()
+const utf8Bytes = (text: string): number => encoder.encode(text).length
+
 export interface Lookup {
   /**
    * A job as it is now, running or stored; `undefined` when there is none of that id. `settled`: of one that the last
@@ -28,7 +36,7 @@ export interface Lookup {
 }
 
 export const make = (parts: JobParts, ownership: Ownership, recovery: Recovery): Lookup => {
-  const { log, options, policy, running, store } = parts
+  const { log, options, policy, running, store, turn } = parts
 
   const job: Lookup["job"] = (jobId, { settled } = { settled: false }) =>
     Effect.gen(function* () {
@@ -47,22 +55,28 @@ export const make = (parts: JobParts, ownership: Ownership, recovery: Recovery):
 
   const list: Lookup["list"] = (session, { filter, limit = 100, cursor }) =>
     Effect.gen(function* () {
-      const page = yield* Faults.storage(
-        store.jobs({
-          principals: yield* policy.listable(session.identity),
-          status: filter?.status,
-          agent: filter?.agent,
-          createdAfter: filter?.created_after === undefined ? undefined : Date.parse(filter.created_after),
-          createdBefore: filter?.created_before === undefined ? undefined : Date.parse(filter.created_before),
-          parentJobId: filter?.parent_job_id,
-          after: cursor == null ? undefined : yield* Checks.decodeCursor(cursor),
-          limit: limit + 1
-        })
-      )
-      const jobs = page.slice(0, limit)
-      return {
-        jobs: jobs.map((record) => Checks.entry(running.current(record))),
-        next_cursor: page.length > limit ? Checks.encodeCursor(jobs[jobs.length - 1] as JobRecord) : null
+      const principals = yield* policy.listable(session.identity)
+      const maxBytes = options.maxOutboundFrameBytes - listingHeadroom
+      const jobs: Array<Message.JobEntry> = []
+      let after = cursor == null ? undefined : yield* Checks.decodeCursor(cursor)
+      let bytes = 0
+      // In parts, with turns of the event loop between them: a thousand leases can be large.
+      for (;;) {
+        const size = Math.min(listingPart, limit - jobs.length)
+        const part = yield* Faults.storage(
+          store.jobs({ ...asked(filter), principals, after, limit: size + 1 })
+        )
+        for (const record of part.slice(0, size)) {
+          const entry = Checks.entry(running.current(record))
+          bytes += utf8Bytes(JSON.stringify(entry)) + 1
+          if (bytes > maxBytes && after !== undefined && jobs.length > 0)
+            return { jobs, next_cursor: Checks.encodeCursor(after) }
+          jobs.push(entry)
+          after = { createdAt: record.createdAt, jobId: record.jobId }
+        }
+        if (part.length <= size || after === undefined) return { jobs, next_cursor: null }
+        if (jobs.length >= limit) return { jobs, next_cursor: Checks.encodeCursor(after) }
+        yield* turn.next
       }
     })
 
@@ -112,5 +126,14 @@ export const make = (parts: JobParts, ownership: Ownership, recovery: Recovery):
 
   return { job, mayList, list, subscribe }
 }
+
+/** A filter as the store takes it. */
+const asked = (filter: Message.ListJobs["filter"]) => ({
+  status: filter?.status,
+  agent: filter?.agent,
+  createdAfter: filter?.created_after === undefined ? undefined : Date.parse(filter.created_after),
+  createdBefore: filter?.created_before === undefined ? undefined : Date.parse(filter.created_before),
+  parentJobId: filter?.parent_job_id
+})
 
 const notFound = new JobNotFound({ message: "no such job" })

@@ -149,11 +149,10 @@ const run = (parts: JobParts, open: Open, candidate: Candidate, live: LiveJob, j
 export const make = (parts: JobParts): Open => {
   const { log, running, supervisors } = parts
 
-  /** Sends the accept, or has it sent, so that it comes before every event of the job. */
-  const accept = ({ parent, record, session }: Candidate, minted: ReadonlyArray<Credential>) =>
-    parent === undefined
-      ? session.send(Checks.acceptance(record, record.submitId, minted))
-      : session.announce(Checks.acceptance(record, undefined, minted))
+  /** Sends the accept before every event of the job; that of a delegated one comes with its first event (§4.3). */
+  const accept = ({ parent, record, session }: Candidate, minted: ReadonlyArray<Credential>) => {
+    if (parent === undefined) session.send(Checks.acceptance(record, record.submitId, minted))
+  }
 
   /** Whoever submitted is told by the session, whoever delegated by `opened`. */
   const notStored = ({ parent, record, session }: Candidate, error: InternalError) =>

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { InternalError } from "../../protocol/Errors.js"
 import type { Credential } from "../../services/credentials/Credentials.js"
-import type { JobSession } from "../../services/jobs/Jobs.js"
+import type { JobSession, Outgoing } from "../../services/jobs/Jobs.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import { covers } from "../auth/Policy.js"
@@ -14,6 +14,8 @@ import type { LiveJob } from "./LiveJob.js"
 export interface Ownership {
   /** The credentials of a job that this session may see: the submitter's, when its own token covers the job (§5.6). */
   readonly shown: (session: JobSession, record: JobRecord) => ReadonlyArray<Credential>
+  /** The accept of a job as its owner gets it: with the id of its submit, or as that of a delegated job. */
+  readonly accept: (session: JobSession, record: JobRecord) => Outgoing
   /**
    * Tells whether the session may be the owner of a job from now on: the one that was no longer exists, the principal is
    * the same, and its own agents and ceiling cover the job.
@@ -59,15 +61,22 @@ export const make = ({ credentials, log, running, store }: JobParts): Ownership 
         yield* log.adopt(session.view, opened.log, child.record)
         yield* log.observe(session.view, opened.log, {
           history: false,
-          onCommit: () =>
-            session.announce(Checks.acceptance(child.record, undefined, shown(session, child.record)))
+          onCommit: () => session.send(accept(session, child.record))
         })
         yield* takeFamily(session, child)
       }
     })
 
+  const accept: Ownership["accept"] = (session, record) =>
+    Checks.acceptance(
+      record,
+      record.parentJobId === undefined ? record.submitId : undefined,
+      shown(session, record)
+    )
+
   return {
     shown,
+    accept,
     inheritable,
     take: (session, record, job, requestId) =>
       Effect.gen(function* () {

@@ -6,6 +6,7 @@ import * as Budget from "../../protocol/Budget.js"
 import type { InternalError } from "../../protocol/Errors.js"
 import { eventPayload, timestamp } from "../../protocol/EventText.js"
 import { EventLog, type JobLog, type NewEvent, type View } from "../../services/log/EventLog.js"
+import { monotonic } from "../../services/runtime/monotonic.js"
 import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { Turn } from "../../services/runtime/Turn.js"
 import { type JobRecord, Op, Store, type StoreError, toInternalError } from "../../services/store/Store.js"
@@ -57,7 +58,7 @@ export const make = Effect.gen(function* () {
   const turn = yield* Turn
   const clock = yield* Effect.clock
   const now = () => clock.unsafeCurrentTimeMillis()
-  const monotonic = () => Number(clock.unsafeCurrentTimeNanos() / 1_000_000n)
+  const elapsed = monotonic(clock)
   const windowMs = Duration.toMillis(options.resumeWindow)
   const limits = retentionLimits(store.kind, options)
 
@@ -96,7 +97,7 @@ export const make = Effect.gen(function* () {
     options,
     turn,
     now,
-    monotonic,
+    monotonic: elapsed,
     windowMs
   })
   const history = History.make(store, committer)
@@ -229,6 +230,14 @@ export const make = Effect.gen(function* () {
       })
     })
 
+  /** Records of what has ended already are kept, and counted, like jobs. */
+  const countEnded = (ops: ReadonlyArray<Op> = []) =>
+    Effect.sync(() => {
+      for (const op of ops)
+        if (op._tag === "PutJob" && op.job.endedAt !== undefined)
+          retention.ended(op.job.jobId, op.job.principal)
+    })
+
   // Views
 
   const openView: EventLog["Type"]["openView"] = (session) =>
@@ -258,7 +267,7 @@ export const make = Effect.gen(function* () {
   const attach = (view: ViewState, connection: Parameters<EventLog["Type"]["attach"]>[1]) =>
     Effect.sync(() => {
       view.setFeatures(connection.features)
-      view.attach(connection.wake, monotonic())
+      view.attach(connection.wake, elapsed())
     })
 
   const detach = (view: ViewState) =>
@@ -275,7 +284,7 @@ export const make = Effect.gen(function* () {
 
   const read = (view: ViewState, after: number) =>
     Effect.suspend(() => {
-      view.reached(after, monotonic(), windowMs)
+      view.reached(after, elapsed(), windowMs)
       pace.reached(view, after)
       return reader.read(view, after)
     })
@@ -295,7 +304,8 @@ export const make = Effect.gen(function* () {
     loadJobs: (records) => stored(live.loadJobs(records)),
     append,
     end: (job, event, record) => end(logOf(job), event, record),
-    observe: (view, job, join) => stored(history.observe(stateOf(view), logOf(job), join)),
+    observe: (view, job, join) =>
+      Effect.tap(stored(history.observe(stateOf(view), logOf(job), join)), () => countEnded(join.ops)),
     events: (job) => history.follow(logOf(job)),
     streamedResult: (job) => stored(reader.streamedResult(logOf(job))),
     unobserve: (view, jobId) => unobserve(stateOf(view), jobId),

@@ -8,6 +8,7 @@
  * and a transport, with `serve`.
  */
 import * as Effect from "effect/Effect"
+import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import type { Policy as PolicyTag } from "../../services/auth/Policy.js"
@@ -19,7 +20,6 @@ import * as Policy from "../auth/Policy.js"
 import * as Credentials from "../credentials/Credentials.js"
 import * as Jobs from "../jobs/Jobs.js"
 import * as EventLog from "../log/EventLog.js"
-import * as Resume from "../session/Resume.js"
 import * as SessionsLayer from "../session/Sessions.js"
 import * as StoreMemory from "../store/StoreMemory.js"
 import * as IdGenerator from "./IdGenerator.js"
@@ -28,7 +28,7 @@ import * as Secrets from "./Secrets.js"
 
 /** Everything between a `Store` and the door; policy, credentials, options, ids and secrets come from the context. */
 export const layerCore = SessionsLayer.layer.pipe(
-  Layer.provideMerge(Layer.merge(Jobs.layer, Resume.layer)),
+  Layer.provideMerge(Jobs.layer),
   Layer.provideMerge(EventLog.layer)
 )
 
@@ -62,11 +62,12 @@ export const layerMemory = <E = never, R = never>(options?: RuntimeOptions.Input
 export const serveAll: Effect.Effect<void, never, Sessions | TransportServer> = Effect.gen(function* () {
   const sessions = yield* Sessions
   const transport = yield* TransportServer
-  yield* transport.connections.pipe(
-    Stream.mapEffect(sessions.serve, { concurrency: "unbounded", unordered: true }),
-    Stream.runDrain
+  const serving = yield* FiberSet.make<void>()
+  yield* Stream.runForEach(transport.connections, (connection) =>
+    FiberSet.run(serving, sessions.serve(connection))
   )
-})
+  yield* FiberSet.awaitEmpty(serving)
+}).pipe(Effect.scoped)
 
 /** The same for as long as the layer lives. */
 export const serve: Layer.Layer<never, never, Sessions | TransportServer> = Layer.scopedDiscard(

@@ -8,15 +8,19 @@ import type { Feature } from "../../protocol/Features.js"
 import type { Jobs } from "../../services/jobs/Jobs.js"
 import type { EventLog } from "../../services/log/EventLog.js"
 import { closeCode, type Inbound } from "../../services/transport/Transport.js"
+import { onDefect, sound } from "./boundary.js"
 import type { Session } from "./Session.js"
 
 /** What a frame does to the connection. */
 export type Verdict =
   | { readonly _tag: "Ok" }
+  /** It took work that the peer chose: others get a turn of the event loop before the next. */
+  | { readonly _tag: "Worked" }
   | { readonly _tag: "Malformed" }
-  | { readonly _tag: "Close"; readonly code: number; readonly reason: string; readonly done: boolean }
+  | { readonly _tag: "Close"; readonly code: number; readonly reason: string }
 
 const ok: Verdict = { _tag: "Ok" }
+const worked: Verdict = { _tag: "Worked" }
 const malformed: Verdict = { _tag: "Malformed" }
 const proceed = Effect.succeed(ok)
 
@@ -28,18 +32,26 @@ const needs: { readonly [type: string]: Feature } = {
   "job.unsubscribe": "subscribe"
 }
 
+/** Takes a submit that is to be decided, and the bytes of its frame, which it holds. */
+export type Submits = (decide: Effect.Effect<void>, bytes: number) => Effect.Effect<void>
+
+type SubmitRequest = { readonly id: string; readonly traceId?: string | undefined }
+
 export const make = (services: {
   readonly jobs: Jobs["Type"]
   readonly log: EventLog["Type"]
   readonly cancelOnBye: boolean
+  /** Epoch ms. */
   readonly now: () => number
+  /** The session has acknowledged events. */
+  readonly acknowledged: (session: Session) => void
 }) => {
   const { jobs, log } = services
 
   const answer = (
     session: Session,
     error: ArcpError,
-    requestId: string | undefined,
+    requestId?: string | undefined,
     jobId?: string | undefined
   ) => {
     const details = {
@@ -52,7 +64,18 @@ export const make = (services: {
     })
   }
 
-  const rejected = (session: Session, frame: Codec.Rejected, submits: Submits): Effect.Effect<Verdict> => {
+  /** Decides a submit: whatever it fails with is answered, a defect by refusing it as any other reason would. */
+  const decided = (session: Session, request: SubmitRequest, submit: Effect.Effect<void, ArcpError>) =>
+    onDefect(submit, "job.submit", (error) =>
+      sound(jobs.refuse(session, request, error), "the refusal of a submit")
+    ).pipe(Effect.catchAll((error) => Effect.sync(() => answer(session, error, request.id))))
+
+  const rejected = (
+    session: Session,
+    frame: Codec.Rejected,
+    submits: Submits,
+    bytes: number
+  ): Effect.Effect<Verdict> => {
     if (frame._tag === "Ignored") return proceed
     const error = new InvalidRequest({ message: frame.message })
     if (
@@ -61,8 +84,8 @@ export const make = (services: {
       frame.id !== undefined &&
       frame.sessionId === session.sessionId
     ) {
-      const { id } = frame
-      return Effect.as(submits(jobs.refuse(session, { id }, error), id), ok)
+      const request = { id: frame.id }
+      return Effect.as(submits(decided(session, request, jobs.refuse(session, request, error)), bytes), ok)
     }
     answer(session, error, frame.id, frame.jobId)
     switch (frame._tag) {
@@ -72,47 +95,21 @@ export const make = (services: {
         return Effect.succeed<Verdict>({
           _tag: "Close",
           code: closeCode.protocolError,
-          reason: "protocol version",
-          done: false
+          reason: "protocol version"
         })
       case "UnknownType":
         return proceed
     }
   }
 
-  /** Runs a request whose failure is the answer to it. */
-  const request = (
+  /** What a message asks for; its failure is the answer to it. */
+  const handle = (
     session: Session,
-    id: string,
-    jobId: string | undefined,
-    effect: Effect.Effect<void, ArcpError>
-  ) =>
-    effect.pipe(
-      Effect.catchAll((error) => Effect.sync(() => answer(session, error, id, jobId))),
-      Effect.as(ok)
-    )
-
-  /** Handles one frame. `submits` runs submits one after the other, beside whatever else comes in. */
-  return (session: Session, frame: Inbound, submits: Submits): Effect.Effect<Verdict> => {
-    if (typeof frame !== "string") {
-      answer(session, new InvalidRequest({ message: frame.reason }), undefined)
-      return Effect.succeed(malformed)
-    }
-    const decoded = Codec.decodeClient(frame)
-    if (Either.isLeft(decoded)) return rejected(session, decoded.left, submits)
-    const message = decoded.right
+    message: Exclude<Codec.ClientMessage, { readonly type: "session.hello" }>,
+    submits: Submits,
+    bytes: number
+  ): Effect.Effect<Verdict, ArcpError> => {
     const { id } = message
-    const fail = (text: string, jobId?: string) => {
-      answer(session, new InvalidRequest({ message: text }), id, jobId)
-      return proceed
-    }
-    if (message.type === "session.hello") return fail("this session is open already")
-    if (message.session_id !== session.sessionId)
-      return fail("session_id: not the session of this connection")
-    const feature = needs[message.type]
-    if (feature !== undefined && !session.has(feature))
-      return fail(`${message.type} needs the feature ${feature}, which was not negotiated`)
-
     switch (message.type) {
       case "session.ping":
         session.send({
@@ -125,59 +122,103 @@ export const make = (services: {
       case "session.ack": {
         const seq = message.payload.last_processed_seq
         if (seq > session.view.last)
-          return fail("payload.last_processed_seq: greater than any event_seq of this session")
+          return invalid("payload.last_processed_seq: greater than any event_seq of this session")
+        services.acknowledged(session)
         return Effect.as(log.ack(session.view, seq), ok)
       }
       case "session.list_jobs":
-        return request(
-          session,
-          id,
-          undefined,
-          Effect.map(jobs.list(session, message.payload), (page) =>
-            session.send({ type: "session.jobs", payload: { request_id: id, ...page } })
-          )
-        )
+        return Effect.map(jobs.list(session, message.payload), (page) => {
+          session.send({ type: "session.jobs", payload: { request_id: id, ...page } })
+          return worked
+        })
       case "session.close":
         session.send({ type: "session.closed", payload: message.payload })
-        return Effect.succeed<Verdict>({
-          _tag: "Close",
-          code: closeCode.normal,
-          reason: "closed",
-          done: true
-        })
+        return Effect.succeed<Verdict>({ _tag: "Close", code: closeCode.normal, reason: "closed" })
       case "session.bye":
         return Effect.as(
           services.cancelOnBye ? jobs.cancelAll(session.sessionId, "the session said bye") : Effect.void,
-          { _tag: "Close", code: closeCode.normal, reason: "bye", done: true } as const
+          { _tag: "Close", code: closeCode.normal, reason: "bye" } as const
         )
       case "job.submit": {
         const { extensions, payload, trace_id: traceId } = message
+        const request = { id, traceId }
         const adopt = extensions?.["x-vendor.effect-arcp.adopt"]
-        return Effect.as(submits(jobs.submit(session, { id, traceId, payload, adopt }), id), ok)
+        const submit = Effect.suspend(() => jobs.submit(session, { ...request, payload, adopt }))
+        return Effect.as(submits(decided(session, request, submit), bytes), ok)
       }
       case "job.cancel": {
-        const jobId = message.job_id ?? message.payload.job_id
-        if (jobId === undefined) return fail("job_id: is missing")
-        return request(
-          session,
-          id,
-          jobId,
-          jobs.cancel(session, { id, jobId, reason: message.payload.reason })
-        )
+        const jobId = jobOf(message)
+        if (jobId === undefined) return invalid("job_id: is missing")
+        return Effect.as(jobs.cancel(session, { id, jobId, reason: message.payload.reason }), worked)
       }
       case "job.subscribe": {
-        const jobId = message.payload.job_id ?? message.job_id
-        if (jobId === undefined) return fail("payload.job_id: is missing")
-        return request(session, id, jobId, jobs.subscribe(session, { id, jobId, payload: message.payload }))
+        const jobId = jobOf(message)
+        if (jobId === undefined) return invalid("payload.job_id: is missing")
+        return Effect.as(jobs.subscribe(session, { id, jobId, payload: message.payload }), worked)
       }
       case "job.unsubscribe": {
-        const jobId = message.payload.job_id ?? message.job_id
-        if (jobId === undefined) return fail("payload.job_id: is missing")
-        return request(session, id, jobId, jobs.unsubscribe(session, jobId))
+        const jobId = jobOf(message)
+        if (jobId === undefined) return invalid("payload.job_id: is missing")
+        return Effect.as(jobs.unsubscribe(session, jobId), worked)
       }
     }
   }
+
+  const dispatch = (session: Session, frame: string, submits: Submits): Effect.Effect<Verdict> => {
+    const decoded = Codec.decodeClient(frame)
+    if (Either.isLeft(decoded)) return rejected(session, decoded.left, submits, frame.length)
+    const message = decoded.right
+    const fail = (text: string) => {
+      answer(session, new InvalidRequest({ message: text }), message.id)
+      return proceed
+    }
+    if (message.type === "session.hello") return fail("this session is open already")
+    if (message.session_id !== session.sessionId)
+      return fail("session_id: not the session of this connection")
+    const feature = needs[message.type]
+    if (feature !== undefined && !session.has(feature))
+      return fail(`${message.type} needs the feature ${feature}, which was not negotiated`)
+    return sound(
+      Effect.suspend(() => handle(session, message, submits, frame.length)),
+      message.type
+    ).pipe(
+      Effect.catchAll((error) =>
+        Effect.sync(() => {
+          answer(session, error, message.id, jobOf(message))
+          return worked
+        })
+      )
+    )
+  }
+
+  /** Handles one frame. `submits` runs submits one after the other, beside whatever else comes in. */
+  return (session: Session, frame: Inbound, submits: Submits): Effect.Effect<Verdict> =>
+    onDefect(
+      Effect.suspend(() => {
+        if (typeof frame === "string") return dispatch(session, frame, submits)
+        answer(session, new InvalidRequest({ message: frame.reason }))
+        return Effect.succeed(malformed)
+      }),
+      "a frame",
+      (error) =>
+        Effect.sync(() => {
+          answer(session, error)
+          return ok
+        })
+    )
 }
 
-/** Takes a submit that is to be run, and the id of its message. */
-export type Submits = (submit: Effect.Effect<void, ArcpError>, id: string) => Effect.Effect<void>
+const invalid = (message: string) => Effect.fail(new InvalidRequest({ message }))
+
+/** The job that a message is about. */
+const jobOf = (message: Codec.ClientMessage): string | undefined => {
+  switch (message.type) {
+    case "job.cancel":
+      return message.job_id ?? message.payload.job_id
+    case "job.subscribe":
+    case "job.unsubscribe":
+      return message.payload.job_id ?? message.job_id
+    default:
+      return undefined
+  }
+}

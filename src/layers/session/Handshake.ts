@@ -11,17 +11,19 @@ import type { Registry } from "../../services/agents/Registry.js"
 import type { Auth, Identity } from "../../services/auth/Auth.js"
 import type { Policy } from "../../services/auth/Policy.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
-import type { Opened, Resume } from "../../services/session/Resume.js"
 import type { Inbound } from "../../services/transport/Transport.js"
+import { sound } from "./boundary.js"
+import type { ResumeRequest } from "./Resume.js"
 
-export interface Greeted extends Opened {
+/** A hello that is accepted: nothing is opened yet, and nothing but the store can refuse it any more. */
+export interface Greeted {
   readonly identity: Identity
   readonly version: Codec.Version
   readonly features: ReadonlyArray<Features.Feature>
-  readonly resumed: boolean
-  /** Delivery continues behind this `event_seq`. */
-  readonly after: number
-  readonly welcome: Message.Welcome
+  readonly resume: ResumeRequest | undefined
+  readonly welcome: (sessionId: string, token: Redacted.Redacted) => Message.Welcome
+  /** Refuses it after all. */
+  readonly refuse: (error: ArcpError) => Refusal
 }
 
 /** Refused: the error, in the version that the peer speaks as far as it is known. */
@@ -34,73 +36,79 @@ export class Refusal {
   ) {}
 }
 
-export const make =
-  (services: {
-    readonly auth: Auth["Type"]
-    readonly resume: Resume["Type"]
-    readonly registry: Registry["Type"]
-    readonly policy: Policy["Type"]
-    readonly options: Options
-    /** The features this runtime speaks. */
-    readonly offered: ReadonlyArray<Features.Feature>
-  }) =>
-  (frame: Inbound): Effect.Effect<Greeted, Refusal> => {
-    const { auth, resume, registry, policy, options, offered } = services
-    if (typeof frame !== "string")
-      return Effect.fail(new Refusal(new InvalidRequest({ message: frame.reason }), "1.1"))
-    const decoded = Codec.decodeClient(frame)
-    if (Either.isLeft(decoded))
-      return Effect.fail(
-        new Refusal(new InvalidRequest({ message: decoded.left.message }), "1.1", decoded.left.id)
-      )
-    const message = decoded.right
-    const version = message.arcp as Codec.Version
-    const refuse = (error: ArcpError) => new Refusal(error, version, message.id)
-    if (message.type !== "session.hello")
-      return Effect.fail(
-        refuse(new InvalidRequest({ message: "the first message of a connection is session.hello" }))
-      )
-    const hello = message.payload
+export interface Services {
+  readonly auth: Auth["Type"]
+  readonly registry: Registry["Type"]
+  readonly policy: Policy["Type"]
+  readonly options: Options
+  /** The features this runtime speaks. */
+  readonly offered: ReadonlyArray<Features.Feature>
+}
 
-    return Effect.gen(function* () {
-      if (hello.auth !== undefined && hello.auth.scheme !== "bearer")
-        return yield* new InvalidRequest({ message: "payload.auth.scheme: this runtime takes bearer tokens" })
-      if (hello.auth?.token === undefined || hello.auth.token === "")
-        return yield* new Unauthenticated({ message: "a bearer token is needed in payload.auth.token" })
-      const identity = yield* auth.verify(Redacted.make(hello.auth.token))
-      const features = Features.negotiate(offered, hello.capabilities?.features)
-      const opened: Opened & { readonly version?: Codec.Version } =
+export const make =
+  (services: Services) =>
+  (frame: Inbound): Effect.Effect<Greeted, Refusal> =>
+    sound(
+      Effect.suspend(() => greet(services, frame)),
+      "session.hello"
+    ).pipe(Effect.mapError((error) => (error._tag === "Refusal" ? error : new Refusal(error, "1.1"))))
+
+const greet = (services: Services, frame: Inbound): Effect.Effect<Greeted, Refusal> => {
+  const { auth, registry, policy, options, offered } = services
+  if (typeof frame !== "string")
+    return Effect.fail(new Refusal(new InvalidRequest({ message: frame.reason }), "1.1"))
+  const decoded = Codec.decodeClient(frame)
+  if (Either.isLeft(decoded))
+    return Effect.fail(
+      new Refusal(new InvalidRequest({ message: decoded.left.message }), "1.1", decoded.left.id)
+    )
+  const message = decoded.right
+  const version = message.arcp as Codec.Version
+  const refuse = (error: ArcpError) => new Refusal(error, version, message.id)
+  if (message.type !== "session.hello")
+    return Effect.fail(
+      refuse(new InvalidRequest({ message: "the first message of a connection is session.hello" }))
+    )
+  const hello = message.payload
+
+  const accepted = Effect.gen(function* () {
+    if (hello.auth !== undefined && hello.auth.scheme !== "bearer")
+      return yield* new InvalidRequest({ message: "payload.auth.scheme: this runtime takes bearer tokens" })
+    if (hello.auth?.token === undefined || hello.auth.token === "")
+      return yield* new Unauthenticated({ message: "a bearer token is needed in payload.auth.token" })
+    const identity = yield* auth.verify(Redacted.make(hello.auth.token))
+    const features = Features.negotiate(offered, hello.capabilities?.features)
+    const agents = yield* Effect.filter(registry.inventory, (agent) =>
+      policy.mayUseAgent(identity, agent.name)
+    )
+    return {
+      identity,
+      version,
+      features,
+      resume:
         hello.resume === undefined
-          ? yield* resume.open(identity, version, features)
-          : yield* resume.resume(identity, features, {
+          ? undefined
+          : {
               sessionId: hello.resume.session_id,
               token: Redacted.make(hello.resume.resume_token),
               lastEventSeq: hello.resume.last_event_seq
-            })
-      const agents = yield* Effect.filter(registry.inventory, (agent) =>
-        policy.mayUseAgent(identity, agent.name)
-      )
-      return {
-        ...opened,
-        identity,
-        version: opened.version ?? version,
-        features,
-        resumed: hello.resume !== undefined,
-        after: hello.resume?.last_event_seq ?? 0,
-        welcome: {
-          session_id: opened.sessionId,
-          runtime: { name: options.name, version: options.version },
-          resume_token: Redacted.value(opened.token),
-          resume_window_sec: Duration.toSeconds(options.resumeWindow),
-          ...(features.includes("heartbeat")
-            ? { heartbeat_interval_sec: Duration.toSeconds(options.heartbeatInterval) }
-            : {}),
-          capabilities: {
-            encodings: ["json"],
-            features,
-            agents: features.includes("agent_versions") ? agents : agents.map((agent) => agent.name)
-          }
+            },
+      refuse,
+      welcome: (sessionId, token) => ({
+        session_id: sessionId,
+        runtime: { name: options.name, version: options.version },
+        resume_token: Redacted.value(token),
+        resume_window_sec: Duration.toSeconds(options.resumeWindow),
+        ...(features.includes("heartbeat")
+          ? { heartbeat_interval_sec: Duration.toSeconds(options.heartbeatInterval) }
+          : {}),
+        capabilities: {
+          encodings: ["json"],
+          features,
+          agents: features.includes("agent_versions") ? agents : agents.map((agent) => agent.name)
         }
-      } satisfies Greeted
-    }).pipe(Effect.mapError(refuse))
-  }
+      })
+    } satisfies Greeted
+  })
+  return Effect.mapError(sound(accepted, "session.hello"), refuse)
+}

@@ -1,197 +1,266 @@
-/** Session records over the log's store. All of them are in memory; the views behind them load when resumed. */
-import * as Duration from "effect/Duration"
+/**
+ * Who may continue which session, and until when (§6.3): opens and resumes sessions, and is the only place that makes,
+ * checks and rotates resume tokens.
+ */
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import type { Version } from "../../protocol/Codec.js"
 import { InternalError, InvalidRequest, ResumeWindowExpired } from "../../protocol/Errors.js"
-import { EventLog, type View } from "../../services/log/EventLog.js"
-import { IdGenerator } from "../../services/runtime/IdGenerator.js"
-import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
-import { constantTimeEqual, Secrets } from "../../services/runtime/Secrets.js"
-import { Resume } from "../../services/session/Resume.js"
-import { Op, type SessionRecord, Store } from "../../services/store/Store.js"
+import type { Feature } from "../../protocol/Features.js"
+import type * as Message from "../../protocol/Message.js"
+import type { Identity } from "../../services/auth/Auth.js"
+import type { Jobs } from "../../services/jobs/Jobs.js"
+import type { EventLog, View } from "../../services/log/EventLog.js"
+import type { IdGenerator } from "../../services/runtime/IdGenerator.js"
+import type { Options } from "../../services/runtime/RuntimeOptions.js"
+import { constantTimeEqual, type Secrets } from "../../services/runtime/Secrets.js"
+import { Op, type SessionRecord } from "../../services/store/Store.js"
+import { closeCode } from "../../services/transport/Transport.js"
+import { type Attachment, Session } from "./Session.js"
+import { type Opening, type SessionEntry, type SessionTable, unsettled } from "./SessionTable.js"
 
-interface Entry {
-  record: SessionRecord
-  view: View | undefined
-  /** The client closed it; still resumable, but the first to go when its principal has too many. */
-  closed: boolean
+/** Who says hello, and what was agreed on. */
+export interface Guest {
+  readonly identity: Identity
+  readonly version: Version
+  readonly features: ReadonlyArray<Feature>
+  readonly attachment: Attachment
+  readonly welcome: (sessionId: string, token: Redacted.Redacted) => Message.Welcome
 }
 
-export const make = Effect.gen(function* () {
-  const store = yield* Store
-  const log = yield* EventLog
-  const ids = yield* IdGenerator
-  const secrets = yield* Secrets
-  const options = yield* RuntimeOptions
-  const clock = yield* Effect.clock
-  const now = () => clock.unsafeCurrentTimeMillis()
-  const windowMs = Duration.toMillis(options.resumeWindow)
-  // Two transports may resume one session at the same time: one after the other.
-  const turn = yield* Effect.makeSemaphore(1)
+/** A session that is attached to the transport which said hello. */
+export interface Held {
+  readonly entry: SessionEntry
+  readonly session: Session
+  /** Of this transport. */
+  readonly epoch: number
+}
 
-  const entries = new Map<string, Entry>()
-  const perPrincipal = new Map<string, Set<string>>()
+export interface ResumeRequest {
+  readonly sessionId: string
+  readonly token: Redacted.Redacted
+  readonly lastEventSeq: number
+}
 
-  const add = (entry: Entry) => {
-    const { sessionId, principal } = entry.record
-    entries.set(sessionId, entry)
-    const own = perPrincipal.get(principal)
-    if (own === undefined) perPrincipal.set(principal, new Set([sessionId]))
-    else own.add(sessionId)
-  }
-  const remove = (record: SessionRecord) => {
-    entries.delete(record.sessionId)
-    const own = perPrincipal.get(record.principal)
-    own?.delete(record.sessionId)
-    if (own?.size === 0) perPrincipal.delete(record.principal)
-  }
+export interface Services {
+  readonly table: SessionTable
+  readonly log: EventLog["Type"]
+  readonly jobs: Jobs["Type"]
+  readonly ids: IdGenerator["Type"]
+  readonly secrets: Secrets["Type"]
+  readonly options: Options
+  /** Epoch ms, for records. */
+  readonly now: () => number
+  /** Milliseconds that only go forward, for the window. */
+  readonly elapsed: () => number
+  /** Runs on when the connection has ended. */
+  readonly background: (effect: Effect.Effect<void>) => Effect.Effect<void>
+}
 
-  const put = (entry: Entry, change: Partial<SessionRecord>) =>
-    Effect.suspend(() => {
-      entry.record = { ...entry.record, ...change, acked: entry.view?.acked ?? entry.record.acked }
-      return log.commit([Op.PutSession({ session: entry.record })])
-    })
+/** Soon at first, then every 30 s. */
+const dropAgain = Schedule.union(Schedule.exponential("100 millis"), Schedule.spaced("30 seconds"))
 
-  const drop = (entry: Entry) =>
-    Effect.gen(function* () {
-      remove(entry.record)
-      yield* log.dropView(entry.view ?? (yield* log.loadView(entry.record)))
-    })
+const refused = () =>
+  new ResumeWindowExpired({ message: "this session cannot be resumed; open a new one with session.hello" })
 
-  // What the last process left. A session that was attached was alive as long as that process was.
-  const aliveAt = yield* store.aliveAt
-  for (const record of yield* store.sessions)
-    add({
-      record: record.attached
-        ? { ...record, attached: false, lastSeenAt: Math.max(record.lastSeenAt, aliveAt) }
-        : record,
-      view: undefined,
-      closed: false
-    })
+export const make = (services: Services) => {
+  const { table, log, jobs, ids, secrets, options, now, elapsed } = services
 
-  const refused = () =>
-    new ResumeWindowExpired({ message: "this session cannot be resumed; open a new one with session.hello" })
+  const freshToken = Effect.gen(function* () {
+    const token = yield* secrets.resumeToken
+    return { token, digest: yield* secrets.digest(Redacted.value(token)) }
+  })
 
+  /** Room for one more session: the one that is gone longest and has no live job goes. */
   const makeRoom = (principal: string) =>
     Effect.gen(function* () {
-      const own = perPrincipal.get(principal)
-      if (own === undefined || own.size < options.maxSessionsPerPrincipal) return
-      for (const sessionId of own) {
-        const entry = entries.get(sessionId)
-        if (entry?.closed === true && !entry.record.attached && (entry.view?.observedCount ?? 0) === 0)
-          return yield* drop(entry)
-      }
-      return yield* new InternalError({
-        message: `limit reached: at most ${options.maxSessionsPerPrincipal} sessions per principal; close one, or wait for its resume window to pass`,
-        details: { limit: "sessions_per_principal" }
-      })
+      const max = options.maxSessionsPerPrincipal
+      if (table.countOf(principal) < max) return
+      const owners = yield* jobs.liveOwners
+      const gone = table.longestGone(principal, (sessionId) => !owners.has(sessionId))
+      if (gone !== undefined) yield* table.drop(...gone)
+      if (table.countOf(principal) >= max)
+        return yield* new InternalError({
+          message: `limit reached: at most ${max} sessions per principal; wait for the resume window of one to pass`,
+          details: { limit: "sessions_per_principal" }
+        })
     })
 
-  return Resume.of({
-    open: (identity, version, features) =>
-      turn
-        .withPermits(1)(
-          Effect.gen(function* () {
-            yield* makeRoom(identity.principal)
-            const token = yield* secrets.resumeToken
-            const at = now()
-            const record: SessionRecord = {
-              sessionId: ids.unsafeMake("sess"),
-              principal: identity.principal,
-              version,
-              features,
-              createdAt: at,
-              lastSeenAt: at,
-              attached: true,
-              tokenDigest: yield* secrets.digest(Redacted.value(token)),
-              acked: 0
-            }
-            const entry: Entry = { record, view: undefined, closed: false }
-            add(entry)
-            return { entry, token }
-          })
-        )
-        .pipe(
-          Effect.flatMap(({ entry, token }) =>
-            log.openView(entry.record).pipe(
-              Effect.tap((view) =>
-                Effect.sync(() => {
-                  entry.view = view
-                })
-              ),
-              Effect.map((view) => ({ sessionId: view.sessionId, view, token })),
-              Effect.onError(() => Effect.sync(() => remove(entry.record)))
-            )
-          ),
-          Effect.uninterruptible
-        ),
-
-    resume: (identity, features, { sessionId, token, lastEventSeq }) =>
-      turn.withPermits(1)(
-        Effect.gen(function* () {
-          const digest = yield* secrets.digest(Redacted.value(token))
-          const entry = entries.get(sessionId)
-          const record = entry?.record
-          // Compared even when there is nothing to compare with, so that all refusals take as long.
-          const current = constantTimeEqual(digest, record?.tokenDigest ?? "-".repeat(digest.length))
-          const previous = constantTimeEqual(digest, record?.previousTokenDigest ?? "-".repeat(digest.length))
-          if (
-            entry === undefined ||
-            record === undefined ||
-            record.principal !== identity.principal ||
-            !(current || previous) ||
-            (!record.attached && record.lastSeenAt + windowMs <= now())
+  /** What dropping a session does to the log. Nobody waits for it, and it is tried until it is done. */
+  const onDrop = (entry: SessionEntry, view: Effect.Effect<View, InternalError>) =>
+    Scope.addFinalizer(
+      entry.scope,
+      Effect.suspend(() =>
+        services.background(
+          Effect.flatMap(view, log.dropView).pipe(
+            Effect.tapErrorCause((cause) =>
+              Effect.logWarning("a session that is over could not be dropped; will try again", cause)
+            ),
+            Effect.retry({ schedule: dropAgain }),
+            Effect.catchAllCause((cause) => Effect.logError("a session that is over stays stored", cause))
           )
-            return yield* refused()
-          const view = entry.view ?? (yield* log.loadView(record))
-          entry.view = view
-          if (lastEventSeq > view.last)
+        )
+      )
+    )
+
+  /** A session of the last process, which is detached until it is resumed. */
+  const restore = (record: SessionRecord, until: number) =>
+    Effect.gen(function* () {
+      const entry = yield* table.add(record, { _tag: "Detached", until })
+      yield* onDrop(
+        entry,
+        Effect.suspend(() =>
+          entry.session === undefined ? log.loadView(entry.record) : Effect.succeed(entry.session.view)
+        )
+      )
+    })
+
+  /**
+   * The commit is done: the session is the transport's, synchronously, and the welcome goes out before anything else.
+   * Whoever was attached is so no more.
+   */
+  const attach = (
+    entry: SessionEntry,
+    opening: Opening,
+    { identity, features, attachment, version, welcome }: Guest,
+    view: View,
+    token: Redacted.Redacted
+  ) =>
+    Effect.gen(function* () {
+      const { sessionId } = entry.record
+      yield* log.attach(view, { features, wake: attachment.outbox.wake })
+      const session =
+        entry.session ??
+        new Session(sessionId, version, view, identity, features, {
+          nextId: ids.unsafeNext,
+          attachment: () => entry.attachment
+        })
+      const first = session.frame({ type: "session.welcome", payload: welcome(sessionId, token) })
+      session.identity = identity
+      session.features = features
+      entry.session = session
+      const { epoch, superseded } = table.attach(entry, opening, attachment)
+      attachment.outbox.push(first)
+      if (superseded !== undefined)
+        yield* Effect.forkDaemon(superseded.close(closeCode.superseded, "resumed on another transport"))
+      return { entry, session, epoch } satisfies Held as Held
+    })
+
+  /** Opens a session. `InternalError` with `details.limit` when the principal has too many. */
+  const open = (guest: Guest): Effect.Effect<Held, InternalError> =>
+    Effect.uninterruptible(
+      Effect.gen(function* () {
+        const { identity, version, features } = guest
+        const { token, digest } = yield* freshToken
+        yield* makeRoom(identity.principal)
+        const at = now()
+        const opening = unsettled()
+        const entry = yield* table.add(
+          {
+            sessionId: ids.unsafeMake("sess"),
+            principal: identity.principal,
+            version,
+            features,
+            createdAt: at,
+            lastSeenAt: at,
+            attached: true,
+            tokenDigest: digest,
+            acked: 0
+          },
+          opening
+        )
+        return yield* Effect.interruptible(log.openView(entry.record)).pipe(
+          Effect.onInterrupt(() => onDrop(entry, log.loadView(entry.record))),
+          Effect.tap((view) => onDrop(entry, Effect.succeed(view))),
+          Effect.flatMap((view) => attach(entry, opening, guest, view, token)),
+          Effect.onError(() => table.drop(entry, opening))
+        )
+      })
+    )
+
+  /** The session that a resume may have, or why it may not; the same answer to everything that is not its own. */
+  const admit = (identity: Identity, request: ResumeRequest) =>
+    Effect.gen(function* () {
+      const digest = yield* secrets.digest(Redacted.value(request.token))
+      const entry = table.get(request.sessionId)
+      if (entry !== undefined) yield* Effect.interruptible(table.settled(entry))
+      const record = entry?.record
+      // Compared even when there is nothing to compare with, so that all refusals take as long.
+      const current = constantTimeEqual(digest, record?.tokenDigest ?? "-".repeat(digest.length))
+      const previous = constantTimeEqual(digest, record?.previousTokenDigest ?? "-".repeat(digest.length))
+      if (
+        entry === undefined ||
+        entry.record.principal !== identity.principal ||
+        !(current || previous) ||
+        !table.holds(entry) ||
+        entry.state._tag === "Opening" ||
+        (entry.state._tag === "Detached" && entry.state.until <= elapsed())
+      )
+        return yield* refused()
+      return { entry, digest, opening: table.claim(entry, entry.state) }
+    })
+
+  /**
+   * Continues a session and rotates its token. Wrong principal, session or token, a window that has passed,
+   * and events no longer retained all give the same `ResumeWindowExpired`; a `lastEventSeq` never
+   * assigned gives `InvalidRequest`.
+   */
+  const resume = (
+    guest: Guest,
+    request: ResumeRequest
+  ): Effect.Effect<Held, ResumeWindowExpired | InvalidRequest | InternalError> =>
+    Effect.uninterruptible(
+      Effect.gen(function* () {
+        const fresh = yield* freshToken
+        const { entry, digest, opening } = yield* admit(guest.identity, request)
+        const { record } = entry
+        return yield* Effect.gen(function* () {
+          const view = entry.session?.view ?? (yield* Effect.interruptible(log.loadView(record)))
+          if (request.lastEventSeq > view.last)
             return yield* new InvalidRequest({
               message: "payload.resume.last_event_seq: greater than any event_seq of this session"
             })
-          if (lastEventSeq + 1 < view.first) return yield* refused()
-          const fresh = yield* secrets.resumeToken
-          entry.closed = false
-          yield* put(entry, {
-            features,
+          if (request.lastEventSeq + 1 < view.first) return yield* refused()
+          const next: SessionRecord = {
+            ...record,
+            features: guest.features,
             attached: true,
             lastSeenAt: now(),
-            tokenDigest: yield* secrets.digest(Redacted.value(fresh)),
-            previousTokenDigest: digest
-          })
-          return { sessionId, view, token: fresh, version: record.version }
-        }).pipe(Effect.uninterruptible)
-      ),
+            tokenDigest: fresh.digest,
+            previousTokenDigest: digest,
+            acked: view.acked
+          }
+          yield* Effect.interruptible(log.commit([Op.PutSession({ session: next })])).pipe(
+            // It may be stored all the same, so what holds is stored again.
+            Effect.onInterrupt(() => Effect.sync(() => table.touch(entry)))
+          )
+          entry.record = next
+          return yield* attach(entry, opening, { ...guest, version: record.version }, view, fresh.token)
+        }).pipe(Effect.onError(() => Effect.sync(() => table.release(entry, opening))))
+      })
+    )
 
-    confirm: (sessionId) =>
-      Effect.suspend(() => {
-        const entry = entries.get(sessionId)
-        return entry?.record.previousTokenDigest === undefined
-          ? Effect.void
-          : put(entry, { previousTokenDigest: undefined })
-      }).pipe(Effect.ignoreLogged),
-
-    detach: (sessionId, closed) =>
-      Effect.suspend(() => {
-        const entry = entries.get(sessionId)
-        if (entry === undefined) return Effect.void
-        entry.closed = closed
-        return put(entry, { attached: false, lastSeenAt: now() })
-      }).pipe(Effect.ignoreLogged),
-
-    sweep: Effect.gen(function* () {
-      const at = now()
-      const over = [...entries.values()].filter(
-        ({ record }) => !record.attached && record.lastSeenAt + windowMs <= at
+  /**
+   * The client has sent a frame on the transport of `epoch`: the token before this one is over. Stored when it returns,
+   * so that whoever got an answer has a token that holds.
+   */
+  const confirm = ({ entry, epoch }: Held): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const { state } = entry
+      if (state._tag !== "Attached" || state.epoch !== epoch) return Effect.void
+      if (entry.record.previousTokenDigest === undefined) return Effect.void
+      entry.record = { ...entry.record, previousTokenDigest: undefined }
+      return log.commit([Op.PutSession({ session: entry.record })]).pipe(
+        Effect.catchAll((error) => {
+          table.touch(entry)
+          return Effect.logWarning("a resume token that is over could not be stored", error.message)
+        })
       )
-      for (const entry of over) yield* drop(entry)
-      yield* log.commit([Op.Alive({ at })])
-      return over.map(({ record }) => record.sessionId)
-    }).pipe(turn.withPermits(1))
-  })
-})
+    })
 
-export const layer = Layer.effect(Resume, make)
+  return { restore, open, resume, confirm }
+}
 
-export * from "../../services/session/Resume.js"
+export type Resume = ReturnType<typeof make>

@@ -5,10 +5,12 @@ import type { Readable, Writable } from "node:stream"
 import * as Effect from "effect/Effect"
 import { Closed, type Connection, closeCode, Unreadable } from "../../services/transport/Transport.js"
 import { Inbox, tooBig } from "./Inbox.js"
-import { Outbox } from "./Outbox.js"
+import { StreamWriter } from "./StreamWriter.js"
 
 /** Milliseconds the last output may take before `close` returns anyway. */
 const closeGraceMs = 2_000
+/** Pieces in which an unfinished line is held. */
+const maxPieces = 1_024
 const newline = 0x0a
 const carriageReturn = 0x0d
 
@@ -25,7 +27,7 @@ export interface Options {
 export const make = (options: Options): Connection => {
   const { input, output } = options
   const inbox = new Inbox({ pause: () => input.pause(), resume: () => input.resume() })
-  const outbox = new Outbox(output, (frames) => void output.write(`${frames.join("\n")}\n`))
+  const writer = new StreamWriter(output, (frames) => void output.write(`${frames.join("\n")}\n`))
   let maxFrameBytes = options.maxFrameBytes
   let partial: Array<Buffer> = []
   let partialBytes = 0
@@ -43,7 +45,7 @@ export const make = (options: Options): Connection => {
     if (!inbox.ended) inbox.end(closed)
     if (over) return
     over = true
-    outbox.release()
+    writer.release()
     partial = []
     input.off("data", onData)
     input.destroy()
@@ -74,6 +76,8 @@ export const make = (options: Options): Connection => {
     if (from === data.length) return
     partial.push(data.subarray(from))
     partialBytes += data.length - from
+    // A line that comes a byte at a time must not be held as a million objects.
+    if (partial.length >= maxPieces) partial = [Buffer.concat(partial)]
     // One byte more may yet turn out to be the carriage return.
     if (partialBytes > maxFrameBytes + 1) end(tooBig(maxFrameBytes))
   }
@@ -98,7 +102,7 @@ export const make = (options: Options): Connection => {
     kind: "stdio",
     remote: options.remote,
     take: inbox.take,
-    send: (frames) => outbox.send(frames),
+    send: (frames) => writer.send(frames),
     close: (code, reason) =>
       Effect.async<void>((resume) => {
         end(new Closed({ code, reason }))

@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import { WebSocket } from "ws"
 import { Closed, type Connection, closeCode, Unreadable } from "../../services/transport/Transport.js"
 import { Inbox, tooBig } from "./Inbox.js"
-import { Outbox } from "./Outbox.js"
+import { StreamWriter } from "./StreamWriter.js"
 import { encodeTextFrames } from "./textFrames.js"
 
 /** Milliseconds a closing handshake may take before the socket is destroyed. */
@@ -56,7 +56,7 @@ export interface Options {
 /** Takes an open `ws` (made with `autoPong: false`) and the raw socket below it. */
 export const make = (ws: WebSocket, socket: Socket, options: Options): Connection => {
   const inbox = new Inbox({ pause: () => ws.pause(), resume: () => ws.resume() })
-  const outbox = new Outbox(socket, (frames) => {
+  const writer = new StreamWriter(socket, (frames) => {
     // A client's frames are masked, which `ws` does; a server's go out as they are.
     if (options.masked) for (const frame of frames) ws.send(frame)
     else if (ws.readyState === WebSocket.OPEN) socket.write(encodeTextFrames(frames))
@@ -66,7 +66,7 @@ export const make = (ws: WebSocket, socket: Socket, options: Options): Connectio
 
   const end = (closed: Closed) => {
     inbox.end(closed)
-    outbox.release()
+    writer.release()
     ws.resume()
     timer ??= setTimeout(() => ws.terminate(), closeGraceMs)
   }
@@ -120,7 +120,7 @@ export const make = (ws: WebSocket, socket: Socket, options: Options): Connectio
     kind: "websocket",
     remote: options.remote,
     take: inbox.take,
-    send: (frames) => outbox.send(frames),
+    send: (frames) => writer.send(frames),
     close: (code, reason) =>
       Effect.async<void>((resume) => {
         close(new Closed({ code, reason }))

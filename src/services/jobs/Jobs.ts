@@ -26,11 +26,6 @@ export interface JobSession {
   readonly send: (message: Outgoing) => void
   /** The same for a frame that is text already. */
   readonly sendFrame: (frame: string) => void
-  /**
-   * Sends a message between two events: behind those the session has now, ahead of all others; again after a
-   * resume from before it. For what no client has asked for.
-   */
-  readonly announce: (message: Outgoing) => void
 }
 
 /** A `job.submit`. */
@@ -90,6 +85,16 @@ export class Jobs extends Context.Tag("arcp/services/Jobs")<
     readonly unsubscribe: (session: JobSession, jobId: string) => Effect.Effect<void, InternalError>
     /** Cancels every running job that the session owns, without acknowledgement. */
     readonly cancelAll: (sessionId: string, reason: string) => Effect.Effect<void>
+    /**
+     * The `job.accepted` of a job that the session owns, as it is made again before the job's first event (§6.3):
+     * with the original `request_id`, or as that of a delegated job. None for a refused submit.
+     */
+    readonly accepted: (
+      session: JobSession,
+      jobId: string
+    ) => Effect.Effect<Outgoing | undefined, InternalError>
+    /** Ids of the sessions that own a job which has not ended. */
+    readonly liveOwners: Effect.Effect<ReadonlySet<string>>
     /** Refuses further submits, lets running jobs finish within the shutdown grace, and ends the rest. */
     readonly shutdown: Effect.Effect<void>
   }

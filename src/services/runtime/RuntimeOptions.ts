@@ -25,6 +25,13 @@ export const RuntimeOptionsSchema = Schema.Struct({
   /** Bytes of one inbound frame, and of one before welcome. */
   maxFrameBytes: withDefault(count, MiB),
   maxHelloFrameBytes: withDefault(count, 64 * 1024),
+  /** Bytes of one outbound frame: a listing page ends before it. */
+  maxOutboundFrameBytes: withDefault(count, 2 * MiB),
+  /**
+   * Bytes of answers, accepts and pongs that wait for a peer that does not read; then its frames are not read either.
+   * Events are not among them: they wait in the log.
+   */
+  maxUnsentBytes: withDefault(count, MiB),
   /** Time within which a connection must say hello, and how many may be waiting. */
   helloTimeout: withDefault(positiveDuration, Duration.seconds(10)),
   maxPendingHellos: withDefault(count, 1_000),

@@ -1,0 +1,22 @@
+/** A bound for what a shutdown waits for: it ends in real time, whatever it waits for is stuck in. */
+import * as Clock from "effect/Clock"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+
+const realClock = Clock.make()
+
+/** Waits for `effect`, but not longer than this in real time. What takes longer is interrupted and not waited for. */
+export const within = <A, E, R>(
+  effect: Effect.Effect<A, E, R>,
+  duration: Duration.DurationInput
+): Effect.Effect<void, E, R> =>
+  Effect.clockWith((clock) =>
+    Effect.withClock(effect, clock).pipe(
+      // A finalizer runs uninterruptibly, and a time-out could not end the wait.
+      Effect.interruptible,
+      Effect.disconnect,
+      Effect.timeoutOption(duration),
+      Effect.withClock(realClock),
+      Effect.asVoid
+    )
+  )

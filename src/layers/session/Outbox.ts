@@ -1,0 +1,125 @@
+/**
+ * What waits for the one writer of a connection: frames without an `event_seq`, counted in bytes until they have been
+ * handed to the transport, and the writer's alarm. Events are not here: they wait in the log.
+ */
+import * as Effect from "effect/Effect"
+
+/** How a connection ends from our side. */
+export interface Farewell {
+  readonly code: number
+  readonly reason: string
+  /** Only once every event has been sent. */
+  readonly drained: boolean
+  /** The last frame. */
+  readonly frame?: string
+}
+
+/** Frames that one `take` gives, and what they count for. */
+export interface Batch {
+  readonly frames: ReadonlyArray<string>
+  readonly bytes: number
+}
+
+/** Characters of frames in one batch, beyond which the next begins. */
+const batchBytes = 256 * 1024
+
+export class Outbox {
+  private frames: Array<string> = []
+  private taken = 0
+  private held = 0
+  private progress = 0
+  private waiter: (() => void) | undefined
+  private rung = false
+  private released = false
+  private readonly roomWaiters = new Set<() => void>()
+  /** Set to have the writer close the connection, after the answers, and after all events when `drained`. */
+  farewell: Farewell | undefined
+
+  /** `maxBytes`: what may wait before {@link room} does. */
+  constructor(private readonly maxBytes: number) {}
+
+  push(frame: string): void {
+    this.frames.push(frame)
+    this.held += frame.length
+    this.wake()
+  }
+  /** There is something to send, or to read from the log. */
+  readonly wake = (): void => {
+    const waiter = this.waiter
+    if (waiter === undefined) this.rung = true
+    else {
+      this.waiter = undefined
+      waiter()
+    }
+  }
+  /** Waits for the next `wake`, which may have come already. Only the writer waits. */
+  readonly awaken: Effect.Effect<void> = Effect.async<void>((resume) => {
+    if (this.rung) {
+      this.rung = false
+      return resume(Effect.void)
+    }
+    this.waiter = () => resume(Effect.void)
+    return Effect.sync(() => {
+      this.waiter = undefined
+    })
+  })
+  /** All that waits now, in batches. */
+  take(): ReadonlyArray<Batch> {
+    if (this.frames.length === 0) return []
+    const batches: Array<{ frames: Array<string>; bytes: number }> = []
+    let batch: { frames: Array<string>; bytes: number } | undefined
+    for (const frame of this.frames) {
+      if (batch === undefined || batch.bytes + frame.length > batchBytes) {
+        batch = { frames: [], bytes: 0 }
+        batches.push(batch)
+      }
+      batch.frames.push(frame)
+      batch.bytes += frame.length
+    }
+    this.taken += this.held
+    this.held = 0
+    this.frames = []
+    return batches
+  }
+  /** A batch was handed to the transport, which has room again. */
+  sent({ bytes }: Batch): void {
+    this.taken -= bytes
+    this.progress += bytes
+    if (!this.full) this.makeRoom()
+  }
+  private makeRoom(): void {
+    const waiting = [...this.roomWaiters]
+    this.roomWaiters.clear()
+    for (const resume of waiting) resume()
+  }
+  /** Nothing waits, and nothing is being sent. */
+  get idle(): boolean {
+    return this.held + this.taken === 0
+  }
+  get full(): boolean {
+    return this.held + this.taken > this.maxBytes && !this.released
+  }
+  /** The writer has ended: nothing is sent any more, and nobody waits. */
+  release(): void {
+    this.released = true
+    this.makeRoom()
+  }
+  /** Bytes handed over so far: whether a peer that has to read gets on. */
+  get sentBytes(): number {
+    return this.progress
+  }
+  /** Waits while too much waits. */
+  readonly room: Effect.Effect<void> = Effect.suspend(() =>
+    this.full
+      ? Effect.async<void>((resume) => {
+          const done = () => resume(Effect.void)
+          this.roomWaiters.add(done)
+          return Effect.sync(() => this.roomWaiters.delete(done))
+        })
+      : Effect.void
+  )
+  close(farewell: Farewell): void {
+    this.farewell ??= farewell
+    this.wake()
+  }
+}

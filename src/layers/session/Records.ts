@@ -1,0 +1,84 @@
+/**
+ * Keeps the stored records of sessions as the table has them, in a fiber of its own: who was detached is stored at once,
+ * acknowledgements and the time at which this process was alive at intervals. A session that was attached when the
+ * process died has lived until then (§6.3).
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type { InternalError } from "../../protocol/Errors.js"
+import type { EventLog } from "../../services/log/EventLog.js"
+import { Op } from "../../services/store/Store.js"
+import type { SessionEntry, SessionTable } from "./SessionTable.js"
+
+/** Records in one commit. */
+const batch = 500
+
+/** Before a commit that failed is tried again. */
+const pause = Duration.seconds(1)
+
+/**
+ * How often it is stored that the process is alive. What a restart does not know of the time before the crash is at most
+ * this long, and it is given to the sessions.
+ */
+export const aliveEvery = (resumeWindow: Duration.Duration): Duration.Duration =>
+  Duration.millis(Math.min(30_000, Math.max(50, Duration.toMillis(resumeWindow) / 4)))
+
+export const make = (services: {
+  readonly table: SessionTable
+  readonly log: EventLog["Type"]
+  /** Epoch ms. */
+  readonly now: () => number
+  readonly resumeWindow: Duration.Duration
+}) => {
+  const { table, log, now } = services
+  let wake: (() => void) | undefined
+  let rung = false
+
+  const ring = () => {
+    rung = true
+    wake?.()
+  }
+  const awaken = Effect.async<void>((resume) => {
+    const go = () => {
+      wake = undefined
+      rung = false
+      resume(Effect.void)
+    }
+    if (rung) return go()
+    wake = go
+    return Effect.sync(() => {
+      wake = undefined
+    })
+  })
+
+  const current = (entry: SessionEntry) => {
+    const acked = entry.session?.view.acked ?? entry.record.acked
+    if (acked !== entry.record.acked) entry.record = { ...entry.record, acked }
+    return Op.PutSession({ session: entry.record })
+  }
+
+  /** Stores that the process is alive, and the records that have changed. */
+  const write: Effect.Effect<void, InternalError> = Effect.suspend(() => {
+    const entries = table.takeChanged(batch)
+    const back = Effect.sync(() => {
+      for (const entry of entries) table.touch(entry)
+    })
+    return log.commit([Op.Alive({ at: now() }), ...entries.map(current)]).pipe(
+      Effect.onError(() => back),
+      Effect.zipRight(Effect.suspend(() => (entries.length < batch ? Effect.void : write)))
+    )
+  })
+
+  const run = Effect.raceFirst(awaken, Effect.sleep(aliveEvery(services.resumeWindow))).pipe(
+    Effect.zipRight(write),
+    Effect.catchAllCause((cause) =>
+      Effect.zipRight(
+        Effect.logWarning("session records could not be stored; will try again", cause),
+        Effect.sleep(pause)
+      )
+    ),
+    Effect.forever
+  )
+
+  return { ring, write, run }
+}

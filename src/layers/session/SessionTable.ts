@@ -1,0 +1,224 @@
+/**
+ * The sessions, each once: its record, its view, its scope, and what state it is in.
+ *
+ *     Opening ──commit──▶ Attached(epoch) ──transport ends──▶ Detached(until)
+ *        ▲                      │                                   │
+ *        └──────── resume ──────┴───────────── resume ──────────────┘
+ *
+ * States are values, and a transition names the one that it starts from: one that is no longer the state changes nothing.
+ * So the end of a transport never undoes the resume that took its place, and nobody drops what is being resumed. To drop
+ * a session is to close its scope; that is the only way.
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberId from "effect/FiberId"
+import * as Scope from "effect/Scope"
+import type { SessionRecord } from "../../services/store/Store.js"
+import type { Attachment, Session } from "./Session.js"
+
+/** A hello is being committed; what it was before comes back when that fails. */
+export interface Opening {
+  readonly _tag: "Opening"
+  previous: Attached | Detached | undefined
+  readonly settled: Deferred.Deferred<void>
+}
+export interface Attached {
+  readonly _tag: "Attached"
+  readonly epoch: number
+  readonly attachment: Attachment
+}
+export interface Detached {
+  readonly _tag: "Detached"
+  /** Milliseconds of the monotonic clock. */
+  readonly until: number
+}
+export type State = Opening | Attached | Detached
+
+export class SessionEntry {
+  /** Numbers the transports of this session. */
+  epoch = 0
+  /** From the first hello in this process: the view is loaded, and jobs may hold it. */
+  session: Session | undefined
+
+  constructor(
+    public record: SessionRecord,
+    public state: State,
+    readonly scope: Scope.CloseableScope
+  ) {}
+
+  get attachment(): Attachment | undefined {
+    const state = this.state._tag === "Opening" ? this.state.previous : this.state
+    return state?._tag === "Attached" ? state.attachment : undefined
+  }
+}
+
+const assert = (holds: boolean, sentence: string): void => {
+  if (!holds) throw new Error(`session table: ${sentence}`)
+}
+
+export class SessionTable {
+  private readonly entries = new Map<string, SessionEntry>()
+  private readonly byPrincipal = new Map<string, Set<SessionEntry>>()
+  /** In the order in which they were detached, which is that of their `until`: the window is one for all. */
+  private readonly detached = new Set<SessionEntry>()
+  /** Records that changed since they were stored. */
+  private readonly changed = new Set<SessionEntry>()
+
+  get size(): number {
+    return this.entries.size
+  }
+  get(sessionId: string): SessionEntry | undefined {
+    return this.entries.get(sessionId)
+  }
+  holds(entry: SessionEntry): boolean {
+    return this.entries.get(entry.record.sessionId) === entry
+  }
+  countOf(principal: string): number {
+    return this.byPrincipal.get(principal)?.size ?? 0
+  }
+  attachments(): ReadonlyArray<readonly [Session, Attachment]> {
+    return [...this.entries.values()].flatMap(({ session, attachment }) =>
+      session === undefined || attachment === undefined ? [] : [[session, attachment] as const]
+    )
+  }
+
+  /** Puts a session in. What is to happen when it is dropped is added to its scope by the caller. */
+  readonly add = (record: SessionRecord, state: Opening | Detached): Effect.Effect<SessionEntry> =>
+    Effect.gen(this, function* () {
+      const entry = new SessionEntry(record, state, yield* Scope.make())
+      assert(!this.entries.has(record.sessionId), "an id is used once")
+      this.entries.set(record.sessionId, entry)
+      const own = this.byPrincipal.get(record.principal)
+      if (own === undefined) this.byPrincipal.set(record.principal, new Set([entry]))
+      else own.add(entry)
+      if (state._tag === "Detached") this.detached.add(entry)
+      return entry
+    })
+
+  private forget(entry: SessionEntry): void {
+    const { sessionId, principal } = entry.record
+    this.entries.delete(sessionId)
+    this.detached.delete(entry)
+    this.changed.delete(entry)
+    const own = this.byPrincipal.get(principal)
+    own?.delete(entry)
+    if (own?.size === 0) this.byPrincipal.delete(principal)
+    if (entry.state._tag === "Opening") Deferred.unsafeDone(entry.state.settled, Effect.void)
+  }
+
+  /** Drops a session unless its state is another one than `seen`. */
+  readonly drop = (entry: SessionEntry, seen: Opening | Detached): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      if (entry.state !== seen || !this.holds(entry)) return Effect.void
+      // At once, so that nobody can claim it while its scope closes.
+      this.forget(entry)
+      return Scope.close(entry.scope, Exit.void)
+    })
+
+  /** Begins a resume: until it is settled nobody else resumes, detaches or drops the session. */
+  claim(entry: SessionEntry, seen: Attached | Detached): Opening {
+    assert(entry.state === seen, "a session is claimed from the state that was looked at")
+    const opening = unsettled(seen)
+    entry.state = opening
+    return opening
+  }
+
+  /** The resume came to nothing: as it was before, or as it became meanwhile. */
+  release(entry: SessionEntry, opening: Opening): void {
+    if (entry.state !== opening || opening.previous === undefined) return
+    entry.state = opening.previous
+    // One that was detached has kept its place in the order.
+    if (opening.previous._tag === "Detached") this.detached.add(entry)
+    Deferred.unsafeDone(opening.settled, Effect.void)
+  }
+
+  /** The hello is committed: the transport is the session's. Returns its epoch, and whom it supersedes. */
+  attach(
+    entry: SessionEntry,
+    opening: Opening,
+    attachment: Attachment
+  ): { readonly epoch: number; readonly superseded: Attachment | undefined } {
+    assert(entry.state === opening, "a session is attached by whoever opened it")
+    const superseded = entry.attachment
+    const epoch = ++entry.epoch
+    this.detached.delete(entry)
+    entry.state = { _tag: "Attached", epoch, attachment }
+    Deferred.unsafeDone(opening.settled, Effect.void)
+    return { epoch, superseded }
+  }
+
+  /** The transport of `epoch` is gone. Returns whether it was still the session's. */
+  detach(entry: SessionEntry, epoch: number, until: number, seenAt: number): boolean {
+    const { state } = entry
+    const current = state._tag === "Opening" ? state.previous : state
+    if (current?._tag !== "Attached" || current.epoch !== epoch || !this.holds(entry)) return false
+    const detached: Detached = { _tag: "Detached", until }
+    if (state._tag === "Opening") state.previous = detached
+    else {
+      entry.state = detached
+      this.detached.add(entry)
+    }
+    entry.record = { ...entry.record, attached: false, lastSeenAt: seenAt }
+    this.changed.add(entry)
+    return true
+  }
+
+  /** Waits until nobody is opening the session. */
+  readonly settled = (entry: SessionEntry): Effect.Effect<void> =>
+    Effect.suspend(() =>
+      entry.state._tag === "Opening" && this.holds(entry)
+        ? Effect.zipRight(Deferred.await(entry.state.settled), this.settled(entry))
+        : Effect.void
+    )
+
+  /** The record is to be stored again, with the next of {@link takeChanged}. */
+  touch(entry: SessionEntry): void {
+    if (this.holds(entry)) this.changed.add(entry)
+  }
+
+  /** Takes up to `limit` sessions whose records are to be stored; one that is being resumed is stored by that. */
+  takeChanged(limit: number): ReadonlyArray<SessionEntry> {
+    const taken: Array<SessionEntry> = []
+    for (const entry of this.changed) {
+      if (taken.length >= limit) break
+      if (entry.state._tag === "Opening") continue
+      this.changed.delete(entry)
+      taken.push(entry)
+    }
+    return taken
+  }
+
+  /** Sessions whose window has passed, those that passed first, at most `limit`. */
+  expired(now: number, limit: number): ReadonlyArray<readonly [SessionEntry, Detached]> {
+    const over: Array<readonly [SessionEntry, Detached]> = []
+    for (const entry of this.detached) {
+      const { state } = entry
+      if (state._tag !== "Detached") continue
+      if (state.until > now || over.length >= limit) break
+      over.push([entry, state])
+    }
+    return over
+  }
+
+  /** The principal's session that is detached and has been gone longest, among those that `may` be dropped. */
+  longestGone(
+    principal: string,
+    may: (sessionId: string) => boolean
+  ): readonly [SessionEntry, Detached] | undefined {
+    let oldest: readonly [SessionEntry, Detached] | undefined
+    for (const entry of this.byPrincipal.get(principal) ?? []) {
+      const { state } = entry
+      if (state._tag !== "Detached" || (oldest !== undefined && oldest[1].until <= state.until)) continue
+      if (may(entry.record.sessionId)) oldest = [entry, state]
+    }
+    return oldest
+  }
+}
+
+/** The state of a session whose hello is being committed. */
+export const unsettled = (previous?: Attached | Detached): Opening => ({
+  _tag: "Opening",
+  previous,
+  settled: Deferred.unsafeMake(FiberId.none)
+})

@@ -1,0 +1,86 @@
+/**
+ * The heartbeat of both sides (§6.4). A side that has sent nothing, or heard nothing, for an interval pings; one that has
+ * heard nothing for two gives the connection up. Silence is the peer's only while this side was listening.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type { TurnService } from "../../services/runtime/Turn.js"
+
+/** When one connection was last used, in milliseconds of a clock that only goes forward. */
+export class Pulse {
+  private sent: number
+  private heard: number
+  private waiting = true
+
+  constructor(private readonly now: () => number) {
+    this.sent = this.heard = now()
+  }
+
+  /** Frames were handed to the transport. */
+  sending(): void {
+    this.sent = this.now()
+  }
+  /** Frames were taken; until `listen` whatever the peer sends stays unread. */
+  received(): void {
+    this.heard = this.now()
+    this.waiting = false
+  }
+  /** The reader waits for frames: from now on silence is the peer's. */
+  listen(): void {
+    this.heard = this.now()
+    this.waiting = true
+  }
+  get sentAt(): number {
+    return this.sent
+  }
+  get heardAt(): number {
+    return this.heard
+  }
+  get listening(): boolean {
+    return this.waiting
+  }
+}
+
+/**
+ * Turns of the event loop that are given to what has arrived before a peer is judged: after a stall of this process the
+ * timer comes first, and the frames that came meanwhile are still in the socket.
+ */
+const turnsToRead = 4
+
+const readWhatCame = (turn: TurnService) => Effect.repeatN(turn.next, turnsToRead - 1)
+
+/** Pings as `pulse` demands; returns when nothing was heard for two intervals. */
+export const heartbeat = (
+  pulse: Pulse,
+  options: {
+    /** Milliseconds. */
+    readonly interval: number
+    readonly now: () => number
+    readonly turn: TurnService
+    readonly ping: () => void
+  }
+): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    const { interval, now, turn } = options
+    let pingedAt = Number.NEGATIVE_INFINITY
+    for (;;) {
+      const { sentAt, heardAt } = pulse
+      // One ping asks for an answer; more would not get it sooner.
+      const ping = Math.min(sentAt, pingedAt > heardAt ? Number.POSITIVE_INFINITY : heardAt) + interval
+      const lost = pulse.listening ? heardAt + 2 * interval : Number.POSITIVE_INFINITY
+      const due = Math.min(ping, lost) - now()
+      if (due > 0) {
+        // Never shorter than a timer can be, or a fraction of a millisecond would be waited for in a loop.
+        yield* Effect.sleep(Duration.millis(Math.max(1, Math.ceil(due))))
+        continue
+      }
+      if (now() >= lost) {
+        yield* readWhatCame(turn)
+        if (pulse.listening && pulse.heardAt === heardAt) return
+        continue
+      }
+      pingedAt = now()
+      pulse.sending()
+      options.ping()
+    }
+  })

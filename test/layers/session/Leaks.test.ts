@@ -1,0 +1,86 @@
+/** A dropped session leaves nothing behind, however it went. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as TestClock from "effect/TestClock"
+import * as Agent from "../../../src/services/agents/Agent.js"
+import { eventLoop } from "../../../src/services/runtime/Turn.js"
+import { gc } from "../../support/collected.js"
+import { boot, Disk } from "../../support/Rig.js"
+import { open } from "../../support/Wire.js"
+
+const echo = Agent.handle(Agent.make("echo", { version: "1.0.0" }), (input) => Effect.succeed(input))
+
+/** Opens sessions one after the other and leaves each. */
+const openAndLeave = (count: number) =>
+  Effect.forEach(
+    Array.from({ length: count }),
+    () =>
+      Effect.scoped(
+        Effect.gen(function* () {
+          // Without heartbeats: a test clock keeps the sleeps of those that are gone.
+          const session = yield* open(undefined, [])
+          yield* session.connection.close(1000, "")
+        })
+      ),
+    { discard: true }
+  )
+
+const heldBytes = Effect.gen(function* () {
+  for (let i = 0; i < 5; i++) {
+    yield* Effect.repeatN(eventLoop.next, 20)
+    gc()
+  }
+  return process.memoryUsage().heapUsed
+})
+
+/** Bytes that stay behind per session, after the machinery has warmed up. */
+const leftPerSession = (round: (count: number) => Effect.Effect<void, unknown, never>) =>
+  Effect.gen(function* () {
+    yield* round(200)
+    const before = yield* heldBytes
+    yield* round(400)
+    return ((yield* heldBytes) - before) / 400
+  })
+
+describe("sessions that are opened and dropped", () => {
+  it.scopedLive("to make room for others of their principal leave nothing in memory", () =>
+    Effect.gen(function* () {
+      const disk = yield* Disk.make
+      const { run } = yield* boot([echo], { disk, options: { maxSessionsPerPrincipal: 10 } })
+      const left = yield* leftPerSession((count) => {
+        // What the disk was given is kept for looking; it is not what is measured.
+        disk.committed.length = 0
+        return Effect.tap(run(openAndLeave(count)), () =>
+          Effect.sync(() => {
+            disk.committed.length = 0
+          })
+        )
+      })
+      assert.lengthOf(yield* disk.store.sessions, 10)
+      // A session alone holds some 10 kB.
+      assert.isBelow(left, 4_000)
+    })
+  )
+
+  it.scoped("by the end of their window leave nothing in memory", () =>
+    Effect.gen(function* () {
+      const disk = yield* Disk.make
+      const { run } = yield* boot([echo], {
+        disk,
+        options: { maxSessionsPerPrincipal: 10_000, resumeWindow: "10 seconds" }
+      })
+      const left = yield* leftPerSession((count) =>
+        Effect.gen(function* () {
+          yield* run(openAndLeave(count))
+          for (let i = 0; i < 6; i++) {
+            yield* TestClock.adjust("5 seconds")
+            yield* Effect.repeatN(eventLoop.next, 50)
+          }
+          disk.committed.length = 0
+        })
+      )
+      assert.lengthOf(yield* disk.store.sessions, 0)
+      assert.isBelow(left, 4_000)
+    })
+  )
+})

@@ -1,0 +1,151 @@
+/**
+ * A runtime whose store, clock and process can fail: over one memory store that outlives it, so that a test can start the
+ * next process on what the last one left.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { none as FiberIdNone } from "effect/FiberId"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import * as Registry from "../../src/layers/agents/Registry.js"
+import * as AuthLayer from "../../src/layers/auth/Auth.js"
+import * as PolicyLayer from "../../src/layers/auth/Policy.js"
+import * as Runtime from "../../src/layers/runtime/Runtime.js"
+import * as StoreMemory from "../../src/layers/store/StoreMemory.js"
+import * as TransportMemory from "../../src/layers/transport/TransportMemory.js"
+import type { Registered } from "../../src/services/agents/Agent.js"
+import type { Auth } from "../../src/services/auth/Auth.js"
+import type { Policy } from "../../src/services/auth/Policy.js"
+import type * as RuntimeOptions from "../../src/services/runtime/RuntimeOptions.js"
+import { type Op, Store, StoreError, type StoreService } from "../../src/services/store/Store.js"
+
+/** What a commit is to do: go through, fail, wait until it is let go, or pretend (the process is dead). */
+export type Mode = "works" | "fails" | "hangs" | "dead"
+
+/** A store that outlives runtimes, and fails as it is told. Durable to the log: a commit is waited for. */
+export class Disk {
+  mode: Mode = "works"
+  readonly committed: Array<Op> = []
+  private held: Array<Deferred.Deferred<void>> = []
+
+  private constructor(private readonly base: StoreService) {}
+
+  static readonly make = Effect.map(
+    Layer.build(StoreMemory.layer),
+    (context) => new Disk(Context.get(context, Store))
+  )
+
+  /** The base itself, to look into. */
+  get store(): StoreService {
+    return this.base
+  }
+  /** Lets go of the commits that hang, into a disk that works again, or does not. */
+  readonly release = (mode: Mode = "works") =>
+    Effect.suspend(() => {
+      this.mode = mode
+      const held = this.held
+      this.held = []
+      return Effect.forEach(held, (gate) => Deferred.succeed(gate, undefined), { discard: true })
+    })
+  /** How many commits hang. */
+  get hanging(): number {
+    return this.held.length
+  }
+  /** For one process. */
+  process(): { readonly service: StoreService; readonly kill: () => void } {
+    let dead = false
+    const commit = (batch: ReadonlyArray<Op>): Effect.Effect<void, StoreError> =>
+      Effect.suspend(() => {
+        if (dead || this.mode === "dead") return Effect.void
+        if (this.mode === "fails") return new StoreError({ message: "the disk is full" })
+        if (this.mode === "hangs") {
+          const gate = Deferred.unsafeMake<void>(FiberIdNone)
+          this.held.push(gate)
+          return Effect.zipRight(Deferred.await(gate), commit(batch))
+        }
+        this.committed.push(...batch)
+        return this.base.commit(batch)
+      })
+    return {
+      service: { ...this.base, kind: "durable", commit },
+      kill: () => {
+        dead = true
+      }
+    }
+  }
+}
+
+export interface RigOptions {
+  readonly options?: RuntimeOptions.Input
+  readonly policy?: Layer.Layer<Policy>
+  readonly auth?: Layer.Layer<Auth>
+  readonly disk?: Disk
+}
+
+/** Tokens are the principals' own names. */
+export const names = AuthLayer.layerStatic({ alice: "alice", bob: "bob", carol: "carol" })
+
+/** A runtime over `disk`, with an in-memory transport. */
+export const rig = (
+  agents: ReadonlyArray<Registered>,
+  given: RigOptions & { readonly store: StoreService }
+) =>
+  Runtime.serve.pipe(
+    Layer.provideMerge(TransportMemory.layer),
+    Layer.provideMerge(
+      Runtime.layer(
+        { shutdownGrace: "0 millis", heartbeatInterval: "1 hour", ...given.options },
+        { policy: given.policy ?? PolicyLayer.layerSamePrincipal }
+      )
+    ),
+    Layer.provide(Registry.layer(agents)),
+    Layer.provide(given.auth ?? names),
+    Layer.provide(Layer.succeed(Store, given.store))
+  )
+
+/** Starts a process on `disk`. `kill`: nothing more reaches the disk; `stop`: as an operator does. */
+export const boot = (agents: ReadonlyArray<Registered>, given: RigOptions & { readonly disk: Disk }) =>
+  Effect.gen(function* () {
+    const process = given.disk.process()
+    const scope = yield* Scope.make()
+    yield* Effect.addFinalizer(() => {
+      process.kill()
+      return Scope.close(scope, Exit.void)
+    })
+    const context = yield* Layer.buildWithScope(rig(agents, { ...given, store: process.service }), scope)
+    return {
+      run: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.provide(effect, context),
+      context,
+      kill: Effect.suspend(() => {
+        process.kill()
+        return Scope.close(scope, Exit.void)
+      }),
+      stop: Scope.close(scope, Exit.void)
+    }
+  })
+
+/** A clock whose wall can be set, and whose forward time is that of `base`. */
+export const settableWall = (base: Clock.Clock) => {
+  let offset = 0
+  const clock: Clock.Clock = {
+    [Clock.ClockTypeId]: Clock.ClockTypeId,
+    unsafeCurrentTimeMillis: () => base.unsafeCurrentTimeMillis() + offset,
+    unsafeCurrentTimeNanos: () => base.unsafeCurrentTimeNanos(),
+    currentTimeMillis: Effect.sync(() => base.unsafeCurrentTimeMillis() + offset),
+    currentTimeNanos: base.currentTimeNanos,
+    sleep: (duration: Duration.Duration) => base.sleep(duration)
+  }
+  return {
+    clock,
+    jump: (by: Duration.DurationInput) => {
+      offset += Duration.toMillis(by)
+    },
+    jumpBack: (by: Duration.DurationInput) => {
+      offset -= Duration.toMillis(by)
+    }
+  }
+}
