@@ -235,7 +235,8 @@ describe("what a job looks like", () => {
             [child.job_id]
           )
           assert.deepStrictEqual(yield* list({ parent_job_id: child.job_id }), [])
-        }).pipe(Effect.provide(serve(yield* makeStore, [parent, spender])))
+          // Delegated jobs do not count against their session's cap.
+        }).pipe(Effect.provide(serve(yield* makeStore, [parent, spender], { maxJobsPerSession: 1 })))
       })
   )
 })

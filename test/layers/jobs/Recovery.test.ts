@@ -4,7 +4,7 @@ import * as Fiber from "effect/Fiber"
 import { leavesFirst } from "../../../src/layers/jobs/Recovery.js"
 import { type JobRecord, Op } from "../../../src/services/store/Store.js"
 import { open } from "../../support/Wire.js"
-import { agents, makeStore, restarted, resume, serve, submit, type TestStore } from "./support.js"
+import { agents, makeStore, pong, restarted, resume, serve, submit, type TestStore } from "./support.js"
 
 const id = (n: number) => `job_${String(n).padStart(26, "0")}`
 
@@ -94,6 +94,28 @@ describe("jobs that the last process left", () => {
           assert.deepStrictEqual(numbers.slice(0, 5), [2, 3, 4, 5, 6])
         }).pipe(Effect.provide(serve(next, agents)))
       })
+  )
+
+  it.scoped("keep their key until it is known how they end", () =>
+    Effect.gen(function* () {
+      const { store } = yield* makeStore
+      yield* store.commit([Op.PutJob({ job: record(1, { idempotencyKey: "k", paramsDigest: "other" }) })])
+      const read = yield* Effect.makeLatch(false)
+      const slow = {
+        ...store,
+        bounds: (jobId: string) => Effect.zipRight(read.await, store.bounds(jobId)),
+        boundsOf: (jobIds: ReadonlyArray<string>) => Effect.zipRight(read.await, store.boundsOf(jobIds))
+      }
+      yield* Effect.gen(function* () {
+        const session = yield* open()
+        yield* session.request("job.submit", { agent: "echo", input: 1, idempotency_key: "k" })
+        yield* pong(session)
+        yield* read.open
+        const answer = yield* session.next(({ type }) => type === "job.accepted" || type === "job.error")
+        assert.strictEqual(answer.type, "job.accepted")
+        assert.notStrictEqual(answer.job_id, id(1))
+      }).pipe(Effect.provide(serve({ store: slow }, agents)))
+    })
   )
 
   it.scoped("that a cancelled job had delegated to end as it does", () =>
