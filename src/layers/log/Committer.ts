@@ -12,12 +12,15 @@
  */
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import { InternalError } from "../../protocol/Errors.js"
 import type { NewEvent } from "../../services/log/EventLog.js"
 import { Turn } from "../../services/runtime/Turn.js"
 import { type Op, type StoreError, type StoreService, toInternalError } from "../../services/store/Store.js"
+import { within } from "../runtime/within.js"
 import type { Report } from "./Account.js"
 import type { JobState } from "./JobState.js"
 import type { Limits } from "./Ledger.js"
@@ -75,6 +78,8 @@ export const make = (
 
     const stopped = yield* Deferred.make<never, InternalError>()
     let dead: InternalError | undefined
+    /** Commits that have failed. */
+    let failures = 0
 
     const enqueue = (item: Item) => {
       if (dead !== undefined) return item.done?.(Exit.fail(dead))
@@ -133,18 +138,20 @@ export const make = (
       for (const item of batch) item.done?.(failure)
     }
 
-    /** Ends the log for good: what is queued fails, and whatever is queued from now on. */
-    const stop = (batch: ReadonlyArray<Item>, cause: Cause.Cause<unknown>) => {
-      const error = new InternalError({
-        message: "the log has stopped; the runtime must be restarted",
-        details: { reason: "storage" }
-      })
-      dead = error
-      fail(batch, error)
-      fail(queue.slice(head), error)
+    /** What is queued fails, and whatever is queued from now on. */
+    const end = (error: InternalError) => {
+      dead ??= error
+      const left = queue.slice(head)
       queue = []
       head = 0
-      Deferred.unsafeDone(stopped, Exit.fail(error))
+      fail(left, error)
+    }
+
+    /** Ends the log for good. */
+    const stop = (batch: ReadonlyArray<Item>, cause: Cause.Cause<unknown>) => {
+      end(broken)
+      fail(batch, broken)
+      Deferred.unsafeDone(stopped, Exit.fail(broken))
       return Effect.logFatal("the log has stopped; restart the runtime", cause)
     }
 
@@ -165,6 +172,7 @@ export const make = (
               }).pipe(Effect.catchAllCause((cause) => stop(batch, cause))),
             onFailure: (cause) => {
               takeBack()
+              failures++
               if (batch.length > 1 && isMistake(cause))
                 return Effect.forEach(batch, commitAlone, { discard: true })
               fail(batch, toInternalError("the log could not commit")(Cause.squash(cause)))
@@ -199,15 +207,27 @@ export const make = (
         }
     })
 
-    yield* Effect.addFinalizer(() =>
-      Effect.whileLoop({ while: () => queue.length > 0, body: () => commitNext, step: () => {} })
-    )
-    yield* work.pipe(
+    const running = yield* work.pipe(
       Effect.zipRight(commitNext),
       Effect.forever,
       Effect.catchAllCause((cause) => (Cause.isInterruptedOnly(cause) ? Effect.void : stop([], cause))),
-      Effect.forkScoped
+      Effect.forkDaemon
     )
+    /** What is queued is committed, as long as the store takes it; then, and whatever comes later, fails. */
+    const close = Effect.gen(function* () {
+      yield* within(Fiber.interrupt(running), closing)
+      failures = 0
+      yield* within(
+        Effect.whileLoop({
+          while: () => queue.length > 0 && failures === 0,
+          body: () => commitNext,
+          step: () => {}
+        }),
+        closing
+      )
+      end(closed)
+    })
+    yield* Effect.addFinalizer(() => close)
 
     return {
       enqueue,
@@ -219,6 +239,19 @@ export const make = (
       stopped: Deferred.await(stopped)
     } satisfies Committer as Committer
   })
+
+/** What the end of the log waits for a store that does not answer. */
+const closing = Duration.seconds(5)
+
+const broken = new InternalError({
+  message: "the log has stopped; the runtime must be restarted",
+  details: { reason: "storage" }
+})
+
+const closed = new InternalError({
+  message: "the runtime has stopped",
+  details: { reason: "shutdown" }
+})
 
 /** A defect or a misuse: the fault of what was to be written, not of the store. */
 const isMistake = (cause: Cause.Cause<StoreError>): boolean => {
