@@ -25,6 +25,7 @@ import * as SortedList from "./SortedList.js"
 
 /** A job that has its record, and so a place in the indexes. */
 type Known = Job & { record: JobRecord }
+const isKnown = (job: Job): job is Known => job.record !== undefined
 
 type Creation = { readonly createdAt: number; readonly jobId: string }
 const byCreation = (a: Creation, b: Creation): number =>
@@ -141,9 +142,8 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
       job.record = record
       return
     }
-    if (job.record !== undefined) unindex(job as Known)
-    job.record = record
-    index(job as Known)
+    if (isKnown(job)) unindex(job)
+    index(Object.assign(job, { record }))
   }
 
   const putRun = (sessionId: string, run: Run): void => {
@@ -166,7 +166,7 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     const job = jobs.get(jobId)
     if (job === undefined) return
     for (const sessionId of job.observers) sessions.get(sessionId)?.observed.delete(jobId)
-    if (job.record !== undefined) unindex(job as Known)
+    if (isKnown(job)) unindex(job)
     jobs.delete(jobId)
   }
 

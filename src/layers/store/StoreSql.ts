@@ -19,6 +19,7 @@ import { firstPlace, makeSearch } from "./ended.js"
 import { list, type Step, stepSize } from "./listing.js"
 import { jobsOf, type Log, type Plan, plan, type Statement, type WriterState } from "./plan.js"
 import * as query from "./query.js"
+import * as retention from "./retentionQuery.js"
 import { toStoreError } from "./sqlError.js"
 import { free } from "./vacuum.js"
 
@@ -152,10 +153,11 @@ export const make = (
       )
 
     const turn = yield* Turn
-    const ended = (...query_: Parameters<typeof query.ended>) => select(query.ended(...query_))
+    const ended = (...query_: Parameters<typeof retention.ended>) => select(retention.ended(...query_))
     const unneeded = makeSearch({
       ended,
-      neededOf: (jobIds) => Effect.map(select(query.neededOf(jobIds)), (rows) => new Set(query.ids(rows))),
+      neededOf: (jobIds) =>
+        Effect.map(select(retention.neededOf(jobIds)), (rows) => new Set(query.ids(rows))),
       pause: turn.next
     })
 
@@ -180,9 +182,9 @@ export const make = (
       lastRun: (sessionId) => selectOne<Run>(query.lastRun(sessionId)),
       runs: (sessionId, fromEventSeq, limit) => select<Run>(query.runs(sessionId, fromEventSeq, limit)),
       observers: (jobId) => Effect.map(select(query.observers(jobId)), query.ids),
-      observersOf: (jobIds) => Effect.map(select(query.observersOf(jobIds)), query.toGroups),
-      viewers: (jobIds) => select(query.viewers(jobIds)),
-      needed: (jobId) => Effect.map(selectOne(query.needed(jobId)), (row) => row?.seq ?? undefined),
+      observersOf: (jobIds) => Effect.map(select(retention.observersOf(jobIds)), retention.toGroups),
+      viewers: (jobIds) => select(retention.viewers(jobIds)),
+      needed: (jobId) => Effect.map(selectOne(retention.needed(jobId)), (row) => row?.seq ?? undefined),
       job: (jobId) => selectRecord<JobRecord>(query.job(jobId)),
       jobs: (filter) =>
         list(
@@ -199,16 +201,16 @@ export const make = (
           ? Effect.map(ended(principal, firstPlace, Number.MAX_SAFE_INTEGER, limit), query.ids)
           : unneeded(principal, Number.MAX_SAFE_INTEGER, limit),
       endedCounts: Effect.map(
-        select(query.endedCounts),
+        select(retention.endedCounts),
         (rows) => new Map(rows.map(({ count, principal }) => [principal, count]))
       ),
       input: (jobId) => Effect.map(selectOne(query.input(jobId)), (row) => row?.input),
       events: (jobId, fromSeq, limit) => values(query.events(jobId, fromSeq, limit), query.toEvents),
       bounds: (jobId) => Effect.map(selectOne(query.bounds(jobId)), query.toBounds),
-      boundsOf: (jobIds) => Effect.map(select(query.retained(jobIds)), query.toBoundsOf),
-      marks: (jobId) => Effect.map(select(query.marks(jobId)), query.toMarks),
+      boundsOf: (jobIds) => Effect.map(select(retention.retained(jobIds)), retention.toBoundsOf),
+      marks: (jobId) => Effect.map(select(retention.marks(jobId)), retention.toMarks),
       aliveAt: Effect.map(selectOne(query.aliveAt), (row) => row?.aliveAt ?? 0),
-      freeing: Effect.map(selectOne(query.freeing), (row) => row?.events ?? 0),
+      freeing: Effect.map(selectOne(retention.freeing), (row) => row?.events ?? 0),
       vacuum: Effect.map(
         transaction(free(connection), ({ moved }) => {
           for (const jobId of moved) state.logs.delete(jobId)

@@ -177,6 +177,26 @@ describe("StoreSqlite", () => {
     })
   )
 
+  it.scoped("a job that appends alone has few extents, however small its batches", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      yield* using(open(filename))((store) =>
+        Effect.gen(function* () {
+          yield* store.commit([Op.PutJob({ job })])
+          for (let seq = 1; seq <= 100; seq++)
+            yield* store.commit([Op.Append({ jobId: "job_a", events: someEvents(seq, seq) })])
+          yield* store.commit([Op.Append({ jobId: "job_a", events: someEvents(101, 2_100) })])
+        })
+      )
+      const rows = yield* withSql(filename, (sql) => sql`SELECT seq, count FROM extents ORDER BY seq`)
+      assert.deepEqual(rows, [
+        { seq: 1, count: 1_024 },
+        { seq: 1_025, count: 1_024 },
+        { seq: 2_049, count: 52 }
+      ])
+    })
+  )
+
   it.scoped("frees many jobs and sessions at once, each call in bounds, and tells what waits", () =>
     Effect.gen(function* () {
       const filename = yield* tempFile

@@ -91,6 +91,7 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
         yield* expectNeeded(undefined)
         yield* store.commit([putSession("sess_b")])
         yield* expectNeeded(3)
+        yield* store.commit([need("sess_a", 9)])
         yield* store.commit([putSession("sess_a")])
         yield* expectNeeded(1)
         yield* store.commit([need("sess_a", 6)])
@@ -392,10 +393,10 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
           ["alice", 3],
           ["bob", 1]
         ])
-        yield* store.commit([Op.DropJob({ jobId: "job_c" }), ended("job_e", 50, { principal: "bob" })])
+        yield* store.commit([Op.DropJob({ jobId: "job_c" }), ended("job_e", 50)])
         assert.deepStrictEqual(yield* counts, [
-          ["alice", 2],
-          ["bob", 2]
+          ["alice", 3],
+          ["bob", 1]
         ])
         yield* store.commit([Op.DropSession({ sessionId: "sess_a" })])
         assert.deepStrictEqual(Array.from(yield* retired(100, 10)).sort(), [

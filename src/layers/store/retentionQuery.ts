@@ -1,0 +1,191 @@
+/** The reads of a SQL store that retention decides by: what is kept, for whom, and how much it is. */
+import type { Bounds, Mark, Viewer } from "../../services/store/Store.js"
+import { joined, share } from "./marks.js"
+import { everything } from "./plan.js"
+import type { IdRow, Query } from "./query.js"
+
+const keyed = (keys: ReadonlyArray<string>) => [JSON.stringify(keys)]
+
+interface RetainedRow {
+  readonly jobId: string
+  readonly low: number
+  readonly seq: number
+  readonly count: number
+  readonly bytes: number
+  readonly last: number
+  readonly rest: number | null
+}
+
+/** Of each job the extent that its retained events begin in, and what follows it. */
+export const retained = (jobIds: ReadonlyArray<string>): Query<RetainedRow> => [
+  `WITH log AS (
+     SELECT j.id, j.job_id, coalesce(t.before, 0) AS low
+     FROM json_each(?) k CROSS JOIN jobs j ON j.job_id = k.value LEFT JOIN event_trims t ON t.job = j.id
+   )
+   SELECT log.job_id AS jobId, log.low, f.seq, f.count, f.bytes, l.seq + l.count - 1 AS last,
+     (SELECT sum(bytes) FROM extents WHERE job = log.id AND seq > f.seq) AS rest
+   FROM log
+   CROSS JOIN extents f ON f.job = log.id AND f.seq = coalesce(
+     (SELECT max(seq) FROM extents WHERE job = log.id AND seq <= log.low),
+     (SELECT min(seq) FROM extents WHERE job = log.id))
+   CROSS JOIN extents l ON l.job = log.id AND l.seq = (SELECT max(seq) FROM extents WHERE job = log.id)`,
+  keyed(jobIds)
+]
+
+export const toBoundsOf = (rows: ReadonlyArray<RetainedRow>): ReadonlyMap<string, Bounds> =>
+  new Map(
+    rows.map((row) => {
+      const first = Math.max(row.seq, row.low)
+      const bytes = share(row, row.seq + row.count - first) + (row.rest ?? 0)
+      return [row.jobId, { first, last: row.last, bytes }]
+    })
+  )
+
+interface MarkRow {
+  readonly low: number
+  readonly seq: number
+  readonly count: number
+  readonly bytes: number
+}
+
+export const marks = (jobId: string): Query<MarkRow> => [
+  `WITH log AS (
+     SELECT j.id, coalesce(t.before, 0) AS low
+     FROM jobs j LEFT JOIN event_trims t ON t.job = j.id WHERE j.job_id = ?
+   )
+   SELECT log.low, x.seq, x.count, x.bytes
+   FROM log CROSS JOIN extents x ON x.job = log.id
+     AND x.seq >= coalesce((SELECT max(seq) FROM extents WHERE job = log.id AND seq <= log.low), 0)
+   WHERE x.count > 0 AND x.seq + x.count > log.low
+   ORDER BY x.seq`,
+  [jobId]
+]
+
+export const toMarks = (rows: ReadonlyArray<MarkRow>): ReadonlyArray<Mark> =>
+  joined(
+    rows.map((row) => {
+      const end = row.seq + row.count
+      const count = end - Math.max(row.seq, row.low)
+      return { seq: end - 1, count, bytes: share(row, count) }
+    })
+  )
+
+/** Per session that has runs of a job, a seek: the sessions in order, each found from the one before. */
+const pairs = `pair (job_id, session_id) AS (
+     SELECT k.value, (SELECT min(session_id) FROM runs WHERE job_id = k.value) FROM json_each(?) k
+     UNION ALL
+     SELECT p.job_id, (SELECT min(session_id) FROM runs WHERE job_id = p.job_id AND session_id > p.session_id)
+     FROM pair p WHERE p.session_id IS NOT NULL
+   )`
+
+/**
+ * `event_seq` after the last run that the session of a pair has of its job. Where a run is, is asked for by `max` or
+ * `min`: an ORDER BY would be taken from the primary key, and walk over the runs of all other jobs.
+ */
+const pairEnd = `(SELECT event_seq + count FROM runs WHERE session_id = p.session_id AND event_seq =
+     (SELECT max(event_seq) FROM runs WHERE job_id = p.job_id AND session_id = p.session_id))`
+
+export const viewers = (jobIds: ReadonlyArray<string>): Query<Viewer> => [
+  `WITH RECURSIVE ${pairs}
+   SELECT p.session_id AS sessionId, p.job_id AS jobId, ${pairEnd} AS "end"
+   FROM pair p CROSS JOIN sessions s ON s.session_id = p.session_id
+   LEFT JOIN run_trims t ON t.session_id = p.session_id
+   WHERE ${pairEnd} > coalesce(t.before, 1)`,
+  keyed(jobIds)
+]
+
+/** Which of these jobs a stored session needs something of. */
+export const neededOf = (jobIds: ReadonlyArray<string>): Query<IdRow> => [
+  `WITH RECURSIVE ${pairs}
+   SELECT DISTINCT p.job_id AS id
+   FROM pair p CROSS JOIN sessions s ON s.session_id = p.session_id
+   LEFT JOIN run_trims t ON t.session_id = p.session_id
+   WHERE ${pairEnd} > max(s.need, coalesce(t.before, 1))`,
+  keyed(jobIds)
+]
+
+/** Per session: the run that holds the first number needed, or the next; and where history was asked for again. */
+export const needed = (jobId: string): Query<{ readonly seq: number | null }> => [
+  `WITH RECURSIVE ${pairs},
+   viewer (job_id, session_id, low) AS (
+     SELECT p.job_id, p.session_id, max(s.need, coalesce(t.before, 1))
+     FROM pair p CROSS JOIN sessions s ON s.session_id = p.session_id
+     LEFT JOIN run_trims t ON t.session_id = p.session_id
+   )
+   SELECT min(seq) AS seq FROM (
+     SELECT coalesce(
+       (SELECT iif(event_seq + count > low, job_seq + low - event_seq, NULL) FROM runs
+        WHERE session_id = v.session_id AND event_seq = (SELECT max(event_seq) FROM runs
+          WHERE job_id = v.job_id AND session_id = v.session_id AND event_seq <= low)),
+       (SELECT job_seq FROM runs
+        WHERE session_id = v.session_id AND event_seq = (SELECT min(event_seq) FROM runs
+          WHERE job_id = v.job_id AND session_id = v.session_id AND event_seq > low))) AS seq FROM viewer v
+     UNION ALL
+     SELECT (SELECT min(job_seq) FROM runs
+        WHERE job_id = v.job_id AND session_id = v.session_id AND event_seq > low AND rejoin = 1)
+     FROM viewer v)`,
+  keyed([jobId])
+]
+
+export const observersOf = (
+  jobIds: ReadonlyArray<string>
+): Query<{ readonly jobId: string; readonly id: string }> => [
+  `SELECT o.job_id AS jobId, o.session_id AS id
+   FROM json_each(?) k CROSS JOIN observers o ON o.job_id = k.value`,
+  keyed(jobIds)
+]
+
+export const toGroups = (
+  rows: ReadonlyArray<{ readonly jobId: string; readonly id: string }>
+): ReadonlyMap<string, ReadonlyArray<string>> => {
+  const groups = new Map<string, Array<string>>()
+  for (const { id, jobId } of rows) {
+    const group = groups.get(jobId)
+    if (group === undefined) groups.set(jobId, [id])
+    else group.push(id)
+  }
+  return groups
+}
+
+/** A place in the order of ends. */
+export interface EndedRow {
+  readonly id: string
+  readonly endedAt: number
+  readonly key: number
+}
+
+/** Ended jobs after a place and before a time, oldest end first; of one principal, or of all. */
+export const ended = (
+  principal: string | undefined,
+  after: Pick<EndedRow, "endedAt" | "key">,
+  endedBefore: number,
+  limit: number
+): Query<EndedRow> => [
+  `SELECT job_id AS id, ended_at AS endedAt, id AS key FROM jobs
+   WHERE ${principal === undefined ? "" : "principal = ? AND"}
+     ended_at IS NOT NULL AND (ended_at, id) > (?, ?) AND ended_at < ?
+   ORDER BY ended_at, id LIMIT ?`,
+  [...(principal === undefined ? [] : [principal]), after.endedAt, after.key, endedBefore, limit]
+]
+
+export const endedCounts: Query<{ readonly principal: string; readonly count: number }> = [
+  "SELECT principal, count(*) AS count FROM jobs WHERE ended_at IS NOT NULL GROUP BY principal",
+  []
+]
+
+/** Trims that are looked at to tell what waits to be freed. */
+const sample = 64
+
+const waiting = (trims: string) => `SELECT count(*) AS jobs, sum(
+     min(t.before, (SELECT seq + count FROM extents
+       WHERE job = t.job AND seq = (SELECT max(seq) FROM extents WHERE job = t.job)))
+     - (SELECT min(seq) FROM extents WHERE job = t.job)) AS events
+   FROM (SELECT job, before FROM event_trims WHERE before ${trims} LIMIT ${sample}) t`
+
+/** Of live jobs, which are few, what was trimmed; of dropped ones the average of some, as often as there are any. */
+export const freeing: Query<{ readonly events: number }> = [
+  `SELECT coalesce(live.events, 0) + coalesce(
+     dropped.events * ((SELECT count(*) FROM event_trims) - live.jobs) / max(dropped.jobs, 1), 0) AS events
+   FROM (${waiting(`< ${everything}`)}) live, (${waiting(`= ${everything}`)}) dropped`,
+  []
+]
