@@ -103,20 +103,29 @@ describe("data that looks like code", () => {
     expect(JSON.stringify(after)).not.toContain("polluted")
   })
 
-  it.each(["\\ud800", "\\u0000", "\\u2028", "\\ud83d\\ude00"])(
-    "a string with %s comes through",
-    async (text) => {
-      verifies("malformed-unicode")
-      const client = await WireClient.open(server.url)
-      client.sendText(envelope(client, "job.submit", `{"agent":"echo","input":{"s":"a${text}b"}}`, "u-1"))
-      const accepted = await client.answer("u-1")
-      const result = await client.terminal(accepted.job_id)
-      const sent = JSON.parse(`"a${text}b"`) as string
-      // A lone surrogate has no UTF-8 form: it may be escaped or replaced, but must not break the frame.
-      const { s } = result.payload.result as { s: string }
-      expect([sent, "a\ufffdb"]).toContain(s)
-    }
-  )
+  it.each([
+    ['{"s":"a\\ud800b"}', "half a surrogate pair"],
+    ['{"a\\udc00":1}', "half a surrogate pair in a name"],
+    ['{"n":[1,1e400]}', "a number beyond all others"],
+    ["-1e400", "a number below all others"]
+  ])("%s is refused: %s", async (input) => {
+    verifies("malformed-values")
+    const client = await WireClient.open(server.url)
+    client.sendText(envelope(client, "job.submit", `{"agent":"echo","input":${input}}`, "v-1"))
+    const { code, message } = await client.rejection("v-1")
+    expect(code).toBe("INVALID_REQUEST")
+    expect(message).toContain("payload.input")
+    await client.run("echo", 1)
+  })
+
+  it.each(["\\u0000", "\\u2028", "\\ud83d\\ude00"])("a string with %s comes through", async (text) => {
+    verifies("malformed-unicode")
+    const client = await WireClient.open(server.url)
+    client.sendText(envelope(client, "job.submit", `{"agent":"echo","input":{"s":"a${text}b"}}`, "u-1"))
+    const accepted = await client.answer("u-1")
+    const result = await client.terminal(accepted.job_id)
+    expect(result.payload.result).toEqual({ s: JSON.parse(`"a${text}b"`) })
+  })
 
   it("depth 60 is not too deep", async () => {
     verifies("malformed-depth")

@@ -98,6 +98,11 @@ export const requirements = {
   },
   "malformed-prototype": { section: "2", behaviour: "__proto__ and constructor are data" },
   "malformed-unicode": { section: "2", behaviour: "any JSON string comes through a job" },
+  "malformed-values": {
+    section: "2",
+    behaviour:
+      "half a surrogate pair, or a number that JSON text can say and a double cannot, is INVALID_REQUEST"
+  },
   "malformed-depth": { section: "2", behaviour: "JSON deeper than 64 levels is refused" },
   "frame-size": {
     section: "1",

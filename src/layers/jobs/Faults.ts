@@ -2,18 +2,11 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import { type ArcpError, InternalError } from "../../protocol/Errors.js"
-import type { StoreError } from "../../services/store/Store.js"
+import { type StoreError, toInternalError } from "../../services/store/Store.js"
 
 /** Turns a failure to read the store into an answer. */
 export const storage = <A>(effect: Effect.Effect<A, StoreError>): Effect.Effect<A, InternalError> =>
-  Effect.mapError(
-    effect,
-    (error) =>
-      new InternalError({
-        message: `the store could not be read: ${error.message}`,
-        details: { reason: "storage" }
-      })
-  )
+  Effect.mapError(effect, toInternalError("the store could not be read"))
 
 /**
  * Turns a defect (a policy, a registry, an input schema or a provisioner that throws) into `InternalError`, and logs it

@@ -75,7 +75,11 @@ export const make = (context: Omit<Parts, "dropped">) => {
   const parts: Parts = { ...context, dropped }
   const { live, store, turn } = parts
   const { limits } = live
-  const slack: Limits = { events: Math.ceil(limits.events / 8), bytes: Math.ceil(limits.bytes / 8) }
+  // Enough that an emitter does not wait for each of its events, however small the limits are.
+  const slack: Limits = {
+    events: Math.max(256, Math.ceil(limits.events / 8)),
+    bytes: Math.max(64 * 1024, Math.ceil(limits.bytes / 8))
+  }
   const agenda = new Agenda()
   const views = SessionViews.make(parts)
   const jobs = JobLogs.make(parts, views)

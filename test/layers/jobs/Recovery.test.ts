@@ -82,8 +82,7 @@ describe("jobs that the last process left", () => {
           const opened = yield* Effect.fork(open(resume(before, 1)))
           yield* next.gate.open
           const after = yield* Fiber.join(opened)
-          yield* after.request("job.submit", { agent: "forever", input: 0, idempotency_key: "k0" })
-          const again = yield* after.expect("job.accepted")
+          const again = yield* submit(after, "forever", 0, { idempotency_key: "k0" })
           assert.notInclude(jobs, again.job_id)
           const ends = after.seen.filter(({ type }) => type === "job.error")
           assert.sameMembers(
