@@ -60,13 +60,14 @@ describe("a defect while a request is decided", () => {
           assert.strictEqual(accepted.payload.request_id, withId)
           yield* session.expect("job.result")
           const job_id = accepted.job_id as string
-          for (const [type, payload] of [
-            ["session.list_jobs", {}],
-            ["job.subscribe", { job_id }],
-            ["job.cancel", { job_id }]
+          const other = yield* open()
+          for (const [asking, type, payload] of [
+            [session, "session.list_jobs", {}],
+            [session, "job.subscribe", { job_id }],
+            [other, "job.cancel", { job_id }]
           ] as const) {
-            const id = yield* session.request(type, payload)
-            const error = yield* session.expect("session.error")
+            const id = yield* asking.request(type, payload)
+            const error = yield* asking.expect("session.error")
             assert.strictEqual(error.payload.code, "INTERNAL_ERROR", type)
             assert.strictEqual(error.payload.details.request_id, id, type)
           }
