@@ -19,7 +19,7 @@ import { IdGenerator } from "../../services/runtime/IdGenerator.js"
 import { monotonic } from "../../services/runtime/monotonic.js"
 import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { Secrets } from "../../services/runtime/Secrets.js"
-import { Turn } from "../../services/runtime/Turn.js"
+import { makePause, Turn } from "../../services/runtime/Turn.js"
 import { Sessions } from "../../services/session/Sessions.js"
 import { Store } from "../../services/store/Store.js"
 import { type Connection, closeCode } from "../../services/transport/Transport.js"
@@ -127,6 +127,7 @@ export const make = Effect.gen(function* () {
     clock,
     elapsed,
     turn,
+    pause: makePause(turn, elapsed),
     dispatch,
     confirm: resume.confirm
   })

@@ -29,6 +29,9 @@ export interface Finishing {
   readonly count: Effect.Effect<boolean, StoreError>
 }
 
+/** How much a cap may be exceeded before it is enforced at once: a batch is dropped in one go, not each job by itself. */
+const slackOf = (max: number): number => Math.min(batch, Math.floor(max / 64))
+
 export const make = (parts: Parts, views: Views, jobs: Jobs): Finishing => {
   const { committer, dropped, live, options, store, tail } = parts
   const share = store.kind === "memory" ? 16 : 1
@@ -43,7 +46,7 @@ export const make = (parts: Parts, views: Views, jobs: Jobs): Finishing => {
     inAll += by
     if (next <= 0) counts.delete(principal)
     else counts.set(principal, next)
-    return next > maxPerPrincipal || inAll > maxInAll
+    return next > maxPerPrincipal + slackOf(maxPerPrincipal) || inAll > maxInAll + slackOf(maxInAll)
   }
 
   const drop = (ended: ReadonlyArray<Finished>) =>
