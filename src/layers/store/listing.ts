@@ -17,7 +17,7 @@ export interface Step<A> {
 }
 
 /** Jobs that one step looks at. */
-export const stepSize = 2048
+export const stepSize = 512
 
 const start = (filter: JobFilter): Place => {
   const { after, createdAfter } = filter
