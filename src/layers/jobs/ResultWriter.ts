@@ -3,8 +3,8 @@ import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { InternalError, InvalidRequest } from "../../protocol/Errors.js"
 import type * as Event from "../../protocol/Event.js"
+import { joinChunks } from "../../protocol/ResultChunks.js"
 import type { EmitError, JobService, ResultStream } from "../../services/jobs/Job.js"
-import { joinChunks } from "../log/Reader.js"
 
 /** How a result was streamed, for the terminal message. */
 export interface Streamed {
