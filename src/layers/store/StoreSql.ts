@@ -16,8 +16,8 @@ import type { JobRecord, Op, Run, SessionRecord, StoreService } from "../../serv
 import { Store, StoreError } from "../../services/store/Store.js"
 import { whileBusy } from "./busy.js"
 import { firstPlace, makeSearch } from "./ended.js"
-import { list, type Step, stepSize } from "./listing.js"
-import { jobsOf, type Log, type Plan, plan, type Statement, type WriterState } from "./plan.js"
+import { type ListingStep, list, stepSize } from "./listing.js"
+import { jobsOf, type LogEnd, type Plan, plan, type Statement, type WriterState } from "./plan.js"
 import * as query from "./query.js"
 import * as retention from "./retentionQuery.js"
 import { toStoreError } from "./sqlError.js"
@@ -28,7 +28,7 @@ export interface Options {
   readonly name?: string | undefined
 }
 
-const noLogs: ReadonlyMap<string, Log> = new Map()
+const noLogs: ReadonlyMap<string, LogEnd> = new Map()
 
 /** Says once that something fails, for the operator, and once that it works again. */
 const noted = (doing: string) => {
@@ -127,14 +127,14 @@ export const make = (
       logs: new Map()
     }
 
-    const load = (jobIds: ReadonlyArray<string>): Effect.Effect<ReadonlyMap<string, Log>, SqlError> => {
+    const load = (jobIds: ReadonlyArray<string>): Effect.Effect<ReadonlyMap<string, LogEnd>, SqlError> => {
       const [sql, params] = query.logs(jobIds)
       return Effect.map(connection.execute(sql, params, undefined), query.toLogs)
     }
 
     const write = (
       batch: ReadonlyArray<Op>,
-      loaded: ReadonlyMap<string, Log>
+      loaded: ReadonlyMap<string, LogEnd>
     ): Effect.Effect<Plan, SqlError | StoreError> => {
       const planned = plan(batch, state, loaded)
       return planned._tag === "Misuse"
@@ -161,7 +161,9 @@ export const make = (
       pause: turn.next
     })
 
-    const toStep = (rows: ReadonlyArray<query.ListedRow>): Effect.Effect<Step<JobRecord>, StoreError> =>
+    const toStep = (
+      rows: ReadonlyArray<query.ListedRow>
+    ): Effect.Effect<ListingStep<JobRecord>, StoreError> =>
       Effect.map(
         Effect.forEach(
           rows.flatMap(({ record }) => (record === null ? [] : [{ record }])),

@@ -6,7 +6,7 @@ import {
   type StoredEvent,
   type ViewEvent
 } from "../../services/store/Store.js"
-import type { Log, Statement } from "./plan.js"
+import type { LogEnd, Statement } from "./plan.js"
 
 /** A statement and its parameters; `A` is the type of its rows. */
 export type Query<A> = readonly [sql: string, params: ReadonlyArray<unknown>] & { readonly _row?: A }
@@ -48,7 +48,7 @@ export const logs = (jobIds: ReadonlyArray<string>): Query<LogRow> => [
   [JSON.stringify(jobIds)]
 ]
 
-export const toLogs = (rows: ReadonlyArray<LogRow>): ReadonlyMap<string, Log> =>
+export const toLogs = (rows: ReadonlyArray<LogRow>): ReadonlyMap<string, LogEnd> =>
   new Map(
     rows.map(({ bytes, count, id, jobId, row, seq }) => [
       jobId,
