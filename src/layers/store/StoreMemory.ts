@@ -350,15 +350,6 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     return { found, next: created.at(from + stepSize - 1)?.record }
   }
 
-  const endedJobs = (endedBefore: number, limit: number): ReadonlyArray<string> => {
-    const ids: Array<string> = []
-    for (let i = 0; i < created.length && ids.length < limit; i++) {
-      const { endedAt, jobId } = (created.at(i) as RecordedJob).record
-      if (endedAt !== undefined && endedAt < endedBefore) ids.push(jobId)
-    }
-    return ids
-  }
-
   const events = (jobId: string, fromSeq: number, limit: number): ReadonlyArray<StoredEvent> => {
     const job = jobs.get(jobId)
     if (job === undefined) return []
@@ -373,22 +364,14 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     sessions: Effect.sync(() =>
       Array.from(sessions.values(), (session) => session.record).filter((record) => record !== undefined)
     ),
-    lastRun: (sessionId) => Effect.sync(() => sessions.get(sessionId)?.runs.last),
     runs: (sessionId, fromEventSeq, limit) => Effect.sync(() => runsFrom(sessionId, fromEventSeq, limit)),
-    observers: (jobId) => Effect.sync(() => Array.from(jobs.get(jobId)?.observers ?? [])),
     job: (jobId) => Effect.sync(() => jobs.get(jobId)?.record),
     jobs: (filter) => list(filter, (after) => Effect.sync(() => listed(filter, after)), pause),
     jobBySubmit: (sessionId, submitId) =>
       Effect.sync(() => newest(bySubmit.of(submitKey(sessionId, submitId)))),
     jobByKey: (principal, key) =>
       Effect.sync(() => newest(byIdempotencyKey.of(idempotencyKey(principal, key)))),
-    endedJobs: (endedBefore, limit) => Effect.sync(() => endedJobs(endedBefore, limit)),
     events: (jobId, fromSeq, limit) => Effect.sync(() => events(jobId, fromSeq, limit)),
-    bounds: (jobId) =>
-      Effect.sync(() => {
-        const { first, last } = jobs.get(jobId)?.bounds ?? { first: 1, last: 0 }
-        return { first, last }
-      }),
     boundsOf: (jobIds) =>
       Effect.sync(() => {
         const found = new Map<string, Bounds>()

@@ -181,9 +181,7 @@ export const make = (
         Effect.map(selectOne(query.view(sessionId)), (row) => row ?? { first: 1, last: 0 }),
       page: (sessionId, after, limit, maxBytes) =>
         values(query.page(sessionId, after, limit, maxBytes), (rows) => query.toPage(rows, after, maxBytes)),
-      lastRun: (sessionId) => selectOne<Run>(query.lastRun(sessionId)),
       runs: (sessionId, fromEventSeq, limit) => select<Run>(query.runs(sessionId, fromEventSeq, limit)),
-      observers: (jobId) => Effect.map(select(query.observers(jobId)), query.ids),
       observersOf: (jobIds) => Effect.map(select(retention.observersOf(jobIds)), retention.toGroups),
       viewers: (jobIds) => select(retention.viewers(jobIds)),
       needed: (jobId) => Effect.map(selectOne(retention.needed(jobId)), (row) => row?.seq ?? undefined),
@@ -196,7 +194,6 @@ export const make = (
         ),
       jobBySubmit: (sessionId, submitId) => selectRecord<JobRecord>(query.jobBySubmit(sessionId, submitId)),
       jobByKey: (principal, key) => selectRecord<JobRecord>(query.jobByKey(principal, key)),
-      endedJobs: (endedBefore, limit) => Effect.map(select(query.endedJobs(endedBefore, limit)), query.ids),
       retired: ({ endedBefore, limit }) => unneeded(undefined, endedBefore, limit),
       surplus: ({ limit, needed, principal }) =>
         needed
@@ -208,7 +205,6 @@ export const make = (
       ),
       input: (jobId) => Effect.map(selectOne(query.input(jobId)), (row) => row?.input),
       events: (jobId, fromSeq, limit) => values(query.events(jobId, fromSeq, limit), query.toEvents),
-      bounds: (jobId) => Effect.map(selectOne(query.bounds(jobId)), query.toBounds),
       boundsOf: (jobIds) => Effect.map(select(retention.retained(jobIds)), retention.toBoundsOf),
       marks: (jobId) => Effect.map(select(retention.marks(jobId)), retention.toMarks),
       aliveAt: Effect.map(selectOne(query.aliveAt), (row) => row?.aliveAt ?? 0),
