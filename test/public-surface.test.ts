@@ -12,7 +12,7 @@ const surface: Record<string, Record<string, string>> = {
     ArcpClient:
       "ArcpClient ~ArcpClientService ~ClientError ~EventOf ~Gap isRetryable ~JobCredential ~JobEvent ~JobHandle ~Known ~Latest layer make ~Options ~OtherEvent ProtocolViolation ~ResultFile ~ResumeState retrySchedule ~Status ~SubmitOptions",
     Auth: "Auth ~Identity layerConfig layerDev layerStatic",
-    ClientState: "~ClientState keyValueStore ~Opened ~Saved ~SavedJob ~Store",
+    ClientState: "~ClientState keyValueStore ~Opened ~Saved ~SavedJob ~StateStore",
     CredentialProvisioner:
       "CredentialProvisioner ~CredentialProvisionerService ~Minted ~MintRequest ProvisionError",
     CredentialProvisionerLiteLlm: "CredentialProvisionerLiteLlmError layer layerConfig ~Options",

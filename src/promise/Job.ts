@@ -28,7 +28,7 @@ export class Detached extends Error {
 export type Credential = Omit<JobCredential, "value"> & { readonly value: () => string }
 
 /** The file system to write results with; fails where there is none. */
-export type Files = Effect.Effect<Layer.Layer<FileSystem>, InvalidRequest>
+export type FileSystemSource = Effect.Effect<Layer.Layer<FileSystem>, InvalidRequest>
 
 /** A job that nothing refers to any more is detached from: what came of it for nobody is freed. */
 const forgotten = new FinalizationRegistry<Scope.CloseableScope>((scope) =>
@@ -66,13 +66,13 @@ export class Job<Output = unknown> {
 
   readonly #handle: JobHandle<Output, unknown>
   readonly #scope: Scope.CloseableScope
-  readonly #files: Files
+  readonly #files: FileSystemSource
   /** Whatever uses the job in any way, or waits for something of it, refers to its signal. */
   readonly #gone = new AbortController()
   #result: Promise<Output> | undefined
 
   /** @internal */
-  constructor(handle: JobHandle<Output, unknown>, scope: Scope.CloseableScope, files: Files) {
+  constructor(handle: JobHandle<Output, unknown>, scope: Scope.CloseableScope, files: FileSystemSource) {
     const gone = this.#gone.signal
     this.#handle = handle
     this.#scope = scope

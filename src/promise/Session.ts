@@ -10,7 +10,7 @@ import type { InvalidRequest } from "../protocol/Errors.js"
 import type * as Message from "../protocol/Message.js"
 import type { Contract, Outcome } from "../services/agents/Agent.js"
 import type { Dialer } from "../services/transport/Transport.js"
-import { type Files, Job } from "./Job.js"
+import { type FileSystemSource, Job } from "./Job.js"
 import { type Live, live } from "./Live.js"
 import { type ByUrl, type ConnectOptions, clientOptions } from "./options.js"
 import { iterate, run } from "./run.js"
@@ -18,14 +18,14 @@ import { iterate, run } from "./run.js"
 /** What differs between Node and everywhere else. */
 export interface Platform {
   readonly dial: (options: ByUrl) => Effect.Effect<Layer.Layer<Dialer>, InvalidRequest>
-  readonly files: Files
+  readonly files: FileSystemSource
 }
 
 /** An open session, before it has methods. */
-export interface Opened {
+export interface OpenSession {
   readonly client: Client.ArcpClientService
   readonly scope: Scope.CloseableScope
-  readonly files: Files
+  readonly files: FileSystemSource
 }
 
 export interface SubmitOptions extends Omit<Client.SubmitOptions, "onInterrupt"> {
@@ -45,7 +45,7 @@ export interface SubscribeOptions<Output> {
   readonly fromEventSeq?: number
 }
 
-export const open = async (options: ConnectOptions, platform: Platform): Promise<Opened> => {
+export const open = async (options: ConnectOptions, platform: Platform): Promise<OpenSession> => {
   const scope = Effect.runSync(Scope.make())
   const opening = Effect.gen(function* () {
     const dialer = options.dialer ?? (yield* platform.dial(options))
@@ -70,10 +70,10 @@ export class Session {
   readonly status: Live<Client.Status>
   readonly #client: Client.ArcpClientService
   readonly #scope: Scope.CloseableScope
-  readonly #files: Files
+  readonly #files: FileSystemSource
 
   /** @internal */
-  constructor({ client, files, scope }: Opened) {
+  constructor({ client, files, scope }: OpenSession) {
     this.#client = client
     this.#scope = scope
     this.#files = files

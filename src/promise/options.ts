@@ -78,7 +78,7 @@ const schedule = (delay: (attempts: number) => number | undefined): Schedule.Sch
     })
   )
 
-const stored = (storage: Storage): ClientState.Store => ({
+const stored = (storage: Storage): ClientState.StateStore => ({
   get: (key) =>
     Effect.map(
       Effect.tryPromise(async () => storage.getItem(key)),

@@ -11,7 +11,7 @@ const versionPattern = /^[a-zA-Z0-9.+_-]+$/
 const maxLength = 256
 
 export const isName = (name: string): boolean => name.length <= maxLength && namePattern.test(name)
-export const isVersion = (version: string): boolean =>
+export const isAgentVersion = (version: string): boolean =>
   version.length <= maxLength && versionPattern.test(version)
 
 /** Parses a reference; `None` when it does not follow the grammar. */
@@ -19,7 +19,7 @@ export const parse = (text: string): Option.Option<AgentRef> => {
   const at = text.indexOf("@")
   const name = at < 0 ? text : text.slice(0, at)
   const version = at < 0 ? undefined : text.slice(at + 1)
-  return isName(name) && (version === undefined || isVersion(version))
+  return isName(name) && (version === undefined || isAgentVersion(version))
     ? Option.some({ name, version })
     : Option.none()
 }

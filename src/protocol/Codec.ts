@@ -47,7 +47,7 @@ const isId = (u: unknown): u is string => typeof u === "string" && u.length > 0 
 /** Arrays and objects of one frame: far more than honest ones have, and what `JSON.parse` makes in some milliseconds. */
 const maxContainers = 100_000
 
-interface Scan {
+interface ScannedText {
   /** Why the text is not to be parsed. */
   readonly problem: string | undefined
   /** It may have a number that is too large for JavaScript, or half a surrogate pair: what was parsed is to be looked at. */
@@ -55,7 +55,7 @@ interface Scan {
 }
 
 /** One pass over a frame, before `JSON.parse` sees it. */
-const scan = (text: string): Scan => {
+const scan = (text: string): ScannedText => {
   let depth = 0
   let containers = 0
   let digits = 0

@@ -30,83 +30,83 @@ export type ErrorCode = keyof typeof retryable
 export const maxMessageLength = 512
 
 /** What every error of the protocol carries. `details` are the wire's. */
-interface Fields {
+interface ErrorFields {
   readonly message: string
   readonly details?: Readonly<Record<string, unknown>> | undefined
 }
 
 /** Lease or policy refuses. */
-export class PermissionDenied extends Data.TaggedError("PermissionDenied")<Fields> {
+export class PermissionDenied extends Data.TaggedError("PermissionDenied")<ErrorFields> {
   readonly code = "PERMISSION_DENIED"
   readonly retryable = retryable.PERMISSION_DENIED
 }
 /** A delegation would widen authority. */
-export class LeaseSubsetViolation extends Data.TaggedError("LeaseSubsetViolation")<Fields> {
+export class LeaseSubsetViolation extends Data.TaggedError("LeaseSubsetViolation")<ErrorFields> {
   readonly code = "LEASE_SUBSET_VIOLATION"
   readonly retryable = retryable.LEASE_SUBSET_VIOLATION
 }
 /** Unknown job, or one that this principal may not see. */
-export class JobNotFound extends Data.TaggedError("JobNotFound")<Fields> {
+export class JobNotFound extends Data.TaggedError("JobNotFound")<ErrorFields> {
   readonly code = "JOB_NOT_FOUND"
   readonly retryable = retryable.JOB_NOT_FOUND
 }
 /** An idempotency key was used before with other parameters. */
-export class DuplicateKey extends Data.TaggedError("DuplicateKey")<Fields> {
+export class DuplicateKey extends Data.TaggedError("DuplicateKey")<ErrorFields> {
   readonly code = "DUPLICATE_KEY"
   readonly retryable = retryable.DUPLICATE_KEY
 }
 /** No agent of that name. */
-export class AgentNotAvailable extends Data.TaggedError("AgentNotAvailable")<Fields> {
+export class AgentNotAvailable extends Data.TaggedError("AgentNotAvailable")<ErrorFields> {
   readonly code = "AGENT_NOT_AVAILABLE"
   readonly retryable = retryable.AGENT_NOT_AVAILABLE
 }
 /** The agent exists, this version of it does not; `details.available` lists those that do. */
-export class AgentVersionNotAvailable extends Data.TaggedError("AgentVersionNotAvailable")<Fields> {
+export class AgentVersionNotAvailable extends Data.TaggedError("AgentVersionNotAvailable")<ErrorFields> {
   readonly code = "AGENT_VERSION_NOT_AVAILABLE"
   readonly retryable = retryable.AGENT_VERSION_NOT_AVAILABLE
 }
 /** The job was ended by cancellation. */
-export class Cancelled extends Data.TaggedError("Cancelled")<Fields> {
+export class Cancelled extends Data.TaggedError("Cancelled")<ErrorFields> {
   readonly code = "CANCELLED"
   readonly retryable = retryable.CANCELLED
 }
 /** `max_runtime_sec` exceeded. */
-export class Timeout extends Data.TaggedError("Timeout")<Fields> {
+export class Timeout extends Data.TaggedError("Timeout")<ErrorFields> {
   readonly code = "TIMEOUT"
   readonly retryable = retryable.TIMEOUT
 }
 /** The session, its token or its backlog is gone. */
-export class ResumeWindowExpired extends Data.TaggedError("ResumeWindowExpired")<Fields> {
+export class ResumeWindowExpired extends Data.TaggedError("ResumeWindowExpired")<ErrorFields> {
   readonly code = "RESUME_WINDOW_EXPIRED"
   readonly retryable = retryable.RESUME_WINDOW_EXPIRED
 }
 /** The peer was silent for two heartbeat intervals. */
-export class HeartbeatLost extends Data.TaggedError("HeartbeatLost")<Fields> {
+export class HeartbeatLost extends Data.TaggedError("HeartbeatLost")<ErrorFields> {
   readonly code = "HEARTBEAT_LOST"
   readonly retryable = retryable.HEARTBEAT_LOST
 }
 /** The lease is over. */
-export class LeaseExpired extends Data.TaggedError("LeaseExpired")<Fields> {
+export class LeaseExpired extends Data.TaggedError("LeaseExpired")<ErrorFields> {
   readonly code = "LEASE_EXPIRED"
   readonly retryable = retryable.LEASE_EXPIRED
 }
 /** A budget counter reached zero. */
-export class BudgetExhausted extends Data.TaggedError("BudgetExhausted")<Fields> {
+export class BudgetExhausted extends Data.TaggedError("BudgetExhausted")<ErrorFields> {
   readonly code = "BUDGET_EXHAUSTED"
   readonly retryable = retryable.BUDGET_EXHAUSTED
 }
 /** Malformed, or a feature that was not negotiated. */
-export class InvalidRequest extends Data.TaggedError("InvalidRequest")<Fields> {
+export class InvalidRequest extends Data.TaggedError("InvalidRequest")<ErrorFields> {
   readonly code = "INVALID_REQUEST"
   readonly retryable = retryable.INVALID_REQUEST
 }
 /** Missing, unknown or expired credentials. */
-export class Unauthenticated extends Data.TaggedError("Unauthenticated")<Fields> {
+export class Unauthenticated extends Data.TaggedError("Unauthenticated")<ErrorFields> {
   readonly code = "UNAUTHENTICATED"
   readonly retryable = retryable.UNAUTHENTICATED
 }
 /** Runtime fault, or a resource limit (`details.limit` names the cap). */
-export class InternalError extends Data.TaggedError("InternalError")<Fields> {
+export class InternalError extends Data.TaggedError("InternalError")<ErrorFields> {
   readonly code = "INTERNAL_ERROR"
   readonly retryable = retryable.INTERNAL_ERROR
 }

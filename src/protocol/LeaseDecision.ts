@@ -5,7 +5,7 @@ import * as Pattern from "./Pattern.js"
 import * as Target from "./Target.js"
 
 /** A lease ready to be asked. */
-export interface Compiled {
+export interface CompiledLease {
   readonly lease: Lease
   /** Right: the canonical target. Left: why not, as a sentence that says what to do. Never repeats the target. */
   readonly permits: (capability: string, target: string) => Either.Either<string, string>
@@ -25,7 +25,7 @@ const maxDeciding = 200_000
 const maxRemembered = 1024
 const maxRememberedTarget = 256
 
-export const compile = (lease: Lease): Compiled => {
+export const compile = (lease: Lease): CompiledLease => {
   const patterns = compiledPatterns(lease)
 
   const decide = (capability: string, target: string): Either.Either<string, string> => {

@@ -19,7 +19,7 @@ export const defaultMaxSteps = 2_000_000
 const maxStepsOfPair = 50_000
 
 /** What comparing has cost so far. */
-class Work {
+class ComparisonCost {
   private left: number
   private untilPause = stepsPerPart
   /** Set, to the limit that was exceeded, when it was too much; nothing is proven any more then. */
@@ -92,7 +92,7 @@ interface CompiledOnce {
 }
 
 function* compiledOnce(
-  work: Work,
+  work: ComparisonCost,
   capability: string,
   sources: ReadonlyArray<string>
 ): Steps<ReadonlyArray<Pattern.Pattern>> {
@@ -119,7 +119,7 @@ export function* comparing(
   parent: Lease,
   maxSteps = defaultMaxSteps
 ): Steps<string | undefined> {
-  const work = new Work(maxSteps)
+  const work = new ComparisonCost(maxSteps)
   for (const [capability, patterns] of Object.entries(child)) {
     if (capability === "cost.budget") continue
     const allowed = yield* work.compile(capability, patternsOf(parent, capability))
@@ -159,7 +159,7 @@ export function* narrowing(
   maxSteps = defaultMaxSteps
 ): Steps<Either.Either<Lease, string>> {
   if (ceiling === undefined) return Either.right(requested)
-  const work = new Work(maxSteps)
+  const work = new ComparisonCost(maxSteps)
   const reduced: Array<[string, ReadonlyArray<string>]> = []
   for (const [capability, patterns] of Object.entries(requested)) {
     if (capability === "cost.budget") continue

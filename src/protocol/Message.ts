@@ -145,7 +145,7 @@ export const Accepted = Schema.Struct({
 })
 export interface Accepted extends Schema.Schema.Type<typeof Accepted> {}
 
-export const CancelRequest = Schema.Struct({
+export const Cancel = Schema.Struct({
   ...Reason.fields,
   job_id: optional(Text)
 })
@@ -204,7 +204,7 @@ export const clientMessages = {
   "session.close": Reason,
   "session.bye": Reason,
   "job.submit": Submit,
-  "job.cancel": CancelRequest,
+  "job.cancel": Cancel,
   "job.subscribe": Subscribe,
   "job.unsubscribe": Unsubscribe
 } as const

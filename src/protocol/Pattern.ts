@@ -31,7 +31,7 @@ export interface Pattern {
 }
 
 /** What a pattern matches by. Its shape is made when it is first needed: most comparisons end before that. */
-class Compiled implements Pattern {
+class CompiledPattern implements Pattern {
   readonly kind: TargetKind
   readonly source: string
   readonly canonical: string
@@ -81,7 +81,7 @@ export const compile = (kind: TargetKind, source: string): Pattern => {
   const canonical = canonicalPattern(kind, source)
   return canonical === undefined
     ? { kind, source, canonical, matches: () => false, literalHost: false }
-    : new Compiled(kind, source, canonical)
+    : new CompiledPattern(kind, source, canonical)
 }
 
 /**
@@ -90,7 +90,7 @@ export const compile = (kind: TargetKind, source: string): Pattern => {
  */
 export const includes = (by: Pattern, pattern: Pattern, effort: Effort = unlimited()): boolean => {
   effort.left -= comparison
-  if (!(by instanceof Compiled && pattern instanceof Compiled) || effort.left < 0) return false
+  if (!(by instanceof CompiledPattern && pattern instanceof CompiledPattern) || effort.left < 0) return false
   if (by.literal) return by.canonical === pattern.canonical
   if (!pattern.canonical.startsWith(by.prefix)) return false
   if (by.below) return isBelow(pattern.canonical, by.prefix)

@@ -5,5 +5,5 @@ export {
   type Opened,
   type Saved,
   type SavedJob,
-  type Store
+  type StateStore
 } from "../layers/client/ClientState.js"

@@ -176,7 +176,7 @@ class Way {
 }
 
 /** A connection as the client has it, and what can be done to it. */
-class Link {
+class FaultyLink {
   readonly ways: Readonly<Record<Side, Way>> = { client: new Way(), runtime: new Way() }
   abandoned = false
   private readonly gone = Deferred.unsafeMake<never, Closed>(FiberId.none)
@@ -284,11 +284,11 @@ export const layer = (rules: ReadonlyArray<Rule> = []): Layer.Layer<Dialer | Fau
       const scope = yield* Effect.scope
       const book = new Book()
       book.add(rules)
-      const links = new Set<Link>()
+      const links = new Set<FaultyLink>()
       const held = new Set<Side>()
       let connections = 0
       let refusals = 0
-      const each = (act: (link: Link) => Effect.Effect<void>) =>
+      const each = (act: (link: FaultyLink) => Effect.Effect<void>) =>
         Effect.suspend(() => Effect.forEach([...links], act, { discard: true }))
 
       const connect = Effect.gen(function* () {
@@ -296,12 +296,12 @@ export const layer = (rules: ReadonlyArray<Rule> = []): Layer.Layer<Dialer | Fau
           refusals--
           return yield* new TransportError({ message: "the test refuses this connection" })
         }
-        let link: Link | undefined
+        let link: FaultyLink | undefined
         // The runtime's end outlives the client's when that is abandoned.
         const inner = yield* Effect.acquireRelease(Scope.fork(scope, ExecutionStrategy.sequential), (own) =>
           link?.abandoned === true ? Effect.void : Scope.close(own, Exit.void)
         )
-        link = new Link(yield* Scope.extend(dialer.connect, inner), ++connections, book, inner)
+        link = new FaultyLink(yield* Scope.extend(dialer.connect, inner), ++connections, book, inner)
         const made = link
         for (const side of held) yield* made.ways[side].hold
         yield* Effect.acquireRelease(

@@ -64,7 +64,7 @@ const clientPayloads: { readonly [K in keyof typeof Message.clientMessages]: fc.
     },
     { requiredKeys: ["agent", "input"] }
   ),
-  "job.cancel": of(Message.CancelRequest),
+  "job.cancel": of(Message.Cancel),
   "job.subscribe": of(Message.Subscribe),
   "job.unsubscribe": of(Message.Unsubscribe)
 }

@@ -27,7 +27,7 @@ export class AgentRegistrationError extends Data.TaggedError("AgentRegistrationE
 export type Requirements<Agents extends ReadonlyArray<Registered<unknown>>> =
   Agents[number] extends Registered<infer R> ? R : never
 
-interface Entry {
+interface AgentVersions {
   readonly versions: Map<string, Registered>
   default: Registered | undefined
 }
@@ -71,9 +71,9 @@ const provide = (
 
 const register = (
   agents: ReadonlyArray<Registered>
-): Effect.Effect<ReadonlyMap<string, Entry>, AgentRegistrationError> =>
+): Effect.Effect<ReadonlyMap<string, AgentVersions>, AgentRegistrationError> =>
   Effect.gen(function* () {
-    const entries = new Map<string, Entry>()
+    const entries = new Map<string, AgentVersions>()
     for (const agent of agents) {
       const entry = entries.get(agent.name) ?? { versions: new Map(), default: undefined }
       entries.set(agent.name, entry)
@@ -92,7 +92,7 @@ const register = (
     return entries
   })
 
-const make = (entries: ReadonlyMap<string, Entry>): Registry["Type"] => {
+const make = (entries: ReadonlyMap<string, AgentVersions>): Registry["Type"] => {
   const inventory: Array<AgentEntry> = []
   const defaults = new Map<string, Registered>()
   for (const [name, entry] of entries) {

@@ -148,7 +148,7 @@ const callError = (tool: string, error: unknown): ToolFailure | ArcpError => {
   return new ToolFailure({ message, failure: { code: error.code, message: error.message } })
 }
 
-interface Link {
+interface ServerLink {
   readonly transport: () => Transport
   /** Whether the SDK tells when the peer is gone; if not, every error of the transport makes us ask. */
   readonly tellsClose: boolean
@@ -156,7 +156,7 @@ interface Link {
 
 const connect = (
   options: CommonOptions,
-  link: Link
+  link: ServerLink
 ): Effect.Effect<() => ReadonlyMap<string, Registered>, McpConnectionError, Scope.Scope> =>
   Effect.gen(function* () {
     const { server } = options
@@ -346,7 +346,7 @@ const misconfigured = (server: string, message: string): Source<McpConnectionErr
   connect: new McpConnectionError({ server, message: `the MCP server ${JSON.stringify(server)} ${message}` })
 })
 
-const source = (options: CommonOptions, link: Link): Source<McpConnectionError> =>
+const source = (options: CommonOptions, link: ServerLink): Source<McpConnectionError> =>
   /^[A-Za-z0-9._-]{1,64}$/.test(options.server)
     ? { connect: connect(options, link) }
     : misconfigured(options.server, 'is no name: use 1 to 64 letters, digits, ".", "_", "-"')

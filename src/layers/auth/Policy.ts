@@ -1,11 +1,7 @@
 /** Who may see, cancel and use what. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Budget from "../../protocol/Budget.js"
-import { budgetProblem, subsetProblem } from "../../protocol/Lease.js"
-import type { Identity } from "../../services/auth/Auth.js"
-import { Policy } from "../../services/auth/Policy.js"
-import type { JobRecord } from "../../services/store/Store.js"
+import { coversJob, Policy } from "../../services/auth/Policy.js"
 
 export interface Options {
   /**
@@ -15,23 +11,6 @@ export interface Options {
   readonly cancel?: "own-session" | "principal" | undefined
   /** Principals that may cancel every job of this runtime. They see no more than others do. */
   readonly operators?: ReadonlyArray<string> | undefined
-}
-
-/**
- * Tells whether an identity could have been given this job: its agent is one of the identity's, and its lease and budget
- * are within the identity's ceiling (§5.4, §5.6 of the protocol page). Conservative: what cannot be proved is refused.
- */
-export const covers = (identity: Identity, job: JobRecord): boolean => {
-  const { agents, leaseCeiling } = identity
-  if (agents !== undefined && !agents.includes(job.agent.split("@")[0] as string)) return false
-  if (leaseCeiling === undefined) return true
-  if (subsetProblem(job.lease, leaseCeiling) !== undefined) return false
-  const ceiling = Budget.parse(leaseCeiling["cost.budget"] ?? [])
-  const budget = Budget.parse(job.lease["cost.budget"] ?? [])
-  // A ceiling bounds a job in each of its currencies: one without a budget in it is wider.
-  for (const currency of ceiling.keys()) if (!budget.has(currency)) return false
-  const bounded = new Map([...budget].filter(([currency]) => ceiling.has(currency)))
-  return budgetProblem(bounded, ceiling) === undefined
 }
 
 /**
@@ -49,7 +28,7 @@ export const layer = ({ cancel = "own-session", operators = [] }: Options = {}):
       Effect.sync(
         () =>
           operators.includes(identity.principal) ||
-          (cancel === "principal" && identity.principal === job.principal && covers(identity, job))
+          (cancel === "principal" && identity.principal === job.principal && coversJob(identity, job))
       ),
     mayUseAgent: (identity, agent) =>
       Effect.succeed(identity.agents === undefined || identity.agents.includes(agent))

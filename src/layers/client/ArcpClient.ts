@@ -98,7 +98,7 @@ export const retrySchedule: Schedule.Schedule<unknown, unknown> =
   )
 
 /** Where the frames of a job go, and which job that is once it is known. */
-interface Place {
+interface Destination {
   inbox: JobInbox
   jobId: string | undefined
 }
@@ -120,7 +120,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
     const elapsed = monotonic(clock)
     const state = options.state === undefined ? undefined : yield* options.state
     const saved = state?.saved
-    const jobs = new Reattach.Jobs(state !== undefined)
+    const jobs = new Reattach.SubmittedJobs(state !== undefined)
 
     const session: ClientSession = new ClientSession(dialer, {
       token: options.token,
@@ -242,7 +242,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
      */
     const place = (leave: (inbox: JobInbox, jobId: string) => Effect.Effect<void>) =>
       Effect.acquireRelease(
-        Effect.sync((): Place => ({ inbox: new JobInbox(session), jobId: undefined })),
+        Effect.sync((): Destination => ({ inbox: new JobInbox(session), jobId: undefined })),
         ({ inbox, jobId }) =>
           jobId === undefined ? Effect.void : Effect.ensuring(leave(inbox, jobId), release(inbox, jobId))
       )

@@ -10,7 +10,7 @@ import type * as Message from "../../protocol/Message.js"
 import type { ResumeState } from "../../services/client/ArcpClient.js"
 
 /** Any `KeyValueStore` of `@effect/platform`, and whatever else has these two. What is kept is secret. */
-export interface Store {
+export interface StateStore {
   readonly get: (key: string) => Effect.Effect<Option.Option<string>, unknown>
   readonly set: (key: string, value: string) => Effect.Effect<void, unknown>
 }
@@ -69,7 +69,7 @@ const check = Check.object<Stored>({
 /** The two are written in turn. */
 const slot = (key: string, version: number) => (version % 2 === 1 ? key : `${key}.2`)
 
-const read = (store: Store, key: string): Effect.Effect<Stored | undefined, unknown> =>
+const read = (store: StateStore, key: string): Effect.Effect<Stored | undefined, unknown> =>
   Effect.flatMap(store.get(key), (text) =>
     Option.isNone(text)
       ? Effect.succeed(undefined)
@@ -82,7 +82,7 @@ const read = (store: Store, key: string): Effect.Effect<Stored | undefined, unkn
   )
 
 /** What was saved under `key`; nothing when there is nothing, or nothing that can be read. */
-const load = (store: Store, key: string): Effect.Effect<Stored | undefined> =>
+const load = (store: StateStore, key: string): Effect.Effect<Stored | undefined> =>
   Effect.gen(function* () {
     let newest: Stored | undefined
     let problem: unknown
@@ -98,7 +98,7 @@ const load = (store: Store, key: string): Effect.Effect<Stored | undefined> =>
   })
 
 /** Saves when there is something new. A store that fails is told of once, and the session goes on. */
-const saver = (store: Store, key: string, loaded: Stored | undefined): Opened["save"] => {
+const saver = (store: StateStore, key: string, loaded: Stored | undefined): Opened["save"] => {
   const lock = Effect.unsafeMakeSemaphore(1)
   let version = loaded?.version ?? 0
   let saved = ""
@@ -130,5 +130,5 @@ const saver = (store: Store, key: string, loaded: Stored | undefined): Opened["s
 }
 
 /** In a `KeyValueStore` of `@effect/platform`, under `key` and `KEY.2`. One client at a time. */
-export const keyValueStore = (store: Store, key = "arcp"): ClientState =>
+export const keyValueStore = (store: StateStore, key = "arcp"): ClientState =>
   Effect.map(load(store, key), (loaded) => ({ saved: loaded, save: saver(store, key, loaded) }))

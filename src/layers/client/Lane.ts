@@ -26,7 +26,7 @@ export interface Host {
 
 export type AnyLane = Lane<never, never>
 
-interface Held<A> {
+interface HeldItem<A> {
   readonly seq: number
   readonly item: A
   readonly bytes: number
@@ -50,7 +50,7 @@ export class Lane<in out A, in out End> {
   reading = false
   /** Somebody has ever read it. */
   opened = false
-  private held: Array<Held<A>> = []
+  private held: Array<HeldItem<A>> = []
   private head = 0
   private bytes = 0
   /** The item that the reader was given last and may still be working on. */
@@ -122,7 +122,7 @@ export class Lane<in out A, in out End> {
     this.overflowed = false
     if (gap !== undefined) this.held.push({ seq: after, item: gap, bytes: 0 })
     for (let i = this.head; i < this.held.length; i++) {
-      const { item, bytes } = this.held[i] as Held<A>
+      const { item, bytes } = this.held[i] as HeldItem<A>
       this.held[i] = { seq: after, item, bytes }
     }
     if (this.handed !== undefined) this.handed = after
@@ -133,7 +133,7 @@ export class Lane<in out A, in out End> {
   drainTo(sink: Sink<A, End>): void {
     this.reading = this.opened = true
     this.sink = sink
-    for (let i = this.head; i < this.held.length; i++) sink.item((this.held[i] as Held<A>).item)
+    for (let i = this.head; i < this.held.length; i++) sink.item((this.held[i] as HeldItem<A>).item)
     this.held = []
     this.head = this.bytes = 0
     this.handed = undefined
@@ -200,7 +200,7 @@ export class Lane<in out A, in out End> {
   }
   readonly items: Stream.Stream<A, ClientError> = this.reader((next) => next)
 
-  private take(held: Held<A>): void {
+  private take(held: HeldItem<A>): void {
     this.bytes -= held.bytes
     this.held[this.head++] = undefined as never
     if (this.head === this.held.length || this.head > 1024) {

@@ -7,7 +7,7 @@
  * - `gap`: others are missing before it
  * - `lost`: they are missing also after they were asked for again
  */
-export type Place = "next" | "again" | "gap" | "lost"
+export type Continuity = "next" | "again" | "gap" | "lost"
 
 export class Numbering {
   /** The newest event received, over all connections. */
@@ -32,7 +32,7 @@ export class Numbering {
   }
 
   /** Takes the next event, if it is that. */
-  take(seq: number): Place {
+  take(seq: number): Continuity {
     if (seq < this.expected) return "again"
     if (seq > this.expected) {
       const place = this.gapAt === this.expected ? "lost" : "gap"

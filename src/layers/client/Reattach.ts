@@ -18,7 +18,7 @@ interface Keyed {
   readonly at: number
 }
 
-interface Job {
+interface SubmittedJob {
   readonly inbox: JobInbox
   readonly about: About
   readonly keyed: Keyed | undefined
@@ -33,8 +33,8 @@ const keyLifetime = Duration.toMillis("23 hours")
 const maxLeft = 1_000
 
 /** The jobs that this session has submitted, which its numbering counts and a later process may ask for. */
-export class Jobs {
-  private readonly jobs = new Map<JobInbox, Job>()
+export class SubmittedJobs {
+  private readonly jobs = new Map<JobInbox, SubmittedJob>()
   /** Those whose handles are gone, by job. */
   private readonly left = new Map<string, SavedJob>()
 
@@ -58,7 +58,7 @@ export class Jobs {
     this.jobs.set(inbox, { inbox, about, keyed: undefined, key: saved.idempotencyKey, claimed: false })
   }
   /** The job of an earlier process, to whoever asks first. */
-  claim(jobId: string): Job | undefined {
+  claim(jobId: string): SubmittedJob | undefined {
     for (const job of this.jobs.values())
       if (job.about.job_id === jobId && !job.claimed) {
         job.claimed = true
@@ -72,7 +72,7 @@ export class Jobs {
       .map(({ about, key }) => ({ jobId: about.job_id, agent: about.agent, idempotencyKey: key }))
   }
   /** Was the job submitted by this session? Then its numbers are those of the submitting session. */
-  of(inbox: JobInbox): Job | undefined {
+  of(inbox: JobInbox): SubmittedJob | undefined {
     return this.jobs.get(inbox)
   }
   /** Its handle is no longer used; a later process may still want to read on. */
@@ -103,7 +103,7 @@ export class Jobs {
   }
 }
 
-const saved = ({ about, inbox, key }: Job): SavedJob => ({
+const saved = ({ about, inbox, key }: SubmittedJob): SavedJob => ({
   jobId: about.job_id,
   agent: about.agent,
   traceId: about.trace_id,
@@ -116,7 +116,7 @@ const saved = ({ about, inbox, key }: Job): SavedJob => ({
 /** Subscribes to a job of a lost session from the new one; says in its streams what that means. */
 export const reattach = (
   session: ClientSession,
-  jobs: Jobs,
+  jobs: SubmittedJobs,
   [jobId, inboxes]: Handles["jobs"][number],
   lost: ResumeWindowExpired,
   now: () => number

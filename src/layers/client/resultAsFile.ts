@@ -9,14 +9,14 @@ import type { ClientError, ResultFile } from "../../services/client/ArcpClient.j
 import type { JobInbox } from "./JobInbox.js"
 
 /** The platform's own tag, by its key: a browser's bundle does without the module behind it. */
-const Files = Context.GenericTag<FileSystem, FileSystem>("@effect/platform/FileSystem")
+const FileSystemTag = Context.GenericTag<FileSystem, FileSystem>("@effect/platform/FileSystem")
 
 export const resultAsFile = (
   inbox: JobInbox,
   path: string
 ): Effect.Effect<ResultFile, ClientError | PlatformError, FileSystem> =>
   Effect.gen(function* () {
-    const files = yield* Files
+    const files = yield* FileSystemTag
     const partial = `${path}.partial`
     let result: Message.JobResult | undefined
     let size = 0

@@ -26,7 +26,14 @@ import {
   ProvisionError
 } from "../../services/credentials/CredentialProvisioner.js"
 import type { CredentialConstraints, CredentialJob } from "../../services/credentials/Credentials.js"
-import { type Answer, hasNoSuchKey, parsed, refusal, unintelligible, unreachable } from "./LiteLlmAnswers.js"
+import {
+  type GatewayAnswer,
+  hasNoSuchKey,
+  parsed,
+  refusal,
+  unintelligible,
+  unreachable
+} from "./LiteLlmAnswers.js"
 
 export interface Options {
   /** `https://…` of the gateway; plain `http` only on loopback, or with `allowInsecure`. */
@@ -111,7 +118,9 @@ export const make = (
     // Spans of the client would carry the master key, should somebody change which headers those redact.
     const client = (yield* HttpClient.HttpClient).pipe(HttpClient.withTracerDisabledWhen(() => true))
 
-    const send = (request: HttpClientRequest.HttpClientRequest): Effect.Effect<Answer, ProvisionError> =>
+    const send = (
+      request: HttpClientRequest.HttpClientRequest
+    ): Effect.Effect<GatewayAnswer, ProvisionError> =>
       client.execute(HttpClientRequest.bearerToken(request, options.masterKey)).pipe(
         Effect.flatMap((response) =>
           Effect.map(response.text, (body) => ({ status: response.status, body }))

@@ -40,7 +40,7 @@ import { StoreError, toInternalError } from "../../services/store/Store.js"
 import * as Revoker from "./Revoker.js"
 
 /** One credential that a running job holds, and the record it is revoked by. */
-interface Held {
+interface HeldCredential {
   readonly profile: string
   readonly credential: Credential
   readonly record: CredentialRecord
@@ -49,10 +49,10 @@ interface Held {
 type MintError = ProvisionError | StoreError | InternalError
 
 /** A job that has not ended. */
-interface Entry {
+interface CredentialedJob {
   readonly job: CredentialJob
   /** By credential id. */
-  readonly held: Map<string, Held>
+  readonly held: Map<string, HeldCredential>
   readonly rotating: Effect.Semaphore
   released: boolean
 }
@@ -136,7 +136,7 @@ export const make = (input: Input = {}) =>
     const now = () => clock.unsafeCurrentTimeMillis()
     const deps = { provisioner, store, clock, options }
     const revoker = yield* Revoker.make(deps)
-    const entries = new Map<string, Entry>()
+    const entries = new Map<string, CredentialedJob>()
     /** Ids of records that are being minted, or held by a running job. */
     const wanted = new Set<string>()
 
@@ -145,7 +145,7 @@ export const make = (input: Input = {}) =>
       revoker.pursue(record)
     }
 
-    const release = (entry: Entry) => {
+    const release = (entry: CredentialedJob) => {
       if (entry.released) return
       entry.released = true
       entries.delete(entry.job.jobId)
@@ -157,7 +157,7 @@ export const make = (input: Input = {}) =>
      * revoked. With the id of a held credential it takes that one's place.
      */
     const tryMint = (
-      entry: Entry,
+      entry: CredentialedJob,
       credentialId: string | undefined,
       profile: string,
       ask: (id: string) => Effect.Effect<Minted, ProvisionError>
@@ -241,7 +241,7 @@ export const make = (input: Input = {}) =>
           const profiles = provisioner.profiles(job)
           if (profiles.length === 0) return Effect.succeed([])
           if (entries.has(job.jobId)) return Effect.dieMessage(`${job.jobId} has its credentials already`)
-          const entry: Entry = {
+          const entry: CredentialedJob = {
             job,
             held: new Map(),
             rotating: Effect.unsafeMakeSemaphore(1),

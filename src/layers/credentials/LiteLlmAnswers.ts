@@ -17,7 +17,7 @@ export const spendCapError = (status: number, body: string): BudgetExhausted | u
       })
     : undefined
 
-export interface Answer {
+export interface GatewayAnswer {
   readonly status: number
   readonly body: string
 }
@@ -53,7 +53,7 @@ export const unreachable = (error: HttpClientError.HttpClientError) => {
 }
 
 /** An answer that is not a success. Nothing was made unless the gateway itself does not know. */
-export const refusal = (path: string, { status, body }: Answer): ProvisionError => {
+export const refusal = (path: string, { status, body }: GatewayAnswer): ProvisionError => {
   const fail = (
     message: string,
     fields: { retryable: boolean; nothingMade: boolean; budgetExhausted?: boolean }
@@ -99,7 +99,7 @@ export const unintelligible = (path: string) =>
 
 export const parsed = (
   path: string,
-  { body }: Answer
+  { body }: GatewayAnswer
 ): Effect.Effect<Readonly<Record<string, unknown>>, ProvisionError> =>
   Effect.try({ try: (): unknown => JSON.parse(body), catch: () => unintelligible(path) }).pipe(
     Effect.filterOrFail(
@@ -114,7 +114,7 @@ const unknownKey = /\bno keys? found\b|\bkeys? (?:not found|does ?n[o\u2019']t e
  * Does the gateway say that it has no such key? Only in an error of its own making: a 404 of another program, or of
  * the gateway's about the path, says nothing about the key.
  */
-export const hasNoSuchKey = ({ status, body }: Answer): boolean => {
+export const hasNoSuchKey = ({ status, body }: GatewayAnswer): boolean => {
   if (status !== 400 && status !== 404) return false
   try {
     const json: unknown = JSON.parse(body)

@@ -14,9 +14,9 @@ import { excess, type Lease, narrowing } from "../../protocol/Lease.js"
 import type * as Message from "../../protocol/Message.js"
 import { type Credential, toWire } from "../../services/credentials/Credentials.js"
 import type { Outgoing } from "../../services/jobs/Jobs.js"
+import { inTurns } from "../../services/runtime/inTurns.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import type { JobRecord } from "../../services/store/Store.js"
-import { inTurns } from "../runtime/inTurns.js"
 
 /** Which features a submit needs, and what for. */
 const needs = (submit: Message.Submit, ref: AgentRef.AgentRef): ReadonlyArray<readonly [Feature, string]> => [

@@ -30,8 +30,8 @@ import type { Contract } from "../../services/agents/Agent.js"
 import type { Delegate, Delegated, DelegateOptions } from "../../services/jobs/Job.js"
 import type { LeaseService } from "../../services/lease/Lease.js"
 import type { JobLog } from "../../services/log/EventLog.js"
+import { inTurns } from "../../services/runtime/inTurns.js"
 import type { JobRecord } from "../../services/store/Store.js"
-import { inTurns } from "../runtime/inTurns.js"
 import * as Checks from "./Checks.js"
 import type { Emitter } from "./Emitter.js"
 import * as Faults from "./Faults.js"
@@ -43,7 +43,7 @@ import type { RunningJob } from "./RunningJobs.js"
 
 type AnyContract = Contract<unknown, unknown, unknown, unknown, unknown, unknown>
 
-interface Context {
+interface DelegationContext {
   readonly parts: JobParts
   readonly open: Open
   readonly parent: RunningJob
@@ -61,7 +61,7 @@ interface Wanted {
 }
 
 /** A delegated job that was accepted. */
-interface Child {
+interface AcceptedChild {
   readonly live: LiveJob
   readonly record: JobRecord
   readonly log: JobLog
@@ -84,7 +84,7 @@ const narrowed = (
 }
 
 /** Everything that is checked, in the order of a submit (§7.1). Counts the child with its parent, into its hold. */
-const check = ({ lease, parent, parts }: Context, wanted: Wanted, delegateId: string, hold: Hold) =>
+const check = ({ lease, parent, parts }: DelegationContext, wanted: Wanted, delegateId: string, hold: Hold) =>
   Effect.gen(function* () {
     const { ids, now, options, policy, registry } = parts
     const { live, log } = parent
@@ -135,7 +135,7 @@ const check = ({ lease, parent, parts }: Context, wanted: Wanted, delegateId: st
   })
 
 /** Says on the parent that it delegates, then checks, opens the child, and returns when that is accepted. */
-const begin = (context: Context, wanted: Wanted): Effect.Effect<Child, ArcpError> =>
+const begin = (context: DelegationContext, wanted: Wanted): Effect.Effect<AcceptedChild, ArcpError> =>
   Effect.gen(function* () {
     const { emitter, open, parts } = context
     const delegateId = parts.ids.unsafeMake("del")
@@ -165,7 +165,7 @@ const begin = (context: Context, wanted: Wanted): Effect.Effect<Child, ArcpError
 /** What the parent's handler gets of a child. */
 const handleOf = (
   { log }: JobParts,
-  { live, log: job, record }: Child,
+  { live, log: job, record }: AcceptedChild,
   { done, outcome }: Awaited
 ): Delegated<unknown, never> => ({
   jobId: record.jobId,
@@ -182,7 +182,7 @@ const handleOf = (
   })
 })
 
-export const make = (context: Context): Delegate => {
+export const make = (context: DelegationContext): Delegate => {
   const byName = (agent: string, given: unknown, options: DelegateOptions) =>
     Effect.gen(function* () {
       const child = yield* begin(context, {

@@ -11,13 +11,13 @@ import * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
 import * as Budget from "../../protocol/Budget.js"
 import { type ArcpError, InternalError, toPayload } from "../../protocol/Errors.js"
+import { coversJob } from "../../services/auth/Policy.js"
 import type { Credential } from "../../services/credentials/Credentials.js"
 import type { Job, JobService } from "../../services/jobs/Job.js"
 import type { JobSession } from "../../services/jobs/Jobs.js"
 import type { Lease as LeaseTag } from "../../services/lease/Lease.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
-import { covers } from "../auth/Policy.js"
 import * as Lease from "../lease/Lease.js"
 import * as Checks from "./Checks.js"
 import * as Delegation from "./Delegation.js"
@@ -94,7 +94,9 @@ const rotation =
           const after = holding()
           if (after === undefined || after === before) return exit
           // A narrow token must not read what a wide one was given, whose session it has resumed or taken over.
-          const value = covers(live.owner.identity, live.record) ? { value: Redacted.value(after.value) } : {}
+          const value = coversJob(live.owner.identity, live.record)
+            ? { value: Redacted.value(after.value) }
+            : {}
           const told = emitter.secretStatus(live.owner.sessionId, { phase: "credential_rotated", id }, value)
           return Effect.zipRight(told, exit)
         })

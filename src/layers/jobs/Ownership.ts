@@ -1,11 +1,11 @@
 /** Which session a job belongs to: the one that submitted it, or one that took it over when that was gone (§5.2). */
 import * as Effect from "effect/Effect"
 import type { InternalError } from "../../protocol/Errors.js"
+import { coversJob } from "../../services/auth/Policy.js"
 import type { Credential } from "../../services/credentials/Credentials.js"
 import type { JobSession, Outgoing } from "../../services/jobs/Jobs.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import type { JobRecord } from "../../services/store/Store.js"
-import { covers } from "../auth/Policy.js"
 import * as Checks from "./Checks.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
@@ -39,7 +39,7 @@ export const make = ({ credentials, log, running, store }: JobParts): Ownership 
   /** Asked last: comparing leases is the most work. */
   const visible = (session: JobSession, record: JobRecord) => {
     const held = credentials.held(record.jobId)
-    return held.length > 0 && covers(session.identity, record) ? held : []
+    return held.length > 0 && coversJob(session.identity, record) ? held : []
   }
 
   const inheritable: Ownership["inheritable"] = (session, record) =>
@@ -47,7 +47,7 @@ export const make = ({ credentials, log, running, store }: JobParts): Ownership 
       ? Effect.succeed(false)
       : Effect.map(
           Faults.storage(store.session(record.sessionId)),
-          (owner) => owner === undefined && covers(session.identity, record)
+          (owner) => owner === undefined && coversJob(session.identity, record)
         )
 
   /** A running job and what it delegated to belong to another session from now on. */

@@ -3,8 +3,8 @@ import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { InternalError, InvalidRequest } from "../../protocol/Errors.js"
 import type * as Event from "../../protocol/Event.js"
+import { joinChunks } from "../../protocol/ResultChunks.js"
 import type { EmitError, JobService, ResultStream } from "../../services/jobs/Job.js"
-import { joinChunks } from "../log/Reader.js"
 
 /** How a result was streamed, for the terminal message. */
 export interface Streamed {
@@ -33,7 +33,7 @@ const tooLarge = new InvalidRequest({
 })
 const limitError = (limit: string, message: string) => new InternalError({ message, details: { limit } })
 
-interface Context {
+interface ResultContext {
   readonly emitChunk: (body: Chunk) => Effect.Effect<void, EmitError>
   readonly resultId: () => string
   /** Whether the submitting session takes chunks; else a streamed result is gathered for one frame. */
@@ -57,7 +57,7 @@ class OpenResult {
   readonly resultId: string
 
   constructor(
-    private readonly context: Context,
+    private readonly context: ResultContext,
     private readonly encoding: Encoding
   ) {
     this.resultId = context.resultId()
@@ -124,7 +124,7 @@ class OpenResult {
   }
 }
 
-export const make = (context: Context): ResultWriter => {
+export const make = (context: ResultContext): ResultWriter => {
   let opened: OpenResult | undefined
 
   const openResult = (encoding: Encoding = "utf8"): Effect.Effect<ResultStream, InvalidRequest> =>

@@ -40,7 +40,7 @@ const realClock = Clock.make()
 /** A shutdown ends in real time, also under a clock that stands still. */
 export const inRealTime = Effect.withClock(realClock)
 
-interface Context {
+interface RunContext {
   readonly live: LiveJob
   readonly job: JobLog
   readonly handler: Effect.Effect<unknown, ArcpError, Job | Lease>
@@ -56,7 +56,7 @@ interface Context {
 }
 
 /** The handler with what it is given, in its span; its first event is `running`. */
-const handlerOf = ({ handler, job, lease, live, parentSpan, parts, service }: Context) => {
+const handlerOf = ({ handler, job, lease, live, parentSpan, parts, service }: RunContext) => {
   const { record } = live
   const running = parts.log
     .append(job, {
@@ -104,7 +104,7 @@ const awaitStop = (
       )
   })
 
-const conclude = ({ finish, live, parts: { now } }: Context): Effect.Effect<Terminal.Terminal> =>
+const conclude = ({ finish, live, parts: { now } }: RunContext): Effect.Effect<Terminal.Terminal> =>
   Effect.suspend(() => {
     const { ending, exit, record } = live
     if (ending !== undefined) return Effect.succeed(Terminal.ended(ending, record, now()))
@@ -118,7 +118,7 @@ const conclude = ({ finish, live, parts: { now } }: Context): Effect.Effect<Term
     )
   })
 
-export const run = (context: Context): Effect.Effect<void> => {
+export const run = (context: RunContext): Effect.Effect<void> => {
   const { job, limits, live, parts } = context
   return Effect.gen(function* () {
     live.status = "running"

@@ -15,7 +15,7 @@ export interface RunningJob {
 }
 
 /** Counts by key; a key without any is forgotten. */
-class Counter {
+class CountByKey {
   private readonly counts = new Map<string, number>()
   get(key: string): number {
     return this.counts.get(key) ?? 0
@@ -29,8 +29,8 @@ class Counter {
 
 export class RunningJobs {
   private readonly jobs = new Map<string, RunningJob>()
-  private readonly perSession = new Counter()
-  private readonly perPrincipal = new Counter()
+  private readonly perSession = new CountByKey()
+  private readonly perPrincipal = new CountByKey()
   /** The runtime shuts down: nothing new is taken. */
   stopping = false
   /** What could not be stored by now is left to the next start: the store does not take it, and nobody waits for ever. */

@@ -25,18 +25,22 @@ import type { Recovery } from "./Recovery.js"
 import * as Reservations from "./Reservations.js"
 import * as Terminal from "./Terminal.js"
 
-type Request = Omit<SubmitRequest, "payload">
+type SubmitOrigin = Omit<SubmitRequest, "payload">
 
-export interface Submit {
+export interface Submitter {
   readonly submit: (session: JobSession, request: SubmitRequest) => Effect.Effect<void, ArcpError>
-  readonly refuse: (session: JobSession, request: Request, error: ArcpError) => Effect.Effect<void, ArcpError>
+  readonly refuse: (
+    session: JobSession,
+    request: SubmitOrigin,
+    error: ArcpError
+  ) => Effect.Effect<void, ArcpError>
 }
 
-export const make = (parts: JobParts, open: Open, ownership: Ownership, recovery: Recovery): Submit => {
+export const make = (parts: JobParts, open: Open, ownership: Ownership, recovery: Recovery): Submitter => {
   const { ids, log, now, options, policy, registry, running, secrets, store } = parts
   const reservations = Reservations.make()
 
-  const newRecord = (session: JobSession, request: Request, agent: string): JobRecord => ({
+  const newRecord = (session: JobSession, request: SubmitOrigin, agent: string): JobRecord => ({
     jobId: ids.unsafeMake("job"),
     sessionId: session.sessionId,
     submitId: request.id,
@@ -50,7 +54,7 @@ export const make = (parts: JobParts, open: Open, ownership: Ownership, recovery
     lastEventSeq: 0
   })
 
-  const reject = (session: JobSession, request: Request, agent: string, error: ArcpError) =>
+  const reject = (session: JobSession, request: SubmitOrigin, agent: string, error: ArcpError) =>
     Effect.suspend(() => {
       const at = now()
       const record = newRecord(session, request, agent)
@@ -58,11 +62,15 @@ export const make = (parts: JobParts, open: Open, ownership: Ownership, recovery
       return log.openJob({ ...record, status: "error", rejected: true, endedAt: at }, session.view, { event })
     })
 
-  const accepted = (session: JobSession, request: Request, record: JobRecord) =>
+  const accepted = (session: JobSession, request: SubmitOrigin, record: JobRecord) =>
     session.send(Checks.acceptance(record, request.id, ownership.shown(session, record)))
 
   /** The same frame again: the same answer again, and nothing else. */
-  const repeat = (session: JobSession, request: Request, before: JobRecord): Effect.Effect<void, ArcpError> =>
+  const repeat = (
+    session: JobSession,
+    request: SubmitOrigin,
+    before: JobRecord
+  ): Effect.Effect<void, ArcpError> =>
     Effect.gen(function* () {
       if (!before.rejected) return accepted(session, request, running.current(before))
       if (before.answeredWith !== undefined) {
@@ -86,7 +94,7 @@ export const make = (parts: JobParts, open: Open, ownership: Ownership, recovery
    * Answers a new frame with the accept of a job that there is already: the session observes it from here on, and owns it
    * when nobody does. That this frame was answered is stored with the join.
    */
-  const rejoin = (session: JobSession, request: Request, record: JobRecord) =>
+  const rejoin = (session: JobSession, request: SubmitOrigin, record: JobRecord) =>
     Effect.gen(function* () {
       const job = yield* log.loadJob(record)
       const inherits = yield* ownership.inheritable(session, record)
@@ -136,7 +144,7 @@ export const make = (parts: JobParts, open: Open, ownership: Ownership, recovery
     })
 
   /** A submit that names the job it wants back; it never starts a run. */
-  const adopt = (session: JobSession, request: Request, jobId: unknown, digest: string | undefined) =>
+  const adopt = (session: JobSession, request: SubmitOrigin, jobId: unknown, digest: string | undefined) =>
     Effect.gen(function* () {
       if (typeof jobId !== "string")
         return yield* new InvalidRequest({ message: "extensions: x-vendor.effect-arcp.adopt is a job id" })
@@ -204,7 +212,7 @@ export const make = (parts: JobParts, open: Open, ownership: Ownership, recovery
   /** Runs `deciding` unless this session has sent the frame before; refuses with what it fails with. */
   const answer = (
     session: JobSession,
-    request: Request,
+    request: SubmitOrigin,
     agent: Message.Submit["agent"],
     deciding: (hold: Reservations.Hold) => Effect.Effect<void, ArcpError>
   ) =>

@@ -111,8 +111,8 @@ export const make = (open: FileSystem.FileSystem, lease: LeaseService): FileSyst
     path: string,
     needs: ReadonlyArray<Authority.Capability>,
     use: (
-      request: Authority.Request,
-      found: Places.Found
+      request: Authority.AccessRequest,
+      found: Places.FoundPlace
     ) => Effect.Effect<A, PlatformError | Authority.Changed, Scope.Scope>
   ) =>
     Effect.flatMap(authority.admit(method, path, needs), (request) =>

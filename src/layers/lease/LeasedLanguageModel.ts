@@ -61,10 +61,10 @@ const anything = (ast: SchemaAST.AST) => {
   })
 }
 
-type Tools = Record<string, Tool.Any>
+type ToolsByName = Record<string, Tool.Any>
 
 /** The tools of a request, for the open service: it describes them to the model and runs none. */
-const describing = (tools: ReadonlyArray<Tool.Any>): Toolkit.WithHandler<Tools> => ({
+const describing = (tools: ReadonlyArray<Tool.Any>): Toolkit.WithHandler<ToolsByName> => ({
   tools: Object.fromEntries(tools.map((tool) => [tool.name, passing(tool)])),
   handle: () => Effect.dieMessage("tool calls are not resolved here")
 })
@@ -125,7 +125,7 @@ const lease = (
       ? Effect.void
       : lease.spend({
           name: "model",
-          amount: Meter.amount(price, tokens),
+          amount: Meter.priceOf(price, tokens),
           currency: price.currency,
           dimensions: {
             model: name,
@@ -152,7 +152,7 @@ const lease = (
         const method = responseFormat.type === "text" ? "generateText" : "generateObject"
         yield* restore(authorize(method))
         const { options: sent, toolkit } = request(options)
-        let content: ReadonlyArray<Response.Part<Tools>> | undefined
+        let content: ReadonlyArray<Response.Part<ToolsByName>> | undefined
         const asked =
           responseFormat.type === "text"
             ? Effect.map(open.generateText(sent), (response) => {
@@ -170,7 +170,7 @@ const lease = (
                 })
                 .pipe(
                   Effect.provideService(Telemetry.CurrentSpanTransformer, ({ response }) => {
-                    content = response as ReadonlyArray<Response.Part<Tools>>
+                    content = response as ReadonlyArray<Response.Part<ToolsByName>>
                   })
                 )
         const exit: Exit.Exit<unknown, AiError.AiError> = yield* Effect.exit(

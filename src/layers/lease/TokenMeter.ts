@@ -67,7 +67,7 @@ export interface Tokens {
 }
 
 /** Exactly what these tokens cost. */
-export const amount = (price: Tariff, tokens: Tokens): BigDecimal.BigDecimal => {
+export const priceOf = (price: Tariff, tokens: Tokens): BigDecimal.BigDecimal => {
   // More cached than altogether: it can only have been counted beside it.
   const beside = price.cachedSeparate || tokens.cached > tokens.input
   const input = beside ? tokens.input : tokens.input - tokens.cached

@@ -9,7 +9,7 @@ import type { NewEvent } from "../../services/log/EventLog.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import type { JobState } from "./JobState.js"
 
-interface Counter {
+interface CurrencyCounter {
   readonly initial: BigDecimal.BigDecimal
   readonly remaining: BigDecimal.BigDecimal
   /** As of the last `cost.budget.remaining`. */
@@ -18,10 +18,10 @@ interface Counter {
 
 const zero = BigDecimal.fromBigInt(0n)
 const twenty = BigDecimal.fromBigInt(20n)
-const isExhausted = (counter: Counter) => BigDecimal.lessThanOrEqualTo(counter.remaining, zero)
+const isExhausted = (counter: CurrencyCounter) => BigDecimal.lessThanOrEqualTo(counter.remaining, zero)
 
 /** At least 5 % of the initial amount since the last report, or just crossed zero. */
-const isMaterial = (before: Counter, remaining: BigDecimal.BigDecimal): boolean =>
+const isMaterial = (before: CurrencyCounter, remaining: BigDecimal.BigDecimal): boolean =>
   (!isExhausted(before) && BigDecimal.lessThanOrEqualTo(remaining, zero)) ||
   BigDecimal.greaterThanOrEqualTo(
     BigDecimal.multiply(BigDecimal.subtract(before.reported, remaining), twenty),
@@ -29,7 +29,7 @@ const isMaterial = (before: Counter, remaining: BigDecimal.BigDecimal): boolean 
   )
 
 export class Account {
-  private readonly counters = new Map<string, Counter>()
+  private readonly counters = new Map<string, CurrencyCounter>()
   /** A currency of this job, not of an ancestor, whose counter is ≤ 0. */
   private empty: string | undefined
 
@@ -54,10 +54,10 @@ export class Account {
   has(currency: string): boolean {
     return this.counters.has(currency) || this.parent?.has(currency) === true
   }
-  counter(currency: string): Counter | undefined {
+  counter(currency: string): CurrencyCounter | undefined {
     return this.counters.get(currency)
   }
-  set(currency: string, counter: Counter): void {
+  set(currency: string, counter: CurrencyCounter): void {
     this.counters.set(currency, counter)
     if (isExhausted(counter)) this.empty = currency
   }
@@ -65,7 +65,7 @@ export class Account {
 
 /** What one transaction spends, until it is committed. */
 export class Spending {
-  private readonly changed = new Map<Account, Map<string, Counter>>()
+  private readonly changed = new Map<Account, Map<string, CurrencyCounter>>()
 
   /** Decrements a counter; the report to emit when that is a material change. */
   spend(account: Account, { currency, amount }: NonNullable<NewEvent["cost"]>): Report | undefined {
@@ -73,7 +73,7 @@ export class Spending {
     if (before === undefined) return undefined
     const remaining = BigDecimal.subtract(before.remaining, amount)
     const material = isMaterial(before, remaining)
-    const counters = this.changed.get(account) ?? new Map<string, Counter>()
+    const counters = this.changed.get(account) ?? new Map<string, CurrencyCounter>()
     this.changed.set(account, counters)
     counters.set(currency, { ...before, remaining, reported: material ? remaining : before.reported })
     return material ? { currency, remaining } : undefined

@@ -19,8 +19,8 @@ import * as Fiber from "effect/Fiber"
 import { InternalError } from "../../protocol/Errors.js"
 import type { NewEvent } from "../../services/log/EventLog.js"
 import { Turn } from "../../services/runtime/Turn.js"
+import { within } from "../../services/runtime/within.js"
 import { type Op, type StoreError, type StoreService, toInternalError } from "../../services/store/Store.js"
-import { within } from "../runtime/within.js"
 import type { Report } from "./Account.js"
 import type { JobState } from "./JobState.js"
 import type { Limits } from "./Ledger.js"
@@ -29,7 +29,7 @@ import { Transaction } from "./Transaction.js"
 
 export type Done = (exit: Exit.Exit<void, InternalError>) => void
 
-export type Item =
+export type CommitItem =
   | {
       readonly _tag: "Change"
       /** Puts operations into the transaction; may return what undoes it if the commit fails. */
@@ -50,7 +50,7 @@ const maxItems = 1024
 const maxBytes = 1024 * 1024
 
 export interface Committer {
-  readonly enqueue: (item: Item) => void
+  readonly enqueue: (item: CommitItem) => void
   /** Queues a change and waits until it is durable. */
   readonly change: (change: (tx: Transaction) => (() => void) | void) => Effect.Effect<void, InternalError>
   /** Items waiting. */
@@ -71,7 +71,7 @@ export const make = (
 ) =>
   Effect.gen(function* () {
     const turn = yield* Turn
-    let queue: Array<Item> = []
+    let queue: Array<CommitItem> = []
     let head = 0
     let wake: (() => void) | undefined
     let waiting: Array<() => void> = []
@@ -81,17 +81,17 @@ export const make = (
     /** Commits that have failed. */
     let failures = 0
 
-    const enqueue = (item: Item) => {
+    const enqueue = (item: CommitItem) => {
       if (dead !== undefined) return item.done?.(Exit.fail(dead))
       queue.push(item)
       wake?.()
     }
 
-    const takeBatch = (): ReadonlyArray<Item> => {
+    const takeBatch = (): ReadonlyArray<CommitItem> => {
       const from = head
       let bytes = 0
       while (head < queue.length && head - from < maxItems && bytes < maxBytes) {
-        const item = queue[head++] as Item
+        const item = queue[head++] as CommitItem
         if (item._tag === "Append") bytes += item.event.payload.length
       }
       const batch = queue.slice(from, head)
@@ -105,11 +105,11 @@ export const make = (
     /** Changes first, in order; then the events, grouped by job, so that they make few and long runs. */
     const assign = (
       tx: Transaction,
-      batch: ReadonlyArray<Item>,
+      batch: ReadonlyArray<CommitItem>,
       undo: Array<() => void>
     ): ReadonlyArray<Op> => {
       const events = new Map<JobState, Array<NewEvent>>()
-      const endings: Array<Item & { _tag: "Append" }> = []
+      const endings: Array<CommitItem & { _tag: "Append" }> = []
       for (const item of batch) {
         if (item._tag === "Change") {
           const back = item.change(tx)
@@ -133,7 +133,7 @@ export const make = (
       return tx.seal(records)
     }
 
-    const fail = (batch: ReadonlyArray<Item>, error: InternalError) => {
+    const fail = (batch: ReadonlyArray<CommitItem>, error: InternalError) => {
       const failure = Exit.fail(error)
       for (const item of batch) item.done?.(failure)
     }
@@ -148,7 +148,7 @@ export const make = (
     }
 
     /** Ends the log for good. */
-    const stop = (batch: ReadonlyArray<Item>, cause: Cause.Cause<unknown>) => {
+    const stop = (batch: ReadonlyArray<CommitItem>, cause: Cause.Cause<unknown>) => {
       end(broken)
       fail(batch, broken)
       Deferred.unsafeDone(stopped, Exit.fail(broken))
@@ -156,7 +156,7 @@ export const make = (
     }
 
     /** Writes a batch; a mistake of one item does not count against the others. */
-    const commit = (batch: ReadonlyArray<Item>): Effect.Effect<void> =>
+    const commit = (batch: ReadonlyArray<CommitItem>): Effect.Effect<void> =>
       Effect.suspend(() => {
         const tx = new Transaction(report, maxRun)
         const undo: Array<() => void> = []
@@ -181,7 +181,7 @@ export const make = (
           })
         )
       })
-    const commitAlone = (item: Item) =>
+    const commitAlone = (item: CommitItem) =>
       dead === undefined ? commit([item]) : Effect.sync(() => fail([item], dead as InternalError))
 
     const commitNext = Effect.suspend(() => commit(takeBatch())).pipe(

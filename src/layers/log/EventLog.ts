@@ -15,7 +15,7 @@ import * as Committer from "./Committer.js"
 import * as History from "./History.js"
 import { JobState } from "./JobState.js"
 import { granularityOf } from "./Ledger.js"
-import { Live } from "./Live.js"
+import { LiveLogs } from "./Live.js"
 import * as Pace from "./Pace.js"
 import * as Reader from "./Reader.js"
 import * as Retention from "./Retention.js"
@@ -62,7 +62,7 @@ export const make = Effect.gen(function* () {
   const windowMs = Duration.toMillis(options.resumeWindow)
   const limits = retentionLimits(store.kind, options)
 
-  const live = new Live(store, limits)
+  const live = new LiveLogs(store, limits)
   const tail = new Tail(options.tailBytes, (job) => {
     if (job.closed) live.jobs.delete(job.jobId)
   })

@@ -1,6 +1,6 @@
 /** Counts of what is retained in one numbering: of a job's events, or of a session's view. */
 
-interface Mark {
+interface LedgerMark {
   readonly seq: number
   /** Bytes of everything up to and including `seq`. */
   readonly bytes: number
@@ -24,7 +24,7 @@ export const granularityOf = (limits: Limits): Limits => ({
  */
 export class Ledger {
   /** Ascending in both. */
-  private marks: Array<Mark> = []
+  private marks: Array<LedgerMark> = []
   private total = 0
   private freed = 0
 
@@ -43,7 +43,7 @@ export class Ledger {
   get bytes(): number {
     return this.total - this.freed
   }
-  private get newestMark(): Mark {
+  private get newestMark(): LedgerMark {
     return this.marks[this.marks.length - 1] ?? { seq: this.first - 1, bytes: this.freed }
   }
 

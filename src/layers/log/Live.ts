@@ -8,7 +8,7 @@ import { JobState } from "./JobState.js"
 import { granularityOf, type Limits } from "./Ledger.js"
 import { ViewState } from "./ViewState.js"
 
-export class Live {
+export class LiveLogs {
   readonly views = new Map<string, ViewState>()
   readonly jobs = new Map<string, JobState>()
   readonly granularity: Limits

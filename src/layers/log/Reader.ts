@@ -6,6 +6,7 @@
 import * as Effect from "effect/Effect"
 import { InternalError, ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { JobResult } from "../../protocol/Message.js"
+import { joinChunks } from "../../protocol/ResultChunks.js"
 import type { Page } from "../../services/log/EventLog.js"
 import {
   type StoredEvent,
@@ -136,17 +137,3 @@ const isStart = (view: ViewState, owner: string, event: StoredEvent): boolean =>
   event.seq === 1 && owner === view.sessionId
 
 const mustInline = (view: ViewState, event: StoredEvent): boolean => event.kind === "streamed" && !view.chunks
-
-/** Text chunks joined; base64 chunks as `{encoding, data}` of the whole. */
-export const joinChunks = (
-  parts: ReadonlyArray<{ readonly data: string; readonly encoding: string }>
-): unknown =>
-  parts.every((part) => part.encoding === "utf8")
-    ? parts.map((part) => part.data).join("")
-    : { encoding: "base64", data: joinBase64(parts.map((part) => part.data)) }
-
-const joinBase64 = (parts: ReadonlyArray<string>): string => {
-  // Only the last piece may be padded; anything else is decoded and encoded again.
-  if (parts.slice(0, -1).every((part) => part.length % 4 === 0 && !part.endsWith("="))) return parts.join("")
-  return btoa(parts.map((part) => atob(part)).join(""))
-}

@@ -19,7 +19,7 @@ import type { Limits } from "./Ledger.js"
 import * as FinishedJobs from "./retention/Finished.js"
 import * as JobLogs from "./retention/Jobs.js"
 import * as Memory from "./retention/Memory.js"
-import { batch, type Parts } from "./retention/Parts.js"
+import { batch, type RetentionParts } from "./retention/Parts.js"
 import * as SessionViews from "./retention/Views.js"
 import { Signal } from "./Signal.js"
 import { patienceMs, type ViewState } from "./ViewState.js"
@@ -65,14 +65,14 @@ const trying = <A>(what: string, effect: Effect.Effect<A, InternalError | StoreE
   )
 
 /** How often jobs whose retention has passed are looked for. */
-const sweepInterval = ({ options, windowMs }: Parts): Duration.Duration =>
+const sweepInterval = ({ options, windowMs }: RetentionParts): Duration.Duration =>
   Duration.millis(
     Math.min(30_000, Math.max(100, Math.min(windowMs, Duration.toMillis(options.jobRetention)) / 4))
   )
 
-export const make = (context: Omit<Parts, "dropped">) => {
+export const make = (context: Omit<RetentionParts, "dropped">) => {
   const dropped = new Signal()
-  const parts: Parts = { ...context, dropped }
+  const parts: RetentionParts = { ...context, dropped }
   const { live, store, turn } = parts
   const { limits } = live
   // Enough that an emitter does not wait for each of its events, however small the limits are.

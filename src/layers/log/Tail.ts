@@ -9,14 +9,14 @@ import type { JobState } from "./JobState.js"
 const eventObjects = 128
 const jobObjects = 2048
 
-interface Entry {
+interface QueuedEvents {
   readonly job: JobState
   readonly count: number
   readonly bytes: number
 }
 
 export class Tail {
-  private queue: Array<Entry | undefined> = []
+  private queue: Array<QueuedEvents | undefined> = []
   private head = 0
   private held = 0
 

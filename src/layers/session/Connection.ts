@@ -25,7 +25,7 @@ import { type Connection, closeCode, type Inbound } from "../../services/transpo
 import { heartbeat, Pulse } from "../transport/heartbeat.js"
 import { sound } from "./boundary.js"
 import type * as Dispatch from "./Dispatch.js"
-import type { Held } from "./Resume.js"
+import type { AttachedSession } from "./Resume.js"
 import type { Attachment, Session } from "./Session.js"
 
 /** Submits of one connection that wait to be decided, and what their frames hold: beyond it the reader waits. */
@@ -35,7 +35,7 @@ const maxWaitingBytes = 1024 * 1024
 /** How long a peer whose answers fill the outbox may take none of them; two heartbeat intervals if that is longer. */
 const patience = Duration.minutes(1)
 
-export interface Services {
+export interface ConnectionServices {
   readonly log: EventLog["Type"]
   readonly jobs: Jobs["Type"]
   readonly ids: IdGenerator["Type"]
@@ -48,7 +48,7 @@ export interface Services {
   readonly pause: Effect.Effect<void>
   readonly dispatch: ReturnType<typeof Dispatch.make>
   /** The client has sent a frame on this transport. */
-  readonly confirm: (held: Held) => Effect.Effect<void>
+  readonly confirm: (held: AttachedSession) => Effect.Effect<void>
 }
 
 /** Where a connection begins. */
@@ -72,7 +72,7 @@ export const closeCodeOf = (error: ArcpError): number => {
   }
 }
 
-export const make = (services: Services) => {
+export const make = (services: ConnectionServices) => {
   const { log, jobs, options, elapsed, turn, dispatch } = services
   const interval = Duration.toMillis(options.heartbeatInterval)
 
@@ -97,7 +97,7 @@ export const make = (services: Services) => {
    */
   const write = (
     connection: Connection,
-    { session }: Held,
+    { session }: AttachedSession,
     attachment: Attachment,
     after: number,
     pulse: Pulse
@@ -235,7 +235,13 @@ export const make = (services: Services) => {
   }
 
   /** Reads and dispatches until the transport ends or is to be closed. */
-  const read = (connection: Connection, held: Held, attachment: Attachment, start: Start, pulse: Pulse) =>
+  const read = (
+    connection: Connection,
+    held: AttachedSession,
+    attachment: Attachment,
+    start: Start,
+    pulse: Pulse
+  ) =>
     Effect.gen(function* () {
       const { session } = held
       const { outbox } = attachment
@@ -274,7 +280,7 @@ export const make = (services: Services) => {
     )
 
   /** Serves a session on one transport, to its end. */
-  return (connection: Connection, held: Held, attachment: Attachment, start: Start) =>
+  return (connection: Connection, held: AttachedSession, attachment: Attachment, start: Start) =>
     Effect.scoped(
       Effect.gen(function* () {
         const { session } = held

@@ -35,7 +35,7 @@ const needs: { readonly [type: string]: Feature } = {
 /** Takes a submit that is to be decided, and the bytes of its frame, which it holds. */
 export type Submits = (decide: Effect.Effect<void>, bytes: number) => Effect.Effect<void>
 
-type SubmitRequest = { readonly id: string; readonly traceId?: string | undefined }
+type SubmitHead = { readonly id: string; readonly traceId?: string | undefined }
 
 export const make = (services: {
   readonly jobs: Jobs["Type"]
@@ -65,7 +65,7 @@ export const make = (services: {
   }
 
   /** Decides a submit: whatever it fails with is answered, a defect by refusing it as any other reason would. */
-  const decided = (session: Session, request: SubmitRequest, submit: Effect.Effect<void, ArcpError>) =>
+  const decided = (session: Session, request: SubmitHead, submit: Effect.Effect<void, ArcpError>) =>
     onDefect(submit, "job.submit", (error) =>
       sound(jobs.refuse(session, request, error), "the refusal of a submit")
     ).pipe(Effect.catchAll((error) => Effect.sync(() => answer(session, error, request.id))))

@@ -23,11 +23,11 @@ export interface Greeted {
   readonly resume: ResumeRequest | undefined
   readonly welcome: (sessionId: string, token: Redacted.Redacted) => Message.Welcome
   /** Refuses it after all. */
-  readonly refuse: (error: ArcpError) => Refusal
+  readonly refuse: (error: ArcpError) => HelloRefusal
 }
 
 /** Refused: the error, in the version that the peer speaks as far as it is known. */
-export class Refusal {
+export class HelloRefusal {
   readonly _tag = "Refusal"
   constructor(
     readonly error: ArcpError,
@@ -36,7 +36,7 @@ export class Refusal {
   ) {}
 }
 
-export interface Services {
+export interface HandshakeServices {
   readonly auth: Auth["Type"]
   readonly registry: Registry["Type"]
   readonly policy: Policy["Type"]
@@ -46,25 +46,25 @@ export interface Services {
 }
 
 export const make =
-  (services: Services) =>
-  (frame: Inbound): Effect.Effect<Greeted, Refusal> =>
+  (services: HandshakeServices) =>
+  (frame: Inbound): Effect.Effect<Greeted, HelloRefusal> =>
     sound(
       Effect.suspend(() => greet(services, frame)),
       "session.hello"
-    ).pipe(Effect.mapError((error) => (error._tag === "Refusal" ? error : new Refusal(error, "1.1"))))
+    ).pipe(Effect.mapError((error) => (error._tag === "Refusal" ? error : new HelloRefusal(error, "1.1"))))
 
-const greet = (services: Services, frame: Inbound): Effect.Effect<Greeted, Refusal> => {
+const greet = (services: HandshakeServices, frame: Inbound): Effect.Effect<Greeted, HelloRefusal> => {
   const { auth, registry, policy, options, offered } = services
   if (typeof frame !== "string")
-    return Effect.fail(new Refusal(new InvalidRequest({ message: frame.reason }), "1.1"))
+    return Effect.fail(new HelloRefusal(new InvalidRequest({ message: frame.reason }), "1.1"))
   const decoded = Codec.decodeClient(frame)
   if (Either.isLeft(decoded))
     return Effect.fail(
-      new Refusal(new InvalidRequest({ message: decoded.left.message }), "1.1", decoded.left.id)
+      new HelloRefusal(new InvalidRequest({ message: decoded.left.message }), "1.1", decoded.left.id)
     )
   const message = decoded.right
   const version = message.arcp as Codec.Version
-  const refuse = (error: ArcpError) => new Refusal(error, version, message.id)
+  const refuse = (error: ArcpError) => new HelloRefusal(error, version, message.id)
   if (message.type !== "session.hello")
     return Effect.fail(
       refuse(new InvalidRequest({ message: "the first message of a connection is session.hello" }))

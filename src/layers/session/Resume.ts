@@ -19,7 +19,7 @@ import { constantTimeEqual, type Secrets } from "../../services/runtime/Secrets.
 import { Op, type SessionRecord } from "../../services/store/Store.js"
 import { closeCode } from "../../services/transport/Transport.js"
 import { type Attachment, Session } from "./Session.js"
-import { type Opening, type SessionEntry, type SessionTable, unsettled } from "./SessionTable.js"
+import { type SessionEntry, type SessionOpening, type SessionTable, unsettled } from "./SessionTable.js"
 
 /** Who says hello, and what was agreed on. */
 export interface Guest {
@@ -31,7 +31,7 @@ export interface Guest {
 }
 
 /** A session that is attached to the transport which said hello. */
-export interface Held {
+export interface AttachedSession {
   readonly entry: SessionEntry
   readonly session: Session
   /** Of this transport. */
@@ -44,7 +44,7 @@ export interface ResumeRequest {
   readonly lastEventSeq: number
 }
 
-export interface Services {
+export interface ResumeServices {
   readonly table: SessionTable
   readonly log: EventLog["Type"]
   readonly jobs: Jobs["Type"]
@@ -65,7 +65,7 @@ const dropAgain = Schedule.union(Schedule.exponential("100 millis"), Schedule.sp
 const refused = () =>
   new ResumeWindowExpired({ message: "this session cannot be resumed; open a new one with session.hello" })
 
-export const make = (services: Services) => {
+export const make = (services: ResumeServices) => {
   const { table, log, jobs, ids, secrets, options, now, elapsed } = services
 
   const freshToken = Effect.gen(function* () {
@@ -123,7 +123,7 @@ export const make = (services: Services) => {
    */
   const attach = (
     entry: SessionEntry,
-    opening: Opening,
+    opening: SessionOpening,
     { identity, features, attachment, version, welcome }: Guest,
     view: View,
     token: Redacted.Redacted
@@ -145,11 +145,11 @@ export const make = (services: Services) => {
       attachment.outbox.push(first)
       if (superseded !== undefined)
         yield* Effect.forkDaemon(superseded.close(closeCode.superseded, "resumed on another transport"))
-      return { entry, session, epoch } satisfies Held as Held
+      return { entry, session, epoch } satisfies AttachedSession as AttachedSession
     })
 
   /** Opens a session. `InternalError` with `details.limit` when the principal has too many. */
-  const open = (guest: Guest): Effect.Effect<Held, InternalError> =>
+  const open = (guest: Guest): Effect.Effect<AttachedSession, InternalError> =>
     Effect.uninterruptible(
       Effect.gen(function* () {
         const { identity, version, features } = guest
@@ -210,7 +210,7 @@ export const make = (services: Services) => {
   const resume = (
     guest: Guest,
     request: ResumeRequest
-  ): Effect.Effect<Held, ResumeWindowExpired | InvalidRequest | InternalError> =>
+  ): Effect.Effect<AttachedSession, ResumeWindowExpired | InvalidRequest | InternalError> =>
     Effect.uninterruptible(
       Effect.gen(function* () {
         const fresh = yield* freshToken
@@ -246,7 +246,7 @@ export const make = (services: Services) => {
    * The client has sent a frame on the transport of `epoch`: the token before this one is over. Stored when it returns,
    * so that whoever got an answer has a token that holds.
    */
-  const confirm = ({ entry, epoch }: Held): Effect.Effect<void> =>
+  const confirm = ({ entry, epoch }: AttachedSession): Effect.Effect<void> =>
     Effect.suspend(() => {
       const { state } = entry
       if (state._tag !== "Attached" || state.epoch !== epoch) return Effect.void

@@ -18,22 +18,22 @@ import type { SessionRecord } from "../../services/store/Store.js"
 import type { Attachment, Session } from "./Session.js"
 
 /** A hello is being committed; what it was before comes back when that fails. */
-export interface Opening {
+export interface SessionOpening {
   readonly _tag: "Opening"
-  previous: Attached | Detached | undefined
+  previous: SessionAttached | SessionDetached | undefined
   readonly settled: Deferred.Deferred<void>
 }
-export interface Attached {
+export interface SessionAttached {
   readonly _tag: "Attached"
   readonly epoch: number
   readonly attachment: Attachment
 }
-export interface Detached {
+export interface SessionDetached {
   readonly _tag: "Detached"
   /** Milliseconds of the monotonic clock. */
   readonly until: number
 }
-export type State = Opening | Attached | Detached
+export type SessionState = SessionOpening | SessionAttached | SessionDetached
 
 export class SessionEntry {
   /** Numbers the transports of this session. */
@@ -43,7 +43,7 @@ export class SessionEntry {
 
   constructor(
     public record: SessionRecord,
-    public state: State,
+    public state: SessionState,
     readonly scope: Scope.CloseableScope
   ) {}
 
@@ -84,7 +84,10 @@ export class SessionTable {
   }
 
   /** Puts a session in. What is to happen when it is dropped is added to its scope by the caller. */
-  readonly add = (record: SessionRecord, state: Opening | Detached): Effect.Effect<SessionEntry> =>
+  readonly add = (
+    record: SessionRecord,
+    state: SessionOpening | SessionDetached
+  ): Effect.Effect<SessionEntry> =>
     Effect.gen(this, function* () {
       const entry = new SessionEntry(record, state, yield* Scope.make())
       assert(!this.entries.has(record.sessionId), "an id is used once")
@@ -108,7 +111,7 @@ export class SessionTable {
   }
 
   /** Drops a session unless its state is another one than `seen`. */
-  readonly drop = (entry: SessionEntry, seen: Opening | Detached): Effect.Effect<void> =>
+  readonly drop = (entry: SessionEntry, seen: SessionOpening | SessionDetached): Effect.Effect<void> =>
     Effect.suspend(() => {
       if (entry.state !== seen || !this.holds(entry)) return Effect.void
       // At once, so that nobody can claim it while its scope closes.
@@ -117,7 +120,7 @@ export class SessionTable {
     })
 
   /** Begins a resume: until it is settled nobody else resumes, detaches or drops the session. */
-  claim(entry: SessionEntry, seen: Attached | Detached): Opening {
+  claim(entry: SessionEntry, seen: SessionAttached | SessionDetached): SessionOpening {
     assert(entry.state === seen, "a session is claimed from the state that was looked at")
     const opening = unsettled(seen)
     entry.state = opening
@@ -125,7 +128,7 @@ export class SessionTable {
   }
 
   /** The resume came to nothing: as it was before, or as it became meanwhile. */
-  release(entry: SessionEntry, opening: Opening): void {
+  release(entry: SessionEntry, opening: SessionOpening): void {
     if (entry.state !== opening || opening.previous === undefined) return
     entry.state = opening.previous
     // One that was detached has kept its place in the order.
@@ -136,7 +139,7 @@ export class SessionTable {
   /** The hello is committed: the transport is the session's. Returns its epoch, and whom it supersedes. */
   attach(
     entry: SessionEntry,
-    opening: Opening,
+    opening: SessionOpening,
     attachment: Attachment
   ): { readonly epoch: number; readonly superseded: Attachment | undefined } {
     assert(entry.state === opening, "a session is attached by whoever opened it")
@@ -153,7 +156,7 @@ export class SessionTable {
     const { state } = entry
     const current = state._tag === "Opening" ? state.previous : state
     if (current?._tag !== "Attached" || current.epoch !== epoch || !this.holds(entry)) return false
-    const detached: Detached = { _tag: "Detached", until }
+    const detached: SessionDetached = { _tag: "Detached", until }
     if (state._tag === "Opening") state.previous = detached
     else {
       entry.state = detached
@@ -190,8 +193,8 @@ export class SessionTable {
   }
 
   /** Sessions whose window has passed, those that passed first, at most `limit`. */
-  expired(now: number, limit: number): ReadonlyArray<readonly [SessionEntry, Detached]> {
-    const over: Array<readonly [SessionEntry, Detached]> = []
+  expired(now: number, limit: number): ReadonlyArray<readonly [SessionEntry, SessionDetached]> {
+    const over: Array<readonly [SessionEntry, SessionDetached]> = []
     for (const entry of this.detached) {
       const { state } = entry
       if (state._tag !== "Detached") continue
@@ -205,8 +208,8 @@ export class SessionTable {
   longestGone(
     principal: string,
     may: (sessionId: string) => boolean
-  ): readonly [SessionEntry, Detached] | undefined {
-    let oldest: readonly [SessionEntry, Detached] | undefined
+  ): readonly [SessionEntry, SessionDetached] | undefined {
+    let oldest: readonly [SessionEntry, SessionDetached] | undefined
     for (const entry of this.byPrincipal.get(principal) ?? []) {
       const { state } = entry
       if (state._tag !== "Detached" || (oldest !== undefined && oldest[1].until <= state.until)) continue
@@ -217,7 +220,7 @@ export class SessionTable {
 }
 
 /** The state of a session whose hello is being committed. */
-export const unsettled = (previous?: Attached | Detached): Opening => ({
+export const unsettled = (previous?: SessionAttached | SessionDetached): SessionOpening => ({
   _tag: "Opening",
   previous,
   settled: Deferred.unsafeMake(FiberId.none)

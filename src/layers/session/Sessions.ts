@@ -20,10 +20,10 @@ import { monotonic } from "../../services/runtime/monotonic.js"
 import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { Secrets } from "../../services/runtime/Secrets.js"
 import { makePause, Turn } from "../../services/runtime/Turn.js"
+import { within } from "../../services/runtime/within.js"
 import { Sessions } from "../../services/session/Sessions.js"
 import { Store } from "../../services/store/Store.js"
 import { type Connection, closeCode } from "../../services/transport/Transport.js"
-import { within } from "../runtime/within.js"
 import { sound } from "./boundary.js"
 import { closeCodeOf, make as serveOn } from "./Connection.js"
 import * as Dispatch from "./Dispatch.js"
@@ -39,7 +39,10 @@ import * as Sweeper from "./Sweeper.js"
 const shutdownMargin = Duration.seconds(3)
 
 /** The sessions that the store has, detached until the window after their last message has passed. */
-const restoreAll = (services: Resume.Services & { readonly store: Store["Type"] }, resume: Resume.Resume) =>
+const restoreAll = (
+  services: Resume.ResumeServices & { readonly store: Store["Type"] },
+  resume: Resume.Resume
+) =>
   Effect.gen(function* () {
     const { store, options, now, elapsed } = services
     const windowMs = Duration.toMillis(options.resumeWindow)
@@ -57,7 +60,7 @@ const restoreAll = (services: Resume.Services & { readonly store: Store["Type"] 
   })
 
 /** The frame of a connection that has no session, and its end. */
-const refuse = (ids: IdGenerator["Type"], connection: Connection, refusal: Handshake.Refusal) =>
+const refuse = (ids: IdGenerator["Type"], connection: Connection, refusal: Handshake.HelloRefusal) =>
   connection
     .send([
       encode({
@@ -88,7 +91,7 @@ export const make = Effect.gen(function* () {
 
   const table = new SessionTable()
   const dropping = yield* FiberSet.make<void>()
-  const shared: Resume.Services = {
+  const shared: Resume.ResumeServices = {
     table,
     log,
     jobs,
@@ -135,7 +138,7 @@ export const make = Effect.gen(function* () {
   let stopping = false
   const room = yield* helloRoom(options, greet, () => stopping)
 
-  const detach = ({ entry, session, epoch }: Resume.Held) =>
+  const detach = ({ entry, session, epoch }: Resume.AttachedSession) =>
     Effect.suspend(() => {
       const until = elapsed() + Duration.toMillis(options.resumeWindow)
       if (!table.detach(entry, epoch, until, now())) return Effect.void
@@ -226,7 +229,7 @@ const helloRoom = (
 ) =>
   Effect.sync(() => {
     let waiting = 0
-    const late = new Handshake.Refusal(
+    const late = new Handshake.HelloRefusal(
       new InvalidRequest({
         message: `session.hello must come within ${Duration.toSeconds(options.helloTimeout)} s`
       }),
@@ -240,9 +243,11 @@ const helloRoom = (
         Effect.sync(() => ++waiting),
         (inside) =>
           Effect.gen(function* () {
-            if (stopping()) return yield* Effect.fail(new Handshake.Refusal(shuttingDown, "1.1"))
+            if (stopping()) return yield* Effect.fail(new Handshake.HelloRefusal(shuttingDown, "1.1"))
             if (inside > options.maxPendingHellos)
-              return yield* Effect.fail(new Handshake.Refusal(tooManyHellos(options.maxPendingHellos), "1.1"))
+              return yield* Effect.fail(
+                new Handshake.HelloRefusal(tooManyHellos(options.maxPendingHellos), "1.1")
+              )
             yield* connection.setMaxFrameBytes(options.maxHelloFrameBytes)
             const frames = yield* firstFrames(connection)
             const greeted = yield* greet(Chunk.unsafeHead(frames))

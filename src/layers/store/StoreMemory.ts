@@ -18,19 +18,19 @@ import {
   type ViewEvent,
   type Viewer
 } from "../../services/store/Store.js"
-import { type Ended, firstPlace, makeSearch, type Place } from "./ended.js"
-import { list, type Step, stepSize } from "./listing.js"
-import { endOf, firstRunAt, Job, Session } from "./memoryState.js"
+import { type Ended, type EndPlace, firstPlace, makeSearch } from "./ended.js"
+import { type ListingStep, list, stepSize } from "./listing.js"
+import { endOf, firstRunAt, MemoryJob, MemorySession } from "./memoryState.js"
 import * as SortedList from "./SortedList.js"
 
 /** A job that has its record, and so a place in the indexes. */
-type Known = Job & { record: JobRecord }
-const isKnown = (job: Job): job is Known => job.record !== undefined
+type RecordedJob = MemoryJob & { record: JobRecord }
+const isKnown = (job: MemoryJob): job is RecordedJob => job.record !== undefined
 
 type Creation = { readonly createdAt: number; readonly jobId: string }
 const byCreation = (a: Creation, b: Creation): number =>
   a.createdAt - b.createdAt || (a.jobId < b.jobId ? -1 : a.jobId > b.jobId ? 1 : 0)
-const byEnd = (a: Place, b: Place): number => a.endedAt - b.endedAt || a.key - b.key
+const byEnd = (a: EndPlace, b: EndPlace): number => a.endedAt - b.endedAt || a.key - b.key
 
 const matches = (job: JobRecord, filter: JobFilter): boolean =>
   !job.rejected &&
@@ -61,7 +61,7 @@ const makeIndex = <A>(order: (a: A, b: A) => number) => {
   }
 }
 
-const newest = (jobs: SortedList.SortedList<Known> | undefined): JobRecord | undefined =>
+const newest = (jobs: SortedList.SortedList<RecordedJob> | undefined): JobRecord | undefined =>
   jobs?.at(jobs.length - 1)?.record
 
 const submitKey = (sessionId: string, submitId: string): string => `${sessionId}\0${submitId}`
@@ -73,36 +73,36 @@ const make = Effect.gen(function* () {
 })
 
 const makeOver = (pause: Effect.Effect<void>): StoreService => {
-  const sessions = new Map<string, Session>()
-  const jobs = new Map<string, Job>()
-  const created = SortedList.make<Known>((a, b) => byCreation(a.record, b.record))
-  const bySubmit = makeIndex<Known>((a, b) => byCreation(a.record, b.record))
-  const byIdempotencyKey = makeIndex<Known>((a, b) => byCreation(a.record, b.record))
+  const sessions = new Map<string, MemorySession>()
+  const jobs = new Map<string, MemoryJob>()
+  const created = SortedList.make<RecordedJob>((a, b) => byCreation(a.record, b.record))
+  const bySubmit = makeIndex<RecordedJob>((a, b) => byCreation(a.record, b.record))
+  const byIdempotencyKey = makeIndex<RecordedJob>((a, b) => byCreation(a.record, b.record))
   const ended = SortedList.make<Ended>(byEnd)
   const endedByPrincipal = makeIndex<Ended>(byEnd)
   let nextKey = 1
   let aliveAt = 0
   let held = 0
 
-  const sessionOf = (sessionId: string): Session => {
+  const sessionOf = (sessionId: string): MemorySession => {
     let session = sessions.get(sessionId)
     if (session === undefined) {
-      session = new Session()
+      session = new MemorySession()
       sessions.set(sessionId, session)
     }
     return session
   }
 
-  const jobOf = (jobId: string): Job => {
+  const jobOf = (jobId: string): MemoryJob => {
     let job = jobs.get(jobId)
     if (job === undefined) {
-      job = new Job(nextKey++)
+      job = new MemoryJob(nextKey++)
       jobs.set(jobId, job)
     }
     return job
   }
 
-  const index = (job: Known): void => {
+  const index = (job: RecordedJob): void => {
     const { record } = job
     created.add(job)
     bySubmit.add(submitKey(record.sessionId, record.submitId), job)
@@ -114,7 +114,7 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     endedByPrincipal.add(record.principal, end)
   }
 
-  const unindex = (job: Known): void => {
+  const unindex = (job: RecordedJob): void => {
     const { record } = job
     created.remove(job)
     bySubmit.remove(submitKey(record.sessionId, record.submitId), job)
@@ -317,7 +317,7 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
 
   const endedAfter = (
     principal: string | undefined,
-    after: Place,
+    after: EndPlace,
     endedBefore: number,
     limit: number
   ): ReadonlyArray<Ended> => {
@@ -338,7 +338,7 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     pause
   })
 
-  const listed = (filter: JobFilter, after: Creation): Step<JobRecord> => {
+  const listed = (filter: JobFilter, after: Creation): ListingStep<JobRecord> => {
     const found: Array<JobRecord> = []
     const from = created.lowerBound((job) => byCreation(job.record, after) || -1)
     for (let i = from; i < from + stepSize && found.length < filter.limit; i++) {
@@ -348,15 +348,6 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
       if (matches(record, filter)) found.push(record)
     }
     return { found, next: created.at(from + stepSize - 1)?.record }
-  }
-
-  const endedJobs = (endedBefore: number, limit: number): ReadonlyArray<string> => {
-    const ids: Array<string> = []
-    for (let i = 0; i < created.length && ids.length < limit; i++) {
-      const { endedAt, jobId } = (created.at(i) as Known).record
-      if (endedAt !== undefined && endedAt < endedBefore) ids.push(jobId)
-    }
-    return ids
   }
 
   const events = (jobId: string, fromSeq: number, limit: number): ReadonlyArray<StoredEvent> => {
@@ -373,22 +364,14 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     sessions: Effect.sync(() =>
       Array.from(sessions.values(), (session) => session.record).filter((record) => record !== undefined)
     ),
-    lastRun: (sessionId) => Effect.sync(() => sessions.get(sessionId)?.runs.last),
     runs: (sessionId, fromEventSeq, limit) => Effect.sync(() => runsFrom(sessionId, fromEventSeq, limit)),
-    observers: (jobId) => Effect.sync(() => Array.from(jobs.get(jobId)?.observers ?? [])),
     job: (jobId) => Effect.sync(() => jobs.get(jobId)?.record),
     jobs: (filter) => list(filter, (after) => Effect.sync(() => listed(filter, after)), pause),
     jobBySubmit: (sessionId, submitId) =>
       Effect.sync(() => newest(bySubmit.of(submitKey(sessionId, submitId)))),
     jobByKey: (principal, key) =>
       Effect.sync(() => newest(byIdempotencyKey.of(idempotencyKey(principal, key)))),
-    endedJobs: (endedBefore, limit) => Effect.sync(() => endedJobs(endedBefore, limit)),
     events: (jobId, fromSeq, limit) => Effect.sync(() => events(jobId, fromSeq, limit)),
-    bounds: (jobId) =>
-      Effect.sync(() => {
-        const { first, last } = jobs.get(jobId)?.bounds ?? { first: 1, last: 0 }
-        return { first, last }
-      }),
     boundsOf: (jobIds) =>
       Effect.sync(() => {
         const found = new Map<string, Bounds>()

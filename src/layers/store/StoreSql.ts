@@ -16,8 +16,8 @@ import type { JobRecord, Op, Run, SessionRecord, StoreService } from "../../serv
 import { Store, StoreError } from "../../services/store/Store.js"
 import { whileBusy } from "./busy.js"
 import { firstPlace, makeSearch } from "./ended.js"
-import { list, type Step, stepSize } from "./listing.js"
-import { jobsOf, type Log, type Plan, plan, type Statement, type WriterState } from "./plan.js"
+import { type ListingStep, list, stepSize } from "./listing.js"
+import { jobsOf, type LogEnd, type Plan, plan, type Statement, type WriterState } from "./plan.js"
 import * as query from "./query.js"
 import * as retention from "./retentionQuery.js"
 import { toStoreError } from "./sqlError.js"
@@ -28,7 +28,7 @@ export interface Options {
   readonly name?: string | undefined
 }
 
-const noLogs: ReadonlyMap<string, Log> = new Map()
+const noLogs: ReadonlyMap<string, LogEnd> = new Map()
 
 /** Says once that something fails, for the operator, and once that it works again. */
 const noted = (doing: string) => {
@@ -127,14 +127,14 @@ export const make = (
       logs: new Map()
     }
 
-    const load = (jobIds: ReadonlyArray<string>): Effect.Effect<ReadonlyMap<string, Log>, SqlError> => {
+    const load = (jobIds: ReadonlyArray<string>): Effect.Effect<ReadonlyMap<string, LogEnd>, SqlError> => {
       const [sql, params] = query.logs(jobIds)
       return Effect.map(connection.execute(sql, params, undefined), query.toLogs)
     }
 
     const write = (
       batch: ReadonlyArray<Op>,
-      loaded: ReadonlyMap<string, Log>
+      loaded: ReadonlyMap<string, LogEnd>
     ): Effect.Effect<Plan, SqlError | StoreError> => {
       const planned = plan(batch, state, loaded)
       return planned._tag === "Misuse"
@@ -161,7 +161,9 @@ export const make = (
       pause: turn.next
     })
 
-    const toStep = (rows: ReadonlyArray<query.ListedRow>): Effect.Effect<Step<JobRecord>, StoreError> =>
+    const toStep = (
+      rows: ReadonlyArray<query.ListedRow>
+    ): Effect.Effect<ListingStep<JobRecord>, StoreError> =>
       Effect.map(
         Effect.forEach(
           rows.flatMap(({ record }) => (record === null ? [] : [{ record }])),
@@ -179,9 +181,7 @@ export const make = (
         Effect.map(selectOne(query.view(sessionId)), (row) => row ?? { first: 1, last: 0 }),
       page: (sessionId, after, limit, maxBytes) =>
         values(query.page(sessionId, after, limit, maxBytes), (rows) => query.toPage(rows, after, maxBytes)),
-      lastRun: (sessionId) => selectOne<Run>(query.lastRun(sessionId)),
       runs: (sessionId, fromEventSeq, limit) => select<Run>(query.runs(sessionId, fromEventSeq, limit)),
-      observers: (jobId) => Effect.map(select(query.observers(jobId)), query.ids),
       observersOf: (jobIds) => Effect.map(select(retention.observersOf(jobIds)), retention.toGroups),
       viewers: (jobIds) => select(retention.viewers(jobIds)),
       needed: (jobId) => Effect.map(selectOne(retention.needed(jobId)), (row) => row?.seq ?? undefined),
@@ -194,7 +194,6 @@ export const make = (
         ),
       jobBySubmit: (sessionId, submitId) => selectRecord<JobRecord>(query.jobBySubmit(sessionId, submitId)),
       jobByKey: (principal, key) => selectRecord<JobRecord>(query.jobByKey(principal, key)),
-      endedJobs: (endedBefore, limit) => Effect.map(select(query.endedJobs(endedBefore, limit)), query.ids),
       retired: ({ endedBefore, limit }) => unneeded(undefined, endedBefore, limit),
       surplus: ({ limit, needed, principal }) =>
         needed
@@ -206,7 +205,6 @@ export const make = (
       ),
       input: (jobId) => Effect.map(selectOne(query.input(jobId)), (row) => row?.input),
       events: (jobId, fromSeq, limit) => values(query.events(jobId, fromSeq, limit), query.toEvents),
-      bounds: (jobId) => Effect.map(selectOne(query.bounds(jobId)), query.toBounds),
       boundsOf: (jobIds) => Effect.map(select(retention.retained(jobIds)), retention.toBoundsOf),
       marks: (jobId) => Effect.map(select(retention.marks(jobId)), retention.toMarks),
       aliveAt: Effect.map(selectOne(query.aliveAt), (row) => row?.aliveAt ?? 0),

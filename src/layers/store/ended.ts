@@ -7,20 +7,20 @@ import * as Effect from "effect/Effect"
 import type { StoreError } from "../../services/store/Store.js"
 
 /** A place in the order of ends. */
-export interface Place {
+export interface EndPlace {
   readonly endedAt: number
   readonly key: number
 }
 
-export interface Ended extends Place {
+export interface Ended extends EndPlace {
   readonly id: string
 }
 
-export interface Source {
+export interface EndedJobsSource {
   /** Jobs that ended after a place and before a time, oldest end first. */
   readonly ended: (
     principal: string | undefined,
-    after: Place,
+    after: EndPlace,
     endedBefore: number,
     limit: number
   ) => Effect.Effect<ReadonlyArray<Ended>, StoreError>
@@ -36,16 +36,16 @@ const maxLooked = 1024
 /** Principals of which the place is remembered. */
 const maxPlaces = 10_000
 
-export const firstPlace: Place = { endedAt: Number.MIN_SAFE_INTEGER, key: 0 }
-const isAfter = (a: Place, b: Place): boolean =>
+export const firstPlace: EndPlace = { endedAt: Number.MIN_SAFE_INTEGER, key: 0 }
+const isAfter = (a: EndPlace, b: EndPlace): boolean =>
   a.endedAt > b.endedAt || (a.endedAt === b.endedAt && a.key > b.key)
 
 /** The searches of one store: one round over all jobs, and one over those of each principal. */
-export const makeSearch = (source: Source) => {
-  const places = new Map<string | undefined, Place>()
+export const makeSearch = (source: EndedJobsSource) => {
+  const places = new Map<string | undefined, EndPlace>()
 
   /** Keeps the place for the next search; the start needs none. */
-  const remember = (principal: string | undefined, place: Place): void => {
+  const remember = (principal: string | undefined, place: EndPlace): void => {
     places.delete(principal)
     if (place === firstPlace) return
     if (places.size >= maxPlaces) places.clear()

@@ -5,21 +5,21 @@
 import * as Effect from "effect/Effect"
 import type { JobFilter, StoreError } from "../../services/store/Store.js"
 
-export interface Place {
+export interface ListingPlace {
   readonly createdAt: number
   readonly jobId: string
 }
 
 /** What one step found, and where the next goes on; without a place the listing is at its end. */
-export interface Step<A> {
+export interface ListingStep<A> {
   readonly found: ReadonlyArray<A>
-  readonly next: Place | undefined
+  readonly next: ListingPlace | undefined
 }
 
 /** Jobs that one step looks at. */
 export const stepSize = 512
 
-const start = (filter: JobFilter): Place => {
+const start = (filter: JobFilter): ListingPlace => {
   const { after, createdAfter } = filter
   // No job id comes after this one.
   const bound = createdAfter === undefined ? undefined : { createdAt: createdAfter, jobId: "\u{10ffff}" }
@@ -29,14 +29,14 @@ const start = (filter: JobFilter): Place => {
 
 export const list = <A>(
   filter: JobFilter,
-  step: (after: Place) => Effect.Effect<Step<A>, StoreError>,
+  step: (after: ListingPlace) => Effect.Effect<ListingStep<A>, StoreError>,
   pause: Effect.Effect<void>
 ): Effect.Effect<ReadonlyArray<A>, StoreError> =>
   Effect.gen(function* () {
     const all: Array<A> = []
-    let place: Place | undefined = start(filter)
+    let place: ListingPlace | undefined = start(filter)
     while (place !== undefined && all.length < filter.limit) {
-      const { found, next }: Step<A> = yield* step(place)
+      const { found, next }: ListingStep<A> = yield* step(place)
       for (const item of found) if (all.length < filter.limit) all.push(item)
       place = next
       if (place !== undefined && all.length < filter.limit) yield* pause

@@ -30,7 +30,7 @@ export const firstRunAt = (runs: FrontTrimmed.FrontTrimmed<Run>, eventSeq: numbe
   return low
 }
 
-export class Session {
+export class MemorySession {
   record: SessionRecord | undefined
   readonly runs = FrontTrimmed.make<Run>()
   readonly observed = new Set<string>()
@@ -85,7 +85,7 @@ class Share {
   }
 }
 
-export class Job {
+export class MemoryJob {
   record: JobRecord | undefined
   input: string | undefined
   /** `seq` of the oldest retained event. */

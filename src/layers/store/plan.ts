@@ -27,7 +27,7 @@ interface Extent {
 }
 
 /** Where a job's log is: its surrogate key, and the extent it ends in. */
-export interface Log {
+export interface LogEnd {
   readonly id: number
   readonly last: Extent | undefined
 }
@@ -37,7 +37,7 @@ export interface WriterState {
   nextRow: number
   nextJob: number
   /** Logs of live jobs; loaded on first use, forgotten when the job ends. */
-  readonly logs: Map<string, Log>
+  readonly logs: Map<string, LogEnd>
 }
 
 /** Ids of jobs whose log the batch needs. */
@@ -174,12 +174,12 @@ export interface Plan {
 export const plan = (
   batch: ReadonlyArray<Op>,
   state: WriterState,
-  loaded: ReadonlyMap<string, Log>
+  loaded: ReadonlyMap<string, LogEnd>
 ): Plan | Misuse => {
   const statements: Array<Statement> = []
   let { nextJob, nextRow } = state
   /** Logs this batch changed; `undefined` when it dropped or ended the job. */
-  const changed = new Map<string, Log | undefined>()
+  const changed = new Map<string, LogEnd | undefined>()
 
   let jobs = new Map<string, JobRecord>()
   let sessions = new Map<string, SessionRecord>()
@@ -188,7 +188,7 @@ export const plan = (
   let runs = new Map<string, Array<Run>>()
   let appended = new Map<string, Array<ReadonlyArray<StoredEvent>>>()
 
-  const logOf = (jobId: string): Log | undefined =>
+  const logOf = (jobId: string): LogEnd | undefined =>
     changed.has(jobId) ? changed.get(jobId) : (state.logs.get(jobId) ?? loaded.get(jobId))
 
   const writeJobs = (): void => {

@@ -6,7 +6,7 @@ import {
   type StoredEvent,
   type ViewEvent
 } from "../../services/store/Store.js"
-import type { Log, Statement } from "./plan.js"
+import type { LogEnd, Statement } from "./plan.js"
 
 /** A statement and its parameters; `A` is the type of its rows. */
 export type Query<A> = readonly [sql: string, params: ReadonlyArray<unknown>] & { readonly _row?: A }
@@ -48,7 +48,7 @@ export const logs = (jobIds: ReadonlyArray<string>): Query<LogRow> => [
   [JSON.stringify(jobIds)]
 ]
 
-export const toLogs = (rows: ReadonlyArray<LogRow>): ReadonlyMap<string, Log> =>
+export const toLogs = (rows: ReadonlyArray<LogRow>): ReadonlyMap<string, LogEnd> =>
   new Map(
     rows.map(({ bytes, count, id, jobId, row, seq }) => [
       jobId,
@@ -101,33 +101,10 @@ export const toEvents = (rows: Rows): ReadonlyArray<StoredEvent> =>
     payload
   }))
 
-interface BoundsRow {
-  readonly first: number
-  readonly last: number
-}
-
-export const bounds = (jobId: string): Query<BoundsRow> => [
-  `SELECT max(f.seq, coalesce(t.before, 1)) AS first, l.seq + l.count - 1 AS last
-   FROM jobs j
-   JOIN extents f ON f.job = j.id AND f.seq = (SELECT min(seq) FROM extents WHERE job = j.id)
-   JOIN extents l ON l.job = j.id AND l.seq = (SELECT max(seq) FROM extents WHERE job = j.id)
-   LEFT JOIN event_trims t ON t.job = j.id
-   WHERE j.job_id = ?`,
-  [jobId]
-]
-
-export const toBounds = (row: BoundsRow | undefined): BoundsRow => row ?? { first: 1, last: 0 }
-
 const runColumns = "event_seq AS eventSeq, job_id AS jobId, job_seq AS jobSeq, count, bytes"
 
 /** The floor of a view; higher than any number when its session was dropped. */
 const runLow = "coalesce((SELECT before FROM run_trims WHERE session_id = ?), 0)"
-
-export const lastRun = (sessionId: string): Query<Run> => [
-  `SELECT ${runColumns} FROM runs
-   WHERE session_id = ? AND event_seq + count >= ${runLow} ORDER BY event_seq DESC LIMIT 1`,
-  [sessionId, sessionId]
-]
 
 /** Runs do not overlap, so of those that start at or below the bound only the last can reach it. */
 export const runs = (sessionId: string, fromEventSeq: number, limit: number): Query<Run> => [
@@ -217,11 +194,6 @@ export const session = (sessionId: string): Query<RecordRow> => [
 
 export const sessions: Query<RecordRow> = ["SELECT record FROM sessions", []]
 
-export const observers = (jobId: string): Query<IdRow> => [
-  "SELECT session_id AS id FROM observers WHERE job_id = ?",
-  [jobId]
-]
-
 export const job = (jobId: string): Query<RecordRow> => ["SELECT record FROM jobs WHERE job_id = ?", [jobId]]
 
 export const jobBySubmit = (sessionId: string, submitId: string): Query<RecordRow> => [
@@ -234,11 +206,6 @@ export const jobByKey = (principal: string, key: string): Query<RecordRow> => [
   `SELECT record FROM jobs WHERE principal = ? AND idempotency_key = ? AND rejected = 0
    ORDER BY created_at DESC, job_id DESC LIMIT 1`,
   [principal, key]
-]
-
-export const endedJobs = (endedBefore: number, limit: number): Query<IdRow> => [
-  "SELECT job_id AS id FROM jobs WHERE ended_at < ? ORDER BY ended_at LIMIT ?",
-  [endedBefore, limit]
 ]
 
 const places = (values: ReadonlyArray<unknown>): string => values.map(() => "?").join(", ")

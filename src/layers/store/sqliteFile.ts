@@ -144,7 +144,7 @@ const regularFile = (path: string, name: string): Effect.Effect<number | undefin
   })
 
 /** What tells whose a database is. */
-interface Identity {
+interface DatabaseIdentity {
   readonly applicationId: number
   readonly version: number
   /** Nothing was ever created in it. */
@@ -152,7 +152,7 @@ interface Identity {
 }
 
 /** From the file header, so that not even the files SQLite works with appear beside a file that is refused. */
-const identityOfHeader = (path: string, name: string): Effect.Effect<Identity, StoreError> =>
+const identityOfHeader = (path: string, name: string): Effect.Effect<DatabaseIdentity, StoreError> =>
   Effect.gen(function* () {
     const header = Buffer.alloc(100)
     const length = yield* attempt(name, () => {

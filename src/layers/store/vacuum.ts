@@ -25,7 +25,7 @@ export interface Freed {
 }
 
 /** What is left of the bounds of a transaction. */
-interface Bounds {
+interface Allowance {
   rows: number
   readonly isSpent: Effect.Effect<boolean>
 }
@@ -34,7 +34,7 @@ const select = <A>(connection: Connection, sql: string, params: ReadonlyArray<un
   connection.execute(sql, params, undefined) as Effect.Effect<ReadonlyArray<A>, SqlError>
 
 /** A trim and one of the extents that it reaches; without one when nothing is stored of the job. */
-interface Step {
+interface TrimStep {
   readonly job: number
   readonly before: number
   /** `null` when the job was dropped. */
@@ -51,7 +51,7 @@ const steps = `SELECT t.job, t.before, j.job_id AS jobId, x.seq, x.count, x.row,
   ORDER BY t.job, x.seq LIMIT ?`
 
 /** Deletes what a trim reaches of one extent. The end of a live log is kept, empty: its numbering goes on from it. */
-const cut = (connection: Connection, { before, bytes, count, job, row, seq }: Step, isLast: boolean) =>
+const cut = (connection: Connection, { before, bytes, count, job, row, seq }: TrimStep, isLast: boolean) =>
   Effect.gen(function* () {
     if (seq === null) return
     const used = Math.min(count, before - seq)
@@ -64,7 +64,7 @@ const cut = (connection: Connection, { before, bytes, count, job, row, seq }: St
       )
   })
 
-const isLastExtent = (connection: Connection, { job, seq }: Step) =>
+const isLastExtent = (connection: Connection, { job, seq }: TrimStep) =>
   Effect.map(
     select<{ readonly last: number | null }>(
       connection,
@@ -74,12 +74,12 @@ const isLastExtent = (connection: Connection, { job, seq }: Step) =>
     (rows) => rows[0]?.last === seq
   )
 
-const freeEvents = (connection: Connection, bounds: Bounds) =>
+const freeEvents = (connection: Connection, bounds: Allowance) =>
   Effect.gen(function* () {
     const moved = new Set<string>()
-    const page = yield* select<Step>(connection, steps, [lookAhead])
+    const page = yield* select<TrimStep>(connection, steps, [lookAhead])
     for (let i = 0; i < page.length; i++) {
-      const step = page[i] as Step
+      const step = page[i] as TrimStep
       const isLast = step.jobId !== null && (yield* isLastExtent(connection, step))
       yield* cut(connection, step, isLast)
       if (step.jobId !== null) moved.add(step.jobId)
@@ -122,7 +122,7 @@ const forget = "DELETE FROM run_trims WHERE session_id = ?"
 /** The floor itself stays while the session does. */
 const settle = "UPDATE run_trims SET freed = before WHERE session_id = ?"
 
-const freeRuns = (connection: Connection, bounds: Bounds) =>
+const freeRuns = (connection: Connection, bounds: Allowance) =>
   Effect.gen(function* () {
     const least = bounds.rows - maxRows / 4
     const trims = yield* select<{ readonly sessionId: string; readonly before: number }>(
@@ -143,7 +143,7 @@ const freeRuns = (connection: Connection, bounds: Bounds) =>
 export const free = (connection: Connection): Effect.Effect<Freed, SqlError> =>
   Effect.gen(function* () {
     const until = (yield* Clock.currentTimeMillis) + maxTime
-    const bounds: Bounds = {
+    const bounds: Allowance = {
       rows: maxRows,
       isSpent: Effect.map(Clock.currentTimeMillis, (now) => bounds.rows <= 0 || now >= until)
     }

@@ -31,10 +31,10 @@ export interface Options {
   readonly killGrace?: Duration.DurationInput
 }
 
-type Child = ChildProcessByStdio<Writable, Readable, null>
+type ServerProcess = ChildProcessByStdio<Writable, Readable, null>
 
 /** Starts the child; its stderr is ours. */
-const start = (options: Options): Effect.Effect<Child, TransportError> =>
+const start = (options: Options): Effect.Effect<ServerProcess, TransportError> =>
   Effect.async((resume) => {
     const child = spawn(options.command, [...(options.args ?? [])], {
       stdio: ["pipe", "pipe", "inherit"],
@@ -53,10 +53,10 @@ const start = (options: Options): Effect.Effect<Child, TransportError> =>
     )
   })
 
-const hasExited = (child: Child) => child.exitCode !== null || child.signalCode !== null
+const hasExited = (child: ServerProcess) => child.exitCode !== null || child.signalCode !== null
 
 /** Waits for the child to exit by itself, then asks it to, then makes it. */
-const reap = (child: Child, graceMs: number): Effect.Effect<void> =>
+const reap = (child: ServerProcess, graceMs: number): Effect.Effect<void> =>
   Effect.async((resume) => {
     const terminate = setTimeout(() => child.kill("SIGTERM"), graceMs)
     const kill = setTimeout(() => child.kill("SIGKILL"), 2 * graceMs)
@@ -69,7 +69,7 @@ const reap = (child: Child, graceMs: number): Effect.Effect<void> =>
     if (hasExited(child)) gone()
   })
 
-const exited = (child: Child): Closed =>
+const exited = (child: ServerProcess): Closed =>
   child.exitCode === 0
     ? new Closed({ code: closeCode.normal, reason: "the runtime has exited" })
     : new Closed({

@@ -18,12 +18,12 @@ export interface UpgradePolicy {
   readonly allowInsecure?: boolean
 }
 
-export interface Refusal {
+export interface OriginRefusal {
   readonly status: 403
   readonly message: string
 }
 
-const refuse = (message: string): Refusal => ({ status: 403, message })
+const refuse = (message: string): OriginRefusal => ({ status: 403, message })
 
 const parse = (url: string): URL | undefined => (URL.canParse(url) ? new URL(url) : undefined)
 
@@ -39,7 +39,7 @@ export const check = (
   request: IncomingMessage,
   boundHost: string | undefined,
   policy: UpgradePolicy
-): Refusal | undefined => {
+): OriginRefusal | undefined => {
   const { host, origin } = request.headers
 
   const secure = "encrypted" in request.socket || isLoopback(request.socket.localAddress ?? "localhost")

@@ -13,14 +13,14 @@ import { type Connection, closeCode } from "../../services/transport/Transport.j
 import { check, type UpgradePolicy } from "./UpgradePolicy.js"
 import * as WebSocketConnection from "./WebSocketConnection.js"
 
-export interface Refusal {
+export interface UpgradeRefusal {
   readonly status: number
   readonly message: string
 }
 
 export interface Acceptor {
   /** Why this request may not be upgraded, or `undefined`. */
-  readonly refusal: (request: IncomingMessage) => Refusal | undefined
+  readonly refusal: (request: IncomingMessage) => UpgradeRefusal | undefined
   /** Completes the upgrade of a request that is not refused; the socket is then the acceptor's. */
   readonly accept: (request: IncomingMessage, socket: Duplex, head: Buffer) => void
   readonly connections: Stream.Stream<Connection>
@@ -40,7 +40,7 @@ export const protect = <S extends Server>(server: S): S => {
 }
 
 /** Answers an upgrade with a short readable error. */
-export const refuse = (socket: Duplex, { message, status }: Refusal): void => {
+export const refuse = (socket: Duplex, { message, status }: UpgradeRefusal): void => {
   const body = `${message}\n`
   socket.once("finish", () => socket.destroy())
   socket.end(

@@ -16,7 +16,7 @@ import type { UpgradePolicy } from "./UpgradePolicy.js"
 import * as Acceptor from "./WebSocketAcceptor.js"
 
 /** What a path answers to a `GET` or `HEAD`. */
-export interface Page {
+export interface ServedPage {
   readonly headers: Readonly<Record<string, string>>
   readonly body: string | Uint8Array
 }
@@ -31,7 +31,7 @@ export interface Options extends UpgradePolicy {
   /** PEM key and certificate chain: serve `wss://`. */
   readonly tls?: { readonly key: string | Buffer; readonly cert: string | Buffer }
   /** Pages to serve beside the endpoint, by path. For more than a few, mount the endpoint in an HTTP server of yours. */
-  readonly pages?: Readonly<Record<string, Page>>
+  readonly pages?: Readonly<Record<string, ServedPage>>
 }
 
 export const usage = "this is an ARCP endpoint: connect with a WebSocket client\n"

@@ -264,7 +264,7 @@ const dialer = Layer.succeed(Dialer, {
   )
 })
 
-const store: ClientState.Store = {
+const store: ClientState.StateStore = {
   get: (key) => Effect.sync(() => Option.fromNullable(sessionStorage.getItem(key))),
   set: (key, value) => Effect.sync(() => sessionStorage.setItem(key, value))
 }

@@ -79,7 +79,7 @@ export const make = <I = unknown, IE = I, O = unknown, OE = O, F = never, FE = F
 ): Contract<I, IE, O, OE, F, FE> => {
   if (!AgentRef.isName(name))
     throw new Error(`agent name ${JSON.stringify(name)}: use lower-case letters, digits, ".", "_", "-"`)
-  if (!AgentRef.isVersion(options.version))
+  if (!AgentRef.isAgentVersion(options.version))
     throw new Error(
       `agent version ${JSON.stringify(options.version)}: use letters, digits, ".", "+", "_", "-"`
     )

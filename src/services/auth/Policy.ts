@@ -1,6 +1,8 @@
 /** Who may do what with agents and jobs (§6.6, §7.4, §7.6). The default is: the same principal, nobody else. */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
+import * as Budget from "../../protocol/Budget.js"
+import { budgetProblem, subsetProblem } from "../../protocol/Lease.js"
 import type { JobRecord } from "../store/Store.js"
 import type { Identity } from "./Auth.js"
 
@@ -20,3 +22,20 @@ export class Policy extends Context.Tag("arcp/services/Policy")<
     readonly mayUseAgent: (identity: Identity, agent: string) => Effect.Effect<boolean>
   }
 >() {}
+
+/**
+ * Tells whether an identity could have been given this job: its agent is one of the identity's, and its lease and budget
+ * are within the identity's ceiling (§5.4, §5.6 of the protocol page). Conservative: what cannot be proved is refused.
+ */
+export const coversJob = (identity: Identity, job: JobRecord): boolean => {
+  const { agents, leaseCeiling } = identity
+  if (agents !== undefined && !agents.includes(job.agent.split("@")[0] as string)) return false
+  if (leaseCeiling === undefined) return true
+  if (subsetProblem(job.lease, leaseCeiling) !== undefined) return false
+  const ceiling = Budget.parse(leaseCeiling["cost.budget"] ?? [])
+  const budget = Budget.parse(job.lease["cost.budget"] ?? [])
+  // A ceiling bounds a job in each of its currencies: one without a budget in it is wider.
+  for (const currency of ceiling.keys()) if (!budget.has(currency)) return false
+  const bounded = new Map([...budget].filter(([currency]) => ceiling.has(currency)))
+  return budgetProblem(bounded, ceiling) === undefined
+}

@@ -162,7 +162,7 @@ export interface Known {
   readonly idempotencyKey: string | undefined
 }
 
-interface Submit {
+interface SubmitMethod {
   <I, IE, O, OE, F, FE>(
     agent: Contract<I, IE, O, OE, F, FE>,
     input: I,
@@ -176,9 +176,9 @@ export interface ArcpClientService {
    * Submits to an agent by contract, which types input, result and failures, or by name. The handle is good for
    * the scope; leaving it detaches, and the job goes on.
    */
-  readonly submit: Submit
+  readonly submit: SubmitMethod
   /** The same, and a job that has not ended when the scope is left is cancelled. */
-  readonly submitScoped: Submit
+  readonly submitScoped: SubmitMethod
   /**
    * Watches a job of any session (feature `subscribe`). With a contract its result is typed. `history`: what has
    * happened so far comes first, newer than `fromEventSeq` in the submitting session's numbering. Fails with

@@ -209,8 +209,6 @@ export interface StoreService {
 
   readonly session: (sessionId: string) => Effect.Effect<SessionRecord | undefined, StoreError>
   readonly sessions: Effect.Effect<ReadonlyArray<SessionRecord>, StoreError>
-  /** The newest run of a session, `undefined` when it has none. */
-  readonly lastRun: (sessionId: string) => Effect.Effect<Run | undefined, StoreError>
   /**
    * What of a view can be read: 1 and 0 for one that never had a run, `first` = `last` + 1 when nothing is
    * retained.
@@ -235,10 +233,7 @@ export interface StoreService {
     fromEventSeq: number,
     limit: number
   ) => Effect.Effect<ReadonlyArray<Run>, StoreError>
-  /** Ids of the sessions that observe a job. */
-  readonly observers: (jobId: string) => Effect.Effect<ReadonlyArray<string>, StoreError>
-
-  /** As `observers`, for many jobs; those without any are left out. */
+  /** Returns the ids of the sessions that observe each of these jobs; jobs without any are left out. */
   readonly observersOf: (
     jobIds: ReadonlyArray<string>
   ) => Effect.Effect<ReadonlyMap<string, ReadonlyArray<string>>, StoreError>
@@ -257,8 +252,6 @@ export interface StoreService {
   ) => Effect.Effect<JobRecord | undefined, StoreError>
   /** The newest job of this principal with this idempotency key, unless that is freed. */
   readonly jobByKey: (principal: string, key: string) => Effect.Effect<JobRecord | undefined, StoreError>
-  /** Ids of jobs, and rejected submits, that ended before `endedBefore` (epoch ms), at most `limit`. */
-  readonly endedJobs: (endedBefore: number, limit: number) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /**
    * Ids of ended jobs and rejected submits with `endedAt` < `endedBefore` (epoch ms) of which no stored session
    * needs anything, oldest end first, at most `limit`. A call looks at a bounded number of jobs, from where the call
@@ -288,14 +281,9 @@ export interface StoreService {
     limit: number
   ) => Effect.Effect<ReadonlyArray<StoredEvent>, StoreError>
   /**
-   * `seq` of the oldest retained and the newest event of a job: `{first: 1, last: 0}` when it has none,
-   * and `first` = `last` + 1 when all were trimmed.
+   * Returns what is retained of each of these jobs: `first` = `last` + 1 when all events were trimmed; jobs without a log
+   * are left out. Bytes of a log that was cut within a mark are in proportion.
    */
-  readonly bounds: (
-    jobId: string
-  ) => Effect.Effect<{ readonly first: number; readonly last: number }, StoreError>
-
-  /** As `bounds`, for many jobs; those without a log are left out. Bytes of a log cut within a mark are in proportion. */
   readonly boundsOf: (jobIds: ReadonlyArray<string>) => Effect.Effect<ReadonlyMap<string, Bounds>, StoreError>
   /**
    * The marks of what is retained of a job, ascending, the last at its newest event. From one to the next there are

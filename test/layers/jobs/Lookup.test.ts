@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as TestClock from "effect/TestClock"
-import { covers, Policy } from "../../../src/layers/auth/Policy.js"
+import { coversJob, Policy } from "../../../src/layers/auth/Policy.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Credentials } from "../../../src/services/credentials/Credentials.js"
 import { Job } from "../../../src/services/jobs/Job.js"
@@ -152,21 +152,21 @@ describe("an identity covers a job", () => {
   })
 
   it("whose agent is one of its own and whose lease and budget are within its ceiling", () => {
-    assert.isTrue(covers({ principal: "alice" }, job({ lease: { "cost.budget": ["USD:5"] } })))
-    assert.isTrue(covers(narrow, job()))
-    assert.isFalse(covers(narrow, job({ agent: "echoes@1.0.0" })))
-    assert.isTrue(covers(narrow, job({ lease: { "tool.call": ["search.web"] } })))
-    assert.isFalse(covers(narrow, job({ lease: { "tool.call": ["search.web", "mail.send"] } })))
-    assert.isFalse(covers(narrow, job({ lease: { "fs.read": ["/a"] } })))
+    assert.isTrue(coversJob({ principal: "alice" }, job({ lease: { "cost.budget": ["USD:5"] } })))
+    assert.isTrue(coversJob(narrow, job()))
+    assert.isFalse(coversJob(narrow, job({ agent: "echoes@1.0.0" })))
+    assert.isTrue(coversJob(narrow, job({ lease: { "tool.call": ["search.web"] } })))
+    assert.isFalse(coversJob(narrow, job({ lease: { "tool.call": ["search.web", "mail.send"] } })))
+    assert.isFalse(coversJob(narrow, job({ lease: { "fs.read": ["/a"] } })))
   })
 
   it("whose budget it could have been given", () => {
     const usd = ceiling({ "cost.budget": ["USD:5"] })
-    assert.isTrue(covers(usd, job({ lease: { "cost.budget": ["USD:5"] } })))
-    assert.isTrue(covers(usd, job({ lease: { "cost.budget": ["USD:5", "credits:1"] } })))
-    assert.isFalse(covers(usd, job({ lease: { "cost.budget": ["USD:5.01"] } })))
-    assert.isFalse(covers(usd, job({ lease: { "cost.budget": ["credits:1"] } })))
-    assert.isFalse(covers(usd, job()))
+    assert.isTrue(coversJob(usd, job({ lease: { "cost.budget": ["USD:5"] } })))
+    assert.isTrue(coversJob(usd, job({ lease: { "cost.budget": ["USD:5", "credits:1"] } })))
+    assert.isFalse(coversJob(usd, job({ lease: { "cost.budget": ["USD:5.01"] } })))
+    assert.isFalse(coversJob(usd, job({ lease: { "cost.budget": ["credits:1"] } })))
+    assert.isFalse(coversJob(usd, job()))
   })
 })
 

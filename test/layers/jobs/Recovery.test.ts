@@ -102,7 +102,6 @@ describe("jobs that the last process left", () => {
       const read = yield* Effect.makeLatch(false)
       const slow = {
         ...store,
-        bounds: (jobId: string) => Effect.zipRight(read.await, store.bounds(jobId)),
         boundsOf: (jobIds: ReadonlyArray<string>) => Effect.zipRight(read.await, store.boundsOf(jobIds))
       }
       yield* Effect.gen(function* () {

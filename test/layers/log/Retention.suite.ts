@@ -11,6 +11,7 @@ import { all, type Feature } from "../../../src/protocol/Features.js"
 import { EventLog, type JobLog, type View } from "../../../src/services/log/EventLog.js"
 import type * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
 import { Store, type StoreError } from "../../../src/services/store/Store.js"
+import { boundsOf } from "../store/fixtures.js"
 import {
   emit,
   layerOn,
@@ -105,7 +106,7 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
           yield* settled
           assert.isAtMost(view.last - view.first + 1, 2048)
           assert.isAbove(view.last - view.first + 1, 1024)
-          const { first, last } = yield* db.bounds(job.jobId)
+          const { first, last } = yield* boundsOf(db, job.jobId)
           assert.isAtMost(last - first + 1, 2048 + 256)
           const before = yield* Effect.either(log.read(view, view.first - 2))
           assert.isTrue(Either.isLeft(before) && before.left._tag === "ResumeWindowExpired")
@@ -180,7 +181,7 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
             yield* log.dropView(watcher)
             yield* emit(job, 9001, 9600)
             yield* settled
-            assert.isAbove((yield* db.bounds(job.jobId)).first, 1)
+            assert.isAbove((yield* boundsOf(db, job.jobId)).first, 1)
           }),
           limit(2048)
         )
@@ -271,7 +272,7 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
           const look = Effect.forever(
             Effect.gen(function* () {
               for (const job of jobs) {
-                const { first, last } = yield* db.bounds(job.jobId)
+                const { first, last } = yield* boundsOf(db, job.jobId)
                 most = Math.max(most, last - first + 1)
               }
               yield* settle

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import { Outbox } from "../../../src/layers/session/Outbox.js"
 import { Accepts, type Attachment } from "../../../src/layers/session/Session.js"
-import { type Detached, SessionTable, unsettled } from "../../../src/layers/session/SessionTable.js"
+import { type SessionDetached, SessionTable, unsettled } from "../../../src/layers/session/SessionTable.js"
 import type { SessionRecord } from "../../../src/services/store/Store.js"
 
 const record = (sessionId: string): SessionRecord => ({
@@ -23,7 +23,7 @@ const attachment = (): Attachment => ({
   accepts: new Accepts(),
   close: () => Effect.void
 })
-const gone = (until: number): Detached => ({ _tag: "Detached", until })
+const gone = (until: number): SessionDetached => ({ _tag: "Detached", until })
 
 describe("SessionTable", () => {
   it.effect("a session that was resumed is neither dropped nor expired by who saw it detached", () =>

@@ -11,7 +11,19 @@ import {
   type StoredEvent,
   type StoreError
 } from "../../../src/services/store/Store.js"
-import { aJob, append, aRun, aSession, put, range, seqs, someEvents, vacuumAll } from "./fixtures.js"
+import {
+  aJob,
+  append,
+  aRun,
+  aSession,
+  boundsOf,
+  observersOf,
+  put,
+  range,
+  seqs,
+  someEvents,
+  vacuumAll
+} from "./fixtures.js"
 import { retentionSuite } from "./retention.suite.js"
 
 export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void => {
@@ -25,13 +37,13 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
       Effect.gen(function* () {
         assert.isUndefined(yield* store.session("sess_a"))
         assert.deepStrictEqual(yield* store.sessions, [])
-        assert.isUndefined(yield* store.lastRun("sess_a"))
+        assert.deepStrictEqual(yield* store.view("sess_a"), { first: 1, last: 0 })
         assert.deepStrictEqual(yield* store.runs("sess_a", 0, 10), [])
-        assert.deepStrictEqual(yield* store.observers("job_a"), [])
+        assert.deepStrictEqual(yield* observersOf(store, "job_a"), [])
         assert.isUndefined(yield* store.job("job_a"))
         assert.deepStrictEqual(yield* store.jobs({ principals: "everyone", limit: 10 }), [])
         assert.deepStrictEqual(yield* store.events("job_a", 1, 10), [])
-        assert.deepStrictEqual(yield* store.bounds("job_a"), { first: 1, last: 0 })
+        assert.deepStrictEqual(yield* boundsOf(store, "job_a"), { first: 1, last: 0 })
         assert.strictEqual(yield* store.aliveAt, 0)
         assert.isFalse(yield* store.vacuum)
         yield* store.commit([])
@@ -69,7 +81,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
         assert.deepStrictEqual(seqs(yield* store.events("job_a", 0, 2)), [1, 2])
         assert.deepStrictEqual(seqs(yield* store.events("job_a", 10, 100)), [10])
         assert.deepStrictEqual(seqs(yield* store.events("job_a", 11, 100)), [])
-        assert.deepStrictEqual(yield* store.bounds("job_a"), { first: 1, last: 10 })
+        assert.deepStrictEqual(yield* boundsOf(store, "job_a"), { first: 1, last: 10 })
       }))
 
     test("keeps type, kind, audience, owner's number and payload of an event", (store) =>
@@ -122,7 +134,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
         ])
         yield* store.commit([put(aJob("job_a")), ...one])
         yield* store.commit([Op.Append({ jobId: "job_a", events: someEvents(5_001, 10_001) })])
-        assert.deepStrictEqual(yield* store.bounds("job_a"), { first: 1, last: 10_001 })
+        assert.deepStrictEqual(yield* boundsOf(store, "job_a"), { first: 1, last: 10_001 })
         assert.deepStrictEqual(seqs(yield* store.events("job_a", 4_990, 20)), range(4_990, 5_009))
         assert.deepStrictEqual(seqs(yield* store.events("job_a", 1, 20_000)), range(1, 10_001))
         assert.deepEqual(yield* store.runs("sess_a", 1, 10), [aRun(1, 5_000)])
@@ -136,11 +148,11 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
         for (const seq of [8, 3, 700]) {
           yield* store.commit([Op.TrimJob({ jobId: "job_a", seq })])
           const first = Math.max(8, seq)
-          assert.deepStrictEqual(yield* store.bounds("job_a"), { first, last: 2_000 })
+          assert.deepStrictEqual(yield* boundsOf(store, "job_a"), { first, last: 2_000 })
           assert.deepStrictEqual(seqs(yield* store.events("job_a", 1, 3)), range(first, first + 2))
         }
         yield* vacuumAll
-        assert.deepStrictEqual(yield* store.bounds("job_a"), { first: 700, last: 2_000 })
+        assert.deepStrictEqual(yield* boundsOf(store, "job_a"), { first: 700, last: 2_000 })
         yield* store.commit([append("job_a", 2_001, 2_002)])
         assert.deepEqual(yield* store.events("job_a", 1, 9_999), someEvents(700, 2_002))
         assert.deepEqual(yield* store.events("job_b", 1, 9_999), someEvents(1, 5))
@@ -150,12 +162,12 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
       Effect.gen(function* () {
         yield* store.commit([put(aJob("job_a")), append("job_a", 1, 600)])
         yield* store.commit([Op.TrimJob({ jobId: "job_a", seq: 9_999 })])
-        assert.deepStrictEqual(yield* store.bounds("job_a"), { first: 601, last: 600 })
+        assert.deepStrictEqual(yield* boundsOf(store, "job_a"), { first: 601, last: 600 })
         yield* vacuumAll
-        assert.deepStrictEqual(yield* store.bounds("job_a"), { first: 601, last: 600 })
+        assert.deepStrictEqual(yield* boundsOf(store, "job_a"), { first: 601, last: 600 })
         assert.deepStrictEqual(yield* store.events("job_a", 1, 10), [])
         yield* store.commit([append("job_a", 601, 602)])
-        assert.deepStrictEqual(yield* store.bounds("job_a"), { first: 601, last: 602 })
+        assert.deepStrictEqual(yield* boundsOf(store, "job_a"), { first: 601, last: 602 })
         assert.deepEqual(yield* store.events("job_a", 1, 10), someEvents(601, 602))
       }))
 
@@ -171,7 +183,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
           last += 7
           if (page === 1) yield* store.commit([Op.TrimJob({ jobId: "job_a", seq: 2_999 })])
           const first = page < 1 ? 1_750 : 2_999
-          assert.deepStrictEqual(yield* store.bounds("job_a"), { first, last })
+          assert.deepStrictEqual(yield* boundsOf(store, "job_a"), { first, last })
           assert.deepStrictEqual(seqs(yield* store.events("job_a", 1, 9_999)), range(first, last))
           if (!more && page > 1) break
         }
@@ -192,10 +204,10 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
           assert.isUndefined(yield* store.job("job_a"))
           assert.isUndefined(yield* store.jobByKey("alice", "k"))
           assert.isUndefined(yield* store.jobBySubmit("sess_a", "submit-job_a"))
-          assert.deepStrictEqual(yield* store.endedJobs(100, 10), [])
+          assert.deepStrictEqual(yield* store.surplus({ principal: "alice", limit: 10, needed: true }), [])
           assert.deepStrictEqual(yield* store.events("job_a", 1, 10), [])
-          assert.deepStrictEqual(yield* store.bounds("job_a"), { first: 1, last: 0 })
-          assert.deepStrictEqual(yield* store.observers("job_a"), [])
+          assert.deepStrictEqual(yield* boundsOf(store, "job_a"), { first: 1, last: 0 })
+          assert.deepStrictEqual(yield* observersOf(store, "job_a"), [])
           assert.deepEqual(yield* store.events("job_b", 1, 10), someEvents(1, 3))
         })
         yield* gone
@@ -234,7 +246,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
         assert.isUndefined(yield* store.job("job_b"))
         assert.deepEqual(yield* store.runs("sess_a", 1, 10), [aRun(6, 1)])
         assert.isUndefined(yield* store.session("sess_b"))
-        assert.deepStrictEqual(yield* store.observers("job_a"), [])
+        assert.deepStrictEqual(yield* observersOf(store, "job_a"), [])
       }))
 
     test("starts a dropped job's log anew when the job is put again", (store) =>
@@ -260,7 +272,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
         const grown = aRun(13_001, 5)
         yield* store.commit([Op.PutRun({ sessionId: "sess_a", run: grown })])
         const all = [...runs, grown]
-        assert.deepEqual(yield* store.lastRun("sess_a"), grown)
+        assert.deepStrictEqual(yield* store.view("sess_a"), { first: 1, last: 13_005 })
         assert.deepEqual(yield* store.runs("sess_a", 0, 9_999), all)
         assert.deepEqual(yield* store.runs("sess_a", 20, 2), all.slice(1, 3))
         assert.deepEqual(yield* store.runs("sess_a", 21, 2), all.slice(2, 4))
@@ -283,11 +295,11 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
         yield* store.commit([Op.PutSession({ session: aSession("sess_a") }), ...batch])
         yield* store.commit([Op.TrimSession({ sessionId: "sess_a", eventSeq: 100 })])
         yield* vacuumAll
-        assert.deepEqual(yield* store.lastRun("sess_a"), aRun(4, 3))
+        assert.deepStrictEqual(yield* store.view("sess_a"), { first: 7, last: 6 })
         assert.deepEqual(yield* store.runs("sess_a", 1, 10), [])
         yield* store.commit([Op.PutRun({ sessionId: "sess_a", run: aRun(4, 9) })])
         assert.deepEqual(yield* store.runs("sess_a", 1, 10), [aRun(4, 9)])
-        assert.deepEqual(yield* store.lastRun("sess_a"), aRun(4, 9))
+        assert.deepStrictEqual(yield* store.view("sess_a"), { first: 7, last: 12 })
       }))
 
     test("drops a session with its runs and observations", (store) =>
@@ -303,10 +315,10 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
         yield* store.commit([Op.DropSession({ sessionId: "sess_a" })])
         for (let round = 0; round < 2; round++) {
           assert.isUndefined(yield* store.session("sess_a"))
-          assert.isUndefined(yield* store.lastRun("sess_a"))
+          assert.deepStrictEqual(yield* store.view("sess_a"), { first: 1, last: 0 })
           assert.deepEqual(yield* store.runs("sess_a", 0, 10), [])
-          assert.deepEqual(yield* store.observers("job_a"), ["sess_b"])
-          assert.deepEqual(yield* store.lastRun("sess_b"), aRun(1, 1))
+          assert.deepEqual(yield* observersOf(store, "job_a"), ["sess_b"])
+          assert.deepStrictEqual(yield* store.view("sess_b"), { first: 1, last: 1 })
           yield* vacuumAll
         }
       }))
@@ -320,10 +332,10 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
           observe("sess_a", "job_b")
         ])
         yield* store.commit([observe("sess_b", "job_a"), observe("sess_a", "job_a")])
-        assert.deepStrictEqual(Array.from(yield* store.observers("job_a")).sort(), ["sess_a", "sess_b"])
+        assert.deepStrictEqual(Array.from(yield* observersOf(store, "job_a")).sort(), ["sess_a", "sess_b"])
         const unobserve = Op.Unobserve({ sessionId: "sess_a", jobId: "job_a" })
         yield* store.commit([unobserve, unobserve, Op.Unobserve({ sessionId: "sess_x", jobId: "job_x" })])
-        assert.deepStrictEqual(yield* store.observers("job_a"), ["sess_b"])
+        assert.deepStrictEqual(yield* observersOf(store, "job_a"), ["sess_b"])
       }))
 
     test("keeps every field of a job, and replaces it", (store) =>
@@ -346,7 +358,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
         assert.deepEqual(yield* store.jobBySubmit("sess_b", "other"), moved)
         assert.isUndefined(yield* store.jobBySubmit("sess_a", full.submitId))
         assert.isUndefined(yield* store.jobByKey("alice", "key"))
-        assert.deepStrictEqual(yield* store.endedJobs(9_999, 10), [])
+        assert.deepStrictEqual(yield* store.surplus({ principal: "alice", limit: 10, needed: true }), [])
         assert.deepEqual(yield* store.jobs({ principals: "everyone", limit: 10 }), [moved])
         assert.deepEqual(yield* store.events("job_a", 1, 10), someEvents(1, 2))
       }))
@@ -390,8 +402,11 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
           put(aJob("job_c", { endedAt: 30 })),
           put(aJob("job_d"))
         ])
-        assert.deepStrictEqual(Array.from(yield* store.endedJobs(30, 10)).sort(), ["job_a", "job_b"])
-        assert.strictEqual((yield* store.endedJobs(31, 2)).length, 2)
+        assert.deepStrictEqual(Array.from(yield* store.retired({ endedBefore: 30, limit: 10 })).sort(), [
+          "job_a",
+          "job_b"
+        ])
+        assert.strictEqual((yield* store.retired({ endedBefore: 31, limit: 2 })).length, 2)
       }))
 
     test("lists jobs oldest first, with every filter, a page at a time", (store) =>

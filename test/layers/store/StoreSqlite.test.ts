@@ -20,7 +20,7 @@ import { applicationId, migrations } from "../../../src/layers/store/schema.js"
 import { toStoreError } from "../../../src/layers/store/sqlError.js"
 import { open as openFile } from "../../../src/layers/store/sqliteOpen.js"
 import { Op, Store, StoreError, toInternalError } from "../../../src/services/store/Store.js"
-import { aJob, aSession, seqs, someEvents, vacuumAll } from "./fixtures.js"
+import { aJob, aSession, boundsOf, observersOf, seqs, someEvents, vacuumAll } from "./fixtures.js"
 import { suite } from "./Store.suite.js"
 
 const tempFolder = Effect.acquireRelease(
@@ -107,10 +107,10 @@ const everythingIsThere = (store: Store["Type"]) =>
     assert.deepEqual(yield* store.jobByKey("alice", "k"), job)
     assert.deepEqual(yield* store.jobBySubmit("sess_a", job.submitId), job)
     assert.deepEqual(yield* store.jobs({ principals: ["alice"], limit: 10 }), [job])
-    assert.deepEqual(yield* store.endedJobs(51, 10), ["job_a"])
+    assert.deepEqual(yield* store.surplus({ principal: "alice", limit: 10, needed: true }), ["job_a"])
     assert.deepEqual(yield* store.events("job_a", 1, 100), someEvents(1, 40))
-    assert.deepEqual(yield* store.lastRun("sess_a"), run)
-    assert.deepEqual(yield* store.observers("job_a"), ["sess_a"])
+    assert.deepEqual(yield* store.runs("sess_a", 1, 10), [run])
+    assert.deepEqual(yield* observersOf(store, "job_a"), ["sess_a"])
     assert.strictEqual(yield* store.aliveAt, 99)
   })
 
@@ -167,7 +167,7 @@ describe("StoreSqlite", () => {
             assert.deepEqual(yield* store.events("job_a", 1, 100), someEvents(31, 40))
             assert.deepEqual(yield* store.events("job_c", 1, 100), someEvents(1, 2))
             assert.deepEqual(yield* store.runs("sess_a", 1, 100), [{ ...run, eventSeq: 41 }])
-            assert.deepEqual(yield* store.bounds("job_b"), { first: 1, last: 0 })
+            assert.deepEqual(yield* boundsOf(store, "job_b"), { first: 1, last: 0 })
             yield* vacuumAll
           }
         })
@@ -336,7 +336,7 @@ describe("StoreSqlite", () => {
             yield* everythingIsThere(store)
             assert.isUndefined(yield* store.session("sess_b"))
             assert.isUndefined(yield* store.job("job_b"))
-            assert.deepStrictEqual(yield* store.bounds("job_a"), { first: 1, last: 40 })
+            assert.deepStrictEqual(yield* boundsOf(store, "job_a"), { first: 1, last: 40 })
             assert.deepStrictEqual(yield* store.view("sess_a"), { first: 1, last: 40 })
             assert.strictEqual(yield* store.needed("job_a"), 1)
             yield* store.commit([
@@ -375,7 +375,7 @@ describe("StoreSqlite", () => {
           assert.include(error.message, filename)
           yield* everythingIsThere(store)
           yield* store.commit([Op.Append({ jobId: "job_a", events: someEvents(41, 41) })])
-          assert.deepStrictEqual(yield* store.bounds("job_a"), { first: 1, last: 41 })
+          assert.deepStrictEqual(yield* boundsOf(store, "job_a"), { first: 1, last: 41 })
         })
       )
     })
@@ -396,11 +396,11 @@ describe("StoreSqlite", () => {
           for (let i = 0; seen === 0; i++) {
             assert.isBelow(i, 10_000, "nothing is ever committed")
             yield* Effect.yieldNow()
-            seen = (yield* store.bounds("job_a")).last
+            seen = (yield* boundsOf(store, "job_a")).last
             assert.strictEqual(seen % 10, 0)
           }
           yield* Fiber.interrupt(writer)
-          const { last } = yield* store.bounds("job_a")
+          const { last } = yield* boundsOf(store, "job_a")
           assert.strictEqual(last % 10, 0)
           yield* store.commit([Op.Append({ jobId: "job_a", events: someEvents(last + 1, last + 1) })])
           assert.deepEqual(yield* store.events("job_a", 1, 999), someEvents(1, last + 1))
@@ -620,7 +620,7 @@ describe("StoreSqlite", () => {
       fs.writeFileSync(filename, Buffer.from(bytes).fill(0x5a, 4096, bytes.length - 4096))
       yield* refuses(filename, /is corrupt; restore it from a backup/)
       fs.writeFileSync(filename, bytes)
-      yield* using(open(filename))((store) => store.bounds("job_a"))
+      yield* using(open(filename))((store) => boundsOf(store, "job_a"))
     })
   )
 
@@ -737,7 +737,9 @@ describe("StoreSqlite", () => {
         })
       )
       yield* using(readOnly)((reader) =>
-        Effect.map(reader.bounds("job_a"), (bounds) => assert.deepStrictEqual(bounds, { first: 1, last: 42 }))
+        Effect.map(boundsOf(reader, "job_a"), (bounds) =>
+          assert.deepStrictEqual(bounds, { first: 1, last: 42 })
+        )
       )
     })
   )

@@ -7,7 +7,8 @@ import {
   type Run,
   type SessionRecord,
   Store,
-  type StoredEvent
+  type StoredEvent,
+  type StoreService
 } from "../../../src/services/store/Store.js"
 
 export const aJob = (jobId: string, fields: Partial<JobRecord> = {}): JobRecord => ({
@@ -72,3 +73,13 @@ export const vacuumAll = Effect.gen(function* () {
   for (let page = 0; page < 1_000; page++) if (!(yield* store.vacuum)) return
   assert.fail("vacuum never ends")
 })
+
+/** The oldest and the newest event that is retained of a job. */
+export const boundsOf = (store: StoreService, jobId: string) =>
+  Effect.map(store.boundsOf([jobId]), (found) => {
+    const { first, last } = found.get(jobId) ?? { first: 1, last: 0 }
+    return { first, last }
+  })
+
+export const observersOf = (store: StoreService, jobId: string) =>
+  Effect.map(store.observersOf([jobId]), (found) => found.get(jobId) ?? [])

@@ -15,7 +15,7 @@ export const write: ReadonlyArray<Capability> = ["fs.write"]
 export const both: ReadonlyArray<Capability> = ["fs.read", "fs.write"]
 
 /** One operation on one path that the lease admits as far as its canonical form goes. */
-export interface Request {
+export interface AccessRequest {
   readonly method: string
   /** The path as the caller wrote it: the only form that errors show as the path of the operation. */
   readonly given: string
@@ -33,13 +33,13 @@ export interface Authority {
     needs: ReadonlyArray<Capability>,
     /** The path that it means, when that is not what the caller wrote. */
     path?: string
-  ) => Effect.Effect<Request, PlatformError>
+  ) => Effect.Effect<AccessRequest, PlatformError>
   /** Why a path that the canonical one has become, by links, is refused. Its text appears in no error. */
-  readonly refusal: (request: Request, real: string) => SystemError | undefined
+  readonly refusal: (request: AccessRequest, real: string) => SystemError | undefined
   /** The same for something inside of the directory that the request is about. */
-  readonly refusalBelow: (request: Request, real: string) => SystemError | undefined
+  readonly refusalBelow: (request: AccessRequest, real: string) => SystemError | undefined
   /** Expiry and budget again, for what goes on after it was admitted. */
-  readonly recheck: (request: Request) => Effect.Effect<void, PlatformError>
+  readonly recheck: (request: AccessRequest) => Effect.Effect<void, PlatformError>
   readonly permits: (capability: Capability, path: string) => boolean
   /** Is everything below this directory provably covered? */
   readonly coversBelow: (capability: Capability, directory: string) => boolean
@@ -49,7 +49,7 @@ export interface Authority {
 
 const shown = (path: string): string => (path.length > 200 ? `${path.slice(0, 199)}…` : path)
 
-export const denied = (request: Request, error: LeaseError): SystemError =>
+export const denied = (request: AccessRequest, error: LeaseError): SystemError =>
   new SystemError({
     reason: "PermissionDenied",
     module: "FileSystem",
@@ -60,7 +60,7 @@ export const denied = (request: Request, error: LeaseError): SystemError =>
   })
 
 /** A refusal that the lease's patterns do not word themselves. */
-export const refuse = (request: Request, capability: Capability, why: string): SystemError =>
+export const refuse = (request: AccessRequest, capability: Capability, why: string): SystemError =>
   denied(
     request,
     new PermissionDenied({
@@ -69,7 +69,11 @@ export const refuse = (request: Request, capability: Capability, why: string): S
     })
   )
 
-export const failure = (request: Request, reason: SystemErrorReason, description: string): SystemError =>
+export const failure = (
+  request: AccessRequest,
+  reason: SystemErrorReason,
+  description: string
+): SystemError =>
   new SystemError({
     reason,
     module: "FileSystem",
@@ -78,7 +82,7 @@ export const failure = (request: Request, reason: SystemErrorReason, description
     description
   })
 
-export const notFound = (request: Request): SystemError =>
+export const notFound = (request: AccessRequest): SystemError =>
   failure(request, "NotFound", "ENOENT: no such file or directory")
 
 /** The errno of a failure, where the platform gives one. */
@@ -88,7 +92,7 @@ export const codeOf = (error: PlatformError): string | undefined => {
 }
 
 /** A failure of the open file system, told of the path that the caller knows: the other one is ours. */
-export const translate = (request: Request, error: PlatformError): PlatformError => {
+export const translate = (request: AccessRequest, error: PlatformError): PlatformError => {
   if (error._tag === "BadArgument")
     return new BadArgument({
       module: "FileSystem",
@@ -112,7 +116,7 @@ export const translate = (request: Request, error: PlatformError): PlatformError
 
 /** Runs an operation of the open file system for a request. */
 export const io = <A, R>(
-  request: Request,
+  request: AccessRequest,
   operation: Effect.Effect<A, PlatformError, R>
 ): Effect.Effect<A, PlatformError, R> => Effect.mapError(operation, (error) => translate(request, error))
 
@@ -123,7 +127,7 @@ const maxAttempts = 16
 
 /** Starts an attempt again while something changes under it; what it opened stays open in its scope. */
 export const retried = <A, R>(
-  request: Request,
+  request: AccessRequest,
   attempt: Effect.Effect<A, PlatformError | Changed, R>
 ): Effect.Effect<A, PlatformError, R> =>
   attempt.pipe(
@@ -135,7 +139,7 @@ export const retried = <A, R>(
 
 /** The same, and closes what each attempt opened. */
 export const settled = <A>(
-  request: Request,
+  request: AccessRequest,
   attempt: Effect.Effect<A, PlatformError | Changed, Scope.Scope>
 ): Effect.Effect<A, PlatformError> => retried(request, Effect.scoped(attempt))
 
@@ -157,7 +161,7 @@ export const make = (open: FileSystem.FileSystem, lease: LeaseService): Authorit
     given: string,
     needs: ReadonlyArray<Capability>,
     absolute: string
-  ): Effect.Effect<Request, PlatformError> => {
+  ): Effect.Effect<AccessRequest, PlatformError> => {
     let canonical = absolute
     for (const capability of needs) {
       const verdict = lease.check(capability, absolute)
@@ -171,7 +175,7 @@ export const make = (open: FileSystem.FileSystem, lease: LeaseService): Authorit
   /** Real paths with what is no UTF-8 in them have lost what they were: two of them may look the same. */
   const unreadable = (path: string): boolean => !path.startsWith("/") || path.includes("\uFFFD")
 
-  const refusing = (request: Request, real: string, why: string): SystemError | undefined => {
+  const refusing = (request: AccessRequest, real: string, why: string): SystemError | undefined => {
     if (real === request.canonical) return undefined
     for (const capability of request.needs) {
       if (!unreadable(real) && Either.isRight(lease.check(capability, real))) continue
@@ -184,7 +188,7 @@ export const make = (open: FileSystem.FileSystem, lease: LeaseService): Authorit
 
   return {
     admit: (method, given, needs, path = given) =>
-      Effect.suspend((): Effect.Effect<Request, PlatformError> => {
+      Effect.suspend((): Effect.Effect<AccessRequest, PlatformError> => {
         if (typeof path !== "string")
           return Effect.fail(new BadArgument({ module: "FileSystem", method, description: "a path is text" }))
         if (path === "") return Effect.fail(notFound({ method, given, needs, canonical: "" }))

@@ -4,12 +4,12 @@ import type * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import {
+  type AccessRequest,
   type Authority,
   Changed,
   failure,
   io,
   isReason,
-  type Request,
   retried,
   settled,
   write
@@ -28,7 +28,7 @@ export interface Directories {
 
 interface Temporary {
   readonly path: string
-  readonly request: Request
+  readonly request: AccessRequest
   /** Held: what is removed in the end is below the directory in which it was made. */
   readonly place: Place
 }
@@ -47,7 +47,7 @@ export const make = (
   files: Files,
   trees: Trees["remove"]
 ): Directories => {
-  const makeOne = (request: Request, mode: number | undefined) =>
+  const makeOne = (request: AccessRequest, mode: number | undefined) =>
     settled(
       request,
       Effect.flatMap(places.place(request), (place) =>
@@ -55,7 +55,7 @@ export const make = (
       )
     )
 
-  const isDirectory = (request: Request) =>
+  const isDirectory = (request: AccessRequest) =>
     settled(
       request,
       Effect.gen(function* () {
@@ -65,7 +65,7 @@ export const make = (
       })
     )
 
-  const makeAll = (request: Request, mode: number | undefined): Effect.Effect<void, PlatformError> =>
+  const makeAll = (request: AccessRequest, mode: number | undefined): Effect.Effect<void, PlatformError> =>
     makeOne(request, mode).pipe(
       Effect.catchIf(
         (error) => isReason(error, "NotFound") && request.canonical !== "/",

@@ -7,6 +7,7 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import {
+  type AccessRequest,
   type Authority,
   both,
   type Capability,
@@ -15,12 +16,11 @@ import {
   io,
   isReason,
   notFound,
-  type Request,
   read,
   retried,
   write
 } from "./Authority.js"
-import type { Found, Opened, Place, Places } from "./Places.js"
+import type { FoundPlace, OpenedFile, Place, Places } from "./Places.js"
 
 /** What the flags of `open` need of the lease. */
 export const needsOf = (flag: FileSystem.OpenFlag): ReadonlyArray<Capability> =>
@@ -29,42 +29,42 @@ export const needsOf = (flag: FileSystem.OpenFlag): ReadonlyArray<Capability> =>
 export interface Files {
   /** What a found place holds, when it is a file or a directory. Nothing else is ever opened. */
   readonly open: (
-    request: Request,
-    found: Found,
+    request: AccessRequest,
+    found: FoundPlace,
     flag: "r" | "r+"
-  ) => Effect.Effect<Opened, PlatformError | Changed, Scope.Scope>
+  ) => Effect.Effect<OpenedFile, PlatformError | Changed, Scope.Scope>
   /**
    * As `open` of the platform, with every flag. The file belongs to the scope of this effect, everything else
    * is closed before. With `keep`, what is there is not emptied.
    */
   readonly openAs: (
-    request: Request,
+    request: AccessRequest,
     flag: FileSystem.OpenFlag,
     mode: number | undefined,
     keep?: "keep"
-  ) => Effect.Effect<Opened, PlatformError | Changed, Scope.Scope>
+  ) => Effect.Effect<OpenedFile, PlatformError | Changed, Scope.Scope>
   /** The leased file for one who asked with these flags. */
-  readonly guarded: (request: Request, opened: Opened, flag: FileSystem.OpenFlag) => FileSystem.File
+  readonly guarded: (request: AccessRequest, opened: OpenedFile, flag: FileSystem.OpenFlag) => FileSystem.File
   /** A guarded file that fails like any other operation. */
   readonly file: (
-    request: Request,
+    request: AccessRequest,
     flag: FileSystem.OpenFlag,
     mode: number | undefined
   ) => Effect.Effect<FileSystem.File, PlatformError, Scope.Scope>
   /** `stat` of a found place. */
   readonly info: (
-    request: Request,
-    found: Found
+    request: AccessRequest,
+    found: FoundPlace
   ) => Effect.Effect<FileSystem.File.Info, PlatformError | Changed, Scope.Scope>
   /** Asks about something that cannot be opened; a link that comes and stays there is noticed. */
   readonly unopened: <A>(
-    request: Request,
+    request: AccessRequest,
     found: Place,
     ask: Effect.Effect<A, PlatformError>
   ) => Effect.Effect<A, PlatformError | Changed>
   readonly typeOf: (
-    request: Request,
-    found: Found
+    request: AccessRequest,
+    found: FoundPlace
   ) => Effect.Effect<FileSystem.File.Type, PlatformError | Changed>
 }
 
@@ -93,7 +93,7 @@ export const make = (open: FileSystem.FileSystem, authority: Authority, places: 
   const typeOf: Files["typeOf"] = (request, found) =>
     Effect.map(places.steady(request, found, io(request, open.stat(found.at))), (info) => info.type)
 
-  const openKnown = (request: Request, found: Place, flag: "r" | "r+") =>
+  const openKnown = (request: AccessRequest, found: Place, flag: "r" | "r+") =>
     places
       .steady(request, found, io(request, open.open(found.at, { flag })))
       .pipe(Effect.flatMap((file) => places.identify(request, found, file)))
@@ -125,12 +125,17 @@ export const make = (open: FileSystem.FileSystem, authority: Authority, places: 
     )
 
   /** Append needs a descriptor of its own kind, of the very file that was identified. */
-  const reopen = (request: Request, found: Place, first: Opened, flag: FileSystem.OpenFlag) =>
+  const reopen = (request: AccessRequest, found: Place, first: OpenedFile, flag: FileSystem.OpenFlag) =>
     goneIsChanged(io(request, open.open(first.path, { flag }))).pipe(
       Effect.flatMap((file) => places.identify(request, found, file))
     )
 
-  const create = (request: Request, place: Place, flag: FileSystem.OpenFlag, mode: number | undefined) =>
+  const create = (
+    request: AccessRequest,
+    place: Place,
+    flag: FileSystem.OpenFlag,
+    mode: number | undefined
+  ) =>
     Effect.gen(function* () {
       const options = mode === undefined ? { flag } : { flag, mode }
       const file = yield* io(request, open.open(place.at, options))
@@ -182,7 +187,7 @@ export const make = (open: FileSystem.FileSystem, authority: Authority, places: 
       Effect.zipRight(admitted(method), effect)
     /** Sizes and times are read, whatever the flags were. */
     const stat = Effect.suspend(() => {
-      const asked: Request = { ...request, method: "stat", needs: read }
+      const asked: AccessRequest = { ...request, method: "stat", needs: read }
       const refused = authority.refusal(asked, real)
       return Effect.zipRight(
         authority.recheck(asked),

@@ -7,11 +7,11 @@ import type * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import {
+  type AccessRequest,
   type Authority,
   both,
   io,
   notFound,
-  type Request,
   read,
   refuse,
   settled,
@@ -46,7 +46,11 @@ export const make = (open: FileSystem.FileSystem, authority: Authority, places: 
     })
 
   /** May a link be here that says this? */
-  const mayName = (request: Request, place: Place, text: string): Effect.Effect<void, PlatformError> => {
+  const mayName = (
+    request: AccessRequest,
+    place: Place,
+    text: string
+  ): Effect.Effect<void, PlatformError> => {
     const path = leadsTo(place.directory.real, text)
     if (path === undefined)
       return Effect.fail(
@@ -79,7 +83,7 @@ export const make = (open: FileSystem.FileSystem, authority: Authority, places: 
     })
 
   /** What moves takes all that is below with it, and takes it out of the patterns that held it. */
-  const mayMove = (source: Request, from: Place, to: Place, isDirectory: boolean) => {
+  const mayMove = (source: AccessRequest, from: Place, to: Place, isDirectory: boolean) => {
     if (isDirectory) {
       const needs = authority.grants("fs.read") ? both : write
       const lacking =
@@ -97,7 +101,7 @@ export const make = (open: FileSystem.FileSystem, authority: Authority, places: 
           )
     }
     if (!authority.permits("fs.read", to.real)) return Effect.void
-    const asRead: Request = { ...source, needs: read }
+    const asRead: AccessRequest = { ...source, needs: read }
     const refused = authority.refusal(asRead, from.real)
     return refused === undefined ? authority.recheck(asRead) : Effect.fail(refused)
   }

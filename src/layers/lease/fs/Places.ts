@@ -9,14 +9,14 @@ import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import {
+  type AccessRequest,
   type Authority,
   Changed,
   codeOf,
   failure,
   io,
   isReason,
-  notFound,
-  type Request
+  notFound
 } from "./Authority.js"
 
 /** A directory, as long as the scope lasts in which it was opened. */
@@ -37,17 +37,17 @@ export interface Place {
 }
 
 /** What is at a place, without following it: the text of a link, nothing, or anything else. */
-export type Entry =
+export type Content =
   | { readonly _tag: "Link"; readonly text: string }
   | { readonly _tag: "Missing" }
   | { readonly _tag: "There" }
 
 /** A place that is no link. */
-export interface Found extends Place {
+export interface FoundPlace extends Place {
   readonly exists: boolean
 }
 
-export interface Opened {
+export interface OpenedFile {
   readonly file: FileSystem.File
   readonly real: string
   /** Path that leads to what was opened, whatever happened to its name. */
@@ -58,26 +58,26 @@ export interface Places {
   readonly openDirectory: (path: string) => Effect.Effect<Directory, PlatformError, Scope.Scope>
   /** Enters a directory by its name, unless there is a link or something else. */
   readonly enter: (
-    request: Request,
+    request: AccessRequest,
     place: Place
   ) => Effect.Effect<Option.Option<Directory>, PlatformError | Changed, Scope.Scope>
-  readonly look: (request: Request, place: Place) => Effect.Effect<Entry, PlatformError>
+  readonly look: (request: AccessRequest, place: Place) => Effect.Effect<Content, PlatformError>
   /** The place that a path names; a link there stays unread. */
-  readonly place: (request: Request) => Effect.Effect<Place, PlatformError | Changed, Scope.Scope>
+  readonly place: (request: AccessRequest) => Effect.Effect<Place, PlatformError | Changed, Scope.Scope>
   /** The place to which a path leads. */
-  readonly follow: (request: Request) => Effect.Effect<Found, PlatformError | Changed, Scope.Scope>
+  readonly follow: (request: AccessRequest) => Effect.Effect<FoundPlace, PlatformError | Changed, Scope.Scope>
   /** What an open file turned out to be; `Changed` when it is not what the lease admits. */
   readonly identify: (
-    request: Request,
+    request: AccessRequest,
     place: Place,
     file: FileSystem.File
-  ) => Effect.Effect<Opened, PlatformError | Changed>
+  ) => Effect.Effect<OpenedFile, PlatformError | Changed>
   /**
    * For an operation that would follow a link if one came to this place, where there was none: fails as it did
    * only when that was not because of a link, or the failure would tell of where it leads.
    */
   readonly steady: <A, R>(
-    request: Request,
+    request: AccessRequest,
     place: Place,
     operation: Effect.Effect<A, PlatformError, R>
   ) => Effect.Effect<A, PlatformError | Changed, R>
@@ -169,21 +169,21 @@ export const make = (open: FileSystem.FileSystem, authority: Authority): Places 
     )
 
   /** A `readlink` says what is there without following it, and nothing else here does. */
-  const entryAt = (path: string): Effect.Effect<Entry, PlatformError> =>
+  const entryAt = (path: string): Effect.Effect<Content, PlatformError> =>
     Effect.matchEffect(open.readLink(path), {
-      onSuccess: (text) => Effect.succeed<Entry>({ _tag: "Link", text }),
+      onSuccess: (text) => Effect.succeed<Content>({ _tag: "Link", text }),
       onFailure: (error) => {
-        if (isReason(error, "NotFound")) return Effect.succeed<Entry>({ _tag: "Missing" })
+        if (isReason(error, "NotFound")) return Effect.succeed<Content>({ _tag: "Missing" })
         const code = codeOf(error)
         const noLink =
           code === undefined
             ? error._tag === "SystemError" && error.reason !== "PermissionDenied"
             : code === "EINVAL" || code === "UNKNOWN"
-        return noLink ? Effect.succeed<Entry>({ _tag: "There" }) : Effect.fail(error)
+        return noLink ? Effect.succeed<Content>({ _tag: "There" }) : Effect.fail(error)
       }
     })
 
-  const look = (request: Request, place: Place) => io(request, entryAt(place.at))
+  const look = (request: AccessRequest, place: Place) => io(request, entryAt(place.at))
 
   const steady: Places["steady"] = (request, place, operation) =>
     Effect.catchAll(
@@ -202,7 +202,7 @@ export const make = (open: FileSystem.FileSystem, authority: Authority): Places 
    * Follows the links of a path by reading them. Each path that it becomes on the way must be covered by the
    * lease before anything is asked of the file system about it, so what fails there tells nothing of outside.
    */
-  const walk = (request: Request, last: "follow" | "stay") =>
+  const walk = (request: AccessRequest, last: "follow" | "stay") =>
     Effect.gen(function* () {
       // `at` is a directory without links in its path, `rest` what is to be done from there.
       let at = "/"
@@ -287,7 +287,7 @@ export const make = (open: FileSystem.FileSystem, authority: Authority): Places 
     })
 
   /** Without descriptors: the same inode as what is at the checked path now. */
-  const compare = (request: Request, place: Place, file: FileSystem.File) =>
+  const compare = (request: AccessRequest, place: Place, file: FileSystem.File) =>
     Effect.gen(function* () {
       const real = yield* open.realPath(place.at)
       const there = yield* open.stat(real)

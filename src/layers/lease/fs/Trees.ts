@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import {
+  type AccessRequest,
   type Authority,
   type Changed,
   codeOf,
@@ -12,7 +13,6 @@ import {
   io,
   isReason,
   notFound,
-  type Request,
   read,
   settled,
   write
@@ -35,7 +35,7 @@ const alone = (place: Place): string => {
 }
 
 /** Removes the entry of a directory: a file, a link, or a directory that is empty. */
-const unlink = (open: FileSystem.FileSystem, request: Request, place: Place, recursive: boolean) =>
+const unlink = (open: FileSystem.FileSystem, request: AccessRequest, place: Place, recursive: boolean) =>
   io(
     request,
     open.remove(place.directory.base.startsWith("/proc/") ? alone(place) : place.at, { recursive })
@@ -49,12 +49,12 @@ const unlink = (open: FileSystem.FileSystem, request: Request, place: Place, rec
 
 export interface Trees {
   readonly list: (
-    request: Request,
+    request: AccessRequest,
     recursive: boolean
   ) => Effect.Effect<Array<string>, PlatformError | Changed, Scope.Scope>
   readonly remove: (
     authority: Authority,
-    request: Request,
+    request: AccessRequest,
     place: Place,
     options: FileSystem.RemoveOptions
   ) => Effect.Effect<void, PlatformError | Changed>
@@ -78,7 +78,7 @@ interface CopyFileOptions {
 }
 
 /** The single steps that copying takes, each of them held to the lease. */
-export interface Steps {
+export interface CopySteps {
   readonly makeDirectory: (
     path: string,
     options: FileSystem.MakeDirectoryOptions
@@ -95,10 +95,10 @@ export const make = (
   authority: Authority,
   places: Places,
   files: Files,
-  steps: Steps
+  steps: CopySteps
 ): Trees => {
   const walk = (
-    request: Request,
+    request: AccessRequest,
     directory: Directory,
     prefix: string,
     names: Array<string>
@@ -133,7 +133,7 @@ export const make = (
   /** Depth first, each directory held while its entries go; the first that may not go ends it. */
   const removeTree = (
     held: Authority,
-    request: Request,
+    request: AccessRequest,
     place: Place
   ): Effect.Effect<void, PlatformError | Changed> =>
     Effect.scoped(
@@ -191,7 +191,7 @@ export const make = (
     })
 
   /** What stands at a path to copy, without following it. */
-  const inspect = (request: Request) =>
+  const inspect = (request: AccessRequest) =>
     settled(
       request,
       Effect.gen(function* () {

@@ -4,25 +4,25 @@ import * as Effect from "effect/Effect"
 import type { InternalError } from "../../../protocol/Errors.js"
 import { Op, type StoreError } from "../../../services/store/Store.js"
 import type { JobState } from "../JobState.js"
-import type { Jobs } from "./Jobs.js"
-import { batch, type Parts } from "./Parts.js"
-import type { Views } from "./Views.js"
+import type { JobCaps } from "./Jobs.js"
+import { batch, type RetentionParts } from "./Parts.js"
+import type { ViewCaps } from "./Views.js"
 
 /** A job that has ended, or a submit that was refused. */
-export interface Finished {
+export interface FinishedJob {
   readonly jobId: string
   readonly principal: string
 }
 
-type Work = Effect.Effect<void, InternalError | StoreError>
+type StoreWork = Effect.Effect<void, InternalError | StoreError>
 
-export interface Finishing {
+export interface FinishedJobs {
   /** Drops jobs, with everything of them; views that still hold something of one begin after it. */
-  readonly drop: (jobs: ReadonlyArray<Finished>) => Work
+  readonly drop: (jobs: ReadonlyArray<FinishedJob>) => StoreWork
   /** Drops jobs whose time has passed and that nobody needs any more. */
-  readonly dropRetired: Work
+  readonly dropRetired: StoreWork
   /** Drops jobs over the cap of their principal, or of all: the oldest nobody needs, and only then the oldest. */
-  readonly enforceCaps: Work
+  readonly enforceCaps: StoreWork
   /** Counts a job; returns whether a cap is now exceeded. */
   readonly add: (principal: string) => boolean
   /** Counts what is stored; returns whether a cap is exceeded. */
@@ -32,7 +32,7 @@ export interface Finishing {
 /** How much a cap may be exceeded before it is enforced at once: a batch is dropped in one go, not each job by itself. */
 const slackOf = (max: number): number => Math.min(batch, Math.floor(max / 64))
 
-export const make = (parts: Parts, views: Views, jobs: Jobs): Finishing => {
+export const make = (parts: RetentionParts, views: ViewCaps, jobs: JobCaps): FinishedJobs => {
   const { committer, dropped, live, options, store, tail } = parts
   const share = store.kind === "memory" ? 16 : 1
   const maxPerPrincipal = Math.ceil(options.maxRetainedJobs / share)
@@ -49,7 +49,7 @@ export const make = (parts: Parts, views: Views, jobs: Jobs): Finishing => {
     return next > maxPerPrincipal + slackOf(maxPerPrincipal) || inAll > maxInAll + slackOf(maxInAll)
   }
 
-  const drop = (ended: ReadonlyArray<Finished>) =>
+  const drop = (ended: ReadonlyArray<FinishedJob>) =>
     Effect.gen(function* () {
       const jobIds = ended.map(({ jobId }) => jobId)
       const viewers = yield* store.viewers(jobIds)

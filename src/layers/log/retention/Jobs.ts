@@ -3,10 +3,10 @@ import * as Effect from "effect/Effect"
 import type { InternalError } from "../../../protocol/Errors.js"
 import { Op, type StoreError } from "../../../services/store/Store.js"
 import type { JobState } from "../JobState.js"
-import { grown, type Parts } from "./Parts.js"
-import type { Views } from "./Views.js"
+import { grown, type RetentionParts } from "./Parts.js"
+import type { ViewCaps } from "./Views.js"
 
-export interface Jobs {
+export interface JobCaps {
   /** Cuts jobs to their caps, as far as views allow. */
   readonly lookAt: (jobs: ReadonlyArray<JobState>) => Effect.Effect<void, InternalError | StoreError>
   /** Cuts all running jobs to what views need, whatever their caps. */
@@ -15,7 +15,7 @@ export interface Jobs {
   readonly overdue: Set<JobState>
 }
 
-export const make = ({ committer, dropped, live, store }: Parts, views: Views): Jobs => {
+export const make = ({ committer, dropped, live, store }: RetentionParts, views: ViewCaps): JobCaps => {
   const { granularity, limits } = live
   const overdue = new Set<JobState>()
 

@@ -3,17 +3,17 @@ import * as Effect from "effect/Effect"
 import type { InternalError } from "../../../protocol/Errors.js"
 import type { StoreError } from "../../../services/store/Store.js"
 import type { ViewState } from "../ViewState.js"
-import type { Finished, Finishing } from "./Finished.js"
-import type { Jobs } from "./Jobs.js"
-import type { Parts } from "./Parts.js"
-import type { Views } from "./Views.js"
+import type { FinishedJob, FinishedJobs } from "./Finished.js"
+import type { JobCaps } from "./Jobs.js"
+import type { RetentionParts } from "./Parts.js"
+import type { ViewCaps } from "./Views.js"
 
-export interface Memory {
+export interface MemoryCap {
   readonly isOver: () => boolean
   /** Returns whether so much is over the limit that emitters have to wait. */
   readonly isFull: () => boolean
   /** A job has ended. */
-  readonly ended: (job: Finished) => void
+  readonly ended: (job: FinishedJob) => void
   /** Forgets until the limit is kept, or only what is being read is left. */
   readonly relieve: Effect.Effect<void, InternalError | StoreError>
 }
@@ -21,20 +21,25 @@ export interface Memory {
 /** Finished jobs dropped between two looks at the memory. */
 const step = 16
 
-export const make = (parts: Parts, views: Views, jobs: Jobs, finishing: Finishing): Memory => {
+export const make = (
+  parts: RetentionParts,
+  views: ViewCaps,
+  jobs: JobCaps,
+  finishing: FinishedJobs
+): MemoryCap => {
   const { live, monotonic, store, turn } = parts
   const { limits } = live
   const maxHeld = parts.options.maxMemoryLogBytes
   /** Oldest end first. */
-  let finished: Array<Finished> = []
+  let finished: Array<FinishedJob> = []
 
   /** Forgets finished jobs that nobody needs, oldest first. Returns whether there was one. */
   const forgetFinished = Effect.gen(function* () {
-    const unneeded: Array<Finished> = []
-    const kept: Array<Finished> = []
+    const unneeded: Array<FinishedJob> = []
+    const kept: Array<FinishedJob> = []
     let i = 0
     for (; i < finished.length && unneeded.length < step; i++) {
-      const job = finished[i] as Finished
+      const job = finished[i] as FinishedJob
       if ((yield* store.job(job.jobId)) === undefined) continue
       if ((yield* store.needed(job.jobId)) === undefined) unneeded.push(job)
       else kept.push(job)

@@ -4,14 +4,14 @@ import type { TurnService } from "../../../services/runtime/Turn.js"
 import type { StoreService } from "../../../services/store/Store.js"
 import type { Committer } from "../Committer.js"
 import type { Ledger, Limits } from "../Ledger.js"
-import type { Live } from "../Live.js"
+import type { LiveLogs } from "../Live.js"
 import type { Signal } from "../Signal.js"
 import type { Tail } from "../Tail.js"
 
-export interface Parts {
+export interface RetentionParts {
   readonly store: StoreService
   readonly committer: Committer
-  readonly live: Live
+  readonly live: LiveLogs
   readonly tail: Tail
   readonly options: Options
   readonly turn: TurnService

@@ -3,9 +3,9 @@ import * as Effect from "effect/Effect"
 import type { InternalError } from "../../../protocol/Errors.js"
 import { Op } from "../../../services/store/Store.js"
 import type { ViewState } from "../ViewState.js"
-import { grown, type Parts } from "./Parts.js"
+import { grown, type RetentionParts } from "./Parts.js"
 
-export interface Views {
+export interface ViewCaps {
   /** Raises the floor of a view: what is before it is gone for its session. */
   readonly raise: (view: ViewState, to: number) => Effect.Effect<void, InternalError>
   /** Returns the floor of a view that is over its cap. */
@@ -18,7 +18,7 @@ export interface Views {
   readonly storeNeeds: (sessionIds: Iterable<string>) => Effect.Effect<void, InternalError>
 }
 
-export const make = ({ committer, dropped, live, monotonic, windowMs }: Parts): Views => {
+export const make = ({ committer, dropped, live, monotonic, windowMs }: RetentionParts): ViewCaps => {
   const { granularity, limits } = live
 
   const raise = (view: ViewState, to: number): Effect.Effect<void, InternalError> =>

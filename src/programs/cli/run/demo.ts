@@ -1,6 +1,6 @@
 /** The page at `/demo`, which tries the demo agents from a browser. */
 import { existsSync, readFileSync } from "node:fs"
-import type { Page } from "../../../layers/transport/WebSocketListener.js"
+import type { ServedPage } from "../../../layers/transport/WebSocketListener.js"
 
 const file = (name: string) => new URL(`../../demo/${name}`, import.meta.url)
 
@@ -9,7 +9,7 @@ const policy =
   "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; " +
   "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-const page = (type: string, body: string): Page => ({
+const page = (type: string, body: string): ServedPage => ({
   headers: {
     "content-type": `${type}; charset=utf-8`,
     "content-security-policy": policy,
@@ -21,7 +21,7 @@ const page = (type: string, body: string): Page => ({
 })
 
 /** The pages of a runtime whose endpoint is at `path`; none when they were not built. */
-export const demoPages = (path: string): Readonly<Record<string, Page>> => {
+export const demoPages = (path: string): Readonly<Record<string, ServedPage>> => {
   if (!existsSync(file("page.bundle.js"))) return {}
   const read = (name: string) => readFileSync(file(name), "utf8")
   const escaped = path.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`)
