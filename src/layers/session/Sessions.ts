@@ -199,9 +199,7 @@ export const make = Effect.gen(function* () {
   )
 
   const served = connectionCount()
-  const shutdown = Effect.gen(function* () {
-    if (stopping) return
-    stopping = true
+  const end = Effect.gen(function* () {
     yield* within(jobs.shutdown, Duration.sum(options.shutdownGrace, shutdownMargin))
     for (const [session, attachment] of table.attachments())
       attachment.outbox.close({
@@ -213,7 +211,17 @@ export const make = Effect.gen(function* () {
     yield* within(served.none, shutdownMargin)
     yield* within(Effect.ignoreLogged(records.write), shutdownMargin)
   })
+  const ended = yield* Deferred.make<void>()
+  /** Once, in a fiber of its own: whoever asks, and whoever asks again, waits until it is done. */
+  const shutdown = Effect.suspend(() => {
+    if (stopping) return Deferred.await(ended)
+    stopping = true
+    const done = Deferred.succeed(ended, undefined)
+    return Effect.zipRight(Effect.forkDaemon(Effect.ensuring(end, done)), Deferred.await(ended))
+  })
   yield* Effect.addFinalizer(() => shutdown)
+  // Nothing can be answered any more, and clients are to know.
+  yield* Effect.forkScoped(Effect.catchAll(log.stopped, () => shutdown))
 
   return Sessions.of({
     serve: (connection) => served.count(serve(connection)),
