@@ -372,6 +372,32 @@ describe("a log in memory with a limit for all", () => {
     )
   )
 
+  it.effect("a client that reads and never acknowledges holds nobody's emitter for ever", () =>
+    run(
+      Effect.gen(function* () {
+        const log = yield* EventLog
+        const store = yield* Store
+        const reader = yield* openViewWith(all)
+        const other = yield* openAbsent
+        const jobs = [...(yield* Effect.forEach(upTo(8), () => openJob(reader))), yield* openJob(other)]
+        const emitting = yield* Effect.fork(
+          Effect.forEach(jobs, (job) => emitBig(job, 1, 600), { concurrency: "unbounded", discard: true })
+        )
+        let after = 0
+        for (let turns = 0; (yield* Fiber.poll(emitting))._tag === "None"; turns++) {
+          assert.isBelow(turns, 5_000, "the emitters hang")
+          after += (yield* log.read(reader, after)).frames.length
+          yield* settle
+        }
+        while (after < reader.last) after += (yield* log.read(reader, after)).frames.length
+        assert.isAtLeast(after, 8 * 600)
+        yield* settled
+        assert.isAtMost(store.held(), limit * 1.125)
+      }),
+      { maxMemoryLogBytes: limit, tailBytes: 1, backPressureLag: 1_000_000 }
+    )
+  )
+
   it.effect("a finished job that was needed goes when it is needed no more", () =>
     run(
       Effect.gen(function* () {
