@@ -11,6 +11,7 @@ import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
 import { EventLog, type NewEvent } from "../../../src/services/log/EventLog.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import { type Op, Store, StoreError, type StoreService } from "../../../src/services/store/Store.js"
+import { boundsOf } from "../store/fixtures.js"
 import {
   emit,
   end,
@@ -237,7 +238,7 @@ describe("a log that is closed", () => {
       const job = yield* Effect.provide(Effect.flatMap(openView, openJob), context)
       yield* Effect.provide(emit(job, 1, 50), context)
       yield* Scope.close(scope, Exit.void)
-      assert.strictEqual((yield* store.bounds(job.jobId)).last, 50)
+      assert.strictEqual((yield* boundsOf(store, job.jobId)).last, 50)
     })
   )
 

@@ -10,6 +10,7 @@ import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
 import { all } from "../../../src/protocol/Features.js"
 import { EventLog, type JobLog, type NewEvent } from "../../../src/services/log/EventLog.js"
 import { eventOverhead, Store, StoreError, type StoreService } from "../../../src/services/store/Store.js"
+import { boundsOf } from "../store/fixtures.js"
 import { emit, openJob, openViewWith, readAll, record, runOn, seqs, settle, upTo } from "./harness.js"
 import { sqlite } from "./sqlite.js"
 
@@ -52,7 +53,7 @@ const late = (i: number) => Number.MAX_SAFE_INTEGER - 1000 + i
 const settled = Effect.repeatN(Effect.zipRight(settle, Effect.yieldNow()), 60)
 const retained = (jobId: string) =>
   Effect.gen(function* () {
-    const { first, last } = yield* (yield* Store).bounds(jobId)
+    const { first, last } = yield* boundsOf(yield* Store, jobId)
     return last - first + 1
   })
 const kept = (jobs: ReadonlyArray<{ readonly jobId: string }>) =>
