@@ -1,7 +1,7 @@
 /** What a shutdown waits for is bounded wherever it waits: a finalizer runs uninterruptibly. */
 import { describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import { within } from "../../../src/layers/runtime/within.js"
+import { within } from "../../../src/services/runtime/within.js"
 
 const stuck = { "never ends": Effect.never, "cannot be interrupted": Effect.uninterruptible(Effect.never) }
 
