@@ -14,6 +14,7 @@ import { all } from "../../../src/protocol/Features.js"
 import { EventLog, type View } from "../../../src/services/log/EventLog.js"
 import type * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
 import { Op, Store, type StoreError, type StoreService } from "../../../src/services/store/Store.js"
+import { boundsOf } from "../store/fixtures.js"
 import {
   emit,
   end,
@@ -352,7 +353,7 @@ describe.each([
           const job = yield* log.loadJob(own)
           yield* emitBig(log, job, 401, 700)
           yield* settled
-          const { first, last } = yield* db.bounds(own.jobId)
+          const { first, last } = yield* boundsOf(db, own.jobId)
           for (const kept of [view.last - view.first + 1, last - first + 1]) {
             assert.isAtMost(kept * 1000, 512 * 1024 + 64 * 1024)
             assert.isAtLeast(kept * 1000, 256 * 1024)
