@@ -104,6 +104,8 @@ export const make = (services: Services) => {
       const { outbox } = attachment
       let cursor = after
       for (;;) {
+        // Events of thousands of sessions are sent in shares of turns; answers, which are small, at once.
+        if (outbox.idle) yield* turn.share
         const page = yield* log.read(session.view, cursor)
         const events = page.starts.length === 0 ? page.frames : yield* withAccepts(session, attachment, page)
         const batches = outbox.take()
@@ -197,6 +199,7 @@ export const make = (services: Services) => {
       yield* room
       const next = queue.shift()
       if (next === undefined) return
+      yield* turn.share
       yield* next.decide
       bytes -= next.bytes
       if (!full()) {

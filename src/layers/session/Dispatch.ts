@@ -7,6 +7,7 @@ import { timestamp } from "../../protocol/EventText.js"
 import type { Feature } from "../../protocol/Features.js"
 import type { Jobs } from "../../services/jobs/Jobs.js"
 import type { EventLog } from "../../services/log/EventLog.js"
+import type { TurnService } from "../../services/runtime/Turn.js"
 import { closeCode, type Inbound } from "../../services/transport/Transport.js"
 import { onDefect, sound } from "./boundary.js"
 import type { Session } from "./Session.js"
@@ -43,10 +44,11 @@ export const make = (services: {
   readonly cancelOnBye: boolean
   /** Epoch ms. */
   readonly now: () => number
+  readonly turn: TurnService
   /** The session has acknowledged events. */
   readonly acknowledged: (session: Session) => void
 }) => {
-  const { jobs, log } = services
+  const { jobs, log, turn } = services
 
   const answer = (
     session: Session,
@@ -127,7 +129,7 @@ export const make = (services: {
         return Effect.as(log.ack(session.view, seq), ok)
       }
       case "session.list_jobs":
-        return Effect.map(jobs.list(session, message.payload), (page) => {
+        return Effect.map(Effect.zipRight(turn.share, jobs.list(session, message.payload)), (page) => {
           session.send({ type: "session.jobs", payload: { request_id: id, ...page } })
           return worked
         })
@@ -149,17 +151,21 @@ export const make = (services: {
       case "job.cancel": {
         const jobId = jobOf(message)
         if (jobId === undefined) return invalid("job_id: is missing")
-        return Effect.as(jobs.cancel(session, { id, jobId, reason: message.payload.reason }), worked)
+        return Effect.as(
+          Effect.zipRight(turn.share, jobs.cancel(session, { id, jobId, reason: message.payload.reason })),
+          worked
+        )
       }
       case "job.subscribe": {
         const jobId = jobOf(message)
         if (jobId === undefined) return invalid("payload.job_id: is missing")
-        return Effect.as(jobs.subscribe(session, { id, jobId, payload: message.payload }), worked)
+        const request = { id, jobId, payload: message.payload }
+        return Effect.as(Effect.zipRight(turn.share, jobs.subscribe(session, request)), worked)
       }
       case "job.unsubscribe": {
         const jobId = jobOf(message)
         if (jobId === undefined) return invalid("payload.job_id: is missing")
-        return Effect.as(jobs.unsubscribe(session, jobId), worked)
+        return Effect.as(Effect.zipRight(turn.share, jobs.unsubscribe(session, jobId)), worked)
       }
     }
   }

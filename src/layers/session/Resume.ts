@@ -16,6 +16,7 @@ import type { EventLog, View } from "../../services/log/EventLog.js"
 import type { IdGenerator } from "../../services/runtime/IdGenerator.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import { constantTimeEqual, type Secrets } from "../../services/runtime/Secrets.js"
+import type { TurnService } from "../../services/runtime/Turn.js"
 import { Op, type SessionRecord } from "../../services/store/Store.js"
 import { closeCode } from "../../services/transport/Transport.js"
 import { type Attachment, Session } from "./Session.js"
@@ -55,6 +56,7 @@ export interface Services {
   readonly now: () => number
   /** Milliseconds that only go forward, for the window. */
   readonly elapsed: () => number
+  readonly turn: TurnService
   /** Runs on when the connection has ended. */
   readonly background: (effect: Effect.Effect<void>) => Effect.Effect<void>
 }
@@ -69,7 +71,7 @@ const refused = () =>
 const attachmentOf = (entry: SessionEntry) => () => entry.attachment
 
 export const make = (services: Services) => {
-  const { table, log, jobs, ids, secrets, options, now, elapsed } = services
+  const { table, log, jobs, ids, secrets, options, now, elapsed, turn } = services
 
   const freshToken = Effect.gen(function* () {
     const token = yield* secrets.resumeToken
@@ -177,6 +179,7 @@ export const make = (services: Services) => {
         return yield* Effect.interruptible(log.openView(entry.record)).pipe(
           Effect.onInterrupt(() => onDrop(entry, log.loadView(entry.record))),
           Effect.tap((view) => onDrop(entry, Effect.succeed(view))),
+          Effect.zipLeft(turn.share),
           Effect.flatMap((view) => attach(entry, opening, guest, view, token)),
           Effect.onError(() => table.drop(entry, opening))
         )
@@ -240,6 +243,8 @@ export const make = (services: Services) => {
             Effect.onInterrupt(() => Effect.sync(() => table.touch(entry)))
           )
           entry.record = next
+          // Of a thousand that were committed together each has its share of a turn.
+          yield* turn.share
           return yield* attach(entry, opening, { ...guest, version: record.version }, view, fresh.token)
         }).pipe(Effect.onError(() => Effect.sync(() => table.release(entry, opening))))
       })

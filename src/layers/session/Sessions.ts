@@ -19,7 +19,7 @@ import { IdGenerator } from "../../services/runtime/IdGenerator.js"
 import { monotonic } from "../../services/runtime/monotonic.js"
 import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { Secrets } from "../../services/runtime/Secrets.js"
-import { Turn } from "../../services/runtime/Turn.js"
+import { Turn, type TurnService } from "../../services/runtime/Turn.js"
 import { Sessions } from "../../services/session/Sessions.js"
 import { Store } from "../../services/store/Store.js"
 import { type Connection, closeCode } from "../../services/transport/Transport.js"
@@ -97,6 +97,7 @@ export const make = Effect.gen(function* () {
     options,
     now,
     elapsed,
+    turn,
     background: (effect) => Effect.asVoid(FiberSet.run(dropping, effect))
   }
   const resume = Resume.make(shared)
@@ -114,6 +115,7 @@ export const make = Effect.gen(function* () {
     log,
     cancelOnBye: options.cancelOnBye,
     now,
+    turn,
     acknowledged: ({ sessionId }) => {
       const entry = table.get(sessionId)
       if (entry !== undefined) table.touch(entry)
@@ -132,7 +134,7 @@ export const make = Effect.gen(function* () {
   })
 
   let stopping = false
-  const room = yield* helloRoom(options, greet, () => stopping)
+  const room = yield* helloRoom({ options, greet, turn, stopping: () => stopping })
 
   const detach = ({ entry, session, epoch }: Resume.Held) =>
     Effect.suspend(() => {
@@ -218,11 +220,17 @@ export const make = Effect.gen(function* () {
 })
 
 /** The hello room: connections that have not said who they are, at most `maxPendingHellos` of them. */
-const helloRoom = (
-  options: RuntimeOptions["Type"],
-  greet: ReturnType<typeof Handshake.make>,
-  stopping: () => boolean
-) =>
+const helloRoom = ({
+  options,
+  greet,
+  turn,
+  stopping
+}: {
+  readonly options: RuntimeOptions["Type"]
+  readonly greet: ReturnType<typeof Handshake.make>
+  readonly turn: TurnService
+  readonly stopping: () => boolean
+}) =>
   Effect.sync(() => {
     let waiting = 0
     const late = new Handshake.Refusal(
@@ -244,6 +252,7 @@ const helloRoom = (
               return yield* Effect.fail(new Handshake.Refusal(tooManyHellos(options.maxPendingHellos), "1.1"))
             yield* connection.setMaxFrameBytes(options.maxHelloFrameBytes)
             const frames = yield* firstFrames(connection)
+            yield* turn.share
             const greeted = yield* greet(Chunk.unsafeHead(frames))
             yield* connection.setMaxFrameBytes(options.maxFrameBytes)
             return { greeted, rest: Chunk.drop(frames, 1) }
