@@ -1,4 +1,5 @@
 /** What the parts of this folder share: the services, resolved once, and what is running in this process. */
+import type * as Effect from "effect/Effect"
 import type * as FiberSet from "effect/FiberSet"
 import type { Registry } from "../../services/agents/Registry.js"
 import type { Policy } from "../../services/auth/Policy.js"
@@ -23,6 +24,8 @@ export interface JobParts {
   /** Epoch ms by the wall clock. */
   readonly now: () => number
   readonly turn: TurnService
+  /** See TurnShare.ts. */
+  readonly share: Effect.Effect<void>
   readonly running: RunningJobs
   /** One fiber per job, in the runtime's scope. */
   readonly supervisors: FiberSet.FiberSet<void>

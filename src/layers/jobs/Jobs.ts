@@ -18,6 +18,7 @@ import { IdGenerator } from "../../services/runtime/IdGenerator.js"
 import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { Secrets } from "../../services/runtime/Secrets.js"
 import { Turn } from "../../services/runtime/Turn.js"
+import { TurnShare } from "../../services/runtime/TurnShare.js"
 import { within } from "../../services/runtime/within.js"
 import { Store } from "../../services/store/Store.js"
 import * as Cancel from "./Cancel.js"
@@ -55,6 +56,7 @@ const resolveParts = Effect.gen(function* () {
     options,
     now: () => clock.unsafeCurrentTimeMillis(),
     turn: yield* Turn,
+    share: yield* TurnShare,
     running: new RunningJobs(options),
     supervisors: yield* supervision
   }

@@ -197,6 +197,8 @@ export const make = (parts: JobParts): Open => {
       .pipe(
         Effect.tapError((error) => notStored(candidate, error)),
         Effect.onExit((exit) => Effect.zipRight(Deferred.done(opened, exit), Scope.close(hold.keys, exit))),
+        // Of a thousand that were stored together each has its share of a turn.
+        Effect.zipLeft(parts.share),
         Effect.flatMap((job) => run(parts, open, candidate, live, job)),
         Effect.ignore,
         Effect.tapErrorCause((cause) =>

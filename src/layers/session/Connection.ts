@@ -44,8 +44,8 @@ export interface ConnectionServices {
   /** Milliseconds that only go forward. */
   readonly elapsed: () => number
   readonly turn: TurnService
-  /** Between two pieces of work; one for all connections. */
-  readonly pause: Effect.Effect<void>
+  /** See TurnShare.ts. */
+  readonly share: Effect.Effect<void>
   readonly dispatch: ReturnType<typeof Dispatch.make>
   /** The client has sent a frame on this transport. */
   readonly confirm: (held: AttachedSession) => Effect.Effect<void>
@@ -73,7 +73,7 @@ export const closeCodeOf = (error: ArcpError): number => {
 }
 
 export const make = (services: ConnectionServices) => {
-  const { log, jobs, options, elapsed, turn, dispatch } = services
+  const { log, jobs, options, elapsed, share, turn, dispatch } = services
   const interval = Duration.toMillis(options.heartbeatInterval)
 
   /** The page with an accept before the first event of each job whose accept this transport has not sent (§6.3). */
@@ -106,6 +106,8 @@ export const make = (services: ConnectionServices) => {
       const { outbox } = attachment
       let cursor = after
       for (;;) {
+        // Events of thousands of sessions are sent in shares of turns; answers, which are small, at once.
+        if (outbox.idle) yield* share
         const page = yield* log.read(session.view, cursor)
         const events = page.starts.length === 0 ? page.frames : yield* withAccepts(session, attachment, page)
         const batches = outbox.take()
@@ -199,13 +201,13 @@ export const make = (services: ConnectionServices) => {
       yield* room
       const next = queue.shift()
       if (next === undefined) return
+      yield* share
       yield* next.decide
       bytes -= next.bytes
       if (!full()) {
         onRoom?.()
         onRoom = undefined
       }
-      yield* services.pause
     })
     const waitForRoom = Effect.async<void>((resume) => {
       onRoom = () => resume(Effect.void)
@@ -259,7 +261,6 @@ export const make = (services: ConnectionServices) => {
             yield* services.confirm(held)
           }
           const verdict = yield* dispatch(session, frame, submits)
-          if (verdict._tag === "Worked") yield* services.pause
           if (verdict._tag === "Close")
             return outbox.close({ code: verdict.code, reason: verdict.reason, drained: false })
           if (verdict._tag === "Malformed" && tooMany())

@@ -15,12 +15,10 @@ import type { Session } from "./Session.js"
 export type Verdict =
   | { readonly _tag: "Ok" }
   /** It took work that the peer chose: others get a turn of the event loop before the next. */
-  | { readonly _tag: "Worked" }
   | { readonly _tag: "Malformed" }
   | { readonly _tag: "Close"; readonly code: number; readonly reason: string }
 
 const ok: Verdict = { _tag: "Ok" }
-const worked: Verdict = { _tag: "Worked" }
 const malformed: Verdict = { _tag: "Malformed" }
 const proceed = Effect.succeed(ok)
 
@@ -43,10 +41,12 @@ export const make = (services: {
   readonly cancelOnBye: boolean
   /** Epoch ms. */
   readonly now: () => number
+  /** See TurnShare.ts. */
+  readonly share: Effect.Effect<void>
   /** The session has acknowledged events. */
   readonly acknowledged: (session: Session) => void
 }) => {
-  const { jobs, log } = services
+  const { jobs, log, share } = services
 
   const answer = (
     session: Session,
@@ -127,9 +127,9 @@ export const make = (services: {
         return Effect.as(log.ack(session.view, seq), ok)
       }
       case "session.list_jobs":
-        return Effect.map(jobs.list(session, message.payload), (page) => {
+        return Effect.map(Effect.zipRight(share, jobs.list(session, message.payload)), (page) => {
           session.send({ type: "session.jobs", payload: { request_id: id, ...page } })
-          return worked
+          return ok
         })
       case "session.close":
         session.send({ type: "session.closed", payload: message.payload })
@@ -149,17 +149,21 @@ export const make = (services: {
       case "job.cancel": {
         const jobId = jobOf(message)
         if (jobId === undefined) return invalid("job_id: is missing")
-        return Effect.as(jobs.cancel(session, { id, jobId, reason: message.payload.reason }), worked)
+        return Effect.as(
+          Effect.zipRight(share, jobs.cancel(session, { id, jobId, reason: message.payload.reason })),
+          ok
+        )
       }
       case "job.subscribe": {
         const jobId = jobOf(message)
         if (jobId === undefined) return invalid("payload.job_id: is missing")
-        return Effect.as(jobs.subscribe(session, { id, jobId, payload: message.payload }), worked)
+        const request = { id, jobId, payload: message.payload }
+        return Effect.as(Effect.zipRight(share, jobs.subscribe(session, request)), ok)
       }
       case "job.unsubscribe": {
         const jobId = jobOf(message)
         if (jobId === undefined) return invalid("payload.job_id: is missing")
-        return Effect.as(jobs.unsubscribe(session, jobId), worked)
+        return Effect.as(Effect.zipRight(share, jobs.unsubscribe(session, jobId)), ok)
       }
     }
   }
@@ -185,7 +189,7 @@ export const make = (services: {
       Effect.catchAll((error) =>
         Effect.sync(() => {
           answer(session, error, message.id, jobOf(message))
-          return worked
+          return ok
         })
       )
     )

@@ -55,6 +55,8 @@ export interface ResumeServices {
   readonly now: () => number
   /** Milliseconds that only go forward, for the window. */
   readonly elapsed: () => number
+  /** See TurnShare.ts. */
+  readonly share: Effect.Effect<void>
   /** Runs on when the connection has ended. */
   readonly background: (effect: Effect.Effect<void>) => Effect.Effect<void>
 }
@@ -69,7 +71,7 @@ const refused = () =>
 const attachmentOf = (entry: SessionEntry) => () => entry.attachment
 
 export const make = (services: ResumeServices) => {
-  const { table, log, jobs, ids, secrets, options, now, elapsed } = services
+  const { table, log, jobs, ids, secrets, options, now, elapsed, share } = services
 
   const freshToken = Effect.gen(function* () {
     const token = yield* secrets.resumeToken
@@ -177,6 +179,7 @@ export const make = (services: ResumeServices) => {
         return yield* Effect.interruptible(log.openView(entry.record)).pipe(
           Effect.onInterrupt(() => onDrop(entry, log.loadView(entry.record))),
           Effect.tap((view) => onDrop(entry, Effect.succeed(view))),
+          Effect.zipLeft(share),
           Effect.flatMap((view) => attach(entry, opening, guest, view, token)),
           Effect.onError(() => table.drop(entry, opening))
         )
@@ -240,6 +243,8 @@ export const make = (services: ResumeServices) => {
             Effect.onInterrupt(() => Effect.sync(() => table.touch(entry)))
           )
           entry.record = next
+          // Of a thousand that were committed together each has its share of a turn.
+          yield* share
           return yield* attach(entry, opening, { ...guest, version: record.version }, view, fresh.token)
         }).pipe(Effect.onError(() => Effect.sync(() => table.release(entry, opening))))
       })

@@ -19,7 +19,8 @@ import { IdGenerator } from "../../services/runtime/IdGenerator.js"
 import { monotonic } from "../../services/runtime/monotonic.js"
 import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { Secrets } from "../../services/runtime/Secrets.js"
-import { makePause, Turn } from "../../services/runtime/Turn.js"
+import { Turn } from "../../services/runtime/Turn.js"
+import { TurnShare } from "../../services/runtime/TurnShare.js"
 import { within } from "../../services/runtime/within.js"
 import { Sessions } from "../../services/session/Sessions.js"
 import { Store } from "../../services/store/Store.js"
@@ -84,6 +85,7 @@ export const make = Effect.gen(function* () {
   const options = yield* RuntimeOptions
   const clock = yield* Effect.clock
   const turn = yield* Turn
+  const share = yield* TurnShare
   const credentials = yield* Credentials
   const secrets = yield* Secrets
   const now = () => clock.unsafeCurrentTimeMillis()
@@ -100,6 +102,7 @@ export const make = Effect.gen(function* () {
     options,
     now,
     elapsed,
+    share,
     background: (effect) => Effect.asVoid(FiberSet.run(dropping, effect))
   }
   const resume = Resume.make(shared)
@@ -117,6 +120,7 @@ export const make = Effect.gen(function* () {
     log,
     cancelOnBye: options.cancelOnBye,
     now,
+    share,
     acknowledged: ({ sessionId }) => {
       const entry = table.get(sessionId)
       if (entry !== undefined) table.touch(entry)
@@ -130,13 +134,13 @@ export const make = Effect.gen(function* () {
     clock,
     elapsed,
     turn,
-    pause: makePause(turn, elapsed),
+    share,
     dispatch,
     confirm: resume.confirm
   })
 
   let stopping = false
-  const room = yield* helloRoom(options, greet, () => stopping)
+  const room = yield* helloRoom({ options, greet, share, stopping: () => stopping })
 
   const detach = ({ entry, session, epoch }: Resume.AttachedSession) =>
     Effect.suspend(() => {
@@ -230,11 +234,17 @@ export const make = Effect.gen(function* () {
 })
 
 /** The hello room: connections that have not said who they are, at most `maxPendingHellos` of them. */
-const helloRoom = (
-  options: RuntimeOptions["Type"],
-  greet: ReturnType<typeof Handshake.make>,
-  stopping: () => boolean
-) =>
+const helloRoom = ({
+  options,
+  greet,
+  share,
+  stopping
+}: {
+  readonly options: RuntimeOptions["Type"]
+  readonly greet: ReturnType<typeof Handshake.make>
+  readonly share: Effect.Effect<void>
+  readonly stopping: () => boolean
+}) =>
   Effect.sync(() => {
     let waiting = 0
     const late = new Handshake.HelloRefusal(
@@ -258,6 +268,7 @@ const helloRoom = (
               )
             yield* connection.setMaxFrameBytes(options.maxHelloFrameBytes)
             const frames = yield* firstFrames(connection)
+            yield* share
             const greeted = yield* greet(Chunk.unsafeHead(frames))
             yield* connection.setMaxFrameBytes(options.maxFrameBytes)
             return { greeted, rest: Chunk.drop(frames, 1) }

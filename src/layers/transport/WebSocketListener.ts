@@ -41,6 +41,9 @@ export const bracketed = (host: string) => (host.includes(":") ? `[${host}]` : h
 /** Unfinished requests do not hold a socket longer than a hello may take. */
 const httpOptions = { headersTimeout: 10_000, requestTimeout: 10_000, connectionsCheckingInterval: 5_000 }
 
+/** Connections that the kernel keeps until they are accepted: when a server comes back, thousands come at once. */
+const backlog = 4096
+
 const listenError = (cause: NodeJS.ErrnoException, host: string, port: number): TransportError => {
   const at = `${bracketed(host)}:${port}`
   const message =
@@ -69,7 +72,7 @@ const listen = (
     Effect.async<AddressInfo, TransportError>((resume) => {
       // Stays for good: a later error, of one accept, must not end the process.
       server.on("error", (cause) => resume(Effect.fail(listenError(cause, host, port))))
-      server.listen({ host, port }, () => resume(Effect.succeed(server.address() as AddressInfo)))
+      server.listen({ host, port, backlog }, () => resume(Effect.succeed(server.address() as AddressInfo)))
     }),
     () =>
       Effect.sync(() => {
