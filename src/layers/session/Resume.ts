@@ -110,10 +110,13 @@ export const make = (services: ResumeServices) => {
       )
     )
 
-  /** A session of the last process, which is detached until it is resumed. */
+  /** A session of the last process, which is detached until it is resumed, and stored as that. */
   const restore = (record: SessionRecord, until: number) =>
     Effect.gen(function* () {
-      const entry = yield* table.add(record, { _tag: "Detached", until })
+      const detached = { ...record, attached: false }
+      const entry = yield* table.add(detached, { _tag: "Detached", until })
+      // Or its window would begin again with the end of this process.
+      if (record.attached) table.touch(entry)
       yield* onDrop(
         entry,
         Effect.suspend(() =>

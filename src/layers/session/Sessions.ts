@@ -54,7 +54,7 @@ const restoreAll = (
       const seenAt = record.attached ? Math.max(record.lastSeenAt, aliveUntil) : record.lastSeenAt
       // A wall clock that was set back meanwhile makes no window longer than it is.
       const left = Math.min(windowMs, seenAt + windowMs - at)
-      return { record: { ...record, attached: false, lastSeenAt: Math.min(seenAt, at) }, left }
+      return { record: { ...record, lastSeenAt: Math.min(seenAt, at) }, left }
     })
     found.sort((a, b) => a.left - b.left)
     for (const { record, left } of found) yield* resume.restore(record, elapsed() + left)
@@ -108,6 +108,7 @@ export const make = Effect.gen(function* () {
   const resume = Resume.make(shared)
   yield* restoreAll({ ...shared, store }, resume)
   const records = Records.make({ table, log, now, resumeWindow: options.resumeWindow })
+  records.ring()
   const greet = Handshake.make({
     auth: yield* Auth,
     registry: yield* Registry,

@@ -21,7 +21,7 @@ const steps = FastCheck.array<Step>(
     },
     { weight: 1, arbitrary: FastCheck.record({ free: FastCheck.double({ min: 0, max: 1, noNaN: true }) }) }
   ),
-  { maxLength: 80 }
+  { minLength: 20, maxLength: 120, size: "max" }
 )
 
 /** A ledger, the bytes of each of its events, and where its runs begin. */

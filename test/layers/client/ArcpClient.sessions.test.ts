@@ -1,0 +1,209 @@
+/** What a client does when its session, its connection or its token becomes another one. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as TestClock from "effect/TestClock"
+import type { Saved } from "../../../src/layers/client/ClientState.js"
+import * as ScriptedRuntime from "../../../src/testing/ScriptedRuntime.js"
+import { scripted } from "./scripted.js"
+
+const { event, message, result, subscribed, welcome } = ScriptedRuntime
+
+/** Everything that is ready happens. */
+const settle = Effect.repeatN(Effect.yieldNow(), 100)
+const typesOf = (server: ScriptedRuntime.Scripted) =>
+  Effect.gen(function* () {
+    yield* server.send(message("session.ping", { nonce: "last", sent_at: "" }))
+    const types: Array<string> = []
+    while (types[types.length - 1] !== "session.pong")
+      types.push(...(yield* server.received).map(({ type }) => type))
+    return types.slice(0, -1)
+  })
+
+describe("a session that changes hands", () => {
+  it.scoped("is not taken back from whoever has resumed it", () =>
+    Effect.gen(function* () {
+      const { dialled, open, submitted } = yield* scripted
+      const { client, server } = yield* open()
+      const job = yield* submitted(client, server)
+      yield* server.connection.close(4001, "resumed on another transport")
+      assert.strictEqual((yield* Effect.flip(job.result))._tag, "ResumeWindowExpired")
+      yield* settle
+      assert.strictEqual(yield* dialled, 1)
+      assert.strictEqual((yield* client.status.get)._tag, "Closed")
+    })
+  )
+
+  it.scoped("a resume that is answered with another session is the runtime's mistake", () =>
+    Effect.gen(function* () {
+      const { greeted, open, submitted } = yield* scripted
+      const { client, server } = yield* open()
+      const job = yield* submitted(client, server)
+      yield* server.drop
+      const second = yield* greeted
+      yield* second.server.send(welcome([], { session_id: "sess_2" }))
+      assert.strictEqual((yield* Effect.flip(job.result))._tag, "ProtocolViolation")
+    })
+  )
+
+  it.scoped("a submit without a key is not sent to another session, where it could run a second time", () =>
+    Effect.gen(function* () {
+      const { open, replaced } = yield* scripted
+      const { client, server } = yield* open()
+      const submitting = yield* Effect.fork(Effect.flip(client.submit("x", 1)))
+      const keyed = yield* Effect.fork(client.submit("x", 1, { idempotencyKey: "k" }))
+      yield* server.expect("job.submit")
+      yield* server.expect("job.submit")
+      const other = yield* replaced(server)
+      assert.strictEqual((yield* Fiber.join(submitting))._tag, "ResumeWindowExpired")
+      yield* other.accept()
+      yield* Fiber.join(keyed)
+      assert.notInclude(yield* typesOf(other), "job.submit")
+    })
+  )
+
+  it.scoped("a key that the runtime may have forgotten is not used to find a job again", () =>
+    Effect.gen(function* () {
+      const { open, replaced, submitted } = yield* scripted
+      const { client, server } = yield* open(welcome(["subscribe"]))
+      yield* submitted(client, server, { idempotencyKey: "k" })
+      yield* TestClock.adjust("24 hours")
+      const other = yield* replaced(server, ["subscribe"])
+      const { id } = yield* other.expect("job.subscribe")
+      yield* other.send(subscribed(id, 0))
+      assert.notInclude(yield* typesOf(other), "job.submit")
+    })
+  )
+
+  it.scoped(
+    "a job followed from a second session is followed live from a third: its numbers are not known",
+    () =>
+      Effect.gen(function* () {
+        const { greeted, open, replaced, submitted } = yield* scripted
+        const { client, server } = yield* open(welcome(["subscribe"]))
+        yield* submitted(client, server)
+        yield* server.send(event(1))
+        const second = yield* replaced(server, ["subscribe"])
+        const subscribe = yield* second.expect("job.subscribe")
+        assert.deepInclude(subscribe.payload, { history: true, from_event_seq: 1 })
+        yield* second.send(subscribed(subscribe.id, 0), event(1, "new"))
+        yield* typesOf(second)
+        yield* second.drop
+        const refused = yield* greeted
+        yield* refused.server.send(ScriptedRuntime.sessionError("RESUME_WINDOW_EXPIRED"))
+        const third = yield* greeted
+        yield* third.server.send(welcome(["subscribe"], { session_id: "sess_3" }))
+        const again = yield* third.server.expect("job.subscribe")
+        assert.deepInclude(again.payload, { job_id: "job_1", history: false })
+      })
+  )
+})
+
+describe("a connection", () => {
+  it.scoped("whose hello is not answered is given up after ten seconds", () =>
+    Effect.gen(function* () {
+      const { dialled, greeted, open } = yield* scripted
+      const { server } = yield* open()
+      yield* server.drop
+      const second = yield* greeted
+      yield* TestClock.adjust("9 seconds")
+      assert.strictEqual(yield* dialled, 2)
+      yield* TestClock.adjust("1 second")
+      yield* (yield* greeted).server.send(welcome())
+      assert.strictEqual(yield* dialled, 3)
+      yield* Effect.flip(second.server.connection.take)
+    })
+  )
+
+  it.scoped("shows a new token only when it is saved", () =>
+    Effect.gen(function* () {
+      const { connecting, greeted, welcomed } = yield* scripted
+      let gate: Deferred.Deferred<void> | undefined
+      const tokens: Array<string> = []
+      const state = Effect.succeed({
+        saved: undefined,
+        save: (current: () => Saved) =>
+          Effect.suspend(() => {
+            tokens.push(current().resumeToken)
+            return gate === undefined ? Effect.void : Deferred.await(gate)
+          })
+      })
+      const client = yield* connecting({ reconnect: Schedule.recurs(20), state })
+      const first = yield* welcomed()
+      const submitting = yield* Effect.fork(Effect.flatMap(Fiber.join(client), (c) => c.submit("x", 1)))
+      yield* first.expect("job.submit")
+      gate = yield* Deferred.make<void>()
+      yield* first.drop
+      const { server: second } = yield* greeted
+      yield* second.send(welcome([], { resume_token: "rt_2" }))
+      const heard = yield* Effect.fork(second.received)
+      yield* settle
+      assert.strictEqual(tokens[tokens.length - 1], "rt_2")
+      assert.strictEqual((yield* Fiber.poll(heard))._tag, "None")
+      yield* Deferred.succeed(gate, undefined)
+      gate = undefined
+      const [submit] = yield* Fiber.join(heard)
+      assert.strictEqual(submit?.type, "job.submit")
+      yield* second.send(ScriptedRuntime.accepted(submit?.id ?? ""))
+      yield* Fiber.join(submitting)
+    })
+  )
+
+  it.scoped("is not told of acknowledgements that were not negotiated", () =>
+    Effect.gen(function* () {
+      for (const features of [[], ["ack"]]) {
+        const { open, submitted } = yield* scripted
+        const { client, server } = yield* open(welcome(features))
+        const job = yield* submitted(client, server)
+        yield* server.send(event(1), event(2), result(3))
+        yield* Effect.zipRight(Stream.runDrain(job.events), job.result)
+        yield* TestClock.adjust("2 seconds")
+        assert.deepStrictEqual(yield* typesOf(server), features.length === 0 ? [] : ["session.ack"])
+      }
+    })
+  )
+
+  it.scoped("goes on when the reader of a full stream makes room within a moment", () =>
+    Effect.gen(function* () {
+      const { dialled, open, submitted } = yield* scripted
+      const { client, server } = yield* open(undefined, { held: { events: 4 } })
+      const job = yield* submitted(client, server)
+      const gate = yield* Deferred.make<void>()
+      const reading = yield* Effect.fork(
+        Stream.runCollect(Stream.tap(job.events, () => Deferred.await(gate)))
+      )
+      yield* settle
+      yield* server.send(...[1, 2, 3, 4, 5, 6].map((seq) => event(seq)))
+      yield* settle
+      yield* TestClock.adjust("100 millis")
+      yield* Deferred.succeed(gate, undefined)
+      yield* settle
+      yield* server.send(event(7), result(8))
+      assert.lengthOf([...(yield* Fiber.join(reading))], 7)
+      assert.strictEqual(yield* dialled, 1)
+    })
+  )
+
+  it.scoped("ends a subscription with the last handle on its job, and not before", () =>
+    Effect.gen(function* () {
+      const { open } = yield* scripted
+      const { client, server } = yield* open(welcome(["subscribe"]))
+      const scopes = [yield* Scope.make(), yield* Scope.make()] as const
+      for (const scope of scopes) {
+        const subscribing = yield* Effect.fork(Scope.extend(client.subscribe("job_1"), scope))
+        const { id } = yield* server.expect("job.subscribe")
+        yield* server.send(subscribed(id, 0))
+        yield* Fiber.join(subscribing)
+      }
+      yield* Scope.close(scopes[0], Exit.void)
+      assert.deepStrictEqual(yield* typesOf(server), [])
+      yield* Scope.close(scopes[1], Exit.void)
+      assert.deepStrictEqual(yield* typesOf(server), ["job.unsubscribe"])
+    })
+  )
+})

@@ -1,0 +1,239 @@
+/** The parts of the client by themselves: lanes, handles, requests, chunks, the place that is kept. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import * as Stream from "effect/Stream"
+import { Chunks, type ResultChunk } from "../../../src/layers/client/Chunks.js"
+import * as ClientState from "../../../src/layers/client/ClientState.js"
+import { Handles } from "../../../src/layers/client/Handles.js"
+import { type JobFrame, JobInbox } from "../../../src/layers/client/JobInbox.js"
+import { type AnyLane, type Host, Lane } from "../../../src/layers/client/Lane.js"
+import { Line } from "../../../src/layers/client/Line.js"
+import { Requests } from "../../../src/layers/client/Requests.js"
+import * as TransportMemory from "../../../src/layers/transport/TransportMemory.js"
+import { InternalError } from "../../../src/protocol/Errors.js"
+
+const makeHost = (maxHeld = { events: 1_000_000, bytes: 2 ** 30 }) => {
+  const full: Array<AnyLane> = []
+  const host: Host = {
+    maxHeld,
+    now: () => 0,
+    full: (lane) => full.push(lane),
+    read: () => {},
+    starved: () => {}
+  }
+  return { full, host }
+}
+const frame = (event_seq: number, kind: string, body: unknown): JobFrame => ({
+  type: "job.event",
+  event_seq,
+  payload: { kind, ts: "", body } as never
+})
+const log = (seq: number) => frame(seq, "log", { level: "info", message: `${seq}` })
+const chunk = (chunk_seq: number, data: string, more: boolean, encoding = "utf8"): ResultChunk =>
+  ({ result_id: "res_1", chunk_seq, data, encoding, more }) as ResultChunk
+const error = new InternalError({ message: "over" })
+
+describe("Lane", () => {
+  it("is full by events and by bytes", () => {
+    for (const maxHeld of [
+      { events: 2, bytes: 1_000 },
+      { events: 1_000, bytes: 100 }
+    ]) {
+      const { full, host } = makeHost(maxHeld)
+      const lane = new Lane<number, void>(host, 0)
+      lane.offer(1, 60, 1)
+      assert.isEmpty(full)
+      lane.offer(2, 60, 2)
+      assert.lengthOf(full, 1)
+    }
+  })
+
+  it("goes on after a rewind only when all that it skipped comes again", () => {
+    const lane = new Lane<number, void>(makeHost().host, 0)
+    lane.offer(1, 1, 1)
+    lane.overflowed = true
+    lane.offer(2, 1, 2)
+    lane.rewound(2)
+    assert.isTrue(lane.overflowed)
+    lane.rewound(1)
+    assert.isFalse(lane.overflowed)
+    lane.offer(1, 1, 1)
+    lane.offer(2, 1, 2)
+    assert.strictEqual(lane.position, 2)
+  })
+
+  it.effect("takes each event once, and has room when half of it is free, in events and in bytes", () =>
+    Effect.gen(function* () {
+      for (const maxHeld of [
+        { events: 10, bytes: 1_000 },
+        { events: 1_000, bytes: 100 }
+      ]) {
+        const lane = new Lane<number, void>(makeHost(maxHeld).host, 0)
+        for (let seq = 1; seq <= 10; seq++) lane.offer(seq, 10, seq)
+        for (let seq = 1; seq <= 10; seq++) lane.offer(seq, 10, seq)
+        let room = 0
+        lane.onRoom(() => room++)
+        const seen: Array<readonly [item: number, room: number]> = []
+        yield* Stream.runForEach(Stream.take(lane.items, 5), (item) =>
+          Effect.sync(() => seen.push([item, room]))
+        )
+        assert.deepStrictEqual(seen, [
+          [1, 0],
+          [2, 0],
+          [3, 0],
+          [4, 0],
+          [5, 1]
+        ])
+        lane.finish(11, Exit.void)
+        assert.deepStrictEqual([...(yield* Stream.runCollect(lane.items))], [6, 7, 8, 9, 10])
+      }
+    })
+  )
+})
+
+describe("Handles", () => {
+  it("keeps a bounded number of frames for a request that may claim their job, and not for longer than that", () => {
+    const { host } = makeHost()
+    const handles = new Handles()
+    for (let seq = 1; seq <= 100_100; seq++) handles.deliver("job_1", log(seq), 1, true)
+    const first = new JobInbox(host)
+    handles.register("job_1", first)
+    assert.strictEqual(first.events.position, 100_000)
+    handles.deliver("job_2", log(1), 1, false)
+    handles.deliver("job_3", log(1), 1, true)
+    handles.deliver("job_4", log(2), 1, false)
+    const late = new JobInbox(host)
+    handles.register("job_3", late)
+    assert.strictEqual(late.events.position, 0)
+    handles.deliver("job_5", log(7), 1, true)
+    const claimed = new JobInbox(host)
+    handles.register("job_5", claimed)
+    assert.strictEqual(claimed.events.position, 7)
+  })
+})
+
+describe("JobInbox", () => {
+  const credential = (id: string) => ({ id, value: `${id} secret`, endpoint: "https://example.com" })
+
+  it("a rotation changes the credential that it names, and no other", () => {
+    const inbox = new JobInbox(makeHost().host)
+    inbox.accept({
+      job_id: "job_1",
+      agent: "x@1",
+      lease: {},
+      credentials: [credential("a"), credential("b")]
+    })
+    inbox.offer(frame(1, "status", { phase: "credential_rotated", id: "b", value: "new" }), 1)
+    assert.deepStrictEqual(
+      inbox.credentials.current.map(({ value }) => Redacted.value(value)),
+      ["a secret", "new"]
+    )
+  })
+
+  it("what is only interesting as it is now is not undone by what comes again", () => {
+    const inbox = new JobInbox(makeHost().host)
+    for (const n of [1, 2, 3]) inbox.offer(frame(n, "progress", { current: n }), 1)
+    for (const n of [1, 2]) inbox.offer(frame(n, "progress", { current: n }), 1)
+    assert.deepStrictEqual(inbox.progress.current, { current: 3 })
+  })
+
+  it.effect("chunks that come again in another session's numbering are taken once", () =>
+    Effect.gen(function* () {
+      const inbox = new JobInbox(makeHost().host)
+      const chunks = [chunk(0, "a", true), chunk(1, "b", true), chunk(2, "c", false)]
+      inbox.offer(frame(1, "result_chunk", chunks[0]), 1)
+      inbox.offer(frame(2, "result_chunk", chunks[1]), 1)
+      inbox.rebase(10, true)
+      for (const [i, body] of chunks.entries()) inbox.offer(frame(11 + i, "result_chunk", body), 1)
+      const payload = {
+        final_status: "success",
+        result_id: "res_1",
+        result_size: 3,
+        completed_at: ""
+      } as const
+      inbox.offer({ type: "job.result", event_seq: 14, payload }, 1)
+      assert.strictEqual((yield* inbox.result).result, "abc")
+    })
+  )
+})
+
+describe("Chunks", () => {
+  it("are of one result, in order, in one encoding, and nothing follows the last", () => {
+    const first = chunk(0, "a", true)
+    const wrong = [chunk(0, "b", false), chunk(2, "b", false), chunk(1, "Yg==", false, "base64")]
+    for (const next of [...wrong, { ...chunk(1, "b", false), result_id: "res_2" }]) {
+      const chunks = new Chunks()
+      assert.isTrue(Either.isRight(chunks.decode(first)))
+      assert.isTrue(Either.isLeft(chunks.decode(next)))
+    }
+    const chunks = new Chunks()
+    for (const next of [first, chunk(1, "b", false)]) assert.isTrue(Either.isRight(chunks.decode(next)))
+    assert.isTrue(Either.isLeft(chunks.decode(chunk(2, "c", false))))
+  })
+})
+
+describe("Requests", () => {
+  it("when their session is gone those that may be repeated are kept for the next", () => {
+    const requests = new Requests()
+    const failed: Array<string> = []
+    for (const [id, repeatable] of [
+      ["kept", true],
+      ["failed", false]
+    ] as const)
+      requests.add(id, {
+        frame: (sessionId) => `${id} to ${sessionId}`,
+        answered: () => {},
+        failed: () => failed.push(id),
+        repeatable,
+        claims: false
+      })
+    requests.fail(error, true)
+    assert.deepStrictEqual(failed, ["failed"])
+    assert.deepStrictEqual(requests.frames("sess_2"), ["kept to sess_2"])
+    requests.fail(error, false)
+    assert.deepStrictEqual(failed, ["failed", "kept"])
+  })
+})
+
+describe("Line", () => {
+  it.effect("a new connection gets nothing that was said to the one before it", () =>
+    Effect.gen(function* () {
+      const [client, server] = yield* TransportMemory.make
+      const line = new Line(() => 0)
+      line.push("of the old session")
+      line.open(["first"])
+      line.push("second")
+      yield* line.flush(client)
+      assert.deepStrictEqual([...(yield* server.take)], ["first", "second"])
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("ClientState", () => {
+  it.effect("a save that failed is repeated in its place: the other one is still whole", () =>
+    Effect.gen(function* () {
+      const written: Array<string> = []
+      let fails = false
+      const { save } = yield* ClientState.keyValueStore({
+        get: () => Effect.succeed(Option.none()),
+        set: (key) =>
+          Effect.suspend(() => {
+            written.push(key)
+            return fails ? Effect.fail("the disk is full") : Effect.void
+          })
+      })
+      const at = (lastEventSeq: number) =>
+        save(() => ({ sessionId: "sess_1", resumeToken: "rt_1", lastEventSeq, jobs: [] }))
+      yield* at(1)
+      fails = true
+      yield* Effect.zipRight(at(2), at(3))
+      fails = false
+      yield* Effect.zipRight(at(4), at(5))
+      assert.deepStrictEqual(written, ["arcp", "arcp.2", "arcp.2", "arcp.2", "arcp"])
+    })
+  )
+})

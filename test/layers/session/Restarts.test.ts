@@ -1,0 +1,243 @@
+/** What of a session is stored, and when: so that the next process knows as much as this one (protocol 4.3). */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as TestClock from "effect/TestClock"
+import * as PolicyLayer from "../../../src/layers/auth/Policy.js"
+import { all } from "../../../src/protocol/Features.js"
+import * as Agent from "../../../src/services/agents/Agent.js"
+import { Auth } from "../../../src/services/auth/Auth.js"
+import { Job } from "../../../src/services/jobs/Job.js"
+import { eventLoop } from "../../../src/services/runtime/Turn.js"
+import { boot, Disk } from "../../support/Rig.js"
+import { connect, hello, open } from "../../support/Wire.js"
+
+const echo = Agent.handle(Agent.make("echo", { version: "1.0.0" }), (input) => Effect.succeed(input))
+const flood = Agent.handle(Agent.make("flood", { version: "1.0.0" }), () =>
+  Effect.gen(function* () {
+    const job = yield* Job
+    for (let n = 0; n < 3_000; n++) yield* job.emit("x-vendor.test.n", { n })
+    return "done"
+  })
+)
+const agents = [echo, flood]
+
+type Opened = Effect.Effect.Success<ReturnType<typeof open>>
+
+const from = (session: Opened, last_event_seq = 0, resume_token = session.welcome.resume_token) => ({
+  resume: { session_id: session.sessionId, resume_token, last_event_seq }
+})
+const refusal = (more: Record<string, unknown>) =>
+  Effect.gen(function* () {
+    const wire = yield* connect
+    yield* wire.send("session.hello", hello(more))
+    const { payload, type } = yield* wire.next(() => true)
+    if (type !== "session.error") return type
+    yield* wire.closed
+    return payload.code as string
+  })
+const alive = (session: Opened) =>
+  Effect.zipRight(session.request("session.ping", { nonce: "alive" }), session.expect("session.pong"))
+const settle = Effect.repeatN(eventLoop.next, 50)
+const gone = (session: Opened) => Effect.zipRight(session.connection.close(1000, ""), settle)
+
+describe("the window over several processes", () => {
+  const options = { resumeWindow: "60 seconds" } as const
+
+  it.scoped(
+    "counts from the end of the process that the session was attached in, not from that of the next",
+    () =>
+      Effect.gen(function* () {
+        const disk = yield* Disk.make
+        const one = yield* boot(agents, { disk, options })
+        const session = yield* one.run(open())
+        yield* one.kill
+        yield* TestClock.adjust("30 seconds")
+        const two = yield* boot(agents, { disk, options })
+        for (let i = 0; i < 6; i++) yield* Effect.zipRight(TestClock.adjust("5 seconds"), settle)
+        yield* two.kill
+        yield* TestClock.adjust("30 seconds")
+        const three = yield* boot(agents, { disk, options })
+        assert.strictEqual(yield* three.run(refusal(from(session))), "RESUME_WINDOW_EXPIRED")
+      })
+  )
+
+  it.scoped("counts from the end of its last transport, although the process lived on", () =>
+    Effect.gen(function* () {
+      const disk = yield* Disk.make
+      const one = yield* boot(agents, { disk, options })
+      const [early, late] = yield* one.run(Effect.all([open(), open()]))
+      yield* TestClock.adjust("20 seconds")
+      yield* gone(early)
+      // At once: nothing has to pass first.
+      assert.deepInclude(yield* disk.store.session(early.sessionId), { attached: false, lastSeenAt: 20_000 })
+      assert.deepInclude(yield* disk.store.session(late.sessionId), { attached: true })
+      for (let i = 0; i < 8; i++) yield* Effect.zipRight(TestClock.adjust("5 seconds"), settle)
+      yield* one.kill
+      yield* TestClock.adjust("21 seconds")
+      const two = yield* boot(agents, { disk, options })
+      assert.strictEqual(yield* two.run(refusal(from(early))), "RESUME_WINDOW_EXPIRED")
+      yield* two.run(Effect.flatMap(open(from(late)), alive))
+    })
+  )
+})
+
+describe("a resume", () => {
+  it.scoped("ends the token before it for good, once the client has sent a frame", () =>
+    Effect.gen(function* () {
+      const disk = yield* Disk.make
+      const one = yield* boot(agents, { disk })
+      const first = yield* one.run(open())
+      const second = yield* one.run(open(from(first)))
+      yield* alive(second)
+      yield* one.kill
+      const two = yield* boot(agents, { disk })
+      assert.strictEqual(yield* two.run(refusal(from(first))), "RESUME_WINDOW_EXPIRED")
+      yield* two.run(Effect.flatMap(open(from(second)), alive))
+    })
+  )
+
+  it.scoped("closes the transport before it with 4001", () =>
+    Effect.gen(function* () {
+      const disk = yield* Disk.make
+      const { run } = yield* boot(agents, { disk })
+      yield* run(
+        Effect.gen(function* () {
+          const first = yield* open()
+          const second = yield* open(from(first))
+          assert.strictEqual((yield* first.closed).code, 4001)
+          yield* alive(second)
+        })
+      )
+    })
+  )
+
+  it.scoped("agrees on features anew, and stores what was agreed", () =>
+    Effect.gen(function* () {
+      const disk = yield* Disk.make
+      const { run } = yield* boot(agents, { disk })
+      yield* run(
+        Effect.gen(function* () {
+          const first = yield* open()
+          const fewer = all.filter((feature) => feature !== "list_jobs")
+          const second = yield* open(from(first), fewer)
+          assert.deepStrictEqual(second.welcome.capabilities.features.includes("list_jobs"), false)
+          const request_id = yield* second.request("session.list_jobs", {})
+          const error = yield* second.expect("session.error")
+          assert.deepInclude(error.payload, { code: "INVALID_REQUEST" })
+          assert.strictEqual(error.payload.details.request_id, request_id)
+          const stored = yield* disk.store.session(first.sessionId)
+          assert.notInclude(stored?.features ?? [], "list_jobs")
+          const third = yield* open(from(second))
+          yield* third.request("session.list_jobs", {})
+          yield* third.expect("session.jobs")
+        })
+      )
+    })
+  )
+
+  it.scoped("replaces the session's identity by that of its token", () =>
+    Effect.gen(function* () {
+      const disk = yield* Disk.make
+      const auth = Layer.succeed(Auth, {
+        verify: (token) =>
+          Effect.succeed({
+            principal: "alice",
+            agents: Redacted.value(token) === "narrow" ? ["flood"] : undefined
+          })
+      })
+      const { run } = yield* boot(agents, { disk, auth, policy: PolicyLayer.layerSamePrincipal })
+      yield* run(
+        Effect.gen(function* () {
+          const wide = yield* open()
+          const narrow = yield* open({ ...from(wide), auth: { scheme: "bearer", token: "narrow" } })
+          assert.deepStrictEqual(
+            narrow.welcome.capabilities.agents.map(({ name }: { name: string }) => name),
+            ["flood"]
+          )
+          yield* narrow.request("job.submit", { agent: "echo", input: 1 })
+          assert.include(
+            ["PERMISSION_DENIED", "AGENT_NOT_AVAILABLE"],
+            (yield* narrow.expect("job.error")).payload.code
+          )
+          const again = yield* open(from(narrow, 1))
+          yield* again.request("job.submit", { agent: "echo", input: 1 })
+          yield* again.expect("job.result")
+        })
+      )
+    })
+  )
+})
+
+describe("a session that is gone", () => {
+  it.scoped("is dropped when the store takes it, if not at once", () =>
+    Effect.gen(function* () {
+      const disk = yield* Disk.make
+      const { run } = yield* boot(agents, { disk, options: { resumeWindow: "10 seconds" } })
+      yield* run(
+        Effect.gen(function* () {
+          const session = yield* open()
+          yield* gone(session)
+          disk.mode = "fails"
+          for (let i = 0; i < 6; i++) yield* Effect.zipRight(TestClock.adjust("3 seconds"), settle)
+          assert.isDefined(yield* disk.store.session(session.sessionId))
+          disk.mode = "works"
+          for (let i = 0; i < 12; i++) yield* Effect.zipRight(TestClock.adjust("3 seconds"), settle)
+          assert.isUndefined(yield* disk.store.session(session.sessionId))
+          yield* alive(yield* open())
+        })
+      )
+    })
+  )
+
+  it.scoped("holds none of its jobs: they go on as fast as they can", () =>
+    Effect.gen(function* () {
+      const disk = yield* Disk.make
+      const { run } = yield* boot(agents, { disk, options: { maxRetainedEvents: 1_000 } })
+      yield* run(
+        Effect.gen(function* () {
+          const session = yield* open()
+          yield* session.request("job.submit", { agent: "flood", input: 1 })
+          const { job_id } = yield* session.expect("job.accepted")
+          yield* gone(session)
+          const status = Effect.map(disk.store.job(job_id as string), (job) => job?.status)
+          // No clock moves here: whoever waited for the client would wait for ever.
+          yield* Effect.repeat(eventLoop.next, {
+            until: () => Effect.map(status, (s) => s === "success"),
+            times: 50_000
+          })
+          assert.strictEqual(yield* status, "success")
+        })
+      )
+    })
+  )
+})
+
+describe("malformed frames", () => {
+  it.scoped("close the connection only when there are too many within the window", () =>
+    Effect.gen(function* () {
+      const disk = yield* Disk.make
+      const { run } = yield* boot(agents, {
+        disk,
+        options: { maxMalformedFrames: 3, malformedWindow: "10 seconds" }
+      })
+      yield* run(
+        Effect.gen(function* () {
+          const session = yield* open()
+          const malformed = Effect.zipRight(session.sendText("{"), session.expect("session.error"))
+          for (let i = 0; i < 4; i++) {
+            yield* Effect.repeatN(malformed, 2)
+            yield* alive(session)
+            yield* TestClock.adjust("11 seconds")
+          }
+          yield* Effect.repeatN(malformed, 2)
+          yield* malformed
+          assert.strictEqual((yield* session.closed).code, 1008)
+          // It stays resumable.
+          yield* alive(yield* open(from(session)))
+        })
+      )
+    })
+  )
+})
