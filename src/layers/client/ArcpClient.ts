@@ -36,6 +36,7 @@ import { end, type Pull, stream } from "./pull.js"
 import * as Reattach from "./Reattach.js"
 import { resultAsFile } from "./resultAsFile.js"
 
+/** Options of a client. */
 export interface Options {
   readonly token: Redacted.Redacted
   /** Name and version told to the runtime. Default: `effect-arcp`, its version. */
@@ -238,7 +239,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
 
     /**
      * A place for a job's frames, for as long as the scope; `leave` is run with it, once there is a job. Made before
-     * the request is sent, so that an interruption at any point leaves nothing behind.
+     * the request is sent, so that an interruption at any point leaves nothing held.
      */
     const place = (leave: (inbox: JobInbox, jobId: string) => Effect.Effect<void>) =>
       Effect.acquireRelease(

@@ -38,12 +38,14 @@ export interface AttachedSession {
   readonly epoch: number
 }
 
+/** A hello that asks for a session that exists (§6.3). */
 export interface ResumeRequest {
   readonly sessionId: string
   readonly token: Redacted.Redacted
   readonly lastEventSeq: number
 }
 
+/** What opening and resuming sessions works on. */
 export interface ResumeServices {
   readonly table: SessionTable
   readonly log: EventLog["Type"]
@@ -65,6 +67,7 @@ const dropAgain = Schedule.union(Schedule.exponential("100 millis"), Schedule.sp
 const refused = () =>
   new ResumeWindowExpired({ message: "this session cannot be resumed; open a new one with session.hello" })
 
+/** Returns what opens sessions and resumes them (§6.3). */
 export const make = (services: ResumeServices) => {
   const { table, log, jobs, ids, secrets, options, now, elapsed } = services
 
@@ -263,4 +266,5 @@ export const make = (services: ResumeServices) => {
   return { restore, open, resume, confirm }
 }
 
+/** Opens sessions, resumes them, and lets go of their transports. */
 export type Resume = ReturnType<typeof make>

@@ -126,6 +126,7 @@ export interface JobHandle<Output = unknown, Failure = never> {
   readonly cancel: (reason?: string) => Effect.Effect<void, ClientError>
 }
 
+/** What may be said of a submit beside its agent and input (§7.1). */
 export interface SubmitOptions {
   readonly leaseRequest?: Lease
   readonly leaseConstraints?: LeaseConstraints
@@ -171,6 +172,7 @@ interface SubmitMethod {
   (agent: string, input: unknown, options?: SubmitOptions): Effect.Effect<JobHandle, ClientError, Scope.Scope>
 }
 
+/** Submits, watches, lists and cancels jobs over one session, through any number of connections. */
 export interface ArcpClientService {
   /**
    * Submits to an agent by contract, which types input, result and failures, or by name. The handle is good for
@@ -219,4 +221,5 @@ export interface ArcpClientService {
   readonly close: Effect.Effect<void>
 }
 
+/** The client of this context: one session with a runtime. */
 export class ArcpClient extends Context.Tag("arcp/services/ArcpClient")<ArcpClient, ArcpClientService>() {}

@@ -97,6 +97,7 @@ export interface JobService {
   readonly rotateCredential: (id: string) => Effect.Effect<Credential, EmitError>
 }
 
+/** Starts another agent's job under this job's lease (§10). Fails as a submit does. */
 export interface Delegate {
   <I, IE, O, OE, F, FE>(
     agent: Contract<I, IE, O, OE, F, FE>,
@@ -111,4 +112,5 @@ export interface Delegate {
   ): Effect.Effect<Delegated<unknown, never>, ArcpError>
 }
 
+/** The job that the handler in this context is running. */
 export class Job extends Context.Tag("arcp/services/Job")<Job, JobService>() {}

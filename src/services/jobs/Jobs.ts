@@ -54,6 +54,7 @@ export interface SubscribeRequest {
   readonly payload: Message.Subscribe
 }
 
+/** Starts jobs for sessions, cancels and lists them, and lets sessions watch them (§7). */
 export class Jobs extends Context.Tag("arcp/services/Jobs")<
   Jobs,
   {

@@ -23,6 +23,7 @@ export interface Cost {
   readonly dimensions?: Record<string, unknown> | undefined
 }
 
+/** Answers what the running job may touch and spend (§9), and charges what it has spent. */
 export interface LeaseService {
   /** As granted, in its wire shape; it never changes. */
   readonly terms: Terms
@@ -54,6 +55,7 @@ export interface LeaseService {
   readonly spend: (cost: Cost) => Effect.Effect<void, EmitError>
 }
 
+/** The lease of the job that runs in this context (§9). */
 export class Lease extends Context.Tag("arcp/services/Lease")<Lease, LeaseService>() {}
 
 const isLeaseError = (u: unknown): u is LeaseError =>

@@ -63,6 +63,7 @@ export interface Page {
   readonly starts: ReadonlyArray<{ readonly index: number; readonly jobId: string }>
 }
 
+/** Keeps the events of jobs, numbers them for the sessions that observe them, and gives both back in order (§8). */
 export class EventLog extends Context.Tag("arcp/services/EventLog")<
   EventLog,
   {

@@ -16,6 +16,7 @@ export interface FinishedJob {
 
 type StoreWork = Effect.Effect<void, InternalError | StoreError>
 
+/** Forgets jobs that have ended. */
 export interface FinishedJobs {
   /** Drops jobs, with everything of them; views that still hold something of one begin after it. */
   readonly drop: (jobs: ReadonlyArray<FinishedJob>) => StoreWork
@@ -29,6 +30,7 @@ export interface FinishedJobs {
   readonly count: Effect.Effect<boolean, StoreError>
 }
 
+/** Returns what forgets jobs that have ended. */
 export const make = (parts: RetentionParts, views: ViewCaps, jobs: JobCaps): FinishedJobs => {
   const { committer, dropped, live, options, store, tail } = parts
   const share = store.kind === "memory" ? 16 : 1
