@@ -74,6 +74,7 @@ export const effectiveLease = (
   options: Options
 ): Effect.Effect<Lease, InvalidRequest> =>
   Effect.gen(function* () {
+    if (Object.keys(requested).length === 0) return granted(requested)
     const problem = excess(requested, options)
     if (problem !== undefined)
       return yield* new InvalidRequest({ message: `payload.lease_request: ${problem}` })

@@ -217,13 +217,20 @@ export const make = (
       Effect.catchAllCause((cause) => (Cause.isInterruptedOnly(cause) ? Effect.void : stop([], cause))),
       Effect.forkDaemon
     )
-    /** What is queued is committed, as long as the store takes it; then, and whatever comes later, fails. */
+    /**
+     * What is queued is committed, as long as the store takes it; then, and whatever comes later, fails. Beside a commit
+     * that the store has not answered nothing is committed: it would be given the same numbers.
+     */
     const close = Effect.gen(function* () {
+      let answered = false
+      running.addObserver(() => {
+        answered = true
+      })
       yield* within(Fiber.interrupt(running), closing)
       failures = 0
       yield* within(
         Effect.whileLoop({
-          while: () => queue.length > 0 && failures === 0,
+          while: () => answered && queue.length > 0 && failures === 0,
           body: () => commitNext,
           step: () => {}
         }),

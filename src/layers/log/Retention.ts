@@ -112,7 +112,7 @@ export const make = (context: Omit<RetentionParts, "dropped">) => {
   const sweep = Effect.gen(function* () {
     for (const job of jobs.overdue) agenda.jobs.add(job)
     if (agenda.jobs.size > 0) agenda.signal.give()
-    yield* trying("dropping old jobs", finished.dropRetired)
+    yield* trying("dropping old jobs", Effect.zipRight(finished.dropRetired, finished.enforceCaps))
   }).pipe(Effect.delay(sweepInterval(parts)), Effect.forever)
 
   /** Frees the pages of what was dropped, a little at a time, so that commits come between. */

@@ -11,8 +11,10 @@ import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
+import type { InternalError } from "../../protocol/Errors.js"
 import type { Policy as PolicyTag } from "../../services/auth/Policy.js"
 import type { Credentials as CredentialsTag } from "../../services/credentials/Credentials.js"
+import { EventLog as EventLogTag } from "../../services/log/EventLog.js"
 import type * as RuntimeOptions from "../../services/runtime/RuntimeOptions.js"
 import { Sessions } from "../../services/session/Sessions.js"
 import { TransportServer } from "../../services/transport/Transport.js"
@@ -59,7 +61,7 @@ export const layerMemory = <E = never, R = never>(options?: RuntimeOptions.Input
   layer(options, parts).pipe(Layer.provideMerge(StoreMemory.layer))
 
 /** Serves every connection of the transport in context; returns when the transport has no more. */
-export const serveAll: Effect.Effect<void, never, Sessions | TransportServer> = Effect.gen(function* () {
+const serveConnections: Effect.Effect<void, never, Sessions | TransportServer> = Effect.gen(function* () {
   const sessions = yield* Sessions
   const transport = yield* TransportServer
   const serving = yield* FiberSet.make<void>()
@@ -69,11 +71,24 @@ export const serveAll: Effect.Effect<void, never, Sessions | TransportServer> = 
   yield* FiberSet.awaitEmpty(serving)
 }).pipe(Effect.scoped)
 
-/** The same for as long as the layer lives. */
+/**
+ * Serves every connection of the transport in context; returns when the transport has no more. Fails when the event log
+ * has stopped for good: nothing can be served any more, and the process is to be started again.
+ */
+export const serveAll: Effect.Effect<void, InternalError, EventLogTag | Sessions | TransportServer> =
+  Effect.raceFirst(
+    serveConnections,
+    Effect.flatMap(EventLogTag, (log) => log.stopped)
+  )
+
+/**
+ * Serves the connections of the transport in context for as long as the layer lives. When the event log stops, sessions
+ * are told that the runtime shuts down, and no new ones are taken.
+ */
 export const serve: Layer.Layer<never, never, Sessions | TransportServer> = Layer.scopedDiscard(
   Effect.gen(function* () {
     const sessions = yield* Sessions
-    yield* Effect.forkScoped(serveAll)
+    yield* Effect.forkScoped(serveConnections)
     // The first finalizer to run: jobs and sessions end before the transport does.
     yield* Effect.addFinalizer(() => sessions.shutdown)
   })

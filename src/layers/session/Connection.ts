@@ -45,6 +45,8 @@ export interface ConnectionServices {
   /** Milliseconds that only go forward. */
   readonly elapsed: () => number
   readonly turn: TurnService
+  /** Between two pieces of work; one for all connections. */
+  readonly pause: Effect.Effect<void>
   readonly dispatch: ReturnType<typeof Dispatch.make>
   /** The client has sent a frame on this transport. */
   readonly confirm: (held: AttachedSession) => Effect.Effect<void>
@@ -205,7 +207,7 @@ export const make = (services: ConnectionServices) => {
         onRoom?.()
         onRoom = undefined
       }
-      yield* turn.next
+      yield* services.pause
     })
     const waitForRoom = Effect.async<void>((resume) => {
       onRoom = () => resume(Effect.void)
@@ -259,7 +261,7 @@ export const make = (services: ConnectionServices) => {
             yield* services.confirm(held)
           }
           const verdict = yield* dispatch(session, frame, submits)
-          if (verdict._tag === "Worked") yield* turn.next
+          if (verdict._tag === "Worked") yield* services.pause
           if (verdict._tag === "Close")
             return outbox.close({ code: verdict.code, reason: verdict.reason, drained: false })
           if (verdict._tag === "Malformed" && tooMany())

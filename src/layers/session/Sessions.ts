@@ -19,7 +19,7 @@ import { IdGenerator } from "../../services/runtime/IdGenerator.js"
 import { monotonic } from "../../services/runtime/monotonic.js"
 import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { Secrets } from "../../services/runtime/Secrets.js"
-import { Turn } from "../../services/runtime/Turn.js"
+import { makePause, Turn } from "../../services/runtime/Turn.js"
 import { within } from "../../services/runtime/within.js"
 import { Sessions } from "../../services/session/Sessions.js"
 import { Store } from "../../services/store/Store.js"
@@ -131,6 +131,7 @@ export const make = Effect.gen(function* () {
     clock,
     elapsed,
     turn,
+    pause: makePause(turn, elapsed),
     dispatch,
     confirm: resume.confirm
   })
@@ -199,9 +200,7 @@ export const make = Effect.gen(function* () {
   )
 
   const served = connectionCount()
-  const shutdown = Effect.gen(function* () {
-    if (stopping) return
-    stopping = true
+  const end = Effect.gen(function* () {
     yield* within(jobs.shutdown, Duration.sum(options.shutdownGrace, shutdownMargin))
     for (const [session, attachment] of table.attachments())
       attachment.outbox.close({
@@ -213,7 +212,17 @@ export const make = Effect.gen(function* () {
     yield* within(served.none, shutdownMargin)
     yield* within(Effect.ignoreLogged(records.write), shutdownMargin)
   })
+  const ended = yield* Deferred.make<void>()
+  /** Once, in a fiber of its own: whoever asks, and whoever asks again, waits until it is done. */
+  const shutdown = Effect.suspend(() => {
+    if (stopping) return Deferred.await(ended)
+    stopping = true
+    const done = Deferred.succeed(ended, undefined)
+    return Effect.zipRight(Effect.forkDaemon(Effect.ensuring(end, done)), Deferred.await(ended))
+  })
   yield* Effect.addFinalizer(() => shutdown)
+  // Nothing can be answered any more, and clients are to know.
+  yield* Effect.forkScoped(Effect.catchAll(log.stopped, () => shutdown))
 
   return Sessions.of({
     serve: (connection) => served.count(serve(connection)),

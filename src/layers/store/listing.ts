@@ -18,7 +18,7 @@ export interface ListingStep<A> {
 }
 
 /** Jobs that one step looks at. */
-export const stepSize = 2048
+export const stepSize = 512
 
 const start = (filter: JobFilter): ListingPlace => {
   const { after, createdAfter } = filter

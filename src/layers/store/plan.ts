@@ -84,6 +84,18 @@ const makeInsert = (verb: string, table: string, columns: ReadonlyArray<string>,
   }
 }
 
+/** Only what changes in a job's life, so that the indexes of the rest are left alone. */
+const jobChanges = `ON CONFLICT (id) DO UPDATE SET ${[
+  "session_id",
+  "submit_id",
+  "idempotency_key",
+  "status",
+  "ended_at",
+  "record"
+]
+  .map((column) => `${column} = excluded.${column}`)
+  .join(", ")}`
+
 const insertEvents = makeInsert("INSERT", "events", [
   "id",
   "job",
@@ -109,21 +121,26 @@ const putSessions = makeInsert(
 )
 const putInputs = makeInsert("REPLACE", "inputs", ["job", "input"])
 const putObservers = makeInsert("REPLACE", "observers", ["session_id", "job_id"])
-const putJobs = makeInsert("REPLACE", "jobs", [
-  "id",
-  "job_id",
-  "session_id",
-  "submit_id",
-  "principal",
-  "idempotency_key",
-  "agent",
-  "status",
-  "rejected",
-  "created_at",
-  "ended_at",
-  "trace_id",
-  "record"
-])
+const putJobs = makeInsert(
+  "INSERT",
+  "jobs",
+  [
+    "id",
+    "job_id",
+    "session_id",
+    "submit_id",
+    "principal",
+    "idempotency_key",
+    "agent",
+    "status",
+    "rejected",
+    "created_at",
+    "ended_at",
+    "trace_id",
+    "record"
+  ],
+  jobChanges
+)
 
 const jobRow = (id: number, job: JobRecord): ReadonlyArray<unknown> => [
   id,

@@ -115,11 +115,7 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
     `ALTER TABLE sessions ADD COLUMN need INTEGER NOT NULL DEFAULT 1`,
     `ALTER TABLE jobs ADD COLUMN trace_id TEXT NOT NULL DEFAULT ''`,
     `UPDATE jobs SET trace_id = coalesce(json_extract(record, '$.traceId'), '')`,
-    // Listings walk one of these in steps; they hold whatever is filtered by, so that a step reads nothing else.
-    "DROP INDEX jobs_by_creation",
-    "DROP INDEX jobs_by_principal",
-    `CREATE INDEX jobs_by_creation ON jobs (created_at, job_id, principal, status, agent) WHERE rejected = 0`,
-    `CREATE INDEX jobs_by_principal ON jobs (principal, created_at, job_id, status, agent) WHERE rejected = 0`,
+    // Listings walk this one or those by creation in steps. What changes when a job ends is in this one only.
     `CREATE INDEX jobs_by_status ON jobs (status, created_at, job_id, principal, agent) WHERE rejected = 0`,
     `CREATE INDEX jobs_by_principal_end ON jobs (principal, ended_at) WHERE ended_at IS NOT NULL`,
     `CREATE TABLE inputs (job INTEGER PRIMARY KEY, input TEXT NOT NULL)`

@@ -77,8 +77,8 @@ export const RuntimeOptionsSchema = Schema.Struct({
   /** How long a finished job is kept, and with it its events and its place in listings. */
   jobRetention: withDefault(positiveDuration, Duration.days(1)),
   /** Finished jobs kept per principal, and in all, at the most; a sixteenth of it in memory. The oldest go first. */
-  maxRetainedJobs: withDefault(count, 100_000),
-  maxRetainedJobsInAll: withDefault(count, 1_000_000),
+  maxRetainedJobs: withDefault(count, 1_000_000),
+  maxRetainedJobsInAll: withDefault(count, 4_000_000),
   /** Bytes that a log in memory holds at the most, for all jobs and sessions together. */
   maxMemoryLogBytes: withDefault(count, 256 * MiB)
 })

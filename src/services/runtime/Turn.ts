@@ -23,6 +23,28 @@ export const make = (onNext: TurnService["onNext"]): TurnService => ({
   })
 })
 
+/** How long work that comes in many small pieces may hold the event loop, in milliseconds. */
+const sliceMs = 2
+
+/**
+ * Returns a pause for between two pieces of work: it costs nothing until the work of this turn has taken its slice, and
+ * waits for the next turn then. So small pieces still share a turn, and with it a commit and a write, and large ones
+ * leave room for others. `elapsed` is in milliseconds and only goes forward.
+ */
+export const makePause = (turn: TurnService, elapsed: () => number): Effect.Effect<void> => {
+  let startedAt: number | undefined
+  return Effect.suspend(() => {
+    if (startedAt === undefined) {
+      startedAt = elapsed()
+      turn.onNext(() => {
+        startedAt = undefined
+      })
+      return Effect.void
+    }
+    return elapsed() - startedAt < sliceMs ? Effect.void : turn.next
+  })
+}
+
 /** The turns of the event loop that this process runs in. */
 export const eventLoop: TurnService = make(
   typeof setImmediate === "function"

@@ -12,9 +12,9 @@ export const within = <A, E, R>(
 ): Effect.Effect<void, E, R> =>
   Effect.clockWith((clock) =>
     Effect.withClock(effect, clock).pipe(
-      // A finalizer runs uninterruptibly, and a time-out could not end the wait.
-      Effect.interruptible,
       Effect.disconnect,
+      // Around all of it: a finalizer runs uninterruptibly, and a time-out could not end the wait.
+      Effect.interruptible,
       Effect.timeoutOption(duration),
       Effect.withClock(realClock),
       Effect.asVoid

@@ -4,6 +4,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
 import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
 import { EventLog } from "../../../src/services/log/EventLog.js"
@@ -165,6 +166,34 @@ describe("the committer", () => {
         assert.deepStrictEqual(numbers(frames, job), emitters)
       })
     )
+  })
+
+  it.live("a log that closes commits nothing beside a commit that its store has not answered", () => {
+    const { control, run } = makeStore()
+    let commits = 0
+    const gate = Deferred.unsafeMake<void>(FiberId.none)
+    const emitting = Effect.gen(function* () {
+      const view = yield* openView
+      const [stuck, queued] = [yield* openJob(view), yield* openJob(view)]
+      const reached = yield* Deferred.make<void>()
+      control.commit = (real) => (batch) => {
+        commits++
+        return Deferred.succeed(reached, undefined).pipe(
+          Effect.zipRight(Deferred.await(gate)),
+          Effect.zipRight(real(batch))
+        )
+      }
+      const first = yield* Effect.forkDaemon(Effect.exit(emit(stuck, 1, 1)))
+      yield* Deferred.await(reached)
+      return { first, second: yield* Effect.forkDaemon(Effect.exit(emit(queued, 1, 1))) }
+    })
+    return Effect.gen(function* () {
+      const { first, second } = yield* run(emitting)
+      assert.isTrue(Exit.isFailure(yield* Fiber.join(second)))
+      yield* Deferred.succeed(gate, undefined)
+      assert.isTrue(Exit.isSuccess(yield* Fiber.join(first)))
+      assert.strictEqual(commits, 1)
+    })
   })
 
   it.effect("a defect after the commit stops the log, and whoever waits is told", () => {

@@ -49,4 +49,15 @@ describe("Tail", () => {
     tail.forget(new Set(jobs.slice(50)))
     assert.strictEqual(tail.bytes, 0)
   })
+
+  it("says when nothing of a job is held any more, and its own queue stays short", () => {
+    const gone: Array<string> = []
+    const tail = new Tail(10_000, (job) => gone.push(job.jobId))
+    for (let i = 0; i < 5_000; i++) pushTo(tail, makeJob(`job_${i}`), 1)
+    assert.isAtLeast(gone.length, 4_990)
+    assert.strictEqual(new Set(gone).size, gone.length)
+    const queued = Object.values(tail).filter(Array.isArray)
+    assert.isNotEmpty(queued)
+    for (const queue of queued) assert.isAtMost(queue.length, 2_100)
+  })
 })

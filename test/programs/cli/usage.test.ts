@@ -5,7 +5,8 @@ import { join, resolve } from "node:path"
 import * as NodeContext from "@effect/platform-node/NodeContext"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { afterAll, describe, expect, it } from "vitest"
+import { afterAll, describe, expect, it, vi } from "vitest"
+import { Transaction } from "../../../src/layers/log/Transaction.js"
 import { describe as explain } from "../../../src/programs/cli/exit.js"
 import { askedFor } from "../../../src/programs/cli/lease.js"
 import { plain, safe } from "../../../src/programs/cli/text.js"
@@ -97,6 +98,22 @@ describe("arcp submit", () => {
 })
 
 describe("arcp serve", () => {
+  it("leaves with a message and not with 0 when the log has stopped", async () => {
+    const apply = vi.spyOn(Transaction.prototype, "apply").mockImplementation(() => {
+      throw new Error("memory and store differ")
+    })
+    try {
+      // That it is alive is committed four times in a window.
+      const args = ["--memory", "--port", "0", "--token", "t=me", "--resume-window-sec", "1"]
+      const { code, stderr, stdout } = await run(["serve", ...args])
+      expect(stdout).toMatch(/^listening /)
+      expect(stderr).toMatch(/^error: INTERNAL_ERROR: the log has stopped; the runtime must be restarted$/m)
+      expect(code).toBe(1)
+    } finally {
+      apply.mockRestore()
+    }
+  })
+
   const who = { token: "sekrit", principal: "ci" }
   it.each<readonly [ReadonlyArray<string>, RegExp]>([
     [["--token"], /--token needs a value/],

@@ -30,6 +30,9 @@ export interface FinishedJobs {
   readonly count: Effect.Effect<boolean, StoreError>
 }
 
+/** How much a cap may be exceeded before it is enforced at once: a batch is dropped in one go, not each job by itself. */
+const slackOf = (max: number): number => Math.min(batch, Math.floor(max / 64))
+
 /** Returns what forgets jobs that have ended. */
 export const make = (parts: RetentionParts, views: ViewCaps, jobs: JobCaps): FinishedJobs => {
   const { committer, dropped, live, options, store, tail } = parts
@@ -45,7 +48,7 @@ export const make = (parts: RetentionParts, views: ViewCaps, jobs: JobCaps): Fin
     inAll += by
     if (next <= 0) counts.delete(principal)
     else counts.set(principal, next)
-    return next > maxPerPrincipal || inAll > maxInAll
+    return next > maxPerPrincipal + slackOf(maxPerPrincipal) || inAll > maxInAll + slackOf(maxInAll)
   }
 
   const drop = (ended: ReadonlyArray<FinishedJob>) =>

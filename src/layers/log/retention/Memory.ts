@@ -15,7 +15,7 @@ export interface MemoryCap {
   readonly isFull: () => boolean
   /** A job has ended. */
   readonly ended: (job: FinishedJob) => void
-  /** Forgets until the limit is kept, or only what is being read is left. */
+  /** Forgets until the limit is kept, or only what was not sent yet to those who read is left. */
   readonly relieve: Effect.Effect<void, InternalError | StoreError>
 }
 
@@ -58,25 +58,49 @@ export const make = (
     return store.held() < before
   })
 
+  /** Returns what a view begins with after it has lost its oldest part: what is over the limit, at least an eighth. */
+  const afterCut = ({ ledger }: ViewState): number => {
+    const excess = Math.max(store.held() - maxHeld, ledger.bytes / 8)
+    const to =
+      ledger.target({ events: limits.events, bytes: Math.max(0, ledger.bytes - excess) }) ?? ledger.last + 1
+    return Math.max(to, ledger.first + 1)
+  }
+
   /** The largest view that is not being read loses its oldest part. Returns whether there was one. */
   const shrinkLargest = Effect.suspend(() => {
     const now = monotonic()
     let largest: ViewState | undefined
     for (const view of live.views.values())
       if (!view.reads(now) && view.ledger.bytes > (largest?.ledger.bytes ?? 0)) largest = view
+    return largest === undefined
+      ? Effect.succeed(false)
+      : Effect.as(views.raise(largest, afterCut(largest)), true)
+  })
+
+  /**
+   * Of the views that are being read the one that was sent most loses what it was sent: it could not be resumed from
+   * there, but no emitter waits for an acknowledgement that never comes. Returns whether there was one.
+   */
+  const shrinkSent = Effect.suspend(() => {
+    let largest: ViewState | undefined
+    let most = 0
+    for (const view of live.views.values()) {
+      const bytes = view.ledger.bytes - view.ledger.bytesAfter(view.delivered)
+      if (bytes <= most || view.ledger.boundary(view.delivered + 1) <= view.first) continue
+      most = bytes
+      largest = view
+    }
     if (largest === undefined) return Effect.succeed(false)
-    const { ledger } = largest
-    const excess = Math.max(store.held() - maxHeld, ledger.bytes / 8)
-    const to =
-      ledger.target({ events: limits.events, bytes: Math.max(0, ledger.bytes - excess) }) ?? ledger.last + 1
-    return Effect.as(views.raise(largest, Math.max(to, largest.first + 1)), true)
+    const sent = largest.ledger.boundary(largest.delivered + 1)
+    return Effect.as(views.raise(largest, Math.min(afterCut(largest), sent)), true)
   })
 
   const relieve = Effect.gen(function* () {
     if (store.held() <= maxHeld) return
     yield* views.storeNeeds(live.views.keys())
     while (store.held() > maxHeld) {
-      const freed = (yield* forgetFinished) || (yield* trimRunning) || (yield* shrinkLargest)
+      const freed =
+        (yield* forgetFinished) || (yield* trimRunning) || (yield* shrinkLargest) || (yield* shrinkSent)
       if (!freed) return
       yield* turn.next
     }

@@ -27,6 +27,7 @@ import { isLoopback } from "../../../protocol/Loopback.js"
 import { describe } from "../../../protocol/Problem.js"
 import type { Auth as AuthTag, Identity } from "../../../services/auth/Auth.js"
 import type { Policy as PolicyTag } from "../../../services/auth/Policy.js"
+import { EventLog } from "../../../services/log/EventLog.js"
 import * as RuntimeOptions from "../../../services/runtime/RuntimeOptions.js"
 import { Secrets } from "../../../services/runtime/Secrets.js"
 import { TransportServer } from "../../../services/transport/Transport.js"
@@ -254,11 +255,14 @@ export const run = (flags: Parsed) =>
             ...(flags.allowOrigin.length === 0 ? {} : { allowedOrigins: flags.allowOrigin }),
             ...(hasDemo(flags) ? { pages: demoPages(flags.path) } : {})
           })
-    // A port is served until a signal comes, stdin and stdout until the parent closes them.
+    // A port is served until a signal comes, stdin and stdout until the parent closes them; either ends with the log.
     const serving =
       flags.transport === "stdio"
         ? Runtime.serveAll
-        : Effect.zipRight(Layer.build(Runtime.serve), Effect.never)
+        : Effect.zipRight(
+            Layer.build(Runtime.serve),
+            Effect.flatMap(EventLog, (log) => log.stopped)
+          )
     yield* announce(flags, auth.token).pipe(
       Effect.zipRight(serving),
       Effect.scoped,
