@@ -1,6 +1,6 @@
 // Agents of your own for `arcp serve`, which loads what Node loads: compiled, or as it is with Node 22.18 or newer.
 //
-//   npm run examples:build
+//   npm run build && npm run examples:build
 //   npx arcp serve --agents ./examples/.build/my-agents.js --token secret=me
 //   npx arcp submit count --token secret --input '{"to": 5}'
 

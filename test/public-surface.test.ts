@@ -31,7 +31,7 @@ const surface: Record<string, Record<string, string>> = {
     Lease: "Constraints ~Cost Lease ~LeaseError leaseErrorOf ~LeaseService reserved Terms",
     Leased: "lazily ~Leased ~Lessee make",
     Message: "Accepted AgentEntry JobEntry JobStatus ListJobs Subscribed",
-    Policy: "layerSamePrincipal Policy",
+    Policy: "layer layerSamePrincipal ~Options Policy",
     Registry: "AgentRegistrationError layer Registry ~Requirements",
     Runtime: "layer layerCore layerMemory ~Parts serve serveAll",
     RuntimeOptions: "~Input layer layerConfig ~Options RuntimeOptions RuntimeOptionsSchema",

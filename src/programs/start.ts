@@ -94,7 +94,7 @@ const program = Effect.gen(function* () {
     `\n${events + 1} events, last event_seq ${lastEventSeq}, ` +
       (resumedAt === undefined
         ? "never resumed"
-        : `resumed behind event ${resumedAt}: nothing lost, nothing twice`)
+        : `resumed after event ${resumedAt}: nothing lost, nothing twice`)
   )
   if (events + 1 !== lastEventSeq || resumedAt === undefined)
     return yield* new ServerStopped({ message: "the stream was not what it should be" })

@@ -1,4 +1,4 @@
-/** A job as promises and async iterables give it. */
+/// <reference lib="esnext.disposable" preserve="true" />
 import type { FileSystem } from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"

@@ -1,3 +1,3 @@
 /** Who may see, cancel and use what. */
-export { layerSamePrincipal } from "../layers/auth/Policy.js"
+export { layer, layerSamePrincipal, type Options } from "../layers/auth/Policy.js"
 export { Policy } from "../services/auth/Policy.js"

@@ -94,7 +94,7 @@ describe.skipIf(executable === undefined)("the demo page (where there is a Chrom
     await progressed(page, 100)
     await page.click("#pull")
     await page.waitForSelector("#log .good")
-    assert.match(await text(page, "log"), /resumed behind event \d+/)
+    assert.match(await text(page, "log"), /resumed after event \d+/)
     await shot(page, "running")
     await page.click("#offline")
     await page.waitForSelector("#lamp[data-state=away]")

@@ -162,7 +162,7 @@ describe("the other commands", () => {
     expect(cancelled).toMatchObject({ code: 0, stdout: `${job} is being cancelled\n` })
     expect((await watching).code).toBe(3)
     const again = await arcp(["cancel", job])
-    expect(again.code).toBe(2)
+    expect(again.code).toBe(1)
     expect(again.stderr).toContain("only the session that submitted")
     const replayed = await arcp(["replay", "--db", db, "--job", job, "--json"])
     const events = lines(replayed.stdout)

@@ -67,6 +67,9 @@ const dropAgain = Schedule.union(Schedule.exponential("100 millis"), Schedule.sp
 const refused = () =>
   new ResumeWindowExpired({ message: "this session cannot be resumed; open a new one with session.hello" })
 
+/** Apart from where the transport is in scope: what a session keeps must not hold the one that it began on. */
+const attachmentOf = (entry: SessionEntry) => () => entry.attachment
+
 /** Returns what opens sessions and resumes them (§6.3). */
 export const make = (services: ResumeServices) => {
   const { table, log, jobs, ids, secrets, options, now, elapsed } = services
@@ -138,7 +141,7 @@ export const make = (services: ResumeServices) => {
         entry.session ??
         new Session(sessionId, version, view, identity, features, {
           nextId: ids.unsafeNext,
-          attachment: () => entry.attachment
+          attachment: attachmentOf(entry)
         })
       const first = session.frame({ type: "session.welcome", payload: welcome(sessionId, token) })
       session.identity = identity

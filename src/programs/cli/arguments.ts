@@ -9,6 +9,7 @@ const repeatable = new Set([
   "--budget",
   "--lease",
   "--limit",
+  "--operator",
   "--status",
   "--token"
 ])

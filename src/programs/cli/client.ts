@@ -9,8 +9,11 @@ import type * as ArcpClient from "../../layers/client/ArcpClient.js"
 import { exitCode, leaveOnBrokenPipe, leaving } from "./exit.js"
 import { UsageError } from "./UsageError.js"
 
+/** Where `arcp serve` listens when it is not told. */
+export const defaultUrl = "ws://127.0.0.1:7777/arcp"
+
 const url = CliOptions.text("url").pipe(
-  CliOptions.withDescription("where the runtime is; also ARCP_URL"),
+  CliOptions.withDescription(`where the runtime is; also ARCP_URL (default ${defaultUrl})`),
   CliOptions.withFallbackConfig(Config.string("ARCP_URL"))
 )
 
@@ -18,7 +21,7 @@ const url = CliOptions.text("url").pipe(
 export const optionalUrl = CliOptions.optional(url)
 
 export const clientOptions = {
-  url: CliOptions.withDefault(url, "ws://127.0.0.1:7777/arcp"),
+  url: CliOptions.withDefault(url, defaultUrl),
   token: CliOptions.text("token").pipe(
     CliOptions.withDescription("bearer token; also ARCP_TOKEN"),
     CliOptions.withFallbackConfig(Config.string("ARCP_TOKEN")),

@@ -7,9 +7,8 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { JobStatus } from "../../protocol/Message.js"
-import { clientOptions, connect, optionalUrl } from "./client.js"
+import { type ClientFlags, clientOptions, connect, defaultUrl, optionalUrl } from "./client.js"
 import * as Detached from "./detached.js"
-import { UsageError } from "./UsageError.js"
 import { show } from "./view.js"
 
 const jobId = Args.text({ name: "JOB" }).pipe(Args.withDescription("a job id, job_…"))
@@ -82,6 +81,25 @@ export const jobs = Command.make(
     }).pipe(Effect.scoped)
 ).pipe(Command.withDescription("List jobs, oldest first"))
 
+/**
+ * Opens the session that cancels a job: the one that submitted it when it is remembered here and still there, else one of
+ * its own, which the runtime lets cancel when the job's session is gone, or to whom its policy allows it.
+ */
+const sessionFor = (flags: Omit<ClientFlags, "url"> & { job: string; url: Option.Option<string> }) =>
+  Effect.gen(function* () {
+    const state = yield* Detached.load(flags.job)
+    const url = Option.getOrElse(flags.url, () => state?.url ?? defaultUrl)
+    if (state === undefined) return yield* connect({ ...flags, url })
+    return yield* connect({ ...flags, url }, state).pipe(
+      // The session has a new token now; without this a second try would be refused.
+      Effect.tap((client) =>
+        Effect.flatMap(client.resumeState, (resume) => Detached.save(flags.job, { url, ...resume }))
+      ),
+      // It has gone, or is not this token's.
+      Effect.catchTag("ResumeWindowExpired", () => connect({ ...flags, url }))
+    )
+  })
+
 export const cancel = Command.make(
   "cancel",
   {
@@ -93,24 +111,16 @@ export const cancel = Command.make(
   },
   (flags) =>
     Effect.gen(function* () {
-      const state = yield* Detached.load(flags.job)
-      if (state === undefined)
-        return yield* new UsageError({
-          message: `no session is remembered for ${flags.job}: only the session that submitted a job may cancel it, and this machine remembers those of arcp submit --detach`
-        })
-      const url = Option.getOrElse(flags.url, () => state.url)
-      const client = yield* connect({ ...flags, url }, state).pipe(
-        Effect.tapErrorTag("ResumeWindowExpired", () => Detached.forget(flags.job))
-      )
-      // The session has a new token now; without this a second try would be refused.
-      yield* Detached.save(flags.job, { url, ...(yield* client.resumeState) })
+      const client = yield* sessionFor(flags)
       yield* client.cancel(flags.job, Option.getOrUndefined(flags.reason))
       yield* Detached.forget(flags.job)
       yield* flags.json
         ? Console.log(JSON.stringify({ job_id: flags.job, cancelled: true }))
         : Console.log(`${flags.job} is being cancelled`)
     }).pipe(Effect.scoped)
-).pipe(Command.withDescription("Cancel a job submitted with --detach"))
+).pipe(
+  Command.withDescription("Cancel a job: one submitted with --detach from here, or one the runtime lets you")
+)
 
 export const agents = Command.make("agents", clientOptions, (flags) =>
   Effect.gen(function* () {

@@ -1,6 +1,6 @@
 /**
- * What `arcp submit --detach` leaves so that `arcp cancel` can act later: only the session that submitted
- * a job may cancel it. A file per job, readable by its owner only, in the state folder of the user.
+ * What `arcp submit --detach` leaves so that `arcp cancel` can act later: the session that
+ * submitted a job may cancel it. A file per job, readable by its owner only, in the state folder of the user.
  */
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Path from "@effect/platform/Path"

@@ -46,8 +46,7 @@ const hints: { readonly [tag: string]: string } = {
   Timeout: "give it longer with --timeout-sec",
   LeaseExpired: "give it longer with --expires-in",
   BudgetExhausted: "give it more with --budget",
-  ResumeWindowExpired: "the session is gone; a job of it may still run: see arcp jobs and arcp watch",
-  TransportError: "is a runtime there? start one with arcp serve, or say where with --url or ARCP_URL"
+  ResumeWindowExpired: "the session is gone; a job of it may still run: see arcp jobs and arcp watch"
 }
 
 const codeOf = (error: unknown): number => {
@@ -88,13 +87,24 @@ const messageOf = (error: unknown): string =>
 /** A job was refused something by its lease, or this client something by the runtime. */
 const denialHint = (error: PermissionDenied): string | undefined =>
   error.message.startsWith("only the session")
-    ? "use arcp cancel where you ran arcp submit --detach"
+    ? "use arcp cancel where you ran arcp submit --detach; others may with arcp serve --operator or --cancel principal"
     : "what a job may do is given with --lease, see arcp submit --help"
+
+/** There is no runtime, or it is somewhere else, or may be spoken to only when told so. */
+const transportHint = (error: TransportError): string =>
+  error.message.startsWith("refusing plaintext")
+    ? "on the command line that is --insecure, for a network that you trust"
+    : "arcp serve starts a runtime and prints its address; --url or ARCP_URL says where it is"
 
 /** One line that says what happened and one that says what to do; never a stack trace. */
 export const describe = (error: unknown): string => {
   const code = isArcpError(error) ? `${error.code}: ` : ""
-  const hint = error instanceof PermissionDenied ? denialHint(error) : hints[tagOf(error)]
+  const hint =
+    error instanceof PermissionDenied
+      ? denialHint(error)
+      : error instanceof TransportError
+        ? transportHint(error)
+        : hints[tagOf(error)]
   return `error: ${code}${safe(messageOf(error))}${hint === undefined ? "" : `\n  ${hint}`}`
 }
 

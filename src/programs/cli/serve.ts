@@ -11,19 +11,21 @@ const integer = (name: string, description: string) =>
 
 const options = {
   transport: CliOptions.choice("transport", ["ws", "stdio"]).pipe(
-    CliOptions.withDescription("WebSocket on a port, or newline-delimited JSON on stdin and stdout"),
+    CliOptions.withDescription(
+      "WebSocket on a port, or newline-delimited JSON on stdin and stdout (default ws)"
+    ),
     CliOptions.withDefault("ws" as const)
   ),
   host: CliOptions.text("host").pipe(
-    CliOptions.withDescription("address to listen on"),
+    CliOptions.withDescription("address to listen on (default 127.0.0.1)"),
     CliOptions.withDefault("127.0.0.1")
   ),
   port: CliOptions.integer("port").pipe(
-    CliOptions.withDescription("port to listen on; 0 is any free one"),
+    CliOptions.withDescription("port to listen on; 0 is any free one (default 7777)"),
     CliOptions.withDefault(7777)
   ),
   path: CliOptions.text("path").pipe(
-    CliOptions.withDescription("path of the WebSocket endpoint"),
+    CliOptions.withDescription("path of the WebSocket endpoint (default /arcp)"),
     CliOptions.withDefault("/arcp")
   ),
   allowInsecure: CliOptions.boolean("allow-insecure").pipe(
@@ -36,7 +38,7 @@ const options = {
   db: text("db", "SQLite file (default .arcp/arcp.db)"),
   memory: CliOptions.boolean("memory").pipe(CliOptions.withDescription("keep everything in memory instead")),
   synchronous: CliOptions.choice("synchronous", ["FULL", "NORMAL"]).pipe(
-    CliOptions.withDescription("FULL survives a power cut, NORMAL the end of the process"),
+    CliOptions.withDescription("FULL survives a power cut, NORMAL the end of the process (default FULL)"),
     CliOptions.withDefault("FULL" as const)
   ),
   token: CliOptions.text("token").pipe(
@@ -51,7 +53,7 @@ const options = {
   identities: text("identities", "JSON file of who may connect: token, principal, agents, leaseCeiling"),
   cancel: CliOptions.choice("cancel", ["own-session", "principal"]).pipe(
     CliOptions.withDescription(
-      "who may cancel a job while its session exists: that session, or every session of its principal"
+      "who may cancel a job while its session exists: that session, or every session of its principal (default own-session)"
     ),
     CliOptions.withDefault("own-session" as const)
   ),
@@ -86,7 +88,10 @@ const options = {
     ["warning", LogLevel.Warning],
     ["error", LogLevel.Error],
     ["none", LogLevel.None]
-  ]).pipe(CliOptions.withDescription("how much is logged on stderr"), CliOptions.withDefault(LogLevel.Info)),
+  ]).pipe(
+    CliOptions.withDescription("how much is logged on stderr (default info)"),
+    CliOptions.withDefault(LogLevel.Info)
+  ),
   json: CliOptions.boolean("json").pipe(
     CliOptions.withDescription("one JSON value per line on stdout and stderr")
   )

@@ -137,7 +137,7 @@ const connection = (status: Status): string | undefined => {
     case "Connected":
       return status.resumedAt === undefined
         ? undefined
-        : paint(32, `✓ resumed behind event ${status.resumedAt}`)
+        : paint(32, `✓ resumed after event ${status.resumedAt}`)
     default:
       return undefined
   }

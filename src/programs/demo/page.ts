@@ -240,7 +240,7 @@ const showStatus = (status: ArcpClient.Status) => {
       connections++
       show(page.connections, String(connections))
       show(page.status, "connected")
-      if (status.resumedAt !== undefined) say(`resumed behind event ${status.resumedAt}`, "good")
+      if (status.resumedAt !== undefined) say(`resumed after event ${status.resumedAt}`, "good")
       return
     case "Reconnecting":
       show(page.status, "the connection is gone; reconnecting")

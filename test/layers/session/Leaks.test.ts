@@ -1,10 +1,14 @@
 /** A dropped session leaves nothing behind, however it went. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as TestClock from "effect/TestClock"
+import * as TransportMemory from "../../../src/layers/transport/TransportMemory.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
-import { gc } from "../../support/collected.js"
+import { Sessions } from "../../../src/services/session/Sessions.js"
+import { Dialer } from "../../../src/services/transport/Transport.js"
+import { gc, isCollected } from "../../support/collected.js"
 import { boot, Disk } from "../../support/Rig.js"
 import { open } from "../../support/Wire.js"
 
@@ -81,6 +85,43 @@ describe("sessions that are opened and dropped", () => {
       )
       assert.lengthOf(yield* disk.store.sessions, 0)
       assert.isBelow(left, 4_000)
+    })
+  )
+})
+
+/** Opens a session on a connection of its own, and leaves it. Returns what only that connection holds. */
+const leaveFirstConnection = Effect.scoped(
+  Effect.gen(function* () {
+    const sessions = yield* Sessions
+    const [client, server] = yield* TransportMemory.make
+    const socket = { isOpen: true }
+    const close: typeof server.close = (code, reason) => {
+      socket.isOpen = false
+      return server.close(code, reason)
+    }
+    const serving = yield* Effect.fork(sessions.serve({ ...server, close }))
+    const session = yield* open(undefined, []).pipe(
+      Effect.provideService(Dialer, { connect: Effect.succeed(client) })
+    )
+    yield* session.connection.close(1000, "")
+    yield* Fiber.await(serving)
+    return new WeakRef(socket)
+  })
+)
+
+describe("a session that is kept", () => {
+  it.scopedLive("holds no connection that has ended", () =>
+    Effect.gen(function* () {
+      const disk = yield* Disk.make
+      const { run } = yield* boot([echo], { disk })
+      const socket = yield* run(leaveFirstConnection)
+      let collected = false
+      for (let i = 0; i < 20 && !collected; i++) {
+        yield* Effect.repeatN(eventLoop.next, 20)
+        collected = yield* isCollected(socket)
+      }
+      assert.isTrue(collected)
+      assert.lengthOf(yield* disk.store.sessions, 1)
     })
   )
 })

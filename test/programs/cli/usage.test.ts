@@ -121,6 +121,7 @@ describe("arcp serve", () => {
     [["--host", "0.0.0.0"], /--allow-insecure/],
     [["--workspace", join(folder, "none")], /none is not a directory/],
     [["--limit", "maxJobsPerSession=abc"], /--limit maxJobsPerSession: expected a number/],
+    [["--operator"], /--operator needs a value/],
     [["--cancel-grace-ms", "-1"], /--cancel-grace-ms: expected a duration of zero or more/],
     [["--heartbeat-sec", "0"], /--heartbeat-sec: expected a positive duration/],
     [["--agents", join(folder, "none.mjs")], /does not load: Cannot find module '[^']*'$/m],
@@ -192,6 +193,43 @@ describe("arcp serve", () => {
       (text) => printed.push(text)
     )
     expect(printed.join("")).toMatch(/try: arcp submit survey --url/)
+  })
+})
+
+describe("arcp cancel", () => {
+  it("is for whoever the runtime lets, and one who is refused takes nothing from the owner", async () => {
+    const who = ["--token", "mine=me", "--token", "others=other", "--token", "ops=root", "--operator", "root"]
+    await serving(["--memory", "--agents", "conformance", ...who], async (address) => {
+      const environment = { ARCP_URL: address, XDG_STATE_HOME: join(folder, "state") }
+      const as = (token: string, ...args: ReadonlyArray<string>) =>
+        run(args, { ...environment, ARCP_TOKEN: token })
+      const submitted = () => as("mine", "submit", "sleep", "--input", '{"ms":60000}', "--detach")
+      const job = (await submitted()).stdout.trim()
+      const stranger = await as("others", "cancel", job)
+      expect(stranger).toMatchObject({ code: 1, stdout: "" })
+      expect(stranger.stderr).toMatch(/JOB_NOT_FOUND/)
+      // From another machine, where nothing is remembered, it is not the session that owns the job.
+      const elsewhere = { ...environment, ARCP_TOKEN: "mine", XDG_STATE_HOME: join(folder, "elsewhere") }
+      const away = await run(["cancel", job], elsewhere)
+      expect(away.stderr).toMatch(/only the session that submitted.*\n.*--detach.*--operator/)
+      expect(away.code).toBe(1)
+      expect(await as("mine", "cancel", job)).toMatchObject({
+        code: 0,
+        stdout: `${job} is being cancelled\n`
+      })
+      const another = (await submitted()).stdout.trim()
+      expect(await as("ops", "cancel", another)).toMatchObject({ code: 0 })
+      expect((await as("mine", "watch", another)).code).toBe(3)
+    })
+  })
+
+  it.each([
+    [["--url", "ws://127.0.0.1:9/arcp"], /nothing listens.*\n.*arcp serve/],
+    [["--url", "ws://example.com/arcp"], /refusing plaintext.*\n.*--insecure/]
+  ])("%j: it says what to do", async (flags, said) => {
+    const { code, stderr } = await run(["cancel", "job_1", "--token", "t", ...flags])
+    expect(stderr).toMatch(said)
+    expect(code).toBe(5)
   })
 })
 
