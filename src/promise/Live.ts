@@ -1,3 +1,4 @@
+/** A value that changes, for programs without Effect. */
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import type { Latest } from "../services/client/ArcpClient.js"
@@ -11,6 +12,7 @@ export interface Live<A> extends AsyncIterable<A> {
   readonly current: A
 }
 
+/** Returns a value that changes, with its changes as an async iterable. */
 export const live = <A, B>(latest: Latest<A>, read: (value: A) => B, gone?: AbortSignal): Live<B> => ({
   get current() {
     return read(Effect.runSync(latest.get))

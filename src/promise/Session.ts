@@ -29,6 +29,7 @@ export interface OpenSession {
   readonly files: FileSystemSource
 }
 
+/** What may be said of a submit beside its agent and input. */
 export interface SubmitOptions extends Omit<Client.SubmitOptions, "onInterrupt"> {
   /**
    * Aborted before the job is accepted, it rejects `submit` with its reason, and no job is left; aborted later, it
@@ -37,6 +38,7 @@ export interface SubmitOptions extends Omit<Client.SubmitOptions, "onInterrupt">
   readonly signal?: AbortSignal
 }
 
+/** What may be said of a subscription. */
 export interface SubscribeOptions<Output> {
   /** Types and decodes the result. */
   readonly contract?: Outcome<Output, unknown>
@@ -46,6 +48,7 @@ export interface SubscribeOptions<Output> {
   readonly fromEventSeq?: number
 }
 
+/** Opens a session; rejects when the first connection cannot be made or is refused. */
 export const open = async (options: ConnectOptions, platform: Platform): Promise<OpenSession> => {
   const scope = Effect.runSync(Scope.make())
   const opening = Effect.gen(function* () {

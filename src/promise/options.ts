@@ -56,6 +56,7 @@ interface Common extends Pick<ArcpClient.Options, "name" | "version" | "features
   readonly signal?: AbortSignal
 }
 
+/** How a session is opened: by the URL of a runtime, or by a dialer. */
 export type ConnectOptions = Common & (ByUrl | ByDialer)
 
 /** WebSockets of the kind that browsers, Deno, Bun and Node from 22 bring along, or of the class that is given. */

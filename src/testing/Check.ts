@@ -9,6 +9,7 @@ import * as Stream from "effect/Stream"
 import type { ClientError, JobEvent, JobHandle } from "../services/client/ArcpClient.js"
 import type { Frame } from "./Faults.js"
 
+/** What a failed check throws: what was expected, and what came. */
 export class CheckFailed extends Error {
   override readonly name = "CheckFailed"
 }
@@ -85,7 +86,7 @@ export const exactly = (events: ReadonlyArray<JobEvent>, patterns: ReadonlyArray
     const pattern = patterns[i]
     if (event !== undefined && pattern !== undefined && fits(event, pattern)) continue
     fail(
-      pattern === undefined ? `no event behind ${i}` : `${say(pattern)} at place ${i + 1}`,
+      pattern === undefined ? `no event after ${i}` : `${say(pattern)} at place ${i + 1}`,
       list(events, Math.min(i, events.length - 1))
     )
   }
@@ -96,7 +97,7 @@ export const inOrder = (events: ReadonlyArray<JobEvent>, patterns: ReadonlyArray
   let at = 0
   for (const pattern of patterns) {
     const found = events.slice(at).findIndex((event) => fits(event, pattern))
-    if (found < 0) fail(`${say(pattern)}${at === 0 ? "" : ` behind place ${at}`}`, list(events, at))
+    if (found < 0) fail(`${say(pattern)}${at === 0 ? "" : ` after place ${at}`}`, list(events, at))
     at += found + 1
   }
 }
@@ -159,9 +160,9 @@ export const endedOnce = (frames: ReadonlyArray<Frame>, jobId: string): void => 
     const numbers = new Set(ends.map(({ type, event_seq }) => `${type} ${event_seq}`))
     if (numbers.size > 1) fail(`one end of ${jobId}`, `  ${[...numbers].join("\n  ")}`)
     const end = ends[0]
-    const behind = end === undefined ? undefined : seen.find(({ event_seq }) => event_seq > end.event_seq)
-    if (behind !== undefined)
-      fail(`nothing behind the end ${end?.event_seq}`, `  ${behind.type} ${behind.event_seq}`)
+    const next = end === undefined ? undefined : seen.find(({ event_seq }) => event_seq > end.event_seq)
+    if (next !== undefined)
+      fail(`nothing after the end ${end?.event_seq}`, `  ${next.type} ${next.event_seq}`)
     return end !== undefined
   })
   if (!ended.includes(true)) fail(`one end of ${jobId}`, "  none")

@@ -40,6 +40,7 @@ export interface At {
   readonly times?: number
 }
 
+/** What is done to which frames. */
 export type Rule =
   /** The connection breaks, instead of the frame or, with `delivered`, after it. */
   | (At & { readonly fault: "drop"; readonly delivered?: boolean })
@@ -64,6 +65,7 @@ export interface Frame {
   readonly text: string
 }
 
+/** Does to the frames and connections of a transport what the test says. */
 export class Faults extends Context.Tag("arcp/testing/Faults")<
   Faults,
   {

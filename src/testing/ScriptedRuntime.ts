@@ -36,6 +36,7 @@ export interface Scripted {
   readonly drop: Effect.Effect<void>
 }
 
+/** A runtime that says what the test says. */
 export class ScriptedRuntime extends Context.Tag("arcp/testing/ScriptedRuntime")<
   ScriptedRuntime,
   {
@@ -67,7 +68,7 @@ const script = (connection: Connection): Scripted => {
         yield* Effect.catchAll(arrive, ({ code, reason }) =>
           Effect.die(
             new CheckFailed(
-              `expected ${type}; the connection ended (${code} ${reason}) behind ${skipped.join(", ") || "nothing"}`
+              `expected ${type}; the connection ended (${code} ${reason}) after ${skipped.join(", ") || "nothing"}`
             )
           )
         )

@@ -15,6 +15,7 @@ import type * as RuntimeOptions from "../services/runtime/RuntimeOptions.js"
 import type { Dialer } from "../services/transport/Transport.js"
 import * as Faults from "./Faults.js"
 
+/** Options of a runtime for tests. */
 export interface Options<E = never, R = never> {
   /** The runtime's options. `shutdownGrace` is 0 unless given: a test does not wait for jobs it leaves running. */
   readonly runtime?: RuntimeOptions.Input

@@ -86,7 +86,7 @@ describe("exactly and inOrder", () => {
     )
     assert.match(
       failure(() => Check.exactly(events, ["log"])),
-      /no event behind 1/
+      /no event after 1/
     )
     assert.match(
       failure(() => Check.exactly([], ["log"])),
@@ -94,7 +94,7 @@ describe("exactly and inOrder", () => {
     )
     assert.match(
       failure(() => Check.inOrder(events, ["log", "log", "log", "log"])),
-      /log behind place 3/
+      /log after place 3/
     )
     assert.match(
       failure(() => Check.inOrder(events, [{ kind: "log", body: { message: "no" } }])),
@@ -112,7 +112,7 @@ describe("endedOnce", () => {
   it("takes one end, also one that is sent again", () => {
     Check.endedOnce([frame("job.event", 1), frame("job.result", 2), frame("job.result", 2)], "job_1")
   })
-  it("names a second end, none, and what comes behind it", () => {
+  it("names a second end, none, and what comes after it", () => {
     const end = frame("job.result", 2)
     assert.match(
       failure(() => Check.endedOnce([end, frame("job.error", 3)], "job_1")),
@@ -124,7 +124,7 @@ describe("endedOnce", () => {
     )
     assert.match(
       failure(() => Check.endedOnce([end, frame("job.event", 3)], "job_1")),
-      /nothing behind the end 2/
+      /nothing after the end 2/
     )
   })
 })

@@ -1,6 +1,6 @@
 /**
  * The tools of an MCP server as `tool.call` targets `mcp:SERVER/TOOL`, over the official SDK: a server that is our
- * child process (stdio), or one behind a URL (streamable HTTP). SERVER is the name that the operator gives it.
+ * child process (stdio), or one at a URL (streamable HTTP). SERVER is the name that the operator gives it.
  *
  * The connection is the layer's. When it is lost, calls in flight fail with `INTERNAL_ERROR`, and the next call
  * connects again; until then the tools are those that were known. What the server says is data: names that no
@@ -365,7 +365,7 @@ export const stdio = (options: StdioOptions): Source<McpConnectionError> =>
       })
   })
 
-/** The tools of a server behind a URL (streamable HTTP). */
+/** The tools of a server at a URL (streamable HTTP). */
 export const http = (options: HttpOptions): Source<McpConnectionError> => {
   const url = URL.canParse(options.url) ? new URL(options.url) : undefined
   if (url === undefined || !/^https?:$/.test(url.protocol) || url.username !== "" || url.password !== "")

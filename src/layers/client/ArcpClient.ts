@@ -4,7 +4,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import type * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
@@ -13,16 +12,11 @@ import * as ScheduleInterval from "effect/ScheduleInterval"
 import type * as Scope from "effect/Scope"
 import * as Errors from "../../protocol/Errors.js"
 import { all, type Feature } from "../../protocol/Features.js"
-import type * as Message from "../../protocol/Message.js"
-import type { Contract, Outcome } from "../../services/agents/Agent.js"
 import {
   ArcpClient,
   type ArcpClientService,
   type ClientError,
-  type JobHandle,
-  ProtocolViolation,
-  type ResumeState,
-  type SubmitOptions
+  type ResumeState
 } from "../../services/client/ArcpClient.js"
 import { IdGenerator } from "../../services/runtime/IdGenerator.js"
 import { monotonic } from "../../services/runtime/monotonic.js"
@@ -31,11 +25,12 @@ import * as IdGeneratorLayer from "../runtime/IdGenerator.js"
 import { ClientSession } from "./ClientSession.js"
 import type { ClientState } from "./ClientState.js"
 import { keepConnected } from "./connecting.js"
-import { type About, JobInbox } from "./JobInbox.js"
-import { end, type Pull, stream } from "./pull.js"
+import { type ClientParts, cancel } from "./handling.js"
+import { list } from "./listing.js"
 import * as Reattach from "./Reattach.js"
-import { resultAsFile } from "./resultAsFile.js"
+import { attach, submit, subscribe } from "./submitting.js"
 
+/** Options of a client. */
 export interface Options {
   readonly token: Redacted.Redacted
   /** Name and version told to the runtime. Default: `effect-arcp`, its version. */
@@ -96,15 +91,6 @@ export const retrySchedule: Schedule.Schedule<unknown, unknown> =
     /* @__PURE__ */ Schedule.whileInput(backoff, isRetryable),
     /* @__PURE__ */ Schedule.recurs(8)
   )
-
-/** Where the frames of a job go, and which job that is once it is known. */
-interface Destination {
-  inbox: JobInbox
-  jobId: string | undefined
-}
-
-/** Nothing to decode: whatever comes. */
-const untyped: Outcome<unknown, never> = { decodeOutcome: (outcome) => outcome as never }
 
 /**
  * Opens a session. It reconnects and resumes by itself for as long as the resume window lets it, and is closed
@@ -187,219 +173,16 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
     })
     yield* Effect.addFinalizer(() => close)
 
-    const cancel = (jobId: string, reason?: string) =>
-      session
-        .request("job.cancel", "job.cancelled", reason === undefined ? {} : { reason }, {
-          jobId,
-          repeatable: false
-        })
-        .pipe(Effect.asVoid)
-
-    /** Cancels, when there is something left to cancel, without waiting: also when the connection is just away. */
-    const cancelling = (inbox: JobInbox, jobId: string, reason: string) =>
-      Effect.sync(() => {
-        if (!inbox.ended) session.tell("job.cancel", { reason }, jobId)
-      })
-    const release = (inbox: JobInbox, jobId: string) =>
-      Effect.sync(() => {
-        jobs.leave(inbox)
-        session.handles.release(jobId, inbox)
-        session.read()
-      })
-
-    const handle = <O, F>(
-      inbox: JobInbox,
-      about: About,
-      contract: Outcome<O, F>,
-      onInterrupt: "cancel" | "detach"
-    ): JobHandle<O, F> => {
-      const outcome = Effect.map(inbox.result, ({ result }): unknown => result)
-      return {
-        jobId: about.job_id,
-        agent: about.agent,
-        traceId: about.trace_id,
-        lease: about.lease,
-        leaseConstraints: about.lease_constraints ?? {},
-        events: inbox.events.items,
-        progress: inbox.progress,
-        budget: inbox.budget,
-        credentials: inbox.credentials,
-        result: contract.decodeOutcome(
-          onInterrupt === "cancel"
-            ? Effect.onInterrupt(outcome, () => cancelling(inbox, about.job_id, "interrupted"))
-            : outcome,
-          (message) => new ProtocolViolation({ message })
-        ),
-        chunks: inbox.chunks(),
-        resultAsFile: (path) => resultAsFile(inbox, path),
-        cancel: (reason) => cancel(about.job_id, reason)
-      }
-    }
-
-    /**
-     * A place for a job's frames, for as long as the scope; `leave` is run with it, once there is a job. Made before
-     * the request is sent, so that an interruption at any point leaves nothing behind.
-     */
-    const place = (leave: (inbox: JobInbox, jobId: string) => Effect.Effect<void>) =>
-      Effect.acquireRelease(
-        Effect.sync((): Destination => ({ inbox: new JobInbox(session), jobId: undefined })),
-        ({ inbox, jobId }) =>
-          jobId === undefined ? Effect.void : Effect.ensuring(leave(inbox, jobId), release(inbox, jobId))
-      )
-
-    const submitRaw = (agent: string, input: unknown, options: SubmitOptions, scoped: boolean) =>
-      Effect.gen(function* () {
-        const mine = yield* place((inbox, jobId) =>
-          scoped ? cancelling(inbox, jobId, "the scope of the job was left") : Effect.void
-        )
-        const payload = {
-          agent,
-          input: input ?? null,
-          lease_request: options.leaseRequest,
-          lease_constraints: options.leaseConstraints,
-          idempotency_key: options.idempotencyKey,
-          max_runtime_sec:
-            options.maxRuntime === undefined ? undefined : Duration.toSeconds(options.maxRuntime)
-        }
-        const { payload: about } = yield* session.request("job.submit", "job.accepted", payload, {
-          traceId: options.traceId,
-          // Without a key, a submit to another session could run a second time.
-          repeatable: options.idempotencyKey !== undefined,
-          onAnswer: ({ payload: about }) => {
-            // The key of a job that an earlier process has submitted gives its handle.
-            const restored = jobs.claim(about.job_id)
-            if (restored !== undefined) mine.inbox = restored.inbox
-            else session.register(about.job_id, mine.inbox)
-            mine.jobId = about.job_id
-            mine.inbox.accept(about)
-            jobs.add(
-              mine.inbox,
-              about,
-              options.idempotencyKey === undefined ? undefined : { payload, at: now() }
-            )
-          },
-          ...(options.onInterrupt === "detach"
-            ? {}
-            : {
-                onLateAnswer: ({ payload: { job_id } }) =>
-                  session.tell("job.cancel", { reason: "interrupted" }, job_id)
-              })
-        })
-        yield* session.save
-        return { inbox: mine.inbox, about }
-      })
-
-    const submit =
-      (scoped: boolean) =>
-      (
-        agent: string | Contract<unknown, unknown, unknown, unknown, unknown, unknown>,
-        input: unknown,
-        options: SubmitOptions = {}
-      ): Effect.Effect<JobHandle<unknown, unknown>, ClientError, Scope.Scope> =>
-        Effect.gen(function* () {
-          const encoded = typeof agent === "string" ? input : yield* agent.encodeInput(input)
-          const reference =
-            typeof agent === "string"
-              ? agent
-              : session.features.includes("agent_versions")
-                ? `${agent.name}@${agent.version}`
-                : agent.name
-          const { inbox, about } = yield* submitRaw(reference, encoded, options, scoped)
-          return handle(
-            inbox,
-            about,
-            typeof agent === "string" ? untyped : agent,
-            options.onInterrupt ?? "cancel"
-          )
-        })
-
+    const parts: ClientParts = { session, jobs, now }
     const service: ArcpClientService = {
-      submit: submit(false) as ArcpClientService["submit"],
-      submitScoped: submit(true) as ArcpClientService["submitScoped"],
+      submit: submit(parts, false) as ArcpClientService["submit"],
+      submitScoped: submit(parts, true) as ArcpClientService["submitScoped"],
 
-      subscribe: <O, F>(
-        jobId: string,
-        {
-          contract,
-          fromEventSeq,
-          history
-        }: {
-          readonly contract?: Outcome<O, F>
-          readonly history?: boolean
-          readonly fromEventSeq?: number
-        } = {}
-      ) =>
-        Effect.gen(function* () {
-          // The replay would come as new events of the same job to the handle that there is.
-          if (history === true && session.handles.has(jobId))
-            return yield* new Errors.InvalidRequest({
-              message: `this client has a handle on ${jobId} already`
-            })
-          const unsubscribe = () => session.post("job.unsubscribe", { job_id: jobId }, jobId)
-          const mine = yield* place((inbox) =>
-            Effect.sync(() => {
-              if (!inbox.ended && !session.handles.sharedBy(jobId, inbox)) unsubscribe()
-            })
-          )
-          const { payload } = yield* session.request(
-            "job.subscribe",
-            "job.subscribed",
-            { job_id: jobId, history, from_event_seq: fromEventSeq },
-            {
-              jobId,
-              onAnswer: ({ payload }) => {
-                // What an earlier subscription, or a lost answer to this one, has brought is not part of it.
-                mine.inbox = new JobInbox(session, { events: payload.subscribed_from })
-                mine.jobId = jobId
-                session.register(jobId, mine.inbox)
-                mine.inbox.accept(payload)
-              },
-              onLateAnswer: () => {
-                if (!session.handles.has(jobId)) unsubscribe()
-              }
-            }
-          )
-          const seen = handle(mine.inbox, payload, (contract ?? untyped) as Outcome<O, F>, "detach")
-          return { ...seen, subscribed: payload }
-        }),
-
-      attach: <O, F>(jobId: string, { contract }: { readonly contract?: Outcome<O, F> } = {}) =>
-        Effect.suspend(() => {
-          const restored = jobs.claim(jobId)
-          return restored === undefined
-            ? Effect.fail(
-                new Errors.JobNotFound({
-                  message: `${jobId} is no job of an earlier process of this session, or was attached to already`
-                })
-              )
-            : Effect.as(
-                Effect.addFinalizer(() => release(restored.inbox, jobId)),
-                handle(restored.inbox, restored.about, (contract ?? untyped) as Outcome<O, F>, "cancel")
-              )
-        }),
+      subscribe: subscribe(parts),
+      attach: attach(parts),
       restored: Effect.sync(() => jobs.unclaimed),
-      cancel,
-      list: (filter) =>
-        stream(() => {
-          let page: ReadonlyArray<Message.JobEntry> = []
-          let at = 0
-          let cursor: string | null | undefined
-          const next: Pull<Message.JobEntry, ClientError> = Effect.suspend(() => {
-            const entry = page[at++]
-            if (entry !== undefined) return Effect.succeed(entry)
-            if (cursor === null) return end
-            return session.request("session.list_jobs", "session.jobs", { filter, cursor }).pipe(
-              Effect.mapError(Option.some),
-              Effect.flatMap(({ payload }) => {
-                page = payload.jobs
-                at = 0
-                cursor = payload.next_cursor ?? null
-                return next
-              })
-            )
-          })
-          return next
-        }),
+      cancel: (jobId, reason) => cancel(parts, jobId, reason),
+      list: list(session),
       agents: Effect.sync(() => session.agents),
       ping: Effect.suspend(() => {
         const started = elapsed()

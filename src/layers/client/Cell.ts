@@ -5,6 +5,7 @@ import type * as Stream from "effect/Stream"
 import type { Latest } from "../../services/client/ArcpClient.js"
 import { end, type Pull, stream } from "./pull.js"
 
+/** Holds the latest value, and gives it and its successors to whoever reads. */
 export class Cell<A> implements Latest<A> {
   private version = 0
   private ended = false

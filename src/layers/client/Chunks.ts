@@ -4,6 +4,7 @@ import type { Body } from "../../protocol/Event.js"
 import type * as Message from "../../protocol/Message.js"
 import { ProtocolViolation } from "../../services/client/ArcpClient.js"
 
+/** The body of a `result_chunk`. */
 export type ResultChunk = Body<"result_chunk">
 
 const violation = (message: string) => Either.left(new ProtocolViolation({ message }))
@@ -21,6 +22,7 @@ const fromBase64 = (text: string): Uint8Array | undefined => {
   }
 }
 
+/** Takes the chunks of one result in order. */
 export class Chunks {
   private resultId: string | undefined
   private next = 0
@@ -61,6 +63,7 @@ export class Chunks {
 export const inlineBytes = (result: unknown): Uint8Array =>
   utf8.encode(typeof result === "string" ? result : JSON.stringify(result ?? null))
 
+/** Returns the bytes of all parts. */
 export const concat = (parts: ReadonlyArray<Uint8Array>): Uint8Array => {
   const whole = new Uint8Array(parts.reduce((size, part) => size + part.length, 0))
   let at = 0

@@ -24,6 +24,7 @@ import { Line } from "./Line.js"
 import { Numbering } from "./Numbering.js"
 import { type Answer, type Pending, Requests } from "./Requests.js"
 
+/** What a client's session is told by its client. */
 export interface SessionOptions {
   readonly token: Redacted.Redacted
   readonly name: string
@@ -50,6 +51,7 @@ export interface SessionOptions {
 
 const ignore = () => {}
 
+/** A session as the client has it: what it has asked for, and the jobs whose frames it takes, over every connection. */
 export class ClientSession implements Host {
   readonly status = new Cell<Status>({ _tag: "Connecting" })
   readonly handles = new Handles()

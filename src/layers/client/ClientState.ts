@@ -28,6 +28,7 @@ export interface SavedJob {
   readonly chunksAfter: number
 }
 
+/** What the next process needs to go on with a session. */
 export interface Saved extends ResumeState {
   readonly jobs: ReadonlyArray<SavedJob>
 }

@@ -5,6 +5,7 @@ import type { JobFrame, JobInbox } from "./JobInbox.js"
 /** Frames kept for a request that may claim their job. */
 const maxEarly = 100_000
 
+/** Counts the handles of each job, and acts when the last one is gone. */
 export class Handles {
   private readonly live = new Map<string, Array<JobInbox>>()
   /** All that may hold an acknowledgement back; those of ended jobs until they are read. */

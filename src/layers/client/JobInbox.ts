@@ -47,6 +47,7 @@ const readAsChunks = new InvalidRequest({
   message: "the result is read as chunks already: use either result or chunks"
 })
 
+/** Takes the frames of one job, and gives its events, its output and its end to those who read them. */
 export class JobInbox {
   readonly events: Lane<JobEvent, unknown>
   private readonly chunkLane: Lane<ResultChunk, Message.JobResult>

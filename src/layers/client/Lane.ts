@@ -24,6 +24,7 @@ export interface Host {
   readonly starved: (lane: AnyLane) => void
 }
 
+/** A lane whatever it holds. */
 export type AnyLane = Lane<never, never>
 
 interface HeldItem<A> {

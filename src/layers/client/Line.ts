@@ -4,6 +4,7 @@ import { Turn } from "../../services/runtime/Turn.js"
 import { type Connection, closeCode, TransportError } from "../../services/transport/Transport.js"
 import { heartbeat, Pulse } from "../transport/heartbeat.js"
 
+/** What is sent on one connection of the client, and its heartbeat. */
 export class Line {
   private out: Array<string> = []
   private ring: (() => void) | undefined
@@ -34,7 +35,7 @@ export class Line {
     this.pulse.listen()
   }
 
-  /** What the writer has not come to goes now, behind what it is sending; nobody waits for room. */
+  /** Sends what the writer has not come to, after what it is sending; nobody waits for room. */
   flush(connection: Connection): Effect.Effect<void> {
     return Effect.suspend(() => {
       const frames = this.out

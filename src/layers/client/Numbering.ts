@@ -9,6 +9,7 @@
  */
 export type Continuity = "next" | "again" | "gap" | "lost"
 
+/** Checks that events come in order and once, and knows which to acknowledge. */
 export class Numbering {
   /** The newest event received, over all connections. */
   last: number

@@ -3,10 +3,12 @@ import type { RuntimeMessage } from "../../protocol/Codec.js"
 import type { ArcpError } from "../../protocol/Errors.js"
 import type { ClientError } from "../../services/client/ArcpClient.js"
 
+/** A message that answers a request. */
 export type Answer = RuntimeMessage & {
   readonly type: "job.accepted" | "job.cancelled" | "job.subscribed" | "session.jobs" | "session.pong"
 }
 
+/** A request that waits for its answer. */
 export interface Pending {
   readonly frame: (sessionId: string) => string
   readonly answered: (answer: Answer) => void
@@ -17,6 +19,7 @@ export interface Pending {
   readonly claims: boolean
 }
 
+/** Holds the requests of a session that wait for answers. */
 export class Requests {
   private readonly pending = new Map<string, Pending>()
 

@@ -9,6 +9,7 @@ import * as Stream from "effect/Stream"
 /** The next item; fails with `none` at the end. */
 export type Pull<A, E = never> = Effect.Effect<A, Option.Option<E>>
 
+/** The end of a stream that is pulled from. */
 export const end: Effect.Effect<never, Option.Option<never>> = Effect.fail(Option.none())
 
 /** `open` is called for each run of the stream, `close` when that run is over, however it is. */

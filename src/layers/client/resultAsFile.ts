@@ -8,9 +8,10 @@ import type * as Message from "../../protocol/Message.js"
 import type { ClientError, ResultFile } from "../../services/client/ArcpClient.js"
 import type { JobInbox } from "./JobInbox.js"
 
-/** The platform's own tag, by its key: a browser's bundle does without the module behind it. */
+/** The platform's own tag, by its key: a browser's bundle does without its module. */
 const FileSystemTag = Context.GenericTag<FileSystem, FileSystem>("@effect/platform/FileSystem")
 
+/** Writes a job's result to a file as it comes; what there was is replaced when it is whole. */
 export const resultAsFile = (
   inbox: JobInbox,
   path: string

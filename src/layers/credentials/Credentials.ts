@@ -335,7 +335,7 @@ export const make = (input: Input = {}) =>
   })
 
 /**
- * Credentials from the provisioner in context, recorded in the store in context. What the last process left behind is
+ * Credentials from the provisioner in context, recorded in the store in context. What the last process did not revoke is
  * revoked in the background from the moment the layer is built. Fails when the store cannot be read, or when an option
  * is out of range.
  */

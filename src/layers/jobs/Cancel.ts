@@ -18,6 +18,7 @@ import * as Terminal from "./Terminal.js"
 /** Cancels of one job that may wait for the store to take the wish. */
 const maxWaiting = 64
 
+/** Returns what cancels jobs (§7.4). */
 export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
   const { log, now, policy, running, supervisors } = parts
 

@@ -46,6 +46,7 @@ export const checkShape = (
   return Effect.succeed(ref.value)
 }
 
+/** Checks the constraints of a lease that is asked for. */
 export const checkConstraints = (
   constraints: Message.Submit["lease_constraints"],
   now: number
@@ -83,6 +84,7 @@ export const effectiveLease = (
       : granted(lease.right)
   })
 
+/** Returns the refusal of what would exceed a limit. */
 export const atLimit = (limit: string, max: number) =>
   new InternalError({
     message: `limit reached: at most ${max} ${limit.replaceAll("_", " ")}`,
@@ -145,6 +147,7 @@ const accepted = (
   trace_id: job.traceId
 })
 
+/** Returns the answer to a subscribe (§7.6). */
 export const subscribed = (
   job: JobRecord,
   answer: {
@@ -171,6 +174,7 @@ export const subscribed = (
 const countersOf = (stored: Readonly<Record<string, string>>) =>
   Budget.parse(Object.entries(stored).map(([currency, amount]) => `${currency}:${amount}`))
 
+/** Returns a job as listings show it (§6.6). */
 export const entry = (job: JobRecord): Message.JobEntry => ({
   job_id: job.jobId,
   ...shared(job),
@@ -183,10 +187,11 @@ export const entry = (job: JobRecord): Message.JobEntry => ({
   last_event_seq: job.lastEventSeq
 })
 
-/** An opaque cursor: behind which job a page begins. */
+/** Returns an opaque cursor for the page that begins after this job. */
 export const encodeCursor = (job: { readonly createdAt: number; readonly jobId: string }): string =>
   Encoding.encodeBase64Url(`${job.createdAt} ${job.jobId}`)
 
+/** Reads a cursor that `encodeCursor` made; fails on any other. */
 export const decodeCursor = (
   cursor: string
 ): Effect.Effect<{ readonly createdAt: number; readonly jobId: string }, InvalidRequest> => {

@@ -182,6 +182,7 @@ const handleOf = (
   })
 })
 
+/** Returns the `delegate` of a running job (§10). */
 export const make = (context: DelegationContext): Delegate => {
   const byName = (agent: string, given: unknown, options: DelegateOptions) =>
     Effect.gen(function* () {

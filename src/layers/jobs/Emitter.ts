@@ -21,6 +21,7 @@ import * as ResultWriter from "./ResultWriter.js"
 /** What a job emits; the rest of `JobService` is added where the job is started. */
 export type EmitService = Omit<JobService, "delegate" | "credentials" | "rotateCredential">
 
+/** Emits the events of one job, until it is over. */
 export interface Emitter {
   readonly service: EmitService
   /** `Lease.spend` */
@@ -38,6 +39,7 @@ export interface Emitter {
 
 const limitError = (limit: string, message: string) => new InternalError({ message, details: { limit } })
 
+/** Returns the emitter of a job. */
 export const make = (context: {
   readonly log: EventLog["Type"]
   readonly job: JobLog

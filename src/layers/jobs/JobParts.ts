@@ -12,6 +12,7 @@ import type { TurnService } from "../../services/runtime/Turn.js"
 import type { Store } from "../../services/store/Store.js"
 import type { RunningJobs } from "./RunningJobs.js"
 
+/** What every part of `jobs` works on. */
 export interface JobParts {
   readonly log: EventLog["Type"]
   readonly store: Store["Type"]

@@ -88,6 +88,7 @@ const shutdownOf = ({ options, running, supervisors }: JobParts) =>
 const toInternal = (error: ArcpError): InternalError =>
   error._tag === "InternalError" ? error : new InternalError({ message: error.message })
 
+/** Makes the jobs of a runtime over the services in context, and ends those that the last process left. */
 export const make = Effect.gen(function* () {
   const parts = yield* resolveParts
   const recovery = yield* Recovery.make(parts)
@@ -121,6 +122,7 @@ export const make = Effect.gen(function* () {
   })
 })
 
+/** Provides `Jobs` over the services in context. Its end ends every job. */
 export const layer = Layer.scoped(Jobs, make)
 
 export * from "../../services/jobs/Jobs.js"

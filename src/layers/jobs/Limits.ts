@@ -35,6 +35,7 @@ export const sleepUntil = (epochMs: number): Effect.Effect<void> =>
     })
   )
 
+/** A time at which a job is ended, and how. */
 export interface Limit {
   /** Returns when the limit is reached. */
   readonly reached: Effect.Effect<void>

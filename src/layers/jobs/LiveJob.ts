@@ -17,13 +17,16 @@ export type Ending =
   /** The process in which it ran has ended. */
   | { readonly _tag: "Restart" }
 
+/** How a job ends whose parent has ended. */
 export const parentEnded: Ending = { _tag: "Cancel", reason: "the job that delegated to it ended" }
 
+/** What whoever delegated to a job waits for. */
 export interface Awaited {
   readonly outcome: Deferred.Deferred<unknown, ArcpError>
   readonly done: Deferred.Deferred<void>
 }
 
+/** A job that has not ended, from its acceptance on. */
 export class LiveJob {
   status: JobStatus = "pending"
   /** The first ending counts; set synchronously, so that an acknowledged cancel always wins. */
@@ -47,7 +50,7 @@ export class LiveJob {
   sealed = false
   /** How it ends is decided. */
   concluded = false
-  /** For whoever delegated to it: what it came to, behind its terminal message, and that it is over. */
+  /** For whoever delegated to it: what it came to, given after its terminal message, and that it is over. */
   readonly awaited: Awaited | undefined
   readonly depth: number
 

@@ -18,6 +18,7 @@ const listingHeadroom = 4 * 1024
 const encoder = new TextEncoder()
 const utf8Bytes = (text: string): number => encoder.encode(text).length
 
+/** Finds jobs, lists them, and lets sessions subscribe to them. */
 export interface Lookup {
   /**
    * A job as it is now, running or stored; `undefined` when there is none of that id. `settled`: of one that the last
@@ -35,6 +36,7 @@ export interface Lookup {
   readonly subscribe: (session: JobSession, request: SubscribeRequest) => Effect.Effect<void, ArcpError>
 }
 
+/** Returns what finds and lists jobs (§6.6, §7.6). */
 export const make = (parts: JobParts, ownership: Ownership, recovery: Recovery): Lookup => {
   const { log, options, policy, running, store, turn } = parts
 

@@ -148,6 +148,7 @@ const run = (parts: JobParts, open: Open, candidate: Candidate, live: LiveJob, j
   })
 }
 
+/** Returns what opens a job that is decided: mints, stores, accepts and runs. */
 export const make = (parts: JobParts): Open => {
   const { log, running, supervisors } = parts
 

@@ -11,6 +11,7 @@ import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
 import type { LiveJob } from "./LiveJob.js"
 
+/** Tells which session owns a job, and what it may see of it. */
 export interface Ownership {
   /** The credentials of a job that this session may see: the submitter's, when its own token covers the job (§5.6). */
   readonly shown: (session: JobSession, record: JobRecord) => ReadonlyArray<Credential>
@@ -30,6 +31,7 @@ export interface Ownership {
   ) => Effect.Effect<void, InternalError>
 }
 
+/** Returns what tells who owns a job. */
 export const make = ({ credentials, log, running, store }: JobParts): Ownership => {
   const shown: Ownership["shown"] = (session, record) =>
     session.identity.principal === record.principal && session.features.includes("provisioned_credentials")

@@ -19,6 +19,7 @@ import type { JobParts } from "./JobParts.js"
 import { type Ending, parentEnded } from "./LiveJob.js"
 import * as Terminal from "./Terminal.js"
 
+/** Ends the jobs that the last process left. */
 export interface Recovery {
   /** Waits until the end of a job is stored that the last process left open; returns whether there was one to wait for. */
   readonly settled: (jobId: string) => Effect.Effect<boolean>
@@ -65,6 +66,7 @@ const endingOf = (record: JobRecord, byId: ReadonlyMap<string, JobRecord>): Endi
   return { _tag: "Restart" }
 }
 
+/** Starts to end the jobs that the last process left, in batches; returns as soon as that goes on in the background. */
 export const make = (parts: JobParts): Effect.Effect<Recovery, InternalError, Scope> =>
   Effect.gen(function* () {
     const { log, now } = parts

@@ -8,6 +8,7 @@ import { sequential } from "effect/ExecutionStrategy"
 import * as FiberId from "effect/FiberId"
 import * as Scope from "effect/Scope"
 
+/** Keeps places under limits, and keys, for submits that are being decided. */
 export interface Reservations {
   /** Waits until nobody holds the key, and takes it until the scope closes. */
   readonly take: (key: string, scope: Scope.Scope) => Effect.Effect<void>
@@ -17,6 +18,7 @@ interface Taken {
   waited?: Deferred.Deferred<void>
 }
 
+/** Returns reservations without any. */
 export const make = (): Reservations => {
   const held = new Map<string, Taken>()
   const giveBack = (key: string, mine: Taken) =>

@@ -15,6 +15,7 @@ export interface Streamed {
   readonly inline?: unknown
 }
 
+/** Writes the streamed result of a job (§8.4). */
 export interface ResultWriter {
   readonly openResult: JobService["openResult"]
   readonly streamResult: JobService["streamResult"]
@@ -124,6 +125,7 @@ class OpenResult {
   }
 }
 
+/** Returns the writer of a job's streamed result. */
 export const make = (context: ResultContext): ResultWriter => {
   let opened: OpenResult | undefined
 

@@ -118,6 +118,7 @@ const conclude = ({ finish, live, parts: { now } }: RunContext): Effect.Effect<T
     )
   })
 
+/** Runs the handler of a job to its one terminal message, whatever ends it. */
 export const run = (context: RunContext): Effect.Effect<void> => {
   const { job, limits, live, parts } = context
   return Effect.gen(function* () {

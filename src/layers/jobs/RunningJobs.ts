@@ -27,6 +27,7 @@ class CountByKey {
   }
 }
 
+/** Holds the jobs that run in this process, and counts them by session, principal and parent. */
 export class RunningJobs {
   private readonly jobs = new Map<string, RunningJob>()
   private readonly perSession = new CountByKey()

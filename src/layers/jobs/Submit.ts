@@ -27,6 +27,7 @@ import * as Terminal from "./Terminal.js"
 
 type SubmitOrigin = Omit<SubmitRequest, "payload">
 
+/** Decides submits, and answers them. */
 export interface Submitter {
   readonly submit: (session: JobSession, request: SubmitRequest) => Effect.Effect<void, ArcpError>
   readonly refuse: (
@@ -36,6 +37,7 @@ export interface Submitter {
   ) => Effect.Effect<void, ArcpError>
 }
 
+/** Returns what decides submits (§7.1, §7.2). */
 export const make = (parts: JobParts, open: Open, ownership: Ownership, recovery: Recovery): Submitter => {
   const { ids, log, now, options, policy, registry, running, secrets, store } = parts
   const reservations = Reservations.make()

@@ -20,6 +20,7 @@ import type { Ending } from "./LiveJob.js"
 import type { Streamed } from "./ResultWriter.js"
 import type { RunningJobs } from "./RunningJobs.js"
 
+/** The last message of a job, and the status that its record ends with. */
 export interface Terminal {
   readonly type: "job.result" | "job.error"
   readonly kind: "" | "streamed"
@@ -70,6 +71,7 @@ export const write = (
     .pipe(Effect.tapError(tell), (ending) => untilStored(ending, running), Effect.ignore)
 }
 
+/** Returns the end of a job that failed. */
 export const failed = (
   error: ArcpError,
   finalStatus: "error" | "cancelled" | "timed_out",
@@ -128,6 +130,7 @@ const restarted = new InternalError({
   details: { reason: "runtime_restart" }
 })
 
+/** Returns the end of a job that succeeded. */
 export const succeeded = (output: unknown, streamed: Streamed | undefined, at: number): Terminal => {
   const result =
     streamed === undefined

@@ -28,6 +28,7 @@ const isMaterial = (before: CurrencyCounter, remaining: BigDecimal.BigDecimal): 
     before.initial
   )
 
+/** Counts what a job has spent of its budget (§9.6), with those of the jobs that it was delegated by. */
 export class Account {
   private readonly counters = new Map<string, CurrencyCounter>()
   /** A currency of this job, not of an ancestor, whose counter is ≤ 0. */
@@ -99,6 +100,7 @@ export class Spending {
   }
 }
 
+/** What is left of a currency, for `cost.budget.remaining`. */
 export interface Report {
   readonly currency: string
   readonly remaining: BigDecimal.BigDecimal

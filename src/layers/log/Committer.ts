@@ -27,8 +27,10 @@ import type { Limits } from "./Ledger.js"
 import type { Tail } from "./Tail.js"
 import { Transaction } from "./Transaction.js"
 
+/** Called when the batch of an item is committed, or was not. */
 export type Done = (exit: Exit.Exit<void, InternalError>) => void
 
+/** What waits to be committed. */
 export type CommitItem =
   | {
       readonly _tag: "Change"
@@ -49,6 +51,7 @@ export type CommitItem =
 const maxItems = 1024
 const maxBytes = 1024 * 1024
 
+/** Commits what is put to it, in order and in batches: one commit takes all that came during the one before. */
 export interface Committer {
   readonly enqueue: (item: CommitItem) => void
   /** Queues a change and waits until it is durable. */
@@ -61,6 +64,7 @@ export interface Committer {
   readonly stopped: Effect.Effect<never, InternalError>
 }
 
+/** Starts a committer. It ends, and commits what waits, with the scope. */
 export const make = (
   store: StoreService,
   tail: Tail,

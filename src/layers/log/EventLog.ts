@@ -52,6 +52,7 @@ const retentionLimits = (kind: "memory" | "durable", options: RuntimeOptions["Ty
   }
 }
 
+/** Makes the log over the store in context, with views and jobs as they were stored. */
 export const make = Effect.gen(function* () {
   const store = yield* Store
   const options = yield* RuntimeOptions

@@ -24,6 +24,7 @@ const scanPage = 256
 /** From and to, both included. */
 type Range = readonly [from: number, to: number]
 
+/** A session that begins to observe a job, and what it wants of its history. */
 export interface Join {
   readonly history: boolean
   /** Leave out events up to this one, in the owner's numbering. */
@@ -34,6 +35,7 @@ export interface Join {
   readonly onCommit: (subscribedFrom: number) => void
 }
 
+/** Returns what lets sessions observe jobs and gives them their history. */
 export const make = (store: StoreService, committer: Committer) => {
   const eventsFrom = (job: JobState, seq: number, limit: number) => {
     const held = job.fromTail(seq, limit)

@@ -8,6 +8,7 @@ import { JobState } from "./JobState.js"
 import { granularityOf, type Limits } from "./Ledger.js"
 import { ViewState } from "./ViewState.js"
 
+/** Holds the views and the job logs that are in memory, and loads those that are not. */
 export class LiveLogs {
   readonly views = new Map<string, ViewState>()
   readonly jobs = new Map<string, JobState>()

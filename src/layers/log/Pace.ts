@@ -15,6 +15,7 @@ const part = (limits: Limits, share: number): Limits => ({
   bytes: limits.bytes / share
 })
 
+/** Returns what makes emitters wait for readers of their own session, and for freeing. */
 export const make = (parts: {
   readonly committer: Committer
   /** What a view retains at the most. */

@@ -27,6 +27,7 @@ const expired = new ResumeWindowExpired({
   message: "events after this position are no longer retained; open a new session"
 })
 
+/** Returns what reads views, and streamed results as a whole. */
 export const make = (
   store: StoreService,
   /** The log of a job that is in memory. */

@@ -70,6 +70,7 @@ const sweepInterval = ({ options, windowMs }: RetentionParts): Duration.Duration
     Math.min(30_000, Math.max(100, Math.min(windowMs, Duration.toMillis(options.jobRetention)) / 4))
   )
 
+/** Starts what keeps views, jobs and memory to their caps. It ends with the scope. */
 export const make = (context: Omit<RetentionParts, "dropped">) => {
   const dropped = new Signal()
   const parts: RetentionParts = { ...context, dropped }

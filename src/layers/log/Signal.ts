@@ -1,6 +1,7 @@
 /** Something to do: said by anybody, any number of times, and waited for by one fiber. */
 import * as Effect from "effect/Effect"
 
+/** Wakes whoever waits for something to change. */
 export class Signal {
   private wake: (() => void) | undefined
   private given = false

@@ -15,6 +15,7 @@ interface QueuedEvents {
   readonly bytes: number
 }
 
+/** Keeps the newest events of all jobs in memory, up to a number of bytes. */
 export class Tail {
   private queue: Array<QueuedEvents | undefined> = []
   private head = 0

@@ -26,6 +26,7 @@ interface ViewDelta {
   readonly runs: Array<{ readonly run: RunState; added: number; addedBytes: number }>
 }
 
+/** Collects the operations of one commit, and what undoes them in memory if it fails. */
 export class Transaction {
   readonly ops: Array<Op> = []
   private readonly jobs = new Map<JobState, JobDelta>()

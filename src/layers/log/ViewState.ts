@@ -55,7 +55,7 @@ export class ViewState implements View {
   delivered = 0
   /** When the connection last got on, in milliseconds of the monotonic clock. */
   progressedAt = 0
-  /** The connection is so far behind that what it has not read would soon be evicted. */
+  /** Set when what the connection has not read would soon be evicted. */
   congested = false
   /** It has not got on for so long that nobody waits for it. */
   stalled = false

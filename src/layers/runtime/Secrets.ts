@@ -12,6 +12,7 @@ const hex = (bytes: Uint8Array): string => {
 
 const encoder = new TextEncoder()
 
+/** Provides `Secrets` from Web Crypto. */
 export const layer: Layer.Layer<Secrets> = Layer.succeed(Secrets, {
   resumeToken: Effect.sync(() =>
     Redacted.make(`rt_${hex(globalThis.crypto.getRandomValues(new Uint8Array(32)))}`)

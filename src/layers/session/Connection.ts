@@ -35,6 +35,7 @@ const maxWaitingBytes = 1024 * 1024
 /** How long a peer whose answers fill the outbox may take none of them; two heartbeat intervals if that is longer. */
 const patience = Duration.minutes(1)
 
+/** What a connection works on. */
 export interface ConnectionServices {
   readonly log: EventLog["Type"]
   readonly jobs: Jobs["Type"]
@@ -72,6 +73,7 @@ export const closeCodeOf = (error: ArcpError): number => {
   }
 }
 
+/** Returns what serves one connection: its reader, its writer and its heartbeat. */
 export const make = (services: ConnectionServices) => {
   const { log, jobs, options, elapsed, share, turn, dispatch } = services
   const interval = Duration.toMillis(options.heartbeatInterval)

@@ -35,6 +35,7 @@ export type Submits = (decide: Effect.Effect<void>, bytes: number) => Effect.Eff
 
 type SubmitHead = { readonly id: string; readonly traceId?: string | undefined }
 
+/** Returns what does what a message of a client asks for. */
 export const make = (services: {
   readonly jobs: Jobs["Type"]
   readonly log: EventLog["Type"]

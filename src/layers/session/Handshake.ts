@@ -36,6 +36,7 @@ export class HelloRefusal {
   ) {}
 }
 
+/** What a hello is decided by. */
 export interface HandshakeServices {
   readonly auth: Auth["Type"]
   readonly registry: Registry["Type"]
@@ -45,6 +46,7 @@ export interface HandshakeServices {
   readonly offered: ReadonlyArray<Features.Feature>
 }
 
+/** Returns what decides a hello (§6.1, §6.2). */
 export const make =
   (services: HandshakeServices) =>
   (frame: Inbound): Effect.Effect<Greeted, HelloRefusal> =>

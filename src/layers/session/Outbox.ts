@@ -23,6 +23,7 @@ export interface Batch {
 /** Characters of frames in one batch, beyond which the next begins. */
 const batchBytes = 256 * 1024
 
+/** Holds what waits to be sent on one connection, events apart. Who fills it is not read from until it has room. */
 export class Outbox {
   private frames: Array<string> = []
   private taken = 0

@@ -23,6 +23,7 @@ const pause = Duration.seconds(1)
 export const aliveEvery = (resumeWindow: Duration.Duration): Duration.Duration =>
   Duration.millis(Math.min(30_000, Math.max(50, Duration.toMillis(resumeWindow) / 4)))
 
+/** Returns what stores the records of sessions, many in one commit. */
 export const make = (services: {
   readonly table: SessionTable
   readonly log: EventLog["Type"]

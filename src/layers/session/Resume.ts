@@ -38,12 +38,14 @@ export interface AttachedSession {
   readonly epoch: number
 }
 
+/** A hello that asks for a session that exists (§6.3). */
 export interface ResumeRequest {
   readonly sessionId: string
   readonly token: Redacted.Redacted
   readonly lastEventSeq: number
 }
 
+/** What opening and resuming sessions works on. */
 export interface ResumeServices {
   readonly table: SessionTable
   readonly log: EventLog["Type"]
@@ -70,6 +72,7 @@ const refused = () =>
 /** Apart from where the transport is in scope: what a session keeps must not hold the one that it began on. */
 const attachmentOf = (entry: SessionEntry) => () => entry.attachment
 
+/** Returns what opens sessions and resumes them (§6.3). */
 export const make = (services: ResumeServices) => {
   const { table, log, jobs, ids, secrets, options, now, elapsed, share } = services
 
@@ -274,4 +277,5 @@ export const make = (services: ResumeServices) => {
   return { restore, open, resume, confirm }
 }
 
+/** Opens sessions, resumes them, and lets go of their transports. */
 export type Resume = ReturnType<typeof make>

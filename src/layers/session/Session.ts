@@ -42,6 +42,7 @@ export interface Attachment {
   readonly close: (code: number, reason: string) => Effect.Effect<void>
 }
 
+/** A session as its jobs hold it: what is sent to it goes to the connection that is attached, or nowhere. */
 export class Session implements JobSession {
   constructor(
     readonly sessionId: string,

@@ -23,18 +23,22 @@ export interface SessionOpening {
   previous: SessionAttached | SessionDetached | undefined
   readonly settled: Deferred.Deferred<void>
 }
+/** A transport is attached. */
 export interface SessionAttached {
   readonly _tag: "Attached"
   readonly epoch: number
   readonly attachment: Attachment
 }
+/** No transport is attached; the session can be resumed for a while. */
 export interface SessionDetached {
   readonly _tag: "Detached"
   /** Milliseconds of the monotonic clock. */
   readonly until: number
 }
+/** Where a session is between its hello and its end. */
 export type SessionState = SessionOpening | SessionAttached | SessionDetached
 
+/** One session of the table: its record, its state, and the scope that it ends with. */
 export class SessionEntry {
   /** Numbers the transports of this session. */
   epoch = 0
@@ -57,6 +61,7 @@ const assert = (holds: boolean, sentence: string): void => {
   if (!holds) throw new Error(`session table: ${sentence}`)
 }
 
+/** Owns every session of this runtime: who is attached, who may still resume, who is gone. */
 export class SessionTable {
   private readonly entries = new Map<string, SessionEntry>()
   private readonly byPrincipal = new Map<string, Set<SessionEntry>>()

@@ -77,6 +77,7 @@ const refuse = (ids: IdGenerator["Type"], connection: Connection, refusal: Hands
     ])
     .pipe(Effect.zipRight(connection.close(closeCodeOf(refusal.error), refusal.error.code)))
 
+/** Makes the sessions of a runtime over the services in context. */
 export const make = Effect.gen(function* () {
   const log = yield* EventLog
   const jobs = yield* Jobs
@@ -310,6 +311,7 @@ const tooManyHellos = (max: number) =>
     details: { limit: "pending_hellos" }
   })
 
+/** Provides `Sessions` over the services in context. Its end ends every session. */
 export const layer = Layer.scoped(Sessions, make)
 
 export * from "../../services/session/Sessions.js"

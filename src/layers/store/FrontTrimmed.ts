@@ -47,4 +47,5 @@ class Impl<A> implements FrontTrimmed<A> {
   }
 }
 
+/** Returns an empty list. */
 export const make = <A>(): FrontTrimmed<A> => new Impl<A>()

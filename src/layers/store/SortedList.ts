@@ -9,6 +9,7 @@ export interface SortedList<A> {
   readonly remove: (item: A) => void
 }
 
+/** Returns an empty list in this order. */
 export const make = <A>(order: (a: A, b: A) => number): SortedList<A> => {
   const items: Array<A> = []
   const lowerBound = (compare: (item: A) => number): number => {

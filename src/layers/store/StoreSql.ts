@@ -23,6 +23,7 @@ import * as retention from "./retentionQuery.js"
 import { toStoreError } from "./sqlError.js"
 import { free } from "./vacuum.js"
 
+/** Options of a store over a SQL client. */
 export interface Options {
   /** What error messages call the database; a SQLite store gives its file name. */
   readonly name?: string | undefined

@@ -14,6 +14,7 @@ import { toStoreError } from "./sqlError.js"
 import { connect, inspect, type SqliteClient } from "./sqliteFile.js"
 import { open } from "./sqliteOpen.js"
 
+/** Options of a store on a SQLite file. */
 export interface Options {
   /** Path of the database. It and its folder are created when they do not exist. */
   readonly filename: string

@@ -12,10 +12,12 @@ export interface EndPlace {
   readonly key: number
 }
 
+/** A job, or refused submit, that has ended. */
 export interface Ended extends EndPlace {
   readonly id: string
 }
 
+/** What a search for ended jobs reads. */
 export interface EndedJobsSource {
   /** Jobs that ended after a place and before a time, oldest end first. */
   readonly ended: (
@@ -36,6 +38,7 @@ const maxLooked = 1024
 /** Principals of which the place is remembered. */
 const maxPlaces = 10_000
 
+/** The place before every job. */
 export const firstPlace: EndPlace = { endedAt: Number.MIN_SAFE_INTEGER, key: 0 }
 const isAfter = (a: EndPlace, b: EndPlace): boolean =>
   a.endedAt > b.endedAt || (a.endedAt === b.endedAt && a.key > b.key)

@@ -5,6 +5,7 @@
 import * as Effect from "effect/Effect"
 import type { JobFilter, StoreError } from "../../services/store/Store.js"
 
+/** A place in the order of listings. */
 export interface ListingPlace {
   readonly createdAt: number
   readonly jobId: string
@@ -27,6 +28,7 @@ const start = (filter: JobFilter): ListingPlace => {
   return bound !== undefined && bound.createdAt >= after.createdAt ? bound : after
 }
 
+/** Lists jobs step by step, with a pause after each step, until `limit` are found. */
 export const list = <A>(
   filter: JobFilter,
   step: (after: ListingPlace) => Effect.Effect<ListingStep<A>, StoreError>,

@@ -30,6 +30,7 @@ export const firstRunAt = (runs: FrontTrimmed.FrontTrimmed<Run>, eventSeq: numbe
   return low
 }
 
+/** What a store in memory has of a session. */
 export class MemorySession {
   record: SessionRecord | undefined
   readonly runs = FrontTrimmed.make<Run>()
@@ -85,6 +86,7 @@ class Share {
   }
 }
 
+/** What a store in memory has of a job. */
 export class MemoryJob {
   record: JobRecord | undefined
   input: string | undefined

@@ -15,6 +15,7 @@ import {
 } from "../../services/store/Store.js"
 import { isFull } from "./marks.js"
 
+/** A statement and its parameters. */
 export type Statement = readonly [sql: string, params: ReadonlyArray<unknown>]
 
 /** `seq` … `seq` + count - 1 of a job are the rows `row` … `row` + count - 1 of `events`. */
@@ -163,6 +164,7 @@ export interface Misuse {
   readonly message: string
 }
 
+/** The statements of a batch, and what the writer knows once they are committed. */
 export interface Plan {
   readonly _tag: "Plan"
   readonly statements: ReadonlyArray<Statement>

@@ -14,14 +14,17 @@ export type Query<A> = readonly [sql: string, params: ReadonlyArray<unknown>] & 
 /** Rows as arrays of their columns. */
 export type Rows = ReadonlyArray<ReadonlyArray<unknown>>
 
+/** A row that is a whole record, as JSON text. */
 export interface RecordRow {
   readonly record: string
 }
 
+/** A row that is an id. */
 export interface IdRow {
   readonly id: string
 }
 
+/** Returns the ids of rows. */
 export const ids = (rows: ReadonlyArray<IdRow>): ReadonlyArray<string> => rows.map((row) => row.id)
 
 /** Highest row of `events` and highest surrogate key of a job, dropped jobs included. */
@@ -48,6 +51,7 @@ export const logs = (jobIds: ReadonlyArray<string>): Query<LogRow> => [
   [JSON.stringify(jobIds)]
 ]
 
+/** Returns where logs end, by job. */
 export const toLogs = (rows: ReadonlyArray<LogRow>): ReadonlyMap<string, LogEnd> =>
   new Map(
     rows.map(({ bytes, count, id, jobId, row, seq }) => [
@@ -91,6 +95,7 @@ export const events = (jobId: string, fromSeq: number, limit: number): Statement
   [fromSeq, jobId, limit, limit]
 ]
 
+/** Returns the events of rows. */
 export const toEvents = (rows: Rows): ReadonlyArray<StoredEvent> =>
   (rows as ReadonlyArray<EventRow>).map(([seq, type, kind, audience, ownerSeq, payload]) => ({
     seq,
@@ -117,6 +122,7 @@ export const runs = (sessionId: string, fromEventSeq: number, limit: number): Qu
   [fromEventSeq, sessionId, sessionId, sessionId, limit]
 ]
 
+/** What of a view can be read; see `StoreService.view`. */
 export const view = (sessionId: string): Query<{ readonly first: number; readonly last: number }> => [
   `WITH bound AS (SELECT ${runLow} AS low)
    SELECT max(f.event_seq, low) AS first, l.event_seq + l.count - 1 AS last
@@ -182,26 +188,32 @@ export const toPage = (rows: Rows, after: number, maxBytes: number): ReadonlyArr
   return found
 }
 
+/** The input of a job. */
 export const input = (jobId: string): Query<{ readonly input: string }> => [
   "SELECT i.input FROM jobs j JOIN inputs i ON i.job = j.id WHERE j.job_id = ?",
   [jobId]
 ]
 
+/** The record of a session. */
 export const session = (sessionId: string): Query<RecordRow> => [
   "SELECT record FROM sessions WHERE session_id = ?",
   [sessionId]
 ]
 
+/** The records of all sessions. */
 export const sessions: Query<RecordRow> = ["SELECT record FROM sessions", []]
 
+/** The record of a job. */
 export const job = (jobId: string): Query<RecordRow> => ["SELECT record FROM jobs WHERE job_id = ?", [jobId]]
 
+/** The record of the newest job of a session and a message id. */
 export const jobBySubmit = (sessionId: string, submitId: string): Query<RecordRow> => [
   `SELECT record FROM jobs WHERE session_id = ? AND submit_id = ?
    ORDER BY created_at DESC, job_id DESC LIMIT 1`,
   [sessionId, submitId]
 ]
 
+/** The record of the newest job of a principal and an idempotency key. */
 export const jobByKey = (principal: string, key: string): Query<RecordRow> => [
   `SELECT record FROM jobs WHERE principal = ? AND idempotency_key = ? AND rejected = 0
    ORDER BY created_at DESC, job_id DESC LIMIT 1`,
@@ -271,4 +283,5 @@ export const jobs = (
   ]
 }
 
+/** When a runtime was last known to be alive (epoch ms). */
 export const aliveAt: Query<{ readonly aliveAt: number }> = ["SELECT alive_at AS aliveAt FROM runtime", []]

@@ -32,6 +32,7 @@ export const retained = (jobIds: ReadonlyArray<string>): Query<RetainedRow> => [
   keyed(jobIds)
 ]
 
+/** Returns what is retained, by job. */
 export const toBoundsOf = (rows: ReadonlyArray<RetainedRow>): ReadonlyMap<string, Bounds> =>
   new Map(
     rows.map((row) => {
@@ -48,6 +49,7 @@ interface MarkRow {
   readonly bytes: number
 }
 
+/** The marks of a job; see `StoreService.marks`. */
 export const marks = (jobId: string): Query<MarkRow> => [
   `WITH log AS (
      SELECT j.id, coalesce(t.before, 0) AS low
@@ -61,6 +63,7 @@ export const marks = (jobId: string): Query<MarkRow> => [
   [jobId]
 ]
 
+/** Returns the marks of rows. */
 export const toMarks = (rows: ReadonlyArray<MarkRow>): ReadonlyArray<Mark> =>
   joined(
     rows.map((row) => {
@@ -85,6 +88,7 @@ const pairs = `pair (job_id, session_id) AS (
 const pairEnd = `(SELECT event_seq + count FROM runs WHERE session_id = p.session_id AND event_seq =
      (SELECT max(event_seq) FROM runs WHERE job_id = p.job_id AND session_id = p.session_id))`
 
+/** Views that retain something of these jobs. */
 export const viewers = (jobIds: ReadonlyArray<string>): Query<Viewer> => [
   `WITH RECURSIVE ${pairs}
    SELECT p.session_id AS sessionId, p.job_id AS jobId, ${pairEnd} AS "end"
@@ -127,6 +131,7 @@ export const needed = (jobId: string): Query<{ readonly seq: number | null }> =>
   keyed([jobId])
 ]
 
+/** Sessions that observe these jobs. */
 export const observersOf = (
   jobIds: ReadonlyArray<string>
 ): Query<{ readonly jobId: string; readonly id: string }> => [
@@ -135,6 +140,7 @@ export const observersOf = (
   keyed(jobIds)
 ]
 
+/** Returns the ids of sessions, by job. */
 export const toGroups = (
   rows: ReadonlyArray<{ readonly jobId: string; readonly id: string }>
 ): ReadonlyMap<string, ReadonlyArray<string>> => {
@@ -168,6 +174,7 @@ export const ended = (
   [...(principal === undefined ? [] : [principal]), after.endedAt, after.key, endedBefore, limit]
 ]
 
+/** How many ended jobs each principal has. */
 export const endedCounts: Query<{ readonly principal: string; readonly count: number }> = [
   "SELECT principal, count(*) AS count FROM jobs WHERE ended_at IS NOT NULL GROUP BY principal",
   []

@@ -122,4 +122,5 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
   ]
 ]
 
+/** The version that a database has when all migrations are done. */
 export const schemaVersion = migrations.length

@@ -10,6 +10,7 @@ import { StoreError } from "../../services/store/Store.js"
 import { applicationId, schemaVersion } from "./schema.js"
 import { isBusy, toStoreError } from "./sqlError.js"
 
+/** The client of one SQLite file. */
 export type SqliteClient = Sqlite.SqliteClient
 
 /** Bytes up to which a file is checked whole when it is opened; checking takes time in proportion. */

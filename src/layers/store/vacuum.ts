@@ -17,6 +17,7 @@ const maxTime = 4
 /** Extents, or sessions, that are looked up at once. */
 const lookAhead = 512
 
+/** What one step of freeing came to. */
 export interface Freed {
   /** There is more. */
   readonly more: boolean

@@ -4,6 +4,7 @@ import type * as Duration from "effect/Duration"
 import { isLoopback } from "../../protocol/Loopback.js"
 import { TransportError } from "../../services/transport/Transport.js"
 
+/** What both WebSocket dialers are told. */
 export interface DialOptions {
   /** `ws://` or `wss://`, with the path. */
   readonly url: string
@@ -18,6 +19,7 @@ export interface DialOptions {
 /** The URL without what may be secret in it; for messages. */
 export const label = (url: string): string => url.replace(/\/\/[^/@]*@/, "//").replace(/\?.*/, "")
 
+/** What holds unless it is said otherwise: 16 MiB a frame, 10 seconds to connect. */
 export const defaults = { maxFrameBytes: 16 * 1024 * 1024, connectTimeout: "10 seconds" } as const
 
 /** Why this URL is not dialled, or `undefined`. */

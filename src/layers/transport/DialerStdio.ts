@@ -15,6 +15,7 @@ import {
 } from "../../services/transport/Transport.js"
 import * as LineConnection from "./LineConnection.js"
 
+/** Options of a dialer that starts the runtime as a child process. */
 export interface Options {
   /** The program, looked up in `PATH`, and its arguments. No shell is involved. */
   readonly command: string

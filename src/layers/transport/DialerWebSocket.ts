@@ -11,6 +11,7 @@ import { type Connection, closeCode, Dialer, TransportError } from "../../servic
 import { type DialOptions, defaults, label, refusal } from "./DialPolicy.js"
 import * as WebSocketConnection from "./WebSocketConnection.js"
 
+/** Options of a dialer over `ws`. */
 export interface Options extends DialOptions {
   /** Headers of the upgrade request, such as what a proxy asks for. */
   readonly headers?: Readonly<Record<string, string>>

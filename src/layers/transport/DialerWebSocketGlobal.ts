@@ -15,6 +15,7 @@ import {
 import { type DialOptions, defaults, label, refusal } from "./DialPolicy.js"
 import { exceeds, Inbox, tooBig } from "./Inbox.js"
 
+/** Options of a dialer over the platform's own `WebSocket`. */
 export interface Options extends DialOptions {
   /** Default: `globalThis.WebSocket`. */
   readonly WebSocket?: new (

@@ -21,6 +21,7 @@ const encoder = new TextEncoder()
 export const exceeds = (text: string, bytes: number): boolean =>
   text.length > bytes || (text.length * 3 > bytes && encoder.encode(text).length > bytes)
 
+/** Holds the frames that have arrived and were not taken. Above its marks the peer is not read. */
 export class Inbox {
   private frames: Array<Inbound> = []
   private bytes = 0

@@ -14,6 +14,7 @@ const maxPieces = 1_024
 const newline = 0x0a
 const carriageReturn = 0x0d
 
+/** The two streams of a connection of lines. */
 export interface Options {
   readonly input: Readable
   readonly output: Writable
@@ -24,6 +25,7 @@ export interface Options {
   readonly onInputEnd?: (end: (closed: Closed) => void) => void
 }
 
+/** Returns a connection that has a frame on each line. */
 export const make = (options: Options): Connection => {
   const { input, output } = options
   const inbox = new Inbox({ pause: () => input.pause(), resume: () => input.resume() })
@@ -32,7 +34,7 @@ export const make = (options: Options): Connection => {
   let partial: Array<Buffer> = []
   let partialBytes = 0
 
-  // Remembered: `process.stdout` comes back to life behind its `close`, and would not finish a second time.
+  // Remembered: `process.stdout` comes back to life after its `close`, and would not finish a second time.
   let flushed = false
   const onFlushed = () => {
     flushed = true

@@ -7,6 +7,7 @@ import { eventLoop } from "../../services/runtime/Turn.js"
 /** Unwritten bytes above which a sender waits until the stream has drained. */
 const highWaterBytes = 256 * 1024
 
+/** Writes to a stream, and waits when its buffer is full. */
 export class StreamWriter {
   private readonly waiting = new Set<() => void>()
   private released = false

@@ -12,6 +12,7 @@ import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { type Connection, closeCode, TransportServer } from "../../services/transport/Transport.js"
 import * as LineConnection from "./LineConnection.js"
 
+/** Options of a transport over the standard streams of this process. */
 export interface Options {
   /** Default: `process.stdin`. Destroyed when the connection closes. */
   readonly input?: Readable

@@ -19,6 +19,7 @@ import { bracketed, usage } from "./WebSocketListener.js"
 export { protect } from "./WebSocketAcceptor.js"
 export { layer, type Options } from "./WebSocketListener.js"
 
+/** Options of an endpoint in an HTTP server of yours. */
 export interface MountedOptions extends UpgradePolicy {
   /** Where {@link route} is mounted; only for the address. Default: `/arcp`. */
   readonly path?: string

@@ -2,6 +2,7 @@
 import type { IncomingMessage } from "node:http"
 import { isLoopback, normalised } from "../../protocol/Loopback.js"
 
+/** Whose upgrade requests are accepted. */
 export interface UpgradePolicy {
   /**
    * Origins of web pages that may connect beside the server's own, such as `https://app.example.com`;
@@ -11,13 +12,14 @@ export interface UpgradePolicy {
   /**
    * Host names clients may address the server by, beside `localhost`, loopback addresses and the host it
    * is bound to. Checked on loopback binds (against DNS rebinding), and everywhere when given. A reverse
-   * proxy in front of a loopback bind needs its public name here. Default: none.
+   * proxy before a loopback bind needs its public name here. Default: none.
    */
   readonly allowedHosts?: ReadonlyArray<string>
   /** Accept plaintext from other machines. Tokens then travel readable. Default: false. */
   readonly allowInsecure?: boolean
 }
 
+/** Why a request is not upgraded, as HTTP says it. */
 export interface OriginRefusal {
   readonly status: 403
   readonly message: string

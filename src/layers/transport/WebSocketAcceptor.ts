@@ -13,11 +13,13 @@ import { type Connection, closeCode } from "../../services/transport/Transport.j
 import { check, type UpgradePolicy } from "./UpgradePolicy.js"
 import * as WebSocketConnection from "./WebSocketConnection.js"
 
+/** The HTTP answer to a request that is not upgraded. */
 export interface UpgradeRefusal {
   readonly status: number
   readonly message: string
 }
 
+/** Upgrades HTTP requests to connections. */
 export interface Acceptor {
   /** Why this request may not be upgraded, or `undefined`. */
   readonly refusal: (request: IncomingMessage) => UpgradeRefusal | undefined

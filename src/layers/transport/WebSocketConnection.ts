@@ -43,6 +43,7 @@ const receiveErrorCode = (error: Error & { readonly code?: unknown }): number =>
   }
 }
 
+/** Options of a connection over a WebSocket. */
 export interface Options {
   readonly remote: string
   /** Largest inbound frame until `setMaxFrameBytes`, in bytes. */

@@ -21,6 +21,7 @@ export interface ServedPage {
   readonly body: string | Uint8Array
 }
 
+/** Options of a WebSocket server on a port of its own. */
 export interface Options extends UpgradePolicy {
   /** Host name or address to listen on. Default: `127.0.0.1`. */
   readonly host?: string
@@ -34,8 +35,10 @@ export interface Options extends UpgradePolicy {
   readonly pages?: Readonly<Record<string, ServedPage>>
 }
 
+/** What an HTTP request that is no upgrade is told. */
 export const usage = "this is an ARCP endpoint: connect with a WebSocket client\n"
 
+/** Returns a host as URLs have it: IPv6 addresses in brackets. */
 export const bracketed = (host: string) => (host.includes(":") ? `[${host}]` : host)
 
 /** Unfinished requests do not hold a socket longer than a hello may take. */

@@ -6,6 +6,7 @@
 
 const headerLength = (bytes: number): number => (bytes < 126 ? 2 : bytes < 65_536 ? 4 : 10)
 
+/** Returns texts as the bytes of unmasked WebSocket text frames. */
 export const encodeTextFrames = (texts: ReadonlyArray<string>): Buffer => {
   const lengths = new Array<number>(texts.length)
   let total = 0

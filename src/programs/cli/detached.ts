@@ -1,5 +1,5 @@
 /**
- * What `arcp submit --detach` leaves behind so that `arcp cancel` can act later: the session that
+ * What `arcp submit --detach` leaves so that `arcp cancel` can act later: the session that
  * submitted a job may cancel it. A file per job, readable by its owner only, in the state folder of the user.
  */
 import * as FileSystem from "@effect/platform/FileSystem"

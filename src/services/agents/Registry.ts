@@ -6,6 +6,7 @@ import type { AgentNotAvailable, AgentVersionNotAvailable } from "../../protocol
 import type { AgentEntry } from "../../protocol/Message.js"
 import type { Registered } from "./Agent.js"
 
+/** The agents that this runtime runs, by name and version. */
 export class Registry extends Context.Tag("arcp/services/Registry")<
   Registry,
   {

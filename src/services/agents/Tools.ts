@@ -107,6 +107,7 @@ export interface ToolInfo {
   readonly inputSchema: JsonSchema
 }
 
+/** How a tool is called. */
 export interface CallOptions {
   /** The `call_id` on the stream; default: a new one. The caller's own must be unique in its job. */
   readonly callId?: string | undefined
@@ -122,6 +123,7 @@ export interface Call {
   (name: string, input?: unknown, options?: CallOptions): Effect.Effect<unknown, ArcpError>
 }
 
+/** Lists the tools that the running job may call, and calls them under its lease. */
 export interface ToolsService {
   /**
    * In a job: fails with `PermissionDenied`, `LeaseExpired` or `BudgetExhausted` when the lease does not allow
@@ -136,6 +138,7 @@ export interface ToolsService {
   readonly leasedTo: (lessee: Lessee) => ToolsService
 }
 
+/** The tools of the job that runs in this context. */
 export class Tools extends Context.Tag("arcp/services/Tools")<Tools, ToolsService>() {}
 
 const maxName = 256

@@ -17,6 +17,7 @@ export interface Identity {
   readonly leaseCeiling?: Lease | undefined
 }
 
+/** Tells whose a token is, and with what authority (§6.1). */
 export class Auth extends Context.Tag("arcp/services/Auth")<
   Auth,
   {

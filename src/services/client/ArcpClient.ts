@@ -126,6 +126,7 @@ export interface JobHandle<Output = unknown, Failure = never> {
   readonly cancel: (reason?: string) => Effect.Effect<void, ClientError>
 }
 
+/** What may be said of a submit beside its agent and input (§7.1). */
 export interface SubmitOptions {
   readonly leaseRequest?: Lease
   readonly leaseConstraints?: LeaseConstraints
@@ -171,16 +172,17 @@ interface SubmitMethod {
   (agent: string, input: unknown, options?: SubmitOptions): Effect.Effect<JobHandle, ClientError, Scope.Scope>
 }
 
+/** Submits, watches, lists and cancels jobs over one session, through any number of connections. */
 export interface ArcpClientService {
   /**
    * Submits to an agent by contract, which types input, result and failures, or by name. The handle is good for
    * the scope; leaving it detaches, and the job goes on.
    */
   readonly submit: SubmitMethod
-  /** The same, and a job that has not ended when the scope is left is cancelled. */
+  /** Submits as `submit` does, and cancels a job that has not ended when the scope is left. */
   readonly submitScoped: SubmitMethod
   /**
-   * Watches a job of any session (feature `subscribe`). With a contract its result is typed. `history`: what has
+   * Watches a job of any session (feature `subscribe`). With a contract its result is typed. With `history`, what has
    * happened so far comes first, newer than `fromEventSeq` in the submitting session's numbering. Fails with
    * `InvalidRequest` when history is asked for while this client has another handle on the job.
    */
@@ -193,25 +195,28 @@ export interface ArcpClientService {
     }
   ) => Effect.Effect<JobHandle<O, F> & { readonly subscribed: Message.Subscribed }, ClientError, Scope.Scope>
   /**
-   * A handle on a job that an earlier process of this session has submitted (option `state`), from where that
+   * Returns a handle on a job that an earlier process of this session has submitted (option `state`), from where that
    * process was. Fails with `JobNotFound` when it is not among `restored`.
    */
   readonly attach: <O = unknown, F = never>(
     jobId: string,
     options?: { readonly contract?: Outcome<O, F> }
   ) => Effect.Effect<JobHandle<O, F>, ClientError, Scope.Scope>
-  /** Jobs of an earlier process of this session that nobody has attached to yet. */
+  /** Returns the jobs of an earlier process of this session that nobody has attached to yet. */
   readonly restored: Effect.Effect<ReadonlyArray<Known>>
+  /** Cancels a job (§7.4); returns when the runtime has acknowledged it, before the job has ended. */
   readonly cancel: (jobId: string, reason?: string) => Effect.Effect<void, ClientError>
-  /** All jobs that match, oldest first, page by page as they are read. */
+  /** Returns all jobs that match, oldest first, page by page as they are read. */
   readonly list: (
     filter?: NonNullable<Message.ListJobs["filter"]>
   ) => Stream.Stream<Message.JobEntry, ClientError>
-  /** What the runtime hosts, as of the last welcome. */
+  /** Returns what the runtime hosts, as of the last welcome. */
   readonly agents: Effect.Effect<ReadonlyArray<Message.AgentEntry>>
-  /** Milliseconds there and back. */
+  /** Asks the runtime for a pong; returns the milliseconds there and back. */
   readonly ping: Effect.Effect<number, ClientError>
+  /** The state of the connection, now and as it changes. */
   readonly status: Latest<Status>
+  /** Returns what another client would need to resume this session (§6.3). It holds the secret token. */
   readonly resumeState: Effect.Effect<ResumeState>
   /** Cuts the connection, not the session, which resumes by itself. For tests and demonstrations. */
   readonly dropTransport: Effect.Effect<void>
@@ -219,4 +224,5 @@ export interface ArcpClientService {
   readonly close: Effect.Effect<void>
 }
 
+/** The client of this context: one session with a runtime. */
 export class ArcpClient extends Context.Tag("arcp/services/ArcpClient")<ArcpClient, ArcpClientService>() {}

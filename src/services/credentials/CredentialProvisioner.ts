@@ -9,6 +9,7 @@ import * as Schema from "effect/Schema"
 import type { CredentialRecord } from "./CredentialStore.js"
 import type { CredentialConstraints, CredentialJob } from "./Credentials.js"
 
+/** The upstream did not mint or revoke a credential. Its message is for the operator. */
 export class ProvisionError extends Schema.TaggedError<ProvisionError>()("ProvisionError", {
   /** For operators and submitters, at most 512 characters. Names no secret, and quotes nothing upstream said. */
   message: Schema.String,
@@ -23,6 +24,7 @@ export class ProvisionError extends Schema.TaggedError<ProvisionError>()("Provis
   budgetExhausted: Schema.optional(Schema.Boolean)
 }) {}
 
+/** What is asked of the upstream: one credential for one job. */
 export interface MintRequest {
   /** Fresh. Upstream must know the credential by it, so that it can be revoked when no answer arrives. */
   readonly id: string
@@ -31,6 +33,7 @@ export interface MintRequest {
   readonly job: CredentialJob
 }
 
+/** A credential as the upstream made it. */
 export interface Minted {
   readonly value: Redacted.Redacted
   /** URL at which it is good. */
@@ -41,6 +44,7 @@ export interface Minted {
   readonly reference?: string | undefined
 }
 
+/** Mints credentials upstream and revokes them. */
 export interface CredentialProvisionerService {
   /** What error messages call it. */
   readonly name: string
@@ -59,6 +63,7 @@ export interface CredentialProvisionerService {
   readonly revoke: (record: CredentialRecord) => Effect.Effect<void, ProvisionError>
 }
 
+/** The upstream that credentials of jobs come from (§9.8). */
 export class CredentialProvisioner extends Context.Tag("arcp/services/CredentialProvisioner")<
   CredentialProvisioner,
   CredentialProvisionerService

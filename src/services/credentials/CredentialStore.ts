@@ -1,7 +1,7 @@
 /**
  * What is known of provisioned credentials that may be alive upstream (§9). Never their values: those are in
  * memory only. A record is there before anything is minted and goes when the credential is known to be revoked,
- * so whatever a start finds is what the last process left behind. Every store passes
+ * so whatever a start finds is what the last process did not revoke. Every store passes
  * `test/layers/credentials/CredentialStore.suite.ts`.
  */
 import * as Context from "effect/Context"
@@ -16,6 +16,7 @@ import type { StoreError } from "../store/Store.js"
  */
 export type CredentialState = "minting" | "active" | "revoking" | "failed"
 
+/** What is kept of a credential, so that it can be revoked whatever happens to the process. Never its value. */
 export interface CredentialRecord {
   /** `cred_<ulid>`, minted upstream under this name, once; what revocation goes by. */
   readonly id: string
@@ -42,6 +43,7 @@ export interface CredentialRecord {
   readonly lastError?: string | undefined
 }
 
+/** Keeps the records of credentials that are not yet revoked. */
 export interface CredentialStoreService {
   /** `memory` forgets on exit, and then nobody knows what to revoke. */
   readonly kind: "memory" | "durable"
@@ -55,6 +57,7 @@ export interface CredentialStoreService {
   readonly list: Effect.Effect<ReadonlyArray<CredentialRecord>, StoreError>
 }
 
+/** Where the records of credentials are kept. */
 export class CredentialStore extends Context.Tag("arcp/services/CredentialStore")<
   CredentialStore,
   CredentialStoreService

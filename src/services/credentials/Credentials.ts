@@ -57,6 +57,7 @@ export interface CredentialJob {
   readonly budget: ReadonlyMap<string, BigDecimal.BigDecimal>
 }
 
+/** Checks the options of credentials and fills in what is left out. */
 export const OptionsSchema = Schema.Struct({
   /** What upstream gets to answer one request. */
   callTimeout: withDefault(positiveDuration, Duration.seconds(15)),
@@ -86,6 +87,7 @@ export type Options = Schema.Schema.Type<typeof OptionsSchema>
 /** What a caller gives: any subset. */
 export type Input = Schema.Schema.Encoded<typeof OptionsSchema>
 
+/** Mints the credentials of jobs, replaces them, and revokes them when their job ends (§9.8). */
 export class Credentials extends Context.Tag("arcp/services/Credentials")<
   Credentials,
   {

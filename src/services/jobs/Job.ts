@@ -44,7 +44,7 @@ export interface Delegated<Output, Failure> {
   readonly cancel: Effect.Effect<void>
 }
 
-/** An emit returns when the event is committed, whether or not anybody is connected. */
+/** What a handler can do with its job. An emit returns when its event is committed, whether or not anybody is connected. */
 export interface JobService {
   readonly jobId: string
   readonly sessionId: string
@@ -57,23 +57,30 @@ export interface JobService {
   /** Epoch ms at which `max_runtime_sec` or the lease ends the job, whichever is first. */
   readonly deadline: number | undefined
 
+  /** Emits a `log` event. */
   readonly log: (
     level: LogLevel,
     message: string,
     attributes?: Record<string, unknown>
   ) => Effect.Effect<void, EmitError>
+  /** Emits a `thought`. */
   readonly thought: (text: string) => Effect.Effect<void, EmitError>
+  /** Emits a `status` with this phase. */
   readonly status: (phase: string, more?: Record<string, unknown>) => Effect.Effect<void, EmitError>
   /**
-   * A metric named `cost.…` in a budgeted currency decrements its counter. Fails with `InvalidRequest` on a
+   * Emits a `metric`. One named `cost.…` in a budgeted currency decrements its counter. Fails with `InvalidRequest` on a
    * negative cost and on `cost.budget.remaining`, which is the runtime's own.
    */
   readonly metric: (body: Body<"metric">) => Effect.Effect<void, EmitError>
+  /** Emits a `tool_call`. */
   readonly toolCall: (body: Body<"tool_call">) => Effect.Effect<void, EmitError>
+  /** Emits a `tool_result`. */
   readonly toolResult: (body: Body<"tool_result">) => Effect.Effect<void, EmitError>
+  /** Emits an `artifact_ref`. */
   readonly artifact: (body: Body<"artifact_ref">) => Effect.Effect<void, EmitError>
+  /** Emits a `progress`. */
   readonly progress: (body: Body<"progress">) => Effect.Effect<void, EmitError>
-  /** A vendor event. */
+  /** Emits an event of a vendor's kind. */
   readonly emit: (kind: `x-vendor.${string}`, body: unknown) => Effect.Effect<void, EmitError>
 
   /** Opens the streamed result of this job; at most one. */
@@ -91,12 +98,13 @@ export interface JobService {
    * this job has, `InternalError` with `details.limit` at 16 jobs above it or 100 children at once.
    */
   readonly delegate: Delegate
-  /** Credentials provisioned for this job; empty without a provisioner. */
+  /** Returns the credentials provisioned for this job; none without a provisioner. */
   readonly credentials: Effect.Effect<ReadonlyArray<Credential>>
   /** Replaces a credential's value; the submitter is told. */
   readonly rotateCredential: (id: string) => Effect.Effect<Credential, EmitError>
 }
 
+/** Starts another agent's job under this job's lease (§10). Fails as a submit does. */
 export interface Delegate {
   <I, IE, O, OE, F, FE>(
     agent: Contract<I, IE, O, OE, F, FE>,
@@ -111,4 +119,5 @@ export interface Delegate {
   ): Effect.Effect<Delegated<unknown, never>, ArcpError>
 }
 
+/** The job that the handler in this context is running. */
 export class Job extends Context.Tag("arcp/services/Job")<Job, JobService>() {}

@@ -54,6 +54,7 @@ export interface SubscribeRequest {
   readonly payload: Message.Subscribe
 }
 
+/** Starts jobs for sessions, cancels and lists them, and lets sessions watch them (§7). */
 export class Jobs extends Context.Tag("arcp/services/Jobs")<
   Jobs,
   {
@@ -75,25 +76,26 @@ export class Jobs extends Context.Tag("arcp/services/Jobs")<
      * only sends the answer.
      */
     readonly cancel: (session: JobSession, request: CancelRequest) => Effect.Effect<void, ArcpError>
-    /** One page of the jobs that the identity may list (§6.6). */
+    /** Returns one page of the jobs that the identity may list (§6.6). */
     readonly list: (
       session: JobSession,
       request: Message.ListJobs
     ) => Effect.Effect<Omit<Message.Jobs, "request_id">, ArcpError>
     /** Sends `job.subscribed`, then history as asked, then live events (§7.6). */
     readonly subscribe: (session: JobSession, request: SubscribeRequest) => Effect.Effect<void, ArcpError>
+    /** Ends a subscription: what is already in the session's view stays there. */
     readonly unsubscribe: (session: JobSession, jobId: string) => Effect.Effect<void, InternalError>
     /** Cancels every running job that the session owns, without acknowledgement. */
     readonly cancelAll: (sessionId: string, reason: string) => Effect.Effect<void>
     /**
-     * The `job.accepted` of a job that the session owns, as it is made again before the job's first event (§6.3):
+     * Returns the `job.accepted` of a job that the session owns, as it is made again before the job's first event (§6.3):
      * with the original `request_id`, or as that of a delegated job. None for a refused submit.
      */
     readonly accepted: (
       session: JobSession,
       jobId: string
     ) => Effect.Effect<Outgoing | undefined, InternalError>
-    /** Ids of the sessions that own a job which has not ended. */
+    /** Returns the ids of the sessions that own a job which has not ended. */
     readonly liveOwners: Effect.Effect<ReadonlySet<string>>
     /** Refuses further submits, lets running jobs finish within the shutdown grace, and ends the rest. */
     readonly shutdown: Effect.Effect<void>

@@ -23,6 +23,7 @@ export interface Cost {
   readonly dimensions?: Record<string, unknown> | undefined
 }
 
+/** Answers what the running job may touch and spend (§9), and charges what it has spent. */
 export interface LeaseService {
   /** As granted, in its wire shape; it never changes. */
   readonly terms: Terms
@@ -30,7 +31,7 @@ export interface LeaseService {
   /** Absolute path of the directory that relative paths start from, when the operator gave one. */
   readonly workspace: string | undefined
   /**
-   * Asks for one operation: expiry, then budget, then pattern. Gives the canonical target. With a `callId`, a
+   * Asks for one operation: expiry, then budget, then pattern. Returns the canonical target. With a `callId`, a
    * refusal is also put on the stream, as a `tool_result` with that error.
    */
   readonly authorize: (
@@ -38,14 +39,14 @@ export interface LeaseService {
     target: string,
     options?: { readonly callId?: string | undefined }
   ) => Effect.Effect<string, LeaseError>
-  /** The same decision as a value, for services that check many targets. Nothing is put on the stream. */
+  /** Decides the same and returns it as a value, for services that check many targets. Nothing is put on the stream. */
   readonly check: (capability: string, target: string) => Either.Either<string, LeaseError>
   /**
-   * Does a `net.fetch` pattern that matches this URL name its host without a wildcard? What a client that
-   * refuses private addresses lets through.
+   * Tells whether a `net.fetch` pattern that matches this URL names its host without a wildcard: such a host may have a
+   * private address.
    */
   readonly namesHost: (url: string) => boolean
-  /** What is left of each budgeted currency, of the job's own counters; empty without a budget. */
+  /** Returns what is left of each budgeted currency, of the job's own counters; empty without a budget. */
   readonly remaining: Effect.Effect<ReadonlyMap<string, BigDecimal.BigDecimal>>
   /**
    * Records a cost as a `cost.*` metric, which decrements the counter of its currency here and in every
@@ -54,6 +55,7 @@ export interface LeaseService {
   readonly spend: (cost: Cost) => Effect.Effect<void, EmitError>
 }
 
+/** The lease of the job that runs in this context (§9). */
 export class Lease extends Context.Tag("arcp/services/Lease")<Lease, LeaseService>() {}
 
 const isLeaseError = (u: unknown): u is LeaseError =>

@@ -13,6 +13,7 @@ export interface Lessee {
   readonly job: JobService
 }
 
+/** A service that a job gets in a form that holds every use to its lease. */
 export interface Leased {
   /** The service it replaces. */
   readonly tag: Context.Tag<never, unknown>
@@ -45,6 +46,7 @@ export const lazily = <S extends object>(make: () => S): S => {
   })
 }
 
+/** Returns a leased service: `lease` makes the form that a job gets from the service as it is open. */
 export const make = <I, S>(tag: Context.Tag<I, S>, lease: (open: S, lessee: Lessee) => S): Leased => ({
   tag: tag as unknown as Context.Tag<never, unknown>,
   lease: lease as (open: unknown, lessee: Lessee) => unknown

@@ -63,6 +63,7 @@ export interface Page {
   readonly starts: ReadonlyArray<{ readonly index: number; readonly jobId: string }>
 }
 
+/** Keeps the events of jobs, numbers them for the sessions that observe them, and gives both back in order (§8). */
 export class EventLog extends Context.Tag("arcp/services/EventLog")<
   EventLog,
   {
@@ -76,18 +77,19 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
 
     /** Opens the view of a new session and stores its record. */
     readonly openView: (session: SessionRecord) => Effect.Effect<View, InternalError>
-    /** The view of a stored session; loaded when it is not in memory. */
+    /** Returns the view of a stored session; loads it when it is not in memory. */
     readonly loadView: (session: SessionRecord) => Effect.Effect<View, InternalError>
     /** Ends a view: nothing is numbered for it any more, and its record and runs are dropped. */
     readonly dropView: (view: View) => Effect.Effect<void, InternalError>
     /**
-     * A connection starts to read the view. `wake` is called, synchronously, whenever something new can be
-     * read. Replaces the previous connection's.
+     * Lets a connection read the view, in place of the one before. `wake` is called, synchronously, whenever something new can be
+     * read.
      */
     readonly attach: (
       view: View,
       connection: { readonly features: ReadonlyArray<Feature>; readonly wake: () => void }
     ) => Effect.Effect<void>
+    /** Ends what `attach` began. */
     readonly detach: (view: View) => Effect.Effect<void>
     /** Records an acknowledgement. Lower ones than before are ignored; the caller has checked the bounds. */
     readonly ack: (view: View, eventSeq: number) => Effect.Effect<void>
@@ -113,9 +115,9 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
         readonly onCommit?: ((job: JobLog) => void) | undefined
       }
     ) => Effect.Effect<JobLog, InternalError>
-    /** The log of a stored job; loaded when it is not in memory. */
+    /** Returns the log of a stored job; loads it when it is not in memory. */
     readonly loadJob: (job: JobRecord) => Effect.Effect<JobLog, InternalError>
-    /** The logs of many, in the order of their records, for fewer reads. */
+    /** Returns the logs of many jobs, in the order of their records, with fewer reads. */
     readonly loadJobs: (jobs: ReadonlyArray<JobRecord>) => Effect.Effect<ReadonlyArray<JobLog>, InternalError>
     /**
      * Appends an event. Returns when it is committed; it cannot be read, nor sent, before. On a log that
@@ -133,7 +135,7 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
       record: (lastEventSeq: number) => JobRecord
     ) => Effect.Effect<void, InternalError>
     /**
-     * The view observes a job from now on. `history`: events that are retained, newer than `fromEventSeq` in
+     * Lets the view observe a job from now on. With `history`, events that are retained, newer than `fromEventSeq` in
      * the owner's numbering, come first, without gap or duplicate at the join; of a job that has ended, at
      * least the terminal message comes. `onCommit` gets the view's newest `event_seq` before the join.
      */
@@ -148,10 +150,11 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
         readonly onCommit: (subscribedFrom: number) => void
       }
     ) => Effect.Effect<void, InternalError>
-    /** All events of a job that are retained, then those to come, to its end; without those for one session. */
+    /** Returns all events of a job that are retained, then those to come, to its end; without those for one session. */
     readonly events: (job: JobLog) => Stream.Stream<StoredEvent, InternalError>
-    /** A streamed result put together again: at most `maxFrameBytes`, else `InternalError`. */
+    /** Returns a streamed result as a whole. Fails with `InternalError` when that has more than `maxFrameBytes`. */
     readonly streamedResult: (job: JobLog) => Effect.Effect<unknown, InternalError>
+    /** Ends what `observe` began: the job's further events are not numbered for the view. */
     readonly unobserve: (view: View, jobId: string) => Effect.Effect<void, InternalError>
     /** Makes `job`'s owner another view, which observes it from now on. */
     readonly adopt: (view: View, job: JobLog, record: JobRecord) => Effect.Effect<void, InternalError>

@@ -2,14 +2,15 @@
 import * as Context from "effect/Context"
 import type { IdPrefix } from "../../protocol/Ids.js"
 
+/** Makes the ids of messages, sessions and jobs, and trace ids. */
 export class IdGenerator extends Context.Tag("arcp/services/IdGenerator")<
   IdGenerator,
   {
-    /** A fresh ULID: the `id` of an outbound message. Synchronous, ~300 ns. */
+    /** Returns a fresh ULID: the `id` of an outbound message. Synchronous, ~300 ns. */
     readonly unsafeNext: () => string
-    /** A fresh prefixed id, `job_01J9…`. */
+    /** Returns a fresh id with its prefix, `job_01J9…`. */
     readonly unsafeMake: (prefix: IdPrefix) => string
-    /** A fresh W3C trace-id. */
+    /** Returns a fresh W3C trace-id. */
     readonly unsafeTraceId: () => string
   }
 >() {}

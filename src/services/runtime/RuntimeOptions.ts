@@ -6,6 +6,7 @@ import { count, duration, positiveDuration, withDefault } from "./optionSchemas.
 
 const MiB = 1024 * 1024
 
+/** Checks the options of a runtime and fills in what is left out. Durations are given in any form that Effect takes. */
 export const RuntimeOptionsSchema = Schema.Struct({
   /** Name and version sent in `session.welcome`. */
   name: withDefault(Schema.NonEmptyString, "effect-arcp"),

@@ -6,6 +6,7 @@
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 
+/** Lets whoever is busy wait for the next turn of the event loop. */
 export interface TurnService {
   /** Calls back on the next turn, after pending I/O. The result takes the call back. */
   readonly onNext: (callback: () => void) => () => void
@@ -13,7 +14,7 @@ export interface TurnService {
   readonly next: Effect.Effect<void>
 }
 
-/** Turns over a function that calls back on the next one. */
+/** Returns turns over a function that calls back on the next one. */
 export const make = (onNext: TurnService["onNext"]): TurnService => ({
   onNext,
   next: Effect.async<void>((resume) => {
@@ -35,6 +36,7 @@ export const eventLoop: TurnService = make(
       }
 )
 
+/** The turns that fibers in this context wait for; by default those of the process's event loop. */
 export class Turn extends Context.Reference<Turn>()("arcp/services/Turn", {
   defaultValue: (): TurnService => eventLoop
 }) {}

@@ -3,6 +3,7 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type { Connection } from "../transport/Transport.js"
 
+/** Serves the connections of a transport: one session each, which outlives its connection (§6). */
 export class Sessions extends Context.Tag("arcp/services/Sessions")<
   Sessions,
   {

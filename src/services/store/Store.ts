@@ -123,6 +123,7 @@ export interface Run {
 /** What an event takes beyond its payload, roughly, in bytes: for retention limits. */
 export const eventOverhead = 64
 
+/** A change to what is stored. A batch of them is committed whole or not at all. */
 export type Op = Data.TaggedEnum<{
   /** Inserts or replaces. */
   PutSession: { readonly session: SessionRecord }
@@ -157,8 +158,10 @@ export type Op = Data.TaggedEnum<{
   /** The runtime is alive at this time (epoch ms); what a restart takes attached sessions to have been seen at. */
   Alive: { readonly at: number }
 }>
+/** Makes the operations of a batch. */
 export const Op = Data.taggedEnum<Op>()
 
+/** Which jobs a listing wants: those that fulfil every condition that is given. */
 export interface JobFilter {
   readonly principals: ReadonlyArray<string> | "everyone"
   readonly status?: ReadonlyArray<JobStatus> | undefined
@@ -169,7 +172,7 @@ export interface JobFilter {
   readonly createdBefore?: number | undefined
   /** Only what this job delegated to. */
   readonly parentJobId?: string | undefined
-  /** Continue behind this job in `(createdAt, jobId)` order. */
+  /** Only jobs after this one in `(createdAt, jobId)` order. */
   readonly after?: { readonly createdAt: number; readonly jobId: string } | undefined
   readonly limit: number
 }
@@ -181,7 +184,7 @@ export interface Bounds {
   readonly bytes: number
 }
 
-/** A place in a job's log that it can be trimmed behind: up to and including `seq` are `bytes` since the last mark. */
+/** A place after which a job's log can begin: from the last mark up to and including `seq` there are `bytes`. */
 export interface Mark {
   readonly seq: number
   readonly bytes: number
@@ -201,6 +204,7 @@ export interface Viewer {
   readonly end: number
 }
 
+/** Commits batches of changes, and reads what was committed. What fails, fails with a `StoreError`. */
 export interface StoreService {
   /** `memory` stores keep a sixteenth of the retention limits and forget on exit. */
   readonly kind: "memory" | "durable"
@@ -210,14 +214,14 @@ export interface StoreService {
   readonly session: (sessionId: string) => Effect.Effect<SessionRecord | undefined, StoreError>
   readonly sessions: Effect.Effect<ReadonlyArray<SessionRecord>, StoreError>
   /**
-   * What of a view can be read: 1 and 0 for one that never had a run, `first` = `last` + 1 when nothing is
+   * Returns what of a view can be read: 1 and 0 for one that never had a run, `first` = `last` + 1 when nothing is
    * retained.
    */
   readonly view: (
     sessionId: string
   ) => Effect.Effect<{ readonly first: number; readonly last: number }, StoreError>
   /**
-   * The events of a view that follow `after`, in order and without a gap: at most `limit`, none after the one that
+   * Returns the events of a view that follow `after`, in order and without a gap: at most `limit`, none after the one that
    * takes payloads and overhead over `maxBytes`, and none from the first that is missing (trimmed or dropped). It
    * may be shorter, and is empty only when there is nothing or the next one is missing.
    */
@@ -227,7 +231,7 @@ export interface StoreService {
     limit: number,
     maxBytes: number
   ) => Effect.Effect<ReadonlyArray<ViewEvent>, StoreError>
-  /** Runs in order that end at or after `fromEventSeq` and at or after the view's floor, at most `limit`. */
+  /** Returns the runs, in order, that end at or after `fromEventSeq` and at or after the view's floor, at most `limit`. */
   readonly runs: (
     sessionId: string,
     fromEventSeq: number,
@@ -237,23 +241,23 @@ export interface StoreService {
   readonly observersOf: (
     jobIds: ReadonlyArray<string>
   ) => Effect.Effect<ReadonlyMap<string, ReadonlyArray<string>>, StoreError>
-  /** Stored sessions whose views retain something of these jobs. */
+  /** Returns the stored sessions whose views retain something of these jobs. */
   readonly viewers: (jobIds: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<Viewer>, StoreError>
-  /** The lowest `seq` of a job that a stored session still needs, `undefined` when none needs anything of it. */
+  /** Returns the lowest `seq` of a job that a stored session still needs, `undefined` when none needs anything of it. */
   readonly needed: (jobId: string) => Effect.Effect<number | undefined, StoreError>
 
   readonly job: (jobId: string) => Effect.Effect<JobRecord | undefined, StoreError>
-  /** Jobs (not rejected submits) oldest first by `(createdAt, jobId)`. */
+  /** Returns jobs (not rejected submits), oldest first by `(createdAt, jobId)`. */
   readonly jobs: (filter: JobFilter) => Effect.Effect<ReadonlyArray<JobRecord>, StoreError>
-  /** The newest job, or rejected submit, that this session started with this message id. */
+  /** Returns the newest job, or rejected submit, that this session started with this message id. */
   readonly jobBySubmit: (
     sessionId: string,
     submitId: string
   ) => Effect.Effect<JobRecord | undefined, StoreError>
-  /** The newest job of this principal with this idempotency key, unless that is freed. */
+  /** Returns the newest job of this principal with this idempotency key, unless that is freed. */
   readonly jobByKey: (principal: string, key: string) => Effect.Effect<JobRecord | undefined, StoreError>
   /**
-   * Ids of ended jobs and rejected submits with `endedAt` < `endedBefore` (epoch ms) of which no stored session
+   * Returns the ids of ended jobs and rejected submits with `endedAt` < `endedBefore` (epoch ms) of which no stored session
    * needs anything, oldest end first, at most `limit`. A call looks at a bounded number of jobs, from where the call
    * before stopped; so jobs that are still needed cost little, and one call need not find all.
    */
@@ -262,7 +266,7 @@ export interface StoreService {
     readonly limit: number
   }) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /**
-   * Ids of the ended jobs and rejected submits of one principal, oldest end first, at most `limit`. With `needed:
+   * Returns the ids of the ended jobs and rejected submits of one principal, oldest end first, at most `limit`. With `needed:
    * false` only those of which no stored session needs anything, found as in `retired`.
    */
   readonly surplus: (query: {
@@ -270,11 +274,11 @@ export interface StoreService {
     readonly limit: number
     readonly needed: boolean
   }) => Effect.Effect<ReadonlyArray<string>, StoreError>
-  /** How many ended jobs and rejected submits each principal has. Counts them all: for the start. */
+  /** Returns how many ended jobs and rejected submits each principal has. Counts them all: for the start. */
   readonly endedCounts: Effect.Effect<ReadonlyMap<string, number>, StoreError>
-  /** The input of a job as JSON text, when it was kept. */
+  /** Returns the input of a job as JSON text, when it was kept. */
   readonly input: (jobId: string) => Effect.Effect<string | undefined, StoreError>
-  /** Events of a job in order with `seq` ≥ fromSeq, at most `limit`. */
+  /** Returns the events of a job in order from `fromSeq` on, at most `limit`. */
   readonly events: (
     jobId: string,
     fromSeq: number,
@@ -286,15 +290,15 @@ export interface StoreService {
    */
   readonly boundsOf: (jobIds: ReadonlyArray<string>) => Effect.Effect<ReadonlyMap<string, Bounds>, StoreError>
   /**
-   * The marks of what is retained of a job, ascending, the last at its newest event. From one to the next there are
+   * Returns the marks of what is retained of a job, ascending, the last at its newest event. From one to the next there are
    * at most 1 024 events, and 256 KiB unless one event is larger.
    */
   readonly marks: (jobId: string) => Effect.Effect<ReadonlyArray<Mark>, StoreError>
 
-  /** Epoch ms at which a runtime on this store was last known to be alive; 0 when never. */
+  /** Returns when a runtime on this store was last known to be alive, in epoch ms; 0 when never. */
   readonly aliveAt: Effect.Effect<number, StoreError>
   /**
-   * Events that were dropped or trimmed and still take space, about; 0 when none do. Cheap: whoever makes events
+   * Returns about how many events were dropped or trimmed and still take space; 0 when none do. Cheap: whoever makes events
    * faster than they are freed asks it before each batch.
    */
   readonly freeing: Effect.Effect<number, StoreError>
@@ -308,4 +312,5 @@ export interface StoreService {
   readonly held: () => number
 }
 
+/** What a runtime keeps: sessions, their views, jobs and events. */
 export class Store extends Context.Tag("arcp/services/Store")<Store, StoreService>() {}

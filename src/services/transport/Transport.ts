@@ -43,6 +43,7 @@ export const closeCode = {
   heartbeatLost: 4002
 } as const
 
+/** One connection: gives inbound frames in order, takes outbound ones in batches (§4). */
 export interface Connection {
   /** `websocket`, `stdio` or `memory`, and where the peer is; for logs. */
   readonly kind: "websocket" | "stdio" | "memory"

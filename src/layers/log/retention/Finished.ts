@@ -16,6 +16,7 @@ export interface FinishedJob {
 
 type StoreWork = Effect.Effect<void, InternalError | StoreError>
 
+/** Forgets jobs that have ended. */
 export interface FinishedJobs {
   /** Drops jobs, with everything of them; views that still hold something of one begin after it. */
   readonly drop: (jobs: ReadonlyArray<FinishedJob>) => StoreWork
@@ -32,6 +33,7 @@ export interface FinishedJobs {
 /** How much a cap may be exceeded before it is enforced at once: a batch is dropped in one go, not each job by itself. */
 const slackOf = (max: number): number => Math.min(batch, Math.floor(max / 64))
 
+/** Returns what forgets jobs that have ended. */
 export const make = (parts: RetentionParts, views: ViewCaps, jobs: JobCaps): FinishedJobs => {
   const { committer, dropped, live, options, store, tail } = parts
   const share = store.kind === "memory" ? 16 : 1

@@ -6,6 +6,7 @@ import type { JobState } from "../JobState.js"
 import { grown, type RetentionParts } from "./Parts.js"
 import type { ViewCaps } from "./Views.js"
 
+/** Keeps the logs of jobs to their caps. */
 export interface JobCaps {
   /** Cuts jobs to their caps, as far as views allow. */
   readonly lookAt: (jobs: ReadonlyArray<JobState>) => Effect.Effect<void, InternalError | StoreError>
@@ -15,6 +16,7 @@ export interface JobCaps {
   readonly overdue: Set<JobState>
 }
 
+/** Returns what keeps the logs of jobs to their caps. */
 export const make = ({ committer, dropped, live, store }: RetentionParts, views: ViewCaps): JobCaps => {
   const { granularity, limits } = live
   const overdue = new Set<JobState>()

@@ -8,6 +8,7 @@ import type { JobCaps } from "./Jobs.js"
 import type { RetentionParts } from "./Parts.js"
 import type { ViewCaps } from "./Views.js"
 
+/** Keeps a log in memory to its bytes. */
 export interface MemoryCap {
   readonly isOver: () => boolean
   /** Returns whether so much is over the limit that emitters have to wait. */
@@ -21,6 +22,7 @@ export interface MemoryCap {
 /** Finished jobs dropped between two looks at the memory. */
 const step = 16
 
+/** Returns what keeps a log in memory to its bytes. */
 export const make = (
   parts: RetentionParts,
   views: ViewCaps,

@@ -8,6 +8,7 @@ import type { LiveLogs } from "../Live.js"
 import type { Signal } from "../Signal.js"
 import type { Tail } from "../Tail.js"
 
+/** What every part of retention works on. */
 export interface RetentionParts {
   readonly store: StoreService
   readonly committer: Committer

@@ -5,6 +5,7 @@ import { Op } from "../../../services/store/Store.js"
 import type { ViewState } from "../ViewState.js"
 import { grown, type RetentionParts } from "./Parts.js"
 
+/** Keeps the views of sessions to their caps. */
 export interface ViewCaps {
   /** Raises the floor of a view: what is before it is gone for its session. */
   readonly raise: (view: ViewState, to: number) => Effect.Effect<void, InternalError>
@@ -18,6 +19,7 @@ export interface ViewCaps {
   readonly storeNeeds: (sessionIds: Iterable<string>) => Effect.Effect<void, InternalError>
 }
 
+/** Returns what keeps the views of sessions to their caps. */
 export const make = ({ committer, dropped, live, monotonic, windowMs }: RetentionParts): ViewCaps => {
   const { granularity, limits } = live
 

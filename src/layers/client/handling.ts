@@ -1,0 +1,90 @@
+/** Handles on jobs: how they are made, what they cancel, and what is let go of with their scope. */
+import * as Effect from "effect/Effect"
+import type { Outcome } from "../../services/agents/Agent.js"
+import { type JobHandle, ProtocolViolation } from "../../services/client/ArcpClient.js"
+import type { ClientSession } from "./ClientSession.js"
+import { type About, JobInbox } from "./JobInbox.js"
+import type { SubmittedJobs } from "./Reattach.js"
+import { resultAsFile } from "./resultAsFile.js"
+
+/** What requests of a client work on. */
+export interface ClientParts {
+  readonly session: ClientSession
+  readonly jobs: SubmittedJobs
+  /** Epoch ms. */
+  readonly now: () => number
+}
+
+/** Where the frames of a job go, and which job that is once it is known. */
+export interface Destination {
+  inbox: JobInbox
+  jobId: string | undefined
+}
+
+/** Nothing to decode: whatever comes. */
+export const untyped: Outcome<unknown, never> = { decodeOutcome: (outcome) => outcome as never }
+
+/** Asks for the end of a job (§7.4). */
+export const cancel = ({ session }: ClientParts, jobId: string, reason?: string) =>
+  session
+    .request("job.cancel", "job.cancelled", reason === undefined ? {} : { reason }, {
+      jobId,
+      repeatable: false
+    })
+    .pipe(Effect.asVoid)
+
+/** Cancels, when there is something left to cancel, without waiting: also when the connection is just away. */
+export const cancelling = ({ session }: ClientParts, inbox: JobInbox, jobId: string, reason: string) =>
+  Effect.sync(() => {
+    if (!inbox.ended) session.tell("job.cancel", { reason }, jobId)
+  })
+
+/** Lets go of a job's frames. */
+export const release = ({ jobs, session }: ClientParts, inbox: JobInbox, jobId: string) =>
+  Effect.sync(() => {
+    jobs.leave(inbox)
+    session.handles.release(jobId, inbox)
+    session.read()
+  })
+
+/** Returns a handle on the job whose frames an inbox takes. */
+export const handle = <O, F>(
+  parts: ClientParts,
+  inbox: JobInbox,
+  about: About,
+  contract: Outcome<O, F>,
+  onInterrupt: "cancel" | "detach"
+): JobHandle<O, F> => {
+  const outcome = Effect.map(inbox.result, ({ result }): unknown => result)
+  return {
+    jobId: about.job_id,
+    agent: about.agent,
+    traceId: about.trace_id,
+    lease: about.lease,
+    leaseConstraints: about.lease_constraints ?? {},
+    events: inbox.events.items,
+    progress: inbox.progress,
+    budget: inbox.budget,
+    credentials: inbox.credentials,
+    result: contract.decodeOutcome(
+      onInterrupt === "cancel"
+        ? Effect.onInterrupt(outcome, () => cancelling(parts, inbox, about.job_id, "interrupted"))
+        : outcome,
+      (message) => new ProtocolViolation({ message })
+    ),
+    chunks: inbox.chunks(),
+    resultAsFile: (path) => resultAsFile(inbox, path),
+    cancel: (reason) => cancel(parts, about.job_id, reason)
+  }
+}
+
+/**
+ * Makes a place for a job's frames, for as long as the scope; `leave` is run with it, once there is a job. Made before
+ * the request is sent, so that an interruption at any point leaves nothing held.
+ */
+export const place = (parts: ClientParts, leave: (inbox: JobInbox, jobId: string) => Effect.Effect<void>) =>
+  Effect.acquireRelease(
+    Effect.sync((): Destination => ({ inbox: new JobInbox(parts.session), jobId: undefined })),
+    ({ inbox, jobId }) =>
+      jobId === undefined ? Effect.void : Effect.ensuring(leave(inbox, jobId), release(parts, inbox, jobId))
+  )

@@ -1,0 +1,147 @@
+/** The requests of a client that give a handle on a job: submitting, subscribing, and attaching to an earlier one. */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import * as Errors from "../../protocol/Errors.js"
+import type { Contract, Outcome } from "../../services/agents/Agent.js"
+import type { ClientError, JobHandle, SubmitOptions } from "../../services/client/ArcpClient.js"
+import { type ClientParts, cancelling, handle, place, release, untyped } from "./handling.js"
+import { JobInbox } from "./JobInbox.js"
+
+const submitRaw = (
+  parts: ClientParts,
+  agent: string,
+  input: unknown,
+  options: SubmitOptions,
+  scoped: boolean
+) =>
+  Effect.gen(function* () {
+    const { jobs, now, session } = parts
+    const mine = yield* place(parts, (inbox, jobId) =>
+      scoped ? cancelling(parts, inbox, jobId, "the scope of the job was left") : Effect.void
+    )
+    const payload = {
+      agent,
+      input: input ?? null,
+      lease_request: options.leaseRequest,
+      lease_constraints: options.leaseConstraints,
+      idempotency_key: options.idempotencyKey,
+      max_runtime_sec: options.maxRuntime === undefined ? undefined : Duration.toSeconds(options.maxRuntime)
+    }
+    const { payload: about } = yield* session.request("job.submit", "job.accepted", payload, {
+      traceId: options.traceId,
+      // Without a key, a submit to another session could run a second time.
+      repeatable: options.idempotencyKey !== undefined,
+      onAnswer: ({ payload: about }) => {
+        // The key of a job that an earlier process has submitted gives its handle.
+        const restored = jobs.claim(about.job_id)
+        if (restored !== undefined) mine.inbox = restored.inbox
+        else session.register(about.job_id, mine.inbox)
+        mine.jobId = about.job_id
+        mine.inbox.accept(about)
+        jobs.add(mine.inbox, about, options.idempotencyKey === undefined ? undefined : { payload, at: now() })
+      },
+      ...(options.onInterrupt === "detach"
+        ? {}
+        : {
+            onLateAnswer: ({ payload: { job_id } }) =>
+              session.tell("job.cancel", { reason: "interrupted" }, job_id)
+          })
+    })
+    yield* session.save
+    return { inbox: mine.inbox, about }
+  })
+
+/** Returns `submit`, or with `scoped` `submitScoped`; see `ArcpClientService`. */
+export const submit =
+  (parts: ClientParts, scoped: boolean) =>
+  (
+    agent: string | Contract<unknown, unknown, unknown, unknown, unknown, unknown>,
+    input: unknown,
+    options: SubmitOptions = {}
+  ): Effect.Effect<JobHandle<unknown, unknown>, ClientError, Scope.Scope> =>
+    Effect.gen(function* () {
+      const encoded = typeof agent === "string" ? input : yield* agent.encodeInput(input)
+      const reference =
+        typeof agent === "string"
+          ? agent
+          : parts.session.features.includes("agent_versions")
+            ? `${agent.name}@${agent.version}`
+            : agent.name
+      const { inbox, about } = yield* submitRaw(parts, reference, encoded, options, scoped)
+      return handle(
+        parts,
+        inbox,
+        about,
+        typeof agent === "string" ? untyped : agent,
+        options.onInterrupt ?? "cancel"
+      )
+    })
+
+/** Returns `subscribe`; see `ArcpClientService`. */
+export const subscribe =
+  (parts: ClientParts) =>
+  <O, F>(
+    jobId: string,
+    {
+      contract,
+      fromEventSeq,
+      history
+    }: {
+      readonly contract?: Outcome<O, F>
+      readonly history?: boolean
+      readonly fromEventSeq?: number
+    } = {}
+  ) =>
+    Effect.gen(function* () {
+      const { session } = parts
+      // The replay would come as new events of the same job to the handle that there is.
+      if (history === true && session.handles.has(jobId))
+        return yield* new Errors.InvalidRequest({
+          message: `this client has a handle on ${jobId} already`
+        })
+      const unsubscribe = () => session.post("job.unsubscribe", { job_id: jobId }, jobId)
+      const mine = yield* place(parts, (inbox) =>
+        Effect.sync(() => {
+          if (!inbox.ended && !session.handles.sharedBy(jobId, inbox)) unsubscribe()
+        })
+      )
+      const { payload } = yield* session.request(
+        "job.subscribe",
+        "job.subscribed",
+        { job_id: jobId, history, from_event_seq: fromEventSeq },
+        {
+          jobId,
+          onAnswer: ({ payload }) => {
+            // What an earlier subscription, or a lost answer to this one, has brought is not part of it.
+            mine.inbox = new JobInbox(session, { events: payload.subscribed_from })
+            mine.jobId = jobId
+            session.register(jobId, mine.inbox)
+            mine.inbox.accept(payload)
+          },
+          onLateAnswer: () => {
+            if (!session.handles.has(jobId)) unsubscribe()
+          }
+        }
+      )
+      const seen = handle(parts, mine.inbox, payload, (contract ?? untyped) as Outcome<O, F>, "detach")
+      return { ...seen, subscribed: payload }
+    })
+
+/** Returns `attach`; see `ArcpClientService`. */
+export const attach =
+  (parts: ClientParts) =>
+  <O, F>(jobId: string, { contract }: { readonly contract?: Outcome<O, F> } = {}) =>
+    Effect.suspend(() => {
+      const restored = parts.jobs.claim(jobId)
+      return restored === undefined
+        ? Effect.fail(
+            new Errors.JobNotFound({
+              message: `${jobId} is no job of an earlier process of this session, or was attached to already`
+            })
+          )
+        : Effect.as(
+            Effect.addFinalizer(() => release(parts, restored.inbox, jobId)),
+            handle(parts, restored.inbox, restored.about, (contract ?? untyped) as Outcome<O, F>, "cancel")
+          )
+    })
