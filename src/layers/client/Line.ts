@@ -69,16 +69,11 @@ export class Line {
     ping: () => void
   ): Effect.Effect<never, TransportError> {
     if (intervalSec === undefined) return Effect.never
-    return Turn.pipe(
-      Effect.flatMap((turn) =>
-        heartbeat(this.pulse, { interval: intervalSec * 1000, now: this.now, turn, ping })
-      ),
-      Effect.zipRight(
-        Effect.suspend(
-          () => new TransportError({ message: "nothing was received for two heartbeat intervals" })
-        )
-      ),
-      Effect.tapError(() => Effect.forkDaemon(connection.close(closeCode.heartbeatLost, "HEARTBEAT_LOST")))
-    )
+    return Effect.gen(this, function* () {
+      const turn = yield* Turn
+      yield* heartbeat(this.pulse, { interval: intervalSec * 1000, now: this.now, turn, ping })
+      yield* Effect.forkDaemon(connection.close(closeCode.heartbeatLost, "HEARTBEAT_LOST"))
+      return yield* new TransportError({ message: "nothing was received for two heartbeat intervals" })
+    })
   }
 }
