@@ -190,7 +190,7 @@ describe("a job's budget", () => {
         yield* log.append(child, cost(1, "0.5"))
         assert.deepStrictEqual(yield* typesOf(own.jobId), ["job.result"])
         assert.deepStrictEqual(yield* typesOf(child.jobId), ["job.event", "job.event"])
-        assert.strictEqual((yield* (yield* Store).bounds(own.jobId)).last, 1)
+        assert.strictEqual((yield* boundsOf(yield* Store, own.jobId)).last, 1)
       })
     )
   )
