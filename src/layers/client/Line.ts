@@ -1,6 +1,6 @@
 /** The outbound side of whatever connection there is, and its pulse. */
 import * as Effect from "effect/Effect"
-import { Turn } from "../../services/runtime/Turn.js"
+import { eventLoop } from "../../services/runtime/Turn.js"
 import { type Connection, closeCode, TransportError } from "../../services/transport/Transport.js"
 import { heartbeat, Pulse } from "../transport/heartbeat.js"
 
@@ -70,8 +70,7 @@ export class Line {
   ): Effect.Effect<never, TransportError> {
     if (intervalSec === undefined) return Effect.never
     return Effect.gen(this, function* () {
-      const turn = yield* Turn
-      yield* heartbeat(this.pulse, { interval: intervalSec * 1000, now: this.now, turn, ping })
+      yield* heartbeat(this.pulse, { interval: intervalSec * 1000, now: this.now, turn: eventLoop, ping })
       yield* Effect.forkDaemon(connection.close(closeCode.heartbeatLost, "HEARTBEAT_LOST"))
       return yield* new TransportError({ message: "nothing was received for two heartbeat intervals" })
     })

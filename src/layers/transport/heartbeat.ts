@@ -8,36 +8,30 @@ import type { TurnService } from "../../services/runtime/Turn.js"
 
 /** When one connection was last used, in milliseconds of a clock that only goes forward. */
 export class Pulse {
-  private sent: number
-  private heard: number
-  private waiting = true
+  /** When frames were handed to the transport last. */
+  sentAt: number
+  /** When the peer was heard last, as far as this side was listening. */
+  heardAt: number
+  /** The reader waits for frames: silence is the peer's. */
+  listening = true
 
   constructor(private readonly now: () => number) {
-    this.sent = this.heard = now()
+    this.sentAt = this.heardAt = now()
   }
 
   /** Frames were handed to the transport. */
   sending(): void {
-    this.sent = this.now()
+    this.sentAt = this.now()
   }
   /** Frames were taken; until `listen` whatever the peer sends stays unread. */
   received(): void {
-    this.heard = this.now()
-    this.waiting = false
+    this.heardAt = this.now()
+    this.listening = false
   }
   /** The reader waits for frames: from now on silence is the peer's. */
   listen(): void {
-    this.heard = this.now()
-    this.waiting = true
-  }
-  get sentAt(): number {
-    return this.sent
-  }
-  get heardAt(): number {
-    return this.heard
-  }
-  get listening(): boolean {
-    return this.waiting
+    this.heardAt = this.now()
+    this.listening = true
   }
 }
 
@@ -46,8 +40,6 @@ export class Pulse {
  * timer comes first, and the frames that came meanwhile are still in the socket.
  */
 const turnsToRead = 4
-
-const readWhatCame = (turn: TurnService) => Effect.repeatN(turn.next, turnsToRead - 1)
 
 /** Pings as `pulse` demands; returns when nothing was heard for two intervals. */
 export const heartbeat = (
@@ -75,12 +67,12 @@ export const heartbeat = (
         continue
       }
       if (now() >= lost) {
-        yield* readWhatCame(turn)
+        for (let i = 0; i < turnsToRead; i++) yield* turn.next
         if (pulse.listening && pulse.heardAt === heardAt) return
         continue
       }
-      pingedAt = now()
       pulse.sending()
+      pingedAt = pulse.sentAt
       options.ping()
     }
   })
