@@ -65,11 +65,27 @@ export const make = (parts: Parts, views: Views, jobs: Jobs, finishing: Finishin
     return Effect.as(views.raise(largest, Math.max(to, largest.first + 1)), true)
   })
 
+  /**
+   * The largest view that is being read loses of what its connection was sent and has not acknowledged: a client that
+   * reads misses nothing by it while it stays. Returns whether there was one.
+   */
+  const shrinkSent = Effect.suspend(() => {
+    let largest: ViewState | undefined
+    for (const view of live.views.values())
+      if (view.delivered >= view.first && view.ledger.bytes > (largest?.ledger.bytes ?? 0)) largest = view
+    if (largest === undefined) return Effect.succeed(false)
+    const { delivered, ledger } = largest
+    const bytes = Math.max(0, ledger.bytes - (store.held() - maxHeld))
+    const to = ledger.target({ events: limits.events, bytes }) ?? largest.first + 1
+    return Effect.as(views.raise(largest, Math.min(to, delivered + 1)), true)
+  })
+
   const relieve = Effect.gen(function* () {
     if (store.held() <= maxHeld) return
     yield* views.storeNeeds(live.views.keys())
     while (store.held() > maxHeld) {
-      const freed = (yield* forgetFinished) || (yield* trimRunning) || (yield* shrinkLargest)
+      const freed =
+        (yield* forgetFinished) || (yield* trimRunning) || (yield* shrinkLargest) || (yield* shrinkSent)
       if (!freed) return
       yield* turn.next
     }
