@@ -27,6 +27,9 @@ import { patienceMs, type ViewState } from "./ViewState.js"
 /** Rows waiting to be freed on disk at which emitters over their job's cap wait for the freeing. */
 const maxFreeing = 200_000
 
+/** Before a pass that could not make room is repeated. */
+const passAgain = Duration.millis(10)
+
 /** What is to be looked at, and who waits for it. */
 class Agenda {
   readonly views = new Set<ViewState>()
@@ -162,7 +165,11 @@ export const make = (context: Omit<RetentionParts, "dropped">) => {
         while: () => isBlocked(job),
         body: () => {
           agenda.jobs.add(job)
-          return agenda.nextPass
+          return Effect.zipRight(
+            agenda.nextPass,
+            // A pass that could not give up anything is not repeated at once, again and again.
+            Effect.suspend(() => (isBlocked(job) ? Effect.sleep(passAgain) : Effect.void))
+          )
         },
         step: () => {}
       }).pipe(Effect.timeoutOption(Duration.millis(patienceMs)), Effect.asVoid),

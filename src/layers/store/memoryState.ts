@@ -86,10 +86,16 @@ class Share {
   }
 }
 
+/** Bytes of memory that a text takes: one a character unless there is one beyond Latin-1. */
+const textBytes = (text: string): number =>
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: Latin-1 begins with the control characters
+  /[^\u0000-\u00ff]/.test(text) ? 2 * text.length : text.length
+
 /** What a store in memory has of a job. */
 export class MemoryJob {
   record: JobRecord | undefined
-  input: string | undefined
+  private keptInput: string | undefined
+  private inputBytes = 0
   /** `seq` of the oldest retained event. */
   first = 1
   readonly events = FrontTrimmed.make<StoredEvent>()
@@ -104,7 +110,15 @@ export class MemoryJob {
 
   /** Bytes of memory that the job takes, roughly. */
   get held(): number {
-    return jobObjects + this.bytes + this.events.length * eventObjects + 2 * (this.input?.length ?? 0)
+    return jobObjects + this.bytes + this.events.length * eventObjects + this.inputBytes
+  }
+
+  get input(): string | undefined {
+    return this.keptInput
+  }
+  set input(text: string | undefined) {
+    this.keptInput = text
+    this.inputBytes = text === undefined ? 0 : textBytes(text)
   }
 
   append(events: ReadonlyArray<StoredEvent>): void {

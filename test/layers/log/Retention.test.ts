@@ -1,6 +1,7 @@
 import { assert, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as TestClock from "effect/TestClock"
 import { describe } from "vitest"
 import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
 import { all } from "../../../src/protocol/Features.js"
@@ -81,6 +82,33 @@ describe("a log in memory with a limit for all", () => {
         }
         yield* Fiber.join(emitting)
         assert.strictEqual(new Set(seen).size, 20_000)
+      }),
+      options
+    )
+  )
+
+  it.effect("a reader that acknowledges nothing is sent everything, and the limit is kept", () =>
+    run(
+      Effect.gen(function* () {
+        const log = yield* EventLog
+        const store = yield* Store
+        const view = yield* openViewWith(all)
+        const job = yield* openJob(view)
+        const emitting = yield* Effect.fork(emit(job, 1, 20_000))
+        const seen: Array<string> = []
+        let held = 0
+        for (let turns = 0; seen.length < 20_000 && turns < 20_000; turns++) {
+          const { frames } = yield* log.read(view, seen.length)
+          seen.push(...frames)
+          held = Math.max(held, store.held())
+          yield* settle
+          // The pauses of whoever waits for room.
+          yield* TestClock.adjust("10 millis")
+        }
+        yield* Fiber.join(emitting)
+        // One of them says that acknowledgements are missing.
+        assert.isAtLeast(new Set(seen).size, 20_000)
+        assert.isAtMost(held, 2 * 1024 * 1024 * 1.5)
       }),
       options
     )
