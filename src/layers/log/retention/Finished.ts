@@ -14,11 +14,14 @@ export interface Finished {
   readonly principal: string
 }
 
-type Work = Effect.Effect<void, InternalError | StoreError>
+type Work<A = void> = Effect.Effect<A, InternalError | StoreError>
 
 export interface Finishing {
-  /** Drops jobs, with everything of them; views that still hold something of one begin after it. */
-  readonly drop: (jobs: ReadonlyArray<Finished>) => Work
+  /**
+   * Drops jobs, with everything of them; views that still hold something of one begin after it. Returns how many: those
+   * that somebody is about to observe stay.
+   */
+  readonly drop: (jobs: ReadonlyArray<Finished>) => Work<number>
   /** Drops jobs whose time has passed and that nobody needs any more. */
   readonly dropRetired: Work
   /** Drops jobs over the cap of their principal, or of all: the oldest nobody needs, and only then the oldest. */
@@ -46,7 +49,7 @@ export const make = (parts: Parts, views: Views, jobs: Jobs): Finishing => {
     return next > maxPerPrincipal || inAll > maxInAll
   }
 
-  const drop = (ended: ReadonlyArray<Finished>) =>
+  const dropTaken = (ended: ReadonlyArray<Finished>) =>
     Effect.gen(function* () {
       const jobIds = ended.map(({ jobId }) => jobId)
       const viewers = yield* store.viewers(jobIds)
@@ -72,8 +75,14 @@ export const make = (parts: Parts, views: Views, jobs: Jobs): Finishing => {
           dropped.give()
         })
       })
-      yield* parts.turn.next
     })
+
+  const drop = (ended: ReadonlyArray<Finished>) =>
+    Effect.acquireUseRelease(
+      Effect.sync(() => live.takeUnjoined(ended)),
+      (taken) => Effect.as(dropTaken(taken), taken.length),
+      (taken) => Effect.sync(() => live.giveBack(taken))
+    ).pipe(Effect.zipLeft(parts.turn.next))
 
   const dropRetired = Effect.gen(function* () {
     const endedBefore = parts.now() - Duration.toMillis(options.jobRetention)
@@ -81,7 +90,8 @@ export const make = (parts: Parts, views: Views, jobs: Jobs): Finishing => {
     for (;;) {
       const old = yield* store.retired({ endedBefore, limit: batch })
       if (old.length === 0) return
-      yield* drop(yield* principalsOf(old))
+      // What somebody is about to observe is for the next time.
+      if ((yield* drop(yield* principalsOf(old))) === 0) return
     }
   })
 
@@ -109,8 +119,9 @@ export const make = (parts: Parts, views: Views, jobs: Jobs): Finishing => {
     for (const [principal, n] of over) yield* dropSurplus(principal, n - maxPerPrincipal)
     while (inAll > maxInAll) {
       const [principal, n] = [...counts].reduce((a, b) => (b[1] > a[1] ? b : a), ["", 0])
-      if (n === 0) return
+      const before = inAll
       yield* dropSurplus(principal, Math.min(n, inAll - maxInAll, batch))
+      if (inAll === before) return
     }
   })
 
