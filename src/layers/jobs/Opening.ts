@@ -211,13 +211,17 @@ export const make = (parts: JobParts): Open => {
 
   const open: Open = (given, hold) =>
     Effect.gen(function* () {
-      const { parent, session } = given
+      const { parent } = given
       yield* running.count(given.record, hold.job)
-      const { ops, record } = yield* keepInput(parts, given)
-      const candidate = { ...given, record }
-      const minted = yield* mint(parts, candidate, hold)
+      const kept = yield* keepInput(parts, given)
+      const { ops } = kept
+      const minted = yield* mint(parts, { ...given, record: kept.record }, hold)
       return yield* Effect.uninterruptible(
         Effect.gen(function* () {
+          // Who delegated may have been taken over since it was checked.
+          const session = parent?.live.owner ?? given.session
+          const record = { ...kept.record, sessionId: session.sessionId }
+          const candidate = { ...given, record, session }
           const live = new LiveJob(record, session, parent?.live)
           if (parent !== undefined && !parent.live.takeChild(live))
             return yield* new InternalError({ message: "the job is ending and delegates no more" })

@@ -306,7 +306,9 @@ export const make = Effect.gen(function* () {
     append,
     end: (job, event, record) => end(logOf(job), event, record),
     observe: (view, job, join) =>
-      Effect.tap(stored(history.observe(stateOf(view), logOf(job), join)), () => countEnded(join.ops)),
+      Effect.tap(stored(live.joined(logOf(job), history.observe(stateOf(view), logOf(job), join))), () =>
+        countEnded(join.ops)
+      ),
     events: (job) => history.follow(logOf(job)),
     streamedResult: (job) => stored(reader.streamedResult(logOf(job))),
     unobserve: (view, jobId) => unobserve(stateOf(view), jobId),

@@ -3,6 +3,7 @@
  * each, here: whoever needs one that is not in memory has it loaded, and two who load the same get the same.
  */
 import * as Effect from "effect/Effect"
+import { InternalError } from "../../protocol/Errors.js"
 import type { JobRecord, SessionRecord, StoreError, StoreService } from "../../services/store/Store.js"
 import { JobState } from "./JobState.js"
 import { granularityOf, type Limits } from "./Ledger.js"
@@ -13,6 +14,10 @@ export class LiveLogs {
   readonly views = new Map<string, ViewState>()
   readonly jobs = new Map<string, JobState>()
   readonly granularity: Limits
+  /** Jobs that views are about to observe, and how many: they are not dropped meanwhile. */
+  private readonly joining = new Map<string, number>()
+  /** Jobs that are being dropped: nobody begins to observe them. */
+  private readonly dropping = new Set<string>()
 
   constructor(
     private readonly store: StoreService,
@@ -24,6 +29,35 @@ export class LiveLogs {
 
   private get bounds() {
     return { granularity: this.granularity, allowance: this.limits }
+  }
+
+  /** Runs `join` while the job is not dropped; fails when it has been, or is about to be. */
+  joined<A, E>(job: JobState, join: Effect.Effect<A, E>): Effect.Effect<A, E | InternalError> {
+    const { jobId } = job
+    const count = (by: 1 | -1) => {
+      const joins = (this.joining.get(jobId) ?? 0) + by
+      if (joins === 0) this.joining.delete(jobId)
+      else this.joining.set(jobId, joins)
+    }
+    return Effect.suspend((): Effect.Effect<A, E | InternalError> => {
+      // Of a job that has ended at least the end is stored.
+      const gone = job.dropped || (job.closed && job.last === 0)
+      if (gone || this.dropping.has(jobId)) return droppedMeanwhile
+      return Effect.acquireUseRelease(
+        Effect.sync(() => count(1)),
+        () => join,
+        () => Effect.sync(() => count(-1))
+      )
+    })
+  }
+  /** Returns those of these jobs that nobody is about to observe; nobody is until they are given back. */
+  takeUnjoined<A extends { readonly jobId: string }>(jobs: ReadonlyArray<A>): ReadonlyArray<A> {
+    const free = jobs.filter(({ jobId }) => !this.joining.has(jobId))
+    for (const { jobId } of free) this.dropping.add(jobId)
+    return free
+  }
+  giveBack(jobs: ReadonlyArray<{ readonly jobId: string }>): void {
+    for (const { jobId } of jobs) this.dropping.delete(jobId)
   }
 
   newView(session: SessionRecord): ViewState {
@@ -141,5 +175,7 @@ export class LiveLogs {
     })
   }
 }
+
+const droppedMeanwhile = new InternalError({ message: "the job was dropped meanwhile; ask again" })
 
 const noBounds: ReadonlyMap<string, { readonly first: number; readonly last: number }> = new Map()

@@ -95,6 +95,37 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
       )
     )
 
+    it.effect(
+      "a job that was dropped while somebody was about to observe it is refused, and costs no session",
+      () =>
+        run(
+          Effect.gen(function* () {
+            const log = yield* EventLog
+            const db = yield* Store
+            const owner = yield* openViewWith(acking)
+            const { end, job, record } = yield* openEndable(owner)
+            yield* emit(job, 1, 3)
+            yield* end()
+            yield* log.ack(owner, owner.last)
+            const stored = yield* db.job(job.jobId)
+            yield* swept
+            assert.isUndefined(yield* db.job(job.jobId))
+            const late = yield* openViewWith(plain)
+            for (const seen of [job, yield* log.loadJob(stored ?? record)])
+              for (const history of [true, false])
+                assert.isTrue(
+                  Either.isLeft(
+                    yield* Effect.either(log.observe(late, seen, { history, onCommit: () => {} }))
+                  )
+                )
+            yield* emit(yield* openJob(late), 1, 2)
+            yield* settle
+            assert.deepStrictEqual(seqs(yield* readAll(late)), [1, 2])
+          }),
+          { jobRetention: "10 seconds", tailBytes: 1 }
+        )
+    )
+
     it.effect("a session that is away loses the oldest of its own view, and its job keeps to its cap", () =>
       run(
         Effect.gen(function* () {

@@ -1,6 +1,10 @@
 /** `job.accepted` made again, protocol 4.3: right before the first event of a job of the session's own. */
 import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Policy from "../../../src/layers/auth/Policy.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Job } from "../../../src/services/jobs/Job.js"
 import { boot, Disk } from "../../support/Rig.js"
@@ -47,6 +51,58 @@ const resumed = (session: Opened, after: number, end: string) =>
   })
 
 describe("job.accepted", () => {
+  it.scopedLive(
+    "of a delegation that was being decided while its parent was taken over is the new owner's",
+    () =>
+      Effect.gen(function* () {
+        const disk = yield* Disk.make
+        const [asked, gate] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+        // A welcome lists the agents, and asks too.
+        let greeted = false
+        const policy = Layer.map(Policy.layerSamePrincipal, (context) => {
+          const same = Context.get(context, Policy.Policy)
+          const mayUseAgent: typeof same.mayUseAgent = (identity, agent) =>
+            !greeted || agent === "parent"
+              ? same.mayUseAgent(identity, agent)
+              : Deferred.succeed(asked, undefined).pipe(
+                  Effect.zipRight(Deferred.await(gate)),
+                  Effect.zipRight(same.mayUseAgent(identity, agent))
+                )
+          return Context.make(Policy.Policy, { ...same, mayUseAgent })
+        })
+        const runtime = yield* boot(agents, { disk, policy, options: { resumeWindow: "100 millis" } })
+        yield* runtime.run(
+          Effect.gen(function* () {
+            const submit = { agent: "parent", input: {}, lease_request, idempotency_key: "once" }
+            const first = yield* open()
+            greeted = true
+            yield* first.request("job.submit", submit)
+            yield* Deferred.await(asked)
+            greeted = false
+            yield* first.connection.close(1000, "")
+            yield* disk.store
+              .session(first.sessionId)
+              .pipe(Effect.delay("20 millis"), Effect.repeat({ until: (stored) => stored === undefined }))
+            const second = yield* open()
+            yield* second.request("job.submit", submit)
+            const { job_id } = yield* second.expect("job.accepted")
+            yield* disk.store
+              .job(job_id as string)
+              .pipe(
+                Effect.delay("20 millis"),
+                Effect.repeat({ until: (stored) => stored?.sessionId === second.sessionId })
+              )
+            yield* Deferred.succeed(gate, undefined)
+            const child = yield* second.expect("job.accepted")
+            assert.strictEqual(child.payload.parent_job_id, job_id)
+            yield* second.expect("job.event", (frame) => frame.job_id === child.job_id)
+            yield* second.expect("job.result", (frame) => frame.job_id === child.job_id)
+            yield* second.expect("job.result", (frame) => frame.job_id === job_id)
+          })
+        )
+      })
+  )
+
   it.scoped("comes once per transport, before the job's first event, and again on the next", () =>
     Effect.gen(function* () {
       const disk = yield* Disk.make

@@ -14,12 +14,15 @@ export interface FinishedJob {
   readonly principal: string
 }
 
-type StoreWork = Effect.Effect<void, InternalError | StoreError>
+type StoreWork<A = void> = Effect.Effect<A, InternalError | StoreError>
 
 /** Forgets jobs that have ended. */
 export interface FinishedJobs {
-  /** Drops jobs, with everything of them; views that still hold something of one begin after it. */
-  readonly drop: (jobs: ReadonlyArray<FinishedJob>) => StoreWork
+  /**
+   * Drops jobs, with everything of them; views that still hold something of one begin after it. Returns how many: those
+   * that somebody is about to observe stay.
+   */
+  readonly drop: (jobs: ReadonlyArray<FinishedJob>) => StoreWork<number>
   /** Drops jobs whose time has passed and that nobody needs any more. */
   readonly dropRetired: StoreWork
   /** Drops jobs over the cap of their principal, or of all: the oldest nobody needs, and only then the oldest. */
@@ -51,7 +54,7 @@ export const make = (parts: RetentionParts, views: ViewCaps, jobs: JobCaps): Fin
     return next > maxPerPrincipal + slackOf(maxPerPrincipal) || inAll > maxInAll + slackOf(maxInAll)
   }
 
-  const drop = (ended: ReadonlyArray<FinishedJob>) =>
+  const dropTaken = (ended: ReadonlyArray<FinishedJob>) =>
     Effect.gen(function* () {
       const jobIds = ended.map(({ jobId }) => jobId)
       const viewers = yield* store.viewers(jobIds)
@@ -77,8 +80,14 @@ export const make = (parts: RetentionParts, views: ViewCaps, jobs: JobCaps): Fin
           dropped.give()
         })
       })
-      yield* parts.turn.next
     })
+
+  const drop = (ended: ReadonlyArray<FinishedJob>) =>
+    Effect.acquireUseRelease(
+      Effect.sync(() => live.takeUnjoined(ended)),
+      (taken) => Effect.as(dropTaken(taken), taken.length),
+      (taken) => Effect.sync(() => live.giveBack(taken))
+    ).pipe(Effect.zipLeft(parts.turn.next))
 
   const dropRetired = Effect.gen(function* () {
     const endedBefore = parts.now() - Duration.toMillis(options.jobRetention)
@@ -86,7 +95,8 @@ export const make = (parts: RetentionParts, views: ViewCaps, jobs: JobCaps): Fin
     for (;;) {
       const old = yield* store.retired({ endedBefore, limit: batch })
       if (old.length === 0) return
-      yield* drop(yield* principalsOf(old))
+      // What somebody is about to observe is for the next time.
+      if ((yield* drop(yield* principalsOf(old))) === 0) return
     }
   })
 
@@ -114,8 +124,9 @@ export const make = (parts: RetentionParts, views: ViewCaps, jobs: JobCaps): Fin
     for (const [principal, n] of over) yield* dropSurplus(principal, n - maxPerPrincipal)
     while (inAll > maxInAll) {
       const [principal, n] = [...counts].reduce((a, b) => (b[1] > a[1] ? b : a), ["", 0])
-      if (n === 0) return
+      const before = inAll
       yield* dropSurplus(principal, Math.min(n, inAll - maxInAll, batch))
+      if (inAll === before) return
     }
   })
 

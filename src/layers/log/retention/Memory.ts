@@ -47,8 +47,11 @@ export const make = (
       else kept.push(job)
     }
     finished = [...kept, ...finished.slice(i)]
-    if (unneeded.length > 0) yield* finishing.drop(unneeded)
-    return unneeded.length > 0
+    if (unneeded.length === 0) return false
+    const dropped = yield* finishing.drop(unneeded)
+    // Those that stay because somebody is about to observe them are looked at again.
+    if (dropped < unneeded.length) finished.push(...unneeded)
+    return dropped > 0
   })
 
   /** Cuts running jobs to what views need. Returns whether anything went. */

@@ -1,0 +1,45 @@
+/** Beginning to observe a job, and dropping it, exclude each other. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Fiber from "effect/Fiber"
+import { LiveLogs } from "../../../src/layers/log/Live.js"
+import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
+import { Store } from "../../../src/services/store/Store.js"
+import { record } from "./harness.js"
+
+const owner = { sessionId: "sess_1", last: 0, first: 1, acked: 0, observedCount: 0 }
+
+const make = Effect.map(Store, (store) => {
+  const live = new LiveLogs(store, { events: 100, bytes: 100_000 })
+  return { live, job: live.newJob(record(owner)) }
+}).pipe(Effect.provide(StoreMemory.layer))
+
+describe("a job", () => {
+  it.effect("that somebody is about to observe is not dropped", () =>
+    Effect.gen(function* () {
+      const { job, live } = yield* make
+      const gate = yield* Deferred.make<void>()
+      const joining = yield* Effect.fork(live.joined(job, Deferred.await(gate)))
+      const another = yield* Effect.fork(live.joined(job, Effect.never))
+      yield* Effect.yieldNow()
+      assert.deepStrictEqual(live.takeUnjoined([job]), [])
+      yield* Fiber.interrupt(another)
+      assert.deepStrictEqual(live.takeUnjoined([job]), [])
+      yield* Deferred.succeed(gate, undefined)
+      yield* Fiber.join(joining)
+      assert.deepStrictEqual(live.takeUnjoined([job]), [job])
+    })
+  )
+
+  it.effect("that is being dropped is not observed, and one that was not dropped after all is", () =>
+    Effect.gen(function* () {
+      const { job, live } = yield* make
+      const taken = live.takeUnjoined([job])
+      assert.isTrue(Either.isLeft(yield* Effect.either(live.joined(job, Effect.void))))
+      live.giveBack(taken)
+      yield* live.joined(job, Effect.void)
+    })
+  )
+})
