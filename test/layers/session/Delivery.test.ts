@@ -116,6 +116,37 @@ describe("a client that asks and does not read", () => {
   )
 })
 
+describe("a client that asks for much at once", () => {
+  it.scoped("others get a turn of the event loop after each of its requests", () =>
+    Effect.gen(function* () {
+      const disk = yield* Disk.make
+      const { run } = yield* boot(agents, { disk })
+      yield* run(
+        Effect.gen(function* () {
+          const session = yield* open()
+          let turns = 0
+          const others = yield* Effect.fork(
+            Effect.forever(Effect.tap(eventLoop.next, () => Effect.sync(() => turns++)))
+          )
+          const frames = Array.from({ length: 200 }, (_, i) =>
+            JSON.stringify({
+              arcp: "1.1",
+              id: `list-${i}`,
+              type: "session.list_jobs",
+              session_id: session.sessionId,
+              payload: {}
+            })
+          )
+          yield* session.connection.send(frames)
+          for (let i = 0; i < 200; i++) yield* session.expect("session.jobs")
+          yield* Fiber.interrupt(others)
+          assert.isAtLeast(turns, 190)
+        })
+      )
+    })
+  )
+})
+
 describe("Outbox", () => {
   it.effect("counts what is being sent until it is sent", () =>
     Effect.gen(function* () {
