@@ -145,7 +145,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
     ).pipe(
       // A defect, in a transport for example, must not leave anybody waiting.
       Effect.catchAllDefect((cause) => {
-        const error = new TransportError({ message: "the connection failed unexpectedly", cause })
+        const error = new TransportError({ message: "the connection failed", cause })
         return Effect.zipRight(
           Deferred.fail(ready, error),
           Effect.sync(() => session.finish(error))
@@ -164,7 +164,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
         Effect.zipRight(session.save),
         Effect.zipRight(
           Effect.sync(() =>
-            session.finish(new TransportError({ message: "the session was closed by this client" }), null)
+            session.finish(new TransportError({ message: "this client closed the session" }), null)
           )
         ),
         Effect.zipRight(Fiber.interrupt(running)),

@@ -44,7 +44,7 @@ export interface About {
 }
 
 const readAsChunks = new InvalidRequest({
-  message: "the result is read as chunks already: use either result or chunks"
+  message: "the result is read as chunks: use either result or chunks"
 })
 
 /** Takes the frames of one job, and gives its events, its output and its end to those who read them. */
@@ -156,7 +156,7 @@ export class JobInbox {
       reason: "session_lost",
       replayed,
       message: replayed
-        ? "the session was lost; what the runtime still has of the job follows, in a new numbering"
+        ? "the session was lost; what the runtime still has of the job follows"
         : "the session was lost; what happened until now is missing"
     })
     this.rebased = true

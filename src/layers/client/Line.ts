@@ -1,6 +1,6 @@
 /** The outbound side of whatever connection there is, and its pulse. */
 import * as Effect from "effect/Effect"
-import { eventLoop } from "../../services/runtime/Turn.js"
+import { Turn } from "../../services/runtime/Turn.js"
 import { type Connection, closeCode, TransportError } from "../../services/transport/Transport.js"
 import { heartbeat, Pulse } from "../transport/heartbeat.js"
 
@@ -8,7 +8,8 @@ import { heartbeat, Pulse } from "../transport/heartbeat.js"
 export class Line {
   private out: Array<string> = []
   private ring: (() => void) | undefined
-  private pulse: Pulse
+  /** When this connection was last used; the reader says when it takes frames, and when it waits. */
+  pulse: Pulse
 
   /** `now` is in milliseconds and only goes forward. */
   constructor(private readonly now: () => number) {
@@ -25,14 +26,6 @@ export class Line {
     const ring = this.ring
     this.ring = undefined
     ring?.()
-  }
-  /** Frames were taken from the connection. */
-  received(): void {
-    this.pulse.received()
-  }
-  /** The reader waits for more. */
-  listen(): void {
-    this.pulse.listen()
   }
 
   /** Sends what the writer has not come to, after what it is sending; nobody waits for room. */
@@ -70,7 +63,7 @@ export class Line {
   ): Effect.Effect<never, TransportError> {
     if (intervalSec === undefined) return Effect.never
     return Effect.gen(this, function* () {
-      yield* heartbeat(this.pulse, { interval: intervalSec * 1000, now: this.now, turn: eventLoop, ping })
+      yield* heartbeat(this.pulse, { interval: intervalSec * 1000, now: this.now, turn: yield* Turn, ping })
       yield* Effect.forkDaemon(connection.close(closeCode.heartbeatLost, "HEARTBEAT_LOST"))
       return yield* new TransportError({ message: "nothing was received for two heartbeat intervals" })
     })

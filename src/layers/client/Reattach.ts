@@ -161,7 +161,7 @@ export const reattach = (
         session.handles.fail(
           jobId,
           new ResumeWindowExpired({
-            message: `the session was lost, and the job cannot be watched from a new one: ${error.message}`
+            message: `the job cannot be watched from a new session: ${error.message}`
           })
         )
       })

@@ -202,7 +202,7 @@ const hello = (session: ClientSession): string => {
 const welcomed = (session: ClientSession, frame: unknown): Effect.Effect<number | undefined, ClientError> => {
   const decoded = typeof frame === "string" ? decodeRuntime(frame) : undefined
   if (decoded === undefined || Either.isLeft(decoded))
-    return new ProtocolViolation({ message: "the runtime's first message could not be read" })
+    return new ProtocolViolation({ message: "the runtime's first message is unreadable" })
   const message = decoded.right
   if (message.type === "session.error") return Effect.fail(fromPayload(message.payload))
   if (message.type !== "session.welcome")

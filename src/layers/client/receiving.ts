@@ -33,19 +33,19 @@ export const receive = (
   Effect.gen(function* () {
     let frames: Chunk.Chunk<unknown> = first
     for (;;) {
-      session.line.received()
+      session.line.pulse.received()
       for (const frame of frames) {
         const problem = handle(session, frame)
         if (problem !== undefined) return yield* problem
       }
       if (session.duplicates === "seen") {
         session.duplicates = "told"
-        yield* Effect.logWarning("the runtime has sent an event twice; the second one is dropped")
+        yield* Effect.logWarning("the runtime sent an event twice; one is dropped")
       }
       const { ackEvery } = session.options
       if (session.numbers.last - session.numbers.acked >= ackEvery) session.acknowledge(ackEvery)
       if (session.crowded.size > 0) yield* makeRoom(session)
-      session.line.listen()
+      session.line.pulse.listen()
       frames = yield* Effect.mapError(connection.take, (closed) => {
         if (closed.code !== closeCode.superseded) return lost(closed)
         session.superseded = true

@@ -137,7 +137,7 @@ export const attach =
       return restored === undefined
         ? Effect.fail(
             new Errors.JobNotFound({
-              message: `${jobId} is no job of an earlier process of this session, or was attached to already`
+              message: `${jobId} is no job that was restored, or was attached already`
             })
           )
         : Effect.as(

@@ -87,9 +87,7 @@ class Share {
 }
 
 /** Bytes of memory that a text takes: one a character unless there is one beyond Latin-1. */
-const textBytes = (text: string): number =>
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: Latin-1 begins with the control characters
-  /[^\u0000-\u00ff]/.test(text) ? 2 * text.length : text.length
+const textBytes = (text: string): number => (/[^\u0000-\u00ff]/.test(text) ? 2 * text.length : text.length)
 
 /** What a store in memory has of a job. */
 export class MemoryJob {

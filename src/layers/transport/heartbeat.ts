@@ -54,12 +54,12 @@ export const heartbeat = (
 ): Effect.Effect<void> =>
   Effect.gen(function* () {
     const { interval, now, turn } = options
-    let pingedAt = Number.NEGATIVE_INFINITY
+    let pingedAt = -Infinity
     for (;;) {
       const { sentAt, heardAt } = pulse
       // One ping asks for an answer; more would not get it sooner.
-      const ping = Math.min(sentAt, pingedAt > heardAt ? Number.POSITIVE_INFINITY : heardAt) + interval
-      const lost = pulse.listening ? heardAt + 2 * interval : Number.POSITIVE_INFINITY
+      const ping = Math.min(sentAt, pingedAt > heardAt ? Infinity : heardAt) + interval
+      const lost = pulse.listening ? heardAt + 2 * interval : Infinity
       const due = Math.min(ping, lost) - now()
       if (due > 0) {
         // Never shorter than a timer can be, or a fraction of a millisecond would be waited for in a loop.

@@ -9,4 +9,4 @@ export const monotonic =
   (clock: Clock.Clock): (() => number) =>
   // Effect's clock takes its nanoseconds from `performance` or `hrtime`, and a `TestClock` from its own time.
   () =>
-    Number(clock.unsafeCurrentTimeNanos() / 1_000n) / 1_000
+    Number(clock.unsafeCurrentTimeNanos()) / 1e6
