@@ -19,7 +19,7 @@ import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { Secrets } from "../../services/runtime/Secrets.js"
 import { Turn } from "../../services/runtime/Turn.js"
 import { TurnShare } from "../../services/runtime/TurnShare.js"
-import { within } from "../../services/runtime/within.js"
+import { inRealTime, within } from "../../services/runtime/within.js"
 import { Store } from "../../services/store/Store.js"
 import * as Cancel from "./Cancel.js"
 import * as Faults from "./Faults.js"
@@ -28,7 +28,6 @@ import * as Lookup from "./Lookup.js"
 import * as Opening from "./Opening.js"
 import * as Ownership from "./Ownership.js"
 import * as Recovery from "./Recovery.js"
-import * as Runner from "./Runner.js"
 import { RunningJobs } from "./RunningJobs.js"
 import * as Submit from "./Submit.js"
 
@@ -71,12 +70,12 @@ const shutdownOf = ({ options, running, supervisors }: JobParts) =>
     // As a finalizer this runs uninterruptibly, and a time-out could not end the wait.
     yield* Effect.interruptible(FiberSet.awaitEmpty(supervisors)).pipe(
       Effect.timeoutOption(options.shutdownGrace),
-      Runner.inRealTime
+      inRealTime
     )
     for (const { live } of running.all) live.end({ _tag: "Shutdown" })
     const ended = yield* Effect.interruptible(FiberSet.awaitEmpty(supervisors)).pipe(
       Effect.timeoutOption(storing),
-      Runner.inRealTime
+      inRealTime
     )
     if (Option.isSome(ended)) return
     running.abandoned = true

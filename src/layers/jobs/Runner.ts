@@ -10,7 +10,6 @@
  * it from writing the end.
  */
 import * as Cause from "effect/Cause"
-import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -25,6 +24,7 @@ import { failureMessage } from "../../services/agents/Agent.js"
 import { Job, type JobService } from "../../services/jobs/Job.js"
 import { Lease, type LeaseService, leaseErrorOf } from "../../services/lease/Lease.js"
 import type { JobLog } from "../../services/log/EventLog.js"
+import { inRealTime } from "../../services/runtime/within.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import type { Emitter } from "./Emitter.js"
 import * as Faults from "./Faults.js"
@@ -35,10 +35,6 @@ import * as Terminal from "./Terminal.js"
 
 /** What finalizers get when the runtime shuts down. */
 const lastGrace = Duration.seconds(1)
-
-const realClock = Clock.make()
-/** A shutdown ends in real time, also under a clock that stands still. */
-export const inRealTime = Effect.withClock(realClock)
 
 interface RunContext {
   readonly live: LiveJob

@@ -13,6 +13,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { InternalError } from "../../protocol/Errors.js"
+import { inRealTime } from "../../services/runtime/within.js"
 import type { StoreError } from "../../services/store/Store.js"
 import type { JobState } from "./JobState.js"
 import type { Limits } from "./Ledger.js"
@@ -168,7 +169,7 @@ export const make = (context: Omit<RetentionParts, "dropped">) => {
           return Effect.zipRight(
             agenda.nextPass,
             // A pass that could not give up anything is not repeated at once, again and again.
-            Effect.suspend(() => (isBlocked(job) ? Effect.sleep(passAgain) : Effect.void))
+            Effect.suspend(() => (isBlocked(job) ? inRealTime(Effect.sleep(passAgain)) : Effect.void))
           )
         },
         step: () => {}

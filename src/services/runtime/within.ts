@@ -1,9 +1,12 @@
-/** A bound for what a shutdown waits for: it ends in real time, whatever it waits for is stuck in. */
+/** Real time, also under a clock that stands still: bounds for what a shutdown waits for, and pauses between tries. */
 import * as Clock from "effect/Clock"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 
 const realClock = Clock.make()
+
+/** Runs an effect on the real clock, whatever clock the fiber has. */
+export const inRealTime = Effect.withClock(realClock)
 
 /** Waits for `effect`, but not longer than this in real time. What takes longer is interrupted and not waited for. */
 export const within = <A, E, R>(

@@ -5,6 +5,7 @@ import * as Fiber from "effect/Fiber"
 import { Outbox } from "../../../src/layers/session/Outbox.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
+import { TurnShare } from "../../../src/services/runtime/TurnShare.js"
 import { boot, Disk } from "../../support/Rig.js"
 import { open } from "../../support/Wire.js"
 
@@ -117,17 +118,18 @@ describe("a client that asks and does not read", () => {
 })
 
 describe("a client that asks for much at once", () => {
-  it.scoped("others get a turn of the event loop after each of its requests", () =>
-    Effect.gen(function* () {
+  it.scoped("begins each of its requests with its share of a turn", () => {
+    let shares = 0
+    const share = Effect.sync(() => {
+      shares++
+    })
+    return Effect.gen(function* () {
       const disk = yield* Disk.make
       const { run } = yield* boot(agents, { disk })
       yield* run(
         Effect.gen(function* () {
           const session = yield* open()
-          let turns = 0
-          const others = yield* Effect.fork(
-            Effect.forever(Effect.tap(eventLoop.next, () => Effect.sync(() => turns++)))
-          )
+          const before = shares
           const frames = Array.from({ length: 200 }, (_, i) =>
             JSON.stringify({
               arcp: "1.1",
@@ -139,12 +141,11 @@ describe("a client that asks for much at once", () => {
           )
           yield* session.connection.send(frames)
           for (let i = 0; i < 200; i++) yield* session.expect("session.jobs")
-          yield* Fiber.interrupt(others)
-          assert.isAtLeast(turns, 190)
+          assert.isAtLeast(shares - before, 200)
         })
       )
-    })
-  )
+    }).pipe(Effect.provideService(TurnShare, share))
+  })
 })
 
 describe("Outbox", () => {
