@@ -73,7 +73,11 @@ export const make = (store: StoreService, committer: Committer) => {
   /** Where the view begins: at the newest event, at what it asked for, and of a job that has ended no later than its end. */
   const startOf = (job: JobState, { fromEventSeq, history }: Join) => {
     if (!history) return Effect.succeed(job.closed ? job.last : job.last + 1)
-    return fromEventSeq === undefined ? Effect.succeed(job.ledger.first) : firstAfter(job, fromEventSeq)
+    if (fromEventSeq !== undefined) return firstAfter(job, fromEventSeq)
+    // What is in memory of a job that has ended may be older than what the store has of it.
+    return job.closed
+      ? Effect.map(store.boundsOf([job.jobId]), (bounds) => bounds.get(job.jobId)?.first ?? job.last)
+      : Effect.succeed(job.ledger.first)
   }
 
   const observe = (

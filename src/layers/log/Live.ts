@@ -2,7 +2,9 @@
  * The views and jobs that the log has in memory, and how they get there. A session's view and a job's log exist once
  * each, here: whoever needs one that is not in memory has it loaded, and two who load the same get the same.
  */
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as FiberId from "effect/FiberId"
 import { InternalError } from "../../protocol/Errors.js"
 import type { JobRecord, SessionRecord, StoreError, StoreService } from "../../services/store/Store.js"
 import { JobState } from "./JobState.js"
@@ -18,6 +20,8 @@ export class LiveLogs {
   private readonly joining = new Map<string, number>()
   /** Jobs that are being dropped: nobody begins to observe them. */
   private readonly dropping = new Set<string>()
+  /** Jobs that are being trimmed: whoever wants to observe one waits until it is known where it begins. */
+  private readonly trimming = new Map<string, Deferred.Deferred<void>>()
 
   constructor(
     private readonly store: StoreService,
@@ -40,6 +44,8 @@ export class LiveLogs {
       else this.joining.set(jobId, joins)
     }
     return Effect.suspend((): Effect.Effect<A, E | InternalError> => {
+      const trimmed = this.trimming.get(jobId)
+      if (trimmed !== undefined) return Effect.zipRight(Deferred.await(trimmed), this.joined(job, join))
       // Of a job that has ended at least the end is stored.
       const gone = job.dropped || (job.closed && job.last === 0)
       if (gone || this.dropping.has(jobId)) return droppedMeanwhile
@@ -47,6 +53,25 @@ export class LiveLogs {
         Effect.sync(() => count(1)),
         () => join,
         () => Effect.sync(() => count(-1))
+      )
+    })
+  }
+  /**
+   * Runs `trim`, which finds out what may go of a job and lets it go, while nobody begins to observe it. Does nothing
+   * when somebody is about to: there is another time.
+   */
+  trimmed<E>(jobId: string, trim: Effect.Effect<void, E>): Effect.Effect<void, E> {
+    return Effect.suspend(() => {
+      if (this.joining.has(jobId) || this.trimming.has(jobId)) return Effect.void
+      const done = Deferred.unsafeMake<void>(FiberId.none)
+      return Effect.acquireUseRelease(
+        Effect.sync(() => this.trimming.set(jobId, done)),
+        () => trim,
+        () =>
+          Effect.sync(() => {
+            this.trimming.delete(jobId)
+            Deferred.unsafeDone(done, Effect.void)
+          })
       )
     })
   }

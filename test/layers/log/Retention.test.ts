@@ -1,13 +1,15 @@
 import { assert, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import * as TestClock from "effect/TestClock"
 import { describe } from "vitest"
 import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
 import { all } from "../../../src/protocol/Features.js"
 import { EventLog } from "../../../src/services/log/EventLog.js"
 import { Store } from "../../../src/services/store/Store.js"
-import { emit, end, openJob, openViewWith, readAll, runOn, seqs, settle, upTo } from "./harness.js"
+import { emit, end, numbers, openJob, openViewWith, readAll, runOn, seqs, settle, upTo } from "./harness.js"
 import { suite } from "./Retention.suite.js"
 import { sqlite } from "./sqlite.js"
 
@@ -112,5 +114,51 @@ describe("a log in memory with a limit for all", () => {
       }),
       options
     )
+  )
+})
+
+describe("a join while old events go", () => {
+  it.effect("begins where the job begins then, and can be read whole", () =>
+    Effect.gen(function* () {
+      const asked = yield* Deferred.make<void>()
+      const gate = yield* Deferred.make<void>()
+      // The store says what is needed, and time passes before that is acted on.
+      const slow = Layer.effect(
+        Store,
+        Effect.map(Store, (store) => ({
+          ...store,
+          needed: (jobId: string) =>
+            store
+              .needed(jobId)
+              .pipe(Effect.zipLeft(Deferred.succeed(asked, undefined)), Effect.zipLeft(Deferred.await(gate)))
+        }))
+      ).pipe(Layer.provide(StoreMemory.layer))
+      yield* runOn(() => slow)(
+        Effect.gen(function* () {
+          const log = yield* EventLog
+          const away = yield* openViewWith(all)
+          yield* log.detach(away)
+          const job = yield* openJob(away)
+          yield* emit(job, 1, 200)
+          yield* settle
+          yield* log.ack(away, 200)
+          const emitting = yield* Effect.fork(emit(job, 201, 400))
+          yield* Deferred.await(asked)
+          const reader = yield* openViewWith(all)
+          const joining = yield* Effect.fork(log.observe(reader, job, { history: true, onCommit: () => {} }))
+          yield* Effect.repeatN(Effect.zipRight(settle, Effect.yieldNow()), 20)
+          yield* Deferred.succeed(gate, undefined)
+          yield* Fiber.join(joining)
+          yield* Fiber.join(emitting)
+          yield* settle
+          const frames = yield* readAll(reader, reader.first - 1)
+          assert.deepStrictEqual(seqs(frames), upTo(reader.last, reader.first))
+          const shown = numbers(frames, job)
+          assert.deepStrictEqual(shown, upTo(400, shown[0]))
+          assert.deepStrictEqual(numbers(yield* readAll(away, 200), job), upTo(400, 201))
+        }),
+        { maxMemoryLogBytes: 64 * 1024, tailBytes: 1 }
+      )
+    })
   )
 })

@@ -20,9 +20,9 @@ type StoreWork<A = void> = Effect.Effect<A, InternalError | StoreError>
 export interface FinishedJobs {
   /**
    * Drops jobs, with everything of them; views that still hold something of one begin after it. Returns how many: those
-   * that somebody is about to observe stay.
+   * that somebody is about to observe stay, and those that a session needs unless `evenIfNeeded`.
    */
-  readonly drop: (jobs: ReadonlyArray<FinishedJob>) => StoreWork<number>
+  readonly drop: (jobs: ReadonlyArray<FinishedJob>, evenIfNeeded?: boolean) => StoreWork<number>
   /** Drops jobs whose time has passed and that nobody needs any more. */
   readonly dropRetired: StoreWork
   /** Drops jobs over the cap of their principal, or of all: the oldest nobody needs, and only then the oldest. */
@@ -82,10 +82,18 @@ export const make = (parts: RetentionParts, views: ViewCaps, jobs: JobCaps): Fin
       })
     })
 
-  const drop = (ended: ReadonlyArray<FinishedJob>) =>
+  const isUnneeded = ({ jobId }: FinishedJob) => Effect.map(store.needed(jobId), (seq) => seq === undefined)
+
+  const drop = (ended: ReadonlyArray<FinishedJob>, evenIfNeeded = false) =>
     Effect.acquireUseRelease(
       Effect.sync(() => live.takeUnjoined(ended)),
-      (taken) => Effect.as(dropTaken(taken), taken.length),
+      (taken) =>
+        Effect.gen(function* () {
+          // Asked again now that nobody can begin to observe them: somebody may have since they were found.
+          const free = evenIfNeeded ? taken : yield* Effect.filter(taken, isUnneeded)
+          if (free.length > 0) yield* dropTaken(free)
+          return free.length
+        }),
       (taken) => Effect.sync(() => live.giveBack(taken))
     ).pipe(Effect.zipLeft(parts.turn.next))
 
@@ -112,7 +120,10 @@ export const make = (parts: RetentionParts, views: ViewCaps, jobs: JobCaps): Fin
         while (left > 0) {
           const some = yield* store.surplus({ principal, limit: Math.min(batch, left), needed })
           if (some.length === 0) break
-          yield* drop(some.map((jobId) => ({ jobId, principal })))
+          yield* drop(
+            some.map((jobId) => ({ jobId, principal })),
+            needed
+          )
           left -= some.length
         }
     })

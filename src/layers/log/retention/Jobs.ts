@@ -35,20 +35,23 @@ export const make = ({ committer, dropped, live, store }: RetentionParts, views:
 
   /** Trims a job that is over its cap to what views need; readers over their own cap lose what is in the way. */
   const trimToNeed = (job: JobState, viewers: ReadonlyArray<string>) =>
-    Effect.gen(function* () {
-      const target = job.ledger.target(limits)
-      if (target === undefined) return
-      let needed = (yield* store.needed(job.jobId)) ?? target
-      if (needed < target) {
-        for (const sessionId of viewers) {
-          const view = live.views.get(sessionId)
-          if (view !== undefined && views.isOver(view)) yield* views.raise(view, views.floorOf(view, true))
+    live.trimmed(
+      job.jobId,
+      Effect.gen(function* () {
+        const target = job.ledger.target(limits)
+        if (target === undefined) return
+        let needed = (yield* store.needed(job.jobId)) ?? target
+        if (needed < target) {
+          for (const sessionId of viewers) {
+            const view = live.views.get(sessionId)
+            if (view !== undefined && views.isOver(view)) yield* views.raise(view, views.floorOf(view, true))
+          }
+          needed = (yield* store.needed(job.jobId)) ?? target
         }
-        needed = (yield* store.needed(job.jobId)) ?? target
-      }
-      job.allowance = needed < target ? grown(job.ledger, limits, granularity) : limits
-      yield* trim(job, Math.min(target, needed, job.last))
-    })
+        job.allowance = needed < target ? grown(job.ledger, limits, granularity) : limits
+        yield* trim(job, Math.min(target, needed, job.last))
+      })
+    )
 
   const lookAt = (some: ReadonlyArray<JobState>) =>
     Effect.gen(function* () {
@@ -68,8 +71,10 @@ export const make = ({ committer, dropped, live, store }: RetentionParts, views:
   const trimAll = Effect.gen(function* () {
     for (const job of live.jobs.values()) {
       if (job.dropped || job.ledger.events <= 1) continue
-      const needed = yield* store.needed(job.jobId)
-      yield* trim(job, Math.min(needed ?? job.last, job.last))
+      yield* live.trimmed(
+        job.jobId,
+        Effect.flatMap(store.needed(job.jobId), (needed) => trim(job, Math.min(needed ?? job.last, job.last)))
+      )
     }
   })
 
