@@ -252,16 +252,18 @@ export const make = Effect.gen(function* () {
         .pipe(Effect.as(view))
     })
 
-  const dropView = (view: ViewState) =>
+  const dropView = (sessionId: string) =>
     committer.change((tx) => {
-      tx.ops.push(Op.DropSession({ sessionId: view.sessionId }))
+      tx.ops.push(Op.DropSession({ sessionId }))
       tx.onApply(() => {
+        retention.dropped()
+        const view = live.views.get(sessionId)
+        if (view === undefined) return
         view.dropped = true
         for (const job of [...view.observed]) job.removeObserver(view)
-        if (live.views.get(view.sessionId) === view) live.views.delete(view.sessionId)
+        live.views.delete(sessionId)
         view.runs = []
         view.relieve()
-        retention.dropped()
       })
     })
 
@@ -295,7 +297,7 @@ export const make = Effect.gen(function* () {
     stopped: committer.stopped,
     openView,
     loadView: (session) => stored(live.loadView(session)),
-    dropView: (view) => dropView(stateOf(view)),
+    dropView,
     attach: (view, connection) => attach(stateOf(view), connection),
     detach: (view) => detach(stateOf(view)),
     ack: (view, eventSeq) => acknowledge(stateOf(view), eventSeq),

@@ -97,12 +97,12 @@ export const make = (services: ResumeServices) => {
     })
 
   /** What dropping a session does to the log. Nobody waits for it, and it is tried until it is done. */
-  const onDrop = (entry: SessionEntry, view: Effect.Effect<View, InternalError>) =>
+  const onDrop = (entry: SessionEntry) =>
     Scope.addFinalizer(
       entry.scope,
       Effect.suspend(() =>
         services.background(
-          Effect.flatMap(view, log.dropView).pipe(
+          log.dropView(entry.record.sessionId).pipe(
             Effect.tapErrorCause((cause) =>
               Effect.logWarning("a session that is over could not be dropped; will try again", cause)
             ),
@@ -120,12 +120,7 @@ export const make = (services: ResumeServices) => {
       const entry = yield* table.add(detached, { _tag: "Detached", until })
       // Or its window would begin again with the end of this process.
       if (record.attached) table.touch(entry)
-      yield* onDrop(
-        entry,
-        Effect.suspend(() =>
-          entry.session === undefined ? log.loadView(entry.record) : Effect.succeed(entry.session.view)
-        )
-      )
+      yield* onDrop(entry)
     })
 
   /**
@@ -183,8 +178,8 @@ export const make = (services: ResumeServices) => {
           opening
         )
         return yield* Effect.interruptible(log.openView(entry.record)).pipe(
-          Effect.onInterrupt(() => onDrop(entry, log.loadView(entry.record))),
-          Effect.tap((view) => onDrop(entry, Effect.succeed(view))),
+          Effect.onInterrupt(() => onDrop(entry)),
+          Effect.tap(() => onDrop(entry)),
           Effect.zipLeft(share),
           Effect.flatMap((view) => attach(entry, opening, guest, view, token)),
           Effect.onError(() => table.drop(entry, opening))

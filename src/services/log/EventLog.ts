@@ -79,8 +79,8 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
     readonly openView: (session: SessionRecord) => Effect.Effect<View, InternalError>
     /** Returns the view of a stored session; loads it when it is not in memory. */
     readonly loadView: (session: SessionRecord) => Effect.Effect<View, InternalError>
-    /** Ends a view: nothing is numbered for it any more, and its record and runs are dropped. */
-    readonly dropView: (view: View) => Effect.Effect<void, InternalError>
+    /** Ends a session's view: nothing is numbered for it any more, and its record and runs are dropped. */
+    readonly dropView: (sessionId: string) => Effect.Effect<void, InternalError>
     /**
      * Lets a connection read the view, in place of the one before. `wake` is called, synchronously, whenever something new can be
      * read.
