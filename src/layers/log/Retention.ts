@@ -153,8 +153,7 @@ export const make = (context: Omit<RetentionParts, "dropped">) => {
     },
     /** A job has ended, or a submit was refused: it counts from now on. */
     ended: (jobId: string, principal: string): void => {
-      memory.ended({ jobId, principal })
-      if (finished.add(principal)) agenda.signal.give()
+      if (finished.add({ jobId, principal })) agenda.signal.give()
     },
     /** A view was dropped, or something else that is to be freed. */
     dropped: (): void => dropped.give(),

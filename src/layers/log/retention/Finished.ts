@@ -28,7 +28,12 @@ export interface FinishedJobs {
   /** Drops jobs over the cap of their principal, or of all: the oldest nobody needs, and only then the oldest. */
   readonly enforceCaps: StoreWork
   /** Counts a job; returns whether a cap is now exceeded. */
-  readonly add: (principal: string) => boolean
+  readonly add: (job: FinishedJob) => boolean
+  /**
+   * The jobs that have ended and are kept, oldest end first, apart from those that were looked at and are needed; of a
+   * store in memory only, which is the only one that has to find them in a hurry.
+   */
+  readonly kept: Map<string, FinishedJob>
   /** Counts what is stored; returns whether a cap is exceeded. */
   readonly count: Effect.Effect<boolean, StoreError>
 }
@@ -45,6 +50,7 @@ export const make = (parts: RetentionParts, views: ViewCaps, jobs: JobCaps): Fin
   /** Per principal; what the store holds, kept in step with it. */
   let counts = new Map<string, number>()
   let inAll = 0
+  const kept = new Map<string, FinishedJob>()
 
   const add = (principal: string, by: number) => {
     const next = (counts.get(principal) ?? 0) + by
@@ -76,7 +82,10 @@ export const make = (parts: RetentionParts, views: ViewCaps, jobs: JobCaps): Fin
             view?.ledger.free(end)
             view?.forgetRuns(gone)
           }
-          for (const { principal } of ended) add(principal, -1)
+          for (const { jobId, principal } of ended) {
+            add(principal, -1)
+            kept.delete(jobId)
+          }
           dropped.give()
         })
       })
@@ -145,7 +154,11 @@ export const make = (parts: RetentionParts, views: ViewCaps, jobs: JobCaps): Fin
     drop,
     dropRetired,
     enforceCaps,
-    add: (principal) => add(principal, 1),
+    add: (job) => {
+      if (store.kind === "memory") kept.set(job.jobId, job)
+      return add(job.principal, 1)
+    },
+    kept,
     count: Effect.map(store.endedCounts, (stored) => {
       counts = new Map(stored)
       inAll = [...counts.values()].reduce((a, b) => a + b, 0)

@@ -13,14 +13,14 @@ export interface MemoryCap {
   readonly isOver: () => boolean
   /** Returns whether so much is over the limit that emitters have to wait. */
   readonly isFull: () => boolean
-  /** A job has ended. */
-  readonly ended: (job: FinishedJob) => void
   /** Forgets until the limit is kept, or only what was not sent yet to those who read is left. */
   readonly relieve: Effect.Effect<void, InternalError | StoreError>
 }
 
 /** Finished jobs dropped between two looks at the memory. */
 const step = 16
+/** Finished jobs looked at in one go: when all of these are needed, something else goes first. */
+const maxLooked = 4096
 
 /** Returns what keeps a log in memory to its bytes. */
 export const make = (
@@ -32,26 +32,22 @@ export const make = (
   const { live, monotonic, store, turn } = parts
   const { limits } = live
   const maxHeld = parts.options.maxMemoryLogBytes
-  /** Oldest end first. */
-  let finished: Array<FinishedJob> = []
 
   /** Forgets finished jobs that nobody needs, oldest first. Returns whether there was one. */
   const forgetFinished = Effect.gen(function* () {
     const unneeded: Array<FinishedJob> = []
-    const kept: Array<FinishedJob> = []
-    let i = 0
-    for (; i < finished.length && unneeded.length < step; i++) {
-      const job = finished[i] as FinishedJob
-      if ((yield* store.job(job.jobId)) === undefined) continue
+    const { kept } = finishing
+    let left = Math.min(kept.size, maxLooked)
+    for (const job of kept.values()) {
+      if (unneeded.length >= step || left-- === 0) break
       if ((yield* store.needed(job.jobId)) === undefined) unneeded.push(job)
-      else kept.push(job)
+      else {
+        // Others are looked at before it the next time.
+        kept.delete(job.jobId)
+        kept.set(job.jobId, job)
+      }
     }
-    finished = [...kept, ...finished.slice(i)]
-    if (unneeded.length === 0) return false
-    const dropped = yield* finishing.drop(unneeded)
-    // Those that stay because somebody is about to observe them are looked at again.
-    if (dropped < unneeded.length) finished.push(...unneeded)
-    return dropped > 0
+    return unneeded.length > 0 && (yield* finishing.drop(unneeded)) > 0
   })
 
   /** Cuts running jobs to what views need. Returns whether anything went. */
@@ -112,9 +108,6 @@ export const make = (
   return {
     isOver: () => store.held() > maxHeld,
     isFull: () => store.held() > maxHeld + maxHeld / 8,
-    ended: (job) => {
-      if (store.kind === "memory") finished.push(job)
-    },
     relieve
   }
 }
