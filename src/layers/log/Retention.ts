@@ -13,6 +13,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { InternalError } from "../../protocol/Errors.js"
+import { Signal } from "../../services/runtime/Signal.js"
 import { inRealTime } from "../../services/runtime/within.js"
 import type { StoreError } from "../../services/store/Store.js"
 import type { JobState } from "./JobState.js"
@@ -22,7 +23,6 @@ import * as JobLogs from "./retention/Jobs.js"
 import * as Memory from "./retention/Memory.js"
 import { batch, type RetentionParts } from "./retention/Parts.js"
 import * as SessionViews from "./retention/Views.js"
-import { Signal } from "./Signal.js"
 import { patienceMs, type ViewState } from "./ViewState.js"
 
 /** Rows waiting to be freed on disk at which emitters over their job's cap wait for the freeing. */
@@ -159,7 +159,7 @@ export const make = (context: Omit<RetentionParts, "dropped">) => {
     dropped: (): void => dropped.give(),
     /** Returns whether an emitter of this job is ahead of the retention, and has to wait for `room`. */
     isBlocked,
-    /** Waits until what was to be forgotten has been freed; no longer than `patience`, whatever goes wrong. */
+    /** Waits until what was to be forgotten has been freed, for `patience` at the most; an emitter then asks again. */
     room: (job: JobState): Effect.Effect<void> =>
       Effect.whileLoop({
         while: () => isBlocked(job),

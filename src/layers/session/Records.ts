@@ -7,6 +7,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { InternalError } from "../../protocol/Errors.js"
 import type { EventLog } from "../../services/log/EventLog.js"
+import { Signal } from "../../services/runtime/Signal.js"
 import { Op } from "../../services/store/Store.js"
 import type { SessionEntry, SessionTable } from "./SessionTable.js"
 
@@ -32,25 +33,7 @@ export const make = (services: {
   readonly resumeWindow: Duration.Duration
 }) => {
   const { table, log, now } = services
-  let wake: (() => void) | undefined
-  let rung = false
-
-  const ring = () => {
-    rung = true
-    wake?.()
-  }
-  const awaken = Effect.async<void>((resume) => {
-    const go = () => {
-      wake = undefined
-      rung = false
-      resume(Effect.void)
-    }
-    if (rung) return go()
-    wake = go
-    return Effect.sync(() => {
-      wake = undefined
-    })
-  })
+  const bell = new Signal()
 
   const current = (entry: SessionEntry) => {
     const acked = entry.session?.view.acked ?? entry.record.acked
@@ -70,7 +53,7 @@ export const make = (services: {
     )
   })
 
-  const run = Effect.raceFirst(awaken, Effect.sleep(aliveEvery(services.resumeWindow))).pipe(
+  const run = Effect.raceFirst(bell.wait, Effect.sleep(aliveEvery(services.resumeWindow))).pipe(
     Effect.zipRight(write),
     Effect.catchAllCause((cause) =>
       Effect.zipRight(
@@ -81,5 +64,5 @@ export const make = (services: {
     Effect.forever
   )
 
-  return { ring, write, run }
+  return { ring: () => bell.give(), write, run }
 }

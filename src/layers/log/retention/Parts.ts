@@ -1,11 +1,11 @@
 /** What the parts of the retention have in common. */
 import type { Options } from "../../../services/runtime/RuntimeOptions.js"
+import type { Signal } from "../../../services/runtime/Signal.js"
 import type { TurnService } from "../../../services/runtime/Turn.js"
 import type { StoreService } from "../../../services/store/Store.js"
 import type { Committer } from "../Committer.js"
 import type { Ledger, Limits } from "../Ledger.js"
 import type { LiveLogs } from "../Live.js"
-import type { Signal } from "../Signal.js"
 import type { Tail } from "../Tail.js"
 
 /** What every part of retention works on. */
