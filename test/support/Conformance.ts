@@ -1,7 +1,8 @@
 /**
  * A reporter of vitest: what the tests that ran and passed have verified. After a whole run it writes the report that
  * `docs/conformance.mjs` reads, and fails the run when a requirement was verified by nobody over a transport where it
- * holds. A run of some files or names judges nothing. It also says why tests were skipped, and the counts in one line.
+ * holds. A run of some files or names judges nothing. It also says why tests were skipped, which failed and how, and the
+ * counts in one line, last.
  */
 import { mkdirSync, writeFileSync } from "node:fs"
 import { dirname, relative } from "node:path"
@@ -105,9 +106,26 @@ export default class Conformance implements Reporter {
         module.state() === "failed" &&
         ![...module.children.allTests()].some((test) => test.result().state === "failed")
     )
+    this.failed(cases, broken)
     console.log(
       `${count("passed")} passed, ${count("failed") + broken.length} failed, ${count("skipped")} skipped`
     )
+  }
+
+  /** Once more at the end, where the last lines of a long log are all that somebody has. */
+  private failed(cases: ReadonlyArray<TestCase>, broken: ReadonlyArray<TestModule>): void {
+    const firstLines = (errors: ReadonlyArray<{ readonly message: string }> | undefined) =>
+      errors?.map(({ message }) => message.slice(0, 400)).join(" | ") ?? "without a reason"
+    for (const test of cases) {
+      const result = test.result()
+      if (result.state !== "failed") continue
+      const ms = Math.round(test.diagnostic()?.duration ?? 0)
+      console.log(
+        `failed over ${test.project.name} after ${ms} ms: ${fileOf(test)} > ${test.fullName}\n  ${firstLines(result.errors)}`
+      )
+    }
+    for (const module of broken)
+      console.log(`failed: ${relative(root, module.moduleId)}\n  ${firstLines(module.errors())}`)
   }
 
   /** Every file of every project, and every test in them. */
@@ -134,8 +152,7 @@ export default class Conformance implements Reporter {
     for (const [note, all] of grouped(skipped, ({ note, test }) => `${test.project.name}: ${note}`)) {
       console.log(`skipped over ${note}`)
       const names = grouped(all, ({ test }) => fileOf(test))
-      for (const [file, tests] of names)
-        console.log(`  ${file}: ${tests.map(({ test }) => test.name).join(" · ")}`)
+      for (const [file, tests] of names) console.log(`  ${file}: ${tests.length}`)
     }
   }
 
