@@ -1,6 +1,6 @@
 /** The client over any `Dialer`. See services/client/ArcpClient.ts for what it gives. */
 import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -18,10 +18,9 @@ import {
   type ClientError,
   type ResumeState
 } from "../../services/client/ArcpClient.js"
-import { IdGenerator } from "../../services/runtime/IdGenerator.js"
 import { monotonic } from "../../services/runtime/monotonic.js"
 import { Dialer, TransportError } from "../../services/transport/Transport.js"
-import * as IdGeneratorLayer from "../runtime/IdGenerator.js"
+import * as IdGenerator from "../runtime/IdGenerator.js"
 import { ClientSession } from "./ClientSession.js"
 import type { ClientState } from "./ClientState.js"
 import { keepConnected } from "./connecting.js"
@@ -67,10 +66,12 @@ export interface Options {
  * be 1 kB more in a browser.
  */
 const backoff: Schedule.Schedule<number> = Schedule.makeWithState(0, (now, _, attempt) =>
-  Effect.map(Random.nextRange(0.8, 1.2), (jitter) => [
+  Effect.map(Random.nextIntBetween(800, 1201), (permille) => [
     attempt + 1,
     attempt,
-    ScheduleDecision.continueWith(ScheduleInterval.after(now + Math.min(5000, 100 * 2 ** attempt) * jitter))
+    ScheduleDecision.continueWith(
+      ScheduleInterval.after(now + Math.min(5000, 100 * 2 ** attempt) * (permille / 1000))
+    )
   ])
 )
 
@@ -99,7 +100,7 @@ export const retrySchedule: Schedule.Schedule<unknown, unknown> =
 export const make = (options: Options): Effect.Effect<ArcpClientService, ClientError, Dialer | Scope.Scope> =>
   Effect.gen(function* () {
     const dialer = yield* Dialer
-    const ids = yield* IdGenerator
+    const ids = yield* IdGenerator.make
     const clock = yield* Effect.clock
     const scope = yield* Effect.scope
     const now = () => clock.unsafeCurrentTimeMillis()
@@ -115,7 +116,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       features: options.features ?? all,
       reconnect: options.reconnect ?? backoff,
       ackEvery: options.ack?.events ?? 256,
-      ackInterval: Duration.decode(options.ack?.interval ?? "1 second"),
+      ackInterval: options.ack?.interval ?? "1 second",
       maxHeld: { events: options.held?.events ?? 10_000, bytes: options.held?.bytes ?? 8 * 1024 * 1024 },
       resume:
         options.resume !== undefined
@@ -124,6 +125,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
             ? undefined
             : { ...saved, mayBeGone: true },
       nextId: ids.unsafeNext,
+      traceId: ids.unsafeTraceId,
       now,
       elapsed,
       save:
@@ -144,7 +146,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       Deferred.fail(ready, error)
     ).pipe(
       // A defect, in a transport for example, must not leave anybody waiting.
-      Effect.catchAllDefect((cause) => {
+      Effect.catchAllCause((cause) => {
         const error = new TransportError({ message: "the connection failed", cause })
         return Effect.zipRight(
           Deferred.fail(ready, error),
@@ -199,7 +201,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       close
     }
     return service
-  }).pipe(Effect.provide(IdGeneratorLayer.layer))
+  })
 
 /** A client as a service, for as long as the layer lives. */
 export const layer = (options: Options): Layer.Layer<ArcpClient, ClientError, Dialer> =>
