@@ -14,7 +14,9 @@ const waiting = Effect.zipLeft(connect, Effect.repeatN(eventLoop.next, 20))
 
 const refused = Effect.gen(function* () {
   const wire = yield* connect
-  const { payload } = yield* wire.expect("session.error")
+  yield* wire.send("session.hello", hello())
+  const { payload, type } = yield* wire.next(() => true)
+  assert.strictEqual(type, "session.error")
   assert.strictEqual((yield* wire.closed).code, 1013)
   return payload
 })
@@ -102,7 +104,7 @@ describe("a hello that is refused", () => {
       const gate = yield* Deferred.make<void>()
       const patient = Agent.handle(Agent.make("patient", { version: "1.0.0" }), () => Deferred.await(gate))
       const disk = yield* Disk.make
-      const { run } = yield* boot([patient], { disk, options: { shutdownGrace: "1 hour" } })
+      const { run } = yield* boot([patient], { disk, options: { shutdownGrace: "10 seconds" } })
       yield* run(
         Effect.gen(function* () {
           const session = yield* open()
