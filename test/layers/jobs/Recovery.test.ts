@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import { leavesFirst } from "../../../src/layers/jobs/Recovery.js"
-import { type JobRecord, Op } from "../../../src/services/store/Store.js"
+import { type JobRecord, Op, StoreError } from "../../../src/services/store/Store.js"
 import { open } from "../../support/Wire.js"
 import { agents, makeStore, pong, restarted, resume, serve, submit, type TestStore } from "./support.js"
 
@@ -134,6 +134,24 @@ describe("jobs that the last process left", () => {
         jobs.map(({ keyFreed }) => keyFreed),
         [undefined, undefined, true]
       )
+    })
+  )
+
+  it.scopedLive("are tried again when the store cannot say where they end", () =>
+    Effect.gen(function* () {
+      const store = yield* makeStore
+      yield* store.store.commit([Op.PutJob({ job: record(1) })])
+      let asked = 0
+      const { boundsOf } = store.store
+      const service = {
+        ...store.store,
+        boundsOf: (jobIds: ReadonlyArray<string>) =>
+          Effect.suspend(() =>
+            ++asked <= 2 ? Effect.fail(new StoreError({ message: "the disk is away" })) : boundsOf(jobIds)
+          )
+      }
+      yield* settled(store).pipe(Effect.provide(serve({ store: service }, agents)))
+      assert.strictEqual(asked, 3)
     })
   )
 
