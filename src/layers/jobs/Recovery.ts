@@ -38,9 +38,9 @@ const openJobs = (parts: JobParts): Effect.Effect<ReadonlyArray<JobRecord>, Inte
       )
       const before = found.size
       for (const record of records) found.set(record.jobId, record)
+      if (found.size < before + records.length)
+        throw new Error("a page of open jobs repeats what came before it, and would be read for ever")
       if (records.length < page) return [...found.values()]
-      if (found.size === before)
-        throw new Error("a page of open jobs is one of before, and would be read for ever")
       after = records[records.length - 1]
     }
   })

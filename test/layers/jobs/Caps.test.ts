@@ -60,7 +60,10 @@ describe("cancels of a job that the store does not take", () => {
         yield* store.gate.close
         const ids: Array<string> = []
         for (let i = 0; i < 64; i++) ids.push(yield* session.request("job.cancel", {}, { job_id }))
-        const refused = yield* answered(session, "job.cancel", {}, { job_id })
+        yield* session.request("job.cancel", {}, { job_id })
+        yield* session.request("session.ping", { nonce: "n" })
+        // Refused at once, and not after what waits.
+        const refused = yield* session.next(({ type }) => type === "session.error" || type === "session.pong")
         assert.strictEqual(refused.payload.code, "INTERNAL_ERROR")
         assert.strictEqual(refused.payload.details.limit, "cancels_waiting")
         yield* store.gate.open

@@ -1,6 +1,7 @@
 /** What a job has while it runs, and what is left of it when it has ended (protocol 4.8, 5.3, 8 and 9). */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
 import * as Stream from "effect/Stream"
 import { deadline } from "../../../src/layers/jobs/Limits.js"
@@ -98,5 +99,42 @@ describe("a streamed result", () => {
       const disk = serve(yield* makeStore, [streaming], bounds)
       assert.strictEqual(yield* end.pipe(Effect.provide(disk)), 10)
     })
+  )
+
+  it.scoped(
+    "that is larger than a frame is not put together: not for who delegated, nor without result_chunk",
+    () =>
+      Effect.gen(function* () {
+        const piece = "x".repeat(1_000)
+        const large = Agent.handle(Agent.make("large", { version: "1.0.0" }), () =>
+          Effect.flatMap(Job, (job) => job.streamResult(Stream.make(piece, piece, piece)))
+        )
+        const parent = Agent.handle(Agent.make("parent", { version: "1.0.0" }), () =>
+          Effect.gen(function* () {
+            const job = yield* Job
+            const delegated = yield* Effect.orDie(job.delegate("large", {}))
+            const outcome = yield* Effect.either(delegated.await)
+            return Either.isLeft(outcome) && "details" in outcome.left ? outcome.left.details : "whole"
+          })
+        )
+        const store = yield* makeStore
+        yield* Effect.gen(function* () {
+          const session = yield* open()
+          const { job_id } = yield* submit(
+            session,
+            "parent",
+            {},
+            { lease_request: { "agent.delegate": ["large"] } }
+          )
+          const child = yield* session.expect("job.result", (frame) => frame.job_id !== job_id)
+          const { payload } = yield* session.expect("job.result", (frame) => frame.job_id === job_id)
+          assert.deepStrictEqual(payload.result, { limit: "frame_bytes" })
+          const plain = yield* open({}, ["subscribe"])
+          yield* plain.request("job.subscribe", { job_id: child.job_id, history: true })
+          const seen = yield* plain.expect("job.result")
+          assert.strictEqual(seen.payload.result_size, 3_000)
+          assert.notProperty(seen.payload, "result")
+        }).pipe(Effect.provide(serve(store, [large, parent], { maxFrameBytes: 2_000 })))
+      })
   )
 })
