@@ -101,6 +101,33 @@ describe("a streamed result", () => {
     })
   )
 
+  it.scoped("of many chunks is put together for who delegated, each of them once", () =>
+    Effect.gen(function* () {
+      const pieces = Array.from({ length: 70 }, (_, i) => `<${i}>`)
+      const many = Agent.handle(Agent.make("many", { version: "1.0.0" }), () =>
+        Effect.flatMap(Job, (job) => job.streamResult(Stream.fromIterable(pieces)))
+      )
+      const parent = Agent.handle(Agent.make("parent", { version: "1.0.0" }), () =>
+        Effect.gen(function* () {
+          const job = yield* Job
+          const delegated = yield* Effect.orDie(job.delegate("many", {}))
+          return yield* Effect.orDie(delegated.await)
+        })
+      )
+      yield* Effect.gen(function* () {
+        const session = yield* open()
+        const { job_id } = yield* submit(
+          session,
+          "parent",
+          {},
+          { lease_request: { "agent.delegate": ["many"] } }
+        )
+        const { payload } = yield* session.expect("job.result", (frame) => frame.job_id === job_id)
+        assert.strictEqual(payload.result, pieces.join(""))
+      }).pipe(Effect.provide(serve(yield* makeStore, [many, parent])))
+    })
+  )
+
   it.scoped(
     "that is larger than a frame is not put together: not for who delegated, nor without result_chunk",
     () =>

@@ -114,7 +114,9 @@ describe("a hello that is refused", () => {
           const stopping = yield* Effect.fork(Effect.flatMap(Sessions, (sessions) => sessions.shutdown))
           yield* Effect.repeatN(eventLoop.next, 20)
           const late = yield* connect
-          const error = yield* late.expect("session.error")
+          yield* late.send("session.hello", hello())
+          const error = yield* late.next(() => true)
+          assert.strictEqual(error.type, "session.error")
           assert.strictEqual(error.payload.code, "INTERNAL_ERROR")
           assert.isTrue(error.payload.retryable)
           assert.strictEqual(error.payload.details.reason, "shutdown")

@@ -355,16 +355,19 @@ describe("resume positions and acknowledgements", () => {
             const end = yield* first.expect("job.result")
             yield* first.request("session.ack", { last_processed_seq: end.event_seq })
           }
-          yield* gone(first)
           const view = yield* Effect.repeat(
             Effect.zipRight(TestClock.adjust("1 second"), disk.store.view(first.sessionId)),
             { until: (view) => view.first > 1 }
           )
+          yield* gone(first)
           assert.strictEqual((yield* refusal(from(first))).code, "RESUME_WINDOW_EXPIRED")
           assert.strictEqual((yield* refusal(from(first, view.first - 2))).code, "RESUME_WINDOW_EXPIRED")
           const second = yield* open(from(first, view.first - 1))
           const next = yield* second.next((frame) => frame.event_seq !== undefined)
           assert.strictEqual(next.event_seq, view.first)
+          // A resume that is refused supersedes nobody.
+          assert.strictEqual((yield* refusal(from(second))).code, "RESUME_WINDOW_EXPIRED")
+          yield* alive(second)
         })
       )
     })
