@@ -250,6 +250,30 @@ describe.each([
   )
 })
 
+describe("a finished job that nobody needs", () => {
+  it.effect("is kept until its retention has passed, and no longer", () =>
+    runOn(() => StoreMemory.layer)(
+      Effect.gen(function* () {
+        const log = yield* EventLog
+        const job = yield* openEndable()
+        yield* job.end(0)
+        yield* log.ack(job.owner, job.owner.last)
+        for (let minute = 0; minute < 9; minute++) {
+          yield* TestClock.adjust("1 minute")
+          yield* settled
+        }
+        assert.deepStrictEqual(yield* kept([job]), [0])
+        for (let minute = 0; minute < 3; minute++) {
+          yield* TestClock.adjust("1 minute")
+          yield* settled
+        }
+        assert.deepStrictEqual(yield* kept([job]), [])
+      }),
+      { jobRetention: "10 minutes" }
+    )
+  )
+})
+
 describe("a finished job that is found, and that somebody needs by now", () => {
   it.effect("stays, and can be observed", () => {
     const found: Array<string> = []
