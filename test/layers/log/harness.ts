@@ -99,7 +99,7 @@ export const settle = Effect.flatMap(EventLog, (log) => log.commit([]))
 
 /** A log over a store. */
 export const layerOn = (store: Layer.Layer<Store, StoreError>, options: RuntimeOptions.Input = {}) =>
-  EventLogLayer.layer.pipe(
+  EventLogLayer.layer().pipe(
     Layer.provideMerge(store),
     Layer.provide(Layer.succeed(RuntimeOptions.RuntimeOptions, RuntimeOptions.make(options)))
   )

@@ -1,0 +1,2 @@
+/** The event log of a runtime, for what wraps it or reads it. */
+export { EventLog, type JobLog, type NewEvent, type Page, type View } from "../services/log/EventLog.js"
