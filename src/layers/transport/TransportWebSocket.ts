@@ -22,7 +22,7 @@ export { layer, type Options } from "./WebSocketListener.js"
 /** Options of an endpoint in an HTTP server of yours. */
 export interface MountedOptions extends UpgradePolicy {
   /** Where {@link route} is mounted; only for the address. Default: `/arcp`. */
-  readonly path?: string
+  readonly path?: string | undefined
 }
 
 /** What {@link route} hands its upgrades to; provided by {@link layerMounted}. */

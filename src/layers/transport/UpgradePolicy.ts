@@ -8,15 +8,15 @@ export interface UpgradePolicy {
    * Origins of web pages that may connect beside the server's own, such as `https://app.example.com`;
    * `"*"` is every page. Requests without `Origin` (programs, not pages) always may. Default: none.
    */
-  readonly allowedOrigins?: ReadonlyArray<string>
+  readonly allowedOrigins?: ReadonlyArray<string> | undefined
   /**
    * Host names clients may address the server by, beside `localhost`, loopback addresses and the host it
    * is bound to. Checked on loopback binds (against DNS rebinding), and everywhere when given. A reverse
    * proxy before a loopback bind needs its public name here. Default: none.
    */
-  readonly allowedHosts?: ReadonlyArray<string>
+  readonly allowedHosts?: ReadonlyArray<string> | undefined
   /** Accept plaintext from other machines. Tokens then travel readable. Default: false. */
-  readonly allowInsecure?: boolean
+  readonly allowInsecure?: boolean | undefined
 }
 
 /** Why a request is not upgraded, as HTTP says it. */

@@ -84,6 +84,6 @@ export class Dialer extends Context.Tag("arcp/services/Dialer")<
   {
     readonly connect: Effect.Effect<Connection, TransportError, Scope.Scope>
     /** The runtime ends with the connection: a client does not close one only to read again from further back. */
-    readonly ephemeral?: boolean
+    readonly ephemeral?: boolean | undefined
   }
 >() {}

@@ -23,7 +23,7 @@ import * as TransportMemory from "../../../src/layers/transport/TransportMemory.
 import * as TransportWebSocket from "../../../src/layers/transport/TransportWebSocket.js"
 import * as node from "../../../src/node.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
-import { Registry as RegistryTag } from "../../../src/services/agents/Registry.js"
+import type { Registry as RegistryTag } from "../../../src/services/agents/Registry.js"
 import { Policy } from "../../../src/services/auth/Policy.js"
 import { Job } from "../../../src/services/jobs/Job.js"
 import { Jobs } from "../../../src/services/jobs/Jobs.js"
