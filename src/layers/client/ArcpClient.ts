@@ -18,10 +18,9 @@ import {
   type ClientError,
   type ResumeState
 } from "../../services/client/ArcpClient.js"
-import { IdGenerator } from "../../services/runtime/IdGenerator.js"
 import { monotonic } from "../../services/runtime/monotonic.js"
 import { Dialer, TransportError } from "../../services/transport/Transport.js"
-import * as IdGeneratorLayer from "../runtime/IdGenerator.js"
+import * as IdGenerator from "../runtime/IdGenerator.js"
 import { ClientSession } from "./ClientSession.js"
 import type { ClientState } from "./ClientState.js"
 import { keepConnected } from "./connecting.js"
@@ -101,7 +100,7 @@ export const retrySchedule: Schedule.Schedule<unknown, unknown> =
 export const make = (options: Options): Effect.Effect<ArcpClientService, ClientError, Dialer | Scope.Scope> =>
   Effect.gen(function* () {
     const dialer = yield* Dialer
-    const ids = yield* IdGenerator
+    const ids = yield* IdGenerator.make
     const clock = yield* Effect.clock
     const scope = yield* Effect.scope
     const now = () => clock.unsafeCurrentTimeMillis()
@@ -201,7 +200,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       close
     }
     return service
-  }).pipe(Effect.provide(IdGeneratorLayer.layer()))
+  })
 
 /** A client as a service, for as long as the layer lives. */
 export const layer = (options: Options): Layer.Layer<ArcpClient, ClientError, Dialer> =>
