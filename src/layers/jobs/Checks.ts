@@ -129,7 +129,8 @@ export const acceptance = (
   payload: accepted(job, requestId, credentials)
 })
 
-const accepted = (
+/** Makes the payload of an accept. */
+export const accepted = (
   job: JobRecord,
   requestId: string | undefined,
   credentials: ReadonlyArray<Credential>

@@ -189,6 +189,8 @@ export const make = (parts: JobParts): Open => {
       .openJob(candidate.record, candidate.session.view, {
         parent: candidate.parent?.log,
         ops,
+        accepted: () => Checks.accepted(candidate.record, requestIdOf(candidate), []),
+        secrets: minted.map(({ value }) => Redacted.value(value)),
         onCommit: (job) => {
           // At the commit, so that a cancel that comes right after the accept finds the job.
           running.add({ live, log: job })
@@ -235,5 +237,8 @@ export const make = (parts: JobParts): Open => {
     })
   return open
 }
+
+/** The message that a job answers; none of a delegated one. */
+const requestIdOf = ({ parent, record }: Candidate) => (parent === undefined ? record.submitId : undefined)
 
 const didNotEnd = new InternalError({ message: "the job did not end as it should" })

@@ -21,6 +21,7 @@ import { TransportServer } from "../../services/transport/Transport.js"
 import * as Policy from "../auth/Policy.js"
 import * as Credentials from "../credentials/Credentials.js"
 import * as Jobs from "../jobs/Jobs.js"
+import * as Committed from "../log/Committed.js"
 import * as EventLog from "../log/EventLog.js"
 import * as SessionsLayer from "../session/Sessions.js"
 import * as StoreMemory from "../store/StoreMemory.js"
@@ -40,6 +41,8 @@ export interface Parts<E = never, R = never> {
   readonly policy?: Layer.Layer<PolicyTag, E, R>
   /** Mints credentials for jobs; default: none. */
   readonly credentials?: Layer.Layer<CredentialsTag, E, R>
+  /** Sees everything that is committed, from the first commit to the last: metrics, audit; default: nobody. */
+  readonly consumers?: Layer.Layer<never, E, R>
 }
 
 /** A runtime over the `Store` in context. Provides `RuntimeOptions` to transports too. */
@@ -51,7 +54,9 @@ export const layer = <E = never, R = never>(options?: RuntimeOptions.Input, part
         Options.layer(options),
         IdGenerator.layer,
         Secrets.layer,
-        parts.policy ?? Policy.layerSamePrincipal
+        parts.policy ?? Policy.layerSamePrincipal,
+        // Below the log, so that they are there before it and after it.
+        (parts.consumers ?? Layer.empty).pipe(Layer.provideMerge(Committed.layer()))
       )
     )
   )
