@@ -100,7 +100,7 @@ const ArcpRoute = HttpApiBuilder.Router.use((router) =>
 )
 
 // The application itself reaches the runtime without a socket. `fresh`: the same runtime is served a second time.
-const inProcess = Layer.fresh(Runtime.serve).pipe(Layer.provideMerge(TransportMemory.layer))
+const inProcess = Layer.fresh(Runtime.serve()).pipe(Layer.provideMerge(TransportMemory.layer()))
 
 const application = (filename: string) =>
   HttpApiBuilder.serve().pipe(
@@ -108,7 +108,7 @@ const application = (filename: string) =>
     Layer.provide(HttpApiBuilder.api(Api).pipe(Layer.provide(Jobs))),
     Layer.provide(ArcpClient.layer({ token })),
     Layer.provide(inProcess),
-    Layer.provide(Runtime.serve),
+    Layer.provide(Runtime.serve()),
     Layer.provide(webSocket),
     Layer.provideMerge(NodeHttpServer.layer(() => TransportWebSocket.protect(createServer()), { port: 0 })),
     Layer.provide(RuntimeSqlite.layer({ filename })),

@@ -26,7 +26,7 @@ export interface ByUrl extends DialerWebSocketGlobal.Options {
 export interface ByDialer {
   /**
    * A layer of the way there: `DialerStdio.layer({ command })` of `effect-arcp/node` starts the runtime as a child,
-   * and a layer with `TransportMemory.layer` has it in this process. It is built for this session and ends with it.
+   * and a layer with `TransportMemory.layer()` has it in this process. It is built for this session and ends with it.
    */
   readonly dialer: Layer.Layer<Dialer, unknown>
   readonly url?: never

@@ -131,7 +131,7 @@ export const layer = <const Agents extends ReadonlyArray<Registered<unknown>>>(
   agents: Agents,
   options: {
     /** More services to be leased, beside those of the platform and `Tools`. One of the same tag wins. */
-    readonly leased?: ReadonlyArray<Leased>
+    readonly leased?: ReadonlyArray<Leased> | undefined
   } = {}
 ): Layer.Layer<Registry, AgentRegistrationError, Requirements<Agents>> =>
   Layer.effect(

@@ -122,6 +122,6 @@ export const make = Effect.gen(function* () {
 })
 
 /** Provides `Jobs` over the services in context. Its end ends every job. */
-export const layer = Layer.scoped(Jobs, make)
+export const layer = () => Layer.scoped(Jobs, make)
 
 export * from "../../services/jobs/Jobs.js"

@@ -16,6 +16,7 @@ import {
   Committed,
   type CommittedEvent,
   type CommittedJob,
+  type Consumer,
   type Options,
   type Subscription
 } from "../../services/log/Committed.js"
@@ -296,16 +297,48 @@ const watch = (publisher: Publisher): Effect.Effect<never> =>
 
 const patience = Duration.millis(patienceMs)
 
+/** What a consumer gets, when its runtime closes, to work on what waits for it. */
+const finishing = Duration.seconds(5)
+
+/** Runs a consumer until the scope closes, and then to the end of what waits for it. */
+const run = <R>(publisher: Publisher, { consume, options }: Consumer<R>) =>
+  Effect.gen(function* () {
+    const { events, tap } = yield* publisher.subscribe(options)
+    const running = yield* consume(events).pipe(
+      Effect.scoped,
+      Effect.catchAllCause((cause) =>
+        Cause.isInterruptedOnly(cause)
+          ? Effect.void
+          : Effect.logError("a consumer of committed events failed; it gets no more", cause)
+      ),
+      Effect.ensuring(Effect.sync(() => publisher.leave(tap))),
+      Effect.interruptible,
+      Effect.forkDaemon
+    )
+    yield* Effect.addFinalizer(() =>
+      Effect.gen(function* () {
+        publisher.leave(tap)
+        yield* within(Fiber.await(running), finishing)
+        if (Option.isSome(yield* Fiber.poll(running))) return
+        yield* Effect.logWarning("a consumer of committed events did not finish what waits for it")
+        yield* Fiber.interruptFork(running)
+      })
+    )
+  })
+
 /**
- * Returns the place where one runtime publishes what it commits. Below the runtime's log: what consumes it, and must
- * see how the runtime ends, is built on this and given to the runtime.
+ * Returns the place where one runtime publishes what it commits, with consumers that are there before the runtime's log
+ * and after it.
  */
-export const layer = (): Layer.Layer<Committed> =>
+export const layer = <R = never>(
+  consumers: ReadonlyArray<Consumer<R>> = []
+): Layer.Layer<Committed, never, Exclude<R, Scope.Scope>> =>
   Layer.scoped(
     Committed,
     Effect.gen(function* () {
       const publisher = new Publisher()
       yield* Effect.forkScoped(watch(publisher))
+      yield* Effect.forEach(consumers, (each) => run(publisher, each), { discard: true })
       return publisher
     })
   )
@@ -315,45 +348,5 @@ export const publisherOf = (service: Committed["Type"]): Publisher => {
   if (service instanceof Publisher) return service
   throw new Error("Committed is provided by Committed.layer()")
 }
-
-/** What a consumer gets, when its layer closes, to work on what waits for it. */
-const finishing = Duration.seconds(5)
-
-/**
- * Runs a consumer for as long as the layer lives. It is subscribed when the layer is built. When that closes, nothing
- * more comes, and the consumer gets up to 5 seconds for what waits. As the part `consumers` of a runtime it sees
- * everything, from the ends of the jobs that the last process left to those that the shutdown writes. A failure of the
- * consumer is logged, and ends it alone.
- */
-export const layerConsumer = <E, R>(
-  consume: (events: Stream.Stream<CommittedEvent>) => Effect.Effect<unknown, E, R>,
-  options?: Options
-): Layer.Layer<never, never, Exclude<R, Scope.Scope> | Committed> =>
-  Layer.scopedDiscard(
-    Effect.gen(function* () {
-      const publisher = publisherOf(yield* Committed)
-      const { events, tap } = yield* publisher.subscribe(options)
-      const running = yield* consume(events).pipe(
-        Effect.scoped,
-        Effect.catchAllCause((cause) =>
-          Cause.isInterruptedOnly(cause)
-            ? Effect.void
-            : Effect.logError("a consumer of committed events failed; it gets no more", cause)
-        ),
-        Effect.ensuring(Effect.sync(() => publisher.leave(tap))),
-        Effect.interruptible,
-        Effect.forkDaemon
-      )
-      yield* Effect.addFinalizer(() =>
-        Effect.gen(function* () {
-          publisher.leave(tap)
-          yield* within(Fiber.await(running), finishing)
-          if (Option.isSome(yield* Fiber.poll(running))) return
-          yield* Effect.logWarning("a consumer of committed events did not finish what waits for it")
-          yield* Fiber.interruptFork(running)
-        })
-      )
-    })
-  )
 
 export * from "../../services/log/Committed.js"

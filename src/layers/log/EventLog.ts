@@ -362,7 +362,7 @@ const putRecord = (tx: Transaction, job: JobState, record: JobRecord): (() => vo
 }
 
 /** The log over the `Store` in context. Fails when the store cannot say what it holds. */
-export const layer: Layer.Layer<EventLog, StoreError, Committed.Committed | Store | RuntimeOptions> =
+export const layer = (): Layer.Layer<EventLog, StoreError, Committed.Committed | Store | RuntimeOptions> =>
   Layer.scoped(EventLog, make)
 
 export * from "../../services/log/EventLog.js"

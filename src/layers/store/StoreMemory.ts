@@ -414,4 +414,4 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
 }
 
 /** A store in memory: commits cannot fail, nothing outlives the layer. */
-export const layer: Layer.Layer<Store> = Layer.effect(Store, make)
+export const layer = (): Layer.Layer<Store> => Layer.effect(Store, make)

@@ -3,9 +3,10 @@
  * only those of one session. An event is here when it is durable, and before anybody is answered.
  *
  * @example
- * const audit = Committed.layerConsumer((events) =>
+ * const audit = Committed.consumer((events) =>
  *   Stream.runForEach(events, ({ job, text, type }) => write(`${job.principal} ${job.jobId} ${type} ${text}\n`))
  * )
+ * Runtime.layerMemory({ consumers: [audit] })
  */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
@@ -84,6 +85,24 @@ export interface Subscription {
   /** Returns how many events were lost because they were not read in time. */
   readonly dropped: Effect.Effect<number>
 }
+
+/**
+ * Reads what a runtime commits for as long as it lives: given to it as one of its `consumers`, it is subscribed before the
+ * first commit and sees the last.
+ */
+export interface Consumer<R = never> {
+  readonly consume: (events: Stream.Stream<CommittedEvent>) => Effect.Effect<unknown, unknown, R>
+  readonly options: Options | undefined
+}
+
+/**
+ * Makes a consumer. When the runtime closes, it gets up to 5 seconds for what waits. A failure of it is logged, and ends
+ * this consumer and nothing else; what it needs for itself, it can acquire in its `Scope`.
+ */
+export const consumer = <R>(
+  consume: (events: Stream.Stream<CommittedEvent>) => Effect.Effect<unknown, unknown, R>,
+  options?: Options
+): Consumer<R> => ({ consume, options })
 
 /** Gives what the runtime commits, to any number of consumers. Costs nothing while there is none. */
 export class Committed extends Context.Tag("arcp/services/Committed")<

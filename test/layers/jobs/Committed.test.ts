@@ -16,9 +16,9 @@ type Event = Committed.CommittedEvent
 /** A consumer that keeps everything. */
 const keeping = () => {
   const seen: Array<Event> = []
-  const consumers = Committed.layerConsumer((events) =>
-    Stream.runForEach(events, (each) => Effect.sync(() => seen.push(each)))
-  )
+  const consumers = [
+    Committed.consumer((events) => Stream.runForEach(events, (each) => Effect.sync(() => seen.push(each))))
+  ]
   return { seen, consumers }
 }
 

@@ -38,7 +38,7 @@ const reader = (options?: Committed.Options) =>
 const quiet = Effect.repeatN(Effect.zipRight(settle, Effect.yieldNow()), 3)
 
 for (const [name, store] of [
-  ["memory", () => StoreMemory.layer],
+  ["memory", StoreMemory.layer],
   ["SQLite", sqlite]
 ] as const) {
   const run = runOn(store)
@@ -238,7 +238,7 @@ for (const [name, store] of [
         Logger.defaultLogger,
         Logger.make(({ message }) => logged.push(...(message as ReadonlyArray<unknown>)))
       )
-      const dying = Committed.layerConsumer(
+      const dying = Committed.consumer(
         (events) =>
           Stream.runForEach(events, (each) =>
             numberOf(each) === 3 ? Effect.die("the disk is full") : Effect.void
@@ -254,7 +254,7 @@ for (const [name, store] of [
           assert.include(String(logged), "a consumer of committed events failed")
         }),
         {},
-        dying
+        [dying]
       ).pipe(Effect.provide(capture))
     })
 
@@ -284,7 +284,7 @@ for (const [name, store] of [
     it.effect("a consumer below the log gets its last event, and its end, when the runtime closes", () => {
       const seen: Array<Event> = []
       const gate = Deferred.unsafeMake<void>(FiberId.none)
-      const slow = Committed.layerConsumer((events) =>
+      const slow = Committed.consumer((events) =>
         Effect.zipRight(
           Deferred.await(gate),
           Stream.runForEach(events, (each) => Effect.sync(() => seen.push(each)))
@@ -300,7 +300,7 @@ for (const [name, store] of [
             yield* Deferred.succeed(gate, undefined)
           }),
           {},
-          slow
+          [slow]
         )
         assert.deepStrictEqual(
           seen.map(({ seq }) => seq),
@@ -338,7 +338,7 @@ it.effect("nothing is published of a commit that fails, and who waited for its r
           )
       })
     )
-  ).pipe(Layer.provide(StoreMemory.layer))
+  ).pipe(Layer.provide(StoreMemory.layer()))
   return runOn(() => flaky)(
     Effect.gen(function* () {
       const { take } = yield* reader({ capacity: 1 })

@@ -102,11 +102,11 @@ export const settle = Effect.flatMap(EventLog, (log) => log.commit([]))
 export const layerOn = (
   store: Layer.Layer<Store, StoreError>,
   options: RuntimeOptions.Input = {},
-  consumers: Layer.Layer<never, never, Committed.Committed> = Layer.empty
+  consumers: ReadonlyArray<Committed.Consumer> = []
 ) =>
-  EventLogLayer.layer.pipe(
+  EventLogLayer.layer().pipe(
     Layer.provideMerge(store),
-    Layer.provideMerge(consumers.pipe(Layer.provideMerge(Committed.layer()))),
+    Layer.provideMerge(Committed.layer(consumers)),
     Layer.provide(Layer.succeed(RuntimeOptions.RuntimeOptions, RuntimeOptions.make(options)))
   )
 
@@ -116,6 +116,6 @@ export const runOn =
   <A, E>(
     effect: Effect.Effect<A, E, Committed.Committed | EventLog | Store | Scope.Scope>,
     options: RuntimeOptions.Input = {},
-    consumers?: Layer.Layer<never, never, Committed.Committed>
+    consumers?: ReadonlyArray<Committed.Consumer>
   ): Effect.Effect<A, E | StoreError> =>
     Effect.scoped(effect).pipe(Effect.provide(layerOn(store(), options, consumers)))
