@@ -5,6 +5,7 @@
  * tools of MCP servers in `effect-arcp/mcp`.
  */
 
+export * as Admission from "./public/Admission.js"
 export * as Agent from "./public/Agent.js"
 export * as ArcpClient from "./public/ArcpClient.js"
 export * as Auth from "./public/Auth.js"

@@ -8,6 +8,7 @@ import { expect, it } from "vitest"
  */
 const surface: Record<string, Record<string, string>> = {
   index: {
+    Admission: "Admission later layer layerAdmitAll layerRateLimit ~RateLimitOptions ~Submit",
     Agent: "~Contract fromPromise handle make ~Outcome ~PromiseJob ~Registered",
     ArcpClient:
       "ArcpClient ~ArcpClientService ~ClientError ~EventOf ~Gap isRetryable ~JobCredential ~JobEvent ~JobHandle ~Known ~Latest layer make ~Options ~OtherEvent ProtocolViolation ~ResultFile ~ResumeState retrySchedule ~Status ~SubmitOptions",
@@ -34,7 +35,7 @@ const surface: Record<string, Record<string, string>> = {
     Lease: "Constraints ~Cost Lease ~LeaseError leaseErrorOf ~LeaseService reserved Terms",
     Leased: "lazily ~Leased ~Lessee make",
     Message: "Accepted AgentEntry JobEntry JobStatus ListJobs Subscribed",
-    Policy: "layer layerSamePrincipal ~Options Policy",
+    Policy: "~Decision layer layerSamePrincipal ~Options Policy ~Refusal refuse",
     Registry: "AgentRegistrationError layer Registry ~Requirements",
     Runtime:
       "~EventLogLayer ~Failures ~JobsLayer layer layerMemory ~Parts ~Requirements serve serveAll ~Services ~StartError",

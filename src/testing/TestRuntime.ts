@@ -101,10 +101,20 @@ const assemble = (
   given: TestParts
 ): Layer.Layer<Services, unknown, unknown> => {
   const { client, store = StoreMemory.layer() } = given
-  const { consumers, credentials, eventLog, ids, jobs, policy, secrets } = given
+  const { admission, consumers, credentials, eventLog, ids, jobs, policy, secrets } = given
   const token = client?.token ?? Redacted.make(Object.keys(given.identities ?? {})[0] ?? "test")
   const options = optionsOf(given.options)
-  const runtime = Runtime.layer({ options, ids, secrets, policy, credentials, consumers, eventLog, jobs })
+  const runtime = Runtime.layer({
+    options,
+    ids,
+    secrets,
+    policy,
+    admission,
+    credentials,
+    consumers,
+    eventLog,
+    jobs
+  })
   return Layer.orDie(ArcpClient.layer({ ...client, token })).pipe(
     Layer.provideMerge(Faults.layer()),
     Layer.provideMerge(

@@ -7,6 +7,7 @@ import type { Registry } from "../../services/agents/Registry.js"
 import type { Auth } from "../../services/auth/Auth.js"
 import type { Policy } from "../../services/auth/Policy.js"
 import type { Credentials } from "../../services/credentials/Credentials.js"
+import type { Admission } from "../../services/jobs/Admission.js"
 import type { Jobs } from "../../services/jobs/Jobs.js"
 import type { Committed, Consumer } from "../../services/log/Committed.js"
 import type { EventLog } from "../../services/log/EventLog.js"
@@ -19,7 +20,7 @@ import type { Store, StoreError } from "../../services/store/Store.js"
 /** What every other part of a runtime may use. */
 type Basis = RuntimeOptions | IdGenerator | Secrets
 /** What decides for the log and the jobs, and what they publish to. */
-type Deciders = Policy | Credentials | Committed
+type Deciders = Policy | Credentials | Admission | Committed
 
 /** What a runtime provides. */
 export type Services = Sessions | Jobs | EventLog | Deciders | Basis
@@ -45,6 +46,8 @@ export interface Parts<E = StartError> {
   readonly secrets?: Layer.Layer<Secrets, unknown, unknown> | undefined
   /** Who may see, cancel and use what; default: the same principal. */
   readonly policy?: Layer.Layer<Policy, unknown, unknown> | undefined
+  /** Says which jobs may begin now; default: all. */
+  readonly admission?: Layer.Layer<Admission, unknown, unknown> | undefined
   /** Mints credentials for jobs; default: none. */
   readonly credentials?: Layer.Layer<Credentials, unknown, unknown> | undefined
   /**
@@ -104,6 +107,6 @@ export type Requirements<P> =
   | Auth
   | Registry
   | NeedsOf<P, "options" | "ids" | "secrets">
-  | Exclude<NeedsOf<P, "policy" | "credentials" | "consumers">, Basis | Scope>
+  | Exclude<NeedsOf<P, "policy" | "admission" | "credentials" | "consumers">, Basis | Scope>
   | Exclude<NeedsOf<P, "eventLog">, Deciders | Basis>
   | Exclude<NeedsOf<P, "jobs">, EventLog | Deciders | Basis>
