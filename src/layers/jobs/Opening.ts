@@ -36,7 +36,7 @@ import type { RunningJob } from "./RunningJobs.js"
 export interface Candidate {
   readonly session: JobSession
   readonly record: JobRecord
-  readonly run: Effect.Effect<unknown, ArcpError, Job | LeaseTag>
+  readonly run: Effect.Effect<unknown, ArcpError, Job | LeaseTag | Scope.Scope>
   /** As it came, before the agent's contract decoded it. */
   readonly input: unknown
   readonly parent?: RunningJob | undefined
