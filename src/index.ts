@@ -5,10 +5,12 @@
  * tools of MCP servers in `effect-arcp/mcp`.
  */
 
+export * as Admission from "./public/Admission.js"
 export * as Agent from "./public/Agent.js"
 export * as ArcpClient from "./public/ArcpClient.js"
 export * as Auth from "./public/Auth.js"
 export * as ClientState from "./public/ClientState.js"
+export * as Committed from "./public/Committed.js"
 export * as CredentialProvisioner from "./public/CredentialProvisioner.js"
 export * as CredentialProvisionerLiteLlm from "./public/CredentialProvisionerLiteLlm.js"
 export * as CredentialStore from "./public/CredentialStore.js"

@@ -8,11 +8,13 @@ import { expect, it } from "vitest"
  */
 const surface: Record<string, Record<string, string>> = {
   index: {
+    Admission: "Admission later layer layerAdmitAll layerRateLimit ~RateLimitOptions ~Submit",
     Agent: "~Contract fromPromise handle make ~Outcome ~PromiseJob ~Registered",
     ArcpClient:
       "ArcpClient ~ArcpClientService ~ClientError ~EventOf ~Gap isRetryable ~JobCredential ~JobEvent ~JobHandle ~Known ~Latest layer make ~Options ~OtherEvent ProtocolViolation ~ResultFile ~ResumeState retrySchedule ~Status ~SubmitOptions",
     Auth: "Auth ~Identity layerConfig layerDev layerStatic",
     ClientState: "~ClientState keyValueStore ~Opened ~Saved ~SavedJob ~StateStore",
+    Committed: "Committed ~CommittedEvent ~CommittedJob ~Consumer consumer ~Options ~Subscription",
     CredentialProvisioner:
       "CredentialProvisioner ~CredentialProvisionerService ~Minted ~MintRequest ProvisionError",
     CredentialProvisionerLiteLlm: "CredentialProvisionerLiteLlmError layer layerConfig ~Options",
@@ -25,7 +27,7 @@ const surface: Record<string, Record<string, string>> = {
       "AgentNotAvailable AgentVersionNotAvailable ~ArcpError BudgetExhausted Cancelled DuplicateKey ~ErrorCode ~ErrorPayload HeartbeatLost InternalError InvalidRequest isArcpError isRetryable JobNotFound LeaseExpired LeaseSubsetViolation PermissionDenied ResumeWindowExpired Timeout Unauthenticated",
     Event:
       "ArtifactRef ~Body Delegate ~Event EventPayload ~Kind kinds Log LogLevel Metric Progress ResultChunk Status Thought ToolCall ToolResult",
-    EventLog: "EventLog ~JobLog ~NewEvent ~Page ~View",
+    EventLog: "EventLog ~JobLog ~NewEvent ~Page ~Secret ~View",
     Features: "all ~Feature",
     IdGenerator: "IdGenerator layer",
     Job: "~Delegate ~Delegated ~DelegateOptions ~EmitError Job ~JobService ~ResultStream",
@@ -33,7 +35,7 @@ const surface: Record<string, Record<string, string>> = {
     Lease: "Constraints ~Cost Lease ~LeaseError leaseErrorOf ~LeaseService reserved Terms",
     Leased: "lazily ~Leased ~Lessee make",
     Message: "Accepted AgentEntry JobEntry JobStatus ListJobs Subscribed",
-    Policy: "layer layerSamePrincipal ~Options Policy",
+    Policy: "~Decision layer layerSamePrincipal ~Options Policy ~Refusal refuse",
     Registry: "AgentRegistrationError layer Registry ~Requirements",
     Runtime:
       "~EventLogLayer ~Failures ~JobsLayer layer layerMemory ~Parts ~Requirements serve serveAll ~Services ~StartError",

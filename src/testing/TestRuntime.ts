@@ -102,10 +102,21 @@ const assemble = (
   registry: Layer.Layer<RegistryTag, unknown, unknown>,
   given: TestParts
 ): Layer.Layer<Services, unknown, unknown> => {
-  const { client, credentials, eventLog, ids, jobs, policy, secrets, store = StoreMemory.layer() } = given
+  const { client, store = StoreMemory.layer() } = given
+  const { admission, consumers, credentials, eventLog, ids, jobs, policy, secrets } = given
   const token = client?.token ?? Redacted.make(Object.keys(given.identities ?? {})[0] ?? "test")
   const options = optionsOf(given.options)
-  const runtime = Runtime.layer({ options, ids, secrets, policy, credentials, eventLog, jobs })
+  const runtime = Runtime.layer({
+    options,
+    ids,
+    secrets,
+    policy,
+    admission,
+    credentials,
+    consumers,
+    eventLog,
+    jobs
+  })
   return Layer.orDie(ArcpClient.layer({ ...client, token })).pipe(
     Layer.provideMerge(Faults.layer()),
     Layer.provideMerge(

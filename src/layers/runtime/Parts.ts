@@ -1,12 +1,15 @@
 /** What a runtime is made of, and what may be given in its place. */
 import type * as Layer from "effect/Layer"
 import type { ParseError } from "effect/ParseResult"
+import type { Scope } from "effect/Scope"
 import type { InternalError } from "../../protocol/Errors.js"
 import type { Registry } from "../../services/agents/Registry.js"
 import type { Auth } from "../../services/auth/Auth.js"
 import type { Policy } from "../../services/auth/Policy.js"
 import type { Credentials } from "../../services/credentials/Credentials.js"
+import type { Admission } from "../../services/jobs/Admission.js"
 import type { Jobs } from "../../services/jobs/Jobs.js"
+import type { Committed, Consumer } from "../../services/log/Committed.js"
 import type { EventLog } from "../../services/log/EventLog.js"
 import type { IdGenerator } from "../../services/runtime/IdGenerator.js"
 import type { Input, RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
@@ -16,8 +19,8 @@ import type { Store, StoreError } from "../../services/store/Store.js"
 
 /** What every other part of a runtime may use. */
 type Basis = RuntimeOptions | IdGenerator | Secrets
-/** What decides for the log and the jobs. */
-type Deciders = Policy | Credentials
+/** What decides for the log and the jobs, and what they publish to. */
+type Deciders = Policy | Credentials | Admission | Committed
 
 /** What a runtime provides. */
 export type Services = Sessions | Jobs | EventLog | Deciders | Basis
@@ -26,7 +29,7 @@ export type Services = Sessions | Jobs | EventLog | Deciders | Basis
 export type StartError = StoreError | InternalError
 
 /** The log as it is unless given; what a wrapper wraps. */
-export type EventLogLayer<E = StartError> = Layer.Layer<EventLog, E, Store | RuntimeOptions>
+export type EventLogLayer<E = StartError> = Layer.Layer<EventLog, E, Committed | Store | RuntimeOptions>
 /** The jobs as they are unless given; what a wrapper wraps. */
 export type JobsLayer<E = StartError> = Layer.Layer<Jobs, E, EventLog | Store | Registry | Deciders | Basis>
 
@@ -43,8 +46,15 @@ export interface Parts<E = StartError> {
   readonly secrets?: Layer.Layer<Secrets, unknown, unknown> | undefined
   /** Who may see, cancel and use what; default: the same principal. */
   readonly policy?: Layer.Layer<Policy, unknown, unknown> | undefined
+  /** Says which jobs may begin now; default: all. */
+  readonly admission?: Layer.Layer<Admission, unknown, unknown> | undefined
   /** Mints credentials for jobs; default: none. */
   readonly credentials?: Layer.Layer<Credentials, unknown, unknown> | undefined
+  /**
+   * What gets everything that is committed: metrics, audit. From the ends of the jobs that the last process left to those
+   * that a shutdown writes.
+   */
+  readonly consumers?: ReadonlyArray<Consumer<unknown>> | undefined
   /** Wraps the event log. */
   readonly eventLog?: ((base: EventLogLayer<E>) => Layer.Layer<EventLog, unknown, unknown>) | undefined
   /** Wraps the jobs. */
@@ -78,7 +88,9 @@ type NeedOf<Part> =
     ? R
     : Part extends (base: never) => Layer.Layer<infer _A, infer _E, infer R>
       ? R
-      : never
+      : Part extends ReadonlyArray<Consumer<infer R>>
+        ? R
+        : never
 
 /** How these members of a record fail to be made. */
 export type FailuresOf<P, K extends PropertyKey> = FailureOf<Member<P, K>>
@@ -98,7 +110,7 @@ export type Requirements<P> = Named<
   | Auth
   | Registry
   | NeedsOf<P, "options" | "ids" | "secrets">
-  | Exclude<NeedsOf<P, "policy" | "credentials">, Basis>
+  | Exclude<NeedsOf<P, "policy" | "admission" | "credentials" | "consumers">, Basis | Scope>
   | Exclude<NeedsOf<P, "eventLog">, Deciders | Basis>
   | Exclude<NeedsOf<P, "jobs">, EventLog | Deciders | Basis>
 >

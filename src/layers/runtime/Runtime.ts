@@ -20,7 +20,9 @@ import type { Store } from "../../services/store/Store.js"
 import { TransportServer } from "../../services/transport/Transport.js"
 import * as Policy from "../auth/Policy.js"
 import * as Credentials from "../credentials/Credentials.js"
+import * as Admission from "../jobs/Admission.js"
 import * as Jobs from "../jobs/Jobs.js"
+import * as Committed from "../log/Committed.js"
 import * as EventLog from "../log/EventLog.js"
 import * as SessionsLayer from "../session/Sessions.js"
 import * as StoreMemory from "../store/StoreMemory.js"
@@ -82,11 +84,12 @@ const optionsOf = (options: Parts["options"]): Layer.Layer<Options.RuntimeOption
 /** Layers that are new at each call, so that nothing of a runtime is found in a graph that has another one. */
 const assemble = <E>(parts: Parts<E>, own: Own<E>): Layer.Layer<Services, unknown, unknown> => {
   const { credentials = Credentials.layerNone, eventLog = identity, jobs = identity } = parts
+  const { admission = Admission.layerAdmitAll } = parts
   const { ids = IdGenerator.layer(), policy = Policy.layerSamePrincipal, secrets = Secrets.layer } = parts
   return own.sessions.pipe(
     Layer.provideMerge(once(jobs(own.jobs))),
     Layer.provideMerge(once(eventLog(own.eventLog))),
-    Layer.provideMerge(Layer.mergeAll(policy, credentials)),
+    Layer.provideMerge(Layer.mergeAll(policy, admission, credentials, Committed.layer(parts.consumers))),
     Layer.provideMerge(Layer.mergeAll(optionsOf(parts.options), ids, secrets))
   )
 }

@@ -81,7 +81,7 @@ const greet = (services: HandshakeServices, frame: Inbound): Effect.Effect<Greet
     const identity = yield* auth.verify(Redacted.make(hello.auth.token))
     const features = Features.negotiate(offered, hello.capabilities?.features)
     const agents = yield* Effect.filter(registry.inventory, (agent) =>
-      policy.mayUseAgent(identity, agent.name)
+      Effect.map(policy.mayUseAgent(identity, agent.name), (allowed) => allowed === true)
     )
     return {
       identity,

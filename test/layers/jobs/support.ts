@@ -11,7 +11,9 @@ import * as TransportMemory from "../../../src/layers/transport/TransportMemory.
 import * as Agent from "../../../src/services/agents/Agent.js"
 import type { Policy } from "../../../src/services/auth/Policy.js"
 import type { Credentials } from "../../../src/services/credentials/Credentials.js"
+import type { Admission } from "../../../src/services/jobs/Admission.js"
 import { Job } from "../../../src/services/jobs/Job.js"
+import type { Consumer } from "../../../src/services/log/Committed.js"
 import type * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
 import { type Op, Store, StoreError, type StoreService } from "../../../src/services/store/Store.js"
 import type { Frame, open } from "../../support/Wire.js"
@@ -96,7 +98,9 @@ export const serve = (
   options: RuntimeOptions.Input = {},
   parts?: {
     readonly policy?: Layer.Layer<Policy>
+    readonly admission?: Layer.Layer<Admission>
     readonly credentials?: Layer.Layer<Credentials>
+    readonly consumers?: ReadonlyArray<Consumer>
   }
 ) =>
   Runtime.serve().pipe(
