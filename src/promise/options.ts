@@ -39,7 +39,8 @@ export interface Storage {
 }
 
 interface Common extends Pick<ArcpClient.Options, "name" | "version" | "features" | "held" | "resume"> {
-  readonly token: string
+  /** The bearer token. Without one the runtime has to know who connects by something else, such as a page's cookie. */
+  readonly token?: string | undefined
   /**
    * Milliseconds before a lost connection is made again, by the number of attempts before; `undefined` gives the
    * session up. Default: from 100 ms, doubling, jittered, at most 5 s.
@@ -101,7 +102,7 @@ export const clientOptions = ({
   ...(options.features === undefined ? {} : { features: options.features }),
   ...(options.held === undefined ? {} : { held: options.held }),
   ...(options.resume === undefined ? {} : { resume: options.resume }),
-  token: Redacted.make(token),
+  token: token === undefined ? undefined : Redacted.make(token),
   ...(reconnectDelay === undefined ? {} : { reconnect: schedule(reconnectDelay) }),
   ...(ack === undefined
     ? {}

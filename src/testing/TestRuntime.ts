@@ -8,7 +8,6 @@ import * as Auth from "../layers/auth/Auth.js"
 import * as ArcpClient from "../layers/client/ArcpClient.js"
 import * as Runtime from "../layers/runtime/Runtime.js"
 import * as TransportMemory from "../layers/transport/TransportMemory.js"
-import { Unauthenticated } from "../protocol/Errors.js"
 import type { Registered } from "../services/agents/Agent.js"
 import type { Leased } from "../services/lease/Leased.js"
 import type * as RuntimeOptions from "../services/runtime/RuntimeOptions.js"
@@ -30,12 +29,10 @@ export interface Options<E = never, R = never> {
 }
 
 /** The token is the principal. */
-const anybody: Layer.Layer<Auth.Auth> = Layer.succeed(Auth.Auth, {
-  verify: (token) =>
-    Redacted.value(token) === ""
-      ? Effect.fail(new Unauthenticated({ message: "the token is empty" }))
-      : Effect.succeed({ principal: Redacted.value(token) })
-})
+const anybody: Layer.Layer<Auth.Auth> = Layer.succeed(
+  Auth.Auth,
+  Auth.fromToken((token) => Effect.succeed({ principal: Redacted.value(token) }))
+)
 
 /**
  * A runtime with these agents, a client of it, and a transport between them that breaks when told to. Time is the

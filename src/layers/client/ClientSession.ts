@@ -26,7 +26,7 @@ import { type Answer, type Pending, Requests } from "./Requests.js"
 
 /** What a client's session is told by its client. */
 export interface SessionOptions {
-  readonly token: Redacted.Redacted
+  readonly token: Redacted.Redacted | undefined
   readonly name: string
   readonly version: string
   readonly features: ReadonlyArray<Feature>
