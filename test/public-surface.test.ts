@@ -55,7 +55,7 @@ const surface: Record<string, Record<string, string>> = {
     StoreSqlite: "layer layerReadOnly ~Options",
     TransportStdio: "layer ~Options",
     TransportWebSocket:
-      "layer layerMounted ~MountedOptions ~Options protect route WebSocketUpgrade"
+      "~Acceptor acceptor layer mount ~MountOptions ~Options protect refuse route ~UpgradePolicy ~UpgradeRefusal"
   },
   testing: {
     Check: "CheckFailed endedOnce events exactly inOrder numbered ~Pattern seen",
