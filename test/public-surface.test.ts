@@ -12,7 +12,7 @@ const surface: Record<string, Record<string, string>> = {
     Agent: "~Contract fromPromise handle make ~Outcome ~PromiseJob ~Registered",
     ArcpClient:
       "ArcpClient ~ArcpClientService ~ClientError ~EventOf ~Gap isRetryable ~JobCredential ~JobEvent ~JobHandle ~Known ~Latest layer make ~Options ~OtherEvent ProtocolViolation ~ResultFile ~ResumeState retrySchedule ~Status ~SubmitOptions",
-    Auth: "Auth ~Identity layerConfig layerDev layerStatic",
+    Auth: "Auth ~AuthRequest behindProxy cookie fromPeer fromToken header ~Identity layerConfig layerDev layerStatic ~PeerJudge ~ProxyOptions ~TokenVerifier withPeer",
     ClientState: "~ClientState keyValueStore ~Opened ~Saved ~SavedJob ~StateStore",
     Committed: "Committed ~CommittedEvent ~CommittedJob ~Consumer consumer ~Options ~Subscription",
     CredentialProvisioner:
@@ -46,7 +46,8 @@ const surface: Record<string, Record<string, string>> = {
     StoreMemory: "layer",
     Tools:
       "~Call ~CallOptions ~Contract ~Failures handle ~Item ~JsonSchema layer leased make ~Ran ~Registered ~Requirements ~Restore ~Source ToolFailure ~ToolInfo ToolRegistrationError Tools ~ToolsService",
-    Transport: "closeCode Closed ~Connection Dialer ~Inbound TransportError TransportServer Unreadable",
+    Transport:
+      "~ClientCertificate closeCode Closed ~Connection Dialer ~Evidence ~Inbound ~Peer TransportError TransportServer Unreadable",
     TransportMemory: "layer"
   },
   node: {
@@ -58,7 +59,8 @@ const surface: Record<string, Record<string, string>> = {
     StoreSql: "layer ~Options",
     StoreSqlite: "layer layerReadOnly ~Options",
     TransportStdio: "layer ~Options",
-    TransportWebSocket: "layer layerMounted ~MountedOptions ~Options protect route WebSocketUpgrade"
+    TransportWebSocket:
+      "~Acceptor acceptor layer mount ~MountOptions ~Options protect refuse route ~UpgradePolicy ~UpgradeRefusal"
   },
   testing: {
     Check: "CheckFailed endedOnce events exactly inOrder numbered ~Pattern seen",

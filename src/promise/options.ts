@@ -39,7 +39,8 @@ export interface Storage {
 }
 
 interface Common extends Pick<ArcpClient.Options, "name" | "version" | "features" | "held" | "resume"> {
-  readonly token: string
+  /** The bearer token. Without one the runtime has to know who connects by something else, such as a page's cookie. */
+  readonly token?: string | undefined
   /**
    * Milliseconds before a lost connection is made again, by the number of attempts before; `undefined` gives the
    * session up. Default: from 100 ms, doubling, jittered, at most 5 s.
@@ -108,7 +109,7 @@ export const clientOptions = ({
   name,
   resume,
   version,
-  token: Redacted.make(token),
+  token: token === undefined ? undefined : Redacted.make(token),
   reconnect: reconnectDelay && schedule(reconnectDelay),
   state: state && ClientState.keyValueStore(stored(state.storage), state.key)
 })

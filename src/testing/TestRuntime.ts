@@ -11,7 +11,6 @@ import * as Runtime from "../layers/runtime/Runtime.js"
 import * as RuntimeOptionsLayer from "../layers/runtime/RuntimeOptions.js"
 import * as StoreMemory from "../layers/store/StoreMemory.js"
 import * as TransportMemory from "../layers/transport/TransportMemory.js"
-import { Unauthenticated } from "../protocol/Errors.js"
 import type { Registered } from "../services/agents/Agent.js"
 import type { Registry as RegistryTag } from "../services/agents/Registry.js"
 import type { Leased } from "../services/lease/Leased.js"
@@ -83,12 +82,10 @@ type Exact<Known, P> = Only<Known, P> &
 
 /** The token is the principal. */
 const anybody = (): Layer.Layer<Auth.Auth> =>
-  Layer.succeed(Auth.Auth, {
-    verify: (token) =>
-      Redacted.value(token) === ""
-        ? Effect.fail(new Unauthenticated({ message: "the token is empty" }))
-        : Effect.succeed({ principal: Redacted.value(token) })
-  })
+  Layer.succeed(
+    Auth.Auth,
+    Auth.fromToken((token) => Effect.succeed({ principal: Redacted.value(token) }))
+  )
 
 const authOf = ({ auth, identities }: TestParts): Layer.Layer<Auth.Auth, unknown, unknown> =>
   auth ?? (identities === undefined ? anybody() : Auth.layerStatic(identities))

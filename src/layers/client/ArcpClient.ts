@@ -31,7 +31,8 @@ import { attach, submit, subscribe } from "./submitting.js"
 
 /** Options of a client. */
 export interface Options {
-  readonly token: Redacted.Redacted
+  /** The bearer token. Without one the runtime has to know who connects by something else, such as a page's cookie. */
+  readonly token?: Redacted.Redacted | undefined
   /** Name and version told to the runtime. Default: `effect-arcp`, its version. */
   readonly name?: string | undefined
   readonly version?: string | undefined

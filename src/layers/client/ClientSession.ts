@@ -26,7 +26,7 @@ import { type Answer, type Pending, Requests } from "./Requests.js"
 
 /** What a client's session is told by its client. */
 export interface SessionOptions {
-  readonly token: Redacted.Redacted
+  readonly token: Redacted.Redacted | undefined
   readonly name: string
   readonly version: string
   readonly features: ReadonlyArray<Feature>
@@ -71,6 +71,8 @@ export class ClientSession implements Host {
   over: ClientError | undefined
   /** Set when somebody else has resumed this session: it is not ours to come back to. */
   superseded = false
+  /** Hellos that went out on connections that ended without an answer; one may arrive after that of the next connection. */
+  unanswered = 0
   /** Whether the runtime has sent an event twice, and whether that was logged. */
   duplicates: "none" | "seen" | "told" = "none"
   /** Lanes that hold as much as they may. */

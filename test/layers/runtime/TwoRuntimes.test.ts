@@ -67,21 +67,13 @@ class Router extends HttpRouter.Tag("test/Router")<Router>() {}
 
 /** A path of the application's server, with a runtime of its own after it. */
 const tenant = <E, R>(
-  path: HttpRouter.PathInput,
+  path: `/${string}`,
   runtime: Layer.Layer<Runtime.Services, E, R>,
   agent: Agent.Registered<Database>,
   token: string
 ) =>
-  Router.use((router) =>
-    Effect.flatMap(TransportWebSocket.WebSocketUpgrade, (upgrade) =>
-      router.get(
-        path,
-        Effect.provideService(TransportWebSocket.route, TransportWebSocket.WebSocketUpgrade, upgrade)
-      )
-    )
-  ).pipe(
-    Layer.merge(Runtime.serve()),
-    Layer.provide(TransportWebSocket.layerMounted({ path })),
+  Runtime.serve().pipe(
+    Layer.provide(TransportWebSocket.mount({ path, server: Router })),
     Layer.provide(runtime),
     Layer.provide(Registry.layer([agent])),
     Layer.provide(Auth.layerStatic({ [token]: token }))
