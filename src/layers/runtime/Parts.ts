@@ -72,7 +72,7 @@ export type OnlyIn<P, K extends PropertyKey, Known> = K extends keyof P
 export type Exact<Known, P> = Only<Known, P> & OnlyIn<P, "options", Input>
 
 /** The members of a union by their own names, where an editor would show how it was put together. */
-export type Named<Union> = Union extends infer Member ? Member : never
+export type Named<Union> = [Union] extends [infer Members] ? Members : never
 
 type Member<P, K extends PropertyKey> = K extends keyof P ? P[K] : never
 

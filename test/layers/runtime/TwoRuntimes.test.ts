@@ -276,7 +276,13 @@ describe("one runtime", () => {
 })
 
 /** Layers that are values: they hold nothing, read nothing and need nothing, so that sharing them cannot be noticed. */
-const constants = ["Auth.layerDev", "Credentials.layerNone", "Policy.layerSamePrincipal", "Secrets.layer"]
+const constants = [
+  "Admission.layerAdmitAll",
+  "Auth.layerDev",
+  "Credentials.layerNone",
+  "Policy.layerSamePrincipal",
+  "Secrets.layer"
+]
 
 it("every other layer of the package is made by a call", () => {
   const values = Object.entries({ ...root, ...node, ...testing } as Record<string, Record<string, unknown>>)
