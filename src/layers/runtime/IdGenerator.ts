@@ -9,7 +9,7 @@ import { IdGenerator } from "../../services/runtime/IdGenerator.js"
 
 const seed = Random.nextIntBetween(0, 2 ** 32)
 
-/** Returns a generator of monotonic ULIDs. Unique, not secret: tokens come from `Secrets`. */
+/** Monotonic ULIDs. Unique, not secret: tokens come from `Secrets`. */
 export const make: Effect.Effect<IdGenerator["Type"]> = Effect.gen(function* () {
   const clock = yield* Effect.clock
   const now = () => clock.unsafeCurrentTimeMillis()
@@ -26,7 +26,7 @@ export const make: Effect.Effect<IdGenerator["Type"]> = Effect.gen(function* () 
   }
 })
 
-/** Provides `make`'s. */
-export const layer: Layer.Layer<IdGenerator> = Layer.effect(IdGenerator, make)
+/** Provides ids of this process. */
+export const layer = (): Layer.Layer<IdGenerator> => Layer.effect(IdGenerator, make)
 
 export * from "../../services/runtime/IdGenerator.js"

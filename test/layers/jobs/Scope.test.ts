@@ -27,11 +27,11 @@ import { type Session, submit } from "./support.js"
 
 const serve = <R>(
   agents: ReadonlyArray<Agent.Registered<R>>,
-  store: Layer.Layer<Store, unknown> = StoreMemory.layer
+  store: Layer.Layer<Store, unknown> = StoreMemory.layer()
 ) =>
-  Runtime.serve.pipe(
-    Layer.provideMerge(TransportMemory.layer),
-    Layer.provideMerge(Runtime.layer({ shutdownGrace: "0 millis", cancelGrace: "30 seconds" })),
+  Runtime.serve().pipe(
+    Layer.provideMerge(TransportMemory.layer()),
+    Layer.provideMerge(Runtime.layer({ options: { shutdownGrace: "0 millis", cancelGrace: "30 seconds" } })),
     Layer.provide(store),
     Layer.provide(Registry.layer(agents)),
     Layer.provide(Auth.layerStatic({ alice: "alice" }))
@@ -84,7 +84,7 @@ const logged = () => {
   return { causes, layer: Logger.replace(Logger.defaultLogger, logger) }
 }
 
-const stores = { memory: () => StoreMemory.layer, SQLite: sqlite }
+const stores = { memory: StoreMemory.layer, SQLite: sqlite }
 
 for (const [name, store] of Object.entries(stores))
   describe(`a handler's scope, over ${name}`, () => {

@@ -201,7 +201,7 @@ describe("the wire's trace context", () => {
   )
 })
 
-const stores = { memory: () => StoreMemory.layer, SQLite: sqlite }
+const stores = { memory: () => StoreMemory.layer(), SQLite: sqlite }
 
 describe("spans", () => {
   for (const [name, store] of Object.entries(stores))
