@@ -44,7 +44,7 @@ export interface About {
 }
 
 const readAsChunks = new InvalidRequest({
-  message: "the result is read as chunks: use either result or chunks"
+  message: "use either result or chunks"
 })
 
 /** Takes the frames of one job, and gives its events, its output and its end to those who read them. */
@@ -131,7 +131,7 @@ export class JobInbox {
       const gap = this.gap({
         reason: "evicted",
         replayed: false,
-        message: "events were not read in time, and the runtime no longer retains them"
+        message: "events were not read in time and are no longer retained"
       })
       this.events.skipTo(seq, { ...gap, eventSeq: this.events.position })
       if (this.ended) this.events.finish(seq + 1, Exit.void)
@@ -139,7 +139,7 @@ export class JobInbox {
     if (this.chunkLane.overflowed && this.chunkLane.reading)
       this.chunkLane.fail(
         new ResumeWindowExpired({
-          message: "part of the result was not read in time, and the runtime no longer retains it"
+          message: "chunks were not read in time and are no longer retained"
         })
       )
   }
