@@ -316,7 +316,7 @@ export const promises = async (arcp: Arcp) => {
   expectTypeOf((await arcp.subscribe(job.jobId, { contract: Review })).result).toEqualTypeOf<
     Promise<Result>
   >()
-  // @ts-expect-error a token is needed
+  // Without a token, the page's cookie says who it is.
   await Arcp.connect({ url: "wss://example.com/arcp" })
   // @ts-expect-error a way to the runtime is needed
   await Arcp.connect({ token: "secret" })

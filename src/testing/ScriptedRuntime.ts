@@ -17,8 +17,8 @@ import { CheckFailed } from "./Check.js"
 export interface Received {
   readonly id: string
   readonly type: string
-  readonly session_id?: string
-  readonly job_id?: string
+  readonly session_id?: string | undefined
+  readonly job_id?: string | undefined
   readonly payload: Readonly<Record<string, unknown>>
 }
 
@@ -149,7 +149,7 @@ export const welcome = (
 /** `job.accepted` (§7.1) */
 export const accepted = (
   requestId: string,
-  options: { readonly jobId?: string; readonly agent?: string } = {}
+  options: { readonly jobId?: string | undefined; readonly agent?: string | undefined } = {}
 ): string => {
   const { agent = "x@1", jobId = "job_1" } = options
   return message(

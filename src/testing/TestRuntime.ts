@@ -6,12 +6,11 @@ import type * as Scope from "effect/Scope"
 import * as Registry from "../layers/agents/Registry.js"
 import * as Auth from "../layers/auth/Auth.js"
 import * as ArcpClient from "../layers/client/ArcpClient.js"
-import type { FailuresOf, NeedsOf, Only, OnlyIn } from "../layers/runtime/Parts.js"
+import type { FailuresOf, Named, NeedsOf, Only, OnlyIn } from "../layers/runtime/Parts.js"
 import * as Runtime from "../layers/runtime/Runtime.js"
 import * as RuntimeOptionsLayer from "../layers/runtime/RuntimeOptions.js"
 import * as StoreMemory from "../layers/store/StoreMemory.js"
 import * as TransportMemory from "../layers/transport/TransportMemory.js"
-import { Unauthenticated } from "../protocol/Errors.js"
 import type { Registered } from "../services/agents/Agent.js"
 import type { Registry as RegistryTag } from "../services/agents/Registry.js"
 import type { Leased } from "../services/lease/Leased.js"
@@ -53,14 +52,16 @@ export interface RegistryOptions extends TestParts {
 export type Services = ArcpClient.ArcpClient | Dialer | Faults.Faults
 
 /** How the parts that are given fail; what is wrong with the agents or the options is the test's mistake, and a defect. */
-export type Failures<P> =
+export type Failures<P> = Named<
   | FailuresOf<P, keyof RegistryOptions>
   | (P extends { readonly store: Layer.Layer.Any } ? Runtime.StartError : never)
+>
 
 /** What a runtime for tests of these parts requires, beside what its agents do. */
-export type Requirements<P> =
+export type Requirements<P> = Named<
   | Exclude<Runtime.Requirements<P>, Auth.Auth | RegistryTag | Store>
   | NeedsOf<P, "auth" | "registry" | "store">
+>
 
 type OnlyIdentities<P> = P extends { readonly identities: infer Table }
   ? {
@@ -81,12 +82,10 @@ type Exact<Known, P> = Only<Known, P> &
 
 /** The token is the principal. */
 const anybody = (): Layer.Layer<Auth.Auth> =>
-  Layer.succeed(Auth.Auth, {
-    verify: (token) =>
-      Redacted.value(token) === ""
-        ? Effect.fail(new Unauthenticated({ message: "the token is empty" }))
-        : Effect.succeed({ principal: Redacted.value(token) })
-  })
+  Layer.succeed(
+    Auth.Auth,
+    Auth.fromToken((token) => Effect.succeed({ principal: Redacted.value(token) }))
+  )
 
 const authOf = ({ auth, identities }: TestParts): Layer.Layer<Auth.Auth, unknown, unknown> =>
   auth ?? (identities === undefined ? anybody() : Auth.layerStatic(identities))
@@ -140,7 +139,7 @@ const assemble = (
  * }).pipe(Effect.scoped, Effect.provide(TestRuntime.layer([greet])))
  */
 export const layer: {
-  <const Agents extends ReadonlyArray<Registered<unknown>>, P extends Options = {}>(
+  <const Agents extends ReadonlyArray<Registered<unknown>>, P extends Options = Record<never, never>>(
     agents: Agents,
     options?: P & Exact<Options, P>
   ): Layer.Layer<Services, Failures<P>, Registry.Requirements<Agents> | Requirements<P>>

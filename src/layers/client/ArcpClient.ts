@@ -18,10 +18,9 @@ import {
   type ClientError,
   type ResumeState
 } from "../../services/client/ArcpClient.js"
-import { IdGenerator } from "../../services/runtime/IdGenerator.js"
 import { monotonic } from "../../services/runtime/monotonic.js"
 import { Dialer, TransportError } from "../../services/transport/Transport.js"
-import * as IdGeneratorLayer from "../runtime/IdGenerator.js"
+import * as IdGenerator from "../runtime/IdGenerator.js"
 import { ClientSession } from "./ClientSession.js"
 import type { ClientState } from "./ClientState.js"
 import { keepConnected } from "./connecting.js"
@@ -32,7 +31,8 @@ import { attach, submit, subscribe } from "./submitting.js"
 
 /** Options of a client. */
 export interface Options {
-  readonly token: Redacted.Redacted
+  /** The bearer token. Without one the runtime has to know who connects by something else, such as a page's cookie. */
+  readonly token?: Redacted.Redacted | undefined
   /** Name and version told to the runtime. Default: `effect-arcp`, its version. */
   readonly name?: string | undefined
   readonly version?: string | undefined
@@ -101,7 +101,7 @@ export const retrySchedule: Schedule.Schedule<unknown, unknown> =
 export const make = (options: Options): Effect.Effect<ArcpClientService, ClientError, Dialer | Scope.Scope> =>
   Effect.gen(function* () {
     const dialer = yield* Dialer
-    const ids = yield* IdGenerator
+    const ids = yield* IdGenerator.make
     const clock = yield* Effect.clock
     const scope = yield* Effect.scope
     const now = () => clock.unsafeCurrentTimeMillis()
@@ -201,7 +201,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       close
     }
     return service
-  }).pipe(Effect.provide(IdGeneratorLayer.layer()))
+  })
 
 /** A client as a service, for as long as the layer lives. */
 export const layer = (options: Options): Layer.Layer<ArcpClient, ClientError, Dialer> =>

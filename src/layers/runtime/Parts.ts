@@ -62,14 +62,17 @@ export interface Parts<E = StartError> {
 }
 
 /** Makes errors of members that a record does not have: a generic parameter takes them otherwise. */
-export type Only<Known, P> = { readonly [K in Exclude<keyof P, keyof Known>]: never }
+export type Only<Known, P> = { readonly [K in keyof P]: K extends keyof Known ? Known[K] : never }
 type OnlyRecord<Known, Value> = Value extends Layer.Layer.Any | undefined ? Value : Only<Known, Value>
 /** The same for a record inside it, where that is not a layer. */
 export type OnlyIn<P, K extends PropertyKey, Known> = K extends keyof P
   ? { readonly [M in K]?: OnlyRecord<Known, P[K]> | undefined }
   : unknown
 /** Makes errors of what cannot be exchanged. */
-export type Exact<P> = Only<Parts, P> & OnlyIn<P, "options", Input>
+export type Exact<Known, P> = Only<Known, P> & OnlyIn<P, "options", Input>
+
+/** The members of a union by their own names, where an editor would show how it was put together. */
+export type Named<Union> = [Union] extends [infer Members] ? Members : never
 
 type Member<P, K extends PropertyKey> = K extends keyof P ? P[K] : never
 
@@ -98,15 +101,16 @@ export type NeedsOf<P, K extends PropertyKey> = NeedOf<Member<P, K>>
 type OptionsFailure<Options> = Options extends Layer.Layer.Any | undefined ? FailureOf<Options> : ParseError
 
 /** How the parts of a runtime fail to be made. */
-export type Failures<P> =
-  | OptionsFailure<Member<P, "options">>
-  | FailuresOf<P, Exclude<keyof Parts, "options">>
+export type Failures<P> = Named<
+  OptionsFailure<Member<P, "options">> | FailuresOf<P, Exclude<keyof Parts, "options">>
+>
 
 /** What a runtime of these parts requires, beside its store. */
-export type Requirements<P> =
+export type Requirements<P> = Named<
   | Auth
   | Registry
   | NeedsOf<P, "options" | "ids" | "secrets">
   | Exclude<NeedsOf<P, "policy" | "admission" | "credentials" | "consumers">, Basis | Scope>
   | Exclude<NeedsOf<P, "eventLog">, Deciders | Basis>
   | Exclude<NeedsOf<P, "jobs">, EventLog | Deciders | Basis>
+>

@@ -95,8 +95,8 @@ const assemble = <E>(parts: Parts<E>, own: Own<E>): Layer.Layer<Services, unknow
 }
 
 /** A runtime over the `Store` in context. Provides `RuntimeOptions` to transports too. */
-export const layer = <P extends Parts = {}>(
-  parts?: P & Exact<P>
+export const layer = <P extends Parts = Record<never, never>>(
+  parts?: P & Exact<Parts, P>
 ): Layer.Layer<Services, StartError | Failures<P>, Store | Requirements<P>> =>
   // The parts' own types are those of P, member by member.
   assemble<StartError>(parts ?? {}, durable()) as Layer.Layer<
@@ -106,8 +106,8 @@ export const layer = <P extends Parts = {}>(
   >
 
 /** A runtime that keeps everything in memory and forgets it on exit. */
-export const layerMemory = <P extends Parts<never> = {}>(
-  parts?: P & Exact<P>
+export const layerMemory = <P extends Parts<never> = Record<never, never>>(
+  parts?: P & Exact<Parts<never>, P>
 ): Layer.Layer<Services | Store, Failures<P>, Exclude<Requirements<P>, Store>> =>
   assemble<never>(parts ?? {}, volatile()).pipe(Layer.provideMerge(StoreMemory.layer())) as Layer.Layer<
     Services | Store,

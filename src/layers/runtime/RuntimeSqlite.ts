@@ -16,8 +16,8 @@ import {
  * `synchronous`: `FULL` (default: an acknowledged event survives a power cut) or `NORMAL` (it survives the
  * end of the process).
  */
-export const layer = <P extends Parts = {}>(
+export const layer = <P extends Parts = Record<never, never>>(
   store: StoreSqlite.Options,
-  parts?: P & Exact<P>
+  parts?: P & Exact<Parts, P>
 ): Layer.Layer<Services | Store, StartError | Failures<P>, Exclude<Requirements<P>, Store>> =>
   layerOver<P>(parts).pipe(Layer.provideMerge(StoreSqlite.layer(store)))

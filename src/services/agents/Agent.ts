@@ -34,7 +34,7 @@ export interface Outcome<Output, Failure, Events extends AnyVendorEvent = AnyVen
     mismatch: (message: string) => M
   ) => Effect.Effect<Output, Failure | E | M>
   /** Never there: what the compiler infers `Failure` from, which it cannot from a union. */
-  readonly types?: { readonly output: Output; readonly failure: Failure; readonly events: Events }
+  readonly types?: { readonly output: Output; readonly failure: Failure; readonly events: Events } | undefined
 }
 
 /** A contract: what goes in, what comes out, how it can fail, what it tells meanwhile. Imported by both sides. */
@@ -91,15 +91,15 @@ export interface Registered<R = never> {
 interface MakeOptions<I, IE, O, OE, F, FE, Events> {
   readonly version: string
   /** The version that the bare name means; otherwise the highest by SemVer. */
-  readonly default?: boolean
-  readonly requiresStreaming?: boolean
+  readonly default?: boolean | undefined
+  readonly requiresStreaming?: boolean | undefined
   /** Default: any JSON. */
-  readonly input?: Schema.Schema<I, IE>
-  readonly output?: Schema.Schema<O, OE>
+  readonly input?: Schema.Schema<I, IE> | undefined
+  readonly output?: Schema.Schema<O, OE> | undefined
   /** Failures beside the protocol's own. They reach the client as `INTERNAL_ERROR` with `details.error`. */
-  readonly error?: Schema.Schema<F, FE>
+  readonly error?: Schema.Schema<F, FE> | undefined
   /** Events that the agent emits with a schema (`Event.vendor`), and no others then. Default: any. */
-  readonly events?: ReadonlyArray<Events>
+  readonly events?: ReadonlyArray<Events> | undefined
 }
 
 /** Declares an agent. Throws when name or version break the grammar of §7.5. */
@@ -245,7 +245,11 @@ export type PromiseJob<Events extends AnyVendorEvent = AnyVendorEvent> = {
     readonly end: (data?: string | Uint8Array) => Promise<void>
   }>
   /** Rejects when the lease does not allow it; gives the canonical target. See `Lease.authorize`. */
-  readonly authorize: (capability: string, target: string, options?: { callId?: string }) => Promise<string>
+  readonly authorize: (
+    capability: string,
+    target: string,
+    options?: { callId?: string | undefined }
+  ) => Promise<string>
   /** Records a cost. See `Lease.spend`. */
   readonly spend: (cost: Cost) => Promise<void>
   readonly delegate: (

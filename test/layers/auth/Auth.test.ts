@@ -11,7 +11,10 @@ import { Auth } from "../../../src/services/auth/Auth.js"
 import { Policy } from "../../../src/services/auth/Policy.js"
 import type { JobRecord } from "../../../src/services/store/Store.js"
 
-const verify = (token: string) => Effect.flatMap(Auth, (auth) => auth.verify(Redacted.make(token)))
+const peer = { kind: "memory", remote: "memory" } as const
+
+const verify = (token: string) =>
+  Effect.flatMap(Auth, (auth) => auth.authenticate({ peer, token: Redacted.make(token) }))
 
 describe("layerStatic", () => {
   const ceiling = { "tool.call": ["search.*"] }
