@@ -20,17 +20,10 @@ import {
 } from "../../services/store/Store.js"
 import { type Ended, type EndPlace, firstPlace, makeSearch } from "./ended.js"
 import { type ListingStep, list, stepSize } from "./listing.js"
+import { byCreation, byEnd, JobIndexes, type ListingPlace, type RecordedJob } from "./memory/JobIndexes.js"
 import { endOf, firstRunAt, MemoryJob, MemorySession } from "./memoryState.js"
-import * as SortedList from "./SortedList.js"
 
-/** A job that has its record, and so a place in the indexes. */
-type RecordedJob = MemoryJob & { record: JobRecord }
 const isKnown = (job: MemoryJob): job is RecordedJob => job.record !== undefined
-
-type Creation = { readonly createdAt: number; readonly jobId: string }
-const byCreation = (a: Creation, b: Creation): number =>
-  a.createdAt - b.createdAt || (a.jobId < b.jobId ? -1 : a.jobId > b.jobId ? 1 : 0)
-const byEnd = (a: EndPlace, b: EndPlace): number => a.endedAt - b.endedAt || a.key - b.key
 
 const matches = (job: JobRecord, filter: JobFilter): boolean =>
   !job.rejected &&
@@ -38,34 +31,6 @@ const matches = (job: JobRecord, filter: JobFilter): boolean =>
   (filter.status === undefined || filter.status.includes(job.status)) &&
   (filter.agent === undefined || job.agent === filter.agent || job.agent.startsWith(`${filter.agent}@`)) &&
   (filter.parentJobId === undefined || job.parentJobId === filter.parentJobId)
-
-/** Jobs by a key that several may share, each list in an order. */
-const makeIndex = <A>(order: (a: A, b: A) => number) => {
-  const byKey = new Map<string, SortedList.SortedList<A>>()
-  return {
-    add: (key: string, item: A) => {
-      let list = byKey.get(key)
-      if (list === undefined) {
-        list = SortedList.make(order)
-        byKey.set(key, list)
-      }
-      list.add(item)
-    },
-    remove: (key: string, item: A) => {
-      const list = byKey.get(key)
-      list?.remove(item)
-      if (list?.length === 0) byKey.delete(key)
-    },
-    of: (key: string): SortedList.SortedList<A> | undefined => byKey.get(key),
-    entries: () => byKey.entries()
-  }
-}
-
-const newest = (jobs: SortedList.SortedList<RecordedJob> | undefined): JobRecord | undefined =>
-  jobs?.at(jobs.length - 1)?.record
-
-const submitKey = (sessionId: string, submitId: string): string => `${sessionId}\0${submitId}`
-const idempotencyKey = (principal: string, key: string): string => `${principal}\0${key}`
 
 const make = Effect.gen(function* () {
   const turn = yield* Turn
@@ -75,11 +40,7 @@ const make = Effect.gen(function* () {
 const makeOver = (pause: Effect.Effect<void>): StoreService => {
   const sessions = new Map<string, MemorySession>()
   const jobs = new Map<string, MemoryJob>()
-  const created = SortedList.make<RecordedJob>((a, b) => byCreation(a.record, b.record))
-  const bySubmit = makeIndex<RecordedJob>((a, b) => byCreation(a.record, b.record))
-  const byIdempotencyKey = makeIndex<RecordedJob>((a, b) => byCreation(a.record, b.record))
-  const ended = SortedList.make<Ended>(byEnd)
-  const endedByPrincipal = makeIndex<Ended>(byEnd)
+  const indexes = new JobIndexes()
   let nextKey = 1
   let aliveAt = 0
   let held = 0
@@ -102,48 +63,10 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     return job
   }
 
-  const index = (job: RecordedJob): void => {
-    const { record } = job
-    created.add(job)
-    bySubmit.add(submitKey(record.sessionId, record.submitId), job)
-    if (record.idempotencyKey !== undefined && !record.rejected && record.keyFreed !== true)
-      byIdempotencyKey.add(idempotencyKey(record.principal, record.idempotencyKey), job)
-    if (record.endedAt === undefined) return
-    const end = { id: record.jobId, endedAt: record.endedAt, key: job.key }
-    ended.add(end)
-    endedByPrincipal.add(record.principal, end)
-  }
-
-  const unindex = (job: RecordedJob): void => {
-    const { record } = job
-    created.remove(job)
-    bySubmit.remove(submitKey(record.sessionId, record.submitId), job)
-    if (record.idempotencyKey !== undefined)
-      byIdempotencyKey.remove(idempotencyKey(record.principal, record.idempotencyKey), job)
-    if (record.endedAt === undefined) return
-    const end = { id: record.jobId, endedAt: record.endedAt, key: job.key }
-    ended.remove(end)
-    endedByPrincipal.remove(record.principal, end)
-  }
-
-  const sameKeys = (a: JobRecord, b: JobRecord): boolean =>
-    a.createdAt === b.createdAt &&
-    a.endedAt === b.endedAt &&
-    a.sessionId === b.sessionId &&
-    a.submitId === b.submitId &&
-    a.principal === b.principal &&
-    a.idempotencyKey === b.idempotencyKey &&
-    a.keyFreed === b.keyFreed &&
-    a.rejected === b.rejected
-
   const putJob = (record: JobRecord): void => {
     const job = jobOf(record.jobId)
-    if (job.record !== undefined && sameKeys(job.record, record)) {
-      job.record = record
-      return
-    }
-    if (isKnown(job)) unindex(job)
-    index(Object.assign(job, { record }))
+    if (isKnown(job)) indexes.replace(job, record)
+    else indexes.add(Object.assign(job, { record }))
   }
 
   const putRun = (sessionId: string, run: Run): void => {
@@ -166,7 +89,7 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     const job = jobs.get(jobId)
     if (job === undefined) return
     for (const sessionId of job.observers) sessions.get(sessionId)?.observed.delete(jobId)
-    if (isKnown(job)) unindex(job)
+    if (isKnown(job)) indexes.remove(job)
     jobs.delete(jobId)
   }
 
@@ -321,7 +244,7 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     endedBefore: number,
     limit: number
   ): ReadonlyArray<Ended> => {
-    const list = principal === undefined ? ended : endedByPrincipal.of(principal)
+    const list = indexes.endedOf(principal)
     const found: Array<Ended> = []
     if (list === undefined) return found
     for (let i = list.lowerBound((job) => byEnd(job, after) || -1); found.length < limit; i++) {
@@ -338,16 +261,16 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     pause
   })
 
-  const listed = (filter: JobFilter, after: Creation): ListingStep<JobRecord> => {
+  const listed = (filter: JobFilter, after: ListingPlace): ListingStep<JobRecord> => {
     const found: Array<JobRecord> = []
-    const from = created.lowerBound((job) => byCreation(job.record, after) || -1)
+    const from = indexes.created.lowerBound((job) => byCreation(job.record, after) || -1)
     for (let i = from; i < from + stepSize && found.length < filter.limit; i++) {
-      const record = created.at(i)?.record
+      const record = indexes.created.at(i)?.record
       if (record === undefined || record.createdAt >= (filter.createdBefore ?? Number.POSITIVE_INFINITY))
         return { found, next: undefined }
       if (matches(record, filter)) found.push(record)
     }
-    return { found, next: created.at(from + stepSize - 1)?.record }
+    return { found, next: indexes.created.at(from + stepSize - 1)?.record }
   }
 
   const events = (jobId: string, fromSeq: number, limit: number): ReadonlyArray<StoredEvent> => {
@@ -367,10 +290,8 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     runs: (sessionId, fromEventSeq, limit) => Effect.sync(() => runsFrom(sessionId, fromEventSeq, limit)),
     job: (jobId) => Effect.sync(() => jobs.get(jobId)?.record),
     jobs: (filter) => list(filter, (after) => Effect.sync(() => listed(filter, after)), pause),
-    jobBySubmit: (sessionId, submitId) =>
-      Effect.sync(() => newest(bySubmit.of(submitKey(sessionId, submitId)))),
-    jobByKey: (principal, key) =>
-      Effect.sync(() => newest(byIdempotencyKey.of(idempotencyKey(principal, key)))),
+    jobBySubmit: (sessionId, submitId) => Effect.sync(() => indexes.ofSubmit(sessionId, submitId)),
+    jobByKey: (principal, key) => Effect.sync(() => indexes.ofKey(principal, key)),
     events: (jobId, fromSeq, limit) => Effect.sync(() => events(jobId, fromSeq, limit)),
     boundsOf: (jobIds) =>
       Effect.sync(() => {
@@ -389,9 +310,7 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
             endedAfter(principal, firstPlace, Number.MAX_SAFE_INTEGER, limit).map((job) => job.id)
           )
         : unneeded(principal, Number.MAX_SAFE_INTEGER, limit),
-    endedCounts: Effect.sync(
-      () => new Map(Array.from(endedByPrincipal.entries(), ([principal, list]) => [principal, list.length]))
-    ),
+    endedCounts: Effect.sync(() => indexes.endedCounts()),
     input: (jobId) => Effect.sync(() => jobs.get(jobId)?.input),
     view: (sessionId) => Effect.sync(() => sessions.get(sessionId)?.view ?? { first: 1, last: 0 }),
     page: (sessionId, after, limit, maxBytes) => Effect.sync(() => page(sessionId, after, limit, maxBytes)),

@@ -1,0 +1,157 @@
+/** The orders in which a store in memory finds jobs: by creation, by submit, by idempotency key, and by end. */
+import type { JobRecord } from "../../../services/store/Store.js"
+import type { Ended, EndPlace } from "../ended.js"
+import type { MemoryJob } from "../memoryState.js"
+import { SortedList } from "../SortedList.js"
+
+/** A job that has its record, and so a place in the indexes. */
+export type RecordedJob = MemoryJob & { record: JobRecord }
+
+/** A place in the order of listings. */
+export interface ListingPlace {
+  readonly createdAt: number
+  readonly jobId: string
+}
+
+/** Compares two places in the order of listings. */
+export const byCreation = (a: ListingPlace, b: ListingPlace): number =>
+  a.createdAt - b.createdAt || (a.jobId < b.jobId ? -1 : a.jobId > b.jobId ? 1 : 0)
+
+/** Compares two places in the order of ends. */
+export const byEnd = (a: EndPlace, b: EndPlace): number => a.endedAt - b.endedAt || a.key - b.key
+
+const byRecord = (a: RecordedJob, b: RecordedJob): number => byCreation(a.record, b.record)
+
+/** Items by a key that several may share, each list in an order. */
+class Index<A> {
+  private readonly byKey = new Map<string, SortedList<A>>()
+
+  constructor(private readonly order: (a: A, b: A) => number) {}
+
+  add(key: string, item: A): void {
+    let list = this.byKey.get(key)
+    if (list === undefined) {
+      list = new SortedList(this.order)
+      this.byKey.set(key, list)
+    }
+    list.add(item)
+  }
+  remove(key: string, item: A): void {
+    const list = this.byKey.get(key)
+    list?.remove(item)
+    if (list?.length === 0) this.byKey.delete(key)
+  }
+  of(key: string): SortedList<A> | undefined {
+    return this.byKey.get(key)
+  }
+  counts(): ReadonlyMap<string, number> {
+    return new Map(Array.from(this.byKey, ([key, list]) => [key, list.length]))
+  }
+}
+
+/** The newest job of a key. Nearly always it is the only one, so there are lists only of those that share theirs. */
+class NewestByKey {
+  private readonly only = new Map<string, RecordedJob>()
+  private readonly shared = new Index(byRecord)
+
+  add(key: string, job: RecordedJob): void {
+    const other = this.only.get(key)
+    if (other === undefined && this.shared.of(key) === undefined) {
+      this.only.set(key, job)
+      return
+    }
+    if (other !== undefined) this.shared.add(key, other)
+    this.only.delete(key)
+    this.shared.add(key, job)
+  }
+  remove(key: string, job: RecordedJob): void {
+    if (this.only.get(key) === job) this.only.delete(key)
+    else this.shared.remove(key, job)
+  }
+  of(key: string): JobRecord | undefined {
+    const list = this.shared.of(key)
+    return (list === undefined ? this.only.get(key) : list.at(list.length - 1))?.record
+  }
+}
+
+const submitKey = (sessionId: string, submitId: string): string => `${sessionId}\0${submitId}`
+const principalKey = (principal: string, key: string): string => `${principal}\0${key}`
+
+/** Says whether two records of a job have the same places in all indexes but those of ends. */
+const samePlaces = (a: JobRecord, b: JobRecord): boolean =>
+  a.createdAt === b.createdAt &&
+  a.sessionId === b.sessionId &&
+  a.submitId === b.submitId &&
+  a.principal === b.principal &&
+  a.idempotencyKey === b.idempotencyKey &&
+  a.keyFreed === b.keyFreed &&
+  a.rejected === b.rejected
+
+/** The indexes over the jobs that have a record. */
+export class JobIndexes {
+  readonly created = new SortedList(byRecord)
+  private readonly bySubmit = new NewestByKey()
+  private readonly byIdempotencyKey = new NewestByKey()
+  private readonly ended = new SortedList<Ended>(byEnd)
+  private readonly endedByPrincipal = new Index<Ended>(byEnd)
+
+  add(job: RecordedJob): void {
+    const { record } = job
+    this.created.add(job)
+    this.bySubmit.add(submitKey(record.sessionId, record.submitId), job)
+    if (record.idempotencyKey !== undefined && !record.rejected && record.keyFreed !== true)
+      this.byIdempotencyKey.add(principalKey(record.principal, record.idempotencyKey), job)
+    this.addEnd(job)
+  }
+
+  private addEnd({ key, record }: RecordedJob): void {
+    if (record.endedAt === undefined) return
+    const end = { id: record.jobId, endedAt: record.endedAt, key }
+    this.ended.add(end)
+    this.endedByPrincipal.add(record.principal, end)
+  }
+
+  remove(job: RecordedJob): void {
+    const { record } = job
+    this.created.remove(job)
+    this.bySubmit.remove(submitKey(record.sessionId, record.submitId), job)
+    if (record.idempotencyKey !== undefined)
+      this.byIdempotencyKey.remove(principalKey(record.principal, record.idempotencyKey), job)
+    if (record.endedAt === undefined) return
+    const end = { id: record.jobId, endedAt: record.endedAt, key: job.key }
+    this.ended.remove(end)
+    this.endedByPrincipal.remove(record.principal, end)
+  }
+
+  /** Gives a job another record, and the places that go with it. */
+  replace(job: RecordedJob, record: JobRecord): void {
+    const { endedAt } = job.record
+    const ends = endedAt === undefined && record.endedAt !== undefined
+    if (samePlaces(job.record, record) && (ends || endedAt === record.endedAt)) {
+      job.record = record
+      // The end of a job gives it a place among those that have ended, and takes it no other.
+      if (ends) this.addEnd(job)
+      return
+    }
+    this.remove(job)
+    job.record = record
+    this.add(job)
+  }
+
+  ofSubmit(sessionId: string, submitId: string): JobRecord | undefined {
+    return this.bySubmit.of(submitKey(sessionId, submitId))
+  }
+
+  ofKey(principal: string, key: string): JobRecord | undefined {
+    return this.byIdempotencyKey.of(principalKey(principal, key))
+  }
+
+  /** Returns the jobs that ended, in the order of their ends; those of one principal when it is given. */
+  endedOf(principal: string | undefined): SortedList<Ended> | undefined {
+    return principal === undefined ? this.ended : this.endedByPrincipal.of(principal)
+  }
+
+  endedCounts(): ReadonlyMap<string, number> {
+    return this.endedByPrincipal.counts()
+  }
+}
