@@ -10,6 +10,7 @@
  * it from writing the end.
  */
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -19,7 +20,7 @@ import * as FiberId from "effect/FiberId"
 import * as Tracer from "effect/Tracer"
 import * as Budget from "../../protocol/Budget.js"
 import { type ArcpError, InternalError, isArcpError } from "../../protocol/Errors.js"
-import { eventPayload, timestamp } from "../../protocol/EventText.js"
+import { timestamp } from "../../protocol/EventText.js"
 import { failureMessage } from "../../services/agents/Agent.js"
 import { Job, type JobService } from "../../services/jobs/Job.js"
 import { Lease, type LeaseService, leaseErrorOf } from "../../services/lease/Lease.js"
@@ -54,29 +55,33 @@ interface RunContext {
 /** The handler with what it is given, in its span; its first event is `running`. */
 const handlerOf = ({ handler, job, lease, live, parentSpan, parts, service }: RunContext) => {
   const { record } = live
-  const running = parts.log
-    .append(job, {
-      type: "job.event",
-      kind: "status",
-      payload: eventPayload("status", timestamp(parts.now()), `{"phase":"running"}`)
-    })
-    .pipe(Effect.tapError((error) => Effect.sync(() => Faults.blame(error))))
-  return Effect.zipRight(running, handler).pipe(
-    Effect.provideService(Job, service),
-    Effect.provideService(Lease, lease),
-    Effect.withSpan("arcp.job", {
-      captureStackTrace: false,
-      parent:
-        parentSpan ?? Tracer.externalSpan({ traceId: record.traceId, spanId: record.traceId.slice(16) }),
-      attributes: {
-        "arcp.session_id": record.sessionId,
-        "arcp.job_id": record.jobId,
-        "arcp.agent": record.agent,
-        "arcp.lease.capabilities": Object.keys(record.lease).join(" "),
-        "arcp.lease.expires_at": record.leaseConstraints?.expires_at,
-        "arcp.budget.remaining": Budget.entries(job.remaining).join(" ")
-      }
-    })
+  const running = parts.log.append(job, {
+    type: "job.event",
+    kind: "status",
+    payload: JSON.stringify({ kind: "status", ts: timestamp(parts.now()), body: { phase: "running" } })
+  })
+  const blamed = Effect.catchAll(running, (error) => {
+    Faults.blame(error)
+    return error
+  })
+  const options: Tracer.SpanOptions = {
+    captureStackTrace: false,
+    parent: parentSpan ?? Tracer.externalSpan({ traceId: record.traceId, spanId: record.traceId.slice(16) }),
+    attributes: {
+      "arcp.session_id": record.sessionId,
+      "arcp.job_id": record.jobId,
+      "arcp.agent": record.agent,
+      "arcp.lease.capabilities": Object.keys(record.lease).join(" "),
+      "arcp.lease.expires_at": record.leaseConstraints?.expires_at,
+      "arcp.budget.remaining": Budget.entries(job.remaining).join(" ")
+    }
+  }
+  // All at once: each provision by itself would copy the context and the fiber's references twice.
+  return Effect.useSpan("arcp.job", options, (span) =>
+    Effect.provide(
+      Effect.zipRight(blamed, handler),
+      Context.make(Job, service).pipe(Context.add(Lease, lease), Context.add(Tracer.ParentSpan, span))
+    )
   )
 }
 
@@ -126,14 +131,13 @@ export const run = (context: RunContext): Effect.Effect<void> => {
       live.exit = exit
       Deferred.unsafeDone(live.changed, Effect.void)
     })
-    const timers = yield* Effect.forEach(limits, ({ ending, reached }) =>
-      Effect.zipRight(
-        reached,
-        Effect.sync(() => live.end(ending))
-      ).pipe(Effect.interruptible, Effect.forkDaemon)
-    )
+    const timers: Array<Fiber.RuntimeFiber<void>> = []
+    for (const { ending, reached } of limits) {
+      const ended = Effect.map(reached, () => live.end(ending))
+      timers.push(yield* Effect.forkDaemon(Effect.interruptible(ended)))
+    }
     yield* Deferred.await(live.changed)
-    yield* Effect.forEach(timers, Fiber.interruptFork, { discard: true })
+    for (const timer of timers) yield* Fiber.interruptFork(timer)
     if (live.ending !== undefined) {
       yield* Fiber.interruptFork(fiber)
       yield* awaitStop(live, fiber, parts.options.cancelGrace)
