@@ -109,7 +109,7 @@ const check = ({ lease, parent, parts }: DelegationContext, wanted: Wanted, dele
     if (live.childCount >= options.maxChildrenPerJob)
       return yield* Checks.atLimit("children_per_job", options.maxChildrenPerJob)
     live.childCount++
-    hold.keep(() => {
+    hold.keepPlace(() => {
       live.childCount--
     })
     const child: JobRecord = {

@@ -104,7 +104,13 @@ const rotation =
     )
   }
 
-const run = (parts: JobParts, open: Open, candidate: Candidate, live: LiveJob, job: JobLog) => {
+const run = (
+  parts: JobParts,
+  open: Open,
+  candidate: Candidate,
+  { hold, live }: { readonly hold: Hold; readonly live: LiveJob },
+  job: JobLog
+) => {
   const { credentials, ids, log, now, options, store } = parts
   const { record, session } = candidate
   if (parts.running.stopping) live.end({ _tag: "Shutdown" })
@@ -144,6 +150,7 @@ const run = (parts: JobParts, open: Open, candidate: Candidate, live: LiveJob, j
     finish: emitter.finish,
     limits: Limits.of(record),
     parentSpan: candidate.parentSpan,
+    stored: () => hold.giveBackPlaces(),
     parts
   })
 }
@@ -188,7 +195,10 @@ export const make = (parts: JobParts): Open => {
         log.openJob(candidate.record, candidate.session.view, {
           parent: candidate.parent?.log,
           ops,
+          // With the job itself, so that a small job needs two commits: this one and that of its end.
+          event: Runner.running(parts.now()),
           onCommit: (job) => {
+            live.status = "running"
             // At the commit, so that a cancel that comes right after the accept finds the job.
             running.add({ live, log: job })
             accept(candidate, minted)
@@ -202,7 +212,7 @@ export const make = (parts: JobParts): Open => {
       if (Exit.isFailure(opened)) return yield* Effect.ignore(opened)
       // Of a thousand that were stored together each has its share of a turn.
       yield* parts.share
-      yield* run(parts, open, candidate, live, opened.value)
+      yield* run(parts, open, candidate, { hold, live }, opened.value)
     }).pipe(
       Effect.catchAllCause((cause) =>
         Effect.logError(`the supervisor of ${candidate.record.jobId} failed`, cause)

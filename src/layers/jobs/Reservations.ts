@@ -44,13 +44,18 @@ export const make = (): Reservations => {
 export class Hold {
   /** The job's own fiber gives it back: set when there is one. */
   passedOn = false
-  private keys: Array<() => void> = []
-  private held: Array<() => void> = []
+  private readonly keys: Array<() => void> = []
+  private readonly places: Array<() => void> = []
+  private readonly held: Array<() => void> = []
   private settling: Effect.Effect<void> = Effect.void
 
   /** Keeps a key, until {@link giveBackKeys} or {@link giveBack}. */
   keepKey(giveBack: () => void): void {
     this.keys.push(giveBack)
+  }
+  /** Keeps a place under a cap, until {@link giveBackPlaces} or {@link giveBack}. */
+  keepPlace(giveBack: () => void): void {
+    this.places.push(giveBack)
   }
   /** Keeps something until {@link giveBack}: what is kept last is given back first. */
   keep(giveBack: () => void): void {
@@ -62,12 +67,15 @@ export class Hold {
   }
   /** The job is stored: from here on the store decides about a repetition. */
   giveBackKeys(): void {
-    const keys = this.keys
-    this.keys = []
-    for (const giveBack of keys) giveBack()
+    for (const giveBack of this.keys.splice(0)) giveBack()
+  }
+  /** The end of the job is stored: whoever reads of it finds its places free. */
+  giveBackPlaces(): void {
+    for (const giveBack of this.places.splice(0)) giveBack()
   }
   readonly giveBack: Effect.Effect<void> = Effect.suspend(() => {
     for (const giveBack of this.held.splice(0).reverse()) giveBack()
+    this.giveBackPlaces()
     this.giveBackKeys()
     return this.settling
   })

@@ -1,6 +1,6 @@
 /**
- * From `running` to the terminal message. A job has two fibers in the runtime's scope: the handler's, and its
- * supervisor, which is the only one to write the terminal message. The supervisor waits for whichever comes
+ * From the start of the handler to the terminal message. A job has two fibers in the runtime's scope: the handler's, and
+ * its supervisor, which is the only one to write the terminal message. The supervisor waits for whichever comes
  * first: the handler's exit, or an ending (cancel, limit, shutdown). An ending interrupts the handler and
  * waits for it no longer than the grace, which a shutdown cuts short; then the log is closed to it and what it still
  * emits is discarded.
@@ -24,7 +24,7 @@ import { timestamp } from "../../protocol/EventText.js"
 import { failureMessage } from "../../services/agents/Agent.js"
 import { Job, type JobService } from "../../services/jobs/Job.js"
 import { Lease, type LeaseService, leaseErrorOf } from "../../services/lease/Lease.js"
-import type { JobLog } from "../../services/log/EventLog.js"
+import type { JobLog, NewEvent } from "../../services/log/EventLog.js"
 import { inRealTime } from "../../services/runtime/within.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import type { Emitter } from "./Emitter.js"
@@ -49,21 +49,21 @@ interface RunContext {
   readonly limits: ReadonlyArray<Limit>
   /** The span of the job that delegated to it. */
   readonly parentSpan: Tracer.AnySpan | undefined
+  /** Called at the commit of the terminal message. */
+  readonly stored: () => void
   readonly parts: JobParts
 }
 
-/** The handler with what it is given, in its span; its first event is `running`. */
-const handlerOf = ({ handler, job, lease, live, parentSpan, parts, service }: RunContext) => {
+/** Returns the first event of a job, which is stored with its record. */
+export const running = (at: number): NewEvent => ({
+  type: "job.event",
+  kind: "status",
+  payload: JSON.stringify({ kind: "status", ts: timestamp(at), body: { phase: "running" } })
+})
+
+/** The handler with what it is given, in its span. */
+const handlerOf = ({ handler, job, lease, live, parentSpan, service }: RunContext) => {
   const { record } = live
-  const running = parts.log.append(job, {
-    type: "job.event",
-    kind: "status",
-    payload: JSON.stringify({ kind: "status", ts: timestamp(parts.now()), body: { phase: "running" } })
-  })
-  const blamed = Effect.catchAll(running, (error) => {
-    Faults.blame(error)
-    return error
-  })
   const options: Tracer.SpanOptions = {
     captureStackTrace: false,
     parent: parentSpan ?? Tracer.externalSpan({ traceId: record.traceId, spanId: record.traceId.slice(16) }),
@@ -79,7 +79,7 @@ const handlerOf = ({ handler, job, lease, live, parentSpan, parts, service }: Ru
   // All at once: each provision by itself would copy the context and the fiber's references twice.
   return Effect.useSpan("arcp.job", options, (span) =>
     Effect.provide(
-      Effect.zipRight(blamed, handler),
+      handler,
       Context.make(Job, service).pipe(Context.add(Lease, lease), Context.add(Tracer.ParentSpan, span))
     )
   )
@@ -123,7 +123,6 @@ const conclude = ({ finish, live, parts: { now } }: RunContext): Effect.Effect<T
 export const run = (context: RunContext): Effect.Effect<void> => {
   const { job, limits, live, parts } = context
   return Effect.gen(function* () {
-    live.status = "running"
     // Daemons, because a handler that cannot be interrupted must not keep anything from closing.
     const fiber = yield* Effect.forkDaemon(Effect.interruptible(handlerOf(context)))
     fiber.addObserver((exit) => {
@@ -147,7 +146,7 @@ export const run = (context: RunContext): Effect.Effect<void> => {
     const terminal = yield* conclude(context)
     live.status = terminal.status
     yield* live.cancelStored
-    yield* Terminal.write(parts, job, live.owner, terminal, parts.now(), () => live.record)
+    yield* Terminal.write(parts, job, live.owner, terminal, parts.now(), () => live.record, context.stored)
     if (live.awaited !== undefined)
       yield* Deferred.complete(
         live.awaited.outcome,

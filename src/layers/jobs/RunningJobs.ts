@@ -88,7 +88,7 @@ export class RunningJobs {
         this.perPrincipal.add(principal, by)
       }
       add(1)
-      hold.keep(() => add(-1))
+      hold.keepPlace(() => add(-1))
       return Effect.void
     })
   }

@@ -53,15 +53,17 @@ export const write = (
   terminal: Terminal,
   endedAt: number,
   /** The job's record at the moment of the commit. */
-  record: () => JobRecord
+  record: () => JobRecord,
+  onCommit?: () => void
 ): Effect.Effect<void> => {
-  const ending = log.end(job, terminal, (lastEventSeq) => ({
+  const last = (lastEventSeq: number): JobRecord => ({
     ...record(),
     status: terminal.status,
     endedAt,
     lastEventSeq,
     ...(terminal.keyFreed === true ? { keyFreed: true } : {})
-  }))
+  })
+  const ending = log.end(job, terminal, last, onCommit)
   return Effect.catchAll(ending, (error) => {
     owner.send({ type: "session.error", payload: toPayload(error, { job_id: job.jobId }) })
     const again = running.abandoned ? Effect.void : Effect.delay(untilStored(ending, running), firstPause)
