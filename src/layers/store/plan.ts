@@ -187,6 +187,7 @@ export const plan = (
   let sessions = new Map<string, SessionRecord>()
   let needs = new Map<string, number>()
   let inputs = new Map<string, string>()
+  let observers: Array<unknown> = []
   let runs = new Map<string, Array<Run>>()
   let appended = new Map<string, Array<ReadonlyArray<StoredEvent>>>()
 
@@ -283,8 +284,14 @@ export const plan = (
     return undefined
   }
 
+  const writeObservers = (): void => {
+    putObservers(observers, statements)
+    observers = []
+  }
+
   const writeCollected = (): Misuse | undefined => {
     writeJobs()
+    writeObservers()
     writeSessions()
     writeRuns()
     return writeInputs() ?? writeEvents()
@@ -324,9 +331,10 @@ export const plan = (
         inputs.set(op.jobId, op.input)
         continue
       case "Observe":
-        putObservers([op.sessionId, op.jobId], statements)
+        observers.push(op.sessionId, op.jobId)
         continue
       case "Unobserve":
+        writeObservers()
         statements.push([
           "DELETE FROM observers WHERE session_id = ? AND job_id = ?",
           [op.sessionId, op.jobId]
