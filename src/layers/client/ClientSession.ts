@@ -26,7 +26,7 @@ import { type Answer, type Pending, Requests } from "./Requests.js"
 
 /** What a client's session is told by its client. */
 export interface SessionOptions {
-  readonly token: Redacted.Redacted
+  readonly token: Redacted.Redacted | undefined
   readonly name: string
   readonly version: string
   readonly features: ReadonlyArray<Feature>
@@ -71,6 +71,8 @@ export class ClientSession implements Host {
   over: ClientError | undefined
   /** Set when somebody else has resumed this session: it is not ours to come back to. */
   superseded = false
+  /** Hellos that went out on connections that ended without an answer; one may arrive after that of the next connection. */
+  unanswered = 0
   /** Whether the runtime has sent an event twice, and whether that was logged. */
   duplicates: "none" | "seen" | "told" = "none"
   /** Lanes that hold as much as they may. */
@@ -153,11 +155,11 @@ export class ClientSession implements Host {
     more: {
       readonly jobId?: string | undefined
       readonly traceId?: string | undefined
-      readonly repeatable?: boolean
+      readonly repeatable?: boolean | undefined
       /** Called synchronously with the answer, before any later frame is looked at. */
-      readonly onAnswer?: (answer: Answer & { readonly type: A }) => void
+      readonly onAnswer?: ((answer: Answer & { readonly type: A }) => void) | undefined
       /** Called with an answer that comes when nobody waits for it any more. */
-      readonly onLateAnswer?: (answer: Answer & { readonly type: A }) => void
+      readonly onLateAnswer?: ((answer: Answer & { readonly type: A }) => void) | undefined
     } = {}
   ): Effect.Effect<Answer & { readonly type: A }, ClientError> {
     const isAnswer = (message: Answer): message is Answer & { readonly type: A } => message.type === answer

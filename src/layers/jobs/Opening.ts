@@ -1,6 +1,6 @@
 /**
- * The way of a job that has passed its checks, submitted or delegated: counted → minted → opened (the commit) →
- * accepted → run. What it reserves on the way is in its hold, and is given back when the hold closes, wherever the way
+ * The way of a job that has passed its checks, submitted or delegated: admitted → counted → minted → opened (the commit)
+ * → accepted → run. What it reserves on the way is in its hold, and is given back when the hold closes, wherever the way
  * ends: a refusal, an interruption, a commit that fails, or the job's end.
  */
 import * as Cause from "effect/Cause"
@@ -10,11 +10,13 @@ import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
 import * as Budget from "../../protocol/Budget.js"
 import { type ArcpError, InternalError, toPayload } from "../../protocol/Errors.js"
 import { coversJob } from "../../services/auth/Policy.js"
 import type { Credential } from "../../services/credentials/Credentials.js"
+import type { Submit } from "../../services/jobs/Admission.js"
 import type { Job, JobService } from "../../services/jobs/Job.js"
 import type { JobSession } from "../../services/jobs/Jobs.js"
 import type { Lease as LeaseTag } from "../../services/lease/Lease.js"
@@ -37,7 +39,7 @@ import type { RunningJob } from "./RunningJobs.js"
 export interface Candidate {
   readonly session: JobSession
   readonly record: JobRecord
-  readonly run: Effect.Effect<unknown, ArcpError, Job | LeaseTag>
+  readonly run: Effect.Effect<unknown, ArcpError, Job | LeaseTag | Scope.Scope>
   /** As it came, before the agent's contract decoded it. */
   readonly input: unknown
   readonly parent?: RunningJob | undefined
@@ -195,6 +197,8 @@ export const make = (parts: JobParts): Open => {
         log.openJob(candidate.record, candidate.session.view, {
           parent: candidate.parent?.log,
           ops,
+          accepted: () => Checks.accepted(candidate.record, requestIdOf(candidate), []),
+          secrets: minted.map(({ value }) => Redacted.value(value)),
           // With the job itself, so that a small job needs two commits: this one and that of its end.
           event: Runner.running(parts.now()),
           onCommit: (job) => {
@@ -224,6 +228,7 @@ export const make = (parts: JobParts): Open => {
   const open: Open = (given, hold) =>
     Effect.gen(function* () {
       const { parent } = given
+      yield* parts.admission.check(given.session.identity, submitOf(given))
       yield* running.count(given.record, hold)
       const kept = yield* keepInput(parts, given)
       const minted = yield* mint(parts, { ...given, record: kept.record }, hold)
@@ -244,5 +249,21 @@ export const make = (parts: JobParts): Open => {
     })
   return open
 }
+
+/** The job as admission sees it. */
+const submitOf = ({ input, record }: Candidate): Submit => ({
+  agent: record.agent,
+  input,
+  lease: record.lease,
+  leaseConstraints: record.leaseConstraints ?? {},
+  maxRuntimeSec: record.maxRuntimeSec,
+  idempotencyKey: record.idempotencyKey,
+  sessionId: record.sessionId,
+  traceId: record.traceId,
+  parentJobId: record.parentJobId
+})
+
+/** The message that a job answers; none of a delegated one. */
+const requestIdOf = ({ parent, record }: Candidate) => (parent === undefined ? record.submitId : undefined)
 
 const didNotEnd = new InternalError({ message: "the job did not end as it should" })

@@ -1,17 +1,9 @@
 /** The orders in which a store in memory finds jobs: by creation, by submit, by idempotency key, and by end. */
 import type { JobRecord } from "../../../services/store/Store.js"
 import type { Ended, EndPlace } from "../ended.js"
-import type { MemoryJob } from "../memoryState.js"
-import { SortedList } from "../SortedList.js"
-
-/** A job that has its record, and so a place in the indexes. */
-export type RecordedJob = MemoryJob & { record: JobRecord }
-
-/** A place in the order of listings. */
-export interface ListingPlace {
-  readonly createdAt: number
-  readonly jobId: string
-}
+import type { ListingPlace } from "../listing.js"
+import { SortedList } from "./SortedList.js"
+import type { RecordedJob } from "./state.js"
 
 /** Compares two places in the order of listings. */
 export const byCreation = (a: ListingPlace, b: ListingPlace): number =>
