@@ -54,7 +54,10 @@ export class Inbox {
     return this.closed !== undefined
   }
 
-  readonly take: Effect.Effect<Chunk.Chunk<Inbound>, Closed> = Effect.suspend(() => {
+  /** Takes what is held, or waits for something to come. */
+  readonly take: Effect.Effect<Chunk.Chunk<Inbound>, Closed> = Effect.suspend(() => this.taken ?? this.wait)
+
+  private get taken(): Effect.Effect<Chunk.Chunk<Inbound>, Closed> | undefined {
     if (this.frames.length > 0) {
       const taken = this.frames
       this.frames = []
@@ -65,7 +68,10 @@ export class Inbox {
       }
       return Effect.succeed(Chunk.unsafeFromArray(taken))
     }
-    if (this.closed !== undefined) return Effect.fail(this.closed)
+    return this.closed === undefined ? undefined : Effect.fail(this.closed)
+  }
+
+  private get wait(): Effect.Effect<Chunk.Chunk<Inbound>, Closed> {
     return Effect.async<Chunk.Chunk<Inbound>, Closed>((resume) => {
       const wake = () => {
         if (this.wake === wake) this.wake = undefined
@@ -77,5 +83,5 @@ export class Inbox {
         if (this.wake === wake) this.wake = undefined
       })
     })
-  })
+  }
 }

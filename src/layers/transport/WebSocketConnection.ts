@@ -52,6 +52,8 @@ export interface Options {
   readonly maxPayload: number
   /** This is the client's side. */
   readonly masked: boolean
+  /** See `Connection.greeted`. */
+  readonly greeted?: Effect.Effect<void>
 }
 
 /** Takes an open `ws` (made with `autoPong: false`) and the raw socket below it. */
@@ -130,6 +132,7 @@ export const make = (ws: WebSocket, socket: Socket, options: Options): Connectio
         ws.once("close", gone)
         return Effect.sync(() => ws.off("close", gone))
       }),
-    setMaxFrameBytes: (bytes) => Effect.sync(() => setMaxFrameBytes(bytes))
+    setMaxFrameBytes: (bytes) => Effect.sync(() => setMaxFrameBytes(bytes)),
+    ...(options.greeted === undefined ? {} : { greeted: options.greeted })
   }
 }
