@@ -74,11 +74,17 @@ export const make = (ws: WebSocket, socket: Socket, options: Options): Connectio
     timer ??= setTimeout(() => ws.terminate(), closeGraceMs)
   }
 
-  const close = (closed: Closed) => {
+  const close = (code: number, reason: string) => {
+    // Looked at first: an error takes time to make, and all connections are closed at their end.
     if (inbox.ended) return
-    end(closed)
-    if (isSendable(closed.code)) ws.close(closed.code, clip(closed.reason))
+    end(new Closed({ code, reason }))
+    if (isSendable(code)) ws.close(code, clip(reason))
     else ws.terminate()
+  }
+
+  const closeTooBig = () => {
+    const { code, reason } = tooBig(maxFrameBytes)
+    close(code, reason)
   }
 
   // `ws` checks frames against its fixed maxPayload only. While our limit is lower, count what arrives
@@ -89,7 +95,7 @@ export const make = (ws: WebSocket, socket: Socket, options: Options): Connectio
     unfinished = completed ? data.length : unfinished + data.length
     completed = false
     if (unfinished <= maxFrameBytes + readAheadBytes) return
-    close(tooBig(maxFrameBytes))
+    closeTooBig()
     // The rest of the frame is read and thrown away, so that the peer gets to read the close frame.
     socket.removeAllListeners("data")
     socket.on("data", noop)
@@ -106,7 +112,7 @@ export const make = (ws: WebSocket, socket: Socket, options: Options): Connectio
   ws.on("message", (data: Buffer, isBinary: boolean) => {
     completed = true
     if (isBinary) inbox.offer(new Unreadable({ reason: "binary frame" }), data.length)
-    else if (data.length > maxFrameBytes) close(tooBig(maxFrameBytes))
+    else if (data.length > maxFrameBytes) closeTooBig()
     else inbox.offer(data.toString(), data.length)
   })
   // Answered by hand: a peer that pings and never reads must not fill the send buffer.
@@ -115,7 +121,7 @@ export const make = (ws: WebSocket, socket: Socket, options: Options): Connectio
   })
   ws.on("error", (error) => end(new Closed({ code: receiveErrorCode(error), reason: error.message })))
   ws.on("close", (code: number, reason: Buffer) => {
-    end(new Closed({ code, reason: reason.toString() }))
+    if (!inbox.ended) end(new Closed({ code, reason: reason.toString() }))
     clearTimeout(timer)
   })
 
@@ -126,7 +132,7 @@ export const make = (ws: WebSocket, socket: Socket, options: Options): Connectio
     send: (frames) => writer.send(frames),
     close: (code, reason) =>
       Effect.async<void>((resume) => {
-        close(new Closed({ code, reason }))
+        close(code, reason)
         if (ws.readyState === WebSocket.CLOSED) return resume(Effect.void)
         const gone = () => resume(Effect.void)
         ws.once("close", gone)
