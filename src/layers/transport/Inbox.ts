@@ -54,10 +54,7 @@ export class Inbox {
     return this.closed !== undefined
   }
 
-  /** Takes what is held, or waits for something to come. */
-  readonly take: Effect.Effect<Chunk.Chunk<Inbound>, Closed> = Effect.suspend(() => this.taken ?? this.wait)
-
-  private get taken(): Effect.Effect<Chunk.Chunk<Inbound>, Closed> | undefined {
+  readonly take: Effect.Effect<Chunk.Chunk<Inbound>, Closed> = Effect.suspend(() => {
     if (this.frames.length > 0) {
       const taken = this.frames
       this.frames = []
@@ -68,10 +65,7 @@ export class Inbox {
       }
       return Effect.succeed(Chunk.unsafeFromArray(taken))
     }
-    return this.closed === undefined ? undefined : Effect.fail(this.closed)
-  }
-
-  private get wait(): Effect.Effect<Chunk.Chunk<Inbound>, Closed> {
+    if (this.closed !== undefined) return Effect.fail(this.closed)
     return Effect.async<Chunk.Chunk<Inbound>, Closed>((resume) => {
       const wake = () => {
         if (this.wake === wake) this.wake = undefined
@@ -83,5 +77,5 @@ export class Inbox {
         if (this.wake === wake) this.wake = undefined
       })
     })
-  }
+  })
 }
