@@ -19,6 +19,7 @@ import {
   type CredentialStoreService
 } from "../../services/credentials/CredentialStore.js"
 import { StoreError } from "../../services/store/Store.js"
+import { whileBusy } from "../store/busy.js"
 import { toStoreError } from "../store/sqlError.js"
 import { connect, lock, prepareFolder, type SqliteClient } from "../store/sqliteFile.js"
 
@@ -76,8 +77,10 @@ export interface Options {
 }
 
 /**
- * A store in the table `arcp_credentials`, made when it is not there, of a database that speaks SQLite's dialect.
- * Statements go to a connection kept for them, so that none ends up in a transaction of whoever calls.
+ * Makes a store in the table `arcp_credentials`, which it creates when it is not there, of a database that speaks SQLite's
+ * dialect. Statements go to a connection kept for them, so that none ends up in a transaction of whoever calls. A lock of
+ * another program is waited for with pauses, up to 30 s; a client that waits for locks inside SQLite
+ * (`busy_timeout` > 0) blocks the event loop meanwhile.
  */
 export const make = (
   options: Options = {}
@@ -85,18 +88,19 @@ export const make = (
   Effect.gen(function* () {
     const mapError = Effect.mapError(toStoreError(options.name ?? "the database"))
     const connection = yield* Effect.flatMap(SqlClient.SqlClient, (sql) => sql.reserve).pipe(mapError)
-    yield* mapError(connection.executeRaw(createTable, []))
 
-    /** Uninterruptible: whoever writes learns whether it is written. */
+    /** A statement is uninterruptible, so whoever writes learns whether it is written; waiting for a lock is not. */
     const write = (sql: string, params: ReadonlyArray<unknown>): Effect.Effect<void, StoreError> =>
-      connection.executeRaw(sql, params).pipe(Effect.asVoid, Effect.uninterruptible, mapError)
+      connection.executeRaw(sql, params).pipe(Effect.asVoid, Effect.uninterruptible, mapError, whileBusy)
+
+    yield* write(createTable, [])
 
     return {
       kind: "durable",
       insert: (record) => write(insertRow, values(record)),
       update: (record) => write(updateRow, [...values(record), record.id]),
       remove: (id) => write(removeRow, [id]),
-      list: mapError(connection.execute(listRows, [], undefined)).pipe(
+      list: whileBusy(mapError(connection.execute(listRows, [], undefined))).pipe(
         Effect.map((rows) => rows.map(toRecord))
       )
     }
@@ -144,12 +148,13 @@ const open = (path: string, name: string) =>
     const sql = yield* connect({ filename: path }, name)
     yield* Effect.forEach(
       [
-        "busy_timeout = 250",
+        // Waiting in SQLite would block the process; the store waits by itself.
+        "busy_timeout = 0",
         "synchronous = FULL",
         `application_id = ${applicationId}`,
         `user_version = ${schemaVersion}`
       ],
-      (pragma) => sql.unsafe(`PRAGMA ${pragma}`)
+      (pragma) => whileBusy(sql.unsafe(`PRAGMA ${pragma}`))
     ).pipe(Effect.mapError(toStoreError(name)))
     yield* Effect.addFinalizer(() => Effect.ignore(sql.unsafe("PRAGMA wal_checkpoint(TRUNCATE)")))
     return yield* make({ name }).pipe(Effect.provideService(SqlClient.SqlClient, sql))

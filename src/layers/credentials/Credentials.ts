@@ -181,7 +181,10 @@ export const make = (input: Input = {}) =>
           }
           wanted.add(id)
           // Should it be there in spite of the failure, the next start finds it, and nothing upstream.
-          yield* Effect.tapError(store.insert(record), () => Effect.sync(() => wanted.delete(id)))
+          yield* restore(store.insert(record)).pipe(
+            Effect.tapError(() => Effect.sync(() => wanted.delete(id))),
+            Effect.onInterrupt(() => Effect.sync(() => discard(record)))
+          )
           const minted = yield* restore(
             Revoker.call(
               deps,

@@ -26,7 +26,7 @@ export interface HelloRoomServices {
   readonly options: Options
   /** Milliseconds that only go forward. */
   readonly elapsed: () => number
-  readonly greet: (frame: Inbound) => Effect.Effect<Greeted, HelloRefusal>
+  readonly greet: (connection: Connection, frame: Inbound) => Effect.Effect<Greeted, HelloRefusal>
   /** See TurnShare.ts. */
   readonly share: Effect.Effect<void>
   readonly stopping: () => boolean
@@ -117,7 +117,7 @@ export const make = ({
         yield* connection.setMaxFrameBytes(options.maxHelloFrameBytes)
         const frames = yield* firstFrames(connection)
         yield* share
-        const greeted = yield* greet(Chunk.unsafeHead(frames))
+        const greeted = yield* greet(connection, Chunk.unsafeHead(frames))
         yield* connection.setMaxFrameBytes(options.maxFrameBytes)
         return { greeted, rest: Chunk.drop(frames, 1) }
       })

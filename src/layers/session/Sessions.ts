@@ -294,6 +294,6 @@ const connectionCount = () => {
 }
 
 /** Provides `Sessions` over the services in context. Its end ends every session. */
-export const layer = Layer.scoped(Sessions, make)
+export const layer = () => Layer.scoped(Sessions, make)
 
 export * from "../../services/session/Sessions.js"

@@ -17,10 +17,11 @@ import { Store, StoreError } from "../../services/store/Store.js"
 import { whileBusy } from "./busy.js"
 import { firstPlace, makeSearch } from "./ended.js"
 import { type ListingStep, list, stepSize } from "./listing.js"
-import { jobsOf, type LogEnd, type Plan, plan, type Statement, type WriterState } from "./plan.js"
+import { jobsOf, type LogEnd, type Plan, plan, type WriterState } from "./plan.js"
 import * as query from "./query.js"
 import * as retention from "./retentionQuery.js"
 import { toStoreError } from "./sqlError.js"
+import type { Statement } from "./statements.js"
 import { free } from "./vacuum.js"
 
 /** Options of a store over a SQL client. */

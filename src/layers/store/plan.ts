@@ -14,9 +14,7 @@ import {
   type StoredEvent
 } from "../../services/store/Store.js"
 import { isFull } from "./marks.js"
-
-/** A statement and its parameters. */
-export type Statement = readonly [sql: string, params: ReadonlyArray<unknown>]
+import * as statements from "./statements.js"
 
 /** `seq` … `seq` + count - 1 of a job are the rows `row` … `row` + count - 1 of `events`. */
 interface Extent {
@@ -51,113 +49,6 @@ export const jobsOf = (batch: ReadonlyArray<Op>): ReadonlySet<string> => {
   return ids
 }
 
-/** Upper bound of what is dropped whole. */
-export const everything = Number.MAX_SAFE_INTEGER
-
-/** Rows of one statement at most: the widest table stays far below SQLite's 32 766 variables. */
-const maxRows = 1024
-
-/** The multi-row inserts of a table. Row counts are powers of two, so that there are few texts to prepare. */
-const makeInsert = (verb: string, table: string, columns: ReadonlyArray<string>, onConflict = "") => {
-  const row = `(${columns.map(() => "?").join(",")})`
-  const texts = new Map<number, string>()
-  const textOf = (rows: number): string => {
-    let text = texts.get(rows)
-    if (text === undefined) {
-      text = `${verb} INTO ${table} (${columns.join(",")}) VALUES ${Array(rows).fill(row).join(",")} ${onConflict}`
-      texts.set(rows, text)
-    }
-    return text
-  }
-  /** `values` are the rows, flattened. */
-  return (values: ReadonlyArray<unknown>, into: Array<Statement>): void => {
-    const total = values.length / columns.length
-    let done = 0
-    while (done < total) {
-      const left = Math.min(total - done, maxRows)
-      const rows = 2 ** (31 - Math.clz32(left))
-      const from = done * columns.length
-      const to = from + rows * columns.length
-      into.push([textOf(rows), rows === total ? values : values.slice(from, to)])
-      done += rows
-    }
-  }
-}
-
-/** Only what changes in a job's life, so that the indexes of the rest are left alone. */
-const jobChanges = `ON CONFLICT (id) DO UPDATE SET ${[
-  "session_id",
-  "submit_id",
-  "idempotency_key",
-  "status",
-  "ended_at",
-  "record"
-]
-  .map((column) => `${column} = excluded.${column}`)
-  .join(", ")}`
-
-const insertEvents = makeInsert("INSERT", "events", [
-  "id",
-  "job",
-  "seq",
-  "type",
-  "kind",
-  "audience",
-  "owner_seq",
-  "payload"
-])
-const putExtents = makeInsert("REPLACE", "extents", ["job", "seq", "count", "row", "bytes"])
-const putRuns = makeInsert(
-  "INSERT",
-  "runs",
-  ["session_id", "event_seq", "job_id", "job_seq", "count", "bytes"],
-  "ON CONFLICT (session_id, event_seq) DO UPDATE SET count = excluded.count, bytes = excluded.bytes"
-)
-const putSessions = makeInsert(
-  "INSERT",
-  "sessions",
-  ["session_id", "record"],
-  "ON CONFLICT (session_id) DO UPDATE SET record = excluded.record"
-)
-const putInputs = makeInsert("REPLACE", "inputs", ["job", "input"])
-const putObservers = makeInsert("REPLACE", "observers", ["session_id", "job_id"])
-const putJobs = makeInsert(
-  "INSERT",
-  "jobs",
-  [
-    "id",
-    "job_id",
-    "session_id",
-    "submit_id",
-    "principal",
-    "idempotency_key",
-    "agent",
-    "status",
-    "rejected",
-    "created_at",
-    "ended_at",
-    "trace_id",
-    "record"
-  ],
-  jobChanges
-)
-
-const jobRow = (id: number, job: JobRecord): ReadonlyArray<unknown> => [
-  id,
-  job.jobId,
-  job.sessionId,
-  job.submitId,
-  job.principal,
-  job.keyFreed === true ? null : (job.idempotencyKey ?? null),
-  job.agent,
-  job.status,
-  job.rejected ? 1 : 0,
-  job.createdAt,
-  job.endedAt ?? null,
-  job.traceId,
-  JSON.stringify(job)
-]
-
 /** Why a batch cannot be written: a mistake of the caller. */
 export interface Misuse {
   readonly _tag: "Misuse"
@@ -167,59 +58,203 @@ export interface Misuse {
 /** The statements of a batch, and what the writer knows once they are committed. */
 export interface Plan {
   readonly _tag: "Plan"
-  readonly statements: ReadonlyArray<Statement>
+  readonly statements: ReadonlyArray<statements.Statement>
   /** Brings the writer's state up to date; to be called once the statements are committed. */
   readonly adopt: () => void
 }
 
-/** @param loaded logs the batch needs that are in the database but not in `state` */
-export const plan = (
-  batch: ReadonlyArray<Op>,
-  state: WriterState,
-  loaded: ReadonlyMap<string, LogEnd>
-): Plan | Misuse => {
-  const statements: Array<Statement> = []
-  let { nextJob, nextRow } = state
-  /** Logs this batch changed; `undefined` when it dropped or ended the job. */
-  const changed = new Map<string, LogEnd | undefined>()
+const misuse = (message: string): Misuse => ({ _tag: "Misuse", message })
 
-  let jobs = new Map<string, JobRecord>()
-  let sessions = new Map<string, SessionRecord>()
-  let needs = new Map<string, number>()
-  let inputs = new Map<string, string>()
-  let runs = new Map<string, Array<Run>>()
-  let appended = new Map<string, Array<ReadonlyArray<StoredEvent>>>()
+/** What a batch puts, by table: of what is put twice the later one. */
+class Collected {
+  readonly jobs = new Map<string, JobRecord>()
+  readonly sessions = new Map<string, SessionRecord>()
+  readonly needs = new Map<string, number>()
+  readonly inputs = new Map<string, string>()
+  readonly runs = new Map<string, Array<Run>>()
+  readonly events = new Map<string, Array<ReadonlyArray<StoredEvent>>>()
 
-  const logOf = (jobId: string): LogEnd | undefined =>
-    changed.has(jobId) ? changed.get(jobId) : (state.logs.get(jobId) ?? loaded.get(jobId))
+  addRun(sessionId: string, run: Run): void {
+    const list = this.runs.get(sessionId)
+    if (list === undefined) this.runs.set(sessionId, [run])
+    else if (list[list.length - 1]?.eventSeq === run.eventSeq) list[list.length - 1] = run
+    else list.push(run)
+  }
 
-  const writeJobs = (): void => {
-    const rows: Array<unknown> = []
-    for (const job of jobs.values()) {
-      let log = logOf(job.jobId)
-      if (log === undefined) {
-        log = { id: nextJob++, last: undefined }
-        changed.set(job.jobId, log)
+  addEvents(jobId: string, events: ReadonlyArray<StoredEvent>): void {
+    const parts = this.events.get(jobId)
+    if (parts === undefined) this.events.set(jobId, [events])
+    else parts.push(events)
+  }
+}
+
+/** The statements of one batch as it is gone through, and where that leaves the logs. */
+class Planner {
+  readonly statements: Array<statements.Statement> = []
+  private collected = new Collected()
+  private nextJob: number
+  private nextRow: number
+  /** Logs this batch changed; `undefined` when it dropped the job. */
+  private readonly changed = new Map<string, LogEnd | undefined>()
+
+  constructor(
+    private readonly state: WriterState,
+    private readonly loaded: ReadonlyMap<string, LogEnd>
+  ) {
+    this.nextJob = state.nextJob
+    this.nextRow = state.nextRow
+  }
+
+  /** Takes up the next operation of the batch. */
+  add(op: Op): Misuse | undefined {
+    switch (op._tag) {
+      case "Append":
+        this.collected.addEvents(op.jobId, op.events)
+        return undefined
+      case "PutRun":
+        this.collected.addRun(op.sessionId, op.run)
+        return undefined
+      case "PutJob":
+        this.collected.jobs.set(op.job.jobId, op.job)
+        return undefined
+      case "PutSession":
+        this.collected.sessions.set(op.session.sessionId, op.session)
+        return undefined
+      case "Need":
+        this.collected.needs.set(op.sessionId, op.eventSeq)
+        return undefined
+      case "PutInput":
+        this.collected.inputs.set(op.jobId, op.input)
+        return undefined
+      case "Observe":
+        statements.putObservers([op.sessionId, op.jobId], this.statements)
+        return undefined
+      case "Unobserve":
+        this.statements.push(statements.unobserve(op.sessionId, op.jobId))
+        return undefined
+      case "Alive":
+        this.statements.push(statements.putAlive(op.at))
+        return undefined
+      default: {
+        const problem = this.write()
+        if (problem === undefined) this.remove(op)
+        return problem
       }
-      rows.push(...jobRow(log.id, job))
     }
-    putJobs(rows, statements)
-    jobs = new Map()
+  }
+
+  private remove(op: Extract<Op, { _tag: "DropSession" | "DropJob" | "TrimSession" | "TrimJob" }>): void {
+    switch (op._tag) {
+      case "DropSession":
+        this.statements.push(...statements.dropSession(op.sessionId))
+        return
+      case "DropJob":
+        this.statements.push(...statements.dropJob(op.jobId))
+        this.changed.set(op.jobId, undefined)
+        return
+      case "TrimSession":
+        this.statements.push(statements.trimSession(op.sessionId, op.eventSeq))
+        return
+      case "TrimJob":
+        this.statements.push(statements.trimJob(op.jobId, op.seq))
+        return
+    }
+  }
+
+  /** Writes what was collected so far. */
+  write(): Misuse | undefined {
+    const { events, inputs, jobs, needs, runs, sessions } = this.collected
+    this.collected = new Collected()
+    this.writeJobs(jobs.values())
+    this.writeSessions(sessions.values(), needs)
+    this.writeRuns(runs)
+    return this.writeInputs(inputs) ?? this.writeEvents(events)
+  }
+
+  /** Brings the writer's state to where this batch leaves it. */
+  adopt(): void {
+    const { logs } = this.state
+    this.state.nextRow = this.nextRow
+    this.state.nextJob = this.nextJob
+    for (const [jobId, log] of this.loaded) logs.set(jobId, log)
+    for (const [jobId, log] of this.changed) {
+      if (log === undefined) logs.delete(jobId)
+      else logs.set(jobId, log)
+    }
+  }
+
+  private logOf(jobId: string): LogEnd | undefined {
+    return this.changed.has(jobId)
+      ? this.changed.get(jobId)
+      : (this.state.logs.get(jobId) ?? this.loaded.get(jobId))
+  }
+
+  private writeJobs(jobs: Iterable<JobRecord>): void {
+    const rows: Array<unknown> = []
+    for (const job of jobs) {
+      let log = this.logOf(job.jobId)
+      if (log === undefined) {
+        log = { id: this.nextJob++, last: undefined }
+        this.changed.set(job.jobId, log)
+      }
+      rows.push(...statements.jobRow(log.id, job))
+    }
+    statements.putJobs(rows, this.statements)
+  }
+
+  private writeSessions(sessions: Iterable<SessionRecord>, needs: ReadonlyMap<string, number>): void {
+    const rows: Array<unknown> = []
+    for (const session of sessions) rows.push(session.sessionId, JSON.stringify(session))
+    statements.putSessions(rows, this.statements)
+    if (needs.size > 0) this.statements.push(statements.writeNeeds(needs))
+  }
+
+  private writeRuns(runs: ReadonlyMap<string, ReadonlyArray<Run>>): void {
+    const rows: Array<unknown> = []
+    for (const [sessionId, list] of runs)
+      for (const run of list) rows.push(sessionId, run.eventSeq, run.jobId, run.jobSeq, run.count, run.bytes)
+    statements.putRuns(rows, this.statements)
+  }
+
+  private writeInputs(inputs: ReadonlyMap<string, string>): Misuse | undefined {
+    const rows: Array<unknown> = []
+    for (const [jobId, input] of inputs) {
+      const log = this.logOf(jobId)
+      if (log === undefined) return misuse(`the input was put of ${jobId}, of which there is no job record`)
+      rows.push(log.id, input)
+    }
+    statements.putInputs(rows, this.statements)
+    return undefined
+  }
+
+  private writeEvents(
+    events: ReadonlyMap<string, ReadonlyArray<ReadonlyArray<StoredEvent>>>
+  ): Misuse | undefined {
+    const rows: Array<unknown> = []
+    const extents: Array<unknown> = []
+    for (const [jobId, parts] of events) {
+      const problem = this.writeLog(jobId, parts, rows, extents)
+      if (problem !== undefined) return problem
+    }
+    statements.insertEvents(rows, this.statements)
+    statements.putExtents(extents, this.statements)
+    return undefined
   }
 
   /** The rows of one job's events, and the extent that then leads to them. */
-  const writeLog = (
+  private writeLog(
     jobId: string,
     parts: ReadonlyArray<ReadonlyArray<StoredEvent>>,
     rows: Array<unknown>,
     extents: Array<unknown>
-  ): Misuse | undefined => {
-    const log = logOf(jobId)
+  ): Misuse | undefined {
+    const log = this.logOf(jobId)
     if (log === undefined) return misuse(`events were appended to ${jobId}, of which there is no job record`)
     const first = log.last === undefined ? 1 : log.last.seq + log.last.count
     let seq = first
-    const goesOn = log.last !== undefined && log.last.row + log.last.count === nextRow && !isFull(log.last)
-    let extent = goesOn ? { ...log.last } : { seq, count: 0, row: nextRow, bytes: 0 }
+    let row = this.nextRow
+    const goesOn = log.last !== undefined && log.last.row + log.last.count === row && !isFull(log.last)
+    let extent = goesOn ? { ...log.last } : { seq, count: 0, row, bytes: 0 }
     const write = () => extents.push(log.id, extent.seq, extent.count, extent.row, extent.bytes)
     for (const events of parts) {
       for (const event of events) {
@@ -227,182 +262,43 @@ export const plan = (
           return misuse(`event ${event.seq} of ${jobId} was appended where ${seq} follows`)
         if (isFull(extent)) {
           write()
-          extent = { seq, count: 0, row: nextRow, bytes: 0 }
+          extent = { seq, count: 0, row, bytes: 0 }
         }
         const { audience = null, kind, ownerSeq, payload, type } = event
         extent.count++
         extent.bytes += payload.length + eventOverhead
-        rows.push(nextRow++, log.id, seq++, type, kind, audience, ownerSeq, payload)
+        rows.push(row++, log.id, seq++, type, kind, audience, ownerSeq, payload)
       }
     }
+    this.nextRow = row
     if (seq === first) return undefined
     write()
-    changed.set(jobId, { id: log.id, last: extent })
+    this.changed.set(jobId, { id: log.id, last: extent })
     return undefined
   }
+}
 
-  const writeEvents = (): Misuse | undefined => {
-    const rows: Array<unknown> = []
-    const extents: Array<unknown> = []
-    for (const [jobId, parts] of appended) {
-      const problem = writeLog(jobId, parts, rows, extents)
-      if (problem !== undefined) return problem
-    }
-    insertEvents(rows, statements)
-    putExtents(extents, statements)
-    appended = new Map()
-    return undefined
-  }
-
-  const writeRuns = (): void => {
-    const rows: Array<unknown> = []
-    for (const [sessionId, list] of runs)
-      for (const run of list) rows.push(sessionId, run.eventSeq, run.jobId, run.jobSeq, run.count, run.bytes)
-    putRuns(rows, statements)
-    runs = new Map()
-  }
-
-  const writeSessions = (): void => {
-    const rows: Array<unknown> = []
-    for (const session of sessions.values()) rows.push(session.sessionId, JSON.stringify(session))
-    putSessions(rows, statements)
-    sessions = new Map()
-    if (needs.size > 0) statements.push(writeNeeds(needs))
-    needs = new Map()
-  }
-
-  const writeInputs = (): Misuse | undefined => {
-    const rows: Array<unknown> = []
-    for (const [jobId, input] of inputs) {
-      const log = logOf(jobId)
-      if (log === undefined) return misuse(`the input was put of ${jobId}, of which there is no job record`)
-      rows.push(log.id, input)
-    }
-    putInputs(rows, statements)
-    inputs = new Map()
-    return undefined
-  }
-
-  const writeCollected = (): Misuse | undefined => {
-    writeJobs()
-    writeSessions()
-    writeRuns()
-    return writeInputs() ?? writeEvents()
-  }
-
-  const collectRun = (sessionId: string, run: Run): void => {
-    const list = runs.get(sessionId)
-    if (list === undefined) runs.set(sessionId, [run])
-    else if (list[list.length - 1]?.eventSeq === run.eventSeq) list[list.length - 1] = run
-    else list.push(run)
-  }
-
-  const collectEvents = (jobId: string, events: ReadonlyArray<StoredEvent>): void => {
-    const parts = appended.get(jobId)
-    if (parts === undefined) appended.set(jobId, [events])
-    else parts.push(events)
-  }
-
+/**
+ * Plans a batch: returns its statements, or why it cannot be written.
+ *
+ * @param loaded logs the batch needs that are in the database but not in `state`
+ */
+export const plan = (
+  batch: ReadonlyArray<Op>,
+  state: WriterState,
+  loaded: ReadonlyMap<string, LogEnd>
+): Plan | Misuse => {
+  const planner = new Planner(state, loaded)
   for (const op of batch) {
-    switch (op._tag) {
-      case "Append":
-        collectEvents(op.jobId, op.events)
-        continue
-      case "PutRun":
-        collectRun(op.sessionId, op.run)
-        continue
-      case "PutJob":
-        jobs.set(op.job.jobId, op.job)
-        continue
-      case "PutSession":
-        sessions.set(op.session.sessionId, op.session)
-        continue
-      case "Need":
-        needs.set(op.sessionId, op.eventSeq)
-        continue
-      case "PutInput":
-        inputs.set(op.jobId, op.input)
-        continue
-      case "Observe":
-        putObservers([op.sessionId, op.jobId], statements)
-        continue
-      case "Unobserve":
-        statements.push([
-          "DELETE FROM observers WHERE session_id = ? AND job_id = ?",
-          [op.sessionId, op.jobId]
-        ])
-        continue
-      case "Alive":
-        statements.push(["REPLACE INTO runtime (id, alive_at) VALUES (0, ?)", [op.at]])
-        continue
-    }
-    const problem = writeCollected()
+    const problem = planner.add(op)
     if (problem !== undefined) return problem
-    switch (op._tag) {
-      case "DropSession":
-        statements.push(...dropSession(op.sessionId))
-        break
-      case "DropJob":
-        statements.push(...dropJob(op.jobId))
-        changed.set(op.jobId, undefined)
-        break
-      case "TrimSession":
-        statements.push(trimSession(op.sessionId, op.eventSeq))
-        break
-      case "TrimJob":
-        statements.push(trimJob(op.jobId, op.seq))
-        break
-    }
   }
-  const problem = writeCollected()
+  const problem = planner.write()
   if (problem !== undefined) return problem
-
   const adopt = (): void => {
-    state.nextRow = nextRow
-    state.nextJob = nextJob
-    for (const [jobId, log] of loaded) state.logs.set(jobId, log)
-    for (const [jobId, log] of changed) {
-      if (log === undefined) state.logs.delete(jobId)
-      else state.logs.set(jobId, log)
-    }
+    planner.adopt()
     for (const op of batch)
       if (op._tag === "PutJob" && op.job.endedAt !== undefined) state.logs.delete(op.job.jobId)
   }
-  return { _tag: "Plan", statements, adopt }
+  return { _tag: "Plan", statements: planner.statements, adopt }
 }
-
-const misuse = (message: string): Misuse => ({ _tag: "Misuse", message })
-
-const dropSession = (sessionId: string): ReadonlyArray<Statement> => [
-  ["DELETE FROM sessions WHERE session_id = ?", [sessionId]],
-  ["DELETE FROM observers WHERE session_id = ?", [sessionId]],
-  ["REPLACE INTO run_trims (session_id, before, freed) VALUES (?, ?, 0)", [sessionId, everything]]
-]
-
-const writeNeeds = (needs: ReadonlyMap<string, number>): Statement => [
-  "UPDATE sessions SET need = k.value FROM json_each(?) k WHERE session_id = k.key",
-  [JSON.stringify(Object.fromEntries(needs))]
-]
-
-const dropJob = (jobId: string): ReadonlyArray<Statement> => [
-  ["REPLACE INTO event_trims (job, before) SELECT id, ? FROM jobs WHERE job_id = ?", [everything, jobId]],
-  ["DELETE FROM jobs WHERE job_id = ?", [jobId]],
-  ["DELETE FROM observers WHERE job_id = ?", [jobId]]
-]
-
-/** Never beyond the number that comes next. A dropped session stays so. */
-const trimSession = (sessionId: string, eventSeq: number): Statement => [
-  `INSERT INTO run_trims (session_id, before)
-   SELECT session_id, min(?, event_seq + count) FROM runs WHERE session_id = ? ORDER BY event_seq DESC LIMIT 1
-   ON CONFLICT (session_id) DO UPDATE SET before = max(before, excluded.before)`,
-  [eventSeq, sessionId]
-]
-
-/** Never beyond the end of the log: it is where the job's numbering goes on. */
-const trimJob = (jobId: string, seq: number): Statement => [
-  `INSERT INTO event_trims (job, before)
-   SELECT job, min(?, seq + count) FROM extents WHERE job = (SELECT id FROM jobs WHERE job_id = ?)
-   ORDER BY seq DESC LIMIT 1
-   ON CONFLICT (job) DO UPDATE SET before = max(before, excluded.before)`,
-  [seq, jobId]
-]

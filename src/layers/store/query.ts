@@ -6,7 +6,8 @@ import {
   type StoredEvent,
   type ViewEvent
 } from "../../services/store/Store.js"
-import type { LogEnd, Statement } from "./plan.js"
+import type { LogEnd } from "./plan.js"
+import type { Statement } from "./statements.js"
 
 /** A statement and its parameters; `A` is the type of its rows. */
 export type Query<A> = readonly [sql: string, params: ReadonlyArray<unknown>] & { readonly _row?: A }

@@ -1,8 +1,8 @@
 /** The reads of a SQL store that retention decides by: what is kept, for whom, and how much it is. */
 import type { Bounds, Mark, Viewer } from "../../services/store/Store.js"
 import { joined, share } from "./marks.js"
-import { everything } from "./plan.js"
 import type { IdRow, Query } from "./query.js"
+import { everything } from "./statements.js"
 
 const keyed = (keys: ReadonlyArray<string>) => [JSON.stringify(keys)]
 

@@ -8,7 +8,7 @@ import type { SqlError } from "@effect/sql/SqlError"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { share } from "./marks.js"
-import { everything } from "./plan.js"
+import { everything } from "./statements.js"
 
 /** Rows of one transaction, about; a quarter of them may be runs. */
 const maxRows = 4096

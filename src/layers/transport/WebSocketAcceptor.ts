@@ -10,9 +10,10 @@ import type * as Stream from "effect/Stream"
 import { type WebSocket, WebSocketServer } from "ws"
 import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { TurnShare } from "../../services/runtime/TurnShare.js"
-import { type Connection, closeCode } from "../../services/transport/Transport.js"
+import { type Connection, closeCode, type Evidence } from "../../services/transport/Transport.js"
 import * as Door from "./Door.js"
-import { check, type UpgradePolicy } from "./UpgradePolicy.js"
+import { check, isTrusted, type UpgradePolicy } from "./UpgradePolicy.js"
+import { evidenceOf, hasTooManyHeaders } from "./upgradeEvidence.js"
 import * as WebSocketConnection from "./WebSocketConnection.js"
 
 /** The HTTP answer to a request that is not upgraded. */
@@ -32,11 +33,15 @@ export interface Acceptor {
 
 const noop = () => {}
 
+const guarded = new WeakSet<Server>()
+
 /**
  * Keeps every socket of an HTTP server from ending the process: Node takes its own `error` listener away
  * when a request asks for an upgrade, and a peer that resets the connection then would be uncaught.
  */
 export const protect = <S extends Server>(server: S): S => {
+  if (guarded.has(server)) return server
+  guarded.add(server)
   const guard = (socket: Socket) => socket.on("error", noop)
   server.on("connection", guard)
   server.on("secureConnection", guard)
@@ -106,7 +111,7 @@ export const make = (
     })
 
     /** Apart from the request, which is not to be held as long as the connection is. */
-    const serve = (ws: WebSocket, socket: Socket, leave: () => void) => {
+    const serve = (ws: WebSocket, socket: Socket, evidence: Evidence, leave: () => void) => {
       socket.setNoDelay(true)
       socket.setKeepAlive(true, 30_000)
       const connection = WebSocketConnection.make(ws, socket, {
@@ -114,6 +119,7 @@ export const make = (
         maxFrameBytes: maxHelloFrameBytes,
         maxPayload: maxFrameBytes,
         masked: false,
+        evidence,
         greeted: Effect.sync(leave)
       })
       open.add(connection)
@@ -135,7 +141,7 @@ export const make = (
           socket.once("close", leave)
           wss.handleUpgrade(request, stream, head, (ws) => {
             socket.off("close", leave)
-            serve(ws, socket, leave)
+            serve(ws, socket, evidenceOf(request, isTrusted(request, policy)), leave)
           })
         },
         refuse: () => refuse(stream, stopping ? isStopping : isFull)
@@ -143,8 +149,14 @@ export const make = (
       socket.once("close", goAway)
     }
 
+    const refusal = (request: IncomingMessage): UpgradeRefusal | undefined => {
+      if (stopping) return isStopping
+      if (hasTooManyHeaders(request))
+        return { status: 431, message: "the headers of the request are too large" }
+      return check(request, boundHost(), policy)
+    }
     return {
-      refusal: (request) => (stopping ? isStopping : check(request, boundHost(), policy)),
+      refusal,
       accept,
       connections: Mailbox.toStream(accepted)
     }

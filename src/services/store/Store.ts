@@ -137,14 +137,14 @@ export type Op = Data.TaggedEnum<{
   PutJob: { readonly job: JobRecord }
   /** Removes the job, its events, its input and its observers. */
   DropJob: { readonly jobId: string }
-  /** The session observes the job (idempotent), or no longer does. */
+  /** The session observes the job (idempotent), which is stored or in the batch, or no longer does. */
   Observe: { readonly sessionId: string; readonly jobId: string }
   Unobserve: { readonly sessionId: string; readonly jobId: string }
   /** Events of one job, in order, following the last one stored. Its `PutJob` is stored, or in the batch. */
   Append: { readonly jobId: string; readonly events: ReadonlyArray<StoredEvent> }
   /**
    * Inserts a run, or replaces the newest of that session when it starts at the same `eventSeq`: it grew, and is
-   * of the same job and `jobSeq`.
+   * of the same job and `jobSeq`. Of a job that is neither stored nor in the batch it leads nowhere.
    */
   PutRun: { readonly sessionId: string; readonly run: Run }
   /**

@@ -5,8 +5,11 @@ import * as Reactivity from "@effect/experimental/Reactivity"
 import * as SqliteClient from "@effect/sql-sqlite-node/SqliteClient"
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as TestClock from "effect/TestClock"
 import * as CredentialStoreMemory from "../../../src/layers/credentials/CredentialStoreMemory.js"
 import * as CredentialStoreSql from "../../../src/layers/credentials/CredentialStoreSql.js"
 import * as StoreSqlite from "../../../src/layers/store/StoreSqlite.js"
@@ -21,7 +24,7 @@ const tempFolder = Effect.acquireRelease(
 const tempFile = Effect.map(tempFolder, (folder) => path.join(folder, "arcp.db.credentials"))
 const open = (filename: string) => CredentialStoreSql.layerSqlite({ filename })
 
-suite("memory", CredentialStoreMemory.layer)
+suite("memory", CredentialStoreMemory.layer())
 suite("SQLite file", Layer.unwrapScoped(Effect.map(tempFile, open)))
 suite(
   "SQL client",
@@ -125,6 +128,36 @@ describe("CredentialStoreSql", () => {
         })
       )
       expect(yield* CredentialStoreSql.inUse({ filename })).toBe(false)
+    })
+  )
+
+  it.scoped("a lock of another program is waited for without holding up this one, and may be given up", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      yield* using(open(filename))((store) =>
+        Effect.gen(function* () {
+          const foreign = yield* Effect.flatMap(SqliteClient.make({ filename }), (sql) => sql.reserve).pipe(
+            Effect.provide(Reactivity.layer)
+          )
+          yield* foreign.executeRaw("BEGIN IMMEDIATE", [])
+          const insert = yield* Effect.fork(store.insert(aRecord("cred_a")))
+          const left = yield* Effect.fork(store.insert(aRecord("cred_b")))
+          yield* TestClock.adjust("10 seconds")
+          expect(Option.isNone(yield* Fiber.poll(insert))).toBe(true)
+          expect(yield* store.list).toEqual([])
+          yield* Fiber.interrupt(left)
+          yield* foreign.executeRaw("ROLLBACK", [])
+          yield* TestClock.adjust("1 seconds")
+          yield* Fiber.join(insert)
+          expect(yield* store.list).toEqual([aRecord("cred_a")])
+
+          yield* foreign.executeRaw("BEGIN IMMEDIATE", [])
+          const patient = yield* Effect.fork(Effect.flip(store.remove("cred_a")))
+          yield* TestClock.adjust("40 seconds")
+          expect((yield* Fiber.join(patient)).message).toMatch(/is locked by another program/)
+          yield* foreign.executeRaw("ROLLBACK", [])
+        }).pipe(Effect.scoped)
+      )
     })
   )
 

@@ -1,5 +1,6 @@
 import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
 import { describe, expect, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -243,6 +244,28 @@ describe("mint", () => {
       expect(error.message).toBe("the credential store failed: the disk is full")
       expect(upstream.calls).toEqual([])
     })
+  )
+
+  it.scoped(
+    "a job that is given up while its record waits for the store ends at once, and leaves nothing",
+    () =>
+      Effect.gen(function* () {
+        const upstream = new Upstream()
+        const disk = new Disk()
+        const waiting = yield* Deferred.make<void>()
+        const credentials = yield* start(upstream.provisioner, {
+          ...disk.store,
+          insert: (record) =>
+            disk.store
+              .insert(record)
+              .pipe(Effect.zipRight(Deferred.succeed(waiting, undefined)), Effect.zipRight(Effect.never))
+        })
+        const minting = yield* Effect.fork(credentials.mint(aJob("job_a")))
+        yield* Deferred.await(waiting)
+        yield* Fiber.interrupt(minting)
+        yield* nothingLeft(upstream, disk)
+        expect(new Set(upstream.calls)).toEqual(new Set(["revoke unknown"]))
+      })
   )
 
   it.scoped("returns nothing that it could not record as minted", () =>

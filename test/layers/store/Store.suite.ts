@@ -109,6 +109,36 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
         assert.isUndefined(read[0]?.audience)
       }))
 
+    test("refuses what belongs to no job: nothing of such a batch is kept", (store) =>
+      Effect.gen(function* () {
+        yield* store.commit([put(aJob("job_a")), Op.PutSession({ session: aSession("sess_a") })])
+        const held = store.held()
+        for (const op of [append("job_b", 1, 2), Op.PutInput({ jobId: "job_b", input: "{}" })]) {
+          const error = yield* Effect.flip(store.commit([append("job_a", 1, 1), op]))
+          assert.isTrue(error.misuse)
+          assert.match(error.message, /job_b, of which there is no job record/)
+        }
+        assert.deepEqual(yield* store.events("job_a", 1, 10), [])
+        yield* store.commit([Op.DropJob({ jobId: "job_a" })])
+        const late = yield* Effect.flip(store.commit([append("job_a", 1, 1)]))
+        assert.isTrue(late.misuse)
+        assert.isAtMost(store.held(), held)
+      }))
+
+    test("a run of a dropped job leads nowhere, and brings nothing of it back", (store) =>
+      Effect.gen(function* () {
+        yield* store.commit([put(aJob("job_a")), Op.PutSession({ session: aSession("sess_a") })])
+        yield* store.commit([Op.DropJob({ jobId: "job_a" })])
+        const held = store.held()
+        yield* store.commit([
+          Op.PutRun({ sessionId: "sess_a", run: aRun(1, 2) }),
+          Op.Observe({ sessionId: "sess_b", jobId: "job_c" })
+        ])
+        assert.strictEqual(store.held(), held)
+        assert.deepEqual(yield* store.page("sess_a", 0, 10, 1_000), [])
+        assert.strictEqual((yield* store.boundsOf(["job_a", "job_c"])).size, 0)
+      }))
+
     test("keeps interleaved jobs apart", (store) =>
       Effect.gen(function* () {
         const jobs = ["job_a", "job_b", "job_c"]
@@ -307,6 +337,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
         const runs = Array.from({ length: 1_100 }, (_, i) => aRun(i + 1, 1))
         yield* store.commit([
           Op.PutSession({ session: aSession("sess_a") }),
+          put(aJob("job_a")),
           ...runs.map((run) => Op.PutRun({ sessionId: "sess_a", run })),
           Op.PutRun({ sessionId: "sess_b", run: aRun(1, 1) }),
           Op.Observe({ sessionId: "sess_a", jobId: "job_a" }),
@@ -327,6 +358,8 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
       Effect.gen(function* () {
         const observe = (sessionId: string, jobId: string) => Op.Observe({ sessionId, jobId })
         yield* store.commit([
+          put(aJob("job_a")),
+          put(aJob("job_b")),
           observe("sess_a", "job_a"),
           observe("sess_a", "job_a"),
           observe("sess_a", "job_b")

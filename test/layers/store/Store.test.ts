@@ -2,22 +2,25 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
 import { Op, Store } from "../../../src/services/store/Store.js"
-import { someEvents } from "./fixtures.js"
+import { aJob, someEvents } from "./fixtures.js"
 import { suite } from "./Store.suite.js"
 
-suite("memory", StoreMemory.layer)
+suite("memory", StoreMemory.layer())
 
 describe("StoreMemory", () => {
   it.effect("a page that was read does not change under its reader", () =>
     Effect.gen(function* () {
       const store = yield* Store
-      yield* store.commit([Op.Append({ jobId: "job_a", events: someEvents(1, 5) })])
+      yield* store.commit([
+        Op.PutJob({ job: aJob("job_a") }),
+        Op.Append({ jobId: "job_a", events: someEvents(1, 5) })
+      ])
       const page = yield* store.events("job_a", 1, 10)
       yield* store.commit([
         Op.Append({ jobId: "job_a", events: someEvents(6, 9) }),
         Op.TrimJob({ jobId: "job_a", seq: 8 })
       ])
       assert.deepEqual(page, someEvents(1, 5))
-    }).pipe(Effect.provide(StoreMemory.layer))
+    }).pipe(Effect.provide(StoreMemory.layer()))
   )
 })

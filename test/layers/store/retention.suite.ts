@@ -49,6 +49,7 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
         for (const [to, first] of [
           [5, 5],
           [3, 5],
+          [10, 10],
           [15, 15]
         ] as const) {
           yield* store.commit([trimSession("sess_a", to)])
@@ -129,7 +130,7 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
           putRun("sess_a", 36, 10, "job_a", 5),
           putRun("sess_a", 46, 10, "job_a", 30)
         ]
-        yield* store.commit([putSession("sess_a"), put(aJob("job_a")), ...runs])
+        yield* store.commit([putSession("sess_a"), put(aJob("job_a")), put(aJob("job_b")), ...runs])
         for (const [from, seq] of [
           [1, 1],
           [3, 3],
@@ -270,6 +271,7 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
     test("lists the observers of many jobs", (store) =>
       Effect.gen(function* () {
         yield* store.commit([
+          ...["job_a", "job_b", "job_c"].map((jobId) => put(aJob(jobId))),
           Op.Observe({ sessionId: "sess_a", jobId: "job_a" }),
           Op.Observe({ sessionId: "sess_b", jobId: "job_a" }),
           Op.Observe({ sessionId: "sess_b", jobId: "job_b" }),

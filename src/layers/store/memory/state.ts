@@ -7,9 +7,9 @@ import {
   type Run,
   type SessionRecord,
   type StoredEvent
-} from "../../services/store/Store.js"
+} from "../../../services/store/Store.js"
+import { isFull, joined, share } from "../marks.js"
 import * as FrontTrimmed from "./FrontTrimmed.js"
-import { isFull, joined, share } from "./marks.js"
 
 /** Bytes that a job takes apart from its events and its input, and an event beyond what is counted on disk: objects. */
 const jobObjects = 2048
@@ -172,3 +172,8 @@ export class MemoryJob {
     if (share?.runs.length === 0) this.shares.delete(sessionId)
   }
 }
+
+/** A job that has its record, and so a place in the indexes. */
+export type RecordedJob = MemoryJob & { record: JobRecord }
+/** Says whether a job has its record: all have but those of the batch that is being applied. */
+export const isRecorded = (job: MemoryJob): job is RecordedJob => job.record !== undefined

@@ -1,0 +1,119 @@
+/** The orders in which a store in memory finds jobs: by creation, by submit, by idempotency key, and by end. */
+import type { JobRecord } from "../../../services/store/Store.js"
+import type { Ended, EndPlace } from "../ended.js"
+import type { ListingPlace } from "../listing.js"
+import * as SortedList from "./SortedList.js"
+import type { RecordedJob } from "./state.js"
+
+/** Compares two places in the order of listings. */
+export const byCreation = (a: ListingPlace, b: ListingPlace): number =>
+  a.createdAt - b.createdAt || (a.jobId < b.jobId ? -1 : a.jobId > b.jobId ? 1 : 0)
+
+/** Compares two places in the order of ends. */
+export const byEnd = (a: EndPlace, b: EndPlace): number => a.endedAt - b.endedAt || a.key - b.key
+
+/** Items by a key that several may share, each list in an order. */
+class Index<A> {
+  private readonly byKey = new Map<string, SortedList.SortedList<A>>()
+
+  constructor(private readonly order: (a: A, b: A) => number) {}
+
+  add(key: string, item: A): void {
+    let list = this.byKey.get(key)
+    if (list === undefined) {
+      list = SortedList.make(this.order)
+      this.byKey.set(key, list)
+    }
+    list.add(item)
+  }
+  remove(key: string, item: A): void {
+    const list = this.byKey.get(key)
+    list?.remove(item)
+    if (list?.length === 0) this.byKey.delete(key)
+  }
+  of(key: string): SortedList.SortedList<A> | undefined {
+    return this.byKey.get(key)
+  }
+  counts(): ReadonlyMap<string, number> {
+    return new Map(Array.from(this.byKey, ([key, list]) => [key, list.length]))
+  }
+}
+
+const newestOf = (jobs: SortedList.SortedList<RecordedJob> | undefined): JobRecord | undefined =>
+  jobs?.at(jobs.length - 1)?.record
+
+const byRecord = (a: RecordedJob, b: RecordedJob): number => byCreation(a.record, b.record)
+const submitKey = (sessionId: string, submitId: string): string => `${sessionId}\0${submitId}`
+const principalKey = (principal: string, key: string): string => `${principal}\0${key}`
+
+/** Says whether two records of a job have the same places in all indexes. */
+const samePlaces = (a: JobRecord, b: JobRecord): boolean =>
+  a.createdAt === b.createdAt &&
+  a.endedAt === b.endedAt &&
+  a.sessionId === b.sessionId &&
+  a.submitId === b.submitId &&
+  a.principal === b.principal &&
+  a.idempotencyKey === b.idempotencyKey &&
+  a.keyFreed === b.keyFreed &&
+  a.rejected === b.rejected
+
+/** The indexes over the jobs that have a record. */
+export class JobIndexes {
+  readonly created = SortedList.make(byRecord)
+  private readonly bySubmit = new Index(byRecord)
+  private readonly byIdempotencyKey = new Index(byRecord)
+  private readonly ended = SortedList.make<Ended>(byEnd)
+  private readonly endedByPrincipal = new Index<Ended>(byEnd)
+
+  add(job: RecordedJob): void {
+    const { record } = job
+    this.created.add(job)
+    this.bySubmit.add(submitKey(record.sessionId, record.submitId), job)
+    if (record.idempotencyKey !== undefined && !record.rejected && record.keyFreed !== true)
+      this.byIdempotencyKey.add(principalKey(record.principal, record.idempotencyKey), job)
+    if (record.endedAt === undefined) return
+    const end = { id: record.jobId, endedAt: record.endedAt, key: job.key }
+    this.ended.add(end)
+    this.endedByPrincipal.add(record.principal, end)
+  }
+
+  remove(job: RecordedJob): void {
+    const { record } = job
+    this.created.remove(job)
+    this.bySubmit.remove(submitKey(record.sessionId, record.submitId), job)
+    if (record.idempotencyKey !== undefined)
+      this.byIdempotencyKey.remove(principalKey(record.principal, record.idempotencyKey), job)
+    if (record.endedAt === undefined) return
+    const end = { id: record.jobId, endedAt: record.endedAt, key: job.key }
+    this.ended.remove(end)
+    this.endedByPrincipal.remove(record.principal, end)
+  }
+
+  /** Gives a job another record, and the places that go with it. */
+  replace(job: RecordedJob, record: JobRecord): void {
+    if (samePlaces(job.record, record)) {
+      job.record = record
+      return
+    }
+    this.remove(job)
+    job.record = record
+    this.add(job)
+  }
+
+  ofSubmit(sessionId: string, submitId: string): JobRecord | undefined {
+    return newestOf(this.bySubmit.of(submitKey(sessionId, submitId)))
+  }
+
+  ofKey(principal: string, key: string): JobRecord | undefined {
+    return newestOf(this.byIdempotencyKey.of(principalKey(principal, key)))
+  }
+
+  /** Returns the jobs that ended, in the order of their ends; those of one principal when it is given. */
+  endedOf(principal: string | undefined): SortedList.SortedList<Ended> | undefined {
+    return principal === undefined ? this.ended : this.endedByPrincipal.of(principal)
+  }
+
+  endedCounts(): ReadonlyMap<string, number> {
+    return this.endedByPrincipal.counts()
+  }
+}

@@ -1,0 +1,167 @@
+/** What a store in memory holds, and what each operation changes in it. */
+import type { JobRecord, Op, Run } from "../../../services/store/Store.js"
+import { JobIndexes } from "./JobIndexes.js"
+import { endOf, isRecorded, MemoryJob, MemorySession } from "./state.js"
+
+/** The job whose memory an operation changes. */
+const touched = (op: Op): string | undefined =>
+  op._tag === "PutJob"
+    ? op.job.jobId
+    : op._tag === "Append" || op._tag === "TrimJob" || op._tag === "DropJob" || op._tag === "PutInput"
+      ? op.jobId
+      : undefined
+
+const puts = (batch: ReadonlyArray<Op>, jobId: string): boolean =>
+  batch.some((op) => op._tag === "PutJob" && op.job.jobId === jobId)
+
+/** Sessions, jobs and their indexes. */
+export class Tables {
+  readonly sessions = new Map<string, MemorySession>()
+  readonly jobs = new Map<string, MemoryJob>()
+  readonly indexes = new JobIndexes()
+  private nextKey = 1
+  /** Epoch ms. */
+  aliveAt = 0
+  /** Bytes of memory that the jobs take, roughly. */
+  held = 0
+
+  /** Applies a batch in which `mistakeIn` has found nothing wrong. */
+  applyAll(batch: ReadonlyArray<Op>): void {
+    for (const op of batch) if (op._tag === "PutJob" && !this.jobs.has(op.job.jobId)) this.add(op.job.jobId)
+    for (const op of batch) {
+      const jobId = touched(op)
+      if (jobId === undefined) this.apply(op)
+      else {
+        const before = this.jobs.get(jobId)?.held ?? 0
+        this.apply(op)
+        this.held += (this.jobs.get(jobId)?.held ?? 0) - before
+      }
+    }
+  }
+
+  /**
+   * Returns what is wrong with a batch, if anything is: events and inputs need the record of their job, stored or in the
+   * batch.
+   */
+  mistakeIn(batch: ReadonlyArray<Op>): string | undefined {
+    const dropped = new Set<string>()
+    for (const op of batch)
+      if (op._tag === "DropJob") dropped.add(op.jobId)
+      else if (op._tag === "PutJob") dropped.delete(op.job.jobId)
+      else if (op._tag === "Append" || op._tag === "PutInput") {
+        const { jobId } = op
+        if (dropped.has(jobId) || !(this.jobs.has(jobId) || puts(batch, jobId)))
+          return `events or an input were put of ${jobId}, of which there is no job record`
+      }
+    return undefined
+  }
+
+  private apply(op: Op): void {
+    switch (op._tag) {
+      case "Append":
+        return this.jobOf(op.jobId).append(op.events)
+      case "PutRun":
+        return this.putRun(op.sessionId, op.run)
+      case "PutSession":
+        this.sessionOf(op.session.sessionId).record = op.session
+        return
+      case "DropSession":
+        return this.dropSession(op.sessionId)
+      case "PutJob":
+        return this.putJob(op.job)
+      case "DropJob":
+        return this.dropJob(op.jobId)
+      case "Observe":
+        this.sessionOf(op.sessionId).observed.add(op.jobId)
+        this.jobs.get(op.jobId)?.observers.add(op.sessionId)
+        return
+      case "Unobserve":
+        this.sessions.get(op.sessionId)?.observed.delete(op.jobId)
+        this.jobs.get(op.jobId)?.observers.delete(op.sessionId)
+        return
+      case "TrimSession":
+        return this.trimSession(op.sessionId, op.eventSeq)
+      case "TrimJob":
+        return this.jobs.get(op.jobId)?.trim(op.seq)
+      case "Need": {
+        const session = this.sessions.get(op.sessionId)
+        if (session?.record !== undefined) session.need = op.eventSeq
+        return
+      }
+      case "PutInput":
+        this.jobOf(op.jobId).input = op.input
+        return
+      case "Alive":
+        this.aliveAt = op.at
+        return
+    }
+  }
+
+  private sessionOf(sessionId: string): MemorySession {
+    let session = this.sessions.get(sessionId)
+    if (session === undefined) {
+      session = new MemorySession()
+      this.sessions.set(sessionId, session)
+    }
+    return session
+  }
+
+  /** A job has its place from the start of the batch that brings its record: what leads to it may come first. */
+  private add(jobId: string): MemoryJob {
+    const job = new MemoryJob(this.nextKey++)
+    this.jobs.set(jobId, job)
+    this.held += job.held
+    return job
+  }
+
+  private jobOf(jobId: string): MemoryJob {
+    const job = this.jobs.get(jobId)
+    if (job === undefined) throw new Error(`${jobId} has no record: the batch was not checked`)
+    return job
+  }
+
+  private putJob(record: JobRecord): void {
+    const job = this.jobs.get(record.jobId) ?? new MemoryJob(this.nextKey++)
+    this.jobs.set(record.jobId, job)
+    if (isRecorded(job)) this.indexes.replace(job, record)
+    else this.indexes.add(Object.assign(job, { record }))
+  }
+
+  /** A job that has been dropped keeps no part of anybody's view. */
+  private putRun(sessionId: string, run: Run): void {
+    const { runs } = this.sessionOf(sessionId)
+    if (runs.last?.eventSeq === run.eventSeq) runs.replaceLast(run)
+    else runs.push(run)
+    this.jobs.get(run.jobId)?.shareOf(sessionId).put(run)
+  }
+
+  private dropSession(sessionId: string): void {
+    const session = this.sessions.get(sessionId)
+    if (session === undefined) return
+    for (const jobId of session.observed) this.jobs.get(jobId)?.observers.delete(sessionId)
+    for (const { jobId } of session.runs.slice(0, session.runs.length))
+      this.jobs.get(jobId)?.shares.delete(sessionId)
+    this.sessions.delete(sessionId)
+  }
+
+  private dropJob(jobId: string): void {
+    const job = this.jobs.get(jobId)
+    if (job === undefined) return
+    for (const sessionId of job.observers) this.sessions.get(sessionId)?.observed.delete(jobId)
+    if (isRecorded(job)) this.indexes.remove(job)
+    this.jobs.delete(jobId)
+  }
+
+  private trimSession(sessionId: string, eventSeq: number): void {
+    const session = this.sessions.get(sessionId)
+    if (session === undefined) return
+    session.floor = Math.max(session.floor, Math.min(eventSeq, session.last + 1))
+    // The newest run stays: it is where the session's numbering goes on.
+    while (session.runs.length > 1) {
+      const oldest = session.runs.at(0)
+      if (oldest === undefined || endOf(oldest) >= session.floor) break
+      session.runs.dropFront(1)
+      this.jobs.get(oldest.jobId)?.dropRun(sessionId, oldest)
+    }
+  }
+}

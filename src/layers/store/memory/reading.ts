@@ -1,0 +1,103 @@
+/** What can be read of the tables of a store in memory: views, events, jobs. */
+import {
+  type Bounds,
+  eventOverhead,
+  type JobFilter,
+  type JobRecord,
+  type Run,
+  type StoredEvent,
+  type ViewEvent
+} from "../../../services/store/Store.js"
+import { type ListingPlace, type ListingStep, stepSize } from "../listing.js"
+import { byCreation } from "./JobIndexes.js"
+import { endOf, firstRunAt } from "./state.js"
+import type { Tables } from "./Tables.js"
+
+/** Returns the runs of a view from a number on, at most `limit`. */
+export const runsFrom = (
+  { sessions }: Tables,
+  sessionId: string,
+  fromEventSeq: number,
+  limit: number
+): ReadonlyArray<Run> => {
+  const session = sessions.get(sessionId)
+  if (session === undefined) return []
+  const from = firstRunAt(session.runs, Math.max(fromEventSeq, session.floor))
+  return session.runs.slice(from, from + limit)
+}
+
+/** Returns the events of a view that follow `after`, as `StoreService.page` says. */
+export const page = (
+  { jobs, sessions }: Tables,
+  sessionId: string,
+  after: number,
+  limit: number,
+  maxBytes: number
+): ReadonlyArray<ViewEvent> => {
+  const found: Array<ViewEvent> = []
+  const session = sessions.get(sessionId)
+  if (session === undefined || after + 1 < session.floor) return found
+  let bytes = 0
+  let seq = after + 1
+  for (let i = firstRunAt(session.runs, seq); ; i++) {
+    const run = session.runs.at(i)
+    if (run === undefined) return found
+    const job = jobs.get(run.jobId)
+    if (run.eventSeq > seq || job?.record === undefined) return found
+    const { jobId, sessionId, traceId } = job.record
+    const owner = { jobId, traceId, sessionId }
+    for (; seq <= endOf(run); seq++) {
+      const event = job.events.at(run.jobSeq + (seq - run.eventSeq) - job.first)
+      if (event === undefined || found.length >= limit || bytes > maxBytes) return found
+      found.push({ eventSeq: seq, job: owner, event })
+      bytes += event.payload.length + eventOverhead
+    }
+  }
+}
+
+/** Returns the events of a job from `fromSeq` on, at most `limit`. */
+export const events = (
+  { jobs }: Tables,
+  jobId: string,
+  fromSeq: number,
+  limit: number
+): ReadonlyArray<StoredEvent> => {
+  const job = jobs.get(jobId)
+  if (job === undefined) return []
+  const from = Math.max(0, fromSeq - job.first)
+  return job.events.slice(from, from + limit)
+}
+
+/** Returns what is retained of each of these jobs that ever had an event. */
+export const boundsOf = ({ jobs }: Tables, jobIds: ReadonlyArray<string>): ReadonlyMap<string, Bounds> => {
+  const found = new Map<string, Bounds>()
+  for (const jobId of jobIds) {
+    const bounds = jobs.get(jobId)?.bounds
+    if (bounds !== undefined && bounds.last > 0) found.set(jobId, bounds)
+  }
+  return found
+}
+
+const matches = (job: JobRecord, filter: JobFilter): boolean =>
+  !job.rejected &&
+  (filter.principals === "everyone" || filter.principals.includes(job.principal)) &&
+  (filter.status === undefined || filter.status.includes(job.status)) &&
+  (filter.agent === undefined || job.agent === filter.agent || job.agent.startsWith(`${filter.agent}@`)) &&
+  (filter.parentJobId === undefined || job.parentJobId === filter.parentJobId)
+
+/** Looks at the jobs that follow a place in the order of listings, a step's worth of them. */
+export const listingStep = (
+  { indexes: { created } }: Tables,
+  filter: JobFilter,
+  after: ListingPlace
+): ListingStep<JobRecord> => {
+  const found: Array<JobRecord> = []
+  const from = created.lowerBound((job) => byCreation(job.record, after) || -1)
+  for (let i = from; i < from + stepSize && found.length < filter.limit; i++) {
+    const record = created.at(i)?.record
+    if (record === undefined || record.createdAt >= (filter.createdBefore ?? Number.POSITIVE_INFINITY))
+      return { found, next: undefined }
+    if (matches(record, filter)) found.push(record)
+  }
+  return { found, next: created.at(from + stepSize - 1)?.record }
+}

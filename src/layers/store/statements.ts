@@ -1,0 +1,158 @@
+/**
+ * The statements that write: multi-row inserts per table, and what drops and trims. Nothing here knows of batches; what a
+ * batch needs of them, and in which order, is in `plan.ts`.
+ */
+import type { JobRecord } from "../../services/store/Store.js"
+
+/** A statement and its parameters. */
+export type Statement = readonly [sql: string, params: ReadonlyArray<unknown>]
+
+/** Upper bound of what is dropped whole. */
+export const everything = Number.MAX_SAFE_INTEGER
+
+/** Rows of one statement at most: the widest table stays far below SQLite's 32 766 variables. */
+const maxRows = 1024
+
+/** The multi-row inserts of a table. Row counts are powers of two, so that there are few texts to prepare. */
+const makeInsert = (verb: string, table: string, columns: ReadonlyArray<string>, onConflict = "") => {
+  const row = `(${columns.map(() => "?").join(",")})`
+  const texts = new Map<number, string>()
+  const textOf = (rows: number): string => {
+    let text = texts.get(rows)
+    if (text === undefined) {
+      text = `${verb} INTO ${table} (${columns.join(",")}) VALUES ${Array(rows).fill(row).join(",")} ${onConflict}`
+      texts.set(rows, text)
+    }
+    return text
+  }
+  /** `values` are the rows, flattened. */
+  return (values: ReadonlyArray<unknown>, into: Array<Statement>): void => {
+    const total = values.length / columns.length
+    let done = 0
+    while (done < total) {
+      const left = Math.min(total - done, maxRows)
+      const rows = 2 ** (31 - Math.clz32(left))
+      const from = done * columns.length
+      const to = from + rows * columns.length
+      into.push([textOf(rows), rows === total ? values : values.slice(from, to)])
+      done += rows
+    }
+  }
+}
+
+/** Only what changes in a job's life, so that the indexes of the rest are left alone. */
+const jobChanges = `ON CONFLICT (id) DO UPDATE SET ${[
+  "session_id",
+  "submit_id",
+  "idempotency_key",
+  "status",
+  "ended_at",
+  "record"
+]
+  .map((column) => `${column} = excluded.${column}`)
+  .join(", ")}`
+
+export const insertEvents = makeInsert("INSERT", "events", [
+  "id",
+  "job",
+  "seq",
+  "type",
+  "kind",
+  "audience",
+  "owner_seq",
+  "payload"
+])
+export const putExtents = makeInsert("REPLACE", "extents", ["job", "seq", "count", "row", "bytes"])
+export const putRuns = makeInsert(
+  "INSERT",
+  "runs",
+  ["session_id", "event_seq", "job_id", "job_seq", "count", "bytes"],
+  "ON CONFLICT (session_id, event_seq) DO UPDATE SET count = excluded.count, bytes = excluded.bytes"
+)
+export const putSessions = makeInsert(
+  "INSERT",
+  "sessions",
+  ["session_id", "record"],
+  "ON CONFLICT (session_id) DO UPDATE SET record = excluded.record"
+)
+export const putInputs = makeInsert("REPLACE", "inputs", ["job", "input"])
+export const putObservers = makeInsert("REPLACE", "observers", ["session_id", "job_id"])
+export const putJobs = makeInsert(
+  "INSERT",
+  "jobs",
+  [
+    "id",
+    "job_id",
+    "session_id",
+    "submit_id",
+    "principal",
+    "idempotency_key",
+    "agent",
+    "status",
+    "rejected",
+    "created_at",
+    "ended_at",
+    "trace_id",
+    "record"
+  ],
+  jobChanges
+)
+
+export const jobRow = (id: number, job: JobRecord): ReadonlyArray<unknown> => [
+  id,
+  job.jobId,
+  job.sessionId,
+  job.submitId,
+  job.principal,
+  job.keyFreed === true ? null : (job.idempotencyKey ?? null),
+  job.agent,
+  job.status,
+  job.rejected ? 1 : 0,
+  job.createdAt,
+  job.endedAt ?? null,
+  job.traceId,
+  JSON.stringify(job)
+]
+
+export const dropSession = (sessionId: string): ReadonlyArray<Statement> => [
+  ["DELETE FROM sessions WHERE session_id = ?", [sessionId]],
+  ["DELETE FROM observers WHERE session_id = ?", [sessionId]],
+  ["REPLACE INTO run_trims (session_id, before, freed) VALUES (?, ?, 0)", [sessionId, everything]]
+]
+
+export const writeNeeds = (needs: ReadonlyMap<string, number>): Statement => [
+  "UPDATE sessions SET need = k.value FROM json_each(?) k WHERE session_id = k.key",
+  [JSON.stringify(Object.fromEntries(needs))]
+]
+
+export const dropJob = (jobId: string): ReadonlyArray<Statement> => [
+  ["REPLACE INTO event_trims (job, before) SELECT id, ? FROM jobs WHERE job_id = ?", [everything, jobId]],
+  ["DELETE FROM jobs WHERE job_id = ?", [jobId]],
+  ["DELETE FROM observers WHERE job_id = ?", [jobId]]
+]
+
+/** Never beyond the number that comes next. A dropped session stays so. */
+export const trimSession = (sessionId: string, eventSeq: number): Statement => [
+  `INSERT INTO run_trims (session_id, before)
+   SELECT session_id, min(?, event_seq + count) FROM runs WHERE session_id = ? ORDER BY event_seq DESC LIMIT 1
+   ON CONFLICT (session_id) DO UPDATE SET before = max(before, excluded.before)`,
+  [eventSeq, sessionId]
+]
+
+/** Never beyond the end of the log: it is where the job's numbering goes on. */
+export const trimJob = (jobId: string, seq: number): Statement => [
+  `INSERT INTO event_trims (job, before)
+   SELECT job, min(?, seq + count) FROM extents WHERE job = (SELECT id FROM jobs WHERE job_id = ?)
+   ORDER BY seq DESC LIMIT 1
+   ON CONFLICT (job) DO UPDATE SET before = max(before, excluded.before)`,
+  [seq, jobId]
+]
+
+/** The session no longer observes the job. */
+export const unobserve = (sessionId: string, jobId: string): Statement => [
+  "DELETE FROM observers WHERE session_id = ? AND job_id = ?",
+  [sessionId, jobId]
+]
+
+/** A runtime was alive at this time, in epoch ms. */
+export const putAlive = (at: number): Statement => ["REPLACE INTO runtime (id, alive_at) VALUES (0, ?)", [at]]
