@@ -80,6 +80,12 @@ const refuse = (ids: IdGenerator["Type"], connection: Connection, refusal: Hands
     ])
     .pipe(Effect.zipRight(connection.close(Connections.closeCodeOf(refusal.error), refusal.error.code)))
 
+/** A connection whose session is attached, and what its part that serves runs in. */
+interface Entered {
+  readonly served: Served
+  readonly traced: (serving: Effect.Effect<void>) => Effect.Effect<void>
+}
+
 /** Makes the sessions of a runtime over the services in context. */
 export const make = Effect.gen(function* () {
   const log = yield* EventLog
@@ -176,7 +182,7 @@ export const make = Effect.gen(function* () {
   const enter = (
     connection: Connection,
     interruptible: <A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<A, E>
-  ): Effect.Effect<Served, Handshake.HelloRefusal | Closed> =>
+  ): Effect.Effect<Entered, Handshake.HelloRefusal | Closed> =>
     Effect.gen(function* () {
       const { greeted, rest } = yield* interruptible(room.greet(connection))
       yield* connection.greeted ?? Effect.void
@@ -186,11 +192,20 @@ export const make = Effect.gen(function* () {
         close: connection.close
       }
       const held = yield* hold(greeted, attachment)
-      return connections.prepare(connection, held, attachment, {
-        resumed: greeted.resume !== undefined,
-        after: greeted.resume?.lastEventSeq ?? 0,
-        frames: rest
-      })
+      const resumed = greeted.resume !== undefined
+      return {
+        served: connections.prepare(connection, held, attachment, {
+          resumed,
+          after: greeted.resume?.lastEventSeq ?? 0,
+          frames: rest
+        }),
+        traced: traced({
+          sessionId: held.session.sessionId,
+          principal: greeted.identity.principal,
+          parentSpan: greeted.parentSpan,
+          resumed
+        })
+      }
     })
 
   const failed = (connection: Connection, cause: Cause.Cause<never>): Effect.Effect<void> =>
@@ -228,8 +243,8 @@ export const make = Effect.gen(function* () {
       count.begin()
       return Effect.matchCauseEffect(enter(connection, restore), {
         onFailure: (cause) => Effect.zipRight(Effect.exit(restore(turnAway(connection, cause))), end),
-        onSuccess: (served) =>
-          Effect.matchCauseEffect(restore(connections.run(served)), {
+        onSuccess: ({ served, traced }) =>
+          Effect.matchCauseEffect(restore(traced(connections.run(served))), {
             onFailure: (cause) => Effect.zipRight(leave(served, cause), end),
             onSuccess: () => Effect.zipRight(leave(served, Cause.empty), end)
           })
@@ -276,6 +291,28 @@ export const make = Effect.gen(function* () {
     shutdown
   })
 })
+
+/** Serves a session on one transport in a span of its own, and with its name in the logs (§11). */
+const traced =
+  ({
+    sessionId,
+    principal,
+    parentSpan,
+    resumed
+  }: Pick<Handshake.Greeted, "parentSpan"> & {
+    readonly sessionId: string
+    readonly principal: string
+    readonly resumed: boolean
+  }) =>
+  (serving: Effect.Effect<void>): Effect.Effect<void> =>
+    serving.pipe(
+      Effect.withSpan("arcp.session", {
+        captureStackTrace: false,
+        ...(parentSpan === undefined ? { root: true } : { parent: parentSpan }),
+        attributes: { "arcp.session_id": sessionId, "arcp.session.resumed": resumed }
+      }),
+      Effect.annotateLogs({ session: sessionId, principal })
+    )
 
 /** Counts the connections that are served, so that a shutdown can wait until there are none. */
 const connectionCount = () => {
