@@ -12,13 +12,21 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
 import type { Scope } from "effect/Scope"
+import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
+import * as Registry from "../../../src/layers/agents/Registry.js"
+import * as Auth from "../../../src/layers/auth/Auth.js"
+import * as ArcpClient from "../../../src/layers/client/ArcpClient.js"
+import * as Runtime from "../../../src/layers/runtime/Runtime.js"
 import { naming } from "../../../src/layers/store/naming.js"
 import * as StoreSql from "../../../src/layers/store/StoreSql.js"
 import * as StoreSqlite from "../../../src/layers/store/StoreSqlite.js"
 import { applicationId, migrations, schemaVersion } from "../../../src/layers/store/schema.js"
+import * as TransportMemory from "../../../src/layers/transport/TransportMemory.js"
 import { Op, Store, StoreError, type StoreService } from "../../../src/services/store/Store.js"
+import { agentsForClients, Count } from "../../support/agents.js"
 import { aJob, append, aSession, put, seqs, someEvents } from "./fixtures.js"
 import { suite } from "./Store.suite.js"
 
@@ -363,6 +371,59 @@ describe("beside an application", () => {
       yield* storeOn(sql)
       yield* sql.withTransaction(sql`INSERT INTO users (name) VALUES ('ann')`)
       assert.strictEqual(yield* countOf(sql), 1)
+    })
+  )
+})
+
+describe("two runtimes in one SQLite file, with the application's own tables", () => {
+  /** A runtime on tables of its own, and a client of it, for the scope. */
+  const runtimeOn = (sql: SqlClient.SqlClient, prefix: string) =>
+    Effect.gen(function* () {
+      const context = yield* Layer.build(
+        Layer.fresh(
+          Runtime.serve.pipe(
+            Layer.provideMerge(TransportMemory.layer),
+            Layer.provide(Runtime.layer({ shutdownGrace: "0 millis" })),
+            Layer.provide(Registry.layer(agentsForClients)),
+            Layer.provide(Auth.layerStatic({ t: prefix })),
+            Layer.provide(StoreSql.layer({ prefix })),
+            Layer.provide(Layer.succeed(SqlClient.SqlClient, sql))
+          )
+        )
+      )
+      return yield* ArcpClient.make({ token: Redacted.make("t") }).pipe(Effect.provide(context))
+    })
+
+  it.scopedLive("each runs its jobs beside the others' transactions, and knows them after a restart", () =>
+    Effect.gen(function* () {
+      const sql = yield* Effect.flatMap(tempFile, clientOn)
+      yield* sql`CREATE TABLE orders (job_id TEXT)`
+      const jobIds = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const clients = [yield* runtimeOn(sql, "a_"), yield* runtimeOn(sql, "b_")]
+          const one = (client: (typeof clients)[number]) =>
+            Effect.gen(function* () {
+              const job = yield* client.submit(Count, { to: 20 })
+              yield* sql.withTransaction(sql`INSERT INTO orders VALUES (${job.jobId})`)
+              assert.strictEqual(yield* job.result, 20)
+              return job.jobId
+            })
+          return yield* Effect.forEach(
+            clients,
+            (client) => Effect.replicateEffect(one(client), 5, { concurrency: "unbounded" }),
+            { concurrency: "unbounded" }
+          )
+        })
+      )
+      assert.strictEqual((yield* sql`SELECT DISTINCT job_id FROM orders`).length, 10)
+      for (const [i, prefix] of ["a_", "b_"].entries()) {
+        const client = yield* runtimeOn(sql, prefix)
+        const listed = yield* Stream.runCollect(client.list({ status: ["success"] }))
+        assert.deepStrictEqual(
+          Array.from(listed, (entry) => entry.job_id).sort(),
+          [...(jobIds[i] ?? [])].sort()
+        )
+      }
     })
   )
 })
