@@ -163,8 +163,22 @@ const reviewing = Agent.handle(Review, ({ repository }) =>
 )
 export const agents = () => {
   const registry = Registry.layer([reviewing])
-  // Job and Lease come from the runtime; what else a handler requires is the layer's.
+  // Job, Lease and Scope come from the runtime; what else a handler requires is the layer's.
   expectTypeOf<Layer.Layer.Context<typeof registry>>().toEqualTypeOf<Reviewers>()
+  const holding = Agent.handle(Review, () =>
+    Effect.as(
+      Effect.acquireRelease(Reviewers, () => Effect.void),
+      { findings: 0 }
+    )
+  )
+  expectTypeOf(holding).toEqualTypeOf<Agent.Registered<Reviewers>>()
+  const alone = Agent.handle(Review, () =>
+    Effect.as(
+      Effect.addFinalizer(() => Effect.void),
+      { findings: 0 }
+    )
+  )
+  expectTypeOf(alone).toEqualTypeOf<Agent.Registered>()
   // @ts-expect-error the handler's service is missing
   const missing: Layer.Layer<RegistryTag, unknown> = registry
   const provided: Layer.Layer<RegistryTag, unknown> = registry.pipe(

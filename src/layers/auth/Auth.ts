@@ -88,10 +88,11 @@ export const configured: Effect.Effect<boolean, ConfigError.ConfigError> = Effec
 )
 
 /** The table of `ARCP_TOKENS`: `token=principal,token2=principal2`. */
-export const layerConfig: Layer.Layer<Auth, ConfigError.ConfigError> = Layer.effect(
-  Auth,
-  Effect.flatMap(tokensConfig, (table) => makeStatic(Redacted.value(table)))
-).pipe(Layer.provide(secretsLayer))
+export const layerConfig = (): Layer.Layer<Auth, ConfigError.ConfigError> =>
+  Layer.effect(
+    Auth,
+    Effect.flatMap(tokensConfig, (table) => makeStatic(Redacted.value(table)))
+  ).pipe(Layer.provide(secretsLayer))
 
 /** Takes any token that is not empty, as principal `dev`. For trying things out; never in production. */
 export const layerDev: Layer.Layer<Auth> = Layer.succeed(

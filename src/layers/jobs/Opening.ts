@@ -1,6 +1,6 @@
 /**
- * The way of a job that has passed its checks, submitted or delegated: counted → minted → opened (the commit) →
- * accepted → run. What it reserves on the way is in its hold, and is given back when the hold closes, wherever the way
+ * The way of a job that has passed its checks, submitted or delegated: admitted → counted → minted → opened (the commit)
+ * → accepted → run. What it reserves on the way is in its hold, and is given back when the hold closes, wherever the way
  * ends: a refusal, an interruption, a commit that fails, or the job's end.
  */
 import * as Deferred from "effect/Deferred"
@@ -13,6 +13,7 @@ import * as Budget from "../../protocol/Budget.js"
 import { type ArcpError, InternalError, toPayload } from "../../protocol/Errors.js"
 import { coversJob } from "../../services/auth/Policy.js"
 import type { Credential } from "../../services/credentials/Credentials.js"
+import type { Submit } from "../../services/jobs/Admission.js"
 import type { Job, JobService } from "../../services/jobs/Job.js"
 import type { JobSession } from "../../services/jobs/Jobs.js"
 import type { Lease as LeaseTag } from "../../services/lease/Lease.js"
@@ -35,7 +36,7 @@ import type { RunningJob } from "./RunningJobs.js"
 export interface Candidate {
   readonly session: JobSession
   readonly record: JobRecord
-  readonly run: Effect.Effect<unknown, ArcpError, Job | LeaseTag>
+  readonly run: Effect.Effect<unknown, ArcpError, Job | LeaseTag | Scope.Scope>
   /** As it came, before the agent's contract decoded it. */
   readonly input: unknown
   readonly parent?: RunningJob | undefined
@@ -189,6 +190,8 @@ export const make = (parts: JobParts): Open => {
       .openJob(candidate.record, candidate.session.view, {
         parent: candidate.parent?.log,
         ops,
+        accepted: () => Checks.accepted(candidate.record, requestIdOf(candidate), []),
+        secrets: minted.map(({ value }) => Redacted.value(value)),
         onCommit: (job) => {
           // At the commit, so that a cancel that comes right after the accept finds the job.
           running.add({ live, log: job })
@@ -212,6 +215,7 @@ export const make = (parts: JobParts): Open => {
   const open: Open = (given, hold) =>
     Effect.gen(function* () {
       const { parent } = given
+      yield* parts.admission.check(given.session.identity, submitOf(given))
       yield* running.count(given.record, hold.job)
       const kept = yield* keepInput(parts, given)
       const { ops } = kept
@@ -235,5 +239,21 @@ export const make = (parts: JobParts): Open => {
     })
   return open
 }
+
+/** The job as admission sees it. */
+const submitOf = ({ input, record }: Candidate): Submit => ({
+  agent: record.agent,
+  input,
+  lease: record.lease,
+  leaseConstraints: record.leaseConstraints ?? {},
+  maxRuntimeSec: record.maxRuntimeSec,
+  idempotencyKey: record.idempotencyKey,
+  sessionId: record.sessionId,
+  traceId: record.traceId,
+  parentJobId: record.parentJobId
+})
+
+/** The message that a job answers; none of a delegated one. */
+const requestIdOf = ({ parent, record }: Candidate) => (parent === undefined ? record.submitId : undefined)
 
 const didNotEnd = new InternalError({ message: "the job did not end as it should" })

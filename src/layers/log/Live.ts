@@ -96,7 +96,7 @@ export class LiveLogs {
   }
   newJob(record: JobRecord): JobState {
     const start = { first: 1, last: 0, lastEventSeq: 0, ended: false }
-    return new JobState(record.jobId, record.traceId, record.sessionId, start, this.bounds)
+    return new JobState(record, start, this.bounds)
   }
 
   /** Returns the view of a stored session, loaded with what it retains when it is not in memory. */
@@ -169,9 +169,7 @@ export class LiveLogs {
   private loadStored(record: JobRecord, first: number, last: number): Effect.Effect<JobState, StoreError> {
     const { store } = this
     const job = new JobState(
-      record.jobId,
-      record.traceId,
-      record.sessionId,
+      record,
       { first, last, lastEventSeq: record.lastEventSeq, ended: record.endedAt !== undefined },
       this.bounds
     )

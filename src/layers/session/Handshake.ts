@@ -93,7 +93,7 @@ const greet = (
     })
     const features = Features.negotiate(offered, hello.capabilities?.features)
     const agents = yield* Effect.filter(registry.inventory, (agent) =>
-      policy.mayUseAgent(identity, agent.name)
+      Effect.map(policy.mayUseAgent(identity, agent.name), (allowed) => allowed === true)
     )
     return {
       identity,

@@ -312,6 +312,6 @@ const tooManyHellos = (max: number) =>
   })
 
 /** Provides `Sessions` over the services in context. Its end ends every session. */
-export const layer = Layer.scoped(Sessions, make)
+export const layer = () => Layer.scoped(Sessions, make)
 
 export * from "../../services/session/Sessions.js"

@@ -59,7 +59,7 @@ export interface Options {
   /** This is the client's side. */
   readonly masked: boolean
   /** What the peer has shown while it connected. */
-  readonly evidence?: Evidence
+  readonly evidence?: Evidence | undefined
 }
 
 /** Given once and then forgotten: headers are long, and connections many. */

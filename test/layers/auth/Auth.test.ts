@@ -64,7 +64,7 @@ describe("layerStatic", () => {
 
 describe("layerConfig", () => {
   const layer = (tokens: string | undefined) =>
-    AuthLayer.layerConfig.pipe(
+    AuthLayer.layerConfig().pipe(
       Layer.provide(
         Layer.setConfigProvider(
           ConfigProvider.fromMap(new Map(tokens === undefined ? [] : [["ARCP_TOKENS", tokens]]))

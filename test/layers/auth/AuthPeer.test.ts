@@ -58,8 +58,8 @@ const serving = (
       () => Effect.sync(() => server.close())
     )
     const services = yield* Layer.build(
-      Runtime.serve.pipe(
-        Layer.provide(Runtime.layerMemory({ shutdownGrace: "0 millis" })),
+      Runtime.serve().pipe(
+        Layer.provide(Runtime.layerMemory({ options: { shutdownGrace: "0 millis" } })),
         Layer.provide(Registry.layer(agentsForClients)),
         Layer.provide(auth),
         Layer.provideMerge(TransportWebSocket.mount({ ...policy, server })),

@@ -55,7 +55,7 @@ const makeStore = (kind: StoreService["kind"]) => {
           })
       })
     )
-  ).pipe(Layer.provide(StoreMemory.layer))
+  ).pipe(Layer.provide(StoreMemory.layer()))
   const eventsOf = (batch: ReadonlyArray<Op>) =>
     batch.flatMap((op) => (op._tag === "Append" ? [...op.events] : []))
   return { batches, control, eventsOf, layer, run: runOn(() => layer) }
@@ -227,7 +227,7 @@ describe("a job's budget", () => {
 
 describe("a log that is closed", () => {
   const closing = Effect.gen(function* () {
-    const store = yield* Layer.build(StoreMemory.layer)
+    const store = yield* Layer.build(StoreMemory.layer())
     const scope = yield* Scope.make()
     const context = yield* Layer.buildWithScope(layerOn(Layer.succeedContext(store)), scope)
     return { context, log: Context.get(context, EventLog), store: Context.get(store, Store), scope }

@@ -40,7 +40,7 @@ const makeStore = () => {
         commit: (batch) => Effect.suspend(() => (control.commit?.(store.commit) ?? store.commit)(batch))
       })
     )
-  ).pipe(Layer.provide(StoreMemory.layer))
+  ).pipe(Layer.provide(StoreMemory.layer()))
   return { control, run: runOn(() => layer) }
 }
 

@@ -65,7 +65,7 @@ const kept = (jobs: ReadonlyArray<{ readonly jobId: string }>) =>
   )
 
 describe.each([
-  ["in memory", 16, () => StoreMemory.layer],
+  ["in memory", 16, StoreMemory.layer],
   ["on SQLite", 1, sqlite]
 ] as const)("a log %s", (_, share, store) => {
   const run = runOn(store)
@@ -268,7 +268,7 @@ describe("a store that cannot tell just now", () => {
           retired: (query) => or(store.retired(query))
         })
       )
-    ).pipe(Layer.provide(StoreMemory.layer))
+    ).pipe(Layer.provide(StoreMemory.layer()))
     return { control, run: runOn(() => layer) }
   }
 
@@ -343,7 +343,7 @@ describe("a store that cannot tell just now", () => {
 })
 
 describe("a log in memory with a limit for all", () => {
-  const run = runOn(() => StoreMemory.layer)
+  const run = runOn(StoreMemory.layer)
   const limit = 2 * MiB
 
   it.effect("holds emitters rather than what they emit, however many there are", () =>

@@ -14,7 +14,7 @@ const owner = { sessionId: "sess_1", last: 0, first: 1, acked: 0, observedCount:
 const make = Effect.map(Store, (store) => {
   const live = new LiveLogs(store, { events: 100, bytes: 100_000 })
   return { live, job: live.newJob(record(owner)) }
-}).pipe(Effect.provide(StoreMemory.layer))
+}).pipe(Effect.provide(StoreMemory.layer()))
 
 describe("a job", () => {
   it.effect("that somebody is about to observe is not dropped", () =>

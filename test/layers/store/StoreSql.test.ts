@@ -380,15 +380,13 @@ describe("two runtimes in one SQLite file, with the application's own tables", (
   const runtimeOn = (sql: SqlClient.SqlClient, prefix: string) =>
     Effect.gen(function* () {
       const context = yield* Layer.build(
-        Layer.fresh(
-          Runtime.serve.pipe(
-            Layer.provideMerge(TransportMemory.layer),
-            Layer.provide(Runtime.layer({ shutdownGrace: "0 millis" })),
-            Layer.provide(Registry.layer(agentsForClients)),
-            Layer.provide(Auth.layerStatic({ t: prefix })),
-            Layer.provide(StoreSql.layer({ prefix })),
-            Layer.provide(Layer.succeed(SqlClient.SqlClient, sql))
-          )
+        Runtime.serve().pipe(
+          Layer.provideMerge(TransportMemory.layer()),
+          Layer.provide(Runtime.layer({ options: { shutdownGrace: "0 millis" } })),
+          Layer.provide(Registry.layer(agentsForClients)),
+          Layer.provide(Auth.layerStatic({ t: prefix })),
+          Layer.provide(StoreSql.layer({ prefix })),
+          Layer.provide(Layer.succeed(SqlClient.SqlClient, sql))
         )
       )
       return yield* ArcpClient.make({ token: Redacted.make("t") }).pipe(Effect.provide(context))
