@@ -8,17 +8,15 @@ import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
-import type * as Tracer from "effect/Tracer"
 import * as Budget from "../../protocol/Budget.js"
-import { type ArcpError, InternalError, toPayload } from "../../protocol/Errors.js"
+import { InternalError, toPayload } from "../../protocol/Errors.js"
 import { coversJob } from "../../services/auth/Policy.js"
 import type { Credential } from "../../services/credentials/Credentials.js"
-import type { Job, JobService } from "../../services/jobs/Job.js"
-import type { JobSession } from "../../services/jobs/Jobs.js"
-import type { Lease as LeaseTag } from "../../services/lease/Lease.js"
+import type { JobService } from "../../services/jobs/Job.js"
 import type { JobLog } from "../../services/log/EventLog.js"
-import { type JobRecord, Op } from "../../services/store/Store.js"
+import { Op } from "../../services/store/Store.js"
 import * as Lease from "../lease/Lease.js"
+import type { Candidate, Open } from "./Candidate.js"
 import * as Checks from "./Checks.js"
 import * as Delegation from "./Delegation.js"
 import * as Emitter from "./Emitter.js"
@@ -29,28 +27,6 @@ import { LiveJob } from "./LiveJob.js"
 import type { Hold } from "./Reservations.js"
 import { byteLength } from "./ResultWriter.js"
 import * as Runner from "./Runner.js"
-import type { RunningJob } from "./RunningJobs.js"
-
-/** A job that may be run. */
-export interface Candidate {
-  readonly session: JobSession
-  readonly record: JobRecord
-  readonly run: Effect.Effect<unknown, ArcpError, Job | LeaseTag>
-  /** As it came, before the agent's contract decoded it. */
-  readonly input: unknown
-  readonly parent?: RunningJob | undefined
-  readonly parentSpan?: Tracer.AnySpan | undefined
-}
-
-/** A job whose opening commit is queued. */
-export interface Opening {
-  readonly live: LiveJob
-  /** Gives its log when it is stored and accepted; fails when it could not be stored. */
-  readonly opened: Effect.Effect<JobLog, InternalError>
-}
-
-/** Opens a job, and returns when its commit is queued: what is queued next comes after it. */
-export type Open = (candidate: Candidate, hold: Hold) => Effect.Effect<Opening, ArcpError>
 
 /** Bytes of an input as JSON text; of a larger one only the digest is kept. */
 const maxInputBytes = 1024 * 1024

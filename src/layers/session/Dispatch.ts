@@ -5,6 +5,7 @@ import * as Codec from "../../protocol/Codec.js"
 import { type ArcpError, InvalidRequest, toPayload } from "../../protocol/Errors.js"
 import { timestamp } from "../../protocol/EventText.js"
 import type { Feature } from "../../protocol/Features.js"
+import type { ClientMessage } from "../../protocol/TypedMessage.js"
 import type { Jobs } from "../../services/jobs/Jobs.js"
 import type { EventLog } from "../../services/log/EventLog.js"
 import { closeCode, type Inbound } from "../../services/transport/Transport.js"
@@ -106,7 +107,7 @@ export const make = (services: {
   /** What a message asks for; its failure is the answer to it. */
   const handle = (
     session: Session,
-    message: Exclude<Codec.ClientMessage, { readonly type: "session.hello" }>,
+    message: Exclude<ClientMessage, { readonly type: "session.hello" }>,
     submits: Submits,
     bytes: number
   ): Effect.Effect<Verdict, ArcpError> => {
@@ -216,7 +217,7 @@ export const make = (services: {
 const invalid = (message: string) => Effect.fail(new InvalidRequest({ message }))
 
 /** The job that a message is about. */
-const jobOf = (message: Codec.ClientMessage): string | undefined => {
+const jobOf = (message: ClientMessage): string | undefined => {
   switch (message.type) {
     case "job.cancel":
       return message.job_id ?? message.payload.job_id
