@@ -25,7 +25,7 @@ export interface MintingDependencies extends Revoker.Dependencies {
 }
 
 /** What is to be minted. With the id of a held credential it takes that one's place. */
-export interface MintRequest {
+export interface MintAttempt {
   readonly entry: CredentialedJob
   readonly credentialId?: string
   readonly profile: string
@@ -34,7 +34,7 @@ export interface MintRequest {
 
 const recordOf = (
   { clock, ids, options }: MintingDependencies,
-  { credentialId, entry }: MintRequest
+  { credentialId, entry }: MintAttempt
 ): CredentialRecord => {
   const id = ids.unsafeMake("cred")
   const at = clock.unsafeCurrentTimeMillis()
@@ -53,7 +53,7 @@ const recordOf = (
 
 const hold = (
   { holdings }: MintingDependencies,
-  { entry, profile }: MintRequest,
+  { entry, profile }: MintAttempt,
   record: CredentialRecord,
   minted: Minted
 ): Credential => {
@@ -75,7 +75,7 @@ const hold = (
  * Tries once, under a fresh id. Interruptible only while the store or upstream is waited for, and then what may have been
  * made is revoked.
  */
-const tryMint = (deps: MintingDependencies, request: MintRequest): Effect.Effect<Credential, MintError> =>
+const tryMint = (deps: MintingDependencies, request: MintAttempt): Effect.Effect<Credential, MintError> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
       const { clock, holdings, store } = deps
@@ -126,7 +126,7 @@ export const makeMint = (deps: MintingDependencies) => {
     Schedule.jittered,
     Schedule.intersect(Schedule.recurs(deps.options.mintAttempts - 1))
   )
-  return (request: MintRequest): Effect.Effect<Credential, MintError> =>
+  return (request: MintAttempt): Effect.Effect<Credential, MintError> =>
     Effect.retry(tryMint(deps, request), {
       schedule: again,
       while: (error) => error._tag === "ProvisionError" && error.retryable && error.budgetExhausted !== true

@@ -34,7 +34,7 @@ export interface Registered<R = never> {
   ) => Effect.Effect<Effect.Effect<unknown, ArcpError, R | Job | Lease>, InvalidRequest, R>
 }
 
-interface MakeOptions<I, IE, O, OE, F, FE> {
+interface AgentOptions<I, IE, O, OE, F, FE> {
   readonly version: string
   /** The version that the bare name means; otherwise the highest by SemVer. */
   readonly default?: boolean
@@ -49,7 +49,7 @@ interface MakeOptions<I, IE, O, OE, F, FE> {
 /** Declares an agent. Throws when name or version break the grammar of §7.5. */
 export const make = <I = unknown, IE = I, O = unknown, OE = O, F = never, FE = F>(
   name: string,
-  options: MakeOptions<I, IE, O, OE, F, FE>
+  options: AgentOptions<I, IE, O, OE, F, FE>
 ): Contract<I, IE, O, OE, F, FE> => {
   if (!AgentRef.isName(name))
     throw new Error(`agent name ${JSON.stringify(name)}: use lower-case letters, digits, ".", "_", "-"`)
@@ -195,7 +195,7 @@ export type PromiseJob = {
  */
 export const fromPromise = <Input = unknown, InputEncoded = unknown>(
   name: string,
-  options: MakeOptions<Input, InputEncoded, unknown, unknown, never, never>,
+  options: AgentOptions<Input, InputEncoded, unknown, unknown, never, never>,
   run: (input: Input, job: PromiseJob) => Promise<unknown>
 ): Registered =>
   handle(make(name, options), (input: Input) =>
