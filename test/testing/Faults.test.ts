@@ -9,6 +9,7 @@ import * as ArcpClient from "../../src/layers/client/ArcpClient.js"
 import * as TransportMemory from "../../src/layers/transport/TransportMemory.js"
 import * as Agent from "../../src/services/agents/Agent.js"
 import { Job } from "../../src/services/jobs/Job.js"
+import { eventLoop } from "../../src/services/runtime/Turn.js"
 import { Dialer, TransportServer } from "../../src/services/transport/Transport.js"
 import * as Check from "../../src/testing/Check.js"
 import * as Faults from "../../src/testing/Faults.js"
@@ -64,6 +65,12 @@ const cases: ReadonlyArray<readonly [name: string, connections: number, rules: R
     ["an event that comes twice", 1, [{ ...event, fault: "repeat", times: 5 }]],
     ["a submit that comes twice", 1, [{ to: "runtime", type: "job.submit", fault: "repeat" }]]
   ]
+
+/** Until the rules have been applied: what is to pass by the clock must have begun. */
+const applied = Effect.gen(function* () {
+  const faults = yield* Faults.Faults
+  while ((yield* faults.pending).length > 0) yield* eventLoop.next
+})
 
 describe("Faults", () => {
   for (const [name, connections, rules] of cases)
@@ -132,6 +139,7 @@ describe("Faults", () => {
       const faults = yield* Faults.Faults
       yield* faults.add({ ...event, frame: 4, fault: "delay", by: "10 seconds" })
       const counting = yield* Effect.fork(counted())
+      yield* applied
       yield* TestClock.adjust("9 seconds")
       assert.isTrue((yield* Fiber.poll(counting))._tag === "None")
       yield* TestClock.adjust("1 second")
@@ -144,6 +152,7 @@ describe("Faults", () => {
       const faults = yield* Faults.Faults
       yield* faults.add({ ...event, frame: 4, fault: "silence" })
       const counting = yield* Effect.fork(counted())
+      yield* applied
       yield* TestClock.adjust("30 seconds")
       yield* TestClock.adjust("30 seconds")
       assert.strictEqual((yield* Fiber.join(counting)).connections, 2)

@@ -71,6 +71,8 @@ export class ClientSession implements Host {
   over: ClientError | undefined
   /** Set when somebody else has resumed this session: it is not ours to come back to. */
   superseded = false
+  /** Hellos that went out on connections that ended without an answer; one may arrive after that of the next connection. */
+  unanswered = 0
   /** Whether the runtime has sent an event twice, and whether that was logged. */
   duplicates: "none" | "seen" | "told" = "none"
   /** Lanes that hold as much as they may. */

@@ -139,7 +139,7 @@ export class JobInbox {
     if (this.chunkLane.overflowed && this.chunkLane.reading)
       this.chunkLane.fail(
         new ResumeWindowExpired({
-          message: "part of the result was not read in time, and the runtime no longer retains it"
+          message: "parts of the result were not read in time, and the runtime no longer retains them"
         })
       )
   }

@@ -113,6 +113,7 @@ const greet = (session: ClientSession) =>
   Effect.gen(function* () {
     const connection = yield* session.dialer.connect
     session.numbers.from = session.handles.rewindTo(session.numbers.last)
+    session.unanswered++
     yield* connection.send([hello(session)])
     const frames = yield* connection.take.pipe(
       Effect.mapError(lost),
@@ -123,6 +124,7 @@ const greet = (session: ClientSession) =>
       }),
       Effect.flatten
     )
+    session.unanswered--
     const resumedAt = yield* welcomed(session, Chunk.unsafeHead(frames))
     return { connection, frames: Chunk.drop(frames, 1), resumedAt }
   })
@@ -202,14 +204,14 @@ const hello = (session: ClientSession): string => {
 const welcomed = (session: ClientSession, frame: unknown): Effect.Effect<number | undefined, ClientError> => {
   const decoded = typeof frame === "string" ? decodeRuntime(frame) : undefined
   if (decoded === undefined || Either.isLeft(decoded))
-    return new ProtocolViolation({ message: "the runtime's first message is unreadable" })
+    return new ProtocolViolation({ message: "the runtime sent an unreadable welcome" })
   const message = decoded.right
   if (message.type === "session.error") return Effect.fail(fromPayload(message.payload))
   if (message.type !== "session.welcome")
     return new ProtocolViolation({ message: `the runtime answered session.hello with ${message.type}` })
   const resumed = session.sessionId !== undefined
   if (resumed && session.sessionId !== message.payload.session_id)
-    return new ProtocolViolation({ message: "the runtime answered a resume with another session" })
+    return new ProtocolViolation({ message: "the runtime resumed another session" })
   session.open(message.payload)
   return Effect.succeed(resumed ? session.numbers.from : undefined)
 }

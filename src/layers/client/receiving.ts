@@ -47,9 +47,10 @@ export const receive = (
       if (session.crowded.size > 0) yield* makeRoom(session)
       session.line.pulse.listen()
       frames = yield* Effect.mapError(connection.take, (closed) => {
-        if (closed.code !== closeCode.superseded) return lost(closed)
+        // Superseded perhaps by an earlier hello of our own that came late: each may come once.
+        if (closed.code !== closeCode.superseded || session.unanswered-- > 0) return lost(closed)
         session.superseded = true
-        return new ResumeWindowExpired({ message: "another connection has resumed this session" })
+        return new ResumeWindowExpired({ message: "another connection resumed this session" })
       })
     }
   })

@@ -63,6 +63,29 @@ export interface ResumeServices {
   readonly background: (effect: Effect.Effect<void>) => Effect.Effect<void>
 }
 
+/** More than a client that keeps giving up its connections has on their way at once. */
+const maxIssuedTokens = 16
+
+const noDigest = "-".repeat(64)
+
+/** Whether a token may resume the session. Compares as often whatever there is to compare with, also with nothing. */
+const mayResume = (record: SessionRecord | undefined, digest: string): boolean => {
+  const held = constantTimeEqual(digest, record?.tokenDigest ?? noDigest)
+  let issued = false
+  for (let i = 0; i < maxIssuedTokens; i++)
+    if (constantTimeEqual(digest, record?.issuedTokenDigests?.[i] ?? noDigest)) issued = true
+  return held || issued
+}
+
+/** What holds when one more token was issued to whoever presented `held`, which the client has shown to hold by that. */
+const issuing = (record: SessionRecord, held: string, fresh: string) => ({
+  tokenDigest: held,
+  issuedTokenDigests:
+    held === record.tokenDigest
+      ? [...(record.issuedTokenDigests ?? []), fresh].slice(-maxIssuedTokens)
+      : [fresh]
+})
+
 /** Soon at first, then every 30 s. */
 const dropAgain = Schedule.union(Schedule.exponential("100 millis"), Schedule.spaced("30 seconds"))
 
@@ -193,14 +216,11 @@ export const make = (services: ResumeServices) => {
       const digest = yield* secrets.digest(Redacted.value(request.token))
       const entry = table.get(request.sessionId)
       if (entry !== undefined) yield* Effect.interruptible(table.settled(entry))
-      const record = entry?.record
-      // Compared even when there is nothing to compare with, so that all refusals take as long.
-      const current = constantTimeEqual(digest, record?.tokenDigest ?? "-".repeat(digest.length))
-      const previous = constantTimeEqual(digest, record?.previousTokenDigest ?? "-".repeat(digest.length))
+      const holdsToken = mayResume(entry?.record, digest)
       if (
         entry === undefined ||
         entry.record.principal !== identity.principal ||
-        !(current || previous) ||
+        !holdsToken ||
         !table.holds(entry) ||
         entry.state._tag === "Opening" ||
         (entry.state._tag === "Detached" && entry.state.until <= elapsed())
@@ -235,8 +255,7 @@ export const make = (services: ResumeServices) => {
             features: guest.features,
             attached: true,
             lastSeenAt: now(),
-            tokenDigest: fresh.digest,
-            previousTokenDigest: digest,
+            ...issuing(record, digest, fresh.digest),
             acked: view.acked
           }
           yield* Effect.interruptible(log.commit([Op.PutSession({ session: next })])).pipe(
@@ -252,15 +271,16 @@ export const make = (services: ResumeServices) => {
     )
 
   /**
-   * The client has sent a frame on the transport of `epoch`: the token before this one is over. Stored when it returns,
-   * so that whoever got an answer has a token that holds.
+   * The client has sent a frame on the transport of `epoch`, which has the token that was issued last: all others are
+   * over. Stored when it returns, so that whoever got an answer has a token that holds.
    */
   const confirm = ({ entry, epoch }: AttachedSession): Effect.Effect<void> =>
     Effect.suspend(() => {
       const { state } = entry
       if (state._tag !== "Attached" || state.epoch !== epoch) return Effect.void
-      if (entry.record.previousTokenDigest === undefined) return Effect.void
-      entry.record = { ...entry.record, previousTokenDigest: undefined }
+      const received = entry.record.issuedTokenDigests?.at(-1)
+      if (received === undefined) return Effect.void
+      entry.record = { ...entry.record, tokenDigest: received, issuedTokenDigests: undefined }
       return log.commit([Op.PutSession({ session: entry.record })]).pipe(
         Effect.catchAll((error) => {
           table.touch(entry)

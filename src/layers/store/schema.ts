@@ -113,6 +113,11 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
     `CREATE INDEX run_trims_pending ON run_trims (session_id) WHERE freed < before`,
     `CREATE INDEX event_trims_live ON event_trims (job) WHERE before < 9007199254740991`,
     `ALTER TABLE sessions ADD COLUMN need INTEGER NOT NULL DEFAULT 1`,
+    // One older token of a session was kept beside the newest; now the older is the one that its client holds.
+    `UPDATE sessions SET record = json_remove(json_set(record,
+      '$.tokenDigest', json_extract(record, '$.previousTokenDigest'),
+      '$.issuedTokenDigests', json_array(json_extract(record, '$.tokenDigest'))), '$.previousTokenDigest')
+     WHERE json_extract(record, '$.previousTokenDigest') IS NOT NULL`,
     `ALTER TABLE jobs ADD COLUMN trace_id TEXT NOT NULL DEFAULT ''`,
     `UPDATE jobs SET trace_id = coalesce(json_extract(record, '$.traceId'), '')`,
     // Listings walk this one or those by creation in steps. What changes when a job ends is in this one only.

@@ -48,9 +48,13 @@ export interface SessionRecord {
   /** Epoch ms of the last message. While attached it trails; see `aliveAt`. */
   readonly lastSeenAt: number
   readonly attached: boolean
+  /** Of the newest resume token that the client has shown to hold; of the first one until it has. */
   readonly tokenDigest: string
-  /** Valid until the client has shown that it received the new one (§6.3 rule 4). */
-  readonly previousTokenDigest?: string | undefined
+  /**
+   * Of those that were issued to whoever held that one, oldest first. Each is valid until the client has shown which of
+   * them it received (§4.3 rule 4): hellos of connections that it gave up may arrive after the one that it went on with.
+   */
+  readonly issuedTokenDigests?: ReadonlyArray<string> | undefined
   /** Newest acknowledged `event_seq`. */
   readonly acked: number
 }

@@ -39,6 +39,26 @@ describe("a session that changes hands", () => {
     })
   )
 
+  it.scoped("is taken back from a hello of its own that came late, once", () =>
+    Effect.gen(function* () {
+      const { dialled, greeted, open, submitted } = yield* scripted
+      const { client, server } = yield* open()
+      const job = yield* submitted(client, server)
+      yield* server.drop
+      // A connection ends before its welcome; the next is welcomed, and then the hello of that one arrives.
+      yield* Effect.flatMap(greeted, ({ server }) => server.drop)
+      const third = yield* greeted
+      yield* third.server.send(welcome([], { resume_token: "rt_third" }))
+      yield* third.server.connection.close(4001, "resumed on another transport")
+      const { hello, server: fourth } = yield* greeted
+      assert.deepInclude(hello.payload["resume"] as object, { resume_token: "rt_third" })
+      yield* fourth.send(welcome([]))
+      yield* fourth.connection.close(4001, "resumed on another transport")
+      assert.strictEqual((yield* Effect.flip(job.result))._tag, "ResumeWindowExpired")
+      assert.strictEqual(yield* dialled, 4)
+    })
+  )
+
   it.scoped("a resume that is answered with another session is the runtime's mistake", () =>
     Effect.gen(function* () {
       const { greeted, open, submitted } = yield* scripted

@@ -98,6 +98,42 @@ describe("a resume", () => {
     })
   )
 
+  it.scoped(
+    "that comes late, on a connection the client has given up, leaves the token of the one that came",
+    () =>
+      Effect.gen(function* () {
+        const disk = yield* Disk.make
+        const one = yield* boot(agents, { disk })
+        const first = yield* one.run(open())
+        const kept = yield* one.run(open(from(first)))
+        // Sent before that one and overtaken by it: many of them, nobody reads their welcomes.
+        for (let i = 0; i < 5; i++) yield* one.run(Effect.flatMap(open(from(first)), gone))
+        assert.strictEqual((yield* kept.closed).code, 4001)
+        yield* one.kill
+        const two = yield* boot(agents, { disk })
+        const again = yield* two.run(open(from(kept)))
+        // Now the one that the client held is known: those that nobody read are over.
+        assert.strictEqual(yield* two.run(refusal(from(first))), "RESUME_WINDOW_EXPIRED")
+        yield* alive(again)
+        assert.strictEqual(yield* two.run(refusal(from(kept))), "RESUME_WINDOW_EXPIRED")
+        yield* two.run(Effect.flatMap(open(from(again)), alive))
+      })
+  )
+
+  it.scoped("can be asked for with the newest tokens only, however many were issued", () =>
+    Effect.gen(function* () {
+      const disk = yield* Disk.make
+      const { run } = yield* boot(agents, { disk })
+      const first = yield* run(open())
+      const issued: Array<Opened> = []
+      for (let i = 0; i < 40; i++) issued.push(yield* run(Effect.tap(open(from(first)), gone)))
+      const record = yield* disk.store.session(first.sessionId)
+      assert.isAtMost(JSON.stringify(record).length, 4_000)
+      assert.strictEqual(yield* run(refusal(from(issued[0] as Opened))), "RESUME_WINDOW_EXPIRED")
+      yield* run(Effect.flatMap(open(from(issued[30] as Opened)), alive))
+    })
+  )
+
   it.scoped("closes the transport before it with 4001", () =>
     Effect.gen(function* () {
       const disk = yield* Disk.make

@@ -58,10 +58,10 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
 
     test("keeps, replaces and drops sessions", (store) =>
       Effect.gen(function* () {
-        const a = aSession("sess_a", { previousTokenDigest: "old" })
+        const a = aSession("sess_a", { issuedTokenDigests: ["new", "newer"] })
         yield* store.commit([Op.PutSession({ session: a }), Op.PutSession({ session: aSession("sess_b") })])
         assert.deepEqual(yield* store.session("sess_a"), a)
-        const { previousTokenDigest: _, ...rest } = a
+        const { issuedTokenDigests: _, ...rest } = a
         yield* store.commit([Op.PutSession({ session: { ...rest, attached: false, acked: 7 } })])
         assert.deepEqual(yield* store.session("sess_a"), { ...rest, attached: false, acked: 7 })
         yield* store.commit([Op.DropSession({ sessionId: "sess_b" })])

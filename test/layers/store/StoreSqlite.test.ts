@@ -665,7 +665,8 @@ describe("StoreSqlite", () => {
              SELECT i, 1, i, 'job.event', 'log', i, '${payload}' FROM n`,
             "INSERT INTO extents (job, seq, count, row) VALUES (1, 1, 3000, 1)",
             "INSERT INTO event_trims (job, before) VALUES (1, 501)",
-            `INSERT INTO sessions (session_id, record) VALUES ('sess_a', '${JSON.stringify(aSession("sess_a"))}')`,
+            `INSERT INTO sessions (session_id, record) VALUES ('sess_a', '${JSON.stringify(aSession("sess_a"))}'),
+               ('sess_b', '${JSON.stringify({ ...aSession("sess_b", { tokenDigest: "new" }), previousTokenDigest: "old" })}')`,
             `INSERT INTO runs (session_id, event_seq, job_id, job_seq, count)
              VALUES ('sess_a', 1, 'job_a', 1, 2000), ('sess_a', 2001, 'job_a', 401, 200),
                     ('sess_a', 2201, 'job_a', 2001, 1000)`,
@@ -678,6 +679,11 @@ describe("StoreSqlite", () => {
         Effect.gen(function* () {
           for (let round = 0; round < 2; round++) {
             assert.deepEqual(yield* store.view("sess_a"), { first: 901, last: 3_200 })
+            assert.deepEqual(yield* store.session("sess_a"), aSession("sess_a"))
+            assert.deepEqual(
+              yield* store.session("sess_b"),
+              aSession("sess_b", { tokenDigest: "old", issuedTokenDigests: ["new"] })
+            )
             assert.deepStrictEqual(Array.from(yield* store.boundsOf(["job_a"])), [
               ["job_a", { first: 501, last: 3_000, bytes: 250_000 }]
             ])
