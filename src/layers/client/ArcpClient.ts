@@ -164,11 +164,9 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       ackInterval: Duration.decode(options.ack?.interval ?? "1 second"),
       maxHeld: { events: options.held?.events ?? 10_000, bytes: options.held?.bytes ?? 8 * 1024 * 1024 },
       resume:
-        options.resume !== undefined
-          ? { ...options.resume, mayBeGone: false }
-          : saved === undefined
-            ? undefined
-            : { ...saved, mayBeGone: true },
+        options.resume === undefined
+          ? saved && { ...saved, mayBeGone: true }
+          : { ...options.resume, mayBeGone: false },
       nextId: ids.unsafeNext,
       now: () => clock.unsafeCurrentTimeMillis(),
       elapsed: monotonic(clock),
