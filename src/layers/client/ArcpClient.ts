@@ -170,10 +170,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       nextId: ids.unsafeNext,
       now: () => clock.unsafeCurrentTimeMillis(),
       elapsed: monotonic(clock),
-      save:
-        state === undefined
-          ? Effect.void
-          : state.save(() => ({ ...session.resumeState, jobs: jobs.toSave() })),
+      save: state?.save(() => ({ ...session.resumeState, jobs: jobs.toSave() })) ?? Effect.void,
       reattach: (orphans, lost) =>
         Effect.gen(function* () {
           jobs.forgetLeft()
