@@ -18,10 +18,10 @@ const brew = Agent.handle(Agent.make("brew", { version: "1.0.0" }), () =>
   }).pipe(Effect.scoped)
 )
 
-const runtime = Runtime.serve.pipe(
-  Layer.provideMerge(TransportMemory.layer),
+const runtime = Runtime.serve().pipe(
+  Layer.provideMerge(TransportMemory.layer()),
   // A job gets this long to clean up; then it is over whether it has or not.
-  Layer.provide(Runtime.layerMemory({ cancelGrace: "5000 millis" })),
+  Layer.provide(Runtime.layerMemory({ options: { cancelGrace: "5 seconds" } })),
   Layer.provide(Registry.layer([brew])),
   Layer.provide(Auth.layerStatic({ secret: "me" }))
 )

@@ -26,8 +26,8 @@ const book = Agent.handle(Book, ({ day, seats }) =>
   })
 )
 
-const runtime = Runtime.serve.pipe(
-  Layer.provideMerge(TransportMemory.layer),
+const runtime = Runtime.serve().pipe(
+  Layer.provideMerge(TransportMemory.layer()),
   Layer.provide(Runtime.layerMemory()),
   Layer.provide(Registry.layer([book])),
   Layer.provide(Auth.layerStatic({ secret: "me" }))

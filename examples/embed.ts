@@ -89,26 +89,17 @@ const Jobs = HttpApiBuilder.group(Api, "jobs", (handlers) =>
 )
 
 // ARCP on the same server, for clients elsewhere.
-const webSocket = TransportWebSocket.layerMounted({ path: "/arcp" })
-const ArcpRoute = HttpApiBuilder.Router.use((router) =>
-  Effect.flatMap(TransportWebSocket.WebSocketUpgrade, (upgrade) =>
-    router.get(
-      "/arcp",
-      Effect.provideService(TransportWebSocket.route, TransportWebSocket.WebSocketUpgrade, upgrade)
-    )
-  )
-)
+const webSocket = TransportWebSocket.mount({ path: "/arcp", server: HttpApiBuilder.Router })
 
-// The application itself reaches the runtime without a socket. `fresh`: the same runtime is served a second time.
-const inProcess = Layer.fresh(Runtime.serve).pipe(Layer.provideMerge(TransportMemory.layer))
+// The application itself reaches the runtime without a socket: the same runtime, served a second time.
+const inProcess = Runtime.serve().pipe(Layer.provideMerge(TransportMemory.layer()))
 
 const application = (filename: string) =>
   HttpApiBuilder.serve().pipe(
-    Layer.provide(ArcpRoute),
     Layer.provide(HttpApiBuilder.api(Api).pipe(Layer.provide(Jobs))),
     Layer.provide(ArcpClient.layer({ token })),
     Layer.provide(inProcess),
-    Layer.provide(Runtime.serve),
+    Layer.provide(Runtime.serve()),
     Layer.provide(webSocket),
     Layer.provideMerge(NodeHttpServer.layer(() => TransportWebSocket.protect(createServer()), { port: 0 })),
     Layer.provide(RuntimeSqlite.layer({ filename })),

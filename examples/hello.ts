@@ -28,8 +28,8 @@ const shout = Agent.fromPromise("shout", { version: "1.0.0" }, async (input, job
   return String(input).toUpperCase()
 })
 
-const runtime = Runtime.serve.pipe(
-  Layer.provideMerge(TransportMemory.layer),
+const runtime = Runtime.serve().pipe(
+  Layer.provideMerge(TransportMemory.layer()),
   Layer.provide(Runtime.layerMemory()),
   Layer.provide(Registry.layer([greet, shout])),
   Layer.provide(Auth.layerStatic({ secret: "me" }))

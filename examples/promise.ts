@@ -21,7 +21,7 @@ const count = Agent.fromPromise(
   }
 )
 const server = ManagedRuntime.make(
-  Runtime.serve.pipe(
+  Runtime.serve().pipe(
     Layer.provideMerge(TransportWebSocket.layer({ port: 0 })),
     Layer.provide(Runtime.layerMemory()),
     Layer.provide(Registry.layer([count])),

@@ -78,7 +78,7 @@ const count = Agent.handle(Count, (to) =>
   })
 )
 
-const server = Runtime.serve.pipe(
+const server = Runtime.serve().pipe(
   Layer.provideMerge(TransportWebSocket.layer({ port: 0 })),
   Layer.provide(Runtime.layerMemory()),
   Layer.provide(Registry.layer([count])),

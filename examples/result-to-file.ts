@@ -47,7 +47,7 @@ const program = Effect.gen(function* () {
   const directory = yield* files.makeTempDirectoryScoped()
 
   // The server, on a free port, with its log in a file.
-  const server = Runtime.serve.pipe(
+  const server = Runtime.serve().pipe(
     Layer.provideMerge(TransportWebSocket.layer({ port: 0 })),
     Layer.provide(RuntimeSqlite.layer({ filename: `${directory}/arcp.db` })),
     Layer.provide(Registry.layer([dump])),

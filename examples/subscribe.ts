@@ -19,8 +19,8 @@ const bake = Agent.handle(Bake, (count) =>
   })
 )
 
-const runtime = Runtime.serve.pipe(
-  Layer.provideMerge(TransportMemory.layer),
+const runtime = Runtime.serve().pipe(
+  Layer.provideMerge(TransportMemory.layer()),
   Layer.provide(Runtime.layerMemory()),
   Layer.provide(Registry.layer([bake])),
   // Two tokens of one principal: by default jobs are shown to nobody else.

@@ -8,11 +8,13 @@ import { expect, it } from "vitest"
  */
 const surface: Record<string, Record<string, string>> = {
   index: {
+    Admission: "Admission later layer layerAdmitAll layerRateLimit ~RateLimitOptions ~Submit",
     Agent: "~Contract fromPromise handle make ~Outcome ~PromiseJob ~Registered",
     ArcpClient:
       "ArcpClient ~ArcpClientService ~ClientError ~EventOf ~Gap isRetryable ~JobCredential ~JobEvent ~JobHandle ~Known ~Latest layer make ~Options ~OtherEvent ProtocolViolation ~ResultFile ~ResumeState retrySchedule ~Status ~SubmitOptions",
-    Auth: "Auth ~Identity layerConfig layerDev layerStatic",
+    Auth: "Auth ~AuthRequest behindProxy cookie fromPeer fromToken header ~Identity layerConfig layerDev layerStatic ~PeerJudge ~ProxyOptions ~TokenVerifier withPeer",
     ClientState: "~ClientState keyValueStore ~Opened ~Saved ~SavedJob ~StateStore",
+    Committed: "Committed ~CommittedEvent ~CommittedJob ~Consumer consumer ~Options ~Subscription",
     CredentialProvisioner:
       "CredentialProvisioner ~CredentialProvisionerService ~Minted ~MintRequest ProvisionError",
     CredentialProvisionerLiteLlm: "CredentialProvisionerLiteLlmError layer layerConfig ~Options",
@@ -25,15 +27,18 @@ const surface: Record<string, Record<string, string>> = {
       "AgentNotAvailable AgentVersionNotAvailable ~ArcpError BudgetExhausted Cancelled DuplicateKey ~ErrorCode ~ErrorPayload HeartbeatLost InternalError InvalidRequest isArcpError isRetryable JobNotFound LeaseExpired LeaseSubsetViolation PermissionDenied ResumeWindowExpired Timeout Unauthenticated",
     Event:
       "ArtifactRef ~Body Delegate ~Event EventPayload ~Kind kinds Log LogLevel Metric Progress ResultChunk Status Thought ToolCall ToolResult",
+    EventLog: "EventLog ~JobLog ~NewEvent ~Page ~Secret ~View",
     Features: "all ~Feature",
     IdGenerator: "IdGenerator layer",
     Job: "~Delegate ~Delegated ~DelegateOptions ~EmitError Job ~JobService ~ResultStream",
+    Jobs: "~CancelRequest Jobs ~JobSession ~Outgoing ~SubmitRequest ~SubscribeRequest",
     Lease: "Constraints ~Cost Lease ~LeaseError leaseErrorOf ~LeaseService reserved Terms",
     Leased: "lazily ~Leased ~Lessee make",
     Message: "Accepted AgentEntry JobEntry JobStatus ListJobs Subscribed",
-    Policy: "layer layerSamePrincipal ~Options Policy",
+    Policy: "~Decision layer layerSamePrincipal ~Options Policy ~Refusal refuse",
     Registry: "AgentRegistrationError layer Registry ~Requirements",
-    Runtime: "layer layerCore layerMemory ~Parts serve serveAll",
+    Runtime:
+      "~EventLogLayer ~Failures ~JobsLayer layer layerMemory ~Parts ~Requirements serve serveAll ~Services ~StartError",
     RuntimeOptions: "~Input layer layerConfig ~Options RuntimeOptions RuntimeOptionsSchema",
     Secrets: "layer Secrets",
     Sessions: "Sessions",
@@ -41,7 +46,8 @@ const surface: Record<string, Record<string, string>> = {
     StoreMemory: "layer",
     Tools:
       "~Call ~CallOptions ~Contract ~Failures handle ~Item ~JsonSchema layer leased make ~Ran ~Registered ~Requirements ~Restore ~Source ToolFailure ~ToolInfo ToolRegistrationError Tools ~ToolsService",
-    Transport: "closeCode Closed ~Connection Dialer ~Inbound TransportError TransportServer Unreadable",
+    Transport:
+      "~ClientCertificate closeCode Closed ~Connection Dialer ~Evidence ~Inbound ~Peer TransportError TransportServer Unreadable",
     TransportMemory: "layer"
   },
   node: {
@@ -53,14 +59,15 @@ const surface: Record<string, Record<string, string>> = {
     StoreSql: "layer ~Options",
     StoreSqlite: "layer layerReadOnly ~Options",
     TransportStdio: "layer ~Options",
-    TransportWebSocket: "layer layerMounted ~MountedOptions ~Options protect route WebSocketUpgrade"
+    TransportWebSocket:
+      "~Acceptor acceptor layer mount ~MountOptions ~Options protect refuse route ~UpgradePolicy ~UpgradeRefusal"
   },
   testing: {
     Check: "CheckFailed endedOnce events exactly inOrder numbered ~Pattern seen",
     Faults: "~At Faults ~Frame layer ~Rule seeded ~Side",
     ScriptedRuntime:
       "accepted event jobError layer message ~Received result ~Scripted ScriptedRuntime sessionError subscribed welcome",
-    TestRuntime: "connect layer ~Options"
+    TestRuntime: "connect ~Failures layer ~Options ~RegistryOptions ~Requirements ~Services"
   },
   promise: {
     "": "~AgentEntry Arcp ~Body ~ByDialer ~ByUrl ~ClientError ~ConnectOptions ~Credential Detached ~EventOf ~Gap isRetryable ~Job ~JobEntry ~JobEvent ~Kind ~Known ~Lease ~LeaseConstraints ~Live ~OtherEvent ProtocolViolation ~ResultFile ~ResumeState ~Session ~Status ~Storage ~SubmitOptions ~Subscribed ~SubscribeOptions TransportError",
@@ -154,6 +161,33 @@ it("a public module names what it exports", () => {
       const names = ts.isExportDeclaration(statement) ? statement.exportClause : undefined
       expect(names !== undefined && ts.isNamedExports(names), `${file}: ${statement.getText()}`).toBe(true)
     }
+})
+
+/** Optional properties that `undefined` cannot be given to. */
+const absentOnly = (file: URL): ReadonlyArray<string> => {
+  const takesUndefined = (type: ts.TypeNode | undefined): boolean =>
+    type === undefined ||
+    type.kind === ts.SyntaxKind.UndefinedKeyword ||
+    type.kind === ts.SyntaxKind.UnknownKeyword ||
+    (ts.isUnionTypeNode(type) && type.types.some(takesUndefined))
+  const found: Array<string> = []
+  const look = (node: ts.Node): void => {
+    if (ts.isPropertySignature(node) && node.questionToken !== undefined && !takesUndefined(node.type))
+      found.push(`${file.pathname.replace(source.pathname, "")}: ${node.getText()}`)
+    ts.forEachChild(node, look)
+  }
+  look(parse(file))
+  return found
+}
+
+it("an option may be given as undefined, which is as if it were not, under exactOptionalPropertyTypes too", () => {
+  const files = ["services", "layers", "testing", "promise"].flatMap((room) =>
+    readdirSync(new URL(`${room}/`, source), { recursive: true, encoding: "utf8" })
+      .filter((name) => name.endsWith(".ts"))
+      .map((name) => new URL(`${room}/${name}`, source))
+  )
+  const phantom = "layers/store/query.ts: readonly _row?: A"
+  expect(files.flatMap(absentOnly).filter((each) => each !== phantom)).toEqual([])
 })
 
 it("promise.node.ts is promise.ts, for Node", () => {

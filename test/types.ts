@@ -150,8 +150,22 @@ const reviewing = Agent.handle(Review, ({ repository }) =>
 )
 export const agents = () => {
   const registry = Registry.layer([reviewing])
-  // Job and Lease come from the runtime; what else a handler requires is the layer's.
+  // Job, Lease and Scope come from the runtime; what else a handler requires is the layer's.
   expectTypeOf<Layer.Layer.Context<typeof registry>>().toEqualTypeOf<Reviewers>()
+  const holding = Agent.handle(Review, () =>
+    Effect.as(
+      Effect.acquireRelease(Reviewers, () => Effect.void),
+      { findings: 0 }
+    )
+  )
+  expectTypeOf(holding).toEqualTypeOf<Agent.Registered<Reviewers>>()
+  const alone = Agent.handle(Review, () =>
+    Effect.as(
+      Effect.addFinalizer(() => Effect.void),
+      { findings: 0 }
+    )
+  )
+  expectTypeOf(alone).toEqualTypeOf<Agent.Registered>()
   // @ts-expect-error the handler's service is missing
   const missing: Layer.Layer<RegistryTag, unknown> = registry
   const provided: Layer.Layer<RegistryTag, unknown> = registry.pipe(
@@ -234,7 +248,7 @@ export const promises = async (arcp: Arcp) => {
   expectTypeOf((await arcp.subscribe(job.jobId, { contract: Review })).result).toEqualTypeOf<
     Promise<Result>
   >()
-  // @ts-expect-error a token is needed
+  // Without a token, the page's cookie says who it is.
   await Arcp.connect({ url: "wss://example.com/arcp" })
   // @ts-expect-error a way to the runtime is needed
   await Arcp.connect({ token: "secret" })

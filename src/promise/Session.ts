@@ -35,17 +35,17 @@ export interface SubmitOptions extends Omit<Client.SubmitOptions, "onInterrupt">
    * Aborted before the job is accepted, it rejects `submit` with its reason, and no job is left; aborted later, it
    * cancels the job.
    */
-  readonly signal?: AbortSignal
+  readonly signal?: AbortSignal | undefined
 }
 
 /** What may be said of a subscription. */
 export interface SubscribeOptions<Output> {
   /** Types and decodes the result. */
-  readonly contract?: Outcome<Output, unknown>
+  readonly contract?: Outcome<Output, unknown> | undefined
   /** What has happened so far comes first. Not while this session has another handle on the job. */
-  readonly history?: boolean
+  readonly history?: boolean | undefined
   /** Only what is newer, in the submitting session's numbering. */
-  readonly fromEventSeq?: number
+  readonly fromEventSeq?: number | undefined
 }
 
 /** Opens a session; rejects when the first connection cannot be made or is refused. */

@@ -16,20 +16,20 @@ import type { Dialer } from "../services/transport/Transport.js"
 /** A runtime that is reached by a WebSocket. */
 export interface ByUrl extends DialerWebSocketGlobal.Options {
   /** Headers of the upgrade request, such as what a proxy asks for. In Node only. */
-  readonly headers?: Readonly<Record<string, string>>
+  readonly headers?: Readonly<Record<string, string>> | undefined
   /** PEM certificates to trust instead of the system's. In Node only. */
-  readonly ca?: string
-  readonly dialer?: never
+  readonly ca?: string | undefined
+  readonly dialer?: undefined
 }
 
 /** Any other way to a runtime. */
 export interface ByDialer {
   /**
    * A layer of the way there: `DialerStdio.layer({ command })` of `effect-arcp/node` starts the runtime as a child,
-   * and a layer with `TransportMemory.layer` has it in this process. It is built for this session and ends with it.
+   * and a layer with `TransportMemory.layer()` has it in this process. It is built for this session and ends with it.
    */
   readonly dialer: Layer.Layer<Dialer, unknown>
-  readonly url?: never
+  readonly url?: undefined
 }
 
 /** Where the session's place is kept: `localStorage` and `sessionStorage` are such, and so is anything alike. */
@@ -39,21 +39,24 @@ export interface Storage {
 }
 
 interface Common extends Pick<ArcpClient.Options, "name" | "version" | "features" | "held" | "resume"> {
-  readonly token: string
+  /** The bearer token. Without one the runtime has to know who connects by something else, such as a page's cookie. */
+  readonly token?: string | undefined
   /**
    * Milliseconds before a lost connection is made again, by the number of attempts before; `undefined` gives the
    * session up. Default: from 100 ms, doubling, jittered, at most 5 s.
    */
-  readonly reconnectDelay?: (attempts: number) => number | undefined
+  readonly reconnectDelay?: ((attempts: number) => number | undefined) | undefined
   /** Acknowledge after so many events that were read (256), and at least so often (`"1 second"`). */
-  readonly ack?: { readonly events?: number; readonly interval?: Duration.DurationInput }
+  readonly ack?:
+    | { readonly events?: number | undefined; readonly interval?: Duration.DurationInput | undefined }
+    | undefined
   /**
    * Keeps the session's place, under `key` (`arcp`), so that the next page or process goes on with it: `restored`
    * are its jobs, `attach` gives them. One process at a time. What is kept is secret.
    */
-  readonly state?: { readonly storage: Storage; readonly key?: string }
+  readonly state?: { readonly storage: Storage; readonly key?: string | undefined } | undefined
   /** Gives up connecting. Once connected, it does nothing. */
-  readonly signal?: AbortSignal
+  readonly signal?: AbortSignal | undefined
 }
 
 /** How a session is opened: by the URL of a runtime, or by a dialer. */
@@ -91,25 +94,22 @@ const stored = (storage: Storage): ClientState.StateStore => ({
 /** The client's own options. */
 export const clientOptions = ({
   ack,
+  features,
+  held,
+  name,
   reconnectDelay,
+  resume,
   state,
   token,
-  ...options
+  version
 }: Common): ArcpClient.Options => ({
-  ...(options.name === undefined ? {} : { name: options.name }),
-  ...(options.version === undefined ? {} : { version: options.version }),
-  ...(options.features === undefined ? {} : { features: options.features }),
-  ...(options.held === undefined ? {} : { held: options.held }),
-  ...(options.resume === undefined ? {} : { resume: options.resume }),
-  token: Redacted.make(token),
-  ...(reconnectDelay === undefined ? {} : { reconnect: schedule(reconnectDelay) }),
-  ...(ack === undefined
-    ? {}
-    : {
-        ack: {
-          ...(ack.events === undefined ? {} : { events: ack.events }),
-          ...(ack.interval === undefined ? {} : { interval: ack.interval })
-        }
-      }),
-  ...(state === undefined ? {} : { state: ClientState.keyValueStore(stored(state.storage), state.key) })
+  ack,
+  features,
+  held,
+  name,
+  resume,
+  version,
+  token: token === undefined ? undefined : Redacted.make(token),
+  reconnect: reconnectDelay && schedule(reconnectDelay),
+  state: state && ClientState.keyValueStore(stored(state.storage), state.key)
 })

@@ -1,10 +1,14 @@
-/** A WebSocket server, on a port of its own or in your HTTP server. */
+/** A WebSocket server, on a port of its own or at a path of your HTTP server. */
 export {
+  type Acceptor,
+  acceptor,
   layer,
-  layerMounted,
-  type MountedOptions,
+  type MountOptions,
+  mount,
   type Options,
   protect,
+  refuse,
   route,
-  WebSocketUpgrade
+  type UpgradePolicy,
+  type UpgradeRefusal
 } from "../layers/transport/TransportWebSocket.js"

@@ -53,7 +53,7 @@ export const events = (job: JobHandle<unknown, unknown>): Effect.Effect<Readonly
  */
 export const numbered = (
   events: ReadonlyArray<JobEvent>,
-  options: { readonly gaps?: boolean; readonly from?: number } = {}
+  options: { readonly gaps?: boolean | undefined; readonly from?: number | undefined } = {}
 ): void => {
   let last = options.from === undefined ? undefined : options.from - 1
   for (const [i, { eventSeq, kind }] of events.entries()) {
@@ -65,7 +65,9 @@ export const numbered = (
 }
 
 /** An event, by its kind, or by kind and some keys of its body. */
-export type Pattern = JobEvent["kind"] | { readonly kind: JobEvent["kind"]; readonly body?: object }
+export type Pattern =
+  | JobEvent["kind"]
+  | { readonly kind: JobEvent["kind"]; readonly body?: object | undefined }
 
 const fits = (event: JobEvent, pattern: Pattern): boolean => {
   if (typeof pattern === "string") return event.kind === pattern
@@ -109,7 +111,7 @@ export const inOrder = (events: ReadonlyArray<JobEvent>, patterns: ReadonlyArray
 export const seen = (
   job: JobHandle<unknown, unknown>,
   pattern: Pattern,
-  options: { readonly within?: Duration.DurationInput } = {}
+  options: { readonly within?: Duration.DurationInput | undefined } = {}
 ): Effect.Effect<JobEvent, ClientError> => {
   const before: Array<JobEvent> = []
   const absent = (why: string) =>
@@ -147,8 +149,8 @@ export const endedOnce = (frames: ReadonlyArray<Frame>, jobId: string): void => 
     const { event_seq, job_id, session_id, type } = JSON.parse(text) as {
       readonly type: string
       readonly session_id: string
-      readonly job_id?: string
-      readonly event_seq?: number
+      readonly job_id?: string | undefined
+      readonly event_seq?: number | undefined
     }
     if (job_id !== jobId || event_seq === undefined) continue
     const seen = sessions.get(session_id) ?? []

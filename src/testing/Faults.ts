@@ -31,19 +31,19 @@ export type Side = "client" | "runtime"
 export interface At {
   readonly to: Side
   /** The n-th connection, from 1. */
-  readonly connection?: number
+  readonly connection?: number | undefined
   /** The n-th frame that way on its connection, from 1. */
-  readonly frame?: number
+  readonly frame?: number | undefined
   /** Frames of this message type. */
-  readonly type?: string
+  readonly type?: string | undefined
   /** To so many frames. Default: 1. */
-  readonly times?: number
+  readonly times?: number | undefined
 }
 
 /** What is done to which frames. */
 export type Rule =
   /** The connection breaks, instead of the frame or, with `delivered`, after it. */
-  | (At & { readonly fault: "drop"; readonly delivered?: boolean })
+  | (At & { readonly fault: "drop"; readonly delivered?: boolean | undefined })
   /**
    * The client's end breaks, the runtime's is left as it is, as when a network goes away: the session comes back
    * over a second connection while the first is still there. The frame is lost.
@@ -96,7 +96,7 @@ export class Faults extends Context.Tag("arcp/testing/Faults")<
  */
 export const seeded = (
   seed: number,
-  options: { readonly breaks: number; readonly within: number; readonly both?: boolean }
+  options: { readonly breaks: number; readonly within: number; readonly both?: boolean | undefined }
 ): ReadonlyArray<Rule> => {
   const random = new PCGRandom(seed)
   return Array.from({ length: options.breaks }, (_, i): Rule => {

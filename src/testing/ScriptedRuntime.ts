@@ -17,8 +17,8 @@ import { CheckFailed } from "./Check.js"
 export interface Received {
   readonly id: string
   readonly type: string
-  readonly session_id?: string
-  readonly job_id?: string
+  readonly session_id?: string | undefined
+  readonly job_id?: string | undefined
   readonly payload: Readonly<Record<string, unknown>>
 }
 
@@ -91,35 +91,36 @@ const script = (connection: Connection): Scripted => {
 }
 
 /** The runtime, and the `Dialer` of the client under test. */
-export const layer: Layer.Layer<ScriptedRuntime | Dialer> = Layer.scopedContext(
-  Effect.gen(function* () {
-    const dialled = yield* Mailbox.make<Connection>()
-    let count = 0
-    const connection = Effect.map(Effect.orDie(dialled.take), script)
-    const greeted = Effect.gen(function* () {
-      const server = yield* connection
-      return { server, hello: yield* server.expect("session.hello") }
+export const layer = (): Layer.Layer<ScriptedRuntime | Dialer> =>
+  Layer.scopedContext(
+    Effect.gen(function* () {
+      const dialled = yield* Mailbox.make<Connection>()
+      let count = 0
+      const connection = Effect.map(Effect.orDie(dialled.take), script)
+      const greeted = Effect.gen(function* () {
+        const server = yield* connection
+        return { server, hello: yield* server.expect("session.hello") }
+      })
+      return Context.make(Dialer, {
+        connect: Effect.map(TransportMemory.make, ([client, server]) => {
+          count++
+          dialled.unsafeOffer(server)
+          return client
+        })
+      }).pipe(
+        Context.add(ScriptedRuntime, {
+          dialled: Effect.sync(() => count),
+          connection,
+          greeted,
+          welcomed: (message = welcome()) =>
+            Effect.tap(
+              Effect.map(greeted, ({ server }) => server),
+              (server) => server.send(message)
+            )
+        })
+      )
     })
-    return Context.make(Dialer, {
-      connect: Effect.map(TransportMemory.make, ([client, server]) => {
-        count++
-        dialled.unsafeOffer(server)
-        return client
-      })
-    }).pipe(
-      Context.add(ScriptedRuntime, {
-        dialled: Effect.sync(() => count),
-        connection,
-        greeted,
-        welcomed: (message = welcome()) =>
-          Effect.tap(
-            Effect.map(greeted, ({ server }) => server),
-            (server) => server.send(message)
-          )
-      })
-    )
-  })
-)
+  )
 
 let ids = 0
 const at = "2026-01-01T00:00:00Z"
@@ -148,7 +149,7 @@ export const welcome = (
 /** `job.accepted` (§7.1) */
 export const accepted = (
   requestId: string,
-  options: { readonly jobId?: string; readonly agent?: string } = {}
+  options: { readonly jobId?: string | undefined; readonly agent?: string | undefined } = {}
 ): string => {
   const { agent = "x@1", jobId = "job_1" } = options
   return message(

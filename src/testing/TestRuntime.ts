@@ -6,40 +6,130 @@ import type * as Scope from "effect/Scope"
 import * as Registry from "../layers/agents/Registry.js"
 import * as Auth from "../layers/auth/Auth.js"
 import * as ArcpClient from "../layers/client/ArcpClient.js"
+import type { FailuresOf, Named, NeedsOf, Only, OnlyIn } from "../layers/runtime/Parts.js"
 import * as Runtime from "../layers/runtime/Runtime.js"
+import * as RuntimeOptionsLayer from "../layers/runtime/RuntimeOptions.js"
+import * as StoreMemory from "../layers/store/StoreMemory.js"
 import * as TransportMemory from "../layers/transport/TransportMemory.js"
-import { Unauthenticated } from "../protocol/Errors.js"
 import type { Registered } from "../services/agents/Agent.js"
+import type { Registry as RegistryTag } from "../services/agents/Registry.js"
 import type { Leased } from "../services/lease/Leased.js"
 import type * as RuntimeOptions from "../services/runtime/RuntimeOptions.js"
+import type { Store } from "../services/store/Store.js"
 import type { Dialer } from "../services/transport/Transport.js"
 import * as Faults from "./Faults.js"
 
-/** Options of a runtime for tests. */
-export interface Options<E = never, R = never> {
-  /** The runtime's options. `shutdownGrace` is 0 unless given: a test does not wait for jobs it leaves running. */
-  readonly runtime?: RuntimeOptions.Input
-  /** Who may connect, by token; with agents and ceilings, if need be. Default: anybody, as whom the token names. */
-  readonly identities?: Readonly<Record<string, string | Auth.Identity>>
-  /** The runtime's policy and credentials. */
-  readonly parts?: Runtime.Parts<E, R>
-  /** More services to be leased, as for `Registry.layer`. */
-  readonly leased?: ReadonlyArray<Leased>
+/** Some of a client's options. */
+type ClientOptions = { readonly [K in keyof ArcpClient.Options]?: ArcpClient.Options[K] | undefined }
+
+/** Who may connect, by token. */
+type Identities = Readonly<Record<string, string | Auth.Identity>>
+
+/** What a runtime for tests has, beside the parts of every runtime. `shutdownGrace` is 0 unless the options say more. */
+interface TestParts extends Runtime.Parts {
+  /** Where it keeps everything; default: in memory. */
+  readonly store?: Layer.Layer<Store, unknown, unknown> | undefined
   /** The client's options. Default: the first token of `identities`, or `test`. */
-  readonly client?: Partial<ArcpClient.Options>
+  readonly client?: ClientOptions | undefined
+  /** Who may connect, with agents and ceilings, if need be. Default: anybody, as whom the token names. */
+  readonly identities?: Identities | undefined
+  /** In place of `identities`: the application's own. */
+  readonly auth?: Layer.Layer<Auth.Auth, unknown, unknown> | undefined
 }
 
+/** Options of a runtime for tests that hosts agents of the test's. */
+export interface Options extends TestParts {
+  /** More services to be leased, as for `Registry.layer`. */
+  readonly leased?: ReadonlyArray<Leased> | undefined
+}
+
+/** Options of a runtime for tests that hosts the application's agents. */
+export interface RegistryOptions extends TestParts {
+  readonly registry: Layer.Layer<RegistryTag, unknown, unknown>
+}
+
+/** What a runtime for tests provides. */
+export type Services = ArcpClient.ArcpClient | Dialer | Faults.Faults
+
+/** How the parts that are given fail; what is wrong with the agents or the options is the test's mistake, and a defect. */
+export type Failures<P> = Named<
+  | FailuresOf<P, keyof RegistryOptions>
+  | (P extends { readonly store: Layer.Layer.Any } ? Runtime.StartError : never)
+>
+
+/** What a runtime for tests of these parts requires, beside what its agents do. */
+export type Requirements<P> = Named<
+  | Exclude<Runtime.Requirements<P>, Auth.Auth | RegistryTag | Store>
+  | NeedsOf<P, "auth" | "registry" | "store">
+>
+
+type OnlyIdentities<P> = P extends { readonly identities: infer Table }
+  ? {
+      readonly identities: {
+        readonly [Token in keyof Table]: Table[Token] extends string
+          ? unknown
+          : Only<Auth.Identity, Table[Token]>
+      }
+      readonly auth?: undefined
+    }
+  : unknown
+
+/** Makes errors of what cannot be exchanged. */
+type Exact<Known, P> = Only<Known, P> &
+  OnlyIn<P, "options", RuntimeOptions.Input> &
+  OnlyIn<P, "client", ClientOptions> &
+  OnlyIdentities<P>
+
 /** The token is the principal. */
-const anybody: Layer.Layer<Auth.Auth> = Layer.succeed(Auth.Auth, {
-  verify: (token) =>
-    Redacted.value(token) === ""
-      ? Effect.fail(new Unauthenticated({ message: "the token is empty" }))
-      : Effect.succeed({ principal: Redacted.value(token) })
-})
+const anybody = (): Layer.Layer<Auth.Auth> =>
+  Layer.succeed(
+    Auth.Auth,
+    Auth.fromToken((token) => Effect.succeed({ principal: Redacted.value(token) }))
+  )
+
+const authOf = ({ auth, identities }: TestParts): Layer.Layer<Auth.Auth, unknown, unknown> =>
+  auth ?? (identities === undefined ? anybody() : Auth.layerStatic(identities))
+
+const optionsOf = (options: Runtime.Parts["options"]): Runtime.Parts["options"] =>
+  Runtime.isGivenAsLayer(options)
+    ? options
+    : Layer.orDie(RuntimeOptionsLayer.layer({ ...options, shutdownGrace: options?.shutdownGrace ?? 0 }))
+
+const assemble = (
+  registry: Layer.Layer<RegistryTag, unknown, unknown>,
+  given: TestParts
+): Layer.Layer<Services, unknown, unknown> => {
+  const { client, store = StoreMemory.layer() } = given
+  const { admission, consumers, credentials, eventLog, ids, jobs, policy, secrets } = given
+  const token = client?.token ?? Redacted.make(Object.keys(given.identities ?? {})[0] ?? "test")
+  const options = optionsOf(given.options)
+  const runtime = Runtime.layer({
+    options,
+    ids,
+    secrets,
+    policy,
+    admission,
+    credentials,
+    consumers,
+    eventLog,
+    jobs
+  })
+  return Layer.orDie(ArcpClient.layer({ ...client, token })).pipe(
+    Layer.provideMerge(Faults.layer()),
+    Layer.provideMerge(
+      Runtime.serve().pipe(
+        Layer.provideMerge(TransportMemory.layer()),
+        Layer.provide(runtime),
+        Layer.provide(Layer.mergeAll(registry, authOf(given), store))
+      )
+    )
+  )
+}
 
 /**
- * A runtime with these agents, a client of it, and a transport between them that breaks when told to. Time is the
- * test's: with `TestClock`, timeouts, leases, graces, heartbeats and the resume window follow it.
+ * A runtime with these agents, or with the application's registry, a client of it, and a transport between them that
+ * breaks when told to. Time is the test's: with `TestClock`, timeouts, leases, graces, heartbeats and the resume window
+ * follow it. Each call makes a runtime of its own.
  *
  * @example
  * Effect.gen(function* () {
@@ -48,27 +138,25 @@ const anybody: Layer.Layer<Auth.Auth> = Layer.succeed(Auth.Auth, {
  *   assert.strictEqual(yield* job.result, "Hello, world")
  * }).pipe(Effect.scoped, Effect.provide(TestRuntime.layer([greet])))
  */
-export const layer = <const Agents extends ReadonlyArray<Registered<unknown>>, E = never, R = never>(
-  agents: Agents,
-  { client, identities, leased = [], parts, runtime }: Options<E, R> = {}
-): Layer.Layer<ArcpClient.ArcpClient | Dialer | Faults.Faults, never, Registry.Requirements<Agents> | R> =>
-  ArcpClient.layer({ token: Redacted.make(Object.keys(identities ?? {})[0] ?? "test"), ...client }).pipe(
-    Layer.provideMerge(Faults.layer()),
-    Layer.provideMerge(
-      Runtime.serve.pipe(
-        Layer.provideMerge(TransportMemory.layer),
-        Layer.provide(Runtime.layerMemory({ shutdownGrace: "0 millis", ...runtime }, parts)),
-        Layer.provide(Registry.layer(agents, { leased })),
-        Layer.provide(identities === undefined ? anybody : Auth.layerStatic(identities))
-      )
-    ),
-    // What is wrong with the agents or the options is the test's mistake.
-    Layer.orDie
-  )
+export const layer: {
+  <const Agents extends ReadonlyArray<Registered<unknown>>, P extends Options = Record<never, never>>(
+    agents: Agents,
+    options?: P & Exact<Options, P>
+  ): Layer.Layer<Services, Failures<P>, Registry.Requirements<Agents> | Requirements<P>>
+  <P extends RegistryOptions>(
+    options: P & Exact<RegistryOptions, P>
+  ): Layer.Layer<Services, Failures<P>, Requirements<P>>
+} = (given: ReadonlyArray<Registered<unknown>> | RegistryOptions, options: Options = {}) =>
+  isRegistry(given)
+    ? assemble(given.registry, given)
+    : assemble(Layer.orDie(Registry.layer(given, { leased: options.leased })), options)
+
+const isRegistry = (given: ReadonlyArray<Registered<unknown>> | RegistryOptions): given is RegistryOptions =>
+  "registry" in given
 
 /** Another client of the same runtime, over the same transport, as whom the token names. */
 export const connect = (
   token: string,
-  options: Partial<ArcpClient.Options> = {}
+  options: ClientOptions = {}
 ): Effect.Effect<ArcpClient.ArcpClientService, ArcpClient.ClientError, Dialer | Scope.Scope> =>
-  ArcpClient.make({ token: Redacted.make(token), ...options })
+  ArcpClient.make({ ...options, token: options.token ?? Redacted.make(token) })

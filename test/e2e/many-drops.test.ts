@@ -57,16 +57,18 @@ const inUse = () => {
 const stores = {
   memory: () =>
     Runtime.layerMemory({
-      // The in-memory log keeps a sixteenth of it.
-      maxRetainedBytes: 4096 * MiB,
-      maxRetainedEvents: 16_000_000,
-      tailBytes,
-      backPressureLag: 1_000_000
+      options: {
+        // The in-memory log keeps a sixteenth of it.
+        maxRetainedBytes: 4096 * MiB,
+        maxRetainedEvents: 16_000_000,
+        tailBytes,
+        backPressureLag: 1_000_000
+      }
     }),
   sqlite: (directory: string) =>
     RuntimeSqlite.layer(
       { filename: join(directory, "arcp.db"), synchronous: "NORMAL" },
-      { tailBytes, backPressureLag: 1_000_000 }
+      { options: { tailBytes, backPressureLag: 1_000_000 } }
     )
 }
 
@@ -82,7 +84,7 @@ describe("a client whose connection is cut again and again", () => {
         )
         const books = floodAgents()
         const server = yield* Layer.build(
-          Runtime.serve.pipe(
+          Runtime.serve().pipe(
             Layer.provideMerge(TransportWebSocket.layer({ port: 0 })),
             Layer.provide(stores[store](directory)),
             Layer.provide(Registry.layer(books.agents)),

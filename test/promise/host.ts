@@ -55,9 +55,9 @@ export const host = async () => {
 export const listen = async () => {
   const { agent, open } = gate()
   const { services, stop } = await start(
-    Runtime.serve.pipe(
+    Runtime.serve().pipe(
       Layer.provideMerge(TransportWebSocket.layer({ port: 0 })),
-      Layer.provide(Runtime.layerMemory({ shutdownGrace: "0 millis" })),
+      Layer.provide(Runtime.layerMemory({ options: { shutdownGrace: "0 millis" } })),
       Layer.provide(Registry.layer([...agentsForClients, agent])),
       Layer.provide(Auth.layerStatic({ alice: "alice" }))
     )

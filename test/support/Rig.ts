@@ -13,7 +13,6 @@ import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as Registry from "../../src/layers/agents/Registry.js"
 import * as AuthLayer from "../../src/layers/auth/Auth.js"
-import * as PolicyLayer from "../../src/layers/auth/Policy.js"
 import * as Runtime from "../../src/layers/runtime/Runtime.js"
 import * as StoreMemory from "../../src/layers/store/StoreMemory.js"
 import * as TransportMemory from "../../src/layers/transport/TransportMemory.js"
@@ -35,7 +34,7 @@ export class Disk {
   private constructor(private readonly base: StoreService) {}
 
   static readonly make = Effect.map(
-    Layer.build(StoreMemory.layer),
+    Layer.build(StoreMemory.layer()),
     (context) => new Disk(Context.get(context, Store))
   )
 
@@ -94,13 +93,13 @@ export const rig = (
   agents: ReadonlyArray<Registered>,
   given: RigOptions & { readonly store: StoreService }
 ) =>
-  Runtime.serve.pipe(
-    Layer.provideMerge(TransportMemory.layer),
+  Runtime.serve().pipe(
+    Layer.provideMerge(TransportMemory.layer()),
     Layer.provideMerge(
-      Runtime.layer(
-        { shutdownGrace: "0 millis", heartbeatInterval: "1 hour", ...given.options },
-        { policy: given.policy ?? PolicyLayer.layerSamePrincipal }
-      )
+      Runtime.layer({
+        options: { shutdownGrace: "0 millis", heartbeatInterval: "1 hour", ...given.options },
+        policy: given.policy
+      })
     ),
     Layer.provide(Registry.layer(agents)),
     Layer.provide(given.auth ?? names),

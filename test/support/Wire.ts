@@ -92,9 +92,9 @@ export const open = (more?: Record<string, unknown>, features?: ReadonlyArray<st
 
 /** A runtime in memory with an in-memory transport. Tokens are the principals' own names. */
 export const runtime = (agents: ReadonlyArray<Registered>, options?: RuntimeOptions.Input) =>
-  Runtime.serve.pipe(
-    Layer.provideMerge(TransportMemory.layer),
-    Layer.provide(Runtime.layerMemory({ shutdownGrace: "0 millis", ...options })),
+  Runtime.serve().pipe(
+    Layer.provideMerge(TransportMemory.layer()),
+    Layer.provide(Runtime.layerMemory({ options: { shutdownGrace: "0 millis", ...options } })),
     Layer.provide(Registry.layer(agents)),
     Layer.provide(Auth.layerStatic({ alice: "alice", bob: "bob" }))
   )

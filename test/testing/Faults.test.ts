@@ -223,7 +223,7 @@ describe("Faults", () => {
       yield* connection.send(["dropped quietly, as on every connection that is gone"])
     }).pipe(
       Effect.provide(
-        Faults.layer([{ to: "runtime", fault: "drop" }]).pipe(Layer.provideMerge(TransportMemory.layer))
+        Faults.layer([{ to: "runtime", fault: "drop" }]).pipe(Layer.provideMerge(TransportMemory.layer()))
       )
     )
   )

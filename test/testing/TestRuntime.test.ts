@@ -69,14 +69,12 @@ describe("TestRuntime", () => {
       Effect.provide(
         TestRuntime.layer([greet, whose], {
           leased: [Leased.make(Greeting, (open) => `Leased ${open}`)],
-          parts: {
-            policy: Layer.succeed(Policy, {
-              listable: ({ principal }) => Effect.succeed([principal]),
-              maySubscribe: () => Effect.succeed(true),
-              mayCancel: () => Effect.succeed(true),
-              mayUseAgent: (_, agent) => Effect.succeed(agent === "greet")
-            })
-          }
+          policy: Layer.succeed(Policy, {
+            listable: ({ principal }) => Effect.succeed([principal]),
+            maySubscribe: () => Effect.succeed(true),
+            mayCancel: () => Effect.succeed(true),
+            mayUseAgent: (_, agent) => Effect.succeed(agent === "greet")
+          })
         }).pipe(Layer.provide(Layer.succeed(Greeting, "hello")))
       )
     )
@@ -92,7 +90,7 @@ describe("TestRuntime", () => {
       Effect.provide(
         TestRuntime.layer([sleeper], {
           identities: { test: "me" },
-          runtime: { maxJobsPerSession: 1 }
+          options: { maxJobsPerSession: 1 }
         })
       )
     )
@@ -102,7 +100,7 @@ describe("TestRuntime", () => {
 describe("the clock of the test", () => {
   const runtime = TestRuntime.layer([sleeper, stuck], {
     // Fewer wake-ups on the way to the hour.
-    runtime: { cancelGrace: "20000 millis", heartbeatInterval: "3600 seconds", resumeWindow: "60 seconds" },
+    options: { cancelGrace: "20000 millis", heartbeatInterval: "3600 seconds", resumeWindow: "60 seconds" },
     client: { reconnect: Schedule.spaced("50 seconds") }
   })
   /** How it ends, when the clock has moved so far and not before. */
@@ -189,7 +187,7 @@ describe("ScriptedRuntime", () => {
       yield* server.accept()
       yield* server.send(ScriptedRuntime.jobError(1, "TIMEOUT"))
       assert.strictEqual((yield* Effect.flip((yield* Fiber.join(submitting)).result))._tag, "Timeout")
-    }).pipe(Effect.provide(ScriptedRuntime.layer))
+    }).pipe(Effect.provide(ScriptedRuntime.layer()))
   )
 
   it.scoped("names what came instead of what was expected", () =>
@@ -204,6 +202,6 @@ describe("ScriptedRuntime", () => {
         Cause.pretty(cause),
         "expected job.submit; the connection ended (1001 dropped by the script)"
       )
-    }).pipe(Effect.provide(ScriptedRuntime.layer))
+    }).pipe(Effect.provide(ScriptedRuntime.layer()))
   )
 })

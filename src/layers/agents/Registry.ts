@@ -23,9 +23,9 @@ export class AgentRegistrationError extends Data.TaggedError("AgentRegistrationE
   readonly message: string
 }> {}
 
-/** What the handlers of these agents require. */
-export type Requirements<Agents extends ReadonlyArray<Registered<unknown>>> =
-  Agents[number] extends Registered<infer R> ? R : never
+type RequirementOf<Agent> = Agent extends Registered<infer R> ? R : never
+/** What the handlers of these agents require; of no agents, nothing. */
+export type Requirements<Agents extends ReadonlyArray<Registered<unknown>>> = RequirementOf<Agents[number]>
 
 interface AgentVersions {
   readonly versions: Map<string, Registered>
@@ -131,7 +131,7 @@ export const layer = <const Agents extends ReadonlyArray<Registered<unknown>>>(
   agents: Agents,
   options: {
     /** More services to be leased, beside those of the platform and `Tools`. One of the same tag wins. */
-    readonly leased?: ReadonlyArray<Leased>
+    readonly leased?: ReadonlyArray<Leased> | undefined
   } = {}
 ): Layer.Layer<Registry, AgentRegistrationError, Requirements<Agents>> =>
   Layer.effect(

@@ -7,7 +7,7 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import { Unauthenticated } from "../../protocol/Errors.js"
+import { type InternalError, Unauthenticated } from "../../protocol/Errors.js"
 import { Auth, type Identity } from "../../services/auth/Auth.js"
 import { constantTimeEqual, Secrets } from "../../services/runtime/Secrets.js"
 import { layer as secretsLayer } from "../runtime/Secrets.js"
@@ -15,6 +15,19 @@ import { layer as secretsLayer } from "../runtime/Secrets.js"
 /** The one answer to every token that is not accepted. */
 export const refused = (): Unauthenticated =>
   new Unauthenticated({ message: "the token is missing, unknown or expired" })
+
+/** Tells whose a token is; `Unauthenticated` when it is nobody's. */
+export type TokenVerifier = (
+  token: Redacted.Redacted
+) => Effect.Effect<Identity, Unauthenticated | InternalError>
+
+/** Returns an `Auth` that judges a hello by its token alone, whoever sends it, and refuses one that has none. */
+export const fromToken = (verify: TokenVerifier): Auth["Type"] => ({
+  authenticate: ({ token }) =>
+    token === undefined
+      ? new Unauthenticated({ message: "a bearer token is needed in payload.auth.token" })
+      : verify(token)
+})
 
 const makeStatic = (tokens: Iterable<readonly [token: string, identity: string | Identity]>) =>
   Effect.gen(function* () {
@@ -25,19 +38,18 @@ const makeStatic = (tokens: Iterable<readonly [token: string, identity: string |
         identity: typeof identity === "string" ? { principal: identity } : identity
       }))
     )
-    return Auth.of({
-      verify: (token) =>
-        Effect.gen(function* () {
-          const digest = yield* secrets.digest(Redacted.value(token))
-          let found: Identity | undefined
-          // Every entry is compared, whichever matches.
-          for (const entry of table) if (constantTimeEqual(entry.digest, digest)) found = entry.identity
-          const now = yield* Clock.currentTimeMillis
-          if (Redacted.value(token) === "" || found === undefined || (found.expiresAt ?? Infinity) <= now)
-            return yield* refused()
-          return found
-        })
-    })
+    return fromToken((token) =>
+      Effect.gen(function* () {
+        const digest = yield* secrets.digest(Redacted.value(token))
+        let found: Identity | undefined
+        // Every entry is compared, whichever matches.
+        for (const entry of table) if (constantTimeEqual(entry.digest, digest)) found = entry.identity
+        const now = yield* Clock.currentTimeMillis
+        if (Redacted.value(token) === "" || found === undefined || (found.expiresAt ?? Infinity) <= now)
+          return yield* refused()
+        return found
+      })
+    )
   })
 
 /**
@@ -76,14 +88,16 @@ export const configured: Effect.Effect<boolean, ConfigError.ConfigError> = Effec
 )
 
 /** The table of `ARCP_TOKENS`: `token=principal,token2=principal2`. */
-export const layerConfig: Layer.Layer<Auth, ConfigError.ConfigError> = Layer.effect(
-  Auth,
-  Effect.flatMap(tokensConfig, (table) => makeStatic(Redacted.value(table)))
-).pipe(Layer.provide(secretsLayer))
+export const layerConfig = (): Layer.Layer<Auth, ConfigError.ConfigError> =>
+  Layer.effect(
+    Auth,
+    Effect.flatMap(tokensConfig, (table) => makeStatic(Redacted.value(table)))
+  ).pipe(Layer.provide(secretsLayer))
 
 /** Takes any token that is not empty, as principal `dev`. For trying things out; never in production. */
-export const layerDev: Layer.Layer<Auth> = Layer.succeed(Auth, {
-  verify: (token) => (Redacted.value(token) === "" ? refused() : Effect.succeed({ principal: "dev" }))
-})
+export const layerDev: Layer.Layer<Auth> = Layer.succeed(
+  Auth,
+  fromToken((token) => (Redacted.value(token) === "" ? refused() : Effect.succeed({ principal: "dev" })))
+)
 
 export * from "../../services/auth/Auth.js"

@@ -9,7 +9,7 @@ import * as Redacted from "effect/Redacted"
 import * as jose from "jose"
 import { invalidLease, type Lease } from "../../protocol/Lease.js"
 import { Auth, type Identity } from "../../services/auth/Auth.js"
-import { refused } from "./Auth.js"
+import { fromToken, refused } from "./Auth.js"
 
 const hmac = ["HS256", "HS384", "HS512"] as const
 const asymmetric = [
@@ -234,34 +234,30 @@ export const layer = (options: Options): Layer.Layer<Auth, AuthJwtError> =>
         ...(options.issuer === undefined ? {} : { issuer: list(options.issuer) }),
         ...(options.audience === undefined ? {} : { audience: list(options.audience) })
       }
-      return {
-        verify: (token) =>
-          Effect.clockWith((clock) =>
-            Effect.tryPromise({
-              try: () =>
-                jose.jwtVerify(Redacted.value(token), key, {
-                  ...checks,
-                  currentDate: new Date(clock.unsafeCurrentTimeMillis())
-                }),
-              catch: (error) => error
-            })
-          ).pipe(
-            Effect.tapError((error) =>
-              error instanceof KeySetUnavailable
-                ? Effect.logWarning("a JWT could not be checked: the key set is not available", error.cause)
-                : Effect.logDebug(
-                    "a JWT was refused",
-                    error instanceof jose.errors.JOSEError ? error.code : ""
-                  )
-            ),
-            Effect.mapError(refused),
-            Effect.flatMap(({ payload }) => {
-              const claimed = identity(options, payload)
-              return claimed === undefined
-                ? Effect.zipRight(Effect.logDebug("a JWT was refused", "malformed claim"), refused())
-                : Effect.succeed(claimed)
-            })
-          )
-      }
+      return fromToken((token) =>
+        Effect.clockWith((clock) =>
+          Effect.tryPromise({
+            try: () =>
+              jose.jwtVerify(Redacted.value(token), key, {
+                ...checks,
+                currentDate: new Date(clock.unsafeCurrentTimeMillis())
+              }),
+            catch: (error) => error
+          })
+        ).pipe(
+          Effect.tapError((error) =>
+            error instanceof KeySetUnavailable
+              ? Effect.logWarning("a JWT could not be checked: the key set is not available", error.cause)
+              : Effect.logDebug("a JWT was refused", error instanceof jose.errors.JOSEError ? error.code : "")
+          ),
+          Effect.mapError(refused),
+          Effect.flatMap(({ payload }) => {
+            const claimed = identity(options, payload)
+            return claimed === undefined
+              ? Effect.zipRight(Effect.logDebug("a JWT was refused", "malformed claim"), refused())
+              : Effect.succeed(claimed)
+          })
+        )
+      )
     })
   )

@@ -18,10 +18,9 @@ import {
   type ClientError,
   type ResumeState
 } from "../../services/client/ArcpClient.js"
-import { IdGenerator } from "../../services/runtime/IdGenerator.js"
 import { monotonic } from "../../services/runtime/monotonic.js"
 import { Dialer, TransportError } from "../../services/transport/Transport.js"
-import * as IdGeneratorLayer from "../runtime/IdGenerator.js"
+import * as IdGenerator from "../runtime/IdGenerator.js"
 import { ClientSession } from "./ClientSession.js"
 import type { ClientState } from "./ClientState.js"
 import { keepConnected } from "./connecting.js"
@@ -32,26 +31,29 @@ import { attach, submit, subscribe } from "./submitting.js"
 
 /** Options of a client. */
 export interface Options {
-  readonly token: Redacted.Redacted
+  /** The bearer token. Without one the runtime has to know who connects by something else, such as a page's cookie. */
+  readonly token?: Redacted.Redacted | undefined
   /** Name and version told to the runtime. Default: `effect-arcp`, its version. */
-  readonly name?: string
-  readonly version?: string
+  readonly name?: string | undefined
+  readonly version?: string | undefined
   /** Features to ask for. Default: all. */
-  readonly features?: ReadonlyArray<Feature>
+  readonly features?: ReadonlyArray<Feature> | undefined
   /** Delays between attempts to reconnect; when it ends the session is given up. Default: from 100 ms, doubling, jittered, at most 5 s. */
-  readonly reconnect?: Schedule.Schedule<unknown>
+  readonly reconnect?: Schedule.Schedule<unknown> | undefined
   /**
    * Acknowledge (§6.5) after so many events that the application has taken, by default 256, and at least so
    * often while there are any, by default every second.
    */
-  readonly ack?: { readonly events?: number; readonly interval?: Duration.DurationInput }
+  readonly ack?:
+    | { readonly events?: number | undefined; readonly interval?: Duration.DurationInput | undefined }
+    | undefined
   /**
    * What one stream of a job holds for its reader: events, by default 10 000, and bytes, by default 8 MiB. What
    * comes beyond is fetched again from the runtime when it is read.
    */
-  readonly held?: { readonly events?: number; readonly bytes?: number }
+  readonly held?: { readonly events?: number | undefined; readonly bytes?: number | undefined } | undefined
   /** Continue the session of another process; fails with `ResumeWindowExpired` when it is gone. */
-  readonly resume?: ResumeState
+  readonly resume?: ResumeState | undefined
   /**
    * Keeps the session's place, so that the next process goes on with it: `restored` are its jobs, `attach` gives
    * their handles. One process at a time.
@@ -59,7 +61,7 @@ export interface Options {
    * @example
    * { state: ClientState.keyValueStore(yield* KeyValueStore.KeyValueStore) }
    */
-  readonly state?: ClientState
+  readonly state?: ClientState | undefined
 }
 
 /**
@@ -147,7 +149,7 @@ const serviceOf = (parts: ClientParts, close: Effect.Effect<void>): ArcpClientSe
 export const make = (options: Options): Effect.Effect<ArcpClientService, ClientError, Dialer | Scope.Scope> =>
   Effect.gen(function* () {
     const dialer = yield* Dialer
-    const ids = yield* IdGenerator
+    const ids = yield* IdGenerator.make
     const clock = yield* Effect.clock
     const scope = yield* Effect.scope
     const state = options.state && (yield* options.state)
@@ -196,7 +198,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
     })
     yield* Effect.addFinalizer(() => close)
     return serviceOf({ session, jobs }, close)
-  }).pipe(Effect.provide(IdGeneratorLayer.layer))
+  })
 
 /** A client as a service, for as long as the layer lives. */
 export const layer = (options: Options): Layer.Layer<ArcpClient, ClientError, Dialer> =>

@@ -26,7 +26,7 @@ import { type Answer, type Pending, Requests } from "./Requests.js"
 
 /** What a client's session is told by its client. */
 export interface SessionOptions {
-  readonly token: Redacted.Redacted
+  readonly token: Redacted.Redacted | undefined
   readonly name: string
   readonly version: string
   readonly features: ReadonlyArray<Feature>
@@ -155,11 +155,11 @@ export class ClientSession implements Host {
     more: {
       readonly jobId?: string | undefined
       readonly traceId?: string | undefined
-      readonly repeatable?: boolean
+      readonly repeatable?: boolean | undefined
       /** Called synchronously with the answer, before any later frame is looked at. */
-      readonly onAnswer?: (answer: Answer & { readonly type: A }) => void
+      readonly onAnswer?: ((answer: Answer & { readonly type: A }) => void) | undefined
       /** Called with an answer that comes when nobody waits for it any more. */
-      readonly onLateAnswer?: (answer: Answer & { readonly type: A }) => void
+      readonly onLateAnswer?: ((answer: Answer & { readonly type: A }) => void) | undefined
     } = {}
   ): Effect.Effect<Answer & { readonly type: A }, ClientError> {
     const isAnswer = (message: Answer): message is Answer & { readonly type: A } => message.type === answer

@@ -38,7 +38,7 @@ export interface About {
   readonly agent: string
   readonly trace_id?: string | undefined
   readonly lease: Message.Accepted["lease"]
-  readonly lease_constraints?: Message.Accepted["lease_constraints"]
+  readonly lease_constraints?: Message.Accepted["lease_constraints"] | undefined
   readonly budget?: unknown
   readonly credentials?: unknown
 }
@@ -72,7 +72,11 @@ export class JobInbox {
   /** Begins after `events`; of a job continued from another process, what came before `from` is fetched again. */
   constructor(
     private readonly host: Host,
-    after: { readonly events: number; readonly chunks?: number; readonly from?: number } = { events: 0 }
+    after: {
+      readonly events: number
+      readonly chunks?: number | undefined
+      readonly from?: number | undefined
+    } = { events: 0 }
   ) {
     const { events, chunks = events, from = 0 } = after
     this.events = new Lane(host, events)

@@ -185,17 +185,13 @@ const hello = (session: ClientSession): string => {
     type: "session.hello",
     payload: {
       client: { name, version },
-      auth: { scheme: "bearer", token: Redacted.value(token) },
+      auth: token && { scheme: "bearer", token: Redacted.value(token) },
       capabilities: { encodings: ["json"], features },
-      ...(session.sessionId === undefined
-        ? {}
-        : {
-            resume: {
-              session_id: session.sessionId,
-              resume_token: session.token,
-              last_event_seq: session.numbers.from
-            }
-          })
+      resume: session.sessionId && {
+        session_id: session.sessionId,
+        resume_token: session.token,
+        last_event_seq: session.numbers.from
+      }
     }
   })
 }

@@ -92,9 +92,9 @@ export const subscribe =
       fromEventSeq,
       history
     }: {
-      readonly contract?: Outcome<O, F>
-      readonly history?: boolean
-      readonly fromEventSeq?: number
+      readonly contract?: Outcome<O, F> | undefined
+      readonly history?: boolean | undefined
+      readonly fromEventSeq?: number | undefined
     } = {}
   ) =>
     Effect.gen(function* () {
@@ -135,7 +135,7 @@ export const subscribe =
 /** Returns `attach`; see `ArcpClientService`. */
 export const attach =
   (parts: ClientParts) =>
-  <O, F>(jobId: string, { contract }: { readonly contract?: Outcome<O, F> } = {}) =>
+  <O, F>(jobId: string, { contract }: { readonly contract?: Outcome<O, F> | undefined } = {}) =>
     Effect.suspend(() => {
       const restored = parts.jobs.claim(jobId)
       return restored === undefined

@@ -318,7 +318,11 @@ const fromEnvironment = Config.all({
  * The same from the environment: `ARCP_LITELLM_URL` and `ARCP_LITELLM_KEY`, and when set `ARCP_LITELLM_ENDPOINT`,
  * `ARCP_LITELLM_MODELS` (`name,name2`) and `ARCP_LITELLM_MAX_BUDGET` (`5.00`).
  */
-export const layerConfig: Layer.Layer<CredentialProvisioner, ConfigError.ConfigError, HttpClient.HttpClient> =
+export const layerConfig = (): Layer.Layer<
+  CredentialProvisioner,
+  ConfigError.ConfigError,
+  HttpClient.HttpClient
+> =>
   Layer.effect(
     CredentialProvisioner,
     Effect.flatMap(fromEnvironment, ({ baseUrl, masterKey, endpoint, models, maxBudget }) =>

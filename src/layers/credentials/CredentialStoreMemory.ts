@@ -32,6 +32,6 @@ export const make: Effect.Effect<CredentialStoreService> = Effect.sync(() => {
   }
 })
 
-export const layer: Layer.Layer<CredentialStore> = Layer.effect(CredentialStore, make)
+export const layer = (): Layer.Layer<CredentialStore> => Layer.effect(CredentialStore, make)
 
 export * from "../../services/credentials/CredentialStore.js"

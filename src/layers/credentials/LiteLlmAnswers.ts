@@ -56,7 +56,7 @@ export const unreachable = (error: HttpClientError.HttpClientError) => {
 export const refusal = (path: string, { status, body }: GatewayAnswer): ProvisionError => {
   const fail = (
     message: string,
-    fields: { retryable: boolean; nothingMade: boolean; budgetExhausted?: boolean }
+    fields: { retryable: boolean; nothingMade: boolean; budgetExhausted?: boolean | undefined }
   ) => new ProvisionError({ message, ...fields })
   if (spendCapError(status, body) !== undefined)
     return fail("the spend cap of LiteLLM is reached; ask its operator to raise it", {

@@ -5,7 +5,8 @@
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
-import { type ArcpError, type InternalError, JobNotFound, PermissionDenied } from "../../protocol/Errors.js"
+import { type ArcpError, type InternalError, JobNotFound } from "../../protocol/Errors.js"
+import { type Decision, denied } from "../../services/auth/Policy.js"
 import type { CancelRequest, JobSession } from "../../services/jobs/Jobs.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import * as Checks from "./Checks.js"
@@ -22,11 +23,11 @@ const maxWaiting = 64
 export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
   const { log, now, policy, running, supervisors } = parts
 
-  const allowed = (session: JobSession, record: JobRecord): Effect.Effect<boolean, InternalError> =>
+  const decide = (session: JobSession, record: JobRecord): Effect.Effect<Decision, InternalError> =>
     Effect.gen(function* () {
       if (record.sessionId === session.sessionId) return true
-      if (yield* policy.mayCancel(session.identity, record)) return true
-      return yield* ownership.inheritable(session, record)
+      const decision = yield* policy.mayCancel(session.identity, record)
+      return decision === true || (yield* ownership.inheritable(session, record)) || decision
     })
 
   const acknowledge = (session: JobSession, { id, reason }: CancelRequest, record: JobRecord) =>
@@ -69,9 +70,10 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
       Effect.gen(function* () {
         const record = yield* lookup.job(request.jobId, { settled: true })
         if (record === undefined) return yield* notFound
-        if (!(yield* allowed(session, record)))
+        const decision = yield* decide(session, record)
+        if (decision !== true)
           return yield* (yield* lookup.mayList(session, record))
-            ? new PermissionDenied({ message: "only the session that submitted a job may cancel it" })
+            ? denied(decision, "only the session that submitted a job may cancel it")
             : notFound
         const job = running.get(request.jobId)
         if (job === undefined) acknowledge(session, request, record)

@@ -1,5 +1,6 @@
 /** A job before it is opened, and what opening it gives: what submitting, delegating and opening tell each other. */
 import type * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
 import type { ArcpError, InternalError } from "../../protocol/Errors.js"
 import type { Job } from "../../services/jobs/Job.js"
@@ -15,7 +16,7 @@ import type { RunningJob } from "./RunningJobs.js"
 export interface Candidate {
   readonly session: JobSession
   readonly record: JobRecord
-  readonly run: Effect.Effect<unknown, ArcpError, Job | LeaseTag>
+  readonly run: Effect.Effect<unknown, ArcpError, Job | LeaseTag | Scope.Scope>
   /** As it came, before the agent's contract decoded it. */
   readonly input: unknown
   readonly parent?: RunningJob | undefined

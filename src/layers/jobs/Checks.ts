@@ -7,11 +7,18 @@ import * as Option from "effect/Option"
 import * as AgentRef from "../../protocol/AgentRef.js"
 import * as Budget from "../../protocol/Budget.js"
 import * as CanonicalJson from "../../protocol/CanonicalJson.js"
-import { InternalError, InvalidRequest } from "../../protocol/Errors.js"
+import {
+  AgentNotAvailable,
+  InternalError,
+  InvalidRequest,
+  type PermissionDenied
+} from "../../protocol/Errors.js"
 import { timestamp } from "../../protocol/EventText.js"
 import type { Feature } from "../../protocol/Features.js"
 import { excess, type Lease, narrowing } from "../../protocol/Lease.js"
 import type * as Message from "../../protocol/Message.js"
+import type { Identity } from "../../services/auth/Auth.js"
+import { denied, type Policy } from "../../services/auth/Policy.js"
 import { type Credential, toWire } from "../../services/credentials/Credentials.js"
 import type { Outgoing } from "../../services/jobs/Jobs.js"
 import { inTurns } from "../../services/runtime/inTurns.js"
@@ -45,6 +52,18 @@ export const checkShape = (
       return new InvalidRequest({ message: `${what} needs the feature ${feature}, which was not negotiated` })
   return Effect.succeed(ref.value)
 }
+
+/** Checks that an identity may run the agent of this name; else there is none, unless the policy says why. */
+export const checkAgent = (
+  policy: Policy["Type"],
+  identity: Identity,
+  agent: string
+): Effect.Effect<void, AgentNotAvailable | PermissionDenied> =>
+  Effect.gen(function* () {
+    const decision = yield* policy.mayUseAgent(identity, agent)
+    if (decision === false) yield* new AgentNotAvailable({ message: "no agent of that name" })
+    else if (decision !== true) yield* denied(decision)
+  })
 
 /** Checks the constraints of a lease that is asked for. */
 export const checkConstraints = (
@@ -129,7 +148,8 @@ export const acceptance = (
   payload: accepted(job, requestId, credentials)
 })
 
-const accepted = (
+/** Makes the payload of an accept. */
+export const accepted = (
   job: JobRecord,
   requestId: string | undefined,
   credentials: ReadonlyArray<Credential>

@@ -10,7 +10,6 @@ import * as Stream from "effect/Stream"
 import * as AgentRef from "../../protocol/AgentRef.js"
 import * as Budget from "../../protocol/Budget.js"
 import {
-  AgentNotAvailable,
   type ArcpError,
   InternalError,
   InvalidRequest,
@@ -93,8 +92,7 @@ const check = ({ lease, parent, parts }: DelegationContext, wanted: Wanted, dele
     if (ref === undefined)
       return yield* new InvalidRequest({ message: "agent: expected name or name@version, in lower-case" })
     yield* lease.authorize("agent.delegate", ref.name)
-    if (!(yield* policy.mayUseAgent(owner.identity, ref.name)))
-      return yield* new AgentNotAvailable({ message: "no agent of that name" })
+    yield* Checks.checkAgent(policy, owner.identity, ref.name)
     const registered = yield* registry.resolve(ref)
     const constraints = yield* narrowed(record, wanted.constraints ?? {}, now())
     const terms = wanted.lease ?? {}

@@ -31,7 +31,7 @@ export interface Emitter {
   readonly secretStatus: (
     audience: string,
     body: Record<string, unknown>,
-    secret: Record<string, unknown>
+    secret: Readonly<Record<string, string>>
   ) => Effect.Effect<void, EmitError>
   /** Finalises a streamed result that the handler left open; `undefined` when nothing was streamed. */
   readonly finish: ResultWriter.ResultWriter["finish"]
@@ -120,7 +120,14 @@ export const make = (context: {
   const secretStatus: Emitter["secretStatus"] = (audience, body, secret) =>
     emit("status", body, {
       audience,
-      secret: JSON.stringify({ kind: "status", ts: timestamp(context.now()), body: { ...body, ...secret } })
+      secret: {
+        payload: JSON.stringify({
+          kind: "status",
+          ts: timestamp(context.now()),
+          body: { ...body, ...secret }
+        }),
+        values: Object.values(secret)
+      }
     })
 
   const result = ResultWriter.make({

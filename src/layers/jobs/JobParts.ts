@@ -4,6 +4,7 @@ import type * as FiberSet from "effect/FiberSet"
 import type { Registry } from "../../services/agents/Registry.js"
 import type { Policy } from "../../services/auth/Policy.js"
 import type { Credentials } from "../../services/credentials/Credentials.js"
+import type { Admission } from "../../services/jobs/Admission.js"
 import type { EventLog } from "../../services/log/EventLog.js"
 import type { IdGenerator } from "../../services/runtime/IdGenerator.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
@@ -18,6 +19,7 @@ export interface JobParts {
   readonly store: Store["Type"]
   readonly registry: Registry["Type"]
   readonly policy: Policy["Type"]
+  readonly admission: Admission["Type"]
   readonly ids: IdGenerator["Type"]
   readonly secrets: Secrets["Type"]
   readonly credentials: Credentials["Type"]

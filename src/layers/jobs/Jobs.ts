@@ -12,6 +12,7 @@ import { type ArcpError, InternalError } from "../../protocol/Errors.js"
 import { Registry } from "../../services/agents/Registry.js"
 import { Policy } from "../../services/auth/Policy.js"
 import { Credentials } from "../../services/credentials/Credentials.js"
+import { Admission } from "../../services/jobs/Admission.js"
 import { Jobs } from "../../services/jobs/Jobs.js"
 import { EventLog } from "../../services/log/EventLog.js"
 import { IdGenerator } from "../../services/runtime/IdGenerator.js"
@@ -49,6 +50,7 @@ const resolveParts = Effect.gen(function* () {
     store: yield* Store,
     registry: yield* Registry,
     policy: yield* Policy,
+    admission: yield* Admission,
     ids: yield* IdGenerator,
     secrets: yield* Secrets,
     credentials: yield* Credentials,
@@ -122,6 +124,6 @@ export const make = Effect.gen(function* () {
 })
 
 /** Provides `Jobs` over the services in context. Its end ends every job. */
-export const layer = Layer.scoped(Jobs, make)
+export const layer = () => Layer.scoped(Jobs, make)
 
 export * from "../../services/jobs/Jobs.js"

@@ -31,7 +31,7 @@ export class LiveJob {
   status: JobStatus = "pending"
   /** The first ending counts; set synchronously, so that an acknowledged cancel always wins. */
   ending: Ending | undefined
-  /** The handler's exit, when it came first. */
+  /** The handler's exit, when it came first; its finalizers may still run. */
   exit: Exit.Exit<unknown, ArcpError> | undefined
   /** Acknowledgements of cancels that wait until the wish is stored. */
   readonly cancelAnswers: Array<() => void> = []
@@ -86,6 +86,12 @@ export class LiveJob {
    */
   cancel(reason: string | undefined): void {
     if (this.ending?._tag !== "Cancel") this.begin({ _tag: "Cancel", reason })
+  }
+  /** Notes that the handler has returned, which decides how the job ends unless it is ending already. */
+  returned(exit: Exit.Exit<unknown, ArcpError>): void {
+    if (this.ending !== undefined || this.exit !== undefined) return
+    this.exit = exit
+    Deferred.unsafeDone(this.changed, Effect.void)
   }
   private begin(ending: Ending): void {
     if (this.concluded) return

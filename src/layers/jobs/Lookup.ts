@@ -1,7 +1,8 @@
 /** Finding, listing and watching jobs (§4.6, §5.6 of the protocol page). */
 import * as Effect from "effect/Effect"
-import { type ArcpError, type InternalError, JobNotFound, PermissionDenied } from "../../protocol/Errors.js"
+import { type ArcpError, type InternalError, JobNotFound } from "../../protocol/Errors.js"
 import type * as Message from "../../protocol/Message.js"
+import { denied } from "../../services/auth/Policy.js"
 import type { JobSession, SubscribeRequest } from "../../services/jobs/Jobs.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import * as Checks from "./Checks.js"
@@ -95,12 +96,12 @@ export const make = (parts: JobParts, ownership: Ownership, recovery: Recovery):
   const subscribe: Lookup["subscribe"] = (session, { id, jobId, payload }) =>
     Effect.gen(function* () {
       const record = yield* job(jobId)
-      const allowed = record !== undefined && (yield* policy.maySubscribe(session.identity, record))
-      yield* audit(session, jobId, record, allowed)
+      const decision = record !== undefined && (yield* policy.maySubscribe(session.identity, record))
+      yield* audit(session, jobId, record, decision === true)
       if (record === undefined) return yield* notFound
-      if (!allowed)
+      if (decision !== true)
         return yield* (yield* mayList(session, record))
-          ? new PermissionDenied({ message: "this job may be listed, but not subscribed to" })
+          ? denied(decision, "this job may be listed, but not subscribed to")
           : notFound
       const own = running.ofSession(session.sessionId)
       if (session.view.observedCount - own >= options.maxSubscriptionsPerSession)

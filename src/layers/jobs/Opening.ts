@@ -1,6 +1,6 @@
 /**
- * The way of a job that has passed its checks, submitted or delegated: counted → minted → opened (the commit) →
- * accepted → run. What it reserves on the way is in its hold, and is given back when the hold closes, wherever the way
+ * The way of a job that has passed its checks, submitted or delegated: admitted → counted → minted → opened (the commit)
+ * → accepted → run. What it reserves on the way is in its hold, and is given back when the hold closes, wherever the way
  * ends: a refusal, an interruption, a commit that fails, or the job's end.
  */
 import * as Deferred from "effect/Deferred"
@@ -12,6 +12,7 @@ import * as Budget from "../../protocol/Budget.js"
 import { InternalError, toPayload } from "../../protocol/Errors.js"
 import { coversJob } from "../../services/auth/Policy.js"
 import type { Credential } from "../../services/credentials/Credentials.js"
+import type { Submit } from "../../services/jobs/Admission.js"
 import type { JobService } from "../../services/jobs/Job.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import { Op } from "../../services/store/Store.js"
@@ -165,6 +166,8 @@ export const make = (parts: JobParts): Open => {
       .openJob(candidate.record, candidate.session.view, {
         parent: candidate.parent?.log,
         ops,
+        accepted: () => Checks.accepted(candidate.record, requestIdOf(candidate), []),
+        secrets: minted.map(({ value }) => Redacted.value(value)),
         onCommit: (job) => {
           // At the commit, so that a cancel that comes right after the accept finds the job.
           running.add({ live, log: job })
@@ -188,6 +191,7 @@ export const make = (parts: JobParts): Open => {
   const open: Open = (given, hold) =>
     Effect.gen(function* () {
       const { parent } = given
+      yield* parts.admission.check(given.session.identity, submitOf(given))
       yield* running.count(given.record, hold.job)
       const kept = yield* keepInput(parts, given)
       const { ops } = kept
@@ -211,5 +215,21 @@ export const make = (parts: JobParts): Open => {
     })
   return open
 }
+
+/** The job as admission sees it. */
+const submitOf = ({ input, record }: Candidate): Submit => ({
+  agent: record.agent,
+  input,
+  lease: record.lease,
+  leaseConstraints: record.leaseConstraints ?? {},
+  maxRuntimeSec: record.maxRuntimeSec,
+  idempotencyKey: record.idempotencyKey,
+  sessionId: record.sessionId,
+  traceId: record.traceId,
+  parentJobId: record.parentJobId
+})
+
+/** The message that a job answers; none of a delegated one. */
+const requestIdOf = ({ parent, record }: Candidate) => (parent === undefined ? record.submitId : undefined)
 
 const didNotEnd = new InternalError({ message: "the job did not end as it should" })

@@ -15,7 +15,7 @@ export interface Reservations {
 }
 
 interface Taken {
-  waited?: Deferred.Deferred<void>
+  waited?: Deferred.Deferred<void> | undefined
 }
 
 /** Returns reservations without any. */

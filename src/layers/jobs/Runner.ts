@@ -1,21 +1,24 @@
 /**
  * From `running` to the terminal message. A job has two fibers in the runtime's scope: the handler's, and its
  * supervisor, which is the only one to write the terminal message. The supervisor waits for whichever comes
- * first: the handler's exit, or an ending (cancel, limit, shutdown). An ending interrupts the handler and
- * waits for it no longer than the grace, which a shutdown cuts short; then the log is closed to it and what it still
- * emits is discarded.
+ * first: the handler's exit, or an ending (cancel, limit, shutdown), which interrupts the handler. Either way the
+ * handler's scope is closed in its own fiber, so that finalizers can still emit, and the supervisor waits for that fiber
+ * no longer than the grace, which a shutdown cuts short; then the log is closed to it and what it still emits is
+ * discarded.
  *
  * If the process dies anywhere in here, the stored record still says `running`, and the next start ends the
  * job (Recovery.ts). The supervisor itself is uninterruptible: only the death of the process keeps
  * it from writing the end.
  */
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
+import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import * as Budget from "../../protocol/Budget.js"
 import { type ArcpError, InternalError, isArcpError } from "../../protocol/Errors.js"
@@ -39,7 +42,7 @@ const lastGrace = Duration.seconds(1)
 interface RunContext {
   readonly live: LiveJob
   readonly job: JobLog
-  readonly handler: Effect.Effect<unknown, ArcpError, Job | Lease>
+  readonly handler: Effect.Effect<unknown, ArcpError, Job | Lease | Scope.Scope>
   /** What the handler gets. */
   readonly service: JobService
   readonly lease: LeaseService
@@ -51,8 +54,11 @@ interface RunContext {
   readonly parts: JobParts
 }
 
-/** The handler with what it is given, in its span; its first event is `running`. */
-const handlerOf = ({ handler, job, lease, live, parentSpan, parts, service }: RunContext) => {
+/** The handler with what it is given, in its span and scope; its first event is `running`. */
+const handlerOf = (
+  { handler, job, lease, live, parentSpan, parts, service }: RunContext,
+  scope: Scope.CloseableScope
+) => {
   const { record } = live
   const running = parts.log
     .append(job, {
@@ -62,8 +68,13 @@ const handlerOf = ({ handler, job, lease, live, parentSpan, parts, service }: Ru
     })
     .pipe(Effect.tapError((error) => Effect.sync(() => Faults.blame(error))))
   return Effect.zipRight(running, handler).pipe(
-    Effect.provideService(Job, service),
-    Effect.provideService(Lease, lease),
+    Effect.provide(
+      Context.make(Job, service).pipe(Context.add(Lease, lease), Context.add(Scope.Scope, scope))
+    ),
+    Effect.onExit((exit) => {
+      live.returned(exit)
+      return Scope.close(scope, exit)
+    }),
     Effect.withSpan("arcp.job", {
       captureStackTrace: false,
       parent:
@@ -80,7 +91,7 @@ const handlerOf = ({ handler, job, lease, live, parentSpan, parts, service }: Ru
   )
 }
 
-/** Waits for a handler that was interrupted: as long as the grace, or until a shutdown hurries. */
+/** Waits for a handler that was interrupted, or for its finalizers: as long as the grace, or until a shutdown hurries. */
 const awaitStop = (
   live: LiveJob,
   fiber: Fiber.RuntimeFiber<unknown, ArcpError>,
@@ -100,17 +111,29 @@ const awaitStop = (
       )
   })
 
-const conclude = ({ finish, live, parts: { now } }: RunContext): Effect.Effect<Terminal.Terminal> =>
+const conclude = (
+  { finish, live, parts: { now } }: RunContext,
+  fiber: Fiber.RuntimeFiber<unknown, ArcpError>
+): Effect.Effect<Terminal.Terminal> =>
   Effect.suspend(() => {
-    const { ending, exit, record } = live
-    if (ending !== undefined) return Effect.succeed(Terminal.ended(ending, record, now()))
+    const { ending, record } = live
     const fail = (error: ArcpError) =>
       Terminal.failed(error, "error", now(), { keyFreed: Faults.isOurs(error) })
-    if (exit === undefined) return Effect.succeed(fail(stopped))
-    if (Exit.isFailure(exit)) return Effect.as(logDefect(exit.cause, record), fail(toError(exit.cause)))
-    return finish.pipe(
-      Effect.map((streamed) => Terminal.succeeded(exit.value, streamed, now())),
-      Effect.catchAll((error) => Effect.succeed(fail(error)))
+    const end = (exit: Exit.Exit<unknown, ArcpError>): Effect.Effect<Terminal.Terminal> => {
+      if (ending !== undefined) return Effect.succeed(Terminal.ended(ending, record, now()))
+      if (Exit.isFailure(exit)) return Effect.succeed(fail(toError(exit.cause)))
+      return finish.pipe(
+        Effect.map((streamed) => Terminal.succeeded(exit.value, streamed, now())),
+        Effect.catchAll((error) => Effect.succeed(fail(error)))
+      )
+    }
+    const exit = fiber.unsafePoll()
+    if (exit !== null) return Effect.zipRight(logDefect(exit, record), end(exit))
+    // What it returned is nothing to build on while what it holds is not let go of; what it failed with stays.
+    const returned = live.exit ?? held
+    return Effect.logError(`agent ${record.agent} did not end within its grace in ${record.jobId}`).pipe(
+      Effect.zipRight(logDefect(returned, record)),
+      Effect.zipRight(end(Exit.zipRight(returned, held)))
     )
   })
 
@@ -119,13 +142,10 @@ export const run = (context: RunContext): Effect.Effect<void> => {
   const { job, limits, live, parts } = context
   return Effect.gen(function* () {
     live.status = "running"
+    const scope = yield* Scope.make()
     // Daemons, because a handler that cannot be interrupted must not keep anything from closing.
-    const fiber = yield* Effect.forkDaemon(Effect.interruptible(handlerOf(context)))
-    fiber.addObserver((exit) => {
-      if (live.ending !== undefined) return
-      live.exit = exit
-      Deferred.unsafeDone(live.changed, Effect.void)
-    })
+    const fiber = yield* Effect.forkDaemon(Effect.interruptible(handlerOf(context, scope)))
+    fiber.addObserver((exit) => live.returned(exit))
     const timers = yield* Effect.forEach(limits, ({ ending, reached }) =>
       Effect.zipRight(
         reached,
@@ -134,13 +154,11 @@ export const run = (context: RunContext): Effect.Effect<void> => {
     )
     yield* Deferred.await(live.changed)
     yield* Effect.forEach(timers, Fiber.interruptFork, { discard: true })
-    if (live.ending !== undefined) {
-      yield* Fiber.interruptFork(fiber)
-      yield* awaitStop(live, fiber, parts.options.cancelGrace)
-    }
+    if (live.ending !== undefined) yield* Fiber.interruptFork(fiber)
+    if (fiber.unsafePoll() === null) yield* awaitStop(live, fiber, parts.options.cancelGrace)
     yield* live.settleChildren
     live.concluded = true
-    const terminal = yield* conclude(context)
+    const terminal = yield* conclude(context, fiber)
     live.status = terminal.status
     yield* live.cancelStored
     yield* Terminal.write(parts, job, live.owner, terminal, parts.now(), () => live.record)
@@ -152,12 +170,14 @@ export const run = (context: RunContext): Effect.Effect<void> => {
   }).pipe(Effect.uninterruptible)
 }
 
-const stopped = new InternalError({ message: "the job was stopped" })
+const held = Exit.fail(
+  new InternalError({ message: "the agent's finalizers did not end within the cancel grace" })
+)
 
-const logDefect = (cause: Cause.Cause<unknown>, record: JobRecord) =>
-  Cause.defects(cause).length === 0
+const logDefect = (exit: Exit.Exit<unknown, unknown>, record: JobRecord) =>
+  Exit.isSuccess(exit) || Cause.defects(exit.cause).length === 0
     ? Effect.void
-    : Effect.logError(`agent ${record.agent} failed in ${record.jobId}`, cause)
+    : Effect.logError(`agent ${record.agent} failed in ${record.jobId}`, exit.cause)
 
 const toError = (cause: Cause.Cause<ArcpError>): ArcpError => {
   const failure = Cause.failureOption(cause)

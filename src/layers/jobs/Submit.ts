@@ -6,7 +6,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { AgentRef } from "../../protocol/AgentRef.js"
 import {
-  AgentNotAvailable,
   type ArcpError,
   DuplicateKey,
   type InternalError,
@@ -167,8 +166,7 @@ export const make = (parts: JobParts, open: Open, ownership: Ownership, recovery
   ): Effect.Effect<Candidate, ArcpError> =>
     Effect.gen(function* () {
       const { payload } = request
-      if (!(yield* policy.mayUseAgent(session.identity, ref.name)))
-        return yield* new AgentNotAvailable({ message: "no agent of that name" })
+      yield* Checks.checkAgent(policy, session.identity, ref.name)
       const agent = yield* registry.resolve(ref)
       yield* Checks.checkConstraints(payload.lease_constraints, now())
       const lease = yield* Checks.effectiveLease(

@@ -28,9 +28,9 @@ export interface Terminal {
   readonly payload: string
   /** The same for whoever delegated to the job; a streamed result is read from the log instead. */
   readonly outcome: Exit.Exit<unknown, ArcpError>
-  readonly streamed?: boolean
+  readonly streamed?: boolean | undefined
   /** The runtime ended the job for a fault of its own: its idempotency key is free (§5.2). */
-  readonly keyFreed?: boolean
+  readonly keyFreed?: boolean | undefined
 }
 
 /** Pauses between tries: short at first, then 5 s. */
@@ -76,7 +76,10 @@ export const failed = (
   error: ArcpError,
   finalStatus: "error" | "cancelled" | "timed_out",
   at: number,
-  more: { readonly details?: Record<string, unknown>; readonly keyFreed?: boolean } = {}
+  more: {
+    readonly details?: Record<string, unknown> | undefined
+    readonly keyFreed?: boolean | undefined
+  } = {}
 ): Terminal => ({
   type: "job.error",
   kind: "",

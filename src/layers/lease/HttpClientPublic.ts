@@ -95,7 +95,7 @@ const client = (connect?: { readonly lookup: LookupFunction }) =>
 export const layer = (
   options: {
     /** Resolves names; default: as the system does. */
-    readonly lookup?: LookupFunction
+    readonly lookup?: LookupFunction | undefined
   } = {}
 ): Layer.Layer<HttpClient.HttpClient> =>
   Layer.scoped(

@@ -25,7 +25,7 @@ import type { Report } from "./Account.js"
 import type { JobState } from "./JobState.js"
 import type { Limits } from "./Ledger.js"
 import type { Tail } from "./Tail.js"
-import { Transaction } from "./Transaction.js"
+import { type Touched, Transaction } from "./Transaction.js"
 
 /** Called when the batch of an item is committed, or was not. */
 export type Done = (exit: Exit.Exit<void, InternalError>) => void
@@ -71,7 +71,7 @@ export const make = (
   report: (report: Report) => NewEvent,
   /** What a run of a view holds at the most. */
   maxRun: Limits,
-  published: (touched: ReturnType<Transaction["apply"]>) => void
+  published: (touched: Touched) => void
 ) =>
   Effect.gen(function* () {
     const turn = yield* Turn

@@ -1,6 +1,7 @@
 /** The event log over any `Store`. See services/log/EventLog.ts for the idea, the other files here for the parts. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Budget from "../../protocol/Budget.js"
 import type { InternalError } from "../../protocol/Errors.js"
@@ -11,6 +12,7 @@ import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { Turn } from "../../services/runtime/Turn.js"
 import { type JobRecord, Op, Store, type StoreError, toInternalError } from "../../services/store/Store.js"
 import { Account, type Report } from "./Account.js"
+import * as Committed from "./Committed.js"
 import * as Committer from "./Committer.js"
 import * as History from "./History.js"
 import { JobState } from "./JobState.js"
@@ -20,7 +22,7 @@ import * as Pace from "./Pace.js"
 import * as Reader from "./Reader.js"
 import * as Retention from "./Retention.js"
 import { Tail } from "./Tail.js"
-import type { Transaction } from "./Transaction.js"
+import type { Touched, Transaction } from "./Transaction.js"
 import { ViewState } from "./ViewState.js"
 
 /** In memory, what may be queued before an emitter waits for the commit: short turns, so that others get theirs. */
@@ -60,6 +62,9 @@ export const make = Effect.gen(function* () {
   const clock = yield* Effect.clock
   const now = () => clock.unsafeCurrentTimeMillis()
   const elapsed = monotonic(clock)
+  const publisher = Committed.publisherOf(yield* Committed.Committed)
+  // After the committer's last commit: consumers get everything, and then their end.
+  yield* Effect.addFinalizer(() => Effect.sync(() => publisher.end()))
   const windowMs = Duration.toMillis(options.resumeWindow)
   const limits = retentionLimits(store.kind, options)
 
@@ -78,13 +83,17 @@ export const make = Effect.gen(function* () {
     )
   })
 
-  /** After each commit: wake the readers, tell who lags, and look at what is over the limits. */
-  const published = (touched: ReturnType<Transaction["apply"]>) => {
+  /** After each commit: publish it, wake the readers, tell who lags, and look at what is over the limits. */
+  const published = (touched: Touched) => {
+    if (publisher.listening) for (const [job, { events }] of touched.appended) publisher.publish(job, events)
     for (const view of touched.views) {
       view.wake?.()
       pace.published(view)
     }
-    for (const job of touched.jobs) job.wake()
+    for (const job of touched.jobs) {
+      job.wake()
+      if (job.closed) job.forgetSecrets()
+    }
     retention.published(touched)
   }
 
@@ -110,7 +119,21 @@ export const make = Effect.gen(function* () {
       tx.ops.push(...ops)
     })
 
+  /** Queues something as soon as every consumer that must lose nothing has room for it. */
+  const admitted = (queue: (done: Committer.Done) => void) =>
+    Effect.async<void, InternalError>((resume) =>
+      publisher.admit((settled) =>
+        queue((exit) => {
+          settled()
+          resume(exit)
+        })
+      )
+    )
+
   // Emitting
+
+  const appending = (job: JobState, event: NewEvent) => (done: Committer.Done) =>
+    job.ended ? done(Exit.void) : committer.enqueue({ _tag: "Append", job, event, done })
 
   let queuedBytes = 0
   const enqueue = (job: JobState, event: NewEvent): Effect.Effect<void, InternalError> => {
@@ -136,7 +159,7 @@ export const make = Effect.gen(function* () {
       const job = logOf(log)
       if (job.ended) return Effect.void
       if (retention.isBlocked(job)) return Effect.zipRight(retention.room(job), append(job, event))
-      const committed = enqueue(job, event)
+      const committed = publisher.suspends ? admitted(appending(job, event)) : enqueue(job, event)
       return pace.holds(job) ? Effect.zipRight(committed, pace.wait(job)) : committed
     })
 
@@ -162,12 +185,15 @@ export const make = Effect.gen(function* () {
 
   // Jobs
 
-  const openJob: EventLog["Type"]["openJob"] = (record, owner, { event, onCommit, ops = [], parent } = {}) =>
+  const openJob: EventLog["Type"]["openJob"] = (record, owner, opening = {}) =>
     Effect.suspend(() => {
+      const { accepted, event, onCommit, ops = [], parent, secrets = [] } = opening
       const view = stateOf(owner)
       const job = live.newJob(record)
       const above = parent === undefined ? undefined : logOf(parent)
       job.depth = above === undefined ? 0 : above.depth + 1
+      if (secrets.length > 0 || (above !== undefined && above.secretValues.length > 0))
+        job.secretValues = [...secrets, ...(above?.secretValues ?? [])]
       if (above?.account !== undefined || record.lease["cost.budget"] !== undefined)
         job.account = new Account(job, record, above?.account)
       const open = (tx: Transaction) => {
@@ -187,12 +213,17 @@ export const make = Effect.gen(function* () {
         }
         tx.ops.push(...ops)
         if (onCommit !== undefined) tx.onApply(() => onCommit(job))
+        if (accepted !== undefined && publisher.listening)
+          tx.onApply(() => publisher.opened(job, record, accepted()))
         return () => {
           live.jobs.delete(job.jobId)
           job.removeObserver(view)
         }
       }
-      const opened = Effect.as(committer.change(open), job)
+      const change = publisher.suspends
+        ? admitted((done) => committer.enqueue({ _tag: "Change", change: open, done }))
+        : committer.change(open)
+      const opened = Effect.as(change, job)
       return retention.isBlocked(job) ? Effect.zipRight(retention.room(job), opened) : opened
     })
 
@@ -331,6 +362,7 @@ const putRecord = (tx: Transaction, job: JobState, record: JobRecord): (() => vo
 }
 
 /** The log over the `Store` in context. Fails when the store cannot say what it holds. */
-export const layer: Layer.Layer<EventLog, StoreError, Store | RuntimeOptions> = Layer.scoped(EventLog, make)
+export const layer = (): Layer.Layer<EventLog, StoreError, Committed.Committed | Store | RuntimeOptions> =>
+  Layer.scoped(EventLog, make)
 
 export * from "../../services/log/EventLog.js"

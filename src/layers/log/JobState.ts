@@ -1,12 +1,20 @@
 /** What the log keeps in memory of a job. Only a committed transaction and the retention change it. */
 import type * as BigDecimal from "effect/BigDecimal"
-import type { JobLog } from "../../services/log/EventLog.js"
-import type { StoredEvent } from "../../services/store/Store.js"
+import type { JobLog, Secret } from "../../services/log/EventLog.js"
+import type { JobRecord, StoredEvent } from "../../services/store/Store.js"
 import type { Account } from "./Account.js"
 import { Ledger, type Limits } from "./Ledger.js"
 import type { ViewState } from "./ViewState.js"
 
 const noBudget: ReadonlyMap<string, BigDecimal.BigDecimal> = new Map()
+
+const noValues: ReadonlyArray<string> = []
+
+/** What of a job's record its log keeps in memory. */
+export type JobIdentity = Pick<
+  JobRecord,
+  "jobId" | "traceId" | "principal" | "agent" | "parentJobId" | "sessionId"
+>
 
 /** A job's log: its numbers, its observers, and the newest events. */
 export class JobState implements JobLog {
@@ -29,6 +37,8 @@ export class JobState implements JobLog {
   depth = 0
   /** Payloads that are delivered but not stored, by `seq`. */
   private secrets: Map<number, string> | undefined
+  /** The values of credentials that the job, or one above it, has or had. */
+  secretValues = noValues
   /** The owner's view while it observes; it sets the pace. */
   ownerView: ViewState | undefined
   readonly ledger: Ledger
@@ -38,10 +48,15 @@ export class JobState implements JobLog {
   private tail: Array<StoredEvent> = []
   private head = 0
 
+  readonly jobId: string
+  readonly traceId: string
+  readonly principal: string
+  readonly agent: string
+  readonly parentJobId: string | undefined
+  owner: string
+
   constructor(
-    readonly jobId: string,
-    readonly traceId: string,
-    public owner: string,
+    record: JobIdentity,
     start: {
       readonly first: number
       readonly last: number
@@ -50,6 +65,12 @@ export class JobState implements JobLog {
     },
     limits: { readonly granularity: Limits; readonly allowance: Limits }
   ) {
+    this.jobId = record.jobId
+    this.traceId = record.traceId
+    this.principal = record.principal
+    this.agent = record.agent
+    this.parentJobId = record.parentJobId
+    this.owner = record.sessionId
     this.last = start.last
     this.lastEventSeq = start.lastEventSeq
     this.ended = start.ended
@@ -94,9 +115,14 @@ export class JobState implements JobLog {
   wake(): void {
     if (this.followers !== undefined) for (const wake of [...this.followers]) wake()
   }
-  keepSecret(seq: number, payload: string): void {
+  keepSecret(seq: number, { payload, values }: Secret): void {
     this.secrets ??= new Map()
     this.secrets.set(seq, payload)
+    this.secretValues = [...this.secretValues, ...values]
+  }
+  /** Its end has been published: nothing of it will be looked through for secrets again. */
+  forgetSecrets(): void {
+    this.secretValues = noValues
   }
   /** The payload as it is delivered. */
   payloadOf(event: StoredEvent): string {

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
 import { InternalError } from "../../protocol/Errors.js"
 import type { JobRecord, SessionRecord, StoreError, StoreService } from "../../services/store/Store.js"
+import { onward } from "../store/onward.js"
 import { JobState } from "./JobState.js"
 import { granularityOf, type Limits } from "./Ledger.js"
 import { ViewState } from "./ViewState.js"
@@ -96,7 +97,7 @@ export class LiveLogs {
   }
   newJob(record: JobRecord): JobState {
     const start = { first: 1, last: 0, lastEventSeq: 0, ended: false }
-    return new JobState(record.jobId, record.traceId, record.sessionId, start, this.bounds)
+    return new JobState(record, start, this.bounds)
   }
 
   /** Returns the view of a stored session, loaded with what it retains when it is not in memory. */
@@ -133,7 +134,7 @@ export class LiveLogs {
         }
         const last = page[page.length - 1]
         if (last === undefined) break
-        from = last.eventSeq + last.count
+        from = onward(from, last.eventSeq + last.count)
       }
       view.ledger.last = start.last
       return view
@@ -169,9 +170,7 @@ export class LiveLogs {
   private loadStored(record: JobRecord, first: number, last: number): Effect.Effect<JobState, StoreError> {
     const { store } = this
     const job = new JobState(
-      record.jobId,
-      record.traceId,
-      record.sessionId,
+      record,
       { first, last, lastEventSeq: record.lastEventSeq, ended: record.endedAt !== undefined },
       this.bounds
     )

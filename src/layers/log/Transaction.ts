@@ -3,7 +3,7 @@
  * `apply`, after the store has committed; a batch that fails is simply forgotten, so numbers never have
  * gaps.
  */
-import type { NewEvent } from "../../services/log/EventLog.js"
+import type { NewEvent, Secret } from "../../services/log/EventLog.js"
 import { eventOverhead, type JobRecord, type Op, type StoredEvent } from "../../services/store/Store.js"
 import { type Account, type Report, Spending } from "./Account.js"
 import type { JobState } from "./JobState.js"
@@ -17,13 +17,21 @@ interface JobDelta {
   lastEventSeq: number
   bytes: number
   selective: boolean
-  readonly secrets: Array<readonly [number, string]>
+  readonly secrets: Array<readonly [number, Secret]>
 }
 
 interface ViewDelta {
   last: number
   /** Runs as they are after this batch, with what it adds to each. */
   readonly runs: Array<{ readonly run: RunState; added: number; addedBytes: number }>
+}
+
+/** What a commit has changed. */
+export interface Touched {
+  readonly views: ReadonlyArray<ViewState>
+  readonly jobs: ReadonlyArray<JobState>
+  /** The events of each job. */
+  readonly appended: ReadonlyMap<JobState, { readonly events: ReadonlyArray<StoredEvent> }>
 }
 
 /** Collects the operations of one commit, and what undoes them in memory if it fails. */
@@ -158,14 +166,14 @@ export class Transaction {
   }
 
   /** Committed: makes it visible, calls back, and says what was touched. */
-  apply(tail: Tail): { readonly views: ReadonlyArray<ViewState>; readonly jobs: ReadonlyArray<JobState> } {
+  apply(tail: Tail): Touched {
     for (const [job, delta] of this.jobs) {
       job.last = delta.last
       job.lastEventSeq = delta.lastEventSeq
       job.selective ||= delta.selective
       job.ledger.cut()
       job.ledger.add(delta.last, delta.bytes)
-      for (const [seq, payload] of delta.secrets) job.keepSecret(seq, payload)
+      for (const [seq, secret] of delta.secrets) job.keepSecret(seq, secret)
       tail.push(job, delta.events, delta.bytes)
     }
     this.spending.apply()
@@ -173,7 +181,7 @@ export class Transaction {
       for (const { run, added, addedBytes } of delta.runs) view.extend(run, added, addedBytes)
     }
     for (const effect of this.effects) effect()
-    return { views: [...this.views.keys()], jobs: [...this.jobs.keys()] }
+    return { views: [...this.views.keys()], jobs: [...this.jobs.keys()], appended: this.jobs }
   }
 
   /** The owner's numbers: the first of them when all events are seen, else one each (0 = not seen). */

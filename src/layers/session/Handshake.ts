@@ -4,14 +4,14 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
 import * as Codec from "../../protocol/Codec.js"
-import { type ArcpError, InvalidRequest, Unauthenticated } from "../../protocol/Errors.js"
+import { type ArcpError, InvalidRequest } from "../../protocol/Errors.js"
 import * as Features from "../../protocol/Features.js"
 import type * as Message from "../../protocol/Message.js"
 import type { Registry } from "../../services/agents/Registry.js"
 import type { Auth, Identity } from "../../services/auth/Auth.js"
 import type { Policy } from "../../services/auth/Policy.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
-import type { Inbound } from "../../services/transport/Transport.js"
+import type { Connection, Inbound, Peer } from "../../services/transport/Transport.js"
 import { sound } from "./boundary.js"
 import type { ResumeRequest } from "./Resume.js"
 
@@ -46,16 +46,26 @@ export interface HandshakeServices {
   readonly offered: ReadonlyArray<Features.Feature>
 }
 
-/** Returns what decides a hello (§6.1, §6.2). */
+/** What the transport knows of whoever says hello. */
+const peerOf = ({ evidence, kind, remote }: Connection): Effect.Effect<Peer> =>
+  evidence === undefined
+    ? Effect.succeed({ kind, remote })
+    : Effect.map(evidence, (shown) => ({ ...shown, kind, remote }))
+
+/** Returns what decides the first frame of a connection, the hello (§6.1, §6.2). */
 export const make =
   (services: HandshakeServices) =>
-  (frame: Inbound): Effect.Effect<Greeted, HelloRefusal> =>
+  (connection: Connection, frame: Inbound): Effect.Effect<Greeted, HelloRefusal> =>
     sound(
-      Effect.suspend(() => greet(services, frame)),
+      Effect.flatMap(peerOf(connection), (peer) => greet(services, peer, frame)),
       "session.hello"
     ).pipe(Effect.mapError((error) => (error._tag === "Refusal" ? error : new HelloRefusal(error, "1.1"))))
 
-const greet = (services: HandshakeServices, frame: Inbound): Effect.Effect<Greeted, HelloRefusal> => {
+const greet = (
+  services: HandshakeServices,
+  peer: Peer,
+  frame: Inbound
+): Effect.Effect<Greeted, HelloRefusal> => {
   const { auth, registry, policy, options, offered } = services
   if (typeof frame !== "string")
     return Effect.fail(new HelloRefusal(new InvalidRequest({ message: frame.reason }), "1.1"))
@@ -76,12 +86,14 @@ const greet = (services: HandshakeServices, frame: Inbound): Effect.Effect<Greet
   const accepted = Effect.gen(function* () {
     if (hello.auth !== undefined && hello.auth.scheme !== "bearer")
       return yield* new InvalidRequest({ message: "payload.auth.scheme: this runtime takes bearer tokens" })
-    if (hello.auth?.token === undefined || hello.auth.token === "")
-      return yield* new Unauthenticated({ message: "a bearer token is needed in payload.auth.token" })
-    const identity = yield* auth.verify(Redacted.make(hello.auth.token))
+    const token = hello.auth?.token
+    const identity = yield* auth.authenticate({
+      peer,
+      token: token === undefined || token === "" ? undefined : Redacted.make(token)
+    })
     const features = Features.negotiate(offered, hello.capabilities?.features)
     const agents = yield* Effect.filter(registry.inventory, (agent) =>
-      policy.mayUseAgent(identity, agent.name)
+      Effect.map(policy.mayUseAgent(identity, agent.name), (allowed) => allowed === true)
     )
     return {
       identity,

@@ -11,7 +11,7 @@ export interface Farewell {
   /** Only once every event has been sent. */
   readonly drained: boolean
   /** The last frame. */
-  readonly frame?: string
+  readonly frame?: string | undefined
 }
 
 /** Frames that one `take` gives, and what they count for. */

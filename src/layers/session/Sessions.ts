@@ -271,7 +271,7 @@ const helloRoom = ({
             yield* connection.setMaxFrameBytes(options.maxHelloFrameBytes)
             const frames = yield* firstFrames(connection)
             yield* share
-            const greeted = yield* greet(Chunk.unsafeHead(frames))
+            const greeted = yield* greet(connection, Chunk.unsafeHead(frames))
             yield* connection.setMaxFrameBytes(options.maxFrameBytes)
             return { greeted, rest: Chunk.drop(frames, 1) }
           }),
@@ -312,6 +312,6 @@ const tooManyHellos = (max: number) =>
   })
 
 /** Provides `Sessions` over the services in context. Its end ends every session. */
-export const layer = Layer.scoped(Sessions, make)
+export const layer = () => Layer.scoped(Sessions, make)
 
 export * from "../../services/session/Sessions.js"

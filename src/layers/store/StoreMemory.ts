@@ -83,4 +83,4 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
 }
 
 /** A store in memory: nothing outlives the layer, and only a mistake in a batch can fail. */
-export const layer: Layer.Layer<Store> = Layer.effect(Store, make)
+export const layer = (): Layer.Layer<Store> => Layer.effect(Store, make)

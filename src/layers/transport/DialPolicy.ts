@@ -9,11 +9,11 @@ export interface DialOptions {
   /** `ws://` or `wss://`, with the path. */
   readonly url: string
   /** Largest inbound frame, in bytes. Default: 16 MiB. */
-  readonly maxFrameBytes?: number
+  readonly maxFrameBytes?: number | undefined
   /** Time for connecting and the upgrade. Default: 10 seconds. */
-  readonly connectTimeout?: Duration.DurationInput
+  readonly connectTimeout?: Duration.DurationInput | undefined
   /** Allow `ws://` to another machine: the token then travels readable. Default: false. */
-  readonly allowInsecure?: boolean
+  readonly allowInsecure?: boolean | undefined
 }
 
 /** The URL without what may be secret in it; for messages. */

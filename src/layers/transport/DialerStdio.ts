@@ -19,17 +19,17 @@ import * as LineConnection from "./LineConnection.js"
 export interface Options {
   /** The program, looked up in `PATH`, and its arguments. No shell is involved. */
   readonly command: string
-  readonly args?: ReadonlyArray<string>
+  readonly args?: ReadonlyArray<string> | undefined
   /** Default: this process's. */
-  readonly cwd?: string
-  readonly env?: Readonly<Record<string, string | undefined>>
+  readonly cwd?: string | undefined
+  readonly env?: Readonly<Record<string, string | undefined>> | undefined
   /** Largest inbound frame, in bytes. Default: 16 MiB. */
-  readonly maxFrameBytes?: number
+  readonly maxFrameBytes?: number | undefined
   /**
    * Time the child gets to exit after its stdin was closed, before SIGTERM; and again before SIGKILL. Default: 10
    * seconds.
    */
-  readonly killGrace?: Duration.DurationInput
+  readonly killGrace?: Duration.DurationInput | undefined
 }
 
 type ServerProcess = ChildProcessByStdio<Writable, Readable, null>

@@ -14,9 +14,9 @@ import * as WebSocketConnection from "./WebSocketConnection.js"
 /** Options of a dialer over `ws`. */
 export interface Options extends DialOptions {
   /** Headers of the upgrade request, such as what a proxy asks for. */
-  readonly headers?: Readonly<Record<string, string>>
+  readonly headers?: Readonly<Record<string, string>> | undefined
   /** PEM certificates to trust instead of the system's. */
-  readonly ca?: string | Buffer
+  readonly ca?: string | Buffer | undefined
 }
 
 /** Characters of a refusal's body that are quoted in the error. */
@@ -48,7 +48,7 @@ const start = (options: Options): Effect.Effect<WebSocket, TransportError> =>
 
 const open = (ws: WebSocket, options: Options): Effect.Effect<Connection, TransportError> =>
   Effect.async((resume) => {
-    const { maxFrameBytes, url } = { ...defaults, ...options }
+    const { maxFrameBytes = defaults.maxFrameBytes, url } = options
     const fail = (error: TransportError) => resume(Effect.fail(error))
     const onError = (cause: Error) => fail(connectError(cause, url))
     // Stays on an attempt that failed: ending it reports once more.

@@ -18,14 +18,12 @@ import { exceeds, Inbox, tooBig } from "./Inbox.js"
 /** Options of a dialer over the platform's own `WebSocket`. */
 export interface Options extends DialOptions {
   /** Default: `globalThis.WebSocket`. */
-  readonly WebSocket?: new (
-    url: string
-  ) => WebSocket
+  readonly WebSocket?: (new (url: string) => WebSocket) | undefined
   /**
    * Bytes held for a consumer that does not take them. This API cannot pause its socket, so beyond this
    * the connection is closed (1013) and the session has to be resumed. Default: 64 MiB.
    */
-  readonly maxHeldBytes?: number
+  readonly maxHeldBytes?: number | undefined
 }
 
 const closeGraceMs = 2_000

@@ -22,7 +22,7 @@ export interface Options {
   /** Largest inbound line until `setMaxFrameBytes`, in bytes. */
   readonly maxFrameBytes: number
   /** Called at the end of input, which then ends the connection by what it calls. Default: only this direction ends. */
-  readonly onInputEnd?: (end: (closed: Closed) => void) => void
+  readonly onInputEnd?: ((end: (closed: Closed) => void) => void) | undefined
 }
 
 /** Returns a connection that has a frame on each line. */

@@ -89,29 +89,30 @@ export const make: Effect.Effect<[client: Connection, server: Connection], never
   )
 
 /** A server and the dialer that reaches it. What is still open when the layer goes is closed with it. */
-export const layer: Layer.Layer<TransportServer | Dialer> = Layer.scopedContext(
-  Effect.gen(function* () {
-    const accepted = yield* Mailbox.make<Connection>()
-    const open = new Set<Connection>()
-    yield* Effect.addFinalizer(() =>
-      Effect.zipRight(
-        accepted.end,
-        Effect.forEach([...open], (server) => server.close(closeCode.goingAway, "server is stopping"))
+export const layer = (): Layer.Layer<TransportServer | Dialer> =>
+  Layer.scopedContext(
+    Effect.gen(function* () {
+      const accepted = yield* Mailbox.make<Connection>()
+      const open = new Set<Connection>()
+      yield* Effect.addFinalizer(() =>
+        Effect.zipRight(
+          accepted.end,
+          Effect.forEach([...open], (server) => server.close(closeCode.goingAway, "server is stopping"))
+        )
       )
-    )
-    const connect = Effect.gen(function* () {
-      const [client, server] = yield* make
-      yield* Effect.acquireRelease(
-        Effect.sync(() => open.add(server)),
-        () => Effect.sync(() => open.delete(server))
-      )
-      if (!(yield* accepted.offer(server)))
-        return yield* new TransportError({ message: "the in-memory server has stopped" })
-      return client
+      const connect = Effect.gen(function* () {
+        const [client, server] = yield* make
+        yield* Effect.acquireRelease(
+          Effect.sync(() => open.add(server)),
+          () => Effect.sync(() => open.delete(server))
+        )
+        if (!(yield* accepted.offer(server)))
+          return yield* new TransportError({ message: "the in-memory server has stopped" })
+        return client
+      })
+      return Context.make(TransportServer, {
+        address: "memory:",
+        connections: Mailbox.toStream(accepted)
+      }).pipe(Context.add(Dialer, { connect }))
     })
-    return Context.make(TransportServer, {
-      address: "memory:",
-      connections: Mailbox.toStream(accepted)
-    }).pipe(Context.add(Dialer, { connect }))
-  })
-)
+  )

@@ -15,9 +15,9 @@ import * as LineConnection from "./LineConnection.js"
 /** Options of a transport over the standard streams of this process. */
 export interface Options {
   /** Default: `process.stdin`. Destroyed when the connection closes. */
-  readonly input?: Readable
+  readonly input?: Readable | undefined
   /** Default: `process.stdout`. Ended when the connection closes. */
-  readonly output?: Writable
+  readonly output?: Writable | undefined
 }
 
 /** The one connection, closed with the scope. The end of input is its normal end. */

@@ -6,17 +6,18 @@ import { isLoopback, normalised } from "../../protocol/Loopback.js"
 export interface UpgradePolicy {
   /**
    * Origins of web pages that may connect beside the server's own, such as `https://app.example.com`;
-   * `"*"` is every page. Requests without `Origin` (programs, not pages) always may. Default: none.
+   * `"*"` is every page, of which `Auth` is shown no headers: a token has to say who they are. Requests without `Origin`
+   * (programs, not pages) always may. Default: none.
    */
-  readonly allowedOrigins?: ReadonlyArray<string>
+  readonly allowedOrigins?: ReadonlyArray<string> | undefined
   /**
    * Host names clients may address the server by, beside `localhost`, loopback addresses and the host it
    * is bound to. Checked on loopback binds (against DNS rebinding), and everywhere when given. A reverse
    * proxy before a loopback bind needs its public name here. Default: none.
    */
-  readonly allowedHosts?: ReadonlyArray<string>
+  readonly allowedHosts?: ReadonlyArray<string> | undefined
   /** Accept plaintext from other machines. Tokens then travel readable. Default: false. */
-  readonly allowInsecure?: boolean
+  readonly allowInsecure?: boolean | undefined
 }
 
 /** Why a request is not upgraded, as HTTP says it. */
@@ -36,13 +37,22 @@ const isSameOrigin = (origin: string, host: string | undefined): boolean => {
   )
 }
 
+/**
+ * Tells whether a request comes from a program, the server's own page, or a page that is listed by name: not from one that
+ * only `"*"` lets in, which may be anybody's.
+ */
+export const isTrusted = ({ headers: { host, origin } }: IncomingMessage, policy: UpgradePolicy): boolean =>
+  origin === undefined ||
+  isSameOrigin(origin, host) ||
+  (policy.allowedOrigins ?? []).some((other) => other.toLowerCase() === origin.toLowerCase())
+
 /** Why this upgrade is refused, or `undefined`. `boundHost` is the host the server listens on. */
 export const check = (
   request: IncomingMessage,
   boundHost: string | undefined,
   policy: UpgradePolicy
 ): OriginRefusal | undefined => {
-  const { host, origin } = request.headers
+  const { host } = request.headers
 
   const secure = "encrypted" in request.socket || isLoopback(request.socket.localAddress ?? "localhost")
   if (!secure && policy.allowInsecure !== true)
@@ -55,12 +65,7 @@ export const check = (
       return refuse("this Host is not allowed: add its name to allowedHosts")
   }
 
-  const allowed = policy.allowedOrigins ?? []
-  if (
-    origin !== undefined &&
-    !isSameOrigin(origin, host) &&
-    !allowed.some((other) => other === "*" || other.toLowerCase() === origin.toLowerCase())
-  )
+  if (!isTrusted(request, policy) && policy.allowedOrigins?.includes("*") !== true)
     return refuse("this Origin is not allowed: add it to allowedOrigins")
   return undefined
 }

@@ -10,7 +10,8 @@ import type * as Stream from "effect/Stream"
 import { WebSocketServer } from "ws"
 import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { type Connection, closeCode } from "../../services/transport/Transport.js"
-import { check, type UpgradePolicy } from "./UpgradePolicy.js"
+import { check, isTrusted, type UpgradePolicy } from "./UpgradePolicy.js"
+import { evidenceOf, hasTooManyHeaders } from "./upgradeEvidence.js"
 import * as WebSocketConnection from "./WebSocketConnection.js"
 
 /** The HTTP answer to a request that is not upgraded. */
@@ -30,11 +31,15 @@ export interface Acceptor {
 
 const noop = () => {}
 
+const guarded = new WeakSet<Server>()
+
 /**
  * Keeps every socket of an HTTP server from ending the process: Node takes its own `error` listener away
  * when a request asks for an upgrade, and a peer that resets the connection then would be uncaught.
  */
 export const protect = <S extends Server>(server: S): S => {
+  if (guarded.has(server)) return server
+  guarded.add(server)
   const guard = (socket: Socket) => socket.on("error", noop)
   server.on("connection", guard)
   server.on("secureConnection", guard)
@@ -97,16 +102,22 @@ export const make = (
           remote: `${socket.remoteAddress ?? "unknown"}:${socket.remotePort ?? 0}`,
           maxFrameBytes: maxHelloFrameBytes,
           maxPayload: maxFrameBytes,
-          masked: false
+          masked: false,
+          evidence: evidenceOf(request, isTrusted(request, policy))
         })
         open.add(connection)
         ws.once("close", () => open.delete(connection))
         if (!accepted.unsafeOffer(connection)) ws.close(closeCode.tryLater, "too many connections")
       })
 
+    const refusal = (request: IncomingMessage): UpgradeRefusal | undefined => {
+      if (stopping) return { status: 503, message: "server is stopping" }
+      if (hasTooManyHeaders(request))
+        return { status: 431, message: "the headers of the request are too large" }
+      return check(request, boundHost(), policy)
+    }
     return {
-      refusal: (request) =>
-        stopping ? { status: 503, message: "server is stopping" } : check(request, boundHost(), policy),
+      refusal,
       accept,
       connections: Mailbox.toStream(accepted)
     }

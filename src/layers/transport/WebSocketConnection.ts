@@ -3,7 +3,13 @@
 import type { Socket } from "node:net"
 import * as Effect from "effect/Effect"
 import { WebSocket } from "ws"
-import { Closed, type Connection, closeCode, Unreadable } from "../../services/transport/Transport.js"
+import {
+  Closed,
+  type Connection,
+  closeCode,
+  type Evidence,
+  Unreadable
+} from "../../services/transport/Transport.js"
 import { Inbox, tooBig } from "./Inbox.js"
 import { StreamWriter } from "./StreamWriter.js"
 import { encodeTextFrames } from "./textFrames.js"
@@ -52,14 +58,28 @@ export interface Options {
   readonly maxPayload: number
   /** This is the client's side. */
   readonly masked: boolean
+  /** What the peer has shown while it connected. */
+  readonly evidence?: Evidence | undefined
+}
+
+/** Given once and then forgotten: headers are long, and connections many. */
+const once = (evidence: Evidence) => {
+  let kept: Evidence | undefined = evidence
+  return Effect.sync(() => {
+    const given = kept ?? {}
+    kept = undefined
+    return given
+  })
 }
 
 /** Takes an open `ws` (made with `autoPong: false`) and the raw socket below it. */
 export const make = (ws: WebSocket, socket: Socket, options: Options): Connection => {
+  // Apart, so that what goes on does not hold the evidence.
+  const { evidence, masked, maxPayload, remote } = options
   const inbox = new Inbox({ pause: () => ws.pause(), resume: () => ws.resume() })
   const writer = new StreamWriter(socket, (frames) => {
     // A client's frames are masked, which `ws` does; a server's go out as they are.
-    if (options.masked) for (const frame of frames) ws.send(frame)
+    if (masked) for (const frame of frames) ws.send(frame)
     else if (ws.readyState === WebSocket.OPEN) socket.write(encodeTextFrames(frames))
   })
   let timer: ReturnType<typeof setTimeout> | undefined
@@ -97,7 +117,7 @@ export const make = (ws: WebSocket, socket: Socket, options: Options): Connectio
     maxFrameBytes = bytes
     unfinished = 0
     socket.removeListener("data", count)
-    if (bytes < options.maxPayload && !inbox.ended) socket.on("data", count)
+    if (bytes < maxPayload && !inbox.ended) socket.on("data", count)
   }
   setMaxFrameBytes(maxFrameBytes)
 
@@ -119,7 +139,8 @@ export const make = (ws: WebSocket, socket: Socket, options: Options): Connectio
 
   return {
     kind: "websocket",
-    remote: options.remote,
+    remote,
+    ...(evidence === undefined ? {} : { evidence: once(evidence) }),
     take: inbox.take,
     send: (frames) => writer.send(frames),
     close: (code, reason) =>

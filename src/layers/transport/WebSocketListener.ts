@@ -24,15 +24,15 @@ export interface ServedPage {
 /** Options of a WebSocket server on a port of its own. */
 export interface Options extends UpgradePolicy {
   /** Host name or address to listen on. Default: `127.0.0.1`. */
-  readonly host?: string
+  readonly host?: string | undefined
   /** Default: 7777; 0 is any free port. */
-  readonly port?: number
+  readonly port?: number | undefined
   /** Default: `/arcp`. */
-  readonly path?: string
+  readonly path?: string | undefined
   /** PEM key and certificate chain: serve `wss://`. */
-  readonly tls?: { readonly key: string | Buffer; readonly cert: string | Buffer }
+  readonly tls?: { readonly key: string | Buffer; readonly cert: string | Buffer } | undefined
   /** Pages to serve beside the endpoint, by path. For more than a few, mount the endpoint in an HTTP server of yours. */
-  readonly pages?: Readonly<Record<string, ServedPage>>
+  readonly pages?: Readonly<Record<string, ServedPage>> | undefined
 }
 
 /** What an HTTP request that is no upgrade is told. */

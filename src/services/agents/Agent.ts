@@ -13,6 +13,7 @@
 import * as Effect from "effect/Effect"
 import * as Runtime from "effect/Runtime"
 import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import * as AgentRef from "../../protocol/AgentRef.js"
 import { type ArcpError, InternalError, InvalidRequest, isArcpError } from "../../protocol/Errors.js"
 import { describe } from "../../protocol/Problem.js"
@@ -21,6 +22,9 @@ import { type Cost, Lease, leaseErrorOf } from "../lease/Lease.js"
 import type { Contract, Outcome } from "./Contract.js"
 
 export type { Contract, Outcome }
+
+/** What each job's handler is given: the job itself, its lease, and a scope that is closed before the job's end. */
+type Given = Job | Lease | Scope.Scope
 
 /** A contract with its handler, its types erased: what the registry keeps. */
 export interface Registered<R = never> {
@@ -31,19 +35,19 @@ export interface Registered<R = never> {
   /** Decodes the input against the contract (fails with `InvalidRequest`) and gives the run. */
   readonly prepare: (
     input: unknown
-  ) => Effect.Effect<Effect.Effect<unknown, ArcpError, R | Job | Lease>, InvalidRequest, R>
+  ) => Effect.Effect<Effect.Effect<unknown, ArcpError, R | Given>, InvalidRequest, R>
 }
 
 interface AgentOptions<I, IE, O, OE, F, FE> {
   readonly version: string
   /** The version that the bare name means; otherwise the highest by SemVer. */
-  readonly default?: boolean
-  readonly requiresStreaming?: boolean
+  readonly default?: boolean | undefined
+  readonly requiresStreaming?: boolean | undefined
   /** Default: any JSON. */
-  readonly input?: Schema.Schema<I, IE>
-  readonly output?: Schema.Schema<O, OE>
+  readonly input?: Schema.Schema<I, IE> | undefined
+  readonly output?: Schema.Schema<O, OE> | undefined
   /** Failures beside the protocol's own. They reach the client as `INTERNAL_ERROR` with `details.error`. */
-  readonly error?: Schema.Schema<F, FE>
+  readonly error?: Schema.Schema<F, FE> | undefined
 }
 
 /** Declares an agent. Throws when name or version break the grammar of §7.5. */
@@ -96,11 +100,16 @@ export const make = <I = unknown, IE = I, O = unknown, OE = O, F = never, FE = F
   }
 }
 
-/** Gives a contract its handler. The handler's requirements become those of the registry's layer. */
+/**
+ * Gives a contract its handler. The handler's requirements become those of the registry's layer, but for `Job`, `Lease`
+ * and `Scope`, which are the job's own. The scope is closed when the handler returns, fails or is interrupted, and before
+ * the job's end is written: finalizers may still emit. They get no longer than the cancel grace. One that dies, or takes
+ * longer, ends a job in `INTERNAL_ERROR` that would have succeeded.
+ */
 export const handle = <I, IE, O, OE, F, FE, R>(
   contract: Contract<I, IE, O, OE, F, FE>,
   handler: (input: I) => Effect.Effect<O, F | ArcpError, R>
-): Registered<Exclude<R, Job | Lease>> => {
+): Registered<Exclude<R, Given>> => {
   const decode = Schema.decodeUnknown(contract.input)
   const encodeOutput = Schema.encode(contract.output)
   const encodeFailure = Schema.encode(contract.error)
@@ -138,7 +147,7 @@ export const handle = <I, IE, O, OE, F, FE, R>(
                   )
                 )
               )
-            ) as Effect.Effect<unknown, ArcpError, Exclude<R, Job | Lease> | Job | Lease>
+            ) as Effect.Effect<unknown, ArcpError, Exclude<R, Given> | Given>
         })
       )
   }
@@ -170,7 +179,11 @@ export type PromiseJob = {
     readonly end: (data?: string | Uint8Array) => Promise<void>
   }>
   /** Rejects when the lease does not allow it; gives the canonical target. See `Lease.authorize`. */
-  readonly authorize: (capability: string, target: string, options?: { callId?: string }) => Promise<string>
+  readonly authorize: (
+    capability: string,
+    target: string,
+    options?: { callId?: string | undefined }
+  ) => Promise<string>
   /** Records a cost. See `Lease.spend`. */
   readonly spend: (cost: Cost) => Promise<void>
   readonly delegate: (
@@ -185,7 +198,28 @@ export type PromiseJob = {
 }
 
 /**
- * A plain async function as an agent. A rejection is the job's failure.
+ * Runs an async function. An interruption aborts its signal and waits until it has settled, so that what it does in
+ * `finally` is part of the run.
+ */
+const settled = (run: (signal: AbortSignal) => Promise<unknown>): Effect.Effect<unknown, ArcpError> =>
+  Effect.async((resume) => {
+    const controller = new AbortController()
+    const running = new Promise((resolve) => resolve(run(controller.signal))).then(
+      (output) => resume(Effect.succeed(output)),
+      (cause: unknown) =>
+        resume(
+          Effect.fail(isArcpError(cause) ? cause : new InternalError({ message: failureMessage(cause) }))
+        )
+    )
+    return Effect.promise(() => {
+      controller.abort()
+      return running
+    })
+  })
+
+/**
+ * A plain async function as an agent. A rejection is the job's failure. A job that is ended aborts the signal and waits
+ * for the function, no longer than the cancel grace: until then it may still emit.
  *
  * @example
  * Agent.fromPromise("hello", { version: "1.0.0" }, async (input, job) => {
@@ -208,36 +242,34 @@ export const fromPromise = <Input = unknown, InputEncoded = unknown>(
         <P extends ReadonlyArray<unknown>, A, E>(method: (...args: P) => Effect.Effect<A, E>) =>
         (...args: P) =>
           promise(method(...args))
-      return yield* Effect.tryPromise({
-        try: (signal) =>
-          run(input, {
-            ...job,
-            signal,
-            log: lift(job.log),
-            thought: lift(job.thought),
-            status: lift(job.status),
-            metric: lift(job.metric),
-            toolCall: lift(job.toolCall),
-            toolResult: lift(job.toolResult),
-            artifact: lift(job.artifact),
-            progress: lift(job.progress),
-            emit: lift(job.emit),
-            authorize: lift(lease.authorize),
-            spend: lift(lease.spend),
-            delegate: async (agent, input, options) => {
-              const child = await promise(job.delegate(agent, input, options))
-              return {
-                jobId: child.jobId,
-                result: () => promise(child.await),
-                cancel: () => promise(child.cancel)
-              }
-            },
-            openResult: async (encoding) => {
-              const stream = await promise(job.openResult(encoding))
-              return { resultId: stream.resultId, write: lift(stream.write), end: lift(stream.end) }
+      return yield* settled((signal) =>
+        run(input, {
+          ...job,
+          signal,
+          log: lift(job.log),
+          thought: lift(job.thought),
+          status: lift(job.status),
+          metric: lift(job.metric),
+          toolCall: lift(job.toolCall),
+          toolResult: lift(job.toolResult),
+          artifact: lift(job.artifact),
+          progress: lift(job.progress),
+          emit: lift(job.emit),
+          authorize: lift(lease.authorize),
+          spend: lift(lease.spend),
+          delegate: async (agent, input, options) => {
+            const child = await promise(job.delegate(agent, input, options))
+            return {
+              jobId: child.jobId,
+              result: () => promise(child.await),
+              cancel: () => promise(child.cancel)
             }
-          }),
-        catch: (cause) => (isArcpError(cause) ? cause : new InternalError({ message: failureMessage(cause) }))
-      })
+          },
+          openResult: async (encoding) => {
+            const stream = await promise(job.openResult(encoding))
+            return { resultId: stream.resultId, write: lift(stream.write), end: lift(stream.end) }
+          }
+        })
+      )
     })
   )

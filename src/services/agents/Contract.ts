@@ -14,7 +14,7 @@ export interface Outcome<Output, Failure> {
     mismatch: (message: string) => M
   ) => Effect.Effect<Output, Failure | E | M>
   /** Never there: what the compiler infers `Failure` from, which it cannot from a union. */
-  readonly types?: { readonly output: Output; readonly failure: Failure }
+  readonly types?: { readonly output: Output; readonly failure: Failure } | undefined
 }
 
 /** A contract: what goes in, what comes out, how it can fail. Imported by both sides. */

@@ -48,19 +48,22 @@ export interface Contract<Input, InputEncoded, Output, OutputEncoded, Failure, F
 
 interface ToolOptions<I, IE, O, OE, F, FE> {
   /** For people, and for models that choose among tools. */
-  readonly description?: string
+  readonly description?: string | undefined
   /** Default: any JSON. */
-  readonly input?: Schema.Schema<I, IE>
-  readonly output?: Schema.Schema<O, OE>
+  readonly input?: Schema.Schema<I, IE> | undefined
+  readonly output?: Schema.Schema<O, OE> | undefined
   /** Failures beside the protocol's own. On the stream they are `INTERNAL_ERROR` with `details.error`. */
-  readonly error?: Schema.Schema<F, FE>
+  readonly error?: Schema.Schema<F, FE> | undefined
   /** What a call costs once the tool has run to its end. Default: nothing. Its metric is `cost.<tool name>`. */
-  readonly cost?: Cost | ((input: I, output: O) => Cost | undefined)
+  readonly cost?: Cost | ((input: I, output: O) => Cost | undefined) | undefined
   /**
    * What a call costs that fails, dies or is interrupted while the tool runs; the failure is `undefined` for the
    * latter two. Default: nothing.
    */
-  readonly costOnFailure?: Cost | ((input: I, failure: F | ArcpError | undefined) => Cost | undefined)
+  readonly costOnFailure?:
+    | Cost
+    | ((input: I, failure: F | ArcpError | undefined) => Cost | undefined)
+    | undefined
 }
 
 /** Keeps effects inside it interruptible, in what is not; as of `Effect.uninterruptibleMask`. */

@@ -2,9 +2,25 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import * as Budget from "../../protocol/Budget.js"
+import { PermissionDenied } from "../../protocol/Errors.js"
 import { budgetProblem, subsetProblem } from "../../protocol/Lease.js"
 import type { JobRecord } from "../store/Store.js"
 import type { Identity } from "./Auth.js"
+
+/** Why something is refused, in words for the client. */
+export interface Refusal {
+  readonly reason: string
+}
+
+/**
+ * Whether something is allowed. A refusal with a reason is told to the client as `PERMISSION_DENIED`, except where the
+ * answer must be the same as for what there is not: of a job that the identity may not list it hears `JOB_NOT_FOUND`
+ * whatever the reason.
+ */
+export type Decision = boolean | Refusal
+
+/** Refuses, and says why. */
+export const refuse = (reason: string): Refusal => ({ reason })
 
 /** Decides who may list, watch and cancel jobs, and run agents (§6.6, §7.4, §7.6). */
 export class Policy extends Context.Tag("arcp/services/Policy")<
@@ -13,16 +29,23 @@ export class Policy extends Context.Tag("arcp/services/Policy")<
     /** Returns the principals whose jobs this identity may list, or `"everyone"`. */
     readonly listable: (identity: Identity) => Effect.Effect<ReadonlyArray<string> | "everyone">
     /** Tells whether this identity may receive the events of a job. */
-    readonly maySubscribe: (identity: Identity, job: JobRecord) => Effect.Effect<boolean>
+    readonly maySubscribe: (identity: Identity, job: JobRecord) => Effect.Effect<Decision>
     /**
      * Tells whether this identity may cancel a job that its session does not own. The owning session always may; so may, when that no
      * longer exists, any session of the same principal whose own agents and ceiling cover the job.
      */
-    readonly mayCancel: (identity: Identity, job: JobRecord) => Effect.Effect<boolean>
-    /** Tells whether this identity may run, and see in the inventory, the agent of this name. */
-    readonly mayUseAgent: (identity: Identity, agent: string) => Effect.Effect<boolean>
+    readonly mayCancel: (identity: Identity, job: JobRecord) => Effect.Effect<Decision>
+    /**
+     * Tells whether this identity may run, and see in the inventory, the agent of this name; it is asked whether or not
+     * there is one. Without a reason, the client hears that there is none.
+     */
+    readonly mayUseAgent: (identity: Identity, agent: string) => Effect.Effect<Decision>
   }
 >() {}
+
+/** Returns the refusal of something that is not allowed, in the policy's words if it gave any. */
+export const denied = (decision: Decision, otherwise = "this is not allowed"): PermissionDenied =>
+  new PermissionDenied({ message: typeof decision === "object" ? decision.reason : otherwise })
 
 /**
  * Tells whether an identity could have been given this job: its agent is one of the identity's, and its lease and budget

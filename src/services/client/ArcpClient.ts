@@ -128,16 +128,16 @@ export interface JobHandle<Output = unknown, Failure = never> {
 
 /** What may be said of a submit beside its agent and input (§7.1). */
 export interface SubmitOptions {
-  readonly leaseRequest?: Lease
-  readonly leaseConstraints?: LeaseConstraints
+  readonly leaseRequest?: Lease | undefined
+  readonly leaseConstraints?: LeaseConstraints | undefined
   /** 1 to 256 characters; the same key and parameters within 24 h give the same job. */
-  readonly idempotencyKey?: string
+  readonly idempotencyKey?: string | undefined
   /** 1 second to a day; then the job ends with `Timeout`. */
-  readonly maxRuntime?: Duration.DurationInput
+  readonly maxRuntime?: Duration.DurationInput | undefined
   /** 32 lower-case hex digits. */
-  readonly traceId?: string
+  readonly traceId?: string | undefined
   /** What interrupting a fiber that awaits `result` does to the job. Default: `cancel`. */
-  readonly onInterrupt?: "cancel" | "detach"
+  readonly onInterrupt?: "cancel" | "detach" | undefined
 }
 
 /** Where the session is. `lastEventSeq` is the newest event received. */
@@ -189,9 +189,9 @@ export interface ArcpClientService {
   readonly subscribe: <O = unknown, F = never>(
     jobId: string,
     options?: {
-      readonly contract?: Outcome<O, F>
-      readonly history?: boolean
-      readonly fromEventSeq?: number
+      readonly contract?: Outcome<O, F> | undefined
+      readonly history?: boolean | undefined
+      readonly fromEventSeq?: number | undefined
     }
   ) => Effect.Effect<JobHandle<O, F> & { readonly subscribed: Message.Subscribed }, ClientError, Scope.Scope>
   /**
@@ -200,7 +200,7 @@ export interface ArcpClientService {
    */
   readonly attach: <O = unknown, F = never>(
     jobId: string,
-    options?: { readonly contract?: Outcome<O, F> }
+    options?: { readonly contract?: Outcome<O, F> | undefined }
   ) => Effect.Effect<JobHandle<O, F>, ClientError, Scope.Scope>
   /** Returns the jobs of an earlier process of this session that nobody has attached to yet. */
   readonly restored: Effect.Effect<ReadonlyArray<Known>>

@@ -15,10 +15,10 @@ import type { CredentialRecord } from "./CredentialStore.js"
 
 /** What upstream holds a credential to, in the wire's own shape. */
 export interface CredentialConstraints {
-  readonly "cost.budget"?: ReadonlyArray<string>
-  readonly "model.use"?: ReadonlyArray<string>
+  readonly "cost.budget"?: ReadonlyArray<string> | undefined
+  readonly "model.use"?: ReadonlyArray<string> | undefined
   /** RFC 3339. */
-  readonly expires_at?: string
+  readonly expires_at?: string | undefined
 }
 
 /** A credential as its job holds it. */
@@ -30,8 +30,8 @@ export interface Credential {
   /** URL at which it is good. */
   readonly endpoint: string
   /** What it is for, such as `openai`: an API that speaks like theirs. */
-  readonly profile?: string
-  readonly constraints?: CredentialConstraints
+  readonly profile?: string | undefined
+  readonly constraints?: CredentialConstraints | undefined
 }
 
 /** The credential on the wire, value and all: for its submitter's eyes only. */

@@ -11,8 +11,14 @@ import type * as Effect from "effect/Effect"
 import type * as Stream from "effect/Stream"
 import type { InternalError, ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { Feature } from "../../protocol/Features.js"
-import type { EventType } from "../../protocol/Message.js"
+import type { Accepted, EventType } from "../../protocol/Message.js"
 import type { JobRecord, Op, SessionRecord, StoredEvent } from "../store/Store.js"
+
+/** A payload as it is delivered, and the values in it that nobody else may read. */
+export interface Secret {
+  readonly payload: string
+  readonly values: ReadonlyArray<string>
+}
 
 /** An event before it has numbers. `payload` is the JSON text of the message's payload. */
 export interface NewEvent {
@@ -23,7 +29,7 @@ export interface NewEvent {
   readonly audience?: string | undefined
   readonly payload: string
   /** Delivered in place of `payload` for as long as the job runs here, and stored nowhere. */
-  readonly secret?: string | undefined
+  readonly secret?: Secret | undefined
   /** Decrements this currency's counter, of the job and of its ancestors, in the same commit (§9.6). */
   readonly cost?: { readonly currency: string; readonly amount: BigDecimal.BigDecimal } | undefined
 }
@@ -113,6 +119,10 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
         /** Stored in the same commit. */
         readonly ops?: ReadonlyArray<Op> | undefined
         readonly onCommit?: ((job: JobLog) => void) | undefined
+        /** Makes the accept that is published (`Committed`): without credentials. */
+        readonly accepted?: (() => Accepted) | undefined
+        /** The values of the job's credentials: never published. Those of `parent` are not either. */
+        readonly secrets?: ReadonlyArray<string> | undefined
       }
     ) => Effect.Effect<JobLog, InternalError>
     /** Returns the log of a stored job; loads it when it is not in memory. */

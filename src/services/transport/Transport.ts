@@ -6,6 +6,7 @@ import type * as Chunk from "effect/Chunk"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import type * as Effect from "effect/Effect"
+import type * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 
@@ -43,11 +44,46 @@ export const closeCode = {
   heartbeatLost: 4002
 } as const
 
+/** A certificate that a client has shown and the TLS server has verified. */
+export interface ClientCertificate {
+  /** The fields of its subject, such as `CN`; a field that it has several times is an array. */
+  readonly subject: Readonly<Record<string, string | ReadonlyArray<string>>>
+  /** As OpenSSL writes it: `DNS:a.example.com, URI:spiffe://…`. */
+  readonly subjectAltName?: string | undefined
+  /** SHA-256 of the certificate, in hexadecimal with colons. */
+  readonly fingerprint256: string
+  /** Epoch milliseconds after which it is no longer valid. */
+  readonly validTo: number
+}
+
+/** What a peer has shown of itself while it connected, beside where it is. */
+export interface Evidence {
+  /** The IP address of the other end, which may be a proxy's; absent on a Unix socket. */
+  readonly address?: string | undefined
+  /**
+   * The headers of the upgrade request by lower-case name, each value as often as it was sent. All are redacted: which
+   * of them are secrets is not known here. Absent, like the certificate, when a web page was let in by the origin `*`
+   * alone: browsers send cookies and certificates for any page, so they say nothing about who asks.
+   */
+  readonly headers?: Readonly<Record<string, ReadonlyArray<Redacted.Redacted> | undefined>> | undefined
+  /** The client's certificate, if it has shown one and the TLS server trusts it. */
+  readonly certificate?: ClientCertificate | undefined
+}
+
+/** Who is at the other end of a connection, as far as the transport knows. */
+export interface Peer extends Evidence {
+  readonly kind: "websocket" | "stdio" | "memory"
+  /** Where it is, for logs. */
+  readonly remote: string
+}
+
 /** One connection: gives inbound frames in order, takes outbound ones in batches (§4). */
 export interface Connection {
   /** `websocket`, `stdio` or `memory`, and where the peer is; for logs. */
-  readonly kind: "websocket" | "stdio" | "memory"
+  readonly kind: Peer["kind"]
   readonly remote: string
+  /** What else the peer has shown of itself. Given once, for the hello: afterwards the connection does not hold it. */
+  readonly evidence?: Effect.Effect<Evidence> | undefined
   /**
    * All frames that have arrived since the last call, at least one; waits for the first. Reading pauses
    * when the consumer does not call: a bounded number of frames is held. Fails once closed and drained.
@@ -84,6 +120,6 @@ export class Dialer extends Context.Tag("arcp/services/Dialer")<
   {
     readonly connect: Effect.Effect<Connection, TransportError, Scope.Scope>
     /** The runtime ends with the connection: a client does not close one only to read again from further back. */
-    readonly ephemeral?: boolean
+    readonly ephemeral?: boolean | undefined
   }
 >() {}

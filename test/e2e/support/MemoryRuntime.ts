@@ -11,6 +11,7 @@ import * as Logger from "effect/Logger"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
+import type * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
 import type { Closed, Dialer } from "../../../src/services/transport/Transport.js"
 import { textOnly, type Wire, type WireListener } from "./Wire.js"
 
@@ -71,9 +72,9 @@ const layer = async (args: ReadonlyArray<string>): Promise<Layer.Layer<Dialer, u
     jwtSecret === undefined
       ? Auth.layerStatic({ "tok-a": "alice", "tok-b": "bob" })
       : (await jwt()).AuthJwt.layer({ key: { secret: Redacted.make(jwtSecret) } })
-  return Runtime.serve.pipe(
-    Layer.provideMerge(TransportMemory.layer),
-    Layer.provide(Runtime.layerMemory(options)),
+  return Runtime.serve().pipe(
+    Layer.provideMerge(TransportMemory.layer()),
+    Layer.provide(Runtime.layerMemory({ options: options as RuntimeOptions.Input })),
     Layer.provide(Registry.layer(agents)),
     Layer.provide(auth),
     Layer.provide(Layer.merge(Secrets.layer, NodeContext.layer)),

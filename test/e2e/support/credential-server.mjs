@@ -121,7 +121,7 @@ const filename = join(directory, "arcp.db")
 const store =
   storage === "sql"
     ? CredentialStoreSql.layerSqlite({ filename: CredentialStoreSql.beside(filename) })
-    : CredentialStoreMemory.layer
+    : CredentialStoreMemory.layer()
 const options = {
   callTimeoutMs: 5_000,
   mintRetryMs: 20,
@@ -134,7 +134,7 @@ const credentials = Credentials.layer(options).pipe(Layer.provide(provisioner), 
 const serving = Effect.gen(function* () {
   const { address } = yield* TransportServer
   yield* Effect.sync(() => console.log(`listening ${address}`))
-  yield* Layer.build(Runtime.serve)
+  yield* Layer.build(Runtime.serve())
   return yield* Effect.never
 }).pipe(
   Effect.scoped,
@@ -143,8 +143,10 @@ const serving = Effect.gen(function* () {
       Layer.provideMerge(
         RuntimeSqlite.layer(
           { filename },
-          { shutdownGrace: "500 millis", cancelGrace: "500 millis", ...JSON.parse(limits) },
-          { credentials }
+          {
+            options: { shutdownGrace: "500 millis", cancelGrace: "500 millis", ...JSON.parse(limits) },
+            credentials
+          }
         )
       ),
       Layer.provide(Registry.layer([...conformance, ...scripted, rotate, careless])),

@@ -29,7 +29,8 @@ const run = (text: string, input?: unknown) =>
     const found = yield* (yield* Registry).resolve(reference(text))
     return yield* (yield* found.prepare(input)).pipe(
       Effect.provideService(Job, job),
-      Effect.provideService(Lease, lease)
+      Effect.provideService(Lease, lease),
+      Effect.scoped
     )
   })
 

@@ -11,7 +11,10 @@ import { Auth } from "../../../src/services/auth/Auth.js"
 import { Policy } from "../../../src/services/auth/Policy.js"
 import type { JobRecord } from "../../../src/services/store/Store.js"
 
-const verify = (token: string) => Effect.flatMap(Auth, (auth) => auth.verify(Redacted.make(token)))
+const peer = { kind: "memory", remote: "memory" } as const
+
+const verify = (token: string) =>
+  Effect.flatMap(Auth, (auth) => auth.authenticate({ peer, token: Redacted.make(token) }))
 
 describe("layerStatic", () => {
   const ceiling = { "tool.call": ["search.*"] }
@@ -61,7 +64,7 @@ describe("layerStatic", () => {
 
 describe("layerConfig", () => {
   const layer = (tokens: string | undefined) =>
-    AuthLayer.layerConfig.pipe(
+    AuthLayer.layerConfig().pipe(
       Layer.provide(
         Layer.setConfigProvider(
           ConfigProvider.fromMap(new Map(tokens === undefined ? [] : [["ARCP_TOKENS", tokens]]))

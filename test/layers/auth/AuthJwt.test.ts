@@ -22,7 +22,10 @@ const sign = (
   header: jose.JWTHeaderParameters = { alg: "HS256" }
 ) => Effect.promise(() => new jose.SignJWT(claims).setProtectedHeader(header).sign(key))
 
-const verify = (token: string) => Effect.flatMap(Auth, (auth) => auth.verify(Redacted.make(token)))
+const peer = { kind: "memory", remote: "memory" } as const
+
+const verify = (token: string) =>
+  Effect.flatMap(Auth, (auth) => auth.authenticate({ peer, token: Redacted.make(token) }))
 const refusedBy = (token: string) =>
   Effect.map(Effect.flip(verify(token)), (error) => {
     expect(error.code).toBe("UNAUTHENTICATED")

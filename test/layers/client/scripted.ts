@@ -16,7 +16,7 @@ export const collect = <A, E>(stream: Stream.Stream<A, E>) =>
   Effect.map(Stream.runCollect(stream), (chunk) => [...chunk])
 
 export const scripted = Effect.gen(function* () {
-  const context = yield* Layer.build(ScriptedRuntime.layer)
+  const context = yield* Layer.build(ScriptedRuntime.layer())
   const runtime = Context.get(context, ScriptedRuntime.ScriptedRuntime)
   /** A client that is connecting. At once: there is no clock that moves. */
   const connecting = (options: Partial<ArcpClient.Options> = { reconnect: Schedule.recurs(20) }) =>

@@ -650,7 +650,7 @@ describe("options", () => {
   )
 
   const withEnvironment = (env: Record<string, string>) =>
-    Layer.build(LiteLlm.layerConfig).pipe(
+    Layer.build(LiteLlm.layerConfig()).pipe(
       Effect.scoped,
       Effect.provide(FetchHttpClient.layer),
       Effect.withConfigProvider(ConfigProvider.fromMap(new Map(Object.entries(env))))

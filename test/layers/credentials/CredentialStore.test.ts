@@ -24,7 +24,7 @@ const tempFolder = Effect.acquireRelease(
 const tempFile = Effect.map(tempFolder, (folder) => path.join(folder, "arcp.db.credentials"))
 const open = (filename: string) => CredentialStoreSql.layerSqlite({ filename })
 
-suite("memory", CredentialStoreMemory.layer)
+suite("memory", CredentialStoreMemory.layer())
 suite("SQLite file", Layer.unwrapScoped(Effect.map(tempFile, open)))
 suite(
   "SQL client",

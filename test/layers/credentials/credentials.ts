@@ -199,7 +199,7 @@ export const start = (
     Credentials.layer({ shutdownGrace: "0 millis", ...options }).pipe(
       Layer.provide(Layer.succeed(CredentialProvisioner, provisioner)),
       Layer.provide(Layer.succeed(CredentialStore, store)),
-      Layer.provide(IdGenerator.layer)
+      Layer.provide(IdGenerator.layer())
     )
   ).pipe(
     Effect.map(

@@ -9,7 +9,11 @@ import * as Runtime from "../../../src/layers/runtime/Runtime.js"
 import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
 import * as TransportMemory from "../../../src/layers/transport/TransportMemory.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
+import type { Policy } from "../../../src/services/auth/Policy.js"
+import type { Credentials } from "../../../src/services/credentials/Credentials.js"
+import type { Admission } from "../../../src/services/jobs/Admission.js"
 import { Job } from "../../../src/services/jobs/Job.js"
+import type { Consumer } from "../../../src/services/log/Committed.js"
 import type * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
 import { type Op, Store, StoreError, type StoreService } from "../../../src/services/store/Store.js"
 import type { Frame, open } from "../../support/Wire.js"
@@ -30,7 +34,7 @@ export interface TestStore {
 }
 
 export const makeStore = Effect.gen(function* () {
-  const inner = Context.get(yield* Layer.build(StoreMemory.layer), Store)
+  const inner = Context.get(yield* Layer.build(StoreMemory.layer()), Store)
   const gate = yield* Effect.makeLatch(true)
   return attachedTo(inner, gate)
 })
@@ -88,16 +92,21 @@ export const narrow: Auth.Identity = {
   leaseCeiling: { "tool.call": ["search.*"] }
 }
 
-export const serve = <E = never, R = never>(
+export const serve = (
   { store }: Pick<TestStore, "store">,
   agents: ReadonlyArray<Agent.Registered>,
   options: RuntimeOptions.Input = {},
-  parts?: Runtime.Parts<E, R>
+  parts?: {
+    readonly policy?: Layer.Layer<Policy>
+    readonly admission?: Layer.Layer<Admission>
+    readonly credentials?: Layer.Layer<Credentials>
+    readonly consumers?: ReadonlyArray<Consumer>
+  }
 ) =>
-  Runtime.serve.pipe(
-    Layer.provideMerge(TransportMemory.layer),
+  Runtime.serve().pipe(
+    Layer.provideMerge(TransportMemory.layer()),
     Layer.provide(
-      Runtime.layer({ shutdownGrace: "0 millis", ...options }, parts).pipe(
+      Runtime.layer({ options: { shutdownGrace: "0 millis", ...options }, ...parts }).pipe(
         Layer.provideMerge(Layer.succeed(Store, store))
       )
     ),

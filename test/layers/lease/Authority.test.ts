@@ -191,8 +191,8 @@ const agents = [
 ] as const
 
 const serve = <E, R>(runtime: Layer.Layer<Sessions | RuntimeOptions, E, R>) =>
-  Runtime.serve.pipe(
-    Layer.provideMerge(TransportMemory.layer),
+  Runtime.serve().pipe(
+    Layer.provideMerge(TransportMemory.layer()),
     Layer.provide(runtime),
     Layer.provide(Registry.layer(agents)),
     Layer.provide(NodeFileSystem.layer),
@@ -659,12 +659,12 @@ const suite = <E>(name: string, layer: () => Layer.Layer<Dialer, E>) => {
   })
 }
 
-suite("memory", () => serve(Runtime.layerMemory(options)))
+suite("memory", () => serve(Runtime.layerMemory({ options })))
 suite("SQLite", () =>
   Layer.unwrapScoped(
     Effect.gen(function* () {
       const files = yield* FileSystem.FileSystem
       const directory = yield* files.makeTempDirectoryScoped({ prefix: "arcp-authority-" })
-      return serve(RuntimeSqlite.layer({ filename: `${directory}/arcp.db` }, options))
+      return serve(RuntimeSqlite.layer({ filename: `${directory}/arcp.db` }, { options }))
     })
   ).pipe(Layer.provide(NodeFileSystem.layer)))

@@ -50,9 +50,9 @@ it.scoped("a fiber that outlives its job may do nothing more", () => {
     assert.instanceOf(Either.getOrThrow(Either.flip(verdict)), PermissionDenied)
   }).pipe(
     Effect.provide(
-      Runtime.serve.pipe(
-        Layer.provideMerge(TransportMemory.layer),
-        Layer.provide(Runtime.layerMemory({ shutdownGrace: "0 millis" })),
+      Runtime.serve().pipe(
+        Layer.provideMerge(TransportMemory.layer()),
+        Layer.provide(Runtime.layerMemory({ options: { shutdownGrace: "0 millis" } })),
         Layer.provide(Registry.layer([leaving])),
         Layer.provide(Auth.layerStatic({ alice: "alice" }))
       )
@@ -93,7 +93,7 @@ it.scoped("the submitter is told of a rotation whose caller was interrupted when
         }))
       )
     ),
-    Layer.provide(IdGenerator.layer)
+    Layer.provide(IdGenerator.layer())
   )
   return Effect.gen(function* () {
     const session = yield* Effect.orDie(open())
@@ -109,9 +109,9 @@ it.scoped("the submitter is told of a rotation whose caller was interrupted when
     assert.deepStrictEqual(payload.result, { replaced: true })
   }).pipe(
     Effect.provide(
-      Runtime.serve.pipe(
-        Layer.provideMerge(TransportMemory.layer),
-        Layer.provide(Runtime.layerMemory({ shutdownGrace: "0 millis" }, { credentials })),
+      Runtime.serve().pipe(
+        Layer.provideMerge(TransportMemory.layer()),
+        Layer.provide(Runtime.layerMemory({ options: { shutdownGrace: "0 millis" }, credentials })),
         Layer.provide(Registry.layer([rotate])),
         Layer.provide(Auth.layerStatic({ alice: "alice" }))
       )

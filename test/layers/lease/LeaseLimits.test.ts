@@ -18,9 +18,9 @@ const ceiling = { "fs.read": many(200, (i) => `/**${"/a".repeat(200)}/b${i}/**`)
 
 /** A runtime whose turns are counted. */
 const runtime = (options: RuntimeOptions.Input, turns: { count: number }) =>
-  Runtime.serve.pipe(
-    Layer.provideMerge(TransportMemory.layer),
-    Layer.provide(Runtime.layerMemory({ shutdownGrace: "0 millis", ...options })),
+  Runtime.serve().pipe(
+    Layer.provideMerge(TransportMemory.layer()),
+    Layer.provide(Runtime.layerMemory({ options: { shutdownGrace: "0 millis", ...options } })),
     Layer.provide(Registry.layer([echo])),
     Layer.provide(Auth.layerStatic({ alice: { principal: "alice", leaseCeiling: ceiling } })),
     Layer.provide(

@@ -55,7 +55,7 @@ const makeStore = (kind: StoreService["kind"]) => {
           })
       })
     )
-  ).pipe(Layer.provide(StoreMemory.layer))
+  ).pipe(Layer.provide(StoreMemory.layer()))
   const eventsOf = (batch: ReadonlyArray<Op>) =>
     batch.flatMap((op) => (op._tag === "Append" ? [...op.events] : []))
   return { batches, control, eventsOf, layer, run: runOn(() => layer) }
@@ -225,9 +225,27 @@ describe("a job's budget", () => {
   )
 })
 
+describe("a job without a budget of its own", () => {
+  it.effect("is out of budget when the job that it was delegated by is", () =>
+    makeStore("durable").run(
+      Effect.gen(function* () {
+        const log = yield* EventLog
+        const view = yield* openView
+        const own = record(view, { lease: { "cost.budget": ["USD:1"] } })
+        const parent = yield* log.openJob(own, view)
+        const child = yield* log.openJob(record(view, { parentJobId: own.jobId }), view, { parent })
+        yield* log.append(child, cost(1, "0.75"))
+        assert.isUndefined(child.exhausted)
+        yield* log.append(child, cost(2, "0.25"))
+        assert.deepStrictEqual([child.exhausted, parent.exhausted], ["USD", "USD"])
+      })
+    )
+  )
+})
+
 describe("a log that is closed", () => {
   const closing = Effect.gen(function* () {
-    const store = yield* Layer.build(StoreMemory.layer)
+    const store = yield* Layer.build(StoreMemory.layer())
     const scope = yield* Scope.make()
     const context = yield* Layer.buildWithScope(layerOn(Layer.succeedContext(store)), scope)
     return { context, log: Context.get(context, EventLog), store: Context.get(store, Store), scope }

@@ -2,5 +2,5 @@ import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
 import { suite } from "./EventLog.suite.js"
 import { sqlite } from "./sqlite.js"
 
-suite("EventLog in memory", 16, () => StoreMemory.layer)
+suite("EventLog in memory", 16, StoreMemory.layer)
 suite("EventLog on SQLite", 1, sqlite)

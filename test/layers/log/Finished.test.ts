@@ -50,7 +50,7 @@ const makeFinished = Effect.gen(function* () {
   }
   const views = Views.make(parts)
   return { store, finished: Finished.make(parts, views, Jobs.make(parts, views)) }
-}).pipe(Effect.provide(StoreMemory.layer))
+}).pipe(Effect.provide(StoreMemory.layer()))
 
 const jobId = (i: number) => `job_${String(i).padStart(26, "0")}`
 

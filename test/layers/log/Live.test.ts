@@ -14,7 +14,7 @@ const owner = { sessionId: "sess_1", last: 0, first: 1, acked: 0, observedCount:
 const make = Effect.map(Store, (store) => {
   const live = new LiveLogs(store, { events: 100, bytes: 100_000 })
   return { live, job: live.newJob(record(owner)) }
-}).pipe(Effect.provide(StoreMemory.layer))
+}).pipe(Effect.provide(StoreMemory.layer()))
 
 describe("a job", () => {
   it.effect("that somebody is about to observe is not dropped", () =>
@@ -40,6 +40,40 @@ describe("a job", () => {
       assert.isTrue(Either.isLeft(yield* Effect.either(live.joined(job, Effect.void))))
       live.giveBack(taken)
       yield* live.joined(job, Effect.void)
+    })
+  )
+
+  it.effect("that somebody is about to observe is not trimmed; whoever comes while it is waits", () =>
+    Effect.gen(function* () {
+      const { job, live } = yield* make
+      const done: Array<string> = []
+      const trim = live.trimmed(
+        job.jobId,
+        Effect.sync(() => done.push("trimmed"))
+      )
+      const gate = yield* Deferred.make<void>()
+      const joining = yield* Effect.fork(live.joined(job, Deferred.await(gate)))
+      yield* Effect.yieldNow()
+      yield* trim
+      assert.deepStrictEqual(done, [])
+      yield* Deferred.succeed(gate, undefined)
+      yield* Fiber.join(joining)
+      const trimming = yield* Deferred.make<void>()
+      const slow = yield* Effect.fork(live.trimmed(job.jobId, Deferred.await(trimming)))
+      yield* Effect.yieldNow()
+      const late = yield* Effect.fork(
+        live.joined(
+          job,
+          Effect.sync(() => done.push("joined"))
+        )
+      )
+      yield* Effect.yieldNow()
+      assert.deepStrictEqual(done, [])
+      yield* Deferred.succeed(trimming, undefined)
+      yield* Fiber.join(slow)
+      yield* Fiber.join(late)
+      yield* trim
+      assert.deepStrictEqual(done, ["joined", "trimmed"])
     })
   )
 })

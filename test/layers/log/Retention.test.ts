@@ -13,11 +13,11 @@ import { emit, end, numbers, openJob, openViewWith, readAll, runOn, seqs, settle
 import { suite } from "./Retention.suite.js"
 import { sqlite } from "./sqlite.js"
 
-suite("retention in memory", 16, () => StoreMemory.layer)
+suite("retention in memory", 16, StoreMemory.layer)
 suite("retention on SQLite", 1, sqlite)
 
 describe("a log in memory with a limit for all", () => {
-  const run = runOn(() => StoreMemory.layer)
+  const run = runOn(StoreMemory.layer)
   const options = { maxMemoryLogBytes: 2 * 1024 * 1024, tailBytes: 1 }
   const absent = Effect.gen(function* () {
     const log = yield* EventLog
@@ -132,7 +132,7 @@ describe("a join while old events go", () => {
               .needed(jobId)
               .pipe(Effect.zipLeft(Deferred.succeed(asked, undefined)), Effect.zipLeft(Deferred.await(gate)))
         }))
-      ).pipe(Layer.provide(StoreMemory.layer))
+      ).pipe(Layer.provide(StoreMemory.layer()))
       yield* runOn(() => slow)(
         Effect.gen(function* () {
           const log = yield* EventLog

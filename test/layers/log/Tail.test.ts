@@ -8,9 +8,7 @@ import { isCollected } from "../../support/collected.js"
 const limits = { events: 1_000_000, bytes: 2 ** 30 }
 const makeJob = (jobId: string) =>
   new JobState(
-    jobId,
-    "",
-    "sess_1",
+    { jobId, traceId: "", sessionId: "sess_1", principal: "alice", agent: "echo@1.0.0" },
     { first: 1, last: 0, lastEventSeq: 0, ended: false },
     { granularity: limits, allowance: limits }
   )

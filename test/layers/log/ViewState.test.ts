@@ -7,7 +7,11 @@ import { all, type Feature } from "../../../src/protocol/Features.js"
 const limits = { events: 1_000_000, bytes: 2 ** 30 }
 const bounds = { granularity: limits, allowance: limits }
 const makeJob = (jobId: string) =>
-  new JobState(jobId, "", "sess_1", { first: 1, last: 0, lastEventSeq: 0, ended: false }, bounds)
+  new JobState(
+    { jobId, traceId: "", sessionId: "sess_1", principal: "alice", agent: "echo@1.0.0" },
+    { first: 1, last: 0, lastEventSeq: 0, ended: false },
+    bounds
+  )
 const makeView = (features: ReadonlyArray<Feature> = all) =>
   new ViewState("sess_1", "1.1", features, { first: 1, last: 0, acked: 0, need: 1 }, bounds)
 const plain = all.filter((feature) => feature !== "ack")

@@ -40,7 +40,7 @@ const types = (view: View) => Effect.map(readAll(view), (frames) => frames.map((
 const settled = Effect.repeatN(Effect.zipRight(settle, Effect.yieldNow()), 60)
 
 describe.each([
-  ["in memory", 16, () => StoreMemory.layer],
+  ["in memory", 16, StoreMemory.layer],
   ["on SQLite", 1, sqlite]
 ] as const)("a view of a log %s", (_, share, store) => {
   const run = runOn(store)
@@ -231,7 +231,7 @@ const slow = (base: Layer.Layer<Store, StoreError>) =>
   ).pipe(Layer.provide(base))
 
 describe.each([
-  ["in memory", 16, () => slow(StoreMemory.layer)],
+  ["in memory", 16, () => slow(StoreMemory.layer())],
   ["on SQLite", 1, sqlite]
 ] as const)("a log that is opened again %s", (_, share, store) => {
   /** Two logs after each other over one store that stays. */

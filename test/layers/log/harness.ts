@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import * as Committed from "../../../src/layers/log/Committed.js"
 import * as EventLogLayer from "../../../src/layers/log/EventLog.js"
 import { all, type Feature } from "../../../src/protocol/Features.js"
 import { EventLog, type JobLog, type NewEvent, type View } from "../../../src/services/log/EventLog.js"
@@ -98,9 +99,14 @@ export const end = (job: JobLog, owner: View) =>
 export const settle = Effect.flatMap(EventLog, (log) => log.commit([]))
 
 /** A log over a store. */
-export const layerOn = (store: Layer.Layer<Store, StoreError>, options: RuntimeOptions.Input = {}) =>
-  EventLogLayer.layer.pipe(
+export const layerOn = (
+  store: Layer.Layer<Store, StoreError>,
+  options: RuntimeOptions.Input = {},
+  consumers: ReadonlyArray<Committed.Consumer> = []
+) =>
+  EventLogLayer.layer().pipe(
     Layer.provideMerge(store),
+    Layer.provideMerge(Committed.layer(consumers)),
     Layer.provide(Layer.succeed(RuntimeOptions.RuntimeOptions, RuntimeOptions.make(options)))
   )
 
@@ -108,7 +114,8 @@ export const layerOn = (store: Layer.Layer<Store, StoreError>, options: RuntimeO
 export const runOn =
   (store: () => Layer.Layer<Store, StoreError>) =>
   <A, E>(
-    effect: Effect.Effect<A, E, EventLog | Store | Scope.Scope>,
-    options: RuntimeOptions.Input = {}
+    effect: Effect.Effect<A, E, Committed.Committed | EventLog | Store | Scope.Scope>,
+    options: RuntimeOptions.Input = {},
+    consumers?: ReadonlyArray<Committed.Consumer>
   ): Effect.Effect<A, E | StoreError> =>
-    Effect.scoped(effect).pipe(Effect.provide(layerOn(store(), options)))
+    Effect.scoped(effect).pipe(Effect.provide(layerOn(store(), options, consumers)))

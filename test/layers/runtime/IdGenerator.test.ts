@@ -1,6 +1,5 @@
 import { expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
 import * as Redacted from "effect/Redacted"
 import * as TestClock from "effect/TestClock"
@@ -23,7 +22,7 @@ it.effect("makes ULIDs that are unique and increase, across kinds of id", () =>
     const bare = made.map((id) => id.slice(-26))
     expect([...new Set(bare)].sort()).toEqual(bare)
     expect(ids.unsafeMake("sess")).toMatch(/^sess_/)
-  }).pipe(Effect.provide(IdGeneratorLayer.layer))
+  }).pipe(Effect.provide(IdGeneratorLayer.layer()))
 )
 
 it.effect("takes the time from the clock at each call", () =>
@@ -33,16 +32,13 @@ it.effect("takes the time from the clock at each call", () =>
     expect(ids.unsafeNext().slice(0, 10)).toBe(base32(1_700_000_000_000, 10))
     yield* TestClock.adjust("1 millis")
     expect(ids.unsafeNext().slice(0, 10)).toBe(base32(1_700_000_000_001, 10))
-  }).pipe(Effect.provide(IdGeneratorLayer.layer))
+  }).pipe(Effect.provide(IdGeneratorLayer.layer()))
 )
 
 it.effect("repeats itself for a seed and differs between seeds and start times", () =>
   Effect.gen(function* () {
     const withSeed = (seed: string) =>
-      generate(3).pipe(
-        Effect.provide(Layer.fresh(IdGeneratorLayer.layer)),
-        Effect.withRandom(Random.make(seed))
-      )
+      generate(3).pipe(Effect.provide(IdGeneratorLayer.layer()), Effect.withRandom(Random.make(seed)))
     const first = yield* withSeed("a")
     expect(yield* withSeed("a")).toEqual(first)
     expect(yield* withSeed("b")).not.toEqual(first)
@@ -57,7 +53,7 @@ it.effect("makes trace ids", () =>
     const made = new Set(Array.from({ length: 1_000 }, () => ids.unsafeTraceId()))
     expect(made.size).toBe(1_000)
     for (const id of made) expect(id).toMatch(/^[0-9a-f]{32}$/)
-  }).pipe(Effect.provide(IdGeneratorLayer.layer))
+  }).pipe(Effect.provide(IdGeneratorLayer.layer()))
 )
 
 it.effect("makes resume tokens and digests", () =>

@@ -88,10 +88,10 @@ describe("a defect while a request is decided", () => {
     let calls = 0
     const auth = Layer.flatMap(names, (context) =>
       Layer.succeed(Auth, {
-        verify: (token) =>
+        authenticate: (request) =>
           ++calls === 1
             ? Effect.die(new Error("the key set is upside down"))
-            : Effect.flatMap(Auth, (known) => known.verify(token)).pipe(Effect.provide(context))
+            : Effect.flatMap(Auth, (known) => known.authenticate(request)).pipe(Effect.provide(context))
       })
     )
     return Effect.gen(function* () {

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as TestClock from "effect/TestClock"
+import * as AuthLayer from "../../../src/layers/auth/Auth.js"
 import * as PolicyLayer from "../../../src/layers/auth/Policy.js"
 import { all } from "../../../src/protocol/Features.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
@@ -176,13 +177,15 @@ describe("a resume", () => {
   it.scoped("replaces the session's identity by that of its token", () =>
     Effect.gen(function* () {
       const disk = yield* Disk.make
-      const auth = Layer.succeed(Auth, {
-        verify: (token) =>
+      const auth = Layer.succeed(
+        Auth,
+        AuthLayer.fromToken((token) =>
           Effect.succeed({
             principal: "alice",
             agents: Redacted.value(token) === "narrow" ? ["flood"] : undefined
           })
-      })
+        )
+      )
       const { run } = yield* boot(agents, { disk, auth, policy: PolicyLayer.layerSamePrincipal })
       yield* run(
         Effect.gen(function* () {

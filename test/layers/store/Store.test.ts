@@ -5,7 +5,7 @@ import { Op, Store } from "../../../src/services/store/Store.js"
 import { aJob, someEvents } from "./fixtures.js"
 import { suite } from "./Store.suite.js"
 
-suite("memory", StoreMemory.layer)
+suite("memory", StoreMemory.layer())
 
 describe("StoreMemory", () => {
   it.effect("a page that was read does not change under its reader", () =>
@@ -21,6 +21,6 @@ describe("StoreMemory", () => {
         Op.TrimJob({ jobId: "job_a", seq: 8 })
       ])
       assert.deepEqual(page, someEvents(1, 5))
-    }).pipe(Effect.provide(StoreMemory.layer))
+    }).pipe(Effect.provide(StoreMemory.layer()))
   )
 })

@@ -31,13 +31,13 @@ it.scoped("every connect is a pair of its own, in order", () =>
       [["from 0"], ["to 0"]],
       [["from 1"], ["to 1"]]
     ])
-  }).pipe(Effect.provide(TransportMemory.layer))
+  }).pipe(Effect.provide(TransportMemory.layer()))
 )
 
 it.scoped("stopping the server closes what is open and refuses what comes", () =>
   Effect.gen(function* () {
     const scope = yield* Scope.make()
-    const services = yield* Layer.buildWithScope(TransportMemory.layer, scope)
+    const services = yield* Layer.buildWithScope(TransportMemory.layer(), scope)
     const dialer = Context.get(services, Dialer)
     const client = yield* dialer.connect
     yield* Scope.close(scope, Exit.void)

@@ -1,7 +1,6 @@
 import { createServer } from "node:http"
 import { type Socket, connect as tcpConnect } from "node:net"
 import * as HttpRouter from "@effect/platform/HttpRouter"
-import * as HttpServer from "@effect/platform/HttpServer"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import { describe, expect, it } from "@effect/vitest"
@@ -480,14 +479,13 @@ describe("the dialers", () => {
 })
 
 describe("mounted next to other routes", () => {
-  const app = HttpRouter.empty.pipe(
-    HttpRouter.get("/health", HttpServerResponse.text("healthy")),
-    HttpRouter.get("/arcp", TransportWebSocket.route),
-    HttpServer.serve()
-  )
+  class Router extends HttpRouter.Tag("test/Router")<Router>() {}
+  const health = Router.use((router) => router.get("/health", HttpServerResponse.text("healthy")))
 
-  const mounted = (config?: TransportWebSocket.MountedOptions) =>
-    Layer.provideMerge(app, TransportWebSocket.layerMounted(config)).pipe(
+  const mounted = (config: TransportWebSocket.UpgradePolicy = {}) =>
+    Router.serve().pipe(
+      Layer.provide(health),
+      Layer.provideMerge(TransportWebSocket.mount({ ...config, server: Router })),
       Layer.provide(
         NodeHttpServer.layer(() => TransportWebSocket.protect(createServer()), { port: 0, host: "127.0.0.1" })
       ),

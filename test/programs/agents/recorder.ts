@@ -107,6 +107,7 @@ export const run = <R>(
   if (agent === undefined) throw new Error(`no agent ${ref}`)
   return Effect.flatten(agent.prepare(input)).pipe(
     Effect.provideService(Job, job.service),
-    Effect.provideService(Lease, anything)
+    Effect.provideService(Lease, anything),
+    Effect.scoped
   )
 }

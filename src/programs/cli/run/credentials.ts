@@ -143,7 +143,7 @@ const configured = Layer.unwrapEffect(
             "no provisioner is configured to revoke with; set ARCP_LITELLM_URL and ARCP_LITELLM_KEY as for arcp serve"
         })
     ),
-    () => LiteLlm.layerConfig
+    LiteLlm.layerConfig
   )
 ).pipe(Layer.provide(FetchHttpClient.layer))
 

@@ -151,7 +151,7 @@ const authentication = (
         message: "--identities: nobody is in it, so nobody could connect; add one, or --token TOKEN=PRINCIPAL"
       })
     if (named) return { layer: Auth.layerStatic(Object.fromEntries(table)), token: undefined }
-    if (yield* Auth.configured) return { layer: Auth.layerConfig, token: undefined }
+    if (yield* Auth.configured) return { layer: Auth.layerConfig(), token: undefined }
     const made = (yield* Effect.flatMap(Secrets, (secrets) => secrets.resumeToken))
       .pipe(Redacted.value)
       .slice(3, 35)
@@ -207,13 +207,12 @@ const onFile = (
     const filename = Option.getOrElse(flags.db, () => ".arcp/arcp.db")
     const credentials = Credentials.layer().pipe(
       Layer.provide(CredentialStoreSql.layerSqlite({ filename: CredentialStoreSql.beside(filename) })),
-      Layer.provide(LiteLlm.layerConfig.pipe(Layer.provide(FetchHttpClient.layer))),
-      Layer.provide(IdGenerator.layer)
+      Layer.provide(LiteLlm.layerConfig().pipe(Layer.provide(FetchHttpClient.layer))),
+      Layer.provide(IdGenerator.layer())
     )
     return RuntimeSqlite.layer(
       { filename, synchronous: flags.synchronous },
-      limits,
-      provisioned ? { credentials, policy } : { policy }
+      { options: limits, policy, credentials: provisioned ? credentials : undefined }
     )
   })
 
@@ -244,7 +243,7 @@ export const run = (flags: ServeFlags) =>
       yield* Effect.logWarning("--memory: no credentials are provisioned, they need a durable store")
     const policy = Policy.layer({ cancel: flags.cancel, operators: flags.operator })
     const runtime = flags.memory
-      ? Runtime.layerMemory(limits, { policy })
+      ? Runtime.layerMemory({ options: limits, policy })
       : yield* onFile(flags, limits, policy, provisioned)
     const transport =
       flags.transport === "stdio"
@@ -262,7 +261,7 @@ export const run = (flags: ServeFlags) =>
       flags.transport === "stdio"
         ? Runtime.serveAll
         : Effect.zipRight(
-            Layer.build(Runtime.serve),
+            Layer.build(Runtime.serve()),
             Effect.flatMap(EventLog, (log) => log.stopped)
           )
     yield* announce(flags, auth.token).pipe(

@@ -1,0 +1,206 @@
+/** What consumers of committed events get of whole jobs: from the accept to the end, whoever writes it. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as Stream from "effect/Stream"
+import { Credentials } from "../../../src/layers/credentials/Credentials.js"
+import * as Committed from "../../../src/layers/log/Committed.js"
+import * as Agent from "../../../src/services/agents/Agent.js"
+import { Job } from "../../../src/services/jobs/Job.js"
+import { open } from "../../support/Wire.js"
+import { agents, makeStore, restarted, serve, submit } from "./support.js"
+
+type Event = Committed.CommittedEvent
+
+/** A consumer that keeps everything. */
+const keeping = () => {
+  const seen: Array<Event> = []
+  const consumers = [
+    Committed.consumer((events) => Stream.runForEach(events, (each) => Effect.sync(() => seen.push(each))))
+  ]
+  return { seen, consumers }
+}
+
+/** What happened to a job, each with its kind, phase or code. */
+const story = (seen: ReadonlyArray<Event>, jobId: string | undefined) =>
+  seen
+    .filter(({ job }) => job.jobId === jobId)
+    .map((each) =>
+      each.type === "job.event"
+        ? `${each.kind} ${each.payload.kind === "status" ? each.payload.body.phase : ""}`.trim()
+        : each.type === "job.error"
+          ? `job.error ${each.payload.code}`
+          : each.type
+    )
+
+/** Credentials whose values a test can look for; each is replaced by the next. */
+const credentials = () => {
+  let made = 0
+  const values: Array<string> = []
+  const held = new Map<string, ReturnType<typeof make>>()
+  const make = () => {
+    const value = `top "secret" ${++made}`
+    values.push(value)
+    return { id: "cred_1", scheme: "bearer" as const, value: Redacted.make(value), endpoint: "https://llm" }
+  }
+  const layer = Layer.succeed(Credentials, {
+    enabled: true,
+    mint: ({ jobId }) =>
+      Effect.sync(() => {
+        const credential = make()
+        held.set(jobId, credential)
+        return [credential]
+      }),
+    held: (jobId) => {
+      const credential = held.get(jobId)
+      return credential === undefined ? [] : [credential]
+    },
+    rotate: (jobId) =>
+      Effect.sync(() => {
+        const credential = make()
+        held.set(jobId, credential)
+        return credential
+      }),
+    release: (jobId) => Effect.sync(() => held.delete(jobId)),
+    outstanding: Effect.succeed([]),
+    revoke: () => Effect.void
+  })
+  return { layer, values }
+}
+
+/** Says its credentials wherever it can, and lets a child say them. */
+const talkative = Agent.handle(Agent.make("talkative", { version: "1.0.0" }), (input) =>
+  Effect.gen(function* () {
+    const job = yield* Job
+    const values = () => Effect.map(job.credentials, (all) => all.map(({ value }) => Redacted.value(value)))
+    const before = yield* values()
+    yield* job.rotateCredential("cred_1")
+    const said = [...before, ...(yield* values())]
+    yield* job.log("info", `I have ${said.join(" and ")}`, { [said[0] as string]: said })
+    yield* job.emit("x-vendor.acme.said", { deep: [{ said }] })
+    if (input === "delegate") {
+      const child = yield* job.delegate("talk", said.join(" "))
+      yield* child.await
+    }
+    return said
+  })
+)
+
+describe("committed events of jobs", () => {
+  it.scoped("begin with the accept and end with the end, also of children and of refused submits", () =>
+    Effect.gen(function* () {
+      const { consumers, seen } = keeping()
+      const parent = Agent.handle(Agent.make("parent", { version: "1.0.0" }), () =>
+        Effect.flatMap(Job, (job) => Effect.flatMap(job.delegate("talk", "hello"), (child) => child.await))
+      )
+      yield* Effect.gen(function* () {
+        const session = yield* open()
+        const lease_request = { "agent.delegate": ["talk"] }
+        const { job_id } = yield* submit(session, "parent", {}, { lease_request })
+        yield* session.expect("job.result", (frame) => frame.job_id === job_id)
+        yield* session.request("job.submit", { agent: "nobody", input: {} })
+        const refused = yield* session.expect("job.error")
+        assert.deepStrictEqual(story(seen, job_id), [
+          "job.accepted",
+          "status running",
+          "delegate",
+          "job.result"
+        ])
+        const accept = seen[0]
+        assert.strictEqual(accept?.seq, 0)
+        if (accept?.type !== "job.accepted") return assert.fail("the accept is first")
+        assert.strictEqual(accept.payload.job_id, job_id)
+        assert.deepStrictEqual(accept.payload.lease, lease_request)
+        const child = seen.find(({ job }) => job.parentJobId === job_id)
+        assert.deepStrictEqual(story(seen, child?.job.jobId), [
+          "job.accepted",
+          "status running",
+          "log",
+          "job.result"
+        ])
+        assert.deepStrictEqual(child?.job, {
+          jobId: child?.job.jobId as string,
+          principal: "alice",
+          agent: "talk@1.0.0",
+          traceId: accept.job.traceId,
+          sessionId: session.sessionId,
+          parentJobId: job_id as string
+        })
+        assert.deepStrictEqual(story(seen, refused.job_id), ["job.error AGENT_NOT_AVAILABLE"])
+      }).pipe(Effect.provide(serve(yield* makeStore, [...agents, parent], {}, { consumers })))
+    })
+  )
+
+  it.scoped("hold no credential: not in the accept, not in a rotation, not where an agent says it", () =>
+    Effect.gen(function* () {
+      const { consumers, seen } = keeping()
+      const { layer, values } = credentials()
+      yield* Effect.gen(function* () {
+        const session = yield* open()
+        const { job_id, payload } = yield* submit(session, "talkative", "delegate", {
+          lease_request: { "agent.delegate": ["talk"] }
+        })
+        assert.lengthOf(payload.credentials, 1)
+        yield* session.expect("job.result", (frame) => frame.job_id === job_id)
+        assert.deepStrictEqual(story(seen, job_id), [
+          "job.accepted",
+          "status running",
+          "status credential_rotated",
+          "log",
+          "x-vendor.acme.said",
+          "delegate",
+          "job.result"
+        ])
+        assert.isAtLeast(values.length, 2)
+        // What the owner itself gets is whole.
+        assert.include(JSON.stringify(session.seen), JSON.stringify(values[1]).slice(1, -1))
+        assert.notInclude(JSON.stringify(seen), "top ")
+        assert.notInclude(JSON.stringify(seen.map((each) => each.payload)), "top ")
+        assert.include(seen.find(({ kind }) => kind === "log")?.text, "I have [secret] and [secret]")
+      }).pipe(
+        Effect.provide(serve(yield* makeStore, [...agents, talkative], {}, { consumers, credentials: layer }))
+      )
+    })
+  )
+
+  it.scoped("of a job that the last process left: its end, which the start writes", () =>
+    Effect.gen(function* () {
+      const store = yield* makeStore
+      const job = yield* Effect.gen(function* () {
+        const session = yield* open()
+        const { job_id } = yield* submit(session, "forever")
+        yield* session.expect("job.event")
+        return { jobId: job_id, next: restarted(store) }
+      }).pipe(Effect.provide(serve(store, agents)))
+      const { consumers, seen } = keeping()
+      yield* Effect.gen(function* () {
+        const session = yield* open()
+        const { job_id } = yield* submit(session, "echo", 1)
+        yield* session.expect("job.result", (frame) => frame.job_id === job_id)
+      }).pipe(Effect.provide(serve(job.next, agents, {}, { consumers })))
+      assert.deepStrictEqual(story(seen, job.jobId), ["job.error INTERNAL_ERROR"])
+      const [end] = seen.filter((each) => each.job.jobId === job.jobId)
+      assert.strictEqual(end?.job.agent, "forever@1.0.0")
+      assert.strictEqual(end?.job.principal, "alice")
+    })
+  )
+
+  it.scoped("of jobs that run when the runtime shuts down: their ends, before the consumer's own", () =>
+    Effect.gen(function* () {
+      const { consumers, seen } = keeping()
+      const jobId = yield* Effect.gen(function* () {
+        const session = yield* open()
+        const { job_id } = yield* submit(session, "forever")
+        yield* session.expect("job.event")
+        return job_id
+      }).pipe(Effect.provide(serve(yield* makeStore, agents, {}, { consumers })))
+      assert.deepStrictEqual(story(seen, jobId), [
+        "job.accepted",
+        "status running",
+        "log",
+        "job.error INTERNAL_ERROR"
+      ])
+    })
+  )
+})
