@@ -27,7 +27,7 @@ export interface MintingDependencies extends Revoker.Dependencies {
 /** What is to be minted. With the id of a held credential it takes that one's place. */
 export interface MintAttempt {
   readonly entry: CredentialedJob
-  readonly credentialId?: string
+  readonly credentialId?: string | undefined
   readonly profile: string
   readonly ask: (id: string) => Effect.Effect<Minted, ProvisionError>
 }
