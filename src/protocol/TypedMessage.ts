@@ -2,6 +2,7 @@
 import type * as Schema from "effect/Schema"
 import type { Envelope } from "./Envelope.js"
 import type { clientMessages, runtimeMessages } from "./Message.js"
+import type { RemoteSpan } from "./Trace.js"
 
 /** A schema of the payload by `type`. */
 export type Table = Readonly<Record<string, Schema.Schema.AnyNoContext>>
@@ -15,6 +16,9 @@ export type MessageOf<T extends Table> = {
 }[keyof T & string]
 
 /** What a client sends. */
-export type ClientMessage = MessageOf<typeof clientMessages>
+export type ClientMessage = MessageOf<typeof clientMessages> & {
+  /** The span under which it was sent, of the extension or of a `trace_id` that is a whole `traceparent` (§11). */
+  readonly parentSpan?: RemoteSpan | undefined
+}
 /** What a runtime sends. */
 export type RuntimeMessage = MessageOf<typeof runtimeMessages>

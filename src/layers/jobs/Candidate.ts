@@ -20,7 +20,8 @@ export interface Candidate {
   /** As it came, before the agent's contract decoded it. */
   readonly input: unknown
   readonly parent?: RunningJob | undefined
-  readonly parentSpan?: Tracer.AnySpan | undefined
+  /** Of the submitter's, or of the job that delegates. */
+  readonly parentSpan: Tracer.AnySpan
 }
 
 /** A job whose opening commit is queued. */
