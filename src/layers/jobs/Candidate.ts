@@ -1,12 +1,11 @@
-/** A job before it is opened, and what opening it gives: what submitting, delegating and opening tell each other. */
+/** A job before it is opened, and what opens it: what submitting, delegating and opening tell each other. */
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
-import type { ArcpError, InternalError } from "../../protocol/Errors.js"
+import type { ArcpError } from "../../protocol/Errors.js"
 import type { Job } from "../../services/jobs/Job.js"
 import type { JobSession } from "../../services/jobs/Jobs.js"
 import type { Lease as LeaseTag } from "../../services/lease/Lease.js"
-import type { JobLog } from "../../services/log/EventLog.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import type { LiveJob } from "./LiveJob.js"
 import type { Hold } from "./Reservations.js"
@@ -24,12 +23,8 @@ export interface Candidate {
   readonly parentSpan: Tracer.AnySpan
 }
 
-/** A job whose opening commit is queued. */
-export interface Opening {
-  readonly live: LiveJob
-  /** Gives its log when it is stored and accepted; fails when it could not be stored. */
-  readonly opened: Effect.Effect<JobLog, InternalError>
-}
-
-/** Opens a job, and returns when its commit is queued: what is queued next comes after it. */
-export type Open = (candidate: Candidate, hold: Hold) => Effect.Effect<Opening, ArcpError>
+/**
+ * Opens a job, and returns before its commit is stored: what is opened next comes after it. Who delegated to it waits
+ * for `awaited.opened`.
+ */
+export type Open = (candidate: Candidate, hold: Hold) => Effect.Effect<LiveJob, ArcpError>

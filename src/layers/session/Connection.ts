@@ -171,8 +171,8 @@ export const make = (services: ConnectionServices) => {
     )
 
   /** Waits until the peer has taken enough of its answers; gives it up when it takes none for long. */
-  const room = (connection: Connection, session: Session, { outbox }: Attachment): Effect.Effect<void> =>
-    Effect.gen(function* () {
+  const room = (connection: Connection, session: Session, { outbox }: Attachment): Effect.Effect<void> => {
+    const untilTaken = Effect.gen(function* () {
       while (outbox.full) {
         const before = outbox.sentBytes
         yield* Effect.raceFirst(
@@ -185,6 +185,8 @@ export const make = (services: ConnectionServices) => {
         }
       }
     })
+    return Effect.suspend(() => (outbox.full ? untilTaken : Effect.void))
+  }
 
   /** Decides submits one after the other, in a fiber that is started with the first. */
   const submitQueue = (room: Effect.Effect<void>, scope: Scope.Scope): Dispatch.Submits => {
@@ -195,35 +197,39 @@ export const make = (services: ConnectionServices) => {
     let onRoom: (() => void) | undefined
     const full = () => queue.length >= maxWaitingSubmits || bytes > maxWaitingBytes
     const work = Effect.async<void>((resume) => {
-      if (queue.length > 0) return resume(Effect.void)
       onWork = () => resume(Effect.void)
     })
-    const decideNext = Effect.gen(function* () {
-      yield* work
-      yield* room
-      const next = queue.shift()
-      if (next === undefined) return
-      yield* share
-      yield* next.decide
-      bytes -= next.bytes
-      if (!full()) {
-        onRoom?.()
-        onRoom = undefined
+    const decideAll = Effect.gen(function* () {
+      for (;;) {
+        const next = queue[0]
+        if (next === undefined) {
+          yield* work
+          continue
+        }
+        yield* room
+        queue.shift()
+        yield* share
+        yield* next.decide
+        bytes -= next.bytes
+        if (!full()) {
+          onRoom?.()
+          onRoom = undefined
+        }
       }
     })
     const waitForRoom = Effect.async<void>((resume) => {
       onRoom = () => resume(Effect.void)
     })
-    return (decide, size) =>
-      Effect.suspend(() => {
-        queue.push({ decide, bytes: size })
-        bytes += size
-        onWork?.()
-        onWork = undefined
-        const begin = started ? Effect.void : Effect.forkIn(Effect.forever(decideNext), scope)
-        started = true
-        return Effect.zipRight(begin, full() ? waitForRoom : Effect.void)
-      })
+    return (decide, size) => {
+      queue.push({ decide, bytes: size })
+      bytes += size
+      onWork?.()
+      onWork = undefined
+      const taken = full() ? waitForRoom : Effect.void
+      if (started) return taken
+      started = true
+      return Effect.zipRight(Effect.forkIn(decideAll, scope), taken)
+    }
   }
 
   /** Counts a malformed frame; returns whether there were too many within the window. */
