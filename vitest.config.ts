@@ -32,7 +32,7 @@ export default defineConfig({
     minWorkers: 1,
     // Nothing here is module state of another file; loading the modules anew for each costs a third of the run.
     isolate: false,
-    testTimeout: 60_000,
-    hookTimeout: 60_000
+    testTimeout: 120_000,
+    hookTimeout: 120_000
   }
 })

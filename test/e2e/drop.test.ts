@@ -17,7 +17,7 @@ describe("the transport drops at any moment", () => {
     { seed: 3, store: "sqlite" }
   ]
 
-  it.each(runs)("every event exactly once, in order: %j", { timeout: 60_000 }, async ({ seed, store }) => {
+  it.each(runs)("every event exactly once, in order: %j", { timeout: 240_000 }, async ({ seed, store }) => {
     verifies("drop-exactly-once", "resume-replay", "resume-rotation")
     const random = seeded(seed)
     const db = store === "sqlite" ? ["--db", join(own.directory(), "arcp.db")] : ["--memory"]

@@ -9,7 +9,7 @@ const own = ownServers()
 const median = (values: Array<number>) => values.sort((a, b) => a - b)[Math.floor(values.length / 2)]
 
 describe.each(["memory", "sqlite"])("while one job emits flat out on %s", (store) => {
-  it("others get their pongs, accepts and cancels promptly", { timeout: 60_000 }, async () => {
+  it("others get their pongs, accepts and cancels promptly", { timeout: 240_000 }, async () => {
     verifies("fairness")
     const db = store === "sqlite" ? ["--db", join(own.directory(), "arcp.db")] : ["--memory"]
     const { url } = await own.start(...db)

@@ -239,6 +239,6 @@ describe("a client whose connection is cut again and again", () => {
         assert.isAtMost(most - before, boundMiB[store], report)
         assert.isAtMost(after - before, leftMiB[store], report)
       }).pipe(Effect.provide(NodeFileSystem.layer)),
-    60_000
+    240_000
   )
 })

@@ -118,7 +118,7 @@ const smallDisk = (directory: string): string | undefined => {
 
 describe("a full disk", () => {
   it("fails jobs, not the process, and sends nothing that is not committed", {
-    timeout: 60_000
+    timeout: 240_000
   }, async (test) => {
     verifies("store-full")
     const directory = own.directory()
@@ -136,11 +136,11 @@ describe("a full disk", () => {
       const witness = await WireClient.open(server.url, { token: "tok-b" })
       const first = await client.run("echo", "before")
       const { job_id } = await client.accept("emit", { count: 100_000, size: 1_000 })
-      const end = client.terminal(job_id, 30_000)
+      const end = client.terminal(job_id, 120_000)
       // Until the disk is full the events come; then they stop, and the process still answers.
       for (let before = -1; before !== client.frames.length; ) {
         before = client.frames.length
-        await new Promise((resolve) => setTimeout(resolve, 400))
+        await new Promise((resolve) => setTimeout(resolve, 1_500))
       }
       await witness.ping()
       const received = client.session.lastSeq

@@ -31,13 +31,16 @@ const page = 500
 /** Jobs that are open in the store, oldest first. */
 const openJobs = (parts: JobParts): Effect.Effect<ReadonlyArray<JobRecord>, InternalError> =>
   Effect.gen(function* () {
-    const found: Array<JobRecord> = []
+    const found = new Map<string, JobRecord>()
     for (let after: JobFilter["after"]; ; ) {
       const records = yield* Faults.storage(
         parts.store.jobs({ principals: "everyone", status: ["pending", "running"], after, limit: page })
       )
-      found.push(...records)
-      if (records.length < page) return found
+      const before = found.size
+      for (const record of records) found.set(record.jobId, record)
+      if (found.size < before + records.length)
+        throw new Error("a page of open jobs repeats what came before it, and would be read for ever")
+      if (records.length < page) return [...found.values()]
       after = records[records.length - 1]
     }
   })

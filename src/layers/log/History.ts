@@ -14,6 +14,7 @@ import {
   type StoreService,
   toInternalError
 } from "../../services/store/Store.js"
+import { onward } from "../store/onward.js"
 import type { Committer } from "./Committer.js"
 import type { JobState } from "./JobState.js"
 import type { ViewState } from "./ViewState.js"
@@ -65,7 +66,7 @@ export const make = (store: StoreService, committer: Committer) => {
         const last = events[events.length - 1]
         if (last === undefined) break
         ranges.push(...seen(view, events))
-        seq = last.seq + 1
+        seq = onward(seq, last.seq + 1)
       }
       return ranges
     })
@@ -137,7 +138,7 @@ export const make = (store: StoreService, committer: Committer) => {
         const over = job.closed && (next > job.last || events.length === 0)
         return [
           Chunk.fromIterable(events.filter((event) => event.audience === undefined)),
-          over ? Option.none() : Option.some(next)
+          over ? Option.none() : Option.some(onward(from, next))
         ] as const
       }).pipe(Effect.mapError(toInternalError("the log could not be read")))
     )

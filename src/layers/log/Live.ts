@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
 import { InternalError } from "../../protocol/Errors.js"
 import type { JobRecord, SessionRecord, StoreError, StoreService } from "../../services/store/Store.js"
+import { onward } from "../store/onward.js"
 import { JobState } from "./JobState.js"
 import { granularityOf, type Limits } from "./Ledger.js"
 import { ViewState } from "./ViewState.js"
@@ -133,7 +134,7 @@ export class LiveLogs {
         }
         const last = page[page.length - 1]
         if (last === undefined) break
-        from = last.eventSeq + last.count
+        from = onward(from, last.eventSeq + last.count)
       }
       view.ledger.last = start.last
       return view

@@ -65,6 +65,9 @@ export const make = (
       const starts: Array<Page["starts"][number]> = []
       let bytes = 0
       for (const { event, eventSeq, job } of rows) {
+        const next = after + 1 + frames.length
+        if (eventSeq !== next)
+          throw new Error(`the store gave event ${eventSeq} of a view where ${next} follows`)
         const payload = mustInline(view, event)
           ? yield* inlined(job.jobId, event)
           : (liveJob(job.jobId)?.payloadOf(event) ?? event.payload)

@@ -20,6 +20,9 @@ export interface ListingStep<A> {
 /** Jobs that one step looks at. */
 export const stepSize = 512
 
+const isAfter = (a: ListingPlace, b: ListingPlace): boolean =>
+  a.createdAt > b.createdAt || (a.createdAt === b.createdAt && a.jobId > b.jobId)
+
 const start = (filter: JobFilter): ListingPlace => {
   const { after, createdAfter } = filter
   // No job id comes after this one.
@@ -40,6 +43,8 @@ export const list = <A>(
     while (place !== undefined && all.length < filter.limit) {
       const { found, next }: ListingStep<A> = yield* step(place)
       for (const item of found) if (all.length < filter.limit) all.push(item)
+      if (next !== undefined && !isAfter(next, place))
+        throw new Error(`a listing goes on at ${next.jobId}, where it has been, and would be read for ever`)
       place = next
       if (place !== undefined && all.length < filter.limit) yield* pause
     }

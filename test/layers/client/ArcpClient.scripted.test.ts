@@ -439,6 +439,40 @@ describe("ArcpClient with a scripted runtime", () => {
     })
   )
 
+  it.scoped("lists page by page: each is asked for where the one before ended, and the last ends it", () =>
+    Effect.gen(function* () {
+      const { open } = yield* scripted
+      const { client, server } = yield* open()
+      const filter = { status: ["running" as const] }
+      const listing = yield* Effect.fork(collect(Stream.take(client.list(filter), 4)))
+      for (const [cursor, ids, next_cursor] of [
+        [undefined, ["job_1", "job_2"], "after 2"],
+        ["after 2", [], "after nothing"],
+        ["after nothing", ["job_3"], null]
+      ] as const) {
+        const { id, payload } = yield* server.expect("session.list_jobs")
+        assert.deepStrictEqual(payload, { filter, ...(cursor === undefined ? {} : { cursor }) })
+        const jobs = ids.map((job_id) => ({
+          job_id,
+          agent: "x@1",
+          status: "running",
+          lease: {},
+          parent_job_id: null,
+          created_at: "",
+          submitted_at: "",
+          trace_id: "0af7651916cd43dd8448eb211c80319c",
+          last_event_seq: 1
+        }))
+        yield* server.send(message("session.jobs", { request_id: id, jobs, next_cursor }))
+      }
+      const found = yield* Fiber.join(listing)
+      assert.deepStrictEqual(
+        found.map(({ job_id }) => job_id),
+        ["job_1", "job_2", "job_3"]
+      )
+    })
+  )
+
   it.scoped("refuses a request that JSON cannot say before it is sent, and the session goes on", () =>
     Effect.gen(function* () {
       const { open, submitted } = yield* scripted

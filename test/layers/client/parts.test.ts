@@ -233,6 +233,8 @@ describe("ClientState", () => {
       yield* Effect.zipRight(at(2), at(3))
       fails = false
       yield* Effect.zipRight(at(4), at(5))
+      // Nothing new is nothing to write.
+      yield* at(5)
       assert.deepStrictEqual(written, ["arcp", "arcp.2", "arcp.2", "arcp.2", "arcp"])
     })
   )

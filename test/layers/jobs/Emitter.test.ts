@@ -5,7 +5,7 @@ import * as Stream from "effect/Stream"
 import * as Emitter from "../../../src/layers/jobs/Emitter.js"
 import { InternalError } from "../../../src/protocol/Errors.js"
 import type { EventLog, JobLog, NewEvent } from "../../../src/services/log/EventLog.js"
-import { make as makeOptions } from "../../../src/services/runtime/RuntimeOptions.js"
+import * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
 import type { JobRecord } from "../../../src/services/store/Store.js"
 
 interface Chunk {
@@ -25,7 +25,12 @@ const job: JobLog = {
 }
 
 /** An emitter over a log that refuses the appends whose number, from 1, is in `failing`. */
-const emitter = (failing: ReadonlyArray<number>, chunked = true) => {
+const emitter = (
+  failing: ReadonlyArray<number>,
+  chunked = true,
+  options: RuntimeOptions.Input = {},
+  maxStreamedBytes = 16 * 1024 * 1024
+) => {
   const appended: Array<NewEvent> = []
   let n = 0
   const log = {
@@ -43,14 +48,44 @@ const emitter = (failing: ReadonlyArray<number>, chunked = true) => {
     deadline: undefined,
     now: () => 0,
     resultId: () => "res_1",
-    options: makeOptions(),
+    options: RuntimeOptions.make(options),
     chunked,
-    maxStreamedBytes: 16 * 1024 * 1024
+    maxStreamedBytes
   })
   return { ...made, appended }
 }
 
+describe("an event", () => {
+  it.effect("may have twice the bytes of a frame, and not more: that emit fails, and the next goes on", () =>
+    Effect.gen(function* () {
+      const { appended, service } = emitter([], true, { maxFrameBytes: 1_000 })
+      yield* service.thought("x".repeat(1_800))
+      const refused = yield* Effect.flip(service.thought("x".repeat(2_000)))
+      assert.deepStrictEqual("details" in refused ? refused.details : undefined, { limit: "event_bytes" })
+      yield* service.thought("short")
+      assert.strictEqual(appended.length, 2)
+    })
+  )
+})
+
 describe("a streamed result", () => {
+  it.effect("may have chunks, and be altogether, of as many bytes as the options say, and not one more", () =>
+    Effect.gen(function* () {
+      const limitOf = (error: object) => ("details" in error ? error.details : undefined)
+      const { appended, service } = emitter([], true, { maxChunkBytes: 10 }, 25)
+      const result = yield* service.openResult()
+      // Eleven bytes in six characters: bytes of UTF-8 count.
+      const refused = yield* Effect.flip(result.write("ééééé-"))
+      assert.deepStrictEqual(limitOf(refused), { limit: "result_chunk_bytes" })
+      yield* result.write("ééééé")
+      yield* result.write("0123456789")
+      const over = yield* Effect.flip(result.write("012345"))
+      assert.deepStrictEqual(limitOf(over), { limit: "streamed_result_bytes" })
+      yield* result.end("01234")
+      assert.strictEqual(appended.length, 3)
+    })
+  )
+
   it.effect("that lost a chunk does not end in success, also when the handler caught the failure", () =>
     Effect.gen(function* () {
       const { service, finish, appended } = emitter([2])

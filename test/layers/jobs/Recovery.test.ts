@@ -1,8 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as TestClock from "effect/TestClock"
 import { leavesFirst } from "../../../src/layers/jobs/Recovery.js"
-import { type JobRecord, Op } from "../../../src/services/store/Store.js"
+import { type JobFilter, type JobRecord, Op, StoreError } from "../../../src/services/store/Store.js"
 import { open } from "../../support/Wire.js"
 import { agents, makeStore, pong, restarted, resume, serve, submit, type TestStore } from "./support.js"
 
@@ -137,6 +141,28 @@ describe("jobs that the last process left", () => {
     })
   )
 
+  it.scoped("are tried again when the store cannot say where they end", () =>
+    Effect.gen(function* () {
+      const store = yield* makeStore
+      yield* store.store.commit([Op.PutJob({ job: record(1) })])
+      let asked = 0
+      const { boundsOf } = store.store
+      const service = {
+        ...store.store,
+        boundsOf: (jobIds: ReadonlyArray<string>) =>
+          Effect.suspend(() =>
+            ++asked <= 2 ? Effect.fail(new StoreError({ message: "the disk is away" })) : boundsOf(jobIds)
+          )
+      }
+      const open = store.store.jobs({ principals: "everyone", status: ["running"], limit: 1 })
+      const left = yield* Effect.zipRight(TestClock.adjust("1 second"), open).pipe(
+        Effect.repeat({ until: (jobs) => jobs.length === 0, times: 200 }),
+        Effect.provide(serve({ store: service }, agents))
+      )
+      assert.deepStrictEqual([left.length, asked], [0, 3])
+    })
+  )
+
   it.scopedLive("are tried again when the store does not take their ends", () =>
     Effect.gen(function* () {
       const store = yield* makeStore
@@ -161,4 +187,19 @@ it("leaves come first, however the clock stood when they were made", () => {
   const order = leavesFirst(records).map(({ jobId }) => jobId)
   assert.isBelow(order.indexOf(id(3)), order.indexOf(id(4)))
   assert.isBelow(order.indexOf(id(4)), order.indexOf(id(5)))
+})
+
+describe("a store that gives the same open jobs again and again", () => {
+  it.scoped("keeps the runtime from starting, rather than that it reads for ever", () =>
+    Effect.gen(function* () {
+      const store = yield* makeStore
+      yield* store.store.commit(Array.from({ length: 500 }, (_, i) => Op.PutJob({ job: record(i + 1) })))
+      const service = {
+        ...store.store,
+        jobs: (filter: JobFilter) => store.store.jobs({ ...filter, after: undefined })
+      }
+      const started = yield* Effect.exit(Layer.build(serve({ store: service }, agents)))
+      assert.isTrue(Exit.isFailure(started) && Cause.pretty(started.cause).includes("read for ever"))
+    })
+  )
 })

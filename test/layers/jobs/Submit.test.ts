@@ -225,6 +225,23 @@ describe("adoption", () => {
     })
   )
 
+  it.scoped("with the key of the job and other parameters is DUPLICATE_KEY", () =>
+    Effect.gen(function* () {
+      yield* Effect.gen(function* () {
+        const session = yield* open()
+        const { job_id } = yield* submit(session, "echo", 1, { idempotency_key: "k" })
+        yield* session.expect("job.result")
+        const again = { agent: "echo", idempotency_key: "k" }
+        yield* frame(session, "other", { ...again, input: 2 }, adopting(job_id))
+        const refused = yield* session.next(({ type }) => type === "job.error" || type === "job.accepted")
+        assert.strictEqual(refused.payload.code, "DUPLICATE_KEY")
+        assert.strictEqual(refused.payload.details.existing_job_id, job_id)
+        yield* frame(session, "same", { ...again, input: 1 }, adopting(job_id))
+        assert.strictEqual((yield* session.expect("job.accepted")).job_id, job_id)
+      }).pipe(Effect.provide(serve(yield* makeStore, agents)))
+    })
+  )
+
   it.scoped("of nothing, of another principal's job and of a refused submit is JOB_NOT_FOUND", () =>
     Effect.gen(function* () {
       yield* Effect.gen(function* () {

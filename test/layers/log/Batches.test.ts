@@ -225,6 +225,24 @@ describe("a job's budget", () => {
   )
 })
 
+describe("a job without a budget of its own", () => {
+  it.effect("is out of budget when the job that it was delegated by is", () =>
+    makeStore("durable").run(
+      Effect.gen(function* () {
+        const log = yield* EventLog
+        const view = yield* openView
+        const own = record(view, { lease: { "cost.budget": ["USD:1"] } })
+        const parent = yield* log.openJob(own, view)
+        const child = yield* log.openJob(record(view, { parentJobId: own.jobId }), view, { parent })
+        yield* log.append(child, cost(1, "0.75"))
+        assert.isUndefined(child.exhausted)
+        yield* log.append(child, cost(2, "0.25"))
+        assert.deepStrictEqual([child.exhausted, parent.exhausted], ["USD", "USD"])
+      })
+    )
+  )
+})
+
 describe("a log that is closed", () => {
   const closing = Effect.gen(function* () {
     const store = yield* Layer.build(StoreMemory.layer())

@@ -1,5 +1,6 @@
 /** The committer over a store that is held, that fails and that throws: in process, when the test says. */
 import { assert, describe, it } from "@effect/vitest"
+import * as BigDecimal from "effect/BigDecimal"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -7,6 +8,7 @@ import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
 import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
+import { all } from "../../../src/protocol/Features.js"
 import { EventLog } from "../../../src/services/log/EventLog.js"
 import { Store, StoreError, type StoreService } from "../../../src/services/store/Store.js"
 import {
@@ -16,6 +18,7 @@ import {
   numbers,
   openJob,
   openView,
+  openViewWith,
   readAll,
   record,
   runOn,
@@ -97,11 +100,51 @@ describe("the committer", () => {
         assert.isTrue(failures.every((exit) => exit._tag === "Failure"))
         control.commit = undefined
         assert.deepStrictEqual([owner.last, owner.observedCount, other.observedCount], [0, 1, 0])
+        yield* emit(yield* openJob(owner), 1, 1)
         yield* log.append(job, event("log", 1))
         assert.deepStrictEqual(numbers(yield* readAll(owner), job), [1])
         assert.deepStrictEqual(yield* readAll(other), [])
-        // The owner is still the owner: it sets the numbering.
-        assert.strictEqual(job.lastEventSeq, 1)
+        // The owner is still the owner: it sets the numbering, in which another job's event came before.
+        assert.strictEqual(job.lastEventSeq, 2)
+      })
+    )
+  })
+
+  it.effect("a job's end is its last event, also when its session is told of its lag meanwhile", () => {
+    const { run } = makeStore()
+    return run(
+      Effect.gen(function* () {
+        const view = yield* openViewWith(all)
+        const job = yield* openJob(view)
+        // More than one batch: the session lags, and the end is queued, when the first is committed.
+        const emitting = upTo(1_100).map((n) => emit(job, n, n))
+        yield* Effect.all([...emitting, end(job, view)], { concurrency: "unbounded", discard: true })
+        yield* Effect.zipRight(settle, settle)
+        const frames = yield* readAll(view)
+        assert.strictEqual(frames.length, 1_101)
+        assert.strictEqual(frames.at(-1)?.type, "job.result")
+      }),
+      { backPressureLag: 100 }
+    )
+  })
+
+  it.effect("a record that could not be changed is not changed by what is spent later", () => {
+    const { control, run } = makeStore()
+    return run(
+      Effect.gen(function* () {
+        const log = yield* EventLog
+        const owner = yield* openView
+        const own = record(owner, { lease: { "cost.budget": ["USD:1"] } })
+        const job = yield* log.openJob(own, owner)
+        control.commit = failing
+        const wish = { ...own, cancelRequested: { at: 1 } }
+        assert.isTrue(Exit.isFailure(yield* Effect.exit(log.amend(job, wish, () => {}))))
+        control.commit = undefined
+        const cost = { currency: "USD", amount: BigDecimal.unsafeFromString("0.5") }
+        yield* log.append(job, { ...event("metric", 1), cost })
+        const stored = yield* (yield* Store).job(job.jobId)
+        assert.deepStrictEqual(stored?.budget, { USD: "0.5" })
+        assert.isUndefined(stored?.cancelRequested)
       })
     )
   })

@@ -250,6 +250,63 @@ describe.each([
   )
 })
 
+describe("a finished job that nobody needs", () => {
+  it.effect("is kept until its retention has passed, and no longer", () =>
+    runOn(() => StoreMemory.layer)(
+      Effect.gen(function* () {
+        const log = yield* EventLog
+        const job = yield* openEndable()
+        yield* job.end(0)
+        yield* log.ack(job.owner, job.owner.last)
+        for (let minute = 0; minute < 9; minute++) {
+          yield* TestClock.adjust("1 minute")
+          yield* settled
+        }
+        assert.deepStrictEqual(yield* kept([job]), [0])
+        for (let minute = 0; minute < 3; minute++) {
+          yield* TestClock.adjust("1 minute")
+          yield* settled
+        }
+        assert.deepStrictEqual(yield* kept([job]), [])
+      }),
+      { jobRetention: "10 minutes" }
+    )
+  )
+})
+
+describe("a finished job that is found, and that somebody needs by now", () => {
+  it.effect("stays, and can be observed", () => {
+    const found: Array<string> = []
+    const layer = Layer.effect(
+      Store,
+      Effect.map(
+        Store,
+        // What was true when it was looked for is not any more.
+        (store): StoreService => ({ ...store, retired: () => Effect.sync(() => found.splice(0)) })
+      )
+    ).pipe(Layer.provide(StoreMemory.layer))
+    return runOn(() => layer)(
+      Effect.gen(function* () {
+        const log = yield* EventLog
+        const job = yield* openEndable()
+        yield* emit(job.job, 1, 3)
+        yield* job.end(0)
+        found.push(job.jobId)
+        yield* Effect.repeat(Effect.zipRight(TestClock.adjust("1 second"), settled), {
+          until: () => found.length === 0,
+          times: 100
+        })
+        yield* settled
+        assert.deepStrictEqual(yield* kept([job]), [0])
+        const view = yield* openViewWith([])
+        yield* log.observe(view, job.job, { history: true, onCommit: () => {} })
+        assert.deepStrictEqual(seqs(yield* readAll(view)), [1, 2, 3, 4])
+      }),
+      { jobRetention: "1 seconds" }
+    )
+  })
+})
+
 describe("a store that cannot tell just now", () => {
   /** A store in memory some of whose answers the test replaces. */
   const faulty = () => {

@@ -42,4 +42,38 @@ describe("a job", () => {
       yield* live.joined(job, Effect.void)
     })
   )
+
+  it.effect("that somebody is about to observe is not trimmed; whoever comes while it is waits", () =>
+    Effect.gen(function* () {
+      const { job, live } = yield* make
+      const done: Array<string> = []
+      const trim = live.trimmed(
+        job.jobId,
+        Effect.sync(() => done.push("trimmed"))
+      )
+      const gate = yield* Deferred.make<void>()
+      const joining = yield* Effect.fork(live.joined(job, Deferred.await(gate)))
+      yield* Effect.yieldNow()
+      yield* trim
+      assert.deepStrictEqual(done, [])
+      yield* Deferred.succeed(gate, undefined)
+      yield* Fiber.join(joining)
+      const trimming = yield* Deferred.make<void>()
+      const slow = yield* Effect.fork(live.trimmed(job.jobId, Deferred.await(trimming)))
+      yield* Effect.yieldNow()
+      const late = yield* Effect.fork(
+        live.joined(
+          job,
+          Effect.sync(() => done.push("joined"))
+        )
+      )
+      yield* Effect.yieldNow()
+      assert.deepStrictEqual(done, [])
+      yield* Deferred.succeed(trimming, undefined)
+      yield* Fiber.join(slow)
+      yield* Fiber.join(late)
+      yield* trim
+      assert.deepStrictEqual(done, ["joined", "trimmed"])
+    })
+  )
 })

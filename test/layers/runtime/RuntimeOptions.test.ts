@@ -39,7 +39,8 @@ it.effect("fills in the documented defaults", () =>
       maxStreamedBytesMemory: 268_435_456,
       maxStreamedBytesDisk: 17_179_869_184,
       backPressureLag: 1_000,
-      idempotencyWindow: Duration.days(1)
+      idempotencyWindow: Duration.days(1),
+      workspace: ""
     })
     expect(yield* optionsOf(RuntimeOptionsLayer.layerConfig())).toEqual(options)
   })

@@ -7,6 +7,7 @@ import * as TestClock from "effect/TestClock"
 import * as PolicyLayer from "../../../src/layers/auth/Policy.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Policy } from "../../../src/services/auth/Policy.js"
+import { Job } from "../../../src/services/jobs/Job.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import { boot, Disk } from "../../support/Rig.js"
 import { connect, hello, open } from "../../support/Wire.js"
@@ -26,11 +27,8 @@ const refusal = (more: Record<string, unknown>) =>
   Effect.gen(function* () {
     const wire = yield* connect
     yield* wire.send("session.hello", hello(more))
-    const error = yield* wire.expect("session.error")
-    assert.notInclude(
-      wire.seen.map((frame) => frame.type),
-      "session.welcome"
-    )
+    const error = yield* wire.next(() => true)
+    assert.strictEqual(error.type, "session.error")
     yield* wire.closed
     return error.payload
   })
@@ -336,6 +334,43 @@ describe("resume positions and acknowledgements", () => {
             second.seen.map(({ type }) => type),
             ["session.welcome", "session.pong"]
           )
+        })
+      )
+    })
+  )
+
+  it.scoped("one that is no longer retained is refused without a welcome; the session has what is left", () =>
+    Effect.gen(function* () {
+      const count = Agent.handle(Agent.make("count", { version: "1.0.0" }), () =>
+        Effect.flatMap(Job, (job) => Effect.repeatN(job.log("info", "x"), 350))
+      )
+      const disk = yield* Disk.make
+      const options = { maxRetainedEvents: 64, backPressureLag: 100_000 }
+      const { run } = yield* boot([count], { disk, options })
+      yield* run(
+        Effect.gen(function* () {
+          const first = yield* open()
+          for (let i = 0; i < 2; i++) {
+            yield* submit(first, "count")
+            const end = yield* first.expect("job.result")
+            yield* first.request("session.ack", { last_processed_seq: end.event_seq })
+          }
+          yield* gone(first)
+          // Until the retention has done all that it has to.
+          const view = yield* Effect.repeat(
+            Effect.zipRight(TestClock.adjust("1 second"), disk.store.view(first.sessionId)),
+            { until: (view) => view.last - view.first < 64, times: 200 }
+          )
+          assert.strictEqual(view.last, 706)
+          assert.isAbove(view.first, 706 - 64)
+          assert.strictEqual((yield* refusal(from(first))).code, "RESUME_WINDOW_EXPIRED")
+          assert.strictEqual((yield* refusal(from(first, view.first - 2))).code, "RESUME_WINDOW_EXPIRED")
+          const second = yield* open(from(first, view.first - 1))
+          const next = yield* second.next((frame) => frame.event_seq !== undefined)
+          assert.strictEqual(next.event_seq, view.first)
+          // A resume that is refused supersedes nobody.
+          assert.strictEqual((yield* refusal(from(second))).code, "RESUME_WINDOW_EXPIRED")
+          yield* alive(second)
         })
       )
     })

@@ -91,9 +91,11 @@ describe("Sessions", () => {
       const resume = (token: string) =>
         open({ resume: { session_id: first.sessionId, resume_token: token, last_event_seq: 0 } })
       const second = yield* resume(first.welcome.resume_token)
-      // The welcome of `second` was lost: the old token still works.
-      const third = yield* resume(first.welcome.resume_token)
+      // The welcome of `second` was lost: the old token still works, however often that happens.
+      const another = yield* resume(first.welcome.resume_token)
       assert.strictEqual((yield* second.closed).code, 4001)
+      const third = yield* resume(first.welcome.resume_token)
+      assert.strictEqual((yield* another.closed).code, 4001)
       yield* third.request("session.ping", { nonce: "n" })
       yield* third.expect("session.pong")
       const stale = yield* connect

@@ -2,10 +2,13 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Schema from "effect/Schema"
 import { afterEach, vi } from "vitest"
 import { Transaction } from "../../../src/layers/log/Transaction.js"
 import * as Runtime from "../../../src/layers/runtime/Runtime.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
+import { Job } from "../../../src/services/jobs/Job.js"
+import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import { Sessions } from "../../../src/services/session/Sessions.js"
 import { boot, Disk } from "../../support/Rig.js"
 import { connect, hello, open } from "../../support/Wire.js"
@@ -35,6 +38,77 @@ describe("a shutdown of a store that", () => {
         yield* disk.release()
       })
     )
+})
+
+describe("a shutdown", () => {
+  const count = Agent.handle(Agent.make("count", { version: "1.0.0", input: Schema.Number }), (to) =>
+    Effect.flatMap(Job, (job) =>
+      Effect.forEach(
+        Array.from({ length: to }, (_, i) => i + 1),
+        (i) => job.log("info", `${i}`),
+        { discard: true }
+      )
+    )
+  )
+
+  it.scoped("says bye after everything that was to be sent, also to a client that is slow to read it", () =>
+    Effect.gen(function* () {
+      const disk = yield* Disk.make
+      const { run } = yield* boot([count], { disk })
+      yield* run(
+        Effect.gen(function* () {
+          // Without `ack` there is nothing else that it is told.
+          const session = yield* open({}, ["subscribe"])
+          const watcher = yield* open({}, ["subscribe"])
+          yield* session.request("job.submit", { agent: "count", input: 1_500 })
+          const { job_id } = yield* session.expect("job.accepted")
+          yield* watcher.request("job.subscribe", { job_id, history: true })
+          yield* watcher.expect("job.result")
+          // The owner has not read on; the transport holds some of it, and the log the rest.
+          const { shutdown } = yield* Sessions
+          const stopping = yield* Effect.fork(shutdown)
+          yield* watcher.expect("session.bye")
+          yield* session.expect("session.bye")
+          assert.strictEqual(session.seen.at(-2)?.type, "job.result")
+          assert.strictEqual(session.seen.at(-2)?.event_seq, 1_502)
+          yield* Fiber.join(stopping)
+        })
+      )
+    })
+  )
+
+  it.scoped("stores what sessions have become, also when that had just failed", () =>
+    Effect.gen(function* () {
+      const disk = yield* Disk.make
+      const { run, stop } = yield* boot([count], { disk })
+      const ids = yield* run(
+        Effect.gen(function* () {
+          const reader = yield* open()
+          yield* reader.request("job.submit", { agent: "count", input: 3 })
+          yield* reader.expect("job.result")
+          const gone = yield* open()
+          disk.mode = "hangs"
+          yield* gone.connection.close(1000, "")
+          yield* Effect.repeat(eventLoop.next, { until: () => Effect.sync(() => disk.hanging > 0) })
+          yield* disk.release("fails")
+          yield* reader.request("session.ack", { last_processed_seq: 4 })
+          yield* reader.request("session.ping", { nonce: "n" })
+          yield* reader.expect("session.pong")
+          return [gone.sessionId, reader.sessionId]
+        })
+      )
+      disk.mode = "works"
+      yield* stop
+      const stored = yield* Effect.forEach(ids, disk.store.session)
+      assert.deepStrictEqual(
+        stored.map((record) => [record?.attached, record?.acked]),
+        [
+          [false, 0],
+          [false, 4]
+        ]
+      )
+    })
+  )
 })
 
 describe("a log that has stopped", () => {

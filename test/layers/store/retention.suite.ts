@@ -49,6 +49,7 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
         for (const [to, first] of [
           [5, 5],
           [3, 5],
+          [10, 10],
           [15, 15]
         ] as const) {
           yield* store.commit([trimSession("sess_a", to)])

@@ -1,0 +1,136 @@
+/** The hello room (protocol 1 and 4.1): how many may wait, what they may send, and how a hello is refused. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Agent from "../../../src/services/agents/Agent.js"
+import { eventLoop } from "../../../src/services/runtime/Turn.js"
+import { Sessions } from "../../../src/services/session/Sessions.js"
+import { boot, Disk } from "../../support/Rig.js"
+import { connect, hello, open, runtime } from "../../support/Wire.js"
+
+/** A connection that the runtime has taken, and that says nothing yet. */
+const waiting = Effect.zipLeft(connect, Effect.repeatN(eventLoop.next, 20))
+
+const refused = Effect.gen(function* () {
+  const wire = yield* connect
+  yield* wire.send("session.hello", hello())
+  const { payload, type } = yield* wire.next(() => true)
+  assert.strictEqual(type, "session.error")
+  assert.strictEqual((yield* wire.closed).code, 1013)
+  return payload
+})
+
+const sayHello = (wire: Effect.Effect.Success<typeof connect>) =>
+  Effect.zipRight(wire.send("session.hello", hello()), wire.expect("session.welcome"))
+
+describe("connections that have not said hello", () => {
+  it.scoped("are bounded: as many as the option says wait, the next is told so, and may try again", () =>
+    Effect.gen(function* () {
+      const first = yield* waiting
+      const second = yield* waiting
+      const error = yield* refused
+      assert.strictEqual(error.code, "INTERNAL_ERROR")
+      assert.strictEqual(error.details.limit, "pending_hellos")
+      assert.isTrue(error.retryable)
+      // Both that were in time are heard.
+      yield* sayHello(first)
+      yield* sayHello(second)
+    }).pipe(Effect.provide(runtime([], { maxPendingHellos: 2 })))
+  )
+
+  it.scoped("leave room when they have said it, are refused, or are gone", () =>
+    Effect.gen(function* () {
+      for (let i = 0; i < 3; i++) {
+        yield* open()
+        const wrong = yield* connect
+        yield* wrong.send("session.hello", hello({ auth: { scheme: "bearer", token: "nobody" } }))
+        yield* wrong.expect("session.error")
+        yield* wrong.closed
+        const silent = yield* waiting
+        yield* silent.connection.close(1000, "")
+        yield* Effect.repeatN(eventLoop.next, 20)
+      }
+      // Sessions that are open count no more than those that are gone.
+      yield* open()
+    }).pipe(Effect.provide(runtime([], { maxPendingHellos: 1 })))
+  )
+
+  it.scoped(
+    "may send small frames only, whatever they say; with the welcome the bound is the session's",
+    () =>
+      Effect.gen(function* () {
+        const name = "n".repeat(5_000)
+        const wire = yield* waiting
+        yield* wire.send("session.hello", hello({ client: { name, version: "1" } }))
+        // Not even answered.
+        assert.strictEqual((yield* Effect.flip(wire.connection.take)).code, 1009)
+        const session = yield* open()
+        yield* session.request("session.ping", { nonce: name })
+        assert.strictEqual((yield* session.expect("session.pong")).payload.ping_nonce, name)
+        yield* session.request("session.ping", { nonce: "n".repeat(10_000) })
+        assert.strictEqual((yield* Effect.flip(session.connection.take)).code, 1009)
+      }).pipe(Effect.provide(runtime([], { maxHelloFrameBytes: 4_096, maxFrameBytes: 10_000 })))
+  )
+})
+
+describe("a hello that is refused", () => {
+  it.scoped("is answered by an error that names it", () =>
+    Effect.gen(function* () {
+      for (const [type, payload, code] of [
+        ["session.hello", hello({ auth: { scheme: "bearer", token: "nobody" } }), "UNAUTHENTICATED"],
+        ["session.hello", hello({ auth: { scheme: "basic", token: "alice" } }), "INVALID_REQUEST"],
+        ["session.hello", { client: "nobody" }, "INVALID_REQUEST"],
+        ["session.ping", { nonce: "n" }, "INVALID_REQUEST"],
+        [
+          "session.hello",
+          hello({ resume: { session_id: "sess_x", resume_token: "rt_x", last_event_seq: 0 } }),
+          "RESUME_WINDOW_EXPIRED"
+        ]
+      ] as const) {
+        const wire = yield* connect
+        const id = yield* wire.send(type, payload)
+        const error = yield* wire.expect("session.error")
+        assert.strictEqual(error.payload.code, code)
+        assert.strictEqual(error.payload.details.request_id, id)
+        assert.match(error.session_id, /^sess_/)
+        yield* wire.closed
+      }
+    }).pipe(Effect.provide(runtime([])))
+  )
+
+  it.scoped("because the runtime is stopping leaves those that are open as they are", () =>
+    Effect.gen(function* () {
+      const gate = yield* Deferred.make<void>()
+      const patient = Agent.handle(Agent.make("patient", { version: "1.0.0" }), () => Deferred.await(gate))
+      const disk = yield* Disk.make
+      const { run } = yield* boot([patient], { disk, options: { shutdownGrace: "10 seconds" } })
+      yield* run(
+        Effect.gen(function* () {
+          const session = yield* open()
+          yield* session.request("job.submit", { agent: "patient", input: {} })
+          yield* session.expect("job.event")
+          const early = yield* waiting
+          const stopping = yield* Effect.fork(Effect.flatMap(Sessions, (sessions) => sessions.shutdown))
+          yield* Effect.repeatN(eventLoop.next, 20)
+          const late = yield* connect
+          yield* late.send("session.hello", hello())
+          const error = yield* late.next(() => true)
+          assert.strictEqual(error.type, "session.error")
+          assert.strictEqual(error.payload.code, "INTERNAL_ERROR")
+          assert.isTrue(error.payload.retryable)
+          assert.strictEqual(error.payload.details.reason, "shutdown")
+          assert.strictEqual((yield* late.closed).code, 1013)
+          // Its job has the grace, and it is served meanwhile.
+          yield* session.request("session.ping", { nonce: "n" })
+          yield* session.expect("session.pong")
+          yield* early.connection.close(1000, "")
+          yield* Deferred.succeed(gate, undefined)
+          yield* session.expect("job.result")
+          yield* session.expect("session.bye")
+          yield* Fiber.join(stopping)
+        })
+      )
+    })
+  )
+})
