@@ -2,7 +2,13 @@
  * The types are part of the interface: `npm run check` fails when one of the lines below `@ts-expect-error` compiles,
  * or when another one does not. Nothing here is run.
  */
+import { createServer } from "node:http"
+import { createServer as createHttpsServer } from "node:https"
 import type * as FileSystem from "@effect/platform/FileSystem"
+import * as HttpApiBuilder from "@effect/platform/HttpApiBuilder"
+import * as HttpLayerRouter from "@effect/platform/HttpLayerRouter"
+import type * as HttpServer from "@effect/platform/HttpServer"
+import type * as SqlClient from "@effect/sql/SqlClient"
 import type { ConfigError } from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
@@ -15,25 +21,30 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { expectTypeOf } from "vitest"
 import * as Registry from "../src/layers/agents/Registry.js"
+import * as Auth from "../src/layers/auth/Auth.js"
+import * as AuthPeer from "../src/layers/auth/AuthPeer.js"
 import * as ArcpClient from "../src/layers/client/ArcpClient.js"
 import * as EventLogLayer from "../src/layers/log/EventLog.js"
 import * as Runtime from "../src/layers/runtime/Runtime.js"
 import * as RuntimeOptions from "../src/layers/runtime/RuntimeOptions.js"
 import * as StoreMemory from "../src/layers/store/StoreMemory.js"
+import * as StoreSql from "../src/layers/store/StoreSql.js"
+import * as TransportWebSocket from "../src/layers/transport/TransportWebSocket.js"
 import { Arcp } from "../src/promise.js"
 import * as PromiseNode from "../src/promise.node.js"
 import type { ArcpError } from "../src/protocol/Errors.js"
 import type { Body } from "../src/protocol/Event.js"
 import * as Agent from "../src/services/agents/Agent.js"
 import type { Registry as RegistryTag } from "../src/services/agents/Registry.js"
-import type { Auth } from "../src/services/auth/Auth.js"
+import { Auth as AuthTag } from "../src/services/auth/Auth.js"
 import type { Policy } from "../src/services/auth/Policy.js"
 import type { Credentials } from "../src/services/credentials/Credentials.js"
 import { Job } from "../src/services/jobs/Job.js"
 import { Lease } from "../src/services/lease/Lease.js"
 import type { IdGenerator } from "../src/services/runtime/IdGenerator.js"
-import type { Store } from "../src/services/store/Store.js"
-import type { Dialer } from "../src/services/transport/Transport.js"
+import type { RuntimeOptions as RuntimeOptionsTag } from "../src/services/runtime/RuntimeOptions.js"
+import type { Store, StoreError } from "../src/services/store/Store.js"
+import type { Dialer, TransportError, TransportServer } from "../src/services/transport/Transport.js"
 import * as TestRuntime from "../src/testing/TestRuntime.js"
 
 class TooLarge extends Data.TaggedError("TooLarge")<{ readonly files: number }> {}
@@ -246,6 +257,49 @@ export const delegating = Effect.gen(function* () {
   return unhandled
 })
 
+// Doors: endpoints in other servers, and who comes in
+
+export const doors = (path: string | undefined) => {
+  const server = createServer()
+  const onNode = TransportWebSocket.mount({ path: "/arcp", server })
+  expectTypeOf(onNode).toEqualTypeOf<Layer.Layer<TransportServer, TransportError, RuntimeOptionsTag>>()
+  expectTypeOf(TransportWebSocket.mount({ server: createHttpsServer() })).toEqualTypeOf<typeof onNode>()
+  // The platform's routers as they are.
+  const onRouter = TransportWebSocket.mount({ path: "/arcp", server: HttpApiBuilder.Router })
+  expectTypeOf(onRouter).toEqualTypeOf<
+    Layer.Layer<TransportServer, never, RuntimeOptionsTag | HttpServer.HttpServer>
+  >()
+  const onLayerRouter = TransportWebSocket.mount({ path: "/arcp", server: HttpLayerRouter.HttpRouter })
+  expectTypeOf(onLayerRouter).toEqualTypeOf<
+    Layer.Layer<
+      TransportServer,
+      never,
+      RuntimeOptionsTag | HttpServer.HttpServer | HttpLayerRouter.HttpRouter
+    >
+  >()
+  TransportWebSocket.mount({ path: undefined, allowedOrigins: undefined, server })
+  // @ts-expect-error a path begins with a slash
+  TransportWebSocket.mount({ path, server })
+  // @ts-expect-error that is no server
+  TransportWebSocket.mount({ server: {} })
+
+  const judge: AuthPeer.PeerJudge = (peer) => {
+    expectTypeOf(peer.headers?.cookie).toEqualTypeOf<ReadonlyArray<Redacted.Redacted> | undefined>()
+    return Effect.map(AuthPeer.cookie(peer, "session"), (cookie) => ({ principal: Redacted.value(cookie) }))
+  }
+  expectTypeOf(Auth.layerDev.pipe(AuthPeer.withPeer(judge))).toEqualTypeOf<Layer.Layer<AuthTag>>()
+  expectTypeOf(Layer.succeed(AuthTag, AuthPeer.fromPeer(judge))).toEqualTypeOf<Layer.Layer<AuthTag>>()
+  // @ts-expect-error an identity has a principal
+  AuthPeer.fromPeer(() => Effect.succeed({}))
+  // @ts-expect-error whoever knows the token only says so
+  Layer.succeed(AuthTag, { verify: () => Effect.succeed({ principal: "alice" }) })
+
+  expectTypeOf(StoreSql.layer({ prefix: undefined })).toEqualTypeOf<
+    Layer.Layer<Store, StoreError, SqlClient.SqlClient>
+  >()
+  expectTypeOf(StoreSql.migrate()).toEqualTypeOf<Effect.Effect<void, StoreError, SqlClient.SqlClient>>()
+}
+
 // Without Effect
 
 export const promises = async (arcp: Arcp) => {
@@ -285,7 +339,7 @@ class NoLedger extends Data.TaggedError("NoLedger") {}
 class Plans extends Context.Tag("test/Plans")<Plans, object>() {}
 class Ledger extends Context.Tag("test/Ledger")<Ledger, object>() {}
 
-type OwnNeeds = Auth | RegistryTag
+type OwnNeeds = AuthTag | RegistryTag
 type Of<L> = L extends Layer.Layer<infer A, infer E, infer R> ? [A, E, R] : never
 
 export const runtimes = (
@@ -335,7 +389,7 @@ export const runtimes = (
 }
 
 export const runtimesForTests = (
-  auth: Layer.Layer<Auth, NoPlans, Plans>,
+  auth: Layer.Layer<AuthTag, NoPlans, Plans>,
   store: Layer.Layer<Store, never, Ledger>
 ) => {
   const plain = TestRuntime.layer([reviewing])

@@ -252,7 +252,7 @@ describe.each([
 
 describe("a finished job that nobody needs", () => {
   it.effect("is kept until its retention has passed, and no longer", () =>
-    runOn(() => StoreMemory.layer)(
+    runOn(StoreMemory.layer)(
       Effect.gen(function* () {
         const log = yield* EventLog
         const job = yield* openEndable()
@@ -284,7 +284,7 @@ describe("a finished job that is found, and that somebody needs by now", () => {
         // What was true when it was looked for is not any more.
         (store): StoreService => ({ ...store, retired: () => Effect.sync(() => found.splice(0)) })
       )
-    ).pipe(Layer.provide(StoreMemory.layer))
+    ).pipe(Layer.provide(StoreMemory.layer()))
     return runOn(() => layer)(
       Effect.gen(function* () {
         const log = yield* EventLog

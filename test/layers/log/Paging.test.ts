@@ -19,7 +19,7 @@ const wrong = (reads: (store: StoreService) => Partial<StoreService>) =>
     Layer.effect(
       Store,
       Effect.map(Store, (store): StoreService => ({ ...store, ...reads(store) }))
-    ).pipe(Layer.provide(StoreMemory.layer))
+    ).pipe(Layer.provide(StoreMemory.layer()))
   )
 
 /** What was emitted before the last batch is not read from memory. */
@@ -89,7 +89,7 @@ describe("a page that is the first one again", () => {
       assert.strictEqual((yield* good.loadView(stored)).last, 3)
       const bad = new LiveLogs({ ...store, runs: (id) => store.runs(id, 1, 1) }, limits)
       yield* diesWith(bad.loadView(stored), "read for ever")
-    }).pipe(Effect.provide(StoreMemory.layer))
+    }).pipe(Effect.provide(StoreMemory.layer()))
   )
 
   it.effect("of a listing ends that", () => {
