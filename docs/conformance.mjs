@@ -56,8 +56,6 @@ ${rows.join("\n")}
 ## Not over every transport
 
 ${[...elsewhere].map(([key, ids]) => `- ${key}: ${ids.join(" ")}`).join("\n")}
-
-Not here yet: a span per session (section 9); jobs and delegated jobs have theirs.
 `
 if (process.argv.includes("--check")) {
   if (readFileSync(page, "utf8") !== text) {

@@ -24,7 +24,10 @@ export type MessageOf<T extends Table> = {
   }
 }[keyof T & string]
 
-export type ClientMessage = MessageOf<typeof clientMessages>
+export type ClientMessage = MessageOf<typeof clientMessages> & {
+  /** The span under which it was sent, of the extension or of a `trace_id` that is a whole `traceparent` (§11). */
+  readonly parentSpan?: Trace.RemoteSpan | undefined
+}
 export type RuntimeMessage = MessageOf<typeof runtimeMessages>
 
 /** Deepest nesting of JSON accepted (§5). */
@@ -166,6 +169,11 @@ export const decodeClient = (text: string): Either.Either<ClientMessage, Rejecte
         rejected("Malformed", "trace_id: expected 32 lower-case hex digits or a traceparent", e)
       )
   }
+  const extension = (e["extensions"] as Record<string, unknown> | undefined)?.[Trace.extension]
+  const parent =
+    extension === undefined && e["trace_id"] === traceId
+      ? undefined
+      : Trace.remoteSpan(e["trace_id"] as string | undefined, extension)
   const payload = decode(e["payload"])
   if (Either.isLeft(payload)) return Either.left(rejected("Malformed", describe(payload.left, "payload"), e))
   return Either.right({
@@ -174,11 +182,12 @@ export const decodeClient = (text: string): Either.Either<ClientMessage, Rejecte
     type,
     session_id: e["session_id"],
     job_id: e["job_id"],
-    trace_id: traceId,
+    trace_id: traceId ?? parent?.traceId,
     // A client's means nothing.
     event_seq: undefined,
     extensions: e["extensions"],
-    payload: payload.right
+    payload: payload.right,
+    ...(parent === undefined ? {} : { parentSpan: parent.span })
   } as Envelope as ClientMessage)
 }
 

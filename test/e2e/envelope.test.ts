@@ -136,6 +136,43 @@ describe("trace_id", () => {
   })
 })
 
+describe("the trace context", () => {
+  const key = "x-vendor.opentelemetry.tracecontext"
+
+  it.each(["00", "01"])("flag %s is answered with the job's own span in the same trace", async (flags) => {
+    verifies("trace-context")
+    const client = await WireClient.open(server.url)
+    const given = { traceparent: `00-${trace}-00f067aa0ba902b7-${flags}`, tracestate: "vendor=1" }
+    const accepted = await client.answer(client.submit("echo", 1, {}, { extensions: { [key]: given } }))
+    expect(accepted.trace_id).toBe(trace)
+    expect(accepted.payload.trace_id).toBe(trace)
+    expect(accepted.extensions).toEqual({
+      [key]: {
+        traceparent: expect.stringMatching(`^00-${trace}-[0-9a-f]{16}-${flags}$`),
+        tracestate: "vendor=1"
+      }
+    })
+    expect(JSON.stringify(accepted.extensions)).not.toContain("00f067aa0ba902b7")
+  })
+
+  it.each([
+    { traceparent: `00-${trace}-${"0".repeat(16)}-01` },
+    { traceparent: "nonsense" },
+    { traceparent: `00-${"a".repeat(32)}-00f067aa0ba902b7-01` },
+    "text",
+    null
+  ])("%j is ignored", async (given) => {
+    verifies("trace-context-ignored")
+    const client = await WireClient.open(server.url)
+    const accepted = await client.answer(
+      client.submit("echo", 1, {}, { trace_id: trace, extensions: { [key]: given } })
+    )
+    expect(accepted.type).toBe("job.accepted")
+    expect(accepted.trace_id).toBe(trace)
+    expect(accepted.extensions).toBeUndefined()
+  })
+})
+
 describe("what the runtime does not know", () => {
   it("unknown fields are ignored and never echoed", async () => {
     verifies("envelope-unknown-fields")

@@ -513,6 +513,16 @@ export const requirements = {
     behaviour: "nothing that was sent is missing after a crash",
     transports: processes
   },
+  "trace-context": {
+    section: "9",
+    behaviour:
+      "a submit's tracecontext gives its trace; the accept has the context of the job's span, in that trace, with its flag and tracestate"
+  },
+  "trace-context-ignored": {
+    section: "9",
+    behaviour:
+      "a tracecontext that is malformed, or of another trace than trace_id, is ignored and not answered"
+  },
   "errors-table": { section: "10", behaviour: "every error has a code of section 10 with its retryable" },
   "security-indistinguishable": {
     section: "11",

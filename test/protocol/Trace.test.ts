@@ -32,3 +32,67 @@ it("makes ids that are never all zero", () => {
   expect(made).toBe("0000000000000001ffffffffffffffff")
   expect(Trace.parse(made)).toBe(made)
 })
+
+const context = (traceparent: unknown, tracestate?: unknown) => ({ traceparent, tracestate })
+const span = "00f067aa0ba902b7"
+
+it("reads the span of a trace context, with its flag and state", () => {
+  expect(Trace.remoteSpan(undefined, context(`00-${id}-${span}-01`))).toEqual({
+    traceId: id,
+    span: { spanId: span, sampled: true }
+  })
+  // Only the last bit says whether it is sampled.
+  for (const [flags, sampled] of [
+    ["00", false],
+    ["02", false],
+    ["03", true],
+    ["ff", true]
+  ] as const)
+    expect(Trace.remoteSpan(id, context(`00-${id}-${span}-${flags}`))?.span.sampled).toBe(sampled)
+  expect(Trace.remoteSpan(id, context(`00-${id}-${span}-01`, "vendor=a b,other=2"))?.span.tracestate).toBe(
+    "vendor=a b,other=2"
+  )
+  // A later version may say more.
+  expect(Trace.remoteSpan(id, context(`cc-${id}-${span}-01-what-ever`))?.span.spanId).toBe(span)
+})
+
+it("reads the span of a trace_id that is a whole traceparent", () => {
+  expect(Trace.remoteSpan(`00-${id}-${span}-01`, undefined)).toEqual({
+    traceId: id,
+    span: { spanId: span, sampled: true }
+  })
+  const other = "b7ad6b7169203331"
+  expect(Trace.remoteSpan(`00-${id}-${span}-01`, context(`00-${id}-${other}-01`))?.span.spanId).toBe(other)
+})
+
+it("a trace context that breaks its form, or is of another trace, is none", () => {
+  const zero = "0".repeat(16)
+  for (const traceparent of [
+    undefined,
+    5,
+    "",
+    id,
+    `ff-${id}-${span}-01`,
+    `00-${id}-${span}-01-more`,
+    `00-${id}-${span}-01\n`,
+    `00-${id}-${zero}-01`,
+    `00-${zero}${zero}-${span}-01`,
+    `00-${id.toUpperCase()}-${span}-01`,
+    `00-${id}-${span}-1`,
+    `00-${id.replace("4", "5")}-${span}-01`
+  ])
+    expect(Trace.remoteSpan(id, context(traceparent))).toBeUndefined()
+  for (const extension of [undefined, null, "text", 5, []])
+    expect(Trace.remoteSpan(id, extension)).toBeUndefined()
+  for (const tracestate of [5, "", "a\n", "é=1", "x".repeat(513)])
+    expect(Trace.remoteSpan(id, context(`00-${id}-${span}-01`, tracestate))?.span).toEqual({
+      spanId: span,
+      sampled: true
+    })
+})
+
+it("writes a span, when its ids are W3C's", () => {
+  expect(Trace.traceparent({ traceId: id, spanId: span }, true)).toBe(`00-${id}-${span}-01`)
+  expect(Trace.traceparent({ traceId: id, spanId: span }, false)).toBe(`00-${id}-${span}-00`)
+  expect(Trace.traceparent({ traceId: "noop", spanId: "noop" }, true)).toBeUndefined()
+})

@@ -20,6 +20,7 @@ export interface Frame {
   readonly job_id?: string
   readonly trace_id?: string
   readonly event_seq?: number
+  readonly extensions?: Readonly<Record<string, unknown>>
   // biome-ignore lint/suspicious/noExplicitAny: tests look into payloads freely
   readonly payload: any
 }

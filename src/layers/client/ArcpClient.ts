@@ -1,6 +1,6 @@
 /** The client over any `Dialer`. See services/client/ArcpClient.ts for what it gives. */
 import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
@@ -69,10 +69,12 @@ export interface Options {
  * be 1 kB more in a browser.
  */
 const backoff: Schedule.Schedule<number> = Schedule.makeWithState(0, (now, _, attempt) =>
-  Effect.map(Random.nextRange(0.8, 1.2), (jitter) => [
+  Effect.map(Random.nextIntBetween(800, 1201), (permille) => [
     attempt + 1,
     attempt,
-    ScheduleDecision.continueWith(ScheduleInterval.after(now + Math.min(5000, 100 * 2 ** attempt) * jitter))
+    ScheduleDecision.continueWith(
+      ScheduleInterval.after(now + Math.min(5000, 100 * 2 ** attempt) * (permille / 1000))
+    )
   ])
 )
 
@@ -117,7 +119,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       features: options.features ?? all,
       reconnect: options.reconnect ?? backoff,
       ackEvery: options.ack?.events ?? 256,
-      ackInterval: Duration.decode(options.ack?.interval ?? "1 second"),
+      ackInterval: options.ack?.interval ?? "1 second",
       maxHeld: { events: options.held?.events ?? 10_000, bytes: options.held?.bytes ?? 8 * 1024 * 1024 },
       resume:
         options.resume !== undefined
@@ -126,6 +128,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
             ? undefined
             : { ...saved, mayBeGone: true },
       nextId: ids.unsafeNext,
+      traceId: ids.unsafeTraceId,
       now,
       elapsed,
       save:
@@ -146,7 +149,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       Deferred.fail(ready, error)
     ).pipe(
       // A defect, in a transport for example, must not leave anybody waiting.
-      Effect.catchAllDefect((cause) => {
+      Effect.catchAllCause((cause) => {
         const error = new TransportError({ message: "the connection failed", cause })
         return Effect.zipRight(
           Deferred.fail(ready, error),

@@ -9,7 +9,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
 import type * as Schedule from "effect/Schedule"
-import { encode } from "../../protocol/Envelope.js"
+import { type Envelope, encode } from "../../protocol/Envelope.js"
 import { InvalidRequest, type ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { Feature } from "../../protocol/Features.js"
 import { unsendable } from "../../protocol/JsonText.js"
@@ -34,11 +34,13 @@ export interface SessionOptions {
   readonly reconnect: Schedule.Schedule<unknown>
   /** Acknowledge after so many events that the application has taken, and so often while there are any. */
   readonly ackEvery: number
-  readonly ackInterval: Duration.Duration
+  readonly ackInterval: Duration.DurationInput
   readonly maxHeld: Host["maxHeld"]
   /** Continue a session of another process; `mayBeGone`: else open another one. */
   readonly resume?: (ResumeState & { readonly mayBeGone: boolean }) | undefined
   readonly nextId: () => string
+  /** Returns a trace id for what is in no trace yet. */
+  readonly traceId: () => string
   /** Epoch ms. */
   readonly now: () => number
   /** Milliseconds of a clock that only goes forward, whatever becomes of the wall clock. */
@@ -155,6 +157,7 @@ export class ClientSession implements Host {
     more: {
       readonly jobId?: string | undefined
       readonly traceId?: string | undefined
+      readonly extensions?: Envelope["extensions"]
       readonly repeatable?: boolean | undefined
       /** Called synchronously with the answer, before any later frame is looked at. */
       readonly onAnswer?: ((answer: Answer & { readonly type: A }) => void) | undefined
@@ -172,7 +175,15 @@ export class ClientSession implements Host {
       const key = type === "session.ping" ? (payload as { nonce: string }).nonce : id
       const pending: Pending = {
         frame: (sessionId) =>
-          encode({ id, type, session_id: sessionId, job_id: more.jobId, trace_id: more.traceId, payload }),
+          encode({
+            id,
+            type,
+            session_id: sessionId,
+            job_id: more.jobId,
+            trace_id: more.traceId,
+            extensions: more.extensions,
+            payload
+          }),
         repeatable: more.repeatable ?? true,
         claims: more.onAnswer !== undefined,
         failed: (error) => resume(Effect.fail(error)),

@@ -10,9 +10,9 @@ import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import * as Exit from "effect/Exit"
 import * as Redacted from "effect/Redacted"
-import * as Schedule from "effect/Schedule"
+import type * as Schedule from "effect/Schedule"
+import * as ScheduleIntervals from "effect/ScheduleIntervals"
 import type * as Scope from "effect/Scope"
 import { encode } from "../../protocol/Envelope.js"
 import { fromPayload, ResumeWindowExpired } from "../../protocol/Errors.js"
@@ -28,6 +28,26 @@ const welcomeTimeout = "10 seconds"
 /** The connection is given up to read again from further back. */
 class Rewind extends Data.TaggedError("Rewind") {}
 
+/** The delays of a schedule. Written out, since Effect's driver of schedules would be 400 bytes more in a browser. */
+const delaysOf = (schedule: Schedule.Schedule<unknown>, now: () => number) => {
+  let state: unknown = schedule.initial
+  return {
+    reset: () => {
+      state = schedule.initial
+    },
+    /** Waits for the next one; returns whether there was one. */
+    next: Effect.suspend(() => {
+      const at = now()
+      return Effect.flatMap(schedule.step(at, undefined, state), ([following, , decision]) => {
+        state = following
+        return decision._tag === "Done"
+          ? Effect.succeed(false)
+          : Effect.as(Effect.sleep(ScheduleIntervals.start(decision.intervals) - at), true)
+      })
+    })
+  }
+}
+
 /** Reconnects for as long as there is something to come back to. Ends only when the session is over. */
 export const keepConnected = (
   session: ClientSession,
@@ -35,14 +55,15 @@ export const keepConnected = (
   failFirst: (error: ClientError) => Effect.Effect<void>
 ): Effect.Effect<void> =>
   Effect.gen(function* () {
-    const { elapsed } = session.options
-    const delays = yield* Schedule.driver(session.options.reconnect)
+    const { elapsed, now, reconnect } = session.options
+    const delays = delaysOf(reconnect, now)
     let connected = false
     let lostAt = elapsed()
     const welcomed = Effect.suspend(() => {
       connected = true
       lostAt = Infinity
-      return Effect.zipRight(delays.reset, ready)
+      delays.reset()
+      return ready
     })
     for (;;) {
       const error = yield* Effect.flip(attempt(session, welcomed))
@@ -60,7 +81,7 @@ export const keepConnected = (
         lastEventSeq: session.numbers.last,
         reason: error.message
       })
-      if (Exit.isFailure(yield* Effect.exit(delays.next(undefined)))) return session.finish(error)
+      if (!(yield* delays.next)) return session.finish(error)
     }
   })
 

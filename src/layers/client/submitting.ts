@@ -1,10 +1,14 @@
 /** The requests of a client that give a handle on a job: submitting, subscribing, and attaching to an earlier one. */
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import * as Tracer from "effect/Tracer"
 import * as Errors from "../../protocol/Errors.js"
+import * as Trace from "../../protocol/Trace.js"
 import type { Contract, Outcome } from "../../services/agents/Agent.js"
 import type { ClientError, JobHandle, SubmitOptions } from "../../services/client/ArcpClient.js"
+import * as Tracing from "../../services/runtime/Tracing.js"
 import { type ClientParts, cancelling, handle, place, release, untyped } from "./handling.js"
 import { JobInbox } from "./JobInbox.js"
 
@@ -28,8 +32,12 @@ const submitRaw = (
       idempotency_key: options.idempotencyKey,
       max_runtime_sec: options.maxRuntime === undefined ? undefined : Duration.toSeconds(options.maxRuntime)
     }
+    const context = Tracing.contextOf(Context.getOption(yield* Effect.context<never>(), Tracer.ParentSpan))
+    const current = context?.traceparent.slice(3, 35)
+    const traceId = options.traceId ?? current ?? session.options.traceId()
     const { payload: about } = yield* session.request("job.submit", "job.accepted", payload, {
-      traceId: options.traceId,
+      traceId,
+      extensions: current === traceId ? { [Trace.extension]: context } : undefined,
       // Without a key, a submit to another session could run a second time.
       repeatable: options.idempotencyKey !== undefined,
       onAnswer: ({ payload: about }) => {

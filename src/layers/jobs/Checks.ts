@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Encoding from "effect/Encoding"
 import * as Option from "effect/Option"
+import type * as Tracer from "effect/Tracer"
 import * as AgentRef from "../../protocol/AgentRef.js"
 import * as Budget from "../../protocol/Budget.js"
 import * as CanonicalJson from "../../protocol/CanonicalJson.js"
@@ -17,12 +18,14 @@ import { timestamp } from "../../protocol/EventText.js"
 import type { Feature } from "../../protocol/Features.js"
 import { excess, type Lease, narrowing } from "../../protocol/Lease.js"
 import type * as Message from "../../protocol/Message.js"
+import * as Trace from "../../protocol/Trace.js"
 import type { Identity } from "../../services/auth/Auth.js"
 import { denied, type Policy } from "../../services/auth/Policy.js"
 import { type Credential, toWire } from "../../services/credentials/Credentials.js"
 import type { Outgoing } from "../../services/jobs/Jobs.js"
 import { inTurns } from "../../services/runtime/inTurns.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
+import * as Tracing from "../../services/runtime/Tracing.js"
 import type { JobRecord } from "../../services/store/Store.js"
 
 /** Which features a submit needs, and what for. */
@@ -133,6 +136,12 @@ const shared = (job: JobRecord) => ({
 const credentialsOf = (credentials: ReadonlyArray<Credential>) =>
   credentials.length === 0 ? {} : { credentials: credentials.map(toWire) }
 
+/** Returns the context of a job's span, while that is here, to peers that have shown to know the extension (§11). */
+export const traceContext = (job: JobRecord, span: Tracer.Span | undefined): Outgoing["extensions"] => {
+  const context = job.parentSpan === undefined ? undefined : Tracing.contextOf(Option.fromNullable(span))
+  return context === undefined ? undefined : { [Trace.extension]: context }
+}
+
 /**
  * Makes the accept of a job: with its initial budget, also when it is made again. Without a request id for a delegated
  * job, which answers no request.
@@ -140,11 +149,13 @@ const credentialsOf = (credentials: ReadonlyArray<Credential>) =>
 export const acceptance = (
   job: JobRecord,
   requestId: string | undefined,
-  credentials: ReadonlyArray<Credential>
+  credentials: ReadonlyArray<Credential>,
+  span: Tracer.Span | undefined
 ): Outgoing => ({
   type: "job.accepted",
   jobId: job.jobId,
   traceId: job.traceId,
+  extensions: traceContext(job, span),
   payload: accepted(job, requestId, credentials)
 })
 

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as Tracer from "effect/Tracer"
 import * as AgentRef from "../../protocol/AgentRef.js"
 import * as Budget from "../../protocol/Budget.js"
 import {
@@ -30,6 +31,7 @@ import type { Delegate, Delegated, DelegateOptions } from "../../services/jobs/J
 import type { LeaseService } from "../../services/lease/Lease.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import { inTurns } from "../../services/runtime/inTurns.js"
+import * as Tracing from "../../services/runtime/Tracing.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import * as Checks from "./Checks.js"
 import type { Emitter } from "./Emitter.js"
@@ -83,7 +85,13 @@ const narrowed = (
 }
 
 /** Everything that is checked, in the order of a submit (§7.1). Counts the child with its parent, into its hold. */
-const check = ({ lease, parent, parts }: DelegationContext, wanted: Wanted, delegateId: string, hold: Hold) =>
+const check = (
+  { lease, parent, parts }: DelegationContext,
+  wanted: Wanted,
+  delegateId: string,
+  parentSpan: Tracer.AnySpan,
+  hold: Hold
+) =>
   Effect.gen(function* () {
     const { ids, now, options, policy, registry } = parts
     const { live, log } = parent
@@ -124,18 +132,28 @@ const check = ({ lease, parent, parts }: DelegationContext, wanted: Wanted, dele
       lease: terms,
       leaseConstraints: constraints,
       traceId: record.traceId,
+      // Told on where it was told.
+      parentSpan: record.parentSpan && Tracing.remote(parentSpan),
       createdAt: now(),
       lastEventSeq: 0,
       parentJobId: record.jobId,
       delegateId
     }
-    return { session: owner, record: child, run, input: wanted.input, parent }
+    return { session: owner, record: child, run, input: wanted.input, parent, parentSpan }
   })
+
+/** The span that delegates: where the handler is, or else, outside its job's trace, that of the job. */
+const spanIn = ({ record, span }: LiveJob): Effect.Effect<Tracer.AnySpan> =>
+  Effect.map(Effect.serviceOption(Tracer.ParentSpan), (current) =>
+    current._tag === "Some" && current.value.traceId === record.traceId
+      ? current.value
+      : (span ?? Tracing.submitter(record))
+  )
 
 /** Says on the parent that it delegates, then checks, opens the child, and returns when that is accepted. */
 const begin = (context: DelegationContext, wanted: Wanted): Effect.Effect<AcceptedChild, ArcpError> =>
   Effect.gen(function* () {
-    const { emitter, open, parts } = context
+    const { emitter, open, parent, parts } = context
     const delegateId = parts.ids.unsafeMake("del")
     yield* emitter.delegate({
       delegate_id: delegateId,
@@ -144,11 +162,11 @@ const begin = (context: DelegationContext, wanted: Wanted): Effect.Effect<Accept
       ...(wanted.lease === undefined ? {} : { lease_request: wanted.lease }),
       ...(wanted.constraints === undefined ? {} : { lease_constraints: wanted.constraints })
     })
-    const parentSpan = Option.getOrUndefined(yield* Effect.option(Effect.currentSpan))
+    const parentSpan = yield* spanIn(parent.live)
     const accepted = withHold((hold) =>
       Effect.gen(function* () {
-        const candidate = yield* check(context, wanted, delegateId, hold)
-        const { live, opened } = yield* open({ ...candidate, parentSpan }, hold)
+        const candidate = yield* check(context, wanted, delegateId, parentSpan, hold)
+        const { live, opened } = yield* open(candidate, hold)
         return { live, record: candidate.record, log: yield* opened }
       })
     )

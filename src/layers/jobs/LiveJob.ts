@@ -3,6 +3,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
+import type * as Tracer from "effect/Tracer"
 import type { ArcpError } from "../../protocol/Errors.js"
 import type { JobStatus } from "../../protocol/Message.js"
 import type { JobSession } from "../../services/jobs/Jobs.js"
@@ -53,6 +54,8 @@ export class LiveJob {
   /** For whoever delegated to it: what it came to, given after its terminal message, and that it is over. */
   readonly awaited: Awaited | undefined
   readonly depth: number
+  /** Its own, from its acceptance on. */
+  span: Tracer.Span | undefined
 
   constructor(
     /** As stored last, but for what changes while the job runs (see `RunningJobs.current`). */

@@ -116,6 +116,7 @@ export const make = (parts: JobParts, ownership: Ownership, recovery: Recovery):
             type: "job.subscribed",
             jobId,
             traceId: now.traceId,
+            extensions: Checks.traceContext(now, running.get(jobId)?.live.span),
             payload: Checks.subscribed(now, {
               requestId: id,
               subscribedFrom,

@@ -40,7 +40,19 @@ export interface Candidate {
   /** As it came, before the agent's contract decoded it. */
   readonly input: unknown
   readonly parent?: RunningJob | undefined
-  readonly parentSpan?: Tracer.AnySpan | undefined
+  /** Of the submitter's, or of the job that delegates. */
+  readonly parentSpan: Tracer.AnySpan
+}
+
+/** A job that begins: what its own fiber works on. */
+interface Begun {
+  readonly candidate: Candidate
+  readonly live: LiveJob
+  readonly hold: Hold
+  readonly minted: ReadonlyArray<Credential>
+  readonly opened: Deferred.Deferred<JobLog, InternalError>
+  /** Committed with its record. */
+  readonly ops: ReadonlyArray<Op>
 }
 
 /** A job whose opening commit is queued. */
@@ -67,18 +79,20 @@ const keepInput = ({ options, secrets }: JobParts, { input, record }: Candidate)
   })
 
 /** Mints what the job needs, into its hold. */
-const mint = ({ credentials }: JobParts, { record, session }: Candidate, hold: Hold) =>
+const mint = ({ credentials }: JobParts, { parentSpan, record, session }: Candidate, hold: Hold) =>
   credentials.enabled && session.features.includes("provisioned_credentials")
     ? Effect.zipRight(
         Scope.addFinalizer(hold.job, credentials.release(record.jobId)),
-        credentials.mint({
-          jobId: record.jobId,
-          principal: record.principal,
-          agent: record.agent,
-          lease: record.lease,
-          leaseConstraints: record.leaseConstraints ?? {},
-          budget: Budget.parse(record.lease["cost.budget"] ?? [])
-        })
+        credentials
+          .mint({
+            jobId: record.jobId,
+            principal: record.principal,
+            agent: record.agent,
+            lease: record.lease,
+            leaseConstraints: record.leaseConstraints ?? {},
+            budget: Budget.parse(record.lease["cost.budget"] ?? [])
+          })
+          .pipe(Effect.withParentSpan(parentSpan))
       )
     : Effect.succeed<ReadonlyArray<Credential>>([])
 
@@ -105,7 +119,29 @@ const rotation =
     )
   }
 
-const run = (parts: JobParts, open: Open, candidate: Candidate, live: LiveJob, job: JobLog) => {
+/** What is known of a job's span when it begins (§11). */
+const spanOptions = ({ parentSpan, record }: Candidate): Tracer.SpanOptions => ({
+  captureStackTrace: false,
+  parent: parentSpan,
+  attributes: {
+    "arcp.session_id": record.sessionId,
+    "arcp.job_id": record.jobId,
+    "arcp.agent": record.agent,
+    "arcp.lease.capabilities": Object.keys(record.lease).join(" "),
+    ...(record.leaseConstraints?.expires_at === undefined
+      ? {}
+      : { "arcp.lease.expires_at": record.leaseConstraints.expires_at })
+  }
+})
+
+const run = (
+  parts: JobParts,
+  open: Open,
+  candidate: Candidate,
+  live: LiveJob,
+  span: Tracer.Span,
+  job: JobLog
+) => {
   const { credentials, ids, log, now, options, store } = parts
   const { record, session } = candidate
   if (parts.running.stopping) live.end({ _tag: "Shutdown" })
@@ -144,7 +180,7 @@ const run = (parts: JobParts, open: Open, candidate: Candidate, live: LiveJob, j
     lease,
     finish: emitter.finish,
     limits: Limits.of(record),
-    parentSpan: candidate.parentSpan,
+    span,
     parts
   })
 }
@@ -154,8 +190,12 @@ export const make = (parts: JobParts): Open => {
   const { log, running, supervisors } = parts
 
   /** Sends the accept before every event of the job; that of a delegated one comes with its first event (§4.3). */
-  const accept = ({ parent, record, session }: Candidate, minted: ReadonlyArray<Credential>) => {
-    if (parent === undefined) session.send(Checks.acceptance(record, record.submitId, minted))
+  const accept = (
+    { parent, record, session }: Candidate,
+    minted: ReadonlyArray<Credential>,
+    span: Tracer.Span
+  ) => {
+    if (parent === undefined) session.send(Checks.acceptance(record, record.submitId, minted, span))
   }
 
   /** Whoever submitted is told by the session, whoever delegated by `opened`. */
@@ -177,15 +217,11 @@ export const make = (parts: JobParts): Open => {
       Deferred.unsafeDone(live.awaited.outcome, Effect.fail(didNotEnd))
     })
 
-  /** The job's own fiber, from the commit that opens it to the end; it closes the hold. */
-  const supervise = (
-    candidate: Candidate,
-    live: LiveJob,
-    hold: Hold,
-    minted: ReadonlyArray<Credential>,
-    opened: Deferred.Deferred<JobLog, InternalError>,
-    ops: ReadonlyArray<Op>
-  ): Effect.Effect<void> =>
+  /** From the commit that opens the job to its end; gives how that was, to the job's span. */
+  const lifetime = (
+    { candidate, hold, live, minted, opened, ops }: Begun,
+    span: Tracer.Span
+  ): Effect.Effect<unknown, ArcpError> =>
     log
       .openJob(candidate.record, candidate.session.view, {
         parent: candidate.parent?.log,
@@ -194,8 +230,9 @@ export const make = (parts: JobParts): Open => {
         secrets: minted.map(({ value }) => Redacted.value(value)),
         onCommit: (job) => {
           // At the commit, so that a cancel that comes right after the accept finds the job.
+          live.span = span
           running.add({ live, log: job })
-          accept(candidate, minted)
+          accept(candidate, minted, span)
         }
       })
       .pipe(
@@ -203,14 +240,25 @@ export const make = (parts: JobParts): Open => {
         Effect.onExit((exit) => Effect.zipRight(Deferred.done(opened, exit), Scope.close(hold.keys, exit))),
         // Of a thousand that were stored together each has its share of a turn.
         Effect.zipLeft(parts.share),
-        Effect.flatMap((job) => run(parts, open, candidate, live, job)),
-        Effect.ignore,
-        Effect.tapErrorCause((cause) =>
-          Effect.logError(`the supervisor of ${candidate.record.jobId} failed`, cause)
-        ),
-        Effect.onExit((exit) => Scope.close(hold.job, exit)),
-        Effect.uninterruptible
+        Effect.flatMap((job) => run(parts, open, candidate, live, span, job))
       )
+
+  /** The job's own fiber; it closes the hold. */
+  const supervise = (begun: Begun): Effect.Effect<void> => {
+    const { record } = begun.candidate
+    return Effect.useSpan("arcp.job", spanOptions(begun.candidate), (span) => lifetime(begun, span)).pipe(
+      Effect.ignore,
+      Effect.tapErrorCause((cause) => Effect.logError(`the supervisor of ${record.jobId} failed`, cause)),
+      Effect.onExit((exit) => Scope.close(begun.hold.job, exit)),
+      Effect.annotateLogs({
+        job: record.jobId,
+        agent: record.agent,
+        principal: record.principal,
+        trace_id: record.traceId
+      }),
+      Effect.uninterruptible
+    )
+  }
 
   const open: Open = (given, hold) =>
     Effect.gen(function* () {
@@ -232,7 +280,7 @@ export const make = (parts: JobParts): Open => {
           yield* Scope.addFinalizer(hold.job, over(candidate, live))
           const opened = yield* Deferred.make<JobLog, InternalError>()
           hold.passedOn = true
-          yield* FiberSet.run(supervisors, supervise(candidate, live, hold, minted, opened, ops))
+          yield* FiberSet.run(supervisors, supervise({ candidate, live, hold, minted, opened, ops }))
           return { live, opened: Deferred.await(opened) }
         })
       )

@@ -73,7 +73,8 @@ export const make = ({ credentials, log, running, store }: JobParts): Ownership 
     Checks.acceptance(
       record,
       record.parentJobId === undefined ? record.submitId : undefined,
-      shown(session, record)
+      shown(session, record),
+      running.get(record.jobId)?.live.span
     )
 
   return {

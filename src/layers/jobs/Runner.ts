@@ -49,17 +49,16 @@ interface RunContext {
   /** See `Emitter.finish`. */
   readonly finish: Emitter["finish"]
   readonly limits: ReadonlyArray<Limit>
-  /** The span of the job that delegated to it. */
-  readonly parentSpan: Tracer.AnySpan | undefined
+  /** The job's own. */
+  readonly span: Tracer.Span
   readonly parts: JobParts
 }
 
-/** The handler with what it is given, in its span and scope; its first event is `running`. */
+/** The handler with what it is given, in the job's span and scope; its first event is `running`. */
 const handlerOf = (
-  { handler, job, lease, live, parentSpan, parts, service }: RunContext,
+  { handler, job, lease, live, parts, service, span }: RunContext,
   scope: Scope.CloseableScope
 ) => {
-  const { record } = live
   const running = parts.log
     .append(job, {
       type: "job.event",
@@ -68,27 +67,23 @@ const handlerOf = (
     })
     .pipe(Effect.tapError((error) => Effect.sync(() => Faults.blame(error))))
   return Effect.zipRight(running, handler).pipe(
-    Effect.provide(
-      Context.make(Job, service).pipe(Context.add(Lease, lease), Context.add(Scope.Scope, scope))
-    ),
     Effect.onExit((exit) => {
       live.returned(exit)
       return Scope.close(scope, exit)
     }),
-    Effect.withSpan("arcp.job", {
-      captureStackTrace: false,
-      parent:
-        parentSpan ?? Tracer.externalSpan({ traceId: record.traceId, spanId: record.traceId.slice(16) }),
-      attributes: {
-        "arcp.session_id": record.sessionId,
-        "arcp.job_id": record.jobId,
-        "arcp.agent": record.agent,
-        "arcp.lease.capabilities": Object.keys(record.lease).join(" "),
-        "arcp.lease.expires_at": record.leaseConstraints?.expires_at,
-        "arcp.budget.remaining": Budget.entries(job.remaining).join(" ")
-      }
-    })
+    Effect.provide(
+      Context.make(Job, service).pipe(
+        Context.add(Lease, lease),
+        Context.add(Scope.Scope, scope),
+        Context.add(Tracer.ParentSpan, span)
+      )
+    )
   )
+}
+
+/** What is left of the budgets, as attributes have it. */
+const tellBudget = (span: Tracer.Span, job: JobLog) => {
+  if (job.remaining.size > 0) span.attribute("arcp.budget.remaining", Budget.entries(job.remaining).join(" "))
 }
 
 /** Waits for a handler that was interrupted, or for its finalizers: as long as the grace, or until a shutdown hurries. */
@@ -137,11 +132,12 @@ const conclude = (
     )
   })
 
-/** Runs the handler of a job to its one terminal message, whatever ends it. */
-export const run = (context: RunContext): Effect.Effect<void> => {
-  const { job, limits, live, parts } = context
+/** Runs the handler of a job to its one terminal message, whatever ends it; gives what it came to. */
+export const run = (context: RunContext): Effect.Effect<unknown, ArcpError> => {
+  const { job, limits, live, parts, span } = context
   return Effect.gen(function* () {
     live.status = "running"
+    tellBudget(span, job)
     const scope = yield* Scope.make()
     // Daemons, because a handler that cannot be interrupted must not keep anything from closing.
     const fiber = yield* Effect.forkDaemon(Effect.interruptible(handlerOf(context, scope)))
@@ -167,6 +163,8 @@ export const run = (context: RunContext): Effect.Effect<void> => {
         live.awaited.outcome,
         terminal.streamed === true ? parts.log.streamedResult(job) : terminal.outcome
       )
+    tellBudget(span, job)
+    return yield* terminal.outcome
   }).pipe(Effect.uninterruptible)
 }
 

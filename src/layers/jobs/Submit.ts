@@ -13,7 +13,8 @@ import {
   JobNotFound
 } from "../../protocol/Errors.js"
 import type * as Message from "../../protocol/Message.js"
-import type { JobSession, SubmitRequest } from "../../services/jobs/Jobs.js"
+import type { JobSession, SubmitHead, SubmitRequest } from "../../services/jobs/Jobs.js"
+import * as Tracing from "../../services/runtime/Tracing.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
 import * as Checks from "./Checks.js"
 import * as Faults from "./Faults.js"
@@ -24,14 +25,12 @@ import type { Recovery } from "./Recovery.js"
 import * as Reservations from "./Reservations.js"
 import * as Terminal from "./Terminal.js"
 
-type SubmitOrigin = Omit<SubmitRequest, "payload">
-
 /** Decides submits, and answers them. */
 export interface Submitter {
   readonly submit: (session: JobSession, request: SubmitRequest) => Effect.Effect<void, ArcpError>
   readonly refuse: (
     session: JobSession,
-    request: SubmitOrigin,
+    request: SubmitHead,
     error: ArcpError
   ) => Effect.Effect<void, ArcpError>
 }
@@ -41,7 +40,7 @@ export const make = (parts: JobParts, open: Open, ownership: Ownership, recovery
   const { ids, log, now, options, policy, registry, running, secrets, store } = parts
   const reservations = Reservations.make()
 
-  const newRecord = (session: JobSession, request: SubmitOrigin, agent: string): JobRecord => ({
+  const newRecord = (session: JobSession, request: SubmitHead, agent: string): JobRecord => ({
     jobId: ids.unsafeMake("job"),
     sessionId: session.sessionId,
     submitId: request.id,
@@ -51,11 +50,12 @@ export const make = (parts: JobParts, open: Open, ownership: Ownership, recovery
     rejected: false,
     lease: {},
     traceId: request.traceId ?? ids.unsafeTraceId(),
+    parentSpan: request.parentSpan,
     createdAt: now(),
     lastEventSeq: 0
   })
 
-  const reject = (session: JobSession, request: SubmitOrigin, agent: string, error: ArcpError) =>
+  const reject = (session: JobSession, request: SubmitHead, agent: string, error: ArcpError) =>
     Effect.suspend(() => {
       const at = now()
       const record = newRecord(session, request, agent)
@@ -63,13 +63,20 @@ export const make = (parts: JobParts, open: Open, ownership: Ownership, recovery
       return log.openJob({ ...record, status: "error", rejected: true, endedAt: at }, session.view, { event })
     })
 
-  const accepted = (session: JobSession, request: SubmitOrigin, record: JobRecord) =>
-    session.send(Checks.acceptance(record, request.id, ownership.shown(session, record)))
+  const accepted = (session: JobSession, request: SubmitHead, record: JobRecord) =>
+    session.send(
+      Checks.acceptance(
+        record,
+        request.id,
+        ownership.shown(session, record),
+        running.get(record.jobId)?.live.span
+      )
+    )
 
   /** The same frame again: the same answer again, and nothing else. */
   const repeat = (
     session: JobSession,
-    request: SubmitOrigin,
+    request: SubmitHead,
     before: JobRecord
   ): Effect.Effect<void, ArcpError> =>
     Effect.gen(function* () {
@@ -95,7 +102,7 @@ export const make = (parts: JobParts, open: Open, ownership: Ownership, recovery
    * Answers a new frame with the accept of a job that there is already: the session observes it from here on, and owns it
    * when nobody does. That this frame was answered is stored with the join.
    */
-  const rejoin = (session: JobSession, request: SubmitOrigin, record: JobRecord) =>
+  const rejoin = (session: JobSession, request: SubmitHead, record: JobRecord) =>
     Effect.gen(function* () {
       const job = yield* log.loadJob(record)
       const inherits = yield* ownership.inheritable(session, record)
@@ -145,7 +152,7 @@ export const make = (parts: JobParts, open: Open, ownership: Ownership, recovery
     })
 
   /** A submit that names the job it wants back; it never starts a run. */
-  const adopt = (session: JobSession, request: SubmitOrigin, jobId: unknown, digest: string | undefined) =>
+  const adopt = (session: JobSession, request: SubmitHead, jobId: unknown, digest: string | undefined) =>
     Effect.gen(function* () {
       if (typeof jobId !== "string")
         return yield* new InvalidRequest({ message: "extensions: x-vendor.effect-arcp.adopt is a job id" })
@@ -186,7 +193,7 @@ export const make = (parts: JobParts, open: Open, ownership: Ownership, recovery
         maxRuntimeSec: payload.max_runtime_sec,
         ...keyed
       }
-      return { session, record, run, input: payload.input }
+      return { session, record, run, input: payload.input, parentSpan: Tracing.submitter(record) }
     })
 
   const decide = (session: JobSession, request: SubmitRequest, hold: Reservations.Hold) =>
@@ -212,7 +219,7 @@ export const make = (parts: JobParts, open: Open, ownership: Ownership, recovery
   /** Runs `deciding` unless this session has sent the frame before; refuses with what it fails with. */
   const answer = (
     session: JobSession,
-    request: SubmitOrigin,
+    request: SubmitHead,
     agent: Message.Submit["agent"],
     deciding: (hold: Reservations.Hold) => Effect.Effect<void, ArcpError>
   ) =>

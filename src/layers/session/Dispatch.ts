@@ -5,7 +5,7 @@ import * as Codec from "../../protocol/Codec.js"
 import { type ArcpError, InvalidRequest, toPayload } from "../../protocol/Errors.js"
 import { timestamp } from "../../protocol/EventText.js"
 import type { Feature } from "../../protocol/Features.js"
-import type { Jobs } from "../../services/jobs/Jobs.js"
+import type { Jobs, SubmitHead } from "../../services/jobs/Jobs.js"
 import type { EventLog } from "../../services/log/EventLog.js"
 import { closeCode, type Inbound } from "../../services/transport/Transport.js"
 import { onDefect, sound } from "./boundary.js"
@@ -32,8 +32,6 @@ const needs: { readonly [type: string]: Feature } = {
 
 /** Takes a submit that is to be decided, and the bytes of its frame, which it holds. */
 export type Submits = (decide: Effect.Effect<void>, bytes: number) => Effect.Effect<void>
-
-type SubmitHead = { readonly id: string; readonly traceId?: string | undefined }
 
 /** Returns what does what a message of a client asks for. */
 export const make = (services: {
@@ -141,8 +139,8 @@ export const make = (services: {
           { _tag: "Close", code: closeCode.normal, reason: "bye" } as const
         )
       case "job.submit": {
-        const { extensions, payload, trace_id: traceId } = message
-        const request = { id, traceId }
+        const { extensions, parentSpan, payload, trace_id: traceId } = message
+        const request = { id, traceId, parentSpan }
         const adopt = extensions?.["x-vendor.effect-arcp.adopt"]
         const submit = Effect.suspend(() => jobs.submit(session, { ...request, payload, adopt }))
         return Effect.as(submits(decided(session, request, submit), bytes), ok)

@@ -3,6 +3,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
+import type * as Tracer from "effect/Tracer"
 import * as Codec from "../../protocol/Codec.js"
 import { type ArcpError, InvalidRequest } from "../../protocol/Errors.js"
 import * as Features from "../../protocol/Features.js"
@@ -11,6 +12,7 @@ import type { Registry } from "../../services/agents/Registry.js"
 import type { Auth, Identity } from "../../services/auth/Auth.js"
 import type { Policy } from "../../services/auth/Policy.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
+import * as Tracing from "../../services/runtime/Tracing.js"
 import type { Connection, Inbound, Peer } from "../../services/transport/Transport.js"
 import { sound } from "./boundary.js"
 import type { ResumeRequest } from "./Resume.js"
@@ -21,6 +23,8 @@ export interface Greeted {
   readonly version: Codec.Version
   readonly features: ReadonlyArray<Features.Feature>
   readonly resume: ResumeRequest | undefined
+  /** The span under which the client said hello, when it told (§11). */
+  readonly parentSpan: Tracer.AnySpan | undefined
   readonly welcome: (sessionId: string, token: Redacted.Redacted) => Message.Welcome
   /** Refuses it after all. */
   readonly refuse: (error: ArcpError) => HelloRefusal
@@ -107,6 +111,10 @@ const greet = (
               token: Redacted.make(hello.resume.resume_token),
               lastEventSeq: hello.resume.last_event_seq
             },
+      parentSpan:
+        message.trace_id === undefined || message.parentSpan === undefined
+          ? undefined
+          : Tracing.external(message.trace_id, message.parentSpan),
       refuse,
       welcome: (sessionId, token) => ({
         session_id: sessionId,

@@ -68,6 +68,7 @@ export class Session implements JobSession {
       session_id: this.sessionId,
       job_id: message.jobId,
       trace_id: message.traceId,
+      extensions: message.extensions,
       payload: message.payload
     })
   }

@@ -177,7 +177,7 @@ export const make = Effect.gen(function* () {
             resumed: greeted.resume !== undefined,
             after: greeted.resume?.lastEventSeq ?? 0,
             frames: rest
-          }),
+          }).pipe(traced(greeted, held)),
         detach
       )
     }).pipe(
@@ -234,6 +234,19 @@ export const make = Effect.gen(function* () {
     shutdown
   })
 })
+
+/** Serves a session on one transport in a span of its own, and with its name in the logs (§11). */
+const traced =
+  (greeted: Handshake.Greeted, { session: { sessionId } }: Resume.AttachedSession) =>
+  <A, E>(serving: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    serving.pipe(
+      Effect.withSpan("arcp.session", {
+        captureStackTrace: false,
+        ...(greeted.parentSpan === undefined ? { root: true } : { parent: greeted.parentSpan }),
+        attributes: { "arcp.session_id": sessionId, "arcp.session.resumed": greeted.resume !== undefined }
+      }),
+      Effect.annotateLogs({ session: sessionId, principal: greeted.identity.principal })
+    )
 
 /** The hello room: connections that have not said who they are, at most `maxPendingHellos` of them. */
 const helloRoom = ({

@@ -134,7 +134,7 @@ export interface SubmitOptions {
   readonly idempotencyKey?: string | undefined
   /** 1 second to a day; then the job ends with `Timeout`. */
   readonly maxRuntime?: Duration.DurationInput | undefined
-  /** 32 lower-case hex digits. */
+  /** 32 lower-case hex digits. Default: the trace of the current span, which is then the parent of the job's, else a fresh one. */
   readonly traceId?: string | undefined
   /** What interrupting a fiber that awaits `result` does to the job. Default: `cancel`. */
   readonly onInterrupt?: "cancel" | "detach" | undefined

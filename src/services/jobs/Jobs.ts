@@ -4,6 +4,7 @@ import type * as Effect from "effect/Effect"
 import type { ArcpError, InternalError } from "../../protocol/Errors.js"
 import type { Feature } from "../../protocol/Features.js"
 import type * as Message from "../../protocol/Message.js"
+import type { RemoteSpan } from "../../protocol/Trace.js"
 import type { Identity } from "../auth/Auth.js"
 import type { View } from "../log/EventLog.js"
 
@@ -12,6 +13,7 @@ export interface Outgoing {
   readonly type: string
   readonly jobId?: string | undefined
   readonly traceId?: string | undefined
+  readonly extensions?: Readonly<Record<string, unknown>> | undefined
   readonly payload: unknown
 }
 
@@ -28,10 +30,16 @@ export interface JobSession {
   readonly sendFrame: (frame: string) => void
 }
 
-/** A `job.submit`. */
-export interface SubmitRequest {
+/** Which message a submit is, and in which trace. */
+export interface SubmitHead {
   readonly id: string
   readonly traceId?: string | undefined
+  /** The submitter's span, in that trace. */
+  readonly parentSpan?: RemoteSpan | undefined
+}
+
+/** A `job.submit`. */
+export interface SubmitRequest extends SubmitHead {
   readonly payload: Message.Submit
   /**
    * `extensions["x-vendor.effect-arcp.adopt"]` as it came: the id of the job that the session wants to observe, and to
@@ -68,7 +76,7 @@ export class Jobs extends Context.Tag("arcp/services/Jobs")<
     /** Refuses a submit for a reason found before its payload could be read. */
     readonly refuse: (
       session: JobSession,
-      request: { readonly id: string; readonly traceId?: string | undefined },
+      request: SubmitHead,
       error: ArcpError
     ) => Effect.Effect<void, InternalError>
     /**

@@ -11,6 +11,7 @@ import { InternalError } from "../../protocol/Errors.js"
 import type { Feature } from "../../protocol/Features.js"
 import type { Lease, LeaseConstraints } from "../../protocol/Lease.js"
 import type { EventType, JobStatus } from "../../protocol/Message.js"
+import type { RemoteSpan } from "../../protocol/Trace.js"
 
 /**
  * The store refused or failed; nothing of the batch was written. `message` is for the operator and may name files;
@@ -76,6 +77,8 @@ export interface JobRecord {
   /** What is left per budgeted currency, exact decimals as text. Absent without a budget. */
   readonly budget?: Readonly<Record<string, string>> | undefined
   readonly traceId: string
+  /** The span under which it was submitted or delegated, as far as the wire told (§11). */
+  readonly parentSpan?: RemoteSpan | undefined
   /** Epoch ms. */
   readonly createdAt: number
   readonly endedAt?: number | undefined

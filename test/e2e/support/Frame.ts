@@ -23,6 +23,7 @@ export interface Frame {
   readonly job_id?: string
   readonly trace_id?: string
   readonly event_seq?: number
+  readonly extensions?: Readonly<Record<string, unknown>>
   readonly payload: Payload
 }
 

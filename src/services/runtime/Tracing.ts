@@ -1,0 +1,58 @@
+/** Between Effect's spans and the wire's trace context (§11). */
+import * as Context from "effect/Context"
+import * as Option from "effect/Option"
+import * as Tracer from "effect/Tracer"
+import * as Trace from "../../protocol/Trace.js"
+import type { JobRecord } from "../store/Store.js"
+
+/** The `tracestate` that came with a span of another process, in that span's context. */
+const TraceState = Context.GenericTag<"TraceState", string>("arcp/services/TraceState")
+
+/** Returns a span of another process, as a parent for spans here. */
+export const external = (
+  traceId: string,
+  { sampled, spanId, tracestate }: Trace.RemoteSpan
+): Tracer.ExternalSpan =>
+  Tracer.externalSpan({
+    traceId,
+    spanId,
+    sampled,
+    context: (tracestate === undefined
+      ? Context.empty()
+      : Context.make(TraceState, tracestate)) as Context.Context<never>
+  })
+
+/** Returns what the wire would say of a span. */
+export const remote = (span: Tracer.AnySpan): Trace.RemoteSpan | undefined =>
+  Trace.remoteSpan(undefined, contextOf(Option.some(span)))?.span
+
+/**
+ * Returns the parent of a submitted job's span: the submitter's. Where the wire brought a trace id and no span, one that
+ * nobody has seen stands in for it, since nothing else puts a span into a given trace.
+ */
+export const submitter = ({ parentSpan, traceId }: Pick<JobRecord, "parentSpan" | "traceId">) => {
+  const low = traceId.slice(16)
+  return external(
+    traceId,
+    parentSpan ?? { spanId: /[^0]/.test(low) ? low : traceId.slice(0, 16), sampled: true }
+  )
+}
+
+/**
+ * Returns a span's context as the wire has it: of the nearest span that has W3C ids. It is sampled when all above it are
+ * (Effect's own spans say that they are whatever their parent says), and passes on the `tracestate` of the trace.
+ */
+export const contextOf = (span: Option.Option<Tracer.AnySpan>): Trace.TraceContext | undefined => {
+  let nearest: Tracer.AnySpan | undefined
+  let traceparent: string | undefined
+  let tracestate: string | undefined
+  for (let next = span; next._tag === "Some"; ) {
+    const up = next.value
+    if (Trace.traceparent(up, true) !== undefined) nearest ??= up
+    if (nearest !== undefined && !(traceparent?.endsWith("0") ?? false))
+      traceparent = Trace.traceparent(nearest, up.sampled)
+    tracestate = Option.getOrUndefined(Context.getOption(up.context, TraceState as never))
+    next = up._tag === "Span" ? up.parent : Option.none()
+  }
+  return traceparent === undefined ? undefined : { traceparent, tracestate }
+}
