@@ -34,6 +34,7 @@ import { Arcp } from "../src/promise.js"
 import * as PromiseNode from "../src/promise.node.js"
 import type { ArcpError } from "../src/protocol/Errors.js"
 import type { Body } from "../src/protocol/Event.js"
+import * as Event from "../src/public/Event.js"
 import * as Agent from "../src/services/agents/Agent.js"
 import type { Registry as RegistryTag } from "../src/services/agents/Registry.js"
 import { Auth as AuthTag } from "../src/services/auth/Auth.js"
@@ -237,6 +238,73 @@ export const events = (job: ArcpClient.JobHandle) =>
     }
     return Effect.void
   })
+
+// Typed events
+
+const Step = Event.vendor("x-vendor.acme.step", Schema.Struct({ name: Schema.String, at: Schema.Date }))
+const Score = Event.vendor("x-vendor.acme.score", Schema.NumberFromString)
+const Build = Agent.make("build", { version: "1.0.0", events: [Step, Score] })
+const emitting = (count: number) =>
+  Effect.gen(function* () {
+    const job = yield* Job
+    yield* job.emit(Step, { name: "compile", at: new Date() })
+    yield* job.emit(Score, count)
+    // @ts-expect-error the value, not as it goes over the wire
+    yield* job.emit(Score, "1")
+    // @ts-expect-error a field is missing
+    yield* job.emit(Step, { name: "compile" })
+    yield* job.emit("x-vendor.acme.other", { anything: true })
+  })
+export const typedEvents = (client: ArcpClient.ArcpClientService) =>
+  Effect.gen(function* () {
+    const declared = Agent.handle(Build, () => Effect.orDie(emitting(1)))
+    expectTypeOf(declared).toEqualTypeOf<Agent.Registered<never>>()
+    const Scored = Agent.make("scored", { version: "1.0.0", events: [Score] })
+    Agent.handle(Scored, () => Effect.flatMap(Job, (job) => Effect.orDie(job.emit(Score, 1))))
+    // @ts-expect-error it emits steps, which its contract does not declare
+    Agent.handle(Scored, () => Effect.orDie(emitting(1)))
+    // A contract that says nothing of events takes any.
+    Agent.handle(Agent.make("any", { version: "1.0.0" }), () => Effect.orDie(emitting(1)))
+    // @ts-expect-error nothing declares what is emitted outside a handler
+    const outside: Effect.Effect<void, unknown, Job> = emitting(1)
+
+    const job = yield* client.submit(Build, {})
+    expectTypeOf(job.of(Step)).toEqualTypeOf<
+      Stream.Stream<{ readonly name: string; readonly at: Date }, ArcpClient.ClientError>
+    >()
+    expectTypeOf(job.of(Score)).toEqualTypeOf<Stream.Stream<number, ArcpClient.ClientError>>()
+    const scored = yield* client.submit(Scored, {})
+    // @ts-expect-error not an event of its contract
+    scored.of(Step)
+    expectTypeOf((yield* client.subscribe(job.jobId, { contract: Scored })).of(Score)).toEqualTypeOf<
+      Stream.Stream<number, ArcpClient.ClientError>
+    >()
+    // @ts-expect-error not an event of its contract
+    ;(yield* client.attach(job.jobId, { contract: Scored })).of(Step)
+    // Without a contract, whoever reads knows what to look for.
+    expectTypeOf((yield* client.submit("scored", {})).of(Score)).toEqualTypeOf<
+      Stream.Stream<number, ArcpClient.ClientError>
+    >()
+    const any: ArcpClient.JobHandle = scored
+    // @ts-expect-error not a kind of a vendor
+    Event.vendor("step", Schema.String)
+    return [any, outside]
+  })
+Agent.fromPromise("scored", { version: "1.0.0", events: [Score] }, async (_, job) => {
+  await job.emit(Score, 1)
+  await job.emit("x-vendor.acme.other", {})
+  // @ts-expect-error not a value of the event
+  await job.emit(Score, "1")
+  // @ts-expect-error not declared
+  await job.emit(Step, { name: "compile", at: new Date() })
+})
+export const typedEventsWithPromises = async (arcp: Arcp) => {
+  const job = await arcp.submit(Build, {})
+  expectTypeOf(job.of(Score)).toEqualTypeOf<AsyncIterable<number>>()
+  const scored = await arcp.submit(Agent.make("scored", { version: "1.0.0", events: [Score] }), {})
+  // @ts-expect-error not an event of its contract
+  scored.of(Step)
+}
 
 // Delegating
 

@@ -44,7 +44,7 @@ export interface About {
 }
 
 const readAsChunks = new InvalidRequest({
-  message: "the result is read as chunks: use either result or chunks"
+  message: "use either result or chunks"
 })
 
 /** Takes the frames of one job, and gives its events, its output and its end to those who read them. */
@@ -135,7 +135,7 @@ export class JobInbox {
       const gap = this.gap({
         reason: "evicted",
         replayed: false,
-        message: "events were not read in time, and the runtime no longer retains them"
+        message: "events were not read in time and are no longer retained"
       })
       this.events.skipTo(seq, { ...gap, eventSeq: this.events.position })
       if (this.ended) this.events.finish(seq + 1, Exit.void)

@@ -145,7 +145,7 @@ export const attach =
       return restored === undefined
         ? Effect.fail(
             new Errors.JobNotFound({
-              message: `${jobId} is no job that was restored, or was attached already`
+              message: `${jobId} was not restored, or was attached already`
             })
           )
         : Effect.as(
