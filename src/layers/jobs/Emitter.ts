@@ -9,7 +9,7 @@ import * as Either from "effect/Either"
 import * as Budget from "../../protocol/Budget.js"
 import { InternalError, InvalidRequest } from "../../protocol/Errors.js"
 import * as Event from "../../protocol/Event.js"
-import { eventPayload, json, timestamps } from "../../protocol/EventText.js"
+import { eventPayload, json, timestamp } from "../../protocol/EventText.js"
 import type { VendorKind, Writable } from "../../services/agents/VendorEvent.js"
 import type { EmitError, JobService } from "../../services/jobs/Job.js"
 import type { Cost } from "../../services/lease/Lease.js"
@@ -54,7 +54,6 @@ export const make = (context: {
   readonly maxStreamedBytes: number
 }): Emitter => {
   const { log, job, record, options } = context
-  const timestamp = timestamps()
 
   const emit = (
     kind: string,

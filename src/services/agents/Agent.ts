@@ -85,7 +85,7 @@ export interface Registered<R = never> {
   /** Decodes the input against the contract (fails with `InvalidRequest`) and gives the run. */
   readonly prepare: (
     input: unknown
-  ) => Effect.Effect<Effect.Effect<unknown, ArcpError, R | Given>, InvalidRequest, R>
+  ) => Effect.Effect<Effect.Effect<unknown, ArcpError, R | Given>, InvalidRequest>
 }
 
 interface MakeOptions<I, IE, O, OE, F, FE, Events> {
