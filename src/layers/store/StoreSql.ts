@@ -291,13 +291,13 @@ export const make = (options: Options = {}): Effect.Effect<StoreService, StoreEr
   })
 
 /**
- * `Store` over the `SqlClient` in context, in tables that it makes and keeps current (see {@link migrate}). It borrows a
- * connection for each read and each transaction, so a client that has only one can be the application's too; neither
- * sees the other's transactions half done. An application must not wait for a job, or an emit, inside a transaction of
- * the same database: the commit waits for its end, 30 s at most.
+ * Provides `Store` over the `SqlClient` in context, in tables that it makes and keeps current (see {@link migrate}). It
+ * borrows a connection for each read and each transaction, so a client that has only one can be the application's too;
+ * neither sees the other's transactions half done. An application must not wait for a job, or an emit, inside a
+ * transaction of the same database: the commit waits for its end, 30 s at most.
  *
- * Commits are as durable as the client's: with SQLite, set `synchronous` to `FULL` for the power cut. One runtime at a time
- * may use a prefix. When a second one opens it, commits of the first fail from then on.
+ * Commits are as durable as the client's: with SQLite, set `synchronous` to `FULL` for the power cut. One runtime at a
+ * time may use a prefix. When a second one opens it, commits of the first fail from then on.
  *
  * @example
  * Runtime.layer().pipe(Layer.provide(StoreSql.layer({ prefix: "jobs_" })), Layer.provide(SqliteClient.layer({ filename })))
