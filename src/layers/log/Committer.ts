@@ -57,7 +57,7 @@ interface Work {
 
 /**
  * Puts a batch into a transaction: changes first, in order; then the events, grouped by job, so that they make few and
- * long runs. Returns the operations; `undo` gets what takes the changes back.
+ * long runs; then the first events of new jobs. Returns the operations; `undo` gets what takes the changes back.
  */
 const assign = (
   tx: Transaction,
@@ -81,6 +81,7 @@ const assign = (
   const order = [...events]
   if (order.some(([job]) => job.depth > 0)) order.sort(([a], [b]) => b.depth - a.depth)
   for (const [job, list] of order) tx.append(job, list)
+  tx.appendBegun()
   const records: Array<Op> = []
   for (const { job, record } of endings) {
     if (record !== undefined) records.push(record(tx))
