@@ -1,5 +1,4 @@
 /** Exit codes, and what a person is told when something went wrong. */
-import * as ValidationError from "@effect/cli/ValidationError"
 import * as Cause from "effect/Cause"
 import * as ConfigError from "effect/ConfigError"
 import * as Console from "effect/Console"
@@ -50,12 +49,7 @@ const hints: { readonly [tag: string]: string } = {
 }
 
 const codeOf = (error: unknown): number => {
-  if (
-    error instanceof UsageError ||
-    ConfigError.isConfigError(error) ||
-    ValidationError.isValidationError(error)
-  )
-    return exitCode.usage
+  if (error instanceof UsageError || ConfigError.isConfigError(error)) return exitCode.usage
   if (!isArcpError(error)) return error instanceof TransportError ? exitCode.cannotConnect : exitCode.error
   return codeOfJob(error)
 }
@@ -108,13 +102,11 @@ export const describe = (error: unknown): string => {
   return `error: ${code}${safe(messageOf(error))}${hint === undefined ? "" : `\n  ${hint}`}`
 }
 
-/** Reports a failure and sets the exit code. @effect/cli has already printed its own. */
+/** Reports a failure and sets the exit code. */
 export const report = (cause: Cause.Cause<unknown>): Effect.Effect<void> =>
   Effect.suspend(() => {
     if (Cause.isInterruptedOnly(cause)) return Effect.void
     const error = Cause.squash(cause)
     leaving.code = codeOf(error)
-    return Console.error(
-      ValidationError.isValidationError(error) ? "arcp COMMAND --help says what it takes" : describe(error)
-    )
+    return Console.error(describe(error))
   })

@@ -1,7 +1,6 @@
 /** The lease that `arcp submit` asks for, out of flags and a file. */
 import { homedir } from "node:os"
 import { join, resolve } from "node:path"
-import * as CliOptions from "@effect/cli/Options"
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -10,27 +9,6 @@ import * as Schema from "effect/Schema"
 import { deadPattern, invalidLease, type Lease, LeaseConstraints } from "../../protocol/Lease.js"
 import { describe } from "../../protocol/Problem.js"
 import { UsageError } from "./UsageError.js"
-
-export const leaseOptions = {
-  lease: CliOptions.text("lease").pipe(
-    CliOptions.withDescription("CAPABILITY=PATTERN that the job may use, e.g. 'fs.read=/src/**'; repeatable"),
-    CliOptions.repeated
-  ),
-  budget: CliOptions.text("budget").pipe(
-    CliOptions.withDescription("CURRENCY:AMOUNT that the job may spend, e.g. USD:5; repeatable"),
-    CliOptions.repeated
-  ),
-  expiresIn: CliOptions.text("expires-in").pipe(
-    CliOptions.withDescription("how long the lease holds: 30s, 10m, 2h or 1d"),
-    CliOptions.optional
-  ),
-  leaseFile: CliOptions.text("lease-file").pipe(
-    CliOptions.withDescription(
-      "JSON file with a lease, or with lease_request and lease_constraints; adds to --lease"
-    ),
-    CliOptions.optional
-  )
-}
 
 interface LeaseFlags {
   readonly lease: ReadonlyArray<string>
