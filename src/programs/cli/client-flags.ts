@@ -40,6 +40,13 @@ export const clientFlags = {
     Flags.withEnvironment("ARCP_TOKEN"),
     Flags.withDefault("")
   ),
+  giveUpAfter: Flags.text("give-up-after").pipe(
+    Flags.withDescription(
+      "leave with 5 when a runtime that was there has been away for so long: 30s, 10m, 2h"
+    ),
+    Flags.shownAs("DURATION", "Connection"),
+    Flags.withDefault("10m")
+  ),
   insecure: Flags.boolean("insecure").pipe(
     Flags.withDescription("allow ws:// to a host that is not this machine"),
     Flags.inGroup("Connection")

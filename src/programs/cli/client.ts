@@ -4,8 +4,10 @@ import * as Exit from "effect/Exit"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type * as ArcpClient from "../../layers/client/ArcpClient.js"
+import { TransportError } from "../../services/transport/Transport.js"
 import type { ClientFlags } from "./client-flags.js"
 import { exitCode, leaveOnBrokenPipe, leaving } from "./exit.js"
+import { giveUpAfter } from "./lost.js"
 import { UsageError } from "./UsageError.js"
 
 /** A session with the runtime, for as long as the scope. */
@@ -28,9 +30,17 @@ export const connect = (
         import("../../layers/transport/DialerWebSocket.js")
       ])
     )
+    const ms = yield* giveUpAfter(flags)
     return yield* ArcpClient.make({
       token: Redacted.make(flags.token),
       name: "arcp",
       ...(resume === undefined ? {} : { resume })
-    }).pipe(Effect.provide(DialerWebSocket.layer({ url: flags.url, allowInsecure: flags.insecure })))
+    }).pipe(
+      Effect.provide(DialerWebSocket.layer({ url: flags.url, allowInsecure: flags.insecure })),
+      Effect.timeoutFail({
+        duration: ms,
+        onTimeout: () =>
+          new TransportError({ message: `no welcome for ${flags.giveUpAfter}, gave up (--give-up-after)` })
+      })
+    )
   })

@@ -109,8 +109,17 @@ const jobsFlags = {
     Flags.repeated
   ),
   agent: optional("agent", "AGENT", "only jobs of this agent, name or name@version"),
-  after: optional("created-after", "TIME", "only jobs created after this time, like 2026-01-31T12:00:00Z"),
+  after: optional(
+    "created-after",
+    "TIME",
+    "only jobs created after this time: 1h (ago), 2026-01-31, or 2026-01-31T12:00:00+01:00"
+  ),
   before: optional("created-before", "TIME", "only jobs created before this time"),
+  limit: Flags.integer("limit").pipe(
+    Flags.withDescription("how many of the newest; 0 is all (default 20; with --json all, oldest first)"),
+    Flags.shownAs("N"),
+    Flags.optional
+  ),
   ...clientFlags
 }
 export type JobsFlags = Flags.Values<typeof jobsFlags>
@@ -118,9 +127,13 @@ export type JobsFlags = Flags.Values<typeof jobsFlags>
 const jobs = Command.make(
   {
     name: "jobs",
-    summary: "List jobs, oldest first",
+    summary: "List jobs, newest first",
     flags: jobsFlags,
-    examples: ["arcp jobs", "arcp jobs --status running --agent survey"]
+    examples: [
+      "arcp jobs",
+      "arcp jobs --status error --status timed_out --created-after 1d",
+      "arcp jobs --agent survey --json"
+    ]
   },
   () => import("./run/jobs.js")
 )

@@ -8,6 +8,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { deadPattern, invalidLease, type Lease, LeaseConstraints } from "../../protocol/Lease.js"
 import { describe } from "../../protocol/Problem.js"
+import { durationMs, latest } from "./time.js"
 import { UsageError } from "./UsageError.js"
 
 interface LeaseFlags {
@@ -23,16 +24,6 @@ export interface Asked {
 }
 
 const usage = (message: string) => new UsageError({ message })
-
-const unitMs: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }
-
-/** The last moment that has a timestamp of four digits a year. */
-const latest = Date.parse("9999-12-31T23:59:59.999Z")
-
-const durationMs = (text: string): number | undefined => {
-  const match = /^(\d{1,9})([smhd])$/.exec(text)
-  return match === null ? undefined : Number(match[1]) * (unitMs[match[2] as string] as number)
-}
 
 /** Patterns of files may be relative to where the command runs, or to ~; the runtime's are absolute. */
 const absolute = (capability: string, pattern: string): string => {

@@ -6,6 +6,7 @@ import { connect } from "../client.js"
 import { defaultUrl } from "../client-flags.js"
 import type { CancelFlags } from "../commands.js"
 import * as Detached from "../detached.js"
+import { attended } from "../lost.js"
 
 /**
  * Opens the session that cancels a job: the one that submitted it when it is remembered here and still there, else one of
@@ -29,7 +30,7 @@ const sessionFor = (flags: CancelFlags, jobId: string) =>
 export const run = (flags: CancelFlags, jobId: string) =>
   Effect.gen(function* () {
     const client = yield* sessionFor(flags, jobId)
-    yield* client.cancel(jobId, Option.getOrUndefined(flags.reason))
+    yield* client.cancel(jobId, Option.getOrUndefined(flags.reason)).pipe(attended(client, flags))
     yield* Detached.forget(jobId)
     yield* flags.json
       ? Console.log(JSON.stringify({ job_id: jobId, cancelled: true }))

@@ -1,16 +1,17 @@
 /** What `arcp submit` does: submits a job and watches it to its end. */
 import * as FileSystem from "@effect/platform/FileSystem"
+import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { isArcpError } from "../../../protocol/Errors.js"
-import type { ClientError } from "../../../services/client/ArcpClient.js"
 import { connect } from "../client.js"
 import type { SubmitFlags } from "../commands.js"
 import * as Detached from "../detached.js"
 import { exitCode, leaving } from "../exit.js"
 import { askedFor } from "../lease.js"
+import { attended, whileThere } from "../lost.js"
 import { UsageError } from "../UsageError.js"
 import { endedAs, show } from "../view.js"
 
@@ -52,12 +53,15 @@ export const run = (flags: SubmitFlags, agent: string) =>
     if (Option.exists(flags.key, (key) => key.length < 1 || key.length > 256))
       return yield* new UsageError({ message: "--key takes 1 to 256 characters" })
     const client = yield* connect(flags)
-    const job = yield* client.submit(agent, input, {
-      onInterrupt: "detach",
-      ...asked,
-      ...(Option.isSome(flags.key) ? { idempotencyKey: flags.key.value } : {}),
-      ...(Option.isSome(flags.timeoutSec) ? { maxRuntime: Duration.seconds(flags.timeoutSec.value) } : {})
-    })
+    const since = yield* Clock.currentTimeMillis
+    const job = yield* client
+      .submit(agent, input, {
+        onInterrupt: "detach",
+        ...asked,
+        ...(Option.isSome(flags.key) ? { idempotencyKey: flags.key.value } : {}),
+        ...(Option.isSome(flags.timeoutSec) ? { maxRuntime: Duration.seconds(flags.timeoutSec.value) } : {})
+      })
+      .pipe(attended(client, flags))
     if (flags.detach) {
       yield* Detached.save(job.jobId, { url: flags.url, ...(yield* client.resumeState) })
       return yield* Console.log(
@@ -74,6 +78,12 @@ export const run = (flags: SubmitFlags, agent: string) =>
       // Who reads values waits for the last one.
       if (flags.json && end._tag === "Left" && isArcpError(end.left))
         yield* Console.log(endedAs(job.jobId, end.left))
-    }).pipe(Effect.catchAll((error: ClientError) => Console.error(`could not cancel: ${error.message}`)))
-    yield* show(client, job, flags).pipe(Effect.onInterrupt(() => cancelled))
+    }).pipe(
+      attended(client, flags),
+      Effect.catchAll((error) => Console.error(`could not cancel: ${error.message}`))
+    )
+    yield* show(client, job, { ...flags, since }).pipe(
+      whileThere(client, flags),
+      Effect.onInterrupt(() => cancelled)
+    )
   }).pipe(Effect.scoped)
