@@ -133,7 +133,8 @@ export const make = <
  */
 export const handle = <I, IE, O, OE, F, FE, R, Events extends AnyVendorEvent = AnyVendorEvent>(
   contract: Contract<I, IE, O, OE, F, FE, Events>,
-  handler: ((input: I) => Effect.Effect<O, F | ArcpError, R>) & Declared<R, Events>
+  // What the contract says is not inferred from the handler, so that the compiler shows the one that is not what it says.
+  handler: ((input: I) => Effect.Effect<NoInfer<O>, NoInfer<F> | ArcpError, R>) & Declared<R, Events>
 ): Registered<Exclude<R, Granted>> => {
   const decode = Schema.decodeUnknown(contract.input)
   const encodeOutput = Schema.encode(contract.output)
