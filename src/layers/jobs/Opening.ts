@@ -250,6 +250,8 @@ export const make = (parts: JobParts): Open => {
       yield* running.count(given.record, hold)
       const kept = yield* keepInput(parts, given)
       const minted = yield* mint(parts, { ...given, record: kept.record }, hold)
+      // Here and not in the job's own fiber, which nothing interrupts: whoever is to end must not wait for a consumer.
+      yield* parts.log.roomToOpen((giveBack) => hold.keepKey(giveBack))
       // Who delegated may have been taken over since it was checked.
       const session = parent?.live.owner ?? given.session
       const record = { ...kept.record, sessionId: session.sessionId }

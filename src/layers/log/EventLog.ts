@@ -119,6 +119,18 @@ export const make = Effect.gen(function* () {
       tx.ops.push(...ops)
     })
 
+  const roomToOpen: EventLog["Type"]["roomToOpen"] = (keep) =>
+    Effect.suspend(() =>
+      publisher.suspends
+        ? Effect.async<void>((resume) =>
+            publisher.admit((settled) => {
+              keep(settled)
+              resume(Effect.void)
+            })
+          )
+        : Effect.void
+    )
+
   /** Queues something as soon as every consumer that must lose nothing has room for it. */
   const admitted = (queue: (done: Committer.Done) => void) =>
     Effect.async<void, InternalError>((resume) =>
@@ -159,7 +171,8 @@ export const make = Effect.gen(function* () {
       const job = logOf(log)
       if (job.ended) return Effect.void
       if (retention.isBlocked(job)) return Effect.zipRight(retention.room(job), append(job, event))
-      const committed = publisher.suspends ? admitted(appending(job, event)) : enqueue(job, event)
+      const committed =
+        publisher.suspends && event.ending !== true ? admitted(appending(job, event)) : enqueue(job, event)
       return pace.holds(job) ? Effect.zipRight(committed, pace.wait(job)) : committed
     })
 
@@ -228,10 +241,7 @@ export const make = Effect.gen(function* () {
           job.removeObserver(view)
         }
       }
-      const change = publisher.suspends
-        ? admitted((done) => committer.enqueue({ _tag: "Change", change: open, done }))
-        : committer.change(open)
-      const opened = Effect.as(change, job)
+      const opened = Effect.as(committer.change(open), job)
       return retention.isBlocked(job) ? Effect.zipRight(retention.room(job), opened) : opened
     })
 
@@ -341,6 +351,7 @@ export const make = Effect.gen(function* () {
     detach: (view) => detach(stateOf(view)),
     ack: (view, eventSeq) => acknowledge(stateOf(view), eventSeq),
     read: (view, after) => read(stateOf(view), after),
+    roomToOpen,
     openJob,
     loadJob: (record) => stored(live.loadJob(record)),
     loadJobs: (records) => stored(live.loadJobs(records)),
