@@ -243,6 +243,22 @@ export const make = (parts: JobParts): Open => {
     )
   }
 
+  /**
+   * The job becomes a child and gets a fiber and the hold, all of it or nothing. Uninterruptible, because an interruption
+   * may come before any operation, also one that waits for nothing.
+   */
+  const begin = (begun: Begun): Effect.Effect<LiveJob, InternalError> =>
+    Effect.uninterruptible(
+      Effect.suspend((): Effect.Effect<LiveJob, InternalError> => {
+        const { candidate, hold, live } = begun
+        if (candidate.parent?.live.takeChild(live) === false)
+          return new InternalError({ message: "the job is ending and delegates no more" })
+        hold.keep(() => over(candidate, live))
+        hold.passedOn = true
+        return Effect.as(FiberSet.run(supervisors, supervise(begun)), live)
+      })
+    )
+
   const open: Open = (given, hold) =>
     Effect.gen(function* () {
       const { parent } = given
@@ -257,15 +273,7 @@ export const make = (parts: JobParts): Open => {
       const record = { ...kept.record, sessionId: session.sessionId }
       const candidate = { ...given, record, session }
       const live = new LiveJob(record, session, parent?.live)
-      if (parent !== undefined && !parent.live.takeChild(live))
-        return yield* new InternalError({ message: "the job is ending and delegates no more" })
-      hold.keep(() => over(candidate, live))
-      hold.passedOn = true
-      // From the moment that it is a child, or has the hold, nothing waits, so nothing can come between.
-      yield* Effect.uninterruptible(
-        FiberSet.run(supervisors, supervise({ candidate, live, hold, minted, ops: kept.ops }))
-      )
-      return live
+      return yield* begin({ candidate, live, hold, minted, ops: kept.ops })
     })
   return open
 }
