@@ -74,21 +74,28 @@ const counting =
       ).pipe(Effect.zipRight(open.open(path, options)))
   })
 
-/** A file system on which nothing can be held: as on systems without /proc. */
-export const withoutDescriptors: Wrap = (open) => ({
-  ...open,
-  open: (path, options) =>
-    path.startsWith("/proc/self/fd")
-      ? Effect.fail(
-          new SystemError({
-            reason: "NotFound",
-            module: "FileSystem",
-            method: "open",
-            pathOrDescriptor: path
-          })
-        )
-      : open.open(path, options)
-})
+const without =
+  (...hidden: ReadonlyArray<string>): Wrap =>
+  (open) => ({
+    ...open,
+    open: (path, options) =>
+      hidden.some((prefix) => path.startsWith(prefix))
+        ? Effect.fail(
+            new SystemError({
+              reason: "NotFound",
+              module: "FileSystem",
+              method: "open",
+              pathOrDescriptor: path
+            })
+          )
+        : open.open(path, options)
+  })
+
+/** A file system on which no directory can be held: as on systems without /proc. */
+export const withoutProc = without("/proc/self/fd")
+
+/** A file system whose descriptors no path leads to. */
+export const withoutDescriptors = without("/proc/self/fd", "/dev/fd")
 
 export const sandbox = (
   wrap: Wrap = (open) => open,
