@@ -1,6 +1,7 @@
 /** A lessee that records: what is authorised is decided by names, what is emitted and spent is kept. */
 import * as BigDecimal from "effect/BigDecimal"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as FiberId from "effect/FiberId"
@@ -54,6 +55,7 @@ export const lessee = (options: LesseeOptions): RecordingLessee => {
       terms: {},
       constraints: {},
       workspace: undefined,
+      fetching: { maxBytes: 1024 * 1024, timeout: Duration.minutes(1), traceHeaders: false },
       check,
       authorize: (capability, target, more) =>
         Effect.suspend(() => check(capability, target)).pipe(

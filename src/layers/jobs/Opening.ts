@@ -139,6 +139,11 @@ const run = (
     log: job,
     now,
     workspace: options.workspace === "" ? undefined : options.workspace,
+    fetching: {
+      maxBytes: options.maxFetchBytes,
+      timeout: options.fetchTimeout,
+      traceHeaders: options.fetchTraceHeaders
+    },
     anyModel: options.allowModelsWithoutLease,
     toolResult: emitter.service.toolResult,
     spend: emitter.spend,

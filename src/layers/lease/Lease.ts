@@ -5,7 +5,7 @@ import { BudgetExhausted, LeaseExpired, PermissionDenied, toPayload } from "../.
 import { compile } from "../../protocol/Lease.js"
 import { canonical, kindOf } from "../../protocol/Target.js"
 import type { EmitError, JobService } from "../../services/jobs/Job.js"
-import type { Cost, LeaseError, LeaseService } from "../../services/lease/Lease.js"
+import type { Cost, FetchBounds, LeaseError, LeaseService } from "../../services/lease/Lease.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import type { JobRecord } from "../../services/store/Store.js"
 
@@ -14,6 +14,7 @@ export const make = (context: {
   readonly log: JobLog
   readonly now: () => number
   readonly workspace: string | undefined
+  readonly fetching: FetchBounds
   /** Models need no `model.use`. */
   readonly anyModel: boolean
   readonly toolResult: JobService["toolResult"]
@@ -65,6 +66,7 @@ export const make = (context: {
     terms,
     constraints,
     workspace: context.workspace,
+    fetching: context.fetching,
     check,
     authorize: (capability, target, options) =>
       Effect.suspend(() => {

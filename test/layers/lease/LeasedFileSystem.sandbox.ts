@@ -6,6 +6,7 @@ import { type PlatformError, SystemError } from "@effect/platform/Error"
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import { expect } from "@effect/vitest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type * as Scope from "effect/Scope"
@@ -48,6 +49,7 @@ const leaseOf = (terms: Terms, workspace: string | undefined, state: Sandbox["st
     terms,
     constraints: {},
     workspace,
+    fetching: { maxBytes: 1024 * 1024, timeout: Duration.minutes(1), traceHeaders: false },
     check,
     authorize: (capability, target) => Effect.suspend(() => check(capability, target)),
     namesHost: () => false,

@@ -1,4 +1,5 @@
 /** A `Job` that records what its handler emits; and the way a runtime runs a handler. */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import { InvalidRequest } from "../../../src/protocol/Errors.js"
@@ -90,6 +91,7 @@ const anything: LeaseService = {
   terms: {},
   constraints: {},
   workspace: undefined,
+  fetching: { maxBytes: 1024 * 1024, timeout: Duration.minutes(1), traceHeaders: false },
   authorize: (_, target) => Effect.succeed(target),
   check: (_, target) => Either.right(target),
   namesHost: () => true,
