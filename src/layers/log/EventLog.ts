@@ -154,10 +154,30 @@ export const make = Effect.gen(function* () {
     )
   }
 
+  /** Nothing gets into the log of a job that has ended any more, but what it still costs is paid by those above it. */
+  const charge = (job: JobState, cost: NonNullable<NewEvent["cost"]>): Effect.Effect<void, InternalError> => {
+    let charged: ReadonlyArray<JobState> = []
+    const change = (tx: Transaction) => {
+      charged = tx.chargeAbove(job, cost)
+    }
+    const counted = publisher.suspends
+      ? admitted((done) => committer.enqueue({ _tag: "Change", change, done }))
+      : committer.change(change)
+    return Effect.zipRight(
+      counted,
+      Effect.suspend(() =>
+        Effect.logWarning(
+          `a cost of ${Budget.format(cost.amount)} ${cost.currency} came after the end of its job; ` +
+            (charged.length === 0 ? "no job above it runs" : "the jobs above it are charged")
+        )
+      ).pipe(Effect.annotateLogs({ job: job.jobId, agent: job.agent }))
+    )
+  }
+
   const append = (log: JobLog, event: NewEvent): Effect.Effect<void, InternalError> =>
     Effect.suspend(() => {
       const job = logOf(log)
-      if (job.ended) return Effect.void
+      if (job.ended) return event.cost === undefined ? Effect.void : charge(job, event.cost)
       if (retention.isBlocked(job)) return Effect.zipRight(retention.room(job), append(job, event))
       const committed = publisher.suspends ? admitted(appending(job, event)) : enqueue(job, event)
       return pace.holds(job) ? Effect.zipRight(committed, pace.wait(job)) : committed
