@@ -176,7 +176,7 @@ it("an amount that is reckoned after the work is counted as far as it can be, an
   const largest = "9".repeat(64)
   expect(counted("0.10")).toBe("0.1")
   expect(counted(1e70)).toBe(largest)
-  expect(counted("1" + "0".repeat(64))).toBe(largest)
+  expect(counted(`1${"0".repeat(64)}`)).toBe(largest)
   expect(counted("1".repeat(5_000))).toBe(largest)
   expect(counted(`0.${"3".repeat(70)}`)).toBe(`0.${"3".repeat(63)}4`)
   expect(counted("1e-100")).toBe(`0.${"0".repeat(63)}1`)

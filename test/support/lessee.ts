@@ -54,6 +54,7 @@ export const lessee = (options: LesseeOptions): RecordingLessee => {
     lease: {
       terms: {},
       constraints: {},
+      bounds: {},
       workspace: undefined,
       fetching: { maxBytes: 1024 * 1024, timeout: Duration.minutes(1), traceHeaders: false },
       check,

@@ -139,6 +139,7 @@ const run = (
     log: job,
     now,
     workspace: options.workspace === "" ? undefined : options.workspace,
+    bounds: live.bounds,
     fetching: {
       maxBytes: options.maxFetchBytes,
       timeout: options.fetchTimeout,

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import { BudgetExhausted, LeaseExpired, PermissionDenied, toPayload } from "../../protocol/Errors.js"
-import { compile } from "../../protocol/Lease.js"
+import { compile, type Lease as Terms } from "../../protocol/Lease.js"
 import { canonical, kindOf } from "../../protocol/Target.js"
 import type { EmitError, JobService } from "../../services/jobs/Job.js"
 import type { Cost, FetchBounds, LeaseError, LeaseService } from "../../services/lease/Lease.js"
@@ -13,6 +13,8 @@ export const make = (context: {
   readonly record: JobRecord
   readonly log: JobLog
   readonly now: () => number
+  /** See `LeaseService.bounds`; default: the terms. */
+  readonly bounds?: Terms | undefined
   readonly workspace: string | undefined
   readonly fetching: FetchBounds
   /** Models need no `model.use`. */
@@ -65,6 +67,7 @@ export const make = (context: {
   return {
     terms,
     constraints,
+    bounds: context.bounds ?? terms,
     workspace: context.workspace,
     fetching: context.fetching,
     check,

@@ -2,8 +2,8 @@
  * The `FileSystem` of a job: the operator's, held to `fs.read` and `fs.write` of the lease (§9).
  *
  * Each operation needs its capability three times: on the canonical path, on every path that this becomes as
- * links are followed, and on the real path in the end. Where the lease names `/work/**` and `/work` is a link
- * to `/data/work`, nothing below it can be used; a lease has to name real paths.
+ * links are followed, and on the real path in the end. Where a pattern begins with a link, as `/work/**` does when
+ * `/work` leads to `/data/work`, it covers what is there (Aliases.ts); links below that it does not follow.
  *
  * | operation | needs |
  * |---|---|

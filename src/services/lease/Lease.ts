@@ -39,6 +39,8 @@ export interface LeaseService {
   /** As granted, in its wire shape; it never changes. */
   readonly terms: Terms
   readonly constraints: LeaseConstraints
+  /** What the terms were taken from and are within: a ceiling, or a delegating job's; else the terms themselves. */
+  readonly bounds: Terms
   /** Absolute path of the directory that relative paths start from, when the operator gave one. */
   readonly workspace: string | undefined
   readonly fetching: FetchBounds

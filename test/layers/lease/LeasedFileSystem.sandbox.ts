@@ -26,7 +26,7 @@ export interface Sandbox {
   readonly outside: string
   readonly fs: FileSystem.FileSystem
   /** The same places under another lease. */
-  readonly under: (terms: Terms, workspace?: string) => FileSystem.FileSystem
+  readonly under: (terms: Terms, workspace?: string, bounds?: Terms) => FileSystem.FileSystem
   /** Set, it is what the lease answers to everything. */
   readonly state: { refuse: LeaseError | undefined }
   /** Files and directories that are open now. */
@@ -36,7 +36,12 @@ export interface Sandbox {
 
 export type Wrap = (open: FileSystem.FileSystem) => FileSystem.FileSystem
 
-const leaseOf = (terms: Terms, workspace: string | undefined, state: Sandbox["state"]): LeaseService => {
+const leaseOf = (
+  terms: Terms,
+  workspace: string | undefined,
+  state: Sandbox["state"],
+  bounds: Terms
+): LeaseService => {
   const compiled = compile(terms)
   const check = (capability: string, target: string): Either.Either<string, LeaseError> =>
     state.refuse !== undefined
@@ -48,6 +53,7 @@ const leaseOf = (terms: Terms, workspace: string | undefined, state: Sandbox["st
   return {
     terms,
     constraints: {},
+    bounds,
     workspace,
     fetching: { maxBytes: 1024 * 1024, timeout: Duration.minutes(1), traceHeaders: false },
     check,
@@ -125,9 +131,9 @@ export const sandbox = (
     const opened = { now: 0, total: 0 }
     const state: Sandbox["state"] = { refuse: undefined }
     const open = wrap(counting(opened)(node))
-    const under: Sandbox["under"] = (granted, workspace) =>
+    const under: Sandbox["under"] = (granted, workspace, bounds = granted) =>
       leased.lease(open, {
-        lease: leaseOf(granted, workspace, state),
+        lease: leaseOf(granted, workspace, state, bounds),
         job: {} as JobService
       }) as FileSystem.FileSystem
     const all = terms?.(work) ?? { "fs.read": [`${work}/**`], "fs.write": [`${work}/**`] }

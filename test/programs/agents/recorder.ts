@@ -90,6 +90,7 @@ export const recorder = (commit: Effect.Effect<void> = Effect.void): Recorder =>
 const anything: LeaseService = {
   terms: {},
   constraints: {},
+  bounds: {},
   workspace: undefined,
   fetching: { maxBytes: 1024 * 1024, timeout: Duration.minutes(1), traceHeaders: false },
   authorize: (_, target) => Effect.succeed(target),
