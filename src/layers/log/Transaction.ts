@@ -40,6 +40,7 @@ export class Transaction {
   private readonly jobs = new Map<JobState, JobDelta>()
   private readonly views = new Map<ViewState, ViewDelta>()
   private readonly effects: Array<() => void> = []
+  private readonly begun: Array<readonly [JobState, NewEvent]> = []
   private readonly spending = new Spending<JobState>()
 
   constructor(
@@ -56,6 +57,16 @@ export class Transaction {
   /** Newest `event_seq` of a view, this batch included. */
   lastOf(view: ViewState): number {
     return this.views.get(view)?.last ?? view.last
+  }
+
+  /** The first event of a job that begins with this batch: comes after what was queued before it (see `appendBegun`). */
+  begin(job: JobState, event: NewEvent): void {
+    this.begun.push([job, event])
+  }
+
+  /** Appends the first events of jobs that begin, once all others are: what was said of a job, on its parent, is among those. */
+  appendBegun(): void {
+    for (const [job, event] of this.begun) this.append(job, [event])
   }
 
   /** Numbers the events of one job, in order, and puts them into the view of each of its observers. */
@@ -118,17 +129,14 @@ export class Transaction {
     return all
   }
 
-  /** Counts a cost that comes after the end of its job: for the jobs above it that still run. Returns which these are. */
-  chargeAbove(job: JobState, cost: NonNullable<NewEvent["cost"]>): ReadonlyArray<JobState> {
-    const charged: Array<JobState> = []
+  /** Counts a cost that comes after the end of its job: for the jobs above it that still run. */
+  chargeAbove(job: JobState, cost: NonNullable<NewEvent["cost"]>): void {
     for (let account = job.account?.parent; account !== undefined; account = account.parent) {
       // The record of one that ends is written as it ends, and by nobody after that.
       if (account.job.ended || account.counter(cost.currency) === undefined) continue
       const report = this.spending.spend(account, cost)
       if (report !== undefined) this.append(account.job, [this.report(report)])
-      charged.push(account.job)
     }
-    return charged
   }
 
   /** A job's record with its counters as this transaction leaves them. */
