@@ -13,6 +13,7 @@ import * as Redacted from "effect/Redacted"
 import type * as Tracer from "effect/Tracer"
 import * as Budget from "../../protocol/Budget.js"
 import { type ArcpError, InternalError, toPayload } from "../../protocol/Errors.js"
+import { deadPattern } from "../../protocol/Lease.js"
 import { coversJob } from "../../services/auth/Policy.js"
 import type { Credential } from "../../services/credentials/Credentials.js"
 import type { Submit } from "../../services/jobs/Admission.js"
@@ -139,6 +140,12 @@ const run = (
     log: job,
     now,
     workspace: options.workspace === "" ? undefined : options.workspace,
+    bounds: live.bounds,
+    fetching: {
+      maxBytes: options.maxFetchBytes,
+      timeout: options.fetchTimeout,
+      traceHeaders: options.fetchTraceHeaders
+    },
     anyModel: options.allowModelsWithoutLease,
     toolResult: emitter.service.toolResult,
     spend: emitter.spend,
@@ -150,7 +157,13 @@ const run = (
     credentials: Effect.sync(() => credentials.held(record.jobId)),
     rotateCredential: rotation(parts, live, emitter)
   }
-  return Runner.run({
+  // What can match nothing is granted, because other runtimes' patterns may be other than ours, and named.
+  const dead = deadPattern(record.lease)
+  const warned =
+    dead === undefined
+      ? Effect.void
+      : Effect.ignore(emitter.service.log("warn", `the lease: ${dead}`, { reason: "lease_pattern" }))
+  const ran = Runner.run({
     live,
     job,
     handler: candidate.run,
@@ -162,6 +175,7 @@ const run = (
     stored: () => hold.giveBackPlaces(),
     parts
   })
+  return Effect.zipRight(warned, ran)
 }
 
 /** Returns what opens a job that is decided: mints, stores, accepts and runs. */

@@ -29,6 +29,7 @@ import * as Schema from "effect/Schema"
 import type * as SchemaAST from "effect/SchemaAST"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as Budget from "../../protocol/Budget.js"
 import type { EmitError } from "../../services/jobs/Job.js"
 import type { LeaseError } from "../../services/lease/Lease.js"
 import * as Leased from "../../services/lease/Leased.js"
@@ -133,7 +134,8 @@ const leasing = (
       : Effect.mapError(
           lease.spend({
             name: "model",
-            amount: Meter.priceOf(price, tokens),
+            // A provider may tell of more tokens than there can be, and the response is there already.
+            amount: Budget.countable(Meter.priceOf(price, tokens)) ?? 0,
             currency: price.currency,
             dimensions: {
               model: name,

@@ -140,7 +140,7 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
     readonly loadJobs: (jobs: ReadonlyArray<JobRecord>) => Effect.Effect<ReadonlyArray<JobLog>, InternalError>
     /**
      * Appends an event. Returns when it is committed; it cannot be read, nor sent, before. On a log that
-     * has ended it does nothing. (In memory, where nothing can fail, it may return when the event is queued,
+     * has ended it does nothing, but for a cost: that is charged to the jobs above it which still run. (In memory, where nothing can fail, it may return when the event is queued,
      * except for one that has a cost.)
      */
     readonly append: (job: JobLog, event: NewEvent) => Effect.Effect<void, InternalError>
