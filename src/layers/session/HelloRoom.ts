@@ -137,6 +137,7 @@ export const make = ({
         yield* connection.setMaxFrameBytes(options.maxHelloFrameBytes)
         const frames = yield* firstFrames(connection)
         yield* share
+        if (stopping()) return yield* Effect.fail(shuttingDown)
         const greeted = yield* greet(connection, Chunk.unsafeHead(frames))
         yield* connection.setMaxFrameBytes(options.maxFrameBytes)
         return { greeted, rest: Chunk.drop(frames, 1) }

@@ -216,7 +216,9 @@ const admit = ({ elapsed, secrets, table }: ResumeServices, identity: Identity, 
   Effect.gen(function* () {
     const digest = yield* secrets.digest(Redacted.value(request.token))
     const entry = table.get(request.sessionId)
-    if (entry !== undefined) yield* Effect.interruptible(table.settled(entry))
+    // Another resume may have claimed it before this fiber goes on: from the last look on nothing waits.
+    while (entry?.state._tag === "Opening" && table.holds(entry))
+      yield* Effect.interruptible(table.settled(entry))
     const holdsToken = mayResume(entry?.record, digest)
     if (
       entry === undefined ||

@@ -124,7 +124,10 @@ describe("a hello that is refused", () => {
           // Its job has the grace, and it is served meanwhile.
           yield* session.request("session.ping", { nonce: "n" })
           yield* session.expect("session.pong")
-          yield* early.connection.close(1000, "")
+          // One that had connected before comes too late as well.
+          yield* early.send("session.hello", hello())
+          assert.strictEqual((yield* early.next(() => true)).payload.details.reason, "shutdown")
+          assert.strictEqual((yield* early.closed).code, 1013)
           yield* Deferred.succeed(gate, undefined)
           yield* session.expect("job.result")
           yield* session.expect("session.bye")
