@@ -108,8 +108,9 @@ export const make = (context: {
       return new InvalidRequest({ message: "cost.budget.remaining is the runtime's own metric" })
     if (job.ended) return Effect.void
     // The decimal as it is: through a JavaScript number it would lose digits, and the log is what counts.
-    const rest = JSON.stringify({ unit: cost.currency, dimensions: cost.dimensions }).slice(1)
-    const body = `{"name":${JSON.stringify(name)},"value":${Budget.format(amount)},${rest}`
+    const rest = json({ name, unit: cost.currency, dimensions: cost.dimensions }, "")
+    if (Either.isLeft(rest)) return new InvalidRequest({ message: `bad cost: ${rest.left}` })
+    const body = `{"value":${Budget.format(amount)},${rest.right.slice(1)}`
     return write(
       "metric",
       eventPayload("metric", timestamp(context.now()), body),

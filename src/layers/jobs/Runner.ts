@@ -11,6 +11,7 @@
  * it from writing the end.
  */
 import * as Cause from "effect/Cause"
+import * as Chunk from "effect/Chunk"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -27,6 +28,7 @@ import { failureMessage } from "../../services/agents/Agent.js"
 import { Job, type JobService } from "../../services/jobs/Job.js"
 import { Lease, type LeaseService, leaseErrorOf } from "../../services/lease/Lease.js"
 import type { JobLog } from "../../services/log/EventLog.js"
+import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import { inRealTime } from "../../services/runtime/within.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import type { Emitter } from "./Emitter.js"
@@ -107,7 +109,7 @@ const awaitStop = (
   })
 
 const conclude = (
-  { finish, live, parts: { now } }: RunContext,
+  { finish, live, parts: { now, options } }: RunContext,
   fiber: Fiber.RuntimeFiber<unknown, ArcpError>
 ): Effect.Effect<Terminal.Terminal> =>
   Effect.suspend(() => {
@@ -116,7 +118,7 @@ const conclude = (
       Terminal.failed(error, "error", now(), { keyFreed: Faults.isOurs(error) })
     const end = (exit: Exit.Exit<unknown, ArcpError>): Effect.Effect<Terminal.Terminal> => {
       if (ending !== undefined) return Effect.succeed(Terminal.ended(ending, record, now()))
-      if (Exit.isFailure(exit)) return Effect.succeed(fail(toError(exit.cause)))
+      if (Exit.isFailure(exit)) return Effect.succeed(fail(toError(exit.cause, options)))
       return finish.pipe(
         Effect.map((streamed) => Terminal.succeeded(exit.value, streamed, now())),
         Effect.catchAll((error) => Effect.succeed(fail(error)))
@@ -172,15 +174,27 @@ const held = Exit.fail(
   new InternalError({ message: "the agent's finalizers did not end within the cancel grace" })
 )
 
+/** Logs whole what the agent has not declared: of it, the client is told next to nothing. */
 const logDefect = (exit: Exit.Exit<unknown, unknown>, record: JobRecord) =>
-  Exit.isSuccess(exit) || Cause.defects(exit.cause).length === 0
+  Exit.isSuccess(exit) ||
+  !Chunk.some(Cause.defects(exit.cause), (defect) => leaseErrorOf(defect) === undefined)
     ? Effect.void
     : Effect.logError(`agent ${record.agent} failed in ${record.jobId}`, exit.cause)
 
-const toError = (cause: Cause.Cause<ArcpError>): ArcpError => {
+/** The error of a job whose handler ended with this cause. */
+const toError = (
+  cause: Cause.Cause<ArcpError>,
+  { revealFailures }: Pick<Options, "revealFailures">
+): ArcpError => {
   const failure = Cause.failureOption(cause)
   if (failure._tag === "Some" && isArcpError(failure.value)) return failure.value
   if (Cause.isInterruptedOnly(cause)) return new InternalError({ message: "the agent interrupted itself" })
   const squashed = Cause.squash(cause)
-  return leaseErrorOf(squashed) ?? new InternalError({ message: failureMessage(squashed) })
+  return (
+    leaseErrorOf(squashed) ??
+    new InternalError({ message: revealFailures ? failureMessage(squashed) : failed })
+  )
 }
+
+/** Whatever an agent throws may have been made of what only the runtime may know. */
+const failed = "the agent failed; the runtime's log says why"

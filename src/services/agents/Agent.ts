@@ -10,7 +10,9 @@
  *   return `Hello, ${name}`
  * }))
  */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Runtime from "effect/Runtime"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -144,9 +146,12 @@ export const handle = <I, IE, O, OE, F, FE, R>(
       ? Effect.fail(error)
       : encodeFailure(error as F).pipe(
           Effect.matchEffect({
-            // A leased service's refusal, passed on as the platform's error, keeps its code.
-            onFailure: () =>
-              Effect.fail(leaseErrorOf(error) ?? new InternalError({ message: failureMessage(error) })),
+            // A leased service's refusal, passed on as the platform's error, keeps its code; what else is not declared is
+            // a defect.
+            onFailure: () => {
+              const refusal = leaseErrorOf(error)
+              return refusal === undefined ? Effect.die(error) : Effect.fail(refusal)
+            },
             onSuccess: (encoded) =>
               Effect.fail(new InternalError({ message: failureMessage(error), details: { error: encoded } }))
           })
@@ -227,15 +232,12 @@ export type PromiseJob = {
  * Runs an async function. An interruption aborts its signal and waits until it has settled, so that what it does in
  * `finally` is part of the run.
  */
-const settled = (run: (signal: AbortSignal) => Promise<unknown>): Effect.Effect<unknown, ArcpError> =>
+const settled = (run: (signal: AbortSignal) => unknown): Effect.Effect<unknown, ArcpError> =>
   Effect.async((resume) => {
     const controller = new AbortController()
     const running = new Promise((resolve) => resolve(run(controller.signal))).then(
       (output) => resume(Effect.succeed(output)),
-      (cause: unknown) =>
-        resume(
-          Effect.fail(isArcpError(cause) ? cause : new InternalError({ message: failureMessage(cause) }))
-        )
+      (error: unknown) => resume(isArcpError(error) ? Effect.fail(error) : Effect.die(error))
     )
     return Effect.promise(() => {
       controller.abort()
@@ -243,9 +245,20 @@ const settled = (run: (signal: AbortSignal) => Promise<unknown>): Effect.Effect<
     })
   })
 
+/** Runs an effect in a job; rejects with the effect's own error, which has its code, and not with a wrapper. */
+const promised =
+  (runtime: Runtime.Runtime<never>) =>
+  <A, E>(effect: Effect.Effect<A, E>): Promise<A> =>
+    Runtime.runPromiseExit(runtime)(effect).then((exit) => {
+      if (Exit.isSuccess(exit)) return exit.value
+      throw Cause.originalError(Cause.squash(exit.cause))
+    })
+
 /**
- * A plain async function as an agent. A rejection is the job's failure. A job that is ended aborts the signal and waits
- * for the function, no longer than the cancel grace: until then it may still emit.
+ * A plain function as an agent, async or not. What its job refuses it (`authorize`, `delegate`, an emit …) rejects with
+ * the protocol's error, and ends the job with that error's code when it is not caught. Any other rejection ends it in
+ * `INTERNAL_ERROR`, and is in the runtime's log. A job that is ended aborts the signal and waits for the function, no
+ * longer than the cancel grace: until then it may still emit.
  *
  * @example
  * Agent.fromPromise("hello", { version: "1.0.0" }, async (input, job) => {
@@ -256,14 +269,13 @@ const settled = (run: (signal: AbortSignal) => Promise<unknown>): Effect.Effect<
 export const fromPromise = <Input = unknown, InputEncoded = unknown>(
   name: string,
   options: MakeOptions<Input, InputEncoded, unknown, unknown, never, never>,
-  run: (input: Input, job: PromiseJob) => Promise<unknown>
+  run: (input: Input, job: PromiseJob) => unknown
 ): Registered =>
   handle(make(name, options), (input: Input) =>
     Effect.gen(function* () {
       const job = yield* Job
       const lease = yield* Lease
-      const runtime = yield* Effect.runtime<never>()
-      const promise = <A, E>(effect: Effect.Effect<A, E>) => Runtime.runPromise(runtime)(effect)
+      const promise = promised(yield* Effect.runtime<never>())
       const lift =
         <P extends ReadonlyArray<unknown>, A, E>(method: (...args: P) => Effect.Effect<A, E>) =>
         (...args: P) =>
