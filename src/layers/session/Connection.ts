@@ -4,6 +4,7 @@
  */
 import type * as Chunk from "effect/Chunk"
 import type * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -21,7 +22,7 @@ import type { EventLog, Page } from "../../services/log/EventLog.js"
 import type { IdGenerator } from "../../services/runtime/IdGenerator.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import type { TurnService } from "../../services/runtime/Turn.js"
-import { type Connection, closeCode, type Inbound } from "../../services/transport/Transport.js"
+import { type Closed, type Connection, closeCode, type Inbound } from "../../services/transport/Transport.js"
 import { heartbeat, Pulse } from "../transport/heartbeat.js"
 import { sound } from "./boundary.js"
 import type * as Dispatch from "./Dispatch.js"
@@ -50,6 +51,8 @@ export interface ConnectionServices {
   readonly dispatch: ReturnType<typeof Dispatch.make>
   /** The client has sent a frame on this transport. */
   readonly confirm: (held: AttachedSession) => Effect.Effect<void>
+  /** The peer asks for nothing more, and reads what there still is to say. Does not wait until it is said. */
+  readonly noMoreRequests: Effect.Effect<void>
 }
 
 /** Where a connection begins. */
@@ -60,6 +63,22 @@ export interface Start {
   /** Frames that came with the hello. */
   readonly frames: Chunk.Chunk<Inbound>
 }
+
+/** What the reader of one connection works with. */
+interface Reading {
+  readonly connection: Connection
+  readonly attachment: Attachment
+  readonly pulse: Pulse
+  readonly submits: Dispatch.Submits
+  /** See `room`. */
+  readonly answersTaken: Effect.Effect<void>
+}
+
+/** Waits until the submits before this are decided. */
+const decided = (submits: Dispatch.Submits): Effect.Effect<void> =>
+  Effect.flatMap(Deferred.make<void>(), (done) =>
+    Effect.zipRight(submits(Effect.asVoid(Deferred.succeed(done, undefined)), 0), Deferred.await(done))
+  )
 
 /** Which close code an error ends a connection with. */
 export const closeCodeOf = (error: ArcpError): number => {
@@ -238,19 +257,15 @@ export const make = (services: ConnectionServices) => {
     }
   }
 
-  /** Reads and dispatches until the transport ends or is to be closed. */
+  /** Reads and dispatches until the transport is to be closed; fails when it ends. */
   const read = (
-    connection: Connection,
     held: AttachedSession,
-    attachment: Attachment,
-    start: Start,
-    pulse: Pulse
-  ) =>
+    { connection, attachment, pulse, submits, answersTaken }: Reading,
+    start: Start
+  ): Effect.Effect<void, Closed> =>
     Effect.gen(function* () {
       const { session } = held
       const { outbox } = attachment
-      const answersTaken = room(connection, session, attachment)
-      const submits = submitQueue(answersTaken, yield* Effect.scope)
       const tooMany = malformedFrames()
       let unconfirmed = start.resumed
       let { frames } = start
@@ -275,12 +290,7 @@ export const make = (services: ConnectionServices) => {
         pulse.listen()
         frames = yield* connection.take
       }
-    }).pipe(
-      // The peer may have closed its side only: what is ready to be sent still goes out.
-      Effect.catchTag("Closed", () =>
-        Effect.sync(() => attachment.outbox.close({ code: closeCode.normal, reason: "", drained: false }))
-      )
-    )
+    })
 
   /** Serves a session on one transport, to its end. */
   return (connection: Connection, held: AttachedSession, attachment: Attachment, start: Start) =>
@@ -288,6 +298,8 @@ export const make = (services: ConnectionServices) => {
       Effect.gen(function* () {
         const { session } = held
         const pulse = new Pulse(elapsed)
+        const answersTaken = room(connection, session, attachment)
+        const submits = submitQueue(answersTaken, yield* Effect.scope)
         const writer = yield* sound(
           Effect.suspend(() => write(connection, held, attachment, start.after, pulse)),
           "the writer of a connection"
@@ -296,8 +308,22 @@ export const make = (services: ConnectionServices) => {
           Effect.ensuring(Effect.sync(() => attachment.outbox.release())),
           Effect.forkScoped
         )
-        if (session.has("heartbeat")) yield* Effect.forkScoped(beat(connection, session, attachment, pulse))
-        yield* read(connection, held, attachment, start, pulse)
+        const beating = session.has("heartbeat") ? beat(connection, session, attachment, pulse) : Effect.void
+        const heart = yield* Effect.forkScoped(beating)
+        yield* read(held, { connection, attachment, pulse, submits, answersTaken }, start).pipe(
+          Effect.catchTag("Closed", (closed) =>
+            closed.stillReads === true
+              ? // Its silence is no loss any more, and what it has asked for is decided first.
+                Fiber.interrupt(heart).pipe(
+                  Effect.zipRight(decided(submits)),
+                  Effect.zipRight(services.noMoreRequests)
+                )
+              : // What is ready to be sent may still reach it.
+                Effect.sync(() =>
+                  attachment.outbox.close({ code: closeCode.normal, reason: "", drained: false })
+                )
+          )
+        )
         yield* Fiber.join(writer)
       })
     )

@@ -138,7 +138,8 @@ export const make = Effect.gen(function* () {
     turn,
     share,
     dispatch,
-    confirm: resume.confirm
+    confirm: resume.confirm,
+    noMoreRequests: Effect.asVoid(Effect.suspend(() => Effect.forkDaemon(shutdown)))
   })
 
   let stopping = false

@@ -21,6 +21,7 @@ import * as Credentials from "../../../layers/credentials/Credentials.js"
 import * as IdGenerator from "../../../layers/runtime/IdGenerator.js"
 import * as Runtime from "../../../layers/runtime/Runtime.js"
 import * as SecretsLayer from "../../../layers/runtime/Secrets.js"
+import { reserveStdout } from "../../../layers/transport/reserveStdout.js"
 import * as TransportStdio from "../../../layers/transport/TransportStdio.js"
 import * as WebSocketListener from "../../../layers/transport/WebSocketListener.js"
 import { isLoopback } from "../../../protocol/Loopback.js"
@@ -233,6 +234,8 @@ export const run = (flags: Parsed) =>
       return yield* new UsageError({
         message: `--host ${flags.host}: without TLS tokens would travel readable; listen on 127.0.0.1 behind a TLS proxy, or add --allow-insecure if the proxy is on another machine`
       })
+    // Before the modules of agents are loaded, which may write as well.
+    const output = flags.transport === "stdio" ? yield* reserveStdout : undefined
     const limits = yield* runtimeOptions(flags)
     const auth = yield* authentication(flags)
     const agents = yield* loadAgents(flags.agents.length === 0 ? ["demo"] : flags.agents)
@@ -245,7 +248,7 @@ export const run = (flags: Parsed) =>
       : yield* onFile(flags, limits, policy, provisioned)
     const transport =
       flags.transport === "stdio"
-        ? TransportStdio.layer()
+        ? TransportStdio.layer(output === undefined ? {} : { output })
         : WebSocketListener.layer({
             host: flags.host,
             port: flags.port,
@@ -276,4 +279,4 @@ export const run = (flags: Parsed) =>
       // Here it is the server that has no port, and not a client that finds no server.
       Effect.catchTag("TransportError", ({ message }) => new CannotServe({ message }))
     )
-  }).pipe(Effect.provide(stderrLogger(flags.json)), Logger.withMinimumLogLevel(flags.logLevel))
+  }).pipe(Effect.scoped, Effect.provide(stderrLogger(flags.json)), Logger.withMinimumLogLevel(flags.logLevel))
