@@ -22,7 +22,7 @@ import {
   ProtocolViolation
 } from "../../services/client/ArcpClient.js"
 import { Cell } from "./Cell.js"
-import { Chunks, concat, inlineBytes, type ResultChunk } from "./Chunks.js"
+import { type ChunkBody, Chunks, concat, inlineBytes } from "./Chunks.js"
 import { type Host, Lane } from "./Lane.js"
 import type { Pull } from "./pull.js"
 
@@ -44,13 +44,13 @@ export interface About {
 }
 
 const readAsChunks = new InvalidRequest({
-  message: "the result is read as chunks: use either result or chunks"
+  message: "use either result or chunks"
 })
 
 /** Takes the frames of one job, and gives its events, its output and its end to those who read them. */
 export class JobInbox {
   readonly events: Lane<JobEvent, unknown>
-  private readonly chunkLane: Lane<ResultChunk, Message.JobResult>
+  private readonly chunkLane: Lane<ChunkBody, Message.JobResult>
   readonly progress = new Cell<Body<"progress"> | undefined>(undefined)
   readonly budget = new Cell<ReadonlyMap<string, number>>(new Map())
   readonly credentials = new Cell<ReadonlyArray<JobCredential>>([])
@@ -135,7 +135,7 @@ export class JobInbox {
       const gap = this.gap({
         reason: "evicted",
         replayed: false,
-        message: "events were not read in time, and the runtime no longer retains them"
+        message: "events were not read in time and are no longer retained"
       })
       this.events.skipTo(seq, { ...gap, eventSeq: this.events.position })
       if (this.ended) this.events.finish(seq + 1, Exit.void)

@@ -163,7 +163,12 @@ export const make = Effect.gen(function* () {
       return pace.holds(job) ? Effect.zipRight(committed, pace.wait(job)) : committed
     })
 
-  const end = (job: JobState, event: NewEvent, record: (lastEventSeq: number) => JobRecord) =>
+  const end = (
+    job: JobState,
+    event: NewEvent,
+    record: (lastEventSeq: number) => JobRecord,
+    onCommit?: () => void
+  ) =>
     Effect.async<void, InternalError>((resume) => {
       job.ended = true
       let principal = ""
@@ -174,6 +179,7 @@ export const make = Effect.gen(function* () {
         record: (tx) => {
           const final = record(tx.lastEventSeqOf(job))
           principal = final.principal
+          if (onCommit !== undefined) tx.onApply(onCommit)
           return Op.PutJob({ job: tx.withBudget(job, final) })
         },
         done: (exit) => {
@@ -199,12 +205,14 @@ export const make = Effect.gen(function* () {
       const open = (tx: Transaction) => {
         live.jobs.set(job.jobId, job)
         if (!view.dropped) job.addObserver(view)
-        if (event === undefined) {
+        const ended = record.endedAt !== undefined
+        if (!ended) {
           tx.ops.push(Op.PutJob({ job: tx.withBudget(job, record) }))
           if (!view.dropped) tx.ops.push(Op.Observe({ sessionId: view.sessionId, jobId: job.jobId }))
-        } else {
+        }
+        if (event !== undefined) tx.append(job, [event])
+        if (ended) {
           job.ended = true
-          tx.append(job, [event])
           tx.ops.push(Op.PutJob({ job: { ...record, lastEventSeq: tx.lastEventSeqOf(job) } }))
           tx.onApply(() => {
             job.close()
@@ -337,7 +345,7 @@ export const make = Effect.gen(function* () {
     loadJob: (record) => stored(live.loadJob(record)),
     loadJobs: (records) => stored(live.loadJobs(records)),
     append,
-    end: (job, event, record) => end(logOf(job), event, record),
+    end: (job, event, record, onCommit) => end(logOf(job), event, record, onCommit),
     observe: (view, job, join) =>
       Effect.tap(stored(live.joined(logOf(job), history.observe(stateOf(view), logOf(job), join))), () =>
         countEnded(join.ops)

@@ -32,7 +32,7 @@ export class JobState implements JobLog {
   /** Called when something was appended: whoever follows this job rather than a view. */
   private followers: Set<() => void> | undefined
   /** Budget counters, its own or an ancestor's. */
-  account: Account | undefined
+  account: Account<JobState> | undefined
   /** Jobs above this one. */
   depth = 0
   /** Payloads that are delivered but not stored, by `seq`. */

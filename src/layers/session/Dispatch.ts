@@ -5,6 +5,7 @@ import * as Codec from "../../protocol/Codec.js"
 import { type ArcpError, InvalidRequest, toPayload } from "../../protocol/Errors.js"
 import { timestamp } from "../../protocol/EventText.js"
 import type { Feature } from "../../protocol/Features.js"
+import type { ClientMessage } from "../../protocol/TypedMessage.js"
 import type { Jobs, SubmitHead } from "../../services/jobs/Jobs.js"
 import type { EventLog } from "../../services/log/EventLog.js"
 import { closeCode, type Inbound } from "../../services/transport/Transport.js"
@@ -21,6 +22,8 @@ export type Verdict =
 const ok: Verdict = { _tag: "Ok" }
 const malformed: Verdict = { _tag: "Malformed" }
 const proceed = Effect.succeed(ok)
+const proceedAfter = (effect: Effect.Effect<void>): Effect.Effect<Verdict> =>
+  effect === Effect.void ? proceed : Effect.as(effect, ok)
 
 /** The feature that a message needs. */
 const needs: { readonly [type: string]: Feature } = {
@@ -30,7 +33,10 @@ const needs: { readonly [type: string]: Feature } = {
   "job.unsubscribe": "subscribe"
 }
 
-/** Takes a submit that is to be decided, and the bytes of its frame, which it holds. */
+/**
+ * Takes a submit that is to be decided, and the bytes of its frame, which it holds; it is queued when this returns, and
+ * the effect waits until another may come.
+ */
 export type Submits = (decide: Effect.Effect<void>, bytes: number) => Effect.Effect<void>
 
 /** Returns what does what a message of a client asks for. */
@@ -84,7 +90,7 @@ export const make = (services: {
       frame.sessionId === session.sessionId
     ) {
       const request = { id: frame.id }
-      return Effect.as(submits(decided(session, request, jobs.refuse(session, request, error)), bytes), ok)
+      return proceedAfter(submits(decided(session, request, jobs.refuse(session, request, error)), bytes))
     }
     answer(session, error, frame.id, frame.jobId)
     switch (frame._tag) {
@@ -101,12 +107,23 @@ export const make = (services: {
     }
   }
 
+  const submitted = (
+    session: Session,
+    message: Extract<ClientMessage, { readonly type: "job.submit" }>,
+    submits: Submits,
+    bytes: number
+  ): Effect.Effect<Verdict> => {
+    const { extensions, id, parentSpan, payload, trace_id: traceId } = message
+    const request = { id, traceId, parentSpan }
+    const adopt = extensions?.["x-vendor.effect-arcp.adopt"]
+    const submit = Effect.suspend(() => jobs.submit(session, { ...request, payload, adopt }))
+    return proceedAfter(submits(decided(session, request, submit), bytes))
+  }
+
   /** What a message asks for; its failure is the answer to it. */
   const handle = (
     session: Session,
-    message: Exclude<Codec.ClientMessage, { readonly type: "session.hello" }>,
-    submits: Submits,
-    bytes: number
+    message: Exclude<ClientMessage, { readonly type: "session.hello" | "job.submit" }>
   ): Effect.Effect<Verdict, ArcpError> => {
     const { id } = message
     switch (message.type) {
@@ -138,13 +155,6 @@ export const make = (services: {
           services.cancelOnBye ? jobs.cancelAll(session.sessionId, "the session said bye") : Effect.void,
           { _tag: "Close", code: closeCode.normal, reason: "bye" } as const
         )
-      case "job.submit": {
-        const { extensions, parentSpan, payload, trace_id: traceId } = message
-        const request = { id, traceId, parentSpan }
-        const adopt = extensions?.["x-vendor.effect-arcp.adopt"]
-        const submit = Effect.suspend(() => jobs.submit(session, { ...request, payload, adopt }))
-        return Effect.as(submits(decided(session, request, submit), bytes), ok)
-      }
       case "job.cancel": {
         const jobId = jobOf(message)
         if (jobId === undefined) return invalid("job_id: is missing")
@@ -181,8 +191,10 @@ export const make = (services: {
     const feature = needs[message.type]
     if (feature !== undefined && !session.has(feature))
       return fail(`${message.type} needs the feature ${feature}, which was not negotiated`)
+    // The most frequent request only takes its place in the queue, where its own failures are answered.
+    if (message.type === "job.submit") return submitted(session, message, submits, frame.length)
     return sound(
-      Effect.suspend(() => handle(session, message, submits, frame.length)),
+      Effect.suspend(() => handle(session, message)),
       message.type
     ).pipe(
       Effect.catchAll((error) =>
@@ -194,27 +206,30 @@ export const make = (services: {
     )
   }
 
-  /** Handles one frame. `submits` runs submits one after the other, beside whatever else comes in. */
-  return (session: Session, frame: Inbound, submits: Submits): Effect.Effect<Verdict> =>
-    onDefect(
-      Effect.suspend(() => {
-        if (typeof frame === "string") return dispatch(session, frame, submits)
-        answer(session, new InvalidRequest({ message: frame.reason }))
-        return Effect.succeed(malformed)
-      }),
-      "a frame",
-      (error) =>
-        Effect.sync(() => {
-          answer(session, error)
-          return ok
-        })
+  const failed = (session: Session, defect: unknown) =>
+    onDefect(Effect.die(defect), "a frame", (error) =>
+      Effect.sync(() => {
+        answer(session, error)
+        return ok
+      })
     )
+
+  /** Handles one frame. `submits` runs submits one after the other, beside whatever else comes in. */
+  return (session: Session, frame: Inbound, submits: Submits): Effect.Effect<Verdict> => {
+    try {
+      if (typeof frame === "string") return dispatch(session, frame, submits)
+      answer(session, new InvalidRequest({ message: frame.reason }))
+      return Effect.succeed(malformed)
+    } catch (defect) {
+      return failed(session, defect)
+    }
+  }
 }
 
 const invalid = (message: string) => Effect.fail(new InvalidRequest({ message }))
 
 /** The job that a message is about. */
-const jobOf = (message: Codec.ClientMessage): string | undefined => {
+const jobOf = (message: ClientMessage): string | undefined => {
   switch (message.type) {
     case "job.cancel":
       return message.job_id ?? message.payload.job_id

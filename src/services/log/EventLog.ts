@@ -106,7 +106,8 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
     readonly read: (view: View, after: number) => Effect.Effect<Page, ResumeWindowExpired | InternalError>
 
     /**
-     * Stores a job's record and lets its owner observe it; `event` is appended in the same transaction.
+     * Stores a job's record and lets its owner observe it; `event` is appended in the same transaction, and is the last
+     * one of a job that has ended by its record.
      * `onCommit` is called synchronously at the commit, before any event of the job can be read. What the job
      * spends is counted against `parent` and its ancestors too.
      */
@@ -138,11 +139,13 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
     /**
      * Appends the terminal message and stores the job's final record in the same transaction. The first
      * call decides; once it was made nothing else gets into this log. After a failure it may be repeated.
+     * `onCommit` is called synchronously at the commit, before the message can be read.
      */
     readonly end: (
       job: JobLog,
       event: NewEvent,
-      record: (lastEventSeq: number) => JobRecord
+      record: (lastEventSeq: number) => JobRecord,
+      onCommit?: () => void
     ) => Effect.Effect<void, InternalError>
     /**
      * Lets the view observe a job from now on. With `history`, events that are retained, newer than `fromEventSeq` in

@@ -101,6 +101,8 @@ export interface Connection {
   readonly close: (code: number, reason: string) => Effect.Effect<void>
   /** Largest inbound frame from now on, in bytes. A larger one closes with 1009. */
   readonly setMaxFrameBytes: (bytes: number) => Effect.Effect<void>
+  /** The peer has said who it is. Only for transports that bound how many of their peers have not. */
+  readonly greeted?: Effect.Effect<void> | undefined
 }
 
 /**

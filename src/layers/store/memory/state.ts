@@ -52,25 +52,28 @@ export class MemorySession {
   }
 }
 
+const none: ReadonlyArray<Run> = []
+
 /** The runs that one session has of one job. */
 class Share {
   readonly runs = FrontTrimmed.make<Run>()
   /** Those that start lower in the job than the one before ends: history that was asked for again. */
-  private rejoins: Array<Run> = []
+  private rejoins: ReadonlyArray<Run> = none
 
   put(run: Run): void {
     const newest = this.runs.last
     if (newest?.eventSeq === run.eventSeq) this.runs.replaceLast(run)
     else {
       this.runs.push(run)
-      if (newest !== undefined && run.jobSeq < newest.jobSeq + newest.count) this.rejoins.push(run)
+      if (newest !== undefined && run.jobSeq < newest.jobSeq + newest.count)
+        this.rejoins = [...this.rejoins, run]
     }
   }
   /** Forgets a run that the session has forgotten, its oldest. */
   drop(run: Run): void {
     if (this.runs.at(0)?.eventSeq !== run.eventSeq) return
     this.runs.dropFront(1)
-    if (this.rejoins[0]?.eventSeq === run.eventSeq) this.rejoins.shift()
+    if (this.rejoins[0]?.eventSeq === run.eventSeq) this.rejoins = this.rejoins.slice(1)
   }
   /** `event_seq` after the last run. */
   get end(): number {
@@ -120,8 +123,7 @@ export class MemoryJob {
   }
 
   append(events: ReadonlyArray<StoredEvent>): void {
-    for (let i = 0; i < events.length; i++) {
-      const event = events[i] as StoredEvent
+    for (const event of events) {
       const bytes = event.payload.length + eventOverhead
       const mark = this.marks.last
       if (mark === undefined || isFull(mark)) this.marks.push({ seq: event.seq, count: 1, bytes })
