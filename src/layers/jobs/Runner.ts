@@ -24,7 +24,7 @@ import * as Tracer from "effect/Tracer"
 import * as Budget from "../../protocol/Budget.js"
 import { type ArcpError, InternalError, isArcpError } from "../../protocol/Errors.js"
 import { timestamp } from "../../protocol/EventText.js"
-import { failureMessage } from "../../services/agents/Agent.js"
+import { failureMessage, missingService } from "../../services/agents/Agent.js"
 import { Job, type JobService } from "../../services/jobs/Job.js"
 import { Lease, type LeaseService, leaseErrorOf } from "../../services/lease/Lease.js"
 import type { JobLog, NewEvent } from "../../services/log/EventLog.js"
@@ -136,6 +136,8 @@ export const run = (context: RunContext): Effect.Effect<unknown, ArcpError> => {
   const { job, limits, live, parts, span } = context
   return Effect.gen(function* () {
     tellBudget(span, job)
+    const startedAt = parts.now()
+    yield* Effect.logInfo("job started")
     const scope = yield* Scope.make()
     // Daemons, because a handler that cannot be interrupted must not keep anything from closing.
     const fiber = yield* Effect.forkDaemon(Effect.interruptible(handlerOf(context, scope)))
@@ -161,6 +163,7 @@ export const run = (context: RunContext): Effect.Effect<unknown, ArcpError> => {
         terminal.streamed === true ? parts.log.streamedResult(job) : terminal.outcome
       )
     tellBudget(span, job)
+    yield* Effect.logInfo(`job ended: ${terminal.status} after ${parts.now() - startedAt} ms`)
     return yield* terminal.outcome
   }).pipe(Effect.uninterruptible)
 }
@@ -185,6 +188,9 @@ const toError = (
   if (failure._tag === "Some" && isArcpError(failure.value)) return failure.value
   if (Cause.isInterruptedOnly(cause)) return new InternalError({ message: "the agent interrupted itself" })
   const squashed = Cause.squash(cause)
+  const missing = missingService(squashed)
+  if (missing !== undefined)
+    return new InternalError({ message: `the agent needs ${missing}, which this runtime does not have` })
   return (
     leaseErrorOf(squashed) ??
     new InternalError({ message: revealFailures ? failureMessage(squashed) : failed })

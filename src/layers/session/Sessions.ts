@@ -63,6 +63,20 @@ const restoreAll = (
     for (const { record, left } of found) yield* resume.restore(record, elapsed() + left)
   })
 
+/** A line of the log on what becomes of a session. */
+const said = (what: string, { session }: Resume.AttachedSession): Effect.Effect<void> =>
+  Effect.annotateLogs(Effect.logInfo(what), {
+    session: session.sessionId,
+    principal: session.identity.principal
+  })
+
+/** The log has who was refused and why: nothing of it was in the token. */
+const refusedLogin = ({ kind, remote }: Connection, { error }: Handshake.HelloRefusal): Effect.Effect<void> =>
+  Effect.annotateLogs(Effect.logWarning(`a login was refused: ${error.message}`), {
+    code: error.code,
+    peer: kind === remote ? kind : `${kind} ${remote}`
+  })
+
 /** The frame of a connection that has no session, and its end. */
 const refuse = (ids: IdGenerator["Type"], connection: Connection, refusal: Handshake.HelloRefusal) =>
   connection
@@ -78,7 +92,10 @@ const refuse = (ids: IdGenerator["Type"], connection: Connection, refusal: Hands
         )
       })
     ])
-    .pipe(Effect.zipRight(connection.close(Connections.closeCodeOf(refusal.error), refusal.error.code)))
+    .pipe(
+      Effect.zipLeft(refusedLogin(connection, refusal)),
+      Effect.zipRight(connection.close(Connections.closeCodeOf(refusal.error), refusal.error.code))
+    )
 
 /** A connection whose session is attached, and what its part that serves runs in. */
 interface Entered {
@@ -194,6 +211,7 @@ export const make = Effect.gen(function* () {
       }
       const held = yield* hold(greeted, attachment)
       const resumed = greeted.resume !== undefined
+      yield* said(`session ${resumed ? "resumed" : "opened"} over ${connection.kind}`, held)
       return {
         served: connections.prepare(connection, held, attachment, {
           resumed,
@@ -225,10 +243,13 @@ export const make = Effect.gen(function* () {
 
   /** What follows the last frame of a connection: the session is let go of, whatever ended it. */
   const leave = (served: Served, cause: Cause.Cause<never>): Effect.Effect<void> =>
-    Effect.zipRight(
-      connections.end(served),
-      Effect.zipRight(detach(served.held), failed(served.connection, cause))
-    )
+    connections
+      .end(served)
+      .pipe(
+        Effect.zipRight(detach(served.held)),
+        Effect.zipRight(failed(served.connection, cause)),
+        Effect.zipRight(said("session disconnected", served.held))
+      )
 
   const count = connectionCount()
   /**
@@ -264,6 +285,7 @@ export const make = Effect.gen(function* () {
   )
 
   const end = Effect.gen(function* () {
+    yield* Effect.logInfo("shutting down")
     yield* within(jobs.shutdown, Duration.sum(options.shutdownGrace, shutdownMargin))
     for (const [session, attachment] of table.attachments())
       attachment.outbox.close({

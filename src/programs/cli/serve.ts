@@ -92,6 +92,10 @@ const options = {
     CliOptions.withDescription("how much is logged on stderr (default info)"),
     CliOptions.withDefault(LogLevel.Info)
   ),
+  logFormat: CliOptions.choice("log-format", ["pretty", "json", "logfmt"]).pipe(
+    CliOptions.withDescription("how the log is written (default logfmt, with --json json)"),
+    CliOptions.optional
+  ),
   json: CliOptions.boolean("json").pipe(
     CliOptions.withDescription("one JSON value per line on stdout and stderr")
   )

@@ -41,12 +41,19 @@ type Declared<R, Events extends AnyVendorEvent> = [Undeclared<R, Events>] extend
   ? unknown
   : { readonly "emits an event that the contract does not declare": Undeclared<R, Events> }
 
+/** A tag, as far as a service is found by it. */
+interface ServiceTag {
+  readonly key: string
+}
+
 /** A contract with its handler, its types erased: what the registry keeps. */
 export interface Registered<R = never> {
   readonly name: string
   readonly version: string
   readonly isDefault: boolean
   readonly requiresStreaming: boolean
+  /** Services that its handler needs, by tag: those that are not there are named when the registry is built. */
+  readonly requires?: ReadonlyArray<ServiceTag> | undefined
   /** Decodes the input against the contract (fails with `InvalidRequest`) and gives the run. */
   readonly prepare: (
     input: unknown
@@ -134,7 +141,14 @@ export const make = <
  */
 export const handle = <I, IE, O, OE, F, FE, R, Events extends AnyVendorEvent = AnyVendorEvent>(
   contract: Contract<I, IE, O, OE, F, FE, Events>,
-  handler: ((input: I) => Effect.Effect<O, F | ArcpError, R>) & Declared<R, Events>
+  handler: ((input: I) => Effect.Effect<O, F | ArcpError, R>) & Declared<R, Events>,
+  needs: {
+    /**
+     * Tags of services that the handler needs. Where types do not tell (`arcp serve`, JavaScript), those that are missing
+     * are named when the registry is built, and not by the first job.
+     */
+    readonly requires?: ReadonlyArray<ServiceTag> | undefined
+  } = {}
 ): Registered<Exclude<R, Granted>> => {
   const decode = Schema.decodeUnknown(contract.input)
   const encodeOutput = Schema.encode(contract.output)
@@ -159,6 +173,7 @@ export const handle = <I, IE, O, OE, F, FE, R, Events extends AnyVendorEvent = A
     version: contract.version,
     isDefault: contract.isDefault,
     requiresStreaming: contract.requiresStreaming,
+    requires: needs.requires,
     prepare: (input) =>
       decode(input).pipe(
         Effect.mapBoth({
@@ -181,6 +196,10 @@ export const handle = <I, IE, O, OE, F, FE, R, Events extends AnyVendorEvent = A
       )
   }
 }
+
+/** The key of the service that Effect did not find, when that is why something died. */
+export const missingService = (failure: unknown): string | undefined =>
+  failure instanceof Error ? /^Service not found: ([^\s(]+)/.exec(failure.message)?.[1] : undefined
 
 /** What a failure says of itself, without a stack trace. */
 export const failureMessage = (failure: unknown): string => {
