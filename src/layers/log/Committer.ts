@@ -106,7 +106,7 @@ export const make = (
       return batch
     }
 
-    /** Changes first, in order; then the events, grouped by job, so that they make few and long runs. */
+    /** Changes first, in order; then the events, grouped by job, so that they make few and long runs; then new jobs' first. */
     const assign = (
       tx: Transaction,
       batch: ReadonlyArray<CommitItem>,
@@ -129,6 +129,7 @@ export const make = (
       const order = [...events]
       if (order.some(([job]) => job.depth > 0)) order.sort(([a], [b]) => b.depth - a.depth)
       for (const [job, list] of order) tx.append(job, list)
+      tx.appendBegun()
       const records: Array<Op> = []
       for (const { job, record } of endings) {
         if (record !== undefined) records.push(record(tx))

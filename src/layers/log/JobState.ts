@@ -163,3 +163,9 @@ export class JobState implements JobLog {
     }
   }
 }
+
+/** Returns the state of a job's log: the one place where a `JobLog` is opened up, since the log makes all of them. */
+export const jobStateOf = (job: JobLog): JobState => {
+  if (job instanceof JobState) return job
+  throw new Error("this job's log was not made by this log")
+}

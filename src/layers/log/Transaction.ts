@@ -40,6 +40,7 @@ export class Transaction {
   private readonly jobs = new Map<JobState, JobDelta>()
   private readonly views = new Map<ViewState, ViewDelta>()
   private readonly effects: Array<() => void> = []
+  private readonly begun: Array<readonly [JobState, NewEvent]> = []
   private readonly spending = new Spending<JobState>()
 
   constructor(
@@ -56,6 +57,16 @@ export class Transaction {
   /** Newest `event_seq` of a view, this batch included. */
   lastOf(view: ViewState): number {
     return this.views.get(view)?.last ?? view.last
+  }
+
+  /** The first event of a job that begins with this batch: comes after what was queued before it (see `appendBegun`). */
+  begin(job: JobState, event: NewEvent): void {
+    this.begun.push([job, event])
+  }
+
+  /** Appends the first events of jobs that begin, once all others are: what was said of a job, on its parent, is among those. */
+  appendBegun(): void {
+    for (const [job, event] of this.begun) this.append(job, [event])
   }
 
   /** Numbers the events of one job, in order, and puts them into the view of each of its observers. */

@@ -9,7 +9,6 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
-import * as LogLevel from "effect/LogLevel"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
@@ -80,7 +79,6 @@ const layer = async (args: ReadonlyArray<string>): Promise<Layer.Layer<Dialer, u
     Layer.provide(Registry.layer(agents)),
     Layer.provide(auth),
     Layer.provide(Layer.mergeAll(Secrets.layer, NodeContext.layer, FetchHttpClient.layer)),
-    Layer.provide(Logger.minimumLogLevel(LogLevel.Warning)),
     Layer.provide(Logger.remove(Logger.defaultLogger))
   )
 }

@@ -42,7 +42,7 @@ import { stderrLogger } from "../logger.js"
 import type { ServeFlags } from "../serve.js"
 import { UsageError } from "../UsageError.js"
 import { demoPages } from "./demo.js"
-import { traceable, watch } from "./strays.js"
+import { traceable, unless, watch } from "./strays.js"
 
 const pair = (
   flag: string,
@@ -310,7 +310,7 @@ export const run = (flags: ServeFlags) =>
             Effect.flatMap(EventLog, (log) => log.stopped)
           )
     yield* announce(flags, auth.token).pipe(
-      Effect.zipRight(Effect.raceFirst(serving, crashed)),
+      Effect.zipRight(unless(crashed, serving)),
       Effect.scoped,
       Effect.provide(
         transport.pipe(

@@ -7,6 +7,7 @@ import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as FiberRef from "effect/FiberRef"
 import * as Runtime from "effect/Runtime"
 import type * as Scheduler from "effect/Scheduler"
@@ -39,6 +40,17 @@ export const traceable = (agent: Hosted): Hosted => ({
       })
     )
 })
+
+/** Serves until that has ended, or the process cannot go on; a race would not wait for what it interrupts. */
+export const unless = <E, R>(
+  crashed: Effect.Effect<never, Crashed>,
+  serving: Effect.Effect<void, E, R>
+): Effect.Effect<void, E | Crashed, R> =>
+  Effect.acquireUseRelease(
+    Effect.forkDaemon(Effect.interruptible(serving)),
+    (fiber) => Effect.raceFirst(Fiber.join(fiber), crashed),
+    Fiber.interrupt
+  )
 
 /** Watches for strays as long as the scope is open. What it gives fails when the process cannot go on. */
 export const watch: Effect.Effect<Effect.Effect<never, Crashed>, never, Scope.Scope> = Effect.gen(
