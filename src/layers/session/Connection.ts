@@ -49,7 +49,7 @@ export interface ConnectionServices {
   /** See TurnShare.ts. */
   readonly share: Effect.Effect<void>
   readonly dispatch: ReturnType<typeof Dispatch.make>
-  /** The client has sent a frame on this transport. */
+  /** Notes that the client has sent a frame on this transport. */
   readonly confirm: (held: AttachedSession) => Effect.Effect<void>
   /** The peer asks for nothing more, and reads what there still is to say. Does not wait until it is said. */
   readonly noMoreRequests: Effect.Effect<void>
@@ -64,7 +64,7 @@ export interface Start {
   readonly frames: Chunk.Chunk<Inbound>
 }
 
-/** Which close code an error ends a connection with. */
+/** Returns the close code with which an error ends a connection. */
 export const closeCodeOf = (error: ArcpError): number => {
   switch (error._tag) {
     case "InternalError":

@@ -3,7 +3,8 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 
 /** How a log is written. */
-export type LogFormat = "pretty" | "json" | "logfmt"
+export const formats = ["pretty", "json", "logfmt"] as const
+export type LogFormat = (typeof formats)[number]
 
 /** Lines after which a log is written out, whatever else the process does. */
 const maxLines = 1_000

@@ -10,7 +10,6 @@ import * as Console from "effect/Console"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
@@ -38,7 +37,6 @@ import { TransportServer } from "../../../services/transport/Transport.js"
 import { version } from "../../version.js"
 import { type AgentsModule, loadModules, type Provided } from "../agents-module.js"
 import { readIdentities } from "../identities.js"
-import { stderrLogger } from "../logger.js"
 import type { ServeFlags } from "../serve.js"
 import { UsageError } from "../UsageError.js"
 import { demoPages } from "./demo.js"
@@ -325,8 +323,4 @@ export const run = (flags: ServeFlags) =>
       Effect.catchTag("TransportError", ({ message }) => new CannotServe({ message })),
       Effect.ensuring(Effect.logInfo("arcp has stopped"))
     )
-  }).pipe(
-    Effect.scoped,
-    Effect.provide(stderrLogger(Option.getOrElse(flags.logFormat, () => (flags.json ? "json" : "logfmt")))),
-    Logger.withMinimumLogLevel(flags.logLevel)
-  )
+  }).pipe(Effect.scoped)
