@@ -5,6 +5,41 @@
 
 const half = /\p{Cs}/u
 
+/** What JSON makes of these is all that is in them. */
+const isPlain = (value: object): boolean => {
+  const prototype: unknown = Object.getPrototypeOf(value)
+  return prototype === Object.prototype || prototype === Array.prototype || prototype === null
+}
+
+/** `a Promise`, `an Error`: an object that is more than its members, of which JSON would be `{}` or nearly. */
+const unsayable = (value: object): string | undefined => {
+  if (isPlain(value) || ("toJSON" in value && typeof value.toJSON === "function")) return undefined
+  const kind = Object.prototype.toString.call(value).slice(8, -1)
+  if (kind === "Error") return "an Error"
+  return kind === "Object" || Object.keys(value).length > 0 || sayable.has(kind) ? undefined : `a ${kind}`
+}
+const sayable = new Set(["Array", "Boolean", "Number", "String"])
+
+/** Whether JSON says all of a value, seen at a glance: when not, `fault` knows. Cycles are not looked for. */
+export const isSaid = (value: unknown): boolean => {
+  switch (typeof value) {
+    case "number":
+      return Number.isFinite(value)
+    case "function":
+    case "symbol":
+      return false
+    case "object": {
+      if (value === null) return true
+      if (Array.isArray(value)) return value.every(isSaid)
+      if (!isPlain(value)) return false
+      for (const name in value) if (!isSaid((value as Readonly<Record<string, unknown>>)[name])) return false
+      return true
+    }
+    default:
+      return true
+  }
+}
+
 /** Levels of nesting beyond which a value is not looked at: far beyond what a frame may have. */
 const maxDepth = 512
 
@@ -43,6 +78,8 @@ export const fault = (value: unknown, path: string, strict = false): string | un
       ArrayBuffer.isView(value)
     )
       return wrong("a Map, a Set or bytes are not JSON", path)
+    const kind = unsayable(value)
+    if (kind !== undefined) return wrong(`${kind} is not JSON`, path)
     if (within.includes(value)) return wrong("holds itself", path)
     if (within.length >= maxDepth) return wrong("is nested too deep", path)
     within.push(value)
@@ -58,8 +95,6 @@ export const fault = (value: unknown, path: string, strict = false): string | un
     const isArray = Array.isArray(value)
     for (const [name, part] of Object.entries(value)) {
       if (strict && half.test(name)) return wrong("has a name with half a surrogate pair", path)
-      // JSON leaves such members out.
-      if (typeof part === "function" || typeof part === "symbol") continue
       const below = isArray ? `[${name}]` : `${path && "."}${name.slice(0, 64)}`
       const problem = check(part, path + below)
       if (problem !== undefined) return problem

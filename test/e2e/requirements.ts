@@ -121,6 +121,22 @@ export const requirements = {
   },
   "stdio-envelopes": { section: "1", behaviour: "stdout carries envelopes only", transports: stdio },
   "stdio-same-protocol": { section: "1", behaviour: "all transports behave identically", transports: stdio },
+  "stdio-bom": {
+    section: "1",
+    behaviour: "a byte order mark before the first line is skipped",
+    transports: stdio
+  },
+  "stdio-end-of-input": {
+    section: "1",
+    behaviour:
+      "when stdin ends, running jobs get the shutdown grace, and their ends and session.bye are written",
+    transports: stdio
+  },
+  "stdio-shutdown": {
+    section: "1, 4.7",
+    behaviour: "a shutdown over stdio gives jobs the grace, and says how they end and bye",
+    transports: stdio
+  },
   "stdio-resume": {
     section: "1, 4.3",
     behaviour: "a session resumes over stdio when the runtime is started again",

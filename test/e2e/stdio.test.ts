@@ -1,10 +1,12 @@
 import { join } from "node:path"
+import { fileURLToPath } from "node:url"
 import { describe, expect, it } from "vitest"
 import { verifies } from "./requirements.js"
 import { dialStdio, ownServers, serveArgs } from "./support/Server.js"
 import type { SessionRecord } from "./support/SessionRecord.js"
 import { WireClient } from "./support/WireClient.js"
 
+const strays = fileURLToPath(new URL("./support/stray-agents.mjs", import.meta.url))
 const own = ownServers({ concurrent: true })
 
 const start = async (args: ReadonlyArray<string>, session?: SessionRecord, from?: number) => {
@@ -53,6 +55,83 @@ describe.concurrent("stdio", () => {
     }
     const accepted = await client.answer("cut-1")
     expect((await client.terminal(accepted.job_id)).payload.result).toBe("✓".repeat(100))
+  })
+
+  it("what agents write to stdout, also while their module is loaded, goes to stderr", async () => {
+    verifies("stdio-envelopes")
+    const { client, program } = await start(["--memory", "--agents", strays])
+    await client.hello()
+    expect((await client.run("chatty", {})).terminal.payload.result).toBe("said")
+    program.child.stdin?.end()
+    await program.leaves()
+    for (const said of [
+      "the module was loaded",
+      "half a line\nof 49",
+      "info 49",
+      "no newline 49",
+      "imported 49"
+    ])
+      expect(program.stderr).toContain(said)
+    expect(program.stdout.split("\n").filter((line) => line !== "" && !line.startsWith('{"arcp"'))).toEqual(
+      []
+    )
+  })
+
+  it("a byte order mark before the first line is skipped, and no other", async () => {
+    verifies("stdio-bom")
+    const program = own.program(serveArgs(["--transport", "stdio", "--memory"]))
+    program.child.stdin?.write(new Uint8Array([0xef, 0xbb, 0xbf]))
+    const client = await WireClient.over(dialStdio(program))
+    await client.hello()
+    client.sendText(`\ufeff${JSON.stringify({ arcp: "1.1", id: "m1", type: "session.ping", payload: {} })}`)
+    expect((await client.nextOf("session.error")).payload.code).toBe("INVALID_REQUEST")
+  })
+
+  it("when stdin ends, what was asked for is decided, jobs get the grace, and their ends and the bye are written", async () => {
+    verifies("stdio-end-of-input")
+    const { client, program } = await start([
+      "--memory",
+      "--heartbeat-sec",
+      "1",
+      "--shutdown-grace-ms",
+      "4000"
+    ])
+    await client.hello()
+    const long = await client.accept("sleep", { ms: 600_000 })
+    const submitted = client.submit("emit", { count: 20, delayMs: 10 })
+    program.child.stdin?.end()
+    const accepted = await client.answer(submitted)
+    expect((await client.terminal(accepted.job_id)).payload.result).toEqual({ count: 20 })
+    const ended = (await client.terminal(long.job_id)).payload
+    expect([ended.code, ended.details]).toEqual(["INTERNAL_ERROR", { reason: "runtime_restart" }])
+    expect((await client.nextOf("session.bye")).payload["reason"]).toBe("shutdown")
+    expect(client.frames.at(-1)?.type).toBe("session.bye")
+    expect(await program.leaves()).toEqual({ code: 0, signal: null })
+  })
+
+  it("whole conversations may come at once, as from a file", async () => {
+    verifies("stdio-end-of-input")
+    const program = own.program(serveArgs(["--transport", "stdio", "--memory"]))
+    const hello = { client: { name: "t", version: "1" }, auth: { scheme: "bearer", token: "tok-a" } }
+    program.child.stdin?.end(
+      `${JSON.stringify({ arcp: "1.1", id: "m1", type: "session.hello", payload: hello })}\n`
+    )
+    expect(await program.leaves()).toEqual({ code: 0, signal: null })
+    const types = program.stdout.split("\n").map((line) => (line === "" ? "" : JSON.parse(line).type))
+    expect(types).toEqual(["session.welcome", "session.bye", ""])
+  })
+
+  it.each(["SIGTERM", "SIGINT"] as const)("%s: the jobs' ends and the bye, exit 0", async (signal) => {
+    verifies("stdio-shutdown")
+    const { client, program } = await start(["--memory", "--shutdown-grace-ms", "3000"])
+    await client.hello()
+    const long = await client.accept("sleep", { ms: 600_000 })
+    const short = await client.accept("emit", { count: 5, delayMs: 50 })
+    program.signal(signal)
+    expect((await client.terminal(short.job_id)).payload.result).toEqual({ count: 5 })
+    expect((await client.terminal(long.job_id)).payload.code).toBe("INTERNAL_ERROR")
+    expect((await client.nextOf("session.bye")).payload["reason"]).toBe("shutdown")
+    expect(await program.leaves()).toEqual({ code: 0, signal: null })
   })
 
   it("a wrong token is refused and the program leaves", async () => {

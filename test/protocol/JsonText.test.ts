@@ -150,7 +150,12 @@ describe("JSON of a value", () => {
       { a: undefined, b: {} },
       new Date(0),
       [shared, [shared], shared, null],
-      { a: () => 1 }
+      new (class {
+        readonly a = 1
+        get b() {
+          return 2
+        }
+      })()
     ])
       expect(json(value, "body")).toEqual(Either.right(JSON.stringify(value)))
   })
@@ -178,7 +183,27 @@ describe("JSON of a value", () => {
     ["an infinity", Number.NEGATIVE_INFINITY, "body: a number that is not finite is not JSON"],
     ["nothing", undefined, "body: is missing"],
     ["a function", () => 1, "body: a function is not JSON"],
-    ["a symbol", Symbol("s3cret"), "body: a symbol is not JSON"]
+    ["a symbol", Symbol("s3cret"), "body: a symbol is not JSON"],
+    ["a function among members", { a: [{ b: () => 1 }] }, "body.a[0].b: a function is not JSON"],
+    ["a symbol among members", { a: Symbol("s3cret") }, "body.a: a symbol is not JSON"],
+    ["an Error", { a: new TypeError("s3cret") }, "body.a: an Error is not JSON"],
+    [
+      "an Error with a code",
+      Object.assign(new Error("s3cret"), { code: "ENOENT" }),
+      "body: an Error is not JSON"
+    ],
+    ["a promise that was not awaited", { a: Promise.resolve(1) }, "body.a: a Promise is not JSON"],
+    ["a regular expression", { a: /s3cret/ }, "body.a: a RegExp is not JSON"],
+    [
+      "what holds no members",
+      { a: new URLSearchParams("s3cret=1") },
+      "body.a: a URLSearchParams is not JSON"
+    ],
+    [
+      "a function that toJSON gives",
+      { a: { toJSON: () => ({ b: () => 1 }) } },
+      "body.a.b: a function is not JSON"
+    ]
   ])("is refused for %s", (_, value, problem) => {
     expect(left(value)).toBe(problem)
   })

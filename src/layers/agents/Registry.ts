@@ -40,6 +40,9 @@ const defaults: ReadonlyArray<Leased> = [
   Tools.leased
 ]
 
+/** What every job gives its handler. */
+const given: ReadonlySet<string> = new Set([Job.key, Lease.key, Scope.Scope.key])
+
 /** Services that must not reach a handler open, and which module leases them. */
 const mustBeLeased: ReadonlyMap<string, string> = new Map([
   ["@effect/ai/LanguageModel", "LeasedLanguageModel.leased(…) of effect-arcp/ai"]
@@ -147,6 +150,15 @@ export const layer = <const Agents extends ReadonlyArray<Registered<unknown>>>(
           return new AgentRegistrationError({
             message: `the agents would get ${key} without a lease; give Registry.layer { leased: [${how}] }`
           })
+      for (const agent of agents) {
+        const missing = (agent.requires ?? []).filter(
+          ({ key }) => !services.unsafeMap.has(key) && !given.has(key)
+        )
+        if (missing.length > 0)
+          return new AgentRegistrationError({
+            message: `agent ${AgentRef.format(agent)} needs ${missing.map(({ key }) => key).join(", ")}, which nothing provides; a module for arcp serve exports it as layer`
+          })
+      }
       const leased = [...leases.values()].filter(({ tag }) => services.unsafeMap.has(tag.key))
       return Effect.map(register(agents.map((agent) => provide(agent, services, leased))), make)
     })

@@ -23,6 +23,7 @@ import {
   isArcpError,
   toPayload
 } from "../../protocol/Errors.js"
+import { json } from "../../protocol/EventText.js"
 import { describe } from "../../protocol/Problem.js"
 import {
   type Call,
@@ -146,10 +147,9 @@ const run = (catalogue: Catalogue, name: string, input: unknown, restore: Restor
 const asJson = (name: string, input: unknown): Effect.Effect<unknown, InvalidRequest> =>
   input === undefined
     ? Effect.void
-    : Effect.try({
-        try: (): unknown => JSON.parse(JSON.stringify(input)),
-        catch: () =>
-          new InvalidRequest({ message: `tool ${name}: input: expected what can be written as JSON` })
+    : Either.match(json(input, "input"), {
+        onLeft: (problem) => new InvalidRequest({ message: `tool ${name}: ${problem}` }),
+        onRight: (text) => Effect.succeed(JSON.parse(text) as unknown)
       })
 
 /** What the stream is told of a call that gave no result. */

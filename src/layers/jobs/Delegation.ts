@@ -4,6 +4,7 @@
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as Tracer from "effect/Tracer"
@@ -17,6 +18,7 @@ import {
   toPayload
 } from "../../protocol/Errors.js"
 import type { Event } from "../../protocol/Event.js"
+import { json } from "../../protocol/EventText.js"
 import {
   budgetProblem,
   comparing,
@@ -224,9 +226,9 @@ export const make = (context: DelegationContext): Delegate => {
 
 /** The input as it would have come over the wire. */
 const asJson = (input: unknown): Effect.Effect<unknown, InvalidRequest> =>
-  Effect.try({
-    try: () => JSON.parse(JSON.stringify(input ?? null)) as unknown,
-    catch: () => new InvalidRequest({ message: "input: cannot be written as JSON" })
+  Either.match(json(input ?? null, "input"), {
+    onLeft: (message) => new InvalidRequest({ message }),
+    onRight: (text) => Effect.succeed(JSON.parse(text) as unknown)
   })
 
 const asLease = (lease: Lease): Effect.Effect<Lease, InvalidRequest> => {

@@ -118,8 +118,9 @@ export const make = (context: {
     if (name === "cost.budget.remaining")
       return new InvalidRequest({ message: "cost.budget.remaining is the runtime's own metric" })
     // The decimal as it is: through a JavaScript number it would lose digits, and the log is what counts.
-    const rest = JSON.stringify({ unit: cost.currency, dimensions: cost.dimensions }).slice(1)
-    const body = `{"name":${JSON.stringify(name)},"value":${Budget.format(amount)},${rest}`
+    const rest = json({ name, unit: cost.currency, dimensions: cost.dimensions }, "")
+    if (Either.isLeft(rest)) return new InvalidRequest({ message: `bad cost: ${rest.left}` })
+    const body = `{"value":${Budget.format(amount)},${rest.right.slice(1)}`
     const counted = costOf(cost.currency, amount)
     return job.ended && counted === undefined
       ? Effect.void

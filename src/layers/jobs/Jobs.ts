@@ -74,6 +74,7 @@ const shutdownOf = ({ options, running, supervisors }: JobParts) =>
       Effect.timeoutOption(options.shutdownGrace),
       inRealTime
     )
+    running.graceOver = true
     for (const { live } of running.all) live.end({ _tag: "Shutdown" })
     const ended = yield* Effect.interruptible(FiberSet.awaitEmpty(supervisors)).pipe(
       Effect.timeoutOption(storing),

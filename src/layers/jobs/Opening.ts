@@ -123,7 +123,7 @@ const run = (
 ) => {
   const { credentials, ids, log, now, options, store } = parts
   const { record, session } = candidate
-  if (parts.running.stopping) live.end({ _tag: "Shutdown" })
+  if (parts.running.graceOver) live.end({ _tag: "Shutdown" })
   const emitter = Emitter.make({
     log,
     job,

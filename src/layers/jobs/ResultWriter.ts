@@ -4,6 +4,7 @@ import * as Stream from "effect/Stream"
 import { InternalError, InvalidRequest } from "../../protocol/Errors.js"
 import type * as Event from "../../protocol/Event.js"
 import { joinChunks } from "../../protocol/ResultChunks.js"
+import { wellFormed } from "../../protocol/Text.js"
 import type { EmitError, JobService, ResultStream } from "../../services/jobs/Job.js"
 
 /** How a result was streamed, for the terminal message. */
@@ -96,7 +97,7 @@ class OpenResult {
     const piece = encodeChunk(data, this.encoding)
     if (piece === undefined)
       return new InvalidRequest({
-        message: "utf8 chunks are well-formed text; open the result as base64 for bytes"
+        message: "these bytes are not UTF-8; open the result as base64"
       })
     if (piece.size > maxChunkBytes)
       return limitError("result_chunk_bytes", `a result chunk may have ${maxChunkBytes} bytes`)
@@ -169,7 +170,6 @@ export const make = (context: ResultContext): ResultWriter => {
 
 const utf8 = new TextEncoder()
 const utf8Strict = new TextDecoder("utf-8", { fatal: true })
-const lone = /[\uD800-\uDBFF](?![\uDC00-\uDFFF])|(?<![\uD800-\uDBFF])[\uDC00-\uDFFF]/
 
 /** The chunk's `data` and its decoded size; `undefined` when it does not fit the encoding. */
 const encodeChunk = (
@@ -181,8 +181,8 @@ const encodeChunk = (
     return { data: toBase64(bytes), size: bytes.length }
   }
   try {
-    const text = typeof data === "string" ? data : utf8Strict.decode(data)
-    return lone.test(text) ? undefined : { data: text, size: byteLength(text) }
+    const text = typeof data === "string" ? wellFormed(data) : utf8Strict.decode(data)
+    return { data: text, size: byteLength(text) }
   } catch {
     return undefined
   }

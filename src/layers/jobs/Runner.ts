@@ -11,6 +11,7 @@
  * it from writing the end.
  */
 import * as Cause from "effect/Cause"
+import * as Chunk from "effect/Chunk"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
@@ -23,10 +24,11 @@ import * as Tracer from "effect/Tracer"
 import * as Budget from "../../protocol/Budget.js"
 import { type ArcpError, InternalError, isArcpError } from "../../protocol/Errors.js"
 import { timestamp } from "../../protocol/EventText.js"
-import { failureMessage } from "../../services/agents/Agent.js"
+import { failureMessage, missingService } from "../../services/agents/Agent.js"
 import { Job, type JobService } from "../../services/jobs/Job.js"
 import { Lease, type LeaseService, leaseErrorOf } from "../../services/lease/Lease.js"
 import type { JobLog, NewEvent } from "../../services/log/EventLog.js"
+import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import { inRealTime } from "../../services/runtime/within.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import type { Emitter } from "./Emitter.js"
@@ -104,7 +106,7 @@ const awaitStop = (
   })
 
 const conclude = (
-  { finish, live, parts: { now } }: RunContext,
+  { finish, live, parts: { now, options } }: RunContext,
   fiber: Fiber.RuntimeFiber<unknown, ArcpError>
 ): Effect.Effect<Terminal.Terminal> =>
   Effect.suspend(() => {
@@ -113,7 +115,7 @@ const conclude = (
       Terminal.failed(error, "error", now(), { keyFreed: Faults.isOurs(error) })
     const end = (exit: Exit.Exit<unknown, ArcpError>): Effect.Effect<Terminal.Terminal> => {
       if (ending !== undefined) return Effect.succeed(Terminal.ended(ending, record, now()))
-      if (Exit.isFailure(exit)) return Effect.succeed(fail(toError(exit.cause)))
+      if (Exit.isFailure(exit)) return Effect.succeed(fail(toError(exit.cause, options)))
       return finish.pipe(
         Effect.map((streamed) => Terminal.succeeded(exit.value, streamed, now())),
         Effect.catchAll((error) => Effect.succeed(fail(error)))
@@ -134,6 +136,8 @@ export const run = (context: RunContext): Effect.Effect<unknown, ArcpError> => {
   const { job, limits, live, parts, span } = context
   return Effect.gen(function* () {
     tellBudget(span, job)
+    const startedAt = parts.now()
+    yield* Effect.logInfo("job started")
     const scope = yield* Scope.make()
     // Daemons, because a handler that cannot be interrupted must not keep anything from closing.
     const fiber = yield* Effect.forkDaemon(Effect.interruptible(handlerOf(context, scope)))
@@ -159,6 +163,7 @@ export const run = (context: RunContext): Effect.Effect<unknown, ArcpError> => {
         terminal.streamed === true ? parts.log.streamedResult(job) : terminal.outcome
       )
     tellBudget(span, job)
+    yield* Effect.logInfo(`job ended: ${terminal.status} after ${parts.now() - startedAt} ms`)
     return yield* terminal.outcome
   }).pipe(Effect.uninterruptible)
 }
@@ -167,15 +172,30 @@ const held = Exit.fail(
   new InternalError({ message: "the agent's finalizers did not end within the cancel grace" })
 )
 
+/** Logs whole what the agent has not declared: of it, the client is told next to nothing. */
 const logDefect = (exit: Exit.Exit<unknown, unknown>, record: JobRecord) =>
-  Exit.isSuccess(exit) || Cause.defects(exit.cause).length === 0
+  Exit.isSuccess(exit) ||
+  !Chunk.some(Cause.defects(exit.cause), (defect) => leaseErrorOf(defect) === undefined)
     ? Effect.void
     : Effect.logError(`agent ${record.agent} failed in ${record.jobId}`, exit.cause)
 
-const toError = (cause: Cause.Cause<ArcpError>): ArcpError => {
+/** The error of a job whose handler ended with this cause. */
+const toError = (
+  cause: Cause.Cause<ArcpError>,
+  { revealFailures }: Pick<Options, "revealFailures">
+): ArcpError => {
   const failure = Cause.failureOption(cause)
   if (failure._tag === "Some" && isArcpError(failure.value)) return failure.value
   if (Cause.isInterruptedOnly(cause)) return new InternalError({ message: "the agent interrupted itself" })
   const squashed = Cause.squash(cause)
-  return leaseErrorOf(squashed) ?? new InternalError({ message: failureMessage(squashed) })
+  const missing = missingService(squashed)
+  if (missing !== undefined)
+    return new InternalError({ message: `the agent needs ${missing}, which this runtime does not have` })
+  return (
+    leaseErrorOf(squashed) ??
+    new InternalError({ message: revealFailures ? failureMessage(squashed) : failed })
+  )
 }
+
+/** Whatever an agent throws may have been made of what only the runtime may know. */
+const failed = "the agent failed; the runtime's log says why"

@@ -34,6 +34,8 @@ export class RunningJobs {
   private readonly perPrincipal = new CountByKey()
   /** The runtime shuts down: nothing new is taken. */
   stopping = false
+  /** What running jobs get at a shutdown is over, also for those that only now begin. */
+  graceOver = false
   /** What could not be stored by now is left to the next start: the store does not take it, and nobody waits for ever. */
   abandoned = false
 

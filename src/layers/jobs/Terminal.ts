@@ -1,6 +1,7 @@
 /** How a job ends: its one terminal message, and the writing of it (§5.3 of the protocol page). */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Schedule from "effect/Schedule"
 import {
@@ -11,7 +12,7 @@ import {
   Timeout,
   toPayload
 } from "../../protocol/Errors.js"
-import { timestamp } from "../../protocol/EventText.js"
+import { json, timestamp } from "../../protocol/EventText.js"
 import type { JobStatus } from "../../protocol/Message.js"
 import type { JobSession } from "../../services/jobs/Jobs.js"
 import type { JobLog } from "../../services/log/EventLog.js"
@@ -74,6 +75,14 @@ export const write = (
   })
 }
 
+/** The payload of a job's error; without the details that the error came with when JSON cannot say them. */
+const failure = (error: ArcpError, details: Record<string, unknown> | undefined, end: object): string => {
+  const payload = toPayload(error, details)
+  return Either.getOrElse(json({ ...payload, ...end }, ""), (omitted) =>
+    Either.getOrThrow(json({ ...payload, details: { ...details, omitted }, ...end }, ""))
+  )
+}
+
 /** Returns the end of a job that failed. */
 export const failed = (
   error: ArcpError,
@@ -88,11 +97,7 @@ export const failed = (
   kind: "",
   status: finalStatus,
   outcome: Exit.fail(error),
-  payload: JSON.stringify({
-    ...toPayload(error, more.details),
-    final_status: finalStatus,
-    completed_at: timestamp(at)
-  }),
+  payload: failure(error, more.details, { final_status: finalStatus, completed_at: timestamp(at) }),
   ...(more.keyFreed === true ? { keyFreed: true } : {})
 })
 
@@ -144,16 +149,17 @@ export const succeeded = (output: unknown, streamed: Streamed | undefined, at: n
       : "inline" in streamed
         ? { result: streamed.inline }
         : { result_id: streamed.resultId, result_size: streamed.size }
-  try {
-    return {
-      type: "job.result",
-      kind: "result_id" in result ? "streamed" : "",
-      status: "success",
-      outcome: Exit.succeed("result" in result ? result.result : undefined),
-      streamed: "result_id" in result,
-      payload: JSON.stringify({ final_status: "success", ...result, completed_at: timestamp(at) })
-    }
-  } catch {
-    return failed(new InternalError({ message: "the agent's output cannot be written as JSON" }), "error", at)
+  const payload = json({ final_status: "success", ...result, completed_at: timestamp(at) }, "")
+  if (Either.isLeft(payload)) {
+    const message = `the agent's output cannot be written as JSON: ${payload.left}`
+    return failed(new InternalError({ message }), "error", at)
+  }
+  return {
+    type: "job.result",
+    kind: "result_id" in result ? "streamed" : "",
+    status: "success",
+    outcome: Exit.succeed("result" in result ? result.result : undefined),
+    streamed: "result_id" in result,
+    payload: payload.right
   }
 }

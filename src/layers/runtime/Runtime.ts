@@ -9,6 +9,8 @@
  * same value stays one, wherever it is provided.
  */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
@@ -127,14 +129,19 @@ const serveConnections: Effect.Effect<void, never, Sessions | TransportServer> =
 }).pipe(Effect.scoped)
 
 /**
- * Serves every connection of the transport in context; returns when the transport has no more. Fails when the event log
+ * Serves every connection of the transport in context; returns when the transport has no more. Interrupted, it ends jobs
+ * and sessions first, as a shutdown does. Fails when the event log
  * has stopped for good: nothing can be served any more, and the process is to be started again.
  */
 export const serveAll: Effect.Effect<void, InternalError, EventLogTag | Sessions | TransportServer> =
-  Effect.raceFirst(
-    serveConnections,
-    Effect.flatMap(EventLogTag, (log) => log.stopped)
-  )
+  Effect.gen(function* () {
+    const sessions = yield* Sessions
+    const log = yield* EventLogTag
+    const serving = yield* Effect.forkScoped(serveConnections)
+    // Before the connections are interrupted: jobs and sessions end while there is still somebody to be told.
+    yield* Effect.addFinalizer((exit) => (Exit.isInterrupted(exit) ? sessions.shutdown : Effect.void))
+    yield* Effect.raceFirst(Fiber.join(serving), log.stopped)
+  }).pipe(Effect.scoped)
 
 /**
  * Serves the connections of the transport in context for as long as the layer lives; each call makes a door of its own.

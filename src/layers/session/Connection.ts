@@ -8,6 +8,7 @@
 import type * as Cause from "effect/Cause"
 import type * as Chunk from "effect/Chunk"
 import type * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -50,6 +51,8 @@ export interface ConnectionServices {
   readonly dispatch: ReturnType<typeof Dispatch.make>
   /** Notes that the client has sent a frame on this transport. */
   readonly confirm: (held: AttachedSession) => Effect.Effect<void>
+  /** The peer asks for nothing more, and reads what there still is to say. Does not wait until it is said. */
+  readonly noMoreRequests: Effect.Effect<void>
 }
 
 /** Where a connection begins. */
@@ -285,6 +288,16 @@ export const make = (services: ConnectionServices) => {
       pulse.listen()
     })
 
+  /** What was asked for is decided, and then there is no more; the peer's silence is no loss from here on. */
+  const inputEnded = (served: Served): Effect.Effect<void> =>
+    Effect.flatMap(Deferred.make<void>(), (decided) => {
+      served.pulse.received()
+      return submit(served, Effect.asVoid(Deferred.succeed(decided, undefined)), 0).pipe(
+        Effect.zipRight(Deferred.await(decided)),
+        Effect.zipRight(services.noMoreRequests)
+      )
+    })
+
   /** Reads and dispatches until the transport ends or is to be closed. */
   const read = (served: Served): Effect.Effect<void> => {
     const next = Effect.flatMap(served.connection.take, (frames) => handle(served, frames))
@@ -298,11 +311,13 @@ export const make = (services: ConnectionServices) => {
       },
       step: nothing
     }).pipe(
-      // The peer may have closed its side only: what is ready to be sent still goes out.
-      Effect.catchAll(() =>
-        Effect.sync(() =>
-          served.attachment.outbox.close({ code: closeCode.normal, reason: "", drained: false })
-        )
+      Effect.catchAll((closed) =>
+        closed.stillReads === true
+          ? inputEnded(served)
+          : // What is ready to be sent may still go out.
+            Effect.sync(() =>
+              served.attachment.outbox.close({ code: closeCode.normal, reason: "", drained: false })
+            )
       )
     )
   }

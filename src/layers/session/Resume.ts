@@ -86,6 +86,9 @@ const issuing = (record: SessionRecord, held: string, fresh: string) => ({
       : [fresh]
 })
 
+const ended = ({ record: { principal, sessionId } }: SessionEntry): Effect.Effect<void> =>
+  Effect.annotateLogs(Effect.logInfo("session ended"), { session: sessionId, principal })
+
 /** When a drop that failed is tried again: soon at first, then every 30 s. */
 const dropAgain = Schedule.union(Schedule.exponential("100 millis"), Schedule.spaced("30 seconds"))
 
@@ -124,6 +127,7 @@ const onDrop = ({ background, log }: ResumeServices, entry: SessionEntry) =>
     Effect.suspend(() =>
       background(
         log.dropView(entry.record.sessionId).pipe(
+          Effect.zipRight(ended(entry)),
           Effect.tapErrorCause((cause) =>
             Effect.logWarning("a session that is over could not be dropped; will try again", cause)
           ),

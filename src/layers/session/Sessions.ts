@@ -67,6 +67,20 @@ const restoreAll = (
     for (const { record, left } of found) yield* resume.restore(record, elapsed() + left)
   })
 
+/** A line of the log on what becomes of a session. */
+const said = (what: string, { session }: Resume.AttachedSession): Effect.Effect<void> =>
+  Effect.annotateLogs(Effect.logInfo(what), {
+    session: session.sessionId,
+    principal: session.identity.principal
+  })
+
+/** The log has who was refused and why: nothing of it was in the token. */
+const refusedLogin = ({ kind, remote }: Connection, { error }: Handshake.HelloRefusal): Effect.Effect<void> =>
+  Effect.annotateLogs(Effect.logWarning(`a login was refused: ${error.message}`), {
+    code: error.code,
+    peer: kind === remote ? kind : `${kind} ${remote}`
+  })
+
 /** Tells a connection that has no session why, and closes it. */
 const refuse = (ids: IdGenerator["Type"], connection: Connection, refusal: Handshake.HelloRefusal) =>
   connection
@@ -82,7 +96,10 @@ const refuse = (ids: IdGenerator["Type"], connection: Connection, refusal: Hands
         )
       })
     ])
-    .pipe(Effect.zipRight(connection.close(Connections.closeCodeOf(refusal.error), refusal.error.code)))
+    .pipe(
+      Effect.zipLeft(refusedLogin(connection, refusal)),
+      Effect.zipRight(connection.close(Connections.closeCodeOf(refusal.error), refusal.error.code))
+    )
 
 /** A connection whose session is attached, and the span of that. */
 interface Entered {
@@ -151,7 +168,8 @@ export const make = Effect.gen(function* () {
     turn,
     share,
     dispatch,
-    confirm: resume.confirm
+    confirm: resume.confirm,
+    noMoreRequests: Effect.asVoid(Effect.suspend(() => Effect.forkDaemon(shutdown)))
   })
 
   let stopping = false
@@ -197,6 +215,7 @@ export const make = Effect.gen(function* () {
       }
       const held = yield* hold(greeted, attachment)
       const resumed = greeted.resume !== undefined
+      yield* said(`session ${resumed ? "resumed" : "opened"} over ${connection.kind}`, held)
       return {
         served: connections.prepare(connection, held, attachment, {
           resumed,
@@ -233,7 +252,10 @@ export const make = Effect.gen(function* () {
       Effect.suspend(() => {
         span.end(clock.unsafeCurrentTimeNanos(), exit)
         const told = Exit.isFailure(exit) ? failed(served.connection, exit.cause) : Effect.void
-        return Effect.zipRight(detach(served.held), told)
+        return detach(served.held).pipe(
+          Effect.zipRight(told),
+          Effect.zipRight(said("session disconnected", served.held))
+        )
       })
     )
 
@@ -271,6 +293,7 @@ export const make = Effect.gen(function* () {
   )
 
   const end = Effect.gen(function* () {
+    yield* Effect.logInfo("shutting down")
     yield* within(jobs.shutdown, Duration.sum(options.shutdownGrace, shutdownMargin))
     for (const [session, attachment] of table.attachments())
       attachment.outbox.close({

@@ -13,6 +13,7 @@ const closeGraceMs = 2_000
 const maxPieces = 1_024
 const newline = 0x0a
 const carriageReturn = 0x0d
+const byteOrderMark = Buffer.of(0xef, 0xbb, 0xbf)
 
 /** The two streams of a connection of lines. */
 export interface Options {
@@ -33,6 +34,8 @@ export const make = (options: Options): Connection => {
   let maxFrameBytes = options.maxFrameBytes
   let partial: Array<Buffer> = []
   let partialBytes = 0
+  /** Before the first line there may be a byte order mark. */
+  let isFirst = true
 
   // Remembered: `process.stdout` comes back to life after its `close`, and would not finish a second time.
   let flushed = false
@@ -64,9 +67,11 @@ export const make = (options: Options): Connection => {
   }
   const finishLine = (rest: Buffer) => {
     const line = partial.length === 0 ? rest : Buffer.concat([...partial, rest])
+    const marked = isFirst && line.subarray(0, byteOrderMark.length).equals(byteOrderMark)
+    isFirst = false
     partial = []
     partialBytes = 0
-    offer(line)
+    offer(marked ? line.subarray(byteOrderMark.length) : line)
   }
   const onData = (data: Buffer) => {
     let from = 0
@@ -86,7 +91,8 @@ export const make = (options: Options): Connection => {
 
   // Nothing more comes in, but what is ready may still go out, until `close`.
   const inputEnded = () => {
-    if (!inbox.ended) inbox.end(new Closed({ code: closeCode.normal, reason: "end of input" }))
+    if (!inbox.ended)
+      inbox.end(new Closed({ code: closeCode.normal, reason: "end of input", stillReads: true }))
   }
   input.on("data", onData)
   input.on("end", () => {

@@ -11,30 +11,36 @@ import * as Stream from "effect/Stream"
 import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { type Connection, closeCode, TransportServer } from "../../services/transport/Transport.js"
 import * as LineConnection from "./LineConnection.js"
+import { reserveStdout } from "./reserveStdout.js"
 
 /** Options of a transport over the standard streams of this process. */
 export interface Options {
   /** Default: `process.stdin`. Destroyed when the connection closes. */
   readonly input?: Readable | undefined
-  /** Default: `process.stdout`. Ended when the connection closes. */
+  /**
+   * Ended when the connection closes. Default: `process.stdout`, which is then the transport's alone: what else in this
+   * process writes to it or to the `console` goes to stderr.
+   */
   readonly output?: Writable | undefined
 }
 
-/** The one connection, closed with the scope. The end of input is its normal end. */
+/** The one connection, closed with the scope. After the end of input it can still be written to. */
 export const make = (options: Options = {}): Effect.Effect<Connection, never, RuntimeOptions | Scope.Scope> =>
-  Effect.flatMap(RuntimeOptions, ({ maxHelloFrameBytes }) =>
-    Effect.acquireRelease(
+  Effect.gen(function* () {
+    const { maxHelloFrameBytes } = yield* RuntimeOptions
+    const output = options.output ?? (yield* reserveStdout)
+    return yield* Effect.acquireRelease(
       Effect.sync(() =>
         LineConnection.make({
           input: options.input ?? process.stdin,
-          output: options.output ?? process.stdout,
+          output,
           remote: "stdio",
           maxFrameBytes: maxHelloFrameBytes
         })
       ),
       (connection) => connection.close(closeCode.goingAway, "server is stopping")
     )
-  )
+  })
 
 /** A server with this one connection; its stream ends after it. */
 export const layer = (options: Options = {}): Layer.Layer<TransportServer, never, RuntimeOptions> =>

@@ -1,16 +1,32 @@
-/** Agents by the name of a shipped set, or out of a module of the user's. */
+/** Agents by the name of a shipped set, or out of a module of the user's, with the services that it brings. */
 
 import { resolve } from "node:path"
 import { pathToFileURL } from "node:url"
 import type * as FileSystem from "@effect/platform/FileSystem"
+import type * as HttpClient from "@effect/platform/HttpClient"
 import type * as Path from "@effect/platform/Path"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import type { Registered } from "../../services/agents/Agent.js"
+import type { Leased } from "../../services/lease/Leased.js"
 import type { Secrets } from "../../services/runtime/Secrets.js"
 import { UsageError } from "./UsageError.js"
 
-/** What the services of `arcp serve` let an agent ask for. */
-export type Hosted = Registered<FileSystem.FileSystem | Path.Path | Secrets>
+/** The services of `arcp serve`: what agents, and the layers of their modules, may ask for. */
+export type Provided = FileSystem.FileSystem | HttpClient.HttpClient | Path.Path | Secrets
+
+/** An agent that asks for no more than that, and what its module provides. */
+export type Hosted = Registered<Provided>
+
+/** What one `--agents` gives. */
+export interface AgentsModule {
+  readonly name: string
+  readonly agents: ReadonlyArray<Hosted>
+  /** `layer` of the module: services for its agents that `arcp serve` does not have. */
+  readonly layer: Layer.Layer<never, unknown, Provided>
+  /** `leased` of the module: how those are leased that must not reach an agent open. */
+  readonly leased: ReadonlyArray<Leased>
+}
 
 const isRegistered = (u: unknown): u is Hosted =>
   typeof u === "object" &&
@@ -20,36 +36,64 @@ const isRegistered = (u: unknown): u is Hosted =>
   "prepare" in u &&
   typeof u.prepare === "function"
 
+const isLeased = (u: unknown): u is Leased =>
+  typeof u === "object" && u !== null && "tag" in u && "lease" in u && typeof u.lease === "function"
+
+const isLayer = (u: unknown): u is Layer.Layer<never, unknown, Provided> => Layer.isLayer(u)
+
 const help =
   'export const agents = [Agent.fromPromise("hello", { version: "1.0.0" }, async (input) => input)]'
 
-const load = (name: string): Effect.Effect<ReadonlyArray<Hosted>, UsageError> => {
+const shipped = (name: string, agents: ReadonlyArray<Hosted>): AgentsModule => ({
+  name,
+  agents,
+  layer: Layer.empty,
+  leased: []
+})
+
+/** What a module of the user's may export. */
+interface Exports {
+  readonly agents?: unknown
+  readonly default?: unknown
+  readonly layer?: unknown
+  readonly leased?: unknown
+}
+
+const checked = (name: string, module: Exports): Effect.Effect<AgentsModule, UsageError> => {
+  const exported = module.agents ?? module.default
+  const agents: ReadonlyArray<unknown> = Array.isArray(exported) ? exported : [exported]
+  const refuse = (problem: string) =>
+    Effect.fail(new UsageError({ message: `--agents ${name} must export ${problem}` }))
+  if (!agents.every(isRegistered)) return refuse(`agents, for example\n  ${help}`)
+  const { layer = Layer.empty, leased = [] } = module
+  if (!isLayer(layer)) return refuse("as layer a Layer with the services of its agents")
+  if (!Array.isArray(leased) || !leased.every(isLeased))
+    return refuse("as leased an array, as Registry.layer takes it")
+  return Effect.succeed({ name, agents, layer, leased })
+}
+
+const load = (name: string): Effect.Effect<AgentsModule, UsageError> => {
   switch (name) {
     case "demo":
-      return Effect.promise(async () => (await import("../agents/demo.js")).agents)
+      return Effect.promise(async () => shipped(name, (await import("../agents/demo.js")).agents))
     case "conformance":
-      return Effect.promise(async () => (await import("../agents/conformance.js")).agents)
+      return Effect.promise(async () => shipped(name, (await import("../agents/conformance.js")).agents))
     default:
       return Effect.tryPromise({
-        try: () =>
-          import(pathToFileURL(resolve(name)).href) as Promise<{ agents?: unknown; default?: unknown }>,
+        try: () => import(pathToFileURL(resolve(name)).href) as Promise<Exports>,
         catch: (cause) =>
           new UsageError({
             message: `--agents ${name} does not load: ${cause instanceof Error ? cause.message.split("\n")[0]?.replace(/ imported from .*/, "") : cause}`
           })
-      }).pipe(
-        Effect.flatMap((module) => {
-          const exported = module.agents ?? module.default
-          const agents = Array.isArray(exported) ? exported : [exported]
-          return agents.every(isRegistered)
-            ? Effect.succeed(agents)
-            : Effect.fail(
-                new UsageError({ message: `--agents ${name} must export agents, for example\n  ${help}` })
-              )
-        })
-      )
+      }).pipe(Effect.flatMap((module) => checked(name, module)))
   }
 }
 
+/** Loads every set of agents. */
+export const loadModules = (
+  names: ReadonlyArray<string>
+): Effect.Effect<ReadonlyArray<AgentsModule>, UsageError> => Effect.forEach(names, load)
+
+/** Loads every set, and gives the agents of all of them. */
 export const loadAgents = (names: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<Hosted>, UsageError> =>
-  Effect.map(Effect.forEach(names, load), (sets) => sets.flat())
+  Effect.map(loadModules(names), (modules) => modules.flatMap(({ agents }) => agents))

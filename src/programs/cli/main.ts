@@ -2,10 +2,11 @@
 import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
+import * as Option from "effect/Option"
 import type { Surroundings } from "./Command.js"
 import { decode } from "./decode.js"
 import { report } from "./exit.js"
-import { stderrLogger } from "./logger.js"
+import { formats, type LogFormat, stderrLogger } from "./logger.js"
 import type { Asked } from "./parse.js"
 
 const levels: Readonly<Record<string, LogLevel.LogLevel>> = {
@@ -17,6 +18,14 @@ const levels: Readonly<Record<string, LogLevel.LogLevel>> = {
   none: LogLevel.None
 }
 
+/** `--log-format`, where a command has it; else as everything else is written. */
+const formatOf = ({ json, logFormat }: Readonly<Record<string, unknown>>): LogFormat =>
+  Option.isOption(logFormat) && Option.isSome(logFormat)
+    ? (formats.find((format) => format === logFormat.value) ?? "logfmt")
+    : json === true
+      ? "json"
+      : "logfmt"
+
 export const main = ({
   command,
   written
@@ -27,5 +36,5 @@ export const main = ({
     return Effect.flatMap(
       Effect.promise(() => command.start(given)),
       (run) => run
-    ).pipe(Effect.provide(stderrLogger(given.flags["json"] === true)), Logger.withMinimumLogLevel(level))
+    ).pipe(Effect.provide(stderrLogger(formatOf(given.flags))), Logger.withMinimumLogLevel(level))
   }).pipe(Effect.catchAllCause(report))

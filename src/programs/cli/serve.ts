@@ -81,6 +81,10 @@ const options = {
     CliOptions.repeated
   ),
   logLevel,
+  logFormat: CliOptions.choice("log-format", ["pretty", "json", "logfmt"]).pipe(
+    CliOptions.withDescription("how the log is written (default logfmt, with --json json)"),
+    CliOptions.optional
+  ),
   json: CliOptions.boolean("json").pipe(
     CliOptions.withDescription("one JSON value per line on stdout and stderr")
   )
@@ -116,7 +120,7 @@ const presentation: Readonly<Record<string, Readonly<Partial<Record<keyof typeof
     shutdownGraceMs: "N",
     limit: "NAME=VALUE"
   },
-  Output: { logLevel: "LEVEL", json: "" }
+  Output: { logLevel: "LEVEL", logFormat: "pretty|json|logfmt", json: "" }
 }
 
 export type ServeFlags = CliOptions.Values<typeof options>

@@ -40,12 +40,19 @@ type Declared<R, Events extends AnyVendorEvent> = [Undeclared<R, Events>] extend
   ? unknown
   : { readonly "emits an event that the contract does not declare": Undeclared<R, Events> }
 
+/** A tag, as far as a service is found by it. */
+interface ServiceTag {
+  readonly key: string
+}
+
 /** A contract with its handler, its types erased: what the registry keeps. */
 export interface Registered<R = never> {
   readonly name: string
   readonly version: string
   readonly isDefault: boolean
   readonly requiresStreaming: boolean
+  /** Services that its handler needs, by tag: those that are not there are named when the registry is built. */
+  readonly requires?: ReadonlyArray<ServiceTag> | undefined
   /** Decodes the input against the contract (fails with `InvalidRequest`) and gives the run. */
   readonly prepare: (
     input: unknown
@@ -134,7 +141,14 @@ export const make = <
 export const handle = <I, IE, O, OE, F, FE, R, Events extends AnyVendorEvent = AnyVendorEvent>(
   contract: Contract<I, IE, O, OE, F, FE, Events>,
   // What the contract says is not inferred from the handler, so that the compiler shows the one that is not what it says.
-  handler: ((input: I) => Effect.Effect<NoInfer<O>, NoInfer<F> | ArcpError, R>) & Declared<R, Events>
+  handler: ((input: I) => Effect.Effect<NoInfer<O>, NoInfer<F> | ArcpError, R>) & Declared<R, Events>,
+  needs: {
+    /**
+     * Tags of services that the handler needs. Where types do not tell (`arcp serve`, JavaScript), those that are missing
+     * are named when the registry is built, and not by the first job.
+     */
+    readonly requires?: ReadonlyArray<ServiceTag> | undefined
+  } = {}
 ): Registered<Exclude<R, Granted>> => {
   const decode = Schema.decodeUnknown(contract.input)
   const encodeOutput = Schema.encode(contract.output)
@@ -144,9 +158,12 @@ export const handle = <I, IE, O, OE, F, FE, R, Events extends AnyVendorEvent = A
       ? Effect.fail(error)
       : encodeFailure(error as F).pipe(
           Effect.matchEffect({
-            // A leased service's refusal, passed on as the platform's error, keeps its code.
-            onFailure: () =>
-              Effect.fail(leaseErrorOf(error) ?? new InternalError({ message: failureMessage(error) })),
+            // A leased service's refusal, passed on as the platform's error, keeps its code; what else is not declared is
+            // a defect.
+            onFailure: () => {
+              const refusal = leaseErrorOf(error)
+              return refusal === undefined ? Effect.die(error) : Effect.fail(refusal)
+            },
             onSuccess: (encoded) =>
               Effect.fail(new InternalError({ message: failureMessage(error), details: { error: encoded } }))
           })
@@ -156,6 +173,7 @@ export const handle = <I, IE, O, OE, F, FE, R, Events extends AnyVendorEvent = A
     version: contract.version,
     isDefault: contract.isDefault,
     requiresStreaming: contract.requiresStreaming,
+    requires: needs.requires,
     prepare: (input) =>
       decode(input).pipe(
         Effect.mapBoth({
@@ -178,6 +196,10 @@ export const handle = <I, IE, O, OE, F, FE, R, Events extends AnyVendorEvent = A
       )
   }
 }
+
+/** The key of the service that Effect did not find, when that is why something died. */
+export const missingService = (failure: unknown): string | undefined =>
+  failure instanceof Error ? /^Service not found: ([^\s(]+)/.exec(failure.message)?.[1] : undefined
 
 /** Returns what a failure says of itself, without a stack trace. */
 export const failureMessage = (failure: unknown): string => {
@@ -232,15 +254,12 @@ export type PromiseJob<Events extends AnyVendorEvent = AnyVendorEvent> = {
  * Runs an async function. An interruption aborts its signal and waits until it has settled, so that what it does in
  * `finally` is part of the run.
  */
-const settled = (run: (signal: AbortSignal) => Promise<unknown>): Effect.Effect<unknown, ArcpError> =>
+const settled = (run: (signal: AbortSignal) => unknown): Effect.Effect<unknown, ArcpError> =>
   Effect.async((resume) => {
     const controller = new AbortController()
     const running = new Promise((resolve) => resolve(run(controller.signal))).then(
       (output) => resume(Effect.succeed(output)),
-      (cause: unknown) =>
-        resume(
-          Effect.fail(isArcpError(cause) ? cause : new InternalError({ message: failureMessage(cause) }))
-        )
+      (error: unknown) => resume(isArcpError(error) ? Effect.fail(error) : Effect.die(error))
     )
     return Effect.promise(() => {
       controller.abort()
@@ -248,9 +267,20 @@ const settled = (run: (signal: AbortSignal) => Promise<unknown>): Effect.Effect<
     })
   })
 
+/** Runs an effect in a job; rejects with the effect's own error, which has its code, and not with a wrapper. */
+const promised =
+  (runtime: Runtime.Runtime<never>) =>
+  <A, E>(effect: Effect.Effect<A, E>): Promise<A> =>
+    Runtime.runPromiseExit(runtime)(effect).then((exit) => {
+      if (Exit.isSuccess(exit)) return exit.value
+      throw Cause.originalError(Cause.squash(exit.cause))
+    })
+
 /**
- * Makes an agent of a plain async function. A rejection is the job's failure. A job that is ended aborts the signal and
- * waits for the function, no longer than the cancel grace: until then it may still emit.
+ * Makes an agent of a plain function, async or not. What its job refuses it (`authorize`, `delegate`, an emit …) rejects with
+ * the protocol's error, and ends the job with that error's code when it is not caught. Any other rejection ends it in
+ * `INTERNAL_ERROR`, and is in the runtime's log. A job that is ended aborts the signal and waits for the function, no
+ * longer than the cancel grace: until then it may still emit.
  *
  * @example
  * Agent.fromPromise("hello", { version: "1.0.0" }, async (input, job) => {
@@ -265,19 +295,13 @@ export const fromPromise = <
 >(
   name: string,
   options: AgentOptions<Input, InputEncoded, unknown, unknown, never, never, Events>,
-  run: (input: Input, job: PromiseJob<Events>) => Promise<unknown>
+  run: (input: Input, job: PromiseJob<Events>) => unknown
 ): Registered =>
   handle(make(name, options), (input: Input) =>
     Effect.gen(function* () {
       const job = yield* Job
       const lease = yield* Lease
-      const runtime = yield* Effect.runtime<never>()
-      // Rejects with the error itself, which has a code, and not with a wrapper.
-      const promise = async <A, E>(effect: Effect.Effect<A, E>) => {
-        const exit = await Runtime.runPromiseExit(runtime)(effect)
-        if (Exit.isFailure(exit)) throw Cause.squash(exit.cause)
-        return exit.value
-      }
+      const promise = promised(yield* Effect.runtime<never>())
       const lift =
         <P extends ReadonlyArray<unknown>, A, E>(method: (...args: P) => Effect.Effect<A, E>) =>
         (...args: P) =>

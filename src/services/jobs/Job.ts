@@ -15,7 +15,7 @@ export type { EmitError }
 /** A result that is delivered in chunks. Chunks are numbered and finalised by the runtime. */
 export interface ResultStream {
   readonly resultId: string
-  /** Emits one chunk, at most 1 MiB. Text must be well-formed; bytes need the `base64` encoding. */
+  /** Emits one chunk, at most 1 MiB. Half a surrogate pair becomes U+FFFD; bytes that are not UTF-8 need `base64`. */
   readonly write: (data: string | Uint8Array) => Effect.Effect<void, EmitError>
   /** Emits the last chunk. A handler that returns without it gets an empty last chunk. */
   readonly end: (data?: string | Uint8Array) => Effect.Effect<void, EmitError>

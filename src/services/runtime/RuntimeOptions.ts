@@ -74,6 +74,12 @@ export const RuntimeOptionsSchema = Schema.Struct({
   /** Let jobs whose lease has no `model.use` use any model. */
   allowModelsWithoutLease: withDefault(Schema.Boolean, false),
 
+  /**
+   * Tell clients the message of an undeclared failure of an agent. Otherwise it is in the log only, with its stack: it may
+   * hold anything.
+   */
+  revealFailures: withDefault(Schema.Boolean, false),
+
   /** Store every job's input with it: up to 1 MiB as JSON text, else its SHA-256 digest. */
   storeInputs: withDefault(Schema.Boolean, true),
 

@@ -20,6 +20,8 @@ export class Unreadable extends Data.TaggedClass("Unreadable")<{ readonly reason
 export class Closed extends Data.TaggedError("Closed")<{
   readonly code: number
   readonly reason: string
+  /** The peer sends no more, and still reads: what is sent until `close` reaches it. */
+  readonly stillReads?: boolean | undefined
 }> {}
 
 /** The connection could not be made, or was not usable. */

@@ -2,6 +2,7 @@
  * The built runtime inside this process, reached through the in-memory pair: the same frames, no socket. It takes the
  * flags of `arcp serve` that are options of the runtime.
  */
+import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
 import * as NodeContext from "@effect/platform-node/NodeContext"
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
@@ -77,7 +78,7 @@ const layer = async (args: ReadonlyArray<string>): Promise<Layer.Layer<Dialer, u
     Layer.provide(Runtime.layerMemory({ options: options as RuntimeOptions.Input })),
     Layer.provide(Registry.layer(agents)),
     Layer.provide(auth),
-    Layer.provide(Layer.merge(Secrets.layer, NodeContext.layer)),
+    Layer.provide(Layer.mergeAll(Secrets.layer, NodeContext.layer, FetchHttpClient.layer)),
     Layer.provide(Logger.remove(Logger.defaultLogger))
   )
 }

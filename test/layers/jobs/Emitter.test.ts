@@ -104,7 +104,7 @@ describe("a streamed result", () => {
     Effect.gen(function* () {
       const { service, finish, appended } = emitter([])
       const result = yield* service.openResult()
-      yield* Effect.flip(result.write("\ud800x"))
+      yield* Effect.flip(result.write(Uint8Array.of(0xff, 0x78)))
       yield* result.write("a")
       assert.deepStrictEqual(yield* finish, { resultId: "res_1", size: 1 })
       assert.strictEqual(appended.length, 2)
@@ -137,12 +137,14 @@ describe("a streamed result", () => {
     })
   )
 
-  it.effect("that was left open with half a code point does not end in success", () =>
+  it.effect("that was left open with half a code point ends with U+FFFD", () =>
     Effect.gen(function* () {
-      const { service, finish } = emitter([])
+      const { appended, service, finish } = emitter([])
       const result = yield* service.openResult()
       yield* result.write("a\ud83d")
-      assert.strictEqual((yield* Effect.flip(finish))._tag, "InvalidRequest")
+      assert.deepStrictEqual(yield* finish, { resultId: "res_1", size: 4 })
+      const last = appended.at(-1)
+      assert.strictEqual((JSON.parse(last?.payload ?? "{}").body as Chunk).data, "\ufffd")
     })
   )
 })

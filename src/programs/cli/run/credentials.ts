@@ -145,4 +145,7 @@ const configured = Layer.unwrapEffect(
 ).pipe(Layer.provide(FetchHttpClient.layer))
 
 export const run = (flags: CredentialsFlags): Effect.Effect<void, Failure> =>
-  Effect.zipRight(leaveOnBrokenPipe, Effect.provide(runWith(flags, configured), stderrLogger(flags.json)))
+  Effect.zipRight(
+    leaveOnBrokenPipe,
+    Effect.provide(runWith(flags, configured), stderrLogger(flags.json ? "json" : "logfmt"))
+  )

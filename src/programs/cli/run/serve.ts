@@ -3,6 +3,8 @@ import { realpathSync, statSync } from "node:fs"
 import { resolve } from "node:path"
 import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
 import type { FileSystem } from "@effect/platform/FileSystem"
+import type { Path } from "@effect/platform/Path"
+import * as Cause from "effect/Cause"
 import type { ConfigError } from "effect/ConfigError"
 import * as Console from "effect/Console"
 import * as Data from "effect/Data"
@@ -20,22 +22,25 @@ import * as Credentials from "../../../layers/credentials/Credentials.js"
 import * as IdGenerator from "../../../layers/runtime/IdGenerator.js"
 import * as Runtime from "../../../layers/runtime/Runtime.js"
 import * as SecretsLayer from "../../../layers/runtime/Secrets.js"
+import { reserveStdout } from "../../../layers/transport/reserveStdout.js"
 import * as TransportStdio from "../../../layers/transport/TransportStdio.js"
 import * as WebSocketListener from "../../../layers/transport/WebSocketListener.js"
 import { isLoopback } from "../../../protocol/Loopback.js"
 import { describe } from "../../../protocol/Problem.js"
+import { failureMessage, missingService } from "../../../services/agents/Agent.js"
 import type { Auth as AuthTag, Identity } from "../../../services/auth/Auth.js"
 import type { Policy as PolicyTag } from "../../../services/auth/Policy.js"
 import { EventLog } from "../../../services/log/EventLog.js"
 import * as RuntimeOptions from "../../../services/runtime/RuntimeOptions.js"
 import { Secrets } from "../../../services/runtime/Secrets.js"
 import { TransportServer } from "../../../services/transport/Transport.js"
-import { loadAgents } from "../agents-module.js"
+import { version } from "../../version.js"
+import { type AgentsModule, loadModules, type Provided } from "../agents-module.js"
 import { readIdentities } from "../identities.js"
-import { stderrLogger } from "../logger.js"
 import type { ServeFlags } from "../serve.js"
 import { UsageError } from "../UsageError.js"
 import { demoPages } from "./demo.js"
+import { traceable, unless, watch } from "./strays.js"
 
 const pair = (
   flag: string,
@@ -168,6 +173,7 @@ const firstCommand = (flags: ServeFlags) =>
 const announce = (flags: ServeFlags, token: string | undefined) =>
   Effect.gen(function* () {
     const { address } = yield* TransportServer
+    yield* Effect.logInfo(`listening on ${address}`)
     if (flags.transport === "stdio") {
       if (token !== undefined) yield* Console.error(`token ${token}`)
       return
@@ -189,6 +195,37 @@ const announce = (flags: ServeFlags, token: string | undefined) =>
     }
   })
 
+const defaultDb = ".arcp/arcp.db"
+
+/** Why the layer of a module could not be built; of a service that is missing, which. */
+const reasonOf = (cause: Cause.Cause<unknown>): string => {
+  const error = Cause.squash(cause)
+  const missing = missingService(error)
+  return missing === undefined
+    ? `could not be built: ${failureMessage(error)}`
+    : `needs ${missing}, which arcp serve does not have`
+}
+
+/** The services that agents get: those of the program, and what their modules bring. */
+const servicesOf = (modules: ReadonlyArray<AgentsModule>) =>
+  Effect.gen(function* () {
+    // Shipped agents fetch nothing, and loading this is a good part of a start.
+    const http = modules.every(({ layer }) => layer === Layer.empty)
+      ? FetchHttpClient.layer
+      : (yield* Effect.promise(() => import("../../../layers/lease/HttpClientPublic.js"))).layer()
+    const brought = modules.map(({ layer, name }) =>
+      Layer.catchAllCause(layer, (cause) =>
+        Layer.fail(new CannotServe({ message: `--agents ${name}: its layer ${reasonOf(cause)}` }))
+      )
+    )
+    const base = Layer.mergeAll(http, SecretsLayer.layer, Layer.context<FileSystem | Path>())
+    // A module's layer may use what those before it provide.
+    return brought.reduce<Layer.Layer<Provided, CannotServe, FileSystem | Path>>(
+      (all, layer) => layer.pipe(Layer.provideMerge(all)),
+      base
+    )
+  })
+
 /** A runtime on a file; with `provisioned`, credentials of the environment's LiteLLM gateway beside it. */
 const onFile = (
   flags: ServeFlags,
@@ -203,7 +240,7 @@ const onFile = (
         import("../../../layers/credentials/CredentialStoreSql.js")
       ])
     )
-    const filename = Option.getOrElse(flags.db, () => ".arcp/arcp.db")
+    const filename = Option.getOrElse(flags.db, () => defaultDb)
     const credentials = Credentials.layer().pipe(
       Layer.provide(CredentialStoreSql.layerSqlite({ filename: CredentialStoreSql.beside(filename) })),
       Layer.provide(LiteLlm.layerConfig().pipe(Layer.provide(FetchHttpClient.layer))),
@@ -234,9 +271,16 @@ export const run = (flags: ServeFlags) =>
       return yield* new UsageError({
         message: `--host ${flags.host}: without TLS tokens would travel readable; listen on 127.0.0.1 behind a TLS proxy, or add --allow-insecure if the proxy is on another machine`
       })
+    const crashed = yield* watch
+    // Before the modules of agents are loaded, which may write as well.
+    const output = flags.transport === "stdio" ? yield* reserveStdout : undefined
     const limits = yield* runtimeOptions(flags)
     const auth = yield* authentication(flags)
-    const agents = yield* loadAgents(flags.agents.length === 0 ? ["demo"] : flags.agents)
+    const modules = yield* loadModules(flags.agents.length === 0 ? ["demo"] : flags.agents)
+    const agents = modules.flatMap((module) => module.agents.map(traceable))
+    yield* Effect.logInfo(
+      `arcp ${version} starts with ${agents.length} agents, on ${flags.memory ? "memory" : Option.getOrElse(flags.db, () => defaultDb)}`
+    )
     const provisioned = yield* LiteLlm.configured
     if (provisioned && flags.memory)
       yield* Effect.logWarning("--memory: no credentials are provisioned, they need a durable store")
@@ -246,7 +290,7 @@ export const run = (flags: ServeFlags) =>
       : yield* onFile(flags, limits, policy, provisioned)
     const transport =
       flags.transport === "stdio"
-        ? TransportStdio.layer()
+        ? TransportStdio.layer(output === undefined ? {} : { output })
         : WebSocketListener.layer({
             host: flags.host,
             port: flags.port,
@@ -264,17 +308,19 @@ export const run = (flags: ServeFlags) =>
             Effect.flatMap(EventLog, (log) => log.stopped)
           )
     yield* announce(flags, auth.token).pipe(
-      Effect.zipRight(serving),
+      Effect.zipRight(unless(crashed, serving)),
       Effect.scoped,
       Effect.provide(
         transport.pipe(
           Layer.provideMerge(runtime),
-          Layer.provide(Registry.layer(agents)),
+          Layer.provide(Registry.layer(agents, { leased: modules.flatMap(({ leased }) => leased) })),
+          Layer.provide(yield* servicesOf(modules)),
           Layer.provide(auth.layer),
           Layer.provide(SecretsLayer.layer)
         )
       ),
       // Here it is the server that has no port, and not a client that finds no server.
-      Effect.catchTag("TransportError", ({ message }) => new CannotServe({ message }))
+      Effect.catchTag("TransportError", ({ message }) => new CannotServe({ message })),
+      Effect.ensuring(Effect.logInfo("arcp has stopped"))
     )
-  }).pipe(Effect.provide(stderrLogger(flags.json)))
+  }).pipe(Effect.scoped)

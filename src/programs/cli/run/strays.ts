@@ -1,0 +1,83 @@
+/**
+ * What an agent lets go of and what nobody waits for: a promise that is rejected is logged, with its job, and the server
+ * goes on; an error that nothing catches is the end of the server, in order.
+ */
+import { AsyncLocalStorage } from "node:async_hooks"
+import * as Cause from "effect/Cause"
+import * as Data from "effect/Data"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as FiberRef from "effect/FiberRef"
+import * as Runtime from "effect/Runtime"
+import type * as Scheduler from "effect/Scheduler"
+import type * as Scope from "effect/Scope"
+import { failureMessage } from "../../../services/agents/Agent.js"
+import { Job } from "../../../services/jobs/Job.js"
+import type { Hosted } from "../agents-module.js"
+
+/** An error that nothing has caught: nobody knows what it has left behind, so the process is to be started again. */
+export class Crashed extends Data.TaggedError("Crashed")<{ readonly message: string }> {}
+
+/** The job that the running code was started by, across timers and promises. */
+const origin = new AsyncLocalStorage<Readonly<Record<"job" | "agent", string>>>()
+
+/** A scheduler whose tasks run in the name of a job: a fiber's only way to run on. */
+const inNameOf = (base: Scheduler.Scheduler, { agent, jobId: job }: Job["Type"]): Scheduler.Scheduler => ({
+  shouldYield: (fiber) => base.shouldYield(fiber),
+  scheduleTask: (task, priority, fiber) =>
+    base.scheduleTask(() => origin.run({ job, agent }, task), priority, fiber)
+})
+
+/** The agent, whatever it starts being known as its job's. */
+export const traceable = (agent: Hosted): Hosted => ({
+  ...agent,
+  prepare: (input) =>
+    Effect.map(agent.prepare(input), (run) =>
+      Effect.gen(function* () {
+        const scheduler = inNameOf(yield* FiberRef.get(FiberRef.currentScheduler), yield* Job)
+        return yield* Effect.withScheduler(Effect.zipRight(Effect.yieldNow(), run), scheduler)
+      })
+    )
+})
+
+/** Serves until that has ended, or the process cannot go on; a race would not wait for what it interrupts. */
+export const unless = <E, R>(
+  crashed: Effect.Effect<never, Crashed>,
+  serving: Effect.Effect<void, E, R>
+): Effect.Effect<void, E | Crashed, R> =>
+  Effect.acquireUseRelease(
+    Effect.forkDaemon(Effect.interruptible(serving)),
+    (fiber) => Effect.raceFirst(Fiber.join(fiber), crashed),
+    Fiber.interrupt
+  )
+
+/** Watches for strays as long as the scope is open. What it gives fails when the process cannot go on. */
+export const watch: Effect.Effect<Effect.Effect<never, Crashed>, never, Scope.Scope> = Effect.gen(
+  function* () {
+    const runtime = yield* Effect.runtime<never>()
+    const crashed = yield* Deferred.make<never, Crashed>()
+    const log = (message: string, reason: unknown) => {
+      const line = Effect.logError(message, Cause.die(reason))
+      Runtime.runFork(runtime)(Effect.annotateLogs(line, origin.getStore() ?? {}))
+    }
+    const onRejection = (reason: unknown) => log("a promise was rejected that nobody waits for", reason)
+    const onException = (error: unknown) => {
+      log("an error was thrown that nothing catches; shutting down", error)
+      const message = `an error was thrown that nothing catches (${failureMessage(error)}); the server has shut down`
+      Deferred.unsafeDone(crashed, Effect.fail(new Crashed({ message })))
+    }
+    yield* Effect.acquireRelease(
+      Effect.sync(() => {
+        process.on("unhandledRejection", onRejection)
+        process.on("uncaughtException", onException)
+      }),
+      () =>
+        Effect.sync(() => {
+          process.off("unhandledRejection", onRejection)
+          process.off("uncaughtException", onException)
+        })
+    )
+    return Deferred.await(crashed)
+  }
+)

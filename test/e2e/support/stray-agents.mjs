@@ -1,0 +1,37 @@
+/** Agents that write where they should not, and let go of what fails. */
+import { stdout } from "node:process"
+import { Agent } from "../../../dist/index.js"
+
+console.log("the module was loaded")
+
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
+
+export const agents = [
+  Agent.fromPromise("chatty", { version: "1.0.0" }, async (_, job) => {
+    for (let i = 0; i < 50; i++) {
+      console.log("half a line\nof", i)
+      console.info("info", i)
+      process.stdout.write(`no newline ${i}`)
+      stdout.write(`imported ${i}\n`)
+      await job.log("info", `event ${i}`)
+    }
+    return "said"
+  }),
+  Agent.fromPromise("stray", { version: "1.0.0" }, async (_, job) => {
+    setTimeout(() => Promise.reject(new Error("a promise that nobody waits for")))
+    setTimeout(() => Promise.reject("no error at all"))
+    await job.log("info", "let go of two promises")
+    await pause(50)
+    return "went on"
+  }),
+  Agent.fromPromise("bomb", { version: "1.0.0" }, async (_, job) => {
+    setTimeout(() => {
+      throw new Error("thrown in a timer")
+    }, 20)
+    await job.log("info", "lit")
+    await pause(600_000)
+  }),
+  Agent.fromPromise("thrower", { version: "1.0.0" }, async () => {
+    throw new Error("broken\nin two lines", { cause: new Error("the deeper reason") })
+  })
+]

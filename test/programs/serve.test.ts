@@ -1,0 +1,189 @@
+/** `arcp serve` and agents that let go of what fails, that throw, and that need what it does not have. */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { afterAll, afterEach, expect, it } from "vitest"
+import { Program } from "../e2e/support/Program.js"
+import { WireClient } from "../e2e/support/WireClient.js"
+
+const strays = fileURLToPath(new URL("../e2e/support/stray-agents.mjs", import.meta.url))
+const root = new URL("../../dist/index.js", import.meta.url).href
+const folder = mkdtempSync(join(tmpdir(), "arcp-serve-"))
+afterAll(() => rmSync(folder, { recursive: true }))
+
+const programs: Array<Program> = []
+afterEach(async () => {
+  for (const program of programs.splice(0)) {
+    program.signal("SIGKILL")
+    await program.exited
+  }
+})
+
+const serve = (...args: ReadonlyArray<string>) => {
+  const program = new Program(["serve", "--memory", "--port", "0", "--token", "tok-a=alice", ...args])
+  programs.push(program)
+  return program
+}
+
+/** Its address, after whatever its agents have printed while they were loaded. */
+const listening = (program: Program): Promise<string> =>
+  new Promise((resolve, reject) => {
+    const look = () => {
+      const found = /^listening (ws:\/\/\S+)$/m.exec(program.stdout)?.[1]
+      if (found !== undefined) resolve(found)
+    }
+    program.child.stdout?.on("data", look)
+    look()
+    void program.exited.then((exit) =>
+      reject(new Error(`left with ${JSON.stringify(exit)}\n${program.stderr}`))
+    )
+  })
+
+let modules = 0
+/** A module of agents, with what it needs of this package and of Effect. */
+const module = (text: string) => {
+  const file = join(folder, `agents-${++modules}.mjs`)
+  const installed = (name: string) =>
+    new URL(`../../node_modules/${name}/dist/esm/index.js`, import.meta.url).href
+  const [effect, platform] = [installed("effect"), installed("@effect/platform")]
+  writeFileSync(
+    file,
+    `import { Agent, Job, Lease } from ${JSON.stringify(root)}
+import { Context, Effect, Layer } from ${JSON.stringify(effect)}
+import { HttpClient } from ${JSON.stringify(platform)}
+class Clockwork extends Context.Tag("test/Clockwork")() {}
+${text}`
+  )
+  return file
+}
+
+/** Lines of the log that hold all of these. */
+const lines = (program: Program, ...parts: ReadonlyArray<string>) =>
+  program.stderr.split("\n").filter((line) => parts.every((part) => line.includes(part)))
+
+it("a rejection that nobody waits for is logged with its job, and the server goes on", async () => {
+  const program = serve("--agents", strays)
+  const client = await WireClient.open(await listening(program))
+  const { terminal } = await client.run("stray", {})
+  expect(terminal.payload.result).toBe("went on")
+  expect((await client.run("stray", {})).terminal.payload.result).toBe("went on")
+  program.signal("SIGTERM")
+  expect((await program.leaves()).code).toBe(0)
+  for (const reason of ["a promise that nobody waits for", "no error at all"])
+    expect(
+      lines(program, "level=ERROR", reason, `job=${terminal.job_id}`, "agent=stray@1.0.0").length
+    ).toBeGreaterThan(0)
+})
+
+it("an error that nothing catches shuts the server down, with the ends of the jobs, a message and exit code 1", async () => {
+  const program = serve("--agents", strays, "--shutdown-grace-ms", "100")
+  const client = await WireClient.open(await listening(program))
+  const { job_id } = await client.accept("bomb", {})
+  expect((await client.terminal(job_id)).payload.details).toEqual({ reason: "runtime_restart" })
+  expect((await client.nextOf("session.bye")).payload["reason"]).toBe("shutdown")
+  expect((await program.leaves()).code).toBe(1)
+  expect(lines(program, "level=ERROR", "thrown in a timer", `job=${job_id}`).length).toBeGreaterThan(0)
+  expect(program.stderr).toMatch(/^error: an error was thrown that nothing catches \(thrown in a timer\)/m)
+})
+
+it("what an agent throws is in the log, and one line says what becomes of everything", async () => {
+  const program = serve("--agents", strays, "--log-format", "json")
+  const client = await WireClient.open(await listening(program))
+  const { terminal } = await client.run("thrower", {})
+  expect(JSON.stringify(terminal)).not.toContain("broken")
+  const refused = await WireClient.open(await listening(program), { token: "nobody-knows-it" }).catch(
+    () => "refused"
+  )
+  expect(refused).toBe("refused")
+  program.signal("SIGTERM")
+  await program.leaves()
+  const log = program.stderr
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => JSON.parse(line))
+  const failed = log.find(({ logLevel }) => logLevel === "ERROR")
+  expect(failed.annotations).toMatchObject({
+    job: terminal.job_id,
+    agent: "thrower@1.0.0",
+    principal: "alice"
+  })
+  for (const part of ["broken", "stray-agents.mjs", "the deeper reason"])
+    expect(JSON.stringify(failed)).toContain(part)
+  const said = log.map(({ logLevel, message }) => `${logLevel} ${message}`)
+  const told = [
+    /^INFO arcp \S+ starts/,
+    /^INFO listening on ws:/,
+    /^INFO session opened over websocket/,
+    /^INFO job started/,
+    /^INFO job ended: error after \d+ ms/,
+    /^WARN a login was refused/,
+    /^INFO shutting down/,
+    /^INFO session disconnected/,
+    /^INFO arcp has stopped/
+  ]
+  for (const line of told) expect(said.filter((text) => line.test(text))).toHaveLength(1)
+  expect(program.stderr).not.toContain("nobody-knows-it")
+})
+
+it("above INFO nothing of that is logged; pretty is for people", async () => {
+  const quiet = serve("--agents", "conformance", "--log-level", "warning")
+  await (await WireClient.open(await listening(quiet))).run("echo", 1)
+  quiet.signal("SIGTERM")
+  await quiet.leaves()
+  expect(quiet.stderr).toBe("")
+  const pretty = serve("--agents", "conformance", "--log-format", "pretty")
+  await listening(pretty)
+  pretty.signal("SIGTERM")
+  await pretty.leaves()
+  expect(pretty.stderr).toMatch(/INFO .*listening on ws:/)
+  expect(pretty.stdout.split("\n").filter((line) => line !== "")).toHaveLength(1)
+})
+
+it("agents get a leased HttpClient, and what their module exports as layer", async () => {
+  const file = module(`
+export const layer = Layer.effect(Clockwork, Effect.as(HttpClient.HttpClient, { tick: "tock" }))
+export const agents = [
+  Agent.handle(Agent.make("ticks", { version: "1.0.0" }), () => Effect.map(Clockwork, ({ tick }) => tick), { requires: [Clockwork, HttpClient.HttpClient] }),
+  Agent.handle(Agent.make("fetches", { version: "1.0.0" }), () =>
+    Effect.flatMap(HttpClient.HttpClient, (http) => http.get("http://127.0.0.1:1/x")))
+]`)
+  const program = serve("--agents", file)
+  const client = await WireClient.open(await listening(program))
+  expect((await client.run("ticks", {})).terminal.payload.result).toBe("tock")
+  expect((await client.run("fetches", {})).terminal.payload.code).toBe("PERMISSION_DENIED")
+})
+
+const unserved: ReadonlyArray<readonly [string, string, RegExp]> = [
+  [
+    "a service that an agent says it requires",
+    `export const agents = [Agent.handle(Agent.make("a", { version: "1.0.0" }), () => Clockwork, { requires: [Job.Job, Clockwork] })]`,
+    /agent a@1\.0\.0 needs test\/Clockwork, which nothing provides/
+  ],
+  [
+    "a service that the module's layer needs",
+    `export const layer = Layer.effectDiscard(Clockwork)
+export const agents = [Agent.fromPromise("a", { version: "1.0.0" }, () => 1)]`,
+    /its layer needs test\/Clockwork, which arcp serve does not have/
+  ],
+  [
+    "a layer that fails",
+    `export const layer = Layer.effectDiscard(Effect.fail(new Error("no database")))
+export const agents = [Agent.fromPromise("a", { version: "1.0.0" }, () => 1)]`,
+    /its layer could not be built: no database/
+  ]
+]
+it.each(unserved)("at start, by name: %s", async (_, text, message) => {
+  const program = serve("--agents", module(text))
+  expect((await program.leaves(60_000)).code).toBe(1)
+  expect(program.stderr).toMatch(message)
+  expect(program.stderr).not.toContain("file:///")
+})
+
+it("a service that is missing only when a job asks for it is named to the client", async () => {
+  const file = module(`
+export const agents = [Agent.handle(Agent.make("a", { version: "1.0.0" }), () => Clockwork)]`)
+  const client = await WireClient.open(await listening(serve("--agents", file)))
+  const { payload } = (await client.run("a", {})).terminal
+  expect(payload.message).toBe("the agent needs test/Clockwork, which this runtime does not have")
+})
