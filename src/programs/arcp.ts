@@ -7,7 +7,7 @@ import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeTerminal from "@effect/platform-node/NodeTerminal"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { complete, plainly } from "./cli/arguments.js"
+import { complete, harmlessly, plainly } from "./cli/arguments.js"
 import { agents, cancel, jobs, watch } from "./cli/commands.js"
 import { credentials } from "./cli/credentials.js"
 import { leaving, report } from "./cli/exit.js"
@@ -18,7 +18,8 @@ import { version } from "./version.js"
 
 const arcp = Command.make("arcp").pipe(
   Command.withDescription("Run agents, and submit, watch, cancel and replay jobs over ARCP"),
-  Command.withSubcommands([serve, submit, watch, jobs, cancel, agents, credentials, replay])
+  Command.withSubcommands([serve, submit, watch, jobs, cancel, agents, credentials, replay]),
+  Command.transformHandler(harmlessly)
 )
 
 const main = Command.run(arcp, { name: "arcp", version: `${version} (ARCP 1.1)` })(process.argv)

@@ -1,6 +1,6 @@
 /** What @effect/cli leaves to be done about the command line itself. */
 import * as Effect from "effect/Effect"
-import { coloured, plain } from "./text.js"
+import { coloured, plain, safe } from "./text.js"
 import { UsageError } from "./UsageError.js"
 
 const repeatable = new Set([
@@ -29,5 +29,23 @@ export const plainly = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A,
       ...real,
       log: (...args) => real.log(...strip(process.stdout, args)),
       error: (...args) => real.error(...strip(process.stderr, args))
+    })
+  })
+
+/** Nothing that a command prints, its logs included, steers a terminal. What is coloured is written past the console. */
+export const harmlessly = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.flatMap(Effect.console, (real) => {
+    const all = (args: ReadonlyArray<unknown>) =>
+      args.map((arg) => (typeof arg === "string" ? safe(arg) : arg))
+    return Effect.withConsole(self, {
+      ...real,
+      log: (...args) => real.log(...all(args)),
+      error: (...args) => real.error(...all(args)),
+      // Loggers write past Effect.
+      unsafe: {
+        ...real.unsafe,
+        log: (...args) => real.unsafe.log(...all(args)),
+        error: (...args) => real.unsafe.error(...all(args))
+      }
     })
   })

@@ -9,6 +9,7 @@ import * as Stream from "effect/Stream"
 import type { JobStatus } from "../../protocol/Message.js"
 import { type ClientFlags, clientOptions, connect, defaultUrl, optionalUrl } from "./client.js"
 import * as Detached from "./detached.js"
+import { inLine, json } from "./text.js"
 import { show } from "./view.js"
 
 const jobId = Args.text({ name: "JOB" }).pipe(Args.withDescription("a job id, job_…"))
@@ -26,7 +27,8 @@ export const watch = Command.make(
     Effect.gen(function* () {
       const client = yield* connect(flags)
       const job = yield* client.subscribe(flags.job, { history: !flags.noHistory })
-      if (!flags.json) yield* Console.error(`${job.agent} ${job.jobId} ${job.subscribed.current_status}`)
+      if (!flags.json)
+        yield* Console.error(inLine(`${job.agent} ${job.jobId} ${job.subscribed.current_status}`))
       yield* show(client, job, {
         ...flags,
         // With history the costs so far are among the events.
@@ -73,8 +75,8 @@ export const jobs = Command.make(
           Stream.runForEach((job) =>
             Console.log(
               flags.json
-                ? JSON.stringify(job)
-                : `${job.job_id}  ${job.status.padEnd(9)}  ${job.created_at}  ${job.agent}`
+                ? json(job)
+                : inLine(`${job.job_id}  ${job.status.padEnd(9)}  ${job.created_at}  ${job.agent}`)
             )
           )
         )
@@ -115,7 +117,7 @@ export const cancel = Command.make(
       yield* client.cancel(flags.job, Option.getOrUndefined(flags.reason))
       yield* Detached.forget(flags.job)
       yield* flags.json
-        ? Console.log(JSON.stringify({ job_id: flags.job, cancelled: true }))
+        ? Console.log(json({ job_id: flags.job, cancelled: true }))
         : Console.log(`${flags.job} is being cancelled`)
     }).pipe(Effect.scoped)
 ).pipe(
@@ -128,8 +130,10 @@ export const agents = Command.make("agents", clientOptions, (flags) =>
     for (const agent of yield* client.agents)
       yield* Console.log(
         flags.json
-          ? JSON.stringify(agent)
-          : `${agent.name}  ${agent.versions.map((version) => (version === agent.default ? `${version} (default)` : version)).join(", ")}`
+          ? json(agent)
+          : inLine(
+              `${agent.name}  ${agent.versions.map((version) => (version === agent.default ? `${version} (default)` : version)).join(", ")}`
+            )
       )
   }).pipe(Effect.scoped)
 ).pipe(Command.withDescription("List the agents that you may use"))

@@ -105,7 +105,7 @@ export const describe = (error: unknown): string => {
       : error instanceof TransportError
         ? transportHint(error)
         : hints[tagOf(error)]
-  return `error: ${code}${safe(messageOf(error))}${hint === undefined ? "" : `\n  ${hint}`}`
+  return safe(`error: ${code}${messageOf(error)}${hint === undefined ? "" : `\n  ${hint}`}`)
 }
 
 /** Reports a failure and sets the exit code. @effect/cli has already printed its own. */

@@ -6,7 +6,7 @@ import type * as Console from "effect/Console"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { vi } from "vitest"
-import { complete, plainly } from "../../../src/programs/cli/arguments.js"
+import { complete, harmlessly, plainly } from "../../../src/programs/cli/arguments.js"
 import { agents, cancel, jobs, watch } from "../../../src/programs/cli/commands.js"
 import { leaving, report } from "../../../src/programs/cli/exit.js"
 import { replay } from "../../../src/programs/cli/replay.js"
@@ -20,7 +20,10 @@ export interface Result {
 }
 
 const arcp = Command.run(
-  Command.make("arcp").pipe(Command.withSubcommands([serve, submit, watch, jobs, cancel, agents, replay])),
+  Command.make("arcp").pipe(
+    Command.withSubcommands([serve, submit, watch, jobs, cancel, agents, replay]),
+    Command.transformHandler(harmlessly)
+  ),
   { name: "arcp", version: "0.0.0" }
 )
 

@@ -35,6 +35,7 @@ import { loadAgents } from "../agents-module.js"
 import { readIdentities } from "../identities.js"
 import { stderrLogger } from "../logger.js"
 import type { Parsed } from "../serve.js"
+import { json } from "../text.js"
 import { UsageError } from "../UsageError.js"
 import { demoPages } from "./demo.js"
 
@@ -172,9 +173,7 @@ const announce = (flags: Parsed, token: string | undefined) =>
       return
     }
     if (flags.json)
-      return yield* Console.log(
-        JSON.stringify({ listening: address, ...(token === undefined ? {} : { token }) })
-      )
+      return yield* Console.log(json({ listening: address, ...(token === undefined ? {} : { token }) }))
     yield* Console.log(`listening ${address}`)
     if (token !== undefined) {
       const { command, rest } = firstCommand(flags)
