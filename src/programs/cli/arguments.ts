@@ -5,6 +5,7 @@ import { UsageError } from "./UsageError.js"
 
 const repeatable = new Set([
   "--agents",
+  "--allow-host",
   "--allow-origin",
   "--budget",
   "--lease",

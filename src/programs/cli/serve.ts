@@ -35,6 +35,12 @@ const options = {
     CliOptions.withDescription("origin of a web page that may connect; repeatable"),
     CliOptions.repeated
   ),
+  allowHost: CliOptions.text("allow-host").pipe(
+    CliOptions.withDescription(
+      "host name that clients may address this server by, such as a proxy's public name; repeatable"
+    ),
+    CliOptions.repeated
+  ),
   db: text("db", "SQLite file (default .arcp/arcp.db)"),
   memory: CliOptions.boolean("memory").pipe(CliOptions.withDescription("keep everything in memory instead")),
   synchronous: CliOptions.choice("synchronous", ["FULL", "NORMAL"]).pipe(
@@ -45,11 +51,18 @@ const options = {
     CliOptions.withDescription("TOKEN=PRINCIPAL that may connect; repeatable; also ARCP_TOKENS"),
     CliOptions.repeated
   ),
-  jwtSecret: text("jwt-secret", "accept JWTs signed with this shared secret (HS256, HS384, HS512)"),
+  jwtSecret: text(
+    "jwt-secret",
+    "accept JWTs signed with this shared secret (HS256, HS384, HS512); also ARCP_JWT_SECRET"
+  ),
   jwtPublicKey: text("jwt-public-key", "accept JWTs signed with the private key of this PEM file"),
   jwtJwks: text("jwt-jwks", "accept JWTs signed with a key of the JWKS at this URL"),
   jwtIssuer: text("jwt-issuer", "issuer that JWTs must have"),
   jwtAudience: text("jwt-audience", "audience that JWTs must have"),
+  jwtClockToleranceSec: integer(
+    "jwt-clock-tolerance-sec",
+    "seconds by which the clocks of issuer and runtime may differ (default 30)"
+  ),
   identities: text("identities", "JSON file of who may connect: token, principal, agents, leaseCeiling"),
   cancel: CliOptions.choice("cancel", ["own-session", "principal"]).pipe(
     CliOptions.withDescription(

@@ -8,7 +8,6 @@ import { run } from "./inProcess.js"
 /** C0, OSC, DEL, C1 (CSI and OSC as one character), bidirectional controls and separators, and what is harmless. */
 const evil =
   "a\u001b[2J\u001b]0;t\u0007\r\u007f\u009b31m\u009d\u202e\u2066\u200f\u061c\u2028\u2029 é\u{1f600}"
-// biome-ignore lint/suspicious/noControlCharactersInRegex: this is what must not be there
 const steering = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f]/
 
 const answer = (text: string): ReadonlyArray<string> => {
