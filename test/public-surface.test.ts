@@ -56,7 +56,7 @@ const surface: Record<string, Record<string, string>> = {
     DialerWebSocket: "layer ~Options",
     HttpClientPublic: "layer",
     RuntimeSqlite: "layer",
-    StoreSql: "layer ~Options",
+    StoreSql: "layer migrate ~Options",
     StoreSqlite: "layer layerReadOnly ~Options",
     TransportStdio: "layer ~Options",
     TransportWebSocket:

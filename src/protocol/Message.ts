@@ -5,7 +5,6 @@ import { Lease, LeaseConstraints, UtcTimestamp } from "./Lease.js"
 
 const optional = Schema.optional
 const Text = Schema.NonEmptyString
-const Json = Schema.Unknown
 /** A duration: NaN and the infinities are numbers, but not JSON, and an interval of nothing is none. */
 const Seconds = Schema.Number.pipe(Schema.finite(), Schema.positive({ description: "seconds, more than 0" }))
 const EventSeq = Schema.Int.pipe(Schema.nonNegative({ description: "an integer ≥ 0" }))
@@ -114,7 +113,7 @@ export interface Jobs extends Schema.Schema.Type<typeof Jobs> {}
 
 export const Submit = Schema.Struct({
   agent: Text,
-  input: Json,
+  input: Schema.Unknown,
   lease_request: optional(Lease),
   lease_constraints: optional(LeaseConstraints),
   idempotency_key: optional(
@@ -136,8 +135,8 @@ export const Accepted = Schema.Struct({
   agent: Schema.String,
   lease: Lease,
   lease_constraints: optional(LeaseConstraints),
-  budget: optional(Json),
-  credentials: optional(Json),
+  budget: optional(Schema.Unknown),
+  credentials: optional(Schema.Unknown),
   accepted_at: Schema.String,
   parent_job_id: optional(Schema.NullOr(Schema.String)),
   delegate_id: optional(Schema.String),
@@ -165,13 +164,13 @@ export const Subscribed = Schema.Struct({
   agent: Schema.String,
   lease: Lease,
   lease_constraints: optional(LeaseConstraints),
-  budget: optional(Json),
+  budget: optional(Schema.Unknown),
   parent_job_id: Schema.NullOr(Schema.String),
   delegate_id: optional(Schema.String),
   trace_id: Schema.String,
   subscribed_from: Schema.Int,
   replayed: Schema.Boolean,
-  credentials: optional(Json)
+  credentials: optional(Schema.Unknown)
 })
 export interface Subscribed extends Schema.Schema.Type<typeof Subscribed> {}
 
@@ -179,7 +178,7 @@ export const Unsubscribe = Schema.Struct({ job_id: optional(Text) })
 
 export const JobResult = Schema.Struct({
   final_status: Schema.Literal("success"),
-  result: optional(Json),
+  result: optional(Schema.Unknown),
   result_id: optional(Schema.String),
   result_size: optional(Schema.Int),
   summary: optional(Schema.String),

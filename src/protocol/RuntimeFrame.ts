@@ -5,11 +5,11 @@
  */
 import * as Either from "effect/Either"
 import * as Check from "./Check.js"
-import type { RuntimeMessage } from "./Codec.js"
 import type { Envelope, Rejected } from "./Envelope.js"
 import type { ErrorPayload } from "./Errors.js"
 import type * as Event from "./Event.js"
 import type * as Message from "./Message.js"
+import type { RuntimeMessage } from "./TypedMessage.js"
 
 const seconds = Check.number("seconds, more than 0", (value) => value > 0)
 const lease = Check.record(Check.array(Check.string))

@@ -5,7 +5,7 @@ import type * as Message from "../../protocol/Message.js"
 import { ProtocolViolation } from "../../services/client/ArcpClient.js"
 
 /** The body of a `result_chunk`. */
-export type ResultChunk = Body<"result_chunk">
+export type ChunkBody = Body<"result_chunk">
 
 const violation = (message: string) => Either.left(new ProtocolViolation({ message }))
 const incomplete = () => violation("chunks of the result are missing or out of order")
@@ -29,10 +29,10 @@ export class Chunks {
   private next = 0
   private whole = false
   private size = 0
-  encoding: ResultChunk["encoding"] | undefined
+  encoding: ChunkBody["encoding"] | undefined
 
   /** The bytes of the chunk that follows. */
-  decode(chunk: ResultChunk): Either.Either<Uint8Array, ProtocolViolation> {
+  decode(chunk: ChunkBody): Either.Either<Uint8Array, ProtocolViolation> {
     this.resultId ??= chunk.result_id
     this.encoding ??= chunk.encoding
     if (

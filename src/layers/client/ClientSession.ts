@@ -157,7 +157,7 @@ export class ClientSession implements Host {
     more: {
       readonly jobId?: string | undefined
       readonly traceId?: string | undefined
-      readonly extensions?: Envelope["extensions"]
+      readonly extensions?: Envelope["extensions"] | undefined
       readonly repeatable?: boolean | undefined
       /** Called synchronously with the answer, before any later frame is looked at. */
       readonly onAnswer?: ((answer: Answer & { readonly type: A }) => void) | undefined

@@ -22,7 +22,7 @@ import {
   ProtocolViolation
 } from "../../services/client/ArcpClient.js"
 import { Cell } from "./Cell.js"
-import { Chunks, concat, inlineBytes, type ResultChunk } from "./Chunks.js"
+import { type ChunkBody, Chunks, concat, inlineBytes } from "./Chunks.js"
 import { type Host, Lane } from "./Lane.js"
 import type { Pull } from "./pull.js"
 
@@ -50,7 +50,7 @@ const readAsChunks = new InvalidRequest({
 /** Takes the frames of one job, and gives its events, its output and its end to those who read them. */
 export class JobInbox {
   readonly events: Lane<JobEvent, unknown>
-  private readonly chunkLane: Lane<ResultChunk, Message.JobResult>
+  private readonly chunkLane: Lane<ChunkBody, Message.JobResult>
   readonly progress = new Cell<Body<"progress"> | undefined>(undefined)
   readonly budget = new Cell<ReadonlyMap<string, number>>(new Map())
   readonly credentials = new Cell<ReadonlyArray<JobCredential>>([])

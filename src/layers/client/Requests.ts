@@ -1,6 +1,7 @@
 /** Requests that were sent and not answered yet, oldest first. */
-import type { RuntimeMessage } from "../../protocol/Codec.js"
+
 import type { ArcpError } from "../../protocol/Errors.js"
+import type { RuntimeMessage } from "../../protocol/TypedMessage.js"
 import type { ClientError } from "../../services/client/ArcpClient.js"
 
 /** A message that answers a request. */

@@ -11,8 +11,6 @@ import { resultAsFile } from "./resultAsFile.js"
 export interface ClientParts {
   readonly session: ClientSession
   readonly jobs: SubmittedJobs
-  /** Epoch ms. */
-  readonly now: () => number
 }
 
 /** Where the frames of a job go, and which job that is once it is known. */

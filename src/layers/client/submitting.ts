@@ -20,7 +20,7 @@ const submitRaw = (
   scoped: boolean
 ) =>
   Effect.gen(function* () {
-    const { jobs, now, session } = parts
+    const { jobs, session } = parts
     const mine = yield* place(parts, (inbox, jobId) =>
       scoped ? cancelling(parts, inbox, jobId, "the scope of the job was left") : Effect.void
     )
@@ -47,7 +47,11 @@ const submitRaw = (
         else session.register(about.job_id, mine.inbox)
         mine.jobId = about.job_id
         mine.inbox.accept(about)
-        jobs.add(mine.inbox, about, options.idempotencyKey === undefined ? undefined : { payload, at: now() })
+        jobs.add(
+          mine.inbox,
+          about,
+          options.idempotencyKey === undefined ? undefined : { payload, at: session.now() }
+        )
       },
       ...(options.onInterrupt === "detach"
         ? {}

@@ -1,7 +1,6 @@
 /** Revoking, until it is done or given up: every credential that is no longer wanted ends up here. */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
-import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberMap from "effect/FiberMap"
@@ -9,7 +8,6 @@ import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type { Scope } from "effect/Scope"
-import * as Tracer from "effect/Tracer"
 import { truncateMessage } from "../../protocol/Errors.js"
 import {
   type CredentialProvisionerService,
@@ -18,6 +16,7 @@ import {
 import type { CredentialRecord, CredentialStoreService } from "../../services/credentials/CredentialStore.js"
 import type { Options } from "../../services/credentials/Credentials.js"
 import type { StoreError } from "../../services/store/Store.js"
+import { onlySpan } from "../lease/onlySpan.js"
 
 /** Credentials that are no longer wanted and not known to be revoked. */
 export const outstandingGauge = Metric.gauge("arcp_credentials_outstanding", {
@@ -46,10 +45,6 @@ export const cleanMessage = (message: string): string =>
       .replace(/[\p{Cc}\u2028\u2029]+/gu, " ")
       .replace(/\b(?:sk-|rt_|Bearer\s+)[\w.~+/=-]+/gi, "<redacted>")
   )
-
-/** Only the span: upstream must not be reached through a `fetch` of the agent that asks, which would see its key. */
-const onlySpan = (caller: Context.Context<never>) =>
-  Context.pick(Tracer.ParentSpan)(caller as Context.Context<Tracer.ParentSpan>) as Context.Context<never>
 
 /**
  * One call of a provisioner: it ends in time, whatever the provisioner is doing, and a defect tells its name only,

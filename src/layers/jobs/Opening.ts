@@ -10,19 +10,17 @@ import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import type * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
 import * as Budget from "../../protocol/Budget.js"
 import { type ArcpError, InternalError, toPayload } from "../../protocol/Errors.js"
 import { coversJob } from "../../services/auth/Policy.js"
 import type { Credential } from "../../services/credentials/Credentials.js"
 import type { Submit } from "../../services/jobs/Admission.js"
-import type { Job, JobService } from "../../services/jobs/Job.js"
-import type { JobSession } from "../../services/jobs/Jobs.js"
-import type { Lease as LeaseTag } from "../../services/lease/Lease.js"
+import type { JobService } from "../../services/jobs/Job.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
 import * as Lease from "../lease/Lease.js"
+import type { Candidate, Open } from "./Candidate.js"
 import * as Checks from "./Checks.js"
 import * as Delegation from "./Delegation.js"
 import * as Emitter from "./Emitter.js"
@@ -33,19 +31,6 @@ import { LiveJob } from "./LiveJob.js"
 import type { Hold } from "./Reservations.js"
 import { byteLength } from "./ResultWriter.js"
 import * as Runner from "./Runner.js"
-import type { RunningJob } from "./RunningJobs.js"
-
-/** A job that may be run. */
-export interface Candidate {
-  readonly session: JobSession
-  readonly record: JobRecord
-  readonly run: Effect.Effect<unknown, ArcpError, Job | LeaseTag | Scope.Scope>
-  /** As it came, before the agent's contract decoded it. */
-  readonly input: unknown
-  readonly parent?: RunningJob | undefined
-  /** Of the submitter's, or of the job that delegates. */
-  readonly parentSpan: Tracer.AnySpan
-}
 
 /** A job that begins: what its own fiber works on. */
 interface Begun {
@@ -56,12 +41,6 @@ interface Begun {
   /** Committed with its record. */
   readonly ops: ReadonlyArray<Op>
 }
-
-/**
- * Opens a job, and returns before its commit is stored: what is opened next comes after it. Who delegated to it waits
- * for `awaited.opened`.
- */
-export type Open = (candidate: Candidate, hold: Hold) => Effect.Effect<LiveJob, ArcpError>
 
 /** Bytes of an input as JSON text; of a larger one only the digest is kept. */
 const maxInputBytes = 1024 * 1024

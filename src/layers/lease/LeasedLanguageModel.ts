@@ -28,10 +28,10 @@ import * as Schema from "effect/Schema"
 import type * as SchemaAST from "effect/SchemaAST"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import * as Tracer from "effect/Tracer"
 import type { EmitError } from "../../services/jobs/Job.js"
 import type { LeaseError } from "../../services/lease/Lease.js"
 import * as Leased from "../../services/lease/Leased.js"
+import { onlySpan } from "./onlySpan.js"
 import * as Meter from "./TokenMeter.js"
 import { upstreamSpendCap } from "./upstreamSpendCap.js"
 
@@ -83,12 +83,8 @@ const upstream = (method: string) => (error: AiError.AiError) => {
   return exhausted === undefined ? error : failure(method)(exhausted)
 }
 
-/** Only the span: see the top of this file. */
-const onlySpan = (context: Context.Context<never>) =>
-  Context.pick(Tracer.ParentSpan)(context as Context.Context<Tracer.ParentSpan>) as Context.Context<never>
-
 /**
- * The same for a stream. `Stream.mapInputContext` would not do: it can add services, but not take them away.
+ * `onlySpan` for a stream. `Stream.mapInputContext` would not do: it can add services, but not take them away.
  */
 const isolated = <A, E>(stream: Stream.Stream<A, E>): Stream.Stream<A, E> =>
   Stream.unwrapScoped(

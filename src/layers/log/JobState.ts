@@ -32,7 +32,7 @@ export class JobState implements JobLog {
   /** Called when something was appended: whoever follows this job rather than a view. */
   private followers: Set<() => void> | undefined
   /** Budget counters, its own or an ancestor's. */
-  account: Account | undefined
+  account: Account<JobState> | undefined
   /** Jobs above this one. */
   depth = 0
   /** Payloads that are delivered but not stored, by `seq`. */
@@ -162,4 +162,10 @@ export class JobState implements JobLog {
       this.head = 0
     }
   }
+}
+
+/** Returns the state of a job's log: the one place where a `JobLog` is opened up, since the log makes all of them. */
+export const jobStateOf = (job: JobLog): JobState => {
+  if (job instanceof JobState) return job
+  throw new Error("this job's log was not made by this log")
 }

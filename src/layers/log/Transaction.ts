@@ -40,7 +40,7 @@ export class Transaction {
   private readonly jobs = new Map<JobState, JobDelta>()
   private readonly views = new Map<ViewState, ViewDelta>()
   private readonly effects: Array<() => void> = []
-  private readonly spending = new Spending()
+  private readonly spending = new Spending<JobState>()
 
   constructor(
     private readonly report: (report: Report) => NewEvent,
@@ -98,13 +98,17 @@ export class Transaction {
   }
 
   /** Counts what the events cost; gives them with the reports that this makes due. */
-  private charge(own: Account, events: ReadonlyArray<NewEvent>): ReadonlyArray<NewEvent> {
+  private charge(own: Account<JobState>, events: ReadonlyArray<NewEvent>): ReadonlyArray<NewEvent> {
     if (events.every((event) => event.cost === undefined)) return events
     const all: Array<NewEvent> = []
     for (const event of events) {
       all.push(event)
       if (event.cost === undefined) continue
-      for (let account: Account | undefined = own; account !== undefined; account = account.parent) {
+      for (
+        let account: Account<JobState> | undefined = own;
+        account !== undefined;
+        account = account.parent
+      ) {
         const report = this.spending.spend(account, event.cost)
         if (report === undefined) continue
         if (account === own) all.push(this.report(report))

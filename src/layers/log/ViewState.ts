@@ -234,3 +234,9 @@ export class ViewState implements View {
     return build(event.type, this.eventId(eventSeq), eventSeq, payload)
   }
 }
+
+/** Returns the state of a view: the one place where a `View` is opened up, since the log makes all of them. */
+export const viewStateOf = (view: View): ViewState => {
+  if (view instanceof ViewState) return view
+  throw new Error("this view was not made by this log")
+}

@@ -5,6 +5,7 @@ import * as Codec from "../../protocol/Codec.js"
 import { type ArcpError, InvalidRequest, toPayload } from "../../protocol/Errors.js"
 import { timestamp } from "../../protocol/EventText.js"
 import type { Feature } from "../../protocol/Features.js"
+import type { ClientMessage } from "../../protocol/TypedMessage.js"
 import type { Jobs, SubmitHead } from "../../services/jobs/Jobs.js"
 import type { EventLog } from "../../services/log/EventLog.js"
 import { closeCode, type Inbound } from "../../services/transport/Transport.js"
@@ -108,7 +109,7 @@ export const make = (services: {
 
   const submitted = (
     session: Session,
-    message: Extract<Codec.ClientMessage, { readonly type: "job.submit" }>,
+    message: Extract<ClientMessage, { readonly type: "job.submit" }>,
     submits: Submits,
     bytes: number
   ): Effect.Effect<Verdict> => {
@@ -122,7 +123,7 @@ export const make = (services: {
   /** What a message asks for; its failure is the answer to it. */
   const handle = (
     session: Session,
-    message: Exclude<Codec.ClientMessage, { readonly type: "session.hello" | "job.submit" }>
+    message: Exclude<ClientMessage, { readonly type: "session.hello" | "job.submit" }>
   ): Effect.Effect<Verdict, ArcpError> => {
     const { id } = message
     switch (message.type) {
@@ -228,7 +229,7 @@ export const make = (services: {
 const invalid = (message: string) => Effect.fail(new InvalidRequest({ message }))
 
 /** The job that a message is about. */
-const jobOf = (message: Codec.ClientMessage): string | undefined => {
+const jobOf = (message: ClientMessage): string | undefined => {
   switch (message.type) {
     case "job.cancel":
       return message.job_id ?? message.payload.job_id

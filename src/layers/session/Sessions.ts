@@ -4,9 +4,13 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
+import * as FiberRef from "effect/FiberRef"
 import * as FiberSet from "effect/FiberSet"
+import * as HashMap from "effect/HashMap"
 import * as Layer from "effect/Layer"
+import type * as Tracer from "effect/Tracer"
 import { encode } from "../../protocol/Codec.js"
 import { toPayload } from "../../protocol/Errors.js"
 import * as Features from "../../protocol/Features.js"
@@ -80,10 +84,10 @@ const refuse = (ids: IdGenerator["Type"], connection: Connection, refusal: Hands
     ])
     .pipe(Effect.zipRight(connection.close(Connections.closeCodeOf(refusal.error), refusal.error.code)))
 
-/** A connection whose session is attached, and what its part that serves runs in. */
+/** A connection whose session is attached, and the span of that. */
 interface Entered {
   readonly served: Served
-  readonly traced: (serving: Effect.Effect<void>) => Effect.Effect<void>
+  readonly span: Tracer.Span
 }
 
 /** Makes the sessions of a runtime over the services in context. */
@@ -199,7 +203,7 @@ export const make = Effect.gen(function* () {
           after: greeted.resume?.lastEventSeq ?? 0,
           frames: rest
         }),
-        traced: traced({
+        span: yield* traced({
           sessionId: held.session.sessionId,
           principal: greeted.identity.principal,
           parentSpan: greeted.parentSpan,
@@ -223,10 +227,14 @@ export const make = Effect.gen(function* () {
     })
 
   /** What follows the last frame of a connection: the session is let go of, whatever ended it. */
-  const leave = (served: Served, cause: Cause.Cause<never>): Effect.Effect<void> =>
+  const leave = ({ served, span }: Entered, exit: Exit.Exit<void>): Effect.Effect<void> =>
     Effect.zipRight(
       connections.end(served),
-      Effect.zipRight(detach(served.held), failed(served.connection, cause))
+      Effect.suspend(() => {
+        span.end(clock.unsafeCurrentTimeNanos(), exit)
+        const told = Exit.isFailure(exit) ? failed(served.connection, exit.cause) : Effect.void
+        return Effect.zipRight(detach(served.held), told)
+      })
     )
 
   const count = connectionCount()
@@ -243,10 +251,10 @@ export const make = Effect.gen(function* () {
       count.begin()
       return Effect.matchCauseEffect(enter(connection, restore), {
         onFailure: (cause) => Effect.zipRight(Effect.exit(restore(turnAway(connection, cause))), end),
-        onSuccess: ({ served, traced }) =>
-          Effect.matchCauseEffect(restore(traced(connections.run(served))), {
-            onFailure: (cause) => Effect.zipRight(leave(served, cause), end),
-            onSuccess: () => Effect.zipRight(leave(served, Cause.empty), end)
+        onSuccess: (entered) =>
+          Effect.matchCauseEffect(restore(connections.run(entered.served)), {
+            onFailure: (cause) => Effect.zipRight(leave(entered, Exit.failCause(cause)), end),
+            onSuccess: () => Effect.zipRight(leave(entered, Exit.void), end)
           })
       })
     })
@@ -292,27 +300,31 @@ export const make = Effect.gen(function* () {
   })
 })
 
-/** Serves a session on one transport in a span of its own, and with its name in the logs (§11). */
-const traced =
-  ({
-    sessionId,
-    principal,
-    parentSpan,
-    resumed
-  }: Pick<Handshake.Greeted, "parentSpan"> & {
-    readonly sessionId: string
-    readonly principal: string
-    readonly resumed: boolean
-  }) =>
-  (serving: Effect.Effect<void>): Effect.Effect<void> =>
-    serving.pipe(
-      Effect.withSpan("arcp.session", {
-        captureStackTrace: false,
-        ...(parentSpan === undefined ? { root: true } : { parent: parentSpan }),
-        attributes: { "arcp.session_id": sessionId, "arcp.session.resumed": resumed }
-      }),
-      Effect.annotateLogs({ session: sessionId, principal })
+/**
+ * The span of a session on one transport (§11), and its name in the logs of the fiber that serves it and of those that it
+ * forks. Neither is an effect around what serves: every connection would hold that for as long as it lives.
+ */
+const traced = ({
+  sessionId,
+  principal,
+  parentSpan,
+  resumed
+}: Pick<Handshake.Greeted, "parentSpan"> & {
+  readonly sessionId: string
+  readonly principal: string
+  readonly resumed: boolean
+}): Effect.Effect<Tracer.Span> =>
+  Effect.makeSpan("arcp.session", {
+    captureStackTrace: false,
+    ...(parentSpan === undefined ? { root: true } : { parent: parentSpan }),
+    attributes: { "arcp.session_id": sessionId, "arcp.session.resumed": resumed }
+  }).pipe(
+    Effect.zipLeft(
+      FiberRef.update(FiberRef.currentLogAnnotations, (about) =>
+        HashMap.set(HashMap.set(about, "session", sessionId), "principal", principal)
+      )
     )
+  )
 
 /** Counts the connections that are served, so that a shutdown can wait until there are none. */
 const connectionCount = () => {

@@ -20,7 +20,7 @@ const makeInsert = (verb: string, table: string, columns: ReadonlyArray<string>,
   const textOf = (rows: number): string => {
     let text = texts.get(rows)
     if (text === undefined) {
-      text = `${verb} INTO ${table} (${columns.join(",")}) VALUES ${Array(rows).fill(row).join(",")} ${onConflict}`
+      text = `${verb} INTO {${table}} (${columns.join(",")}) VALUES ${Array(rows).fill(row).join(",")} ${onConflict}`
       texts.set(rows, text)
     }
     return text
@@ -115,34 +115,34 @@ export const jobRow = (id: number, job: JobRecord): ReadonlyArray<unknown> => [
 ]
 
 export const dropSession = (sessionId: string): ReadonlyArray<Statement> => [
-  ["DELETE FROM sessions WHERE session_id = ?", [sessionId]],
-  ["DELETE FROM observers WHERE session_id = ?", [sessionId]],
-  ["REPLACE INTO run_trims (session_id, before, freed) VALUES (?, ?, 0)", [sessionId, everything]]
+  ["DELETE FROM {sessions} WHERE session_id = ?", [sessionId]],
+  ["DELETE FROM {observers} WHERE session_id = ?", [sessionId]],
+  ["REPLACE INTO {run_trims} (session_id, before, freed) VALUES (?, ?, 0)", [sessionId, everything]]
 ]
 
 export const writeNeeds = (needs: ReadonlyMap<string, number>): Statement => [
-  "UPDATE sessions SET need = k.value FROM json_each(?) k WHERE session_id = k.key",
+  "UPDATE {sessions} SET need = k.value FROM json_each(?) k WHERE session_id = k.key",
   [JSON.stringify(Object.fromEntries(needs))]
 ]
 
 export const dropJob = (jobId: string): ReadonlyArray<Statement> => [
-  ["REPLACE INTO event_trims (job, before) SELECT id, ? FROM jobs WHERE job_id = ?", [everything, jobId]],
-  ["DELETE FROM jobs WHERE job_id = ?", [jobId]],
-  ["DELETE FROM observers WHERE job_id = ?", [jobId]]
+  ["REPLACE INTO {event_trims} (job, before) SELECT id, ? FROM {jobs} WHERE job_id = ?", [everything, jobId]],
+  ["DELETE FROM {jobs} WHERE job_id = ?", [jobId]],
+  ["DELETE FROM {observers} WHERE job_id = ?", [jobId]]
 ]
 
 /** Never beyond the number that comes next. A dropped session stays so. */
 export const trimSession = (sessionId: string, eventSeq: number): Statement => [
-  `INSERT INTO run_trims (session_id, before)
-   SELECT session_id, min(?, event_seq + count) FROM runs WHERE session_id = ? ORDER BY event_seq DESC LIMIT 1
+  `INSERT INTO {run_trims} (session_id, before)
+   SELECT session_id, min(?, event_seq + count) FROM {runs} WHERE session_id = ? ORDER BY event_seq DESC LIMIT 1
    ON CONFLICT (session_id) DO UPDATE SET before = max(before, excluded.before)`,
   [eventSeq, sessionId]
 ]
 
 /** Never beyond the end of the log: it is where the job's numbering goes on. */
 export const trimJob = (jobId: string, seq: number): Statement => [
-  `INSERT INTO event_trims (job, before)
-   SELECT job, min(?, seq + count) FROM extents WHERE job = (SELECT id FROM jobs WHERE job_id = ?)
+  `INSERT INTO {event_trims} (job, before)
+   SELECT job, min(?, seq + count) FROM {extents} WHERE job = (SELECT id FROM {jobs} WHERE job_id = ?)
    ORDER BY seq DESC LIMIT 1
    ON CONFLICT (job) DO UPDATE SET before = max(before, excluded.before)`,
   [seq, jobId]
@@ -150,9 +150,12 @@ export const trimJob = (jobId: string, seq: number): Statement => [
 
 /** The session no longer observes the job. */
 export const unobserve = (sessionId: string, jobId: string): Statement => [
-  "DELETE FROM observers WHERE session_id = ? AND job_id = ?",
+  "DELETE FROM {observers} WHERE session_id = ? AND job_id = ?",
   [sessionId, jobId]
 ]
 
 /** A runtime was alive at this time, in epoch ms. */
-export const putAlive = (at: number): Statement => ["REPLACE INTO runtime (id, alive_at) VALUES (0, ?)", [at]]
+export const putAlive = (at: number): Statement => [
+  "REPLACE INTO {runtime} (id, alive_at) VALUES (0, ?)",
+  [at]
+]

@@ -61,7 +61,7 @@ export interface Options {
   /** What the peer has shown while it connected. */
   readonly evidence?: Evidence | undefined
   /** See `Connection.greeted`. */
-  readonly greeted?: Effect.Effect<void>
+  readonly greeted?: Effect.Effect<void> | undefined
 }
 
 /** Given once and then forgotten: headers are long, and connections many. */

@@ -32,7 +32,7 @@ export const leaseOptions = {
   )
 }
 
-interface Flags {
+interface LeaseFlags {
   readonly lease: ReadonlyArray<string>
   readonly budget: ReadonlyArray<string>
   readonly expiresIn: Option.Option<string>
@@ -102,7 +102,7 @@ const readFile = (name: string) =>
   })
 
 /** What the flags ask for; nothing when there are none. */
-export const askedFor = (flags: Flags): Effect.Effect<Asked, UsageError, FileSystem.FileSystem> =>
+export const askedFor = (flags: LeaseFlags): Effect.Effect<Asked, UsageError, FileSystem.FileSystem> =>
   Effect.gen(function* () {
     const file = Option.isSome(flags.leaseFile)
       ? yield* readFile(flags.leaseFile.value)

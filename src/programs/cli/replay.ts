@@ -21,7 +21,7 @@ const options = {
   )
 }
 
-export type Parsed = Command.Command.ParseConfig<typeof options>
+export type ReplayFlags = Command.Command.ParseConfig<typeof options>
 
 export const replay = Command.make("replay", options, (flags) =>
   Effect.flatMap(

@@ -110,7 +110,7 @@ const options = {
   )
 }
 
-export type Parsed = Command.Command.ParseConfig<typeof options>
+export type ServeFlags = Command.Command.ParseConfig<typeof options>
 
 export const serve = Command.make("serve", options, (flags) =>
   Effect.flatMap(

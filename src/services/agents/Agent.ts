@@ -21,45 +21,10 @@ import { type ArcpError, InternalError, InvalidRequest, isArcpError } from "../.
 import { describe } from "../../protocol/Problem.js"
 import { type DelegateOptions, Job, type JobService } from "../jobs/Job.js"
 import { type Cost, Lease, leaseErrorOf } from "../lease/Lease.js"
+import type { Contract, Outcome } from "./Contract.js"
 import type { AnyVendorEvent, Emits, VendorKind, Writable } from "./VendorEvent.js"
 
-/** How the end of a job reads, and its events of a vendor's kind. */
-export interface Outcome<Output, Failure, Events extends AnyVendorEvent = AnyVendorEvent> {
-  /**
-   * The output decoded, a declared failure as itself, anything else as it is. `mismatch` makes the error for an
-   * output that is not what the contract says.
-   */
-  readonly decodeOutcome: <E, M>(
-    outcome: Effect.Effect<unknown, E>,
-    mismatch: (message: string) => M
-  ) => Effect.Effect<Output, Failure | E | M>
-  /** Never there: what the compiler infers `Failure` from, which it cannot from a union. */
-  readonly types?: { readonly output: Output; readonly failure: Failure; readonly events: Events } | undefined
-}
-
-/** A contract: what goes in, what comes out, how it can fail, what it tells meanwhile. Imported by both sides. */
-export interface Contract<
-  Input,
-  InputEncoded,
-  Output,
-  OutputEncoded,
-  Failure,
-  FailureEncoded,
-  Events extends AnyVendorEvent = AnyVendorEvent
-> extends Outcome<Output, Failure, Events> {
-  readonly name: string
-  readonly version: string
-  readonly isDefault: boolean
-  /** The result is always streamed: submits without the `result_chunk` feature are refused. */
-  readonly requiresStreaming: boolean
-  readonly input: Schema.Schema<Input, InputEncoded>
-  readonly output: Schema.Schema<Output, OutputEncoded>
-  readonly error: Schema.Schema<Failure, FailureEncoded>
-  /** The events of a vendor's kind that the agent emits with a schema; empty when the contract does not say. */
-  readonly events: ReadonlyArray<Events>
-  /** The input as it goes over the wire; fails with `InvalidRequest`. */
-  readonly encodeInput: (input: Input) => Effect.Effect<InputEncoded, InvalidRequest>
-}
+export type { Contract, Outcome }
 
 /** What each job's handler is given: the job itself, its lease, and a scope that is closed before the job's end. */
 type Given = Job | Lease | Scope.Scope
@@ -88,7 +53,7 @@ export interface Registered<R = never> {
   ) => Effect.Effect<Effect.Effect<unknown, ArcpError, R | Given>, InvalidRequest>
 }
 
-interface MakeOptions<I, IE, O, OE, F, FE, Events> {
+interface AgentOptions<I, IE, O, OE, F, FE, Events> {
   readonly version: string
   /** The version that the bare name means; otherwise the highest by SemVer. */
   readonly default?: boolean | undefined
@@ -113,7 +78,7 @@ export const make = <
   Events extends AnyVendorEvent = AnyVendorEvent
 >(
   name: string,
-  options: MakeOptions<I, IE, O, OE, F, FE, Events>
+  options: AgentOptions<I, IE, O, OE, F, FE, Events>
 ): Contract<I, IE, O, OE, F, FE, Events> => {
   if (!AgentRef.isName(name))
     throw new Error(`agent name ${JSON.stringify(name)}: use lower-case letters, digits, ".", "_", "-"`)
@@ -299,7 +264,7 @@ export const fromPromise = <
   Events extends AnyVendorEvent = AnyVendorEvent
 >(
   name: string,
-  options: MakeOptions<Input, InputEncoded, unknown, unknown, never, never, Events>,
+  options: AgentOptions<Input, InputEncoded, unknown, unknown, never, never, Events>,
   run: (input: Input, job: PromiseJob<Events>) => Promise<unknown>
 ): Registered =>
   handle(make(name, options), (input: Input) =>

@@ -46,7 +46,7 @@ export interface Contract<Input, InputEncoded, Output, OutputEncoded, Failure, F
   readonly costOnFailure: (input: Input, failure: Failure | ArcpError | undefined) => Cost | undefined
 }
 
-interface MakeOptions<I, IE, O, OE, F, FE> {
+interface ToolOptions<I, IE, O, OE, F, FE> {
   /** For people, and for models that choose among tools. */
   readonly description?: string | undefined
   /** Default: any JSON. */
@@ -160,7 +160,7 @@ const constant = <Args extends ReadonlyArray<unknown>>(
 /** Declares a tool. Throws when the name is empty, longer than 256 characters or has control characters. */
 export const make = <I = unknown, IE = I, O = unknown, OE = O, F = never, FE = F>(
   name: string,
-  options: MakeOptions<I, IE, O, OE, F, FE> = {}
+  options: ToolOptions<I, IE, O, OE, F, FE> = {}
 ): Contract<I, IE, O, OE, F, FE> => {
   const problem = invalidName(name)
   if (problem !== undefined) throw new Error(`tool name ${JSON.stringify(name.slice(0, 80))}: ${problem}`)

@@ -2,18 +2,15 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Stream from "effect/Stream"
-import type { ArcpError, InternalError, InvalidRequest } from "../../protocol/Errors.js"
+import type { ArcpError, InternalError } from "../../protocol/Errors.js"
 import type { Body, Event, LogLevel } from "../../protocol/Event.js"
 import type { Lease, LeaseConstraints } from "../../protocol/Lease.js"
-import type { Contract } from "../agents/Agent.js"
+import type { Contract } from "../agents/Contract.js"
 import type { Emits, VendorKind, Writable } from "../agents/VendorEvent.js"
 import type { Credential } from "../credentials/Credentials.js"
+import type { EmitError } from "./EmitError.js"
 
-/**
- * Why an event was not logged: `InvalidRequest` when its body breaks the schema of its kind (nothing
- * else is affected), `InternalError` when the log could not commit it or a size limit was passed.
- */
-export type EmitError = InvalidRequest | InternalError
+export type { EmitError }
 
 /** A result that is delivered in chunks. Chunks are numbered and finalised by the runtime. */
 export interface ResultStream {

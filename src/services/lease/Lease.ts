@@ -8,7 +8,7 @@ import type * as Effect from "effect/Effect"
 import type * as Either from "effect/Either"
 import { BudgetExhausted, LeaseExpired, PermissionDenied } from "../../protocol/Errors.js"
 import type { LeaseConstraints, Lease as Terms } from "../../protocol/Lease.js"
-import type { EmitError } from "../jobs/Job.js"
+import type { EmitError } from "../jobs/EmitError.js"
 
 /** Why an operation is refused. None of them ends the job by itself; see §9. */
 export type LeaseError = PermissionDenied | LeaseExpired | BudgetExhausted

@@ -100,7 +100,7 @@ export interface Connection {
   /** Largest inbound frame from now on, in bytes. A larger one closes with 1009. */
   readonly setMaxFrameBytes: (bytes: number) => Effect.Effect<void>
   /** The peer has said who it is. Only for transports that bound how many of their peers have not. */
-  readonly greeted?: Effect.Effect<void>
+  readonly greeted?: Effect.Effect<void> | undefined
 }
 
 /**

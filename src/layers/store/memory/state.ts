@@ -123,8 +123,7 @@ export class MemoryJob {
   }
 
   append(events: ReadonlyArray<StoredEvent>): void {
-    for (let i = 0; i < events.length; i++) {
-      const event = events[i] as StoredEvent
+    for (const event of events) {
       const bytes = event.payload.length + eventOverhead
       const mark = this.marks.last
       if (mark === undefined || isFull(mark)) this.marks.push({ seq: event.seq, count: 1, bytes })

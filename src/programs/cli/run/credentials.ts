@@ -26,7 +26,7 @@ type Failure = UsageError | NotRevoked | StoreError | ConfigError
 /** Milliseconds the provisioner gets for one of them. */
 const callTimeout = Duration.seconds(15)
 
-type Flags = { readonly db: string; readonly revoke: boolean; readonly json: boolean }
+type CredentialsFlags = { readonly db: string; readonly revoke: boolean; readonly json: boolean }
 
 /** `3s`, `5m`, `2h`, `9d` */
 const age = (ms: number): string => {
@@ -36,13 +36,13 @@ const age = (ms: number): string => {
   return seconds < 86_400 ? `${Math.floor(seconds / 3600)}h` : `${Math.floor(seconds / 86_400)}d`
 }
 
-type Outcome = "revoked" | "unsettled" | "failed"
+type RevokeOutcome = "revoked" | "unsettled" | "failed"
 
 const print = (
   record: CredentialRecord,
-  flags: Flags,
+  flags: CredentialsFlags,
   now: number,
-  outcome?: Outcome,
+  outcome?: RevokeOutcome,
   error = record.lastError
 ) => {
   const fields = {
@@ -73,7 +73,7 @@ const outstanding = (filename: string) =>
     }
   })
 
-const revoke = (records: ReadonlyArray<CredentialRecord>, flags: Flags) =>
+const revoke = (records: ReadonlyArray<CredentialRecord>, flags: CredentialsFlags) =>
   Effect.gen(function* () {
     const provisioner = yield* CredentialProvisioner
     const store = yield* CredentialStore
@@ -105,7 +105,7 @@ const revoke = (records: ReadonlyArray<CredentialRecord>, flags: Flags) =>
 
 /** With the provisioner it revokes with. */
 export const runWith = (
-  flags: Flags,
+  flags: CredentialsFlags,
   provisioner: Layer.Layer<CredentialProvisioner, UsageError | ConfigError>
 ): Effect.Effect<void, Failure> =>
   Effect.gen(function* () {
@@ -148,5 +148,5 @@ const configured = Layer.unwrapEffect(
   )
 ).pipe(Layer.provide(FetchHttpClient.layer))
 
-export const run = (flags: Flags): Effect.Effect<void, Failure> =>
+export const run = (flags: CredentialsFlags): Effect.Effect<void, Failure> =>
   Effect.zipRight(leaveOnBrokenPipe, Effect.provide(runWith(flags, configured), stderrLogger(flags.json)))
