@@ -89,6 +89,9 @@ export const ListJobs = Schema.Struct({
 })
 export interface ListJobs extends Schema.Schema.Type<typeof ListJobs> {}
 
+/** The field of a listing's entry that tells when the job ended; ours, as the protocol has none. */
+export const completedAt = "x-vendor.effect-arcp.completed_at"
+
 export const JobEntry = Schema.Struct({
   job_id: Text,
   agent: Text,
@@ -100,7 +103,8 @@ export const JobEntry = Schema.Struct({
   created_at: Schema.String,
   submitted_at: optional(Schema.String),
   trace_id: Schema.String,
-  last_event_seq: Schema.Int
+  last_event_seq: Schema.Int,
+  [completedAt]: optional(Schema.String)
 })
 export interface JobEntry extends Schema.Schema.Type<typeof JobEntry> {}
 

@@ -38,7 +38,10 @@ const storing =
       tx.ops.push(Op.PutJob({ job: tx.withBudget(job, record) }))
       if (!view.dropped) tx.ops.push(Op.Observe({ sessionId: view.sessionId, jobId: job.jobId }))
     }
-    if (event !== undefined) tx.append(job, [event])
+    if (event !== undefined) {
+      if (ended) tx.append(job, [event])
+      else tx.begin(job, event)
+    }
     if (ended) {
       job.ended = true
       tx.ops.push(Op.PutJob({ job: { ...record, lastEventSeq: tx.lastEventSeqOf(job) } }))

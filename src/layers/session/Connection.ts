@@ -51,7 +51,7 @@ export interface ConnectionServices {
   readonly dispatch: ReturnType<typeof Dispatch.make>
   /** Waits for the end of a token, and closes then. */
   readonly expiry: ReturnType<typeof Expiry.make>
-  /** The client has sent a frame on this transport. */
+  /** Notes that the client has sent a frame on this transport. */
   readonly confirm: (held: AttachedSession) => Effect.Effect<void>
 }
 
@@ -64,7 +64,7 @@ export interface Start {
   readonly frames: Chunk.Chunk<Inbound>
 }
 
-/** Which close code an error ends a connection with. */
+/** Returns the close code with which an error ends a connection. */
 export const closeCodeOf = (error: ArcpError): number => {
   switch (error._tag) {
     case "InternalError":

@@ -16,6 +16,7 @@ import type { StoreError } from "../../../services/store/Store.js"
 import { leaveOnBrokenPipe } from "../exit.js"
 import { stderrLogger } from "../logger.js"
 import { inLine, json } from "../text.js"
+import { age } from "../time.js"
 import { UsageError } from "../UsageError.js"
 
 /** Some are still good; exit code 1. */
@@ -27,14 +28,6 @@ type Failure = UsageError | NotRevoked | StoreError | ConfigError
 const callTimeout = Duration.seconds(15)
 
 type CredentialsFlags = { readonly db: string; readonly revoke: boolean; readonly json: boolean }
-
-/** `3s`, `5m`, `2h`, `9d` */
-const age = (ms: number): string => {
-  const seconds = Math.max(0, Math.floor(ms / 1000))
-  if (seconds < 60) return `${seconds}s`
-  if (seconds < 3600) return `${Math.floor(seconds / 60)}m`
-  return seconds < 86_400 ? `${Math.floor(seconds / 3600)}h` : `${Math.floor(seconds / 86_400)}d`
-}
 
 type RevokeOutcome = "revoked" | "unsettled" | "failed"
 

@@ -10,7 +10,6 @@ import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
@@ -297,4 +296,4 @@ export const run = (flags: ServeFlags) =>
       // Here it is the server that has no port, and not a client that finds no server.
       Effect.catchTag("TransportError", ({ message }) => new CannotServe({ message }))
     )
-  }).pipe(Effect.provide(stderrLogger(flags.json)), Logger.withMinimumLogLevel(flags.logLevel))
+  }).pipe(Effect.provide(stderrLogger(flags.json)))
