@@ -136,7 +136,7 @@ export const make = (context: {
     })
 
   const result = ResultWriter.make({
-    emitChunk: (body) => emit("result_chunk", body),
+    emitChunk: (body, ending) => emit("result_chunk", body, { ending }),
     resultId: context.resultId,
     chunked: context.chunked,
     maxChunkBytes: options.maxChunkBytes,

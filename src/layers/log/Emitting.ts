@@ -15,7 +15,7 @@ const volatileEvents = 64
 const volatileBytes = 128 * 1024
 
 /** Queues something as soon as every consumer that must lose nothing has room for it. Returns when it is committed. */
-export const admitted = (publisher: Publisher, queue: (done: Done) => void) =>
+const admitted = (publisher: Publisher, queue: (done: Done) => void) =>
   Effect.async<void, InternalError>((resume) =>
     publisher.admit((settled) =>
       queue((exit) => {
@@ -60,7 +60,10 @@ export const make = ({ committer, pace, publisher, retention, store }: LogParts)
     Effect.suspend(() => {
       if (job.ended) return Effect.void
       if (retention.isBlocked(job)) return Effect.zipRight(retention.room(job), append(job, event))
-      const committed = publisher.suspends ? admitted(publisher, appending(job, event)) : enqueue(job, event)
+      const committed =
+        publisher.suspends && event.ending !== true
+          ? admitted(publisher, appending(job, event))
+          : enqueue(job, event)
       return pace.holds(job) ? Effect.zipRight(committed, pace.wait(job)) : committed
     })
 
