@@ -14,7 +14,10 @@ export const all = [
   "agent_versions"
 ] as const
 
-export type Feature = (typeof all)[number]
+/** Features of ours, which a client asks for when it knows what they ask of it: a token that ends is renewed by a resume. */
+export const vendor = ["x-vendor.effect-arcp.renewal"] as const
+
+export type Feature = (typeof all)[number] | (typeof vendor)[number]
 
 /** The effective set: what both lists name, in our order. A client that sends none gets none. */
 export const negotiate = (

@@ -24,6 +24,9 @@ if (executable === undefined || !existsSync(executable))
     "skipped: the demo page in a browser; there is no chromium in PATH, and ARCP_CHROMIUM names none"
   )
 
+/** A file that would be markup, or another cell. */
+const nasty = "<img src=x onerror=alert(1)> & a|b *c*.ts"
+
 /** Screenshots are written here, if set. */
 const shots = process.env["ARCP_SCREENSHOTS"]
 
@@ -41,6 +44,7 @@ describe.skipIf(executable === undefined)("the demo page (where there is a Chrom
       for (let k = 0; k < 100; k++)
         writeFileSync(join(root, `d${i}`, `f${k}.ts`), "const a = 1\n".repeat(400))
     }
+    writeFileSync(join(root, nasty), "a larger file than the others\n".repeat(1000))
     server = spawn(
       process.execPath,
       [program, "serve", "--agents", "demo", "--port", "0", "--memory", "--json", "--token", "secret=me"],
@@ -77,6 +81,7 @@ describe.skipIf(executable === undefined)("the demo page (where there is a Chrom
     })
     await page.goto(`${origin}/demo#${new URLSearchParams({ token: "secret", root })}`)
     await page.waitForSelector("#lamp[data-state=on]")
+    assert.strictEqual(page.url(), `${origin}/demo`, "the token is in the address bar")
     return { page, wrong }
   }
   const text = async (page: Page, id: string) => (await page.locator(`#${id}`).textContent()) ?? ""
@@ -109,9 +114,21 @@ describe.skipIf(executable === undefined)("the demo page (where there is a Chrom
     const [, first, last, count] =
       /events (\d+) to (\d+): (\d+), 0 missing/.exec(await text(page, "counted")) ?? []
     assert.strictEqual(Number(last) - Number(first) + 1, Number(count))
-    assert.match(await text(page, "counted"), /^1500 of 1500 files/)
+    assert.match(await text(page, "counted"), /^1501 of 1501 files/)
     assert.match(await text(page, "report"), /TypeScript/)
+    assert.strictEqual((await page.locator("#report table").count()) > 0, true)
+    assert.notMatch(await text(page, "report"), /---|^#|\| /m)
+    // What a file is called is text, and no markup.
+    assert.strictEqual(await page.locator("#report img").count(), 0)
+    assert.include(await text(page, "report"), nasty)
     await shot(page, "done")
+    await page.setViewportSize({ width: 375, height: 700 })
+    const { scroll, wide } = await page.evaluate(() => ({
+      scroll: document.documentElement.scrollWidth,
+      wide: document.documentElement.clientWidth
+    }))
+    assert.isAtMost(scroll, wide)
+    await shot(page, "narrow")
     assert.deepStrictEqual(wrong, [])
     await page.close()
   })

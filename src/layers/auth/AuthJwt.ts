@@ -6,10 +6,13 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Runtime from "effect/Runtime"
 import * as jose from "jose"
+import { InternalError } from "../../protocol/Errors.js"
 import { invalidLease, type Lease } from "../../protocol/Lease.js"
 import { Auth, type Identity } from "../../services/auth/Auth.js"
 import { fromToken, refused } from "./Auth.js"
+import { KeySetUnavailable, remoteKeys } from "./remoteKeys.js"
 
 const hmac = ["HS256", "HS384", "HS512"] as const
 const asymmetric = [
@@ -48,7 +51,7 @@ export interface Options {
   readonly issuer?: string | ReadonlyArray<string> | undefined
   /** Accepted `aud`; unchecked when absent. */
   readonly audience?: string | ReadonlyArray<string> | undefined
-  /** Time by which clocks may differ. Default: none. */
+  /** Time by which clocks may differ. Default: 30 seconds. */
   readonly clockTolerance?: Duration.DurationInput | undefined
   /** Refuse tokens without `exp`. Default true. */
   readonly requireExpiry?: boolean | undefined
@@ -67,11 +70,11 @@ export interface Options {
     | undefined
 }
 
+/** As the protocol has it (§4.1 of its page). */
+const defaultTolerance = Duration.seconds(30)
+
 /** The key or the algorithms cannot be used. */
 export class AuthJwtError extends Data.TaggedError("AuthJwtError")<{ readonly message: string }> {}
-
-/** The key set could not be fetched or read: the runtime's problem, not the token's. */
-class KeySetUnavailable extends Data.TaggedError("KeySetUnavailable")<{ readonly cause: unknown }> {}
 
 /** The one key source that is named, `None` when none is. `publicKeyFile` is a PEM file. */
 export const keyFrom = (sources: {
@@ -145,17 +148,17 @@ const remote = (options: Options, uri: string): Effect.Effect<Verifier, AuthJwtE
     })
     if (url.protocol !== "https:" && !(url.protocol === "http:" && loopback.has(url.hostname)))
       return yield* new AuthJwtError({ message: "the JWKS address must be https, or http on loopback" })
-    const keySet = jose.createRemoteJWKSet(url)
+    const run = Runtime.runFork(yield* Effect.runtime())
     return {
       algorithms: yield* allowed(options, asymmetric),
-      key: (header, token) =>
-        keySet(header, token).catch((cause) => {
-          throw cause instanceof jose.errors.JWKSNoMatchingKey ||
-            cause instanceof jose.errors.JWKSMultipleMatchingKeys ||
-            cause instanceof jose.errors.JOSENotSupported
-            ? cause
-            : new KeySetUnavailable({ cause })
-        })
+      key: remoteKeys(url, (cause) => {
+        run(
+          Effect.logWarning(
+            "the key set of JWTs could not be renewed; the keys known so far are used on",
+            cause
+          )
+        )
+      })
     }
   })
 
@@ -184,6 +187,13 @@ const verifier = (options: Options): Effect.Effect<Verifier, AuthJwtError> =>
     }
   })
 
+/** A token that may be good, and cannot be checked at the moment. */
+const unavailable = () =>
+  new InternalError({
+    message: "the token cannot be checked at the moment; try again",
+    details: { reason: "keys" }
+  })
+
 const isStrings = (u: unknown): u is ReadonlyArray<string> =>
   Array.isArray(u) && u.every((item) => typeof item === "string")
 
@@ -207,7 +217,7 @@ const identity = (options: Options, payload: jose.JWTPayload): Identity | undefi
     expiresAt:
       payload.exp === undefined
         ? undefined
-        : payload.exp * 1000 + Duration.toMillis(options.clockTolerance ?? 0)
+        : payload.exp * 1000 + Duration.toMillis(options.clockTolerance ?? defaultTolerance)
   }
 }
 
@@ -216,8 +226,9 @@ const list = (value: string | ReadonlyArray<string>): string | Array<string> =>
 
 /**
  * Verifies JWTs: signature, `exp`, `nbf`, issuer and audience, and turns their claims into an identity.
- * Every token that is not accepted gets the same `Unauthenticated`; the reason is logged at debug level,
- * and a key set that cannot be fetched as a warning. A malformed claim refuses the token.
+ * Every token that is not accepted gets the same `Unauthenticated`; the reason is logged at debug level. A malformed
+ * claim refuses the token. While a key set is needed that cannot be fetched, which is logged as a warning, the answer
+ * is a retryable `InternalError`: the token may be good.
  *
  * @example
  * AuthJwt.layer({ key: { jwksUri: "https://id.example.com/jwks.json" }, audience: "arcp" })
@@ -227,9 +238,14 @@ export const layer = (options: Options): Layer.Layer<Auth, AuthJwtError> =>
     Auth,
     Effect.gen(function* () {
       const { algorithms, key } = yield* verifier(options)
+      if (options.audience === undefined)
+        yield* Effect.logWarning(
+          "JWTs are accepted whatever audience they are for: a token made for another service of the issuer opens a " +
+            "session here; set the audience (--jwt-audience)"
+        )
       const checks: jose.JWTVerifyOptions = {
         algorithms: [...algorithms],
-        clockTolerance: Duration.toSeconds(options.clockTolerance ?? 0),
+        clockTolerance: Duration.toSeconds(options.clockTolerance ?? defaultTolerance),
         requiredClaims: options.requireExpiry === false ? [] : ["exp"],
         ...(options.issuer === undefined ? {} : { issuer: list(options.issuer) }),
         ...(options.audience === undefined ? {} : { audience: list(options.audience) })
@@ -250,7 +266,7 @@ export const layer = (options: Options): Layer.Layer<Auth, AuthJwtError> =>
               ? Effect.logWarning("a JWT could not be checked: the key set is not available", error.cause)
               : Effect.logDebug("a JWT was refused", error instanceof jose.errors.JOSEError ? error.code : "")
           ),
-          Effect.mapError(refused),
+          Effect.mapError((error) => (error instanceof KeySetUnavailable ? unavailable() : refused())),
           Effect.flatMap(({ payload }) => {
             const claimed = identity(options, payload)
             return claimed === undefined

@@ -18,11 +18,12 @@ export const resultAsFile = (
 ): Effect.Effect<ResultFile, ClientError | PlatformError, FileSystem> =>
   Effect.gen(function* () {
     const files = yield* FileSystemTag
-    const partial = `${path}.partial`
+    // Nobody can have put a link where nobody can know the name, and an exclusive open follows none.
+    const partial = `${path}.${crypto.randomUUID()}`
     let result: Message.JobResult | undefined
     let size = 0
     yield* Effect.gen(function* () {
-      const file = yield* files.open(partial, { flag: "w" })
+      const file = yield* files.open(partial, { flag: "wx" })
       const chunks = inbox.chunks((end) => {
         result = end
       })

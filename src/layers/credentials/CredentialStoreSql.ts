@@ -23,7 +23,7 @@ import { borrowed, kept, type Lend } from "../store/lending.js"
 import { type TableOptions, tablesOf } from "../store/migrate.js"
 import { naming, prefixProblem } from "../store/naming.js"
 import { toStoreError } from "../store/sqlError.js"
-import { connect, lock, prepareFolder, type SqliteClient } from "../store/sqliteFile.js"
+import { connect, connectOwn, lock, prepareFolder, type SqliteClient } from "../store/sqliteFile.js"
 
 /** "ARCC", in the file header. */
 const applicationId = 0x41524343
@@ -159,7 +159,7 @@ const check = (path: string, name: string): Effect.Effect<void, StoreError, Reac
 
 const open = (path: string, name: string) =>
   Effect.gen(function* () {
-    const sql = yield* connect({ filename: path }, name)
+    const sql = yield* connectOwn(path, name)
     yield* Effect.forEach(
       [
         // Waiting in SQLite would block the process; the store waits by itself.

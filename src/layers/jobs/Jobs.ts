@@ -115,6 +115,18 @@ export const make = Effect.gen(function* () {
     subscribe: (session, request) =>
       lookup.subscribe(session, request).pipe(Faults.contained("a subscription was decided")),
     unsubscribe: (session, jobId) => parts.log.unobserve(session.view, jobId),
+    unsubscribeForeign: (session) =>
+      Effect.forEach(
+        [...session.view.observedJobs],
+        (jobId) =>
+          Effect.flatMap(lookup.job(jobId), (record) =>
+            record === undefined || record.principal === session.identity.principal
+              ? Effect.void
+              : parts.log.unobserve(session.view, jobId)
+          ),
+        { discard: true }
+      ),
+    runningOf: (sessionId) => parts.running.ofSession(sessionId),
     accepted: (session, jobId) =>
       Effect.map(lookup.job(jobId), (record) =>
         record === undefined ? undefined : ownership.accept(session, record)

@@ -102,6 +102,9 @@ export class ViewState implements View {
   get observedCount(): number {
     return this.observed.size
   }
+  get observedJobs(): Iterable<string> {
+    return Array.from(this.observed, ({ jobId }) => jobId)
+  }
   setFeatures(features: ReadonlyArray<Feature>): void {
     this.progress = features.includes("progress")
     this.chunks = features.includes("result_chunk")

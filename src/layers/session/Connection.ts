@@ -29,6 +29,7 @@ import { type Connection, closeCode, type Inbound } from "../../services/transpo
 import { heartbeat, Pulse } from "../transport/heartbeat.js"
 import { sound } from "./boundary.js"
 import type * as Dispatch from "./Dispatch.js"
+import type * as Expiry from "./Expiry.js"
 import type { AttachedSession } from "./Resume.js"
 import type { Attachment, Session } from "./Session.js"
 import { SubmitQueue } from "./SubmitQueue.js"
@@ -49,6 +50,8 @@ export interface ConnectionServices {
   /** See TurnShare.ts. */
   readonly share: Effect.Effect<void>
   readonly dispatch: ReturnType<typeof Dispatch.make>
+  /** Waits for the end of a token, and closes then. */
+  readonly expiry: ReturnType<typeof Expiry.make>
   /** Notes that the client has sent a frame on this transport. */
   readonly confirm: (held: AttachedSession) => Effect.Effect<void>
   /** The peer asks for nothing more, and reads what there still is to say. Does not wait until it is said. */
@@ -336,7 +339,15 @@ export const make = (services: ConnectionServices) => {
     /** Serves a session on one transport, until the reader and the writer are done. */
     run: (served: Served): Effect.Effect<void> =>
       Effect.flatMap(fork(served, write(served)), (writer) => {
-        const toTheEnd = Effect.zipRight(read(served), Fiber.join(writer))
+        const reading = Effect.zipRight(read(served), Fiber.join(writer))
+        const { expiresAt } = served.session.identity
+        const toTheEnd =
+          expiresAt === undefined
+            ? reading
+            : Effect.zipRight(
+                fork(served, services.expiry(served.session, served.attachment, expiresAt)),
+                reading
+              )
         return served.session.has("heartbeat")
           ? Effect.flatMap(fork(served, beat(served)), () => toTheEnd)
           : toTheEnd

@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Codec from "../../protocol/Codec.js"
-import { type ArcpError, InvalidRequest, toPayload } from "../../protocol/Errors.js"
+import { type ArcpError, InvalidRequest, toPayload, Unauthenticated } from "../../protocol/Errors.js"
 import { timestamp } from "../../protocol/EventText.js"
 import type { Feature } from "../../protocol/Features.js"
 import type { ClientMessage } from "../../protocol/TypedMessage.js"
@@ -24,6 +24,18 @@ const malformed: Verdict = { _tag: "Malformed" }
 const proceed = Effect.succeed(ok)
 const proceedAfter = (effect: Effect.Effect<void>): Effect.Effect<Verdict> =>
   effect === Effect.void ? proceed : Effect.as(effect, ok)
+
+/** Messages that ask for something, for which the sender's identity must hold. */
+const requests: ReadonlySet<string> = new Set([
+  "session.list_jobs",
+  "job.submit",
+  "job.cancel",
+  "job.subscribe",
+  "job.unsubscribe"
+])
+
+const tokenEnded = () =>
+  new Unauthenticated({ message: "the token has ended; resume the session with a fresh one" })
 
 /** Which feature a message needs, where it needs one. */
 const needs: { readonly [type: string]: Feature } = {
@@ -207,6 +219,16 @@ const dispatch = (
   const feature = needs[message.type]
   if (feature !== undefined && !session.has(feature))
     return fail(`${message.type} needs the feature ${feature}, which was not negotiated`)
+  if (requests.has(message.type) && (session.identity.expiresAt ?? Infinity) <= services.now()) {
+    if (message.type === "job.submit") {
+      const { jobs } = services
+      const request = { id: message.id, traceId: message.trace_id, parentSpan: message.parentSpan }
+      const refusal = decided(jobs, session, request, jobs.refuse(session, request, tokenEnded()))
+      return proceedAfter(submits(refusal, frame.length))
+    }
+    answer(session, tokenEnded(), message.id, jobOf(message))
+    return proceed
+  }
   // The most frequent request only takes its place in the queue, where its own failures are answered.
   if (message.type === "job.submit") return submitted(services, session, message, submits, frame.length)
   return sound(

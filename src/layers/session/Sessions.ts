@@ -34,6 +34,7 @@ import { sound } from "./boundary.js"
 import type { Served } from "./Connection.js"
 import * as Connections from "./Connection.js"
 import * as Dispatch from "./Dispatch.js"
+import * as Expiry from "./Expiry.js"
 import * as Handshake from "./Handshake.js"
 import * as HelloRoom from "./HelloRoom.js"
 import { Outbox } from "./Outbox.js"
@@ -145,7 +146,9 @@ export const make = Effect.gen(function* () {
     registry: yield* Registry,
     policy: yield* Policy,
     options,
-    offered: Features.all.filter((feature) => feature !== "provisioned_credentials" || credentials.enabled)
+    offered: [...Features.all, ...Features.vendor].filter(
+      (feature) => feature !== "provisioned_credentials" || credentials.enabled
+    )
   })
   const dispatch = Dispatch.make({
     jobs,
@@ -168,6 +171,7 @@ export const make = Effect.gen(function* () {
     turn,
     share,
     dispatch,
+    expiry: Expiry.make({ jobs, options, now, elapsed }),
     confirm: resume.confirm,
     noMoreRequests: Effect.asVoid(Effect.suspend(() => Effect.forkDaemon(shutdown)))
   })

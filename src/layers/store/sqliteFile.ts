@@ -7,6 +7,7 @@ import * as Sqlite from "@effect/sql-sqlite-node/SqliteClient"
 import * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
 import { StoreError } from "../../services/store/Store.js"
+import { ensureFile, ensureFolder } from "./ownerOnly.js"
 import { applicationId, schemaVersion } from "./schema.js"
 import { isBusy, toStoreError } from "./sqlError.js"
 
@@ -28,6 +29,17 @@ export const connect = (
 ): Effect.Effect<SqliteClient, StoreError, Scope | Reactivity.Reactivity> =>
   Sqlite.make(config).pipe(Effect.catchAllDefect((defect) => Effect.fail(toStoreError(name)(defect))))
 
+/** Opens a connection that writes, for the scope. The file is created when there is none, and is its owner's alone. */
+export const connectOwn = (
+  path: string,
+  name: string,
+  config: Omit<Sqlite.SqliteClientConfig, "filename"> = {}
+): Effect.Effect<SqliteClient, StoreError, Scope | Reactivity.Reactivity> =>
+  Effect.zipRight(
+    attempt(name, () => ensureFile(path)),
+    connect({ ...config, filename: path }, name)
+  )
+
 /** Creates the folder; answers the path by which every process knows the file, links resolved. */
 export const prepareFolder = (filename: string): Effect.Effect<string, StoreError> =>
   Effect.gen(function* () {
@@ -37,7 +49,7 @@ export const prepareFolder = (filename: string): Effect.Effect<string, StoreErro
     const path = nodePath.resolve(filename)
     const folder = nodePath.dirname(path)
     yield* Effect.try({
-      try: () => fs.mkdirSync(folder, { recursive: true }),
+      try: () => ensureFolder(folder),
       catch: (cause) =>
         new StoreError({ message: `the folder of ${filename} cannot be created (${String(cause)})`, cause })
     })
@@ -60,7 +72,7 @@ export const lock = (
     yield* regularFile(path, name)
     yield* oneName(path, name)
     const lockName = `${name}.lock`
-    const sql = yield* connect({ filename: `${path}.lock`, disableWAL: true }, lockName)
+    const sql = yield* connectOwn(`${path}.lock`, lockName, { disableWAL: true })
     const connection = yield* sql.reserve
     for (const statement of ["PRAGMA busy_timeout = 0", "PRAGMA journal_mode = MEMORY", "BEGIN EXCLUSIVE"])
       yield* connection.executeRaw(statement, [])

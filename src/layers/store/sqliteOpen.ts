@@ -10,7 +10,7 @@ import { applicationId, migrations } from "./schema.js"
 import { toStoreError } from "./sqlError.js"
 import {
   besideNow,
-  connect,
+  connectOwn,
   inspect,
   lock,
   prepareFolder,
@@ -79,7 +79,7 @@ export const open = <A, R>(
     const clean = yield* besideNow(path)
     yield* Effect.addFinalizer(() => (opened ? Effect.void : clean))
     const version = yield* inspect(path, filename)
-    const sql = yield* connect({ filename: path }, filename)
+    const sql = yield* connectOwn(path, filename)
     yield* Effect.gen(function* () {
       // Waiting in SQLite would block the process; the store waits by itself.
       yield* pragma(sql, "busy_timeout = 0")

@@ -12,6 +12,7 @@ import type * as Scope from "effect/Scope"
 import { isLoopback } from "../../protocol/Loopback.js"
 import type { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { TransportError, TransportServer } from "../../services/transport/Transport.js"
+import { pathOf, trimmed } from "./requestPath.js"
 import type { UpgradePolicy } from "./UpgradePolicy.js"
 import * as Acceptor from "./WebSocketAcceptor.js"
 
@@ -118,8 +119,7 @@ export const layer = (options: Options = {}): Layer.Layer<TransportServer, Trans
       const acceptor = yield* Acceptor.make(options, () => host)
       yield* Effect.addFinalizer(() => Effect.sync(() => server.close()))
 
-      const pathOf = (request: Http.IncomingMessage) => request.url?.split("?", 1)[0] ?? ""
-      const isElsewhere = (request: Http.IncomingMessage) => pathOf(request) !== path
+      const isElsewhere = (request: Http.IncomingMessage) => pathOf(request) !== trimmed(path)
       const pages = new Map(Object.entries(options.pages ?? {}))
       server.on("request", (request, response) => {
         const found = pages.get(pathOf(request))

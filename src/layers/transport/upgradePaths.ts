@@ -4,14 +4,12 @@ import type { Duplex } from "node:stream"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { TransportError } from "../../services/transport/Transport.js"
+import { pathOf, trimmed } from "./requestPath.js"
 import { type Acceptor, protect, refuse } from "./WebSocketAcceptor.js"
 import { usage } from "./WebSocketListener.js"
 
 /** What becomes of the upgrades of one path. */
 type Endpoint = Pick<Acceptor, "accept" | "refusal">
-
-/** Returns the path of a request, without its query. */
-const pathOf = (request: IncomingMessage) => request.url?.split("?", 1)[0] ?? ""
 
 /** The endpoints of one server, and the listeners that it has while there are any. */
 class Endpoints {
@@ -87,12 +85,12 @@ export const endpointAt = <A extends Endpoint, R>(
     const starting = { status: 503, message: "server is starting" }
     const added = yield* Effect.acquireRelease(
       Effect.sync(() =>
-        endpoints.add(path, {
+        endpoints.add(trimmed(path), {
           refusal: (request) => (endpoint === undefined ? starting : endpoint.refusal(request)),
           accept: (request, socket, head) => endpoint?.accept(request, socket, head)
         })
       ),
-      (added) => Effect.sync(() => added && endpoints.remove(path))
+      (added) => Effect.sync(() => added && endpoints.remove(trimmed(path)))
     )
     if (!added)
       return yield* new TransportError({

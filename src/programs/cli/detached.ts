@@ -2,6 +2,8 @@
  * What `arcp submit --detach` leaves so that `arcp cancel` can act later: the session that
  * submitted a job may cancel it. A file per job, readable by its owner only, in the state folder of the user.
  */
+
+import { randomUUID } from "node:crypto"
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Path from "@effect/platform/Path"
 import * as Config from "effect/Config"
@@ -38,8 +40,19 @@ export const save = (jobId: string, state: State) =>
     const fs = yield* FileSystem.FileSystem
     const path = yield* Path.Path
     const name = yield* file(jobId)
-    yield* fs.makeDirectory(path.dirname(name), { recursive: true, mode: 0o700 })
-    yield* fs.writeFileString(name, yield* Schema.encode(State)(state), { mode: 0o600 })
+    const folder = path.dirname(name)
+    yield* fs.makeDirectory(folder, { recursive: true, mode: 0o700 })
+    // It may be from before, with other permissions.
+    yield* fs.chmod(folder, 0o700)
+    // A file of its own that takes the name: what has the name already lends it neither permissions nor where it leads.
+    const fresh = `${name}.${randomUUID()}`
+    yield* Effect.onError(
+      Effect.zipRight(
+        fs.writeFileString(fresh, yield* Schema.encode(State)(state), { flag: "wx", mode: 0o600 }),
+        fs.rename(fresh, name)
+      ),
+      () => Effect.ignore(fs.remove(fresh))
+    )
   })
 
 export const load = (jobId: string) =>

@@ -115,7 +115,7 @@ export const describe = (error: unknown): string => {
       : error instanceof TransportError
         ? transportHint(error)
         : hints[tagOf(error)]
-  return `error: ${code}${safe(failure ?? messageOf(error))}${hint === undefined ? "" : `\n  ${hint}`}`
+  return safe(`error: ${code}${failure ?? messageOf(error)}${hint === undefined ? "" : `\n  ${hint}`}`)
 }
 
 /** Reports a failure and sets the exit code. */

@@ -1,6 +1,7 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import { safe, safeJson } from "./text.js"
 
 /** How a log is written. */
 export const formats = ["pretty", "json", "logfmt"] as const
@@ -42,7 +43,12 @@ export const stderrLogger = (format: LogFormat): Layer.Layer<never> =>
   format === "pretty"
     ? Logger.replace(Logger.defaultLogger, Logger.prettyLogger({ stderr: true, mode: "tty" }))
     : Layer.unwrapScoped(
-        Effect.map(gathered(format === "json" ? Logger.jsonLogger : Logger.logfmtLogger), (logger) =>
-          Logger.replace(Logger.defaultLogger, logger)
+        Effect.map(
+          gathered(
+            format === "json"
+              ? Logger.map(Logger.jsonLogger, safeJson)
+              : Logger.map(Logger.logfmtLogger, safe)
+          ),
+          (logger) => Logger.replace(Logger.defaultLogger, logger)
         )
       )

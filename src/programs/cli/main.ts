@@ -8,6 +8,7 @@ import { decode } from "./decode.js"
 import { report } from "./exit.js"
 import { formats, type LogFormat, stderrLogger } from "./logger.js"
 import type { Asked } from "./parse.js"
+import { harmlessly } from "./terminal.js"
 
 const levels: Readonly<Record<string, LogLevel.LogLevel>> = {
   trace: LogLevel.Trace,
@@ -37,4 +38,4 @@ export const main = ({
       Effect.promise(() => command.start(given)),
       (run) => run
     ).pipe(Effect.provide(stderrLogger(formatOf(given.flags))), Logger.withMinimumLogLevel(level))
-  }).pipe(Effect.catchAllCause(report))
+  }).pipe(Effect.catchAllCause(report), harmlessly)

@@ -34,6 +34,12 @@ const options = {
     CliOptions.withDescription("origin of a web page that may connect; repeatable"),
     CliOptions.repeated
   ),
+  allowHost: CliOptions.text("allow-host").pipe(
+    CliOptions.withDescription(
+      "host name that clients may address this server by, such as a proxy's public name; repeatable"
+    ),
+    CliOptions.repeated
+  ),
   db: text("db", "SQLite file (default .arcp/arcp.db)"),
   memory: CliOptions.boolean("memory").pipe(CliOptions.withDescription("keep everything in memory instead")),
   synchronous: CliOptions.choice("synchronous", ["FULL", "NORMAL"]).pipe(
@@ -44,11 +50,18 @@ const options = {
     CliOptions.withDescription("TOKEN=PRINCIPAL that may connect; repeatable; also ARCP_TOKENS"),
     CliOptions.repeated
   ),
-  jwtSecret: text("jwt-secret", "accept JWTs signed with this shared secret (HS256, HS384, HS512)"),
+  jwtSecret: text(
+    "jwt-secret",
+    "accept JWTs signed with this shared secret (HS256, HS384, HS512); also ARCP_JWT_SECRET"
+  ),
   jwtPublicKey: text("jwt-public-key", "accept JWTs signed with the private key of this PEM file"),
   jwtJwks: text("jwt-jwks", "accept JWTs signed with a key of the JWKS at this URL"),
   jwtIssuer: text("jwt-issuer", "issuer that JWTs must have"),
   jwtAudience: text("jwt-audience", "audience that JWTs must have"),
+  jwtClockToleranceSec: integer(
+    "jwt-clock-tolerance-sec",
+    "seconds by which the clocks of issuer and runtime may differ (default 30)"
+  ),
   identities: text("identities", "JSON file of who may connect: token, principal, agents, leaseCeiling"),
   cancel: CliOptions.choice("cancel", ["own-session", "principal"]).pipe(
     CliOptions.withDescription(
@@ -98,7 +111,8 @@ const presentation: Readonly<Record<string, Readonly<Partial<Record<keyof typeof
     port: "PORT",
     path: "PATH",
     allowInsecure: "",
-    allowOrigin: "ORIGIN"
+    allowOrigin: "ORIGIN",
+    allowHost: "HOST"
   },
   Agents: { agents: "NAME|FILE", workspace: "DIRECTORY" },
   Store: { db: "FILE", memory: "", synchronous: "FULL|NORMAL" },
@@ -110,6 +124,7 @@ const presentation: Readonly<Record<string, Readonly<Partial<Record<keyof typeof
     jwtJwks: "URL",
     jwtIssuer: "ISSUER",
     jwtAudience: "AUDIENCE",
+    jwtClockToleranceSec: "N",
     cancel: "own-session|principal",
     operator: "PRINCIPAL"
   },
@@ -139,6 +154,7 @@ export const serve = Command.make(
     more: {
       Environment: [
         "ARCP_TOKENS                         TOKEN=PRINCIPAL,… in place of --token",
+        "ARCP_JWT_SECRET                     in place of --jwt-secret",
         "ARCP_LITELLM_URL, ARCP_LITELLM_KEY  gateway that mints a job's own model keys"
       ]
     }

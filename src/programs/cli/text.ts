@@ -1,6 +1,24 @@
-/** Control characters of an agent or a runtime must not steer the reader's terminal. */
-export const safe = (text: string): string =>
-  text.replace(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/g, "\ufffd")
+/** What may reach a terminal, of text that others have made. */
+
+/**
+ * What steers a terminal or deceives its reader: control characters (C0 but tab and line feed, DEL, C1), what turns the
+ * reading direction, and the line and paragraph separators.
+ */
+const unsafe =
+  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufff9-\ufffb]/g
+
+/** Returns a text without what steers a terminal; it may have several lines. */
+export const safe = (text: string): string => text.replace(unsafe, "\ufffd")
+
+/** Returns a text, a name for example, as a part of one line. */
+export const inLine = (text: string): string => safe(text.replace(/\r?\n|\t/g, " "))
+
+/** Returns JSON text in which what steers a terminal is escaped: it says the same. */
+export const safeJson = (text: string): string =>
+  text.replace(unsafe, (found) => `\\u${found.charCodeAt(0).toString(16).padStart(4, "0")}`)
+
+/** Returns a value as one line of JSON that can be shown on a terminal. */
+export const json = (value: unknown): string => safeJson(JSON.stringify(value))
 
 /** Whether a stream gets colours: a terminal, of a person who did not say otherwise (https://no-color.org). */
 export const coloured = (stream: { readonly isTTY?: boolean }): boolean =>

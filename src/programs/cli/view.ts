@@ -11,7 +11,7 @@ import type { ArcpClientService, ClientError, JobEvent, JobHandle } from "../../
 import * as Gauge from "./gauge.js"
 import * as Lost from "./lost.js"
 import * as Summary from "./summary.js"
-import { coloured, safe } from "./text.js"
+import { coloured, json, safe, safeJson } from "./text.js"
 
 const colours = coloured(process.stderr)
 
@@ -130,7 +130,7 @@ const makeScreen = () => {
 
 /** An event as a value of `--json`. */
 const asJson = (jobId: string, event: JobEvent): string =>
-  JSON.stringify({
+  json({
     type: "job.event",
     job_id: jobId,
     event_seq: event.eventSeq,
@@ -196,8 +196,8 @@ export const show = (
       Effect.ensuring(Effect.zipRight(Fiber.interrupt(status), Effect.sync(screen.done)))
     )
     yield* options.json
-      ? Console.log(JSON.stringify({ type: "job.result", job_id: job.jobId, result: plain(result) }))
-      : Effect.sync(() => process.stdout.write(text(result)))
+      ? Console.log(json({ type: "job.result", job_id: job.jobId, result: plain(result) }))
+      : Effect.sync(() => process.stdout.write(process.stdout.isTTY === true ? shown(result) : text(result)))
     yield* sayEnd("success")
   })
 
@@ -206,12 +206,19 @@ const statusOf = ({ code }: ArcpError): JobStatus =>
 
 /** The last line of a job that failed, for those who read values. */
 export const endedAs = (jobId: string, error: ArcpError): string =>
-  JSON.stringify({ type: "job.error", job_id: jobId, ...toPayload(error) })
+  json({ type: "job.error", job_id: jobId, ...toPayload(error) })
 
 const plain = (result: unknown): unknown =>
   result instanceof Uint8Array
     ? { encoding: "base64", data: Buffer.from(result).toString("base64") }
     : (result ?? null)
+
+/** A result as a terminal may show it: bytes as the text that they are, or are not. */
+const shown = (result: unknown): string => {
+  const written = text(result)
+  if (typeof written !== "string") return safe(new TextDecoder().decode(written))
+  return typeof result === "string" ? safe(written) : safeJson(written)
+}
 
 /** Text as it is, bytes as they are, anything else as JSON. */
 const text = (result: unknown): string | Uint8Array => {

@@ -13,6 +13,7 @@ import * as ArcpClient from "../../layers/client/ArcpClient.js"
 import * as ClientState from "../../layers/client/ClientState.js"
 import * as DialerWebSocketGlobal from "../../layers/transport/DialerWebSocketGlobal.js"
 import { Dialer, TransportError } from "../../services/transport/Transport.js"
+import { render } from "./markdown.js"
 
 const find = <E extends HTMLElement>(id: string): E => {
   const element = document.getElementById(id)
@@ -65,6 +66,7 @@ let connections = 0
 const show = (element: HTMLElement, text: string) => {
   element.textContent = text
 }
+const showReport = (markdown: string) => page.report.replaceChildren(...render(markdown))
 const rememberNow = () => {
   if (known !== undefined) sessionStorage.setItem("demo-job", JSON.stringify(known))
 }
@@ -179,7 +181,7 @@ const follow = (handle: ArcpClient.JobHandle, job: KnownJob) =>
     )
     const result = yield* handle.result
     yield* Fiber.join(events)
-    show(page.report, String(result))
+    showReport(String(result))
     sessionStorage.setItem("demo-report", String(result).slice(0, 1_000_000))
     const whole = job.missing === 0 && job.twice === 0
     verdict(
@@ -320,7 +322,10 @@ const session = (token: string) =>
 
 const given = new URLSearchParams(location.hash.slice(1))
 page.token.value = given.get("token") ?? sessionStorage.getItem("demo-token") ?? ""
-page.root.value = given.get("root") ?? ""
+page.root.value = given.get("root") ?? sessionStorage.getItem("demo-root") ?? ""
+// The address bar, the history and whoever is sent the address do not keep the token; the tab does.
+if (location.hash !== "") history.replaceState(null, "", location.pathname + location.search)
+sessionStorage.setItem("demo-root", page.root.value)
 
 const before = sessionStorage.getItem("demo-job")
 if (before !== null) {
@@ -330,7 +335,7 @@ if (before !== null) {
   showJob()
   show(page.last, String(known.last))
   const report = sessionStorage.getItem("demo-report")
-  if (report !== null) show(page.report, report)
+  if (report !== null) showReport(report)
 }
 
 let running: Fiber.RuntimeFiber<unknown> | undefined

@@ -93,6 +93,10 @@ export class Jobs extends Context.Tag("arcp/services/Jobs")<
     readonly subscribe: (session: JobSession, request: SubscribeRequest) => Effect.Effect<void, ArcpError>
     /** Ends a subscription: what is already in the session's view stays there. */
     readonly unsubscribe: (session: JobSession, jobId: string) => Effect.Effect<void, InternalError>
+    /** Ends the subscriptions to jobs of other principals: the session's identity has ended. */
+    readonly unsubscribeForeign: (session: JobSession) => Effect.Effect<void, InternalError>
+    /** Returns how many jobs that the session has submitted are running. */
+    readonly runningOf: (sessionId: string) => number
     /** Cancels every running job that the session owns, without acknowledgement. */
     readonly cancelAll: (sessionId: string, reason: string) => Effect.Effect<void>
     /**

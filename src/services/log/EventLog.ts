@@ -61,6 +61,8 @@ export interface View {
   readonly acked: number
   /** Jobs, not ended, whose events this session receives. */
   readonly observedCount: number
+  /** Ids of the jobs that it observes. */
+  readonly observedJobs: Iterable<string>
 }
 
 /** The next frames of a view. */

@@ -23,6 +23,12 @@ export const RuntimeOptionsSchema = Schema.Struct({
   /** Cancel a session's jobs on `session.bye`, as ARCP 1.0 runtimes did. */
   cancelOnBye: withDefault(Schema.Boolean, false),
 
+  /**
+   * What becomes of a session whose token has ended, of a client that cannot renew it: `finish` refuses its requests and
+   * lets it see the end of its jobs, `close` closes its transport.
+   */
+  tokenExpiry: withDefault(Schema.Literal("finish", "close"), "finish"),
+
   /** Bytes of one inbound frame, and of one before welcome. */
   maxFrameBytes: withDefault(count, MiB),
   maxHelloFrameBytes: withDefault(count, 64 * 1024),

@@ -43,7 +43,8 @@ export const closeCode = {
   tooBig: 1009,
   tryLater: 1013,
   superseded: 4001,
-  heartbeatLost: 4002
+  heartbeatLost: 4002,
+  tokenEnded: 4003
 } as const
 
 /** A certificate that a client has shown and the TLS server has verified. */

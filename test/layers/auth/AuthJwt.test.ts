@@ -1,7 +1,7 @@
 import { createServer, type Server } from "node:http"
 import type { AddressInfo } from "node:net"
 import * as FileSystem from "@effect/platform/FileSystem"
-import { describe, expect, it } from "@effect/vitest"
+import { describe, expect, it, vi } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
@@ -33,7 +33,8 @@ const refusedBy = (token: string) =>
     return error.message
   })
 const atNow = TestClock.setTime(now * 1000)
-const hmac = (options: Omit<AuthJwt.Options, "key"> = {}) => AuthJwt.layer({ key: { secret }, ...options })
+const hmac = (options: Omit<AuthJwt.Options, "key"> = {}) =>
+  AuthJwt.layer({ key: { secret }, clockTolerance: 0, ...options })
 const valid = { sub: "alice", exp: now + 60 }
 const theAnswer = "the token is missing, unknown or expired"
 
@@ -113,6 +114,32 @@ describe("time, issuer and audience", () => {
       yield* TestClock.setTime((now + 65) * 1000)
       yield* refusedBy(yield* sign(valid))
     }).pipe(Effect.provide(hmac({ clockTolerance: "5 seconds" })))
+  )
+
+  it.effect("the tolerance is 30 seconds when nothing is said", () =>
+    Effect.gen(function* () {
+      yield* TestClock.setTime((now + 89) * 1000)
+      expect((yield* verify(yield* sign(valid))).expiresAt).toBe((now + 90) * 1000)
+      yield* TestClock.setTime((now + 90) * 1000)
+      yield* refusedBy(yield* sign(valid))
+    }).pipe(Effect.provide(AuthJwt.layer({ key: { secret } })))
+  )
+
+  it.effect("that no audience is checked is warned about", () =>
+    Effect.gen(function* () {
+      const logged: Array<string> = []
+      const logger = Logger.make(({ logLevel, message }) => {
+        logged.push(`${logLevel.label} ${String(message)}`)
+      })
+      const building = (options: Omit<AuthJwt.Options, "key">) =>
+        Effect.scoped(Layer.build(hmac(options))).pipe(
+          Effect.provide(Logger.replace(Logger.defaultLogger, logger))
+        )
+      yield* building({ audience: "arcp" })
+      expect(logged).toEqual([])
+      yield* building({})
+      expect(logged.join()).toMatch(/^WARN .*audience/)
+    })
   )
 
   it.effect("expiry can be optional", () =>
@@ -270,7 +297,7 @@ describe("jwksUri", () => {
     })
   )
 
-  it.scoped("a failure to fetch refuses the token and is logged as a warning", () =>
+  it.scoped("a failure to fetch is no refusal of the token, and is logged as a warning", () =>
     Effect.gen(function* () {
       yield* atNow
       const { privateKey } = yield* Effect.promise(() => jose.generateKeyPair("ES256"))
@@ -283,19 +310,90 @@ describe("jwksUri", () => {
         logged.push(`${logLevel.label} ${String(message)}`)
       })
       yield* Effect.gen(function* () {
-        expect(yield* refusedBy(token)).toBe(theAnswer)
+        const unavailable = Effect.map(Effect.flip(verify(token)), (error) => {
+          expect([error.code, error.retryable]).toEqual(["INTERNAL_ERROR", true])
+          expect(error.message).toMatch(/try again/)
+        })
+        yield* unavailable
         status = 200
-        expect(yield* refusedBy(token)).toBe(theAnswer)
+        yield* unavailable
         body = `{"keys":"none"}`
-        expect(yield* refusedBy(token)).toBe(theAnswer)
+        yield* unavailable
         expect(logged).toHaveLength(3)
         for (const line of logged) expect(line).toMatch(/^WARN .*key set/)
         expect(logged.join()).not.toContain(token)
       }).pipe(
-        Effect.provide(AuthJwt.layer({ key: { jwksUri } })),
+        Effect.provide(AuthJwt.layer({ key: { jwksUri }, audience: "arcp" })),
         Effect.provide(Logger.replace(Logger.defaultLogger, logger))
       )
     })
+  )
+
+  /** An issuer with a key, and tokens of it. */
+  const issuer = (kid: string) =>
+    Effect.gen(function* () {
+      const { publicKey, privateKey } = yield* Effect.promise(() =>
+        jose.generateKeyPair("ES256", { extractable: true })
+      )
+      const jwk = yield* Effect.promise(() => jose.exportJWK(publicKey))
+      return {
+        jwk: { ...jwk, kid },
+        token: yield* sign(valid, privateKey, { alg: "ES256", kid })
+      }
+    })
+
+  it.scoped("a rotated key is fetched at once, and unknown ones at a bounded rate", () =>
+    Effect.gen(function* () {
+      yield* atNow
+      const first = yield* issuer("k1")
+      const second = yield* issuer("k2")
+      const unknown = yield* issuer("k3")
+      let keys = [first.jwk]
+      let fetched = 0
+      const jwksUri = yield* serve(() => {
+        fetched++
+        return { status: 200, body: JSON.stringify({ keys }) }
+      })
+      yield* Effect.gen(function* () {
+        yield* verify(first.token)
+        keys = [second.jwk]
+        expect((yield* verify(second.token)).principal).toBe("alice")
+        yield* refusedBy(first.token)
+        const before = fetched
+        const begun = performance.now()
+        yield* Effect.forEach(Array.from({ length: 50 }), () => refusedBy(unknown.token), {
+          concurrency: "unbounded",
+          discard: true
+        })
+        expect(fetched - before).toBeLessThanOrEqual(1 + (performance.now() - begun) / 1000)
+        expect(yield* verify(second.token)).toMatchObject({ principal: "alice" })
+      }).pipe(Effect.provide(AuthJwt.layer({ key: { jwksUri } })))
+    })
+  )
+
+  it.scoped(
+    "good keys stay good while the set cannot be fetched; what is signed with others may come again",
+    () =>
+      Effect.gen(function* () {
+        yield* atNow
+        const known = yield* issuer("k1")
+        const other = yield* issuer("k2")
+        let down = false
+        const jwksUri = yield* serve(() =>
+          down ? { status: 503, body: "down" } : { status: 200, body: JSON.stringify({ keys: [known.jwk] }) }
+        )
+        yield* Effect.gen(function* () {
+          yield* verify(known.token)
+          down = true
+          expect((yield* Effect.flip(verify(other.token))).retryable).toBe(true)
+          expect((yield* verify(known.token)).principal).toBe("alice")
+          // As after the ten minutes for which a set is taken to be new.
+          const later = performance.now() + 700_000
+          const clock = vi.spyOn(performance, "now").mockImplementation(() => later)
+          yield* Effect.addFinalizer(() => Effect.sync(() => clock.mockRestore()))
+          expect((yield* verify(known.token)).principal).toBe("alice")
+        }).pipe(Effect.provide(AuthJwt.layer({ key: { jwksUri } })))
+      })
   )
 })
 

@@ -183,6 +183,9 @@ describe("a handle", () => {
       const folder = yield* files.makeTempDirectoryScoped({ directory: tmpdir() })
       const { client } = yield* start()
       const path = join(folder, "result")
+      // Where one who knows the name of what is not yet whole would lead it.
+      yield* files.writeFileString(join(folder, "victim"), "as it was")
+      yield* files.symlink(join(folder, "victim"), `${path}.partial`)
       const job = yield* client.submit("stream", { encoding: "utf8", parts: ["ab", "çd"] })
       assert.deepStrictEqual(yield* job.resultAsFile(path), { path, size: 5, summary: undefined })
       assert.strictEqual(yield* files.readFileString(path), "abçd")
@@ -191,7 +194,12 @@ describe("a handle", () => {
         (yield* Effect.flip(failing.resultAsFile(join(folder, "none"))))._tag,
         "InternalError"
       )
-      assert.deepStrictEqual(yield* files.readDirectory(folder), ["result"])
+      assert.strictEqual(yield* files.readFileString(join(folder, "victim")), "as it was")
+      assert.deepStrictEqual((yield* files.readDirectory(folder)).sort(), [
+        "result",
+        "result.partial",
+        "victim"
+      ])
     }).pipe(Effect.provide([runtime(agentsForClients), NodeFileSystem.layer]))
   )
 })

@@ -68,7 +68,9 @@ it.effect("has one variable for every option", () =>
             ? !value
             : Duration.isDuration(value)
               ? Duration.sum(value, "1 seconds")
-              : `${value}x`
+              : value === "finish"
+                ? "close"
+                : `${value}x`
       expect(
         yield* optionsOf(RuntimeOptionsLayer.layerConfig(), {
           [name]: Duration.isDuration(other) ? `${Duration.toMillis(other)} millis` : String(other)

@@ -115,6 +115,64 @@ const everythingIsThere = (store: Store["Type"]) =>
   })
 
 describe("StoreSqlite", () => {
+  /** Permissions of every file in a folder, and of the folder. */
+  const modes = (folder: string) =>
+    Object.fromEntries(
+      ["", ...fs.readdirSync(folder)].map((name) => [
+        name === "" ? "folder" : name.replace(/^arcp\.db/, "db"),
+        (fs.statSync(path.join(folder, name)).mode & 0o777).toString(8)
+      ])
+    )
+  const withUmask = (mask: number) =>
+    Effect.acquireRelease(
+      Effect.sync(() => process.umask(mask)),
+      (before) => Effect.sync(() => process.umask(before))
+    )
+
+  it.scoped("what it makes is for its owner only, whatever the umask", () =>
+    Effect.gen(function* () {
+      yield* withUmask(0)
+      const folder = path.join(yield* tempFolder, "a", "b")
+      const filename = path.join(folder, "arcp.db")
+      yield* using(open(filename))((store) =>
+        Effect.map(store.commit(everything), () => {
+          assert.deepStrictEqual(modes(folder), {
+            folder: "700",
+            db: "600",
+            "db-wal": "600",
+            "db-shm": "600",
+            "db.lock": "600"
+          })
+        })
+      )
+      assert.strictEqual(fs.statSync(path.dirname(folder)).mode & 0o777, 0o700)
+    })
+  )
+
+  it.scoped("what others could read is taken from them, but no folder that is for other things too", () =>
+    Effect.gen(function* () {
+      const folder = path.join(yield* tempFolder, ".arcp")
+      const filename = path.join(folder, "arcp.db")
+      yield* using(open(filename))((store) => store.commit(everything))
+      for (const name of fs.readdirSync(folder)) fs.chmodSync(path.join(folder, name), 0o666)
+      fs.chmodSync(folder, 0o755)
+      fs.chmodSync(path.dirname(folder), 0o755)
+      // What a process that was killed has left beside it.
+      for (const suffix of ["-wal", "-shm"]) fs.writeFileSync(filename + suffix, "")
+      for (const suffix of ["-wal", "-shm"]) fs.chmodSync(filename + suffix, 0o644)
+      yield* using(open(filename))(() =>
+        Effect.sync(() =>
+          assert.deepStrictEqual(new Set(Object.values(modes(folder))), new Set(["700", "600"]))
+        )
+      )
+      assert.strictEqual(fs.statSync(path.dirname(folder)).mode & 0o777, 0o755)
+      const elsewhere = path.join(yield* tempFolder, "shared", "arcp.db")
+      fs.mkdirSync(path.dirname(elsewhere), { mode: 0o755 })
+      yield* using(open(elsewhere))(() => Effect.void)
+      assert.strictEqual(fs.statSync(path.dirname(elsewhere)).mode & 0o777, 0o755)
+    })
+  )
+
   it.scoped("creates its folder, survives being closed and opened, and goes on", () =>
     Effect.gen(function* () {
       const filename = path.join(yield* tempFolder, "a", "b", "arcp.db")

@@ -1,5 +1,6 @@
 /** Mistakes that a person makes on the command line, and what they are told. */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { request as httpRequest } from "node:http"
 import { homedir, tmpdir } from "node:os"
 import { join, resolve } from "node:path"
 import * as NodeContext from "@effect/platform-node/NodeContext"
@@ -126,6 +127,9 @@ describe("arcp serve", () => {
     [["--heartbeat-sec", "0"], /--heartbeat-sec: expected a positive duration/],
     [["--agents", join(folder, "none.mjs")], /does not load: Cannot find module '[^']*'$/m],
     [["--jwt-issuer", "x"], /need a key/],
+    [["--jwt-clock-tolerance-sec", "5"], /need a key/],
+    [["--jwt-clock-tolerance-sec", "-1"], /takes 0 or more/],
+    [["--allow-host"], /--allow-host needs a value/],
     [["--token", "sekrit=me", "--token", "sekrit=you"], /--token …=you: .*another's/],
     [["--identities", file([who]), "--token", "sekrit=root"], /--token …=root: .*another's/],
     [["--identities", join(folder, "none.json")], /could not be read/],
@@ -176,6 +180,51 @@ describe("arcp serve", () => {
     expect(await said("--identities", ceiling)).toMatch(/WARN.*leaseCeiling.*can match nothing/)
     const jwt = ["--jwt-secret", "0123456789abcdef".repeat(3)]
     expect(await said(...jwt, "--identities", ceiling)).toMatch(/WARN.*which are ignored/)
+  })
+
+  it("takes the JWT secret from the environment, and warns that no audience is checked", async () => {
+    const { code, stderr } = await run(["serve", "--memory", "--port", "0"], { ARCP_JWT_SECRET: "" })
+    expect(stderr).toMatch(/the JWT secret is empty/)
+    expect(code).not.toBe(0)
+    let printed = ""
+    await serving(
+      ["--memory", "--jwt-secret", "0123456789abcdef".repeat(3), "--jwt-clock-tolerance-sec", "0"],
+      async () => {},
+      (text) => {
+        printed += text
+      }
+    )
+    expect(printed).toMatch(/WARN.*audience/)
+  })
+
+  it("is reached by the names of --allow-host, with or without a slash at the end of the path", async () => {
+    const status = (address: string, path: string, host: string) =>
+      new Promise<number>((resolve, reject) => {
+        const request = httpRequest({ host: "127.0.0.1", port: new URL(address).port, path }, (response) =>
+          resolve(response.statusCode ?? 0)
+        )
+        request.setHeader("host", host)
+        for (const [name, value] of Object.entries({
+          connection: "Upgrade",
+          upgrade: "websocket",
+          "sec-websocket-version": "13",
+          "sec-websocket-key": "AAAAAAAAAAAAAAAAAAAAAA=="
+        }))
+          request.setHeader(name, value)
+        request.on("upgrade", (_, socket) => {
+          socket.destroy()
+          resolve(101)
+        })
+        request.on("error", reject)
+        request.end()
+      })
+    await serving(["--memory", "--allow-host", "agents.example.com"], async (address) => {
+      expect(await status(address, "/arcp", "agents.example.com")).toBe(101)
+      expect(await status(address, "/arcp/", "agents.example.com:443")).toBe(101)
+      expect(await status(address, "/arcp/?a=b", "localhost")).toBe(101)
+      expect(await status(address, "/arcp", "evil.example.com")).toBe(403)
+      expect(await status(address, "/arcp/x", "localhost")).toBe(404)
+    })
   })
 
   it("recommends a command that works", async () => {

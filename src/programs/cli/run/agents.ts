@@ -3,6 +3,7 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import { connect } from "../client.js"
 import type { ClientFlags } from "../client-flags.js"
+import { inLine, json } from "../text.js"
 
 export const run = (flags: ClientFlags) =>
   Effect.gen(function* () {
@@ -10,7 +11,9 @@ export const run = (flags: ClientFlags) =>
     for (const agent of yield* client.agents)
       yield* Console.log(
         flags.json
-          ? JSON.stringify(agent)
-          : `${agent.name}  ${agent.versions.map((version) => (version === agent.default ? `${version} (default)` : version)).join(", ")}`
+          ? json(agent)
+          : inLine(
+              `${agent.name}  ${agent.versions.map((version) => (version === agent.default ? `${version} (default)` : version)).join(", ")}`
+            )
       )
   }).pipe(Effect.scoped)

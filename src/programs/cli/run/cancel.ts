@@ -7,6 +7,7 @@ import { defaultUrl } from "../client-flags.js"
 import type { CancelFlags } from "../commands.js"
 import * as Detached from "../detached.js"
 import { attended } from "../lost.js"
+import { json } from "../text.js"
 
 /**
  * Opens the session that cancels a job: the one that submitted it when it is remembered here and still there, else one of
@@ -33,6 +34,6 @@ export const run = (flags: CancelFlags, jobId: string) =>
     yield* client.cancel(jobId, Option.getOrUndefined(flags.reason)).pipe(attended(client, flags))
     yield* Detached.forget(jobId)
     yield* flags.json
-      ? Console.log(JSON.stringify({ job_id: jobId, cancelled: true }))
+      ? Console.log(json({ job_id: jobId, cancelled: true }))
       : Console.log(`${jobId} is being cancelled`)
   }).pipe(Effect.scoped)

@@ -15,6 +15,7 @@ import { type CredentialRecord, CredentialStore } from "../../../services/creden
 import type { StoreError } from "../../../services/store/Store.js"
 import { leaveOnBrokenPipe } from "../exit.js"
 import { stderrLogger } from "../logger.js"
+import { inLine, json } from "../text.js"
 import { age } from "../time.js"
 import { UsageError } from "../UsageError.js"
 
@@ -50,7 +51,7 @@ const print = (
     outcome
   }
   const parts = [record.id, record.jobId, outcome ?? record.state, age(now - record.createdAt), error ?? ""]
-  return Console.log(flags.json ? JSON.stringify(fields) : parts.join("  ").trimEnd())
+  return Console.log(flags.json ? json(fields) : inLine(parts.join("  ").trimEnd()))
 }
 
 /** Those nobody uses any more. A runtime that is up tells only of those whose job it has ended. */

@@ -10,7 +10,7 @@ import type { ClientError } from "../../../services/client/ArcpClient.js"
 import { connect } from "../client.js"
 import type { JobsFlags } from "../commands.js"
 import { attended } from "../lost.js"
-import { safe } from "../text.js"
+import { inLine, json } from "../text.js"
 import { age, moment, took } from "../time.js"
 import { UsageError } from "../UsageError.js"
 
@@ -57,7 +57,7 @@ export const table = (jobs: ReadonlyArray<JobEntry>, now: number, columns: numbe
         Number.isNaN(created) ? "" : age(now - created),
         Number.isNaN(ended) || Number.isNaN(created) ? "" : took(ended - created),
         job.agent
-      ].map((cell) => safe(cell).replace(/\s/g, " "))
+      ].map((cell) => inLine(cell))
     })
   ]
   const widths = [0, 1, 2, 3].map((i) => Math.max(...rows.map((row) => row[i]?.length ?? 0)) + 2)
@@ -73,15 +73,13 @@ const shown = (
 ): Effect.Effect<void, ClientError> =>
   Effect.gen(function* () {
     // As they come, whatever their number: the order of the runtime.
-    if (flags.json && limit === 0)
-      return yield* Stream.runForEach(listing, (job) => Console.log(JSON.stringify(job)))
+    if (flags.json && limit === 0) return yield* Stream.runForEach(listing, (job) => Console.log(json(job)))
     let all = 0
     const counted = Stream.tap(listing, () => Effect.sync(() => all++))
     const newest = Chunk.toReadonlyArray(
       Chunk.reverse(yield* Stream.runCollect(limit === 0 ? counted : Stream.takeRight(counted, limit)))
     )
-    if (flags.json)
-      return yield* Effect.forEach(newest, (job) => Console.log(JSON.stringify(job)), { discard: true })
+    if (flags.json) return yield* Effect.forEach(newest, (job) => Console.log(json(job)), { discard: true })
     if (newest.length === 0) return yield* Console.error("no jobs")
     const columns = process.stdout.isTTY === true ? (process.stdout.columns ?? 80) : Number.POSITIVE_INFINITY
     for (const line of table(newest, now, columns)) yield* Console.log(line)

@@ -9,6 +9,7 @@ import { eventIds } from "../../../protocol/Ids.js"
 import { type JobRecord, Store, type StoredEvent } from "../../../services/store/Store.js"
 import { leaveOnBrokenPipe } from "../exit.js"
 import type { ReplayFlags } from "../replay.js"
+import { safeJson } from "../text.js"
 import { UsageError } from "../UsageError.js"
 
 const page = 500
@@ -40,7 +41,9 @@ const replayJob = (jobId: string, after: number) =>
     const job = yield* jobOf(jobId)
     yield* Stream.runForEach(eventsOf(jobId, after + 1), (event) =>
       Console.log(
-        `{"job_id":"${job.jobId}","seq":${event.seq},"type":"${event.type}","payload":${event.payload}}`
+        safeJson(
+          `{"job_id":"${job.jobId}","seq":${event.seq},"type":"${event.type}","payload":${event.payload}}`
+        )
       )
     )
   })
@@ -72,7 +75,7 @@ const replaySession = (sessionId: string, after: number) =>
           Stream.take(run.count - skipped),
           Stream.runForEach((event) => {
             const seq = run.eventSeq + (event.seq - run.jobSeq)
-            return Console.log(frame(event.type, idOf(seq), seq, event.payload))
+            return Console.log(safeJson(frame(event.type, idOf(seq), seq, event.payload)))
           })
         )
         from = run.eventSeq + run.count

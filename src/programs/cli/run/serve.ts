@@ -5,9 +5,11 @@ import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
 import type { FileSystem } from "@effect/platform/FileSystem"
 import type { Path } from "@effect/platform/Path"
 import * as Cause from "effect/Cause"
+import * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import * as Console from "effect/Console"
 import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -38,6 +40,7 @@ import { version } from "../../version.js"
 import { type AgentsModule, loadModules, type Provided } from "../agents-module.js"
 import { readIdentities } from "../identities.js"
 import type { ServeFlags } from "../serve.js"
+import { json } from "../text.js"
 import { UsageError } from "../UsageError.js"
 import { demoPages } from "./demo.js"
 import { traceable, unless, watch } from "./strays.js"
@@ -110,6 +113,18 @@ interface Authentication {
   readonly token: string | undefined
 }
 
+/** Where the keys of JWTs come from: the flags, or else a secret that arguments would show to other users. */
+const keySources = (flags: ServeFlags) => {
+  const sources = {
+    secret: Option.map(flags.jwtSecret, Redacted.make),
+    publicKeyFile: flags.jwtPublicKey,
+    jwksUri: flags.jwtJwks
+  }
+  return Object.values<Option.Option<unknown>>(sources).some(Option.isSome)
+    ? Effect.succeed(sources)
+    : Effect.map(Config.option(Config.redacted("ARCP_JWT_SECRET")), (secret) => ({ ...sources, secret }))
+}
+
 /** Who may connect; and the token that was made because nobody was named. */
 const authentication = (
   flags: ServeFlags
@@ -117,27 +132,32 @@ const authentication = (
   Effect.gen(function* () {
     const issuer = Option.getOrUndefined(flags.jwtIssuer)
     const audience = Option.getOrUndefined(flags.jwtAudience)
-    const claims = {
+    const tolerance = Option.getOrUndefined(flags.jwtClockToleranceSec)
+    if (tolerance !== undefined && tolerance < 0)
+      return yield* new UsageError({ message: "--jwt-clock-tolerance-sec takes 0 or more" })
+    const checks = {
       ...(issuer === undefined ? {} : { issuer }),
-      ...(audience === undefined ? {} : { audience })
+      ...(audience === undefined ? {} : { audience }),
+      ...(tolerance === undefined ? {} : { clockTolerance: Duration.seconds(tolerance) })
     }
     const named = Option.isSome(flags.identities) || flags.token.length > 0
-    if ([flags.jwtSecret, flags.jwtPublicKey, flags.jwtJwks].some(Option.isSome)) {
+    const sources = yield* keySources(flags)
+    if (Object.values<Option.Option<unknown>>(sources).some(Option.isSome)) {
       const AuthJwt = yield* Effect.promise(() => import("../../../layers/auth/AuthJwt.js"))
-      const key = yield* AuthJwt.keyFrom({
-        secret: Option.map(flags.jwtSecret, Redacted.make),
-        publicKeyFile: flags.jwtPublicKey,
-        jwksUri: flags.jwtJwks
-      }).pipe(Effect.mapError((error) => new UsageError({ message: error.message })))
+      const key = yield* Effect.mapError(
+        AuthJwt.keyFrom(sources),
+        (error) => new UsageError({ message: error.message })
+      )
       if (Option.isSome(key)) {
         if (named)
           yield* Effect.logWarning("JWTs are accepted instead of --token and --identities, which are ignored")
-        return { layer: AuthJwt.layer({ key: key.value, ...claims }), token: undefined }
+        return { layer: AuthJwt.layer({ key: key.value, ...checks }), token: undefined }
       }
     }
-    if (issuer !== undefined || audience !== undefined)
+    if (Object.keys(checks).length > 0)
       return yield* new UsageError({
-        message: "--jwt-issuer and --jwt-audience need a key: --jwt-secret, --jwt-public-key or --jwt-jwks"
+        message:
+          "--jwt-issuer, --jwt-audience and --jwt-clock-tolerance-sec need a key: --jwt-secret, --jwt-public-key or --jwt-jwks"
       })
     const identities = Option.isSome(flags.identities) ? yield* readIdentities(flags.identities.value) : {}
     const tokens = yield* Effect.forEach(flags.token, (token) => pair("token", token, "TOKEN=PRINCIPAL"))
@@ -179,9 +199,7 @@ const announce = (flags: ServeFlags, token: string | undefined) =>
       return
     }
     if (flags.json)
-      return yield* Console.log(
-        JSON.stringify({ listening: address, ...(token === undefined ? {} : { token }) })
-      )
+      return yield* Console.log(json({ listening: address, ...(token === undefined ? {} : { token }) }))
     yield* Console.log(`listening ${address}`)
     if (token !== undefined) {
       const { command, rest } = firstCommand(flags)
@@ -296,6 +314,7 @@ export const run = (flags: ServeFlags) =>
             port: flags.port,
             path: flags.path,
             allowInsecure: flags.allowInsecure,
+            ...(flags.allowHost.length === 0 ? {} : { allowedHosts: flags.allowHost }),
             ...(flags.allowOrigin.length === 0 ? {} : { allowedOrigins: flags.allowOrigin }),
             ...(hasDemo(flags) ? { pages: demoPages(flags.path) } : {})
           })

@@ -12,6 +12,7 @@ import * as Detached from "../detached.js"
 import { exitCode, leaving } from "../exit.js"
 import { askedFor } from "../lease.js"
 import { attended, whileThere } from "../lost.js"
+import { inLine, json } from "../text.js"
 import { UsageError } from "../UsageError.js"
 import { endedAs, show } from "../view.js"
 
@@ -65,10 +66,10 @@ export const run = (flags: SubmitFlags, agent: string) =>
     if (flags.detach) {
       yield* Detached.save(job.jobId, { url: flags.url, ...(yield* client.resumeState) })
       return yield* Console.log(
-        flags.json ? JSON.stringify({ job_id: job.jobId, agent: job.agent }) : job.jobId
+        flags.json ? json({ job_id: job.jobId, agent: job.agent }) : inLine(job.jobId)
       )
     }
-    if (!flags.json) yield* Console.error(`${job.agent} ${job.jobId}`)
+    if (!flags.json) yield* Console.error(inLine(`${job.agent} ${job.jobId}`))
     // Ctrl-C interrupts this program; the job is then cancelled and seen to its end. A second Ctrl-C leaves.
     const cancelled = Effect.gen(function* () {
       leaving.code = exitCode.cancelled

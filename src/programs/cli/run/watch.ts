@@ -4,13 +4,15 @@ import * as Effect from "effect/Effect"
 import { connect } from "../client.js"
 import type { WatchFlags } from "../commands.js"
 import { attended, whileThere } from "../lost.js"
+import { inLine } from "../text.js"
 import { show } from "../view.js"
 
 export const run = (flags: WatchFlags, jobId: string) =>
   Effect.gen(function* () {
     const client = yield* connect(flags)
     const job = yield* client.subscribe(jobId, { history: !flags.noHistory }).pipe(attended(client, flags))
-    if (!flags.json) yield* Console.error(`${job.agent} ${job.jobId} ${job.subscribed.current_status}`)
+    if (!flags.json)
+      yield* Console.error(inLine(`${job.agent} ${job.jobId} ${job.subscribed.current_status}`))
     yield* show(client, job, {
       ...flags,
       // With history the costs so far are among the events.

@@ -1,0 +1,72 @@
+/**
+ * The key set of an issuer, fetched from its address. Keys that are good stay so while the issuer cannot be reached; a
+ * token signed with a key that is not among them has the set fetched again at once, and however many such tokens come,
+ * it is fetched once a second at the most: who asks in between waits for the next time.
+ */
+import * as jose from "jose"
+
+/** The key set could not be fetched or read: the runtime's problem, not the token's. */
+export class KeySetUnavailable extends Error {
+  constructor(cause: unknown) {
+    super("the key set is not available", { cause })
+  }
+}
+
+/** Milliseconds after which a key set is fetched again when it is used. */
+const maxAge = 600_000
+
+/** Milliseconds from the beginning of one fetch to that of the next. */
+const spacing = 1_000
+
+/** Milliseconds that a set which could not be renewed is used on before that is tried again. */
+const patience = 30_000
+
+/** Milliseconds that a fetch may take. */
+const timeout = 5_000
+
+/** Returns what finds the key of a token. `stale` hears of a set that could not be renewed and is used on. */
+export const remoteKeys = (url: URL, stale: (cause: unknown) => void): jose.JWTVerifyGetKey => {
+  // When it is fetched is decided here alone.
+  const keySet = jose.createRemoteJWKSet(url, {
+    cacheMaxAge: Number.POSITIVE_INFINITY,
+    cooldownDuration: Number.POSITIVE_INFINITY,
+    timeoutDuration: timeout
+  })
+  const now = () => performance.now()
+  let fetchedAt = Number.NEGATIVE_INFINITY
+  let triedAt = Number.NEGATIVE_INFINITY
+  let fetching: Promise<void> | undefined
+
+  const fetch = async () => {
+    const wait = triedAt + spacing - now()
+    if (wait > 0) await new Promise<void>((resolve) => setTimeout(resolve, wait))
+    const startedAt = now()
+    triedAt = startedAt
+    await keySet.reload()
+    fetchedAt = startedAt
+  }
+  /** Whoever asks while it is fetched waits for the same. */
+  const reload = (): Promise<void> => {
+    fetching ??= fetch().finally(() => {
+      fetching = undefined
+    })
+    return fetching
+  }
+  const needed = () =>
+    reload().catch((cause: unknown) => {
+      throw new KeySetUnavailable(cause)
+    })
+
+  return async (header, token) => {
+    const askedAt = now()
+    if (keySet.jwks() === undefined) await needed()
+    else if (askedAt > fetchedAt + maxAge && askedAt > triedAt + patience) await reload().catch(stale)
+    try {
+      return await keySet(header, token)
+    } catch (error) {
+      if (!(error instanceof jose.errors.JWKSNoMatchingKey) || fetchedAt >= askedAt) throw error
+      await needed()
+      return await keySet(header, token)
+    }
+  }
+}

@@ -1,0 +1,68 @@
+/** What becomes of a session whose token ends while it is attached (§4.1 of the protocol page, "A token ends"). */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { toPayload, Unauthenticated } from "../../protocol/Errors.js"
+import type { Jobs } from "../../services/jobs/Jobs.js"
+import type { Options } from "../../services/runtime/RuntimeOptions.js"
+import { closeCode } from "../../services/transport/Transport.js"
+import type { Attachment, Session } from "./Session.js"
+
+/** Timers longer than 2^31 ms do not fire in JavaScript. */
+const longestSleep = Duration.toMillis("1 day")
+
+/** How long a session whose token has ended may see its jobs end. */
+const longestFinish = Duration.toMillis("1 hour")
+
+/** Milliseconds between two looks at whether one that finishes has jobs left; few do, and not for long. */
+const look = 1_000
+
+/** What the end of a token is decided by. */
+export interface ExpiryServices {
+  readonly jobs: Jobs["Type"]
+  readonly options: Options
+  /** Epoch milliseconds: tokens are about points in time. */
+  readonly now: () => number
+  /** Milliseconds that only go forward. */
+  readonly elapsed: () => number
+}
+
+const until = (at: number, now: () => number): Effect.Effect<void> =>
+  Effect.whileLoop({
+    while: () => now() < at,
+    body: () => Effect.suspend(() => Effect.sleep(Math.max(1, Math.min(at - now(), longestSleep)))),
+    step: () => {}
+  })
+
+/** Returns what waits for the end of a session's token, `expiresAt` in epoch milliseconds, and closes its transport then. */
+export const make =
+  ({ elapsed, jobs, now, options }: ExpiryServices) =>
+  (session: Session, { outbox }: Attachment, expiresAt: number): Effect.Effect<void> =>
+    Effect.gen(function* () {
+      yield* until(expiresAt, now)
+      yield* jobs
+        .unsubscribeForeign(session)
+        .pipe(
+          Effect.catchAll((error) =>
+            Effect.logWarning("subscriptions of a session whose token has ended go on", error.message)
+          )
+        )
+      const close = (drained: boolean) => {
+        const error = new Unauthenticated({
+          message: "the token has ended; resume the session with a fresh one"
+        })
+        outbox.close({
+          code: closeCode.tokenEnded,
+          reason: "the token has ended",
+          drained,
+          frame: session.frame({ type: "session.error", payload: toPayload(error) })
+        })
+      }
+      if (session.has("x-vendor.effect-arcp.renewal") || options.tokenExpiry === "close") return close(false)
+      const last = elapsed() + longestFinish
+      yield* Effect.whileLoop({
+        while: () => jobs.runningOf(session.sessionId) > 0 && elapsed() < last,
+        body: () => Effect.sleep(look),
+        step: () => {}
+      })
+      close(elapsed() < last)
+    })
