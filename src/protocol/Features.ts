@@ -14,7 +14,13 @@ export const all = [
   "agent_versions"
 ] as const
 
-export type Feature = (typeof all)[number]
+/**
+ * A feature of ours that a client has to ask for: entries of the inventory then have a field of this name, with the
+ * description, JSON Schema of the input and examples of each version. Not in `all`, so that a welcome stays small.
+ */
+export const describedAgents = "x-vendor.effect-arcp.agents"
+
+export type Feature = (typeof all)[number] | typeof describedAgents
 
 /** The effective set: what both lists name, in our order. A client that sends none gets none. */
 export const negotiate = (

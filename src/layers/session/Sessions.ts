@@ -128,7 +128,10 @@ export const make = Effect.gen(function* () {
     registry: yield* Registry,
     policy: yield* Policy,
     options,
-    offered: Features.all.filter((feature) => feature !== "provisioned_credentials" || credentials.enabled)
+    offered: [
+      ...Features.all.filter((feature) => feature !== "provisioned_credentials" || credentials.enabled),
+      Features.describedAgents
+    ]
   })
   const dispatch = Dispatch.make({
     jobs,

@@ -22,6 +22,7 @@ import { describe } from "../../protocol/Problem.js"
 import { type DelegateOptions, Job, type JobService } from "../jobs/Job.js"
 import { type Cost, Lease, leaseErrorOf } from "../lease/Lease.js"
 import type { Contract, Outcome } from "./Contract.js"
+import { type JsonSchema, jsonSchema } from "./JsonSchema.js"
 import type { AnyVendorEvent, Emits, VendorKind, Writable } from "./VendorEvent.js"
 
 export type { Contract, Outcome }
@@ -41,12 +42,22 @@ type Declared<R, Events extends AnyVendorEvent> = [Undeclared<R, Events>] extend
   ? unknown
   : { readonly "emits an event that the contract does not declare": Undeclared<R, Events> }
 
+/** An agent as it is described to those who may use it. */
+export interface About {
+  readonly description?: string | undefined
+  /** The JSON Schema of the encoded input; absent when anything goes. */
+  readonly input_schema?: JsonSchema | undefined
+  readonly examples?: ReadonlyArray<unknown> | undefined
+}
+
 /** A contract with its handler, its types erased: what the registry keeps. */
 export interface Registered<R = never> {
   readonly name: string
   readonly version: string
   readonly isDefault: boolean
   readonly requiresStreaming: boolean
+  /** What clients may be told of it. */
+  readonly about: About
   /** Decodes the input against the contract (fails with `InvalidRequest`) and gives the run. */
   readonly prepare: (
     input: unknown
@@ -58,6 +69,10 @@ interface AgentOptions<I, IE, O, OE, F, FE, Events> {
   /** The version that the bare name means; otherwise the highest by SemVer. */
   readonly default?: boolean | undefined
   readonly requiresStreaming?: boolean | undefined
+  /** What the agent does, for people and models that choose among agents. */
+  readonly description?: string | undefined
+  /** Inputs to begin with, as they go over the wire; `arcp agents NAME` makes command lines of them. */
+  readonly examples?: ReadonlyArray<NoInfer<IE>> | undefined
   /** Default: any JSON. */
   readonly input?: Schema.Schema<I, IE> | undefined
   readonly output?: Schema.Schema<O, OE> | undefined
@@ -97,6 +112,8 @@ export const make = <
     version: options.version,
     isDefault: options.default ?? false,
     requiresStreaming: options.requiresStreaming ?? false,
+    description: options.description,
+    examples: options.examples ?? [],
     input,
     output,
     error,
@@ -123,6 +140,19 @@ export const make = <
           )
         )
       )
+  }
+}
+
+const about = <I, IE, O, OE, F, FE>({
+  description,
+  examples,
+  input
+}: Pick<Contract<I, IE, O, OE, F, FE>, "description" | "examples" | "input">): About => {
+  const schema = jsonSchema(input)
+  return {
+    ...(description === undefined ? {} : { description }),
+    ...(Object.keys(schema).length === 0 ? {} : { input_schema: schema }),
+    ...(examples.length === 0 ? {} : { examples })
   }
 }
 
@@ -156,6 +186,7 @@ export const handle = <I, IE, O, OE, F, FE, R, Events extends AnyVendorEvent = A
     version: contract.version,
     isDefault: contract.isDefault,
     requiresStreaming: contract.requiresStreaming,
+    about: about(contract),
     prepare: (input) =>
       decode(input).pipe(
         Effect.mapBoth({
