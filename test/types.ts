@@ -197,6 +197,17 @@ export const agents = () => {
   )
   // @ts-expect-error not the output of the contract
   Agent.handle(Review, () => Effect.succeed({ findings: "none" }))
+  // What is wrong is the handler, so there is the message, and not at the contract with all that is in a schema.
+  Agent.handle(
+    Review,
+    // @ts-expect-error the handler returns what is not the output of the contract
+    () => Effect.succeed({ findings: "none" })
+  )
+  Agent.handle(
+    Review,
+    // @ts-expect-error the handler fails with what the contract does not declare
+    () => Effect.fail({ _tag: "TooSmall" as const })
+  )
   // @ts-expect-error a field that the input does not have
   Agent.handle(Review, ({ branch }) => Effect.succeed({ findings: branch }))
   // @ts-expect-error a failure that the contract does not declare

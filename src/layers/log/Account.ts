@@ -19,7 +19,7 @@ const zero = BigDecimal.fromBigInt(0n)
 const twenty = BigDecimal.fromBigInt(20n)
 const isExhausted = (counter: CurrencyCounter) => BigDecimal.lessThanOrEqualTo(counter.remaining, zero)
 
-/** At least 5 % of the initial amount since the last report, or just crossed zero. */
+/** Returns whether at least 5 % of the initial amount was spent since the last report, or just crossed zero. */
 const isMaterial = (before: CurrencyCounter, remaining: BigDecimal.BigDecimal): boolean =>
   (!isExhausted(before) && BigDecimal.lessThanOrEqualTo(remaining, zero)) ||
   BigDecimal.greaterThanOrEqualTo(
@@ -78,7 +78,7 @@ export class Spending<Job> {
     counters.set(currency, { ...before, remaining, reported: material ? remaining : before.reported })
     return material ? { currency, remaining } : undefined
   }
-  /** The counters of an account as this transaction leaves them, as they are stored. */
+  /** Returns the counters of an account as this transaction leaves them, in the form in which they are stored. */
   stored(account: Account<Job>): JobRecord["budget"] {
     if (account.remaining.size === 0) return undefined
     const counters = this.changed.get(account)

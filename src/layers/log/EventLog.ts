@@ -67,7 +67,7 @@ export const make = Effect.gen(function* () {
   })
 })
 
-/** The log over the `Store` in context. Fails when the store cannot say what it holds. */
+/** Provides the log over the `Store` in context. Fails when the store cannot say what it holds. */
 export const layer = (): Layer.Layer<EventLog, StoreError, Committed | Store | RuntimeOptions> =>
   Layer.scoped(EventLog, make)
 

@@ -88,7 +88,7 @@ export class JobState implements JobLog {
   budgets(currency: string): boolean {
     return this.account?.has(currency) === true
   }
-  /** The terminal message was committed: nobody waits for more. */
+  /** Notes that the terminal message was committed: nobody waits for more. */
   close(): void {
     this.closed = true
     this.secrets = undefined
@@ -124,7 +124,7 @@ export class JobState implements JobLog {
   forgetSecrets(): void {
     this.secretValues = noValues
   }
-  /** The payload as it is delivered. */
+  /** Returns the payload of an event as it is delivered. */
   payloadOf(event: StoredEvent): string {
     return this.secrets?.get(event.seq) ?? event.payload
   }

@@ -87,13 +87,13 @@ export const make = Effect.gen(function* () {
   const tail = new Tail(options.tailBytes, (job) => {
     if (job.closed) live.jobs.delete(job.jobId)
   })
-  const committer: Committer.Committer = yield* Committer.make(
+  const committer = yield* Committer.make({
     store,
     tail,
-    (report) => budgetEvent(report, now()),
-    granularityOf(limits),
-    (touched) => published(parts, touched)
-  )
+    report: (report) => budgetEvent(report, now()),
+    maxRun: granularityOf(limits),
+    published: (touched) => published(parts, touched)
+  })
   const pace = Pace.make({ committer, limits, backPressureLag: options.backPressureLag, now })
   const retention = Retention.make({
     store,

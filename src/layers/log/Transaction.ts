@@ -54,17 +54,17 @@ export class Transaction {
     this.effects.push(effect)
   }
 
-  /** Newest `event_seq` of a view, this batch included. */
+  /** Returns the newest `event_seq` of a view, this batch included. */
   lastOf(view: ViewState): number {
     return this.views.get(view)?.last ?? view.last
   }
 
-  /** The first event of a job that begins with this batch: comes after what was queued before it (see `appendBegun`). */
+  /** Keeps the first event of a job that begins with this batch, so that it comes after what was queued before it. */
   begin(job: JobState, event: NewEvent): void {
     this.begun.push([job, event])
   }
 
-  /** Appends the first events of jobs that begin, once all others are: what was said of a job, on its parent, is among those. */
+  /** Appends what `begin` has kept, once all other events are: what was said of such a job, on its parent, is among them. */
   appendBegun(): void {
     for (const [job, event] of this.begun) this.append(job, [event])
   }
@@ -129,7 +129,7 @@ export class Transaction {
     return all
   }
 
-  /** A job's record with its counters as this transaction leaves them. */
+  /** Returns a job's record with its counters as this transaction leaves them. */
   withBudget(job: JobState, record: JobRecord): JobRecord {
     return job.account === undefined ? record : { ...record, budget: this.spending.stored(job.account) }
   }
@@ -141,17 +141,17 @@ export class Transaction {
     this.run(view, job, from, to - from + 1, (to - from + 1) * average)
   }
 
-  /** Newest `seq` of a job, this batch included. */
+  /** Returns the newest `seq` of a job, this batch included. */
   lastSeqOf(job: JobState): number {
     return this.jobs.get(job)?.last ?? job.last
   }
 
-  /** Newest owner's number of a job, this batch included. */
+  /** Returns the newest number of a job in its owner's view, this batch included. */
   lastEventSeqOf(job: JobState): number {
     return this.jobs.get(job)?.lastEventSeq ?? job.lastEventSeq
   }
 
-  /** Everything to be written, once all items have been put in. */
+  /** Returns everything that is to be written, once all items have been put in. */
   seal(after: ReadonlyArray<Op>): ReadonlyArray<Op> {
     for (const [job, delta] of this.jobs)
       this.ops.push({ _tag: "Append", jobId: job.jobId, events: delta.events })
@@ -176,7 +176,7 @@ export class Transaction {
     return this.ops
   }
 
-  /** Committed: makes it visible, calls back, and says what was touched. */
+  /** Makes what was committed visible, calls back, and returns what was touched. */
   apply(tail: Tail): Touched {
     for (const [job, delta] of this.jobs) {
       job.last = delta.last
@@ -195,7 +195,7 @@ export class Transaction {
     return { views: [...this.views.keys()], jobs: [...this.jobs.keys()], appended: this.jobs }
   }
 
-  /** The owner's numbers: the first of them when all events are seen, else one each (0 = not seen). */
+  /** Returns the owner's numbers: the first of them when all events are seen, else one each (0 = not seen). */
   private number(
     view: ViewState,
     job: JobState,

@@ -107,7 +107,7 @@ export class ViewState implements View {
     this.chunks = features.includes("result_chunk")
     this.measuresLag = features.includes("ack")
   }
-  /** A connection begins to read. */
+  /** Lets a connection begin to read. */
   attach(wake: () => void, now: number): void {
     this.wake = wake
     this.delivered = 0
@@ -120,7 +120,7 @@ export class ViewState implements View {
     this.trimRuns(maxIdleRuns)
     this.relieve()
   }
-  /** The connection asks for what follows `after`. */
+  /** Notes that the connection asks for what follows `after`. */
   reached(after: number, now: number, windowMs: number): void {
     this.progressedAt = now
     this.stalled = false

@@ -48,7 +48,7 @@ export interface ConnectionServices {
   /** See TurnShare.ts. */
   readonly share: Effect.Effect<void>
   readonly dispatch: ReturnType<typeof Dispatch.make>
-  /** The client has sent a frame on this transport. */
+  /** Notes that the client has sent a frame on this transport. */
   readonly confirm: (held: AttachedSession) => Effect.Effect<void>
 }
 
@@ -61,7 +61,7 @@ export interface Start {
   readonly frames: Chunk.Chunk<Inbound>
 }
 
-/** Which close code an error ends a connection with. */
+/** Returns the close code with which an error ends a connection. */
 export const closeCodeOf = (error: ArcpError): number => {
   switch (error._tag) {
     case "InternalError":

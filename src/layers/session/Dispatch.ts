@@ -15,7 +15,7 @@ import type { Session } from "./Session.js"
 /** What a frame does to the connection. */
 export type Verdict =
   | { readonly _tag: "Ok" }
-  /** It took work that the peer chose: others get a turn of the event loop before the next. */
+  /** It could not be read; too many of these end the connection. */
   | { readonly _tag: "Malformed" }
   | { readonly _tag: "Close"; readonly code: number; readonly reason: string }
 
@@ -25,7 +25,7 @@ const proceed = Effect.succeed(ok)
 const proceedAfter = (effect: Effect.Effect<void>): Effect.Effect<Verdict> =>
   effect === Effect.void ? proceed : Effect.as(effect, ok)
 
-/** The feature that a message needs. */
+/** Which feature a message needs, where it needs one. */
 const needs: { readonly [type: string]: Feature } = {
   "session.ack": "ack",
   "session.list_jobs": "list_jobs",
@@ -39,8 +39,8 @@ const needs: { readonly [type: string]: Feature } = {
  */
 export type Submits = (decide: Effect.Effect<void>, bytes: number) => Effect.Effect<void>
 
-/** Returns what does what a message of a client asks for. */
-export const make = (services: {
+/** What a message of a client works on. */
+export interface DispatchServices {
   readonly jobs: Jobs["Type"]
   readonly log: EventLog["Type"]
   readonly cancelOnBye: boolean
@@ -48,187 +48,205 @@ export const make = (services: {
   readonly now: () => number
   /** See TurnShare.ts. */
   readonly share: Effect.Effect<void>
-  /** The session has acknowledged events. */
+  /** Called when the session has acknowledged events. */
   readonly acknowledged: (session: Session) => void
-}) => {
-  const { jobs, log, share } = services
+}
 
-  const answer = (
-    session: Session,
-    error: ArcpError,
-    requestId?: string | undefined,
-    jobId?: string | undefined
-  ) => {
-    const details = {
-      ...(requestId === undefined ? {} : { request_id: requestId }),
-      ...(jobId === undefined ? {} : { job_id: jobId })
-    }
-    session.send({
-      type: "session.error",
-      payload: toPayload(error, requestId || jobId ? details : undefined)
-    })
+/** Sends the `session.error` that answers a request, or a frame that is none. */
+const answer = (
+  session: Session,
+  error: ArcpError,
+  requestId?: string | undefined,
+  jobId?: string | undefined
+) => {
+  const details = {
+    ...(requestId === undefined ? {} : { request_id: requestId }),
+    ...(jobId === undefined ? {} : { job_id: jobId })
   }
+  session.send({
+    type: "session.error",
+    payload: toPayload(error, requestId || jobId ? details : undefined)
+  })
+}
 
-  /** Decides a submit: whatever it fails with is answered, a defect by refusing it as any other reason would. */
-  const decided = (session: Session, request: SubmitHead, submit: Effect.Effect<void, ArcpError>) =>
-    onDefect(submit, "job.submit", (error) =>
-      sound(jobs.refuse(session, request, error), "the refusal of a submit")
-    ).pipe(Effect.catchAll((error) => Effect.sync(() => answer(session, error, request.id))))
+/** Decides a submit: whatever it fails with is answered, a defect by refusing it as any other reason would. */
+const decided = (
+  jobs: Jobs["Type"],
+  session: Session,
+  request: SubmitHead,
+  submit: Effect.Effect<void, ArcpError>
+) =>
+  onDefect(submit, "job.submit", (error) =>
+    sound(jobs.refuse(session, request, error), "the refusal of a submit")
+  ).pipe(Effect.catchAll((error) => Effect.sync(() => answer(session, error, request.id))))
 
-  const rejected = (
-    session: Session,
-    frame: Codec.Rejected,
-    submits: Submits,
-    bytes: number
-  ): Effect.Effect<Verdict> => {
-    if (frame._tag === "Ignored") return proceed
-    const error = new InvalidRequest({ message: frame.message })
-    if (
-      frame._tag === "Malformed" &&
-      frame.type === "job.submit" &&
-      frame.id !== undefined &&
-      frame.sessionId === session.sessionId
-    ) {
-      const request = { id: frame.id }
-      return proceedAfter(submits(decided(session, request, jobs.refuse(session, request, error)), bytes))
-    }
-    answer(session, error, frame.id, frame.jobId)
-    switch (frame._tag) {
-      case "Malformed":
-        return Effect.succeed(malformed)
-      case "BadVersion":
-        return Effect.succeed<Verdict>({
-          _tag: "Close",
-          code: closeCode.protocolError,
-          reason: "protocol version"
-        })
-      case "UnknownType":
-        return proceed
-    }
+/** Answers a frame that could not be decoded; what was meant as a submit takes its place among the submits. */
+const rejected = (
+  { jobs }: DispatchServices,
+  session: Session,
+  frame: Codec.Rejected,
+  submits: Submits,
+  bytes: number
+): Effect.Effect<Verdict> => {
+  if (frame._tag === "Ignored") return proceed
+  const error = new InvalidRequest({ message: frame.message })
+  if (
+    frame._tag === "Malformed" &&
+    frame.type === "job.submit" &&
+    frame.id !== undefined &&
+    frame.sessionId === session.sessionId
+  ) {
+    const request = { id: frame.id }
+    return proceedAfter(submits(decided(jobs, session, request, jobs.refuse(session, request, error)), bytes))
   }
-
-  const submitted = (
-    session: Session,
-    message: Extract<ClientMessage, { readonly type: "job.submit" }>,
-    submits: Submits,
-    bytes: number
-  ): Effect.Effect<Verdict> => {
-    const { extensions, id, parentSpan, payload, trace_id: traceId } = message
-    const request = { id, traceId, parentSpan }
-    const adopt = extensions?.["x-vendor.effect-arcp.adopt"]
-    const submit = Effect.suspend(() => jobs.submit(session, { ...request, payload, adopt }))
-    return proceedAfter(submits(decided(session, request, submit), bytes))
-  }
-
-  /** What a message asks for; its failure is the answer to it. */
-  const handle = (
-    session: Session,
-    message: Exclude<ClientMessage, { readonly type: "session.hello" | "job.submit" }>
-  ): Effect.Effect<Verdict, ArcpError> => {
-    const { id } = message
-    switch (message.type) {
-      case "session.ping":
-        session.send({
-          type: "session.pong",
-          payload: { ping_nonce: message.payload.nonce, received_at: timestamp(services.now()) }
-        })
-        return proceed
-      case "session.pong":
-        return proceed
-      case "session.ack": {
-        const seq = message.payload.last_processed_seq
-        if (seq > session.view.last)
-          return invalid("payload.last_processed_seq: greater than any event_seq of this session")
-        services.acknowledged(session)
-        return Effect.as(log.ack(session.view, seq), ok)
-      }
-      case "session.list_jobs":
-        return Effect.map(Effect.zipRight(share, jobs.list(session, message.payload)), (page) => {
-          session.send({ type: "session.jobs", payload: { request_id: id, ...page } })
-          return ok
-        })
-      case "session.close":
-        session.send({ type: "session.closed", payload: message.payload })
-        return Effect.succeed<Verdict>({ _tag: "Close", code: closeCode.normal, reason: "closed" })
-      case "session.bye":
-        return Effect.as(
-          services.cancelOnBye ? jobs.cancelAll(session.sessionId, "the session said bye") : Effect.void,
-          { _tag: "Close", code: closeCode.normal, reason: "bye" } as const
-        )
-      case "job.cancel": {
-        const jobId = jobOf(message)
-        if (jobId === undefined) return invalid("job_id: is missing")
-        return Effect.as(
-          Effect.zipRight(share, jobs.cancel(session, { id, jobId, reason: message.payload.reason })),
-          ok
-        )
-      }
-      case "job.subscribe": {
-        const jobId = jobOf(message)
-        if (jobId === undefined) return invalid("payload.job_id: is missing")
-        const request = { id, jobId, payload: message.payload }
-        return Effect.as(Effect.zipRight(share, jobs.subscribe(session, request)), ok)
-      }
-      case "job.unsubscribe": {
-        const jobId = jobOf(message)
-        if (jobId === undefined) return invalid("payload.job_id: is missing")
-        return Effect.as(Effect.zipRight(share, jobs.unsubscribe(session, jobId)), ok)
-      }
-    }
-  }
-
-  const dispatch = (session: Session, frame: string, submits: Submits): Effect.Effect<Verdict> => {
-    const decoded = Codec.decodeClient(frame)
-    if (Either.isLeft(decoded)) return rejected(session, decoded.left, submits, frame.length)
-    const message = decoded.right
-    const fail = (text: string) => {
-      answer(session, new InvalidRequest({ message: text }), message.id)
+  answer(session, error, frame.id, frame.jobId)
+  switch (frame._tag) {
+    case "Malformed":
+      return Effect.succeed(malformed)
+    case "BadVersion":
+      return Effect.succeed<Verdict>({
+        _tag: "Close",
+        code: closeCode.protocolError,
+        reason: "protocol version"
+      })
+    case "UnknownType":
       return proceed
-    }
-    if (message.type === "session.hello") return fail("this session is open already")
-    if (message.session_id !== session.sessionId)
-      return fail("session_id: not the session of this connection")
-    const feature = needs[message.type]
-    if (feature !== undefined && !session.has(feature))
-      return fail(`${message.type} needs the feature ${feature}, which was not negotiated`)
-    // The most frequent request only takes its place in the queue, where its own failures are answered.
-    if (message.type === "job.submit") return submitted(session, message, submits, frame.length)
-    return sound(
-      Effect.suspend(() => handle(session, message)),
-      message.type
-    ).pipe(
-      Effect.catchAll((error) =>
-        Effect.sync(() => {
-          answer(session, error, message.id, jobOf(message))
-          return ok
-        })
-      )
-    )
   }
+}
 
-  const failed = (session: Session, defect: unknown) =>
-    onDefect(Effect.die(defect), "a frame", (error) =>
+/** Hands a submit to the queue that keeps submits in order. */
+const submitted = (
+  { jobs }: DispatchServices,
+  session: Session,
+  message: Extract<ClientMessage, { readonly type: "job.submit" }>,
+  submits: Submits,
+  bytes: number
+): Effect.Effect<Verdict> => {
+  const { extensions, id, parentSpan, payload, trace_id: traceId } = message
+  const request = { id, traceId, parentSpan }
+  const adopt = extensions?.["x-vendor.effect-arcp.adopt"]
+  const submit = Effect.suspend(() => jobs.submit(session, { ...request, payload, adopt }))
+  return proceedAfter(submits(decided(jobs, session, request, submit), bytes))
+}
+
+/** Does what a message asks for; its failure is the answer to it. */
+const handle = (
+  services: DispatchServices,
+  session: Session,
+  message: Exclude<ClientMessage, { readonly type: "session.hello" | "job.submit" }>
+): Effect.Effect<Verdict, ArcpError> => {
+  const { jobs, log, share } = services
+  const { id } = message
+  switch (message.type) {
+    case "session.ping":
+      session.send({
+        type: "session.pong",
+        payload: { ping_nonce: message.payload.nonce, received_at: timestamp(services.now()) }
+      })
+      return proceed
+    case "session.pong":
+      return proceed
+    case "session.ack": {
+      const seq = message.payload.last_processed_seq
+      if (seq > session.view.last)
+        return invalid("payload.last_processed_seq: greater than any event_seq of this session")
+      services.acknowledged(session)
+      return Effect.as(log.ack(session.view, seq), ok)
+    }
+    case "session.list_jobs":
+      return Effect.map(Effect.zipRight(share, jobs.list(session, message.payload)), (page) => {
+        session.send({ type: "session.jobs", payload: { request_id: id, ...page } })
+        return ok
+      })
+    case "session.close":
+      session.send({ type: "session.closed", payload: message.payload })
+      return Effect.succeed<Verdict>({ _tag: "Close", code: closeCode.normal, reason: "closed" })
+    case "session.bye":
+      return Effect.as(
+        services.cancelOnBye ? jobs.cancelAll(session.sessionId, "the session said bye") : Effect.void,
+        { _tag: "Close", code: closeCode.normal, reason: "bye" } as const
+      )
+    case "job.cancel": {
+      const jobId = jobOf(message)
+      if (jobId === undefined) return invalid("job_id: is missing")
+      return Effect.as(
+        Effect.zipRight(share, jobs.cancel(session, { id, jobId, reason: message.payload.reason })),
+        ok
+      )
+    }
+    case "job.subscribe": {
+      const jobId = jobOf(message)
+      if (jobId === undefined) return invalid("payload.job_id: is missing")
+      const request = { id, jobId, payload: message.payload }
+      return Effect.as(Effect.zipRight(share, jobs.subscribe(session, request)), ok)
+    }
+    case "job.unsubscribe": {
+      const jobId = jobOf(message)
+      if (jobId === undefined) return invalid("payload.job_id: is missing")
+      return Effect.as(Effect.zipRight(share, jobs.unsubscribe(session, jobId)), ok)
+    }
+  }
+}
+
+/** Decodes a frame and does what it asks for, when it may be asked for in this session. */
+const dispatch = (
+  services: DispatchServices,
+  session: Session,
+  frame: string,
+  submits: Submits
+): Effect.Effect<Verdict> => {
+  const decoded = Codec.decodeClient(frame)
+  if (Either.isLeft(decoded)) return rejected(services, session, decoded.left, submits, frame.length)
+  const message = decoded.right
+  const fail = (text: string) => {
+    answer(session, new InvalidRequest({ message: text }), message.id)
+    return proceed
+  }
+  if (message.type === "session.hello") return fail("this session is open already")
+  if (message.session_id !== session.sessionId) return fail("session_id: not the session of this connection")
+  const feature = needs[message.type]
+  if (feature !== undefined && !session.has(feature))
+    return fail(`${message.type} needs the feature ${feature}, which was not negotiated`)
+  // The most frequent request only takes its place in the queue, where its own failures are answered.
+  if (message.type === "job.submit") return submitted(services, session, message, submits, frame.length)
+  return sound(
+    Effect.suspend(() => handle(services, session, message)),
+    message.type
+  ).pipe(
+    Effect.catchAll((error) =>
       Effect.sync(() => {
-        answer(session, error)
+        answer(session, error, message.id, jobOf(message))
         return ok
       })
     )
+  )
+}
 
-  /** Handles one frame. `submits` runs submits one after the other, beside whatever else comes in. */
-  return (session: Session, frame: Inbound, submits: Submits): Effect.Effect<Verdict> => {
+/** Answers a defect while a frame was handled, and goes on. */
+const failed = (session: Session, defect: unknown) =>
+  onDefect(Effect.die(defect), "a frame", (error) =>
+    Effect.sync(() => {
+      answer(session, error)
+      return ok
+    })
+  )
+
+/** Returns what handles one frame. `submits` runs submits one after the other, beside whatever else comes in. */
+export const make =
+  (services: DispatchServices) =>
+  (session: Session, frame: Inbound, submits: Submits): Effect.Effect<Verdict> => {
     try {
-      if (typeof frame === "string") return dispatch(session, frame, submits)
+      if (typeof frame === "string") return dispatch(services, session, frame, submits)
       answer(session, new InvalidRequest({ message: frame.reason }))
       return Effect.succeed(malformed)
     } catch (defect) {
       return failed(session, defect)
     }
   }
-}
 
 const invalid = (message: string) => Effect.fail(new InvalidRequest({ message }))
 
-/** The job that a message is about. */
+/** Returns the id of the job that a message is about. */
 const jobOf = (message: ClientMessage): string | undefined => {
   switch (message.type) {
     case "job.cancel":

@@ -44,7 +44,7 @@ export class Outbox {
     this.held += frame.length
     this.wake()
   }
-  /** There is something to send, or to read from the log. */
+  /** Wakes the writer: there is something to send, or to read from the log. */
   readonly wake = (): void => {
     const waiter = this.waiter
     if (waiter === undefined) this.rung = true
@@ -63,7 +63,7 @@ export class Outbox {
       this.waiter = () => resume(Effect.void)
     })
   }
-  /** All that waits now, in batches. */
+  /** Takes all that waits now, in batches. */
   take(): ReadonlyArray<Batch> {
     if (this.frames.length === 0) return []
     const batches: Array<{ frames: Array<string>; bytes: number }> = []
@@ -81,7 +81,7 @@ export class Outbox {
     this.frames = []
     return batches
   }
-  /** A batch was handed to the transport, which has room again. */
+  /** Counts a batch as sent: it was handed to the transport, which has room again. */
   sent({ bytes }: Batch): void {
     this.taken -= bytes
     this.progress += bytes
@@ -99,7 +99,7 @@ export class Outbox {
   get full(): boolean {
     return this.held + this.taken > this.maxBytes && !this.released
   }
-  /** The writer has ended: nothing is sent any more, and nobody waits. */
+  /** Ends the outbox with its writer: nothing is sent any more, and nobody waits. */
   release(): void {
     this.released = true
     this.makeRoom()

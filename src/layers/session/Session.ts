@@ -32,7 +32,7 @@ export class Accepts {
       return
     }
   }
-  /** The job begins now: has its accept been sent? Asked once per job. */
+  /** Returns whether the accept of a job that begins now has been sent. Asked once per job. */
   begins(jobId: string): boolean {
     return this.jobIds?.delete(jobId) ?? false
   }

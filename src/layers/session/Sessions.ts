@@ -46,7 +46,7 @@ import * as Sweeper from "./Sweeper.js"
 /** What a shutdown gives each of its parts beyond the graces of the jobs, in real time. */
 const shutdownMargin = Duration.seconds(3)
 
-/** The sessions that the store has, detached until the window after their last message has passed. */
+/** Adds the sessions that the store has, detached until the window after their last message has passed. */
 const restoreAll = (
   services: Resume.ResumeServices & { readonly store: Store["Type"] },
   resume: Resume.Resume
@@ -67,7 +67,7 @@ const restoreAll = (
     for (const { record, left } of found) yield* resume.restore(record, elapsed() + left)
   })
 
-/** The frame of a connection that has no session, and its end. */
+/** Tells a connection that has no session why, and closes it. */
 const refuse = (ids: IdGenerator["Type"], connection: Connection, refusal: Handshake.HelloRefusal) =>
   connection
     .send([

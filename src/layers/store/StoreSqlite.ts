@@ -46,7 +46,7 @@ const makeReadOnly = (
   })
 
 /**
- * The store of a runtime, for the lifetime of the layer. Fails when the file is in use by another
+ * Provides the store of a runtime, for the lifetime of the layer. Fails when the file is in use by another
  * runtime, is corrupt, is no SQLite database, belongs to another application or was written by a newer
  * version; the file is then as it was.
  */
@@ -54,7 +54,7 @@ export const layer = (options: Options): Layer.Layer<Store, StoreError> =>
   Layer.scoped(Store, make(options)).pipe(Layer.provide(Reactivity.layer))
 
 /**
- * The same file for reading only, also while a runtime uses it. Commits fail. Fails like `layer`, and
+ * Provides the same file for reading only, also while a runtime uses it. Commits fail. Fails like `layer`, and
  * when the file does not exist.
  */
 export const layerReadOnly = (options: { readonly filename: string }): Layer.Layer<Store, StoreError> =>

@@ -37,13 +37,14 @@ export const kept = (sql: SqlClient.SqlClient, name: Naming): Effect.Effect<Lend
     return (work) => work(statements)
   })
 
-/**
- * SQLite waits for the locks of other connections by itself, and the whole process with it; when the other one is this
- * process's own, it waits for itself. So what is borrowed does not wait, and waits again when it is given back.
- */
 const pragma = (connection: Connection, text: string) =>
   connection.executeUnprepared(`PRAGMA ${text}`, [], undefined)
 
+/**
+ * Lends a connection that does not wait for locks, and waits again when it is given back. SQLite waits for those of
+ * other connections by itself, and the whole process with it; when the other one is this process's own, it waits for
+ * itself.
+ */
 const withoutBlocking =
   (milliseconds: number) =>
   <A, E>(connection: Connection, work: Effect.Effect<A, E>): Effect.Effect<A, E | SqlError> =>

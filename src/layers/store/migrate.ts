@@ -14,13 +14,13 @@ export interface TableOptions {
   /** What error messages call the database. */
   readonly name?: string | undefined
   /**
-   * What the names of all tables and indexes begin with, so that they are apart from the application's, and from those of
-   * another store in the same database: lower-case letters, digits and underscores. Default: `arcp_`.
+   * What the names of all tables and indexes begin with, so that they are apart from the application's, and from those
+   * of another store in the same database: lower-case letters, digits and underscores. Default: `arcp_`.
    */
   readonly prefix?: string | undefined
 }
 
-/** The defaults of the options. */
+/** Returns the options with their defaults. */
 export const tablesOf = ({ name = "the database", prefix = "arcp_" }: TableOptions) => ({ name, prefix })
 
 /** `version` is that of the schema; `owner` is the store that may write. */
@@ -30,7 +30,7 @@ const createStore = `CREATE TABLE IF NOT EXISTS {store} (
   owner TEXT NOT NULL DEFAULT ''
 )`
 
-/** A file of `StoreSqlite` has no prefix, and its version in the header. */
+/** Returns the version in the header of a file of `StoreSqlite`, whose tables have no prefix; 0 of anything else. */
 const versionInHeader = (sql: SqlClient.SqlClient, prefix: string) =>
   prefix !== ""
     ? Effect.succeed(0)
@@ -70,9 +70,9 @@ const upgrade = (sql: SqlClient.SqlClient, database: string, prefix: string) =>
   })
 
 /**
- * Makes the tables of a store, or brings those of an older version up to date, in one transaction; in that of the caller,
- * if there is one. Does nothing to tables that are current. `StoreSql.layer` runs it too; by itself it is for migrations
- * that are run apart, and fits those of `@effect/sql`'s `Migrator`.
+ * Makes the tables of a store, or brings those of an older version up to date, in one transaction; in that of the
+ * caller, if there is one. Does nothing to tables that are current. `StoreSql.layer` runs it too; by itself it is for
+ * migrations that are run apart, and fits those of `@effect/sql`'s `Migrator`.
  *
  * Fails when the tables are of a newer version, or the prefix cannot be one.
  *

@@ -245,7 +245,7 @@ class Planner {
     return undefined
   }
 
-  /** The rows of one job's events, and the extent that then leads to them. */
+  /** Writes the rows of one job's events, and the extent that then leads to them. */
   private writeLog(
     jobId: string,
     parts: ReadonlyArray<ReadonlyArray<StoredEvent>>,

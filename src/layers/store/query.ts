@@ -44,7 +44,7 @@ interface LogRow {
   readonly bytes: number | null
 }
 
-/** Where the logs of these jobs end. */
+/** Selects where the logs of these jobs end. */
 export const logs = (jobIds: ReadonlyArray<string>): Query<LogRow> => [
   `SELECT j.job_id AS jobId, j.id, x.seq, x.count, x.row, x.bytes
    FROM json_each(?) k CROSS JOIN {jobs} j ON j.job_id = k.value
@@ -123,7 +123,7 @@ export const runs = (sessionId: string, fromEventSeq: number, limit: number): Qu
   [fromEventSeq, sessionId, sessionId, sessionId, limit]
 ]
 
-/** What of a view can be read; see `StoreService.view`. */
+/** Selects what of a view can be read; see `StoreService.view`. */
 export const view = (sessionId: string): Query<{ readonly first: number; readonly last: number }> => [
   `WITH bound AS (SELECT ${runLow} AS low)
    SELECT max(f.event_seq, low) AS first, l.event_seq + l.count - 1 AS last
@@ -137,8 +137,8 @@ export const view = (sessionId: string): Query<{ readonly first: number; readonl
 ]
 
 /**
- * A page of a view: its runs, the stretches of extents that hold them, and as many of these as give the bytes asked
- * for, looked up by row. What is missing in between is found by the caller.
+ * Selects a page of a view: its runs, the stretches of extents that hold them, and as many of these as give the bytes
+ * asked for, looked up by row. What is missing in between is found by the caller.
  */
 export const page = (sessionId: string, after: number, limit: number, maxBytes: number): Statement => [
   `WITH bound AS (SELECT ? AS low, ? AS high),
@@ -173,7 +173,7 @@ export const page = (sessionId: string, after: number, limit: number, maxBytes: 
 
 type PageRow = readonly [eventSeq: number, jobId: string, traceId: string, sessionId: string, ...EventRow]
 
-/** The rows up to the first that is missing, and to the first that exceeds the bytes. */
+/** Returns the rows up to the first that is missing, and to the first that exceeds the bytes. */
 export const toPage = (rows: Rows, after: number, maxBytes: number): ReadonlyArray<ViewEvent> => {
   const found: Array<ViewEvent> = []
   let job: ViewEvent["job"] | undefined
@@ -189,13 +189,13 @@ export const toPage = (rows: Rows, after: number, maxBytes: number): ReadonlyArr
   return found
 }
 
-/** The input of a job. */
+/** Selects the input of a job. */
 export const input = (jobId: string): Query<{ readonly input: string }> => [
   "SELECT i.input FROM {jobs} j JOIN {inputs} i ON i.job = j.id WHERE j.job_id = ?",
   [jobId]
 ]
 
-/** The record of a session. */
+/** Selects the record of a session. */
 export const session = (sessionId: string): Query<RecordRow> => [
   "SELECT record FROM {sessions} WHERE session_id = ?",
   [sessionId]
@@ -204,20 +204,20 @@ export const session = (sessionId: string): Query<RecordRow> => [
 /** The records of all sessions. */
 export const sessions: Query<RecordRow> = ["SELECT record FROM {sessions}", []]
 
-/** The record of a job. */
+/** Selects the record of a job. */
 export const job = (jobId: string): Query<RecordRow> => [
   "SELECT record FROM {jobs} WHERE job_id = ?",
   [jobId]
 ]
 
-/** The record of the newest job of a session and a message id. */
+/** Selects the record of the newest job of a session and a message id. */
 export const jobBySubmit = (sessionId: string, submitId: string): Query<RecordRow> => [
   `SELECT record FROM {jobs} WHERE session_id = ? AND submit_id = ?
    ORDER BY created_at DESC, job_id DESC LIMIT 1`,
   [sessionId, submitId]
 ]
 
-/** The record of the newest job of a principal and an idempotency key. */
+/** Selects the record of the newest job of a principal and an idempotency key. */
 export const jobByKey = (principal: string, key: string): Query<RecordRow> => [
   `SELECT record FROM {jobs} WHERE principal = ? AND idempotency_key = ? AND rejected = 0
    ORDER BY created_at DESC, job_id DESC LIMIT 1`,
@@ -233,7 +233,7 @@ export interface ListedRow {
   readonly record: string | null
 }
 
-/** The index that a listing walks: the one that skips most, of those that keep the order. */
+/** Returns the index that a listing walks: the one that skips most, of those that keep the order. */
 const walkOf = ({
   principals,
   status
@@ -245,8 +245,8 @@ const walkOf = ({
 }
 
 /**
- * A step of a listing: of the next `limit` jobs in the index those that match, and the last one in any case, which is
- * where the next step goes on. Without rows the listing is at its end.
+ * Selects a step of a listing: of the next `limit` jobs in the index those that match, and the last one in any case,
+ * which is where the next step goes on. Without rows the listing is at its end.
  */
 export const jobs = (
   filter: JobFilter,

@@ -16,7 +16,7 @@ interface RetainedRow {
   readonly rest: number | null
 }
 
-/** Of each job the extent that its retained events begin in, and what follows it. */
+/** Selects of each job the extent that its retained events begin in, and what follows it. */
 export const retained = (jobIds: ReadonlyArray<string>): Query<RetainedRow> => [
   `WITH log AS (
      SELECT j.id, j.job_id, coalesce(t.before, 0) AS low
@@ -49,7 +49,7 @@ interface MarkRow {
   readonly bytes: number
 }
 
-/** The marks of a job; see `StoreService.marks`. */
+/** Selects the marks of a job; see `StoreService.marks`. */
 export const marks = (jobId: string): Query<MarkRow> => [
   `WITH log AS (
      SELECT j.id, coalesce(t.before, 0) AS low
@@ -98,7 +98,7 @@ export const viewers = (jobIds: ReadonlyArray<string>): Query<Viewer> => [
   keyed(jobIds)
 ]
 
-/** Which of these jobs a stored session needs something of. */
+/** Selects those of these jobs that a stored session needs something of. */
 export const neededOf = (jobIds: ReadonlyArray<string>): Query<IdRow> => [
   `WITH RECURSIVE ${pairs}
    SELECT DISTINCT p.job_id AS id
@@ -108,7 +108,9 @@ export const neededOf = (jobIds: ReadonlyArray<string>): Query<IdRow> => [
   keyed(jobIds)
 ]
 
-/** Per session: the run that holds the first number needed, or the next; and where history was asked for again. */
+/**
+ * Selects, per session, the run that holds the first number needed, or the next; and where history was asked for again.
+ */
 export const needed = (jobId: string): Query<{ readonly seq: number | null }> => [
   `WITH RECURSIVE ${pairs},
    viewer (job_id, session_id, low) AS (
@@ -160,7 +162,7 @@ export interface EndedRow {
   readonly key: number
 }
 
-/** Ended jobs after a place and before a time, oldest end first; of one principal, or of all. */
+/** Selects ended jobs after a place and before a time, oldest end first; of one principal, or of all. */
 export const ended = (
   principal: string | undefined,
   after: Pick<EndedRow, "endedAt" | "key">,

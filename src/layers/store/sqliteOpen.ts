@@ -28,7 +28,7 @@ const pragma = (sql: SqliteClient, text: string) => sql.unsafe(`PRAGMA ${text}`)
 
 const begin = (connection: Connection) => whileBusy(connection.executeRaw("BEGIN IMMEDIATE", []))
 
-/** A migration that fails half way is undone when the scope closes the connection. */
+/** Migrates the tables. What fails half way is undone when the scope closes the connection. */
 const migrate = (sql: SqliteClient, from: number) =>
   Effect.flatMap(sql.reserve, (connection) =>
     Effect.forEach(
@@ -51,7 +51,7 @@ const migrate = (sql: SqliteClient, from: number) =>
     )
   ).pipe(Effect.scoped)
 
-/** What cannot be written, for whatever reason, is refused now and not at the first commit. */
+/** Refuses what cannot be written, for whatever reason, now and not at the first commit. */
 const tryWriting = (sql: SqliteClient) =>
   Effect.flatMap(sql.reserve, (connection) =>
     begin(connection).pipe(

@@ -140,7 +140,7 @@ const freeRuns = (statements: Statements, bounds: Allowance) =>
     }
   })
 
-/** The work of one transaction. */
+/** Frees as much as one transaction may. */
 export const free = (statements: Statements): Effect.Effect<Freed, SqlError> =>
   Effect.gen(function* () {
     const until = (yield* Clock.currentTimeMillis) + maxTime

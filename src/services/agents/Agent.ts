@@ -1,6 +1,5 @@
 /**
- * Agents: a contract (name, version, schemas) that client and server share, and a handler that only
- * the server has.
+ * Agents: a contract (name, version, schemas) that client and server share, and a handler that only the server has.
  *
  * @example
  * const Greet = Agent.make("greet", { version: "1.0.0", input: Schema.Struct({ name: Schema.String }), output: Schema.String })
@@ -158,13 +157,14 @@ const about = <I, IE, O, OE, F, FE>({
 
 /**
  * Gives a contract its handler. The handler's requirements become those of the registry's layer, but for `Job`, `Lease`
- * and `Scope`, which are the job's own. The scope is closed when the handler returns, fails or is interrupted, and before
- * the job's end is written: finalizers may still emit. They get no longer than the cancel grace. One that dies, or takes
- * longer, ends a job in `INTERNAL_ERROR` that would have succeeded.
+ * and `Scope`, which are the job's own. The scope is closed when the handler returns, fails or is interrupted, and
+ * before the job's end is written: finalizers may still emit. They get no longer than the cancel grace. One that dies,
+ * or takes longer, ends a job in `INTERNAL_ERROR` that would have succeeded.
  */
 export const handle = <I, IE, O, OE, F, FE, R, Events extends AnyVendorEvent = AnyVendorEvent>(
   contract: Contract<I, IE, O, OE, F, FE, Events>,
-  handler: ((input: I) => Effect.Effect<O, F | ArcpError, R>) & Declared<R, Events>
+  // What the contract says is not inferred from the handler, so that the compiler shows the one that is not what it says.
+  handler: ((input: I) => Effect.Effect<NoInfer<O>, NoInfer<F> | ArcpError, R>) & Declared<R, Events>
 ): Registered<Exclude<R, Granted>> => {
   const decode = Schema.decodeUnknown(contract.input)
   const encodeOutput = Schema.encode(contract.output)
@@ -210,7 +210,7 @@ export const handle = <I, IE, O, OE, F, FE, R, Events extends AnyVendorEvent = A
   }
 }
 
-/** What a failure says of itself, without a stack trace. */
+/** Returns what a failure says of itself, without a stack trace. */
 export const failureMessage = (failure: unknown): string => {
   const message =
     failure instanceof Error ? failure.message : typeof failure === "string" ? failure : "the agent failed"
@@ -280,8 +280,8 @@ const settled = (run: (signal: AbortSignal) => Promise<unknown>): Effect.Effect<
   })
 
 /**
- * A plain async function as an agent. A rejection is the job's failure. A job that is ended aborts the signal and waits
- * for the function, no longer than the cancel grace: until then it may still emit.
+ * Makes an agent of a plain async function. A rejection is the job's failure. A job that is ended aborts the signal and
+ * waits for the function, no longer than the cancel grace: until then it may still emit.
  *
  * @example
  * Agent.fromPromise("hello", { version: "1.0.0" }, async (input, job) => {

@@ -7,8 +7,8 @@ import type { AnyVendorEvent } from "./VendorEvent.js"
 /** How the end of a job reads, and its events of a vendor's kind. */
 export interface Outcome<Output, Failure, Events extends AnyVendorEvent = AnyVendorEvent> {
   /**
-   * The output decoded, a declared failure as itself, anything else as it is. `mismatch` makes the error for an
-   * output that is not what the contract says.
+   * Returns the output decoded; fails with a declared failure as itself, with anything else as it is. `mismatch` makes
+   * the error for an output that is not what the contract says.
    */
   readonly decodeOutcome: <E, M>(
     outcome: Effect.Effect<unknown, E>,
@@ -42,6 +42,6 @@ export interface Contract<
   readonly error: Schema.Schema<Failure, FailureEncoded>
   /** The events of a vendor's kind that the agent emits with a schema; empty when the contract does not say. */
   readonly events: ReadonlyArray<Events>
-  /** The input as it goes over the wire; fails with `InvalidRequest`. */
+  /** Returns the input as it goes over the wire; fails with `InvalidRequest`. */
   readonly encodeInput: (input: Input) => Effect.Effect<InputEncoded, InvalidRequest>
 }

@@ -5,7 +5,7 @@ import type * as Schema from "effect/Schema"
 /** A JSON Schema, as data. */
 export type JsonSchema = Readonly<Record<string, unknown>>
 
-/** A schema that JSON Schema cannot express, or that takes anything, is described by an empty one. */
+/** Returns a schema as JSON Schema; one that cannot be expressed, or that takes anything, as an empty one. */
 export const jsonSchema = (schema: Schema.Schema.All): JsonSchema => {
   if (schema.ast._tag === "UnknownKeyword") return {}
   try {

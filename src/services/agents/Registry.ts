@@ -14,7 +14,7 @@ export class Registry extends Context.Tag("arcp/services/Registry")<
     readonly inventory: ReadonlyArray<AgentEntry>
     /** The same names, each version with what clients may be told of it. */
     readonly described: ReadonlyMap<string, Readonly<Record<string, About>>>
-    /** The agent that a reference means; a bare name resolves as §7.5 says. */
+    /** Returns the agent that a reference means; a bare name resolves as §7.5 says. */
     readonly resolve: (
       ref: AgentRef
     ) => Effect.Effect<Registered, AgentNotAvailable | AgentVersionNotAvailable>

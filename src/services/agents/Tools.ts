@@ -136,7 +136,7 @@ export interface ToolsService {
   readonly call: Call
   /** The tools there are; in a job, those that its lease allows at the moment. */
   readonly list: Effect.Effect<ReadonlyArray<ToolInfo>>
-  /** These tools for one job (§9). What is already leased stays under its lease. */
+  /** Returns these tools for one job (§9). What is already leased stays under its lease. */
   readonly leasedTo: (lessee: Lessee) => ToolsService
 }
 
@@ -144,7 +144,7 @@ export interface ToolsService {
 export class Tools extends Context.Tag("arcp/services/Tools")<Tools, ToolsService>() {}
 
 const maxName = 256
-/** Why this is no name for a tool, or `undefined`. */
+/** Returns why this is no name for a tool, or `undefined`. */
 export const invalidName = (name: string): string | undefined =>
   name.length === 0 || name.length > maxName
     ? `must have 1 to ${maxName} characters`

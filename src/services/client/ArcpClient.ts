@@ -32,7 +32,9 @@ export type ClientError = ArcpError | TransportError | ProtocolViolation
 /** A value that changes. */
 export interface Latest<A> {
   readonly get: Effect.Effect<A>
-  /** The value now, then each new one; a slow reader gets the newest and may miss those between. Ends with its source. */
+  /**
+   * The value now, then each new one; a slow reader gets the newest and may miss those between. Ends with its source.
+   */
   readonly changes: Stream.Stream<A>
 }
 
@@ -105,9 +107,9 @@ export interface JobHandle<
   /** Every event in order, exactly once, across reconnects; ends with the job. One reader. */
   readonly events: Stream.Stream<JobEvent, ClientError>
   /**
-   * The values of the events of one vendor kind (`Event.vendor`), of those that the contract declares, if it does. In
-   * place of `events`, which says of gaps and has every kind. Fails with `ProtocolViolation` at one that is not what its
-   * schema says.
+   * Returns the values of the events of one vendor kind (`Event.vendor`), of those that the contract declares, if it
+   * does. In place of `events`, which says of gaps and has every kind. Fails with `ProtocolViolation` at one that is
+   * not what its schema says.
    */
   // A method, so that a handle whose contract declares events can be used as one of any job.
   of<Value>(event: Readable<Value> & Events): Stream.Stream<Value, ClientError>
@@ -146,7 +148,10 @@ export interface SubmitOptions {
   readonly idempotencyKey?: string | undefined
   /** 1 second to a day; then the job ends with `Timeout`. */
   readonly maxRuntime?: Duration.DurationInput | undefined
-  /** 32 lower-case hex digits. Default: the trace of the current span, which is then the parent of the job's, else a fresh one. */
+  /**
+   * 32 lower-case hex digits. Default: the trace of the current span, which is then the parent of the job's, else a
+   * fresh one.
+   */
   readonly traceId?: string | undefined
   /** What interrupting a fiber that awaits `result` does to the job. Default: `cancel`. */
   readonly onInterrupt?: "cancel" | "detach" | undefined

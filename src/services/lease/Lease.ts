@@ -62,7 +62,7 @@ const isLeaseError = (u: unknown): u is LeaseError =>
   u instanceof PermissionDenied || u instanceof LeaseExpired || u instanceof BudgetExhausted
 
 /**
- * The lease error that a failure stems from: itself, or in its chain of causes. Leased platform services fail
+ * Returns the lease error that a failure stems from: itself, or in its chain of causes. Leased platform services fail
  * with the errors of the platform, whose `cause` it is.
  */
 export const leaseErrorOf = (failure: unknown): LeaseError | undefined => {

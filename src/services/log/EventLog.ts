@@ -25,7 +25,7 @@ export interface NewEvent {
   readonly type: EventType
   /** Event kind; `""` for `job.error` and an inline `job.result`, `"streamed"` for a streamed one. */
   readonly kind: string
-  /** Deliver to this session only. */
+  /** The only session that is sent the event; `undefined` means every observer. */
   readonly audience?: string | undefined
   readonly payload: string
   /** Delivered in place of `payload` for as long as the job runs here, and stored nowhere. */
@@ -45,7 +45,7 @@ export interface JobLog {
   readonly remaining: ReadonlyMap<string, BigDecimal.BigDecimal>
   /** A currency whose counter, here or in an ancestor, is at zero or below. */
   readonly exhausted: string | undefined
-  /** Does the job or an ancestor have a budget in this currency? */
+  /** Returns whether the job or an ancestor has a budget in this currency. */
   readonly budgets: (currency: string) => boolean
 }
 
@@ -88,8 +88,8 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
     /** Ends a session's view: nothing is numbered for it any more, and its record and runs are dropped. */
     readonly dropView: (sessionId: string) => Effect.Effect<void, InternalError>
     /**
-     * Lets a connection read the view, in place of the one before. `wake` is called, synchronously, whenever something new can be
-     * read.
+     * Lets a connection read the view, in place of the one before. `wake` is called, synchronously, whenever something
+     * new can be read.
      */
     readonly attach: (
       view: View,

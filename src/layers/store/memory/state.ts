@@ -15,10 +15,10 @@ import * as FrontTrimmed from "./FrontTrimmed.js"
 const jobObjects = 2048
 const eventObjects = 128
 
-/** Newest `event_seq` of a run. */
+/** Returns the newest `event_seq` of a run. */
 export const endOf = (run: Run): number => run.eventSeq + run.count - 1
 
-/** Index of the first run that ends at or after `eventSeq`. */
+/** Returns the index of the first run that ends at or after `eventSeq`. */
 export const firstRunAt = (runs: FrontTrimmed.FrontTrimmed<Run>, eventSeq: number): number => {
   let low = 0
   let high = runs.length
@@ -79,7 +79,7 @@ class Share {
   get end(): number {
     return this.runs.last === undefined ? 0 : endOf(this.runs.last) + 1
   }
-  /** The lowest `seq` of the job that has a number of at least `low`. */
+  /** Returns the lowest `seq` of the job that has a number of at least `low`. */
   lowest(low: number): number | undefined {
     const run = this.runs.at(firstRunAt(this.runs, low))
     if (run === undefined) return undefined
@@ -167,7 +167,7 @@ export class MemoryJob {
     }
     return share
   }
-  /** The session no longer has this run, its oldest. */
+  /** Takes a run, its oldest, from a session. */
   dropRun(sessionId: string, run: Run): void {
     const share = this.shares.get(sessionId)
     share?.drop(run)
