@@ -32,7 +32,7 @@ const surface: Record<string, Record<string, string>> = {
     IdGenerator: "IdGenerator layer",
     Job: "~Delegate ~Delegated ~DelegateOptions ~Emit ~EmitError Job ~JobService ~ResultStream",
     Jobs: "~CancelRequest Jobs ~JobSession ~Outgoing ~SubmitRequest ~SubscribeRequest",
-    Lease: "Constraints ~Cost Lease ~LeaseError leaseErrorOf ~LeaseService reserved Terms",
+    Lease: "Constraints ~Cost ~FetchBounds Lease ~LeaseError leaseErrorOf ~LeaseService reserved Terms",
     Leased: "lazily ~Leased ~Lessee make",
     Message: "Accepted AgentEntry JobEntry JobStatus ListJobs Subscribed",
     Policy: "~Decision layer layerSamePrincipal ~Options Policy ~Refusal refuse",

@@ -6,7 +6,7 @@ import * as Option from "effect/Option"
 export type Budget = ReadonlyMap<string, BigDecimal.BigDecimal>
 
 /** Digits before or after the point beyond which a number is not an amount: arithmetic on it would explode. */
-const maxDigits = 64
+export const maxDigits = 64
 
 /**
  * The exact decimal of a text or a number; a number is its shortest decimal (0.1 is 0.1). `undefined` when it is
@@ -32,6 +32,31 @@ const bounded = (value: BigDecimal.BigDecimal): BigDecimal.BigDecimal | undefine
   const normal = BigDecimal.normalize(value)
   const whole = normal.value.toString().replace("-", "").length - normal.scale
   return normal.scale <= maxDigits && whole <= maxDigits ? normal : undefined
+}
+
+/** The largest amount, and the smallest that is not nothing. */
+const largest = BigDecimal.make(10n ** BigInt(maxDigits) - 1n, 0)
+const smallest = BigDecimal.make(1n, maxDigits)
+
+/**
+ * What counts of an amount that is reckoned after the work, when it is too late to refuse: what has too many digits is
+ * rounded up to as many as there may be, and what is too large is the largest. `undefined` when it is no decimal.
+ */
+export const countable = (
+  value: string | number | BigDecimal.BigDecimal
+): BigDecimal.BigDecimal | undefined => {
+  const exact = amount(value)
+  if (exact !== undefined) return exact
+  const given = BigDecimal.isBigDecimal(value) ? value : decimal(String(value), 1024)
+  if (given === undefined) return /^\d+(?:\.\d+)?(?:[eE]\+?\d+)?$/.test(String(value)) ? largest : undefined
+  if (BigDecimal.isNegative(given)) return undefined
+  if (given.value >= 10n ** 2048n) return largest
+  const { scale, value: digits } = BigDecimal.normalize(given)
+  const whole = digits.toString().length - scale
+  if (whole > maxDigits) return largest
+  if (whole < -maxDigits) return smallest
+  const divisor = 10n ** BigInt(scale - maxDigits)
+  return BigDecimal.make((digits + divisor - 1n) / divisor, maxDigits)
 }
 
 /** What sums and differences of amounts, however many, stay below. */

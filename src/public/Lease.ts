@@ -2,6 +2,7 @@
 export { Lease as Terms, LeaseConstraints as Constraints, reserved } from "../protocol/Lease.js"
 export {
   type Cost,
+  type FetchBounds,
   Lease,
   type LeaseError,
   type LeaseService,

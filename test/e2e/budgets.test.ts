@@ -209,7 +209,7 @@ describe("what is no cost", () => {
   it("negative and non-finite values fail the emit and change nothing", async () => {
     verifies("budget-negative")
     const client = await WireClient.open(server.url)
-    const values = [-1, -0.0001, "NaN", "Infinity", "-Infinity", -1e308]
+    const values = [-1, -0.0001, "NaN", "Infinity", "-Infinity", -1e308, 1e70, 1e308, 1e-100]
     const steps = [...values.map((value) => metric("cost.api", value)), metric("cost.api", 0.5)]
     const { accepted, events, terminal } = await client.run("script", { steps }, lease("USD:1"))
     const outcomes = terminal.payload.result as ReadonlyArray<{ readonly error?: string }>

@@ -167,3 +167,18 @@ describe("as text", () => {
     expect(Budget.toNumber(BigDecimal.make(value, places))).toBe(Number(expected))
   })
 })
+
+it("an amount that is reckoned after the work is counted as far as it can be, and never as less", () => {
+  const counted = (value: string | number) => {
+    const amount = Budget.countable(value)
+    return amount === undefined ? undefined : Budget.format(amount)
+  }
+  const largest = "9".repeat(64)
+  expect(counted("0.10")).toBe("0.1")
+  expect(counted(1e70)).toBe(largest)
+  expect(counted(`1${"0".repeat(64)}`)).toBe(largest)
+  expect(counted("1".repeat(5_000))).toBe(largest)
+  expect(counted(`0.${"3".repeat(70)}`)).toBe(`0.${"3".repeat(63)}4`)
+  expect(counted("1e-100")).toBe(`0.${"0".repeat(63)}1`)
+  for (const none of ["a", "1.2.3", "-1e70", Number.NaN, Infinity, ""]) expect(counted(none)).toBeUndefined()
+})

@@ -1,6 +1,7 @@
 /** A lessee that records: what is authorised is decided by names, what is emitted and spent is kept. */
 import * as BigDecimal from "effect/BigDecimal"
 import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as FiberId from "effect/FiberId"
@@ -53,7 +54,9 @@ export const lessee = (options: LesseeOptions): RecordingLessee => {
     lease: {
       terms: {},
       constraints: {},
+      bounds: {},
       workspace: undefined,
+      fetching: { maxBytes: 1024 * 1024, timeout: Duration.minutes(1), traceHeaders: false },
       check,
       authorize: (capability, target, more) =>
         Effect.suspend(() => check(capability, target)).pipe(

@@ -14,6 +14,7 @@ import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
+import * as Budget from "../../protocol/Budget.js"
 import {
   type ArcpError,
   Cancelled,
@@ -177,7 +178,12 @@ const leasedTo = (catalogue: Catalogue, { job, lease }: Leased.Lessee): ToolsSer
   const spend = (cost: Cost | undefined, tool: string, callId: string) =>
     cost === undefined
       ? Effect.void
-      : lease.spend({ ...cost, dimensions: { ...cost.dimensions, tool, call_id: callId } })
+      : lease.spend({
+          ...cost,
+          // The tool has run: what has too many digits counts as far as it can be counted.
+          amount: Budget.countable(cost.amount) ?? cost.amount,
+          dimensions: { ...cost.dimensions, tool, call_id: callId }
+        })
 
   /**
    * From here nothing is interruptible but the tool itself: every `tool_call` gets its `tool_result`, and a tool

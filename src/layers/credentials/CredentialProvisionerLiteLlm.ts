@@ -126,18 +126,18 @@ interface Gateway {
   readonly get: (
     path: string,
     params?: Readonly<Record<string, string>>
-  ) => Effect.Effect<Body, ProvisionError>
-  readonly post: (path: string, body: unknown) => Effect.Effect<Body, ProvisionError>
+  ) => Effect.Effect<AnswerBody, ProvisionError>
+  readonly post: (path: string, body: unknown) => Effect.Effect<AnswerBody, ProvisionError>
   /** Returns the answer whatever it is. */
   readonly posted: (path: string, body: unknown) => Effect.Effect<GatewayAnswer, ProvisionError>
 }
 
-type Body = Readonly<Record<string, unknown>>
+type AnswerBody = Readonly<Record<string, unknown>>
 
 /** Returns the body of an answer that says yes; fails with what any other says. */
 const accepted =
   (path: string) =>
-  (answer: GatewayAnswer): Effect.Effect<Body, ProvisionError> =>
+  (answer: GatewayAnswer): Effect.Effect<AnswerBody, ProvisionError> =>
     answer.status >= 200 && answer.status < 300 ? parsed(path, answer) : Effect.fail(refusal(path, answer))
 
 const gateway = ({ baseUrl, masterKey }: Settings, http: HttpClient.HttpClient): Gateway => {

@@ -40,6 +40,11 @@ export interface Emitter {
 
 const limitError = (limit: string, message: string) => new InternalError({ message, details: { limit } })
 
+const uncountable = (what: string) =>
+  new InvalidRequest({
+    message: `${what}: a cost is a decimal number with at most ${Budget.maxDigits} digits before and after the point`
+  })
+
 /** Returns the emitter of a job. */
 export const make = (context: {
   readonly log: EventLog["Type"]
@@ -61,7 +66,8 @@ export const make = (context: {
     more?: Partial<NewEvent>
   ): Effect.Effect<void, InvalidRequest | InternalError> =>
     Effect.suspend((): Effect.Effect<void, InvalidRequest | InternalError> => {
-      if (job.ended) return Effect.void
+      // A cost counts also after the end, for the jobs above this one.
+      if (job.ended && more?.cost === undefined) return Effect.void
       const problem = Event.problem(kind, body)
       if (problem !== undefined) return new InvalidRequest({ message: problem })
       // In one piece: texts joined from parts would be kept as their parts for as long as the log lives.
@@ -98,7 +104,7 @@ export const make = (context: {
       return new InvalidRequest({ message: "cost.budget.remaining is the runtime's own metric" })
     if (!(value >= 0)) return new InvalidRequest({ message: `${name}: a cost is a number, and not negative` })
     const amount = Budget.amount(value)
-    return amount === undefined ? emit("metric", body) : emit("metric", body, costOf(unit, amount))
+    return amount === undefined ? uncountable(name) : emit("metric", body, costOf(unit, amount))
   }
 
   const costOf = (currency: string | undefined, amount: BigDecimal.BigDecimal) =>
@@ -106,20 +112,18 @@ export const make = (context: {
 
   const spend = (cost: Cost): Effect.Effect<void, EmitError> => {
     const amount = Budget.amount(cost.amount)
-    if (amount === undefined || BigDecimal.isNegative(amount))
-      return new InvalidRequest({ message: "a cost is a decimal number, and not negative" })
+    if (amount === undefined) return uncountable("a cost")
+    if (BigDecimal.isNegative(amount)) return new InvalidRequest({ message: "a cost is not negative" })
     const name = `cost.${cost.name ?? "other"}`
     if (name === "cost.budget.remaining")
       return new InvalidRequest({ message: "cost.budget.remaining is the runtime's own metric" })
-    if (job.ended) return Effect.void
     // The decimal as it is: through a JavaScript number it would lose digits, and the log is what counts.
     const rest = JSON.stringify({ unit: cost.currency, dimensions: cost.dimensions }).slice(1)
     const body = `{"name":${JSON.stringify(name)},"value":${Budget.format(amount)},${rest}`
-    return write(
-      "metric",
-      eventPayload("metric", timestamp(context.now()), body),
-      costOf(cost.currency, amount)
-    )
+    const counted = costOf(cost.currency, amount)
+    return job.ended && counted === undefined
+      ? Effect.void
+      : write("metric", eventPayload("metric", timestamp(context.now()), body), counted)
   }
 
   const secretStatus: Emitter["secretStatus"] = (audience, body, secret) =>
@@ -136,7 +140,7 @@ export const make = (context: {
     })
 
   const result = ResultWriter.make({
-    emitChunk: (body) => emit("result_chunk", body),
+    emitChunk: (body, ending) => emit("result_chunk", body, { ending }),
     resultId: context.resultId,
     chunked: context.chunked,
     maxChunkBytes: options.maxChunkBytes,

@@ -5,6 +5,7 @@ import type * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import type * as Tracer from "effect/Tracer"
 import type { ArcpError, InternalError } from "../../protocol/Errors.js"
+import type { Lease } from "../../protocol/Lease.js"
 import type { JobStatus } from "../../protocol/Message.js"
 import type { JobSession } from "../../services/jobs/Jobs.js"
 import type { JobLog } from "../../services/log/EventLog.js"
@@ -57,6 +58,8 @@ export class LiveJob {
   /** For whoever delegated to it: what it came to, given after its terminal message, and that it is over. */
   readonly awaited: Awaited | undefined
   readonly depth: number
+  /** See `LeaseService.bounds`. */
+  readonly bounds: Lease
   /** Its own, from its acceptance on. */
   span: Tracer.Span | undefined
 
@@ -67,6 +70,7 @@ export class LiveJob {
     public owner: JobSession,
     readonly parent?: LiveJob | undefined
   ) {
+    this.bounds = parent?.bounds ?? owner.identity.leaseCeiling ?? record.lease
     this.depth = parent === undefined ? 0 : parent.depth + 1
     this.awaited =
       parent === undefined

@@ -13,6 +13,7 @@ import * as Redacted from "effect/Redacted"
 import type * as Tracer from "effect/Tracer"
 import * as Budget from "../../protocol/Budget.js"
 import { type ArcpError, InternalError, toPayload } from "../../protocol/Errors.js"
+import { deadPattern } from "../../protocol/Lease.js"
 import { coversJob } from "../../services/auth/Policy.js"
 import type { Credential } from "../../services/credentials/Credentials.js"
 import type { Submit } from "../../services/jobs/Admission.js"
@@ -139,6 +140,12 @@ const run = (
     log: job,
     now,
     workspace: options.workspace === "" ? undefined : options.workspace,
+    bounds: live.bounds,
+    fetching: {
+      maxBytes: options.maxFetchBytes,
+      timeout: options.fetchTimeout,
+      traceHeaders: options.fetchTraceHeaders
+    },
     anyModel: options.allowModelsWithoutLease,
     toolResult: emitter.service.toolResult,
     spend: emitter.spend,
@@ -150,7 +157,13 @@ const run = (
     credentials: Effect.sync(() => credentials.held(record.jobId)),
     rotateCredential: rotation(parts, live, emitter)
   }
-  return Runner.run({
+  // What can match nothing is granted, because other runtimes' patterns may be other than ours, and named.
+  const dead = deadPattern(record.lease)
+  const warned =
+    dead === undefined
+      ? Effect.void
+      : Effect.ignore(emitter.service.log("warn", `the lease: ${dead}`, { reason: "lease_pattern" }))
+  const ran = Runner.run({
     live,
     job,
     handler: candidate.run,
@@ -162,6 +175,7 @@ const run = (
     stored: () => hold.giveBackPlaces(),
     parts
   })
+  return Effect.zipRight(warned, ran)
 }
 
 /** Returns what opens a job that is decided: mints, stores, accepts and runs. */
@@ -243,6 +257,22 @@ export const make = (parts: JobParts): Open => {
     )
   }
 
+  /**
+   * The job becomes a child and gets a fiber and the hold, all of it or nothing. Uninterruptible, because an interruption
+   * may come before any operation, also one that waits for nothing.
+   */
+  const begin = (begun: Begun): Effect.Effect<LiveJob, InternalError> =>
+    Effect.uninterruptible(
+      Effect.suspend((): Effect.Effect<LiveJob, InternalError> => {
+        const { candidate, hold, live } = begun
+        if (candidate.parent?.live.takeChild(live) === false)
+          return new InternalError({ message: "the job is ending and delegates no more" })
+        hold.keep(() => over(candidate, live))
+        hold.passedOn = true
+        return Effect.as(FiberSet.run(supervisors, supervise(begun)), live)
+      })
+    )
+
   const open: Open = (given, hold) =>
     Effect.gen(function* () {
       const { parent } = given
@@ -250,20 +280,14 @@ export const make = (parts: JobParts): Open => {
       yield* running.count(given.record, hold)
       const kept = yield* keepInput(parts, given)
       const minted = yield* mint(parts, { ...given, record: kept.record }, hold)
+      // Here and not in the job's own fiber, which nothing interrupts: whoever is to end must not wait for a consumer.
+      yield* parts.log.roomToOpen((giveBack) => hold.keepKey(giveBack))
       // Who delegated may have been taken over since it was checked.
       const session = parent?.live.owner ?? given.session
       const record = { ...kept.record, sessionId: session.sessionId }
       const candidate = { ...given, record, session }
       const live = new LiveJob(record, session, parent?.live)
-      if (parent !== undefined && !parent.live.takeChild(live))
-        return yield* new InternalError({ message: "the job is ending and delegates no more" })
-      hold.keep(() => over(candidate, live))
-      hold.passedOn = true
-      // From the moment that it is a child, or has the hold, nothing waits, so nothing can come between.
-      yield* Effect.uninterruptible(
-        FiberSet.run(supervisors, supervise({ candidate, live, hold, minted, ops: kept.ops }))
-      )
-      return live
+      return yield* begin({ candidate, live, hold, minted, ops: kept.ops })
     })
   return open
 }

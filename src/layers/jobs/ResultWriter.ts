@@ -35,7 +35,8 @@ const tooLarge = new InvalidRequest({
 const limitError = (limit: string, message: string) => new InternalError({ message, details: { limit } })
 
 interface ResultContext {
-  readonly emitChunk: (body: Chunk) => Effect.Effect<void, EmitError>
+  /** `ending`: it is the last one, which the runtime writes for a handler that has returned. */
+  readonly emitChunk: (body: Chunk, ending: boolean) => Effect.Effect<void, EmitError>
   readonly resultId: () => string
   /** Whether the submitting session takes chunks; else a streamed result is gathered for one frame. */
   readonly chunked: boolean
@@ -72,7 +73,7 @@ class OpenResult {
   }
   readonly finish: Effect.Effect<Streamed, EmitError> = Effect.suspend(() => {
     if (this.broken !== undefined) return this.broken
-    return Effect.map(this.ended ? Effect.void : this.chunk(this.carry, false), () => ({
+    return Effect.map(this.ended ? Effect.void : this.chunk(this.carry, false, true), () => ({
       resultId: this.resultId,
       size: this.size,
       ...(this.context.chunked ? {} : { inline: joinChunks(this.gathered) })
@@ -88,7 +89,7 @@ class OpenResult {
     return this.carry === "" ? text : text.slice(0, -1)
   }
 
-  private chunk(data: string | Uint8Array, more: boolean): Effect.Effect<void, EmitError> {
+  private chunk(data: string | Uint8Array, more: boolean, ending = false): Effect.Effect<void, EmitError> {
     const { maxChunkBytes, maxStreamedBytes } = this.context
     if (this.broken !== undefined) return this.broken
     if (this.ended) return new InvalidRequest({ message: "the streamed result has already ended" })
@@ -103,23 +104,26 @@ class OpenResult {
       return limitError("streamed_result_bytes", `a streamed result may have ${maxStreamedBytes} bytes`)
     this.size += piece.size
     this.ended = !more
-    return Effect.tapError(this.deliver(piece.data, more), (error) =>
+    return Effect.tapError(this.deliver(piece.data, more, ending), (error) =>
       Effect.sync(() => {
         this.broken = error
       })
     )
   }
 
-  private deliver(data: string, more: boolean): Effect.Effect<void, EmitError> {
+  private deliver(data: string, more: boolean, ending: boolean): Effect.Effect<void, EmitError> {
     const { chunked, emitChunk, maxFrameBytes } = this.context
     if (chunked)
-      return emitChunk({
-        result_id: this.resultId,
-        chunk_seq: this.chunkSeq++,
-        data,
-        encoding: this.encoding,
-        more
-      })
+      return emitChunk(
+        {
+          result_id: this.resultId,
+          chunk_seq: this.chunkSeq++,
+          data,
+          encoding: this.encoding,
+          more
+        },
+        ending
+      )
     this.gathered.push({ data, encoding: this.encoding })
     return this.size <= maxFrameBytes ? Effect.void : tooLarge
   }

@@ -55,12 +55,19 @@ export const make = (parts: JobParts, open: Open, ownership: Ownership, recovery
     lastEventSeq: 0
   })
 
-  const reject = (session: JobSession, request: SubmitHead, agent: string, error: ArcpError) =>
-    Effect.suspend(() => {
+  const reject = (
+    session: JobSession,
+    request: SubmitHead,
+    agent: string,
+    error: ArcpError,
+    hold: Reservations.Hold
+  ) =>
+    Effect.gen(function* () {
+      yield* log.roomToOpen((giveBack) => hold.keepKey(giveBack))
       const at = now()
       const record = newRecord(session, request, agent)
       const event = Terminal.failed(error, "error", at, { details: { request_id: request.id } })
-      return log.openJob({ ...record, status: "error", rejected: true, endedAt: at }, session.view, { event })
+      yield* log.openJob({ ...record, status: "error", rejected: true, endedAt: at }, session.view, { event })
     })
 
   const accepted = (session: JobSession, request: SubmitHead, record: JobRecord) =>
@@ -77,7 +84,8 @@ export const make = (parts: JobParts, open: Open, ownership: Ownership, recovery
   const repeat = (
     session: JobSession,
     request: SubmitHead,
-    before: JobRecord
+    before: JobRecord,
+    hold: Reservations.Hold
   ): Effect.Effect<void, ArcpError> =>
     Effect.gen(function* () {
       if (!before.rejected) return accepted(session, request, running.current(before))
@@ -87,7 +95,7 @@ export const make = (parts: JobParts, open: Open, ownership: Ownership, recovery
         const error = new JobNotFound({
           message: "the job that this submit was answered with has been dropped"
         })
-        return yield* Effect.asVoid(reject(session, request, before.agent, error))
+        return yield* reject(session, request, before.agent, error, hold)
       }
       return yield* log.read(session.view, before.lastEventSeq - 1).pipe(
         Effect.map(({ frames: [frame] }) => {
@@ -227,10 +235,10 @@ export const make = (parts: JobParts, open: Open, ownership: Ownership, recovery
       Effect.gen(function* () {
         yield* reservations.take(`submit ${session.sessionId} ${request.id}`, hold)
         const before = yield* Faults.storage(store.jobBySubmit(session.sessionId, request.id))
-        if (before !== undefined) return yield* repeat(session, request, before)
+        if (before !== undefined) return yield* repeat(session, request, before, hold)
         yield* deciding(hold).pipe(
           Faults.contained("a submit was decided"),
-          Effect.catchAll((error) => reject(session, request, agent, error))
+          Effect.catchAll((error) => reject(session, request, agent, error, hold))
         )
       })
     )

@@ -2,10 +2,10 @@
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import { BudgetExhausted, LeaseExpired, PermissionDenied, toPayload } from "../../protocol/Errors.js"
-import { compile } from "../../protocol/Lease.js"
+import { compile, type Lease as Terms } from "../../protocol/Lease.js"
 import { canonical, kindOf } from "../../protocol/Target.js"
 import type { EmitError, JobService } from "../../services/jobs/Job.js"
-import type { Cost, LeaseError, LeaseService } from "../../services/lease/Lease.js"
+import type { Cost, FetchBounds, LeaseError, LeaseService } from "../../services/lease/Lease.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import type { JobRecord } from "../../services/store/Store.js"
 
@@ -13,7 +13,10 @@ export const make = (context: {
   readonly record: JobRecord
   readonly log: JobLog
   readonly now: () => number
+  /** See `LeaseService.bounds`; default: the terms. */
+  readonly bounds?: Terms | undefined
   readonly workspace: string | undefined
+  readonly fetching: FetchBounds
   /** Models need no `model.use`. */
   readonly anyModel: boolean
   readonly toolResult: JobService["toolResult"]
@@ -64,7 +67,9 @@ export const make = (context: {
   return {
     terms,
     constraints,
+    bounds: context.bounds ?? terms,
     workspace: context.workspace,
+    fetching: context.fetching,
     check,
     authorize: (capability, target, options) =>
       Effect.suspend(() => {

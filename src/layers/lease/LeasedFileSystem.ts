@@ -2,8 +2,8 @@
  * The `FileSystem` of a job: the operator's, held to `fs.read` and `fs.write` of the lease (§9).
  *
  * Each operation needs its capability three times: on the canonical path, on every path that this becomes as
- * links are followed, and on the real path in the end. Where the lease names `/work/**` and `/work` is a link
- * to `/data/work`, nothing below it can be used; a lease has to name real paths.
+ * links are followed, and on the real path in the end. Where a pattern begins with a link, as `/work/**` does when
+ * `/work` leads to `/data/work`, it covers what is there (Aliases.ts); links below that it does not follow.
  *
  * | operation | needs |
  * |---|---|
@@ -33,8 +33,7 @@
  * What this does not do:
  * - A hard link within the lease to a file that has another name outside is that file; nothing tells them
  *   apart. Only somebody who could already write to the lease and see the file can make one.
- * - Only files and directories are opened, but a FIFO that somebody exchanges for a file in the moment before
- *   holds the operation up until it has a writer. A device, socket or FIFO is asked about (`stat`, `access`) by
+ * - Only files and directories are opened (Pinned.ts). A device, socket or FIFO is asked about (`stat`, `access`) by
  *   name: who exchanges it twice in that moment shows the metadata of another device, socket or FIFO.
  * - Who exchanges a name for a link and back between single steps can at times tell by the kind of an error
  *   whether the link led to something. What that is stays closed.

@@ -3,6 +3,9 @@
  * where a request is sent, below whatever a handler puts around the client, and the URL that was checked is the one
  * that is requested.
  *
+ * What goes on after that is held to the lease too: bodies are checked while they are sent and while they are read
+ * (LeasedResponse.ts), and the whole has a time.
+ *
  * Redirects are followed here, at most ten, as `fetch` does it: the client underneath is kept from following by
  * itself, because it would not ask.
  */
@@ -14,13 +17,17 @@ import { type HttpClientError, RequestError } from "@effect/platform/HttpClientE
 import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
 import * as UrlParams from "@effect/platform/UrlParams"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as FiberRef from "effect/FiberRef"
 import { globalValue } from "effect/GlobalValue"
+import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { type Leased, type Lessee, make } from "../../services/lease/Leased.js"
+import { bounded } from "./LeasedResponse.js"
 import { onlySpan } from "./onlySpan.js"
 
 const maxRedirects = 10
@@ -57,6 +64,10 @@ const refused = (request: HttpClientRequest.HttpClientRequest, description: stri
   new RequestError({ request, reason: "Transport", description, cause })
 
 const lease = (open: HttpClient.HttpClient, { lease }: Lessee): HttpClient.HttpClient => {
+  /** Why nothing more may be sent to a URL that was admitted, or read from it. */
+  const refusalOf = (url: string) => () =>
+    Option.getOrUndefined(Either.getLeft(lease.check("net.fetch", url)))
+
   /** The request with the URL that was checked, and nothing that could make it another. */
   const check = (
     request: HttpClientRequest.HttpClientRequest
@@ -69,7 +80,8 @@ const lease = (open: HttpClient.HttpClient, { lease }: Lessee): HttpClient.HttpC
       (url) =>
         Either.mapBoth(lease.check("net.fetch", url.href), {
           onLeft: (error) => refused(request, error.message, error),
-          onRight: (canonical) => rebuilt(request, canonical)
+          onRight: (canonical) =>
+            rebuilt({ ...request, body: held(request.body, refusalOf(canonical)) }, canonical)
         })
     )
 
@@ -79,12 +91,19 @@ const lease = (open: HttpClient.HttpClient, { lease }: Lessee): HttpClient.HttpC
       Effect.mapInputContext((context: Context.Context<never>) =>
         Context.add(onlySpan(context), FetchHttpClient.RequestInit, { redirect: "manual" })
       ),
-      Effect.locally(hostIsNamed, lease.namesHost(request.url))
+      Effect.locally(hostIsNamed, lease.namesHost(request.url)),
+      Effect.locally(HttpClient.currentTracerPropagation, lease.fetching.traceHeaders),
+      // Clients tell in different ways, or not at all, why they could not read a body to its end.
+      Effect.mapError((error) => {
+        const refusal = refusalOf(request.url)()
+        return refusal === undefined ? error : refused(request, refusal.message, refusal)
+      })
     )
 
   const follow = (
     wanted: HttpClientRequest.HttpClientRequest,
-    redirects: number
+    redirects: number,
+    deadline: number
   ): Effect.Effect<HttpClientResponse, HttpClientError> =>
     Effect.flatMap(check(wanted), (request) =>
       Effect.flatMap(send(request), (response) => {
@@ -94,20 +113,34 @@ const lease = (open: HttpClient.HttpClient, { lease }: Lessee): HttpClient.HttpC
             "the response is a redirect that this platform does not show; request its target"
           )
         const location = isRedirect(response.status) ? response.headers["location"] : undefined
-        if (location === undefined) return Effect.succeed(response)
+        if (location === undefined) {
+          const { maxBytes } = lease.fetching
+          return Effect.succeed(bounded(response, { maxBytes, deadline, refusal: refusalOf(request.url) }))
+        }
         return Effect.zipRight(
           abandon(response),
           redirects >= maxRedirects
             ? refused(request, `redirected more than ${maxRedirects} times`)
             : URL.canParse(location, request.url)
-              ? follow(redirected(request, response.status, new URL(location, request.url)), redirects + 1)
+              ? follow(
+                  redirected(request, response.status, new URL(location, request.url)),
+                  redirects + 1,
+                  deadline
+                )
               : refused(request, "redirected to what is not a URL")
         )
       })
     )
 
   return HttpClient.makeWith<never, never, HttpClientError, never>(
-    Effect.flatMap((request) => follow(request, 0)),
+    Effect.flatMap((request) =>
+      Effect.flatMap(Clock.currentTimeMillis, (now) =>
+        Effect.timeoutFail(follow(request, 0, now + Duration.toMillis(lease.fetching.timeout)), {
+          duration: lease.fetching.timeout,
+          onTimeout: () => refused(request, "no response within fetchTimeout")
+        })
+      )
+    ),
     Effect.succeed
   )
 }
@@ -149,6 +182,34 @@ const rebuilt = (
       ])
     )
   )
+
+/** A body that fails to be read when it may not be sent on. What is not in memory as a whole is read in parts. */
+const held = (body: HttpBody.HttpBody, refusal: () => Error | undefined): HttpBody.HttpBody => {
+  const guarded = (stream: Stream.Stream<Uint8Array, unknown>) =>
+    Stream.mapEffect(stream, (part) => {
+      const refused = refusal()
+      return refused === undefined ? Effect.succeed(part) : Effect.fail(refused)
+    })
+  if (body._tag === "Stream")
+    return HttpBody.stream(guarded(body.stream), body.contentType, body.contentLength)
+  return body._tag === "Raw" && isReadInParts(body.body)
+    ? HttpBody.stream(
+        guarded(
+          Stream.map(
+            Stream.fromAsyncIterable(body.body, (cause) => cause),
+            asBytes
+          )
+        ),
+        body.contentType
+      )
+    : body
+}
+
+const isReadInParts = (body: unknown): body is AsyncIterable<Uint8Array | string> =>
+  typeof body === "object" && body !== null && Symbol.asyncIterator in body
+
+const asBytes = (part: Uint8Array | string): Uint8Array =>
+  typeof part === "string" ? new TextEncoder().encode(part) : part
 
 /** The same body, with the length it has or with none. */
 const measured = (body: HttpBody.HttpBody): HttpBody.HttpBody => {

@@ -29,6 +29,7 @@ import * as Schema from "effect/Schema"
 import type * as SchemaAST from "effect/SchemaAST"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as Budget from "../../protocol/Budget.js"
 import type { EmitError } from "../../services/jobs/Job.js"
 import type { LeaseError } from "../../services/lease/Lease.js"
 import * as Leased from "../../services/lease/Leased.js"
@@ -133,7 +134,8 @@ const leasing = (
       : Effect.mapError(
           lease.spend({
             name: "model",
-            amount: Meter.priceOf(price, tokens),
+            // A provider may tell of more tokens than there can be, and the response is there already.
+            amount: Budget.countable(Meter.priceOf(price, tokens)) ?? 0,
             currency: price.currency,
             dimensions: {
               model: name,
@@ -159,14 +161,14 @@ const request = ({ prompt, toolChoice, tools }: LanguageModel.ProviderOptions) =
 const malformed = (method: string) => (error: ParseResult.ParseError) =>
   AiError.MalformedOutput.fromParseError({ module: "LeasedLanguageModel", method, error })
 
-type Content = ReadonlyArray<Response.Part<ToolsByName>>
+type ModelContent = ReadonlyArray<Response.Part<ToolsByName>>
 
 /** Asks the open service for a text or an object; `seen` is called with what the model has answered, if it has. */
 const ask = (
   open: LanguageModel.Service,
   { responseFormat }: LanguageModel.ProviderOptions,
   sent: ReturnType<typeof request>["options"],
-  seen: (content: Content) => void
+  seen: (content: ModelContent) => void
 ): Effect.Effect<unknown, AiError.AiError> =>
   responseFormat.type === "text"
     ? Effect.map(open.generateText(sent), (response) => seen(response.content))
@@ -181,7 +183,9 @@ const ask = (
           >
         })
         .pipe(
-          Effect.provideService(Telemetry.CurrentSpanTransformer, ({ response }) => seen(response as Content))
+          Effect.provideService(Telemetry.CurrentSpanTransformer, ({ response }) =>
+            seen(response as ModelContent)
+          )
         )
 
 /** Generates a text or an object at once: allowed before, and paid for after, whatever became of it. */
@@ -191,7 +195,7 @@ const generate = ({ authorize, open, spend }: Leasing, options: LanguageModel.Pr
       const method = options.responseFormat.type === "text" ? "generateText" : "generateObject"
       yield* restore(authorize(method))
       const { options: sent, toolkit } = request(options)
-      let content: Content | undefined
+      let content: ModelContent | undefined
       const asked = ask(open, options, sent, (answered) => {
         content = answered
       })

@@ -27,8 +27,8 @@ import type { JobState } from "./JobState.js"
 import { withoutSecrets } from "./secrets.js"
 import { patienceMs } from "./ViewState.js"
 
-/** An event of which only what is asked for is parsed. */
-class Item {
+/** An event as it is published: its payload is parsed when it is asked for. */
+class Publication {
   private parsed: unknown
 
   constructor(
@@ -46,14 +46,14 @@ class Item {
     return this.parsed
   }
   /** Returns the same event, as one that comes after `missed` others that were lost. */
-  after(missed: number): Item {
-    return new Item(this.type, this.kind, this.job, this.seq, this.text, this.audience, missed)
+  after(missed: number): Publication {
+    return new Publication(this.type, this.kind, this.job, this.seq, this.text, this.audience, missed)
   }
 }
 
 /** What waits for one consumer. */
 class Tap {
-  private waiting: Array<Item> = []
+  private waiting: Array<Publication> = []
   private head = 0
   private bytes = 0
   /** Lost since the event that was kept last, or directly before the oldest that waits. */
@@ -80,7 +80,7 @@ class Tap {
   isFull(more: number): boolean {
     return this.count + more > this.capacity || (this.count > 0 && this.bytes >= this.capacityBytes)
   }
-  offer(event: Item): void {
+  offer(event: Publication): void {
     if (this.ended) return
     if (this.whenFull === "dropNewest" && this.isFull(1)) {
       this.missed++
@@ -92,14 +92,14 @@ class Tap {
       while (this.count > this.capacity || (this.count > 1 && this.bytes > this.capacityBytes)) this.shift()
     this.wake?.()
   }
-  private push(event: Item): void {
+  private push(event: Publication): void {
     const after = this.whenFull === "dropNewest" ? this.missed : 0
     this.waiting.push(after === 0 ? event : event.after(after))
     this.bytes += event.text.length
     this.missed -= after
   }
   private shift(): void {
-    this.bytes -= (this.waiting[this.head] as Item).text.length
+    this.bytes -= (this.waiting[this.head] as Publication).text.length
     this.waiting[this.head++] = undefined as never
     this.missed++
     this.dropped++
@@ -113,12 +113,12 @@ class Tap {
     this.head = this.bytes = 0
     this.taken++
     if (this.whenFull === "dropOldest" && this.missed > 0) {
-      all[0] = (all[0] as Item).after(this.missed)
+      all[0] = (all[0] as Publication).after(this.missed)
       this.missed = 0
     }
     this.roomy()
     // What `type` says of a payload is what was stored under it.
-    return Chunk.unsafeFromArray(all as ReadonlyArray<Item & CommittedEvent>)
+    return Chunk.unsafeFromArray(all as ReadonlyArray<Publication & CommittedEvent>)
   }
   /** Ends the events: nothing more comes, and what waits can still be read. */
   end(): void {
@@ -183,17 +183,17 @@ export class Publisher {
     if (this.ended) return
     const of = about(job, record.sessionId)
     const text = withoutSecrets(JSON.stringify(accepted), job.secretValues)
-    this.offer(new Item("job.accepted", "", of, 0, text, undefined))
+    this.offer(new Publication("job.accepted", "", of, 0, text, undefined))
   }
   /** Publishes events of a job that were committed. */
   publish(job: JobState, events: ReadonlyArray<StoredEvent>): void {
     const of = about(job, job.owner)
     for (const { audience, kind, payload, seq, type } of events) {
       const text = withoutSecrets(payload, job.secretValues)
-      this.offer(new Item(type, type === "job.event" ? kind : "", of, seq, text, audience))
+      this.offer(new Publication(type, type === "job.event" ? kind : "", of, seq, text, audience))
     }
   }
-  private offer(event: Item): void {
+  private offer(event: Publication): void {
     for (const tap of this.taps) tap.offer(event)
   }
 

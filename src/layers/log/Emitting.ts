@@ -1,6 +1,7 @@
 /** How events get into the logs of jobs: whatever a job emits, and the one message that ends it. */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Budget from "../../protocol/Budget.js"
 import type { InternalError } from "../../protocol/Errors.js"
 import type { NewEvent } from "../../services/log/EventLog.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
@@ -15,7 +16,7 @@ const volatileEvents = 64
 const volatileBytes = 128 * 1024
 
 /** Queues something as soon as every consumer that must lose nothing has room for it. Returns when it is committed. */
-export const admitted = (publisher: Publisher, queue: (done: Done) => void) =>
+const admitted = (publisher: Publisher, queue: (done: Done) => void) =>
   Effect.async<void, InternalError>((resume) =>
     publisher.admit((settled) =>
       queue((exit) => {
@@ -54,13 +55,36 @@ export const make = ({ committer, pace, publisher, retention, store }: LogParts)
   const enqueue = queueing(store.kind, committer)
 
   const appending = (job: JobState, event: NewEvent) => (done: Done) =>
-    job.ended ? done(Exit.void) : committer.enqueue({ _tag: "Append", job, event, done })
+    job.ended ? late(job, event)(done) : committer.enqueue({ _tag: "Append", job, event, done })
+
+  /** Nothing gets into the log of a job that has ended any more, but what it still costs is paid by those above it. */
+  const late =
+    (job: JobState, { cost }: NewEvent) =>
+    (done: Done) => {
+      if (cost === undefined) return done(Exit.void)
+      committer.enqueue({ _tag: "Change", change: (tx) => tx.chargeAbove(job, cost), done })
+    }
+
+  const charge = (job: JobState, event: NewEvent) => {
+    const { cost } = event
+    if (cost === undefined) return Effect.void
+    const what = `a cost of ${Budget.format(cost.amount)} ${cost.currency}`
+    return Effect.zipRight(
+      admitted(publisher, late(job, event)),
+      Effect.logWarning(`${what} came after the end of its job; jobs above it that run are charged`).pipe(
+        Effect.annotateLogs({ job: job.jobId, agent: job.agent })
+      )
+    )
+  }
 
   const append = (job: JobState, event: NewEvent): Effect.Effect<void, InternalError> =>
     Effect.suspend(() => {
-      if (job.ended) return Effect.void
+      if (job.ended) return charge(job, event)
       if (retention.isBlocked(job)) return Effect.zipRight(retention.room(job), append(job, event))
-      const committed = publisher.suspends ? admitted(publisher, appending(job, event)) : enqueue(job, event)
+      const committed =
+        publisher.suspends && event.ending !== true
+          ? admitted(publisher, appending(job, event))
+          : enqueue(job, event)
       return pace.holds(job) ? Effect.zipRight(committed, pace.wait(job)) : committed
     })
 

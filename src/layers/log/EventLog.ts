@@ -49,6 +49,7 @@ export const make = Effect.gen(function* () {
     detach: (view) => views.detach(viewStateOf(view)),
     ack: (view, eventSeq) => views.ack(viewStateOf(view), eventSeq),
     read: (view, after) => views.read(viewStateOf(view), after),
+    roomToOpen: jobs.roomToOpen,
     openJob: (record, owner, opening) => jobs.openJob(record, viewStateOf(owner), opening),
     loadJob: (record) => stored(live.loadJob(record)),
     loadJobs: (records) => stored(live.loadJobs(records)),

@@ -4,7 +4,6 @@ import type { InternalError } from "../../protocol/Errors.js"
 import type { EventLog } from "../../services/log/EventLog.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
 import { Account } from "./Account.js"
-import { admitted } from "./Emitting.js"
 import { type JobState, jobStateOf } from "./JobState.js"
 import type { LogParts } from "./LogParts.js"
 import type { Transaction } from "./Transaction.js"
@@ -71,9 +70,21 @@ const putRecord = (tx: Transaction, job: JobState, record: JobRecord): (() => vo
   }
 }
 
-/** Returns what opens jobs and changes them: `EventLog.openJob`, `adopt`, `amend` and `unobserve`. */
+/** Returns what opens jobs and changes them: `EventLog.roomToOpen`, `openJob`, `adopt`, `amend` and `unobserve`. */
 export const make = (parts: LogParts) => {
   const { committer, live, publisher, retention } = parts
+
+  const roomToOpen: EventLog["Type"]["roomToOpen"] = (keep) =>
+    Effect.suspend(() =>
+      publisher.suspends
+        ? Effect.async<void>((resume) =>
+            publisher.admit((settled) => {
+              keep(settled)
+              resume(Effect.void)
+            })
+          )
+        : Effect.void
+    )
 
   const openJob = (
     record: JobRecord,
@@ -83,10 +94,7 @@ export const make = (parts: LogParts) => {
     Effect.suspend(() => {
       const job = newJob(parts, record, opening)
       const change = storing(parts, job, record, view, opening)
-      const committed = publisher.suspends
-        ? admitted(publisher, (done) => committer.enqueue({ _tag: "Change", change, done }))
-        : committer.change(change)
-      const opened = Effect.as(committed, job)
+      const opened = Effect.as(committer.change(change), job)
       return retention.isBlocked(job) ? Effect.zipRight(retention.room(job), opened) : opened
     })
 
@@ -125,5 +133,5 @@ export const make = (parts: LogParts) => {
       })
     })
 
-  return { openJob, adopt, amend, unobserve }
+  return { roomToOpen, openJob, adopt, amend, unobserve }
 }

@@ -129,6 +129,16 @@ export class Transaction {
     return all
   }
 
+  /** Counts a cost that comes after the end of its job: for the jobs above it that still run. */
+  chargeAbove(job: JobState, cost: NonNullable<NewEvent["cost"]>): void {
+    for (let account = job.account?.parent; account !== undefined; account = account.parent) {
+      // The record of one that ends is written as it ends, and by nobody after that.
+      if (account.job.ended || account.counter(cost.currency) === undefined) continue
+      const report = this.spending.spend(account, cost)
+      if (report !== undefined) this.append(account.job, [this.report(report)])
+    }
+  }
+
   /** Returns a job's record with its counters as this transaction leaves them. */
   withBudget(job: JobState, record: JobRecord): JobRecord {
     return job.account === undefined ? record : { ...record, budget: this.spending.stored(job.account) }

@@ -60,6 +60,26 @@ const tooLate = (after: Duration.Duration) =>
     "1.1"
   )
 
+/** Waits at the door for one of `max` places and runs `visit` in it. Fails when too many wait already, or for too long. */
+const inPlace = <A, E>(door: Door.Door, max: number, visit: Effect.Effect<A, E>) =>
+  Effect.suspend(() => {
+    let leave = () => {}
+    const place = Effect.async<void, HelloRefusal>((resume) => {
+      const goAway = door.arrive({
+        admit: (left) => {
+          leave = left
+          resume(Effect.void)
+        },
+        refuse: () => resume(Effect.fail(tooMany(max)))
+      })
+      return Effect.sync(goAway)
+    })
+    return Effect.ensuring(
+      Effect.zipRight(place, visit),
+      Effect.sync(() => leave())
+    )
+  })
+
 /** Opens the room; whose time is up is looked after until the scope closes. */
 export const make = ({
   options,
@@ -123,23 +143,6 @@ export const make = ({
       })
 
     return {
-      greet: (connection) =>
-        Effect.suspend(() => {
-          let leave = () => {}
-          const place = Effect.async<void, HelloRefusal>((resume) => {
-            const goAway = door.arrive({
-              admit: (left) => {
-                leave = left
-                resume(Effect.void)
-              },
-              refuse: () => resume(Effect.fail(tooMany(options.maxPendingHellos)))
-            })
-            return Effect.sync(goAway)
-          })
-          return Effect.ensuring(
-            Effect.zipRight(place, receive(connection)),
-            Effect.sync(() => leave())
-          )
-        })
+      greet: (connection) => inPlace(door, options.maxPendingHellos, receive(connection))
     }
   })

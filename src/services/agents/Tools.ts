@@ -17,6 +17,7 @@
  * // in an agent, with `Tools.layer([search])` beside its registry
  * const hits = yield* (yield* Tools).call(Search, { query: "effect" })
  */
+import * as BigDecimal from "effect/BigDecimal"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -25,6 +26,7 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
+import * as Budget from "../../protocol/Budget.js"
 import { type ArcpError, InternalError, InvalidRequest, isArcpError } from "../../protocol/Errors.js"
 import { describe } from "../../protocol/Problem.js"
 import type { Cost } from "../lease/Lease.js"
@@ -152,11 +154,28 @@ export const invalidName = (name: string): string | undefined =>
       ? "must not have control characters"
       : undefined
 
-const constant = <Args extends ReadonlyArray<unknown>>(
-  cost: Cost | ((...args: Args) => Cost | undefined) | undefined
-): ((...args: Args) => Cost | undefined) => (typeof cost === "function" ? cost : () => cost)
+/** Says why this cannot be what a tool costs, before there is anything to pay. */
+const invalidCost = ({ amount }: Cost): string | undefined => {
+  const value = Budget.amount(amount)
+  return value === undefined || BigDecimal.isNegative(value)
+    ? `a cost is a decimal number, not negative, with at most ${Budget.maxDigits} digits before and after the point`
+    : undefined
+}
 
-/** Declares a tool. Throws when the name is empty, longer than 256 characters or has control characters. */
+const constant = <Args extends ReadonlyArray<unknown>>(
+  tool: string,
+  cost: Cost | ((...args: Args) => Cost | undefined) | undefined
+): ((...args: Args) => Cost | undefined) => {
+  if (typeof cost === "function") return cost
+  const problem = cost === undefined ? undefined : invalidCost(cost)
+  if (problem !== undefined) throw new Error(`tool ${tool}: ${problem}`)
+  return () => cost
+}
+
+/**
+ * Declares a tool. Throws when the name is empty, longer than 256 characters or has control characters, and when its
+ * cost is none that can be counted.
+ */
 export const make = <I = unknown, IE = I, O = unknown, OE = O, F = never, FE = F>(
   name: string,
   options: ToolOptions<I, IE, O, OE, F, FE> = {}
@@ -169,8 +188,8 @@ export const make = <I = unknown, IE = I, O = unknown, OE = O, F = never, FE = F
     input: options.input ?? (Schema.Unknown as unknown as Schema.Schema<I, IE>),
     output: options.output ?? (Schema.Unknown as unknown as Schema.Schema<O, OE>),
     error: options.error ?? (Schema.Never as unknown as Schema.Schema<F, FE>),
-    cost: constant(options.cost),
-    costOnFailure: constant(options.costOnFailure)
+    cost: constant(name, options.cost),
+    costOnFailure: constant(name, options.costOnFailure)
   }
 }
 

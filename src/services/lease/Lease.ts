@@ -4,6 +4,7 @@
  */
 import type * as BigDecimal from "effect/BigDecimal"
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Either from "effect/Either"
 import { BudgetExhausted, LeaseExpired, PermissionDenied } from "../../protocol/Errors.js"
@@ -23,13 +24,26 @@ export interface Cost {
   readonly dimensions?: Record<string, unknown> | undefined
 }
 
+/** What a job's `HttpClient` is held to, besides its patterns. */
+export interface FetchBounds {
+  /** Bytes of the body of one response, unpacked. */
+  readonly maxBytes: number
+  /** What one request may take, from the first byte of it to the last of the response, redirects included. */
+  readonly timeout: Duration.Duration
+  /** Tells hosts the trace in which they are asked. */
+  readonly traceHeaders: boolean
+}
+
 /** Answers what the running job may touch and spend (§9), and charges what it has spent. */
 export interface LeaseService {
   /** As granted, in its wire shape; it never changes. */
   readonly terms: Terms
   readonly constraints: LeaseConstraints
+  /** What the terms were taken from and are within: a ceiling, or a delegating job's; else the terms themselves. */
+  readonly bounds: Terms
   /** Absolute path of the directory that relative paths start from, when the operator gave one. */
   readonly workspace: string | undefined
+  readonly fetching: FetchBounds
   /**
    * Asks for one operation: expiry, then budget, then pattern. Returns the canonical target. With a `callId`, a
    * refusal is also put on the stream, as a `tool_result` with that error.

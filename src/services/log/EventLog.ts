@@ -32,6 +32,8 @@ export interface NewEvent {
   readonly secret?: Secret | undefined
   /** Decrements this currency's counter, of the job and of its ancestors, in the same commit (§9.6). */
   readonly cost?: { readonly currency: string; readonly amount: BigDecimal.BigDecimal } | undefined
+  /** Belongs to the end of its job, which waits for no consumer of `Committed`. */
+  readonly ending?: boolean | undefined
 }
 
 /** The log of one job. Obtained from `openJob` or `loadJob`. */
@@ -106,6 +108,12 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
     readonly read: (view: View, after: number) => Effect.Effect<Page, ResumeWindowExpired | InternalError>
 
     /**
+     * Waits until every consumer of `Committed` that must lose nothing has room for a job that is opened. `keep` is called
+     * with what gives the room back, which it is to be when the job is stored, or is not to be. Whoever waits can be
+     * interrupted, which `openJob`, once it was called, cannot be without knowing what became of it.
+     */
+    readonly roomToOpen: (keep: (giveBack: () => void) => void) => Effect.Effect<void>
+    /**
      * Stores a job's record and lets its owner observe it; `event` is appended in the same transaction, and is the last
      * one of a job that has ended by its record.
      * `onCommit` is called synchronously at the commit, before any event of the job can be read. What the job
@@ -132,7 +140,7 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
     readonly loadJobs: (jobs: ReadonlyArray<JobRecord>) => Effect.Effect<ReadonlyArray<JobLog>, InternalError>
     /**
      * Appends an event. Returns when it is committed; it cannot be read, nor sent, before. On a log that
-     * has ended it does nothing. (In memory, where nothing can fail, it may return when the event is queued,
+     * has ended it does nothing, but for a cost: that is charged to the jobs above it which still run. (In memory, where nothing can fail, it may return when the event is queued,
      * except for one that has a cost.)
      */
     readonly append: (job: JobLog, event: NewEvent) => Effect.Effect<void, InternalError>

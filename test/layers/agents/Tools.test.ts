@@ -389,3 +389,26 @@ describe("tools under a lease", () => {
     }).pipe(Effect.provide(Tools.layer([source])))
   })
 })
+
+describe("what a tool costs", () => {
+  it.each(["-1", "a", "1".repeat(65), `0.${"1".repeat(65)}`, 1e70, Number.NaN])("is not %s", (amount) => {
+    for (const cost of ["cost", "costOnFailure"])
+      expect(() => Tools.make("x", { [cost]: { amount, currency: "USD" } })).toThrow(/at most 64 digits/)
+  })
+
+  it.effect("counts as far as it can when it is known only after the call", () =>
+    Effect.gen(function* () {
+      const tool = Tools.handle(
+        Tools.make("third", { cost: () => ({ amount: `0.${"3".repeat(80)}`, currency: "USD" }) }),
+        () => Effect.succeed("done")
+      )
+      const holder = lessee({ allow: ["third"] })
+      const tools = (yield* Effect.provide(Tools.Tools, Tools.layer([tool]))).leasedTo(holder)
+      expect(yield* tools.call("third")).toBe("done")
+      expect(holder.events.at(-1)).toMatchObject({
+        kind: "metric",
+        body: { name: "cost.third", unit: "USD" }
+      })
+    }).pipe(Effect.scoped)
+  )
+})

@@ -147,6 +147,37 @@ suite(
   Effect.flatMap(serve(), ({ port }) => build(http(port, { cost })))
 )
 
+describe("a call that fails", () => {
+  it.scopedLive(
+    "costs what the operator says, also when it is interrupted, and nothing that was never sent",
+    () =>
+      Effect.gen(function* () {
+        const costs: Array<string> = []
+        const open = yield* build(
+          stdio({
+            cost,
+            costOnFailure: (tool, _, failure) => {
+              costs.push(`${tool} ${failure?._tag}`)
+              return { amount: "0.25", currency: "USD" }
+            }
+          })
+        )
+        const job = lessee({ allow: ["mcp:fix/fail", "mcp:fix/hang", "mcp:fix/started"] })
+        const tools = open.leasedTo(job)
+        yield* Effect.flip(tools.call("mcp:fix/fail"))
+        const hanging = yield* Effect.fork(tools.call("mcp:fix/hang"))
+        yield* tools.call("mcp:fix/started")
+        yield* Fiber.interrupt(hanging)
+        expect(costs).toEqual(["fail ToolFailure", "hang undefined"])
+        expect(
+          job.events.flatMap(({ body, kind }) =>
+            kind === "metric" ? [(body as { value: number }).value] : []
+          )
+        ).toEqual([0.25, 0.5, 0.25])
+      })
+  )
+})
+
 describe("stdio", () => {
   it.scopedLive("starts a server again that has ended", () =>
     Effect.gen(function* () {

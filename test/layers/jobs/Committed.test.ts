@@ -2,14 +2,16 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import { Credentials } from "../../../src/layers/credentials/Credentials.js"
 import * as Committed from "../../../src/layers/log/Committed.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Job } from "../../../src/services/jobs/Job.js"
+import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import { open } from "../../support/Wire.js"
-import { agents, makeStore, restarted, serve, submit } from "./support.js"
+import { agents, makeStore, pong, restarted, serve, submit } from "./support.js"
 
 type Event = Committed.CommittedEvent
 
@@ -203,4 +205,76 @@ describe("committed events of jobs", () => {
       ])
     })
   )
+
+  describe("a consumer that takes nothing any more", () => {
+    const stuck = (capacity: number) => [Committed.consumer(() => Effect.never, { capacity })]
+    const anyAgent = { lease_request: { "agent.delegate": ["*"] } }
+
+    it.scoped("does not keep a job from ending that waits for it to open a child", () =>
+      Effect.gen(function* () {
+        const parent = Agent.handle(Agent.make("parent", { version: "1.0.0" }), () =>
+          Effect.flatMap(Job, (job) => job.delegate("echo", 1))
+        )
+        const consumers = stuck(3)
+        yield* Effect.gen(function* () {
+          const session = yield* open()
+          const { job_id } = yield* submit(session, "parent", {}, anyAgent)
+          yield* session.expect("job.event", ({ payload }) => payload.kind === "delegate")
+          yield* Effect.repeatN(eventLoop.next, 20)
+          yield* session.request("job.cancel", {}, { job_id })
+          const end = yield* session.expect("job.error", (frame) => frame.job_id === job_id)
+          assert.strictEqual(end.payload.code, "CANCELLED")
+        }).pipe(Effect.provide(serve(yield* makeStore, [...agents, parent], {}, { consumers })))
+      })
+    )
+
+    it.scoped("does not keep a job from ending whose result is still open", () =>
+      Effect.gen(function* () {
+        const unfinished = Agent.handle(Agent.make("unfinished", { version: "1.0.0" }), () =>
+          Effect.gen(function* () {
+            const result = yield* (yield* Job).openResult()
+            yield* result.write("all of it")
+          })
+        )
+        const consumers = stuck(3)
+        yield* Effect.gen(function* () {
+          const session = yield* open()
+          const { job_id } = yield* submit(session, "unfinished")
+          const end = yield* session.expect("job.result", (frame) => frame.job_id === job_id)
+          assert.strictEqual(end.payload.result_size, 9)
+        }).pipe(Effect.provide(serve(yield* makeStore, [...agents, unfinished], {}, { consumers })))
+      })
+    )
+
+    it.scoped("does not keep the places of submits that wait for it, nor the runtime from closing", () =>
+      Effect.gen(function* () {
+        const consumers = [Committed.consumer(() => Effect.never, { capacity: 2 })]
+        const store = yield* makeStore
+        const serving = serve(store, agents, { maxJobsPerPrincipal: 2 }, { consumers })
+        const logged: Array<string> = []
+        const logger = Logger.make(({ message }) => logged.push(String(message)))
+        const jobId = yield* Effect.gen(function* () {
+          const session = yield* open()
+          const { job_id } = yield* submit(session, "forever")
+          const keyed = { agent: "echo", input: 1, idempotency_key: "k" }
+          yield* session.request("job.submit", keyed)
+          yield* Effect.repeatN(eventLoop.next, 20)
+          yield* session.connection.close(1000, "")
+          yield* Effect.repeatN(eventLoop.next, 20)
+          const next = yield* open()
+          yield* next.request("job.submit", keyed)
+          yield* Effect.repeatN(eventLoop.next, 20)
+          yield* pong(next)
+          assert.notInclude(
+            next.seen.map(({ type }) => type),
+            "job.error"
+          )
+          return job_id as string
+        }).pipe(Effect.provide(Layer.provide(serving, Logger.replace(Logger.defaultLogger, logger))))
+        // A job that cannot be opened would be waited for, and given up, like one whose end cannot be stored.
+        assert.isUndefined(logged.find((line) => line.includes("the store does not take")))
+        assert.strictEqual((yield* store.store.job(jobId))?.status, "error")
+      })
+    )
+  })
 })

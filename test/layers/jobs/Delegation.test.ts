@@ -3,6 +3,10 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Fiber from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
+import * as Schema from "effect/Schema"
+import * as Admission from "../../../src/layers/jobs/Admission.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Job } from "../../../src/services/jobs/Job.js"
 import type { Lease } from "../../../src/services/lease/Lease.js"
@@ -166,4 +170,44 @@ describe("the depth of delegation", () => {
       }).pipe(Effect.provide(serve(store, [nest, echo, forever], { maxDelegationDepth: 3 })))
     })
   })
+})
+
+describe("a handler that is interrupted while it delegates", () => {
+  it.scoped("ends, and leaves no child behind, wherever on the way that happens", () =>
+    Effect.gen(function* () {
+      let checked = Deferred.unsafeMake<void>(FiberId.none)
+      const admission = Admission.layer((_, { parentJobId }) =>
+        parentJobId === undefined ? Effect.void : Effect.asVoid(Deferred.succeed(checked, undefined))
+      )
+      const parent = Agent.handle(Agent.make("parent", { version: "1.0.0", input: Schema.Number }), (steps) =>
+        Effect.gen(function* () {
+          const job = yield* Job
+          checked = yield* Deferred.make<void>()
+          // Any operation may be the last of a fiber's share, after which others go on; of fewer than ten there is no progress.
+          const delegating = yield* Effect.fork(Effect.withMaxOpsBeforeYield(job.delegate("forever", {}), 10))
+          yield* Deferred.await(checked)
+          yield* Effect.repeatN(Effect.yieldNow(), steps)
+          yield* Fiber.interrupt(delegating)
+          return null
+        }).pipe(Effect.orDie)
+      )
+      yield* Effect.gen(function* () {
+        const session = yield* open()
+        for (let steps = 0; steps < 60; steps++) {
+          const { job_id } = yield* submit(session, "parent", steps, anyAgent)
+          const end = yield* session.next(
+            ({ job_id: of, type }) => of === job_id && /^job.(result|error)$/.test(type)
+          )
+          assert.strictEqual(end.type, "job.result", JSON.stringify(end))
+        }
+        // What was given back can be had again.
+        yield* submit(session, "parent", 0, anyAgent)
+        yield* session.expect("job.result")
+      }).pipe(
+        Effect.provide(
+          serve(yield* makeStore, [...agents, parent], { maxJobsPerPrincipal: 2 }, { admission })
+        )
+      )
+    })
+  )
 })

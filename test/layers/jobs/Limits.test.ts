@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
@@ -134,6 +135,7 @@ describe("a lease", () => {
         log: { ended: false, exhausted: undefined } as never,
         now: () => now,
         workspace: undefined,
+        fetching: { maxBytes: 1024 * 1024, timeout: Duration.minutes(1), traceHeaders: false },
         anyModel: false,
         toolResult: () => Effect.void,
         spend: () => Effect.void,

@@ -5,7 +5,7 @@ import { LiveJob, parentEnded } from "../../../src/layers/jobs/LiveJob.js"
 import type { JobSession } from "../../../src/services/jobs/Jobs.js"
 import type { JobRecord } from "../../../src/services/store/Store.js"
 
-const job = (parent?: LiveJob) => new LiveJob({} as JobRecord, {} as JobSession, parent)
+const job = (parent?: LiveJob) => new LiveJob({} as JobRecord, { identity: {} } as JobSession, parent)
 
 describe("an ending", () => {
   it("is the first that asks; an acknowledged cancel wins over any other", () => {

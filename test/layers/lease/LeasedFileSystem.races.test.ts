@@ -16,7 +16,8 @@ import {
   secret,
   snapshot,
   type Wrap,
-  withoutDescriptors
+  withoutDescriptors,
+  withoutProc
 } from "./LeasedFileSystem.sandbox.js"
 
 interface Places {
@@ -42,6 +43,13 @@ const link = (target: string, path: string) => {
 const file = (path: string) => {
   NFS.rmSync(path, { recursive: true, force: true })
   NFS.writeFileSync(path, inside)
+}
+
+/** Another name of a FIFO that nobody else opens: whoever opens it would wait for ever. */
+const fifo = (source: string, path: string) => {
+  NFS.rmSync(path, { recursive: true, force: true })
+  if (!NFS.existsSync(source)) mkfifo(source)
+  NFS.linkSync(source, path)
 }
 
 /** What was there stays, under another name, as somebody would who does not want to be noticed. */
@@ -115,6 +123,21 @@ const attackers: ReadonlyArray<Attacker> = [
     at: (call, moment, { work, outside }) => {
       if (call >= moment && (call - moment) % 2 === 0) link(`${outside}/f`, `${work}/d/f`)
       if (call >= moment && (call - moment) % 2 === 1) file(`${work}/d/f`)
+    }
+  },
+  {
+    name: "a file becomes a FIFO",
+    of: "file",
+    at: (call, moment, { work, outside }) => {
+      if (call === moment) fifo(`${outside}/../fifo`, `${work}/d/f`)
+    }
+  },
+  {
+    name: "a file becomes a FIFO for one step",
+    of: "file",
+    at: (call, moment, { work, outside }) => {
+      if (call === moment) fifo(`${outside}/../fifo`, `${work}/d/f`)
+      if (call === moment + 1) file(`${work}/d/f`)
     }
   },
   {
@@ -460,4 +483,65 @@ describe("without descriptors", () => {
         expect(opened.now).toBe(0)
       })
     )
+
+  it.scoped.each(
+    operations.filter(({ name }) => existing.includes(name)).map(({ name, run }) => [name, run] as const)
+  )("%s notices a link that is there only while it is pinned", ([, run]) =>
+    Effect.gen(function* () {
+      let swap = false
+      const { fs, work, outside, opened } = yield* sandbox((open) => {
+        const wrapped = withoutProc(open)
+        return {
+          ...wrapped,
+          stat: (path) =>
+            Effect.tap(wrapped.stat(path), () => {
+              if (swap && path.endsWith("/d/f")) link(path.replace("/work/d/f", "/outside/f"), path)
+            }),
+          open: (path, options) =>
+            Effect.tap(wrapped.open(path, options), () => {
+              if (!swap || !path.startsWith("/dev/fd/")) return
+              swap = false
+              file(`${work}/d/f`)
+            })
+        }
+      })
+      yield* fs.readFile(`${work}/f`)
+      const untouched = snapshot(outside)
+      swap = true
+      const value = yield* Effect.scoped(run(fs, `${work}/d/f`, work))
+      expect(swap).toBe(false)
+      expect(seen(value).includes("TOP SECRET") || seen(value).includes(String(secret.length))).toBe(false)
+      expect(snapshot(outside)).toEqual(untouched)
+      expect(opened.now).toBe(0)
+    })
+  )
+
+  it.scoped.each(
+    operations
+      .filter(({ name }) => [...existing, "open a"].includes(name))
+      .map(({ name, run }) => [name, run] as const)
+  )("%s waits for no FIFO", ([, run]) =>
+    Effect.gen(function* () {
+      let swap = false
+      const { fs, work, outside, opened } = yield* sandbox((open) => {
+        const wrapped = withoutProc(open)
+        return {
+          ...wrapped,
+          stat: (path) =>
+            Effect.tap(wrapped.stat(path), () => {
+              if (swap && path.endsWith("/d/f")) fifo(`${outside}/../fifo`, path)
+            })
+        }
+      })
+      yield* fs.readFile(`${work}/f`)
+      swap = true
+      yield* Effect.exit(Effect.scoped(run(fs, `${work}/d/f`, work)))
+      expect(opened.now).toBe(0)
+      // Threads that waited for the other end would be missing here.
+      yield* Effect.all(
+        Array.from({ length: 8 }, () => fs.readFile(`${work}/f`)),
+        { concurrency: "unbounded" }
+      )
+    })
+  )
 })

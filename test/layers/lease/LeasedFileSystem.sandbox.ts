@@ -6,6 +6,7 @@ import { type PlatformError, SystemError } from "@effect/platform/Error"
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import { expect } from "@effect/vitest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type * as Scope from "effect/Scope"
@@ -25,7 +26,7 @@ export interface Sandbox {
   readonly outside: string
   readonly fs: FileSystem.FileSystem
   /** The same places under another lease. */
-  readonly under: (terms: Terms, workspace?: string) => FileSystem.FileSystem
+  readonly under: (terms: Terms, workspace?: string, bounds?: Terms) => FileSystem.FileSystem
   /** Set, it is what the lease answers to everything. */
   readonly state: { refuse: LeaseError | undefined }
   /** Files and directories that are open now. */
@@ -35,7 +36,12 @@ export interface Sandbox {
 
 export type Wrap = (open: FileSystem.FileSystem) => FileSystem.FileSystem
 
-const leaseOf = (terms: Terms, workspace: string | undefined, state: Sandbox["state"]): LeaseService => {
+const leaseOf = (
+  terms: Terms,
+  workspace: string | undefined,
+  state: Sandbox["state"],
+  bounds: Terms
+): LeaseService => {
   const compiled = compile(terms)
   const check = (capability: string, target: string): Either.Either<string, LeaseError> =>
     state.refuse !== undefined
@@ -47,7 +53,9 @@ const leaseOf = (terms: Terms, workspace: string | undefined, state: Sandbox["st
   return {
     terms,
     constraints: {},
+    bounds,
     workspace,
+    fetching: { maxBytes: 1024 * 1024, timeout: Duration.minutes(1), traceHeaders: false },
     check,
     authorize: (capability, target) => Effect.suspend(() => check(capability, target)),
     namesHost: () => false,
@@ -74,21 +82,28 @@ const counting =
       ).pipe(Effect.zipRight(open.open(path, options)))
   })
 
-/** A file system on which nothing can be held: as on systems without /proc. */
-export const withoutDescriptors: Wrap = (open) => ({
-  ...open,
-  open: (path, options) =>
-    path.startsWith("/proc/self/fd")
-      ? Effect.fail(
-          new SystemError({
-            reason: "NotFound",
-            module: "FileSystem",
-            method: "open",
-            pathOrDescriptor: path
-          })
-        )
-      : open.open(path, options)
-})
+const without =
+  (...hidden: ReadonlyArray<string>): Wrap =>
+  (open) => ({
+    ...open,
+    open: (path, options) =>
+      hidden.some((prefix) => path.startsWith(prefix))
+        ? Effect.fail(
+            new SystemError({
+              reason: "NotFound",
+              module: "FileSystem",
+              method: "open",
+              pathOrDescriptor: path
+            })
+          )
+        : open.open(path, options)
+  })
+
+/** A file system on which no directory can be held: as on systems without /proc. */
+export const withoutProc = without("/proc/self/fd")
+
+/** A file system whose descriptors no path leads to. */
+export const withoutDescriptors = without("/proc/self/fd", "/dev/fd")
 
 export const sandbox = (
   wrap: Wrap = (open) => open,
@@ -116,9 +131,9 @@ export const sandbox = (
     const opened = { now: 0, total: 0 }
     const state: Sandbox["state"] = { refuse: undefined }
     const open = wrap(counting(opened)(node))
-    const under: Sandbox["under"] = (granted, workspace) =>
+    const under: Sandbox["under"] = (granted, workspace, bounds = granted) =>
       leased.lease(open, {
-        lease: leaseOf(granted, workspace, state),
+        lease: leaseOf(granted, workspace, state, bounds),
         job: {} as JobService
       }) as FileSystem.FileSystem
     const all = terms?.(work) ?? { "fs.read": [`${work}/**`], "fs.write": [`${work}/**`] }

@@ -2,12 +2,13 @@
 import { createServer, type IncomingMessage, type Server } from "node:http"
 import type { AddressInfo } from "node:net"
 import * as HttpClient from "@effect/platform/HttpClient"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as LeasedHttpClient from "../../../src/layers/lease/LeasedHttpClient.js"
 import { LeaseExpired, PermissionDenied } from "../../../src/protocol/Errors.js"
 import { compile, type Lease } from "../../../src/protocol/Lease.js"
-import type { LeaseService } from "../../../src/services/lease/Lease.js"
+import type { FetchBounds, LeaseService } from "../../../src/services/lease/Lease.js"
 import type { Lessee } from "../../../src/services/lease/Leased.js"
 
 interface Seen {
@@ -48,7 +49,11 @@ export const site = Effect.acquireRelease(
     })
 )
 
-export const lessee = (lease: Lease, expired: { now: boolean } = { now: false }): Lessee => {
+export const lessee = (
+  lease: Lease,
+  expired: { now: boolean } = { now: false },
+  fetching: FetchBounds = { maxBytes: 1024 * 1024, timeout: Duration.minutes(1), traceHeaders: false }
+): Lessee => {
   const compiled = compile(lease)
   const service = {
     check: (capability: string, target: string) =>
@@ -58,7 +63,8 @@ export const lessee = (lease: Lease, expired: { now: boolean } = { now: false })
             compiled.permits(capability, target),
             (why) => new PermissionDenied({ message: `refused: ${why}` })
           ),
-    namesHost: compiled.namesHost
+    namesHost: compiled.namesHost,
+    fetching
   } as LeaseService
   return { lease: service, job: {} as Lessee["job"] }
 }

@@ -7,6 +7,7 @@ import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
@@ -156,7 +157,11 @@ for (const [name, store] of [
           yield* Scope.extend(reader({ capacity: 1 }), scope)
           yield* emit(job, 1, 1)
           const emitting = yield* Effect.fork(emit(job, 2, 100))
-          const opening = yield* Effect.fork(openJob(view))
+          let giveBack = () => {}
+          const room = log.roomToOpen((back) => {
+            giveBack = back
+          })
+          const opening = yield* Effect.fork(Effect.zipRight(room, openJob(view)))
           yield* quiet
           assert.isNull(
             yield* Effect.map(Fiber.poll(emitting), (exit) => (exit._tag === "None" ? null : exit))
@@ -170,8 +175,34 @@ for (const [name, store] of [
           yield* Scope.close(scope, Exit.void)
           yield* Fiber.join(emitting)
           yield* Fiber.join(opening)
+          giveBack()
         })
       )
+    )
+
+    it.effect(
+      "suspend: who is interrupted while it waits for room to open keeps none, and who has it gives it back",
+      () =>
+        run(
+          Effect.gen(function* () {
+            const log = yield* EventLog
+            const job = yield* openJob(yield* openView)
+            const { take } = yield* reader({ capacity: 1 })
+            const kept: Array<() => void> = []
+            const room = log.roomToOpen((back) => kept.push(back))
+            yield* room
+            const waiting = yield* Effect.fork(room)
+            yield* quiet
+            yield* Fiber.interrupt(waiting)
+            assert.strictEqual(kept.length, 1)
+            const emitting = yield* Effect.fork(emit(job, 1, 3))
+            yield* quiet
+            assert.isTrue(Option.isNone(yield* Fiber.poll(emitting)))
+            for (const back of kept) back()
+            assert.deepStrictEqual(numbersOf(yield* take(3)), [1, 2, 3])
+            yield* Fiber.join(emitting)
+          })
+        )
     )
 
     it.effect("dropOldest: emitters do not wait; the newest stay, with how many are missed before them", () =>

@@ -1,4 +1,5 @@
 /** A `Job` that records what its handler emits; and the way a runtime runs a handler. */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import { InvalidRequest } from "../../../src/protocol/Errors.js"
@@ -89,7 +90,9 @@ export const recorder = (commit: Effect.Effect<void> = Effect.void): Recorder =>
 const anything: LeaseService = {
   terms: {},
   constraints: {},
+  bounds: {},
   workspace: undefined,
+  fetching: { maxBytes: 1024 * 1024, timeout: Duration.minutes(1), traceHeaders: false },
   authorize: (_, target) => Effect.succeed(target),
   check: (_, target) => Either.right(target),
   namesHost: () => true,

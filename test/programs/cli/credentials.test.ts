@@ -73,7 +73,8 @@ describe("arcp credentials", () => {
     Effect.gen(function* () {
       const { db, upstream } = yield* prepare
       const human = yield* arcp(upstream, db)
-      expect(human.error).toBeUndefined()
+      // A cron job that watches for them looks at the exit code.
+      expect(human.error).toMatch(/^NotRevoked: 2 credentials are outstanding/)
       expect(human.out).toEqual(["cred_a  job_a  active  1h", "cred_b  job_b  failed  5s  it is down"])
       const json = yield* arcp(upstream, db, { json: true })
       expect(json.out.map((line) => JSON.parse(line))).toEqual([

@@ -7,9 +7,11 @@ import {
   type Tool,
   ToolListChangedNotificationSchema
 } from "@modelcontextprotocol/sdk/types.js"
+import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import { type ArcpError, InternalError, InvalidRequest } from "../../../protocol/Errors.js"
@@ -31,6 +33,13 @@ export interface CommonOptions {
   readonly maxTimeout?: Duration.DurationInput | undefined
   /** What a call costs that succeeded, by the tool's name at the server. Default: nothing. */
   readonly cost?: ((tool: string, input: unknown, output: unknown) => Cost | undefined) | undefined
+  /**
+   * What a call costs that the server has been sent and that fails, or is interrupted; the failure is `undefined` for
+   * the latter. Default: nothing.
+   */
+  readonly costOnFailure?:
+    | ((tool: string, input: unknown, failure: ToolFailure | ArcpError | undefined) => Cost | undefined)
+    | undefined
 }
 
 /** Time between two lists that the server asks for. */
@@ -97,7 +106,7 @@ class McpConnection {
     return Effect.gen(this, function* () {
       const client = yield* Effect.mapError(
         this.connected,
-        ({ message }) => new InternalError({ message, details: { reason: "mcp_not_connected" } })
+        ({ message }) => new InternalError({ message, details: { reason: notConnected } })
       )
       const limits = limitsOf(this.options)
       const result = yield* Effect.catchAll(
@@ -164,6 +173,14 @@ class McpConnection {
   }
 }
 
+const notConnected = "mcp_not_connected"
+
+const isNotConnected = (cause: Cause.Cause<ToolFailure | ArcpError>): boolean =>
+  Option.exists(
+    Cause.failureOption(cause),
+    (error) => error._tag === "InternalError" && error.details?.["reason"] === notConnected
+  )
+
 const isObject = (input: unknown): input is Record<string, unknown> =>
   typeof input === "object" && input !== null && !Array.isArray(input)
 
@@ -172,9 +189,14 @@ const costOf = (
   name: string,
   tool: string,
   input: unknown,
-  output: unknown
+  exit: Exit.Exit<unknown, ToolFailure | ArcpError>
 ): Cost | undefined => {
-  const cost = options.cost?.(tool, input, output)
+  const cost = Exit.isSuccess(exit)
+    ? options.cost?.(tool, input, exit.value)
+    : // Without a connection the server never heard of the call.
+      isNotConnected(exit.cause)
+      ? undefined
+      : options.costOnFailure?.(tool, input, Option.getOrUndefined(Cause.failureOption(exit.cause)))
   return cost === undefined ? undefined : { ...cost, name: cost.name ?? name }
 }
 
@@ -193,7 +215,7 @@ const registered = (
       ? Effect.succeed((restore) =>
           Effect.map(Effect.exit(restore(connection.call(name, tool, input))), (exit) => ({
             exit,
-            cost: Exit.isSuccess(exit) ? costOf(options, name, tool, input, exit.value) : undefined
+            cost: costOf(options, name, tool, input, exit)
           }))
         )
       : new InvalidRequest({ message: `tool ${name}: input: expected an object` })

@@ -7,7 +7,9 @@ import * as Either from "effect/Either"
 import type * as Scope from "effect/Scope"
 import { PermissionDenied } from "../../../protocol/Errors.js"
 import { covers } from "../../../protocol/Pattern.js"
+import * as Target from "../../../protocol/Target.js"
 import type { LeaseError, LeaseService } from "../../../services/lease/Lease.js"
+import * as Aliases from "./Aliases.js"
 
 export type Capability = "fs.read" | "fs.write"
 export const read: ReadonlyArray<Capability> = ["fs.read"]
@@ -143,18 +145,45 @@ export const settled = <A>(
   attempt: Effect.Effect<A, PlatformError | Changed, Scope.Scope>
 ): Effect.Effect<A, PlatformError> => retried(request, Effect.scoped(attempt))
 
+/** Where relative paths start, of each open file system: a workspace is what it was at the first of them. */
+const starts = new WeakMap<FileSystem.FileSystem, Map<string, string>>()
+
+const startOf = (open: FileSystem.FileSystem, workspace: string): Effect.Effect<string, PlatformError> => {
+  const known = starts.get(open) ?? new Map<string, string>()
+  starts.set(open, known)
+  const start = known.get(workspace)
+  return start !== undefined
+    ? Effect.succeed(start)
+    : Effect.tap(open.realPath(workspace), (path) => {
+        known.set(workspace, path)
+      })
+}
+
 export const make = (open: FileSystem.FileSystem, lease: LeaseService): Authority => {
-  // Where relative paths start without a workspace. It is asked for once, at the first that needs it.
-  let started: string | undefined
-  const start = Effect.suspend(() =>
-    lease.workspace !== undefined
-      ? Effect.succeed(lease.workspace)
-      : started !== undefined
-        ? Effect.succeed(started)
-        : Effect.tap(open.realPath("."), (path) => {
-            started = path
-          })
+  const start = Effect.suspend(() => startOf(open, lease.workspace ?? "."))
+
+  // Asked for once, before the job can have done anything to its files.
+  let aliases: Aliases.Aliases | undefined
+  const prepared = Effect.suspend(() =>
+    aliases !== undefined
+      ? Effect.void
+      : Effect.map(Aliases.of(open, lease), (found) => {
+          aliases = found
+        })
   )
+
+  /** The lease's verdict on a path, by whichever of its names the patterns have. */
+  const verdictOn = (capability: Capability, path: string): Either.Either<string, LeaseError> => {
+    const verdict = lease.check(capability, path)
+    if (Either.isRight(verdict) || aliases === undefined || aliases[capability].length === 0) return verdict
+    const canonical = Target.canonical("path", path)
+    if (Either.isLeft(canonical)) return verdict
+    return Aliases.namesOf(aliases, capability, canonical.right).some((name) =>
+      Either.isRight(lease.check(capability, name))
+    )
+      ? Either.right(canonical.right)
+      : verdict
+  }
 
   const decide = (
     method: string,
@@ -164,7 +193,7 @@ export const make = (open: FileSystem.FileSystem, lease: LeaseService): Authorit
   ): Effect.Effect<AccessRequest, PlatformError> => {
     let canonical = absolute
     for (const capability of needs) {
-      const verdict = lease.check(capability, absolute)
+      const verdict = verdictOn(capability, absolute)
       if (Either.isLeft(verdict))
         return Effect.fail(denied({ method, given, needs, canonical: absolute }, verdict.left))
       canonical = verdict.right
@@ -178,9 +207,9 @@ export const make = (open: FileSystem.FileSystem, lease: LeaseService): Authorit
   const refusing = (request: AccessRequest, real: string, why: string): SystemError | undefined => {
     if (real === request.canonical) return undefined
     for (const capability of request.needs) {
-      if (!unreadable(real) && Either.isRight(lease.check(capability, real))) continue
+      if (!unreadable(real) && Either.isRight(verdictOn(capability, real))) continue
       // The lease's own words could name the place, which is not the agent's to know.
-      const own = lease.check(capability, request.canonical)
+      const own = verdictOn(capability, request.canonical)
       return Either.isLeft(own) ? denied(request, own.left) : refuse(request, capability, why)
     }
     return undefined
@@ -192,9 +221,13 @@ export const make = (open: FileSystem.FileSystem, lease: LeaseService): Authorit
         if (typeof path !== "string")
           return Effect.fail(new BadArgument({ module: "FileSystem", method, description: "a path is text" }))
         if (path === "") return Effect.fail(notFound({ method, given, needs, canonical: "" }))
-        return path.startsWith("/")
-          ? decide(method, given, needs, path)
-          : Effect.flatMap(start, (base) => decide(method, given, needs, `${base}/${path}`))
+        const absolute = path.startsWith("/")
+          ? Effect.succeed(path)
+          : Effect.map(start, (base) => `${base}/${path}`)
+        return Effect.zipRight(
+          prepared,
+          Effect.flatMap(absolute, (from) => decide(method, given, needs, from))
+        )
       }),
     refusal: (request, real) =>
       refusing(
@@ -213,15 +246,17 @@ export const make = (open: FileSystem.FileSystem, lease: LeaseService): Authorit
     recheck: (request) =>
       Effect.suspend(() => {
         for (const capability of request.needs) {
-          const verdict = lease.check(capability, request.canonical)
+          const verdict = verdictOn(capability, request.canonical)
           if (Either.isLeft(verdict)) return Effect.fail(denied(request, verdict.left))
         }
         return Effect.void
       }),
-    permits: (capability, path) => !unreadable(path) && Either.isRight(lease.check(capability, path)),
+    permits: (capability, path) => !unreadable(path) && Either.isRight(verdictOn(capability, path)),
     coversBelow: (capability, directory) =>
-      (lease.terms[capability] ?? []).some((pattern) =>
-        covers("path", pattern, directory === "/" ? "/**" : `${directory}/**`)
+      [directory, ...Aliases.namesOf(aliases ?? Aliases.none, capability, directory)].some((name) =>
+        (lease.terms[capability] ?? []).some((pattern) =>
+          covers("path", pattern, name === "/" ? "/**" : `${name}/**`)
+        )
       ),
     grants: (capability) => (lease.terms[capability] ?? []).length > 0
   }

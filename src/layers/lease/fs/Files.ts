@@ -18,8 +18,10 @@ import {
   notFound,
   read,
   retried,
+  translate,
   write
 } from "./Authority.js"
+import * as Pinned from "./Pinned.js"
 import type { FoundPlace, OpenedFile, Place, Places } from "./Places.js"
 
 /** What the flags of `open` need of the lease. */
@@ -72,7 +74,7 @@ export const isOpenable = (type: FileSystem.File.Type): boolean => type === "Fil
 
 /** A name that was there is gone: it was swapped, or removed. What comes next tells which. */
 const goneIsChanged = <A, R>(
-  effect: Effect.Effect<A, PlatformError, R>
+  effect: Effect.Effect<A, PlatformError | Changed, R>
 ): Effect.Effect<A, PlatformError | Changed, R> =>
   Effect.catchIf(
     effect,
@@ -93,15 +95,23 @@ export const make = (open: FileSystem.FileSystem, authority: Authority, places: 
   const typeOf: Files["typeOf"] = (request, found) =>
     Effect.map(places.steady(request, found, io(request, open.stat(found.at))), (info) => info.type)
 
+  const openPinned = Pinned.make(open, places.holds)
+
+  /** For a request; `Changed` is not a failure to be worded. */
+  const openAt = (request: AccessRequest, path: string, flag: FileSystem.OpenFlag) =>
+    Effect.mapError(openPinned(path, flag), (error) =>
+      error._tag === "Changed" ? error : translate(request, error)
+    )
+
   const openKnown = (request: AccessRequest, found: Place, flag: "r" | "r+") =>
     places
-      .steady(request, found, io(request, open.open(found.at, { flag })))
+      .steady(request, found, openAt(request, found.at, flag))
       .pipe(Effect.flatMap((file) => places.identify(request, found, file)))
 
   const openFound: Files["open"] = (request, found, flag) =>
     Effect.gen(function* () {
       if (!found.exists) return yield* notFound(request)
-      // A FIFO would block, and opening a device can do something: neither gets that far.
+      // What it is by now is looked at again when it is opened; here a refusal gets its words.
       if (isOpenable(yield* typeOf(request, found))) return yield* openKnown(request, found, flag)
       return yield* failure(request, "BadResource", "neither a file nor a directory; a job may open no other")
     })
@@ -126,7 +136,7 @@ export const make = (open: FileSystem.FileSystem, authority: Authority, places: 
 
   /** Append needs a descriptor of its own kind, of the very file that was identified. */
   const reopen = (request: AccessRequest, found: Place, first: OpenedFile, flag: FileSystem.OpenFlag) =>
-    goneIsChanged(io(request, open.open(first.path, { flag }))).pipe(
+    goneIsChanged(openAt(request, first.path, flag)).pipe(
       Effect.flatMap((file) => places.identify(request, found, file))
     )
 

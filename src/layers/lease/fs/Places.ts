@@ -79,7 +79,7 @@ export interface Places {
   readonly steady: <A, R>(
     request: AccessRequest,
     place: Place,
-    operation: Effect.Effect<A, PlatformError, R>
+    operation: Effect.Effect<A, PlatformError | Changed, R>
   ) => Effect.Effect<A, PlatformError | Changed, R>
   /** Can directories be held? Otherwise races between check and use are narrowed, not closed. */
   readonly holds: Effect.Effect<boolean, PlatformError>
@@ -189,7 +189,7 @@ export const make = (open: FileSystem.FileSystem, authority: Authority): Places 
     Effect.catchAll(
       operation,
       (error): Effect.Effect<never, PlatformError | Changed> =>
-        isReason(error, "NotFound")
+        error._tag === "Changed" || isReason(error, "NotFound")
           ? new Changed()
           : Effect.flatMap(
               look(request, place),

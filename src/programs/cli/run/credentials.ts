@@ -117,7 +117,11 @@ export const runWith = (
       }
       if (!flags.revoke) {
         const now = yield* Effect.clockWith((clock) => clock.currentTimeMillis)
-        return yield* Effect.forEach(records, (record) => print(record, flags, now), { discard: true })
+        yield* Effect.forEach(records, (record) => print(record, flags, now), { discard: true })
+        if (records.length === 0) return
+        return yield* new NotRevoked({
+          message: `${records.length} ${records.length === 1 ? "credential is" : "credentials are"} outstanding and may still be good; arcp credentials --revoke tries again`
+        })
       }
       if (records.length === 0) return
       yield* Effect.provide(revoke(records, flags), provisioner)

@@ -1,5 +1,5 @@
 /** What `arcp serve` does. */
-import { statSync } from "node:fs"
+import { realpathSync, statSync } from "node:fs"
 import { resolve } from "node:path"
 import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
 import type { FileSystem } from "@effect/platform/FileSystem"
@@ -85,7 +85,7 @@ const runtimeOptions = (flags: ServeFlags): Effect.Effect<RuntimeOptions.Input, 
     const workspace = resolve(String(input["workspace"] ?? Option.getOrElse(flags.workspace, () => ".")))
     if (statSync(workspace, { throwIfNoEntry: false })?.isDirectory() !== true)
       return yield* new UsageError({ message: `--workspace: ${workspace} is not a directory` })
-    input["workspace"] = workspace
+    input["workspace"] = realpathSync(workspace)
     return yield* Schema.decodeUnknown(RuntimeOptions.RuntimeOptionsSchema)(input).pipe(
       Effect.mapError((error) => {
         const problem = describe(error.issue, "")

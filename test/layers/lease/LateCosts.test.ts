@@ -1,0 +1,124 @@
+/** What is spent when the job that spends it has ended already (§9.6). */
+import { assert, it } from "@effect/vitest"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberId from "effect/FiberId"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import * as Registry from "../../../src/layers/agents/Registry.js"
+import * as Tools from "../../../src/layers/agents/Tools.js"
+import * as Auth from "../../../src/layers/auth/Auth.js"
+import * as Runtime from "../../../src/layers/runtime/Runtime.js"
+import * as TransportMemory from "../../../src/layers/transport/TransportMemory.js"
+import * as Budget from "../../../src/protocol/Budget.js"
+import * as Agent from "../../../src/services/agents/Agent.js"
+import { Job } from "../../../src/services/jobs/Job.js"
+import { Lease } from "../../../src/services/lease/Lease.js"
+import { gate } from "../../support/lessee.js"
+import { open } from "../../support/Wire.js"
+
+/** How a child leaves something behind that costs USD 1. */
+const ways = ["an uninterruptible call", "a forked fiber", "a metric", "a cost of its own"] as const
+
+it.scoped.each(ways)("%s that ends after its job is charged to the jobs above it", (way) => {
+  const work = gate()
+  const paid = Deferred.unsafeMake<void>(FiberId.none)
+  let runs = 0
+  const print = Tools.make("print", { cost: { amount: "1", currency: "USD" } })
+  const tools = Tools.layer([
+    Tools.handle(print, () =>
+      Effect.uninterruptible(
+        Effect.zipRight(
+          work.wait,
+          Effect.sync(() => {
+            runs += 1
+          })
+        )
+      )
+    )
+  ])
+  const child = Agent.handle(Agent.make("child", { version: "1.0.0" }), () =>
+    Effect.gen(function* () {
+      const job = yield* Job
+      const lease = yield* Lease
+      const late = Effect.uninterruptible(work.wait)
+      const spent = {
+        "an uninterruptible call": Effect.asVoid((yield* Tools.Tools).call(print, {})),
+        "a forked fiber": Effect.flatMap(
+          Effect.forkDaemon(Effect.asVoid(Effect.flatMap(Tools.Tools, (all) => all.call(print, {})))),
+          () => Effect.never
+        ),
+        "a metric": Effect.zipRight(late, job.metric({ name: "cost.search", value: 1, unit: "USD" })),
+        "a cost of its own": Effect.zipRight(late, lease.spend({ amount: "1", currency: "USD" }))
+      }[way]
+      yield* way === "a forked fiber" ? spent : Effect.uninterruptible(spent)
+    })
+  )
+  const middle = Agent.handle(Agent.make("middle", { version: "1.0.0" }), () =>
+    Effect.gen(function* () {
+      const job = yield* Job
+      const lease = yield* Lease
+      const before = yield* lease.remaining
+      const running = yield* job.delegate("child", {}, { lease: { "tool.call": ["print"] } })
+      yield* work.reached
+      yield* running.cancel
+      yield* work.open
+      yield* Deferred.await(paid)
+      return [Budget.entries(before), Budget.entries(yield* lease.remaining)]
+    })
+  )
+  const root = Agent.handle(Agent.make("root", { version: "1.0.0", output: Schema.Unknown }), () =>
+    Effect.gen(function* () {
+      const job = yield* Job
+      const lease = yield* Lease
+      const running = yield* job.delegate(
+        "middle",
+        {},
+        {
+          lease: { "tool.call": ["print"], "agent.delegate": ["child"], "cost.budget": ["USD:2"] }
+        }
+      )
+      const seen = yield* running.await
+      const refused = yield* Effect.exit(lease.authorize("tool.call", "print"))
+      return { seen, left: Budget.entries(yield* lease.remaining), more: Exit.isSuccess(refused) }
+    })
+  )
+  return Effect.gen(function* () {
+    const session = yield* Effect.orDie(open())
+    yield* session.request("job.submit", {
+      agent: "root",
+      input: null,
+      lease_request: {
+        "tool.call": ["print"],
+        "agent.delegate": ["middle", "child"],
+        "cost.budget": ["USD:2"]
+      }
+    })
+    // What is left is told as it changes, on the job whose counter it is.
+    const told: Array<number> = []
+    while (told.length < 2) {
+      const { payload } = yield* session.next((frame) => frame.payload.body?.name === "cost.budget.remaining")
+      told.push(payload.body.value)
+    }
+    assert.deepStrictEqual(told, [1, 1])
+    yield* Deferred.succeed(paid, undefined)
+    const { payload } = yield* session.next(
+      (frame) => frame.type === "job.result" && frame.payload.result?.left !== undefined
+    )
+    assert.deepStrictEqual(payload.result, { seen: [["USD:2"], ["USD:1"]], left: ["USD:1"], more: true })
+    assert.strictEqual(runs, way === "a metric" || way === "a cost of its own" ? 0 : 1)
+  }).pipe(
+    Effect.provide(
+      Runtime.serve().pipe(
+        Layer.provideMerge(TransportMemory.layer()),
+        Layer.provide(
+          Runtime.layerMemory({ options: { cancelGrace: "0 millis", shutdownGrace: "0 millis" } })
+        ),
+        Layer.provide(Registry.layer([root, middle, child])),
+        Layer.provide(tools),
+        Layer.provide(Auth.layerStatic({ alice: "alice" }))
+      )
+    )
+  )
+})
