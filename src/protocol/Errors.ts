@@ -105,7 +105,10 @@ export class Unauthenticated extends Data.TaggedError("Unauthenticated")<ErrorFi
   readonly code = "UNAUTHENTICATED"
   readonly retryable = retryable.UNAUTHENTICATED
 }
-/** A failure that an agent or a tool declares (`details.error`) comes again, unless it says that it may be retried. */
+/**
+ * A failure that an agent or a tool declares (`details.error`) comes again, unless it says that it may be retried. The wire
+ * has one answer for each code all the same (§12).
+ */
 const mayRetry = (details: ErrorFields["details"]): boolean => {
   const declared = details?.["error"] as { readonly retryable?: unknown } | null | undefined
   return declared === undefined || declared?.retryable === true
@@ -161,7 +164,7 @@ export interface ErrorPayload {
   readonly details?: Readonly<Record<string, unknown>> | undefined
 }
 
-/** May the request that got this error be repeated as it is (§12)? */
+/** May the request that got this error be repeated as it is? As §12 says, but for what an agent declares. */
 export const isRetryable = (error: ArcpError): boolean => error.retryable
 
 /** `message` cut to what the wire allows. */
@@ -172,7 +175,7 @@ export const truncateMessage = (message: string): string =>
 export const toPayload = (error: ArcpError, details?: Record<string, unknown>): ErrorPayload => ({
   code: error.code,
   message: truncateMessage(error.message),
-  retryable: error.retryable,
+  retryable: retryable[error.code],
   ...(error.details !== undefined || details !== undefined
     ? { details: { ...error.details, ...details } }
     : {})

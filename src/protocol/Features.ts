@@ -14,8 +14,14 @@ export const all = [
   "agent_versions"
 ] as const
 
+/**
+ * A feature of ours that a client has to ask for: entries of the inventory then have a field of this name, with the
+ * description, JSON Schema of the input and examples of each version. Not in `all`, so that a welcome stays small.
+ */
+export const describedAgents = "x-vendor.effect-arcp.agents"
+
 /** Features of ours, which a client asks for when it knows what they ask of it: a token that ends is renewed by a resume. */
-export const vendor = ["x-vendor.effect-arcp.renewal"] as const
+export const vendor = ["x-vendor.effect-arcp.renewal", describedAgents] as const
 
 export type Feature = (typeof all)[number] | (typeof vendor)[number]
 

@@ -103,10 +103,13 @@ export const JobEntry = Schema.Struct({
   created_at: Schema.String,
   submitted_at: optional(Schema.String),
   trace_id: Schema.String,
-  last_event_seq: Schema.Int,
-  [completedAt]: optional(Schema.String)
+  last_event_seq: Schema.Int
 })
 export interface JobEntry extends Schema.Schema.Type<typeof JobEntry> {}
+/** An entry as our runtime makes it. */
+export interface TimedJobEntry extends JobEntry {
+  readonly [completedAt]?: string | undefined
+}
 
 export const Jobs = Schema.Struct({
   request_id: Text,

@@ -76,8 +76,7 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
         created_at: Check.string,
         submitted_at: Check.optional(Check.string),
         trace_id: Check.string,
-        last_event_seq: Check.integer,
-        "x-vendor.effect-arcp.completed_at": Check.optional(Check.string)
+        last_event_seq: Check.integer
       })
     ),
     next_cursor: Check.optional(Check.nullable(Check.string))

@@ -8,7 +8,7 @@ import * as Tracer from "effect/Tracer"
 import * as AgentRef from "../../protocol/AgentRef.js"
 import { AgentNotAvailable, AgentVersionNotAvailable } from "../../protocol/Errors.js"
 import type { AgentEntry } from "../../protocol/Message.js"
-import type { Registered } from "../../services/agents/Agent.js"
+import type { About, Registered } from "../../services/agents/Agent.js"
 import { Registry } from "../../services/agents/Registry.js"
 import { Job } from "../../services/jobs/Job.js"
 import { Lease } from "../../services/lease/Lease.js"
@@ -96,15 +96,21 @@ const register = (
 
 const make = (entries: ReadonlyMap<string, AgentVersions>): Registry["Type"] => {
   const inventory: Array<AgentEntry> = []
+  const described = new Map<string, Readonly<Record<string, About>>>()
   const defaults = new Map<string, Registered>()
   for (const [name, entry] of entries) {
     const versions = [...entry.versions.keys()]
     const version = AgentRef.defaultVersion(versions, entry.default?.version) as string
     inventory.push({ name, versions, default: version })
+    described.set(
+      name,
+      Object.fromEntries(Array.from(entry.versions, ([version, { about }]) => [version, about]))
+    )
     defaults.set(name, entry.versions.get(version) as Registered)
   }
   return {
     inventory,
+    described,
     resolve: ({ name, version }) =>
       Effect.suspend((): Effect.Effect<Registered, AgentNotAvailable | AgentVersionNotAvailable> => {
         const entry = entries.get(name)

@@ -206,7 +206,7 @@ const countersOf = (stored: Readonly<Record<string, string>>) =>
   Budget.parse(Object.entries(stored).map(([currency, amount]) => `${currency}:${amount}`))
 
 /** Returns a job as listings show it (§6.6). */
-export const entry = (job: JobRecord): Message.JobEntry => ({
+export const entry = (job: JobRecord): Message.TimedJobEntry => ({
   job_id: job.jobId,
   ...shared(job),
   status: job.status,

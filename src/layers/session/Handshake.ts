@@ -65,6 +65,25 @@ export const make =
       "session.hello"
     ).pipe(Effect.mapError((error) => (error._tag === "Refusal" ? error : new HelloRefusal(error, "1.1"))))
 
+/** Characters that the descriptions of all agents may have together: a welcome is one frame. */
+const maxDescriptions = 512 * 1024
+
+/** Returns what a welcome says of the agents: as much as was negotiated. */
+const inventory = (
+  registry: Registry["Type"],
+  agents: ReadonlyArray<Message.AgentEntry>,
+  features: ReadonlyArray<Features.Feature>
+): Message.Welcome["capabilities"]["agents"] => {
+  if (!features.includes("agent_versions")) return agents.map((agent) => agent.name)
+  if (!features.includes(Features.describedAgents)) return agents
+  let left = maxDescriptions
+  return agents.map((agent) => {
+    const described = registry.described.get(agent.name)
+    left -= JSON.stringify(described ?? {}).length
+    return left < 0 ? agent : { ...agent, [Features.describedAgents]: described }
+  })
+}
+
 const greet = (
   services: HandshakeServices,
   peer: Peer,
@@ -127,7 +146,7 @@ const greet = (
         capabilities: {
           encodings: ["json"],
           features,
-          agents: features.includes("agent_versions") ? agents : agents.map((agent) => agent.name)
+          agents: inventory(registry, agents, features)
         }
       })
     } satisfies Greeted

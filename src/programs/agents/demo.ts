@@ -36,6 +36,8 @@ const observed = (job: JobService, input: typeof SurveyInput.Type) =>
 /** The first form: totals, inline. */
 export const SurveyV1 = Agent.make("survey", {
   version: "1.0.0",
+  description: "Says what is in a directory tree: the totals of each language.",
+  examples: [{ root: "." }],
   input: SurveyInput,
   output: Schema.Struct({
     root: Schema.String,
@@ -52,6 +54,9 @@ export const SurveyV1 = Agent.make("survey", {
 /** A Markdown report, streamed, with metrics and the report's digest. */
 export const SurveyV2 = Agent.make("survey", {
   version: "2.0.0",
+  description:
+    "Says what is in a directory tree: files, lines and bytes of each language, as a Markdown report.",
+  examples: [{ root: "." }, { root: ".", include: ["*.ts"], maxFiles: 1000 }],
   default: true,
   input: SurveyInput,
   error: SurveyRootError

@@ -4,6 +4,7 @@ import * as Exit from "effect/Exit"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type * as ArcpClient from "../../layers/client/ArcpClient.js"
+import type { Feature } from "../../protocol/Features.js"
 import { TransportError } from "../../services/transport/Transport.js"
 import type { ClientFlags } from "./client-flags.js"
 import { exitCode, leaveOnBrokenPipe, leaving } from "./exit.js"
@@ -13,7 +14,8 @@ import { UsageError } from "./UsageError.js"
 /** A session with the runtime, for as long as the scope. */
 export const connect = (
   flags: ClientFlags,
-  resume?: ArcpClient.ResumeState
+  resume?: ArcpClient.ResumeState,
+  features?: ReadonlyArray<Feature>
 ): Effect.Effect<ArcpClient.ArcpClientService, ArcpClient.ClientError | UsageError, Scope.Scope> =>
   Effect.gen(function* () {
     yield* leaveOnBrokenPipe
@@ -34,7 +36,8 @@ export const connect = (
     return yield* ArcpClient.make({
       token: Redacted.make(flags.token),
       name: "arcp",
-      ...(resume === undefined ? {} : { resume })
+      ...(resume === undefined ? {} : { resume }),
+      ...(features === undefined ? {} : { features })
     }).pipe(
       Effect.provide(DialerWebSocket.layer({ url: flags.url, allowInsecure: flags.insecure })),
       Effect.timeoutFail({

@@ -160,9 +160,12 @@ const cancel = Command.make(
 const agents = Command.make(
   {
     name: "agents",
-    summary: "List the agents that you may use",
+    summary: "List the agents that you may use, or say what one takes",
+    arguments: [
+      { name: "NAME", description: "an agent, or one version of it: name@version", optional: true }
+    ],
     flags: clientFlags,
-    examples: ["arcp agents"]
+    examples: ["arcp agents", "arcp agents survey", "arcp agents survey@1.0.0 --json"]
   },
   () => import("./run/agents.js")
 )

@@ -4,7 +4,7 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Stream from "effect/Stream"
-import { type ArcpError, isArcpError, toPayload } from "../../protocol/Errors.js"
+import { type ArcpError, isArcpError, isRetryable, toPayload } from "../../protocol/Errors.js"
 import type { Body } from "../../protocol/Event.js"
 import type { JobStatus } from "../../protocol/Message.js"
 import type { ArcpClientService, ClientError, JobEvent, JobHandle } from "../../services/client/ArcpClient.js"
@@ -206,7 +206,7 @@ const statusOf = ({ code }: ArcpError): JobStatus =>
 
 /** The last line of a job that failed, for those who read values. */
 export const endedAs = (jobId: string, error: ArcpError): string =>
-  json({ type: "job.error", job_id: jobId, ...toPayload(error) })
+  json({ type: "job.error", job_id: jobId, ...toPayload(error), retryable: isRetryable(error) })
 
 const plain = (result: unknown): unknown =>
   result instanceof Uint8Array

@@ -21,6 +21,7 @@ import { describe } from "../../protocol/Problem.js"
 import { type DelegateOptions, Job, type JobService } from "../jobs/Job.js"
 import { type Cost, Lease, leaseErrorOf } from "../lease/Lease.js"
 import type { Contract, Outcome } from "./Contract.js"
+import { type JsonSchema, jsonSchema } from "./JsonSchema.js"
 import type { AnyVendorEvent, Emits, VendorKind, Writable } from "./VendorEvent.js"
 
 export type { Contract, Outcome }
@@ -45,6 +46,14 @@ interface ServiceTag {
   readonly key: string
 }
 
+/** An agent as it is described to those who may use it. */
+export interface About {
+  readonly description?: string | undefined
+  /** The JSON Schema of the encoded input; absent when anything goes. */
+  readonly input_schema?: JsonSchema | undefined
+  readonly examples?: ReadonlyArray<unknown> | undefined
+}
+
 /** A contract with its handler, its types erased: what the registry keeps. */
 export interface Registered<R = never> {
   readonly name: string
@@ -53,6 +62,8 @@ export interface Registered<R = never> {
   readonly requiresStreaming: boolean
   /** Services that its handler needs, by tag: those that are not there are named when the registry is built. */
   readonly requires?: ReadonlyArray<ServiceTag> | undefined
+  /** What clients may be told of it. */
+  readonly about: About
   /** Decodes the input against the contract (fails with `InvalidRequest`) and gives the run. */
   readonly prepare: (
     input: unknown
@@ -64,6 +75,10 @@ interface AgentOptions<I, IE, O, OE, F, FE, Events> {
   /** The version that the bare name means; otherwise the highest by SemVer. */
   readonly default?: boolean | undefined
   readonly requiresStreaming?: boolean | undefined
+  /** What the agent does, for people and models that choose among agents. */
+  readonly description?: string | undefined
+  /** Inputs to begin with, as they go over the wire; `arcp agents NAME` makes command lines of them. */
+  readonly examples?: ReadonlyArray<NoInfer<IE>> | undefined
   /** Default: any JSON. */
   readonly input?: Schema.Schema<I, IE> | undefined
   readonly output?: Schema.Schema<O, OE> | undefined
@@ -103,6 +118,8 @@ export const make = <
     version: options.version,
     isDefault: options.default ?? false,
     requiresStreaming: options.requiresStreaming ?? false,
+    description: options.description,
+    examples: options.examples ?? [],
     input,
     output,
     error,
@@ -129,6 +146,19 @@ export const make = <
           )
         )
       )
+  }
+}
+
+const about = <I, IE, O, OE, F, FE>({
+  description,
+  examples,
+  input
+}: Pick<Contract<I, IE, O, OE, F, FE>, "description" | "examples" | "input">): About => {
+  const schema = jsonSchema(input)
+  return {
+    ...(description === undefined ? {} : { description }),
+    ...(Object.keys(schema).length === 0 ? {} : { input_schema: schema }),
+    ...(examples.length === 0 ? {} : { examples })
   }
 }
 
@@ -174,6 +204,7 @@ export const handle = <I, IE, O, OE, F, FE, R, Events extends AnyVendorEvent = A
     isDefault: contract.isDefault,
     requiresStreaming: contract.requiresStreaming,
     requires: needs.requires,
+    about: about(contract),
     prepare: (input) =>
       decode(input).pipe(
         Effect.mapBoth({

@@ -30,6 +30,10 @@ export interface Contract<
 > extends Outcome<Output, Failure, Events> {
   readonly name: string
   readonly version: string
+  /** What the agent does, for people and models that choose among agents. */
+  readonly description: string | undefined
+  /** Inputs to begin with, as they go over the wire. */
+  readonly examples: ReadonlyArray<InputEncoded>
   readonly isDefault: boolean
   /** The result is always streamed: submits without the `result_chunk` feature are refused. */
   readonly requiresStreaming: boolean

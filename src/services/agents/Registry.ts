@@ -4,7 +4,7 @@ import type * as Effect from "effect/Effect"
 import type { AgentRef } from "../../protocol/AgentRef.js"
 import type { AgentNotAvailable, AgentVersionNotAvailable } from "../../protocol/Errors.js"
 import type { AgentEntry } from "../../protocol/Message.js"
-import type { Registered } from "./Agent.js"
+import type { About, Registered } from "./Agent.js"
 
 /** The agents that this runtime runs, by name and version. */
 export class Registry extends Context.Tag("arcp/services/Registry")<
@@ -12,6 +12,8 @@ export class Registry extends Context.Tag("arcp/services/Registry")<
   {
     /** Names with their versions in order of registration, and the default. */
     readonly inventory: ReadonlyArray<AgentEntry>
+    /** The same names, each version with what clients may be told of it. */
+    readonly described: ReadonlyMap<string, Readonly<Record<string, About>>>
     /** Returns the agent that a reference means; a bare name resolves as §7.5 says. */
     readonly resolve: (
       ref: AgentRef

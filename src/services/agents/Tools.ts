@@ -23,7 +23,6 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
-import * as JSONSchema from "effect/JSONSchema"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
@@ -33,9 +32,9 @@ import { describe } from "../../protocol/Problem.js"
 import type { Cost } from "../lease/Lease.js"
 import type { Lessee } from "../lease/Leased.js"
 import { failureMessage } from "./Agent.js"
+import { type JsonSchema, jsonSchema } from "./JsonSchema.js"
 
-/** A JSON Schema, as data. */
-export type JsonSchema = Readonly<Record<string, unknown>>
+export type { JsonSchema }
 
 /** A contract: what a tool takes, what it gives, how it can fail, what it costs. */
 export interface Contract<Input, InputEncoded, Output, OutputEncoded, Failure, FailureEncoded> {
@@ -191,16 +190,6 @@ export const make = <I = unknown, IE = I, O = unknown, OE = O, F = never, FE = F
     error: options.error ?? (Schema.Never as unknown as Schema.Schema<F, FE>),
     cost: constant(name, options.cost),
     costOnFailure: constant(name, options.costOnFailure)
-  }
-}
-
-/** Returns a schema as JSON Schema; one that cannot be expressed, or that takes anything, as an empty one. */
-const jsonSchema = (schema: Schema.Schema.All): JsonSchema => {
-  if (schema.ast._tag === "UnknownKeyword") return {}
-  try {
-    return JSONSchema.make(schema as Schema.Schema<unknown>) as unknown as JsonSchema
-  } catch {
-    return {}
   }
 }
 

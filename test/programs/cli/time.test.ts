@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest"
 import { table } from "../../../src/programs/cli/run/jobs.js"
 import * as Summary from "../../../src/programs/cli/summary.js"
 import { age, durationMs, moment, took } from "../../../src/programs/cli/time.js"
-import type { JobEntry } from "../../../src/protocol/Message.js"
+import type { TimedJobEntry } from "../../../src/protocol/Message.js"
 import type { JobEvent } from "../../../src/services/client/ArcpClient.js"
 
 const now = Date.parse("2026-02-01T12:00:00Z")
@@ -48,7 +48,7 @@ it("durations read well", () => {
 })
 
 it("a listing has a header, age and duration, and fits", () => {
-  const job = (fields: Partial<JobEntry>): JobEntry => ({
+  const job = (fields: Partial<TimedJobEntry>): TimedJobEntry => ({
     job_id: "job_01J9ABCDEFGHJKMNPQRSTVWXYZ",
     agent: "survey@2.0.0",
     status: "success",

@@ -10,6 +10,7 @@ import { afterAll, describe, expect, it, vi } from "vitest"
 import { Transaction } from "../../../src/layers/log/Transaction.js"
 import { describe as explain } from "../../../src/programs/cli/exit.js"
 import { askedFor } from "../../../src/programs/cli/lease.js"
+import { commandLines } from "../../../src/programs/cli/run/agents.js"
 import { plain, safe } from "../../../src/programs/cli/text.js"
 import { bar } from "../../../src/programs/cli/view.js"
 import { InternalError } from "../../../src/protocol/Errors.js"
@@ -275,6 +276,53 @@ describe("arcp jobs", () => {
       ["jobs", "--created-after", "yesterday", "--token", "t"],
       /--created-after takes how long ago .*"yesterday"/
     ))
+})
+
+describe("arcp agents", () => {
+  it("says what an agent takes, with command lines that work", async () => {
+    await serving(["--memory", "--agents", "demo", "--token", "t=me"], async (url) => {
+      const arcp = (...args: ReadonlyArray<string>) => run(args, { ARCP_URL: url, ARCP_TOKEN: "t" })
+      const { stdout } = await arcp("agents", "survey")
+      expect(stdout).toMatch(/^survey@2\.0\.0\n {2}Says what is in a directory tree/)
+      expect(stdout).toMatch(/"required": \[\s+"root"\s+\]/)
+      expect(stdout).toContain(`  arcp submit survey --input '{"root":"."}'\n`)
+      const old = JSON.parse((await arcp("agents", "survey@1.0.0", "--json")).stdout)
+      expect(old).toMatchObject({
+        name: "survey",
+        version: "1.0.0",
+        default: "2.0.0",
+        input_schema: { type: "object", required: ["root"] },
+        examples: [{ root: "." }]
+      })
+      // As it was, for programs.
+      expect(JSON.parse((await arcp("agents", "--json")).stdout)).toEqual({
+        name: "survey",
+        versions: ["1.0.0", "2.0.0"],
+        default: "2.0.0"
+      })
+      expect((await arcp("agents")).stdout).toMatch(/^survey {2}1\.0\.0, 2\.0\.0 \(default\) {2}Says what/)
+      expect(await arcp("agents", "survye")).toMatchObject({ code: 1, stdout: "" })
+      expect((await arcp("agents", "survye")).stderr).toMatch(/did you mean survey\?/)
+      expect((await arcp("agents", "survey@9")).stderr).toMatch(/it has 1\.0\.0, 2\.0\.0/)
+    })
+  })
+
+  it("makes a command line of a schema when there is no example", () => {
+    const input_schema = {
+      type: "object",
+      required: ["who", "times", "how"],
+      properties: {
+        who: { type: "string" },
+        times: { type: "integer" },
+        how: { enum: ["it's", "loud"] },
+        not: {}
+      }
+    }
+    expect(commandLines("greet@1", { input_schema })).toEqual([
+      `arcp submit greet@1 --input '{"who":"…","times":0,"how":"it'\\''s"}'`
+    ])
+    expect(commandLines("any", {})).toEqual(["arcp submit any"])
+  })
 })
 
 describe("arcp cancel", () => {

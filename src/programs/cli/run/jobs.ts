@@ -5,7 +5,7 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import { completedAt, type JobEntry } from "../../../protocol/Message.js"
+import { completedAt, type TimedJobEntry } from "../../../protocol/Message.js"
 import type { ClientError } from "../../../services/client/ArcpClient.js"
 import { connect } from "../client.js"
 import type { JobsFlags } from "../commands.js"
@@ -45,7 +45,11 @@ const filterOf = (flags: JobsFlags, now: number) =>
 const cut = (text: string, width: number) => (text.length <= width ? text : `${text.slice(0, width - 1)}…`)
 
 /** A table no wider than `columns`; the last column gives way. */
-export const table = (jobs: ReadonlyArray<JobEntry>, now: number, columns: number): ReadonlyArray<string> => {
+export const table = (
+  jobs: ReadonlyArray<TimedJobEntry>,
+  now: number,
+  columns: number
+): ReadonlyArray<string> => {
   const rows = [
     ["JOB", "STATUS", "AGE", "TOOK", "AGENT"],
     ...jobs.map((job) => {
@@ -66,7 +70,7 @@ export const table = (jobs: ReadonlyArray<JobEntry>, now: number, columns: numbe
 
 /** Prints a listing: all of it as it comes, or the newest first. */
 const shown = (
-  listing: Stream.Stream<JobEntry, ClientError>,
+  listing: Stream.Stream<TimedJobEntry, ClientError>,
   flags: JobsFlags,
   limit: number,
   now: number
