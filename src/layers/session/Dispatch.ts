@@ -4,6 +4,7 @@ import * as Either from "effect/Either"
 import * as Codec from "../../protocol/Codec.js"
 import { type ArcpError, InvalidRequest, toPayload } from "../../protocol/Errors.js"
 import { timestamp } from "../../protocol/EventText.js"
+import * as Vendor from "../../protocol/Vendor.js"
 import type { Feature } from "../../protocol/Features.js"
 import type { Jobs, SubmitHead } from "../../services/jobs/Jobs.js"
 import type { EventLog } from "../../services/log/EventLog.js"
@@ -60,6 +61,26 @@ export const make = (services: {
     session.send({
       type: "session.error",
       payload: toPayload(error, requestId || jobId ? details : undefined)
+    })
+  }
+
+  /**
+   * Refuses a request. Clients of others take every `session.error` as the end of all their jobs, so one that does not say
+   * that it knows better is told of a cancel or subscribe by a `job.error` without an `event_seq`, which is in no log.
+   */
+  const refuse = (session: Session, error: ArcpError, message: Codec.ClientMessage) => {
+    const jobId = jobOf(message)
+    const aboutJob = message.type === "job.cancel" || message.type === "job.subscribe"
+    if (jobId === undefined || !aboutJob || session.has(Vendor.requests))
+      return answer(session, error, message.id, jobId)
+    session.send({
+      type: "job.error",
+      jobId,
+      payload: {
+        ...toPayload(error, { request_id: message.id }),
+        final_status: "error",
+        completed_at: timestamp(services.now())
+      }
     })
   }
 
@@ -172,7 +193,7 @@ export const make = (services: {
     if (Either.isLeft(decoded)) return rejected(session, decoded.left, submits, frame.length)
     const message = decoded.right
     const fail = (text: string) => {
-      answer(session, new InvalidRequest({ message: text }), message.id)
+      refuse(session, new InvalidRequest({ message: text }), message)
       return proceed
     }
     if (message.type === "session.hello") return fail("this session is open already")
@@ -187,7 +208,7 @@ export const make = (services: {
     ).pipe(
       Effect.catchAll((error) =>
         Effect.sync(() => {
-          answer(session, error, message.id, jobOf(message))
+          refuse(session, error, message)
           return ok
         })
       )

@@ -8,6 +8,7 @@ import * as Codec from "../../protocol/Codec.js"
 import { type ArcpError, InvalidRequest } from "../../protocol/Errors.js"
 import * as Features from "../../protocol/Features.js"
 import type * as Message from "../../protocol/Message.js"
+import * as Vendor from "../../protocol/Vendor.js"
 import type { Registry } from "../../services/agents/Registry.js"
 import type { Auth, Identity } from "../../services/auth/Auth.js"
 import type { Policy } from "../../services/auth/Policy.js"
@@ -127,7 +128,11 @@ const greet = (
         capabilities: {
           encodings: ["json"],
           features,
-          agents: features.includes("agent_versions") ? agents : agents.map((agent) => agent.name)
+          agents: features.includes("agent_versions") ? agents : agents.map((agent) => agent.name),
+          [Vendor.limits]: {
+            frame_bytes: options.maxFrameBytes,
+            outbound_frame_bytes: options.maxOutboundFrameBytes
+          }
         }
       })
     } satisfies Greeted
