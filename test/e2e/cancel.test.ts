@@ -191,7 +191,11 @@ describe("arcp serve says who else may", () => {
     ]) {
       const { event_seq, payload, type } = await other.answer(request)
       expect({ type, event_seq }).toEqual({ type: "job.error", event_seq: undefined })
-      expect(payload).toMatchObject({ final_status: "error", retryable: false, details: { request_id: request } })
+      expect(payload).toMatchObject({
+        final_status: "error",
+        retryable: false,
+        details: { request_id: request }
+      })
     }
     // Other refusals are as they were, and nothing of it is in a log.
     expect((await other.refusal(other.request("session.ack", { last_processed_seq: 9 }))).code).toBe(

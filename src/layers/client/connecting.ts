@@ -76,6 +76,7 @@ export const keepConnected = (
       // A runtime that welcomes and closes, for ever, is not to be dialled at once each time.
       if (session.delivered || elapsed() - since >= lasting) delays.reset()
       since = Infinity
+      session.delivered = false
       if (error._tag === "Rewind" || goesOn(session, error, connected)) continue
       if (!connected) {
         yield* failFirst(error)

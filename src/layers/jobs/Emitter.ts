@@ -17,6 +17,7 @@ import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import * as Faults from "./Faults.js"
 import * as ResultWriter from "./ResultWriter.js"
+import { envelopeBytes } from "./Terminal.js"
 
 /** What a job emits; the rest of `JobService` is added where the job is started. */
 export type EmitService = Omit<JobService, "delegate" | "credentials" | "rotateCredential">
@@ -54,6 +55,7 @@ export const make = (context: {
 }): Emitter => {
   const { log, job, record, options } = context
   const timestamp = timestamps()
+  const maxBytes = options.maxOutboundFrameBytes - envelopeBytes
 
   const emit = (
     kind: string,
@@ -75,10 +77,11 @@ export const make = (context: {
     payload: string,
     more?: Partial<NewEvent>
   ): Effect.Effect<void, InternalError> => {
-    if (payload.length > 2 * options.maxFrameBytes)
+    const longest = [payload, more?.secret?.payload ?? ""]
+    if (longest.some((text) => ResultWriter.exceeds(text, maxBytes)))
       return limitError(
         "event_bytes",
-        `a ${kind} event may have ${2 * options.maxFrameBytes} bytes; use streamResult or an artifact`
+        `a ${kind} event may have ${maxBytes} bytes; use streamResult or an artifact`
       )
     const event: NewEvent = { type: "job.event", kind, payload }
     return Effect.tapError(log.append(job, more === undefined ? event : { ...event, ...more }), (error) =>
@@ -136,7 +139,7 @@ export const make = (context: {
     chunked: context.chunked,
     maxChunkBytes: options.maxChunkBytes,
     maxStreamedBytes: context.maxStreamedBytes,
-    maxFrameBytes: options.maxFrameBytes
+    maxFrameBytes: maxBytes
   })
 
   return {

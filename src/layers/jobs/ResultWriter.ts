@@ -4,7 +4,7 @@ import * as Stream from "effect/Stream"
 import { InternalError, InvalidRequest } from "../../protocol/Errors.js"
 import type * as Event from "../../protocol/Event.js"
 import { joinChunks } from "../../protocol/ResultChunks.js"
-import type { EmitError, JobService, ResultStream } from "../../services/jobs/Job.js"
+import type { EmitError, JobService, ResultEnd, ResultStream } from "../../services/jobs/Job.js"
 
 /** How a result was streamed, for the terminal message. */
 export interface Streamed {
@@ -13,14 +13,22 @@ export interface Streamed {
   readonly size: number
   /** The whole result, when the session did not negotiate `result_chunk`. */
   readonly inline?: unknown
+  /** It is what the handler returned, and was too large to come inline; `json` when it is no text. */
+  readonly returned?: boolean | undefined
+  readonly encoding?: "json" | undefined
+  /** What the agent says of it. */
+  readonly summary?: string | undefined
 }
 
 /** Writes the streamed result of a job (§8.4). */
 export interface ResultWriter {
   readonly openResult: JobService["openResult"]
   readonly streamResult: JobService["streamResult"]
-  /** Finalises a result that the handler left open; `undefined` when nothing was streamed. */
-  readonly finish: Effect.Effect<Streamed | undefined, EmitError>
+  /**
+   * Finalises a result that the handler left open, and streams what it returned when that is too large for one frame;
+   * `undefined` when nothing was streamed.
+   */
+  readonly finish: (output: unknown) => Effect.Effect<Streamed | undefined, EmitError>
 }
 
 type Encoding = "utf8" | "base64"
@@ -33,6 +41,9 @@ const tooLarge = new InvalidRequest({
   message: "the result is too large for one frame; negotiate the result_chunk feature to receive it"
 })
 const limitError = (limit: string, message: string) => new InternalError({ message, details: { limit } })
+
+/** Characters of a summary. */
+const maxSummary = 4096
 
 interface ResultContext {
   readonly emitChunk: (body: Chunk) => Effect.Effect<void, EmitError>
@@ -56,6 +67,8 @@ class OpenResult {
   private broken: EmitError | undefined
   private readonly gathered: Array<Pick<Chunk, "data" | "encoding">> = []
   readonly resultId: string
+  /** What the agent says of it. */
+  summary: string | undefined
 
   constructor(
     private readonly context: ResultContext,
@@ -67,14 +80,21 @@ class OpenResult {
   write(data: string | Uint8Array): Effect.Effect<void, EmitError> {
     return Effect.suspend(() => this.chunk(this.whole(data, false), true))
   }
-  end(data: string | Uint8Array = ""): Effect.Effect<void, EmitError> {
-    return Effect.suspend(() => this.chunk(this.whole(data, true), false))
+  end(data: string | Uint8Array = "", { summary }: ResultEnd = {}): Effect.Effect<void, EmitError> {
+    return Effect.suspend(() => {
+      if (summary !== undefined && summary.length > maxSummary)
+        return new InvalidRequest({ message: `a summary may have ${maxSummary} characters` })
+      return Effect.map(this.chunk(this.whole(data, true), false), () => {
+        this.summary = summary
+      })
+    })
   }
   readonly finish: Effect.Effect<Streamed, EmitError> = Effect.suspend(() => {
     if (this.broken !== undefined) return this.broken
     return Effect.map(this.ended ? Effect.void : this.chunk(this.carry, false), () => ({
       resultId: this.resultId,
       size: this.size,
+      summary: this.summary,
       ...(this.context.chunked ? {} : { inline: joinChunks(this.gathered) })
     }))
   })
@@ -137,13 +157,14 @@ export const make = (context: ResultContext): ResultWriter => {
       return Effect.succeed({
         resultId: result.resultId,
         write: (data) => result.write(data),
-        end: (data) => result.end(data)
+        end: (data, options) => result.end(data, options)
       })
     })
 
   const streamResult = <E, R>(
     data: Stream.Stream<string | Uint8Array, E, R>,
-    encoding: Encoding = "utf8"
+    encoding: Encoding = "utf8",
+    options: ResultEnd = {}
   ): Effect.Effect<void, E | EmitError, R> =>
     Effect.flatMap(openResult(encoding), (result) => {
       const decoder = new TextDecoder()
@@ -152,19 +173,40 @@ export const make = (context: ResultContext): ResultWriter => {
       return data.pipe(
         Stream.mapConcat((piece) => slices(text(piece), streamChunk)),
         Stream.runForEach(result.write),
-        Effect.zipRight(Effect.suspend(() => result.end(encoding === "utf8" ? decoder.decode() : "")))
+        Effect.zipRight(
+          Effect.suspend(() => result.end(encoding === "utf8" ? decoder.decode() : "", options))
+        )
       )
     })
 
   return {
     openResult,
     streamResult,
-    finish: Effect.suspend(() => (opened === undefined ? Effect.succeed(undefined) : opened.finish))
+    finish: (output) =>
+      Effect.suspend(() => {
+        if (opened !== undefined) return opened.finish
+        // Written as JSON, a text may be six times as long.
+        const json = jsonOf(output)
+        if (!context.chunked || !exceeds(json, context.maxFrameBytes)) return Effect.succeed(undefined)
+        return Effect.map(
+          Effect.zipRight(
+            streamResult(Stream.succeed(typeof output === "string" ? output.replace(lones, "\ufffd") : json)),
+            Effect.suspend(() => opened?.finish ?? Effect.succeed(undefined))
+          ),
+          (streamed) =>
+            streamed && {
+              ...streamed,
+              returned: true,
+              encoding: typeof output === "string" ? undefined : ("json" as const)
+            }
+        )
+      })
   }
 }
 
 const utf8 = new TextEncoder()
 const utf8Strict = new TextDecoder("utf-8", { fatal: true })
+const lones = /[\uD800-\uDBFF](?![\uDC00-\uDFFF])|(?<![\uD800-\uDBFF])[\uDC00-\uDFFF]/g
 const lone = /[\uD800-\uDBFF](?![\uDC00-\uDFFF])|(?<![\uD800-\uDBFF])[\uDC00-\uDFFF]/
 
 /** The chunk's `data` and its decoded size; `undefined` when it does not fit the encoding. */
@@ -183,6 +225,19 @@ const encodeChunk = (
     return undefined
   }
 }
+
+/** A value as JSON; empty when it is none, which is found where it is written. */
+const jsonOf = (value: unknown): string => {
+  try {
+    return JSON.stringify(value) ?? ""
+  } catch {
+    return ""
+  }
+}
+
+/** Whether a text has more bytes in UTF-8; counts them only when its length cannot tell. */
+export const exceeds = (text: string, bytes: number): boolean =>
+  text.length > bytes || (text.length * 3 > bytes && byteLength(text) > bytes)
 
 /** Bytes of a text in UTF-8. */
 export const byteLength = (text: string): number => {

@@ -5,6 +5,7 @@ import * as Schedule from "effect/Schedule"
 import {
   type ArcpError,
   Cancelled,
+  type ErrorPayload,
   InternalError,
   LeaseExpired,
   Timeout,
@@ -12,12 +13,13 @@ import {
 } from "../../protocol/Errors.js"
 import { timestamp } from "../../protocol/EventText.js"
 import type { JobStatus } from "../../protocol/Message.js"
+import * as Vendor from "../../protocol/Vendor.js"
 import type { JobSession } from "../../services/jobs/Jobs.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import type { JobParts } from "./JobParts.js"
 import type { Ending } from "./LiveJob.js"
-import type { Streamed } from "./ResultWriter.js"
+import { byteLength, exceeds, type Streamed } from "./ResultWriter.js"
 import type { RunningJobs } from "./RunningJobs.js"
 
 /** The last message of a job, and the status that its record ends with. */
@@ -71,11 +73,27 @@ export const write = (
     .pipe(Effect.tapError(tell), (ending) => untilStored(ending, running), Effect.ignore)
 }
 
-/** Returns the end of a job that failed. */
+/** What an envelope takes of a frame beside its payload, in bytes. */
+export const envelopeBytes = 4 * 1024
+
+/** Cuts the details of an error so that its frame is not over what one may have: the largest members go first. */
+export const bounded = (payload: ErrorPayload, maxBytes: number): ErrorPayload => {
+  if (payload.details === undefined || !exceeds(JSON.stringify(payload), maxBytes - envelopeBytes))
+    return payload
+  let left = maxBytes / 2
+  const kept = Object.entries(payload.details)
+    .map(([name, value]) => ({ name, value, size: byteLength(JSON.stringify({ [name]: value })) }))
+    .sort((a, b) => a.size - b.size)
+    .flatMap(({ name, size, value }) => ((left -= size) < 0 ? [] : [[name, value] as const]))
+  return { ...payload, details: { ...Object.fromEntries(kept), limit: "outbound_frame_bytes" } }
+}
+
+/** Returns the end of a job that failed; its frame has at most `maxBytes`. */
 export const failed = (
   error: ArcpError,
   finalStatus: "error" | "cancelled" | "timed_out",
   at: number,
+  maxBytes: number,
   more: {
     readonly details?: Record<string, unknown> | undefined
     readonly keyFreed?: boolean | undefined
@@ -86,7 +104,7 @@ export const failed = (
   status: finalStatus,
   outcome: Exit.fail(error),
   payload: JSON.stringify({
-    ...toPayload(error, more.details),
+    ...bounded(toPayload(error, more.details), maxBytes),
     final_status: finalStatus,
     completed_at: timestamp(at)
   }),
@@ -94,7 +112,7 @@ export const failed = (
 })
 
 /** The end of a job that something other than its handler ended. */
-export const ended = (ending: Ending, record: JobRecord, at: number): Terminal => {
+export const ended = (ending: Ending, record: JobRecord, at: number, maxBytes: number): Terminal => {
   switch (ending._tag) {
     case "Cancel":
       return failed(
@@ -103,24 +121,27 @@ export const ended = (ending: Ending, record: JobRecord, at: number): Terminal =
             ending.reason === undefined ? "the job was cancelled" : `the job was cancelled: ${ending.reason}`
         }),
         "cancelled",
-        at
+        at,
+        maxBytes
       )
     case "Timeout":
       return failed(
         new Timeout({ message: `the job ran longer than ${record.maxRuntimeSec} s` }),
         "timed_out",
-        at
+        at,
+        maxBytes
       )
     case "LeaseExpired":
       return failed(
         new LeaseExpired({ message: `the lease expired at ${record.leaseConstraints?.expires_at}` }),
         "error",
-        at
+        at,
+        maxBytes
       )
     case "Shutdown":
-      return failed(shutDown, "error", at, { keyFreed: true })
+      return failed(shutDown, "error", at, maxBytes, { keyFreed: true })
     case "Restart":
-      return failed(restarted, "error", at, { keyFreed: true })
+      return failed(restarted, "error", at, maxBytes, { keyFreed: true })
   }
 }
 
@@ -133,24 +154,53 @@ const restarted = new InternalError({
   details: { reason: "runtime_restart" }
 })
 
-/** Returns the end of a job that succeeded. */
-export const succeeded = (output: unknown, streamed: Streamed | undefined, at: number): Terminal => {
+/** Returns the end of a job that succeeded; its frame has at most `maxBytes`. */
+export const succeeded = (
+  output: unknown,
+  streamed: Streamed | undefined,
+  at: number,
+  maxBytes: number
+): Terminal => {
+  const { summary } = streamed ?? {}
   const result =
     streamed === undefined
       ? { result: output }
       : "inline" in streamed
         ? { result: streamed.inline }
-        : { result_id: streamed.resultId, result_size: streamed.size }
+        : {
+            result_id: streamed.resultId,
+            result_size: streamed.size,
+            ...(streamed.encoding === undefined ? {} : { [Vendor.encoding]: streamed.encoding })
+          }
+  const inline = "result" in result
   try {
+    const payload = JSON.stringify({
+      final_status: "success",
+      ...result,
+      ...(summary === undefined ? {} : { summary }),
+      completed_at: timestamp(at)
+    })
+    if (exceeds(payload, maxBytes - envelopeBytes)) return failed(tooLarge, "error", at, maxBytes)
     return {
       type: "job.result",
-      kind: "result_id" in result ? "streamed" : "",
+      kind: inline ? "" : "streamed",
       status: "success",
-      outcome: Exit.succeed("result" in result ? result.result : undefined),
-      streamed: "result_id" in result,
-      payload: JSON.stringify({ final_status: "success", ...result, completed_at: timestamp(at) })
+      outcome: Exit.succeed(inline ? result.result : output),
+      // What was streamed because it is large is still here.
+      streamed: !inline && streamed?.encoding === undefined && !streamed?.returned,
+      payload
     }
   } catch {
-    return failed(new InternalError({ message: "the agent's output cannot be written as JSON" }), "error", at)
+    return failed(
+      new InternalError({ message: "the agent's output cannot be written as JSON" }),
+      "error",
+      at,
+      maxBytes
+    )
   }
 }
+
+const tooLarge = new InternalError({
+  message: "the result is too large for one frame, and result_chunk was not negotiated",
+  details: { limit: "outbound_frame_bytes" }
+})
