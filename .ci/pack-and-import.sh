@@ -27,3 +27,24 @@ console.log("imports:", Object.keys(root).length, "+", Object.keys(node).length,
 JS
 node import.mjs
 npx --no-install arcp --version
+
+# Its declarations, as a strict application reads them: nothing is skipped.
+cp "$root/.ci/consumer.ts" consumer.ts
+cat >tsconfig.json <<'JSON'
+{
+  "compilerOptions": {
+    "target": "ES2022",
+    "lib": ["ES2023", "DOM"],
+    "module": "NodeNext",
+    "strict": true,
+    "exactOptionalPropertyTypes": true,
+    "noUncheckedIndexedAccess": true,
+    "skipLibCheck": false,
+    "types": ["node"],
+    "noEmit": true
+  },
+  "files": ["consumer.ts"]
+}
+JSON
+node "$root/node_modules/typescript/bin/tsc" -p .
+echo "types: a strict application compiles"

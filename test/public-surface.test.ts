@@ -26,11 +26,11 @@ const surface: Record<string, Record<string, string>> = {
     Errors:
       "AgentNotAvailable AgentVersionNotAvailable ~ArcpError BudgetExhausted Cancelled DuplicateKey ~ErrorCode ~ErrorPayload HeartbeatLost InternalError InvalidRequest isArcpError isRetryable JobNotFound LeaseExpired LeaseSubsetViolation PermissionDenied ResumeWindowExpired Timeout Unauthenticated",
     Event:
-      "ArtifactRef ~Body Delegate ~Event EventPayload ~Kind kinds Log LogLevel Metric Progress ResultChunk Status Thought ToolCall ToolResult",
+      "~AnyVendorEvent ArtifactRef ~Body Delegate ~Emits ~Event EventPayload ~Kind kinds Log LogLevel Metric Progress ResultChunk Status Thought ToolCall ToolResult vendor ~VendorEvent ~VendorKind",
     EventLog: "EventLog ~JobLog ~NewEvent ~Page ~Secret ~View",
     Features: "all ~Feature",
     IdGenerator: "IdGenerator layer",
-    Job: "~Delegate ~Delegated ~DelegateOptions ~EmitError Job ~JobService ~ResultStream",
+    Job: "~Delegate ~Delegated ~DelegateOptions ~Emit ~EmitError Job ~JobService ~ResultStream",
     Jobs: "~CancelRequest Jobs ~JobSession ~Outgoing ~SubmitRequest ~SubscribeRequest",
     Lease: "Constraints ~Cost Lease ~LeaseError leaseErrorOf ~LeaseService reserved Terms",
     Leased: "lazily ~Leased ~Lessee make",
@@ -56,7 +56,7 @@ const surface: Record<string, Record<string, string>> = {
     DialerWebSocket: "layer ~Options",
     HttpClientPublic: "layer",
     RuntimeSqlite: "layer",
-    StoreSql: "layer ~Options",
+    StoreSql: "layer migrate ~Options",
     StoreSqlite: "layer layerReadOnly ~Options",
     TransportStdio: "layer ~Options",
     TransportWebSocket:

@@ -10,6 +10,7 @@ import * as Stream from "effect/Stream"
 import type { InvalidRequest } from "../protocol/Errors.js"
 import type { Body } from "../protocol/Event.js"
 import type { Lease, LeaseConstraints } from "../protocol/Lease.js"
+import type { AnyVendorEvent, Readable } from "../services/agents/VendorEvent.js"
 import type { JobCredential, JobEvent, JobHandle, ResultFile } from "../services/client/ArcpClient.js"
 import { type Live, live } from "./Live.js"
 import { iterate, run } from "./run.js"
@@ -40,7 +41,7 @@ const forgotten = new FinalizationRegistry<Scope.CloseableScope>((scope) =>
  * A job, seen from here. Nothing of it is lost by not reading: what nobody reads is held up to a limit, and fetched
  * again from the runtime's log when somebody does.
  */
-export class Job<Output = unknown> {
+export class Job<Output = unknown, Events extends AnyVendorEvent = AnyVendorEvent> {
   readonly jobId: string
   /** `name@version` */
   readonly agent: string
@@ -65,7 +66,7 @@ export class Job<Output = unknown> {
   /** The job's own credentials, with the newest value of each. */
   readonly credentials: Live<ReadonlyArray<Credential>>
 
-  readonly #handle: JobHandle<Output, unknown>
+  readonly #handle: JobHandle<Output, unknown, Events>
   readonly #scope: Scope.CloseableScope
   readonly #files: FileSystemSource
   /** Whatever uses the job in any way, or waits for something of it, refers to its signal. */
@@ -73,7 +74,11 @@ export class Job<Output = unknown> {
   #result: Promise<Output> | undefined
 
   /** @internal */
-  constructor(handle: JobHandle<Output, unknown>, scope: Scope.CloseableScope, files: FileSystemSource) {
+  constructor(
+    handle: JobHandle<Output, unknown, Events>,
+    scope: Scope.CloseableScope,
+    files: FileSystemSource
+  ) {
     const gone = this.#gone.signal
     this.#handle = handle
     this.#scope = scope
@@ -103,6 +108,14 @@ export class Job<Output = unknown> {
       this.#result.catch(() => {})
     }
     return this.#result
+  }
+
+  /**
+   * The values of the events of one vendor kind (`Event.vendor`), of those that the contract declares, if it does. In
+   * place of `events`. Ends with `ProtocolViolation` at one that is not what its schema says.
+   */
+  of<Value>(event: Readable<Value> & Events): AsyncIterable<Value> {
+    return iterate(this.#handle.of(event), this.#gone.signal)
   }
 
   /**

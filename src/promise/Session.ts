@@ -10,6 +10,7 @@ import * as Client from "../layers/client/ArcpClient.js"
 import type { InvalidRequest } from "../protocol/Errors.js"
 import type * as Message from "../protocol/Message.js"
 import type { Contract, Outcome } from "../services/agents/Agent.js"
+import type { AnyVendorEvent } from "../services/agents/VendorEvent.js"
 import type { Dialer } from "../services/transport/Transport.js"
 import { type FileSystemSource, Job } from "./Job.js"
 import { type Live, live } from "./Live.js"
@@ -39,9 +40,9 @@ export interface SubmitOptions extends Omit<Client.SubmitOptions, "onInterrupt">
 }
 
 /** What may be said of a subscription. */
-export interface SubscribeOptions<Output> {
+export interface SubscribeOptions<Output, Events extends AnyVendorEvent = AnyVendorEvent> {
   /** Types and decodes the result. */
-  readonly contract?: Outcome<Output, unknown> | undefined
+  readonly contract?: Outcome<Output, unknown, Events> | undefined
   /** What has happened so far comes first. Not while this session has another handle on the job. */
   readonly history?: boolean | undefined
   /** Only what is newer, in the submitting session's numbering. */
@@ -85,11 +86,11 @@ export class Session {
   }
 
   /** Submits to an agent, by contract, which types and checks input and result, or by name. Settles when accepted. */
-  submit<I, IE, O, OE, F, FE>(
-    agent: Contract<I, IE, O, OE, F, FE>,
+  submit<I, IE, O, OE, F, FE, Events extends AnyVendorEvent = AnyVendorEvent>(
+    agent: Contract<I, IE, O, OE, F, FE, Events>,
     input: I,
     options?: SubmitOptions
-  ): Promise<Job<O>>
+  ): Promise<Job<O, Events>>
   submit(agent: string, input: unknown, options?: SubmitOptions): Promise<Job>
   async submit<I, IE, O, OE, F, FE>(
     agent: string | Contract<I, IE, O, OE, F, FE>,
@@ -105,10 +106,10 @@ export class Session {
   }
 
   /** Watches a job of any session; `subscribed` is what the runtime said of it. */
-  async subscribe<O = unknown>(
+  async subscribe<O = unknown, Events extends AnyVendorEvent = AnyVendorEvent>(
     jobId: string,
-    options: SubscribeOptions<O> = {}
-  ): Promise<Job<O> & { readonly subscribed: Message.Subscribed }> {
+    options: SubscribeOptions<O, Events> = {}
+  ): Promise<Job<O, Events> & { readonly subscribed: Message.Subscribed }> {
     let subscribed: Message.Subscribed | undefined
     const handle = Effect.tap(this.#client.subscribe(jobId, options), (handle) => {
       subscribed = handle.subscribed
@@ -117,7 +118,10 @@ export class Session {
   }
 
   /** A job that an earlier page or process of this session has submitted (option `state`), from where that one was. */
-  attach<O = unknown>(jobId: string, options: Pick<SubscribeOptions<O>, "contract"> = {}): Promise<Job<O>> {
+  attach<O = unknown, Events extends AnyVendorEvent = AnyVendorEvent>(
+    jobId: string,
+    options: Pick<SubscribeOptions<O, Events>, "contract"> = {}
+  ): Promise<Job<O, Events>> {
     return this.#job(this.#client.attach(jobId, options))
   }
 

@@ -8,27 +8,12 @@ import * as ParseResult from "effect/ParseResult"
 import type * as Schema from "effect/Schema"
 import { type Envelope, isVersion, type Rejected, versions } from "./Envelope.js"
 import { fault } from "./JsonText.js"
-import { clientMessages, type runtimeMessages } from "./Message.js"
+import { clientMessages } from "./Message.js"
 import { describe } from "./Problem.js"
 import { isWellFormed } from "./Text.js"
 import * as Trace from "./Trace.js"
+import type { ClientMessage } from "./TypedMessage.js"
 import { vendorName } from "./Vendor.js"
-
-type Table = Readonly<Record<string, Schema.Schema.AnyNoContext>>
-
-/** The typed messages of a table: an envelope whose `type` names the shape of its `payload`. */
-export type MessageOf<T extends Table> = {
-  readonly [K in keyof T & string]: Envelope & {
-    readonly type: K
-    readonly payload: Schema.Schema.Type<T[K]>
-  }
-}[keyof T & string]
-
-export type ClientMessage = MessageOf<typeof clientMessages> & {
-  /** The span under which it was sent, of the extension or of a `trace_id` that is a whole `traceparent` (§11). */
-  readonly parentSpan?: Trace.RemoteSpan | undefined
-}
-export type RuntimeMessage = MessageOf<typeof runtimeMessages>
 
 /** Deepest nesting of JSON accepted (§5). */
 export const maxDepth = 64

@@ -105,10 +105,15 @@ export class Unauthenticated extends Data.TaggedError("Unauthenticated")<ErrorFi
   readonly code = "UNAUTHENTICATED"
   readonly retryable = retryable.UNAUTHENTICATED
 }
-/** Runtime fault, or a resource limit (`details.limit` names the cap). */
+/** A failure that an agent or a tool declares (`details.error`) comes again, unless it says that it may be retried. */
+const mayRetry = (details: ErrorFields["details"]): boolean => {
+  const declared = details?.["error"] as { readonly retryable?: unknown } | null | undefined
+  return declared === undefined || declared?.retryable === true
+}
+/** Runtime fault, a resource limit (`details.limit` names the cap), or a failure that an agent declares (`details.error`). */
 export class InternalError extends Data.TaggedError("InternalError")<ErrorFields> {
   readonly code = "INTERNAL_ERROR"
-  readonly retryable = retryable.INTERNAL_ERROR
+  readonly retryable: boolean = mayRetry(this.details)
 }
 
 const classes = {
@@ -157,7 +162,7 @@ export interface ErrorPayload {
 }
 
 /** May the request that got this error be repeated as it is (§12)? */
-export const isRetryable = (error: ArcpError): boolean => retryable[error.code]
+export const isRetryable = (error: ArcpError): boolean => error.retryable
 
 /** `message` cut to what the wire allows. */
 export const truncateMessage = (message: string): string =>
@@ -167,7 +172,7 @@ export const truncateMessage = (message: string): string =>
 export const toPayload = (error: ArcpError, details?: Record<string, unknown>): ErrorPayload => ({
   code: error.code,
   message: truncateMessage(error.message),
-  retryable: retryable[error.code],
+  retryable: error.retryable,
   ...(error.details !== undefined || details !== undefined
     ? { details: { ...error.details, ...details } }
     : {})

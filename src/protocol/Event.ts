@@ -9,8 +9,7 @@ import { Lease, LeaseConstraints } from "./Lease.js"
 import { describe } from "./Problem.js"
 import { vendorName } from "./Vendor.js"
 
-const Json = Schema.Unknown
-const Attributes = Schema.Record({ key: Schema.String, value: Json })
+const Attributes = Schema.Record({ key: Schema.String, value: Schema.Unknown })
 const NonNegative = Schema.Number.pipe(Schema.finite(), Schema.nonNegative())
 const Count = Schema.Int.pipe(Schema.nonNegative())
 
@@ -25,13 +24,13 @@ export const Log = Schema.Struct({
 export const Thought = Schema.Struct({ text: Schema.String })
 export const ToolCall = Schema.Struct({
   tool: Schema.NonEmptyString,
-  args: Schema.optional(Json),
+  args: Schema.optional(Schema.Unknown),
   call_id: Schema.NonEmptyString
 })
 export const ToolResult = Schema.Struct({
   call_id: Schema.NonEmptyString,
-  result: Schema.optional(Json),
-  error: Schema.optional(Json)
+  result: Schema.optional(Schema.Unknown),
+  error: Schema.optional(Schema.Unknown)
 }).pipe(
   Schema.filter((body) => !("result" in body && "error" in body), {
     description: "a tool_result with a result or an error, not both"
@@ -40,7 +39,7 @@ export const ToolResult = Schema.Struct({
 /** `phase` and whatever else the agent says. */
 export const Status = Schema.Struct(
   { phase: Schema.NonEmptyString, message: Schema.optional(Schema.String) },
-  { key: Schema.String, value: Json }
+  { key: Schema.String, value: Schema.Unknown }
 )
 export const Metric = Schema.Struct({
   name: Schema.NonEmptyString,
@@ -59,7 +58,7 @@ export const ArtifactRef = Schema.Struct({
 export const Delegate = Schema.Struct({
   delegate_id: Schema.NonEmptyString,
   agent: Schema.NonEmptyString,
-  input: Json,
+  input: Schema.Unknown,
   lease_request: Schema.optional(Lease),
   lease_constraints: Schema.optional(LeaseConstraints)
 })
@@ -106,7 +105,11 @@ export type Event =
   | { readonly kind: `x-vendor.${string}`; readonly ts: string; readonly body: unknown }
 
 /** `job.event` payload. */
-export const EventPayload = Schema.Struct({ kind: Schema.NonEmptyString, ts: Schema.String, body: Json })
+export const EventPayload = Schema.Struct({
+  kind: Schema.NonEmptyString,
+  ts: Schema.String,
+  body: Schema.Unknown
+})
 export interface EventPayload extends Schema.Schema.Type<typeof EventPayload> {}
 
 const validators = Object.fromEntries(

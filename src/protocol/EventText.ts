@@ -23,20 +23,16 @@ export const json = (value: unknown, root: string): Either.Either<string, string
   return Either.right(text.includes("\\ud") ? repaired(text) : text)
 }
 
-/** RFC 3339 in UTC. */
-export const timestamp = (epochMs: number): string => new Date(epochMs).toISOString()
+let lastAt = Number.NaN
+let lastText = ""
 
-/** `timestamp` that keeps the text of the last millisecond, for whoever writes many in a row. */
-export const timestamps = (): ((epochMs: number) => string) => {
-  let lastAt = Number.NaN
-  let lastText = ""
-  return (epochMs) => {
-    if (epochMs !== lastAt) {
-      lastAt = epochMs
-      lastText = timestamp(epochMs)
-    }
-    return lastText
+/** RFC 3339 in UTC. Keeps the text of the last millisecond: many are written in a row. */
+export const timestamp = (epochMs: number): string => {
+  if (epochMs !== lastAt) {
+    lastText = new Date(epochMs).toISOString()
+    lastAt = epochMs
   }
+  return lastText
 }
 
 /** `job.event` payload text around a body that is JSON text already. */

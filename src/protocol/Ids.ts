@@ -23,7 +23,8 @@ export const base32 = (n: number, length: number): string => {
 /** A source of monotonic ULIDs: within one millisecond the random part counts up. */
 export const ulidFactory = (now: () => number, random32: () => number): (() => string) => {
   let lastTime = -1
-  let timePart = ""
+  /** The time and the upper half of the random bits, which rarely change between two ids. */
+  let head = ""
   // The 80 random bits as two halves of 40, so that each stays an exact integer.
   let high = 0
   let low = 0
@@ -32,17 +33,18 @@ export const ulidFactory = (now: () => number, random32: () => number): (() => s
     const time = now()
     if (time > lastTime) {
       lastTime = time
-      timePart = base32(time, 10)
       high = random40()
       low = random40()
+      head = base32(time, 10) + base32(high, 8)
     } else {
       low = low + 1
       if (low >= 2 ** 40) {
         low = 0
         high = (high + 1) % 2 ** 40
+        head = base32(lastTime, 10) + base32(high, 8)
       }
     }
-    return timePart + base32(high, 8) + base32(low, 8)
+    return head + base32(low, 8)
   }
 }
 

@@ -1,6 +1,6 @@
 /** What a lease permits (§9.3): a target of an operation against the patterns for its capability. */
 import * as Either from "effect/Either"
-import type { Lease } from "./Lease.js"
+import type { Lease } from "./LeaseGrammar.js"
 import * as Pattern from "./Pattern.js"
 import * as Target from "./Target.js"
 

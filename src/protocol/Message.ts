@@ -6,7 +6,6 @@ import * as Vendor from "./Vendor.js"
 
 const optional = Schema.optional
 const Text = Schema.NonEmptyString
-const Json = Schema.Unknown
 /** A duration: NaN and the infinities are numbers, but not JSON, and an interval of nothing is none. */
 const Seconds = Schema.Number.pipe(Schema.finite(), Schema.positive({ description: "seconds, more than 0" }))
 const EventSeq = Schema.Int.pipe(Schema.nonNegative({ description: "an integer ≥ 0" }))
@@ -99,6 +98,9 @@ export const ListJobs = Schema.Struct({
 })
 export interface ListJobs extends Schema.Schema.Type<typeof ListJobs> {}
 
+/** The field of a listing's entry that tells when the job ended; ours, as the protocol has none. */
+export const completedAt = "x-vendor.effect-arcp.completed_at"
+
 export const JobEntry = Schema.Struct({
   job_id: Text,
   agent: Text,
@@ -110,7 +112,8 @@ export const JobEntry = Schema.Struct({
   created_at: Schema.String,
   submitted_at: optional(Schema.String),
   trace_id: optional(Schema.String),
-  last_event_seq: Schema.Int
+  last_event_seq: Schema.Int,
+  [completedAt]: optional(Schema.String)
 })
 export interface JobEntry extends Schema.Schema.Type<typeof JobEntry> {}
 
@@ -123,7 +126,7 @@ export interface Jobs extends Schema.Schema.Type<typeof Jobs> {}
 
 export const Submit = Schema.Struct({
   agent: Text,
-  input: Json,
+  input: Schema.Unknown,
   lease_request: optional(Lease),
   lease_constraints: optional(LeaseConstraints),
   idempotency_key: optional(
@@ -145,8 +148,8 @@ export const Accepted = Schema.Struct({
   agent: optional(Schema.String),
   lease: Lease,
   lease_constraints: optional(LeaseConstraints),
-  budget: optional(Json),
-  credentials: optional(Json),
+  budget: optional(Schema.Unknown),
+  credentials: optional(Schema.Unknown),
   accepted_at: optional(Schema.String),
   parent_job_id: optional(Schema.NullOr(Schema.String)),
   delegate_id: optional(Schema.String),
@@ -174,13 +177,13 @@ export const Subscribed = Schema.Struct({
   agent: Schema.String,
   lease: Lease,
   lease_constraints: optional(LeaseConstraints),
-  budget: optional(Json),
+  budget: optional(Schema.Unknown),
   parent_job_id: optional(Schema.NullOr(Schema.String)),
   delegate_id: optional(Schema.String),
   trace_id: optional(Schema.String),
   subscribed_from: Schema.Int,
   replayed: Schema.Boolean,
-  credentials: optional(Json)
+  credentials: optional(Schema.Unknown)
 })
 export interface Subscribed extends Schema.Schema.Type<typeof Subscribed> {}
 
@@ -188,7 +191,7 @@ export const Unsubscribe = Schema.Struct({ job_id: optional(Text) })
 
 export const JobResult = Schema.Struct({
   final_status: Schema.Literal("success"),
-  result: optional(Json),
+  result: optional(Schema.Unknown),
   result_id: optional(Schema.String),
   result_size: optional(Schema.Int),
   summary: optional(Schema.String),

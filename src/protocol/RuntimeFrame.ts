@@ -5,11 +5,11 @@
  */
 import * as Either from "effect/Either"
 import * as Check from "./Check.js"
-import type { RuntimeMessage } from "./Codec.js"
 import type { Envelope, Rejected } from "./Envelope.js"
 import type { ErrorPayload } from "./Errors.js"
 import type * as Event from "./Event.js"
 import type * as Message from "./Message.js"
+import type { RuntimeMessage } from "./TypedMessage.js"
 import * as Vendor from "./Vendor.js"
 
 const seconds = Check.number("seconds, more than 0", (value) => value > 0)
@@ -86,7 +86,8 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
         created_at: Check.string,
         submitted_at: Check.optional(Check.string),
         trace_id: Check.optional(Check.string),
-        last_event_seq: Check.integer
+        last_event_seq: Check.integer,
+        "x-vendor.effect-arcp.completed_at": Check.optional(Check.string)
       })
     ),
     next_cursor: Check.optional(Check.nullable(Check.string))

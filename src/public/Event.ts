@@ -1,4 +1,5 @@
 /** The events of a job (§8), by kind. */
+
 export {
   ArtifactRef,
   type Body,
@@ -17,3 +18,10 @@ export {
   ToolCall,
   ToolResult
 } from "../protocol/Event.js"
+export {
+  type AnyVendorEvent,
+  type Emits,
+  type VendorEvent,
+  type VendorKind,
+  vendor
+} from "../services/agents/VendorEvent.js"

@@ -3,6 +3,7 @@ export {
   type Delegate,
   type Delegated,
   type DelegateOptions,
+  type Emit,
   type EmitError,
   Job,
   type JobService,

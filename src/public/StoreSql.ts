@@ -1,2 +1,2 @@
-/** A store over a SQL client of yours. */
-export { layer, type Options } from "../layers/store/StoreSql.js"
+/** A store over a SQL client of yours, in a database that has tables of yours too. */
+export { layer, migrate, type Options } from "../layers/store/StoreSql.js"

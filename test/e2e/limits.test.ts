@@ -88,4 +88,17 @@ describe.concurrent("caps", () => {
     await opened.ping()
     await (await WireClient.open(url)).ping()
   })
+
+  it("clients that come back all at once are let in one after the other, however few may wait", async () => {
+    verifies("cap-pending-hellos")
+    const { url } = await own.start(
+      "--memory",
+      "--limit",
+      "maxPendingHellos=3",
+      "--limit",
+      "helloTimeoutMs=60000"
+    )
+    const clients = await Promise.all(Array.from({ length: 60 }, () => WireClient.open(url)))
+    await Promise.all(clients.map((client) => client.ping()))
+  })
 })

@@ -98,6 +98,7 @@ describe("arcp submit", () => {
     expect(code).toBe(0)
     expect(JSON.parse(stdout)).toEqual({ a: 1 })
     expect(stderr).toContain("running")
+    expect(stderr).toMatch(/^success in [\d.]+m?s, \d+ events?$/m)
   })
   it("--json gives one value per line and nothing else", async () => {
     const { code, stdout } = await arcp(["submit", "emit", "--input", '{"count":3}', "--json"])
@@ -113,10 +114,10 @@ describe("arcp submit", () => {
   })
   it.each([
     [
-      "1 when the job fails",
+      "1 when the job fails, and says how by the name of the failure",
       ["submit", "fail", "--input", '{"mode":"fail","message":"no luck"}'],
       1,
-      /no luck/
+      /^error in .*\n.*error: ConformanceFailure: no luck$/ms
     ],
     ["1 for an unknown agent, and says how to list them", ["submit", "nobody"], 1, /arcp agents/],
     ["2 for input that is not JSON", ["submit", "echo", "--input", "{"], 2, /must be JSON/],
@@ -240,6 +241,7 @@ describe("leases", () => {
     expect(JSON.parse(spent.stdout)).toEqual({ spent: 3, denied: 1 })
     expect(spent.stderr).toMatch(/cost\.budget\.remaining 0\.6 USD.*remaining 0\.2 USD.*remaining -0\.2 USD/s)
     expect(spent.stderr).toMatch(/✗ BUDGET_EXHAUSTED/)
+    expect(spent.stderr).toMatch(/^success in .*, spent USD 1\.2$/m)
   })
 
   it("ends the job when --expires-in is over", async () => {

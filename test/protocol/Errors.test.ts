@@ -20,6 +20,19 @@ const table: Record<Errors.ErrorCode, boolean> = {
   INTERNAL_ERROR: true
 }
 
+it("a failure that an agent declares is not retryable unless it says so", () => {
+  const retryable = (error: unknown) => {
+    const sent = Errors.toPayload(new Errors.InternalError({ message: "no", details: { error } }))
+    expect(Errors.isRetryable(Errors.fromPayload(sent))).toBe(sent.retryable)
+    return sent.retryable
+  }
+  expect([{ _tag: "TooBig", max: 30 }, "busy", null, { retryable: "yes" }].map(retryable)).toEqual(
+    Array(4).fill(false)
+  )
+  expect(retryable({ _tag: "Busy", retryable: true })).toBe(true)
+  expect(new Errors.InternalError({ message: "no", details: { limit: "jobs" } }).retryable).toBe(true)
+})
+
 it("codes and retryable are the protocol's", () => {
   expect(Errors.retryable).toEqual(table)
 })

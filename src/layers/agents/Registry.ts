@@ -64,8 +64,7 @@ const provide = (
           for (const { tag, lease } of leased) services.set(tag.key, lease(services.get(tag.key), lessee))
           return Effect.provide(run, Context.unsafeMake<unknown>(services))
         })
-      ),
-      Effect.provide(context)
+      )
     )
 })
 

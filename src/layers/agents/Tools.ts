@@ -38,6 +38,7 @@ import {
 } from "../../services/agents/Tools.js"
 import type { Cost } from "../../services/lease/Lease.js"
 import * as Leased from "../../services/lease/Leased.js"
+import { onlySpan } from "../lease/onlySpan.js"
 
 /** Tools cannot be offered together: two have one name. */
 export class ToolRegistrationError extends Data.TaggedError("ToolRegistrationError")<{
@@ -121,12 +122,6 @@ const info = ({ description, inputSchema, name }: Registered): ToolInfo => ({
   description,
   inputSchema
 })
-
-/**
- * Only the span of the call: an agent must not be able to put its own service, such as a `fetch`, under a tool.
- */
-const onlySpan = (caller: Context.Context<never>) =>
-  Context.pick(Tracer.ParentSpan)(caller as Context.Context<Tracer.ParentSpan>) as Context.Context<never>
 
 /** Decodes the input and runs the handler; a failure to do either is in the exit. */
 const run = (catalogue: Catalogue, name: string, input: unknown, restore: Restore): Effect.Effect<Ran> => {

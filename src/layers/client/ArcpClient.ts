@@ -93,6 +93,54 @@ export const retrySchedule: Schedule.Schedule<unknown, unknown> =
     /* @__PURE__ */ Schedule.recurs(8)
   )
 
+/** Keeps the session connected in the scope, waits for the first connection, and gives the fiber that serves it. */
+const serve = (session: ClientSession) =>
+  Effect.gen(function* () {
+    const ready = yield* Deferred.make<void, ClientError>()
+    const fail = (error: ClientError) => Deferred.fail(ready, error)
+    const running = yield* keepConnected(session, Deferred.succeed(ready, undefined), fail).pipe(
+      // A defect, in a transport for example, must not leave anybody waiting.
+      Effect.catchAllCause((cause) => {
+        const error = new TransportError({ message: "the connection failed", cause })
+        session.finish(error)
+        return fail(error)
+      }),
+      Effect.forkScoped
+    )
+    yield* Deferred.await(ready)
+    return running
+  })
+
+/** What the application is given of a session that is connected. */
+const serviceOf = (parts: ClientParts, close: Effect.Effect<void>): ArcpClientService => {
+  const { jobs, session } = parts
+  const { elapsed, nextId } = session.options
+  return {
+    submit: submit(parts, false) as ArcpClientService["submit"],
+    submitScoped: submit(parts, true) as ArcpClientService["submitScoped"],
+
+    subscribe: subscribe(parts),
+    attach: attach(parts),
+    restored: Effect.sync(() => jobs.unclaimed),
+    cancel: (jobId, reason) => cancel(parts, jobId, reason),
+    list: list(session),
+    agents: Effect.sync(() => session.agents),
+    ping: Effect.suspend(() => {
+      const started = elapsed()
+      const nonce = nextId()
+      const sent_at = new Date(session.now()).toISOString()
+      return Effect.map(
+        session.request("session.ping", "session.pong", { nonce, sent_at }),
+        () => elapsed() - started
+      )
+    }),
+    status: session.status,
+    resumeState: Effect.sync(() => session.resumeState),
+    dropTransport: session.dropTransport,
+    close
+  }
+}
+
 /**
  * Opens a session. It reconnects and resumes by itself for as long as the resume window lets it, and is closed
  * with the scope. Fails when the first connection cannot be made or is refused.
@@ -103,9 +151,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
     const ids = yield* IdGenerator.make
     const clock = yield* Effect.clock
     const scope = yield* Effect.scope
-    const now = () => clock.unsafeCurrentTimeMillis()
-    const elapsed = monotonic(clock)
-    const state = options.state === undefined ? undefined : yield* options.state
+    const state = options.state && (yield* options.state)
     const saved = state?.saved
     const jobs = new Reattach.SubmittedJobs(state?.jobs)
 
@@ -120,44 +166,24 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       requestTimeout: Duration.toMillis(options.requestTimeout ?? "30 seconds"),
       maxHeld: { events: options.held?.events ?? 10_000, bytes: options.held?.bytes ?? 8 * 1024 * 1024 },
       resume:
-        options.resume !== undefined
-          ? { ...options.resume, mayBeGone: false }
-          : saved === undefined
-            ? undefined
-            : { ...saved, mayBeGone: true },
+        options.resume === undefined
+          ? saved && { ...saved, mayBeGone: true }
+          : { ...options.resume, mayBeGone: false },
       nextId: ids.unsafeNext,
       traceId: ids.unsafeTraceId,
-      now,
-      elapsed,
-      save:
-        state === undefined
-          ? Effect.void
-          : state.save(() => ({ ...session.resumeState, jobs: state.jobs.toSave(jobs.all) })),
+      now: () => clock.unsafeCurrentTimeMillis(),
+      elapsed: monotonic(clock),
+      save: state?.save(() => ({ ...session.resumeState, jobs: state.jobs.toSave(jobs.all) })) ?? Effect.void,
       reattach: (orphans, lost) =>
         Effect.gen(function* () {
           state?.jobs.forget()
           for (const orphan of orphans)
-            yield* Effect.forkIn(Reattach.reattach(session, jobs, orphan, lost, now), scope)
+            yield* Effect.forkIn(Reattach.reattach(session, jobs, orphan, lost), scope)
         })
     })
     for (const job of state?.jobs.restore(session) ?? []) jobs.add(job)
 
-    const ready = yield* Deferred.make<void, ClientError>()
-    const running = yield* keepConnected(session, Deferred.succeed(ready, undefined), (error) =>
-      Deferred.fail(ready, error)
-    ).pipe(
-      // A defect, in a transport for example, must not leave anybody waiting.
-      Effect.catchAllCause((cause) => {
-        const error = new TransportError({ message: "the connection failed", cause })
-        return Effect.zipRight(
-          Deferred.fail(ready, error),
-          Effect.sync(() => session.finish(error))
-        )
-      }),
-      Effect.forkScoped
-    )
-    yield* Deferred.await(ready)
-
+    const running = yield* serve(session)
     const close = Effect.suspend(() => {
       if (session.over !== undefined) return Effect.void
       session.acknowledge(1)
@@ -165,43 +191,14 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       // The writer may be waiting for its turn. Then the connection goes, flushed, with the fiber that serves it.
       return session.flush.pipe(
         Effect.zipRight(session.save),
-        Effect.zipRight(
-          Effect.sync(() =>
-            session.finish(new TransportError({ message: "this client closed the session" }), null)
-          )
+        Effect.map(() =>
+          session.finish(new TransportError({ message: "this client closed the session" }), null)
         ),
-        Effect.zipRight(Fiber.interrupt(running)),
-        Effect.asVoid
+        Effect.zipLeft(Fiber.interrupt(running))
       )
     })
     yield* Effect.addFinalizer(() => close)
-
-    const parts: ClientParts = { session, jobs, now }
-    const service: ArcpClientService = {
-      submit: submit(parts, false) as ArcpClientService["submit"],
-      submitScoped: submit(parts, true) as ArcpClientService["submitScoped"],
-
-      subscribe: subscribe(parts),
-      attach: attach(parts),
-      restored: Effect.sync(() => jobs.unclaimed),
-      cancel: (jobId, reason) => cancel(parts, jobId, reason),
-      list: list(session),
-      agents: Effect.sync(() => session.agents),
-      ping: Effect.suspend(() => {
-        const started = elapsed()
-        const nonce = ids.unsafeNext()
-        const sent_at = new Date(now()).toISOString()
-        return Effect.map(
-          session.request("session.ping", "session.pong", { nonce, sent_at }),
-          () => elapsed() - started
-        )
-      }),
-      status: session.status,
-      resumeState: Effect.sync(() => session.resumeState),
-      dropTransport: session.dropTransport,
-      close
-    }
-    return service
+    return serviceOf({ session, jobs }, close)
   })
 
 /** A client as a service, for as long as the layer lives. */

@@ -5,9 +5,10 @@ import type * as Message from "../../protocol/Message.js"
 import { ProtocolViolation } from "../../services/client/ArcpClient.js"
 
 /** The body of a `result_chunk`. */
-export type ResultChunk = Body<"result_chunk">
+export type ChunkBody = Body<"result_chunk">
 
 const violation = (message: string) => Either.left(new ProtocolViolation({ message }))
+const incomplete = () => violation("chunks of the result are missing or out of order")
 const utf8 = new TextEncoder()
 
 const fromBase64 = (text: string): Uint8Array | undefined => {
@@ -28,10 +29,10 @@ export class Chunks {
   #next = 0
   #whole = false
   #size = 0
-  encoding: ResultChunk["encoding"] | undefined
+  encoding: ChunkBody["encoding"] | undefined
 
   /** The bytes of the chunk that follows. */
-  decode(chunk: ResultChunk): Either.Either<Uint8Array, ProtocolViolation> {
+  decode(chunk: ChunkBody): Either.Either<Uint8Array, ProtocolViolation> {
     this.#resultId ??= chunk.result_id
     this.encoding ??= chunk.encoding
     if (
@@ -40,7 +41,7 @@ export class Chunks {
       chunk.encoding !== this.encoding ||
       chunk.chunk_seq !== this.#next
     )
-      return violation("chunks of the result are missing or out of order")
+      return incomplete()
     this.#next++
     this.#whole = !chunk.more
     const bytes = chunk.encoding === "utf8" ? utf8.encode(chunk.data) : fromBase64(chunk.data)
@@ -51,8 +52,7 @@ export class Chunks {
 
   /** All chunks have come: are they what the end says? Gives the size in bytes. */
   check(result: Message.JobResult): Either.Either<number, ProtocolViolation> {
-    if (!this.#whole || result.result_id !== this.#resultId)
-      return violation("chunks of the result are missing or out of order")
+    if (!this.#whole || result.result_id !== this.#resultId) return incomplete()
     if (result.result_size !== undefined && result.result_size !== this.#size)
       return violation(`the result has ${this.#size} bytes, not ${result.result_size}`)
     return Either.right(this.#size)

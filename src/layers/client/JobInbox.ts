@@ -23,7 +23,7 @@ import {
   ProtocolViolation
 } from "../../services/client/ArcpClient.js"
 import { Cell } from "./Cell.js"
-import { Chunks, concat, inlineBytes, type ResultChunk } from "./Chunks.js"
+import { type ChunkBody, Chunks, concat, inlineBytes } from "./Chunks.js"
 import { type Host, Lane } from "./Lane.js"
 import type { Pull } from "./pull.js"
 
@@ -45,13 +45,13 @@ export interface About {
 }
 
 const readAsChunks = new InvalidRequest({
-  message: "the result is read as chunks: use either result or chunks"
+  message: "use either result or chunks"
 })
 
 /** Takes the frames of one job, and gives its events, its output and its end to those who read them. */
 export class JobInbox {
   readonly events: Lane<JobEvent, unknown>
-  readonly #chunkLane: Lane<ResultChunk, Message.JobResult>
+  readonly #chunkLane: Lane<ChunkBody, Message.JobResult>
   readonly progress = new Cell<Body<"progress"> | undefined>(undefined)
   readonly budget = new Cell<ReadonlyMap<string, number>>(new Map())
   readonly credentials = new Cell<ReadonlyArray<JobCredential>>([])
@@ -149,7 +149,7 @@ export class JobInbox {
       const gap = this.#gap({
         reason: "evicted",
         replayed: false,
-        message: "events were not read in time, and the runtime no longer retains them"
+        message: "events were not read in time and are no longer retained"
       })
       this.events.skipTo(seq, { ...gap, eventSeq: this.events.position })
       if (this.ended) this.events.finish(seq + 1, Exit.void)
@@ -157,7 +157,7 @@ export class JobInbox {
     if (this.#chunkLane.overflowed && this.#chunkLane.reading)
       this.#chunkLane.fail(
         new ResumeWindowExpired({
-          message: "the result was not read in time, and the runtime no longer retains it"
+          message: "chunks were not read in time and are no longer retained"
         })
       )
   }

@@ -68,7 +68,7 @@ export class Line {
     return Effect.gen(this, function* () {
       yield* heartbeat(this.pulse, { interval: intervalSec * 1000, now: this.#now, turn: yield* Turn, ping })
       yield* Effect.forkDaemon(connection.close(closeCode.heartbeatLost, "HEARTBEAT_LOST"))
-      return yield* new TransportError({ message: "nothing was received for two heartbeat intervals" })
+      return yield* new TransportError({ message: "nothing came for two heartbeat intervals" })
     })
   }
 }

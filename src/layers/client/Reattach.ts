@@ -77,12 +77,12 @@ export const reattach = (
   session: ClientSession,
   jobs: SubmittedJobs,
   [jobId, inboxes]: Handles["jobs"][number],
-  lost: ResumeWindowExpired,
-  now: () => number
+  lost: ResumeWindowExpired
 ): Effect.Effect<void> =>
   Effect.gen(function* () {
     const own = inboxes.length === 1 ? jobs.of(inboxes[0] as JobInbox) : undefined
-    const keyed = own?.keyed !== undefined && now() - own.keyed.at < keyLifetime ? own.keyed : undefined
+    const keyed =
+      own?.keyed !== undefined && session.now() - own.keyed.at < keyLifetime ? own.keyed : undefined
     const adopt = (onAnswer: (jobId: string) => void) =>
       session.request("job.submit", "job.accepted", keyed?.payload, {
         repeatable: false,

@@ -1,5 +1,5 @@
 /** Requests that were sent and not answered yet, oldest first. */
-import type { RuntimeMessage } from "../../protocol/Codec.js"
+import type { RuntimeMessage } from "../../protocol/TypedMessage.js"
 import { type ClientError, RequestTimeout } from "../../services/client/ArcpClient.js"
 
 /** A message that answers a request. */

@@ -260,7 +260,7 @@ const welcomed = (session: ClientSession, frame: unknown): Effect.Effect<number 
     (resumed && session.sessionId !== sessionId)
   )
     return new ProtocolViolation({
-      message: `the runtime answered session.hello with ${message?.type ?? "what is no message"} of ${sessionId ?? "no session"}`
+      message: `the runtime answered session.hello with ${message?.type ?? "no message"} of ${sessionId ?? "no session"}`
     })
   session.open(sessionId, message.payload)
   return Effect.succeed(resumed ? session.numbers.from : undefined)

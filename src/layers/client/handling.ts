@@ -11,8 +11,6 @@ import { resultAsFile } from "./resultAsFile.js"
 export interface ClientParts {
   readonly session: ClientSession
   readonly jobs: SubmittedJobs
-  /** Epoch ms. */
-  readonly now: () => number
 }
 
 /** Where the frames of a job go, and which job that is once it is known. */
@@ -23,6 +21,8 @@ export interface Destination {
 
 /** Nothing to decode: whatever comes. */
 export const untyped: Outcome<unknown, never> = { decodeOutcome: (outcome) => outcome as never }
+
+const violation = (message: string) => new ProtocolViolation({ message })
 
 /** Asks for the end of a job (§7.4). */
 export const cancel = ({ session }: ClientParts, jobId: string, reason?: string) =>
@@ -64,6 +64,7 @@ export const handle = <O, F>(
     lease: about.lease,
     leaseConstraints: about.lease_constraints ?? {},
     events: inbox.events.items,
+    of: (event) => event.from(inbox.events.items, violation),
     progress: inbox.progress,
     budget: inbox.budget,
     credentials: inbox.credentials,
@@ -71,7 +72,7 @@ export const handle = <O, F>(
       onInterrupt === "cancel"
         ? Effect.onInterrupt(outcome, () => cancelling(parts, inbox, about.job_id, "interrupted"))
         : outcome,
-      (message) => new ProtocolViolation({ message })
+      violation
     ),
     chunks: inbox.chunks(),
     resultAsFile: (path) => resultAsFile(inbox, path),

@@ -2,9 +2,9 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import type { RuntimeMessage } from "../../protocol/Codec.js"
 import { fromPayload, ResumeWindowExpired } from "../../protocol/Errors.js"
 import { decodeRuntime } from "../../protocol/RuntimeFrame.js"
+import type { RuntimeMessage } from "../../protocol/TypedMessage.js"
 import { type ClientError, ProtocolViolation } from "../../services/client/ArcpClient.js"
 import {
   type Closed,

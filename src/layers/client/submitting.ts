@@ -41,7 +41,7 @@ const submitRaw = (
   scoped: boolean
 ) =>
   Effect.gen(function* () {
-    const { jobs, now, session } = parts
+    const { jobs, session } = parts
     const mine = yield* place(parts, (inbox, jobId) =>
       scoped ? cancelling(parts, inbox, jobId, "the scope of the job was left") : Effect.void
     )
@@ -72,7 +72,7 @@ const submitRaw = (
         jobs.add({
           inbox: mine.inbox,
           about,
-          keyed: options.idempotencyKey === undefined ? undefined : { payload: asked, at: now() },
+          keyed: options.idempotencyKey === undefined ? undefined : { payload: asked, at: session.now() },
           key: options.idempotencyKey,
           claimed: true
         })
@@ -178,7 +178,7 @@ export const attach =
       return restored === undefined
         ? Effect.fail(
             new Errors.JobNotFound({
-              message: `${jobId} is no job that was restored, or was attached already`
+              message: `${jobId} was not restored, or was attached already`
             })
           )
         : Effect.as(

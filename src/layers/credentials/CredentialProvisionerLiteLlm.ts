@@ -35,6 +35,7 @@ import {
   unreachable
 } from "./LiteLlmAnswers.js"
 
+/** Which gateway, and what its keys may be for. */
 export interface Options {
   /** `https://…` of the gateway; plain `http` only on loopback, or with `allowInsecure`. */
   readonly baseUrl: string
@@ -54,11 +55,11 @@ export interface Options {
   readonly maxDuration?: Duration.DurationInput | undefined
   /** More fields of `/key/generate`, such as `team_id` or `rpm_limit`. Those that this sets itself win. */
   readonly parameters?: Readonly<Record<string, unknown>> | undefined
-  /** Send the master key over plain `http` to another machine. */
+  /** Sends the master key over plain `http` also to another machine. Default: `false`. */
   readonly allowInsecure?: boolean | undefined
 }
 
-/** The provisioner cannot be used as it is configured. */
+/** Says that the provisioner cannot be used as it is configured. */
 export class CredentialProvisionerLiteLlmError extends Data.TaggedError("CredentialProvisionerLiteLlmError")<{
   readonly message: string
 }> {}
@@ -91,10 +92,15 @@ const sha256 = (text: string) =>
     (digest) => Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("")
   )
 
-/** The provisioner as a value. Fails when the options cannot be used; does not talk to the gateway. */
-export const make = (
-  options: Options
-): Effect.Effect<CredentialProvisionerService, CredentialProvisionerLiteLlmError, HttpClient.HttpClient> =>
+/** Options that can be used. */
+interface Settings extends Options {
+  readonly endpoint: string
+  readonly currency: string
+  readonly cap: Option.Option<BigDecimal.BigDecimal>
+}
+
+/** Returns the options, checked and with their defaults. */
+const settingsOf = (options: Options): Effect.Effect<Settings, CredentialProvisionerLiteLlmError> =>
   Effect.gen(function* () {
     const allowInsecure = options.allowInsecure === true
     const baseUrl = yield* checkUrl("the LiteLLM URL", options.baseUrl, allowInsecure)
@@ -103,10 +109,8 @@ export const make = (
       options.endpoint ?? options.baseUrl,
       allowInsecure
     )
-    const currency = options.currency ?? "USD"
-    const maxBudget =
-      options.maxBudget === undefined ? Option.none() : BigDecimal.fromString(options.maxBudget)
-    if (options.maxBudget !== undefined && !Option.exists(maxBudget, BigDecimal.isPositive))
+    const cap = options.maxBudget === undefined ? Option.none() : BigDecimal.fromString(options.maxBudget)
+    if (options.maxBudget !== undefined && !Option.exists(cap, BigDecimal.isPositive))
       return yield* new CredentialProvisionerLiteLlmError({
         message: 'maxBudget must be a decimal like "5.00"'
       })
@@ -114,187 +118,215 @@ export const make = (
       return yield* new CredentialProvisionerLiteLlmError({
         message: "the LiteLLM key is empty; set ARCP_LITELLM_KEY to one that may manage keys"
       })
-    const clock = yield* Effect.clock
-    // Spans of the client would carry the master key, should somebody change which headers those redact.
-    const client = (yield* HttpClient.HttpClient).pipe(HttpClient.withTracerDisabledWhen(() => true))
+    return { ...options, baseUrl, endpoint, currency: options.currency ?? "USD", cap }
+  })
 
-    const send = (
-      request: HttpClientRequest.HttpClientRequest
-    ): Effect.Effect<GatewayAnswer, ProvisionError> =>
-      client.execute(HttpClientRequest.bearerToken(request, options.masterKey)).pipe(
-        Effect.flatMap((response) =>
-          Effect.map(response.text, (body) => ({ status: response.status, body }))
-        ),
-        Effect.mapError(unreachable),
-        // A redirect would take the master key elsewhere.
-        Effect.provideService(FetchHttpClient.RequestInit, { redirect: "manual" })
-      )
-    const succeed = (path: string, request: HttpClientRequest.HttpClientRequest) =>
-      Effect.flatMap(send(request), (answer) =>
-        answer.status >= 200 && answer.status < 300
-          ? parsed(path, answer)
-          : Effect.fail(refusal(path, answer))
-      )
-    const post = (path: string, body: unknown) =>
-      HttpClientRequest.bodyUnsafeJson(HttpClientRequest.post(`${baseUrl}${path}`), body)
+/** Asks a gateway. */
+interface Gateway {
+  readonly get: (
+    path: string,
+    params?: Readonly<Record<string, string>>
+  ) => Effect.Effect<Body, ProvisionError>
+  readonly post: (path: string, body: unknown) => Effect.Effect<Body, ProvisionError>
+  /** Returns the answer whatever it is. */
+  readonly posted: (path: string, body: unknown) => Effect.Effect<GatewayAnswer, ProvisionError>
+}
 
-    /** Of what comes before a mint: whatever goes wrong, no key was asked for. */
-    const before = Effect.mapError(
-      ({ message, retryable, budgetExhausted }: ProvisionError) =>
+type Body = Readonly<Record<string, unknown>>
+
+/** Returns the body of an answer that says yes; fails with what any other says. */
+const accepted =
+  (path: string) =>
+  (answer: GatewayAnswer): Effect.Effect<Body, ProvisionError> =>
+    answer.status >= 200 && answer.status < 300 ? parsed(path, answer) : Effect.fail(refusal(path, answer))
+
+const gateway = ({ baseUrl, masterKey }: Settings, http: HttpClient.HttpClient): Gateway => {
+  // Spans of the client would carry the master key, should somebody change which headers those redact.
+  const client = http.pipe(HttpClient.withTracerDisabledWhen(() => true))
+  const send = (request: HttpClientRequest.HttpClientRequest): Effect.Effect<GatewayAnswer, ProvisionError> =>
+    client.execute(HttpClientRequest.bearerToken(request, masterKey)).pipe(
+      Effect.flatMap((response) => Effect.map(response.text, (body) => ({ status: response.status, body }))),
+      Effect.mapError(unreachable),
+      // A redirect would take the master key elsewhere.
+      Effect.provideService(FetchHttpClient.RequestInit, { redirect: "manual" })
+    )
+  const posted = (path: string, body: unknown) =>
+    send(HttpClientRequest.bodyUnsafeJson(HttpClientRequest.post(`${baseUrl}${path}`), body))
+  return {
+    get: (path, params = {}) =>
+      Effect.flatMap(
+        send(HttpClientRequest.setUrlParams(HttpClientRequest.get(`${baseUrl}${path}`), params)),
+        accepted(path)
+      ),
+    post: (path, body) => Effect.flatMap(posted(path, body), accepted(path)),
+    posted
+  }
+}
+
+/** Says of what comes before a mint that no key was asked for, whatever goes wrong. */
+const before = Effect.mapError(
+  ({ message, retryable, budgetExhausted }: ProvisionError) =>
+    new ProvisionError({
+      message,
+      retryable,
+      nothingMade: true,
+      ...(budgetExhausted === undefined ? {} : { budgetExhausted })
+    })
+)
+
+const listed = (asking: Gateway) =>
+  Effect.map(asking.get("/models"), ({ data }) =>
+    Array.isArray(data)
+      ? data.map((model: unknown) =>
+          typeof model === "object" && model !== null && "id" in model ? String(model.id) : ""
+        )
+      : []
+  )
+
+/**
+ * Returns the models a key may be for: those that exist and that the lease allows, each by its full name. Never an empty
+ * list, which would mean all of them, and none of the names that stand for several.
+ */
+const modelsOf = ({ models: given }: Settings, asking: Gateway, job: CredentialJob) =>
+  Effect.gen(function* () {
+    const patterns = job.lease["model.use"] ?? []
+    const lease = compile({ "model.use": patterns })
+    const known = given ?? (yield* listed(asking))
+    const routed = known.filter((name) => /^[^*]+\/\*$/.test(name)).map((name) => name.slice(0, -1))
+    const named = patterns.filter((name) => routed.some((prefix) => name.startsWith(prefix)))
+    const models = [...known, ...named].filter(
+      (name) => name !== "" && !collective.test(name) && Either.isRight(lease.permits("model.use", name))
+    )
+    if (models.length === 0)
+      return yield* new ProvisionError({
+        message:
+          "LiteLLM has none of the models that the lease's model.use names; name one that it has, in full",
+        retryable: false
+      })
+    return Array.from(new Set(models))
+  })
+
+type Amount = Option.Option<BigDecimal.BigDecimal>
+
+/** Returns what the key may spend; `undefined` when nothing limits it. `left` is what the one before it has left. */
+const budgetOf = ({ cap, currency }: Settings, job: CredentialJob, left: Amount) => {
+  const [first, ...others] = Array.from(
+    [Option.fromNullable(job.budget.get(currency)), cap, left],
+    Option.toArray
+  ).flat()
+  if (first === undefined) return Effect.succeed(undefined)
+  const least = others.reduce((least, other) => BigDecimal.min(least, other), first)
+  // The gateway counts in binary fractions; their tails would not fit a lease.
+  const budget = BigDecimal.floor(least, 12)
+  return BigDecimal.isPositive(budget)
+    ? Effect.succeed(budget)
+    : Effect.fail(
         new ProvisionError({
-          message,
-          retryable,
-          nothingMade: true,
-          ...(budgetExhausted === undefined ? {} : { budgetExhausted })
+          message: `the ${currency} budget is used up`,
+          retryable: false,
+          budgetExhausted: true
         })
-    )
+      )
+}
 
-    const listed = succeed("/models", HttpClientRequest.get(`${baseUrl}/models`)).pipe(
-      Effect.map(({ data }) =>
-        Array.isArray(data)
-          ? data.map((model: unknown) =>
-              typeof model === "object" && model !== null && "id" in model ? String(model.id) : ""
+/** Returns when the key is to expire, in whole seconds from `now`, never later than the lease; `undefined`: never. */
+const durationOf = ({ maxDuration = Duration.infinity }: Settings, job: CredentialJob, now: number) => {
+  const expiresAt = job.leaseConstraints.expires_at
+  const leftSec = expiresAt === undefined ? Infinity : Math.floor((Date.parse(expiresAt) - now) / 1000)
+  const seconds = Math.max(1, Math.floor(Math.min(leftSec, Duration.toSeconds(maxDuration))))
+  return Number.isFinite(seconds) ? seconds : undefined
+}
+
+/** Has a key made for a job. */
+const generate = (
+  settings: Settings,
+  asking: Gateway,
+  { id, job }: MintRequest,
+  left: Amount,
+  now: () => number
+) =>
+  Effect.gen(function* () {
+    const { currency, endpoint, parameters } = settings
+    const [models, budget] = yield* before(
+      Effect.all([modelsOf(settings, asking, job), budgetOf(settings, job, left)])
+    )
+    const duration = durationOf(settings, job, now())
+    const { key, key_alias, token_id } = yield* asking.post("/key/generate", {
+      // Without it a key may also read, and change, what the gateway knows of keys.
+      key_type: "llm_api",
+      ...parameters,
+      key_alias: id,
+      models,
+      ...(budget === undefined ? {} : { max_budget: BigDecimal.unsafeToNumber(budget) }),
+      ...(duration === undefined ? {} : { duration: `${duration}s` }),
+      metadata: { job_id: job.jobId, principal: job.principal }
+    })
+    if (typeof key !== "string" || key === "" || (key_alias != null && key_alias !== id))
+      return yield* unintelligible("/key/generate")
+    const { expires_at } = job.leaseConstraints
+    const constraints: CredentialConstraints = {
+      ...(budget === undefined ? {} : { "cost.budget": [`${currency}:${BigDecimal.format(budget)}`] }),
+      "model.use": models,
+      ...(expires_at === undefined ? {} : { expires_at })
+    }
+    return {
+      value: Redacted.make(key),
+      endpoint,
+      constraints,
+      // Its hash is what the gateway calls a key. Some versions answer the key itself in its place.
+      reference:
+        typeof token_id === "string" && /^[0-9a-f]{64}$/.test(token_id) ? token_id : yield* sha256(key)
+    } satisfies Minted
+  })
+
+/** Returns what is left of a key's own budget, when it has one. */
+const leftOf = (asking: Gateway, reference: string | undefined) =>
+  Effect.flatMap(
+    asking.get("/key/info", { key: reference ?? "" }),
+    ({ info }): Effect.Effect<Amount, ProvisionError> => {
+      const { spend, max_budget: max } = typeof info === "object" && info !== null ? (info as Info) : {}
+      if (typeof spend !== "number" || !Number.isFinite(spend))
+        return Effect.fail(unintelligible("/key/info"))
+      return Effect.succeed(
+        typeof max === "number" && Number.isFinite(max)
+          ? Option.some(
+              BigDecimal.subtract(BigDecimal.unsafeFromNumber(max), BigDecimal.unsafeFromNumber(spend))
             )
-          : []
+          : Option.none()
       )
-    )
-
-    /**
-     * The models a key may be for: those that exist and that the lease allows, each by its full name. Never an empty
-     * list, which would mean all of them, and none of the names that stand for several.
-     */
-    const modelsOf = (job: CredentialJob) =>
-      Effect.gen(function* () {
-        const patterns = job.lease["model.use"] ?? []
-        const lease = compile({ "model.use": patterns })
-        const known = options.models ?? (yield* listed)
-        const routed = known.filter((name) => /^[^*]+\/\*$/.test(name)).map((name) => name.slice(0, -1))
-        const named = patterns.filter((name) => routed.some((prefix) => name.startsWith(prefix)))
-        const models = [...known, ...named].filter(
-          (name) => name !== "" && !collective.test(name) && Either.isRight(lease.permits("model.use", name))
-        )
-        if (models.length === 0)
-          return yield* new ProvisionError({
-            message:
-              "LiteLLM has none of the models that the lease's model.use names; name one that it has, in full",
-            retryable: false
-          })
-        return Array.from(new Set(models))
-      })
-
-    /** What the key may spend; `undefined` when nothing limits it. `left` is what the one before it has left. */
-    const budgetOf = (job: CredentialJob, left: Option.Option<BigDecimal.BigDecimal>) => {
-      const [first, ...others] = Array.from(
-        [Option.fromNullable(job.budget.get(currency)), maxBudget, left],
-        Option.toArray
-      ).flat()
-      if (first === undefined) return Effect.succeed(undefined)
-      const least = others.reduce((least, other) => BigDecimal.min(least, other), first)
-      // The gateway counts in binary fractions; their tails would not fit a lease.
-      const budget = BigDecimal.floor(least, 12)
-      return BigDecimal.isPositive(budget)
-        ? Effect.succeed(budget)
-        : Effect.fail(
-            new ProvisionError({
-              message: `the ${currency} budget is used up`,
-              retryable: false,
-              budgetExhausted: true
-            })
-          )
     }
+  )
 
-    /** When the key is to expire, in whole seconds from now, never later than the lease. */
-    const durationOf = (job: CredentialJob) => {
-      const expiresAt = job.leaseConstraints.expires_at
-      const leftSec =
-        expiresAt === undefined
-          ? Infinity
-          : Math.floor((Date.parse(expiresAt) - clock.unsafeCurrentTimeMillis()) / 1000)
-      const seconds = Math.max(
-        1,
-        Math.floor(Math.min(leftSec, Duration.toSeconds(options.maxDuration ?? Duration.infinity)))
-      )
-      return Number.isFinite(seconds) ? seconds : undefined
-    }
-
-    const generate = ({ id, job }: MintRequest, left: Option.Option<BigDecimal.BigDecimal>) =>
-      Effect.gen(function* () {
-        const [models, budget] = yield* before(Effect.all([modelsOf(job), budgetOf(job, left)]))
-        const duration = durationOf(job)
-        const answer = yield* succeed(
-          "/key/generate",
-          post("/key/generate", {
-            // Without it a key may also read, and change, what the gateway knows of keys.
-            key_type: "llm_api",
-            ...options.parameters,
-            key_alias: id,
-            models,
-            ...(budget === undefined ? {} : { max_budget: BigDecimal.unsafeToNumber(budget) }),
-            ...(duration === undefined ? {} : { duration: `${duration}s` }),
-            metadata: { job_id: job.jobId, principal: job.principal }
-          })
-        )
-        const { key, key_alias: alias, token_id: reference } = answer
-        if (typeof key !== "string" || key === "" || (alias != null && alias !== id))
-          return yield* unintelligible("/key/generate")
-        const constraints: CredentialConstraints = {
-          ...(budget === undefined ? {} : { "cost.budget": [`${currency}:${BigDecimal.format(budget)}`] }),
-          "model.use": models,
-          ...(job.leaseConstraints.expires_at === undefined
-            ? {}
-            : { expires_at: job.leaseConstraints.expires_at })
-        }
-        return {
-          value: Redacted.make(key),
-          endpoint,
-          constraints,
-          // Its hash is what the gateway calls a key. Some versions answer the key itself in its place.
-          reference:
-            typeof reference === "string" && /^[0-9a-f]{64}$/.test(reference) ? reference : yield* sha256(key)
-        } satisfies Minted
-      })
-
-    /** What is left of a key's own budget, when it has one. */
-    const leftOf = (reference: string | undefined) =>
-      succeed(
-        "/key/info",
-        HttpClientRequest.setUrlParam(HttpClientRequest.get(`${baseUrl}/key/info`), "key", reference ?? "")
-      ).pipe(
-        Effect.flatMap(({ info }) => {
-          const { spend, max_budget: max } = typeof info === "object" && info !== null ? (info as Info) : {}
-          if (typeof spend !== "number" || !Number.isFinite(spend))
-            return Effect.fail(unintelligible("/key/info"))
-          return Effect.succeed(
-            typeof max === "number" && Number.isFinite(max)
-              ? Option.some(
-                  BigDecimal.subtract(BigDecimal.unsafeFromNumber(max), BigDecimal.unsafeFromNumber(spend))
-                )
-              : Option.none()
-          )
-        })
-      )
-
+/** Makes the provisioner as a value. Fails when the options cannot be used; does not talk to the gateway. */
+export const make = (
+  options: Options
+): Effect.Effect<CredentialProvisionerService, CredentialProvisionerLiteLlmError, HttpClient.HttpClient> =>
+  Effect.gen(function* () {
+    const settings = yield* settingsOf(options)
+    const asking = gateway(settings, yield* HttpClient.HttpClient)
+    const clock = yield* Effect.clock
+    const mint = (request: MintRequest, left: Amount) =>
+      generate(settings, asking, request, left, () => clock.unsafeCurrentTimeMillis())
     return {
       name: "LiteLLM",
       profiles: (job) => ((job.lease["model.use"]?.length ?? 0) > 0 ? [options.profile ?? "openai"] : []),
-      mint: (request) => generate(request, Option.none()),
+      mint: (request) => mint(request, Option.none()),
       rotate: (request) =>
-        Effect.flatMap(before(leftOf(request.previous.reference)), (left) => generate(request, left)),
+        Effect.flatMap(before(leftOf(asking, request.previous.reference)), (left) => mint(request, left)),
       revoke: ({ id }) =>
-        Effect.flatMap(send(post("/key/delete", { key_aliases: [id] })), (answer) => {
-          if (answer.status >= 200 && answer.status < 300) return parsed("/key/delete", answer)
-          return hasNoSuchKey(answer) ? Effect.void : Effect.fail(refusal("/key/delete", answer))
-        })
+        Effect.flatMap(asking.posted("/key/delete", { key_aliases: [id] }), (answer) =>
+          hasNoSuchKey(answer) ? Effect.void : Effect.asVoid(accepted("/key/delete")(answer))
+        )
     }
   })
 
-/** Keys of a LiteLLM gateway as credentials. */
+/** Provides keys of a LiteLLM gateway as credentials. */
 export const layer = (
   options: Options
 ): Layer.Layer<CredentialProvisioner, CredentialProvisionerLiteLlmError, HttpClient.HttpClient> =>
   Layer.effect(CredentialProvisioner, make(options))
 
-/** Is a gateway named in `ARCP_LITELLM_URL`? Whether it can be used, `layerConfig` tells. */
+/** Returns whether a gateway is named in `ARCP_LITELLM_URL`. Whether it can be used, `layerConfig` tells. */
 export const configured: Effect.Effect<boolean, ConfigError.ConfigError> = Effect.map(
   Config.option(Config.string("ARCP_LITELLM_URL")),
   Option.isSome

@@ -12,7 +12,6 @@ import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type { Scope } from "effect/Scope"
 import {
   type CredentialRecord,
   CredentialStore,
@@ -20,6 +19,9 @@ import {
 } from "../../services/credentials/CredentialStore.js"
 import { StoreError } from "../../services/store/Store.js"
 import { whileBusy } from "../store/busy.js"
+import { borrowed, kept, type Lend } from "../store/lending.js"
+import { type TableOptions, tablesOf } from "../store/migrate.js"
+import { naming, prefixProblem } from "../store/naming.js"
 import { toStoreError } from "../store/sqlError.js"
 import { connect, lock, prepareFolder, type SqliteClient } from "../store/sqliteFile.js"
 
@@ -27,7 +29,7 @@ import { connect, lock, prepareFolder, type SqliteClient } from "../store/sqlite
 const applicationId = 0x41524343
 const schemaVersion = 1
 
-const createTable = `CREATE TABLE IF NOT EXISTS arcp_credentials (
+const createTable = `CREATE TABLE IF NOT EXISTS {credentials} (
   id TEXT NOT NULL PRIMARY KEY,
   credential_id TEXT NOT NULL,
   job_id TEXT NOT NULL,
@@ -66,32 +68,27 @@ const toRecord = (row: Record<string, unknown>): CredentialRecord => {
   return record as unknown as CredentialRecord
 }
 
-const insertRow = `INSERT INTO arcp_credentials (${columns.join(", ")}) VALUES (${columns.map(() => "?").join(", ")})`
-const updateRow = `UPDATE arcp_credentials SET ${columns.map((column) => `${column} = ?`).join(", ")} WHERE id = ?`
-const removeRow = "DELETE FROM arcp_credentials WHERE id = ?"
-const listRows = `SELECT ${columns.join(", ")} FROM arcp_credentials ORDER BY created_at, id`
+const insertRow = `INSERT INTO {credentials} (${columns.join(", ")}) VALUES (${columns.map(() => "?").join(", ")})`
+const updateRow = `UPDATE {credentials} SET ${columns.map((column) => `${column} = ?`).join(", ")} WHERE id = ?`
+const removeRow = "DELETE FROM {credentials} WHERE id = ?"
+const listRows = `SELECT ${columns.join(", ")} FROM {credentials} ORDER BY created_at, id`
 
-export interface Options {
-  /** What error messages call the database. */
-  readonly name?: string | undefined
-}
+/** Where the table of records is: `arcp_credentials`, or what else the prefix makes of it. */
+export interface Options extends TableOptions {}
 
-/**
- * Makes a store in the table `arcp_credentials`, which it creates when it is not there, of a database that speaks SQLite's
- * dialect. Statements go to a connection kept for them, so that none ends up in a transaction of whoever calls. A lock of
- * another program is waited for with pauses, up to 30 s; a client that waits for locks inside SQLite
- * (`busy_timeout` > 0) blocks the event loop meanwhile.
- */
-export const make = (
-  options: Options = {}
-): Effect.Effect<CredentialStoreService, StoreError, SqlClient.SqlClient | Scope> =>
+/** Makes a store on what is lent. A lock of another program is waited for with pauses, up to 30 s. */
+const makeOver = (name: string, lend: Lend): Effect.Effect<CredentialStoreService, StoreError> =>
   Effect.gen(function* () {
-    const mapError = Effect.mapError(toStoreError(options.name ?? "the database"))
-    const connection = yield* Effect.flatMap(SqlClient.SqlClient, (sql) => sql.reserve).pipe(mapError)
+    const mapError = Effect.mapError(toStoreError(name))
 
     /** A statement is uninterruptible, so whoever writes learns whether it is written; waiting for a lock is not. */
     const write = (sql: string, params: ReadonlyArray<unknown>): Effect.Effect<void, StoreError> =>
-      connection.executeRaw(sql, params).pipe(Effect.asVoid, Effect.uninterruptible, mapError, whileBusy)
+      lend((statements) => statements.executeRaw(sql, params)).pipe(
+        Effect.asVoid,
+        Effect.uninterruptible,
+        mapError,
+        whileBusy
+      )
 
     yield* write(createTable, [])
 
@@ -100,15 +97,32 @@ export const make = (
       insert: (record) => write(insertRow, values(record)),
       update: (record) => write(updateRow, [...values(record), record.id]),
       remove: (id) => write(removeRow, [id]),
-      list: whileBusy(mapError(connection.execute(listRows, [], undefined))).pipe(
+      list: whileBusy(mapError(lend((statements) => statements.execute(listRows, [], undefined)))).pipe(
         Effect.map((rows) => rows.map(toRecord))
       )
     }
   })
 
+/**
+ * Makes a store in a table of a database that speaks SQLite's dialect; the table too, when it is not there. It borrows a
+ * connection for each statement, so that none ends up in a transaction of whoever calls, and a client that has only one
+ * can be the application's too.
+ */
+export const make = (
+  options: Options = {}
+): Effect.Effect<CredentialStoreService, StoreError, SqlClient.SqlClient> =>
+  Effect.gen(function* () {
+    const { name, prefix } = tablesOf(options)
+    const problem = prefixProblem(prefix)
+    if (problem !== undefined) return yield* problem
+    const sql = yield* SqlClient.SqlClient
+    const lend = yield* Effect.mapError(borrowed(sql, naming(prefix), name), toStoreError(name))
+    return yield* makeOver(name, lend)
+  })
+
 /** `CredentialStore` over the `SqlClient` in context. Commits must be durable: with SQLite, `synchronous` FULL. */
 export const layer = (options: Options = {}): Layer.Layer<CredentialStore, StoreError, SqlClient.SqlClient> =>
-  Layer.scoped(CredentialStore, make(options))
+  Layer.effect(CredentialStore, make(options))
 
 export interface FileOptions {
   /** Path of the file. It and its folder are created when they do not exist. */
@@ -157,7 +171,8 @@ const open = (path: string, name: string) =>
       (pragma) => whileBusy(sql.unsafe(`PRAGMA ${pragma}`))
     ).pipe(Effect.mapError(toStoreError(name)))
     yield* Effect.addFinalizer(() => Effect.ignore(sql.unsafe("PRAGMA wal_checkpoint(TRUNCATE)")))
-    return yield* make({ name }).pipe(Effect.provideService(SqlClient.SqlClient, sql))
+    const lend = yield* Effect.mapError(kept(sql, naming("arcp_")), toStoreError(name))
+    return yield* makeOver(name, lend)
   })
 
 /**

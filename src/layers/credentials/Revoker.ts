@@ -1,7 +1,6 @@
 /** Revoking, until it is done or given up: every credential that is no longer wanted ends up here. */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
-import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberMap from "effect/FiberMap"
@@ -9,7 +8,6 @@ import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type { Scope } from "effect/Scope"
-import * as Tracer from "effect/Tracer"
 import { truncateMessage } from "../../protocol/Errors.js"
 import {
   type CredentialProvisionerService,
@@ -18,6 +16,7 @@ import {
 import type { CredentialRecord, CredentialStoreService } from "../../services/credentials/CredentialStore.js"
 import type { Options } from "../../services/credentials/Credentials.js"
 import type { StoreError } from "../../services/store/Store.js"
+import { onlySpan } from "../lease/onlySpan.js"
 
 /** Credentials that are no longer wanted and not known to be revoked. */
 export const outstandingGauge = Metric.gauge("arcp_credentials_outstanding", {
@@ -32,6 +31,7 @@ export const failureCounter = Metric.counter("arcp_credentials_revoke_failures",
 /** Longest pause before an unsettled mint is revoked once more, in milliseconds. */
 const maxSettlePauseMs = 30_000
 
+/** What a call of a provisioner works on. */
 export interface Dependencies {
   readonly provisioner: CredentialProvisionerService
   readonly store: CredentialStoreService
@@ -39,7 +39,7 @@ export interface Dependencies {
   readonly options: Pick<Options, "callTimeout">
 }
 
-/** Fit to be stored and logged: one line, and nothing in it that looks like a token, should a provisioner slip. */
+/** Returns a message fit to be stored and logged: one line, and nothing in it that looks like a token, should a provisioner slip. */
 export const cleanMessage = (message: string): string =>
   truncateMessage(
     message
@@ -47,12 +47,8 @@ export const cleanMessage = (message: string): string =>
       .replace(/\b(?:sk-|rt_|Bearer\s+)[\w.~+/=-]+/gi, "<redacted>")
   )
 
-/** Only the span: upstream must not be reached through a `fetch` of the agent that asks, which would see its key. */
-const onlySpan = (caller: Context.Context<never>) =>
-  Context.pick(Tracer.ParentSpan)(caller as Context.Context<Tracer.ParentSpan>) as Context.Context<never>
-
 /**
- * One call of a provisioner: it ends in time, whatever the provisioner is doing, and a defect tells its name only,
+ * Runs one call of a provisioner: it ends in time, whatever the provisioner is doing, and a defect tells its name only,
  * because nobody knows what it quotes.
  */
 export const call = <A>(
@@ -116,98 +112,116 @@ export const attempt = (
     )
   )
 
+/** Revokes what is no longer wanted. */
 export interface Revoker {
-  /** Revokes in the background until it is done or given up. Synchronous; of a credential under way already nothing. */
+  /** Begins to revoke in the background, until it is done or given up; does nothing when it has begun already. */
   readonly pursue: (record: CredentialRecord) => void
-  /** A tool or an operator has revoked it. */
+  /** Ends the pursuit of a credential that a tool or an operator has revoked. */
   readonly forget: (record: CredentialRecord) => Effect.Effect<void>
 }
 
 const worthRetrying = (error: ProvisionError | StoreError) => error._tag === "StoreError" || error.retryable
 
-/** For the lifetime of the scope; what is under way when that closes gets the shutdown's grace. */
+/** What a pursuit works on. */
+interface Pursuing extends Dependencies {
+  readonly options: Options
+  /** Bounds how many revocations are asked for at once. */
+  readonly slots: Effect.Semaphore
+  /** Ids of the records that are wanted revoked and are not. */
+  readonly outstanding: Set<string>
+}
+
+const measure = ({ outstanding }: Pursuing) =>
+  Effect.suspend(() => Metric.set(outstandingGauge, outstanding.size))
+
+const annotate = (record: CredentialRecord) =>
+  Effect.annotateLogs({ credential: record.credentialId, record: record.id, job: record.jobId })
+
+/** Says when a revocation that failed is tried again, and how often. */
+const backoff = (options: Options) =>
+  Schedule.exponential(options.revokeRetry).pipe(
+    Schedule.union(Schedule.spaced(options.maxRevokeRetry)),
+    Schedule.jittered,
+    Schedule.intersect(Schedule.recurs(options.revokeAttempts - 1))
+  )
+
+const revoked = (pursuing: Pursuing, record: CredentialRecord) =>
+  Effect.suspend(() => {
+    pursuing.outstanding.delete(record.id)
+    return measure(pursuing)
+  }).pipe(Effect.zipRight(Effect.logDebug("credential revoked")), annotate(record))
+
+const giveUp = ({ clock, store }: Pursuing, record: CredentialRecord) =>
+  Effect.ignore(
+    store.update({ ...record, state: "failed", updatedAt: clock.unsafeCurrentTimeMillis() })
+  ).pipe(
+    Effect.zipRight(Metric.increment(failureCounter)),
+    Effect.zipRight(
+      Effect.logWarning(
+        `a credential could not be revoked and may still be good: ${record.lastError}. It is tried again at ` +
+          "the next start, and by: arcp credentials --revoke"
+      )
+    ),
+    annotate(record)
+  )
+
+/** Returns the record of a credential that is to be revoked, as it is stored meanwhile. */
+const revoking = (wanted: CredentialRecord, options: Options, now: number): CredentialRecord => ({
+  ...wanted,
+  state: "revoking",
+  updatedAt: now,
+  // No later than a mint of this moment, should the clock have been wrong.
+  unsettledUntil:
+    wanted.unsettledUntil &&
+    Math.min(
+      wanted.unsettledUntil,
+      now + Duration.toMillis(options.callTimeout) + Duration.toMillis(options.settle)
+    )
+})
+
+/** Revokes a credential, again and again, until it is revoked for good or has to be given up. */
+const pursuit = (pursuing: Pursuing, wanted: CredentialRecord): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const { clock, options, slots, store } = pursuing
+    let record = revoking(wanted, options, clock.unsafeCurrentTimeMillis())
+    const failed = (error: ProvisionError | StoreError) =>
+      Effect.sync(() => {
+        const attempts = record.attempts + (error._tag === "ProvisionError" ? 1 : 0)
+        record = { ...record, attempts, lastError: cleanMessage(error.message) }
+      })
+    const once = Effect.suspend(() => slots.withPermits(1)(attempt(pursuing, record))).pipe(
+      Effect.tapError(failed),
+      Effect.retry({ schedule: backoff(options), while: worthRetrying })
+    )
+    const untilSettled = (pauseMs: number): Effect.Effect<void, ProvisionError | StoreError> =>
+      Effect.flatMap(once, (outcome) => {
+        if (outcome === "revoked") return Effect.void
+        const leftMs = Math.max(1, (record.unsettledUntil ?? 0) - clock.unsafeCurrentTimeMillis())
+        return Effect.zipRight(
+          Effect.sleep(Math.min(pauseMs, maxSettlePauseMs, leftMs)),
+          untilSettled(pauseMs * 2)
+        )
+      })
+    return measure(pursuing).pipe(
+      Effect.zipRight(Effect.ignore(store.update(record))),
+      Effect.zipRight(untilSettled(1_000)),
+      Effect.matchEffect({
+        onSuccess: () => revoked(pursuing, record),
+        onFailure: () => giveUp(pursuing, record)
+      })
+    )
+  })
+
+/** Starts a revoker for the lifetime of the scope; what is under way when that closes gets the shutdown's grace. */
 export const make = (
   deps: Dependencies & { readonly options: Options }
 ): Effect.Effect<Revoker, never, Scope> =>
   Effect.gen(function* () {
-    const { store, clock, options } = deps
+    const { options } = deps
     const fibers = yield* FiberMap.make<string, void, never>()
     const fork = yield* FiberMap.runtime(fibers)<never>()
     const slots = yield* Effect.makeSemaphore(options.revokeConcurrency)
-    const outstanding = new Set<string>()
-    const measure = Effect.suspend(() => Metric.set(outstandingGauge, outstanding.size))
-
-    const backoff = Schedule.exponential(options.revokeRetry).pipe(
-      Schedule.union(Schedule.spaced(options.maxRevokeRetry)),
-      Schedule.jittered,
-      Schedule.intersect(Schedule.recurs(options.revokeAttempts - 1))
-    )
-
-    const annotate = (record: CredentialRecord) =>
-      Effect.annotateLogs({ credential: record.credentialId, record: record.id, job: record.jobId })
-
-    const forget = (record: CredentialRecord) =>
-      Effect.suspend(() => {
-        outstanding.delete(record.id)
-        return measure
-      }).pipe(Effect.zipRight(Effect.logDebug("credential revoked")), annotate(record))
-
-    const giveUp = (record: CredentialRecord) =>
-      Effect.ignore(
-        store.update({ ...record, state: "failed", updatedAt: clock.unsafeCurrentTimeMillis() })
-      ).pipe(
-        Effect.zipRight(Metric.increment(failureCounter)),
-        Effect.zipRight(
-          Effect.logWarning(
-            `a credential could not be revoked and may still be good: ${record.lastError}. It is tried again at ` +
-              "the next start, and by: arcp credentials --revoke"
-          )
-        ),
-        annotate(record)
-      )
-
-    const pursuit = (wanted: CredentialRecord): Effect.Effect<void> =>
-      Effect.suspend(() => {
-        const now = clock.unsafeCurrentTimeMillis()
-        let record: CredentialRecord = {
-          ...wanted,
-          state: "revoking",
-          updatedAt: now,
-          // No later than a mint of this moment, should the clock have been wrong.
-          unsettledUntil:
-            wanted.unsettledUntil &&
-            Math.min(
-              wanted.unsettledUntil,
-              now + Duration.toMillis(options.callTimeout) + Duration.toMillis(options.settle)
-            )
-        }
-        const failed = (error: ProvisionError | StoreError) =>
-          Effect.sync(() => {
-            const attempts = record.attempts + (error._tag === "ProvisionError" ? 1 : 0)
-            record = { ...record, attempts, lastError: cleanMessage(error.message) }
-          })
-        const once = Effect.suspend(() => slots.withPermits(1)(attempt(deps, record))).pipe(
-          Effect.tapError(failed),
-          Effect.retry({ schedule: backoff, while: worthRetrying })
-        )
-        const untilSettled = (pauseMs: number): Effect.Effect<void, ProvisionError | StoreError> =>
-          Effect.flatMap(once, (outcome) => {
-            if (outcome === "revoked") return Effect.void
-            const leftMs = Math.max(1, (record.unsettledUntil ?? 0) - clock.unsafeCurrentTimeMillis())
-            return Effect.zipRight(
-              Effect.sleep(Math.min(pauseMs, maxSettlePauseMs, leftMs)),
-              untilSettled(pauseMs * 2)
-            )
-          })
-        return measure.pipe(
-          Effect.zipRight(Effect.ignore(store.update(record))),
-          Effect.zipRight(untilSettled(1_000)),
-          Effect.matchEffect({
-            onSuccess: () => forget(record),
-            onFailure: () => giveUp(record)
-          })
-        )
-      })
+    const pursuing: Pursuing = { ...deps, slots, outstanding: new Set() }
 
     yield* Effect.addFinalizer(() =>
       // As a finalizer this runs uninterruptibly, and a time-out could not end the wait.
@@ -220,9 +234,9 @@ export const make = (
 
     return {
       pursue: (record) => {
-        outstanding.add(record.id)
-        fork(record.id, Effect.interruptible(pursuit(record)), { onlyIfMissing: true })
+        pursuing.outstanding.add(record.id)
+        fork(record.id, Effect.interruptible(pursuit(pursuing, record)), { onlyIfMissing: true })
       },
-      forget: (record) => Effect.zipRight(FiberMap.remove(fibers, record.id), forget(record))
+      forget: (record) => Effect.zipRight(FiberMap.remove(fibers, record.id), revoked(pursuing, record))
     }
   })

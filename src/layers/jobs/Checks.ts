@@ -17,7 +17,7 @@ import {
 import { timestamp } from "../../protocol/EventText.js"
 import type { Feature } from "../../protocol/Features.js"
 import { excess, type Lease, narrowing } from "../../protocol/Lease.js"
-import type * as Message from "../../protocol/Message.js"
+import * as Message from "../../protocol/Message.js"
 import * as Trace from "../../protocol/Trace.js"
 import type { Identity } from "../../services/auth/Auth.js"
 import { denied, type Policy } from "../../services/auth/Policy.js"
@@ -215,7 +215,8 @@ export const entry = (job: JobRecord): Message.JobEntry => ({
   created_at: timestamp(job.createdAt),
   submitted_at: timestamp(job.createdAt),
   trace_id: job.traceId,
-  last_event_seq: job.lastEventSeq
+  last_event_seq: job.lastEventSeq,
+  ...(job.endedAt === undefined ? {} : { [Message.completedAt]: timestamp(job.endedAt) })
 })
 
 /** Returns an opaque cursor for the page that begins after this job. */

@@ -5,7 +5,6 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Tracer from "effect/Tracer"
 import * as AgentRef from "../../protocol/AgentRef.js"
@@ -33,12 +32,12 @@ import type { JobLog } from "../../services/log/EventLog.js"
 import { inTurns } from "../../services/runtime/inTurns.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
 import type { JobRecord } from "../../services/store/Store.js"
+import type { Open } from "./Candidate.js"
 import * as Checks from "./Checks.js"
 import type { Emitter } from "./Emitter.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
 import type { Awaited, LiveJob } from "./LiveJob.js"
-import type { Open } from "./Opening.js"
 import { type Hold, withHold } from "./Reservations.js"
 import type { RunningJob } from "./RunningJobs.js"
 
@@ -64,6 +63,7 @@ interface Wanted {
 /** A delegated job that was accepted. */
 interface AcceptedChild {
   readonly live: LiveJob
+  readonly awaited: Awaited
   readonly record: JobRecord
   readonly log: JobLog
 }
@@ -115,12 +115,9 @@ const check = (
     if (live.childCount >= options.maxChildrenPerJob)
       return yield* Checks.atLimit("children_per_job", options.maxChildrenPerJob)
     live.childCount++
-    yield* Scope.addFinalizer(
-      hold.job,
-      Effect.sync(() => {
-        live.childCount--
-      })
-    )
+    hold.keepPlace(() => {
+      live.childCount--
+    })
     const child: JobRecord = {
       jobId: ids.unsafeMake("job"),
       sessionId: owner.sessionId,
@@ -166,8 +163,9 @@ const begin = (context: DelegationContext, wanted: Wanted): Effect.Effect<Accept
     const accepted = withHold((hold) =>
       Effect.gen(function* () {
         const candidate = yield* check(context, wanted, delegateId, parentSpan, hold)
-        const { live, opened } = yield* open(candidate, hold)
-        return { live, record: candidate.record, log: yield* opened }
+        const live = yield* open(candidate, hold)
+        const awaited = live.awaited as Awaited
+        return { live, awaited, record: candidate.record, log: yield* Deferred.await(awaited.opened) }
       })
     )
     return yield* accepted.pipe(
@@ -181,8 +179,7 @@ const begin = (context: DelegationContext, wanted: Wanted): Effect.Effect<Accept
 /** What the parent's handler gets of a child. */
 const handleOf = (
   { log }: JobParts,
-  { live, log: job, record }: AcceptedChild,
-  { done, outcome }: Awaited
+  { awaited: { done, outcome }, live, log: job, record }: AcceptedChild
 ): Delegated<unknown, never> => ({
   jobId: record.jobId,
   delegateId: record.submitId,
@@ -208,7 +205,7 @@ export const make = (context: DelegationContext): Delegate => {
         lease: options.lease === undefined ? undefined : yield* asLease(options.lease),
         constraints: options.constraints === undefined ? undefined : { ...options.constraints }
       })
-      return handleOf(context.parts, child, child.live.awaited as Awaited)
+      return handleOf(context.parts, child)
     })
 
   const byContract = (contract: AnyContract, input: unknown, options: DelegateOptions) =>

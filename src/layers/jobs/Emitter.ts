@@ -9,7 +9,8 @@ import * as Either from "effect/Either"
 import * as Budget from "../../protocol/Budget.js"
 import { InternalError, InvalidRequest } from "../../protocol/Errors.js"
 import * as Event from "../../protocol/Event.js"
-import { eventPayload, json, timestamps } from "../../protocol/EventText.js"
+import { eventPayload, json, timestamp } from "../../protocol/EventText.js"
+import type { VendorKind, Writable } from "../../services/agents/VendorEvent.js"
 import type { EmitError, JobService } from "../../services/jobs/Job.js"
 import type { Cost } from "../../services/lease/Lease.js"
 import type { EventLog, JobLog, NewEvent } from "../../services/log/EventLog.js"
@@ -54,7 +55,6 @@ export const make = (context: {
   readonly maxStreamedBytes: number
 }): Emitter => {
   const { log, job, record, options } = context
-  const timestamp = timestamps()
   const maxBytes = options.maxOutboundFrameBytes - envelopeBytes
 
   const emit = (
@@ -88,6 +88,11 @@ export const make = (context: {
       Effect.sync(() => Faults.blame(error))
     )
   }
+
+  const vendor = (kind: VendorKind, body: unknown): Effect.Effect<void, EmitError> =>
+    kind.startsWith("x-vendor.")
+      ? emit(kind, body)
+      : new InvalidRequest({ message: "emit takes kinds x-vendor.<vendor>.<name>" })
 
   const metric = (body: Event.Body<"metric">): Effect.Effect<void, EmitError> => {
     const { name, value, unit } = body
@@ -161,10 +166,10 @@ export const make = (context: {
       toolResult: (body) => emit("tool_result", body),
       artifact: (body) => emit("artifact_ref", body),
       progress: (body) => emit("progress", body),
-      emit: (kind, body) =>
-        kind.startsWith("x-vendor.")
-          ? emit(kind, body)
-          : new InvalidRequest({ message: "emit takes kinds x-vendor.<vendor>.<name>" }),
+      emit: <Value>(event: VendorKind | Writable<VendorKind, Value>, value: Value) =>
+        typeof event === "string"
+          ? vendor(event, value)
+          : Effect.flatMap(event.encode(value), (body) => vendor(event.kind, body)),
       openResult: result.openResult,
       streamResult: result.streamResult
     },

@@ -4,9 +4,10 @@ import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import type * as Tracer from "effect/Tracer"
-import type { ArcpError } from "../../protocol/Errors.js"
+import type { ArcpError, InternalError } from "../../protocol/Errors.js"
 import type { JobStatus } from "../../protocol/Message.js"
 import type { JobSession } from "../../services/jobs/Jobs.js"
+import type { JobLog } from "../../services/log/EventLog.js"
 import type { JobRecord } from "../../services/store/Store.js"
 
 /** Why a job ends other than by its handler. */
@@ -23,6 +24,8 @@ export const parentEnded: Ending = { _tag: "Cancel", reason: "the job that deleg
 
 /** What whoever delegated to a job waits for. */
 export interface Awaited {
+  /** Its log, when it is stored and accepted; fails when it could not be stored. */
+  readonly opened: Deferred.Deferred<JobLog, InternalError>
   readonly outcome: Deferred.Deferred<unknown, ArcpError>
   readonly done: Deferred.Deferred<void>
 }
@@ -69,6 +72,7 @@ export class LiveJob {
       parent === undefined
         ? undefined
         : {
+            opened: Deferred.unsafeMake(FiberId.none),
             outcome: Deferred.unsafeMake(FiberId.none),
             done: Deferred.unsafeMake(FiberId.none)
           }
@@ -115,6 +119,7 @@ export class LiveJob {
   /** Ends all children and waits until their terminal messages are written. */
   readonly settleChildren: Effect.Effect<void> = Effect.suspend(() => {
     this.sealed = true
+    if (this.children.size === 0) return Effect.void
     this.endChildren()
     const done = [...this.children].flatMap(({ awaited }) => (awaited === undefined ? [] : [awaited.done]))
     return Effect.forEach(done, Deferred.await, { discard: true })

@@ -3,23 +3,24 @@
  * → accepted → run. What it reserves on the way is in its hold, and is given back when the hold closes, wherever the way
  * ends: a refusal, an interruption, a commit that fails, or the job's end.
  */
+import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
 import * as Budget from "../../protocol/Budget.js"
 import { type ArcpError, InternalError, toPayload } from "../../protocol/Errors.js"
 import { coversJob } from "../../services/auth/Policy.js"
 import type { Credential } from "../../services/credentials/Credentials.js"
 import type { Submit } from "../../services/jobs/Admission.js"
-import type { Job, JobService } from "../../services/jobs/Job.js"
-import type { JobSession } from "../../services/jobs/Jobs.js"
-import type { Lease as LeaseTag } from "../../services/lease/Lease.js"
+import type { JobService } from "../../services/jobs/Job.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
 import * as Lease from "../lease/Lease.js"
+import type { Candidate, Open } from "./Candidate.js"
 import * as Checks from "./Checks.js"
 import * as Delegation from "./Delegation.js"
 import * as Emitter from "./Emitter.js"
@@ -30,19 +31,6 @@ import { LiveJob } from "./LiveJob.js"
 import type { Hold } from "./Reservations.js"
 import { byteLength } from "./ResultWriter.js"
 import * as Runner from "./Runner.js"
-import type { RunningJob } from "./RunningJobs.js"
-
-/** A job that may be run. */
-export interface Candidate {
-  readonly session: JobSession
-  readonly record: JobRecord
-  readonly run: Effect.Effect<unknown, ArcpError, Job | LeaseTag | Scope.Scope>
-  /** As it came, before the agent's contract decoded it. */
-  readonly input: unknown
-  readonly parent?: RunningJob | undefined
-  /** Of the submitter's, or of the job that delegates. */
-  readonly parentSpan: Tracer.AnySpan
-}
 
 /** A job that begins: what its own fiber works on. */
 interface Begun {
@@ -50,51 +38,42 @@ interface Begun {
   readonly live: LiveJob
   readonly hold: Hold
   readonly minted: ReadonlyArray<Credential>
-  readonly opened: Deferred.Deferred<JobLog, InternalError>
   /** Committed with its record. */
   readonly ops: ReadonlyArray<Op>
 }
-
-/** A job whose opening commit is queued. */
-export interface Opening {
-  readonly live: LiveJob
-  /** Gives its log when it is stored and accepted; fails when it could not be stored. */
-  readonly opened: Effect.Effect<JobLog, InternalError>
-}
-
-/** Opens a job, and returns when its commit is queued: what is queued next comes after it. */
-export type Open = (candidate: Candidate, hold: Hold) => Effect.Effect<Opening, ArcpError>
 
 /** Bytes of an input as JSON text; of a larger one only the digest is kept. */
 const maxInputBytes = 1024 * 1024
 
 /** What is stored of a job's input, in the commit that opens the job. */
-const keepInput = ({ options, secrets }: JobParts, { input, record }: Candidate) =>
-  Effect.gen(function* () {
-    if (!options.storeInputs) return { record, ops: [] }
-    const text = JSON.stringify(input ?? null)
-    if (byteLength(text) > maxInputBytes)
-      return { record: { ...record, inputDigest: yield* secrets.digest(text) }, ops: [] }
-    return { record, ops: [Op.PutInput({ jobId: record.jobId, input: text })] }
-  })
+const keepInput = (
+  { options, secrets }: JobParts,
+  { input, record }: Candidate
+): Effect.Effect<{ readonly record: JobRecord; readonly ops: ReadonlyArray<Op> }> => {
+  if (!options.storeInputs) return Effect.succeed({ record, ops: [] })
+  const text = JSON.stringify(input ?? null)
+  return byteLength(text) > maxInputBytes
+    ? Effect.map(secrets.digest(text), (inputDigest) => ({ record: { ...record, inputDigest }, ops: [] }))
+    : Effect.succeed({ record, ops: [Op.PutInput({ jobId: record.jobId, input: text })] })
+}
+
+const nothingMinted = Effect.succeed<ReadonlyArray<Credential>>([])
 
 /** Mints what the job needs, into its hold. */
-const mint = ({ credentials }: JobParts, { parentSpan, record, session }: Candidate, hold: Hold) =>
-  credentials.enabled && session.features.includes("provisioned_credentials")
-    ? Effect.zipRight(
-        Scope.addFinalizer(hold.job, credentials.release(record.jobId)),
-        credentials
-          .mint({
-            jobId: record.jobId,
-            principal: record.principal,
-            agent: record.agent,
-            lease: record.lease,
-            leaseConstraints: record.leaseConstraints ?? {},
-            budget: Budget.parse(record.lease["cost.budget"] ?? [])
-          })
-          .pipe(Effect.withParentSpan(parentSpan))
-      )
-    : Effect.succeed<ReadonlyArray<Credential>>([])
+const mint = ({ credentials }: JobParts, { parentSpan, record, session }: Candidate, hold: Hold) => {
+  if (!credentials.enabled || !session.features.includes("provisioned_credentials")) return nothingMinted
+  hold.finally(credentials.release(record.jobId))
+  return credentials
+    .mint({
+      jobId: record.jobId,
+      principal: record.principal,
+      agent: record.agent,
+      lease: record.lease,
+      leaseConstraints: record.leaseConstraints ?? {},
+      budget: Budget.parse(record.lease["cost.budget"] ?? [])
+    })
+    .pipe(Effect.withParentSpan(parentSpan))
+}
 
 /** Replaces a credential; once its value is another one the submitter is told, also when nobody waits any more. */
 const rotation =
@@ -137,8 +116,7 @@ const spanOptions = ({ parentSpan, record }: Candidate): Tracer.SpanOptions => (
 const run = (
   parts: JobParts,
   open: Open,
-  candidate: Candidate,
-  live: LiveJob,
+  { candidate, hold, live }: Begun,
   span: Tracer.Span,
   job: JobLog
 ) => {
@@ -181,6 +159,7 @@ const run = (
     finish: emitter.finish,
     limits: Limits.of(record),
     span,
+    stored: () => hold.giveBackPlaces(),
     parts
   })
 }
@@ -199,57 +178,61 @@ export const make = (parts: JobParts): Open => {
   }
 
   /** Whoever submitted is told by the session, whoever delegated by `opened`. */
-  const notStored = ({ parent, record, session }: Candidate, error: InternalError) =>
-    Effect.sync(() => {
-      Faults.blame(error)
-      if (parent === undefined)
-        session.send({ type: "session.error", payload: toPayload(error, { request_id: record.submitId }) })
-    })
+  const notStored = ({ parent, record, session }: Candidate, error: InternalError) => {
+    Faults.blame(error)
+    if (parent === undefined)
+      session.send({ type: "session.error", payload: toPayload(error, { request_id: record.submitId }) })
+  }
 
   /** The job is over, in the table and for whoever delegated to it. */
-  const over = ({ parent, record }: Candidate, live: LiveJob) =>
-    Effect.sync(() => {
-      running.remove(record.jobId)
-      parent?.live.children.delete(live)
-      if (live.awaited === undefined) return
-      Deferred.unsafeDone(live.awaited.done, Effect.void)
-      // Only after a defect is it still open; nobody must wait for it for ever.
-      Deferred.unsafeDone(live.awaited.outcome, Effect.fail(didNotEnd))
-    })
+  const over = ({ parent, record }: Candidate, live: LiveJob) => {
+    running.remove(record.jobId)
+    parent?.live.children.delete(live)
+    if (live.awaited === undefined) return
+    Deferred.unsafeDone(live.awaited.done, Effect.void)
+    // Only after a defect are they still open; nobody must wait for them for ever.
+    Deferred.unsafeDone(live.awaited.opened, Effect.fail(didNotEnd))
+    Deferred.unsafeDone(live.awaited.outcome, Effect.fail(didNotEnd))
+  }
 
   /** From the commit that opens the job to its end; gives how that was, to the job's span. */
-  const lifetime = (
-    { candidate, hold, live, minted, opened, ops }: Begun,
-    span: Tracer.Span
-  ): Effect.Effect<unknown, ArcpError> =>
-    log
-      .openJob(candidate.record, candidate.session.view, {
-        parent: candidate.parent?.log,
-        ops,
-        accepted: () => Checks.accepted(candidate.record, requestIdOf(candidate), []),
-        secrets: minted.map(({ value }) => Redacted.value(value)),
-        onCommit: (job) => {
-          // At the commit, so that a cancel that comes right after the accept finds the job.
-          live.span = span
-          running.add({ live, log: job })
-          accept(candidate, minted, span)
-        }
-      })
-      .pipe(
-        Effect.tapError((error) => notStored(candidate, error)),
-        Effect.onExit((exit) => Effect.zipRight(Deferred.done(opened, exit), Scope.close(hold.keys, exit))),
-        // Of a thousand that were stored together each has its share of a turn.
-        Effect.zipLeft(parts.share),
-        Effect.flatMap((job) => run(parts, open, candidate, live, span, job))
+  const lifetime = (begun: Begun, span: Tracer.Span): Effect.Effect<unknown, ArcpError> =>
+    Effect.gen(function* () {
+      const { candidate, hold, live, minted, ops } = begun
+      const opened = yield* Effect.exit(
+        log.openJob(candidate.record, candidate.session.view, {
+          parent: candidate.parent?.log,
+          ops,
+          accepted: () => Checks.accepted(candidate.record, requestIdOf(candidate), []),
+          secrets: minted.map(({ value }) => Redacted.value(value)),
+          // With the job itself, so that a small job needs two commits: this one and that of its end.
+          event: Runner.running(parts.now()),
+          onCommit: (job) => {
+            live.status = "running"
+            live.span = span
+            // At the commit, so that a cancel that comes right after the accept finds the job.
+            running.add({ live, log: job })
+            accept(candidate, minted, span)
+          }
+        })
       )
+      if (Exit.isFailure(opened))
+        Option.map(Cause.failureOption(opened.cause), (error) => notStored(candidate, error))
+      if (live.awaited !== undefined) Deferred.unsafeDone(live.awaited.opened, opened)
+      hold.giveBackKeys()
+      const job = yield* opened
+      // Of a thousand that were stored together each has its share of a turn.
+      yield* parts.share
+      return yield* run(parts, open, begun, span, job)
+    })
 
-  /** The job's own fiber; it closes the hold. */
+  /** The job's own fiber, from the commit that opens it to the end; it gives back the hold. */
   const supervise = (begun: Begun): Effect.Effect<void> => {
     const { record } = begun.candidate
     return Effect.useSpan("arcp.job", spanOptions(begun.candidate), (span) => lifetime(begun, span)).pipe(
       Effect.ignore,
-      Effect.tapErrorCause((cause) => Effect.logError(`the supervisor of ${record.jobId} failed`, cause)),
-      Effect.onExit((exit) => Scope.close(begun.hold.job, exit)),
+      Effect.catchAllCause((cause) => Effect.logError(`the supervisor of ${record.jobId} failed`, cause)),
+      Effect.zipRight(begun.hold.giveBack),
       Effect.annotateLogs({
         job: record.jobId,
         agent: record.agent,
@@ -264,26 +247,23 @@ export const make = (parts: JobParts): Open => {
     Effect.gen(function* () {
       const { parent } = given
       yield* parts.admission.check(given.session.identity, submitOf(given))
-      yield* running.count(given.record, hold.job)
+      yield* running.count(given.record, hold)
       const kept = yield* keepInput(parts, given)
-      const { ops } = kept
       const minted = yield* mint(parts, { ...given, record: kept.record }, hold)
-      return yield* Effect.uninterruptible(
-        Effect.gen(function* () {
-          // Who delegated may have been taken over since it was checked.
-          const session = parent?.live.owner ?? given.session
-          const record = { ...kept.record, sessionId: session.sessionId }
-          const candidate = { ...given, record, session }
-          const live = new LiveJob(record, session, parent?.live)
-          if (parent !== undefined && !parent.live.takeChild(live))
-            return yield* new InternalError({ message: "the job is ending and delegates no more" })
-          yield* Scope.addFinalizer(hold.job, over(candidate, live))
-          const opened = yield* Deferred.make<JobLog, InternalError>()
-          hold.passedOn = true
-          yield* FiberSet.run(supervisors, supervise({ candidate, live, hold, minted, opened, ops }))
-          return { live, opened: Deferred.await(opened) }
-        })
+      // Who delegated may have been taken over since it was checked.
+      const session = parent?.live.owner ?? given.session
+      const record = { ...kept.record, sessionId: session.sessionId }
+      const candidate = { ...given, record, session }
+      const live = new LiveJob(record, session, parent?.live)
+      if (parent !== undefined && !parent.live.takeChild(live))
+        return yield* new InternalError({ message: "the job is ending and delegates no more" })
+      hold.keep(() => over(candidate, live))
+      hold.passedOn = true
+      // From the moment that it is a child, or has the hold, nothing waits, so nothing can come between.
+      yield* Effect.uninterruptible(
+        FiberSet.run(supervisors, supervise({ candidate, live, hold, minted, ops: kept.ops }))
       )
+      return live
     })
   return open
 }

@@ -25,8 +25,11 @@ export interface Recovery {
   readonly settled: (jobId: string) => Effect.Effect<boolean>
 }
 
-/** Jobs read, and ended, at once: what the committer takes as one batch. */
+/** Jobs that are read at once, before anything is served. */
 const page = 500
+
+/** Jobs that are ended at once, which is one commit and one turn of the event loop: others are served between two. */
+const endsAtOnce = 128
 
 /** Jobs that are open in the store, oldest first. */
 const openJobs = (parts: JobParts): Effect.Effect<ReadonlyArray<JobRecord>, InternalError> =>
@@ -41,6 +44,7 @@ const openJobs = (parts: JobParts): Effect.Effect<ReadonlyArray<JobRecord>, Inte
       if (found.size < before + records.length)
         throw new Error("a page of open jobs repeats what came before it, and would be read for ever")
       if (records.length < page) return [...found.values()]
+      yield* parts.turn.next
       after = records[records.length - 1]
     }
   })
@@ -111,8 +115,8 @@ export const make = (parts: JobParts): Effect.Effect<Recovery, InternalError, Sc
 
     const recover = Effect.gen(function* () {
       const ordered = leavesFirst(left)
-      for (let from = 0; from < ordered.length; from += page) {
-        const records = ordered.slice(from, from + page)
+      for (let from = 0; from < ordered.length; from += endsAtOnce) {
+        const records = ordered.slice(from, from + endsAtOnce)
         yield* Terminal.untilStored(endAll(records), parts.running)
       }
     })

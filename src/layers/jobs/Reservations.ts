@@ -4,14 +4,12 @@
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import { sequential } from "effect/ExecutionStrategy"
 import * as FiberId from "effect/FiberId"
-import * as Scope from "effect/Scope"
 
-/** Keeps places under limits, and keys, for submits that are being decided. */
+/** Keeps keys for submits that are being decided. */
 export interface Reservations {
-  /** Waits until nobody holds the key, and takes it until the scope closes. */
-  readonly take: (key: string, scope: Scope.Scope) => Effect.Effect<void>
+  /** Waits until nobody holds the key, and takes it until the hold gives it back. */
+  readonly take: (key: string, hold: Hold) => Effect.Effect<void>
 }
 
 interface Taken {
@@ -21,47 +19,71 @@ interface Taken {
 /** Returns reservations without any. */
 export const make = (): Reservations => {
   const held = new Map<string, Taken>()
-  const giveBack = (key: string, mine: Taken) =>
-    Effect.sync(() => {
-      held.delete(key)
-      if (mine.waited !== undefined) Deferred.unsafeDone(mine.waited, Effect.void)
-    })
-  const take = (key: string, scope: Scope.Scope): Effect.Effect<void> =>
-    Effect.uninterruptibleMask((restore) =>
-      Effect.suspend(() => {
-        const other = held.get(key)
-        if (other !== undefined) {
-          other.waited ??= Deferred.unsafeMake(FiberId.none)
-          return restore(Effect.zipRight(Deferred.await(other.waited), take(key, scope)))
-        }
-        const mine: Taken = {}
-        held.set(key, mine)
-        return Scope.addFinalizer(scope, giveBack(key, mine))
+  const take = (key: string, hold: Hold): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const other = held.get(key)
+      if (other !== undefined) {
+        other.waited ??= Deferred.unsafeMake(FiberId.none)
+        return Effect.zipRight(Deferred.await(other.waited), take(key, hold))
+      }
+      const mine: Taken = {}
+      held.set(key, mine)
+      hold.keepKey(() => {
+        held.delete(key)
+        if (mine.waited !== undefined) Deferred.unsafeDone(mine.waited, Effect.void)
       })
-    )
+      return Effect.void
+    })
   return { take }
 }
 
 /**
- * What one submit, or one delegation, has reserved. Closing `job` gives everything back; `keys` is closed with it, and
- * alone as soon as the job is stored, because then the store decides about a repetition.
+ * What one submit, or one delegation, has reserved. It is not a `Scope`, because nearly all of it is given back by a
+ * plain call, and every job has one.
  */
-export interface Hold {
-  readonly job: Scope.CloseableScope
-  readonly keys: Scope.CloseableScope
-  /** The job's own fiber closes it: set when there is one. */
-  passedOn: boolean
+export class Hold {
+  /** The job's own fiber gives it back: set when there is one. */
+  passedOn = false
+  private readonly keys: Array<() => void> = []
+  private readonly places: Array<() => void> = []
+  private readonly held: Array<() => void> = []
+  private settling: Effect.Effect<void> = Effect.void
+
+  /** Keeps a key, until {@link giveBackKeys} or {@link giveBack}. */
+  keepKey(giveBack: () => void): void {
+    this.keys.push(giveBack)
+  }
+  /** Keeps a place under a cap, until {@link giveBackPlaces} or {@link giveBack}. */
+  keepPlace(giveBack: () => void): void {
+    this.places.push(giveBack)
+  }
+  /** Keeps something until {@link giveBack}: what is kept last is given back first. */
+  keep(giveBack: () => void): void {
+    this.held.push(giveBack)
+  }
+  /** Has something done when all is given back. */
+  finally(settling: Effect.Effect<void>): void {
+    this.settling = Effect.zipRight(settling, this.settling)
+  }
+  /** The job is stored: from here on the store decides about a repetition. */
+  giveBackKeys(): void {
+    for (const giveBack of this.keys.splice(0)) giveBack()
+  }
+  /** The end of the job is stored: whoever reads of it finds its places free. */
+  giveBackPlaces(): void {
+    for (const giveBack of this.places.splice(0)) giveBack()
+  }
+  readonly giveBack: Effect.Effect<void> = Effect.suspend(() => {
+    for (const giveBack of this.held.splice(0).reverse()) giveBack()
+    this.giveBackPlaces()
+    this.giveBackKeys()
+    return this.settling
+  })
 }
 
 /** Runs `use` with a hold, and gives it back unless a job has taken it over. */
 export const withHold = <A, E, R>(use: (hold: Hold) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Effect.uninterruptibleMask((restore) =>
-    Effect.gen(function* () {
-      const job = yield* Scope.make()
-      const keys = yield* Scope.fork(job, sequential)
-      const hold: Hold = { job, keys, passedOn: false }
-      return yield* restore(use(hold)).pipe(
-        Effect.onExit((exit) => (hold.passedOn ? Effect.void : Scope.close(job, exit)))
-      )
-    })
-  )
+  Effect.suspend(() => {
+    const hold = new Hold()
+    return Effect.onExit(use(hold), () => (hold.passedOn ? Effect.void : hold.giveBack))
+  })

@@ -1,6 +1,6 @@
 /**
- * From `running` to the terminal message. A job has two fibers in the runtime's scope: the handler's, and its
- * supervisor, which is the only one to write the terminal message. The supervisor waits for whichever comes
+ * From the start of the handler to the terminal message. A job has two fibers in the runtime's scope: the handler's, and
+ * its supervisor, which is the only one to write the terminal message. The supervisor waits for whichever comes
  * first: the handler's exit, or an ending (cancel, limit, shutdown), which interrupts the handler. Either way the
  * handler's scope is closed in its own fiber, so that finalizers can still emit, and the supervisor waits for that fiber
  * no longer than the grace, which a shutdown cuts short; then the log is closed to it and what it still emits is
@@ -22,11 +22,11 @@ import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import * as Budget from "../../protocol/Budget.js"
 import { type ArcpError, InternalError, isArcpError } from "../../protocol/Errors.js"
-import { eventPayload, timestamp } from "../../protocol/EventText.js"
+import { timestamp } from "../../protocol/EventText.js"
 import { failureMessage } from "../../services/agents/Agent.js"
 import { Job, type JobService } from "../../services/jobs/Job.js"
 import { Lease, type LeaseService, leaseErrorOf } from "../../services/lease/Lease.js"
-import type { JobLog } from "../../services/log/EventLog.js"
+import type { JobLog, NewEvent } from "../../services/log/EventLog.js"
 import { inRealTime } from "../../services/runtime/within.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import type { Emitter } from "./Emitter.js"
@@ -51,35 +51,32 @@ interface RunContext {
   readonly limits: ReadonlyArray<Limit>
   /** The job's own. */
   readonly span: Tracer.Span
+  /** Called at the commit of the terminal message. */
+  readonly stored: () => void
   readonly parts: JobParts
 }
 
-/** The handler with what it is given, in the job's span and scope; its first event is `running`. */
-const handlerOf = (
-  { handler, job, lease, live, parts, service, span }: RunContext,
-  scope: Scope.CloseableScope
-) => {
-  const running = parts.log
-    .append(job, {
-      type: "job.event",
-      kind: "status",
-      payload: eventPayload("status", timestamp(parts.now()), `{"phase":"running"}`)
-    })
-    .pipe(Effect.tapError((error) => Effect.sync(() => Faults.blame(error))))
-  return Effect.zipRight(running, handler).pipe(
-    Effect.onExit((exit) => {
+/** Returns the first event of a job, which is stored with its record. */
+export const running = (at: number): NewEvent => ({
+  type: "job.event",
+  kind: "status",
+  payload: JSON.stringify({ kind: "status", ts: timestamp(at), body: { phase: "running" } })
+})
+
+/** The handler with what it is given, in the job's span and scope. */
+const handlerOf = ({ handler, lease, live, service, span }: RunContext, scope: Scope.CloseableScope) =>
+  // All at once: each provision by itself would copy the context and the fiber's references twice.
+  Effect.provide(
+    Effect.onExit(handler, (exit) => {
       live.returned(exit)
       return Scope.close(scope, exit)
     }),
-    Effect.provide(
-      Context.make(Job, service).pipe(
-        Context.add(Lease, lease),
-        Context.add(Scope.Scope, scope),
-        Context.add(Tracer.ParentSpan, span)
-      )
+    Context.make(Job, service).pipe(
+      Context.add(Lease, lease),
+      Context.add(Scope.Scope, scope),
+      Context.add(Tracer.ParentSpan, span)
     )
   )
-}
 
 /** What is left of the budgets, as attributes have it. */
 const tellBudget = (span: Tracer.Span, job: JobLog) => {
@@ -137,20 +134,18 @@ const conclude = (
 export const run = (context: RunContext): Effect.Effect<unknown, ArcpError> => {
   const { job, limits, live, parts, span } = context
   return Effect.gen(function* () {
-    live.status = "running"
     tellBudget(span, job)
     const scope = yield* Scope.make()
     // Daemons, because a handler that cannot be interrupted must not keep anything from closing.
     const fiber = yield* Effect.forkDaemon(Effect.interruptible(handlerOf(context, scope)))
     fiber.addObserver((exit) => live.returned(exit))
-    const timers = yield* Effect.forEach(limits, ({ ending, reached }) =>
-      Effect.zipRight(
-        reached,
-        Effect.sync(() => live.end(ending))
-      ).pipe(Effect.interruptible, Effect.forkDaemon)
-    )
+    const timers: Array<Fiber.RuntimeFiber<void>> = []
+    for (const { ending, reached } of limits) {
+      const ended = Effect.map(reached, () => live.end(ending))
+      timers.push(yield* Effect.forkDaemon(Effect.interruptible(ended)))
+    }
     yield* Deferred.await(live.changed)
-    yield* Effect.forEach(timers, Fiber.interruptFork, { discard: true })
+    for (const timer of timers) yield* Fiber.interruptFork(timer)
     if (live.ending !== undefined) yield* Fiber.interruptFork(fiber)
     if (fiber.unsafePoll() === null) yield* awaitStop(live, fiber, parts.options.cancelGrace)
     yield* live.settleChildren
@@ -158,7 +153,7 @@ export const run = (context: RunContext): Effect.Effect<unknown, ArcpError> => {
     const terminal = yield* conclude(context, fiber)
     live.status = terminal.status
     yield* live.cancelStored
-    yield* Terminal.write(parts, job, live.owner, terminal, parts.now(), () => live.record)
+    yield* Terminal.write(parts, job, live.owner, terminal, parts.now(), () => live.record, context.stored)
     if (live.awaited !== undefined)
       yield* Deferred.complete(
         live.awaited.outcome,

@@ -1,12 +1,12 @@
 /** The process table: the jobs that run in this process, and the counts of them that the caps bound (§4.8). */
 import * as Effect from "effect/Effect"
-import * as Scope from "effect/Scope"
 import { InternalError } from "../../protocol/Errors.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import * as Checks from "./Checks.js"
 import type { LiveJob } from "./LiveJob.js"
+import type { Hold } from "./Reservations.js"
 
 /** A job that is stored, has been accepted and has not ended. */
 export interface RunningJob {
@@ -70,10 +70,10 @@ export class RunningJobs {
   }
 
   /**
-   * Counts a job until the scope closes, however long minting takes; fails with the cap that it would break. Delegated
+   * Counts a job until the hold gives it back, however long minting takes; fails with the cap that it would break. Delegated
    * jobs do not count against their session: their parents do, and bound them.
    */
-  count(record: JobRecord, scope: Scope.Scope): Effect.Effect<void, InternalError> {
+  count(record: JobRecord, hold: Hold): Effect.Effect<void, InternalError> {
     return Effect.suspend((): Effect.Effect<void, InternalError> => {
       const { maxJobsPerPrincipal, maxJobsPerSession } = this.options
       const { parentJobId, principal, sessionId } = record
@@ -87,15 +87,9 @@ export class RunningJobs {
         if (own) this.perSession.add(sessionId, by)
         this.perPrincipal.add(principal, by)
       }
-      return Effect.uninterruptible(
-        Effect.suspend(() => {
-          add(1)
-          return Scope.addFinalizer(
-            scope,
-            Effect.sync(() => add(-1))
-          )
-        })
-      )
+      add(1)
+      hold.keepPlace(() => add(-1))
+      return Effect.void
     })
   }
 }

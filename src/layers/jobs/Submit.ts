@@ -16,10 +16,10 @@ import type * as Message from "../../protocol/Message.js"
 import type { JobSession, SubmitHead, SubmitRequest } from "../../services/jobs/Jobs.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
+import type { Candidate, Open } from "./Candidate.js"
 import * as Checks from "./Checks.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
-import type { Candidate, Open } from "./Opening.js"
 import type { Ownership } from "./Ownership.js"
 import type { Recovery } from "./Recovery.js"
 import * as Reservations from "./Reservations.js"
@@ -207,7 +207,7 @@ export const make = (parts: JobParts, open: Open, ownership: Ownership, recovery
       const digest = key === undefined ? undefined : yield* secrets.digest(yield* Checks.parameters(payload))
       if (wanted !== undefined) return yield* adopt(session, request, wanted, digest)
       if (key !== undefined && digest !== undefined) {
-        yield* reservations.take(`key ${principal} ${key}`, hold.keys)
+        yield* reservations.take(`key ${principal} ${key}`, hold)
         const existing = yield* occupying(principal, key)
         if (existing !== undefined) {
           yield* sameParameters(existing, digest)
@@ -227,7 +227,7 @@ export const make = (parts: JobParts, open: Open, ownership: Ownership, recovery
   ) =>
     Reservations.withHold((hold) =>
       Effect.gen(function* () {
-        yield* reservations.take(`submit ${session.sessionId} ${request.id}`, hold.keys)
+        yield* reservations.take(`submit ${session.sessionId} ${request.id}`, hold)
         const before = yield* Faults.storage(store.jobBySubmit(session.sessionId, request.id))
         if (before !== undefined) return yield* repeat(session, request, before)
         yield* deciding(hold).pipe(

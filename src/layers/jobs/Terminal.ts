@@ -1,4 +1,5 @@
 /** How a job ends: its one terminal message, and the writing of it (§5.3 of the protocol page). */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Schedule from "effect/Schedule"
@@ -35,8 +36,10 @@ export interface Terminal {
   readonly keyFreed?: boolean | undefined
 }
 
+const firstPause = Duration.millis(20)
+
 /** Pauses between tries: short at first, then 5 s. */
-export const pauses = Schedule.union(Schedule.exponential("20 millis"), Schedule.spaced("5 seconds"))
+export const pauses = Schedule.union(Schedule.exponential(firstPause), Schedule.spaced("5 seconds"))
 
 /**
  * Tries again until it is stored, or until a runtime that shuts down has abandoned what its store does not take.
@@ -52,25 +55,25 @@ export const write = (
   terminal: Terminal,
   endedAt: number,
   /** The job's record at the moment of the commit. */
-  record: () => JobRecord
+  record: () => JobRecord,
+  onCommit?: () => void
 ): Effect.Effect<void> => {
-  let told = false
-  const tell = (error: InternalError) =>
-    Effect.suspend(() => {
-      if (told) return Effect.void
-      told = true
-      owner.send({ type: "session.error", payload: toPayload(error, { job_id: job.jobId }) })
-      return Effect.logError(`the end of ${job.jobId} could not be stored; trying again`, error.message)
-    })
-  return log
-    .end(job, terminal, (lastEventSeq) => ({
-      ...record(),
-      status: terminal.status,
-      endedAt,
-      lastEventSeq,
-      ...(terminal.keyFreed === true ? { keyFreed: true } : {})
-    }))
-    .pipe(Effect.tapError(tell), (ending) => untilStored(ending, running), Effect.ignore)
+  const last = (lastEventSeq: number): JobRecord => ({
+    ...record(),
+    status: terminal.status,
+    endedAt,
+    lastEventSeq,
+    ...(terminal.keyFreed === true ? { keyFreed: true } : {})
+  })
+  const ending = log.end(job, terminal, last, onCommit)
+  return Effect.catchAll(ending, (error) => {
+    owner.send({ type: "session.error", payload: toPayload(error, { job_id: job.jobId }) })
+    const again = running.abandoned ? Effect.void : Effect.delay(untilStored(ending, running), firstPause)
+    return Effect.zipRight(
+      Effect.logError(`the end of ${job.jobId} could not be stored; trying again`, error.message),
+      Effect.ignore(again)
+    )
+  })
 }
 
 /** What an envelope takes of a frame beside its payload, in bytes. */
@@ -84,7 +87,11 @@ export const bounded = (payload: ErrorPayload, maxBytes: number): ErrorPayload =
   const kept = Object.entries(payload.details)
     .map(([name, value]) => ({ name, value, size: byteLength(JSON.stringify({ [name]: value })) }))
     .sort((a, b) => a.size - b.size)
-    .flatMap(({ name, size, value }) => ((left -= size) < 0 ? [] : [[name, value] as const]))
+    .filter(({ size }) => {
+      left -= size
+      return left >= 0
+    })
+    .map(({ name, value }) => [name, value] as const)
   return { ...payload, details: { ...Object.fromEntries(kept), limit: "outbound_frame_bytes" } }
 }
 

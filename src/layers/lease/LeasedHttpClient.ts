@@ -20,8 +20,8 @@ import * as Either from "effect/Either"
 import * as FiberRef from "effect/FiberRef"
 import { globalValue } from "effect/GlobalValue"
 import * as Stream from "effect/Stream"
-import * as Tracer from "effect/Tracer"
 import { type Leased, type Lessee, make } from "../../services/lease/Leased.js"
+import { onlySpan } from "./onlySpan.js"
 
 const maxRedirects = 10
 
@@ -77,11 +77,7 @@ const lease = (open: HttpClient.HttpClient, { lease }: Lessee): HttpClient.HttpC
     open.execute(request).pipe(
       // Only the span: the handler's own `fetch`, or options of a client, would decide what is sent.
       Effect.mapInputContext((context: Context.Context<never>) =>
-        Context.add(
-          Context.pick(Tracer.ParentSpan)(context as Context.Context<Tracer.ParentSpan>),
-          FetchHttpClient.RequestInit,
-          { redirect: "manual" }
-        )
+        Context.add(onlySpan(context), FetchHttpClient.RequestInit, { redirect: "manual" })
       ),
       Effect.locally(hostIsNamed, lease.namesHost(request.url))
     )

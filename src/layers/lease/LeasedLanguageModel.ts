@@ -24,27 +24,29 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
+import type * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import type * as SchemaAST from "effect/SchemaAST"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import * as Tracer from "effect/Tracer"
 import type { EmitError } from "../../services/jobs/Job.js"
 import type { LeaseError } from "../../services/lease/Lease.js"
 import * as Leased from "../../services/lease/Leased.js"
+import { onlySpan } from "./onlySpan.js"
 import * as Meter from "./TokenMeter.js"
 import { upstreamSpendCap } from "./upstreamSpendCap.js"
 
+/** Which model is leased, and what it costs. */
 export interface Options {
   /** The model that the operator's layer is: the target of `model.use`, such as `openai/gpt-4o`. */
   readonly name: string
-  /** By model name. Without it models cost nothing here. */
+  /** Prices by the name of the model. Without it models cost nothing here. */
   readonly prices?: Readonly<Record<string, Meter.Price>> | undefined
-  /** For a model that `prices` does not name. */
+  /** The price of a model that `prices` does not name. */
   readonly fallbackPrice?: Meter.Price | undefined
 }
 
-/** A tool that a provider describes as it is, and whose calls and results pass whatever they hold. */
+/** Returns a tool that a provider describes as it is, and whose calls and results pass whatever they hold. */
 const passing = (tool: Tool.Any): Tool.Any =>
   Object.assign(Object.create(Object.getPrototypeOf(tool)) as Tool.Any, tool, {
     parametersSchema: anything(tool.parametersSchema.ast),
@@ -52,7 +54,7 @@ const passing = (tool: Tool.Any): Tool.Any =>
     failureSchema: Schema.Unknown
   })
 
-/** Takes any JSON, and is described as the schema that it stands for. */
+/** Returns a schema that takes any JSON, and is described as the one that it stands for. */
 const anything = (ast: SchemaAST.AST) => {
   const description = Tool.getDescriptionFromSchemaAst(ast)
   return Schema.Unknown.annotations({
@@ -63,7 +65,7 @@ const anything = (ast: SchemaAST.AST) => {
 
 type ToolsByName = Record<string, Tool.Any>
 
-/** The tools of a request, for the open service: it describes them to the model and runs none. */
+/** Returns the tools of a request for the open service, which describes them to the model and runs none. */
 const describing = (tools: ReadonlyArray<Tool.Any>): Toolkit.WithHandler<ToolsByName> => ({
   tools: Object.fromEntries(tools.map((tool) => [tool.name, passing(tool)])),
   handle: () => Effect.dieMessage("tool calls are not resolved here")
@@ -77,18 +79,14 @@ const failure = (method: string) => (error: LeaseError | EmitError) =>
     cause: error
   })
 
-/** A provider's spending limit is an exhausted budget, whatever it is called there. */
+/** Returns what an error of the provider is for the job: its spending limit is an exhausted budget. */
 const upstream = (method: string) => (error: AiError.AiError) => {
   const exhausted = upstreamSpendCap(error)
   return exhausted === undefined ? error : failure(method)(exhausted)
 }
 
-/** Only the span: see the top of this file. */
-const onlySpan = (context: Context.Context<never>) =>
-  Context.pick(Tracer.ParentSpan)(context as Context.Context<Tracer.ParentSpan>) as Context.Context<never>
-
 /**
- * The same for a stream. `Stream.mapInputContext` would not do: it can add services, but not take them away.
+ * Applies `onlySpan` to a stream. `Stream.mapInputContext` would not do: it can add services, but not take them away.
  */
 const isolated = <A, E>(stream: Stream.Stream<A, E>): Stream.Stream<A, E> =>
   Stream.unwrapScoped(
@@ -102,7 +100,7 @@ const isolated = <A, E>(stream: Stream.Stream<A, E>): Stream.Stream<A, E> =>
     )
   )
 
-/** Was something generated, although it is not known what? */
+/** Returns whether something may have been generated, although it is not known what. */
 const mayHaveGenerated = <A>(exit: Exit.Exit<A, AiError.AiError>): boolean => {
   if (Exit.isSuccess(exit) || Exit.isInterrupted(exit)) return true
   const error = Option.getOrUndefined(Cause.failureOption(exit.cause))
@@ -112,137 +110,155 @@ const mayHaveGenerated = <A>(exit: Exit.Exit<A, AiError.AiError>): boolean => {
   )
 }
 
-const lease = (
+/** What requests of a job to a model go through. */
+interface Leasing {
+  readonly open: LanguageModel.Service
+  /** Fails unless the job's lease allows the model. */
+  readonly authorize: (method: string) => Effect.Effect<void, AiError.AiError>
+  /** Counts tokens against the job's budget, where the model has a price. */
+  readonly spend: (method: string, tokens: Meter.Tokens) => Effect.Effect<void, AiError.AiError>
+}
+
+const leasing = (
   open: LanguageModel.Service,
   { lease }: Leased.Lessee,
   name: string,
   price: Meter.Tariff | undefined
-): LanguageModel.Service => {
-  const authorize = (method: string) => Effect.mapError(lease.authorize("model.use", name), failure(method))
-
-  const spend = (tokens: Meter.Tokens) =>
+): Leasing => ({
+  open,
+  authorize: (method) => Effect.mapError(lease.authorize("model.use", name), failure(method)),
+  spend: (method, tokens) =>
     price === undefined
       ? Effect.void
-      : lease.spend({
-          name: "model",
-          amount: Meter.priceOf(price, tokens),
-          currency: price.currency,
-          dimensions: {
-            model: name,
-            input_tokens: tokens.input,
-            output_tokens: tokens.output,
-            ...(tokens.cached > 0 ? { cached_input_tokens: tokens.cached } : {}),
-            ...(tokens.reasoning > 0 ? { reasoning_tokens: tokens.reasoning } : {}),
-            ...(tokens.estimated ? { estimated: true } : {})
-          }
+      : Effect.mapError(
+          lease.spend({
+            name: "model",
+            amount: Meter.priceOf(price, tokens),
+            currency: price.currency,
+            dimensions: {
+              model: name,
+              input_tokens: tokens.input,
+              output_tokens: tokens.output,
+              ...(tokens.cached > 0 ? { cached_input_tokens: tokens.cached } : {}),
+              ...(tokens.reasoning > 0 ? { reasoning_tokens: tokens.reasoning } : {}),
+              ...(tokens.estimated ? { estimated: true } : {})
+            }
+          }),
+          failure(method)
+        )
+})
+
+/** Returns what the open service is asked for in place of what the job has asked for, with tools that nobody runs. */
+const request = ({ prompt, toolChoice, tools }: LanguageModel.ProviderOptions) => {
+  const toolkit = describing(tools)
+  return tools.length === 0
+    ? { toolkit, options: { prompt } }
+    : { toolkit, options: { prompt, toolkit, toolChoice, disableToolCallResolution: true as const } }
+}
+
+const malformed = (method: string) => (error: ParseResult.ParseError) =>
+  AiError.MalformedOutput.fromParseError({ module: "LeasedLanguageModel", method, error })
+
+type Content = ReadonlyArray<Response.Part<ToolsByName>>
+
+/** Asks the open service for a text or an object; `seen` is called with what the model has answered, if it has. */
+const ask = (
+  open: LanguageModel.Service,
+  { responseFormat }: LanguageModel.ProviderOptions,
+  sent: ReturnType<typeof request>["options"],
+  seen: (content: Content) => void
+): Effect.Effect<unknown, AiError.AiError> =>
+  responseFormat.type === "text"
+    ? Effect.map(open.generateText(sent), (response) => seen(response.content))
+    : // The response is seen before it is read as JSON, so that one that is none is paid for too.
+      open
+        .generateObject({
+          ...sent,
+          objectName: responseFormat.objectName,
+          schema: anything(responseFormat.schema.ast) as unknown as Schema.Schema<
+            unknown,
+            Record<string, unknown>
+          >
         })
-
-  const request = ({ prompt, toolChoice, tools }: LanguageModel.ProviderOptions) =>
-    tools.length === 0
-      ? { toolkit: describing([]), options: { prompt } }
-      : ((toolkit) => ({
-          toolkit,
-          options: { prompt, toolkit, toolChoice, disableToolCallResolution: true as const }
-        }))(describing(tools))
-
-  const generate = (options: LanguageModel.ProviderOptions) =>
-    Effect.uninterruptibleMask((restore) =>
-      Effect.gen(function* () {
-        const { responseFormat } = options
-        const method = responseFormat.type === "text" ? "generateText" : "generateObject"
-        yield* restore(authorize(method))
-        const { options: sent, toolkit } = request(options)
-        let content: ReadonlyArray<Response.Part<ToolsByName>> | undefined
-        const asked =
-          responseFormat.type === "text"
-            ? Effect.map(open.generateText(sent), (response) => {
-                content = response.content
-              })
-            : // The response is seen before it is read as JSON, so that one that is none is paid for too.
-              open
-                .generateObject({
-                  ...sent,
-                  objectName: responseFormat.objectName,
-                  schema: anything(responseFormat.schema.ast) as unknown as Schema.Schema<
-                    unknown,
-                    Record<string, unknown>
-                  >
-                })
-                .pipe(
-                  Effect.provideService(Telemetry.CurrentSpanTransformer, ({ response }) => {
-                    content = response as ReadonlyArray<Response.Part<ToolsByName>>
-                  })
-                )
-        const exit: Exit.Exit<unknown, AiError.AiError> = yield* Effect.exit(
-          Effect.mapInputContext(restore(asked), onlySpan)
+        .pipe(
+          Effect.provideService(Telemetry.CurrentSpanTransformer, ({ response }) => seen(response as Content))
         )
-        if (content !== undefined || mayHaveGenerated(exit)) {
-          const meter = new Meter.Meter(options.prompt)
-          for (const part of content ?? []) meter.see(part)
-          const finish = content?.find((part) => part.type === "finish")
-          yield* Effect.mapError(spend(meter.tokens(finish?.usage)), failure(method))
-        }
-        if (content === undefined) {
-          yield* Effect.mapError(exit, upstream(method))
-          return []
-        }
-        return yield* Schema.encode(Schema.mutable(Schema.Array(Response.Part(toolkit))))([...content]).pipe(
-          Effect.mapError((error) =>
-            AiError.MalformedOutput.fromParseError({ module: "LeasedLanguageModel", method, error })
-          )
-        )
+
+/** Generates a text or an object at once: allowed before, and paid for after, whatever became of it. */
+const generate = ({ authorize, open, spend }: Leasing, options: LanguageModel.ProviderOptions) =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function* () {
+      const method = options.responseFormat.type === "text" ? "generateText" : "generateObject"
+      yield* restore(authorize(method))
+      const { options: sent, toolkit } = request(options)
+      let content: Content | undefined
+      const asked = ask(open, options, sent, (answered) => {
+        content = answered
       })
-    )
-
-  const stream = (options: LanguageModel.ProviderOptions) =>
-    Stream.unwrap(
-      Effect.map(authorize("streamText"), () => {
-        const { options: sent, toolkit } = request(options)
-        const encode = Schema.encode(Schema.ChunkFromSelf(Response.StreamPart(toolkit)))
+      const exit = yield* Effect.exit(Effect.mapInputContext(restore(asked), onlySpan))
+      if (content !== undefined || mayHaveGenerated(exit)) {
         const meter = new Meter.Meter(options.prompt)
-        let seen = false
-        let settled = false
-        const settle = (usage?: Response.Usage) =>
-          Effect.suspend(() => {
-            if (settled) return Effect.void
-            settled = true
-            return Effect.mapError(spend(meter.tokens(usage)), failure("streamText"))
-          })
-        return isolated(open.streamText(sent)).pipe(
-          Stream.mapError(upstream("streamText")),
-          Stream.mapChunksEffect((chunk) =>
-            Effect.uninterruptible(
-              Effect.suspend(() => {
-                seen = true
-                for (const part of chunk) meter.see(part)
-                const finish = Chunk.findFirst(chunk, (part) => part.type === "finish")
-                return Option.isSome(finish) ? settle(finish.value.usage) : Effect.void
-              })
-            ).pipe(
-              Effect.zipRight(encode(chunk)),
-              Effect.catchTag("ParseError", (error) =>
-                AiError.MalformedOutput.fromParseError({
-                  module: "LeasedLanguageModel",
-                  method: "streamText",
-                  error
-                })
-              )
-            )
-          ),
-          // A stream that ends before it tells its usage: the prompt and what was seen are paid for.
-          Stream.ensuringWith((exit) =>
-            seen || mayHaveGenerated(exit)
-              ? Effect.catchAll(settle(), (error) =>
-                  Effect.logError(`the cost of a model was not recorded: ${error.message}`)
-                )
-              : Effect.void
-          )
-        )
-      })
-    )
+        for (const part of content ?? []) meter.see(part)
+        const finish = content?.find((part) => part.type === "finish")
+        yield* spend(method, meter.tokens(finish?.usage))
+      }
+      if (content === undefined) {
+        yield* Effect.mapError(exit, upstream(method))
+        return []
+      }
+      const encode = Schema.encode(Schema.mutable(Schema.Array(Response.Part(toolkit))))
+      return yield* Effect.mapError(encode([...content]), malformed(method))
+    })
+  )
 
+/** Streams a text: paid for when its `finish` part comes, or by what was seen when it ends without one. */
+const stream = ({ authorize, open, spend }: Leasing, options: LanguageModel.ProviderOptions) =>
+  Stream.unwrap(
+    Effect.map(authorize("streamText"), () => {
+      const { options: sent, toolkit } = request(options)
+      const encode = Schema.encode(Schema.ChunkFromSelf(Response.StreamPart(toolkit)))
+      const meter = new Meter.Meter(options.prompt)
+      let seen = false
+      let settled = false
+      const settle = (usage?: Response.Usage) =>
+        Effect.suspend(() => {
+          if (settled) return Effect.void
+          settled = true
+          return spend("streamText", meter.tokens(usage))
+        })
+      return isolated(open.streamText(sent)).pipe(
+        Stream.mapError(upstream("streamText")),
+        Stream.mapChunksEffect((chunk) =>
+          Effect.uninterruptible(
+            Effect.suspend(() => {
+              seen = true
+              for (const part of chunk) meter.see(part)
+              const finish = Chunk.findFirst(chunk, (part) => part.type === "finish")
+              return Option.isSome(finish) ? settle(finish.value.usage) : Effect.void
+            })
+          ).pipe(
+            Effect.zipRight(encode(chunk)),
+            Effect.catchTag("ParseError", (error) => Effect.fail(malformed("streamText")(error)))
+          )
+        ),
+        Stream.ensuringWith((exit) =>
+          seen || mayHaveGenerated(exit)
+            ? Effect.catchAll(settle(), (error) =>
+                Effect.logError(`the cost of a model was not recorded: ${error.message}`)
+              )
+            : Effect.void
+        )
+      )
+    })
+  )
+
+/** Returns the service as a job sees it. */
+const leasedModel = (parts: Leasing): LanguageModel.Service => {
   // Made per call, so that it sees the id generator and the span transformer of its caller.
-  const model = LanguageModel.make({ generateText: generate, streamText: stream })
+  const model = LanguageModel.make({
+    generateText: (options) => generate(parts, options),
+    streamText: (options) => stream(parts, options)
+  })
   return {
     generateText: (options) => Effect.flatMap(model, (made) => made.generateText(options)),
     generateObject: (options) => Effect.flatMap(model, (made) => made.generateObject(options)),
@@ -269,7 +285,9 @@ export const leased = ({ fallbackPrice, name, prices }: Options): Leased.Leased 
   if (price === undefined && prices !== undefined)
     throw new Error(`model ${name} has no price: add it to prices, give a fallbackPrice, or leave prices out`)
   const tariff = price === undefined ? undefined : Meter.tariff(name, price)
-  return Leased.make(LanguageModel.LanguageModel, (open, lessee) => lease(open, lessee, name, tariff))
+  return Leased.make(LanguageModel.LanguageModel, (open, lessee) =>
+    leasedModel(leasing(open, lessee, name, tariff))
+  )
 }
 
 export type { Price } from "./TokenMeter.js"

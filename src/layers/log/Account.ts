@@ -7,7 +7,6 @@ import * as BigDecimal from "effect/BigDecimal"
 import * as Budget from "../../protocol/Budget.js"
 import type { NewEvent } from "../../services/log/EventLog.js"
 import type { JobRecord } from "../../services/store/Store.js"
-import type { JobState } from "./JobState.js"
 
 interface CurrencyCounter {
   readonly initial: BigDecimal.BigDecimal
@@ -20,7 +19,7 @@ const zero = BigDecimal.fromBigInt(0n)
 const twenty = BigDecimal.fromBigInt(20n)
 const isExhausted = (counter: CurrencyCounter) => BigDecimal.lessThanOrEqualTo(counter.remaining, zero)
 
-/** At least 5 % of the initial amount since the last report, or just crossed zero. */
+/** Returns whether at least 5 % of the initial amount was spent since the last report, or just crossed zero. */
 const isMaterial = (before: CurrencyCounter, remaining: BigDecimal.BigDecimal): boolean =>
   (!isExhausted(before) && BigDecimal.lessThanOrEqualTo(remaining, zero)) ||
   BigDecimal.greaterThanOrEqualTo(
@@ -29,16 +28,16 @@ const isMaterial = (before: CurrencyCounter, remaining: BigDecimal.BigDecimal): 
   )
 
 /** Counts what a job has spent of its budget (§9.6), with those of the jobs that it was delegated by. */
-export class Account {
+export class Account<out Job = unknown> {
   private readonly counters = new Map<string, CurrencyCounter>()
   /** A currency of this job, not of an ancestor, whose counter is ≤ 0. */
   private empty: string | undefined
 
   constructor(
-    readonly job: JobState,
+    readonly job: Job,
     /** As stored last, but for the counters and the numbers. */
     public record: JobRecord,
-    readonly parent: Account | undefined
+    readonly parent: Account<Job> | undefined
   ) {
     for (const [currency, initial] of Budget.parse(record.lease["cost.budget"] ?? []))
       this.set(currency, { initial, remaining: initial, reported: initial })
@@ -65,11 +64,11 @@ export class Account {
 }
 
 /** What one transaction spends, until it is committed. */
-export class Spending {
-  private readonly changed = new Map<Account, Map<string, CurrencyCounter>>()
+export class Spending<Job> {
+  private readonly changed = new Map<Account<Job>, Map<string, CurrencyCounter>>()
 
   /** Decrements a counter; the report to emit when that is a material change. */
-  spend(account: Account, { currency, amount }: NonNullable<NewEvent["cost"]>): Report | undefined {
+  spend(account: Account<Job>, { currency, amount }: NonNullable<NewEvent["cost"]>): Report | undefined {
     const before = this.changed.get(account)?.get(currency) ?? account.counter(currency)
     if (before === undefined) return undefined
     const remaining = BigDecimal.subtract(before.remaining, amount)
@@ -79,8 +78,8 @@ export class Spending {
     counters.set(currency, { ...before, remaining, reported: material ? remaining : before.reported })
     return material ? { currency, remaining } : undefined
   }
-  /** The counters of an account as this transaction leaves them, as they are stored. */
-  stored(account: Account): JobRecord["budget"] {
+  /** Returns the counters of an account as this transaction leaves them, in the form in which they are stored. */
+  stored(account: Account<Job>): JobRecord["budget"] {
     if (account.remaining.size === 0) return undefined
     const counters = this.changed.get(account)
     return Object.fromEntries(
@@ -91,7 +90,7 @@ export class Spending {
     )
   }
   /** Whose counters have changed. */
-  get accounts(): Iterable<Account> {
+  get accounts(): Iterable<Account<Job>> {
     return this.changed.keys()
   }
   apply(): void {

@@ -45,7 +45,7 @@ class Item {
     this.parsed ??= JSON.parse(this.text)
     return this.parsed
   }
-  /** The same, after some that were lost. */
+  /** Returns the same event, as one that comes after `missed` others that were lost. */
   after(missed: number): Item {
     return new Item(this.type, this.kind, this.job, this.seq, this.text, this.audience, missed)
   }
@@ -76,7 +76,7 @@ class Tap {
   private get count(): number {
     return this.waiting.length - this.head
   }
-  /** Has no room for `more` events. */
+  /** Returns whether there is no room for `more` events. */
   isFull(more: number): boolean {
     return this.count + more > this.capacity || (this.count > 0 && this.bytes >= this.capacityBytes)
   }
@@ -120,7 +120,7 @@ class Tap {
     // What `type` says of a payload is what was stored under it.
     return Chunk.unsafeFromArray(all as ReadonlyArray<Item & CommittedEvent>)
   }
-  /** Nothing more comes; what waits can still be read. */
+  /** Ends the events: nothing more comes, and what waits can still be read. */
   end(): void {
     this.ended = true
     this.wake?.()
@@ -178,14 +178,14 @@ export class Publisher {
     return taken
   }
 
-  /** A job was opened; `accepted` is its accept, without credentials. */
+  /** Publishes that a job was opened; `accepted` is its accept, without credentials. */
   opened(job: JobState, record: JobRecord, accepted: Accepted): void {
     if (this.ended) return
     const of = about(job, record.sessionId)
     const text = withoutSecrets(JSON.stringify(accepted), job.secretValues)
     this.offer(new Item("job.accepted", "", of, 0, text, undefined))
   }
-  /** Events of a job were committed. */
+  /** Publishes events of a job that were committed. */
   publish(job: JobState, events: ReadonlyArray<StoredEvent>): void {
     const of = about(job, job.owner)
     for (const { audience, kind, payload, seq, type } of events) {
@@ -265,7 +265,7 @@ export class Publisher {
     this.suspending.delete(tap)
     this.letIn()
   }
-  /** The log has ended: consumers end when they have read what waits. */
+  /** Ends all consumers: each when it has read what waits for it. */
   end(): void {
     this.ended = true
     for (const tap of this.taps) this.leave(tap)
@@ -343,7 +343,7 @@ export const layer = <R = never>(
     })
   )
 
-/** The one place where the service is opened up: it was made here. */
+/** Returns what publishes: the one place where the service is opened up, since it was made here. */
 export const publisherOf = (service: Committed["Type"]): Publisher => {
   if (service instanceof Publisher) return service
   throw new Error("Committed is provided by Committed.layer()")

@@ -19,16 +19,16 @@ import type { Committer } from "./Committer.js"
 import type { JobState } from "./JobState.js"
 import type { ViewState } from "./ViewState.js"
 
-/** Events looked at in one go when a view that lacks a feature takes a job's history. */
+/** How many events are read at once when a job's past is looked through or followed. */
 const scanPage = 256
 
-/** From and to, both included. */
+/** A range of events of a job, from and to, both included. */
 type Range = readonly [from: number, to: number]
 
 /** A session that begins to observe a job, and what it wants of its history. */
 export interface Join {
   readonly history: boolean
-  /** Leave out events up to this one, in the owner's numbering. */
+  /** Events up to this one, in the owner's numbering, are left out. */
   readonly fromEventSeq?: number | undefined
   /** Stored in the same commit. */
   readonly ops?: ReadonlyArray<Op> | undefined
@@ -36,62 +36,68 @@ export interface Join {
   readonly onCommit: (subscribedFrom: number) => void
 }
 
-/** Returns what lets sessions observe jobs and gives them their history. */
-export const make = (store: StoreService, committer: Committer) => {
-  const eventsFrom = (job: JobState, seq: number, limit: number) => {
-    const held = job.fromTail(seq, limit)
-    return held === undefined ? store.events(job.jobId, seq, limit) : Effect.succeed(held)
-  }
+/** What a job's past is read from. */
+interface Past {
+  readonly store: StoreService
+  readonly committer: Committer
+}
 
-  /** The first `seq` whose number in the owner's view is greater than `eventSeq`. */
-  const firstAfter = (job: JobState, eventSeq: number) =>
+const eventsFrom = (store: StoreService, job: JobState, seq: number, limit: number) => {
+  const held = job.fromTail(seq, limit)
+  return held === undefined ? store.events(job.jobId, seq, limit) : Effect.succeed(held)
+}
+
+/** Returns the first `seq` whose number in the owner's view is greater than `eventSeq`. */
+const firstAfter = (store: StoreService, job: JobState, eventSeq: number) =>
+  Effect.gen(function* () {
+    let low = job.ledger.first
+    let high = job.last + 1
+    while (low < high) {
+      const middle = (low + high) >> 1
+      const event = (yield* eventsFrom(store, job, middle, 1))[0]
+      if (event !== undefined && event.seq === middle && event.ownerSeq > eventSeq) high = middle
+      else low = middle + 1
+    }
+    return low
+  })
+
+/** Returns which of a job's events `from` … `to` a view gets, as ascending ranges. */
+const visible = (store: StoreService, view: ViewState, job: JobState, from: number, to: number) =>
+  Effect.gen(function* () {
+    const ranges: Array<Range> = []
+    for (let seq = from; seq <= to; ) {
+      const events = yield* eventsFrom(store, job, seq, Math.min(scanPage, to - seq + 1))
+      const last = events[events.length - 1]
+      if (last === undefined) break
+      ranges.push(...seen(view, events))
+      seq = onward(seq, last.seq + 1)
+    }
+    return ranges
+  })
+
+/**
+ * Returns where a view begins with a job: at the newest event, or at what it asked for; with a job that has ended no
+ * later than at its end.
+ */
+const startOf = (store: StoreService, job: JobState, { fromEventSeq, history }: Join) => {
+  if (!history) return Effect.succeed(job.closed ? job.last : job.last + 1)
+  if (fromEventSeq !== undefined) return firstAfter(store, job, fromEventSeq)
+  // What is in memory of a job that has ended may be older than what the store has of it.
+  return job.closed
+    ? Effect.map(store.boundsOf([job.jobId]), (bounds) => bounds.get(job.jobId)?.first ?? job.last)
+    : Effect.succeed(job.ledger.first)
+}
+
+/** Lets a view observe a job, with what it wants of its history, in one commit. */
+const observe =
+  ({ committer, store }: Past) =>
+  (view: ViewState, job: JobState, join: Join): Effect.Effect<void, StoreError | InternalError> =>
     Effect.gen(function* () {
-      let low = job.ledger.first
-      let high = job.last + 1
-      while (low < high) {
-        const middle = (low + high) >> 1
-        const event = (yield* eventsFrom(job, middle, 1))[0]
-        if (event !== undefined && event.seq === middle && event.ownerSeq > eventSeq) high = middle
-        else low = middle + 1
-      }
-      return low
-    })
-
-  /** Which of a job's events `from` … `to` a view gets, as ascending ranges. */
-  const visible = (view: ViewState, job: JobState, from: number, to: number) =>
-    Effect.gen(function* () {
-      const ranges: Array<Range> = []
-      for (let seq = from; seq <= to; ) {
-        const events = yield* eventsFrom(job, seq, Math.min(scanPage, to - seq + 1))
-        const last = events[events.length - 1]
-        if (last === undefined) break
-        ranges.push(...seen(view, events))
-        seq = onward(seq, last.seq + 1)
-      }
-      return ranges
-    })
-
-  /** Where the view begins: at the newest event, at what it asked for, and of a job that has ended no later than its end. */
-  const startOf = (job: JobState, { fromEventSeq, history }: Join) => {
-    if (!history) return Effect.succeed(job.closed ? job.last : job.last + 1)
-    if (fromEventSeq !== undefined) return firstAfter(job, fromEventSeq)
-    // What is in memory of a job that has ended may be older than what the store has of it.
-    return job.closed
-      ? Effect.map(store.boundsOf([job.jobId]), (bounds) => bounds.get(job.jobId)?.first ?? job.last)
-      : Effect.succeed(job.ledger.first)
-  }
-
-  const observe = (
-    view: ViewState,
-    job: JobState,
-    join: Join
-  ): Effect.Effect<void, StoreError | InternalError> =>
-    Effect.gen(function* () {
-      const from = yield* startOf(job, join)
+      const from = yield* startOf(store, job, join)
       // What is already stored does not change, so it is looked through before the commit; what comes until then is
       // in the tail and looked at inside it.
       const looked = job.selective && join.history ? job.last : from - 1
-      const ranges = yield* visible(view, job, from, looked)
+      const ranges = yield* visible(store, view, job, from, looked)
       yield* committer.change((tx) => {
         const last = tx.lastSeqOf(job)
         const before = tx.lastOf(view)
@@ -117,23 +123,25 @@ export const make = (store: StoreService, committer: Committer) => {
       })
     })
 
-  /** Waits until something is appended. */
-  const appended = (job: JobState) =>
-    Effect.async<void>((resume) => {
-      const leave = job.follow(() => {
-        leave()
-        resume(Effect.void)
-      })
-      return Effect.sync(leave)
+/** Waits until something is appended. */
+const appended = (job: JobState) =>
+  Effect.async<void>((resume) => {
+    const leave = job.follow(() => {
+      leave()
+      resume(Effect.void)
     })
+    return Effect.sync(leave)
+  })
 
-  /** Reads a job from its first retained event, a page at a time, and waits for more until it is closed. */
-  const follow = (job: JobState): Stream.Stream<StoredEvent, InternalError> =>
+/** Reads a job from its first retained event, a page at a time, and waits for more until it is closed. */
+const follow =
+  ({ store }: Past) =>
+  (job: JobState): Stream.Stream<StoredEvent, InternalError> =>
     Stream.paginateChunkEffect(job.ledger.first, (from) =>
       Effect.gen(function* () {
         if (from > job.last && !job.closed) yield* appended(job)
         const count = Math.min(scanPage, job.last - from + 1)
-        const events = count <= 0 ? [] : yield* eventsFrom(job, from, count)
+        const events = count <= 0 ? [] : yield* eventsFrom(store, job, from, count)
         const next = (events[events.length - 1]?.seq ?? from - 1) + 1
         const over = job.closed && (next > job.last || events.length === 0)
         return [
@@ -143,10 +151,10 @@ export const make = (store: StoreService, committer: Committer) => {
       }).pipe(Effect.mapError(toInternalError("the log could not be read")))
     )
 
-  return { observe, follow }
-}
+/** Returns what lets sessions observe jobs with their history, and what follows a job itself. */
+export const make = (past: Past) => ({ observe: observe(past), follow: follow(past) })
 
-/** The events that a view gets, as ascending ranges. */
+/** Returns the events that a view gets, as ascending ranges. */
 const seen = (view: ViewState, events: ReadonlyArray<StoredEvent>): ReadonlyArray<Range> => {
   const ranges: Array<Range> = []
   for (const event of events) {
@@ -159,7 +167,7 @@ const seen = (view: ViewState, events: ReadonlyArray<StoredEvent>): ReadonlyArra
   return ranges
 }
 
-/** Ascending, without what an earlier range covers. */
+/** Returns ranges in ascending order, without what an earlier one covers. */
 const coalesce = (ranges: ReadonlyArray<Range>): ReadonlyArray<Range> => {
   let last = 0
   return ranges.flatMap(([from, to]) => {

@@ -32,7 +32,7 @@ export class JobState implements JobLog {
   /** Called when something was appended: whoever follows this job rather than a view. */
   private followers: Set<() => void> | undefined
   /** Budget counters, its own or an ancestor's. */
-  account: Account | undefined
+  account: Account<JobState> | undefined
   /** Jobs above this one. */
   depth = 0
   /** Payloads that are delivered but not stored, by `seq`. */
@@ -88,7 +88,7 @@ export class JobState implements JobLog {
   budgets(currency: string): boolean {
     return this.account?.has(currency) === true
   }
-  /** The terminal message was committed: nobody waits for more. */
+  /** Notes that the terminal message was committed: nobody waits for more. */
   close(): void {
     this.closed = true
     this.secrets = undefined
@@ -124,7 +124,7 @@ export class JobState implements JobLog {
   forgetSecrets(): void {
     this.secretValues = noValues
   }
-  /** The payload as it is delivered. */
+  /** Returns the payload of an event as it is delivered. */
   payloadOf(event: StoredEvent): string {
     return this.secrets?.get(event.seq) ?? event.payload
   }
@@ -162,4 +162,10 @@ export class JobState implements JobLog {
       this.head = 0
     }
   }
+}
+
+/** Returns the state of a job's log: the one place where a `JobLog` is opened up, since the log makes all of them. */
+export const jobStateOf = (job: JobLog): JobState => {
+  if (job instanceof JobState) return job
+  throw new Error("this job's log was not made by this log")
 }

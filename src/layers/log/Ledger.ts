@@ -12,7 +12,7 @@ export interface Limits {
   readonly bytes: number
 }
 
-/** How much comes between two marks: fine enough for small limits, coarse enough that marks stay few. */
+/** Returns how much comes between two marks: fine enough for small limits, coarse enough that marks stay few. */
 export const granularityOf = (limits: Limits): Limits => ({
   events: Math.max(1, Math.min(1024, Math.floor(limits.events / 16))),
   bytes: Math.max(1, Math.min(256 * 1024, Math.floor(limits.bytes / 16)))
@@ -96,7 +96,7 @@ export class Ledger {
     this.first = seq
     if (seq > this.last) this.freed = this.total
   }
-  /** Index of the first mark after `seq`. */
+  /** Returns the index of the first mark after `seq`. */
   private indexAfter(seq: number): number {
     let low = 0
     let high = this.marks.length

@@ -17,8 +17,11 @@ import {
 import type { JobState } from "./JobState.js"
 import type { RunState, ViewState } from "./ViewState.js"
 
+/** Most frames, and most bytes, that one read takes from memory. */
 const maxFrames = 256
 const maxBytes = 256 * 1024
+
+/** Bytes that a page of the store is meant to have, the most events in it, and how many the first page has. */
 const pageBytes = 1024 * 1024
 const maxPage = 512
 const firstPage = 16
@@ -27,117 +30,135 @@ const expired = new ResumeWindowExpired({
   message: "events after this position are no longer retained; open a new session"
 })
 
+/** Reads views, and streamed results as a whole. */
+export interface Reader {
+  /** Returns the next frames of a view after `after`; fails when they are no longer retained. */
+  readonly read: (view: ViewState, after: number) => Effect.Effect<Page, ResumeWindowExpired | InternalError>
+  /** Returns the streamed result of a job as one value; fails when it does not fit into a frame. */
+  readonly streamedResult: (job: JobState) => Effect.Effect<unknown, InternalError | StoreError>
+}
+
+/** Collects the frames of a page, and where jobs of the session begin. */
+class PageBuilder implements Page {
+  readonly frames: Array<string> = []
+  readonly starts: Array<Page["starts"][number]> = []
+  bytes = 0
+
+  constructor(private readonly view: ViewState) {}
+
+  add(
+    job: { readonly jobId: string; readonly traceId: string },
+    owner: string,
+    event: StoredEvent,
+    eventSeq: number,
+    payload: string
+  ): void {
+    const frame = this.view.frame(job, event, eventSeq, payload)
+    if (event.seq === 1 && owner === this.view.sessionId)
+      this.starts.push({ index: this.frames.length, jobId: job.jobId })
+    this.bytes += frame.length
+    this.frames.push(frame)
+  }
+}
+
+/** Returns frames that memory holds, up to the first event it does not. */
+const fromMemory = (view: ViewState, after: number): Page => {
+  const page = new PageBuilder(view)
+  let seq = after + 1
+  for (let i = view.indexOf(seq); i >= 0 && i < view.runs.length; i++) {
+    const run = view.runs[i] as RunState
+    const { job } = run
+    const end = run.eventSeq + run.count
+    for (; seq < end; seq++) {
+      if (page.frames.length >= maxFrames || page.bytes >= maxBytes) return page
+      const event = job.event(run.jobSeq + (seq - run.eventSeq))
+      if (event === undefined || mustInline(view, event)) return page
+      page.add(job, job.owner, event, seq, job.payloadOf(event))
+    }
+  }
+  return page
+}
+
+/** Returns the chunks of a streamed result joined; `undefined` when that has more than `maxSize` characters. */
+const joined = (store: StoreService, maxSize: number, jobId: string, to: number) =>
+  Effect.gen(function* () {
+    const parts: Array<{ data: string; encoding: string }> = []
+    let size = 0
+    for (let from = 1; from <= to; from += firstPage) {
+      for (const event of yield* store.events(jobId, from, firstPage)) {
+        if (event.kind !== "result_chunk") continue
+        const body = (JSON.parse(event.payload) as { body: { data: string; encoding: string } }).body
+        size += body.data.length
+        parts.push(body)
+      }
+      if (size > maxSize) return undefined
+    }
+    return { result: joinChunks(parts) }
+  })
+
+/** Returns the payload of the end of a job with its streamed result in it, as far as there is room for that. */
+const inlined = (terminal: StoredEvent, found: { readonly result: unknown } | undefined): string => {
+  if (found === undefined) return terminal.payload
+  const { result_id, result_size, ...rest } = JSON.parse(terminal.payload) as JobResult
+  return JSON.stringify({ ...rest, ...found })
+}
+
 /** Returns what reads views, and streamed results as a whole. */
 export const make = (
   store: StoreService,
   /** The log of a job that is in memory. */
   liveJob: (jobId: string) => JobState | undefined,
   options: { readonly maxFrameBytes: number }
-) => {
-  /** Frames that memory holds, up to the first event it does not. */
-  const fromMemory = (view: ViewState, after: number): Page => {
-    const frames: Array<string> = []
-    const starts: Array<Page["starts"][number]> = []
-    let seq = after + 1
-    let bytes = 0
-    for (let i = view.indexOf(seq); i >= 0 && i < view.runs.length; i++) {
-      const run = view.runs[i] as RunState
-      const end = run.eventSeq + run.count
-      for (; seq < end; seq++) {
-        if (frames.length >= maxFrames || bytes >= maxBytes) return { frames, starts }
-        const event = run.job.event(run.jobSeq + (seq - run.eventSeq))
-        if (event === undefined || mustInline(view, event)) return { frames, starts }
-        const frame = view.frame(run.job, event, seq, run.job.payloadOf(event))
-        if (isStart(view, run.job.owner, event)) starts.push({ index: frames.length, jobId: run.job.jobId })
-        bytes += frame.length
-        frames.push(frame)
-      }
-    }
-    return { frames, starts }
-  }
+): Reader => {
+  const whole = (jobId: string, to: number) => joined(store, options.maxFrameBytes, jobId, to)
 
-  /** A page of the store: one query, however many jobs it is made of. */
+  /** Reads a page of the store: one query, however many jobs it is made of. */
   const fromStore = (view: ViewState, after: number) =>
     Effect.gen(function* () {
       const limit = Math.min(maxPage, view.pageSize ?? firstPage, view.last - after)
       const rows = yield* store.page(view.sessionId, after, limit, pageBytes)
-      const frames: Array<string> = []
-      const starts: Array<Page["starts"][number]> = []
-      let bytes = 0
+      const page = new PageBuilder(view)
       for (const { event, eventSeq, job } of rows) {
-        const next = after + 1 + frames.length
+        const next = after + 1 + page.frames.length
         if (eventSeq !== next)
           throw new Error(`the store gave event ${eventSeq} of a view where ${next} follows`)
         const payload = mustInline(view, event)
-          ? yield* inlined(job.jobId, event)
+          ? inlined(event, yield* whole(job.jobId, event.seq))
           : (liveJob(job.jobId)?.payloadOf(event) ?? event.payload)
-        const frame = view.frame(job, event, eventSeq, payload)
-        if (isStart(view, job.sessionId, event)) starts.push({ index: frames.length, jobId: job.jobId })
-        bytes += frame.length
-        frames.push(frame)
+        page.add(job, job.sessionId, event, eventSeq, payload)
       }
-      view.pageSize = Math.max(
-        1,
-        Math.min(maxPage, Math.floor(pageBytes / (bytes / Math.max(1, frames.length))))
+      const average = page.bytes / Math.max(1, page.frames.length)
+      view.pageSize = Math.max(1, Math.min(maxPage, Math.floor(pageBytes / average)))
+      return page.frames.length > 0 ? page : yield* expired
+    })
+
+  return {
+    read: (view, after) =>
+      Effect.suspend(() => {
+        if (after >= view.last) return Effect.succeed(nothing)
+        if (after + 1 < view.first || view.dropped) return expired
+        const page = fromMemory(view, after)
+        return page.frames.length > 0
+          ? Effect.succeed(page)
+          : fromStore(view, after).pipe(
+              Effect.catchTag("StoreError", toInternalError("the log could not be read"))
+            )
+      }),
+    streamedResult: (job) =>
+      Effect.flatMap(
+        whole(job.jobId, job.last),
+        (found): Effect.Effect<unknown, InternalError> =>
+          found === undefined ? tooLarge : Effect.succeed(found.result)
       )
-      return frames.length > 0 ? { frames, starts } : yield* expired
-    })
-
-  /** The chunks of a streamed result joined; `undefined` when it does not fit into a frame. */
-  const joined = (jobId: string, to: number) =>
-    Effect.gen(function* () {
-      const parts: Array<{ data: string; encoding: string }> = []
-      let size = 0
-      for (let from = 1; from <= to; from += firstPage) {
-        for (const event of yield* store.events(jobId, from, firstPage)) {
-          if (event.kind !== "result_chunk") continue
-          const body = (JSON.parse(event.payload) as { body: { data: string; encoding: string } }).body
-          size += body.data.length
-          parts.push(body)
-        }
-        if (size > options.maxFrameBytes) return undefined
-      }
-      return { result: joinChunks(parts) }
-    })
-
-  /** The end of a job with a streamed result, for a session without `result_chunk`. */
-  const inlined = (jobId: string, terminal: StoredEvent) =>
-    Effect.map(joined(jobId, terminal.seq), (result) => {
-      if (result === undefined) return terminal.payload
-      const { result_id, result_size, ...rest } = JSON.parse(terminal.payload) as JobResult
-      return JSON.stringify({ ...rest, ...result })
-    })
-
-  const streamedResult = (job: JobState): Effect.Effect<unknown, InternalError | StoreError> =>
-    Effect.flatMap(
-      joined(job.jobId, job.last),
-      (found): Effect.Effect<unknown, InternalError> =>
-        found === undefined
-          ? new InternalError({
-              message: "the streamed result is too large to be taken whole; read the job's events instead",
-              details: { limit: "frame_bytes" }
-            })
-          : Effect.succeed(found.result)
-    )
-
-  const read = (view: ViewState, after: number): Effect.Effect<Page, ResumeWindowExpired | InternalError> =>
-    Effect.suspend(() => {
-      if (after >= view.last) return Effect.succeed(nothing)
-      if (after + 1 < view.first || view.dropped) return expired
-      const page = fromMemory(view, after)
-      return page.frames.length > 0
-        ? Effect.succeed(page)
-        : fromStore(view, after).pipe(
-            Effect.catchTag("StoreError", toInternalError("the log could not be read"))
-          )
-    })
-
-  return { read, streamedResult }
+  }
 }
 
 const nothing: Page = { frames: [], starts: [] }
 
-const isStart = (view: ViewState, owner: string, event: StoredEvent): boolean =>
-  event.seq === 1 && owner === view.sessionId
+const tooLarge = new InternalError({
+  message: "the streamed result is too large to be taken whole; read the job's events instead",
+  details: { limit: "frame_bytes" }
+})
 
+/** Returns whether this is the end of a job with a streamed result, for a session without `result_chunk`. */
 const mustInline = (view: ViewState, event: StoredEvent): boolean => event.kind === "streamed" && !view.chunks

@@ -12,12 +12,14 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
 import type { InternalError } from "../../protocol/Errors.js"
 import { Signal } from "../../services/runtime/Signal.js"
 import { inRealTime } from "../../services/runtime/within.js"
 import type { StoreError } from "../../services/store/Store.js"
 import type { JobState } from "./JobState.js"
 import type { Limits } from "./Ledger.js"
+import { Agenda } from "./retention/Agenda.js"
 import * as FinishedJobs from "./retention/Finished.js"
 import * as JobLogs from "./retention/Jobs.js"
 import * as Memory from "./retention/Memory.js"
@@ -31,35 +33,45 @@ const maxFreeing = 200_000
 /** Before a pass that could not make room is repeated. */
 const passAgain = Duration.millis(10)
 
-/** What is to be looked at, and who waits for it. */
-class Agenda {
-  readonly views = new Set<ViewState>()
-  readonly jobs = new Set<JobState>()
-  private readonly waiting = new Set<() => void>()
-  readonly signal = new Signal()
-
-  take(): { readonly views: ReadonlyArray<ViewState>; readonly jobs: ReadonlyArray<JobState> } {
-    const taken = { views: [...this.views], jobs: [...this.jobs] }
-    this.views.clear()
-    this.jobs.clear()
-    return taken
-  }
-  /** Waits for the end of the next pass. */
-  readonly nextPass = Effect.async<void>((resume) => {
-    const go = () => {
-      this.waiting.delete(go)
-      resume(Effect.void)
-    }
-    this.waiting.add(go)
-    this.signal.give()
-    return Effect.sync(() => this.waiting.delete(go))
-  })
-  passed(): void {
-    for (const resume of [...this.waiting]) resume()
-  }
+/** Forgets what is over the limits, or old, and that nobody needs. */
+export interface Retention {
+  /** Looks at what a commit has touched. */
+  readonly published: (touched: {
+    readonly views: ReadonlyArray<ViewState>
+    readonly jobs: ReadonlyArray<JobState>
+  }) => void
+  /** Looks at a view that is not read any more. */
+  readonly detached: (view: ViewState) => void
+  /** Counts a job that has ended, or a submit that was refused. */
+  readonly ended: (jobId: string, principal: string) => void
+  /** Begins to free what was dropped: a view, or something else. */
+  readonly dropped: () => void
+  /** Returns whether an emitter of this job is ahead of the retention, and has to wait for `room`. */
+  readonly isBlocked: (job: JobState) => boolean
+  /** Waits until what was to be forgotten is freed, for `patienceMs` at the most; an emitter then asks again. */
+  readonly room: (job: JobState) => Effect.Effect<void>
+  /** Counts what is stored, and forks what retains, drops and frees, each in a fiber of its own. */
+  readonly start: Effect.Effect<void, StoreError, Scope.Scope>
 }
 
-/** What fails is tried again: whatever it would have forgotten is still there. */
+/** What keeps to each of the limits, and what is to be looked at. */
+interface Keepers {
+  readonly views: SessionViews.ViewCaps
+  readonly jobs: JobLogs.JobCaps
+  readonly finished: FinishedJobs.FinishedJobs
+  readonly memory: Memory.MemoryCap
+  readonly agenda: Agenda
+}
+
+const keepers = (parts: RetentionParts): Keepers => {
+  const views = SessionViews.make(parts)
+  const jobs = JobLogs.make(parts, views)
+  const finished = FinishedJobs.make(parts, views, jobs)
+  const memory = Memory.make(parts, views, jobs, finished)
+  return { views, jobs, finished, memory, agenda: new Agenda() }
+}
+
+/** Tries again what fails: whatever it would have forgotten is still there. */
 const trying = <A>(what: string, effect: Effect.Effect<A, InternalError | StoreError>) =>
   Effect.catchAllCause(effect, (cause) =>
     Effect.zipRight(
@@ -68,33 +80,11 @@ const trying = <A>(what: string, effect: Effect.Effect<A, InternalError | StoreE
     )
   )
 
-/** How often jobs whose retention has passed are looked for. */
-const sweepInterval = ({ options, windowMs }: RetentionParts): Duration.Duration =>
-  Duration.millis(
-    Math.min(30_000, Math.max(100, Math.min(windowMs, Duration.toMillis(options.jobRetention)) / 4))
-  )
-
-/** Starts what keeps views, jobs and memory to their caps. It ends with the scope. */
-export const make = (context: Omit<RetentionParts, "dropped">) => {
-  const dropped = new Signal()
-  const parts: RetentionParts = { ...context, dropped }
-  const { live, store, turn } = parts
-  const { limits } = live
-  // Enough that an emitter does not wait for each of its events, however small the limits are.
-  const slack: Limits = {
-    events: Math.max(256, Math.ceil(limits.events / 8)),
-    bytes: Math.max(64 * 1024, Math.ceil(limits.bytes / 8))
-  }
-  const agenda = new Agenda()
-  const views = SessionViews.make(parts)
-  const jobs = JobLogs.make(parts, views)
-  const finished = FinishedJobs.make(parts, views, jobs)
-  const memory = Memory.make(parts, views, jobs, finished)
-
+/** Gives up what is over a limit, whenever something is. */
+const retain = ({ store, turn }: RetentionParts, { agenda, finished, jobs, memory, views }: Keepers) => {
   const freed = Effect.gen(function* () {
     while ((yield* store.freeing) > maxFreeing && (yield* store.vacuum)) yield* turn.next
   })
-
   const pass = Effect.gen(function* () {
     const due = agenda.take()
     for (const view of due.views) yield* views.lookAt(view)
@@ -103,24 +93,31 @@ export const make = (context: Omit<RetentionParts, "dropped">) => {
     yield* memory.relieve
     yield* finished.enforceCaps
   }).pipe(Effect.ensuring(Effect.sync(() => agenda.passed())))
-
-  /** Gives up what is over a limit, whenever something is. */
-  const retain = Effect.gen(function* () {
+  return Effect.gen(function* () {
     yield* agenda.signal.wait
     // What is emitted in one turn is looked at in one pass.
     yield* turn.next
     yield* trying("giving up old events", pass)
   }).pipe(Effect.forever)
+}
 
-  /** Drops jobs whose retention has passed. */
-  const sweep = Effect.gen(function* () {
+/** Returns how often jobs whose retention has passed are looked for. */
+const sweepInterval = ({ options, windowMs }: RetentionParts): Duration.Duration =>
+  Duration.millis(
+    Math.min(30_000, Math.max(100, Math.min(windowMs, Duration.toMillis(options.jobRetention)) / 4))
+  )
+
+/** Drops jobs whose retention has passed. */
+const sweep = (parts: RetentionParts, { agenda, finished, jobs }: Keepers) =>
+  Effect.gen(function* () {
     for (const job of jobs.overdue) agenda.jobs.add(job)
     if (agenda.jobs.size > 0) agenda.signal.give()
     yield* trying("dropping old jobs", Effect.zipRight(finished.dropRetired, finished.enforceCaps))
   }).pipe(Effect.delay(sweepInterval(parts)), Effect.forever)
 
-  /** Frees the pages of what was dropped, a little at a time, so that commits come between. */
-  const free = Effect.gen(function* () {
+/** Frees the pages of what was dropped, a little at a time, so that commits come between. */
+const free = ({ dropped, store }: RetentionParts) =>
+  Effect.gen(function* () {
     yield* dropped.wait
     while (yield* store.vacuum) yield* Effect.sleep("5 millis")
   }).pipe(
@@ -129,58 +126,68 @@ export const make = (context: Omit<RetentionParts, "dropped">) => {
     Effect.forever
   )
 
-  const isBlocked = (job: JobState): boolean =>
-    job.ledger.events > job.allowance.events + slack.events ||
-    job.ledger.bytes > job.allowance.bytes + slack.bytes ||
+/** Returns whether an emitter of a job is ahead: its job an eighth over what it may hold, or the memory full. */
+const blocking = ({ live: { limits } }: RetentionParts, memory: Memory.MemoryCap) => {
+  // Enough that an emitter does not wait for each of its events, however small the limits are.
+  const slack: Limits = {
+    events: Math.max(256, Math.ceil(limits.events / 8)),
+    bytes: Math.max(64 * 1024, Math.ceil(limits.bytes / 8))
+  }
+  return ({ allowance, ledger }: JobState): boolean =>
+    ledger.events > allowance.events + slack.events ||
+    ledger.bytes > allowance.bytes + slack.bytes ||
     memory.isFull()
+}
+
+/** Waits for passes until an emitter of the job is not ahead any more. */
+const waitForRoom = (job: JobState, isBlocked: (job: JobState) => boolean, agenda: Agenda) =>
+  Effect.whileLoop({
+    while: () => isBlocked(job),
+    body: () => {
+      agenda.jobs.add(job)
+      return Effect.zipRight(
+        agenda.nextPass,
+        // A pass that could not give up anything is not repeated at once, again and again.
+        Effect.suspend(() => (isBlocked(job) ? inRealTime(Effect.sleep(passAgain)) : Effect.void))
+      )
+    },
+    step: () => {}
+  }).pipe(Effect.timeoutOption(Duration.millis(patienceMs)), Effect.asVoid)
+
+/** Returns what keeps views, jobs and memory to their caps. It runs once it is started. */
+export const make = (context: Omit<RetentionParts, "dropped">): Retention => {
+  const dropped = new Signal()
+  const parts: RetentionParts = { ...context, dropped }
+  const { limits } = parts.live
+  const keeping = keepers(parts)
+  const { agenda, finished, memory } = keeping
+  const isBlocked = blocking(parts, memory)
 
   return {
-    /** Looks at what a commit has touched. */
-    published: (touched: {
-      readonly views: ReadonlyArray<ViewState>
-      readonly jobs: ReadonlyArray<JobState>
-    }): void => {
+    published: (touched) => {
       for (const view of touched.views) if (view.ledger.exceeds(view.allowance)) agenda.views.add(view)
       for (const job of touched.jobs)
         if (job.ledger.exceeds(job.closed ? limits : job.allowance)) agenda.jobs.add(job)
       if (agenda.views.size > 0 || agenda.jobs.size > 0 || memory.isOver()) agenda.signal.give()
     },
-    /** Looks at a view that is not read any more. */
-    detached: (view: ViewState): void => {
+    detached: (view) => {
       if (!view.ledger.exceeds(limits)) return
       agenda.views.add(view)
       agenda.signal.give()
     },
-    /** A job has ended, or a submit was refused: it counts from now on. */
-    ended: (jobId: string, principal: string): void => {
+    ended: (jobId, principal) => {
       if (finished.add({ jobId, principal })) agenda.signal.give()
     },
-    /** A view was dropped, or something else that is to be freed. */
-    dropped: (): void => dropped.give(),
-    /** Returns whether an emitter of this job is ahead of the retention, and has to wait for `room`. */
+    dropped: () => dropped.give(),
     isBlocked,
-    /** Waits until what was to be forgotten has been freed, for `patience` at the most; an emitter then asks again. */
-    room: (job: JobState): Effect.Effect<void> =>
-      Effect.whileLoop({
-        while: () => isBlocked(job),
-        body: () => {
-          agenda.jobs.add(job)
-          return Effect.zipRight(
-            agenda.nextPass,
-            // A pass that could not give up anything is not repeated at once, again and again.
-            Effect.suspend(() => (isBlocked(job) ? inRealTime(Effect.sleep(passAgain)) : Effect.void))
-          )
-        },
-        step: () => {}
-      }).pipe(Effect.timeoutOption(Duration.millis(patienceMs)), Effect.asVoid),
-    /** Counts what is stored, and forks what retains, drops and frees, each in a fiber of its own. */
+    room: (job) => waitForRoom(job, isBlocked, agenda),
     start: Effect.gen(function* () {
       if (yield* finished.count) agenda.signal.give()
       // What the last process did not get round to.
       dropped.give()
-      yield* Effect.forkScoped(retain)
-      yield* Effect.forkScoped(sweep)
-      yield* Effect.forkScoped(free)
+      yield* Effect.forkScoped(retain(parts, keeping))
+      yield* Effect.forkScoped(sweep(parts, keeping))
+      yield* Effect.forkScoped(free(parts))
     })
   }
 }

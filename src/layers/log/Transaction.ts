@@ -40,7 +40,8 @@ export class Transaction {
   private readonly jobs = new Map<JobState, JobDelta>()
   private readonly views = new Map<ViewState, ViewDelta>()
   private readonly effects: Array<() => void> = []
-  private readonly spending = new Spending()
+  private readonly begun: Array<readonly [JobState, NewEvent]> = []
+  private readonly spending = new Spending<JobState>()
 
   constructor(
     private readonly report: (report: Report) => NewEvent,
@@ -53,9 +54,19 @@ export class Transaction {
     this.effects.push(effect)
   }
 
-  /** Newest `event_seq` of a view, this batch included. */
+  /** Returns the newest `event_seq` of a view, this batch included. */
   lastOf(view: ViewState): number {
     return this.views.get(view)?.last ?? view.last
+  }
+
+  /** Keeps the first event of a job that begins with this batch, so that it comes after what was queued before it. */
+  begin(job: JobState, event: NewEvent): void {
+    this.begun.push([job, event])
+  }
+
+  /** Appends what `begin` has kept, once all other events are: what was said of such a job, on its parent, is among them. */
+  appendBegun(): void {
+    for (const [job, event] of this.begun) this.append(job, [event])
   }
 
   /** Numbers the events of one job, in order, and puts them into the view of each of its observers. */
@@ -98,13 +109,17 @@ export class Transaction {
   }
 
   /** Counts what the events cost; gives them with the reports that this makes due. */
-  private charge(own: Account, events: ReadonlyArray<NewEvent>): ReadonlyArray<NewEvent> {
+  private charge(own: Account<JobState>, events: ReadonlyArray<NewEvent>): ReadonlyArray<NewEvent> {
     if (events.every((event) => event.cost === undefined)) return events
     const all: Array<NewEvent> = []
     for (const event of events) {
       all.push(event)
       if (event.cost === undefined) continue
-      for (let account: Account | undefined = own; account !== undefined; account = account.parent) {
+      for (
+        let account: Account<JobState> | undefined = own;
+        account !== undefined;
+        account = account.parent
+      ) {
         const report = this.spending.spend(account, event.cost)
         if (report === undefined) continue
         if (account === own) all.push(this.report(report))
@@ -114,7 +129,7 @@ export class Transaction {
     return all
   }
 
-  /** A job's record with its counters as this transaction leaves them. */
+  /** Returns a job's record with its counters as this transaction leaves them. */
   withBudget(job: JobState, record: JobRecord): JobRecord {
     return job.account === undefined ? record : { ...record, budget: this.spending.stored(job.account) }
   }
@@ -126,17 +141,17 @@ export class Transaction {
     this.run(view, job, from, to - from + 1, (to - from + 1) * average)
   }
 
-  /** Newest `seq` of a job, this batch included. */
+  /** Returns the newest `seq` of a job, this batch included. */
   lastSeqOf(job: JobState): number {
     return this.jobs.get(job)?.last ?? job.last
   }
 
-  /** Newest owner's number of a job, this batch included. */
+  /** Returns the newest number of a job in its owner's view, this batch included. */
   lastEventSeqOf(job: JobState): number {
     return this.jobs.get(job)?.lastEventSeq ?? job.lastEventSeq
   }
 
-  /** Everything to be written, once all items have been put in. */
+  /** Returns everything that is to be written, once all items have been put in. */
   seal(after: ReadonlyArray<Op>): ReadonlyArray<Op> {
     for (const [job, delta] of this.jobs)
       this.ops.push({ _tag: "Append", jobId: job.jobId, events: delta.events })
@@ -161,7 +176,7 @@ export class Transaction {
     return this.ops
   }
 
-  /** Committed: makes it visible, calls back, and says what was touched. */
+  /** Makes what was committed visible, calls back, and returns what was touched. */
   apply(tail: Tail): Touched {
     for (const [job, delta] of this.jobs) {
       job.last = delta.last
@@ -180,7 +195,7 @@ export class Transaction {
     return { views: [...this.views.keys()], jobs: [...this.jobs.keys()], appended: this.jobs }
   }
 
-  /** The owner's numbers: the first of them when all events are seen, else one each (0 = not seen). */
+  /** Returns the owner's numbers: the first of them when all events are seen, else one each (0 = not seen). */
   private number(
     view: ViewState,
     job: JobState,

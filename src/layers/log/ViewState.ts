@@ -26,6 +26,9 @@ const maxIdleRuns = 16
 /** Milliseconds without progress after which a connection does not count as reading (§4.5). */
 export const patienceMs = 10_000
 
+/** Of how many jobs at once the beginnings of frames are kept; the next forgets them all. */
+const maxFrames = 256
+
 /** How many positions are kept to know what was sent a window ago. */
 const sentMarks = 32
 
@@ -74,7 +77,8 @@ export class ViewState implements View {
   readonly observed = new Set<JobState>()
   readonly ledger: Ledger
   private readonly eventId: (eventSeq: number) => string
-  private frames = new WeakMap<object, BuildFrame>()
+  /** What makes the frames of a job that has begun and has not ended, as far as this view has read. */
+  private readonly frames = new Map<string, BuildFrame>()
 
   constructor(
     readonly sessionId: string,
@@ -103,7 +107,7 @@ export class ViewState implements View {
     this.chunks = features.includes("result_chunk")
     this.measuresLag = features.includes("ack")
   }
-  /** A connection begins to read. */
+  /** Lets a connection begin to read. */
   attach(wake: () => void, now: number): void {
     this.wake = wake
     this.delivered = 0
@@ -112,10 +116,11 @@ export class ViewState implements View {
   }
   detach(): void {
     this.wake = undefined
+    this.frames.clear()
     this.trimRuns(maxIdleRuns)
     this.relieve()
   }
-  /** The connection asks for what follows `after`. */
+  /** Notes that the connection asks for what follows `after`. */
   reached(after: number, now: number, windowMs: number): void {
     this.progressedAt = now
     this.stalled = false
@@ -214,16 +219,24 @@ export class ViewState implements View {
     eventSeq: number,
     payload: string
   ): string {
-    let build = this.frames.get(job)
+    let build = this.frames.get(job.jobId)
     if (build === undefined) {
+      if (this.frames.size >= maxFrames) this.frames.clear()
       build = eventFrames({
         version: this.version,
         sessionId: this.sessionId,
         jobId: job.jobId,
         traceId: job.traceId
       })
-      this.frames.set(job, build)
+      this.frames.set(job.jobId, build)
     }
+    if (event.type !== "job.event") this.frames.delete(job.jobId)
     return build(event.type, this.eventId(eventSeq), eventSeq, payload)
   }
+}
+
+/** Returns the state of a view: the one place where a `View` is opened up, since the log makes all of them. */
+export const viewStateOf = (view: View): ViewState => {
+  if (view instanceof ViewState) return view
+  throw new Error("this view was not made by this log")
 }

@@ -1,13 +1,16 @@
 /**
  * One transport of an open session: a reader (the fiber that serves it), a writer, a heartbeat, and once it submits a
  * queue that keeps submits in order. All end with it; the session does not.
+ *
+ * Most connections are idle, and there are thousands: what one holds while it waits is what its fibers have on their
+ * stacks. So the loops are `whileLoop`s over rounds that return before anybody waits, not generators that wait inside.
  */
+import type * as Cause from "effect/Cause"
 import type * as Chunk from "effect/Chunk"
 import type * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import type * as Scope from "effect/Scope"
 import {
   type ArcpError,
   HeartbeatLost,
@@ -27,10 +30,7 @@ import { sound } from "./boundary.js"
 import type * as Dispatch from "./Dispatch.js"
 import type { AttachedSession } from "./Resume.js"
 import type { Attachment, Session } from "./Session.js"
-
-/** Submits of one connection that wait to be decided, and what their frames hold: beyond it the reader waits. */
-const maxWaitingSubmits = 256
-const maxWaitingBytes = 1024 * 1024
+import { SubmitQueue } from "./SubmitQueue.js"
 
 /** How long a peer whose answers fill the outbox may take none of them; two heartbeat intervals if that is longer. */
 const patience = Duration.minutes(1)
@@ -48,7 +48,7 @@ export interface ConnectionServices {
   /** See TurnShare.ts. */
   readonly share: Effect.Effect<void>
   readonly dispatch: ReturnType<typeof Dispatch.make>
-  /** The client has sent a frame on this transport. */
+  /** Notes that the client has sent a frame on this transport. */
   readonly confirm: (held: AttachedSession) => Effect.Effect<void>
 }
 
@@ -61,7 +61,7 @@ export interface Start {
   readonly frames: Chunk.Chunk<Inbound>
 }
 
-/** Which close code an error ends a connection with. */
+/** Returns the close code with which an error ends a connection. */
 export const closeCodeOf = (error: ArcpError): number => {
   switch (error._tag) {
     case "InternalError":
@@ -73,10 +73,51 @@ export const closeCodeOf = (error: ArcpError): number => {
   }
 }
 
+/** One transport while it serves a session: what its fibers share. */
+export class Served {
+  readonly pulse: Pulse
+  /** Events up to this `event_seq` have been handed to the transport. */
+  cursor: number
+  /** Resumed, and nothing was received yet: the token before this one still holds. */
+  unconfirmed: boolean
+  /** The transport is to be read no more. */
+  over = false
+  /** Frames that came with the hello, until they are handled. */
+  first: Chunk.Chunk<Inbound> | undefined
+  submits: SubmitQueue | undefined
+  /** When frames came that were malformed, within the window. */
+  malformed: ReadonlyArray<number> = []
+  /** What runs beside the reader, and ends with it. */
+  readonly beside: Array<Fiber.RuntimeFiber<void>> = []
+
+  constructor(
+    readonly connection: Connection,
+    readonly held: AttachedSession,
+    readonly attachment: Attachment,
+    start: Start,
+    elapsed: () => number
+  ) {
+    this.first = start.frames
+    this.pulse = new Pulse(elapsed)
+    this.cursor = start.after
+    this.unconfirmed = start.resumed
+  }
+
+  get session(): Session {
+    return this.held.session
+  }
+}
+
+/** What a writer does after a round. */
+type Next = "again" | "wait" | "end"
+
+const nothing = () => {}
+
 /** Returns what serves one connection: its reader, its writer and its heartbeat. */
 export const make = (services: ConnectionServices) => {
   const { log, jobs, options, elapsed, share, turn, dispatch } = services
   const interval = Duration.toMillis(options.heartbeatInterval)
+  const malformedWindow = Duration.toMillis(options.malformedWindow)
 
   /** The page with an accept before the first event of each job whose accept this transport has not sent (§6.3). */
   const withAccepts = (session: Session, { accepts }: Attachment, { frames, starts }: Page) =>
@@ -94,46 +135,37 @@ export const make = (services: ConnectionServices) => {
     })
 
   /**
-   * The one writer: answers first, then events from where the transport is. The answers are taken after the events
-   * were read, so that `job.accepted`, queued at the commit, precedes its job's events.
+   * One round of the one writer: answers first, then events from where the transport is. The answers are taken after
+   * the events were read, so that `job.accepted`, queued at the commit, precedes its job's events.
    */
-  const write = (
-    connection: Connection,
-    { session }: AttachedSession,
-    attachment: Attachment,
-    after: number,
-    pulse: Pulse
-  ): Effect.Effect<void, ResumeWindowExpired | InternalError> =>
+  const round = (served: Served): Effect.Effect<Next, ResumeWindowExpired | InternalError> =>
     Effect.gen(function* () {
+      const { attachment, connection, session } = served
       const { outbox } = attachment
-      let cursor = after
-      for (;;) {
-        // Events of thousands of sessions are sent in shares of turns; answers, which are small, at once.
-        if (outbox.idle) yield* share
-        const page = yield* log.read(session.view, cursor)
-        const events = page.starts.length === 0 ? page.frames : yield* withAccepts(session, attachment, page)
-        const batches = outbox.take()
-        cursor += page.frames.length
-        const { farewell } = outbox
-        if (batches.length > 0 || events.length > 0) pulse.sending()
-        const last = batches.length - 1
-        for (const [i, batch] of batches.entries()) {
-          yield* connection.send(
-            i === last && events.length > 0 ? [...batch.frames, ...events] : batch.frames
-          )
-          outbox.sent(batch)
-        }
-        if (batches.length === 0 && events.length > 0) yield* connection.send(events)
-        if (farewell !== undefined && (events.length === 0 || !farewell.drained)) {
-          if (farewell.frame !== undefined) yield* connection.send([farewell.frame])
-          return yield* connection.close(farewell.code, farewell.reason)
-        }
-        if (batches.length === 0 && events.length === 0) yield* outbox.awaken
+      // Events of thousands of sessions are sent in shares of turns; answers, which are small, at once.
+      if (outbox.idle) yield* share
+      const page = yield* log.read(session.view, served.cursor)
+      const events = page.starts.length === 0 ? page.frames : yield* withAccepts(session, attachment, page)
+      const batches = outbox.take()
+      served.cursor += page.frames.length
+      const { farewell } = outbox
+      if (batches.length > 0 || events.length > 0) served.pulse.sending()
+      const last = batches.length - 1
+      for (const [i, batch] of batches.entries()) {
+        yield* connection.send(i === last && events.length > 0 ? [...batch.frames, ...events] : batch.frames)
+        outbox.sent(batch)
       }
+      if (batches.length === 0 && events.length > 0) yield* connection.send(events)
+      if (farewell !== undefined && (events.length === 0 || !farewell.drained)) {
+        if (farewell.frame !== undefined) yield* connection.send([farewell.frame])
+        yield* connection.close(farewell.code, farewell.reason)
+        return "end"
+      }
+      return batches.length === 0 && events.length === 0 ? "wait" : "again"
     })
 
   /** Says why, and closes. The writer may be stuck on this very peer, so it is not asked. */
-  const giveUp = (connection: Connection, session: Session, error: ArcpError, code: number) =>
+  const giveUp = ({ connection, session }: Served, error: ArcpError, code: number) =>
     Effect.zipRight(
       Effect.raceFirst(
         connection.send([session.frame({ type: "session.error", payload: toPayload(error) })]),
@@ -142,16 +174,38 @@ export const make = (services: ConnectionServices) => {
       connection.close(code, error.code)
     )
 
-  const beat = (connection: Connection, session: Session, { outbox }: Attachment, pulse: Pulse) =>
+  const write = (served: Served): Effect.Effect<void> => {
+    const { outbox } = served.attachment
+    let next: Next = "again"
+    const rounds = Effect.whileLoop({
+      while: () => next !== "end",
+      body: (): Effect.Effect<Next | void, ResumeWindowExpired | InternalError> =>
+        next === "wait" ? outbox.awaken : round(served),
+      step: (after) => {
+        next = after ?? "again"
+      }
+    })
+    const failed = (cause: Cause.Cause<ResumeWindowExpired | InternalError>) =>
+      sound(Effect.failCause(cause), "the writer of a connection").pipe(
+        Effect.catchAll((error) => giveUp(served, error, closeCodeOf(error)))
+      )
+    const release = Effect.sync(() => outbox.release())
+    return Effect.matchCauseEffect(rounds, {
+      onFailure: (cause) => Effect.zipRight(failed(cause), release),
+      onSuccess: () => release
+    })
+  }
+
+  const beat = (served: Served) =>
     Effect.zipRight(
-      heartbeat(pulse, {
+      heartbeat(served.pulse, {
         interval,
         now: elapsed,
         turn,
         ping: () => {
           // What is being sent says as much, and pings must not pile up before a peer that does not read.
-          if (!outbox.idle) return
-          session.send({
+          if (!served.attachment.outbox.idle) return
+          served.session.send({
             type: "session.ping",
             payload: {
               nonce: services.ids.unsafeNext(),
@@ -162,8 +216,7 @@ export const make = (services: ConnectionServices) => {
       }),
       Effect.suspend(() =>
         giveUp(
-          connection,
-          session,
+          served,
           new HeartbeatLost({ message: "nothing was received for two heartbeat intervals" }),
           closeCode.heartbeatLost
         )
@@ -171,8 +224,9 @@ export const make = (services: ConnectionServices) => {
     )
 
   /** Waits until the peer has taken enough of its answers; gives it up when it takes none for long. */
-  const room = (connection: Connection, session: Session, { outbox }: Attachment): Effect.Effect<void> =>
-    Effect.gen(function* () {
+  const answersTaken = (served: Served): Effect.Effect<void> => {
+    const { outbox } = served.attachment
+    const untilTaken = Effect.gen(function* () {
       while (outbox.full) {
         const before = outbox.sentBytes
         yield* Effect.raceFirst(
@@ -181,124 +235,103 @@ export const make = (services: ConnectionServices) => {
         )
         if (outbox.full && outbox.sentBytes === before) {
           const message = "answers were not read for a long time"
-          return yield* giveUp(connection, session, new HeartbeatLost({ message }), closeCode.heartbeatLost)
+          return yield* giveUp(served, new HeartbeatLost({ message }), closeCode.heartbeatLost)
         }
       }
     })
+    return Effect.suspend(() => (outbox.full ? untilTaken : Effect.void))
+  }
 
-  /** Decides submits one after the other, in a fiber that is started with the first. */
-  const submitQueue = (room: Effect.Effect<void>, scope: Scope.Scope): Dispatch.Submits => {
-    const queue: Array<{ readonly decide: Effect.Effect<void>; readonly bytes: number }> = []
-    let bytes = 0
-    let started = false
-    let onWork: (() => void) | undefined
-    let onRoom: (() => void) | undefined
-    const full = () => queue.length >= maxWaitingSubmits || bytes > maxWaitingBytes
-    const work = Effect.async<void>((resume) => {
-      if (queue.length > 0) return resume(Effect.void)
-      onWork = () => resume(Effect.void)
+  /** Hands a submit to the queue, which begins with the first. */
+  const submit = (served: Served, decide: Effect.Effect<void>, bytes: number): Effect.Effect<void> => {
+    if (served.submits !== undefined) return served.submits.add(decide, bytes)
+    const queue = new SubmitQueue(Effect.zipRight(answersTaken(served), share))
+    served.submits = queue
+    const taken = queue.add(decide, bytes)
+    return Effect.flatMap(queue.run, (fiber) => {
+      served.beside.push(fiber)
+      return taken
     })
-    const decideNext = Effect.gen(function* () {
-      yield* work
-      yield* room
-      const next = queue.shift()
-      if (next === undefined) return
-      yield* share
-      yield* next.decide
-      bytes -= next.bytes
-      if (!full()) {
-        onRoom?.()
-        onRoom = undefined
-      }
-    })
-    const waitForRoom = Effect.async<void>((resume) => {
-      onRoom = () => resume(Effect.void)
-    })
-    return (decide, size) =>
-      Effect.suspend(() => {
-        queue.push({ decide, bytes: size })
-        bytes += size
-        onWork?.()
-        onWork = undefined
-        const begin = started ? Effect.void : Effect.forkIn(Effect.forever(decideNext), scope)
-        started = true
-        return Effect.zipRight(begin, full() ? waitForRoom : Effect.void)
-      })
   }
 
   /** Counts a malformed frame; returns whether there were too many within the window. */
-  const malformedFrames = () => {
-    const times: Array<number> = []
-    const windowMs = Duration.toMillis(options.malformedWindow)
-    return () => {
-      const at = elapsed()
-      times.push(at)
-      while ((times[0] ?? at) < at - windowMs) times.shift()
-      return times.length > options.maxMalformedFrames
-    }
+  const tooManyMalformed = (served: Served): boolean => {
+    const at = elapsed()
+    served.malformed = [...served.malformed.filter((time) => time >= at - malformedWindow), at]
+    return served.malformed.length > options.maxMalformedFrames
   }
 
-  /** Reads and dispatches until the transport ends or is to be closed. */
-  const read = (
-    connection: Connection,
-    held: AttachedSession,
-    attachment: Attachment,
-    start: Start,
-    pulse: Pulse
-  ) =>
+  /** Dispatches what was received. */
+  const handle = (served: Served, frames: Chunk.Chunk<Inbound>): Effect.Effect<void> =>
     Effect.gen(function* () {
-      const { session } = held
+      const { attachment, pulse, session } = served
       const { outbox } = attachment
-      const answersTaken = room(connection, session, attachment)
-      const submits = submitQueue(answersTaken, yield* Effect.scope)
-      const tooMany = malformedFrames()
-      let unconfirmed = start.resumed
-      let { frames } = start
-      for (;;) {
-        pulse.received()
-        for (const frame of frames) {
-          if (outbox.full) yield* answersTaken
-          if (unconfirmed) {
-            unconfirmed = false
-            yield* services.confirm(held)
-          }
-          const verdict = yield* dispatch(session, frame, submits)
-          if (verdict._tag === "Close")
-            return outbox.close({ code: verdict.code, reason: verdict.reason, drained: false })
-          if (verdict._tag === "Malformed" && tooMany())
-            return outbox.close({
-              code: closeCode.policy,
-              reason: "too many malformed frames",
-              drained: false
-            })
-        }
-        pulse.listen()
-        frames = yield* connection.take
+      const close = (code: number, reason: string) => {
+        served.over = true
+        outbox.close({ code, reason, drained: false })
       }
+      pulse.received()
+      for (const frame of frames) {
+        if (outbox.full) yield* answersTaken(served)
+        if (served.unconfirmed) {
+          served.unconfirmed = false
+          yield* services.confirm(served.held)
+        }
+        const verdict = yield* dispatch(session, frame, (decide, bytes) => submit(served, decide, bytes))
+        if (verdict._tag === "Close") return close(verdict.code, verdict.reason)
+        if (verdict._tag === "Malformed" && tooManyMalformed(served))
+          return close(closeCode.policy, "too many malformed frames")
+      }
+      pulse.listen()
+    })
+
+  /** Reads and dispatches until the transport ends or is to be closed. */
+  const read = (served: Served): Effect.Effect<void> => {
+    const next = Effect.flatMap(served.connection.take, (frames) => handle(served, frames))
+    return Effect.whileLoop({
+      while: () => !served.over,
+      body: () => {
+        const { first } = served
+        if (first === undefined) return next
+        served.first = undefined
+        return handle(served, first)
+      },
+      step: nothing
     }).pipe(
       // The peer may have closed its side only: what is ready to be sent still goes out.
-      Effect.catchTag("Closed", () =>
-        Effect.sync(() => attachment.outbox.close({ code: closeCode.normal, reason: "", drained: false }))
+      Effect.catchAll(() =>
+        Effect.sync(() =>
+          served.attachment.outbox.close({ code: closeCode.normal, reason: "", drained: false })
+        )
       )
     )
+  }
 
-  /** Serves a session on one transport, to its end. */
-  return (connection: Connection, held: AttachedSession, attachment: Attachment, start: Start) =>
-    Effect.scoped(
-      Effect.gen(function* () {
-        const { session } = held
-        const pulse = new Pulse(elapsed)
-        const writer = yield* sound(
-          Effect.suspend(() => write(connection, held, attachment, start.after, pulse)),
-          "the writer of a connection"
-        ).pipe(
-          Effect.catchAll((error) => giveUp(connection, session, error, closeCodeOf(error))),
-          Effect.ensuring(Effect.sync(() => attachment.outbox.release())),
-          Effect.forkScoped
-        )
-        if (session.has("heartbeat")) yield* Effect.forkScoped(beat(connection, session, attachment, pulse))
-        yield* read(connection, held, attachment, start, pulse)
-        yield* Fiber.join(writer)
+  const fork = (served: Served, effect: Effect.Effect<void>) =>
+    Effect.map(Effect.fork(effect), (fiber) => {
+      served.beside.push(fiber)
+      return fiber
+    })
+
+  return {
+    /** Puts together what serves a session on one transport. */
+    prepare: (connection: Connection, held: AttachedSession, attachment: Attachment, start: Start): Served =>
+      new Served(connection, held, attachment, start, elapsed),
+
+    /** Serves a session on one transport, until the reader and the writer are done. */
+    run: (served: Served): Effect.Effect<void> =>
+      Effect.flatMap(fork(served, write(served)), (writer) => {
+        const toTheEnd = Effect.zipRight(read(served), Fiber.join(writer))
+        return served.session.has("heartbeat")
+          ? Effect.flatMap(fork(served, beat(served)), () => toTheEnd)
+          : toTheEnd
+      }),
+
+    /** Ends what still runs, whatever `run` ended with. */
+    end: (served: Served): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        served.attachment.outbox.release()
+        return Fiber.interruptAll(served.beside)
       })
-    )
+  }
 }

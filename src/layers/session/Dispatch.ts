@@ -5,6 +5,7 @@ import * as Codec from "../../protocol/Codec.js"
 import { type ArcpError, InvalidRequest, toPayload } from "../../protocol/Errors.js"
 import { timestamp } from "../../protocol/EventText.js"
 import type { Feature } from "../../protocol/Features.js"
+import type { ClientMessage } from "../../protocol/TypedMessage.js"
 import * as Vendor from "../../protocol/Vendor.js"
 import type { Jobs, SubmitHead } from "../../services/jobs/Jobs.js"
 import type { EventLog } from "../../services/log/EventLog.js"
@@ -15,15 +16,17 @@ import type { Session } from "./Session.js"
 /** What a frame does to the connection. */
 export type Verdict =
   | { readonly _tag: "Ok" }
-  /** It took work that the peer chose: others get a turn of the event loop before the next. */
+  /** It could not be read; too many of these end the connection. */
   | { readonly _tag: "Malformed" }
   | { readonly _tag: "Close"; readonly code: number; readonly reason: string }
 
 const ok: Verdict = { _tag: "Ok" }
 const malformed: Verdict = { _tag: "Malformed" }
 const proceed = Effect.succeed(ok)
+const proceedAfter = (effect: Effect.Effect<void>): Effect.Effect<Verdict> =>
+  effect === Effect.void ? proceed : Effect.as(effect, ok)
 
-/** The feature that a message needs. */
+/** Which feature a message needs, where it needs one. */
 const needs: { readonly [type: string]: Feature } = {
   "session.ack": "ack",
   "session.list_jobs": "list_jobs",
@@ -31,11 +34,14 @@ const needs: { readonly [type: string]: Feature } = {
   "job.unsubscribe": "subscribe"
 }
 
-/** Takes a submit that is to be decided, and the bytes of its frame, which it holds. */
+/**
+ * Takes a submit that is to be decided, and the bytes of its frame, which it holds; it is queued when this returns, and
+ * the effect waits until another may come.
+ */
 export type Submits = (decide: Effect.Effect<void>, bytes: number) => Effect.Effect<void>
 
-/** Returns what does what a message of a client asks for. */
-export const make = (services: {
+/** What a message of a client works on. */
+export interface DispatchServices {
   readonly jobs: Jobs["Type"]
   readonly log: EventLog["Type"]
   readonly cancelOnBye: boolean
@@ -43,199 +49,226 @@ export const make = (services: {
   readonly now: () => number
   /** See TurnShare.ts. */
   readonly share: Effect.Effect<void>
-  /** The session has acknowledged events. */
+  /** Called when the session has acknowledged events. */
   readonly acknowledged: (session: Session) => void
-}) => {
-  const { jobs, log, share } = services
-
-  const answer = (
-    session: Session,
-    error: ArcpError,
-    requestId?: string | undefined,
-    jobId?: string | undefined
-  ) => {
-    const details = {
-      ...(requestId === undefined ? {} : { request_id: requestId }),
-      ...(jobId === undefined ? {} : { job_id: jobId })
-    }
-    session.send({
-      type: "session.error",
-      payload: toPayload(error, requestId || jobId ? details : undefined)
-    })
-  }
-
-  /**
-   * Refuses a request. Clients of others take every `session.error` as the end of all their jobs, so one that does not say
-   * that it knows better is told of a cancel or subscribe by a `job.error` without an `event_seq`, which is in no log.
-   */
-  const refuse = (session: Session, error: ArcpError, message: Codec.ClientMessage) => {
-    const jobId = jobOf(message)
-    const aboutJob = message.type === "job.cancel" || message.type === "job.subscribe"
-    if (jobId === undefined || !aboutJob || session.has(Vendor.requests))
-      return answer(session, error, message.id, jobId)
-    session.send({
-      type: "job.error",
-      jobId,
-      payload: {
-        ...toPayload(error, { request_id: message.id }),
-        final_status: "error",
-        completed_at: timestamp(services.now())
-      }
-    })
-  }
-
-  /** Decides a submit: whatever it fails with is answered, a defect by refusing it as any other reason would. */
-  const decided = (session: Session, request: SubmitHead, submit: Effect.Effect<void, ArcpError>) =>
-    onDefect(submit, "job.submit", (error) =>
-      sound(jobs.refuse(session, request, error), "the refusal of a submit")
-    ).pipe(Effect.catchAll((error) => Effect.sync(() => answer(session, error, request.id))))
-
-  const rejected = (
-    session: Session,
-    frame: Codec.Rejected,
-    submits: Submits,
-    bytes: number
-  ): Effect.Effect<Verdict> => {
-    if (frame._tag === "Ignored") return proceed
-    const error = new InvalidRequest({ message: frame.message })
-    if (
-      frame._tag === "Malformed" &&
-      frame.type === "job.submit" &&
-      frame.id !== undefined &&
-      frame.sessionId === session.sessionId
-    ) {
-      const request = { id: frame.id }
-      return Effect.as(submits(decided(session, request, jobs.refuse(session, request, error)), bytes), ok)
-    }
-    answer(session, error, frame.id, frame.jobId)
-    switch (frame._tag) {
-      case "Malformed":
-        return Effect.succeed(malformed)
-      case "BadVersion":
-        return Effect.succeed<Verdict>({
-          _tag: "Close",
-          code: closeCode.protocolError,
-          reason: "protocol version"
-        })
-      case "UnknownType":
-        return proceed
-    }
-  }
-
-  /** What a message asks for; its failure is the answer to it. */
-  const handle = (
-    session: Session,
-    message: Exclude<Codec.ClientMessage, { readonly type: "session.hello" }>,
-    submits: Submits,
-    bytes: number
-  ): Effect.Effect<Verdict, ArcpError> => {
-    const { id } = message
-    switch (message.type) {
-      case "session.ping":
-        session.send({
-          type: "session.pong",
-          payload: { ping_nonce: message.payload.nonce, received_at: timestamp(services.now()) }
-        })
-        return proceed
-      case "session.pong":
-        return proceed
-      case "session.ack": {
-        const seq = message.payload.last_processed_seq
-        if (seq > session.view.last)
-          return invalid("payload.last_processed_seq: greater than any event_seq of this session")
-        services.acknowledged(session)
-        return Effect.as(log.ack(session.view, seq), ok)
-      }
-      case "session.list_jobs":
-        return Effect.map(Effect.zipRight(share, jobs.list(session, message.payload)), (page) => {
-          session.send({ type: "session.jobs", payload: { request_id: id, ...page } })
-          return ok
-        })
-      case "session.close":
-        session.send({ type: "session.closed", payload: message.payload })
-        return Effect.succeed<Verdict>({ _tag: "Close", code: closeCode.normal, reason: "closed" })
-      case "session.bye":
-        return Effect.as(
-          services.cancelOnBye ? jobs.cancelAll(session.sessionId, "the session said bye") : Effect.void,
-          { _tag: "Close", code: closeCode.normal, reason: "bye" } as const
-        )
-      case "job.submit": {
-        const { extensions, parentSpan, payload, trace_id: traceId } = message
-        const request = { id, traceId, parentSpan }
-        const adopt = extensions?.["x-vendor.effect-arcp.adopt"]
-        const submit = Effect.suspend(() => jobs.submit(session, { ...request, payload, adopt }))
-        return Effect.as(submits(decided(session, request, submit), bytes), ok)
-      }
-      case "job.cancel": {
-        const jobId = jobOf(message)
-        if (jobId === undefined) return invalid("job_id: is missing")
-        return Effect.as(
-          Effect.zipRight(share, jobs.cancel(session, { id, jobId, reason: message.payload.reason })),
-          ok
-        )
-      }
-      case "job.subscribe": {
-        const jobId = jobOf(message)
-        if (jobId === undefined) return invalid("payload.job_id: is missing")
-        const request = { id, jobId, payload: message.payload }
-        return Effect.as(Effect.zipRight(share, jobs.subscribe(session, request)), ok)
-      }
-      case "job.unsubscribe": {
-        const jobId = jobOf(message)
-        if (jobId === undefined) return invalid("payload.job_id: is missing")
-        return Effect.as(Effect.zipRight(share, jobs.unsubscribe(session, jobId)), ok)
-      }
-    }
-  }
-
-  const dispatch = (session: Session, frame: string, submits: Submits): Effect.Effect<Verdict> => {
-    const decoded = Codec.decodeClient(frame)
-    if (Either.isLeft(decoded)) return rejected(session, decoded.left, submits, frame.length)
-    const message = decoded.right
-    const fail = (text: string) => {
-      refuse(session, new InvalidRequest({ message: text }), message)
-      return proceed
-    }
-    if (message.type === "session.hello") return fail("this session is open already")
-    if (message.session_id !== session.sessionId)
-      return fail("session_id: not the session of this connection")
-    const feature = needs[message.type]
-    if (feature !== undefined && !session.has(feature))
-      return fail(`${message.type} needs the feature ${feature}, which was not negotiated`)
-    return sound(
-      Effect.suspend(() => handle(session, message, submits, frame.length)),
-      message.type
-    ).pipe(
-      Effect.catchAll((error) =>
-        Effect.sync(() => {
-          refuse(session, error, message)
-          return ok
-        })
-      )
-    )
-  }
-
-  /** Handles one frame. `submits` runs submits one after the other, beside whatever else comes in. */
-  return (session: Session, frame: Inbound, submits: Submits): Effect.Effect<Verdict> =>
-    onDefect(
-      Effect.suspend(() => {
-        if (typeof frame === "string") return dispatch(session, frame, submits)
-        answer(session, new InvalidRequest({ message: frame.reason }))
-        return Effect.succeed(malformed)
-      }),
-      "a frame",
-      (error) =>
-        Effect.sync(() => {
-          answer(session, error)
-          return ok
-        })
-    )
 }
+
+/** Sends the `session.error` that answers a request, or a frame that is none. */
+const answer = (
+  session: Session,
+  error: ArcpError,
+  requestId?: string | undefined,
+  jobId?: string | undefined
+) => {
+  const details = {
+    ...(requestId === undefined ? {} : { request_id: requestId }),
+    ...(jobId === undefined ? {} : { job_id: jobId })
+  }
+  session.send({
+    type: "session.error",
+    payload: toPayload(error, requestId || jobId ? details : undefined)
+  })
+}
+
+/** Decides a submit: whatever it fails with is answered, a defect by refusing it as any other reason would. */
+const decided = (
+  jobs: Jobs["Type"],
+  session: Session,
+  request: SubmitHead,
+  submit: Effect.Effect<void, ArcpError>
+) =>
+  onDefect(submit, "job.submit", (error) =>
+    sound(jobs.refuse(session, request, error), "the refusal of a submit")
+  ).pipe(Effect.catchAll((error) => Effect.sync(() => answer(session, error, request.id))))
+
+/**
+ * Refuses a request. Clients of others take every `session.error` as the end of all their jobs, so one that does not say
+ * that it knows better is told of a cancel or subscribe by a `job.error` without an `event_seq`, which is in no log.
+ */
+const refuse = ({ now }: DispatchServices, session: Session, error: ArcpError, message: ClientMessage) => {
+  const jobId = jobOf(message)
+  const aboutJob = message.type === "job.cancel" || message.type === "job.subscribe"
+  if (jobId === undefined || !aboutJob || session.has(Vendor.requests))
+    return answer(session, error, message.id, jobId)
+  session.send({
+    type: "job.error",
+    jobId,
+    payload: {
+      ...toPayload(error, { request_id: message.id }),
+      final_status: "error",
+      completed_at: timestamp(now())
+    }
+  })
+}
+
+/** Answers a frame that could not be decoded; what was meant as a submit takes its place among the submits. */
+const rejected = (
+  { jobs }: DispatchServices,
+  session: Session,
+  frame: Codec.Rejected,
+  submits: Submits,
+  bytes: number
+): Effect.Effect<Verdict> => {
+  if (frame._tag === "Ignored") return proceed
+  const error = new InvalidRequest({ message: frame.message })
+  if (
+    frame._tag === "Malformed" &&
+    frame.type === "job.submit" &&
+    frame.id !== undefined &&
+    frame.sessionId === session.sessionId
+  ) {
+    const request = { id: frame.id }
+    return proceedAfter(submits(decided(jobs, session, request, jobs.refuse(session, request, error)), bytes))
+  }
+  answer(session, error, frame.id, frame.jobId)
+  switch (frame._tag) {
+    case "Malformed":
+      return Effect.succeed(malformed)
+    case "BadVersion":
+      return Effect.succeed<Verdict>({
+        _tag: "Close",
+        code: closeCode.protocolError,
+        reason: "protocol version"
+      })
+    case "UnknownType":
+      return proceed
+  }
+}
+
+/** Hands a submit to the queue that keeps submits in order. */
+const submitted = (
+  { jobs }: DispatchServices,
+  session: Session,
+  message: Extract<ClientMessage, { readonly type: "job.submit" }>,
+  submits: Submits,
+  bytes: number
+): Effect.Effect<Verdict> => {
+  const { extensions, id, parentSpan, payload, trace_id: traceId } = message
+  const request = { id, traceId, parentSpan }
+  const adopt = extensions?.["x-vendor.effect-arcp.adopt"]
+  const submit = Effect.suspend(() => jobs.submit(session, { ...request, payload, adopt }))
+  return proceedAfter(submits(decided(jobs, session, request, submit), bytes))
+}
+
+/** Does what a message asks for; its failure is the answer to it. */
+const handle = (
+  services: DispatchServices,
+  session: Session,
+  message: Exclude<ClientMessage, { readonly type: "session.hello" | "job.submit" }>
+): Effect.Effect<Verdict, ArcpError> => {
+  const { jobs, log, share } = services
+  const { id } = message
+  switch (message.type) {
+    case "session.ping":
+      session.send({
+        type: "session.pong",
+        payload: { ping_nonce: message.payload.nonce, received_at: timestamp(services.now()) }
+      })
+      return proceed
+    case "session.pong":
+      return proceed
+    case "session.ack": {
+      const seq = message.payload.last_processed_seq
+      if (seq > session.view.last)
+        return invalid("payload.last_processed_seq: greater than any event_seq of this session")
+      services.acknowledged(session)
+      return Effect.as(log.ack(session.view, seq), ok)
+    }
+    case "session.list_jobs":
+      return Effect.map(Effect.zipRight(share, jobs.list(session, message.payload)), (page) => {
+        session.send({ type: "session.jobs", payload: { request_id: id, ...page } })
+        return ok
+      })
+    case "session.close":
+      session.send({ type: "session.closed", payload: message.payload })
+      return Effect.succeed<Verdict>({ _tag: "Close", code: closeCode.normal, reason: "closed" })
+    case "session.bye":
+      return Effect.as(
+        services.cancelOnBye ? jobs.cancelAll(session.sessionId, "the session said bye") : Effect.void,
+        { _tag: "Close", code: closeCode.normal, reason: "bye" } as const
+      )
+    case "job.cancel": {
+      const jobId = jobOf(message)
+      if (jobId === undefined) return invalid("job_id: is missing")
+      return Effect.as(
+        Effect.zipRight(share, jobs.cancel(session, { id, jobId, reason: message.payload.reason })),
+        ok
+      )
+    }
+    case "job.subscribe": {
+      const jobId = jobOf(message)
+      if (jobId === undefined) return invalid("payload.job_id: is missing")
+      const request = { id, jobId, payload: message.payload }
+      return Effect.as(Effect.zipRight(share, jobs.subscribe(session, request)), ok)
+    }
+    case "job.unsubscribe": {
+      const jobId = jobOf(message)
+      if (jobId === undefined) return invalid("payload.job_id: is missing")
+      return Effect.as(Effect.zipRight(share, jobs.unsubscribe(session, jobId)), ok)
+    }
+  }
+}
+
+/** Decodes a frame and does what it asks for, when it may be asked for in this session. */
+const dispatch = (
+  services: DispatchServices,
+  session: Session,
+  frame: string,
+  submits: Submits
+): Effect.Effect<Verdict> => {
+  const decoded = Codec.decodeClient(frame)
+  if (Either.isLeft(decoded)) return rejected(services, session, decoded.left, submits, frame.length)
+  const message = decoded.right
+  const fail = (text: string) => {
+    refuse(services, session, new InvalidRequest({ message: text }), message)
+    return proceed
+  }
+  if (message.type === "session.hello") return fail("this session is open already")
+  if (message.session_id !== session.sessionId) return fail("session_id: not the session of this connection")
+  const feature = needs[message.type]
+  if (feature !== undefined && !session.has(feature))
+    return fail(`${message.type} needs the feature ${feature}, which was not negotiated`)
+  // The most frequent request only takes its place in the queue, where its own failures are answered.
+  if (message.type === "job.submit") return submitted(services, session, message, submits, frame.length)
+  return sound(
+    Effect.suspend(() => handle(services, session, message)),
+    message.type
+  ).pipe(
+    Effect.catchAll((error) =>
+      Effect.sync(() => {
+        refuse(services, session, error, message)
+        return ok
+      })
+    )
+  )
+}
+
+/** Answers a defect while a frame was handled, and goes on. */
+const failed = (session: Session, defect: unknown) =>
+  onDefect(Effect.die(defect), "a frame", (error) =>
+    Effect.sync(() => {
+      answer(session, error)
+      return ok
+    })
+  )
+
+/** Returns what handles one frame. `submits` runs submits one after the other, beside whatever else comes in. */
+export const make =
+  (services: DispatchServices) =>
+  (session: Session, frame: Inbound, submits: Submits): Effect.Effect<Verdict> => {
+    try {
+      if (typeof frame === "string") return dispatch(services, session, frame, submits)
+      answer(session, new InvalidRequest({ message: frame.reason }))
+      return Effect.succeed(malformed)
+    } catch (defect) {
+      return failed(session, defect)
+    }
+  }
 
 const invalid = (message: string) => Effect.fail(new InvalidRequest({ message }))
 
-/** The job that a message is about. */
-const jobOf = (message: Codec.ClientMessage): string | undefined => {
+/** Returns the id of the job that a message is about. */
+const jobOf = (message: ClientMessage): string | undefined => {
   switch (message.type) {
     case "job.cancel":
       return message.job_id ?? message.payload.job_id

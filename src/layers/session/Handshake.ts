@@ -51,7 +51,7 @@ export interface HandshakeServices {
   readonly offered: ReadonlyArray<Features.Feature>
 }
 
-/** What the transport knows of whoever says hello. */
+/** Returns what the transport knows of whoever says hello. */
 const peerOf = ({ evidence, kind, remote }: Connection): Effect.Effect<Peer> =>
   evidence === undefined
     ? Effect.succeed({ kind, remote })

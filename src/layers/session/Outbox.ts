@@ -32,7 +32,7 @@ export class Outbox {
   private waiter: (() => void) | undefined
   private rung = false
   private released = false
-  private readonly roomWaiters = new Set<() => void>()
+  private roomWaiters: Array<() => void> = []
   /** Set to have the writer close the connection, after the answers, and after all events when `drained`. */
   farewell: Farewell | undefined
 
@@ -44,7 +44,7 @@ export class Outbox {
     this.held += frame.length
     this.wake()
   }
-  /** There is something to send, or to read from the log. */
+  /** Wakes the writer: there is something to send, or to read from the log. */
   readonly wake = (): void => {
     const waiter = this.waiter
     if (waiter === undefined) this.rung = true
@@ -53,18 +53,17 @@ export class Outbox {
       waiter()
     }
   }
-  /** Waits for the next `wake`, which may have come already. Only the writer waits. */
-  readonly awaken: Effect.Effect<void> = Effect.async<void>((resume) => {
-    if (this.rung) {
-      this.rung = false
-      return resume(Effect.void)
-    }
-    this.waiter = () => resume(Effect.void)
-    return Effect.sync(() => {
-      this.waiter = undefined
+  /** Waits for the next `wake`, which may have come already. Only the writer waits, and is woken or over. */
+  get awaken(): Effect.Effect<void> {
+    return Effect.async<void>((resume) => {
+      if (this.rung) {
+        this.rung = false
+        return resume(Effect.void)
+      }
+      this.waiter = () => resume(Effect.void)
     })
-  })
-  /** All that waits now, in batches. */
+  }
+  /** Takes all that waits now, in batches. */
   take(): ReadonlyArray<Batch> {
     if (this.frames.length === 0) return []
     const batches: Array<{ frames: Array<string>; bytes: number }> = []
@@ -82,15 +81,15 @@ export class Outbox {
     this.frames = []
     return batches
   }
-  /** A batch was handed to the transport, which has room again. */
+  /** Counts a batch as sent: it was handed to the transport, which has room again. */
   sent({ bytes }: Batch): void {
     this.taken -= bytes
     this.progress += bytes
     if (!this.full) this.makeRoom()
   }
   private makeRoom(): void {
-    const waiting = [...this.roomWaiters]
-    this.roomWaiters.clear()
+    const waiting = this.roomWaiters
+    this.roomWaiters = []
     for (const resume of waiting) resume()
   }
   /** Nothing waits, and nothing is being sent. */
@@ -100,7 +99,7 @@ export class Outbox {
   get full(): boolean {
     return this.held + this.taken > this.maxBytes && !this.released
   }
-  /** The writer has ended: nothing is sent any more, and nobody waits. */
+  /** Ends the outbox with its writer: nothing is sent any more, and nobody waits. */
   release(): void {
     this.released = true
     this.makeRoom()
@@ -110,15 +109,19 @@ export class Outbox {
     return this.progress
   }
   /** Waits while too much waits. */
-  readonly room: Effect.Effect<void> = Effect.suspend(() =>
-    this.full
-      ? Effect.async<void>((resume) => {
-          const done = () => resume(Effect.void)
-          this.roomWaiters.add(done)
-          return Effect.sync(() => this.roomWaiters.delete(done))
-        })
-      : Effect.void
-  )
+  get room(): Effect.Effect<void> {
+    return Effect.suspend(() =>
+      this.full
+        ? Effect.async<void>((resume) => {
+            const done = () => resume(Effect.void)
+            this.roomWaiters.push(done)
+            return Effect.sync(() => {
+              this.roomWaiters = this.roomWaiters.filter((waiter) => waiter !== done)
+            })
+          })
+        : Effect.void
+    )
+  }
   close(farewell: Farewell): void {
     this.farewell ??= farewell
     this.wake()

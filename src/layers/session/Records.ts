@@ -18,8 +18,8 @@ const batch = 500
 const pause = Duration.seconds(1)
 
 /**
- * How often it is stored that the process is alive. What a restart does not know of the time before the crash is at most
- * this long, and it is given to the sessions.
+ * Returns how often it is stored that the process is alive. What a restart does not know of the time before the crash
+ * is at most this long, and it is given to the sessions.
  */
 export const aliveEvery = (resumeWindow: Duration.Duration): Duration.Duration =>
   Duration.millis(Math.min(30_000, Math.max(50, Duration.toMillis(resumeWindow) / 4)))

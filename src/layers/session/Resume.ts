@@ -34,7 +34,7 @@ export interface Guest {
 export interface AttachedSession {
   readonly entry: SessionEntry
   readonly session: Session
-  /** Of this transport. */
+  /** The epoch of this transport: no other of the session has had the same. */
   readonly epoch: number
 }
 
@@ -59,16 +59,16 @@ export interface ResumeServices {
   readonly elapsed: () => number
   /** See TurnShare.ts. */
   readonly share: Effect.Effect<void>
-  /** Runs on when the connection has ended. */
+  /** Runs an effect that goes on when the connection has ended. */
   readonly background: (effect: Effect.Effect<void>) => Effect.Effect<void>
 }
 
-/** More than a client that keeps giving up its connections has on their way at once. */
+/** How many tokens that are issued and not confirmed hold; more than a client that loses connections needs at once. */
 const maxIssuedTokens = 16
 
 const noDigest = "-".repeat(64)
 
-/** Whether a token may resume the session. Compares as often whatever there is to compare with, also with nothing. */
+/** Returns whether a token may resume the session. Compares as often whatever there is to compare with, also with nothing. */
 const mayResume = (record: SessionRecord | undefined, digest: string): boolean => {
   const held = constantTimeEqual(digest, record?.tokenDigest ?? noDigest)
   let issued = false
@@ -77,7 +77,7 @@ const mayResume = (record: SessionRecord | undefined, digest: string): boolean =
   return held || issued
 }
 
-/** What holds when one more token was issued to whoever presented `held`, which the client has shown to hold by that. */
+/** Returns the tokens that hold after one more was issued to whoever presented `held`, which the client then has. */
 const issuing = (record: SessionRecord, held: string, fresh: string) => ({
   tokenDigest: held,
   issuedTokenDigests:
@@ -86,211 +86,236 @@ const issuing = (record: SessionRecord, held: string, fresh: string) => ({
       : [fresh]
 })
 
-/** Soon at first, then every 30 s. */
+/** When a drop that failed is tried again: soon at first, then every 30 s. */
 const dropAgain = Schedule.union(Schedule.exponential("100 millis"), Schedule.spaced("30 seconds"))
 
 const refused = () =>
   new ResumeWindowExpired({ message: "this session cannot be resumed; open a new one with session.hello" })
 
-/** Apart from where the transport is in scope: what a session keeps must not hold the one that it began on. */
+/** Returns what reads the attachment. Made out here: a closure where the transport is in scope would hold that. */
 const attachmentOf = (entry: SessionEntry) => () => entry.attachment
 
-/** Returns what opens sessions and resumes them (§6.3). */
-export const make = (services: ResumeServices) => {
-  const { table, log, jobs, ids, secrets, options, now, elapsed, share } = services
-
-  const freshToken = Effect.gen(function* () {
+/** Makes a resume token, and what is stored of it. */
+const freshToken = (secrets: Secrets["Type"]) =>
+  Effect.gen(function* () {
     const token = yield* secrets.resumeToken
     return { token, digest: yield* secrets.digest(Redacted.value(token)) }
   })
 
-  /** Room for one more session: the one that is gone longest and has no live job goes. */
-  const makeRoom = (principal: string) =>
-    Effect.gen(function* () {
-      const max = options.maxSessionsPerPrincipal
-      if (table.countOf(principal) < max) return
-      const owners = yield* jobs.liveOwners
-      const gone = table.longestGone(principal, (sessionId) => !owners.has(sessionId))
-      if (gone !== undefined) yield* table.drop(...gone)
-      if (table.countOf(principal) >= max)
-        return yield* new InternalError({
-          message: `limit reached: at most ${max} sessions per principal; wait for the resume window of one to pass`,
-          details: { limit: "sessions_per_principal" }
-        })
-    })
+/** Makes room for one more session of a principal: the one that is gone longest and has no live job goes. */
+const makeRoom = ({ jobs, options, table }: ResumeServices, principal: string) =>
+  Effect.gen(function* () {
+    const max = options.maxSessionsPerPrincipal
+    if (table.countOf(principal) < max) return
+    const owners = yield* jobs.liveOwners
+    const gone = table.longestGone(principal, (sessionId) => !owners.has(sessionId))
+    if (gone !== undefined) yield* table.drop(...gone)
+    if (table.countOf(principal) >= max)
+      return yield* new InternalError({
+        message: `limit reached: at most ${max} sessions per principal; wait for the resume window of one to pass`,
+        details: { limit: "sessions_per_principal" }
+      })
+  })
 
-  /** What dropping a session does to the log. Nobody waits for it, and it is tried until it is done. */
-  const onDrop = (entry: SessionEntry) =>
-    Scope.addFinalizer(
-      entry.scope,
-      Effect.suspend(() =>
-        services.background(
-          log.dropView(entry.record.sessionId).pipe(
-            Effect.tapErrorCause((cause) =>
-              Effect.logWarning("a session that is over could not be dropped; will try again", cause)
-            ),
-            Effect.retry({ schedule: dropAgain }),
-            Effect.catchAllCause((cause) => Effect.logError("a session that is over stays stored", cause))
-          )
+/** Drops the view of a session with its scope. Nobody waits for that, and it is tried until it is done. */
+const onDrop = ({ background, log }: ResumeServices, entry: SessionEntry) =>
+  Scope.addFinalizer(
+    entry.scope,
+    Effect.suspend(() =>
+      background(
+        log.dropView(entry.record.sessionId).pipe(
+          Effect.tapErrorCause((cause) =>
+            Effect.logWarning("a session that is over could not be dropped; will try again", cause)
+          ),
+          Effect.retry({ schedule: dropAgain }),
+          Effect.catchAllCause((cause) => Effect.logError("a session that is over stays stored", cause))
         )
       )
     )
+  )
 
-  /** A session of the last process, which is detached until it is resumed, and stored as that. */
-  const restore = (record: SessionRecord, until: number) =>
+/** Adds a session of the last process, which is detached until it is resumed, and stored as that. */
+const restore = (services: ResumeServices, record: SessionRecord, until: number) =>
+  Effect.gen(function* () {
+    const { table } = services
+    const detached = { ...record, attached: false }
+    const entry = yield* table.add(detached, { _tag: "Detached", until })
+    // Or its window would begin again with the end of this process.
+    if (record.attached) table.touch(entry)
+    yield* onDrop(services, entry)
+  })
+
+/**
+ * Attaches a session once its commit is done: it is the transport's, synchronously, and the welcome goes out before
+ * anything else. Whoever was attached is so no more.
+ */
+const attach = (
+  { ids, log, table }: ResumeServices,
+  entry: SessionEntry,
+  opening: SessionOpening,
+  { identity, features, attachment, version, welcome }: Guest,
+  view: View,
+  token: Redacted.Redacted
+) =>
+  Effect.gen(function* () {
+    const { sessionId } = entry.record
+    yield* log.attach(view, { features, wake: attachment.outbox.wake })
+    const session =
+      entry.session ??
+      new Session(sessionId, version, view, identity, features, {
+        nextId: ids.unsafeNext,
+        attachment: attachmentOf(entry)
+      })
+    const first = session.frame({ type: "session.welcome", payload: welcome(sessionId, token) })
+    session.identity = identity
+    session.features = features
+    entry.session = session
+    const { epoch, superseded } = table.attach(entry, opening, attachment)
+    attachment.outbox.push(first)
+    if (superseded !== undefined)
+      yield* Effect.forkDaemon(superseded.close(closeCode.superseded, "resumed on another transport"))
+    return { entry, session, epoch } satisfies AttachedSession as AttachedSession
+  })
+
+/** Opens a session. Fails with `InternalError` and `details.limit` when the principal has too many. */
+const open = (services: ResumeServices, guest: Guest): Effect.Effect<AttachedSession, InternalError> =>
+  Effect.uninterruptible(
     Effect.gen(function* () {
-      const detached = { ...record, attached: false }
-      const entry = yield* table.add(detached, { _tag: "Detached", until })
-      // Or its window would begin again with the end of this process.
-      if (record.attached) table.touch(entry)
-      yield* onDrop(entry)
+      const { ids, log, now, secrets, share, table } = services
+      const { identity, version, features } = guest
+      const { token, digest } = yield* freshToken(secrets)
+      yield* makeRoom(services, identity.principal)
+      const at = now()
+      const opening = unsettled()
+      const entry = yield* table.add(
+        {
+          sessionId: ids.unsafeMake("sess"),
+          principal: identity.principal,
+          version,
+          features,
+          createdAt: at,
+          lastSeenAt: at,
+          attached: true,
+          tokenDigest: digest,
+          acked: 0
+        },
+        opening
+      )
+      return yield* Effect.interruptible(log.openView(entry.record)).pipe(
+        Effect.onInterrupt(() => onDrop(services, entry)),
+        Effect.tap(() => onDrop(services, entry)),
+        Effect.zipLeft(share),
+        Effect.flatMap((view) => attach(services, entry, opening, guest, view, token)),
+        Effect.onError(() => table.drop(entry, opening))
+      )
     })
+  )
 
-  /**
-   * The commit is done: the session is the transport's, synchronously, and the welcome goes out before anything else.
-   * Whoever was attached is so no more.
-   */
-  const attach = (
-    entry: SessionEntry,
-    opening: SessionOpening,
-    { identity, features, attachment, version, welcome }: Guest,
-    view: View,
-    token: Redacted.Redacted
-  ) =>
+/** Claims the session that a resume may have; fails in the same way for everything that it may not. */
+const admit = ({ elapsed, secrets, table }: ResumeServices, identity: Identity, request: ResumeRequest) =>
+  Effect.gen(function* () {
+    const digest = yield* secrets.digest(Redacted.value(request.token))
+    const entry = table.get(request.sessionId)
+    if (entry !== undefined) yield* Effect.interruptible(table.settled(entry))
+    const holdsToken = mayResume(entry?.record, digest)
+    if (
+      entry === undefined ||
+      entry.record.principal !== identity.principal ||
+      !holdsToken ||
+      !table.holds(entry) ||
+      entry.state._tag === "Opening" ||
+      (entry.state._tag === "Detached" && entry.state.until <= elapsed())
+    )
+      return yield* refused()
+    return { entry, digest, opening: table.claim(entry, entry.state) }
+  })
+
+/**
+ * Continues a session and rotates its token. Wrong principal, session or token, a window that has passed,
+ * and events no longer retained all give the same `ResumeWindowExpired`; a `lastEventSeq` never
+ * assigned gives `InvalidRequest`.
+ */
+const resume = (
+  services: ResumeServices,
+  guest: Guest,
+  request: ResumeRequest
+): Effect.Effect<AttachedSession, ResumeWindowExpired | InvalidRequest | InternalError> =>
+  Effect.uninterruptible(
     Effect.gen(function* () {
-      const { sessionId } = entry.record
-      yield* log.attach(view, { features, wake: attachment.outbox.wake })
-      const session =
-        entry.session ??
-        new Session(sessionId, version, view, identity, features, {
-          nextId: ids.unsafeNext,
-          attachment: attachmentOf(entry)
-        })
-      const first = session.frame({ type: "session.welcome", payload: welcome(sessionId, token) })
-      session.identity = identity
-      session.features = features
-      entry.session = session
-      const { epoch, superseded } = table.attach(entry, opening, attachment)
-      attachment.outbox.push(first)
-      if (superseded !== undefined)
-        yield* Effect.forkDaemon(superseded.close(closeCode.superseded, "resumed on another transport"))
-      return { entry, session, epoch } satisfies AttachedSession as AttachedSession
+      const { log, now, secrets, share, table } = services
+      const fresh = yield* freshToken(secrets)
+      const { entry, digest, opening } = yield* admit(services, guest.identity, request)
+      const { record } = entry
+      return yield* Effect.gen(function* () {
+        const view = entry.session?.view ?? (yield* Effect.interruptible(log.loadView(record)))
+        if (request.lastEventSeq > view.last)
+          return yield* new InvalidRequest({
+            message: "payload.resume.last_event_seq: greater than any event_seq of this session"
+          })
+        if (request.lastEventSeq + 1 < view.first) return yield* refused()
+        const next: SessionRecord = {
+          ...record,
+          features: guest.features,
+          attached: true,
+          lastSeenAt: now(),
+          ...issuing(record, digest, fresh.digest),
+          acked: view.acked
+        }
+        yield* Effect.interruptible(log.commit([Op.PutSession({ session: next })])).pipe(
+          // It may be stored all the same, so what holds is stored again.
+          Effect.onInterrupt(() => Effect.sync(() => table.touch(entry)))
+        )
+        entry.record = next
+        // Of a thousand that were committed together each has its share of a turn.
+        yield* share
+        return yield* attach(
+          services,
+          entry,
+          opening,
+          { ...guest, version: record.version },
+          view,
+          fresh.token
+        )
+      }).pipe(Effect.onError(() => Effect.sync(() => table.release(entry, opening))))
     })
+  )
 
-  /** Opens a session. `InternalError` with `details.limit` when the principal has too many. */
-  const open = (guest: Guest): Effect.Effect<AttachedSession, InternalError> =>
-    Effect.uninterruptible(
-      Effect.gen(function* () {
-        const { identity, version, features } = guest
-        const { token, digest } = yield* freshToken
-        yield* makeRoom(identity.principal)
-        const at = now()
-        const opening = unsettled()
-        const entry = yield* table.add(
-          {
-            sessionId: ids.unsafeMake("sess"),
-            principal: identity.principal,
-            version,
-            features,
-            createdAt: at,
-            lastSeenAt: at,
-            attached: true,
-            tokenDigest: digest,
-            acked: 0
-          },
-          opening
-        )
-        return yield* Effect.interruptible(log.openView(entry.record)).pipe(
-          Effect.onInterrupt(() => onDrop(entry)),
-          Effect.tap(() => onDrop(entry)),
-          Effect.zipLeft(share),
-          Effect.flatMap((view) => attach(entry, opening, guest, view, token)),
-          Effect.onError(() => table.drop(entry, opening))
-        )
+/**
+ * Ends all tokens but the one that was issued last, once the client has sent a frame on the transport of `epoch`, which
+ * has that one. Stored when it returns, so that whoever got an answer has a token that holds.
+ */
+const confirm = ({ log, table }: ResumeServices, { entry, epoch }: AttachedSession): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const { state } = entry
+    if (state._tag !== "Attached" || state.epoch !== epoch) return Effect.void
+    const received = entry.record.issuedTokenDigests?.at(-1)
+    if (received === undefined) return Effect.void
+    entry.record = { ...entry.record, tokenDigest: received, issuedTokenDigests: undefined }
+    return log.commit([Op.PutSession({ session: entry.record })]).pipe(
+      Effect.catchAll((error) => {
+        table.touch(entry)
+        return Effect.logWarning("a resume token that is over could not be stored", error.message)
       })
     )
+  })
 
-  /** The session that a resume may have, or why it may not; the same answer to everything that is not its own. */
-  const admit = (identity: Identity, request: ResumeRequest) =>
-    Effect.gen(function* () {
-      const digest = yield* secrets.digest(Redacted.value(request.token))
-      const entry = table.get(request.sessionId)
-      if (entry !== undefined) yield* Effect.interruptible(table.settled(entry))
-      const holdsToken = mayResume(entry?.record, digest)
-      if (
-        entry === undefined ||
-        entry.record.principal !== identity.principal ||
-        !holdsToken ||
-        !table.holds(entry) ||
-        entry.state._tag === "Opening" ||
-        (entry.state._tag === "Detached" && entry.state.until <= elapsed())
-      )
-        return yield* refused()
-      return { entry, digest, opening: table.claim(entry, entry.state) }
-    })
-
-  /**
-   * Continues a session and rotates its token. Wrong principal, session or token, a window that has passed,
-   * and events no longer retained all give the same `ResumeWindowExpired`; a `lastEventSeq` never
-   * assigned gives `InvalidRequest`.
-   */
-  const resume = (
+/** Opens sessions and resumes them (§6.3). */
+export interface Resume {
+  /** Adds a session of the last process, which may be resumed until a point in time of `elapsed`. */
+  readonly restore: (record: SessionRecord, until: number) => Effect.Effect<void>
+  readonly open: (guest: Guest) => Effect.Effect<AttachedSession, InternalError>
+  readonly resume: (
     guest: Guest,
     request: ResumeRequest
-  ): Effect.Effect<AttachedSession, ResumeWindowExpired | InvalidRequest | InternalError> =>
-    Effect.uninterruptible(
-      Effect.gen(function* () {
-        const fresh = yield* freshToken
-        const { entry, digest, opening } = yield* admit(guest.identity, request)
-        const { record } = entry
-        return yield* Effect.gen(function* () {
-          const view = entry.session?.view ?? (yield* Effect.interruptible(log.loadView(record)))
-          if (request.lastEventSeq > view.last)
-            return yield* new InvalidRequest({
-              message: "payload.resume.last_event_seq: greater than any event_seq of this session"
-            })
-          if (request.lastEventSeq + 1 < view.first) return yield* refused()
-          const next: SessionRecord = {
-            ...record,
-            features: guest.features,
-            attached: true,
-            lastSeenAt: now(),
-            ...issuing(record, digest, fresh.digest),
-            acked: view.acked
-          }
-          yield* Effect.interruptible(log.commit([Op.PutSession({ session: next })])).pipe(
-            // It may be stored all the same, so what holds is stored again.
-            Effect.onInterrupt(() => Effect.sync(() => table.touch(entry)))
-          )
-          entry.record = next
-          // Of a thousand that were committed together each has its share of a turn.
-          yield* share
-          return yield* attach(entry, opening, { ...guest, version: record.version }, view, fresh.token)
-        }).pipe(Effect.onError(() => Effect.sync(() => table.release(entry, opening))))
-      })
-    )
-
-  /**
-   * The client has sent a frame on the transport of `epoch`, which has the token that was issued last: all others are
-   * over. Stored when it returns, so that whoever got an answer has a token that holds.
-   */
-  const confirm = ({ entry, epoch }: AttachedSession): Effect.Effect<void> =>
-    Effect.suspend(() => {
-      const { state } = entry
-      if (state._tag !== "Attached" || state.epoch !== epoch) return Effect.void
-      const received = entry.record.issuedTokenDigests?.at(-1)
-      if (received === undefined) return Effect.void
-      entry.record = { ...entry.record, tokenDigest: received, issuedTokenDigests: undefined }
-      return log.commit([Op.PutSession({ session: entry.record })]).pipe(
-        Effect.catchAll((error) => {
-          table.touch(entry)
-          return Effect.logWarning("a resume token that is over could not be stored", error.message)
-        })
-      )
-    })
-
-  return { restore, open, resume, confirm }
+  ) => Effect.Effect<AttachedSession, ResumeWindowExpired | InvalidRequest | InternalError>
+  /** Tells that the client has sent a frame on this transport, so that it has the token issued with it. */
+  readonly confirm: (held: AttachedSession) => Effect.Effect<void>
 }
 
-/** Opens sessions, resumes them, and lets go of their transports. */
-export type Resume = ReturnType<typeof make>
+/** Returns what opens sessions and resumes them (§6.3). */
+export const make = (services: ResumeServices): Resume => ({
+  restore: (record, until) => restore(services, record, until),
+  open: (guest) => open(services, guest),
+  resume: (guest, request) => resume(services, guest, request),
+  confirm: (held) => confirm(services, held)
+})

@@ -18,20 +18,23 @@ const maxAccepts = 4096
  * whether the accept has to be made again (§6.3).
  */
 export class Accepts {
-  private readonly jobIds = new Set<string>()
+  /** From the first accept on. */
+  private jobIds: Set<string> | undefined
 
   sent(jobId: string): void {
-    this.jobIds.delete(jobId)
-    this.jobIds.add(jobId)
-    if (this.jobIds.size <= maxAccepts) return
-    for (const oldest of this.jobIds) {
-      this.jobIds.delete(oldest)
+    this.jobIds ??= new Set()
+    const { jobIds } = this
+    jobIds.delete(jobId)
+    jobIds.add(jobId)
+    if (jobIds.size <= maxAccepts) return
+    for (const oldest of jobIds) {
+      jobIds.delete(oldest)
       return
     }
   }
-  /** The job begins now: has its accept been sent? Asked once per job. */
+  /** Returns whether the accept of a job that begins now has been sent. Asked once per job. */
   begins(jobId: string): boolean {
-    return this.jobIds.delete(jobId)
+    return this.jobIds?.delete(jobId) ?? false
   }
 }
 

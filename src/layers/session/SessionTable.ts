@@ -5,9 +5,9 @@
  *        ▲                      │                                   │
  *        └──────── resume ──────┴───────────── resume ──────────────┘
  *
- * States are values, and a transition names the one that it starts from: one that is no longer the state changes nothing.
- * So the end of a transport never undoes the resume that took its place, and nobody drops what is being resumed. To drop
- * a session is to close its scope; that is the only way.
+ * States are values, and a transition names the one that it starts from: one that is no longer the state changes
+ * nothing. So the end of a transport never undoes the resume that took its place, and nobody drops what is being
+ * resumed. To drop a session is to close its scope; that is the only way.
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -132,7 +132,7 @@ export class SessionTable {
     return opening
   }
 
-  /** The resume came to nothing: as it was before, or as it became meanwhile. */
+  /** Gives back a session whose resume came to nothing: it is as it was before, or as it became meanwhile. */
   release(entry: SessionEntry, opening: SessionOpening): void {
     if (entry.state !== opening || opening.previous === undefined) return
     entry.state = opening.previous
@@ -141,7 +141,7 @@ export class SessionTable {
     Deferred.unsafeDone(opening.settled, Effect.void)
   }
 
-  /** The hello is committed: the transport is the session's. Returns its epoch, and whom it supersedes. */
+  /** Makes the transport the session's, once the hello is committed. Returns its epoch, and whom it supersedes. */
   attach(
     entry: SessionEntry,
     opening: SessionOpening,
@@ -156,7 +156,7 @@ export class SessionTable {
     return { epoch, superseded }
   }
 
-  /** The transport of `epoch` is gone. Returns whether it was still the session's. */
+  /** Lets go of the transport of `epoch`, which is gone. Returns whether it was still the session's. */
   detach(entry: SessionEntry, epoch: number, until: number, seenAt: number): boolean {
     const { state } = entry
     const current = state._tag === "Opening" ? state.previous : state
@@ -180,7 +180,7 @@ export class SessionTable {
         : Effect.void
     )
 
-  /** The record is to be stored again, with the next of {@link takeChanged}. */
+  /** Has the record stored again, with the next of {@link takeChanged}. */
   touch(entry: SessionEntry): void {
     if (this.holds(entry)) this.changed.add(entry)
   }
@@ -209,7 +209,7 @@ export class SessionTable {
     return over
   }
 
-  /** The principal's session that is detached and has been gone longest, among those that `may` be dropped. */
+  /** Returns the principal's session that is detached and has been gone longest, among those that `may` be dropped. */
   longestGone(
     principal: string,
     may: (sessionId: string) => boolean
@@ -224,7 +224,7 @@ export class SessionTable {
   }
 }
 
-/** The state of a session whose hello is being committed. */
+/** Returns the state of a session whose hello is being committed. */
 export const unsettled = (previous?: SessionAttached | SessionDetached): SessionOpening => ({
   _tag: "Opening",
   previous,

@@ -1,13 +1,18 @@
 /** Sessions over any transport: wires the table, the handshake, connections, records and the sweeping together. */
-import * as Chunk from "effect/Chunk"
+import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
+import * as FiberRef from "effect/FiberRef"
 import * as FiberSet from "effect/FiberSet"
+import * as HashMap from "effect/HashMap"
 import * as Layer from "effect/Layer"
+import type * as Tracer from "effect/Tracer"
 import { encode } from "../../protocol/Codec.js"
-import { InternalError, InvalidRequest, toPayload } from "../../protocol/Errors.js"
+import { toPayload } from "../../protocol/Errors.js"
 import * as Features from "../../protocol/Features.js"
 import { Registry } from "../../services/agents/Registry.js"
 import { Auth } from "../../services/auth/Auth.js"
@@ -24,11 +29,13 @@ import { TurnShare } from "../../services/runtime/TurnShare.js"
 import { within } from "../../services/runtime/within.js"
 import { Sessions } from "../../services/session/Sessions.js"
 import { Store } from "../../services/store/Store.js"
-import { type Connection, closeCode } from "../../services/transport/Transport.js"
+import { type Closed, type Connection, closeCode } from "../../services/transport/Transport.js"
 import { sound } from "./boundary.js"
-import { closeCodeOf, make as serveOn } from "./Connection.js"
+import type { Served } from "./Connection.js"
+import * as Connections from "./Connection.js"
 import * as Dispatch from "./Dispatch.js"
 import * as Handshake from "./Handshake.js"
+import * as HelloRoom from "./HelloRoom.js"
 import { Outbox } from "./Outbox.js"
 import * as Records from "./Records.js"
 import * as Resume from "./Resume.js"
@@ -39,7 +46,7 @@ import * as Sweeper from "./Sweeper.js"
 /** What a shutdown gives each of its parts beyond the graces of the jobs, in real time. */
 const shutdownMargin = Duration.seconds(3)
 
-/** The sessions that the store has, detached until the window after their last message has passed. */
+/** Adds the sessions that the store has, detached until the window after their last message has passed. */
 const restoreAll = (
   services: Resume.ResumeServices & { readonly store: Store["Type"] },
   resume: Resume.Resume
@@ -60,7 +67,7 @@ const restoreAll = (
     for (const { record, left } of found) yield* resume.restore(record, elapsed() + left)
   })
 
-/** The frame of a connection that has no session, and its end. */
+/** Tells a connection that has no session why, and closes it. */
 const refuse = (ids: IdGenerator["Type"], connection: Connection, refusal: Handshake.HelloRefusal) =>
   connection
     .send([
@@ -75,7 +82,13 @@ const refuse = (ids: IdGenerator["Type"], connection: Connection, refusal: Hands
         )
       })
     ])
-    .pipe(Effect.zipRight(connection.close(closeCodeOf(refusal.error), refusal.error.code)))
+    .pipe(Effect.zipRight(connection.close(Connections.closeCodeOf(refusal.error), refusal.error.code)))
+
+/** A connection whose session is attached, and the span of that. */
+interface Entered {
+  readonly served: Served
+  readonly span: Tracer.Span
+}
 
 /** Makes the sessions of a runtime over the services in context. */
 export const make = Effect.gen(function* () {
@@ -128,7 +141,7 @@ export const make = Effect.gen(function* () {
       if (entry !== undefined) table.touch(entry)
     }
   })
-  const connect = serveOn({
+  const connections = Connections.make({
     log,
     jobs,
     ids,
@@ -142,7 +155,14 @@ export const make = Effect.gen(function* () {
   })
 
   let stopping = false
-  const room = yield* helloRoom({ options, greet, share, stopping: () => stopping })
+  const room = yield* HelloRoom.make({
+    options,
+    elapsed,
+    greet,
+    share,
+    stopping: () => stopping,
+    refuse: (connection, refusal) => refuse(ids, connection, refusal)
+  })
 
   const detach = ({ entry, session, epoch }: Resume.AttachedSession) =>
     Effect.suspend(() => {
@@ -162,36 +182,82 @@ export const make = Effect.gen(function* () {
     ).pipe(Effect.mapError(greeted.refuse))
   }
 
-  const serve = (connection: Connection): Effect.Effect<void> =>
+  /** From the first frame to a session that is attached. Only waiting for the peer can be interrupted. */
+  const enter = (
+    connection: Connection,
+    interruptible: <A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<A, E>
+  ): Effect.Effect<Entered, Handshake.HelloRefusal | Closed> =>
     Effect.gen(function* () {
-      const { greeted, rest } = yield* room(connection)
+      const { greeted, rest } = yield* interruptible(room.greet(connection))
+      yield* connection.greeted ?? Effect.void
       const attachment: Attachment = {
         outbox: new Outbox(options.maxUnsentBytes),
         accepts: new Accepts(),
         close: connection.close
       }
-      yield* Effect.acquireUseRelease(
-        hold(greeted, attachment),
-        (held) =>
-          connect(connection, held, attachment, {
-            resumed: greeted.resume !== undefined,
-            after: greeted.resume?.lastEventSeq ?? 0,
-            frames: rest
-          }).pipe(traced(greeted, held)),
-        detach
-      )
-    }).pipe(
-      Effect.catchAll((refused) =>
-        refused._tag === "Refusal" ? refuse(ids, connection, refused) : Effect.void
-      ),
-      Effect.catchAllCause((cause) =>
-        Effect.zipRight(
+      const held = yield* hold(greeted, attachment)
+      const resumed = greeted.resume !== undefined
+      return {
+        served: connections.prepare(connection, held, attachment, {
+          resumed,
+          after: greeted.resume?.lastEventSeq ?? 0,
+          frames: rest
+        }),
+        span: yield* traced({
+          sessionId: held.session.sessionId,
+          principal: greeted.identity.principal,
+          parentSpan: greeted.parentSpan,
+          resumed
+        })
+      }
+    })
+
+  const failed = (connection: Connection, cause: Cause.Cause<never>): Effect.Effect<void> =>
+    Cause.isInterruptedOnly(cause)
+      ? Effect.void
+      : Effect.zipRight(
           Effect.logError("a connection failed", cause),
           connection.close(1011, "internal error")
         )
-      ),
-      Effect.ensuring(connection.close(closeCode.normal, ""))
+
+  const turnAway = (connection: Connection, cause: Cause.Cause<Handshake.HelloRefusal | Closed>) =>
+    Either.match(Cause.failureOrCause(cause), {
+      onLeft: (error) => (error._tag === "Refusal" ? refuse(ids, connection, error) : Effect.void),
+      onRight: (defect) => failed(connection, defect)
+    })
+
+  /** What follows the last frame of a connection: the session is let go of, whatever ended it. */
+  const leave = ({ served, span }: Entered, exit: Exit.Exit<void>): Effect.Effect<void> =>
+    Effect.zipRight(
+      connections.end(served),
+      Effect.suspend(() => {
+        span.end(clock.unsafeCurrentTimeNanos(), exit)
+        const told = Exit.isFailure(exit) ? failed(served.connection, exit.cause) : Effect.void
+        return Effect.zipRight(detach(served.held), told)
+      })
     )
+
+  const count = connectionCount()
+  /**
+   * One connection, to its end. Made of few parts on purpose: whatever is around the part that serves is held by every
+   * connection for as long as it lives.
+   */
+  const serve = (connection: Connection): Effect.Effect<void> =>
+    Effect.uninterruptibleMask((restore) => {
+      const end = Effect.suspend(() => {
+        count.end()
+        return connection.close(closeCode.normal, "")
+      })
+      count.begin()
+      return Effect.matchCauseEffect(enter(connection, restore), {
+        onFailure: (cause) => Effect.zipRight(Effect.exit(restore(turnAway(connection, cause))), end),
+        onSuccess: (entered) =>
+          Effect.matchCauseEffect(restore(connections.run(entered.served)), {
+            onFailure: (cause) => Effect.zipRight(leave(entered, Exit.failCause(cause)), end),
+            onSuccess: () => Effect.zipRight(leave(entered, Exit.void), end)
+          })
+      })
+    })
 
   yield* Effect.forkScoped(records.run)
   yield* Effect.forkScoped(
@@ -204,7 +270,6 @@ export const make = Effect.gen(function* () {
     })
   )
 
-  const served = connectionCount()
   const end = Effect.gen(function* () {
     yield* within(jobs.shutdown, Duration.sum(options.shutdownGrace, shutdownMargin))
     for (const [session, attachment] of table.attachments())
@@ -214,7 +279,7 @@ export const make = Effect.gen(function* () {
         drained: true,
         frame: session.frame({ type: "session.bye", payload: { reason: "shutdown" } })
       })
-    yield* within(served.none, shutdownMargin)
+    yield* within(count.none, shutdownMargin)
     yield* within(Effect.ignoreLogged(records.write), shutdownMargin)
   })
   const ended = yield* Deferred.make<void>()
@@ -230,99 +295,52 @@ export const make = Effect.gen(function* () {
   yield* Effect.forkScoped(Effect.catchAll(log.stopped, () => shutdown))
 
   return Sessions.of({
-    serve: (connection) => served.count(serve(connection)),
+    serve,
     shutdown
   })
 })
 
-/** Serves a session on one transport in a span of its own, and with its name in the logs (§11). */
-const traced =
-  (greeted: Handshake.Greeted, { session: { sessionId } }: Resume.AttachedSession) =>
-  <A, E>(serving: Effect.Effect<A, E>): Effect.Effect<A, E> =>
-    serving.pipe(
-      Effect.withSpan("arcp.session", {
-        captureStackTrace: false,
-        ...(greeted.parentSpan === undefined ? { root: true } : { parent: greeted.parentSpan }),
-        attributes: { "arcp.session_id": sessionId, "arcp.session.resumed": greeted.resume !== undefined }
-      }),
-      Effect.annotateLogs({ session: sessionId, principal: greeted.identity.principal })
-    )
-
-/** The hello room: connections that have not said who they are, at most `maxPendingHellos` of them. */
-const helloRoom = ({
-  options,
-  greet,
-  share,
-  stopping
-}: {
-  readonly options: RuntimeOptions["Type"]
-  readonly greet: ReturnType<typeof Handshake.make>
-  readonly share: Effect.Effect<void>
-  readonly stopping: () => boolean
-}) =>
-  Effect.sync(() => {
-    let waiting = 0
-    const late = new Handshake.HelloRefusal(
-      new InvalidRequest({
-        message: `session.hello must come within ${Duration.toSeconds(options.helloTimeout)} s`
-      }),
-      "1.1"
-    )
-    /** The first frames: one of them the hello, the others for the session. */
-    const firstFrames = (connection: Connection) =>
-      connection.take.pipe(Effect.timeoutFail({ duration: options.helloTimeout, onTimeout: () => late }))
-    return (connection: Connection) =>
-      Effect.acquireUseRelease(
-        Effect.sync(() => ++waiting),
-        (inside) =>
-          Effect.gen(function* () {
-            if (stopping()) return yield* Effect.fail(new Handshake.HelloRefusal(shuttingDown, "1.1"))
-            if (inside > options.maxPendingHellos)
-              return yield* Effect.fail(
-                new Handshake.HelloRefusal(tooManyHellos(options.maxPendingHellos), "1.1")
-              )
-            yield* connection.setMaxFrameBytes(options.maxHelloFrameBytes)
-            const frames = yield* firstFrames(connection)
-            yield* share
-            const greeted = yield* greet(connection, Chunk.unsafeHead(frames))
-            yield* connection.setMaxFrameBytes(options.maxFrameBytes)
-            return { greeted, rest: Chunk.drop(frames, 1) }
-          }),
-        () => Effect.sync(() => --waiting)
+/**
+ * The span of a session on one transport (§11), and its name in the logs of the fiber that serves it and of those that it
+ * forks. Neither is an effect around what serves: every connection would hold that for as long as it lives.
+ */
+const traced = ({
+  sessionId,
+  principal,
+  parentSpan,
+  resumed
+}: Pick<Handshake.Greeted, "parentSpan"> & {
+  readonly sessionId: string
+  readonly principal: string
+  readonly resumed: boolean
+}): Effect.Effect<Tracer.Span> =>
+  Effect.makeSpan("arcp.session", {
+    captureStackTrace: false,
+    ...(parentSpan === undefined ? { root: true } : { parent: parentSpan }),
+    attributes: { "arcp.session_id": sessionId, "arcp.session.resumed": resumed }
+  }).pipe(
+    Effect.zipLeft(
+      FiberRef.update(FiberRef.currentLogAnnotations, (about) =>
+        HashMap.set(HashMap.set(about, "session", sessionId), "principal", principal)
       )
-  })
+    )
+  )
 
-/** Counts what runs, so that a shutdown can wait until nothing does. */
+/** Counts the connections that are served, so that a shutdown can wait until there are none. */
 const connectionCount = () => {
   let running = 0
   let idle = Deferred.unsafeMake<void>(FiberId.none)
   Deferred.unsafeDone(idle, Effect.void)
   return {
-    count: (effect: Effect.Effect<void>) =>
-      Effect.acquireUseRelease(
-        Effect.sync(() => {
-          if (running++ === 0) idle = Deferred.unsafeMake<void>(FiberId.none)
-        }),
-        () => effect,
-        () =>
-          Effect.sync(() => {
-            if (--running === 0) Deferred.unsafeDone(idle, Effect.void)
-          })
-      ),
+    begin: () => {
+      if (running++ === 0) idle = Deferred.unsafeMake<void>(FiberId.none)
+    },
+    end: () => {
+      if (--running === 0) Deferred.unsafeDone(idle, Effect.void)
+    },
     none: Effect.suspend(() => Deferred.await(idle))
   }
 }
-
-const shuttingDown = new InternalError({
-  message: "the runtime is shutting down",
-  details: { reason: "shutdown" }
-})
-
-const tooManyHellos = (max: number) =>
-  new InternalError({
-    message: `limit reached: at most ${max} connections may be waiting for session.hello; try again later`,
-    details: { limit: "pending_hellos" }
-  })
 
 /** Provides `Sessions` over the services in context. Its end ends every session. */
 export const layer = () => Layer.scoped(Sessions, make)

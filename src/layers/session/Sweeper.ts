@@ -14,7 +14,7 @@ const batch = 256
 const every = (resumeWindow: Duration.Duration): Duration.Duration =>
   Duration.millis(Math.min(30_000, Math.max(100, Duration.toMillis(resumeWindow) / 4)))
 
-/** Closes, for ever, sessions whose window has passed. */
+/** Closes sessions whose window has passed, for as long as it runs. */
 export const run = (services: {
   readonly table: SessionTable
   /** Milliseconds that only go forward. */

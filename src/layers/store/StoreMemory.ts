@@ -82,5 +82,5 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
   }
 }
 
-/** A store in memory: nothing outlives the layer, and only a mistake in a batch can fail. */
+/** Provides a store in memory: nothing outlives the layer, and only a mistake in a batch can fail. */
 export const layer = (): Layer.Layer<Store> => Layer.effect(Store, make)

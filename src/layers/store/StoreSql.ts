@@ -1,22 +1,31 @@
 /**
- * The store over a SQL client that speaks SQLite's dialect (`@effect/sql-sqlite-node` and its
- * relatives). The tables are in `store/schema.ts`; whoever opens the database brings it to that schema.
+ * The store over a SQL client that speaks SQLite's dialect (`@effect/sql-sqlite-node` and its relatives).
  *
- * Statements go to one connection, reserved for the life of the store, and not through the client: that
- * keeps every transaction flat and exclusive whatever fiber it runs in, lets a failing `COMMIT` be a
- * failure rather than a defect, and costs a fraction.
+ * Statements go to a connection, and not through the client: that keeps every transaction flat and exclusive whatever
+ * fiber it runs in, lets a failing `COMMIT` be a failure rather than a defect, and costs a fraction. `lending.ts` says
+ * whose connection it is.
  */
 import * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Scope } from "effect/Scope"
-import { Turn } from "../../services/runtime/Turn.js"
-import type { JobRecord, Op, Run, SessionRecord, StoreService } from "../../services/store/Store.js"
+import { Turn, type TurnService } from "../../services/runtime/Turn.js"
+import type {
+  JobFilter,
+  JobRecord,
+  Op,
+  Run,
+  SessionRecord,
+  StoreService
+} from "../../services/store/Store.js"
 import { Store, StoreError } from "../../services/store/Store.js"
 import { whileBusy } from "./busy.js"
 import { firstPlace, makeSearch } from "./ended.js"
+import { borrowed, kept, type Lend, type Statements } from "./lending.js"
 import { type ListingStep, list, stepSize } from "./listing.js"
+import { claim, migrate, stillOwner, type TableOptions, tablesOf } from "./migrate.js"
+import { naming } from "./naming.js"
 import { jobsOf, type LogEnd, type Plan, plan, type WriterState } from "./plan.js"
 import * as query from "./query.js"
 import * as retention from "./retentionQuery.js"
@@ -25,10 +34,9 @@ import type { Statement } from "./statements.js"
 import { free } from "./vacuum.js"
 
 /** Options of a store over a SQL client. */
-export interface Options {
-  /** What error messages call the database; a SQLite store gives its file name. */
-  readonly name?: string | undefined
-}
+export interface Options extends TableOptions {}
+
+export { migrate } from "./migrate.js"
 
 const noLogs: ReadonlyMap<string, LogEnd> = new Map()
 
@@ -55,127 +63,179 @@ const begin: Statement = ["BEGIN IMMEDIATE", []]
 const end: Statement = ["COMMIT", []]
 const undo: Statement = ["ROLLBACK", []]
 
-/**
- * A store over a database that has the current schema. It keeps a connection of the client to itself,
- * so a client that has only one is the store's alone.
- */
-export const make = (
-  options: Options = {}
-): Effect.Effect<StoreService, StoreError, SqlClient.SqlClient | Scope> =>
-  Effect.gen(function* () {
-    const mapError = Effect.mapError(toStoreError(options.name ?? "the database"))
-    const connection = yield* Effect.flatMap(SqlClient.SqlClient, (sql) => sql.reserve).pipe(mapError)
-    /** No read sees a transaction half done, and no two transactions mix. */
-    const exclusive = (yield* Effect.makeSemaphore(1)).withPermits(1)
+/** What a store works on. */
+export interface StoreParts {
+  /** What error messages call the database. */
+  readonly name: string
+  readonly lend: Lend
+  /** Fails when the store may not write any more; asked in every transaction. */
+  readonly mayWrite: (statements: Statements) => Effect.Effect<void, SqlError | StoreError>
+}
 
+/** Runs work on the database: one piece at a time, so that no read sees a transaction half done and no two mix. */
+interface Access {
+  readonly read: <A>(
+    work: (statements: Statements) => Effect.Effect<A, SqlError>
+  ) => Effect.Effect<A, StoreError>
+  /**
+   * Runs `body` in a transaction: once begun, it ends as a whole, and its caller learns how. `adopt` gets what was
+   * committed. Between two attempts to begin, others may read.
+   */
+  readonly transaction: <A>(
+    body: (statements: Statements) => Effect.Effect<A, SqlError | StoreError>,
+    adopt: (result: A) => void
+  ) => Effect.Effect<A, StoreError>
+}
+
+const executeOn =
+  (statements: Statements) =>
+  ([sql, params]: Statement) =>
+    statements.executeRaw(sql, params)
+
+const accessTo = ({ lend, mayWrite, name }: StoreParts): Effect.Effect<Access> =>
+  Effect.map(Effect.makeSemaphore(1), (semaphore) => {
+    const mapError = Effect.mapError(toStoreError(name))
+    const exclusive = semaphore.withPermits(1)
     const reading = noted("reading from the store")
     const writing = noted("writing to the store")
-
-    const read = <A>(effect: Effect.Effect<A, SqlError>): Effect.Effect<A, StoreError> =>
-      reading(whileBusy(mapError(exclusive(effect))))
-
-    const select = <A>([sql, params]: query.Query<A>): Effect.Effect<ReadonlyArray<A>, StoreError> =>
-      read(connection.execute(sql, params, undefined))
-
-    const selectOne = <A>(statement: query.Query<A>): Effect.Effect<A | undefined, StoreError> =>
-      Effect.map(select(statement), (rows) => rows[0])
-
-    /** Rows as arrays: reading a page is the hot path, and objects are made of them anyway. */
-    const values = <A>(
-      [sql, params]: Statement,
-      make: (rows: query.Rows) => A
-    ): Effect.Effect<A, StoreError> => read(Effect.map(connection.executeValues(sql, params), make))
-
-    const parse = <A>(row: query.RecordRow): Effect.Effect<A, StoreError> =>
-      Effect.try({ try: () => JSON.parse(row.record) as A, catch: (cause) => cause }).pipe(mapError)
-
-    const selectRecords = <A>(statement: query.Query<query.RecordRow>) =>
-      Effect.flatMap(select(statement), Effect.forEach(parse<A>))
-
-    const selectRecord = <A>(
-      statement: query.Query<query.RecordRow>
-    ): Effect.Effect<A | undefined, StoreError> =>
-      Effect.flatMap(selectOne(statement), (row) =>
-        row === undefined ? Effect.succeed(undefined) : parse<A>(row)
-      )
-
-    const execute = ([sql, params]: Statement) => connection.executeRaw(sql, params)
-
-    /**
-     * Once begun, a transaction ends as a whole, and its caller learns how. Between two attempts to begin, others may
-     * read.
-     */
-    const transaction = <A>(
-      body: Effect.Effect<A, SqlError | StoreError>,
-      adopt: (result: A) => void
-    ): Effect.Effect<A, StoreError> =>
-      execute(begin).pipe(
-        Effect.zipRight(body),
-        Effect.zipLeft(execute(end)),
-        // SQLite may have rolled back by itself already, which makes this one fail.
-        Effect.tapErrorCause(() => Effect.ignore(execute(undo))),
-        Effect.tap((result) => Effect.sync(() => adopt(result))),
-        exclusive,
-        Effect.uninterruptible,
-        mapError,
-        whileBusy,
-        writing
-      )
-
-    const start = yield* selectOne(query.writerStart)
-    const state: WriterState = {
-      nextRow: (start?.row ?? 0) + 1,
-      nextJob: (start?.job ?? 0) + 1,
-      logs: new Map()
+    return {
+      read: (work) => reading(whileBusy(mapError(exclusive(lend(work))))),
+      transaction: (body, adopt) =>
+        lend((statements) => {
+          const execute = executeOn(statements)
+          return execute(begin).pipe(
+            Effect.zipRight(mayWrite(statements)),
+            Effect.zipRight(body(statements)),
+            Effect.zipLeft(execute(end)),
+            // SQLite may have rolled back by itself already, which makes this one fail.
+            Effect.tapErrorCause(() => Effect.ignore(execute(undo))),
+            Effect.tap((result) => Effect.sync(() => adopt(result)))
+          )
+        }).pipe(exclusive, Effect.uninterruptible, mapError, whileBusy, writing)
     }
+  })
 
-    const load = (jobIds: ReadonlyArray<string>): Effect.Effect<ReadonlyMap<string, LogEnd>, SqlError> => {
-      const [sql, params] = query.logs(jobIds)
-      return Effect.map(connection.execute(sql, params, undefined), query.toLogs)
-    }
+/** Reads rows, and the records in them. */
+const selecting = (name: string, { read }: Access) => {
+  const select = <A>([sql, params]: query.Query<A>): Effect.Effect<ReadonlyArray<A>, StoreError> =>
+    read((statements) => statements.execute(sql, params, undefined))
 
-    const write = (
-      batch: ReadonlyArray<Op>,
-      loaded: ReadonlyMap<string, LogEnd>
-    ): Effect.Effect<Plan, SqlError | StoreError> => {
-      const planned = plan(batch, state, loaded)
-      return planned._tag === "Misuse"
-        ? Effect.fail(new StoreError({ message: planned.message, misuse: true }))
-        : Effect.as(Effect.forEach(planned.statements, execute, { discard: true }), planned)
-    }
+  const selectOne = <A>(statement: query.Query<A>): Effect.Effect<A | undefined, StoreError> =>
+    Effect.map(select(statement), (rows) => rows[0])
 
-    const commit = (batch: ReadonlyArray<Op>): Effect.Effect<void, StoreError> =>
-      transaction(
-        Effect.suspend(() => {
-          const unknown = Array.from(jobsOf(batch)).filter((jobId) => !state.logs.has(jobId))
-          if (unknown.length === 0) return write(batch, noLogs)
-          return Effect.flatMap(load(unknown), (loaded) => write(batch, loaded))
-        }),
-        (planned) => planned.adopt()
-      )
+  /** Reads rows as arrays: reading a page is the hot path, and objects are made of them anyway. */
+  const values = <A>([sql, params]: Statement, make: (rows: query.Rows) => A): Effect.Effect<A, StoreError> =>
+    read((statements) => Effect.map(statements.executeValues(sql, params), make))
 
-    const turn = yield* Turn
-    const ended = (...query_: Parameters<typeof retention.ended>) => select(retention.ended(...query_))
-    const unneeded = makeSearch({
-      ended,
-      neededOf: (jobIds) =>
-        Effect.map(select(retention.neededOf(jobIds)), (rows) => new Set(query.ids(rows))),
-      pause: turn.next
-    })
+  const parse = <A>(row: query.RecordRow): Effect.Effect<A, StoreError> =>
+    Effect.mapError(
+      Effect.try({ try: () => JSON.parse(row.record) as A, catch: (cause) => cause }),
+      toStoreError(name)
+    )
 
-    const toStep = (
-      rows: ReadonlyArray<query.ListedRow>
-    ): Effect.Effect<ListingStep<JobRecord>, StoreError> =>
-      Effect.map(
-        Effect.forEach(
-          rows.flatMap(({ record }) => (record === null ? [] : [{ record }])),
-          parse<JobRecord>
-        ),
-        (found) => ({ found, next: rows.at(-1) })
-      )
+  const selectRecords = <A>(statement: query.Query<query.RecordRow>) =>
+    Effect.flatMap(select(statement), Effect.forEach(parse<A>))
 
+  const selectRecord = <A>(
+    statement: query.Query<query.RecordRow>
+  ): Effect.Effect<A | undefined, StoreError> =>
+    Effect.flatMap(selectOne(statement), (row) =>
+      row === undefined ? Effect.succeed(undefined) : parse<A>(row)
+    )
+
+  return { select, selectOne, values, parse, selectRecord, selectRecords }
+}
+
+type Select = ReturnType<typeof selecting>
+
+/** Writes batches of operations, and frees what was dropped; it knows where the next row goes and where logs end. */
+const writer = (
+  { transaction }: Access,
+  start: { readonly row: number; readonly job: number } | undefined
+) => {
+  const state: WriterState = {
+    nextRow: (start?.row ?? 0) + 1,
+    nextJob: (start?.job ?? 0) + 1,
+    logs: new Map()
+  }
+
+  const load = (
+    statements: Statements,
+    jobIds: ReadonlyArray<string>
+  ): Effect.Effect<ReadonlyMap<string, LogEnd>, SqlError> => {
+    const [sql, params] = query.logs(jobIds)
+    return Effect.map(statements.execute(sql, params, undefined), query.toLogs)
+  }
+
+  const write = (
+    statements: Statements,
+    batch: ReadonlyArray<Op>,
+    loaded: ReadonlyMap<string, LogEnd>
+  ): Effect.Effect<Plan, SqlError | StoreError> => {
+    const planned = plan(batch, state, loaded)
+    return planned._tag === "Misuse"
+      ? Effect.fail(new StoreError({ message: planned.message, misuse: true }))
+      : Effect.as(Effect.forEach(planned.statements, executeOn(statements), { discard: true }), planned)
+  }
+
+  const commit = (batch: ReadonlyArray<Op>): Effect.Effect<void, StoreError> =>
+    transaction(
+      (statements) => {
+        const unknown = Array.from(jobsOf(batch)).filter((jobId) => !state.logs.has(jobId))
+        if (unknown.length === 0) return write(statements, batch, noLogs)
+        return Effect.flatMap(load(statements, unknown), (loaded) => write(statements, batch, loaded))
+      },
+      (planned) => planned.adopt()
+    )
+
+  const vacuum = Effect.map(
+    transaction(free, ({ moved }) => {
+      for (const jobId of moved) state.logs.delete(jobId)
+    }),
+    ({ more }) => more
+  )
+
+  return { commit, vacuum }
+}
+
+/** Finds jobs: those of a listing, and those that have ended and may be dropped. */
+const searching = ({ parse, select }: Select, turn: TurnService) => {
+  const ended = (...search: Parameters<typeof retention.ended>) => select(retention.ended(...search))
+  const unneeded = makeSearch({
+    ended,
+    neededOf: (jobIds) => Effect.map(select(retention.neededOf(jobIds)), (rows) => new Set(query.ids(rows))),
+    pause: turn.next
+  })
+  const toStep = (rows: ReadonlyArray<query.ListedRow>): Effect.Effect<ListingStep<JobRecord>, StoreError> =>
+    Effect.map(
+      Effect.forEach(
+        rows.flatMap(({ record }) => (record === null ? [] : [{ record }])),
+        parse<JobRecord>
+      ),
+      (found) => ({ found, next: rows.at(-1) })
+    )
+  return {
+    jobs: (filter: JobFilter) =>
+      list(filter, (after) => Effect.flatMap(select(query.jobs(filter, after, stepSize)), toStep), turn.next),
+    retired: ({ endedBefore, limit }: Parameters<StoreService["retired"]>[0]) =>
+      unneeded(undefined, endedBefore, limit),
+    surplus: ({ limit, needed, principal }: Parameters<StoreService["surplus"]>[0]) =>
+      needed
+        ? Effect.map(ended(principal, firstPlace, Number.MAX_SAFE_INTEGER, limit), query.ids)
+        : unneeded(principal, Number.MAX_SAFE_INTEGER, limit)
+  }
+}
+
+/** Makes a store over tables of the current schema. */
+export const makeOver = (parts: StoreParts): Effect.Effect<StoreService, StoreError> =>
+  Effect.gen(function* () {
+    const access = yield* accessTo(parts)
+    const reading = selecting(parts.name, access)
+    const { select, selectOne, selectRecord, selectRecords, values } = reading
+    const { commit, vacuum } = writer(access, yield* selectOne(query.writerStart))
     return {
       kind: "durable",
+      ...searching(reading, yield* Turn),
       commit: (batch) => (batch.length === 0 ? Effect.void : commit(batch)),
       session: (sessionId) => selectRecord<SessionRecord>(query.session(sessionId)),
       sessions: selectRecords<SessionRecord>(query.sessions),
@@ -188,19 +248,8 @@ export const make = (
       viewers: (jobIds) => select(retention.viewers(jobIds)),
       needed: (jobId) => Effect.map(selectOne(retention.needed(jobId)), (row) => row?.seq ?? undefined),
       job: (jobId) => selectRecord<JobRecord>(query.job(jobId)),
-      jobs: (filter) =>
-        list(
-          filter,
-          (after) => Effect.flatMap(select(query.jobs(filter, after, stepSize)), toStep),
-          turn.next
-        ),
       jobBySubmit: (sessionId, submitId) => selectRecord<JobRecord>(query.jobBySubmit(sessionId, submitId)),
       jobByKey: (principal, key) => selectRecord<JobRecord>(query.jobByKey(principal, key)),
-      retired: ({ endedBefore, limit }) => unneeded(undefined, endedBefore, limit),
-      surplus: ({ limit, needed, principal }) =>
-        needed
-          ? Effect.map(ended(principal, firstPlace, Number.MAX_SAFE_INTEGER, limit), query.ids)
-          : unneeded(principal, Number.MAX_SAFE_INTEGER, limit),
       endedCounts: Effect.map(
         select(retention.endedCounts),
         (rows) => new Map(rows.map(({ count, principal }) => [principal, count]))
@@ -211,16 +260,47 @@ export const make = (
       marks: (jobId) => Effect.map(select(retention.marks(jobId)), retention.toMarks),
       aliveAt: Effect.map(selectOne(query.aliveAt), (row) => row?.aliveAt ?? 0),
       freeing: Effect.map(selectOne(retention.freeing), (row) => row?.events ?? 0),
-      vacuum: Effect.map(
-        transaction(free(connection), ({ moved }) => {
-          for (const jobId of moved) state.logs.delete(jobId)
-        }),
-        ({ more }) => more
-      ),
+      vacuum,
       held: () => 0
     }
   })
 
-/** `Store` over the `SqlClient` in the context, whose database has the current schema. */
+const mayAlways = () => Effect.void
+
+/** Makes the store of a database that is its own: it keeps a connection of the client to itself. */
+export const makeKeeping = (
+  sql: SqlClient.SqlClient,
+  name: string
+): Effect.Effect<StoreService, StoreError, Scope> =>
+  kept(sql, naming("")).pipe(
+    Effect.mapError(toStoreError(name)),
+    Effect.flatMap((lend) => makeOver({ name, lend, mayWrite: mayAlways }))
+  )
+
+/** Makes the store of a database that others use as well, after its tables. */
+export const make = (options: Options = {}): Effect.Effect<StoreService, StoreError, SqlClient.SqlClient> =>
+  Effect.gen(function* () {
+    yield* migrate(options)
+    const { name, prefix } = tablesOf(options)
+    const sql = yield* SqlClient.SqlClient
+    const mapError = Effect.mapError(toStoreError(name))
+    const lend = yield* mapError(borrowed(sql, naming(prefix), name))
+    const owner = crypto.randomUUID()
+    yield* whileBusy(mapError(lend((statements) => claim(statements, owner))))
+    return yield* makeOver({ name, lend, mayWrite: (statements) => stillOwner(statements, owner, name) })
+  })
+
+/**
+ * Provides `Store` over the `SqlClient` in context, in tables that it makes and keeps current (see {@link migrate}). It
+ * borrows a connection for each read and each transaction, so a client that has only one can be the application's too;
+ * neither sees the other's transactions half done. An application must not wait for a job, or an emit, inside a
+ * transaction of the same database: the commit waits for its end, 30 s at most.
+ *
+ * Commits are as durable as the client's: with SQLite, set `synchronous` to `FULL` for the power cut. One runtime at a
+ * time may use a prefix. When a second one opens it, commits of the first fail from then on.
+ *
+ * @example
+ * Runtime.layer().pipe(Layer.provide(StoreSql.layer({ prefix: "jobs_" })), Layer.provide(SqliteClient.layer({ filename })))
+ */
 export const layer = (options: Options = {}): Layer.Layer<Store, StoreError, SqlClient.SqlClient> =>
-  Layer.scoped(Store, make(options))
+  Layer.effect(Store, make(options))

@@ -3,7 +3,6 @@
  * not readable or newer than this version is refused before anything writes to it.
  */
 import * as Reactivity from "@effect/experimental/Reactivity"
-import * as SqlClient from "@effect/sql/SqlClient"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Scope } from "effect/Scope"
@@ -11,7 +10,7 @@ import { Store, StoreError, type StoreService } from "../../services/store/Store
 import * as StoreSql from "./StoreSql.js"
 import { schemaVersion } from "./schema.js"
 import { toStoreError } from "./sqlError.js"
-import { connect, inspect, type SqliteClient } from "./sqliteFile.js"
+import { connect, inspect } from "./sqliteFile.js"
 import { open } from "./sqliteOpen.js"
 
 /** Options of a store on a SQLite file. */
@@ -25,11 +24,8 @@ export interface Options {
   readonly synchronous?: "FULL" | "NORMAL" | undefined
 }
 
-const storeOver = (sql: SqliteClient, name: string): Effect.Effect<StoreService, StoreError, Scope> =>
-  StoreSql.make({ name }).pipe(Effect.provideService(SqlClient.SqlClient, sql))
-
 const make = (options: Options): Effect.Effect<StoreService, StoreError, Scope | Reactivity.Reactivity> =>
-  open(options, (sql) => storeOver(sql, options.filename))
+  open(options, (sql) => StoreSql.makeKeeping(sql, options.filename))
 
 const makeReadOnly = (
   filename: string
@@ -46,11 +42,11 @@ const makeReadOnly = (
       })
     const sql = yield* connect({ filename, readonly: true, disableWAL: true }, filename)
     yield* sql.unsafe("PRAGMA busy_timeout = 0").pipe(Effect.mapError(toStoreError(filename)))
-    return yield* storeOver(sql, filename)
+    return yield* StoreSql.makeKeeping(sql, filename)
   })
 
 /**
- * The store of a runtime, for the lifetime of the layer. Fails when the file is in use by another
+ * Provides the store of a runtime, for the lifetime of the layer. Fails when the file is in use by another
  * runtime, is corrupt, is no SQLite database, belongs to another application or was written by a newer
  * version; the file is then as it was.
  */
@@ -58,7 +54,7 @@ export const layer = (options: Options): Layer.Layer<Store, StoreError> =>
   Layer.scoped(Store, make(options)).pipe(Layer.provide(Reactivity.layer))
 
 /**
- * The same file for reading only, also while a runtime uses it. Commits fail. Fails like `layer`, and
+ * Provides the same file for reading only, also while a runtime uses it. Commits fail. Fails like `layer`, and
  * when the file does not exist.
  */
 export const layerReadOnly = (options: { readonly filename: string }): Layer.Layer<Store, StoreError> =>

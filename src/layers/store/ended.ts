@@ -26,7 +26,7 @@ export interface EndedJobsSource {
     endedBefore: number,
     limit: number
   ) => Effect.Effect<ReadonlyArray<Ended>, StoreError>
-  /** Which of these a stored session needs something of. */
+  /** Returns those of these jobs that a stored session needs something of. */
   readonly neededOf: (jobIds: ReadonlyArray<string>) => Effect.Effect<ReadonlySet<string>, StoreError>
   /** Waits between two steps. */
   readonly pause: Effect.Effect<void>
@@ -43,7 +43,7 @@ export const firstPlace: EndPlace = { endedAt: Number.MIN_SAFE_INTEGER, key: 0 }
 const isAfter = (a: EndPlace, b: EndPlace): boolean =>
   a.endedAt > b.endedAt || (a.endedAt === b.endedAt && a.key > b.key)
 
-/** The searches of one store: one round over all jobs, and one over those of each principal. */
+/** Returns what searches one store: one round over all jobs, and one over those of each principal. */
 export const makeSearch = (source: EndedJobsSource) => {
   const places = new Map<string | undefined, EndPlace>()
 

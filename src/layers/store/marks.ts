@@ -11,10 +11,10 @@ interface Stretch {
   readonly bytes: number
 }
 
-/** Does the next event begin a new stretch? */
+/** Returns whether the next event begins a new stretch. */
 export const isFull = ({ bytes, count }: Stretch): boolean => count >= maxEvents || bytes >= maxBytes
 
-/** What the newest `retained` events of a stretch account for, in proportion. */
+/** Returns what the newest `retained` events of a stretch account for, in proportion. */
 export const share = ({ bytes, count }: Stretch, retained: number): number =>
   retained >= count ? bytes : Math.ceil((bytes * retained) / count)
 

@@ -68,6 +68,8 @@ const misuse = (message: string): Misuse => ({ _tag: "Misuse", message })
 /** What a batch puts, by table: of what is put twice the later one. */
 class Collected {
   readonly jobs = new Map<string, JobRecord>()
+  /** Session and job of each observation, in a row. */
+  readonly observers: Array<string> = []
   readonly sessions = new Map<string, SessionRecord>()
   readonly needs = new Map<string, number>()
   readonly inputs = new Map<string, string>()
@@ -127,9 +129,10 @@ class Planner {
         this.collected.inputs.set(op.jobId, op.input)
         return undefined
       case "Observe":
-        statements.putObservers([op.sessionId, op.jobId], this.statements)
+        this.collected.observers.push(op.sessionId, op.jobId)
         return undefined
       case "Unobserve":
+        statements.putObservers(this.collected.observers.splice(0), this.statements)
         this.statements.push(statements.unobserve(op.sessionId, op.jobId))
         return undefined
       case "Alive":
@@ -163,9 +166,10 @@ class Planner {
 
   /** Writes what was collected so far. */
   write(): Misuse | undefined {
-    const { events, inputs, jobs, needs, runs, sessions } = this.collected
+    const { events, inputs, jobs, needs, observers, runs, sessions } = this.collected
     this.collected = new Collected()
     this.writeJobs(jobs.values())
+    statements.putObservers(observers, this.statements)
     this.writeSessions(sessions.values(), needs)
     this.writeRuns(runs)
     return this.writeInputs(inputs) ?? this.writeEvents(events)
@@ -241,7 +245,7 @@ class Planner {
     return undefined
   }
 
-  /** The rows of one job's events, and the extent that then leads to them. */
+  /** Writes the rows of one job's events, and the extent that then leads to them. */
   private writeLog(
     jobId: string,
     parts: ReadonlyArray<ReadonlyArray<StoredEvent>>,

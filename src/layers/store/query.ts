@@ -30,8 +30,8 @@ export const ids = (rows: ReadonlyArray<IdRow>): ReadonlyArray<string> => rows.m
 
 /** Highest row of `events` and highest surrogate key of a job, dropped jobs included. */
 export const writerStart: Query<{ readonly row: number; readonly job: number }> = [
-  `SELECT coalesce((SELECT max(id) FROM events), 0) AS row,
-          max(coalesce((SELECT max(id) FROM jobs), 0), coalesce((SELECT max(job) FROM event_trims), 0)) AS job`,
+  `SELECT coalesce((SELECT max(id) FROM {events}), 0) AS row,
+          max(coalesce((SELECT max(id) FROM {jobs}), 0), coalesce((SELECT max(job) FROM {event_trims}), 0)) AS job`,
   []
 ]
 
@@ -44,11 +44,11 @@ interface LogRow {
   readonly bytes: number | null
 }
 
-/** Where the logs of these jobs end. */
+/** Selects where the logs of these jobs end. */
 export const logs = (jobIds: ReadonlyArray<string>): Query<LogRow> => [
   `SELECT j.job_id AS jobId, j.id, x.seq, x.count, x.row, x.bytes
-   FROM json_each(?) k CROSS JOIN jobs j ON j.job_id = k.value
-   LEFT JOIN extents x ON x.job = j.id AND x.seq = (SELECT max(seq) FROM extents WHERE job = j.id)`,
+   FROM json_each(?) k CROSS JOIN {jobs} j ON j.job_id = k.value
+   LEFT JOIN {extents} x ON x.job = j.id AND x.seq = (SELECT max(seq) FROM {extents} WHERE job = j.id)`,
   [JSON.stringify(jobIds)]
 ]
 
@@ -83,14 +83,14 @@ type EventRow = readonly [
 export const events = (jobId: string, fromSeq: number, limit: number): Statement => [
   `WITH log AS (
      SELECT j.id AS job, max(?, coalesce(t.before, 1), coalesce(
-       (SELECT min(seq) FROM extents WHERE job = j.id), 1)) AS low
-     FROM jobs j LEFT JOIN event_trims t ON t.job = j.id WHERE j.job_id = ?
+       (SELECT min(seq) FROM {extents} WHERE job = j.id), 1)) AS low
+     FROM {jobs} j LEFT JOIN {event_trims} t ON t.job = j.id WHERE j.job_id = ?
    )
    SELECT e.seq, e.type, e.kind, e.audience, e.owner_seq, e.payload
    FROM log
-   CROSS JOIN extents x ON x.job = log.job AND x.seq < log.low + ? AND x.seq >= coalesce(
-     (SELECT max(seq) FROM extents WHERE job = log.job AND seq <= log.low), 0)
-   CROSS JOIN events e ON e.id >= x.row + max(0, log.low - x.seq)
+   CROSS JOIN {extents} x ON x.job = log.job AND x.seq < log.low + ? AND x.seq >= coalesce(
+     (SELECT max(seq) FROM {extents} WHERE job = log.job AND seq <= log.low), 0)
+   CROSS JOIN {events} e ON e.id >= x.row + max(0, log.low - x.seq)
      AND e.id < x.row + min(x.count, log.low + ? - x.seq)
    ORDER BY x.seq, e.id`,
   [fromSeq, jobId, limit, limit]
@@ -110,35 +110,35 @@ export const toEvents = (rows: Rows): ReadonlyArray<StoredEvent> =>
 const runColumns = "event_seq AS eventSeq, job_id AS jobId, job_seq AS jobSeq, count, bytes"
 
 /** The floor of a view; higher than any number when its session was dropped. */
-const runLow = "coalesce((SELECT before FROM run_trims WHERE session_id = ?), 0)"
+const runLow = "coalesce((SELECT before FROM {run_trims} WHERE session_id = ?), 0)"
 
 /** Runs do not overlap, so of those that start at or below the bound only the last can reach it. */
 export const runs = (sessionId: string, fromEventSeq: number, limit: number): Query<Run> => [
   `WITH bound AS (SELECT max(?, ${runLow}) AS low)
-   SELECT ${runColumns} FROM bound CROSS JOIN runs
+   SELECT ${runColumns} FROM bound CROSS JOIN {runs}
    WHERE session_id = ? AND event_seq >= coalesce(
-       (SELECT max(event_seq) FROM runs WHERE session_id = ? AND event_seq <= low), 0)
+       (SELECT max(event_seq) FROM {runs} WHERE session_id = ? AND event_seq <= low), 0)
      AND event_seq + count - 1 >= low
    ORDER BY event_seq LIMIT ?`,
   [fromEventSeq, sessionId, sessionId, sessionId, limit]
 ]
 
-/** What of a view can be read; see `StoreService.view`. */
+/** Selects what of a view can be read; see `StoreService.view`. */
 export const view = (sessionId: string): Query<{ readonly first: number; readonly last: number }> => [
   `WITH bound AS (SELECT ${runLow} AS low)
    SELECT max(f.event_seq, low) AS first, l.event_seq + l.count - 1 AS last
    FROM bound
-   CROSS JOIN runs f ON f.session_id = ?
-     AND f.event_seq = (SELECT min(event_seq) FROM runs WHERE session_id = f.session_id)
-   CROSS JOIN runs l ON l.session_id = f.session_id
-     AND l.event_seq = (SELECT max(event_seq) FROM runs WHERE session_id = f.session_id)
+   CROSS JOIN {runs} f ON f.session_id = ?
+     AND f.event_seq = (SELECT min(event_seq) FROM {runs} WHERE session_id = f.session_id)
+   CROSS JOIN {runs} l ON l.session_id = f.session_id
+     AND l.event_seq = (SELECT max(event_seq) FROM {runs} WHERE session_id = f.session_id)
    WHERE low <= l.event_seq + l.count`,
   [sessionId, sessionId]
 ]
 
 /**
- * A page of a view: its runs, the stretches of extents that hold them, and as many of these as give the bytes asked
- * for, looked up by row. What is missing in between is found by the caller.
+ * Selects a page of a view: its runs, the stretches of extents that hold them, and as many of these as give the bytes
+ * asked for, looked up by row. What is missing in between is found by the caller.
  */
 export const page = (sessionId: string, after: number, limit: number, maxBytes: number): Statement => [
   `WITH bound AS (SELECT ? AS low, ? AS high),
@@ -146,9 +146,9 @@ export const page = (sessionId: string, after: number, limit: number, maxBytes: 
      SELECT r.event_seq, r.job_id, r.job_seq - r.event_seq AS shift,
        r.job_seq + max(0, bound.low - r.event_seq) AS low,
        r.job_seq + min(r.count, bound.high - r.event_seq) AS high
-     FROM bound CROSS JOIN runs r ON r.session_id = ? AND r.event_seq < bound.high
+     FROM bound CROSS JOIN {runs} r ON r.session_id = ? AND r.event_seq < bound.high
        AND r.event_seq >= coalesce(
-         (SELECT max(event_seq) FROM runs WHERE session_id = ? AND event_seq <= bound.low), 0)
+         (SELECT max(event_seq) FROM {runs} WHERE session_id = ? AND event_seq <= bound.low), 0)
      WHERE bound.low >= ${runLow}
    ),
    stretch AS (
@@ -158,14 +158,14 @@ export const page = (sessionId: string, after: number, limit: number, maxBytes: 
        sum(x.bytes * (min(x.count, span.high - x.seq) - max(0, span.low - x.seq)) / max(x.count, 1))
          OVER (ORDER BY span.event_seq, x.seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes
      FROM span
-     CROSS JOIN jobs j ON j.job_id = span.job_id
-     CROSS JOIN extents x ON x.job = j.id AND x.seq < span.high AND x.seq >= coalesce(
-       (SELECT max(seq) FROM extents WHERE job = j.id AND seq <= span.low), 0)
-     LEFT JOIN event_trims t ON t.job = j.id
+     CROSS JOIN {jobs} j ON j.job_id = span.job_id
+     CROSS JOIN {extents} x ON x.job = j.id AND x.seq < span.high AND x.seq >= coalesce(
+       (SELECT max(seq) FROM {extents} WHERE job = j.id AND seq <= span.low), 0)
+     LEFT JOIN {event_trims} t ON t.job = j.id
    )
    SELECT e.seq - s.shift, s.job_id, s.trace_id, s.session_id,
      e.seq, e.type, e.kind, e.audience, e.owner_seq, e.payload
-   FROM stretch s CROSS JOIN events e ON e.id >= s.from_row AND e.id < s.to_row
+   FROM stretch s CROSS JOIN {events} e ON e.id >= s.from_row AND e.id < s.to_row
    WHERE coalesce(s.bytes, 0) < ?
    ORDER BY s.event_seq, s.seq, e.id`,
   [after + 1, after + 1 + limit, sessionId, sessionId, sessionId, maxBytes]
@@ -173,7 +173,7 @@ export const page = (sessionId: string, after: number, limit: number, maxBytes: 
 
 type PageRow = readonly [eventSeq: number, jobId: string, traceId: string, sessionId: string, ...EventRow]
 
-/** The rows up to the first that is missing, and to the first that exceeds the bytes. */
+/** Returns the rows up to the first that is missing, and to the first that exceeds the bytes. */
 export const toPage = (rows: Rows, after: number, maxBytes: number): ReadonlyArray<ViewEvent> => {
   const found: Array<ViewEvent> = []
   let job: ViewEvent["job"] | undefined
@@ -189,34 +189,37 @@ export const toPage = (rows: Rows, after: number, maxBytes: number): ReadonlyArr
   return found
 }
 
-/** The input of a job. */
+/** Selects the input of a job. */
 export const input = (jobId: string): Query<{ readonly input: string }> => [
-  "SELECT i.input FROM jobs j JOIN inputs i ON i.job = j.id WHERE j.job_id = ?",
+  "SELECT i.input FROM {jobs} j JOIN {inputs} i ON i.job = j.id WHERE j.job_id = ?",
   [jobId]
 ]
 
-/** The record of a session. */
+/** Selects the record of a session. */
 export const session = (sessionId: string): Query<RecordRow> => [
-  "SELECT record FROM sessions WHERE session_id = ?",
+  "SELECT record FROM {sessions} WHERE session_id = ?",
   [sessionId]
 ]
 
 /** The records of all sessions. */
-export const sessions: Query<RecordRow> = ["SELECT record FROM sessions", []]
+export const sessions: Query<RecordRow> = ["SELECT record FROM {sessions}", []]
 
-/** The record of a job. */
-export const job = (jobId: string): Query<RecordRow> => ["SELECT record FROM jobs WHERE job_id = ?", [jobId]]
+/** Selects the record of a job. */
+export const job = (jobId: string): Query<RecordRow> => [
+  "SELECT record FROM {jobs} WHERE job_id = ?",
+  [jobId]
+]
 
-/** The record of the newest job of a session and a message id. */
+/** Selects the record of the newest job of a session and a message id. */
 export const jobBySubmit = (sessionId: string, submitId: string): Query<RecordRow> => [
-  `SELECT record FROM jobs WHERE session_id = ? AND submit_id = ?
+  `SELECT record FROM {jobs} WHERE session_id = ? AND submit_id = ?
    ORDER BY created_at DESC, job_id DESC LIMIT 1`,
   [sessionId, submitId]
 ]
 
-/** The record of the newest job of a principal and an idempotency key. */
+/** Selects the record of the newest job of a principal and an idempotency key. */
 export const jobByKey = (principal: string, key: string): Query<RecordRow> => [
-  `SELECT record FROM jobs WHERE principal = ? AND idempotency_key = ? AND rejected = 0
+  `SELECT record FROM {jobs} WHERE principal = ? AND idempotency_key = ? AND rejected = 0
    ORDER BY created_at DESC, job_id DESC LIMIT 1`,
   [principal, key]
 ]
@@ -230,7 +233,7 @@ export interface ListedRow {
   readonly record: string | null
 }
 
-/** The index that a listing walks: the one that skips most, of those that keep the order. */
+/** Returns the index that a listing walks: the one that skips most, of those that keep the order. */
 const walkOf = ({
   principals,
   status
@@ -242,8 +245,8 @@ const walkOf = ({
 }
 
 /**
- * A step of a listing: of the next `limit` jobs in the index those that match, and the last one in any case, which is
- * where the next step goes on. Without rows the listing is at its end.
+ * Selects a step of a listing: of the next `limit` jobs in the index those that match, and the last one in any case,
+ * which is where the next step goes on. Without rows the listing is at its end.
  */
 export const jobs = (
   filter: JobFilter,
@@ -265,12 +268,12 @@ export const jobs = (
   if (filter.parentJobId !== undefined) when("record ->> '$.parentJobId' = ?", filter.parentJobId)
   return [
     `WITH step AS MATERIALIZED (
-       SELECT created_at, job_id, id, ${hits.join(" AND ")} AS hit FROM jobs INDEXED BY ${index}
+       SELECT created_at, job_id, id, ${hits.join(" AND ")} AS hit FROM {jobs} INDEXED BY {${index}}
        WHERE ${walk} rejected = 0 AND (created_at, job_id) > (?, ?) AND created_at < ?
        ORDER BY created_at, job_id LIMIT ?
      ), ends AS (SELECT id FROM step ORDER BY created_at DESC, job_id DESC LIMIT 1)
      SELECT created_at AS createdAt, job_id AS jobId,
-       iif(hit, (SELECT record FROM jobs WHERE id = step.id), NULL) AS record
+       iif(hit, (SELECT record FROM {jobs} WHERE id = step.id), NULL) AS record
      FROM step WHERE hit OR id = (SELECT id FROM ends) ORDER BY created_at, job_id LIMIT ?`,
     [
       ...params,
@@ -285,4 +288,4 @@ export const jobs = (
 }
 
 /** When a runtime was last known to be alive (epoch ms). */
-export const aliveAt: Query<{ readonly aliveAt: number }> = ["SELECT alive_at AS aliveAt FROM runtime", []]
+export const aliveAt: Query<{ readonly aliveAt: number }> = ["SELECT alive_at AS aliveAt FROM {runtime}", []]

@@ -16,19 +16,19 @@ interface RetainedRow {
   readonly rest: number | null
 }
 
-/** Of each job the extent that its retained events begin in, and what follows it. */
+/** Selects of each job the extent that its retained events begin in, and what follows it. */
 export const retained = (jobIds: ReadonlyArray<string>): Query<RetainedRow> => [
   `WITH log AS (
      SELECT j.id, j.job_id, coalesce(t.before, 0) AS low
-     FROM json_each(?) k CROSS JOIN jobs j ON j.job_id = k.value LEFT JOIN event_trims t ON t.job = j.id
+     FROM json_each(?) k CROSS JOIN {jobs} j ON j.job_id = k.value LEFT JOIN {event_trims} t ON t.job = j.id
    )
    SELECT log.job_id AS jobId, log.low, f.seq, f.count, f.bytes, l.seq + l.count - 1 AS last,
-     (SELECT sum(bytes) FROM extents WHERE job = log.id AND seq > f.seq) AS rest
+     (SELECT sum(bytes) FROM {extents} WHERE job = log.id AND seq > f.seq) AS rest
    FROM log
-   CROSS JOIN extents f ON f.job = log.id AND f.seq = coalesce(
-     (SELECT max(seq) FROM extents WHERE job = log.id AND seq <= log.low),
-     (SELECT min(seq) FROM extents WHERE job = log.id))
-   CROSS JOIN extents l ON l.job = log.id AND l.seq = (SELECT max(seq) FROM extents WHERE job = log.id)`,
+   CROSS JOIN {extents} f ON f.job = log.id AND f.seq = coalesce(
+     (SELECT max(seq) FROM {extents} WHERE job = log.id AND seq <= log.low),
+     (SELECT min(seq) FROM {extents} WHERE job = log.id))
+   CROSS JOIN {extents} l ON l.job = log.id AND l.seq = (SELECT max(seq) FROM {extents} WHERE job = log.id)`,
   keyed(jobIds)
 ]
 
@@ -49,15 +49,15 @@ interface MarkRow {
   readonly bytes: number
 }
 
-/** The marks of a job; see `StoreService.marks`. */
+/** Selects the marks of a job; see `StoreService.marks`. */
 export const marks = (jobId: string): Query<MarkRow> => [
   `WITH log AS (
      SELECT j.id, coalesce(t.before, 0) AS low
-     FROM jobs j LEFT JOIN event_trims t ON t.job = j.id WHERE j.job_id = ?
+     FROM {jobs} j LEFT JOIN {event_trims} t ON t.job = j.id WHERE j.job_id = ?
    )
    SELECT log.low, x.seq, x.count, x.bytes
-   FROM log CROSS JOIN extents x ON x.job = log.id
-     AND x.seq >= coalesce((SELECT max(seq) FROM extents WHERE job = log.id AND seq <= log.low), 0)
+   FROM log CROSS JOIN {extents} x ON x.job = log.id
+     AND x.seq >= coalesce((SELECT max(seq) FROM {extents} WHERE job = log.id AND seq <= log.low), 0)
    WHERE x.count > 0 AND x.seq + x.count > log.low
    ORDER BY x.seq`,
   [jobId]
@@ -75,9 +75,9 @@ export const toMarks = (rows: ReadonlyArray<MarkRow>): ReadonlyArray<Mark> =>
 
 /** Per session that has runs of a job, a seek: the sessions in order, each found from the one before. */
 const pairs = `pair (job_id, session_id) AS (
-     SELECT k.value, (SELECT min(session_id) FROM runs WHERE job_id = k.value) FROM json_each(?) k
+     SELECT k.value, (SELECT min(session_id) FROM {runs} WHERE job_id = k.value) FROM json_each(?) k
      UNION ALL
-     SELECT p.job_id, (SELECT min(session_id) FROM runs WHERE job_id = p.job_id AND session_id > p.session_id)
+     SELECT p.job_id, (SELECT min(session_id) FROM {runs} WHERE job_id = p.job_id AND session_id > p.session_id)
      FROM pair p WHERE p.session_id IS NOT NULL
    )`
 
@@ -85,47 +85,49 @@ const pairs = `pair (job_id, session_id) AS (
  * `event_seq` after the last run that the session of a pair has of its job. Where a run is, is asked for by `max` or
  * `min`: an ORDER BY would be taken from the primary key, and walk over the runs of all other jobs.
  */
-const pairEnd = `(SELECT event_seq + count FROM runs WHERE session_id = p.session_id AND event_seq =
-     (SELECT max(event_seq) FROM runs WHERE job_id = p.job_id AND session_id = p.session_id))`
+const pairEnd = `(SELECT event_seq + count FROM {runs} WHERE session_id = p.session_id AND event_seq =
+     (SELECT max(event_seq) FROM {runs} WHERE job_id = p.job_id AND session_id = p.session_id))`
 
 /** Views that retain something of these jobs. */
 export const viewers = (jobIds: ReadonlyArray<string>): Query<Viewer> => [
   `WITH RECURSIVE ${pairs}
    SELECT p.session_id AS sessionId, p.job_id AS jobId, ${pairEnd} AS "end"
-   FROM pair p CROSS JOIN sessions s ON s.session_id = p.session_id
-   LEFT JOIN run_trims t ON t.session_id = p.session_id
+   FROM pair p CROSS JOIN {sessions} s ON s.session_id = p.session_id
+   LEFT JOIN {run_trims} t ON t.session_id = p.session_id
    WHERE ${pairEnd} > coalesce(t.before, 1)`,
   keyed(jobIds)
 ]
 
-/** Which of these jobs a stored session needs something of. */
+/** Selects those of these jobs that a stored session needs something of. */
 export const neededOf = (jobIds: ReadonlyArray<string>): Query<IdRow> => [
   `WITH RECURSIVE ${pairs}
    SELECT DISTINCT p.job_id AS id
-   FROM pair p CROSS JOIN sessions s ON s.session_id = p.session_id
-   LEFT JOIN run_trims t ON t.session_id = p.session_id
+   FROM pair p CROSS JOIN {sessions} s ON s.session_id = p.session_id
+   LEFT JOIN {run_trims} t ON t.session_id = p.session_id
    WHERE ${pairEnd} > max(s.need, coalesce(t.before, 1))`,
   keyed(jobIds)
 ]
 
-/** Per session: the run that holds the first number needed, or the next; and where history was asked for again. */
+/**
+ * Selects, per session, the run that holds the first number needed, or the next; and where history was asked for again.
+ */
 export const needed = (jobId: string): Query<{ readonly seq: number | null }> => [
   `WITH RECURSIVE ${pairs},
    viewer (job_id, session_id, low) AS (
      SELECT p.job_id, p.session_id, max(s.need, coalesce(t.before, 1))
-     FROM pair p CROSS JOIN sessions s ON s.session_id = p.session_id
-     LEFT JOIN run_trims t ON t.session_id = p.session_id
+     FROM pair p CROSS JOIN {sessions} s ON s.session_id = p.session_id
+     LEFT JOIN {run_trims} t ON t.session_id = p.session_id
    )
    SELECT min(seq) AS seq FROM (
      SELECT coalesce(
-       (SELECT iif(event_seq + count > low, job_seq + low - event_seq, NULL) FROM runs
-        WHERE session_id = v.session_id AND event_seq = (SELECT max(event_seq) FROM runs
+       (SELECT iif(event_seq + count > low, job_seq + low - event_seq, NULL) FROM {runs}
+        WHERE session_id = v.session_id AND event_seq = (SELECT max(event_seq) FROM {runs}
           WHERE job_id = v.job_id AND session_id = v.session_id AND event_seq <= low)),
-       (SELECT job_seq FROM runs
-        WHERE session_id = v.session_id AND event_seq = (SELECT min(event_seq) FROM runs
+       (SELECT job_seq FROM {runs}
+        WHERE session_id = v.session_id AND event_seq = (SELECT min(event_seq) FROM {runs}
           WHERE job_id = v.job_id AND session_id = v.session_id AND event_seq > low))) AS seq FROM viewer v
      UNION ALL
-     SELECT (SELECT min(job_seq) FROM runs
+     SELECT (SELECT min(job_seq) FROM {runs}
         WHERE job_id = v.job_id AND session_id = v.session_id AND event_seq > low AND rejoin = 1)
      FROM viewer v)`,
   keyed([jobId])
@@ -136,7 +138,7 @@ export const observersOf = (
   jobIds: ReadonlyArray<string>
 ): Query<{ readonly jobId: string; readonly id: string }> => [
   `SELECT o.job_id AS jobId, o.session_id AS id
-   FROM json_each(?) k CROSS JOIN observers o ON o.job_id = k.value`,
+   FROM json_each(?) k CROSS JOIN {observers} o ON o.job_id = k.value`,
   keyed(jobIds)
 ]
 
@@ -160,14 +162,14 @@ export interface EndedRow {
   readonly key: number
 }
 
-/** Ended jobs after a place and before a time, oldest end first; of one principal, or of all. */
+/** Selects ended jobs after a place and before a time, oldest end first; of one principal, or of all. */
 export const ended = (
   principal: string | undefined,
   after: Pick<EndedRow, "endedAt" | "key">,
   endedBefore: number,
   limit: number
 ): Query<EndedRow> => [
-  `SELECT job_id AS id, ended_at AS endedAt, id AS key FROM jobs
+  `SELECT job_id AS id, ended_at AS endedAt, id AS key FROM {jobs}
    WHERE ${principal === undefined ? "" : "principal = ? AND"}
      ended_at IS NOT NULL AND (ended_at, id) > (?, ?) AND ended_at < ?
    ORDER BY ended_at, id LIMIT ?`,
@@ -176,7 +178,7 @@ export const ended = (
 
 /** How many ended jobs each principal has. */
 export const endedCounts: Query<{ readonly principal: string; readonly count: number }> = [
-  "SELECT principal, count(*) AS count FROM jobs WHERE ended_at IS NOT NULL GROUP BY principal",
+  "SELECT principal, count(*) AS count FROM {jobs} WHERE ended_at IS NOT NULL GROUP BY principal",
   []
 ]
 
@@ -184,15 +186,15 @@ export const endedCounts: Query<{ readonly principal: string; readonly count: nu
 const sample = 64
 
 const waiting = (trims: string) => `SELECT count(*) AS jobs, sum(
-     min(t.before, (SELECT seq + count FROM extents
-       WHERE job = t.job AND seq = (SELECT max(seq) FROM extents WHERE job = t.job)))
-     - (SELECT min(seq) FROM extents WHERE job = t.job)) AS events
-   FROM (SELECT job, before FROM event_trims WHERE before ${trims} LIMIT ${sample}) t`
+     min(t.before, (SELECT seq + count FROM {extents}
+       WHERE job = t.job AND seq = (SELECT max(seq) FROM {extents} WHERE job = t.job)))
+     - (SELECT min(seq) FROM {extents} WHERE job = t.job)) AS events
+   FROM (SELECT job, before FROM {event_trims} WHERE before ${trims} LIMIT ${sample}) t`
 
 /** Of live jobs, which are few, what was trimmed; of dropped ones the average of some, as often as there are any. */
 export const freeing: Query<{ readonly events: number }> = [
   `SELECT coalesce(live.events, 0) + coalesce(
-     dropped.events * ((SELECT count(*) FROM event_trims) - live.jobs) / max(dropped.jobs, 1), 0) AS events
+     dropped.events * ((SELECT count(*) FROM {event_trims}) - live.jobs) / max(dropped.jobs, 1), 0) AS events
    FROM (${waiting(`< ${everything}`)}) live, (${waiting(`= ${everything}`)}) dropped`,
   []
 ]

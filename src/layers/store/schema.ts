@@ -5,7 +5,7 @@ export const applicationId = 0x41524350
 
 /**
  * Migration n (from 1) brings a file of schema version n - 1 to version n. Never edit one that was
- * released; append.
+ * released; append. Names in braces get the prefix of the store (`naming.ts`).
  *
  * - `events` is append-only by rowid and has no other index: that is what makes appending fast. The way
  *   from (job, seq) to rowids is `extents`, one row per job and commit at most.
@@ -20,7 +20,7 @@ export const applicationId = 0x41524350
  */
 export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
   [
-    `CREATE TABLE events (
+    `CREATE TABLE {events} (
       id INTEGER PRIMARY KEY,
       job INTEGER NOT NULL,
       seq INTEGER NOT NULL,
@@ -30,15 +30,15 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
       owner_seq INTEGER NOT NULL,
       payload TEXT NOT NULL
     )`,
-    `CREATE TABLE extents (
+    `CREATE TABLE {extents} (
       job INTEGER NOT NULL,
       seq INTEGER NOT NULL,
       count INTEGER NOT NULL,
       row INTEGER NOT NULL,
       PRIMARY KEY (job, seq)
     ) WITHOUT ROWID`,
-    `CREATE TABLE event_trims (job INTEGER PRIMARY KEY, before INTEGER NOT NULL)`,
-    `CREATE TABLE runs (
+    `CREATE TABLE {event_trims} (job INTEGER PRIMARY KEY, before INTEGER NOT NULL)`,
+    `CREATE TABLE {runs} (
       session_id TEXT NOT NULL,
       event_seq INTEGER NOT NULL,
       job_id TEXT NOT NULL,
@@ -46,9 +46,9 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
       count INTEGER NOT NULL,
       PRIMARY KEY (session_id, event_seq)
     ) WITHOUT ROWID`,
-    `CREATE TABLE run_trims (session_id TEXT PRIMARY KEY, before INTEGER NOT NULL) WITHOUT ROWID`,
-    `CREATE TABLE sessions (session_id TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID`,
-    `CREATE TABLE jobs (
+    `CREATE TABLE {run_trims} (session_id TEXT PRIMARY KEY, before INTEGER NOT NULL) WITHOUT ROWID`,
+    `CREATE TABLE {sessions} (session_id TEXT PRIMARY KEY, record TEXT NOT NULL) WITHOUT ROWID`,
+    `CREATE TABLE {jobs} (
       id INTEGER PRIMARY KEY,
       job_id TEXT NOT NULL UNIQUE,
       session_id TEXT NOT NULL,
@@ -62,68 +62,68 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
       ended_at INTEGER,
       record TEXT NOT NULL
     )`,
-    `CREATE INDEX jobs_by_submit ON jobs (session_id, submit_id)`,
-    `CREATE INDEX jobs_by_key ON jobs (principal, idempotency_key)
+    `CREATE INDEX {jobs_by_submit} ON {jobs} (session_id, submit_id)`,
+    `CREATE INDEX {jobs_by_key} ON {jobs} (principal, idempotency_key)
       WHERE idempotency_key IS NOT NULL AND rejected = 0`,
-    `CREATE INDEX jobs_by_principal ON jobs (principal, created_at, job_id) WHERE rejected = 0`,
-    `CREATE INDEX jobs_by_creation ON jobs (created_at, job_id) WHERE rejected = 0`,
-    `CREATE INDEX jobs_by_end ON jobs (ended_at) WHERE ended_at IS NOT NULL`,
-    `CREATE TABLE observers (
+    `CREATE INDEX {jobs_by_principal} ON {jobs} (principal, created_at, job_id) WHERE rejected = 0`,
+    `CREATE INDEX {jobs_by_creation} ON {jobs} (created_at, job_id) WHERE rejected = 0`,
+    `CREATE INDEX {jobs_by_end} ON {jobs} (ended_at) WHERE ended_at IS NOT NULL`,
+    `CREATE TABLE {observers} (
       session_id TEXT NOT NULL,
       job_id TEXT NOT NULL,
       PRIMARY KEY (session_id, job_id)
     ) WITHOUT ROWID`,
-    `CREATE INDEX observers_by_job ON observers (job_id, session_id)`,
-    `CREATE TABLE runtime (id INTEGER PRIMARY KEY CHECK (id = 0), alive_at INTEGER NOT NULL)`
+    `CREATE INDEX {observers_by_job} ON {observers} (job_id, session_id)`,
+    `CREATE TABLE {runtime} (id INTEGER PRIMARY KEY CHECK (id = 0), alive_at INTEGER NOT NULL)`
   ],
   [
-    `ALTER TABLE extents ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0`,
+    `ALTER TABLE {extents} ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0`,
     `WITH RECURSIVE piece (job, seq, count, row) AS (
-      SELECT job, seq, count, row FROM extents
+      SELECT job, seq, count, row FROM {extents}
       UNION ALL
       SELECT job, seq + 1024, count - 1024, row + 1024 FROM piece WHERE count > 1024
     )
-    REPLACE INTO extents (job, seq, count, row, bytes)
+    REPLACE INTO {extents} (job, seq, count, row, bytes)
     SELECT job, seq, min(count, 1024), row, coalesce(
-      (SELECT sum(length(payload) + 64) FROM events WHERE id >= row AND id < row + min(count, 1024)), 0)
+      (SELECT sum(length(payload) + 64) FROM {events} WHERE id >= row AND id < row + min(count, 1024)), 0)
     FROM piece`,
-    `ALTER TABLE runs ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0`,
+    `ALTER TABLE {runs} ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0`,
     // What a run of an older file accounts for is taken from the average event of its job.
-    `CREATE TABLE averages (job_id TEXT PRIMARY KEY, bytes INTEGER NOT NULL) WITHOUT ROWID`,
-    `INSERT INTO averages
-     SELECT j.job_id, sum(x.bytes) / sum(x.count) FROM extents x JOIN jobs j ON j.id = x.job
+    `CREATE TABLE {averages} (job_id TEXT PRIMARY KEY, bytes INTEGER NOT NULL) WITHOUT ROWID`,
+    `INSERT INTO {averages}
+     SELECT j.job_id, sum(x.bytes) / sum(x.count) FROM {extents} x JOIN {jobs} j ON j.id = x.job
      GROUP BY j.job_id HAVING sum(x.count) > 0`,
-    `UPDATE runs SET bytes = count * coalesce((SELECT a.bytes FROM averages a WHERE a.job_id = runs.job_id), 0)`,
-    `DROP TABLE averages`,
-    `ALTER TABLE runs ADD COLUMN rejoin INTEGER NOT NULL DEFAULT 0`,
-    `CREATE INDEX runs_by_job ON runs (job_id, session_id, event_seq)`,
-    `CREATE INDEX runs_by_rejoin ON runs (job_id, session_id, event_seq, job_seq) WHERE rejoin = 1`,
-    `UPDATE runs SET rejoin = 1 WHERE job_seq < (
-      SELECT r.job_seq + r.count FROM runs r WHERE r.session_id = runs.session_id AND r.event_seq = (
-        SELECT max(b.event_seq) FROM runs b
-        WHERE b.job_id = runs.job_id AND b.session_id = runs.session_id AND b.event_seq < runs.event_seq))`,
-    `CREATE TRIGGER runs_rejoin AFTER INSERT ON runs WHEN new.job_seq < (
-      SELECT r.job_seq + r.count FROM runs r WHERE r.session_id = new.session_id AND r.event_seq = (
-        SELECT max(b.event_seq) FROM runs b
+    `UPDATE {runs} SET bytes = count * coalesce((SELECT a.bytes FROM {averages} a WHERE a.job_id = {runs}.job_id), 0)`,
+    `DROP TABLE {averages}`,
+    `ALTER TABLE {runs} ADD COLUMN rejoin INTEGER NOT NULL DEFAULT 0`,
+    `CREATE INDEX {runs_by_job} ON {runs} (job_id, session_id, event_seq)`,
+    `CREATE INDEX {runs_by_rejoin} ON {runs} (job_id, session_id, event_seq, job_seq) WHERE rejoin = 1`,
+    `UPDATE {runs} SET rejoin = 1 WHERE job_seq < (
+      SELECT r.job_seq + r.count FROM {runs} r WHERE r.session_id = {runs}.session_id AND r.event_seq = (
+        SELECT max(b.event_seq) FROM {runs} b
+        WHERE b.job_id = {runs}.job_id AND b.session_id = {runs}.session_id AND b.event_seq < {runs}.event_seq))`,
+    `CREATE TRIGGER {runs_rejoin} AFTER INSERT ON {runs} WHEN new.job_seq < (
+      SELECT r.job_seq + r.count FROM {runs} r WHERE r.session_id = new.session_id AND r.event_seq = (
+        SELECT max(b.event_seq) FROM {runs} b
         WHERE b.job_id = new.job_id AND b.session_id = new.session_id AND b.event_seq < new.event_seq))
     BEGIN
-      UPDATE runs SET rejoin = 1 WHERE session_id = new.session_id AND event_seq = new.event_seq;
+      UPDATE {runs} SET rejoin = 1 WHERE session_id = new.session_id AND event_seq = new.event_seq;
     END`,
-    `ALTER TABLE run_trims ADD COLUMN freed INTEGER NOT NULL DEFAULT 0`,
-    `CREATE INDEX run_trims_pending ON run_trims (session_id) WHERE freed < before`,
-    `CREATE INDEX event_trims_live ON event_trims (job) WHERE before < 9007199254740991`,
-    `ALTER TABLE sessions ADD COLUMN need INTEGER NOT NULL DEFAULT 1`,
+    `ALTER TABLE {run_trims} ADD COLUMN freed INTEGER NOT NULL DEFAULT 0`,
+    `CREATE INDEX {run_trims_pending} ON {run_trims} (session_id) WHERE freed < before`,
+    `CREATE INDEX {event_trims_live} ON {event_trims} (job) WHERE before < 9007199254740991`,
+    `ALTER TABLE {sessions} ADD COLUMN need INTEGER NOT NULL DEFAULT 1`,
     // One older token of a session was kept beside the newest; now the older is the one that its client holds.
-    `UPDATE sessions SET record = json_remove(json_set(record,
+    `UPDATE {sessions} SET record = json_remove(json_set(record,
       '$.tokenDigest', json_extract(record, '$.previousTokenDigest'),
       '$.issuedTokenDigests', json_array(json_extract(record, '$.tokenDigest'))), '$.previousTokenDigest')
      WHERE json_extract(record, '$.previousTokenDigest') IS NOT NULL`,
-    `ALTER TABLE jobs ADD COLUMN trace_id TEXT NOT NULL DEFAULT ''`,
-    `UPDATE jobs SET trace_id = coalesce(json_extract(record, '$.traceId'), '')`,
+    `ALTER TABLE {jobs} ADD COLUMN trace_id TEXT NOT NULL DEFAULT ''`,
+    `UPDATE {jobs} SET trace_id = coalesce(json_extract(record, '$.traceId'), '')`,
     // Listings walk this one or those by creation in steps. What changes when a job ends is in this one only.
-    `CREATE INDEX jobs_by_status ON jobs (status, created_at, job_id, principal, agent) WHERE rejected = 0`,
-    `CREATE INDEX jobs_by_principal_end ON jobs (principal, ended_at) WHERE ended_at IS NOT NULL`,
-    `CREATE TABLE inputs (job INTEGER PRIMARY KEY, input TEXT NOT NULL)`
+    `CREATE INDEX {jobs_by_status} ON {jobs} (status, created_at, job_id, principal, agent) WHERE rejected = 0`,
+    `CREATE INDEX {jobs_by_principal_end} ON {jobs} (principal, ended_at) WHERE ended_at IS NOT NULL`,
+    `CREATE TABLE {inputs} (job INTEGER PRIMARY KEY, input TEXT NOT NULL)`
   ]
 ]
 

@@ -1,7 +1,7 @@
 /** What a failing database means to the person who runs the runtime, and what to do about it. */
 import { StoreError } from "../../services/store/Store.js"
 
-/** The driver's error below the wrappers of `@effect/sql`. */
+/** Returns the driver's error below the wrappers of `@effect/sql`. */
 const rootOf = (cause: unknown): unknown => {
   let root = cause
   while (root instanceof Error && root.cause instanceof Error) root = root.cause
@@ -13,7 +13,10 @@ const codeOf = (root: unknown): string =>
     ? root.code
     : ""
 
-/** In words; `name` is what the database is called, and `detail` what the driver says, where that may be told. */
+/**
+ * Says in words what went wrong; `name` is what the database is called, and `detail` what the driver says, where that
+ * may be told.
+ */
 const explain = (name: string, code: string, detail: string | undefined): string => {
   const said = detail === undefined ? "" : ` (${detail})`
   if (code === "SQLITE_FULL" || code === "ENOSPC")
@@ -32,7 +35,7 @@ const explain = (name: string, code: string, detail: string | undefined): string
 const isBusyCode = (code: string): boolean =>
   code.startsWith("SQLITE_BUSY") || code.startsWith("SQLITE_LOCKED")
 
-/** Another program holds a lock that was needed; the same may work a moment later. */
+/** Returns whether another program holds a lock that was needed: the same may work a moment later. */
 export const isBusy = (error: unknown): boolean => isBusyCode(codeOf(rootOf(error)))
 
 /** Maps whatever a SQL client or the file system failed with; a `StoreError` stays as it is. */

@@ -133,7 +133,7 @@ export const besideNow = (path: string): Effect.Effect<Effect.Effect<void>> =>
     )
   })
 
-/** Size in bytes, `undefined` when there is no such file; anything but a file is refused. */
+/** Returns the size of a file in bytes, `undefined` when there is no such file; anything but a file is refused. */
 const regularFile = (path: string, name: string): Effect.Effect<number | undefined, StoreError> =>
   Effect.gen(function* () {
     const stat = yield* attempt(name, () => fs.statSync(path, { throwIfNoEntry: false }))
@@ -152,7 +152,10 @@ interface DatabaseIdentity {
   readonly blank: boolean
 }
 
-/** From the file header, so that not even the files SQLite works with appear beside a file that is refused. */
+/**
+ * Reads the identity from the file header, so that not even the files SQLite works with appear beside a file that is
+ * refused.
+ */
 const identityOfHeader = (path: string, name: string): Effect.Effect<DatabaseIdentity, StoreError> =>
   Effect.gen(function* () {
     const header = Buffer.alloc(100)
@@ -175,7 +178,7 @@ const identityOfHeader = (path: string, name: string): Effect.Effect<DatabaseIde
 
 const value = (sql: SqliteClient, text: string) => Effect.map(sql.unsafe(text).values, (rows) => rows[0]?.[0])
 
-/** As `identityOfHeader`, where the newest header may still be in the write-ahead log. */
+/** Reads the same as `identityOfHeader`, where the newest header may still be in the write-ahead log. */
 const identityOfDatabase = (sql: SqliteClient) =>
   Effect.all({
     applicationId: Effect.map(value(sql, "PRAGMA application_id"), Number),
@@ -184,7 +187,7 @@ const identityOfDatabase = (sql: SqliteClient) =>
   })
 
 /**
- * The schema version of a file, 0 when it does not exist or is empty; refuses what is not a sound
+ * Returns the schema version of a file, 0 when it does not exist or is empty; refuses what is not a sound
  * database of ours. Does not write to it.
  */
 export const inspect = (

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
 import type { StoreError } from "../../services/store/Store.js"
 import { whileBusy } from "./busy.js"
+import { naming } from "./naming.js"
 import { applicationId, migrations } from "./schema.js"
 import { toStoreError } from "./sqlError.js"
 import {
@@ -20,11 +21,14 @@ import {
 /** Bytes the write-ahead log is cut back to after a burst. */
 const journalSizeLimit = 64 * 1024 * 1024
 
+/** A file of its own needs no prefix. */
+const unprefixed = naming("")
+
 const pragma = (sql: SqliteClient, text: string) => sql.unsafe(`PRAGMA ${text}`)
 
 const begin = (connection: Connection) => whileBusy(connection.executeRaw("BEGIN IMMEDIATE", []))
 
-/** A migration that fails half way is undone when the scope closes the connection. */
+/** Migrates the tables. What fails half way is undone when the scope closes the connection. */
 const migrate = (sql: SqliteClient, from: number) =>
   Effect.flatMap(sql.reserve, (connection) =>
     Effect.forEach(
@@ -39,7 +43,7 @@ const migrate = (sql: SqliteClient, from: number) =>
               `PRAGMA user_version = ${from + i + 1}`,
               "COMMIT"
             ],
-            (statement) => connection.executeRaw(statement, []),
+            (statement) => connection.executeRaw(unprefixed(statement), []),
             { discard: true }
           )
         ),
@@ -47,11 +51,11 @@ const migrate = (sql: SqliteClient, from: number) =>
     )
   ).pipe(Effect.scoped)
 
-/** What cannot be written, for whatever reason, is refused now and not at the first commit. */
+/** Refuses what cannot be written, for whatever reason, now and not at the first commit. */
 const tryWriting = (sql: SqliteClient) =>
   Effect.flatMap(sql.reserve, (connection) =>
     begin(connection).pipe(
-      Effect.zipRight(connection.executeRaw("DELETE FROM runtime WHERE id = -1", [])),
+      Effect.zipRight(connection.executeRaw(unprefixed("DELETE FROM {runtime} WHERE id = -1"), [])),
       Effect.zipRight(connection.executeRaw("ROLLBACK", []))
     )
   ).pipe(Effect.scoped)

@@ -1,6 +1,6 @@
 /**
- * The statements that write: multi-row inserts per table, and what drops and trims. Nothing here knows of batches; what a
- * batch needs of them, and in which order, is in `plan.ts`.
+ * The statements that write: multi-row inserts per table, and what drops and trims. Nothing here knows of batches; what
+ * a batch needs of them, and in which order, is in `plan.ts`.
  */
 import type { JobRecord } from "../../services/store/Store.js"
 
@@ -13,14 +13,14 @@ export const everything = Number.MAX_SAFE_INTEGER
 /** Rows of one statement at most: the widest table stays far below SQLite's 32 766 variables. */
 const maxRows = 1024
 
-/** The multi-row inserts of a table. Row counts are powers of two, so that there are few texts to prepare. */
+/** Returns the multi-row inserts of a table. Row counts are powers of two, so that there are few texts to prepare. */
 const makeInsert = (verb: string, table: string, columns: ReadonlyArray<string>, onConflict = "") => {
   const row = `(${columns.map(() => "?").join(",")})`
   const texts = new Map<number, string>()
   const textOf = (rows: number): string => {
     let text = texts.get(rows)
     if (text === undefined) {
-      text = `${verb} INTO ${table} (${columns.join(",")}) VALUES ${Array(rows).fill(row).join(",")} ${onConflict}`
+      text = `${verb} INTO {${table}} (${columns.join(",")}) VALUES ${Array(rows).fill(row).join(",")} ${onConflict}`
       texts.set(rows, text)
     }
     return text
@@ -52,6 +52,7 @@ const jobChanges = `ON CONFLICT (id) DO UPDATE SET ${[
   .map((column) => `${column} = excluded.${column}`)
   .join(", ")}`
 
+/** Inserts events: rows are only ever appended. */
 export const insertEvents = makeInsert("INSERT", "events", [
   "id",
   "job",
@@ -62,21 +63,27 @@ export const insertEvents = makeInsert("INSERT", "events", [
   "owner_seq",
   "payload"
 ])
+/** Puts extents: one grows in place while its job appends alone. */
 export const putExtents = makeInsert("REPLACE", "extents", ["job", "seq", "count", "row", "bytes"])
+/** Puts runs of views: the newest grows in place. */
 export const putRuns = makeInsert(
   "INSERT",
   "runs",
   ["session_id", "event_seq", "job_id", "job_seq", "count", "bytes"],
   "ON CONFLICT (session_id, event_seq) DO UPDATE SET count = excluded.count, bytes = excluded.bytes"
 )
+/** Puts the records of sessions. */
 export const putSessions = makeInsert(
   "INSERT",
   "sessions",
   ["session_id", "record"],
   "ON CONFLICT (session_id) DO UPDATE SET record = excluded.record"
 )
+/** Puts the inputs of jobs. */
 export const putInputs = makeInsert("REPLACE", "inputs", ["job", "input"])
+/** Puts which sessions observe which jobs. */
 export const putObservers = makeInsert("REPLACE", "observers", ["session_id", "job_id"])
+/** Puts the records of jobs, with the columns that jobs are looked up by. */
 export const putJobs = makeInsert(
   "INSERT",
   "jobs",
@@ -98,6 +105,7 @@ export const putJobs = makeInsert(
   jobChanges
 )
 
+/** Returns the row of a job for {@link putJobs}. */
 export const jobRow = (id: number, job: JobRecord): ReadonlyArray<unknown> => [
   id,
   job.jobId,
@@ -114,45 +122,51 @@ export const jobRow = (id: number, job: JobRecord): ReadonlyArray<unknown> => [
   JSON.stringify(job)
 ]
 
+/** Drops a session; its runs are invisible at once, and freed later. */
 export const dropSession = (sessionId: string): ReadonlyArray<Statement> => [
-  ["DELETE FROM sessions WHERE session_id = ?", [sessionId]],
-  ["DELETE FROM observers WHERE session_id = ?", [sessionId]],
-  ["REPLACE INTO run_trims (session_id, before, freed) VALUES (?, ?, 0)", [sessionId, everything]]
+  ["DELETE FROM {sessions} WHERE session_id = ?", [sessionId]],
+  ["DELETE FROM {observers} WHERE session_id = ?", [sessionId]],
+  ["REPLACE INTO {run_trims} (session_id, before, freed) VALUES (?, ?, 0)", [sessionId, everything]]
 ]
 
+/** Stores the first `event_seq` that each session still needs. */
 export const writeNeeds = (needs: ReadonlyMap<string, number>): Statement => [
-  "UPDATE sessions SET need = k.value FROM json_each(?) k WHERE session_id = k.key",
+  "UPDATE {sessions} SET need = k.value FROM json_each(?) k WHERE session_id = k.key",
   [JSON.stringify(Object.fromEntries(needs))]
 ]
 
+/** Drops a job; its events are invisible at once, and freed later. */
 export const dropJob = (jobId: string): ReadonlyArray<Statement> => [
-  ["REPLACE INTO event_trims (job, before) SELECT id, ? FROM jobs WHERE job_id = ?", [everything, jobId]],
-  ["DELETE FROM jobs WHERE job_id = ?", [jobId]],
-  ["DELETE FROM observers WHERE job_id = ?", [jobId]]
+  ["REPLACE INTO {event_trims} (job, before) SELECT id, ? FROM {jobs} WHERE job_id = ?", [everything, jobId]],
+  ["DELETE FROM {jobs} WHERE job_id = ?", [jobId]],
+  ["DELETE FROM {observers} WHERE job_id = ?", [jobId]]
 ]
 
-/** Never beyond the number that comes next. A dropped session stays so. */
+/** Raises the floor of a view, never beyond the number that comes next. A dropped session stays so. */
 export const trimSession = (sessionId: string, eventSeq: number): Statement => [
-  `INSERT INTO run_trims (session_id, before)
-   SELECT session_id, min(?, event_seq + count) FROM runs WHERE session_id = ? ORDER BY event_seq DESC LIMIT 1
+  `INSERT INTO {run_trims} (session_id, before)
+   SELECT session_id, min(?, event_seq + count) FROM {runs} WHERE session_id = ? ORDER BY event_seq DESC LIMIT 1
    ON CONFLICT (session_id) DO UPDATE SET before = max(before, excluded.before)`,
   [eventSeq, sessionId]
 ]
 
-/** Never beyond the end of the log: it is where the job's numbering goes on. */
+/** Trims a job, never beyond the end of the log: it is where the job's numbering goes on. */
 export const trimJob = (jobId: string, seq: number): Statement => [
-  `INSERT INTO event_trims (job, before)
-   SELECT job, min(?, seq + count) FROM extents WHERE job = (SELECT id FROM jobs WHERE job_id = ?)
+  `INSERT INTO {event_trims} (job, before)
+   SELECT job, min(?, seq + count) FROM {extents} WHERE job = (SELECT id FROM {jobs} WHERE job_id = ?)
    ORDER BY seq DESC LIMIT 1
    ON CONFLICT (job) DO UPDATE SET before = max(before, excluded.before)`,
   [seq, jobId]
 ]
 
-/** The session no longer observes the job. */
+/** Ends a session's observing of a job. */
 export const unobserve = (sessionId: string, jobId: string): Statement => [
-  "DELETE FROM observers WHERE session_id = ? AND job_id = ?",
+  "DELETE FROM {observers} WHERE session_id = ? AND job_id = ?",
   [sessionId, jobId]
 ]
 
-/** A runtime was alive at this time, in epoch ms. */
-export const putAlive = (at: number): Statement => ["REPLACE INTO runtime (id, alive_at) VALUES (0, ?)", [at]]
+/** Stores that a runtime was alive at this time, in epoch ms. */
+export const putAlive = (at: number): Statement => [
+  "REPLACE INTO {runtime} (id, alive_at) VALUES (0, ?)",
+  [at]
+]

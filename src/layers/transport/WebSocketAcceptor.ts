@@ -7,9 +7,11 @@ import * as Effect from "effect/Effect"
 import * as Mailbox from "effect/Mailbox"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
-import { WebSocketServer } from "ws"
+import { type WebSocket, WebSocketServer } from "ws"
 import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
-import { type Connection, closeCode } from "../../services/transport/Transport.js"
+import { TurnShare } from "../../services/runtime/TurnShare.js"
+import { type Connection, closeCode, type Evidence } from "../../services/transport/Transport.js"
+import * as Door from "./Door.js"
 import { check, isTrusted, type UpgradePolicy } from "./UpgradePolicy.js"
 import { evidenceOf, hasTooManyHeaders } from "./upgradeEvidence.js"
 import * as WebSocketConnection from "./WebSocketConnection.js"
@@ -56,22 +58,28 @@ export const refuse = (socket: Duplex, { message, status }: UpgradeRefusal): voi
   )
 }
 
+const isStopping: UpgradeRefusal = { status: 503, message: "server is stopping" }
+const isFull: UpgradeRefusal = {
+  status: 503,
+  message: "too many connections are waiting for session.hello; try again later"
+}
+
 /**
- * Refuses what comes after its scope was closed, and closes with it the connections that are still open.
- * `boundHost` is the host the HTTP server listens on.
+ * Refuses what comes after its scope was closed, and closes with it the connections that are still open. A request is
+ * upgraded when fewer than `maxPendingHellos` connections have not said hello; until then it waits, half as long as a
+ * hello may take. `boundHost` is the host the HTTP server listens on.
  */
 export const make = (
   policy: UpgradePolicy,
   boundHost: () => string | undefined
 ): Effect.Effect<Acceptor, never, RuntimeOptions | Scope.Scope> =>
   Effect.gen(function* () {
-    const { maxFrameBytes, maxHelloFrameBytes, maxPendingHellos } = yield* RuntimeOptions
+    const { helloTimeout, maxFrameBytes, maxHelloFrameBytes, maxPendingHellos } = yield* RuntimeOptions
     const open = new Set<Connection>()
-    const accepted = yield* Mailbox.make<Connection>({ capacity: maxPendingHellos, strategy: "dropping" })
+    const accepted = yield* Mailbox.make<Connection>()
     let stopping = false
-    yield* Effect.addFinalizer(() => {
-      stopping = true
-      return Effect.zipRight(
+    yield* Effect.addFinalizer(() =>
+      Effect.zipRight(
         accepted.end,
         Effect.forEach(
           [...open],
@@ -82,7 +90,17 @@ export const make = (
           }
         )
       )
+    )
+    const door = yield* Door.make({
+      places: maxPendingHellos,
+      patience: Door.patience(helloTimeout),
+      share: yield* TurnShare
     })
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        stopping = true
+      })
+    )
 
     const wss = new WebSocketServer({
       noServer: true,
@@ -92,26 +110,47 @@ export const make = (
       autoPong: false
     })
 
-    const accept = (request: IncomingMessage, stream: Duplex, head: Buffer) =>
-      wss.handleUpgrade(request, stream, head, (ws) => {
-        const socket = request.socket
-        socket.on("error", noop)
-        socket.setNoDelay(true)
-        socket.setKeepAlive(true, 30_000)
-        const connection = WebSocketConnection.make(ws, socket, {
-          remote: `${socket.remoteAddress ?? "unknown"}:${socket.remotePort ?? 0}`,
-          maxFrameBytes: maxHelloFrameBytes,
-          maxPayload: maxFrameBytes,
-          masked: false,
-          evidence: evidenceOf(request, isTrusted(request, policy))
-        })
-        open.add(connection)
-        ws.once("close", () => open.delete(connection))
-        if (!accepted.unsafeOffer(connection)) ws.close(closeCode.tryLater, "too many connections")
+    /** Apart from the request, which is not to be held as long as the connection is. */
+    const serve = (ws: WebSocket, socket: Socket, evidence: Evidence, leave: () => void) => {
+      socket.setNoDelay(true)
+      socket.setKeepAlive(true, 30_000)
+      const connection = WebSocketConnection.make(ws, socket, {
+        remote: `${socket.remoteAddress ?? "unknown"}:${socket.remotePort ?? 0}`,
+        maxFrameBytes: maxHelloFrameBytes,
+        maxPayload: maxFrameBytes,
+        masked: false,
+        evidence,
+        greeted: Effect.sync(leave)
       })
+      open.add(connection)
+      // After the reader was told: its place in the hello room is free then too.
+      ws.once("close", () => {
+        open.delete(connection)
+        leave()
+      })
+      accepted.unsafeOffer(connection)
+    }
+
+    const accept = (request: IncomingMessage, stream: Duplex, head: Buffer) => {
+      const { socket } = request
+      socket.on("error", noop)
+      if (socket.destroyed) return
+      const goAway = door.arrive({
+        admit: (leave) => {
+          socket.off("close", goAway)
+          socket.once("close", leave)
+          wss.handleUpgrade(request, stream, head, (ws) => {
+            socket.off("close", leave)
+            serve(ws, socket, evidenceOf(request, isTrusted(request, policy)), leave)
+          })
+        },
+        refuse: () => refuse(stream, stopping ? isStopping : isFull)
+      })
+      socket.once("close", goAway)
+    }
 
     const refusal = (request: IncomingMessage): UpgradeRefusal | undefined => {
-      if (stopping) return { status: 503, message: "server is stopping" }
+      if (stopping) return isStopping
       if (hasTooManyHeaders(request))
         return { status: 431, message: "the headers of the request are too large" }
       return check(request, boundHost(), policy)

@@ -60,6 +60,8 @@ export interface Options {
   readonly masked: boolean
   /** What the peer has shown while it connected. */
   readonly evidence?: Evidence | undefined
+  /** See `Connection.greeted`. */
+  readonly greeted?: Effect.Effect<void> | undefined
 }
 
 /** Given once and then forgotten: headers are long, and connections many. */
@@ -92,11 +94,17 @@ export const make = (ws: WebSocket, socket: Socket, options: Options): Connectio
     timer ??= setTimeout(() => ws.terminate(), closeGraceMs)
   }
 
-  const close = (closed: Closed) => {
+  const close = (code: number, reason: string) => {
+    // Looked at first: an error takes time to make, and all connections are closed at their end.
     if (inbox.ended) return
-    end(closed)
-    if (isSendable(closed.code)) ws.close(closed.code, clip(closed.reason))
+    end(new Closed({ code, reason }))
+    if (isSendable(code)) ws.close(code, clip(reason))
     else ws.terminate()
+  }
+
+  const closeTooBig = () => {
+    const { code, reason } = tooBig(maxFrameBytes)
+    close(code, reason)
   }
 
   // `ws` checks frames against its fixed maxPayload only. While our limit is lower, count what arrives
@@ -107,7 +115,7 @@ export const make = (ws: WebSocket, socket: Socket, options: Options): Connectio
     unfinished = completed ? data.length : unfinished + data.length
     completed = false
     if (unfinished <= maxFrameBytes + readAheadBytes) return
-    close(tooBig(maxFrameBytes))
+    closeTooBig()
     // The rest of the frame is read and thrown away, so that the peer gets to read the close frame.
     socket.removeAllListeners("data")
     socket.on("data", noop)
@@ -124,7 +132,7 @@ export const make = (ws: WebSocket, socket: Socket, options: Options): Connectio
   ws.on("message", (data: Buffer, isBinary: boolean) => {
     completed = true
     if (isBinary) inbox.offer(new Unreadable({ reason: "binary frame" }), data.length)
-    else if (data.length > maxFrameBytes) close(tooBig(maxFrameBytes))
+    else if (data.length > maxFrameBytes) closeTooBig()
     else inbox.offer(data.toString(), data.length)
   })
   // Answered by hand: a peer that pings and never reads must not fill the send buffer.
@@ -133,7 +141,7 @@ export const make = (ws: WebSocket, socket: Socket, options: Options): Connectio
   })
   ws.on("error", (error) => end(new Closed({ code: receiveErrorCode(error), reason: error.message })))
   ws.on("close", (code: number, reason: Buffer) => {
-    end(new Closed({ code, reason: reason.toString() }))
+    if (!inbox.ended) end(new Closed({ code, reason: reason.toString() }))
     clearTimeout(timer)
   })
 
@@ -145,12 +153,13 @@ export const make = (ws: WebSocket, socket: Socket, options: Options): Connectio
     send: (frames) => writer.send(frames),
     close: (code, reason) =>
       Effect.async<void>((resume) => {
-        close(new Closed({ code, reason }))
+        close(code, reason)
         if (ws.readyState === WebSocket.CLOSED) return resume(Effect.void)
         const gone = () => resume(Effect.void)
         ws.once("close", gone)
         return Effect.sync(() => ws.off("close", gone))
       }),
-    setMaxFrameBytes: (bytes) => Effect.sync(() => setMaxFrameBytes(bytes))
+    setMaxFrameBytes: (bytes) => Effect.sync(() => setMaxFrameBytes(bytes)),
+    ...(options.greeted === undefined ? {} : { greeted: options.greeted })
   }
 }

@@ -8,7 +8,7 @@ import * as Agent from "../../services/agents/Agent.js"
 import { type EmitError, Job, type JobService } from "../../services/jobs/Job.js"
 import { Lease, leaseErrorOf } from "../../services/lease/Lease.js"
 
-const Count = Schema.Int.pipe(Schema.between(0, 100_000_000))
+const WorkCount = Schema.Int.pipe(Schema.between(0, 100_000_000))
 const Millis = Schema.Number.pipe(Schema.finite(), Schema.nonNegative())
 const MessageSize = Schema.Int.pipe(Schema.between(0, 1024 * 1024))
 const withDefault = <A, I>(schema: Schema.Schema<A, I>, value: NoInfer<A>) =>
@@ -74,7 +74,7 @@ const emit = Agent.handle(
   Agent.make("emit", {
     version: "1.0.0",
     input: Schema.Struct({
-      count: Count,
+      count: WorkCount,
       /** Characters of each message: its index, then padding. */
       size: withDefault(MessageSize, 100),
       delayMs: withDefault(Millis, 0),
@@ -113,9 +113,9 @@ const chunks = Agent.handle(
   Agent.make("chunks", {
     version: "1.0.0",
     input: Schema.Struct({
-      chunks: Count,
+      chunks: WorkCount,
       /** Bytes of each chunk. */
-      size: Count,
+      size: WorkCount,
       encoding: withDefault(Schema.Literal("utf8", "base64"), "utf8")
     })
   }),
@@ -181,7 +181,7 @@ const spend = Agent.handle(
     input: Schema.Struct({
       /** A decimal. */
       amount: Schema.String,
-      times: Count,
+      times: WorkCount,
       unit: withDefault(Schema.NonEmptyString, "USD")
     }),
     output: Schema.Struct({ spent: Schema.Int, denied: Schema.Int })

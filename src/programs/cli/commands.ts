@@ -1,135 +1,179 @@
-/** `arcp watch`, `jobs`, `cancel` and `agents`. */
-import * as Args from "@effect/cli/Args"
-import * as Command from "@effect/cli/Command"
-import * as CliOptions from "@effect/cli/Options"
-import * as Console from "effect/Console"
-import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
-import * as Stream from "effect/Stream"
-import type { JobStatus } from "../../protocol/Message.js"
-import { type ClientFlags, clientOptions, connect, defaultUrl, optionalUrl } from "./client.js"
-import * as Detached from "./detached.js"
-import { show } from "./view.js"
+/** The commands of `arcp`: what they take. What they do is in `run`, and loaded when it is asked for. */
+import * as Command from "./Command.js"
+import { clientFlags, optionalUrl } from "./client-flags.js"
+import { credentials } from "./credentials.js"
+import * as Flags from "./Flags.js"
+import { replay } from "./replay.js"
+import { serve } from "./serve.js"
 
-const jobId = Args.text({ name: "JOB" }).pipe(Args.withDescription("a job id, job_…"))
-
-export const watch = Command.make(
-  "watch",
-  {
-    job: jobId,
-    noHistory: CliOptions.boolean("no-history").pipe(
-      CliOptions.withDescription("only what happens from now on")
-    ),
-    ...clientOptions
-  },
-  (flags) =>
-    Effect.gen(function* () {
-      const client = yield* connect(flags)
-      const job = yield* client.subscribe(flags.job, { history: !flags.noHistory })
-      if (!flags.json) yield* Console.error(`${job.agent} ${job.jobId} ${job.subscribed.current_status}`)
-      yield* show(client, job, {
-        ...flags,
-        // With history the costs so far are among the events.
-        left: flags.noHistory ? job.subscribed.budget : undefined
-      })
-    }).pipe(Effect.scoped)
-).pipe(Command.withDescription("Watch a job from elsewhere, from its beginning"))
-
-const statuses: ReadonlyArray<JobStatus> = [
-  "pending",
-  "running",
-  "success",
-  "error",
-  "cancelled",
-  "timed_out"
+const exitCodes = [
+  "0 success   1 the job or the request failed   2 a mistake in the command",
+  "3 cancelled   4 timed out   5 no runtime to be reached   130 interrupted"
 ]
-const optional = (name: string, description: string) =>
-  CliOptions.text(name).pipe(CliOptions.withDescription(description), CliOptions.optional)
 
-export const jobs = Command.make(
-  "jobs",
-  {
-    status: CliOptions.choice("status", statuses).pipe(
-      CliOptions.withDescription("only jobs of this status; repeatable"),
-      CliOptions.repeated
+const optional = (name: string, value: string, description: string) =>
+  Flags.text(name).pipe(Flags.withDescription(description), Flags.shownAs(value), Flags.optional)
+
+const leaseFlags = {
+  lease: Flags.text("lease").pipe(
+    Flags.withDescription("what the job may use, e.g. 'fs.read=/src/**'"),
+    Flags.shownAs("CAPABILITY=PATTERN", "Lease"),
+    Flags.repeated
+  ),
+  budget: Flags.text("budget").pipe(
+    Flags.withDescription("what the job may spend, e.g. USD:5"),
+    Flags.shownAs("CURRENCY:AMOUNT", "Lease"),
+    Flags.repeated
+  ),
+  expiresIn: Flags.text("expires-in").pipe(
+    Flags.withDescription("how long the lease holds: 30s, 10m, 2h or 1d"),
+    Flags.shownAs("DURATION", "Lease"),
+    Flags.optional
+  ),
+  leaseFile: Flags.text("lease-file").pipe(
+    Flags.withDescription(
+      "JSON file with a lease, or with lease_request and lease_constraints; adds to --lease"
     ),
-    agent: optional("agent", "only jobs of this agent, name or name@version"),
-    after: optional("created-after", "only jobs created after this time, like 2026-01-31T12:00:00Z"),
-    before: optional("created-before", "only jobs created before this time"),
-    ...clientOptions
-  },
-  (flags) =>
-    Effect.gen(function* () {
-      const client = yield* connect(flags)
-      const filter = {
-        ...(flags.status.length === 0 ? {} : { status: flags.status }),
-        ...(Option.isNone(flags.agent) ? {} : { agent: flags.agent.value }),
-        ...(Option.isNone(flags.after) ? {} : { created_after: flags.after.value }),
-        ...(Option.isNone(flags.before) ? {} : { created_before: flags.before.value })
-      }
-      yield* client
-        .list(filter)
-        .pipe(
-          Stream.runForEach((job) =>
-            Console.log(
-              flags.json
-                ? JSON.stringify(job)
-                : `${job.job_id}  ${job.status.padEnd(9)}  ${job.created_at}  ${job.agent}`
-            )
-          )
-        )
-    }).pipe(Effect.scoped)
-).pipe(Command.withDescription("List jobs, oldest first"))
+    Flags.shownAs("FILE", "Lease"),
+    Flags.optional
+  )
+}
 
-/**
- * Opens the session that cancels a job: the one that submitted it when it is remembered here and still there, else one of
- * its own, which the runtime lets cancel when the job's session is gone, or to whom its policy allows it.
- */
-const sessionFor = (flags: Omit<ClientFlags, "url"> & { job: string; url: Option.Option<string> }) =>
-  Effect.gen(function* () {
-    const state = yield* Detached.load(flags.job)
-    const url = Option.getOrElse(flags.url, () => state?.url ?? defaultUrl)
-    if (state === undefined) return yield* connect({ ...flags, url })
-    return yield* connect({ ...flags, url }, state).pipe(
-      // The session has a new token now; without this a second try would be refused.
-      Effect.tap((client) =>
-        Effect.flatMap(client.resumeState, (resume) => Detached.save(flags.job, { url, ...resume }))
-      ),
-      // It has gone, or is not this token's.
-      Effect.catchTag("ResumeWindowExpired", () => connect({ ...flags, url }))
-    )
-  })
+const submitFlags = {
+  input: Flags.text("input").pipe(
+    Flags.withDescription("what the agent gets: JSON, @FILE, or - for stdin"),
+    Flags.shownAs("JSON", "Job"),
+    Flags.withDefault("{}")
+  ),
+  key: Flags.text("key").pipe(
+    Flags.withDescription("idempotency key: the same key starts one job"),
+    Flags.shownAs("KEY", "Job"),
+    Flags.optional
+  ),
+  timeoutSec: Flags.integer("timeout-sec").pipe(
+    Flags.withDescription("end the job after so many seconds"),
+    Flags.shownAs("N", "Job"),
+    Flags.optional
+  ),
+  detach: Flags.boolean("detach").pipe(
+    Flags.withDescription("print the job id and leave; the job goes on"),
+    Flags.inGroup("Job")
+  ),
+  ...leaseFlags,
+  ...clientFlags
+}
+export type SubmitFlags = Flags.Values<typeof submitFlags>
 
-export const cancel = Command.make(
-  "cancel",
+const submit = Command.make(
   {
-    job: jobId,
-    reason: optional("reason", "why, for the record"),
-    ...clientOptions,
-    // The session is where the job was submitted.
-    url: optionalUrl
+    name: "submit",
+    summary: "Submit a job and watch it",
+    arguments: [{ name: "AGENT", description: "name, or name@version", optional: false }],
+    flags: submitFlags,
+    examples: [
+      `arcp submit survey --input '{"root":"."}' --lease 'fs.read=./**'`,
+      "arcp submit build@2.0.0 --input @input.json --timeout-sec 600",
+      "arcp submit build --key nightly-2026-01-31 --budget USD:5 --detach"
+    ],
+    more: { "Exit codes": exitCodes }
   },
-  (flags) =>
-    Effect.gen(function* () {
-      const client = yield* sessionFor(flags)
-      yield* client.cancel(flags.job, Option.getOrUndefined(flags.reason))
-      yield* Detached.forget(flags.job)
-      yield* flags.json
-        ? Console.log(JSON.stringify({ job_id: flags.job, cancelled: true }))
-        : Console.log(`${flags.job} is being cancelled`)
-    }).pipe(Effect.scoped)
-).pipe(
-  Command.withDescription("Cancel a job: one submitted with --detach from here, or one the runtime lets you")
+  () => import("./run/submit.js")
 )
 
-export const agents = Command.make("agents", clientOptions, (flags) =>
-  Effect.gen(function* () {
-    const client = yield* connect(flags)
-    for (const agent of yield* client.agents)
-      yield* Console.log(
-        flags.json
-          ? JSON.stringify(agent)
-          : `${agent.name}  ${agent.versions.map((version) => (version === agent.default ? `${version} (default)` : version)).join(", ")}`
-      )
-  }).pipe(Effect.scoped)
-).pipe(Command.withDescription("List the agents that you may use"))
+const job = { name: "JOB", description: "a job id, job_…", optional: false }
+
+const watchFlags = {
+  noHistory: Flags.boolean("no-history").pipe(Flags.withDescription("only what happens from now on")),
+  ...clientFlags
+}
+export type WatchFlags = Flags.Values<typeof watchFlags>
+
+const watch = Command.make(
+  {
+    name: "watch",
+    summary: "Watch a job from elsewhere, from its beginning",
+    arguments: [job],
+    flags: watchFlags,
+    examples: ["arcp watch job_01J9ABCDEFGHJKMNPQRSTVWXYZ", "arcp watch JOB --no-history --json"],
+    more: { "Exit codes": exitCodes }
+  },
+  () => import("./run/watch.js")
+)
+
+const statuses = ["pending", "running", "success", "error", "cancelled", "timed_out"] as const
+
+const jobsFlags = {
+  status: Flags.choice("status", statuses).pipe(
+    Flags.withDescription(`only jobs of this status: ${statuses.join(", ")}`),
+    Flags.shownAs("STATUS"),
+    Flags.repeated
+  ),
+  agent: optional("agent", "AGENT", "only jobs of this agent, name or name@version"),
+  after: optional(
+    "created-after",
+    "TIME",
+    "only jobs created after this time: 1h (ago), 2026-01-31, or 2026-01-31T12:00:00+01:00"
+  ),
+  before: optional("created-before", "TIME", "only jobs created before this time"),
+  limit: Flags.integer("limit").pipe(
+    Flags.withDescription("how many of the newest; 0 is all (default 20; with --json all, oldest first)"),
+    Flags.shownAs("N"),
+    Flags.optional
+  ),
+  ...clientFlags
+}
+export type JobsFlags = Flags.Values<typeof jobsFlags>
+
+const jobs = Command.make(
+  {
+    name: "jobs",
+    summary: "List jobs, newest first",
+    flags: jobsFlags,
+    examples: [
+      "arcp jobs",
+      "arcp jobs --status error --status timed_out --created-after 1d",
+      "arcp jobs --agent survey --json"
+    ]
+  },
+  () => import("./run/jobs.js")
+)
+
+const cancelFlags = {
+  reason: optional("reason", "TEXT", "why, for the record"),
+  ...clientFlags,
+  // The session is where the job was submitted.
+  url: optionalUrl
+}
+export type CancelFlags = Flags.Values<typeof cancelFlags>
+
+const cancel = Command.make(
+  {
+    name: "cancel",
+    summary: "Cancel a job: one submitted with --detach from here, or one the runtime lets you",
+    arguments: [job],
+    flags: cancelFlags,
+    examples: ["arcp cancel JOB --reason 'no longer needed'"]
+  },
+  () => import("./run/cancel.js")
+)
+
+const agents = Command.make(
+  {
+    name: "agents",
+    summary: "List the agents that you may use",
+    flags: clientFlags,
+    examples: ["arcp agents"]
+  },
+  () => import("./run/agents.js")
+)
+
+export const commands: ReadonlyArray<Command.Command> = [
+  serve,
+  submit,
+  watch,
+  jobs,
+  cancel,
+  agents,
+  credentials,
+  replay
+]

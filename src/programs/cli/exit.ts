@@ -1,10 +1,9 @@
 /** Exit codes, and what a person is told when something went wrong. */
-import * as ValidationError from "@effect/cli/ValidationError"
 import * as Cause from "effect/Cause"
 import * as ConfigError from "effect/ConfigError"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import { type ArcpError, isArcpError, PermissionDenied } from "../../protocol/Errors.js"
+import { type ArcpError, InternalError, isArcpError, PermissionDenied } from "../../protocol/Errors.js"
 import { TransportError } from "../../services/transport/Transport.js"
 import { safe } from "./text.js"
 import { UsageError } from "./UsageError.js"
@@ -50,12 +49,7 @@ const hints: { readonly [tag: string]: string } = {
 }
 
 const codeOf = (error: unknown): number => {
-  if (
-    error instanceof UsageError ||
-    ConfigError.isConfigError(error) ||
-    ValidationError.isValidationError(error)
-  )
-    return exitCode.usage
+  if (error instanceof UsageError || ConfigError.isConfigError(error)) return exitCode.usage
   if (!isArcpError(error)) return error instanceof TransportError ? exitCode.cannotConnect : exitCode.error
   return codeOfJob(error)
 }
@@ -96,25 +90,39 @@ const transportHint = (error: TransportError): string =>
     ? "on the command line that is --insecure, for a network that you trust"
     : "arcp serve starts a runtime and prints its address; --url or ARCP_URL says where it is"
 
+const cut = (text: string, length: number) => (text.length > length ? `${text.slice(0, length - 1)}…` : text)
+
+/** A failure that the agent declares, by its name: `TooBig: {"max":30}`. */
+const declared = (error: unknown): string | undefined => {
+  const failure = error instanceof InternalError ? error.details?.["error"] : undefined
+  if (failure === undefined) return undefined
+  if (typeof failure !== "object" || failure === null)
+    return `the agent failed: ${cut(JSON.stringify(failure), 400)}`
+  const { _tag: name, ...rest } = failure as Readonly<Record<string, unknown>>
+  const { message, ...others } = rest
+  const said =
+    typeof message === "string" && Object.keys(others).length === 0 ? message : JSON.stringify(rest)
+  return `${typeof name === "string" ? name : "the agent failed"}${said === "{}" ? "" : `: ${cut(said, 400)}`}`
+}
+
 /** One line that says what happened and one that says what to do; never a stack trace. */
 export const describe = (error: unknown): string => {
-  const code = isArcpError(error) ? `${error.code}: ` : ""
+  const failure = declared(error)
+  const code = isArcpError(error) && failure === undefined ? `${error.code}: ` : ""
   const hint =
     error instanceof PermissionDenied
       ? denialHint(error)
       : error instanceof TransportError
         ? transportHint(error)
         : hints[tagOf(error)]
-  return `error: ${code}${safe(messageOf(error))}${hint === undefined ? "" : `\n  ${hint}`}`
+  return `error: ${code}${safe(failure ?? messageOf(error))}${hint === undefined ? "" : `\n  ${hint}`}`
 }
 
-/** Reports a failure and sets the exit code. @effect/cli has already printed its own. */
+/** Reports a failure and sets the exit code. */
 export const report = (cause: Cause.Cause<unknown>): Effect.Effect<void> =>
   Effect.suspend(() => {
     if (Cause.isInterruptedOnly(cause)) return Effect.void
     const error = Cause.squash(cause)
     leaving.code = codeOf(error)
-    return Console.error(
-      ValidationError.isValidationError(error) ? "arcp COMMAND --help says what it takes" : describe(error)
-    )
+    return Console.error(describe(error))
   })

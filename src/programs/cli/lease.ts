@@ -1,7 +1,6 @@
 /** The lease that `arcp submit` asks for, out of flags and a file. */
 import { homedir } from "node:os"
 import { join, resolve } from "node:path"
-import * as CliOptions from "@effect/cli/Options"
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
@@ -9,30 +8,10 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { deadPattern, invalidLease, type Lease, LeaseConstraints } from "../../protocol/Lease.js"
 import { describe } from "../../protocol/Problem.js"
+import { durationMs, latest } from "./time.js"
 import { UsageError } from "./UsageError.js"
 
-export const leaseOptions = {
-  lease: CliOptions.text("lease").pipe(
-    CliOptions.withDescription("CAPABILITY=PATTERN that the job may use, e.g. 'fs.read=/src/**'; repeatable"),
-    CliOptions.repeated
-  ),
-  budget: CliOptions.text("budget").pipe(
-    CliOptions.withDescription("CURRENCY:AMOUNT that the job may spend, e.g. USD:5; repeatable"),
-    CliOptions.repeated
-  ),
-  expiresIn: CliOptions.text("expires-in").pipe(
-    CliOptions.withDescription("how long the lease holds: 30s, 10m, 2h or 1d"),
-    CliOptions.optional
-  ),
-  leaseFile: CliOptions.text("lease-file").pipe(
-    CliOptions.withDescription(
-      "JSON file with a lease, or with lease_request and lease_constraints; adds to --lease"
-    ),
-    CliOptions.optional
-  )
-}
-
-interface Flags {
+interface LeaseFlags {
   readonly lease: ReadonlyArray<string>
   readonly budget: ReadonlyArray<string>
   readonly expiresIn: Option.Option<string>
@@ -45,16 +24,6 @@ export interface Asked {
 }
 
 const usage = (message: string) => new UsageError({ message })
-
-const unitMs: Readonly<Record<string, number>> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }
-
-/** The last moment that has a timestamp of four digits a year. */
-const latest = Date.parse("9999-12-31T23:59:59.999Z")
-
-const durationMs = (text: string): number | undefined => {
-  const match = /^(\d{1,9})([smhd])$/.exec(text)
-  return match === null ? undefined : Number(match[1]) * (unitMs[match[2] as string] as number)
-}
 
 /** Patterns of files may be relative to where the command runs, or to ~; the runtime's are absolute. */
 const absolute = (capability: string, pattern: string): string => {
@@ -102,7 +71,7 @@ const readFile = (name: string) =>
   })
 
 /** What the flags ask for; nothing when there are none. */
-export const askedFor = (flags: Flags): Effect.Effect<Asked, UsageError, FileSystem.FileSystem> =>
+export const askedFor = (flags: LeaseFlags): Effect.Effect<Asked, UsageError, FileSystem.FileSystem> =>
   Effect.gen(function* () {
     const file = Option.isSome(flags.leaseFile)
       ? yield* readFile(flags.leaseFile.value)

@@ -1,31 +1,43 @@
 /** `arcp replay`: what is stored of a session or a job, as JSON lines, without a runtime. */
-import * as Command from "@effect/cli/Command"
-import * as CliOptions from "@effect/cli/Options"
-import * as Effect from "effect/Effect"
+import * as Command from "./Command.js"
+import { logLevel } from "./client-flags.js"
+import * as CliOptions from "./Flags.js"
 
 const options = {
   db: CliOptions.text("db").pipe(
-    CliOptions.withDescription("SQLite file of a runtime, also while that runs")
+    CliOptions.withDescription("SQLite file of a runtime, also while that runs"),
+    CliOptions.shownAs("FILE"),
+    CliOptions.withDefault(".arcp/arcp.db")
   ),
   session: CliOptions.text("session").pipe(
     CliOptions.withDescription("frames of this session"),
+    CliOptions.shownAs("SESSION"),
     CliOptions.optional
   ),
-  job: CliOptions.text("job").pipe(CliOptions.withDescription("events of this job"), CliOptions.optional),
+  job: CliOptions.text("job").pipe(
+    CliOptions.withDescription("events of this job"),
+    CliOptions.shownAs("JOB"),
+    CliOptions.optional
+  ),
   after: CliOptions.integer("after").pipe(
     CliOptions.withDescription("only what comes after this number"),
     CliOptions.withDefault(0)
   ),
   json: CliOptions.boolean("json").pipe(
-    CliOptions.withDescription("one JSON value per line, which is what there is")
-  )
+    CliOptions.withDescription("one JSON value per line, which is what there is"),
+    CliOptions.inGroup("Output")
+  ),
+  logLevel
 }
 
-export type Parsed = Command.Command.ParseConfig<typeof options>
+export type ReplayFlags = CliOptions.Values<typeof options>
 
-export const replay = Command.make("replay", options, (flags) =>
-  Effect.flatMap(
-    Effect.promise(() => import("./run/replay.js")),
-    ({ run }) => run(flags)
-  )
-).pipe(Command.withDescription("Print a stored session or job as JSON lines"))
+export const replay = Command.make(
+  {
+    name: "replay",
+    summary: "Print a stored session or job as JSON lines",
+    flags: options,
+    examples: ["arcp replay --job JOB", "arcp replay --db .arcp/arcp.db --session SESSION --after 100"]
+  },
+  () => import("./run/replay.js")
+)

@@ -1,8 +1,7 @@
 /** `arcp serve`: a runtime on a port, or on stdin and stdout. */
-import * as Command from "@effect/cli/Command"
-import * as CliOptions from "@effect/cli/Options"
-import * as Effect from "effect/Effect"
-import * as LogLevel from "effect/LogLevel"
+import * as Command from "./Command.js"
+import { logLevel } from "./client-flags.js"
+import * as CliOptions from "./Flags.js"
 
 const text = (name: string, description: string) =>
   CliOptions.text(name).pipe(CliOptions.withDescription(description), CliOptions.optional)
@@ -81,27 +80,64 @@ const options = {
     ),
     CliOptions.repeated
   ),
-  logLevel: CliOptions.choiceWithValue("log-level", [
-    ["trace", LogLevel.Trace],
-    ["debug", LogLevel.Debug],
-    ["info", LogLevel.Info],
-    ["warning", LogLevel.Warning],
-    ["error", LogLevel.Error],
-    ["none", LogLevel.None]
-  ]).pipe(
-    CliOptions.withDescription("how much is logged on stderr (default info)"),
-    CliOptions.withDefault(LogLevel.Info)
-  ),
+  logLevel,
   json: CliOptions.boolean("json").pipe(
     CliOptions.withDescription("one JSON value per line on stdout and stderr")
   )
 }
 
-export type Parsed = Command.Command.ParseConfig<typeof options>
+/** How help shows them: under which heading, with which word for the value. */
+const presentation: Readonly<Record<string, Readonly<Partial<Record<keyof typeof options, string>>>>> = {
+  Address: {
+    transport: "ws|stdio",
+    host: "ADDRESS",
+    port: "PORT",
+    path: "PATH",
+    allowInsecure: "",
+    allowOrigin: "ORIGIN"
+  },
+  Agents: { agents: "NAME|FILE", workspace: "DIRECTORY" },
+  Store: { db: "FILE", memory: "", synchronous: "FULL|NORMAL" },
+  "Who may connect": {
+    token: "TOKEN=PRINCIPAL",
+    identities: "FILE",
+    jwtSecret: "SECRET",
+    jwtPublicKey: "FILE",
+    jwtJwks: "URL",
+    jwtIssuer: "ISSUER",
+    jwtAudience: "AUDIENCE",
+    cancel: "own-session|principal",
+    operator: "PRINCIPAL"
+  },
+  Limits: {
+    heartbeatSec: "N",
+    resumeWindowSec: "N",
+    cancelGraceMs: "N",
+    shutdownGraceMs: "N",
+    limit: "NAME=VALUE"
+  },
+  Output: { logLevel: "LEVEL", json: "" }
+}
 
-export const serve = Command.make("serve", options, (flags) =>
-  Effect.flatMap(
-    Effect.promise(() => import("./run/serve.js")),
-    ({ run }) => run(flags)
-  )
-).pipe(Command.withDescription("Run agents and serve them to ARCP clients"))
+export type ServeFlags = CliOptions.Values<typeof options>
+
+export const serve = Command.make(
+  {
+    name: "serve",
+    summary: "Run agents and serve them to ARCP clients",
+    flags: CliOptions.presented(options, presentation),
+    examples: [
+      "arcp serve                                          # the demo agent, on ws://127.0.0.1:7777/arcp",
+      "arcp serve --agents ./agents.mjs --token secret=me  # agents of yours",
+      "arcp serve --memory --port 0                        # nothing stored, any free port",
+      "arcp serve --transport stdio --agents ./agents.mjs  # for a parent process"
+    ],
+    more: {
+      Environment: [
+        "ARCP_TOKENS                         TOKEN=PRINCIPAL,… in place of --token",
+        "ARCP_LITELLM_URL, ARCP_LITELLM_KEY  gateway that mints a job's own model keys"
+      ]
+    }
+  },
+  () => import("./run/serve.js")
+)

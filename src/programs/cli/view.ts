@@ -1,18 +1,16 @@
 /** How a running job looks: lines on stderr, on a terminal with a progress bar below them. */
+import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Stream from "effect/Stream"
 import { type ArcpError, isArcpError, toPayload } from "../../protocol/Errors.js"
 import type { Body } from "../../protocol/Event.js"
-import type {
-  ArcpClientService,
-  ClientError,
-  JobEvent,
-  JobHandle,
-  Status
-} from "../../services/client/ArcpClient.js"
+import type { JobStatus } from "../../protocol/Message.js"
+import type { ArcpClientService, ClientError, JobEvent, JobHandle } from "../../services/client/ArcpClient.js"
 import * as Gauge from "./gauge.js"
+import * as Lost from "./lost.js"
+import * as Summary from "./summary.js"
 import { coloured, safe } from "./text.js"
 
 const colours = coloured(process.stderr)
@@ -130,18 +128,16 @@ const makeScreen = () => {
   }
 }
 
-const connection = (status: Status): string | undefined => {
-  switch (status._tag) {
-    case "Reconnecting":
-      return paint(33, `… ${status.reason}; reconnecting, last event ${status.lastEventSeq}`)
-    case "Connected":
-      return status.resumedAt === undefined
-        ? undefined
-        : paint(32, `✓ resumed after event ${status.resumedAt}`)
-    default:
-      return undefined
-  }
-}
+/** An event as a value of `--json`. */
+const asJson = (jobId: string, event: JobEvent): string =>
+  JSON.stringify({
+    type: "job.event",
+    job_id: jobId,
+    event_seq: event.eventSeq,
+    kind: event.kind === "other" ? event.wireKind : event.kind,
+    ts: event.ts,
+    body: event.body
+  })
 
 /**
  * Shows a job until its end, then its result on stdout. `each` is called with every event; `left` is what was left
@@ -154,39 +150,26 @@ export const show = (
     readonly json: boolean
     readonly each?: (event: JobEvent) => Effect.Effect<void>
     readonly left?: unknown
+    /** When it was submitted here, in epoch ms; otherwise its events tell how long it took. */
+    readonly since?: number | undefined
   }
 ): Effect.Effect<void, ClientError> =>
   Effect.gen(function* () {
     const screen = makeScreen()
+    const summary = Summary.make()
     const gauge = Gauge.make(job.lease["cost.budget"] ?? [], options.left)
     if (!options.json && gauge.toString() !== "") screen.gauge(gauge.toString())
-    const status = yield* client.status.changes.pipe(
-      Stream.runForEach((status) =>
-        Effect.sync(() => {
-          const text = options.json ? undefined : connection(status)
-          if (text !== undefined) screen.print(text)
-        })
-      ),
-      Effect.fork
+    const status = yield* Effect.fork(
+      Lost.notices(client, (status) =>
+        screen.print(paint(status._tag === "Connected" ? 32 : 33, Lost.notice(status) ?? ""))
+      )
     )
     yield* job.events.pipe(
       Stream.runForEach((event) =>
         Effect.suspend(() => {
+          summary.take(event)
           const more = options.each?.(event) ?? Effect.void
-          if (options.json)
-            return Effect.zipRight(
-              Console.log(
-                JSON.stringify({
-                  type: "job.event",
-                  job_id: job.jobId,
-                  event_seq: event.eventSeq,
-                  kind: event.kind === "other" ? event.wireKind : event.kind,
-                  ts: event.ts,
-                  body: event.body
-                })
-              ),
-              more
-            )
+          if (options.json) return Effect.zipRight(Console.log(asJson(job.jobId, event)), more)
           if (event.kind === "progress") screen.progress(event.body)
           else {
             const text = line(event)
@@ -199,16 +182,27 @@ export const show = (
       // The job's own error is reported with its result.
       Effect.ignore
     )
+    const sayEnd = (status: string) =>
+      options.json
+        ? Effect.void
+        : Effect.flatMap(Clock.currentTimeMillis, (now) =>
+            Effect.sync(() => screen.print(dim(summary.line(status, now, options.since))))
+          )
     const result = yield* job.result.pipe(
       Effect.tapError((error) =>
         options.json && isArcpError(error) ? Console.log(endedAs(job.jobId, error)) : Effect.void
       ),
+      Effect.tapError((error) => (isArcpError(error) ? sayEnd(statusOf(error)) : Effect.void)),
       Effect.ensuring(Effect.zipRight(Fiber.interrupt(status), Effect.sync(screen.done)))
     )
     yield* options.json
       ? Console.log(JSON.stringify({ type: "job.result", job_id: job.jobId, result: plain(result) }))
       : Effect.sync(() => process.stdout.write(text(result)))
+    yield* sayEnd("success")
   })
+
+const statusOf = ({ code }: ArcpError): JobStatus =>
+  code === "CANCELLED" ? "cancelled" : code === "TIMEOUT" ? "timed_out" : "error"
 
 /** The last line of a job that failed, for those who read values. */
 export const endedAs = (jobId: string, error: ArcpError): string =>

@@ -44,7 +44,7 @@ const page = {
 type Tone = "plain" | "good" | "warn" | "bad"
 
 /** What this tab knows of its job, also after a reload. */
-interface Known {
+interface KnownJob {
   readonly jobId: string
   readonly root: string
   /** `event_seq` of its first event, of its newest, and how many there were. */
@@ -59,7 +59,7 @@ interface Known {
 }
 
 const maxLines = 500
-let known: Known | undefined
+let known: KnownJob | undefined
 let connections = 0
 
 const show = (element: HTMLElement, text: string) => {
@@ -80,7 +80,7 @@ const remember = () => {
   }, 100)
 }
 
-const showLine = ([time, text, tone]: Known["lines"][number]) => {
+const showLine = ([time, text, tone]: KnownJob["lines"][number]) => {
   const item = document.createElement("li")
   const at = document.createElement("time")
   const said = document.createElement("span")
@@ -121,7 +121,7 @@ const verdict = (text: string, tone: "good" | "bad" | "none") => {
 let newest = 0
 
 /** Counts an event; tells whether it is new. What was read just before a reload may come again after it. */
-const counts = (job: Known, seq: number): boolean => {
+const counts = (job: KnownJob, seq: number): boolean => {
   if (seq <= newest) job.twice++
   newest = Math.max(newest, seq)
   if (job.count > 0 && seq <= job.last) return false
@@ -132,7 +132,7 @@ const counts = (job: Known, seq: number): boolean => {
   return true
 }
 
-const take = (job: Known, event: ArcpClient.JobEvent) => {
+const take = (job: KnownJob, event: ArcpClient.JobEvent) => {
   if (event.kind === "gap") {
     say(event.body.message, "bad")
     job.missing++
@@ -161,7 +161,7 @@ const take = (job: Known, event: ArcpClient.JobEvent) => {
 }
 
 /** Follows a job to its end. */
-const follow = (handle: ArcpClient.JobHandle, job: Known) =>
+const follow = (handle: ArcpClient.JobHandle, job: KnownJob) =>
   Effect.gen(function* () {
     page.cancel.disabled = false
     page.cancel.onclick = () => {
@@ -324,7 +324,7 @@ page.root.value = given.get("root") ?? ""
 
 const before = sessionStorage.getItem("demo-job")
 if (before !== null) {
-  known = JSON.parse(before) as Known
+  known = JSON.parse(before) as KnownJob
   page.root.value = known.root
   for (const line of known.lines) showLine(line)
   showJob()

@@ -1,6 +1,5 @@
 /**
- * Agents: a contract (name, version, schemas) that client and server share, and a handler that only
- * the server has.
+ * Agents: a contract (name, version, schemas) that client and server share, and a handler that only the server has.
  *
  * @example
  * const Greet = Agent.make("greet", { version: "1.0.0", input: Schema.Struct({ name: Schema.String }), output: Schema.String })
@@ -10,7 +9,9 @@
  *   return `Hello, ${name}`
  * }))
  */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Runtime from "effect/Runtime"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -19,38 +20,25 @@ import { type ArcpError, InternalError, InvalidRequest, isArcpError } from "../.
 import { describe } from "../../protocol/Problem.js"
 import { type DelegateOptions, Job, type JobService } from "../jobs/Job.js"
 import { type Cost, Lease, leaseErrorOf } from "../lease/Lease.js"
+import type { Contract, Outcome } from "./Contract.js"
+import type { AnyVendorEvent, Emits, VendorKind, Writable } from "./VendorEvent.js"
 
-/** How the end of a job reads. */
-export interface Outcome<Output, Failure> {
-  /**
-   * The output decoded, a declared failure as itself, anything else as it is. `mismatch` makes the error for an
-   * output that is not what the contract says.
-   */
-  readonly decodeOutcome: <E, M>(
-    outcome: Effect.Effect<unknown, E>,
-    mismatch: (message: string) => M
-  ) => Effect.Effect<Output, Failure | E | M>
-  /** Never there: what the compiler infers `Failure` from, which it cannot from a union. */
-  readonly types?: { readonly output: Output; readonly failure: Failure } | undefined
-}
-
-/** A contract: what goes in, what comes out, how it can fail. Imported by both sides. */
-export interface Contract<Input, InputEncoded, Output, OutputEncoded, Failure, FailureEncoded>
-  extends Outcome<Output, Failure> {
-  readonly name: string
-  readonly version: string
-  readonly isDefault: boolean
-  /** The result is always streamed: submits without the `result_chunk` feature are refused. */
-  readonly requiresStreaming: boolean
-  readonly input: Schema.Schema<Input, InputEncoded>
-  readonly output: Schema.Schema<Output, OutputEncoded>
-  readonly error: Schema.Schema<Failure, FailureEncoded>
-  /** The input as it goes over the wire; fails with `InvalidRequest`. */
-  readonly encodeInput: (input: Input) => Effect.Effect<InputEncoded, InvalidRequest>
-}
+export type { Contract, Outcome }
 
 /** What each job's handler is given: the job itself, its lease, and a scope that is closed before the job's end. */
 type Given = Job | Lease | Scope.Scope
+/** The same, with what only the compiler knows of. */
+type Granted = Given | Emits<VendorKind>
+
+type Undeclared<R, Events extends AnyVendorEvent> = Exclude<
+  Extract<R, Emits<VendorKind>>,
+  Emits<Events["kind"]>
+>
+
+/** Makes an error of a handler that emits, with a schema, what its contract does not declare. */
+type Declared<R, Events extends AnyVendorEvent> = [Undeclared<R, Events>] extends [never]
+  ? unknown
+  : { readonly "emits an event that the contract does not declare": Undeclared<R, Events> }
 
 /** A contract with its handler, its types erased: what the registry keeps. */
 export interface Registered<R = never> {
@@ -61,10 +49,10 @@ export interface Registered<R = never> {
   /** Decodes the input against the contract (fails with `InvalidRequest`) and gives the run. */
   readonly prepare: (
     input: unknown
-  ) => Effect.Effect<Effect.Effect<unknown, ArcpError, R | Given>, InvalidRequest, R>
+  ) => Effect.Effect<Effect.Effect<unknown, ArcpError, R | Given>, InvalidRequest>
 }
 
-interface MakeOptions<I, IE, O, OE, F, FE> {
+interface AgentOptions<I, IE, O, OE, F, FE, Events> {
   readonly version: string
   /** The version that the bare name means; otherwise the highest by SemVer. */
   readonly default?: boolean | undefined
@@ -74,13 +62,23 @@ interface MakeOptions<I, IE, O, OE, F, FE> {
   readonly output?: Schema.Schema<O, OE> | undefined
   /** Failures beside the protocol's own. They reach the client as `INTERNAL_ERROR` with `details.error`. */
   readonly error?: Schema.Schema<F, FE> | undefined
+  /** Events that the agent emits with a schema (`Event.vendor`), and no others then. Default: any. */
+  readonly events?: ReadonlyArray<Events> | undefined
 }
 
 /** Declares an agent. Throws when name or version break the grammar of §7.5. */
-export const make = <I = unknown, IE = I, O = unknown, OE = O, F = never, FE = F>(
+export const make = <
+  I = unknown,
+  IE = I,
+  O = unknown,
+  OE = O,
+  F = never,
+  FE = F,
+  Events extends AnyVendorEvent = AnyVendorEvent
+>(
   name: string,
-  options: MakeOptions<I, IE, O, OE, F, FE>
-): Contract<I, IE, O, OE, F, FE> => {
+  options: AgentOptions<I, IE, O, OE, F, FE, Events>
+): Contract<I, IE, O, OE, F, FE, Events> => {
   if (!AgentRef.isName(name))
     throw new Error(`agent name ${JSON.stringify(name)}: use lower-case letters, digits, ".", "_", "-"`)
   if (!AgentRef.isAgentVersion(options.version))
@@ -101,6 +99,7 @@ export const make = <I = unknown, IE = I, O = unknown, OE = O, F = never, FE = F
     input,
     output,
     error,
+    events: options.events ?? [],
     encodeInput: (value) =>
       Effect.mapError(
         encode(value),
@@ -128,14 +127,15 @@ export const make = <I = unknown, IE = I, O = unknown, OE = O, F = never, FE = F
 
 /**
  * Gives a contract its handler. The handler's requirements become those of the registry's layer, but for `Job`, `Lease`
- * and `Scope`, which are the job's own. The scope is closed when the handler returns, fails or is interrupted, and before
- * the job's end is written: finalizers may still emit. They get no longer than the cancel grace. One that dies, or takes
- * longer, ends a job in `INTERNAL_ERROR` that would have succeeded.
+ * and `Scope`, which are the job's own. The scope is closed when the handler returns, fails or is interrupted, and
+ * before the job's end is written: finalizers may still emit. They get no longer than the cancel grace. One that dies,
+ * or takes longer, ends a job in `INTERNAL_ERROR` that would have succeeded.
  */
-export const handle = <I, IE, O, OE, F, FE, R>(
-  contract: Contract<I, IE, O, OE, F, FE>,
-  handler: (input: I) => Effect.Effect<O, F | ArcpError, R>
-): Registered<Exclude<R, Given>> => {
+export const handle = <I, IE, O, OE, F, FE, R, Events extends AnyVendorEvent = AnyVendorEvent>(
+  contract: Contract<I, IE, O, OE, F, FE, Events>,
+  // What the contract says is not inferred from the handler, so that the compiler shows the one that is not what it says.
+  handler: ((input: I) => Effect.Effect<NoInfer<O>, NoInfer<F> | ArcpError, R>) & Declared<R, Events>
+): Registered<Exclude<R, Granted>> => {
   const decode = Schema.decodeUnknown(contract.input)
   const encodeOutput = Schema.encode(contract.output)
   const encodeFailure = Schema.encode(contract.error)
@@ -173,13 +173,13 @@ export const handle = <I, IE, O, OE, F, FE, R>(
                   )
                 )
               )
-            ) as Effect.Effect<unknown, ArcpError, Exclude<R, Given> | Given>
+            ) as Effect.Effect<unknown, ArcpError, Exclude<R, Granted> | Given>
         })
       )
   }
 }
 
-/** What a failure says of itself, without a stack trace. */
+/** Returns what a failure says of itself, without a stack trace. */
 export const failureMessage = (failure: unknown): string => {
   const message =
     failure instanceof Error ? failure.message : typeof failure === "string" ? failure : "the agent failed"
@@ -191,12 +191,17 @@ type Promised<A> = A extends (...args: infer P) => Effect.Effect<infer X, infer 
   : A
 
 /** A job as an async function sees it: the same methods, returning promises, and an `AbortSignal`. */
-export type PromiseJob = {
+export type PromiseJob<Events extends AnyVendorEvent = AnyVendorEvent> = {
   readonly [K in Exclude<
     keyof JobService,
-    "streamResult" | "openResult" | "delegate" | "credentials" | "rotateCredential"
+    "emit" | "streamResult" | "openResult" | "delegate" | "credentials" | "rotateCredential"
   >]: Promised<JobService[K]>
 } & {
+  /** Emits an event of a vendor's kind: a value by its schema, or a body as it is. */
+  readonly emit: {
+    <Value>(event: Writable<VendorKind, Value> & Events, value: NoInfer<Value>): Promise<void>
+    (kind: VendorKind, body: unknown): Promise<void>
+  }
   /** Aborted when the job is cancelled, times out or the runtime shuts down. */
   readonly signal: AbortSignal
   readonly openResult: (encoding?: "utf8" | "base64") => Promise<{
@@ -244,8 +249,8 @@ const settled = (run: (signal: AbortSignal) => Promise<unknown>): Effect.Effect<
   })
 
 /**
- * A plain async function as an agent. A rejection is the job's failure. A job that is ended aborts the signal and waits
- * for the function, no longer than the cancel grace: until then it may still emit.
+ * Makes an agent of a plain async function. A rejection is the job's failure. A job that is ended aborts the signal and
+ * waits for the function, no longer than the cancel grace: until then it may still emit.
  *
  * @example
  * Agent.fromPromise("hello", { version: "1.0.0" }, async (input, job) => {
@@ -253,17 +258,26 @@ const settled = (run: (signal: AbortSignal) => Promise<unknown>): Effect.Effect<
  *   return { hello: input }
  * })
  */
-export const fromPromise = <Input = unknown, InputEncoded = unknown>(
+export const fromPromise = <
+  Input = unknown,
+  InputEncoded = unknown,
+  Events extends AnyVendorEvent = AnyVendorEvent
+>(
   name: string,
-  options: MakeOptions<Input, InputEncoded, unknown, unknown, never, never>,
-  run: (input: Input, job: PromiseJob) => Promise<unknown>
+  options: AgentOptions<Input, InputEncoded, unknown, unknown, never, never, Events>,
+  run: (input: Input, job: PromiseJob<Events>) => Promise<unknown>
 ): Registered =>
   handle(make(name, options), (input: Input) =>
     Effect.gen(function* () {
       const job = yield* Job
       const lease = yield* Lease
       const runtime = yield* Effect.runtime<never>()
-      const promise = <A, E>(effect: Effect.Effect<A, E>) => Runtime.runPromise(runtime)(effect)
+      // Rejects with the error itself, which has a code, and not with a wrapper.
+      const promise = async <A, E>(effect: Effect.Effect<A, E>) => {
+        const exit = await Runtime.runPromiseExit(runtime)(effect)
+        if (Exit.isFailure(exit)) throw Cause.squash(exit.cause)
+        return exit.value
+      }
       const lift =
         <P extends ReadonlyArray<unknown>, A, E>(method: (...args: P) => Effect.Effect<A, E>) =>
         (...args: P) =>
@@ -280,7 +294,12 @@ export const fromPromise = <Input = unknown, InputEncoded = unknown>(
           toolResult: lift(job.toolResult),
           artifact: lift(job.artifact),
           progress: lift(job.progress),
-          emit: lift(job.emit),
+          emit: <Value>(event: VendorKind | Writable<VendorKind, Value>, value: Value) =>
+            promise(
+              typeof event === "string"
+                ? job.emit(event, value)
+                : Effect.flatMap(event.encode(value), (body) => job.emit(event.kind, body))
+            ),
           authorize: lift(lease.authorize),
           spend: lift(lease.spend),
           delegate: async (agent, input, options) => {

@@ -12,7 +12,7 @@ export class Registry extends Context.Tag("arcp/services/Registry")<
   {
     /** Names with their versions in order of registration, and the default. */
     readonly inventory: ReadonlyArray<AgentEntry>
-    /** The agent that a reference means; a bare name resolves as §7.5 says. */
+    /** Returns the agent that a reference means; a bare name resolves as §7.5 says. */
     readonly resolve: (
       ref: AgentRef
     ) => Effect.Effect<Registered, AgentNotAvailable | AgentVersionNotAvailable>

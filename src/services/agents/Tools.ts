@@ -46,7 +46,7 @@ export interface Contract<Input, InputEncoded, Output, OutputEncoded, Failure, F
   readonly costOnFailure: (input: Input, failure: Failure | ArcpError | undefined) => Cost | undefined
 }
 
-interface MakeOptions<I, IE, O, OE, F, FE> {
+interface ToolOptions<I, IE, O, OE, F, FE> {
   /** For people, and for models that choose among tools. */
   readonly description?: string | undefined
   /** Default: any JSON. */
@@ -137,7 +137,7 @@ export interface ToolsService {
   readonly call: Call
   /** The tools there are; in a job, those that its lease allows at the moment. */
   readonly list: Effect.Effect<ReadonlyArray<ToolInfo>>
-  /** These tools for one job (§9). What is already leased stays under its lease. */
+  /** Returns these tools for one job (§9). What is already leased stays under its lease. */
   readonly leasedTo: (lessee: Lessee) => ToolsService
 }
 
@@ -145,7 +145,7 @@ export interface ToolsService {
 export class Tools extends Context.Tag("arcp/services/Tools")<Tools, ToolsService>() {}
 
 const maxName = 256
-/** Why this is no name for a tool, or `undefined`. */
+/** Returns why this is no name for a tool, or `undefined`. */
 export const invalidName = (name: string): string | undefined =>
   name.length === 0 || name.length > maxName
     ? `must have 1 to ${maxName} characters`
@@ -160,7 +160,7 @@ const constant = <Args extends ReadonlyArray<unknown>>(
 /** Declares a tool. Throws when the name is empty, longer than 256 characters or has control characters. */
 export const make = <I = unknown, IE = I, O = unknown, OE = O, F = never, FE = F>(
   name: string,
-  options: MakeOptions<I, IE, O, OE, F, FE> = {}
+  options: ToolOptions<I, IE, O, OE, F, FE> = {}
 ): Contract<I, IE, O, OE, F, FE> => {
   const problem = invalidName(name)
   if (problem !== undefined) throw new Error(`tool name ${JSON.stringify(name.slice(0, 80))}: ${problem}`)
@@ -175,7 +175,7 @@ export const make = <I = unknown, IE = I, O = unknown, OE = O, F = never, FE = F
   }
 }
 
-/** A schema that JSON Schema cannot express, or that takes anything, is described by an empty one. */
+/** Returns a schema as JSON Schema; one that cannot be expressed, or that takes anything, as an empty one. */
 const jsonSchema = (schema: Schema.Schema.All): JsonSchema => {
   if (schema.ast._tag === "UnknownKeyword") return {}
   try {

@@ -17,6 +17,7 @@ import type { Body, Event, Kind } from "../../protocol/Event.js"
 import type { Lease, LeaseConstraints } from "../../protocol/Lease.js"
 import type * as Message from "../../protocol/Message.js"
 import type { Contract, Outcome } from "../agents/Agent.js"
+import type { AnyVendorEvent, Readable } from "../agents/VendorEvent.js"
 import type { TransportError } from "../transport/Transport.js"
 
 /** The runtime broke the protocol: a gap in the numbering, a result that is not what it says. */
@@ -37,7 +38,9 @@ export type ClientError = ArcpError | TransportError | ProtocolViolation | Reque
 /** A value that changes. */
 export interface Latest<A> {
   readonly get: Effect.Effect<A>
-  /** The value now, then each new one; a slow reader gets the newest and may miss those between. Ends with its source. */
+  /**
+   * The value now, then each new one; a slow reader gets the newest and may miss those between. Ends with its source.
+   */
   readonly changes: Stream.Stream<A>
 }
 
@@ -95,7 +98,11 @@ export interface ResultFile {
  * A job, seen from here. Nothing of it is lost by not reading: what nobody reads is held up to a limit
  * (`Options.held`), and fetched again from the runtime's log when somebody does.
  */
-export interface JobHandle<Output = unknown, Failure = never> {
+export interface JobHandle<
+  Output = unknown,
+  Failure = never,
+  Events extends AnyVendorEvent = AnyVendorEvent
+> {
   readonly jobId: string
   /** `name@version` */
   readonly agent: string
@@ -105,6 +112,13 @@ export interface JobHandle<Output = unknown, Failure = never> {
   readonly leaseConstraints: LeaseConstraints
   /** Every event in order, exactly once, across reconnects; ends with the job. One reader. */
   readonly events: Stream.Stream<JobEvent, ClientError>
+  /**
+   * Returns the values of the events of one vendor kind (`Event.vendor`), of those that the contract declares, if it
+   * does. In place of `events`, which says of gaps and has every kind. Fails with `ProtocolViolation` at one that is
+   * not what its schema says.
+   */
+  // A method, so that a handle whose contract declares events can be used as one of any job.
+  of<Value>(event: Readable<Value> & Events): Stream.Stream<Value, ClientError>
   /** The newest `progress`. */
   readonly progress: Latest<Body<"progress"> | undefined>
   /** What is left of each budgeted currency, by the newest report; empty without a budget. */
@@ -140,7 +154,10 @@ export interface SubmitOptions {
   readonly idempotencyKey?: string | undefined
   /** 1 second to a day; then the job ends with `Timeout`. */
   readonly maxRuntime?: Duration.DurationInput | undefined
-  /** 32 lower-case hex digits. Default: the trace of the current span, which is then the parent of the job's, else a fresh one. */
+  /**
+   * 32 lower-case hex digits. Default: the trace of the current span, which is then the parent of the job's, else a
+   * fresh one.
+   */
   readonly traceId?: string | undefined
   /** What interrupting a fiber that awaits `result` does to the job. Default: `cancel`. */
   readonly onInterrupt?: "cancel" | "detach" | undefined
@@ -170,11 +187,11 @@ export interface Known {
 }
 
 interface SubmitMethod {
-  <I, IE, O, OE, F, FE>(
-    agent: Contract<I, IE, O, OE, F, FE>,
+  <I, IE, O, OE, F, FE, Events extends AnyVendorEvent = AnyVendorEvent>(
+    agent: Contract<I, IE, O, OE, F, FE, Events>,
     input: I,
     options?: SubmitOptions
-  ): Effect.Effect<JobHandle<O, F>, ClientError, Scope.Scope>
+  ): Effect.Effect<JobHandle<O, F, Events>, ClientError, Scope.Scope>
   (agent: string, input: unknown, options?: SubmitOptions): Effect.Effect<JobHandle, ClientError, Scope.Scope>
 }
 
@@ -192,22 +209,26 @@ export interface ArcpClientService {
    * happened so far comes first, newer than `fromEventSeq` in the submitting session's numbering. Fails with
    * `InvalidRequest` when history is asked for while this client has another handle on the job.
    */
-  readonly subscribe: <O = unknown, F = never>(
+  readonly subscribe: <O = unknown, F = never, Events extends AnyVendorEvent = AnyVendorEvent>(
     jobId: string,
     options?: {
-      readonly contract?: Outcome<O, F> | undefined
+      readonly contract?: Outcome<O, F, Events> | undefined
       readonly history?: boolean | undefined
       readonly fromEventSeq?: number | undefined
     }
-  ) => Effect.Effect<JobHandle<O, F> & { readonly subscribed: Message.Subscribed }, ClientError, Scope.Scope>
+  ) => Effect.Effect<
+    JobHandle<O, F, Events> & { readonly subscribed: Message.Subscribed },
+    ClientError,
+    Scope.Scope
+  >
   /**
    * Returns a handle on a job that an earlier process of this session has submitted (option `state`), from where that
    * process was. Fails with `JobNotFound` when it is not among `restored`.
    */
-  readonly attach: <O = unknown, F = never>(
+  readonly attach: <O = unknown, F = never, Events extends AnyVendorEvent = AnyVendorEvent>(
     jobId: string,
-    options?: { readonly contract?: Outcome<O, F> | undefined }
-  ) => Effect.Effect<JobHandle<O, F>, ClientError, Scope.Scope>
+    options?: { readonly contract?: Outcome<O, F, Events> | undefined }
+  ) => Effect.Effect<JobHandle<O, F, Events>, ClientError, Scope.Scope>
   /** Returns the jobs of an earlier process of this session that nobody has attached to yet. */
   readonly restored: Effect.Effect<ReadonlyArray<Known>>
   /** Cancels a job (§7.4); returns when the runtime has acknowledged it, before the job has ended. */

@@ -48,9 +48,12 @@ export interface Minted {
 export interface CredentialProvisionerService {
   /** What error messages call it. */
   readonly name: string
-  /** The credentials this job needs, one profile each; empty when none. A profile tells a client what it is for. */
+  /**
+   * Returns the profiles of the credentials this job needs, one each; empty when none. A profile tells a client what it
+   * is for.
+   */
   readonly profiles: (job: CredentialJob) => ReadonlyArray<string>
-  /** Called at most once for an `id`. May be interrupted. Grants no more than the job's lease does. */
+  /** Makes a credential, once at most for an `id`. May be interrupted. Grants no more than the job's lease does. */
   readonly mint: (request: MintRequest) => Effect.Effect<Minted, ProvisionError>
   /**
    * Mints what replaces `previous` of the same job and profile, with what is left of its limits. Leaves `previous`

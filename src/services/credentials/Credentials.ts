@@ -34,7 +34,7 @@ export interface Credential {
   readonly constraints?: CredentialConstraints | undefined
 }
 
-/** The credential on the wire, value and all: for its submitter's eyes only. */
+/** Returns the credential on the wire, value and all: for its submitter's eyes only. */
 export const toWire = (credential: Credential) => ({
   id: credential.id,
   scheme: credential.scheme,
@@ -101,10 +101,10 @@ export class Credentials extends Context.Tag("arcp/services/Credentials")<
     readonly mint: (
       job: CredentialJob
     ) => Effect.Effect<ReadonlyArray<Credential>, InternalError | BudgetExhausted>
-    /** What a running job holds now; empty when nothing, or when it has ended. */
+    /** Returns what a running job holds now; empty when nothing, or when it has ended. */
     readonly held: (jobId: string) => ReadonlyArray<Credential>
     /**
-     * A new value for one of a running job's credentials. The old one is revoked in the background as soon as this
+     * Makes a new value for one of a running job's credentials. The old one is revoked in the background as soon as this
      * returns. `InvalidRequest`: the job holds no such credential, or has ended.
      */
     readonly rotate: (
@@ -112,8 +112,8 @@ export class Credentials extends Context.Tag("arcp/services/Credentials")<
       credentialId: string
     ) => Effect.Effect<Credential, InternalError | InvalidRequest>
     /**
-     * The job has ended, however: its credentials are revoked in the background, with retries, and surfaced when
-     * that does not help. Returns at once; what it starts outlives the caller.
+     * Gives up the credentials of a job that has ended, however it did: they are revoked in the background, with
+     * retries, and surfaced when that does not help. Returns at once; what it starts outlives the caller.
      */
     readonly release: (jobId: string) => Effect.Effect<void>
     /** Those that no running job holds and that are not known to be revoked, oldest first. For operators. */

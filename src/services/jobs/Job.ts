@@ -2,17 +2,15 @@
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Stream from "effect/Stream"
-import type { ArcpError, InternalError, InvalidRequest } from "../../protocol/Errors.js"
+import type { ArcpError, InternalError } from "../../protocol/Errors.js"
 import type { Body, Event, LogLevel } from "../../protocol/Event.js"
 import type { Lease, LeaseConstraints } from "../../protocol/Lease.js"
-import type { Contract } from "../agents/Agent.js"
+import type { Contract } from "../agents/Contract.js"
+import type { Emits, VendorKind, Writable } from "../agents/VendorEvent.js"
 import type { Credential } from "../credentials/Credentials.js"
+import type { EmitError } from "./EmitError.js"
 
-/**
- * Why an event was not logged: `InvalidRequest` when its body breaks the schema of its kind (nothing
- * else is affected), `InternalError` when the log could not commit it or a size limit was passed.
- */
-export type EmitError = InvalidRequest | InternalError
+export type { EmitError }
 
 /** What may be said with the end of a streamed result. */
 export interface ResultEnd {
@@ -48,6 +46,15 @@ export interface Delegated<Output, Failure> {
   readonly events: Stream.Stream<Event, InternalError>
   /** Ends it, and waits until it has ended. */
   readonly cancel: Effect.Effect<void>
+}
+
+/** Emits an event of a vendor's kind. */
+export interface Emit {
+  <Kind extends VendorKind, Value>(
+    event: Writable<Kind, Value>,
+    value: NoInfer<Value>
+  ): Effect.Effect<void, EmitError, Emits<Kind>>
+  (kind: VendorKind, body: unknown): Effect.Effect<void, EmitError>
 }
 
 /** What a handler can do with its job. An emit returns when its event is committed, whether or not anybody is connected. */
@@ -86,8 +93,12 @@ export interface JobService {
   readonly artifact: (body: Body<"artifact_ref">) => Effect.Effect<void, EmitError>
   /** Emits a `progress`. */
   readonly progress: (body: Body<"progress">) => Effect.Effect<void, EmitError>
-  /** Emits an event of a vendor's kind. */
-  readonly emit: (kind: `x-vendor.${string}`, body: unknown) => Effect.Effect<void, EmitError>
+  /**
+   * Emits an event of a vendor's kind: a value by the schema of `Event.vendor`, or a body as it is. Fails with
+   * `InvalidRequest` when the value is none of the schema's, and nothing is emitted. `Emits` is given to a handler whose
+   * contract declares the event, or none.
+   */
+  readonly emit: Emit
 
   /** Opens the streamed result of this job; at most one. */
   readonly openResult: (encoding?: "utf8" | "base64") => Effect.Effect<ResultStream, EmitError>

@@ -26,7 +26,7 @@ export interface JobSession {
   readonly features: ReadonlyArray<Feature>
   /** Queues a message for the connection, ahead of events not yet written; lost when nobody is attached. */
   readonly send: (message: Outgoing) => void
-  /** The same for a frame that is text already. */
+  /** Sends a frame that is text already. */
   readonly sendFrame: (frame: string) => void
 }
 
@@ -96,8 +96,8 @@ export class Jobs extends Context.Tag("arcp/services/Jobs")<
     /** Cancels every running job that the session owns, without acknowledgement. */
     readonly cancelAll: (sessionId: string, reason: string) => Effect.Effect<void>
     /**
-     * Returns the `job.accepted` of a job that the session owns, as it is made again before the job's first event (§6.3):
-     * with the original `request_id`, or as that of a delegated job. None for a refused submit.
+     * Returns the `job.accepted` of a job that the session owns, as it is made again before the job's first event
+     * (§6.3): with the original `request_id`, or as that of a delegated job. None for a refused submit.
      */
     readonly accepted: (
       session: JobSession,

@@ -8,7 +8,7 @@ import type * as Effect from "effect/Effect"
 import type * as Either from "effect/Either"
 import { BudgetExhausted, LeaseExpired, PermissionDenied } from "../../protocol/Errors.js"
 import type { LeaseConstraints, Lease as Terms } from "../../protocol/Lease.js"
-import type { EmitError } from "../jobs/Job.js"
+import type { EmitError } from "../jobs/EmitError.js"
 
 /** Why an operation is refused. None of them ends the job by itself; see §9. */
 export type LeaseError = PermissionDenied | LeaseExpired | BudgetExhausted
@@ -62,7 +62,7 @@ const isLeaseError = (u: unknown): u is LeaseError =>
   u instanceof PermissionDenied || u instanceof LeaseExpired || u instanceof BudgetExhausted
 
 /**
- * The lease error that a failure stems from: itself, or in its chain of causes. Leased platform services fail
+ * Returns the lease error that a failure stems from: itself, or in its chain of causes. Leased platform services fail
  * with the errors of the platform, whose `cause` it is.
  */
 export const leaseErrorOf = (failure: unknown): LeaseError | undefined => {

@@ -17,13 +17,13 @@ export interface Lessee {
 export interface Leased {
   /** The service it replaces. */
   readonly tag: Context.Tag<never, unknown>
-  /** From the open service, as the operator's layers gave it, to the one of this job. Cheap: called per job. */
+  /** Makes of the open service, as the operator's layers gave it, the one of this job. Cheap: called per job. */
   readonly lease: (open: unknown, lessee: Lessee) => unknown
 }
 
 /**
- * A service that is made when something of it is first used: most jobs use few of what they are leased, and a file
- * system is some forty functions.
+ * Returns a service that is made when something of it is first used: most jobs use few of what they are leased, and a
+ * file system is some forty functions.
  */
 export const lazily = <S extends object>(make: () => S): S => {
   let made: S | undefined

@@ -25,7 +25,7 @@ export interface NewEvent {
   readonly type: EventType
   /** Event kind; `""` for `job.error` and an inline `job.result`, `"streamed"` for a streamed one. */
   readonly kind: string
-  /** Deliver to this session only. */
+  /** The only session that is sent the event; `undefined` means every observer. */
   readonly audience?: string | undefined
   readonly payload: string
   /** Delivered in place of `payload` for as long as the job runs here, and stored nowhere. */
@@ -45,7 +45,7 @@ export interface JobLog {
   readonly remaining: ReadonlyMap<string, BigDecimal.BigDecimal>
   /** A currency whose counter, here or in an ancestor, is at zero or below. */
   readonly exhausted: string | undefined
-  /** Does the job or an ancestor have a budget in this currency? */
+  /** Returns whether the job or an ancestor has a budget in this currency. */
   readonly budgets: (currency: string) => boolean
 }
 
@@ -88,8 +88,8 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
     /** Ends a session's view: nothing is numbered for it any more, and its record and runs are dropped. */
     readonly dropView: (sessionId: string) => Effect.Effect<void, InternalError>
     /**
-     * Lets a connection read the view, in place of the one before. `wake` is called, synchronously, whenever something new can be
-     * read.
+     * Lets a connection read the view, in place of the one before. `wake` is called, synchronously, whenever something
+     * new can be read.
      */
     readonly attach: (
       view: View,
@@ -106,7 +106,8 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
     readonly read: (view: View, after: number) => Effect.Effect<Page, ResumeWindowExpired | InternalError>
 
     /**
-     * Stores a job's record and lets its owner observe it; `event` is appended in the same transaction.
+     * Stores a job's record and lets its owner observe it; `event` is appended in the same transaction, and is the last
+     * one of a job that has ended by its record.
      * `onCommit` is called synchronously at the commit, before any event of the job can be read. What the job
      * spends is counted against `parent` and its ancestors too.
      */
@@ -138,11 +139,13 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
     /**
      * Appends the terminal message and stores the job's final record in the same transaction. The first
      * call decides; once it was made nothing else gets into this log. After a failure it may be repeated.
+     * `onCommit` is called synchronously at the commit, before the message can be read.
      */
     readonly end: (
       job: JobLog,
       event: NewEvent,
-      record: (lastEventSeq: number) => JobRecord
+      record: (lastEventSeq: number) => JobRecord,
+      onCommit?: () => void
     ) => Effect.Effect<void, InternalError>
     /**
      * Lets the view observe a job from now on. With `history`, events that are retained, newer than `fromEventSeq` in

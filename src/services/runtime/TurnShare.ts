@@ -33,13 +33,15 @@ export const make = ({ onNext }: TurnService, now: () => number): Effect.Effect<
       return queueMicrotask(serve)
     }
   }
-  return Effect.async<void>((resume) => {
-    const isFirst = waiting.size === 0
-    if (isFirst && until === undefined) begin()
-    if (isFirst && until !== undefined && now() < until) return resume(Effect.void)
+  const wait = Effect.async<void>((resume) => {
     const done = () => resume(Effect.void)
     waiting.add(done)
     return Effect.sync(() => waiting.delete(done))
+  })
+  return Effect.suspend(() => {
+    if (waiting.size > 0) return wait
+    if (until === undefined) begin()
+    return until !== undefined && now() < until ? Effect.void : wait
   })
 }
 

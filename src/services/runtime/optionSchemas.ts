@@ -3,7 +3,7 @@ import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 
-/** Effect makes zero of a negative duration; here it is a slip. */
+/** Returns whether a duration is negative: Effect makes zero of it, and here it is a slip. */
 const isNegative = (input: unknown): boolean =>
   typeof input === "number" || typeof input === "bigint"
     ? input < 0
@@ -31,6 +31,6 @@ export const positiveDuration = duration.pipe(
 /** A whole number greater than zero. */
 export const count = Schema.Int.pipe(Schema.positive())
 
-/** An option that may be left out. */
+/** Makes an option that may be left out. */
 export const withDefault = <A, I>(schema: Schema.Schema<A, I>, value: NoInfer<A>) =>
   Schema.optionalWith(schema, { default: () => value })

@@ -26,8 +26,8 @@ export class StoreError extends Data.TaggedError("StoreError")<{
 }> {}
 
 /**
- * What a client is told of a storage failure: what could not be done, and why, in words that name no file. Whatever else
- * failed there, a defect included, is an "unknown fault".
+ * Returns what a client is told of a storage failure: what could not be done, and why, in words that name no file.
+ * Whatever else failed there, a defect included, is an "unknown fault".
  *
  * @example toInternalError("the log could not be read")(error)
  */
@@ -95,8 +95,8 @@ export interface JobRecord {
   /** A cancel that was, or is about to be, acknowledged: the job ends in `CANCELLED` whatever happens (§5.4). */
   readonly cancelRequested?: { readonly reason?: string | undefined; readonly at: number } | undefined
   /**
-   * Not a job of its own: this submit was answered with the accept of that one, because of its idempotency key. Kept as a
-   * rejected one is, so that the same frame gets the same answer.
+   * Not a job of its own: this submit was answered with the accept of that one, because of its idempotency key. Kept as
+   * a rejected one is, so that the same frame gets the same answer.
    */
   readonly answeredWith?: string | undefined
   /** The job's newest `event_seq` in its owner's numbering, as of the last status change. */
@@ -228,8 +228,8 @@ export interface StoreService {
     sessionId: string
   ) => Effect.Effect<{ readonly first: number; readonly last: number }, StoreError>
   /**
-   * Returns the events of a view that follow `after`, in order and without a gap: at most `limit`, none after the one that
-   * takes payloads and overhead over `maxBytes`, and none from the first that is missing (trimmed or dropped). It
+   * Returns the events of a view that follow `after`, in order and without a gap: at most `limit`, none after the one
+   * that takes payloads and overhead over `maxBytes`, and none from the first that is missing (trimmed or dropped). It
    * may be shorter, and is empty only when there is nothing or the next one is missing.
    */
   readonly page: (
@@ -238,7 +238,9 @@ export interface StoreService {
     limit: number,
     maxBytes: number
   ) => Effect.Effect<ReadonlyArray<ViewEvent>, StoreError>
-  /** Returns the runs, in order, that end at or after `fromEventSeq` and at or after the view's floor, at most `limit`. */
+  /**
+   * Returns the runs, in order, that end at or after `fromEventSeq` and at or after the view's floor, at most `limit`.
+   */
   readonly runs: (
     sessionId: string,
     fromEventSeq: number,
@@ -264,17 +266,17 @@ export interface StoreService {
   /** Returns the newest job of this principal with this idempotency key, unless that is freed. */
   readonly jobByKey: (principal: string, key: string) => Effect.Effect<JobRecord | undefined, StoreError>
   /**
-   * Returns the ids of ended jobs and rejected submits with `endedAt` < `endedBefore` (epoch ms) of which no stored session
-   * needs anything, oldest end first, at most `limit`. A call looks at a bounded number of jobs, from where the call
-   * before stopped; so jobs that are still needed cost little, and one call need not find all.
+   * Returns the ids of ended jobs and rejected submits with `endedAt` < `endedBefore` (epoch ms) of which no stored
+   * session needs anything, oldest end first, at most `limit`. A call looks at a bounded number of jobs, from where the
+   * call before stopped; so jobs that are still needed cost little, and one call need not find all.
    */
   readonly retired: (query: {
     readonly endedBefore: number
     readonly limit: number
   }) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /**
-   * Returns the ids of the ended jobs and rejected submits of one principal, oldest end first, at most `limit`. With `needed:
-   * false` only those of which no stored session needs anything, found as in `retired`.
+   * Returns the ids of the ended jobs and rejected submits of one principal, oldest end first, at most `limit`. With
+   * `needed: false` only those of which no stored session needs anything, found as in `retired`.
    */
   readonly surplus: (query: {
     readonly principal: string
@@ -292,21 +294,21 @@ export interface StoreService {
     limit: number
   ) => Effect.Effect<ReadonlyArray<StoredEvent>, StoreError>
   /**
-   * Returns what is retained of each of these jobs: `first` = `last` + 1 when all events were trimmed; jobs without a log
-   * are left out. Bytes of a log that was cut within a mark are in proportion.
+   * Returns what is retained of each of these jobs: `first` = `last` + 1 when all events were trimmed; jobs without a
+   * log are left out. Bytes of a log that was cut within a mark are in proportion.
    */
   readonly boundsOf: (jobIds: ReadonlyArray<string>) => Effect.Effect<ReadonlyMap<string, Bounds>, StoreError>
   /**
-   * Returns the marks of what is retained of a job, ascending, the last at its newest event. From one to the next there are
-   * at most 1 024 events, and 256 KiB unless one event is larger.
+   * Returns the marks of what is retained of a job, ascending, the last at its newest event. From one to the next there
+   * are at most 1 024 events, and 256 KiB unless one event is larger.
    */
   readonly marks: (jobId: string) => Effect.Effect<ReadonlyArray<Mark>, StoreError>
 
   /** Returns when a runtime on this store was last known to be alive, in epoch ms; 0 when never. */
   readonly aliveAt: Effect.Effect<number, StoreError>
   /**
-   * Returns about how many events were dropped or trimmed and still take space; 0 when none do. Cheap: whoever makes events
-   * faster than they are freed asks it before each batch.
+   * Returns about how many events were dropped or trimmed and still take space; 0 when none do. Cheap: whoever makes
+   * events faster than they are freed asks it before each batch.
    */
   readonly freeing: Effect.Effect<number, StoreError>
   /**

@@ -104,8 +104,10 @@ export interface Connection {
   readonly send: (frames: ReadonlyArray<string>) => Effect.Effect<void>
   /** Flushes what was sent and closes. Idempotent; returns when the transport is gone or after 2 s. */
   readonly close: (code: number, reason: string) => Effect.Effect<void>
-  /** Largest inbound frame from now on, in bytes. A larger one closes with 1009. */
+  /** Sets the largest inbound frame from now on, in bytes. A larger one closes with 1009. */
   readonly setMaxFrameBytes: (bytes: number) => Effect.Effect<void>
+  /** The peer has said who it is. Only for transports that bound how many of their peers have not. */
+  readonly greeted?: Effect.Effect<void> | undefined
 }
 
 /**

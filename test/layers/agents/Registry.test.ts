@@ -105,15 +105,8 @@ it.effect("gives handlers the services of the layer, and the job's own context",
       return [yield* Greeting, jobId, span._tag === "Span" ? span.name : ""]
     })
   )
-  const named = Agent.handle(
-    Agent.make("named", {
-      version: "1",
-      input: Schema.transformOrFail(Schema.String, Schema.String, {
-        decode: (text) => Effect.map(Name, (name) => text + name),
-        encode: (text) => Effect.succeed(text)
-      }) as unknown as Schema.Schema<string, string>
-    }),
-    (text) => Effect.as(Name, text)
+  const named = Agent.handle(Agent.make("named", { version: "1", input: Schema.String }), (text) =>
+    Effect.map(Name, (name) => text + name)
   )
   // One layer that needs what both handlers need.
   const layer: Layer.Layer<Registry, RegistryLayer.AgentRegistrationError, Greeting | Name> =

@@ -6,7 +6,7 @@ import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
-import { Chunks, type ResultChunk } from "../../../src/layers/client/Chunks.js"
+import { type ChunkBody, Chunks } from "../../../src/layers/client/Chunks.js"
 import * as ClientState from "../../../src/layers/client/ClientState.js"
 import { Handles } from "../../../src/layers/client/Handles.js"
 import { type JobFrame, JobInbox } from "../../../src/layers/client/JobInbox.js"
@@ -33,8 +33,8 @@ const frame = (event_seq: number, kind: string, body: unknown): JobFrame => ({
   payload: { kind, ts: "", body } as never
 })
 const log = (seq: number) => frame(seq, "log", { level: "info", message: `${seq}` })
-const chunk = (chunk_seq: number, data: string, more: boolean, encoding = "utf8"): ResultChunk =>
-  ({ result_id: "res_1", chunk_seq, data, encoding, more }) as ResultChunk
+const chunk = (chunk_seq: number, data: string, more: boolean, encoding = "utf8"): ChunkBody =>
+  ({ result_id: "res_1", chunk_seq, data, encoding, more }) as ChunkBody
 const error = new InternalError({ message: "over" })
 
 describe("Lane", () => {

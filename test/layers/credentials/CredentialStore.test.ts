@@ -2,6 +2,7 @@ import * as fs from "node:fs"
 import * as os from "node:os"
 import * as path from "node:path"
 import * as Reactivity from "@effect/experimental/Reactivity"
+import * as SqlClient from "@effect/sql/SqlClient"
 import * as SqliteClient from "@effect/sql-sqlite-node/SqliteClient"
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -30,6 +31,13 @@ suite(
   "SQL client",
   CredentialStoreSql.layer().pipe(Layer.provide(SqliteClient.layer({ filename: ":memory:" })), Layer.orDie)
 )
+suite(
+  "SQL client, with a prefix",
+  CredentialStoreSql.layer({ prefix: "a1_" }).pipe(
+    Layer.provide(SqliteClient.layer({ filename: ":memory:" })),
+    Layer.orDie
+  )
+)
 
 const using =
   (layer: Layer.Layer<CredentialStore, StoreError>) =>
@@ -53,6 +61,23 @@ const refuses = (filename: string, message: RegExp) =>
   })
 
 describe("CredentialStoreSql", () => {
+  it.scoped("shares a database, and its one connection, with an application and other stores", () =>
+    Effect.gen(function* () {
+      const sql = yield* SqliteClient.make({ filename: ":memory:" }).pipe(Effect.provide(Reactivity.layer))
+      const store = (prefix?: string) =>
+        CredentialStoreSql.make({ prefix }).pipe(Effect.provideService(SqlClient.SqlClient, sql))
+      const [first, second] = [yield* store(), yield* store("b_")]
+      yield* sql`CREATE TABLE credentials (mine TEXT)`
+      yield* first.insert(aRecord("cred_a"))
+      yield* sql.withTransaction(sql`INSERT INTO credentials VALUES ('x')`)
+      yield* second.insert(aRecord("cred_b"))
+      expect((yield* first.list).map(({ id }) => id)).toEqual(["cred_a"])
+      expect((yield* second.list).map(({ id }) => id)).toEqual(["cred_b"])
+      expect((yield* sql`SELECT id FROM arcp_credentials UNION SELECT id FROM b_credentials`).length).toBe(2)
+      expect((yield* Effect.flip(store("b-"))).message).toContain("prefix")
+    })
+  )
+
   it.effect("only the SQL one is durable", () =>
     Effect.gen(function* () {
       expect((yield* CredentialStoreMemory.make).kind).toBe("memory")

@@ -41,7 +41,7 @@ const settled = ({ store }: TestStore): Effect.Effect<void> =>
   )
 
 describe("jobs that the last process left", () => {
-  it.scopedLive("end in few commits, children before their parents", () =>
+  it.scopedLive("end in few commits, none of them long, children before their parents", () =>
     Effect.gen(function* () {
       const count = 1_200
       const store = yield* makeStore
@@ -54,7 +54,9 @@ describe("jobs that the last process left", () => {
       store.batches.length = 0
       yield* Effect.provide(settled(store), serve(store, agents))
       const ends = store.batches.map(endsIn).filter((jobs) => jobs.length > 0)
-      assert.isAtMost(ends.length, 6)
+      assert.isAtMost(ends.length, 12)
+      // A commit is a turn of the event loop, which everybody else waits for.
+      assert.isAtMost(Math.max(...ends.map((jobs) => jobs.length)), 150)
       const order = new Map(ends.flat().map(({ jobId }, i) => [jobId, i]))
       assert.strictEqual(order.size, count)
       for (const job of ends.flat()) {

@@ -4,7 +4,6 @@ import { createRequire } from "node:module"
 import * as os from "node:os"
 import * as path from "node:path"
 import * as Reactivity from "@effect/experimental/Reactivity"
-import * as SqlClient from "@effect/sql/SqlClient"
 import * as SqliteClient from "@effect/sql-sqlite-node/SqliteClient"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -14,6 +13,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type { Scope } from "effect/Scope"
 import * as TestClock from "effect/TestClock"
+import { naming } from "../../../src/layers/store/naming.js"
 import * as StoreSql from "../../../src/layers/store/StoreSql.js"
 import * as StoreSqlite from "../../../src/layers/store/StoreSqlite.js"
 import { applicationId, migrations } from "../../../src/layers/store/schema.js"
@@ -361,9 +361,7 @@ describe("StoreSqlite", () => {
         Effect.gen(function* () {
           const sql = yield* SqliteClient.make({ filename })
           yield* sql`PRAGMA max_page_count = 64`
-          return yield* StoreSql.make({ name: filename }).pipe(
-            Effect.provideService(SqlClient.SqlClient, sql)
-          )
+          return yield* StoreSql.makeKeeping(sql, filename)
         }).pipe(Effect.orDie)
       ).pipe(Layer.provide(Reactivity.layer))
       yield* using(limited)((store) =>
@@ -470,9 +468,7 @@ describe("StoreSqlite", () => {
         Store,
         Effect.gen(function* () {
           const sql = yield* SqliteClient.make({ filename, readonly: true, disableWAL: true })
-          return yield* StoreSql.make({ name: filename }).pipe(
-            Effect.provideService(SqlClient.SqlClient, sql)
-          )
+          return yield* StoreSql.makeKeeping(sql, filename)
         })
       ).pipe(Layer.provide(Reactivity.layer))
       yield* using(open(filename))((store) => store.commit(everything))
@@ -655,7 +651,7 @@ describe("StoreSqlite", () => {
       yield* withSql(filename, (sql) =>
         Effect.forEach(
           [
-            ...(migrations[0] ?? []),
+            ...(migrations[0] ?? []).map(naming("")),
             `PRAGMA application_id = ${applicationId}`,
             "PRAGMA user_version = 1",
             insertJob(1, "job_a"),

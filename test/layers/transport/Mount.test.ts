@@ -43,12 +43,10 @@ const options = RuntimeOptions.layer({ shutdownGrace: "0 millis" })
 
 /** A runtime of its own that knows one token: its own name. The transport and what it needs come from outside. */
 const runtime = (name: string) =>
-  Layer.fresh(
-    Runtime.serve().pipe(
-      Layer.provide(Runtime.layerMemory({ options: { shutdownGrace: "0 millis" } })),
-      Layer.provide(Registry.layer([whoami(name), forever])),
-      Layer.provide(Auth.layerStatic({ [name]: name }))
-    )
+  Runtime.serve().pipe(
+    Layer.provide(Runtime.layerMemory({ options: { shutdownGrace: "0 millis" } })),
+    Layer.provide(Registry.layer([whoami(name), forever])),
+    Layer.provide(Auth.layerStatic({ [name]: name }))
   )
 
 /** Runs a job as a client of the runtime `name`, and says in which one it ran. */

@@ -236,15 +236,23 @@ describe("who may connect", () => {
     })
   )
 
-  it.scoped("more connections than may be waiting are turned away", () =>
+  it.scoped("more connections than may say hello at once wait before the upgrade, and not for ever", () =>
     Effect.gen(function* () {
-      const few = Layer.succeed(RuntimeOptions.RuntimeOptions, RuntimeOptions.make({ maxPendingHellos: 2 }))
+      const few = Layer.succeed(
+        RuntimeOptions.RuntimeOptions,
+        RuntimeOptions.make({ maxPendingHellos: 2, helloTimeout: "400 millis" })
+      )
       const services = yield* Layer.build(TransportWebSocket.layer({ port: 0 }).pipe(Layer.provide(few)))
-      const { address } = Context.get(services, TransportServer)
-      const kept = [yield* rawClient(address), yield* rawClient(address)]
-      const third = yield* rawClient(address)
-      expect(yield* rawClosed(third)).toBe(closeCode.tryLater)
+      const server = Context.get(services, TransportServer)
+      const kept = [yield* rawClient(server.address), yield* rawClient(server.address)]
+      const third = yield* Effect.flip(DialerWebSocket.connect({ url: server.address }))
+      expect(third.message).toContain("503")
       expect(kept.map((ws) => ws.readyState)).toEqual([WebSocket.OPEN, WebSocket.OPEN])
+      // One that has said hello makes room, and so does one that is gone.
+      yield* (yield* accepted(server)).greeted ?? Effect.die("greeted is not asked for")
+      yield* rawClient(server.address)
+      kept[1]?.terminate()
+      yield* rawClient(server.address)
     })
   )
 })

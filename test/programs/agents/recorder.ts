@@ -59,7 +59,8 @@ export const recorder = (commit: Effect.Effect<void> = Effect.void): Recorder =>
       toolResult: (body) => record("tool_result", body),
       artifact: (body) => record("artifact_ref", body),
       progress: (body) => record("progress", body),
-      emit: record,
+      emit: (event: string | { readonly kind: string }, body: unknown) =>
+        record(typeof event === "string" ? event : event.kind, body),
       openResult: (encoding = "utf8") =>
         Effect.sync(() => {
           self.encoding = encoding

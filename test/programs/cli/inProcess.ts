@@ -1,17 +1,15 @@
 /** `arcp` without a process: the commands as the program puts them together, and what they print. */
-import * as Command from "@effect/cli/Command"
 import * as NodeContext from "@effect/platform-node/NodeContext"
 import * as ConfigProvider from "effect/ConfigProvider"
 import type * as Console from "effect/Console"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { vi } from "vitest"
-import { complete, plainly } from "../../../src/programs/cli/arguments.js"
-import { agents, cancel, jobs, watch } from "../../../src/programs/cli/commands.js"
-import { leaving, report } from "../../../src/programs/cli/exit.js"
-import { replay } from "../../../src/programs/cli/replay.js"
-import { serve } from "../../../src/programs/cli/serve.js"
-import { submit } from "../../../src/programs/cli/submit.js"
+import { commands } from "../../../src/programs/cli/commands.js"
+import { leaving } from "../../../src/programs/cli/exit.js"
+import { main } from "../../../src/programs/cli/main.js"
+import { parse } from "../../../src/programs/cli/parse.js"
+import { said } from "../../../src/programs/cli/said.js"
 
 export interface Result {
   readonly code: number | null
@@ -19,24 +17,22 @@ export interface Result {
   readonly stderr: string
 }
 
-const arcp = Command.run(
-  Command.make("arcp").pipe(Command.withSubcommands([serve, submit, watch, jobs, cancel, agents, replay])),
-  { name: "arcp", version: "0.0.0" }
-)
-
 const command = (
   args: ReadonlyArray<string>,
   environment: Readonly<Record<string, string>>,
   print: (stream: "stdout" | "stderr", text: string) => void
 ): Effect.Effect<void> =>
   Effect.gen(function* () {
-    const argv = ["node", "arcp", ...args]
+    const asked = parse(commands, args, environment)
+    if (asked._tag !== "Run") {
+      const { stream, text, code } = said(asked, { columns: 80, colours: false })
+      leaving.code = code
+      return print(stream, `${text}\n`)
+    }
     const real = yield* Effect.console
     const line = (stream: "stdout" | "stderr") => (text: unknown) =>
       Effect.sync(() => print(stream, `${text}\n`))
-    yield* Effect.zipRight(complete(argv), arcp(argv)).pipe(
-      plainly,
-      Effect.catchAllCause(report),
+    yield* main(asked).pipe(
       Effect.withConsole({
         ...real,
         log: line("stdout"),

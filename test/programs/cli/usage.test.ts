@@ -196,6 +196,38 @@ describe("arcp serve", () => {
   })
 })
 
+describe("arcp jobs", () => {
+  it("shows the newest first, as many as asked for", async () => {
+    await serving(["--memory", "--agents", "conformance", "--token", "t=me"], async (url) => {
+      const arcp = (...args: ReadonlyArray<string>) => run(args, { ARCP_URL: url, ARCP_TOKEN: "t" })
+      expect(await arcp("jobs")).toMatchObject({ code: 0, stdout: "", stderr: "no jobs\n" })
+      for (const i of [1, 2, 3]) expect((await arcp("submit", "echo", "--input", `${i}`)).code).toBe(0)
+      const every = (await arcp("jobs", "--json")).stdout.trim().split("\n")
+      const ids = every.map((line) => JSON.parse(line).job_id as string)
+      const { stdout, stderr } = await arcp("jobs", "--limit", "2")
+      const [header, ...rows] = stdout.trim().split("\n")
+      expect(header).toMatch(/^JOB +STATUS +AGE +TOOK +AGENT$/)
+      expect(rows.map((row) => row.split(" ")[0])).toEqual([ids[2], ids[1]])
+      expect(rows[0]).toMatch(/success +\d+s +\d+ms +echo@1\.0\.0$/)
+      expect(stderr).toBe("the newest 2 of 3; --limit 0 shows all\n")
+      const newest = (await arcp("jobs", "--limit", "1", "--json")).stdout
+      expect(JSON.parse(newest).job_id).toBe(ids[2])
+      expect((await arcp("jobs", "--limit", "0")).stdout.trim().split("\n")).toHaveLength(4)
+      expect((await arcp("jobs", "--created-after", "1h", "--json")).stdout.trim().split("\n")).toHaveLength(
+        3
+      )
+      const earlier = ["--created-before", "2026-01-31T12:00:00+01:00", "--created-after", "2026-01-31"]
+      expect((await arcp("jobs", ...earlier)).stderr).toBe("no jobs\n")
+    })
+  })
+
+  it("says which times it takes", () =>
+    refused(
+      ["jobs", "--created-after", "yesterday", "--token", "t"],
+      /--created-after takes how long ago .*"yesterday"/
+    ))
+})
+
 describe("arcp cancel", () => {
   it("is for whoever the runtime lets, and one who is refused takes nothing from the owner", async () => {
     const who = ["--token", "mine=me", "--token", "others=other", "--token", "ops=root", "--operator", "root"]
@@ -241,10 +273,22 @@ describe("what is printed", () => {
     )
   })
 
+  it.each([
+    [{ _tag: "TooBig", max: 30 }, 'TooBig: {"max":30}'],
+    [{ _tag: "TooBig", message: "30 at most" }, "TooBig: 30 at most"],
+    [{ _tag: "TooBig", message: "no", max: 30 }, 'TooBig: {"message":"no","max":30}'],
+    [{ _tag: "Gone" }, "Gone"],
+    [{ why: 1 }, 'the agent failed: {"why":1}'],
+    ["busy", 'the agent failed: "busy"'],
+    [null, "the agent failed: null"]
+  ])("calls a failure that an agent declares by its name: %j", (failure, said) => {
+    expect(explain(new InternalError({ message: "m", details: { error: failure } }))).toBe(`error: ${said}`)
+  })
+
   it("has no colours where nobody sees them", async () => {
     expect(plain("\u001b[0;1mUSAGE\u001b[0m")).toBe("USAGE")
     const { stdout } = await run(["submit", "--help"])
-    expect(stdout).toMatch(/USAGE/)
+    expect(stdout).toMatch(/^Usage$/m)
     expect(stdout).not.toMatch(/\u001b/)
   })
 

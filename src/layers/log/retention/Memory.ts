@@ -1,7 +1,7 @@
 /** The one limit, in bytes, of a log in memory for all its jobs and views. A store on disk holds nothing in memory. */
 import * as Effect from "effect/Effect"
 import type { InternalError } from "../../../protocol/Errors.js"
-import type { StoreError } from "../../../services/store/Store.js"
+import type { StoreError, StoreService } from "../../../services/store/Store.js"
 import type { ViewState } from "../ViewState.js"
 import type { FinishedJob, FinishedJobs } from "./Finished.js"
 import type { JobCaps } from "./Jobs.js"
@@ -10,6 +10,7 @@ import type { ViewCaps } from "./Views.js"
 
 /** Keeps a log in memory to its bytes. */
 export interface MemoryCap {
+  /** Returns whether the limit is exceeded. */
   readonly isOver: () => boolean
   /** Returns whether so much is over the limit that emitters have to wait. */
   readonly isFull: () => boolean
@@ -22,21 +23,11 @@ const step = 16
 /** Finished jobs looked at in one go: when all of these are needed, something else goes first. */
 const maxLooked = 4096
 
-/** Returns what keeps a log in memory to its bytes. */
-export const make = (
-  parts: RetentionParts,
-  views: ViewCaps,
-  jobs: JobCaps,
-  finishing: FinishedJobs
-): MemoryCap => {
-  const { live, monotonic, store, turn } = parts
-  const { limits } = live
-  const maxHeld = parts.options.maxMemoryLogBytes
-
-  /** Forgets finished jobs that nobody needs, oldest first. Returns whether there was one. */
-  const forgetFinished = Effect.gen(function* () {
+/** Forgets finished jobs that nobody needs, oldest first. Returns whether there was one. */
+const forgetFinished = (store: StoreService, finished: FinishedJobs) =>
+  Effect.gen(function* () {
     const unneeded: Array<FinishedJob> = []
-    const { kept } = finishing
+    const { kept } = finished
     let left = Math.min(kept.size, maxLooked)
     for (const job of kept.values()) {
       if (unneeded.length >= step || left-- === 0) break
@@ -47,8 +38,41 @@ export const make = (
         kept.set(job.jobId, job)
       }
     }
-    return unneeded.length > 0 && (yield* finishing.drop(unneeded)) > 0
+    return unneeded.length > 0 && (yield* finished.drop(unneeded)) > 0
   })
+
+/** Returns the largest view that is not being read. */
+const largestUnread = (views: Iterable<ViewState>, now: number): ViewState | undefined => {
+  let largest: ViewState | undefined
+  for (const view of views)
+    if (!view.reads(now) && view.ledger.bytes > (largest?.ledger.bytes ?? 0)) largest = view
+  return largest
+}
+
+/** Returns the view that was sent most of what it still holds, and where what was not sent begins. */
+const mostSent = (views: Iterable<ViewState>) => {
+  let found: { readonly view: ViewState; readonly unsent: number } | undefined
+  let most = 0
+  for (const view of views) {
+    const bytes = view.ledger.bytes - view.ledger.bytesAfter(view.delivered)
+    const unsent = view.ledger.boundary(view.delivered + 1)
+    if (bytes <= most || unsent <= view.first) continue
+    most = bytes
+    found = { view, unsent }
+  }
+  return found
+}
+
+/** Returns what keeps a log in memory to its bytes. */
+export const make = (
+  parts: RetentionParts,
+  views: ViewCaps,
+  jobs: JobCaps,
+  finished: FinishedJobs
+): MemoryCap => {
+  const { live, monotonic, store, turn } = parts
+  const { limits } = live
+  const maxHeld = parts.options.maxMemoryLogBytes
 
   /** Cuts running jobs to what views need. Returns whether anything went. */
   const trimRunning = Effect.gen(function* () {
@@ -65,33 +89,20 @@ export const make = (
     return Math.max(to, ledger.first + 1)
   }
 
-  /** The largest view that is not being read loses its oldest part. Returns whether there was one. */
+  /** Cuts the oldest part off the largest view that is not being read. Returns whether there was one. */
   const shrinkLargest = Effect.suspend(() => {
-    const now = monotonic()
-    let largest: ViewState | undefined
-    for (const view of live.views.values())
-      if (!view.reads(now) && view.ledger.bytes > (largest?.ledger.bytes ?? 0)) largest = view
-    return largest === undefined
-      ? Effect.succeed(false)
-      : Effect.as(views.raise(largest, afterCut(largest)), true)
+    const view = largestUnread(live.views.values(), monotonic())
+    return view === undefined ? Effect.succeed(false) : Effect.as(views.raise(view, afterCut(view)), true)
   })
 
   /**
-   * Of the views that are being read the one that was sent most loses what it was sent: it could not be resumed from
-   * there, but no emitter waits for an acknowledgement that never comes. Returns whether there was one.
+   * Cuts off what was sent, of the view that was sent most: it could not be resumed from there, but no emitter waits for
+   * an acknowledgement that never comes. Returns whether there was one.
    */
   const shrinkSent = Effect.suspend(() => {
-    let largest: ViewState | undefined
-    let most = 0
-    for (const view of live.views.values()) {
-      const bytes = view.ledger.bytes - view.ledger.bytesAfter(view.delivered)
-      if (bytes <= most || view.ledger.boundary(view.delivered + 1) <= view.first) continue
-      most = bytes
-      largest = view
-    }
-    if (largest === undefined) return Effect.succeed(false)
-    const sent = largest.ledger.boundary(largest.delivered + 1)
-    return Effect.as(views.raise(largest, Math.min(afterCut(largest), sent)), true)
+    const found = mostSent(live.views.values())
+    if (found === undefined) return Effect.succeed(false)
+    return Effect.as(views.raise(found.view, Math.min(afterCut(found.view), found.unsent)), true)
   })
 
   const relieve = Effect.gen(function* () {
@@ -99,7 +110,10 @@ export const make = (
     yield* views.storeNeeds(live.views.keys())
     while (store.held() > maxHeld) {
       const freed =
-        (yield* forgetFinished) || (yield* trimRunning) || (yield* shrinkLargest) || (yield* shrinkSent)
+        (yield* forgetFinished(store, finished)) ||
+        (yield* trimRunning) ||
+        (yield* shrinkLargest) ||
+        (yield* shrinkSent)
       if (!freed) return
       yield* turn.next
     }

@@ -2,7 +2,7 @@
 import type { JobRecord } from "../../../services/store/Store.js"
 import type { Ended, EndPlace } from "../ended.js"
 import type { ListingPlace } from "../listing.js"
-import * as SortedList from "./SortedList.js"
+import { SortedList } from "./SortedList.js"
 import type { RecordedJob } from "./state.js"
 
 /** Compares two places in the order of listings. */
@@ -12,16 +12,18 @@ export const byCreation = (a: ListingPlace, b: ListingPlace): number =>
 /** Compares two places in the order of ends. */
 export const byEnd = (a: EndPlace, b: EndPlace): number => a.endedAt - b.endedAt || a.key - b.key
 
+const byRecord = (a: RecordedJob, b: RecordedJob): number => byCreation(a.record, b.record)
+
 /** Items by a key that several may share, each list in an order. */
 class Index<A> {
-  private readonly byKey = new Map<string, SortedList.SortedList<A>>()
+  private readonly byKey = new Map<string, SortedList<A>>()
 
   constructor(private readonly order: (a: A, b: A) => number) {}
 
   add(key: string, item: A): void {
     let list = this.byKey.get(key)
     if (list === undefined) {
-      list = SortedList.make(this.order)
+      list = new SortedList(this.order)
       this.byKey.set(key, list)
     }
     list.add(item)
@@ -31,7 +33,7 @@ class Index<A> {
     list?.remove(item)
     if (list?.length === 0) this.byKey.delete(key)
   }
-  of(key: string): SortedList.SortedList<A> | undefined {
+  of(key: string): SortedList<A> | undefined {
     return this.byKey.get(key)
   }
   counts(): ReadonlyMap<string, number> {
@@ -39,17 +41,37 @@ class Index<A> {
   }
 }
 
-const newestOf = (jobs: SortedList.SortedList<RecordedJob> | undefined): JobRecord | undefined =>
-  jobs?.at(jobs.length - 1)?.record
+/** The newest job of a key. Nearly always it is the only one, so there are lists only of those that share theirs. */
+class NewestByKey {
+  private readonly only = new Map<string, RecordedJob>()
+  private readonly shared = new Index(byRecord)
 
-const byRecord = (a: RecordedJob, b: RecordedJob): number => byCreation(a.record, b.record)
+  add(key: string, job: RecordedJob): void {
+    const other = this.only.get(key)
+    if (other === undefined && this.shared.of(key) === undefined) {
+      this.only.set(key, job)
+      return
+    }
+    if (other !== undefined) this.shared.add(key, other)
+    this.only.delete(key)
+    this.shared.add(key, job)
+  }
+  remove(key: string, job: RecordedJob): void {
+    if (this.only.get(key) === job) this.only.delete(key)
+    else this.shared.remove(key, job)
+  }
+  of(key: string): JobRecord | undefined {
+    const list = this.shared.of(key)
+    return (list === undefined ? this.only.get(key) : list.at(list.length - 1))?.record
+  }
+}
+
 const submitKey = (sessionId: string, submitId: string): string => `${sessionId}\0${submitId}`
 const principalKey = (principal: string, key: string): string => `${principal}\0${key}`
 
-/** Says whether two records of a job have the same places in all indexes. */
+/** Says whether two records of a job have the same places in all indexes but those of ends. */
 const samePlaces = (a: JobRecord, b: JobRecord): boolean =>
   a.createdAt === b.createdAt &&
-  a.endedAt === b.endedAt &&
   a.sessionId === b.sessionId &&
   a.submitId === b.submitId &&
   a.principal === b.principal &&
@@ -59,10 +81,10 @@ const samePlaces = (a: JobRecord, b: JobRecord): boolean =>
 
 /** The indexes over the jobs that have a record. */
 export class JobIndexes {
-  readonly created = SortedList.make(byRecord)
-  private readonly bySubmit = new Index(byRecord)
-  private readonly byIdempotencyKey = new Index(byRecord)
-  private readonly ended = SortedList.make<Ended>(byEnd)
+  readonly created = new SortedList(byRecord)
+  private readonly bySubmit = new NewestByKey()
+  private readonly byIdempotencyKey = new NewestByKey()
+  private readonly ended = new SortedList<Ended>(byEnd)
   private readonly endedByPrincipal = new Index<Ended>(byEnd)
 
   add(job: RecordedJob): void {
@@ -71,8 +93,12 @@ export class JobIndexes {
     this.bySubmit.add(submitKey(record.sessionId, record.submitId), job)
     if (record.idempotencyKey !== undefined && !record.rejected && record.keyFreed !== true)
       this.byIdempotencyKey.add(principalKey(record.principal, record.idempotencyKey), job)
+    this.addEnd(job)
+  }
+
+  private addEnd({ key, record }: RecordedJob): void {
     if (record.endedAt === undefined) return
-    const end = { id: record.jobId, endedAt: record.endedAt, key: job.key }
+    const end = { id: record.jobId, endedAt: record.endedAt, key }
     this.ended.add(end)
     this.endedByPrincipal.add(record.principal, end)
   }
@@ -91,8 +117,12 @@ export class JobIndexes {
 
   /** Gives a job another record, and the places that go with it. */
   replace(job: RecordedJob, record: JobRecord): void {
-    if (samePlaces(job.record, record)) {
+    const { endedAt } = job.record
+    const ends = endedAt === undefined && record.endedAt !== undefined
+    if (samePlaces(job.record, record) && (ends || endedAt === record.endedAt)) {
       job.record = record
+      // The end of a job gives it a place among those that have ended, and takes it no other.
+      if (ends) this.addEnd(job)
       return
     }
     this.remove(job)
@@ -101,15 +131,15 @@ export class JobIndexes {
   }
 
   ofSubmit(sessionId: string, submitId: string): JobRecord | undefined {
-    return newestOf(this.bySubmit.of(submitKey(sessionId, submitId)))
+    return this.bySubmit.of(submitKey(sessionId, submitId))
   }
 
   ofKey(principal: string, key: string): JobRecord | undefined {
-    return newestOf(this.byIdempotencyKey.of(principalKey(principal, key)))
+    return this.byIdempotencyKey.of(principalKey(principal, key))
   }
 
   /** Returns the jobs that ended, in the order of their ends; those of one principal when it is given. */
-  endedOf(principal: string | undefined): SortedList.SortedList<Ended> | undefined {
+  endedOf(principal: string | undefined): SortedList<Ended> | undefined {
     return principal === undefined ? this.ended : this.endedByPrincipal.of(principal)
   }
 

@@ -3,7 +3,7 @@ import type { JobRecord, Op, Run } from "../../../services/store/Store.js"
 import { JobIndexes } from "./JobIndexes.js"
 import { endOf, isRecorded, MemoryJob, MemorySession } from "./state.js"
 
-/** The job whose memory an operation changes. */
+/** Returns the job whose memory an operation changes. */
 const touched = (op: Op): string | undefined =>
   op._tag === "PutJob"
     ? op.job.jobId
@@ -106,7 +106,7 @@ export class Tables {
     return session
   }
 
-  /** A job has its place from the start of the batch that brings its record: what leads to it may come first. */
+  /** Gives a job its place from the start of the batch that brings its record: what leads to it may come first. */
   private add(jobId: string): MemoryJob {
     const job = new MemoryJob(this.nextKey++)
     this.jobs.set(jobId, job)
@@ -127,7 +127,7 @@ export class Tables {
     else this.indexes.add(Object.assign(job, { record }))
   }
 
-  /** A job that has been dropped keeps no part of anybody's view. */
+  /** Adds a run to a view, unless its job has been dropped: that keeps no part of anybody's view. */
   private putRun(sessionId: string, run: Run): void {
     const { runs } = this.sessionOf(sessionId)
     if (runs.last?.eventSeq === run.eventSeq) runs.replaceLast(run)

@@ -15,10 +15,10 @@ import * as FrontTrimmed from "./FrontTrimmed.js"
 const jobObjects = 2048
 const eventObjects = 128
 
-/** Newest `event_seq` of a run. */
+/** Returns the newest `event_seq` of a run. */
 export const endOf = (run: Run): number => run.eventSeq + run.count - 1
 
-/** Index of the first run that ends at or after `eventSeq`. */
+/** Returns the index of the first run that ends at or after `eventSeq`. */
 export const firstRunAt = (runs: FrontTrimmed.FrontTrimmed<Run>, eventSeq: number): number => {
   let low = 0
   let high = runs.length
@@ -52,31 +52,34 @@ export class MemorySession {
   }
 }
 
+const none: ReadonlyArray<Run> = []
+
 /** The runs that one session has of one job. */
 class Share {
   readonly runs = FrontTrimmed.make<Run>()
   /** Those that start lower in the job than the one before ends: history that was asked for again. */
-  private rejoins: Array<Run> = []
+  private rejoins: ReadonlyArray<Run> = none
 
   put(run: Run): void {
     const newest = this.runs.last
     if (newest?.eventSeq === run.eventSeq) this.runs.replaceLast(run)
     else {
       this.runs.push(run)
-      if (newest !== undefined && run.jobSeq < newest.jobSeq + newest.count) this.rejoins.push(run)
+      if (newest !== undefined && run.jobSeq < newest.jobSeq + newest.count)
+        this.rejoins = [...this.rejoins, run]
     }
   }
   /** Forgets a run that the session has forgotten, its oldest. */
   drop(run: Run): void {
     if (this.runs.at(0)?.eventSeq !== run.eventSeq) return
     this.runs.dropFront(1)
-    if (this.rejoins[0]?.eventSeq === run.eventSeq) this.rejoins.shift()
+    if (this.rejoins[0]?.eventSeq === run.eventSeq) this.rejoins = this.rejoins.slice(1)
   }
   /** `event_seq` after the last run. */
   get end(): number {
     return this.runs.last === undefined ? 0 : endOf(this.runs.last) + 1
   }
-  /** The lowest `seq` of the job that has a number of at least `low`. */
+  /** Returns the lowest `seq` of the job that has a number of at least `low`. */
   lowest(low: number): number | undefined {
     const run = this.runs.at(firstRunAt(this.runs, low))
     if (run === undefined) return undefined
@@ -120,8 +123,7 @@ export class MemoryJob {
   }
 
   append(events: ReadonlyArray<StoredEvent>): void {
-    for (let i = 0; i < events.length; i++) {
-      const event = events[i] as StoredEvent
+    for (const event of events) {
       const bytes = event.payload.length + eventOverhead
       const mark = this.marks.last
       if (mark === undefined || isFull(mark)) this.marks.push({ seq: event.seq, count: 1, bytes })
@@ -165,7 +167,7 @@ export class MemoryJob {
     }
     return share
   }
-  /** The session no longer has this run, its oldest. */
+  /** Takes a run, its oldest, from a session. */
   dropRun(sessionId: string, run: Run): void {
     const share = this.shares.get(sessionId)
     share?.drop(run)

@@ -1,6 +1,6 @@
 /** What is in a file: lines and marks, read piece by piece so that no file is ever held as a whole. */
 
-export interface Mark {
+export interface CodeMark {
   readonly kind: "TODO" | "FIXME"
   /** From 1. */
   readonly line: number
@@ -16,7 +16,7 @@ export interface Scan {
   readonly todo: number
   readonly fixme: number
   /** The first marks of the file. */
-  readonly marks: ReadonlyArray<Mark>
+  readonly marks: ReadonlyArray<CodeMark>
 }
 
 /** A file is binary when it has a NUL this early, as git sees it. */
@@ -46,7 +46,7 @@ export class Scanner {
   private fixme = 0
   /** The text of the line that has begun, as far as it is searched. */
   private line = ""
-  private readonly marks: Array<Mark> = []
+  private readonly marks: Array<CodeMark> = []
 
   /** Returns whether more is wanted. */
   push(piece: Uint8Array): boolean {
@@ -90,7 +90,7 @@ export class Scanner {
   private search(): void {
     const found = mark.exec(this.line)
     if (found !== null) {
-      const kind = found[1] as Mark["kind"]
+      const kind = found[1] as CodeMark["kind"]
       if (kind === "TODO") this.todo++
       else this.fixme++
       if (this.marks.length < maxMarksPerFile)

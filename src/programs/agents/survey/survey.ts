@@ -4,7 +4,7 @@ import type * as Path from "@effect/platform/Path"
 import * as Effect from "effect/Effect"
 import type { PermissionDenied } from "../../../protocol/Errors.js"
 import { languageOf } from "./languages.js"
-import { type Mark, type Scan, Scanner } from "./scan.js"
+import { type CodeMark, type Scan, Scanner } from "./scan.js"
 import { type Found, type SurveyRootError, type Walked, walk } from "./walk.js"
 
 export interface LanguageTotal {
@@ -14,7 +14,7 @@ export interface LanguageTotal {
   readonly bytes: number
 }
 
-export interface Located extends Mark {
+export interface Located extends CodeMark {
   readonly path: string
 }
 

@@ -15,6 +15,7 @@ import { type CredentialRecord, CredentialStore } from "../../../services/creden
 import type { StoreError } from "../../../services/store/Store.js"
 import { leaveOnBrokenPipe } from "../exit.js"
 import { stderrLogger } from "../logger.js"
+import { age } from "../time.js"
 import { UsageError } from "../UsageError.js"
 
 /** Some are still good; exit code 1. */
@@ -25,23 +26,15 @@ type Failure = UsageError | NotRevoked | StoreError | ConfigError
 /** Milliseconds the provisioner gets for one of them. */
 const callTimeout = Duration.seconds(15)
 
-type Flags = { readonly db: string; readonly revoke: boolean; readonly json: boolean }
+type CredentialsFlags = { readonly db: string; readonly revoke: boolean; readonly json: boolean }
 
-/** `3s`, `5m`, `2h`, `9d` */
-const age = (ms: number): string => {
-  const seconds = Math.max(0, Math.floor(ms / 1000))
-  if (seconds < 60) return `${seconds}s`
-  if (seconds < 3600) return `${Math.floor(seconds / 60)}m`
-  return seconds < 86_400 ? `${Math.floor(seconds / 3600)}h` : `${Math.floor(seconds / 86_400)}d`
-}
-
-type Outcome = "revoked" | "unsettled" | "failed"
+type RevokeOutcome = "revoked" | "unsettled" | "failed"
 
 const print = (
   record: CredentialRecord,
-  flags: Flags,
+  flags: CredentialsFlags,
   now: number,
-  outcome?: Outcome,
+  outcome?: RevokeOutcome,
   error = record.lastError
 ) => {
   const fields = {
@@ -72,7 +65,7 @@ const outstanding = (filename: string) =>
     }
   })
 
-const revoke = (records: ReadonlyArray<CredentialRecord>, flags: Flags) =>
+const revoke = (records: ReadonlyArray<CredentialRecord>, flags: CredentialsFlags) =>
   Effect.gen(function* () {
     const provisioner = yield* CredentialProvisioner
     const store = yield* CredentialStore
@@ -104,7 +97,7 @@ const revoke = (records: ReadonlyArray<CredentialRecord>, flags: Flags) =>
 
 /** With the provisioner it revokes with. */
 export const runWith = (
-  flags: Flags,
+  flags: CredentialsFlags,
   provisioner: Layer.Layer<CredentialProvisioner, UsageError | ConfigError>
 ): Effect.Effect<void, Failure> =>
   Effect.gen(function* () {
@@ -147,5 +140,5 @@ const configured = Layer.unwrapEffect(
   )
 ).pipe(Layer.provide(FetchHttpClient.layer))
 
-export const run = (flags: Flags): Effect.Effect<void, Failure> =>
+export const run = (flags: CredentialsFlags): Effect.Effect<void, Failure> =>
   Effect.zipRight(leaveOnBrokenPipe, Effect.provide(runWith(flags, configured), stderrLogger(flags.json)))

@@ -8,7 +8,7 @@ import { eventFrames } from "../../../protocol/Codec.js"
 import { eventIds } from "../../../protocol/Ids.js"
 import { type JobRecord, Store, type StoredEvent } from "../../../services/store/Store.js"
 import { leaveOnBrokenPipe } from "../exit.js"
-import type { Parsed } from "../replay.js"
+import type { ReplayFlags } from "../replay.js"
 import { UsageError } from "../UsageError.js"
 
 const page = 500
@@ -80,7 +80,7 @@ const replaySession = (sessionId: string, after: number) =>
     }
   })
 
-export const run = (flags: Parsed) =>
+export const run = (flags: ReplayFlags) =>
   Effect.gen(function* () {
     const { job, session } = flags
     yield* leaveOnBrokenPipe

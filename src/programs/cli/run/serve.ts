@@ -8,7 +8,6 @@ import * as Console from "effect/Console"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
@@ -34,7 +33,7 @@ import { TransportServer } from "../../../services/transport/Transport.js"
 import { loadAgents } from "../agents-module.js"
 import { readIdentities } from "../identities.js"
 import { stderrLogger } from "../logger.js"
-import type { Parsed } from "../serve.js"
+import type { ServeFlags } from "../serve.js"
 import { UsageError } from "../UsageError.js"
 import { demoPages } from "./demo.js"
 
@@ -51,7 +50,7 @@ const pair = (
 }
 
 /** The flags that give a duration, by the option that it is for. */
-const durations = (flags: Parsed) => ({
+const durations = (flags: ServeFlags) => ({
   heartbeatInterval: { flag: "--heartbeat-sec", value: flags.heartbeatSec, unit: "seconds" },
   resumeWindow: { flag: "--resume-window-sec", value: flags.resumeWindowSec, unit: "seconds" },
   cancelGrace: { flag: "--cancel-grace-ms", value: flags.cancelGraceMs, unit: "millis" },
@@ -69,7 +68,7 @@ const parsed = (value: string): unknown =>
   value === "true" || (value === "false" ? false : Number.isNaN(Number(value)) ? value : Number(value))
 
 /** The flags that are options of the runtime. */
-const runtimeOptions = (flags: Parsed): Effect.Effect<RuntimeOptions.Input, UsageError> =>
+const runtimeOptions = (flags: ServeFlags): Effect.Effect<RuntimeOptions.Input, UsageError> =>
   Effect.gen(function* () {
     const input: Record<string, unknown> = {}
     for (const limit of flags.limit) {
@@ -107,7 +106,9 @@ interface Authentication {
 }
 
 /** Who may connect; and the token that was made because nobody was named. */
-const authentication = (flags: Parsed): Effect.Effect<Authentication, UsageError | ConfigError, FileSystem> =>
+const authentication = (
+  flags: ServeFlags
+): Effect.Effect<Authentication, UsageError | ConfigError, FileSystem> =>
   Effect.gen(function* () {
     const issuer = Option.getOrUndefined(flags.jwtIssuer)
     const audience = Option.getOrUndefined(flags.jwtAudience)
@@ -156,15 +157,15 @@ const authentication = (flags: Parsed): Effect.Effect<Authentication, UsageError
     return { layer: Auth.layerStatic({ [made]: "local" }), token: made }
   }).pipe(Effect.provide(SecretsLayer.layer))
 
-const hasDemo = (flags: Parsed): boolean => flags.agents.length === 0 || flags.agents.includes("demo")
+const hasDemo = (flags: ServeFlags): boolean => flags.agents.length === 0 || flags.agents.includes("demo")
 
 /** A command to begin with. */
-const firstCommand = (flags: Parsed) =>
+const firstCommand = (flags: ServeFlags) =>
   hasDemo(flags)
     ? { command: "submit survey", rest: ` --input '{"root":"."}' --lease 'fs.read=./**'` }
     : { command: "agents", rest: "" }
 
-const announce = (flags: Parsed, token: string | undefined) =>
+const announce = (flags: ServeFlags, token: string | undefined) =>
   Effect.gen(function* () {
     const { address } = yield* TransportServer
     if (flags.transport === "stdio") {
@@ -190,7 +191,7 @@ const announce = (flags: Parsed, token: string | undefined) =>
 
 /** A runtime on a file; with `provisioned`, credentials of the environment's LiteLLM gateway beside it. */
 const onFile = (
-  flags: Parsed,
+  flags: ServeFlags,
   limits: RuntimeOptions.Input,
   policy: Layer.Layer<PolicyTag>,
   provisioned: boolean
@@ -221,7 +222,7 @@ export class CannotServe extends Data.TaggedError("CannotServe")<{ readonly mess
  * Loads the optional parts when their flags are there: loading is most of what a start costs. The agents get the
  * services that the program has.
  */
-export const run = (flags: Parsed) =>
+export const run = (flags: ServeFlags) =>
   Effect.gen(function* () {
     if (flags.memory && Option.isSome(flags.db))
       return yield* new UsageError({ message: "choose --db FILE or --memory, not both" })
@@ -276,4 +277,4 @@ export const run = (flags: Parsed) =>
       // Here it is the server that has no port, and not a client that finds no server.
       Effect.catchTag("TransportError", ({ message }) => new CannotServe({ message }))
     )
-  }).pipe(Effect.provide(stderrLogger(flags.json)), Logger.withMinimumLogLevel(flags.logLevel))
+  }).pipe(Effect.provide(stderrLogger(flags.json)))

@@ -1,0 +1,57 @@
+/** What a server said, in the terms of our tools: data of somebody else's, which is put into errors and never run. */
+import { StreamableHTTPError } from "@modelcontextprotocol/sdk/client/streamableHttp.js"
+import { type CallToolResult, ErrorCode, McpError } from "@modelcontextprotocol/sdk/types.js"
+import * as Effect from "effect/Effect"
+import {
+  type ArcpError,
+  InternalError,
+  InvalidRequest,
+  Timeout,
+  truncateMessage
+} from "../../../protocol/Errors.js"
+import { ToolFailure } from "../../../services/agents/Tools.js"
+
+/** Returns what went wrong with a connection, without addresses, headers or bodies. */
+export const reason = (error: unknown): string => {
+  if (error instanceof StreamableHTTPError)
+    return error.code === undefined ? "an HTTP error" : `HTTP ${error.code}`
+  if (error instanceof McpError) return error.message
+  const code = (u: unknown) =>
+    typeof u === "object" && u !== null && "code" in u && typeof u.code === "string" ? u.code : undefined
+  return (
+    code(error) ??
+    code(error instanceof Error ? error.cause : undefined) ??
+    (error instanceof Error ? error.name : "unknown")
+  )
+}
+
+/** The text of a result, or its parts when there is more than text. */
+const content = (result: CallToolResult): unknown =>
+  result.content.every((part) => part.type === "text")
+    ? result.content.map((part) => part.text).join("\n")
+    : result.content
+
+/** Returns what a tool answered, or fails with what it failed with. */
+export const answer = (tool: string, result: CallToolResult): Effect.Effect<unknown, ToolFailure> => {
+  if (result.isError !== true) return Effect.succeed(result.structuredContent ?? content(result))
+  const failure = content(result)
+  const text = typeof failure === "string" && failure !== "" ? failure : "it gives no reason"
+  return new ToolFailure({ message: truncateMessage(`tool ${tool} failed: ${text}`), failure })
+}
+
+/** Says whether the connection is gone, as opposed to the call having failed. */
+export const isLost = (error: unknown): boolean =>
+  error instanceof McpError
+    ? error.code === ErrorCode.ConnectionClosed && error.message.endsWith("Connection closed")
+    : // What the SDK could not parse came from a live server.
+      !(error instanceof Error && /ZodError$/.test(error.name))
+
+/** Returns what a call failed with on a connection that is well. */
+export const callError = (tool: string, error: unknown): ToolFailure | ArcpError => {
+  if (!(error instanceof McpError))
+    return new InternalError({ message: `tool ${tool} gave something that is no result of a tool` })
+  const message = truncateMessage(`tool ${tool}: ${error.message}`)
+  if (error.code === ErrorCode.RequestTimeout) return new Timeout({ message })
+  if (error.code === ErrorCode.InvalidParams) return new InvalidRequest({ message })
+  return new ToolFailure({ message, failure: { code: error.code, message: error.message } })
+}

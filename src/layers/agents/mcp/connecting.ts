@@ -1,0 +1,48 @@
+/** Connecting to a server, and letting go of it. */
+import type { Client } from "@modelcontextprotocol/sdk/client/index.js"
+import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js"
+import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js"
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import { reason } from "./answers.js"
+
+/** A server was not reached, or is none. The layer does not build. */
+export class McpConnectionError extends Data.TaggedError("McpConnectionError")<{
+  readonly server: string
+  readonly message: string
+}> {}
+
+/** How a server is reached. */
+export interface ServerLink {
+  readonly transport: () => Transport
+  /** Whether the SDK tells when the peer is gone; if not, every error of the transport makes us ask. */
+  readonly tellsClose: boolean
+}
+
+/** Runs a call of the SDK, which is aborted when the effect is interrupted. */
+export const attempt = <A>(
+  run: (signal: AbortSignal) => Promise<A>
+): Effect.Effect<A, { readonly error: unknown }> =>
+  Effect.tryPromise({ try: run, catch: (error) => ({ error }) })
+
+/** Returns the error of a server that cannot be reached. */
+export const unreachable =
+  (server: string) =>
+  ({ error }: { readonly error: unknown }) =>
+    new McpConnectionError({
+      server,
+      message: `the MCP server ${server} cannot be reached (${reason(error)}): check that it runs and how it is configured`
+    })
+
+/** Ends a connection, whatever the server does about it. */
+export const close = (client: Client): Effect.Effect<void> =>
+  Effect.promise(async () => {
+    const end = client.transport instanceof StreamableHTTPClientTransport ? client.transport : undefined
+    // Good manners, and no more: closing aborts it when the server does not answer.
+    if (end !== undefined)
+      await Promise.race([
+        end.terminateSession().catch(() => undefined),
+        new Promise((resolve) => setTimeout(resolve, 1_000).unref())
+      ])
+    await client.close().catch(() => undefined)
+  })

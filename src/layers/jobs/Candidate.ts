@@ -1,0 +1,30 @@
+/** A job before it is opened, and what opens it: what submitting, delegating and opening tell each other. */
+import type * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import type * as Tracer from "effect/Tracer"
+import type { ArcpError } from "../../protocol/Errors.js"
+import type { Job } from "../../services/jobs/Job.js"
+import type { JobSession } from "../../services/jobs/Jobs.js"
+import type { Lease as LeaseTag } from "../../services/lease/Lease.js"
+import type { JobRecord } from "../../services/store/Store.js"
+import type { LiveJob } from "./LiveJob.js"
+import type { Hold } from "./Reservations.js"
+import type { RunningJob } from "./RunningJobs.js"
+
+/** A job that may be run. */
+export interface Candidate {
+  readonly session: JobSession
+  readonly record: JobRecord
+  readonly run: Effect.Effect<unknown, ArcpError, Job | LeaseTag | Scope.Scope>
+  /** As it came, before the agent's contract decoded it. */
+  readonly input: unknown
+  readonly parent?: RunningJob | undefined
+  /** Of the submitter's, or of the job that delegates. */
+  readonly parentSpan: Tracer.AnySpan
+}
+
+/**
+ * Opens a job, and returns before its commit is stored: what is opened next comes after it. Who delegated to it waits
+ * for `awaited.opened`.
+ */
+export type Open = (candidate: Candidate, hold: Hold) => Effect.Effect<LiveJob, ArcpError>

@@ -1,0 +1,129 @@
+/** What changes jobs rather than adding events to them: their records, their owners, and who observes them. */
+import * as Effect from "effect/Effect"
+import type { InternalError } from "../../protocol/Errors.js"
+import type { EventLog } from "../../services/log/EventLog.js"
+import { type JobRecord, Op } from "../../services/store/Store.js"
+import { Account } from "./Account.js"
+import { admitted } from "./Emitting.js"
+import { type JobState, jobStateOf } from "./JobState.js"
+import type { LogParts } from "./LogParts.js"
+import type { Transaction } from "./Transaction.js"
+import type { ViewState } from "./ViewState.js"
+
+/** What is stored with a new job, and told of it. */
+type Opening = NonNullable<Parameters<EventLog["Type"]["openJob"]>[2]>
+
+/** Returns the state of a new job, with what it has of the job that delegated to it: depth, secrets and budget. */
+const newJob = ({ live }: LogParts, record: JobRecord, { parent, secrets = [] }: Opening): JobState => {
+  const job = live.newJob(record)
+  const above = parent === undefined ? undefined : jobStateOf(parent)
+  job.depth = above === undefined ? 0 : above.depth + 1
+  if (secrets.length > 0 || (above !== undefined && above.secretValues.length > 0))
+    job.secretValues = [...secrets, ...(above?.secretValues ?? [])]
+  if (above?.account !== undefined || record.lease["cost.budget"] !== undefined)
+    job.account = new Account(job, record, above?.account)
+  return job
+}
+
+/** Returns the change that stores a new job, which its owner observes from now on. The change returns what undoes it. */
+const storing =
+  (parts: LogParts, job: JobState, record: JobRecord, view: ViewState, opening: Opening) =>
+  (tx: Transaction) => {
+    const { live, publisher, retention } = parts
+    const { accepted, event, onCommit, ops = [] } = opening
+    live.jobs.set(job.jobId, job)
+    if (!view.dropped) job.addObserver(view)
+    const ended = record.endedAt !== undefined
+    if (!ended) {
+      tx.ops.push(Op.PutJob({ job: tx.withBudget(job, record) }))
+      if (!view.dropped) tx.ops.push(Op.Observe({ sessionId: view.sessionId, jobId: job.jobId }))
+    }
+    if (event !== undefined) {
+      if (ended) tx.append(job, [event])
+      else tx.begin(job, event)
+    }
+    if (ended) {
+      job.ended = true
+      tx.ops.push(Op.PutJob({ job: { ...record, lastEventSeq: tx.lastEventSeqOf(job) } }))
+      tx.onApply(() => {
+        job.close()
+        retention.ended(job.jobId, record.principal)
+      })
+    }
+    tx.ops.push(...ops)
+    if (onCommit !== undefined) tx.onApply(() => onCommit(job))
+    if (accepted !== undefined && publisher.listening)
+      tx.onApply(() => publisher.opened(job, record, accepted()))
+    return () => {
+      live.jobs.delete(job.jobId)
+      job.removeObserver(view)
+    }
+  }
+
+/** Puts a job's changed record into the transaction, with the counters as that leaves them. Returns what undoes it. */
+const putRecord = (tx: Transaction, job: JobState, record: JobRecord): (() => void) => {
+  const { account } = job
+  const before = account?.record
+  if (account !== undefined) account.record = record
+  tx.ops.push(Op.PutJob({ job: tx.withBudget(job, { ...record, lastEventSeq: tx.lastEventSeqOf(job) }) }))
+  return () => {
+    if (account !== undefined && before !== undefined) account.record = before
+  }
+}
+
+/** Returns what opens jobs and changes them: `EventLog.openJob`, `adopt`, `amend` and `unobserve`. */
+export const make = (parts: LogParts) => {
+  const { committer, live, publisher, retention } = parts
+
+  const openJob = (
+    record: JobRecord,
+    view: ViewState,
+    opening: Opening = {}
+  ): Effect.Effect<JobState, InternalError> =>
+    Effect.suspend(() => {
+      const job = newJob(parts, record, opening)
+      const change = storing(parts, job, record, view, opening)
+      const committed = publisher.suspends
+        ? admitted(publisher, (done) => committer.enqueue({ _tag: "Change", change, done }))
+        : committer.change(change)
+      const opened = Effect.as(committed, job)
+      return retention.isBlocked(job) ? Effect.zipRight(retention.room(job), opened) : opened
+    })
+
+  const adopt = (view: ViewState, job: JobState, record: JobRecord) =>
+    committer.change((tx) => {
+      // It has ended since the record was read: what is stored of its end stands.
+      if (job.closed && record.endedAt === undefined) return
+      const owner = job.owner
+      job.owner = view.sessionId
+      job.ownerView = job.observers.has(view) ? view : undefined
+      const back = putRecord(tx, job, record)
+      return () => {
+        back()
+        job.owner = owner
+        job.ownerView = undefined
+        for (const observer of job.observers) if (observer.sessionId === owner) job.ownerView = observer
+      }
+    })
+
+  const amend = (job: JobState, record: JobRecord, onCommit: () => void) =>
+    committer.change((tx) => {
+      tx.onApply(onCommit)
+      if (!job.closed) return putRecord(tx, job, record)
+    })
+
+  const unobserve = (view: ViewState, jobId: string) =>
+    Effect.suspend(() => {
+      const job = live.jobs.get(jobId)
+      if (job === undefined || !view.observed.has(job)) return Effect.void
+      return committer.change((tx) => {
+        tx.ops.push(Op.Unobserve({ sessionId: view.sessionId, jobId }))
+        job.removeObserver(view)
+        return () => {
+          if (!job.closed && !view.dropped) job.addObserver(view)
+        }
+      })
+    })
+
+  return { openJob, adopt, amend, unobserve }
+}

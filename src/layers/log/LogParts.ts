@@ -1,0 +1,113 @@
+/** The parts that the log is made of, put together once and shared by what works on them. */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Budget from "../../protocol/Budget.js"
+import { eventPayload, timestamp } from "../../protocol/EventText.js"
+import type { NewEvent } from "../../services/log/EventLog.js"
+import { monotonic } from "../../services/runtime/monotonic.js"
+import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
+import { Turn } from "../../services/runtime/Turn.js"
+import { Store, type StoreService } from "../../services/store/Store.js"
+import type { Report } from "./Account.js"
+import * as Committed from "./Committed.js"
+import * as Committer from "./Committer.js"
+import { granularityOf, type Limits } from "./Ledger.js"
+import { LiveLogs } from "./Live.js"
+import * as Pace from "./Pace.js"
+import * as Reader from "./Reader.js"
+import * as Retention from "./Retention.js"
+import { Tail } from "./Tail.js"
+import type { Touched } from "./Transaction.js"
+
+/** What the functions of the log work on. */
+export interface LogParts {
+  readonly store: StoreService
+  readonly committer: Committer.Committer
+  /** The views and the logs of jobs that are in memory. */
+  readonly live: LiveLogs
+  /** Where what is committed is published. */
+  readonly publisher: Committed.Publisher
+  readonly retention: Retention.Retention
+  readonly pace: Pace.Pace
+  readonly reader: Reader.Reader
+  /** Milliseconds that only go forward. */
+  readonly elapsed: () => number
+  /** The resume window, in milliseconds. */
+  readonly windowMs: number
+}
+
+/** Returns what a view, and a job's log, retain at the most: in memory a sixteenth of it. */
+const retentionLimits = (kind: StoreService["kind"], options: RuntimeOptions["Type"]): Limits => {
+  const share = kind === "memory" ? 16 : 1
+  return {
+    events: Math.max(1, Math.floor(options.maxRetainedEvents / share)),
+    bytes: Math.max(1, Math.floor(options.maxRetainedBytes / share))
+  }
+}
+
+/** Returns the event that tells what is left of a budget (§9.6). */
+const budgetEvent = ({ currency, remaining }: Report, at: number): NewEvent => ({
+  type: "job.event",
+  kind: "metric",
+  payload: eventPayload(
+    "metric",
+    timestamp(at),
+    `{"name":"cost.budget.remaining","value":${Budget.format(remaining)},"unit":${JSON.stringify(currency)}}`
+  )
+})
+
+/** Follows a commit: publishes it, wakes the readers, tells who lags, and looks at what is over the limits. */
+const published = ({ pace, publisher, retention }: LogParts, touched: Touched): void => {
+  if (publisher.listening) for (const [job, { events }] of touched.appended) publisher.publish(job, events)
+  for (const view of touched.views) {
+    view.wake?.()
+    pace.published(view)
+  }
+  for (const job of touched.jobs) {
+    job.wake()
+    if (job.closed) job.forgetSecrets()
+  }
+  retention.published(touched)
+}
+
+/** Puts the parts together over the store in context, and starts those that run. They end with the scope. */
+export const make = Effect.gen(function* () {
+  const store = yield* Store
+  const options = yield* RuntimeOptions
+  const turn = yield* Turn
+  const clock = yield* Effect.clock
+  const now = () => clock.unsafeCurrentTimeMillis()
+  const elapsed = monotonic(clock)
+  const publisher = Committed.publisherOf(yield* Committed.Committed)
+  // After the committer's last commit: consumers get everything, and then their end.
+  yield* Effect.addFinalizer(() => Effect.sync(() => publisher.end()))
+  const windowMs = Duration.toMillis(options.resumeWindow)
+  const limits = retentionLimits(store.kind, options)
+  const live = new LiveLogs(store, limits)
+  const tail = new Tail(options.tailBytes, (job) => {
+    if (job.closed) live.jobs.delete(job.jobId)
+  })
+  const committer = yield* Committer.make({
+    store,
+    tail,
+    report: (report) => budgetEvent(report, now()),
+    maxRun: granularityOf(limits),
+    published: (touched) => published(parts, touched)
+  })
+  const pace = Pace.make({ committer, limits, backPressureLag: options.backPressureLag, now })
+  const retention = Retention.make({
+    store,
+    committer,
+    live,
+    tail,
+    options,
+    turn,
+    now,
+    monotonic: elapsed,
+    windowMs
+  })
+  const reader = Reader.make(store, (jobId) => live.jobs.get(jobId), options)
+  const parts: LogParts = { store, committer, live, publisher, retention, pace, reader, elapsed, windowMs }
+  yield* retention.start
+  return parts
+})

@@ -1,0 +1,62 @@
+/** The views of sessions: opened, read by a connection, acknowledged, and dropped. */
+import * as Effect from "effect/Effect"
+import type { EventLog } from "../../services/log/EventLog.js"
+import { Op, type SessionRecord } from "../../services/store/Store.js"
+import type { LogParts } from "./LogParts.js"
+import type { ViewState } from "./ViewState.js"
+
+/** Returns what works on views: `EventLog.openView`, `dropView`, `attach`, `detach`, `ack` and `read`. */
+export const make = ({ committer, elapsed, live, pace, reader, retention, windowMs }: LogParts) => {
+  const openView = (session: SessionRecord) =>
+    Effect.suspend(() => {
+      const view = live.newView(session)
+      return committer
+        .change((tx) => {
+          tx.ops.push(Op.PutSession({ session }))
+          tx.onApply(() => live.views.set(session.sessionId, view))
+        })
+        .pipe(Effect.as(view))
+    })
+
+  const dropView = (sessionId: string) =>
+    committer.change((tx) => {
+      tx.ops.push(Op.DropSession({ sessionId }))
+      tx.onApply(() => {
+        retention.dropped()
+        const view = live.views.get(sessionId)
+        if (view === undefined) return
+        view.dropped = true
+        for (const job of [...view.observed]) job.removeObserver(view)
+        live.views.delete(sessionId)
+        view.runs = []
+        view.relieve()
+      })
+    })
+
+  const attach = (view: ViewState, connection: Parameters<EventLog["Type"]["attach"]>[1]) =>
+    Effect.sync(() => {
+      view.setFeatures(connection.features)
+      view.attach(connection.wake, elapsed())
+    })
+
+  const detach = (view: ViewState) =>
+    Effect.sync(() => {
+      view.detach()
+      retention.detached(view)
+    })
+
+  const ack = (view: ViewState, eventSeq: number) =>
+    Effect.sync(() => {
+      view.acked = Math.max(view.acked, eventSeq)
+      pace.acknowledged(view)
+    })
+
+  const read = (view: ViewState, after: number) =>
+    Effect.suspend(() => {
+      view.reached(after, elapsed(), windowMs)
+      pace.reached(view, after)
+      return reader.read(view, after)
+    })
+
+  return { openView, dropView, attach, detach, ack, read }
+}

@@ -1,0 +1,145 @@
+/**
+ * The hello room: connections that have not said who they are, at most `maxPendingHellos` of them, each no longer than
+ * `helloTimeout`. Others wait at its door, half as long. All may stay as long as each other, so who came first is the first
+ * whose time is up: one fiber looks after all.
+ */
+import * as Chunk from "effect/Chunk"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { InternalError, InvalidRequest } from "../../protocol/Errors.js"
+import type { Options } from "../../services/runtime/RuntimeOptions.js"
+import { Signal } from "../../services/runtime/Signal.js"
+import { Closed, type Connection, closeCode, type Inbound } from "../../services/transport/Transport.js"
+import * as Door from "../transport/Door.js"
+import { type Greeted, HelloRefusal } from "./Handshake.js"
+
+/** A connection whose hello was accepted. */
+export interface Arrived {
+  readonly greeted: Greeted
+  /** The frames that came with the hello. */
+  readonly rest: Chunk.Chunk<Inbound>
+}
+
+/** What the room works on. */
+export interface HelloRoomServices {
+  readonly options: Options
+  /** Milliseconds that only go forward. */
+  readonly elapsed: () => number
+  readonly greet: (connection: Connection, frame: Inbound) => Effect.Effect<Greeted, HelloRefusal>
+  /** See TurnShare.ts. */
+  readonly share: Effect.Effect<void>
+  readonly stopping: () => boolean
+  /** Tells a connection why it is refused, and closes it. */
+  readonly refuse: (connection: Connection, refusal: HelloRefusal) => Effect.Effect<void>
+}
+
+interface Waiting {
+  readonly connection: Connection
+  readonly until: number
+  late: boolean
+}
+
+const shuttingDown = new HelloRefusal(
+  new InternalError({ message: "the runtime is shutting down", details: { reason: "shutdown" } }),
+  "1.1"
+)
+
+const tooMany = (max: number) =>
+  new HelloRefusal(
+    new InternalError({
+      message: `limit reached: at most ${max} connections may be waiting for session.hello; try again later`,
+      details: { limit: "pending_hellos" }
+    }),
+    "1.1"
+  )
+
+const tooLate = (after: Duration.Duration) =>
+  new HelloRefusal(
+    new InvalidRequest({ message: `session.hello must come within ${Duration.toSeconds(after)} s` }),
+    "1.1"
+  )
+
+/** Opens the room; whose time is up is looked after until the scope closes. */
+export const make = ({
+  options,
+  elapsed,
+  greet,
+  share,
+  stopping,
+  refuse
+}: HelloRoomServices): Effect.Effect<
+  { readonly greet: (connection: Connection) => Effect.Effect<Arrived, HelloRefusal | Closed> },
+  never,
+  Scope.Scope
+> =>
+  Effect.gen(function* () {
+    const patience = Duration.toMillis(options.helloTimeout)
+    /** Those that have not sent anything, in the order in which their time is up. */
+    const silent = new Set<Waiting>()
+    const arrival = new Signal()
+    const door = yield* Door.make({
+      places: options.maxPendingHellos,
+      patience: Door.patience(options.helloTimeout),
+      share: Effect.void
+    })
+
+    /** Refuses whose time is up, and returns when there may be others. */
+    const patrol = Effect.suspend(() => {
+      const [first] = silent
+      if (first === undefined) return arrival.wait
+      const left = first.until - elapsed()
+      if (left > 0) return Effect.sleep(Duration.millis(Math.max(1, Math.ceil(left))))
+      silent.delete(first)
+      first.late = true
+      return Effect.fork(refuse(first.connection, tooLate(options.helloTimeout)))
+    })
+    yield* Effect.forkScoped(Effect.forever(patrol))
+
+    const firstFrames = (connection: Connection): Effect.Effect<Chunk.Chunk<Inbound>, Closed> =>
+      Effect.suspend(() => {
+        const waiting: Waiting = { connection, until: elapsed() + patience, late: false }
+        silent.add(waiting)
+        if (silent.size === 1) arrival.give()
+        return connection.take.pipe(
+          Effect.ensuring(Effect.sync(() => silent.delete(waiting))),
+          // What came when it had been refused already is not looked at.
+          Effect.filterOrFail(
+            () => !waiting.late,
+            () => new Closed({ code: closeCode.protocolError, reason: "INVALID_REQUEST" })
+          )
+        )
+      })
+
+    const receive = (connection: Connection): Effect.Effect<Arrived, HelloRefusal | Closed> =>
+      Effect.gen(function* () {
+        if (stopping()) return yield* Effect.fail(shuttingDown)
+        yield* connection.setMaxFrameBytes(options.maxHelloFrameBytes)
+        const frames = yield* firstFrames(connection)
+        yield* share
+        const greeted = yield* greet(connection, Chunk.unsafeHead(frames))
+        yield* connection.setMaxFrameBytes(options.maxFrameBytes)
+        return { greeted, rest: Chunk.drop(frames, 1) }
+      })
+
+    return {
+      greet: (connection) =>
+        Effect.suspend(() => {
+          let leave = () => {}
+          const place = Effect.async<void, HelloRefusal>((resume) => {
+            const goAway = door.arrive({
+              admit: (left) => {
+                leave = left
+                resume(Effect.void)
+              },
+              refuse: () => resume(Effect.fail(tooMany(options.maxPendingHellos)))
+            })
+            return Effect.sync(goAway)
+          })
+          return Effect.ensuring(
+            Effect.zipRight(place, receive(connection)),
+            Effect.sync(() => leave())
+          )
+        })
+    }
+  })

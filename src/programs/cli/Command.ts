@@ -1,0 +1,57 @@
+/** A command of `arcp`: what it takes, and where what it does is to be loaded from. */
+import type * as FileSystem from "@effect/platform/FileSystem"
+import type * as Path from "@effect/platform/Path"
+import type * as Effect from "effect/Effect"
+import type { Flags, Values } from "./Flags.js"
+
+/** A word that is not a flag. */
+export interface Argument {
+  /** As help names it, like `JOB`. */
+  readonly name: string
+  readonly description: string
+  readonly optional: boolean
+}
+
+/** What every command may ask for. */
+export type Surroundings = FileSystem.FileSystem | Path.Path
+
+/** What was given, by the name of the flag in the command, decoded; the words under `arguments`. */
+export interface Given {
+  readonly flags: Readonly<Record<string, unknown>>
+  readonly words: ReadonlyArray<string>
+}
+
+/** What a command does, once it is loaded. */
+export type Run<F extends Flags> = (
+  flags: Values<F>,
+  ...words: ReadonlyArray<string>
+) => Effect.Effect<void, unknown, Surroundings>
+
+interface Described<F extends Flags> {
+  readonly name: string
+  /** One line. */
+  readonly summary: string
+  readonly arguments?: ReadonlyArray<Argument>
+  readonly flags: F
+  /** Command lines to copy. */
+  readonly examples: ReadonlyArray<string>
+  /** Sections of help below the flags: heading and lines. */
+  readonly more?: Readonly<Record<string, ReadonlyArray<string>>>
+}
+
+/** A command, its types erased. */
+export interface Command extends Required<Described<Flags>> {
+  /** Loads what it does and gives it what it was given. */
+  readonly start: (given: Given) => Promise<Effect.Effect<void, unknown, Surroundings>>
+}
+
+export const make = <F extends Flags>(
+  described: Described<F>,
+  load: () => Promise<{ readonly run: Run<F> }>
+): Command & { readonly flags: F } => ({
+  arguments: [],
+  more: {},
+  ...described,
+  // The flags were decoded by their declaration, which is what their type is inferred from.
+  start: async ({ flags, words }) => (await load()).run(flags as Values<F>, ...words)
+})

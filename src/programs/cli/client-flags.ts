@@ -1,0 +1,56 @@
+/** What every command that talks to a runtime takes. */
+import * as Flags from "./Flags.js"
+
+/** Where `arcp serve` listens when it is not told. */
+export const defaultUrl = "ws://127.0.0.1:7777/arcp"
+
+const url = Flags.text("url").pipe(
+  Flags.withDescription("where the runtime is"),
+  Flags.shownAs("URL", "Connection"),
+  Flags.withEnvironment("ARCP_URL")
+)
+
+/** For commands that know better than the default where the runtime is. */
+export const optionalUrl = Flags.optional(url)
+
+/** How much of its own doings a command logs on stderr. */
+export const logLevel = Flags.choice("log-level", [
+  "trace",
+  "debug",
+  "info",
+  "warning",
+  "error",
+  "none"
+]).pipe(
+  Flags.withDescription("how much is logged on stderr"),
+  Flags.shownAs("LEVEL", "Output"),
+  Flags.withDefault("info")
+)
+
+export const clientFlags = {
+  json: Flags.boolean("json").pipe(
+    Flags.withDescription("one JSON value per line on stdout"),
+    Flags.inGroup("Output")
+  ),
+  logLevel,
+  url: Flags.withDefault(defaultUrl)(url),
+  token: Flags.text("token").pipe(
+    Flags.withDescription("bearer token"),
+    Flags.shownAs("TOKEN", "Connection"),
+    Flags.withEnvironment("ARCP_TOKEN"),
+    Flags.withDefault("")
+  ),
+  giveUpAfter: Flags.text("give-up-after").pipe(
+    Flags.withDescription(
+      "leave with 5 when a runtime that was there has been away for so long: 30s, 10m, 2h"
+    ),
+    Flags.shownAs("DURATION", "Connection"),
+    Flags.withDefault("10m")
+  ),
+  insecure: Flags.boolean("insecure").pipe(
+    Flags.withDescription("allow ws:// to a host that is not this machine"),
+    Flags.inGroup("Connection")
+  )
+}
+
+export type ClientFlags = Flags.Values<typeof clientFlags>

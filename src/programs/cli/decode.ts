@@ -1,0 +1,31 @@
+/** The texts of a command line as the values that a command works with. */
+import * as Option from "effect/Option"
+import type { Command, Given } from "./Command.js"
+import type { Flag } from "./Flags.js"
+import type { Written } from "./parse.js"
+
+const valueFrom = (flag: Flag<unknown>, text: string): unknown =>
+  flag.kind === "integer" ? Number(text) : flag.kind === "boolean" ? text === "true" : text
+
+const decoded = (flag: Flag<unknown>, texts: ReadonlyArray<string>): unknown => {
+  const values = texts.map((text) => valueFrom(flag, text))
+  switch (flag.occurs) {
+    case "repeated":
+      return values
+    case "optional":
+      return values.length === 0 ? Option.none() : Option.some(values[0])
+    case "once":
+      return values.length === 0 ? flag.fallback : values[0]
+  }
+}
+
+/** Returns what the command is given; what was written has been checked. */
+export const decode = (command: Command, written: Written): Given => ({
+  flags: Object.fromEntries(
+    Object.entries(command.flags).map(([key, flag]) => [
+      key,
+      decoded(flag, written.texts.get(flag.name) ?? [])
+    ])
+  ),
+  words: written.words
+})

@@ -1,0 +1,95 @@
+/** What a command says and does while its runtime is not there. */
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import type { ArcpClientService, Status } from "../../services/client/ArcpClient.js"
+import { TransportError } from "../../services/transport/Transport.js"
+import type { ClientFlags } from "./client-flags.js"
+import { safe } from "./text.js"
+import { durationMs } from "./time.js"
+import { UsageError } from "./UsageError.js"
+
+/** `--give-up-after` in milliseconds. */
+export const giveUpAfter = (flags: Pick<ClientFlags, "giveUpAfter">): Effect.Effect<number, UsageError> => {
+  const ms = durationMs(flags.giveUpAfter)
+  return ms === undefined || ms === 0
+    ? Effect.fail(
+        new UsageError({
+          message: `--give-up-after takes 30s, 10m, 2h or 1d, not ${JSON.stringify(flags.giveUpAfter)}`
+        })
+      )
+    : Effect.succeed(ms)
+}
+
+/** Returns the line about a change of the connection, if there is anything to say. */
+export const notice = (status: Status): string | undefined =>
+  status._tag === "Reconnecting"
+    ? `… ${status.reason}; reconnecting, last event ${status.lastEventSeq}`
+    : status._tag === "Connected" && status.resumedAt !== undefined
+      ? `✓ resumed after event ${status.resumedAt}`
+      : undefined
+
+/** Tells of the changes of the connection, each once however often the same is tried. */
+export const notices = (client: ArcpClientService, print: (status: Status) => void): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    let told: string | undefined
+    return Stream.runForEach(client.status.changes, (status) =>
+      Effect.sync(() => {
+        const text = notice(status)
+        if (text !== undefined && text !== told) print(status)
+        told = text ?? told
+      })
+    )
+  })
+
+const without = (status: Status) => status._tag === "Connecting" || status._tag === "Reconnecting"
+
+/** As `Effect.raceFirst`; the other can be ended also where this is what follows an interruption. */
+const first = <A, E, R, E2, R2>(self: Effect.Effect<A, E, R>, that: Effect.Effect<never, E2, R2>) =>
+  Effect.raceFirst(Effect.interruptible(self), Effect.interruptible(that))
+
+/** Runs what needs the runtime, and fails once that has been away for as long as the command waits. */
+export const whileThere =
+  (client: ArcpClientService, flags: Pick<ClientFlags, "giveUpAfter">) =>
+  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E | TransportError | UsageError, R> =>
+    Effect.flatMap(giveUpAfter(flags), (ms) =>
+      first(
+        self,
+        client.status.changes.pipe(
+          Stream.map(without),
+          Stream.changes,
+          Stream.flatMap(
+            (away) =>
+              away
+                ? Stream.fromEffect(
+                    Effect.zipRight(
+                      Effect.sleep(ms),
+                      new TransportError({
+                        message: `no runtime for ${flags.giveUpAfter}, gave up (--give-up-after)`
+                      })
+                    )
+                  )
+                : Stream.empty,
+            { switch: true }
+          ),
+          Stream.runDrain,
+          Effect.zipRight(Effect.never)
+        )
+      )
+    )
+
+/** The same, with its notices on stderr: for what shows nothing else meanwhile. */
+export const attended =
+  (client: ArcpClientService, flags: Pick<ClientFlags, "giveUpAfter">) =>
+  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E | TransportError | UsageError, R> =>
+    whileThere(
+      client,
+      flags
+    )(
+      first(
+        self,
+        Effect.zipRight(
+          notices(client, (status) => process.stderr.write(`${safe(notice(status) ?? "")}\n`)),
+          Effect.never
+        )
+      )
+    )

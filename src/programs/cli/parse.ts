@@ -1,0 +1,128 @@
+/** The command line: which command it means, and what it gives it. */
+import type { Command } from "./Command.js"
+import type { Flag } from "./Flags.js"
+import { didYouMean } from "./suggest.js"
+
+/** What the command line asks for. */
+export type Asked =
+  | { readonly _tag: "Version" }
+  | { readonly _tag: "Help"; readonly command: Command | undefined }
+  | { readonly _tag: "Completions"; readonly shell: string }
+  | { readonly _tag: "Run"; readonly command: Command; readonly written: Written }
+  | { readonly _tag: "Refused"; readonly message: string; readonly hint: string }
+
+/** The texts that a command was given, by the name of the flag. */
+export interface Written {
+  readonly texts: ReadonlyMap<string, ReadonlyArray<string>>
+  readonly words: ReadonlyArray<string>
+}
+
+export const shells = ["bash", "zsh", "fish"] as const
+
+const refused = (message: string, command?: Command): Asked => ({
+  _tag: "Refused",
+  message,
+  hint:
+    command === undefined
+      ? "arcp --help lists the commands"
+      : `arcp ${command.name} --help says what it takes`
+})
+
+const isHelp = (word: string) => word === "--help" || word === "-h"
+
+/** A problem of this value of a flag, or `undefined`. */
+const invalid = (flag: Flag<unknown>, value: string): string | undefined => {
+  if (flag.kind === "integer" && !/^[-+]?\d{1,15}$/.test(value))
+    return `--${flag.name} takes a whole number, not ${JSON.stringify(value)}`
+  if (flag.kind === "boolean" && value !== "true" && value !== "false")
+    return `--${flag.name} takes no value, or true or false`
+  if (flag.kind === "choice" && !flag.choices.includes(value))
+    return `--${flag.name} takes ${flag.choices.join(", ")}; not ${JSON.stringify(value)}${didYouMean(value, flag.choices)}`
+  return undefined
+}
+
+const parseCommand = (
+  command: Command,
+  args: ReadonlyArray<string>,
+  environment: Readonly<Record<string, string | undefined>>
+): Asked => {
+  const flags = new Map(Object.values(command.flags).map((flag) => [`--${flag.name}`, flag]))
+  const texts = new Map<string, Array<string>>()
+  const words: Array<string> = []
+  for (let i = 0; i < args.length; i++) {
+    const arg = args[i] as string
+    if (arg === "--") {
+      words.push(...args.slice(i + 1))
+      break
+    }
+    if (isHelp(arg)) return { _tag: "Help", command }
+    if (!/^-./.test(arg)) {
+      words.push(arg)
+      continue
+    }
+    const equals = arg.indexOf("=")
+    const name = equals < 0 ? arg : arg.slice(0, equals)
+    const flag = flags.get(name)
+    if (flag === undefined)
+      return refused(
+        `${name} is no flag of arcp ${command.name}${didYouMean(name, [...flags.keys()])}`,
+        command
+      )
+    let value = equals < 0 ? undefined : arg.slice(equals + 1)
+    if (value === undefined && flag.kind === "boolean") value = "true"
+    // What begins with two dashes is the next flag: a value that does is written --flag=--value.
+    else if (value === undefined && !/^--./.test(args[i + 1] ?? "--none")) value = args[++i] as string
+    if (value === undefined) return refused(`${name} needs a value`, command)
+    const given = texts.get(flag.name) ?? []
+    if (given.length > 0 && flag.occurs !== "repeated")
+      return refused(`${name} is given twice; it takes one value`, command)
+    texts.set(flag.name, [...given, value])
+  }
+  for (const { name, environment: variable } of flags.values()) {
+    const value = variable === undefined ? undefined : environment[variable]
+    if (value && !texts.has(name)) texts.set(name, [value])
+  }
+  for (const flag of flags.values())
+    for (const value of texts.get(flag.name) ?? []) {
+      const problem = invalid(flag, value)
+      if (problem !== undefined) return refused(problem, command)
+    }
+  const missing = command.arguments[words.length]
+  if (missing !== undefined && !missing.optional)
+    return refused(`arcp ${command.name} needs ${missing.name}: ${missing.description}`, command)
+  const extra = words[command.arguments.length]
+  if (extra !== undefined)
+    return refused(`arcp ${command.name} does not take ${JSON.stringify(extra)}`, command)
+  return { _tag: "Run", command, written: { texts, words } }
+}
+
+const completions = (shell: string | undefined): Asked =>
+  shells.some((known) => known === shell)
+    ? { _tag: "Completions", shell: shell as string }
+    : refused(`completions are for ${shells.join(", ")}; like arcp completions bash`)
+
+/** Reads what comes after the program's name. */
+export const parse = (
+  commands: ReadonlyArray<Command>,
+  args: ReadonlyArray<string>,
+  environment: Readonly<Record<string, string | undefined>>
+): Asked => {
+  const [first, ...rest] = args
+  if (first === undefined || isHelp(first)) return { _tag: "Help", command: undefined }
+  if (first === "--version") return { _tag: "Version" }
+  if ((first === "completions" || first === "--completions") && !rest.some(isHelp))
+    return completions(rest[0])
+  if (first.startsWith("--completions=")) return completions(first.slice("--completions=".length))
+  const about =
+    first === "help" || first === "completions" ? rest.find((word) => !word.startsWith("-")) : first
+  if (about === undefined || first === "completions") return { _tag: "Help", command: undefined }
+  const command = commands.find(({ name }) => name === about)
+  const names = [...commands.map(({ name }) => name), "help", "completions"]
+  if (command === undefined)
+    return refused(
+      about.startsWith("-")
+        ? `${about} is no flag of arcp; flags follow a command`
+        : `${about} is no command of arcp${didYouMean(about, names)}`
+    )
+  return first === "help" ? { _tag: "Help", command } : parseCommand(command, rest, environment)
+}

@@ -1,0 +1,100 @@
+/** What `arcp jobs` does. */
+import * as Chunk from "effect/Chunk"
+import * as Clock from "effect/Clock"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import { completedAt, type JobEntry } from "../../../protocol/Message.js"
+import type { ClientError } from "../../../services/client/ArcpClient.js"
+import { connect } from "../client.js"
+import type { JobsFlags } from "../commands.js"
+import { attended } from "../lost.js"
+import { safe } from "../text.js"
+import { age, moment, took } from "../time.js"
+import { UsageError } from "../UsageError.js"
+
+/** How many jobs a person is shown who does not say. */
+const shownByDefault = 20
+
+const timestamp = (flag: string, text: Option.Option<string>, now: number) =>
+  Option.match(text, {
+    onNone: () => Effect.succeed(undefined),
+    onSome: (text) => {
+      const at = moment(text, now)
+      return at === undefined
+        ? new UsageError({
+            message: `${flag} takes how long ago (30m, 1h, 2d), a day (2026-01-31) or a time (2026-01-31T12:00:00+01:00), not ${JSON.stringify(text)}`
+          })
+        : Effect.succeed(new Date(at).toISOString())
+    }
+  })
+
+const filterOf = (flags: JobsFlags, now: number) =>
+  Effect.gen(function* () {
+    const after = yield* timestamp("--created-after", flags.after, now)
+    const before = yield* timestamp("--created-before", flags.before, now)
+    return {
+      ...(flags.status.length === 0 ? {} : { status: flags.status }),
+      ...(Option.isNone(flags.agent) ? {} : { agent: flags.agent.value }),
+      ...(after === undefined ? {} : { created_after: after }),
+      ...(before === undefined ? {} : { created_before: before })
+    }
+  })
+
+const cut = (text: string, width: number) => (text.length <= width ? text : `${text.slice(0, width - 1)}…`)
+
+/** A table no wider than `columns`; the last column gives way. */
+export const table = (jobs: ReadonlyArray<JobEntry>, now: number, columns: number): ReadonlyArray<string> => {
+  const rows = [
+    ["JOB", "STATUS", "AGE", "TOOK", "AGENT"],
+    ...jobs.map((job) => {
+      const created = Date.parse(job.created_at)
+      const ended = Date.parse(job[completedAt] ?? "")
+      return [
+        job.job_id,
+        job.status,
+        Number.isNaN(created) ? "" : age(now - created),
+        Number.isNaN(ended) || Number.isNaN(created) ? "" : took(ended - created),
+        job.agent
+      ].map((cell) => safe(cell).replace(/\s/g, " "))
+    })
+  ]
+  const widths = [0, 1, 2, 3].map((i) => Math.max(...rows.map((row) => row[i]?.length ?? 0)) + 2)
+  return rows.map((row) => cut(row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join(""), columns).trimEnd())
+}
+
+/** Prints a listing: all of it as it comes, or the newest first. */
+const shown = (
+  listing: Stream.Stream<JobEntry, ClientError>,
+  flags: JobsFlags,
+  limit: number,
+  now: number
+): Effect.Effect<void, ClientError> =>
+  Effect.gen(function* () {
+    // As they come, whatever their number: the order of the runtime.
+    if (flags.json && limit === 0)
+      return yield* Stream.runForEach(listing, (job) => Console.log(JSON.stringify(job)))
+    let all = 0
+    const counted = Stream.tap(listing, () => Effect.sync(() => all++))
+    const newest = Chunk.toReadonlyArray(
+      Chunk.reverse(yield* Stream.runCollect(limit === 0 ? counted : Stream.takeRight(counted, limit)))
+    )
+    if (flags.json)
+      return yield* Effect.forEach(newest, (job) => Console.log(JSON.stringify(job)), { discard: true })
+    if (newest.length === 0) return yield* Console.error("no jobs")
+    const columns = process.stdout.isTTY === true ? (process.stdout.columns ?? 80) : Number.POSITIVE_INFINITY
+    for (const line of table(newest, now, columns)) yield* Console.log(line)
+    if (all > newest.length)
+      yield* Console.error(`the newest ${newest.length} of ${all}; --limit 0 shows all`)
+  })
+
+export const run = (flags: JobsFlags) =>
+  Effect.gen(function* () {
+    const limit = Option.getOrElse(flags.limit, () => (flags.json ? 0 : shownByDefault))
+    if (limit < 0) return yield* new UsageError({ message: "--limit takes a number of jobs, or 0 for all" })
+    const now = yield* Clock.currentTimeMillis
+    const filter = yield* filterOf(flags, now)
+    const client = yield* connect(flags)
+    yield* attended(client, flags)(shown(client.list(filter), flags, limit, now))
+  }).pipe(Effect.scoped)

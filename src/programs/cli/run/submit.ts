@@ -1,0 +1,89 @@
+/** What `arcp submit` does: submits a job and watches it to its end. */
+import * as FileSystem from "@effect/platform/FileSystem"
+import * as Clock from "effect/Clock"
+import * as Console from "effect/Console"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { isArcpError } from "../../../protocol/Errors.js"
+import { connect } from "../client.js"
+import type { SubmitFlags } from "../commands.js"
+import * as Detached from "../detached.js"
+import { exitCode, leaving } from "../exit.js"
+import { askedFor } from "../lease.js"
+import { attended, whileThere } from "../lost.js"
+import { UsageError } from "../UsageError.js"
+import { endedAs, show } from "../view.js"
+
+const readStdin = Effect.tryPromise({
+  try: async () => {
+    let text = ""
+    for await (const chunk of process.stdin.setEncoding("utf8")) text += chunk
+    return text
+  },
+  catch: () => new UsageError({ message: "--input -: stdin could not be read" })
+})
+
+/** `JSON`, `@FILE`, or `-` for stdin. */
+const readInput = (input: string) =>
+  Effect.gen(function* () {
+    const fs = yield* FileSystem.FileSystem
+    const text =
+      input === "-"
+        ? yield* readStdin
+        : input.startsWith("@")
+          ? yield* Effect.mapError(
+              fs.readFileString(input.slice(1)),
+              () => new UsageError({ message: `--input ${input}: the file could not be read` })
+            )
+          : input
+    return yield* Effect.try({
+      try: () => JSON.parse(text) as unknown,
+      catch: () =>
+        new UsageError({ message: `--input must be JSON, for example '{"root":"."}'; a text is '"text"'` })
+    })
+  })
+
+export const run = (flags: SubmitFlags, agent: string) =>
+  Effect.gen(function* () {
+    const input = yield* readInput(flags.input)
+    const asked = yield* askedFor(flags)
+    if (Option.exists(flags.timeoutSec, (seconds) => seconds < 1 || seconds > 86_400))
+      return yield* new UsageError({ message: "--timeout-sec takes 1 to 86400 seconds" })
+    if (Option.exists(flags.key, (key) => key.length < 1 || key.length > 256))
+      return yield* new UsageError({ message: "--key takes 1 to 256 characters" })
+    const client = yield* connect(flags)
+    const since = yield* Clock.currentTimeMillis
+    const job = yield* client
+      .submit(agent, input, {
+        onInterrupt: "detach",
+        ...asked,
+        ...(Option.isSome(flags.key) ? { idempotencyKey: flags.key.value } : {}),
+        ...(Option.isSome(flags.timeoutSec) ? { maxRuntime: Duration.seconds(flags.timeoutSec.value) } : {})
+      })
+      .pipe(attended(client, flags))
+    if (flags.detach) {
+      yield* Detached.save(job.jobId, { url: flags.url, ...(yield* client.resumeState) })
+      return yield* Console.log(
+        flags.json ? JSON.stringify({ job_id: job.jobId, agent: job.agent }) : job.jobId
+      )
+    }
+    if (!flags.json) yield* Console.error(`${job.agent} ${job.jobId}`)
+    // Ctrl-C interrupts this program; the job is then cancelled and seen to its end. A second Ctrl-C leaves.
+    const cancelled = Effect.gen(function* () {
+      leaving.code = exitCode.cancelled
+      yield* Console.error("\ncancelling; Ctrl-C again to leave at once")
+      yield* job.cancel("cancelled by the user")
+      const end = yield* Effect.either(job.result)
+      // Who reads values waits for the last one.
+      if (flags.json && end._tag === "Left" && isArcpError(end.left))
+        yield* Console.log(endedAs(job.jobId, end.left))
+    }).pipe(
+      attended(client, flags),
+      Effect.catchAll((error) => Console.error(`could not cancel: ${error.message}`))
+    )
+    yield* show(client, job, { ...flags, since }).pipe(
+      whileThere(client, flags),
+      Effect.onInterrupt(() => cancelled)
+    )
+  }).pipe(Effect.scoped)

@@ -1,0 +1,19 @@
+/** What `arcp watch` does. */
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import { connect } from "../client.js"
+import type { WatchFlags } from "../commands.js"
+import { attended, whileThere } from "../lost.js"
+import { show } from "../view.js"
+
+export const run = (flags: WatchFlags, jobId: string) =>
+  Effect.gen(function* () {
+    const client = yield* connect(flags)
+    const job = yield* client.subscribe(jobId, { history: !flags.noHistory }).pipe(attended(client, flags))
+    if (!flags.json) yield* Console.error(`${job.agent} ${job.jobId} ${job.subscribed.current_status}`)
+    yield* show(client, job, {
+      ...flags,
+      // With history the costs so far are among the events.
+      left: flags.noHistory ? job.subscribed.budget : undefined
+    }).pipe(whileThere(client, flags))
+  }).pipe(Effect.scoped)

@@ -1,0 +1,41 @@
+/** The last line about a job: how it ended, how long it took, what it did and spent. */
+import * as BigDecimal from "effect/BigDecimal"
+import * as Budget from "../../protocol/Budget.js"
+import type { JobEvent } from "../../services/client/ArcpClient.js"
+import { took } from "./time.js"
+
+export interface Summary {
+  readonly take: (event: JobEvent) => void
+  /** The line; `since` is when the job was submitted here, in epoch ms, if it was. */
+  readonly line: (status: string, now: number, since: number | undefined) => string
+}
+
+export const make = (): Summary => {
+  const spent = new Map<string, BigDecimal.BigDecimal>()
+  let events = 0
+  let first: number | undefined
+  let last = 0
+  return {
+    take: (event) => {
+      if (event.kind === "gap") return
+      events++
+      last = Date.parse(event.ts)
+      first ??= last
+      if (event.kind !== "metric") return
+      const { name, unit, value } = event.body
+      if (unit === undefined || !name.startsWith("cost.") || name === "cost.budget.remaining") return
+      const amount = Budget.amount(value)
+      if (amount !== undefined)
+        spent.set(unit, BigDecimal.sum(spent.get(unit) ?? BigDecimal.fromBigInt(0n), amount))
+    },
+    line: (status, now, since) => {
+      const ms = since === undefined ? last - (first ?? last) : now - since
+      const costs = Array.from(spent, ([currency, amount]) => `${currency} ${Budget.format(amount)}`)
+      return [
+        `${status} in ${took(Number.isFinite(ms) ? ms : 0)}`,
+        `${events} ${events === 1 ? "event" : "events"}`,
+        ...(costs.length === 0 ? [] : [`spent ${costs.join(" and ")}`])
+      ].join(", ")
+    }
+  }
+}

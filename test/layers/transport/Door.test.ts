@@ -1,0 +1,119 @@
+/** Who waits before a server, and who is let in when. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import * as Door from "../../../src/layers/transport/Door.js"
+import * as Turn from "../../../src/services/runtime/Turn.js"
+import * as TurnShare from "../../../src/services/runtime/TurnShare.js"
+
+const settle = Effect.repeatN(Turn.eventLoop.next, 3)
+
+/** Visitors by number, in the order in which they were let in or refused. */
+const visitors = (door: Door.Door, onAdmit = () => {}) => {
+  const admitted: Array<number> = []
+  const refused: Array<number> = []
+  const leave: Array<() => void> = []
+  const goAway: Array<() => void> = []
+  const arrive = (from: number, to: number) => {
+    for (let i = from; i < to; i++)
+      goAway[i] = door.arrive({
+        admit: (left) => {
+          onAdmit()
+          admitted.push(i)
+          leave[i] = left
+        },
+        refuse: () => refused.push(i)
+      })
+  }
+  return { admitted, refused, leave, goAway, arrive }
+}
+
+const opened = (places: number, patience: Duration.DurationInput = "1 hour") =>
+  Door.make({ places, patience: Duration.decode(patience), share: Effect.void })
+
+describe("a door", () => {
+  it.scopedLive("lets in as many as there are places, then whoever has waited longest", () =>
+    Effect.gen(function* () {
+      const { admitted, arrive, goAway, leave, refused } = visitors(yield* opened(2))
+      arrive(0, 6)
+      yield* settle
+      assert.deepStrictEqual(admitted, [0, 1])
+      goAway[2]?.()
+      leave[1]?.()
+      leave[1]?.()
+      yield* settle
+      assert.deepStrictEqual(admitted, [0, 1, 3])
+      leave[0]?.()
+      leave[3]?.()
+      yield* settle
+      assert.deepStrictEqual(admitted, [0, 1, 3, 4, 5])
+      assert.deepStrictEqual(refused, [])
+    })
+  )
+
+  it.scopedLive("refuses who has waited for too long, and nobody who is inside", () =>
+    Effect.gen(function* () {
+      const { admitted, arrive, leave, refused } = visitors(yield* opened(1, "20 millis"))
+      arrive(0, 3)
+      while (refused.length < 2) yield* Turn.eventLoop.next
+      leave[0]?.()
+      yield* settle
+      arrive(3, 4)
+      yield* settle
+      assert.deepStrictEqual(
+        [admitted, refused],
+        [
+          [0, 3],
+          [1, 2]
+        ]
+      )
+    })
+  )
+
+  it.scopedLive("refuses at once when thousands wait, and all of them when it closes", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const { admitted, arrive, refused } = visitors(yield* Scope.extend(opened(1), scope))
+      arrive(0, 1)
+      yield* settle
+      arrive(1, 5_000)
+      const waiting = 5_000 - 1 - refused.length
+      assert.isAtMost(waiting, 4_096)
+      assert.isAbove(waiting, 2_000)
+      yield* Scope.close(scope, Exit.void)
+      assert.strictEqual(refused.length, 4_999)
+      arrive(5_000, 5_001)
+      assert.strictEqual(refused.length, 5_000)
+      assert.deepStrictEqual(admitted, [0])
+    })
+  )
+
+  it.scopedLive("lets in no more in one turn than have their share of it", () =>
+    Effect.gen(function* () {
+      let callbacks: Array<() => void> = []
+      let at = 0
+      const turn = Turn.make((callback) => {
+        callbacks.push(callback)
+        return () => {}
+      })
+      const share = TurnShare.make(turn, () => at)
+      const door = yield* Door.make({ places: 100, patience: Duration.hours(1), share })
+      // Each upgrade takes a millisecond.
+      const { admitted, arrive } = visitors(door, () => at++)
+      arrive(0, 20)
+      yield* settle
+      const perTurn: Array<number> = []
+      for (let before = 0; admitted.length < 20 && perTurn.length < 40; before = admitted.length) {
+        const due = callbacks
+        callbacks = []
+        for (const callback of due) callback()
+        yield* settle
+        perTurn.push(admitted.length - before)
+      }
+      assert.strictEqual(admitted.length, 20)
+      assert.isAtMost(Math.max(...perTurn.slice(1)), 5)
+    })
+  )
+})

@@ -1,0 +1,86 @@
+/** Times and durations on the command line, and the table and the last line that are made of them. */
+import { describe, expect, it } from "vitest"
+import { table } from "../../../src/programs/cli/run/jobs.js"
+import * as Summary from "../../../src/programs/cli/summary.js"
+import { age, durationMs, moment, took } from "../../../src/programs/cli/time.js"
+import type { JobEntry } from "../../../src/protocol/Message.js"
+import type { JobEvent } from "../../../src/services/client/ArcpClient.js"
+
+const now = Date.parse("2026-02-01T12:00:00Z")
+
+describe("a time that somebody means", () => {
+  it.each([
+    ["1h", now - 3_600_000],
+    ["90s", now - 90_000],
+    ["2w", now - 14 * 86_400_000],
+    ["2026-01-31", new Date(2026, 0, 31).getTime()],
+    ["2026-01-31T12:00", new Date(2026, 0, 31, 12).getTime()],
+    ["2026-01-31 12:00:00Z", Date.UTC(2026, 0, 31, 12)],
+    ["2026-01-31T12:00:00.5+01:00", Date.UTC(2026, 0, 31, 11, 0, 0, 500)],
+    ["2026-01-31t12:00:00-0530", Date.UTC(2026, 0, 31, 17, 30)],
+    ["2024-02-29", new Date(2024, 1, 29).getTime()]
+  ])("%s", (text, at) => expect(moment(text, now)).toBe(at))
+  it.each([
+    "",
+    "soon",
+    "1y",
+    "2026-02-31",
+    "2026-13-01",
+    "2026-01-31T25:00Z",
+    "2026-01-31T12:00+99:00",
+    "1h ago"
+  ])("%j is none", (text) => expect(moment(text, now)).toBeUndefined())
+})
+
+it("durations read well", () => {
+  expect([0, 850, 1234, 59_949, 59_960, 125_000, 3_720_000, 90_000_000].map(took)).toEqual([
+    "0ms",
+    "850ms",
+    "1.2s",
+    "59.9s",
+    "1m00s",
+    "2m05s",
+    "1h02m",
+    "1d01h"
+  ])
+  expect([-5, 3_000, 300_000, 7_200_000, 800_000_000].map(age)).toEqual(["0s", "3s", "5m", "2h", "9d"])
+  expect(["10m", "0s", "1.5h", "10"].map(durationMs)).toEqual([600_000, 0, undefined, undefined])
+})
+
+it("a listing has a header, age and duration, and fits", () => {
+  const job = (fields: Partial<JobEntry>): JobEntry => ({
+    job_id: "job_01J9ABCDEFGHJKMNPQRSTVWXYZ",
+    agent: "survey@2.0.0",
+    status: "success",
+    lease: {},
+    parent_job_id: null,
+    created_at: "2026-02-01T11:58:00Z",
+    trace_id: "",
+    last_event_seq: 1,
+    ...fields
+  })
+  const jobs = [
+    job({ "x-vendor.effect-arcp.completed_at": "2026-02-01T11:58:01.500Z" }),
+    job({ status: "running", agent: `long\u001b[2J${"-".repeat(300)}@1.0.0` })
+  ]
+  const lines = table(jobs, now, 80)
+  expect(lines[0]).toMatch(/^JOB +STATUS +AGE +TOOK +AGENT$/)
+  expect(lines[1]).toMatch(/^job_\S+ +success +2m +1\.5s +survey@2\.0\.0$/)
+  expect(lines[2]).toMatch(/^job_\S+ +running +2m +long\ufffd\[2J-+…$/)
+  for (const line of lines) expect(line.length).toBeLessThanOrEqual(80)
+})
+
+it("the last line has status, duration, events, and what was spent in each currency", () => {
+  const summary = Summary.make()
+  const metric = (name: string, value: number, unit: string, ts: string) =>
+    summary.take({ kind: "metric", ts, eventSeq: 1, body: { name, value, unit } } as JobEvent)
+  metric("cost.model", 0.1, "USD", "2026-02-01T12:00:00Z")
+  metric("cost.search", 0.2, "USD", "2026-02-01T12:00:01Z")
+  metric("cost.budget.remaining", 4.7, "USD", "2026-02-01T12:00:01Z")
+  metric("cost.search", 3, "credits", "2026-02-01T12:00:02Z")
+  expect(summary.line("success", now, undefined)).toBe(
+    "success in 2.0s, 4 events, spent USD 0.3 and credits 3"
+  )
+  expect(summary.line("error", now, now - 500)).toMatch(/^error in 500ms, /)
+  expect(Summary.make().line("cancelled", now, undefined)).toBe("cancelled in 0ms, 0 events")
+})
