@@ -220,7 +220,7 @@ const dispatch = (
   if (Either.isLeft(decoded)) return rejected(services, session, decoded.left, submits, frame.length)
   const message = decoded.right
   const fail = (text: string) => {
-    refuse(services, session, new InvalidRequest({ message: text }), message)
+    answer(session, new InvalidRequest({ message: text }), message.id)
     return proceed
   }
   if (message.type === "session.hello") return fail("this session is open already")
