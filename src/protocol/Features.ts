@@ -1,4 +1,5 @@
 /** Feature names and their negotiation (§6.2). A runtime offers `provisioned_credentials` only when it can mint them. */
+import * as Vendor from "./Vendor.js"
 
 export const all = [
   "heartbeat",
@@ -11,7 +12,8 @@ export const all = [
   "provisioned_credentials",
   "progress",
   "result_chunk",
-  "agent_versions"
+  "agent_versions",
+  Vendor.requests
 ] as const
 
 /**

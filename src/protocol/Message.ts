@@ -2,6 +2,7 @@
 import * as Schema from "effect/Schema"
 import { EventPayload } from "./Event.js"
 import { Lease, LeaseConstraints, UtcTimestamp } from "./Lease.js"
+import * as Vendor from "./Vendor.js"
 
 const optional = Schema.optional
 const Text = Schema.NonEmptyString
@@ -55,17 +56,25 @@ export const AgentEntry = Schema.Struct({
 })
 export interface AgentEntry extends Schema.Schema.Type<typeof AgentEntry> {}
 
+const Bytes = Schema.Int.pipe(Schema.nonNegative({ description: "an integer ≥ 0" }))
+/** What the runtime takes and sends in one frame. */
+const Limits = Schema.Struct({ frame_bytes: Bytes, outbound_frame_bytes: Bytes })
+
+/** Ours says all of it. Others name the session on the envelope only, and 1.0 has neither features nor agents. */
 export const Welcome = Schema.Struct({
-  session_id: Text,
+  session_id: optional(Text),
   runtime: Schema.Struct({ name: Schema.String, version: Schema.String }),
-  resume_token: Text,
-  resume_window_sec: Seconds,
+  resume_token: optional(Text),
+  resume_window_sec: optional(Seconds),
   heartbeat_interval_sec: optional(Seconds),
-  capabilities: Schema.Struct({
-    encodings: Schema.Array(Schema.String),
-    features: Schema.Array(Schema.String),
-    agents: Schema.Array(Schema.Union(Schema.String, AgentEntry))
-  })
+  capabilities: optional(
+    Schema.Struct({
+      encodings: optional(Schema.Array(Schema.String)),
+      features: optional(Schema.Array(Schema.String)),
+      agents: optional(Schema.Array(Schema.Union(Schema.String, AgentEntry))),
+      [Vendor.limits]: optional(Limits)
+    })
+  )
 })
 export interface Welcome extends Schema.Schema.Type<typeof Welcome> {}
 
@@ -102,7 +111,7 @@ export const JobEntry = Schema.Struct({
   delegate_id: optional(Schema.String),
   created_at: Schema.String,
   submitted_at: optional(Schema.String),
-  trace_id: Schema.String,
+  trace_id: optional(Schema.String),
   last_event_seq: Schema.Int
 })
 export interface JobEntry extends Schema.Schema.Type<typeof JobEntry> {}
@@ -112,7 +121,7 @@ export interface TimedJobEntry extends JobEntry {
 }
 
 export const Jobs = Schema.Struct({
-  request_id: Text,
+  request_id: optional(Text),
   jobs: Schema.Array(JobEntry),
   next_cursor: optional(Schema.NullOr(Schema.String))
 })
@@ -139,12 +148,12 @@ export interface Submit extends Schema.Schema.Type<typeof Submit> {}
 export const Accepted = Schema.Struct({
   request_id: optional(Schema.String),
   job_id: Text,
-  agent: Schema.String,
+  agent: optional(Schema.String),
   lease: Lease,
   lease_constraints: optional(LeaseConstraints),
   budget: optional(Schema.Unknown),
   credentials: optional(Schema.Unknown),
-  accepted_at: Schema.String,
+  accepted_at: optional(Schema.String),
   parent_job_id: optional(Schema.NullOr(Schema.String)),
   delegate_id: optional(Schema.String),
   trace_id: optional(Schema.String)
@@ -172,9 +181,9 @@ export const Subscribed = Schema.Struct({
   lease: Lease,
   lease_constraints: optional(LeaseConstraints),
   budget: optional(Schema.Unknown),
-  parent_job_id: Schema.NullOr(Schema.String),
+  parent_job_id: optional(Schema.NullOr(Schema.String)),
   delegate_id: optional(Schema.String),
-  trace_id: Schema.String,
+  trace_id: optional(Schema.String),
   subscribed_from: Schema.Int,
   replayed: Schema.Boolean,
   credentials: optional(Schema.Unknown)
@@ -189,14 +198,15 @@ export const JobResult = Schema.Struct({
   result_id: optional(Schema.String),
   result_size: optional(Schema.Int),
   summary: optional(Schema.String),
-  completed_at: Schema.String
+  completed_at: optional(Schema.String),
+  [Vendor.encoding]: optional(Schema.String)
 })
 export interface JobResult extends Schema.Schema.Type<typeof JobResult> {}
 
 export const JobError = Schema.Struct({
   ...ErrorPayload.fields,
   final_status: Schema.Literal("error", "cancelled", "timed_out"),
-  completed_at: Schema.String
+  completed_at: optional(Schema.String)
 })
 export interface JobError extends Schema.Schema.Type<typeof JobError> {}
 

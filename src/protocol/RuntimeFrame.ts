@@ -10,9 +10,11 @@ import type { ErrorPayload } from "./Errors.js"
 import type * as Event from "./Event.js"
 import type * as Message from "./Message.js"
 import type { RuntimeMessage } from "./TypedMessage.js"
+import * as Vendor from "./Vendor.js"
 
 const seconds = Check.number("seconds, more than 0", (value) => value > 0)
-const lease = Check.record(Check.array(Check.string))
+const texts = Check.array(Check.string)
+const lease = Check.record(texts)
 const constraints = Check.object<Event.Body<"delegate">["lease_constraints"] & {}>({
   expires_at: Check.optional(Check.string)
 })
@@ -26,10 +28,11 @@ const error = {
   details: Check.optional(Check.json)
 }
 
-const envelope = Check.object<Pick<Envelope, "type" | "session_id" | "job_id" | "event_seq">>({
+const envelope = Check.object<Pick<Envelope, "type" | "session_id" | "job_id" | "trace_id" | "event_seq">>({
   type: Check.text,
   session_id: Check.optional(Check.text),
   job_id: Check.optional(Check.text),
+  trace_id: Check.optional(Check.string),
   event_seq: Check.optional(Check.number("an integer ≥ 1", (value) => Number.isInteger(value) && value >= 1))
 })
 
@@ -39,31 +42,38 @@ type Payloads = {
 
 const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
   "session.welcome": Check.object<Message.Welcome>({
-    session_id: Check.text,
+    session_id: Check.optional(Check.text),
     runtime: Check.object({ name: Check.string, version: Check.string }),
-    resume_token: Check.text,
-    resume_window_sec: seconds,
+    resume_token: Check.optional(Check.text),
+    resume_window_sec: Check.optional(seconds),
     heartbeat_interval_sec: Check.optional(seconds),
-    capabilities: Check.object<Message.Welcome["capabilities"]>({
-      encodings: Check.array(Check.string),
-      features: Check.array(Check.string),
-      agents: Check.array(
-        Check.either(
-          Check.string,
-          Check.object<Message.AgentEntry>({
-            name: Check.string,
-            versions: Check.array(Check.string),
-            default: Check.optional(Check.string)
-          })
+    capabilities: Check.optional(
+      Check.object<Message.Welcome["capabilities"] & {}>({
+        encodings: Check.optional(texts),
+        features: Check.optional(texts),
+        agents: Check.optional(
+          Check.array(
+            Check.either(
+              Check.string,
+              Check.object<Message.AgentEntry>({
+                name: Check.string,
+                versions: texts,
+                default: Check.optional(Check.string)
+              })
+            )
+          )
+        ),
+        [Vendor.limits]: Check.optional(
+          Check.object({ frame_bytes: Check.count, outbound_frame_bytes: Check.count })
         )
-      )
-    })
+      })
+    )
   }),
   "session.error": Check.object<ErrorPayload>(error),
   "session.ping": Check.object({ nonce: Check.string, sent_at: Check.optional(Check.string) }),
   "session.pong": Check.object({ ping_nonce: Check.string, received_at: Check.optional(Check.string) }),
   "session.jobs": Check.object<Message.Jobs>({
-    request_id: Check.text,
+    request_id: Check.optional(Check.text),
     jobs: Check.array(
       Check.object<Message.JobEntry>({
         job_id: Check.text,
@@ -75,7 +85,7 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
         delegate_id: Check.optional(Check.string),
         created_at: Check.string,
         submitted_at: Check.optional(Check.string),
-        trace_id: Check.string,
+        trace_id: Check.optional(Check.string),
         last_event_seq: Check.integer
       })
     ),
@@ -86,12 +96,12 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
   "job.accepted": Check.object<Message.Accepted>({
     request_id: Check.optional(Check.string),
     job_id: Check.text,
-    agent: Check.string,
+    agent: Check.optional(Check.string),
     lease,
     lease_constraints: Check.optional(constraints),
     budget: Check.anything,
     credentials: Check.anything,
-    accepted_at: Check.string,
+    accepted_at: Check.optional(Check.string),
     parent_job_id: Check.optional(Check.nullable(Check.string)),
     delegate_id: Check.optional(Check.string),
     trace_id: Check.optional(Check.string)
@@ -108,9 +118,9 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
     lease,
     lease_constraints: Check.optional(constraints),
     budget: Check.anything,
-    parent_job_id: Check.nullable(Check.string),
+    parent_job_id: Check.optional(Check.nullable(Check.string)),
     delegate_id: Check.optional(Check.string),
-    trace_id: Check.string,
+    trace_id: Check.optional(Check.string),
     subscribed_from: Check.integer,
     replayed: Check.boolean,
     credentials: Check.anything
@@ -122,12 +132,13 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
     result_id: Check.optional(Check.string),
     result_size: Check.optional(Check.integer),
     summary: Check.optional(Check.string),
-    completed_at: Check.string
+    completed_at: Check.optional(Check.string),
+    [Vendor.encoding]: Check.optional(Check.string)
   }),
   "job.error": Check.object<Message.JobError>({
     ...error,
     final_status: Check.oneOf("error", "cancelled", "timed_out"),
-    completed_at: Check.string
+    completed_at: Check.optional(Check.string)
   })
 }
 

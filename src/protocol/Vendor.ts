@@ -1,2 +1,11 @@
 /** `x-vendor.<vendor>.<name>`, as event kinds, message types, extensions and capabilities use it (§5). */
 export const vendorName = /^x-vendor\.[A-Za-z0-9_-]+\.[A-Za-z0-9._-]+$/
+
+/** Feature (§6.2): a refused request of any kind is answered by `session.error` with `details.request_id`. */
+export const requests = "x-vendor.effect-arcp.requests"
+
+/** In the capabilities of a welcome: what the runtime takes and sends in one frame, `{frame_bytes, outbound_frame_bytes}`. */
+export const limits = "x-vendor.effect-arcp.limits"
+
+/** In `job.result`: `json` when the chunks are the JSON text of a value that was too large to come inline. */
+export const encoding = "x-vendor.effect-arcp.encoding"

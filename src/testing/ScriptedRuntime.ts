@@ -19,6 +19,7 @@ export interface Received {
   readonly type: string
   readonly session_id?: string | undefined
   readonly job_id?: string | undefined
+  readonly trace_id?: string | undefined
   readonly payload: Readonly<Record<string, unknown>>
 }
 

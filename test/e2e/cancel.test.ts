@@ -1,6 +1,7 @@
 import { join } from "node:path"
 import { describe, expect, it } from "vitest"
 import { verifies } from "./requirements.js"
+import { features } from "./support/Frame.js"
 import { ownServers, sharedServer } from "./support/Server.js"
 import { WireClient } from "./support/WireClient.js"
 
@@ -173,5 +174,34 @@ describe("arcp serve says who else may", () => {
     cancel(sibling, job_id)
     await sibling.nextOf("job.cancelled")
     expect((await owner.terminal(job_id)).payload.code).toBe("CANCELLED")
+  })
+
+  it("a client of others is told of a refusal by an answer on that job, and keeps its own", async () => {
+    verifies("refused-on-job")
+    const { url } = await own.start("--memory")
+    const owner = await WireClient.open(url)
+    const { job_id } = await owner.accept("sleep", { ms: 600_000 })
+    const other = await WireClient.open(url, {
+      features: features.filter((name) => name !== "x-vendor.effect-arcp.requests")
+    })
+    for (const request of [
+      cancel(other, job_id),
+      cancel(other, unknownJob),
+      other.request("job.subscribe", { job_id: unknownJob })
+    ]) {
+      const { event_seq, payload, type } = await other.answer(request)
+      expect({ type, event_seq }).toEqual({ type: "job.error", event_seq: undefined })
+      expect(payload).toMatchObject({
+        final_status: "error",
+        retryable: false,
+        details: { request_id: request }
+      })
+    }
+    // Other refusals are as they were, and nothing of it is in a log.
+    expect((await other.refusal(other.request("session.ack", { last_processed_seq: 9 }))).code).toBe(
+      "INVALID_REQUEST"
+    )
+    const listed = await other.answer(other.request("session.list_jobs", {}))
+    expect(listed.payload["jobs"]).toMatchObject([{ job_id, status: "running" }])
   })
 })

@@ -444,6 +444,12 @@ export const requirements = {
     transports: connections
   },
   "cancel-not-found": { section: "5.4", behaviour: "otherwise JOB_NOT_FOUND", transports: connections },
+  "refused-on-job": {
+    section: "5.7",
+    behaviour: "without the feature requests a refused cancel or subscribe is a job.error without event_seq",
+    transports: connections
+  },
+  "welcome-limits": { section: "1", behaviour: "the welcome tells what frames may have" },
   "subscribe-first": {
     section: "5.6",
     behaviour: "the answer precedes any event of the job",

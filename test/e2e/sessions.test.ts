@@ -37,6 +37,14 @@ describe("welcome", () => {
     expect([...agreed].sort()).toEqual(["ack", "list_jobs"])
   })
 
+  it("the welcome tells what frames may have", async () => {
+    verifies("welcome-limits")
+    const client = await WireClient.connect(server.url)
+    const { payload } = await client.hello()
+    const { "x-vendor.effect-arcp.limits": limits } = payload["capabilities"] as Record<string, unknown>
+    expect(limits).toEqual({ frame_bytes: 1 << 20, outbound_frame_bytes: 2 << 20 })
+  })
+
   it("the runtime speaks its features, and no credentials without a provisioner", async () => {
     verifies("negotiate-intersection", "negotiate-credentials")
     const client = await WireClient.connect(server.url)

@@ -1,10 +1,9 @@
 /** The client over any `Dialer`. See services/client/ArcpClient.ts for what it gives. */
 import * as Deferred from "effect/Deferred"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import * as Random from "effect/Random"
 import type * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as ScheduleDecision from "effect/ScheduleDecision"
@@ -21,6 +20,7 @@ import {
 import { monotonic } from "../../services/runtime/monotonic.js"
 import { Dialer, TransportError } from "../../services/transport/Transport.js"
 import * as IdGenerator from "../runtime/IdGenerator.js"
+import { backoff } from "./backoff.js"
 import { ClientSession } from "./ClientSession.js"
 import type { ClientState } from "./ClientState.js"
 import { keepConnected } from "./connecting.js"
@@ -47,6 +47,8 @@ export interface Options {
   readonly ack?:
     | { readonly events?: number | undefined; readonly interval?: Duration.DurationInput | undefined }
     | undefined
+  /** What the runtime may take to answer a request, while there is a connection. Then that fails with `RequestTimeout`. Default: 30 seconds. */
+  readonly requestTimeout?: Duration.DurationInput | undefined
   /**
    * What one stream of a job holds for its reader: events, by default 10 000, and bytes, by default 8 MiB. What
    * comes beyond is fetched again from the runtime when it is read.
@@ -64,19 +66,14 @@ export interface Options {
   readonly state?: ClientState | undefined
 }
 
-/**
- * From 100 ms, doubling, at most 5 s, each a fifth shorter or longer. Written out, since the combinators for it would
- * be 1 kB more in a browser.
- */
-const backoff: Schedule.Schedule<number> = Schedule.makeWithState(0, (now, _, attempt) =>
-  Effect.map(Random.nextIntBetween(800, 1201), (permille) => [
-    attempt + 1,
-    attempt,
-    ScheduleDecision.continueWith(
-      ScheduleInterval.after(now + Math.min(5000, 100 * 2 ** attempt) * (permille / 1000))
-    )
-  ])
-)
+const delays = () =>
+  Schedule.makeWithState(0, (now, _: unknown, attempt) =>
+    Effect.map(backoff(attempt), (ms) => [
+      attempt + 1,
+      attempt,
+      ScheduleDecision.continueWith(ScheduleInterval.after(now + ms))
+    ])
+  )
 
 /** May the request that failed like this be repeated? The protocol's errors say so (§12); a lost connection may. */
 export const isRetryable = (error: unknown): boolean =>
@@ -92,7 +89,7 @@ export const isRetryable = (error: unknown): boolean =>
 export const retrySchedule: Schedule.Schedule<unknown, unknown> =
   // The marks keep it out of bundles that do not use it.
   /* @__PURE__ */ Schedule.intersect(
-    /* @__PURE__ */ Schedule.whileInput(backoff, isRetryable),
+    /* @__PURE__ */ Schedule.whileInput(/* @__PURE__ */ delays(), isRetryable),
     /* @__PURE__ */ Schedule.recurs(8)
   )
 
@@ -156,16 +153,17 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
     const scope = yield* Effect.scope
     const state = options.state && (yield* options.state)
     const saved = state?.saved
-    const jobs = new Reattach.SubmittedJobs(state !== undefined)
+    const jobs = new Reattach.SubmittedJobs(state?.jobs)
 
     const session: ClientSession = new ClientSession(dialer, {
       token: options.token,
       name: options.name ?? "effect-arcp",
       version: options.version ?? "0.1.0",
       features: options.features ?? all,
-      reconnect: options.reconnect ?? backoff,
+      reconnect: options.reconnect,
       ackEvery: options.ack?.events ?? 256,
       ackInterval: options.ack?.interval ?? "1 second",
+      requestTimeout: Duration.toMillis(options.requestTimeout ?? "30 seconds"),
       maxHeld: { events: options.held?.events ?? 10_000, bytes: options.held?.bytes ?? 8 * 1024 * 1024 },
       resume:
         options.resume === undefined
@@ -175,15 +173,15 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       traceId: ids.unsafeTraceId,
       now: () => clock.unsafeCurrentTimeMillis(),
       elapsed: monotonic(clock),
-      save: state?.save(() => ({ ...session.resumeState, jobs: jobs.toSave() })) ?? Effect.void,
+      save: state?.save(() => ({ ...session.resumeState, jobs: state.jobs.toSave(jobs.all) })) ?? Effect.void,
       reattach: (orphans, lost) =>
         Effect.gen(function* () {
-          jobs.forgetLeft()
+          state?.jobs.forget()
           for (const orphan of orphans)
             yield* Effect.forkIn(Reattach.reattach(session, jobs, orphan, lost), scope)
         })
     })
-    for (const job of saved?.jobs ?? []) jobs.restore(session, job, saved?.lastEventSeq ?? 0)
+    for (const job of state?.jobs.restore(session) ?? []) jobs.add(job)
 
     const running = yield* serve(session)
     const close = Effect.suspend(() => {

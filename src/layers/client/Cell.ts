@@ -7,48 +7,51 @@ import { end, type Pull, stream } from "./pull.js"
 
 /** Holds the latest value, and gives it and its successors to whoever reads. */
 export class Cell<A> implements Latest<A> {
-  private version = 0
-  private ended = false
-  private readonly waiting = new Set<() => void>()
+  #version = 0
+  #ended = false
+  readonly #waiting = new Set<() => void>()
 
-  constructor(private value: A) {}
+  #value: A
+  constructor(value: A) {
+    this.#value = value
+  }
 
   set(value: A): void {
-    this.value = value
-    this.version++
-    this.wake()
+    this.#value = value
+    this.#version++
+    this.#wake()
   }
   /** There will be no other value. */
   end(): void {
-    this.ended = true
-    this.wake()
+    this.#ended = true
+    this.#wake()
   }
   get current(): A {
-    return this.value
+    return this.#value
   }
 
-  readonly get: Effect.Effect<A> = Effect.sync(() => this.value)
+  readonly get: Effect.Effect<A> = Effect.sync(() => this.#value)
 
   readonly changes: Stream.Stream<A> = stream(() => {
     let seen = -1
     const next: Pull<A> = Effect.suspend(() => {
-      if (seen !== this.version) {
-        seen = this.version
-        return Effect.succeed(this.value)
+      if (seen !== this.#version) {
+        seen = this.#version
+        return Effect.succeed(this.#value)
       }
-      if (this.ended) return end
+      if (this.#ended) return end
       return Effect.async<A, Option.Option<never>>((resume) => {
         const wake = () => resume(next)
-        this.waiting.add(wake)
-        return Effect.sync(() => this.waiting.delete(wake))
+        this.#waiting.add(wake)
+        return Effect.sync(() => this.#waiting.delete(wake))
       })
     })
     return next
   })
 
-  private wake(): void {
-    const waiting = [...this.waiting]
-    this.waiting.clear()
+  #wake(): void {
+    const waiting = [...this.#waiting]
+    this.#waiting.clear()
     for (const resume of waiting) resume()
   }
 }

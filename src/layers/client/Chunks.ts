@@ -25,37 +25,37 @@ const fromBase64 = (text: string): Uint8Array | undefined => {
 
 /** Takes the chunks of one result in order. */
 export class Chunks {
-  private resultId: string | undefined
-  private next = 0
-  private whole = false
-  private size = 0
+  #resultId: string | undefined
+  #next = 0
+  #whole = false
+  #size = 0
   encoding: ChunkBody["encoding"] | undefined
 
   /** The bytes of the chunk that follows. */
   decode(chunk: ChunkBody): Either.Either<Uint8Array, ProtocolViolation> {
-    this.resultId ??= chunk.result_id
+    this.#resultId ??= chunk.result_id
     this.encoding ??= chunk.encoding
     if (
-      this.whole ||
-      chunk.result_id !== this.resultId ||
+      this.#whole ||
+      chunk.result_id !== this.#resultId ||
       chunk.encoding !== this.encoding ||
-      chunk.chunk_seq !== this.next
+      chunk.chunk_seq !== this.#next
     )
       return incomplete()
-    this.next++
-    this.whole = !chunk.more
+    this.#next++
+    this.#whole = !chunk.more
     const bytes = chunk.encoding === "utf8" ? utf8.encode(chunk.data) : fromBase64(chunk.data)
     if (bytes === undefined) return violation("a chunk of the result is not base64")
-    this.size += bytes.length
+    this.#size += bytes.length
     return Either.right(bytes)
   }
 
   /** All chunks have come: are they what the end says? Gives the size in bytes. */
   check(result: Message.JobResult): Either.Either<number, ProtocolViolation> {
-    if (!this.whole || result.result_id !== this.resultId) return incomplete()
-    if (result.result_size !== undefined && result.result_size !== this.size)
-      return violation(`the result has ${this.size} bytes, not ${result.result_size}`)
-    return Either.right(this.size)
+    if (!this.#whole || result.result_id !== this.#resultId) return incomplete()
+    if (result.result_size !== undefined && result.result_size !== this.#size)
+      return violation(`the result has ${this.#size} bytes, not ${result.result_size}`)
+    return Either.right(this.#size)
   }
 }
 

@@ -14,8 +14,15 @@ import { InvalidRequest, type ResumeWindowExpired } from "../../protocol/Errors.
 import type { Feature } from "../../protocol/Features.js"
 import { unsendable } from "../../protocol/JsonText.js"
 import type * as Message from "../../protocol/Message.js"
-import type { ClientError, ResumeState, Status } from "../../services/client/ArcpClient.js"
+import * as Vendor from "../../protocol/Vendor.js"
+import {
+  type ClientError,
+  ProtocolViolation,
+  type ResumeState,
+  type Status
+} from "../../services/client/ArcpClient.js"
 import { type Connection, closeCode, type Dialer } from "../../services/transport/Transport.js"
+import { exceeds } from "../transport/Inbox.js"
 import { Cell } from "./Cell.js"
 import { Handles } from "./Handles.js"
 import type { JobInbox } from "./JobInbox.js"
@@ -31,11 +38,13 @@ export interface SessionOptions {
   readonly version: string
   readonly features: ReadonlyArray<Feature>
   /** Delays between attempts to reconnect. Attempts end with it, or with the session's resume window. */
-  readonly reconnect: Schedule.Schedule<unknown>
+  readonly reconnect: Schedule.Schedule<unknown> | undefined
   /** Acknowledge after so many events that the application has taken, and so often while there are any. */
   readonly ackEvery: number
   readonly ackInterval: Duration.DurationInput
   readonly maxHeld: Host["maxHeld"]
+  /** Milliseconds that an answer may take. */
+  readonly requestTimeout: number
   /** Continue a session of another process; `mayBeGone`: else open another one. */
   readonly resume?: (ResumeState & { readonly mayBeGone: boolean }) | undefined
   readonly nextId: () => string
@@ -53,11 +62,17 @@ export interface SessionOptions {
 
 const ignore = () => {}
 
+const tooBig = (why: string) =>
+  new InvalidRequest({ message: `the request is too big: ${why}`, details: { limit: "frame_bytes" } })
+
+/** How many of the jobs without a handle are remembered. */
+const maxStrangers = 1000
+
 /** A session as the client has it: what it has asked for, and the jobs whose frames it takes, over every connection. */
 export class ClientSession implements Host {
   readonly status = new Cell<Status>({ _tag: "Connecting" })
   readonly handles = new Handles()
-  readonly requests = new Requests()
+  readonly requests: Requests
   readonly numbers: Numbering
   readonly line: Line
   sessionId: string | undefined
@@ -65,8 +80,10 @@ export class ClientSession implements Host {
   token: string | undefined
   features: ReadonlyArray<string> = []
   agents: ReadonlyArray<Message.AgentEntry> = []
+  /** Bytes of the largest frame that the runtime takes. */
+  frameBytes = 0
   /** Milliseconds. */
-  resumeWindow = 600_000
+  resumeWindow = 0
   /** Seconds, as the runtime asked for; `undefined`: no heartbeats. */
   heartbeatSec: number | undefined
   /** Set when the session is over for good. */
@@ -75,8 +92,6 @@ export class ClientSession implements Host {
   superseded = false
   /** Hellos that went out on connections that ended without an answer; one may arrive after that of the next connection. */
   unanswered = 0
-  /** Whether the runtime has sent an event twice, and whether that was logged. */
-  duplicates: "none" | "seen" | "told" = "none"
   /** Lanes that hold as much as they may. */
   readonly crowded = new Set<AnyLane>()
   /** The connection there is now. */
@@ -86,6 +101,10 @@ export class ClientSession implements Host {
   /** Set when something has come, or was read, since that was looked at; then `wake` is called. */
   stirred = false
   wake: () => void = () => {}
+  /** The connection has brought something: whatever ends it is no reason to wait longer for the next. */
+  delivered = false
+  /** Jobs under way that have no handle here: an error of theirs refuses nothing. Of the runtimes that say not what. */
+  readonly strangers = new Set<string>()
   /** Jobs of a session that is gone, to be found again in the next. */
   orphans: { readonly jobs: Handles["jobs"]; readonly error: ResumeWindowExpired } | undefined
 
@@ -94,6 +113,7 @@ export class ClientSession implements Host {
     readonly options: SessionOptions
   ) {
     this.line = new Line(options.elapsed)
+    this.requests = new Requests(options.elapsed, options.requestTimeout)
     this.sessionId = options.resume?.sessionId
     this.token = options.resume?.resumeToken
     this.numbers = new Numbering(options.resume?.lastEventSeq ?? 0)
@@ -107,6 +127,16 @@ export class ClientSession implements Host {
     }
   }
 
+  /** The runtime does not say which request its answers and refusals are for. */
+  get guesses(): boolean {
+    return !this.features.includes(Vendor.requests)
+  }
+  /** A job has no handle here, and goes on until `ended`. */
+  stranger(jobId: string, ended: boolean): void {
+    this.strangers.delete(jobId)
+    if (this.strangers.size >= maxStrangers) this.strangers.clear()
+    if (!ended) this.strangers.add(jobId)
+  }
   get maxHeld() {
     return this.options.maxHeld
   }
@@ -139,14 +169,45 @@ export class ClientSession implements Host {
     if (this.over !== undefined) return
     const id = this.options.nextId()
     const frame = (sessionId: string) => encode({ id, type, session_id: sessionId, job_id: jobId, payload })
-    this.ask(id, { frame, repeatable: false, claims: false, failed: ignore, answered: ignore })
+    this.#ask(id, {
+      answer: "job.cancelled",
+      jobId,
+      frame,
+      repeatable: false,
+      claims: false,
+      failed: ignore,
+      answered: ignore
+    })
   }
 
   /** Sends a request, and notes that it waits for an answer. */
-  private ask(key: string, pending: Pending): void {
+  #ask(key: string, pending: Pending): void {
     this.requests.add(key, pending)
-    if (this.connection !== undefined && this.sessionId !== undefined)
-      this.line.push(pending.frame(this.sessionId))
+    if (this.connection !== undefined) this.#put(key, pending)
+  }
+
+  /** Sends a request on this connection, or refuses it: a frame that the runtime does not take would end that (§4). */
+  #put(key: string, pending: Pending): void {
+    const frame = pending.frame(this.sessionId ?? "")
+    if (exceeds(frame, this.frameBytes))
+      this.requests.reject(key, tooBig(`more than ${this.frameBytes} bytes`))
+    else this.line.push(frame)
+  }
+
+  /** There is a connection: what waits for an answer is sent again. */
+  begin(connection: Connection): void {
+    this.connection = connection
+    this.delivered = false
+    this.line.open()
+    for (const [key, pending] of this.requests.resent()) this.#put(key, pending)
+  }
+
+  /** The connection ended over a frame that was too big: a request, which that ends, else one that would only come again. */
+  oversized(closed: ClientError): ClientError {
+    const largest = this.requests.largest(this.sessionId ?? "")
+    return this.requests.reject(largest, tooBig(closed.message))
+      ? closed
+      : new ProtocolViolation({ message: closed.message })
   }
 
   /** Sends a request and waits for its answer, over as many connections as it takes. */
@@ -174,6 +235,9 @@ export class ClientSession implements Host {
       // A pong names the nonce of its ping, everything else the id of the request.
       const key = type === "session.ping" ? (payload as { nonce: string }).nonce : id
       const pending: Pending = {
+        answer,
+        jobId: more.jobId,
+        traceId: more.traceId,
         frame: (sessionId) =>
           encode({
             id,
@@ -193,7 +257,7 @@ export class ClientSession implements Host {
           resume(Effect.succeed(message))
         }
       }
-      this.ask(key, pending)
+      this.#ask(key, pending)
       return Effect.sync(() => {
         const { onLateAnswer } = more
         if (onLateAnswer === undefined || !this.requests.has(key)) return this.requests.drop(key)
@@ -246,18 +310,18 @@ export class ClientSession implements Host {
     return this.options.save
   }
 
-  /** Notes what a welcome says. */
-  open(welcome: Message.Welcome): void {
+  /** Notes what a welcome says, and what it leaves out. */
+  open(sessionId: string, welcome: Message.Welcome): void {
+    const { agents = [], features = [], [Vendor.limits]: limits } = welcome.capabilities ?? {}
     this.handles.rewound(this.numbers.from)
     this.numbers.begin()
-    this.sessionId = welcome.session_id
+    this.sessionId = sessionId
     this.token = welcome.resume_token
-    this.resumeWindow = welcome.resume_window_sec * 1000
+    this.resumeWindow = (welcome.resume_window_sec ?? 600) * 1000
+    this.frameBytes = limits?.frame_bytes ?? 1024 * 1024
     this.heartbeatSec = welcome.heartbeat_interval_sec
-    this.features = welcome.capabilities.features
-    this.agents = welcome.capabilities.agents.map((agent) =>
-      typeof agent === "string" ? { name: agent, versions: [] } : agent
-    )
+    this.features = features
+    this.agents = agents.map((agent) => (typeof agent === "string" ? { name: agent, versions: [] } : agent))
   }
 
   /** The session is gone: its requests fail, and its jobs are looked for from the next one. */
@@ -267,5 +331,6 @@ export class ClientSession implements Host {
     this.sessionId = undefined
     this.token = undefined
     this.numbers.reset()
+    this.strangers.clear()
   }
 }

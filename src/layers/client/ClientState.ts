@@ -8,6 +8,9 @@ import * as Option from "effect/Option"
 import * as Check from "../../protocol/Check.js"
 import type * as Message from "../../protocol/Message.js"
 import type { ResumeState } from "../../services/client/ArcpClient.js"
+import type { ClientSession } from "./ClientSession.js"
+import { JobInbox } from "./JobInbox.js"
+import type { SubmittedJob } from "./Reattach.js"
 
 /** Any `KeyValueStore` of `@effect/platform`, and whatever else has these two. What is kept is secret. */
 export interface StateStore {
@@ -33,9 +36,23 @@ export interface Saved extends ResumeState {
   readonly jobs: ReadonlyArray<SavedJob>
 }
 
+/** The jobs of a session, as a later process will find them. */
+export interface KeptJobs {
+  /** Makes the jobs of the earlier process again: what comes for them is kept until somebody attaches. */
+  readonly restore: (session: ClientSession) => ReadonlyArray<SubmittedJob>
+  /** The handle of a job is no longer used. */
+  readonly left: (job: SubmittedJob) => void
+  /** The session is gone, and with it the numbers of those that were left. */
+  readonly forget: () => void
+  /** Returns what a later process needs of these, and of those that were left and not read to their end. */
+  readonly toSave: (open: Iterable<SubmittedJob>) => ReadonlyArray<SavedJob>
+}
+
 /** What the process before has left, and how to leave something for the next. */
 export interface Opened {
   readonly saved: Saved | undefined
+  /** Made by `keptJobs`. */
+  readonly jobs: KeptJobs
   /** Asks for what there is to save when its turn has come. */
   readonly save: (current: () => Saved) => Effect.Effect<void>
 }
@@ -130,6 +147,66 @@ const saver = (store: StateStore, key: string, loaded: Stored | undefined): Open
   return (current) => lock.withPermits(1)(Effect.uninterruptible(save(current)))
 }
 
+/** How many jobs whose handles are gone are remembered for the next process. */
+const maxLeft = 1_000
+
+const saved = ({ about, inbox, key }: SubmittedJob): SavedJob => ({
+  jobId: about.job_id,
+  agent: about.agent,
+  traceId: about.trace_id,
+  lease: about.lease,
+  expiresAt: about.lease_constraints?.expires_at,
+  idempotencyKey: key,
+  ...inbox.readTo
+})
+
+const restored = (session: ClientSession, job: SavedJob, from: number): SubmittedJob => {
+  const { expiresAt, jobId } = job
+  const about = {
+    job_id: jobId,
+    agent: job.agent,
+    trace_id: job.traceId,
+    lease: job.lease,
+    lease_constraints: expiresAt === undefined ? undefined : { expires_at: expiresAt }
+  }
+  const inbox = new JobInbox(session, { events: job.eventsAfter, chunks: job.chunksAfter, from })
+  session.register(jobId, inbox)
+  return { inbox, about, keyed: undefined, key: job.idempotencyKey, claimed: false }
+}
+
+/** Returns the jobs of a session that an earlier process has left, to which those of this one are added. */
+export const keptJobs = (earlier: Saved | undefined): KeptJobs => {
+  /** Those whose handles are gone, by job. */
+  const left = new Map<string, SavedJob>()
+  return {
+    restore: (session) =>
+      (earlier?.jobs ?? []).map((job) => restored(session, job, earlier?.lastEventSeq ?? 0)),
+    left: (job) => {
+      if (job.inbox.readWhole) return
+      const before = left.get(job.about.job_id)
+      const now = saved(job)
+      if (before === undefined || now.eventsAfter < before.eventsAfter) left.set(now.jobId, now)
+      for (const oldest of left.keys()) {
+        if (left.size <= maxLeft) break
+        left.delete(oldest)
+      }
+    },
+    forget: () => left.clear(),
+    toSave: (jobs) => {
+      const open = [...jobs].filter(({ inbox }) => !inbox.readWhole).map(saved)
+      // Several handles on one job are one job to the next process, from where the slowest was.
+      const slowest = new Map<string, SavedJob>()
+      for (const job of [...left.values(), ...open])
+        if (job.eventsAfter < (slowest.get(job.jobId)?.eventsAfter ?? Infinity)) slowest.set(job.jobId, job)
+      return [...slowest.values()]
+    }
+  }
+}
+
 /** In a `KeyValueStore` of `@effect/platform`, under `key` and `KEY.2`. One client at a time. */
 export const keyValueStore = (store: StateStore, key = "arcp"): ClientState =>
-  Effect.map(load(store, key), (loaded) => ({ saved: loaded, save: saver(store, key, loaded) }))
+  Effect.map(load(store, key), (loaded) => ({
+    saved: loaded,
+    jobs: keptJobs(loaded),
+    save: saver(store, key, loaded)
+  }))

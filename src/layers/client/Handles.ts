@@ -2,98 +2,110 @@
 import type { ClientError } from "../../services/client/ArcpClient.js"
 import type { JobFrame, JobInbox } from "./JobInbox.js"
 
-/** Frames kept for a request that may claim their job. */
-const maxEarly = 100_000
+/** Bytes of frames that are kept for a request that may claim their job. */
+const maxEarlyBytes = 8 * 1024 * 1024
+/** What a frame takes beside its text, in bytes. */
+const frameOverhead = 256
+
+/** A frame, and its length. */
+type EarlyFrame = readonly [JobFrame, number]
 
 /** Counts the handles of each job, and acts when the last one is gone. */
 export class Handles {
-  private readonly live = new Map<string, Array<JobInbox>>()
+  readonly #live = new Map<string, Array<JobInbox>>()
   /** All that may hold an acknowledgement back; those of ended jobs until they are read. */
-  private readonly unsettled = new Set<JobInbox>()
+  readonly #unsettled = new Set<JobInbox>()
   /** Frames that overtook, after a resume, the answer that says whose they are. */
-  private readonly early = new Map<string, Array<readonly [JobFrame, number]>>()
-  private earlyCount = 0
+  readonly #early = new Map<string, [EarlyFrame, ...Array<EarlyFrame>]>()
+  #earlyBytes = 0
+  /** There were more: a job that is claimed has to read again what was left out. */
+  #earlyCut = false
 
   has(jobId: string): boolean {
-    return this.live.has(jobId)
+    return this.#live.has(jobId)
   }
   /** Jobs of which something is to come, each with its handles. */
   get jobs(): ReadonlyArray<readonly [string, ReadonlyArray<JobInbox>]> {
-    return [...this.live]
+    return [...this.#live]
   }
   register(jobId: string, inbox: JobInbox): void {
-    this.unsettled.add(inbox)
-    const inboxes = this.live.get(jobId)
-    if (inboxes === undefined) this.live.set(jobId, [inbox])
+    this.#unsettled.add(inbox)
+    const inboxes = this.#live.get(jobId)
+    if (inboxes === undefined) this.#live.set(jobId, [inbox])
     else inboxes.push(inbox)
-    const early = this.early.get(jobId)
-    this.early.delete(jobId)
+    const early = this.#early.get(jobId)
+    this.#early.delete(jobId)
     for (const [frame, bytes] of early ?? []) this.deliver(jobId, frame, bytes, false)
+    if (this.#earlyCut) inbox.cut()
   }
   /** Is there another handle on the job? */
   sharedBy(jobId: string, inbox: JobInbox): boolean {
-    return (this.live.get(jobId) ?? []).some((other) => other !== inbox)
+    return (this.#live.get(jobId) ?? []).some((other) => other !== inbox)
   }
   /** The handle is no longer used. */
   release(jobId: string, inbox: JobInbox): void {
     inbox.released = true
-    this.unsettled.delete(inbox)
-    const others = (this.live.get(jobId) ?? []).filter((other) => other !== inbox)
-    if (others.length > 0) this.live.set(jobId, others)
-    else this.live.delete(jobId)
+    this.#unsettled.delete(inbox)
+    const others = (this.#live.get(jobId) ?? []).filter((other) => other !== inbox)
+    if (others.length > 0) this.#live.set(jobId, others)
+    else this.#live.delete(jobId)
   }
   /** `claiming`: a request is under way whose answer may claim the job. */
   deliver(jobId: string, frame: JobFrame, bytes: number, claiming: boolean): void {
-    const inboxes = this.live.get(jobId)
+    const inboxes = this.#live.get(jobId)
     if (inboxes !== undefined) {
       for (const inbox of inboxes) inbox.offer(frame, bytes)
       if (frame.type === "job.event") return
       const waiting = inboxes.filter((inbox) => !inbox.complete)
-      if (waiting.length === 0) this.live.delete(jobId)
-      else this.live.set(jobId, waiting)
-    } else if (claiming && this.earlyCount < maxEarly) {
-      this.earlyCount++
-      const early = this.early.get(jobId)
-      if (early === undefined) this.early.set(jobId, [[frame, bytes]])
+      if (waiting.length === 0) this.#live.delete(jobId)
+      else this.#live.set(jobId, waiting)
+    } else if (claiming) {
+      this.#earlyBytes += bytes + frameOverhead
+      this.#earlyCut ||= this.#earlyBytes > maxEarlyBytes
+      if (this.#earlyCut) return
+      const early = this.#early.get(jobId)
+      if (early === undefined) this.#early.set(jobId, [[frame, bytes]])
       else early.push([frame, bytes])
-    } else if (!claiming && this.earlyCount > 0) {
-      this.earlyCount = 0
-      this.early.clear()
+    } else if (this.#earlyBytes > 0) {
+      this.#earlyBytes = 0
+      this.#earlyCut = false
+      this.#early.clear()
     }
   }
   fail(jobId: string, error: ClientError): void {
-    const inboxes = this.live.get(jobId) ?? []
-    this.live.delete(jobId)
+    const inboxes = this.#live.get(jobId) ?? []
+    this.#live.delete(jobId)
     for (const inbox of inboxes) inbox.fail(error)
   }
   failAll(error: ClientError): void {
-    for (const jobId of [...this.live.keys()]) this.fail(jobId, error)
-    this.early.clear()
-    this.unsettled.clear()
+    for (const jobId of [...this.#live.keys()]) this.fail(jobId, error)
+    this.#early.clear()
+    this.#unsettled.clear()
   }
 
   /** From where a resume has to replay so that every reader that waits gets what was skipped. */
   rewindTo(last: number): number {
     let to = last
-    for (const inboxes of this.live.values())
+    for (const inboxes of this.#live.values())
       for (const { rewindTo } of inboxes) if (rewindTo !== undefined && rewindTo < to) to = rewindTo
     return to
   }
   rewound(from: number): void {
-    for (const inboxes of this.live.values()) for (const inbox of inboxes) inbox.rewound(from)
+    for (const inboxes of this.#live.values()) for (const inbox of inboxes) inbox.rewound(from)
   }
   /** Readers that wait for what is not retained any more go on after `last`. */
   evicted(last: number): void {
-    for (const inboxes of this.live.values()) for (const inbox of inboxes) inbox.evicted(last)
+    for (const inboxes of this.#live.values()) for (const inbox of inboxes) inbox.evicted(last)
   }
 
   /** The newest event, at most `last`, up to which the application has taken everything. */
   consumed(last: number): number {
     let consumed = last
-    for (const inbox of this.unsettled) {
+    for (const [[frame]] of this.#early.values()) consumed = Math.min(consumed, frame.event_seq - 1)
+    for (const inbox of this.#unsettled) {
       const held = inbox.unacknowledged
       if (held !== undefined) consumed = Math.min(consumed, held - 1)
-      else if (inbox.settled) this.unsettled.delete(inbox)
+      else if (inbox.settled) this.#unsettled.delete(inbox)
     }
     return consumed
   }

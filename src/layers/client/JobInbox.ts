@@ -14,6 +14,7 @@ import { type ArcpError, fromPayload, InvalidRequest, ResumeWindowExpired } from
 import type { Body, EventPayload } from "../../protocol/Event.js"
 import type * as Message from "../../protocol/Message.js"
 import { bodyProblem, isKind } from "../../protocol/RuntimeFrame.js"
+import * as Vendor from "../../protocol/Vendor.js"
 import {
   type ClientError,
   type Gap,
@@ -50,40 +51,47 @@ const readAsChunks = new InvalidRequest({
 /** Takes the frames of one job, and gives its events, its output and its end to those who read them. */
 export class JobInbox {
   readonly events: Lane<JobEvent, unknown>
-  private readonly chunkLane: Lane<ChunkBody, Message.JobResult>
+  readonly #chunkLane: Lane<ChunkBody, Message.JobResult>
   readonly progress = new Cell<Body<"progress"> | undefined>(undefined)
   readonly budget = new Cell<ReadonlyMap<string, number>>(new Map())
   readonly credentials = new Cell<ReadonlyArray<JobCredential>>([])
   /** After which event the chunks begin. */
-  private chunksAfter: number | undefined
-  private readonly end = Deferred.unsafeMake<Message.JobResult, ClientError>(FiberId.none)
+  #chunksAfter: number | undefined
+  readonly #end = Deferred.unsafeMake<Message.JobResult, ClientError>(FiberId.none)
   /** The `chunk_seq` after the last one that was taken in. */
-  private nextChunk = 0
-  private awaited = false
+  #nextChunk = 0
+  #awaited = false
   /** The chunks are put together for `result`. */
-  private collecting = false
+  #collecting = false
   /** The newest event that was looked at for what is interesting as it is now. */
-  private newest = 0
+  #newest = 0
+  /** Nothing has come of the job. */
+  get silent(): boolean {
+    return this.#newest === 0 && !this.ended
+  }
   /** The job's end was seen here. */
   ended = false
   /** The handle is no longer used. */
   released = false
 
   /** Begins after `events`; of a job continued from another process, what came before `from` is fetched again. */
+  readonly #host: Host
   constructor(
-    private readonly host: Host,
+    host: Host,
     after: {
       readonly events: number
       readonly chunks?: number | undefined
       readonly from?: number | undefined
     } = { events: 0 }
   ) {
+    this.#host = host
+
     const { events, chunks = events, from = 0 } = after
     this.events = new Lane(host, events)
-    this.chunkLane = new Lane(host, chunks)
+    this.#chunkLane = new Lane(host, chunks)
     this.events.overflowed = events < from
-    this.chunkLane.overflowed = chunks < from
-    this.newest = events
+    this.#chunkLane.overflowed = chunks < from
+    this.#newest = events
   }
 
   accept(about: About): void {
@@ -91,48 +99,54 @@ export class JobInbox {
     if (Array.isArray(about.credentials)) this.credentials.set(about.credentials.flatMap(credential))
   }
 
+  /** What came for it was left out, beyond what it has: that is fetched when it is read. */
+  cut(): void {
+    for (const lane of [this.events, this.#chunkLane]) lane.overflowed = !lane.complete
+  }
+
   /** Takes a frame in, `bytes` long. */
   offer(frame: JobFrame, bytes: number): void {
     const seq = frame.event_seq
-    if (frame.type === "job.event") return this.event(seq, frame.payload, bytes)
+    if (frame.type === "job.event") return this.#event(seq, frame.payload, bytes)
     const end: Exit.Exit<Message.JobResult, ArcpError> =
       frame.type === "job.result" ? Exit.succeed(frame.payload) : Exit.fail(fromPayload(frame.payload))
     this.events.finish(seq, frame.type === "job.result" ? end : Exit.void)
-    this.chunkLane.finish(seq, end)
+    this.#chunkLane.finish(seq, end)
     if (this.ended) return
     this.ended = true
-    this.settleLatest()
+    this.#settleLatest()
     // A streamed result is there when its chunks are.
     if (frame.type === "job.error" || frame.payload.result_id === undefined)
-      Deferred.unsafeDone(this.end, end)
-    else if (!this.collecting && this.chunkLane.opened) Deferred.unsafeDone(this.end, Exit.fail(readAsChunks))
+      Deferred.unsafeDone(this.#end, end)
+    else if (!this.#collecting && this.#chunkLane.opened)
+      Deferred.unsafeDone(this.#end, Exit.fail(readAsChunks))
   }
 
   /** The session, or the subscription, is over before the job was. */
   fail(error: ClientError): void {
     this.ended = true
     this.events.fail(error)
-    this.chunkLane.fail(error)
-    this.settleLatest()
-    Deferred.unsafeDone(this.end, Exit.fail(error))
+    this.#chunkLane.fail(error)
+    this.#settleLatest()
+    Deferred.unsafeDone(this.#end, Exit.fail(error))
   }
 
   /** Nothing of the job is to come any more, for any reader. */
   get complete(): boolean {
-    return this.events.complete && this.chunkLane.complete
+    return this.events.complete && this.#chunkLane.complete
   }
   /** Where a reader waits for what was skipped. */
   get rewindTo(): number | undefined {
-    const starved = [this.events, this.chunkLane].filter((lane) => lane.overflowed && lane.reading)
+    const starved = [this.events, this.#chunkLane].filter((lane) => lane.overflowed && lane.reading)
     return starved.length === 0 ? undefined : Math.min(...starved.map((lane) => lane.position))
   }
   rewound(from: number): void {
-    for (const lane of [this.events, this.chunkLane]) if (lane.reading) lane.rewound(from)
+    for (const lane of [this.events, this.#chunkLane]) if (lane.reading) lane.rewound(from)
   }
   /** What a reader waits for is no longer retained: it goes on after `seq`. */
   evicted(seq: number): void {
     if (this.events.overflowed && this.events.reading) {
-      const gap = this.gap({
+      const gap = this.#gap({
         reason: "evicted",
         replayed: false,
         message: "events were not read in time and are no longer retained"
@@ -140,10 +154,10 @@ export class JobInbox {
       this.events.skipTo(seq, { ...gap, eventSeq: this.events.position })
       if (this.ended) this.events.finish(seq + 1, Exit.void)
     }
-    if (this.chunkLane.overflowed && this.chunkLane.reading)
-      this.chunkLane.fail(
+    if (this.#chunkLane.overflowed && this.#chunkLane.reading)
+      this.#chunkLane.fail(
         new ResumeWindowExpired({
-          message: "parts of the result were not read in time, and the runtime no longer retains them"
+          message: "chunks were not read in time and are no longer retained"
         })
       )
   }
@@ -152,27 +166,27 @@ export class JobInbox {
    * once the job has been followed from another one.
    */
   get replayAfter(): number | undefined {
-    return this.rebased ? undefined : this.events.position
+    return this.#rebased ? undefined : this.events.position
   }
   /** Goes on in another session, after its event `after`; `replayed` from `replayAfter` or not at all. */
   rebase(after: number, replayed: boolean): void {
-    const gap = this.gap({
+    const gap = this.#gap({
       reason: "session_lost",
       replayed,
       message: replayed
         ? "the session was lost; what the runtime still has of the job follows"
         : "the session was lost; what happened until now is missing"
     })
-    this.rebased = true
+    this.#rebased = true
     this.events.rebase(after, { ...gap, eventSeq: after })
     // Chunks that the replay repeats are known by their numbers; what is missing fails the result.
-    this.chunkLane.rebase(after, undefined)
-    this.newest = after
+    this.#chunkLane.rebase(after, undefined)
+    this.#newest = after
   }
-  private rebased = false
+  #rebased = false
 
-  private get inUse(): boolean {
-    return this.awaited || this.events.opened || this.chunkLane.opened
+  get #inUse(): boolean {
+    return this.#awaited || this.events.opened || this.#chunkLane.opened
   }
   /**
    * The oldest event that may not be acknowledged yet. A lane that nobody has opened holds nothing back once
@@ -181,8 +195,8 @@ export class JobInbox {
   get unacknowledged(): number | undefined {
     if (this.released) return undefined
     let oldest: number | undefined
-    for (const lane of [this.events, this.chunkLane])
-      if (lane.opened || !this.inUse) oldest = least(oldest, lane.unread)
+    for (const lane of [this.events, this.#chunkLane])
+      if (lane.opened || !this.#inUse) oldest = least(oldest, lane.unread)
     return oldest
   }
   /** Where another process would have to go on: after the last event read, and before the first chunk. */
@@ -190,12 +204,12 @@ export class JobInbox {
     const { position, unread } = this.events
     return {
       eventsAfter: (unread ?? position + 1) - 1,
-      chunksAfter: this.chunksAfter ?? this.chunkLane.position
+      chunksAfter: this.#chunksAfter ?? this.#chunkLane.position
     }
   }
   /** The application has what it wanted: the job's end, and what it has opened read up to there. */
   get readWhole(): boolean {
-    return this.complete && this.inUse && this.unacknowledged === undefined
+    return this.complete && this.#inUse && this.unacknowledged === undefined
   }
   /** Will hold nothing back any more. */
   get settled(): boolean {
@@ -204,18 +218,18 @@ export class JobInbox {
 
   /** The job's end, with the value inline: text of `utf8` chunks, bytes of `base64` ones. */
   readonly result: Effect.Effect<Message.JobResult, ClientError> = Effect.suspend(() => {
-    this.awaited = true
-    if (!this.collecting && !this.chunkLane.opened) this.collect()
-    return Deferred.await(this.end)
+    this.#awaited = true
+    if (!this.#collecting && !this.#chunkLane.opened) this.#collect()
+    return Deferred.await(this.#end)
   })
 
-  private collect(): void {
-    this.collecting = true
+  #collect(): void {
+    this.#collecting = true
     const chunks = new Chunks()
     const bytes: Array<Uint8Array> = []
     const texts: Array<string> = []
-    const done = (end: Exit.Exit<Message.JobResult, ClientError>) => Deferred.unsafeDone(this.end, end)
-    this.chunkLane.drainTo({
+    const done = (end: Exit.Exit<Message.JobResult, ClientError>) => Deferred.unsafeDone(this.#end, end)
+    this.#chunkLane.drainTo({
       item: (chunk) => {
         const part = chunks.decode(chunk)
         if (Either.isLeft(part)) done(Exit.fail(part.left))
@@ -230,7 +244,12 @@ export class JobInbox {
             ? Exit.fail(checked.left)
             : Exit.succeed({
                 ...end.value,
-                result: chunks.encoding === "utf8" ? texts.join("") : concat(bytes)
+                result:
+                  end.value[Vendor.encoding] === "json"
+                    ? JSON.parse(texts.join(""))
+                    : chunks.encoding === "utf8"
+                      ? texts.join("")
+                      : concat(bytes)
               })
         )
       }
@@ -239,9 +258,9 @@ export class JobInbox {
 
   /** The result's bytes, checked; `onEnd` gets the end after the last of them. */
   chunks(onEnd: (result: Message.JobResult) => void = () => {}): Stream.Stream<Uint8Array, ClientError> {
-    return this.chunkLane.reader((next, end) => {
-      if (this.collecting) return Effect.fail(Option.some(readAsChunks))
-      if (this.ended) Deferred.unsafeDone(this.end, Exit.fail(readAsChunks))
+    return this.#chunkLane.reader((next, end) => {
+      if (this.#collecting) return Effect.fail(Option.some(readAsChunks))
+      if (this.ended) Deferred.unsafeDone(this.#end, Exit.fail(readAsChunks))
       const chunks = new Chunks()
       let whole = false
       const read: Pull<Uint8Array, ClientError> = Effect.matchEffect(next, {
@@ -265,31 +284,31 @@ export class JobInbox {
     })
   }
 
-  private event(seq: number, payload: EventPayload, bytes: number): void {
+  #event(seq: number, payload: EventPayload, bytes: number): void {
     const event = typed(seq, payload)
-    if (seq > this.newest) {
-      this.newest = seq
-      this.notice(event)
+    if (seq > this.#newest) {
+      this.#newest = seq
+      this.#notice(event)
     }
     this.events.offer(seq, bytes, event)
-    if (payload.kind !== "result_chunk") return this.chunkLane.offer(seq, 0, undefined)
+    if (payload.kind !== "result_chunk") return this.#chunkLane.offer(seq, 0, undefined)
     if (event.kind !== "result_chunk") {
       const problem = event.kind === "other" ? event.problem : undefined
       return this.fail(new ProtocolViolation({ message: `bad result_chunk event: ${problem}` }))
     }
-    this.chunksAfter ??= seq - 1
-    const repeated = this.rebased && event.body.chunk_seq < this.nextChunk
-    if (!this.chunkLane.overflowed && seq > this.chunkLane.position && !repeated)
-      this.nextChunk = event.body.chunk_seq + 1
-    this.chunkLane.offer(seq, bytes, repeated ? undefined : event.body)
+    this.#chunksAfter ??= seq - 1
+    const repeated = this.#rebased && event.body.chunk_seq < this.#nextChunk
+    if (!this.#chunkLane.overflowed && seq > this.#chunkLane.position && !repeated)
+      this.#nextChunk = event.body.chunk_seq + 1
+    this.#chunkLane.offer(seq, bytes, repeated ? undefined : event.body)
   }
 
-  private gap(body: Gap["body"]): Gap {
-    return { kind: "gap", ts: new Date(this.host.now()).toISOString(), body }
+  #gap(body: Gap["body"]): Gap {
+    return { kind: "gap", ts: new Date(this.#host.now()).toISOString(), body }
   }
 
   /** What is interesting as it is now. */
-  private notice(event: JobEvent): void {
+  #notice(event: JobEvent): void {
     if (event.kind === "progress") this.progress.set(event.body)
     else if (event.kind === "metric" && event.body.name === "cost.budget.remaining") {
       if (event.body.unit !== undefined)
@@ -305,7 +324,7 @@ export class JobInbox {
     }
   }
 
-  private settleLatest(): void {
+  #settleLatest(): void {
     this.progress.end()
     this.budget.end()
     this.credentials.end()

@@ -51,60 +51,60 @@ export class Lane<in out A, in out End> {
   reading = false
   /** Somebody has ever read it. */
   opened = false
-  private held: Array<HeldItem<A>> = []
-  private head = 0
-  private bytes = 0
+  #held: Array<HeldItem<A>> = []
+  #head = 0
+  #bytes = 0
   /** The item that the reader was given last and may still be working on. */
-  private handed: number | undefined
-  private end: Exit.Exit<End, ClientError> | undefined
-  private sink: Sink<A, End> | undefined
-  private wake: (() => void) | undefined
-  private roomy: (() => void) | undefined
+  #handed: number | undefined
+  #end: Exit.Exit<End, ClientError> | undefined
+  #sink: Sink<A, End> | undefined
+  #wake: (() => void) | undefined
+  #roomy: (() => void) | undefined
 
-  constructor(
-    private readonly host: Host,
-    after: number
-  ) {
+  readonly #host: Host
+  constructor(host: Host, after: number) {
+    this.#host = host
+
     this.position = after
   }
 
   /** An event of the job; `item` is what this lane makes of it, if anything. */
   offer(seq: number, bytes: number, item: A | undefined): void {
-    if (this.overflowed || this.end !== undefined || seq <= this.position) return
+    if (this.overflowed || this.#end !== undefined || seq <= this.position) return
     this.position = seq
     if (item === undefined) return
-    if (this.sink !== undefined) return this.sink.item(item)
-    this.held.push({ seq, item, bytes })
-    this.bytes += bytes
-    if (this.full) this.host.full(this as unknown as AnyLane)
-    this.ring()
+    if (this.#sink !== undefined) return this.#sink.item(item)
+    this.#held.push({ seq, item, bytes })
+    this.#bytes += bytes
+    if (this.full) this.#host.full(this as unknown as AnyLane)
+    this.#ring()
   }
 
   /** The job's end, at its place after the events. */
   finish(seq: number, end: Exit.Exit<End, ClientError>): void {
-    if (this.overflowed || this.end !== undefined || seq <= this.position) return
+    if (this.overflowed || this.#end !== undefined || seq <= this.position) return
     this.position = seq
-    this.end = end
-    this.sink?.end(end)
-    this.ring()
+    this.#end = end
+    this.#sink?.end(end)
+    this.#ring()
   }
 
   /** Ends here, whatever may have been to come: what is held can still be read. */
   fail(error: ClientError): void {
-    if (this.end !== undefined) return
+    if (this.#end !== undefined) return
     this.overflowed = false
-    this.end = Exit.fail(error)
-    this.sink?.end(this.end)
-    this.ring()
+    this.#end = Exit.fail(error)
+    this.#sink?.end(this.#end)
+    this.#ring()
   }
 
   /** The end was seen: nothing more is to come for it. */
   get complete(): boolean {
-    return this.end !== undefined
+    return this.#end !== undefined
   }
   get full(): boolean {
-    const { maxHeld } = this.host
-    return this.held.length - this.head >= maxHeld.events || this.bytes >= maxHeld.bytes
+    const { maxHeld } = this.#host
+    return this.#held.length - this.#head >= maxHeld.events || this.#bytes >= maxHeld.bytes
   }
   /** The session has rewound so far that everything after `from` comes again. */
   rewound(from: number): void {
@@ -113,70 +113,70 @@ export class Lane<in out A, in out End> {
   /** What it skipped cannot be had any more: goes on after `seq`, with `gap` in its place. */
   skipTo(seq: number, gap: A | undefined): void {
     this.overflowed = false
-    if (gap !== undefined) this.held.push({ seq: this.position, item: gap, bytes: 0 })
+    if (gap !== undefined) this.#held.push({ seq: this.position, item: gap, bytes: 0 })
     this.position = Math.max(this.position, seq)
-    this.ring()
+    this.#ring()
   }
   /** Goes on in another session's numbering. */
   rebase(after: number, gap: A | undefined): void {
-    if (this.end !== undefined) return
+    if (this.#end !== undefined) return
     this.overflowed = false
-    if (gap !== undefined) this.held.push({ seq: after, item: gap, bytes: 0 })
-    for (let i = this.head; i < this.held.length; i++) {
-      const { item, bytes } = this.held[i] as HeldItem<A>
-      this.held[i] = { seq: after, item, bytes }
+    if (gap !== undefined) this.#held.push({ seq: after, item: gap, bytes: 0 })
+    for (let i = this.#head; i < this.#held.length; i++) {
+      const { item, bytes } = this.#held[i] as HeldItem<A>
+      this.#held[i] = { seq: after, item, bytes }
     }
-    if (this.handed !== undefined) this.handed = after
+    if (this.#handed !== undefined) this.#handed = after
     this.position = after
-    this.ring()
+    this.#ring()
   }
   /** From now on everything goes to `sink`, in place of a reader: nothing is held any more. */
   drainTo(sink: Sink<A, End>): void {
     this.reading = this.opened = true
-    this.sink = sink
-    for (let i = this.head; i < this.held.length; i++) sink.item((this.held[i] as HeldItem<A>).item)
-    this.held = []
-    this.head = this.bytes = 0
-    this.handed = undefined
-    this.host.read()
-    this.checkRoom()
-    if (this.overflowed) this.host.starved(this as unknown as AnyLane)
-    else if (this.end !== undefined) sink.end(this.end)
+    this.#sink = sink
+    for (let i = this.#head; i < this.#held.length; i++) sink.item((this.#held[i] as HeldItem<A>).item)
+    this.#held = []
+    this.#head = this.#bytes = 0
+    this.#handed = undefined
+    this.#host.read()
+    this.#checkRoom()
+    if (this.overflowed) this.#host.starved(this as unknown as AnyLane)
+    else if (this.#end !== undefined) sink.end(this.#end)
   }
   /** The oldest event that its reader has not got over with; all that follows it is unread too. */
   get unread(): number | undefined {
-    return this.handed ?? this.held[this.head]?.seq ?? (this.overflowed ? this.position + 1 : undefined)
+    return this.#handed ?? this.#held[this.#head]?.seq ?? (this.overflowed ? this.position + 1 : undefined)
   }
 
   /** Calls back once when half of what may be held is free. */
   onRoom(resume: () => void): void {
-    this.roomy = resume
-    this.checkRoom()
+    this.#roomy = resume
+    this.#checkRoom()
   }
 
   /** Item by item, so that a reader which stops leaves the rest for the next one. Ends with the lane. */
-  private readonly next: Pull<A, ClientError> = Effect.suspend(() => {
-    if (this.handed !== undefined) {
-      this.handed = undefined
-      this.host.read()
+  readonly #next: Pull<A, ClientError> = Effect.suspend(() => {
+    if (this.#handed !== undefined) {
+      this.#handed = undefined
+      this.#host.read()
     }
-    const held = this.held[this.head]
+    const held = this.#held[this.#head]
     if (held !== undefined) {
-      this.handed = held.seq
-      this.take(held)
+      this.#handed = held.seq
+      this.#take(held)
       return Effect.succeed(held.item)
     }
-    if (this.overflowed) this.host.starved(this as unknown as AnyLane)
+    if (this.overflowed) this.#host.starved(this as unknown as AnyLane)
     // The host may have filled or ended it already.
-    if (this.held.length > this.head) return this.next
-    if (this.end !== undefined)
-      return Exit.isSuccess(this.end)
+    if (this.#held.length > this.#head) return this.#next
+    if (this.#end !== undefined)
+      return Exit.isSuccess(this.#end)
         ? end
-        : Effect.mapError(this.end as Exit.Exit<never, ClientError>, Option.some)
+        : Effect.mapError(this.#end as Exit.Exit<never, ClientError>, Option.some)
     return Effect.async<A, Option.Option<ClientError>>((resume) => {
-      this.wake = () => resume(this.next)
+      this.#wake = () => resume(this.#next)
       return Effect.sync(() => {
-        this.wake = undefined
+        this.#wake = undefined
       })
     })
   })
@@ -190,39 +190,39 @@ export class Lane<in out A, in out End> {
       () => {
         if (this.reading) return Effect.fail(Option.some(busy))
         mine = this.reading = this.opened = true
-        return read(this.next, () => (this.end as Exit.Success<End, ClientError>).value)
+        return read(this.#next, () => (this.#end as Exit.Success<End, ClientError>).value)
       },
       Effect.sync(() => {
         if (!mine) return
         this.reading = mine = false
-        this.roomy?.()
+        this.#roomy?.()
       })
     )
   }
   readonly items: Stream.Stream<A, ClientError> = this.reader((next) => next)
 
-  private take(held: HeldItem<A>): void {
-    this.bytes -= held.bytes
-    this.held[this.head++] = undefined as never
-    if (this.head === this.held.length || this.head > 1024) {
-      this.held = this.held.slice(this.head)
-      this.head = 0
+  #take(held: HeldItem<A>): void {
+    this.#bytes -= held.bytes
+    this.#held[this.#head++] = undefined as never
+    if (this.#head === this.#held.length || this.#head > 1024) {
+      this.#held = this.#held.slice(this.#head)
+      this.#head = 0
     }
-    this.checkRoom()
+    this.#checkRoom()
   }
 
-  private checkRoom(): void {
-    const { bytes, events } = this.host.maxHeld
-    if (this.roomy === undefined || (this.held.length - this.head) * 2 > events || this.bytes * 2 > bytes)
+  #checkRoom(): void {
+    const { bytes, events } = this.#host.maxHeld
+    if (this.#roomy === undefined || (this.#held.length - this.#head) * 2 > events || this.#bytes * 2 > bytes)
       return
-    const resume = this.roomy
-    this.roomy = undefined
+    const resume = this.#roomy
+    this.#roomy = undefined
     resume()
   }
 
-  private ring(): void {
-    const wake = this.wake
-    this.wake = undefined
+  #ring(): void {
+    const wake = this.#wake
+    this.#wake = undefined
     wake?.()
   }
 }

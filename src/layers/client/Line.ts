@@ -6,33 +6,36 @@ import { heartbeat, Pulse } from "../transport/heartbeat.js"
 
 /** What is sent on one connection of the client, and its heartbeat. */
 export class Line {
-  private out: Array<string> = []
-  private ring: (() => void) | undefined
+  #out: Array<string> = []
+  #ring: (() => void) | undefined
   /** When this connection was last used; the reader says when it takes frames, and when it waits. */
   pulse: Pulse
 
   /** `now` is in milliseconds and only goes forward. */
-  constructor(private readonly now: () => number) {
+  readonly #now: () => number
+
+  constructor(now: () => number) {
+    this.#now = now
     this.pulse = new Pulse(now)
   }
 
-  /** A new connection; `first` goes out before anything else. */
-  open(first: ReadonlyArray<string>): void {
-    this.out = [...first]
-    this.pulse = new Pulse(this.now)
+  /** A new connection. */
+  open(): void {
+    this.#out = []
+    this.pulse = new Pulse(this.#now)
   }
   push(frame: string): void {
-    this.out.push(frame)
-    const ring = this.ring
-    this.ring = undefined
+    this.#out.push(frame)
+    const ring = this.#ring
+    this.#ring = undefined
     ring?.()
   }
 
   /** Sends what the writer has not come to, after what it is sending; nobody waits for room. */
   flush(connection: Connection): Effect.Effect<void> {
     return Effect.suspend(() => {
-      const frames = this.out
-      this.out = []
+      const frames = this.#out
+      this.#out = []
       return frames.length === 0
         ? Effect.void
         : // A finalizer may be what closes, and sending is not to be as uninterruptible as that.
@@ -43,12 +46,12 @@ export class Line {
   write(connection: Connection): Effect.Effect<never> {
     return Effect.forever(
       Effect.suspend(() => {
-        if (this.out.length === 0)
+        if (this.#out.length === 0)
           return Effect.async<void>((resume) => {
-            this.ring = () => resume(Effect.void)
+            this.#ring = () => resume(Effect.void)
           })
-        const frames = this.out
-        this.out = []
+        const frames = this.#out
+        this.#out = []
         this.pulse.sending()
         return connection.send(frames)
       })
@@ -63,7 +66,7 @@ export class Line {
   ): Effect.Effect<never, TransportError> {
     if (intervalSec === undefined) return Effect.never
     return Effect.gen(this, function* () {
-      yield* heartbeat(this.pulse, { interval: intervalSec * 1000, now: this.now, turn: yield* Turn, ping })
+      yield* heartbeat(this.pulse, { interval: intervalSec * 1000, now: this.#now, turn: yield* Turn, ping })
       yield* Effect.forkDaemon(connection.close(closeCode.heartbeatLost, "HEARTBEAT_LOST"))
       return yield* new TransportError({ message: "nothing came for two heartbeat intervals" })
     })

@@ -20,7 +20,7 @@ export class Numbering {
   /** The event that comes next on the connection. */
   expected = 1
   /** Where a gap was seen; a second one at the same place is the runtime's. */
-  private gapAt: number | undefined
+  #gapAt: number | undefined
 
   /** Goes on after the event `last` of a session that another process had. */
   constructor(last: number) {
@@ -36,8 +36,8 @@ export class Numbering {
   take(seq: number): Continuity {
     if (seq < this.expected) return "again"
     if (seq > this.expected) {
-      const place = this.gapAt === this.expected ? "lost" : "gap"
-      this.gapAt = this.expected
+      const place = this.#gapAt === this.expected ? "lost" : "gap"
+      this.#gapAt = this.expected
       return place
     }
     this.expected = seq + 1

@@ -7,9 +7,9 @@ import * as Effect from "effect/Effect"
 import { ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { Known } from "../../services/client/ArcpClient.js"
 import type { ClientSession } from "./ClientSession.js"
-import type { SavedJob } from "./ClientState.js"
+import type { KeptJobs } from "./ClientState.js"
 import type { Handles } from "./Handles.js"
-import { type About, JobInbox } from "./JobInbox.js"
+import type { About, JobInbox } from "./JobInbox.js"
 
 /** A submit with an idempotency key, as it was sent. */
 interface Keyed {
@@ -18,7 +18,8 @@ interface Keyed {
   readonly at: number
 }
 
-interface SubmittedJob {
+/** A job that the session has submitted. */
+export interface SubmittedJob {
   readonly inbox: JobInbox
   readonly about: About
   readonly keyed: Keyed | undefined
@@ -29,37 +30,25 @@ interface SubmittedJob {
 /** A runtime keeps keys for a day; with a margin, so that a submit cannot start the job a second time. */
 const keyLifetime = Duration.toMillis("23 hours")
 
-/** How many jobs whose handles are gone are remembered for the next process. */
-const maxLeft = 1_000
-
 /** The jobs that this session has submitted, which its numbering counts and a later process may ask for. */
 export class SubmittedJobs {
-  private readonly jobs = new Map<JobInbox, SubmittedJob>()
-  /** Those whose handles are gone, by job. */
-  private readonly left = new Map<string, SavedJob>()
+  readonly #jobs = new Map<JobInbox, SubmittedJob>()
+  readonly #kept: KeptJobs | undefined
 
-  /** `kept`: a later process will read what is saved. */
-  constructor(private readonly kept: boolean) {}
-
-  add(inbox: JobInbox, about: About, keyed: Keyed | undefined): void {
-    this.jobs.set(inbox, { inbox, about, keyed, key: keyed?.payload.idempotency_key, claimed: true })
+  /** `kept`: what a later process will read. */
+  constructor(kept: KeptJobs | undefined) {
+    this.#kept = kept
   }
-  /** A job of an earlier process: what comes for it is kept until somebody attaches. */
-  restore(session: ClientSession, saved: SavedJob, from: number): void {
-    const about = {
-      job_id: saved.jobId,
-      agent: saved.agent,
-      trace_id: saved.traceId,
-      lease: saved.lease,
-      lease_constraints: saved.expiresAt === undefined ? undefined : { expires_at: saved.expiresAt }
-    }
-    const inbox = new JobInbox(session, { events: saved.eventsAfter, chunks: saved.chunksAfter, from })
-    session.register(saved.jobId, inbox)
-    this.jobs.set(inbox, { inbox, about, keyed: undefined, key: saved.idempotencyKey, claimed: false })
+
+  add(job: SubmittedJob): void {
+    this.#jobs.set(job.inbox, job)
+  }
+  get all(): Iterable<SubmittedJob> {
+    return this.#jobs.values()
   }
   /** The job of an earlier process, to whoever asks first. */
   claim(jobId: string): SubmittedJob | undefined {
-    for (const job of this.jobs.values())
+    for (const job of this.all)
       if (job.about.job_id === jobId && !job.claimed) {
         job.claimed = true
         return job
@@ -67,51 +56,21 @@ export class SubmittedJobs {
     return undefined
   }
   get unclaimed(): ReadonlyArray<Known> {
-    return Array.from(this.jobs.values())
+    return [...this.all]
       .filter((job) => !job.claimed)
       .map(({ about, key }) => ({ jobId: about.job_id, agent: about.agent, idempotencyKey: key }))
   }
   /** Was the job submitted by this session? Then its numbers are those of the submitting session. */
   of(inbox: JobInbox): SubmittedJob | undefined {
-    return this.jobs.get(inbox)
+    return this.#jobs.get(inbox)
   }
   /** Its handle is no longer used; a later process may still want to read on. */
   leave(inbox: JobInbox): void {
-    const job = this.jobs.get(inbox)
-    this.jobs.delete(inbox)
-    if (!this.kept || job === undefined || inbox.readWhole) return
-    const before = this.left.get(job.about.job_id)
-    const now = saved(job)
-    if (before === undefined || now.eventsAfter < before.eventsAfter) this.left.set(now.jobId, now)
-    for (const oldest of this.left.keys()) {
-      if (this.left.size <= maxLeft) break
-      this.left.delete(oldest)
-    }
-  }
-  /** The session is gone, and with it the numbers of those that were left. */
-  forgetLeft(): void {
-    this.left.clear()
-  }
-  /** What a later process needs of those that are not read to their end. */
-  toSave(): ReadonlyArray<SavedJob> {
-    const open = [...this.jobs.values()].filter(({ inbox }) => !inbox.readWhole).map(saved)
-    // Several handles on one job are one job to the next process, from where the slowest was.
-    const jobs = new Map<string, SavedJob>()
-    for (const job of [...this.left.values(), ...open])
-      if (job.eventsAfter < (jobs.get(job.jobId)?.eventsAfter ?? Infinity)) jobs.set(job.jobId, job)
-    return [...jobs.values()]
+    const job = this.of(inbox)
+    this.#jobs.delete(inbox)
+    if (job !== undefined) this.#kept?.left(job)
   }
 }
-
-const saved = ({ about, inbox, key }: SubmittedJob): SavedJob => ({
-  jobId: about.job_id,
-  agent: about.agent,
-  traceId: about.trace_id,
-  lease: about.lease,
-  expiresAt: about.lease_constraints?.expires_at,
-  idempotencyKey: key,
-  ...inbox.readTo
-})
 
 /** Subscribes to a job of a lost session from the new one; says in its streams what that means. */
 export const reattach = (
@@ -146,7 +105,7 @@ export const reattach = (
         }
       )
       // The key makes the job this session's own again, so that it can be cancelled from here.
-      if (keyed !== undefined && own?.inbox.ended === false) yield* Effect.ignore(adopt(() => {}))
+      if (keyed !== undefined && own?.inbox.ended === false) yield* Effect.either(adopt(() => {}))
     } else if (keyed !== undefined) {
       yield* adopt((found) => {
         if (found === jobId) for (const inbox of inboxes) inbox.rebase(session.numbers.last, false)

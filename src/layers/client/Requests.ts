@@ -1,16 +1,21 @@
 /** Requests that were sent and not answered yet, oldest first. */
-
-import type { ArcpError } from "../../protocol/Errors.js"
 import type { RuntimeMessage } from "../../protocol/TypedMessage.js"
-import type { ClientError } from "../../services/client/ArcpClient.js"
+import { type ClientError, RequestTimeout } from "../../services/client/ArcpClient.js"
 
 /** A message that answers a request. */
 export type Answer = RuntimeMessage & {
   readonly type: "job.accepted" | "job.cancelled" | "job.subscribed" | "session.jobs" | "session.pong"
 }
 
+/** What a message without `request_id` says of the request that it answers. */
+export type About = Pick<RuntimeMessage, "job_id" | "trace_id">
+
 /** A request that waits for its answer. */
 export interface Pending {
+  /** The type of its answer. */
+  readonly answer: Answer["type"]
+  readonly jobId?: string | undefined
+  readonly traceId?: string | undefined
   readonly frame: (sessionId: string) => string
   readonly answered: (answer: Answer) => void
   readonly failed: (error: ClientError) => void
@@ -20,46 +25,93 @@ export interface Pending {
   readonly claims: boolean
 }
 
-/** Holds the requests of a session that wait for answers. */
+/** Holds the requests of a session that wait for answers, each for as long as it may take on one connection. */
 export class Requests {
-  private readonly pending = new Map<string, Pending>()
+  readonly #now: () => number
+  readonly #limit: number
+  /** With the time when each was sent on this connection. */
+  readonly #pending = new Map<string, Pending & { sent: number }>()
+  /** Called for each that is added. */
+  onAdd: () => void = () => {}
+
+  /** `now` is in milliseconds and only goes forward; `limit` is what an answer may take, in milliseconds. */
+  constructor(now: () => number, limit: number) {
+    this.#now = now
+    this.#limit = limit
+  }
 
   add(id: string, request: Pending): void {
-    this.pending.set(id, request)
+    this.drop(id)
+    this.#pending.set(id, { ...request, sent: this.#now() })
+    this.onAdd()
   }
   has(id: string): boolean {
-    return this.pending.has(id)
-  }
-  drop(id: string): void {
-    this.pending.delete(id)
+    return this.#pending.has(id)
   }
   /** Is there one whose answer may claim a job? */
   get claiming(): boolean {
-    for (const request of this.pending.values()) if (request.claims) return true
+    for (const request of this.#pending.values()) if (request.claims) return true
     return false
   }
-  /** All of them, to be sent again. */
-  frames(sessionId: string): Array<string> {
-    return [...this.pending.values()].map((request) => request.frame(sessionId))
+  /** All of them, to be sent on another connection: their time begins again. */
+  resent(): ReadonlyArray<readonly [string, Pending]> {
+    for (const request of this.#pending.values()) request.sent = this.#now()
+    return [...this.#pending]
+  }
+  /** The one with the largest frame. */
+  largest(sessionId: string): string | undefined {
+    let largest: string | undefined
+    let most = 0
+    for (const [id, request] of this.#pending) {
+      const size = request.frame(sessionId).length
+      if (size > most) [largest, most] = [id, size]
+    }
+    return largest
+  }
+  /** The only one there is. */
+  get only(): string | undefined {
+    return this.#pending.size === 1 ? this.#pending.keys().next().value : undefined
+  }
+  /** The one that an answer without `request_id` belongs to (§3 of the protocol page): of its trace, else the oldest of its kind. */
+  like(answer: Answer["type"], about: About): string | undefined {
+    let oldest: string | undefined
+    for (const [id, request] of this.#pending) {
+      if (request.answer !== answer || (request.jobId ?? about.job_id) !== about.job_id) continue
+      if (request.traceId !== undefined && request.traceId === about.trace_id) return id
+      oldest ??= id
+    }
+    return oldest
   }
   answer(id: string | undefined, message: Answer): void {
-    if (id !== undefined) this.take(id)?.answered(message)
+    if (id !== undefined) this.#take(id)?.answered(message)
   }
   /** Was there such a request? */
-  reject(id: string, error: ArcpError): boolean {
-    const request = this.take(id)
+  reject(id: string | undefined, error: ClientError): boolean {
+    const request = id === undefined ? undefined : this.#take(id)
     request?.failed(error)
     return request !== undefined
   }
   /** The session is gone; repeatable ones can be kept for the next. */
   fail(error: ClientError, keepRepeatable: boolean): void {
-    for (const [id, request] of [...this.pending])
-      if (!(keepRepeatable && request.repeatable)) this.take(id)?.failed(error)
+    for (const [id, request] of [...this.#pending])
+      if (!(keepRepeatable && request.repeatable)) this.reject(id, error)
+  }
+  /** Fails what has waited too long; returns in how many milliseconds the next will have, if there is one. */
+  expire(): number | undefined {
+    for (const [id, { sent }] of this.#pending) {
+      const left = sent + this.#limit - this.#now()
+      if (left > 0) return left
+      this.reject(id, new RequestTimeout({ message: `no answer within ${this.#limit / 1000} s` }))
+    }
+    return undefined
   }
 
-  private take(id: string): Pending | undefined {
-    const request = this.pending.get(id)
-    this.pending.delete(id)
+  drop(id: string): void {
+    this.#take(id)
+  }
+  #take(id: string): Pending | undefined {
+    const request = this.#pending.get(id)
+    this.#pending.delete(id)
     return request
   }
 }

@@ -5,44 +5,49 @@
  * A resume is also how what was left unread is fetched: it is asked for from where the slowest reader is, and every
  * lane passes over what it has had (Lane.ts).
  */
-import * as Chunk from "effect/Chunk"
 import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
-import type * as Schedule from "effect/Schedule"
-import * as ScheduleIntervals from "effect/ScheduleIntervals"
+import type * as ScheduleInterval from "effect/ScheduleInterval"
 import type * as Scope from "effect/Scope"
 import { encode } from "../../protocol/Envelope.js"
 import { fromPayload, ResumeWindowExpired } from "../../protocol/Errors.js"
 import { decodeRuntime } from "../../protocol/RuntimeFrame.js"
 import { type ClientError, ProtocolViolation } from "../../services/client/ArcpClient.js"
-import { type Connection, TransportError } from "../../services/transport/Transport.js"
-import type { ClientSession } from "./ClientSession.js"
+import { type Connection, closeCode } from "../../services/transport/Transport.js"
+import { backoff } from "./backoff.js"
+import type { ClientSession, SessionOptions } from "./ClientSession.js"
 import { lost, receive } from "./receiving.js"
 
 /** What a runtime may take to answer a hello. */
 const welcomeTimeout = "10 seconds"
 
+/** Milliseconds after which a connection has lasted, whatever it has brought. */
+const lasting = 10_000
+
 /** The connection is given up to read again from further back. */
 class Rewind extends Data.TaggedError("Rewind") {}
 
 /** The delays of a schedule. Written out, since Effect's driver of schedules would be 400 bytes more in a browser. */
-const delaysOf = (schedule: Schedule.Schedule<unknown>, now: () => number) => {
-  let state: unknown = schedule.initial
+const delaysOf = ({ now, reconnect }: SessionOptions) => {
+  let state: unknown
+  let attempt = 0
   return {
     reset: () => {
-      state = schedule.initial
+      attempt = 0
     },
     /** Waits for the next one; returns whether there was one. */
     next: Effect.suspend(() => {
+      if (reconnect === undefined) return Effect.as(Effect.flatMap(backoff(attempt++), Effect.sleep), true)
+      if (attempt++ === 0) state = reconnect.initial
       const at = now()
-      return Effect.flatMap(schedule.step(at, undefined, state), ([following, , decision]) => {
+      return Effect.flatMap(reconnect.step(at, undefined, state), ([following, , decision]) => {
         state = following
-        return decision._tag === "Done"
-          ? Effect.succeed(false)
-          : Effect.as(Effect.sleep(ScheduleIntervals.start(decision.intervals) - at), true)
+        if (decision._tag === "Done") return Effect.succeed(false)
+        const [{ startMillis }] = [...decision.intervals.intervals] as [ScheduleInterval.Interval]
+        return Effect.as(Effect.sleep(startMillis - at), true)
       })
     })
   }
@@ -55,18 +60,23 @@ export const keepConnected = (
   failFirst: (error: ClientError) => Effect.Effect<void>
 ): Effect.Effect<void> =>
   Effect.gen(function* () {
-    const { elapsed, now, reconnect } = session.options
-    const delays = delaysOf(reconnect, now)
+    const { elapsed } = session.options
+    const delays = delaysOf(session.options)
     let connected = false
     let lostAt = elapsed()
+    let since = Infinity
     const welcomed = Effect.suspend(() => {
       connected = true
       lostAt = Infinity
-      delays.reset()
+      since = elapsed()
       return ready
     })
     for (;;) {
       const error = yield* Effect.flip(attempt(session, welcomed))
+      // A runtime that welcomes and closes, for ever, is not to be dialled at once each time.
+      if (session.delivered || elapsed() - since >= lasting) delays.reset()
+      since = Infinity
+      session.delivered = false
       if (error._tag === "Rewind" || goesOn(session, error, connected)) continue
       if (!connected) {
         yield* failFirst(error)
@@ -74,7 +84,10 @@ export const keepConnected = (
       }
       if (!error.retryable) return session.finish(error)
       lostAt = Math.min(lostAt, elapsed())
-      if (session.sessionId !== undefined && elapsed() - lostAt > session.resumeWindow)
+      if (
+        session.sessionId !== undefined &&
+        (session.token === undefined || elapsed() - lostAt > session.resumeWindow)
+      )
         session.forget(new ResumeWindowExpired({ message: "no connection within the resume window" }))
       session.status.set({
         _tag: "Reconnecting",
@@ -108,10 +121,8 @@ const attempt = (
     const { connection, frames, resumedAt } = yield* greet(session)
     // The token before this one holds until the runtime has heard from us again.
     yield* session.options.save
-    session.connection = connection
-    const sessionId = session.sessionId ?? ""
-    session.line.open(session.requests.frames(sessionId))
-    session.status.set({ _tag: "Connected", sessionId, resumedAt })
+    session.begin(connection)
+    session.status.set({ _tag: "Connected", sessionId: session.sessionId ?? "", resumedAt })
     yield* ready
     if (session.orphans !== undefined) {
       const { jobs, error } = session.orphans
@@ -136,25 +147,30 @@ const greet = (session: ClientSession) =>
     session.numbers.from = session.handles.rewindTo(session.numbers.last)
     session.unanswered++
     yield* connection.send([hello(session)])
-    const frames = yield* connection.take.pipe(
-      Effect.mapError(lost),
-      Effect.timeoutTo({
-        duration: welcomeTimeout,
-        onSuccess: Effect.succeed,
-        onTimeout: () => new TransportError({ message: "the runtime did not answer session.hello" })
-      }),
-      Effect.flatten
+    let answered = false
+    // Written out, since Effect's timeouts would be 300 bytes more in a browser.
+    yield* Effect.sleep(welcomeTimeout).pipe(
+      Effect.zipRight(
+        Effect.suspend(() =>
+          answered
+            ? Effect.void
+            : connection.close(closeCode.normal, "the runtime did not answer session.hello")
+        )
+      ),
+      Effect.forkScoped
     )
+    const [first, ...frames] = yield* Effect.mapError(connection.take, lost)
+    answered = true
     session.unanswered--
-    const resumedAt = yield* welcomed(session, Chunk.unsafeHead(frames))
-    return { connection, frames: Chunk.drop(frames, 1), resumedAt }
+    const resumedAt = yield* welcomed(session, first)
+    return { connection, frames, resumedAt }
   })
 
 /** Reads, writes, pings and acknowledges until one of them fails, and with it the connection. */
 const serve = (
   session: ClientSession,
   connection: Connection,
-  frames: Chunk.Chunk<unknown>
+  frames: Iterable<unknown>
 ): Effect.Effect<never, ClientError | Rewind, Scope.Scope> =>
   Effect.gen(function* () {
     const ping = () =>
@@ -168,6 +184,7 @@ const serve = (
       session.line.write(connection),
       session.line.beat(connection, session.heartbeatSec, ping),
       keepAcknowledging(session),
+      expire(session),
       rewound(session)
     ]
     for (const part of parts)
@@ -199,6 +216,19 @@ const keepAcknowledging = (session: ClientSession): Effect.Effect<never> =>
     Effect.forever
   )
 
+/** Fails the requests that this connection does not answer in time. */
+const expire = ({ requests }: ClientSession): Effect.Effect<never> =>
+  Effect.forever(
+    Effect.suspend(() => {
+      const left = requests.expire()
+      return left === undefined
+        ? Effect.async<void>((resume) => {
+            requests.onAdd = () => resume(Effect.void)
+          })
+        : Effect.sleep(left)
+    })
+  )
+
 const hello = (session: ClientSession): string => {
   const { token, name, version, features } = session.options
   return encode({
@@ -208,7 +238,7 @@ const hello = (session: ClientSession): string => {
       client: { name, version },
       auth: token && { scheme: "bearer", token: Redacted.value(token) },
       capabilities: { encodings: ["json"], features },
-      resume: session.sessionId && {
+      resume: session.token && {
         session_id: session.sessionId,
         resume_token: session.token,
         last_event_seq: session.numbers.from
@@ -219,16 +249,19 @@ const hello = (session: ClientSession): string => {
 
 /** Takes the answer to the hello. Returns after which event the session was resumed, if it was. */
 const welcomed = (session: ClientSession, frame: unknown): Effect.Effect<number | undefined, ClientError> => {
-  const decoded = typeof frame === "string" ? decodeRuntime(frame) : undefined
-  if (decoded === undefined || Either.isLeft(decoded))
-    return new ProtocolViolation({ message: "the runtime sent an unreadable welcome" })
-  const message = decoded.right
-  if (message.type === "session.error") return Effect.fail(fromPayload(message.payload))
-  if (message.type !== "session.welcome")
-    return new ProtocolViolation({ message: `the runtime answered session.hello with ${message.type}` })
+  const message = Either.getOrUndefined(decodeRuntime(String(frame)))
+  if (message?.type === "session.error") return Effect.fail(fromPayload(message.payload))
+  const sessionId =
+    message?.type === "session.welcome" ? (message.payload.session_id ?? message.session_id) : undefined
   const resumed = session.sessionId !== undefined
-  if (resumed && session.sessionId !== message.payload.session_id)
-    return new ProtocolViolation({ message: "the runtime resumed another session" })
-  session.open(message.payload)
+  if (
+    message?.type !== "session.welcome" ||
+    sessionId === undefined ||
+    (resumed && session.sessionId !== sessionId)
+  )
+    return new ProtocolViolation({
+      message: `the runtime answered session.hello with ${message?.type ?? "no message"} of ${sessionId ?? "no session"}`
+    })
+  session.open(sessionId, message.payload)
   return Effect.succeed(resumed ? session.numbers.from : undefined)
 }

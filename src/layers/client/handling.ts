@@ -44,6 +44,7 @@ export const release = ({ jobs, session }: ClientParts, inbox: JobInbox, jobId: 
   Effect.sync(() => {
     jobs.leave(inbox)
     session.handles.release(jobId, inbox)
+    session.stranger(jobId, inbox.ended)
     session.read()
   })
 

@@ -9,8 +9,29 @@ import * as Trace from "../../protocol/Trace.js"
 import type { Contract, Outcome } from "../../services/agents/Agent.js"
 import type { ClientError, JobHandle, SubmitOptions } from "../../services/client/ArcpClient.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
+import type { ClientSession } from "./ClientSession.js"
 import { type ClientParts, cancelling, handle, place, release, untyped } from "./handling.js"
 import { JobInbox } from "./JobInbox.js"
+
+/** How long a job that was accepted for its key may be silent before it is asked for. */
+const silence = "1 second"
+
+/** Subscribes to a job that was accepted and is followed by nothing: it has ended before, and others do not say how. */
+const endOf = (session: ClientSession, inbox: JobInbox, jobId: string) =>
+  Effect.sleep(silence).pipe(
+    Effect.zipRight(
+      Effect.suspend(() =>
+        inbox.silent
+          ? session.request("job.subscribe", "job.subscribed", { job_id: jobId, history: true }, { jobId })
+          : Effect.void
+      )
+    ),
+    Effect.catchAll((error) =>
+      Effect.sync(() => {
+        if (inbox.silent) session.handles.fail(jobId, error)
+      })
+    )
+  )
 
 const submitRaw = (
   parts: ClientParts,
@@ -24,7 +45,7 @@ const submitRaw = (
     const mine = yield* place(parts, (inbox, jobId) =>
       scoped ? cancelling(parts, inbox, jobId, "the scope of the job was left") : Effect.void
     )
-    const payload = {
+    const asked = {
       agent,
       input: input ?? null,
       lease_request: options.leaseRequest,
@@ -35,23 +56,26 @@ const submitRaw = (
     const context = Tracing.contextOf(Context.getOption(yield* Effect.context<never>(), Tracer.ParentSpan))
     const current = context?.traceparent.slice(3, 35)
     const traceId = options.traceId ?? current ?? session.options.traceId()
-    const { payload: about } = yield* session.request("job.submit", "job.accepted", payload, {
+    const { payload: accepted } = yield* session.request("job.submit", "job.accepted", asked, {
       traceId,
       extensions: current === traceId ? { [Trace.extension]: context } : undefined,
       // Without a key, a submit to another session could run a second time.
       repeatable: options.idempotencyKey !== undefined,
-      onAnswer: ({ payload: about }) => {
+      onAnswer: ({ payload }) => {
+        const about = { ...payload, agent: payload.agent ?? agent }
         // The key of a job that an earlier process has submitted gives its handle.
         const restored = jobs.claim(about.job_id)
         if (restored !== undefined) mine.inbox = restored.inbox
         else session.register(about.job_id, mine.inbox)
         mine.jobId = about.job_id
         mine.inbox.accept(about)
-        jobs.add(
-          mine.inbox,
+        jobs.add({
+          inbox: mine.inbox,
           about,
-          options.idempotencyKey === undefined ? undefined : { payload, at: session.now() }
-        )
+          keyed: options.idempotencyKey === undefined ? undefined : { payload: asked, at: session.now() },
+          key: options.idempotencyKey,
+          claimed: true
+        })
       },
       ...(options.onInterrupt === "detach"
         ? {}
@@ -61,7 +85,9 @@ const submitRaw = (
           })
     })
     yield* session.save
-    return { inbox: mine.inbox, about }
+    if (options.idempotencyKey !== undefined && session.guesses && session.features.includes("subscribe"))
+      yield* Effect.forkScoped(endOf(session, mine.inbox, accepted.job_id))
+    return { inbox: mine.inbox, about: { ...accepted, agent: accepted.agent ?? agent } }
   })
 
 /** Returns `submit`, or with `scoped` `submitScoped`; see `ArcpClientService`. */
@@ -126,7 +152,10 @@ export const subscribe =
           jobId,
           onAnswer: ({ payload }) => {
             // What an earlier subscription, or a lost answer to this one, has brought is not part of it.
-            mine.inbox = new JobInbox(session, { events: payload.subscribed_from })
+            // Others send the history before the answer.
+            mine.inbox = new JobInbox(session, {
+              events: payload.request_id === undefined && payload.replayed ? 0 : payload.subscribed_from
+            })
             mine.jobId = jobId
             session.register(jobId, mine.inbox)
             mine.inbox.accept(payload)

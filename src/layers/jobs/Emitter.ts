@@ -18,6 +18,7 @@ import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import * as Faults from "./Faults.js"
 import * as ResultWriter from "./ResultWriter.js"
+import { envelopeBytes } from "./Terminal.js"
 
 /** What a job emits; the rest of `JobService` is added where the job is started. */
 export type EmitService = Omit<JobService, "delegate" | "credentials" | "rotateCredential">
@@ -59,6 +60,7 @@ export const make = (context: {
   readonly maxStreamedBytes: number
 }): Emitter => {
   const { log, job, record, options } = context
+  const maxBytes = options.maxOutboundFrameBytes - envelopeBytes
 
   const emit = (
     kind: string,
@@ -81,10 +83,11 @@ export const make = (context: {
     payload: string,
     more?: Partial<NewEvent>
   ): Effect.Effect<void, InternalError> => {
-    if (payload.length > 2 * options.maxFrameBytes)
+    const longest = [payload, more?.secret?.payload ?? ""]
+    if (longest.some((text) => ResultWriter.exceeds(text, maxBytes)))
       return limitError(
         "event_bytes",
-        `a ${kind} event may have ${2 * options.maxFrameBytes} bytes; use streamResult or an artifact`
+        `a ${kind} event may have ${maxBytes} bytes; use streamResult or an artifact`
       )
     const event: NewEvent = { type: "job.event", kind, payload }
     return Effect.tapError(log.append(job, more === undefined ? event : { ...event, ...more }), (error) =>
@@ -146,7 +149,7 @@ export const make = (context: {
     chunked: context.chunked,
     maxChunkBytes: options.maxChunkBytes,
     maxStreamedBytes: context.maxStreamedBytes,
-    maxFrameBytes: options.maxFrameBytes
+    maxFrameBytes: maxBytes
   })
 
   return {

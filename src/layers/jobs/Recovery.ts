@@ -91,7 +91,12 @@ export const make = (parts: JobParts): Effect.Effect<Recovery, InternalError, Sc
     const end = (record: JobRecord, job: JobLog) =>
       Effect.suspend(() => {
         const at = now()
-        const terminal = Terminal.ended(endingOf(record, byId), record, at)
+        const terminal = Terminal.ended(
+          endingOf(record, byId),
+          record,
+          at,
+          parts.options.maxOutboundFrameBytes
+        )
         return Effect.ensuring(
           Terminal.write(parts, job, { send: () => {} }, terminal, at, () => record),
           Effect.sync(() => settle(record.jobId))

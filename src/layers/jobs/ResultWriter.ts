@@ -5,7 +5,7 @@ import { InternalError, InvalidRequest } from "../../protocol/Errors.js"
 import type * as Event from "../../protocol/Event.js"
 import { joinChunks } from "../../protocol/ResultChunks.js"
 import { wellFormed } from "../../protocol/Text.js"
-import type { EmitError, JobService, ResultStream } from "../../services/jobs/Job.js"
+import type { EmitError, JobService, ResultEnd, ResultStream } from "../../services/jobs/Job.js"
 
 /** How a result was streamed, for the terminal message. */
 export interface Streamed {
@@ -14,14 +14,22 @@ export interface Streamed {
   readonly size: number
   /** The whole result, when the session did not negotiate `result_chunk`. */
   readonly inline?: unknown
+  /** It is what the handler returned, and was too large to come inline; `json` when it is no text. */
+  readonly returned?: boolean | undefined
+  readonly encoding?: "json" | undefined
+  /** What the agent says of it. */
+  readonly summary?: string | undefined
 }
 
 /** Writes the streamed result of a job (§8.4). */
 export interface ResultWriter {
   readonly openResult: JobService["openResult"]
   readonly streamResult: JobService["streamResult"]
-  /** Finalises a result that the handler left open; `undefined` when nothing was streamed. */
-  readonly finish: Effect.Effect<Streamed | undefined, EmitError>
+  /**
+   * Finalises a result that the handler left open, and streams what it returned when that is too large for one frame;
+   * `undefined` when nothing was streamed.
+   */
+  readonly finish: (output: unknown) => Effect.Effect<Streamed | undefined, EmitError>
 }
 
 type Encoding = "utf8" | "base64"
@@ -34,6 +42,9 @@ const tooLarge = new InvalidRequest({
   message: "the result is too large for one frame; negotiate the result_chunk feature to receive it"
 })
 const limitError = (limit: string, message: string) => new InternalError({ message, details: { limit } })
+
+/** Characters of a summary. */
+const maxSummary = 4096
 
 interface ResultContext {
   /** `ending`: it is the last one, which the runtime writes for a handler that has returned. */
@@ -58,10 +69,14 @@ class OpenResult {
   private broken: EmitError | undefined
   private readonly gathered: Array<Pick<Chunk, "data" | "encoding">> = []
   readonly resultId: string
+  /** What the agent says of it. */
+  summary: string | undefined
 
   constructor(
     private readonly context: ResultContext,
-    private readonly encoding: Encoding
+    private readonly encoding: Encoding,
+    /** The runtime writes it for a handler that has returned. */
+    private readonly returned: boolean
   ) {
     this.resultId = context.resultId()
   }
@@ -69,14 +84,21 @@ class OpenResult {
   write(data: string | Uint8Array): Effect.Effect<void, EmitError> {
     return Effect.suspend(() => this.chunk(this.whole(data, false), true))
   }
-  end(data: string | Uint8Array = ""): Effect.Effect<void, EmitError> {
-    return Effect.suspend(() => this.chunk(this.whole(data, true), false))
+  end(data: string | Uint8Array = "", { summary }: ResultEnd = {}): Effect.Effect<void, EmitError> {
+    return Effect.suspend(() => {
+      if (summary !== undefined && summary.length > maxSummary)
+        return new InvalidRequest({ message: `a summary may have ${maxSummary} characters` })
+      return Effect.map(this.chunk(this.whole(data, true), false), () => {
+        this.summary = summary
+      })
+    })
   }
   readonly finish: Effect.Effect<Streamed, EmitError> = Effect.suspend(() => {
     if (this.broken !== undefined) return this.broken
     return Effect.map(this.ended ? Effect.void : this.chunk(this.carry, false, true), () => ({
       resultId: this.resultId,
       size: this.size,
+      summary: this.summary,
       ...(this.context.chunked ? {} : { inline: joinChunks(this.gathered) })
     }))
   })
@@ -105,7 +127,7 @@ class OpenResult {
       return limitError("streamed_result_bytes", `a streamed result may have ${maxStreamedBytes} bytes`)
     this.size += piece.size
     this.ended = !more
-    return Effect.tapError(this.deliver(piece.data, more, ending), (error) =>
+    return Effect.tapError(this.deliver(piece.data, more, ending || this.returned), (error) =>
       Effect.sync(() => {
         this.broken = error
       })
@@ -134,38 +156,67 @@ class OpenResult {
 export const make = (context: ResultContext): ResultWriter => {
   let opened: OpenResult | undefined
 
-  const openResult = (encoding: Encoding = "utf8"): Effect.Effect<ResultStream, InvalidRequest> =>
-    Effect.suspend((): Effect.Effect<ResultStream, InvalidRequest> => {
+  const open = (encoding: Encoding, returned: boolean): Effect.Effect<OpenResult, InvalidRequest> =>
+    Effect.suspend((): Effect.Effect<OpenResult, InvalidRequest> => {
       if (opened !== undefined) return new InvalidRequest({ message: "a job streams at most one result" })
-      const result = new OpenResult(context, encoding)
-      opened = result
-      return Effect.succeed({
-        resultId: result.resultId,
-        write: (data) => result.write(data),
-        end: (data) => result.end(data)
-      })
+      opened = new OpenResult(context, encoding, returned)
+      return Effect.succeed(opened)
     })
+
+  const openResult = (encoding: Encoding = "utf8"): Effect.Effect<ResultStream, InvalidRequest> =>
+    Effect.map(open(encoding, false), (result) => ({
+      resultId: result.resultId,
+      write: (data) => result.write(data),
+      end: (data, options) => result.end(data, options)
+    }))
 
   const streamResult = <E, R>(
     data: Stream.Stream<string | Uint8Array, E, R>,
-    encoding: Encoding = "utf8"
+    encoding: Encoding = "utf8",
+    options: ResultEnd = {}
   ): Effect.Effect<void, E | EmitError, R> =>
-    Effect.flatMap(openResult(encoding), (result) => {
-      const decoder = new TextDecoder()
-      const text = (piece: string | Uint8Array) =>
-        typeof piece === "string" || encoding === "base64" ? piece : decoder.decode(piece, { stream: true })
-      return data.pipe(
-        Stream.mapConcat((piece) => slices(text(piece), streamChunk)),
-        Stream.runForEach(result.write),
-        Effect.zipRight(Effect.suspend(() => result.end(encoding === "utf8" ? decoder.decode() : "")))
+    Effect.flatMap(open(encoding, false), (result) => writeAll(result, data, encoding, options))
+
+  /** Streams what the handler returned, when it is too large to come inline. */
+  const streamOutput = (output: unknown): Effect.Effect<Streamed | undefined, EmitError> => {
+    // Written as JSON, a text may be six times as long.
+    const json = jsonOf(output)
+    if (!context.chunked || !exceeds(json, context.maxFrameBytes)) return Effect.succeed(undefined)
+    const text = typeof output === "string"
+    return Effect.flatMap(open("utf8", true), (result) =>
+      Effect.zipRight(
+        writeAll(result, Stream.succeed(text ? wellFormed(output) : json), "utf8", {}),
+        Effect.map(result.finish, (streamed) => ({
+          ...streamed,
+          returned: true,
+          encoding: text ? undefined : ("json" as const)
+        }))
       )
-    })
+    )
+  }
 
   return {
     openResult,
     streamResult,
-    finish: Effect.suspend(() => (opened === undefined ? Effect.succeed(undefined) : opened.finish))
+    finish: (output) => Effect.suspend(() => (opened === undefined ? streamOutput(output) : opened.finish))
   }
+}
+
+/** Writes a stream into a result and ends it, in chunks of a bounded size. */
+const writeAll = <E, R>(
+  result: OpenResult,
+  data: Stream.Stream<string | Uint8Array, E, R>,
+  encoding: Encoding,
+  options: ResultEnd
+): Effect.Effect<void, E | EmitError, R> => {
+  const decoder = new TextDecoder()
+  const text = (piece: string | Uint8Array) =>
+    typeof piece === "string" || encoding === "base64" ? piece : decoder.decode(piece, { stream: true })
+  return data.pipe(
+    Stream.mapConcat((piece) => slices(text(piece), streamChunk)),
+    Stream.runForEach((piece) => result.write(piece)),
+    Effect.zipRight(Effect.suspend(() => result.end(encoding === "utf8" ? decoder.decode() : "", options)))
+  )
 }
 
 const utf8 = new TextEncoder()
@@ -187,6 +238,19 @@ const encodeChunk = (
     return undefined
   }
 }
+
+/** A value as JSON; empty when it is none, which is found where it is written. */
+const jsonOf = (value: unknown): string => {
+  try {
+    return JSON.stringify(value) ?? ""
+  } catch {
+    return ""
+  }
+}
+
+/** Whether a text has more bytes in UTF-8; counts them only when its length cannot tell. */
+export const exceeds = (text: string, bytes: number): boolean =>
+  text.length > bytes || (text.length * 3 > bytes && byteLength(text) > bytes)
 
 /** Bytes of a text in UTF-8. */
 export const byteLength = (text: string): number => {

@@ -111,13 +111,14 @@ const conclude = (
 ): Effect.Effect<Terminal.Terminal> =>
   Effect.suspend(() => {
     const { ending, record } = live
+    const maxBytes = options.maxOutboundFrameBytes
     const fail = (error: ArcpError) =>
-      Terminal.failed(error, "error", now(), { keyFreed: Faults.isOurs(error) })
+      Terminal.failed(error, "error", now(), maxBytes, { keyFreed: Faults.isOurs(error) })
     const end = (exit: Exit.Exit<unknown, ArcpError>): Effect.Effect<Terminal.Terminal> => {
-      if (ending !== undefined) return Effect.succeed(Terminal.ended(ending, record, now()))
+      if (ending !== undefined) return Effect.succeed(Terminal.ended(ending, record, now(), maxBytes))
       if (Exit.isFailure(exit)) return Effect.succeed(fail(toError(exit.cause, options)))
-      return finish.pipe(
-        Effect.map((streamed) => Terminal.succeeded(exit.value, streamed, now())),
+      return finish(exit.value).pipe(
+        Effect.map((streamed) => Terminal.succeeded(exit.value, streamed, now(), maxBytes)),
         Effect.catchAll((error) => Effect.succeed(fail(error)))
       )
     }

@@ -66,7 +66,9 @@ export const make = (parts: JobParts, open: Open, ownership: Ownership, recovery
       yield* log.roomToOpen((giveBack) => hold.keepKey(giveBack))
       const at = now()
       const record = newRecord(session, request, agent)
-      const event = Terminal.failed(error, "error", at, { details: { request_id: request.id } })
+      const event = Terminal.failed(error, "error", at, options.maxOutboundFrameBytes, {
+        details: { request_id: request.id }
+      })
       yield* log.openJob({ ...record, status: "error", rejected: true, endedAt: at }, session.view, { event })
     })
 

@@ -7,6 +7,7 @@ import * as Schedule from "effect/Schedule"
 import {
   type ArcpError,
   Cancelled,
+  type ErrorPayload,
   InternalError,
   LeaseExpired,
   Timeout,
@@ -14,12 +15,13 @@ import {
 } from "../../protocol/Errors.js"
 import { json, timestamp } from "../../protocol/EventText.js"
 import type { JobStatus } from "../../protocol/Message.js"
+import * as Vendor from "../../protocol/Vendor.js"
 import type { JobSession } from "../../services/jobs/Jobs.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import type { JobParts } from "./JobParts.js"
 import type { Ending } from "./LiveJob.js"
-import type { Streamed } from "./ResultWriter.js"
+import { byteLength, exceeds, type Streamed } from "./ResultWriter.js"
 import type { RunningJobs } from "./RunningJobs.js"
 
 /** The last message of a job, and the status that its record ends with. */
@@ -76,18 +78,37 @@ export const write = (
 }
 
 /** The payload of a job's error; without the details that the error came with when JSON cannot say them. */
-const failure = (error: ArcpError, details: Record<string, unknown> | undefined, end: object): string => {
+const sayable = (error: ArcpError, details: Record<string, unknown> | undefined): ErrorPayload => {
   const payload = toPayload(error, details)
-  return Either.getOrElse(json({ ...payload, ...end }, ""), (omitted) =>
-    Either.getOrThrow(json({ ...payload, details: { ...details, omitted }, ...end }, ""))
-  )
+  const said = json({ ...payload }, "")
+  return Either.isRight(said) ? payload : { ...payload, details: { ...details, omitted: said.left } }
 }
 
-/** Returns the end of a job that failed. */
+/** What an envelope takes of a frame beside its payload, in bytes. */
+export const envelopeBytes = 4 * 1024
+
+/** Cuts the details of an error so that its frame is not over what one may have: the largest members go first. */
+export const bounded = (payload: ErrorPayload, maxBytes: number): ErrorPayload => {
+  if (payload.details === undefined || !exceeds(JSON.stringify(payload), maxBytes - envelopeBytes))
+    return payload
+  let left = maxBytes / 2
+  const kept = Object.entries(payload.details)
+    .map(([name, value]) => ({ name, value, size: byteLength(JSON.stringify({ [name]: value })) }))
+    .sort((a, b) => a.size - b.size)
+    .filter(({ size }) => {
+      left -= size
+      return left >= 0
+    })
+    .map(({ name, value }) => [name, value] as const)
+  return { ...payload, details: { ...Object.fromEntries(kept), limit: "outbound_frame_bytes" } }
+}
+
+/** Returns the end of a job that failed; its frame has at most `maxBytes`. */
 export const failed = (
   error: ArcpError,
   finalStatus: "error" | "cancelled" | "timed_out",
   at: number,
+  maxBytes: number,
   more: {
     readonly details?: Record<string, unknown> | undefined
     readonly keyFreed?: boolean | undefined
@@ -97,12 +118,21 @@ export const failed = (
   kind: "",
   status: finalStatus,
   outcome: Exit.fail(error),
-  payload: failure(error, more.details, { final_status: finalStatus, completed_at: timestamp(at) }),
+  payload: Either.getOrThrow(
+    json(
+      {
+        ...bounded(sayable(error, more.details), maxBytes),
+        final_status: finalStatus,
+        completed_at: timestamp(at)
+      },
+      ""
+    )
+  ),
   ...(more.keyFreed === true ? { keyFreed: true } : {})
 })
 
 /** The end of a job that something other than its handler ended. */
-export const ended = (ending: Ending, record: JobRecord, at: number): Terminal => {
+export const ended = (ending: Ending, record: JobRecord, at: number, maxBytes: number): Terminal => {
   switch (ending._tag) {
     case "Cancel":
       return failed(
@@ -111,24 +141,27 @@ export const ended = (ending: Ending, record: JobRecord, at: number): Terminal =
             ending.reason === undefined ? "the job was cancelled" : `the job was cancelled: ${ending.reason}`
         }),
         "cancelled",
-        at
+        at,
+        maxBytes
       )
     case "Timeout":
       return failed(
         new Timeout({ message: `the job ran longer than ${record.maxRuntimeSec} s` }),
         "timed_out",
-        at
+        at,
+        maxBytes
       )
     case "LeaseExpired":
       return failed(
         new LeaseExpired({ message: `the lease expired at ${record.leaseConstraints?.expires_at}` }),
         "error",
-        at
+        at,
+        maxBytes
       )
     case "Shutdown":
-      return failed(shutDown, "error", at, { keyFreed: true })
+      return failed(shutDown, "error", at, maxBytes, { keyFreed: true })
     case "Restart":
-      return failed(restarted, "error", at, { keyFreed: true })
+      return failed(restarted, "error", at, maxBytes, { keyFreed: true })
   }
 }
 
@@ -141,25 +174,44 @@ const restarted = new InternalError({
   details: { reason: "runtime_restart" }
 })
 
-/** Returns the end of a job that succeeded. */
-export const succeeded = (output: unknown, streamed: Streamed | undefined, at: number): Terminal => {
+/** Returns the end of a job that succeeded; its frame has at most `maxBytes`. */
+export const succeeded = (
+  output: unknown,
+  streamed: Streamed | undefined,
+  at: number,
+  maxBytes: number
+): Terminal => {
+  const { summary } = streamed ?? {}
   const result =
     streamed === undefined
       ? { result: output }
       : "inline" in streamed
         ? { result: streamed.inline }
-        : { result_id: streamed.resultId, result_size: streamed.size }
-  const payload = json({ final_status: "success", ...result, completed_at: timestamp(at) }, "")
+        : {
+            result_id: streamed.resultId,
+            result_size: streamed.size,
+            ...(streamed.encoding === undefined ? {} : { [Vendor.encoding]: streamed.encoding })
+          }
+  const end = { final_status: "success", ...result, ...(summary === undefined ? {} : { summary }) }
+  const payload = json({ ...end, completed_at: timestamp(at) }, "")
   if (Either.isLeft(payload)) {
     const message = `the agent's output cannot be written as JSON: ${payload.left}`
-    return failed(new InternalError({ message }), "error", at)
+    return failed(new InternalError({ message }), "error", at, maxBytes)
   }
+  if (exceeds(payload.right, maxBytes - envelopeBytes)) return failed(tooLarge, "error", at, maxBytes)
+  const inline = "result" in result
   return {
     type: "job.result",
-    kind: "result_id" in result ? "streamed" : "",
+    kind: inline ? "" : "streamed",
     status: "success",
-    outcome: Exit.succeed("result" in result ? result.result : undefined),
-    streamed: "result_id" in result,
+    outcome: Exit.succeed(inline ? result.result : output),
+    // What was streamed because it is large is still here.
+    streamed: !inline && streamed?.encoding === undefined && !streamed?.returned,
     payload: payload.right
   }
 }
+
+const tooLarge = new InternalError({
+  message: "the result is too large for one frame, and result_chunk was not negotiated",
+  details: { limit: "outbound_frame_bytes" }
+})

@@ -6,6 +6,7 @@ import { type ArcpError, InvalidRequest, toPayload, Unauthenticated } from "../.
 import { timestamp } from "../../protocol/EventText.js"
 import type { Feature } from "../../protocol/Features.js"
 import type { ClientMessage } from "../../protocol/TypedMessage.js"
+import * as Vendor from "../../protocol/Vendor.js"
 import type { Jobs, SubmitHead } from "../../services/jobs/Jobs.js"
 import type { EventLog } from "../../services/log/EventLog.js"
 import { closeCode, type Inbound } from "../../services/transport/Transport.js"
@@ -91,6 +92,26 @@ const decided = (
   onDefect(submit, "job.submit", (error) =>
     sound(jobs.refuse(session, request, error), "the refusal of a submit")
   ).pipe(Effect.catchAll((error) => Effect.sync(() => answer(session, error, request.id))))
+
+/**
+ * Refuses a request. Clients of others take every `session.error` as the end of all their jobs, so one that does not say
+ * that it knows better is told of a cancel or subscribe by a `job.error` without an `event_seq`, which is in no log.
+ */
+const refuse = ({ now }: DispatchServices, session: Session, error: ArcpError, message: ClientMessage) => {
+  const jobId = jobOf(message)
+  const aboutJob = message.type === "job.cancel" || message.type === "job.subscribe"
+  if (jobId === undefined || !aboutJob || session.has(Vendor.requests))
+    return answer(session, error, message.id, jobId)
+  session.send({
+    type: "job.error",
+    jobId,
+    payload: {
+      ...toPayload(error, { request_id: message.id }),
+      final_status: "error",
+      completed_at: timestamp(now())
+    }
+  })
+}
 
 /** Answers a frame that could not be decoded; what was meant as a submit takes its place among the submits. */
 const rejected = (
@@ -237,7 +258,7 @@ const dispatch = (
   ).pipe(
     Effect.catchAll((error) =>
       Effect.sync(() => {
-        answer(session, error, message.id, jobOf(message))
+        refuse(services, session, error, message)
         return ok
       })
     )

@@ -8,6 +8,7 @@ import * as Codec from "../../protocol/Codec.js"
 import { type ArcpError, InvalidRequest } from "../../protocol/Errors.js"
 import * as Features from "../../protocol/Features.js"
 import type * as Message from "../../protocol/Message.js"
+import * as Vendor from "../../protocol/Vendor.js"
 import type { Registry } from "../../services/agents/Registry.js"
 import type { Auth, Identity } from "../../services/auth/Auth.js"
 import type { Policy } from "../../services/auth/Policy.js"
@@ -73,7 +74,7 @@ const inventory = (
   registry: Registry["Type"],
   agents: ReadonlyArray<Message.AgentEntry>,
   features: ReadonlyArray<Features.Feature>
-): Message.Welcome["capabilities"]["agents"] => {
+): NonNullable<Message.Welcome["capabilities"]>["agents"] => {
   if (!features.includes("agent_versions")) return agents.map((agent) => agent.name)
   if (!features.includes(Features.describedAgents)) return agents
   let left = maxDescriptions
@@ -146,7 +147,11 @@ const greet = (
         capabilities: {
           encodings: ["json"],
           features,
-          agents: inventory(registry, agents, features)
+          agents: inventory(registry, agents, features),
+          [Vendor.limits]: {
+            frame_bytes: options.maxFrameBytes,
+            outbound_frame_bytes: options.maxOutboundFrameBytes
+          }
         }
       })
     } satisfies Greeted

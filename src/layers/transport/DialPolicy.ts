@@ -31,7 +31,7 @@ export const refusal = ({ allowInsecure, url }: DialOptions): TransportError | u
     })
   if (parsed.protocol === "ws:" && !isLoopback(parsed.hostname) && allowInsecure !== true)
     return new TransportError({
-      message: `refusing plaintext to ${parsed.hostname}, the token would travel readable: use wss://, or set allowInsecure`
+      message: `refusing plaintext to ${parsed.hostname}: use wss://, or set allowInsecure`
     })
   return undefined
 }

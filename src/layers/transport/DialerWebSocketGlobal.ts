@@ -103,10 +103,12 @@ const fromOpen = (ws: WebSocket, options: Options): Connection => {
 }
 
 const start = (options: Options): Effect.Effect<WebSocket, TransportError> =>
-  Effect.try({
-    try: () => new (options.WebSocket ?? globalThis.WebSocket)(options.url),
-    catch: (cause) =>
-      new TransportError({ message: `cannot dial ${label(options.url)}: ${String(cause)}`, cause })
+  Effect.suspend(() => {
+    try {
+      return Effect.succeed(new (options.WebSocket ?? globalThis.WebSocket)(options.url))
+    } catch (cause) {
+      return new TransportError({ message: `cannot dial ${label(options.url)}: ${String(cause)}`, cause })
+    }
   })
 
 const open = (ws: WebSocket, options: Options): Effect.Effect<Connection, TransportError> =>

@@ -23,58 +23,62 @@ export const exceeds = (text: string, bytes: number): boolean =>
 
 /** Holds the frames that have arrived and were not taken. Above its marks the peer is not read. */
 export class Inbox {
-  private frames: Array<Inbound> = []
-  private bytes = 0
-  private closed: Closed | undefined = undefined
-  private wake: (() => void) | undefined = undefined
+  #frames: Array<Inbound> = []
+  #bytes = 0
+  #closed: Closed | undefined = undefined
+  #wake: (() => void) | undefined = undefined
   paused = false
 
-  constructor(private readonly source: { readonly pause: () => void; readonly resume: () => void }) {}
+  readonly #source: { readonly pause: () => void; readonly resume: () => void }
+
+  constructor(source: { readonly pause: () => void; readonly resume: () => void }) {
+    this.#source = source
+  }
 
   /** `bytes` is the frame's size, exactly or nearly. Ignored once ended. */
   offer(frame: Inbound, bytes: number): void {
-    if (this.closed !== undefined) return
-    this.frames.push(frame)
-    this.bytes += bytes
-    if (!this.paused && (this.frames.length >= maxHeldFrames || this.bytes >= maxHeldBytes)) {
+    if (this.#closed !== undefined) return
+    this.#frames.push(frame)
+    this.#bytes += bytes
+    if (!this.paused && (this.#frames.length >= maxHeldFrames || this.#bytes >= maxHeldBytes)) {
       this.paused = true
-      this.source.pause()
+      this.#source.pause()
     }
-    this.wake?.()
+    this.#wake?.()
   }
 
   /** Nothing more will come. The first reason stays; what is held can still be taken. */
   end(closed: Closed): void {
-    if (this.closed !== undefined) return
-    this.closed = closed
-    this.wake?.()
+    if (this.#closed !== undefined) return
+    this.#closed = closed
+    this.#wake?.()
   }
 
   get ended(): boolean {
-    return this.closed !== undefined
+    return this.#closed !== undefined
   }
 
   readonly take: Effect.Effect<Chunk.Chunk<Inbound>, Closed> = Effect.suspend(() => {
-    if (this.frames.length > 0) {
-      const taken = this.frames
-      this.frames = []
-      this.bytes = 0
+    if (this.#frames.length > 0) {
+      const taken = this.#frames
+      this.#frames = []
+      this.#bytes = 0
       if (this.paused) {
         this.paused = false
-        this.source.resume()
+        this.#source.resume()
       }
       return Effect.succeed(Chunk.unsafeFromArray(taken))
     }
-    if (this.closed !== undefined) return Effect.fail(this.closed)
+    if (this.#closed !== undefined) return Effect.fail(this.#closed)
     return Effect.async<Chunk.Chunk<Inbound>, Closed>((resume) => {
       const wake = () => {
-        if (this.wake === wake) this.wake = undefined
+        if (this.#wake === wake) this.#wake = undefined
         // Taken when the fiber runs, so an interrupted take loses nothing and a burst is one chunk.
         resume(this.take)
       }
-      this.wake = wake
+      this.#wake = wake
       return Effect.sync(() => {
-        if (this.wake === wake) this.wake = undefined
+        if (this.#wake === wake) this.#wake = undefined
       })
     })
   })

@@ -15,22 +15,25 @@ export class Pulse {
   /** The reader waits for frames: silence is the peer's. */
   listening = true
 
-  constructor(private readonly now: () => number) {
+  readonly #now: () => number
+
+  constructor(now: () => number) {
+    this.#now = now
     this.sentAt = this.heardAt = now()
   }
 
   /** Frames were handed to the transport. */
   sending(): void {
-    this.sentAt = this.now()
+    this.sentAt = this.#now()
   }
   /** Frames were taken; until `listen` whatever the peer sends stays unread. */
   received(): void {
-    this.heardAt = this.now()
+    this.heardAt = this.#now()
     this.listening = false
   }
   /** The reader waits for frames: from now on silence is the peer's. */
   listen(): void {
-    this.heardAt = this.now()
+    this.heardAt = this.#now()
     this.listening = true
   }
 }

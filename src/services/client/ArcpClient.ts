@@ -26,8 +26,14 @@ export class ProtocolViolation extends Data.TaggedError("ProtocolViolation")<{ r
   readonly retryable = false
 }
 
+/** The runtime did not answer a request in time. Whether it was done is not known. */
+export class RequestTimeout extends Data.TaggedError("RequestTimeout")<{ readonly message: string }> {
+  readonly code = "REQUEST_TIMEOUT"
+  readonly retryable = true
+}
+
 /** Whatever ends a session for good, or fails one request or one job. `isRetryable` tells which may be repeated. */
-export type ClientError = ArcpError | TransportError | ProtocolViolation
+export type ClientError = ArcpError | TransportError | ProtocolViolation | RequestTimeout
 
 /** A value that changes. */
 export interface Latest<A> {

@@ -12,13 +12,19 @@ import type { EmitError } from "./EmitError.js"
 
 export type { EmitError }
 
+/** What may be said with the end of a streamed result. */
+export interface ResultEnd {
+  /** What the result is, in at most 4096 characters; `summary` of `job.result` (§8.4). */
+  readonly summary?: string | undefined
+}
+
 /** A result that is delivered in chunks. Chunks are numbered and finalised by the runtime. */
 export interface ResultStream {
   readonly resultId: string
   /** Emits one chunk, at most 1 MiB. Half a surrogate pair becomes U+FFFD; bytes that are not UTF-8 need `base64`. */
   readonly write: (data: string | Uint8Array) => Effect.Effect<void, EmitError>
-  /** Emits the last chunk. A handler that returns without it gets an empty last chunk. */
-  readonly end: (data?: string | Uint8Array) => Effect.Effect<void, EmitError>
+  /** Emits the last chunk, and says what the result is. A handler that returns without it gets an empty last chunk. */
+  readonly end: (data?: string | Uint8Array, options?: ResultEnd) => Effect.Effect<void, EmitError>
 }
 
 /** What a delegated job may do: never more than the job that delegates (§9.4). Without a lease, nothing. */
@@ -99,7 +105,8 @@ export interface JobService {
   /** Streams a whole result, cut into chunks of at most 64 KiB at code-point boundaries. */
   readonly streamResult: <E, R>(
     data: Stream.Stream<string | Uint8Array, E, R>,
-    encoding?: "utf8" | "base64"
+    encoding?: "utf8" | "base64",
+    options?: ResultEnd
   ) => Effect.Effect<void, E | EmitError, R>
 
   /**

@@ -14,7 +14,14 @@ import type * as Stream from "effect/Stream"
 export type Inbound = string | Unreadable
 
 /** A frame that is not a text frame; a protocol error, not the end of the connection. */
-export class Unreadable extends Data.TaggedClass("Unreadable")<{ readonly reason: string }> {}
+export class Unreadable {
+  readonly _tag = "Unreadable"
+  readonly reason: string
+
+  constructor({ reason }: { readonly reason: string }) {
+    this.reason = reason
+  }
+}
 
 /** The connection ended. `code` is a WebSocket close code; other transports use the same numbers. */
 export class Closed extends Data.TaggedError("Closed")<{

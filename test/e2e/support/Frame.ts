@@ -37,7 +37,8 @@ export const features = [
   "model.use",
   "progress",
   "result_chunk",
-  "agent_versions"
+  "agent_versions",
+  "x-vendor.effect-arcp.requests"
 ] as const
 
 /** §12: every code and whether it may be retried. */
@@ -91,7 +92,7 @@ const kinds =
 export const timestamp = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?Z$/
 export const ulid = "[0-9A-HJKMNP-TV-Z]{26}"
 
-export const isNumbered = (frame: Frame): boolean => numbered.has(frame.type)
+export const isNumbered = (frame: Frame): boolean => frame.event_seq !== undefined
 export const isTerminal = (frame: Frame): boolean => frame.type === "job.result" || frame.type === "job.error"
 
 /** Everything sections 2, 3 and 10 say about any frame of a runtime; one sentence per breach. */
@@ -107,7 +108,12 @@ export const frameViolations = (frame: Frame, version: string): ReadonlyArray<st
   must(new RegExp(`^sess_${ulid}$`).test(frame.session_id ?? ""), `session_id is ${frame.session_id}`)
   for (const key of Object.keys(frame)) must(topLevel.has(key), `unknown top-level field ${key}`)
   must(typeof payload === "object" && payload !== null && !Array.isArray(payload), "payload is no object")
-  must(numbered.has(frame.type) === (frame.event_seq !== undefined), `event_seq is ${frame.event_seq}`)
+  // A refused cancel or subscribe of a client that knows no better is an answer, and no event (5.7).
+  const isAnswer = frame.type === "job.error" && frame.payload.details?.request_id !== undefined
+  must(
+    numbered.has(frame.type) === (frame.event_seq !== undefined) || isAnswer,
+    `event_seq is ${frame.event_seq}`
+  )
   if (frame.type.startsWith("job.")) {
     must(new RegExp(`^job_${ulid}$`).test(frame.job_id ?? ""), `job_id is ${frame.job_id}`)
   }

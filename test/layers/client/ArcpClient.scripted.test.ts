@@ -341,7 +341,7 @@ describe("ArcpClient with a scripted runtime", () => {
     })
   )
 
-  it.scoped("begins with the short delay again once it has been connected", () =>
+  it.scoped("begins with the short delay again once a connection has lasted", () =>
     Effect.gen(function* () {
       const { dialled, greeted, openPatient } = yield* scripted
       const { server } = yield* openPatient
@@ -353,11 +353,28 @@ describe("ArcpClient with a scripted runtime", () => {
       yield* TestClock.adjust("10 seconds")
       const { server: again } = yield* greeted
       yield* again.send(welcome())
-      yield* Effect.yieldNow()
+      yield* TestClock.adjust("10 seconds")
       yield* again.drop
       const before = yield* dialled
       yield* TestClock.adjust("130 millis")
       assert.strictEqual(yield* dialled, before + 1)
+    })
+  )
+
+  it.scoped("a runtime that welcomes and closes is dialled less and less often", () =>
+    Effect.gen(function* () {
+      const { dialled, greeted, openPatient } = yield* scripted
+      const { server } = yield* openPatient
+      yield* server.connection.close(1013, "full")
+      yield* Effect.forkScoped(
+        Effect.forever(
+          Effect.flatMap(greeted, ({ server }) =>
+            Effect.zipRight(server.send(welcome()), server.connection.close(1013, "full"))
+          )
+        )
+      )
+      for (let i = 0; i < 1000; i++) yield* TestClock.adjust("10 millis")
+      assert.isAtMost(yield* dialled, 9)
     })
   )
 

@@ -8,7 +8,7 @@ import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
-import type { Saved } from "../../../src/layers/client/ClientState.js"
+import { keptJobs, type Saved } from "../../../src/layers/client/ClientState.js"
 import * as ScriptedRuntime from "../../../src/testing/ScriptedRuntime.js"
 import { scripted } from "./scripted.js"
 
@@ -92,6 +92,7 @@ describe("a session that changes hands", () => {
       const { open, replaced, submitted } = yield* scripted
       const { client, server } = yield* open(welcome(["subscribe"]))
       yield* submitted(client, server, { idempotencyKey: "k" })
+      yield* server.send(event(1))
       yield* TestClock.adjust("24 hours")
       const other = yield* replaced(server, ["subscribe"])
       const { id } = yield* other.expect("job.subscribe")
@@ -147,6 +148,7 @@ describe("a connection", () => {
       const tokens: Array<string> = []
       const state = Effect.succeed({
         saved: undefined,
+        jobs: keptJobs(undefined),
         save: (current: () => Saved) =>
           Effect.suspend(() => {
             tokens.push(current().resumeToken)

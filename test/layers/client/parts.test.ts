@@ -96,13 +96,15 @@ describe("Lane", () => {
 })
 
 describe("Handles", () => {
-  it("keeps a bounded number of frames for a request that may claim their job, and not for longer than that", () => {
+  it("keeps frames of a bounded number of bytes for a request that may claim their job, and not for longer than that", () => {
     const { host } = makeHost()
     const handles = new Handles()
-    for (let seq = 1; seq <= 100_100; seq++) handles.deliver("job_1", log(seq), 1, true)
+    for (let seq = 1; seq <= 10; seq++) handles.deliver("job_1", log(seq), 1024 * 1024, true)
     const first = new JobInbox(host)
     handles.register("job_1", first)
-    assert.strictEqual(first.events.position, 100_000)
+    assert.strictEqual(first.events.position, 7)
+    // What was left out is read again.
+    assert.isTrue(first.events.overflowed)
     handles.deliver("job_2", log(1), 1, false)
     handles.deliver("job_3", log(1), 1, true)
     handles.deliver("job_4", log(2), 1, false)
@@ -178,13 +180,14 @@ describe("Chunks", () => {
 
 describe("Requests", () => {
   it("when their session is gone those that may be repeated are kept for the next", () => {
-    const requests = new Requests()
+    const requests = new Requests(() => 0, 1)
     const failed: Array<string> = []
     for (const [id, repeatable] of [
       ["kept", true],
       ["failed", false]
     ] as const)
       requests.add(id, {
+        answer: "job.accepted",
         frame: (sessionId) => `${id} to ${sessionId}`,
         answered: () => {},
         failed: () => failed.push(id),
@@ -193,7 +196,10 @@ describe("Requests", () => {
       })
     requests.fail(error, true)
     assert.deepStrictEqual(failed, ["failed"])
-    assert.deepStrictEqual(requests.frames("sess_2"), ["kept to sess_2"])
+    assert.deepStrictEqual(
+      requests.resent().map(([, { frame }]) => frame("sess_2")),
+      ["kept to sess_2"]
+    )
     requests.fail(error, false)
     assert.deepStrictEqual(failed, ["failed", "kept"])
   })
@@ -205,7 +211,8 @@ describe("Line", () => {
       const [client, server] = yield* TransportMemory.make
       const line = new Line(() => 0)
       line.push("of the old session")
-      line.open(["first"])
+      line.open()
+      line.push("first")
       line.push("second")
       yield* line.flush(client)
       assert.deepStrictEqual([...(yield* server.take)], ["first", "second"])
