@@ -24,6 +24,8 @@ export default defineConfig({
   test: {
     projects: transports.map(project),
     runner: "./test/support/runner.ts",
+    // What a runtime logs is of interest when a test fails.
+    silent: "passed-only",
     reporters: ["default", "./test/support/Conformance.ts"],
     // The build, as a user's program would load it.
     server: { deps: { external: [/\/dist\//] } },

@@ -28,6 +28,9 @@ export const none: Aliases = { "fs.read": [], "fs.write": [] }
 
 const maxLinks = 40
 
+/** Links of the kernel's own, which lead elsewhere for each process and at each moment: another's root, an open file. */
+const kernels = /^\/(proc|dev)\//
+
 const segments = (path: string): ReadonlyArray<string> =>
   path.split("/").filter((name) => name !== "" && name !== ".")
 
@@ -78,7 +81,7 @@ export const of = (
     }))
     // What a pattern begins with is the operator's to put there, although `/a/**` covers `/a` too.
     const counts = (link: string) =>
-      !writing.some(({ begins, pattern }) => begins !== link && pattern.matches(link))
+      !kernels.test(link) && !writing.some(({ begins, pattern }) => begins !== link && pattern.matches(link))
     const ofCapability = (capability: Capability) =>
       Effect.gen(function* () {
         const roots = new Set((bounds[capability] ?? []).flatMap((source) => beginning(source) ?? []))
