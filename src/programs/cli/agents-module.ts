@@ -21,6 +21,8 @@ export type Hosted = Registered<Provided>
 /** What one `--agents` gives. */
 export interface AgentsModule {
   readonly name: string
+  /** Whether it is one of ours: its agents let no promise go, so nothing has to follow them. */
+  readonly shipped: boolean
   readonly agents: ReadonlyArray<Hosted>
   /** `layer` of the module: services for its agents that `arcp serve` does not have. */
   readonly layer: Layer.Layer<never, unknown, Provided>
@@ -46,6 +48,7 @@ const help =
 
 const shipped = (name: string, agents: ReadonlyArray<Hosted>): AgentsModule => ({
   name,
+  shipped: true,
   agents,
   layer: Layer.empty,
   leased: []
@@ -69,7 +72,7 @@ const checked = (name: string, module: Exports): Effect.Effect<AgentsModule, Usa
   if (!isLayer(layer)) return refuse("as layer a Layer with the services of its agents")
   if (!Array.isArray(leased) || !leased.every(isLeased))
     return refuse("as leased an array, as Registry.layer takes it")
-  return Effect.succeed({ name, agents, layer, leased })
+  return Effect.succeed({ name, shipped: false, agents, layer, leased })
 }
 
 const load = (name: string): Effect.Effect<AgentsModule, UsageError> => {

@@ -295,7 +295,7 @@ export const run = (flags: ServeFlags) =>
     const limits = yield* runtimeOptions(flags)
     const auth = yield* authentication(flags)
     const modules = yield* loadModules(flags.agents.length === 0 ? ["demo"] : flags.agents)
-    const agents = modules.flatMap((module) => module.agents.map(traceable))
+    const agents = modules.flatMap(({ agents, shipped }) => (shipped ? agents : agents.map(traceable)))
     yield* Effect.logInfo(
       `arcp ${version} starts with ${agents.length} agents, on ${flags.memory ? "memory" : Option.getOrElse(flags.db, () => defaultDb)}`
     )
