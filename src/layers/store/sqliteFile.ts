@@ -3,16 +3,17 @@
 import * as fs from "node:fs"
 import * as nodePath from "node:path"
 import type * as Reactivity from "@effect/experimental/Reactivity"
-import * as Sqlite from "@effect/sql-sqlite-node/SqliteClient"
+import type * as SqlClient from "@effect/sql/SqlClient"
 import * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
 import { StoreError } from "../../services/store/Store.js"
 import { ensureFile, ensureFolder } from "./ownerOnly.js"
 import { applicationId, schemaVersion } from "./schema.js"
 import { isBusy, toStoreError } from "./sqlError.js"
+import * as Sqlite from "./sqliteClient.js"
 
 /** The client of one SQLite file. */
-export type SqliteClient = Sqlite.SqliteClient
+export type SqliteClient = SqlClient.SqlClient
 
 /** Bytes up to which a file is checked whole when it is opened; checking takes time in proportion. */
 const maxCheckedBytes = 64 * 1024 * 1024
@@ -22,18 +23,18 @@ const attempt = <A>(name: string, f: () => A): Effect.Effect<A, StoreError> =>
 
 const refuse = (message: string) => Effect.fail(new StoreError({ message }))
 
-/** Opens a connection for the scope. The driver throws where it should fail. */
+/** Opens a connection for the scope. */
 export const connect = (
-  config: Sqlite.SqliteClientConfig,
+  config: Sqlite.Config,
   name: string
 ): Effect.Effect<SqliteClient, StoreError, Scope | Reactivity.Reactivity> =>
-  Sqlite.make(config).pipe(Effect.catchAllDefect((defect) => Effect.fail(toStoreError(name)(defect))))
+  Effect.mapError(Sqlite.make(config), toStoreError(name))
 
 /** Opens a connection that writes, for the scope. The file is created when there is none, and is its owner's alone. */
 export const connectOwn = (
   path: string,
   name: string,
-  config: Omit<Sqlite.SqliteClientConfig, "filename"> = {}
+  config: Omit<Sqlite.Config, "filename"> = {}
 ): Effect.Effect<SqliteClient, StoreError, Scope | Reactivity.Reactivity> =>
   Effect.zipRight(
     attempt(name, () => ensureFile(path)),
