@@ -50,7 +50,7 @@ export interface Prepared {
   readonly run: (params: Values) => unknown
 }
 
-/** An open database. Everything throws what SQLite fails with; see `codeOf` in `sqlError.ts`. */
+/** An open database. Everything throws what SQLite fails with; see `toStoreError`. */
 export interface Database {
   /** Prepares a statement that is not remembered. */
   readonly prepare: (sql: string) => Prepared
@@ -68,37 +68,61 @@ export interface Driver {
 /** Texts whose statements are remembered; a store has fewer. */
 const maxPrepared = 256
 
-const prepareOn = (native: NativeDatabase, sql: string): Prepared => {
+/** Where the interface comes from, and what is particular to it. */
+interface Supplier {
+  readonly module: NativeModule
+  /** Ends a database after its statements are forgotten. */
+  readonly release: (native: NativeDatabase) => undefined | Promise<void>
+  /** Text is bound only up to its first NUL, so that two names would be one. */
+  readonly cutsText: boolean
+}
+
+const hasNul = (value: unknown): value is string => typeof value === "string" && value.includes("\0")
+
+/** Binds text with a NUL as bytes. A `?` is always a parameter, never part of a literal. */
+const bindBytes = (native: NativeDatabase, sql: string, params: Values): [NativeStatement, Values] => {
+  let i = 0
+  const text = sql.replaceAll("?", () => (hasNul(params[i++]) ? "CAST(? AS TEXT)" : "?"))
+  return [native.prepare(text), params.map((value) => (hasNul(value) ? Buffer.from(value) : value))]
+}
+
+const prepareOn = (native: NativeDatabase, sql: string, { cutsText }: Supplier): Prepared => {
   const statement = native.prepare(sql)
   const hasRows = statement.columns().length > 0
   let asArrays = false
   const rows = (params: Values, arrays: boolean): ReadonlyArray<unknown> => {
+    if (cutsText && params.some(hasNul)) {
+      const [other, values] = bindBytes(native, sql, params)
+      other.setReturnArrays(arrays)
+      return other.all(...values)
+    }
     if (arrays !== asArrays) {
       statement.setReturnArrays(arrays)
       asArrays = arrays
     }
     return statement.all(...params)
   }
+  const change = (params: Values): unknown => {
+    if (!cutsText || !params.some(hasNul)) return statement.run(...params)
+    const [other, values] = bindBytes(native, sql, params)
+    return other.run(...values)
+  }
   return {
     all: (params) => rows(params, false) as ReadonlyArray<object>,
     values: (params) => rows(params, true) as ReadonlyArray<Values>,
-    run: (params) => (hasRows ? rows(params, false) : statement.run(...params))
+    run: (params) => (hasRows ? rows(params, false) : change(params))
   }
 }
 
-/** Makes a driver; `release` ends a database after its statements are forgotten. */
-const driverOf = (
-  { DatabaseSync }: NativeModule,
-  release: (native: NativeDatabase) => undefined | Promise<void>
-): Driver => ({
+const driverOf = (supplier: Supplier): Driver => ({
   open: (path, { readOnly = false } = {}) => {
-    const native = new DatabaseSync(path, { readOnly })
+    const native = new supplier.module.DatabaseSync(path, { readOnly })
     const statements = new Map<string, Prepared>()
     return {
-      prepare: (sql) => prepareOn(native, sql),
+      prepare: (sql) => prepareOn(native, sql, supplier),
       prepared: (sql) => {
         const known = statements.get(sql)
-        const statement = known ?? prepareOn(native, sql)
+        const statement = known ?? prepareOn(native, sql, supplier)
         // The newest is last, so the first is the one that was not used for longest.
         if (known !== undefined) statements.delete(sql)
         else if (statements.size === maxPrepared) statements.delete(statements.keys().next().value as string)
@@ -107,7 +131,7 @@ const driverOf = (
       },
       close: () => {
         statements.clear()
-        return release(native)
+        return supplier.release(native)
       }
     }
   }
@@ -159,13 +183,16 @@ const collectAndClose = async (native: NativeDatabase): Promise<void> => {
   native.close()
 }
 
+const closeAtOnce = (native: NativeDatabase): undefined => {
+  native.close()
+}
+
 /** Loads the driver. Rejects when there is neither. */
 export const loadDriver = async (): Promise<Driver> => {
   const module = builtIn()
-  if (module !== undefined)
-    return driverOf(module, (native) => {
-      native.close()
-      return undefined
-    })
-  return driverOf(await import("@photostructure/sqlite"), collectAndClose)
+  return driverOf(
+    module !== undefined
+      ? { module, release: closeAtOnce, cutsText: false }
+      : { module: await import("@photostructure/sqlite"), release: collectAndClose, cutsText: true }
+  )
 }

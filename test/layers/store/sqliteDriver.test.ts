@@ -75,6 +75,20 @@ describe("the SQLite driver", () => {
     })
   )
 
+  it.scoped("stores text whole, also with a NUL", () =>
+    Effect.gen(function* () {
+      const database = yield* opened(yield* driver, ":memory:")
+      run(database, "CREATE TABLE t (a TEXT UNIQUE, b)")
+      for (const text of ["a", "a\0", "a\0b", "\0"])
+        database.prepared("INSERT INTO t VALUES (?, ?)").run([text, 1])
+      for (const text of ["a", "a\0", "a\0b", "\0"])
+        assert.deepEqual(
+          database.prepared("SELECT json_quote(a), typeof(a) FROM t WHERE b = ? AND a = ?").values([1, text]),
+          [[JSON.stringify(text), "text"]]
+        )
+    })
+  )
+
   it.scoped("takes the parameters of the largest insert", () =>
     Effect.gen(function* () {
       const database = yield* opened(yield* driver, ":memory:")
