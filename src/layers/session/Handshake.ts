@@ -37,7 +37,9 @@ export class HelloRefusal {
   constructor(
     readonly error: ArcpError,
     readonly version: Codec.Version,
-    readonly requestId?: string | undefined
+    readonly requestId?: string | undefined,
+    /** By which scheme it was to be authenticated. */
+    readonly scheme?: string | undefined
   ) {}
 }
 
@@ -100,7 +102,8 @@ const greet = (
     )
   const message = decoded.right
   const version = message.arcp as Codec.Version
-  const refuse = (error: ArcpError) => new HelloRefusal(error, version, message.id)
+  const scheme = message.type === "session.hello" ? message.payload.auth?.scheme.slice(0, 32) : undefined
+  const refuse = (error: ArcpError) => new HelloRefusal(error, version, message.id, scheme)
   if (message.type !== "session.hello")
     return Effect.fail(
       refuse(new InvalidRequest({ message: "the first message of a connection is session.hello" }))

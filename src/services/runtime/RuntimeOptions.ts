@@ -42,6 +42,12 @@ export const RuntimeOptionsSchema = Schema.Struct({
   /** Time within which a connection must say hello, and how many may be waiting. */
   helloTimeout: withDefault(positiveDuration, Duration.seconds(10)),
   maxPendingHellos: withDefault(count, 1_000),
+  /**
+   * Failed logins of one address that are answered at once, and the time between the answers to further ones. More than
+   * wait for an answer are not looked at.
+   */
+  failedLoginsAtOnce: withDefault(count, 5),
+  failedLoginInterval: withDefault(duration, Duration.seconds(1)),
   /** More malformed frames than this within the window close the transport. */
   maxMalformedFrames: withDefault(count, 20),
   malformedWindow: withDefault(positiveDuration, Duration.seconds(10)),
