@@ -11,7 +11,6 @@ import * as FiberSet from "effect/FiberSet"
 import * as HashMap from "effect/HashMap"
 import * as Layer from "effect/Layer"
 import type * as Tracer from "effect/Tracer"
-import { encode } from "../../protocol/Codec.js"
 import { toPayload } from "../../protocol/Errors.js"
 import * as Features from "../../protocol/Features.js"
 import { Registry } from "../../services/agents/Registry.js"
@@ -30,6 +29,7 @@ import { within } from "../../services/runtime/within.js"
 import { Sessions } from "../../services/session/Sessions.js"
 import { Store } from "../../services/store/Store.js"
 import { type Closed, type Connection, closeCode } from "../../services/transport/Transport.js"
+import { frameOf } from "../jobs/fitting.js"
 import { sound } from "./boundary.js"
 import type { Served } from "./Connection.js"
 import * as Connections from "./Connection.js"
@@ -91,7 +91,7 @@ const refusedLogin = ({ kind, remote }: Connection, refusal: Handshake.HelloRefu
 
 /** Tells a connection that has no session why, after a while when that is due, and closes it. */
 const refuse = (
-  ids: IdGenerator["Type"],
+  { ids, options: { maxOutboundFrameBytes: maxBytes } }: Pick<Resume.ResumeServices, "ids" | "options">,
   connection: Connection,
   refusal: Handshake.HelloRefusal,
   pause: Effect.Effect<void> = Effect.void
@@ -99,16 +99,19 @@ const refuse = (
   Effect.zipRight(refusedLogin(connection, refusal), pause).pipe(
     Effect.zipRight(
       connection.send([
-        encode({
-          arcp: refusal.version,
-          id: ids.unsafeNext(),
-          type: "session.error",
-          session_id: ids.unsafeMake("sess"),
-          payload: toPayload(
-            refusal.error,
-            refusal.requestId === undefined ? undefined : { request_id: refusal.requestId }
-          )
-        })
+        frameOf(
+          {
+            arcp: refusal.version,
+            id: ids.unsafeNext(),
+            type: "session.error",
+            session_id: ids.unsafeMake("sess"),
+            payload: toPayload(
+              refusal.error,
+              refusal.requestId === undefined ? undefined : { request_id: refusal.requestId }
+            )
+          },
+          maxBytes
+        )
       ])
     ),
     Effect.zipRight(connection.close(Connections.closeCodeOf(refusal.error), refusal.error.code))
@@ -166,6 +169,7 @@ export const make = Effect.gen(function* () {
     jobs,
     log,
     cancelOnBye: options.cancelOnBye,
+    maxFrameBytes: options.maxOutboundFrameBytes,
     now,
     share,
     acknowledged: ({ sessionId }) => {
@@ -198,7 +202,7 @@ export const make = Effect.gen(function* () {
       failedLogins.crowded(connection.client) ? Effect.fail(tooManyFailed) : greet(connection, frame),
     share,
     stopping: () => stopping,
-    refuse: (connection, refusal) => refuse(ids, connection, refusal)
+    refuse: (connection, refusal) => refuse(shared, connection, refusal)
   })
 
   const detach = ({ entry, session, epoch }: Resume.AttachedSession) =>
@@ -261,9 +265,9 @@ export const make = Effect.gen(function* () {
   /** Refuses a hello, a failed login when its turn has come: until then it takes nobody's place. */
   const refuseSlowly = (connection: Connection, refusal: Handshake.HelloRefusal): Effect.Effect<void> => {
     const wait = refusal.error._tag === "Unauthenticated" ? failedLogins.failed(connection.client) : 0
-    if (wait === 0) return refuse(ids, connection, refusal)
+    if (wait === 0) return refuse(shared, connection, refusal)
     const pause = Effect.raceFirst(Effect.sleep(wait), Deferred.await(halted))
-    return refuse(ids, connection, refusal, Effect.zipRight(connection.greeted ?? Effect.void, pause))
+    return refuse(shared, connection, refusal, Effect.zipRight(connection.greeted ?? Effect.void, pause))
   }
 
   const turnAway = (connection: Connection, cause: Cause.Cause<Handshake.HelloRefusal | Closed>) =>
