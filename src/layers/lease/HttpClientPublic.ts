@@ -8,12 +8,11 @@ import { BlockList, isIP, type LookupFunction } from "node:net"
 import * as HttpClient from "@effect/platform/HttpClient"
 import { type HttpClientError, RequestError } from "@effect/platform/HttpClientError"
 import * as UrlParams from "@effect/platform/UrlParams"
-import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
-import * as Undici from "@effect/platform-node/Undici"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as FiberRef from "effect/FiberRef"
 import * as Layer from "effect/Layer"
+import { needs } from "../../services/runtime/needs.js"
 import { hostIsNamed } from "./LeasedHttpClient.js"
 
 const notPublic = new BlockList()
@@ -79,13 +78,20 @@ const guarded =
       callback(refusal(), "", 4)
     })
 
-const client = (connect?: { readonly lookup: LookupFunction }) =>
-  Effect.map(
-    Effect.acquireRelease(
-      Effect.sync(() => new Undici.Agent(connect === undefined ? {} : { connect })),
-      (agent) => Effect.promise(() => agent.destroy())
-    ),
-    NodeHttpClient.makeUndici
+const platform = needs("HttpClientPublic", "@effect/platform-node", async () => ({
+  ...(await import("@effect/platform-node/NodeHttpClient")),
+  ...(await import("@effect/platform-node/Undici"))
+}))
+
+const client = (connect: { readonly lookup: LookupFunction }) =>
+  Effect.flatMap(Effect.orDie(platform), ({ Agent, makeUndici }) =>
+    Effect.map(
+      Effect.acquireRelease(
+        Effect.sync(() => new Agent({ connect })),
+        (agent) => Effect.promise(() => agent.destroy())
+      ),
+      makeUndici
+    )
   )
 
 /**
