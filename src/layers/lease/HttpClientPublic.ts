@@ -78,13 +78,15 @@ const guarded =
       callback(refusal(), "", 4)
     })
 
-const platform = needs("HttpClientPublic", "@effect/platform-node", async () => ({
-  ...(await import("@effect/platform-node/NodeHttpClient")),
-  ...(await import("@effect/platform-node/Undici"))
-}))
+const platform = Effect.orDie(
+  needs("HttpClientPublic", "@effect/platform-node", async () => ({
+    ...(await import("@effect/platform-node/NodeHttpClient")),
+    ...(await import("@effect/platform-node/Undici"))
+  }))
+)
 
 const client = (connect: { readonly lookup: LookupFunction }) =>
-  Effect.flatMap(Effect.orDie(platform), ({ Agent, makeUndici }) =>
+  Effect.flatMap(platform, ({ Agent, makeUndici }) =>
     Effect.map(
       Effect.acquireRelease(
         Effect.sync(() => new Agent({ connect })),
@@ -93,6 +95,21 @@ const client = (connect: { readonly lookup: LookupFunction }) =>
       makeUndici
     )
   )
+
+/** Bun puts classes of its own in place of undici's, which look nothing up where they are told to. */
+const isUndici = Effect.map(platform, ({ Agent }) => typeof Agent.prototype.dispatch === "function")
+
+/** Refuses everything: what cannot be held to public addresses is not let out. */
+const refusing = HttpClient.make((request) =>
+  Effect.fail(
+    new RequestError({
+      request,
+      reason: "Transport",
+      description:
+        "here an HttpClient cannot be held to public addresses: run under Node or Deno, or provide your own"
+    })
+  )
+)
 
 /**
  * Provides `HttpClient`. In a job (see `Registry.layer`) hosts that its lease names are open to it; outside of jobs
@@ -107,6 +124,7 @@ export const layer = (
   Layer.scoped(
     HttpClient.HttpClient,
     Effect.gen(function* () {
+      if (!(yield* isUndici)) return refusing
       const lookup = options.lookup ?? (systemLookup as LookupFunction)
       // Two pools: a connection that was allowed for one request must not serve another.
       const open = yield* client({ lookup })
