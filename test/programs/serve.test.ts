@@ -1,5 +1,8 @@
 /** `arcp serve` and agents that let go of what fails, that throw, and that need what it does not have. */
+import { once } from "node:events"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -152,6 +155,28 @@ export const agents = [
   const client = await WireClient.open(await listening(program))
   expect((await client.run("ticks", {})).terminal.payload.result).toBe("tock")
   expect((await client.run("fetches", {})).terminal.payload.code).toBe("PERMISSION_DENIED")
+})
+
+it("agents of a module without a layer reach public addresses only, and what their lease names", async () => {
+  const inside = createServer((_, response) => response.end("inside")).listen(0, "127.0.0.1")
+  await once(inside, "listening")
+  const { port } = inside.address() as AddressInfo
+  const program = serve(
+    "--agents",
+    module(`
+export const agents = [Agent.handle(Agent.make("fetches", { version: "1.0.0" }), () =>
+  HttpClient.HttpClient.pipe(
+    Effect.flatMap((http) => http.get("http://localhost:${port}/x")),
+    Effect.flatMap((response) => response.text),
+    Effect.catchAll((error) => Effect.succeed(String(error.cause)))
+  ))]`)
+  )
+  const client = await WireClient.open(await listening(program))
+  const fetched = async (pattern: string) =>
+    (await client.run("fetches", {}, { lease_request: { "net.fetch": [pattern] } })).terminal.payload.result
+  expect(await fetched(`http://*:${port}/**`)).toMatch(/not public/)
+  expect(await fetched(`http://localhost:${port}/**`)).toBe("inside")
+  inside.close()
 })
 
 const unserved: ReadonlyArray<readonly [string, string, RegExp]> = [

@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Registered } from "../../services/agents/Agent.js"
 import type { Leased } from "../../services/lease/Leased.js"
+import { needs } from "../../services/runtime/needs.js"
 import type { Secrets } from "../../services/runtime/Secrets.js"
 import { UsageError } from "./UsageError.js"
 
@@ -78,7 +79,10 @@ const checked = (name: string, module: Exports): Effect.Effect<AgentsModule, Usa
 const load = (name: string): Effect.Effect<AgentsModule, UsageError> => {
   switch (name) {
     case "demo":
-      return Effect.promise(async () => shipped(name, (await import("../agents/demo.js")).agents))
+      return needs("--agents demo", "ignore", () => import("../agents/demo.js")).pipe(
+        Effect.orDie,
+        Effect.map(({ agents }) => shipped(name, agents))
+      )
     case "conformance":
       return Effect.promise(async () => shipped(name, (await import("../agents/conformance.js")).agents))
     default:
