@@ -8,6 +8,7 @@ import { Program } from "../e2e/support/Program.js"
 import { WireClient } from "../e2e/support/WireClient.js"
 
 const strays = fileURLToPath(new URL("../e2e/support/stray-agents.mjs", import.meta.url))
+const imported = fileURLToPath(new URL("../../.ci/agents.mjs", import.meta.url))
 const root = new URL("../../dist/index.js", import.meta.url).href
 const folder = mkdtempSync(join(tmpdir(), "arcp-serve-"))
 afterAll(() => rmSync(folder, { recursive: true }))
@@ -152,6 +153,37 @@ export const agents = [
   const client = await WireClient.open(await listening(program))
   expect((await client.run("ticks", {})).terminal.payload.result).toBe("tock")
   expect((await client.run("fetches", {})).terminal.payload.code).toBe("PERMISSION_DENIED")
+})
+
+it("a module without a layer gets the HttpClient that reaches public addresses only", async () => {
+  const file = module(`
+export const agents = [
+  Agent.handle(Agent.make("fetches", { version: "1.0.0" }), () =>
+    Effect.flip(Effect.flatMap(HttpClient.HttpClient, (http) => http.get("http://127.0.0.1:1/x"))).pipe(Effect.map(({ cause }) => String(cause))))
+]`)
+  const client = await WireClient.open(await listening(serve("--agents", file)))
+  const { terminal } = await client.run("fetches", {}, { lease_request: { "net.fetch": ["http://**"] } })
+  expect(terminal.payload.result).toMatch(/not public/)
+})
+
+it("agents of a module run on the copies of this package and of Effect that it imports", async () => {
+  const client = await WireClient.open(await listening(serve("--agents", imported)))
+  const { terminal } = await client.run("copies", {})
+  expect(terminal.payload.result).toEqual({
+    job: true,
+    files: "SystemError",
+    errors: true,
+    effect: true
+  })
+})
+
+it("what an agent throws is logged with the place in its module", async () => {
+  const program = serve("--agents", imported)
+  const client = await WireClient.open(await listening(program))
+  await client.run("thrower", {})
+  program.signal("SIGTERM")
+  await program.leaves()
+  expect(program.stderr).toMatch(/thrown by an agent[\s\S]*\.ci\/agents\.mjs:\d+/)
 })
 
 const unserved: ReadonlyArray<readonly [string, string, RegExp]> = [

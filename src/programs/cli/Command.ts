@@ -3,6 +3,7 @@ import type * as FileSystem from "@effect/platform/FileSystem"
 import type * as Path from "@effect/platform/Path"
 import type * as Effect from "effect/Effect"
 import type { Flags, Values } from "./Flags.js"
+import type { Written } from "./parse.js"
 
 /** A word that is not a flag. */
 export interface Argument {
@@ -37,6 +38,8 @@ interface Described<F extends Flags> {
   readonly examples: ReadonlyArray<string>
   /** Sections of help below the flags: heading and lines. */
   readonly more?: Readonly<Record<string, ReadonlyArray<string>>>
+  /** Whether it loads modules of the user's, which import Effect and this package. */
+  readonly hostsModules?: (written: Written) => boolean
 }
 
 /** A command, its types erased. */
@@ -51,6 +54,7 @@ export const make = <F extends Flags>(
 ): Command & { readonly flags: F } => ({
   arguments: [],
   more: {},
+  hostsModules: () => false,
   ...described,
   // The flags were decoded by their declaration, which is what their type is inferred from.
   start: async ({ flags, words }) => (await load()).run(flags as Values<F>, ...words)

@@ -3,7 +3,8 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
-import type * as ArcpClient from "../../layers/client/ArcpClient.js"
+import * as ArcpClient from "../../layers/client/ArcpClient.js"
+import * as DialerWebSocket from "../../layers/transport/DialerWebSocket.js"
 import type { Feature } from "../../protocol/Features.js"
 import { TransportError } from "../../services/transport/Transport.js"
 import type { ClientFlags } from "./client-flags.js"
@@ -26,12 +27,6 @@ export const connect = (
     )
     if (flags.token === "")
       return yield* new UsageError({ message: "a token is needed: give --token, or set ARCP_TOKEN" })
-    const [ArcpClient, DialerWebSocket] = yield* Effect.promise(() =>
-      Promise.all([
-        import("../../layers/client/ArcpClient.js"),
-        import("../../layers/transport/DialerWebSocket.js")
-      ])
-    )
     const ms = yield* giveUpAfter(flags)
     return yield* ArcpClient.make({
       token: Redacted.make(flags.token),

@@ -77,7 +77,7 @@ const submit = Command.make(
     ],
     more: { "Exit codes": exitCodes }
   },
-  () => import("./run/submit.js")
+  async () => (await import("./run/clients.js")).submit
 )
 
 const job = { name: "JOB", description: "a job id, job_…", optional: false }
@@ -97,7 +97,7 @@ const watch = Command.make(
     examples: ["arcp watch job_01J9ABCDEFGHJKMNPQRSTVWXYZ", "arcp watch JOB --no-history --json"],
     more: { "Exit codes": exitCodes }
   },
-  () => import("./run/watch.js")
+  async () => (await import("./run/clients.js")).watch
 )
 
 const statuses = ["pending", "running", "success", "error", "cancelled", "timed_out"] as const
@@ -135,7 +135,7 @@ const jobs = Command.make(
       "arcp jobs --agent survey --json"
     ]
   },
-  () => import("./run/jobs.js")
+  async () => (await import("./run/clients.js")).jobs
 )
 
 const cancelFlags = {
@@ -154,7 +154,7 @@ const cancel = Command.make(
     flags: cancelFlags,
     examples: ["arcp cancel JOB --reason 'no longer needed'"]
   },
-  () => import("./run/cancel.js")
+  async () => (await import("./run/clients.js")).cancel
 )
 
 const agents = Command.make(
@@ -167,7 +167,7 @@ const agents = Command.make(
     flags: clientFlags,
     examples: ["arcp agents", "arcp agents survey", "arcp agents survey@1.0.0 --json"]
   },
-  () => import("./run/agents.js")
+  async () => (await import("./run/clients.js")).agents
 )
 
 export const commands: ReadonlyArray<Command.Command> = [

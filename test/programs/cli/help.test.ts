@@ -118,7 +118,7 @@ it("loads nothing of Effect before a command is asked for", () => {
       else outside.add(from)
     }
   }
-  walk(fileURLToPath(new URL("../../../src/programs/arcp.ts", import.meta.url)))
+  walk(fileURLToPath(new URL("../../../src/programs/cli/program.ts", import.meta.url)))
   expect(seen.size).toBeGreaterThan(8)
   expect([...outside].filter((name) => !name.startsWith("node:"))).toEqual([])
 })

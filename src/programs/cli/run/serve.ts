@@ -228,7 +228,7 @@ const reasonOf = (cause: Cause.Cause<unknown>): string => {
 const servicesOf = (modules: ReadonlyArray<AgentsModule>) =>
   Effect.gen(function* () {
     // Shipped agents fetch nothing, and loading this is a good part of a start.
-    const http = modules.every(({ layer }) => layer === Layer.empty)
+    const http = modules.every(({ shipped }) => shipped)
       ? FetchHttpClient.layer
       : (yield* Effect.promise(() => import("../../../layers/lease/HttpClientPublic.js"))).layer()
     const brought = modules.map(({ layer, name }) =>
