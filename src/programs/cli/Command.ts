@@ -29,6 +29,7 @@ export type Run<F extends Flags> = (
 ) => Effect.Effect<void, unknown, Surroundings>
 
 interface Described<F extends Flags> {
+  /** The word, or the two words, that mean it. */
   readonly name: string
   /** One line. */
   readonly summary: string
@@ -47,6 +48,22 @@ export interface Command extends Required<Described<Flags>> {
   /** Loads what it does and gives it what it was given. */
   readonly start: (given: Given) => Promise<Effect.Effect<void, unknown, Surroundings>>
 }
+
+/** Commands that begin with the same word, such as `arcp context add`. */
+export interface Group {
+  readonly name: string
+  /** One line. */
+  readonly summary: string
+  readonly commands: ReadonlyArray<Command>
+  readonly examples: ReadonlyArray<string>
+  readonly more: Readonly<Record<string, ReadonlyArray<string>>>
+}
+
+export const isGroup = (entry: Command | Group): entry is Group => "commands" in entry
+
+/** Returns every command of these, those of groups by both their words. */
+export const allOf = (entries: ReadonlyArray<Command | Group>): ReadonlyArray<Command> =>
+  entries.flatMap((entry) => (isGroup(entry) ? entry.commands : [entry]))
 
 export const make = <F extends Flags>(
   described: Described<F>,

@@ -1,6 +1,7 @@
 /** The commands of `arcp`: what they take. What they do is in `run`, and loaded when it is asked for. */
 import * as Command from "./Command.js"
-import { clientFlags, optionalUrl } from "./client-flags.js"
+import { clientFlags } from "./client-flags.js"
+import { context } from "./context.js"
 import { credentials } from "./credentials.js"
 import * as Flags from "./Flags.js"
 import { replay } from "./replay.js"
@@ -140,9 +141,7 @@ const jobs = Command.make(
 
 const cancelFlags = {
   reason: optional("reason", "TEXT", "why, for the record"),
-  ...clientFlags,
-  // The session is where the job was submitted.
-  url: optionalUrl
+  ...clientFlags
 }
 export type CancelFlags = Flags.Values<typeof cancelFlags>
 
@@ -170,13 +169,17 @@ const agents = Command.make(
   async () => (await import("./run/clients.js")).agents
 )
 
-export const commands: ReadonlyArray<Command.Command> = [
+/** What may come after `arcp`. */
+export const entries: ReadonlyArray<Command.Command | Command.Group> = [
   serve,
   submit,
   watch,
   jobs,
   cancel,
   agents,
+  context,
   credentials,
   replay
 ]
+
+export const commands: ReadonlyArray<Command.Command> = Command.allOf(entries)

@@ -2,12 +2,12 @@
  * `arcp`, from its command line. Help, versions and mistakes are answered with what is loaded here, which is only data; what
  * a command does, and Effect with it, is loaded when it is asked for.
  */
-import { commands } from "./commands.js"
+import { entries } from "./commands.js"
 import { parse } from "./parse.js"
 import { said } from "./said.js"
 import { coloured, safe } from "./text.js"
 
-const asked = parse(commands, process.argv.slice(2), process.env)
+const asked = parse(entries, process.argv.slice(2), process.env)
 
 /**
  * The bundle has Effect and this package inside. Modules of the user's import both from `node_modules`, and must find there
