@@ -5,7 +5,7 @@
  * fiber it runs in, lets a failing `COMMIT` be a failure rather than a defect, and costs a fraction. `lending.ts` says
  * whose connection it is.
  */
-import * as SqlClient from "@effect/sql/SqlClient"
+import type * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -29,6 +29,7 @@ import { naming } from "./naming.js"
 import { jobsOf, type LogEnd, type Plan, plan, type WriterState } from "./plan.js"
 import * as query from "./query.js"
 import * as retention from "./retentionQuery.js"
+import { SqlClientTag } from "./sqlClientTag.js"
 import { toStoreError } from "./sqlError.js"
 import type { Statement } from "./statements.js"
 import { free } from "./vacuum.js"
@@ -279,7 +280,7 @@ export const make = (options: Options = {}): Effect.Effect<StoreService, StoreEr
   Effect.gen(function* () {
     yield* migrate(options)
     const { name, prefix } = tablesOf(options)
-    const sql = yield* SqlClient.SqlClient
+    const sql = yield* SqlClientTag
     const mapError = Effect.mapError(toStoreError(name))
     const lend = yield* mapError(borrowed(sql, naming(prefix), name))
     const owner = crypto.randomUUID()
