@@ -12,7 +12,7 @@ const apart = "dist/layers/lease/HttpClientPublic.js"
 const bundle = await rolldown({
   input: { program: "dist/programs/cli/program.js" },
   platform: "node",
-  external: [/^better-sqlite3$/],
+  external: [/^@photostructure\/sqlite$/],
   plugins: [
     {
       name: "apart",
