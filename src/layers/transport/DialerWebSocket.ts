@@ -9,7 +9,7 @@ import type * as Scope from "effect/Scope"
 import { WebSocket } from "ws"
 import { type Connection, closeCode, Dialer, TransportError } from "../../services/transport/Transport.js"
 import { type DialOptions, defaults, label, refusal } from "./DialPolicy.js"
-import * as Proxy from "./proxy.js"
+import { forUrl, type HttpProxy } from "./proxy.js"
 import * as WebSocketConnection from "./WebSocketConnection.js"
 
 /** Options of a dialer over `ws`. */
@@ -26,7 +26,7 @@ const maxQuotedChars = 512
 const connectError = (
   cause: NodeJS.ErrnoException,
   url: string,
-  proxy: Proxy.Proxy | undefined
+  proxy: HttpProxy | undefined
 ): TransportError => {
   const message =
     proxy !== undefined && proxy.answered() === undefined
@@ -39,7 +39,7 @@ const connectError = (
   return new TransportError({ message, cause })
 }
 
-const start = (options: Options, proxy: Proxy.Proxy | undefined): Effect.Effect<WebSocket, TransportError> =>
+const start = (options: Options, proxy: HttpProxy | undefined): Effect.Effect<WebSocket, TransportError> =>
   Effect.try({
     try: () =>
       new WebSocket(options.url, {
@@ -57,7 +57,7 @@ const start = (options: Options, proxy: Proxy.Proxy | undefined): Effect.Effect<
 const open = (
   ws: WebSocket,
   options: Options,
-  proxy: Proxy.Proxy | undefined
+  proxy: HttpProxy | undefined
 ): Effect.Effect<Connection, TransportError> =>
   Effect.async((resume) => {
     const { maxFrameBytes = defaults.maxFrameBytes, url } = options
@@ -105,7 +105,7 @@ export const connect = (options: Options): Effect.Effect<Connection, TransportEr
   Effect.gen(function* () {
     const refused = refusal(options)
     if (refused !== undefined) return yield* refused
-    const proxy = yield* Proxy.forUrl(options.url)
+    const proxy = yield* forUrl(options.url)
     let connection: Connection | undefined
     const ws = yield* Effect.acquireRelease(start(options, proxy), (ws) =>
       Effect.suspend(() => connection?.close(closeCode.normal, "") ?? Effect.sync(() => ws.terminate()))
