@@ -10,8 +10,6 @@ import * as Layer from "effect/Layer"
 import type { Registered } from "../../services/agents/Agent.js"
 import type { Leased } from "../../services/lease/Leased.js"
 import type { Secrets } from "../../services/runtime/Secrets.js"
-import * as conformance from "../agents/conformance.js"
-import * as demo from "../agents/demo.js"
 import { isShipped, type Shipped } from "./shipped.js"
 import { UsageError } from "./UsageError.js"
 
@@ -49,10 +47,19 @@ const isLayer = (u: unknown): u is Layer.Layer<never, unknown, Provided> => Laye
 const help =
   'export const agents = [Agent.fromPromise("hello", { version: "1.0.0" }, async (input) => input)]'
 
-const sets: Readonly<Record<Shipped, ReadonlyArray<Hosted>>> = {
-  demo: demo.agents,
-  conformance: conformance.agents
+const sets: Readonly<Record<Shipped, () => Promise<{ readonly agents: ReadonlyArray<Hosted> }>>> = {
+  demo: () => import("../agents/demo.js"),
+  conformance: () => import("../agents/conformance.js")
 }
+
+const loadShipped = (name: Shipped): Effect.Effect<AgentsModule> =>
+  Effect.map(Effect.promise(sets[name]), ({ agents }) => ({
+    name,
+    shipped: true,
+    agents,
+    layer: Layer.empty,
+    leased: []
+  }))
 
 /** What a module of the user's may export. */
 interface Exports {
@@ -85,9 +92,7 @@ const loadForeign = (name: string): Effect.Effect<AgentsModule, UsageError> =>
   }).pipe(Effect.flatMap((module) => checked(name, module)))
 
 const load = (name: string): Effect.Effect<AgentsModule, UsageError> =>
-  isShipped(name)
-    ? Effect.succeed({ name, shipped: true, agents: sets[name], layer: Layer.empty, leased: [] })
-    : loadForeign(name)
+  isShipped(name) ? loadShipped(name) : loadForeign(name)
 
 /** Loads every set of agents. */
 export const loadModules = (
