@@ -24,11 +24,16 @@ for folder in "${folders[@]}"; do
   done
 done
 
+# Goes to the project of one of the Nodes, with that on the path.
+on() {
+  export PATH="$nodes/$1/node_modules/.bin:$work/bin"
+  cd "$work/$1"
+}
+
 # Makes an empty project with the package in it, on one of the Nodes, and goes there.
 project() {
-  export PATH="$nodes/$1/node_modules/.bin:$work/bin"
   mkdir "$work/$1"
-  cd "$work/$1"
+  on "$1"
   echo '{"name":"empty","private":true,"type":"module"}' >package.json
   npm install --no-audit --no-fund --loglevel=error "$tarball" >/dev/null
 }
@@ -80,8 +85,26 @@ JS
   echo "node $(node --version): without a compiler, a server on SQLite starts, runs a job, and starts again"
 done
 
+on 20
+
+# Agents of this project, and those that come with the package, served and submitted to.
+cp "$root/.ci/agents.mjs" agents.mjs
+served() {
+  local result url
+  node_modules/.bin/arcp serve --memory --port 0 --token t=me --log-level none --agents "$1" >served.txt &
+  server=$!
+  url="$(line served.txt 'ws://[^ ]+')"
+  result="$(node_modules/.bin/arcp submit "$2" --input '"x"' --json --token t --url "$url" | tail -1)"
+  kill "$server"
+  wait "$server"
+  server=""
+  echo "$2: $result"
+  [[ "$result" == *"$3"* ]]
+}
+served ./agents.mjs copies '{"job":true,"files":"SystemError","errors":true,"effect":true}'
+served conformance echo '"result":"x"'
+
 # Where Node has no SQLite of its own, and its substitute was left out, the store says what it needs.
-cd ../20
 rm -r node_modules/@photostructure
 if npx --no-install arcp serve --port 0 --db arcp.db >serve.log 2>&1; then exit 1; fi
 grep -E "^error: .*needs .*npm i @photostructure/sqlite@.*--memory" serve.log || { cat serve.log; exit 1; }
