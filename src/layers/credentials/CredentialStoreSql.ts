@@ -62,16 +62,18 @@ const fields = {
 
 const columns = Object.keys(fields)
 const values = (record: CredentialRecord) => Object.values(fields).map((field) => record[field] ?? null)
-const toRecord = (row: Record<string, unknown>): CredentialRecord => {
+const toRecord = ([row]: ReadonlyArray<unknown>): CredentialRecord => {
+  const found = JSON.parse(String(row)) as ReadonlyArray<unknown>
   const record: Record<string, unknown> = {}
-  for (const [column, field] of Object.entries(fields)) if (row[column] !== null) record[field] = row[column]
+  for (const [i, field] of Object.values(fields).entries()) if (found[i] !== null) record[field] = found[i]
   return record as unknown as CredentialRecord
 }
 
 const insertRow = `INSERT INTO {credentials} (${columns.join(", ")}) VALUES (${columns.map(() => "?").join(", ")})`
 const updateRow = `UPDATE {credentials} SET ${columns.map((column) => `${column} = ?`).join(", ")} WHERE id = ?`
 const removeRow = "DELETE FROM {credentials} WHERE id = ?"
-const listRows = `SELECT ${columns.join(", ")} FROM {credentials} ORDER BY created_at, id`
+/** As JSON: some drivers read text only up to its first NUL, and what others name may have one. */
+const listRows = `SELECT json_array(${columns.join(", ")}) FROM {credentials} ORDER BY created_at, id`
 
 /** Where the table of records is: `arcp_credentials`, or what else the prefix makes of it. */
 export interface Options extends TableOptions {}
@@ -97,7 +99,7 @@ const makeOver = (name: string, lend: Lend): Effect.Effect<CredentialStoreServic
       insert: (record) => write(insertRow, values(record)),
       update: (record) => write(updateRow, [...values(record), record.id]),
       remove: (id) => write(removeRow, [id]),
-      list: whileBusy(mapError(lend((statements) => statements.execute(listRows, [], undefined)))).pipe(
+      list: whileBusy(mapError(lend((statements) => statements.executeValues(listRows, [])))).pipe(
         Effect.map((rows) => rows.map(toRecord))
       )
     }

@@ -1,5 +1,5 @@
 /**
- * The store over a SQL client that speaks SQLite's dialect (`@effect/sql-sqlite-node` and its relatives).
+ * The store over a SQL client that speaks SQLite's dialect: our own of one file, or an application's.
  *
  * Statements go to a connection, and not through the client: that keeps every transaction flat and exclusive whatever
  * fiber it runs in, lets a failing `COMMIT` be a failure rather than a defect, and costs a fraction. `lending.ts` says
@@ -251,10 +251,7 @@ export const makeOver = (parts: StoreParts): Effect.Effect<StoreService, StoreEr
       job: (jobId) => selectRecord<JobRecord>(query.job(jobId)),
       jobBySubmit: (sessionId, submitId) => selectRecord<JobRecord>(query.jobBySubmit(sessionId, submitId)),
       jobByKey: (principal, key) => selectRecord<JobRecord>(query.jobByKey(principal, key)),
-      endedCounts: Effect.map(
-        select(retention.endedCounts),
-        (rows) => new Map(rows.map(({ count, principal }) => [principal, count]))
-      ),
+      endedCounts: Effect.map(select(retention.endedCounts), retention.toEndedCounts),
       input: (jobId) => Effect.map(selectOne(query.input(jobId)), (row) => row?.input),
       events: (jobId, fromSeq, limit) => values(query.events(jobId, fromSeq, limit), query.toEvents),
       boundsOf: (jobIds) => Effect.map(select(retention.retained(jobIds)), retention.toBoundsOf),

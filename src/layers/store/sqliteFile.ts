@@ -2,7 +2,7 @@
 
 import * as fs from "node:fs"
 import * as nodePath from "node:path"
-import type * as Sqlite from "@effect/sql-sqlite-node/SqliteClient"
+import type * as SqlClient from "@effect/sql/SqlClient"
 import * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
 import { needs } from "../../services/runtime/needs.js"
@@ -10,9 +10,10 @@ import { StoreError } from "../../services/store/Store.js"
 import { ensureFile, ensureFolder } from "./ownerOnly.js"
 import { applicationId, schemaVersion } from "./schema.js"
 import { isBusy, toStoreError } from "./sqlError.js"
+import type * as Sqlite from "./sqliteClient.js"
 
 /** The client of one SQLite file. */
-export type SqliteClient = Sqlite.SqliteClient
+export type SqliteClient = SqlClient.SqlClient
 
 /** Bytes up to which a file is checked whole when it is opened; checking takes time in proportion. */
 const maxCheckedBytes = 64 * 1024 * 1024
@@ -22,29 +23,23 @@ const attempt = <A>(name: string, f: () => A): Effect.Effect<A, StoreError> =>
 
 const refuse = (message: string) => Effect.fail(new StoreError({ message }))
 
-/** Imported when the first file is opened: whoever imports the store need not have one. */
-const driver = needs("a store on a SQLite file", "@effect/sql-sqlite-node", async () => ({
-  ...(await import("@effect/sql-sqlite-node/SqliteClient")),
-  Reactivity: await import("@effect/experimental/Reactivity")
-})).pipe(Effect.mapError(({ cause, message }) => new StoreError({ message, cause })))
+/** Imported when the first file is opened: who imports the store need not have what it needs. */
+const client = needs("a store on a SQLite file", "@effect/sql", () => import("./sqliteClient.js")).pipe(
+  Effect.mapError(({ cause, message }) => new StoreError({ message, cause }))
+)
 
-/** Opens a connection for the scope. The driver throws where it should fail. */
+/** Opens a connection for the scope. */
 export const connect = (
-  config: Sqlite.SqliteClientConfig,
+  config: Sqlite.Config,
   name: string
 ): Effect.Effect<SqliteClient, StoreError, Scope> =>
-  Effect.flatMap(driver, ({ Reactivity, make }) =>
-    make(config).pipe(
-      Effect.catchAllDefect((defect) => Effect.fail(toStoreError(name)(defect))),
-      Effect.provide(Reactivity.layer)
-    )
-  )
+  Effect.flatMap(client, ({ make }) => Effect.mapError(make(config), toStoreError(name)))
 
 /** Opens a connection that writes, for the scope. The file is created when there is none, and is its owner's alone. */
 export const connectOwn = (
   path: string,
   name: string,
-  config: Omit<Sqlite.SqliteClientConfig, "filename"> = {}
+  config: Omit<Sqlite.Config, "filename"> = {}
 ): Effect.Effect<SqliteClient, StoreError, Scope> =>
   Effect.zipRight(
     attempt(name, () => ensureFile(path)),

@@ -7,7 +7,7 @@
 /** Which versions are asked for, as in package.json. */
 export const optionalPackages = {
   "@effect/platform-node": "0.108",
-  "@effect/sql-sqlite-node": "0.53",
+  "@effect/sql": "0.52",
   ignore: "7",
   jose: "6"
 } as const
