@@ -87,6 +87,26 @@ node import.mjs
 if npx --no-install arcp serve --port 0 --db arcp.db >serve.log 2>&1; then exit 1; fi
 grep -E "^error: .*needs .*npm i .*--memory" serve.log || { cat serve.log; exit 1; }
 
+# Agents of this project, and those that come with the package, served and submitted to.
+cp "$root/.ci/agents.mjs" agents.mjs
+served() {
+  local server result url
+  node_modules/.bin/arcp serve --memory --port 0 --token t=me --log-level none --agents "$1" >served.txt &
+  server=$!
+  for _ in $(seq 300); do
+    if grep -q listening served.txt; then break; fi
+    sleep 0.1
+  done
+  url="$(sed -n 's/^listening //p' served.txt)"
+  result="$(node_modules/.bin/arcp submit "$2" --input '"x"' --json --token t --url "$url" | tail -1)"
+  kill "$server"
+  wait "$server"
+  echo "$2: $result"
+  [[ "$result" == *"$3"* ]]
+}
+served ./agents.mjs copies '{"job":true,"files":"SystemError","errors":true,"effect":true}'
+served conformance echo '"result":"x"'
+
 # Its declarations, as a strict application reads them: nothing is skipped.
 cd ../20
 cp "$root/.ci/consumer.ts" consumer.ts

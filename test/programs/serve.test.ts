@@ -11,6 +11,7 @@ import { Program } from "../e2e/support/Program.js"
 import { WireClient } from "../e2e/support/WireClient.js"
 
 const strays = fileURLToPath(new URL("../e2e/support/stray-agents.mjs", import.meta.url))
+const imported = fileURLToPath(new URL("../../.ci/agents.mjs", import.meta.url))
 const root = new URL("../../dist/index.js", import.meta.url).href
 const folder = mkdtempSync(join(tmpdir(), "arcp-serve-"))
 afterAll(() => rmSync(folder, { recursive: true }))
@@ -177,6 +178,26 @@ export const agents = [Agent.handle(Agent.make("fetches", { version: "1.0.0" }),
   expect(await fetched(`http://*:${port}/**`)).toMatch(/not public/)
   expect(await fetched(`http://localhost:${port}/**`)).toBe("inside")
   inside.close()
+})
+
+it("agents of a module run on the copies of this package and of Effect that it imports", async () => {
+  const client = await WireClient.open(await listening(serve("--agents", imported)))
+  const { terminal } = await client.run("copies", {})
+  expect(terminal.payload.result).toEqual({
+    job: true,
+    files: "SystemError",
+    errors: true,
+    effect: true
+  })
+})
+
+it("what an agent throws is logged with the place in its module", async () => {
+  const program = serve("--agents", imported)
+  const client = await WireClient.open(await listening(program))
+  await client.run("thrower", {})
+  program.signal("SIGTERM")
+  await program.leaves()
+  expect(program.stderr).toMatch(/thrown by an agent[\s\S]*\.ci\/agents\.mjs:\d+/)
 })
 
 const unserved: ReadonlyArray<readonly [string, string, RegExp]> = [
