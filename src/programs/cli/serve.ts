@@ -2,6 +2,7 @@
 import * as Command from "./Command.js"
 import { logLevel } from "./client-flags.js"
 import * as CliOptions from "./Flags.js"
+import { isShipped } from "./shipped.js"
 
 const text = (name: string, description: string) =>
   CliOptions.text(name).pipe(CliOptions.withDescription(description), CliOptions.optional)
@@ -164,7 +165,8 @@ export const serve = Command.make(
         "ARCP_JWT_SECRET                     in place of --jwt-secret",
         "ARCP_LITELLM_URL, ARCP_LITELLM_KEY  gateway that mints a job's own model keys"
       ]
-    }
+    },
+    hostsModules: ({ texts }) => (texts.get(options.agents.name) ?? []).some((name) => !isShipped(name))
   },
   () => import("./run/serve.js")
 )
