@@ -2,7 +2,7 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import { fromPayload, ResumeWindowExpired } from "../../protocol/Errors.js"
+import { fromPayload, ResumeWindowExpired, Unauthenticated } from "../../protocol/Errors.js"
 import { decodeRuntime } from "../../protocol/RuntimeFrame.js"
 import type { RuntimeMessage } from "../../protocol/TypedMessage.js"
 import { type ClientError, ProtocolViolation } from "../../services/client/ArcpClient.js"
@@ -15,6 +15,7 @@ import {
 import type { ClientSession } from "./ClientSession.js"
 import type { JobFrame } from "./JobInbox.js"
 import type { Answer } from "./Requests.js"
+import { isAsked } from "./token.js"
 
 /** How long reading waits for a full lane whose reader is at work, before that overflows. */
 const patience = "250 millis"
@@ -46,6 +47,9 @@ export const receive = (
       frames = yield* Effect.mapError(connection.take, (closed) => {
         // Superseded perhaps by an earlier hello of our own that came late: each may come once.
         if (closed.code === closeCode.tooBig) return session.oversized(lost(closed))
+        const { token } = session.options
+        if (closed.code === closeCode.tokenEnded && token !== undefined && !isAsked(token))
+          return new Unauthenticated({ message: closed.reason })
         if (closed.code !== closeCode.superseded || session.unanswered-- > 0) return lost(closed)
         session.superseded = true
         return new ResumeWindowExpired({ message: "another connection resumed this session" })

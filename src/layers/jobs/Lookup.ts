@@ -7,17 +7,16 @@ import type { JobSession, SubscribeRequest } from "../../services/jobs/Jobs.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import * as Checks from "./Checks.js"
 import * as Faults from "./Faults.js"
+import { envelopeBytes } from "./fitting.js"
 import type { JobParts } from "./JobParts.js"
 import type { Ownership } from "./Ownership.js"
 import type { Recovery } from "./Recovery.js"
+import { byteLength } from "./ResultWriter.js"
 
 /** Jobs of a listing that are read in one go. */
 const listingPart = 64
 /** What the envelope of a listing takes of its frame, in bytes. */
-const listingHeadroom = 4 * 1024
-
-const encoder = new TextEncoder()
-const utf8Bytes = (text: string): number => encoder.encode(text).length
+const listingHeadroom = envelopeBytes
 
 /** Finds jobs, lists them, and lets sessions subscribe to them. */
 export interface Lookup {
@@ -51,17 +50,23 @@ const list = (
     let bytes = 0
     // In parts, with turns of the event loop between them: a thousand leases can be large.
     for (;;) {
-      const size = Math.min(listingPart, limit - jobs.length)
-      const part = yield* Faults.storage(store.jobs({ ...asked(filter), principals, after, limit: size + 1 }))
-      for (const record of part.slice(0, size)) {
+      const count = Math.min(listingPart, limit - jobs.length)
+      const part = yield* Faults.storage(
+        store.jobs({ ...asked(filter), principals, after, limit: count + 1 })
+      )
+      for (const record of part.slice(0, count)) {
         const entry = Checks.entry(running.current(record))
-        bytes += utf8Bytes(JSON.stringify(entry)) + 1
-        if (bytes > maxBytes && after !== undefined && jobs.length > 0)
-          return { jobs, next_cursor: Checks.encodeCursor(after) }
-        jobs.push(entry)
+        const size = byteLength(JSON.stringify(entry)) + 1
+        // One that fits into no frame is left out: it was accepted when these could be larger.
+        if (size <= maxBytes) {
+          if (bytes + size > maxBytes && after !== undefined)
+            return { jobs, next_cursor: Checks.encodeCursor(after) }
+          jobs.push(entry)
+          bytes += size
+        }
         after = { createdAt: record.createdAt, jobId: record.jobId }
       }
-      if (part.length <= size || after === undefined) return { jobs, next_cursor: null }
+      if (part.length <= count || after === undefined) return { jobs, next_cursor: null }
       if (jobs.length >= limit) return { jobs, next_cursor: Checks.encodeCursor(after) }
       yield* turn.next
     }

@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process"
 import { readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { describe, expect, it } from "vitest"
-import { commands } from "../../../src/programs/cli/commands.js"
+import { commands, entries } from "../../../src/programs/cli/commands.js"
 import { nearest } from "../../../src/programs/cli/suggest.js"
 import { run } from "./inProcess.js"
 
@@ -13,7 +13,7 @@ describe("help", () => {
   it("has one line for each command", async () => {
     const { code, stdout, stderr } = await run(["--help"])
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" })
-    for (const { name, summary } of commands)
+    for (const { name, summary } of entries)
       expect(stdout).toMatch(new RegExp(`^  ${name} +${summary.slice(0, 20)}`, "m"))
     expect(stdout).toMatch(/ARCP_TOKEN .*--token/)
     expect(stdout).not.toMatch(/--lease-file/)
@@ -24,17 +24,15 @@ describe("help", () => {
   it.each(commands.map((command) => [command.name, command] as const))(
     "of %s has every flag, examples, and no line that is too long",
     async (name, command) => {
-      const { code, stdout } = await run(["help", name])
+      const { code, stdout } = await run(["help", ...name.split(" ")])
       expect(code).toBe(0)
       for (const flag of Object.values(command.flags))
         expect(stdout).toMatch(new RegExp(`^  --${flag.name}\\b`, "m"))
       expect(stdout).toMatch(/^Examples$/m)
-      const own = stdout
-        .split("\n")
-        .filter((line) => !line.startsWith("  arcp ") && !line.startsWith("  ARCP_"))
+      const own = stdout.split("\n").filter((line) => !/^ {2}(arcp|ARCP_| {2}--)/.test(line))
       for (const line of own) expect(line.length).toBeLessThanOrEqual(80)
-      expect((await run([name, "--help"])).stdout).toBe(stdout)
-      expect((await run([name, "-h", "--nope"])).stdout).toBe(stdout)
+      expect((await run([...name.split(" "), "--help"])).stdout).toBe(stdout)
+      expect((await run([...name.split(" "), "-h", "--nope"])).stdout).toBe(stdout)
     }
   )
 
@@ -83,7 +81,7 @@ describe("completions", () => {
         "bash",
         [
           "-c",
-          `${stdout}\nCOMP_WORDS=("$@"); COMP_CWORD=$(( $# - 1 )); _arcp; echo "\${COMPREPLY[@]}"`,
+          `${stdout}\narcp() { [ "$*" = "context list --names" ] && printf 'prod\\nstage\\n'; }\nCOMP_WORDS=("$@"); COMP_CWORD=$(( $# - 1 )); _arcp; echo "\${COMPREPLY[@]}"`,
           "bash",
           "arcp",
           ...words
@@ -94,6 +92,16 @@ describe("completions", () => {
     expect(complete("submit", "--lea")).toBe("--lease --lease-file")
     expect(complete("jobs", "--status", "r")).toBe("running")
     expect(complete("help", "ser")).toBe("serve")
+    expect(complete("cont")).toBe("context")
+    expect(complete("context", "")).toBe("add list use show rm current --help")
+    expect(complete("help", "context", "a")).toBe("add")
+    expect(complete("context", "add", "--token")).toBe("--token-command --token-file --token")
+    // The names come from the program.
+    for (const words of [
+      ["context", "use", "p"],
+      ["jobs", "--context", "p"]
+    ])
+      expect(complete(...words)).toBe("prod")
   })
 
   it.each(["zsh", "fish"])("%s gets every command and flag", async (shell) => {
@@ -118,7 +126,7 @@ it("loads nothing of Effect before a command is asked for", () => {
       else outside.add(from)
     }
   }
-  walk(fileURLToPath(new URL("../../../src/programs/arcp.ts", import.meta.url)))
+  walk(fileURLToPath(new URL("../../../src/programs/cli/program.ts", import.meta.url)))
   expect(seen.size).toBeGreaterThan(8)
   expect([...outside].filter((name) => !name.startsWith("node:"))).toEqual([])
 })

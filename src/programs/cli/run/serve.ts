@@ -24,6 +24,7 @@ import * as Credentials from "../../../layers/credentials/Credentials.js"
 import * as IdGenerator from "../../../layers/runtime/IdGenerator.js"
 import * as Runtime from "../../../layers/runtime/Runtime.js"
 import * as SecretsLayer from "../../../layers/runtime/Secrets.js"
+import { trustedProxies } from "../../../layers/transport/clientAddress.js"
 import { reserveStdout } from "../../../layers/transport/reserveStdout.js"
 import * as TransportStdio from "../../../layers/transport/TransportStdio.js"
 import * as WebSocketListener from "../../../layers/transport/WebSocketListener.js"
@@ -228,7 +229,7 @@ const reasonOf = (cause: Cause.Cause<unknown>): string => {
 const servicesOf = (modules: ReadonlyArray<AgentsModule>) =>
   Effect.gen(function* () {
     // Shipped agents fetch nothing, and loading this is a good part of a start.
-    const http = modules.every(({ layer }) => layer === Layer.empty)
+    const http = modules.every(({ shipped }) => shipped)
       ? FetchHttpClient.layer
       : (yield* Effect.promise(() => import("../../../layers/lease/HttpClientPublic.js"))).layer()
     const brought = modules.map(({ layer, name }) =>
@@ -289,6 +290,10 @@ export const run = (flags: ServeFlags) =>
       return yield* new UsageError({
         message: `--host ${flags.host}: without TLS tokens would travel readable; listen on 127.0.0.1 behind a TLS proxy, or add --allow-insecure if the proxy is on another machine`
       })
+    yield* Effect.try({
+      try: () => trustedProxies(flags.trustProxy),
+      catch: (error) => new UsageError({ message: `--trust-proxy: ${failureMessage(error)}` })
+    })
     const crashed = yield* watch
     // Before the modules of agents are loaded, which may write as well.
     const output = flags.transport === "stdio" ? yield* reserveStdout : undefined
@@ -315,6 +320,7 @@ export const run = (flags: ServeFlags) =>
             path: flags.path,
             allowInsecure: flags.allowInsecure,
             ...(flags.allowHost.length === 0 ? {} : { allowedHosts: flags.allowHost }),
+            trustedProxies: flags.trustProxy,
             ...(flags.allowOrigin.length === 0 ? {} : { allowedOrigins: flags.allowOrigin }),
             ...(hasDemo(flags) ? { pages: demoPages(flags.path) } : {})
           })
