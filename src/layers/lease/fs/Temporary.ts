@@ -3,9 +3,9 @@ import { BadArgument, type PlatformError } from "@effect/platform/Error"
 import type * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { type AccessRequest, Changed, io, isReason, retried, write } from "./Authority.js"
 import type { FsParts } from "./FsParts.js"
 import type { Place } from "./Holding.js"
+import { type AccessRequest, Changed, io, isReason, retried, write } from "./Requests.js"
 import { removeAt } from "./Trees.js"
 
 /** A directory of a random name, in which nothing else is. */
