@@ -2,7 +2,7 @@
 //
 //   node client.mjs URL TOKEN FOLDER
 //
-// Prints a line for each try. Resolves `effect-arcp` from where this file is.
+// FOLDER is the server's workspace: `inside` is a file there, and `link` leads to one outside. Prints a line for each try. Resolves `effect-arcp` from where this file is.
 import assert from "node:assert/strict"
 import { readFile } from "node:fs/promises"
 import { join } from "node:path"
@@ -84,6 +84,24 @@ await attempt("saveResult", async () => {
     const { size } = await (await arcp.submit("chunks", chunked)).saveResult(path)
     assert.equal(size, chunked.chunks * chunked.size)
     assert.equal((await readFile(path)).length, size)
+  } finally {
+    await arcp.close()
+  }
+})
+await attempt("files, as far as the lease lets", async () => {
+  const arcp = await Arcp.connect({ url, token })
+  const read = async (name) =>
+    (
+      await arcp.submit(
+        "read",
+        { path: join(folder, name) },
+        { leaseRequest: { "fs.read": [`${folder}/**`] } }
+      )
+    ).result
+  try {
+    assert.deepEqual(await read("inside"), { content: "inside" })
+    for (const name of ["link", "../outside"])
+      await assert.rejects(read(name), ({ code }) => code === "PERMISSION_DENIED")
   } finally {
     await arcp.close()
   }

@@ -5,7 +5,17 @@
 // FOLDER is a project in which it is installed. Bun and Deno come from npm, into a folder of their own; where they cannot
 // be had, that is said, and they are skipped. docs/platforms.md says what is tried here.
 import { execFileSync, spawn } from "node:child_process"
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs"
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync
+} from "node:fs"
 import { tmpdir } from "node:os"
 import { join, resolve } from "node:path"
 import { createInterface } from "node:readline"
@@ -13,8 +23,7 @@ import { fileURLToPath } from "node:url"
 
 const versions = { bun: "1.4.5", deno: "2.9.6" }
 const project = resolve(process.argv[2] ?? ".")
-const folder = mkdtempSync(join(tmpdir(), "arcp-platforms-"))
-const client = join(project, "client.mjs")
+const folder = mkdtempSync(join(realpathSync(tmpdir()), "arcp-platforms-"))
 const program = join(project, "node_modules/effect-arcp/dist/programs/arcp.js")
 const patienceMs = 120_000
 let failures = 0
@@ -72,16 +81,13 @@ const report = (what, { code, output }) => {
   else for (const line of output.split("\n")) if (line.startsWith("skipped")) console.log(`        ${line}`)
 }
 
-/** A server of one, and a client of the other. */
-const pair = async (what, host, flags, use) => {
+/** Tries each of `uses` on one server. */
+const on = async (host, flags, uses) => {
   const server = await serve(host, flags)
-  if (server.url === undefined) return report(what, { code: 1, output: server.log() })
-  const used = await use(server.url)
+  for (const [what, use] of Object.entries(uses))
+    report(what, server.url === undefined ? { code: 1, output: server.log() } : await use(server.url))
   const code = await server.stop()
-  report(
-    what,
-    code === 0 ? used : { code: 1, output: `the server left with ${code}\n${server.log()}${used.output}` }
-  )
+  if (code !== 0) report("the server's end", { code: 1, output: `it left with ${code}\n${server.log()}` })
 }
 
 /** Bun and Deno, without the scripts of their packages, which only move what another package brought. */
@@ -117,22 +123,39 @@ const installed = () => {
 
 const node = { name: `Node ${process.versions.node}`, command: [process.execPath] }
 
+/** Where the server of the other side works, and what must not be read from there. */
+const workspace = join(folder, "workspace")
+const tries = ["client.mjs", "fetch.mjs"]
+
 try {
-  copyFileSync(fileURLToPath(new URL("./client.mjs", import.meta.url)), client)
+  mkdirSync(workspace)
+  writeFileSync(join(workspace, "inside"), "inside")
+  writeFileSync(join(folder, "outside"), "outside")
+  symlinkSync(join(folder, "outside"), join(workspace, "link"))
+  for (const name of tries) copyFileSync(fileURLToPath(new URL(name, import.meta.url)), join(project, name))
   for (const { name, command } of [node, ...installed()]) {
     const [executable, ...args] = command
-    const clientOf = (url) => run(executable, [...args, client, url, "secret", folder])
+    const client =
+      ([executable, ...args]) =>
+      (url) =>
+        run(executable, [...args, join(project, "client.mjs"), url, "secret", workspace])
     const submit = (url) =>
       run(executable, [...args, program, "submit", "echo", "--url", url, "--token", "secret", "--input", "1"])
-    await pair(`${name}: the client`, node.command, ["--memory"], clientOf)
-    await pair(`${name}: arcp submit`, node.command, ["--memory"], submit)
-    if (command === node.command) continue
-    await pair(`${name}: arcp serve --memory`, command, ["--memory"], (url) =>
-      run(process.execPath, [client, url, "secret", folder])
+    await on(node.command, ["--memory", "--workspace", workspace], {
+      [`${name}: the client`]: client(command),
+      [`${name}: arcp submit`]: submit
+    })
+    report(
+      `${name}: agents fetch from no private address`,
+      await run(executable, [...args, join(project, "fetch.mjs")])
     )
+    if (command === node.command) continue
+    await on(command, ["--memory", "--workspace", workspace], {
+      [`${name}: arcp serve --memory`]: client(node.command)
+    })
   }
 } finally {
   rmSync(folder, { recursive: true, force: true })
-  rmSync(client, { force: true })
+  for (const name of tries) rmSync(join(project, name), { force: true })
 }
 if (failures > 0) process.exit(1)

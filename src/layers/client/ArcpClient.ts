@@ -10,6 +10,7 @@ import * as ScheduleInterval from "effect/ScheduleInterval"
 import type * as Scope from "effect/Scope"
 import * as Errors from "../../protocol/Errors.js"
 import { all, type Feature, renewal } from "../../protocol/Features.js"
+import * as Trace from "../../protocol/Trace.js"
 import {
   ArcpClient,
   type ArcpClientService,
@@ -21,12 +22,12 @@ import {
 } from "../../services/client/ArcpClient.js"
 import { monotonic } from "../../services/runtime/monotonic.js"
 import { Dialer, TransportError } from "../../services/transport/Transport.js"
-import * as IdGenerator from "../runtime/IdGenerator.js"
 import { backoff } from "./backoff.js"
 import { ClientSession } from "./ClientSession.js"
 import type { ClientState } from "./ClientState.js"
 import { keepConnected } from "./connecting.js"
 import { type ClientParts, cancel } from "./handling.js"
+import * as ids from "./ids.js"
 import { list } from "./listing.js"
 import * as Reattach from "./Reattach.js"
 import { attach, submit, subscribe } from "./submitting.js"
@@ -76,12 +77,18 @@ export interface Options {
   readonly state?: ClientState | undefined
 }
 
+/** Milliseconds that an error asks to wait before another attempt (`details.retry_after`, in seconds), at most a day. */
+const askedToWait = (error: unknown): number => {
+  const seconds = Errors.isArcpError(error) ? Number(error.details?.["retry_after"]) : 0
+  return seconds > 0 ? Math.min(seconds * 1000, 86_400_000) : 0
+}
+
 const delays = () =>
-  Schedule.makeWithState(0, (now, _: unknown, attempt) =>
+  Schedule.makeWithState(0, (now, error: unknown, attempt) =>
     Effect.map(backoff(attempt), (ms) => [
       attempt + 1,
       attempt,
-      ScheduleDecision.continueWith(ScheduleInterval.after(now + ms))
+      ScheduleDecision.continueWith(ScheduleInterval.after(now + askedToWait(error) + ms))
     ])
   )
 
@@ -94,8 +101,9 @@ export const isRetryable = (error: unknown): boolean =>
   error.retryable
 
 /**
- * Retries what may be retried, up to 8 times, from 100 ms, doubling, jittered. Give the submit an idempotency key:
- * then a retry whose first attempt did arrive finds the same job.
+ * Retries what may be retried, up to 8 times, from 100 ms, doubling, jittered; where the error asks to wait
+ * (`details.retry_after`), that much later. Give the submit an idempotency key: then a retry whose first attempt did
+ * arrive finds the same job.
  *
  * @example
  * client.submit(Review, input, { idempotencyKey: "nightly-2026-01-31" }).pipe(Effect.retry(ArcpClient.retrySchedule))
@@ -162,8 +170,9 @@ const serviceOf = (parts: ClientParts, close: Effect.Effect<void>): ArcpClientSe
 export const make = (options: Options): Effect.Effect<ArcpClientService, ClientError, Dialer | Scope.Scope> =>
   Effect.gen(function* () {
     const dialer = yield* Dialer
-    const ids = yield* IdGenerator.make
+    const random = yield* ids.random
     const clock = yield* Effect.clock
+    const now = () => clock.unsafeCurrentTimeMillis()
     const scope = yield* Effect.scope
     const state = options.state && (yield* options.state)
     const saved = state?.saved
@@ -184,9 +193,9 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
         options.resume === undefined
           ? saved && { ...saved, mayBeGone: true }
           : { ...options.resume, mayBeGone: false },
-      nextId: ids.unsafeNext,
-      traceId: ids.unsafeTraceId,
-      now: () => clock.unsafeCurrentTimeMillis(),
+      nextId: () => ids.ulid(now(), random),
+      traceId: () => Trace.make(random),
+      now,
       elapsed: monotonic(clock),
       save: state?.save(() => ({ ...session.resumeState, jobs: state.jobs.toSave(jobs.all) })) ?? Effect.void,
       reattach: (orphans, lost) =>
@@ -206,10 +215,11 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       // The writer may be waiting for its turn. Then the connection goes, flushed, with the fiber that serves it.
       return session.flush.pipe(
         Effect.zipRight(session.save),
-        Effect.map(() =>
+        Effect.flatMap(() => {
           session.finish(new TransportError({ message: "this client closed the session" }), null)
-        ),
-        Effect.zipLeft(Fiber.interrupt(running))
+          return Fiber.interrupt(running)
+        }),
+        Effect.asVoid
       )
     })
     yield* Effect.addFinalizer(() => close)

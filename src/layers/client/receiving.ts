@@ -1,5 +1,4 @@
 /** Reading a connection: each frame goes to the request that waits for it, or to the handles of its job. */
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import { fromPayload, ResumeWindowExpired, Unauthenticated } from "../../protocol/Errors.js"
@@ -13,6 +12,7 @@ import {
   TransportError
 } from "../../services/transport/Transport.js"
 import type { ClientSession } from "./ClientSession.js"
+import { first } from "./first.js"
 import type { JobFrame } from "./JobInbox.js"
 import type { Answer } from "./Requests.js"
 import { isAsked } from "./token.js"
@@ -63,12 +63,11 @@ const makeRoom = (session: ClientSession): Effect.Effect<void> =>
     const lanes = [...session.crowded]
     session.crowded.clear()
     for (const lane of lanes) {
-      if (lane.full && lane.reading) {
-        const room = yield* Deferred.make<void>()
-        lane.onRoom(() => Deferred.unsafeDone(room, Effect.void))
-        yield* Effect.forkDaemon(Effect.zipRight(Effect.sleep(patience), Deferred.succeed(room, undefined)))
-        yield* Deferred.await(room)
-      }
+      if (lane.full && lane.reading)
+        yield* first(
+          Effect.async<void>((resume) => lane.onRoom(() => resume(Effect.void))),
+          Effect.sleep(patience)
+        )
       lane.overflowed = lane.full
     }
   })

@@ -1,7 +1,6 @@
 /** The bearer token of a session: what gives it, and when another is needed (§4.1 of the protocol page, "A token ends"). */
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
 import * as Redacted from "effect/Redacted"
 import { renewal } from "../../protocol/Features.js"
 import { type TokenSource, TokenUnavailable } from "../../services/client/ArcpClient.js"
@@ -83,9 +82,9 @@ export const renewed = (session: ClientSession, token: string | undefined): Effe
     for (let attempts = 0; now() < end; ) {
       if (now() < due) yield* Effect.sleep(Math.min(due - now(), longestSleep))
       else {
-        const fresh = yield* Effect.either(ask(session.options))
-        if (Either.isRight(fresh) && fresh.right !== token) {
-          session.fresh = fresh.right
+        const fresh = yield* Effect.catchAll(ask(session.options), () => Effect.succeed(token))
+        if (fresh !== token) {
+          session.fresh = fresh
           return
         }
         due = now() + (yield* backoff(attempts++))

@@ -10,7 +10,7 @@ import { WebSocket } from "ws"
 import { type Connection, closeCode, Dialer, TransportError } from "../../services/transport/Transport.js"
 import * as DialerWebSocketGlobal from "./DialerWebSocketGlobal.js"
 import { type DialOptions, defaults, label, refusal } from "./DialPolicy.js"
-import * as Proxy from "./proxy.js"
+import { forUrl, type HttpProxy } from "./proxy.js"
 import * as WebSocketConnection from "./WebSocketConnection.js"
 
 /** Options of a dialer over `ws`. */
@@ -27,7 +27,7 @@ const maxQuotedChars = 512
 const connectError = (
   cause: NodeJS.ErrnoException,
   url: string,
-  proxy: Proxy.Proxy | undefined
+  proxy: HttpProxy | undefined
 ): TransportError => {
   const message =
     proxy !== undefined && proxy.answered() === undefined
@@ -40,7 +40,7 @@ const connectError = (
   return new TransportError({ message, cause })
 }
 
-const start = (options: Options, proxy: Proxy.Proxy | undefined): Effect.Effect<WebSocket, TransportError> =>
+const start = (options: Options, proxy: HttpProxy | undefined): Effect.Effect<WebSocket, TransportError> =>
   Effect.try({
     try: () =>
       new WebSocket(options.url, {
@@ -58,7 +58,7 @@ const start = (options: Options, proxy: Proxy.Proxy | undefined): Effect.Effect<
 const open = (
   ws: WebSocket,
   options: Options,
-  proxy: Proxy.Proxy | undefined
+  proxy: HttpProxy | undefined
 ): Effect.Effect<Connection, TransportError> =>
   Effect.async((resume) => {
     const { maxFrameBytes = defaults.maxFrameBytes, url } = options
@@ -107,7 +107,7 @@ export const connect = (options: Options): Effect.Effect<Connection, TransportEr
   Effect.gen(function* () {
     const refused = refusal(options)
     if (refused !== undefined) return yield* refused
-    const proxy = yield* Proxy.forUrl(options.url)
+    const proxy = yield* forUrl(options.url)
     const ws = yield* Effect.acquireRelease(start(options, proxy), (ws) => Effect.sync(() => ws.terminate()))
     const connection = yield* open(ws, options, proxy)
     // Before the socket is let go, which then has nothing more to do.

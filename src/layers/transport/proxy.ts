@@ -5,7 +5,7 @@ import { TransportError } from "../../services/transport/Transport.js"
 import { label } from "./DialPolicy.js"
 
 /** The way through a proxy, for one connection. */
-export interface Proxy {
+export interface HttpProxy {
   /** Where it is, without what may be secret. */
   readonly label: string
   readonly agent: Agent
@@ -17,7 +17,7 @@ export interface Proxy {
 const isNamed = (): boolean =>
   Object.entries(process.env).some(([name, value]) => /^(https?|all)_proxy$/i.test(name) && value !== "")
 
-const through = async (url: string): Promise<Proxy | undefined> => {
+const through = async (url: string): Promise<HttpProxy | undefined> => {
   const [{ getProxyForUrl }, { HttpsProxyAgent }] = await Promise.all([
     import("proxy-from-env"),
     import("https-proxy-agent")
@@ -38,7 +38,7 @@ const through = async (url: string): Promise<Proxy | undefined> => {
 }
 
 /** Returns the proxy for a WebSocket URL, if the environment names one. */
-export const forUrl = (url: string): Effect.Effect<Proxy | undefined, TransportError> =>
+export const forUrl = (url: string): Effect.Effect<HttpProxy | undefined, TransportError> =>
   Effect.suspend(() =>
     isNamed()
       ? Effect.tryPromise({

@@ -1,24 +1,12 @@
 /** Help, written from what the commands declare. */
 import type { Command, Group } from "./Command.js"
 import type { Flag } from "./Flags.js"
+import { wrapped } from "./text.js"
 
 /** How a text looks: how wide it may be, and whether headings are bold. */
 export interface Page {
   readonly columns: number
   readonly colours: boolean
-}
-
-/** Words on lines of at most `width`, each of them after `indent` spaces; the first is where the text begins. */
-const wrapped = (text: string, width: number, indent: number): string => {
-  const lines: Array<string> = []
-  let line = ""
-  for (const word of text.split(" ")) {
-    if (line !== "" && line.length + 1 + word.length > width) {
-      lines.push(line)
-      line = word
-    } else line = line === "" ? word : `${line} ${word}`
-  }
-  return [...lines, line].join(`\n${" ".repeat(indent)}`)
 }
 
 /** Two columns: what there is, and what it is for. */

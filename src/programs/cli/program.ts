@@ -6,7 +6,7 @@ import { whatIsMissing } from "../../services/runtime/optionalPackages.js"
 import { entries } from "./commands.js"
 import { parse } from "./parse.js"
 import { said } from "./said.js"
-import { coloured, safe } from "./text.js"
+import { coloured, columnsOf, fitted, safe } from "./text.js"
 
 const asked = parse(entries, process.argv.slice(2), process.env)
 
@@ -32,5 +32,5 @@ if (asked._tag === "Run") {
   const columns = Math.min(process.stdout.columns ?? 80, 100)
   const { stream, text, code } = said(asked, { columns, colours: coloured(process.stdout) })
   process.exitCode = code
-  process[stream].write(`${stream === "stderr" ? safe(text) : text}\n`)
+  process[stream].write(`${stream === "stderr" ? fitted(safe(text), columnsOf(process.stderr)) : text}\n`)
 }

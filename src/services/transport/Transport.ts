@@ -122,7 +122,7 @@ export interface Connection {
  * The server side: connections as they come, for one consumer, which closes each when it is done with
  * it. Those still open when the layer's scope closes are closed with 1001.
  */
-export class TransportServer extends Context.Tag("arcp/services/TransportServer")<
+export class TransportServer extends /* @__PURE__ */ Context.Tag("arcp/services/TransportServer")<
   TransportServer,
   {
     /** `ws://host:port/path` as bound, `stdio:` or `memory:`. */

@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url"
 import { describe, expect, it } from "vitest"
 import { commands, entries } from "../../../src/programs/cli/commands.js"
 import { nearest } from "../../../src/programs/cli/suggest.js"
+import { fitted } from "../../../src/programs/cli/text.js"
 import { run } from "./inProcess.js"
 
 const names = commands.map(({ name }) => name)
@@ -64,6 +65,15 @@ describe("a mistake", () => {
     expect(stderr).toMatch(/\n {2}arcp .*--help/)
     expect(stdout).toBe("")
     expect(code).toBe(2)
+  })
+
+  it("is told in lines that fit the terminal, with no word broken; to a file as it is", () => {
+    const text = `error: ${"word ".repeat(40).trim()}\n  ${"hint ".repeat(30).trim()}\n  ${"x".repeat(100)}`
+    const lines = fitted(text, 80).split("\n")
+    expect(lines.length).toBeGreaterThan(5)
+    for (const line of lines.slice(0, -1)) expect(line.length).toBeLessThanOrEqual(80)
+    expect(fitted(text, 80).replace(/\s+/g, " ")).toBe(text.replace(/\s+/g, " "))
+    expect(fitted(text, Number.POSITIVE_INFINITY)).toBe(text)
   })
 
   it("that resembles nothing is taken for nothing", () => {

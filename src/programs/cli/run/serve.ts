@@ -41,6 +41,7 @@ import { version } from "../../version.js"
 import { type AgentsModule, loadModules, type Provided } from "../agents-module.js"
 import { readIdentities } from "../identities.js"
 import type { ServeFlags } from "../serve.js"
+import { didYouMean } from "../suggest.js"
 import { json } from "../text.js"
 import { UsageError } from "../UsageError.js"
 import { demoPages } from "./demo.js"
@@ -83,10 +84,11 @@ const runtimeOptions = (flags: ServeFlags): Effect.Effect<RuntimeOptions.Input, 
     for (const limit of flags.limit) {
       const [given, value] = yield* pair("limit", limit, "NAME=VALUE, e.g. --limit maxJobsPerSession=500")
       const [name, unit] = durationIn(given)
-      if (!Object.hasOwn(RuntimeOptions.RuntimeOptionsSchema.fields, name))
-        return yield* new UsageError({
-          message: `--limit: no option ${given}; there are ${Object.keys(RuntimeOptions.RuntimeOptionsSchema.fields).join(", ")}`
-        })
+      if (!Object.hasOwn(RuntimeOptions.RuntimeOptionsSchema.fields, name)) {
+        const names = Object.keys(RuntimeOptions.RuntimeOptionsSchema.fields)
+        const meant = didYouMean(name, names) || `; there are ${names.join(", ")}`
+        return yield* new UsageError({ message: `--limit: there is no option ${given}${meant}` })
+      }
       input[name] = unit === undefined ? parsed(value) : `${value} ${unit}`
     }
     for (const [name, { value, unit }] of Object.entries(durations(flags)))
