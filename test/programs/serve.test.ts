@@ -1,5 +1,8 @@
 /** `arcp serve` and agents that let go of what fails, that throw, and that need what it does not have. */
+import { once } from "node:events"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -155,15 +158,26 @@ export const agents = [
   expect((await client.run("fetches", {})).terminal.payload.code).toBe("PERMISSION_DENIED")
 })
 
-it("a module without a layer gets the HttpClient that reaches public addresses only", async () => {
-  const file = module(`
-export const agents = [
-  Agent.handle(Agent.make("fetches", { version: "1.0.0" }), () =>
-    Effect.flip(Effect.flatMap(HttpClient.HttpClient, (http) => http.get("http://127.0.0.1:1/x"))).pipe(Effect.map(({ cause }) => String(cause))))
-]`)
-  const client = await WireClient.open(await listening(serve("--agents", file)))
-  const { terminal } = await client.run("fetches", {}, { lease_request: { "net.fetch": ["http://**"] } })
-  expect(terminal.payload.result).toMatch(/not public/)
+it("agents of a module without a layer reach public addresses only, and what their lease names", async () => {
+  const inside = createServer((_, response) => response.end("inside")).listen(0, "127.0.0.1")
+  await once(inside, "listening")
+  const { port } = inside.address() as AddressInfo
+  const program = serve(
+    "--agents",
+    module(`
+export const agents = [Agent.handle(Agent.make("fetches", { version: "1.0.0" }), () =>
+  HttpClient.HttpClient.pipe(
+    Effect.flatMap((http) => http.get("http://localhost:${port}/x")),
+    Effect.flatMap((response) => response.text),
+    Effect.catchAll((error) => Effect.succeed(String(error.cause)))
+  ))]`)
+  )
+  const client = await WireClient.open(await listening(program))
+  const fetched = async (pattern: string) =>
+    (await client.run("fetches", {}, { lease_request: { "net.fetch": [pattern] } })).terminal.payload.result
+  expect(await fetched(`http://*:${port}/**`)).toMatch(/not public/)
+  expect(await fetched(`http://localhost:${port}/**`)).toBe("inside")
+  inside.close()
 })
 
 it("agents of a module run on the copies of this package and of Effect that it imports", async () => {

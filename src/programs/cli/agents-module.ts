@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Registered } from "../../services/agents/Agent.js"
 import type { Leased } from "../../services/lease/Leased.js"
+import { needs } from "../../services/runtime/needs.js"
 import type { Secrets } from "../../services/runtime/Secrets.js"
 import { isShipped, type Shipped } from "./shipped.js"
 import { UsageError } from "./UsageError.js"
@@ -47,19 +48,13 @@ const isLayer = (u: unknown): u is Layer.Layer<never, unknown, Provided> => Laye
 const help =
   'export const agents = [Agent.fromPromise("hello", { version: "1.0.0" }, async (input) => input)]'
 
-const sets: Readonly<Record<Shipped, () => Promise<{ readonly agents: ReadonlyArray<Hosted> }>>> = {
-  demo: () => import("../agents/demo.js"),
-  conformance: () => import("../agents/conformance.js")
+const loadShipped: Readonly<Record<Shipped, Effect.Effect<ReadonlyArray<Hosted>>>> = {
+  demo: needs("--agents demo", "ignore", () => import("../agents/demo.js")).pipe(
+    Effect.orDie,
+    Effect.map(({ agents }) => agents)
+  ),
+  conformance: Effect.promise(async () => (await import("../agents/conformance.js")).agents)
 }
-
-const loadShipped = (name: Shipped): Effect.Effect<AgentsModule> =>
-  Effect.map(Effect.promise(sets[name]), ({ agents }) => ({
-    name,
-    shipped: true,
-    agents,
-    layer: Layer.empty,
-    leased: []
-  }))
 
 /** What a module of the user's may export. */
 interface Exports {
@@ -92,7 +87,15 @@ const loadForeign = (name: string): Effect.Effect<AgentsModule, UsageError> =>
   }).pipe(Effect.flatMap((module) => checked(name, module)))
 
 const load = (name: string): Effect.Effect<AgentsModule, UsageError> =>
-  isShipped(name) ? loadShipped(name) : loadForeign(name)
+  isShipped(name)
+    ? Effect.map(loadShipped[name], (agents) => ({
+        name,
+        shipped: true,
+        agents,
+        layer: Layer.empty,
+        leased: []
+      }))
+    : loadForeign(name)
 
 /** Loads every set of agents. */
 export const loadModules = (

@@ -2,6 +2,7 @@
  * `arcp`, from its command line. Help, versions and mistakes are answered with what is loaded here, which is only data; what
  * a command does, and Effect with it, is loaded when it is asked for.
  */
+import { whatIsMissing } from "../../services/runtime/optionalPackages.js"
 import { entries } from "./commands.js"
 import { parse } from "./parse.js"
 import { said } from "./said.js"
@@ -18,8 +19,15 @@ const loadStart = (hostsModules: boolean): Promise<typeof import("./start.js")> 
 
 if (asked._tag === "Run") {
   const { command, written } = asked
-  const { start } = await loadStart(command.hostsModules(written))
-  start(command.name, written)
+  try {
+    const { start } = await loadStart(command.hostsModules(written))
+    start(command.name, written)
+  } catch (error) {
+    const missing = whatIsMissing("arcp", "@effect/platform-node", error)
+    if (missing === undefined) throw error
+    process.exitCode = 1
+    process.stderr.write(`error: ${missing}\n`)
+  }
 } else {
   const columns = Math.min(process.stdout.columns ?? 80, 100)
   const { stream, text, code } = said(asked, { columns, colours: coloured(process.stdout) })

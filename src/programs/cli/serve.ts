@@ -41,6 +41,12 @@ const options = {
     ),
     CliOptions.repeated
   ),
+  trustProxy: CliOptions.text("trust-proxy").pipe(
+    CliOptions.withDescription(
+      "address or network of a proxy whose X-Forwarded-For says where a client is; repeatable"
+    ),
+    CliOptions.repeated
+  ),
   db: text("db", "SQLite file (default .arcp/arcp.db)"),
   memory: CliOptions.boolean("memory").pipe(CliOptions.withDescription("keep everything in memory instead")),
   synchronous: CliOptions.choice("synchronous", ["FULL", "NORMAL"]).pipe(
@@ -113,7 +119,8 @@ const presentation: Readonly<Record<string, Readonly<Partial<Record<keyof typeof
     path: "PATH",
     allowInsecure: "",
     allowOrigin: "ORIGIN",
-    allowHost: "HOST"
+    allowHost: "HOST",
+    trustProxy: "ADDRESS"
   },
   Agents: { agents: "NAME|FILE", workspace: "DIRECTORY" },
   Store: { db: "FILE", memory: "", synchronous: "FULL|NORMAL" },

@@ -24,6 +24,7 @@ import * as Credentials from "../../../layers/credentials/Credentials.js"
 import * as IdGenerator from "../../../layers/runtime/IdGenerator.js"
 import * as Runtime from "../../../layers/runtime/Runtime.js"
 import * as SecretsLayer from "../../../layers/runtime/Secrets.js"
+import { trustedProxies } from "../../../layers/transport/clientAddress.js"
 import { reserveStdout } from "../../../layers/transport/reserveStdout.js"
 import * as TransportStdio from "../../../layers/transport/TransportStdio.js"
 import * as WebSocketListener from "../../../layers/transport/WebSocketListener.js"
@@ -291,6 +292,10 @@ export const run = (flags: ServeFlags) =>
       return yield* new UsageError({
         message: `--host ${flags.host}: without TLS tokens would travel readable; listen on 127.0.0.1 behind a TLS proxy, or add --allow-insecure if the proxy is on another machine`
       })
+    yield* Effect.try({
+      try: () => trustedProxies(flags.trustProxy),
+      catch: (error) => new UsageError({ message: `--trust-proxy: ${failureMessage(error)}` })
+    })
     const crashed = yield* watch
     // Before the modules of agents are loaded, which may write as well.
     const output = flags.transport === "stdio" ? yield* reserveStdout : undefined
@@ -317,6 +322,7 @@ export const run = (flags: ServeFlags) =>
             path: flags.path,
             allowInsecure: flags.allowInsecure,
             ...(flags.allowHost.length === 0 ? {} : { allowedHosts: flags.allowHost }),
+            trustedProxies: flags.trustProxy,
             ...(flags.allowOrigin.length === 0 ? {} : { allowedOrigins: flags.allowOrigin }),
             ...(hasDemo(flags) ? { pages: demoPages(flags.path) } : {})
           })
