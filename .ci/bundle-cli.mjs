@@ -9,11 +9,24 @@ const folder = "dist/programs/bundle"
 /** Left where it is compiled to. */
 const apart = "dist/layers/lease/HttpClientPublic.js"
 
+/** The folder of the package that a module is of. */
+const folderOf = (id) => /^.*\/node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(id)?.[0]
+
 const bundle = await rolldown({
   input: { program: "dist/programs/cli/program.js" },
   platform: "node",
-  external: [/^@photostructure\/sqlite$/],
   plugins: [
+    {
+      name: "native",
+      async resolveId(source, importer) {
+        if (importer === undefined || /^([./]|node:)/.test(source)) return null
+        const resolved = await this.resolve(source, importer, { skipSelf: true })
+        const isNative =
+          resolved !== null &&
+          ["binding.gyp", "prebuilds"].some((name) => existsSync(join(folderOf(resolved.id) ?? "", name)))
+        return isNative ? { id: source, external: true } : resolved
+      }
+    },
     {
       name: "apart",
       resolveId: (id) =>
@@ -48,9 +61,7 @@ await bundle.close()
 
 /** The folders of packages that are inside, as paths from the root. */
 const packages = new Set(
-  output.flatMap(({ modules = {} }) =>
-    Object.keys(modules).flatMap((id) => /^.*\/node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(id)?.[0] ?? [])
-  )
+  output.flatMap(({ modules = {} }) => Object.keys(modules).flatMap((id) => folderOf(id) ?? []))
 )
 const notices = [...packages].sort().map((path) => {
   const { name, version, license } = JSON.parse(readFileSync(join(path, "package.json"), "utf8"))

@@ -48,13 +48,22 @@ const isLayer = (u: unknown): u is Layer.Layer<never, unknown, Provided> => Laye
 const help =
   'export const agents = [Agent.fromPromise("hello", { version: "1.0.0" }, async (input) => input)]'
 
-const loadShipped: Readonly<Record<Shipped, Effect.Effect<ReadonlyArray<Hosted>>>> = {
+const agentsOf: Readonly<Record<Shipped, Effect.Effect<ReadonlyArray<Hosted>>>> = {
   demo: needs("--agents demo", "ignore", () => import("../agents/demo.js")).pipe(
     Effect.orDie,
     Effect.map(({ agents }) => agents)
   ),
   conformance: Effect.promise(async () => (await import("../agents/conformance.js")).agents)
 }
+
+const loadShipped = (name: Shipped): Effect.Effect<AgentsModule> =>
+  Effect.map(agentsOf[name], (agents) => ({
+    name,
+    shipped: true,
+    agents,
+    layer: Layer.empty,
+    leased: []
+  }))
 
 /** What a module of the user's may export. */
 interface Exports {
@@ -87,15 +96,7 @@ const loadForeign = (name: string): Effect.Effect<AgentsModule, UsageError> =>
   }).pipe(Effect.flatMap((module) => checked(name, module)))
 
 const load = (name: string): Effect.Effect<AgentsModule, UsageError> =>
-  isShipped(name)
-    ? Effect.map(loadShipped[name], (agents) => ({
-        name,
-        shipped: true,
-        agents,
-        layer: Layer.empty,
-        leased: []
-      }))
-    : loadForeign(name)
+  isShipped(name) ? loadShipped(name) : loadForeign(name)
 
 /** Loads every set of agents. */
 export const loadModules = (
