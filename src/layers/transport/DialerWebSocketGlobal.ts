@@ -136,15 +136,16 @@ export const connect = (options: Options): Effect.Effect<Connection, TransportEr
     const refused = refusal(options)
     if (refused !== undefined) return yield* refused
     let connection: Connection | undefined
-    const ws = yield* Effect.acquireRelease(start(options), (ws) =>
-      Effect.suspend(() => connection?.close(closeCode.normal, "") ?? Effect.sync(() => ws.close()))
+    const ws = yield* Effect.uninterruptible(
+      Effect.flatMap(start(options), (ws) =>
+        Effect.as(
+          Effect.addFinalizer(() => connection?.close(closeCode.normal, "") ?? Effect.sync(() => ws.close())),
+          ws
+        )
+      )
     )
-    return yield* open(ws, options).pipe(
-      Effect.map((opened) => {
-        connection = opened
-        return opened
-      })
-    )
+    connection = yield* open(ws, options)
+    return connection
   })
 
 /** Connects over a new socket each time. */
