@@ -69,9 +69,7 @@ export type ConnectOptions = Common & (ByUrl | ByDialer)
 export const dialGlobal = (options: ByUrl): Effect.Effect<Layer.Layer<Dialer>, InvalidRequest> =>
   options.headers !== undefined || options.ca !== undefined
     ? new InvalidRequest({ message: "headers and ca cannot be given to this kind of WebSocket" })
-    : options.WebSocket === undefined && globalThis.WebSocket === undefined
-      ? new InvalidRequest({ message: "there is no WebSocket here: give the option WebSocket, or a dialer" })
-      : Effect.succeed(DialerWebSocketGlobal.layer(options))
+    : Effect.succeed(DialerWebSocketGlobal.layer(options))
 
 const schedule = (delay: (attempts: number) => number | undefined): Schedule.Schedule<number> =>
   Schedule.makeWithState(0, (now, _, attempts) =>

@@ -40,6 +40,8 @@ export const make =
   (session: Session, { outbox }: Attachment, expiresAt: number): Effect.Effect<void> =>
     Effect.gen(function* () {
       yield* until(expiresAt, now)
+      // Renewed by a resume that has superseded this transport, which only has not been closed yet.
+      if ((session.identity.expiresAt ?? Number.POSITIVE_INFINITY) > now()) return
       yield* jobs
         .unsubscribeForeign(session)
         .pipe(

@@ -8,6 +8,7 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { WebSocket } from "ws"
 import { type Connection, closeCode, Dialer, TransportError } from "../../services/transport/Transport.js"
+import * as DialerWebSocketGlobal from "./DialerWebSocketGlobal.js"
 import { type DialOptions, defaults, label, refusal } from "./DialPolicy.js"
 import { forUrl, type HttpProxy } from "./proxy.js"
 import * as WebSocketConnection from "./WebSocketConnection.js"
@@ -79,12 +80,13 @@ const open = (
         fail(new TransportError({ message: `${refused.trim()} ${body.trim()}`.trim() }))
       )
     })
-    let socket: Socket | undefined
+    let socket: Socket | null | undefined
     ws.once("upgrade", (response: IncomingMessage) => {
       socket = response.socket
     })
     ws.once("open", () => {
-      if (socket === undefined) return
+      // Bun puts its own WebSocket in place of `ws`, and does not give its socket.
+      if (!socket) return resume(Effect.succeed(DialerWebSocketGlobal.fromOpen(ws, options)))
       ws.off("error", onError)
       socket.setKeepAlive(true, 30_000)
       resume(
@@ -106,16 +108,11 @@ export const connect = (options: Options): Effect.Effect<Connection, TransportEr
     const refused = refusal(options)
     if (refused !== undefined) return yield* refused
     const proxy = yield* forUrl(options.url)
-    let connection: Connection | undefined
-    const ws = yield* Effect.acquireRelease(start(options, proxy), (ws) =>
-      Effect.suspend(() => connection?.close(closeCode.normal, "") ?? Effect.sync(() => ws.terminate()))
-    )
-    return yield* open(ws, options, proxy).pipe(
-      Effect.map((opened) => {
-        connection = opened
-        return opened
-      })
-    )
+    const ws = yield* Effect.acquireRelease(start(options, proxy), (ws) => Effect.sync(() => ws.terminate()))
+    const connection = yield* open(ws, options, proxy)
+    // Before the socket is let go, which then has nothing more to do.
+    yield* Effect.addFinalizer(() => connection.close(closeCode.normal, ""))
+    return connection
   })
 
 /** Connects over a new socket each time. */

@@ -92,6 +92,11 @@ export interface Connection {
   /** `websocket`, `stdio` or `memory`, and where the peer is; for logs. */
   readonly kind: Peer["kind"]
   readonly remote: string
+  /**
+   * By what failed logins are slowed down, apart from those of others: the address of the client, also behind a proxy that
+   * is trusted. Absent where peers have none.
+   */
+  readonly client?: string | undefined
   /** What else the peer has shown of itself. Given once, for the hello: afterwards the connection does not hold it. */
   readonly evidence?: Effect.Effect<Evidence> | undefined
   /**
