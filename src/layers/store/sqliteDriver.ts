@@ -86,6 +86,16 @@ const bindBytes = (native: NativeDatabase, sql: string, params: Values): [Native
   return [native.prepare(text), params.map((value) => (hasNul(value) ? Buffer.from(value) : value))]
 }
 
+/** Has the stack of an error written out: until then the error holds the statement that failed, and that its database. */
+const lettingGo = <A>(f: () => A): A => {
+  try {
+    return f()
+  } catch (error) {
+    if (error instanceof Error) void error.stack
+    throw error
+  }
+}
+
 const prepareOn = (native: NativeDatabase, sql: string, { cutsText }: Supplier): Prepared => {
   const statement = native.prepare(sql)
   const hasRows = statement.columns().length > 0
@@ -108,9 +118,9 @@ const prepareOn = (native: NativeDatabase, sql: string, { cutsText }: Supplier):
     return other.run(...values)
   }
   return {
-    all: (params) => rows(params, false) as ReadonlyArray<object>,
-    values: (params) => rows(params, true) as ReadonlyArray<Values>,
-    run: (params) => (hasRows ? rows(params, false) : change(params))
+    all: (params) => lettingGo(() => rows(params, false)) as ReadonlyArray<object>,
+    values: (params) => lettingGo(() => rows(params, true)) as ReadonlyArray<Values>,
+    run: (params) => lettingGo(() => (hasRows ? rows(params, false) : change(params)))
   }
 }
 
