@@ -7,6 +7,7 @@ import * as SqlStatement from "@effect/sql/Statement"
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { optionalPackages } from "../../services/runtime/optionalPackages.js"
 import { StoreError } from "../../services/store/Store.js"
 import { type Database, type Driver, loadDriver, substitute } from "./sqliteDriver.js"
 
@@ -29,8 +30,8 @@ const load: Effect.Effect<Driver, StoreError> = Effect.tryPromise({
   catch: (cause) =>
     new StoreError({
       message:
-        `the SQLite store needs Node 22.16 or newer, or the package ${substitute.name}: ` +
-        `npm i ${substitute.name}@${substitute.version}; or keep everything in memory, with --memory or StoreMemory`,
+        `a store on a SQLite file needs Node 22.16 or newer, or ${substitute}, which cannot be loaded here: ` +
+        `npm i ${substitute}@${optionalPackages[substitute]}; or keep everything in memory, with --memory or StoreMemory`,
       publicMessage: "the database cannot be opened",
       cause
     })
@@ -92,5 +93,5 @@ export const make = (
       ),
       compiler: SqlStatement.makeCompilerSqlite(),
       spanAttributes: [["db.system.name", "sqlite"]]
-    }).pipe(Effect.provideServiceEffect(Reactivity.Reactivity, Reactivity.make))
-  })
+    })
+  }).pipe(Effect.provide(Reactivity.layer))
