@@ -93,5 +93,5 @@ export const make = (
       ),
       compiler: SqlStatement.makeCompilerSqlite(),
       spanAttributes: [["db.system.name", "sqlite"]]
-    })
-  }).pipe(Effect.provide(Reactivity.layer))
+    }).pipe(Effect.provideServiceEffect(Reactivity.Reactivity, Reactivity.make))
+  })

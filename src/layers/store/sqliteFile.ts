@@ -23,7 +23,7 @@ const attempt = <A>(name: string, f: () => A): Effect.Effect<A, StoreError> =>
 
 const refuse = (message: string) => Effect.fail(new StoreError({ message }))
 
-/** Imported when the first file is opened: whoever imports the store need not have one. */
+/** Imported when the first file is opened: who imports the store need not have what it needs. */
 const client = needs("a store on a SQLite file", "@effect/sql", () => import("./sqliteClient.js")).pipe(
   Effect.mapError(({ cause, message }) => new StoreError({ message, cause }))
 )
@@ -33,10 +33,7 @@ export const connect = (
   config: Sqlite.Config,
   name: string
 ): Effect.Effect<SqliteClient, StoreError, Scope> =>
-  Effect.mapError(
-    Effect.flatMap(client, ({ make }) => make(config)),
-    toStoreError(name)
-  )
+  Effect.flatMap(client, ({ make }) => Effect.mapError(make(config), toStoreError(name)))
 
 /** Opens a connection that writes, for the scope. The file is created when there is none, and is its owner's alone. */
 export const connectOwn = (
