@@ -280,12 +280,23 @@ class FaultyLink {
 
 /** Breaks the connections of the `Dialer` in context by `rules`, and by what the service is told. */
 export const layer = (rules: ReadonlyArray<Rule> = []): Layer.Layer<Dialer | Faults, never, Dialer> =>
+  layerDisturbing(rules, Effect.void)
+
+/**
+ * The same, and `disturb` is run before anything can happen to a connection of which the other end is not told.
+ * @internal
+ */
+export const layerDisturbing = (
+  rules: ReadonlyArray<Rule>,
+  disturb: Effect.Effect<unknown>
+): Layer.Layer<Dialer | Faults, never, Dialer> =>
   Layer.scopedContext(
     Effect.gen(function* () {
       const dialer = yield* Dialer
       const scope = yield* Effect.scope
       const book = new Book()
       book.add(rules)
+      if (rules.length > 0) yield* disturb
       const links = new Set<FaultyLink>()
       const held = new Set<Side>()
       let connections = 0
@@ -315,13 +326,20 @@ export const layer = (rules: ReadonlyArray<Rule> = []): Layer.Layer<Dialer | Fau
 
       return Context.make(Dialer, { ...dialer, connect }).pipe(
         Context.add(Faults, {
-          add: (...more) => Effect.sync(() => book.add(more)),
+          add: (...more) =>
+            Effect.zipRight(
+              disturb,
+              Effect.sync(() => book.add(more))
+            ),
           pending: Effect.sync(() => book.pending),
           drop: each((link) => link.drop),
-          abandon: each((link) => link.abandon),
+          abandon: Effect.zipRight(
+            disturb,
+            each((link) => link.abandon)
+          ),
           hold: (to) =>
             Effect.zipRight(
-              Effect.sync(() => held.add(to)),
+              Effect.map(disturb, () => held.add(to)),
               each((link) => link.ways[to].hold)
             ),
           release: (to) =>

@@ -1,8 +1,10 @@
 /** A whole runtime in memory, and a client of it. Only the store and the transport differ from production. */
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import * as Registry from "../layers/agents/Registry.js"
 import * as Auth from "../layers/auth/Auth.js"
 import * as ArcpClient from "../layers/client/ArcpClient.js"
@@ -16,7 +18,7 @@ import type { Registry as RegistryTag } from "../services/agents/Registry.js"
 import type { Leased } from "../services/lease/Leased.js"
 import type * as RuntimeOptions from "../services/runtime/RuntimeOptions.js"
 import type { Store } from "../services/store/Store.js"
-import type { Dialer } from "../services/transport/Transport.js"
+import { type Connection, Dialer, TransportServer } from "../services/transport/Transport.js"
 import * as Faults from "./Faults.js"
 
 /** Some of a client's options. */
@@ -114,16 +116,36 @@ const assemble = (
     eventLog,
     jobs
   })
-  return Layer.orDie(ArcpClient.layer({ ...client, token })).pipe(
-    Layer.provideMerge(Faults.layer()),
-    Layer.provideMerge(
-      Runtime.serve().pipe(
-        Layer.provideMerge(TransportMemory.layer()),
-        Layer.provide(runtime),
-        Layer.provide(Layer.mergeAll(registry, authOf(given), store))
+  const served = (transport: Layer.Layer<TransportServer | Dialer>) =>
+    Runtime.serve().pipe(
+      Layer.provideMerge(transport),
+      Layer.provide(runtime),
+      Layer.provide(Layer.mergeAll(registry, authOf(given), store))
+    )
+  return Layer.unwrapEffect(
+    Effect.map(Effect.makeLatch(false), (disturbed) =>
+      Layer.orDie(ArcpClient.layer({ ...client, token })).pipe(
+        Layer.provideMerge(Faults.layerDisturbing([], disturbed.open)),
+        Layer.provideMerge(served(calm(disturbed.await)))
       )
     )
   )
+}
+
+/**
+ * Connections in memory of which either end is told what becomes of the other, until they are `disturbed`: before that there
+ * are no heartbeats, so that hours of a `TestClock` cost what happens in them.
+ */
+const calm = (disturbed: Effect.Effect<void>): Layer.Layer<TransportServer | Dialer> => {
+  const until = <C extends Connection>(connection: C) => ({ ...connection, mayFallSilent: disturbed })
+  return Layer.map(TransportMemory.layer(), (context) => {
+    const server = Context.get(context, TransportServer)
+    const dialer = Context.get(context, Dialer)
+    return Context.make(TransportServer, {
+      ...server,
+      connections: Stream.map(server.connections, until)
+    }).pipe(Context.add(Dialer, { ...dialer, connect: Effect.map(dialer.connect, until) }))
+  })
 }
 
 /**

@@ -173,8 +173,6 @@ export class ClientSession implements Host {
       answer: "job.cancelled",
       jobId,
       frame,
-      repeatable: false,
-      claims: false,
       failed: ignore,
       answered: ignore
     })
@@ -187,7 +185,7 @@ export class ClientSession implements Host {
   }
 
   /** Sends a request on this connection, or refuses it: a frame that the runtime does not take would end that (§4). */
-  #put(key: string, pending: Pending): void {
+  #put(key: string | undefined, pending: Pending): void {
     const frame = pending.frame(this.sessionId ?? "")
     if (exceeds(frame, this.frameBytes))
       this.requests.reject(key, tooBig(`more than ${this.frameBytes} bytes`))

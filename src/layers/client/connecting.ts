@@ -9,6 +9,7 @@ import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
 import type * as ScheduleInterval from "effect/ScheduleInterval"
 import type * as Scope from "effect/Scope"
@@ -147,20 +148,15 @@ const greet = (session: ClientSession) =>
     session.numbers.from = session.handles.rewindTo(session.numbers.last)
     session.unanswered++
     yield* connection.send([hello(session)])
-    let answered = false
     // Written out, since Effect's timeouts would be 300 bytes more in a browser.
-    yield* Effect.sleep(welcomeTimeout).pipe(
+    const late = yield* Effect.forkScoped(
       Effect.zipRight(
-        Effect.suspend(() =>
-          answered
-            ? Effect.void
-            : connection.close(closeCode.normal, "the runtime did not answer session.hello")
-        )
-      ),
-      Effect.forkScoped
+        Effect.sleep(welcomeTimeout),
+        connection.close(closeCode.normal, "session.hello was not answered")
+      )
     )
     const [first, ...frames] = yield* Effect.mapError(connection.take, lost)
-    answered = true
+    yield* Fiber.interrupt(late)
     session.unanswered--
     const resumedAt = yield* welcomed(session, first)
     return { connection, frames, resumedAt }

@@ -205,6 +205,7 @@ export const make = (services: ConnectionServices) => {
   const beat = (served: Served) =>
     Effect.zipRight(
       heartbeat(served.pulse, {
+        connection: served.connection,
         interval,
         now: elapsed,
         turn,
@@ -276,7 +277,7 @@ export const make = (services: ConnectionServices) => {
         served.over = true
         outbox.close({ code, reason, drained: false })
       }
-      pulse.received()
+      pulse.heard(false)
       for (const frame of frames) {
         if (outbox.full) yield* answersTaken(served)
         if (served.unconfirmed) {
@@ -288,13 +289,13 @@ export const make = (services: ConnectionServices) => {
         if (verdict._tag === "Malformed" && tooManyMalformed(served))
           return close(closeCode.policy, "too many malformed frames")
       }
-      pulse.listen()
+      pulse.heard(true)
     })
 
   /** What was asked for is decided, and then there is no more; the peer's silence is no loss from here on. */
   const inputEnded = (served: Served): Effect.Effect<void> =>
     Effect.flatMap(Deferred.make<void>(), (decided) => {
-      served.pulse.received()
+      served.pulse.heard(false)
       return submit(served, Effect.asVoid(Deferred.succeed(decided, undefined)), 0).pipe(
         Effect.zipRight(Deferred.await(decided)),
         Effect.zipRight(services.noMoreRequests)
