@@ -13,6 +13,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { PCGRandom } from "effect/Utils"
 import {
@@ -23,6 +24,7 @@ import {
   type Inbound,
   TransportError
 } from "../services/transport/Transport.js"
+import { Disturb } from "./Disturb.js"
 
 /** Whom frames go to. */
 export type Side = "client" | "runtime"
@@ -280,19 +282,10 @@ class FaultyLink {
 
 /** Breaks the connections of the `Dialer` in context by `rules`, and by what the service is told. */
 export const layer = (rules: ReadonlyArray<Rule> = []): Layer.Layer<Dialer | Faults, never, Dialer> =>
-  layerDisturbing(rules, Effect.void)
-
-/**
- * The same, and `disturb` is run before anything can happen to a connection of which the other end is not told.
- * @internal
- */
-export const layerDisturbing = (
-  rules: ReadonlyArray<Rule>,
-  disturb: Effect.Effect<unknown>
-): Layer.Layer<Dialer | Faults, never, Dialer> =>
   Layer.scopedContext(
     Effect.gen(function* () {
       const dialer = yield* Dialer
+      const disturb = Option.getOrElse(yield* Effect.serviceOption(Disturb), () => Effect.void)
       const scope = yield* Effect.scope
       const book = new Book()
       book.add(rules)

@@ -19,6 +19,7 @@ import type { Leased } from "../services/lease/Leased.js"
 import type * as RuntimeOptions from "../services/runtime/RuntimeOptions.js"
 import type { Store } from "../services/store/Store.js"
 import { type Connection, Dialer, TransportServer } from "../services/transport/Transport.js"
+import { Disturb } from "./Disturb.js"
 import * as Faults from "./Faults.js"
 
 /** Some of a client's options. */
@@ -116,37 +117,38 @@ const assemble = (
     eventLog,
     jobs
   })
-  const served = (transport: Layer.Layer<TransportServer | Dialer>) =>
-    Runtime.serve().pipe(
-      Layer.provideMerge(transport),
-      Layer.provide(runtime),
-      Layer.provide(Layer.mergeAll(registry, authOf(given), store))
-    )
-  return Layer.unwrapEffect(
-    Effect.map(Effect.makeLatch(false), (disturbed) =>
-      Layer.orDie(ArcpClient.layer({ ...client, token })).pipe(
-        Layer.provideMerge(Faults.layerDisturbing([], disturbed.open)),
-        Layer.provideMerge(served(calm(disturbed.await)))
+  return Layer.orDie(ArcpClient.layer({ ...client, token })).pipe(
+    Layer.provideMerge(Faults.layer()),
+    Layer.provideMerge(
+      Runtime.serve().pipe(
+        Layer.provideMerge(calm()),
+        Layer.provide(runtime),
+        Layer.provide(Layer.mergeAll(registry, authOf(given), store))
       )
     )
   )
 }
 
 /**
- * Connections in memory of which either end is told what becomes of the other, until they are `disturbed`: before that there
+ * Connections in memory of which either end is told what becomes of the other, until they are disturbed: before that there
  * are no heartbeats, so that hours of a `TestClock` cost what happens in them.
  */
-const calm = (disturbed: Effect.Effect<void>): Layer.Layer<TransportServer | Dialer> => {
-  const until = <C extends Connection>(connection: C) => ({ ...connection, mayFallSilent: disturbed })
-  return Layer.map(TransportMemory.layer(), (context) => {
-    const server = Context.get(context, TransportServer)
-    const dialer = Context.get(context, Dialer)
-    return Context.make(TransportServer, {
-      ...server,
-      connections: Stream.map(server.connections, until)
-    }).pipe(Context.add(Dialer, { ...dialer, connect: Effect.map(dialer.connect, until) }))
-  })
-}
+const calm = (): Layer.Layer<TransportServer | Dialer | Disturb> =>
+  Layer.effectContext(
+    Effect.gen(function* () {
+      const { connections, ...server } = yield* TransportServer
+      const dialer = yield* Dialer
+      const disturbed = yield* Effect.makeLatch(false)
+      const until = (connection: Connection) => ({ ...connection, mayFallSilent: disturbed.await })
+      return Context.make(TransportServer, {
+        ...server,
+        connections: Stream.map(connections, until)
+      }).pipe(
+        Context.add(Dialer, { ...dialer, connect: Effect.map(dialer.connect, until) }),
+        Context.add(Disturb, Effect.asVoid(disturbed.open))
+      )
+    })
+  ).pipe(Layer.provide(TransportMemory.layer()))
 
 /**
  * A runtime with these agents, or with the application's registry, a client of it, and a transport between them that

@@ -58,7 +58,7 @@ export interface Options {
   readonly resume?: ResumeState | undefined
   /**
    * Keeps the session's place, so that the next process goes on with it: `restored` are its jobs, `attach` gives
-   * their handles. One process at a time.
+   * their handles. One process at a time: another that is alive is noticed, and has a session of its own.
    *
    * @example
    * { state: ClientState.keyValueStore(yield* KeyValueStore.KeyValueStore) }
@@ -169,6 +169,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
         options.resume === undefined
           ? saved && { ...saved, mayBeGone: true }
           : { ...options.resume, mayBeGone: false },
+      kept: state !== undefined,
       nextId: ids.unsafeNext,
       traceId: ids.unsafeTraceId,
       now: () => clock.unsafeCurrentTimeMillis(),

@@ -101,14 +101,19 @@ export const keepConnected = (
 
 /** Whether a refused resume is followed by another hello at once: from the newest event, or for another session. */
 const goesOn = (session: ClientSession, error: ClientError, connected: boolean): boolean => {
-  if (error._tag !== "ResumeWindowExpired" || session.sessionId === undefined || session.superseded)
+  const { options, superseded } = session
+  if (
+    error._tag !== "ResumeWindowExpired" ||
+    session.sessionId === undefined ||
+    (superseded && !options.kept)
+  )
     return false
-  if (session.numbers.from < session.numbers.last) {
+  if (!superseded && session.numbers.from < session.numbers.last) {
     // Perhaps only what was left unread is gone, and not the session.
     session.handles.evicted(session.numbers.last)
     return true
   }
-  const another = connected || session.options.resume?.mayBeGone === true
+  const another = connected || options.resume?.mayBeGone === true
   if (another) session.forget(error)
   return another
 }

@@ -48,7 +48,7 @@ export const receive = (
         if (closed.code === closeCode.tooBig) return session.oversized(lost(closed))
         if (closed.code !== closeCode.superseded || session.unanswered-- > 0) return lost(closed)
         session.superseded = true
-        return new ResumeWindowExpired({ message: "another connection resumed this session" })
+        return new ResumeWindowExpired({ message: "resumed on another connection" })
       })
     }
   })

@@ -77,12 +77,15 @@ export const wholeEvents = (
 ): ReadableStream<Uint8Array> => {
   const reader = source.getReader()
   const cutter = new EventCutter(max)
-  const next = async (): Promise<{ readonly events: ReadonlyArray<Uint8Array>; readonly end?: End }> => {
+  const next = async (): Promise<{
+    readonly events: ReadonlyArray<Uint8Array>
+    readonly end: End | undefined
+  }> => {
     try {
       const { done, value } = await reader.read()
       if (done) return { events: [], end: "end" }
       const { events, tooLarge } = cutter.push(value)
-      return tooLarge && last !== undefined ? { events, end: "too_large" } : { events }
+      return tooLarge && last !== undefined ? { events, end: "too_large" } : { events, end: undefined }
     } catch {
       return { events: [], end: "cut" }
     }
