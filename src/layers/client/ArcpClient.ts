@@ -192,9 +192,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       // The writer may be waiting for its turn. Then the connection goes, flushed, with the fiber that serves it.
       return session.flush.pipe(
         Effect.zipRight(session.save),
-        Effect.map(() =>
-          session.finish(new TransportError({ message: "this client closed the session" }), null)
-        ),
+        Effect.map(() => session.finish(new TransportError({ message: "closed by this client" }), null)),
         Effect.zipLeft(Fiber.interrupt(running))
       )
     })

@@ -120,7 +120,7 @@ export const reattach = (
         session.handles.fail(
           jobId,
           new ResumeWindowExpired({
-            message: `the job cannot be watched from a new session: ${error.message}`
+            message: `not to be watched from a new session: ${error.message}`
           })
         )
       })

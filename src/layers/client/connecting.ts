@@ -89,7 +89,7 @@ export const keepConnected = (
         session.sessionId !== undefined &&
         (session.token === undefined || elapsed() - lostAt > session.resumeWindow)
       )
-        session.forget(new ResumeWindowExpired({ message: "no connection within the resume window" }))
+        session.forget(new ResumeWindowExpired({ message: "the resume window has passed" }))
       session.status.set({
         _tag: "Reconnecting",
         lastEventSeq: session.numbers.last,
@@ -261,7 +261,7 @@ const welcomed = (session: ClientSession, frame: unknown): Effect.Effect<number 
     (resumed && session.sessionId !== sessionId)
   )
     return new ProtocolViolation({
-      message: `the runtime answered session.hello with ${message?.type ?? "no message"} of ${sessionId ?? "no session"}`
+      message: `session.hello was answered by ${message?.type ?? "no message"} of ${sessionId ?? "no session"}`
     })
   session.open(sessionId, message.payload)
   return Effect.succeed(resumed ? session.numbers.from : undefined)
