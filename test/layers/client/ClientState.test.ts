@@ -97,7 +97,7 @@ const job = (n: number, eventsAfter: number): ClientState.SavedJob => ({
 })
 /** What a client says of itself after its `n`th change: jobs come, are read, and go; once the session is another one. */
 const states: ReadonlyArray<ClientState.Saved> = Array.from({ length: 60 }, (_, n) => {
-  const jobs = Array.from({ length: n < 40 ? n : 40 }, (_, i) => job(i, (n - i) * 2)).filter(
+  const jobs = Array.from({ length: Math.min(n, 40) }, (_, i) => job(i, (n - i) * 2)).filter(
     (_, i) => i >= n - 25 || i % 7 === 0
   )
   return { sessionId: n < 30 ? "sess_1" : "sess_2", resumeToken: `rt_${n}`, lastEventSeq: n, jobs }
