@@ -64,10 +64,16 @@ it("begins with a line that installs the majors the package is made for", () => 
         return at > 0 ? [each.slice(0, at), each.slice(at + 1)] : [each, ""]
       })
   )
-  const { dependencies, devDependencies } = manifest as Record<string, Record<string, string>>
+  const { dependencies, devDependencies, optionalDependencies } = manifest as Record<
+    string,
+    Record<string, string>
+  >
   expect([...asked.keys()]).toEqual(["effect-arcp", "effect", "@effect/platform", "@effect/platform-node"])
   for (const [name, version] of asked)
-    if (version !== "") expect(`${devDependencies?.[name] ?? dependencies?.[name]}.`).toContain(`${version}.`)
+    if (version !== "")
+      expect(`${devDependencies?.[name] ?? dependencies?.[name] ?? optionalDependencies?.[name]}.`).toContain(
+        `${version}.`
+      )
 })
 
 const freePort = async () => {

@@ -172,22 +172,7 @@ export class ClientSession implements Host {
 
   /** Sends a request whose answer nobody waits for; again after a resume, until there is one. */
   tell(type: string, payload: unknown, jobId: string): void {
-    if (this.over !== undefined) return
-    const id = this.options.nextId()
-    const frame = (sessionId: string) => encode({ id, type, session_id: sessionId, job_id: jobId, payload })
-    this.#ask(id, {
-      answer: "job.cancelled",
-      jobId,
-      frame,
-      failed: ignore,
-      answered: ignore
-    })
-  }
-
-  /** Sends a request, and notes that it waits for an answer. */
-  #ask(key: string, pending: Pending): void {
-    this.requests.add(key, pending)
-    if (this.connection !== undefined) this.#put(key, pending)
+    Effect.runFork(Effect.ignore(this.request(type, "job.cancelled", payload, { jobId, repeatable: false })))
   }
 
   /** Sends a request on this connection, or refuses it: a frame that the runtime does not take would end that (§4). */
@@ -261,7 +246,8 @@ export class ClientSession implements Host {
           resume(Effect.succeed(message))
         }
       }
-      this.#ask(key, pending)
+      this.requests.add(key, pending)
+      if (this.connection !== undefined) this.#put(key, pending)
       return Effect.sync(() => {
         const { onLateAnswer } = more
         if (onLateAnswer === undefined || !this.requests.has(key)) return this.requests.drop(key)

@@ -23,7 +23,7 @@ import {
   ProtocolViolation
 } from "../../services/client/ArcpClient.js"
 import { Cell } from "./Cell.js"
-import { type ChunkBody, Chunks, concat, fromJson, inlineBytes } from "./Chunks.js"
+import { type ChunkBody, Chunks, concat, inlineBytes } from "./Chunks.js"
 import { type Host, Lane } from "./Lane.js"
 import type { Pull } from "./pull.js"
 
@@ -238,14 +238,20 @@ export class JobInbox {
       },
       end: (end) => {
         if (Exit.isFailure(end) || end.value.result_id === undefined) return done(end)
-        const whole = Either.flatMap(chunks.check(end.value), () =>
-          end.value[Vendor.encoding] === "json"
-            ? fromJson(texts.join(""))
-            : Either.right(chunks.encoding === "utf8" ? texts.join("") : concat(bytes))
-        )
-        done(
-          Either.isLeft(whole) ? Exit.fail(whole.left) : Exit.succeed({ ...end.value, result: whole.right })
-        )
+        const checked = chunks.check(end.value)
+        if (Either.isLeft(checked)) return done(Exit.fail(checked.left))
+        const text = texts.join("")
+        try {
+          const result: unknown =
+            end.value[Vendor.encoding] === "json"
+              ? JSON.parse(text)
+              : chunks.encoding === "utf8"
+                ? text
+                : concat(bytes)
+          done(Exit.succeed({ ...end.value, result }))
+        } catch {
+          done(Exit.fail(new ProtocolViolation({ message: "the chunks of the result are no JSON" })))
+        }
       }
     })
   }

@@ -17,8 +17,8 @@ import type { JobFrame } from "./JobInbox.js"
 import type { Answer } from "./Requests.js"
 import { isAsked } from "./token.js"
 
-/** How long reading waits for a full lane whose reader is at work, before that overflows. */
-const patience = "250 millis"
+/** Milliseconds that reading waits for a full lane whose reader is at work, before that overflows. */
+const patience = 250
 
 /** The connection was lost, and why. */
 export const lost = (closed: Closed) =>
