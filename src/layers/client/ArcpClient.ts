@@ -121,7 +121,7 @@ const serve = (session: ClientSession) =>
     const running = yield* keepConnected(session, Deferred.succeed(connected, true)).pipe(
       // A defect, in a transport for example, must not leave anybody waiting.
       Effect.catchAllCause((cause) =>
-        Effect.sync(() => session.finish(new TransportError({ message: "the connection failed", cause })))
+        Effect.sync(() => session.finish(new TransportError({ message: "connection failed", cause })))
       ),
       Effect.zipRight(Deferred.succeed(connected, false)),
       Effect.forkScoped
@@ -213,7 +213,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       return session.flush.pipe(
         Effect.zipRight(session.save),
         Effect.flatMap(() => {
-          session.finish(new TransportError({ message: "this client closed the session" }), null)
+          session.finish(new TransportError({ message: "closed by this client" }), null)
           return Fiber.interrupt(running)
         }),
         Effect.asVoid

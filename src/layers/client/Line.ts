@@ -75,7 +75,7 @@ export class Line {
         ping
       })
       yield* Effect.forkDaemon(connection.close(closeCode.heartbeatLost, "HEARTBEAT_LOST"))
-      return yield* new TransportError({ message: "nothing came for two intervals" })
+      return yield* new TransportError({ message: "no heartbeat came" })
     })
   }
 }

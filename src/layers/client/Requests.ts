@@ -101,7 +101,7 @@ export class Requests {
     for (const [id, { sent }] of this.#pending) {
       const left = sent + this.#limit - this.#now()
       if (left > 0) return left
-      this.reject(id, new RequestTimeout({ message: `no answer within ${this.#limit / 1000} s` }))
+      this.reject(id, new RequestTimeout({ message: `no answer in ${this.#limit / 1000} s` }))
     }
     return undefined
   }

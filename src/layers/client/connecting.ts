@@ -78,7 +78,7 @@ export const keepConnected = (session: ClientSession, ready: Effect.Effect<unkno
       if (!connected || !error.retryable || (tooLate && error._tag === "TokenUnavailable"))
         return session.finish(error)
       if (session.sessionId !== undefined && (session.token === undefined || tooLate))
-        session.forget(new ResumeWindowExpired({ message: "no connection within the resume window" }))
+        session.forget(new ResumeWindowExpired({ message: "the resume window has passed" }))
       session.status.set({
         _tag: "Reconnecting",
         lastEventSeq: session.numbers.last,
@@ -152,7 +152,7 @@ const greet = (session: ClientSession) =>
       Effect.mapError(connection.take, lost),
       Effect.zipRight(
         Effect.sleep(welcomeTimeout),
-        new TransportError({ message: "the runtime did not answer session.hello" })
+        new TransportError({ message: "no answer to session.hello" })
       )
     )
     session.unanswered--

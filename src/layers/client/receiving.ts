@@ -52,7 +52,7 @@ export const receive = (
           return new Unauthenticated({ message: closed.reason })
         if (closed.code !== closeCode.superseded || session.unanswered-- > 0) return lost(closed)
         session.superseded = true
-        return new ResumeWindowExpired({ message: "resumed on another connection" })
+        return new ResumeWindowExpired({ message: "resumed elsewhere" })
       })
     }
   })
