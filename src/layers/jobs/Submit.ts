@@ -203,7 +203,14 @@ export const make = (parts: JobParts, open: Open, ownership: Ownership, recovery
         maxRuntimeSec: payload.max_runtime_sec,
         ...keyed
       }
-      return { session, record, run, input: payload.input, parentSpan: Tracing.submitter(record) }
+      return {
+        session,
+        record,
+        run,
+        awaitEmits: agent.awaitEmits,
+        input: payload.input,
+        parentSpan: Tracing.submitter(record)
+      }
     })
 
   const decide = (session: JobSession, request: SubmitRequest, hold: Reservations.Hold) =>

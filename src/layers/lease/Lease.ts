@@ -21,6 +21,7 @@ export const make = (context: {
   readonly anyModel: boolean
   readonly toolResult: JobService["toolResult"]
   readonly spend: (cost: Cost) => Effect.Effect<void, EmitError>
+  readonly flush: JobService["flush"]
   /** An operation was attempted after expiry, which ends the job. */
   readonly onExpired: () => void
 }): LeaseService => {
@@ -64,27 +65,36 @@ export const make = (context: {
     )
   }
 
+  const flushed = Effect.mapError(
+    context.flush,
+    ({ message }) =>
+      new PermissionDenied({ message: `refused, because what the job has said is not stored: ${message}` })
+  )
+
+  const decide: LeaseService["authorize"] = (capability, target, options) =>
+    Effect.suspend(() => {
+      const verdict = check(capability, target)
+      if (Either.isRight(verdict)) return Effect.succeed(verdict.right)
+      const callId = options?.callId
+      const refused = Effect.fail(verdict.left)
+      return callId === undefined
+        ? refused
+        : // The refusal stands whether or not it could be logged.
+          Effect.zipRight(
+            Effect.ignore(context.toolResult({ call_id: callId, error: toPayload(verdict.left) })),
+            refused
+          )
+    })
+
   return {
+    flushed,
     terms,
     constraints,
     bounds: context.bounds ?? terms,
     workspace: context.workspace,
     fetching: context.fetching,
     check,
-    authorize: (capability, target, options) =>
-      Effect.suspend(() => {
-        const verdict = check(capability, target)
-        if (Either.isRight(verdict)) return Effect.succeed(verdict.right)
-        const callId = options?.callId
-        const refused = Effect.fail(verdict.left)
-        return callId === undefined
-          ? refused
-          : // The refusal stands whether or not it could be logged.
-            Effect.zipRight(
-              Effect.ignore(context.toolResult({ call_id: callId, error: toPayload(verdict.left) })),
-              refused
-            )
-      }),
+    authorize: (capability, target, options) => Effect.zipRight(flushed, decide(capability, target, options)),
     namesHost: (url) => patterns().namesHost(url),
     remaining: Effect.sync(() => log.remaining),
     spend: context.spend

@@ -226,7 +226,13 @@ export const make = (open: FileSystem.FileSystem, lease: LeaseService): Authorit
           : Effect.map(start, (base) => `${base}/${path}`)
         return Effect.zipRight(
           prepared,
-          Effect.flatMap(absolute, (from) => decide(method, given, needs, from))
+          Effect.flatMap(absolute, (from) =>
+            Effect.tap(decide(method, given, needs, from), (request) =>
+              needs.includes("fs.write")
+                ? Effect.mapError(lease.flushed, (error) => denied(request, error))
+                : Effect.void
+            )
+          )
         )
       }),
     refusal: (request, real) =>
@@ -269,6 +275,7 @@ export const make = (open: FileSystem.FileSystem, lease: LeaseService): Authorit
 export const forCleaningUp = (open: FileSystem.FileSystem, lease: LeaseService): Authority =>
   make(open, {
     ...lease,
+    flushed: Effect.void,
     check: (capability, target) =>
       Either.orElse(lease.check(capability, target), (error) =>
         error._tag === "PermissionDenied" ? Either.left(error) : Either.right(target)
