@@ -1,17 +1,52 @@
 #!/usr/bin/env bash
-# The package as a user gets it: packed, installed into an empty project, imported, run.
+# The package as a user gets it: packed, installed into empty projects where there is no compiler, imported, run.
+#
+#   bash .ci/pack-and-import.sh FOLDER    # with the Nodes of .ci/nodes.sh
 set -euo pipefail
+nodes="$1"
 root="$(pwd)"
 work="$(mktemp -d)"
-trap 'rm -rf "$work"' EXIT
+server=""
+trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$work"' EXIT
 npm pack --silent --pack-destination "$work" >/dev/null
-cd "$work"
-echo '{"name":"empty","private":true,"type":"module"}' >package.json
-# The compiled SQLite driver of this checkout serves, so that it is not compiled twice.
-npm install --no-audit --no-fund --loglevel=error --ignore-scripts ./effect-arcp-*.tgz
-mkdir -p node_modules/better-sqlite3
-cp -r "$root/node_modules/better-sqlite3/build" node_modules/better-sqlite3/
-cat >import.mjs <<'JS'
+tarball="$(ls "$work"/effect-arcp-*.tgz)"
+
+# Everything that is on the path but what compiles.
+mkdir "$work/bin"
+IFS=: read -r -a folders <<<"$PATH"
+for folder in "${folders[@]}"; do
+  for program in "$folder"/*; do
+    name="${program##*/}"
+    case "$name" in
+    node | cc | c++ | cpp* | gcc* | g++* | clang* | *-gcc* | *-g++* | *-cpp* | make | gmake | cmake | ninja | python*) ;;
+    *) [ -e "$work/bin/$name" ] || ln -s "$program" "$work/bin/$name" ;;
+    esac
+  done
+done
+
+# An empty project with the package in it, on one of the Nodes: project MAJOR SUFFIX [OPTION…] goes there.
+project() {
+  export PATH="$nodes/$1/node_modules/.bin:$work/bin"
+  mkdir "$work/$1$2"
+  cd "$work/$1$2"
+  echo '{"name":"empty","private":true,"type":"module"}' >package.json
+  npm install --no-audit --no-fund --loglevel=error "${@:3}" "$tarball" >/dev/null
+}
+
+# Waits for a line of a file that matches, as long as the server lives; prints what matched.
+line() {
+  for _ in $(seq 600); do
+    if grep -oE "$2" "$1"; then return; fi
+    kill -0 "$server" 2>/dev/null || break
+    sleep 0.1
+  done
+  cat "$1" >&2
+  return 1
+}
+
+for major in 20 22 24; do
+  project "$major" ""
+  cat >import.mjs <<'JS'
 import assert from "node:assert"
 import * as root from "effect-arcp"
 import * as node from "effect-arcp/node"
@@ -25,10 +60,55 @@ assert(promise.Arcp)
 for (const name of ["TestRuntime", "Faults", "ScriptedRuntime", "Check"]) assert(testing[name], name)
 console.log("imports:", Object.keys(root).length, "+", Object.keys(node).length, "+", Object.keys(jwt).length, "modules")
 JS
+  node import.mjs
+  npx --no-install arcp --version
+
+  # A job on a SQLite file, and on that of a server that has ended.
+  for _ in 1 2; do
+    node node_modules/effect-arcp/dist/programs/arcp.js serve --port 0 --db arcp.db >serve.log 2>&1 &
+    server=$!
+    url="$(line serve.log 'ws://[^ ]+' | head -1)"
+    token="$(line serve.log '^token .+' | head -1)"
+    npx --no-install arcp submit survey --url "$url" --token "${token#token }" --input '{"root":"node_modules/effect-arcp/docs"}' --lease 'fs.read=./**' >submit.log 2>&1 ||
+      { cat serve.log submit.log; exit 1; }
+    kill "$server"
+    wait "$server" || true
+    server=""
+  done
+  if grep -i warning serve.log; then exit 1; fi
+  [ "$(ls arcp.db*)" = "$(printf 'arcp.db\narcp.db.lock')" ] || { ls arcp.db*; exit 1; }
+  echo "node $(node --version): without a compiler, a server on SQLite starts, runs a job, and starts again"
+done
+
+# Without what is optional the client is whole; the store says what it needs, where Node has no SQLite of its own.
+project 20 "-omit" --omit=optional
+cp ../20/import.mjs import.mjs
 node import.mjs
-npx --no-install arcp --version
+if npx --no-install arcp serve --port 0 --db arcp.db >serve.log 2>&1; then exit 1; fi
+grep -E "^error: .*needs .*npm i .*--memory" serve.log || { cat serve.log; exit 1; }
+
+# Agents of this project, and those that come with the package, served and submitted to.
+cp "$root/.ci/agents.mjs" agents.mjs
+served() {
+  local server result url
+  node_modules/.bin/arcp serve --memory --port 0 --token t=me --log-level none --agents "$1" >served.txt &
+  server=$!
+  for _ in $(seq 300); do
+    if grep -q listening served.txt; then break; fi
+    sleep 0.1
+  done
+  url="$(sed -n 's/^listening //p' served.txt)"
+  result="$(node_modules/.bin/arcp submit "$2" --input '"x"' --json --token t --url "$url" | tail -1)"
+  kill "$server"
+  wait "$server"
+  echo "$2: $result"
+  [[ "$result" == *"$3"* ]]
+}
+served ./agents.mjs copies '{"job":true,"files":"SystemError","errors":true,"effect":true}'
+served conformance echo '"result":"x"'
 
 # Its declarations, as a strict application reads them: nothing is skipped.
+cd ../20
 cp "$root/.ci/consumer.ts" consumer.ts
 cat >tsconfig.json <<'JSON'
 {

@@ -1,9 +1,20 @@
 /** `effect-arcp/promise` as Node gets it: over `ws`, and with a file system. */
-import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as Effect from "effect/Effect"
 import * as DialerWebSocket from "./layers/transport/DialerWebSocket.js"
 import { type ConnectOptions, dialGlobal } from "./promise/options.js"
 import { open, Session } from "./promise/Session.js"
+import { InvalidRequest } from "./protocol/Errors.js"
+import { needs } from "./services/runtime/needs.js"
+
+/** Imported when a result is saved: the rest of the client does without. */
+const files = needs(
+  "saveResult",
+  "@effect/platform-node",
+  () => import("@effect/platform-node/NodeFileSystem")
+).pipe(
+  Effect.map(({ layer }) => layer),
+  Effect.mapError(({ message }) => new InvalidRequest({ message }))
+)
 
 /** See promise.ts, whose declarations are the types of both. */
 export class Arcp extends Session {
@@ -14,7 +25,7 @@ export class Arcp extends Session {
           options.WebSocket === undefined
             ? Effect.succeed(DialerWebSocket.layer(options))
             : dialGlobal(options),
-        files: Effect.succeed(NodeFileSystem.layer)
+        files
       })
     )
   }

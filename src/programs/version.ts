@@ -1,5 +1,7 @@
-import { createRequire } from "node:module"
+import { readFileSync } from "node:fs"
+import { packageFile } from "./cli/packageFile.js"
 
 /** The version of this package. */
-export const version: string = (createRequire(import.meta.url)("../../package.json") as { version: string })
-  .version
+export const version: string = (
+  JSON.parse(readFileSync(packageFile("package.json"), "utf8")) as { version: string }
+).version

@@ -12,9 +12,11 @@ export {
   type Known,
   type OtherEvent,
   ProtocolViolation,
+  RequestTimeout,
   type ResultFile,
   type ResumeState,
-  type Status
+  type Status,
+  TokenUnavailable
 } from "../services/client/ArcpClient.js"
 export { TransportError } from "../services/transport/Transport.js"
 export { type Credential, Detached, type Job } from "./Job.js"

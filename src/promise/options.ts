@@ -3,7 +3,6 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as ScheduleDecision from "effect/ScheduleDecision"
 import * as ScheduleInterval from "effect/ScheduleInterval"
@@ -39,8 +38,12 @@ export interface Storage {
 }
 
 interface Common extends Pick<ArcpClient.Options, "name" | "version" | "features" | "held" | "resume"> {
-  /** The bearer token. Without one the runtime has to know who connects by something else, such as a page's cookie. */
-  readonly token?: string | undefined
+  /**
+   * The bearer token, or a function that gives one and is asked for each connection, and again before a token ends that says
+   * when (`exp` of a JWT). Without one the runtime has to know who connects by something else, such as a page's cookie.
+   * What the function throws is the `cause` of a `TokenUnavailable`.
+   */
+  readonly token?: string | (() => string | PromiseLike<string>) | undefined
   /**
    * Milliseconds before a lost connection is made again, by the number of attempts before; `undefined` gives the
    * session up. Default: from 100 ms, doubling, jittered, at most 5 s.
@@ -66,9 +69,7 @@ export type ConnectOptions = Common & (ByUrl | ByDialer)
 export const dialGlobal = (options: ByUrl): Effect.Effect<Layer.Layer<Dialer>, InvalidRequest> =>
   options.headers !== undefined || options.ca !== undefined
     ? new InvalidRequest({ message: "headers and ca cannot be given to this kind of WebSocket" })
-    : options.WebSocket === undefined && globalThis.WebSocket === undefined
-      ? new InvalidRequest({ message: "there is no WebSocket here: give the option WebSocket, or a dialer" })
-      : Effect.succeed(DialerWebSocketGlobal.layer(options))
+    : Effect.succeed(DialerWebSocketGlobal.layer(options))
 
 const schedule = (delay: (attempts: number) => number | undefined): Schedule.Schedule<number> =>
   Schedule.makeWithState(0, (now, _, attempts) =>
@@ -109,7 +110,7 @@ export const clientOptions = ({
   name,
   resume,
   version,
-  token: token === undefined ? undefined : Redacted.make(token),
+  token,
   reconnect: reconnectDelay && schedule(reconnectDelay),
   state: state && ClientState.keyValueStore(stored(state.storage), state.key)
 })

@@ -72,12 +72,7 @@ export const object = <A>(fields: { readonly [K in keyof A]-?: Check<A[K]> }): C
     if (!isObject(value)) return `${path}: expected an object`
     for (const [key, check] of checks) {
       const problem = check(value[key], `${path}.${key}`)
-      if (problem !== undefined)
-        return key in value
-          ? problem
-          : problem.startsWith(`${path}.${key}:`)
-            ? `${path}.${key}: is missing`
-            : problem
+      if (problem !== undefined) return key in value ? problem : `${path}.${key}: is missing`
     }
     return undefined
   }

@@ -22,8 +22,11 @@ export const all = [
  */
 export const describedAgents = "x-vendor.effect-arcp.agents"
 
-/** Features of ours, which a client asks for when it knows what they ask of it: a token that ends is renewed by a resume. */
-export const vendor = ["x-vendor.effect-arcp.renewal", describedAgents] as const
+/** A feature of ours that a client has to ask for: it renews a token that ends by a resume with a fresh one. */
+export const renewal = "x-vendor.effect-arcp.renewal"
+
+/** Features of ours, which a client asks for when it knows what they ask of it. */
+export const vendor = [renewal, describedAgents] as const
 
 export type Feature = (typeof all)[number] | (typeof vendor)[number]
 

@@ -13,8 +13,12 @@ export {
   type Latest,
   type OtherEvent,
   ProtocolViolation,
+  RequestTimeout,
   type ResultFile,
   type ResumeState,
   type Status,
-  type SubmitOptions
+  type SubmitOptions,
+  type Token,
+  type TokenSource,
+  TokenUnavailable
 } from "../services/client/ArcpClient.js"

@@ -1,60 +1,28 @@
 /** The demo page in a real Chromium: a job outlives cut connections and reloads, and the page knows it. */
-import { execFileSync, spawn } from "node:child_process"
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { createInterface } from "node:readline"
-import { fileURLToPath } from "node:url"
 import { type Browser, chromium, type Page } from "playwright-core"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { browser as browserOf, files, nasty, serve } from "./host.js"
 
-const program = fileURLToPath(new URL("../../dist/programs/arcp.js", import.meta.url))
-
-const inPath = (name: string): string | undefined => {
-  try {
-    return execFileSync("sh", ["-c", `command -v ${name}`], { encoding: "utf8" }).trim()
-  } catch {
-    return undefined
-  }
-}
-const executable =
-  process.env["ARCP_CHROMIUM"] ?? ["chromium", "chromium-browser", "google-chrome"].map(inPath).find(Boolean)
-if (executable === undefined || !existsSync(executable))
-  console.log(
-    "skipped: the demo page in a browser; there is no chromium in PATH, and ARCP_CHROMIUM names none"
-  )
-
-/** A file that would be markup, or another cell. */
-const nasty = "<img src=x onerror=alert(1)> & a|b *c*.ts"
+const executable = browserOf(
+  "ARCP_CHROMIUM",
+  ["chromium", "chromium-browser", "google-chrome"],
+  "the demo page in a browser"
+)
 
 /** Screenshots are written here, if set. */
 const shots = process.env["ARCP_SCREENSHOTS"]
 
 describe.skipIf(executable === undefined)("the demo page (where there is a Chromium)", () => {
-  const folder = mkdtempSync(join(tmpdir(), "arcp-demo-"))
-  const root = join(folder, "tree")
-  let server: ReturnType<typeof spawn>
+  let server: Awaited<ReturnType<typeof serve>>
   let browser: Browser
   let origin = ""
+  let root = ""
 
   beforeAll(async () => {
-    // Enough to survey for a while.
-    for (let i = 0; i < 15; i++) {
-      mkdirSync(join(root, `d${i}`), { recursive: true })
-      for (let k = 0; k < 100; k++)
-        writeFileSync(join(root, `d${i}`, `f${k}.ts`), "const a = 1\n".repeat(400))
-    }
-    writeFileSync(join(root, nasty), "a larger file than the others\n".repeat(1000))
-    server = spawn(
-      process.execPath,
-      [program, "serve", "--agents", "demo", "--port", "0", "--memory", "--json", "--token", "secret=me"],
-      { stdio: ["ignore", "pipe", "ignore"] }
-    )
-    const lines = createInterface({ input: server.stdout as NodeJS.ReadableStream })
-    for await (const line of lines) {
-      origin = (JSON.parse(line).listening as string).replace(/^ws/, "http").replace(/\/arcp$/, "")
-      break
-    }
+    server = await serve()
+    origin = server.origin
+    root = server.root
     browser = await chromium.launch({
       executablePath: executable as string,
       // Containers have neither the privileges of its sandbox nor a large /dev/shm; the page is ours.
@@ -63,8 +31,7 @@ describe.skipIf(executable === undefined)("the demo page (where there is a Chrom
   })
   afterAll(async () => {
     await browser?.close()
-    server?.kill()
-    rmSync(folder, { recursive: true, force: true })
+    server?.stop()
   })
 
   /** A page with the session open; what it must never do is noted. */
@@ -114,7 +81,7 @@ describe.skipIf(executable === undefined)("the demo page (where there is a Chrom
     const [, first, last, count] =
       /events (\d+) to (\d+): (\d+), 0 missing/.exec(await text(page, "counted")) ?? []
     assert.strictEqual(Number(last) - Number(first) + 1, Number(count))
-    assert.match(await text(page, "counted"), /^1501 of 1501 files/)
+    assert.match(await text(page, "counted"), new RegExp(`^${files} of ${files} files`))
     assert.match(await text(page, "report"), /TypeScript/)
     assert.strictEqual((await page.locator("#report table").count()) > 0, true)
     assert.notMatch(await text(page, "report"), /---|^#|\| /m)

@@ -157,6 +157,35 @@ export const requirements = {
     section: "4.1",
     behaviour: "a malformed hello is answered with INVALID_REQUEST and closed"
   },
+  "auth-slowed": {
+    section: "4.1",
+    behaviour: "failed logins are slowed down for their address, and for no other, also behind a proxy",
+    transports: sockets
+  },
+  "token-ends": {
+    section: "4.1",
+    behaviour: "a session with renewal whose token ends gets UNAUTHENTICATED and is closed, by 4003"
+  },
+  "token-ends-resumable": {
+    section: "4.1",
+    behaviour:
+      "a session whose token has ended resumes with a fresh one of its principal only, and its jobs run on",
+    transports: connections
+  },
+  "token-ends-finish": {
+    section: "4.1",
+    behaviour:
+      "without renewal every request is UNAUTHENTICATED once the token has ended, and the transport closes with its last job"
+  },
+  "token-ends-close": {
+    section: "4.1",
+    behaviour: "with tokenExpiry close the transport closes when the token ends, whatever runs"
+  },
+  "token-renewed-early": {
+    section: "4.1",
+    behaviour: "a session that resumes with a fresh token before the old one ends goes on beyond that",
+    transports: connections
+  },
   "negotiate-intersection": {
     section: "4.2",
     behaviour: "the effective feature set is the intersection of both lists"

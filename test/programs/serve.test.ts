@@ -1,5 +1,8 @@
 /** `arcp serve` and agents that let go of what fails, that throw, and that need what it does not have. */
+import { once } from "node:events"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
@@ -8,6 +11,7 @@ import { Program } from "../e2e/support/Program.js"
 import { WireClient } from "../e2e/support/WireClient.js"
 
 const strays = fileURLToPath(new URL("../e2e/support/stray-agents.mjs", import.meta.url))
+const imported = fileURLToPath(new URL("../../.ci/agents.mjs", import.meta.url))
 const root = new URL("../../dist/index.js", import.meta.url).href
 const folder = mkdtempSync(join(tmpdir(), "arcp-serve-"))
 afterAll(() => rmSync(folder, { recursive: true }))
@@ -152,6 +156,48 @@ export const agents = [
   const client = await WireClient.open(await listening(program))
   expect((await client.run("ticks", {})).terminal.payload.result).toBe("tock")
   expect((await client.run("fetches", {})).terminal.payload.code).toBe("PERMISSION_DENIED")
+})
+
+it("agents of a module without a layer reach public addresses only, and what their lease names", async () => {
+  const inside = createServer((_, response) => response.end("inside")).listen(0, "127.0.0.1")
+  await once(inside, "listening")
+  const { port } = inside.address() as AddressInfo
+  const program = serve(
+    "--agents",
+    module(`
+export const agents = [Agent.handle(Agent.make("fetches", { version: "1.0.0" }), () =>
+  HttpClient.HttpClient.pipe(
+    Effect.flatMap((http) => http.get("http://localhost:${port}/x")),
+    Effect.flatMap((response) => response.text),
+    Effect.catchAll((error) => Effect.succeed(String(error.cause)))
+  ))]`)
+  )
+  const client = await WireClient.open(await listening(program))
+  const fetched = async (pattern: string) =>
+    (await client.run("fetches", {}, { lease_request: { "net.fetch": [pattern] } })).terminal.payload.result
+  expect(await fetched(`http://*:${port}/**`)).toMatch(/not public/)
+  expect(await fetched(`http://localhost:${port}/**`)).toBe("inside")
+  inside.close()
+})
+
+it("agents of a module run on the copies of this package and of Effect that it imports", async () => {
+  const client = await WireClient.open(await listening(serve("--agents", imported)))
+  const { terminal } = await client.run("copies", {})
+  expect(terminal.payload.result).toEqual({
+    job: true,
+    files: "SystemError",
+    errors: true,
+    effect: true
+  })
+})
+
+it("what an agent throws is logged with the place in its module", async () => {
+  const program = serve("--agents", imported)
+  const client = await WireClient.open(await listening(program))
+  await client.run("thrower", {})
+  program.signal("SIGTERM")
+  await program.leaves()
+  expect(program.stderr).toMatch(/thrown by an agent[\s\S]*\.ci\/agents\.mjs:\d+/)
 })
 
 const unserved: ReadonlyArray<readonly [string, string, RegExp]> = [

@@ -7,10 +7,11 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Runtime from "effect/Runtime"
-import * as jose from "jose"
+import type * as jose from "jose"
 import { InternalError } from "../../protocol/Errors.js"
 import { invalidLease, type Lease } from "../../protocol/Lease.js"
 import { Auth, type Identity } from "../../services/auth/Auth.js"
+import { needs } from "../../services/runtime/needs.js"
 import { fromToken, refused } from "./Auth.js"
 import { KeySetUnavailable, remoteKeys } from "./remoteKeys.js"
 
@@ -99,6 +100,8 @@ export const keyFrom = (sources: {
     return Option.some({ publicKeyPem })
   })
 
+type Jose = typeof jose
+
 interface Verifier {
   readonly algorithms: ReadonlyArray<string>
   readonly key: jose.JWTVerifyGetKey
@@ -140,7 +143,7 @@ const single = (
 
 const loopback = new Set(["localhost", "127.0.0.1", "[::1]"])
 
-const remote = (options: Options, uri: string): Effect.Effect<Verifier, AuthJwtError> =>
+const remote = (library: Jose, options: Options, uri: string): Effect.Effect<Verifier, AuthJwtError> =>
   Effect.gen(function* () {
     const url = yield* Effect.try({
       try: () => new URL(uri),
@@ -151,7 +154,7 @@ const remote = (options: Options, uri: string): Effect.Effect<Verifier, AuthJwtE
     const run = Runtime.runFork(yield* Effect.runtime())
     return {
       algorithms: yield* allowed(options, asymmetric),
-      key: remoteKeys(url, (cause) => {
+      key: remoteKeys(library, url, (cause) => {
         run(
           Effect.logWarning(
             "the key set of JWTs could not be renewed; the keys known so far are used on",
@@ -162,7 +165,7 @@ const remote = (options: Options, uri: string): Effect.Effect<Verifier, AuthJwtE
     }
   })
 
-const verifier = (options: Options): Effect.Effect<Verifier, AuthJwtError> =>
+const verifier = (library: Jose, options: Options): Effect.Effect<Verifier, AuthJwtError> =>
   Effect.gen(function* () {
     const { key } = options
     if ("secret" in key) {
@@ -173,15 +176,15 @@ const verifier = (options: Options): Effect.Effect<Verifier, AuthJwtError> =>
       return { algorithms: yield* allowed(options, hmac), key: () => secret }
     }
     if ("publicKeyPem" in key) {
-      const read = key.publicKeyPem.includes("BEGIN CERTIFICATE") ? jose.importX509 : jose.importSPKI
+      const read = key.publicKeyPem.includes("BEGIN CERTIFICATE") ? library.importX509 : library.importSPKI
       return yield* single(options, (algorithm) => read(key.publicKeyPem, algorithm))
     }
-    if ("jwk" in key) return yield* single(options, (algorithm) => jose.importJWK(key.jwk, algorithm))
-    if ("jwksUri" in key) return yield* remote(options, key.jwksUri)
+    if ("jwk" in key) return yield* single(options, (algorithm) => library.importJWK(key.jwk, algorithm))
+    if ("jwksUri" in key) return yield* remote(library, options, key.jwksUri)
     return {
       algorithms: yield* allowed(options, asymmetric),
       key: yield* Effect.try({
-        try: () => jose.createLocalJWKSet(key.jwks),
+        try: () => library.createLocalJWKSet(key.jwks),
         catch: () => new AuthJwtError({ message: "the JWKS is malformed" })
       })
     }
@@ -237,7 +240,11 @@ export const layer = (options: Options): Layer.Layer<Auth, AuthJwtError> =>
   Layer.effect(
     Auth,
     Effect.gen(function* () {
-      const { algorithms, key } = yield* verifier(options)
+      const library = yield* Effect.mapError(
+        needs("AuthJwt", "jose", () => import("jose")),
+        ({ message }) => new AuthJwtError({ message })
+      )
+      const { algorithms, key } = yield* verifier(library, options)
       if (options.audience === undefined)
         yield* Effect.logWarning(
           "JWTs are accepted whatever audience they are for: a token made for another service of the issuer opens a " +
@@ -254,7 +261,7 @@ export const layer = (options: Options): Layer.Layer<Auth, AuthJwtError> =>
         Effect.clockWith((clock) =>
           Effect.tryPromise({
             try: () =>
-              jose.jwtVerify(Redacted.value(token), key, {
+              library.jwtVerify(Redacted.value(token), key, {
                 ...checks,
                 currentDate: new Date(clock.unsafeCurrentTimeMillis())
               }),
@@ -264,7 +271,10 @@ export const layer = (options: Options): Layer.Layer<Auth, AuthJwtError> =>
           Effect.tapError((error) =>
             error instanceof KeySetUnavailable
               ? Effect.logWarning("a JWT could not be checked: the key set is not available", error.cause)
-              : Effect.logDebug("a JWT was refused", error instanceof jose.errors.JOSEError ? error.code : "")
+              : Effect.logDebug(
+                  "a JWT was refused",
+                  error instanceof library.errors.JOSEError ? error.code : ""
+                )
           ),
           Effect.mapError((error) => (error instanceof KeySetUnavailable ? unavailable() : refused())),
           Effect.flatMap(({ payload }) => {

@@ -3,7 +3,7 @@
  * token signed with a key that is not among them has the set fetched again at once, and however many such tokens come,
  * it is fetched once a second at the most: who asks in between waits for the next time.
  */
-import * as jose from "jose"
+import type * as jose from "jose"
 
 /** The key set could not be fetched or read: the runtime's problem, not the token's. */
 export class KeySetUnavailable extends Error {
@@ -25,9 +25,13 @@ const patience = 30_000
 const timeout = 5_000
 
 /** Returns what finds the key of a token. `stale` hears of a set that could not be renewed and is used on. */
-export const remoteKeys = (url: URL, stale: (cause: unknown) => void): jose.JWTVerifyGetKey => {
+export const remoteKeys = (
+  { createRemoteJWKSet, errors }: typeof jose,
+  url: URL,
+  stale: (cause: unknown) => void
+): jose.JWTVerifyGetKey => {
   // When it is fetched is decided here alone.
-  const keySet = jose.createRemoteJWKSet(url, {
+  const keySet = createRemoteJWKSet(url, {
     cacheMaxAge: Number.POSITIVE_INFINITY,
     cooldownDuration: Number.POSITIVE_INFINITY,
     timeoutDuration: timeout
@@ -64,7 +68,7 @@ export const remoteKeys = (url: URL, stale: (cause: unknown) => void): jose.JWTV
     try {
       return await keySet(header, token)
     } catch (error) {
-      if (!(error instanceof jose.errors.JWKSNoMatchingKey) || fetchedAt >= askedAt) throw error
+      if (!(error instanceof errors.JWKSNoMatchingKey) || fetchedAt >= askedAt) throw error
       await needed()
       return await keySet(header, token)
     }

@@ -4,39 +4,50 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import type * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as ScheduleDecision from "effect/ScheduleDecision"
 import * as ScheduleInterval from "effect/ScheduleInterval"
 import type * as Scope from "effect/Scope"
 import * as Errors from "../../protocol/Errors.js"
-import { all, type Feature } from "../../protocol/Features.js"
+import { all, type Feature, renewal } from "../../protocol/Features.js"
+import * as Trace from "../../protocol/Trace.js"
 import {
   ArcpClient,
   type ArcpClientService,
   type ClientError,
-  type ResumeState
+  RequestTimeout,
+  type ResumeState,
+  type TokenSource,
+  TokenUnavailable
 } from "../../services/client/ArcpClient.js"
 import { monotonic } from "../../services/runtime/monotonic.js"
 import { Dialer, TransportError } from "../../services/transport/Transport.js"
-import * as IdGenerator from "../runtime/IdGenerator.js"
 import { backoff } from "./backoff.js"
 import { ClientSession } from "./ClientSession.js"
 import type { ClientState } from "./ClientState.js"
 import { keepConnected } from "./connecting.js"
 import { type ClientParts, cancel } from "./handling.js"
+import * as ids from "./ids.js"
 import { list } from "./listing.js"
 import * as Reattach from "./Reattach.js"
 import { attach, submit, subscribe } from "./submitting.js"
+import { isAsked } from "./token.js"
 
 /** Options of a client. */
 export interface Options {
-  /** The bearer token. Without one the runtime has to know who connects by something else, such as a page's cookie. */
-  readonly token?: Redacted.Redacted | undefined
+  /**
+   * The bearer token, or what gives one: an effect or a function, which is asked for each connection. Without one the
+   * runtime has to know who connects by something else, such as a page's cookie.
+   *
+   * What is asked is asked again before a token ends that says when (`exp` of a JWT), and the session goes on with the new
+   * one; a token that is refused is asked for once more. A failure is `TokenUnavailable`, and while a lost connection is
+   * made again it is tried like any other, until the resume window has passed. A text ends the session with its token.
+   */
+  readonly token?: TokenSource | undefined
   /** Name and version told to the runtime. Default: `effect-arcp`, its version. */
   readonly name?: string | undefined
   readonly version?: string | undefined
-  /** Features to ask for. Default: all. */
+  /** Features to ask for. Default: all; that tokens are renewed when `token` is asked. */
   readonly features?: ReadonlyArray<Feature> | undefined
   /** Delays between attempts to reconnect; when it ends the session is given up. Default: from 100 ms, doubling, jittered, at most 5 s. */
   readonly reconnect?: Schedule.Schedule<unknown> | undefined
@@ -66,22 +77,33 @@ export interface Options {
   readonly state?: ClientState | undefined
 }
 
+/** Milliseconds that an error asks to wait before another attempt (`details.retry_after`, in seconds), at most a day. */
+const askedToWait = (error: unknown): number => {
+  const seconds = Errors.isArcpError(error) ? Number(error.details?.["retry_after"]) : 0
+  return seconds > 0 ? Math.min(seconds * 1000, 86_400_000) : 0
+}
+
 const delays = () =>
-  Schedule.makeWithState(0, (now, _: unknown, attempt) =>
+  Schedule.makeWithState(0, (now, error: unknown, attempt) =>
     Effect.map(backoff(attempt), (ms) => [
       attempt + 1,
       attempt,
-      ScheduleDecision.continueWith(ScheduleInterval.after(now + ms))
+      ScheduleDecision.continueWith(ScheduleInterval.after(now + askedToWait(error) + ms))
     ])
   )
 
-/** May the request that failed like this be repeated? The protocol's errors say so (§12); a lost connection may. */
+/** May the request that failed like this be repeated? The errors say so, those of the protocol as §12 does. */
 export const isRetryable = (error: unknown): boolean =>
-  error instanceof TransportError || (Errors.isArcpError(error) && Errors.isRetryable(error))
+  (error instanceof TransportError ||
+    error instanceof RequestTimeout ||
+    error instanceof TokenUnavailable ||
+    Errors.isArcpError(error)) &&
+  error.retryable
 
 /**
- * Retries what may be retried, up to 8 times, from 100 ms, doubling, jittered. Give the submit an idempotency key:
- * then a retry whose first attempt did arrive finds the same job.
+ * Retries what may be retried, up to 8 times, from 100 ms, doubling, jittered; where the error asks to wait
+ * (`details.retry_after`), that much later. Give the submit an idempotency key: then a retry whose first attempt did
+ * arrive finds the same job.
  *
  * @example
  * client.submit(Review, input, { idempotencyKey: "nightly-2026-01-31" }).pipe(Effect.retry(ArcpClient.retrySchedule))
@@ -148,8 +170,9 @@ const serviceOf = (parts: ClientParts, close: Effect.Effect<void>): ArcpClientSe
 export const make = (options: Options): Effect.Effect<ArcpClientService, ClientError, Dialer | Scope.Scope> =>
   Effect.gen(function* () {
     const dialer = yield* Dialer
-    const ids = yield* IdGenerator.make
+    const random = yield* ids.random
     const clock = yield* Effect.clock
+    const now = () => clock.unsafeCurrentTimeMillis()
     const scope = yield* Effect.scope
     const state = options.state && (yield* options.state)
     const saved = state?.saved
@@ -159,7 +182,8 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       token: options.token,
       name: options.name ?? "effect-arcp",
       version: options.version ?? "0.1.0",
-      features: options.features ?? all,
+      // A renewal is a resume, for which there has to be something to come back to.
+      features: options.features ?? (isAsked(options.token) && !dialer.ephemeral ? [...all, renewal] : all),
       reconnect: options.reconnect,
       ackEvery: options.ack?.events ?? 256,
       ackInterval: options.ack?.interval ?? "1 second",
@@ -169,9 +193,9 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
         options.resume === undefined
           ? saved && { ...saved, mayBeGone: true }
           : { ...options.resume, mayBeGone: false },
-      nextId: ids.unsafeNext,
-      traceId: ids.unsafeTraceId,
-      now: () => clock.unsafeCurrentTimeMillis(),
+      nextId: () => ids.ulid(now(), random),
+      traceId: () => Trace.make(random),
+      now,
       elapsed: monotonic(clock),
       save: state?.save(() => ({ ...session.resumeState, jobs: state.jobs.toSave(jobs.all) })) ?? Effect.void,
       reattach: (orphans, lost) =>
@@ -191,10 +215,11 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       // The writer may be waiting for its turn. Then the connection goes, flushed, with the fiber that serves it.
       return session.flush.pipe(
         Effect.zipRight(session.save),
-        Effect.map(() =>
+        Effect.flatMap(() => {
           session.finish(new TransportError({ message: "this client closed the session" }), null)
-        ),
-        Effect.zipLeft(Fiber.interrupt(running))
+          return Fiber.interrupt(running)
+        }),
+        Effect.asVoid
       )
     })
     yield* Effect.addFinalizer(() => close)

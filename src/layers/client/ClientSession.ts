@@ -7,7 +7,6 @@
  */
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type * as Redacted from "effect/Redacted"
 import type * as Schedule from "effect/Schedule"
 import { type Envelope, encode } from "../../protocol/Envelope.js"
 import { InvalidRequest, type ResumeWindowExpired } from "../../protocol/Errors.js"
@@ -19,7 +18,8 @@ import {
   type ClientError,
   ProtocolViolation,
   type ResumeState,
-  type Status
+  type Status,
+  type TokenSource
 } from "../../services/client/ArcpClient.js"
 import { type Connection, closeCode, type Dialer } from "../../services/transport/Transport.js"
 import { exceeds } from "../transport/Inbox.js"
@@ -33,7 +33,7 @@ import { type Answer, type Pending, Requests } from "./Requests.js"
 
 /** What a client's session is told by its client. */
 export interface SessionOptions {
-  readonly token: Redacted.Redacted | undefined
+  readonly token: TokenSource | undefined
   readonly name: string
   readonly version: string
   readonly features: ReadonlyArray<Feature>
@@ -78,6 +78,10 @@ export class ClientSession implements Host {
   sessionId: string | undefined
   /** The resume token; secret. */
   token: string | undefined
+  /** A bearer token that was asked for before the hello that it is for; secret. */
+  fresh: string | undefined
+  /** The bearer token was refused, since the last welcome. */
+  refused = false
   features: ReadonlyArray<string> = []
   agents: ReadonlyArray<Message.AgentEntry> = []
   /** Bytes of the largest frame that the runtime takes. */

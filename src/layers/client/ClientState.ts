@@ -3,14 +3,13 @@
  * so that a browser's bundle has it only when it is used.
  */
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
-import * as Option from "effect/Option"
-import * as Check from "../../protocol/Check.js"
+import type * as Option from "effect/Option"
 import type * as Message from "../../protocol/Message.js"
 import type { ResumeState } from "../../services/client/ArcpClient.js"
 import type { ClientSession } from "./ClientSession.js"
 import { JobInbox } from "./JobInbox.js"
 import type { SubmittedJob } from "./Reattach.js"
+import { open } from "./savedState.js"
 
 /** Any `KeyValueStore` of `@effect/platform`, and whatever else has these two. What is kept is secret. */
 export interface StateStore {
@@ -59,93 +58,6 @@ export interface Opened {
 
 /** Opened once by each client. */
 export type ClientState = Effect.Effect<Opened>
-
-/** As it is stored: the newer one of two, in case the process ends while it writes the other. */
-interface Stored extends Saved {
-  readonly version: number
-}
-
-const check = Check.object<Stored>({
-  version: Check.count,
-  sessionId: Check.text,
-  resumeToken: Check.text,
-  lastEventSeq: Check.count,
-  jobs: Check.array(
-    Check.object<SavedJob>({
-      jobId: Check.text,
-      agent: Check.text,
-      traceId: Check.optional(Check.string),
-      lease: Check.record(Check.array(Check.string)),
-      expiresAt: Check.optional(Check.string),
-      idempotencyKey: Check.optional(Check.string),
-      eventsAfter: Check.count,
-      chunksAfter: Check.count
-    })
-  )
-})
-
-/** The two are written in turn. */
-const slot = (key: string, version: number) => (version % 2 === 1 ? key : `${key}.2`)
-
-const read = (store: StateStore, key: string): Effect.Effect<Stored | undefined, unknown> =>
-  Effect.flatMap(store.get(key), (text) =>
-    Option.isNone(text)
-      ? Effect.succeed(undefined)
-      : Effect.try((): Stored => {
-          const value: unknown = JSON.parse(text.value)
-          const problem = check(value, "state")
-          if (problem !== undefined) throw new Error(problem)
-          return value as Stored
-        })
-  )
-
-/** What was saved under `key`; nothing when there is nothing, or nothing that can be read. */
-const load = (store: StateStore, key: string): Effect.Effect<Stored | undefined> =>
-  Effect.gen(function* () {
-    let newest: Stored | undefined
-    let problem: unknown
-    for (const version of [1, 2]) {
-      const found = yield* Effect.either(read(store, slot(key, version)))
-      if (Either.isLeft(found)) problem = found.left
-      else if (found.right !== undefined && found.right.version > (newest?.version ?? -1))
-        newest = found.right
-    }
-    if (newest === undefined && problem !== undefined)
-      yield* Effect.logWarning("the saved state of the session cannot be read; a new one is opened", problem)
-    return newest
-  })
-
-/** Saves when there is something new. A store that fails is told of once, and the session goes on. */
-const saver = (store: StateStore, key: string, loaded: Stored | undefined): Opened["save"] => {
-  const lock = Effect.unsafeMakeSemaphore(1)
-  let version = loaded?.version ?? 0
-  let saved = ""
-  let failed = false
-  const save = (current: () => Saved) =>
-    Effect.suspend(() => {
-      const state = current()
-      const text = JSON.stringify(state)
-      if (text === saved) return Effect.void
-      const stored: Stored = { ...state, version: version + 1 }
-      return Effect.matchEffect(store.set(slot(key, stored.version), JSON.stringify(stored)), {
-        onSuccess: () =>
-          Effect.sync(() => {
-            version = stored.version
-            saved = text
-          }),
-        onFailure: (error) => {
-          if (failed) return Effect.void
-          failed = true
-          return Effect.logWarning(
-            "the session's state cannot be saved; another process could not resume it",
-            error
-          )
-        }
-      })
-    })
-  // One after the other, each to its end: one that was cut off must not leave its mark on both.
-  return (current) => lock.withPermits(1)(Effect.uninterruptible(save(current)))
-}
 
 /** How many jobs whose handles are gone are remembered for the next process. */
 const maxLeft = 1_000
@@ -203,10 +115,6 @@ export const keptJobs = (earlier: Saved | undefined): KeptJobs => {
   }
 }
 
-/** In a `KeyValueStore` of `@effect/platform`, under `key` and `KEY.2`. One client at a time. */
+/** In a `KeyValueStore` of `@effect/platform`, under `key`, `KEY.2` and `KEY.jobs.N`. One client at a time. */
 export const keyValueStore = (store: StateStore, key = "arcp"): ClientState =>
-  Effect.map(load(store, key), (loaded) => ({
-    saved: loaded,
-    jobs: keptJobs(loaded),
-    save: saver(store, key, loaded)
-  }))
+  Effect.map(open(store, key), ({ save, saved }) => ({ saved, jobs: keptJobs(saved), save }))

@@ -23,7 +23,7 @@ import {
   ProtocolViolation
 } from "../../services/client/ArcpClient.js"
 import { Cell } from "./Cell.js"
-import { type ChunkBody, Chunks, concat, inlineBytes } from "./Chunks.js"
+import { type ChunkBody, Chunks, concat, fromJson, inlineBytes } from "./Chunks.js"
 import { type Host, Lane } from "./Lane.js"
 import type { Pull } from "./pull.js"
 
@@ -238,19 +238,13 @@ export class JobInbox {
       },
       end: (end) => {
         if (Exit.isFailure(end) || end.value.result_id === undefined) return done(end)
-        const checked = chunks.check(end.value)
+        const whole = Either.flatMap(chunks.check(end.value), () =>
+          end.value[Vendor.encoding] === "json"
+            ? fromJson(texts.join(""))
+            : Either.right(chunks.encoding === "utf8" ? texts.join("") : concat(bytes))
+        )
         done(
-          Either.isLeft(checked)
-            ? Exit.fail(checked.left)
-            : Exit.succeed({
-                ...end.value,
-                result:
-                  end.value[Vendor.encoding] === "json"
-                    ? JSON.parse(texts.join(""))
-                    : chunks.encoding === "utf8"
-                      ? texts.join("")
-                      : concat(bytes)
-              })
+          Either.isLeft(whole) ? Exit.fail(whole.left) : Exit.succeed({ ...end.value, result: whole.right })
         )
       }
     })

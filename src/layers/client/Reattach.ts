@@ -2,7 +2,6 @@
  * Finding a session's jobs again: those of an earlier process of the same session, and those of a session that
  * could not be resumed, from the one that takes its place.
  */
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { Known } from "../../services/client/ArcpClient.js"
@@ -27,8 +26,8 @@ export interface SubmittedJob {
   claimed: boolean
 }
 
-/** A runtime keeps keys for a day; with a margin, so that a submit cannot start the job a second time. */
-const keyLifetime = Duration.toMillis("23 hours")
+/** 23 hours: a runtime keeps keys for a day; with a margin, so that a submit cannot start the job a second time. */
+const keyLifetime = 23 * 3_600_000
 
 /** The jobs that this session has submitted, which its numbering counts and a later process may ask for. */
 export class SubmittedJobs {
@@ -105,7 +104,7 @@ export const reattach = (
         }
       )
       // The key makes the job this session's own again, so that it can be cancelled from here.
-      if (keyed !== undefined && own?.inbox.ended === false) yield* Effect.either(adopt(() => {}))
+      if (keyed !== undefined && own?.inbox.ended === false) yield* Effect.ignore(adopt(() => {}))
     } else if (keyed !== undefined) {
       yield* adopt((found) => {
         if (found === jobId) for (const inbox of inboxes) inbox.rebase(session.numbers.last, false)

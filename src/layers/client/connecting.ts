@@ -6,20 +6,19 @@
  * lane passes over what it has had (Lane.ts).
  */
 import * as Data from "effect/Data"
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import * as Redacted from "effect/Redacted"
 import type * as ScheduleInterval from "effect/ScheduleInterval"
-import type * as Scope from "effect/Scope"
 import { encode } from "../../protocol/Envelope.js"
 import { fromPayload, ResumeWindowExpired } from "../../protocol/Errors.js"
 import { decodeRuntime } from "../../protocol/RuntimeFrame.js"
 import { type ClientError, ProtocolViolation } from "../../services/client/ArcpClient.js"
-import { type Connection, closeCode } from "../../services/transport/Transport.js"
+import { type Connection, TransportError } from "../../services/transport/Transport.js"
 import { backoff } from "./backoff.js"
 import type { ClientSession, SessionOptions } from "./ClientSession.js"
+import { first } from "./first.js"
 import { lost, receive } from "./receiving.js"
+import { ask, isAsked, renewed } from "./token.js"
 
 /** What a runtime may take to answer a hello. */
 const welcomeTimeout = "10 seconds"
@@ -82,12 +81,10 @@ export const keepConnected = (
         yield* failFirst(error)
         return session.finish(error)
       }
-      if (!error.retryable) return session.finish(error)
       lostAt = Math.min(lostAt, elapsed())
-      if (
-        session.sessionId !== undefined &&
-        (session.token === undefined || elapsed() - lostAt > session.resumeWindow)
-      )
+      const tooLate = elapsed() - lostAt > session.resumeWindow
+      if (!error.retryable || (tooLate && error._tag === "TokenUnavailable")) return session.finish(error)
+      if (session.sessionId !== undefined && (session.token === undefined || tooLate))
         session.forget(new ResumeWindowExpired({ message: "no connection within the resume window" }))
       session.status.set({
         _tag: "Reconnecting",
@@ -98,8 +95,12 @@ export const keepConnected = (
     }
   })
 
-/** Whether a refused resume is followed by another hello at once: from the newest event, or for another session. */
+/** Whether a refusal is followed by another hello at once: with another token, from the newest event, or for another session. */
 const goesOn = (session: ClientSession, error: ClientError, connected: boolean): boolean => {
+  if (error._tag === "Unauthenticated" && isAsked(session.options.token) && !session.refused) {
+    session.refused = true
+    return true
+  }
   if (error._tag !== "ResumeWindowExpired" || session.sessionId === undefined || session.superseded)
     return false
   if (session.numbers.from < session.numbers.last) {
@@ -118,7 +119,7 @@ const attempt = (
   ready: Effect.Effect<void>
 ): Effect.Effect<never, ClientError | Rewind> =>
   Effect.gen(function* () {
-    const { connection, frames, resumedAt } = yield* greet(session)
+    const { connection, frames, resumedAt, token } = yield* greet(session)
     // The token before this one holds until the runtime has heard from us again.
     yield* session.options.save
     session.begin(connection)
@@ -129,7 +130,7 @@ const attempt = (
       session.orphans = undefined
       yield* session.options.reattach(jobs, error)
     }
-    return yield* serve(session, connection, frames)
+    return yield* serve(session, connection, frames, token)
   }).pipe(
     Effect.ensuring(
       Effect.sync(() => {
@@ -140,57 +141,49 @@ const attempt = (
     Effect.scoped
   )
 
-/** Dials, says hello, and takes the answer to it; `frames` came with that, `resumedAt` is where it goes on. */
+/** Dials, says hello with `token`, and takes the answer to it; `frames` came with that, `resumedAt` is where it goes on. */
 const greet = (session: ClientSession) =>
   Effect.gen(function* () {
+    const token = session.fresh ?? (yield* ask(session.options))
+    session.fresh = undefined
     const connection = yield* session.dialer.connect
     session.numbers.from = session.handles.rewindTo(session.numbers.last)
     session.unanswered++
-    yield* connection.send([hello(session)])
-    let answered = false
-    // Written out, since Effect's timeouts would be 300 bytes more in a browser.
-    yield* Effect.sleep(welcomeTimeout).pipe(
+    yield* connection.send([hello(session, token)])
+    const [answer, ...frames] = yield* first(
+      Effect.mapError(connection.take, lost),
       Effect.zipRight(
-        Effect.suspend(() =>
-          answered
-            ? Effect.void
-            : connection.close(closeCode.normal, "the runtime did not answer session.hello")
-        )
-      ),
-      Effect.forkScoped
+        Effect.sleep(welcomeTimeout),
+        new TransportError({ message: "the runtime did not answer session.hello" })
+      )
     )
-    const [first, ...frames] = yield* Effect.mapError(connection.take, lost)
-    answered = true
     session.unanswered--
-    const resumedAt = yield* welcomed(session, first)
-    return { connection, frames, resumedAt }
+    const resumedAt = yield* welcomed(session, answer)
+    session.refused = false
+    return { connection, frames, resumedAt, token }
   })
 
 /** Reads, writes, pings and acknowledges until one of them fails, and with it the connection. */
 const serve = (
   session: ClientSession,
   connection: Connection,
-  frames: Iterable<unknown>
-): Effect.Effect<never, ClientError | Rewind, Scope.Scope> =>
-  Effect.gen(function* () {
-    const ping = () =>
+  frames: Iterable<unknown>,
+  token: string | undefined
+): Effect.Effect<never, ClientError | Rewind> =>
+  first<never, ClientError | Rewind>(
+    receive(session, connection, frames),
+    session.line.write(connection),
+    session.line.beat(connection, session.heartbeatSec, () =>
       session.post("session.ping", {
         nonce: session.options.nextId(),
         sent_at: new Date(session.now()).toISOString()
       })
-    const ended = yield* Deferred.make<never, ClientError | Rewind>()
-    const parts: ReadonlyArray<Effect.Effect<never, ClientError | Rewind>> = [
-      receive(session, connection, frames),
-      session.line.write(connection),
-      session.line.beat(connection, session.heartbeatSec, ping),
-      keepAcknowledging(session),
-      expire(session),
-      rewound(session)
-    ]
-    for (const part of parts)
-      yield* Effect.forkScoped(Effect.catchAllCause(part, (cause) => Deferred.failCause(ended, cause)))
-    return yield* Deferred.await(ended)
-  })
+    ),
+    keepAcknowledging(session),
+    expire(session),
+    rewound(session),
+    Effect.zipRight(renewed(session, token), new Rewind())
+  )
 
 /** Fails when a reader waits for what this connection has already passed. */
 const rewound = (session: ClientSession): Effect.Effect<never, Rewind> =>
@@ -229,14 +222,14 @@ const expire = ({ requests }: ClientSession): Effect.Effect<never> =>
     })
   )
 
-const hello = (session: ClientSession): string => {
-  const { token, name, version, features } = session.options
+const hello = (session: ClientSession, token: string | undefined): string => {
+  const { name, version, features } = session.options
   return encode({
     id: session.options.nextId(),
     type: "session.hello",
     payload: {
       client: { name, version },
-      auth: token && { scheme: "bearer", token: Redacted.value(token) },
+      auth: token === undefined ? undefined : { scheme: "bearer", token },
       capabilities: { encodings: ["json"], features },
       resume: session.token && {
         session_id: session.sessionId,

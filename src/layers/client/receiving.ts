@@ -1,8 +1,7 @@
 /** Reading a connection: each frame goes to the request that waits for it, or to the handles of its job. */
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
-import { fromPayload, ResumeWindowExpired } from "../../protocol/Errors.js"
+import { fromPayload, ResumeWindowExpired, Unauthenticated } from "../../protocol/Errors.js"
 import { decodeRuntime } from "../../protocol/RuntimeFrame.js"
 import type { RuntimeMessage } from "../../protocol/TypedMessage.js"
 import { type ClientError, ProtocolViolation } from "../../services/client/ArcpClient.js"
@@ -13,8 +12,10 @@ import {
   TransportError
 } from "../../services/transport/Transport.js"
 import type { ClientSession } from "./ClientSession.js"
+import { first } from "./first.js"
 import type { JobFrame } from "./JobInbox.js"
 import type { Answer } from "./Requests.js"
+import { isAsked } from "./token.js"
 
 /** How long reading waits for a full lane whose reader is at work, before that overflows. */
 const patience = "250 millis"
@@ -46,6 +47,9 @@ export const receive = (
       frames = yield* Effect.mapError(connection.take, (closed) => {
         // Superseded perhaps by an earlier hello of our own that came late: each may come once.
         if (closed.code === closeCode.tooBig) return session.oversized(lost(closed))
+        const { token } = session.options
+        if (closed.code === closeCode.tokenEnded && token !== undefined && !isAsked(token))
+          return new Unauthenticated({ message: closed.reason })
         if (closed.code !== closeCode.superseded || session.unanswered-- > 0) return lost(closed)
         session.superseded = true
         return new ResumeWindowExpired({ message: "another connection resumed this session" })
@@ -59,12 +63,11 @@ const makeRoom = (session: ClientSession): Effect.Effect<void> =>
     const lanes = [...session.crowded]
     session.crowded.clear()
     for (const lane of lanes) {
-      if (lane.full && lane.reading) {
-        const room = yield* Deferred.make<void>()
-        lane.onRoom(() => Deferred.unsafeDone(room, Effect.void))
-        yield* Effect.forkDaemon(Effect.zipRight(Effect.sleep(patience), Deferred.succeed(room, undefined)))
-        yield* Deferred.await(room)
-      }
+      if (lane.full && lane.reading)
+        yield* first(
+          Effect.async<void>((resume) => lane.onRoom(() => resume(Effect.void))),
+          Effect.sleep(patience)
+        )
       lane.overflowed = lane.full
     }
   })

@@ -51,7 +51,8 @@ const submitRaw = (
       lease_request: options.leaseRequest,
       lease_constraints: options.leaseConstraints,
       idempotency_key: options.idempotencyKey,
-      max_runtime_sec: options.maxRuntime === undefined ? undefined : Duration.toSeconds(options.maxRuntime)
+      max_runtime_sec:
+        options.maxRuntime === undefined ? undefined : Duration.toMillis(options.maxRuntime) / 1000
     }
     const context = Tracing.contextOf(Context.getOption(yield* Effect.context<never>(), Tracer.ParentSpan))
     const current = context?.traceparent.slice(3, 35)

@@ -7,8 +7,7 @@
  * `synchronous` the events are written with, and it is there also when the events' file is damaged or full.
  */
 import * as fs from "node:fs"
-import * as Reactivity from "@effect/experimental/Reactivity"
-import * as SqlClient from "@effect/sql/SqlClient"
+import type * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -22,6 +21,7 @@ import { whileBusy } from "../store/busy.js"
 import { borrowed, kept, type Lend } from "../store/lending.js"
 import { type TableOptions, tablesOf } from "../store/migrate.js"
 import { naming, prefixProblem } from "../store/naming.js"
+import { SqlClientTag } from "../store/sqlClientTag.js"
 import { toStoreError } from "../store/sqlError.js"
 import { connect, connectOwn, lock, prepareFolder, type SqliteClient } from "../store/sqliteFile.js"
 
@@ -62,16 +62,18 @@ const fields = {
 
 const columns = Object.keys(fields)
 const values = (record: CredentialRecord) => Object.values(fields).map((field) => record[field] ?? null)
-const toRecord = (row: Record<string, unknown>): CredentialRecord => {
+const toRecord = ([row]: ReadonlyArray<unknown>): CredentialRecord => {
+  const found = JSON.parse(String(row)) as ReadonlyArray<unknown>
   const record: Record<string, unknown> = {}
-  for (const [column, field] of Object.entries(fields)) if (row[column] !== null) record[field] = row[column]
+  for (const [i, field] of Object.values(fields).entries()) if (found[i] !== null) record[field] = found[i]
   return record as unknown as CredentialRecord
 }
 
 const insertRow = `INSERT INTO {credentials} (${columns.join(", ")}) VALUES (${columns.map(() => "?").join(", ")})`
 const updateRow = `UPDATE {credentials} SET ${columns.map((column) => `${column} = ?`).join(", ")} WHERE id = ?`
 const removeRow = "DELETE FROM {credentials} WHERE id = ?"
-const listRows = `SELECT ${columns.join(", ")} FROM {credentials} ORDER BY created_at, id`
+/** As JSON: some drivers read text only up to its first NUL, and what others name may have one. */
+const listRows = `SELECT json_array(${columns.join(", ")}) FROM {credentials} ORDER BY created_at, id`
 
 /** Where the table of records is: `arcp_credentials`, or what else the prefix makes of it. */
 export interface Options extends TableOptions {}
@@ -97,7 +99,7 @@ const makeOver = (name: string, lend: Lend): Effect.Effect<CredentialStoreServic
       insert: (record) => write(insertRow, values(record)),
       update: (record) => write(updateRow, [...values(record), record.id]),
       remove: (id) => write(removeRow, [id]),
-      list: whileBusy(mapError(lend((statements) => statements.execute(listRows, [], undefined)))).pipe(
+      list: whileBusy(mapError(lend((statements) => statements.executeValues(listRows, [])))).pipe(
         Effect.map((rows) => rows.map(toRecord))
       )
     }
@@ -115,7 +117,7 @@ export const make = (
     const { name, prefix } = tablesOf(options)
     const problem = prefixProblem(prefix)
     if (problem !== undefined) return yield* problem
-    const sql = yield* SqlClient.SqlClient
+    const sql = yield* SqlClientTag
     const lend = yield* Effect.mapError(borrowed(sql, naming(prefix), name), toStoreError(name))
     return yield* makeOver(name, lend)
   })
@@ -138,7 +140,7 @@ const number = (sql: SqliteClient, text: string): Effect.Effect<number, SqlError
 const refuse = (message: string) => Effect.fail(new StoreError({ message }))
 
 /** Refuses a file that is not ours before anything is written to it. */
-const check = (path: string, name: string): Effect.Effect<void, StoreError, Reactivity.Reactivity> =>
+const check = (path: string, name: string): Effect.Effect<void, StoreError> =>
   Effect.gen(function* () {
     if ((fs.statSync(path, { throwIfNoEntry: false })?.size ?? 0) === 0) return
     const sql = yield* connect({ filename: path, readonly: true, disableWAL: true }, name)
@@ -188,7 +190,7 @@ export const layerSqlite = ({ filename }: FileOptions): Layer.Layer<CredentialSt
       yield* check(path, filename)
       return yield* open(path, filename)
     })
-  ).pipe(Layer.provide(Reactivity.layer))
+  )
 
 /**
  * An existing file beside its runtime, for tools. What a running job holds is in there too: a tool that revokes asks
@@ -204,7 +206,7 @@ export const layerSqliteShared = ({ filename }: FileOptions): Layer.Layer<Creden
       yield* check(path, filename)
       return yield* open(path, filename)
     })
-  ).pipe(Layer.provide(Reactivity.layer))
+  )
 
 /** Does a runtime use this file at the moment? */
 export const inUse = ({ filename }: FileOptions): Effect.Effect<boolean, StoreError> =>
@@ -215,8 +217,7 @@ export const inUse = ({ filename }: FileOptions): Effect.Effect<boolean, StoreEr
       (error) => error.message.startsWith("another arcp runtime"),
       () => Effect.succeed(true)
     ),
-    Effect.scoped,
-    Effect.provide(Reactivity.layer)
+    Effect.scoped
   )
 
 export * from "../../services/credentials/CredentialStore.js"

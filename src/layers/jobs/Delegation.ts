@@ -190,20 +190,24 @@ const begin = (context: DelegationContext, wanted: Wanted): Effect.Effect<Accept
 const handleOf = (
   { log }: JobParts,
   { awaited: { done, outcome }, live, log: job, record }: AcceptedChild
-): Delegated<unknown, never> => ({
-  jobId: record.jobId,
-  delegateId: record.submitId,
-  agent: record.agent,
-  await: Deferred.await(outcome),
-  events: log.events(job).pipe(
+): Delegated<unknown, never> => {
+  const events = log.events(job).pipe(
     Stream.filter((event) => event.type === "job.event"),
     Stream.map((event) => JSON.parse(event.payload) as Event)
-  ),
-  cancel: Effect.suspend(() => {
-    live.end({ _tag: "Cancel", reason: "the job that delegated to it cancelled it" })
-    return Deferred.await(done)
-  })
-})
+  )
+  return {
+    jobId: record.jobId,
+    delegateId: record.submitId,
+    agent: record.agent,
+    await: Deferred.await(outcome),
+    events,
+    of: (event) => event.from(events, (message) => new InternalError({ message })),
+    cancel: Effect.suspend(() => {
+      live.end({ _tag: "Cancel", reason: "the job that delegated to it cancelled it" })
+      return Deferred.await(done)
+    })
+  }
+}
 
 /** Returns the `delegate` of a running job (§10). */
 export const make = (context: DelegationContext): Delegate => {

@@ -17,8 +17,8 @@ import type { EventLog, JobLog, NewEvent } from "../../services/log/EventLog.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import * as Faults from "./Faults.js"
+import { bounded, envelopeBytes, isErrorPayload } from "./fitting.js"
 import * as ResultWriter from "./ResultWriter.js"
-import { envelopeBytes } from "./Terminal.js"
 
 /** What a job emits; the rest of `JobService` is added where the job is started. */
 export type EmitService = Omit<JobService, "delegate" | "credentials" | "rotateCredential">
@@ -99,6 +99,12 @@ export const make = (context: {
     return Effect.tapError(log.append(job, event), (error) => Effect.sync(() => Faults.blame(error)))
   }
 
+  /** The error of a call is told, whatever its details are. */
+  const fitting = (body: Event.Body<"tool_result">): Event.Body<"tool_result"> =>
+    "error" in body && isErrorPayload(body.error)
+      ? { ...body, error: bounded(body.error, options.maxOutboundFrameBytes) }
+      : body
+
   const vendor = (kind: VendorKind, body: unknown): Effect.Effect<void, EmitError> =>
     kind.startsWith("x-vendor.")
       ? emit(kind, body)
@@ -176,7 +182,7 @@ export const make = (context: {
       status: (phase, more) => emit("status", { ...more, phase }),
       metric,
       toolCall: (body) => emit("tool_call", body),
-      toolResult: (body) => emit("tool_result", body),
+      toolResult: (body) => emit("tool_result", fitting(body)),
       artifact: (body) => emit("artifact_ref", body),
       progress: (body) => emit("progress", body),
       emit: <Value>(event: VendorKind | Writable<VendorKind, Value>, value: Value) =>

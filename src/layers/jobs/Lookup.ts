@@ -7,17 +7,16 @@ import type { JobSession, SubscribeRequest } from "../../services/jobs/Jobs.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import * as Checks from "./Checks.js"
 import * as Faults from "./Faults.js"
+import { envelopeBytes } from "./fitting.js"
 import type { JobParts } from "./JobParts.js"
 import type { Ownership } from "./Ownership.js"
 import type { Recovery } from "./Recovery.js"
+import { byteLength } from "./ResultWriter.js"
 
 /** Jobs of a listing that are read in one go. */
 const listingPart = 64
 /** What the envelope of a listing takes of its frame, in bytes. */
-const listingHeadroom = 4 * 1024
-
-const encoder = new TextEncoder()
-const utf8Bytes = (text: string): number => encoder.encode(text).length
+const listingHeadroom = envelopeBytes
 
 /** Finds jobs, lists them, and lets sessions subscribe to them. */
 export interface Lookup {
@@ -71,10 +70,12 @@ export const make = (parts: JobParts, ownership: Ownership, recovery: Recovery):
         )
         for (const record of part.slice(0, size)) {
           const entry = Checks.entry(running.current(record))
-          bytes += utf8Bytes(JSON.stringify(entry)) + 1
-          if (bytes > maxBytes && after !== undefined && jobs.length > 0)
+          const size = byteLength(JSON.stringify(entry)) + 1
+          if (bytes + size > maxBytes && size <= maxBytes && after !== undefined)
             return { jobs, next_cursor: Checks.encodeCursor(after) }
-          jobs.push(entry)
+          // One that fits into no frame was accepted when these could be larger.
+          if (size <= maxBytes) jobs.push(entry)
+          if (size <= maxBytes) bytes += size
           after = { createdAt: record.createdAt, jobId: record.jobId }
         }
         if (part.length <= size || after === undefined) return { jobs, next_cursor: null }

@@ -12,7 +12,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import type * as Tracer from "effect/Tracer"
 import * as Budget from "../../protocol/Budget.js"
-import { type ArcpError, InternalError, toPayload } from "../../protocol/Errors.js"
+import { type ArcpError, InternalError, InvalidRequest, toPayload } from "../../protocol/Errors.js"
 import { deadPattern } from "../../protocol/Lease.js"
 import { coversJob } from "../../services/auth/Policy.js"
 import type { Credential } from "../../services/credentials/Credentials.js"
@@ -26,11 +26,12 @@ import * as Checks from "./Checks.js"
 import * as Delegation from "./Delegation.js"
 import * as Emitter from "./Emitter.js"
 import * as Faults from "./Faults.js"
+import { envelopeBytes } from "./fitting.js"
 import type { JobParts } from "./JobParts.js"
 import * as Limits from "./Limits.js"
 import { LiveJob } from "./LiveJob.js"
 import type { Hold } from "./Reservations.js"
-import { byteLength } from "./ResultWriter.js"
+import { byteLength, exceeds } from "./ResultWriter.js"
 import * as Runner from "./Runner.js"
 
 /** A job that begins: what its own fiber works on. */
@@ -74,6 +75,26 @@ const mint = ({ credentials }: JobParts, { parentSpan, record, session }: Candid
       budget: Budget.parse(record.lease["cost.budget"] ?? [])
     })
     .pipe(Effect.withParentSpan(parentSpan))
+}
+
+/**
+ * Refuses a job of whose accept, listing or subscription a frame could not hold what is said: its lease with what is left of
+ * its budget, and its credentials.
+ */
+const announceable = (
+  { options }: JobParts,
+  candidate: Candidate,
+  minted: ReadonlyArray<Credential>
+): Effect.Effect<void, InvalidRequest> => {
+  const { lease } = candidate.record
+  const accepted = JSON.stringify(Checks.accepted(candidate.record, requestIdOf(candidate), minted))
+  const counters = (lease["cost.budget"]?.length ?? 0) * 3 * Budget.maxDigits
+  return exceeds(accepted, options.maxOutboundFrameBytes - envelopeBytes - counters)
+    ? new InvalidRequest({
+        message: "payload.lease_request: too large to be told in one frame",
+        details: { limit: "outbound_frame_bytes" }
+      })
+    : Effect.void
 }
 
 /** Replaces a credential; once its value is another one the submitter is told, also when nobody waits any more. */
@@ -288,6 +309,7 @@ export const make = (parts: JobParts): Open => {
       const session = parent?.live.owner ?? given.session
       const record = { ...kept.record, sessionId: session.sessionId }
       const candidate = { ...given, record, session }
+      yield* announceable(parts, candidate, minted)
       const live = new LiveJob(record, session, parent?.live)
       return yield* begin({ candidate, live, hold, minted, ops: kept.ops })
     })

@@ -35,11 +35,24 @@ export interface ResultWriter {
 type Encoding = "utf8" | "base64"
 type Chunk = Event.Body<"result_chunk">
 
-/** Bytes of one chunk of `streamResult`; a multiple of 3, so that base64 chunks are not padded. */
+/** Bytes of one chunk of `streamResult` where larger ones are allowed. */
 const streamChunk = 63 * 1024
 
+/**
+ * Returns the bytes of one chunk of `streamResult`: as many as a chunk may have, and fit into a frame when JSON writes each
+ * character as six. A multiple of 3, so that base64 chunks are not padded, and enough for any character.
+ */
+const chunkSize = ({ maxChunkBytes, maxFrameBytes }: ResultContext): number => {
+  const bytes = Math.min(streamChunk, maxChunkBytes, (maxFrameBytes - chunkHead) / 2)
+  return Math.max(6, Math.floor(bytes / 3) * 3)
+}
+
+/** What the body of a chunk has beside its data, in bytes. */
+const chunkHead = 512
+
 const tooLarge = new InvalidRequest({
-  message: "the result is too large for one frame; negotiate the result_chunk feature to receive it"
+  message: "the result is too large for one frame; negotiate the result_chunk feature to receive it",
+  details: { limit: "outbound_frame_bytes" }
 })
 const limitError = (limit: string, message: string) => new InternalError({ message, details: { limit } })
 
@@ -175,7 +188,9 @@ export const make = (context: ResultContext): ResultWriter => {
     encoding: Encoding = "utf8",
     options: ResultEnd = {}
   ): Effect.Effect<void, E | EmitError, R> =>
-    Effect.flatMap(open(encoding, false), (result) => writeAll(result, data, encoding, options))
+    Effect.flatMap(open(encoding, false), (result) =>
+      writeAll(result, data, encoding, chunkSize(context), options)
+    )
 
   /** Streams what the handler returned, when it is too large to come inline. */
   const streamOutput = (output: unknown): Effect.Effect<Streamed | undefined, EmitError> => {
@@ -185,7 +200,7 @@ export const make = (context: ResultContext): ResultWriter => {
     const text = typeof output === "string"
     return Effect.flatMap(open("utf8", true), (result) =>
       Effect.zipRight(
-        writeAll(result, Stream.succeed(text ? wellFormed(output) : json), "utf8", {}),
+        writeAll(result, Stream.succeed(text ? wellFormed(output) : json), "utf8", chunkSize(context), {}),
         Effect.map(result.finish, (streamed) => ({
           ...streamed,
           returned: true,
@@ -207,13 +222,14 @@ const writeAll = <E, R>(
   result: OpenResult,
   data: Stream.Stream<string | Uint8Array, E, R>,
   encoding: Encoding,
+  chunkBytes: number,
   options: ResultEnd
 ): Effect.Effect<void, E | EmitError, R> => {
   const decoder = new TextDecoder()
   const text = (piece: string | Uint8Array) =>
     typeof piece === "string" || encoding === "base64" ? piece : decoder.decode(piece, { stream: true })
   return data.pipe(
-    Stream.mapConcat((piece) => slices(text(piece), streamChunk)),
+    Stream.mapConcat((piece) => slices(text(piece), chunkBytes)),
     Stream.runForEach((piece) => result.write(piece)),
     Effect.zipRight(Effect.suspend(() => result.end(encoding === "utf8" ? decoder.decode() : "", options)))
   )

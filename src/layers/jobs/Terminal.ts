@@ -7,7 +7,6 @@ import * as Schedule from "effect/Schedule"
 import {
   type ArcpError,
   Cancelled,
-  type ErrorPayload,
   InternalError,
   LeaseExpired,
   Timeout,
@@ -19,9 +18,10 @@ import * as Vendor from "../../protocol/Vendor.js"
 import type { JobSession } from "../../services/jobs/Jobs.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import type { JobRecord } from "../../services/store/Store.js"
+import { bounded, envelopeBytes } from "./fitting.js"
 import type { JobParts } from "./JobParts.js"
 import type { Ending } from "./LiveJob.js"
-import { byteLength, exceeds, type Streamed } from "./ResultWriter.js"
+import { exceeds, type Streamed } from "./ResultWriter.js"
 import type { RunningJobs } from "./RunningJobs.js"
 
 /** The last message of a job, and the status that its record ends with. */
@@ -84,32 +84,6 @@ export const write = (
   }).pipe(Effect.map(() => terminal))
 }
 
-/** The payload of a job's error; without the details that the error came with when JSON cannot say them. */
-const sayable = (error: ArcpError, details: Record<string, unknown> | undefined): ErrorPayload => {
-  const payload = toPayload(error, details)
-  const said = json({ ...payload }, "")
-  return Either.isRight(said) ? payload : { ...payload, details: { ...details, omitted: said.left } }
-}
-
-/** What an envelope takes of a frame beside its payload, in bytes. */
-export const envelopeBytes = 4 * 1024
-
-/** Cuts the details of an error so that its frame is not over what one may have: the largest members go first. */
-export const bounded = (payload: ErrorPayload, maxBytes: number): ErrorPayload => {
-  if (payload.details === undefined || !exceeds(JSON.stringify(payload), maxBytes - envelopeBytes))
-    return payload
-  let left = maxBytes / 2
-  const kept = Object.entries(payload.details)
-    .map(([name, value]) => ({ name, value, size: byteLength(JSON.stringify({ [name]: value })) }))
-    .sort((a, b) => a.size - b.size)
-    .filter(({ size }) => {
-      left -= size
-      return left >= 0
-    })
-    .map(({ name, value }) => [name, value] as const)
-  return { ...payload, details: { ...Object.fromEntries(kept), limit: "outbound_frame_bytes" } }
-}
-
 /** Returns the end of a job that failed; its frame has at most `maxBytes`. */
 export const failed = (
   error: ArcpError,
@@ -128,7 +102,7 @@ export const failed = (
   payload: Either.getOrThrow(
     json(
       {
-        ...bounded(sayable(error, more.details), maxBytes),
+        ...bounded(toPayload(error, more.details), maxBytes),
         final_status: finalStatus,
         completed_at: timestamp(at)
       },

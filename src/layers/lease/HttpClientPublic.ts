@@ -8,12 +8,11 @@ import { BlockList, isIP, type LookupFunction } from "node:net"
 import * as HttpClient from "@effect/platform/HttpClient"
 import { type HttpClientError, RequestError } from "@effect/platform/HttpClientError"
 import * as UrlParams from "@effect/platform/UrlParams"
-import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
-import * as Undici from "@effect/platform-node/Undici"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as FiberRef from "effect/FiberRef"
 import * as Layer from "effect/Layer"
+import { needs } from "../../services/runtime/needs.js"
 import { hostIsNamed } from "./LeasedHttpClient.js"
 
 const notPublic = new BlockList()
@@ -79,14 +78,38 @@ const guarded =
       callback(refusal(), "", 4)
     })
 
-const client = (connect?: { readonly lookup: LookupFunction }) =>
-  Effect.map(
-    Effect.acquireRelease(
-      Effect.sync(() => new Undici.Agent(connect === undefined ? {} : { connect })),
-      (agent) => Effect.promise(() => agent.destroy())
-    ),
-    NodeHttpClient.makeUndici
+const platform = Effect.orDie(
+  needs("HttpClientPublic", "@effect/platform-node", async () => ({
+    ...(await import("@effect/platform-node/NodeHttpClient")),
+    ...(await import("@effect/platform-node/Undici"))
+  }))
+)
+
+const client = (connect: { readonly lookup: LookupFunction }) =>
+  Effect.flatMap(platform, ({ Agent, makeUndici }) =>
+    Effect.map(
+      Effect.acquireRelease(
+        Effect.sync(() => new Agent({ connect })),
+        (agent) => Effect.promise(() => agent.destroy())
+      ),
+      makeUndici
+    )
   )
+
+/** Bun puts classes of its own in place of undici's, which look nothing up where they are told to. */
+const isUndici = Effect.map(platform, ({ Agent }) => typeof Agent.prototype.dispatch === "function")
+
+/** Refuses everything: what cannot be held to public addresses is not let out. */
+const refusing = HttpClient.make((request) =>
+  Effect.fail(
+    new RequestError({
+      request,
+      reason: "Transport",
+      description:
+        "here an HttpClient cannot be held to public addresses: run under Node or Deno, or provide your own"
+    })
+  )
+)
 
 /**
  * Provides `HttpClient`. In a job (see `Registry.layer`) hosts that its lease names are open to it; outside of jobs
@@ -101,6 +124,7 @@ export const layer = (
   Layer.scoped(
     HttpClient.HttpClient,
     Effect.gen(function* () {
+      if (!(yield* isUndici)) return refusing
       const lookup = options.lookup ?? (systemLookup as LookupFunction)
       // Two pools: a connection that was allowed for one request must not serve another.
       const open = yield* client({ lookup })

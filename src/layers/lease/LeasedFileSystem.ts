@@ -50,117 +50,84 @@ import * as Stream from "effect/Stream"
 import type { LeaseService } from "../../services/lease/Lease.js"
 import * as Leased from "../../services/lease/Leased.js"
 import * as Authority from "./fs/Authority.js"
+import * as Copying from "./fs/Copying.js"
 import * as Directories from "./fs/Directories.js"
 import * as Files from "./fs/Files.js"
+import type { FsParts } from "./fs/FsParts.js"
+import type { FoundPlace } from "./fs/Holding.js"
 import * as Names from "./fs/Names.js"
 import * as Places from "./fs/Places.js"
+import * as Temporary from "./fs/Temporary.js"
 import * as Trees from "./fs/Trees.js"
 import * as Watch from "./fs/Watch.js"
 
-/** The file system of a job. Nothing is opened or asked before its first use. */
-export const make = (open: FileSystem.FileSystem, lease: LeaseService): FileSystem.FileSystem => {
-  const authority = Authority.make(open, lease)
-  const places = Places.make(open, authority)
-  const files = Files.make(open, authority, places)
-  const names = Names.make(open, authority, places)
-  const trees: Trees.Trees = Trees.make(open, authority, places, files, {
-    makeDirectory: (path, options) => directories.makeDirectory("copy")(path, options),
-    symlink: (target, path, from) => names.symlink("copy", target, path, from),
-    remove: (path) => removing(authority, "copy", path, {})
-  })
-  const cleaning = Authority.forCleaningUp(open, lease)
-  const directories = Directories.make(open, authority, cleaning, places, files, trees.remove)
+/** What `FileSystem.make` is given. */
+type Operations = Parameters<typeof FileSystem.make>[0]
 
-  const removing = (
-    held: Authority.Authority,
-    method: string,
-    path: string,
-    options: FileSystem.RemoveOptions
-  ) =>
-    Effect.flatMap(held.admit(method, path, Authority.write), (request) =>
-      Authority.settled(
-        request,
-        Effect.flatMap(places.place(request), (place) => trees.remove(held, request, place, options))
-      ).pipe(
-        Effect.catchIf(
-          (error) => options.force === true && Authority.isReason(error, "NotFound"),
-          () => Effect.void
-        )
-      )
+/** Does something with what a path leads to, when the lease allows it what it needs. */
+const finding = <A>(
+  { authority, places }: FsParts,
+  method: string,
+  path: string,
+  needs: ReadonlyArray<Authority.Capability>,
+  use: (
+    request: Authority.AccessRequest,
+    found: FoundPlace
+  ) => Effect.Effect<A, PlatformError | Authority.Changed, Scope.Scope>
+) =>
+  Effect.flatMap(authority.admit(method, path, needs), (request) =>
+    Authority.settled(
+      request,
+      Effect.flatMap(places.follow(request), (found) => use(request, found))
     )
+  )
 
-  /** On what the path leads to, by a path that leads nowhere else. */
-  const changing = (
-    method: string,
-    path: string,
-    change: (path: string) => Effect.Effect<void, PlatformError>
-  ) =>
-    Effect.flatMap(authority.admit(method, path, Authority.write), (request) =>
-      Authority.settled(
-        request,
-        Effect.gen(function* () {
-          const opened = yield* files.open(request, yield* places.follow(request), "r")
-          yield* Authority.io(request, change(opened.path))
-        })
-      )
+/** Opens a file, when the lease allows what the flag needs. */
+const opening = (
+  { authority, files }: FsParts,
+  method: string,
+  path: string,
+  flag: FileSystem.OpenFlag,
+  mode: number | undefined
+): Effect.Effect<FileSystem.File, PlatformError, Scope.Scope> =>
+  Effect.flatMap(authority.admit(method, path, Files.needsOf(flag)), (request) =>
+    files.file(request, flag, mode)
+  )
+
+/** Changes what a path leads to, by a path that leads nowhere else. */
+const changing = (
+  parts: FsParts,
+  method: string,
+  path: string,
+  change: (path: string) => Effect.Effect<void, PlatformError>
+) =>
+  finding(parts, method, path, Authority.write, (request, found) =>
+    Effect.flatMap(parts.files.open(request, found, "r"), (opened) =>
+      Authority.io(request, change(opened.path))
     )
+  )
 
-  const finding = <A>(
-    method: string,
-    path: string,
-    needs: ReadonlyArray<Authority.Capability>,
-    use: (
-      request: Authority.AccessRequest,
-      found: Places.FoundPlace
-    ) => Effect.Effect<A, PlatformError | Authority.Changed, Scope.Scope>
-  ) =>
-    Effect.flatMap(authority.admit(method, path, needs), (request) =>
-      Authority.settled(
-        request,
-        Effect.flatMap(places.follow(request), (found) => use(request, found))
-      )
-    )
+/** Says whether something is there, and may be used as the options say. */
+const access = (parts: FsParts, path: string, options: FileSystem.AccessFileOptions = {}) =>
+  finding(parts, "access", path, options.writable ? Authority.both : Authority.read, (request, found) =>
+    Effect.gen(function* () {
+      const { files, open } = parts
+      if (!found.exists) return yield* Authority.notFound(request)
+      if (!options.readable && !options.writable) return
+      if (!Files.isOpenable(yield* files.typeOf(request, found)))
+        return yield* files.unopened(request, found, open.access(found.at, options))
+      const opened = yield* files.open(request, found, "r")
+      yield* Authority.io(request, open.access(opened.path, options))
+    })
+  )
 
-  const opening = (
-    method: string,
-    path: string,
-    flag: FileSystem.OpenFlag,
-    mode: number | undefined
-  ): Effect.Effect<FileSystem.File, PlatformError, Scope.Scope> =>
-    Effect.flatMap(authority.admit(method, path, Files.needsOf(flag)), (request) =>
-      files.file(request, flag, mode)
-    )
-
-  const leased = FileSystem.make({
-    access: (path, options) =>
-      finding("access", path, options?.writable ? Authority.both : Authority.read, (request, found) =>
-        Effect.gen(function* () {
-          if (!found.exists) return yield* Authority.notFound(request)
-          if (!options?.readable && !options?.writable) return
-          if (!Files.isOpenable(yield* files.typeOf(request, found)))
-            return yield* files.unopened(request, found, open.access(found.at, options))
-          const opened = yield* files.open(request, found, "r")
-          yield* Authority.io(request, open.access(opened.path, options))
-        })
-      ),
-    chmod: (path, mode) => changing("chmod", path, (at) => open.chmod(at, mode)),
-    chown: (path, uid, gid) => changing("chown", path, (at) => open.chown(at, uid, gid)),
-    copy: (from, to, options) => trees.copy(from, to, options ?? {}),
-    copyFile: (from, to) =>
-      trees.copyFile(from, to, { method: "copyFile", exclusive: false, preserveTimestamps: false }),
-    link: names.link,
-    makeDirectory: directories.makeDirectory("makeDirectory"),
-    makeTempDirectory: directories.makeTempDirectory,
-    makeTempDirectoryScoped: directories.makeTempDirectoryScoped,
-    makeTempFile: directories.makeTempFile,
-    makeTempFileScoped: directories.makeTempFileScoped,
-    open: (path, options) => opening("open", path, options?.flag ?? "r", options?.mode),
-    readDirectory: (path, options) =>
-      Effect.flatMap(authority.admit("readDirectory", path, Authority.read), (request) =>
-        Authority.settled(request, trees.list(request, options?.recursive ?? false))
-      ),
-    readFile: (path) =>
-      Effect.scoped(Effect.flatMap(opening("readFile", path, "r", undefined), Files.readAll)),
+/** What tells of files and directories, and what is done to them where they are. */
+const metadata = (parts: FsParts) => {
+  const { authority, files, open, places } = parts
+  return {
+    access: (path, options) => access(parts, path, options),
+    chmod: (path, mode) => changing(parts, "chmod", path, (at) => open.chmod(at, mode)),
+    chown: (path, uid, gid) => changing(parts, "chown", path, (at) => open.chown(at, uid, gid)),
     readLink: (path) =>
       Effect.flatMap(authority.admit("readLink", path, Authority.read), (request) =>
         Authority.settled(
@@ -169,29 +136,62 @@ export const make = (open: FileSystem.FileSystem, lease: LeaseService): FileSyst
         )
       ),
     realPath: (path) =>
-      finding("realPath", path, Authority.read, (request, found) =>
+      finding(parts, "realPath", path, Authority.read, (request, found) =>
         found.exists ? Effect.succeed(found.real) : Authority.notFound(request)
       ),
-    remove: (path, options) => removing(authority, "remove", path, options ?? {}),
-    rename: names.rename,
-    stat: (path) => finding("stat", path, Authority.read, files.info),
-    symlink: (target, path) => names.symlink("symlink", target, path),
+    stat: (path) => finding(parts, "stat", path, Authority.read, files.info),
+    utimes: (path, atime, mtime) => changing(parts, "utimes", path, (at) => open.utimes(at, atime, mtime)),
+    watch: (path, options) => Watch.watch(parts, path, options)
+  } satisfies Partial<Operations>
+}
+
+/** What reads and writes what is in files. */
+const contents = (parts: FsParts) =>
+  ({
+    open: (path, options) => opening(parts, "open", path, options?.flag ?? "r", options?.mode),
+    readFile: (path) =>
+      Effect.scoped(Effect.flatMap(opening(parts, "readFile", path, "r", undefined), Files.readAll)),
     truncate: (path, length) =>
-      finding("truncate", path, Authority.write, (request, found) =>
-        Effect.flatMap(files.open(request, found, "r+"), ({ file }) =>
+      finding(parts, "truncate", path, Authority.write, (request, found) =>
+        Effect.flatMap(parts.files.open(request, found, "r+"), ({ file }) =>
           Authority.io(request, file.truncate(length))
         )
       ),
-    utimes: (path, atime, mtime) => changing("utimes", path, (at) => open.utimes(at, atime, mtime)),
-    watch: Watch.make(open, authority, places, files),
     writeFile: (path, data, options) =>
       Effect.scoped(
-        Effect.flatMap(opening("writeFile", path, options?.flag ?? "w", options?.mode), (file) =>
+        Effect.flatMap(opening(parts, "writeFile", path, options?.flag ?? "w", options?.mode), (file) =>
           file.writeAll(data)
         )
       )
-  })
+  }) satisfies Partial<Operations>
 
+/** What lists directories and changes what is in them: entries come, go, and get other names. */
+const entries = (parts: FsParts) =>
+  ({
+    copy: (from, to, options) => Copying.copy(parts, from, to, options ?? {}),
+    copyFile: (from, to) =>
+      Copying.copyFile(parts, from, to, { method: "copyFile", exclusive: false, preserveTimestamps: false }),
+    link: (from, to) => Names.link(parts, from, to),
+    makeDirectory: (path, options) => Directories.makeDirectory(parts, "makeDirectory", path, options ?? {}),
+    makeTempDirectory: (options) => Temporary.makeTempDirectory(parts, options),
+    makeTempDirectoryScoped: (options) => Temporary.makeTempDirectoryScoped(parts, options),
+    makeTempFile: (options) => Temporary.makeTempFile(parts, options),
+    makeTempFileScoped: (options) => Temporary.makeTempFileScoped(parts, options),
+    readDirectory: (path, options) => Trees.list(parts, path, options ?? {}),
+    remove: (path, options) => Trees.remove(parts, "remove", path, options ?? {}),
+    rename: (from, to) => Names.rename(parts, from, to),
+    symlink: (target, path) => Names.symlink(parts, "symlink", target, path)
+  }) satisfies Partial<Operations>
+
+/** Returns the file system of a job. Nothing is opened or asked before its first use. */
+export const make = (open: FileSystem.FileSystem, lease: LeaseService): FileSystem.FileSystem => {
+  const authority = Authority.make(open, lease)
+  const cleaning = Authority.forCleaningUp(open, lease)
+  const places = Places.make(open, authority)
+  const files = Files.make(open, authority, places)
+  const parts: FsParts = { open, authority, cleaning, places, files }
+
+  const leased = FileSystem.make({ ...metadata(parts), ...contents(parts), ...entries(parts) })
   return {
     ...leased,
     // Chunks that were read ahead are not handed out either, once the lease is over.

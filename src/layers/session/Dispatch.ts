@@ -10,6 +10,8 @@ import * as Vendor from "../../protocol/Vendor.js"
 import type { Jobs, SubmitHead } from "../../services/jobs/Jobs.js"
 import type { EventLog } from "../../services/log/EventLog.js"
 import { closeCode, type Inbound } from "../../services/transport/Transport.js"
+import { envelopeBytes } from "../jobs/fitting.js"
+import { exceeds } from "../jobs/ResultWriter.js"
 import { onDefect, sound } from "./boundary.js"
 import type { Session } from "./Session.js"
 
@@ -57,6 +59,8 @@ export interface DispatchServices {
   readonly jobs: Jobs["Type"]
   readonly log: EventLog["Type"]
   readonly cancelOnBye: boolean
+  /** Bytes of an outbound frame. */
+  readonly maxFrameBytes: number
   /** Epoch ms. */
   readonly now: () => number
   /** See TurnShare.ts. */
@@ -172,6 +176,8 @@ const handle = (
   const { id } = message
   switch (message.type) {
     case "session.ping":
+      if (exceeds(JSON.stringify(message.payload.nonce), services.maxFrameBytes - envelopeBytes))
+        return invalid("payload.nonce: too long to be repeated in one frame")
       session.send({
         type: "session.pong",
         payload: { ping_nonce: message.payload.nonce, received_at: timestamp(services.now()) }

@@ -2,6 +2,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { toPayload, Unauthenticated } from "../../protocol/Errors.js"
+import { renewal } from "../../protocol/Features.js"
 import type { Jobs } from "../../services/jobs/Jobs.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import { closeCode } from "../../services/transport/Transport.js"
@@ -39,6 +40,8 @@ export const make =
   (session: Session, { outbox }: Attachment, expiresAt: number): Effect.Effect<void> =>
     Effect.gen(function* () {
       yield* until(expiresAt, now)
+      // Renewed by a resume that has superseded this transport, which only has not been closed yet.
+      if ((session.identity.expiresAt ?? Number.POSITIVE_INFINITY) > now()) return
       yield* jobs
         .unsubscribeForeign(session)
         .pipe(
@@ -57,7 +60,7 @@ export const make =
           frame: session.frame({ type: "session.error", payload: toPayload(error) })
         })
       }
-      if (session.has("x-vendor.effect-arcp.renewal") || options.tokenExpiry === "close") return close(false)
+      if (session.has(renewal) || options.tokenExpiry === "close") return close(false)
       const last = elapsed() + longestFinish
       yield* Effect.whileLoop({
         while: () => jobs.runningOf(session.sessionId) > 0 && elapsed() < last,

@@ -15,6 +15,8 @@ import type { Policy } from "../../services/auth/Policy.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
 import type { Connection, Inbound, Peer } from "../../services/transport/Transport.js"
+import { envelopeBytes } from "../jobs/fitting.js"
+import { byteLength } from "../jobs/ResultWriter.js"
 import { sound } from "./boundary.js"
 import type { ResumeRequest } from "./Resume.js"
 
@@ -37,7 +39,9 @@ export class HelloRefusal {
   constructor(
     readonly error: ArcpError,
     readonly version: Codec.Version,
-    readonly requestId?: string | undefined
+    readonly requestId?: string | undefined,
+    /** By which scheme it was to be authenticated. */
+    readonly scheme?: string | undefined
   ) {}
 }
 
@@ -66,22 +70,34 @@ export const make =
       "session.hello"
     ).pipe(Effect.mapError((error) => (error._tag === "Refusal" ? error : new HelloRefusal(error, "1.1"))))
 
-/** Characters that the descriptions of all agents may have together: a welcome is one frame. */
-const maxDescriptions = 512 * 1024
+/** The share of a welcome's frame that the descriptions of all agents may have. */
+const describedShare = 1 / 4
 
-/** Returns what a welcome says of the agents: as much as was negotiated. */
+/**
+ * Returns what a welcome says of the agents: as much as was negotiated, and as fits into one frame. Agents that it does not
+ * name can be used all the same.
+ */
 const inventory = (
   registry: Registry["Type"],
   agents: ReadonlyArray<Message.AgentEntry>,
-  features: ReadonlyArray<Features.Feature>
+  features: ReadonlyArray<Features.Feature>,
+  maxBytes: number
 ): NonNullable<Message.Welcome["capabilities"]>["agents"] => {
-  if (!features.includes("agent_versions")) return agents.map((agent) => agent.name)
-  if (!features.includes(Features.describedAgents)) return agents
-  let left = maxDescriptions
-  return agents.map((agent) => {
-    const described = registry.described.get(agent.name)
-    left -= JSON.stringify(described ?? {}).length
-    return left < 0 ? agent : { ...agent, [Features.describedAgents]: described }
+  const size = (said: unknown) => byteLength(JSON.stringify(said)) + 1
+  let left = maxBytes - 2 * envelopeBytes
+  const within = <Said>(said: ReadonlyArray<Said>) =>
+    said.filter((each) => {
+      left -= size(each)
+      return left >= 0
+    })
+  if (!features.includes("agent_versions")) return within(agents.map((agent) => agent.name))
+  const named = within(agents)
+  if (!features.includes(Features.describedAgents)) return named
+  left = Math.min(left, maxBytes * describedShare)
+  return named.map((agent) => {
+    const described = { [Features.describedAgents]: registry.described.get(agent.name) }
+    left -= size(described)
+    return left < 0 ? agent : { ...agent, ...described }
   })
 }
 
@@ -100,7 +116,8 @@ const greet = (
     )
   const message = decoded.right
   const version = message.arcp as Codec.Version
-  const refuse = (error: ArcpError) => new HelloRefusal(error, version, message.id)
+  const scheme = message.type === "session.hello" ? message.payload.auth?.scheme.slice(0, 32) : undefined
+  const refuse = (error: ArcpError) => new HelloRefusal(error, version, message.id, scheme)
   if (message.type !== "session.hello")
     return Effect.fail(
       refuse(new InvalidRequest({ message: "the first message of a connection is session.hello" }))
@@ -147,7 +164,7 @@ const greet = (
         capabilities: {
           encodings: ["json"],
           features,
-          agents: inventory(registry, agents, features),
+          agents: inventory(registry, agents, features, options.maxOutboundFrameBytes),
           [Vendor.limits]: {
             frame_bytes: options.maxFrameBytes,
             outbound_frame_bytes: options.maxOutboundFrameBytes

@@ -154,7 +154,7 @@ const restore = (services: ResumeServices, record: SessionRecord, until: number)
  * anything else. Whoever was attached is so no more.
  */
 const attach = (
-  { ids, log, table }: ResumeServices,
+  { ids, log, options, table }: ResumeServices,
   entry: SessionEntry,
   opening: SessionOpening,
   { identity, features, attachment, version, welcome }: Guest,
@@ -168,6 +168,7 @@ const attach = (
       entry.session ??
       new Session(sessionId, version, view, identity, features, {
         nextId: ids.unsafeNext,
+        maxFrameBytes: options.maxOutboundFrameBytes,
         attachment: attachmentOf(entry)
       })
     const first = session.frame({ type: "session.welcome", payload: welcome(sessionId, token) })

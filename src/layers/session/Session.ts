@@ -3,11 +3,12 @@
  * that is attached, if any, and neither waits for the one below.
  */
 import type * as Effect from "effect/Effect"
-import { encode, type Version } from "../../protocol/Codec.js"
+import type { Version } from "../../protocol/Codec.js"
 import type { Feature } from "../../protocol/Features.js"
 import type { Identity } from "../../services/auth/Auth.js"
 import type { JobSession, Outgoing } from "../../services/jobs/Jobs.js"
 import type { View } from "../../services/log/EventLog.js"
+import { frameOf } from "../jobs/fitting.js"
 import type { Outbox } from "./Outbox.js"
 
 /** Accepts remembered at the most; one that is forgotten is sent again, which is allowed. */
@@ -55,6 +56,8 @@ export class Session implements JobSession {
     public features: ReadonlyArray<Feature>,
     private readonly parts: {
       readonly nextId: () => string
+      /** Bytes that a frame may have. */
+      readonly maxFrameBytes: number
       /** The connection that is attached now. */
       readonly attachment: () => Attachment | undefined
     }
@@ -64,16 +67,19 @@ export class Session implements JobSession {
     return this.features.includes(feature)
   }
   frame(message: Outgoing): string {
-    return encode({
-      arcp: this.version,
-      id: this.parts.nextId(),
-      type: message.type,
-      session_id: this.sessionId,
-      job_id: message.jobId,
-      trace_id: message.traceId,
-      extensions: message.extensions,
-      payload: message.payload
-    })
+    return frameOf(
+      {
+        arcp: this.version,
+        id: this.parts.nextId(),
+        type: message.type,
+        session_id: this.sessionId,
+        job_id: message.jobId,
+        trace_id: message.traceId,
+        extensions: message.extensions,
+        payload: message.payload
+      },
+      this.parts.maxFrameBytes
+    )
   }
   readonly send = (message: Outgoing): void => {
     const attachment = this.parts.attachment()

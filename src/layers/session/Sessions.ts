@@ -11,7 +11,6 @@ import * as FiberSet from "effect/FiberSet"
 import * as HashMap from "effect/HashMap"
 import * as Layer from "effect/Layer"
 import type * as Tracer from "effect/Tracer"
-import { encode } from "../../protocol/Codec.js"
 import { toPayload } from "../../protocol/Errors.js"
 import * as Features from "../../protocol/Features.js"
 import { Registry } from "../../services/agents/Registry.js"
@@ -30,11 +29,13 @@ import { within } from "../../services/runtime/within.js"
 import { Sessions } from "../../services/session/Sessions.js"
 import { Store } from "../../services/store/Store.js"
 import { type Closed, type Connection, closeCode } from "../../services/transport/Transport.js"
+import { frameOf } from "../jobs/fitting.js"
 import { sound } from "./boundary.js"
 import type { Served } from "./Connection.js"
 import * as Connections from "./Connection.js"
 import * as Dispatch from "./Dispatch.js"
 import * as Expiry from "./Expiry.js"
+import { FailedLogins, tooManyFailed } from "./FailedLogins.js"
 import * as Handshake from "./Handshake.js"
 import * as HelloRoom from "./HelloRoom.js"
 import { Outbox } from "./Outbox.js"
@@ -75,32 +76,46 @@ const said = (what: string, { session }: Resume.AttachedSession): Effect.Effect<
     principal: session.identity.principal
   })
 
-/** The log has who was refused and why: nothing of it was in the token. */
-const refusedLogin = ({ kind, remote }: Connection, { error }: Handshake.HelloRefusal): Effect.Effect<void> =>
-  Effect.annotateLogs(Effect.logWarning(`a login was refused: ${error.message}`), {
-    code: error.code,
-    peer: kind === remote ? kind : `${kind} ${remote}`
-  })
+/** The log has who was refused and why: nothing of it was in the token. Of a flood it has no line each. */
+const refusedLogin = ({ kind, remote }: Connection, refusal: Handshake.HelloRefusal): Effect.Effect<void> =>
+  Effect.annotateLogs(
+    (refusal === tooManyFailed ? Effect.logDebug : Effect.logWarning)(
+      `a login was refused: ${refusal.error.message}`
+    ),
+    {
+      code: refusal.error.code,
+      peer: kind === remote ? kind : `${kind} ${remote}`,
+      ...(refusal.scheme === undefined ? {} : { scheme: refusal.scheme })
+    }
+  )
 
-/** Tells a connection that has no session why, and closes it. */
-const refuse = (ids: IdGenerator["Type"], connection: Connection, refusal: Handshake.HelloRefusal) =>
-  connection
-    .send([
-      encode({
-        arcp: refusal.version,
-        id: ids.unsafeNext(),
-        type: "session.error",
-        session_id: ids.unsafeMake("sess"),
-        payload: toPayload(
-          refusal.error,
-          refusal.requestId === undefined ? undefined : { request_id: refusal.requestId }
+/** Tells a connection that has no session why, after a while when that is due, and closes it. */
+const refuse = (
+  { ids, options: { maxOutboundFrameBytes: maxBytes } }: Pick<Resume.ResumeServices, "ids" | "options">,
+  connection: Connection,
+  refusal: Handshake.HelloRefusal,
+  pause: Effect.Effect<void> = Effect.void
+) =>
+  Effect.zipRight(refusedLogin(connection, refusal), pause).pipe(
+    Effect.zipRight(
+      connection.send([
+        frameOf(
+          {
+            arcp: refusal.version,
+            id: ids.unsafeNext(),
+            type: "session.error",
+            session_id: ids.unsafeMake("sess"),
+            payload: toPayload(
+              refusal.error,
+              refusal.requestId === undefined ? undefined : { request_id: refusal.requestId }
+            )
+          },
+          maxBytes
         )
-      })
-    ])
-    .pipe(
-      Effect.zipLeft(refusedLogin(connection, refusal)),
-      Effect.zipRight(connection.close(Connections.closeCodeOf(refusal.error), refusal.error.code))
-    )
+      ])
+    ),
+    Effect.zipRight(connection.close(Connections.closeCodeOf(refusal.error), refusal.error.code))
+  )
 
 /** A connection whose session is attached, and the span of that. */
 interface Entered {
@@ -154,6 +169,7 @@ export const make = Effect.gen(function* () {
     jobs,
     log,
     cancelOnBye: options.cancelOnBye,
+    maxFrameBytes: options.maxOutboundFrameBytes,
     now,
     share,
     acknowledged: ({ sessionId }) => {
@@ -177,13 +193,16 @@ export const make = Effect.gen(function* () {
   })
 
   let stopping = false
+  const halted = yield* Deferred.make<void>()
+  const failedLogins = new FailedLogins(options, elapsed)
   const room = yield* HelloRoom.make({
     options,
     elapsed,
-    greet,
+    greet: (connection, frame) =>
+      failedLogins.crowded(connection.client) ? Effect.fail(tooManyFailed) : greet(connection, frame),
     share,
     stopping: () => stopping,
-    refuse: (connection, refusal) => refuse(ids, connection, refusal)
+    refuse: (connection, refusal) => refuse(shared, connection, refusal)
   })
 
   const detach = ({ entry, session, epoch }: Resume.AttachedSession) =>
@@ -243,9 +262,17 @@ export const make = Effect.gen(function* () {
           connection.close(1011, "internal error")
         )
 
+  /** Refuses a hello, a failed login when its turn has come: until then it takes nobody's place. */
+  const refuseSlowly = (connection: Connection, refusal: Handshake.HelloRefusal): Effect.Effect<void> => {
+    const wait = refusal.error._tag === "Unauthenticated" ? failedLogins.failed(connection.client) : 0
+    if (wait === 0) return refuse(shared, connection, refusal)
+    const pause = Effect.raceFirst(Effect.sleep(wait), Deferred.await(halted))
+    return refuse(shared, connection, refusal, Effect.zipRight(connection.greeted ?? Effect.void, pause))
+  }
+
   const turnAway = (connection: Connection, cause: Cause.Cause<Handshake.HelloRefusal | Closed>) =>
     Either.match(Cause.failureOrCause(cause), {
-      onLeft: (error) => (error._tag === "Refusal" ? refuse(ids, connection, error) : Effect.void),
+      onLeft: (error) => (error._tag === "Refusal" ? refuseSlowly(connection, error) : Effect.void),
       onRight: (defect) => failed(connection, defect)
     })
 
@@ -298,6 +325,7 @@ export const make = Effect.gen(function* () {
 
   const end = Effect.gen(function* () {
     yield* Effect.logInfo("shutting down")
+    yield* Deferred.succeed(halted, undefined)
     yield* within(jobs.shutdown, Duration.sum(options.shutdownGrace, shutdownMargin))
     for (const [session, attachment] of table.attachments())
       attachment.outbox.close({

@@ -1,11 +1,11 @@
 /**
- * The store over a SQL client that speaks SQLite's dialect (`@effect/sql-sqlite-node` and its relatives).
+ * The store over a SQL client that speaks SQLite's dialect: our own of one file, or an application's.
  *
  * Statements go to a connection, and not through the client: that keeps every transaction flat and exclusive whatever
  * fiber it runs in, lets a failing `COMMIT` be a failure rather than a defect, and costs a fraction. `lending.ts` says
  * whose connection it is.
  */
-import * as SqlClient from "@effect/sql/SqlClient"
+import type * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -29,6 +29,7 @@ import { naming } from "./naming.js"
 import { jobsOf, type LogEnd, type Plan, plan, type WriterState } from "./plan.js"
 import * as query from "./query.js"
 import * as retention from "./retentionQuery.js"
+import { SqlClientTag } from "./sqlClientTag.js"
 import { toStoreError } from "./sqlError.js"
 import type { Statement } from "./statements.js"
 import { free } from "./vacuum.js"
@@ -250,10 +251,7 @@ export const makeOver = (parts: StoreParts): Effect.Effect<StoreService, StoreEr
       job: (jobId) => selectRecord<JobRecord>(query.job(jobId)),
       jobBySubmit: (sessionId, submitId) => selectRecord<JobRecord>(query.jobBySubmit(sessionId, submitId)),
       jobByKey: (principal, key) => selectRecord<JobRecord>(query.jobByKey(principal, key)),
-      endedCounts: Effect.map(
-        select(retention.endedCounts),
-        (rows) => new Map(rows.map(({ count, principal }) => [principal, count]))
-      ),
+      endedCounts: Effect.map(select(retention.endedCounts), retention.toEndedCounts),
       input: (jobId) => Effect.map(selectOne(query.input(jobId)), (row) => row?.input),
       events: (jobId, fromSeq, limit) => values(query.events(jobId, fromSeq, limit), query.toEvents),
       boundsOf: (jobIds) => Effect.map(select(retention.retained(jobIds)), retention.toBoundsOf),
@@ -282,7 +280,7 @@ export const make = (options: Options = {}): Effect.Effect<StoreService, StoreEr
   Effect.gen(function* () {
     yield* migrate(options)
     const { name, prefix } = tablesOf(options)
-    const sql = yield* SqlClient.SqlClient
+    const sql = yield* SqlClientTag
     const mapError = Effect.mapError(toStoreError(name))
     const lend = yield* mapError(borrowed(sql, naming(prefix), name))
     const owner = crypto.randomUUID()

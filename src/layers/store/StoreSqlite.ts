@@ -2,7 +2,6 @@
  * The store in one SQLite file, for one runtime at a time. Opening is careful: a file that is not ours,
  * not readable or newer than this version is refused before anything writes to it.
  */
-import * as Reactivity from "@effect/experimental/Reactivity"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Scope } from "effect/Scope"
@@ -24,12 +23,10 @@ export interface Options {
   readonly synchronous?: "FULL" | "NORMAL" | undefined
 }
 
-const make = (options: Options): Effect.Effect<StoreService, StoreError, Scope | Reactivity.Reactivity> =>
+const make = (options: Options): Effect.Effect<StoreService, StoreError, Scope> =>
   open(options, (sql) => StoreSql.makeKeeping(sql, options.filename))
 
-const makeReadOnly = (
-  filename: string
-): Effect.Effect<StoreService, StoreError, Scope | Reactivity.Reactivity> =>
+const makeReadOnly = (filename: string): Effect.Effect<StoreService, StoreError, Scope> =>
   Effect.gen(function* () {
     const version = yield* inspect(filename, filename)
     if (version === 0)
@@ -50,12 +47,11 @@ const makeReadOnly = (
  * runtime, is corrupt, is no SQLite database, belongs to another application or was written by a newer
  * version; the file is then as it was.
  */
-export const layer = (options: Options): Layer.Layer<Store, StoreError> =>
-  Layer.scoped(Store, make(options)).pipe(Layer.provide(Reactivity.layer))
+export const layer = (options: Options): Layer.Layer<Store, StoreError> => Layer.scoped(Store, make(options))
 
 /**
  * Provides the same file for reading only, also while a runtime uses it. Commits fail. Fails like `layer`, and
  * when the file does not exist.
  */
 export const layerReadOnly = (options: { readonly filename: string }): Layer.Layer<Store, StoreError> =>
-  Layer.scoped(Store, makeReadOnly(options.filename)).pipe(Layer.provide(Reactivity.layer))
+  Layer.scoped(Store, makeReadOnly(options.filename))

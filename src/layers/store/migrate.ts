@@ -1,5 +1,5 @@
 /** The tables of a store in a database of an application, and whose they are. */
-import * as SqlClient from "@effect/sql/SqlClient"
+import type * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import { StoreError } from "../../services/store/Store.js"
@@ -7,6 +7,7 @@ import { whileBusy } from "./busy.js"
 import type { Statements } from "./lending.js"
 import { naming, prefixProblem } from "./naming.js"
 import { applicationId, migrations, schemaVersion } from "./schema.js"
+import { SqlClientTag } from "./sqlClientTag.js"
 import { toStoreError } from "./sqlError.js"
 
 /** Where the tables of a store are. */
@@ -83,7 +84,7 @@ export const migrate = (options: TableOptions = {}): Effect.Effect<void, StoreEr
   const { name, prefix } = tablesOf(options)
   const problem = prefixProblem(prefix)
   if (problem !== undefined) return Effect.fail(problem)
-  return Effect.flatMap(SqlClient.SqlClient, (sql) => sql.withTransaction(upgrade(sql, name, prefix))).pipe(
+  return Effect.flatMap(SqlClientTag, (sql) => sql.withTransaction(upgrade(sql, name, prefix))).pipe(
     Effect.withMaxOpsBeforeYield(Number.MAX_SAFE_INTEGER),
     // The driver throws where it should fail.
     Effect.catchAllDefect(Effect.fail),

@@ -176,11 +176,22 @@ export const ended = (
   [...(principal === undefined ? [] : [principal]), after.endedAt, after.key, endedBefore, limit]
 ]
 
+interface EndedCountRow {
+  /** As JSON: some drivers read text only up to its first NUL, and a name may have one. */
+  readonly principal: string
+  readonly count: number
+}
+
 /** How many ended jobs each principal has. */
-export const endedCounts: Query<{ readonly principal: string; readonly count: number }> = [
-  "SELECT principal, count(*) AS count FROM {jobs} WHERE ended_at IS NOT NULL GROUP BY principal",
+export const endedCounts: Query<EndedCountRow> = [
+  `SELECT json_quote(j.principal) AS principal, count(*) AS count FROM {jobs} j
+   WHERE j.ended_at IS NOT NULL GROUP BY j.principal`,
   []
 ]
+
+/** Returns the counts, by principal. */
+export const toEndedCounts = (rows: ReadonlyArray<EndedCountRow>): ReadonlyMap<string, number> =>
+  new Map(rows.map(({ count, principal }) => [JSON.parse(principal) as string, count]))
 
 /** Trims that are looked at to tell what waits to be freed. */
 const sample = 64

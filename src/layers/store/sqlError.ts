@@ -8,10 +8,37 @@ const rootOf = (cause: unknown): unknown => {
   return root
 }
 
-const codeOf = (root: unknown): string =>
-  typeof root === "object" && root !== null && "code" in root && typeof root.code === "string"
-    ? root.code
-    : ""
+/** SQLite's primary result codes that mean something here, with their names and what SQLite says of them. */
+const results: ReadonlyArray<readonly [code: number, name: string, message: string]> = [
+  [5, "SQLITE_BUSY", "database is locked"],
+  [6, "SQLITE_LOCKED", "database table is locked"],
+  [8, "SQLITE_READONLY", "attempt to write a readonly database"],
+  [10, "SQLITE_IOERR", "disk I/O error"],
+  [11, "SQLITE_CORRUPT", "database disk image is malformed"],
+  [13, "SQLITE_FULL", "database or disk is full"],
+  [14, "SQLITE_CANTOPEN", "unable to open database file"],
+  [26, "SQLITE_NOTADB", "file is not a database"]
+]
+
+/**
+ * Returns the name of the code of an error of `node:sqlite`, whose `errcode` may be an extended one. Its substitute leaves
+ * the number out when a read fails, and says only what SQLite says.
+ */
+const nameOf = (error: object): string => {
+  const number = "errcode" in error && typeof error.errcode === "number" ? error.errcode & 0xff : undefined
+  const message = "message" in error ? String(error.message) : ""
+  const result = results.find(([code, , says]) =>
+    number === undefined ? message.endsWith(says) : code === number
+  )
+  return result?.[1] ?? "SQLITE_ERROR"
+}
+
+/** Returns the code by which drivers and the file system say what failed: `SQLITE_BUSY`, `ENOSPC`, and so on. */
+const codeOf = (root: unknown): string => {
+  if (typeof root !== "object" || root === null || !("code" in root) || typeof root.code !== "string")
+    return ""
+  return root.code === "ERR_SQLITE_ERROR" ? nameOf(root) : root.code
+}
 
 /**
  * Says in words what went wrong; `name` is what the database is called, and `detail` what the driver says, where that

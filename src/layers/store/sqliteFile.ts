@@ -2,17 +2,18 @@
 
 import * as fs from "node:fs"
 import * as nodePath from "node:path"
-import type * as Reactivity from "@effect/experimental/Reactivity"
-import * as Sqlite from "@effect/sql-sqlite-node/SqliteClient"
+import type * as SqlClient from "@effect/sql/SqlClient"
 import * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
+import { needs } from "../../services/runtime/needs.js"
 import { StoreError } from "../../services/store/Store.js"
 import { ensureFile, ensureFolder } from "./ownerOnly.js"
 import { applicationId, schemaVersion } from "./schema.js"
 import { isBusy, toStoreError } from "./sqlError.js"
+import type * as Sqlite from "./sqliteClient.js"
 
 /** The client of one SQLite file. */
-export type SqliteClient = Sqlite.SqliteClient
+export type SqliteClient = SqlClient.SqlClient
 
 /** Bytes up to which a file is checked whole when it is opened; checking takes time in proportion. */
 const maxCheckedBytes = 64 * 1024 * 1024
@@ -22,19 +23,27 @@ const attempt = <A>(name: string, f: () => A): Effect.Effect<A, StoreError> =>
 
 const refuse = (message: string) => Effect.fail(new StoreError({ message }))
 
-/** Opens a connection for the scope. The driver throws where it should fail. */
+/** Imported when the first file is opened: whoever imports the store need not have one. */
+const client = needs("a store on a SQLite file", "@effect/sql", async () => ({
+  ...(await import("./sqliteClient.js")),
+  Reactivity: await import("@effect/experimental/Reactivity")
+})).pipe(Effect.mapError(({ cause, message }) => new StoreError({ message, cause })))
+
+/** Opens a connection for the scope. */
 export const connect = (
-  config: Sqlite.SqliteClientConfig,
+  config: Sqlite.Config,
   name: string
-): Effect.Effect<SqliteClient, StoreError, Scope | Reactivity.Reactivity> =>
-  Sqlite.make(config).pipe(Effect.catchAllDefect((defect) => Effect.fail(toStoreError(name)(defect))))
+): Effect.Effect<SqliteClient, StoreError, Scope> =>
+  Effect.flatMap(client, ({ Reactivity, make }) =>
+    make(config).pipe(Effect.mapError(toStoreError(name)), Effect.provide(Reactivity.layer))
+  )
 
 /** Opens a connection that writes, for the scope. The file is created when there is none, and is its owner's alone. */
 export const connectOwn = (
   path: string,
   name: string,
-  config: Omit<Sqlite.SqliteClientConfig, "filename"> = {}
-): Effect.Effect<SqliteClient, StoreError, Scope | Reactivity.Reactivity> =>
+  config: Omit<Sqlite.Config, "filename"> = {}
+): Effect.Effect<SqliteClient, StoreError, Scope> =>
   Effect.zipRight(
     attempt(name, () => ensureFile(path)),
     connect({ ...config, filename: path }, name)
@@ -64,10 +73,7 @@ export const prepareFolder = (filename: string): Effect.Effect<string, StoreErro
  * Makes this process the only runtime on the file until the scope closes or the process dies: the
  * operating system releases the lock. It is on a file beside the database, so that tools may read that.
  */
-export const lock = (
-  path: string,
-  name: string
-): Effect.Effect<void, StoreError, Scope | Reactivity.Reactivity> =>
+export const lock = (path: string, name: string): Effect.Effect<void, StoreError, Scope> =>
   Effect.gen(function* () {
     yield* regularFile(path, name)
     yield* oneName(path, name)
@@ -202,13 +208,10 @@ const identityOfDatabase = (sql: SqliteClient) =>
  * Returns the schema version of a file, 0 when it does not exist or is empty; refuses what is not a sound
  * database of ours. Does not write to it.
  */
-export const inspect = (
-  path: string,
-  name: string
-): Effect.Effect<number, StoreError, Reactivity.Reactivity> =>
+export const inspect = (path: string, name: string): Effect.Effect<number, StoreError> =>
   Effect.flatMap(besideNow(path), (clean) => Effect.tapErrorCause(look(path, name), () => clean))
 
-const look = (path: string, name: string): Effect.Effect<number, StoreError, Reactivity.Reactivity> =>
+const look = (path: string, name: string): Effect.Effect<number, StoreError> =>
   Effect.gen(function* () {
     const size = yield* regularFile(path, name)
     yield* oneName(path, name)

@@ -1,5 +1,4 @@
 /** Opening the file of a runtime for writing: alone, in the current schema, and certain that it can be written. */
-import type * as Reactivity from "@effect/experimental/Reactivity"
 import type { Connection } from "@effect/sql/SqlConnection"
 import * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
@@ -70,7 +69,7 @@ export const open = <A, R>(
     synchronous = "FULL"
   }: { readonly filename: string; readonly synchronous?: "FULL" | "NORMAL" | undefined },
   over: (sql: SqliteClient) => Effect.Effect<A, StoreError, R>
-): Effect.Effect<A, StoreError, R | Scope | Reactivity.Reactivity> =>
+): Effect.Effect<A, StoreError, R | Scope> =>
   Effect.gen(function* () {
     const path = yield* prepareFolder(filename)
     yield* writable(path, filename)

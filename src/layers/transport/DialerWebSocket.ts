@@ -8,7 +8,9 @@ import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import { WebSocket } from "ws"
 import { type Connection, closeCode, Dialer, TransportError } from "../../services/transport/Transport.js"
+import * as DialerWebSocketGlobal from "./DialerWebSocketGlobal.js"
 import { type DialOptions, defaults, label, refusal } from "./DialPolicy.js"
+import { forUrl, type HttpProxy } from "./proxy.js"
 import * as WebSocketConnection from "./WebSocketConnection.js"
 
 /** Options of a dialer over `ws`. */
@@ -22,17 +24,23 @@ export interface Options extends DialOptions {
 /** Characters of a refusal's body that are quoted in the error. */
 const maxQuotedChars = 512
 
-const connectError = (cause: NodeJS.ErrnoException, url: string): TransportError => {
+const connectError = (
+  cause: NodeJS.ErrnoException,
+  url: string,
+  proxy: HttpProxy | undefined
+): TransportError => {
   const message =
-    cause.code === "ECONNREFUSED"
-      ? `nothing listens at ${label(url)}: start the runtime, or check host and port`
-      : cause.code === "ENOTFOUND" || cause.code === "EAI_AGAIN"
-        ? `the host of ${label(url)} is not known: check its name`
-        : `cannot connect to ${label(url)}: ${cause.message || (cause.code ?? "unknown reason")}`
+    proxy !== undefined && proxy.answered() === undefined
+      ? `the proxy ${proxy.label} does not connect to ${label(url)}: ${cause.message || (cause.code ?? "unknown reason")}; check the proxy, or name the host in NO_PROXY`
+      : cause.code === "ECONNREFUSED"
+        ? `nothing listens at ${label(url)}: start the runtime, or check host and port`
+        : cause.code === "ENOTFOUND" || cause.code === "EAI_AGAIN"
+          ? `the host of ${label(url)} is not known: check its name`
+          : `cannot connect to ${label(url)}: ${cause.message || (cause.code ?? "unknown reason")}`
   return new TransportError({ message, cause })
 }
 
-const start = (options: Options): Effect.Effect<WebSocket, TransportError> =>
+const start = (options: Options, proxy: HttpProxy | undefined): Effect.Effect<WebSocket, TransportError> =>
   Effect.try({
     try: () =>
       new WebSocket(options.url, {
@@ -40,17 +48,22 @@ const start = (options: Options): Effect.Effect<WebSocket, TransportError> =>
         handshakeTimeout: Duration.toMillis(options.connectTimeout ?? defaults.connectTimeout),
         maxPayload: options.maxFrameBytes ?? defaults.maxFrameBytes,
         perMessageDeflate: false,
+        ...(proxy === undefined ? {} : { agent: proxy.agent }),
         ...(options.headers === undefined ? {} : { headers: { ...options.headers } }),
         ...(options.ca === undefined ? {} : { ca: options.ca })
       }),
-    catch: (cause) => connectError(cause as Error, options.url)
+    catch: (cause) => connectError(cause as Error, options.url, proxy)
   })
 
-const open = (ws: WebSocket, options: Options): Effect.Effect<Connection, TransportError> =>
+const open = (
+  ws: WebSocket,
+  options: Options,
+  proxy: HttpProxy | undefined
+): Effect.Effect<Connection, TransportError> =>
   Effect.async((resume) => {
     const { maxFrameBytes = defaults.maxFrameBytes, url } = options
     const fail = (error: TransportError) => resume(Effect.fail(error))
-    const onError = (cause: Error) => fail(connectError(cause, url))
+    const onError = (cause: Error) => fail(connectError(cause, url, proxy))
     // Stays on an attempt that failed: ending it reports once more.
     ws.on("error", onError)
     ws.once("unexpected-response", (_request, response) => {
@@ -59,20 +72,21 @@ const open = (ws: WebSocket, options: Options): Effect.Effect<Connection, Transp
       response.on("data", (text: string) => {
         body = (body + text).slice(0, maxQuotedChars)
       })
+      const refused =
+        proxy !== undefined && proxy.answered() !== 200
+          ? `the proxy ${proxy.label} refused to connect to ${label(url)} with ${response.statusCode} ${response.statusMessage ?? ""}`
+          : `${label(url)} answered ${response.statusCode}`
       response.once("close", () =>
-        fail(
-          new TransportError({
-            message: `${label(url)} answered ${response.statusCode} ${body.trim()}`.trim()
-          })
-        )
+        fail(new TransportError({ message: `${refused.trim()} ${body.trim()}`.trim() }))
       )
     })
-    let socket: Socket | undefined
+    let socket: Socket | null | undefined
     ws.once("upgrade", (response: IncomingMessage) => {
       socket = response.socket
     })
     ws.once("open", () => {
-      if (socket === undefined) return
+      // Bun puts its own WebSocket in place of `ws`, and does not give its socket.
+      if (!socket) return resume(Effect.succeed(DialerWebSocketGlobal.fromOpen(ws, options)))
       ws.off("error", onError)
       socket.setKeepAlive(true, 30_000)
       resume(
@@ -93,16 +107,12 @@ export const connect = (options: Options): Effect.Effect<Connection, TransportEr
   Effect.gen(function* () {
     const refused = refusal(options)
     if (refused !== undefined) return yield* refused
-    let connection: Connection | undefined
-    const ws = yield* Effect.acquireRelease(start(options), (ws) =>
-      Effect.suspend(() => connection?.close(closeCode.normal, "") ?? Effect.sync(() => ws.terminate()))
-    )
-    return yield* open(ws, options).pipe(
-      Effect.map((opened) => {
-        connection = opened
-        return opened
-      })
-    )
+    const proxy = yield* forUrl(options.url)
+    const ws = yield* Effect.acquireRelease(start(options, proxy), (ws) => Effect.sync(() => ws.terminate()))
+    const connection = yield* open(ws, options, proxy)
+    // Before the socket is let go, which then has nothing more to do.
+    yield* Effect.addFinalizer(() => connection.close(closeCode.normal, ""))
+    return connection
   })
 
 /** Connects over a new socket each time. */

@@ -34,7 +34,23 @@ const maxHeldBytesDefault = 64 * 1024 * 1024
 /** A reason has at most 123 bytes; this many characters never have more. */
 const maxReasonChars = 41
 
-const fromOpen = (ws: WebSocket, options: Options): Connection => {
+/** What is used of an open `WebSocket`, whoever made it. */
+interface Open {
+  readonly OPEN: number
+  readonly CLOSED: number
+  readonly readyState: number
+  readonly bufferedAmount: number
+  readonly send: (text: string) => void
+  readonly close: (code: number, reason: string) => void
+  addEventListener(type: "message", listener: (event: { readonly data: unknown }) => void): void
+  addEventListener(
+    type: "close",
+    listener: (event: { readonly code: number; readonly reason: string }) => void
+  ): void
+}
+
+/** Makes a connection of an open socket. */
+export const fromOpen = (ws: Open, options: Options): Connection => {
   const maxHeldBytes = options.maxHeldBytes ?? maxHeldBytesDefault
   let maxFrameBytes = options.maxFrameBytes ?? defaults.maxFrameBytes
   let heldBytes = 0
@@ -51,7 +67,7 @@ const fromOpen = (ws: WebSocket, options: Options): Connection => {
       closed.reason.slice(0, maxReasonChars)
     )
   }
-  ws.addEventListener("message", ({ data }: MessageEvent<unknown>) => {
+  ws.addEventListener("message", ({ data }) => {
     if (typeof data !== "string") return inbox.offer(new Unreadable({ reason: "binary frame" }), 0)
     if (exceeds(data, maxFrameBytes)) return close(tooBig(maxFrameBytes))
     heldBytes += data.length
@@ -63,7 +79,7 @@ const fromOpen = (ws: WebSocket, options: Options): Connection => {
 
   const room = Effect.async<void>((resume) => {
     const timer = setInterval(() => {
-      if (ws.readyState === ws.OPEN && !inbox.ended && ws.bufferedAmount > highWaterBytes) return
+      if (ws.readyState === ws.OPEN && ws.bufferedAmount > highWaterBytes) return
       clearInterval(timer)
       resume(Effect.void)
     }, drainPollMs)
@@ -79,7 +95,7 @@ const fromOpen = (ws: WebSocket, options: Options): Connection => {
     }),
     send: (frames) =>
       Effect.suspend(() => {
-        if (ws.readyState !== ws.OPEN || inbox.ended) return eventLoop.next
+        if (ws.readyState !== ws.OPEN) return eventLoop.next
         for (const frame of frames) ws.send(frame)
         return ws.bufferedAmount > highWaterBytes ? room : eventLoop.next
       }),
@@ -88,7 +104,6 @@ const fromOpen = (ws: WebSocket, options: Options): Connection => {
         close(new Closed({ code, reason }))
         const gone = () => {
           clearTimeout(timer)
-          ws.removeEventListener("close", gone)
           resume(Effect.void)
         }
         const timer = setTimeout(gone, closeGraceMs)
@@ -102,12 +117,20 @@ const fromOpen = (ws: WebSocket, options: Options): Connection => {
   }
 }
 
+const failed = (options: Options, why: unknown, cause?: unknown) =>
+  new TransportError({ message: `cannot connect to ${label(options.url)}: ${why}`, cause })
+
 const start = (options: Options): Effect.Effect<WebSocket, TransportError> =>
   Effect.suspend(() => {
+    const Socket = options.WebSocket ?? globalThis.WebSocket
     try {
-      return Effect.succeed(new (options.WebSocket ?? globalThis.WebSocket)(options.url))
+      return Effect.succeed(new Socket(options.url))
     } catch (cause) {
-      return new TransportError({ message: `cannot dial ${label(options.url)}: ${String(cause)}`, cause })
+      return failed(
+        options,
+        Socket ? cause : "no WebSocket here: use DialerWebSocket of effect-arcp/node",
+        cause
+      )
     }
   })
 
@@ -115,7 +138,7 @@ const open = (ws: WebSocket, options: Options): Effect.Effect<Connection, Transp
   Effect.async((resume) => {
     const fail = (why: string) => {
       clearTimeout(timer)
-      resume(new TransportError({ message: `cannot connect to ${label(options.url)}: ${why}` }))
+      resume(failed(options, why))
     }
     const timer = setTimeout(
       () => fail("no answer in time"),
@@ -135,16 +158,11 @@ export const connect = (options: Options): Effect.Effect<Connection, TransportEr
   Effect.gen(function* () {
     const refused = refusal(options)
     if (refused !== undefined) return yield* refused
-    let connection: Connection | undefined
-    const ws = yield* Effect.acquireRelease(start(options), (ws) =>
-      Effect.suspend(() => connection?.close(closeCode.normal, "") ?? Effect.sync(() => ws.close()))
-    )
-    return yield* open(ws, options).pipe(
-      Effect.map((opened) => {
-        connection = opened
-        return opened
-      })
-    )
+    const ws = yield* Effect.acquireRelease(start(options), (ws) => Effect.sync(() => ws.close()))
+    const connection = yield* open(ws, options)
+    // Before the socket is let go, which then has nothing more to do.
+    yield* Effect.addFinalizer(() => connection.close(closeCode.normal, ""))
+    return connection
   })
 
 /** Connects over a new socket each time. */

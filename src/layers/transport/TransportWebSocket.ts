@@ -11,10 +11,10 @@ import type * as HttpRouter from "@effect/platform/HttpRouter"
 import * as HttpServer from "@effect/platform/HttpServer"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
-import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { needs } from "../../services/runtime/needs.js"
 import type { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { type TransportError, TransportServer } from "../../services/transport/Transport.js"
 import type { UpgradePolicy } from "./UpgradePolicy.js"
@@ -25,6 +25,13 @@ import { bracketed, usage } from "./WebSocketListener.js"
 export type { UpgradePolicy } from "./UpgradePolicy.js"
 export { type Acceptor, make as acceptor, protect, refuse, type UpgradeRefusal } from "./WebSocketAcceptor.js"
 export { layer, type Options } from "./WebSocketListener.js"
+
+/** Imported when there is a router of the platform, and with it a server of this package. */
+const platform = needs(
+  "TransportWebSocket, on a router of the platform,",
+  "@effect/platform-node",
+  () => import("@effect/platform-node/NodeHttpServerRequest")
+)
 
 /**
  * Returns the answer to a `GET` route in a router of the platform: completes the upgrade with the acceptor, answers what
@@ -38,8 +45,10 @@ export { layer, type Options } from "./WebSocketListener.js"
 export const route = (
   acceptor: Pick<Acceptor.Acceptor, "accept" | "refusal">
 ): Effect.Effect<HttpServerResponse.HttpServerResponse, never, HttpServerRequest.HttpServerRequest> =>
-  Effect.map(HttpServerRequest.HttpServerRequest, (request) => {
-    const incoming = NodeHttpServerRequest.toIncomingMessage(request)
+  Effect.gen(function* () {
+    const request = yield* HttpServerRequest.HttpServerRequest
+    const { toIncomingMessage, toServerResponse } = yield* Effect.orDie(platform)
+    const incoming = toIncomingMessage(request)
     if (incoming.headers.upgrade?.toLowerCase() !== "websocket")
       return HttpServerResponse.text(usage, { status: 426, headers: { upgrade: "websocket" } })
     const socket = incoming.socket
@@ -52,7 +61,7 @@ export const route = (
       })
     // The platform would write its answer to the socket that is now ours: let it find an answer that has
     // been ended already, on no socket.
-    const response = NodeHttpServerRequest.toServerResponse(request)
+    const response = toServerResponse(request)
     response.removeAllListeners("finish")
     response.detachSocket(socket)
     response.end()

@@ -16,6 +16,12 @@ export interface UpgradePolicy {
    * proxy before a loopback bind needs its public name here. Default: none.
    */
   readonly allowedHosts?: ReadonlyArray<string> | undefined
+  /**
+   * Proxies that are believed where a client is, by the last address of `X-Forwarded-For` that is not one of theirs: IP
+   * addresses, networks as `10.0.0.0/8`, or `unix` for a Unix socket. Clients of other proxies count as one peer, whose
+   * failed logins are slowed down together. Default: none.
+   */
+  readonly trustedProxies?: ReadonlyArray<string> | undefined
   /** Accept plaintext from other machines. Tokens then travel readable. Default: false. */
   readonly allowInsecure?: boolean | undefined
 }

@@ -11,6 +11,7 @@ import { type WebSocket, WebSocketServer } from "ws"
 import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { TurnShare } from "../../services/runtime/TurnShare.js"
 import { type Connection, closeCode, type Evidence } from "../../services/transport/Transport.js"
+import { addressGroup, clientAddress, plainAddress, trustedProxies } from "./clientAddress.js"
 import * as Door from "./Door.js"
 import { check, isTrusted, type UpgradePolicy } from "./UpgradePolicy.js"
 import { evidenceOf, hasTooManyHeaders } from "./upgradeEvidence.js"
@@ -75,6 +76,7 @@ export const make = (
 ): Effect.Effect<Acceptor, never, RuntimeOptions | Scope.Scope> =>
   Effect.gen(function* () {
     const { helloTimeout, maxFrameBytes, maxHelloFrameBytes, maxPendingHellos } = yield* RuntimeOptions
+    const trusted = trustedProxies(policy.trustedProxies ?? [])
     const open = new Set<Connection>()
     const accepted = yield* Mailbox.make<Connection>()
     let stopping = false
@@ -111,15 +113,23 @@ export const make = (
     })
 
     /** Apart from the request, which is not to be held as long as the connection is. */
-    const serve = (ws: WebSocket, socket: Socket, evidence: Evidence, leave: () => void) => {
+    const serve = (
+      ws: WebSocket,
+      socket: Socket,
+      shown: { readonly client: string; readonly evidence: Evidence },
+      leave: () => void
+    ) => {
       socket.setNoDelay(true)
       socket.setKeepAlive(true, 30_000)
+      const through = `${socket.remoteAddress ?? "unknown"}:${socket.remotePort ?? 0}`
+      const isProxied = shown.client !== plainAddress(socket.remoteAddress ?? "unix")
       const connection = WebSocketConnection.make(ws, socket, {
-        remote: `${socket.remoteAddress ?? "unknown"}:${socket.remotePort ?? 0}`,
+        remote: isProxied ? `${shown.client} through ${through}` : through,
+        client: addressGroup(shown.client),
         maxFrameBytes: maxHelloFrameBytes,
         maxPayload: maxFrameBytes,
         masked: false,
-        evidence,
+        evidence: shown.evidence,
         greeted: Effect.sync(leave)
       })
       open.add(connection)
@@ -141,7 +151,8 @@ export const make = (
           socket.once("close", leave)
           wss.handleUpgrade(request, stream, head, (ws) => {
             socket.off("close", leave)
-            serve(ws, socket, evidenceOf(request, isTrusted(request, policy)), leave)
+            const evidence = evidenceOf(request, isTrusted(request, policy))
+            serve(ws, socket, { client: clientAddress(request, trusted), evidence }, leave)
           })
         },
         refuse: () => refuse(stream, stopping ? isStopping : isFull)

@@ -52,6 +52,8 @@ const receiveErrorCode = (error: Error & { readonly code?: unknown }): number =>
 /** Options of a connection over a WebSocket. */
 export interface Options {
   readonly remote: string
+  /** See `Connection.client`. */
+  readonly client?: string | undefined
   /** Largest inbound frame until `setMaxFrameBytes`, in bytes. */
   readonly maxFrameBytes: number
   /** What `ws` itself enforces (its `maxPayload`), in bytes. */
@@ -77,7 +79,7 @@ const once = (evidence: Evidence) => {
 /** Takes an open `ws` (made with `autoPong: false`) and the raw socket below it. */
 export const make = (ws: WebSocket, socket: Socket, options: Options): Connection => {
   // Apart, so that what goes on does not hold the evidence.
-  const { evidence, masked, maxPayload, remote } = options
+  const { client, evidence, masked, maxPayload, remote } = options
   const inbox = new Inbox({ pause: () => ws.pause(), resume: () => ws.resume() })
   const writer = new StreamWriter(socket, (frames) => {
     // A client's frames are masked, which `ws` does; a server's go out as they are.
@@ -148,6 +150,7 @@ export const make = (ws: WebSocket, socket: Socket, options: Options): Connectio
   return {
     kind: "websocket",
     remote,
+    client,
     ...(evidence === undefined ? {} : { evidence: once(evidence) }),
     take: inbox.take,
     send: (frames) => writer.send(frames),

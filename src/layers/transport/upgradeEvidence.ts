@@ -3,6 +3,7 @@ import type { IncomingMessage } from "node:http"
 import { type PeerCertificate, TLSSocket } from "node:tls"
 import * as Redacted from "effect/Redacted"
 import type { ClientCertificate, Evidence } from "../../services/transport/Transport.js"
+import { plainAddress } from "./clientAddress.js"
 
 /** Bytes of the names and values of all headers of an upgrade request; Node takes 16 KiB unless told otherwise. */
 const maxHeaderBytes = 32 * 1024
@@ -41,9 +42,6 @@ const certificateOf = ({ socket }: IncomingMessage): ClientCertificate | undefin
   }
 }
 
-/** An IPv4 address as such, also where the socket listens on both kinds. */
-const addressOf = (address: string): string => address.replace(/^::ffff:(?=\d+\.)/i, "")
-
 /**
  * Returns what a request shows. Without `trusted` only where it comes from: a browser adds its user's cookies and
  * certificate whatever page asks for the connection.
@@ -52,7 +50,7 @@ export const evidenceOf = (request: IncomingMessage, trusted: boolean): Evidence
   const address = request.socket.remoteAddress
   const certificate = trusted ? certificateOf(request) : undefined
   return {
-    ...(address === undefined ? {} : { address: addressOf(address) }),
+    ...(address === undefined ? {} : { address: plainAddress(address) }),
     ...(trusted ? { headers: headersOf(request) } : {}),
     ...(certificate === undefined ? {} : { certificate })
   }

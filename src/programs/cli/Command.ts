@@ -3,6 +3,7 @@ import type * as FileSystem from "@effect/platform/FileSystem"
 import type * as Path from "@effect/platform/Path"
 import type * as Effect from "effect/Effect"
 import type { Flags, Values } from "./Flags.js"
+import type { Written } from "./parse.js"
 
 /** A word that is not a flag. */
 export interface Argument {
@@ -28,6 +29,7 @@ export type Run<F extends Flags> = (
 ) => Effect.Effect<void, unknown, Surroundings>
 
 interface Described<F extends Flags> {
+  /** The word, or the two words, that mean it. */
   readonly name: string
   /** One line. */
   readonly summary: string
@@ -37,6 +39,8 @@ interface Described<F extends Flags> {
   readonly examples: ReadonlyArray<string>
   /** Sections of help below the flags: heading and lines. */
   readonly more?: Readonly<Record<string, ReadonlyArray<string>>>
+  /** Whether it loads modules of the user's, which import Effect and this package. */
+  readonly hostsModules?: (written: Written) => boolean
 }
 
 /** A command, its types erased. */
@@ -45,12 +49,29 @@ export interface Command extends Required<Described<Flags>> {
   readonly start: (given: Given) => Promise<Effect.Effect<void, unknown, Surroundings>>
 }
 
+/** Commands that begin with the same word, such as `arcp context add`. */
+export interface Group {
+  readonly name: string
+  /** One line. */
+  readonly summary: string
+  readonly commands: ReadonlyArray<Command>
+  readonly examples: ReadonlyArray<string>
+  readonly more: Readonly<Record<string, ReadonlyArray<string>>>
+}
+
+export const isGroup = (entry: Command | Group): entry is Group => "commands" in entry
+
+/** Returns every command of these, those of groups by both their words. */
+export const allOf = (entries: ReadonlyArray<Command | Group>): ReadonlyArray<Command> =>
+  entries.flatMap((entry) => (isGroup(entry) ? entry.commands : [entry]))
+
 export const make = <F extends Flags>(
   described: Described<F>,
   load: () => Promise<{ readonly run: Run<F> }>
 ): Command & { readonly flags: F } => ({
   arguments: [],
   more: {},
+  hostsModules: () => false,
   ...described,
   // The flags were decoded by their declaration, which is what their type is inferred from.
   start: async ({ flags, words }) => (await load()).run(flags as Values<F>, ...words)

@@ -10,7 +10,7 @@ export interface Flag<A> {
   readonly kind: "text" | "integer" | "boolean" | "choice"
   /** What a `choice` may be. */
   readonly choices: ReadonlyArray<string>
-  readonly occurs: "once" | "optional" | "repeated"
+  readonly occurs: "once" | "optional" | "sourced" | "repeated"
   readonly description: string
   /** The heading of help under which it stands. */
   readonly group: string
@@ -25,6 +25,13 @@ export interface Flag<A> {
   pipe<B, C>(ab: (self: Flag<A>) => B, bc: (b: B) => C): C
   pipe<B, C, D>(ab: (self: Flag<A>) => B, bc: (b: B) => C, cd: (c: C) => D): D
   pipe<B, C, D, E>(ab: (self: Flag<A>) => B, bc: (b: B) => C, cd: (c: C) => D, de: (d: D) => E): E
+  pipe<B, C, D, E, F>(
+    ab: (self: Flag<A>) => B,
+    bc: (b: B) => C,
+    cd: (c: C) => D,
+    de: (d: D) => E,
+    ef: (e: E) => F
+  ): F
 }
 
 type Spec = Omit<Flag<unknown>, "pipe" | "type">
@@ -77,6 +84,13 @@ export const withDefault =
   <A>(self: Flag<A>): Flag<A | B> =>
     of({ ...self, fallback })
 export const optional = <A>(self: Flag<A>): Flag<Option.Option<A>> => of({ ...self, occurs: "optional" })
+/** A value, and whether it was written or stands in the environment. */
+export interface Sourced<A> {
+  readonly value: A
+  readonly from: "flag" | "environment"
+}
+/** What it is when it is neither is for the command to say; the default is what help shows. */
+export const sourced = <A>(self: Flag<A>): Flag<Sourced<A> | undefined> => of({ ...self, occurs: "sourced" })
 export const repeated = <A>(self: Flag<A>): Flag<ReadonlyArray<A>> => of({ ...self, occurs: "repeated" })
 
 export type Flags = Readonly<Record<string, Flag<unknown>>>

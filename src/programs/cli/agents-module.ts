@@ -9,7 +9,9 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Registered } from "../../services/agents/Agent.js"
 import type { Leased } from "../../services/lease/Leased.js"
+import { needs } from "../../services/runtime/needs.js"
 import type { Secrets } from "../../services/runtime/Secrets.js"
+import { isShipped, type Shipped } from "./shipped.js"
 import { UsageError } from "./UsageError.js"
 
 /** The services of `arcp serve`: what agents, and the layers of their modules, may ask for. */
@@ -46,13 +48,22 @@ const isLayer = (u: unknown): u is Layer.Layer<never, unknown, Provided> => Laye
 const help =
   'export const agents = [Agent.fromPromise("hello", { version: "1.0.0" }, async (input) => input)]'
 
-const shipped = (name: string, agents: ReadonlyArray<Hosted>): AgentsModule => ({
-  name,
-  shipped: true,
-  agents,
-  layer: Layer.empty,
-  leased: []
-})
+const agentsOf: Readonly<Record<Shipped, Effect.Effect<ReadonlyArray<Hosted>>>> = {
+  demo: needs("--agents demo", "ignore", () => import("../agents/demo.js")).pipe(
+    Effect.orDie,
+    Effect.map(({ agents }) => agents)
+  ),
+  conformance: Effect.promise(async () => (await import("../agents/conformance.js")).agents)
+}
+
+const loadShipped = (name: Shipped): Effect.Effect<AgentsModule> =>
+  Effect.map(agentsOf[name], (agents) => ({
+    name,
+    shipped: true,
+    agents,
+    layer: Layer.empty,
+    leased: []
+  }))
 
 /** What a module of the user's may export. */
 interface Exports {
@@ -75,22 +86,17 @@ const checked = (name: string, module: Exports): Effect.Effect<AgentsModule, Usa
   return Effect.succeed({ name, shipped: false, agents, layer, leased })
 }
 
-const load = (name: string): Effect.Effect<AgentsModule, UsageError> => {
-  switch (name) {
-    case "demo":
-      return Effect.promise(async () => shipped(name, (await import("../agents/demo.js")).agents))
-    case "conformance":
-      return Effect.promise(async () => shipped(name, (await import("../agents/conformance.js")).agents))
-    default:
-      return Effect.tryPromise({
-        try: () => import(pathToFileURL(resolve(name)).href) as Promise<Exports>,
-        catch: (cause) =>
-          new UsageError({
-            message: `--agents ${name} does not load: ${cause instanceof Error ? cause.message.split("\n")[0]?.replace(/ imported from .*/, "") : cause}`
-          })
-      }).pipe(Effect.flatMap((module) => checked(name, module)))
-  }
-}
+const loadForeign = (name: string): Effect.Effect<AgentsModule, UsageError> =>
+  Effect.tryPromise({
+    try: () => import(pathToFileURL(resolve(name)).href) as Promise<Exports>,
+    catch: (cause) =>
+      new UsageError({
+        message: `--agents ${name} does not load: ${cause instanceof Error ? cause.message.split("\n")[0]?.replace(/ imported from .*/, "") : cause}`
+      })
+  }).pipe(Effect.flatMap((module) => checked(name, module)))
+
+const load = (name: string): Effect.Effect<AgentsModule, UsageError> =>
+  isShipped(name) ? loadShipped(name) : loadForeign(name)
 
 /** Loads every set of agents. */
 export const loadModules = (

@@ -4,15 +4,6 @@ import * as Flags from "./Flags.js"
 /** Where `arcp serve` listens when it is not told. */
 export const defaultUrl = "ws://127.0.0.1:7777/arcp"
 
-const url = Flags.text("url").pipe(
-  Flags.withDescription("where the runtime is"),
-  Flags.shownAs("URL", "Connection"),
-  Flags.withEnvironment("ARCP_URL")
-)
-
-/** For commands that know better than the default where the runtime is. */
-export const optionalUrl = Flags.optional(url)
-
 /** How much of its own doings a command logs on stderr. */
 export const logLevel = Flags.choice("log-level", [
   "trace",
@@ -33,12 +24,24 @@ export const clientFlags = {
     Flags.inGroup("Output")
   ),
   logLevel,
-  url: Flags.withDefault(defaultUrl)(url),
+  context: Flags.text("context").pipe(
+    Flags.withDescription("a runtime by the name that arcp context add gave it"),
+    Flags.shownAs("NAME", "Connection"),
+    Flags.withEnvironment("ARCP_CONTEXT"),
+    Flags.sourced
+  ),
+  url: Flags.text("url").pipe(
+    Flags.withDescription("where the runtime is"),
+    Flags.shownAs("URL", "Connection"),
+    Flags.withEnvironment("ARCP_URL"),
+    Flags.withDefault(defaultUrl),
+    Flags.sourced
+  ),
   token: Flags.text("token").pipe(
     Flags.withDescription("bearer token"),
     Flags.shownAs("TOKEN", "Connection"),
     Flags.withEnvironment("ARCP_TOKEN"),
-    Flags.withDefault("")
+    Flags.sourced
   ),
   giveUpAfter: Flags.text("give-up-after").pipe(
     Flags.withDescription(

@@ -1,22 +1,27 @@
 /** What every command that talks to a runtime has in common. */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
-import type * as ArcpClient from "../../layers/client/ArcpClient.js"
+import * as ArcpClient from "../../layers/client/ArcpClient.js"
+import * as DialerWebSocket from "../../layers/transport/DialerWebSocket.js"
 import type { Feature } from "../../protocol/Features.js"
 import { TransportError } from "../../services/transport/Transport.js"
-import type { ClientFlags } from "./client-flags.js"
 import { exitCode, leaveOnBrokenPipe, leaving } from "./exit.js"
 import { giveUpAfter } from "./lost.js"
-import { UsageError } from "./UsageError.js"
+import { type Target, type TargetFlags, targetOf } from "./target.js"
+import type { TokenError } from "./token.js"
+import type { UsageError } from "./UsageError.js"
 
-/** A session with the runtime, for as long as the scope. */
-export const connect = (
-  flags: ClientFlags,
+/** A session with a runtime, for as long as the scope. */
+export const connectTo = (
+  target: Target,
   resume?: ArcpClient.ResumeState,
   features?: ReadonlyArray<Feature>
-): Effect.Effect<ArcpClient.ArcpClientService, ArcpClient.ClientError | UsageError, Scope.Scope> =>
+): Effect.Effect<
+  ArcpClient.ArcpClientService,
+  ArcpClient.ClientError | UsageError | TokenError,
+  Scope.Scope
+> =>
   Effect.gen(function* () {
     yield* leaveOnBrokenPipe
     yield* Effect.addFinalizer((exit) =>
@@ -24,26 +29,22 @@ export const connect = (
         if (Exit.isInterrupted(exit) && leaving.code === exitCode.success) leaving.code = exitCode.interrupted
       })
     )
-    if (flags.token === "")
-      return yield* new UsageError({ message: "a token is needed: give --token, or set ARCP_TOKEN" })
-    const [ArcpClient, DialerWebSocket] = yield* Effect.promise(() =>
-      Promise.all([
-        import("../../layers/client/ArcpClient.js"),
-        import("../../layers/transport/DialerWebSocket.js")
-      ])
-    )
-    const ms = yield* giveUpAfter(flags)
+    const ms = yield* giveUpAfter(target)
     return yield* ArcpClient.make({
-      token: Redacted.make(flags.token),
+      token: yield* target.token,
       name: "arcp",
       ...(resume === undefined ? {} : { resume }),
       ...(features === undefined ? {} : { features })
     }).pipe(
-      Effect.provide(DialerWebSocket.layer({ url: flags.url, allowInsecure: flags.insecure })),
+      Effect.provide(DialerWebSocket.layer({ url: target.url, allowInsecure: target.insecure })),
       Effect.timeoutFail({
         duration: ms,
         onTimeout: () =>
-          new TransportError({ message: `no welcome for ${flags.giveUpAfter}, gave up (--give-up-after)` })
+          new TransportError({ message: `no welcome for ${target.giveUpAfter}, gave up (--give-up-after)` })
       })
     )
   })
+
+/** The same, with the runtime that the flags, the environment and the contexts mean. */
+export const connect = (flags: TargetFlags, features?: ReadonlyArray<Feature>) =>
+  Effect.flatMap(targetOf(flags), (target) => connectTo(target, undefined, features))

@@ -1,6 +1,7 @@
 /** The commands of `arcp`: what they take. What they do is in `run`, and loaded when it is asked for. */
 import * as Command from "./Command.js"
-import { clientFlags, optionalUrl } from "./client-flags.js"
+import { clientFlags } from "./client-flags.js"
+import { context } from "./context.js"
 import { credentials } from "./credentials.js"
 import * as Flags from "./Flags.js"
 import { replay } from "./replay.js"
@@ -77,7 +78,7 @@ const submit = Command.make(
     ],
     more: { "Exit codes": exitCodes }
   },
-  () => import("./run/submit.js")
+  async () => (await import("./run/clients.js")).submit
 )
 
 const job = { name: "JOB", description: "a job id, job_…", optional: false }
@@ -97,7 +98,7 @@ const watch = Command.make(
     examples: ["arcp watch job_01J9ABCDEFGHJKMNPQRSTVWXYZ", "arcp watch JOB --no-history --json"],
     more: { "Exit codes": exitCodes }
   },
-  () => import("./run/watch.js")
+  async () => (await import("./run/clients.js")).watch
 )
 
 const statuses = ["pending", "running", "success", "error", "cancelled", "timed_out"] as const
@@ -135,14 +136,12 @@ const jobs = Command.make(
       "arcp jobs --agent survey --json"
     ]
   },
-  () => import("./run/jobs.js")
+  async () => (await import("./run/clients.js")).jobs
 )
 
 const cancelFlags = {
   reason: optional("reason", "TEXT", "why, for the record"),
-  ...clientFlags,
-  // The session is where the job was submitted.
-  url: optionalUrl
+  ...clientFlags
 }
 export type CancelFlags = Flags.Values<typeof cancelFlags>
 
@@ -154,7 +153,7 @@ const cancel = Command.make(
     flags: cancelFlags,
     examples: ["arcp cancel JOB --reason 'no longer needed'"]
   },
-  () => import("./run/cancel.js")
+  async () => (await import("./run/clients.js")).cancel
 )
 
 const agents = Command.make(
@@ -167,16 +166,20 @@ const agents = Command.make(
     flags: clientFlags,
     examples: ["arcp agents", "arcp agents survey", "arcp agents survey@1.0.0 --json"]
   },
-  () => import("./run/agents.js")
+  async () => (await import("./run/clients.js")).agents
 )
 
-export const commands: ReadonlyArray<Command.Command> = [
+/** What may come after `arcp`. */
+export const entries: ReadonlyArray<Command.Command | Command.Group> = [
   serve,
   submit,
   watch,
   jobs,
   cancel,
   agents,
+  context,
   credentials,
   replay
 ]
+
+export const commands: ReadonlyArray<Command.Command> = Command.allOf(entries)

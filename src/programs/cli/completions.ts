@@ -1,36 +1,77 @@
 /** Completions of a shell: scripts with the commands, their flags and the values of those that have few. */
-import type { Command } from "./Command.js"
+import { allOf, type Command, type Group, isGroup } from "./Command.js"
 import type { Flag } from "./Flags.js"
 import { shells } from "./parse.js"
+
+type Entries = ReadonlyArray<Command | Group>
 
 const flagsOf = (command: Command) => Object.values(command.flags)
 const quoted = (text: string) => `'${text.replaceAll("'", "'\\''")}'`
 /** What follows a flag: words to choose from, a file, or nothing that is known. */
 const takes = (flag: Flag<unknown>) => (flag.kind === "choice" ? flag.choices.join(" ") : undefined)
-const takesFile = (flag: Flag<unknown>) => /FILE/.test(flag.value)
+const takesFile = (flag: Flag<unknown>) => /FILE|DIRECTORY/.test(flag.value)
 
-const bash = (commands: ReadonlyArray<Command>): string => {
-  const names = [...commands.map(({ name }) => name), "completions", "help"].join(" ")
+/** Prints the names of contexts, which are no words of the program's. */
+const contextNames = "arcp context list --names 2>/dev/null"
+const takesContext = (flag: Flag<unknown>) => flag.name === "context"
+/** The commands whose word is the name of a context. */
+const ofContexts = (group: Group) =>
+  group.commands.filter(
+    ({ arguments: [first], name }) =>
+      group.name === "context" && first !== undefined && name !== "context add"
+  )
+
+const groupsOf = (entries: Entries) => entries.filter(isGroup)
+const lastWord = ({ name }: Command) => name.slice(name.lastIndexOf(" ") + 1)
+
+const bash = (entries: Entries): string => {
+  const names = [...entries.map(({ name }) => name), "completions", "help"].join(" ")
   const values = new Map(
-    commands
+    allOf(entries)
       .flatMap(flagsOf)
       .flatMap((flag) => (takes(flag) === undefined ? [] : [[flag.name, takes(flag)] as const]))
   )
+  const reply = (words: string) => `COMPREPLY=($(compgen -W "${words}" -- "$word"))`
   return `_arcp() {
-  local word="\${COMP_WORDS[COMP_CWORD]}" before="\${COMP_WORDS[COMP_CWORD-1]}"
+  local word="\${COMP_WORDS[COMP_CWORD]}" before="\${COMP_WORDS[COMP_CWORD-1]}" command="\${COMP_WORDS[1]}"
   COMPREPLY=()
-  if [ "$COMP_CWORD" -eq 1 ]; then COMPREPLY=($(compgen -W "${names} --help --version" -- "$word")); return; fi
+  if [ "$COMP_CWORD" -eq 1 ]; then ${reply(`${names} --help --version`)}; return; fi
   case "$before" in
-${[...values].map(([name, words]) => `    --${name}) COMPREPLY=($(compgen -W "${words}" -- "$word")); return;;`).join("\n")}
-    help) COMPREPLY=($(compgen -W "${names}" -- "$word")); return;;
-    completions) COMPREPLY=($(compgen -W "${shells.join(" ")}" -- "$word")); return;;
+${[...values].map(([name, words]) => `    --${name}) ${reply(`${words}`)}; return;;`).join("\n")}
+    --context) ${reply(`$(${contextNames})`)}; return;;
+    help) ${reply(names)}; return;;
+    completions) ${reply(shells.join(" "))}; return;;
   esac
-  [[ "$word" == -* ]] || return
-  case "\${COMP_WORDS[1]}" in
-${commands
+  case "$command" in
+${groupsOf(entries)
+  .map(
+    (group) => `    ${group.name})
+      if [ "$COMP_CWORD" -eq 2 ]; then ${reply(`${group.commands.map(lastWord).join(" ")} --help`)}; return; fi
+      command="$command \${COMP_WORDS[2]}";;`
+  )
+  .join("\n")}
+    help)
+      case "$before" in
+${groupsOf(entries)
+  .map(({ name, commands }) => `        ${name}) ${reply(commands.map(lastWord).join(" "))};;`)
+  .join("\n")}
+      esac
+      return;;
+  esac
+  if [[ "$word" != -* ]]; then
+    case "$command" in
+${groupsOf(entries)
+  .flatMap(ofContexts)
+  .map(({ name }) => `      "${name}") ${reply(`$(${contextNames})`)};;`)
+  .join("\n")}
+    esac
+    return
+  fi
+  case "$command" in
+${allOf(entries)
   .map(
     (command) =>
-      `    ${command.name}) COMPREPLY=($(compgen -W "${[...flagsOf(command).map(({ name }) => `--${name}`), "--help"].join(" ")}" -- "$word"));;`
+      `    "${command.name}") ${reply([...flagsOf(command).map(({ name }) => `--${name}`), "--help"].join(" "))};;`
   )
   .join("\n")}
   esac
@@ -42,30 +83,68 @@ complete -o default -F _arcp arcp
 const zshValue = (flag: Flag<unknown>): string =>
   flag.kind === "boolean"
     ? ""
-    : `:${flag.value.replace(/[:\]]/g, "")}:${takes(flag) === undefined ? (takesFile(flag) ? "_files" : "") : `(${takes(flag)})`}`
+    : `:${flag.value.replace(/[:\]]/g, "")}:${
+        takesContext(flag)
+          ? "_arcp_contexts"
+          : takes(flag) === undefined
+            ? takesFile(flag)
+              ? "_files"
+              : ""
+            : `(${takes(flag)})`
+      }`
 
 const zshFlag = (flag: Flag<unknown>): string =>
   quoted(
     `${flag.occurs === "repeated" ? "*" : ""}--${flag.name}[${flag.description.replace(/[[\]:\\]/g, "\\$&")}]${zshValue(flag)}`
   )
 
-const zsh = (commands: ReadonlyArray<Command>): string => `_arcp() {
+const zshNames = (entries: ReadonlyArray<readonly [name: string, summary: string]>): string =>
+  entries.map(([name, summary]) => quoted(`${name}:${summary.replaceAll(":", "\\:")}`)).join(" ")
+
+const zshCommand = (command: Command, words: string): string =>
+  `_arguments -S ${flagsOf(command).map(zshFlag).join(" ")} '*:argument:${words}'`
+
+const zsh = (entries: Entries): string => `_arcp_contexts() {
+  compadd $(${contextNames})
+}
+_arcp() {
   if (( CURRENT == 2 )); then
-    local -a names=(${[
-      ...commands.map(({ name, summary }) => quoted(`${name}:${summary.replaceAll(":", "\\:")}`)),
-      quoted("completions:Print completions"),
-      quoted("help:Say what a command takes")
-    ].join(" ")})
+    local -a names=(${zshNames([
+      ...entries.map(({ name, summary }) => [name, summary] as const),
+      ["completions", "Print completions"],
+      ["help", "Say what a command takes"]
+    ])})
     _describe command names
     return
   fi
   case "$words[2]" in
-    help) compadd ${commands.map(({ name }) => name).join(" ")};;
+    help)
+      case "$words[3]" in
+${groupsOf(entries)
+  .map(({ name, commands }) => `        ${name}) compadd ${commands.map(lastWord).join(" ")};;`)
+  .join("\n")}
+        *) compadd ${entries.map(({ name }) => name).join(" ")};;
+      esac;;
     completions) compadd ${shells.join(" ")};;
-${commands
+${entries
+  .map((entry) =>
+    isGroup(entry)
+      ? `    ${entry.name})
+      if (( CURRENT == 3 )); then
+        local -a names=(${zshNames(entry.commands.map((command) => [lastWord(command), command.summary] as const))})
+        _describe command names
+        return
+      fi
+      shift words; (( CURRENT-- ))
+      case "$words[2]" in
+${entry.commands
   .map(
     (command) =>
-      `    ${command.name}) shift words; (( CURRENT-- )); _arguments -S ${flagsOf(command).map(zshFlag).join(" ")} '*:argument:_files';;`
+      `        ${lastWord(command)}) shift words; (( CURRENT-- )); ${zshCommand(command, ofContexts(entry).includes(command) ? "_arcp_contexts" : "")};;`
+  )
+  .join("\n")}
+      esac;;`
+      : `    ${entry.name}) shift words; (( CURRENT-- )); ${zshCommand(entry, "_files")};;`
   )
   .join("\n")}
   esac
@@ -73,31 +152,53 @@ ${commands
 compdef _arcp arcp
 `
 
-const fish = (commands: ReadonlyArray<Command>): string => {
+const fishFlags = (command: Command): ReadonlyArray<string> => {
+  const seen = command.name
+    .split(" ")
+    .map((word) => `__fish_seen_subcommand_from ${word}`)
+    .join("; and ")
+  return flagsOf(command).map((flag) => {
+    const words = takesContext(flag) ? `(${contextNames})` : takes(flag)
+    const value =
+      flag.kind === "boolean"
+        ? ""
+        : words === undefined
+          ? ` -r${takesFile(flag) ? " -F" : ""}`
+          : ` -x -a ${quoted(words)}`
+    return `complete -c arcp -n '${seen}' -l ${flag.name}${value} -d ${quoted(flag.description)}`
+  })
+}
+
+const fishGroup = (group: Group): ReadonlyArray<string> => {
+  const words = group.commands.map(lastWord)
+  const seen = `__fish_seen_subcommand_from ${group.name}`
+  return [
+    ...group.commands.map(
+      (command) =>
+        `complete -c arcp -f -n '${seen}; and not __fish_seen_subcommand_from ${words.join(" ")}' -a ${lastWord(command)} -d ${quoted(command.summary)}`
+    ),
+    ...ofContexts(group).map(
+      (command) =>
+        `complete -c arcp -f -n '${seen}; and __fish_seen_subcommand_from ${lastWord(command)}' -a ${quoted(`(${contextNames})`)}`
+    )
+  ]
+}
+
+const fish = (entries: Entries): string => {
   const none = "-n __fish_use_subcommand"
   return [
-    ...commands.map(({ name, summary }) => `complete -c arcp -f ${none} -a ${name} -d ${quoted(summary)}`),
+    ...entries.map(({ name, summary }) => `complete -c arcp -f ${none} -a ${name} -d ${quoted(summary)}`),
     `complete -c arcp -f ${none} -a completions -d 'Print completions'`,
     `complete -c arcp -f ${none} -a help -d 'Say what a command takes'`,
-    `complete -c arcp -f -n '__fish_seen_subcommand_from help' -a ${quoted(commands.map(({ name }) => name).join(" "))}`,
+    `complete -c arcp -f -n '__fish_seen_subcommand_from help' -a ${quoted(entries.map(({ name }) => name).join(" "))}`,
     `complete -c arcp -f -n '__fish_seen_subcommand_from completions' -a ${quoted(shells.join(" "))}`,
-    ...commands.flatMap((command) =>
-      flagsOf(command).map((flag) => {
-        const words = takes(flag)
-        const value =
-          flag.kind === "boolean"
-            ? ""
-            : words === undefined
-              ? ` -r${takesFile(flag) ? " -F" : ""}`
-              : ` -x -a ${quoted(words)}`
-        return `complete -c arcp -n '__fish_seen_subcommand_from ${command.name}' -l ${flag.name}${value} -d ${quoted(flag.description)}`
-      })
-    )
+    ...groupsOf(entries).flatMap(fishGroup),
+    ...allOf(entries).flatMap(fishFlags)
   ]
     .map((line) => `${line}\n`)
     .join("")
 }
 
 /** Returns the script of a shell. */
-export const completions = (shell: string, commands: ReadonlyArray<Command>): string =>
-  shell === "fish" ? fish(commands) : shell === "zsh" ? zsh(commands) : bash(commands)
+export const completions = (shell: string, entries: Entries): string =>
+  shell === "fish" ? fish(entries) : shell === "zsh" ? zsh(entries) : bash(entries)

@@ -10,9 +10,7 @@ const options = {
     CliOptions.withDefault(".arcp/arcp.db")
   ),
   revoke: CliOptions.boolean("revoke").pipe(
-    CliOptions.withDescription(
-      "try again to revoke them, with the provisioner of ARCP_LITELLM_URL and ARCP_LITELLM_KEY"
-    )
+    CliOptions.withDescription("try again to revoke them, with the gateway that the environment names")
   ),
   json: CliOptions.boolean("json").pipe(
     CliOptions.withDescription("one JSON value per line"),
@@ -26,7 +24,11 @@ export const credentials = Command.make(
     name: "credentials",
     summary: "List provisioned credentials that are not known to be revoked",
     flags: options,
-    examples: ["arcp credentials --db .arcp/arcp.db", "arcp credentials --revoke"]
+    examples: ["arcp credentials --db .arcp/arcp.db", "arcp credentials --revoke"],
+    more: {
+      Environment: ["ARCP_LITELLM_URL, ARCP_LITELLM_KEY  as for arcp serve; what --revoke revokes with"],
+      "Exit codes": ["0 none is outstanding   1 some are, or could not be revoked   2 a mistake"]
+    }
   },
   () => import("./run/credentials.js")
 )

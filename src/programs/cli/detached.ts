@@ -3,13 +3,13 @@
  * submitted a job may cancel it. A file per job, readable by its owner only, in the state folder of the user.
  */
 
-import { randomUUID } from "node:crypto"
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Path from "@effect/platform/Path"
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import { writePrivately } from "./privateFile.js"
 
 const State = Schema.parseJson(
   Schema.Struct({
@@ -37,22 +37,7 @@ const file = (jobId: string) =>
 
 export const save = (jobId: string, state: State) =>
   Effect.gen(function* () {
-    const fs = yield* FileSystem.FileSystem
-    const path = yield* Path.Path
-    const name = yield* file(jobId)
-    const folder = path.dirname(name)
-    yield* fs.makeDirectory(folder, { recursive: true, mode: 0o700 })
-    // It may be from before, with other permissions.
-    yield* fs.chmod(folder, 0o700)
-    // A file of its own that takes the name: what has the name already lends it neither permissions nor where it leads.
-    const fresh = `${name}.${randomUUID()}`
-    yield* Effect.onError(
-      Effect.zipRight(
-        fs.writeFileString(fresh, yield* Schema.encode(State)(state), { flag: "wx", mode: 0o600 }),
-        fs.rename(fresh, name)
-      ),
-      () => Effect.ignore(fs.remove(fresh))
-    )
+    yield* writePrivately(yield* file(jobId), yield* Schema.encode(State)(state))
   })
 
 export const load = (jobId: string) =>

@@ -5,7 +5,7 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import { type ArcpError, InternalError, isArcpError, PermissionDenied } from "../../protocol/Errors.js"
 import { TransportError } from "../../services/transport/Transport.js"
-import { safe } from "./text.js"
+import { columnsOf, fitted, safe } from "./text.js"
 import { UsageError } from "./UsageError.js"
 
 export const exitCode = {
@@ -36,7 +36,8 @@ const onStreamError = (error: NodeJS.ErrnoException) => {
 }
 
 const hints: { readonly [tag: string]: string } = {
-  Unauthenticated: "check --token or ARCP_TOKEN; arcp serve prints its token when it starts",
+  Unauthenticated: "check --token, ARCP_TOKEN or the context; arcp serve prints its token when it starts",
+  TokenError: "arcp context show says where the token of a context comes from",
   AgentNotAvailable: "arcp agents lists what this runtime hosts",
   AgentVersionNotAvailable: "arcp agents lists the versions",
   JobNotFound: "arcp jobs lists the jobs you may see",
@@ -88,7 +89,7 @@ const denialHint = (error: PermissionDenied): string | undefined =>
 const transportHint = (error: TransportError): string =>
   error.message.startsWith("refusing plaintext")
     ? "on the command line that is --insecure, for a network that you trust"
-    : "arcp serve starts a runtime and prints its address; --url or ARCP_URL says where it is"
+    : "arcp serve starts a runtime and prints its address; --url, ARCP_URL or a context says where it is"
 
 const cut = (text: string, length: number) => (text.length > length ? `${text.slice(0, length - 1)}…` : text)
 
@@ -124,5 +125,5 @@ export const report = (cause: Cause.Cause<unknown>): Effect.Effect<void> =>
     if (Cause.isInterruptedOnly(cause)) return Effect.void
     const error = Cause.squash(cause)
     leaving.code = codeOf(error)
-    return Console.error(describe(error))
+    return Console.error(fitted(describe(error), columnsOf(process.stderr)))
   })

@@ -1,24 +1,12 @@
 /** Help, written from what the commands declare. */
-import type { Command } from "./Command.js"
+import type { Command, Group } from "./Command.js"
 import type { Flag } from "./Flags.js"
+import { wrapped } from "./text.js"
 
 /** How a text looks: how wide it may be, and whether headings are bold. */
 export interface Page {
   readonly columns: number
   readonly colours: boolean
-}
-
-/** Words on lines of at most `width`, each of them after `indent` spaces; the first is where the text begins. */
-const wrapped = (text: string, width: number, indent: number): string => {
-  const lines: Array<string> = []
-  let line = ""
-  for (const word of text.split(" ")) {
-    if (line !== "" && line.length + 1 + word.length > width) {
-      lines.push(line)
-      line = word
-    } else line = line === "" ? word : `${line} ${word}`
-  }
-  return [...lines, line].join(`\n${" ".repeat(indent)}`)
 }
 
 /** Two columns: what there is, and what it is for. */
@@ -85,16 +73,38 @@ export const commandHelp = (command: Command, page: Page): string => {
   ].join("\n")
 }
 
+/** `arcp help GROUP` */
+export const groupHelp = (group: Group, page: Page): string =>
+  [
+    group.summary,
+    ...section("Usage", [`  arcp ${group.name} COMMAND [flags]`], page),
+    ...section(
+      "Commands",
+      table(
+        group.commands.map(({ name, summary, arguments: words }) => [
+          [name, ...words.map(({ name, optional }) => (optional ? `[${name}]` : name))].join(" "),
+          summary
+        ]),
+        page
+      ),
+      page
+    ),
+    ...section("Examples", indented(group.examples), page),
+    ...Object.entries(group.more).flatMap(([title, lines]) => section(title, indented(lines), page))
+  ].join("\n")
+
 const environment: ReadonlyArray<readonly [string, string]> = [
+  ["ARCP_CONTEXT", "a runtime by its name, in place of --context: see arcp help context"],
   ["ARCP_URL", "where the runtime is, in place of --url"],
   ["ARCP_TOKEN", "bearer token, in place of --token"],
   ["ARCP_TOKENS", "for arcp serve: TOKEN=PRINCIPAL, more of them after commas"],
+  ["ARCP_JWT_SECRET", "for arcp serve, in place of --jwt-secret"],
   ["ARCP_LITELLM_URL, ARCP_LITELLM_KEY", "for arcp serve: the gateway that mints keys for jobs"],
   ["NO_COLOR", "no colours"]
 ]
 
 /** `arcp --help` */
-export const programHelp = (commands: ReadonlyArray<Command>, page: Page): string =>
+export const programHelp = (entries: ReadonlyArray<Command | Group>, page: Page): string =>
   [
     "arcp runs agents, and submits, watches and cancels their jobs over ARCP",
     ...section("Usage", ["  arcp COMMAND [flags]"], page),
@@ -102,7 +112,7 @@ export const programHelp = (commands: ReadonlyArray<Command>, page: Page): strin
       "Commands",
       table(
         [
-          ...commands.map(({ name, summary }) => [name, summary] as const),
+          ...entries.map(({ name, summary }) => [name, summary] as const),
           ["completions", "Print completions for bash, zsh or fish"],
           ["help", "Say what a command takes: arcp help COMMAND"]
         ],

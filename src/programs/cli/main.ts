@@ -30,7 +30,7 @@ const formatOf = ({ json, logFormat }: Readonly<Record<string, unknown>>): LogFo
 export const main = ({
   command,
   written
-}: Extract<Asked, { _tag: "Run" }>): Effect.Effect<void, never, Surroundings> =>
+}: Pick<Extract<Asked, { _tag: "Run" }>, "command" | "written">): Effect.Effect<void, never, Surroundings> =>
   Effect.suspend(() => {
     const given = decode(command, written)
     const level = levels[String(given.flags["logLevel"])] ?? LogLevel.Info

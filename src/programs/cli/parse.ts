@@ -1,12 +1,12 @@
 /** The command line: which command it means, and what it gives it. */
-import type { Command } from "./Command.js"
+import { type Command, type Group, isGroup } from "./Command.js"
 import type { Flag } from "./Flags.js"
 import { didYouMean } from "./suggest.js"
 
 /** What the command line asks for. */
 export type Asked =
   | { readonly _tag: "Version" }
-  | { readonly _tag: "Help"; readonly command: Command | undefined }
+  | { readonly _tag: "Help"; readonly about: Command | Group | undefined }
   | { readonly _tag: "Completions"; readonly shell: string }
   | { readonly _tag: "Run"; readonly command: Command; readonly written: Written }
   | { readonly _tag: "Refused"; readonly message: string; readonly hint: string }
@@ -14,18 +14,22 @@ export type Asked =
 /** The texts that a command was given, by the name of the flag. */
 export interface Written {
   readonly texts: ReadonlyMap<string, ReadonlyArray<string>>
+  /** Those that stand in the environment only. */
+  readonly inherited: ReadonlySet<string>
   readonly words: ReadonlyArray<string>
 }
 
 export const shells = ["bash", "zsh", "fish"] as const
 
-const refused = (message: string, command?: Command): Asked => ({
+const refused = (message: string, about?: Command | Group): Asked => ({
   _tag: "Refused",
   message,
   hint:
-    command === undefined
+    about === undefined
       ? "arcp --help lists the commands"
-      : `arcp ${command.name} --help says what it takes`
+      : isGroup(about)
+        ? `arcp ${about.name} --help lists its commands`
+        : `arcp ${about.name} --help says what it takes`
 })
 
 const isHelp = (word: string) => word === "--help" || word === "-h"
@@ -55,7 +59,7 @@ const parseCommand = (
       words.push(...args.slice(i + 1))
       break
     }
-    if (isHelp(arg)) return { _tag: "Help", command }
+    if (isHelp(arg)) return { _tag: "Help", about: command }
     if (!/^-./.test(arg)) {
       words.push(arg)
       continue
@@ -78,9 +82,12 @@ const parseCommand = (
       return refused(`${name} is given twice; it takes one value`, command)
     texts.set(flag.name, [...given, value])
   }
+  const inherited = new Set<string>()
   for (const { name, environment: variable } of flags.values()) {
     const value = variable === undefined ? undefined : environment[variable]
-    if (value && !texts.has(name)) texts.set(name, [value])
+    if (!value || texts.has(name)) continue
+    texts.set(name, [value])
+    inherited.add(name)
   }
   for (const flag of flags.values())
     for (const value of texts.get(flag.name) ?? []) {
@@ -93,7 +100,7 @@ const parseCommand = (
   const extra = words[command.arguments.length]
   if (extra !== undefined)
     return refused(`arcp ${command.name} does not take ${JSON.stringify(extra)}`, command)
-  return { _tag: "Run", command, written: { texts, words } }
+  return { _tag: "Run", command, written: { texts, inherited, words } }
 }
 
 const completions = (shell: string | undefined): Asked =>
@@ -101,28 +108,53 @@ const completions = (shell: string | undefined): Asked =>
     ? { _tag: "Completions", shell: shell as string }
     : refused(`completions are for ${shells.join(", ")}; like arcp completions bash`)
 
+const word = (command: Command) => command.name.slice(command.name.lastIndexOf(" ") + 1)
+
+/** Reads what comes after the name of a group. */
+const parseGroup = (
+  group: Group,
+  [first, ...rest]: ReadonlyArray<string>,
+  environment: Readonly<Record<string, string | undefined>>
+): Asked => {
+  if (first === undefined || isHelp(first)) return { _tag: "Help", about: group }
+  const command = group.commands.find((command) => word(command) === first)
+  if (command !== undefined) return parseCommand(command, rest, environment)
+  return refused(
+    first.startsWith("-")
+      ? `${first} is no flag of arcp ${group.name}; flags follow a command`
+      : `${first} is no command of arcp ${group.name}${didYouMean(first, group.commands.map(word))}`,
+    group
+  )
+}
+
 /** Reads what comes after the program's name. */
 export const parse = (
-  commands: ReadonlyArray<Command>,
+  entries: ReadonlyArray<Command | Group>,
   args: ReadonlyArray<string>,
   environment: Readonly<Record<string, string | undefined>>
 ): Asked => {
   const [first, ...rest] = args
-  if (first === undefined || isHelp(first)) return { _tag: "Help", command: undefined }
+  if (first === undefined || isHelp(first)) return { _tag: "Help", about: undefined }
   if (first === "--version") return { _tag: "Version" }
   if ((first === "completions" || first === "--completions") && !rest.some(isHelp))
     return completions(rest[0])
   if (first.startsWith("--completions=")) return completions(first.slice("--completions=".length))
-  const about =
-    first === "help" || first === "completions" ? rest.find((word) => !word.startsWith("-")) : first
-  if (about === undefined || first === "completions") return { _tag: "Help", command: undefined }
-  const command = commands.find(({ name }) => name === about)
-  const names = [...commands.map(({ name }) => name), "help", "completions"]
-  if (command === undefined)
+  if (first === "completions") return { _tag: "Help", about: undefined }
+  const words = first === "help" ? rest.filter((word) => !word.startsWith("-")) : [first]
+  const [name, ...more] = words
+  if (name === undefined) return { _tag: "Help", about: undefined }
+  const entry = entries.find((entry) => entry.name === name)
+  if (entry === undefined) {
+    const names = [...entries.map(({ name }) => name), "help", "completions"]
     return refused(
-      about.startsWith("-")
-        ? `${about} is no flag of arcp; flags follow a command`
-        : `${about} is no command of arcp${didYouMean(about, names)}`
+      name.startsWith("-")
+        ? `${name} is no flag of arcp; flags follow a command`
+        : `${name} is no command of arcp${didYouMean(name, names)}`
     )
-  return first === "help" ? { _tag: "Help", command } : parseCommand(command, rest, environment)
+  }
+  if (first !== "help")
+    return isGroup(entry) ? parseGroup(entry, rest, environment) : parseCommand(entry, rest, environment)
+  return isGroup(entry) && more[0] !== undefined
+    ? parseGroup(entry, [more[0], "--help"], environment)
+    : { _tag: "Help", about: entry }
 }

@@ -1,8 +1,9 @@
 /** What the program says of itself, before anything of Effect is loaded. */
 import { version } from "../version.js"
-import { commands } from "./commands.js"
+import { isGroup } from "./Command.js"
+import { entries } from "./commands.js"
 import { completions } from "./completions.js"
-import { commandHelp, type Page, programHelp } from "./help.js"
+import { commandHelp, groupHelp, type Page, programHelp } from "./help.js"
 import type { Asked } from "./parse.js"
 
 export interface Said {
@@ -19,11 +20,16 @@ export const said = (asked: Exclude<Asked, { _tag: "Run" }>, page: Page): Said =
     case "Help":
       return {
         stream: "stdout",
-        text: asked.command === undefined ? programHelp(commands, page) : commandHelp(asked.command, page),
+        text:
+          asked.about === undefined
+            ? programHelp(entries, page)
+            : isGroup(asked.about)
+              ? groupHelp(asked.about, page)
+              : commandHelp(asked.about, page),
         code: 0
       }
     case "Completions":
-      return { stream: "stdout", text: completions(asked.shell, commands).trimEnd(), code: 0 }
+      return { stream: "stdout", text: completions(asked.shell, entries).trimEnd(), code: 0 }
     case "Refused":
       return { stream: "stderr", text: `error: ${asked.message}\n  ${asked.hint}`, code: 2 }
   }

@@ -2,6 +2,7 @@
 import * as Command from "./Command.js"
 import { logLevel } from "./client-flags.js"
 import * as CliOptions from "./Flags.js"
+import { isShipped } from "./shipped.js"
 
 const text = (name: string, description: string) =>
   CliOptions.text(name).pipe(CliOptions.withDescription(description), CliOptions.optional)
@@ -37,6 +38,12 @@ const options = {
   allowHost: CliOptions.text("allow-host").pipe(
     CliOptions.withDescription(
       "host name that clients may address this server by, such as a proxy's public name; repeatable"
+    ),
+    CliOptions.repeated
+  ),
+  trustProxy: CliOptions.text("trust-proxy").pipe(
+    CliOptions.withDescription(
+      "address or network of a proxy whose X-Forwarded-For says where a client is; repeatable"
     ),
     CliOptions.repeated
   ),
@@ -112,7 +119,8 @@ const presentation: Readonly<Record<string, Readonly<Partial<Record<keyof typeof
     path: "PATH",
     allowInsecure: "",
     allowOrigin: "ORIGIN",
-    allowHost: "HOST"
+    allowHost: "HOST",
+    trustProxy: "ADDRESS"
   },
   Agents: { agents: "NAME|FILE", workspace: "DIRECTORY" },
   Store: { db: "FILE", memory: "", synchronous: "FULL|NORMAL" },
@@ -157,7 +165,8 @@ export const serve = Command.make(
         "ARCP_JWT_SECRET                     in place of --jwt-secret",
         "ARCP_LITELLM_URL, ARCP_LITELLM_KEY  gateway that mints a job's own model keys"
       ]
-    }
+    },
+    hostsModules: ({ texts }) => (texts.get(options.agents.name) ?? []).some((name) => !isShipped(name))
   },
   () => import("./run/serve.js")
 )

@@ -4,14 +4,17 @@ import * as NodePath from "@effect/platform-node/NodePath"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import { commands } from "./commands.js"
 import { leaving } from "./exit.js"
 import { main } from "./main.js"
-import type { Asked } from "./parse.js"
+import type { Written } from "./parse.js"
 
-export const start = (asked: Extract<Asked, { _tag: "Run" }>): void => {
+export const start = (name: string, written: Written): void => {
+  const command = commands.find((command) => command.name === name)
+  if (command === undefined) throw new Error(`there is no command ${name}`)
   // A terminal that is closed says no more than that somebody wants the program to end.
   process.on("SIGHUP", () => process.emit("SIGTERM", "SIGTERM"))
-  main(asked).pipe(
+  main({ command, written }).pipe(
     Effect.provide(Layer.mergeAll(NodeFileSystem.layer, NodePath.layer)),
     NodeRuntime.runMain({
       disableErrorReporting: true,

@@ -32,8 +32,32 @@ export class RequestTimeout extends Data.TaggedError("RequestTimeout")<{ readonl
   readonly retryable = true
 }
 
+/**
+ * What gives the bearer token has failed, has given no text, or has not answered in time. It may be asked again unless
+ * its failure says that it is not `retryable`.
+ */
+export class TokenUnavailable extends Data.TaggedError("TokenUnavailable")<{
+  readonly message: string
+  readonly retryable: boolean
+  readonly cause?: unknown
+}> {
+  readonly code = "TOKEN_UNAVAILABLE"
+}
+
 /** Whatever ends a session for good, or fails one request or one job. `isRetryable` tells which may be repeated. */
-export type ClientError = ArcpError | TransportError | ProtocolViolation | RequestTimeout
+export type ClientError = ArcpError | TransportError | ProtocolViolation | RequestTimeout | TokenUnavailable
+
+/** A bearer token; secret. */
+export type Token = string | Redacted.Redacted
+
+/**
+ * A bearer token, or what gives one: an effect, or a function of whatever kind. That is asked for each connection, and
+ * before the token ends that it has given.
+ */
+export type TokenSource =
+  | Token
+  | Effect.Effect<Token, unknown>
+  | (() => Token | PromiseLike<Token> | Effect.Effect<Token, unknown>)
 
 /** A value that changes. */
 export interface Latest<A> {

@@ -6,7 +6,7 @@ import type { ArcpError, InternalError } from "../../protocol/Errors.js"
 import type { Body, Event, LogLevel } from "../../protocol/Event.js"
 import type { Lease, LeaseConstraints } from "../../protocol/Lease.js"
 import type { Contract } from "../agents/Contract.js"
-import type { Emits, VendorKind, Writable } from "../agents/VendorEvent.js"
+import type { AnyVendorEvent, Emits, Readable, VendorKind, Writable } from "../agents/VendorEvent.js"
 import type { Credential } from "../credentials/Credentials.js"
 import type { EmitError } from "./EmitError.js"
 
@@ -35,7 +35,7 @@ export interface DelegateOptions {
 }
 
 /** A delegated job. It ends, at the latest, with the job that delegated to it. */
-export interface Delegated<Output, Failure> {
+export interface Delegated<Output, Failure, Events extends AnyVendorEvent = AnyVendorEvent> {
   readonly jobId: string
   readonly delegateId: string
   /** `name@version` */
@@ -44,6 +44,12 @@ export interface Delegated<Output, Failure> {
   readonly await: Effect.Effect<Output, Failure | ArcpError>
   /** Its events from the first, and as they come, to its end; without the terminal message. */
   readonly events: Stream.Stream<Event, InternalError>
+  /**
+   * Returns the values of the events of one vendor kind (`Event.vendor`), of those that the contract declares, if it does.
+   * Fails with `InternalError` at one that is not what its schema says.
+   */
+  // A method, so that a child whose contract declares events can be used as one of any agent.
+  of<Value>(event: Readable<Value> & Events): Stream.Stream<Value, InternalError>
   /** Ends it, and waits until it has ended. */
   readonly cancel: Effect.Effect<void>
 }
@@ -139,11 +145,11 @@ export interface JobService {
 
 /** Starts another agent's job under this job's lease (§10). Fails as a submit does. */
 export interface Delegate {
-  <I, IE, O, OE, F, FE>(
-    agent: Contract<I, IE, O, OE, F, FE>,
+  <I, IE, O, OE, F, FE, Events extends AnyVendorEvent = AnyVendorEvent>(
+    agent: Contract<I, IE, O, OE, F, FE, Events>,
     input: I,
     options?: DelegateOptions
-  ): Effect.Effect<Delegated<O, F>, ArcpError>
+  ): Effect.Effect<Delegated<O, F, Events>, ArcpError>
   /** By reference, `name` or `name@version`, with JSON in and out. */
   (
     agent: string,

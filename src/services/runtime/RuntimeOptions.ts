@@ -6,6 +6,9 @@ import { count, duration, positiveDuration, withDefault } from "./optionSchemas.
 
 const MiB = 1024 * 1024
 
+/** What an outbound frame must be able to hold, in bytes: an envelope, and something in it. */
+const smallestFrame = 16 * 1024
+
 /** Checks the options of a runtime and fills in what is left out. Durations are given in any form that Effect takes. */
 export const RuntimeOptionsSchema = Schema.Struct({
   /** Name and version sent in `session.welcome`. */
@@ -32,8 +35,13 @@ export const RuntimeOptionsSchema = Schema.Struct({
   /** Bytes of one inbound frame, and of one before welcome. */
   maxFrameBytes: withDefault(count, MiB),
   maxHelloFrameBytes: withDefault(count, 64 * 1024),
-  /** Bytes of one outbound frame: a listing page ends before it. */
-  maxOutboundFrameBytes: withDefault(count, 2 * MiB),
+  /** Bytes of one outbound frame, whatever it says: at least 16 KiB. */
+  maxOutboundFrameBytes: withDefault(
+    count.pipe(
+      Schema.greaterThanOrEqualTo(smallestFrame, { description: `at least ${smallestFrame} bytes` })
+    ),
+    2 * MiB
+  ),
   /**
    * Bytes of answers, accepts and pongs that wait for a peer that does not read; then its frames are not read either.
    * Events are not among them: they wait in the log.
@@ -42,6 +50,12 @@ export const RuntimeOptionsSchema = Schema.Struct({
   /** Time within which a connection must say hello, and how many may be waiting. */
   helloTimeout: withDefault(positiveDuration, Duration.seconds(10)),
   maxPendingHellos: withDefault(count, 1_000),
+  /**
+   * Failed logins of one address that are answered at once, and the time between the answers to further ones. More than
+   * wait for an answer are not looked at.
+   */
+  failedLoginsAtOnce: withDefault(count, 5),
+  failedLoginInterval: withDefault(duration, Duration.seconds(1)),
   /** More malformed frames than this within the window close the transport. */
   maxMalformedFrames: withDefault(count, 20),
   malformedWindow: withDefault(positiveDuration, Duration.seconds(10)),

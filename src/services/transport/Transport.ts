@@ -92,6 +92,11 @@ export interface Connection {
   /** `websocket`, `stdio` or `memory`, and where the peer is; for logs. */
   readonly kind: Peer["kind"]
   readonly remote: string
+  /**
+   * By what failed logins are slowed down, apart from those of others: the address of the client, also behind a proxy that
+   * is trusted. Absent where peers have none.
+   */
+  readonly client?: string | undefined
   /** What else the peer has shown of itself. Given once, for the hello: afterwards the connection does not hold it. */
   readonly evidence?: Effect.Effect<Evidence> | undefined
   /**
@@ -117,7 +122,7 @@ export interface Connection {
  * The server side: connections as they come, for one consumer, which closes each when it is done with
  * it. Those still open when the layer's scope closes are closed with 1001.
  */
-export class TransportServer extends Context.Tag("arcp/services/TransportServer")<
+export class TransportServer extends /* @__PURE__ */ Context.Tag("arcp/services/TransportServer")<
   TransportServer,
   {
     /** `ws://host:port/path` as bound, `stdio:` or `memory:`. */

@@ -1,6 +1,6 @@
 import * as Reactivity from "@effect/experimental/Reactivity"
-import * as SqliteClient from "@effect/sql-sqlite-node/SqliteClient"
 import * as Effect from "effect/Effect"
+import * as SqliteClient from "../../support/sqliteClient.js"
 
 /** Runs statements on a database file nobody has open; gives the rows of the last one. */
 export const statements = (

@@ -3,7 +3,6 @@ import * as os from "node:os"
 import * as path from "node:path"
 import * as Reactivity from "@effect/experimental/Reactivity"
 import * as SqlClient from "@effect/sql/SqlClient"
-import * as SqliteClient from "@effect/sql-sqlite-node/SqliteClient"
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -16,6 +15,7 @@ import * as CredentialStoreSql from "../../../src/layers/credentials/CredentialS
 import * as StoreSqlite from "../../../src/layers/store/StoreSqlite.js"
 import { CredentialStore } from "../../../src/services/credentials/CredentialStore.js"
 import { StoreError } from "../../../src/services/store/Store.js"
+import * as SqliteClient from "../../support/sqliteClient.js"
 import { aRecord, suite } from "./CredentialStore.suite.js"
 
 const tempFolder = Effect.acquireRelease(
@@ -44,11 +44,8 @@ const using =
   <A, E>(body: (store: CredentialStore["Type"]) => Effect.Effect<A, E>) =>
     Effect.flatMap(CredentialStore, body).pipe(Effect.provide(layer))
 
-const withSql = <A, E>(filename: string, body: (sql: SqliteClient.SqliteClient) => Effect.Effect<A, E>) =>
-  Effect.flatMap(SqliteClient.make({ filename, disableWAL: true }), body).pipe(
-    Effect.scoped,
-    Effect.provide(Reactivity.layer)
-  )
+const withSql = <A, E>(filename: string, body: (sql: SqlClient.SqlClient) => Effect.Effect<A, E>) =>
+  Effect.flatMap(SqliteClient.make({ filename, disableWAL: true }), body).pipe(Effect.scoped)
 
 const refuses = (filename: string, message: RegExp) =>
   Effect.gen(function* () {
@@ -63,7 +60,7 @@ const refuses = (filename: string, message: RegExp) =>
 describe("CredentialStoreSql", () => {
   it.scoped("shares a database, and its one connection, with an application and other stores", () =>
     Effect.gen(function* () {
-      const sql = yield* SqliteClient.make({ filename: ":memory:" }).pipe(Effect.provide(Reactivity.layer))
+      const sql = yield* SqliteClient.make({ filename: ":memory:" })
       const store = (prefix?: string) =>
         CredentialStoreSql.make({ prefix }).pipe(Effect.provideService(SqlClient.SqlClient, sql))
       const [first, second] = [yield* store(), yield* store("b_")]

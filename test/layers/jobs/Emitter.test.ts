@@ -61,9 +61,9 @@ const emitter = (
 describe("an event", () => {
   it.effect("may have what a frame may, and not more: that emit fails, and the next goes on", () =>
     Effect.gen(function* () {
-      const { appended, service } = emitter([], true, { maxOutboundFrameBytes: 4_096 + 2_000 })
-      yield* service.thought("x".repeat(1_800))
-      const refused = yield* Effect.flip(service.thought("x".repeat(2_000)))
+      const { appended, service } = emitter([], true, { maxOutboundFrameBytes: 20_000 })
+      yield* service.thought("x".repeat(15_600))
+      const refused = yield* Effect.flip(service.thought("x".repeat(16_000)))
       assert.deepStrictEqual("details" in refused ? refused.details : undefined, { limit: "event_bytes" })
       yield* service.thought("short")
       assert.strictEqual(appended.length, 2)

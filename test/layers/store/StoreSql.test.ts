@@ -2,10 +2,8 @@
 import * as fs from "node:fs"
 import * as os from "node:os"
 import * as path from "node:path"
-import * as Reactivity from "@effect/experimental/Reactivity"
 import * as Migrator from "@effect/sql/Migrator"
 import * as SqlClient from "@effect/sql/SqlClient"
-import * as SqliteClient from "@effect/sql-sqlite-node/SqliteClient"
 import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -27,6 +25,7 @@ import { applicationId, migrations, schemaVersion } from "../../../src/layers/st
 import * as TransportMemory from "../../../src/layers/transport/TransportMemory.js"
 import { Op, Store, StoreError, type StoreService } from "../../../src/services/store/Store.js"
 import { agentsForClients, Count } from "../../support/agents.js"
+import * as SqliteClient from "../../support/sqliteClient.js"
 import { aJob, append, aSession, put, seqs, someEvents } from "./fixtures.js"
 import { suite } from "./Store.suite.js"
 
@@ -35,7 +34,7 @@ const tempFile = Effect.acquireRelease(
   (folder) => Effect.sync(() => fs.rmSync(folder, { recursive: true, force: true }))
 ).pipe(Effect.map((folder) => path.join(folder, "app.db")))
 
-const clientOn = (filename: string) => SqliteClient.make({ filename }).pipe(Effect.provide(Reactivity.layer))
+const clientOn = (filename: string) => SqliteClient.make({ filename })
 
 const inFile = (options?: StoreSql.Options) =>
   Layer.unwrapScoped(

@@ -4,7 +4,7 @@ import { createRequire } from "node:module"
 import * as os from "node:os"
 import * as path from "node:path"
 import * as Reactivity from "@effect/experimental/Reactivity"
-import * as SqliteClient from "@effect/sql-sqlite-node/SqliteClient"
+import type * as SqlClient from "@effect/sql/SqlClient"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -18,8 +18,10 @@ import * as StoreSql from "../../../src/layers/store/StoreSql.js"
 import * as StoreSqlite from "../../../src/layers/store/StoreSqlite.js"
 import { applicationId, migrations } from "../../../src/layers/store/schema.js"
 import { toStoreError } from "../../../src/layers/store/sqlError.js"
+import { substitute } from "../../../src/layers/store/sqliteDriver.js"
 import { open as openFile } from "../../../src/layers/store/sqliteOpen.js"
 import { Op, Store, StoreError, toInternalError } from "../../../src/services/store/Store.js"
+import * as SqliteClient from "../../support/sqliteClient.js"
 import { aJob, aSession, boundsOf, observersOf, seqs, someEvents, vacuumAll } from "./fixtures.js"
 import { suite } from "./Store.suite.js"
 
@@ -60,13 +62,9 @@ const using =
 /** Does something to a file as another program would. */
 const withSql = <A, E>(
   filename: string,
-  body: (sql: SqliteClient.SqliteClient) => Effect.Effect<A, E>,
-  config: Partial<SqliteClient.SqliteClientConfig> = {}
-) =>
-  Effect.flatMap(SqliteClient.make({ filename, ...config }), body).pipe(
-    Effect.scoped,
-    Effect.provide(Reactivity.layer)
-  )
+  body: (sql: SqlClient.SqlClient) => Effect.Effect<A, E>,
+  config: { readonly readonly?: boolean; readonly disableWAL?: boolean } = {}
+) => Effect.flatMap(SqliteClient.make({ filename, ...config }), body).pipe(Effect.scoped)
 
 /** The files beside a database, without locks, and their bytes, but for what SQLite works with. */
 const filesOf = (folder: string) =>
@@ -622,10 +620,12 @@ describe("StoreSqlite", () => {
     Effect.gen(function* () {
       const filename = yield* tempFile
       const script = `
-        const Database = require(${JSON.stringify(createRequire(import.meta.url).resolve("better-sqlite3"))})
-        new Database(${JSON.stringify(`${filename}.lock`)}).exec("BEGIN EXCLUSIVE")
+        const { DatabaseSync } = process.getBuiltinModule("node:sqlite") ??
+          require(${JSON.stringify(createRequire(import.meta.url).resolve(substitute.name))})
+        const database = new DatabaseSync(${JSON.stringify(`${filename}.lock`)})
+        database.exec("BEGIN EXCLUSIVE")
         console.log("locked")
-        setInterval(() => {}, 1000)`
+        setInterval(() => database, 1000)`
       const child = yield* Effect.acquireRelease(
         Effect.sync(() => spawn(process.execPath, ["-e", script], { stdio: ["ignore", "pipe", "inherit"] })),
         (child) => Effect.sync(() => child.kill("SIGKILL"))

@@ -408,6 +408,15 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
         ])
       }))
 
+    test("counts principals apart, whatever is in their names", (store) =>
+      Effect.gen(function* () {
+        const names = ["a", "a\0b", "a\0c", 'a"b', "ä😀", ""]
+        for (const [i, principal] of names.entries())
+          yield* store.commit([Op.PutJob({ job: aJob(`job_${i}`, { principal, endedAt: i + 1 }) })])
+        const found = Array.from(yield* store.endedCounts).sort()
+        assert.deepStrictEqual(found, names.map((name) => [name, 1] as [string, number]).sort())
+      }))
+
     test("finds what nobody needs among more that is needed than one search looks at", (store) =>
       Effect.gen(function* () {
         const batch: Array<Op> = [putSession("sess_a")]

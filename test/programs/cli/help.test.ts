@@ -3,8 +3,9 @@ import { execFileSync } from "node:child_process"
 import { readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { describe, expect, it } from "vitest"
-import { commands } from "../../../src/programs/cli/commands.js"
+import { commands, entries } from "../../../src/programs/cli/commands.js"
 import { nearest } from "../../../src/programs/cli/suggest.js"
+import { fitted } from "../../../src/programs/cli/text.js"
 import { run } from "./inProcess.js"
 
 const names = commands.map(({ name }) => name)
@@ -13,7 +14,7 @@ describe("help", () => {
   it("has one line for each command", async () => {
     const { code, stdout, stderr } = await run(["--help"])
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" })
-    for (const { name, summary } of commands)
+    for (const { name, summary } of entries)
       expect(stdout).toMatch(new RegExp(`^  ${name} +${summary.slice(0, 20)}`, "m"))
     expect(stdout).toMatch(/ARCP_TOKEN .*--token/)
     expect(stdout).not.toMatch(/--lease-file/)
@@ -24,17 +25,15 @@ describe("help", () => {
   it.each(commands.map((command) => [command.name, command] as const))(
     "of %s has every flag, examples, and no line that is too long",
     async (name, command) => {
-      const { code, stdout } = await run(["help", name])
+      const { code, stdout } = await run(["help", ...name.split(" ")])
       expect(code).toBe(0)
       for (const flag of Object.values(command.flags))
         expect(stdout).toMatch(new RegExp(`^  --${flag.name}\\b`, "m"))
       expect(stdout).toMatch(/^Examples$/m)
-      const own = stdout
-        .split("\n")
-        .filter((line) => !line.startsWith("  arcp ") && !line.startsWith("  ARCP_"))
+      const own = stdout.split("\n").filter((line) => !/^ {2}(arcp|ARCP_| {2}--)/.test(line))
       for (const line of own) expect(line.length).toBeLessThanOrEqual(80)
-      expect((await run([name, "--help"])).stdout).toBe(stdout)
-      expect((await run([name, "-h", "--nope"])).stdout).toBe(stdout)
+      expect((await run([...name.split(" "), "--help"])).stdout).toBe(stdout)
+      expect((await run([...name.split(" "), "-h", "--nope"])).stdout).toBe(stdout)
     }
   )
 
@@ -68,6 +67,15 @@ describe("a mistake", () => {
     expect(code).toBe(2)
   })
 
+  it("is told in lines that fit the terminal, with no word broken; to a file as it is", () => {
+    const text = `error: ${"word ".repeat(40).trim()}\n  ${"hint ".repeat(30).trim()}\n  ${"x".repeat(100)}`
+    const lines = fitted(text, 80).split("\n")
+    expect(lines.length).toBeGreaterThan(5)
+    for (const line of lines.slice(0, -1)) expect(line.length).toBeLessThanOrEqual(80)
+    expect(fitted(text, 80).replace(/\s+/g, " ")).toBe(text.replace(/\s+/g, " "))
+    expect(fitted(text, Number.POSITIVE_INFINITY)).toBe(text)
+  })
+
   it("that resembles nothing is taken for nothing", () => {
     expect(nearest("xyzzy", names)).toBeUndefined()
     expect(nearest("wacth", names)).toBe("watch")
@@ -83,7 +91,7 @@ describe("completions", () => {
         "bash",
         [
           "-c",
-          `${stdout}\nCOMP_WORDS=("$@"); COMP_CWORD=$(( $# - 1 )); _arcp; echo "\${COMPREPLY[@]}"`,
+          `${stdout}\narcp() { [ "$*" = "context list --names" ] && printf 'prod\\nstage\\n'; }\nCOMP_WORDS=("$@"); COMP_CWORD=$(( $# - 1 )); _arcp; echo "\${COMPREPLY[@]}"`,
           "bash",
           "arcp",
           ...words
@@ -94,6 +102,16 @@ describe("completions", () => {
     expect(complete("submit", "--lea")).toBe("--lease --lease-file")
     expect(complete("jobs", "--status", "r")).toBe("running")
     expect(complete("help", "ser")).toBe("serve")
+    expect(complete("cont")).toBe("context")
+    expect(complete("context", "")).toBe("add list use show rm current --help")
+    expect(complete("help", "context", "a")).toBe("add")
+    expect(complete("context", "add", "--token")).toBe("--token-command --token-file --token")
+    // The names come from the program.
+    for (const words of [
+      ["context", "use", "p"],
+      ["jobs", "--context", "p"]
+    ])
+      expect(complete(...words)).toBe("prod")
   })
 
   it.each(["zsh", "fish"])("%s gets every command and flag", async (shell) => {
@@ -118,7 +136,7 @@ it("loads nothing of Effect before a command is asked for", () => {
       else outside.add(from)
     }
   }
-  walk(fileURLToPath(new URL("../../../src/programs/arcp.ts", import.meta.url)))
+  walk(fileURLToPath(new URL("../../../src/programs/cli/program.ts", import.meta.url)))
   expect(seen.size).toBeGreaterThan(8)
   expect([...outside].filter((name) => !name.startsWith("node:"))).toEqual([])
 })

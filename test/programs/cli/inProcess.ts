@@ -5,7 +5,7 @@ import type * as Console from "effect/Console"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import { vi } from "vitest"
-import { commands } from "../../../src/programs/cli/commands.js"
+import { entries } from "../../../src/programs/cli/commands.js"
 import { leaving } from "../../../src/programs/cli/exit.js"
 import { main } from "../../../src/programs/cli/main.js"
 import { parse } from "../../../src/programs/cli/parse.js"
@@ -23,7 +23,7 @@ const command = (
   print: (stream: "stdout" | "stderr", text: string) => void
 ): Effect.Effect<void> =>
   Effect.gen(function* () {
-    const asked = parse(commands, args, environment)
+    const asked = parse(entries, args, environment)
     if (asked._tag !== "Run") {
       const { stream, text, code } = said(asked, { columns: 80, colours: false })
       leaving.code = code

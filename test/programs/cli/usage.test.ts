@@ -122,6 +122,8 @@ describe("arcp serve", () => {
     [["--path", "arcp"], /--path starts with a \//],
     [["--host", "0.0.0.0"], /--allow-insecure/],
     [["--workspace", join(folder, "none")], /none is not a directory/],
+    [["--limit", "maxJobPerSession=5"], /no option maxJobPerSession; did you mean maxJobsPerSession\?/],
+    [["--limit", "x=5"], /no option x; there are name, version, /],
     [["--limit", "maxJobsPerSession=abc"], /--limit maxJobsPerSession: expected a number/],
     [["--operator"], /--operator needs a value/],
     [["--cancel-grace-ms", "-1"], /--cancel-grace-ms: expected a duration of zero or more/],
@@ -244,6 +246,16 @@ describe("arcp serve", () => {
     )
     expect(printed.join("")).toMatch(/try: arcp submit survey --url/)
   })
+})
+
+describe("arcp replay and arcp credentials", () => {
+  const none = join(folder, "none.db")
+  it.each<readonly [ReadonlyArray<string>, RegExp]>([
+    [["replay"], /choose --session SESSION or --job JOB/],
+    [["replay", "--job", "a", "--session", "b"], /choose --session SESSION or --job JOB/],
+    [["replay", "--job", "a", "--db", none], /--db .*none\.db does not exist; name/],
+    [["credentials", "--db", none], /--db .*none\.db does not exist; name/]
+  ])("%j is refused", (args, said) => refused(args, said))
 })
 
 describe("arcp jobs", () => {

@@ -12,8 +12,10 @@ import type * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
 import * as Pattern from "../../../protocol/Pattern.js"
 import type { LeaseService } from "../../../services/lease/Lease.js"
+import { maxLinks, segments } from "./Paths.js"
 
-type Capability = "fs.read" | "fs.write"
+/** What a lease can grant of files. */
+export type Capability = "fs.read" | "fs.write"
 
 /** A place as patterns name it, and where it really is. */
 interface Alias {
@@ -26,13 +28,8 @@ export type Aliases = Readonly<Record<Capability, ReadonlyArray<Alias>>>
 
 export const none: Aliases = { "fs.read": [], "fs.write": [] }
 
-const maxLinks = 40
-
 /** Links of the kernel's own, which lead elsewhere for each process and at each moment: another's root, an open file. */
 const kernels = /^\/(proc|dev)\//
-
-const segments = (path: string): ReadonlyArray<string> =>
-  path.split("/").filter((name) => name !== "" && name !== ".")
 
 /** The directory that a pattern begins with; nothing when it begins with a wildcard or at the root. */
 const beginning = (source: string): string | undefined => {
@@ -53,8 +50,9 @@ const follow = (
   Effect.gen(function* () {
     let at = ""
     let rest = segments(path)
-    for (let links = 0; rest.length > 0; ) {
-      const [name, ...after] = rest as [string, ...Array<string>]
+    let links = 0
+    for (let name = rest[0]; name !== undefined; name = rest[0]) {
+      const after = rest.slice(1)
       const next = name === ".." ? at.slice(0, Math.max(0, at.lastIndexOf("/"))) : `${at}/${name}`
       const text = yield* Effect.option(open.readLink(next === "" ? "/" : next))
       rest = after
@@ -107,9 +105,9 @@ export const namesOf = (aliases: Aliases, capability: Capability, path: string):
     path === real
       ? [written]
       : path.startsWith(real === "/" ? "/" : `${real}/`)
-        ? [join(written, real, path)]
+        ? [renamed(written, real, path)]
         : []
   )
 
-const join = (written: string, real: string, path: string): string =>
+const renamed = (written: string, real: string, path: string): string =>
   `${written}/${path.slice(real === "/" ? 1 : real.length + 1)}`

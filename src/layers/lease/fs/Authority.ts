@@ -9,9 +9,10 @@ import { PermissionDenied } from "../../../protocol/Errors.js"
 import { covers } from "../../../protocol/Pattern.js"
 import * as Target from "../../../protocol/Target.js"
 import type { LeaseError, LeaseService } from "../../../services/lease/Lease.js"
+import type { Capability } from "./Aliases.js"
 import * as Aliases from "./Aliases.js"
 
-export type Capability = "fs.read" | "fs.write"
+export type { Capability }
 export const read: ReadonlyArray<Capability> = ["fs.read"]
 export const write: ReadonlyArray<Capability> = ["fs.write"]
 export const both: ReadonlyArray<Capability> = ["fs.read", "fs.write"]
@@ -89,8 +90,10 @@ export const notFound = (request: AccessRequest): SystemError =>
 
 /** The errno of a failure, where the platform gives one. */
 export const codeOf = (error: PlatformError): string | undefined => {
-  const code = (error.cause as { readonly code?: unknown } | undefined)?.code
-  return typeof code === "string" ? code : undefined
+  const { cause } = error
+  return typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "string"
+    ? cause.code
+    : undefined
 }
 
 /** A failure of the open file system, told of the path that the caller knows: the other one is ours. */
@@ -123,7 +126,7 @@ export const io = <A, R>(
 ): Effect.Effect<A, PlatformError, R> => Effect.mapError(operation, (error) => translate(request, error))
 
 export const isReason = (error: { readonly _tag: string }, reason: SystemErrorReason): boolean =>
-  error._tag === "SystemError" && (error as SystemError).reason === reason
+  error._tag === "SystemError" && "reason" in error && error.reason === reason
 
 const maxAttempts = 16
 
@@ -159,21 +162,20 @@ const startOf = (open: FileSystem.FileSystem, workspace: string): Effect.Effect<
       })
 }
 
-export const make = (open: FileSystem.FileSystem, lease: LeaseService): Authority => {
-  const start = Effect.suspend(() => startOf(open, lease.workspace ?? "."))
+/** What a lease says of paths, by whichever of their names its patterns have. */
+interface Verdicts {
+  /** Finds the other names; once, before the job can have done anything to its files. */
+  readonly prepared: Effect.Effect<void, PlatformError>
+  /** The canonical path, or why the lease refuses it. */
+  readonly on: (capability: Capability, path: string) => Either.Either<string, LeaseError>
+  readonly permits: Authority["permits"]
+  readonly coversBelow: Authority["coversBelow"]
+}
 
-  // Asked for once, before the job can have done anything to its files.
+const verdictsOf = (open: FileSystem.FileSystem, lease: LeaseService): Verdicts => {
   let aliases: Aliases.Aliases | undefined
-  const prepared = Effect.suspend(() =>
-    aliases !== undefined
-      ? Effect.void
-      : Effect.map(Aliases.of(open, lease), (found) => {
-          aliases = found
-        })
-  )
 
-  /** The lease's verdict on a path, by whichever of its names the patterns have. */
-  const verdictOn = (capability: Capability, path: string): Either.Either<string, LeaseError> => {
+  const on: Verdicts["on"] = (capability, path) => {
     const verdict = lease.check(capability, path)
     if (Either.isRight(verdict) || aliases === undefined || aliases[capability].length === 0) return verdict
     const canonical = Target.canonical("path", path)
@@ -185,36 +187,75 @@ export const make = (open: FileSystem.FileSystem, lease: LeaseService): Authorit
       : verdict
   }
 
-  const decide = (
-    method: string,
-    given: string,
-    needs: ReadonlyArray<Capability>,
-    absolute: string
-  ): Effect.Effect<AccessRequest, PlatformError> => {
-    let canonical = absolute
-    for (const capability of needs) {
-      const verdict = verdictOn(capability, absolute)
-      if (Either.isLeft(verdict))
-        return Effect.fail(denied({ method, given, needs, canonical: absolute }, verdict.left))
-      canonical = verdict.right
-    }
-    return Effect.succeed({ method, given, needs, canonical })
+  return {
+    prepared: Effect.suspend(() =>
+      aliases !== undefined
+        ? Effect.void
+        : Effect.map(Aliases.of(open, lease), (found) => {
+            aliases = found
+          })
+    ),
+    on,
+    permits: (capability, path) => !unreadable(path) && Either.isRight(on(capability, path)),
+    coversBelow: (capability, directory) =>
+      [directory, ...Aliases.namesOf(aliases ?? Aliases.none, capability, directory)].some((name) =>
+        (lease.terms[capability] ?? []).some((pattern) =>
+          covers("path", pattern, name === "/" ? "/**" : `${name}/**`)
+        )
+      )
   }
+}
 
-  /** Real paths with what is no UTF-8 in them have lost what they were: two of them may look the same. */
-  const unreadable = (path: string): boolean => !path.startsWith("/") || path.includes("\uFFFD")
+/** Real paths with what is no UTF-8 in them have lost what they were: two of them may look the same. */
+const unreadable = (path: string): boolean => !path.startsWith("/") || path.includes("\uFFFD")
 
-  const refusing = (request: AccessRequest, real: string, why: string): SystemError | undefined => {
-    if (real === request.canonical) return undefined
-    for (const capability of request.needs) {
-      if (!unreadable(real) && Either.isRight(verdictOn(capability, real))) continue
-      // The lease's own words could name the place, which is not the agent's to know.
-      const own = verdictOn(capability, request.canonical)
-      return Either.isLeft(own) ? denied(request, own.left) : refuse(request, capability, why)
-    }
-    return undefined
+/** Admits an operation on an absolute path when the lease allows all that it needs. */
+const decide = (
+  verdicts: Verdicts,
+  method: string,
+  given: string,
+  needs: ReadonlyArray<Capability>,
+  absolute: string
+): Effect.Effect<AccessRequest, PlatformError> => {
+  let canonical = absolute
+  for (const capability of needs) {
+    const verdict = verdicts.on(capability, absolute)
+    if (Either.isLeft(verdict))
+      return Effect.fail(denied({ method, given, needs, canonical: absolute }, verdict.left))
+    canonical = verdict.right
   }
+  return Effect.succeed({ method, given, needs, canonical })
+}
 
+/** Returns the refusal of a real path that a request has led to; `why` does not name it. */
+const refusing = (
+  verdicts: Verdicts,
+  request: AccessRequest,
+  real: string,
+  why: (request: AccessRequest) => string
+): SystemError | undefined => {
+  if (real === request.canonical) return undefined
+  for (const capability of request.needs) {
+    if (verdicts.permits(capability, real)) continue
+    // The lease's own words could name the place, which is not the agent's to know.
+    const own = verdicts.on(capability, request.canonical)
+    return Either.isLeft(own) ? denied(request, own.left) : refuse(request, capability, why(request))
+  }
+  return undefined
+}
+
+const whyLinked = (request: AccessRequest): string =>
+  `${shown(request.canonical)} is, or passes through, a symbolic link to where the lease does not ` +
+  "reach; use the real path, and a lease that names it"
+
+const whyBelow = (request: AccessRequest): string =>
+  `${shown(request.canonical)} holds something that the lease does not cover; name the entries one by ` +
+  "one, or use a lease that covers all of it"
+
+/** Returns what a leased file system asks: a lease's verdicts, on paths of the open file system. */
+export const make = (open: FileSystem.FileSystem, lease: LeaseService): Authority => {
+  const verdicts = verdictsOf(open, lease)
+  const start = Effect.suspend(() => startOf(open, lease.workspace ?? "."))
   return {
     admit: (method, given, needs, path = given) =>
       Effect.suspend((): Effect.Effect<AccessRequest, PlatformError> => {
@@ -225,9 +266,9 @@ export const make = (open: FileSystem.FileSystem, lease: LeaseService): Authorit
           ? Effect.succeed(path)
           : Effect.map(start, (base) => `${base}/${path}`)
         return Effect.zipRight(
-          prepared,
+          verdicts.prepared,
           Effect.flatMap(absolute, (from) =>
-            Effect.tap(decide(method, given, needs, from), (request) =>
+            Effect.tap(decide(verdicts, method, given, needs, from), (request) =>
               needs.includes("fs.write")
                 ? Effect.mapError(lease.flushed, (error) => denied(request, error))
                 : Effect.void
@@ -235,41 +276,24 @@ export const make = (open: FileSystem.FileSystem, lease: LeaseService): Authorit
           )
         )
       }),
-    refusal: (request, real) =>
-      refusing(
-        request,
-        real,
-        `${shown(request.canonical)} is, or passes through, a symbolic link to where the lease does not ` +
-          "reach; use the real path, and a lease that names it"
-      ),
-    refusalBelow: (request, real) =>
-      refusing(
-        request,
-        real,
-        `${shown(request.canonical)} holds something that the lease does not cover; name the entries one by ` +
-          "one, or use a lease that covers all of it"
-      ),
+    refusal: (request, real) => refusing(verdicts, request, real, whyLinked),
+    refusalBelow: (request, real) => refusing(verdicts, request, real, whyBelow),
     recheck: (request) =>
       Effect.suspend(() => {
         for (const capability of request.needs) {
-          const verdict = verdictOn(capability, request.canonical)
+          const verdict = verdicts.on(capability, request.canonical)
           if (Either.isLeft(verdict)) return Effect.fail(denied(request, verdict.left))
         }
         return Effect.void
       }),
-    permits: (capability, path) => !unreadable(path) && Either.isRight(verdictOn(capability, path)),
-    coversBelow: (capability, directory) =>
-      [directory, ...Aliases.namesOf(aliases ?? Aliases.none, capability, directory)].some((name) =>
-        (lease.terms[capability] ?? []).some((pattern) =>
-          covers("path", pattern, name === "/" ? "/**" : `${name}/**`)
-        )
-      ),
+    permits: verdicts.permits,
+    coversBelow: verdicts.coversBelow,
     grants: (capability) => (lease.terms[capability] ?? []).length > 0
   }
 }
 
 /**
- * The authority to clean up what was made with it: patterns still hold, but not expiry and budget, or nothing
+ * Returns the authority to clean up what was made with it: patterns still hold, but not expiry and budget, or nothing
  * temporary would go away with the job that ran out of them.
  */
 export const forCleaningUp = (open: FileSystem.FileSystem, lease: LeaseService): Authority =>

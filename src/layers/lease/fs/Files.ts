@@ -21,8 +21,9 @@ import {
   translate,
   write
 } from "./Authority.js"
+import { descriptorOf, type FoundPlace, type Place } from "./Holding.js"
 import * as Pinned from "./Pinned.js"
-import type { FoundPlace, OpenedFile, Place, Places } from "./Places.js"
+import type { OpenedFile, Places } from "./Places.js"
 
 /** What the flags of `open` need of the lease. */
 export const needsOf = (flag: FileSystem.OpenFlag): ReadonlyArray<Capability> =>
@@ -91,10 +92,26 @@ const existsIsChanged = <A, R>(
     () => new Changed()
   )
 
-export const make = (open: FileSystem.FileSystem, authority: Authority, places: Places): Files => {
-  const typeOf: Files["typeOf"] = (request, found) =>
-    Effect.map(places.steady(request, found, io(request, open.stat(found.at))), (info) => info.type)
+/** The flag that creates what it opens, for those that may also open what is there. */
+const creating: ReadonlyMap<FileSystem.OpenFlag, FileSystem.OpenFlag> = new Map([
+  ["w", "wx"],
+  ["w+", "wx+"],
+  ["a", "ax"],
+  ["a+", "ax+"]
+])
 
+/** Opens what exists, and asks about it. */
+interface Existing extends Pick<Files, "open" | "info" | "unopened" | "typeOf"> {
+  /** Opens once more the very file that was identified, for a descriptor of another kind. */
+  readonly reopen: (
+    request: AccessRequest,
+    found: Place,
+    first: OpenedFile,
+    flag: FileSystem.OpenFlag
+  ) => Effect.Effect<OpenedFile, PlatformError | Changed, Scope.Scope>
+}
+
+const existing = (open: FileSystem.FileSystem, places: Places): Existing => {
   const openPinned = Pinned.make(open, places.holds)
 
   /** For a request; `Changed` is not a failure to be worded. */
@@ -108,13 +125,8 @@ export const make = (open: FileSystem.FileSystem, authority: Authority, places: 
       .steady(request, found, openAt(request, found.at, flag))
       .pipe(Effect.flatMap((file) => places.identify(request, found, file)))
 
-  const openFound: Files["open"] = (request, found, flag) =>
-    Effect.gen(function* () {
-      if (!found.exists) return yield* notFound(request)
-      // What it is by now is looked at again when it is opened; here a refusal gets its words.
-      if (isOpenable(yield* typeOf(request, found))) return yield* openKnown(request, found, flag)
-      return yield* failure(request, "BadResource", "neither a file nor a directory; a job may open no other")
-    })
+  const typeOf: Files["typeOf"] = (request, found) =>
+    Effect.map(places.steady(request, found, io(request, open.stat(found.at))), (info) => info.type)
 
   const unopened: Files["unopened"] = (request, found, ask) =>
     Effect.gen(function* () {
@@ -122,77 +134,102 @@ export const make = (open: FileSystem.FileSystem, authority: Authority, places: 
       return (yield* places.look(request, found))._tag === "There" ? answer : yield* new Changed()
     })
 
-  /** Runs with a scope of its own for the file, which lasts as long as the caller's when all went well. */
-  const keeping = <A>(
-    attempt: (own: Scope.Scope) => Effect.Effect<A, PlatformError | Changed, Scope.Scope>
-  ): Effect.Effect<A, PlatformError | Changed, Scope.Scope> =>
-    Effect.flatMap(Effect.scope, (outer) =>
-      Effect.flatMap(Scope.fork(outer, ExecutionStrategy.sequential), (own) =>
-        Effect.scoped(attempt(own)).pipe(
-          Effect.tapErrorCause((cause) => Scope.close(own, Exit.failCause(cause)))
+  return {
+    typeOf,
+    unopened,
+    open: (request, found, flag) =>
+      Effect.gen(function* () {
+        if (!found.exists) return yield* notFound(request)
+        // What it is by now is looked at again when it is opened; here a refusal gets its words.
+        if (isOpenable(yield* typeOf(request, found))) return yield* openKnown(request, found, flag)
+        return yield* failure(
+          request,
+          "BadResource",
+          "neither a file nor a directory; a job may open no other"
         )
+      }),
+    reopen: (request, found, first, flag) =>
+      goneIsChanged(openAt(request, first.path, flag)).pipe(
+        Effect.flatMap((file) => places.identify(request, found, file))
+      ),
+    info: (request, found) =>
+      Effect.gen(function* () {
+        if (!found.exists) return yield* notFound(request)
+        if (isOpenable(yield* typeOf(request, found)))
+          return yield* io(request, (yield* openKnown(request, found, "r")).file.stat)
+        return yield* unopened(request, found, open.stat(found.at)).pipe(
+          // What can be opened is opened; so here it was swapped in between.
+          Effect.filterOrFail(
+            (info) => !isOpenable(info.type),
+            () => new Changed()
+          )
+        )
+      })
+  }
+}
+
+/** Runs with a scope of its own for the file, which lasts as long as the caller's when all went well. */
+const keeping = <A>(
+  attempt: (own: Scope.Scope) => Effect.Effect<A, PlatformError | Changed, Scope.Scope>
+): Effect.Effect<A, PlatformError | Changed, Scope.Scope> =>
+  Effect.flatMap(Effect.scope, (outer) =>
+    Effect.flatMap(Scope.fork(outer, ExecutionStrategy.sequential), (own) =>
+      Effect.scoped(attempt(own)).pipe(
+        Effect.tapErrorCause((cause) => Scope.close(own, Exit.failCause(cause)))
       )
     )
+  )
 
-  /** Append needs a descriptor of its own kind, of the very file that was identified. */
-  const reopen = (request: AccessRequest, found: Place, first: OpenedFile, flag: FileSystem.OpenFlag) =>
-    goneIsChanged(openAt(request, first.path, flag)).pipe(
-      Effect.flatMap((file) => places.identify(request, found, file))
-    )
+/** Creates a file where there is none: an exclusive creation follows no link, so it is where its directory is. */
+const create = (
+  open: FileSystem.FileSystem,
+  places: Places,
+  request: AccessRequest,
+  place: Place,
+  options: FileSystem.OpenFileOptions
+) =>
+  Effect.gen(function* () {
+    const file = yield* io(request, open.open(place.at, options))
+    return { file, real: place.real, path: (yield* places.holds) ? descriptorOf(file) : place.at }
+  })
 
-  const create = (
-    request: AccessRequest,
-    place: Place,
-    flag: FileSystem.OpenFlag,
-    mode: number | undefined
-  ) =>
-    Effect.gen(function* () {
-      const options = mode === undefined ? { flag } : { flag, mode }
-      const file = yield* io(request, open.open(place.at, options))
-      // An exclusive creation follows no link, so it is where its directory is.
-      return (yield* places.holds)
-        ? { file, real: place.real, path: `/proc/self/fd/${file.fd}` }
-        : { file, real: place.real, path: place.at }
-    })
-
-  const openAs: Files["openAs"] = (request, flag, mode, keep) =>
-    keeping((own) =>
+/** Opens with every flag, what exists and what does not. */
+const opening =
+  (open: FileSystem.FileSystem, places: Places, existing: Existing): Files["openAs"] =>
+  (request, flag, mode, keep) => {
+    const created = (place: Place, flag: FileSystem.OpenFlag) =>
+      create(open, places, request, place, mode === undefined ? { flag } : { flag, mode })
+    return keeping((own) =>
       Effect.gen(function* () {
-        if (flag.includes("x")) {
-          const place = yield* places.place(request)
-          return yield* Scope.extend(create(request, place, flag, mode), own)
-        }
+        if (flag.includes("x")) return yield* Scope.extend(created(yield* places.place(request), flag), own)
         const found = yield* places.follow(request)
         if (!found.exists) {
-          if (flag.startsWith("r")) return yield* notFound(request)
-          const exclusive = flag.replace(/^[wa]/, "$&x") as FileSystem.OpenFlag
-          return yield* existsIsChanged(Scope.extend(create(request, found, exclusive, mode), own))
+          const exclusive = creating.get(flag)
+          if (exclusive === undefined) return yield* notFound(request)
+          return yield* existsIsChanged(Scope.extend(created(found, exclusive), own))
         }
         if (flag.startsWith("a")) {
-          const first = yield* openFound(request, found, "r+")
-          return yield* Scope.extend(reopen(request, found, first, flag), own)
+          // Append needs a descriptor of its own kind.
+          const first = yield* existing.open(request, found, "r+")
+          return yield* Scope.extend(existing.reopen(request, found, first, flag), own)
         }
-        const opened = yield* Scope.extend(openFound(request, found, flag === "r" ? "r" : "r+"), own)
+        const opened = yield* Scope.extend(existing.open(request, found, flag === "r" ? "r" : "r+"), own)
         if (flag.startsWith("w") && keep === undefined) yield* io(request, opened.file.truncate(0))
         return opened
       })
     )
+  }
 
-  const guarded: Files["guarded"] = (request, { file, real }, flag) => {
+/** Returns an open file that asks the lease again before each operation. */
+const guardedBy =
+  (authority: Authority): Files["guarded"] =>
+  (request, { file, real }, flag) => {
     const admitted = (method: string) => authority.recheck({ ...request, method })
     const reading = <A>(method: string, effect: Effect.Effect<A, PlatformError>) =>
-      flag === "r" || flag.includes("+")
-        ? Effect.zipRight(admitted(method), effect)
-        : Effect.zipRight(
-            admitted(method),
-            new SystemError({
-              reason: "BadResource",
-              module: "FileSystem",
-              method,
-              pathOrDescriptor: request.given,
-              description: 'EBADF: the file is open for writing only; open it with "r+", "w+" or "a+"'
-            })
-          )
+      Effect.zipRight(
+        admitted(method),
+        flag === "r" || flag.includes("+") ? effect : Effect.fail(writeOnly(request, method))
+      )
     const writing = <A>(method: string, effect: Effect.Effect<A, PlatformError>) =>
       Effect.zipRight(admitted(method), effect)
     /** Sizes and times are read, whatever the flags were. */
@@ -221,27 +258,29 @@ export const make = (open: FileSystem.FileSystem, authority: Authority, places: 
     }
   }
 
+const writeOnly = (request: AccessRequest, method: string): SystemError =>
+  new SystemError({
+    reason: "BadResource",
+    module: "FileSystem",
+    method,
+    pathOrDescriptor: request.given,
+    description: 'EBADF: the file is open for writing only; open it with "r+", "w+" or "a+"'
+  })
+
+/** Returns what opens files of an open file system for a lease. */
+export const make = (open: FileSystem.FileSystem, authority: Authority, places: Places): Files => {
+  const found = existing(open, places)
+  const openAs = opening(open, places, found)
+  const guarded = guardedBy(authority)
   return {
-    open: openFound,
+    open: found.open,
+    info: found.info,
+    typeOf: found.typeOf,
+    unopened: found.unopened,
     openAs,
     guarded,
-    typeOf,
-    unopened,
     file: (request, flag, mode) =>
-      Effect.map(retried(request, openAs(request, flag, mode)), (opened) => guarded(request, opened, flag)),
-    info: (request, found) =>
-      Effect.gen(function* () {
-        if (!found.exists) return yield* notFound(request)
-        if (!isOpenable(yield* typeOf(request, found)))
-          return yield* unopened(request, found, open.stat(found.at)).pipe(
-            // What can be opened is opened; so here it was swapped in between.
-            Effect.filterOrFail(
-              (info) => !isOpenable(info.type),
-              () => new Changed()
-            )
-          )
-        return yield* io(request, (yield* openKnown(request, found, "r")).file.stat)
-      })
+      Effect.map(retried(request, openAs(request, flag, mode)), (opened) => guarded(request, opened, flag))
   }
 }
 

@@ -118,7 +118,7 @@ const list = (agents: ReadonlyArray<DescribedEntry>, json: boolean) =>
 
 export const run = (flags: ClientFlags, word?: string) =>
   Effect.gen(function* () {
-    const client = yield* connect(flags, undefined, [...Features.all, Features.describedAgents])
+    const client = yield* connect(flags, [...Features.all, Features.describedAgents])
     const agents = yield* client.agents
     yield* word === undefined ? list(agents, flags.json) : describe(agents, word, flags.json)
   }).pipe(Effect.scoped)

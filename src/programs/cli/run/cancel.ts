@@ -2,11 +2,11 @@
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { connect } from "../client.js"
-import { defaultUrl } from "../client-flags.js"
+import { connect, connectTo } from "../client.js"
 import type { CancelFlags } from "../commands.js"
 import * as Detached from "../detached.js"
 import { attended } from "../lost.js"
+import { targetOf } from "../target.js"
 import { json } from "../text.js"
 
 /**
@@ -16,15 +16,17 @@ import { json } from "../text.js"
 const sessionFor = (flags: CancelFlags, jobId: string) =>
   Effect.gen(function* () {
     const state = yield* Detached.load(jobId)
-    const url = Option.getOrElse(flags.url, () => state?.url ?? defaultUrl)
-    if (state === undefined) return yield* connect({ ...flags, url })
-    return yield* connect({ ...flags, url }, state).pipe(
+    if (state === undefined) return yield* connect(flags)
+    // The session is where the job was submitted, unless this command line says otherwise.
+    const url = flags.url ?? (flags.context === undefined ? { value: state.url, from: "flag" } : undefined)
+    const target = yield* targetOf({ ...flags, url })
+    return yield* connectTo(target, state).pipe(
       // The session has a new token now; without this a second try would be refused.
       Effect.tap((client) =>
-        Effect.flatMap(client.resumeState, (resume) => Detached.save(jobId, { url, ...resume }))
+        Effect.flatMap(client.resumeState, (resume) => Detached.save(jobId, { url: target.url, ...resume }))
       ),
       // It has gone, or is not this token's.
-      Effect.catchTag("ResumeWindowExpired", () => connect({ ...flags, url }))
+      Effect.catchTag("ResumeWindowExpired", () => connectTo(target))
     )
   })
 

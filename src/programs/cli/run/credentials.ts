@@ -106,7 +106,7 @@ export const runWith = (
     if (!fs.existsSync(filename)) {
       if (!fs.existsSync(flags.db))
         return yield* new UsageError({
-          message: `${flags.db} does not exist; name the database of a runtime`
+          message: `--db ${flags.db} does not exist; name the database of a runtime`
         })
       return yield* Effect.when(Console.error("no credential was ever provisioned here"), () => !flags.json)
     }

@@ -1,8 +1,9 @@
 /** The page at `/demo`, which tries the demo agents from a browser. */
 import { existsSync, readFileSync } from "node:fs"
 import type { ServedPage } from "../../../layers/transport/WebSocketListener.js"
+import { packageFile } from "../packageFile.js"
 
-const file = (name: string) => new URL(`../../demo/${name}`, import.meta.url)
+const file = (name: string) => packageFile(`dist/programs/demo/${name}`)
 
 /** Only its own script and style, and connections to where it came from; nobody may frame it. */
 const policy =

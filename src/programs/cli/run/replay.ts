@@ -1,4 +1,5 @@
 /** What `arcp replay` does. */
+import { existsSync } from "node:fs"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -83,11 +84,22 @@ const replaySession = (sessionId: string, after: number) =>
     }
   })
 
+const replayOf = ({ after, job, session }: ReplayFlags) =>
+  Option.isSome(job) && Option.isNone(session)
+    ? replayJob(job.value, after)
+    : Option.isSome(session) && Option.isNone(job)
+      ? replaySession(session.value, after)
+      : undefined
+
 export const run = (flags: ReplayFlags) =>
   Effect.gen(function* () {
-    const { job, session } = flags
     yield* leaveOnBrokenPipe
-    if (Option.isSome(job) && Option.isNone(session)) return yield* replayJob(job.value, flags.after)
-    if (Option.isSome(session) && Option.isNone(job)) return yield* replaySession(session.value, flags.after)
-    return yield* new UsageError({ message: "give either --session ID or --job ID" })
-  }).pipe(Effect.provide(StoreSqlite.layerReadOnly({ filename: flags.db })))
+    const replay = replayOf(flags)
+    if (replay === undefined)
+      return yield* new UsageError({ message: "choose --session SESSION or --job JOB, one of them" })
+    if (!existsSync(flags.db))
+      return yield* new UsageError({
+        message: `--db ${flags.db} does not exist; name the database of a runtime`
+      })
+    yield* Effect.provide(replay, StoreSqlite.layerReadOnly({ filename: flags.db }))
+  })

@@ -24,6 +24,7 @@ import * as Credentials from "../../../layers/credentials/Credentials.js"
 import * as IdGenerator from "../../../layers/runtime/IdGenerator.js"
 import * as Runtime from "../../../layers/runtime/Runtime.js"
 import * as SecretsLayer from "../../../layers/runtime/Secrets.js"
+import { trustedProxies } from "../../../layers/transport/clientAddress.js"
 import { reserveStdout } from "../../../layers/transport/reserveStdout.js"
 import * as TransportStdio from "../../../layers/transport/TransportStdio.js"
 import * as WebSocketListener from "../../../layers/transport/WebSocketListener.js"
@@ -40,6 +41,7 @@ import { version } from "../../version.js"
 import { type AgentsModule, loadModules, type Provided } from "../agents-module.js"
 import { readIdentities } from "../identities.js"
 import type { ServeFlags } from "../serve.js"
+import { didYouMean } from "../suggest.js"
 import { json } from "../text.js"
 import { UsageError } from "../UsageError.js"
 import { demoPages } from "./demo.js"
@@ -82,10 +84,11 @@ const runtimeOptions = (flags: ServeFlags): Effect.Effect<RuntimeOptions.Input, 
     for (const limit of flags.limit) {
       const [given, value] = yield* pair("limit", limit, "NAME=VALUE, e.g. --limit maxJobsPerSession=500")
       const [name, unit] = durationIn(given)
-      if (!Object.hasOwn(RuntimeOptions.RuntimeOptionsSchema.fields, name))
-        return yield* new UsageError({
-          message: `--limit: no option ${given}; there are ${Object.keys(RuntimeOptions.RuntimeOptionsSchema.fields).join(", ")}`
-        })
+      if (!Object.hasOwn(RuntimeOptions.RuntimeOptionsSchema.fields, name)) {
+        const names = Object.keys(RuntimeOptions.RuntimeOptionsSchema.fields)
+        const meant = didYouMean(name, names) || `; there are ${names.join(", ")}`
+        return yield* new UsageError({ message: `--limit: there is no option ${given}${meant}` })
+      }
       input[name] = unit === undefined ? parsed(value) : `${value} ${unit}`
     }
     for (const [name, { value, unit }] of Object.entries(durations(flags)))
@@ -228,7 +231,7 @@ const reasonOf = (cause: Cause.Cause<unknown>): string => {
 const servicesOf = (modules: ReadonlyArray<AgentsModule>) =>
   Effect.gen(function* () {
     // Shipped agents fetch nothing, and loading this is a good part of a start.
-    const http = modules.every(({ layer }) => layer === Layer.empty)
+    const http = modules.every(({ shipped }) => shipped)
       ? FetchHttpClient.layer
       : (yield* Effect.promise(() => import("../../../layers/lease/HttpClientPublic.js"))).layer()
     const brought = modules.map(({ layer, name }) =>
@@ -289,6 +292,10 @@ export const run = (flags: ServeFlags) =>
       return yield* new UsageError({
         message: `--host ${flags.host}: without TLS tokens would travel readable; listen on 127.0.0.1 behind a TLS proxy, or add --allow-insecure if the proxy is on another machine`
       })
+    yield* Effect.try({
+      try: () => trustedProxies(flags.trustProxy),
+      catch: (error) => new UsageError({ message: `--trust-proxy: ${failureMessage(error)}` })
+    })
     const crashed = yield* watch
     // Before the modules of agents are loaded, which may write as well.
     const output = flags.transport === "stdio" ? yield* reserveStdout : undefined
@@ -315,6 +322,7 @@ export const run = (flags: ServeFlags) =>
             path: flags.path,
             allowInsecure: flags.allowInsecure,
             ...(flags.allowHost.length === 0 ? {} : { allowedHosts: flags.allowHost }),
+            trustedProxies: flags.trustProxy,
             ...(flags.allowOrigin.length === 0 ? {} : { allowedOrigins: flags.allowOrigin }),
             ...(hasDemo(flags) ? { pages: demoPages(flags.path) } : {})
           })

@@ -6,24 +6,17 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { isArcpError } from "../../../protocol/Errors.js"
-import { connect } from "../client.js"
+import { connectTo } from "../client.js"
 import type { SubmitFlags } from "../commands.js"
 import * as Detached from "../detached.js"
 import { exitCode, leaving } from "../exit.js"
 import { askedFor } from "../lease.js"
 import { attended, whileThere } from "../lost.js"
+import { readStdin } from "../stdin.js"
+import { targetOf } from "../target.js"
 import { inLine, json } from "../text.js"
 import { UsageError } from "../UsageError.js"
 import { endedAs, show } from "../view.js"
-
-const readStdin = Effect.tryPromise({
-  try: async () => {
-    let text = ""
-    for await (const chunk of process.stdin.setEncoding("utf8")) text += chunk
-    return text
-  },
-  catch: () => new UsageError({ message: "--input -: stdin could not be read" })
-})
 
 /** `JSON`, `@FILE`, or `-` for stdin. */
 const readInput = (input: string) =>
@@ -31,7 +24,7 @@ const readInput = (input: string) =>
     const fs = yield* FileSystem.FileSystem
     const text =
       input === "-"
-        ? yield* readStdin
+        ? yield* readStdin("--input -")
         : input.startsWith("@")
           ? yield* Effect.mapError(
               fs.readFileString(input.slice(1)),
@@ -53,7 +46,8 @@ export const run = (flags: SubmitFlags, agent: string) =>
       return yield* new UsageError({ message: "--timeout-sec takes 1 to 86400 seconds" })
     if (Option.exists(flags.key, (key) => key.length < 1 || key.length > 256))
       return yield* new UsageError({ message: "--key takes 1 to 256 characters" })
-    const client = yield* connect(flags)
+    const target = yield* targetOf(flags)
+    const client = yield* connectTo(target)
     const since = yield* Clock.currentTimeMillis
     const job = yield* client
       .submit(agent, input, {
@@ -64,7 +58,7 @@ export const run = (flags: SubmitFlags, agent: string) =>
       })
       .pipe(attended(client, flags))
     if (flags.detach) {
-      yield* Detached.save(job.jobId, { url: flags.url, ...(yield* client.resumeState) })
+      yield* Detached.save(job.jobId, { url: target.url, ...(yield* client.resumeState) })
       return yield* Console.log(
         flags.json ? json({ job_id: job.jobId, agent: job.agent }) : inLine(job.jobId)
       )

@@ -1,0 +1,49 @@
+// The client alone, installed with --omit=optional: all of it can be imported, and what needs more says so.
+import assert from "node:assert/strict"
+import { spawnSync } from "node:child_process"
+import { existsSync } from "node:fs"
+import { Effect, Layer, Logger } from "effect"
+import * as root from "effect-arcp"
+import { AuthJwt } from "effect-arcp/jwt"
+import { DialerWebSocket, HttpClientPublic, StoreSqlite } from "effect-arcp/node"
+import { Arcp } from "effect-arcp/promise"
+
+for (const name of ["@effect/platform-node", "@effect/sql", "jose", "ignore"])
+  assert(!existsSync(`node_modules/${name}`), `${name} is installed`)
+
+const program = "node_modules/effect-arcp/dist/programs/arcp.js"
+const serve = spawnSync(process.execPath, [program, "serve", "--memory"], { encoding: "utf8" })
+assert.equal(serve.status, 1)
+assert.match(
+  serve.stderr,
+  /^error: arcp needs @effect\/platform-node, .* npm i @effect\/platform-node@[^\n]*\n$/
+)
+
+const build = (layer) => Effect.runPromise(Effect.flip(Effect.sandbox(Effect.scoped(Layer.build(layer)))))
+const said = async (layer) => String(await build(layer))
+assert.match(
+  await said(AuthJwt.layer({ key: { secret: "x".repeat(32) }, audience: "a" })),
+  /AuthJwt needs jose, /
+)
+assert.match(await said(HttpClientPublic.layer()), /HttpClientPublic needs @effect\/platform-node, /)
+assert.match(await said(StoreSqlite.layer({ filename: "a.db" })), /SQLite .*needs .*npm i @/)
+
+// The client itself does without: in this process, and over a socket.
+const hello = root.Agent.fromPromise("hello", { version: "1.0.0" }, async (name) => `Hello, ${name}`)
+const dialer = root.Runtime.serve().pipe(
+  Layer.provideMerge(root.TransportMemory.layer()),
+  Layer.provide(root.Runtime.layerMemory()),
+  Layer.provide(root.Registry.layer([hello])),
+  Layer.provide(root.Auth.layerStatic({ secret: "me" })),
+  Layer.provide(Logger.remove(Logger.defaultLogger))
+)
+const arcp = await Arcp.connect({ dialer, token: "secret" })
+const job = await arcp.submit("hello", "client")
+assert.equal(await job.result, "Hello, client")
+const refused = await (await arcp.submit("hello", "file")).saveResult("result.txt").catch((error) => error)
+assert.match(refused.message, /^saveResult needs @effect\/platform-node, .* npm i @/)
+await arcp.close()
+assert(DialerWebSocket.layer)
+const nobody = await Arcp.connect({ url: "ws://127.0.0.1:1/arcp", token: "secret" }).catch((error) => error)
+assert.match(nobody.message, /nothing listens at/)
+console.log("client alone: all entries are there, and what needs more says what")

@@ -1,0 +1,74 @@
+/**
+ * Slows failed logins down, each peer's by themselves (§4.1 of the protocol page). The first few refusals of an address are
+ * answered at once, the others one per interval; an address that has more of them waiting than it may is not looked at
+ * until some have been answered. A good login waits for nobody else's bad ones.
+ */
+import * as Duration from "effect/Duration"
+import { InternalError } from "../../protocol/Errors.js"
+import type { Options } from "../../services/runtime/RuntimeOptions.js"
+import { HelloRefusal } from "./Handshake.js"
+
+/** How long the answer to a failed login may wait, in milliseconds. */
+const longestWait = Duration.toMillis("5 seconds")
+
+/** For how long an address is not looked at when it has failed however often at once, in milliseconds. */
+const longestDebt = Duration.toMillis("1 minute")
+
+/** Addresses that are remembered; of more, the one whose last failure is longest ago begins anew. */
+const maxAddresses = 1_000
+
+/** The answer to a peer whose failed logins wait already. */
+export const tooManyFailed = new HelloRefusal(
+  new InternalError({
+    message: "too many logins from this address have failed; try again later",
+    details: { limit: "failed_logins" }
+  }),
+  "1.1"
+)
+
+/** Counts the failed logins of each address, in a table that is bounded. */
+export class FailedLogins {
+  /** By address, the one that failed last at the end: when a failure would be answered at once if none were free. */
+  private readonly clearAt = new Map<string, number>()
+  private readonly interval: number
+  private readonly free: number
+
+  /** `elapsed`: milliseconds that only go forward. */
+  constructor(
+    options: Pick<Options, "failedLoginInterval" | "failedLoginsAtOnce">,
+    private readonly elapsed: () => number
+  ) {
+    this.interval = Duration.toMillis(options.failedLoginInterval)
+    this.free = this.interval * options.failedLoginsAtOnce
+  }
+
+  private waitOf(address: string): number {
+    return Math.max(0, (this.clearAt.get(address) ?? 0) - this.elapsed() - this.free)
+  }
+
+  /** Returns whether an address has so many failures waiting that its next login is not looked at. */
+  crowded(address: string | undefined): boolean {
+    return address !== undefined && this.waitOf(address) >= longestWait
+  }
+
+  /** Counts a failure; returns the milliseconds after which it is to be answered. Without an address it is not counted. */
+  failed(address: string | undefined): number {
+    if (address === undefined) return 0
+    const now = this.elapsed()
+    const next = Math.max(now, this.clearAt.get(address) ?? 0) + this.interval
+    const clearAt = Math.min(next, now + this.free + longestDebt)
+    this.clearAt.delete(address)
+    this.clearAt.set(address, clearAt)
+    if (this.clearAt.size > maxAddresses)
+      for (const oldest of this.clearAt.keys()) {
+        this.clearAt.delete(oldest)
+        break
+      }
+    return Math.min(longestWait, this.waitOf(address))
+  }
+
+  /** How many addresses are remembered. */
+  get size(): number {
+    return this.clearAt.size
+  }
+}

@@ -1,0 +1,96 @@
+/** A connection of `@effect/sql` to a SQLite file, and the client that has this one connection. */
+import type * as Reactivity from "@effect/experimental/Reactivity"
+import * as SqlClient from "@effect/sql/SqlClient"
+import type { Connection } from "@effect/sql/SqlConnection"
+import { SqlError } from "@effect/sql/SqlError"
+import * as SqlStatement from "@effect/sql/Statement"
+import * as Effect from "effect/Effect"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { StoreError } from "../../services/store/Store.js"
+import { type Database, type Driver, loadDriver, substitute } from "./sqliteDriver.js"
+
+/** Which file is opened, and how. */
+export interface Config {
+  readonly filename: string
+  /** Nothing can be written, and a file that does not exist is not created. */
+  readonly readonly?: boolean | undefined
+  /** Leaves the journal as it is; otherwise it becomes a write-ahead log. */
+  readonly disableWAL?: boolean | undefined
+}
+
+/** Milliseconds that SQLite waits for locks of others, until it is told otherwise. */
+const busyTimeout = 5_000
+/** KiB of pages that a connection holds. */
+const cacheSize = 16_000
+
+const load: Effect.Effect<Driver, StoreError> = Effect.tryPromise({
+  try: loadDriver,
+  catch: (cause) =>
+    new StoreError({
+      message:
+        `the SQLite store needs Node 22.16 or newer, or the package ${substitute.name}: ` +
+        `npm i ${substitute.name}@${substitute.version}; or keep everything in memory, with --memory or StoreMemory`,
+      publicMessage: "the database cannot be opened",
+      cause
+    })
+})
+
+const attempt = <A>(f: () => A): Effect.Effect<A, SqlError> =>
+  Effect.try({ try: f, catch: (cause) => new SqlError({ cause, message: "Failed to execute statement" }) })
+
+const connectionOf = (database: Database): Connection => ({
+  execute: (sql, params, transform) => {
+    const rows = attempt(() => database.prepared(sql).all(params))
+    return transform === undefined ? rows : Effect.map(rows, transform)
+  },
+  executeRaw: (sql, params) => attempt(() => database.prepared(sql).run(params)),
+  executeValues: (sql, params) => attempt(() => database.prepared(sql).values(params)),
+  executeUnprepared: (sql, params, transform) => {
+    const rows = attempt(() => database.prepare(sql).all(params))
+    return transform === undefined ? rows : Effect.map(rows, transform)
+  },
+  executeStream: () => Stream.dieMessage("streams of rows are not implemented")
+})
+
+const close = (database: Database): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const closing = database.close()
+    return closing === undefined ? Effect.void : Effect.promise(() => closing)
+  })
+
+const openDatabase = ({ disableWAL = false, filename, readonly = false }: Config) =>
+  Effect.gen(function* () {
+    const driver = yield* load
+    const database = yield* Effect.acquireRelease(
+      attempt(() => driver.open(filename, { readOnly: readonly })),
+      close
+    )
+    const run = (text: string) => attempt(() => database.prepare(text).run([]))
+    yield* run(`PRAGMA busy_timeout = ${busyTimeout}`)
+    yield* run(`PRAGMA cache_size = -${cacheSize}`)
+    if (!disableWAL) yield* run("PRAGMA journal_mode = WAL")
+    return database
+  })
+
+/** Makes a client with one connection, for the scope; transactions take turns at it. Fails when the file cannot be opened. */
+export const make = (
+  config: Config
+): Effect.Effect<SqlClient.SqlClient, SqlError | StoreError, Scope.Scope | Reactivity.Reactivity> =>
+  Effect.gen(function* () {
+    const connection = connectionOf(yield* openDatabase(config))
+    const semaphore = yield* Effect.makeSemaphore(1)
+    return yield* SqlClient.make({
+      acquirer: semaphore.withPermits(1)(Effect.succeed(connection)),
+      transactionAcquirer: Effect.uninterruptibleMask((restore) =>
+        restore(semaphore.take(1)).pipe(
+          Effect.zipRight(
+            Effect.flatMap(Effect.scope, (scope) => Scope.addFinalizer(scope, semaphore.release(1)))
+          ),
+          Effect.as(connection)
+        )
+      ),
+      compiler: SqlStatement.makeCompilerSqlite(),
+      spanAttributes: [["db.system.name", "sqlite"]]
+    })
+  })

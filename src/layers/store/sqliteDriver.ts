@@ -1,0 +1,198 @@
+/**
+ * SQLite itself, without Effect, so that a worker can use it as it is: what is opened here is synchronous, and its
+ * statements are prepared once.
+ *
+ * Node has SQLite built in since 22.16. Before, a package takes its place that has the same interface and brings binaries
+ * for every platform, so nothing is ever compiled. Either is loaded when the first file is opened, and not before.
+ */
+import * as v8 from "node:v8"
+import * as vm from "node:vm"
+
+/** What stands in for Node's own SQLite where there is none; an optional dependency. */
+export const substitute = { name: "@photostructure/sqlite", version: "1.2.1" } as const
+
+/** The values of a row, or of the parameters of a statement. */
+export type Values = ReadonlyArray<unknown>
+
+/** What is used of a statement of `node:sqlite`. */
+interface NativeStatement {
+  readonly all: (...params: Values) => ReadonlyArray<unknown>
+  readonly run: (...params: Values) => unknown
+  readonly columns: () => ReadonlyArray<unknown>
+  readonly setReturnArrays: (enabled: boolean) => void
+}
+
+/** What is used of a database of `node:sqlite`. */
+interface NativeDatabase {
+  readonly prepare: (sql: string) => NativeStatement
+  readonly exec: (sql: string) => void
+  readonly close: () => void
+}
+
+/** What is used of `node:sqlite`. */
+interface NativeModule {
+  readonly DatabaseSync: new (path: string, options: { readonly readOnly: boolean }) => NativeDatabase
+}
+
+/** How a file is opened. */
+export interface OpenOptions {
+  /** Nothing can be written, and a file that does not exist is not created. */
+  readonly readOnly?: boolean | undefined
+}
+
+/** A prepared statement. It must not be used, nor held, after its database was closed. */
+export interface Prepared {
+  /** Returns the rows as objects. */
+  readonly all: (params: Values) => ReadonlyArray<object>
+  /** Returns the rows as arrays. */
+  readonly values: (params: Values) => ReadonlyArray<Values>
+  /** Returns the rows of a statement that has some, and else what was changed. */
+  readonly run: (params: Values) => unknown
+}
+
+/** An open database. Everything throws what SQLite fails with; see `toStoreError`. */
+export interface Database {
+  /** Prepares a statement that is not remembered. */
+  readonly prepare: (sql: string) => Prepared
+  /** Returns a statement prepared before, or prepares and remembers it. */
+  readonly prepared: (sql: string) => Prepared
+  /** Closes the database: what is not committed is undone, its locks and files are released. */
+  readonly close: () => undefined | Promise<void>
+}
+
+/** Opens databases. */
+export interface Driver {
+  readonly open: (path: string, options?: OpenOptions) => Database
+}
+
+/** Texts whose statements are remembered; a store has fewer. */
+const maxPrepared = 256
+
+/** Where the interface comes from, and what is particular to it. */
+interface Supplier {
+  readonly module: NativeModule
+  /** Ends a database after its statements are forgotten. */
+  readonly release: (native: NativeDatabase) => undefined | Promise<void>
+  /** Text is bound only up to its first NUL, so that two names would be one. */
+  readonly cutsText: boolean
+}
+
+const hasNul = (value: unknown): value is string => typeof value === "string" && value.includes("\0")
+
+/** Binds text with a NUL as bytes. A `?` is always a parameter, never part of a literal. */
+const bindBytes = (native: NativeDatabase, sql: string, params: Values): [NativeStatement, Values] => {
+  let i = 0
+  const text = sql.replaceAll("?", () => (hasNul(params[i++]) ? "CAST(? AS TEXT)" : "?"))
+  return [native.prepare(text), params.map((value) => (hasNul(value) ? Buffer.from(value) : value))]
+}
+
+const prepareOn = (native: NativeDatabase, sql: string, { cutsText }: Supplier): Prepared => {
+  const statement = native.prepare(sql)
+  const hasRows = statement.columns().length > 0
+  let asArrays = false
+  const rows = (params: Values, arrays: boolean): ReadonlyArray<unknown> => {
+    if (cutsText && params.some(hasNul)) {
+      const [other, values] = bindBytes(native, sql, params)
+      other.setReturnArrays(arrays)
+      return other.all(...values)
+    }
+    if (arrays !== asArrays) {
+      statement.setReturnArrays(arrays)
+      asArrays = arrays
+    }
+    return statement.all(...params)
+  }
+  const change = (params: Values): unknown => {
+    if (!cutsText || !params.some(hasNul)) return statement.run(...params)
+    const [other, values] = bindBytes(native, sql, params)
+    return other.run(...values)
+  }
+  return {
+    all: (params) => rows(params, false) as ReadonlyArray<object>,
+    values: (params) => rows(params, true) as ReadonlyArray<Values>,
+    run: (params) => (hasRows ? rows(params, false) : change(params))
+  }
+}
+
+const driverOf = (supplier: Supplier): Driver => ({
+  open: (path, { readOnly = false } = {}) => {
+    const native = new supplier.module.DatabaseSync(path, { readOnly })
+    const statements = new Map<string, Prepared>()
+    return {
+      prepare: (sql) => prepareOn(native, sql, supplier),
+      prepared: (sql) => {
+        const known = statements.get(sql)
+        const statement = known ?? prepareOn(native, sql, supplier)
+        // The newest is last, so the first is the one that was not used for longest.
+        if (known !== undefined) statements.delete(sql)
+        else if (statements.size === maxPrepared) statements.delete(statements.keys().next().value as string)
+        statements.set(sql, statement)
+        return statement
+      },
+      close: () => {
+        statements.clear()
+        return supplier.release(native)
+      }
+    }
+  }
+})
+
+/** Returns whether this has everything that is used here: Node 22.13 has the module, but not all of it. */
+const isComplete = (module: object | undefined): module is NativeModule =>
+  module !== undefined &&
+  "DatabaseSync" in module &&
+  "StatementSync" in module &&
+  typeof module.StatementSync === "function" &&
+  ["setReturnArrays", "columns"].every(
+    (name) => name in (module.StatementSync as { prototype: object }).prototype
+  )
+
+/**
+ * Returns Node's own module, when it is complete. Node warns on stderr, once, that the module may change; the warning is
+ * nothing that somebody who runs a server could act on, and what could change is checked here and by the store's suites.
+ */
+const builtIn = (): NativeModule | undefined => {
+  const warn = process.emitWarning
+  process.emitWarning = () => {}
+  try {
+    const module = process.getBuiltinModule("node:sqlite")
+    return isComplete(module) ? module : undefined
+  } finally {
+    process.emitWarning = warn
+  }
+}
+
+const turn = () => new Promise<void>((resolve) => setImmediate(resolve))
+
+/**
+ * Closes a database of the substitute. It finalizes statements only when they are collected, and SQLite keeps a database
+ * with such statements open, locks and files included; so they are collected first.
+ */
+const collectAndClose = async (native: NativeDatabase): Promise<void> => {
+  try {
+    native.exec("ROLLBACK")
+  } catch {
+    // No transaction was open.
+  }
+  v8.setFlagsFromString("--expose-gc")
+  const collect: unknown = vm.runInNewContext("gc")
+  // Finalizers run in the turn after.
+  await turn()
+  if (typeof collect === "function") collect()
+  await turn()
+  native.close()
+}
+
+const closeAtOnce = (native: NativeDatabase): undefined => {
+  native.close()
+}
+
+/** Loads the driver. Rejects when there is neither. */
+export const loadDriver = async (): Promise<Driver> => {
+  const module = builtIn()
+  return driverOf(
+    module !== undefined
+      ? { module, release: closeAtOnce, cutsText: false }
+      : { module: await import("@photostructure/sqlite"), release: collectAndClose, cutsText: true }
+  )
+}

@@ -1,0 +1,55 @@
+/** The proxy that the usual environment variables name for a URL: `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`. */
+import type { Agent } from "node:http"
+import * as Effect from "effect/Effect"
+import { TransportError } from "../../services/transport/Transport.js"
+import { label } from "./DialPolicy.js"
+
+/** The way through a proxy, for one connection. */
+export interface HttpProxy {
+  /** Where it is, without what may be secret. */
+  readonly label: string
+  readonly agent: Agent
+  /** What it has answered to `CONNECT`: a status; `undefined` before it has. */
+  readonly answered: () => number | undefined
+}
+
+/** Is there a variable that could name one? Else nothing is loaded. */
+const isNamed = (): boolean =>
+  Object.entries(process.env).some(([name, value]) => /^(https?|all)_proxy$/i.test(name) && value !== "")
+
+const through = async (url: string): Promise<HttpProxy | undefined> => {
+  const [{ getProxyForUrl }, { HttpsProxyAgent }] = await Promise.all([
+    import("proxy-from-env"),
+    import("https-proxy-agent")
+  ])
+  // The variables are named after what a WebSocket begins as.
+  const proxy = getProxyForUrl(url.replace(/^ws/i, "http"))
+  if (proxy === "") return undefined
+  if (!/^https?:/i.test(proxy) || !URL.canParse(proxy))
+    throw new TransportError({
+      message: `${label(proxy)}, which the environment names as the proxy for ${label(url)}, is none: use http://HOST:PORT or https://…`
+    })
+  const agent = new HttpsProxyAgent(proxy)
+  let status: number | undefined
+  agent.once("proxyConnect", ({ statusCode }: { readonly statusCode: number }) => {
+    status = statusCode
+  })
+  return { label: label(proxy), agent, answered: () => status }
+}
+
+/** Returns the proxy for a WebSocket URL, if the environment names one. */
+export const forUrl = (url: string): Effect.Effect<HttpProxy | undefined, TransportError> =>
+  Effect.suspend(() =>
+    isNamed()
+      ? Effect.tryPromise({
+          try: () => through(url),
+          catch: (cause) =>
+            cause instanceof TransportError
+              ? cause
+              : new TransportError({
+                  message: `the proxy for ${label(url)} that the environment names cannot be used: ${String(cause)}`,
+                  cause
+                })
+        })
+      : Effect.succeed(undefined)
+  )

@@ -1,0 +1,9 @@
+/**
+ * The commands that talk to a runtime, together: they need the same, and in one piece that is loaded sooner than in the many
+ * that what some of them share would fall into.
+ */
+export * as agents from "./agents.js"
+export * as cancel from "./cancel.js"
+export * as jobs from "./jobs.js"
+export * as submit from "./submit.js"
+export * as watch from "./watch.js"

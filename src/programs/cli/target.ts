@@ -1,0 +1,63 @@
+/**
+ * Which runtime a command is for. Each setting is looked for by itself: a flag goes before the environment, that before the
+ * context in use, and that before the default. A context that a flag names is as good as flags: it goes before the
+ * environment.
+ */
+import * as FileSystem from "@effect/platform/FileSystem"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import type { Surroundings } from "./Command.js"
+import { type ClientFlags, defaultUrl } from "./client-flags.js"
+import * as Contexts from "./contexts.js"
+import type { Sourced } from "./Flags.js"
+import { type TokenError, tokenOf } from "./token.js"
+import { UsageError } from "./UsageError.js"
+
+/** A runtime, and what this user shows it. */
+export interface Target {
+  readonly url: string
+  readonly insecure: boolean
+  /** Asked each time it is needed. */
+  readonly token: Effect.Effect<Redacted.Redacted, TokenError>
+  readonly giveUpAfter: string
+}
+
+export type TargetFlags = Pick<ClientFlags, "context" | "url" | "token" | "insecure" | "giveUpAfter">
+
+/** The name of the context that holds: the one that was named, or else the one in use. */
+export const contextName = (
+  named: Sourced<string> | undefined
+): Effect.Effect<string | undefined, Contexts.ContextsError, Surroundings> =>
+  named === undefined ? Effect.map(Contexts.load, ({ current }) => current) : Effect.succeed(named.value)
+
+export const targetOf = (
+  flags: TargetFlags
+): Effect.Effect<Target, UsageError | Contexts.ContextsError, Surroundings> =>
+  Effect.gen(function* () {
+    const files = yield* FileSystem.FileSystem
+    const isWhole = flags.context === undefined && flags.url !== undefined && flags.token !== undefined
+    // Whoever says everything needs no file.
+    const contexts = isWhole ? undefined : yield* Contexts.load
+    const name = flags.context?.value ?? contexts?.current
+    const context =
+      contexts === undefined || name === undefined ? undefined : yield* Contexts.find(contexts, name)
+    const isGiven = (given: Sourced<string> | undefined, kept: unknown): given is Sourced<string> =>
+      given !== undefined && (given.from === "flag" || flags.context?.from !== "flag" || kept === undefined)
+    const url = isGiven(flags.url, context?.url) ? flags.url.value : context?.url
+    const kept = name === undefined || context === undefined ? undefined : tokenOf(name, context)
+    const token = isGiven(flags.token, kept) ? Effect.succeed(Redacted.make(flags.token.value)) : kept
+    if (token === undefined || flags.token?.value === "")
+      return yield* new UsageError({
+        message:
+          name === undefined
+            ? "a token is needed: give --token, set ARCP_TOKEN, or keep one with arcp context add"
+            : `a token is needed, and context ${name} has none: give --token, or set ARCP_TOKEN`
+      })
+    return {
+      url: url ?? defaultUrl,
+      // It was allowed for where the context leads.
+      insecure: flags.insecure || (context?.insecure === true && url === context.url),
+      token: Effect.provideService(token, FileSystem.FileSystem, files),
+      giveUpAfter: flags.giveUpAfter
+    }
+  })

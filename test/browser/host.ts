@@ -1,0 +1,60 @@
+/** What tests in browsers share: which browser there is, and `arcp serve` with the demo page and a tree to survey. */
+import { execFileSync, spawn } from "node:child_process"
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { createInterface } from "node:readline"
+import { fileURLToPath } from "node:url"
+
+const program = fileURLToPath(new URL("../../dist/programs/arcp.js", import.meta.url))
+
+const inPath = (name: string): string | undefined => {
+  try {
+    return execFileSync("sh", ["-c", `command -v ${name}`], { encoding: "utf8" }).trim()
+  } catch {
+    return undefined
+  }
+}
+
+/** Returns the browser that the environment names, or else one that is in PATH; says so when there is none. */
+export const browser = (variable: string, names: ReadonlyArray<string>, what: string): string | undefined => {
+  const executable = process.env[variable] ?? names.map(inPath).find(Boolean)
+  if (executable !== undefined && existsSync(executable)) return executable
+  console.log(`skipped: ${what}; there is no ${names[0]} in PATH, and ${variable} names none`)
+  return undefined
+}
+
+/** A file that would be markup, or another cell. */
+export const nasty = "<img src=x onerror=alert(1)> & a|b *c*.ts"
+
+/** Files in the tree. */
+export const files = 1_501
+
+/** Starts a server, and makes a tree that takes a while to survey. */
+export const serve = async () => {
+  const folder = mkdtempSync(join(tmpdir(), "arcp-demo-"))
+  const root = join(folder, "tree")
+  for (let i = 0; i < 15; i++) {
+    mkdirSync(join(root, `d${i}`), { recursive: true })
+    for (let k = 0; k < 100; k++) writeFileSync(join(root, `d${i}`, `f${k}.ts`), "const a = 1\n".repeat(400))
+  }
+  writeFileSync(join(root, nasty), "a larger file than the others\n".repeat(1000))
+  const server = spawn(
+    process.execPath,
+    [program, "serve", "--agents", "demo", "--port", "0", "--memory", "--json", "--token", "secret=me"],
+    { stdio: ["ignore", "pipe", "ignore"] }
+  )
+  const line = await new Promise<string>((resolve, reject) => {
+    createInterface({ input: server.stdout }).once("line", resolve)
+    server.once("exit", (code) => reject(new Error(`arcp serve left with ${code}`)))
+  })
+  const { listening } = JSON.parse(line) as { readonly listening: string }
+  return {
+    origin: listening.replace(/^ws/, "http").replace(/\/arcp$/, ""),
+    root,
+    stop: () => {
+      server.kill()
+      rmSync(folder, { recursive: true, force: true })
+    }
+  }
+}

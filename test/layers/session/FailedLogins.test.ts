@@ -1,0 +1,165 @@
+/** Failed logins are slowed down, each peer's by themselves (protocol 4.1): over sockets, under a clock of the test's. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
+import * as TestClock from "effect/TestClock"
+import { WebSocket } from "ws"
+import * as Registry from "../../../src/layers/agents/Registry.js"
+import * as Auth from "../../../src/layers/auth/Auth.js"
+import * as Runtime from "../../../src/layers/runtime/Runtime.js"
+import { FailedLogins } from "../../../src/layers/session/FailedLogins.js"
+import { addressGroup, trustedProxies } from "../../../src/layers/transport/clientAddress.js"
+import * as TransportWebSocket from "../../../src/layers/transport/TransportWebSocket.js"
+import * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
+import { TransportServer } from "../../../src/services/transport/Transport.js"
+import { hello } from "../../support/Wire.js"
+
+const serving = (policy: TransportWebSocket.UpgradePolicy, options: RuntimeOptions.Input = {}) =>
+  Layer.build(
+    Runtime.serve().pipe(
+      Layer.provideMerge(TransportWebSocket.layer({ port: 0, ...policy })),
+      Layer.provide(Runtime.layerMemory({ options: { shutdownGrace: "0 millis", ...options } })),
+      Layer.provide(Registry.layer([])),
+      Layer.provide(Auth.layerStatic({ alice: "alice" }))
+    )
+  ).pipe(Effect.map((services) => Context.get(services, TransportServer).address))
+
+/** Says hello, and keeps what the first answer is. */
+const login = (address: string, token: string, from?: string) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const headers = from === undefined ? {} : { "x-forwarded-for": from }
+      const ws = new WebSocket(address, { headers })
+      const state: { answer: string | undefined } = { answer: undefined }
+      const answered = new Promise<string>((resolve) => {
+        ws.on("message", (data) => {
+          const { payload, type } = JSON.parse(data.toString())
+          state.answer ??= payload.code ?? type
+          resolve(state.answer as string)
+        })
+      })
+      ws.on("error", () => {})
+      ws.on("open", () => {
+        const payload = hello({ auth: { scheme: "bearer", token } })
+        ws.send(JSON.stringify({ arcp: "1.1", id: "m1", type: "session.hello", payload }))
+      })
+      return { ws, state, answer: Effect.promise(() => answered) }
+    }),
+    ({ ws }) => Effect.sync(() => ws.terminate())
+  )
+const answer = (...args: Parameters<typeof login>) => Effect.flatMap(login(...args), (made) => made.answer)
+
+const bad = "nobody"
+const proxied = { trustedProxies: ["127.0.0.0/8", "10.0.0.0/8"] }
+
+describe("failed logins", () => {
+  it.scoped("of one address are answered one per interval after the first few; good ones do not wait", () =>
+    Effect.gen(function* () {
+      const address = yield* serving({})
+      for (let i = 0; i < 5; i++) assert.strictEqual(yield* answer(address, bad), "UNAUTHENTICATED")
+      const sixth = yield* login(address, bad)
+      for (let i = 0; i < 3; i++) assert.strictEqual(yield* answer(address, "alice"), "session.welcome")
+      assert.isUndefined(sixth.state.answer)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* sixth.answer, "UNAUTHENTICATED")
+    })
+  )
+
+  it.scoped("that wait take no place of those that have not said hello", () =>
+    Effect.gen(function* () {
+      const address = yield* serving({}, { maxPendingHellos: 1 })
+      for (let i = 0; i < 5; i++) yield* answer(address, bad)
+      const waiting = yield* Effect.forEach([1, 2, 3], () => login(address, bad))
+      assert.strictEqual(yield* answer(address, "alice"), "session.welcome")
+      assert.isTrue(waiting.every(({ state }) => state.answer === undefined))
+    })
+  )
+
+  it.scoped("are not looked at while too many wait, and are again when those have been answered", () =>
+    Effect.gen(function* () {
+      const address = yield* serving(proxied)
+      const waiting = []
+      for (let i = 0; i < 10; i++) {
+        waiting.push(yield* login(address, bad, "192.0.2.1"))
+        // One that is welcome shows that the one before it has been decided.
+        assert.strictEqual(yield* answer(address, "alice", "192.0.2.2"), "session.welcome")
+      }
+      const more = yield* login(address, "alice", "192.0.2.1")
+      assert.strictEqual(yield* more.answer, "INTERNAL_ERROR")
+      assert.strictEqual(waiting.filter(({ state }) => state.answer === undefined).length, 5)
+      yield* TestClock.adjust("5 seconds")
+      for (const each of waiting) assert.strictEqual(yield* each.answer, "UNAUTHENTICATED")
+      assert.strictEqual(yield* answer(address, "alice", "192.0.2.1"), "session.welcome")
+    })
+  )
+
+  it.scoped("behind a trusted proxy are those of the client, behind another one the proxy's", () =>
+    Effect.gen(function* () {
+      const address = yield* serving(proxied)
+      // What a client writes into the header itself comes before what its proxies add.
+      for (let i = 0; i < 5; i++) yield* answer(address, bad, `198.51.100.${i}, 192.0.2.7, 10.1.2.3`)
+      const slowed = yield* login(address, bad, "192.0.2.7:4711")
+      assert.strictEqual(yield* answer(address, bad, "192.0.2.8"), "UNAUTHENTICATED")
+      assert.isUndefined(slowed.state.answer)
+      const open = yield* serving({})
+      for (let i = 0; i < 5; i++) yield* answer(open, bad, `192.0.2.${i}`)
+      const again = yield* login(open, bad, "192.0.2.99")
+      yield* answer(open, "alice")
+      assert.isUndefined(again.state.answer)
+    })
+  )
+
+  it.scoped("that wait hold no shutdown", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const address = yield* Scope.extend(serving({}), scope)
+      for (let i = 0; i < 5; i++) yield* answer(address, bad)
+      const held = yield* login(address, bad)
+      yield* answer(address, "alice")
+      yield* Scope.close(scope, Exit.void)
+      // Its answer was due in a second that has not passed.
+      assert.strictEqual(yield* held.answer, "UNAUTHENTICATED")
+    })
+  )
+
+  it("are remembered of a thousand addresses, and forgotten with time", () => {
+    let now = 0
+    const logins = new FailedLogins(RuntimeOptions.make(), () => now)
+    for (let i = 0; i < 5_000; i++) logins.failed(`address ${i}`)
+    assert.strictEqual(logins.size, 1_000)
+    for (let i = 0; i < 1_000; i++) logins.failed("flood")
+    assert.isTrue(logins.crowded("flood"))
+    assert.isFalse(logins.crowded("other"))
+    assert.isFalse(logins.crowded(undefined))
+    now += 66_000
+    assert.strictEqual(logins.failed("flood"), 0)
+  })
+
+  it("are not slowed down when the interval is zero", () => {
+    const logins = new FailedLogins(RuntimeOptions.make({ failedLoginInterval: 0 }), () => 0)
+    for (let i = 0; i < 100; i++) assert.strictEqual(logins.failed("one"), 0)
+    assert.isFalse(logins.crowded("one"))
+  })
+})
+
+describe("addresses", () => {
+  it("of IPv6 count by their network", () => {
+    assert.strictEqual(addressGroup("2001:db8:1:2:3:4:5:6"), addressGroup("2001:db8:1:2::9"))
+    assert.notStrictEqual(addressGroup("2001:db8:1:2::1"), addressGroup("2001:db8:1:3::1"))
+    assert.strictEqual(addressGroup("::1"), "0:0:0:0::/64")
+    assert.strictEqual(addressGroup("192.0.2.1"), "192.0.2.1")
+    assert.strictEqual(addressGroup("unix"), "unix")
+  })
+
+  it("of proxies are checked", () => {
+    const trusted = trustedProxies(["10.0.0.0/8", "2001:db8::/32", "192.0.2.1", "unix"])
+    for (const inside of ["10.9.8.7", "2001:db8:7::1", "192.0.2.1", "unix"]) assert.isTrue(trusted(inside))
+    for (const outside of ["11.0.0.1", "2001:db9::1", "192.0.2.2", "nonsense"])
+      assert.isFalse(trusted(outside))
+    for (const wrong of ["localhost", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/8/8", "::/129", "", "10.0.0/8"])
+      assert.throws(() => trustedProxies([wrong]), /neither an IP address/)
+  })
+})
