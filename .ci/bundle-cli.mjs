@@ -46,6 +46,14 @@ const { output } = await bundle.write({
   // Names and lines stay, for stack traces.
   minify: { compress: true, mangle: false, codegen: { removeWhitespace: false } },
   topLevelVar: true,
+  // What every command needs is one file, and not one for each set of commands that share it; a group takes with it what it
+  // depends on.
+  codeSplitting: {
+    groups: [
+      { name: "words", test: /programs\/cli\/(parse|said)\.js$/, priority: 2 },
+      { name: "start", test: /programs\/cli\/start\.js$/, priority: 1 }
+    ]
+  },
   entryFileNames: "[name].js",
   chunkFileNames: "[name]-[hash].js"
 })

@@ -1,4 +1,4 @@
-/** `effect-arcp/promise` as Node gets it: over `ws`, and with a file system. */
+/** `effect-arcp/promise` as Node, Deno and Bun get it: over `ws`, and with a file system. */
 import * as Effect from "effect/Effect"
 import * as DialerWebSocket from "./layers/transport/DialerWebSocket.js"
 import { type ConnectOptions, dialGlobal } from "./promise/options.js"

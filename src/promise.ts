@@ -1,6 +1,6 @@
 /**
- * The client without Effect: promises, async iterables, `AbortSignal`. This entry is for browsers, Deno, Bun and
- * whatever else has a WebSocket of its own; Node gets promise.node.ts under the same name.
+ * The client without Effect: promises, async iterables, `AbortSignal`. This entry is for browsers and
+ * whatever else has a WebSocket of its own; Node, Deno and Bun get promise.node.ts under the same name.
  */
 
 import { type ConnectOptions, dialGlobal } from "./promise/options.js"

@@ -149,10 +149,18 @@ try {
       `${name}: agents fetch from no private address`,
       await run(executable, [...args, join(project, "fetch.mjs")])
     )
-    if (command === node.command) continue
     await on(command, ["--memory", "--workspace", workspace], {
       [`${name}: arcp serve --memory`]: client(node.command)
     })
+    // Twice: the second finds what the first has left.
+    for (const which of ["a SQLite file", "the file again"])
+      await on(
+        command,
+        ["--db", join(folder, `${executable.replaceAll("/", "-")}.db`), "--workspace", workspace],
+        {
+          [`${name}: arcp serve, ${which}`]: client(node.command)
+        }
+      )
   }
 } finally {
   rmSync(folder, { recursive: true, force: true })

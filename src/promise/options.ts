@@ -14,9 +14,9 @@ import type { Dialer } from "../services/transport/Transport.js"
 
 /** A runtime that is reached by a WebSocket. */
 export interface ByUrl extends DialerWebSocketGlobal.Options {
-  /** Headers of the upgrade request, such as what a proxy asks for. In Node only. */
+  /** Headers of the upgrade request, such as what a proxy asks for. Not in browsers. */
   readonly headers?: Readonly<Record<string, string>> | undefined
-  /** PEM certificates to trust instead of the system's. In Node only. */
+  /** PEM certificates to trust instead of the system's. Not in browsers. */
   readonly ca?: string | undefined
   readonly dialer?: undefined
 }
@@ -65,7 +65,7 @@ interface Common extends Pick<ArcpClient.Options, "name" | "version" | "features
 /** How a session is opened: by the URL of a runtime, or by a dialer. */
 export type ConnectOptions = Common & (ByUrl | ByDialer)
 
-/** WebSockets of the kind that browsers, Deno, Bun and Node from 22 bring along, or of the class that is given. */
+/** WebSockets of the kind that browsers bring along, or of the class that is given. */
 export const dialGlobal = (options: ByUrl): Effect.Effect<Layer.Layer<Dialer>, InvalidRequest> =>
   options.headers !== undefined || options.ca !== undefined
     ? new InvalidRequest({ message: "headers and ca cannot be given to this kind of WebSocket" })

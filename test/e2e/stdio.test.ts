@@ -41,6 +41,17 @@ describe.concurrent("stdio", () => {
     await client.run("echo", 1)
   })
 
+  it("a line that is too long is the last that is read; jobs get the grace, their ends are said, and bye", async () => {
+    verifies("stdio-same-protocol")
+    const { client, program } = await start(["--memory", "--shutdown-grace-ms", "50"])
+    await client.hello()
+    const { job_id } = await client.accept("sleep", { ms: 600_000 })
+    client.sendText("x".repeat(3_000_000))
+    expect((await client.terminal(job_id)).payload.details).toEqual({ reason: "runtime_restart" })
+    expect((await client.nextOf("session.bye")).payload["reason"]).toBe("shutdown")
+    expect((await program.leaves()).code).toBe(0)
+  })
+
   it("frames may arrive in pieces, cut anywhere", async () => {
     verifies("stdio-same-protocol")
     const { client, program } = await start(["--memory"])

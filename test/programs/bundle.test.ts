@@ -22,10 +22,10 @@ const loaded = (...begin: ReadonlyArray<string>) => {
 }
 
 it.each([
-  ["a mistake or a question", ["program.js"], 8],
-  ["arcp serve --memory", ["program.js", "start-", "serve-"], 45],
-  ["arcp serve on a file", ["program.js", "start-", "serve-", "RuntimeSqlite-"], 50],
-  ["a command of a client", ["program.js", "start-", "clients-"], 45]
+  ["a mistake or a question", ["program.js"], 4],
+  ["arcp serve --memory", ["program.js", "start-", "serve-"], 35],
+  ["arcp serve on a file", ["program.js", "start-", "serve-", "RuntimeSqlite-"], 40],
+  ["a command of a client", ["program.js", "start-", "clients-"], 25]
 ])("%s needs few files, and nothing of node_modules but what is native", (_, begin, most) => {
   const found = loaded(...begin)
   expect(found.outside.filter((name) => name !== "@photostructure/sqlite")).toEqual([])

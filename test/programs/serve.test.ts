@@ -80,6 +80,29 @@ it("a rejection that nobody waits for is logged with its job, and the server goe
     ).toBeGreaterThan(0)
 })
 
+it("an agent that calls process.exit ends its own job; what cannot be read is logged all the same", async () => {
+  const program = serve("--agents", strays)
+  const client = await WireClient.open(await listening(program))
+  const quit = await client.run("quitter", {})
+  expect(quit.terminal.payload).toMatchObject({ code: "INTERNAL_ERROR", final_status: "error" })
+  const poison = await client.run("poison", {})
+  expect(poison.terminal.payload.result).toBe("went on")
+  program.signal("SIGTERM")
+  expect((await program.leaves()).code).toBe(0)
+  expect(lines(program, "level=ERROR", "process.exit()", `job=${quit.terminal.job_id}`).length).toBe(2)
+  expect(lines(program, "level=ERROR", "nobody waits for", `job=${poison.terminal.job_id}`).length).toBe(3)
+})
+
+it.each(["logfmt", "json", "pretty"])("no message forges an entry of the log as %s", async (format) => {
+  const program = serve("--agents", strays, "--log-format", format)
+  const client = await WireClient.open(await listening(program))
+  await client.run("forger", {})
+  program.signal("SIGTERM")
+  await program.leaves()
+  expect(program.stderr).toContain("session opened by admin")
+  for (const line of program.stderr.split("\n")) expect(line).not.toMatch(/^(timestamp=1 |\[00:00:00)/)
+})
+
 it("an error that nothing catches shuts the server down, with the ends of the jobs, a message and exit code 1", async () => {
   const program = serve("--agents", strays, "--shutdown-grace-ms", "100")
   const client = await WireClient.open(await listening(program))

@@ -36,9 +36,117 @@ export interface Lookup {
   readonly subscribe: (session: JobSession, request: SubscribeRequest) => Effect.Effect<void, ArcpError>
 }
 
+/** Reads a listing until it is as long as was asked, or its frame is full, and says where the next one begins. */
+const list = (
+  { options, policy, running, store, turn }: JobParts,
+  session: JobSession,
+  { filter, limit = 100, cursor }: Message.ListJobs
+): ReturnType<Lookup["list"]> =>
+  Effect.gen(function* () {
+    const principals = yield* policy.listable(session.identity)
+    const maxBytes = options.maxOutboundFrameBytes - listingHeadroom
+    const jobs: Array<Message.JobEntry> = []
+    let after = cursor == null ? undefined : yield* Checks.decodeCursor(cursor)
+    let bytes = 0
+    // In parts, with turns of the event loop between them: a thousand leases can be large.
+    for (;;) {
+      const count = Math.min(listingPart, limit - jobs.length)
+      const part = yield* Faults.storage(
+        store.jobs({ ...asked(filter), principals, after, limit: count + 1 })
+      )
+      for (const record of part.slice(0, count)) {
+        const entry = Checks.entry(running.current(record))
+        const size = byteLength(JSON.stringify(entry)) + 1
+        // One that fits into no frame is left out: it was accepted when these could be larger.
+        if (size <= maxBytes) {
+          if (bytes + size > maxBytes && after !== undefined)
+            return { jobs, next_cursor: Checks.encodeCursor(after) }
+          jobs.push(entry)
+          bytes += size
+        }
+        after = { createdAt: record.createdAt, jobId: record.jobId }
+      }
+      if (part.length <= count || after === undefined) return { jobs, next_cursor: null }
+      if (jobs.length >= limit) return { jobs, next_cursor: Checks.encodeCursor(after) }
+      yield* turn.next
+    }
+  })
+
+/** Returns a filter as the store takes it. */
+const asked = (filter: Message.ListJobs["filter"]) => ({
+  status: filter?.status,
+  agent: filter?.agent,
+  createdAfter: filter?.created_after === undefined ? undefined : Date.parse(filter.created_after),
+  createdBefore: filter?.created_before === undefined ? undefined : Date.parse(filter.created_before),
+  parentJobId: filter?.parent_job_id
+})
+
+const audit = (session: JobSession, jobId: string, record: JobRecord | undefined, allowed: boolean) =>
+  Effect.logInfo("subscribe").pipe(
+    Effect.annotateLogs({
+      subscriber: session.identity.principal,
+      job: jobId.slice(0, 64),
+      owner: record?.principal ?? "unknown",
+      verdict: allowed ? "allowed" : "denied"
+    })
+  )
+
+/** Returns the job when the session may subscribe to it; fails as if there were none when it may not even be listed. */
+const subscribable = (
+  { policy }: JobParts,
+  lookup: Pick<Lookup, "job" | "mayList">,
+  session: JobSession,
+  jobId: string
+): Effect.Effect<JobRecord, ArcpError> =>
+  Effect.gen(function* () {
+    const record = yield* lookup.job(jobId)
+    const decision = record !== undefined && (yield* policy.maySubscribe(session.identity, record))
+    yield* audit(session, jobId, record, decision === true)
+    if (record === undefined) return yield* notFound
+    if (decision !== true)
+      return yield* (yield* lookup.mayList(session, record))
+        ? denied(decision, "this job may be listed, but not subscribed to")
+        : notFound
+    return record
+  })
+
+/** Lets a session observe a job, and tells it so in the commit with which that begins. */
+const observe = (
+  { log, options, running }: JobParts,
+  ownership: Ownership,
+  session: JobSession,
+  { id, payload }: SubscribeRequest,
+  record: JobRecord
+): Effect.Effect<void, ArcpError> =>
+  Effect.gen(function* () {
+    const own = running.ofSession(session.sessionId)
+    if (session.view.observedCount - own >= options.maxSubscriptionsPerSession)
+      return yield* Checks.atLimit("subscriptions_per_session", options.maxSubscriptionsPerSession)
+    const history = payload.history ?? false
+    yield* log.observe(session.view, yield* log.loadJob(record), {
+      history,
+      fromEventSeq: payload.from_event_seq,
+      onCommit: (subscribedFrom) => {
+        const now = running.current(record)
+        session.send({
+          type: "job.subscribed",
+          jobId: record.jobId,
+          traceId: now.traceId,
+          extensions: Checks.traceContext(now, running.get(record.jobId)?.live.span),
+          payload: Checks.subscribed(now, {
+            requestId: id,
+            subscribedFrom,
+            replayed: history,
+            credentials: ownership.shown(session, now)
+          })
+        })
+      }
+    })
+  })
+
 /** Returns what finds and lists jobs (§6.6, §7.6). */
 export const make = (parts: JobParts, ownership: Ownership, recovery: Recovery): Lookup => {
-  const { log, options, policy, running, store, turn } = parts
+  const { policy, running, store } = parts
 
   const job: Lookup["job"] = (jobId, { settled } = { settled: false }) =>
     Effect.gen(function* () {
@@ -55,90 +163,15 @@ export const make = (parts: JobParts, ownership: Ownership, recovery: Recovery):
       (who) => who === "everyone" || who.includes(record.principal)
     )
 
-  const list: Lookup["list"] = (session, { filter, limit = 100, cursor }) =>
-    Effect.gen(function* () {
-      const principals = yield* policy.listable(session.identity)
-      const maxBytes = options.maxOutboundFrameBytes - listingHeadroom
-      const jobs: Array<Message.JobEntry> = []
-      let after = cursor == null ? undefined : yield* Checks.decodeCursor(cursor)
-      let bytes = 0
-      // In parts, with turns of the event loop between them: a thousand leases can be large.
-      for (;;) {
-        const size = Math.min(listingPart, limit - jobs.length)
-        const part = yield* Faults.storage(
-          store.jobs({ ...asked(filter), principals, after, limit: size + 1 })
-        )
-        for (const record of part.slice(0, size)) {
-          const entry = Checks.entry(running.current(record))
-          const size = byteLength(JSON.stringify(entry)) + 1
-          if (bytes + size > maxBytes && size <= maxBytes && after !== undefined)
-            return { jobs, next_cursor: Checks.encodeCursor(after) }
-          // One that fits into no frame was accepted when these could be larger.
-          if (size <= maxBytes) jobs.push(entry)
-          if (size <= maxBytes) bytes += size
-          after = { createdAt: record.createdAt, jobId: record.jobId }
-        }
-        if (part.length <= size || after === undefined) return { jobs, next_cursor: null }
-        if (jobs.length >= limit) return { jobs, next_cursor: Checks.encodeCursor(after) }
-        yield* turn.next
-      }
-    })
-
-  const audit = (session: JobSession, jobId: string, record: JobRecord | undefined, allowed: boolean) =>
-    Effect.logInfo("subscribe").pipe(
-      Effect.annotateLogs({
-        subscriber: session.identity.principal,
-        job: jobId.slice(0, 64),
-        owner: record?.principal ?? "unknown",
-        verdict: allowed ? "allowed" : "denied"
-      })
-    )
-
-  const subscribe: Lookup["subscribe"] = (session, { id, jobId, payload }) =>
-    Effect.gen(function* () {
-      const record = yield* job(jobId)
-      const decision = record !== undefined && (yield* policy.maySubscribe(session.identity, record))
-      yield* audit(session, jobId, record, decision === true)
-      if (record === undefined) return yield* notFound
-      if (decision !== true)
-        return yield* (yield* mayList(session, record))
-          ? denied(decision, "this job may be listed, but not subscribed to")
-          : notFound
-      const own = running.ofSession(session.sessionId)
-      if (session.view.observedCount - own >= options.maxSubscriptionsPerSession)
-        return yield* Checks.atLimit("subscriptions_per_session", options.maxSubscriptionsPerSession)
-      const history = payload.history ?? false
-      yield* log.observe(session.view, yield* log.loadJob(record), {
-        history,
-        fromEventSeq: payload.from_event_seq,
-        onCommit: (subscribedFrom) => {
-          const now = running.current(record)
-          session.send({
-            type: "job.subscribed",
-            jobId,
-            traceId: now.traceId,
-            extensions: Checks.traceContext(now, running.get(jobId)?.live.span),
-            payload: Checks.subscribed(now, {
-              requestId: id,
-              subscribedFrom,
-              replayed: history,
-              credentials: ownership.shown(session, now)
-            })
-          })
-        }
-      })
-    })
-
-  return { job, mayList, list, subscribe }
+  return {
+    job,
+    mayList,
+    list: (session, request) => list(parts, session, request),
+    subscribe: (session, request) =>
+      Effect.flatMap(subscribable(parts, { job, mayList }, session, request.jobId), (record) =>
+        observe(parts, ownership, session, request, record)
+      )
+  }
 }
-
-/** A filter as the store takes it. */
-const asked = (filter: Message.ListJobs["filter"]) => ({
-  status: filter?.status,
-  agent: filter?.agent,
-  createdAfter: filter?.created_after === undefined ? undefined : Date.parse(filter.created_after),
-  createdBefore: filter?.created_before === undefined ? undefined : Date.parse(filter.created_before),
-  parentJobId: filter?.parent_job_id
-})
 
 const notFound = new JobNotFound({ message: "no such job" })

@@ -47,7 +47,7 @@ interface Begun {
 /** Bytes of an input as JSON text; of a larger one only the digest is kept. */
 const maxInputBytes = 1024 * 1024
 
-/** What is stored of a job's input, in the commit that opens the job. */
+/** Returns what is stored of a job's input, in the commit that opens the job. */
 const keepInput = (
   { options, secrets }: JobParts,
   { input, record }: Candidate
@@ -120,7 +120,7 @@ const rotation =
     )
   }
 
-/** What is known of a job's span when it begins (§11). */
+/** Returns what is known of a job's span when it begins (§11). */
 const spanOptions = ({ parentSpan, record }: Candidate): Tracer.SpanOptions => ({
   captureStackTrace: false,
   parent: parentSpan,
@@ -201,106 +201,115 @@ const run = (
   return Effect.zipRight(warned, ran)
 }
 
+/** Sends the accept before every event of the job; that of a delegated one comes with its first event (§4.3). */
+const accept = (
+  { parent, record, session }: Candidate,
+  minted: ReadonlyArray<Credential>,
+  span: Tracer.Span
+) => {
+  if (parent === undefined) session.send(Checks.acceptance(record, record.submitId, minted, span))
+}
+
+/** Tells by the session whoever submitted; whoever delegated is told by `opened`. */
+const notStored = ({ parent, record, session }: Candidate, error: InternalError) => {
+  Faults.blame(error)
+  if (parent === undefined)
+    session.send({ type: "session.error", payload: toPayload(error, { request_id: record.submitId }) })
+}
+
+/** Ends the job in the table, and for whoever delegated to it. */
+const over = ({ running }: JobParts, { parent, record }: Candidate, live: LiveJob) => {
+  running.remove(record.jobId)
+  parent?.live.children.delete(live)
+  if (live.awaited === undefined) return
+  Deferred.unsafeDone(live.awaited.done, Effect.void)
+  // Only after a defect are they still open; nobody must wait for them for ever.
+  Deferred.unsafeDone(live.awaited.opened, Effect.fail(didNotEnd))
+  Deferred.unsafeDone(live.awaited.outcome, Effect.fail(didNotEnd))
+}
+
+/** Commits the job, and makes it known in that commit. */
+const commit = ({ log, now, running }: JobParts, begun: Begun, span: Tracer.Span) => {
+  const { candidate, live, minted, ops } = begun
+  return log.openJob(candidate.record, candidate.session.view, {
+    parent: candidate.parent?.log,
+    ops,
+    accepted: () => Checks.accepted(candidate.record, requestIdOf(candidate), []),
+    secrets: minted.map(({ value }) => Redacted.value(value)),
+    // With the job itself, so that a small job needs two commits: this one and that of its end.
+    event: Runner.running(now()),
+    onCommit: (job) => {
+      live.status = "running"
+      live.span = span
+      // At the commit, so that a cancel that comes right after the accept finds the job.
+      running.add({ live, log: job })
+      accept(candidate, minted, span)
+    }
+  })
+}
+
+/** Runs from the commit that opens the job to its end; gives how that was, to the job's span. */
+const lifetime = (
+  parts: JobParts,
+  open: Open,
+  begun: Begun,
+  span: Tracer.Span
+): Effect.Effect<unknown, ArcpError> =>
+  Effect.gen(function* () {
+    const { candidate, hold, live } = begun
+    const opened = yield* Effect.exit(commit(parts, begun, span))
+    if (Exit.isFailure(opened))
+      Option.map(Cause.failureOption(opened.cause), (error) => notStored(candidate, error))
+    if (live.awaited !== undefined) Deferred.unsafeDone(live.awaited.opened, opened)
+    hold.giveBackKeys()
+    const job = yield* opened
+    // Of a thousand that were stored together each has its share of a turn.
+    yield* parts.share
+    return yield* run(parts, open, begun, span, job)
+  })
+
+/** Runs as the job's own fiber, from the commit that opens it to the end; gives back the hold. */
+const supervise = (parts: JobParts, open: Open, begun: Begun): Effect.Effect<void> => {
+  const { record } = begun.candidate
+  return Effect.useSpan("arcp.job", spanOptions(begun.candidate), (span) =>
+    lifetime(parts, open, begun, span)
+  ).pipe(
+    Effect.ignore,
+    Effect.catchAllCause((cause) => Effect.logError(`the supervisor of ${record.jobId} failed`, cause)),
+    Effect.zipRight(begun.hold.giveBack),
+    Effect.annotateLogs({
+      job: record.jobId,
+      agent: record.agent,
+      principal: record.principal,
+      trace_id: record.traceId
+    }),
+    Effect.uninterruptible
+  )
+}
+
+/**
+ * Makes the job a child, and gives it a fiber and the hold, all of it or nothing. Uninterruptible, because an interruption
+ * may come before any operation, also one that waits for nothing.
+ */
+const begin = (parts: JobParts, open: Open, begun: Begun): Effect.Effect<LiveJob, InternalError> =>
+  Effect.uninterruptible(
+    Effect.suspend((): Effect.Effect<LiveJob, InternalError> => {
+      const { candidate, hold, live } = begun
+      if (candidate.parent?.live.takeChild(live) === false)
+        return new InternalError({ message: "the job is ending and delegates no more" })
+      hold.keep(() => over(parts, candidate, live))
+      hold.passedOn = true
+      return Effect.as(FiberSet.run(parts.supervisors, supervise(parts, open, begun)), live)
+    })
+  )
+
 /** Returns what opens a job that is decided: mints, stores, accepts and runs. */
 export const make = (parts: JobParts): Open => {
-  const { log, running, supervisors } = parts
-
-  /** Sends the accept before every event of the job; that of a delegated one comes with its first event (§4.3). */
-  const accept = (
-    { parent, record, session }: Candidate,
-    minted: ReadonlyArray<Credential>,
-    span: Tracer.Span
-  ) => {
-    if (parent === undefined) session.send(Checks.acceptance(record, record.submitId, minted, span))
-  }
-
-  /** Whoever submitted is told by the session, whoever delegated by `opened`. */
-  const notStored = ({ parent, record, session }: Candidate, error: InternalError) => {
-    Faults.blame(error)
-    if (parent === undefined)
-      session.send({ type: "session.error", payload: toPayload(error, { request_id: record.submitId }) })
-  }
-
-  /** The job is over, in the table and for whoever delegated to it. */
-  const over = ({ parent, record }: Candidate, live: LiveJob) => {
-    running.remove(record.jobId)
-    parent?.live.children.delete(live)
-    if (live.awaited === undefined) return
-    Deferred.unsafeDone(live.awaited.done, Effect.void)
-    // Only after a defect are they still open; nobody must wait for them for ever.
-    Deferred.unsafeDone(live.awaited.opened, Effect.fail(didNotEnd))
-    Deferred.unsafeDone(live.awaited.outcome, Effect.fail(didNotEnd))
-  }
-
-  /** From the commit that opens the job to its end; gives how that was, to the job's span. */
-  const lifetime = (begun: Begun, span: Tracer.Span): Effect.Effect<unknown, ArcpError> =>
-    Effect.gen(function* () {
-      const { candidate, hold, live, minted, ops } = begun
-      const opened = yield* Effect.exit(
-        log.openJob(candidate.record, candidate.session.view, {
-          parent: candidate.parent?.log,
-          ops,
-          accepted: () => Checks.accepted(candidate.record, requestIdOf(candidate), []),
-          secrets: minted.map(({ value }) => Redacted.value(value)),
-          // With the job itself, so that a small job needs two commits: this one and that of its end.
-          event: Runner.running(parts.now()),
-          onCommit: (job) => {
-            live.status = "running"
-            live.span = span
-            // At the commit, so that a cancel that comes right after the accept finds the job.
-            running.add({ live, log: job })
-            accept(candidate, minted, span)
-          }
-        })
-      )
-      if (Exit.isFailure(opened))
-        Option.map(Cause.failureOption(opened.cause), (error) => notStored(candidate, error))
-      if (live.awaited !== undefined) Deferred.unsafeDone(live.awaited.opened, opened)
-      hold.giveBackKeys()
-      const job = yield* opened
-      // Of a thousand that were stored together each has its share of a turn.
-      yield* parts.share
-      return yield* run(parts, open, begun, span, job)
-    })
-
-  /** The job's own fiber, from the commit that opens it to the end; it gives back the hold. */
-  const supervise = (begun: Begun): Effect.Effect<void> => {
-    const { record } = begun.candidate
-    return Effect.useSpan("arcp.job", spanOptions(begun.candidate), (span) => lifetime(begun, span)).pipe(
-      Effect.ignore,
-      Effect.catchAllCause((cause) => Effect.logError(`the supervisor of ${record.jobId} failed`, cause)),
-      Effect.zipRight(begun.hold.giveBack),
-      Effect.annotateLogs({
-        job: record.jobId,
-        agent: record.agent,
-        principal: record.principal,
-        trace_id: record.traceId
-      }),
-      Effect.uninterruptible
-    )
-  }
-
-  /**
-   * The job becomes a child and gets a fiber and the hold, all of it or nothing. Uninterruptible, because an interruption
-   * may come before any operation, also one that waits for nothing.
-   */
-  const begin = (begun: Begun): Effect.Effect<LiveJob, InternalError> =>
-    Effect.uninterruptible(
-      Effect.suspend((): Effect.Effect<LiveJob, InternalError> => {
-        const { candidate, hold, live } = begun
-        if (candidate.parent?.live.takeChild(live) === false)
-          return new InternalError({ message: "the job is ending and delegates no more" })
-        hold.keep(() => over(candidate, live))
-        hold.passedOn = true
-        return Effect.as(FiberSet.run(supervisors, supervise(begun)), live)
-      })
-    )
-
   const open: Open = (given, hold) =>
     Effect.gen(function* () {
       const { parent } = given
       yield* parts.admission.check(given.session.identity, submitOf(given))
-      yield* running.count(given.record, hold)
+      yield* parts.running.count(given.record, hold)
       const kept = yield* keepInput(parts, given)
       const minted = yield* mint(parts, { ...given, record: kept.record }, hold)
       // Here and not in the job's own fiber, which nothing interrupts: whoever is to end must not wait for a consumer.
@@ -311,12 +320,12 @@ export const make = (parts: JobParts): Open => {
       const candidate = { ...given, record, session }
       yield* announceable(parts, candidate, minted)
       const live = new LiveJob(record, session, parent?.live)
-      return yield* begin({ candidate, live, hold, minted, ops: kept.ops })
+      return yield* begin(parts, open, { candidate, live, hold, minted, ops: kept.ops })
     })
   return open
 }
 
-/** The job as admission sees it. */
+/** Returns the job as admission sees it. */
 const submitOf = ({ input, record }: Candidate): Submit => ({
   agent: record.agent,
   input,
@@ -329,7 +338,7 @@ const submitOf = ({ input, record }: Candidate): Submit => ({
   parentJobId: record.parentJobId
 })
 
-/** The message that a job answers; none of a delegated one. */
+/** Returns the message that a job answers; none of a delegated one. */
 const requestIdOf = ({ parent, record }: Candidate) => (parent === undefined ? record.submitId : undefined)
 
 const didNotEnd = new InternalError({ message: "the job did not end as it should" })

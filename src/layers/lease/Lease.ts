@@ -9,7 +9,8 @@ import type { Cost, FetchBounds, LeaseError, LeaseService } from "../../services
 import type { JobLog } from "../../services/log/EventLog.js"
 import type { JobRecord } from "../../services/store/Store.js"
 
-export const make = (context: {
+/** What the lease of one job is made of. */
+interface LeaseContext {
   readonly record: JobRecord
   readonly log: JobLog
   readonly now: () => number
@@ -24,9 +25,56 @@ export const make = (context: {
   readonly flush: JobService["flush"]
   /** An operation was attempted after expiry, which ends the job. */
   readonly onExpired: () => void
-}): LeaseService => {
-  const { record, log } = context
+}
+
+/** Returns why a job may do nothing at all any more, if that is so: it has ended, its lease has, or its budget. */
+const overFor = (
+  { log, now, onExpired, record }: LeaseContext,
+  expiresAt: number,
+  capability: string
+): LeaseError | undefined => {
+  // What its handler left running: costs would no longer count, and nobody would see what it does.
+  if (log.ended)
+    return new PermissionDenied({ message: `${capability.slice(0, 100)} refused: the job has ended` })
+  if (now() >= expiresAt) {
+    onExpired()
+    return new LeaseExpired({ message: `the lease expired at ${record.leaseConstraints?.expires_at}` })
+  }
+  const currency = log.exhausted
+  return currency === undefined
+    ? undefined
+    : new BudgetExhausted({
+        message: `the ${currency} budget is used up; submit the job again with a larger cost.budget`,
+        details: { currency }
+      })
+}
+
+/** Puts a refusal on the stream, as the result of the call that was refused. It stands whether or not that could be. */
+const logged = (
+  { toolResult }: LeaseContext,
+  error: LeaseError,
+  callId: string | undefined
+): Effect.Effect<never, LeaseError> =>
+  callId === undefined
+    ? Effect.fail(error)
+    : Effect.zipRight(
+        Effect.ignore(toolResult({ call_id: callId, error: toPayload(error) })),
+        Effect.fail(error)
+      )
+
+/** See `LeaseService.flushed`. */
+const flushing = ({ flush }: LeaseContext): LeaseService["flushed"] =>
+  Effect.mapError(
+    flush,
+    ({ message }) =>
+      new PermissionDenied({ message: `refused, because what the job has said is not stored: ${message}` })
+  )
+
+/** Returns the lease of one job. */
+export const make = (context: LeaseContext): LeaseService => {
+  const { log, record } = context
   const terms = record.lease
+  const flushed = flushing(context)
   const constraints = record.leaseConstraints ?? {}
   const expiresAt = constraints.expires_at === undefined ? Infinity : Date.parse(constraints.expires_at)
   // Most jobs never ask, so nothing is compiled before one does.
@@ -36,24 +84,9 @@ export const make = (context: {
     return compiled
   }
 
-  const check = (capability: string, target: string): Either.Either<string, LeaseError> => {
-    // What its handler left running: costs would no longer count, and nobody would see what it does.
-    if (log.ended)
-      return Either.left(
-        new PermissionDenied({ message: `${capability.slice(0, 100)} refused: the job has ended` })
-      )
-    if (context.now() >= expiresAt) {
-      context.onExpired()
-      return Either.left(new LeaseExpired({ message: `the lease expired at ${constraints.expires_at}` }))
-    }
-    const currency = log.exhausted
-    if (currency !== undefined)
-      return Either.left(
-        new BudgetExhausted({
-          message: `the ${currency} budget is used up; submit the job again with a larger cost.budget`,
-          details: { currency }
-        })
-      )
+  const check: LeaseService["check"] = (capability, target) => {
+    const over = overFor(context, expiresAt, capability)
+    if (over !== undefined) return Either.left(over)
     const unbound = capability === "model.use" && context.anyModel && !patterns().has(capability)
     return Either.mapLeft(
       unbound ? canonical("name", target) : patterns().permits(capability, target),
@@ -65,43 +98,28 @@ export const make = (context: {
     )
   }
 
-  const flushed = Effect.mapError(
-    context.flush,
-    ({ message }) =>
-      new PermissionDenied({ message: `refused, because what the job has said is not stored: ${message}` })
-  )
-
-  const decide: LeaseService["authorize"] = (capability, target, options) =>
-    Effect.suspend(() => {
-      const verdict = check(capability, target)
-      if (Either.isRight(verdict)) return Effect.succeed(verdict.right)
-      const callId = options?.callId
-      const refused = Effect.fail(verdict.left)
-      return callId === undefined
-        ? refused
-        : // The refusal stands whether or not it could be logged.
-          Effect.zipRight(
-            Effect.ignore(context.toolResult({ call_id: callId, error: toPayload(verdict.left) })),
-            refused
-          )
-    })
-
   return {
-    flushed,
     terms,
     constraints,
     bounds: context.bounds ?? terms,
     workspace: context.workspace,
     fetching: context.fetching,
     check,
-    authorize: (capability, target, options) => Effect.zipRight(flushed, decide(capability, target, options)),
+    flushed,
+    authorize: (capability, target, options) =>
+      Effect.flatMap(flushed, () => {
+        const verdict = check(capability, target)
+        return Either.isRight(verdict)
+          ? Effect.succeed(verdict.right)
+          : logged(context, verdict.left, options?.callId)
+      }),
     namesHost: (url) => patterns().namesHost(url),
     remaining: Effect.sync(() => log.remaining),
     spend: context.spend
   }
 }
 
-/** A target as an error may show it: queries can hold secrets. */
+/** Returns a target as an error may show it: queries can hold secrets. */
 const shown = (capability: string, target: string): string =>
   (kindOf(capability) === "url" ? target.replace(/[?#].*$/s, "").replace(/\/\/[^/]*@/, "//") : target).slice(
     0,

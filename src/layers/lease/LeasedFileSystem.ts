@@ -49,6 +49,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { LeaseService } from "../../services/lease/Lease.js"
 import * as Leased from "../../services/lease/Leased.js"
+import type { Capability } from "./fs/Aliases.js"
 import * as Authority from "./fs/Authority.js"
 import * as Copying from "./fs/Copying.js"
 import * as Directories from "./fs/Directories.js"
@@ -57,6 +58,7 @@ import type { FsParts } from "./fs/FsParts.js"
 import type { FoundPlace } from "./fs/Holding.js"
 import * as Names from "./fs/Names.js"
 import * as Places from "./fs/Places.js"
+import * as Requests from "./fs/Requests.js"
 import * as Temporary from "./fs/Temporary.js"
 import * as Trees from "./fs/Trees.js"
 import * as Watch from "./fs/Watch.js"
@@ -69,14 +71,14 @@ const finding = <A>(
   { authority, places }: FsParts,
   method: string,
   path: string,
-  needs: ReadonlyArray<Authority.Capability>,
+  needs: ReadonlyArray<Capability>,
   use: (
-    request: Authority.AccessRequest,
+    request: Requests.AccessRequest,
     found: FoundPlace
-  ) => Effect.Effect<A, PlatformError | Authority.Changed, Scope.Scope>
+  ) => Effect.Effect<A, PlatformError | Requests.Changed, Scope.Scope>
 ) =>
   Effect.flatMap(authority.admit(method, path, needs), (request) =>
-    Authority.settled(
+    Requests.settled(
       request,
       Effect.flatMap(places.follow(request), (found) => use(request, found))
     )
@@ -101,23 +103,23 @@ const changing = (
   path: string,
   change: (path: string) => Effect.Effect<void, PlatformError>
 ) =>
-  finding(parts, method, path, Authority.write, (request, found) =>
+  finding(parts, method, path, Requests.write, (request, found) =>
     Effect.flatMap(parts.files.open(request, found, "r"), (opened) =>
-      Authority.io(request, change(opened.path))
+      Requests.io(request, change(opened.path))
     )
   )
 
 /** Says whether something is there, and may be used as the options say. */
 const access = (parts: FsParts, path: string, options: FileSystem.AccessFileOptions = {}) =>
-  finding(parts, "access", path, options.writable ? Authority.both : Authority.read, (request, found) =>
+  finding(parts, "access", path, options.writable ? Requests.both : Requests.read, (request, found) =>
     Effect.gen(function* () {
       const { files, open } = parts
-      if (!found.exists) return yield* Authority.notFound(request)
+      if (!found.exists) return yield* Requests.notFound(request)
       if (!options.readable && !options.writable) return
       if (!Files.isOpenable(yield* files.typeOf(request, found)))
         return yield* files.unopened(request, found, open.access(found.at, options))
       const opened = yield* files.open(request, found, "r")
-      yield* Authority.io(request, open.access(opened.path, options))
+      yield* Requests.io(request, open.access(opened.path, options))
     })
   )
 
@@ -129,17 +131,17 @@ const metadata = (parts: FsParts) => {
     chmod: (path, mode) => changing(parts, "chmod", path, (at) => open.chmod(at, mode)),
     chown: (path, uid, gid) => changing(parts, "chown", path, (at) => open.chown(at, uid, gid)),
     readLink: (path) =>
-      Effect.flatMap(authority.admit("readLink", path, Authority.read), (request) =>
-        Authority.settled(
+      Effect.flatMap(authority.admit("readLink", path, Requests.read), (request) =>
+        Requests.settled(
           request,
-          Effect.flatMap(places.place(request), (place) => Authority.io(request, open.readLink(place.at)))
+          Effect.flatMap(places.place(request), (place) => Requests.io(request, open.readLink(place.at)))
         )
       ),
     realPath: (path) =>
-      finding(parts, "realPath", path, Authority.read, (request, found) =>
-        found.exists ? Effect.succeed(found.real) : Authority.notFound(request)
+      finding(parts, "realPath", path, Requests.read, (request, found) =>
+        found.exists ? Effect.succeed(found.real) : Requests.notFound(request)
       ),
-    stat: (path) => finding(parts, "stat", path, Authority.read, files.info),
+    stat: (path) => finding(parts, "stat", path, Requests.read, files.info),
     utimes: (path, atime, mtime) => changing(parts, "utimes", path, (at) => open.utimes(at, atime, mtime)),
     watch: (path, options) => Watch.watch(parts, path, options)
   } satisfies Partial<Operations>
@@ -152,9 +154,9 @@ const contents = (parts: FsParts) =>
     readFile: (path) =>
       Effect.scoped(Effect.flatMap(opening(parts, "readFile", path, "r", undefined), Files.readAll)),
     truncate: (path, length) =>
-      finding(parts, "truncate", path, Authority.write, (request, found) =>
+      finding(parts, "truncate", path, Requests.write, (request, found) =>
         Effect.flatMap(parts.files.open(request, found, "r+"), ({ file }) =>
-          Authority.io(request, file.truncate(length))
+          Requests.io(request, file.truncate(length))
         )
       ),
     writeFile: (path, data, options) =>
@@ -197,7 +199,7 @@ export const make = (open: FileSystem.FileSystem, lease: LeaseService): FileSyst
     // Chunks that were read ahead are not handed out either, once the lease is over.
     stream: (path, options) =>
       Stream.unwrap(
-        Effect.map(authority.admit("stream", path, Authority.read), (request) =>
+        Effect.map(authority.admit("stream", path, Requests.read), (request) =>
           Stream.tap(leased.stream(path, options), () => authority.recheck(request))
         )
       )

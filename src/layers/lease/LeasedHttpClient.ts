@@ -26,6 +26,7 @@ import * as FiberRef from "effect/FiberRef"
 import { globalValue } from "effect/GlobalValue"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import type { LeaseService } from "../../services/lease/Lease.js"
 import { type Leased, type Lessee, make } from "../../services/lease/Leased.js"
 import { bounded } from "./LeasedResponse.js"
 import { onlySpan } from "./onlySpan.js"
@@ -63,80 +64,98 @@ export const hostIsNamed = globalValue("arcp/layers/LeasedHttpClient/hostIsNamed
 const refused = (request: HttpClientRequest.HttpClientRequest, description: string, cause?: unknown) =>
   new RequestError({ request, reason: "Transport", description, cause })
 
-const lease = (open: HttpClient.HttpClient, { lease }: Lessee): HttpClient.HttpClient => {
-  /** Why nothing more may be sent to a URL that was admitted, or read from it. */
-  const refusalOf = (url: string) => () =>
-    Option.getOrUndefined(Either.getLeft(lease.check("net.fetch", url)))
+/** Gives why nothing more may be sent to a URL that was admitted, or read from it. */
+const refusalOf = (lease: LeaseService, url: string) => () =>
+  Option.getOrUndefined(Either.getLeft(lease.check("net.fetch", url)))
 
-  /** The request with the URL that was checked, and nothing that could make it another. */
-  const check = (
-    request: HttpClientRequest.HttpClientRequest
-  ): Either.Either<HttpClientRequest.HttpClientRequest, RequestError> =>
-    Either.flatMap(
-      Either.mapLeft(
-        UrlParams.makeUrl(request.url, request.urlParams, request.hash),
-        (cause) => new RequestError({ request, reason: "InvalidUrl", cause })
-      ),
-      (url) =>
-        Either.mapBoth(lease.check("net.fetch", url.href), {
-          onLeft: (error) => refused(request, error.message, error),
-          onRight: (canonical) =>
-            rebuilt({ ...request, body: held(request.body, refusalOf(canonical)) }, canonical)
-        })
-    )
-
-  const send = (request: HttpClientRequest.HttpClientRequest) =>
-    Effect.mapError(lease.flushed, (error) => refused(request, error.message, error)).pipe(
-      Effect.zipRight(open.execute(request)),
-      // Only the span: the handler's own `fetch`, or options of a client, would decide what is sent.
-      Effect.mapInputContext((context: Context.Context<never>) =>
-        Context.add(onlySpan(context), FetchHttpClient.RequestInit, { redirect: "manual" })
-      ),
-      Effect.locally(hostIsNamed, lease.namesHost(request.url)),
-      Effect.locally(HttpClient.currentTracerPropagation, lease.fetching.traceHeaders),
-      // Clients tell in different ways, or not at all, why they could not read a body to its end.
-      Effect.mapError((error) => {
-        const refusal = refusalOf(request.url)()
-        return refusal === undefined ? error : refused(request, refusal.message, refusal)
+/** Returns the request with the URL that was checked, and nothing that could make it another. */
+const check = (
+  lease: LeaseService,
+  request: HttpClientRequest.HttpClientRequest
+): Either.Either<HttpClientRequest.HttpClientRequest, RequestError> =>
+  Either.flatMap(
+    Either.mapLeft(
+      UrlParams.makeUrl(request.url, request.urlParams, request.hash),
+      (cause) => new RequestError({ request, reason: "InvalidUrl", cause })
+    ),
+    (url) =>
+      Either.mapBoth(lease.check("net.fetch", url.href), {
+        onLeft: (error) => refused(request, error.message, error),
+        onRight: (canonical) =>
+          rebuilt({ ...request, body: held(request.body, refusalOf(lease, canonical)) }, canonical)
       })
-    )
+  )
 
-  const follow = (
-    wanted: HttpClientRequest.HttpClientRequest,
-    redirects: number,
-    deadline: number
-  ): Effect.Effect<HttpClientResponse, HttpClientError> =>
-    Effect.flatMap(check(wanted), (request) =>
-      Effect.flatMap(send(request), (response) => {
-        if (response.status === 0)
-          return refused(
-            request,
-            "the response is a redirect that this platform does not show; request its target"
-          )
-        const location = isRedirect(response.status) ? response.headers["location"] : undefined
-        if (location === undefined) {
-          const { maxBytes } = lease.fetching
-          return Effect.succeed(bounded(response, { maxBytes, deadline, refusal: refusalOf(request.url) }))
-        }
-        return Effect.zipRight(
-          abandon(response),
-          redirects >= maxRedirects
-            ? refused(request, `redirected more than ${maxRedirects} times`)
-            : URL.canParse(location, request.url)
-              ? follow(
-                  redirected(request, response.status, new URL(location, request.url)),
-                  redirects + 1,
-                  deadline
-                )
-              : refused(request, "redirected to what is not a URL")
+/** Sends a request that was checked. */
+const send = (
+  open: HttpClient.HttpClient,
+  lease: LeaseService,
+  request: HttpClientRequest.HttpClientRequest
+) =>
+  Effect.mapError(lease.flushed, (error) => refused(request, error.message, error)).pipe(
+    Effect.zipRight(open.execute(request)),
+    // Only the span: the handler's own `fetch`, or options of a client, would decide what is sent.
+    Effect.mapInputContext((context: Context.Context<never>) =>
+      Context.add(onlySpan(context), FetchHttpClient.RequestInit, { redirect: "manual" })
+    ),
+    Effect.locally(hostIsNamed, lease.namesHost(request.url)),
+    Effect.locally(HttpClient.currentTracerPropagation, lease.fetching.traceHeaders),
+    // Clients tell in different ways, or not at all, why they could not read a body to its end.
+    Effect.mapError((error) => {
+      const refusal = refusalOf(lease, request.url)()
+      return refusal === undefined ? error : refused(request, refusal.message, refusal)
+    })
+  )
+
+/** Returns the request that a redirect asks for, not yet checked; `redirects` came before it. */
+const next = (
+  request: HttpClientRequest.HttpClientRequest,
+  status: number,
+  location: string,
+  redirects: number
+): Either.Either<HttpClientRequest.HttpClientRequest, RequestError> => {
+  if (redirects >= maxRedirects)
+    return Either.left(refused(request, `redirected more than ${maxRedirects} times`))
+  return URL.canParse(location, request.url)
+    ? Either.right(redirected(request, status, new URL(location, request.url)))
+    : Either.left(refused(request, "redirected to what is not a URL"))
+}
+
+/** Requests what is wanted, and follows redirects from there. `deadline`: of the whole, in epoch ms. */
+const follow = (
+  open: HttpClient.HttpClient,
+  lease: LeaseService,
+  wanted: HttpClientRequest.HttpClientRequest,
+  redirects: number,
+  deadline: number
+): Effect.Effect<HttpClientResponse, HttpClientError> =>
+  Effect.flatMap(check(lease, wanted), (request) =>
+    Effect.flatMap(send(open, lease, request), (response) => {
+      if (response.status === 0)
+        return refused(
+          request,
+          "the response is a redirect that this platform does not show; request its target"
         )
-      })
-    )
+      const location = isRedirect(response.status) ? response.headers["location"] : undefined
+      if (location === undefined) {
+        const { maxBytes } = lease.fetching
+        const refusal = refusalOf(lease, request.url)
+        return Effect.succeed(bounded(response, { maxBytes, deadline, refusal }))
+      }
+      return Effect.zipRight(
+        abandon(response),
+        Effect.flatMap(next(request, response.status, location, redirects), (to) =>
+          follow(open, lease, to, redirects + 1, deadline)
+        )
+      )
+    })
+  )
 
-  return HttpClient.makeWith<never, never, HttpClientError, never>(
+const clientOf = (open: HttpClient.HttpClient, { lease }: Lessee): HttpClient.HttpClient =>
+  HttpClient.makeWith<never, never, HttpClientError, never>(
     Effect.flatMap((request) =>
       Effect.flatMap(Clock.currentTimeMillis, (now) =>
-        Effect.timeoutFail(follow(request, 0, now + Duration.toMillis(lease.fetching.timeout)), {
+        Effect.timeoutFail(follow(open, lease, request, 0, now + Duration.toMillis(lease.fetching.timeout)), {
           duration: lease.fetching.timeout,
           onTimeout: () => refused(request, "no response within fetchTimeout")
         })
@@ -144,7 +163,6 @@ const lease = (open: HttpClient.HttpClient, { lease }: Lessee): HttpClient.HttpC
     ),
     Effect.succeed
   )
-}
 
 const isRedirect = (status: number): boolean => [301, 302, 303, 307, 308].includes(status)
 
@@ -244,4 +262,5 @@ const ofLength = (stream: Stream.Stream<Uint8Array, unknown>, length: number) =>
     )
   })
 
-export const leased: Leased = make(HttpClient.HttpClient, lease)
+/** Gives every job an `HttpClient` that holds it to its lease. */
+export const leased: Leased = make(HttpClient.HttpClient, clientOf)

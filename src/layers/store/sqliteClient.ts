@@ -1,5 +1,5 @@
 /** A connection of `@effect/sql` to a SQLite file, and the client that has this one connection. */
-import type * as Reactivity from "@effect/experimental/Reactivity"
+import * as Reactivity from "@effect/experimental/Reactivity"
 import * as SqlClient from "@effect/sql/SqlClient"
 import type { Connection } from "@effect/sql/SqlConnection"
 import { SqlError } from "@effect/sql/SqlError"
@@ -7,6 +7,7 @@ import * as SqlStatement from "@effect/sql/Statement"
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { optionalPackages } from "../../services/runtime/optionalPackages.js"
 import { StoreError } from "../../services/store/Store.js"
 import { type Database, type Driver, loadDriver, substitute } from "./sqliteDriver.js"
 
@@ -29,8 +30,8 @@ const load: Effect.Effect<Driver, StoreError> = Effect.tryPromise({
   catch: (cause) =>
     new StoreError({
       message:
-        `the SQLite store needs Node 22.16 or newer, or the package ${substitute.name}: ` +
-        `npm i ${substitute.name}@${substitute.version}; or keep everything in memory, with --memory or StoreMemory`,
+        `a store on a SQLite file needs Node 22.16 or newer, or ${substitute}, which cannot be loaded here: ` +
+        `npm i ${substitute}@${optionalPackages[substitute]}; or keep everything in memory, with --memory or StoreMemory`,
       publicMessage: "the database cannot be opened",
       cause
     })
@@ -76,7 +77,7 @@ const openDatabase = ({ disableWAL = false, filename, readonly = false }: Config
 /** Makes a client with one connection, for the scope; transactions take turns at it. Fails when the file cannot be opened. */
 export const make = (
   config: Config
-): Effect.Effect<SqlClient.SqlClient, SqlError | StoreError, Scope.Scope | Reactivity.Reactivity> =>
+): Effect.Effect<SqlClient.SqlClient, SqlError | StoreError, Scope.Scope> =>
   Effect.gen(function* () {
     const connection = connectionOf(yield* openDatabase(config))
     const semaphore = yield* Effect.makeSemaphore(1)
@@ -92,5 +93,5 @@ export const make = (
       ),
       compiler: SqlStatement.makeCompilerSqlite(),
       spanAttributes: [["db.system.name", "sqlite"]]
-    })
+    }).pipe(Effect.provideServiceEffect(Reactivity.Reactivity, Reactivity.make))
   })

@@ -9,7 +9,7 @@ import * as v8 from "node:v8"
 import * as vm from "node:vm"
 
 /** What stands in for Node's own SQLite where there is none; an optional dependency. */
-export const substitute = { name: "@photostructure/sqlite", version: "1.2.1" } as const
+export const substitute = "@photostructure/sqlite"
 
 /** The values of a row, or of the parameters of a statement. */
 export type Values = ReadonlyArray<unknown>

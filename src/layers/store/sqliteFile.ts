@@ -23,20 +23,17 @@ const attempt = <A>(name: string, f: () => A): Effect.Effect<A, StoreError> =>
 
 const refuse = (message: string) => Effect.fail(new StoreError({ message }))
 
-/** Imported when the first file is opened: whoever imports the store need not have one. */
-const client = needs("a store on a SQLite file", "@effect/sql", async () => ({
-  ...(await import("./sqliteClient.js")),
-  Reactivity: await import("@effect/experimental/Reactivity")
-})).pipe(Effect.mapError(({ cause, message }) => new StoreError({ message, cause })))
+/** Imported when the first file is opened: who imports the store need not have what it needs. */
+const client = needs("a store on a SQLite file", "@effect/sql", () => import("./sqliteClient.js")).pipe(
+  Effect.mapError(({ cause, message }) => new StoreError({ message, cause }))
+)
 
 /** Opens a connection for the scope. */
 export const connect = (
   config: Sqlite.Config,
   name: string
 ): Effect.Effect<SqliteClient, StoreError, Scope> =>
-  Effect.flatMap(client, ({ Reactivity, make }) =>
-    make(config).pipe(Effect.mapError(toStoreError(name)), Effect.provide(Reactivity.layer))
-  )
+  Effect.flatMap(client, ({ make }) => Effect.mapError(make(config), toStoreError(name)))
 
 /** Opens a connection that writes, for the scope. The file is created when there is none, and is its owner's alone. */
 export const connectOwn = (

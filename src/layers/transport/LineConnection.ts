@@ -58,10 +58,21 @@ export const make = (options: Options): Connection => {
   }
   const lost = (cause: Error) => end(new Closed({ code: closeCode.abnormal, reason: cause.message }))
 
+  // Whoever cannot dial again is told how its jobs end: it asks for nothing more, and reads on.
+  let refused = false
+  const refuseLine = () => {
+    refused = true
+    const { code, reason } = tooBig(maxFrameBytes)
+    if (!inbox.ended) inbox.end(new Closed({ code, reason, stillReads: true }))
+    partial = []
+    input.off("data", onData)
+    input.destroy()
+  }
+
   const offer = (bytes: Buffer) => {
     const length = bytes.at(-1) === carriageReturn ? bytes.length - 1 : bytes.length
     if (length === 0) return
-    if (length > maxFrameBytes) return end(tooBig(maxFrameBytes))
+    if (length > maxFrameBytes) return refuseLine()
     const line = bytes.subarray(0, length)
     inbox.offer(isUtf8(line) ? line.toString() : new Unreadable({ reason: "not UTF-8" }), length)
   }
@@ -86,7 +97,7 @@ export const make = (options: Options): Connection => {
     // A line that comes a byte at a time must not be held as a million objects.
     if (partial.length >= maxPieces) partial = [Buffer.concat(partial)]
     // One byte more may yet turn out to be the carriage return.
-    if (partialBytes > maxFrameBytes + 1) end(tooBig(maxFrameBytes))
+    if (partialBytes > maxFrameBytes + 1) refuseLine()
   }
 
   // Nothing more comes in, but what is ready may still go out, until `close`.
@@ -103,7 +114,7 @@ export const make = (options: Options): Connection => {
   input.on("error", lost)
   output.on("error", lost)
   input.on("close", () => {
-    if (!input.readableEnded) lost(new Error("input closed"))
+    if (!input.readableEnded && !refused) lost(new Error("input closed"))
   })
 
   return {

@@ -9,7 +9,6 @@ import { TransportError } from "../../services/transport/Transport.js"
 import { exitCode, leaveOnBrokenPipe, leaving } from "./exit.js"
 import { giveUpAfter } from "./lost.js"
 import { type Target, type TargetFlags, targetOf } from "./target.js"
-import type { TokenError } from "./token.js"
 import type { UsageError } from "./UsageError.js"
 
 /** A session with a runtime, for as long as the scope. */
@@ -17,11 +16,7 @@ export const connectTo = (
   target: Target,
   resume?: ArcpClient.ResumeState,
   features?: ReadonlyArray<Feature>
-): Effect.Effect<
-  ArcpClient.ArcpClientService,
-  ArcpClient.ClientError | UsageError | TokenError,
-  Scope.Scope
-> =>
+): Effect.Effect<ArcpClient.ArcpClientService, ArcpClient.ClientError | UsageError, Scope.Scope> =>
   Effect.gen(function* () {
     yield* leaveOnBrokenPipe
     yield* Effect.addFinalizer((exit) =>
@@ -31,7 +26,7 @@ export const connectTo = (
     )
     const ms = yield* giveUpAfter(target)
     return yield* ArcpClient.make({
-      token: yield* target.token,
+      token: target.token,
       name: "arcp",
       ...(resume === undefined ? {} : { resume }),
       ...(features === undefined ? {} : { features })

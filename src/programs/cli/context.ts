@@ -25,9 +25,9 @@ const addFlags = {
     "token-command",
     "COMMAND",
     "Token",
-    "run by the shell whenever a token is needed, for 30 s at most and without a terminal; what it prints is the token"
+    "run by the shell for each connection, for 20 s at most and without a terminal; what it prints is the token"
   ),
-  tokenFile: text("token-file", "FILE", "Token", "read whenever a token is needed"),
+  tokenFile: text("token-file", "FILE", "Token", "read for each connection"),
   token: text(
     "token",
     "TOKEN",

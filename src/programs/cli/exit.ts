@@ -37,7 +37,7 @@ const onStreamError = (error: NodeJS.ErrnoException) => {
 
 const hints: { readonly [tag: string]: string } = {
   Unauthenticated: "check --token, ARCP_TOKEN or the context; arcp serve prints its token when it starts",
-  TokenError: "arcp context show says where the token of a context comes from",
+  TokenUnavailable: "arcp context show says where the token of a context comes from",
   AgentNotAvailable: "arcp agents lists what this runtime hosts",
   AgentVersionNotAvailable: "arcp agents lists the versions",
   JobNotFound: "arcp jobs lists the jobs you may see",

@@ -1,7 +1,8 @@
 import * as Effect from "effect/Effect"
+import * as HashMap from "effect/HashMap"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
-import { safe, safeJson } from "./text.js"
+import { inLine, safe, safeJson } from "./text.js"
 
 /** How a log is written. */
 export const formats = ["pretty", "json", "logfmt"] as const
@@ -38,10 +39,28 @@ const gathered = (logger: Logger.Logger<unknown, string>) =>
     })
   })
 
+/** Further lines of a text, set in: what begins in the first column is an entry of the log. */
+const setIn = (value: unknown): unknown =>
+  typeof value === "string" ? value.replace(/\r?\n|[\r\v\f\u0085\u2028\u2029]/g, "\n    ") : value
+
+/** The logger for people, in which no text can pass for an entry of its own. */
+const pretty = (): Logger.Logger<unknown, void> => {
+  const logger = Logger.prettyLogger({ stderr: true, mode: "tty" })
+  return Logger.make((options) =>
+    logger.log({
+      ...options,
+      message: Array.isArray(options.message) ? options.message.map(setIn) : setIn(options.message),
+      annotations: HashMap.fromIterable(
+        Array.from(options.annotations, ([name, value]) => [inLine(name), setIn(value)] as const)
+      )
+    })
+  )
+}
+
 /** Logs go to stderr: stdout is for results, for the address of a runtime, or for envelopes. */
 export const stderrLogger = (format: LogFormat): Layer.Layer<never> =>
   format === "pretty"
-    ? Logger.replace(Logger.defaultLogger, Logger.prettyLogger({ stderr: true, mode: "tty" }))
+    ? Logger.replace(Logger.defaultLogger, pretty())
     : Layer.unwrapScoped(
         Effect.map(
           gathered(

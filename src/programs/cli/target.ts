@@ -3,7 +3,6 @@
  * context in use, and that before the default. A context that a flag names is as good as flags: it goes before the
  * environment.
  */
-import * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type { Surroundings } from "./Command.js"
@@ -17,8 +16,8 @@ import { UsageError } from "./UsageError.js"
 export interface Target {
   readonly url: string
   readonly insecure: boolean
-  /** Asked each time it is needed. */
-  readonly token: Effect.Effect<Redacted.Redacted, TokenError>
+  /** An effect is run for each connection. */
+  readonly token: Redacted.Redacted | Effect.Effect<Redacted.Redacted, TokenError>
   readonly giveUpAfter: string
 }
 
@@ -34,7 +33,6 @@ export const targetOf = (
   flags: TargetFlags
 ): Effect.Effect<Target, UsageError | Contexts.ContextsError, Surroundings> =>
   Effect.gen(function* () {
-    const files = yield* FileSystem.FileSystem
     const isWhole = flags.context === undefined && flags.url !== undefined && flags.token !== undefined
     // Whoever says everything needs no file.
     const contexts = isWhole ? undefined : yield* Contexts.load
@@ -45,7 +43,7 @@ export const targetOf = (
       given !== undefined && (given.from === "flag" || flags.context?.from !== "flag" || kept === undefined)
     const url = isGiven(flags.url, context?.url) ? flags.url.value : context?.url
     const kept = name === undefined || context === undefined ? undefined : tokenOf(name, context)
-    const token = isGiven(flags.token, kept) ? Effect.succeed(Redacted.make(flags.token.value)) : kept
+    const token = isGiven(flags.token, kept) ? Redacted.make(flags.token.value) : kept
     if (token === undefined || flags.token?.value === "")
       return yield* new UsageError({
         message:
@@ -57,7 +55,7 @@ export const targetOf = (
       url: url ?? defaultUrl,
       // It was allowed for where the context leads.
       insecure: flags.insecure || (context?.insecure === true && url === context.url),
-      token: Effect.provideService(token, FileSystem.FileSystem, files),
+      token,
       giveUpAfter: flags.giveUpAfter
     }
   })

@@ -11,6 +11,9 @@ const units: Readonly<Record<string, number>> = {
 /** The last moment that has a timestamp of four digits a year. */
 export const latest = Date.parse("9999-12-31T23:59:59.999Z")
 
+/** The first one. */
+const earliest = Date.parse("0000-01-01T00:00:00Z")
+
 /** `30s`, `10m`, `2h`, `1d` or `2w` in milliseconds; `undefined` for anything else. */
 export const durationMs = (text: string): number | undefined => {
   const match = /^(\d{1,9})([smhdw])$/.exec(text)
@@ -46,7 +49,7 @@ const written = /^(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)
  */
 export const moment = (text: string, now: number): number | undefined => {
   const ago = durationMs(text)
-  if (ago !== undefined) return now - ago
+  if (ago !== undefined) return now - ago < earliest ? undefined : now - ago
   const match = written.exec(text)
   if (match === null) return undefined
   const [, year = "", month = "", day = "", time = "00:00", offset = ""] = match

@@ -1,18 +1,18 @@
 /** The token of a context, however it is come by. It is asked for when it is needed, and is not kept. */
 import { spawn } from "node:child_process"
-import * as FileSystem from "@effect/platform/FileSystem"
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type { Context } from "./contexts.js"
+import { readRegularFile } from "./regularFile.js"
 import { safe } from "./text.js"
 
 /** There is no token to be had; exit code 1. */
 export class TokenError extends Data.TaggedError("TokenError")<{ readonly message: string }> {}
 
 /** Time that a command gets for it. */
-export const commandTimeout = Duration.seconds(30)
+export const commandTimeout = Duration.seconds(20)
 /** Bytes of its output, and of what it says on stderr. */
 const maxOutput = 65_536
 
@@ -81,12 +81,10 @@ const fromCommand = (command: string): Effect.Effect<string, TokenError> =>
     return stdout
   })
 
-const fromFile = (name: string): Effect.Effect<string, TokenError, FileSystem.FileSystem> =>
-  Effect.flatMap(FileSystem.FileSystem, (files) =>
-    Effect.mapError(
-      files.readFileString(name),
-      () => new TokenError({ message: `its token file ${name} cannot be read` })
-    )
+const fromFile = (name: string): Effect.Effect<string, TokenError> =>
+  Effect.mapError(
+    readRegularFile(name, maxOutput),
+    (problem) => new TokenError({ message: `its token file ${name} ${problem}` })
   )
 
 /** A text as a token: what editors and commands put around it is no part of it. */
@@ -101,20 +99,19 @@ const clean = (source: string, text: string): Effect.Effect<Redacted.Redacted, T
       : Effect.succeed(Redacted.make(token))
 }
 
-/** Gives the token of a context each time it is run; `undefined` for a context that has none. */
-export const tokenOf = (
-  name: string,
-  { token, tokenCommand, tokenFile }: Context
-): Effect.Effect<Redacted.Redacted, TokenError, FileSystem.FileSystem> | undefined => {
-  const made =
-    token !== undefined
-      ? clean("its entry", token)
-      : tokenCommand !== undefined
-        ? Effect.flatMap(fromCommand(tokenCommand), (text) => clean("its token command", text))
-        : tokenFile !== undefined
-          ? Effect.flatMap(fromFile(tokenFile), (text) => clean(`its token file ${tokenFile}`, text))
-          : undefined
-  return made === undefined
-    ? undefined
-    : Effect.mapError(made, ({ message }) => new TokenError({ message: `context ${name}: ${message}` }))
+/**
+ * The token of a context; `undefined` for one that has none. One that is kept is given as it is, since asking again gives
+ * nothing else; what gives one is to be asked for each connection.
+ */
+export const tokenOf = (name: string, { token, tokenCommand, tokenFile }: Context) => {
+  const asked =
+    tokenCommand !== undefined
+      ? Effect.flatMap(fromCommand(tokenCommand), (text) => clean("its token command", text))
+      : tokenFile !== undefined
+        ? Effect.flatMap(fromFile(tokenFile), (text) => clean(`its token file ${tokenFile}`, text))
+        : undefined
+  return token !== undefined
+    ? Redacted.make(token.trim())
+    : asked &&
+        Effect.mapError(asked, ({ message }) => new TokenError({ message: `context ${name}: ${message}` }))
 }

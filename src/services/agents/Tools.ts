@@ -193,6 +193,53 @@ export const make = <I = unknown, IE = I, O = unknown, OE = O, F = never, FE = F
   }
 }
 
+/** Returns a cost with the name of its metric, which is the tool's unless it has one. */
+const named = (tool: string, cost: Cost | undefined): Cost | undefined =>
+  cost === undefined ? undefined : { ...cost, name: cost.name ?? tool }
+
+/** Returns how a call ended that failed, died or was interrupted. */
+const failedRun = <I, IE, O, OE, F, FE>(contract: Contract<I, IE, O, OE, F, FE>) => {
+  const encode = Schema.encodeUnknownEither(contract.error)
+  return (input: I, cause: Cause.Cause<F | ArcpError>): Ran => {
+    const failure = Cause.failureOrCause(cause)
+    const cost = named(
+      contract.name,
+      contract.costOnFailure(input, Option.getOrUndefined(Either.getLeft(failure)))
+    )
+    if (Either.isRight(failure)) return { exit: Exit.failCause(failure.right), cost }
+    if (isArcpError(failure.left)) return { exit: Exit.fail(failure.left), cost }
+    const message = failureMessage(failure.left)
+    const encoded = encode(failure.left)
+    return {
+      exit: Exit.fail(
+        Either.isRight(encoded)
+          ? new ToolFailure({ message, failure: encoded.right })
+          : new InternalError({ message })
+      ),
+      cost
+    }
+  }
+}
+
+/** Returns how a call ended that gave an output; one that is not the contract's is a failure of the tool. */
+const finishedRun = <I, IE, O, OE, F, FE>(contract: Contract<I, IE, O, OE, F, FE>) => {
+  const encode = Schema.encode(contract.output)
+  return (input: I, output: O): Effect.Effect<Ran> =>
+    Effect.map(
+      Effect.exit(encode(output)),
+      (encoded): Ran => ({
+        cost: named(contract.name, contract.cost(input, output)),
+        exit: Exit.mapError(
+          encoded,
+          (error) =>
+            new InternalError({
+              message: `the output of tool ${contract.name} is not what its contract says: ${describe(error.issue, "output")}`
+            })
+        )
+      })
+    )
+}
+
 /**
  * Gives a contract its handler. The handler's requirements become those of the layer; each call has its own
  * `Scope`.
@@ -203,44 +250,8 @@ export const handle = <I, IE, O, OE, F, FE, R = never>(
 ): Registered<Exclude<R, Scope.Scope>> => {
   const { name } = contract
   const decode = Schema.decodeUnknown(contract.input)
-  const encodeOutput = Schema.encode(contract.output)
-  const encodeFailure = Schema.encodeEither(contract.error)
-
-  const named = (cost: Cost | undefined): Cost | undefined =>
-    cost === undefined ? undefined : { ...cost, name: cost.name ?? name }
-
-  const failed = (input: I, cause: Cause.Cause<F | ArcpError>): Ran => {
-    const failure = Option.getOrUndefined(Cause.failureOption(cause))
-    const cost = named(contract.costOnFailure(input, failure))
-    if (failure === undefined) return { exit: Exit.failCause(cause as Cause.Cause<never>), cost }
-    if (isArcpError(failure)) return { exit: Exit.fail(failure), cost }
-    const message = failureMessage(failure)
-    const encoded = encodeFailure(failure as F)
-    return {
-      exit: Exit.fail(
-        Either.isRight(encoded)
-          ? new ToolFailure({ message, failure: encoded.right })
-          : new InternalError({ message })
-      ),
-      cost
-    }
-  }
-
-  const finished = (input: I, output: O): Effect.Effect<Ran> =>
-    Effect.map(
-      Effect.exit(encodeOutput(output)),
-      (encoded): Ran => ({
-        cost: named(contract.cost(input, output)),
-        exit: Exit.mapError(
-          encoded,
-          (error) =>
-            new InternalError({
-              message: `the output of tool ${name} is not what its contract says: ${describe(error.issue, "output")}`
-            })
-        )
-      })
-    )
-
+  const failed = failedRun(contract)
+  const finished = finishedRun(contract)
   return {
     name,
     description: contract.description,

@@ -8,6 +8,7 @@
 export const optionalPackages = {
   "@effect/platform-node": "0.108",
   "@effect/sql": "0.52",
+  "@photostructure/sqlite": "1.2",
   ignore: "7",
   jose: "6"
 } as const

@@ -24,6 +24,30 @@ export const agents = [
     await pause(50)
     return "went on"
   }),
+  Agent.fromPromise("quitter", { version: "1.0.0" }, async () => {
+    process.exitCode = 7
+    process.exit(0)
+  }),
+  Agent.fromPromise("poison", { version: "1.0.0" }, async () => {
+    const unreadable = new Proxy(
+      {},
+      {
+        get: () => {
+          throw new Error("not to be looked at")
+        }
+      }
+    )
+    setTimeout(() => Promise.reject(unreadable))
+    setTimeout(() => Promise.reject(null))
+    setTimeout(() => Promise.reject(Object.create(null)))
+    await pause(50)
+    return "went on"
+  }),
+  Agent.fromPromise("forger", { version: "1.0.0" }, async () => {
+    throw new Error(
+      "broken\n[00:00:00.000] INFO (#1): session opened by admin\ntimestamp=1 level=INFO message=forged"
+    )
+  }),
   Agent.fromPromise("bomb", { version: "1.0.0" }, async (_, job) => {
     setTimeout(() => {
       throw new Error("thrown in a timer")

@@ -1,7 +1,6 @@
 import * as fs from "node:fs"
 import * as os from "node:os"
 import * as path from "node:path"
-import * as Reactivity from "@effect/experimental/Reactivity"
 import * as SqlClient from "@effect/sql/SqlClient"
 import { describe, expect, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -158,9 +157,7 @@ describe("CredentialStoreSql", () => {
       const filename = yield* tempFile
       yield* using(open(filename))((store) =>
         Effect.gen(function* () {
-          const foreign = yield* Effect.flatMap(SqliteClient.make({ filename }), (sql) => sql.reserve).pipe(
-            Effect.provide(Reactivity.layer)
-          )
+          const foreign = yield* Effect.flatMap(SqliteClient.make({ filename }), (sql) => sql.reserve)
           yield* foreign.executeRaw("BEGIN IMMEDIATE", [])
           const insert = yield* Effect.fork(store.insert(aRecord("cred_a")))
           const left = yield* Effect.fork(store.insert(aRecord("cred_b")))

@@ -3,7 +3,6 @@ import * as fs from "node:fs"
 import { createRequire } from "node:module"
 import * as os from "node:os"
 import * as path from "node:path"
-import * as Reactivity from "@effect/experimental/Reactivity"
 import type * as SqlClient from "@effect/sql/SqlClient"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
@@ -419,7 +418,7 @@ describe("StoreSqlite", () => {
           yield* sql`PRAGMA max_page_count = 64`
           return yield* StoreSql.makeKeeping(sql, filename)
         }).pipe(Effect.orDie)
-      ).pipe(Layer.provide(Reactivity.layer))
+      )
       yield* using(limited)((store) =>
         Effect.gen(function* () {
           const error = yield* Effect.flip(
@@ -526,7 +525,7 @@ describe("StoreSqlite", () => {
           const sql = yield* SqliteClient.make({ filename, readonly: true, disableWAL: true })
           return yield* StoreSql.makeKeeping(sql, filename)
         })
-      ).pipe(Layer.provide(Reactivity.layer))
+      )
       yield* using(open(filename))((store) => store.commit(everything))
       yield* using(readOnly)((store) =>
         Effect.gen(function* () {
@@ -577,7 +576,7 @@ describe("StoreSqlite", () => {
         const filename = yield* tempFile
         const rows = yield* openFile({ filename, ...options }, (sql) =>
           Effect.orDie(sql.unsafe("PRAGMA synchronous").values)
-        ).pipe(Effect.scoped, Effect.provide(Reactivity.layer))
+        ).pipe(Effect.scoped)
         assert.deepStrictEqual(rows, [[expected]])
       }
     })
@@ -589,9 +588,7 @@ describe("StoreSqlite", () => {
       yield* using(open(filename))((store) =>
         Effect.gen(function* () {
           yield* store.commit(everything)
-          const foreign = yield* Effect.flatMap(SqliteClient.make({ filename }), (sql) => sql.reserve).pipe(
-            Effect.provide(Reactivity.layer)
-          )
+          const foreign = yield* Effect.flatMap(SqliteClient.make({ filename }), (sql) => sql.reserve)
           yield* foreign.executeRaw("BEGIN IMMEDIATE", [])
           const commit = yield* Effect.fork(store.commit([Op.Alive({ at: 100 })]))
           yield* TestClock.adjust("10 seconds")
@@ -621,7 +618,7 @@ describe("StoreSqlite", () => {
       const filename = yield* tempFile
       const script = `
         const { DatabaseSync } = process.getBuiltinModule("node:sqlite") ??
-          require(${JSON.stringify(createRequire(import.meta.url).resolve(substitute.name))})
+          require(${JSON.stringify(createRequire(import.meta.url).resolve(substitute))})
         const database = new DatabaseSync(${JSON.stringify(`${filename}.lock`)})
         database.exec("BEGIN EXCLUSIVE")
         console.log("locked")

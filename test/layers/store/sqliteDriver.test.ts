@@ -192,7 +192,7 @@ describe("the SQLite driver", () => {
     timeout: 60_000
   }, () => {
     const script = `
-      const { DatabaseSync } = process.getBuiltinModule("node:sqlite") ?? (await import("${substitute.name}"))
+      const { DatabaseSync } = process.getBuiltinModule("node:sqlite") ?? (await import("${substitute}"))
       for (let round = 0; round < 3; round++) {
         const database = new DatabaseSync(":memory:")
         for (let i = 0; i < 2_000; i++) database.prepare("SELECT " + i).all()
@@ -208,10 +208,5 @@ describe("the SQLite driver", () => {
     })
     assert.strictEqual(child.stdout.trim(), "alive", child.stderr)
     assert.strictEqual(child.status, 0)
-  })
-
-  it("names the version of its substitute that is installed by default", () => {
-    const manifest = JSON.parse(fs.readFileSync(new URL("../../../package.json", import.meta.url), "utf8"))
-    assert.strictEqual(manifest.optionalDependencies[substitute.name], substitute.version)
   })
 })

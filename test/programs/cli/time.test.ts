@@ -44,6 +44,8 @@ it("durations read well", () => {
     "1d01h"
   ])
   expect([-5, 3_000, 300_000, 7_200_000, 800_000_000].map(age)).toEqual(["0s", "3s", "5m", "2h", "9d"])
+  // So long ago that no timestamp says it.
+  expect(["999999999w", "999999999d"].map((text) => moment(text, now))).toEqual([undefined, undefined])
   expect(["10m", "0s", "1.5h", "10"].map(durationMs)).toEqual([600_000, 0, undefined, undefined])
 })
 

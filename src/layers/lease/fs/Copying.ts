@@ -3,12 +3,12 @@ import type { PlatformError } from "@effect/platform/Error"
 import type * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { type AccessRequest, failure, io, isReason, notFound, read, settled, write } from "./Authority.js"
 import { makeDirectory } from "./Directories.js"
 import { isOpenable } from "./Files.js"
 import type { FsParts } from "./FsParts.js"
 import { symlink } from "./Names.js"
 import { dirname, join, leadsTo } from "./Paths.js"
+import { type AccessRequest, failure, io, isReason, notFound, read, settled, write } from "./Requests.js"
 import { remove } from "./Trees.js"
 
 interface CopyFileOptions {

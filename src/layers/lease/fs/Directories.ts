@@ -2,9 +2,9 @@
 import type { PlatformError } from "@effect/platform/Error"
 import type * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
-import { type AccessRequest, failure, io, isReason, settled, write } from "./Authority.js"
 import type { FsParts } from "./FsParts.js"
 import { dirname } from "./Paths.js"
+import { type AccessRequest, failure, io, isReason, settled, write } from "./Requests.js"
 
 const makeOne = ({ open, places }: FsParts, request: AccessRequest, mode: number | undefined) =>
   settled(

@@ -6,11 +6,14 @@ import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
+import type { Capability } from "./Aliases.js"
+import type { Authority } from "./Authority.js"
+import { descriptorOf, type FoundPlace, type Place } from "./Holding.js"
+import * as Pinned from "./Pinned.js"
+import type { OpenedFile, Places } from "./Places.js"
 import {
   type AccessRequest,
-  type Authority,
   both,
-  type Capability,
   Changed,
   failure,
   io,
@@ -20,10 +23,7 @@ import {
   retried,
   translate,
   write
-} from "./Authority.js"
-import { descriptorOf, type FoundPlace, type Place } from "./Holding.js"
-import * as Pinned from "./Pinned.js"
-import type { OpenedFile, Places } from "./Places.js"
+} from "./Requests.js"
 
 /** What the flags of `open` need of the lease. */
 export const needsOf = (flag: FileSystem.OpenFlag): ReadonlyArray<Capability> =>

@@ -6,8 +6,8 @@ import { type PlatformError, SystemError } from "@effect/platform/Error"
 import type * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { codeOf, isReason } from "./Authority.js"
 import { join } from "./Paths.js"
+import { codeOf, isReason } from "./Requests.js"
 
 /** A directory, as long as the scope lasts in which it was opened. */
 export interface Directory {

@@ -5,20 +5,11 @@
 import type { PlatformError } from "@effect/platform/Error"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import {
-  type AccessRequest,
-  type Authority,
-  both,
-  io,
-  notFound,
-  read,
-  refuse,
-  settled,
-  write
-} from "./Authority.js"
+import type { Authority } from "./Authority.js"
 import type { FsParts } from "./FsParts.js"
 import type { Place } from "./Holding.js"
 import { leadsTo } from "./Paths.js"
+import { type AccessRequest, both, io, notFound, read, refuse, settled, write } from "./Requests.js"
 
 /** Gives a file another name (a hard link). */
 export const link = (

@@ -12,7 +12,7 @@ import type * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import { Changed } from "./Authority.js"
+import { Changed } from "./Requests.js"
 
 type NodeFs = typeof import("node:fs")
 

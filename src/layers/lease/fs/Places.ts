@@ -5,9 +5,10 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import { type AccessRequest, type Authority, Changed, io, isReason } from "./Authority.js"
+import type { Authority } from "./Authority.js"
 import type { Content, Directory, FoundPlace, Place } from "./Holding.js"
 import * as Holding from "./Holding.js"
+import { type AccessRequest, Changed, io, isReason } from "./Requests.js"
 import * as Walk from "./Walk.js"
 
 /** A file that was opened, and what it turned out to be. */

@@ -3,9 +3,9 @@ import { BadArgument, type PlatformError } from "@effect/platform/Error"
 import type * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { type AccessRequest, Changed, io, isReason, retried, write } from "./Authority.js"
 import type { FsParts } from "./FsParts.js"
 import type { Place } from "./Holding.js"
+import { type AccessRequest, Changed, io, isReason, retried, write } from "./Requests.js"
 import { removeAt } from "./Trees.js"
 
 /** A directory of a random name, in which nothing else is. */
@@ -16,7 +16,7 @@ interface Temporary {
   readonly place: Place
 }
 
-type Options = FileSystem.MakeTempFileOptions | undefined
+type TempOptions = FileSystem.MakeTempFileOptions | undefined
 
 const random = Effect.sync(() =>
   Array.from(globalThis.crypto.getRandomValues(new Uint8Array(8)), (byte) =>
@@ -30,7 +30,7 @@ const isName = (part: string | undefined): boolean => part === undefined || !/[/
 const makeHeld = (
   { authority, open, places }: FsParts,
   method: string,
-  options: Options
+  options: TempOptions
 ): Effect.Effect<Temporary, PlatformError, Scope.Scope> => {
   const directory = options?.directory || "."
   if (!isName(options?.prefix) || !isName(options?.suffix))
@@ -66,7 +66,7 @@ const discard = (parts: FsParts, { request, place }: Temporary) =>
     )
   )
 
-const makeScoped = (parts: FsParts, method: string, options: Options) =>
+const makeScoped = (parts: FsParts, method: string, options: TempOptions) =>
   Effect.acquireRelease(makeHeld(parts, method, options), (temporary) => discard(parts, temporary))
 
 /** Makes an empty file in a temporary directory. */
@@ -80,18 +80,21 @@ const makeFileIn = ({ authority, files }: FsParts, temporary: Temporary, suffix:
   })
 
 /** Makes a temporary directory that stays. */
-export const makeTempDirectory = (parts: FsParts, options: Options): Effect.Effect<string, PlatformError> =>
+export const makeTempDirectory = (
+  parts: FsParts,
+  options: TempOptions
+): Effect.Effect<string, PlatformError> =>
   Effect.scoped(Effect.map(makeHeld(parts, "makeTempDirectory", options), ({ path }) => path))
 
 /** Makes a temporary directory that goes with the scope. */
 export const makeTempDirectoryScoped = (
   parts: FsParts,
-  options: Options
+  options: TempOptions
 ): Effect.Effect<string, PlatformError, Scope.Scope> =>
   Effect.map(makeScoped(parts, "makeTempDirectoryScoped", options), ({ path }) => path)
 
 /** Makes a temporary file that stays, in a directory of its own. */
-export const makeTempFile = (parts: FsParts, options: Options): Effect.Effect<string, PlatformError> =>
+export const makeTempFile = (parts: FsParts, options: TempOptions): Effect.Effect<string, PlatformError> =>
   Effect.scoped(
     Effect.flatMap(makeHeld(parts, "makeTempFile", options), (temporary) =>
       Effect.onError(makeFileIn(parts, temporary, options?.suffix), () => discard(parts, temporary))
@@ -101,7 +104,7 @@ export const makeTempFile = (parts: FsParts, options: Options): Effect.Effect<st
 /** Makes a temporary file that goes with the scope, and its directory too. */
 export const makeTempFileScoped = (
   parts: FsParts,
-  options: Options
+  options: TempOptions
 ): Effect.Effect<string, PlatformError, Scope.Scope> =>
   Effect.flatMap(makeScoped(parts, "makeTempFileScoped", options), (temporary) =>
     makeFileIn(parts, temporary, options?.suffix)

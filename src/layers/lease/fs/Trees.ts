@@ -4,9 +4,11 @@ import type * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
+import type { Authority } from "./Authority.js"
+import type { FsParts } from "./FsParts.js"
+import { type Directory, type Place, placeIn } from "./Holding.js"
 import {
   type AccessRequest,
-  type Authority,
   type Changed,
   codeOf,
   failure,
@@ -16,9 +18,7 @@ import {
   read,
   settled,
   write
-} from "./Authority.js"
-import type { FsParts } from "./FsParts.js"
-import { type Directory, type Place, placeIn } from "./Holding.js"
+} from "./Requests.js"
 
 const byteLength = (text: string): number => new TextEncoder().encode(text).length
 /** The longest path that Linux takes, in bytes. */

@@ -7,9 +7,10 @@ import type { PlatformError, SystemError } from "@effect/platform/Error"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
-import { type AccessRequest, type Authority, Changed, failure, io, notFound } from "./Authority.js"
+import type { Authority } from "./Authority.js"
 import { type Directory, type FoundPlace, type Holding, placeIn } from "./Holding.js"
 import { basename, dirname, join, maxLinks, segments } from "./Paths.js"
+import { type AccessRequest, Changed, failure, io, notFound } from "./Requests.js"
 
 /** What walks follow, and what they ask. */
 export interface Ground {

@@ -10,11 +10,11 @@ import * as Mailbox from "effect/Mailbox"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { type AccessRequest, type Changed, io, isReason, read, retried, translate } from "./Authority.js"
 import type { FsParts } from "./FsParts.js"
 import { type Directory, type FoundPlace, type Place, placeIn } from "./Holding.js"
 import { basename, join } from "./Paths.js"
 import type { OpenedFile } from "./Places.js"
+import { type AccessRequest, type Changed, io, isReason, read, retried, translate } from "./Requests.js"
 
 /** Events that a slow reader leaves here before the next ones wait. */
 const capacity = 1024

@@ -3,6 +3,7 @@
  * goes on; an error that nothing catches is the end of the server, in order.
  */
 import { AsyncLocalStorage } from "node:async_hooks"
+import { inspect } from "node:util"
 import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
@@ -41,6 +42,40 @@ export const traceable = (agent: Hosted): Hosted => ({
     )
 })
 
+/** What was thrown, as something that a log can read: a value of an agent's may throw at every look. */
+const readable = (reason: unknown): unknown => {
+  try {
+    return reason instanceof Error && typeof reason.message === "string" && typeof reason.stack === "string"
+      ? reason
+      : new Error(`what was thrown is no error: ${inspect(reason, { depth: 2, maxStringLength: 1_000 })}`)
+  } catch {
+    return new Error("what was thrown cannot be read")
+  }
+}
+
+/** Keeps agents from ending the process, and with it the jobs of all others: in the name of a job `process.exit` throws. */
+const withoutExit = (refused: (error: Error) => void): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.asVoid(
+    Effect.acquireRelease(
+      Effect.sync(() => {
+        const { exit } = process
+        process.exit = (code) => {
+          if (origin.getStore() === undefined) return exit(code)
+          const error = new Error("an agent called process.exit(): it may end its job, not the server")
+          refused(error)
+          throw error
+        }
+        return exit
+      }),
+      (exit) =>
+        Effect.sync(() => {
+          process.exit = exit
+          // Nor do they say how it has ended.
+          process.exitCode = undefined
+        })
+    )
+  )
+
 /** Serves until that has ended, or the process cannot go on; a race would not wait for what it interrupts. */
 export const unless = <E, R>(
   crashed: Effect.Effect<never, Crashed>,
@@ -58,15 +93,16 @@ export const watch: Effect.Effect<Effect.Effect<never, Crashed>, never, Scope.Sc
     const runtime = yield* Effect.runtime<never>()
     const crashed = yield* Deferred.make<never, Crashed>()
     const log = (message: string, reason: unknown) => {
-      const line = Effect.logError(message, Cause.die(reason))
+      const line = Effect.logError(message, Cause.die(readable(reason)))
       Runtime.runFork(runtime)(Effect.annotateLogs(line, origin.getStore() ?? {}))
     }
     const onRejection = (reason: unknown) => log("a promise was rejected that nobody waits for", reason)
     const onException = (error: unknown) => {
       log("an error was thrown that nothing catches; shutting down", error)
-      const message = `an error was thrown that nothing catches (${failureMessage(error)}); the server has shut down`
+      const message = `an error was thrown that nothing catches (${failureMessage(readable(error))}); the server has shut down`
       Deferred.unsafeDone(crashed, Effect.fail(new Crashed({ message })))
     }
+    yield* withoutExit((error) => log("an agent tried to end the process", error))
     yield* Effect.acquireRelease(
       Effect.sync(() => {
         process.on("unhandledRejection", onRejection)

@@ -1,0 +1,139 @@
+/**
+ * Answers to submits that start no run: a refusal, the same answer again, or the accept of a job that there is already.
+ * A refusal is stored as the only, terminal event of a fresh job id, so that a resume replays it (§5.1, §5.2 of the
+ * protocol page).
+ */
+import * as Effect from "effect/Effect"
+import { type ArcpError, JobNotFound } from "../../protocol/Errors.js"
+import type { JobSession, SubmitHead } from "../../services/jobs/Jobs.js"
+import { type JobRecord, Op } from "../../services/store/Store.js"
+import * as Checks from "./Checks.js"
+import * as Faults from "./Faults.js"
+import type { JobParts } from "./JobParts.js"
+import type { Ownership } from "./Ownership.js"
+import type { Hold } from "./Reservations.js"
+import * as Terminal from "./Terminal.js"
+
+/** What answers are made of. */
+export interface AnswerParts extends JobParts {
+  readonly ownership: Ownership
+}
+
+/** Returns the record of a job that a submit begins, with nothing of what was submitted. */
+export const newRecord = (
+  { ids, now }: JobParts,
+  session: JobSession,
+  request: SubmitHead,
+  agent: string
+): JobRecord => ({
+  jobId: ids.unsafeMake("job"),
+  sessionId: session.sessionId,
+  submitId: request.id,
+  principal: session.identity.principal,
+  agent,
+  status: "running",
+  rejected: false,
+  lease: {},
+  traceId: request.traceId ?? ids.unsafeTraceId(),
+  parentSpan: request.parentSpan,
+  createdAt: now(),
+  lastEventSeq: 0
+})
+
+/** Refuses a submit. */
+export const reject = (
+  parts: JobParts,
+  session: JobSession,
+  request: SubmitHead,
+  agent: string,
+  error: ArcpError,
+  hold: Hold
+): Effect.Effect<void, ArcpError> =>
+  Effect.gen(function* () {
+    const { log, now, options } = parts
+    yield* log.roomToOpen((giveBack) => hold.keepKey(giveBack))
+    const at = now()
+    const record = newRecord(parts, session, request, agent)
+    const event = Terminal.failed(error, "error", at, options.maxOutboundFrameBytes, {
+      details: { request_id: request.id }
+    })
+    yield* log.openJob({ ...record, status: "error", rejected: true, endedAt: at }, session.view, { event })
+  })
+
+/** Sends the accept of a job. */
+const accept = (
+  { ownership, running }: AnswerParts,
+  session: JobSession,
+  request: SubmitHead,
+  record: JobRecord
+): void => {
+  const credentials = ownership.shown(session, record)
+  session.send(Checks.acceptance(record, request.id, credentials, running.get(record.jobId)?.live.span))
+}
+
+/** Gives the same answer again, and nothing else, to a frame that came before: `before` is what was stored of it. */
+export const repeat = (
+  parts: AnswerParts,
+  session: JobSession,
+  request: SubmitHead,
+  before: JobRecord,
+  hold: Hold
+): Effect.Effect<void, ArcpError> =>
+  Effect.gen(function* () {
+    const { log, running, store } = parts
+    if (!before.rejected) return accept(parts, session, request, running.current(before))
+    if (before.answeredWith !== undefined) {
+      const record = yield* Faults.storage(store.job(before.answeredWith))
+      if (record !== undefined) return accept(parts, session, request, running.current(record))
+      const error = new JobNotFound({
+        message: "the job that this submit was answered with has been dropped"
+      })
+      return yield* reject(parts, session, request, before.agent, error, hold)
+    }
+    return yield* log.read(session.view, before.lastEventSeq - 1).pipe(
+      Effect.map(({ frames: [frame] }) => {
+        if (frame !== undefined) session.sendFrame(frame)
+      }),
+      // The refusal has been evicted from the view, so the client has had it.
+      Effect.catchTag("ResumeWindowExpired", () => Effect.void)
+    )
+  })
+
+/**
+ * Answers a new frame with the accept of a job that there is already: the session observes it from here on, and owns it
+ * when nobody does. That this frame was answered is stored with the join.
+ */
+export const rejoin = (
+  parts: AnswerParts,
+  session: JobSession,
+  request: SubmitHead,
+  record: JobRecord
+): Effect.Effect<void, ArcpError> =>
+  Effect.gen(function* () {
+    const { log, now, ownership, running } = parts
+    const job = yield* log.loadJob(record)
+    const inherits = yield* ownership.inheritable(session, record)
+    const answer: JobRecord = {
+      ...newRecord(parts, session, request, record.agent),
+      status: record.status,
+      rejected: true,
+      endedAt: now(),
+      answeredWith: record.jobId
+    }
+    yield* log.observe(session.view, job, {
+      history: false,
+      ops: [Op.PutJob({ job: answer })],
+      onCommit: () => accept(parts, session, request, running.current(record))
+    })
+    if (inherits)
+      yield* ownership
+        .take(session, record, job, request.id)
+        .pipe(
+          Effect.catchAll((error) =>
+            Effect.logWarning(
+              `${record.jobId} has no owner; a cancel, or the key again, finds one`,
+              error.message
+            )
+          )
+        )
+  })
