@@ -42,6 +42,9 @@ export interface Emitter {
 /** Kinds that whoever emits them acts upon: what they say is stored before anything comes of it. */
 const awaitedKinds: ReadonlySet<string> = new Set(["tool_call", "delegate", "artifact_ref"])
 
+/** What the log fails with is the runtime's fault. */
+const blame = (error: InternalError) => Effect.sync(() => Faults.blame(error))
+
 const limitError = (limit: string, message: string) => new InternalError({ message, details: { limit } })
 
 const uncountable = (what: string) =>
@@ -88,15 +91,16 @@ export const make = (context: {
     payload: string,
     more?: Partial<NewEvent>
   ): Effect.Effect<void, InternalError> => {
-    const longest = [payload, more?.secret?.payload ?? ""]
-    if (longest.some((text) => ResultWriter.exceeds(text, maxBytes)))
+    const isTooLarge = (text: string | undefined) =>
+      text !== undefined && ResultWriter.exceeds(text, maxBytes)
+    if (isTooLarge(payload) || isTooLarge(more?.secret?.payload))
       return limitError(
         "event_bytes",
         `a ${kind} event may have ${maxBytes} bytes; use streamResult or an artifact`
       )
     const awaited = context.awaitEmits || awaitedKinds.has(kind)
     const event: NewEvent = { type: "job.event", kind, payload, awaited, ...more }
-    return Effect.tapError(log.append(job, event), (error) => Effect.sync(() => Faults.blame(error)))
+    return Effect.tapError(log.append(job, event), blame)
   }
 
   /** The error of a call is told, whatever its details are. */
@@ -191,7 +195,7 @@ export const make = (context: {
           : Effect.flatMap(event.encode(value), (body) => vendor(event.kind, body)),
       flush: Effect.tapError(
         Effect.suspend(() => log.flush(job)),
-        (error) => Effect.sync(() => Faults.blame(error))
+        blame
       ),
       openResult: result.openResult,
       streamResult: result.streamResult
