@@ -197,6 +197,49 @@ describe("an emit", () => {
     }
   )
 
+  it.effect("is refused so too when what was interrupted waited for its commit", () => {
+    const { gate, run } = makeStore()
+    return run(
+      Effect.gen(function* () {
+        const log = yield* EventLog
+        const job = yield* openJob(yield* openView)
+        yield* gate.close
+        for (const n of upTo(100)) {
+          const emitting = yield* Effect.fork(log.append(job, awaited(event("tool_call", n))))
+          yield* Effect.yieldNow()
+          yield* Fiber.interrupt(emitting)
+        }
+        assert.isTrue(Exit.isFailure(yield* Effect.exit(log.append(job, awaited(event("tool_call", 101))))))
+        yield* gate.open
+        yield* settle
+        assert.isAtMost((yield* storedOf(job)).length, 3 * 8)
+        yield* log.append(job, awaited(event("tool_call", 102)))
+      }),
+      { maxUncommittedEvents: 8 }
+    )
+  })
+
+  it.effect("goes on when what it waits with is committed together with the end of its job", () => {
+    const { gate, run } = makeStore()
+    return run(
+      Effect.gen(function* () {
+        const view = yield* openView
+        const job = yield* openJob(view)
+        yield* gate.close
+        const waiting = yield* Effect.fork(emit(job, 1, 9))
+        yield* Effect.yieldNow()
+        assert.isTrue(yield* isWaiting(waiting))
+        const ending = yield* Effect.fork(end(job, view))
+        yield* Effect.yieldNow()
+        yield* gate.open
+        yield* Fiber.join(ending)
+        yield* Fiber.join(waiting)
+        assert.deepStrictEqual(numbers(yield* readAll(view), job), [...upTo(9), undefined])
+      }),
+      { maxUncommittedEvents: 8 }
+    )
+  })
+
   it.effect("that is awaited returns with its commit, after everything before it", () => {
     const { gate, run } = makeStore()
     return run(
