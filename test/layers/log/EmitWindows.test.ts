@@ -54,6 +54,37 @@ describe("whoever waits for room", () => {
     })
   )
 
+  it.effect("waits while all jobs together have too much, though its own has not", () =>
+    Effect.gen(function* () {
+      const [windows, job, other] = [makeWindows(), makeJob(), makeJob()]
+      const large = { ...one, payload: "x".repeat(1_000_000) }
+      windows.enter(other, large)
+      windows.enter(job, one)
+      const waiting = yield* Effect.fork(windows.wait(job, one))
+      yield* Effect.yieldNow()
+      windows.leave(job, one)
+      windows.relieve()
+      yield* Effect.yieldNow()
+      assert.strictEqual((yield* Fiber.poll(waiting))._tag, "None")
+      windows.leave(other, large)
+      windows.relieve()
+      yield* Fiber.join(waiting)
+      assert.isTrue(windows.isOpen(job))
+    })
+  )
+
+  it("finds room in bytes once they are committed", () => {
+    const [windows, job] = [makeWindows(), makeJob()]
+    const large = { ...one, payload: "x".repeat(60_000) }
+    for (let i = 0; i < 3; i++) {
+      windows.enter(job, large)
+      assert.isTrue(windows.isOpen(job))
+      windows.enter(job, large)
+      assert.isFalse(windows.isOpen(job))
+      for (let n = 0; n < 2; n++) windows.leave(job, large)
+    }
+  })
+
   it.effect("is told when its job breaks, and when it has broken", () =>
     Effect.gen(function* () {
       const [windows, job] = [makeWindows(), makeJob()]
