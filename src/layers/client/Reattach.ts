@@ -119,7 +119,7 @@ export const reattach = (
         session.handles.fail(
           jobId,
           new ResumeWindowExpired({
-            message: `the job cannot be watched from a new session: ${error.message}`
+            message: `it is not found in a new session: ${error.message}`
           })
         )
       })

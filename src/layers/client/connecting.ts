@@ -244,7 +244,7 @@ const welcomed = (session: ClientSession, frame: unknown): Effect.Effect<number 
     (resumed && session.sessionId !== sessionId)
   )
     return new ProtocolViolation({
-      message: `the runtime answered session.hello with ${message?.type ?? "no message"} of ${sessionId ?? "no session"}`
+      message: `the runtime answered session.hello with ${message?.type}, ${sessionId}`
     })
   session.open(sessionId, message.payload)
   return Effect.succeed(resumed ? session.numbers.from : undefined)
