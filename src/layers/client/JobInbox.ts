@@ -45,7 +45,7 @@ export interface About {
 }
 
 const readAsChunks = new InvalidRequest({
-  message: "use either result or chunks"
+  message: "use result or chunks"
 })
 
 /** Takes the frames of one job, and gives its events, its output and its end to those who read them. */
@@ -174,8 +174,8 @@ export class JobInbox {
       reason: "session_lost",
       replayed,
       message: replayed
-        ? "the session was lost; what the runtime still has of the job follows"
-        : "the session was lost; what happened until now is missing"
+        ? "the session was lost; what is left of the job follows"
+        : "the session was lost; what came until now is missing"
     })
     this.#rebased = true
     this.events.rebase(after, { ...gap, eventSeq: after })
@@ -294,7 +294,7 @@ export class JobInbox {
     if (payload.kind !== "result_chunk") return this.#chunkLane.offer(seq, 0, undefined)
     if (event.kind !== "result_chunk") {
       const problem = event.kind === "other" ? event.problem : undefined
-      return this.fail(new ProtocolViolation({ message: `bad result_chunk event: ${problem}` }))
+      return this.fail(new ProtocolViolation({ message: `bad result_chunk: ${problem}` }))
     }
     this.#chunksAfter ??= seq - 1
     const repeated = this.#rebased && event.body.chunk_seq < this.#nextChunk

@@ -137,7 +137,7 @@ export const subscribe =
       // The replay would come as new events of the same job to the handle that there is.
       if (history === true && session.handles.has(jobId))
         return yield* new Errors.InvalidRequest({
-          message: `this client has a handle on ${jobId} already`
+          message: `this client has a handle on ${jobId}`
         })
       const unsubscribe = () => session.post("job.unsubscribe", { job_id: jobId }, jobId)
       const mine = yield* place(parts, (inbox) =>
