@@ -68,7 +68,7 @@ export interface Options {
   readonly resume?: ResumeState | undefined
   /**
    * Keeps the session's place, so that the next process goes on with it: `restored` are its jobs, `attach` gives
-   * their handles. One process at a time.
+   * their handles. One process at a time: another that is alive is noticed, and has a session of its own.
    *
    * @example
    * { state: ClientState.keyValueStore(yield* KeyValueStore.KeyValueStore) }
@@ -121,7 +121,7 @@ const serve = (session: ClientSession) =>
     const running = yield* keepConnected(session, Deferred.succeed(connected, true)).pipe(
       // A defect, in a transport for example, must not leave anybody waiting.
       Effect.catchAllCause((cause) =>
-        Effect.sync(() => session.finish(new TransportError({ message: "the connection failed", cause })))
+        Effect.sync(() => session.finish(new TransportError({ message: "connection failed", cause })))
       ),
       Effect.zipRight(Deferred.succeed(connected, false)),
       Effect.forkScoped
@@ -189,6 +189,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
         options.resume === undefined
           ? saved && { ...saved, mayBeGone: true }
           : { ...options.resume, mayBeGone: false },
+      kept: state !== undefined,
       nextId: () => ids.ulid(now()),
       traceId: ids.traceId,
       now,
@@ -212,7 +213,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       return session.flush.pipe(
         Effect.zipRight(session.save),
         Effect.flatMap(() => {
-          session.finish(new TransportError({ message: "this client closed the session" }), null)
+          session.finish(new TransportError({ message: "closed by this client" }), null)
           return Fiber.interrupt(running)
         }),
         Effect.asVoid

@@ -47,6 +47,8 @@ export interface SessionOptions {
   readonly requestTimeout: number
   /** Continue a session of another process; `mayBeGone`: else open another one. */
   readonly resume?: (ResumeState & { readonly mayBeGone: boolean }) | undefined
+  /** Its place is kept for the next process: somebody may have a copy of it, and take the session over by mistake. */
+  readonly kept: boolean
   readonly nextId: () => string
   /** Returns a trace id for what is in no trace yet. */
   readonly traceId: () => string
@@ -89,7 +91,7 @@ export class ClientSession implements Host {
   heartbeatSec: number | undefined
   /** Set when the session is over for good. */
   over: ClientError | undefined
-  /** Set when somebody else has resumed this session: it is not ours to come back to. */
+  /** Set when somebody else has resumed this session: it is not ours to come back to. Where it is kept, another one is. */
   superseded = false
   /** Hellos that went out on connections that ended without an answer; one may arrive after that of the next connection. */
   unanswered = 0
@@ -170,7 +172,7 @@ export class ClientSession implements Host {
   }
 
   /** Sends a request on this connection, or refuses it: a frame that the runtime does not take would end that (§4). */
-  #put(key: string, pending: Pending): void {
+  #put(key: string | undefined, pending: Pending): void {
     const frame = pending.frame(this.sessionId ?? "")
     if (exceeds(frame, this.frameBytes))
       this.requests.reject(key, tooBig(`more than ${this.frameBytes} bytes`))
@@ -314,6 +316,7 @@ export class ClientSession implements Host {
     this.orphans = { jobs: this.handles.jobs, error }
     this.sessionId = undefined
     this.token = undefined
+    this.superseded = false
     this.numbers.reset()
     this.strangers.clear()
   }

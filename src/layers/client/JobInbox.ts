@@ -173,7 +173,7 @@ export class JobInbox {
       replayed,
       message: replayed
         ? "the session was lost; its history follows"
-        : "the session was lost; what came since is missing"
+        : "the session was lost; the past is missing"
     })
     this.#rebased = true
     this.events.rebase(after, { ...gap, eventSeq: after })
@@ -292,7 +292,7 @@ export class JobInbox {
     if (payload.kind !== "result_chunk") return this.#chunkLane.offer(seq, 0, undefined)
     if (event.kind !== "result_chunk") {
       const problem = event.kind === "other" ? event.problem : undefined
-      return this.fail(new ProtocolViolation({ message: `bad result_chunk event: ${problem}` }))
+      return this.fail(new ProtocolViolation({ message: `bad result_chunk: ${problem}` }))
     }
     this.#chunksAfter ??= seq - 1
     const repeated = this.#rebased && event.body.chunk_seq < this.#nextChunk

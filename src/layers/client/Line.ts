@@ -67,9 +67,15 @@ export class Line {
   ): Effect.Effect<never, TransportError> {
     if (intervalSec === undefined) return never
     return Effect.gen(this, function* () {
-      yield* heartbeat(this.pulse, { interval: intervalSec * 1000, now: this.#now, turn: yield* Turn, ping })
+      yield* heartbeat(this.pulse, {
+        connection,
+        interval: intervalSec * 1000,
+        now: this.#now,
+        turn: yield* Turn,
+        ping
+      })
       yield* Effect.forkDaemon(connection.close(closeCode.heartbeatLost, "HEARTBEAT_LOST"))
-      return yield* new TransportError({ message: "nothing came for two heartbeat intervals" })
+      return yield* new TransportError({ message: "no heartbeat came" })
     })
   }
 }

@@ -20,9 +20,9 @@ export interface Pending {
   readonly answered: (answer: Answer) => void
   readonly failed: (error: ClientError) => void
   /** May be sent to a new session too, when the one it was sent to is gone. */
-  readonly repeatable: boolean
+  readonly repeatable?: boolean | undefined
   /** Its answer claims a job, whose frames may come before it. */
-  readonly claims: boolean
+  readonly claims?: boolean | undefined
 }
 
 /** Adds to what is remembered, of which a thousand are enough. */
@@ -35,8 +35,8 @@ export const remember = (set: Set<unknown>, value: unknown): void => {
 export class Requests {
   readonly #now: () => number
   readonly #limit: number
-  /** With the time when each was sent on this connection. */
-  readonly #pending = new Map<string, Pending & { sent: number }>()
+  /** With the time when each was sent on this connection. None is `undefined`, which may be looked for. */
+  readonly #pending = new Map<string | undefined, Pending & { sent: number }>()
   /** The traces of those that do not wait any more: what comes of them late, or again, answers no other. */
   readonly #past = new Set<unknown>()
   /** Called for each that is added. */
@@ -62,7 +62,7 @@ export class Requests {
     return false
   }
   /** All of them, to be sent on another connection: their time begins again. */
-  resent(): ReadonlyArray<readonly [string, Pending]> {
+  resent(): ReadonlyArray<readonly [string | undefined, Pending]> {
     for (const request of this.#pending.values()) request.sent = this.#now()
     return [...this.#pending]
   }
@@ -88,18 +88,18 @@ export class Requests {
     let oldest: string | undefined
     for (const [id, request] of this.#pending) {
       if (request.answer !== answer || (request.jobId ?? about.job_id) !== about.job_id) continue
-      if (request.traceId !== undefined && request.traceId === about.trace_id) return id
-      if (request.repeatable || request.traceId === undefined || !this.#past.has(about.trace_id))
-        oldest ??= id
+      const { repeatable, traceId } = request
+      if (traceId && traceId === about.trace_id) return id
+      if (!traceId || repeatable || !this.#past.has(about.trace_id)) oldest ??= id
     }
     return oldest
   }
   answer(id: string | undefined, message: Answer): void {
-    if (id !== undefined) this.#take(id)?.answered(message)
+    this.#take(id)?.answered(message)
   }
   /** Was there such a request? */
   reject(id: string | undefined, error: ClientError): boolean {
-    const request = id === undefined ? undefined : this.#take(id)
+    const request = this.#take(id)
     request?.failed(error)
     return request !== undefined
   }
@@ -113,7 +113,7 @@ export class Requests {
     for (const [id, { sent }] of this.#pending) {
       const left = sent + this.#limit - this.#now()
       if (left > 0) return left
-      this.reject(id, new RequestTimeout({ message: `no answer within ${this.#limit / 1000} s` }))
+      this.reject(id, new RequestTimeout({ message: `no answer in ${this.#limit / 1000} s` }))
     }
     return undefined
   }
@@ -121,7 +121,7 @@ export class Requests {
   drop(id: string): void {
     this.#take(id)
   }
-  #take(id: string): Pending | undefined {
+  #take(id: string | undefined): Pending | undefined {
     const request = this.#pending.get(id)
     this.#pending.delete(id)
     if (request?.traceId) remember(this.#past, request.traceId)

@@ -78,7 +78,7 @@ export const keepConnected = (session: ClientSession, ready: Effect.Effect<unkno
       if (!connected || !error.retryable || (tooLate && error._tag === "TokenUnavailable"))
         return session.finish(error)
       if (session.sessionId !== undefined && (session.token === undefined || tooLate))
-        session.forget(new ResumeWindowExpired({ message: "no connection within the resume window" }))
+        session.forget(new ResumeWindowExpired({ message: "the resume window has passed" }))
       session.status.set({
         _tag: "Reconnecting",
         lastEventSeq: session.numbers.last,
@@ -90,18 +90,23 @@ export const keepConnected = (session: ClientSession, ready: Effect.Effect<unkno
 
 /** Whether a refusal is followed by another hello at once: with another token, from the newest event, or for another session. */
 const goesOn = (session: ClientSession, error: ClientError, connected: boolean): boolean => {
-  if (error._tag === "Unauthenticated" && isAsked(session.options.token) && !session.refused) {
+  const { options, superseded } = session
+  if (error._tag === "Unauthenticated" && isAsked(options.token) && !session.refused) {
     session.refused = true
     return true
   }
-  if (error._tag !== "ResumeWindowExpired" || session.sessionId === undefined || session.superseded)
+  if (
+    error._tag !== "ResumeWindowExpired" ||
+    session.sessionId === undefined ||
+    (superseded && !options.kept)
+  )
     return false
-  if (session.numbers.from < session.numbers.last) {
+  if (!superseded && session.numbers.from < session.numbers.last) {
     // Perhaps only what was left unread is gone, and not the session.
     session.handles.evicted(session.numbers.last)
     return true
   }
-  const another = connected || session.options.resume?.mayBeGone === true
+  const another = connected || options.resume?.mayBeGone === true
   if (another) session.forget(error)
   return another
 }
@@ -147,7 +152,7 @@ const greet = (session: ClientSession) =>
       Effect.mapError(connection.take, lost),
       Effect.zipRight(
         Effect.sleep(welcomeTimeout),
-        new TransportError({ message: "the runtime did not answer session.hello" })
+        new TransportError({ message: "no answer to session.hello" })
       )
     )
     session.unanswered--
@@ -244,7 +249,7 @@ const welcomed = (session: ClientSession, frame: unknown): Effect.Effect<number 
     (resumed && session.sessionId !== sessionId)
   )
     return new ProtocolViolation({
-      message: `the runtime answered session.hello with ${message?.type}, ${sessionId}`
+      message: `session.hello was answered by ${message?.type}`
     })
   session.open(sessionId, message.payload)
   return Effect.succeed(resumed ? session.numbers.from : undefined)

@@ -28,7 +28,7 @@ const endOf = (session: ClientSession, inbox: JobInbox, jobId: string, ended: bo
       yield* Effect.sleep(silence)
       if (inbox.ended || (!ended && inbox.newest > 0)) return
       if (inbox.newest !== seen) continue
-      if (asked) return yield* new Errors.JobNotFound({ message: "the runtime does not say how it ended" })
+      if (asked) return yield* new Errors.JobNotFound({ message: "its end is not known" })
       const { payload } = yield* session.request(
         "job.subscribe",
         "job.subscribed",
@@ -152,7 +152,7 @@ export const subscribe =
       // The replay would come as new events of the same job to the handle that there is.
       if (history === true && session.handles.has(jobId))
         return yield* new Errors.InvalidRequest({
-          message: `this client has a handle on ${jobId} already`
+          message: `this client has a handle on ${jobId}`
         })
       const unsubscribe = () => session.post("job.unsubscribe", { job_id: jobId }, jobId)
       const mine = yield* place(parts, (inbox) =>

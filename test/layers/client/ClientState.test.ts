@@ -9,6 +9,7 @@ import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
 import * as ArcpClient from "../../../src/layers/client/ArcpClient.js"
 import * as ClientState from "../../../src/layers/client/ClientState.js"
+import { open } from "../../../src/layers/client/savedState.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import { agentsForClients, Count } from "../../support/agents.js"
 import { runtime } from "../../support/Wire.js"
@@ -101,7 +102,8 @@ const states: ReadonlyArray<ClientState.Saved> = Array.from({ length: 60 }, (_, 
   )
   return { sessionId: n < 30 ? "sess_1" : "sess_2", resumeToken: `rt_${n}`, lastEventSeq: n, jobs }
 })
-const opened = (writes: Writes) => ClientState.keyValueStore(writes.store)
+/** As a process finds it: who holds it is another matter (ArcpClient.holders.test.ts). */
+const opened = (writes: Writes) => open(writes.store, "arcp")
 const sorted = (saved: ClientState.Saved | undefined) => ({
   sessionId: saved?.sessionId,
   resumeToken: saved?.resumeToken,
