@@ -153,6 +153,7 @@ export const serve = Command.make(
     name: "serve",
     summary: "Run agents and serve them to ARCP clients",
     flags: CliOptions.presented(options, presentation),
+    untilSignal: true,
     examples: [
       "arcp serve                                          # the demo agent, on ws://127.0.0.1:7777/arcp",
       "arcp serve --agents ./agents.mjs --token secret=me  # agents of yours",
