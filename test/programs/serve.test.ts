@@ -118,7 +118,7 @@ it.each(vandals)("an agent does %s, and the server goes on, its log too", async 
   expect(terminal.payload.result).toBe("still here")
   program.signal("SIGTERM")
   expect((await program.leaves()).code).toBe(0)
-  expect(lines(program, "job ended", terminal.job_id)).toHaveLength(1)
+  expect(lines(program, "job ended", `job=${terminal.job_id}`)).toHaveLength(1)
 })
 
 it.each(vandals)("the same over stdio: %s", async (code) => {
@@ -130,7 +130,7 @@ it.each(vandals)("the same over stdio: %s", async (code) => {
   expect(terminal.payload.result).toBe("still here")
   program.child.stdin?.end()
   expect((await program.leaves()).code).toBe(0)
-  expect(lines(program, "job ended", terminal.job_id)).toHaveLength(1)
+  expect(lines(program, "job ended", `job=${terminal.job_id}`)).toHaveLength(1)
   expect(lines(program, "echoing")).toHaveLength(1)
 })
 
