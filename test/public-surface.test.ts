@@ -13,7 +13,8 @@ const surface: Record<string, Record<string, string>> = {
     ArcpClient:
       "ArcpClient ~ArcpClientService ~ClientError ~EventOf ~Gap isRetryable ~JobCredential ~JobEvent ~JobHandle ~Known ~Latest layer make ~Options ~OtherEvent ProtocolViolation RequestTimeout ~ResultFile ~ResumeState retrySchedule ~Status ~SubmitOptions ~Token ~TokenSource TokenUnavailable",
     Auth: "Auth ~AuthRequest behindProxy cookie fromPeer fromToken header ~Identity layerConfig layerDev layerStatic ~PeerJudge ~ProxyOptions ~TokenVerifier withPeer",
-    ClientState: "~ClientState ~KeptJobs keptJobs keyValueStore ~Opened ~Saved ~SavedJob ~StateStore",
+    ClientState:
+      "~ClientState ~KeptJobs keptJobs keyValueStore ~Opened ~Saved ~SavedJob ~StateStore ~StoreOptions",
     Committed: "Committed ~CommittedEvent ~CommittedJob ~Consumer consumer ~Options ~Subscription",
     CredentialProvisioner:
       "CredentialProvisioner ~CredentialProvisionerService ~Minted ~MintRequest ProvisionError",

@@ -1,7 +1,10 @@
 // The client alone, installed with --omit=optional: all of it can be imported, and what needs more says so.
 import assert from "node:assert/strict"
-import { spawnSync } from "node:child_process"
-import { existsSync } from "node:fs"
+import { spawn, spawnSync } from "node:child_process"
+import { once } from "node:events"
+import { existsSync, writeFileSync } from "node:fs"
+import { createInterface } from "node:readline"
+import { text } from "node:stream/consumers"
 import { Effect, Layer, Logger } from "effect"
 import * as root from "effect-arcp"
 import { AuthJwt } from "effect-arcp/jwt"
@@ -11,13 +14,33 @@ import { Arcp } from "effect-arcp/promise"
 for (const name of ["@effect/platform-node", "@effect/sql", "jose", "ignore"])
   assert(!existsSync(`node_modules/${name}`), `${name} is installed`)
 
+// The program has what it needs inside, but for what runs modules of agents.
 const program = "node_modules/effect-arcp/dist/programs/arcp.js"
-const serve = spawnSync(process.execPath, [program, "serve", "--memory"], { encoding: "utf8" })
-assert.equal(serve.status, 1)
-assert.match(
-  serve.stderr,
-  /^error: arcp needs @effect\/platform-node, .* npm i @effect\/platform-node@[^\n]*\n$/
+const serve = (agents) =>
+  spawn(process.execPath, [
+    program,
+    ...["serve", "--memory", "--agents", agents, "--port", "0", "--token", "secret=me", "--log-level", "none"]
+  ])
+const server = serve("demo")
+const [listening] = await once(createInterface({ input: server.stdout }), "line")
+const { stdout } = spawnSync(
+  process.execPath,
+  [program, "agents", "--url", listening.replace("listening ", ""), "--token", "secret"],
+  { encoding: "utf8" }
 )
+assert.match(stdout, /survey/)
+server.kill()
+await once(server, "close")
+
+writeFileSync(
+  "agents.mjs",
+  `import { Agent } from "effect-arcp"
+export const agents = [Agent.fromPromise("hello", { version: "1.0.0" }, async (name) => name)]`
+)
+const unserved = serve("./agents.mjs")
+const [[code], errors] = await Promise.all([once(unserved, "close"), text(unserved.stderr)])
+assert.equal(code, 1)
+assert.match(errors, /^error: arcp needs @effect\/platform-node, .* npm i @effect\/platform-node@[^\n]*\n$/)
 
 const build = (layer) => Effect.runPromise(Effect.flip(Effect.sandbox(Effect.scoped(Layer.build(layer)))))
 const said = async (layer) => String(await build(layer))

@@ -55,9 +55,17 @@ interface Common extends Pick<ArcpClient.Options, "name" | "version" | "features
     | undefined
   /**
    * Keeps the session's place, under `key` (`arcp`), so that the next page or process goes on with it: `restored`
-   * are its jobs, `attach` gives them. One process at a time. What is kept is secret.
+   * are its jobs, `attach` gives them. One page or process at a time: `onHeld` is called when another one that is alive
+   * holds the session, as that of a tab that was duplicated; this one then has a session of its own. What is kept is
+   * secret.
    */
-  readonly state?: { readonly storage: Storage; readonly key?: string | undefined } | undefined
+  readonly state?:
+    | {
+        readonly storage: Storage
+        readonly key?: string | undefined
+        readonly onHeld?: (() => void) | undefined
+      }
+    | undefined
   /** Gives up connecting. Once connected, it does nothing. */
   readonly signal?: AbortSignal | undefined
 }
@@ -92,6 +100,21 @@ const stored = (storage: Storage): ClientState.StateStore => ({
   set: (key, value) => Effect.tryPromise(async () => storage.setItem(key, value))
 })
 
+/** Is it a tab's own, which a duplicate of the tab has a copy of? */
+const isCopied = (storage: Storage): boolean => {
+  try {
+    return storage === globalThis.sessionStorage
+  } catch {
+    return false
+  }
+}
+
+const kept = ({ key, onHeld, storage }: NonNullable<Common["state"]>): ClientState.ClientState =>
+  ClientState.keyValueStore(stored(storage), key, {
+    copied: isCopied(storage),
+    onHeld: onHeld && Effect.sync(onHeld)
+  })
+
 /** The client's own options. */
 export const clientOptions = ({
   ack,
@@ -112,5 +135,5 @@ export const clientOptions = ({
   version,
   token,
   reconnect: reconnectDelay && schedule(reconnectDelay),
-  state: state && ClientState.keyValueStore(stored(state.storage), state.key)
+  state: state && kept(state)
 })

@@ -39,18 +39,7 @@ export interface Rejected {
 /** A whole message as JSON text. */
 export const encode = (
   message: Omit<Envelope, "arcp"> & { readonly arcp?: string; readonly payload: unknown }
-): string =>
-  JSON.stringify({
-    arcp: message.arcp ?? "1.1",
-    id: message.id,
-    type: message.type,
-    session_id: message.session_id,
-    job_id: message.job_id,
-    trace_id: message.trace_id,
-    event_seq: message.event_seq,
-    extensions: message.extensions,
-    payload: message.payload
-  })
+): string => JSON.stringify({ arcp: "1.1", ...message })
 
 /**
  * The frames of one job in one session: everything that does not change between two events is joined

@@ -104,16 +104,32 @@ class Decisions {
   }
 }
 
-/** Why one of the patterns can match nothing; `undefined` when each can match something. */
+/** How many patterns a message names. */
+const maxNamed = 5
+
+/** Agents are delegated to by name, without a version: other characters are in none. */
+const isNoAgent = (pattern: string): boolean => !/^[a-z0-9._*-]+$/.test(pattern)
+
+const isDead = (capability: string, source: string): boolean =>
+  source === "" ||
+  (capability === "agent.delegate" && isNoAgent(source)) ||
+  Pattern.compile(Target.kindOf(capability), source).canonical === undefined
+
+/** Says which patterns of a capability can match nothing, by name; `undefined` when each can match something. */
 export const deadPattern = (lease: Lease): string | undefined => {
   for (const [capability, sources] of Object.entries(lease)) {
     if (capability === "cost.budget") continue
-    const kind = Target.kindOf(capability)
-    const dead = sources.find((source) => Pattern.compile(kind, source).canonical === undefined)
-    if (dead !== undefined) return `${capability} ${shown(dead)} can match nothing: ${howToWrite[kind]}`
+    const dead = sources.filter((source) => isDead(capability, source))
+    if (dead.length === 0) continue
+    const named = dead.slice(0, maxNamed).map(shown).join(", ")
+    const others = dead.length > maxNamed ? ` and ${dead.length - maxNamed} more` : ""
+    const how = capability === "agent.delegate" ? howToNameAgents : howToWrite[Target.kindOf(capability)]
+    return `${capability} ${named}${others} can match nothing: ${how}`
   }
   return undefined
 }
+
+const howToNameAgents = "agents are named in lower case, without a version"
 
 const howToWrite: Readonly<Record<Target.TargetKind, string>> = {
   path: "path patterns start with / or **",

@@ -4,12 +4,5 @@
 export const normalised = (host: string) => host.toLowerCase().replace(/^\[|\]$/g, "")
 
 /** `localhost`, `127.0.0.0/8` or `::1`, with or without brackets. */
-export const isLoopback = (host: string): boolean => {
-  const name = normalised(host)
-  return (
-    name === "localhost" ||
-    name.endsWith(".localhost") ||
-    name === "::1" ||
-    /^(::ffff:)?127(\.\d{1,3}){3}$/.test(name)
-  )
-}
+export const isLoopback = (host: string): boolean =>
+  /^\[?(localhost|.+\.localhost|::1|(::ffff:)?127(\.\d{1,3}){3})\]?$/i.test(host)

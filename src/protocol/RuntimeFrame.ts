@@ -14,12 +14,13 @@ import * as Vendor from "./Vendor.js"
 
 const seconds = Check.number("seconds, more than 0", (value) => value > 0)
 const texts = Check.array(Check.string)
+const maybe = Check.optional(Check.string)
 const lease = Check.record(texts)
 const constraints = Check.object<Event.Body<"delegate">["lease_constraints"] & {}>({
-  expires_at: Check.optional(Check.string)
+  expires_at: maybe
 })
 const status = Check.oneOf("pending", "running", "success", "error", "cancelled", "timed_out")
-const reason = Check.object<(typeof Message.Reason)["Type"]>({ reason: Check.optional(Check.string) })
+const reason = Check.object<(typeof Message.Reason)["Type"]>({ reason: maybe })
 
 const error = {
   code: Check.string,
@@ -32,7 +33,7 @@ const envelope = Check.object<Pick<Envelope, "type" | "session_id" | "job_id" | 
   type: Check.text,
   session_id: Check.optional(Check.text),
   job_id: Check.optional(Check.text),
-  trace_id: Check.optional(Check.string),
+  trace_id: maybe,
   event_seq: Check.optional(Check.number("an integer ≥ 1", (value) => Number.isInteger(value) && value >= 1))
 })
 
@@ -58,7 +59,7 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
               Check.object<Message.AgentEntry>({
                 name: Check.string,
                 versions: texts,
-                default: Check.optional(Check.string)
+                default: maybe
               })
             )
           )
@@ -70,8 +71,8 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
     )
   }),
   "session.error": Check.object<ErrorPayload>(error),
-  "session.ping": Check.object({ nonce: Check.string, sent_at: Check.optional(Check.string) }),
-  "session.pong": Check.object({ ping_nonce: Check.string, received_at: Check.optional(Check.string) }),
+  "session.ping": Check.object({ nonce: Check.string, sent_at: maybe }),
+  "session.pong": Check.object({ ping_nonce: Check.string, received_at: maybe }),
   "session.jobs": Check.object<Message.Jobs>({
     request_id: Check.optional(Check.text),
     jobs: Check.array(
@@ -82,10 +83,10 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
         lease,
         lease_constraints: Check.optional(constraints),
         parent_job_id: Check.nullable(Check.string),
-        delegate_id: Check.optional(Check.string),
+        delegate_id: maybe,
         created_at: Check.string,
-        submitted_at: Check.optional(Check.string),
-        trace_id: Check.optional(Check.string),
+        submitted_at: maybe,
+        trace_id: maybe,
         last_event_seq: Check.integer
       })
     ),
@@ -94,24 +95,24 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
   "session.closed": reason,
   "session.bye": reason,
   "job.accepted": Check.object<Message.Accepted>({
-    request_id: Check.optional(Check.string),
+    request_id: maybe,
     job_id: Check.text,
-    agent: Check.optional(Check.string),
+    agent: maybe,
     lease,
     lease_constraints: Check.optional(constraints),
     budget: Check.anything,
     credentials: Check.anything,
-    accepted_at: Check.optional(Check.string),
+    accepted_at: maybe,
     parent_job_id: Check.optional(Check.nullable(Check.string)),
-    delegate_id: Check.optional(Check.string),
-    trace_id: Check.optional(Check.string)
+    delegate_id: maybe,
+    trace_id: maybe
   }),
   "job.cancelled": Check.object<Payloads["job.cancelled"]>({
-    reason: Check.optional(Check.string),
-    request_id: Check.optional(Check.string)
+    reason: maybe,
+    request_id: maybe
   }),
   "job.subscribed": Check.object<Message.Subscribed>({
-    request_id: Check.optional(Check.string),
+    request_id: maybe,
     job_id: Check.text,
     current_status: status,
     agent: Check.string,
@@ -119,8 +120,8 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
     lease_constraints: Check.optional(constraints),
     budget: Check.anything,
     parent_job_id: Check.optional(Check.nullable(Check.string)),
-    delegate_id: Check.optional(Check.string),
-    trace_id: Check.optional(Check.string),
+    delegate_id: maybe,
+    trace_id: maybe,
     subscribed_from: Check.integer,
     replayed: Check.boolean,
     credentials: Check.anything
@@ -129,16 +130,16 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
   "job.result": Check.object<Message.JobResult>({
     final_status: Check.oneOf("success"),
     result: Check.anything,
-    result_id: Check.optional(Check.string),
+    result_id: maybe,
     result_size: Check.optional(Check.integer),
-    summary: Check.optional(Check.string),
-    completed_at: Check.optional(Check.string),
-    [Vendor.encoding]: Check.optional(Check.string)
+    summary: maybe,
+    completed_at: maybe,
+    [Vendor.encoding]: maybe
   }),
   "job.error": Check.object<Message.JobError>({
     ...error,
     final_status: Check.oneOf("error", "cancelled", "timed_out"),
-    completed_at: Check.optional(Check.string)
+    completed_at: maybe
   })
 }
 
@@ -164,8 +165,8 @@ export const decodeRuntime = (text: string): Either.Either<RuntimeMessage, Rejec
 const progress = Check.object<Event.Body<"progress">>({
   current: Check.amount,
   total: Check.optional(Check.amount),
-  units: Check.optional(Check.string),
-  message: Check.optional(Check.string)
+  units: maybe,
+  message: maybe
 })
 
 const bodies: { readonly [K in Event.Kind]: Check.Check<Event.Body<K>> } = {
@@ -187,19 +188,19 @@ const bodies: { readonly [K in Event.Kind]: Check.Check<Event.Body<K>> } = {
   }),
   status: Check.object<{ readonly phase: string; readonly message?: string | undefined }>({
     phase: Check.text,
-    message: Check.optional(Check.string)
+    message: maybe
   }) as Check.Check<Event.Body<"status">>,
   metric: Check.object<Event.Body<"metric">>({
     name: Check.text,
     value: Check.number("a finite number", () => true),
-    unit: Check.optional(Check.string),
+    unit: maybe,
     dimensions: Check.optional(Check.json)
   }),
   artifact_ref: Check.object<Event.Body<"artifact_ref">>({
     uri: Check.text,
     content_type: Check.text,
     byte_size: Check.optional(Check.count),
-    sha256: Check.optional(Check.string)
+    sha256: maybe
   }),
   delegate: Check.object<Event.Body<"delegate">>({
     delegate_id: Check.text,

@@ -22,6 +22,8 @@ const traceIdPattern = /^(?!0{32}$)[0-9a-f]{32}$/
 const traceparentPattern = /^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?$/
 /** What version 00 defines of a `traceparent`, in this version and in those to come. */
 const spanPattern = /^(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-|$)/
+/** The beginning of a `traceparent` whose ids are W3C's. */
+const writtenPattern = /^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-/
 /** Printable ASCII, as much as everybody has to pass on. */
 const tracestatePattern = /^[ -~]{1,512}$/
 
@@ -44,7 +46,7 @@ export const traceparent = (
   sampled: boolean
 ): string | undefined => {
   const text = `00-${traceId}-${spanId}-0${+sampled}`
-  return spanPattern.test(text) ? text : undefined
+  return writtenPattern.test(text) ? text : undefined
 }
 
 /** A span and the trace that it is in. */

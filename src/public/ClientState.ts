@@ -7,5 +7,6 @@ export {
   type Opened,
   type Saved,
   type SavedJob,
-  type StateStore
+  type StateStore,
+  type StoreOptions
 } from "../layers/client/ClientState.js"

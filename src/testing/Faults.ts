@@ -13,6 +13,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { PCGRandom } from "effect/Utils"
 import {
@@ -23,6 +24,7 @@ import {
   type Inbound,
   TransportError
 } from "../services/transport/Transport.js"
+import { Disturb } from "./Disturb.js"
 
 /** Whom frames go to. */
 export type Side = "client" | "runtime"
@@ -283,9 +285,11 @@ export const layer = (rules: ReadonlyArray<Rule> = []): Layer.Layer<Dialer | Fau
   Layer.scopedContext(
     Effect.gen(function* () {
       const dialer = yield* Dialer
+      const disturb = Option.getOrElse(yield* Effect.serviceOption(Disturb), () => Effect.void)
       const scope = yield* Effect.scope
       const book = new Book()
       book.add(rules)
+      if (rules.length > 0) yield* disturb
       const links = new Set<FaultyLink>()
       const held = new Set<Side>()
       let connections = 0
@@ -315,13 +319,20 @@ export const layer = (rules: ReadonlyArray<Rule> = []): Layer.Layer<Dialer | Fau
 
       return Context.make(Dialer, { ...dialer, connect }).pipe(
         Context.add(Faults, {
-          add: (...more) => Effect.sync(() => book.add(more)),
+          add: (...more) =>
+            Effect.zipRight(
+              disturb,
+              Effect.sync(() => book.add(more))
+            ),
           pending: Effect.sync(() => book.pending),
           drop: each((link) => link.drop),
-          abandon: each((link) => link.abandon),
+          abandon: Effect.zipRight(
+            disturb,
+            each((link) => link.abandon)
+          ),
           hold: (to) =>
             Effect.zipRight(
-              Effect.sync(() => held.add(to)),
+              Effect.map(disturb, () => held.add(to)),
               each((link) => link.ways[to].hold)
             ),
           release: (to) =>

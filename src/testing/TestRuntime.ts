@@ -1,8 +1,10 @@
 /** A whole runtime in memory, and a client of it. Only the store and the transport differ from production. */
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import * as Registry from "../layers/agents/Registry.js"
 import * as Auth from "../layers/auth/Auth.js"
 import * as ArcpClient from "../layers/client/ArcpClient.js"
@@ -16,7 +18,8 @@ import type { Registry as RegistryTag } from "../services/agents/Registry.js"
 import type { Leased } from "../services/lease/Leased.js"
 import type * as RuntimeOptions from "../services/runtime/RuntimeOptions.js"
 import type { Store } from "../services/store/Store.js"
-import type { Dialer } from "../services/transport/Transport.js"
+import { type Connection, Dialer, TransportServer } from "../services/transport/Transport.js"
+import { Disturb } from "./Disturb.js"
 import * as Faults from "./Faults.js"
 
 /** Some of a client's options. */
@@ -25,7 +28,10 @@ type ClientOptions = { readonly [K in keyof ArcpClient.Options]?: ArcpClient.Opt
 /** Who may connect, by token. */
 type Identities = Readonly<Record<string, string | Auth.Identity>>
 
-/** What a runtime for tests has, beside the parts of every runtime. `shutdownGrace` is 0 unless the options say more. */
+/**
+ * What a runtime for tests has, beside the parts of every runtime. Unless the options say otherwise `shutdownGrace` is 0, and
+ * every emit waits for its commit (`awaitEmits`), so that what is stored when something breaks is the same in each run.
+ */
 interface TestParts extends Runtime.Parts {
   /** Where it keeps everything; default: in memory. */
   readonly store?: Layer.Layer<Store, unknown, unknown> | undefined
@@ -93,7 +99,13 @@ const authOf = ({ auth, identities }: TestParts): Layer.Layer<Auth.Auth, unknown
 const optionsOf = (options: Runtime.Parts["options"]): Runtime.Parts["options"] =>
   Runtime.isGivenAsLayer(options)
     ? options
-    : Layer.orDie(RuntimeOptionsLayer.layer({ ...options, shutdownGrace: options?.shutdownGrace ?? 0 }))
+    : Layer.orDie(
+        RuntimeOptionsLayer.layer({
+          ...options,
+          shutdownGrace: options?.shutdownGrace ?? 0,
+          awaitEmits: options?.awaitEmits ?? true
+        })
+      )
 
 const assemble = (
   registry: Layer.Layer<RegistryTag, unknown, unknown>,
@@ -118,13 +130,34 @@ const assemble = (
     Layer.provideMerge(Faults.layer()),
     Layer.provideMerge(
       Runtime.serve().pipe(
-        Layer.provideMerge(TransportMemory.layer()),
+        Layer.provideMerge(calm()),
         Layer.provide(runtime),
         Layer.provide(Layer.mergeAll(registry, authOf(given), store))
       )
     )
   )
 }
+
+/**
+ * Connections in memory of which either end is told what becomes of the other, until they are disturbed: before that there
+ * are no heartbeats, so that hours of a `TestClock` cost what happens in them.
+ */
+const calm = (): Layer.Layer<TransportServer | Dialer | Disturb> =>
+  Layer.effectContext(
+    Effect.gen(function* () {
+      const { connections, ...server } = yield* TransportServer
+      const dialer = yield* Dialer
+      const disturbed = yield* Effect.makeLatch(false)
+      const until = (connection: Connection) => ({ ...connection, mayFallSilent: disturbed.await })
+      return Context.make(TransportServer, {
+        ...server,
+        connections: Stream.map(connections, until)
+      }).pipe(
+        Context.add(Dialer, { ...dialer, connect: Effect.map(dialer.connect, until) }),
+        Context.add(Disturb, Effect.asVoid(disturbed.open))
+      )
+    })
+  ).pipe(Layer.provide(TransportMemory.layer()))
 
 /**
  * A runtime with these agents, or with the application's registry, a client of it, and a transport between them that

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
@@ -20,8 +21,12 @@ import * as TestRuntime from "../../src/testing/TestRuntime.js"
 class Greeting extends Context.Tag("test/Greeting")<Greeting, string>() {}
 const Greet = Agent.make("greet", { version: "1.0.0", input: Schema.String, output: Schema.String })
 const greet = Agent.handle(Greet, (name) => Effect.map(Greeting, (greeting) => `${greeting}, ${name}`))
-const Sleeper = Agent.make("sleeper", { version: "1.0.0", input: Schema.Null, output: Schema.Null })
-const sleeper = Agent.handle(Sleeper, () => Effect.as(Effect.sleep("1 hour"), null))
+const Sleeper = Agent.make("sleeper", {
+  version: "1.0.0",
+  input: Schema.NullOr(Schema.Literal("9 hours")),
+  output: Schema.Null
+})
+const sleeper = Agent.handle(Sleeper, (time) => Effect.as(Effect.sleep(time ?? "1 hour"), null))
 const stuck = Agent.handle(Agent.make("stuck", { version: "1.0.0" }), () =>
   Effect.onInterrupt(Effect.never, () => Effect.sleep("1 hour"))
 )
@@ -203,5 +208,73 @@ describe("ScriptedRuntime", () => {
         "expected job.submit; the connection ended (1001 dropped by the script)"
       )
     }).pipe(Effect.provide(ScriptedRuntime.layer()))
+  )
+})
+
+/** The clock of the test, which counts how often somebody sleeps. */
+const counting = (base: Clock.Clock) => {
+  const counted = { sleeps: 0 }
+  const clock: Clock.Clock = {
+    [Clock.ClockTypeId]: Clock.ClockTypeId,
+    unsafeCurrentTimeMillis: () => base.unsafeCurrentTimeMillis(),
+    unsafeCurrentTimeNanos: () => base.unsafeCurrentTimeNanos(),
+    currentTimeMillis: base.currentTimeMillis,
+    currentTimeNanos: base.currentTimeNanos,
+    sleep: (duration) => {
+      counted.sleeps++
+      return base.sleep(duration)
+    }
+  }
+  return { clock, counted }
+}
+
+describe("hours of a TestClock", () => {
+  it.scoped(
+    "cost what happens in them: nobody wakes for an idle session, a running job, one that ended",
+    () =>
+      Effect.flatMap(Effect.clock, (base) => {
+        const { clock, counted } = counting(base)
+        const hours = (n: number) =>
+          Effect.gen(function* () {
+            const before = counted.sleeps
+            yield* Effect.withClock(TestClock.adjust(`${n} hours`), base)
+            return counted.sleeps - before
+          })
+        return Effect.withClock(
+          Effect.gen(function* () {
+            const client = yield* ArcpClient.ArcpClient
+            assert.isAtMost(yield* hours(8), 4)
+            const short = yield* client.submit(Sleeper, null)
+            const long = yield* client.submit(Sleeper, "9 hours")
+            assert.isAtMost(yield* hours(1), 8)
+            yield* short.result
+            // A client that is gone is forgotten in time, for which somebody wakes once.
+            yield* Effect.scoped(TestRuntime.connect("bob"))
+            assert.isAtMost(yield* hours(7), 8)
+            yield* hours(1)
+            yield* long.result
+            // Retention passes.
+            assert.isAtMost(yield* hours(100), 20)
+            assert.strictEqual((yield* Effect.flip(client.subscribe(short.jobId)))._tag, "JobNotFound")
+          }).pipe(Effect.provide(TestRuntime.layer([sleeper]))),
+          clock
+        )
+      })
+  )
+
+  it.scoped("have heartbeats when a test may have cut a way", () =>
+    Effect.flatMap(Effect.clock, (base) => {
+      const { clock, counted } = counting(base)
+      return Effect.withClock(
+        Effect.gen(function* () {
+          const client = yield* ArcpClient.ArcpClient
+          yield* (yield* Faults.Faults).add({ to: "client", type: "none", fault: "silence" })
+          yield* Effect.withClock(TestClock.adjust("5 minutes"), base)
+          assert.isAtLeast(counted.sleeps, 20)
+          yield* client.ping
+        }).pipe(Effect.provide(TestRuntime.layer([]))),
+        clock
+      )
+    })
   )
 })

@@ -6,14 +6,14 @@
  * connects again; until then the tools are those that were known. What the server says is data: names that no
  * lease could be asked for are left out, its text is put into errors, its schemas are passed on and not compiled.
  */
-import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js"
-import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js"
 import type * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import { isLoopback } from "../../protocol/Loopback.js"
 import type { Source, Tools } from "../../services/agents/Tools.js"
 import { McpConnectionError, type ServerLink } from "./mcp/connecting.js"
-import { type CommonOptions, connect } from "./mcp/connection.js"
+import { type CommonOptions, connect, maxAnswerBytes } from "./mcp/connection.js"
+import { HttpTransport } from "./mcp/HttpTransport.js"
+import { StdioTransport } from "./mcp/StdioTransport.js"
 import * as ToolsLayer from "./Tools.js"
 
 export { McpConnectionError } from "./mcp/connecting.js"
@@ -59,7 +59,8 @@ export const stdio = (options: StdioOptions): Source<McpConnectionError> =>
   source(options, {
     tellsClose: true,
     transport: () =>
-      new StdioClientTransport({
+      new StdioTransport({
+        maxBufferSize: maxAnswerBytes(options),
         command: options.command,
         args: [...(options.args ?? [])],
         stderr: options.stderr ?? "inherit",
@@ -81,7 +82,10 @@ export const http = (options: HttpOptions): Source<McpConnectionError> => {
   return source(options, {
     tellsClose: false,
     transport: () =>
-      new StreamableHTTPClientTransport(url, { requestInit: { headers: plain(options.headers ?? {}) } })
+      new HttpTransport(url, {
+        headers: plain(options.headers ?? {}),
+        maxAnswerBytes: maxAnswerBytes(options)
+      })
   })
 }
 

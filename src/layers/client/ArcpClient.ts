@@ -10,7 +10,6 @@ import * as ScheduleInterval from "effect/ScheduleInterval"
 import type * as Scope from "effect/Scope"
 import * as Errors from "../../protocol/Errors.js"
 import { all, type Feature, renewal } from "../../protocol/Features.js"
-import * as Trace from "../../protocol/Trace.js"
 import {
   ArcpClient,
   type ArcpClientService,
@@ -69,7 +68,7 @@ export interface Options {
   readonly resume?: ResumeState | undefined
   /**
    * Keeps the session's place, so that the next process goes on with it: `restored` are its jobs, `attach` gives
-   * their handles. One process at a time.
+   * their handles. One process at a time: another that is alive is noticed, and has a session of its own.
    *
    * @example
    * { state: ClientState.keyValueStore(yield* KeyValueStore.KeyValueStore) }
@@ -118,18 +117,16 @@ export const retrySchedule: Schedule.Schedule<unknown, unknown> =
 /** Keeps the session connected in the scope, waits for the first connection, and gives the fiber that serves it. */
 const serve = (session: ClientSession) =>
   Effect.gen(function* () {
-    const ready = yield* Deferred.make<void, ClientError>()
-    const fail = (error: ClientError) => Deferred.fail(ready, error)
-    const running = yield* keepConnected(session, Deferred.succeed(ready, undefined), fail).pipe(
+    const connected = yield* Deferred.make<boolean>()
+    const running = yield* keepConnected(session, Deferred.succeed(connected, true)).pipe(
       // A defect, in a transport for example, must not leave anybody waiting.
-      Effect.catchAllCause((cause) => {
-        const error = new TransportError({ message: "the connection failed", cause })
-        session.finish(error)
-        return fail(error)
-      }),
+      Effect.catchAllCause((cause) =>
+        Effect.sync(() => session.finish(new TransportError({ message: "connection failed", cause })))
+      ),
+      Effect.zipRight(Deferred.succeed(connected, false)),
       Effect.forkScoped
     )
-    yield* Deferred.await(ready)
+    if (!(yield* Deferred.await(connected)) && session.over !== undefined) return yield* session.over
     return running
   })
 
@@ -170,8 +167,7 @@ const serviceOf = (parts: ClientParts, close: Effect.Effect<void>): ArcpClientSe
 export const make = (options: Options): Effect.Effect<ArcpClientService, ClientError, Dialer | Scope.Scope> =>
   Effect.gen(function* () {
     const dialer = yield* Dialer
-    const random = yield* ids.random
-    const clock = yield* Effect.clock
+    const clock = yield* Effect.clockWith(Effect.succeed)
     const now = () => clock.unsafeCurrentTimeMillis()
     const scope = yield* Effect.scope
     const state = options.state && (yield* options.state)
@@ -186,15 +182,16 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       features: options.features ?? (isAsked(options.token) && !dialer.ephemeral ? [...all, renewal] : all),
       reconnect: options.reconnect,
       ackEvery: options.ack?.events ?? 256,
-      ackInterval: options.ack?.interval ?? "1 second",
-      requestTimeout: Duration.toMillis(options.requestTimeout ?? "30 seconds"),
+      ackInterval: options.ack?.interval ?? 1_000,
+      requestTimeout: Duration.toMillis(options.requestTimeout ?? 30_000),
       maxHeld: { events: options.held?.events ?? 10_000, bytes: options.held?.bytes ?? 8 * 1024 * 1024 },
       resume:
         options.resume === undefined
           ? saved && { ...saved, mayBeGone: true }
           : { ...options.resume, mayBeGone: false },
-      nextId: () => ids.ulid(now(), random),
-      traceId: () => Trace.make(random),
+      kept: state !== undefined,
+      nextId: () => ids.ulid(now()),
+      traceId: ids.traceId,
       now,
       elapsed: monotonic(clock),
       save: state?.save(() => ({ ...session.resumeState, jobs: state.jobs.toSave(jobs.all) })) ?? Effect.void,
@@ -216,7 +213,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       return session.flush.pipe(
         Effect.zipRight(session.save),
         Effect.flatMap(() => {
-          session.finish(new TransportError({ message: "this client closed the session" }), null)
+          session.finish(new TransportError({ message: "closed by this client" }), null)
           return Fiber.interrupt(running)
         }),
         Effect.asVoid

@@ -59,15 +59,6 @@ export class Chunks {
   }
 }
 
-/** Returns the value of a result whose chunks are its JSON. */
-export const fromJson = (text: string): Either.Either<unknown, ProtocolViolation> => {
-  try {
-    return Either.right(JSON.parse(text))
-  } catch {
-    return violation("the chunks of the result are no JSON")
-  }
-}
-
 /** What a result that is not streamed would have been as bytes. */
 export const inlineBytes = (result: unknown): Uint8Array =>
   utf8.encode(typeof result === "string" ? result : JSON.stringify(result ?? null))

@@ -47,6 +47,8 @@ export interface SessionOptions {
   readonly requestTimeout: number
   /** Continue a session of another process; `mayBeGone`: else open another one. */
   readonly resume?: (ResumeState & { readonly mayBeGone: boolean }) | undefined
+  /** Its place is kept for the next process: somebody may have a copy of it, and take the session over by mistake. */
+  readonly kept: boolean
   readonly nextId: () => string
   /** Returns a trace id for what is in no trace yet. */
   readonly traceId: () => string
@@ -92,7 +94,7 @@ export class ClientSession implements Host {
   heartbeatSec: number | undefined
   /** Set when the session is over for good. */
   over: ClientError | undefined
-  /** Set when somebody else has resumed this session: it is not ours to come back to. */
+  /** Set when somebody else has resumed this session: it is not ours to come back to. Where it is kept, another one is. */
   superseded = false
   /** Hellos that went out on connections that ended without an answer; one may arrive after that of the next connection. */
   unanswered = 0
@@ -170,28 +172,11 @@ export class ClientSession implements Host {
 
   /** Sends a request whose answer nobody waits for; again after a resume, until there is one. */
   tell(type: string, payload: unknown, jobId: string): void {
-    if (this.over !== undefined) return
-    const id = this.options.nextId()
-    const frame = (sessionId: string) => encode({ id, type, session_id: sessionId, job_id: jobId, payload })
-    this.#ask(id, {
-      answer: "job.cancelled",
-      jobId,
-      frame,
-      repeatable: false,
-      claims: false,
-      failed: ignore,
-      answered: ignore
-    })
-  }
-
-  /** Sends a request, and notes that it waits for an answer. */
-  #ask(key: string, pending: Pending): void {
-    this.requests.add(key, pending)
-    if (this.connection !== undefined) this.#put(key, pending)
+    Effect.runFork(Effect.ignore(this.request(type, "job.cancelled", payload, { jobId, repeatable: false })))
   }
 
   /** Sends a request on this connection, or refuses it: a frame that the runtime does not take would end that (§4). */
-  #put(key: string, pending: Pending): void {
+  #put(key: string | undefined, pending: Pending): void {
     const frame = pending.frame(this.sessionId ?? "")
     if (exceeds(frame, this.frameBytes))
       this.requests.reject(key, tooBig(`more than ${this.frameBytes} bytes`))
@@ -261,7 +246,8 @@ export class ClientSession implements Host {
           resume(Effect.succeed(message))
         }
       }
-      this.#ask(key, pending)
+      this.requests.add(key, pending)
+      if (this.connection !== undefined) this.#put(key, pending)
       return Effect.sync(() => {
         const { onLateAnswer } = more
         if (onLateAnswer === undefined || !this.requests.has(key)) return this.requests.drop(key)
@@ -334,6 +320,7 @@ export class ClientSession implements Host {
     this.orphans = { jobs: this.handles.jobs, error }
     this.sessionId = undefined
     this.token = undefined
+    this.superseded = false
     this.numbers.reset()
     this.strangers.clear()
   }

@@ -4,9 +4,11 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
 import type * as Message from "../../protocol/Message.js"
 import type { ResumeState } from "../../services/client/ArcpClient.js"
 import type { ClientSession } from "./ClientSession.js"
+import * as holding from "./holding.js"
 import { JobInbox } from "./JobInbox.js"
 import type { SubmittedJob } from "./Reattach.js"
 import { open } from "./savedState.js"
@@ -56,8 +58,8 @@ export interface Opened {
   readonly save: (current: () => Saved) => Effect.Effect<void>
 }
 
-/** Opened once by each client. */
-export type ClientState = Effect.Effect<Opened>
+/** Opened once by each client, for its scope. */
+export type ClientState = Effect.Effect<Opened, never, Scope.Scope>
 
 /** How many jobs whose handles are gone are remembered for the next process. */
 const maxLeft = 1_000
@@ -115,6 +117,61 @@ export const keptJobs = (earlier: Saved | undefined): KeptJobs => {
   }
 }
 
-/** In a `KeyValueStore` of `@effect/platform`, under `key`, `KEY.2` and `KEY.jobs.N`. One client at a time. */
-export const keyValueStore = (store: StateStore, key = "arcp"): ClientState =>
-  Effect.map(open(store, key), ({ save, saved }) => ({ saved, jobs: keptJobs(saved), save }))
+/** How a store is used. */
+export interface StoreOptions {
+  /**
+   * The store is this client's alone, and there may be copies of it: `sessionStorage`, which a duplicated tab has a copy of.
+   * A client whose session is held then keeps its own in it. Default: false; it then keeps nothing.
+   */
+  readonly copied?: boolean | undefined
+  /**
+   * Run when another client that is alive holds the session that was saved, or has taken the store over: this one has a
+   * session of its own, and `restored` is empty. Default: a warning in the log.
+   */
+  readonly onHeld?: Effect.Effect<void> | undefined
+}
+
+const heldElsewhere = Effect.logWarning(
+  "another client holds the saved session; this one has a session of its own"
+)
+
+/**
+ * Saves through a place that is this client's. `kept` is false where it is not: then nothing is saved. Holds the session
+ * that is saved, whichever that becomes.
+ */
+const saveIn = (place: holding.Place, kept: boolean, told: Effect.Effect<void>, save: Opened["save"]) => {
+  let mine = kept
+  let sessionId = ""
+  return (current: () => Saved): Effect.Effect<void> =>
+    Effect.gen(function* () {
+      if (!mine) return
+      if (!(yield* place.isMine)) {
+        mine = false
+        return yield* told
+      }
+      let now = sessionId
+      yield* save(() => {
+        const state = current()
+        now = state.sessionId
+        return state
+      })
+      if (now === sessionId) return
+      sessionId = now
+      yield* place.move(now)
+    })
+}
+
+/**
+ * In a `KeyValueStore` of `@effect/platform`, under `key`, `KEY.2` and `KEY.jobs.N`, with its owner in `KEY.owner`. One
+ * client at a time: another that is alive is noticed.
+ */
+export const keyValueStore = (store: StateStore, key = "arcp", options: StoreOptions = {}): ClientState =>
+  Effect.gen(function* () {
+    const { copied = false, onHeld = heldElsewhere } = options
+    const opened = yield* open(store, key)
+    const place = yield* holding.make(store, key, copied)
+    const mine = yield* place.take(opened.saved?.sessionId)
+    if (!mine) yield* onHeld
+    const saved = mine ? opened.saved : undefined
+    return { saved, jobs: keptJobs(saved), save: saveIn(place, mine || copied, onHeld, opened.save) }
+  })

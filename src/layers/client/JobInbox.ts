@@ -23,7 +23,7 @@ import {
   ProtocolViolation
 } from "../../services/client/ArcpClient.js"
 import { Cell } from "./Cell.js"
-import { type ChunkBody, Chunks, concat, fromJson, inlineBytes } from "./Chunks.js"
+import { type ChunkBody, Chunks, concat, inlineBytes } from "./Chunks.js"
 import { type Host, Lane } from "./Lane.js"
 import type { Pull } from "./pull.js"
 
@@ -45,7 +45,7 @@ export interface About {
 }
 
 const readAsChunks = new InvalidRequest({
-  message: "use either result or chunks"
+  message: "use result or chunks"
 })
 
 /** Takes the frames of one job, and gives its events, its output and its end to those who read them. */
@@ -174,8 +174,8 @@ export class JobInbox {
       reason: "session_lost",
       replayed,
       message: replayed
-        ? "the session was lost; what the runtime still has of the job follows"
-        : "the session was lost; what happened until now is missing"
+        ? "the session was lost; what is left of the job follows"
+        : "the session was lost; what came until now is missing"
     })
     this.#rebased = true
     this.events.rebase(after, { ...gap, eventSeq: after })
@@ -238,14 +238,20 @@ export class JobInbox {
       },
       end: (end) => {
         if (Exit.isFailure(end) || end.value.result_id === undefined) return done(end)
-        const whole = Either.flatMap(chunks.check(end.value), () =>
-          end.value[Vendor.encoding] === "json"
-            ? fromJson(texts.join(""))
-            : Either.right(chunks.encoding === "utf8" ? texts.join("") : concat(bytes))
-        )
-        done(
-          Either.isLeft(whole) ? Exit.fail(whole.left) : Exit.succeed({ ...end.value, result: whole.right })
-        )
+        const checked = chunks.check(end.value)
+        if (Either.isLeft(checked)) return done(Exit.fail(checked.left))
+        const text = texts.join("")
+        try {
+          const result: unknown =
+            end.value[Vendor.encoding] === "json"
+              ? JSON.parse(text)
+              : chunks.encoding === "utf8"
+                ? text
+                : concat(bytes)
+          done(Exit.succeed({ ...end.value, result }))
+        } catch {
+          done(Exit.fail(new ProtocolViolation({ message: "the chunks of the result are no JSON" })))
+        }
       }
     })
   }
@@ -288,7 +294,7 @@ export class JobInbox {
     if (payload.kind !== "result_chunk") return this.#chunkLane.offer(seq, 0, undefined)
     if (event.kind !== "result_chunk") {
       const problem = event.kind === "other" ? event.problem : undefined
-      return this.fail(new ProtocolViolation({ message: `bad result_chunk event: ${problem}` }))
+      return this.fail(new ProtocolViolation({ message: `bad result_chunk: ${problem}` }))
     }
     this.#chunksAfter ??= seq - 1
     const repeated = this.#rebased && event.body.chunk_seq < this.#nextChunk

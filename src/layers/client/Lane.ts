@@ -39,7 +39,7 @@ export interface Sink<A, End> {
   readonly end: (end: Exit.Exit<End, ClientError>) => void
 }
 
-const busy = new InvalidRequest({ message: "this stream is being read already" })
+const busy = new InvalidRequest({ message: "this stream is being read" })
 
 /** `A` are its items, `End` is what the job's end says. */
 export class Lane<in out A, in out End> {

@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import { Turn } from "../../services/runtime/Turn.js"
 import { type Connection, closeCode, TransportError } from "../../services/transport/Transport.js"
 import { heartbeat, Pulse } from "../transport/heartbeat.js"
+import { never } from "./first.js"
 
 /** What is sent on one connection of the client, and its heartbeat. */
 export class Line {
@@ -44,18 +45,18 @@ export class Line {
   }
 
   write(connection: Connection): Effect.Effect<never> {
-    return Effect.forever(
-      Effect.suspend(() => {
+    return Effect.gen(this, function* () {
+      for (;;) {
         if (this.#out.length === 0)
-          return Effect.async<void>((resume) => {
+          yield* Effect.async<void>((resume) => {
             this.#ring = () => resume(Effect.void)
           })
         const frames = this.#out
         this.#out = []
         this.pulse.sending()
-        return connection.send(frames)
-      })
-    )
+        yield* connection.send(frames)
+      }
+    })
   }
 
   /** Pings where the runtime asked for it, and gives a dead connection up. */
@@ -64,11 +65,17 @@ export class Line {
     intervalSec: number | undefined,
     ping: () => void
   ): Effect.Effect<never, TransportError> {
-    if (intervalSec === undefined) return Effect.never
+    if (intervalSec === undefined) return never
     return Effect.gen(this, function* () {
-      yield* heartbeat(this.pulse, { interval: intervalSec * 1000, now: this.#now, turn: yield* Turn, ping })
+      yield* heartbeat(this.pulse, {
+        connection,
+        interval: intervalSec * 1000,
+        now: this.#now,
+        turn: yield* Turn,
+        ping
+      })
       yield* Effect.forkDaemon(connection.close(closeCode.heartbeatLost, "HEARTBEAT_LOST"))
-      return yield* new TransportError({ message: "nothing came for two heartbeat intervals" })
+      return yield* new TransportError({ message: "no heartbeat came" })
     })
   }
 }

@@ -119,7 +119,7 @@ export const reattach = (
         session.handles.fail(
           jobId,
           new ResumeWindowExpired({
-            message: `the job cannot be watched from a new session: ${error.message}`
+            message: `not watched any more: ${error.message}`
           })
         )
       })

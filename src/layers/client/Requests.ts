@@ -20,17 +20,17 @@ export interface Pending {
   readonly answered: (answer: Answer) => void
   readonly failed: (error: ClientError) => void
   /** May be sent to a new session too, when the one it was sent to is gone. */
-  readonly repeatable: boolean
+  readonly repeatable?: boolean | undefined
   /** Its answer claims a job, whose frames may come before it. */
-  readonly claims: boolean
+  readonly claims?: boolean | undefined
 }
 
 /** Holds the requests of a session that wait for answers, each for as long as it may take on one connection. */
 export class Requests {
   readonly #now: () => number
   readonly #limit: number
-  /** With the time when each was sent on this connection. */
-  readonly #pending = new Map<string, Pending & { sent: number }>()
+  /** With the time when each was sent on this connection. None is `undefined`, which may be looked for. */
+  readonly #pending = new Map<string | undefined, Pending & { sent: number }>()
   /** Called for each that is added. */
   onAdd: () => void = () => {}
 
@@ -54,7 +54,7 @@ export class Requests {
     return false
   }
   /** All of them, to be sent on another connection: their time begins again. */
-  resent(): ReadonlyArray<readonly [string, Pending]> {
+  resent(): ReadonlyArray<readonly [string | undefined, Pending]> {
     for (const request of this.#pending.values()) request.sent = this.#now()
     return [...this.#pending]
   }
@@ -83,11 +83,11 @@ export class Requests {
     return oldest
   }
   answer(id: string | undefined, message: Answer): void {
-    if (id !== undefined) this.#take(id)?.answered(message)
+    this.#take(id)?.answered(message)
   }
   /** Was there such a request? */
   reject(id: string | undefined, error: ClientError): boolean {
-    const request = id === undefined ? undefined : this.#take(id)
+    const request = this.#take(id)
     request?.failed(error)
     return request !== undefined
   }
@@ -101,7 +101,7 @@ export class Requests {
     for (const [id, { sent }] of this.#pending) {
       const left = sent + this.#limit - this.#now()
       if (left > 0) return left
-      this.reject(id, new RequestTimeout({ message: `no answer within ${this.#limit / 1000} s` }))
+      this.reject(id, new RequestTimeout({ message: `no answer in ${this.#limit / 1000} s` }))
     }
     return undefined
   }
@@ -109,7 +109,7 @@ export class Requests {
   drop(id: string): void {
     this.#take(id)
   }
-  #take(id: string): Pending | undefined {
+  #take(id: string | undefined): Pending | undefined {
     const request = this.#pending.get(id)
     this.#pending.delete(id)
     return request

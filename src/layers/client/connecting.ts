@@ -20,8 +20,8 @@ import { first } from "./first.js"
 import { lost, receive } from "./receiving.js"
 import { ask, isAsked, renewed } from "./token.js"
 
-/** What a runtime may take to answer a hello. */
-const welcomeTimeout = "10 seconds"
+/** Milliseconds that a runtime may take to answer a hello. */
+const welcomeTimeout = 10_000
 
 /** Milliseconds after which a connection has lasted, whatever it has brought. */
 const lasting = 10_000
@@ -53,11 +53,7 @@ const delaysOf = ({ now, reconnect }: SessionOptions) => {
 }
 
 /** Reconnects for as long as there is something to come back to. Ends only when the session is over. */
-export const keepConnected = (
-  session: ClientSession,
-  ready: Effect.Effect<void>,
-  failFirst: (error: ClientError) => Effect.Effect<void>
-): Effect.Effect<void> =>
+export const keepConnected = (session: ClientSession, ready: Effect.Effect<unknown>): Effect.Effect<void> =>
   Effect.gen(function* () {
     const { elapsed } = session.options
     const delays = delaysOf(session.options)
@@ -71,21 +67,18 @@ export const keepConnected = (
       return ready
     })
     for (;;) {
-      const error = yield* Effect.flip(attempt(session, welcomed))
+      const error = yield* Effect.catchAll(attempt(session, welcomed), Effect.succeed)
       // A runtime that welcomes and closes, for ever, is not to be dialled at once each time.
       if (session.delivered || elapsed() - since >= lasting) delays.reset()
       since = Infinity
       session.delivered = false
       if (error._tag === "Rewind" || goesOn(session, error, connected)) continue
-      if (!connected) {
-        yield* failFirst(error)
-        return session.finish(error)
-      }
       lostAt = Math.min(lostAt, elapsed())
       const tooLate = elapsed() - lostAt > session.resumeWindow
-      if (!error.retryable || (tooLate && error._tag === "TokenUnavailable")) return session.finish(error)
+      if (!connected || !error.retryable || (tooLate && error._tag === "TokenUnavailable"))
+        return session.finish(error)
       if (session.sessionId !== undefined && (session.token === undefined || tooLate))
-        session.forget(new ResumeWindowExpired({ message: "no connection within the resume window" }))
+        session.forget(new ResumeWindowExpired({ message: "the resume window has passed" }))
       session.status.set({
         _tag: "Reconnecting",
         lastEventSeq: session.numbers.last,
@@ -97,18 +90,23 @@ export const keepConnected = (
 
 /** Whether a refusal is followed by another hello at once: with another token, from the newest event, or for another session. */
 const goesOn = (session: ClientSession, error: ClientError, connected: boolean): boolean => {
-  if (error._tag === "Unauthenticated" && isAsked(session.options.token) && !session.refused) {
+  const { options, superseded } = session
+  if (error._tag === "Unauthenticated" && isAsked(options.token) && !session.refused) {
     session.refused = true
     return true
   }
-  if (error._tag !== "ResumeWindowExpired" || session.sessionId === undefined || session.superseded)
+  if (
+    error._tag !== "ResumeWindowExpired" ||
+    session.sessionId === undefined ||
+    (superseded && !options.kept)
+  )
     return false
-  if (session.numbers.from < session.numbers.last) {
+  if (!superseded && session.numbers.from < session.numbers.last) {
     // Perhaps only what was left unread is gone, and not the session.
     session.handles.evicted(session.numbers.last)
     return true
   }
-  const another = connected || session.options.resume?.mayBeGone === true
+  const another = connected || options.resume?.mayBeGone === true
   if (another) session.forget(error)
   return another
 }
@@ -116,7 +114,7 @@ const goesOn = (session: ClientSession, error: ClientError, connected: boolean):
 /** Connects once and serves that connection to its end. `ready` is run with the welcome. */
 const attempt = (
   session: ClientSession,
-  ready: Effect.Effect<void>
+  ready: Effect.Effect<unknown>
 ): Effect.Effect<never, ClientError | Rewind> =>
   Effect.gen(function* () {
     const { connection, frames, resumedAt, token } = yield* greet(session)
@@ -154,7 +152,7 @@ const greet = (session: ClientSession) =>
       Effect.mapError(connection.take, lost),
       Effect.zipRight(
         Effect.sleep(welcomeTimeout),
-        new TransportError({ message: "the runtime did not answer session.hello" })
+        new TransportError({ message: "no answer to session.hello" })
       )
     )
     session.unanswered--
@@ -194,33 +192,31 @@ const rewound = (session: ClientSession): Effect.Effect<never, Rewind> =>
 
 /** A while after something has come or was read: an idle client, or one that nobody reads, has no reason to wake. */
 const keepAcknowledging = (session: ClientSession): Effect.Effect<never> =>
-  Effect.suspend(() => {
-    session.stirred = false
-    session.acknowledge(1)
-    return session.options.save
-  }).pipe(
-    Effect.zipRight(
-      Effect.async<void>((resume) => {
+  Effect.gen(function* () {
+    for (;;) {
+      session.stirred = false
+      session.acknowledge(1)
+      yield* session.options.save
+      yield* Effect.async<void>((resume) => {
         session.wake = () => resume(Effect.void)
         if (session.stirred) session.wake()
       })
-    ),
-    Effect.zipRight(Effect.suspend(() => Effect.sleep(session.options.ackInterval))),
-    Effect.forever
-  )
+      yield* Effect.sleep(session.options.ackInterval)
+    }
+  })
 
 /** Fails the requests that this connection does not answer in time. */
 const expire = ({ requests }: ClientSession): Effect.Effect<never> =>
-  Effect.forever(
-    Effect.suspend(() => {
+  Effect.gen(function* () {
+    for (;;) {
       const left = requests.expire()
-      return left === undefined
+      yield* left === undefined
         ? Effect.async<void>((resume) => {
             requests.onAdd = () => resume(Effect.void)
           })
         : Effect.sleep(left)
-    })
-  )
+    }
+  })
 
 const hello = (session: ClientSession, token: string | undefined): string => {
   const { name, version, features } = session.options
@@ -253,7 +249,7 @@ const welcomed = (session: ClientSession, frame: unknown): Effect.Effect<number 
     (resumed && session.sessionId !== sessionId)
   )
     return new ProtocolViolation({
-      message: `the runtime answered session.hello with ${message?.type ?? "no message"} of ${sessionId ?? "no session"}`
+      message: `session.hello was answered by ${message?.type ?? "no message"} of ${sessionId ?? "no session"}`
     })
   session.open(sessionId, message.payload)
   return Effect.succeed(resumed ? session.numbers.from : undefined)

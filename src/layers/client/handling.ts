@@ -85,8 +85,16 @@ export const handle = <O, F>(
  * the request is sent, so that an interruption at any point leaves nothing held.
  */
 export const place = (parts: ClientParts, leave: (inbox: JobInbox, jobId: string) => Effect.Effect<void>) =>
-  Effect.acquireRelease(
-    Effect.sync((): Destination => ({ inbox: new JobInbox(parts.session), jobId: undefined })),
-    ({ inbox, jobId }) =>
-      jobId === undefined ? Effect.void : Effect.ensuring(leave(inbox, jobId), release(parts, inbox, jobId))
-  )
+  Effect.suspend(() => {
+    const mine: Destination = { inbox: new JobInbox(parts.session), jobId: undefined }
+    const left = Effect.suspend(() => {
+      const { inbox, jobId } = mine
+      return jobId === undefined
+        ? Effect.void
+        : Effect.ensuring(leave(inbox, jobId), release(parts, inbox, jobId))
+    })
+    return Effect.as(
+      Effect.addFinalizer(() => left),
+      mine
+    )
+  })

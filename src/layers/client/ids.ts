@@ -1,17 +1,17 @@
 /** Ids of what a client sends. They need not be in order, unlike a runtime's, so they are made in fewer bytes. */
-import * as Effect from "effect/Effect"
-import * as Random from "effect/Random"
-import { PCGRandom } from "effect/Utils"
 import { base32 } from "../../protocol/Ids.js"
 
-const half = Random.nextIntBetween(0, 2 ** 32)
-
-/** A generator of 32 random bits, seeded once. Good for what is unique, not for what is secret. */
-export const random: Effect.Effect<() => number> = Effect.gen(function* () {
-  const random = new PCGRandom(yield* half, yield* half, yield* half, yield* half)
-  return () => Math.floor(random.number() * 2 ** 32)
-})
+const randomBytes = (): ReadonlyArray<number> => [...crypto.getRandomValues(new Uint8Array(16))]
 
 /** Returns a ULID of that time, in epoch milliseconds. */
-export const ulid = (now: number, random32: () => number): string =>
-  base32(now, 10) + Array.from({ length: 4 }, () => base32(random32(), 4)).join("")
+export const ulid = (now: number): string =>
+  base32(now, 10) +
+  randomBytes()
+    .map((byte) => base32(byte, 1))
+    .join("")
+
+/** Returns a W3C trace id: 32 lower-case hexadecimal digits. */
+export const traceId = (): string =>
+  randomBytes()
+    .map((byte) => byte.toString(16).padStart(2, "0"))
+    .join("")

@@ -17,8 +17,8 @@ import type { JobFrame } from "./JobInbox.js"
 import type { Answer } from "./Requests.js"
 import { isAsked } from "./token.js"
 
-/** How long reading waits for a full lane whose reader is at work, before that overflows. */
-const patience = "250 millis"
+/** Milliseconds that reading waits for a full lane whose reader is at work, before that overflows. */
+const patience = 250
 
 /** The connection was lost, and why. */
 export const lost = (closed: Closed) =>
@@ -35,7 +35,7 @@ export const receive = (
   Effect.gen(function* () {
     let frames = first
     for (;;) {
-      session.line.pulse.received()
+      session.line.pulse.heard(false)
       for (const frame of frames) {
         const problem = handle(session, frame)
         if (problem !== undefined) return yield* problem
@@ -43,7 +43,7 @@ export const receive = (
       const { ackEvery } = session.options
       if (session.numbers.last - session.numbers.acked >= ackEvery) session.acknowledge(ackEvery)
       if (session.crowded.size > 0) yield* makeRoom(session)
-      session.line.pulse.listen()
+      session.line.pulse.heard(true)
       frames = yield* Effect.mapError(connection.take, (closed) => {
         // Superseded perhaps by an earlier hello of our own that came late: each may come once.
         if (closed.code === closeCode.tooBig) return session.oversized(lost(closed))
@@ -52,7 +52,7 @@ export const receive = (
           return new Unauthenticated({ message: closed.reason })
         if (closed.code !== closeCode.superseded || session.unanswered-- > 0) return lost(closed)
         session.superseded = true
-        return new ResumeWindowExpired({ message: "another connection resumed this session" })
+        return new ResumeWindowExpired({ message: "resumed elsewhere" })
       })
     }
   })

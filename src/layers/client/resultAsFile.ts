@@ -35,7 +35,7 @@ export const resultAsFile = (
     }).pipe(
       Effect.scoped,
       Effect.zipRight(files.rename(partial, path)),
-      Effect.onError(() => Effect.ignore(files.remove(partial)))
+      Effect.onExit((exit) => (exit._tag === "Success" ? Effect.void : Effect.ignore(files.remove(partial))))
     )
     return { path, size, summary: result?.summary }
   })

@@ -13,8 +13,8 @@ import type { ClientSession } from "./ClientSession.js"
 import { type ClientParts, cancelling, handle, place, release, untyped } from "./handling.js"
 import { JobInbox } from "./JobInbox.js"
 
-/** How long a job that was accepted for its key may be silent before it is asked for. */
-const silence = "1 second"
+/** Milliseconds that a job which was accepted for its key may be silent before it is asked for. */
+const silence = 1_000
 
 /** Subscribes to a job that was accepted and is followed by nothing: it has ended before, and others do not say how. */
 const endOf = (session: ClientSession, inbox: JobInbox, jobId: string) =>
@@ -137,7 +137,7 @@ export const subscribe =
       // The replay would come as new events of the same job to the handle that there is.
       if (history === true && session.handles.has(jobId))
         return yield* new Errors.InvalidRequest({
-          message: `this client has a handle on ${jobId} already`
+          message: `this client has a handle on ${jobId}`
         })
       const unsubscribe = () => session.post("job.unsubscribe", { job_id: jobId }, jobId)
       const mine = yield* place(parts, (inbox) =>

@@ -4,15 +4,14 @@ import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import { renewal } from "../../protocol/Features.js"
 import { type TokenSource, TokenUnavailable } from "../../services/client/ArcpClient.js"
-import { backoff } from "./backoff.js"
 import type { ClientSession, SessionOptions } from "./ClientSession.js"
-import { first } from "./first.js"
+import { first, never } from "./first.js"
 
 /** Milliseconds before the end of a token at which another is asked for, of one that is longer good than four times that. */
 const margin = 30_000
 
-/** Timers longer than 2^31 ms do not fire in JavaScript. */
-const longestSleep = 86_400_000
+/** Milliseconds before it is asked for again when it could not be had, or was the same. */
+const again = 2_000
 
 /** Is it asked for each connection? Else it is always the same. */
 export const isAsked = (token: TokenSource | undefined): boolean =>
@@ -23,16 +22,23 @@ const given = (answer: unknown): Effect.Effect<unknown, unknown> =>
   Effect.isEffect(answer)
     ? Effect.flatMap(answer as Effect.Effect<unknown, unknown>, given)
     : typeof answer === "function"
-      ? Effect.flatMap(
-          Effect.promise(async (): Promise<unknown> => answer()),
-          given
-        )
+      ? // `Effect.tryPromise` and `Cause.squash` would be 170 bytes more in a browser.
+        Effect.async<unknown, unknown>((resume) => {
+          Promise.resolve()
+            .then(answer as () => unknown)
+            .then(
+              (value) => resume(given(value)),
+              (error) => resume(Effect.fail(error))
+            )
+        })
       : Effect.sync(() => (Redacted.isRedacted(answer) ? Redacted.value(answer) : answer))
 
 const unavailable = (cause: Cause.Cause<unknown>): TokenUnavailable => {
-  // `Cause.squash` would be 130 bytes more in a browser.
-  const failure = cause._tag === "Fail" ? cause.error : cause._tag === "Die" ? cause.defect : cause
-  const { message = String(failure), retryable } = Object(failure) as {
+  const { defect = cause, error: failure = defect } = cause as {
+    readonly defect?: unknown
+    readonly error?: unknown
+  }
+  const { message = failure, retryable } = Object(failure) as {
     readonly message?: unknown
     readonly retryable?: unknown
   }
@@ -52,21 +58,19 @@ export const ask = ({
     Effect.flatMap(given(token), (text) =>
       typeof text === "string" || token === undefined
         ? Effect.succeed(text as string | undefined)
-        : Effect.fail({ message: "what gives it gave no text", retryable: false })
+        : Effect.fail({ message: "it is not a text", retryable: false })
     ),
-    Effect.zipRight(
-      Effect.sleep(requestTimeout),
-      Effect.fail(`what gives it did not answer within ${requestTimeout / 1000} s`)
-    )
+    Effect.zipRight(Effect.sleep(requestTimeout), Effect.fail(`no answer within ${requestTimeout / 1000} s`))
   ).pipe(Effect.catchAllCause(unavailable))
 
 /** When a token ends, in epoch milliseconds, where it says so, as a JWT does. */
-const endOf = (token: string): number => {
+const endOf = (token: string | undefined): number => {
   try {
-    const claims = (token.split(".")[1] ?? "").replace(/-/g, "+").replace(/_/g, "/")
-    return Number((JSON.parse(atob(claims)) as { readonly exp?: unknown }).exp) * 1000
+    const [, claims] = (token as string).split(".") as [string, string]
+    const json = atob(claims.replace(/-/g, "+").replace(/_/g, "/"))
+    return (JSON.parse(json) as { readonly exp: number }).exp * 1000
   } catch {
-    return Number.NaN
+    return 0
   }
 }
 
@@ -77,18 +81,18 @@ const endOf = (token: string): number => {
 export const renewed = (session: ClientSession, token: string | undefined): Effect.Effect<void> =>
   Effect.gen(function* () {
     const { now } = session.options
-    const end = token !== undefined && session.features.includes(renewal) ? endOf(token) : Number.NaN
-    let due = end - Math.min(margin, (end - now()) / 4)
-    for (let attempts = 0; now() < end; ) {
-      if (now() < due) yield* Effect.sleep(Math.min(due - now(), longestSleep))
-      else {
+    const end = endOf(token)
+    const left = end - now()
+    if (left > 0 && session.features.includes(renewal)) {
+      yield* Effect.sleep(left - Math.min(margin, left / 4))
+      while (now() < end) {
         const fresh = yield* Effect.catchAll(ask(session.options), () => Effect.succeed(token))
         if (fresh !== token) {
           session.fresh = fresh
           return
         }
-        due = now() + (yield* backoff(attempts++))
+        yield* Effect.sleep(again)
       }
     }
-    return yield* Effect.never
+    return yield* never
   })

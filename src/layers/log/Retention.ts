@@ -24,6 +24,7 @@ import * as FinishedJobs from "./retention/Finished.js"
 import * as JobLogs from "./retention/Jobs.js"
 import * as Memory from "./retention/Memory.js"
 import { batch, type RetentionParts } from "./retention/Parts.js"
+import { Retirements } from "./retention/Retirements.js"
 import * as SessionViews from "./retention/Views.js"
 import { patienceMs, type ViewState } from "./ViewState.js"
 
@@ -81,7 +82,11 @@ const trying = <A>(what: string, effect: Effect.Effect<A, InternalError | StoreE
   )
 
 /** Gives up what is over a limit, whenever something is. */
-const retain = ({ store, turn }: RetentionParts, { agenda, finished, jobs, memory, views }: Keepers) => {
+const retain = (
+  { store, turn }: RetentionParts,
+  { agenda, finished, jobs, memory, views }: Keepers,
+  retirements: Retirements
+) => {
   const freed = Effect.gen(function* () {
     while ((yield* store.freeing) > maxFreeing && (yield* store.vacuum)) yield* turn.next
   })
@@ -92,6 +97,7 @@ const retain = ({ store, turn }: RetentionParts, { agenda, finished, jobs, memor
     if (due.jobs.length > 0) yield* freed
     yield* memory.relieve
     yield* finished.enforceCaps
+    if (jobs.overdue.size > 0) retirements.changed.give()
   }).pipe(Effect.ensuring(Effect.sync(() => agenda.passed())))
   return Effect.gen(function* () {
     yield* agenda.signal.wait
@@ -101,19 +107,36 @@ const retain = ({ store, turn }: RetentionParts, { agenda, finished, jobs, memor
   }).pipe(Effect.forever)
 }
 
-/** Returns how often jobs whose retention has passed are looked for. */
-const sweepInterval = ({ options, windowMs }: RetentionParts): Duration.Duration =>
-  Duration.millis(
-    Math.min(30_000, Math.max(100, Math.min(windowMs, Duration.toMillis(options.jobRetention)) / 4))
-  )
+/** Returns how often jobs are looked for that are due and could not be dropped, in milliseconds. */
+const sweepInterval = ({ options, windowMs }: RetentionParts): number =>
+  Math.min(30_000, Math.max(100, Math.min(windowMs, Duration.toMillis(options.jobRetention)) / 4))
 
-/** Drops jobs whose retention has passed. */
-const sweep = (parts: RetentionParts, { agenda, finished, jobs }: Keepers) =>
+/** Timers longer than 2^31 ms do not fire in JavaScript. */
+const longestSleep = Duration.toMillis("1 day")
+
+/** Drops jobs whose retention has passed, when there are any. */
+const sweep = (
+  { monotonic }: RetentionParts,
+  { agenda, finished, jobs }: Keepers,
+  retirements: Retirements
+) =>
   Effect.gen(function* () {
+    const { counts } = finished
+    const left = retirements.next(monotonic(), jobs.overdue.size > 0 || counts.isOver)
+    if (left === undefined) return yield* retirements.changed.wait
+    const due = Effect.as(Effect.sleep(Duration.millis(Math.min(left, longestSleep))), true)
+    if (!(yield* Effect.raceFirst(due, Effect.as(retirements.changed.wait, false)))) return
     for (const job of jobs.overdue) agenda.jobs.add(job)
     if (agenda.jobs.size > 0) agenda.signal.give()
-    yield* trying("dropping old jobs", Effect.zipRight(finished.dropRetired, finished.enforceCaps))
-  }).pipe(Effect.delay(sweepInterval(parts)), Effect.forever)
+    yield* trying(
+      "dropping old jobs",
+      Effect.gen(function* () {
+        const dropped = yield* finished.dropRetired
+        yield* finished.enforceCaps
+        retirements.passed(monotonic(), dropped, counts.inAll)
+      })
+    )
+  }).pipe(Effect.forever)
 
 /** Frees the pages of what was dropped, a little at a time, so that commits come between. */
 const free = ({ dropped, store }: RetentionParts) =>
@@ -126,16 +149,19 @@ const free = ({ dropped, store }: RetentionParts) =>
     Effect.forever
   )
 
-/** Returns whether an emitter of a job is ahead: its job an eighth over what it may hold, or the memory full. */
+/**
+ * Returns whether an emitter of a job is ahead: its job, with what is not committed yet, an eighth over what it may hold, or
+ * the memory full.
+ */
 const blocking = ({ live: { limits } }: RetentionParts, memory: Memory.MemoryCap) => {
   // Enough that an emitter does not wait for each of its events, however small the limits are.
   const slack: Limits = {
     events: Math.max(256, Math.ceil(limits.events / 8)),
     bytes: Math.max(64 * 1024, Math.ceil(limits.bytes / 8))
   }
-  return ({ allowance, ledger }: JobState): boolean =>
-    ledger.events > allowance.events + slack.events ||
-    ledger.bytes > allowance.bytes + slack.bytes ||
+  return ({ allowance, ledger, window }: JobState): boolean =>
+    ledger.events + (window?.events ?? 0) > allowance.events + slack.events ||
+    ledger.bytes + (window?.bytes ?? 0) > allowance.bytes + slack.bytes ||
     memory.isFull()
 }
 
@@ -162,6 +188,7 @@ export const make = (context: Omit<RetentionParts, "dropped">): Retention => {
   const keeping = keepers(parts)
   const { agenda, finished, memory } = keeping
   const isBlocked = blocking(parts, memory)
+  const retirements = new Retirements(sweepInterval(parts), Duration.toMillis(parts.options.jobRetention))
 
   return {
     published: (touched) => {
@@ -177,16 +204,19 @@ export const make = (context: Omit<RetentionParts, "dropped">): Retention => {
     },
     ended: (jobId, principal) => {
       if (finished.add({ jobId, principal })) agenda.signal.give()
+      retirements.ended(parts.monotonic())
+      if (finished.counts.isOver) retirements.changed.give()
     },
     dropped: () => dropped.give(),
     isBlocked,
     room: (job) => waitForRoom(job, isBlocked, agenda),
     start: Effect.gen(function* () {
       if (yield* finished.count) agenda.signal.give()
+      retirements.begin(finished.counts.inAll)
       // What the last process did not get round to.
       dropped.give()
-      yield* Effect.forkScoped(retain(parts, keeping))
-      yield* Effect.forkScoped(sweep(parts, keeping))
+      yield* Effect.forkScoped(retain(parts, keeping, retirements))
+      yield* Effect.forkScoped(sweep(parts, keeping, retirements))
       yield* Effect.forkScoped(free(parts))
     })
   }

@@ -205,6 +205,7 @@ export const make = (services: ConnectionServices) => {
   const beat = (served: Served) =>
     Effect.zipRight(
       heartbeat(served.pulse, {
+        connection: served.connection,
         interval,
         now: elapsed,
         turn,
@@ -233,7 +234,7 @@ export const make = (services: ConnectionServices) => {
   const answersTaken = (served: Served): Effect.Effect<void> => {
     const { outbox } = served.attachment
     const untilTaken = Effect.gen(function* () {
-      while (outbox.full) {
+      while (outbox.full && !served.over) {
         const before = outbox.sentBytes
         yield* Effect.raceFirst(
           outbox.room,
@@ -245,7 +246,7 @@ export const make = (services: ConnectionServices) => {
         }
       }
     })
-    return Effect.suspend(() => (outbox.full ? untilTaken : Effect.void))
+    return Effect.suspend(() => (outbox.full && !served.over ? untilTaken : Effect.void))
   }
 
   /** Hands a submit to the queue, which begins with the first. */
@@ -267,6 +268,19 @@ export const make = (services: ConnectionServices) => {
     return served.malformed.length > options.maxMalformedFrames
   }
 
+  /** Waits until what was asked for is decided: whoever asked may find what became of it after a resume. */
+  const decided = (served: Served): Effect.Effect<void> =>
+    Effect.suspend(() =>
+      served.submits === undefined
+        ? Effect.void
+        : Effect.flatMap(Deferred.make<void>(), (all) =>
+            Effect.zipRight(
+              submit(served, Effect.asVoid(Deferred.succeed(all, undefined)), 0),
+              Deferred.await(all)
+            )
+          )
+    )
+
   /** Dispatches what was received. */
   const handle = (served: Served, frames: Chunk.Chunk<Inbound>): Effect.Effect<void> =>
     Effect.gen(function* () {
@@ -274,9 +288,9 @@ export const make = (services: ConnectionServices) => {
       const { outbox } = attachment
       const close = (code: number, reason: string) => {
         served.over = true
-        outbox.close({ code, reason, drained: false })
+        return Effect.map(decided(served), () => outbox.close({ code, reason, drained: false }))
       }
-      pulse.received()
+      pulse.heard(false)
       for (const frame of frames) {
         if (outbox.full) yield* answersTaken(served)
         if (served.unconfirmed) {
@@ -284,20 +298,26 @@ export const make = (services: ConnectionServices) => {
           yield* services.confirm(served.held)
         }
         const verdict = yield* dispatch(session, frame, (decide, bytes) => submit(served, decide, bytes))
-        if (verdict._tag === "Close") return close(verdict.code, verdict.reason)
+        if (verdict._tag === "Close") return yield* close(verdict.code, verdict.reason)
         if (verdict._tag === "Malformed" && tooManyMalformed(served))
-          return close(closeCode.policy, "too many malformed frames")
+          return yield* close(closeCode.policy, "too many malformed frames")
       }
-      pulse.listen()
+      pulse.heard(true)
     })
 
-  /** What was asked for is decided, and then there is no more; the peer's silence is no loss from here on. */
+  /** There is no more to come, and the peer reads; its silence is no loss from here on. */
   const inputEnded = (served: Served): Effect.Effect<void> =>
-    Effect.flatMap(Deferred.make<void>(), (decided) => {
-      served.pulse.received()
-      return submit(served, Effect.asVoid(Deferred.succeed(decided, undefined)), 0).pipe(
-        Effect.zipRight(Deferred.await(decided)),
-        Effect.zipRight(services.noMoreRequests)
+    Effect.suspend(() => {
+      served.pulse.heard(false)
+      return Effect.zipRight(decided(served), services.noMoreRequests)
+    })
+
+  /** The connection is gone: what came over it is decided, and what is ready to be sent may still go out. */
+  const gone = (served: Served): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      served.over = true
+      return Effect.map(decided(served), () =>
+        served.attachment.outbox.close({ code: closeCode.normal, reason: "", drained: false })
       )
     })
 
@@ -313,16 +333,7 @@ export const make = (services: ConnectionServices) => {
         return handle(served, first)
       },
       step: nothing
-    }).pipe(
-      Effect.catchAll((closed) =>
-        closed.stillReads === true
-          ? inputEnded(served)
-          : // What is ready to be sent may still go out.
-            Effect.sync(() =>
-              served.attachment.outbox.close({ code: closeCode.normal, reason: "", drained: false })
-            )
-      )
-    )
+    }).pipe(Effect.catchAll((closed) => (closed.stillReads === true ? inputEnded(served) : gone(served))))
   }
 
   const fork = (served: Served, effect: Effect.Effect<void>) =>

@@ -1,6 +1,6 @@
 /**
  * The hello room: connections that have not said who they are, at most `maxPendingHellos` of them, each no longer than
- * `helloTimeout`. Others wait at its door, half as long. All may stay as long as each other, so who came first is the first
+ * `helloTimeout`, and as long again until that is decided. Others wait at its door, half as long. All may stay as long as each other, so who came first is the first
  * whose time is up: one fiber looks after all.
  */
 import * as Chunk from "effect/Chunk"
@@ -57,6 +57,15 @@ const tooMany = (max: number) =>
 const tooLate = (after: Duration.Duration) =>
   new HelloRefusal(
     new InvalidRequest({ message: `session.hello must come within ${Duration.toSeconds(after)} s` }),
+    "1.1"
+  )
+
+const undecided = (after: Duration.Duration) =>
+  new HelloRefusal(
+    new InternalError({
+      message: `session.hello could not be decided within ${Duration.toSeconds(after)} s; try again later`,
+      details: { reason: "authentication" }
+    }),
     "1.1"
   )
 
@@ -131,6 +140,13 @@ export const make = ({
         )
       })
 
+    /** A verifier that never answers, or cannot be interrupted, keeps nobody's place. */
+    const decided = (deciding: Effect.Effect<Greeted, HelloRefusal>) =>
+      Effect.timeoutFail(Effect.disconnect(deciding), {
+        duration: options.helloTimeout,
+        onTimeout: () => undecided(options.helloTimeout)
+      })
+
     const receive = (connection: Connection): Effect.Effect<Arrived, HelloRefusal | Closed> =>
       Effect.gen(function* () {
         if (stopping()) return yield* Effect.fail(shuttingDown)
@@ -138,7 +154,7 @@ export const make = ({
         const frames = yield* firstFrames(connection)
         yield* share
         if (stopping()) return yield* Effect.fail(shuttingDown)
-        const greeted = yield* greet(connection, Chunk.unsafeHead(frames))
+        const greeted = yield* decided(greet(connection, Chunk.unsafeHead(frames)))
         yield* connection.setMaxFrameBytes(options.maxFrameBytes)
         return { greeted, rest: Chunk.drop(frames, 1) }
       })

@@ -31,6 +31,8 @@ export const make = (services: {
   /** Epoch ms. */
   readonly now: () => number
   readonly resumeWindow: Duration.Duration
+  /** Somebody may want to know until when this process lived: the store outlives it. */
+  readonly outlived: boolean
 }) => {
   const { table, log, now } = services
   const bell = new Signal()
@@ -53,8 +55,16 @@ export const make = (services: {
     )
   })
 
-  const run = Effect.raceFirst(bell.wait, Effect.sleep(aliveEvery(services.resumeWindow))).pipe(
-    Effect.zipRight(write),
+  /** Waits for a reason to write; returns whether it is one to write at once. */
+  const reason = Effect.suspend(() => {
+    const rung = Effect.as(bell.wait, true)
+    return services.outlived || table.hasChanged
+      ? Effect.raceFirst(rung, Effect.as(Effect.sleep(aliveEvery(services.resumeWindow)), true))
+      : Effect.raceFirst(rung, Effect.as(table.touched.wait, false))
+  })
+
+  const run = reason.pipe(
+    Effect.flatMap((now) => (now ? write : Effect.void)),
     Effect.catchAllCause((cause) =>
       Effect.zipRight(
         Effect.logWarning("session records could not be stored; will try again", cause),

@@ -14,6 +14,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import * as Scope from "effect/Scope"
+import { Signal } from "../../services/runtime/Signal.js"
 import type { SessionRecord } from "../../services/store/Store.js"
 import type { Attachment, Session } from "./Session.js"
 
@@ -69,6 +70,10 @@ export class SessionTable {
   private readonly detached = new Set<SessionEntry>()
   /** Records that changed since they were stored. */
   private readonly changed = new Set<SessionEntry>()
+  /** Given when a record is to be stored at some time. */
+  readonly touched = new Signal()
+  /** Given when a session was detached. */
+  readonly left = new Signal()
 
   get size(): number {
     return this.entries.size
@@ -100,9 +105,14 @@ export class SessionTable {
       const own = this.byPrincipal.get(record.principal)
       if (own === undefined) this.byPrincipal.set(record.principal, new Set([entry]))
       else own.add(entry)
-      if (state._tag === "Detached") this.detached.add(entry)
+      if (state._tag === "Detached") this.awaitResume(entry)
       return entry
     })
+
+  private awaitResume(entry: SessionEntry): void {
+    this.detached.add(entry)
+    this.left.give()
+  }
 
   private forget(entry: SessionEntry): void {
     const { sessionId, principal } = entry.record
@@ -137,7 +147,7 @@ export class SessionTable {
     if (entry.state !== opening || opening.previous === undefined) return
     entry.state = opening.previous
     // One that was detached has kept its place in the order.
-    if (opening.previous._tag === "Detached") this.detached.add(entry)
+    if (opening.previous._tag === "Detached") this.awaitResume(entry)
     Deferred.unsafeDone(opening.settled, Effect.void)
   }
 
@@ -165,7 +175,7 @@ export class SessionTable {
     if (state._tag === "Opening") state.previous = detached
     else {
       entry.state = detached
-      this.detached.add(entry)
+      this.awaitResume(entry)
     }
     entry.record = { ...entry.record, attached: false, lastSeenAt: seenAt }
     this.changed.add(entry)
@@ -182,7 +192,14 @@ export class SessionTable {
 
   /** Has the record stored again, with the next of {@link takeChanged}. */
   touch(entry: SessionEntry): void {
-    if (this.holds(entry)) this.changed.add(entry)
+    if (!this.holds(entry)) return
+    this.changed.add(entry)
+    this.touched.give()
+  }
+
+  /** Whether there are records to be stored. */
+  get hasChanged(): boolean {
+    return this.changed.size > 0
   }
 
   /** Takes up to `limit` sessions whose records are to be stored; one that is being resumed is stored by that. */
@@ -195,6 +212,12 @@ export class SessionTable {
       taken.push(entry)
     }
     return taken
+  }
+
+  /** Returns when the next window passes; nothing when no session is detached. */
+  get nextUntil(): number | undefined {
+    for (const { state } of this.detached) if (state._tag === "Detached") return state.until
+    return undefined
   }
 
   /** Sessions whose window has passed, those that passed first, at most `limit`. */

@@ -154,7 +154,13 @@ export const make = Effect.gen(function* () {
   }
   const resume = Resume.make(shared)
   yield* restoreAll({ ...shared, store }, resume)
-  const records = Records.make({ table, log, now, resumeWindow: options.resumeWindow })
+  const records = Records.make({
+    table,
+    log,
+    now,
+    resumeWindow: options.resumeWindow,
+    outlived: store.kind === "durable"
+  })
   records.ring()
   const greet = Handshake.make({
     auth: yield* Auth,

@@ -11,6 +11,10 @@ import type { SessionTable } from "./SessionTable.js"
 /** Sessions whose drops go into one commit. */
 const batch = 256
 
+/** Timers longer than 2^31 ms do not fire in JavaScript. */
+const longestSleep = Duration.days(1)
+
+/** Returns the shortest time between two looks. */
 const every = (resumeWindow: Duration.Duration): Duration.Duration =>
   Duration.millis(Math.min(30_000, Math.max(100, Duration.toMillis(resumeWindow) / 4)))
 
@@ -34,5 +38,12 @@ export const run = (services: {
     yield* Effect.ignoreLogged(services.committed)
     yield* sweep
   })
-  return Effect.forever(Effect.zipRight(Effect.sleep(every(services.resumeWindow)), sweep))
+  /** Waits until a window may have passed: where nobody is detached there is none. */
+  const due = Effect.suspend(() => {
+    const until = table.nextUntil
+    if (until === undefined) return table.left.wait
+    const left = Duration.max(Duration.millis(until - elapsed()), every(services.resumeWindow))
+    return Effect.sleep(Duration.min(left, longestSleep))
+  })
+  return Effect.forever(Effect.zipRight(due, sweep))
 }

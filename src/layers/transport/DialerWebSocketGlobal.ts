@@ -158,7 +158,14 @@ export const connect = (options: Options): Effect.Effect<Connection, TransportEr
   Effect.gen(function* () {
     const refused = refusal(options)
     if (refused !== undefined) return yield* refused
-    const ws = yield* Effect.acquireRelease(start(options), (ws) => Effect.sync(() => ws.close()))
+    const ws = yield* Effect.uninterruptible(
+      Effect.flatMap(start(options), (ws) =>
+        Effect.as(
+          Effect.addFinalizer(() => Effect.sync(() => ws.close())),
+          ws
+        )
+      )
+    )
     const connection = yield* open(ws, options)
     // Before the socket is let go, which then has nothing more to do.
     yield* Effect.addFinalizer(() => connection.close(closeCode.normal, ""))

@@ -3,8 +3,10 @@
  * When a server comes back its clients come all at once, and they are not to be refused for that: they wait for a moment
  * before anything is made for them, and come in one by one, in shares of turns, beside those who are at work.
  */
+import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
 import { Signal } from "../../services/runtime/Signal.js"
 
@@ -46,6 +48,16 @@ export const make = (options: {
     let inside = 0
     let closed = false
 
+    const fork = Runtime.runFork(yield* Effect.runtime<never>())
+    /** A visitor that throws is its own concern: the others are let in all the same. */
+    const tell = (say: () => void, failed: () => void = () => {}) => {
+      try {
+        say()
+      } catch (error) {
+        fork(Effect.logError("a connection that waited failed", Cause.die(error)))
+        failed()
+      }
+    }
     const takeAway = (visitor: Visitor): boolean => {
       clearTimeout(outside.get(visitor))
       return outside.delete(visitor)
@@ -56,37 +68,41 @@ export const make = (options: {
       takeAway(next)
       inside++
       let left = false
-      next.admit(() => {
+      const leave = () => {
         if (left) return
         left = true
         inside--
         changed.give()
-      })
+      }
+      tell(() => next.admit(leave), leave)
     })
+    const mayAdmit = Effect.catchAllCause(share, (cause) =>
+      Effect.logError("a share of a turn failed; a connection is let in without", cause)
+    )
     yield* Effect.forkScoped(
       Effect.forever(
         Effect.suspend(() =>
-          outside.size === 0 || inside >= places ? changed.wait : Effect.zipRight(share, admitNext)
+          outside.size === 0 || inside >= places ? changed.wait : Effect.zipRight(mayAdmit, admitNext)
         )
       )
     )
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
         closed = true
-        for (const visitor of [...outside.keys()]) if (takeAway(visitor)) visitor.refuse()
+        for (const visitor of [...outside.keys()]) if (takeAway(visitor)) tell(visitor.refuse)
       })
     )
 
     return {
       arrive: (visitor) => {
         if (closed || outside.size >= maxOutside) {
-          visitor.refuse()
+          tell(visitor.refuse)
           return () => {}
         }
         outside.set(
           visitor,
           setTimeout(() => {
-            if (takeAway(visitor)) visitor.refuse()
+            if (takeAway(visitor)) tell(visitor.refuse)
           }, patienceMs)
         )
         changed.give()

@@ -2,9 +2,9 @@
  * The heartbeat of both sides (§6.4). A side that has sent nothing, or heard nothing, for an interval pings; one that has
  * heard nothing for two gives the connection up. Silence is the peer's only while this side was listening.
  */
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { TurnService } from "../../services/runtime/Turn.js"
+import type { Connection } from "../../services/transport/Transport.js"
 
 /** When one connection was last used, in milliseconds of a clock that only goes forward. */
 export class Pulse {
@@ -26,15 +26,10 @@ export class Pulse {
   sending(): void {
     this.sentAt = this.#now()
   }
-  /** Frames were taken; until `listen` whatever the peer sends stays unread. */
-  received(): void {
+  /** Frames were taken: what the peer sends stays unread until the reader is `listening` again, from when silence is its. */
+  heard(listening: boolean): void {
     this.heardAt = this.#now()
-    this.listening = false
-  }
-  /** The reader waits for frames: from now on silence is the peer's. */
-  listen(): void {
-    this.heardAt = this.#now()
-    this.listening = true
+    this.listening = listening
   }
 }
 
@@ -48,6 +43,7 @@ const turnsToRead = 4
 export const heartbeat = (
   pulse: Pulse,
   options: {
+    readonly connection: Pick<Connection, "mayFallSilent">
     /** Milliseconds. */
     readonly interval: number
     readonly now: () => number
@@ -57,6 +53,8 @@ export const heartbeat = (
 ): Effect.Effect<void> =>
   Effect.gen(function* () {
     const { interval, now, turn } = options
+    yield* options.connection.mayFallSilent ?? Effect.void
+    pulse.sentAt = pulse.heardAt = now()
     let pingedAt = -Infinity
     for (;;) {
       const { sentAt, heardAt } = pulse
@@ -66,7 +64,7 @@ export const heartbeat = (
       const due = Math.min(ping, lost) - now()
       if (due > 0) {
         // Never shorter than a timer can be, or a fraction of a millisecond would be waited for in a loop.
-        yield* Effect.sleep(Duration.millis(Math.max(1, Math.ceil(due))))
+        yield* Effect.sleep(Math.max(1, Math.ceil(due)))
         continue
       }
       if (now() >= lost) {

@@ -100,6 +100,7 @@ const environment: ReadonlyArray<readonly [string, string]> = [
   ["ARCP_TOKENS", "for arcp serve: TOKEN=PRINCIPAL, more of them after commas"],
   ["ARCP_JWT_SECRET", "for arcp serve, in place of --jwt-secret"],
   ["ARCP_LITELLM_URL, ARCP_LITELLM_KEY", "for arcp serve: the gateway that mints keys for jobs"],
+  ["HTTPS_PROXY, HTTP_PROXY, NO_PROXY", "proxies on the way to the runtime, and hosts without one"],
   ["NO_COLOR", "no colours"]
 ]
 
@@ -123,7 +124,7 @@ export const programHelp = (entries: ReadonlyArray<Command | Group>, page: Page)
     ...section(
       "Begin with",
       indented([
-        "arcp serve                      # in one terminal; prints an address and a token",
+        "arcp serve                      # in one terminal; prints an address, a token",
         "arcp agents --token TOKEN       # in another",
         `arcp submit survey --token TOKEN --input '{"root":"."}' --lease 'fs.read=./**'`
       ]),

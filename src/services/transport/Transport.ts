@@ -114,6 +114,11 @@ export interface Connection {
   readonly close: (code: number, reason: string) => Effect.Effect<void>
   /** Sets the largest inbound frame from now on, in bytes. A larger one closes with 1009. */
   readonly setMaxFrameBytes: (bytes: number) => Effect.Effect<void>
+  /**
+   * Returns once the peer may go away, or be cut off, without the transport telling. Before that nobody has to ask whether
+   * it is there. Only for transports of which this is known; of others it is so from the start.
+   */
+  readonly mayFallSilent?: Effect.Effect<void> | undefined
   /** The peer has said who it is. Only for transports that bound how many of their peers have not. */
   readonly greeted?: Effect.Effect<void> | undefined
 }

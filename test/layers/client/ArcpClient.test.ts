@@ -6,9 +6,11 @@ import * as Chunk from "effect/Chunk"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as ArcpClient from "../../../src/layers/client/ArcpClient.js"
 import * as ClientState from "../../../src/layers/client/ClientState.js"
@@ -156,12 +158,19 @@ describe("ArcpClient with state", () => {
         clear: Effect.void,
         size: Effect.succeed(0)
       })
-      const first = yield* connect({ state: ClientState.keyValueStore(store) })
+      const life = yield* Scope.make()
+      const first = yield* Scope.extend(connect({ state: ClientState.keyValueStore(store) }), life)
       const job = yield* first.submit("forever", {})
       writing = true
       yield* first.dropTransport
       while (![...kept.values()].some((text) => text.length === 20)) yield* Effect.yieldNow()
+      // What there is when it dies, and its owner dead.
+      const left = [...kept].filter(([key]) => !key.endsWith(".owner"))
       writing = false
+      yield* Deferred.succeed(dies, undefined)
+      yield* Scope.close(life, Exit.void)
+      kept.clear()
+      for (const [key, value] of left) kept.set(key, value)
       const second = yield* connect({ state: ClientState.keyValueStore(store) })
       assert.deepStrictEqual(
         (yield* second.restored).map(({ jobId }) => jobId),
@@ -170,7 +179,6 @@ describe("ArcpClient with state", () => {
       const again = yield* second.attach(job.jobId)
       yield* again.cancel()
       assert.strictEqual((yield* Effect.flip(again.result))._tag, "Cancelled")
-      yield* Deferred.succeed(dies, undefined)
     }).pipe(Effect.provide(runtime(agentsForClients)))
   )
 })

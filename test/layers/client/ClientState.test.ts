@@ -9,6 +9,7 @@ import * as Stream from "effect/Stream"
 import * as TestClock from "effect/TestClock"
 import * as ArcpClient from "../../../src/layers/client/ArcpClient.js"
 import * as ClientState from "../../../src/layers/client/ClientState.js"
+import { open } from "../../../src/layers/client/savedState.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import { agentsForClients, Count } from "../../support/agents.js"
 import { runtime } from "../../support/Wire.js"
@@ -96,12 +97,13 @@ const job = (n: number, eventsAfter: number): ClientState.SavedJob => ({
 })
 /** What a client says of itself after its `n`th change: jobs come, are read, and go; once the session is another one. */
 const states: ReadonlyArray<ClientState.Saved> = Array.from({ length: 60 }, (_, n) => {
-  const jobs = Array.from({ length: n < 40 ? n : 40 }, (_, i) => job(i, (n - i) * 2)).filter(
+  const jobs = Array.from({ length: Math.min(n, 40) }, (_, i) => job(i, (n - i) * 2)).filter(
     (_, i) => i >= n - 25 || i % 7 === 0
   )
   return { sessionId: n < 30 ? "sess_1" : "sess_2", resumeToken: `rt_${n}`, lastEventSeq: n, jobs }
 })
-const opened = (writes: Writes) => ClientState.keyValueStore(writes.store)
+/** As a process finds it: who holds it is another matter (ArcpClient.holders.test.ts). */
+const opened = (writes: Writes) => open(writes.store, "arcp")
 const sorted = (saved: ClientState.Saved | undefined) => ({
   sessionId: saved?.sessionId,
   resumeToken: saved?.resumeToken,

@@ -3,7 +3,12 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as TestClock from "effect/TestClock"
+import * as AuthLayer from "../../../src/layers/auth/Auth.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
+import { Auth } from "../../../src/services/auth/Auth.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import { Sessions } from "../../../src/services/session/Sessions.js"
 import { boot, Disk } from "../../support/Rig.js"
@@ -72,6 +77,42 @@ describe("connections that have not said hello", () => {
         assert.strictEqual((yield* Effect.flip(session.connection.take)).code, 1009)
       }).pipe(Effect.provide(runtime([], { maxHelloFrameBytes: 4_096, maxFrameBytes: 10_000 })))
   )
+})
+
+describe("a verifier that never answers", () => {
+  for (const [how, wait] of [
+    ["", Effect.never],
+    [", and cannot be interrupted", Effect.uninterruptible(Effect.never)]
+  ] as const)
+    it.scoped(`keeps no place for longer than the hello timeout${how}`, () =>
+      Effect.gen(function* () {
+        const auth = Layer.succeed(Auth, {
+          ...AuthLayer.fromToken((token) =>
+            Redacted.value(token) === "slow" ? wait : Effect.succeed({ principal: Redacted.value(token) })
+          )
+        })
+        const disk = yield* Disk.make
+        const options = { maxPendingHellos: 1, helloTimeout: "10 seconds" } as const
+        const { run } = yield* boot([], { disk, auth, options })
+        yield* run(
+          Effect.gen(function* () {
+            const slow = yield* connect
+            const id = yield* slow.send("session.hello", hello({ auth: { scheme: "bearer", token: "slow" } }))
+            yield* Effect.repeatN(eventLoop.next, 20)
+            yield* TestClock.adjust("9 seconds")
+            const next = yield* connect
+            yield* next.send("session.hello", hello())
+            yield* TestClock.adjust("1 second")
+            const error = yield* slow.expect("session.error")
+            assert.strictEqual(error.payload.code, "INTERNAL_ERROR")
+            assert.isTrue(error.payload.retryable)
+            assert.isString(id)
+            assert.strictEqual((yield* slow.closed).code, 1013)
+            yield* next.expect("session.welcome")
+          })
+        )
+      })
+    )
 })
 
 describe("a hello that is refused", () => {

@@ -257,16 +257,19 @@ describe("the resume window", () => {
       const { run } = yield* boot(agents, { disk, options: { resumeWindow: "200 seconds" } })
       yield* run(
         Effect.gen(function* () {
+          const earlier = yield* open()
           const first = yield* open()
-          yield* TestClock.adjust("1 second")
+          yield* gone(earlier)
+          yield* TestClock.adjust("5 seconds")
           yield* gone(first)
-          // The sweeper looks every 30 s: the last time at 180 s, and not before 210 s.
+          // The sweeper comes at 200 s, for the earlier one, and not again before 230 s.
           for (let i = 0; i < 40; i++) yield* TestClock.adjust("5 seconds")
           yield* TestClock.adjust("3 seconds")
           yield* settle
+          assert.isUndefined(yield* disk.store.session(earlier.sessionId))
           assert.isDefined(yield* disk.store.session(first.sessionId))
           assert.strictEqual((yield* refusal(from(first))).code, "RESUME_WINDOW_EXPIRED")
-          yield* TestClock.adjust("10 seconds")
+          yield* TestClock.adjust("25 seconds")
           yield* settle
           assert.isUndefined(yield* disk.store.session(first.sessionId))
         })

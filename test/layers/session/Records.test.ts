@@ -67,7 +67,7 @@ describe("records of sessions", () => {
       const table = new SessionTable()
       yield* detached(table, 1_250)
       const { committed, log, stored } = makeLog()
-      const { write } = Records.make({ table, log, now: () => 7_000, resumeWindow })
+      const { write } = Records.make({ table, log, now: () => 7_000, resumeWindow, outlived: true })
       yield* write
       assert.strictEqual(new Set(stored().map(({ sessionId }) => sessionId)).size, 1_250)
       assert.strictEqual(stored().length, 1_250)
@@ -82,7 +82,7 @@ describe("records of sessions", () => {
       const table = new SessionTable()
       yield* detached(table, 3)
       const { control, log, stored } = makeLog()
-      const records = Records.make({ table, log, now: () => 0, resumeWindow })
+      const records = Records.make({ table, log, now: () => 0, resumeWindow, outlived: true })
       control.fails = true
       yield* Effect.fork(records.run)
       records.ring()

@@ -1,8 +1,10 @@
 /** Who waits before a server, and who is let in when. */
 import { assert, describe, it } from "@effect/vitest"
+import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Logger from "effect/Logger"
 import * as Scope from "effect/Scope"
 import * as Door from "../../../src/layers/transport/Door.js"
 import * as Turn from "../../../src/services/runtime/Turn.js"
@@ -89,6 +91,44 @@ describe("a door", () => {
       assert.deepStrictEqual(admitted, [0])
     })
   )
+
+  it.scopedLive("goes on after a visitor that throws, and after a share that fails", () => {
+    const told: Array<string> = []
+    const logger = Logger.make(({ cause }) => void told.push(Cause.pretty(cause)))
+    return Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      let shares = 0
+      const share = Effect.suspend(() => (shares++ === 0 ? Effect.die(new Error("no share")) : Effect.void))
+      const opening = Door.make({ places: 1, patience: Duration.millis(20), share })
+      const door = yield* Scope.extend(opening, scope)
+      const broken = (): never => {
+        throw new Error("a broken visitor")
+      }
+      door.arrive({ admit: broken, refuse: broken })
+      const { admitted, arrive, leave, refused } = visitors(door)
+      arrive(0, 1)
+      while (admitted.length === 0) yield* Turn.eventLoop.next
+      // Waits for too long, and throws when it is told, in a timer; the one after it is told as well.
+      door.arrive({ admit: broken, refuse: broken })
+      arrive(1, 2)
+      while (refused.length === 0) yield* Turn.eventLoop.next
+      leave[0]?.()
+      arrive(2, 3)
+      while (admitted.length < 2) yield* Turn.eventLoop.next
+      door.arrive({ admit: broken, refuse: broken })
+      arrive(3, 4)
+      yield* Scope.close(scope, Exit.void)
+      assert.deepStrictEqual(
+        [admitted, refused],
+        [
+          [0, 2],
+          [1, 3]
+        ]
+      )
+      assert.strictEqual(told.filter((text) => text.includes("a broken visitor")).length, 3)
+      assert.strictEqual(told.filter((text) => text.includes("no share")).length, 1)
+    }).pipe(Effect.provide(Logger.replace(Logger.defaultLogger, logger)))
+  })
 
   it.scopedLive("lets in no more in one turn than have their share of it", () =>
     Effect.gen(function* () {

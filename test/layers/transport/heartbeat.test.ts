@@ -10,7 +10,7 @@ import * as Turn from "../../../src/services/runtime/Turn.js"
 const interval = 1_000
 
 /** A beating connection under the test clock. `onTurn` is what happens in each turn that the heartbeat waits for. */
-const beating = (onTurn: (pulse: Pulse) => void = () => {}) =>
+const beating = (onTurn: (pulse: Pulse) => void = () => {}, mayFallSilent?: Effect.Effect<void>) =>
   Effect.gen(function* () {
     const forward = monotonic(yield* Effect.clock)
     let stalled = 0
@@ -25,7 +25,13 @@ const beating = (onTurn: (pulse: Pulse) => void = () => {}) =>
       })
     )
     const fiber = yield* Effect.fork(
-      heartbeat(pulse, { interval, now, turn, ping: () => pings.push(now() - start) })
+      heartbeat(pulse, {
+        connection: { mayFallSilent },
+        interval,
+        now,
+        turn,
+        ping: () => pings.push(now() - start)
+      })
     )
     /** Moves on, and lets what is due happen in real turns. */
     const pass = (ms: number) =>
@@ -47,12 +53,27 @@ describe("heartbeat", () => {
       yield* pass(1)
       assert.deepStrictEqual(pings, [1_000])
       yield* pass(500)
-      pulse.received()
-      pulse.listen()
+      pulse.heard(false)
+      pulse.heard(true)
       yield* pass(499)
       assert.deepStrictEqual(pings, [1_000])
       yield* pass(1)
       assert.deepStrictEqual(pings, [1_000, 2_000])
+    })
+  )
+
+  it.scoped("begins when the peer may fall silent without being told, and counts from then", () =>
+    Effect.gen(function* () {
+      const disturbed = yield* Effect.makeLatch(false)
+      const { pings, pass, over } = yield* beating(() => {}, disturbed.await)
+      yield* pass(100_000)
+      assert.deepStrictEqual(pings, [])
+      yield* disturbed.open
+      yield* pass(1_999)
+      assert.deepStrictEqual(pings, [101_000])
+      assert.isFalse(yield* over)
+      yield* pass(1)
+      assert.isTrue(yield* over)
     })
   )
 
@@ -73,8 +94,8 @@ describe("heartbeat", () => {
       for (let i = 0; i < 5; i++) {
         yield* pass(1_000)
         yield* pass(900)
-        pulse.received()
-        pulse.listen()
+        pulse.heard(false)
+        pulse.heard(true)
       }
       assert.isFalse(yield* over)
     })
@@ -86,8 +107,8 @@ describe("heartbeat", () => {
       const { pass, over, stall } = yield* beating((pulse) => {
         if (!arrived) return
         arrived = false
-        pulse.received()
-        pulse.listen()
+        pulse.heard(false)
+        pulse.heard(true)
       })
       yield* pass(900)
       // Suspended for eight intervals; the peer's frames are in the socket.
@@ -105,11 +126,11 @@ describe("heartbeat", () => {
   it.scoped("judges nobody while this side does not read", () =>
     Effect.gen(function* () {
       const { pulse, pass, over } = yield* beating()
-      pulse.received()
+      pulse.heard(false)
       yield* pass(1_000)
       for (let i = 0; i < 10; i++) yield* pass(1_000)
       assert.isFalse(yield* over)
-      pulse.listen()
+      pulse.heard(true)
       yield* pass(1_000)
       yield* pass(999)
       assert.isFalse(yield* over)

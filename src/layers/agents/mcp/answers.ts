@@ -10,9 +10,12 @@ import {
   truncateMessage
 } from "../../../protocol/Errors.js"
 import { ToolFailure } from "../../../services/agents/Tools.js"
+import { unanswered, type Why } from "./Unanswered.js"
 
 /** Returns what went wrong with a connection, without addresses, headers or bodies. */
 export const reason = (error: unknown): string => {
+  const none = unanswered(error)
+  if (none !== undefined) return none.message
   if (error instanceof StreamableHTTPError)
     return error.code === undefined ? "an HTTP error" : `HTTP ${error.code}`
   if (error instanceof McpError) return error.message
@@ -41,13 +44,27 @@ export const answer = (tool: string, result: CallToolResult): Effect.Effect<unkn
 
 /** Says whether the connection is gone, as opposed to the call having failed. */
 export const isLost = (error: unknown): boolean =>
-  error instanceof McpError
-    ? error.code === ErrorCode.ConnectionClosed && error.message.endsWith("Connection closed")
-    : // What the SDK could not parse came from a live server.
-      !(error instanceof Error && /ZodError$/.test(error.name))
+  unanswered(error) !== undefined
+    ? false
+    : error instanceof McpError
+      ? error.code === ErrorCode.ConnectionClosed && error.message.endsWith("Connection closed")
+      : // What the SDK could not parse came from a live server.
+        !(error instanceof Error && /ZodError$/.test(error.name))
+
+const reasons: Readonly<Record<Why, string>> = {
+  no_result: "mcp_no_result",
+  cut: "mcp_connection_lost",
+  too_large: "mcp_answer_too_large"
+}
 
 /** Returns what a call failed with on a connection that is well. */
 export const callError = (tool: string, error: unknown): ToolFailure | ArcpError => {
+  const none = unanswered(error)
+  if (none !== undefined)
+    return new InternalError({
+      message: `tool ${tool}: ${none.message}`,
+      details: { reason: reasons[none.why], ...(none.why === "too_large" ? { limit: "maxAnswerBytes" } : {}) }
+    })
   if (!(error instanceof McpError))
     return new InternalError({ message: `tool ${tool} gave something that is no result of a tool` })
   const message = truncateMessage(`tool ${tool}: ${error.message}`)

@@ -1,10 +1,10 @@
 /** Connecting to a server, and letting go of it. */
 import type { Client } from "@modelcontextprotocol/sdk/client/index.js"
-import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js"
 import type { Transport } from "@modelcontextprotocol/sdk/shared/transport.js"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import { reason } from "./answers.js"
+import { HttpTransport } from "./HttpTransport.js"
 
 /** A server was not reached, or is none. The layer does not build. */
 export class McpConnectionError extends Data.TaggedError("McpConnectionError")<{
@@ -37,11 +37,11 @@ export const unreachable =
 /** Ends a connection, whatever the server does about it. */
 export const close = (client: Client): Effect.Effect<void> =>
   Effect.promise(async () => {
-    const end = client.transport instanceof StreamableHTTPClientTransport ? client.transport : undefined
+    const end = client.transport instanceof HttpTransport ? client.transport : undefined
     // Good manners, and no more: closing aborts it when the server does not answer.
     if (end !== undefined)
       await Promise.race([
-        end.terminateSession().catch(() => undefined),
+        end.leave().catch(() => undefined),
         new Promise((resolve) => setTimeout(resolve, 1_000).unref())
       ])
     await client.close().catch(() => undefined)

@@ -31,6 +31,8 @@ export interface CommonOptions {
   readonly timeout?: Duration.DurationInput | undefined
   /** Time of a call altogether. Default: no limit beside `timeout`. */
   readonly maxTimeout?: Duration.DurationInput | undefined
+  /** Bytes of one message of the server, an answer for the most part, decompressed. Default: 10 MiB. */
+  readonly maxAnswerBytes?: number | undefined
   /** What a call costs that succeeded, by the tool's name at the server. Default: nothing. */
   readonly cost?: ((tool: string, input: unknown, output: unknown) => Cost | undefined) | undefined
   /**
@@ -41,6 +43,13 @@ export interface CommonOptions {
     | ((tool: string, input: unknown, failure: ToolFailure | ArcpError | undefined) => Cost | undefined)
     | undefined
 }
+
+/** Bytes of an answer, if the operator does not say. */
+const defaultMaxAnswerBytes = 10 * 1024 * 1024
+
+/** Returns how large a message of the server may be, in bytes. */
+export const maxAnswerBytes = (options: CommonOptions): number =>
+  options.maxAnswerBytes ?? defaultMaxAnswerBytes
 
 /** Time between two lists that the server asks for. */
 const refreshEvery = Duration.seconds(1)
@@ -101,18 +110,22 @@ class McpConnection {
     return this.current === undefined ? Effect.void : this.close(this.current)
   })
 
-  /** Calls a tool by the server's name for it; `name` is what it is called here. */
-  call(name: string, tool: string, input: Record<string, unknown>) {
+  /** Calls a tool by the server's name for it; `name` is what it is called here. `sending` is run when there is a connection. */
+  call(name: string, tool: string, input: Record<string, unknown>, sending: () => void) {
     return Effect.gen(this, function* () {
       const client = yield* Effect.mapError(
         this.connected,
-        ({ message }) => new InternalError({ message, details: { reason: notConnected } })
+        ({ message }) => new InternalError({ message, details: { reason: "mcp_not_connected" } })
       )
       const limits = limitsOf(this.options)
       const result = yield* Effect.catchAll(
-        attempt((signal) =>
-          client.callTool({ name: tool, arguments: input }, CallToolResultSchema, { ...limits, signal })
-        ),
+        attempt((signal) => {
+          sending()
+          return client.callTool({ name: tool, arguments: input }, CallToolResultSchema, {
+            ...limits,
+            signal
+          })
+        }),
         ({ error }): Effect.Effect<never, ToolFailure | ArcpError> =>
           isLost(error) ? this.lost(name, client, error) : Effect.fail(callError(name, error))
       )
@@ -173,14 +186,6 @@ class McpConnection {
   }
 }
 
-const notConnected = "mcp_not_connected"
-
-const isNotConnected = (cause: Cause.Cause<ToolFailure | ArcpError>): boolean =>
-  Option.exists(
-    Cause.failureOption(cause),
-    (error) => error._tag === "InternalError" && error.details?.["reason"] === notConnected
-  )
-
 const isObject = (input: unknown): input is Record<string, unknown> =>
   typeof input === "object" && input !== null && !Array.isArray(input)
 
@@ -193,10 +198,7 @@ const costOf = (
 ): Cost | undefined => {
   const cost = Exit.isSuccess(exit)
     ? options.cost?.(tool, input, exit.value)
-    : // Without a connection the server never heard of the call.
-      isNotConnected(exit.cause)
-      ? undefined
-      : options.costOnFailure?.(tool, input, Option.getOrUndefined(Cause.failureOption(exit.cause)))
+    : options.costOnFailure?.(tool, input, Option.getOrUndefined(Cause.failureOption(exit.cause)))
   return cost === undefined ? undefined : { ...cost, name: cost.name ?? name }
 }
 
@@ -212,12 +214,17 @@ const registered = (
   inputSchema,
   prepare: (input = {}) =>
     isObject(input)
-      ? Effect.succeed((restore) =>
-          Effect.map(Effect.exit(restore(connection.call(name, tool, input))), (exit) => ({
+      ? Effect.succeed((restore) => {
+          // A server that was not reached, or not yet, has never heard of the call.
+          let sent = false
+          const call = connection.call(name, tool, input, () => {
+            sent = true
+          })
+          return Effect.map(Effect.exit(restore(call)), (exit) => ({
             exit,
-            cost: costOf(options, name, tool, input, exit)
+            cost: sent ? costOf(options, name, tool, input, exit) : undefined
           }))
-        )
+        })
       : new InvalidRequest({ message: `tool ${name}: input: expected an object` })
 })
 

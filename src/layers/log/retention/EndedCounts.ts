@@ -7,7 +7,9 @@ const slackOf = (max: number): number => Math.min(batch, Math.floor(max / 64))
 /** Counts jobs that have ended against the caps. */
 export class EndedCounts {
   private counts = new Map<string, number>()
-  private inAll = 0
+  /** Who has more than the cap. */
+  private over = new Set<string>()
+  private all = 0
 
   constructor(
     private readonly maxPerPrincipal: number,
@@ -17,29 +19,40 @@ export class EndedCounts {
   /** Counts one more, or one less. Returns whether a cap is exceeded by so much that it is to be enforced now. */
   add(principal: string, by: 1 | -1): boolean {
     const next = (this.counts.get(principal) ?? 0) + by
-    this.inAll += by
+    this.all += by
     if (next <= 0) this.counts.delete(principal)
     else this.counts.set(principal, next)
+    if (next > this.maxPerPrincipal) this.over.add(principal)
+    else this.over.delete(principal)
     return (
       next > this.maxPerPrincipal + slackOf(this.maxPerPrincipal) ||
-      this.inAll > this.maxInAll + slackOf(this.maxInAll)
+      this.all > this.maxInAll + slackOf(this.maxInAll)
     )
   }
   /** Begins with what is stored. Returns whether a cap is exceeded. */
   begin(stored: ReadonlyMap<string, number>): boolean {
     this.counts = new Map(stored)
-    this.inAll = [...this.counts.values()].reduce((a, b) => a + b, 0)
-    return this.surplusInAll > 0 || this.surplus().length > 0
+    this.all = [...this.counts.values()].reduce((a, b) => a + b, 0)
+    this.over = new Set([...this.counts].flatMap(([name, n]) => (n > this.maxPerPrincipal ? [name] : [])))
+    return this.isOver
+  }
+  /** How many there are of all principals. */
+  get inAll(): number {
+    return this.all
+  }
+  /** Whether a cap is exceeded, if only by a little. */
+  get isOver(): boolean {
+    return this.over.size > 0 || this.surplusInAll > 0
   }
   /** Returns who has too many, and how many. */
   surplus(): ReadonlyArray<readonly [principal: string, surplus: number]> {
-    return [...this.counts].flatMap(([principal, n]) =>
-      n > this.maxPerPrincipal ? [[principal, n - this.maxPerPrincipal] as const] : []
+    return [...this.over].map(
+      (principal) => [principal, (this.counts.get(principal) ?? 0) - this.maxPerPrincipal] as const
     )
   }
   /** How many too many there are in all; zero or less when there are none. */
   get surplusInAll(): number {
-    return this.inAll - this.maxInAll
+    return this.all - this.maxInAll
   }
   /** Returns who has most, and how many. */
   most(): readonly [principal: string, count: number] {

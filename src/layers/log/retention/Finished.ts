@@ -24,8 +24,8 @@ export interface FinishedJobs {
    * that somebody is about to observe stay, and those that a session needs unless `evenIfNeeded`.
    */
   readonly drop: (jobs: ReadonlyArray<FinishedJob>, evenIfNeeded?: boolean) => StoreWork<number>
-  /** Drops jobs whose time has passed and that nobody needs any more. */
-  readonly dropRetired: StoreWork
+  /** Drops jobs whose time has passed and that nobody needs any more. Returns how many. */
+  readonly dropRetired: StoreWork<number>
   /** Drops jobs over the cap of their principal, or of all: the oldest nobody needs, and only then the oldest. */
   readonly enforceCaps: StoreWork
   /** Counts a job; returns whether a cap is now exceeded. */
@@ -35,6 +35,8 @@ export interface FinishedJobs {
    * store in memory only, which is the only one that has to find them in a hurry.
    */
   readonly kept: Map<string, FinishedJob>
+  /** How many there are, and whether that is more than a cap. */
+  readonly counts: Pick<EndedCounts, "inAll" | "isOver">
   /** Counts what is stored; returns whether a cap is exceeded. */
   readonly count: Effect.Effect<boolean, StoreError>
 }
@@ -99,8 +101,8 @@ const drop =
     ).pipe(Effect.zipLeft(turn.next))
   }
 
-/** Drops jobs whose time has passed and that nobody needs any more. */
-const dropRetired = (dropping: Dropping): StoreWork => {
+/** Drops jobs whose time has passed and that nobody needs any more. Returns how many. */
+const dropRetired = (dropping: Dropping): StoreWork<number> => {
   const { live, now, options, store } = dropping.parts
   const withPrincipals = (jobIds: ReadonlyArray<string>) =>
     Effect.forEach(jobIds, (jobId) =>
@@ -109,11 +111,14 @@ const dropRetired = (dropping: Dropping): StoreWork => {
   return Effect.gen(function* () {
     const endedBefore = now() - Duration.toMillis(options.jobRetention)
     yield* dropping.views.storeNeeds(live.views.keys())
+    let gone = 0
     for (;;) {
       const old = yield* store.retired({ endedBefore, limit: batch })
-      if (old.length === 0) return
+      if (old.length === 0) return gone
+      const dropped = yield* drop(dropping)(yield* withPrincipals(old))
       // What somebody is about to observe is for the next time.
-      if ((yield* drop(dropping)(yield* withPrincipals(old))) === 0) return
+      if (dropped === 0) return gone
+      gone += dropped
     }
   })
 }
@@ -169,6 +174,7 @@ export const make = (parts: RetentionParts, views: ViewCaps, jobs: JobCaps): Fin
       return counts.add(job.principal, 1)
     },
     kept,
+    counts,
     count: Effect.map(store.endedCounts, (stored) => counts.begin(stored))
   }
 }

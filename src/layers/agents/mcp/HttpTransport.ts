@@ -1,0 +1,212 @@
+/**
+ * The SDK's streamable HTTP, in which every request gets an answer: when the server has ended its answer without one, in a
+ * stream or otherwise, the request fails at once. Answers are bounded, decompressed and while they are read. Requests that
+ * nobody waits for any more are not read on.
+ */
+import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js"
+import type { FetchLike, Transport } from "@modelcontextprotocol/sdk/shared/transport.js"
+import type { JSONRPCMessage } from "@modelcontextprotocol/sdk/types.js"
+import { atMost, type End, wholeEvents } from "./events.js"
+import { idOfAnswer, idOfGivenUp, idOfRequest, inPlaceOfAnswer, tooLarge, Unanswered } from "./Unanswered.js"
+
+/** A request that was sent and not answered. */
+interface Asked {
+  readonly abort: AbortController
+  /** The answer is a stream: there may be one as long as that has not ended. */
+  streamed: boolean
+  /** The newest event after which the stream can be gone on with, when the server says so. */
+  resumable: string | undefined
+  /** How often in a row the server has refused to go on with it. */
+  refused: number
+}
+
+/** How often the SDK asks for the rest of a stream before it gives that up. */
+const maxResumptions = 2
+
+/** Stands after the last event of an answer: in the stream, so that it is read after whatever was in that. */
+const endOfAnswer = "notifications/effect-arcp/end-of-answer"
+
+/** Returns the message at the end of an answer that went on from the event `from`, if it did. */
+const endMessage = (id: number, from: string | undefined) => (end: End) =>
+  JSON.stringify({ jsonrpc: "2.0", method: endOfAnswer, params: { id, from, end } })
+
+const ends: Readonly<Record<"end" | "cut", Unanswered>> = {
+  end: new Unanswered("no_result", "the server ended its answer without a result"),
+  cut: new Unanswered("cut", "the connection was cut while the server answered")
+}
+
+/** Nobody waits for it any more. */
+const givenUp = new Unanswered("cut", "the request was given up")
+
+export class HttpTransport implements Transport {
+  onclose?: () => void
+  onerror?: (error: Error) => void
+  onmessage?: (message: JSONRPCMessage) => void
+  private readonly inner: StreamableHTTPClientTransport
+  private readonly asked = new Map<number, Asked>()
+  /** Where streams could be gone on with that nobody waits for any more: the SDK would. */
+  private readonly left = new Set<string>()
+
+  constructor(
+    url: URL,
+    private readonly options: {
+      readonly headers: Readonly<Record<string, string>>
+      /** Of one message, in bytes. */
+      readonly maxAnswerBytes: number
+    }
+  ) {
+    this.inner = new StreamableHTTPClientTransport(url, {
+      requestInit: { headers: { ...options.headers } },
+      fetch: this.fetch,
+      reconnectionOptions: {
+        initialReconnectionDelay: 1_000,
+        maxReconnectionDelay: 30_000,
+        reconnectionDelayGrowFactor: 1.5,
+        maxRetries: maxResumptions
+      }
+    })
+    this.inner.onclose = () => this.onclose?.()
+    // What became of a request is told to whoever asked.
+    this.inner.onerror = (error) => (error instanceof Unanswered ? undefined : this.onerror?.(error))
+    this.inner.onmessage = (message) => this.received(message)
+  }
+
+  get sessionId(): string | undefined {
+    return this.inner.sessionId
+  }
+  readonly setProtocolVersion = (version: string): void => this.inner.setProtocolVersion(version)
+  readonly start = (): Promise<void> => this.inner.start()
+  /** Ends the session at the server. */
+  readonly leave = (): Promise<void> => this.inner.terminateSession()
+
+  async close(): Promise<void> {
+    for (const id of [...this.asked.keys()]) this.giveUp(id)
+    await this.inner.close()
+  }
+
+  async send(message: JSONRPCMessage): Promise<void> {
+    const id = idOfRequest(message)
+    if (id === undefined) {
+      const over = idOfGivenUp(message)
+      if (over !== undefined) this.giveUp(over)
+      return this.inner.send(message)
+    }
+    const asked: Asked = {
+      abort: new AbortController(),
+      streamed: false,
+      resumable: undefined,
+      refused: 0
+    }
+    this.asked.set(id, asked)
+    const onresumptiontoken = (token: string) => {
+      asked.resumable = token
+    }
+    try {
+      await this.inner.send(message, { onresumptiontoken })
+    } catch (error) {
+      if (error instanceof Unanswered) return this.fail(id, error)
+      this.asked.delete(id)
+      throw error
+    }
+    if (!asked.streamed) this.fail(id, ends.end)
+  }
+
+  private received(message: JSONRPCMessage): void {
+    if ("method" in message && message.method === endOfAnswer) return this.ended(message.params ?? {})
+    const id = idOfAnswer(message)
+    if (id !== undefined) {
+      // After an error the SDK would go on with the stream.
+      if ("error" in message) this.leaveStream(this.asked.get(id))
+      this.asked.delete(id)
+    }
+    this.onmessage?.(message)
+  }
+
+  /** The stream of an answer has ended. It may be gone on with where it says so, and where that led to anything last time. */
+  private ended({ id, from, end }: { readonly [name: string]: unknown }): void {
+    const asked = this.asked.get(Number(id))
+    if (asked === undefined) return
+    if (end === "too_large") return this.fail(Number(id), tooLarge(this.options.maxAnswerBytes))
+    if (asked.resumable !== undefined && asked.resumable !== from) return
+    this.fail(Number(id), end === "cut" ? ends.cut : ends.end)
+  }
+
+  private fail(id: number, why: Unanswered): void {
+    if (!this.asked.has(id)) return
+    this.giveUp(id)
+    // Whether the server is there at all is for whoever hears of it to find out.
+    if (why.why === "cut") this.onerror?.(why)
+    this.onmessage?.(inPlaceOfAnswer(id, why))
+  }
+
+  private giveUp(id: number): void {
+    const asked = this.asked.get(id)
+    this.leaveStream(asked)
+    this.asked.delete(id)
+    asked?.abort.abort(givenUp)
+  }
+
+  private leaveStream(asked: Asked | undefined): void {
+    if (asked?.resumable !== undefined) this.left.add(asked.resumable)
+  }
+
+  private readonly fetch: FetchLike = async (url, init = {}) => {
+    const from = init.method === "GET" ? new Headers(init.headers).get("last-event-id") : null
+    // As of a server without such streams, which the SDK takes for an answer.
+    if (from !== null && this.left.delete(from)) return new Response(null, { status: 405 })
+    const id = from === null ? idIn(init.body) : this.resuming(from)
+    const asked = id === undefined ? undefined : this.asked.get(id)
+    if (id === undefined) return this.bounded(await fetch(url, init))
+    if (asked === undefined) throw givenUp
+    const attempt = fetch(url, { ...init, signal: asked.abort.signal })
+    if (from !== null) return this.resumed(id, asked, from, attempt)
+    const response = await attempt
+    asked.streamed = response.ok && response.status !== 202 && isStream(response)
+    return this.bounded(response, endMessage(id, undefined))
+  }
+
+  private resuming(from: string): number | undefined {
+    for (const [id, { resumable }] of this.asked) if (resumable === from) return id
+    return undefined
+  }
+
+  /** Going on with a stream: what the SDK does not try again is the end of it. */
+  private async resumed(id: number, asked: Asked, from: string, attempt: Promise<Response>) {
+    const failed = (forGood: boolean) => {
+      if (!forGood && ++asked.refused < maxResumptions) return
+      asked.resumable = undefined
+      this.fail(id, ends.cut)
+    }
+    const response = await attempt.catch((error) => {
+      failed(false)
+      throw error
+    })
+    if (!response.ok) {
+      // Before it is given up: the SDK would take an aborted body for something to try again.
+      await response.body?.cancel()
+      failed(response.status === 405)
+      return new Response(null, { status: response.status, statusText: response.statusText })
+    }
+    asked.refused = 0
+    return this.bounded(response, endMessage(id, from))
+  }
+
+  private bounded(response: Response, last?: (end: End) => string): Response {
+    const { body, headers, status, statusText } = response
+    // What leads elsewhere is looked at by its headers only.
+    if (body === null || (status >= 300 && status < 400)) return response
+    const max = this.options.maxAnswerBytes
+    const bounded =
+      response.ok && isStream(response)
+        ? wholeEvents(body, max, last)
+        : atMost(body, max, () => tooLarge(max))
+    return new Response(bounded, { status, statusText, headers })
+  }
+}
+
+const isStream = ({ headers }: Response): boolean =>
+  /^\s*text\/event-stream\s*(;|$)/i.test(headers.get("content-type") ?? "")
+
+/** Returns the id of the request in a body. */
+const idIn = (body: RequestInit["body"]): number | undefined =>
+  typeof body === "string" ? idOfRequest(JSON.parse(body) as JSONRPCMessage) : undefined

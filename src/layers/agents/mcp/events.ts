@@ -1,0 +1,130 @@
+/** Server-sent events as bytes: whole ones, of a bounded size, and what is said after the last. */
+
+const lineFeed = 0x0a
+const carriageReturn = 0x0d
+
+/** Cuts bytes after each whole event, and holds no more than one that is not whole yet. */
+class EventCutter {
+  /** What came of the event that is not whole yet. */
+  private held: Array<Uint8Array> = []
+  private heldBytes = 0
+  /** That event is too large: the rest of it is passed over. */
+  private passing = false
+  /** Nothing has come of the line. */
+  private empty = true
+  /** The last byte was a carriage return, of which a line feed may be a part. */
+  private afterReturn = false
+  private whole: Array<Uint8Array> = []
+  private tooLarge = false
+
+  constructor(private readonly max: number) {}
+
+  /** Returns the events that are whole with these bytes, and whether there was one of more than `max` bytes. */
+  push(chunk: Uint8Array): { readonly events: ReadonlyArray<Uint8Array>; readonly tooLarge: boolean } {
+    this.whole = []
+    this.tooLarge = false
+    let from = 0
+    const lineEnds = (at: number) => {
+      if (this.empty) {
+        this.hold(chunk.subarray(from, at))
+        this.cut()
+        from = at
+      }
+      this.empty = true
+    }
+    for (const [i, byte] of chunk.entries()) {
+      const returned = this.afterReturn
+      this.afterReturn = byte === carriageReturn
+      if (returned && byte !== lineFeed) lineEnds(i)
+      if (byte === lineFeed) lineEnds(i + 1)
+      else if (byte !== carriageReturn) this.empty = false
+    }
+    this.hold(chunk.subarray(from))
+    return { events: this.whole, tooLarge: this.tooLarge }
+  }
+
+  private hold(part: Uint8Array): void {
+    this.heldBytes += part.length
+    if (!this.passing && this.heldBytes > this.max) {
+      this.passing = true
+      this.tooLarge = true
+      this.held = []
+    }
+    if (!this.passing) this.held.push(part)
+  }
+
+  private cut(): void {
+    this.whole.push(...this.held)
+    this.held = []
+    this.heldBytes = 0
+    this.passing = false
+  }
+}
+
+/** Why there are no more events: the stream ended, it was cut off, or one is larger than it may be. */
+export type End = "end" | "cut" | "too_large"
+
+const encoder = new TextEncoder()
+
+/**
+ * Returns the whole events of a stream, each of at most `max` bytes. Where `last` is given, its event follows the last one,
+ * and one that is too large ends the stream; else that is passed over.
+ */
+export const wholeEvents = (
+  source: ReadableStream<Uint8Array>,
+  max: number,
+  last: ((end: End) => string) | undefined
+): ReadableStream<Uint8Array> => {
+  const reader = source.getReader()
+  const cutter = new EventCutter(max)
+  const next = async (): Promise<{
+    readonly events: ReadonlyArray<Uint8Array>
+    readonly end: End | undefined
+  }> => {
+    try {
+      const { done, value } = await reader.read()
+      if (done) return { events: [], end: "end" }
+      const { events, tooLarge } = cutter.push(value)
+      return tooLarge && last !== undefined ? { events, end: "too_large" } : { events, end: undefined }
+    } catch {
+      return { events: [], end: "cut" }
+    }
+  }
+  return new ReadableStream<Uint8Array>(
+    {
+      pull: async (controller) => {
+        for (;;) {
+          const { end, events } = await next()
+          for (const event of events) controller.enqueue(event)
+          if (end !== undefined) {
+            if (last !== undefined) controller.enqueue(encoder.encode(`data: ${last(end)}\n\n`))
+            controller.close()
+            // Of a stream that has ended already there is nothing to cancel.
+            return void reader.cancel().catch(() => undefined)
+          }
+          if (events.length > 0) return
+        }
+      },
+      cancel: (reason) => reader.cancel(reason)
+    },
+    { highWaterMark: 0 }
+  )
+}
+
+/** Returns the bytes of a stream; fails with `tooLarge` at more than `max`. */
+export const atMost = (
+  source: ReadableStream<Uint8Array>,
+  max: number,
+  tooLarge: () => Error
+): ReadableStream<Uint8Array> => {
+  let bytes = 0
+  return source.pipeThrough(
+    new TransformStream<Uint8Array, Uint8Array>({
+      transform: (chunk, controller) => {
+        bytes += chunk.length
+        if (bytes > max) controller.error(tooLarge())
+        else controller.enqueue(chunk)
+      }
+    })
+  )
+}

@@ -1,0 +1,175 @@
+/**
+ * Who holds a saved session: at most one client that is alive. A tab that was duplicated has a copy of what was saved, and a
+ * second process may find the same file; whoever comes second is told, and takes a session of its own.
+ *
+ * Three things say that somebody else is alive: a lock of the browser on the session, this process's own list, and an
+ * owner beside what is saved, whose process is looked for. None of them outlives a process that crashed.
+ */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import type { StateStore } from "./ClientState.js"
+
+/** Who saves under a key. */
+interface Owner {
+  /** A random text. */
+  readonly id: string
+  /** Epoch milliseconds. */
+  readonly since: number
+  readonly pid?: number | undefined
+  /** When that process was started, in terms of this boot of the machine; where that can be found out. */
+  readonly started?: string | undefined
+}
+
+/** The place of one client in a store. */
+export interface Place {
+  /** Returns whether nobody else that is alive saves here, or has the session. */
+  readonly take: (sessionId: string | undefined) => Effect.Effect<boolean>
+  /** Holds another session from now on. */
+  readonly move: (sessionId: string) => Effect.Effect<void>
+  /** Returns whether nobody else has become the owner since. */
+  readonly isMine: Effect.Effect<boolean>
+}
+
+/** Milliseconds that a lock is waited for: a page that is loaded anew meets the end of the one before. */
+const patience = 1_000
+
+/** Owners and sessions of this process's clients. */
+const heldHere = new Set<string>()
+
+const process = globalThis.process as Partial<NodeJS.Process> | undefined
+
+const attempt = <A>(read: () => A | undefined): A | undefined => {
+  try {
+    return read()
+  } catch {
+    return undefined
+  }
+}
+
+/** Returns when a process was started, as Linux tells; two of one number are told apart by it. */
+export const startOf = (pid: number): string | undefined =>
+  attempt(() => {
+    const fs = process?.getBuiltinModule?.("node:fs")
+    const stat = fs?.readFileSync(`/proc/${pid}/stat`, "utf8")
+    const boot = fs?.readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim()
+    // The name of the program, in parentheses, may have spaces.
+    const since = stat?.slice(stat.lastIndexOf(")") + 2).split(" ")[19]
+    return since === undefined ? undefined : `${boot}/${since}`
+  })
+
+/** Returns when the machine was started, in epoch milliseconds. */
+const bootedAt = (now: number): number =>
+  now - (attempt(() => process?.getBuiltinModule?.("node:os").uptime()) ?? now / 1000) * 1000
+
+const isRunning = (pid: number): boolean => {
+  try {
+    return process?.kill?.(pid, 0) === true
+  } catch (error) {
+    // It is there, and somebody else's.
+    return error instanceof Error && "code" in error && error.code === "EPERM"
+  }
+}
+
+const isAlive = ({ id, pid, since, started }: Owner, now: number): boolean =>
+  heldHere.has(id) ||
+  // Of this process's number, and not on its list: of one before it, in a container for example.
+  (pid !== undefined &&
+    pid !== process?.pid &&
+    since >= bootedAt(now) &&
+    isRunning(pid) &&
+    started === startOf(pid))
+
+const parsed = (text: string): Owner | undefined =>
+  attempt(() => {
+    const value: Partial<Owner> | null = JSON.parse(text)
+    return typeof value?.id === "string" && typeof value.since === "number" ? (value as Owner) : undefined
+  })
+
+/** Takes a lock of the browser; gives what releases it, or nothing when somebody else has it. */
+const lock = (locks: LockManager, name: string): Effect.Effect<(() => void) | undefined> =>
+  Effect.async((resume) => {
+    const waiting = new AbortController()
+    const timer = setTimeout(() => waiting.abort(), patience)
+    const held = () =>
+      new Promise<void>((release) => {
+        clearTimeout(timer)
+        resume(Effect.succeed(() => release()))
+      })
+    locks.request(name, { signal: waiting.signal }, held).catch(() => resume(Effect.succeed(undefined)))
+  })
+
+/** Holds sessions, one at a time. */
+const holder = () => {
+  const locks = attempt(() => globalThis.navigator?.locks)
+  let release = () => {}
+  const hold = (sessionId: string): Effect.Effect<boolean> =>
+    Effect.suspend(() => {
+      const name = `arcp ${sessionId}`
+      if (heldHere.has(name)) return Effect.succeed(false)
+      heldHere.add(name)
+      return Effect.map(locks === undefined ? Effect.succeed(() => {}) : lock(locks, name), (unlock) => {
+        if (unlock === undefined) {
+          heldHere.delete(name)
+          return false
+        }
+        release()
+        release = () => {
+          heldHere.delete(name)
+          unlock()
+        }
+        return true
+      })
+    })
+  return { hold, release: Effect.sync(() => release()) }
+}
+
+/**
+ * Returns the place of a client in a store, which it leaves with the scope. `copied`: a store of its own, of which there may
+ * be copies; else whoever uses it is the owner of what is saved under `key`, which is noted as `KEY.owner`.
+ */
+export const make = (
+  store: StateStore,
+  key: string,
+  copied: boolean
+): Effect.Effect<Place, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const clock = yield* Effect.clock
+    const pid = process?.pid
+    const self: Owner = {
+      id: crypto.randomUUID(),
+      since: clock.unsafeCurrentTimeMillis(),
+      pid,
+      started: pid === undefined ? undefined : startOf(pid)
+    }
+    const sessions = holder()
+    const owner = Effect.map(
+      Effect.orElseSucceed(store.get(`${key}.owner`), () => Option.none<string>()),
+      (text) => (Option.isNone(text) ? undefined : parsed(text.value))
+    )
+    const note = (text: string) => (copied ? Effect.void : Effect.ignore(store.set(`${key}.owner`, text)))
+    const isMine = copied
+      ? Effect.succeed(true)
+      : Effect.map(owner, (noted) => noted === undefined || noted.id === self.id)
+
+    yield* Effect.addFinalizer(() =>
+      isMine.pipe(
+        Effect.flatMap((mine) => (mine ? note("") : Effect.void)),
+        Effect.zipRight(sessions.release),
+        Effect.zipRight(Effect.sync(() => heldHere.delete(self.id)))
+      )
+    )
+    return {
+      take: (sessionId) =>
+        Effect.gen(function* () {
+          const noted = copied ? undefined : yield* owner
+          if (noted !== undefined && isAlive(noted, clock.unsafeCurrentTimeMillis())) return false
+          if (sessionId !== undefined && !(yield* sessions.hold(sessionId))) return false
+          heldHere.add(self.id)
+          yield* note(JSON.stringify(self))
+          return true
+        }),
+      move: (sessionId) => Effect.asVoid(sessions.hold(sessionId)),
+      isMine
+    }
+  })

@@ -1,0 +1,398 @@
+/** MCP servers that answer as they should not: nothing that one of them does makes a call wait for its whole timeout. */
+import { once } from "node:events"
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http"
+import type { AddressInfo } from "node:net"
+import { fileURLToPath } from "node:url"
+import { gzipSync } from "node:zlib"
+import { describe, expect, it } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as LogLevel from "effect/LogLevel"
+import { wholeEvents } from "../../../src/layers/agents/mcp/events.js"
+import * as Tools from "../../../src/layers/agents/Tools.js"
+import * as ToolsMcp from "../../../src/layers/agents/ToolsMcp.js"
+import { InternalError } from "../../../src/protocol/Errors.js"
+import { lessee } from "../../support/lessee.js"
+
+const build = (item: Tools.Source<ToolsMcp.McpConnectionError>) =>
+  Effect.map(Layer.build(Tools.layer([item])), Context.get(Tools.Tools)).pipe(
+    Logger.withMinimumLogLevel(LogLevel.None)
+  )
+
+/** Waiting this long would be seen: the test itself gives up before. */
+const patient = { timeout: "1 hour", connectTimeout: "1 hour" } as const
+
+const stubborn = fileURLToPath(new URL("fixtures/mcp-stubborn.mjs", import.meta.url))
+const stdio = (options: Partial<ToolsMcp.StdioOptions> = {}) =>
+  ToolsMcp.stdio({ server: "bad", command: process.execPath, args: [stubborn], ...patient, ...options })
+
+interface Call {
+  readonly id: number
+  readonly response: ServerResponse
+  readonly request: IncomingMessage
+}
+type Answers = Readonly<Record<string, (call: Call) => void>>
+
+const result = (id: number, text: string) =>
+  JSON.stringify({ jsonrpc: "2.0", id, result: { content: [{ type: "text", text }] } })
+const json = (response: ServerResponse, text: string, headers = {}) =>
+  response.writeHead(200, { "content-type": "application/json", ...headers }).end(text)
+const welcome = ({ id, response }: Pick<Call, "id" | "response">) =>
+  json(
+    response,
+    JSON.stringify({
+      jsonrpc: "2.0",
+      id,
+      result: {
+        protocolVersion: "2025-06-18",
+        capabilities: { tools: {} },
+        serverInfo: { name: "bad", version: "1" }
+      }
+    })
+  )
+const stream = (response: ServerResponse) => {
+  response.writeHead(200, { "content-type": "text/event-stream; charset=utf-8" })
+  response.flushHeaders()
+  return response
+}
+
+/** A server by hand: it answers calls of each tool as it is told to, and GET requests by `resume`. */
+const serve = (answers: Answers, resume?: (request: IncomingMessage, response: ServerResponse) => void) =>
+  Effect.acquireRelease(
+    Effect.promise(async () => {
+      const server = createServer(async (request, response) => {
+        if (request.method !== "POST")
+          return resume === undefined ? response.writeHead(405).end() : resume(request, response)
+        let body = ""
+        for await (const chunk of request) body += chunk
+        const { id, method, params } = JSON.parse(body)
+        const of = (value: unknown) => json(response, JSON.stringify({ jsonrpc: "2.0", id, result: value }))
+        if (method === "initialize" && answers["initialize"] === undefined) return welcome({ id, response })
+        if (method === "tools/list")
+          return of({
+            tools: Object.keys(answers).map((name) => ({ name, inputSchema: { type: "object" } }))
+          })
+        if (id === undefined) return response.writeHead(202).end()
+        answers[params.name ?? method]?.({ id, request, response })
+      })
+      server.listen(0, "127.0.0.1")
+      await once(server, "listening")
+      return { server, port: (server.address() as AddressInfo).port }
+    }),
+    ({ server }) =>
+      Effect.promise(async () => {
+        const closed = once(server, "close")
+        server.close()
+        server.closeAllConnections()
+        await closed
+      })
+  )
+
+const http = (port: number, options: Partial<ToolsMcp.HttpOptions> = {}) =>
+  ToolsMcp.http({ server: "bad", url: `http://127.0.0.1:${port}/mcp`, ...patient, ...options })
+
+const noResult = { code: "INTERNAL_ERROR", details: { reason: "mcp_no_result" } }
+const tooLarge = (bytes: number) => ({
+  code: "INTERNAL_ERROR",
+  message: expect.stringContaining(`more than ${bytes} bytes (maxAnswerBytes)`),
+  details: { reason: "mcp_answer_too_large", limit: "maxAnswerBytes" }
+})
+
+describe("an answer without a result, over HTTP", () => {
+  it.scopedLive("fails the call at once, and no other", () =>
+    Effect.gen(function* () {
+      let held: Call | undefined
+      const { port } = yield* serve({
+        ok: ({ id, response }) => json(response, result(id, "ok")),
+        streamed: ({ id, response }) => stream(response).end(`data: ${result(id, "streamed")}\r\n\r\n`),
+        held: (call) => {
+          stream(call.response)
+          held = call
+        },
+        ended: ({ response }) => stream(response).end(": nothing to say\n\n"),
+        empty: ({ response }) => stream(response).end(),
+        accepted: ({ response }) => response.writeHead(202).end(),
+        otherId: ({ id, response }) => json(response, result(id + 1_000, "not yours")),
+        otherIdStreamed: ({ id, response }) =>
+          stream(response).end(`data: ${result(id + 1_000, "not yours")}\n\n`),
+        halfAnEvent: ({ id, response }) => stream(response).end(`data: ${result(id, "cut off")}`),
+        noBatch: ({ response }) => json(response, "[]"),
+        garbage: ({ response }) => stream(response).end("data: {garbage\n\n")
+      })
+      const tools = yield* build(http(port))
+      const hanging = yield* Effect.fork(tools.call("mcp:bad/held"))
+      while (held === undefined) yield* Effect.sleep("5 millis")
+      for (const name of [
+        "ended",
+        "empty",
+        "accepted",
+        "otherId",
+        "otherIdStreamed",
+        "halfAnEvent",
+        "noBatch",
+        "garbage"
+      ]) {
+        expect(yield* Effect.flip(tools.call(`mcp:bad/${name}`)), name).toMatchObject(noResult)
+        expect(yield* tools.call("mcp:bad/ok")).toBe("ok")
+      }
+      expect(yield* tools.call("mcp:bad/streamed")).toBe("streamed")
+      held.response.end(`data: ${result(held.id, "at last")}\n\n`)
+      expect(yield* Fiber.join(hanging)).toBe("at last")
+    })
+  )
+
+  it.scopedLive("is a lost connection when it was cut in the middle", () =>
+    Effect.gen(function* () {
+      const { port } = yield* serve({
+        cut: ({ id, response }) =>
+          stream(response).write(`data: ${result(id, "x").slice(0, 20)}`, () => response.destroy()),
+        ok: ({ id, response }) => json(response, result(id, "ok"))
+      })
+      const tools = yield* build(http(port))
+      expect(yield* Effect.flip(tools.call("mcp:bad/cut"))).toMatchObject({
+        code: "INTERNAL_ERROR",
+        details: { reason: "mcp_connection_lost" }
+      })
+      expect(yield* tools.call("mcp:bad/ok")).toBe("ok")
+    })
+  )
+
+  it.scopedLive("is waited for where the stream can be gone on with, and not where that is refused", () =>
+    Effect.gen(function* () {
+      const resumed: Array<string> = []
+      let asked = 0
+      const { port } = yield* serve(
+        {
+          later: ({ id, response }) => {
+            asked = id
+            stream(response).end("id: later\nretry: 1\ndata:\n\n")
+          },
+          never: ({ response }) => stream(response).end("id: never\nretry: 1\ndata:\n\n"),
+          gone: ({ response }) => stream(response).end("id: gone\nretry: 1\ndata:\n\n"),
+          nothing: ({ response }) => stream(response).end("id: nothing\nretry: 1\ndata:\n\n")
+        },
+        (request, response) => {
+          const from = request.headers["last-event-id"]
+          if (typeof from === "string") resumed.push(from)
+          if (from === "later") stream(response).end(`data: ${result(asked, "later")}\n\n`)
+          else if (from === "gone") response.writeHead(404).end()
+          else if (from === "nothing") stream(response).end(": no more\n\n")
+          else response.writeHead(405).end()
+        }
+      )
+      const tools = yield* build(http(port))
+      expect(yield* tools.call("mcp:bad/later")).toBe("later")
+      const lost = { details: { reason: "mcp_connection_lost" } }
+      expect(yield* Effect.flip(tools.call("mcp:bad/never"))).toMatchObject(lost)
+      expect(yield* Effect.flip(tools.call("mcp:bad/gone"))).toMatchObject(lost)
+      expect(yield* Effect.flip(tools.call("mcp:bad/nothing"))).toMatchObject(noResult)
+      expect(resumed).toEqual(["later", "never", "gone", "gone", "nothing"])
+    })
+  )
+
+  it.scopedLive("does not let the layer build, when it is that of initialize", () =>
+    Effect.gen(function* () {
+      const { port } = yield* serve({ initialize: ({ response }) => stream(response).end() })
+      const error = yield* Effect.flip(build(http(port)))
+      expect(error.message).toContain("the server ended its answer without a result")
+      const large = yield* serve({
+        initialize: ({ id, response }) => json(response, result(id, "x".repeat(5_000)))
+      })
+      const refused = yield* Effect.flip(build(http(large.port, { maxAnswerBytes: 1_000 })))
+      expect(refused.message).toContain("more than 1000 bytes (maxAnswerBytes)")
+    })
+  )
+
+  it.scopedLive("costs what a failed call costs, and an interrupted one; nothing that was not sent", () =>
+    Effect.gen(function* () {
+      const held = yield* Effect.makeLatch(false)
+      const connecting = yield* Effect.makeLatch(false)
+      let connections = 0
+      const { port } = yield* serve({
+        initialize: (call) => (connections++ === 0 ? welcome(call) : void Effect.runFork(connecting.open)),
+        ended: ({ response }) => stream(response).end(),
+        held: ({ response }) => {
+          stream(response)
+          Effect.runFork(held.open)
+        },
+        dropped: ({ request }) => request.socket.destroy()
+      })
+      const costs: Array<string> = []
+      const open = yield* build(
+        http(port, {
+          costOnFailure: (tool, _, failure) => {
+            costs.push(`${tool} ${failure?._tag}`)
+            return { amount: "0.25", currency: "USD" }
+          }
+        })
+      )
+      const job = lessee({ allow: ["mcp:bad/ended", "mcp:bad/held", "mcp:bad/dropped"] })
+      const tools = open.leasedTo(job)
+      yield* Effect.flip(tools.call("mcp:bad/ended"))
+      const hanging = yield* Effect.fork(tools.call("mcp:bad/held"))
+      yield* held.await
+      yield* Fiber.interrupt(hanging)
+      yield* Effect.flip(tools.call("mcp:bad/dropped"))
+      // The connection is lost, and the next one is not there yet.
+      const waiting = yield* Effect.fork(tools.call("mcp:bad/ended"))
+      yield* connecting.await
+      yield* Fiber.interrupt(waiting)
+      expect(costs).toEqual(["ended InternalError", "held undefined", "dropped InternalError"])
+      expect(job.events.filter(({ kind }) => kind === "metric")).toHaveLength(3)
+    })
+  )
+})
+
+describe("the size of an answer", () => {
+  it.scopedLive("is bounded by an option over HTTP, decompressed and while it is read", () =>
+    Effect.gen(function* () {
+      let closed = 0
+      const endless = (response: ServerResponse, first: string) => {
+        const chunk = "x".repeat(10_000)
+        response.on("close", () => closed++)
+        response.write(first)
+        const more = () => {
+          while (!response.destroyed && response.write(chunk));
+        }
+        response.on("drain", more)
+        more()
+      }
+      const { port } = yield* serve({
+        json: ({ id, response }) => json(response, result(id, "x".repeat(100_000))),
+        zipped: ({ id, response }) => {
+          const text = gzipSync(result(id, "x".repeat(1_000_000)))
+          expect(text.length).toBeLessThan(50_000)
+          response
+            .writeHead(200, { "content-type": "application/json", "content-encoding": "gzip" })
+            .end(text)
+        },
+        streamed: ({ id, response }) => stream(response).end(`data: ${result(id, "x".repeat(100_000))}\n\n`),
+        endlessEvent: ({ response }) => endless(stream(response), "data: "),
+        endlessJson: ({ response }) =>
+          endless(response.writeHead(200, { "content-type": "application/json" }), '{"x":"'),
+        endlessError: ({ response }) => endless(response.writeHead(500), ""),
+        // Many small messages are no large one.
+        progress: ({ id, response }) => {
+          const note = `data: ${JSON.stringify({ jsonrpc: "2.0", method: "notifications/message", params: { level: "info", data: "x".repeat(900) } })}\n\n`
+          stream(response).end(`${note.repeat(200)}data: ${result(id, "done")}\n\n`)
+        },
+        ok: ({ id, response }) => json(response, result(id, "x".repeat(40_000)))
+      })
+      const tools = yield* build(http(port, { maxAnswerBytes: 50_000 }))
+      for (const name of ["json", "zipped", "streamed", "endlessEvent", "endlessJson"])
+        expect(yield* Effect.flip(tools.call(`mcp:bad/${name}`)), name).toMatchObject(tooLarge(50_000))
+      expect(yield* tools.call("mcp:bad/progress")).toBe("done")
+      expect(yield* tools.call("mcp:bad/ok")).toHaveLength(40_000)
+      expect(yield* Effect.flip(tools.call("mcp:bad/endlessError"))).toBeInstanceOf(InternalError)
+      while (closed < 3) yield* Effect.sleep("5 millis")
+    })
+  )
+
+  it.scopedLive("is 10 MiB over stdio, if the operator does not say", () =>
+    Effect.gen(function* () {
+      const tools = yield* build(stdio())
+      const pid = yield* tools.call("mcp:bad/pid")
+      const error = yield* Effect.flip(tools.call("mcp:bad/large", { bytes: 11_000_000 }))
+      expect(error).toMatchObject(tooLarge(10 * 1024 * 1024))
+      // The next call has a server of its own.
+      expect(yield* tools.call("mcp:bad/pid")).not.toBe(pid)
+      const generous = yield* build(stdio({ maxAnswerBytes: 20_000_000 }))
+      expect(yield* generous.call("mcp:bad/large", { bytes: 11_000_000 })).toHaveLength(11_000_000)
+    })
+  )
+
+  it.scopedLive("is told at once of a server that writes without end of line and does not go", () =>
+    Effect.gen(function* () {
+      const tools = yield* build(stdio({ maxAnswerBytes: 1_000_000 }))
+      const pid = Number(yield* tools.call("mcp:bad/pid"))
+      expect(yield* Effect.flip(tools.call("mcp:bad/flood"))).toMatchObject(tooLarge(1_000_000))
+      expect(Number(yield* tools.call("mcp:bad/pid"))).not.toBe(pid)
+      // It is ended all the same.
+      yield* Effect.repeat(
+        Effect.delay(
+          Effect.try(() => process.kill(pid, 0)),
+          "50 millis"
+        ),
+        {
+          while: () => true
+        }
+      ).pipe(Effect.ignore)
+    })
+  )
+})
+
+describe("a server over stdio", () => {
+  it.scopedLive("that ends in the middle of a call fails that at once, and is started again", () =>
+    Effect.gen(function* () {
+      const tools = yield* build(stdio())
+      expect(yield* Effect.flip(tools.call("mcp:bad/exit"))).toMatchObject({
+        details: { reason: "mcp_connection_lost" }
+      })
+      expect(Number(yield* tools.call("mcp:bad/pid"))).toBeGreaterThan(0)
+    })
+  )
+
+  it.scopedLive("that ends at initialize does not let the layer build", () =>
+    Effect.gen(function* () {
+      const error = yield* Effect.flip(build(stdio({ args: [stubborn, "exit-at-initialize"] })))
+      expect(error.message).toContain("cannot be reached")
+    })
+  )
+
+  it.scopedLive("that answers another call times out", () =>
+    Effect.gen(function* () {
+      const tools = yield* build(stdio({ timeout: "200 millis" }))
+      expect(yield* Effect.flip(tools.call("mcp:bad/otherId"))).toMatchObject({ code: "TIMEOUT" })
+    })
+  )
+})
+
+describe("requests to a server", () => {
+  it.scopedLive("say nothing of the trace of the job", () =>
+    Effect.gen(function* () {
+      const seen: Array<string> = []
+      const { port } = yield* serve({
+        ok: ({ id, request, response }) => {
+          seen.push(...Object.keys(request.headers))
+          json(response, result(id, "ok"))
+        }
+      })
+      const tools = yield* build(http(port))
+      yield* Effect.withSpan(tools.call("mcp:bad/ok"), "a job")
+      expect(seen).toContain("content-type")
+      for (const header of ["traceparent", "tracestate", "b3", "x-b3-traceid"])
+        expect(seen).not.toContain(header)
+    })
+  )
+})
+
+describe("whole events", () => {
+  const all = async (pieces: ReadonlyArray<string>, max = 1_000) => {
+    const source = new ReadableStream<Uint8Array>({
+      start: (controller) => {
+        for (const piece of pieces) controller.enqueue(new TextEncoder().encode(piece))
+        controller.close()
+      }
+    })
+    return new Response(wholeEvents(source, max, undefined)).text()
+  }
+
+  it("are cut after each kind of empty line, wherever the pieces end", async () => {
+    for (const end of ["\n", "\r\n", "\r"]) {
+      const text = `data: a${end}data: b${end}${end}data: c${end}${end}`
+      for (let at = 0; at <= text.length; at++)
+        expect(await all([text.slice(0, at), text.slice(at), `data: half${end}`]), end).toBe(text)
+    }
+  })
+
+  it("are passed over when they are too large, and what follows is not", async () => {
+    const large = `data: ${"x".repeat(50)}\n\n`
+    for (let at = 0; at <= large.length; at++)
+      expect(await all(["data: a\n\n", large.slice(0, at), large.slice(at), "data: b\n\n"], 40)).toBe(
+        "data: a\n\ndata: b\n\n"
+      )
+  })
+})
