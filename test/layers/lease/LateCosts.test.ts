@@ -15,6 +15,7 @@ import * as LeasedLanguageModel from "../../../src/layers/lease/LeasedLanguageMo
 import * as Runtime from "../../../src/layers/runtime/Runtime.js"
 import * as TransportMemory from "../../../src/layers/transport/TransportMemory.js"
 import * as Budget from "../../../src/protocol/Budget.js"
+import type { ArcpError } from "../../../src/protocol/Errors.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Job } from "../../../src/services/jobs/Job.js"
 import { Lease } from "../../../src/services/lease/Lease.js"
@@ -73,7 +74,7 @@ it.scoped.each(ways)("%s that ends after its job is charged to the jobs above it
       const job = yield* Job
       const lease = yield* Lease
       const late = Effect.uninterruptible(work.wait)
-      const spent = {
+      const spent: Effect.Effect<void, ArcpError, Tools.Tools | LanguageModel.LanguageModel> = {
         "an uninterruptible call": Effect.asVoid((yield* Tools.Tools).call(print, {})),
         "a forked fiber": Effect.flatMap(
           Effect.forkDaemon(Effect.asVoid(Effect.flatMap(Tools.Tools, (all) => all.call(print, {})))),
@@ -81,8 +82,8 @@ it.scoped.each(ways)("%s that ends after its job is charged to the jobs above it
         ),
         "a metric": Effect.zipRight(late, job.metric({ name: "cost.search", value: 1, unit: "USD" })),
         "a cost of its own": Effect.zipRight(late, lease.spend({ amount: "1", currency: "USD" })),
-        "a text of a model": Effect.asVoid(LanguageModel.generateText({ prompt: "hello" })),
-        "a stream of a model": Stream.runDrain(LanguageModel.streamText({ prompt: "hello" })),
+        "a text of a model": Effect.asVoid(Effect.orDie(LanguageModel.generateText({ prompt: "hello" }))),
+        "a stream of a model": Effect.orDie(Stream.runDrain(LanguageModel.streamText({ prompt: "hello" }))),
         "a finalizer that takes longer than the grace": Effect.scoped(
           Effect.zipRight(
             Effect.addFinalizer(() =>
