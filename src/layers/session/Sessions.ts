@@ -38,6 +38,7 @@ import * as Expiry from "./Expiry.js"
 import { FailedLogins, tooManyFailed } from "./FailedLogins.js"
 import * as Handshake from "./Handshake.js"
 import * as HelloRoom from "./HelloRoom.js"
+import { Keeper } from "./Keeper.js"
 import { Outbox } from "./Outbox.js"
 import * as Records from "./Records.js"
 import * as Resume from "./Resume.js"
@@ -183,6 +184,8 @@ export const make = Effect.gen(function* () {
       if (entry !== undefined) table.touch(entry)
     }
   })
+  const keeper = new Keeper(elapsed, share)
+  yield* Effect.forkScoped(keeper.run)
   const connections = Connections.make({
     log,
     jobs,
@@ -194,6 +197,8 @@ export const make = Effect.gen(function* () {
     share,
     dispatch,
     expiry: Expiry.make({ jobs, options, now, elapsed }),
+    keeper,
+    run: yield* FiberSet.runtime(dropping)<never>(),
     confirm: resume.confirm,
     noMoreRequests: Effect.asVoid(Effect.suspend(() => Effect.forkDaemon(shutdown)))
   })
