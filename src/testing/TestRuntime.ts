@@ -28,7 +28,10 @@ type ClientOptions = { readonly [K in keyof ArcpClient.Options]?: ArcpClient.Opt
 /** Who may connect, by token. */
 type Identities = Readonly<Record<string, string | Auth.Identity>>
 
-/** What a runtime for tests has, beside the parts of every runtime. `shutdownGrace` is 0 unless the options say more. */
+/**
+ * What a runtime for tests has, beside the parts of every runtime. Unless the options say otherwise `shutdownGrace` is 0, and
+ * every emit waits for its commit (`awaitEmits`), so that what is stored when something breaks is the same in each run.
+ */
 interface TestParts extends Runtime.Parts {
   /** Where it keeps everything; default: in memory. */
   readonly store?: Layer.Layer<Store, unknown, unknown> | undefined
@@ -96,7 +99,13 @@ const authOf = ({ auth, identities }: TestParts): Layer.Layer<Auth.Auth, unknown
 const optionsOf = (options: Runtime.Parts["options"]): Runtime.Parts["options"] =>
   Runtime.isGivenAsLayer(options)
     ? options
-    : Layer.orDie(RuntimeOptionsLayer.layer({ ...options, shutdownGrace: options?.shutdownGrace ?? 0 }))
+    : Layer.orDie(
+        RuntimeOptionsLayer.layer({
+          ...options,
+          shutdownGrace: options?.shutdownGrace ?? 0,
+          awaitEmits: options?.awaitEmits ?? true
+        })
+      )
 
 const assemble = (
   registry: Layer.Layer<RegistryTag, unknown, unknown>,

@@ -103,6 +103,9 @@ describe("surroundings and arguments", () => {
     const named = /missing\.mjs|broken\.mjs|empty\.mjs/
     const paths = [join(directory, "missing.mjs"), broken, empty]
     await Promise.all(paths.map((path) => refuses(["--memory", "--port", "0", "--agents", path], named)))
+    const typed = join(directory, "typed.tsx")
+    writeFileSync(typed, "export const agents = []\n")
+    await refuses(["--memory", "--port", "0", "--agents", typed], /typed\.tsx.*\n.*compile TypeScript/)
   })
 })
 
@@ -143,6 +146,11 @@ describe("a full disk", () => {
         await new Promise((resolve) => setTimeout(resolve, 1_500))
       }
       await witness.ping()
+      // What was emitted is tried again for a while. Then the job is given up; there may be room for its end, or not yet.
+      const told = client.next(
+        ({ payload, type }) => type === "session.error" && payload.details?.job_id === job_id
+      )
+      await Promise.race([end, told])
       const received = client.session.lastSeq
       expect(received).toBeGreaterThan(100)
       expect(received).toBeLessThan(100_000)

@@ -52,6 +52,7 @@ export const lessee = (options: LesseeOptions): RecordingLessee => {
     refuse: undefined,
     job: record.service,
     lease: {
+      flushed: Effect.void,
       terms: {},
       constraints: {},
       bounds: {},

@@ -16,6 +16,8 @@ export interface Candidate {
   readonly session: JobSession
   readonly record: JobRecord
   readonly run: Effect.Effect<unknown, ArcpError, Job | LeaseTag | Scope.Scope>
+  /** See `Emitter.make`. */
+  readonly awaitEmits: boolean
   /** As it came, before the agent's contract decoded it. */
   readonly input: unknown
   readonly parent?: RunningJob | undefined

@@ -138,7 +138,15 @@ const check = (
       parentJobId: record.jobId,
       delegateId
     }
-    return { session: owner, record: child, run, input: wanted.input, parent, parentSpan }
+    return {
+      session: owner,
+      record: child,
+      run,
+      awaitEmits: registered.awaitEmits,
+      input: wanted.input,
+      parent,
+      parentSpan
+    }
   })
 
 /** The span that delegates: where the handler is, or else, outside its job's trace, that of the job. */

@@ -39,6 +39,12 @@ export interface Emitter {
   readonly finish: ResultWriter.ResultWriter["finish"]
 }
 
+/** Kinds that whoever emits them acts upon: what they say is stored before anything comes of it. */
+const awaitedKinds: ReadonlySet<string> = new Set(["tool_call", "delegate", "artifact_ref"])
+
+/** What the log fails with is the runtime's fault. */
+const blame = (error: InternalError) => Effect.sync(() => Faults.blame(error))
+
 const limitError = (limit: string, message: string) => new InternalError({ message, details: { limit } })
 
 const uncountable = (what: string) =>
@@ -55,6 +61,8 @@ export const make = (context: {
   readonly now: () => number
   readonly resultId: () => string
   readonly options: Options
+  /** Every emit waits for its commit; otherwise those do that others rely on. */
+  readonly awaitEmits: boolean
   /** Whether the submitting session takes chunks; else a streamed result is gathered for one frame. */
   readonly chunked: boolean
   readonly maxStreamedBytes: number
@@ -83,16 +91,16 @@ export const make = (context: {
     payload: string,
     more?: Partial<NewEvent>
   ): Effect.Effect<void, InternalError> => {
-    const longest = [payload, more?.secret?.payload ?? ""]
-    if (longest.some((text) => ResultWriter.exceeds(text, maxBytes)))
+    const isTooLarge = (text: string | undefined) =>
+      text !== undefined && ResultWriter.exceeds(text, maxBytes)
+    if (isTooLarge(payload) || isTooLarge(more?.secret?.payload))
       return limitError(
         "event_bytes",
         `a ${kind} event may have ${maxBytes} bytes; use streamResult or an artifact`
       )
-    const event: NewEvent = { type: "job.event", kind, payload }
-    return Effect.tapError(log.append(job, more === undefined ? event : { ...event, ...more }), (error) =>
-      Effect.sync(() => Faults.blame(error))
-    )
+    const awaited = context.awaitEmits || awaitedKinds.has(kind)
+    const event: NewEvent = { type: "job.event", kind, payload, awaited, ...more }
+    return Effect.tapError(log.append(job, event), blame)
   }
 
   /** The error of a call is told, whatever its details are. */
@@ -116,8 +124,11 @@ export const make = (context: {
     return amount === undefined ? uncountable(name) : emit("metric", body, costOf(unit, amount))
   }
 
-  const costOf = (currency: string | undefined, amount: BigDecimal.BigDecimal) =>
-    currency !== undefined && job.budgets(currency) ? { cost: { currency, amount } } : undefined
+  /** What has a cost waits for its commit, also where no budget counts it. */
+  const costOf = (currency: string | undefined, amount: BigDecimal.BigDecimal): Partial<NewEvent> =>
+    currency !== undefined && job.budgets(currency)
+      ? { awaited: true, cost: { currency, amount } }
+      : { awaited: true }
 
   const spend = (cost: Cost): Effect.Effect<void, EmitError> => {
     const amount = Budget.amount(cost.amount)
@@ -131,7 +142,7 @@ export const make = (context: {
     if (Either.isLeft(rest)) return new InvalidRequest({ message: `bad cost: ${rest.left}` })
     const body = `{"value":${Budget.format(amount)},${rest.right.slice(1)}`
     const counted = costOf(cost.currency, amount)
-    return job.ended && counted === undefined
+    return job.ended && counted.cost === undefined
       ? Effect.void
       : write("metric", eventPayload("metric", timestamp(context.now()), body), counted)
   }
@@ -150,7 +161,8 @@ export const make = (context: {
     })
 
   const result = ResultWriter.make({
-    emitChunk: (body, ending) => emit("result_chunk", body, { ending }),
+    emitChunk: (body, ending) =>
+      emit("result_chunk", body, body.more ? { ending } : { ending, awaited: true }),
     resultId: context.resultId,
     chunked: context.chunked,
     maxChunkBytes: options.maxChunkBytes,
@@ -181,6 +193,10 @@ export const make = (context: {
         typeof event === "string"
           ? vendor(event, value)
           : Effect.flatMap(event.encode(value), (body) => vendor(event.kind, body)),
+      flush: Effect.tapError(
+        Effect.suspend(() => log.flush(job)),
+        blame
+      ),
       openResult: result.openResult,
       streamResult: result.streamResult
     },

@@ -17,6 +17,8 @@ export type Ending =
   | { readonly _tag: "Timeout" }
   | { readonly _tag: "LeaseExpired" }
   | { readonly _tag: "Shutdown" }
+  /** What it had emitted could not be committed. */
+  | { readonly _tag: "Broken"; readonly error: InternalError }
   /** The process in which it ran has ended. */
   | { readonly _tag: "Restart" }
 

@@ -153,6 +153,7 @@ const run = (
     now,
     resultId: () => ids.unsafeMake("res"),
     options,
+    awaitEmits: options.awaitEmits || candidate.awaitEmits,
     chunked: session.features.includes("result_chunk"),
     maxStreamedBytes: store.kind === "memory" ? options.maxStreamedBytesMemory : options.maxStreamedBytesDisk
   })
@@ -170,6 +171,7 @@ const run = (
     anyModel: options.allowModelsWithoutLease,
     toolResult: emitter.service.toolResult,
     spend: emitter.spend,
+    flush: emitter.service.flush,
     onExpired: () => live.end({ _tag: "LeaseExpired" })
   })
   const service: JobService = {

@@ -98,7 +98,14 @@ export const make = (parts: JobParts): Effect.Effect<Recovery, InternalError, Sc
           parts.options.maxOutboundFrameBytes
         )
         return Effect.ensuring(
-          Terminal.write(parts, job, { send: () => {} }, terminal, at, () => record),
+          Terminal.write(
+            parts,
+            job,
+            { send: () => {} },
+            () => terminal,
+            at,
+            () => record
+          ),
           Effect.sync(() => settle(record.jobId))
         )
       })

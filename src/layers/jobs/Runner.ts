@@ -132,6 +132,25 @@ const conclude = (
     )
   })
 
+/**
+ * Returns how a job ends: when what it has emitted is not in its log, with that, whatever its handler says, so that nobody
+ * takes a part for the whole. A cancel stays one.
+ */
+const unlessBroken = ({ job, live, parts }: RunContext, concluded: Terminal.Terminal): Terminal.Terminal => {
+  const { broken: error } = job
+  const terminal =
+    error === undefined || live.ending?._tag === "Cancel"
+      ? concluded
+      : Terminal.ended(
+          { _tag: "Broken", error },
+          live.record,
+          parts.now(),
+          parts.options.maxOutboundFrameBytes
+        )
+  live.status = terminal.status
+  return terminal
+}
+
 /** Runs the handler of a job to its one terminal message, whatever ends it; gives what it came to. */
 export const run = (context: RunContext): Effect.Effect<unknown, ArcpError> => {
   const { job, limits, live, parts, span } = context
@@ -143,6 +162,10 @@ export const run = (context: RunContext): Effect.Effect<unknown, ArcpError> => {
     // Daemons, because a handler that cannot be interrupted must not keep anything from closing.
     const fiber = yield* Effect.forkDaemon(Effect.interruptible(handlerOf(context, scope)))
     fiber.addObserver((exit) => live.returned(exit))
+    job.whenBroken((error) => {
+      Faults.blame(error)
+      live.end({ _tag: "Broken", error })
+    })
     const timers: Array<Fiber.RuntimeFiber<void>> = []
     for (const { ending, reached } of limits) {
       const ended = Effect.map(reached, () => live.end(ending))
@@ -154,10 +177,17 @@ export const run = (context: RunContext): Effect.Effect<unknown, ArcpError> => {
     if (fiber.unsafePoll() === null) yield* awaitStop(live, fiber, parts.options.cancelGrace)
     yield* live.settleChildren
     live.concluded = true
-    const terminal = yield* conclude(context, fiber)
-    live.status = terminal.status
+    const concluded = yield* conclude(context, fiber)
     yield* live.cancelStored
-    yield* Terminal.write(parts, job, live.owner, terminal, parts.now(), () => live.record, context.stored)
+    const terminal = yield* Terminal.write(
+      parts,
+      job,
+      live.owner,
+      () => unlessBroken(context, concluded),
+      parts.now(),
+      () => live.record,
+      context.stored
+    )
     if (live.awaited !== undefined)
       yield* Deferred.complete(
         live.awaited.outcome,

@@ -114,7 +114,14 @@ const check = (
       maxRuntimeSec: payload.max_runtime_sec,
       ...keyed
     }
-    return { session, record, run, input: payload.input, parentSpan: Tracing.submitter(record) }
+    return {
+      session,
+      record,
+      run,
+      awaitEmits: agent.awaitEmits,
+      input: payload.input,
+      parentSpan: Tracing.submitter(record)
+    }
   })
 
 /** Opens the job that a submit asks for, or answers with the one that its key or its wish names. */

@@ -48,17 +48,21 @@ export const pauses = Schedule.union(Schedule.exponential(firstPause), Schedule.
 export const untilStored = <A, E>(effect: Effect.Effect<A, E>, running: RunningJobs): Effect.Effect<A, E> =>
   Effect.retry(effect, { schedule: pauses, while: () => !running.abandoned })
 
-/** Writes the terminal message, as often as it takes; tells the owner when it does not get through. */
+/**
+ * Writes the terminal message, as often as it takes; tells the owner when it does not get through. Which one it is, is asked
+ * at each try: the job may break meanwhile. Returns the one that was tried last.
+ */
 export const write = (
   { log, running }: Pick<JobParts, "log" | "running">,
   job: JobLog,
   owner: Pick<JobSession, "send">,
-  terminal: Terminal,
+  terminalNow: () => Terminal,
   endedAt: number,
   /** The job's record at the moment of the commit. */
   record: () => JobRecord,
   onCommit?: () => void
-): Effect.Effect<void> => {
+): Effect.Effect<Terminal> => {
+  let terminal = terminalNow()
   const last = (lastEventSeq: number): JobRecord => ({
     ...record(),
     status: terminal.status,
@@ -66,7 +70,10 @@ export const write = (
     lastEventSeq,
     ...(terminal.keyFreed === true ? { keyFreed: true } : {})
   })
-  const ending = log.end(job, terminal, last, onCommit)
+  const ending = Effect.suspend(() => {
+    terminal = terminalNow()
+    return log.end(job, terminal, last, onCommit)
+  })
   return Effect.catchAll(ending, (error) => {
     owner.send({ type: "session.error", payload: toPayload(error, { job_id: job.jobId }) })
     const again = running.abandoned ? Effect.void : Effect.delay(untilStored(ending, running), firstPause)
@@ -74,7 +81,7 @@ export const write = (
       Effect.logError(`the end of ${job.jobId} could not be stored; trying again`, error.message),
       Effect.ignore(again)
     )
-  })
+  }).pipe(Effect.map(() => terminal))
 }
 
 /** Returns the end of a job that failed; its frame has at most `maxBytes`. */
@@ -134,6 +141,8 @@ export const ended = (ending: Ending, record: JobRecord, at: number, maxBytes: n
       )
     case "Shutdown":
       return failed(shutDown, "error", at, maxBytes, { keyFreed: true })
+    case "Broken":
+      return failed(ending.error, "error", at, maxBytes, { keyFreed: true })
     case "Restart":
       return failed(restarted, "error", at, maxBytes, { keyFreed: true })
   }

@@ -22,6 +22,7 @@ interface LeaseContext {
   readonly anyModel: boolean
   readonly toolResult: JobService["toolResult"]
   readonly spend: (cost: Cost) => Effect.Effect<void, EmitError>
+  readonly flush: JobService["flush"]
   /** An operation was attempted after expiry, which ends the job. */
   readonly onExpired: () => void
 }
@@ -61,10 +62,19 @@ const logged = (
         Effect.fail(error)
       )
 
+/** See `LeaseService.flushed`. */
+const flushing = ({ flush }: LeaseContext): LeaseService["flushed"] =>
+  Effect.mapError(
+    flush,
+    ({ message }) =>
+      new PermissionDenied({ message: `refused, because what the job has said is not stored: ${message}` })
+  )
+
 /** Returns the lease of one job. */
 export const make = (context: LeaseContext): LeaseService => {
   const { log, record } = context
   const terms = record.lease
+  const flushed = flushing(context)
   const constraints = record.leaseConstraints ?? {}
   const expiresAt = constraints.expires_at === undefined ? Infinity : Date.parse(constraints.expires_at)
   // Most jobs never ask, so nothing is compiled before one does.
@@ -95,8 +105,9 @@ export const make = (context: LeaseContext): LeaseService => {
     workspace: context.workspace,
     fetching: context.fetching,
     check,
+    flushed,
     authorize: (capability, target, options) =>
-      Effect.suspend(() => {
+      Effect.flatMap(flushed, () => {
         const verdict = check(capability, target)
         return Either.isRight(verdict)
           ? Effect.succeed(verdict.right)

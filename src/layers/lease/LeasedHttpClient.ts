@@ -92,7 +92,8 @@ const send = (
   lease: LeaseService,
   request: HttpClientRequest.HttpClientRequest
 ) =>
-  open.execute(request).pipe(
+  Effect.mapError(lease.flushed, (error) => refused(request, error.message, error)).pipe(
+    Effect.zipRight(open.execute(request)),
     // Only the span: the handler's own `fetch`, or options of a client, would decide what is sent.
     Effect.mapInputContext((context: Context.Context<never>) =>
       Context.add(onlySpan(context), FetchHttpClient.RequestInit, { redirect: "manual" })

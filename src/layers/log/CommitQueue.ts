@@ -1,5 +1,5 @@
 /** What waits to be committed: queued by anybody, taken in batches by the committer. */
-import * as Exit from "effect/Exit"
+import type * as Exit from "effect/Exit"
 import type { InternalError } from "../../protocol/Errors.js"
 import type { NewEvent } from "../../services/log/EventLog.js"
 import type { Op } from "../../services/store/Store.js"
@@ -20,25 +20,34 @@ export type CommitItem =
       readonly done: Done
     }
   | {
+      /** An event that was emitted. It counts in its job's window. */
       readonly _tag: "Append"
       readonly job: JobState
       readonly event: NewEvent
-      /** Given with the terminal message: makes the job's final record. */
-      readonly record?: ((tx: Transaction) => Op) | undefined
+      /** Nobody waits for the commit, so it is tried again when it fails. */
+      readonly returned: boolean
       readonly done: Done | undefined
+    }
+  | {
+      /** The terminal message of a job, with what makes its final record. */
+      readonly _tag: "End"
+      readonly job: JobState
+      readonly event: NewEvent
+      readonly record: (tx: Transaction) => Op
+      readonly done: Done
+    }
+  | {
+      /** Somebody waits until everything of this job that was queued before is committed. */
+      readonly _tag: "Flush"
+      readonly job: JobState
+      readonly done: Done
     }
 
 /** Most items, and most bytes of payload, in one batch. */
-const maxItems = 1024
-const maxBytes = 1024 * 1024
+export const maxItems = 1024
+export const maxBytes = 1024 * 1024
 
-/** Fails whoever waits for these items. */
-export const failAll = (items: ReadonlyArray<CommitItem>, error: InternalError): void => {
-  const failure = Exit.fail(error)
-  for (const item of items) item.done?.(failure)
-}
-
-/** Keeps items in the order in which they came, until it is ended; then whatever comes fails. */
+/** Keeps items in the order in which they came, until it is ended; then whatever comes is refused. */
 export class CommitQueue {
   private items: Array<CommitItem> = []
   private head = 0
@@ -46,11 +55,16 @@ export class CommitQueue {
   /** Why nothing is committed any more. */
   over: InternalError | undefined
 
+  constructor(
+    /** Fails whoever waits for an item, and breaks the job of one that nobody waits for. */
+    private readonly refuse: (item: CommitItem, error: InternalError) => void
+  ) {}
+
   get length(): number {
     return this.items.length - this.head
   }
   add(item: CommitItem): void {
-    if (this.over !== undefined) return item.done?.(Exit.fail(this.over))
+    if (this.over !== undefined) return this.refuse(item, this.over)
     this.items.push(item)
     this.wake?.()
   }
@@ -74,15 +88,48 @@ export class CommitQueue {
     if (this.head === this.items.length) this.clear()
     return batch
   }
-  /** Fails what waits, and whatever is added from now on. The first reason stands for what comes. */
+  /** Puts back what was taken, before everything else. */
+  putBack(items: ReadonlyArray<CommitItem>): void {
+    if (this.over !== undefined) return this.refuseAll(items, this.over)
+    this.items = [...items, ...this.items.slice(this.head)]
+    this.head = 0
+    if (items.length > 0) this.wake?.()
+  }
+  /** Returns the jobs that something waits of which nobody waits for. */
+  jobs(): ReadonlySet<JobState> {
+    const jobs = new Set<JobState>()
+    for (let i = this.head; i < this.items.length; i++) {
+      const item = this.items[i] as CommitItem
+      if (isKept(item)) jobs.add(item.job)
+    }
+    return jobs
+  }
+  /** Refuses everything of these jobs that waits. */
+  discard(jobs: ReadonlySet<JobState>, error: InternalError): void {
+    const all = this.items.slice(this.head)
+    this.items = all.filter((item) => item._tag === "Change" || !jobs.has(item.job))
+    this.head = 0
+    this.refuseAll(
+      all.filter((item) => item._tag !== "Change" && jobs.has(item.job)),
+      error
+    )
+  }
+  /** Refuses what waits, and whatever is added from now on. The first reason stands for what comes. */
   end(error: InternalError): void {
     this.over ??= error
     const left = this.items.slice(this.head)
     this.clear()
-    failAll(left, error)
+    this.refuseAll(left, error)
+  }
+  refuseAll(items: ReadonlyArray<CommitItem>, error: InternalError): void {
+    for (const item of items) this.refuse(item, error)
   }
   private clear(): void {
     this.items = []
     this.head = 0
   }
 }
+
+/** Returns whether an item is tried again when its batch is not committed. */
+export const isKept = (item: CommitItem): item is CommitItem & { readonly _tag: "Append" | "Flush" } =>
+  item._tag === "Flush" || (item._tag === "Append" && item.returned)

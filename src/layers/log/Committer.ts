@@ -23,7 +23,8 @@ import { Turn } from "../../services/runtime/Turn.js"
 import { within } from "../../services/runtime/within.js"
 import { type Op, type StoreError, type StoreService, toInternalError } from "../../services/store/Store.js"
 import type { Report } from "./Account.js"
-import { type Change, type CommitItem, CommitQueue, failAll } from "./CommitQueue.js"
+import { type Change, type CommitItem, CommitQueue, isKept } from "./CommitQueue.js"
+import type { EmitWindows } from "./EmitWindows.js"
 import type { JobState } from "./JobState.js"
 import type { Limits } from "./Ledger.js"
 import type { Tail } from "./Tail.js"
@@ -34,10 +35,8 @@ export interface Committer {
   readonly enqueue: (item: CommitItem) => void
   /** Queues a change and waits until it is durable. */
   readonly change: (change: Change) => Effect.Effect<void, InternalError>
-  /** Returns how many items wait. */
-  readonly backlog: () => number
-  /** Returns after the commit that takes what is queued now. */
-  readonly nextCommit: Effect.Effect<void>
+  /** Returns why nothing is committed any more, once that is so. */
+  readonly over: () => InternalError | undefined
   /** Fails when the log has stopped for good, and never returns otherwise. */
   readonly stopped: Effect.Effect<never, InternalError>
 }
@@ -52,6 +51,8 @@ interface Work {
   /** Called after each commit, before anybody is answered. */
   readonly published: (touched: Touched) => void
   readonly queue: CommitQueue
+  readonly windows: EmitWindows
+  readonly patience: Patience
   readonly stopped: Deferred.Deferred<never, InternalError>
 }
 
@@ -65,17 +66,18 @@ const assign = (
   undo: Array<() => void>
 ): ReadonlyArray<Op> => {
   const events = new Map<JobState, Array<NewEvent>>()
-  const endings: Array<CommitItem & { _tag: "Append" }> = []
+  const endings: Array<CommitItem & { _tag: "End" }> = []
   for (const item of batch) {
     if (item._tag === "Change") {
       const back = item.change(tx)
       if (back !== undefined) undo.push(back)
       continue
     }
+    if (item._tag === "Flush") continue
     const list = events.get(item.job)
     if (list === undefined) events.set(item.job, [item.event])
     else list.push(item.event)
-    if (item.record !== undefined) endings.push(item)
+    if (item._tag === "End") endings.push(item)
   }
   // Children first: what they spend may be reported on their parents, whose end may be in this batch too.
   const order = [...events]
@@ -84,7 +86,7 @@ const assign = (
   tx.appendBegun()
   const records: Array<Op> = []
   for (const { job, record } of endings) {
-    if (record !== undefined) records.push(record(tx))
+    records.push(record(tx))
     tx.onApply(() => job.close())
   }
   return tx.seal(records)
@@ -92,50 +94,158 @@ const assign = (
 
 /** Ends the log for good. */
 const stop = ({ queue, stopped }: Work, batch: ReadonlyArray<CommitItem>, cause: Cause.Cause<unknown>) => {
-  queue.end(broken)
-  failAll(batch, broken)
-  Deferred.unsafeDone(stopped, Exit.fail(broken))
+  queue.end(overForGood)
+  queue.refuseAll(batch, overForGood)
+  Deferred.unsafeDone(stopped, Exit.fail(overForGood))
   return Effect.logFatal("the log has stopped; restart the runtime", cause)
 }
+
+/** Writes a batch, whole or not at all, and answers it when it is written. Returns why it is not. */
+const attempt = (
+  work: Work,
+  batch: ReadonlyArray<CommitItem>
+): Effect.Effect<Cause.Cause<StoreError> | undefined> =>
+  Effect.suspend(() => {
+    const tx = new Transaction(work.report, work.maxRun)
+    const undo: Array<() => void> = []
+    return Effect.suspend(() => {
+      const ops = assign(tx, batch, undo)
+      return ops.length === 0 ? Effect.void : work.store.commit(ops)
+    }).pipe(
+      Effect.matchCauseEffect({
+        onSuccess: () =>
+          Effect.sync(() => {
+            work.patience.succeeded()
+            work.published(tx.apply(work.tail))
+            for (const item of batch) {
+              if (item._tag === "Append") work.windows.leave(item.job, item.event)
+              item.done?.(Exit.void)
+            }
+            work.windows.relieve()
+          }).pipe(
+            Effect.catchAllCause((cause) => stop(work, batch, cause)),
+            Effect.as(undefined)
+          ),
+        onFailure: (cause) => {
+          for (const back of undo.reverse()) back()
+          return Effect.succeed(cause)
+        }
+      })
+    )
+  })
 
 /**
  * Writes a batch and answers it. A mistake of one item does not count against the others: they are written again, each
  * by itself. Returns whether the store took the batch as it is.
  */
 const commit = (work: Work, batch: ReadonlyArray<CommitItem>): Effect.Effect<boolean> =>
-  Effect.suspend(() => {
-    const tx = new Transaction(work.report, work.maxRun)
-    const undo: Array<() => void> = []
-    return Effect.suspend(() => work.store.commit(assign(tx, batch, undo))).pipe(
-      Effect.matchCauseEffect({
-        onSuccess: () =>
-          Effect.sync(() => {
-            work.published(tx.apply(work.tail))
-            for (const item of batch) item.done?.(Exit.void)
-          }).pipe(
-            Effect.catchAllCause((cause) => stop(work, batch, cause)),
-            Effect.as(true)
-          ),
-        onFailure: (cause) => {
-          for (const back of undo.reverse()) back()
-          return Effect.as(notCommitted(work, batch, cause), false)
-        }
-      })
-    )
+  Effect.flatMap(attempt(work, batch), (cause) => {
+    if (cause === undefined) return Effect.succeed(true)
+    const settled = isMistake(cause)
+      ? batch.length > 1
+        ? commitEach(work, batch)
+        : mistaken(work, batch, cause)
+      : postpone(work, batch, cause)
+    return Effect.as(settled, false)
   })
 
-const notCommitted = (work: Work, batch: ReadonlyArray<CommitItem>, cause: Cause.Cause<StoreError>) => {
-  const mistake = isMistake(cause)
-  if (mistake && batch.length > 1)
-    return Effect.forEach(batch, (item) => commitAlone(work, item), { discard: true })
-  failAll(batch, toInternalError("the log could not commit")(Cause.squash(cause)))
-  return mistake ? Effect.logError("a change could not be written", cause) : Effect.void
+/** Writes the items of a batch one by one, up to the first that the store does not take. */
+const commitEach = (work: Work, batch: ReadonlyArray<CommitItem>): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    for (const [i, item] of batch.entries()) {
+      const refused = work.queue.over ?? (item._tag === "Change" ? undefined : item.job.broken)
+      if (refused !== undefined) work.queue.refuseAll([item], refused)
+      else {
+        const cause = yield* attempt(work, [item])
+        if (cause === undefined) continue
+        if (!isMistake(cause)) return yield* postpone(work, batch.slice(i), cause)
+        yield* mistaken(work, [item], cause)
+      }
+    }
+  })
+
+/** Refuses what will never be committed. */
+const mistaken = (work: Work, items: ReadonlyArray<CommitItem>, cause: Cause.Cause<StoreError>) => {
+  giveUp(work, items, undone(cause))
+  work.windows.relieve()
+  return Effect.logError("a change could not be written", cause)
 }
 
-const commitAlone = (work: Work, item: CommitItem): Effect.Effect<unknown> => {
-  const { over } = work.queue
-  return over === undefined ? commit(work, [item]) : Effect.sync(() => failAll([item], over))
+/** Refuses items, and with those that nobody waits for everything else of their jobs. */
+const giveUp = ({ queue }: Work, items: ReadonlyArray<CommitItem>, error: InternalError): void => {
+  queue.refuseAll(items, error)
+  const broken = new Set(items.flatMap((item) => (isKept(item) ? [item.job] : [])))
+  if (broken.size > 0) queue.discard(broken, error)
 }
+
+/**
+ * Answers a batch that the store does not take. Whoever waits for an item is told, and decides; what nobody waits for is
+ * kept, and tried again before anything that came later. What has been tried for long enough is given up.
+ */
+const postpone = (work: Work, batch: ReadonlyArray<CommitItem>, cause: Cause.Cause<StoreError>) =>
+  Effect.suspend(() => {
+    const { patience, queue } = work
+    const error = undone(cause)
+    const kept = batch.filter(isKept)
+    queue.refuseAll(
+      batch.filter((item) => !isKept(item)),
+      error
+    )
+    queue.putBack(kept)
+    if (kept.length === 0) return Effect.void
+    const isFirst = patience.failed()
+    const lost = [...queue.jobs()].filter((job) => isFenced(cause) || patience.isOver(job))
+    for (const job of lost) work.windows.break(job, error)
+    queue.discard(new Set(lost), error)
+    if (lost.length > 0) work.windows.relieve()
+    if (queue.jobs().size === 0) patience.rest()
+    const said = isFirst
+      ? Effect.logWarning("events could not be committed; trying again", cause)
+      : Effect.void
+    return lost.length === 0
+      ? said
+      : Effect.logError(`events could not be committed; ${lost.length} jobs that emitted them end`, cause)
+  })
+
+/** How long a store that fails is tried again, and how often. */
+class Patience {
+  private since: number | undefined
+  private tries = 0
+
+  constructor(
+    private readonly patienceMs: number,
+    private readonly elapsed: () => number
+  ) {}
+  succeeded(): void {
+    this.since = undefined
+    this.tries = 0
+  }
+  /** Returns whether it is the first failure after a success. */
+  failed(): boolean {
+    this.tries++
+    const isFirst = this.since === undefined
+    this.since ??= this.elapsed()
+    return isFirst
+  }
+  /** Returns whether what a job has emitted has been tried for long enough. */
+  isOver({ window }: JobState): boolean {
+    const since = Math.max(this.since ?? Infinity, window?.since ?? 0)
+    return this.elapsed() - since >= this.patienceMs
+  }
+  /** Nothing is to be tried again. */
+  rest(): void {
+    this.tries = 0
+  }
+  /** Waits before the next try, longer each time; not at all when nothing is to be tried again. */
+  readonly pause: Effect.Effect<void> = Effect.suspend(() =>
+    this.tries === 0
+      ? Effect.void
+      : Effect.sleep(Math.min(maxPauseMs, this.patienceMs, firstPauseMs * 2 ** (this.tries - 1)))
+  )
+}
+
+const firstPauseMs = 20
+const maxPauseMs = 1000
 
 /**
  * Ends a committer. What is queued is committed, as long as the store takes it; then, and whatever comes later, fails.
@@ -164,25 +274,20 @@ const close = (queue: CommitQueue, commitNext: Effect.Effect<boolean>, running: 
 
 /** Starts a committer. It ends, and commits what waits, with the scope. */
 export const make = (
-  context: Pick<Work, "store" | "tail" | "report" | "maxRun" | "published">
+  context: Pick<Work, "store" | "tail" | "report" | "maxRun" | "published" | "windows"> & {
+    /** Milliseconds that only go forward. */
+    readonly elapsed: () => number
+    readonly patienceMs: number
+  }
 ): Effect.Effect<Committer, never, Scope.Scope> =>
   Effect.gen(function* () {
     const turn = yield* Turn
-    const queue = new CommitQueue()
+    const { elapsed, patienceMs, ...parts } = context
+    const queue = new CommitQueue(refusal(parts.windows))
     const stopped = yield* Deferred.make<never, InternalError>()
-    const work: Work = { ...context, queue, stopped }
-    let waiting: Array<() => void> = []
+    const work: Work = { ...parts, queue, stopped, patience: new Patience(patienceMs, elapsed) }
 
-    const commitNext = Effect.suspend(() => commit(work, queue.take())).pipe(
-      Effect.ensuring(
-        Effect.sync(() => {
-          const resumed = waiting
-          waiting = []
-          for (const resume of resumed) resume()
-        })
-      ),
-      Effect.uninterruptible
-    )
+    const commitNext = Effect.uninterruptible(Effect.suspend(() => commit(work, queue.take())))
 
     // Always one turn later: everything that this turn emits goes into one batch, and however fast an emitter
     // comes back after a commit, sockets and timers are served before the next.
@@ -191,6 +296,7 @@ export const make = (
     )
     const running: Fiber.RuntimeFiber<void> = yield* filled.pipe(
       Effect.zipRight(commitNext),
+      Effect.flatMap((taken) => (taken ? Effect.void : work.patience.pause)),
       Effect.forever,
       Effect.catchAllCause((cause) => (Cause.isInterruptedOnly(cause) ? Effect.void : stop(work, [], cause))),
       Effect.forkDaemon
@@ -200,18 +306,24 @@ export const make = (
     return {
       enqueue: (item) => queue.add(item),
       change: (change) => Effect.async((resume) => queue.add({ _tag: "Change", change, done: resume })),
-      backlog: () => queue.length,
-      nextCommit: Effect.async((resume) => {
-        waiting.push(() => resume(Effect.void))
-      }),
+      over: () => queue.over,
       stopped: Deferred.await(stopped)
     }
   })
 
+/** Returns what refuses an item: whoever waits for it is told, and the job of one that nobody waits for is broken. */
+const refusal =
+  (windows: EmitWindows) =>
+  (item: CommitItem, error: InternalError): void => {
+    if (item._tag === "Append") windows.leave(item.job, item.event)
+    if (isKept(item)) windows.break(item.job, error)
+    item.done?.(Exit.fail(error))
+  }
+
 /** What the end of the log waits for a store that does not answer. */
 const closing = Duration.seconds(5)
 
-const broken = new InternalError({
+const overForGood = new InternalError({
   message: "the log has stopped; the runtime must be restarted",
   details: { reason: "storage" }
 })
@@ -226,3 +338,12 @@ const isMistake = (cause: Cause.Cause<StoreError>): boolean => {
   const failure = Cause.failureOption(cause)
   return failure._tag === "None" || failure.value.misuse === true
 }
+
+/** Returns whether another store has taken this one's place. */
+const isFenced = (cause: Cause.Cause<StoreError>): boolean => {
+  const failure = Cause.failureOption(cause)
+  return failure._tag === "Some" && failure.value.fenced === true
+}
+
+const undone = (cause: Cause.Cause<StoreError>): InternalError =>
+  toInternalError("the log could not commit")(Cause.squash(cause))

@@ -1,91 +1,163 @@
 /** How events get into the logs of jobs: whatever a job emits, and the one message that ends it. */
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
+import type * as Exit from "effect/Exit"
 import * as Budget from "../../protocol/Budget.js"
 import type { InternalError } from "../../protocol/Errors.js"
 import type { NewEvent } from "../../services/log/EventLog.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
 import type { Done } from "./CommitQueue.js"
-import type { Publisher } from "./Committed.js"
-import type { Committer } from "./Committer.js"
 import type { JobState } from "./JobState.js"
 import type { LogParts } from "./LogParts.js"
+import type { Retention } from "./Retention.js"
 
-/** In memory, what may be queued before an emitter waits for the commit: short turns, so that others get theirs. */
-const volatileEvents = 64
-const volatileBytes = 128 * 1024
+/** What an emitter waits for once its event has its place. */
+type Placed = Effect.Effect<void, InternalError>
 
-/** Queues something as soon as every consumer that must lose nothing has room for it. Returns when it is committed. */
-const admitted = (publisher: Publisher, queue: (done: Done) => void) =>
-  Effect.async<void, InternalError>((resume) =>
-    publisher.admit((settled) =>
-      queue((exit) => {
-        settled()
-        resume(exit)
-      })
-    )
-  )
+/** Called when a consumer of `Committed` need not keep room for an event any more. */
+type Settled = () => void
 
 /**
- * Returns what queues an event and returns when it counts as committed: when it is stored, or in memory, where nothing
- * can fail and nothing is durable, when it is queued. Then only who gets ahead of the committer waits for it.
+ * Returns what gives an event its place, and returns what its emitter waits for: the commit, or, with an event that
+ * nobody waits for, that there is room for more.
  */
-const queueing = (kind: "memory" | "durable", committer: Committer) => {
-  let queuedBytes = 0
-  return (job: JobState, event: NewEvent): Effect.Effect<void, InternalError> => {
+const placing = ({ committer, pace, windows }: LogParts) => {
+  /** The emitter waits for the commit. */
+  const awaited = (job: JobState, event: NewEvent, settled: Settled | undefined): Placed => {
+    let exit: Exit.Exit<void, InternalError> | undefined
+    let resume: Done | undefined
+    const done: Done = (committed) => {
+      settled?.()
+      exit = committed
+      resume?.(committed)
+    }
+    windows.enter(job, event)
+    committer.enqueue({ _tag: "Append", job, event, returned: false, done })
+    return Effect.async((wake) => {
+      if (exit !== undefined) wake(exit)
+      else resume = wake
+    })
+  }
+
+  /** The emitter goes on, unless what it, or all of them, have emitted is too much already. */
+  const returned = (job: JobState, event: NewEvent, settled: Settled | undefined): Placed => {
+    windows.enter(job, event)
+    committer.enqueue({ _tag: "Append", job, event, returned: true, done: settled })
+    return windows.isOpen(job) ? Effect.void : windows.wait(job, event)
+  }
+
+  return (job: JobState, event: NewEvent, settled?: Settled): Placed => {
+    const refusal = windows.refusal(job) ?? committer.over()
+    if (refusal !== undefined) {
+      settled?.()
+      return refusal
+    }
     // Whoever asks for the budget right after a cost must see it counted.
-    if (kind !== "memory" || event.cost !== undefined)
-      return Effect.async<void, InternalError>((resume) =>
-        committer.enqueue({ _tag: "Append", job, event, done: resume })
-      )
-    committer.enqueue({ _tag: "Append", job, event, done: undefined })
-    queuedBytes += event.payload.length
-    if (committer.backlog() < volatileEvents && queuedBytes < volatileBytes) return Effect.void
-    return Effect.zipRight(
-      committer.nextCommit,
-      Effect.sync(() => {
-        queuedBytes = 0
-      })
-    )
+    const waits = event.awaited === true || event.cost !== undefined
+    const placed = waits ? awaited(job, event, settled) : returned(job, event, settled)
+    return pace.holds(job) ? Effect.zipRight(placed, pace.wait(job)) : placed
   }
 }
 
-/** Returns what appends to the log of a job: `EventLog.append` and `EventLog.end`. */
-export const make = ({ committer, pace, publisher, retention, store }: LogParts) => {
-  const enqueue = queueing(store.kind, committer)
+/** An emit that waits in a line. */
+interface Waiting {
+  /** Called when it is the first. */
+  first?: (() => void) | undefined
+}
 
-  const appending = (job: JobState, event: NewEvent) => (done: Done) =>
-    job.ended ? late(job, event)(done) : committer.enqueue({ _tag: "Append", job, event, done })
+/** Lets emits wait, before they take a place, until the retention has made room for their job: in their order. */
+class Lines {
+  private readonly lines = new Map<JobState, Set<Waiting>>()
+
+  constructor(private readonly retention: Pick<Retention, "isBlocked" | "room">) {}
+
+  /** Returns whether whoever emits now has to wait. */
+  holds(job: JobState): boolean {
+    return this.retention.isBlocked(job) || (this.lines.size > 0 && this.lines.has(job))
+  }
+  /** Waits, and calls `place` when it is this one's turn. */
+  wait<A>(job: JobState, place: () => A): Effect.Effect<A> {
+    const { retention } = this
+    return Effect.suspend(() => {
+      const line = this.lines.get(job) ?? new Set<Waiting>()
+      this.lines.set(job, line)
+      const own: Waiting = {}
+      line.add(own)
+      const isFirst = Effect.async<void>((resume) => {
+        if (firstOf(line) === own) resume(Effect.void)
+        else own.first = () => resume(Effect.void)
+      })
+      const room = Effect.whileLoop({
+        while: () => !job.ended && retention.isBlocked(job),
+        body: () => retention.room(job),
+        step: () => {}
+      })
+      return isFirst.pipe(
+        Effect.zipRight(room),
+        Effect.map(place),
+        Effect.ensuring(Effect.sync(() => this.leave(job, line, own)))
+      )
+    })
+  }
+  private leave(job: JobState, line: Set<Waiting>, own: Waiting): void {
+    line.delete(own)
+    if (line.size === 0) this.lines.delete(job)
+    else firstOf(line)?.first?.()
+  }
+}
+
+const firstOf = <A>(set: ReadonlySet<A>): A | undefined => {
+  for (const first of set) return first
+  return undefined
+}
+
+/** Returns what appends to the log of a job: `EventLog.append`, `flush` and `end`. */
+export const make = (parts: LogParts) => {
+  const { committer, publisher, retention } = parts
+  const place = placing(parts)
+  const lines = new Lines(retention)
 
   /** Nothing gets into the log of a job that has ended any more, but what it still costs is paid by those above it. */
-  const late =
-    (job: JobState, { cost }: NewEvent) =>
-    (done: Done) => {
-      if (cost === undefined) return done(Exit.void)
-      committer.enqueue({ _tag: "Change", change: (tx) => tx.chargeAbove(job, cost), done })
-    }
-
-  const charge = (job: JobState, event: NewEvent) => {
-    const { cost } = event
+  const charge = (job: JobState, { cost }: NewEvent): Placed => {
     if (cost === undefined) return Effect.void
     const what = `a cost of ${Budget.format(cost.amount)} ${cost.currency}`
     return Effect.zipRight(
-      admitted(publisher, late(job, event)),
+      committer.change((tx) => tx.chargeAbove(job, cost)),
       Effect.logWarning(`${what} came after the end of its job; jobs above it that run are charged`).pipe(
         Effect.annotateLogs({ job: job.jobId, agent: job.agent })
       )
     )
   }
 
-  const append = (job: JobState, event: NewEvent): Effect.Effect<void, InternalError> =>
-    Effect.suspend(() => {
-      if (job.ended) return charge(job, event)
-      if (retention.isBlocked(job)) return Effect.zipRight(retention.room(job), append(job, event))
-      const committed =
-        publisher.suspends && event.ending !== true
-          ? admitted(publisher, appending(job, event))
-          : enqueue(job, event)
-      return pace.holds(job) ? Effect.zipRight(committed, pace.wait(job)) : committed
+  /** Gives an event its place as soon as every consumer that must lose nothing has room for it. */
+  const admitted = (job: JobState, event: NewEvent): Placed =>
+    Effect.flatten(
+      Effect.async<Placed>((resume) =>
+        publisher.admit((settled) => {
+          if (!job.ended) return resume(Effect.succeed(place(job, event, settled)))
+          settled()
+          resume(Effect.succeed(charge(job, event)))
+        })
+      )
+    )
+
+  const enter = (job: JobState, event: NewEvent): Placed => {
+    if (job.ended) return charge(job, event)
+    return publisher.suspends && event.ending !== true ? admitted(job, event) : place(job, event)
+  }
+
+  const append = (job: JobState, event: NewEvent): Placed =>
+    Effect.suspend(() =>
+      !job.ended && lines.holds(job)
+        ? Effect.flatten(lines.wait(job, () => enter(job, event)))
+        : enter(job, event)
+    )
+
+  const flush = (job: JobState): Placed =>
+    Effect.suspend((): Placed => {
+      const { window } = job
+      if (window?.broken !== undefined) return window.broken
+      if (window === undefined || window.events === 0) return Effect.void
+      return Effect.async((resume) => committer.enqueue({ _tag: "Flush", job, done: resume }))
     })
 
   const end = (
@@ -98,7 +170,7 @@ export const make = ({ committer, pace, publisher, retention, store }: LogParts)
       job.ended = true
       let principal = ""
       committer.enqueue({
-        _tag: "Append",
+        _tag: "End",
         job,
         event,
         record: (tx) => {
@@ -114,5 +186,5 @@ export const make = ({ committer, pace, publisher, retention, store }: LogParts)
       })
     })
 
-  return { append, end }
+  return { append, flush, end }
 }

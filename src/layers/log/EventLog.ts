@@ -54,6 +54,7 @@ export const make = Effect.gen(function* () {
     loadJob: (record) => stored(live.loadJob(record)),
     loadJobs: (records) => stored(live.loadJobs(records)),
     append: (job, event) => emitting.append(jobStateOf(job), event),
+    flush: (job) => emitting.flush(jobStateOf(job)),
     end: (job, event, record, onCommit) => emitting.end(jobStateOf(job), event, record, onCommit),
     observe: (view, job, join) =>
       Effect.tap(

@@ -1,8 +1,10 @@
 /** What the log keeps in memory of a job. Only a committed transaction and the retention change it. */
 import type * as BigDecimal from "effect/BigDecimal"
+import type { InternalError } from "../../protocol/Errors.js"
 import type { JobLog, Secret } from "../../services/log/EventLog.js"
 import type { JobRecord, StoredEvent } from "../../services/store/Store.js"
 import type { Account } from "./Account.js"
+import { EmitWindow } from "./EmitWindows.js"
 import { Ledger, type Limits } from "./Ledger.js"
 import type { ViewState } from "./ViewState.js"
 
@@ -39,6 +41,8 @@ export class JobState implements JobLog {
   private secrets: Map<number, string> | undefined
   /** The values of credentials that the job, or one above it, has or had. */
   secretValues = noValues
+  /** What it has emitted that is not committed yet; see EmitWindows.ts. */
+  window: EmitWindow | undefined
   /** The owner's view while it observes; it sets the pace. */
   ownerView: ViewState | undefined
   readonly ledger: Ledger
@@ -84,6 +88,14 @@ export class JobState implements JobLog {
   }
   get exhausted(): string | undefined {
     return this.account?.exhausted
+  }
+  get broken(): InternalError | undefined {
+    return this.window?.broken
+  }
+  whenBroken(callback: (error: InternalError) => void): void {
+    this.window ??= new EmitWindow()
+    this.window.onBroken = callback
+    if (this.window.broken !== undefined) callback(this.window.broken)
   }
   budgets(currency: string): boolean {
     return this.account?.has(currency) === true

@@ -9,8 +9,10 @@ import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { Turn } from "../../services/runtime/Turn.js"
 import { Store, type StoreService } from "../../services/store/Store.js"
 import type { Report } from "./Account.js"
+import { maxBytes, maxItems } from "./CommitQueue.js"
 import * as Committed from "./Committed.js"
 import * as Committer from "./Committer.js"
+import { EmitWindows, type WindowLimits } from "./EmitWindows.js"
 import { granularityOf, type Limits } from "./Ledger.js"
 import { LiveLogs } from "./Live.js"
 import * as Pace from "./Pace.js"
@@ -29,6 +31,7 @@ export interface LogParts {
   readonly publisher: Committed.Publisher
   readonly retention: Retention.Retention
   readonly pace: Pace.Pace
+  readonly windows: EmitWindows
   readonly reader: Reader.Reader
   /** Milliseconds that only go forward. */
   readonly elapsed: () => number
@@ -44,6 +47,22 @@ const retentionLimits = (kind: StoreService["kind"], options: RuntimeOptions["Ty
     bytes: Math.max(1, Math.floor(options.maxRetainedBytes / share))
   }
 }
+
+/**
+ * Returns how much may be emitted that is not committed: of a job no more than an eighth of what a view retains, so that
+ * its reader is not overrun by one commit. Between two commits there is a turn of the event loop, which is short in memory,
+ * so that others get theirs; otherwise one commit is worth more, and as much is emitted as it takes.
+ */
+const windowLimits = (
+  kind: StoreService["kind"],
+  options: RuntimeOptions["Type"],
+  retained: Limits
+): WindowLimits => ({
+  events: Math.min(options.maxUncommittedEvents, Math.ceil(retained.events / 8)),
+  bytes: Math.min(options.maxUncommittedBytes, Math.ceil(retained.bytes / 8)),
+  bytesInAll: options.maxUncommittedBytesInAll,
+  perCommit: kind === "memory" ? { events: 64, bytes: 128 * 1024 } : { events: maxItems, bytes: maxBytes }
+})
 
 /** Returns the event that tells what is left of a budget (§9.6). */
 const budgetEvent = ({ currency, remaining }: Report, at: number): NewEvent => ({
@@ -87,14 +106,18 @@ export const make = Effect.gen(function* () {
   const tail = new Tail(options.tailBytes, (job) => {
     if (job.closed) live.jobs.delete(job.jobId)
   })
+  const windows = new EmitWindows(windowLimits(store.kind, options, limits), elapsed)
   const committer = yield* Committer.make({
     store,
+    windows,
+    elapsed,
+    patienceMs: Duration.toMillis(options.storagePatience),
     tail,
     report: (report) => budgetEvent(report, now()),
     maxRun: granularityOf(limits),
     published: (touched) => published(parts, touched)
   })
-  const pace = Pace.make({ committer, limits, backPressureLag: options.backPressureLag, now })
+  const pace = Pace.make({ committer, windows, limits, backPressureLag: options.backPressureLag, now })
   const retention = Retention.make({
     store,
     committer,
@@ -107,7 +130,18 @@ export const make = Effect.gen(function* () {
     windowMs
   })
   const reader = Reader.make(store, (jobId) => live.jobs.get(jobId), options)
-  const parts: LogParts = { store, committer, live, publisher, retention, pace, reader, elapsed, windowMs }
+  const parts: LogParts = {
+    store,
+    committer,
+    live,
+    publisher,
+    retention,
+    pace,
+    windows,
+    reader,
+    elapsed,
+    windowMs
+  }
   yield* retention.start
   return parts
 })

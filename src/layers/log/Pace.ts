@@ -6,6 +6,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { eventPayload, timestamp } from "../../protocol/EventText.js"
 import type { Committer } from "./Committer.js"
+import type { EmitWindows } from "./EmitWindows.js"
 import type { JobState } from "./JobState.js"
 import type { Limits } from "./Ledger.js"
 import { patienceMs, type ViewState } from "./ViewState.js"
@@ -50,6 +51,7 @@ const waitForOwner = (job: JobState): Effect.Effect<void> =>
 /** Returns what makes emitters wait for readers of their own session. */
 export const make = (parts: {
   readonly committer: Committer
+  readonly windows: EmitWindows
   /** What a view retains at the most. */
   readonly limits: Limits
   /** Unacknowledged events at which a session is told. */
@@ -65,13 +67,14 @@ export const make = (parts: {
     const lag = view.last - view.acked
     if (lag <= parts.backPressureLag) return
     for (const job of view.observed) {
-      if (job.ended) continue
+      if (job.ended || job.broken !== undefined) continue
       view.signalled = true
       const message = "events are not acknowledged as fast as they come"
       const body = JSON.stringify({ phase: "back_pressure", message, lag })
       const payload = eventPayload("status", timestamp(parts.now()), body)
       const event = { type: "job.event", kind: "status", audience: view.sessionId, payload } as const
-      parts.committer.enqueue({ _tag: "Append", job, event, done: undefined })
+      parts.windows.enter(job, event)
+      parts.committer.enqueue({ _tag: "Append", job, event, returned: true, done: undefined })
       return
     }
   }

@@ -149,16 +149,19 @@ const free = ({ dropped, store }: RetentionParts) =>
     Effect.forever
   )
 
-/** Returns whether an emitter of a job is ahead: its job an eighth over what it may hold, or the memory full. */
+/**
+ * Returns whether an emitter of a job is ahead: its job, with what is not committed yet, an eighth over what it may hold, or
+ * the memory full.
+ */
 const blocking = ({ live: { limits } }: RetentionParts, memory: Memory.MemoryCap) => {
   // Enough that an emitter does not wait for each of its events, however small the limits are.
   const slack: Limits = {
     events: Math.max(256, Math.ceil(limits.events / 8)),
     bytes: Math.max(64 * 1024, Math.ceil(limits.bytes / 8))
   }
-  return ({ allowance, ledger }: JobState): boolean =>
-    ledger.events > allowance.events + slack.events ||
-    ledger.bytes > allowance.bytes + slack.bytes ||
+  return ({ allowance, ledger, window }: JobState): boolean =>
+    ledger.events + (window?.events ?? 0) > allowance.events + slack.events ||
+    ledger.bytes + (window?.bytes ?? 0) > allowance.bytes + slack.bytes ||
     memory.isFull()
 }
 

@@ -123,7 +123,7 @@ export class Transaction {
         const report = this.spending.spend(account, event.cost)
         if (report === undefined) continue
         if (account === own) all.push(this.report(report))
-        else if (!account.job.closed) this.append(account.job, [this.report(report)])
+        else if (takesReports(account.job)) this.append(account.job, [this.report(report)])
       }
     }
     return all
@@ -135,7 +135,7 @@ export class Transaction {
       // The record of one that ends is written as it ends, and by nobody after that.
       if (account.job.ended || account.counter(cost.currency) === undefined) continue
       const report = this.spending.spend(account, cost)
-      if (report !== undefined) this.append(account.job, [this.report(report)])
+      if (report !== undefined && takesReports(account.job)) this.append(account.job, [this.report(report)])
     }
   }
 
@@ -291,3 +291,6 @@ export class Transaction {
     return delta
   }
 }
+
+/** Returns whether an event of the runtime's own may be added to a job: nothing follows its end, or what was discarded. */
+const takesReports = (job: JobState): boolean => !job.closed && job.broken === undefined

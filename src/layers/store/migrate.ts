@@ -107,6 +107,7 @@ export const stillOwner = (
     row?.[0] === owner
       ? Effect.void
       : new StoreError({
-          message: `another runtime uses these tables of ${database} since; stop one of them, or give each a prefix of its own`
+          message: `another runtime uses these tables of ${database} since; stop one of them, or give each a prefix of its own`,
+          fenced: true
         })
   )

@@ -28,15 +28,22 @@ export const notice = (status: Status): string | undefined =>
       ? `✓ resumed after event ${status.resumedAt}`
       : undefined
 
-/** Tells of the changes of the connection, each once however often the same is tried. */
-export const notices = (client: ArcpClientService, print: (status: Status) => void): Effect.Effect<void> =>
+/**
+ * Tells of the changes of the connection, each once however often the same is tried. A session that was resumed when the
+ * command began has changed nothing: only one that was lost before its eyes has come back.
+ */
+export const notices = (
+  client: Pick<ArcpClientService, "status">,
+  print: (status: Status) => void
+): Effect.Effect<void> =>
   Effect.suspend(() => {
     let told: string | undefined
     return Stream.runForEach(client.status.changes, (status) =>
       Effect.sync(() => {
         const text = notice(status)
-        if (text !== undefined && text !== told) print(status)
-        told = text ?? told
+        if (text === undefined || text === told || (status._tag === "Connected" && told === undefined)) return
+        print(status)
+        told = text
       })
     )
   })

@@ -60,6 +60,7 @@ export interface Registered<R = never> {
   readonly version: string
   readonly isDefault: boolean
   readonly requiresStreaming: boolean
+  readonly awaitEmits: boolean
   /** Services that its handler needs, by tag: those that are not there are named when the registry is built. */
   readonly requires?: ReadonlyArray<ServiceTag> | undefined
   /** What clients may be told of it. */
@@ -75,6 +76,8 @@ interface AgentOptions<I, IE, O, OE, F, FE, Events> {
   /** The version that the bare name means; otherwise the highest by SemVer. */
   readonly default?: boolean | undefined
   readonly requiresStreaming?: boolean | undefined
+  /** Let each emit wait until its event is committed, as the option `awaitEmits` does for all agents. Default: no. */
+  readonly awaitEmits?: boolean | undefined
   /** What the agent does, for people and models that choose among agents. */
   readonly description?: string | undefined
   /** Inputs to begin with, as they go over the wire; `arcp agents NAME` makes command lines of them. */
@@ -118,6 +121,7 @@ export const make = <
     version: options.version,
     isDefault: options.default ?? false,
     requiresStreaming: options.requiresStreaming ?? false,
+    awaitEmits: options.awaitEmits ?? false,
     description: options.description,
     examples: options.examples ?? [],
     input,
@@ -203,6 +207,7 @@ export const handle = <I, IE, O, OE, F, FE, R, Events extends AnyVendorEvent = A
     version: contract.version,
     isDefault: contract.isDefault,
     requiresStreaming: contract.requiresStreaming,
+    awaitEmits: contract.awaitEmits,
     requires: needs.requires,
     about: about(contract),
     prepare: (input) =>
@@ -247,7 +252,7 @@ type Promised<A> = A extends (...args: infer P) => Effect.Effect<infer X, infer 
 export type PromiseJob<Events extends AnyVendorEvent = AnyVendorEvent> = {
   readonly [K in Exclude<
     keyof JobService,
-    "emit" | "streamResult" | "openResult" | "delegate" | "credentials" | "rotateCredential"
+    "emit" | "flush" | "streamResult" | "openResult" | "delegate" | "credentials" | "rotateCredential"
   >]: Promised<JobService[K]>
 } & {
   /** Emits an event of a vendor's kind: a value by its schema, or a body as it is. */
@@ -255,6 +260,8 @@ export type PromiseJob<Events extends AnyVendorEvent = AnyVendorEvent> = {
     <Value>(event: Writable<VendorKind, Value> & Events, value: NoInfer<Value>): Promise<void>
     (kind: VendorKind, body: unknown): Promise<void>
   }
+  /** Resolves when everything that the job has emitted is committed. */
+  readonly flush: () => Promise<void>
   /** Aborted when the job is cancelled, times out or the runtime shuts down. */
   readonly signal: AbortSignal
   readonly openResult: (encoding?: "utf8" | "base64") => Promise<{
@@ -355,6 +362,7 @@ export const fromPromise = <
                 ? job.emit(event, value)
                 : Effect.flatMap(event.encode(value), (body) => job.emit(event.kind, body))
             ),
+          flush: () => promise(job.flush),
           authorize: lift(lease.authorize),
           spend: lift(lease.spend),
           delegate: async (agent, input, options) => {

@@ -37,6 +37,8 @@ export interface Contract<
   readonly isDefault: boolean
   /** The result is always streamed: submits without the `result_chunk` feature are refused. */
   readonly requiresStreaming: boolean
+  /** Each emit waits until its event is committed. */
+  readonly awaitEmits: boolean
   readonly input: Schema.Schema<Input, InputEncoded>
   readonly output: Schema.Schema<Output, OutputEncoded>
   readonly error: Schema.Schema<Failure, FailureEncoded>

@@ -23,7 +23,7 @@ export interface ResultStream {
   readonly resultId: string
   /** Emits one chunk, at most 1 MiB. Half a surrogate pair becomes U+FFFD; bytes that are not UTF-8 need `base64`. */
   readonly write: (data: string | Uint8Array) => Effect.Effect<void, EmitError>
-  /** Emits the last chunk, and says what the result is. A handler that returns without it gets an empty last chunk. */
+  /** Emits the last chunk, waits until all are committed, and says what the result is. A handler that returns without it gets an empty last chunk. */
   readonly end: (data?: string | Uint8Array, options?: ResultEnd) => Effect.Effect<void, EmitError>
 }
 
@@ -63,7 +63,16 @@ export interface Emit {
   (kind: VendorKind, body: unknown): Effect.Effect<void, EmitError>
 }
 
-/** What a handler can do with its job. An emit returns when its event is committed, whether or not anybody is connected. */
+/**
+ * What a handler can do with its job, whether or not anybody is connected.
+ *
+ * An emit takes its place in the job's log when it is run, after all that were run before it, in whichever fiber, and keeps
+ * it when it is interrupted. It returns at once, unless too much waits for the store (`maxUncommittedEvents`,
+ * `maxUncommittedBytes`); what it has returned from is committed soon, in order, or the job ends in `INTERNAL_ERROR`. It is
+ * *not* committed when the emit returns: whoever acts on the world after an emit waits for `flush` first. These wait for
+ * their commit by themselves: a `tool_call`, an `artifact_ref`, a `delegate`, a cost, the end of a streamed result, and with
+ * `awaitEmits`, an option of the runtime and of the contract, every emit.
+ */
 export interface JobService {
   readonly jobId: string
   readonly sessionId: string
@@ -87,15 +96,15 @@ export interface JobService {
   /** Emits a `status` with this phase. */
   readonly status: (phase: string, more?: Record<string, unknown>) => Effect.Effect<void, EmitError>
   /**
-   * Emits a `metric`. One named `cost.…` in a budgeted currency decrements its counter. Fails with `InvalidRequest` on a
+   * Emits a `metric`. One named `cost.…` waits until it is committed; in a budgeted currency it decrements its counter. Fails with `InvalidRequest` on a
    * negative cost and on `cost.budget.remaining`, which is the runtime's own.
    */
   readonly metric: (body: Body<"metric">) => Effect.Effect<void, EmitError>
-  /** Emits a `tool_call`. */
+  /** Emits a `tool_call`, and waits until it is committed: the tool is called after that. */
   readonly toolCall: (body: Body<"tool_call">) => Effect.Effect<void, EmitError>
   /** Emits a `tool_result`. */
   readonly toolResult: (body: Body<"tool_result">) => Effect.Effect<void, EmitError>
-  /** Emits an `artifact_ref`. */
+  /** Emits an `artifact_ref`, and waits until it is committed. */
   readonly artifact: (body: Body<"artifact_ref">) => Effect.Effect<void, EmitError>
   /** Emits a `progress`. */
   readonly progress: (body: Body<"progress">) => Effect.Effect<void, EmitError>
@@ -105,6 +114,12 @@ export interface JobService {
    * contract declares the event, or none.
    */
   readonly emit: Emit
+
+  /**
+   * Waits until everything that the job has emitted so far is committed: it survives a crash, and is, or will be, sent.
+   * Fails when the store does not take it.
+   */
+  readonly flush: Effect.Effect<void, InternalError>
 
   /** Opens the streamed result of this job; at most one. */
   readonly openResult: (encoding?: "utf8" | "base64") => Effect.Effect<ResultStream, EmitError>

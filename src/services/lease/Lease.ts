@@ -45,7 +45,12 @@ export interface LeaseService {
   readonly workspace: string | undefined
   readonly fetching: FetchBounds
   /**
-   * Asks for one operation: expiry, then budget, then pattern. Returns the canonical target. With a `callId`, a
+   * Waits until everything that the job has emitted so far is committed, as leased services do before they act on the world;
+   * fails when the store does not take it: a job does nothing that its log may not tell of.
+   */
+  readonly flushed: Effect.Effect<void, LeaseError>
+  /**
+   * Asks for one operation, once what the job has emitted is committed: expiry, then budget, then pattern. Returns the canonical target. With a `callId`, a
    * refusal is also put on the stream, as a `tool_result` with that error.
    */
   readonly authorize: (

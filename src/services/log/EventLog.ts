@@ -34,6 +34,8 @@ export interface NewEvent {
   readonly cost?: { readonly currency: string; readonly amount: BigDecimal.BigDecimal } | undefined
   /** Belongs to the end of its job, which waits for no consumer of `Committed`. */
   readonly ending?: boolean | undefined
+  /** Its emitter waits for the commit. Whoever emits something that has a cost does so anyway. */
+  readonly awaited?: boolean | undefined
 }
 
 /** The log of one job. Obtained from `openJob` or `loadJob`. */
@@ -41,6 +43,13 @@ export interface JobLog {
   readonly jobId: string
   /** The terminal message is in the log, or on its way: whatever is appended now is discarded. */
   readonly ended: boolean
+  /**
+   * Why the job is broken: what it had emitted could not be committed and is discarded. Whatever it emits is refused, and
+   * its end says so.
+   */
+  readonly broken: InternalError | undefined
+  /** Calls back when the job breaks, at once when it is broken already; one callback per job. */
+  readonly whenBroken: (callback: (error: InternalError) => void) => void
   /** The job's newest `event_seq` in its owner's numbering. */
   readonly lastEventSeq: number
   /** What is left per budgeted currency, as committed; empty without a budget. */
@@ -141,14 +150,21 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
     /** Returns the logs of many jobs, in the order of their records, with fewer reads. */
     readonly loadJobs: (jobs: ReadonlyArray<JobRecord>) => Effect.Effect<ReadonlyArray<JobLog>, InternalError>
     /**
-     * Appends an event. Returns when it is committed; it cannot be read, nor sent, before. On a log that
-     * has ended it does nothing, but for a cost: that is charged to the jobs above it which still run. (In memory, where nothing can fail, it may return when the event is queued,
-     * except for one that has a cost.)
+     * Appends an event, which cannot be read, nor sent, before it is committed. It takes its place in the log when this is
+     * run, after whatever was appended to this job before; that place it keeps when its emitter is interrupted. Returns as
+     * soon as there is room for more that is not committed, or, with `awaited` or a cost, when it is committed.
+     *
+     * A commit that fails is tried again, for `storagePatience`; whoever waits for it is told at once, and has appended
+     * nothing. When it is given up the job is `broken`. On a log that has ended it does nothing, but for a cost: that is
+     * charged to the jobs above it which still run.
      */
     readonly append: (job: JobLog, event: NewEvent) => Effect.Effect<void, InternalError>
+    /** Returns when everything that was appended to this job is committed; fails when the job is broken. */
+    readonly flush: (job: JobLog) => Effect.Effect<void, InternalError>
     /**
      * Appends the terminal message and stores the job's final record in the same transaction. The first
-     * call decides; once it was made nothing else gets into this log. After a failure it may be repeated.
+     * call decides; once it was made nothing else gets into this log. It comes after everything that was appended. After a
+     * failure it may be repeated; a job that breaks meanwhile fails it.
      * `onCommit` is called synchronously at the commit, before the message can be read.
      */
     readonly end: (

@@ -84,6 +84,16 @@ export const RuntimeOptionsSchema = Schema.Struct({
   /** Bytes of recent events kept in memory for all jobs together; older ones come from the store. */
   tailBytes: withDefault(count, 32 * MiB),
 
+  /** Let every emit wait until its event is committed, as those of agents do that say so (`Agent.make`). */
+  awaitEmits: withDefault(Schema.Boolean, false),
+  /** Events, and bytes, that a job has emitted and that are not committed, before its emits wait. */
+  maxUncommittedEvents: withDefault(count, 256),
+  maxUncommittedBytes: withDefault(count, 256 * 1024),
+  /** The same for all jobs together, in bytes. */
+  maxUncommittedBytesInAll: withDefault(count, 16 * MiB),
+  /** How long events that the store does not take are tried again, before the jobs that emitted them end. */
+  storagePatience: withDefault(duration, Duration.seconds(5)),
+
   /** Directory that relative paths of leased file systems start from; empty: the process's own. */
   workspace: withDefault(Schema.String, ""),
   /** Bytes of the body of a response, unpacked, and the time of a request to its last byte, for a job's `HttpClient`. */

@@ -20,6 +20,8 @@ import type { RemoteSpan } from "../../protocol/Trace.js"
 export class StoreError extends Data.TaggedError("StoreError")<{
   readonly message: string
   readonly publicMessage?: string | undefined
+  /** Another store writes here since: no batch of this one will ever succeed. */
+  readonly fenced?: boolean | undefined
   /** The batch was a mistake of its maker: the store is well, and another batch may succeed. */
   readonly misuse?: boolean | undefined
   readonly cause?: unknown

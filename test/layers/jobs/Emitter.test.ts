@@ -18,6 +18,8 @@ const record = { jobId: "job_1", lease: {} } as JobRecord
 const job: JobLog = {
   jobId: "job_1",
   ended: false,
+  broken: undefined,
+  whenBroken: () => {},
   lastEventSeq: 0,
   remaining: new Map(),
   exhausted: undefined,
@@ -49,6 +51,7 @@ const emitter = (
     now: () => 0,
     resultId: () => "res_1",
     options: RuntimeOptions.make(options),
+    awaitEmits: false,
     chunked,
     maxStreamedBytes
   })

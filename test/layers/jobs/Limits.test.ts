@@ -138,6 +138,7 @@ describe("a lease", () => {
         fetching: { maxBytes: 1024 * 1024, timeout: Duration.minutes(1), traceHeaders: false },
         anyModel: false,
         toolResult: () => Effect.void,
+        flush: Effect.void,
         spend: () => Effect.void,
         onExpired: () => {}
       })

@@ -149,6 +149,8 @@ describe("a key", () => {
         store.failing = true
         yield* TestClock.adjust("1 second")
         yield* session.expect("session.error")
+        // Longer than what a job has emitted is tried again.
+        yield* TestClock.adjust("10 seconds")
         store.failing = false
         yield* TestClock.adjust("10 seconds")
         const end = yield* session.expect("job.error", ({ job_id }) => job_id === first.job_id)

@@ -60,6 +60,7 @@ const leaseOf = (
     authorize: (capability, target) => Effect.suspend(() => check(capability, target)),
     namesHost: () => false,
     remaining: Effect.succeed(new Map()),
+    flushed: Effect.void,
     spend: () => Effect.void
   }
 }

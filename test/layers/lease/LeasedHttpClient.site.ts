@@ -55,18 +55,19 @@ export const lessee = (
   fetching: FetchBounds = { maxBytes: 1024 * 1024, timeout: Duration.minutes(1), traceHeaders: false }
 ): Lessee => {
   const compiled = compile(lease)
-  const service = {
-    check: (capability: string, target: string) =>
+  const known: Pick<LeaseService, "check" | "flushed" | "namesHost" | "fetching"> = {
+    check: (capability, target) =>
       expired.now
         ? Either.left(new LeaseExpired({ message: "over" }))
         : Either.mapLeft(
             compiled.permits(capability, target),
             (why) => new PermissionDenied({ message: `refused: ${why}` })
           ),
+    flushed: Effect.void,
     namesHost: compiled.namesHost,
     fetching
-  } as LeaseService
-  return { lease: service, job: {} as Lessee["job"] }
+  }
+  return { lease: known as LeaseService, job: {} as Lessee["job"] }
 }
 
 export const leasedTo = (patterns: ReadonlyArray<string>) =>

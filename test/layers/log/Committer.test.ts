@@ -12,6 +12,7 @@ import { all } from "../../../src/protocol/Features.js"
 import { EventLog } from "../../../src/services/log/EventLog.js"
 import { Store, StoreError, type StoreService } from "../../../src/services/store/Store.js"
 import {
+  awaited,
   emit,
   end,
   event,
@@ -66,7 +67,7 @@ describe("the committer", () => {
             Effect.zipRight(Deferred.await(gate)),
             Effect.zipRight(real(batch))
           )
-        const emitting = yield* Effect.fork(log.append(job, event("log", 1)))
+        const emitting = yield* Effect.fork(log.append(job, awaited(event("log", 1))))
         yield* Deferred.await(reached)
         assert.strictEqual(view.last, 0)
         assert.strictEqual(woken, 0)
@@ -90,7 +91,7 @@ describe("the committer", () => {
         const other = yield* openView
         control.commit = failing
         const failures = yield* Effect.all([
-          Effect.exit(log.append(job, event("log", 1))),
+          Effect.exit(log.append(job, awaited(event("log", 1)))),
           Effect.exit(log.openJob(record(owner), owner)),
           Effect.exit(log.observe(other, job, { history: true, onCommit: () => {} })),
           Effect.exit(log.unobserve(owner, job.jobId)),
@@ -101,7 +102,7 @@ describe("the committer", () => {
         control.commit = undefined
         assert.deepStrictEqual([owner.last, owner.observedCount, other.observedCount], [0, 1, 0])
         yield* emit(yield* openJob(owner), 1, 1)
-        yield* log.append(job, event("log", 1))
+        yield* log.append(job, awaited(event("log", 1)))
         assert.deepStrictEqual(numbers(yield* readAll(owner), job), [1])
         assert.deepStrictEqual(yield* readAll(other), [])
         // The owner is still the owner: it sets the numbering, in which another job's event came before.
@@ -216,6 +217,7 @@ describe("the committer", () => {
     let commits = 0
     const gate = Deferred.unsafeMake<void>(FiberId.none)
     const emitting = Effect.gen(function* () {
+      const log = yield* EventLog
       const view = yield* openView
       const [stuck, queued] = [yield* openJob(view), yield* openJob(view)]
       const reached = yield* Deferred.make<void>()
@@ -226,9 +228,12 @@ describe("the committer", () => {
           Effect.zipRight(real(batch))
         )
       }
-      const first = yield* Effect.forkDaemon(Effect.exit(emit(stuck, 1, 1)))
+      const first = yield* Effect.forkDaemon(Effect.exit(log.append(stuck, awaited(event("log", 1)))))
       yield* Deferred.await(reached)
-      return { first, second: yield* Effect.forkDaemon(Effect.exit(emit(queued, 1, 1))) }
+      return {
+        first,
+        second: yield* Effect.forkDaemon(Effect.exit(log.append(queued, awaited(event("log", 1)))))
+      }
     })
     return Effect.gen(function* () {
       const { first, second } = yield* run(emitting)
@@ -253,9 +258,11 @@ describe("the committer", () => {
             throw new Error("a reader that throws")
           }
         })
-        const exits = yield* Effect.all([Effect.exit(emit(job, 1, 1)), Effect.exit(emit(job, 2, 2))], {
-          concurrency: "unbounded"
-        })
+        const exits = yield* Effect.forEach(
+          [1, 2],
+          (n) => Effect.exit(log.append(job, awaited(event("log", n)))),
+          { concurrency: "unbounded" }
+        )
         assert.isTrue(exits.every(Exit.isFailure))
         assert.isTrue(Exit.isFailure(yield* Effect.exit(log.commit([]))))
         assert.isTrue(Exit.isFailure(yield* Fiber.join(stopped)))

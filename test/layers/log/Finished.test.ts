@@ -35,8 +35,7 @@ const makeFinished = Effect.gen(function* () {
     committer: {
       ...committer,
       enqueue: () => {},
-      backlog: () => 0,
-      nextCommit: Effect.void,
+      over: () => undefined,
       stopped: Effect.never
     },
     live: new LiveLogs(store, limits),

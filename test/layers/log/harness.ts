@@ -81,6 +81,8 @@ export const openViewWith = (features: ReadonlyArray<Feature>) =>
   })
 export const openView = openViewWith(all.filter((feature) => feature !== "ack"))
 export const openJob = (owner: View) => Effect.flatMap(EventLog, (log) => log.openJob(record(owner), owner))
+/** The same event, whose emitter waits for the commit. */
+export const awaited = (event: NewEvent): NewEvent => ({ ...event, awaited: true })
 export const emit = (job: JobLog, from: number, to: number, kind = "log") =>
   Effect.flatMap(EventLog, (log) =>
     Effect.forEach(upTo(to, from), (n) => log.append(job, event(kind, n)), { discard: true })

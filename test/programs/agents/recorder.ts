@@ -62,6 +62,7 @@ export const recorder = (commit: Effect.Effect<void> = Effect.void): Recorder =>
       progress: (body) => record("progress", body),
       emit: (event: string | { readonly kind: string }, body: unknown) =>
         record(typeof event === "string" ? event : event.kind, body),
+      flush: Effect.void,
       openResult: (encoding = "utf8") =>
         Effect.sync(() => {
           self.encoding = encoding
@@ -88,6 +89,7 @@ export const recorder = (commit: Effect.Effect<void> = Effect.void): Recorder =>
 
 /** A lease that allows whatever it is asked. */
 const anything: LeaseService = {
+  flushed: Effect.void,
   terms: {},
   constraints: {},
   bounds: {},

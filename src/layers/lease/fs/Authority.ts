@@ -153,7 +153,13 @@ export const make = (open: FileSystem.FileSystem, lease: LeaseService): Authorit
           : Effect.map(start, (base) => `${base}/${path}`)
         return Effect.zipRight(
           verdicts.prepared,
-          Effect.flatMap(absolute, (from) => decide(verdicts, method, given, needs, from))
+          Effect.flatMap(absolute, (from) =>
+            Effect.tap(decide(verdicts, method, given, needs, from), (request) =>
+              needs.includes("fs.write")
+                ? Effect.mapError(lease.flushed, (error) => denied(request, error))
+                : Effect.void
+            )
+          )
         )
       }),
     refusal: (request, real) => refusing(verdicts, request, real, whyLinked),
@@ -179,6 +185,7 @@ export const make = (open: FileSystem.FileSystem, lease: LeaseService): Authorit
 export const forCleaningUp = (open: FileSystem.FileSystem, lease: LeaseService): Authority =>
   make(open, {
     ...lease,
+    flushed: Effect.void,
     check: (capability, target) =>
       Either.orElse(lease.check(capability, target), (error) =>
         error._tag === "PermissionDenied" ? Either.left(error) : Either.right(target)
