@@ -1,5 +1,6 @@
 /** Agents by the name of a shipped set, or out of a module of the user's, with the services that it brings. */
 
+import { stat } from "node:fs/promises"
 import { resolve } from "node:path"
 import { pathToFileURL } from "node:url"
 import type * as FileSystem from "@effect/platform/FileSystem"
@@ -106,7 +107,12 @@ const loadProblem = (cause: unknown): string => {
 
 const loadForeign = (name: string): Effect.Effect<AgentsModule, UsageError> =>
   Effect.tryPromise({
-    try: () => import(pathToFileURL(resolve(name)).href) as Promise<Exports>,
+    try: async () => {
+      const file = resolve(name)
+      // Node would read it whatever it is, and wait for who writes to a FIFO.
+      if ((await stat(file).catch(() => undefined))?.isFile() === false) throw new Error("it is no file")
+      return (await import(pathToFileURL(file).href)) as Exports
+    },
     catch: (cause) => new UsageError({ message: `--agents ${name} does not load: ${loadProblem(cause)}` })
   }).pipe(Effect.flatMap((module) => checked(name, module)))
 

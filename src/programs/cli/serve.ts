@@ -150,6 +150,7 @@ export const serve = Command.make(
     name: "serve",
     summary: "Run agents and serve them to ARCP clients",
     flags: CliOptions.presented(options, presentation),
+    untilSignal: true,
     examples: [
       "arcp serve                                          # demo agents, port 7777",
       "arcp serve --agents ./agents.mjs --token secret=me  # agents of yours",

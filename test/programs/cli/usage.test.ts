@@ -387,6 +387,15 @@ describe("arcp cancel", () => {
   })
 })
 
+it.each(["127.0.0.1:7777", "http://127.0.0.1:7777/arcp", "localhost"])(
+  "--url %s: what is no address of a runtime is a usage mistake",
+  async (url) => {
+    const { code, stderr } = await run(["jobs", "--token", "t", "--url", url])
+    expect(stderr).toMatch(/is no WebSocket URL: use ws:/)
+    expect(code).toBe(2)
+  }
+)
+
 describe("what is printed", () => {
   it("has no control characters of others, whoever says it", () => {
     expect(safe("a\u001b[2Jb\u009bc\td\n")).toBe("a\ufffd[2Jb\ufffdc\td\n")
