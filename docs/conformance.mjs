@@ -43,8 +43,8 @@ runtime in the test's own process). On every session, whatever the test, it chec
 from 1 without gap, one terminal message per job and nothing after it, \`job.accepted\` before any event of its job, and the
 same frame on every replay.
 
-A test says what it verifies (\`verifies("id")\`), and that counts when the test has run and passed. A run of the whole suite
-fails when a requirement was verified by nobody over a transport where it holds.
+The tests are in the repository, not in the package. One says what it verifies (\`verifies("id")\`), and that counts when the
+test has run and passed. A run of the whole suite fails when a requirement was verified by nobody over a transport where it holds.
 
 Sections are those of the protocol page; \`programs\` is what only the shipped program promises.
 This page is written by \`node docs/conformance.mjs\` after \`npm test\`.

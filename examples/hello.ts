@@ -12,7 +12,7 @@ const Greet = Agent.make("greet", {
   output: Schema.String
 })
 
-// Its handler. `Job` is this job: whatever it emits is committed before the emit returns.
+// Its handler. `Job` is this job: whatever it emits is in its log, in order, and is sent once that is on disk.
 const greet = Agent.handle(Greet, ({ name }) =>
   Effect.gen(function* () {
     const job = yield* Job.Job

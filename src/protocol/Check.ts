@@ -4,7 +4,11 @@
  */
 
 /** What is wrong with a value, as a sentence that names its path and not the value; `undefined` when it is an `A`. */
-export type Check<A> = ((value: unknown, path: string) => string | undefined) & { readonly A?: A }
+export type Check<A> = ((value: unknown, path: string) => string | undefined) & {
+  readonly A?: A
+  /** What is taken for it when a field is missing, or null. */
+  readonly otherwise?: A
+}
 
 const expected =
   <A>(what: string, holds: (value: unknown) => boolean): Check<A> =>
@@ -32,6 +36,10 @@ export const optional =
   <A>(check: Check<A>): Check<A | undefined> =>
   (value, path) =>
     value === undefined ? undefined : check(value, path)
+
+/** Fills in what others may leave out. */
+export const orElse = <A>(check: Check<A>, otherwise: A): Check<A> =>
+  Object.assign((value: unknown, path: string) => check(value, path), { otherwise })
 
 export const nullable =
   <A>(check: Check<A>): Check<A | null> =>
@@ -65,14 +73,19 @@ export const record =
     return undefined
   }
 
-/** An object with these fields, and whatever else it has. */
+/** An object with these fields, and whatever else it has. A field that is null is as good as missing, unless it may be null. */
 export const object = <A>(fields: { readonly [K in keyof A]-?: Check<A[K]> }): Check<A> => {
   const checks = Object.entries(fields) as ReadonlyArray<[string, Check<unknown>]>
   return (value, path) => {
     if (!isObject(value)) return `${path}: expected an object`
     for (const [key, check] of checks) {
-      const problem = check(value[key], `${path}.${key}`)
-      if (problem !== undefined) return key in value ? problem : `${path}.${key}: is missing`
+      const at = `${path}.${key}`
+      const problem = check(value[key], at)
+      if (problem === undefined) continue
+      const { otherwise } = check
+      if (value[key] != null || check(otherwise, at) !== undefined)
+        return key in value ? problem : `${at}: is missing`
+      value[key] = otherwise
     }
     return undefined
   }

@@ -3,6 +3,7 @@
  * each way between them and the wire payload. Not schemas, so that a client in a browser does without
  * `effect/Schema`; the schema of the payload is in Message.ts.
  */
+import type { YieldableError } from "effect/Cause"
 import * as Data from "effect/Data"
 
 /** The 15 wire codes, each with whether a client may retry the same request. */
@@ -30,81 +31,88 @@ export type ErrorCode = keyof typeof retryable
 export const maxMessageLength = 512
 
 /** What every error of the protocol carries. `details` are the wire's. */
-interface ErrorFields {
+export interface ErrorFields {
+  readonly message: string
+  readonly details?: Readonly<Record<string, unknown>> | undefined
+}
+
+/** `PermissionDenied` of `PERMISSION_DENIED`. */
+type TagOf<Code extends string> = Code extends `${infer Word}_${infer Words}`
+  ? `${Capitalize<Lowercase<Word>>}${TagOf<Words>}`
+  : Capitalize<Lowercase<Code>>
+const tagOf = <Code extends string>(code: Code) =>
+  code.toLowerCase().replace(/(?:^|_)(.)/g, (_, initial: string) => initial.toUpperCase()) as TagOf<Code>
+
+/** The class of the errors of one code. */
+type ErrorOf<Code extends ErrorCode> = new (
+  fields: ErrorFields
+) => YieldableError &
+  ErrorFields & {
+    readonly _tag: TagOf<Code>
+    readonly code: Code
+    readonly retryable: (typeof retryable)[Code]
+  }
+
+const classes = new Map<string, new (fields: ErrorFields) => ArcpError>()
+
+/** Makes the class of a code that says by itself whether to retry. */
+const errorOf = <Code extends ErrorCode>(code: Code): ErrorOf<Code> => {
+  const Class = class extends Data.TaggedError(tagOf(code))<ErrorFields> {
+    readonly code = code
+    readonly retryable = retryable[code]
+  }
+  classes.set(code, Class as unknown as new (fields: ErrorFields) => ArcpError)
+  return Class
+}
+
+/** What every error of the protocol carries. `details` are the wire's. */
+export interface ErrorFields {
   readonly message: string
   readonly details?: Readonly<Record<string, unknown>> | undefined
 }
 
 /** Lease or policy refuses. */
-export class PermissionDenied extends Data.TaggedError("PermissionDenied")<ErrorFields> {
-  readonly code = "PERMISSION_DENIED"
-  readonly retryable = retryable.PERMISSION_DENIED
-}
+export const PermissionDenied = errorOf("PERMISSION_DENIED")
+export interface PermissionDenied extends InstanceType<typeof PermissionDenied> {}
 /** A delegation would widen authority. */
-export class LeaseSubsetViolation extends Data.TaggedError("LeaseSubsetViolation")<ErrorFields> {
-  readonly code = "LEASE_SUBSET_VIOLATION"
-  readonly retryable = retryable.LEASE_SUBSET_VIOLATION
-}
+export const LeaseSubsetViolation = errorOf("LEASE_SUBSET_VIOLATION")
+export interface LeaseSubsetViolation extends InstanceType<typeof LeaseSubsetViolation> {}
 /** Unknown job, or one that this principal may not see. */
-export class JobNotFound extends Data.TaggedError("JobNotFound")<ErrorFields> {
-  readonly code = "JOB_NOT_FOUND"
-  readonly retryable = retryable.JOB_NOT_FOUND
-}
+export const JobNotFound = errorOf("JOB_NOT_FOUND")
+export interface JobNotFound extends InstanceType<typeof JobNotFound> {}
 /** An idempotency key was used before with other parameters. */
-export class DuplicateKey extends Data.TaggedError("DuplicateKey")<ErrorFields> {
-  readonly code = "DUPLICATE_KEY"
-  readonly retryable = retryable.DUPLICATE_KEY
-}
+export const DuplicateKey = errorOf("DUPLICATE_KEY")
+export interface DuplicateKey extends InstanceType<typeof DuplicateKey> {}
 /** No agent of that name. */
-export class AgentNotAvailable extends Data.TaggedError("AgentNotAvailable")<ErrorFields> {
-  readonly code = "AGENT_NOT_AVAILABLE"
-  readonly retryable = retryable.AGENT_NOT_AVAILABLE
-}
+export const AgentNotAvailable = errorOf("AGENT_NOT_AVAILABLE")
+export interface AgentNotAvailable extends InstanceType<typeof AgentNotAvailable> {}
 /** The agent exists, this version of it does not; `details.available` lists those that do. */
-export class AgentVersionNotAvailable extends Data.TaggedError("AgentVersionNotAvailable")<ErrorFields> {
-  readonly code = "AGENT_VERSION_NOT_AVAILABLE"
-  readonly retryable = retryable.AGENT_VERSION_NOT_AVAILABLE
-}
+export const AgentVersionNotAvailable = errorOf("AGENT_VERSION_NOT_AVAILABLE")
+export interface AgentVersionNotAvailable extends InstanceType<typeof AgentVersionNotAvailable> {}
 /** The job was ended by cancellation. */
-export class Cancelled extends Data.TaggedError("Cancelled")<ErrorFields> {
-  readonly code = "CANCELLED"
-  readonly retryable = retryable.CANCELLED
-}
+export const Cancelled = errorOf("CANCELLED")
+export interface Cancelled extends InstanceType<typeof Cancelled> {}
 /** `max_runtime_sec` exceeded. */
-export class Timeout extends Data.TaggedError("Timeout")<ErrorFields> {
-  readonly code = "TIMEOUT"
-  readonly retryable = retryable.TIMEOUT
-}
+export const Timeout = errorOf("TIMEOUT")
+export interface Timeout extends InstanceType<typeof Timeout> {}
 /** The session, its token or its backlog is gone. */
-export class ResumeWindowExpired extends Data.TaggedError("ResumeWindowExpired")<ErrorFields> {
-  readonly code = "RESUME_WINDOW_EXPIRED"
-  readonly retryable = retryable.RESUME_WINDOW_EXPIRED
-}
+export const ResumeWindowExpired = errorOf("RESUME_WINDOW_EXPIRED")
+export interface ResumeWindowExpired extends InstanceType<typeof ResumeWindowExpired> {}
 /** The peer was silent for two heartbeat intervals. */
-export class HeartbeatLost extends Data.TaggedError("HeartbeatLost")<ErrorFields> {
-  readonly code = "HEARTBEAT_LOST"
-  readonly retryable = retryable.HEARTBEAT_LOST
-}
+export const HeartbeatLost = errorOf("HEARTBEAT_LOST")
+export interface HeartbeatLost extends InstanceType<typeof HeartbeatLost> {}
 /** The lease is over. */
-export class LeaseExpired extends Data.TaggedError("LeaseExpired")<ErrorFields> {
-  readonly code = "LEASE_EXPIRED"
-  readonly retryable = retryable.LEASE_EXPIRED
-}
+export const LeaseExpired = errorOf("LEASE_EXPIRED")
+export interface LeaseExpired extends InstanceType<typeof LeaseExpired> {}
 /** A budget counter reached zero. */
-export class BudgetExhausted extends Data.TaggedError("BudgetExhausted")<ErrorFields> {
-  readonly code = "BUDGET_EXHAUSTED"
-  readonly retryable = retryable.BUDGET_EXHAUSTED
-}
+export const BudgetExhausted = errorOf("BUDGET_EXHAUSTED")
+export interface BudgetExhausted extends InstanceType<typeof BudgetExhausted> {}
 /** Malformed, or a feature that was not negotiated. */
-export class InvalidRequest extends Data.TaggedError("InvalidRequest")<ErrorFields> {
-  readonly code = "INVALID_REQUEST"
-  readonly retryable = retryable.INVALID_REQUEST
-}
+export const InvalidRequest = errorOf("INVALID_REQUEST")
+export interface InvalidRequest extends InstanceType<typeof InvalidRequest> {}
 /** Missing, unknown or expired credentials. */
-export class Unauthenticated extends Data.TaggedError("Unauthenticated")<ErrorFields> {
-  readonly code = "UNAUTHENTICATED"
-  readonly retryable = retryable.UNAUTHENTICATED
-}
+export const Unauthenticated = errorOf("UNAUTHENTICATED")
+export interface Unauthenticated extends InstanceType<typeof Unauthenticated> {}
 /**
  * A failure that an agent or a tool declares (`details.error`) comes again, unless it says that it may be retried. The wire
  * has one answer for each code all the same (§12).
@@ -118,31 +126,25 @@ export class InternalError extends Data.TaggedError("InternalError")<ErrorFields
   readonly code = "INTERNAL_ERROR"
   readonly retryable: boolean = mayRetry(this.details)
 }
-
-const classes = {
-  PERMISSION_DENIED: PermissionDenied,
-  LEASE_SUBSET_VIOLATION: LeaseSubsetViolation,
-  JOB_NOT_FOUND: JobNotFound,
-  DUPLICATE_KEY: DuplicateKey,
-  AGENT_NOT_AVAILABLE: AgentNotAvailable,
-  AGENT_VERSION_NOT_AVAILABLE: AgentVersionNotAvailable,
-  CANCELLED: Cancelled,
-  TIMEOUT: Timeout,
-  RESUME_WINDOW_EXPIRED: ResumeWindowExpired,
-  HEARTBEAT_LOST: HeartbeatLost,
-  LEASE_EXPIRED: LeaseExpired,
-  BUDGET_EXHAUSTED: BudgetExhausted,
-  INVALID_REQUEST: InvalidRequest,
-  UNAUTHENTICATED: Unauthenticated,
-  INTERNAL_ERROR: InternalError
-} as const satisfies Record<ErrorCode, unknown>
+classes.set("INTERNAL_ERROR", InternalError)
 
 /** Any protocol error. */
-export type ArcpError = InstanceType<(typeof classes)[ErrorCode]>
-
-/** `PermissionDenied` of `PERMISSION_DENIED`. */
-const tagOf = (code: string) =>
-  code.toLowerCase().replace(/(?:^|_)(.)/g, (_, initial: string) => initial.toUpperCase())
+export type ArcpError =
+  | PermissionDenied
+  | LeaseSubsetViolation
+  | JobNotFound
+  | DuplicateKey
+  | AgentNotAvailable
+  | AgentVersionNotAvailable
+  | Cancelled
+  | Timeout
+  | ResumeWindowExpired
+  | HeartbeatLost
+  | LeaseExpired
+  | BudgetExhausted
+  | InvalidRequest
+  | Unauthenticated
+  | InternalError
 
 /**
  * Is this value one of the 15 protocol errors? By its tag as well as its code: system errors have codes
@@ -152,7 +154,7 @@ export const isArcpError = (u: unknown): u is ArcpError =>
   u instanceof Error &&
   "code" in u &&
   typeof u.code === "string" &&
-  Object.hasOwn(classes, u.code) &&
+  classes.has(u.code) &&
   "_tag" in u &&
   u._tag === tagOf(u.code)
 
@@ -183,8 +185,7 @@ export const toPayload = (error: ArcpError, details?: Record<string, unknown>): 
 
 /** A wire payload as an error. An unknown code becomes `InternalError` with `details.code`. */
 export const fromPayload = (payload: ErrorPayload): ArcpError => {
-  const known = Object.hasOwn(classes, payload.code)
-  const Class = known ? classes[payload.code as ErrorCode] : InternalError
+  const known = classes.get(payload.code)
   const details = known ? payload.details : { ...payload.details, code: payload.code }
-  return new Class({ message: payload.message, ...(details === undefined ? {} : { details }) })
+  return new (known ?? InternalError)({ message: payload.message, ...(details && { details }) })
 }

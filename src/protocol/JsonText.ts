@@ -123,6 +123,8 @@ export const unsendable = (value: unknown): string | undefined => {
         (typeof part === "number" && !Number.isFinite(part)) ||
         part instanceof Map ||
         part instanceof Set ||
+        part instanceof Promise ||
+        /^(f|sy)/.test(typeof part) ||
         half.test(`${name} ${typeof part === "string" ? part : ""}`)
       )
         throw part

@@ -185,7 +185,11 @@ export const Subscribed = Schema.Struct({
   delegate_id: optional(Schema.String),
   trace_id: optional(Schema.String),
   subscribed_from: Schema.Int,
-  replayed: Schema.Boolean,
+  /** Whether history came or comes with it; others say how many events. */
+  replayed: Schema.Union(
+    Schema.Boolean,
+    Schema.Int.pipe(Schema.nonNegative({ description: "an integer ≥ 0" }))
+  ),
   credentials: optional(Schema.Unknown)
 })
 export interface Subscribed extends Schema.Schema.Type<typeof Subscribed> {}

@@ -112,6 +112,36 @@ describe.skipIf(executable === undefined)("the demo page (where there is a Chrom
     await page.close()
   })
 
+  it("leaves the job of a tab to it when the tab is duplicated, and says so", async () => {
+    const { page, wrong } = await open()
+    await page.click("#start")
+    await progressed(page, 100)
+    const opened = page.context().waitForEvent("page")
+    await page.evaluate(() => void window.open(location.href))
+    const copy = await opened
+    await copy.waitForSelector("#lamp[data-state=on]")
+    assert.match(await text(copy, "log"), /^\d\d:\d\d:\d\danother tab holds the session/)
+    assert.strictEqual(await text(copy, "job"), "no job yet")
+    assert.strictEqual(await text(copy, "verdict"), "")
+    await copy.setViewportSize({ width: 1100, height: 900 })
+    await shot(copy, "duplicated")
+    await copy.setViewportSize({ width: 375, height: 700 })
+    await shot(copy, "duplicated-narrow")
+    // It has a job of its own, which it finds again.
+    await copy.click("#start")
+    await progressed(copy, 100)
+    await copy.reload()
+    for (const tab of [copy, page]) {
+      await tab.waitForSelector("#verdict:not(:empty)", { timeout: 40_000 })
+      assert.match(await text(tab, "verdict"), /^Done: \d+ events, none missing, none twice$/)
+    }
+    assert.match(await text(copy, "log"), /the page was loaded anew/)
+    assert.notMatch(await text(page, "log"), /another tab|gone|anew/)
+    assert.notStrictEqual(await text(copy, "job"), await text(page, "job"))
+    assert.deepStrictEqual(wrong, [])
+    await page.close()
+  })
+
   it("says what is wrong with a token", async () => {
     const page = await browser.newPage()
     await page.goto(`${origin}/demo#token=wrong`)

@@ -30,8 +30,8 @@ export const nasty = "<img src=x onerror=alert(1)> & a|b *c*.ts"
 /** Files in the tree. */
 export const files = 1_501
 
-/** Starts a server, and makes a tree that takes a while to survey. */
-export const serve = async () => {
+/** Starts a server of these agents (`demo`), and makes a tree that takes a while to survey. */
+export const serve = async (...agents: ReadonlyArray<"demo" | "conformance">) => {
   const folder = mkdtempSync(join(tmpdir(), "arcp-demo-"))
   const root = join(folder, "tree")
   for (let i = 0; i < 15; i++) {
@@ -41,7 +41,17 @@ export const serve = async () => {
   writeFileSync(join(root, nasty), "a larger file than the others\n".repeat(1000))
   const server = spawn(
     process.execPath,
-    [program, "serve", "--agents", "demo", "--port", "0", "--memory", "--json", "--token", "secret=me"],
+    [
+      program,
+      "serve",
+      ...agents.flatMap((name) => ["--agents", name]),
+      "--port",
+      "0",
+      "--memory",
+      "--json",
+      "--token",
+      "secret=me"
+    ],
     { stdio: ["ignore", "pipe", "ignore"] }
   )
   const line = await new Promise<string>((resolve, reject) => {

@@ -17,6 +17,13 @@ const read = (page: string) => readFileSync(join(root, page), "utf8")
 const manifest: { readonly files: ReadonlyArray<string>; readonly [key: string]: unknown } = JSON.parse(
   read("package.json")
 )
+/** What a package needs, as package.json and the lock say it. */
+interface Needs {
+  readonly dependencies?: Readonly<Record<string, string>>
+  readonly peerDependencies?: Readonly<Record<string, string>>
+  readonly peerDependenciesMeta?: Readonly<Record<string, { readonly optional?: boolean }>>
+}
+
 /** What npm packs whether it is named or not, and what is named. */
 const packed = ["README.md", "package.json", ...manifest.files].map(
   (path) => new RegExp(`^${path.replaceAll(".", "\\.").replaceAll("*", "[^/]*")}(/|$)`)
@@ -71,6 +78,24 @@ it("begins with a line that installs the majors the package is made for", () => 
       expect(`${devDependencies?.[name] ?? optionalDependencies?.[name]}.`).toContain(`${version}.`)
 })
 
+it("says of how many packages the client alone consists", () => {
+  const { packages }: { packages: Record<string, Needs> } = JSON.parse(read("package-lock.json"))
+  const client = new Set(["effect-arcp"])
+  const add = (from: string, { dependencies, peerDependencies, peerDependenciesMeta }: Needs) => {
+    for (const name of Object.keys({ ...dependencies, ...peerDependencies })) {
+      if (peerDependenciesMeta?.[name]?.optional) continue
+      const nested = `${from}node_modules/${name}`
+      const path = nested in packages ? nested : `node_modules/${name}`
+      if (client.has(path)) continue
+      client.add(path)
+      add(`${path}/`, packages[path] ?? {})
+    }
+  }
+  add("", packages[""] ?? {})
+  expect(read("README.md")).toContain(`is ${client.size} packages`)
+  expect(read("docs/platforms.md")).toContain(`| the same with \`--omit=optional\` | ${client.size} |`)
+})
+
 const freePort = async () => {
   const server = createServer().listen(0, "127.0.0.1")
   await once(server, "listening")
@@ -80,30 +105,38 @@ const freePort = async () => {
   return typeof address === "object" && address !== null ? address.port : 0
 }
 
-it("has a README whose programs run", { timeout: 120_000 }, async () => {
-  const port = await freePort()
-  const blocks = [...read("README.md").matchAll(/\n```ts\n(.*?)\n```\n/gs)].map(([, block = ""]) => block)
-  const source = blocks.join("\n")
-  expect(source).toContain("port: 7777")
+/** Runs a program of README.md, in a folder of its own. */
+const start = (name: string, source: string) => {
   // Below the package, so that `effect-arcp` is this one.
   const directory = join(root, "examples/.build")
   mkdirSync(directory, { recursive: true })
-  const file = join(directory, `readme-${process.pid}.mjs`)
+  const file = join(directory, `readme-${name}-${process.pid}.mjs`)
   const cwd = mkdtempSync(join(tmpdir(), "arcp-readme-"))
-  const { outputText } = ts.transpileModule(source.replace("port: 7777", `port: ${port}`), {
+  const { outputText } = ts.transpileModule(source, {
     compilerOptions: { module: ts.ModuleKind.ESNext, target: ts.ScriptTarget.ES2022 }
   })
   writeFileSync(file, outputText)
   const child = spawn(process.execPath, [file], { cwd, stdio: ["ignore", "pipe", "pipe"] })
-  const exited = once(child, "exit")
+  const exited = once(child, "close")
+  const printed = { text: "" }
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (text) => (printed.text += text))
   onTestFinished(async () => {
     child.kill("SIGKILL")
     await exited
     rmSync(file)
     rmSync(cwd, { recursive: true })
   })
-  let output = ""
-  for (const stream of [child.stdout, child.stderr]) stream.on("data", (text) => (output += text))
+  return { child, exited, printed }
+}
+
+it("has a README whose programs run", { timeout: 120_000 }, async () => {
+  const port = await freePort()
+  const blocks = [...read("README.md").matchAll(/\n```ts\n(.*?)\n```\n/gs)].map(([, block = ""]) => block)
+  const isClient = (block: string) => block.includes("ws://127.0.0.1:7777")
+  const server = blocks.filter((block) => !isClient(block)).join("\n")
+  const clients = blocks.filter((block, i) => i === 0 || isClient(block)).join("\n")
+  expect(server).toContain("port: 7777")
+  const { child, exited, printed } = start("server", server.replace("port: 7777", `port: ${port}`))
 
   // Until it listens; a program that has ended instead is told of.
   const connect = (): ReturnType<typeof Arcp.connect> =>
@@ -118,11 +151,14 @@ it("has a README whose programs run", { timeout: 120_000 }, async () => {
     await arcp.close()
     return result
   })()
-  const ended = exited.then(([code]) => `ended with ${code}: ${output}`)
+  const ended = exited.then(([code]) => `ended with ${code}: ${printed.text}`)
   // Whichever is second has a handler too.
   greeted.catch(() => {})
   expect(await Promise.race([greeted, ended])).toBe("Hello, Ada")
-  expect(output).toContain("Hello, world\n")
+  expect(printed.text).toContain("Hello, world\n")
+  const asking = start("clients", clients.replaceAll("127.0.0.1:7777", `127.0.0.1:${port}`))
+  expect(await asking.exited, asking.printed.text).toEqual([0, null])
+  expect(asking.printed.text.match(/^Hello, Ada$/gm)).toHaveLength(2)
   child.kill("SIGTERM")
-  expect(await exited, output).toEqual([0, null])
+  expect(await exited, printed.text).toEqual([0, null])
 })

@@ -138,7 +138,9 @@ describe("the budget of a child", () => {
       },
       lease("EUR:1")
     )
-    const steps = [{ do: "all", steps: [waiting, pay("5")] }]
+    // Another child spends it: both are delegated together, so nothing is spent before the first has begun.
+    const spending = child("script", { steps: [pay("5")] }, lease("USD:5"))
+    const steps = [{ do: "all", steps: [waiting, spending] }]
     const { accepted } = await client.run("script", { steps }, { lease_request: lease("USD:5", "EUR:1") })
     const [job] = children(client, accepted.job_id)
     const [denial] = toolErrors(client.eventsOf(job?.job_id))

@@ -103,6 +103,9 @@ describe("surroundings and arguments", () => {
     const named = /missing\.mjs|broken\.mjs|empty\.mjs/
     const paths = [join(directory, "missing.mjs"), broken, empty]
     await Promise.all(paths.map((path) => refuses(["--memory", "--port", "0", "--agents", path], named)))
+    const typed = join(directory, "typed.tsx")
+    writeFileSync(typed, "export const agents = []\n")
+    await refuses(["--memory", "--port", "0", "--agents", typed], /typed\.tsx.*\n.*compile TypeScript/)
   })
 })
 

@@ -163,12 +163,20 @@ describe("the other commands", () => {
     expect(cancelled).toMatchObject({ code: 0, stdout: `${job} is being cancelled\n` })
     expect((await watching).code).toBe(3)
     const again = await arcp(["cancel", job])
-    expect(again.code).toBe(1)
-    expect(again.stderr).toContain("only the session that submitted")
+    expect(again).toMatchObject({ code: 0, stdout: `${job} has ended already: cancelled\n` })
     const replayed = await arcp(["replay", "--db", db, "--job", job, "--json"])
     const events = lines(replayed.stdout)
     expect(events.map((event) => event["seq"])).toEqual(events.map((_, i) => i + 1))
     expect(events.at(-1)).toMatchObject({ type: "job.error", payload: { code: "CANCELLED" } })
+  })
+  it("a cancel of a job that has ended says how it ended", async () => {
+    const job = (await arcp(["submit", "echo", "--input", "1", "--detach"])).stdout.trim()
+    expect((await arcp(["watch", job])).code).toBe(0)
+    const { code, stdout } = await arcp(["cancel", job, "--json"])
+    expect({ code, said: JSON.parse(stdout) }).toEqual({
+      code: 0,
+      said: { job_id: job, cancelled: false, status: "success" }
+    })
   })
   it("Ctrl-C leaves a watched job alone, and is no success", async () => {
     const job = (await arcp(["submit", "sleep", "--input", '{"ms":60000}', "--detach"])).stdout.trim()

@@ -8,6 +8,7 @@ import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { afterAll, afterEach, expect, it } from "vitest"
 import { Program } from "../e2e/support/Program.js"
+import { dialStdio } from "../e2e/support/Server.js"
 import { WireClient } from "../e2e/support/WireClient.js"
 
 const strays = fileURLToPath(new URL("../e2e/support/stray-agents.mjs", import.meta.url))
@@ -91,6 +92,64 @@ it("an agent that calls process.exit ends its own job; what cannot be read is lo
   expect((await program.leaves()).code).toBe(0)
   expect(lines(program, "level=ERROR", "process.exit()", `job=${quit.terminal.job_id}`).length).toBe(2)
   expect(lines(program, "level=ERROR", "nobody waits for", `job=${poison.terminal.job_id}`).length).toBe(3)
+})
+
+/** What an agent may do to the standard streams that it sees. */
+const vandals = [
+  "process.stdout.end('last words')",
+  "process.stderr.end(() => {})",
+  "process.stdout.destroy()",
+  "process.stderr.destroy(new Error('broken'))",
+  "process.stderr.emit('error', Object.assign(new Error('made up'), { code: 'EPIPE' }))",
+  "process.stdin.destroy()",
+  "process.stdin.on('data', () => {}).pause()"
+]
+const vandal = (code: string) =>
+  module(`export const agents = [
+  Agent.fromPromise("vandal", { version: "1.0.0" }, async () => { ${code}; return "done" }),
+  Agent.fromPromise("echo", { version: "1.0.0" }, async (input) => { console.log("echoing"); return input })
+]`)
+
+it.each(vandals)("an agent does %s, and the server goes on, its log too", async (code) => {
+  const program = serve("--agents", vandal(code))
+  const client = await WireClient.open(await listening(program))
+  expect((await client.run("vandal", {})).terminal.payload.result).toBe("done")
+  const { terminal } = await client.run("echo", "still here")
+  expect(terminal.payload.result).toBe("still here")
+  program.signal("SIGTERM")
+  expect((await program.leaves()).code).toBe(0)
+  expect(lines(program, "job ended", `job=${terminal.job_id}`)).toHaveLength(1)
+})
+
+it.each(vandals)("the same over stdio: %s", async (code) => {
+  const program = serve("--transport", "stdio", "--agents", vandal(code))
+  const client = await WireClient.over(dialStdio(program))
+  await client.hello({ token: "tok-a" })
+  expect((await client.run("vandal", {})).terminal.payload.result).toBe("done")
+  const { terminal } = await client.run("echo", "still here")
+  expect(terminal.payload.result).toBe("still here")
+  program.child.stdin?.end()
+  expect((await program.leaves()).code).toBe(0)
+  expect(lines(program, "job ended", `job=${terminal.job_id}`)).toHaveLength(1)
+  expect(lines(program, "echoing")).toHaveLength(1)
+})
+
+it("a server whose log nobody reads any more goes on", async () => {
+  const program = serve("--agents", strays)
+  const client = await WireClient.open(await listening(program))
+  program.child.stderr?.destroy()
+  for (let i = 0; i < 3; i++) expect((await client.run("stray", {})).terminal.payload.result).toBe("went on")
+  program.signal("SIGTERM")
+  expect((await program.leaves()).code).toBe(0)
+})
+
+it("a server on stdio whose output nobody reads any more leaves, with its input open and nothing to say", async () => {
+  const program = serve("--transport", "stdio", "--shutdown-grace-ms", "0", "--agents", "conformance")
+  const client = await WireClient.over(dialStdio(program))
+  await client.hello({ token: "tok-a" })
+  await client.accept("sleep", { ms: 600_000 })
+  program.child.stdout?.destroy()
+  expect((await program.leaves()).code).toBe(0)
 })
 
 it.each(["logfmt", "json", "pretty"])("no message forges an entry of the log as %s", async (format) => {

@@ -8,7 +8,7 @@ import { ProtocolViolation } from "../../services/client/ArcpClient.js"
 export type ChunkBody = Body<"result_chunk">
 
 const violation = (message: string) => Either.left(new ProtocolViolation({ message }))
-const incomplete = () => violation("chunks of the result are missing or out of order")
+const incomplete = () => violation("chunks are missing or out of order")
 const utf8 = new TextEncoder()
 
 const fromBase64 = (text: string): Uint8Array | undefined => {
@@ -45,7 +45,7 @@ export class Chunks {
     this.#next++
     this.#whole = !chunk.more
     const bytes = chunk.encoding === "utf8" ? utf8.encode(chunk.data) : fromBase64(chunk.data)
-    if (bytes === undefined) return violation("a chunk of the result is not base64")
+    if (bytes === undefined) return violation("a chunk is not base64")
     this.#size += bytes.length
     return Either.right(bytes)
   }

@@ -29,7 +29,7 @@ import type { JobInbox } from "./JobInbox.js"
 import type { AnyLane, Host } from "./Lane.js"
 import { Line } from "./Line.js"
 import { Numbering } from "./Numbering.js"
-import { type Answer, type Pending, Requests } from "./Requests.js"
+import { type Answer, type Pending, Requests, remember } from "./Requests.js"
 
 /** What a client's session is told by its client. */
 export interface SessionOptions {
@@ -66,9 +66,6 @@ const ignore = () => {}
 
 const tooBig = (why: string) =>
   new InvalidRequest({ message: `the request is too big: ${why}`, details: { limit: "frame_bytes" } })
-
-/** How many of the jobs without a handle are remembered. */
-const maxStrangers = 1000
 
 /** A session as the client has it: what it has asked for, and the jobs whose frames it takes, over every connection. */
 export class ClientSession implements Host {
@@ -110,7 +107,7 @@ export class ClientSession implements Host {
   /** The connection has brought something: whatever ends it is no reason to wait longer for the next. */
   delivered = false
   /** Jobs under way that have no handle here: an error of theirs refuses nothing. Of the runtimes that say not what. */
-  readonly strangers = new Set<string>()
+  readonly strangers = new Set<unknown>()
   /** Jobs of a session that is gone, to be found again in the next. */
   orphans: { readonly jobs: Handles["jobs"]; readonly error: ResumeWindowExpired } | undefined
 
@@ -139,9 +136,8 @@ export class ClientSession implements Host {
   }
   /** A job has no handle here, and goes on until `ended`. */
   stranger(jobId: string, ended: boolean): void {
-    this.strangers.delete(jobId)
-    if (this.strangers.size >= maxStrangers) this.strangers.clear()
-    if (!ended) this.strangers.add(jobId)
+    if (ended) this.strangers.delete(jobId)
+    else remember(this.strangers, jobId)
   }
   get maxHeld() {
     return this.options.maxHeld
@@ -270,7 +266,7 @@ export class ClientSession implements Host {
   }
 
   readonly dropTransport = Effect.suspend(
-    () => this.connection?.close(closeCode.normal, "dropped by the client") ?? Effect.void
+    () => this.connection?.close(closeCode.normal, "dropped here") ?? Effect.void
   )
 
   /** Hands over what was said, to a connection that is about to be closed. */

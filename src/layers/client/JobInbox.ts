@@ -44,6 +44,8 @@ export interface About {
   readonly credentials?: unknown
 }
 
+const unread = "events were not read in time and are no longer retained"
+
 const readAsChunks = new InvalidRequest({
   message: "use result or chunks"
 })
@@ -64,11 +66,7 @@ export class JobInbox {
   /** The chunks are put together for `result`. */
   #collecting = false
   /** The newest event that was looked at for what is interesting as it is now. */
-  #newest = 0
-  /** Nothing has come of the job. */
-  get silent(): boolean {
-    return this.#newest === 0 && !this.ended
-  }
+  newest = 0
   /** The job's end was seen here. */
   ended = false
   /** The handle is no longer used. */
@@ -91,7 +89,7 @@ export class JobInbox {
     this.#chunkLane = new Lane(host, chunks)
     this.events.overflowed = events < from
     this.#chunkLane.overflowed = chunks < from
-    this.#newest = events
+    this.newest = events
   }
 
   accept(about: About): void {
@@ -149,7 +147,7 @@ export class JobInbox {
       const gap = this.#gap({
         reason: "evicted",
         replayed: false,
-        message: "events were not read in time and are no longer retained"
+        message: unread
       })
       this.events.skipTo(seq, { ...gap, eventSeq: this.events.position })
       if (this.ended) this.events.finish(seq + 1, Exit.void)
@@ -157,7 +155,7 @@ export class JobInbox {
     if (this.#chunkLane.overflowed && this.#chunkLane.reading)
       this.#chunkLane.fail(
         new ResumeWindowExpired({
-          message: "chunks were not read in time and are no longer retained"
+          message: unread
         })
       )
   }
@@ -174,14 +172,14 @@ export class JobInbox {
       reason: "session_lost",
       replayed,
       message: replayed
-        ? "the session was lost; what is left of the job follows"
-        : "the session was lost; what came until now is missing"
+        ? "the session was lost; its history follows"
+        : "the session was lost; the past is missing"
     })
     this.#rebased = true
     this.events.rebase(after, { ...gap, eventSeq: after })
     // Chunks that the replay repeats are known by their numbers; what is missing fails the result.
     this.#chunkLane.rebase(after, undefined)
-    this.#newest = after
+    this.newest = after
   }
   #rebased = false
 
@@ -250,7 +248,7 @@ export class JobInbox {
                 : concat(bytes)
           done(Exit.succeed({ ...end.value, result }))
         } catch {
-          done(Exit.fail(new ProtocolViolation({ message: "the chunks of the result are no JSON" })))
+          done(Exit.fail(new ProtocolViolation({ message: "the chunks are no JSON" })))
         }
       }
     })
@@ -286,8 +284,8 @@ export class JobInbox {
 
   #event(seq: number, payload: EventPayload, bytes: number): void {
     const event = typed(seq, payload)
-    if (seq > this.#newest) {
-      this.#newest = seq
+    if (seq > this.newest) {
+      this.newest = seq
       this.#notice(event)
     }
     this.events.offer(seq, bytes, event)

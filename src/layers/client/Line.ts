@@ -70,7 +70,6 @@ export class Line {
       yield* heartbeat(this.pulse, {
         connection,
         interval: intervalSec * 1000,
-        now: this.#now,
         turn: yield* Turn,
         ping
       })

@@ -25,12 +25,20 @@ export interface Pending {
   readonly claims?: boolean | undefined
 }
 
+/** Adds to what is remembered, of which a thousand are enough. */
+export const remember = (set: Set<unknown>, value: unknown): void => {
+  if (set.size >= 1000) set.clear()
+  set.add(value)
+}
+
 /** Holds the requests of a session that wait for answers, each for as long as it may take on one connection. */
 export class Requests {
   readonly #now: () => number
   readonly #limit: number
   /** With the time when each was sent on this connection. None is `undefined`, which may be looked for. */
   readonly #pending = new Map<string | undefined, Pending & { sent: number }>()
+  /** The traces of those that do not wait any more: what comes of them late, or again, answers no other. */
+  readonly #past = new Set<unknown>()
   /** Called for each that is added. */
   onAdd: () => void = () => {}
 
@@ -41,7 +49,7 @@ export class Requests {
   }
 
   add(id: string, request: Pending): void {
-    this.drop(id)
+    this.#pending.delete(id)
     this.#pending.set(id, { ...request, sent: this.#now() })
     this.onAdd()
   }
@@ -72,13 +80,17 @@ export class Requests {
   get only(): string | undefined {
     return this.#pending.size === 1 ? this.#pending.keys().next().value : undefined
   }
-  /** The one that an answer without `request_id` belongs to (§3 of the protocol page): of its trace, else the oldest of its kind. */
+  /**
+   * The one that an answer without `request_id` belongs to (§3 of the protocol page): of its trace, else the oldest of its
+   * kind. The trace of an earlier submit is that of its key, or says that the answer is not for this one.
+   */
   like(answer: Answer["type"], about: About): string | undefined {
     let oldest: string | undefined
     for (const [id, request] of this.#pending) {
       if (request.answer !== answer || (request.jobId ?? about.job_id) !== about.job_id) continue
-      if (request.traceId !== undefined && request.traceId === about.trace_id) return id
-      oldest ??= id
+      const { repeatable, traceId } = request
+      if (traceId && traceId === about.trace_id) return id
+      if (!traceId || repeatable || !this.#past.has(about.trace_id)) oldest ??= id
     }
     return oldest
   }
@@ -112,6 +124,7 @@ export class Requests {
   #take(id: string | undefined): Pending | undefined {
     const request = this.#pending.get(id)
     this.#pending.delete(id)
+    if (request?.traceId) remember(this.#past, request.traceId)
     return request
   }
 }

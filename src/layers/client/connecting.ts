@@ -249,7 +249,7 @@ const welcomed = (session: ClientSession, frame: unknown): Effect.Effect<number 
     (resumed && session.sessionId !== sessionId)
   )
     return new ProtocolViolation({
-      message: `session.hello was answered by ${message?.type ?? "no message"} of ${sessionId ?? "no session"}`
+      message: `session.hello was answered by ${message?.type}`
     })
   session.open(sessionId, message.payload)
   return Effect.succeed(resumed ? session.numbers.from : undefined)

@@ -32,9 +32,7 @@ export const list =
             at = 0
             cursor = payload.next_cursor ?? null
             if (cursor !== null && cursor === mark)
-              return Effect.fail(
-                Option.some(new ProtocolViolation({ message: "the pages of the listing do not end" }))
-              )
+              return Effect.fail(Option.some(new ProtocolViolation({ message: "the listing does not end" })))
             if ((++pages & (pages - 1)) === 0) mark = cursor ?? undefined
             return next
           })

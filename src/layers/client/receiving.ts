@@ -199,6 +199,6 @@ const event = (session: ClientSession, message: Unnumbered, bytes: number): Prob
   if (place === "again") return undefined
   const problem = `event ${seq} came where ${expected} follows`
   return place === "lost"
-    ? new ProtocolViolation({ message: `${problem}, also after a resume` })
+    ? new ProtocolViolation({ message: `${problem}, twice` })
     : new TransportError({ message: problem })
 }

@@ -5,6 +5,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import * as Errors from "../../protocol/Errors.js"
+import type * as Message from "../../protocol/Message.js"
 import * as Trace from "../../protocol/Trace.js"
 import type { Contract, Outcome } from "../../services/agents/Agent.js"
 import type { ClientError, JobHandle, SubmitOptions } from "../../services/client/ArcpClient.js"
@@ -13,25 +14,39 @@ import type { ClientSession } from "./ClientSession.js"
 import { type ClientParts, cancelling, handle, place, release, untyped } from "./handling.js"
 import { JobInbox } from "./JobInbox.js"
 
-/** Milliseconds that a job which was accepted for its key may be silent before it is asked for. */
+/** Milliseconds for which nothing has to come before a job is taken to be silent. */
 const silence = 1_000
 
-/** Subscribes to a job that was accepted and is followed by nothing: it has ended before, and others do not say how. */
-const endOf = (session: ClientSession, inbox: JobInbox, jobId: string) =>
-  Effect.sleep(silence).pipe(
-    Effect.zipRight(
-      Effect.suspend(() =>
-        inbox.silent
-          ? session.request("job.subscribe", "job.subscribed", { job_id: jobId, history: true }, { jobId })
-          : Effect.void
+/**
+ * Sees to it that a job gives an end that has `ended`, or of which nothing at all comes: others do not say how it has ended
+ * before it is subscribed to, and perhaps not then. Fails its handles when the runtime says no more.
+ */
+const endOf = (session: ClientSession, inbox: JobInbox, jobId: string, ended: boolean) =>
+  Effect.gen(function* () {
+    for (let asked = false; ; ) {
+      const seen = inbox.newest
+      yield* Effect.sleep(silence)
+      if (inbox.ended || (!ended && inbox.newest > 0)) return
+      if (inbox.newest !== seen) continue
+      if (asked) return yield* new Errors.JobNotFound({ message: "its end is not known" })
+      const { payload } = yield* session.request(
+        "job.subscribe",
+        "job.subscribed",
+        { job_id: jobId, history: true },
+        { jobId }
       )
-    ),
+      asked = ended = hasEnded(payload)
+      if (!ended) return
+    }
+  }).pipe(
     Effect.catchAll((error) =>
       Effect.sync(() => {
-        if (inbox.silent) session.handles.fail(jobId, error)
+        if (ended || inbox.newest === 0) session.handles.fail(jobId, error)
       })
     )
   )
+const hasEnded = ({ current_status: status }: Message.Subscribed) =>
+  status !== "pending" && status !== "running"
 
 const submitRaw = (
   parts: ClientParts,
@@ -87,7 +102,7 @@ const submitRaw = (
     })
     yield* session.save
     if (options.idempotencyKey !== undefined && session.guesses && session.features.includes("subscribe"))
-      yield* Effect.forkScoped(endOf(session, mine.inbox, accepted.job_id))
+      yield* Effect.forkScoped(endOf(session, mine.inbox, accepted.job_id, false))
     return { inbox: mine.inbox, about: { ...accepted, agent: accepted.agent ?? agent } }
   })
 
@@ -166,6 +181,8 @@ export const subscribe =
           }
         }
       )
+      if (session.guesses && hasEnded(payload))
+        yield* Effect.forkScoped(endOf(session, mine.inbox, jobId, true))
       const seen = handle(parts, mine.inbox, payload, (contract ?? untyped) as Outcome<O, F>, "detach")
       return { ...seen, subscribed: payload }
     })

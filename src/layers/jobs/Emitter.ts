@@ -29,11 +29,12 @@ export interface Emitter {
   /** `Lease.spend` */
   readonly spend: (cost: Cost) => Effect.Effect<void, EmitError>
   readonly delegate: (body: Event.Body<"delegate">) => Effect.Effect<void, EmitError>
-  /** A status event for one session, its body delivered but stored without what is in `secret`. */
+  /** A status event for one session, its body stored without what is in `secret`, and delivered with it when it is shown. */
   readonly secretStatus: (
     audience: string,
     body: Record<string, unknown>,
-    secret: Readonly<Record<string, string>>
+    secret: Readonly<Record<string, string>>,
+    isShown: () => boolean
   ) => Effect.Effect<void, EmitError>
   /** Finalises a streamed result that the handler left open; `undefined` when nothing was streamed. */
   readonly finish: ResultWriter.ResultWriter["finish"]
@@ -147,7 +148,7 @@ export const make = (context: {
       : write("metric", eventPayload("metric", timestamp(context.now()), body), counted)
   }
 
-  const secretStatus: Emitter["secretStatus"] = (audience, body, secret) =>
+  const secretStatus: Emitter["secretStatus"] = (audience, body, secret, isShown) =>
     emit("status", body, {
       audience,
       secret: {
@@ -156,7 +157,8 @@ export const make = (context: {
           ts: timestamp(context.now()),
           body: { ...body, ...secret }
         }),
-        values: Object.values(secret)
+        values: Object.values(secret),
+        isShown
       }
     })
 

@@ -14,7 +14,6 @@ import type * as Tracer from "effect/Tracer"
 import * as Budget from "../../protocol/Budget.js"
 import { type ArcpError, InternalError, InvalidRequest, toPayload } from "../../protocol/Errors.js"
 import { deadPattern } from "../../protocol/Lease.js"
-import { coversJob } from "../../services/auth/Policy.js"
 import type { Credential } from "../../services/credentials/Credentials.js"
 import type { Submit } from "../../services/jobs/Admission.js"
 import type { JobService } from "../../services/jobs/Job.js"
@@ -30,6 +29,7 @@ import { envelopeBytes } from "./fitting.js"
 import type { JobParts } from "./JobParts.js"
 import * as Limits from "./Limits.js"
 import { LiveJob } from "./LiveJob.js"
+import { seesCredentials } from "./Ownership.js"
 import type { Hold } from "./Reservations.js"
 import { byteLength, exceeds } from "./ResultWriter.js"
 import * as Runner from "./Runner.js"
@@ -109,12 +109,12 @@ const rotation =
         return Effect.flatMap(Effect.exit(restore(credentials.rotate(jobId, id))), (exit) => {
           const after = holding()
           if (after === undefined || after === before) return exit
+          const { sessionId } = live.owner
           // A narrow token must not read what a wide one was given, whose session it has resumed or taken over.
-          const value = coversJob(live.owner.identity, live.record)
-            ? { value: Redacted.value(after.value) }
-            : {}
-          const told = emitter.secretStatus(live.owner.sessionId, { phase: "credential_rotated", id }, value)
-          return Effect.zipRight(told, exit)
+          const isShown = () => live.owner.sessionId === sessionId && seesCredentials(live.owner, live.record)
+          const value = { value: Redacted.value(after.value) }
+          const body = { phase: "credential_rotated", id }
+          return Effect.zipRight(emitter.secretStatus(sessionId, body, value, isShown), exit)
         })
       })
     )

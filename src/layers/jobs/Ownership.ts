@@ -13,7 +13,7 @@ import type { LiveJob } from "./LiveJob.js"
 
 /** Tells which session owns a job, and what it may see of it. */
 export interface Ownership {
-  /** The credentials of a job that this session may see: the submitter's, when its own token covers the job (§5.6). */
+  /** The credentials of a job that this session may see. */
   readonly shown: (session: JobSession, record: JobRecord) => ReadonlyArray<Credential>
   /** The accept of a job as its owner gets it: with the id of its submit, or as that of a delegated job. */
   readonly accept: (session: JobSession, record: JobRecord) => Outgoing
@@ -31,17 +31,18 @@ export interface Ownership {
   ) => Effect.Effect<void, InternalError>
 }
 
+/** Tells whether a session may see the credentials of a job: the submitter's, when its own token covers the job (§5.6). */
+export const seesCredentials = ({ features, identity }: JobSession, record: JobRecord): boolean =>
+  identity.principal === record.principal &&
+  features.includes("provisioned_credentials") &&
+  coversJob(identity, record)
+
 /** Returns what tells who owns a job. */
 export const make = ({ credentials, log, running, store }: JobParts): Ownership => {
-  const shown: Ownership["shown"] = (session, record) =>
-    session.identity.principal === record.principal && session.features.includes("provisioned_credentials")
-      ? visible(session, record)
-      : []
-
-  /** Asked last: comparing leases is the most work. */
-  const visible = (session: JobSession, record: JobRecord) => {
+  const shown: Ownership["shown"] = (session, record) => {
     const held = credentials.held(record.jobId)
-    return held.length > 0 && coversJob(session.identity, record) ? held : []
+    // Asked last: comparing leases is the most work.
+    return held.length > 0 && seesCredentials(session, record) ? held : []
   }
 
   const inheritable: Ownership["inheritable"] = (session, record) =>

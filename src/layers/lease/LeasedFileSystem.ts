@@ -40,6 +40,7 @@
  * - `rename` of a file moves a directory if somebody with access to the lease puts one there in that moment.
  * - Directories on the way must be readable, not only searchable, as must be a file for `stat` or `chmod` and
  *   for writing: they are opened for it.
+ * - A file system that answers to nobody (FUSE, a network) holds a thread, as it does everywhere.
  * - Windows paths are not understood.
  */
 import type { PlatformError } from "@effect/platform/Error"

@@ -38,7 +38,7 @@ export class JobState implements JobLog {
   /** Jobs above this one. */
   depth = 0
   /** Payloads that are delivered but not stored, by `seq`. */
-  private secrets: Map<number, string> | undefined
+  private secrets: Map<number, Secret> | undefined
   /** The values of credentials that the job, or one above it, has or had. */
   secretValues = noValues
   /** What it has emitted that is not committed yet; see EmitWindows.ts. */
@@ -127,10 +127,10 @@ export class JobState implements JobLog {
   wake(): void {
     if (this.followers !== undefined) for (const wake of [...this.followers]) wake()
   }
-  keepSecret(seq: number, { payload, values }: Secret): void {
+  keepSecret(seq: number, secret: Secret): void {
     this.secrets ??= new Map()
-    this.secrets.set(seq, payload)
-    this.secretValues = [...this.secretValues, ...values]
+    this.secrets.set(seq, secret)
+    this.secretValues = [...this.secretValues, ...secret.values]
   }
   /** Its end has been published: nothing of it will be looked through for secrets again. */
   forgetSecrets(): void {
@@ -138,7 +138,8 @@ export class JobState implements JobLog {
   }
   /** Returns the payload of an event as it is delivered. */
   payloadOf(event: StoredEvent): string {
-    return this.secrets?.get(event.seq) ?? event.payload
+    const secret = this.secrets?.get(event.seq)
+    return secret?.isShown() === true ? secret.payload : event.payload
   }
   get tailLength(): number {
     return this.tail.length - this.head

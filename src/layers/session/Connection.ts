@@ -1,6 +1,6 @@
 /**
- * One transport of an open session: a reader (the fiber that serves it), a writer, a heartbeat, and once it submits a
- * queue that keeps submits in order. All end with it; the session does not.
+ * One transport of an open session: a reader (the fiber that serves it), a writer, and once it submits a queue that keeps
+ * submits in order; its heartbeat and the end of its token are looked at by the keeper. All end with it; the session does not.
  *
  * Most connections are idle, and there are thousands: what one holds while it waits is what its fibers have on their
  * stacks. So the loops are `whileLoop`s over rounds that return before anybody waits, not generators that wait inside.
@@ -26,10 +26,11 @@ import type { IdGenerator } from "../../services/runtime/IdGenerator.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import type { TurnService } from "../../services/runtime/Turn.js"
 import { type Connection, closeCode, type Inbound } from "../../services/transport/Transport.js"
-import { heartbeat, Pulse } from "../transport/heartbeat.js"
+import { isSilent, Pulse } from "../transport/heartbeat.js"
 import { sound } from "./boundary.js"
 import type * as Dispatch from "./Dispatch.js"
 import type * as Expiry from "./Expiry.js"
+import { type Keeper, Kept } from "./Keeper.js"
 import type { AttachedSession } from "./Resume.js"
 import type { Attachment, Session } from "./Session.js"
 import { SubmitQueue } from "./SubmitQueue.js"
@@ -50,8 +51,12 @@ export interface ConnectionServices {
   /** See TurnShare.ts. */
   readonly share: Effect.Effect<void>
   readonly dispatch: ReturnType<typeof Dispatch.make>
-  /** Waits for the end of a token, and closes then. */
+  /** What becomes of a session whose token ends. */
   readonly expiry: ReturnType<typeof Expiry.make>
+  /** Looks at the heartbeats and tokens of all connections. */
+  readonly keeper: Keeper
+  /** Runs in the lifetime of the runtime. */
+  readonly run: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
   /** Notes that the client has sent a frame on this transport. */
   readonly confirm: (held: AttachedSession) => Effect.Effect<void>
   /** The peer asks for nothing more, and reads what there still is to say. Does not wait until it is said. */
@@ -95,6 +100,8 @@ export class Served {
   malformed: ReadonlyArray<number> = []
   /** What runs beside the reader, and ends with it. */
   readonly beside: Array<Fiber.RuntimeFiber<void>> = []
+  /** What the keeper looks at, as long as it serves. */
+  readonly kept: Array<Kept> = []
 
   constructor(
     readonly connection: Connection,
@@ -119,7 +126,7 @@ type Next = "again" | "wait" | "end"
 
 const nothing = () => {}
 
-/** Returns what serves one connection: its reader, its writer and its heartbeat. */
+/** Returns what serves one connection. */
 export const make = (services: ConnectionServices) => {
   const { log, jobs, options, elapsed, share, turn, dispatch } = services
   const interval = Duration.toMillis(options.heartbeatInterval)
@@ -202,33 +209,57 @@ export const make = (services: ConnectionServices) => {
     })
   }
 
-  const beat = (served: Served) =>
-    Effect.zipRight(
-      heartbeat(served.pulse, {
-        connection: served.connection,
-        interval,
-        now: elapsed,
-        turn,
-        ping: () => {
-          // What is being sent says as much, and pings must not pile up before a peer that does not read.
-          if (!served.attachment.outbox.idle) return
-          served.session.send({
-            type: "session.ping",
-            payload: {
-              nonce: services.ids.unsafeNext(),
-              sent_at: timestamp(services.clock.unsafeCurrentTimeMillis())
-            }
-          })
-        }
-      }),
-      Effect.suspend(() =>
-        giveUp(
-          served,
-          new HeartbeatLost({ message: "nothing was received for two heartbeat intervals" }),
-          closeCode.heartbeatLost
-        )
-      )
+  /** Runs what has become due, beside the reader. */
+  const runBeside = (served: Served, effect: Effect.Effect<void>) => {
+    const { beside } = served
+    const fiber = services.run(effect)
+    beside.push(fiber)
+    fiber.addObserver(() => beside.splice(beside.indexOf(fiber), 1))
+  }
+
+  /** Has the keeper look, now and whenever it is due, for as long as this serves. */
+  const keep = (served: Served, look: () => number): Kept => {
+    const kept = new Kept(look)
+    served.kept.push(kept)
+    services.keeper.keep(kept, look())
+    return kept
+  }
+
+  const ping = (served: Served) => () => {
+    // What is being sent says as much, and pings must not pile up before a peer that does not read.
+    if (!served.attachment.outbox.idle) return
+    const nonce = services.ids.unsafeNext()
+    const sent_at = timestamp(services.clock.unsafeCurrentTimeMillis())
+    served.session.send({ type: "session.ping", payload: { nonce, sent_at } })
+  }
+
+  /** Begins the heartbeat. */
+  const beat = (served: Served) => {
+    const { pulse } = served
+    const message = "nothing was received for two heartbeat intervals"
+    const judge = Effect.flatMap(isSilent(pulse, turn), (silent) =>
+      silent
+        ? giveUp(served, new HeartbeatLost({ message }), closeCode.heartbeatLost)
+        : Effect.sync(() => services.keeper.keep(kept, 0))
     )
+    pulse.begin()
+    const kept = keep(served, () => {
+      const left = pulse.look(interval, ping(served))
+      if (left > 0) return left
+      runBeside(served, judge)
+      return Infinity
+    })
+  }
+
+  /** Has what becomes of the session when its token ends done then. */
+  const expire = (served: Served, expiresAt: number) => {
+    const { attachment, session } = served
+    keep(served, () => {
+      const left = services.expiry.left(expiresAt)
+      if (left <= 0) runBeside(served, services.expiry.ended(session, attachment))
+      return left > 0 ? left : Infinity
+    })
+  }
 
   /** Waits until the peer has taken enough of its answers; gives it up when it takes none for long. */
   const answersTaken = (served: Served): Effect.Effect<void> => {
@@ -350,25 +381,23 @@ export const make = (services: ConnectionServices) => {
     /** Serves a session on one transport, until the reader and the writer are done. */
     run: (served: Served): Effect.Effect<void> =>
       Effect.flatMap(fork(served, write(served)), (writer) => {
-        const reading = Effect.zipRight(read(served), Fiber.join(writer))
         const { expiresAt } = served.session.identity
-        const toTheEnd =
-          expiresAt === undefined
-            ? reading
-            : Effect.zipRight(
-                fork(served, services.expiry(served.session, served.attachment, expiresAt)),
-                reading
-              )
-        return served.session.has("heartbeat")
-          ? Effect.flatMap(fork(served, beat(served)), () => toTheEnd)
-          : toTheEnd
+        if (expiresAt !== undefined) expire(served, expiresAt)
+        const reading = Effect.zipRight(read(served), Fiber.join(writer))
+        if (!served.session.has("heartbeat")) return reading
+        const { mayFallSilent } = served.connection
+        const begin = Effect.sync(() => beat(served))
+        return mayFallSilent === undefined
+          ? Effect.zipRight(begin, reading)
+          : Effect.zipRight(fork(served, Effect.zipRight(mayFallSilent, begin)), reading)
       }),
 
     /** Ends what still runs, whatever `run` ended with. */
     end: (served: Served): Effect.Effect<void> =>
       Effect.suspend(() => {
         served.attachment.outbox.release()
-        return Fiber.interruptAll(served.beside)
+        for (const kept of served.kept) services.keeper.drop(kept)
+        return Fiber.interruptAll([...served.beside])
       })
   }
 }

@@ -8,7 +8,7 @@ import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import { closeCode } from "../../services/transport/Transport.js"
 import type { Attachment, Session } from "./Session.js"
 
-/** Timers longer than 2^31 ms do not fire in JavaScript. */
+/** How long until the wall clock is asked again, which may have been set. */
 const longestSleep = Duration.toMillis("1 day")
 
 /** How long a session whose token has ended may see its jobs end. */
@@ -27,26 +27,23 @@ export interface ExpiryServices {
   readonly elapsed: () => number
 }
 
-const until = (at: number, now: () => number): Effect.Effect<void> =>
-  Effect.whileLoop({
-    while: () => now() < at,
-    body: () => Effect.suspend(() => Effect.sleep(Math.max(1, Math.min(at - now(), longestSleep)))),
-    step: () => {}
-  })
+/** Returns how long a token, `expiresAt` in epoch milliseconds, lasts, and what closes its session's transport after that. */
+export const make = ({ elapsed, jobs, now, options }: ExpiryServices) => ({
+  /** Milliseconds until the token has ended, or until this is to be asked again; 0 or less when it has. */
+  left: (expiresAt: number): number => Math.min(expiresAt - now(), longestSleep),
 
-/** Returns what waits for the end of a session's token, `expiresAt` in epoch milliseconds, and closes its transport then. */
-export const make =
-  ({ elapsed, jobs, now, options }: ExpiryServices) =>
-  (session: Session, { outbox }: Attachment, expiresAt: number): Effect.Effect<void> =>
+  ended: (session: Session, { outbox }: Attachment): Effect.Effect<void> =>
     Effect.gen(function* () {
-      yield* until(expiresAt, now)
       // Renewed by a resume that has superseded this transport, which only has not been closed yet.
       if ((session.identity.expiresAt ?? Number.POSITIVE_INFINITY) > now()) return
       yield* jobs
         .unsubscribeForeign(session)
         .pipe(
           Effect.catchAll((error) =>
-            Effect.logWarning("subscriptions of a session whose token has ended go on", error.message)
+            Effect.annotateLogs(
+              Effect.logWarning("subscriptions of a session whose token has ended go on", error.message),
+              { session: session.sessionId, principal: session.identity.principal }
+            )
           )
         )
       const close = (drained: boolean) => {
@@ -69,3 +66,4 @@ export const make =
       })
       close(elapsed() < last)
     })
+})

@@ -147,6 +147,21 @@ export const make = ({
         onTimeout: () => undecided(options.helloTimeout)
       })
 
+    /**
+     * Returns what came with the hello and since. Fails when the peer has gone and left nothing to do: it would take its
+     * session from the connection that came after, which may have been decided first.
+     */
+    const stillThere = (
+      connection: Connection,
+      rest: Chunk.Chunk<Inbound>
+    ): Effect.Effect<Chunk.Chunk<Inbound>, Closed> =>
+      Effect.raceFirst(connection.take, Effect.succeed(Chunk.empty<Inbound>())).pipe(
+        Effect.map((since) => Chunk.appendAll(rest, since)),
+        Effect.catchAll((closed) =>
+          closed.stillReads === true || Chunk.isNonEmpty(rest) ? Effect.succeed(rest) : Effect.fail(closed)
+        )
+      )
+
     const receive = (connection: Connection): Effect.Effect<Arrived, HelloRefusal | Closed> =>
       Effect.gen(function* () {
         if (stopping()) return yield* Effect.fail(shuttingDown)
@@ -156,7 +171,7 @@ export const make = ({
         if (stopping()) return yield* Effect.fail(shuttingDown)
         const greeted = yield* decided(greet(connection, Chunk.unsafeHead(frames)))
         yield* connection.setMaxFrameBytes(options.maxFrameBytes)
-        return { greeted, rest: Chunk.drop(frames, 1) }
+        return { greeted, rest: yield* stillThere(connection, Chunk.drop(frames, 1)) }
       })
 
     return {

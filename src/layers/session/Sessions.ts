@@ -6,9 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
-import * as FiberRef from "effect/FiberRef"
 import * as FiberSet from "effect/FiberSet"
-import * as HashMap from "effect/HashMap"
 import * as Layer from "effect/Layer"
 import type * as Tracer from "effect/Tracer"
 import { toPayload } from "../../protocol/Errors.js"
@@ -38,12 +36,14 @@ import * as Expiry from "./Expiry.js"
 import { FailedLogins, tooManyFailed } from "./FailedLogins.js"
 import * as Handshake from "./Handshake.js"
 import * as HelloRoom from "./HelloRoom.js"
+import { Keeper } from "./Keeper.js"
 import { Outbox } from "./Outbox.js"
 import * as Records from "./Records.js"
 import * as Resume from "./Resume.js"
 import { Accepts, type Attachment } from "./Session.js"
 import { SessionTable } from "./SessionTable.js"
 import * as Sweeper from "./Sweeper.js"
+import { traced } from "./traced.js"
 
 /** What a shutdown gives each of its parts beyond the graces of the jobs, in real time. */
 const shutdownMargin = Duration.seconds(3)
@@ -120,7 +120,8 @@ const refuse = (
 /** A connection whose session is attached, and the span of that. */
 interface Entered {
   readonly served: Served
-  readonly span: Tracer.Span
+  /** Where somebody traces. */
+  readonly span: Tracer.Span | undefined
 }
 
 /** Makes the sessions of a runtime over the services in context. */
@@ -183,6 +184,8 @@ export const make = Effect.gen(function* () {
       if (entry !== undefined) table.touch(entry)
     }
   })
+  const keeper = new Keeper(elapsed, share)
+  yield* Effect.forkScoped(keeper.run)
   const connections = Connections.make({
     log,
     jobs,
@@ -194,6 +197,8 @@ export const make = Effect.gen(function* () {
     share,
     dispatch,
     expiry: Expiry.make({ jobs, options, now, elapsed }),
+    keeper,
+    run: yield* FiberSet.runtime(dropping)<never>(),
     confirm: resume.confirm,
     noMoreRequests: Effect.asVoid(Effect.suspend(() => Effect.forkDaemon(shutdown)))
   })
@@ -287,7 +292,7 @@ export const make = Effect.gen(function* () {
     Effect.zipRight(
       connections.end(served),
       Effect.suspend(() => {
-        span.end(clock.unsafeCurrentTimeNanos(), exit)
+        span?.end(clock.unsafeCurrentTimeNanos(), exit)
         const told = Exit.isFailure(exit) ? failed(served.connection, exit.cause) : Effect.void
         return detach(served.held).pipe(
           Effect.zipRight(told),
@@ -360,32 +365,6 @@ export const make = Effect.gen(function* () {
     shutdown
   })
 })
-
-/**
- * The span of a session on one transport (§11), and its name in the logs of the fiber that serves it and of those that it
- * forks. Neither is an effect around what serves: every connection would hold that for as long as it lives.
- */
-const traced = ({
-  sessionId,
-  principal,
-  parentSpan,
-  resumed
-}: Pick<Handshake.Greeted, "parentSpan"> & {
-  readonly sessionId: string
-  readonly principal: string
-  readonly resumed: boolean
-}): Effect.Effect<Tracer.Span> =>
-  Effect.makeSpan("arcp.session", {
-    captureStackTrace: false,
-    ...(parentSpan === undefined ? { root: true } : { parent: parentSpan }),
-    attributes: { "arcp.session_id": sessionId, "arcp.session.resumed": resumed }
-  }).pipe(
-    Effect.zipLeft(
-      FiberRef.update(FiberRef.currentLogAnnotations, (about) =>
-        HashMap.set(HashMap.set(about, "session", sessionId), "principal", principal)
-      )
-    )
-  )
 
 /** Counts the connections that are served, so that a shutdown can wait until there are none. */
 const connectionCount = () => {

@@ -145,7 +145,7 @@ const open = (ws: WebSocket, options: Options): Effect.Effect<Connection, Transp
       Duration.toMillis(options.connectTimeout ?? defaults.connectTimeout)
     )
     // Why it failed is not told to pages.
-    ws.addEventListener("error", () => fail("is the runtime running, and is this origin allowed there?"))
+    ws.addEventListener("error", () => fail("is it running, and this origin allowed?"))
     ws.addEventListener("open", () => {
       clearTimeout(timer)
       resume(Effect.succeed(fromOpen(ws, options)))

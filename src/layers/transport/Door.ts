@@ -62,18 +62,22 @@ export const make = (options: {
       clearTimeout(outside.get(visitor))
       return outside.delete(visitor)
     }
-    const admitNext = Effect.sync(() => {
-      const [next] = outside.keys()
-      if (next === undefined) return
-      takeAway(next)
+    /** Takes a place. What gives it back is held as long as the connection is, and must not hold the visitor's request. */
+    const enter = () => {
       inside++
       let left = false
-      const leave = () => {
+      return () => {
         if (left) return
         left = true
         inside--
         changed.give()
       }
+    }
+    const admitNext = Effect.sync(() => {
+      const [next] = outside.keys()
+      if (next === undefined) return
+      takeAway(next)
+      const leave = enter()
       tell(() => next.admit(leave), leave)
     })
     const mayAdmit = Effect.catchAllCause(share, (cause) =>

@@ -10,12 +10,16 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { type Connection, closeCode, TransportServer } from "../../services/transport/Transport.js"
+import { hasReader } from "./hasReader.js"
 import * as LineConnection from "./LineConnection.js"
-import { reserveStdout } from "./reserveStdout.js"
+import { reserveStreams } from "./reserveStreams.js"
 
 /** Options of a transport over the standard streams of this process. */
 export interface Options {
-  /** Default: `process.stdin`. Destroyed when the connection closes. */
+  /**
+   * Default: `process.stdin`, which is then the transport's alone: whoever else reads it finds its end. Destroyed when the
+   * connection closes.
+   */
   readonly input?: Readable | undefined
   /**
    * Ended when the connection closes. Default: `process.stdout`, which is then the transport's alone: what else in this
@@ -24,22 +28,32 @@ export interface Options {
   readonly output?: Writable | undefined
 }
 
+/** Time between two looks whether somebody still reads. */
+const lookInterval = "2 seconds"
+
+/** Closes the connection when nobody reads what it writes: a peer that does not listen cannot be told anything. */
+const closeUnread = (connection: Connection, fd: number) =>
+  Effect.sync(() => hasReader(fd)).pipe(
+    Effect.delay(lookInterval),
+    Effect.repeat({ while: (read) => read }),
+    Effect.zipRight(connection.close(closeCode.abnormal, "nobody reads what is written"))
+  )
+
 /** The one connection, closed with the scope. After the end of input it can still be written to. */
 export const make = (options: Options = {}): Effect.Effect<Connection, never, RuntimeOptions | Scope.Scope> =>
   Effect.gen(function* () {
     const { maxHelloFrameBytes } = yield* RuntimeOptions
-    const output = options.output ?? (yield* reserveStdout)
-    return yield* Effect.acquireRelease(
+    const input = options.input ?? (yield* reserveStreams).input
+    const output = options.output ?? (yield* reserveStreams).output
+    const connection = yield* Effect.acquireRelease(
       Effect.sync(() =>
-        LineConnection.make({
-          input: options.input ?? process.stdin,
-          output,
-          remote: "stdio",
-          maxFrameBytes: maxHelloFrameBytes
-        })
+        LineConnection.make({ input, output, remote: "stdio", maxFrameBytes: maxHelloFrameBytes })
       ),
       (connection) => connection.close(closeCode.goingAway, "server is stopping")
     )
+    if ("fd" in output && typeof output.fd === "number")
+      yield* Effect.forkScoped(closeUnread(connection, output.fd))
+    return connection
   })
 
 /** A server with this one connection; its stream ends after it. */

@@ -9,19 +9,25 @@ import type { Connection } from "../../services/transport/Transport.js"
 /** When one connection was last used, in milliseconds of a clock that only goes forward. */
 export class Pulse {
   /** When frames were handed to the transport last. */
-  sentAt: number
+  sentAt = 0
   /** When the peer was heard last, as far as this side was listening. */
-  heardAt: number
+  heardAt = 0
   /** The reader waits for frames: silence is the peer's. */
   listening = true
+  /** A ping has asked for an answer since; more would not get it sooner. */
+  #asked = false
 
   readonly #now: () => number
 
   constructor(now: () => number) {
     this.#now = now
-    this.sentAt = this.heardAt = now()
+    this.begin()
   }
 
+  /** From now on the peer may be silent. */
+  begin(): void {
+    this.sentAt = this.heardAt = this.#now()
+  }
   /** Frames were handed to the transport. */
   sending(): void {
     this.sentAt = this.#now()
@@ -30,6 +36,23 @@ export class Pulse {
   heard(listening: boolean): void {
     this.heardAt = this.#now()
     this.listening = listening
+    this.#asked = false
+  }
+  /**
+   * Pings if that is due. Returns the milliseconds until something can be due next; 0 or less when nothing was heard
+   * for two intervals.
+   */
+  look(interval: number, ping: () => void): number {
+    const now = this.#now()
+    const lost = this.listening ? this.heardAt + 2 * interval - now : Infinity
+    let next = (this.#asked ? this.sentAt : Math.min(this.sentAt, this.heardAt)) + interval - now
+    if (next <= 0 && lost > 0) {
+      next = interval
+      this.sentAt = now
+      this.#asked = true
+      ping()
+    }
+    return Math.min(lost, next)
   }
 }
 
@@ -39,6 +62,14 @@ export class Pulse {
  */
 const turnsToRead = 4
 
+/** Returns, after what has arrived was read, whether a peer that was silent for two intervals still is. */
+export const isSilent = (pulse: Pulse, turn: TurnService): Effect.Effect<boolean> =>
+  Effect.gen(function* () {
+    const { heardAt } = pulse
+    for (let i = 0; i < turnsToRead; i++) yield* turn.next
+    return pulse.heardAt === heardAt
+  })
+
 /** Pings as `pulse` demands; returns when nothing was heard for two intervals. */
 export const heartbeat = (
   pulse: Pulse,
@@ -46,34 +77,17 @@ export const heartbeat = (
     readonly connection: Pick<Connection, "mayFallSilent">
     /** Milliseconds. */
     readonly interval: number
-    readonly now: () => number
     readonly turn: TurnService
     readonly ping: () => void
   }
 ): Effect.Effect<void> =>
   Effect.gen(function* () {
-    const { interval, now, turn } = options
     yield* options.connection.mayFallSilent ?? Effect.void
-    pulse.sentAt = pulse.heardAt = now()
-    let pingedAt = -Infinity
+    pulse.begin()
     for (;;) {
-      const { sentAt, heardAt } = pulse
-      // One ping asks for an answer; more would not get it sooner.
-      const ping = Math.min(sentAt, pingedAt > heardAt ? Infinity : heardAt) + interval
-      const lost = pulse.listening ? heardAt + 2 * interval : Infinity
-      const due = Math.min(ping, lost) - now()
-      if (due > 0) {
-        // Never shorter than a timer can be, or a fraction of a millisecond would be waited for in a loop.
-        yield* Effect.sleep(Math.max(1, Math.ceil(due)))
-        continue
-      }
-      if (now() >= lost) {
-        for (let i = 0; i < turnsToRead; i++) yield* turn.next
-        if (pulse.listening && pulse.heardAt === heardAt) return
-        continue
-      }
-      pulse.sending()
-      pingedAt = pulse.sentAt
-      options.ping()
+      const left = pulse.look(options.interval, options.ping)
+      // Never shorter than a timer can be, or a fraction of a millisecond would be waited for in a loop.
+      if (left > 0) yield* Effect.sleep(Math.ceil(left))
+      else if (yield* isSilent(pulse, options.turn)) return
     }
   })

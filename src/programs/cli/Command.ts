@@ -41,6 +41,8 @@ interface Described<F extends Flags> {
   readonly more?: Readonly<Record<string, ReadonlyArray<string>>>
   /** Whether it loads modules of the user's, which import Effect and this package. */
   readonly hostsModules?: (written: Written) => boolean
+  /** Whether a signal is how it comes to its end, and not what keeps it from one. */
+  readonly untilSignal?: boolean
 }
 
 /** A command, its types erased. */
@@ -72,6 +74,7 @@ export const make = <F extends Flags>(
   arguments: [],
   more: {},
   hostsModules: () => false,
+  untilSignal: false,
   ...described,
   // The flags were decoded by their declaration, which is what their type is inferred from.
   start: async ({ flags, words }) => (await load()).run(flags as Values<F>, ...words)

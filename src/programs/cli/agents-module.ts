@@ -1,5 +1,6 @@
 /** Agents by the name of a shipped set, or out of a module of the user's, with the services that it brings. */
 
+import { stat } from "node:fs/promises"
 import { resolve } from "node:path"
 import { pathToFileURL } from "node:url"
 import type * as FileSystem from "@effect/platform/FileSystem"
@@ -40,6 +41,10 @@ const isRegistered = (u: unknown): u is Hosted =>
   "prepare" in u &&
   typeof u.prepare === "function"
 
+/** What `Agent.make` returns: an agent that nobody has given a handler. */
+const isContract = (u: unknown): u is { readonly name: unknown } =>
+  typeof u === "object" && u !== null && "name" in u && "version" in u && "input" in u && !isRegistered(u)
+
 const isLeased = (u: unknown): u is Leased =>
   typeof u === "object" && u !== null && "tag" in u && "lease" in u && typeof u.lease === "function"
 
@@ -78,6 +83,11 @@ const checked = (name: string, module: Exports): Effect.Effect<AgentsModule, Usa
   const agents: ReadonlyArray<unknown> = Array.isArray(exported) ? exported : [exported]
   const refuse = (problem: string) =>
     Effect.fail(new UsageError({ message: `--agents ${name} must export ${problem}` }))
+  const contract = agents.find(isContract)
+  if (contract !== undefined)
+    return refuse(
+      `agents: ${contract.name} is a contract without a handler\n  export what Agent.handle(contract, handler) returns`
+    )
   if (!agents.every(isRegistered)) return refuse(`agents, for example\n  ${help}`)
   const { layer = Layer.empty, leased = [] } = module
   if (!isLayer(layer)) return refuse("as layer a Layer with the services of its agents")
@@ -86,13 +96,24 @@ const checked = (name: string, module: Exports): Effect.Effect<AgentsModule, Usa
   return Effect.succeed({ name, shipped: false, agents, layer, leased })
 }
 
+/** Returns why a module does not load, in a line, and what there is to do about it. */
+const loadProblem = (cause: unknown): string => {
+  if (!(cause instanceof Error)) return String(cause)
+  const said = `${cause.message.split("\n")[0]?.replace(/ imported from .*/, "")}`
+  return "code" in cause && cause.code === "ERR_UNKNOWN_FILE_EXTENSION"
+    ? `${said}\n  Node ${process.versions.node} reads no such file: compile TypeScript first (from 22.18 on Node reads .ts as it is)`
+    : said
+}
+
 const loadForeign = (name: string): Effect.Effect<AgentsModule, UsageError> =>
   Effect.tryPromise({
-    try: () => import(pathToFileURL(resolve(name)).href) as Promise<Exports>,
-    catch: (cause) =>
-      new UsageError({
-        message: `--agents ${name} does not load: ${cause instanceof Error ? cause.message.split("\n")[0]?.replace(/ imported from .*/, "") : cause}`
-      })
+    try: async () => {
+      const file = resolve(name)
+      // Node would read it whatever it is, and wait for who writes to a FIFO.
+      if ((await stat(file).catch(() => undefined))?.isFile() === false) throw new Error("it is no file")
+      return (await import(pathToFileURL(file).href)) as Exports
+    },
+    catch: (cause) => new UsageError({ message: `--agents ${name} does not load: ${loadProblem(cause)}` })
   }).pipe(Effect.flatMap((module) => checked(name, module)))
 
 const load = (name: string): Effect.Effect<AgentsModule, UsageError> =>

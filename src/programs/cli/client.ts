@@ -1,12 +1,11 @@
 /** What every command that talks to a runtime has in common. */
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import type * as Scope from "effect/Scope"
 import * as ArcpClient from "../../layers/client/ArcpClient.js"
 import * as DialerWebSocket from "../../layers/transport/DialerWebSocket.js"
 import type { Feature } from "../../protocol/Features.js"
 import { TransportError } from "../../services/transport/Transport.js"
-import { exitCode, leaveOnBrokenPipe, leaving } from "./exit.js"
+import { leaveOnBrokenPipe } from "./exit.js"
 import { giveUpAfter } from "./lost.js"
 import { type Target, type TargetFlags, targetOf } from "./target.js"
 import type { UsageError } from "./UsageError.js"
@@ -19,11 +18,6 @@ export const connectTo = (
 ): Effect.Effect<ArcpClient.ArcpClientService, ArcpClient.ClientError | UsageError, Scope.Scope> =>
   Effect.gen(function* () {
     yield* leaveOnBrokenPipe
-    yield* Effect.addFinalizer((exit) =>
-      Effect.sync(() => {
-        if (Exit.isInterrupted(exit) && leaving.code === exitCode.success) leaving.code = exitCode.interrupted
-      })
-    )
     const ms = yield* giveUpAfter(target)
     return yield* ArcpClient.make({
       token: target.token,

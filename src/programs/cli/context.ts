@@ -125,7 +125,7 @@ export const context: Command.Group = {
   summary: "Keep runtimes and how their tokens are come by under names",
   commands: [add, list, use, show, rm, current],
   examples: [
-    "arcp context add prod --url wss://agents.example.com/arcp --token-file ~/.arcp-token",
+    "arcp context add prod --url wss://agents.example.com/arcp --token-file ~/.tok",
     "arcp context use prod",
     "arcp jobs                  # of prod",
     "arcp jobs --context stage  # of another, once"

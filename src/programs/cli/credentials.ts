@@ -26,7 +26,7 @@ export const credentials = Command.make(
     flags: options,
     examples: ["arcp credentials --db .arcp/arcp.db", "arcp credentials --revoke"],
     more: {
-      Environment: ["ARCP_LITELLM_URL, ARCP_LITELLM_KEY  as for arcp serve; what --revoke revokes with"],
+      Environment: ["ARCP_LITELLM_URL, ARCP_LITELLM_KEY  as for arcp serve; --revoke asks it"],
       "Exit codes": ["0 none is outstanding   1 some are, or could not be revoked   2 a mistake"]
     }
   },

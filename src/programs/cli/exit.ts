@@ -3,7 +3,13 @@ import * as Cause from "effect/Cause"
 import * as ConfigError from "effect/ConfigError"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import { type ArcpError, InternalError, isArcpError, PermissionDenied } from "../../protocol/Errors.js"
+import {
+  type ArcpError,
+  InternalError,
+  InvalidRequest,
+  isArcpError,
+  PermissionDenied
+} from "../../protocol/Errors.js"
 import { TransportError } from "../../services/transport/Transport.js"
 import { columnsOf, fitted, safe } from "./text.js"
 import { UsageError } from "./UsageError.js"
@@ -85,6 +91,12 @@ const denialHint = (error: PermissionDenied): string | undefined =>
     ? "use arcp cancel where you ran arcp submit --detach; others may with arcp serve --operator or --cancel principal"
     : "what a job may do is given with --lease, see arcp submit --help"
 
+/** What the runtime refuses to read: what the agent was to be given, or something that is this program's mistake. */
+const requestHint = (error: InvalidRequest): string | undefined =>
+  error.message.startsWith("payload.input")
+    ? "arcp agents AGENT shows what an agent takes as --input"
+    : undefined
+
 /** There is no runtime, or it is somewhere else, or may be spoken to only when told so. */
 const transportHint = (error: TransportError): string =>
   error.message.startsWith("refusing plaintext")
@@ -115,7 +127,9 @@ export const describe = (error: unknown): string => {
       ? denialHint(error)
       : error instanceof TransportError
         ? transportHint(error)
-        : hints[tagOf(error)]
+        : error instanceof InvalidRequest
+          ? requestHint(error)
+          : hints[tagOf(error)]
   return safe(`error: ${code}${failure ?? messageOf(error)}${hint === undefined ? "" : `\n  ${hint}`}`)
 }
 

@@ -124,7 +124,7 @@ export const programHelp = (entries: ReadonlyArray<Command | Group>, page: Page)
     ...section(
       "Begin with",
       indented([
-        "arcp serve                      # in one terminal; prints an address and a token",
+        "arcp serve                      # in one terminal; prints an address, a token",
         "arcp agents --token TOKEN       # in another",
         `arcp submit survey --token TOKEN --input '{"root":"."}' --lease 'fs.read=./**'`
       ]),

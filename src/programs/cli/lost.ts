@@ -28,15 +28,22 @@ export const notice = (status: Status): string | undefined =>
       ? `✓ resumed after event ${status.resumedAt}`
       : undefined
 
-/** Tells of the changes of the connection, each once however often the same is tried. */
-export const notices = (client: ArcpClientService, print: (status: Status) => void): Effect.Effect<void> =>
+/**
+ * Tells of the changes of the connection, each once however often the same is tried. A session that was resumed when the
+ * command began has changed nothing: only one that was lost before its eyes has come back.
+ */
+export const notices = (
+  client: Pick<ArcpClientService, "status">,
+  print: (status: Status) => void
+): Effect.Effect<void> =>
   Effect.suspend(() => {
     let told: string | undefined
     return Stream.runForEach(client.status.changes, (status) =>
       Effect.sync(() => {
         const text = notice(status)
-        if (text !== undefined && text !== told) print(status)
-        told = text ?? told
+        if (text === undefined || text === told || (status._tag === "Connected" && told === undefined)) return
+        print(status)
+        told = text
       })
     )
   })
@@ -47,35 +54,39 @@ const without = (status: Status) => status._tag === "Connecting" || status._tag 
 const first = <A, E, R, E2, R2>(self: Effect.Effect<A, E, R>, that: Effect.Effect<never, E2, R2>) =>
   Effect.raceFirst(Effect.interruptible(self), Effect.interruptible(that))
 
+/** Fails once there has been no connection for so many milliseconds. */
+const awayFor = (
+  client: ArcpClientService,
+  ms: number,
+  message: string
+): Effect.Effect<never, TransportError> =>
+  client.status.changes.pipe(
+    Stream.map(without),
+    Stream.changes,
+    Stream.flatMap(
+      (away) =>
+        away
+          ? Stream.fromEffect(Effect.zipRight(Effect.sleep(ms), new TransportError({ message })))
+          : Stream.empty,
+      { switch: true }
+    ),
+    Stream.runDrain,
+    Effect.zipRight(Effect.never)
+  )
+
 /** Runs what needs the runtime, and fails once that has been away for as long as the command waits. */
 export const whileThere =
   (client: ArcpClientService, flags: Pick<ClientFlags, "giveUpAfter">) =>
   <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E | TransportError | UsageError, R> =>
     Effect.flatMap(giveUpAfter(flags), (ms) =>
-      first(
-        self,
-        client.status.changes.pipe(
-          Stream.map(without),
-          Stream.changes,
-          Stream.flatMap(
-            (away) =>
-              away
-                ? Stream.fromEffect(
-                    Effect.zipRight(
-                      Effect.sleep(ms),
-                      new TransportError({
-                        message: `no runtime for ${flags.giveUpAfter}, gave up (--give-up-after)`
-                      })
-                    )
-                  )
-                : Stream.empty,
-            { switch: true }
-          ),
-          Stream.runDrain,
-          Effect.zipRight(Effect.never)
-        )
-      )
+      first(self, awayFor(client, ms, `no runtime for ${flags.giveUpAfter}, gave up (--give-up-after)`))
     )
+
+/** Runs what somebody who wants to leave still waits for: fails as soon as there is no connection. */
+export const whileConnected =
+  (client: ArcpClientService) =>
+  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E | TransportError, R> =>
+    first(self, awayFor(client, 0, "the runtime is away"))
 
 /** The same, with its notices on stderr: for what shows nothing else meanwhile. */
 export const attended =

@@ -5,7 +5,7 @@ import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import type { Surroundings } from "./Command.js"
 import { decode } from "./decode.js"
-import { report } from "./exit.js"
+import { exitCode, leaving, report } from "./exit.js"
 import { formats, type LogFormat, stderrLogger } from "./logger.js"
 import type { Asked } from "./parse.js"
 import { harmlessly } from "./terminal.js"
@@ -38,4 +38,12 @@ export const main = ({
       Effect.promise(() => command.start(given)),
       (run) => run
     ).pipe(Effect.provide(stderrLogger(formatOf(given.flags))), Logger.withMinimumLogLevel(level))
-  }).pipe(Effect.catchAllCause(report), harmlessly)
+  }).pipe(
+    Effect.onInterrupt(() =>
+      Effect.sync(() => {
+        if (!command.untilSignal && leaving.code === exitCode.success) leaving.code = exitCode.interrupted
+      })
+    ),
+    Effect.catchAllCause(report),
+    harmlessly
+  )

@@ -142,7 +142,9 @@ export const parse = (
   if (first === "completions") return { _tag: "Help", about: undefined }
   const words = first === "help" ? rest.filter((word) => !word.startsWith("-")) : [first]
   const [name, ...more] = words
-  if (name === undefined) return { _tag: "Help", about: undefined }
+  // What these two take is in the help of the program.
+  if (name === undefined || name === "help" || name === "completions")
+    return { _tag: "Help", about: undefined }
   const entry = entries.find((entry) => entry.name === name)
   if (entry === undefined) {
     const names = [...entries.map(({ name }) => name), "help", "completions"]

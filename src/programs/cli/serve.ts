@@ -11,57 +11,56 @@ const integer = (name: string, description: string) =>
 
 const options = {
   transport: CliOptions.choice("transport", ["ws", "stdio"]).pipe(
-    CliOptions.withDescription(
-      "WebSocket on a port, or newline-delimited JSON on stdin and stdout (default ws)"
-    ),
+    CliOptions.withDescription("WebSocket on a port, or newline-delimited JSON on stdin and stdout"),
     CliOptions.withDefault("ws" as const)
   ),
   host: CliOptions.text("host").pipe(
-    CliOptions.withDescription("address to listen on (default 127.0.0.1)"),
+    CliOptions.withDescription("address to listen on"),
     CliOptions.withDefault("127.0.0.1")
   ),
   port: CliOptions.integer("port").pipe(
-    CliOptions.withDescription("port to listen on; 0 is any free one (default 7777)"),
+    CliOptions.withDescription("port to listen on; 0 is any free one"),
     CliOptions.withDefault(7777)
   ),
   path: CliOptions.text("path").pipe(
-    CliOptions.withDescription("path of the WebSocket endpoint (default /arcp)"),
+    CliOptions.withDescription("path of the WebSocket endpoint"),
     CliOptions.withDefault("/arcp")
   ),
   allowInsecure: CliOptions.boolean("allow-insecure").pipe(
     CliOptions.withDescription("serve plaintext on an address that is not loopback (behind a TLS proxy)")
   ),
   allowOrigin: CliOptions.text("allow-origin").pipe(
-    CliOptions.withDescription("origin of a web page that may connect; repeatable"),
+    CliOptions.withDescription("origin of a web page that may connect"),
     CliOptions.repeated
   ),
   allowHost: CliOptions.text("allow-host").pipe(
     CliOptions.withDescription(
-      "host name that clients may address this server by, such as a proxy's public name; repeatable"
+      "host name that clients may address this server by, such as a proxy's public name"
     ),
     CliOptions.repeated
   ),
   trustProxy: CliOptions.text("trust-proxy").pipe(
-    CliOptions.withDescription(
-      "address or network of a proxy whose X-Forwarded-For says where a client is; repeatable"
-    ),
+    CliOptions.withDescription("address or network of a proxy whose X-Forwarded-For says where a client is"),
     CliOptions.repeated
   ),
   db: text("db", "SQLite file (default .arcp/arcp.db)"),
   memory: CliOptions.boolean("memory").pipe(CliOptions.withDescription("keep everything in memory instead")),
   synchronous: CliOptions.choice("synchronous", ["FULL", "NORMAL"]).pipe(
-    CliOptions.withDescription("FULL survives a power cut, NORMAL the end of the process (default FULL)"),
+    CliOptions.withDescription("FULL survives a power cut, NORMAL the end of the process"),
     CliOptions.withDefault("FULL" as const)
   ),
   token: CliOptions.text("token").pipe(
-    CliOptions.withDescription("TOKEN=PRINCIPAL that may connect; repeatable; also ARCP_TOKENS"),
+    CliOptions.withDescription("TOKEN=PRINCIPAL that may connect; also ARCP_TOKENS"),
     CliOptions.repeated
   ),
   jwtSecret: text(
     "jwt-secret",
     "accept JWTs signed with this shared secret (HS256, HS384, HS512); also ARCP_JWT_SECRET"
   ),
-  jwtPublicKey: text("jwt-public-key", "accept JWTs signed with the private key of this PEM file"),
+  jwtPublicKey: text(
+    "jwt-public-key",
+    "accept JWTs signed with the private key that belongs to this public one (PEM)"
+  ),
   jwtJwks: text("jwt-jwks", "accept JWTs signed with a key of the JWKS at this URL"),
   jwtIssuer: text("jwt-issuer", "issuer that JWTs must have"),
   jwtAudience: text("jwt-audience", "audience that JWTs must have"),
@@ -72,12 +71,12 @@ const options = {
   identities: text("identities", "JSON file of who may connect: token, principal, agents, leaseCeiling"),
   cancel: CliOptions.choice("cancel", ["own-session", "principal"]).pipe(
     CliOptions.withDescription(
-      "who may cancel a job while its session exists: that session, or every session of its principal (default own-session)"
+      "who may cancel a job while its session exists: that session, or every session of its principal"
     ),
     CliOptions.withDefault("own-session" as const)
   ),
   operator: CliOptions.text("operator").pipe(
-    CliOptions.withDescription("PRINCIPAL that may cancel every job; repeatable"),
+    CliOptions.withDescription("PRINCIPAL that may cancel every job"),
     CliOptions.repeated
   ),
   workspace: text(
@@ -86,7 +85,7 @@ const options = {
   ),
   agents: CliOptions.text("agents").pipe(
     CliOptions.withDescription(
-      "demo, conformance, or a module that exports agents; repeatable (default demo)"
+      "demo, conformance, or a module that exports agents; demo unless one is named"
     ),
     CliOptions.repeated
   ),
@@ -95,9 +94,7 @@ const options = {
   cancelGraceMs: integer("cancel-grace-ms", "milliseconds a cancelled job gets to clean up (default 30000)"),
   shutdownGraceMs: integer("shutdown-grace-ms", "milliseconds running jobs get at shutdown (default 5000)"),
   limit: CliOptions.text("limit").pipe(
-    CliOptions.withDescription(
-      "any other option of the runtime as NAME=VALUE, e.g. maxJobsPerSession=500; repeatable"
-    ),
+    CliOptions.withDescription("any other option of the runtime as NAME=VALUE, e.g. maxJobsPerSession=500"),
     CliOptions.repeated
   ),
   logLevel,
@@ -153,10 +150,11 @@ export const serve = Command.make(
     name: "serve",
     summary: "Run agents and serve them to ARCP clients",
     flags: CliOptions.presented(options, presentation),
+    untilSignal: true,
     examples: [
-      "arcp serve                                          # the demo agent, on ws://127.0.0.1:7777/arcp",
+      "arcp serve                                          # demo agents, port 7777",
       "arcp serve --agents ./agents.mjs --token secret=me  # agents of yours",
-      "arcp serve --memory --port 0                        # nothing stored, any free port",
+      "arcp serve --memory --port 0                        # no file, a free port",
       "arcp serve --transport stdio --agents ./agents.mjs  # for a parent process"
     ],
     more: {

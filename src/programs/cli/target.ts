@@ -5,6 +5,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
+import { refusal } from "../../layers/transport/DialPolicy.js"
 import type { Surroundings } from "./Command.js"
 import { type ClientFlags, defaultUrl } from "./client-flags.js"
 import * as Contexts from "./contexts.js"
@@ -51,11 +52,14 @@ export const targetOf = (
             ? "a token is needed: give --token, set ARCP_TOKEN, or keep one with arcp context add"
             : `a token is needed, and context ${name} has none: give --token, or set ARCP_TOKEN`
       })
-    return {
+    const target = {
       url: url ?? defaultUrl,
       // It was allowed for where the context leads.
       insecure: flags.insecure || (context?.insecure === true && url === context.url),
       token,
       giveUpAfter: flags.giveUpAfter
     }
+    // Whether it may be dialled is the dialer's to say; what is no address is a mistake of this command line.
+    const mistake = refusal({ url: target.url, allowInsecure: true })
+    return mistake === undefined ? target : yield* new UsageError({ message: mistake.message })
   })

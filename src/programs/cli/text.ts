@@ -2,10 +2,11 @@
 
 /**
  * What steers a terminal or deceives its reader: control characters (C0 but tab and line feed, DEL, C1), what turns the
- * reading direction, and the line and paragraph separators.
+ * reading direction, the line and paragraph separators, and what is not seen at all (a byte order mark, spaces of no width,
+ * tags, half a surrogate pair). Joiners are seen in what they join, as in emoji, and stay.
  */
 const unsafe =
-  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufff9-\ufffb]/g
+  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\p{Cs}\u{e0000}-\u{e007f}]/gu
 
 /** Returns a text without what steers a terminal; it may have several lines. */
 export const safe = (text: string): string => text.replace(unsafe, "\ufffd")
@@ -15,7 +16,12 @@ export const inLine = (text: string): string => safe(text.replace(/\r?\n|\t/g, "
 
 /** Returns JSON text in which what steers a terminal is escaped: it says the same. */
 export const safeJson = (text: string): string =>
-  text.replace(unsafe, (found) => `\\u${found.charCodeAt(0).toString(16).padStart(4, "0")}`)
+  text.replace(unsafe, (found) =>
+    found
+      .split("")
+      .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`)
+      .join("")
+  )
 
 /** Returns a value as one line of JSON that can be shown on a terminal. */
 export const json = (value: unknown): string => safeJson(JSON.stringify(value))

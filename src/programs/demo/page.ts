@@ -206,6 +206,26 @@ const follow = (handle: ArcpClient.JobHandle, job: KnownJob) =>
     )
   )
 
+/** Shows no verdict and no report. */
+const clearResult = () => {
+  verdict("", "none")
+  sessionStorage.removeItem("demo-report")
+  show(page.report, "The result of the job will be here.")
+}
+
+/** This tab is a duplicate: what it knows is a copy, and the job goes on in the other. */
+const leaveToOther = () => {
+  known = undefined
+  sessionStorage.removeItem("demo-job")
+  page.log.replaceChildren()
+  say("another tab holds the session and its job; this one has a session of its own", "warn")
+  show(page.job, "no job yet")
+  show(page.counted, "")
+  show(page.last, "–")
+  page.progress.value = 0
+  clearResult()
+}
+
 const submit = (client: ArcpClient.ArcpClientService, root: string) =>
   Effect.gen(function* () {
     const lease = { "fs.read": [`${root.replace(/\/+$/, "")}/**`] }
@@ -225,9 +245,7 @@ const submit = (client: ArcpClient.ArcpClientService, root: string) =>
     page.log.replaceChildren()
     say(`accepted by ${handle.agent}; it may read below ${root}`)
     showJob()
-    verdict("", "none")
-    sessionStorage.removeItem("demo-report")
-    show(page.report, "The result of the job will be here.")
+    clearResult()
     yield* follow(handle, known)
   })
 
@@ -277,7 +295,10 @@ const session = (token: string) =>
     const client = yield* ArcpClient.make({
       token: Redacted.make(token),
       name: "effect-arcp demo",
-      state: ClientState.keyValueStore(store, "demo-session")
+      state: ClientState.keyValueStore(store, "demo-session", {
+        copied: true,
+        onHeld: Effect.sync(leaveToOther)
+      })
     })
     sessionStorage.setItem("demo-token", token)
     yield* Effect.fork(

@@ -18,6 +18,8 @@ import type { JobRecord, Op, SessionRecord, StoredEvent } from "../store/Store.j
 export interface Secret {
   readonly payload: string
   readonly values: ReadonlyArray<string>
+  /** Whether it may be delivered, asked each time: whose a session is can change between an event and its replay. */
+  readonly isShown: () => boolean
 }
 
 /** An event before it has numbers. `payload` is the JSON text of the message's payload. */

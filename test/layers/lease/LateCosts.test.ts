@@ -1,4 +1,5 @@
 /** What is spent when the job that spends it has ended already (§9.6). */
+import * as LanguageModel from "@effect/ai/LanguageModel"
 import { assert, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -6,12 +7,15 @@ import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
 import * as Registry from "../../../src/layers/agents/Registry.js"
 import * as Tools from "../../../src/layers/agents/Tools.js"
 import * as Auth from "../../../src/layers/auth/Auth.js"
+import * as LeasedLanguageModel from "../../../src/layers/lease/LeasedLanguageModel.js"
 import * as Runtime from "../../../src/layers/runtime/Runtime.js"
 import * as TransportMemory from "../../../src/layers/transport/TransportMemory.js"
 import * as Budget from "../../../src/protocol/Budget.js"
+import type { ArcpError } from "../../../src/protocol/Errors.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Job } from "../../../src/services/jobs/Job.js"
 import { Lease } from "../../../src/services/lease/Lease.js"
@@ -19,7 +23,18 @@ import { gate } from "../../support/lessee.js"
 import { open } from "../../support/Wire.js"
 
 /** How a child leaves something behind that costs USD 1. */
-const ways = ["an uninterruptible call", "a forked fiber", "a metric", "a cost of its own"] as const
+const ways = [
+  "an uninterruptible call",
+  "a forked fiber",
+  "a metric",
+  "a cost of its own",
+  "a text of a model",
+  "a stream of a model",
+  "a finalizer that takes longer than the grace"
+] as const
+
+/** USD 1 for each response. */
+const prices = { m: { currency: "USD", inputPerMillion: "1000000", outputPerMillion: "0" } }
 
 it.scoped.each(ways)("%s that ends after its job is charged to the jobs above it", (way) => {
   const work = gate()
@@ -38,21 +53,49 @@ it.scoped.each(ways)("%s that ends after its job is charged to the jobs above it
       )
     )
   ])
+  const parts = [
+    { type: "text", text: "hi" },
+    {
+      type: "finish",
+      reason: "stop",
+      usage: { inputTokens: 1, outputTokens: 0, totalTokens: 1 }
+    }
+  ] as const
+  const model = Layer.effect(
+    LanguageModel.LanguageModel,
+    LanguageModel.make({
+      generateText: () => Effect.as(Effect.uninterruptible(work.wait), [...parts]),
+      streamText: () =>
+        Stream.fromEffect(Effect.uninterruptible(work.wait)).pipe(Stream.flatMap(() => Stream.make(parts[1])))
+    })
+  )
   const child = Agent.handle(Agent.make("child", { version: "1.0.0" }), () =>
     Effect.gen(function* () {
       const job = yield* Job
       const lease = yield* Lease
       const late = Effect.uninterruptible(work.wait)
-      const spent = {
+      const spent: Effect.Effect<void, ArcpError, Tools.Tools | LanguageModel.LanguageModel> = {
         "an uninterruptible call": Effect.asVoid((yield* Tools.Tools).call(print, {})),
         "a forked fiber": Effect.flatMap(
           Effect.forkDaemon(Effect.asVoid(Effect.flatMap(Tools.Tools, (all) => all.call(print, {})))),
           () => Effect.never
         ),
         "a metric": Effect.zipRight(late, job.metric({ name: "cost.search", value: 1, unit: "USD" })),
-        "a cost of its own": Effect.zipRight(late, lease.spend({ amount: "1", currency: "USD" }))
+        "a cost of its own": Effect.zipRight(late, lease.spend({ amount: "1", currency: "USD" })),
+        "a text of a model": Effect.asVoid(Effect.orDie(LanguageModel.generateText({ prompt: "hello" }))),
+        "a stream of a model": Effect.orDie(Stream.runDrain(LanguageModel.streamText({ prompt: "hello" }))),
+        "a finalizer that takes longer than the grace": Effect.scoped(
+          Effect.zipRight(
+            Effect.addFinalizer(() =>
+              Effect.ignore(Effect.zipRight(late, lease.spend({ amount: "1", currency: "USD" })))
+            ),
+            Effect.zipRight(Effect.raceFirst(work.wait, Effect.yieldNow()), Effect.never)
+          )
+        )
       }[way]
-      yield* way === "a forked fiber" ? spent : Effect.uninterruptible(spent)
+      yield* way === "a forked fiber" || way === "a finalizer that takes longer than the grace"
+        ? spent
+        : Effect.uninterruptible(spent)
     })
   )
   const middle = Agent.handle(Agent.make("middle", { version: "1.0.0" }), () =>
@@ -60,7 +103,11 @@ it.scoped.each(ways)("%s that ends after its job is charged to the jobs above it
       const job = yield* Job
       const lease = yield* Lease
       const before = yield* lease.remaining
-      const running = yield* job.delegate("child", {}, { lease: { "tool.call": ["print"] } })
+      const running = yield* job.delegate(
+        "child",
+        {},
+        { lease: { "tool.call": ["print"], "model.use": ["m"] } }
+      )
       yield* work.reached
       yield* running.cancel
       yield* work.open
@@ -76,7 +123,12 @@ it.scoped.each(ways)("%s that ends after its job is charged to the jobs above it
         "middle",
         {},
         {
-          lease: { "tool.call": ["print"], "agent.delegate": ["child"], "cost.budget": ["USD:2"] }
+          lease: {
+            "tool.call": ["print"],
+            "model.use": ["m"],
+            "agent.delegate": ["child"],
+            "cost.budget": ["USD:2"]
+          }
         }
       )
       const seen = yield* running.await
@@ -91,6 +143,7 @@ it.scoped.each(ways)("%s that ends after its job is charged to the jobs above it
       input: null,
       lease_request: {
         "tool.call": ["print"],
+        "model.use": ["m"],
         "agent.delegate": ["middle", "child"],
         "cost.budget": ["USD:2"]
       }
@@ -107,7 +160,7 @@ it.scoped.each(ways)("%s that ends after its job is charged to the jobs above it
       (frame) => frame.type === "job.result" && frame.payload.result?.left !== undefined
     )
     assert.deepStrictEqual(payload.result, { seen: [["USD:2"], ["USD:1"]], left: ["USD:1"], more: true })
-    assert.strictEqual(runs, way === "a metric" || way === "a cost of its own" ? 0 : 1)
+    assert.strictEqual(runs, way === "an uninterruptible call" || way === "a forked fiber" ? 1 : 0)
   }).pipe(
     Effect.provide(
       Runtime.serve().pipe(
@@ -115,8 +168,13 @@ it.scoped.each(ways)("%s that ends after its job is charged to the jobs above it
         Layer.provide(
           Runtime.layerMemory({ options: { cancelGrace: "0 millis", shutdownGrace: "0 millis" } })
         ),
-        Layer.provide(Registry.layer([root, middle, child])),
+        Layer.provide(
+          Registry.layer([root, middle, child], {
+            leased: [LeasedLanguageModel.leased({ name: "m", prices })]
+          })
+        ),
         Layer.provide(tools),
+        Layer.provide(model),
         Layer.provide(Auth.layerStatic({ alice: "alice" }))
       )
     )

@@ -115,6 +115,42 @@ describe("a verifier that never answers", () => {
     )
 })
 
+describe("a hello of a connection that has gone", () => {
+  it.scoped("takes no session from the connection that came after it", () =>
+    Effect.gen(function* () {
+      const verified = yield* Deferred.make<void>()
+      const auth = Layer.succeed(Auth, {
+        ...AuthLayer.fromToken((token) =>
+          Effect.as(Redacted.value(token) === "slow" ? Deferred.await(verified) : Effect.void, {
+            principal: "alice"
+          })
+        )
+      })
+      const { run } = yield* boot([], { disk: yield* Disk.make, auth })
+      yield* run(
+        Effect.gen(function* () {
+          const first = yield* open()
+          const resume = {
+            session_id: first.sessionId,
+            resume_token: first.welcome.resume_token,
+            last_event_seq: 0
+          }
+          yield* first.connection.close(1000, "")
+          const gone = yield* connect
+          yield* gone.send("session.hello", hello({ resume, auth: { scheme: "bearer", token: "slow" } }))
+          yield* Effect.repeatN(eventLoop.next, 20)
+          yield* gone.connection.close(1000, "")
+          const here = yield* open({ resume })
+          yield* Deferred.succeed(verified, undefined)
+          yield* Effect.repeatN(eventLoop.next, 20)
+          yield* here.request("session.ping", { nonce: "still here" })
+          assert.strictEqual((yield* here.expect("session.pong")).payload.ping_nonce, "still here")
+        })
+      )
+    })
+  )
+})
+
 describe("a hello that is refused", () => {
   it.scoped("is answered by an error that names it", () =>
     Effect.gen(function* () {

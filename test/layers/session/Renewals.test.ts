@@ -1,7 +1,6 @@
 /** Renewals of a session's token that are many, late, wrong, or at the same time (protocol 4.1, "A token ends"). */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as TestClock from "effect/TestClock"
@@ -172,13 +171,11 @@ describe("renewals", () => {
           now,
           elapsed: now
         })
-        const fiber = yield* Effect.fork(
-          expiry(session as never, { outbox } as never, session.identity.expiresAt)
-        )
-        yield* settle
-        if (renewed) session.identity = { principal: "alice", expiresAt: now() + 90_000 }
+        assert.strictEqual(expiry.left(session.identity.expiresAt), 30_000)
         yield* TestClock.adjust("31 seconds")
-        yield* Fiber.join(fiber)
+        assert.isAtMost(expiry.left(session.identity.expiresAt), 0)
+        if (renewed) session.identity = { principal: "alice", expiresAt: now() + 60_000 }
+        yield* expiry.ended(session as never, { outbox } as never)
         assert.deepStrictEqual([ended, outbox.farewell?.code], renewed ? [0, undefined] : [1, 4003])
       }
     })

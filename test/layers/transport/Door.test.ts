@@ -9,6 +9,7 @@ import * as Scope from "effect/Scope"
 import * as Door from "../../../src/layers/transport/Door.js"
 import * as Turn from "../../../src/services/runtime/Turn.js"
 import * as TurnShare from "../../../src/services/runtime/TurnShare.js"
+import { isCollected } from "../../support/collected.js"
 
 const settle = Effect.repeatN(Turn.eventLoop.next, 3)
 
@@ -52,6 +53,26 @@ describe("a door", () => {
       yield* settle
       assert.deepStrictEqual(admitted, [0, 1, 3, 4, 5])
       assert.deepStrictEqual(refused, [])
+    })
+  )
+
+  it.scopedLive("does not hold who is inside: their requests are no longer needed", () =>
+    Effect.gen(function* () {
+      const door = yield* opened(2)
+      const inside: Array<() => void> = []
+      const arrived = () => {
+        const visitor: Door.Visitor = { admit: (leave) => inside.push(leave), refuse: () => {} }
+        // What takes it away is let go of with the socket's listener.
+        door.arrive(visitor)
+        return new WeakRef<object>(visitor)
+      }
+      const visitor = arrived()
+      yield* settle
+      assert.strictEqual(inside.length, 1)
+      let collected = false
+      for (let i = 0; i < 20 && !collected; i++) collected = yield* isCollected(visitor)
+      assert.isTrue(collected)
+      inside[0]?.()
     })
   )
 

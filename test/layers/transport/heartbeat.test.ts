@@ -28,7 +28,6 @@ const beating = (onTurn: (pulse: Pulse) => void = () => {}, mayFallSilent?: Effe
       heartbeat(pulse, {
         connection: { mayFallSilent },
         interval,
-        now,
         turn,
         ping: () => pings.push(now() - start)
       })

@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process"
 import { readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { describe, expect, it } from "vitest"
+import { isGroup } from "../../../src/programs/cli/Command.js"
 import { commands, entries } from "../../../src/programs/cli/commands.js"
 import { nearest } from "../../../src/programs/cli/suggest.js"
 import { fitted } from "../../../src/programs/cli/text.js"
@@ -19,7 +20,26 @@ describe("help", () => {
     expect(stdout).toMatch(/ARCP_TOKEN .*--token/)
     expect(stdout).not.toMatch(/--lease-file/)
     expect((await run([])).stdout).toBe(stdout)
-    expect((await run(["help"])).stdout).toBe(stdout)
+    for (const line of stdout.split("\n")) expect(line.length, line).toBeLessThanOrEqual(80)
+    for (const args of [["help"], ["help", "help"], ["help", "completions"], ["completions", "--help"]])
+      expect((await run(args)).stdout).toBe(stdout)
+  })
+
+  it("of a group has its commands, and no line that is too long", async () => {
+    for (const group of entries.filter(isGroup)) {
+      const { code, stdout } = await run(["help", group.name])
+      expect(code).toBe(0)
+      for (const line of stdout.split("\n")) expect(line.length, line).toBeLessThanOrEqual(80)
+      for (const { name } of group.commands) expect(stdout).toContain(`  ${name}`)
+    }
+  })
+
+  it("says of a flag once what its default is, and that it may be repeated", () => {
+    for (const command of commands)
+      for (const { name, description, fallback, occurs } of Object.values(command.flags)) {
+        if (occurs === "repeated") expect(description, name).not.toMatch(/repeatable/)
+        if (fallback !== undefined) expect(description, name).not.toMatch(/default/)
+      }
   })
 
   it.each(commands.map((command) => [command.name, command] as const))(
@@ -30,8 +50,7 @@ describe("help", () => {
       for (const flag of Object.values(command.flags))
         expect(stdout).toMatch(new RegExp(`^  --${flag.name}\\b`, "m"))
       expect(stdout).toMatch(/^Examples$/m)
-      const own = stdout.split("\n").filter((line) => !/^ {2}(arcp|ARCP_| {2}--)/.test(line))
-      for (const line of own) expect(line.length).toBeLessThanOrEqual(80)
+      for (const line of stdout.split("\n")) expect(line.length, line).toBeLessThanOrEqual(80)
       expect((await run([...name.split(" "), "--help"])).stdout).toBe(stdout)
       expect((await run([...name.split(" "), "-h", "--nope"])).stdout).toBe(stdout)
     }

@@ -5,10 +5,15 @@ import { WebSocketServer } from "ws"
 import * as Scripted from "../../../src/testing/ScriptedRuntime.js"
 import { run } from "./inProcess.js"
 
-/** C0, OSC, DEL, C1 (CSI and OSC as one character), bidirectional controls and separators, and what is harmless. */
+/**
+ * C0, OSC, a link (OSC 8), DEL, C1 (CSI, OSC, DCS as one character), bidirectional controls, separators, what is not seen, and
+ * what is harmless.
+ */
 const evil =
-  "a\u001b[2J\u001b]0;t\u0007\r\u007f\u009b31m\u009d\u202e\u2066\u200f\u061c\u2028\u2029 é\u{1f600}"
-const steering = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f]/
+  "a\u001b[2J\u001b]0;t\u0007\u001b]8;;http://x\u001b\\\u0000\u0008\r\u007f\u009b31m\u009d\u0090\u202e\u2066\u2069\u200f\u061c" +
+  "\u2028\u2029\u200b\u2060\ufeff\u180e\u{e0041} é\u{1f600}"
+const steering =
+  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\p{Cs}\u{e0000}-\u{e007f}]/u
 
 const answer = (text: string): ReadonlyArray<string> => {
   const { id, type, payload } = JSON.parse(text) as Scripted.Received

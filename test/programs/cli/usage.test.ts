@@ -117,6 +117,8 @@ describe("arcp serve", () => {
   })
 
   const who = { token: "sekrit", principal: "ci" }
+  const contract = join(folder, "contract.mjs")
+  writeFileSync(contract, `export const agents = [{ name: "greet", version: "1.0.0", input: {} }]\n`)
   it.each<readonly [ReadonlyArray<string>, RegExp]>([
     [["--token"], /--token needs a value/],
     [["--path", "arcp"], /--path starts with a \//],
@@ -129,6 +131,7 @@ describe("arcp serve", () => {
     [["--cancel-grace-ms", "-1"], /--cancel-grace-ms: expected a duration of zero or more/],
     [["--heartbeat-sec", "0"], /--heartbeat-sec: expected a positive duration/],
     [["--agents", join(folder, "none.mjs")], /does not load: Cannot find module '[^']*'$/m],
+    [["--agents", contract], /greet is a contract without a handler\n.*Agent\.handle/],
     [["--jwt-issuer", "x"], /need a key/],
     [["--jwt-clock-tolerance-sec", "5"], /need a key/],
     [["--jwt-clock-tolerance-sec", "-1"], /takes 0 or more/],
@@ -337,6 +340,16 @@ describe("arcp agents", () => {
   })
 })
 
+describe("an input that an agent does not take", () => {
+  it("is answered with what is wrong, and where it is said what is right", async () => {
+    await serving(["--memory", "--agents", "conformance", "--token", "mine=me"], async (address) => {
+      const { code, stderr } = await run(["submit", "sleep", "--url", address, "--token", "mine"])
+      expect(stderr).toMatch(/payload\.input\.ms.*\n {2}arcp agents AGENT shows/)
+      expect(code).toBe(1)
+    })
+  })
+})
+
 describe("arcp cancel", () => {
   it("is for whoever the runtime lets, and one who is refused takes nothing from the owner", async () => {
     const who = ["--token", "mine=me", "--token", "others=other", "--token", "ops=root", "--operator", "root"]
@@ -373,6 +386,15 @@ describe("arcp cancel", () => {
     expect(code).toBe(5)
   })
 })
+
+it.each(["127.0.0.1:7777", "http://127.0.0.1:7777/arcp", "localhost"])(
+  "--url %s: what is no address of a runtime is a usage mistake",
+  async (url) => {
+    const { code, stderr } = await run(["jobs", "--token", "t", "--url", url])
+    expect(stderr).toMatch(/is no WebSocket URL: use ws:/)
+    expect(code).toBe(2)
+  }
+)
 
 describe("what is printed", () => {
   it("has no control characters of others, whoever says it", () => {

@@ -7,12 +7,14 @@
  * On Linux `O_PATH` pins. Elsewhere `O_NONBLOCK` has to do, and `/dev/fd` leads to what was opened. A file system that
  * is not this process's own has no descriptors to pin with; there a path is opened as it is.
  */
+import type { Stats } from "node:fs"
 import { type PlatformError, SystemError, type SystemErrorReason } from "@effect/platform/Error"
 import type * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { Changed } from "./Requests.js"
+import { mayWait, type ReadNow, readNow } from "./Waiting.js"
 
 type NodeFs = typeof import("node:fs")
 
@@ -46,42 +48,56 @@ const reasons: Readonly<Record<string, SystemErrorReason>> = {
   ENOENT: "NotFound",
   EACCES: "PermissionDenied",
   EBUSY: "Busy",
+  EAGAIN: "Busy",
   EISDIR: "BadResource",
   ELOOP: "BadResource",
   ENOTDIR: "BadResource"
 }
 
-const failed = (path: string, error: NodeJS.ErrnoException): SystemError =>
+const failed = (path: string, error: NodeJS.ErrnoException, method = "open"): SystemError =>
   new SystemError({
     reason: reasons[error.code ?? ""] ?? "Unknown",
     module: "FileSystem",
-    method: "open",
+    method,
     pathOrDescriptor: path,
     syscall: error.syscall,
     description: error.message,
     cause: error
   })
 
-const openDescriptor = ({ flags, node }: Pinning, path: string, flag: FileSystem.OpenFlag) =>
+const openDescriptor = ({ node }: Pinning, path: string, flags: number) =>
   Effect.async<number, PlatformError>((resume) =>
-    node.open(path, flags(flag), (error, fd) =>
+    node.open(path, flags, (error, fd) =>
       resume(error === null ? Effect.succeed(fd) : Effect.fail(failed(path, error)))
     )
   )
 
-const isFileOrDirectory = ({ node }: Pinning, path: string, fd: number) =>
-  Effect.async<boolean, PlatformError>((resume) =>
+const statOf = ({ node }: Pinning, path: string, fd: number) =>
+  Effect.async<Stats, PlatformError>((resume) =>
     node.fstat(fd, (error, stats) =>
-      resume(
-        error === null
-          ? Effect.succeed(stats.isFile() || stats.isDirectory())
-          : Effect.fail(failed(path, error))
-      )
+      resume(error === null ? Effect.succeed(stats) : Effect.fail(failed(path, error)))
     )
   )
 
 const closeDescriptor = ({ node }: Pinning, fd: number) =>
   Effect.async<void>((resume) => node.close(fd, () => resume(Effect.void)))
+
+/** Reads by a descriptor of its own, as long as the scope lasts. */
+const reading = (pinning: Pinning, path: string): Effect.Effect<ReadNow, PlatformError, Scope.Scope> => {
+  const { O_NONBLOCK, O_RDONLY } = pinning.node.constants
+  return Effect.map(
+    Effect.acquireRelease(openDescriptor(pinning, path, O_RDONLY | O_NONBLOCK), (fd) =>
+      closeDescriptor(pinning, fd)
+    ),
+    (fd): ReadNow =>
+      (buffer, position) =>
+        Effect.async((resume) =>
+          pinning.node.read(fd, buffer, 0, buffer.length, position, (error, bytes) =>
+            resume(error === null ? Effect.succeed(bytes) : Effect.fail(failed(path, error, "read")))
+          )
+        )
+  )
+}
 
 /** Is it this process that has the descriptors of the file system, and do paths lead to them? */
 const detect = (open: FileSystem.FileSystem, node: NodeFs, pinning: Pinning) =>
@@ -132,8 +148,15 @@ export const make = (
 ): OpenPinned => {
   const reopen = (pinning: Pinning, path: string, fd: number, flag: FileSystem.OpenFlag) =>
     Effect.gen(function* () {
-      if (!(yield* isFileOrDirectory(pinning, path, fd))) return yield* new Changed()
-      return yield* open.open(`${pinning.descriptors}/${fd}`, { flag })
+      const stats = yield* statOf(pinning, path, fd)
+      if (!stats.isFile() && !stats.isDirectory()) return yield* new Changed()
+      const pinned = `${pinning.descriptors}/${fd}`
+      const file = yield* open.open(pinned, { flag })
+      // What may wait says that it is empty.
+      const isRead = stats.isFile() && stats.size === 0 && (flag === "r" || flag.includes("+"))
+      return isRead && (yield* mayWait(pinning.node, pinned))
+        ? readNow(file, yield* reading(pinning, pinned))
+        : file
     })
 
   return (path, flag) =>
@@ -143,7 +166,7 @@ export const make = (
         onNone: () => open.open(path, { flag }),
         onSome: (pinning) =>
           Effect.acquireUseRelease(
-            openDescriptor(pinning, path, flag),
+            openDescriptor(pinning, path, pinning.flags(flag)),
             (fd) => reopen(pinning, path, fd, flag),
             (fd) => closeDescriptor(pinning, fd)
           )

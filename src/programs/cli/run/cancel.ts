@@ -2,6 +2,7 @@
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import type { ArcpClientService } from "../../../services/client/ArcpClient.js"
 import { connect, connectTo } from "../client.js"
 import type { CancelFlags } from "../commands.js"
 import * as Detached from "../detached.js"
@@ -30,11 +31,32 @@ const sessionFor = (flags: CancelFlags, jobId: string) =>
     )
   })
 
+/** Returns how a job has ended; `undefined` when it has not, or when it is not this token's to see. */
+const ended = (client: ArcpClientService, jobId: string) =>
+  client.subscribe(jobId, { history: false }).pipe(
+    Effect.map(({ subscribed: { current_status: status } }) =>
+      status === "pending" || status === "running" ? undefined : status
+    ),
+    // Whoever may not see it may still be one who may cancel it, and is told if not.
+    Effect.catchTags({
+      PermissionDenied: () => Effect.succeed(undefined),
+      JobNotFound: () => Effect.succeed(undefined)
+    }),
+    Effect.scoped
+  )
+
 export const run = (flags: CancelFlags, jobId: string) =>
   Effect.gen(function* () {
     const client = yield* sessionFor(flags, jobId)
+    const status = yield* ended(client, jobId).pipe(attended(client, flags))
+    if (status !== undefined) {
+      yield* Detached.forget(jobId)
+      return yield* flags.json
+        ? Console.log(json({ job_id: jobId, cancelled: status === "cancelled", status }))
+        : Console.log(`${jobId} has ended already: ${status}`)
+    }
+    // What is remembered of it stays until it has ended: a second cancel is no mistake.
     yield* client.cancel(jobId, Option.getOrUndefined(flags.reason)).pipe(attended(client, flags))
-    yield* Detached.forget(jobId)
     yield* flags.json
       ? Console.log(json({ job_id: jobId, cancelled: true }))
       : Console.log(`${jobId} is being cancelled`)

@@ -25,7 +25,7 @@ import * as IdGenerator from "../../../layers/runtime/IdGenerator.js"
 import * as Runtime from "../../../layers/runtime/Runtime.js"
 import * as SecretsLayer from "../../../layers/runtime/Secrets.js"
 import { trustedProxies } from "../../../layers/transport/clientAddress.js"
-import { reserveStdout } from "../../../layers/transport/reserveStdout.js"
+import { reserveStreams } from "../../../layers/transport/reserveStreams.js"
 import * as TransportStdio from "../../../layers/transport/TransportStdio.js"
 import * as WebSocketListener from "../../../layers/transport/WebSocketListener.js"
 import { isLoopback } from "../../../protocol/Loopback.js"
@@ -45,6 +45,7 @@ import { didYouMean } from "../suggest.js"
 import { json } from "../text.js"
 import { UsageError } from "../UsageError.js"
 import { demoPages } from "./demo.js"
+import { keepStreams } from "./standardStreams.js"
 import { traceable, unless, watch } from "./strays.js"
 
 const pair = (
@@ -298,7 +299,8 @@ export const run = (flags: ServeFlags) =>
     })
     const crashed = yield* watch
     // Before the modules of agents are loaded, which may write as well.
-    const output = flags.transport === "stdio" ? yield* reserveStdout : undefined
+    const reserved = flags.transport === "stdio" ? yield* reserveStreams : undefined
+    yield* keepStreams
     const limits = yield* runtimeOptions(flags)
     const auth = yield* authentication(flags)
     const modules = yield* loadModules(flags.agents.length === 0 ? ["demo"] : flags.agents)
@@ -315,7 +317,7 @@ export const run = (flags: ServeFlags) =>
       : yield* onFile(flags, limits, policy, provisioned)
     const transport =
       flags.transport === "stdio"
-        ? TransportStdio.layer(output === undefined ? {} : { output })
+        ? TransportStdio.layer(reserved)
         : WebSocketListener.layer({
             host: flags.host,
             port: flags.port,

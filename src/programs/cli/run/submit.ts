@@ -6,14 +6,16 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { isArcpError } from "../../../protocol/Errors.js"
+import type { ArcpClientService, JobHandle } from "../../../services/client/ArcpClient.js"
+import { TransportError } from "../../../services/transport/Transport.js"
 import { connectTo } from "../client.js"
 import type { SubmitFlags } from "../commands.js"
 import * as Detached from "../detached.js"
 import { exitCode, leaving } from "../exit.js"
 import { askedFor } from "../lease.js"
-import { attended, whileThere } from "../lost.js"
+import { attended, whileConnected, whileThere } from "../lost.js"
 import { readStdin } from "../stdin.js"
-import { targetOf } from "../target.js"
+import { type Target, targetOf } from "../target.js"
 import { inLine, json } from "../text.js"
 import { UsageError } from "../UsageError.js"
 import { endedAs, show } from "../view.js"
@@ -37,6 +39,45 @@ const readInput = (input: string) =>
         new UsageError({ message: `--input must be JSON, for example '{"root":"."}'; a text is '"text"'` })
     })
   })
+
+/** Time in which the runtime has to take a cancel of somebody who wants to leave. */
+const cancelTimeout = Duration.seconds(5)
+
+/**
+ * What an interruption does, Ctrl-C for example: the job is cancelled and seen to its end; a second one leaves. Without a
+ * runtime that takes the cancel there is nothing to wait for: then the job goes on, and `arcp cancel` can end it later.
+ */
+const cancelled = (flags: SubmitFlags, target: Target, client: ArcpClientService, job: JobHandle) =>
+  Effect.gen(function* () {
+    yield* Console.error("\ncancelling; Ctrl-C again to leave at once")
+    yield* job.cancel("cancelled by the user").pipe(
+      whileConnected(client),
+      Effect.timeoutFail({
+        duration: cancelTimeout,
+        onTimeout: () =>
+          new TransportError({ message: `no answer within ${Duration.toSeconds(cancelTimeout)} s` })
+      }),
+      Effect.tapError(() => remember(target, client, job))
+    )
+    // What was acknowledged holds, whatever becomes of the connection.
+    leaving.code = exitCode.cancelled
+    const end = yield* Effect.either(whileConnected(client)(job.result))
+    // Who reads values waits for the last one.
+    if (flags.json && end._tag === "Left" && isArcpError(end.left))
+      yield* Console.log(endedAs(job.jobId, end.left))
+  }).pipe(
+    Effect.catchAll((error) =>
+      Console.error(
+        `could not cancel: ${error.message}; the job may go on, arcp cancel ${job.jobId} ends it later`
+      )
+    )
+  )
+
+/** Keeps what `arcp cancel` needs for a job that goes on without us. */
+const remember = (target: Target, client: ArcpClientService, job: JobHandle) =>
+  Effect.flatMap(client.resumeState, (resume) =>
+    Effect.ignore(Detached.save(job.jobId, { url: target.url, ...resume }))
+  )
 
 export const run = (flags: SubmitFlags, agent: string) =>
   Effect.gen(function* () {
@@ -64,21 +105,8 @@ export const run = (flags: SubmitFlags, agent: string) =>
       )
     }
     if (!flags.json) yield* Console.error(inLine(`${job.agent} ${job.jobId}`))
-    // Ctrl-C interrupts this program; the job is then cancelled and seen to its end. A second Ctrl-C leaves.
-    const cancelled = Effect.gen(function* () {
-      leaving.code = exitCode.cancelled
-      yield* Console.error("\ncancelling; Ctrl-C again to leave at once")
-      yield* job.cancel("cancelled by the user")
-      const end = yield* Effect.either(job.result)
-      // Who reads values waits for the last one.
-      if (flags.json && end._tag === "Left" && isArcpError(end.left))
-        yield* Console.log(endedAs(job.jobId, end.left))
-    }).pipe(
-      attended(client, flags),
-      Effect.catchAll((error) => Console.error(`could not cancel: ${error.message}`))
-    )
     yield* show(client, job, { ...flags, since }).pipe(
       whileThere(client, flags),
-      Effect.onInterrupt(() => cancelled)
+      Effect.onInterrupt(() => cancelled(flags, target, client, job))
     )
   }).pipe(Effect.scoped)
