@@ -372,6 +372,34 @@ describe("a store that fails", () => {
     )
   })
 
+  it.effect("is tried for as long for a job that emits late as for the first", () => {
+    const { control, run } = makeStore()
+    return run(
+      Effect.gen(function* () {
+        const view = yield* openView
+        const [early, late] = [yield* openJob(view), yield* openJob(view)]
+        control.failing = full
+        yield* emit(early, 1, 1)
+        yield* quiet
+        for (let ms = 0; ms < 4_000; ms += 500) {
+          yield* TestClock.adjust("500 millis")
+          yield* quiet
+        }
+        yield* emit(late, 1, 1)
+        for (let ms = 0; ms < 3_000; ms += 500) {
+          yield* TestClock.adjust("500 millis")
+          yield* quiet
+        }
+        assert.isDefined(early.broken)
+        assert.isUndefined(late.broken)
+        control.failing = undefined
+        yield* TestClock.adjust("2 seconds")
+        yield* settle
+        assert.deepStrictEqual(yield* storedOf(late), [1])
+      })
+    )
+  })
+
   it.effect("fails an end that waits behind what it does not take", () => {
     const { control, run } = makeStore()
     return run(
