@@ -86,6 +86,11 @@ export class CommitQueue {
     }
     const batch = this.items.slice(from, this.head)
     if (this.head === this.items.length) this.clear()
+    // Under load it is never empty: what was taken must not be held until it is.
+    else if (this.head >= maxItems && this.head * 2 >= this.items.length) {
+      this.items = this.items.slice(this.head)
+      this.head = 0
+    }
     return batch
   }
   /** Puts back what was taken, before everything else. */

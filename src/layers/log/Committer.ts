@@ -93,9 +93,14 @@ const assign = (
 }
 
 /** Ends the log for good. */
-const stop = ({ queue, stopped }: Work, batch: ReadonlyArray<CommitItem>, cause: Cause.Cause<unknown>) => {
+const stop = (
+  { queue, stopped, windows }: Work,
+  batch: ReadonlyArray<CommitItem>,
+  cause: Cause.Cause<unknown>
+) => {
   queue.end(overForGood)
   queue.refuseAll(batch, overForGood)
+  windows.relieve()
   Deferred.unsafeDone(stopped, Exit.fail(overForGood))
   return Effect.logFatal("the log has stopped; restart the runtime", cause)
 }
@@ -251,7 +256,11 @@ const maxPauseMs = 1000
  * Ends a committer. What is queued is committed, as long as the store takes it; then, and whatever comes later, fails.
  * Beside a commit that the store has not answered nothing is committed: it would be given the same numbers.
  */
-const close = (queue: CommitQueue, commitNext: Effect.Effect<boolean>, running: Fiber.RuntimeFiber<void>) =>
+const close = (
+  { queue, windows }: Work,
+  commitNext: Effect.Effect<boolean>,
+  running: Fiber.RuntimeFiber<void>
+) =>
   Effect.gen(function* () {
     let answered = false
     running.addObserver(() => {
@@ -270,6 +279,7 @@ const close = (queue: CommitQueue, commitNext: Effect.Effect<boolean>, running: 
       closing
     )
     queue.end(closed)
+    windows.relieve()
   })
 
 /** Starts a committer. It ends, and commits what waits, with the scope. */
@@ -301,7 +311,7 @@ export const make = (
       Effect.catchAllCause((cause) => (Cause.isInterruptedOnly(cause) ? Effect.void : stop(work, [], cause))),
       Effect.forkDaemon
     )
-    yield* Effect.addFinalizer(() => close(queue, commitNext, running))
+    yield* Effect.addFinalizer(() => close(work, commitNext, running))
 
     return {
       enqueue: (item) => queue.add(item),

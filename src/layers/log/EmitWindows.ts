@@ -19,7 +19,7 @@ export class EmitWindow {
   since = 0
   /** Who waits until there is less. */
   readonly waiting = new Set<Resume>()
-  /** Of what waits, events whose emitters were interrupted while they waited for room: they slow nobody down. */
+  /** Of what waits, events whose emitters were interrupted while they waited: they slow nobody down. */
   abandoned = 0
   abandonedBytes = 0
   /** Why nothing of the job is committed any more but its end. */
@@ -47,8 +47,8 @@ export class EmitWindows {
   /** Emitted since the last commit. */
   private newEvents = 0
   private newBytes = 0
-  /** Jobs with emitters that wait, in the order in which they began to. */
-  private readonly crowded = new Set<JobState>()
+  /** Windows with emitters that wait, in the order in which they began to. */
+  private readonly crowded = new Set<EmitWindow>()
 
   constructor(
     private readonly limits: WindowLimits,
@@ -80,7 +80,7 @@ export class EmitWindows {
   /** Returns whether whoever has just emitted may go on. */
   isOpen(job: JobState): boolean {
     const { bytes, events } = this.limits.perCommit
-    return this.newEvents < events && this.newBytes < bytes && !this.isFull(job)
+    return this.newEvents < events && this.newBytes < bytes && !this.isFull(job.window)
   }
   /** Waits for a commit after which there is room for more of this job. Fails when the job breaks. */
   wait(job: JobState, event: NewEvent): Effect.Effect<void, InternalError> {
@@ -88,22 +88,28 @@ export class EmitWindows {
       job.window ??= new EmitWindow()
       const { window } = job
       if (window.broken !== undefined) return resume(window.broken)
+      // The emitter's fiber may have yielded since it was asked: what it would wait for may be over, and not come again.
+      if (this.isOpen(job)) return resume(Effect.void)
       window.waiting.add(resume)
-      this.crowded.add(job)
+      this.crowded.add(window)
       return Effect.sync(() => {
-        if (!window.waiting.delete(resume)) return
-        window.abandoned++
-        window.abandonedBytes += sizeOf(event)
+        if (window.waiting.delete(resume)) this.abandon(job, event)
       })
     })
   }
-  /** Returns why a job may not emit: it is broken, or what was interrupted while it waited is as much as may wait. */
+  /** Notes that the emitter of an event was interrupted while it waited. */
+  abandon({ window }: JobState, event: NewEvent): void {
+    if (window === undefined) return
+    window.abandoned++
+    window.abandonedBytes += sizeOf(event)
+  }
+  /** Returns why a job may not emit: it is broken, or as much as may wait was interrupted while it waited. */
   refusal(job: JobState): InternalError | undefined {
     const { window } = job
     if (window === undefined) return undefined
     if (window.broken !== undefined) return window.broken
     if (window.abandoned === 0) return undefined
-    if (!this.isFull(job)) window.abandoned = window.abandonedBytes = 0
+    if (!this.isFull(window)) window.abandoned = window.abandonedBytes = 0
     const { bytes, events } = this.limits
     return window.abandoned > events || window.abandonedBytes > bytes ? tooManyAbandoned : undefined
   }
@@ -111,11 +117,9 @@ export class EmitWindows {
   relieve(): void {
     this.newEvents = this.newBytes = 0
     if (this.bytes > this.limits.bytesInAll) return
-    for (const job of this.crowded) {
-      if (this.isFull(job)) continue
-      this.crowded.delete(job)
-      const { window } = job
-      if (window === undefined) continue
+    for (const window of this.crowded) {
+      if (this.isFull(window)) continue
+      this.crowded.delete(window)
       const waiting = [...window.waiting]
       window.waiting.clear()
       for (const resume of waiting) resume(Effect.void)
@@ -127,13 +131,13 @@ export class EmitWindows {
     const { window } = job
     if (window.broken !== undefined) return
     window.broken = error
-    this.crowded.delete(job)
+    this.crowded.delete(window)
     for (const resume of window.waiting) resume(error)
     window.waiting.clear()
     window.onBroken(error)
   }
 
-  private isFull({ window }: JobState): boolean {
+  private isFull(window: EmitWindow | undefined): boolean {
     return (
       this.bytes > this.limits.bytesInAll ||
       (window !== undefined && (window.events > this.limits.events || window.bytes > this.limits.bytes))

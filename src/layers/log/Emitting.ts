@@ -33,8 +33,9 @@ const placing = ({ committer, pace, windows }: LogParts) => {
     windows.enter(job, event)
     committer.enqueue({ _tag: "Append", job, event, returned: false, done })
     return Effect.async((wake) => {
-      if (exit !== undefined) wake(exit)
-      else resume = wake
+      if (exit !== undefined) return wake(exit)
+      resume = wake
+      return Effect.sync(() => windows.abandon(job, event))
     })
   }
 
@@ -157,7 +158,11 @@ export const make = (parts: LogParts) => {
       const { window } = job
       if (window?.broken !== undefined) return window.broken
       if (window === undefined || window.events === 0) return Effect.void
-      return Effect.async((resume) => committer.enqueue({ _tag: "Flush", job, done: resume }))
+      return Effect.async((resume) =>
+        window.broken !== undefined
+          ? resume(window.broken)
+          : committer.enqueue({ _tag: "Flush", job, done: resume })
+      )
     })
 
   const end = (

@@ -62,6 +62,14 @@ const makeStore = (inner: () => Layer.Layer<Store, StoreError> = StoreMemory.lay
 
 const full = new StoreError({ message: "the disk is full" })
 
+/** An event that is a mistake. */
+const unreadable = (n: number) =>
+  Object.defineProperty(event("log", n), "kind", {
+    get: () => {
+      throw new Error("an event that cannot be read")
+    }
+  })
+
 /** Lets everything happen that can without the clock. */
 const quiet = Effect.repeatN(eventLoop.next, 5)
 
@@ -197,6 +205,49 @@ describe("an emit", () => {
     }
   )
 
+  it.effect("is refused so too when what was interrupted waited for its commit", () => {
+    const { gate, run } = makeStore()
+    return run(
+      Effect.gen(function* () {
+        const log = yield* EventLog
+        const job = yield* openJob(yield* openView)
+        yield* gate.close
+        for (const n of upTo(100)) {
+          const emitting = yield* Effect.fork(log.append(job, awaited(event("tool_call", n))))
+          yield* Effect.yieldNow()
+          yield* Fiber.interrupt(emitting)
+        }
+        assert.isTrue(Exit.isFailure(yield* Effect.exit(log.append(job, awaited(event("tool_call", 101))))))
+        yield* gate.open
+        yield* settle
+        assert.isAtMost((yield* storedOf(job)).length, 3 * 8)
+        yield* log.append(job, awaited(event("tool_call", 102)))
+      }),
+      { maxUncommittedEvents: 8 }
+    )
+  })
+
+  it.effect("goes on when what it waits with is committed together with the end of its job", () => {
+    const { gate, run } = makeStore()
+    return run(
+      Effect.gen(function* () {
+        const view = yield* openView
+        const job = yield* openJob(view)
+        yield* gate.close
+        const waiting = yield* Effect.fork(emit(job, 1, 9))
+        yield* Effect.yieldNow()
+        assert.isTrue(yield* isWaiting(waiting))
+        const ending = yield* Effect.fork(end(job, view))
+        yield* Effect.yieldNow()
+        yield* gate.open
+        yield* Fiber.join(ending)
+        yield* Fiber.join(waiting)
+        assert.deepStrictEqual(numbers(yield* readAll(view), job), [...upTo(9), undefined])
+      }),
+      { maxUncommittedEvents: 8 }
+    )
+  })
+
   it.effect("that is awaited returns with its commit, after everything before it", () => {
     const { gate, run } = makeStore()
     return run(
@@ -321,6 +372,34 @@ describe("a store that fails", () => {
     )
   })
 
+  it.effect("is tried for as long for a job that emits late as for the first", () => {
+    const { control, run } = makeStore()
+    return run(
+      Effect.gen(function* () {
+        const view = yield* openView
+        const [early, late] = [yield* openJob(view), yield* openJob(view)]
+        control.failing = full
+        yield* emit(early, 1, 1)
+        yield* quiet
+        for (let ms = 0; ms < 4_000; ms += 500) {
+          yield* TestClock.adjust("500 millis")
+          yield* quiet
+        }
+        yield* emit(late, 1, 1)
+        for (let ms = 0; ms < 3_000; ms += 500) {
+          yield* TestClock.adjust("500 millis")
+          yield* quiet
+        }
+        assert.isDefined(early.broken)
+        assert.isUndefined(late.broken)
+        control.failing = undefined
+        yield* TestClock.adjust("2 seconds")
+        yield* settle
+        assert.deepStrictEqual(yield* storedOf(late), [1])
+      })
+    )
+  })
+
   it.effect("fails an end that waits behind what it does not take", () => {
     const { control, run } = makeStore()
     return run(
@@ -357,6 +436,74 @@ describe("a store that fails", () => {
     )
   })
 
+  it.effect("leaves no trace of what it did not take in the window of its job", () => {
+    const { control, gate, run } = makeStore()
+    return run(
+      Effect.gen(function* () {
+        const log = yield* EventLog
+        const job = yield* openJob(yield* openView)
+        control.failing = full
+        for (const n of upTo(20))
+          assert.isTrue(Exit.isFailure(yield* Effect.exit(log.append(job, awaited(event("log", n))))))
+        control.failing = undefined
+        yield* gate.close
+        yield* emit(job, 21, 28)
+        yield* gate.open
+        yield* settle
+        assert.deepStrictEqual(yield* storedOf(job), upTo(28, 21))
+      }),
+      { maxUncommittedEvents: 8 }
+    )
+  })
+
+  it.effect("while a mistake is looked for is tried again with all that was not committed", () => {
+    const { control, gate, run } = makeStore()
+    return run(
+      Effect.gen(function* () {
+        const log = yield* EventLog
+        const view = yield* openView
+        const [bad, good] = [yield* openJob(view), yield* openJob(view)]
+        yield* gate.close
+        yield* emit(good, 1, 2)
+        yield* emit(bad, 1, 1)
+        yield* log.append(bad, unreadable(2))
+        yield* log.append(bad, event("log", 3))
+        // The batch is found to be bad at once, and its first item waits at the gate.
+        yield* quiet
+        yield* emit(bad, 4, 4)
+        control.failing = full
+        yield* gate.open
+        yield* quiet
+        control.failing = undefined
+        yield* TestClock.adjust("1 second")
+        yield* settle
+        assert.deepStrictEqual(yield* storedOf(good), upTo(2))
+        assert.deepStrictEqual(yield* storedOf(bad), [1])
+        assert.isDefined(bad.broken)
+      })
+    )
+  })
+
+  it.effect("for a mistake discards what its job has emitted since", () => {
+    const { gate, run } = makeStore()
+    return run(
+      Effect.gen(function* () {
+        const log = yield* EventLog
+        const job = yield* openJob(yield* openView)
+        yield* gate.close
+        yield* emit(job, 1, 1)
+        yield* log.append(job, unreadable(2))
+        yield* quiet
+        yield* emit(job, 3, 4)
+        yield* gate.open
+        yield* settle
+        yield* settle
+        assert.isDefined(job.broken)
+        assert.deepStrictEqual(yield* storedOf(job), [1])
+      })
+    )
+  })
+
   it.effect("that takes an event for a mistake breaks its job, and others in the batch are committed", () => {
     const { control, run } = makeStore()
     return run(
@@ -365,13 +512,7 @@ describe("a store that fails", () => {
         const view = yield* openView
         const [bad, good] = [yield* openJob(view), yield* openJob(view)]
         yield* emit(bad, 1, 1)
-        const poisoned = { ...event("log", 2) }
-        Object.defineProperty(poisoned, "kind", {
-          get: () => {
-            throw new Error("an event that cannot be read")
-          }
-        })
-        yield* log.append(bad, poisoned)
+        yield* log.append(bad, unreadable(2))
         yield* log.append(bad, event("log", 3))
         yield* emit(good, 1, 2)
         yield* settle
