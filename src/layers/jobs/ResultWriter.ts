@@ -1,5 +1,7 @@
 /** The one streamed result of a job: chunks in order, numbered, and finalised when the handler leaves it open (§6). */
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { InternalError, InvalidRequest } from "../../protocol/Errors.js"
 import type * as Event from "../../protocol/Event.js"
@@ -53,6 +55,9 @@ const chunkHead = 512
 const tooLarge = new InvalidRequest({
   message: "the result is too large for one frame; negotiate the result_chunk feature to receive it",
   details: { limit: "outbound_frame_bytes" }
+})
+const interrupted = new InternalError({
+  message: "a write of the streamed result was interrupted, so part of the result may be missing"
 })
 const limitError = (limit: string, message: string) => new InternalError({ message, details: { limit } })
 
@@ -140,9 +145,10 @@ class OpenResult {
       return limitError("streamed_result_bytes", `a streamed result may have ${maxStreamedBytes} bytes`)
     this.size += piece.size
     this.ended = !more
-    return Effect.tapError(this.deliver(piece.data, more, ending || this.returned), (error) =>
+    // One that is interrupted may or may not have got its place in the log: no end may say that all is there.
+    return Effect.onError(this.deliver(piece.data, more, ending || this.returned), (cause) =>
       Effect.sync(() => {
-        this.broken = error
+        this.broken = Option.getOrElse(Cause.failureOption(cause), () => interrupted)
       })
     )
   }

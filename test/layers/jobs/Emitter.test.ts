@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Stream from "effect/Stream"
 import * as Emitter from "../../../src/layers/jobs/Emitter.js"
 import { InternalError } from "../../../src/protocol/Errors.js"
@@ -26,22 +27,25 @@ const job: JobLog = {
   budgets: () => false
 }
 
-/** An emitter over a log that refuses the appends whose number, from 1, is in `failing`. */
+/** An emitter over a log that refuses the appends whose number, from 1, is in `failing`, and gives those in `held` no place. */
 const emitter = (
   failing: ReadonlyArray<number>,
   chunked = true,
   options: RuntimeOptions.Input = {},
-  maxStreamedBytes = 16 * 1024 * 1024
+  maxStreamedBytes = 16 * 1024 * 1024,
+  held: ReadonlyArray<number> = []
 ) => {
   const appended: Array<NewEvent> = []
   let n = 0
   const log = {
-    append: (_: JobLog, event: NewEvent) =>
-      failing.includes(++n)
+    append: (_: JobLog, event: NewEvent) => {
+      if (held.includes(++n)) return Effect.never
+      return failing.includes(n)
         ? new InternalError({ message: "the log could not commit: disk full" })
         : Effect.sync(() => {
             appended.push(event)
           })
+    }
   } as unknown as EventLog["Type"]
   const made = Emitter.make({
     log,
@@ -101,6 +105,20 @@ describe("a streamed result", () => {
       assert.match(error.message, /disk full/)
       assert.strictEqual(appended.length, 1)
     })
+  )
+
+  it.effect(
+    "whose write was interrupted does not end in success: its chunk may have no place in the log",
+    () =>
+      Effect.gen(function* () {
+        const { service, finish } = emitter([], true, {}, 1024, [1])
+        const result = yield* service.openResult()
+        const writing = yield* Effect.fork(result.write("a"))
+        yield* Effect.yieldNow()
+        yield* Fiber.interrupt(writing)
+        assert.match((yield* Effect.flip(result.write("b"))).message, /interrupted/)
+        assert.match((yield* Effect.flip(finish(undefined))).message, /interrupted/)
+      })
   )
 
   it.effect("goes on after a chunk that was refused for what it is", () =>
