@@ -1,3 +1,5 @@
+import { pbkdf2 } from "node:crypto"
+import { promisify } from "node:util"
 import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -17,6 +19,9 @@ import * as Check from "../../src/testing/Check.js"
 import * as Faults from "../../src/testing/Faults.js"
 import * as ScriptedRuntime from "../../src/testing/ScriptedRuntime.js"
 import * as TestRuntime from "../../src/testing/TestRuntime.js"
+
+/** Work for a thread of Node's. */
+const deriveKey = promisify(pbkdf2)
 
 class Greeting extends Context.Tag("test/Greeting")<Greeting, string>() {}
 const Greet = Agent.make("greet", { version: "1.0.0", input: Schema.String, output: Schema.String })
@@ -42,6 +47,20 @@ describe("TestRuntime", () => {
       const job = yield* client.submit(Greet, "world")
       assert.strictEqual(yield* job.result, "Hello, world")
     }).pipe(Effect.provide(TestRuntime.layer([greet]).pipe(Layer.provide(Layer.succeed(Greeting, "Hello")))))
+  )
+
+  it.scoped("does not let the clock go on while other threads are busy", () =>
+    Effect.gen(function* () {
+      const client = yield* ArcpClient.ArcpClient
+      const faults = yield* Faults.Faults
+      yield* faults.add({ to: "client", type: "job.event", fault: "drop" })
+      const busy = Array.from({ length: 16 }, () => deriveKey("password", "salt", 100_000, 64, "sha512"))
+      const job = yield* client.submit(Sleeper, null)
+      yield* TestClock.adjust("1 hour")
+      assert.strictEqual(yield* job.result, null)
+      assert.strictEqual(yield* faults.connections, 2)
+      yield* Effect.promise(() => Promise.all(busy))
+    }).pipe(Effect.provide(TestRuntime.layer([sleeper], { client: { reconnect: Schedule.recurs(10) } })))
   )
 
   it.scoped("closes though a cancelled job does not stop, and its grace does not pass", () =>

@@ -42,7 +42,7 @@ export interface Parts<E = StartError> {
   readonly options?: Input | Layer.Layer<RuntimeOptions, unknown, unknown> | undefined
   /** Ids of messages, sessions and jobs; default: ULIDs. */
   readonly ids?: Layer.Layer<IdGenerator, unknown, unknown> | undefined
-  /** Resume tokens and digests; default: of the platform's Web Crypto. */
+  /** Resume tokens and digests; default: of Node's crypto. */
   readonly secrets?: Layer.Layer<Secrets, unknown, unknown> | undefined
   /** Who may see, cancel and use what; default: the same principal. */
   readonly policy?: Layer.Layer<Policy, unknown, unknown> | undefined
