@@ -19,6 +19,7 @@ import { applicationId, migrations } from "../../../src/layers/store/schema.js"
 import { toStoreError } from "../../../src/layers/store/sqlError.js"
 import { substitute } from "../../../src/layers/store/sqliteDriver.js"
 import { open as openFile } from "../../../src/layers/store/sqliteOpen.js"
+import * as Thread from "../../../src/layers/store/sqliteThread.js"
 import { Op, Store, StoreError, toInternalError } from "../../../src/services/store/Store.js"
 import * as SqliteClient from "../../support/sqliteClient.js"
 import { aJob, aSession, boundsOf, observersOf, seqs, someEvents, vacuumAll } from "./fixtures.js"
@@ -574,10 +575,16 @@ describe("StoreSqlite", () => {
         [{ synchronous: "NORMAL" }, 1]
       ] as const) {
         const filename = yield* tempFile
-        const rows = yield* openFile({ filename, ...options }, (sql) =>
-          Effect.orDie(sql.unsafe("PRAGMA synchronous").values)
+        const rows = yield* openFile({ filename, ...options }, ({ path, pragmas, sql }) =>
+          Effect.gen(function* () {
+            const thread = yield* (yield* Thread.start(filename)).open(path, pragmas)
+            return [
+              yield* thread.run("PRAGMA synchronous", []),
+              yield* Effect.orDie(sql.unsafe("PRAGMA synchronous").values)
+            ]
+          }).pipe(Effect.catchTag("NoThread", Effect.die))
         ).pipe(Effect.scoped)
-        assert.deepStrictEqual(rows, [[expected]])
+        assert.deepStrictEqual(rows, [[[expected]], [[expected]]])
       }
     })
   )
