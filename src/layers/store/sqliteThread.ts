@@ -46,8 +46,12 @@ const exported = "effect-arcp/sqlite-worker"
 
 /** Returns the worker's file: where it is in the package, or where the package is found from here. */
 export const workerFile = (): URL => {
-  const inPackage = new URL("../../sqlite-worker.js", import.meta.url)
-  return fs.existsSync(inPackage) ? inPackage : new URL(import.meta.resolve(exported))
+  try {
+    const inPackage = new URL("../../sqlite-worker.js", import.meta.url)
+    return fs.existsSync(inPackage) ? inPackage : new URL(import.meta.resolve(exported))
+  } catch {
+    throw new Error(`${exported} is not found from here; say where its file is, as option worker`)
+  }
 }
 
 type Resume = (outcome: Effect.Effect<unknown, StoreError>) => void

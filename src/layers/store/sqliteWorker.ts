@@ -20,7 +20,7 @@ export type Request =
   | { readonly _tag: "Free" }
   /** To run one statement; it answers with its rows, as arrays. */
   | { readonly _tag: "Run"; readonly sql: string; readonly params: Values }
-  /** To bring everything into the one file, and end. */
+  /** To bring everything into the one file, and close it: the thread may be ended. */
   | { readonly _tag: "Close" }
 
 /** A request, and the number that its answer has. */
@@ -164,5 +164,4 @@ parentPort?.on("message", async ({ id, request }: Asked) => {
   } catch (thrown) {
     answer({ failure: failureOf(thrown) })
   }
-  if (request._tag === "Close") parentPort?.close()
 })
