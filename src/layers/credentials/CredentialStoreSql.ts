@@ -22,8 +22,15 @@ import { borrowed, kept, type Lend } from "../store/lending.js"
 import { type TableOptions, tablesOf } from "../store/migrate.js"
 import { naming, prefixProblem } from "../store/naming.js"
 import { SqlClientTag } from "../store/sqlClientTag.js"
-import { toStoreError } from "../store/sqlError.js"
-import { connect, connectOwn, lock, prepareFolder, type SqliteClient } from "../store/sqliteFile.js"
+import { isBusy, toStoreError } from "../store/sqlError.js"
+import {
+  connect,
+  connectOwn,
+  lock,
+  lockPatiently,
+  prepareFolder,
+  type SqliteClient
+} from "../store/sqliteFile.js"
 
 /** "ARCC", in the file header. */
 const applicationId = 0x41524343
@@ -186,7 +193,7 @@ export const layerSqlite = ({ filename }: FileOptions): Layer.Layer<CredentialSt
     CredentialStore,
     Effect.gen(function* () {
       const path = yield* prepareFolder(filename)
-      yield* lock(path, filename)
+      yield* lockPatiently(path, filename)
       yield* check(path, filename)
       return yield* open(path, filename)
     })
@@ -213,10 +220,7 @@ export const inUse = ({ filename }: FileOptions): Effect.Effect<boolean, StoreEr
   prepareFolder(filename).pipe(
     Effect.flatMap((path) => lock(path, filename)),
     Effect.as(false),
-    Effect.catchIf(
-      (error) => error.message.startsWith("another arcp runtime"),
-      () => Effect.succeed(true)
-    ),
+    Effect.catchIf(isBusy, () => Effect.succeed(true)),
     Effect.scoped
   )
 
