@@ -99,7 +99,11 @@ describe("survey 1.0.0", () => {
 
   it.scoped("leaves out what was installed, unless a .gitignore wants it", () =>
     Effect.gen(function* () {
-      const installed = { "node_modules/x/index.js": "x\n", "packages/a/node_modules/y.js": "y\n", "a.js": "a\n" }
+      const installed = {
+        "node_modules/x/index.js": "x\n",
+        "packages/a/node_modules/y.js": "y\n",
+        "a.js": "a\n"
+      }
       const root = yield* tree(installed)
       expect((yield* summary({ root })).files).toBe(1)
       // Below the root it is as the root wants it.

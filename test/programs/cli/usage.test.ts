@@ -9,6 +9,7 @@ import * as Option from "effect/Option"
 import { afterAll, describe, expect, it, vi } from "vitest"
 import { Transaction } from "../../../src/layers/log/Transaction.js"
 import { describe as explain } from "../../../src/programs/cli/exit.js"
+import { inlined } from "../../../src/programs/cli/inlined.js"
 import { askedFor } from "../../../src/programs/cli/lease.js"
 import { commandLines } from "../../../src/programs/cli/run/agents.js"
 import { plain, safe } from "../../../src/programs/cli/text.js"
@@ -399,11 +400,51 @@ describe("arcp agents", () => {
   })
 })
 
+describe("the schema of an input, for people", () => {
+  it("has short definitions where they are used, also in the command line to copy", () => {
+    const Int = { type: "integer", description: "an integer", title: "int" }
+    const Tree = {
+      type: "object",
+      properties: { of: { $ref: "#/$defs/Tree" }, size: { $ref: "#/$defs/Int" } }
+    }
+    const count = { $ref: "#/$defs/Int" }
+    const schema = {
+      type: "object",
+      required: ["count", "tree"],
+      properties: { count, tree: { $ref: "#/$defs/Tree" }, many: { type: "array", items: count } },
+      $defs: { Int, Tree }
+    }
+    const readable = inlined(schema)
+    expect(readable).toEqual({
+      type: "object",
+      required: ["count", "tree"],
+      properties: { count: Int, tree: { $ref: "#/$defs/Tree" }, many: { type: "array", items: Int } },
+      $defs: { Tree: { ...Tree, properties: { of: { $ref: "#/$defs/Tree" }, size: Int } } }
+    })
+    expect(commandLines("count", { input_schema: readable })).toEqual([
+      `arcp submit count --input '{"count":0,"tree":null}'`
+    ])
+    expect(inlined({ $ref: "#/$defs/a~1b", $defs: { "a/b": Int } })).toEqual(Int)
+    expect(inlined({ $ref: "#/$defs/Int", description: "how many", $defs: { Int } })).toEqual({
+      ...Int,
+      description: "how many"
+    })
+    const long = { description: "x".repeat(500) }
+    const plain = { type: "object", properties: { $ref: { type: "string" } } }
+    for (const as of [
+      { $ref: "#/$defs/Long", $defs: { Long: long } },
+      { ...plain, $defs: { Long: long } },
+      plain
+    ])
+      expect(inlined(as)).toEqual(as)
+  })
+})
+
 describe("an input that an agent does not take", () => {
   it("is answered with what is wrong, and where it is said what is right", async () => {
     await serving(["--memory", "--agents", "conformance", "--token", "mine=me"], async (address) => {
       const { code, stderr } = await run(["submit", "sleep", "--url", address, "--token", "mine"])
-      expect(stderr).toMatch(/payload\.input\.ms.*\n {2}arcp agents AGENT shows/)
+      expect(stderr).toMatch(/^error: INVALID_REQUEST: input\.ms: .*\n {2}arcp agents AGENT shows/)
       expect(code).toBe(1)
     })
   })
