@@ -27,3 +27,7 @@ export const pass = (duration: Duration.DurationInput) =>
 /** Lets time pass until a fiber is done; returns what it has come to. */
 export const passUntil = <A, E>(fiber: Fiber.Fiber<A, E>) =>
   Effect.zipRight(passWhile(Effect.map(Fiber.poll(fiber), Option.isNone)), Fiber.join(fiber))
+
+/** Lets time pass until an effect is done. */
+export const passing = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.flatMap(Effect.fork(effect), passUntil)

@@ -23,13 +23,14 @@ import { type TableOptions, tablesOf } from "../store/migrate.js"
 import { naming, prefixProblem } from "../store/naming.js"
 import type { Options as StoreSqliteOptions } from "../store/StoreSqlite.js"
 import { SqlClientTag } from "../store/sqlClientTag.js"
-import { toStoreError } from "../store/sqlError.js"
+import { isBusy, toStoreError } from "../store/sqlError.js"
 import type { Values } from "../store/sqliteDriver.js"
 import {
   connect,
   connectOwn,
   createOwn,
   lock,
+  lockPatiently,
   prepareFolder,
   type SqliteClient
 } from "../store/sqliteFile.js"
@@ -222,7 +223,7 @@ export const layerSqlite = ({
     Effect.gen(function* () {
       const starting = yield* Thread.start(filename, worker)
       const path = yield* prepareFolder(filename)
-      yield* lock(path, filename)
+      yield* lockPatiently(path, filename)
       yield* check(path, filename)
       return yield* openInThread(starting, path, filename).pipe(
         Effect.catchTag("NoThread", () => openHere(path, filename))
@@ -251,10 +252,7 @@ export const inUse = ({ filename }: FileOptions): Effect.Effect<boolean, StoreEr
   prepareFolder(filename).pipe(
     Effect.flatMap((path) => lock(path, filename)),
     Effect.as(false),
-    Effect.catchIf(
-      (error) => error.message.startsWith("another arcp runtime"),
-      () => Effect.succeed(true)
-    ),
+    Effect.catchIf(isBusy, () => Effect.succeed(true)),
     Effect.scoped
   )
 

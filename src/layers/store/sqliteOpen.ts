@@ -11,7 +11,7 @@ import {
   besideNow,
   connectOwn,
   inspect,
-  lock,
+  lockPatiently,
   prepareFolder,
   type SqliteClient,
   writable
@@ -88,7 +88,7 @@ export const open = <A, R>(
   Effect.gen(function* () {
     const path = yield* prepareFolder(filename)
     yield* writable(path, filename)
-    yield* lock(path, filename)
+    yield* lockPatiently(path, filename)
     let opened = false
     const clean = yield* besideNow(path)
     yield* Effect.addFinalizer(() => (opened ? Effect.void : clean))

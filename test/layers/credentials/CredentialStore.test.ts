@@ -13,7 +13,7 @@ import * as CredentialStoreSql from "../../../src/layers/credentials/CredentialS
 import * as StoreSqlite from "../../../src/layers/store/StoreSqlite.js"
 import { CredentialStore } from "../../../src/services/credentials/CredentialStore.js"
 import { StoreError } from "../../../src/services/store/Store.js"
-import { pass, passUntil } from "../../support/passing.js"
+import { pass, passing, passUntil } from "../../support/passing.js"
 import * as SqliteClient from "../../support/sqliteClient.js"
 import { aRecord, suite } from "./CredentialStore.suite.js"
 
@@ -136,8 +136,8 @@ describe("CredentialStoreSql", () => {
       yield* using(open(filename))((store) =>
         Effect.gen(function* () {
           yield* store.insert(aRecord("cred_a"))
-          const error = yield* Effect.flip(Effect.scoped(Layer.build(open(filename))))
-          expect(error.message).toMatch(/another arcp runtime uses .*arcp\.db\.credentials/)
+          const error = yield* passing(Effect.flip(Effect.scoped(Layer.build(open(filename)))))
+          expect(error.message).toMatch(/another arcp runtime of this process uses .*arcp\.db\.credentials/)
           expect(yield* CredentialStoreSql.inUse({ filename })).toBe(true)
           yield* using(CredentialStoreSql.layerSqliteShared({ filename }))((tool) =>
             Effect.gen(function* () {
