@@ -83,6 +83,31 @@ const scan = (text: string): ScannedText => {
   return { problem: undefined, suspect }
 }
 
+/**
+ * The outermost members of an object that is not to be parsed, without what is within them: whom to answer. `undefined` when they
+ * cannot be read.
+ */
+const outline = (text: string): Record<string, unknown> | undefined => {
+  let kept = ""
+  let depth = 0
+  let from = 0
+  for (let i = 0; i < text.length; i++) {
+    const c = text.charCodeAt(i)
+    if (c === quote) {
+      for (i++; i < text.length && text.charCodeAt(i) !== quote; i++)
+        if (text.charCodeAt(i) === backslash) i++
+    } else if (c === openBrace || c === openBracket) {
+      if (++depth === 2) kept += `${text.slice(from, i)}0`
+    } else if ((c === openBrace + 2 || c === openBracket + 2) && --depth === 1) from = i + 1
+  }
+  try {
+    const read: unknown = JSON.parse(kept + text.slice(from))
+    return typeof read === "object" && read !== null ? (read as Record<string, unknown>) : undefined
+  } catch {
+    return undefined
+  }
+}
+
 const quote = 34
 const backslash = 92
 const openBracket = 91
@@ -137,7 +162,7 @@ const payloads = new Map(
 /** A frame from a client. */
 export const decodeClient = (text: string): Either.Either<ClientMessage, Rejected> => {
   const scanned = scan(text)
-  if (scanned.problem !== undefined) return Either.left(rejected("Malformed", scanned.problem))
+  if (scanned.problem !== undefined) return Either.left(rejected("Malformed", scanned.problem, outline(text)))
   let json: unknown
   try {
     json = JSON.parse(text)

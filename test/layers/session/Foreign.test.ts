@@ -128,6 +128,17 @@ describe("a cancel or subscribe that is refused", () => {
         }).pipe(Effect.provide(runtime(agents)))
     )
 
+  it.scoped("a submit that is nested too deep is refused as any other", () =>
+    Effect.gen(function* () {
+      const session = yield* open({}, [])
+      let input: unknown = 1
+      for (let i = 0; i < 100; i++) input = [input]
+      const id = yield* session.request("job.submit", { agent: "echo", input })
+      const error = yield* session.expect("job.error")
+      assert.deepStrictEqual([error.payload.code, error.payload.details.request_id], ["INVALID_REQUEST", id])
+    }).pipe(Effect.provide(runtime(agents)))
+  )
+
   it.scoped("is told on its job where subscribe was not negotiated", () =>
     Effect.gen(function* () {
       const session = yield* open({}, [])
