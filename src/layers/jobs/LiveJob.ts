@@ -9,6 +9,7 @@ import type { Lease } from "../../protocol/Lease.js"
 import type { JobStatus } from "../../protocol/Message.js"
 import type { JobSession } from "../../services/jobs/Jobs.js"
 import type { JobLog } from "../../services/log/EventLog.js"
+import { Signal } from "../../services/runtime/Signal.js"
 import type { JobRecord } from "../../services/store/Store.js"
 
 /** Why a job ends other than by its handler. */
@@ -44,7 +45,8 @@ export class LiveJob {
   readonly cancelAnswers: Array<() => void> = []
   /** Returns when no cancel waits to be stored: its answer comes before the job's end. */
   cancelStored: Effect.Effect<void> = Effect.void
-  readonly changed = Deferred.unsafeMake<void>(FiberId.none)
+  /** Given when the handler has returned, or an ending has begun. */
+  readonly changed = new Signal()
   /** The runtime shuts down: what is ending already does not get all of its grace. */
   hurried = false
   /** Ends the wait for a handler that is being interrupted. */
@@ -104,13 +106,13 @@ export class LiveJob {
   returned(exit: Exit.Exit<unknown, ArcpError>): void {
     if (this.ending !== undefined || this.exit !== undefined) return
     this.exit = exit
-    Deferred.unsafeDone(this.changed, Effect.void)
+    this.changed.give()
   }
   private begin(ending: Ending): void {
     if (this.concluded) return
     this.ending = ending
     this.endChildren()
-    Deferred.unsafeDone(this.changed, Effect.void)
+    this.changed.give()
   }
   endChildren(): void {
     for (const child of this.children) child.end(this.ending?._tag === "Shutdown" ? this.ending : parentEnded)
