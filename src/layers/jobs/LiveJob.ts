@@ -124,12 +124,12 @@ export class LiveJob {
     if (this.ending !== undefined || this.exit !== undefined) child.end(parentEnded)
     return true
   }
-  /** Ends all children and waits until their terminal messages are written. */
-  readonly settleChildren: Effect.Effect<void> = Effect.suspend(() => {
+  /** Ends all children, now; the effect waits until their terminal messages are written. */
+  settleChildren(): Effect.Effect<void> {
     this.sealed = true
     if (this.children.size === 0) return Effect.void
     this.endChildren()
     const done = [...this.children].flatMap(({ awaited }) => (awaited === undefined ? [] : [awaited.done]))
     return Effect.forEach(done, Deferred.await, { discard: true })
-  })
+  }
 }

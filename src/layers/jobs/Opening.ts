@@ -18,6 +18,7 @@ import type { Credential } from "../../services/credentials/Credentials.js"
 import type { Submit } from "../../services/jobs/Admission.js"
 import type { JobService } from "../../services/jobs/Job.js"
 import type { JobLog } from "../../services/log/EventLog.js"
+import * as Tracing from "../../services/runtime/Tracing.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
 import * as Lease from "../lease/Lease.js"
 import type { Candidate, Open } from "./Candidate.js"
@@ -63,7 +64,12 @@ const keepInput = (
 const nothingMinted = Effect.succeed<ReadonlyArray<Credential>>([])
 
 /** Mints what the job needs, into its hold. */
-const mint = ({ credentials }: JobParts, { parentSpan, record, session }: Candidate, hold: Hold) => {
+const mint = (
+  { credentials }: JobParts,
+  { parentSpan, session }: Candidate,
+  record: JobRecord,
+  hold: Hold
+) => {
   if (!credentials.enabled || !session.features.includes("provisioned_credentials")) return nothingMinted
   hold.finally(credentials.release(record.jobId))
   return credentials
@@ -88,6 +94,8 @@ const announceable = (
   minted: ReadonlyArray<Credential>
 ): Effect.Effect<void, InvalidRequest> => {
   const { lease } = candidate.record
+  // Whatever else an accept says is short.
+  if (minted.length === 0 && Object.keys(lease).length === 0) return Effect.void
   const accepted = JSON.stringify(Checks.accepted(candidate.record, requestIdOf(candidate), minted))
   const counters = (lease["cost.budget"]?.length ?? 0) * 3 * Budget.maxDigits
   return exceeds(accepted, options.maxOutboundFrameBytes - envelopeBytes - counters)
@@ -281,12 +289,18 @@ const supervise = (
 ): Effect.Effect<void> =>
   Effect.gen(function* () {
     const { candidate, hold } = begun
-    const span = yield* Effect.makeSpan("arcp.job", spanOptions(candidate))
+    const span = yield* Effect.makeSpan(
+      "arcp.job",
+      // One that nobody sees is there for whoever asks in which trace it runs.
+      (yield* Tracing.isTraced)
+        ? spanOptions(candidate)
+        : { captureStackTrace: false, parent: candidate.parentSpan }
+    )
     const outcome = Exit.flatten(yield* Effect.exit(lifetime(parts, open, begun, span, surroundings)))
     span.end(parts.clock.unsafeCurrentTimeNanos(), outcome)
     if (Exit.isFailure(outcome) && !Cause.isFailure(outcome.cause))
       yield* Effect.logError(`the supervisor of ${candidate.record.jobId} failed`, outcome.cause)
-    yield* hold.giveBack
+    yield* hold.giveBack()
   })
 
 /**
@@ -313,12 +327,13 @@ export const make = (parts: JobParts): Open => {
       yield* parts.admission.check(given.session.identity, submitOf(given))
       yield* parts.running.count(given.record, hold)
       const kept = yield* keepInput(parts, given)
-      const minted = yield* mint(parts, { ...given, record: kept.record }, hold)
+      const minted = yield* mint(parts, given, kept.record, hold)
       // Here and not in the job's own fiber, which nothing interrupts: whoever is to end must not wait for a consumer.
       yield* parts.log.roomToOpen((giveBack) => hold.keepKey(giveBack))
       // Who delegated may have been taken over since it was checked.
       const session = parent?.live.owner ?? given.session
-      const record = { ...kept.record, sessionId: session.sessionId }
+      const record =
+        session === given.session ? kept.record : { ...kept.record, sessionId: session.sessionId }
       const candidate = { ...given, record, session }
       yield* announceable(parts, candidate, minted)
       const live = new LiveJob(record, session, parent?.live)

@@ -116,32 +116,38 @@ const awaitStop = (
       )
   })
 
+/** Returns how a job ends whose handler has ended or is waited for no longer. */
 const conclude = (
   { finish, live, parts: { now, options } }: RunContext,
   fiber: Fiber.RuntimeFiber<unknown, ArcpError>
-): Effect.Effect<Terminal.Terminal> =>
-  Effect.suspend(() => {
-    const { ending, record } = live
-    const maxBytes = options.maxOutboundFrameBytes
-    const fail = (error: ArcpError) =>
-      Terminal.failed(error, "error", now(), maxBytes, { keyFreed: Faults.isOurs(error) })
-    const end = (exit: Exit.Exit<unknown, ArcpError>): Effect.Effect<Terminal.Terminal> => {
-      if (ending !== undefined) return Effect.succeed(Terminal.ended(ending, record, now(), maxBytes))
-      if (Exit.isFailure(exit)) return Effect.succeed(fail(toError(exit.cause, options)))
-      return finish(exit.value).pipe(
-        Effect.map((streamed) => Terminal.succeeded(exit.value, streamed, now(), maxBytes)),
-        Effect.catchAll((error) => Effect.succeed(fail(error)))
-      )
-    }
-    const exit = fiber.unsafePoll()
-    if (exit !== null) return Effect.zipRight(logDefect(exit, record), end(exit))
-    // What it returned is nothing to build on while what it holds is not let go of; what it failed with stays.
-    const returned = live.exit ?? held
-    return Effect.logError(`agent ${record.agent} did not end within its grace in ${record.jobId}`).pipe(
-      Effect.zipRight(logDefect(returned, record)),
-      Effect.zipRight(end(Exit.zipRight(returned, held)))
-    )
-  })
+): Effect.Effect<Terminal.Terminal> => {
+  const { ending, record } = live
+  const maxBytes = options.maxOutboundFrameBytes
+  const fail = (error: ArcpError) =>
+    Terminal.failed(error, "error", now(), maxBytes, { keyFreed: Faults.isOurs(error) })
+  const end = (exit: Exit.Exit<unknown, ArcpError>): Effect.Effect<Terminal.Terminal> => {
+    if (ending !== undefined) return Effect.succeed(Terminal.ended(ending, record, now(), maxBytes))
+    if (Exit.isFailure(exit)) return Effect.succeed(fail(toError(exit.cause, options)))
+    return Effect.match(finish(exit.value), {
+      onFailure: fail,
+      onSuccess: (streamed) => Terminal.succeeded(exit.value, streamed, now(), maxBytes)
+    })
+  }
+  const exit = fiber.unsafePoll()
+  if (exit !== null)
+    return Exit.isSuccess(exit)
+      ? end(exit)
+      : Effect.zipRight(
+          logDefect(exit, record),
+          Effect.suspend(() => end(exit))
+        )
+  // What it returned is nothing to build on while what it holds is not let go of; what it failed with stays.
+  const returned = live.exit ?? held
+  return Effect.logError(`agent ${record.agent} did not end within its grace in ${record.jobId}`).pipe(
+    Effect.zipRight(logDefect(returned, record)),
+    Effect.zipRight(Effect.suspend(() => end(Exit.zipRight(returned, held))))
+  )
+}
 
 /**
  * Returns how a job ends: when what it has emitted is not in its log, with that, whatever its handler says, so that nobody
@@ -178,11 +184,11 @@ export const run = (context: RunContext): Effect.Effect<Exit.Exit<unknown, ArcpE
     const timers = limits.map(({ ending, reached }) =>
       surroundings.forkInterruptible(Effect.map(reached, () => live.end(ending)))
     )
-    yield* live.changed.wait
+    if (live.exit === undefined && live.ending === undefined) yield* live.changed.wait
     for (const timer of timers) yield* Fiber.interruptFork(timer)
     if (live.ending !== undefined) yield* Fiber.interruptFork(fiber)
     if (fiber.unsafePoll() === null) yield* awaitStop(live, fiber, parts.options.cancelGrace)
-    yield* live.settleChildren
+    yield* live.settleChildren()
     live.concluded = true
     const concluded = yield* conclude(context, fiber)
     yield* live.cancelStored

@@ -3,7 +3,7 @@
  * the job's name on every line of the log. Fibers are forked in it ready-made, since each effect around them that changes
  * their context or their references copies those, twice.
  */
-import * as Context from "effect/Context"
+import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
