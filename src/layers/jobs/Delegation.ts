@@ -142,7 +142,7 @@ const check = (
       session: owner,
       record: child,
       run,
-      awaitEmits: registered.awaitEmits,
+      agent: registered,
       input: wanted.input,
       parent,
       parentSpan

@@ -28,7 +28,7 @@ export interface ResultWriter {
   readonly openResult: JobService["openResult"]
   readonly streamResult: JobService["streamResult"]
   /**
-   * Finalises a result that the handler left open, and streams what it returned when that is too large for one frame;
+   * Of a handler that has returned: finalises a result that it left open, and streams what it returned when that is too large for one frame;
    * `undefined` when nothing was streamed.
    */
   readonly finish: (output: unknown) => Effect.Effect<Streamed | undefined, EmitError>
@@ -221,7 +221,7 @@ export const make = (context: ResultContext): ResultWriter => {
   return {
     openResult,
     streamResult,
-    finish: (output) => Effect.suspend(() => (opened === undefined ? streamOutput(output) : opened.finish))
+    finish: (output) => (opened === undefined ? streamOutput(output) : opened.finish)
   }
 }
 

@@ -20,6 +20,7 @@ import { type ArcpError, InternalError, InvalidRequest, isArcpError } from "../.
 import { describe } from "../../protocol/Problem.js"
 import { type DelegateOptions, Job, type JobService } from "../jobs/Job.js"
 import { type Cost, Lease, leaseErrorOf } from "../lease/Lease.js"
+import type { Lessee } from "../lease/Leased.js"
 import type { Contract, Outcome } from "./Contract.js"
 import { type JsonSchema, jsonSchema } from "./JsonSchema.js"
 import { readable } from "./Thrown.js"
@@ -70,6 +71,11 @@ export interface Registered<R = never> {
   readonly prepare: (
     input: unknown
   ) => Effect.Effect<Effect.Effect<unknown, ArcpError, R | Given>, InvalidRequest>
+  /**
+   * The services that the registry gives its handler for one job, by key, in a map of that job's own. What can reach out of
+   * the process is held to the job's lease.
+   */
+  readonly services?: ((lessee: Lessee) => Map<string, unknown>) | undefined
 }
 
 interface AgentOptions<I, IE, O, OE, F, FE, Events> {
