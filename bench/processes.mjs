@@ -95,13 +95,13 @@ const watchRss = (pid) => {
   }
 }
 
-const commandOf = (kind, store, extra, directory, profile) =>
+const commandOf = (kind, store, extra, directory, { heap, profile }) =>
   kind === "floor"
     ? [here("floor.mjs")]
     : [
         // Bundled as it is shipped; for a profile as it was compiled, since that says where a function is.
         ...(profile === undefined
-          ? [here("../dist/programs/arcp.js")]
+          ? [...(heap === undefined ? [] : ["--import", here("heap.mjs")]), here("../dist/programs/arcp.js")]
           : ["--import", here("profiling.mjs"), here("../dist/programs/cli/program.js")]),
         ...["serve", "--agents", "conformance", "--port", "0", "--token", `${token}=bench`],
         ...stores[store](directory),
@@ -113,15 +113,15 @@ const commandOf = (kind, store, extra, directory, profile) =>
 /**
  * Starts a server and resolves when it listens. `kind` is `floor` or `arcp`, `base` the directory in which
  * its database gets a directory of its own, `extra` further `--limit` values, `profile` the file that a CPU profile is
- * written to (see `profiling.mjs`).
+ * written to (see `profiling.mjs`), `heap` the file that says what is in use (see `heap.mjs`).
  */
-export const startServer = async ({ kind, store, extra = [], base, profile }) => {
+export const startServer = async ({ kind, store, extra = [], base, heap, profile }) => {
   const directory = mkdtempSync(join(base, "arcp-bench-"))
   directories.add(directory)
   const child = register(
-    spawn(process.execPath, commandOf(kind, store, extra, directory, profile), {
+    spawn(process.execPath, commandOf(kind, store, extra, directory, { heap, profile }), {
       stdio: ["pipe", "pipe", "pipe"],
-      env: { ...process.env, ...(profile === undefined ? {} : { BENCH_PROFILE: profile }) }
+      env: { ...process.env, BENCH_PROFILE: profile, BENCH_HEAP: heap }
     })
   )
   let stderr = ""

@@ -1,9 +1,12 @@
 /**
  * `node bench/soak.mjs`: works a runtime for minutes and watches its memory. Jobs that emit, small jobs, subscribers,
- * cancels and sessions that come back, steadily; every few seconds the resident memory of the server is read. Prints a line
- * a minute, and at the end how much more the last third held than the middle one.
+ * cancels and sessions that come back, steadily. Every few seconds the resident memory of the server is read, and every half
+ * minute what is in use of its heap after a garbage collection, which is what must be level. Prints a line each time, and at the
+ * end how much more the last third held than the middle one.
  */
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { setTimeout as pause } from "node:timers/promises"
 import { parseArgs } from "node:util"
 import { startServer, stopAll } from "./processes.mjs"
@@ -116,34 +119,57 @@ const cancelling = async (target) => {
 
 const mebi = 1024 ** 2
 
-const observe = async (server) => {
-  const readings = []
+/** Mebibytes in use after a garbage collection. */
+const inUse = async (server, file) => {
+  rmSync(file, { force: true })
+  process.kill(server.pid, "SIGUSR2")
+  for (let i = 0; i < 600 && !existsSync(file); i++) await pause(50)
+  const { external, heapUsed } = JSON.parse(readFileSync(file, "utf8"))
+  return (heapUsed + external) / mebi
+}
+
+/** Readings of both, in mebibytes. */
+const observe = async (server, file) => {
+  const resident = []
+  const heap = []
   const from = performance.now()
   while (!isOver()) {
-    readings.push(server.rssBytes() / mebi)
-    if (readings.length % 30 === 0)
+    resident.push(server.rssBytes() / mebi)
+    if (resident.length % 15 === 0) {
+      heap.push(await inUse(server, file))
+      const minutes = ((performance.now() - from) / 60_000).toFixed(1)
       console.log(
-        `${((performance.now() - from) / 60_000).toFixed(1)} min: ${readings.at(-1).toFixed(0)} MiB, ${JSON.stringify(done)}`
+        `${minutes} min: resident ${resident.at(-1).toFixed(0)} MiB, in use ${heap.at(-1).toFixed(1)} MiB, ${JSON.stringify(done)}`
       )
+    }
     await pause(2_000)
   }
-  return readings
+  return { resident, heap }
+}
+
+const thirds = (name, readings) => {
+  const third = Math.floor(readings.length / 3)
+  if (third === 0) return `${name}: too short to tell`
+  const middle = median(readings.slice(third, 2 * third))
+  const last = median(readings.slice(2 * third))
+  return (
+    `${name}: start ${readings[0].toFixed(0)} MiB, middle third ${middle.toFixed(1)} MiB, last third ${last.toFixed(1)} MiB ` +
+    `(${(last / middle).toFixed(2)} ×), highest ${Math.max(...readings).toFixed(0)} MiB`
+  )
 }
 
 const main = async () => {
-  const server = await startServer({ kind: "arcp", store: flags.store, extra: limits, base: flags.dir })
+  const directory = mkdtempSync(join(tmpdir(), "arcp-soak-"))
+  const file = join(directory, "heap.json")
+  const { dir: base, store } = flags
+  const server = await startServer({ kind: "arcp", store, extra: limits, base, heap: file })
   const workers = [emitting, emitting, small, small, cancelling].map((work) => work(server.target))
-  const readings = await observe(server)
+  const { heap, resident } = await observe(server, file)
   await Promise.all(workers)
-  const third = Math.floor(readings.length / 3)
-  const middle = median(readings.slice(third, 2 * third))
-  const last = median(readings.slice(2 * third))
-  console.log(
-    `${flags.store}, ${flags.minutes} min: ${JSON.stringify(done)}\n` +
-      `resident: start ${readings[0].toFixed(0)} MiB, middle third ${middle.toFixed(0)} MiB, last third ${last.toFixed(0)} MiB ` +
-      `(${(last / middle).toFixed(2)} ×), highest ${Math.max(...readings).toFixed(0)} MiB`
-  )
+  console.log(`${store}, ${flags.minutes} min: ${JSON.stringify(done)}`)
+  console.log([thirds("resident", resident), thirds("in use", heap)].join("\n"))
   await server.stop()
+  rmSync(directory, { recursive: true })
 }
 
 process.on("exit", stopAll)

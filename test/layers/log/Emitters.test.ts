@@ -73,7 +73,7 @@ describe("ten thousand jobs that emit at once", () => {
           assert.isAtMost(control.largest, 1_024)
         }),
         // Nothing of it is read.
-      { maxRetainedBytes: 4096 * MiB, maxMemoryLogBytes: 4096 * MiB }
+        { maxRetainedBytes: 4096 * MiB, maxMemoryLogBytes: 4096 * MiB }
       )
     },
     300_000
