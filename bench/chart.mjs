@@ -48,6 +48,7 @@ const charts = [
     y: "MiB",
     figure: "curve-sessions",
     prefix: "at",
+    linear: true,
     // Measured per session, in KiB.
     value: (kib, sessions) => (kib * sessions) / 1024
   }
@@ -123,15 +124,16 @@ const line = (index, points) => {
 const text = (x, y, content, { anchor = "middle", kind = "small", turn } = {}) =>
   `<text class="${kind}" x="${x}" y="${y}" text-anchor="${anchor}"${turn ? ` transform="rotate(-90 ${x} ${y})"` : ""}>${escaped(content)}</text>`
 
-/** One chart, at its place. x is logarithmic, since its steps are powers. */
+/** One chart, at its place. x is logarithmic, where its steps are powers. */
 const panel = (chart, series, at) => {
   const all = Object.values(series).flat()
   const xs = [...new Set(all.map(([x]) => x))].sort((a, b) => a - b)
   const yTicks = ticksTo(Math.max(...all.map(([, y]) => y)))
   const plot = { w: size.width - size.left - size.right, h: size.height - size.top - size.bottom }
-  const [low, high] = [Math.log10(xs[0]), Math.log10(xs.at(-1))]
+  const scaled = chart.linear ? (x) => x : Math.log10
+  const [low, high] = [chart.linear ? 0 : scaled(xs[0]), scaled(xs.at(-1))]
   const round = (n) => Math.round(n * 10) / 10
-  const toX = (x) => round(size.left + ((Math.log10(x) - low) / (high - low || 1)) * plot.w)
+  const toX = (x) => round(size.left + ((scaled(x) - low) / (high - low || 1)) * plot.w)
   const toY = (y) => round(size.top + plot.h - (y / yTicks.at(-1)) * plot.h)
   const bottom = size.top + plot.h
   return [
@@ -143,7 +145,7 @@ const panel = (chart, series, at) => {
     ),
     ...xs.map((x) => `<path class="axis" d="M${toX(x)} ${bottom}v5"/>${text(toX(x), bottom + 19, short(x))}`),
     `<path class="axis" d="M${size.left} ${bottom}h${plot.w}"/>`,
-    text(size.left + plot.w / 2, bottom + 40, `${chart.x} (logarithmic)`),
+    text(size.left + plot.w / 2, bottom + 40, chart.linear ? chart.x : `${chart.x} (logarithmic)`),
     text(16, size.top + plot.h / 2, chart.y, { turn: true }),
     ...Object.entries(series).map(([name, points]) =>
       line(

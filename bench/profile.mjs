@@ -46,12 +46,8 @@ const parts = [
   ["garbage collection", /^\(garbage collector\)$/],
   ["native, and the event loop", /^\(program\)$/],
   ["fibers (Effect)", /node_modules\/(effect|@effect\/(?!sql))/],
-  [
-    "SQLite: statements, commit and sync",
-    /dist\/layers\/store\/(sqlite|Store|worker|statements|query|plan)|@effect\/sql|photostructure/i
-  ],
-  ["store in memory", /dist\/layers\/store\/(memory|StoreMemory)/],
-  ["store, the rest", /dist\/layers\/store\//],
+  ["store in memory", /dist\/layers\/store\/(memory\/|StoreMemory)/],
+  ["SQLite: statements, commit and sync", /dist\/layers\/store\/|@effect\/sql|photostructure|^node:sqlite/],
   ["log: order, numbers, commit, retention", /dist\/layers\/log\//],
   ["jobs: submit, run, end", /dist\/layers\/(jobs|agents|lease|credentials)\//],
   ["sessions: requests and delivery", /dist\/layers\/(session|runtime)\//],
