@@ -90,8 +90,10 @@ const fileFor = (entry) => (typeof entry === "string" ? entry : (entry.node ?? e
 /** Each file of a package that can be imported, by the name of the package and the path in it. */
 const entriesOf = (name) =>
   Object.fromEntries(
-    Object.values(readJson(join(roots[name], "package.json")).exports)
-      .map(fileFor)
+    Object.entries(readJson(join(roots[name], "package.json")).exports)
+      // That is run by a thread, and imported by nobody.
+      .filter(([path]) => path !== "./sqlite-worker")
+      .map(([, entry]) => fileFor(entry))
       .filter((file) => file.endsWith(".js") && existsSync(join(roots[name], file)))
       .map((file) => [posix.join(name, file.replace(/\.js$/, "")), `./${posix.join(roots[name], file)}`])
   )

@@ -55,16 +55,17 @@ export const connect = (
 ): Effect.Effect<SqliteClient, StoreError, Scope.Scope> =>
   Effect.flatMap(client, ({ make }) => Effect.mapError(make(config), toStoreError(name)))
 
-/** Opens a connection that writes, for the scope. The file is created when there is none, and is its owner's alone. */
+/** Creates the file when there is none; it is its owner's alone. */
+export const createOwn = (path: string, name: string): Effect.Effect<void, StoreError> =>
+  Effect.try({ try: () => ensureFile(path), catch: cannotCreate(name) })
+
+/** Opens a connection that writes, for the scope, to a file that is created when there is none. */
 export const connectOwn = (
   path: string,
   name: string,
   config: Omit<Sqlite.Config, "filename"> = {}
 ): Effect.Effect<SqliteClient, StoreError, Scope.Scope> =>
-  Effect.zipRight(
-    Effect.try({ try: () => ensureFile(path), catch: cannotCreate(name) }),
-    connect({ ...config, filename: path }, name)
-  )
+  Effect.zipRight(createOwn(path, name), connect({ ...config, filename: path }, name))
 
 /** Creates the folder; answers the path by which every process knows the file, links resolved. */
 export const prepareFolder = (filename: string): Effect.Effect<string, StoreError> =>

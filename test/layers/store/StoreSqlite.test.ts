@@ -14,7 +14,6 @@ import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
-import * as TestClock from "effect/TestClock"
 import { naming } from "../../../src/layers/store/naming.js"
 import * as StoreSql from "../../../src/layers/store/StoreSql.js"
 import * as StoreSqlite from "../../../src/layers/store/StoreSqlite.js"
@@ -22,8 +21,10 @@ import { applicationId, migrations } from "../../../src/layers/store/schema.js"
 import { toStoreError } from "../../../src/layers/store/sqlError.js"
 import { substitute } from "../../../src/layers/store/sqliteDriver.js"
 import { open as openFile } from "../../../src/layers/store/sqliteOpen.js"
+import * as Thread from "../../../src/layers/store/sqliteThread.js"
+import { inRealTime } from "../../../src/services/runtime/within.js"
 import { Op, Store, StoreError, toInternalError } from "../../../src/services/store/Store.js"
-import { passing } from "../../support/passing.js"
+import { pass, passing, passUntil } from "../../support/passing.js"
 import * as SqliteClient from "../../support/sqliteClient.js"
 import { aJob, aSession, boundsOf, observersOf, seqs, someEvents, vacuumAll } from "./fixtures.js"
 import { suite } from "./Store.suite.js"
@@ -452,7 +453,7 @@ describe("StoreSqlite", () => {
           let seen = 0
           for (let i = 0; seen === 0; i++) {
             assert.isBelow(i, 10_000, "nothing is ever committed")
-            yield* Effect.yieldNow()
+            yield* inRealTime(Effect.sleep("1 millis"))
             seen = (yield* boundsOf(store, "job_a")).last
             assert.strictEqual(seen % 10, 0)
           }
@@ -579,10 +580,16 @@ describe("StoreSqlite", () => {
         [{ synchronous: "NORMAL" }, 1]
       ] as const) {
         const filename = yield* tempFile
-        const rows = yield* openFile({ filename, ...options }, (sql) =>
-          Effect.orDie(sql.unsafe("PRAGMA synchronous").values)
+        const rows = yield* openFile({ filename, ...options }, ({ path, pragmas, sql }) =>
+          Effect.gen(function* () {
+            const thread = yield* (yield* Thread.start(filename)).open(path, pragmas)
+            return [
+              yield* thread.run("PRAGMA synchronous", []),
+              yield* Effect.orDie(sql.unsafe("PRAGMA synchronous").values)
+            ]
+          }).pipe(Effect.catchTag("NoThread", Effect.die))
         ).pipe(Effect.scoped)
-        assert.deepStrictEqual(rows, [[expected]])
+        assert.deepStrictEqual(rows, [[[expected]], [[expected]]])
       }
     })
   )
@@ -596,19 +603,17 @@ describe("StoreSqlite", () => {
           const foreign = yield* Effect.flatMap(SqliteClient.make({ filename }), (sql) => sql.reserve)
           yield* foreign.executeRaw("BEGIN IMMEDIATE", [])
           const commit = yield* Effect.fork(store.commit([Op.Alive({ at: 100 })]))
-          yield* TestClock.adjust("10 seconds")
+          yield* pass("10 seconds")
           assert.isTrue(Option.isNone(yield* Fiber.poll(commit)))
           assert.strictEqual(yield* store.aliveAt, 99)
           yield* foreign.executeRaw("ROLLBACK", [])
-          yield* TestClock.adjust("1 seconds")
-          yield* Fiber.join(commit)
+          yield* passUntil(commit)
           assert.strictEqual(yield* store.aliveAt, 100)
 
           yield* foreign.executeRaw("BEGIN IMMEDIATE", [])
           const patient = yield* Effect.fork(Effect.flip(store.commit([Op.Alive({ at: 101 })])))
           const left = yield* Effect.fork(store.vacuum)
-          yield* TestClock.adjust("40 seconds")
-          assert.match((yield* Fiber.join(patient)).message, /is locked by another program/)
+          assert.match((yield* passUntil(patient)).message, /is locked by another program/)
           yield* Fiber.interrupt(left)
           yield* foreign.executeRaw("ROLLBACK", [])
           yield* store.commit([Op.Alive({ at: 102 })])
