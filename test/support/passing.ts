@@ -28,6 +28,6 @@ export const pass = (duration: Duration.DurationInput) =>
 export const passUntil = <A, E>(fiber: Fiber.Fiber<A, E>) =>
   Effect.zipRight(passWhile(Effect.map(Fiber.poll(fiber), Option.isNone)), Fiber.join(fiber))
 
-/** Lets time pass until an effect has ended. */
+/** Lets time pass until an effect is done. */
 export const passing = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.flatMap(Effect.fork(effect), passUntil)

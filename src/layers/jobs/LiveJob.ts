@@ -7,6 +7,7 @@ import type * as Tracer from "effect/Tracer"
 import type { ArcpError, InternalError } from "../../protocol/Errors.js"
 import type { Lease } from "../../protocol/Lease.js"
 import type { JobStatus } from "../../protocol/Message.js"
+import { readableExit } from "../../services/agents/Thrown.js"
 import type { JobSession } from "../../services/jobs/Jobs.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import type { JobRecord } from "../../services/store/Store.js"
@@ -103,7 +104,7 @@ export class LiveJob {
   /** Notes that the handler has returned, which decides how the job ends unless it is ending already. */
   returned(exit: Exit.Exit<unknown, ArcpError>): void {
     if (this.ending !== undefined || this.exit !== undefined) return
-    this.exit = exit
+    this.exit = readableExit(exit)
     Deferred.unsafeDone(this.changed, Effect.void)
   }
   private begin(ending: Ending): void {

@@ -134,6 +134,8 @@ class OpenResult {
     const { maxChunkBytes, maxStreamedBytes } = this.context
     if (this.broken !== undefined) return this.broken
     if (this.ended) return new InvalidRequest({ message: "the streamed result has already ended" })
+    if (typeof data !== "string" && Object.prototype.toString.call(data) !== "[object Uint8Array]")
+      return new InvalidRequest({ message: "a streamed result is written as text or as bytes" })
     const piece = encodeChunk(data, this.encoding)
     if (piece === undefined)
       return new InvalidRequest({

@@ -25,6 +25,7 @@ import * as Budget from "../../protocol/Budget.js"
 import { type ArcpError, InternalError, isArcpError } from "../../protocol/Errors.js"
 import { timestamp } from "../../protocol/EventText.js"
 import { failureMessage, missingService } from "../../services/agents/Agent.js"
+import * as Thrown from "../../services/agents/Thrown.js"
 import { Job, type JobService } from "../../services/jobs/Job.js"
 import { Lease, type LeaseService, leaseErrorOf } from "../../services/lease/Lease.js"
 import type { JobLog, NewEvent } from "../../services/log/EventLog.js"
@@ -105,7 +106,25 @@ const awaitStop = (
       )
   })
 
+/** How the handler ended, as the terminal message has it; whatever that was, a job has one. */
 const conclude = (
+  context: RunContext,
+  fiber: Fiber.RuntimeFiber<unknown, ArcpError>
+): Effect.Effect<Terminal.Terminal> =>
+  Effect.catchAllDefect(decide(context, fiber), (defect) => {
+    const { live, parts } = context
+    const logged = Effect.logError(
+      `the end of ${live.record.jobId} could not be made out`,
+      Cause.die(Thrown.readable(defect))
+    )
+    const error = new InternalError({ message: failed })
+    return Effect.as(
+      Effect.exit(logged),
+      Terminal.failed(error, "error", parts.now(), parts.options.maxOutboundFrameBytes)
+    )
+  })
+
+const decide = (
   { finish, live, parts: { now, options } }: RunContext,
   fiber: Fiber.RuntimeFiber<unknown, ArcpError>
 ): Effect.Effect<Terminal.Terminal> =>
@@ -122,8 +141,11 @@ const conclude = (
         Effect.catchAll((error) => Effect.succeed(fail(error)))
       )
     }
-    const exit = fiber.unsafePoll()
-    if (exit !== null) return Effect.zipRight(logDefect(exit, record), end(exit))
+    const polled = fiber.unsafePoll()
+    if (polled !== null) {
+      const exit = Thrown.readableExit(polled)
+      return Effect.zipRight(logDefect(exit, record), end(exit))
+    }
     // What it returned is nothing to build on while what it holds is not let go of; what it failed with stays.
     const returned = live.exit ?? held
     return Effect.logError(`agent ${record.agent} did not end within its grace in ${record.jobId}`).pipe(
@@ -208,7 +230,7 @@ const logDefect = (exit: Exit.Exit<unknown, unknown>, record: JobRecord) =>
   Exit.isSuccess(exit) ||
   !Chunk.some(Cause.defects(exit.cause), (defect) => leaseErrorOf(defect) === undefined)
     ? Effect.void
-    : Effect.logError(`agent ${record.agent} failed in ${record.jobId}`, exit.cause)
+    : Effect.logError(`agent ${record.agent} failed in ${record.jobId}`, Thrown.whole(exit.cause))
 
 /** The error of a job whose handler ended with this cause. */
 const toError = (
