@@ -1,5 +1,6 @@
 import { defineConfig } from "vitest/config"
 import { files, type Transport, transports } from "./test/e2e/transports.js"
+import { bundledWorker } from "./test/support/bundledWorker.js"
 
 /** Files of the black-box suite that do not run over `transport`. */
 const excluded = (transport: Transport) =>
@@ -21,6 +22,7 @@ const project = (transport: Transport) => ({
 })
 
 export default defineConfig({
+  plugins: [bundledWorker()],
   test: {
     projects: transports.map(project),
     runner: "./test/support/runner.ts",
@@ -34,6 +36,8 @@ export default defineConfig({
     minWorkers: 1,
     // Nothing here is module state of another file; loading the modules anew for each costs a third of the run.
     isolate: false,
+    // The programs that tests start keep nothing in the home of who runs them.
+    env: { NODE_DISABLE_COMPILE_CACHE: "1" },
     testTimeout: 120_000,
     hookTimeout: 120_000
   }

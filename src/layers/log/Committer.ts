@@ -8,7 +8,7 @@
  * an emitter is interrupted while its event is queued, the event is committed all the same. When the scope
  * closes, what is queued is committed first. An item that throws, or that the store takes for a mistake, fails by
  * itself; what stands with it in the batch is committed without it. A defect after a commit, when memory and store
- * may differ, stops the log: everybody who waits, now or later, is told.
+ * may differ, stops the log: everybody who waits, now or later, is told. So does the end of the store itself.
  */
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
@@ -189,28 +189,38 @@ const giveUp = ({ queue }: Work, items: ReadonlyArray<CommitItem>, error: Intern
  */
 const postpone = (work: Work, batch: ReadonlyArray<CommitItem>, cause: Cause.Cause<StoreError>) =>
   Effect.suspend(() => {
-    const { patience, queue } = work
-    const error = undone(cause)
+    const { queue } = work
+    const { over } = queue
+    if (over !== undefined)
+      return Effect.sync(() => {
+        queue.refuseAll(batch, over)
+        work.windows.relieve()
+      })
     const kept = batch.filter(isKept)
     queue.refuseAll(
       batch.filter((item) => !isKept(item)),
-      error
+      undone(cause)
     )
     queue.putBack(kept)
-    if (kept.length === 0) return Effect.void
-    const isFirst = patience.failed()
-    const lost = [...queue.jobs()].filter((job) => isFenced(cause) || patience.isOver(job))
-    for (const job of lost) work.windows.break(job, error)
-    queue.discard(new Set(lost), error)
-    if (lost.length > 0) work.windows.relieve()
-    if (queue.jobs().size === 0) patience.rest()
-    const said = isFirst
-      ? Effect.logWarning("events could not be committed; trying again", cause)
-      : Effect.void
-    return lost.length === 0
-      ? said
-      : Effect.logError(`events could not be committed; ${lost.length} jobs that emitted them end`, cause)
+    const said = kept.length === 0 ? Effect.void : lose(work, cause)
+    // What was refused has left its window, and no commit may follow.
+    work.windows.relieve()
+    return said
   })
+
+/** Gives up jobs whose events have been tried for long enough. Returns what is logged of it. */
+const lose = ({ patience, queue, windows }: Work, cause: Cause.Cause<StoreError>): Effect.Effect<void> => {
+  const error = undone(cause)
+  const isFirst = patience.failed()
+  const lost = [...queue.jobs()].filter((job) => isFenced(cause) || patience.isOver(job))
+  for (const job of lost) windows.break(job, error)
+  queue.discard(new Set(lost), error)
+  if (queue.jobs().size === 0) patience.rest()
+  const said = isFirst ? Effect.logWarning("events could not be committed; trying again", cause) : Effect.void
+  return lost.length === 0
+    ? said
+    : Effect.logError(`events could not be committed; ${lost.length} jobs that emitted them end`, cause)
+}
 
 /** How long a store that fails is tried again, and how often. */
 class Patience {
@@ -312,6 +322,8 @@ export const make = (
       Effect.forkDaemon
     )
     yield* Effect.addFinalizer(() => close(work, commitNext, running))
+    if (work.store.died !== undefined)
+      yield* Effect.forkScoped(Effect.catchAll(work.store.died, (error) => stop(work, [], Cause.fail(error))))
 
     return {
       enqueue: (item) => queue.add(item),

@@ -34,6 +34,7 @@ import { failureMessage, missingService } from "../../../services/agents/Agent.j
 import type { Auth as AuthTag, Identity } from "../../../services/auth/Auth.js"
 import type { Policy as PolicyTag } from "../../../services/auth/Policy.js"
 import { EventLog } from "../../../services/log/EventLog.js"
+import { fileProblem } from "../../../services/runtime/fileProblem.js"
 import * as RuntimeOptions from "../../../services/runtime/RuntimeOptions.js"
 import { Secrets } from "../../../services/runtime/Secrets.js"
 import { TransportServer } from "../../../services/transport/Transport.js"
@@ -45,6 +46,7 @@ import { didYouMean } from "../suggest.js"
 import { json } from "../text.js"
 import { UsageError } from "../UsageError.js"
 import { demoPages } from "./demo.js"
+import * as PublicHttp from "./publicHttp.js"
 import { keepStreams } from "./standardStreams.js"
 import { traceable, unless, watch } from "./strays.js"
 
@@ -78,6 +80,16 @@ const durationIn = (name: string): readonly [option: string, unit: "seconds" | "
 const parsed = (value: string): unknown =>
   value === "true" || (value === "false" ? false : Number.isNaN(Number(value)) ? value : Number(value))
 
+/** The directory itself, links resolved. */
+const directory = (workspace: string): Effect.Effect<string, UsageError> =>
+  Effect.try({
+    try: () => {
+      if (!statSync(workspace).isDirectory()) throw new Error("it is no directory")
+      return realpathSync(workspace)
+    },
+    catch: (error) => new UsageError({ message: `--workspace ${workspace}: ${fileProblem(error)}` })
+  })
+
 /** The flags that are options of the runtime. */
 const runtimeOptions = (flags: ServeFlags): Effect.Effect<RuntimeOptions.Input, UsageError> =>
   Effect.gen(function* () {
@@ -94,10 +106,9 @@ const runtimeOptions = (flags: ServeFlags): Effect.Effect<RuntimeOptions.Input, 
     }
     for (const [name, { value, unit }] of Object.entries(durations(flags)))
       if (Option.isSome(value)) input[name] = `${value.value} ${unit}`
-    const workspace = resolve(String(input["workspace"] ?? Option.getOrElse(flags.workspace, () => ".")))
-    if (statSync(workspace, { throwIfNoEntry: false })?.isDirectory() !== true)
-      return yield* new UsageError({ message: `--workspace: ${workspace} is not a directory` })
-    input["workspace"] = realpathSync(workspace)
+    input["workspace"] = yield* directory(
+      resolve(String(input["workspace"] ?? Option.getOrElse(flags.workspace, () => ".")))
+    )
     return yield* Schema.decodeUnknown(RuntimeOptions.RuntimeOptionsSchema)(input).pipe(
       Effect.mapError((error) => {
         const problem = describe(error.issue, "")
@@ -231,16 +242,12 @@ const reasonOf = (cause: Cause.Cause<unknown>): string => {
 /** The services that agents get: those of the program, and what their modules bring. */
 const servicesOf = (modules: ReadonlyArray<AgentsModule>) =>
   Effect.gen(function* () {
-    // Shipped agents fetch nothing, and loading this is a good part of a start.
-    const http = modules.every(({ shipped }) => shipped)
-      ? FetchHttpClient.layer
-      : (yield* Effect.promise(() => import("../../../layers/lease/HttpClientPublic.js"))).layer()
     const brought = modules.map(({ layer, name }) =>
       Layer.catchAllCause(layer, (cause) =>
         Layer.fail(new CannotServe({ message: `--agents ${name}: its layer ${reasonOf(cause)}` }))
       )
     )
-    const base = Layer.mergeAll(http, SecretsLayer.layer, Layer.context<FileSystem | Path>())
+    const base = Layer.mergeAll(PublicHttp.layer, SecretsLayer.layer, Layer.context<FileSystem | Path>())
     // A module's layer may use what those before it provide.
     return brought.reduce<Layer.Layer<Provided, CannotServe, FileSystem | Path>>(
       (all, layer) => layer.pipe(Layer.provideMerge(all)),
