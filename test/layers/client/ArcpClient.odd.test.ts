@@ -183,6 +183,25 @@ describe("a runtime that floods", () => {
   )
 })
 
+describe("pings that come faster than their answers go out", () => {
+  it.scoped("are answered up to a bound", () =>
+    Effect.gen(function* () {
+      const { client, server } = yield* two
+      const pings = Array.from({ length: 5_000 }, (_, i) => message("session.ping", { nonce: `${i}` }))
+      yield* server.connection.send(pings)
+      yield* Effect.fork(client.cancel("job_2"))
+      let pongs = 0
+      for (let done = false; !done; )
+        for (const { type } of yield* server.received) {
+          if (type === "session.pong") pongs++
+          done ||= type === "job.cancel"
+        }
+      assert.isAtLeast(pongs, 1)
+      assert.isAtMost(pongs, 2_000)
+    })
+  )
+})
+
 describe("the delay before another attempt", () => {
   it.effect("comes from the Random service", () =>
     Effect.gen(function* () {
