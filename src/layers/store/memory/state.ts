@@ -104,6 +104,9 @@ export class MemoryJob {
   /** Per session what it has numbered of this job. */
   readonly shares = new Map<string, Share>()
   private readonly marks = FrontTrimmed.make<{ seq: number; count: number; bytes: number }>()
+  /** Bytes of the marks, the first of which may reach back before `first`. */
+  private markedBytes = 0
+  /** Bytes of the retained events. */
   private bytes = 0
 
   /** @param key tells jobs apart that ended at the same time */
@@ -132,6 +135,7 @@ export class MemoryJob {
         mark.count++
         mark.bytes += bytes
       }
+      this.markedBytes += bytes
       this.bytes += bytes
       this.events.push(event)
     }
@@ -139,17 +143,18 @@ export class MemoryJob {
   trim(seq: number): void {
     const count = Math.min(seq - this.first, this.events.length)
     if (count <= 0) return
+    for (const { payload } of this.events.slice(0, count)) this.bytes -= payload.length + eventOverhead
     this.events.dropFront(count)
     this.first += count
     for (let mark = this.marks.at(0); mark !== undefined && mark.seq < this.first; mark = this.marks.at(0)) {
-      this.bytes -= mark.bytes
+      this.markedBytes -= mark.bytes
       this.marks.dropFront(1)
     }
   }
   get bounds(): Bounds {
     const oldest = this.marks.at(0)
     const cut = oldest === undefined ? 0 : oldest.bytes - share(oldest, oldest.seq - this.first + 1)
-    return { first: this.first, last: this.first + this.events.length - 1, bytes: this.bytes - cut }
+    return { first: this.first, last: this.first + this.events.length - 1, bytes: this.markedBytes - cut }
   }
   retainedMarks(): ReadonlyArray<Mark> {
     return joined(
