@@ -13,6 +13,8 @@ import type { Lease, LeaseConstraints } from "../../protocol/Lease.js"
 import type { EventType, JobStatus } from "../../protocol/Message.js"
 import type { RemoteSpan } from "../../protocol/Trace.js"
 
+export { eventOverhead } from "./eventOverhead.js"
+
 /**
  * The store refused or failed; nothing of the batch was written. `message` is for the operator and may name files;
  * `publicMessage` is what others may read.
@@ -128,9 +130,6 @@ export interface Run {
   /** What the run accounts for in the session's retention, as its writer counts it. */
   readonly bytes: number
 }
-
-/** What an event takes beyond its payload, roughly, in bytes: for retention limits. */
-export const eventOverhead = 64
 
 /** A change to what is stored. A batch of them is committed whole or not at all. */
 export type Op = Data.TaggedEnum<{
@@ -319,6 +318,8 @@ export interface StoreService {
    * after each call.
    */
   readonly vacuum: Effect.Effect<boolean, StoreError>
+  /** Fails once the store has ended by itself, and can do nothing any more. A store without it does not. */
+  readonly died?: Effect.Effect<never, StoreError> | undefined
   /** Returns the bytes of memory that what is stored takes, roughly; 0 of a store on disk. */
   readonly held: () => number
 }
