@@ -64,7 +64,12 @@ const submit = (
   bytes: number
 ): Effect.Effect<void> => {
   if (served.submits !== undefined) return served.submits.add(decide, bytes)
-  const queue = new SubmitQueue(Effect.zipRight(answersTaken(services, served), services.share))
+  const { share } = services
+  const queue = new SubmitQueue(
+    Effect.suspend(() =>
+      served.attachment.outbox.full ? Effect.zipRight(answersTaken(services, served), share) : share
+    )
+  )
   served.submits = queue
   const taken = queue.add(decide, bytes)
   return Effect.flatMap(queue.run, (fiber) => {
