@@ -43,76 +43,16 @@ type TagOf<Code extends string> = Code extends `${infer Word}_${infer Words}`
 const tagOf = <Code extends string>(code: Code) =>
   code.toLowerCase().replace(/(?:^|_)(.)/g, (_, initial: string) => initial.toUpperCase()) as TagOf<Code>
 
-/** The class of the errors of one code. */
+/** The class of the errors of one code, which say by themselves whether to retry. */
 type ErrorOf<Code extends ErrorCode> = new (
   fields: ErrorFields
 ) => YieldableError &
   ErrorFields & {
     readonly _tag: TagOf<Code>
     readonly code: Code
-    readonly retryable: (typeof retryable)[Code]
+    readonly retryable: Code extends "INTERNAL_ERROR" ? boolean : (typeof retryable)[Code]
   }
 
-const classes = new Map<string, new (fields: ErrorFields) => ArcpError>()
-
-/** Makes the class of a code that says by itself whether to retry. */
-const errorOf = <Code extends ErrorCode>(code: Code): ErrorOf<Code> => {
-  const Class = class extends Data.TaggedError(tagOf(code))<ErrorFields> {
-    readonly code = code
-    readonly retryable = retryable[code]
-  }
-  classes.set(code, Class as unknown as new (fields: ErrorFields) => ArcpError)
-  return Class
-}
-
-/** What every error of the protocol carries. `details` are the wire's. */
-export interface ErrorFields {
-  readonly message: string
-  readonly details?: Readonly<Record<string, unknown>> | undefined
-}
-
-/** Lease or policy refuses. */
-export const PermissionDenied = errorOf("PERMISSION_DENIED")
-export interface PermissionDenied extends InstanceType<typeof PermissionDenied> {}
-/** A delegation would widen authority. */
-export const LeaseSubsetViolation = errorOf("LEASE_SUBSET_VIOLATION")
-export interface LeaseSubsetViolation extends InstanceType<typeof LeaseSubsetViolation> {}
-/** Unknown job, or one that this principal may not see. */
-export const JobNotFound = errorOf("JOB_NOT_FOUND")
-export interface JobNotFound extends InstanceType<typeof JobNotFound> {}
-/** An idempotency key was used before with other parameters. */
-export const DuplicateKey = errorOf("DUPLICATE_KEY")
-export interface DuplicateKey extends InstanceType<typeof DuplicateKey> {}
-/** No agent of that name. */
-export const AgentNotAvailable = errorOf("AGENT_NOT_AVAILABLE")
-export interface AgentNotAvailable extends InstanceType<typeof AgentNotAvailable> {}
-/** The agent exists, this version of it does not; `details.available` lists those that do. */
-export const AgentVersionNotAvailable = errorOf("AGENT_VERSION_NOT_AVAILABLE")
-export interface AgentVersionNotAvailable extends InstanceType<typeof AgentVersionNotAvailable> {}
-/** The job was ended by cancellation. */
-export const Cancelled = errorOf("CANCELLED")
-export interface Cancelled extends InstanceType<typeof Cancelled> {}
-/** `max_runtime_sec` exceeded. */
-export const Timeout = errorOf("TIMEOUT")
-export interface Timeout extends InstanceType<typeof Timeout> {}
-/** The session, its token or its backlog is gone. */
-export const ResumeWindowExpired = errorOf("RESUME_WINDOW_EXPIRED")
-export interface ResumeWindowExpired extends InstanceType<typeof ResumeWindowExpired> {}
-/** The peer was silent for two heartbeat intervals. */
-export const HeartbeatLost = errorOf("HEARTBEAT_LOST")
-export interface HeartbeatLost extends InstanceType<typeof HeartbeatLost> {}
-/** The lease is over. */
-export const LeaseExpired = errorOf("LEASE_EXPIRED")
-export interface LeaseExpired extends InstanceType<typeof LeaseExpired> {}
-/** A budget counter reached zero. */
-export const BudgetExhausted = errorOf("BUDGET_EXHAUSTED")
-export interface BudgetExhausted extends InstanceType<typeof BudgetExhausted> {}
-/** Malformed, or a feature that was not negotiated. */
-export const InvalidRequest = errorOf("INVALID_REQUEST")
-export interface InvalidRequest extends InstanceType<typeof InvalidRequest> {}
-/** Missing, unknown or expired credentials. */
-export const Unauthenticated = errorOf("UNAUTHENTICATED")
-export interface Unauthenticated extends InstanceType<typeof Unauthenticated> {}
 /**
  * A failure that an agent or a tool declares (`details.error`) comes again, unless it says that it may be retried. The wire
  * has one answer for each code all the same (§12).
@@ -121,12 +61,64 @@ const mayRetry = (details: ErrorFields["details"]): boolean => {
   const declared = details?.["error"] as { readonly retryable?: unknown } | null | undefined
   return declared === undefined || declared?.retryable === true
 }
+
+const classes = Object.fromEntries(
+  Object.entries(retryable).map(([code, always]) => [
+    code,
+    class extends Data.TaggedError(tagOf(code))<ErrorFields> {
+      readonly code = code
+      readonly retryable: boolean = code === "INTERNAL_ERROR" ? mayRetry(this.details) : always
+    }
+  ])
+) as unknown as { readonly [Code in ErrorCode]: ErrorOf<Code> }
+
+const isCode = (code: string): code is ErrorCode => Object.hasOwn(classes, code)
+
+/** Lease or policy refuses. */
+export const PermissionDenied = classes.PERMISSION_DENIED
+export interface PermissionDenied extends InstanceType<typeof PermissionDenied> {}
+/** A delegation would widen authority. */
+export const LeaseSubsetViolation = classes.LEASE_SUBSET_VIOLATION
+export interface LeaseSubsetViolation extends InstanceType<typeof LeaseSubsetViolation> {}
+/** Unknown job, or one that this principal may not see. */
+export const JobNotFound = classes.JOB_NOT_FOUND
+export interface JobNotFound extends InstanceType<typeof JobNotFound> {}
+/** An idempotency key was used before with other parameters. */
+export const DuplicateKey = classes.DUPLICATE_KEY
+export interface DuplicateKey extends InstanceType<typeof DuplicateKey> {}
+/** No agent of that name. */
+export const AgentNotAvailable = classes.AGENT_NOT_AVAILABLE
+export interface AgentNotAvailable extends InstanceType<typeof AgentNotAvailable> {}
+/** The agent exists, this version of it does not; `details.available` lists those that do. */
+export const AgentVersionNotAvailable = classes.AGENT_VERSION_NOT_AVAILABLE
+export interface AgentVersionNotAvailable extends InstanceType<typeof AgentVersionNotAvailable> {}
+/** The job was ended by cancellation. */
+export const Cancelled = classes.CANCELLED
+export interface Cancelled extends InstanceType<typeof Cancelled> {}
+/** `max_runtime_sec` exceeded. */
+export const Timeout = classes.TIMEOUT
+export interface Timeout extends InstanceType<typeof Timeout> {}
+/** The session, its token or its backlog is gone. */
+export const ResumeWindowExpired = classes.RESUME_WINDOW_EXPIRED
+export interface ResumeWindowExpired extends InstanceType<typeof ResumeWindowExpired> {}
+/** The peer was silent for two heartbeat intervals. */
+export const HeartbeatLost = classes.HEARTBEAT_LOST
+export interface HeartbeatLost extends InstanceType<typeof HeartbeatLost> {}
+/** The lease is over. */
+export const LeaseExpired = classes.LEASE_EXPIRED
+export interface LeaseExpired extends InstanceType<typeof LeaseExpired> {}
+/** A budget counter reached zero. */
+export const BudgetExhausted = classes.BUDGET_EXHAUSTED
+export interface BudgetExhausted extends InstanceType<typeof BudgetExhausted> {}
+/** Malformed, or a feature that was not negotiated. */
+export const InvalidRequest = classes.INVALID_REQUEST
+export interface InvalidRequest extends InstanceType<typeof InvalidRequest> {}
+/** Missing, unknown or expired credentials. */
+export const Unauthenticated = classes.UNAUTHENTICATED
+export interface Unauthenticated extends InstanceType<typeof Unauthenticated> {}
 /** Runtime fault, a resource limit (`details.limit` names the cap), or a failure that an agent declares (`details.error`). */
-export class InternalError extends Data.TaggedError("InternalError")<ErrorFields> {
-  readonly code = "INTERNAL_ERROR"
-  readonly retryable: boolean = mayRetry(this.details)
-}
-classes.set("INTERNAL_ERROR", InternalError)
+export const InternalError = classes.INTERNAL_ERROR
+export interface InternalError extends InstanceType<typeof InternalError> {}
 
 /** Any protocol error. */
 export type ArcpError =
@@ -154,7 +146,7 @@ export const isArcpError = (u: unknown): u is ArcpError =>
   u instanceof Error &&
   "code" in u &&
   typeof u.code === "string" &&
-  classes.has(u.code) &&
+  isCode(u.code) &&
   "_tag" in u &&
   u._tag === tagOf(u.code)
 
@@ -185,7 +177,8 @@ export const toPayload = (error: ArcpError, details?: Record<string, unknown>): 
 
 /** A wire payload as an error. An unknown code becomes `InternalError` with `details.code`. */
 export const fromPayload = (payload: ErrorPayload): ArcpError => {
-  const known = classes.get(payload.code)
-  const details = known ? payload.details : { ...payload.details, code: payload.code }
-  return new (known ?? InternalError)({ message: payload.message, ...(details && { details }) })
+  const { code, message } = payload
+  const known = isCode(code)
+  const details = known ? payload.details : { ...payload.details, code }
+  return new classes[known ? code : "INTERNAL_ERROR"]({ message, ...(details && { details }) })
 }

@@ -3,16 +3,15 @@
  * compiler holds these checks to; a client is no stricter than it must be, so leases and timestamps are taken as
  * they come, and what other runtimes leave out or say in another way is filled in.
  */
-import * as Either from "effect/Either"
 import * as Check from "./Check.js"
-import type { Envelope, Rejected } from "./Envelope.js"
+import type { Envelope } from "./Envelope.js"
 import type { ErrorPayload } from "./Errors.js"
 import type * as Event from "./Event.js"
 import type * as Message from "./Message.js"
 import type { RuntimeMessage } from "./TypedMessage.js"
 import * as Vendor from "./Vendor.js"
 
-const seconds = Check.number("a number > 0", (value) => value > 0)
+const seconds = Check.number((value) => value > 0)
 const texts = Check.array(Check.string)
 const maybe = Check.optional(Check.string)
 const lease = Check.orElse(Check.record(texts), {})
@@ -22,19 +21,11 @@ const constraints = Check.object<Event.Body<"delegate">["lease_constraints"] & {
 const status = Check.oneOf("pending", "running", "success", "error", "cancelled", "timed_out")
 
 const error = {
-  code: Check.string,
-  message: Check.string,
+  code: Check.orElse(Check.string, "INTERNAL_ERROR"),
+  message: Check.orElse(Check.string, ""),
   retryable: Check.orElse(Check.boolean, false),
   details: Check.optional(Check.json)
 }
-
-const envelope = Check.object<Pick<Envelope, "type" | "session_id" | "job_id" | "trace_id" | "event_seq">>({
-  type: Check.text,
-  session_id: Check.optional(Check.text),
-  job_id: Check.optional(Check.text),
-  trace_id: maybe,
-  event_seq: Check.optional(Check.number("an integer ≥ 1", (value) => Number.isInteger(value) && value >= 1))
-})
 
 const entry = Check.object<Message.JobEntry>({
   job_id: Check.text,
@@ -42,7 +33,7 @@ const entry = Check.object<Message.JobEntry>({
   status,
   lease,
   lease_constraints: Check.optional(constraints),
-  parent_job_id: Check.orElse(Check.nullable(Check.string), null),
+  parent_job_id: Check.orElse(Check.string, null),
   delegate_id: maybe,
   created_at: Check.string,
   submitted_at: maybe,
@@ -53,8 +44,14 @@ const entry = Check.object<Message.JobEntry>({
 const jobEntry: typeof entry = (value, path) => {
   const job = Object(value) as { created_at?: unknown; readonly submitted_at?: unknown }
   job.created_at ??= job.submitted_at
-  return entry(value, path)
+  return entry(job, path)
 }
+
+const agentEntry = Check.object<Message.AgentEntry>({
+  name: Check.string,
+  versions: Check.orElse(texts, []),
+  default: maybe
+})
 
 /** What no client looks at. */
 type Unread =
@@ -84,16 +81,7 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
       Check.object<Read<Message.Welcome["capabilities"] & {}>>({
         features: Check.optional(texts),
         agents: Check.optional(
-          Check.array(
-            Check.either(
-              Check.string,
-              Check.object<Message.AgentEntry>({
-                name: Check.string,
-                versions: texts,
-                default: maybe
-              })
-            )
-          )
+          Check.array((agent, path) => (typeof agent === "string" ? agent : agentEntry(agent, path)))
         ),
         [Vendor.limits]: Check.optional(
           Check.object({ frame_bytes: Check.count, outbound_frame_bytes: Check.count })
@@ -102,12 +90,12 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
     )
   }),
   "session.error": Check.object<ErrorPayload>(error),
-  "session.ping": Check.object({ nonce: Check.string }),
-  "session.pong": Check.object({ ping_nonce: Check.string }),
+  "session.ping": Check.object({ nonce: Check.orElse(Check.string, "") }),
+  "session.pong": Check.object({ ping_nonce: Check.orElse(Check.string, "") }),
   "session.jobs": Check.object<Message.Jobs>({
     request_id: Check.optional(Check.text),
     jobs: Check.array(jobEntry),
-    next_cursor: Check.optional(Check.nullable(Check.string))
+    next_cursor: Check.orElse(Check.string, null)
   }),
   "job.accepted": Check.object<Payloads["job.accepted"]>({
     request_id: maybe,
@@ -117,7 +105,7 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
     lease_constraints: Check.optional(constraints),
     budget: Check.anything,
     credentials: Check.anything,
-    parent_job_id: Check.optional(Check.nullable(Check.string)),
+    parent_job_id: Check.orElse(Check.string, null),
     delegate_id: maybe,
     trace_id: maybe
   }),
@@ -133,16 +121,19 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
     lease,
     lease_constraints: Check.optional(constraints),
     budget: Check.anything,
-    parent_job_id: Check.optional(Check.nullable(Check.string)),
+    parent_job_id: Check.orElse(Check.string, null),
     delegate_id: maybe,
     trace_id: maybe,
     subscribed_from: Check.orElse(Check.integer, 0),
-    replayed: Check.orElse(Check.either(Check.boolean, Check.count), false),
+    replayed: Check.orElse(
+      (value, path) => (typeof value === "boolean" ? value : Check.count(value, path)),
+      false
+    ),
     credentials: Check.anything
   }),
   "job.event": Check.object<Event.EventPayload>({
-    kind: Check.text,
-    ts: Check.orElse(Check.string, ""),
+    kind: Check.ifGood(Check.string, ""),
+    ts: Check.ifGood(Check.string, ""),
     body: Check.anything
   }),
   "job.result": Check.object<Payloads["job.result"]>({
@@ -155,33 +146,88 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
   "job.error": Check.object<Payloads["job.error"]>(error)
 }
 
-const rejected = (_tag: Rejected["_tag"], message: string) => Either.left({ _tag, message })
-
-/** Others tell a failure by a `job.result`. */
-const arrange = (json: unknown): void => {
-  const message = Object(json) as { type?: unknown; payload?: unknown }
-  const { final_status: status } = Object(message.payload) as { readonly final_status?: unknown }
-  if (message.type !== "job.result" || typeof status !== "string" || status === "success") return
-  message.type = "job.error"
-  const code = status === "timed_out" ? "TIMEOUT" : status.toUpperCase()
-  message.payload = { code, message: status, ...(message.payload as object) }
+/** A frame that was read; what names the request that it answers may have been in its envelope. */
+export type Frame = RuntimeMessage & {
+  readonly type: keyof Payloads
+  readonly request_id?: string | undefined
+  readonly problem?: undefined
 }
 
-/** A frame from a runtime. The bodies of events are left as they are, and so is what no client looks at. */
-export const decodeRuntime = (text: string): Either.Either<RuntimeMessage, Rejected> => {
-  let json: unknown
+/** A frame that cannot be read: what is wrong with it, and what it says of where it belongs. */
+export interface Misread extends Pick<Envelope, "job_id" | "trace_id" | "event_seq"> {
+  readonly problem: string
+  readonly type?: string | undefined
+  readonly payload?: unknown
+  readonly request_id?: string | undefined
+}
+
+/** Where a message belongs: some say it in the envelope, others in the payload, and of errors in their details. */
+const places = ["session_id", "job_id", "trace_id", "request_id"] as const
+
+/** What a frame may have. */
+type Fields = {
+  [K in
+    | "problem"
+    | "type"
+    | "payload"
+    | "event_seq"
+    | "final_status"
+    | "details"
+    | (typeof places)[number]]?: unknown
+}
+
+/** What can be told of a text that is no JSON, such as one with a `NaN` in it. */
+const salvaged = (text: string): Fields => {
+  const fields: Fields = {}
+  for (const key of [...places, "type", "event_seq"] as const)
+    fields[key] = new RegExp(`"${key}"\\s*:\\s*"?([\\w.-]+)`).exec(text)?.[1]
+  return fields
+}
+
+const named = (value: unknown): string | undefined =>
+  typeof value === "string" && value !== "" ? value : undefined
+
+/**
+ * Says a thing as we do: in the envelope where it belongs, as far as that is said anywhere, and a failure that others tell by
+ * a `job.result` as a `job.error`.
+ */
+const arrange = (frame: Fields): void => {
+  frame.payload ??= {}
+  const { payload: said, type } = frame
+  const payload = Object(said) as Fields
+  const details = Object(payload.details) as Fields
+  for (const key of places) frame[key] = named(frame[key]) ?? named(payload[key]) ?? named(details[key])
+  const seq = Number(frame.event_seq ?? payload.event_seq)
+  frame.event_seq = Number.isInteger(seq) && seq > 0 ? seq : undefined
+  if (type === "job.accepted" || type === "job.subscribed") payload.job_id ??= frame.job_id
+  const { final_status: status } = payload
+  if (type !== "job.result" || typeof status !== "string" || status === "success") return
+  frame.type = "job.error"
+  const code = status === "timed_out" ? "TIMEOUT" : status.toUpperCase()
+  frame.payload = { code, message: status, ...payload }
+}
+
+/** Reads a frame from a runtime. The bodies of events are left as they are, and so is what no client looks at. */
+export const decodeRuntime = (text: string): Frame | Misread => {
+  let frame: Fields
+  let problem: string | undefined
   try {
-    json = JSON.parse(text)
+    frame = Object(JSON.parse(text))
   } catch {
-    return rejected("Malformed", "the frame is not valid JSON")
+    frame = salvaged(text)
+    problem = "the frame is not valid JSON"
   }
-  arrange(json)
-  const problem = envelope(json, "frame")
-  if (problem !== undefined) return rejected("Malformed", problem)
-  const { type, payload } = json as RuntimeMessage
-  if (!Object.hasOwn(payloads, type)) return rejected("UnknownType", "type: unknown")
-  const wrong = (payloads[type as keyof Payloads] as Check.Check<unknown>)(payload, "payload")
-  return wrong === undefined ? Either.right(json as RuntimeMessage) : rejected("Malformed", wrong)
+  arrange(frame)
+  try {
+    const { type } = frame
+    problem ??= Object.hasOwn(payloads, type as string)
+      ? void payloads[type as keyof Payloads](frame.payload, "payload")
+      : "an unknown type"
+  } catch (wrong) {
+    problem = String(wrong)
+  }
+  frame.problem = problem
+  return frame as Frame | Misread
 }
 
 const bodies: { readonly [K in Event.Kind]: Check.Check<Event.Body<K>> } = {
@@ -207,7 +253,7 @@ const bodies: { readonly [K in Event.Kind]: Check.Check<Event.Body<K>> } = {
   }) as Check.Check<Event.Body<"status">>,
   metric: Check.object<Event.Body<"metric">>({
     name: Check.text,
-    value: Check.number("a finite number", () => true),
+    value: Check.number(() => true),
     unit: maybe,
     dimensions: Check.optional(Check.json)
   }),
@@ -242,6 +288,12 @@ const bodies: { readonly [K in Event.Kind]: Check.Check<Event.Body<K>> } = {
 /** Does the protocol define this kind of event? */
 export const isKind = (kind: string): kind is Event.Kind => Object.hasOwn(bodies, kind)
 
-/** What is wrong with the body of an event of this kind, as it came from a runtime. */
-export const bodyProblem = (kind: Event.Kind, body: unknown): string | undefined =>
-  (bodies[kind] as Check.Check<unknown>)(body, "body")
+/** Reads the body of an event of this kind, as it came from a runtime; returns what is wrong with it, if anything. */
+export const bodyProblem = (kind: Event.Kind, body: unknown): string | undefined => {
+  try {
+    bodies[kind](body, "body")
+    return undefined
+  } catch (wrong) {
+    return String(wrong)
+  }
+}

@@ -20,8 +20,9 @@ import {
   TokenUnavailable
 } from "../../services/client/ArcpClient.js"
 import { monotonic } from "../../services/runtime/monotonic.js"
+import { onLeave } from "../../services/runtime/onLeave.js"
 import { Dialer, TransportError } from "../../services/transport/Transport.js"
-import { backoff } from "./backoff.js"
+import { askedToWait, backoff } from "./backoff.js"
 import { ClientSession } from "./ClientSession.js"
 import type { ClientState } from "./ClientState.js"
 import { keepConnected } from "./connecting.js"
@@ -76,18 +77,15 @@ export interface Options {
   readonly state?: ClientState | undefined
 }
 
-/** Milliseconds that an error asks to wait before another attempt (`details.retry_after`, in seconds), at most a day. */
-const askedToWait = (error: unknown): number => {
-  const seconds = Errors.isArcpError(error) ? Number(error.details?.["retry_after"]) : 0
-  return seconds > 0 ? Math.min(seconds * 1000, 86_400_000) : 0
-}
+/** Milliseconds that one request, unlike a session, may be asked to wait. */
+const day = 86_400_000
 
 const delays = () =>
   Schedule.makeWithState(0, (now, error: unknown, attempt) =>
     Effect.map(backoff(attempt), (ms) => [
       attempt + 1,
       attempt,
-      ScheduleDecision.continueWith(ScheduleInterval.after(now + askedToWait(error) + ms))
+      ScheduleDecision.continueWith(ScheduleInterval.after(now + askedToWait(error, day) + ms))
     ])
   )
 
@@ -219,7 +217,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
         Effect.asVoid
       )
     })
-    yield* Effect.addFinalizer(() => close)
+    yield* onLeave(close)
     return serviceOf({ session, jobs }, close)
   })
 

@@ -1,5 +1,5 @@
 /** A streamed result as it comes: checks its chunks for order and size (§8.4), and decodes them. */
-import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
 import type { Body } from "../../protocol/Event.js"
 import type * as Message from "../../protocol/Message.js"
 import { ProtocolViolation } from "../../services/client/ArcpClient.js"
@@ -7,7 +7,7 @@ import { ProtocolViolation } from "../../services/client/ArcpClient.js"
 /** The body of a `result_chunk`. */
 export type ChunkBody = Body<"result_chunk">
 
-const violation = (message: string) => Either.left(new ProtocolViolation({ message }))
+const violation = (message: string) => Exit.fail(new ProtocolViolation({ message }))
 const incomplete = () => violation("chunks are missing or out of order")
 const utf8 = new TextEncoder()
 
@@ -32,7 +32,7 @@ export class Chunks {
   encoding: ChunkBody["encoding"] | undefined
 
   /** The bytes of the chunk that follows. */
-  decode(chunk: ChunkBody): Either.Either<Uint8Array, ProtocolViolation> {
+  decode(chunk: ChunkBody): Exit.Exit<Uint8Array, ProtocolViolation> {
     this.#resultId ??= chunk.result_id
     this.encoding ??= chunk.encoding
     if (
@@ -47,15 +47,15 @@ export class Chunks {
     const bytes = chunk.encoding === "utf8" ? utf8.encode(chunk.data) : fromBase64(chunk.data)
     if (bytes === undefined) return violation("a chunk is not base64")
     this.#size += bytes.length
-    return Either.right(bytes)
+    return Exit.succeed(bytes)
   }
 
   /** All chunks have come: are they what the end says? Gives the size in bytes. */
-  check(result: Message.JobResult): Either.Either<number, ProtocolViolation> {
+  check(result: Message.JobResult): Exit.Exit<number, ProtocolViolation> {
     if (!this.#whole || result.result_id !== this.#resultId) return incomplete()
     if (result.result_size !== undefined && result.result_size !== this.#size)
       return violation(`the result has ${this.#size} bytes, not ${result.result_size}`)
-    return Either.right(this.#size)
+    return Exit.succeed(this.#size)
   }
 }
 

@@ -172,7 +172,7 @@ export class ClientSession implements Host {
   }
 
   /** Sends a request on this connection, or refuses it: a frame that the runtime does not take would end that (§4). */
-  #put(key: string | undefined, pending: Pending): void {
+  #put(key: unknown, pending: Pending): void {
     const frame = pending.frame(this.sessionId ?? "")
     if (exceeds(frame, this.frameBytes))
       this.requests.reject(key, tooBig(`more than ${this.frameBytes} bytes`))

@@ -28,6 +28,10 @@ export class Handles {
   get jobs(): ReadonlyArray<readonly [string, ReadonlyArray<JobInbox>]> {
     return [...this.#live]
   }
+  /** The only job of which something is to come. */
+  get only(): string | undefined {
+    return this.#live.size === 1 ? this.#live.keys().next().value : undefined
+  }
   register(jobId: string, inbox: JobInbox): void {
     this.#unsettled.add(inbox)
     const inboxes = this.#live.get(jobId)
@@ -101,7 +105,8 @@ export class Handles {
   /** The newest event, at most `last`, up to which the application has taken everything. */
   consumed(last: number): number {
     let consumed = last
-    for (const [[frame]] of this.#early.values()) consumed = Math.min(consumed, frame.event_seq - 1)
+    for (const [[frame]] of this.#early.values())
+      consumed = Math.min(consumed, (frame.event_seq ?? Infinity) - 1)
     for (const inbox of this.#unsettled) {
       const held = inbox.unacknowledged
       if (held !== undefined) consumed = Math.min(consumed, held - 1)

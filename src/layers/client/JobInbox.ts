@@ -4,12 +4,12 @@
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import type * as Stream from "effect/Stream"
+import * as Check from "../../protocol/Check.js"
 import { type ArcpError, fromPayload, InvalidRequest, ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { Body, EventPayload } from "../../protocol/Event.js"
 import type * as Message from "../../protocol/Message.js"
@@ -25,13 +25,15 @@ import {
 import { Cell } from "./Cell.js"
 import { type ChunkBody, Chunks, concat, inlineBytes } from "./Chunks.js"
 import { type Host, Lane } from "./Lane.js"
-import type { Pull } from "./pull.js"
+import { end, type Pull } from "./pull.js"
 
-/** A frame that belongs to a job. */
-export type JobFrame =
-  | { readonly type: "job.event"; readonly event_seq: number; readonly payload: EventPayload }
-  | { readonly type: "job.result"; readonly event_seq: number; readonly payload: Message.JobResult }
-  | { readonly type: "job.error"; readonly event_seq: number; readonly payload: Message.JobError }
+/** A frame that belongs to a job; `malformed` is one that could not be read, with what is then said of it. */
+export type JobFrame = { readonly event_seq?: number | undefined } & (
+  | { readonly type: "job.event"; readonly payload: EventPayload }
+  | { readonly type: "job.result"; readonly payload: Message.JobResult }
+  | { readonly type: "job.error"; readonly payload: Message.JobError }
+  | { readonly type: "malformed"; readonly payload: ProtocolViolation }
+)
 
 /** What `job.accepted` and `job.subscribed` both say of a job. */
 export interface About {
@@ -44,7 +46,7 @@ export interface About {
   readonly credentials?: unknown
 }
 
-const unread = "events were not read in time and are no longer retained"
+const unread = "not read in time"
 
 const readAsChunks = new InvalidRequest({
   message: "use result or chunks"
@@ -93,19 +95,24 @@ export class JobInbox {
   }
 
   accept(about: About): void {
-    this.budget.set(new Map(Object.entries(asRecord(about.budget)).filter(isNumeric)))
+    this.budget.set(new Map(Object.entries(Object(about.budget) as object).filter(isNumeric)))
     if (Array.isArray(about.credentials)) this.credentials.set(about.credentials.flatMap(credential))
+  }
+
+  get #lanes() {
+    return [this.events, this.#chunkLane] as const
   }
 
   /** What came for it was left out, beyond what it has: that is fetched when it is read. */
   cut(): void {
-    for (const lane of [this.events, this.#chunkLane]) lane.overflowed = !lane.complete
+    for (const lane of this.#lanes) lane.overflowed = !lane.complete
   }
 
   /** Takes a frame in, `bytes` long. */
   offer(frame: JobFrame, bytes: number): void {
     const seq = frame.event_seq
     if (frame.type === "job.event") return this.#event(seq, frame.payload, bytes)
+    if (frame.type === "malformed") return this.fail(frame.payload)
     const end: Exit.Exit<Message.JobResult, ArcpError> =
       frame.type === "job.result" ? Exit.succeed(frame.payload) : Exit.fail(fromPayload(frame.payload))
     this.events.finish(seq, frame.type === "job.result" ? end : Exit.void)
@@ -114,10 +121,8 @@ export class JobInbox {
     this.ended = true
     this.#settleLatest()
     // A streamed result is there when its chunks are.
-    if (frame.type === "job.error" || frame.payload.result_id === undefined)
-      Deferred.unsafeDone(this.#end, end)
-    else if (!this.#collecting && this.#chunkLane.opened)
-      Deferred.unsafeDone(this.#end, Exit.fail(readAsChunks))
+    if (frame.type === "job.error" || frame.payload.result_id === undefined) this.#settle(end)
+    else if (!this.#collecting && this.#chunkLane.opened) this.#settle(Exit.fail(readAsChunks))
   }
 
   /** The session, or the subscription, is over before the job was. */
@@ -126,20 +131,20 @@ export class JobInbox {
     this.events.fail(error)
     this.#chunkLane.fail(error)
     this.#settleLatest()
-    Deferred.unsafeDone(this.#end, Exit.fail(error))
+    this.#settle(Exit.fail(error))
   }
 
   /** Nothing of the job is to come any more, for any reader. */
   get complete(): boolean {
-    return this.events.complete && this.#chunkLane.complete
+    return this.#lanes.every((lane) => lane.complete)
   }
   /** Where a reader waits for what was skipped. */
   get rewindTo(): number | undefined {
-    const starved = [this.events, this.#chunkLane].filter((lane) => lane.overflowed && lane.reading)
+    const starved = this.#lanes.filter((lane) => lane.overflowed && lane.reading)
     return starved.length === 0 ? undefined : Math.min(...starved.map((lane) => lane.position))
   }
   rewound(from: number): void {
-    for (const lane of [this.events, this.#chunkLane]) if (lane.reading) lane.rewound(from)
+    for (const lane of this.#lanes) if (lane.reading) lane.rewound(from)
   }
   /** What a reader waits for is no longer retained: it goes on after `seq`. */
   evicted(seq: number): void {
@@ -171,9 +176,7 @@ export class JobInbox {
     const gap = this.#gap({
       reason: "session_lost",
       replayed,
-      message: replayed
-        ? "the session was lost; its history follows"
-        : "the session was lost; the past is missing"
+      message: "the session was lost"
     })
     this.#rebased = true
     this.events.rebase(after, { ...gap, eventSeq: after })
@@ -193,8 +196,7 @@ export class JobInbox {
   get unacknowledged(): number | undefined {
     if (this.released) return undefined
     let oldest: number | undefined
-    for (const lane of [this.events, this.#chunkLane])
-      if (lane.opened || !this.#inUse) oldest = least(oldest, lane.unread)
+    for (const lane of this.#lanes) if (lane.opened || !this.#inUse) oldest = least(oldest, lane.unread)
     return oldest
   }
   /** Where another process would have to go on: after the last event read, and before the first chunk. */
@@ -221,23 +223,25 @@ export class JobInbox {
     return Deferred.await(this.#end)
   })
 
+  #settle(end: Exit.Exit<Message.JobResult, ClientError>): void {
+    Deferred.unsafeDone(this.#end, end)
+  }
   #collect(): void {
     this.#collecting = true
     const chunks = new Chunks()
     const bytes: Array<Uint8Array> = []
     const texts: Array<string> = []
-    const done = (end: Exit.Exit<Message.JobResult, ClientError>) => Deferred.unsafeDone(this.#end, end)
     this.#chunkLane.drainTo({
       item: (chunk) => {
         const part = chunks.decode(chunk)
-        if (Either.isLeft(part)) done(Exit.fail(part.left))
+        if (Exit.isFailure(part)) this.#settle(Exit.failCause(part.cause))
         else if (chunk.encoding === "utf8") texts.push(chunk.data)
-        else bytes.push(part.right)
+        else bytes.push(part.value)
       },
       end: (end) => {
-        if (Exit.isFailure(end) || end.value.result_id === undefined) return done(end)
+        if (Exit.isFailure(end) || end.value.result_id === undefined) return this.#settle(end)
         const checked = chunks.check(end.value)
-        if (Either.isLeft(checked)) return done(Exit.fail(checked.left))
+        if (Exit.isFailure(checked)) return this.#settle(Exit.failCause(checked.cause))
         const text = texts.join("")
         try {
           const result: unknown =
@@ -246,9 +250,9 @@ export class JobInbox {
               : chunks.encoding === "utf8"
                 ? text
                 : concat(bytes)
-          done(Exit.succeed({ ...end.value, result }))
+          this.#settle(Exit.succeed({ ...end.value, result }))
         } catch {
-          done(Exit.fail(new ProtocolViolation({ message: "the chunks are no JSON" })))
+          this.#settle(Exit.fail(new ProtocolViolation({ message: "the chunks are no JSON" })))
         }
       }
     })
@@ -256,36 +260,36 @@ export class JobInbox {
 
   /** The result's bytes, checked; `onEnd` gets the end after the last of them. */
   chunks(onEnd: (result: Message.JobResult) => void = () => {}): Stream.Stream<Uint8Array, ClientError> {
-    return this.#chunkLane.reader((next, end) => {
+    return this.#chunkLane.reader((next, whatEnded) => {
       if (this.#collecting) return Effect.fail(Option.some(readAsChunks))
-      if (this.ended) Deferred.unsafeDone(this.#end, Exit.fail(readAsChunks))
+      if (this.ended) this.#settle(Exit.fail(readAsChunks))
       const chunks = new Chunks()
       let whole = false
       const read: Pull<Uint8Array, ClientError> = Effect.matchEffect(next, {
         onSuccess: (chunk) => {
-          const bytes = chunks.decode(chunk)
-          if (Either.isLeft(bytes)) return Effect.fail(Option.some(bytes.left))
           // The last one is often there only to say that it is.
-          return bytes.right.length === 0 ? read : Effect.succeed(bytes.right)
+          return Effect.flatMap(Effect.mapError(chunks.decode(chunk), Option.some), (bytes) =>
+            bytes.length === 0 ? read : Effect.succeed(bytes)
+          )
         },
         onFailure: (error) => {
           if (whole || Option.isSome(error)) return Effect.fail(error)
           whole = true
-          const result = end()
+          const result = whatEnded()
           onEnd(result)
           if (result.result_id === undefined) return Effect.succeed(inlineBytes(result.result))
-          const checked = chunks.check(result)
-          return Effect.fail(Either.isLeft(checked) ? Option.some(checked.left) : Option.none())
+          return Effect.zipRight(Effect.mapError(chunks.check(result), Option.some), end)
         }
       })
       return read
     })
   }
 
-  #event(seq: number, payload: EventPayload, bytes: number): void {
-    const event = typed(seq, payload)
-    if (seq > this.newest) {
-      this.newest = seq
+  #event(seq: number | undefined, payload: EventPayload, bytes: number): void {
+    const event = typed(seq ?? this.events.position, payload)
+    if ((seq ?? Infinity) > this.newest) {
+      // Without a number it is newer than what came before, and says that something has come.
+      this.newest = seq ?? (this.newest || 1)
       this.#notice(event)
     }
     this.events.offer(seq, bytes, event)
@@ -294,9 +298,9 @@ export class JobInbox {
       const problem = event.kind === "other" ? event.problem : undefined
       return this.fail(new ProtocolViolation({ message: `bad result_chunk: ${problem}` }))
     }
-    this.#chunksAfter ??= seq - 1
+    this.#chunksAfter ??= (seq ?? this.#chunkLane.position + 1) - 1
     const repeated = this.#rebased && event.body.chunk_seq < this.#nextChunk
-    if (!this.#chunkLane.overflowed && seq > this.#chunkLane.position && !repeated)
+    if (!this.#chunkLane.overflowed && (seq ?? Infinity) > this.#chunkLane.position && !repeated)
       this.#nextChunk = event.body.chunk_seq + 1
     this.#chunkLane.offer(seq, bytes, repeated ? undefined : event.body)
   }
@@ -340,23 +344,20 @@ const typed = (eventSeq: number, { kind, ts, body }: EventPayload): JobEvent => 
 const least = (a: number | undefined, b: number | undefined): number | undefined =>
   a === undefined ? b : b === undefined ? a : Math.min(a, b)
 
-const asRecord = (value: unknown): Record<string, unknown> =>
-  typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {}
-
 const isNumeric = (entry: [string, unknown]): entry is [string, number] => typeof entry[1] === "number"
 
+const wireCredential = Check.ifGood(
+  Check.object<Omit<JobCredential, "value"> & { readonly value: string }>({
+    id: Check.string,
+    value: Check.string,
+    endpoint: Check.string,
+    profile: Check.optional(Check.string),
+    constraints: Check.anything
+  }),
+  undefined
+)
 /** A credential as `job.accepted` shows it; what is none is left out. */
 const credential = (wire: unknown): ReadonlyArray<JobCredential> => {
-  const { id, value, endpoint, profile, constraints } = asRecord(wire)
-  return typeof id === "string" && typeof value === "string" && typeof endpoint === "string"
-    ? [
-        {
-          id,
-          value: Redacted.make(value),
-          endpoint,
-          profile: typeof profile === "string" ? profile : undefined,
-          constraints
-        }
-      ]
-    : []
+  const read = wireCredential(wire, "")
+  return read === undefined ? [] : [{ ...read, value: Redacted.make(read.value) }]
 }

@@ -68,22 +68,27 @@ export class Lane<in out A, in out End> {
     this.position = after
   }
 
+  /** Whether what has this number is taken in, which then is where the lane has got to. What has none is where it came. */
+  #takes(seq: number | undefined): boolean {
+    if (this.overflowed || this.#end !== undefined || (seq ?? Infinity) <= this.position) return false
+    this.position = seq ?? this.position
+    return true
+  }
+
   /** An event of the job; `item` is what this lane makes of it, if anything. */
-  offer(seq: number, bytes: number, item: A | undefined): void {
-    if (this.overflowed || this.#end !== undefined || seq <= this.position) return
-    this.position = seq
+  offer(seq: number | undefined, bytes: number, item: A | undefined): void {
+    if (!this.#takes(seq)) return
     if (item === undefined) return
     if (this.#sink !== undefined) return this.#sink.item(item)
-    this.#held.push({ seq, item, bytes })
+    this.#held.push({ seq: this.position, item, bytes })
     this.#bytes += bytes
     if (this.full) this.#host.full(this as unknown as AnyLane)
     this.#ring()
   }
 
   /** The job's end, at its place after the events. */
-  finish(seq: number, end: Exit.Exit<End, ClientError>): void {
-    if (this.overflowed || this.#end !== undefined || seq <= this.position) return
-    this.position = seq
+  finish(seq: number | undefined, end: Exit.Exit<End, ClientError>): void {
+    if (!this.#takes(seq)) return
     this.#end = end
     this.#sink?.end(end)
     this.#ring()

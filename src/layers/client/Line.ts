@@ -25,6 +25,10 @@ export class Line {
     this.#out = []
     this.pulse = new Pulse(this.#now)
   }
+  /** How many frames the writer has not come to. */
+  get waiting(): number {
+    return this.#out.length
+  }
   push(frame: string): void {
     this.#out.push(frame)
     const ring = this.#ring

@@ -32,8 +32,9 @@ export class Numbering {
     this.expected = this.from + 1
   }
 
-  /** Takes the next event, if it is that. */
-  take(seq: number): Continuity {
+  /** Takes the next event, if it is that. One without a number is where it came. */
+  take(seq: number | undefined): Continuity {
+    if (seq === undefined) return "next"
     if (seq < this.expected) return "again"
     if (seq > this.expected) {
       const place = this.#gapAt === this.expected ? "lost" : "gap"

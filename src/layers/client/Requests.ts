@@ -1,14 +1,14 @@
 /** Requests that were sent and not answered yet, oldest first. */
-import type { RuntimeMessage } from "../../protocol/TypedMessage.js"
+import type { Frame } from "../../protocol/RuntimeFrame.js"
 import { type ClientError, RequestTimeout } from "../../services/client/ArcpClient.js"
 
 /** A message that answers a request. */
-export type Answer = RuntimeMessage & {
+export type Answer = Frame & {
   readonly type: "job.accepted" | "job.cancelled" | "job.subscribed" | "session.jobs" | "session.pong"
 }
 
 /** What a message without `request_id` says of the request that it answers. */
-export type About = Pick<RuntimeMessage, "job_id" | "trace_id">
+export type About = Pick<Frame, "job_id" | "trace_id">
 
 /** A request that waits for its answer. */
 export interface Pending {
@@ -35,8 +35,8 @@ export const remember = (set: Set<unknown>, value: unknown): void => {
 export class Requests {
   readonly #now: () => number
   readonly #limit: number
-  /** With the time when each was sent on this connection. None is `undefined`, which may be looked for. */
-  readonly #pending = new Map<string | undefined, Pending & { sent: number }>()
+  /** With the time when each was sent on this connection. What is looked for may be anything that a runtime says. */
+  readonly #pending = new Map<unknown, Pending & { sent: number }>()
   /** The traces of those that do not wait any more: what comes of them late, or again, answers no other. */
   readonly #past = new Set<unknown>()
   /** Called for each that is added. */
@@ -62,13 +62,13 @@ export class Requests {
     return false
   }
   /** All of them, to be sent on another connection: their time begins again. */
-  resent(): ReadonlyArray<readonly [string | undefined, Pending]> {
+  resent(): ReadonlyArray<readonly [unknown, Pending]> {
     for (const request of this.#pending.values()) request.sent = this.#now()
     return [...this.#pending]
   }
   /** The one with the largest frame. */
-  largest(sessionId: string): string | undefined {
-    let largest: string | undefined
+  largest(sessionId: string): unknown {
+    let largest: unknown
     let most = 0
     for (const [id, request] of this.#pending) {
       const size = request.frame(sessionId).length
@@ -77,28 +77,28 @@ export class Requests {
     return largest
   }
   /** The only one there is. */
-  get only(): string | undefined {
+  get only(): unknown {
     return this.#pending.size === 1 ? this.#pending.keys().next().value : undefined
   }
   /**
    * The one that an answer without `request_id` belongs to (§3 of the protocol page): of its trace, else the oldest of its
    * kind. The trace of an earlier submit is that of its key, or says that the answer is not for this one.
    */
-  like(answer: Answer["type"], about: About): string | undefined {
-    let oldest: string | undefined
+  like(answer: unknown, about: About): unknown {
+    let oldest: unknown
     for (const [id, request] of this.#pending) {
       if (request.answer !== answer || (request.jobId ?? about.job_id) !== about.job_id) continue
       const { repeatable, traceId } = request
-      if (traceId && traceId === about.trace_id) return id
+      if (traceId && about.trace_id?.includes(traceId)) return id
       if (!traceId || repeatable || !this.#past.has(about.trace_id)) oldest ??= id
     }
     return oldest
   }
-  answer(id: string | undefined, message: Answer): void {
+  answer(id: unknown, message: Answer): void {
     this.#take(id)?.answered(message)
   }
   /** Was there such a request? */
-  reject(id: string | undefined, error: ClientError): boolean {
+  reject(id: unknown, error: ClientError): boolean {
     const request = this.#take(id)
     request?.failed(error)
     return request !== undefined
@@ -118,10 +118,10 @@ export class Requests {
     return undefined
   }
 
-  drop(id: string): void {
+  drop(id: unknown): void {
     this.#take(id)
   }
-  #take(id: string | undefined): Pending | undefined {
+  #take(id: unknown): Pending | undefined {
     const request = this.#pending.get(id)
     this.#pending.delete(id)
     if (request?.traceId) remember(this.#past, request.traceId)

@@ -7,14 +7,13 @@
  */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
 import type * as ScheduleInterval from "effect/ScheduleInterval"
 import { encode } from "../../protocol/Envelope.js"
 import { fromPayload, ResumeWindowExpired } from "../../protocol/Errors.js"
 import { decodeRuntime } from "../../protocol/RuntimeFrame.js"
 import { type ClientError, ProtocolViolation } from "../../services/client/ArcpClient.js"
 import { type Connection, TransportError } from "../../services/transport/Transport.js"
-import { backoff } from "./backoff.js"
+import { askedToWait, backoff } from "./backoff.js"
 import type { ClientSession, SessionOptions } from "./ClientSession.js"
 import { first } from "./first.js"
 import { lost, receive } from "./receiving.js"
@@ -37,18 +36,23 @@ const delaysOf = ({ now, reconnect }: SessionOptions) => {
     reset: () => {
       attempt = 0
     },
-    /** Waits for the next one; returns whether there was one. */
-    next: Effect.suspend(() => {
-      if (reconnect === undefined) return Effect.as(Effect.flatMap(backoff(attempt++), Effect.sleep), true)
-      if (attempt++ === 0) state = reconnect.initial
-      const at = now()
-      return Effect.flatMap(reconnect.step(at, undefined, state), ([following, , decision]) => {
-        state = following
-        if (decision._tag === "Done") return Effect.succeed(false)
-        const [{ startMillis }] = [...decision.intervals.intervals] as [ScheduleInterval.Interval]
-        return Effect.as(Effect.sleep(startMillis - at), true)
+    /** Waits for the next one, and `asked` milliseconds more; returns whether there was one. */
+    next: (asked: number) =>
+      Effect.suspend(() => {
+        if (reconnect === undefined)
+          return Effect.as(
+            Effect.flatMap(backoff(attempt++), (ms) => Effect.sleep(asked + ms)),
+            true
+          )
+        if (attempt++ === 0) state = reconnect.initial
+        const at = now()
+        return Effect.flatMap(reconnect.step(at, undefined, state), ([following, , decision]) => {
+          state = following
+          if (decision._tag === "Done") return Effect.succeed(false)
+          const [{ startMillis }] = [...decision.intervals.intervals] as [ScheduleInterval.Interval]
+          return Effect.as(Effect.sleep(asked + startMillis - at), true)
+        })
       })
-    })
   }
 }
 
@@ -84,7 +88,7 @@ export const keepConnected = (session: ClientSession, ready: Effect.Effect<unkno
         lastEventSeq: session.numbers.last,
         reason: error.message
       })
-      if (!(yield* delays.next)) return session.finish(error)
+      if (!(yield* delays.next(askedToWait(error)))) return session.finish(error)
     }
   })
 
@@ -238,19 +242,18 @@ const hello = (session: ClientSession, token: string | undefined): string => {
 
 /** Takes the answer to the hello. Returns after which event the session was resumed, if it was. */
 const welcomed = (session: ClientSession, frame: unknown): Effect.Effect<number | undefined, ClientError> => {
-  const message = Either.getOrUndefined(decodeRuntime(String(frame)))
-  if (message?.type === "session.error") return Effect.fail(fromPayload(message.payload))
-  const sessionId =
-    message?.type === "session.welcome" ? (message.payload.session_id ?? message.session_id) : undefined
-  const resumed = session.sessionId !== undefined
-  if (
-    message?.type !== "session.welcome" ||
-    sessionId === undefined ||
-    (resumed && session.sessionId !== sessionId)
-  )
-    return new ProtocolViolation({
-      message: `session.hello was answered by ${message?.type}`
-    })
-  session.open(sessionId, message.payload)
-  return Effect.succeed(resumed ? session.numbers.from : undefined)
+  const message = decodeRuntime(String(frame))
+  if (message.problem === undefined && message.type === "session.error")
+    return Effect.fail(fromPayload(message.payload))
+  if (message.problem === undefined && message.type === "session.welcome") {
+    const { session_id: sessionId = message.session_id } = message.payload
+    const resumed = session.sessionId !== undefined
+    if (sessionId !== undefined && (!resumed || session.sessionId === sessionId)) {
+      session.open(sessionId, message.payload)
+      return Effect.succeed(resumed ? session.numbers.from : undefined)
+    }
+  }
+  return new ProtocolViolation({
+    message: `session.hello was answered by ${message.problem ?? message.type}`
+  })
 }

@@ -2,6 +2,7 @@
 import * as Effect from "effect/Effect"
 import type { Outcome } from "../../services/agents/Agent.js"
 import { type JobHandle, ProtocolViolation } from "../../services/client/ArcpClient.js"
+import { onLeave } from "../../services/runtime/onLeave.js"
 import type { ClientSession } from "./ClientSession.js"
 import { type About, JobInbox } from "./JobInbox.js"
 import type { SubmittedJobs } from "./Reattach.js"
@@ -93,8 +94,5 @@ export const place = (parts: ClientParts, leave: (inbox: JobInbox, jobId: string
         ? Effect.void
         : Effect.ensuring(leave(inbox, jobId), release(parts, inbox, jobId))
     })
-    return Effect.as(
-      Effect.addFinalizer(() => left),
-      mine
-    )
+    return Effect.as(onLeave(left), mine)
   })

@@ -1,9 +1,7 @@
 /** Reading a connection: each frame goes to the request that waits for it, or to the handles of its job. */
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
 import { fromPayload, ResumeWindowExpired, Unauthenticated } from "../../protocol/Errors.js"
-import { decodeRuntime } from "../../protocol/RuntimeFrame.js"
-import type { RuntimeMessage } from "../../protocol/TypedMessage.js"
+import { decodeRuntime, type Frame, type Misread } from "../../protocol/RuntimeFrame.js"
 import { type ClientError, ProtocolViolation } from "../../services/client/ArcpClient.js"
 import {
   type Closed,
@@ -74,68 +72,69 @@ const makeRoom = (session: ClientSession): Effect.Effect<void> =>
 
 type Problem = ProtocolViolation | TransportError | undefined
 
+/** Frames that may wait for a peer that does not read, beyond which its pings are not answered. */
+const maxWaiting = 1_000
+
 /** Handles one frame. Returns what is so wrong with it that the connection cannot be used any more. */
 const handle = (session: ClientSession, frame: unknown): Problem => {
-  if (typeof frame !== "string") return new ProtocolViolation({ message: "the runtime sent a binary frame" })
-  const decoded = decodeRuntime(frame)
-  if (Either.isLeft(decoded))
-    // Messages that we do not know are for clients that do.
-    return decoded.left._tag === "Malformed"
-      ? new ProtocolViolation({ message: `the runtime sent a malformed frame: ${decoded.left.message}` })
-      : undefined
-  const message = decoded.right
+  // What is no text is no JSON either.
+  const text = String(frame)
+  const message = decodeRuntime(text)
+  if (message.problem !== undefined) return misread(session, message)
   switch (message.type) {
+    case "session.welcome":
+      return undefined
     case "session.ping":
-      session.post("session.pong", {
-        ping_nonce: message.payload.nonce,
-        received_at: new Date(session.now()).toISOString()
-      })
+      if (session.line.waiting < maxWaiting)
+        session.post("session.pong", {
+          ping_nonce: message.payload.nonce,
+          received_at: new Date(session.now()).toISOString()
+        })
       return undefined
     case "session.pong":
-      session.requests.answer(message.payload.ping_nonce, message)
+      session.requests.answer(message.payload.ping_nonce || askedFor(session, message), message)
       return undefined
     case "session.error":
       refuses(session, message)
       return undefined
-    case "session.jobs":
-    case "job.accepted":
-    case "job.subscribed":
-    case "job.cancelled":
-      session.delivered = true
-      session.requests.answer(
-        message.payload.request_id ??
-          (session.guesses && !isDelegated(message)
-            ? session.requests.like(message.type, message)
-            : undefined),
-        message
-      )
-      return undefined
     case "job.event":
     case "job.result":
     case "job.error":
-      return event(session, message, frame.length)
+      return event(session, message, text.length)
     default:
+      session.delivered = true
+      session.requests.answer(askedFor(session, message), message)
       return undefined
   }
 }
 
-type Unnumbered = RuntimeMessage & { readonly type: JobFrame["type"] }
+/**
+ * A frame that cannot be read ends what it is about, and nothing else: its job here, or the request that it answers. What is
+ * about neither is ignored, such as messages that we do not know; if it was an event, the numbers show it.
+ */
+const misread = (session: ClientSession, frame: Misread): Problem => {
+  const payload = new ProtocolViolation({ message: `the runtime sent a malformed frame: ${frame.problem}` })
+  if (/^job.(ev|resu|er)/.test(frame.type ?? ""))
+    return event(session, { ...frame, type: "malformed", payload }, 0)
+  session.requests.reject(askedFor(session, frame), payload)
+  return undefined
+}
 
-const isNumbered = (message: Unnumbered): message is Unnumbered & JobFrame & { readonly job_id: string } =>
-  message.event_seq !== undefined && message.job_id !== undefined
+/** The request that an answer is for, as it says or as can be told. The accept of a delegated job answers nothing. */
+const askedFor = (session: ClientSession, message: Answer | Misread): unknown =>
+  message.request_id ??
+  (session.guesses && (Object(message.payload) as { readonly parent_job_id?: unknown }).parent_job_id == null
+    ? session.requests.like(message.type, message)
+    : undefined)
 
-/** The accept of a delegated job answers nothing. */
-const isDelegated = (message: Answer): boolean =>
-  message.type === "job.accepted" && message.payload.parent_job_id != null
-
-type Refusal = RuntimeMessage & { readonly type: "job.error" | "session.error" }
+type Refusal = Frame & { readonly type: "job.error" | "session.error" }
 
 /**
  * The request that an error refuses, where the runtime does not say. A `session.error`: the only one there is. A
  * `job.error`: a submit, on a job that nobody has heard of, or on the one that has its key; a cancel or subscribe, on the
  * job that it is about.
  */
-const guessed = (session: ClientSession, message: Refusal): string | undefined => {
+const guessed = (session: ClientSession, message: Refusal): unknown => {
   const { handles, numbers, requests, strangers } = session
   if (message.type === "session.error") return requests.only
   const { event_seq: seq = numbers.expected, job_id: jobId = "" } = message
@@ -153,17 +152,15 @@ const guessed = (session: ClientSession, message: Refusal): string | undefined =
 const notFound = "JOB_NOT_FOUND"
 
 /** Is it the answer to a request? Then that fails. */
-const refuses = (session: ClientSession, message: Refusal): boolean => {
-  const id = message.payload.details?.["request_id"]
-  return session.requests.reject(
-    typeof id === "string" ? id : session.guesses ? guessed(session, message) : undefined,
+const refuses = (session: ClientSession, message: Refusal): boolean =>
+  session.requests.reject(
+    message.request_id ?? (session.guesses ? guessed(session, message) : undefined),
     fromPayload(message.payload)
   )
-}
 
 /** A runtime that does not say what it answers: notes what is under way, and that an end answers whoever asked for it. */
-const noteUnnamed = (session: ClientSession, message: JobFrame & RuntimeMessage, jobId: string): void => {
-  const ended = message.type !== "job.event"
+const noteUnnamed = (session: ClientSession, message: Happening, jobId: string): void => {
+  const ended = message.type === "job.result" || message.type === "job.error"
   if (!session.handles.has(jobId)) session.stranger(jobId, ended)
   if (ended)
     session.requests.answer(session.requests.like("job.cancelled", message), {
@@ -173,30 +170,41 @@ const noteUnnamed = (session: ClientSession, message: JobFrame & RuntimeMessage,
     })
 }
 
+/** What happens to a job: one of its own messages, or one of them that could not be read. */
+type Happening =
+  | (Frame & { readonly type: Exclude<JobFrame["type"], "malformed"> })
+  | (Misread & JobFrame & { readonly type: "malformed" })
+
 /** An event of a job, in its place: what was taken before is dropped, what is missing ends the connection. */
-const event = (session: ClientSession, message: Unnumbered, bytes: number): Problem => {
+const event = (session: ClientSession, message: Happening, bytes: number): Problem => {
+  const { handles, numbers } = session
+  const { expected } = numbers
   const refused = message.type === "job.error" && refuses(session, message)
-  // Without a number it is an answer, and no event of any job.
-  if (message.type === "job.error" && message.event_seq === undefined) return undefined
-  if (!isNumbered(message))
-    return new ProtocolViolation({
-      message: `the runtime sent a ${message.type} without event_seq or job_id`
-    })
-  const { event_seq: seq, job_id: jobId } = message
-  const { expected } = session.numbers
-  // A refusal is repeated to a repeated submit, out of turn when a replay is still on its way to it.
-  if (refused && seq !== expected) return undefined
-  const place = session.numbers.take(seq)
+  // What refuses something is its answer. Without a number it is no event of any job; and with one it is repeated to a
+  // repeated submit, out of turn when a replay is still on its way to it.
+  const { event_seq: seq, job_id: jobId = handles.only } = message
+  if (
+    refused
+      ? seq !== expected
+      : seq === undefined && message.type === "job.error" && message.request_id !== undefined
+  )
+    return undefined
+  const place = numbers.take(seq)
+  if (place === "again") return undefined
   if (place === "next") {
     session.delivered = true
     session.read()
+    if (jobId === undefined)
+      // It may be the end of any of several.
+      return refused || handles.jobs.length === 0
+        ? undefined
+        : new ProtocolViolation({ message: `the runtime sent a ${message.type} without job_id` })
     // Of a job that the runtime does not know there is nothing more to come.
     if (!refused || (message.type === "job.error" && message.payload.code === notFound))
-      session.handles.deliver(jobId, message, bytes, session.requests.claiming)
+      handles.deliver(jobId, message, bytes, session.requests.claiming)
     if (session.guesses) noteUnnamed(session, message, jobId)
     return undefined
   }
-  if (place === "again") return undefined
   const problem = `event ${seq} came where ${expected} follows`
   return place === "lost"
     ? new ProtocolViolation({ message: `${problem}, twice` })

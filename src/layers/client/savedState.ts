@@ -73,12 +73,7 @@ class Slots<A extends object> {
     return Effect.flatMap(this.#store.get(key), (text) =>
       Option.isNone(text)
         ? Effect.succeed(undefined)
-        : Effect.try(() => {
-            const value: unknown = JSON.parse(text.value)
-            const problem = this.#check(value, "state")
-            if (problem !== undefined) throw new Error(problem)
-            return value as A & Versioned
-          })
+        : Effect.try({ try: () => this.#check(JSON.parse(text.value), "state"), catch: (problem) => problem })
     )
   }
 

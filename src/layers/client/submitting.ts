@@ -8,7 +8,13 @@ import * as Errors from "../../protocol/Errors.js"
 import type * as Message from "../../protocol/Message.js"
 import * as Trace from "../../protocol/Trace.js"
 import type { Contract, Outcome } from "../../services/agents/Agent.js"
-import type { ClientError, JobHandle, SubmitOptions } from "../../services/client/ArcpClient.js"
+import {
+  type ClientError,
+  type JobHandle,
+  RequestTimeout,
+  type SubmitOptions
+} from "../../services/client/ArcpClient.js"
+import { onLeave } from "../../services/runtime/onLeave.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
 import type { ClientSession } from "./ClientSession.js"
 import { type ClientParts, cancelling, handle, place, release, untyped } from "./handling.js"
@@ -19,24 +25,31 @@ const silence = 1_000
 
 /**
  * Sees to it that a job gives an end that has `ended`, or of which nothing at all comes: others do not say how it has ended
- * before it is subscribed to, and perhaps not then. Fails its handles when the runtime says no more.
+ * before it is subscribed to, and perhaps not then. Fails its handles when the runtime says no more; and where it cannot be
+ * asked, when nothing has come for as long as an answer may take, since the job that has the key may be over.
  */
 const endOf = (session: ClientSession, inbox: JobInbox, jobId: string, ended: boolean) =>
   Effect.gen(function* () {
+    let left = session.options.requestTimeout
     for (let asked = false; ; ) {
       const seen = inbox.newest
       yield* Effect.sleep(silence)
       if (inbox.ended || (!ended && inbox.newest > 0)) return
       if (inbox.newest !== seen) continue
       if (asked) return yield* new Errors.JobNotFound({ message: "its end is not known" })
-      const { payload } = yield* session.request(
-        "job.subscribe",
-        "job.subscribed",
-        { job_id: jobId, history: true },
-        { jobId }
-      )
-      asked = ended = hasEnded(payload)
-      if (!ended) return
+      if (session.features.includes("subscribe")) {
+        const { payload } = yield* session.request(
+          "job.subscribe",
+          "job.subscribed",
+          { job_id: jobId, history: true },
+          { jobId }
+        )
+        asked = ended = hasEnded(payload)
+        if (!ended) return
+      } else {
+        if (session.connection !== undefined) left -= silence
+        if (left <= 0) return yield* new RequestTimeout({ message: "nothing has come of the job" })
+      }
     }
   }).pipe(
     Effect.catchAll((error) =>
@@ -101,7 +114,7 @@ const submitRaw = (
           })
     })
     yield* session.save
-    if (options.idempotencyKey !== undefined && session.guesses && session.features.includes("subscribe"))
+    if (options.idempotencyKey !== undefined && session.guesses)
       yield* Effect.forkScoped(endOf(session, mine.inbox, accepted.job_id, false))
     return { inbox: mine.inbox, about: { ...accepted, agent: accepted.agent ?? agent } }
   })
@@ -166,11 +179,11 @@ export const subscribe =
         { job_id: jobId, history, from_event_seq: fromEventSeq },
         {
           jobId,
-          onAnswer: ({ payload }) => {
+          onAnswer: ({ payload, request_id }) => {
             // What an earlier subscription, or a lost answer to this one, has brought is not part of it.
             // Others send the history before the answer.
             mine.inbox = new JobInbox(session, {
-              events: payload.request_id === undefined && payload.replayed ? 0 : payload.subscribed_from
+              events: request_id === undefined && payload.replayed ? 0 : payload.subscribed_from
             })
             mine.jobId = jobId
             session.register(jobId, mine.inbox)
@@ -200,7 +213,7 @@ export const attach =
             })
           )
         : Effect.as(
-            Effect.addFinalizer(() => release(parts, restored.inbox, jobId)),
+            onLeave(release(parts, restored.inbox, jobId)),
             handle(parts, restored.inbox, restored.about, (contract ?? untyped) as Outcome<O, F>, "cancel")
           )
     })

@@ -24,6 +24,17 @@ export interface Options extends DialOptions {
 /** Characters of a refusal's body that are quoted in the error. */
 const maxQuotedChars = 512
 
+/**
+ * Returns the milliseconds that a refusal asks to wait (`Retry-After` of a 429 or 503: seconds, or a date of HTTP), `undefined`
+ * when it does not. `now` is in epoch milliseconds.
+ */
+const retryAfter = ({ headers, statusCode }: IncomingMessage, now: number): number | undefined => {
+  const value = statusCode === 429 || statusCode === 503 ? headers["retry-after"]?.trim() : undefined
+  if (value === undefined) return undefined
+  const ms = /^\d+$/.test(value) ? Number(value) * 1000 : Date.parse(value) - now
+  return ms > 0 ? ms : undefined
+}
+
 const connectError = (
   cause: NodeJS.ErrnoException,
   url: string,
@@ -58,7 +69,8 @@ const start = (options: Options, proxy: HttpProxy | undefined): Effect.Effect<We
 const open = (
   ws: WebSocket,
   options: Options,
-  proxy: HttpProxy | undefined
+  proxy: HttpProxy | undefined,
+  now: () => number
 ): Effect.Effect<Connection, TransportError> =>
   Effect.async((resume) => {
     const { maxFrameBytes = defaults.maxFrameBytes, url } = options
@@ -77,7 +89,12 @@ const open = (
           ? `the proxy ${proxy.label} refused to connect to ${label(url)} with ${response.statusCode} ${response.statusMessage ?? ""}`
           : `${label(url)} answered ${response.statusCode}`
       response.once("close", () =>
-        fail(new TransportError({ message: `${refused.trim()} ${body.trim()}`.trim() }))
+        fail(
+          new TransportError({
+            message: `${refused.trim()} ${body.trim()}`.trim(),
+            retryAfter: retryAfter(response, now())
+          })
+        )
       )
     })
     let socket: Socket | null | undefined
@@ -109,7 +126,8 @@ export const connect = (options: Options): Effect.Effect<Connection, TransportEr
     if (refused !== undefined) return yield* refused
     const proxy = yield* forUrl(options.url)
     const ws = yield* Effect.acquireRelease(start(options, proxy), (ws) => Effect.sync(() => ws.terminate()))
-    const connection = yield* open(ws, options, proxy)
+    const clock = yield* Effect.clock
+    const connection = yield* open(ws, options, proxy, () => clock.unsafeCurrentTimeMillis())
     // Before the socket is let go, which then has nothing more to do.
     yield* Effect.addFinalizer(() => connection.close(closeCode.normal, ""))
     return connection

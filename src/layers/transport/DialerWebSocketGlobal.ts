@@ -3,6 +3,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
+import { onLeave } from "../../services/runtime/onLeave.js"
 import { eventLoop } from "../../services/runtime/Turn.js"
 import {
   Closed,
@@ -159,16 +160,11 @@ export const connect = (options: Options): Effect.Effect<Connection, TransportEr
     const refused = refusal(options)
     if (refused !== undefined) return yield* refused
     const ws = yield* Effect.uninterruptible(
-      Effect.flatMap(start(options), (ws) =>
-        Effect.as(
-          Effect.addFinalizer(() => Effect.sync(() => ws.close())),
-          ws
-        )
-      )
+      Effect.flatMap(start(options), (ws) => Effect.as(onLeave(Effect.sync(() => ws.close())), ws))
     )
     const connection = yield* open(ws, options)
     // Before the socket is let go, which then has nothing more to do.
-    yield* Effect.addFinalizer(() => connection.close(closeCode.normal, ""))
+    yield* onLeave(connection.close(closeCode.normal, ""))
     return connection
   })
 

@@ -57,7 +57,10 @@ export const route = (
     if (refusal !== undefined)
       return HttpServerResponse.text(`${refusal.message}\n`, {
         status: refusal.status,
-        headers: { connection: "close" }
+        headers: {
+          connection: "close",
+          ...(refusal.retryAfter === undefined ? {} : { "retry-after": `${refusal.retryAfter}` })
+        }
       })
     // The platform would write its answer to the socket that is now ours: let it find an answer that has
     // been ended already, on no socket.

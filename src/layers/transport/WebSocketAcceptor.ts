@@ -3,6 +3,7 @@
 import { type IncomingMessage, type Server, STATUS_CODES } from "node:http"
 import type { Socket } from "node:net"
 import type { Duplex } from "node:stream"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Mailbox from "effect/Mailbox"
 import type * as Scope from "effect/Scope"
@@ -21,6 +22,8 @@ import * as WebSocketConnection from "./WebSocketConnection.js"
 export interface UpgradeRefusal {
   readonly status: number
   readonly message: string
+  /** Seconds after which it may be tried again. */
+  readonly retryAfter?: number | undefined
 }
 
 /** Upgrades HTTP requests to connections. */
@@ -50,20 +53,24 @@ export const protect = <S extends Server>(server: S): S => {
 }
 
 /** Answers an upgrade with a short readable error. */
-export const refuse = (socket: Duplex, { message, status }: UpgradeRefusal): void => {
+export const refuse = (socket: Duplex, { message, retryAfter, status }: UpgradeRefusal): void => {
   const body = `${message}\n`
+  const later = retryAfter === undefined ? "" : `Retry-After: ${retryAfter}\r\n`
   socket.once("finish", () => socket.destroy())
   socket.end(
-    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ""}\r\nConnection: close\r\n` +
+    `HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ""}\r\nConnection: close\r\n${later}` +
       `Content-Type: text/plain; charset=utf-8\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`
   )
 }
 
-const isStopping: UpgradeRefusal = { status: 503, message: "server is stopping" }
-const isFull: UpgradeRefusal = {
+/** There may be another already, or there will be one soon. */
+const isStopping: UpgradeRefusal = { status: 503, message: "server is stopping", retryAfter: 1 }
+/** Whoever comes back sooner than somebody would have been waited for only adds to those who wait. */
+const isFull = (patience: Duration.Duration): UpgradeRefusal => ({
   status: 503,
-  message: "too many connections are waiting for session.hello; try again later"
-}
+  message: "too many connections are waiting for session.hello; try again later",
+  retryAfter: Math.ceil(Duration.toSeconds(patience))
+})
 
 /**
  * Refuses what comes after its scope was closed, and closes with it the connections that are still open. A request is
@@ -93,9 +100,11 @@ export const make = (
         )
       )
     )
+    const patience = Door.patience(helloTimeout)
+    const full = isFull(patience)
     const door = yield* Door.make({
       places: maxPendingHellos,
-      patience: Door.patience(helloTimeout),
+      patience,
       share: yield* TurnShare
     })
     yield* Effect.addFinalizer(() =>
@@ -155,7 +164,7 @@ export const make = (
             serve(ws, socket, { client: clientAddress(request, trusted), evidence }, leave)
           })
         },
-        refuse: () => refuse(stream, stopping ? isStopping : isFull)
+        refuse: () => refuse(stream, stopping ? isStopping : full)
       })
       socket.once("close", goAway)
     }

@@ -35,6 +35,8 @@ export class Closed extends Data.TaggedError("Closed")<{
 export class TransportError extends Data.TaggedError("TransportError")<{
   readonly message: string
   readonly cause?: unknown
+  /** Milliseconds for which the other end has asked not to be dialled again. */
+  readonly retryAfter?: number | undefined
 }> {
   readonly code = "TRANSPORT_ERROR"
   readonly retryable = true

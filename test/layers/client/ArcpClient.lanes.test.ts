@@ -122,7 +122,7 @@ describe("a stream that nobody reads", () => {
           {
             reason: "evicted",
             replayed: false,
-            message: "events were not read in time and are no longer retained"
+            message: "not read in time"
           }
         ]
       )

@@ -1,7 +1,6 @@
 /** The parts of the client by themselves: lanes, handles, requests, chunks, the place that is kept. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
@@ -169,12 +168,12 @@ describe("Chunks", () => {
     const wrong = [chunk(0, "b", false), chunk(2, "b", false), chunk(1, "Yg==", false, "base64")]
     for (const next of [...wrong, { ...chunk(1, "b", false), result_id: "res_2" }]) {
       const chunks = new Chunks()
-      assert.isTrue(Either.isRight(chunks.decode(first)))
-      assert.isTrue(Either.isLeft(chunks.decode(next)))
+      assert.isTrue(Exit.isSuccess(chunks.decode(first)))
+      assert.isTrue(Exit.isFailure(chunks.decode(next)))
     }
     const chunks = new Chunks()
-    for (const next of [first, chunk(1, "b", false)]) assert.isTrue(Either.isRight(chunks.decode(next)))
-    assert.isTrue(Either.isLeft(chunks.decode(chunk(2, "c", false))))
+    for (const next of [first, chunk(1, "b", false)]) assert.isTrue(Exit.isSuccess(chunks.decode(next)))
+    assert.isTrue(Exit.isFailure(chunks.decode(chunk(2, "c", false))))
   })
 })
 

@@ -247,6 +247,7 @@ describe("who may connect", () => {
       const kept = [yield* rawClient(server.address), yield* rawClient(server.address)]
       const third = yield* Effect.flip(DialerWebSocket.connect({ url: server.address }))
       expect(third.message).toContain("503")
+      expect(third.retryAfter).toBe(1_000)
       expect(kept.map((ws) => ws.readyState)).toEqual([WebSocket.OPEN, WebSocket.OPEN])
       // One that has said hello makes room, and so does one that is gone.
       yield* (yield* accepted(server)).greeted ?? Effect.die("greeted is not asked for")

@@ -1,0 +1,175 @@
+/** One odd frame of a runtime: what is read all the same, and what else it ends. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Random from "effect/Random"
+import * as TestClock from "effect/TestClock"
+import type * as ArcpClient from "../../../src/layers/client/ArcpClient.js"
+import { askedToWait, backoff } from "../../../src/layers/client/backoff.js"
+import { TransportError } from "../../../src/services/transport/Transport.js"
+import * as ScriptedRuntime from "../../../src/testing/ScriptedRuntime.js"
+import { collect, scripted } from "./scripted.js"
+
+const { event, message, result, welcome } = ScriptedRuntime
+
+const code = <A, R>(effect: Effect.Effect<A, ArcpClient.ClientError, R>) =>
+  Effect.map(Effect.flip(Effect.asVoid(effect)), (error): string => error.code)
+
+/** A client with two jobs, of which the second is the bystander. */
+const two = Effect.gen(function* () {
+  const { dialled, open } = yield* scripted
+  const { client, server } = yield* open()
+  const jobs = []
+  for (const jobId of ["job_1", "job_2"]) {
+    const submitting = yield* Effect.fork(client.submit("x", 1))
+    yield* server.accept(jobId)
+    jobs.push(yield* Fiber.join(submitting))
+  }
+  return { client, dialled, jobs: jobs as [ArcpClient.JobHandle, ArcpClient.JobHandle], server }
+})
+
+const raw = (type: string, payload: unknown, more: Readonly<Record<string, unknown>> = {}) =>
+  message(type, payload, { job_id: "job_1", ...more })
+
+describe("an odd frame of one job", () => {
+  for (const [what, frame] of [
+    ["whose payload is no object", raw("job.event", "x", { event_seq: 1 })],
+    ["whose result has no text for its id", raw("job.result", { result_id: 5 }, { event_seq: 1 })],
+    ["that is no JSON", '{"type":"job.event","job_id":"job_1","event_seq":1,"payload":{"value":NaN}}']
+  ] as const)
+    it.scoped(`${what}: fails that job, and no other`, () =>
+      Effect.gen(function* () {
+        const { dialled, jobs, server } = yield* two
+        yield* server.send(frame, result(2, { result: 7 }, "job_2"))
+        assert.strictEqual(yield* code(jobs[0].result), "PROTOCOL_VIOLATION")
+        assert.strictEqual(yield* jobs[1].result, 7)
+        assert.strictEqual(yield* dialled, 1)
+      })
+    )
+
+  for (const [what, frame] of [
+    ["no JSON", "ping"],
+    ["empty", ""],
+    ["an array", "[1]"],
+    ["null", "null"],
+    ["a text", '"job.event"'],
+    ["another welcome", welcome()],
+    ["a type that is nobody's", message("session.dance", {})],
+    ["an answer to nothing", message("job.accepted", { request_id: "no", job_id: "job_9" })]
+  ] as const)
+    it.scoped(`of nobody is ignored: ${what}`, () =>
+      Effect.gen(function* () {
+        const { dialled, jobs, server } = yield* two
+        yield* server.send(frame, result(1), result(2, { result: 7 }, "job_2"))
+        assert.deepStrictEqual([yield* jobs[0].result, yield* jobs[1].result], [7, 7])
+        assert.strictEqual(yield* dialled, 1)
+      })
+    )
+
+  it.scoped("numbers may be text", () =>
+    Effect.gen(function* () {
+      const { jobs, server } = yield* two
+      yield* server.send(
+        raw("job.event", { kind: "metric", ts: "", body: { name: "n", value: "1.5" } }, { event_seq: "1" }),
+        raw("job.result", { result: 7, result_size: "1" }, { event_seq: "2" })
+      )
+      const [seen] = yield* collect(jobs[0].events)
+      assert.deepNestedInclude(seen, { kind: "metric", "body.value": 1.5, eventSeq: 1 })
+      assert.strictEqual(yield* jobs[0].result, 7)
+    })
+  )
+
+  for (const event_seq of [0, undefined, null, -1, "x"])
+    it.scoped(`one with the number ${event_seq} is where it came, and the next one is in its place`, () =>
+      Effect.gen(function* () {
+        const { dialled, jobs, server } = yield* two
+        const text = (text: string) => ({ kind: "thought", ts: "", body: { text } })
+        yield* server.send(
+          raw("job.event", text("a"), { event_seq }),
+          raw("job.event", text("b"), { event_seq: 1 }),
+          raw("job.result", { result: 7 }, { event_seq }),
+          result(2, { result: 8 }, "job_2")
+        )
+        const seen = yield* collect(jobs[0].events)
+        assert.deepStrictEqual(
+          seen.map(({ body, eventSeq }) => [(body as { text: string }).text, eventSeq]),
+          [
+            ["a", 0],
+            ["b", 1]
+          ]
+        )
+        assert.deepStrictEqual([yield* jobs[0].result, yield* jobs[1].result], [7, 8])
+        assert.strictEqual(yield* dialled, 1)
+      })
+    )
+
+  it.scoped("its job, its number and its trace may be named in the payload only", () =>
+    Effect.gen(function* () {
+      const { jobs, server } = yield* two
+      yield* server.send(
+        message("job.event", { job_id: "job_1", event_seq: 1, kind: "thought", ts: "", body: { text: "a" } }),
+        message("job.result", { job_id: "job_1", event_seq: 2, result: 7 })
+      )
+      assert.strictEqual((yield* collect(jobs[0].events)).length, 1)
+      assert.strictEqual(yield* jobs[0].result, 7)
+    })
+  )
+
+  it.scoped("a malformed answer fails the request that it names", () =>
+    Effect.gen(function* () {
+      const { client, jobs, server } = yield* two
+      const submitting = yield* Effect.fork(code(client.submit("x", 1)))
+      const { id } = yield* server.expect("job.submit")
+      yield* server.send(message("job.accepted", { request_id: id, job_id: 5 }), result(1))
+      assert.strictEqual(yield* Fiber.join(submitting), "PROTOCOL_VIOLATION")
+      assert.strictEqual(yield* jobs[0].result, 7)
+    })
+  )
+})
+
+describe("a keyed submit where nothing can be subscribed to", () => {
+  it.scoped("gives a job that is silent up, after what an answer may take", () =>
+    Effect.gen(function* () {
+      const { client, server } = yield* two
+      const submitting = yield* Effect.fork(client.submit("x", 1, { idempotencyKey: "k" }))
+      yield* server.accept("job_3")
+      const job = yield* Fiber.join(submitting)
+      const waiting = yield* Effect.fork(code(job.result))
+      yield* TestClock.adjust("29 seconds")
+      assert.isNull(waiting.unsafePoll())
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* Fiber.join(waiting), "REQUEST_TIMEOUT")
+    })
+  )
+
+  it.scoped("and waits for one that has said something", () =>
+    Effect.gen(function* () {
+      const { client, server } = yield* two
+      const submitting = yield* Effect.fork(client.submit("x", 1, { idempotencyKey: "k" }))
+      yield* server.accept("job_3")
+      const job = yield* Fiber.join(submitting)
+      yield* server.send(event(1, undefined, "log", "job_3"))
+      yield* TestClock.adjust("60 seconds")
+      yield* server.send(result(2, { result: 7 }, "job_3"))
+      assert.strictEqual(yield* job.result, 7)
+    })
+  )
+})
+
+describe("the delay before another attempt", () => {
+  it.effect("comes from the Random service", () =>
+    Effect.gen(function* () {
+      const seeded = Effect.withRandom(backoff(0), Random.make("seed"))
+      assert.strictEqual(yield* seeded, yield* Effect.withRandom(backoff(0), Random.make("seed")))
+      assert.notStrictEqual(yield* seeded, yield* Effect.withRandom(backoff(0), Random.make("other")))
+    })
+  )
+
+  it("is at least what was asked for, and that is bounded", () => {
+    const error = (retryAfter?: number) => new TransportError({ message: "", retryAfter })
+    assert.deepStrictEqual(
+      [error(), error(7_000), error(1e9)].map((e) => askedToWait(e)),
+      [0, 7_000, 300_000]
+    )
+  })
+})
