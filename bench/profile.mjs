@@ -77,13 +77,17 @@ const ownersOf = (nodes) => {
   return owners
 }
 
+/** What is no work of the server: to be idle, and to write the profile itself. */
+const isApart = ({ functionName, url }) =>
+  functionName === "(idle)" || functionName === "(root)" || /^node:inspector|\/bench\//.test(url)
+
 /** Microseconds that each function of a profile used itself; without what was idle. */
 const selfTimes = ({ nodes, samples, timeDeltas }) => {
   const owners = ownersOf(nodes)
   const times = new Map()
   samples.forEach((id, i) => {
     const frame = owners.get(id)
-    if (frame.functionName === "(idle)" || frame.functionName === "(root)") return
+    if (isApart(frame)) return
     const key = `${frame.functionName}|${frame.url}|${frame.lineNumber}`
     const known = times.get(key) ?? { frame, us: 0 }
     known.us += timeDeltas[i]
