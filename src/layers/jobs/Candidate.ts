@@ -3,6 +3,7 @@ import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
 import type { ArcpError } from "../../protocol/Errors.js"
+import type { Registered } from "../../services/agents/Agent.js"
 import type { Job } from "../../services/jobs/Job.js"
 import type { JobSession } from "../../services/jobs/Jobs.js"
 import type { Lease as LeaseTag } from "../../services/lease/Lease.js"
@@ -16,8 +17,7 @@ export interface Candidate {
   readonly session: JobSession
   readonly record: JobRecord
   readonly run: Effect.Effect<unknown, ArcpError, Job | LeaseTag | Scope.Scope>
-  /** See `Emitter.make`. */
-  readonly awaitEmits: boolean
+  readonly agent: Pick<Registered, "awaitEmits" | "services">
   /** As it came, before the agent's contract decoded it. */
   readonly input: unknown
   readonly parent?: RunningJob | undefined

@@ -9,7 +9,7 @@ import * as Either from "effect/Either"
 import * as Budget from "../../protocol/Budget.js"
 import { InternalError, InvalidRequest } from "../../protocol/Errors.js"
 import * as Event from "../../protocol/Event.js"
-import { eventPayload, json, timestamp } from "../../protocol/EventText.js"
+import { eventPayload, timestamp, written } from "../../protocol/EventText.js"
 import type { VendorKind, Writable } from "../../services/agents/VendorEvent.js"
 import type { EmitError, JobService } from "../../services/jobs/Job.js"
 import type { Cost } from "../../services/lease/Lease.js"
@@ -53,6 +53,34 @@ const uncountable = (what: string) =>
     message: `${what}: a cost is a decimal number with at most ${Budget.maxDigits} digits before and after the point`
   })
 
+/** The JSON text of an event's payload, whose body is checked as it is written: a `toJSON` may have made another thing of it. */
+const checked = (
+  kind: string,
+  payload: Partial<Event.EventPayload> & { readonly body: unknown }
+): Either.Either<string, InvalidRequest> => {
+  const said = written(payload, "")
+  if (Either.isLeft(said))
+    return Either.left(new InvalidRequest({ message: `bad ${kind.slice(0, 64)} event: ${said.left}` }))
+  const { literal, text } = said.right
+  const { body } = literal ? payload : (JSON.parse(text) as { readonly body?: unknown })
+  const problem = Event.problem(kind, body)
+  return problem === undefined ? Either.right(text) : Either.left(new InvalidRequest({ message: problem }))
+}
+
+/** Makes what looks at a body before it is written refuse one that throws when it is looked at. */
+const looking =
+  <Args extends ReadonlyArray<unknown>>(
+    kind: string,
+    method: (...args: Args) => Effect.Effect<void, EmitError>
+  ) =>
+  (...args: Args): Effect.Effect<void, EmitError> => {
+    try {
+      return method(...args)
+    } catch {
+      return new InvalidRequest({ message: `bad ${kind} event: body: cannot be read` })
+    }
+  }
+
 /** Returns the emitter of a job. */
 export const make = (context: {
   readonly log: EventLog["Type"]
@@ -79,12 +107,9 @@ export const make = (context: {
     Effect.suspend((): Effect.Effect<void, InvalidRequest | InternalError> => {
       // A cost counts also after the end, for the jobs above this one.
       if (job.ended && more?.cost === undefined) return Effect.void
-      const problem = Event.problem(kind, body)
-      if (problem !== undefined) return new InvalidRequest({ message: problem })
       // In one piece: texts joined from parts would be kept as their parts for as long as the log lives.
-      const payload = json({ kind, ts: timestamp(context.now()), body }, "")
-      if (Either.isLeft(payload)) return new InvalidRequest({ message: `bad ${kind} event: ${payload.left}` })
-      return write(kind, payload.right, more)
+      const payload = checked(kind, { kind, ts: timestamp(context.now()), body })
+      return Either.isLeft(payload) ? payload.left : write(kind, payload.right, more)
     })
 
   const write = (
@@ -115,7 +140,7 @@ export const make = (context: {
       ? emit(kind, body)
       : new InvalidRequest({ message: "emit takes kinds x-vendor.<vendor>.<name>" })
 
-  const metric = (body: Event.Body<"metric">): Effect.Effect<void, EmitError> => {
+  const metric = looking("metric", (body: Event.Body<"metric">): Effect.Effect<void, EmitError> => {
     const { name, value, unit } = body
     if (typeof name !== "string" || !name.startsWith("cost.")) return emit("metric", body)
     if (name === "cost.budget.remaining")
@@ -123,7 +148,7 @@ export const make = (context: {
     if (!(value >= 0)) return new InvalidRequest({ message: `${name}: a cost is a number, and not negative` })
     const amount = Budget.amount(value)
     return amount === undefined ? uncountable(name) : emit("metric", body, costOf(unit, amount))
-  }
+  })
 
   /** What has a cost waits for its commit, also where no budget counts it. */
   const costOf = (currency: string | undefined, amount: BigDecimal.BigDecimal): Partial<NewEvent> =>
@@ -131,22 +156,23 @@ export const make = (context: {
       ? { awaited: true, cost: { currency, amount } }
       : { awaited: true }
 
-  const spend = (cost: Cost): Effect.Effect<void, EmitError> => {
+  const spend = looking("metric", (cost: Cost): Effect.Effect<void, EmitError> => {
     const amount = Budget.amount(cost.amount)
     if (amount === undefined) return uncountable("a cost")
     if (BigDecimal.isNegative(amount)) return new InvalidRequest({ message: "a cost is not negative" })
-    const name = `cost.${cost.name ?? "other"}`
+    const { currency: unit, dimensions, name: of = "other" } = cost
+    const name = typeof of === "string" ? `cost.${of}` : of
     if (name === "cost.budget.remaining")
       return new InvalidRequest({ message: "cost.budget.remaining is the runtime's own metric" })
+    const rest = checked("metric", { body: { value: 0, name, unit, dimensions } })
+    if (Either.isLeft(rest)) return rest.left
     // The decimal as it is: through a JavaScript number it would lose digits, and the log is what counts.
-    const rest = json({ name, unit: cost.currency, dimensions: cost.dimensions }, "")
-    if (Either.isLeft(rest)) return new InvalidRequest({ message: `bad cost: ${rest.left}` })
-    const body = `{"value":${Budget.format(amount)},${rest.right.slice(1)}`
+    const body = `{"value":${Budget.format(amount)}${rest.right.slice(`{"body":{"value":0`.length, -1)}`
     const counted = costOf(cost.currency, amount)
     return job.ended && counted.cost === undefined
       ? Effect.void
       : write("metric", eventPayload("metric", timestamp(context.now()), body), counted)
-  }
+  })
 
   const secretStatus: Emitter["secretStatus"] = (audience, body, secret, isShown) =>
     emit("status", body, {
@@ -185,10 +211,10 @@ export const make = (context: {
       log: (level, message, attributes) =>
         emit("log", attributes === undefined ? { level, message } : { level, message, attributes }),
       thought: (text) => emit("thought", { text }),
-      status: (phase, more) => emit("status", { ...more, phase }),
+      status: looking("status", (phase, more) => emit("status", { ...more, phase })),
       metric,
       toolCall: (body) => emit("tool_call", body),
-      toolResult: (body) => emit("tool_result", fitting(body)),
+      toolResult: looking("tool_result", (body) => emit("tool_result", fitting(body))),
       artifact: (body) => emit("artifact_ref", body),
       progress: (body) => emit("progress", body),
       emit: <Value>(event: VendorKind | Writable<VendorKind, Value>, value: Value) =>

@@ -55,6 +55,7 @@ const resolveParts = Effect.gen(function* () {
     secrets: yield* Secrets,
     credentials: yield* Credentials,
     options,
+    clock,
     now: () => clock.unsafeCurrentTimeMillis(),
     turn: yield* Turn,
     share: yield* TurnShare,

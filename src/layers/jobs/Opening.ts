@@ -18,6 +18,7 @@ import type { Credential } from "../../services/credentials/Credentials.js"
 import type { Submit } from "../../services/jobs/Admission.js"
 import type { JobService } from "../../services/jobs/Job.js"
 import type { JobLog } from "../../services/log/EventLog.js"
+import * as Tracing from "../../services/runtime/Tracing.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
 import * as Lease from "../lease/Lease.js"
 import type { Candidate, Open } from "./Candidate.js"
@@ -33,6 +34,7 @@ import { seesCredentials } from "./Ownership.js"
 import type { Hold } from "./Reservations.js"
 import { byteLength, exceeds } from "./ResultWriter.js"
 import * as Runner from "./Runner.js"
+import { Surroundings } from "./Surroundings.js"
 
 /** A job that begins: what its own fiber works on. */
 interface Begun {
@@ -62,7 +64,12 @@ const keepInput = (
 const nothingMinted = Effect.succeed<ReadonlyArray<Credential>>([])
 
 /** Mints what the job needs, into its hold. */
-const mint = ({ credentials }: JobParts, { parentSpan, record, session }: Candidate, hold: Hold) => {
+const mint = (
+  { credentials }: JobParts,
+  { parentSpan, session }: Candidate,
+  record: JobRecord,
+  hold: Hold
+) => {
   if (!credentials.enabled || !session.features.includes("provisioned_credentials")) return nothingMinted
   hold.finally(credentials.release(record.jobId))
   return credentials
@@ -87,6 +94,8 @@ const announceable = (
   minted: ReadonlyArray<Credential>
 ): Effect.Effect<void, InvalidRequest> => {
   const { lease } = candidate.record
+  // Whatever else an accept says is short.
+  if (minted.length === 0 && Object.keys(lease).length === 0) return Effect.void
   const accepted = JSON.stringify(Checks.accepted(candidate.record, requestIdOf(candidate), minted))
   const counters = (lease["cost.budget"]?.length ?? 0) * 3 * Budget.maxDigits
   return exceeds(accepted, options.maxOutboundFrameBytes - envelopeBytes - counters)
@@ -140,8 +149,9 @@ const run = (
   open: Open,
   { candidate, hold, live }: Begun,
   span: Tracer.Span,
+  surroundings: Surroundings,
   job: JobLog
-) => {
+): Effect.Effect<Exit.Exit<unknown, ArcpError>> => {
   const { credentials, ids, log, now, options, store } = parts
   const { record, session } = candidate
   if (parts.running.graceOver) live.end({ _tag: "Shutdown" })
@@ -153,7 +163,7 @@ const run = (
     now,
     resultId: () => ids.unsafeMake("res"),
     options,
-    awaitEmits: options.awaitEmits || candidate.awaitEmits,
+    awaitEmits: options.awaitEmits || candidate.agent.awaitEmits,
     chunked: session.features.includes("result_chunk"),
     maxStreamedBytes: store.kind === "memory" ? options.maxStreamedBytesMemory : options.maxStreamedBytesDisk
   })
@@ -182,23 +192,23 @@ const run = (
   }
   // What can match nothing is granted, because other runtimes' patterns may be other than ours, and named.
   const dead = deadPattern(record.lease)
-  const warned =
-    dead === undefined
-      ? Effect.void
-      : Effect.ignore(emitter.service.log("warn", `the lease: ${dead}`, { reason: "lease_pattern" }))
   const ran = Runner.run({
     live,
     job,
     handler: candidate.run,
+    services: candidate.agent.services,
     service,
     lease,
     finish: emitter.finish,
     limits: Limits.of(record),
     span,
+    surroundings,
     stored: () => hold.giveBackPlaces(),
     parts
   })
-  return Effect.zipRight(warned, ran)
+  if (dead === undefined) return ran
+  const warned = emitter.service.log("warn", `the lease: ${dead}`, { reason: "lease_pattern" })
+  return Effect.zipRight(Effect.ignore(warned), ran)
 }
 
 /** Sends the accept before every event of the job; that of a delegated one comes with its first event (§4.3). */
@@ -253,55 +263,61 @@ const lifetime = (
   parts: JobParts,
   open: Open,
   begun: Begun,
-  span: Tracer.Span
-): Effect.Effect<unknown, ArcpError> =>
+  span: Tracer.Span,
+  surroundings: Surroundings
+): Effect.Effect<Exit.Exit<unknown, ArcpError>> =>
   Effect.gen(function* () {
     const { candidate, hold, live } = begun
     const opened = yield* Effect.exit(commit(parts, begun, span))
-    if (Exit.isFailure(opened))
-      Option.map(Cause.failureOption(opened.cause), (error) => notStored(candidate, error))
     if (live.awaited !== undefined) Deferred.unsafeDone(live.awaited.opened, opened)
     hold.giveBackKeys()
-    const job = yield* opened
+    if (Exit.isFailure(opened)) {
+      Option.map(Cause.failureOption(opened.cause), (error) => notStored(candidate, error))
+      return opened
+    }
     // Of a thousand that were stored together each has its share of a turn.
     yield* parts.share
-    return yield* run(parts, open, begun, span, job)
+    return yield* run(parts, open, begun, span, surroundings, opened.value)
   })
 
-/** Runs as the job's own fiber, from the commit that opens it to the end; gives back the hold. */
-const supervise = (parts: JobParts, open: Open, begun: Begun): Effect.Effect<void> => {
-  const { record } = begun.candidate
-  return Effect.useSpan("arcp.job", spanOptions(begun.candidate), (span) =>
-    lifetime(parts, open, begun, span)
-  ).pipe(
-    Effect.ignore,
-    Effect.catchAllCause((cause) => Effect.logError(`the supervisor of ${record.jobId} failed`, cause)),
-    Effect.zipRight(begun.hold.giveBack),
-    Effect.annotateLogs({
-      job: record.jobId,
-      agent: record.agent,
-      principal: record.principal,
-      trace_id: record.traceId
-    }),
-    Effect.uninterruptible
-  )
-}
+/** Runs as the job's own fiber, from the commit that opens it to the end; gives back the hold. Not interruptible. */
+const supervise = (
+  parts: JobParts,
+  open: Open,
+  begun: Begun,
+  surroundings: Surroundings
+): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    const { candidate, hold } = begun
+    const span = yield* Effect.makeSpan(
+      "arcp.job",
+      // One that nobody sees is there for whoever asks in which trace it runs.
+      (yield* Tracing.isTraced)
+        ? spanOptions(candidate)
+        : { captureStackTrace: false, parent: candidate.parentSpan }
+    )
+    const outcome = Exit.flatten(yield* Effect.exit(lifetime(parts, open, begun, span, surroundings)))
+    span.end(parts.clock.unsafeCurrentTimeNanos(), outcome)
+    if (Exit.isFailure(outcome) && !Cause.isFailure(outcome.cause))
+      yield* Effect.logError(`the supervisor of ${candidate.record.jobId} failed`, outcome.cause)
+    yield* hold.giveBack()
+  })
 
 /**
- * Makes the job a child, and gives it a fiber and the hold, all of it or nothing. Uninterruptible, because an interruption
- * may come before any operation, also one that waits for nothing.
+ * Makes the job a child, and gives it a fiber and the hold, all of it or nothing: in one step, so that no interruption
+ * comes between.
  */
 const begin = (parts: JobParts, open: Open, begun: Begun): Effect.Effect<LiveJob, InternalError> =>
-  Effect.uninterruptible(
-    Effect.suspend((): Effect.Effect<LiveJob, InternalError> => {
-      const { candidate, hold, live } = begun
-      if (candidate.parent?.live.takeChild(live) === false)
-        return new InternalError({ message: "the job is ending and delegates no more" })
-      hold.keep(() => over(parts, candidate, live))
-      hold.passedOn = true
-      return Effect.as(FiberSet.run(parts.supervisors, supervise(parts, open, begun)), live)
-    })
-  )
+  Effect.flatMap(Surroundings.of(begun.candidate.record), (surroundings) => {
+    const { candidate, hold, live } = begun
+    if (candidate.parent?.live.takeChild(live) === false)
+      return new InternalError({ message: "the job is ending and delegates no more" })
+    hold.keep(() => over(parts, candidate, live))
+    hold.passedOn = true
+    const fiber = surroundings.forkUninterruptible(supervise(parts, open, begun, surroundings))
+    FiberSet.unsafeAdd(parts.supervisors, fiber)
+    return Effect.succeed(live)
+  })
 
 /** Returns what opens a job that is decided: mints, stores, accepts and runs. */
 export const make = (parts: JobParts): Open => {
@@ -311,12 +327,13 @@ export const make = (parts: JobParts): Open => {
       yield* parts.admission.check(given.session.identity, submitOf(given))
       yield* parts.running.count(given.record, hold)
       const kept = yield* keepInput(parts, given)
-      const minted = yield* mint(parts, { ...given, record: kept.record }, hold)
+      const minted = yield* mint(parts, given, kept.record, hold)
       // Here and not in the job's own fiber, which nothing interrupts: whoever is to end must not wait for a consumer.
       yield* parts.log.roomToOpen((giveBack) => hold.keepKey(giveBack))
       // Who delegated may have been taken over since it was checked.
       const session = parent?.live.owner ?? given.session
-      const record = { ...kept.record, sessionId: session.sessionId }
+      const record =
+        session === given.session ? kept.record : { ...kept.record, sessionId: session.sessionId }
       const candidate = { ...given, record, session }
       yield* announceable(parts, candidate, minted)
       const live = new LiveJob(record, session, parent?.live)

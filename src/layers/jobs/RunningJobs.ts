@@ -72,27 +72,25 @@ export class RunningJobs {
   }
 
   /**
-   * Counts a job until the hold gives it back, however long minting takes; fails with the cap that it would break. Delegated
+   * Counts a job, now, until the hold gives it back, however long minting takes; fails with the cap that it would break. Delegated
    * jobs do not count against their session: their parents do, and bound them.
    */
   count(record: JobRecord, hold: Hold): Effect.Effect<void, InternalError> {
-    return Effect.suspend((): Effect.Effect<void, InternalError> => {
-      const { maxJobsPerPrincipal, maxJobsPerSession } = this.options
-      const { parentJobId, principal, sessionId } = record
-      const own = parentJobId === undefined
-      if (own && this.perSession.get(sessionId) >= maxJobsPerSession)
-        return Checks.atLimit("jobs_per_session", maxJobsPerSession)
-      if (this.perPrincipal.get(principal) >= maxJobsPerPrincipal)
-        return Checks.atLimit("jobs_per_principal", maxJobsPerPrincipal)
-      if (this.stopping) return shuttingDown
-      const add = (by: 1 | -1) => {
-        if (own) this.perSession.add(sessionId, by)
-        this.perPrincipal.add(principal, by)
-      }
-      add(1)
-      hold.keepPlace(() => add(-1))
-      return Effect.void
-    })
+    const { maxJobsPerPrincipal, maxJobsPerSession } = this.options
+    const { parentJobId, principal, sessionId } = record
+    const own = parentJobId === undefined
+    if (own && this.perSession.get(sessionId) >= maxJobsPerSession)
+      return Checks.atLimit("jobs_per_session", maxJobsPerSession)
+    if (this.perPrincipal.get(principal) >= maxJobsPerPrincipal)
+      return Checks.atLimit("jobs_per_principal", maxJobsPerPrincipal)
+    if (this.stopping) return shuttingDown
+    const add = (by: 1 | -1) => {
+      if (own) this.perSession.add(sessionId, by)
+      this.perPrincipal.add(principal, by)
+    }
+    add(1)
+    hold.keepPlace(() => add(-1))
+    return Effect.void
   }
 }
 

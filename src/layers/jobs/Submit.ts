@@ -118,7 +118,7 @@ const check = (
       session,
       record,
       run,
-      awaitEmits: agent.awaitEmits,
+      agent,
       input: payload.input,
       parentSpan: Tracing.submitter(record)
     }

@@ -34,7 +34,7 @@ interface StoreParts {
   readonly name: string
   readonly lend: Lend
   /** Throws when the store may not write any more; asked in every transaction. */
-  readonly mayWrite?: () => Work<void>
+  readonly mayWrite?: (() => Work<void>) | undefined
 }
 
 /** Makes a store over tables of the current schema. Work is done one piece at a time: none sees another half done. */

@@ -2,8 +2,14 @@
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import { Turn, type TurnService } from "../../services/runtime/Turn.js"
-import type { JobFilter, JobRecord, Run, SessionRecord, StoreService } from "../../services/store/Store.js"
-import { StoreError } from "../../services/store/Store.js"
+import type {
+  JobFilter,
+  JobRecord,
+  Run,
+  SessionRecord,
+  StoreError,
+  StoreService
+} from "../../services/store/Store.js"
 import { firstPlace, makeSearch } from "./ended.js"
 import type { Statements } from "./lending.js"
 import { type ListingStep, list, stepSize } from "./listing.js"
