@@ -54,6 +54,7 @@ const parts = [
   ["wire: messages to and from text", /dist\/protocol\//],
   ["agent", /dist\/programs\//],
   ["WebSocket (ws)", /node_modules\/ws\/|dist\/layers\/transport\//],
+  ["messages to and from threads", /^node:internal\/(worker|per_context\/messageport)/],
   ["sockets and streams (Node)", /^node:/],
   ["other", /./]
 ]
@@ -79,7 +80,7 @@ const ownersOf = (nodes) => {
 
 /** What is no work of the server: to be idle, and to write the profile itself. */
 const isApart = ({ functionName, url }) =>
-  functionName === "(idle)" || functionName === "(root)" || /^node:inspector|\/bench\//.test(url)
+  functionName === "(idle)" || functionName === "(root)" || /^node:inspector|\/profiling\.mjs$/.test(url)
 
 /** Microseconds that each function of a profile used itself; without what was idle. */
 const selfTimes = ({ nodes, samples, timeDeltas }) => {
