@@ -337,7 +337,9 @@ it("the thread that writes dies: a message, exit code 1, and what was told is th
     ]`)
   const db = join(folder, "cut", "arcp.db")
   const start = () => {
-    const args = ["--db", db, "--port", "0", "--token", "tok-a=alice", "--agents", agents]
+    // It does not wait for jobs whose ends it could not store.
+    const grace = ["--shutdown-grace-ms", "600000"]
+    const args = ["--db", db, "--port", "0", "--token", "tok-a=alice", "--agents", agents, ...grace]
     const program = new Program(["serve", ...args])
     programs.push(program)
     return program

@@ -13,7 +13,7 @@ import * as CredentialStoreSql from "../../../src/layers/credentials/CredentialS
 import * as StoreSqlite from "../../../src/layers/store/StoreSqlite.js"
 import { CredentialStore } from "../../../src/services/credentials/CredentialStore.js"
 import { StoreError } from "../../../src/services/store/Store.js"
-import { pass, passing, passUntil } from "../../support/passing.js"
+import { pass, passing, passUntil } from "../../support/besideThreads.js"
 import * as SqliteClient from "../../support/sqliteClient.js"
 import { aRecord, suite } from "./CredentialStore.suite.js"
 
