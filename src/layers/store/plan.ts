@@ -8,6 +8,7 @@
 import {
   eventOverhead,
   type JobRecord,
+  type JournalEntry,
   type Op,
   type Run,
   type SessionRecord,
@@ -43,7 +44,7 @@ export interface WriterState {
 export const jobsOf = (batch: ReadonlyArray<Op>): ReadonlySet<string> => {
   const ids = new Set<string>()
   for (const op of batch) {
-    if (op._tag === "Append" || op._tag === "PutInput") ids.add(op.jobId)
+    if (op._tag === "Append" || op._tag === "PutInput" || op._tag === "PutJournal") ids.add(op.jobId)
     else if (op._tag === "PutJob") ids.add(op.job.jobId)
   }
   return ids
@@ -73,6 +74,8 @@ class Collected {
   readonly sessions = new Map<string, SessionRecord>()
   readonly needs = new Map<string, number>()
   readonly inputs = new Map<string, string>()
+  /** By job, and then by kind and key. */
+  readonly journals = new Map<string, Map<string, JournalEntry>>()
   readonly runs = new Map<string, Array<Run>>()
   readonly events = new Map<string, Array<ReadonlyArray<StoredEvent>>>()
 
@@ -81,6 +84,12 @@ class Collected {
     if (list === undefined) this.runs.set(sessionId, [run])
     else if (list[list.length - 1]?.eventSeq === run.eventSeq) list[list.length - 1] = run
     else list.push(run)
+  }
+
+  addJournal(jobId: string, entries: ReadonlyArray<JournalEntry>): void {
+    const journal = this.journals.get(jobId) ?? new Map<string, JournalEntry>()
+    this.journals.set(jobId, journal)
+    for (const entry of entries) journal.set(`${entry.kind}\n${entry.key}`, entry)
   }
 
   addEvents(jobId: string, events: ReadonlyArray<StoredEvent>): void {
@@ -128,6 +137,9 @@ class Planner {
       case "PutInput":
         this.collected.inputs.set(op.jobId, op.input)
         return undefined
+      case "PutJournal":
+        this.collected.addJournal(op.jobId, op.entries)
+        return undefined
       case "Observe":
         this.collected.observers.push(op.sessionId, op.jobId)
         return undefined
@@ -166,13 +178,13 @@ class Planner {
 
   /** Writes what was collected so far. */
   write(): Misuse | undefined {
-    const { events, inputs, jobs, needs, observers, runs, sessions } = this.collected
+    const { events, inputs, jobs, journals, needs, observers, runs, sessions } = this.collected
     this.collected = new Collected()
     this.writeJobs(jobs.values())
     statements.putObservers(observers, this.statements)
     this.writeSessions(sessions.values(), needs)
     this.writeRuns(runs)
-    return this.writeInputs(inputs) ?? this.writeEvents(events)
+    return this.writeInputs(inputs) ?? this.writeJournals(journals) ?? this.writeEvents(events)
   }
 
   /** Brings the writer's state to where this batch leaves it. */
@@ -228,6 +240,20 @@ class Planner {
       rows.push(log.id, input)
     }
     statements.putInputs(rows, this.statements)
+    return undefined
+  }
+
+  private writeJournals(
+    journals: ReadonlyMap<string, ReadonlyMap<string, JournalEntry>>
+  ): Misuse | undefined {
+    const rows: Array<unknown> = []
+    for (const [jobId, journal] of journals) {
+      const log = this.logOf(jobId)
+      if (log === undefined) return misuse(`a journal was put of ${jobId}, of which there is no job record`)
+      for (const { about, key, kind, ordinal, value = null } of journal.values())
+        rows.push(log.id, kind, key, ordinal, about, value?.length ?? null, value)
+    }
+    statements.putJournal(rows, this.statements)
     return undefined
   }
 

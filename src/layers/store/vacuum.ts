@@ -75,6 +75,28 @@ const isLastExtent = (statements: Statements, { job, seq }: TrimStep) =>
     (rows) => rows[0]?.last === seq
   )
 
+/** Entries of a journal that are deleted at once: each may be large. */
+const journalStep = 32
+
+const freeJournal = `DELETE FROM {journal} WHERE job = ? AND (kind, key) IN (
+  SELECT kind, key FROM {journal} WHERE job = ? LIMIT ${journalStep})`
+
+const hasJournal = "SELECT EXISTS (SELECT 1 FROM {journal} WHERE job = ?) AS more"
+
+/** Deletes the journal and then the input of a dropped job, as far as the bounds allow; returns whether all is gone. */
+const freeRest = (statements: Statements, job: number, bounds: Allowance) =>
+  Effect.gen(function* () {
+    for (;;) {
+      const [left] = yield* select<{ readonly more: number }>(statements, hasJournal, [job])
+      if (left?.more !== 1) break
+      if (yield* bounds.isSpent) return false
+      yield* statements.executeRaw(freeJournal, [job, job])
+      bounds.rows -= journalStep
+    }
+    yield* statements.executeRaw("DELETE FROM {inputs} WHERE job = ?", [job])
+    return true
+  })
+
 const freeEvents = (statements: Statements, bounds: Allowance) =>
   Effect.gen(function* () {
     const moved = new Set<string>()
@@ -87,8 +109,7 @@ const freeEvents = (statements: Statements, bounds: Allowance) =>
       bounds.rows -= Math.max(1, step.count)
       const next = page[i + 1]
       if (next === undefined ? page.length < lookAhead : next.job !== step.job) {
-        if (step.before === everything)
-          yield* statements.executeRaw("DELETE FROM {inputs} WHERE job = ?", [step.job])
+        if (step.before === everything && !(yield* freeRest(statements, step.job, bounds))) break
         yield* statements.executeRaw("DELETE FROM {event_trims} WHERE job = ?", [step.job])
       }
       if (yield* bounds.isSpent) break

@@ -129,6 +129,31 @@ export interface Run {
   readonly bytes: number
 }
 
+/**
+ * An entry of a job's journal: what a durable job has done, so that it is not done again. It is in the job's log, and no
+ * event. A later entry of the same kind and key takes the place of the one before.
+ */
+export interface JournalEntry {
+  readonly kind: string
+  /** 1 to 512 characters, none of them a control character. */
+  readonly key: string
+  /** Ascends in the order of commits within a job. */
+  readonly ordinal: number
+  /** What is known of it without its value, as JSON text: short. */
+  readonly about: string
+  /** JSON text; absent while there is nothing to find again. */
+  readonly value?: string | undefined
+}
+
+/** A journal entry as an index has it. */
+export interface JournalIndexEntry extends Omit<JournalEntry, "value"> {
+  /** Characters of the value; `undefined` without one. */
+  readonly size: number | undefined
+}
+
+/** What a journal entry takes beyond its key, `about` and value, roughly, in bytes: for limits. */
+export const journalOverhead = 64
+
 /** What an event takes beyond its payload, roughly, in bytes: for retention limits. */
 export const eventOverhead = 64
 
@@ -140,7 +165,7 @@ export type Op = Data.TaggedEnum<{
   DropSession: { readonly sessionId: string }
   /** Inserts or replaces. */
   PutJob: { readonly job: JobRecord }
-  /** Removes the job, its events, its input and its observers. */
+  /** Removes the job, its events, its input, its journal and its observers. */
   DropJob: { readonly jobId: string }
   /** The session observes the job (idempotent), which is stored or in the batch, or no longer does. */
   Observe: { readonly sessionId: string; readonly jobId: string }
@@ -162,6 +187,8 @@ export type Op = Data.TaggedEnum<{
   Need: { readonly sessionId: string; readonly eventSeq: number }
   /** Keeps or replaces the input of a job, as JSON text. Its `PutJob` is stored, or in the batch. */
   PutInput: { readonly jobId: string; readonly input: string }
+  /** Puts entries of the journal of a job. Its `PutJob` is stored, or in the batch. They go with the job. */
+  PutJournal: { readonly jobId: string; readonly entries: ReadonlyArray<JournalEntry> }
   /** Events of the job before `seq` are no longer needed. */
   TrimJob: { readonly jobId: string; readonly seq: number }
   /** The runtime is alive at this time (epoch ms); what a restart takes attached sessions to have been seen at. */
@@ -289,6 +316,18 @@ export interface StoreService {
   readonly endedCounts: Effect.Effect<ReadonlyMap<string, number>, StoreError>
   /** Returns the input of a job as JSON text, when it was kept. */
   readonly input: (jobId: string) => Effect.Effect<string | undefined, StoreError>
+  /** Returns entries of the journal of a job after a place, by `(kind, key)`, without their values, at most `limit`. */
+  readonly journal: (
+    jobId: string,
+    after: { readonly kind: string; readonly key: string },
+    limit: number
+  ) => Effect.Effect<ReadonlyArray<JournalIndexEntry>, StoreError>
+  /** Returns the value of a journal entry as JSON text, when there is one. */
+  readonly journalValue: (
+    jobId: string,
+    kind: string,
+    key: string
+  ) => Effect.Effect<string | undefined, StoreError>
   /** Returns the events of a job in order from `fromSeq` on, at most `limit`. */
   readonly events: (
     jobId: string,
