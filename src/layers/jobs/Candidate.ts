@@ -3,10 +3,12 @@ import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
 import type { ArcpError } from "../../protocol/Errors.js"
+import type { Restart } from "../../services/agents/Contract.js"
 import type { Job } from "../../services/jobs/Job.js"
 import type { JobSession } from "../../services/jobs/Jobs.js"
 import type { Lease as LeaseTag } from "../../services/lease/Lease.js"
 import type { JobRecord } from "../../services/store/Store.js"
+import type { Journal } from "./durable/Journal.js"
 import type { LiveJob } from "./LiveJob.js"
 import type { Hold } from "./Reservations.js"
 import type { RunningJob } from "./RunningJobs.js"
@@ -18,6 +20,10 @@ export interface Candidate {
   readonly run: Effect.Effect<unknown, ArcpError, Job | LeaseTag | Scope.Scope>
   /** See `Emitter.make`. */
   readonly awaitEmits: boolean
+  /** See `Contract.restart`. */
+  readonly restart: Restart | undefined
+  /** Of a durable job that is run again. */
+  readonly journal?: Journal | undefined
   /** As it came, before the agent's contract decoded it. */
   readonly input: unknown
   readonly parent?: RunningJob | undefined

@@ -143,6 +143,7 @@ const check = (
       record: child,
       run,
       awaitEmits: registered.awaitEmits,
+      restart: registered.restart,
       input: wanted.input,
       parent,
       parentSpan

@@ -9,26 +9,33 @@ import * as Either from "effect/Either"
 import * as Budget from "../../protocol/Budget.js"
 import { InternalError, InvalidRequest } from "../../protocol/Errors.js"
 import * as Event from "../../protocol/Event.js"
-import { eventPayload, json, timestamp } from "../../protocol/EventText.js"
+import { json, timestamp } from "../../protocol/EventText.js"
+import * as Vendor from "../../protocol/Vendor.js"
 import type { VendorKind, Writable } from "../../services/agents/VendorEvent.js"
-import type { EmitError, JobService } from "../../services/jobs/Job.js"
+import type { EmitError, EmitOptions, JobService } from "../../services/jobs/Job.js"
 import type { Cost } from "../../services/lease/Lease.js"
 import type { EventLog, JobLog, NewEvent } from "../../services/log/EventLog.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
-import type { JobRecord } from "../../services/store/Store.js"
+import type { JobRecord, JournalEntry } from "../../services/store/Store.js"
+import type { RunningStep, Whereabouts } from "./durable/Running.js"
 import * as Faults from "./Faults.js"
 import { bounded, envelopeBytes, isErrorPayload } from "./fitting.js"
 import * as ResultWriter from "./ResultWriter.js"
 
 /** What a job emits; the rest of `JobService` is added where the job is started. */
-export type EmitService = Omit<JobService, "delegate" | "credentials" | "rotateCredential">
+export type EmitService = Omit<JobService, "delegate" | "credentials" | "rotateCredential" | "step" | "sleep">
 
 /** Emits the events of one job, until it is over. */
 export interface Emitter {
   readonly service: EmitService
+  /** Emits an event of the runtime's own: in which fiber it does is nothing to a durable job. */
+  readonly emitAnywhere: (kind: string, body: unknown) => Effect.Effect<void, EmitError>
   /** `Lease.spend` */
   readonly spend: (cost: Cost) => Effect.Effect<void, EmitError>
-  readonly delegate: (body: Event.Body<"delegate">) => Effect.Effect<void, EmitError>
+  readonly delegate: (
+    body: Event.Body<"delegate">,
+    journal?: JournalEntry | undefined
+  ) => Effect.Effect<void, EmitError>
   /** A status event for one session, its body stored without what is in `secret`, and delivered with it when it is shown. */
   readonly secretStatus: (
     audience: string,
@@ -53,6 +60,19 @@ const uncountable = (what: string) =>
     message: `${what}: a cost is a decimal number with at most ${Budget.maxDigits} digits before and after the point`
   })
 
+const noMore: Partial<NewEvent> = {}
+
+const tagOf = ({ attempt, key }: RunningStep) => ({ key, attempt })
+
+/** Tells whether an event is a cost, also in a currency that nothing budgets. */
+const isCost = (kind: string, body: unknown): boolean =>
+  kind === "metric" &&
+  typeof body === "object" &&
+  body !== null &&
+  "name" in body &&
+  typeof body.name === "string" &&
+  body.name.startsWith("cost.")
+
 /** Returns the emitter of a job. */
 export const make = (context: {
   readonly log: EventLog["Type"]
@@ -67,25 +87,65 @@ export const make = (context: {
   /** Whether the submitting session takes chunks; else a streamed result is gathered for one frame. */
   readonly chunked: boolean
   readonly maxStreamedBytes: number
+  /** Of a durable job: what of it was logged before, and where it may emit. */
+  readonly whereabouts?: Whereabouts | undefined
 }): Emitter => {
-  const { log, job, record, options } = context
+  const { log, job, record, options, whereabouts } = context
   const maxBytes = options.maxOutboundFrameBytes - envelopeBytes
 
-  const emit = (
+  /** Emits an event of the runtime's own, or, of a job that is not durable, of its handler's. */
+  const emitAnywhere = (
     kind: string,
     body: unknown,
-    more?: Partial<NewEvent>
+    more?: Partial<NewEvent>,
+    step?: RunningStep
   ): Effect.Effect<void, InvalidRequest | InternalError> =>
     Effect.suspend((): Effect.Effect<void, InvalidRequest | InternalError> => {
       // A cost counts also after the end, for the jobs above this one.
       if (job.ended && more?.cost === undefined) return Effect.void
       const problem = Event.problem(kind, body)
       if (problem !== undefined) return new InvalidRequest({ message: problem })
+      const ts = timestamp(context.now())
       // In one piece: texts joined from parts would be kept as their parts for as long as the log lives.
-      const payload = json({ kind, ts: timestamp(context.now()), body }, "")
+      const payload = json(
+        step === undefined ? { kind, ts, body } : { kind, ts, [Vendor.inStep]: tagOf(step), body },
+        ""
+      )
       if (Either.isLeft(payload)) return new InvalidRequest({ message: `bad ${kind} event: ${payload.left}` })
       return write(kind, payload.right, more)
     })
+
+  /** Runs `log` unless what it logs was logged before, or may not be from where it is run. */
+  const known = (
+    whereabouts: Whereabouts,
+    emitOptions: EmitOptions,
+    paid: boolean,
+    log: (more: Partial<NewEvent>, step: RunningStep | undefined) => Effect.Effect<void, EmitError>
+  ): Effect.Effect<void, EmitError> =>
+    Effect.withFiberRuntime((fiber) => {
+      if (job.ended) return log({}, undefined)
+      const verdict = whereabouts.emitted(fiber, emitOptions, paid)
+      switch (verdict._tag) {
+        case "Known":
+          return Effect.void
+        case "Refused":
+          return verdict.error
+        case "Logged":
+          return log({ journal: verdict.journal }, verdict.step)
+      }
+    })
+
+  const emit = (
+    kind: string,
+    body: unknown,
+    more?: Partial<NewEvent>,
+    emitOptions?: EmitOptions
+  ): Effect.Effect<void, InvalidRequest | InternalError> =>
+    whereabouts === undefined
+      ? emitAnywhere(kind, body, more)
+      : known(whereabouts, emitOptions ?? {}, isCost(kind, body), (also, step) =>
+          emitAnywhere(kind, body, { ...more, ...also }, step)
+        )
 
   const write = (
     kind: string,
@@ -110,19 +170,19 @@ export const make = (context: {
       ? { ...body, error: bounded(body.error, options.maxOutboundFrameBytes) }
       : body
 
-  const vendor = (kind: VendorKind, body: unknown): Effect.Effect<void, EmitError> =>
+  const vendor = (kind: VendorKind, body: unknown, more?: EmitOptions): Effect.Effect<void, EmitError> =>
     kind.startsWith("x-vendor.")
-      ? emit(kind, body)
+      ? emit(kind, body, undefined, more)
       : new InvalidRequest({ message: "emit takes kinds x-vendor.<vendor>.<name>" })
 
-  const metric = (body: Event.Body<"metric">): Effect.Effect<void, EmitError> => {
+  const metric = (body: Event.Body<"metric">, more?: EmitOptions): Effect.Effect<void, EmitError> => {
     const { name, value, unit } = body
-    if (typeof name !== "string" || !name.startsWith("cost.")) return emit("metric", body)
+    if (typeof name !== "string" || !name.startsWith("cost.")) return emit("metric", body, undefined, more)
     if (name === "cost.budget.remaining")
       return new InvalidRequest({ message: "cost.budget.remaining is the runtime's own metric" })
     if (!(value >= 0)) return new InvalidRequest({ message: `${name}: a cost is a number, and not negative` })
     const amount = Budget.amount(value)
-    return amount === undefined ? uncountable(name) : emit("metric", body, costOf(unit, amount))
+    return amount === undefined ? uncountable(name) : emit("metric", body, costOf(unit, amount), more)
   }
 
   /** What has a cost waits for its commit, also where no budget counts it. */
@@ -143,13 +203,17 @@ export const make = (context: {
     if (Either.isLeft(rest)) return new InvalidRequest({ message: `bad cost: ${rest.left}` })
     const body = `{"value":${Budget.format(amount)},${rest.right.slice(1)}`
     const counted = costOf(cost.currency, amount)
-    return job.ended && counted.cost === undefined
-      ? Effect.void
-      : write("metric", eventPayload("metric", timestamp(context.now()), body), counted)
+    if (job.ended && counted.cost === undefined) return Effect.void
+    const log = (more: Partial<NewEvent>, step?: RunningStep) => {
+      const tag = step === undefined ? "" : `"${Vendor.inStep}":${JSON.stringify(tagOf(step))},`
+      const ts = timestamp(context.now())
+      return write("metric", `{"kind":"metric","ts":"${ts}",${tag}"body":${body}}`, { ...counted, ...more })
+    }
+    return whereabouts === undefined ? log(noMore) : known(whereabouts, {}, true, log)
   }
 
   const secretStatus: Emitter["secretStatus"] = (audience, body, secret, isShown) =>
-    emit("status", body, {
+    emitAnywhere("status", body, {
       audience,
       secret: {
         payload: JSON.stringify({
@@ -164,7 +228,7 @@ export const make = (context: {
 
   const result = ResultWriter.make({
     emitChunk: (body, ending) =>
-      emit("result_chunk", body, body.more ? { ending } : { ending, awaited: true }),
+      emitAnywhere("result_chunk", body, body.more ? { ending } : { ending, awaited: true }),
     resultId: context.resultId,
     chunked: context.chunked,
     maxChunkBytes: options.maxChunkBytes,
@@ -173,6 +237,7 @@ export const make = (context: {
   })
 
   return {
+    emitAnywhere,
     service: {
       jobId: record.jobId,
       sessionId: record.sessionId,
@@ -182,19 +247,24 @@ export const make = (context: {
       lease: record.lease,
       leaseConstraints: record.leaseConstraints ?? {},
       deadline: context.deadline,
-      log: (level, message, attributes) =>
-        emit("log", attributes === undefined ? { level, message } : { level, message, attributes }),
-      thought: (text) => emit("thought", { text }),
-      status: (phase, more) => emit("status", { ...more, phase }),
+      log: (level, message, attributes, options) =>
+        emit(
+          "log",
+          attributes === undefined ? { level, message } : { level, message, attributes },
+          undefined,
+          options
+        ),
+      thought: (text, options) => emit("thought", { text }, undefined, options),
+      status: (phase, more, options) => emit("status", { ...more, phase }, undefined, options),
       metric,
-      toolCall: (body) => emit("tool_call", body),
-      toolResult: (body) => emit("tool_result", fitting(body)),
-      artifact: (body) => emit("artifact_ref", body),
-      progress: (body) => emit("progress", body),
-      emit: <Value>(event: VendorKind | Writable<VendorKind, Value>, value: Value) =>
+      toolCall: (body, options) => emit("tool_call", body, undefined, options),
+      toolResult: (body, options) => emit("tool_result", fitting(body), undefined, options),
+      artifact: (body, options) => emit("artifact_ref", body, undefined, options),
+      progress: (body, options) => emit("progress", body, undefined, options),
+      emit: <Value>(event: VendorKind | Writable<VendorKind, Value>, value: Value, options?: EmitOptions) =>
         typeof event === "string"
-          ? vendor(event, value)
-          : Effect.flatMap(event.encode(value), (body) => vendor(event.kind, body)),
+          ? vendor(event, value, options)
+          : Effect.flatMap(event.encode(value), (body) => vendor(event.kind, body, options)),
       flush: Effect.tapError(
         Effect.suspend(() => log.flush(job)),
         blame
@@ -203,7 +273,7 @@ export const make = (context: {
       streamResult: result.streamResult
     },
     spend,
-    delegate: (body) => emit("delegate", body),
+    delegate: (body, journal) => emitAnywhere("delegate", body, journal === undefined ? noMore : { journal }),
     secretStatus,
     finish: result.finish
   }

@@ -23,6 +23,8 @@ import * as Lease from "../lease/Lease.js"
 import type { Candidate, Open } from "./Candidate.js"
 import * as Checks from "./Checks.js"
 import * as Delegation from "./Delegation.js"
+import * as Durable from "./durable/Durable.js"
+import * as Steps from "./durable/Steps.js"
 import * as Emitter from "./Emitter.js"
 import * as Faults from "./Faults.js"
 import { envelopeBytes } from "./fitting.js"
@@ -145,6 +147,7 @@ const run = (
   const { credentials, ids, log, now, options, store } = parts
   const { record, session } = candidate
   if (parts.running.graceOver) live.end({ _tag: "Shutdown" })
+  const durable = candidate.restart === "steps" ? Durable.make(parts, job, candidate) : undefined
   const emitter = Emitter.make({
     log,
     job,
@@ -155,7 +158,8 @@ const run = (
     options,
     awaitEmits: options.awaitEmits || candidate.awaitEmits,
     chunked: session.features.includes("result_chunk"),
-    maxStreamedBytes: store.kind === "memory" ? options.maxStreamedBytesMemory : options.maxStreamedBytesDisk
+    maxStreamedBytes: store.kind === "memory" ? options.maxStreamedBytesMemory : options.maxStreamedBytesDisk,
+    whereabouts: durable?.whereabouts
   })
   const lease = Lease.make({
     record,
@@ -172,10 +176,14 @@ const run = (
     toolResult: emitter.service.toolResult,
     spend: emitter.spend,
     flush: emitter.service.flush,
-    onExpired: () => live.end({ _tag: "LeaseExpired" })
+    onExpired: () => live.end({ _tag: "LeaseExpired" }),
+    misplaced: durable?.misplaced
   })
+  const { sleep, step } = durable ?? Steps.none
   const service: JobService = {
     ...emitter.service,
+    step,
+    sleep,
     delegate: Delegation.make({ parts, open, parent: { live, log: job }, emitter, lease }),
     credentials: Effect.sync(() => credentials.held(record.jobId)),
     rotateCredential: rotation(parts, live, emitter)
@@ -185,11 +193,17 @@ const run = (
   const warned =
     dead === undefined
       ? Effect.void
-      : Effect.ignore(emitter.service.log("warn", `the lease: ${dead}`, { reason: "lease_pattern" }))
+      : Effect.ignore(
+          emitter.emitAnywhere("log", {
+            level: "warn",
+            message: `the lease: ${dead}`,
+            attributes: { reason: "lease_pattern" }
+          })
+        )
   const ran = Runner.run({
     live,
     job,
-    handler: candidate.run,
+    handler: durable === undefined ? candidate.run : durable.handler(candidate.run),
     service,
     lease,
     finish: emitter.finish,

@@ -119,6 +119,7 @@ const check = (
       record,
       run,
       awaitEmits: agent.awaitEmits,
+      restart: agent.restart,
       input: payload.input,
       parentSpan: Tracing.submitter(record)
     }

@@ -135,7 +135,7 @@ export interface Run {
  */
 export interface JournalEntry {
   readonly kind: string
-  /** 1 to 512 characters, none of them a control character. */
+  /** Not empty, and without control characters. */
   readonly key: string
   /** Ascends in the order of commits within a job. */
   readonly ordinal: number
@@ -152,7 +152,7 @@ export interface JournalIndexEntry extends Omit<JournalEntry, "value"> {
 }
 
 /** What a journal entry takes beyond its key, `about` and value, roughly, in bytes: for limits. */
-export const journalOverhead = 64
+export const journalOverhead = 256
 
 /** What an event takes beyond its payload, roughly, in bytes: for retention limits. */
 export const eventOverhead = 64
