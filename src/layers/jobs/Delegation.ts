@@ -36,6 +36,7 @@ import * as Tracing from "../../services/runtime/Tracing.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import type { Open } from "./Candidate.js"
 import * as Checks from "./Checks.js"
+import * as Survival from "./durable/Survival.js"
 import type { Emitter } from "./Emitter.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
@@ -136,7 +137,8 @@ const check = (
       createdAt: now(),
       lastEventSeq: 0,
       parentJobId: record.jobId,
-      delegateId
+      delegateId,
+      survival: Survival.begun(registered.restart, owner, now())
     }
     return {
       session: owner,

@@ -23,6 +23,8 @@ import { TurnShare } from "../../services/runtime/TurnShare.js"
 import { inRealTime, within } from "../../services/runtime/within.js"
 import { Store } from "../../services/store/Store.js"
 import * as Cancel from "./Cancel.js"
+import { Owners } from "./durable/Owners.js"
+import * as Survival from "./durable/Survival.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
 import * as Lookup from "./Lookup.js"
@@ -59,14 +61,16 @@ const resolveParts = Effect.gen(function* () {
     turn: yield* Turn,
     share: yield* TurnShare,
     running: new RunningJobs(options),
+    owners: new Owners(),
     supervisors: yield* supervision
   }
   return parts
 })
 
 /** Takes nothing new, lets running jobs finish within the shutdown grace, and ends the rest. */
-const shutdownOf = ({ options, running, supervisors }: JobParts) =>
+const shutdownOf = (parts: JobParts) =>
   Effect.gen(function* () {
+    const { options, running, supervisors } = parts
     if (running.stopping) return
     running.stopping = true
     // As a finalizer this runs uninterruptibly, and a time-out could not end the wait.
@@ -75,7 +79,7 @@ const shutdownOf = ({ options, running, supervisors }: JobParts) =>
       inRealTime
     )
     running.graceOver = true
-    for (const { live } of running.all) live.end({ _tag: "Shutdown" })
+    Survival.endAll(parts)
     const ended = yield* Effect.interruptible(FiberSet.awaitEmpty(supervisors)).pipe(
       Effect.timeoutOption(storing),
       inRealTime
@@ -93,7 +97,7 @@ const toInternal = (error: ArcpError): InternalError =>
 /** Makes the jobs of a runtime over the services in context, and ends those that the last process left. */
 export const make = Effect.gen(function* () {
   const parts = yield* resolveParts
-  const recovery = yield* Recovery.make(parts)
+  const recovery = yield* Recovery.make(parts, Opening.makeReopen(parts))
   const ownership = Ownership.make(parts)
   const lookup = Lookup.make(parts, ownership, recovery)
   const { cancel, cancelAll } = Cancel.make(parts, ownership, lookup)
@@ -126,6 +130,7 @@ export const make = Effect.gen(function* () {
           ),
         { discard: true }
       ),
+    attached: (session) => parts.owners.attach(session),
     runningOf: (sessionId) => parts.running.ofSession(sessionId),
     accepted: (session, jobId) =>
       Effect.map(lookup.job(jobId), (record) =>

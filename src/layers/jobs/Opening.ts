@@ -3,6 +3,7 @@
  * → accepted → run. What it reserves on the way is in its hold, and is given back when the hold closes, wherever the way
  * ends: a refusal, an interruption, a commit that fails, or the job's end.
  */
+import type * as BigDecimal from "effect/BigDecimal"
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -14,7 +15,7 @@ import type * as Tracer from "effect/Tracer"
 import * as Budget from "../../protocol/Budget.js"
 import { type ArcpError, InternalError, InvalidRequest, toPayload } from "../../protocol/Errors.js"
 import { deadPattern } from "../../protocol/Lease.js"
-import type { Credential } from "../../services/credentials/Credentials.js"
+import { type Credential, toWire } from "../../services/credentials/Credentials.js"
 import type { Submit } from "../../services/jobs/Admission.js"
 import type { JobService } from "../../services/jobs/Job.js"
 import type { JobLog } from "../../services/log/EventLog.js"
@@ -25,6 +26,7 @@ import * as Checks from "./Checks.js"
 import * as Delegation from "./Delegation.js"
 import * as Durable from "./durable/Durable.js"
 import * as Steps from "./durable/Steps.js"
+import * as Survival from "./durable/Survival.js"
 import * as Emitter from "./Emitter.js"
 import * as Faults from "./Faults.js"
 import { envelopeBytes } from "./fitting.js"
@@ -32,7 +34,7 @@ import type { JobParts } from "./JobParts.js"
 import * as Limits from "./Limits.js"
 import { LiveJob } from "./LiveJob.js"
 import { seesCredentials } from "./Ownership.js"
-import type { Hold } from "./Reservations.js"
+import { Hold } from "./Reservations.js"
 import { byteLength, exceeds } from "./ResultWriter.js"
 import * as Runner from "./Runner.js"
 
@@ -54,9 +56,11 @@ const keepInput = (
   { options, secrets }: JobParts,
   { input, record }: Candidate
 ): Effect.Effect<{ readonly record: JobRecord; readonly ops: ReadonlyArray<Op> }> => {
-  if (!options.storeInputs) return Effect.succeed({ record, ops: [] })
+  // What is run again needs it.
+  const needed = record.survival !== undefined
+  if (!options.storeInputs && !needed) return Effect.succeed({ record, ops: [] })
   const text = JSON.stringify(input ?? null)
-  return byteLength(text) > maxInputBytes
+  return !needed && byteLength(text) > maxInputBytes
     ? Effect.map(secrets.digest(text), (inputDigest) => ({ record: { ...record, inputDigest }, ops: [] }))
     : Effect.succeed({ record, ops: [Op.PutInput({ jobId: record.jobId, input: text })] })
 }
@@ -64,7 +68,12 @@ const keepInput = (
 const nothingMinted = Effect.succeed<ReadonlyArray<Credential>>([])
 
 /** Mints what the job needs, into its hold. */
-const mint = ({ credentials }: JobParts, { parentSpan, record, session }: Candidate, hold: Hold) => {
+const mint = (
+  { credentials }: JobParts,
+  { parentSpan, record, session }: Candidate,
+  hold: Hold,
+  budget: ReadonlyMap<string, BigDecimal.BigDecimal> = Budget.parse(record.lease["cost.budget"] ?? [])
+) => {
   if (!credentials.enabled || !session.features.includes("provisioned_credentials")) return nothingMinted
   hold.finally(credentials.release(record.jobId))
   return credentials
@@ -74,7 +83,7 @@ const mint = ({ credentials }: JobParts, { parentSpan, record, session }: Candid
       agent: record.agent,
       lease: record.lease,
       leaseConstraints: record.leaseConstraints ?? {},
-      budget: Budget.parse(record.lease["cost.budget"] ?? [])
+      budget
     })
     .pipe(Effect.withParentSpan(parentSpan))
 }
@@ -140,13 +149,15 @@ const spanOptions = ({ parentSpan, record }: Candidate): Tracer.SpanOptions => (
 const run = (
   parts: JobParts,
   open: Open,
-  { candidate, hold, live }: Begun,
+  { candidate, hold, live }: Pick<Begun, "candidate" | "hold" | "live">,
   span: Tracer.Span,
-  job: JobLog
+  job: JobLog,
+  /** It is run again: what was said of it is not said again, but its new credentials are. */
+  again?: { readonly minted: ReadonlyArray<Credential> }
 ) => {
   const { credentials, ids, log, now, options, store } = parts
   const { record, session } = candidate
-  if (parts.running.graceOver) live.end({ _tag: "Shutdown" })
+  if (parts.running.graceOver) Survival.endAll(parts)
   const durable = candidate.restart === "steps" ? Durable.make(parts, job, candidate) : undefined
   const emitter = Emitter.make({
     log,
@@ -207,12 +218,21 @@ const run = (
     service,
     lease,
     finish: emitter.finish,
-    limits: Limits.of(record),
+    limits: Limits.of(record, now()),
     span,
     stored: () => hold.giveBackPlaces(),
     parts
   })
-  return Effect.zipRight(warned, ran)
+  if (again === undefined) return Effect.zipRight(warned, ran)
+  const { sessionId } = live.owner
+  const isShown = () => live.owner.sessionId === sessionId && seesCredentials(live.owner, live.record)
+  const told = Effect.forEach(again.minted, (credential) => {
+    const { value, ...shown } = toWire(credential)
+    return Effect.ignore(
+      emitter.secretStatus(sessionId, { phase: "credential_rotated", ...shown }, { value }, isShown)
+    )
+  })
+  return Effect.zipRight(told, ran)
 }
 
 /** Sends the accept before every event of the job; that of a delegated one comes with its first event (§4.3). */
@@ -282,15 +302,17 @@ const lifetime = (
     return yield* run(parts, open, begun, span, job)
   })
 
-/** Runs as the job's own fiber, from the commit that opens it to the end; gives back the hold. */
-const supervise = (parts: JobParts, open: Open, begun: Begun): Effect.Effect<void> => {
-  const { record } = begun.candidate
-  return Effect.useSpan("arcp.job", spanOptions(begun.candidate), (span) =>
-    lifetime(parts, open, begun, span)
-  ).pipe(
+/** Runs as the job's own fiber, in its span, to the end; gives back the hold. */
+const supervise = (
+  candidate: Candidate,
+  hold: Hold,
+  live: (span: Tracer.Span) => Effect.Effect<unknown, ArcpError>
+): Effect.Effect<void> => {
+  const { record } = candidate
+  return Effect.useSpan("arcp.job", spanOptions(candidate), live).pipe(
     Effect.ignore,
     Effect.catchAllCause((cause) => Effect.logError(`the supervisor of ${record.jobId} failed`, cause)),
-    Effect.zipRight(begun.hold.giveBack),
+    Effect.zipRight(hold.giveBack),
     Effect.annotateLogs({
       job: record.jobId,
       agent: record.agent,
@@ -313,7 +335,8 @@ const begin = (parts: JobParts, open: Open, begun: Begun): Effect.Effect<LiveJob
         return new InternalError({ message: "the job is ending and delegates no more" })
       hold.keep(() => over(parts, candidate, live))
       hold.passedOn = true
-      return Effect.as(FiberSet.run(parts.supervisors, supervise(parts, open, begun)), live)
+      const supervised = supervise(candidate, hold, (span) => lifetime(parts, open, begun, span))
+      return Effect.as(FiberSet.run(parts.supervisors, supervised), live)
     })
   )
 
@@ -337,6 +360,60 @@ export const make = (parts: JobParts): Open => {
       return yield* begin(parts, open, { candidate, live, hold, minted, ops: kept.ops })
     })
   return open
+}
+
+/** A job that is in the log already, and is run again here. */
+export interface Reopened {
+  readonly candidate: Candidate
+  readonly job: JobLog
+  /** Its handler runs now, and so it needs its credentials. */
+  readonly runs: boolean
+}
+
+/** Runs a job again that was open when its process ended: it is counted, has its fiber, and takes its parent's place for it. */
+export type Reopen = (reopened: Reopened) => Effect.Effect<void>
+
+/** Returns what runs jobs again. */
+export const makeReopen = (parts: JobParts): Reopen => {
+  const open = make(parts)
+  return ({ candidate, job, runs }) =>
+    Effect.suspend(() => {
+      const { parent, record, session } = candidate
+      const hold = new Hold()
+      const live = new LiveJob(record, session, parent?.live)
+      parts.running.admit(record, hold)
+      if (parent !== undefined) {
+        parent.live.childCount++
+        hold.keepPlace(() => {
+          parent.live.childCount--
+        })
+        parent.live.takeChild(live)
+      }
+      hold.keep(() => over(parts, candidate, live))
+      hold.keep(parts.owners.own(live))
+      live.status = "running"
+      if (live.awaited !== undefined) Deferred.unsafeDone(live.awaited.opened, Exit.succeed(job))
+      parts.running.add({ live, log: job })
+      const again = (span: Tracer.Span) =>
+        Effect.gen(function* () {
+          live.span = span
+          const minted = runs
+            ? yield* Effect.exit(mint(parts, candidate, hold, job.remaining))
+            : Exit.succeed([])
+          const begun = { candidate, hold, live }
+          return yield* Exit.isSuccess(minted)
+            ? run(parts, open, begun, span, job, { minted: minted.value })
+            : run(
+                parts,
+                open,
+                { ...begun, candidate: { ...candidate, run: Effect.failCause(minted.cause) } },
+                span,
+                job,
+                { minted: [] }
+              )
+        })
+      return Effect.asVoid(FiberSet.run(parts.supervisors, supervise(candidate, hold, again)))
+    })
 }
 
 /** Returns the job as admission sees it. */

@@ -41,17 +41,19 @@ interface AsyncStorage<A> {
   readonly run: <R>(store: A, callback: () => R) => R
 }
 
-interface BuiltinModules {
-  readonly process?: {
-    readonly getBuiltinModule?: (
-      name: string
-    ) => { readonly AsyncLocalStorage: new <A>() => AsyncStorage<A> } | undefined
-  }
+interface AsyncHooks {
+  readonly AsyncLocalStorage: new <A>() => AsyncStorage<A>
+}
+
+interface Platform {
+  readonly process?:
+    | { readonly getBuiltinModule?: ((name: string) => AsyncHooks | undefined) | undefined }
+    | undefined
 }
 
 /** Which step an async function is in, where the platform can tell: Node, Bun and Deno can. */
 const running = (() => {
-  const hooks = (globalThis as BuiltinModules).process?.getBuiltinModule?.("node:async_hooks")
+  const hooks = (globalThis as Platform).process?.getBuiltinModule?.("node:async_hooks")
   return hooks === undefined ? undefined : new hooks.AsyncLocalStorage<StepService>()
 })()
 

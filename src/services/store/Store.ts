@@ -12,6 +12,8 @@ import type { Feature } from "../../protocol/Features.js"
 import type { Lease, LeaseConstraints } from "../../protocol/Lease.js"
 import type { EventType, JobStatus } from "../../protocol/Message.js"
 import type { RemoteSpan } from "../../protocol/Trace.js"
+import type { Restart } from "../agents/Contract.js"
+import type { Identity } from "../auth/Auth.js"
 
 /**
  * The store refused or failed; nothing of the batch was written. `message` is for the operator and may name files;
@@ -62,6 +64,27 @@ export interface SessionRecord {
   readonly acked: number
 }
 
+/** What a job is run again with when its process has died; of jobs of agents that say so (`Agent.make`). */
+export interface Survival {
+  readonly restart: Restart
+  /** Who submitted it, without the principal and never with a token. */
+  readonly identity: Omit<Identity, "principal">
+  /** Of the submitting session: they decide the form of what the job gives. */
+  readonly features: ReadonlyArray<Feature>
+  /** Epoch ms at which `max_runtime_sec` is over. */
+  readonly deadline?: number | undefined
+  /** How often its handler was begun. */
+  readonly attempt: number
+  /** How often in a row the process died while its handler ran, without a new outcome. */
+  readonly deaths: number
+  /** Newest ordinal of an outcome when the handler was begun. */
+  readonly progress: number
+  /** The handler does not run: the runtime that ran it was shut down, or the job is parked. */
+  readonly left?: boolean | undefined
+  /** Why it is not run at the moment. */
+  readonly parked?: string | undefined
+}
+
 /** A job as it survives a restart. Also a rejected submit, so that its answer can be repeated. */
 export interface JobRecord {
   readonly jobId: string
@@ -96,6 +119,7 @@ export interface JobRecord {
   readonly keyFreed?: boolean | undefined
   /** A cancel that was, or is about to be, acknowledged: the job ends in `CANCELLED` whatever happens (§5.4). */
   readonly cancelRequested?: { readonly reason?: string | undefined; readonly at: number } | undefined
+  readonly survival?: Survival | undefined
   /**
    * Not a job of its own: this submit was answered with the accept of that one, because of its idempotency key. Kept as
    * a rejected one is, so that the same frame gets the same answer.

@@ -7,7 +7,7 @@ import * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Agent from "../../../src/services/agents/Agent.js"
-import { Job, type JobService, Step } from "../../../src/services/jobs/Job.js"
+import { type EmitError, Job, type JobService, Step } from "../../../src/services/jobs/Job.js"
 import { Lease } from "../../../src/services/lease/Lease.js"
 import type * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
 import { open } from "../../support/Wire.js"
@@ -215,7 +215,7 @@ describe("what a durable job emits and pays", () => {
             ).pipe(Effect.map((fiber) => strays.push(fiber)))
           )
           yield* Deferred.succeed(gate, undefined)
-          const late = yield* Fiber.join(strays[stray - 1] as Fiber.Fiber<{ readonly details?: unknown }>)
+          const late = yield* Fiber.join(strays[stray - 1] as Fiber.Fiber<EmitError>)
           return [refused.details, late.details]
         })
       )
@@ -299,4 +299,4 @@ describe("a promise agent's steps", () => {
   )
 })
 
-const strays: Array<Fiber.RuntimeFiber<unknown, unknown>> = []
+const strays: Array<Fiber.Fiber<EmitError, unknown>> = []

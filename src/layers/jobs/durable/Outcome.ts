@@ -2,7 +2,13 @@
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Schema from "effect/Schema"
-import { type ArcpError, fromPayload, InternalError, isArcpError } from "../../../protocol/Errors.js"
+import {
+  type ArcpError,
+  type ErrorPayload,
+  fromPayload,
+  InternalError,
+  isArcpError
+} from "../../../protocol/Errors.js"
 import { json } from "../../../protocol/EventText.js"
 import { describe } from "../../../protocol/Problem.js"
 import { wellFormed } from "../../../protocol/Text.js"
@@ -92,11 +98,7 @@ export const ofFailure = <A, AI, E, EI>(
 interface Stored {
   readonly ok?: unknown
   readonly failure?: unknown
-  readonly error?: {
-    readonly code: string
-    readonly message: string
-    readonly details?: Record<string, unknown>
-  }
+  readonly error?: Omit<ErrorPayload, "retryable"> | undefined
 }
 
 /** Returns, or fails with, what a step came to when its outcome was kept. */
