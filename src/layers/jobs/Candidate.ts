@@ -7,7 +7,7 @@ import type { Restart } from "../../services/agents/Contract.js"
 import type { Job } from "../../services/jobs/Job.js"
 import type { JobSession } from "../../services/jobs/Jobs.js"
 import type { Lease as LeaseTag } from "../../services/lease/Lease.js"
-import type { JobRecord } from "../../services/store/Store.js"
+import type { JobRecord, Op } from "../../services/store/Store.js"
 import type { Journal } from "./durable/Journal.js"
 import type { LiveJob } from "./LiveJob.js"
 import type { Hold } from "./Reservations.js"
@@ -24,6 +24,8 @@ export interface Candidate {
   readonly restart: Restart | undefined
   /** Of a durable job that is run again. */
   readonly journal?: Journal | undefined
+  /** Makes what is stored in the commit that opens it. */
+  readonly ops?: (() => ReadonlyArray<Op>) | undefined
   /** As it came, before the agent's contract decoded it. */
   readonly input: unknown
   readonly parent?: RunningJob | undefined

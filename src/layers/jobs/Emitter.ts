@@ -7,7 +7,7 @@ import * as BigDecimal from "effect/BigDecimal"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Budget from "../../protocol/Budget.js"
-import { InternalError, InvalidRequest } from "../../protocol/Errors.js"
+import { type ArcpError, InternalError, InvalidRequest, toPayload } from "../../protocol/Errors.js"
 import * as Event from "../../protocol/Event.js"
 import { json, timestamp } from "../../protocol/EventText.js"
 import * as Vendor from "../../protocol/Vendor.js"
@@ -17,6 +17,7 @@ import type { Cost } from "../../services/lease/Lease.js"
 import type { EventLog, JobLog, NewEvent } from "../../services/log/EventLog.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import type { JobRecord, JournalEntry } from "../../services/store/Store.js"
+import type { Journal } from "./durable/Journal.js"
 import type { RunningStep, Whereabouts } from "./durable/Running.js"
 import * as Faults from "./Faults.js"
 import { bounded, envelopeBytes, isErrorPayload } from "./fitting.js"
@@ -32,6 +33,12 @@ export interface Emitter {
   readonly emitAnywhere: (kind: string, body: unknown) => Effect.Effect<void, EmitError>
   /** `Lease.spend` */
   readonly spend: (cost: Cost) => Effect.Effect<void, EmitError>
+  /** Tells that a delegation is refused. */
+  readonly refused: (
+    delegateId: string,
+    error: ArcpError,
+    journal?: JournalEntry | undefined
+  ) => Effect.Effect<void, EmitError>
   readonly delegate: (
     body: Event.Body<"delegate">,
     journal?: JournalEntry | undefined
@@ -89,8 +96,10 @@ export const make = (context: {
   readonly maxStreamedBytes: number
   /** Of a durable job: what of it was logged before, and where it may emit. */
   readonly whereabouts?: Whereabouts | undefined
+  /** Of a job that survives: how far its result was streamed. */
+  readonly journal?: Journal | undefined
 }): Emitter => {
-  const { log, job, record, options, whereabouts } = context
+  const { journal, log, job, record, options, whereabouts } = context
   const maxBytes = options.maxOutboundFrameBytes - envelopeBytes
 
   /** Emits an event of the runtime's own, or, of a job that is not durable, of its handler's. */
@@ -227,8 +236,13 @@ export const make = (context: {
     })
 
   const result = ResultWriter.make({
-    emitChunk: (body, ending) =>
-      emitAnywhere("result_chunk", body, body.more ? { ending } : { ending, awaited: true }),
+    emitChunk: (body, ending, size) =>
+      emitAnywhere("result_chunk", body, {
+        ending,
+        ...(body.more ? {} : { awaited: true }),
+        ...(journal === undefined ? {} : { journal: journal.streamed(body, size) })
+      }),
+    before: context.chunked ? journal?.result : undefined,
     resultId: context.resultId,
     chunked: context.chunked,
     maxChunkBytes: options.maxChunkBytes,
@@ -273,6 +287,14 @@ export const make = (context: {
       streamResult: result.streamResult
     },
     spend,
+    refused: (delegateId, error, journal) =>
+      whereabouts === undefined
+        ? emit("tool_result", fitting({ call_id: delegateId, error: toPayload(error) }))
+        : emitAnywhere(
+            "tool_result",
+            fitting({ call_id: delegateId, error: toPayload(error) }),
+            journal === undefined ? noMore : { journal, awaited: true }
+          ),
     delegate: (body, journal) => emitAnywhere("delegate", body, journal === undefined ? noMore : { journal }),
     secretStatus,
     finish: result.finish

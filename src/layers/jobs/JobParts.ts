@@ -12,6 +12,7 @@ import type { Secrets } from "../../services/runtime/Secrets.js"
 import type { TurnService } from "../../services/runtime/Turn.js"
 import type { Store } from "../../services/store/Store.js"
 import type { Owners } from "./durable/Owners.js"
+import type { Unsettled } from "./durable/Unsettled.js"
 import type { RunningJobs } from "./RunningJobs.js"
 
 /** What every part of `jobs` works on. */
@@ -32,6 +33,7 @@ export interface JobParts {
   readonly share: Effect.Effect<void>
   readonly running: RunningJobs
   readonly owners: Owners
+  readonly unsettled: Unsettled
   /** One fiber per job, in the runtime's scope. */
   readonly supervisors: FiberSet.FiberSet<void>
 }

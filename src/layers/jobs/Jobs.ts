@@ -25,6 +25,7 @@ import { Store } from "../../services/store/Store.js"
 import * as Cancel from "./Cancel.js"
 import { Owners } from "./durable/Owners.js"
 import * as Survival from "./durable/Survival.js"
+import { Unsettled } from "./durable/Unsettled.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
 import * as Lookup from "./Lookup.js"
@@ -62,6 +63,7 @@ const resolveParts = Effect.gen(function* () {
     share: yield* TurnShare,
     running: new RunningJobs(options),
     owners: new Owners(),
+    unsettled: new Unsettled(),
     supervisors: yield* supervision
   }
   return parts

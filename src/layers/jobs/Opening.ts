@@ -158,7 +158,11 @@ const run = (
   const { credentials, ids, log, now, options, store } = parts
   const { record, session } = candidate
   if (parts.running.graceOver) Survival.endAll(parts)
-  const durable = candidate.restart === "steps" ? Durable.make(parts, job, candidate) : undefined
+  const journal = Durable.journalOf(parts, candidate)
+  const durable =
+    journal === undefined || candidate.restart !== "steps"
+      ? undefined
+      : Durable.make(parts, job, journal, candidate)
   const emitter = Emitter.make({
     log,
     job,
@@ -170,7 +174,8 @@ const run = (
     awaitEmits: options.awaitEmits || candidate.awaitEmits,
     chunked: session.features.includes("result_chunk"),
     maxStreamedBytes: store.kind === "memory" ? options.maxStreamedBytesMemory : options.maxStreamedBytesDisk,
-    whereabouts: durable?.whereabouts
+    whereabouts: durable?.whereabouts,
+    journal
   })
   const lease = Lease.make({
     record,
@@ -195,7 +200,7 @@ const run = (
     ...emitter.service,
     step,
     sleep,
-    delegate: Delegation.make({ parts, open, parent: { live, log: job }, emitter, lease }),
+    delegate: Delegation.make({ parts, open, parent: { live, log: job }, emitter, lease, durable }),
     credentials: Effect.sync(() => credentials.held(record.jobId)),
     rotateCredential: rotation(parts, live, emitter)
   }
@@ -357,7 +362,13 @@ export const make = (parts: JobParts): Open => {
       const candidate = { ...given, record, session }
       yield* announceable(parts, candidate, minted)
       const live = new LiveJob(record, session, parent?.live)
-      return yield* begin(parts, open, { candidate, live, hold, minted, ops: kept.ops })
+      return yield* begin(parts, open, {
+        candidate,
+        live,
+        hold,
+        minted,
+        ops: [...kept.ops, ...(given.ops?.() ?? [])]
+      })
     })
   return open
 }

@@ -7,9 +7,7 @@
  * stored a listing shows the job as it was.
  */
 import * as Arr from "effect/Array"
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import * as FiberId from "effect/FiberId"
 import type { Scope } from "effect/Scope"
 import type { InternalError } from "../../protocol/Errors.js"
 import type { JobLog } from "../../services/log/EventLog.js"
@@ -105,14 +103,8 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
     const left = yield* openJobs(parts)
     const byId = new Map(left.map((record) => [record.jobId, record]))
     const survivors = Survival.survivorsOf(byId)
-    const unsettled = new Map<string, Deferred.Deferred<void>>()
-    for (const { jobId } of left) unsettled.set(jobId, Deferred.unsafeMake(FiberId.none))
-
-    const settle = (jobId: string) => {
-      const waited = unsettled.get(jobId)
-      unsettled.delete(jobId)
-      if (waited !== undefined) Deferred.unsafeDone(waited, Effect.void)
-    }
+    const { unsettled } = parts
+    for (const { jobId } of left) unsettled.add(jobId)
 
     const end = (record: JobRecord, job: JobLog) =>
       Effect.suspend(() => {
@@ -132,7 +124,7 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
             at,
             () => record
           ),
-          Effect.sync(() => settle(record.jobId))
+          Effect.sync(() => unsettled.settle(record.jobId))
         )
       })
 
@@ -162,7 +154,7 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
         for (const record of records)
           yield* Terminal.untilStored(Rerun.rerun(parts, reopen, record), parts.running).pipe(
             Effect.catchAllCause((cause) => Effect.logError(`${record.jobId} could not be run again`, cause)),
-            Effect.ensuring(Effect.sync(() => settle(record.jobId)))
+            Effect.ensuring(Effect.sync(() => unsettled.settle(record.jobId)))
           )
         yield* parts.turn.next
       }
@@ -174,20 +166,10 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
           Effect.logError("jobs of the last process could not be ended, or run again", cause)
         ),
         // Whatever happened, nobody waits for ever.
-        Effect.ensuring(
-          Effect.sync(() => {
-            for (const jobId of [...unsettled.keys()]) settle(jobId)
-          })
-        ),
+        Effect.ensuring(Effect.sync(() => unsettled.settleAll())),
         Effect.forkScoped
       )
     else parts.owners.end()
 
-    return {
-      settled: (jobId) =>
-        Effect.suspend(() => {
-          const waited = unsettled.get(jobId)
-          return waited === undefined ? Effect.succeed(false) : Effect.as(Deferred.await(waited), true)
-        })
-    }
+    return { settled: (jobId) => unsettled.settled(jobId) }
   })

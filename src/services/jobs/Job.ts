@@ -89,6 +89,11 @@ export interface DelegateOptions {
   readonly constraints?: LeaseConstraints | undefined
   /** The key of the delegation as a step of a durable job, which needs one: the child is found again by it. */
   readonly key?: string | undefined
+  /**
+   * Of a delegation of a durable job: how many children are started in the place of one that did not survive its process
+   * (`runtime_restart`). Default: none.
+   */
+  readonly retries?: number | undefined
 }
 
 /** A delegated job. It ends, at the latest, with the job that delegated to it. */

@@ -6,6 +6,7 @@
  */
 import * as Effect from "effect/Effect"
 import { InternalError } from "../../../protocol/Errors.js"
+import type { Body } from "../../../protocol/Event.js"
 import { isWellFormed } from "../../../protocol/Text.js"
 import type { TurnService } from "../../../services/runtime/Turn.js"
 import {
@@ -50,12 +51,11 @@ export interface Known {
 /** What has been streamed of the job's result. */
 export interface ResultProgress {
   readonly resultId: string
-  readonly encoding: "utf8" | "base64"
+  /** Of the next chunk. */
   readonly chunkSeq: number
   /** Decoded bytes. */
   readonly size: number
   readonly ended: boolean
-  readonly summary?: string | undefined
 }
 
 /** Limits of a journal, in bytes. */
@@ -329,8 +329,9 @@ export class Journal {
     return { kind: "emit", key, ordinal: this.nextOrdinal++, about: "{}" }
   }
 
-  /** Returns the entry that says how far the result is streamed. */
-  streamed(progress: ResultProgress): JournalEntry {
+  /** Returns the entry that says how far the result is streamed with this chunk. */
+  streamed({ chunk_seq, more, result_id }: Body<"result_chunk">, size: number): JournalEntry {
+    const progress: ResultProgress = { resultId: result_id, chunkSeq: chunk_seq + 1, size, ended: !more }
     return { kind: "result", key: "result", ordinal: this.nextOrdinal++, about: JSON.stringify(progress) }
   }
 }

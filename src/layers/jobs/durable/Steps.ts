@@ -96,8 +96,10 @@ const handedOut = ({ journal }: StepContext, known: Known): Effect.Effect<string
   journal.handOut(known.ordinal, Effect.mapError(journal.value(known), unread))
 
 /** Waits until everything that was found and is being asked for has been handed out. */
-const afterFound = (journal: Journal): Effect.Effect<void> =>
-  journal.isReplaying ? journal.handOut(Number.POSITIVE_INFINITY, Effect.void) : Effect.void
+export const afterFound = (journal: Journal): Effect.Effect<void> =>
+  Effect.suspend(() =>
+    journal.isReplaying ? journal.handOut(Number.POSITIVE_INFINITY, Effect.void) : Effect.void
+  )
 
 /** An outcome that fits into the journal: another one says so of one that does not. */
 const fitting = (journal: Journal, key: string, outcome: Outcome.Outcome): Outcome.Outcome => {
