@@ -103,6 +103,7 @@ const over = (
         yield* process.stop
         return {
           end,
+          frames,
           told: told(frames),
           store: current.store,
           jobId,
@@ -423,4 +424,144 @@ describe("a durable job that is run again", () => {
         yield* third.stop
       })
   )
+})
+
+describe("what a durable job delegates and streams", () => {
+  const childOf = (name: string, durable: boolean, gate: () => Effect.Effect<void>, ran: Array<string>) =>
+    Agent.handle(Agent.make(name, { version: "1.0.0", durable }), (input) =>
+      Effect.gen(function* () {
+        ran.push(`${name} ${input}`)
+        yield* gate()
+        return `${name} of ${input}`
+      })
+    )
+
+  it.scopedLive(
+    "is found again: a child that runs, one that has ended, one that was refused, one that was lost",
+    () =>
+      Effect.gen(function* () {
+        const ran: Array<string> = []
+        const reached = yield* Deferred.make<void>()
+        let run = 0
+        const wait = () => (run === 1 ? Effect.never : Effect.void)
+        const agents = [
+          childOf("done", false, () => Effect.void, ran),
+          childOf("durable-child", true, wait, ran),
+          childOf("plain", false, wait, ran),
+          Agent.handle(Agent.make("parent", { version: "1.0.0", durable: true }), () =>
+            Effect.orDie(
+              Effect.gen(function* () {
+                run++
+                const job = yield* Job
+                const code = Effect.map(Effect.flip(job.delegate("done", 1)), ({ message }) => message)
+                const none = yield* code
+                const done = yield* job.delegate("done", 1, { key: "done" })
+                const first = yield* done.await
+                const refused = yield* Effect.flip(
+                  job.delegate("done", 2, { key: "refused", lease: { "tool.call": ["x"] } })
+                )
+                const survivor = yield* job.delegate("durable-child", 3, { key: "durable" })
+                const lost = yield* job.delegate("plain", 4, { key: "lost" })
+                const again = yield* job.delegate("plain", 5, { key: "again", retries: 1 })
+                if (run === 1) yield* Deferred.succeed(reached, undefined)
+                const reason = yield* Effect.flip(lost.await)
+                return [
+                  none,
+                  first,
+                  refused._tag,
+                  yield* survivor.await,
+                  reason.details?.["reason"],
+                  yield* again.await,
+                  done.jobId
+                ]
+              })
+            )
+          )
+        ]
+        const store = yield* makeStore
+        const first = yield* start(store, agents)
+        const before = yield* first.run(open())
+        const { job_id } = yield* submit(before, "parent", {}, { lease_request: { "agent.delegate": ["*"] } })
+        yield* Deferred.await(reached)
+        yield* pong(before)
+        yield* first.kill
+        const second = yield* start(restarted(store), agents)
+        const after = yield* second.run(open(resume(before, 0)))
+        const end = yield* after.next((frame) => isEnd(frame) && frame.job_id === job_id)
+        const [none, ...results] = end.payload.result
+        assert.match(none, /with a { key }/)
+        const done = results.pop()
+        assert.deepStrictEqual(results, [
+          "done of 1",
+          "LeaseSubsetViolation",
+          "durable-child of 3",
+          "runtime_restart",
+          "plain of 5"
+        ])
+        assert.deepStrictEqual([...ran].sort(), [
+          "done 1",
+          "durable-child 3",
+          "durable-child 3",
+          "plain 4",
+          "plain 5",
+          "plain 5"
+        ])
+        const ofParent = after.seen.filter((frame) => frame.job_id === job_id)
+        const delegated = told(ofParent).filter((line) => line === "delegate" || line === "tool_result")
+        assert.deepStrictEqual(delegated, [
+          "delegate",
+          "delegate",
+          "tool_result",
+          "delegate",
+          "delegate",
+          "delegate",
+          "delegate"
+        ])
+        assert.isTrue(after.seen.some((frame) => frame.type === "job.accepted" && frame.job_id === done))
+        // Nothing of a family outlives it, and it ends last.
+        const ends = after.seen.filter(isEnd).map((frame) => frame.job_id)
+        assert.strictEqual(ends.at(-1), job_id)
+        assert.strictEqual(new Set(ends).size, ends.length)
+        yield* second.stop
+      })
+  )
+
+  for (const [encoding, text] of [
+    ["utf8", "smörgåsbord \u{1f37d} ".repeat(40)],
+    ["base64", "some bytes ".repeat(40)]
+  ] as const)
+    it.scopedLive(`goes on after what is committed of a streamed result (${encoding})`, () =>
+      Effect.gen(function* () {
+        const data = encoding === "utf8" ? text : new TextEncoder().encode(text)
+        let run = 0
+        const result = yield* over(
+          (job, crash) =>
+            Effect.gen(function* () {
+              const stream = yield* job.openResult(encoding)
+              const size = ++run === 1 ? 50 : 70
+              for (let from = 0; from < data.length; from += size) {
+                yield* stream.write(data.slice(from, from + size))
+                if (run === 1 && from > 150) {
+                  yield* job.flush
+                  yield* crash
+                }
+              }
+              yield* stream.end()
+            }),
+          {}
+        )
+        const chunks = result.frames
+          .filter(({ payload, type }) => type === "job.event" && payload.kind === "result_chunk")
+          .map(({ payload }) => payload.body)
+        assert.strictEqual(new Set(chunks.map(({ result_id }) => result_id)).size, 1)
+        assert.deepStrictEqual(
+          chunks.map(({ chunk_seq, more }) => [chunk_seq, more]),
+          chunks.map((_, i) => [i, i < chunks.length - 1])
+        )
+        const joined = Buffer.concat(chunks.map(({ data }) => Buffer.from(data, encoding)))
+        assert.strictEqual(joined.toString(), text)
+        assert.strictEqual(result.end.payload.result_id, chunks[0].result_id)
+        assert.strictEqual(result.end.payload.result_size, Buffer.byteLength(text))
+      })
+    )
 })
