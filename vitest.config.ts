@@ -34,6 +34,8 @@ export default defineConfig({
     minWorkers: 1,
     // Nothing here is module state of another file; loading the modules anew for each costs a third of the run.
     isolate: false,
+    // The programs that tests start keep nothing in the home of who runs them.
+    env: { NODE_DISABLE_COMPILE_CACHE: "1" },
     testTimeout: 120_000,
     hookTimeout: 120_000
   }

@@ -1,76 +1,124 @@
 // The program `arcp` in few files, with Effect and what else it needs inside: a start is a fraction of what it is when each
-// of 800 modules is found and read by itself. Native modules stay outside, and what only modules of the user's can need;
-// for those the program loads what was compiled, see src/programs/cli/program.ts.
+// of 800 modules is found and read by itself. Native modules stay outside. Twice: `bundle` has no more inside than the
+// program uses; `shared` has Effect, its platform and this package whole, for modules of the user's that import them, and a
+// file for each that can be imported (src/programs/cli/copies.ts).
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs"
-import { join, relative } from "node:path"
+import { join, posix } from "node:path"
 import { rolldown } from "rolldown"
 
-const folder = "dist/programs/bundle"
-/** Left where it is compiled to. */
-const apart = "dist/layers/lease/HttpClientPublic.js"
+const readJson = (path) => JSON.parse(readFileSync(path, "utf8"))
 
 /** The folder of the package that a module is of. */
 const folderOf = (id) => /^.*\/node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(id)?.[0]
 
-const bundle = await rolldown({
-  input: { program: "dist/programs/cli/program.js" },
-  platform: "node",
-  plugins: [
-    {
-      name: "native",
-      async resolveId(source, importer) {
-        if (importer === undefined || /^([./]|node:)/.test(source)) return null
-        const resolved = await this.resolve(source, importer, { skipSelf: true })
-        const isNative =
-          resolved !== null &&
-          ["binding.gyp", "prebuilds"].some((name) => existsSync(join(folderOf(resolved.id) ?? "", name)))
-        return isNative ? { id: source, external: true } : resolved
-      }
-    },
-    {
-      name: "apart",
-      resolveId: (id) =>
-        id.endsWith("/HttpClientPublic.js") ? { id: relative(folder, apart), external: true } : null
-    }
-  ],
-  onLog: (level, log) => {
-    // ws asks for what makes it faster, and does without.
-    if (level === "warn" && !/bufferutil|utf-8-validate/.test(log.message)) throw new Error(log.message)
+/** Whoever installs without these has no part that needs them; they import Effect by name, as modules of the user's do. */
+const optionalPeers = Object.keys(readJson("package.json").peerDependenciesMeta)
+
+const outside = {
+  name: "outside",
+  async resolveId(source, importer) {
+    if (importer === undefined || /^([./]|node:)/.test(source)) return null
+    if (optionalPeers.some((name) => source === name || source.startsWith(`${name}/`)))
+      return { id: source, external: true }
+    const resolved = await this.resolve(source, importer, { skipSelf: true })
+    const isNative =
+      resolved !== null &&
+      ["binding.gyp", "prebuilds"].some((name) => existsSync(join(folderOf(resolved.id) ?? "", name)))
+    return isNative ? { id: source, external: true } : resolved
   }
-})
-const { output } = await bundle.write({
-  dir: folder,
-  cleanDir: true,
-  format: "es",
-  comments: false,
-  // Names and lines stay, for stack traces.
-  minify: { compress: true, mangle: false, codegen: { removeWhitespace: false } },
-  topLevelVar: true,
-  // What every command needs is one file, and not one for each set of commands that share it; a group takes with it what it
-  // depends on.
-  codeSplitting: {
-    groups: [
-      { name: "words", test: /programs\/cli\/(parse|said)\.js$/, priority: 2 },
-      { name: "start", test: /programs\/cli\/start\.js$/, priority: 1 }
-    ]
-  },
-  entryFileNames: "[name].js",
-  chunkFileNames: "[name]-[hash].js"
-})
-await bundle.close()
+}
 
-/** The folders of packages that are inside, as paths from the root. */
-const packages = new Set(
-  output.flatMap(({ modules = {} }) => Object.keys(modules).flatMap((id) => folderOf(id) ?? []))
+/** Writes the licences of what is inside. */
+const writeNotices = (folder, packages) => {
+  const notices = packages.map((path) => {
+    const { name, version, license } = readJson(join(path, "package.json"))
+    const file = readdirSync(path).find((name) => /^licen[cs]e/i.test(name))
+    const text = file === undefined ? `${license}\n` : readFileSync(join(path, file), "utf8")
+    return `${name} ${version}\n\n${text.trim()}\n`
+  })
+  writeFileSync(`${folder}/NOTICES.txt`, notices.join(`\n${"-".repeat(72)}\n\n`))
+}
+
+/** `groups`: what is one file, and not one for each set of entries that share it; a group takes with it what it depends on. */
+const bundle = async (folder, input, groups, plugins = []) => {
+  const made = await rolldown({
+    input,
+    platform: "node",
+    plugins: [outside, ...plugins],
+    onLog: (level, log) => {
+      // ws asks for what makes it faster, and does without.
+      if (level === "warn" && !/bufferutil|utf-8-validate/.test(log.message)) throw new Error(log.message)
+    }
+  })
+  const { output } = await made.write({
+    dir: folder,
+    cleanDir: true,
+    format: "es",
+    comments: false,
+    // Names and lines stay, for stack traces.
+    minify: { compress: true, mangle: false, codegen: { removeWhitespace: false } },
+    topLevelVar: true,
+    codeSplitting: { groups },
+    entryFileNames: "[name].js",
+    chunkFileNames: "[name]-[hash].js"
+  })
+  await made.close()
+  /** The folders of packages that are inside, as paths from the root. */
+  const packages = new Set(
+    output.flatMap(({ modules = {} }) => Object.keys(modules).flatMap((id) => folderOf(id) ?? []))
+  )
+  writeNotices(folder, [...packages].sort())
+  const bytes = output.reduce((sum, { code }) => sum + code.length, 0)
+  console.log(`${folder}: ${output.length} files, ${(bytes / 1e6).toFixed(1)} MB, ${packages.size} packages`)
+}
+
+await bundle("dist/programs/bundle", { program: "dist/programs/cli/program.js" }, [
+  { name: "words", test: /programs\/cli\/(parse|said)\.js$/, priority: 2 },
+  { name: "start", test: /programs\/cli\/start\.js$|\/dist\/(protocol|services)\//, priority: 1 }
+])
+
+/** Where the packages are whose modules are shared. */
+const roots = {
+  effect: "node_modules/effect",
+  "@effect/platform": "node_modules/@effect/platform",
+  "effect-arcp": "."
+}
+
+/** What the entry of a package is for Node, by the conditions of its `exports`. */
+const fileFor = (entry) => (typeof entry === "string" ? entry : (entry.node ?? entry.import ?? entry.default))
+
+/** Each file of a package that can be imported, by the name of the package and the path in it. */
+const entriesOf = (name) =>
+  Object.fromEntries(
+    Object.values(readJson(join(roots[name], "package.json")).exports)
+      .map(fileFor)
+      .filter((file) => file.endsWith(".js") && existsSync(join(roots[name], file)))
+      .map((file) => [posix.join(name, file.replace(/\.js$/, "")), `./${posix.join(roots[name], file)}`])
+  )
+
+/** Of the platform a part is inside: a file for each of its modules, since those that are not import some that are. */
+const partly = {
+  name: "partly",
+  transform: {
+    filter: { id: /\/node_modules\/@effect\/platform\// },
+    handler(_, id) {
+      const fileName = /@effect\/platform\/.*/.exec(id)[0]
+      this.emitFile({ type: "chunk", id, fileName, preserveSignature: "strict" })
+    }
+  }
+}
+
+await bundle(
+  "dist/programs/shared",
+  { start: "dist/programs/cli/start.js", ...entriesOf("effect"), ...entriesOf("effect-arcp") },
+  [
+    { name: "effect", test: /\/node_modules\/(effect|fast-check|pure-rand)\//, priority: 2 },
+    { name: "start", test: /\/programs\/cli\/start\.js$|\/node_modules\/@effect\/platform\//, priority: 1 }
+  ],
+  [partly]
 )
-const notices = [...packages].sort().map((path) => {
-  const { name, version, license } = JSON.parse(readFileSync(join(path, "package.json"), "utf8"))
-  const file = readdirSync(path).find((name) => /^licen[cs]e/i.test(name))
-  const text = file === undefined ? `${license}\n` : readFileSync(join(path, file), "utf8")
-  return `${name} ${version}\n\n${text.trim()}\n`
-})
-writeFileSync(`${folder}/NOTICES.txt`, notices.join(`\n${"-".repeat(72)}\n\n`))
-if (!existsSync(apart)) throw new Error(`${apart} was not compiled`)
-
-const bytes = output.reduce((sum, { code }) => sum + code.length, 0)
-console.log(`${folder}: ${output.length} files, ${(bytes / 1e6).toFixed(1)} MB, ${packages.size} packages`)
+const versions = Object.entries(roots).map(([name, root]) => [
+  name,
+  readJson(join(root, "package.json")).version
+])
+writeFileSync("dist/programs/shared/packages.json", JSON.stringify(Object.fromEntries(versions)))

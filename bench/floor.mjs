@@ -7,7 +7,7 @@
  *
  * Prints `listening ws://HOST:PORT/arcp`, and ends with its parent (when stdin closes).
  */
-import { setImmediate as nextTurn } from "node:timers/promises"
+import { setImmediate as nextTurn, setTimeout as pause } from "node:timers/promises"
 import { WebSocketServer } from "ws"
 
 const turnFrames = 64
@@ -15,7 +15,8 @@ const turnFrames = 64
 const highWaterBytes = 1024 * 1024
 
 const traceId = "4bf92f3577b34da6a3ce929d0e0e4736"
-const ts = "2026-01-01T00:00:00.000Z"
+/** The time of what is sent: made once for every turn of the event loop. */
+let ts = new Date().toISOString()
 let ids = 0
 const ulid = () => String(ids++).padStart(26, "0")
 
@@ -42,7 +43,7 @@ const publish = (job, type, payload) => {
     )
 }
 
-const status = { kind: "status", ts, body: { phase: "running" } }
+const status = () => ({ kind: "status", ts, body: { phase: "running" } })
 const log = (message) => ({ kind: "log", ts, body: { level: "info", message } })
 const result = (value) => ({ final_status: "success", result: value, completed_at: ts })
 
@@ -54,11 +55,15 @@ const drained = (ws) =>
 const roomFor = (job) => Promise.all(Array.from(job.observers, (session) => drained(session.ws)))
 
 const agents = {
-  async emit(job, { count, size = 100, startDelayMs = 0 }) {
-    if (startDelayMs > 0) await new Promise((resolve) => setTimeout(resolve, startDelayMs))
+  async emit(job, { count, size = 100, startDelayMs = 0, delayMs = 0 }) {
+    if (startDelayMs > 0) await pause(startDelayMs)
+    ts = new Date().toISOString()
     for (let i = 0; i < count && !job.cancelled; i++) {
       publish(job, "job.event", log(String(i).padEnd(size, ".").slice(0, size)))
-      if (i % turnFrames === turnFrames - 1) await roomFor(job)
+      if (delayMs > 0) await pause(delayMs)
+      else if (i % turnFrames === turnFrames - 1) await roomFor(job)
+      else continue
+      ts = new Date().toISOString()
     }
     if (!job.cancelled) end(job, "job.result", result({ count }))
   },
@@ -88,7 +93,7 @@ const submit = (session, frame) => {
       trace_id: traceId
     }
   })
-  publish(job, "job.event", status)
+  publish(job, "job.event", status())
   agents[agent](job, input)
 }
 
@@ -116,12 +121,12 @@ const subscribe = (session, frame) => {
   })
 }
 
-/** Makes the frames of the session's last job again and sends them as it did the first time. */
-const replay = async (session) => {
-  session.seq = 0
+/** Makes the frames of the session's last job again, those after `from`, and sends them as it did the first time. */
+const replay = async (session, from) => {
+  session.seq = from
   const job = { ...session.job, observers: new Set([session]) }
-  publish(job, "job.event", status)
-  await agents.emit(job, job.input)
+  if (from === 0) publish(job, "job.event", status())
+  await agents[job.agent](job, job.input)
 }
 
 const hello = (ws, { payload }) => {
@@ -138,7 +143,7 @@ const hello = (ws, { payload }) => {
       capabilities: { encodings: ["json"], features: payload.capabilities.features, agents: [] }
     }
   })
-  if (payload.resume !== undefined) void replay(session)
+  if (payload.resume !== undefined) void replay(session, payload.resume.last_event_seq)
   return session
 }
 

@@ -14,7 +14,12 @@ const stores = {
   NORMAL: (directory) => ["--db", join(directory, "bench.db"), "--synchronous", "NORMAL"]
 }
 
-const limits = ["maxSessionsPerPrincipal=10000", "maxJobsPerSession=1000"]
+const limits = [
+  "maxSessionsPerPrincipal=10000",
+  "maxJobsPerSession=1000",
+  "maxJobsPerPrincipal=20000",
+  "maxSubscriptionsPerSession=2000"
+]
 
 const running = new Set()
 const directories = new Set()
@@ -65,6 +70,22 @@ const rssBytes = (pid) => {
   }
 }
 
+/** Watches the resident bytes of a process; the function returned tells by how much they have grown at most. */
+const watchRss = (pid) => {
+  if (pid === undefined) return () => NaN
+  const before = rssBytes(pid)
+  let highest = before
+  const look = () => {
+    highest = Math.max(highest, rssBytes(pid))
+  }
+  const timer = setInterval(look, 50)
+  return () => {
+    clearInterval(timer)
+    look()
+    return highest - before
+  }
+}
+
 const commandOf = (kind, store, extra, directory) =>
   kind === "floor"
     ? [here("floor.mjs")]
@@ -95,6 +116,7 @@ export const startServer = async ({ kind, store, extra = [], base }) => {
     pid: child.pid,
     cpuNs: () => cpuNs(child.pid),
     rssBytes: () => rssBytes(child.pid),
+    watchRss: () => watchRss(child.pid),
     /** The end of what it wrote to stderr, for error messages. */
     stderr: () => stderr.trim(),
     stop: async () => {
@@ -125,6 +147,20 @@ export const startServer = async ({ kind, store, extra = [], base }) => {
     throw new Error(`${kind} server: ${error.message}\n${server.stderr()}`)
   }
 }
+
+/**
+ * A server that somebody else has started: nothing of it is known but what it answers and, with its `pid`, what it uses.
+ * It is never stopped.
+ */
+export const peerServer = ({ agents, pid, token, url }) => ({
+  pid,
+  cpuNs: () => (pid === undefined ? undefined : cpuNs(pid)),
+  rssBytes: () => (pid === undefined ? undefined : rssBytes(pid)),
+  watchRss: () => watchRss(pid),
+  stderr: () => "",
+  stop: async () => {},
+  target: { url, token, agents }
+})
 
 /** Starts a client process; `run(server, scenario, params)` resolves with what the scenario returned. */
 export const startClient = ({ deadlineMs }) => {

@@ -5,6 +5,22 @@ const features = ["heartbeat", "ack", "list_jobs", "subscribe", "agent_versions"
 /** Events between two acknowledgements, well below the lag at which a runtime reports back-pressure. */
 const ackEvery = 256
 
+/** Takes what waits under `key`; a server that does not say which request it answers answers the oldest. */
+const takeOf = (waiting, key) => {
+  const found = key === undefined ? waiting.keys().next().value : key
+  const value = waiting.get(found)
+  waiting.delete(found)
+  return value
+}
+
+/** Returns the template with every string `$name` in it replaced by that field of the input. */
+const filled = (template, input) => {
+  if (typeof template === "string" && template.startsWith("$")) return input[template.slice(1)]
+  if (Array.isArray(template)) return template.map((each) => filled(each, input))
+  if (template === null || typeof template !== "object") return template
+  return Object.fromEntries(Object.entries(template).map(([key, each]) => [key, filled(each, input)]))
+}
+
 export class Session {
   id
   resumeToken
@@ -12,12 +28,15 @@ export class Session {
   bytes = 0
   /** Called with every `job.event`, when set. */
   onEvent
+  /** What the server calls our agents, and how it takes their input. */
+  #agents
   #ws
   #ids = 0
   #acked = 0
   #ack
   #fail
   #closing = false
+  #onRefused
   #jobs = new Map()
   #submits = new Map()
   #answers = new Map()
@@ -26,11 +45,12 @@ export class Session {
 
   /** Connects, says hello and resolves with the session. `fail` gets whatever goes wrong from then on. */
   static open(target, fail, { ack = true } = {}) {
-    const session = new Session(fail, ack)
+    const session = new Session(target, fail, ack)
     return session.#connect(target, undefined)
   }
 
-  constructor(fail, ack) {
+  constructor({ agents }, fail, ack) {
+    this.#agents = agents ?? {}
     this.#fail = fail
     this.#ack = ack
   }
@@ -42,13 +62,22 @@ export class Session {
     })
   }
 
-  /** Drops the transport and resumes on a new one, from the first event; `seq` counts again from there. */
-  resume(target, onHello) {
+  /**
+   * Drops the transport and resumes on a new one after the event `from`; `seq` counts again from there. With `onRefused` a
+   * connection that ends before the welcome is told there, and nothing has failed.
+   */
+  resume(target, { from = 0, onHello, onRefused } = {}) {
+    this.drop()
+    this.seq = from
+    this.#onRefused = onRefused
+    const resume = { session_id: this.id, resume_token: this.resumeToken, last_event_seq: from }
+    return this.#connect(target, resume, onHello)
+  }
+
+  /** Drops the transport; the session can be resumed. */
+  drop() {
     this.#closing = true
     this.#ws.terminate()
-    this.seq = 0
-    const resume = { session_id: this.id, resume_token: this.resumeToken, last_event_seq: 0 }
-    return this.#connect(target, resume, onHello)
   }
 
   #connect({ url, token }, resume, onHello = () => {}) {
@@ -76,7 +105,10 @@ export class Session {
   }
 
   #broken(ws, reason) {
-    if (ws === this.#ws && !this.#closing) this.#fail(new Error(reason))
+    if (ws !== this.#ws || this.#closing) return
+    if (this.#onRefused === undefined) return this.#fail(new Error(reason))
+    this.#closing = true
+    this.#onRefused()
   }
 
   #send(type, jobId, payload) {
@@ -106,11 +138,11 @@ export class Session {
       case "job.error":
         return this.#ended(frame)
       case "job.accepted": {
-        const job = this.#submits.get(frame.payload.request_id)
+        const job = takeOf(this.#submits, frame.payload.request_id)
+        const jobId = frame.payload.job_id ?? frame.job_id
         if (job === undefined) return
-        this.#submits.delete(frame.payload.request_id)
-        this.#jobs.set(frame.payload.job_id, job)
-        return job.onAccepted?.(frame.payload.job_id)
+        this.#jobs.set(jobId, job)
+        return job.onAccepted?.(jobId)
       }
       case "job.cancelled":
         return this.#jobs.get(frame.job_id)?.onCancelled?.(frame)
@@ -124,8 +156,10 @@ export class Session {
           received_at: new Date().toISOString()
         })
       case "session.welcome":
-        this.id = frame.payload.session_id
+        this.id = frame.payload.session_id ?? frame.session_id
         this.resumeToken = frame.payload.resume_token
+        this.#onRefused = undefined
+        this.#ack &&= frame.payload.capabilities?.features?.includes("ack") === true
         return this.#welcomed()
       case "session.error":
         return this.#fail(new Error(`session.error ${frame.payload.code}: ${frame.payload.message}`))
@@ -142,14 +176,17 @@ export class Session {
   }
 
   #answer(key, frame) {
-    const answered = this.#answers.get(key)
-    this.#answers.delete(key)
-    answered?.(frame)
+    takeOf(this.#answers, key)?.(frame)
   }
 
   /** `handlers`: `onAccepted(jobId)`, `onEvent`, `onResult`; with `onCancelled`, also `onError` at its end. */
   submit(agent, input, handlers, lease) {
-    const id = this.#send("job.submit", undefined, { agent, input, lease_request: lease })
+    const known = this.#agents[agent] ?? {}
+    const id = this.#send("job.submit", undefined, {
+      agent: known.name ?? agent,
+      input: known.input === undefined ? input : filled(known.input, input),
+      lease_request: lease
+    })
     this.#submits.set(id, handlers)
   }
 

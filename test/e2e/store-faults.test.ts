@@ -4,6 +4,7 @@ import { join } from "node:path"
 import { describe, expect, it } from "vitest"
 import { verifies } from "./requirements.js"
 import { ownServers, runToExit, serveArgs } from "./support/Server.js"
+import { smallDisk } from "./support/smallDisk.js"
 import { statements } from "./support/sqlite.js"
 import { WireClient } from "./support/WireClient.js"
 
@@ -108,16 +109,6 @@ describe("surroundings and arguments", () => {
     await refuses(["--memory", "--port", "0", "--agents", typed], /typed\.tsx.*\n.*compile TypeScript/)
   })
 })
-
-/** A file system of a few MiB, or why there is none. */
-const smallDisk = (directory: string): string | undefined => {
-  try {
-    execFileSync("mount", ["-t", "tmpfs", "-o", "size=6m", "tmpfs", directory], { stdio: "pipe" })
-    return undefined
-  } catch (error) {
-    return String((error as { stderr?: Buffer }).stderr ?? error).trim()
-  }
-}
 
 describe("a full disk", () => {
   it("fails jobs, not the process, and sends nothing that is not committed", {

@@ -92,7 +92,8 @@ export const files: Readonly<Record<string, Scope>> = {
   shutdown: processes,
   "slow-consumer": { on: ["websocket"], why: "it measures the memory of the process behind a socket" },
   stdio,
-  "store-faults": processes
+  "store-faults": processes,
+  windows: processes
 }
 
 /** What a transport can carry, for tests that ask for more than their requirements say. */

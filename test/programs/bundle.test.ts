@@ -1,13 +1,15 @@
 /** The program as the build bundles it: what a start has to find and read, which is most of what it costs. */
 import { readdirSync, readFileSync } from "node:fs"
+import { join, posix } from "node:path"
 import { fileURLToPath } from "node:url"
 import { expect, it } from "vitest"
 
-const folder = fileURLToPath(new URL("../../dist/programs/bundle/", import.meta.url))
-const files = readdirSync(folder)
+const programs = fileURLToPath(new URL("../../dist/programs/", import.meta.url))
 
 /** What is loaded with these, in or outside of the bundle. */
-const loaded = (...begin: ReadonlyArray<string>) => {
+const loaded = (bundle: "bundle" | "shared", ...begin: ReadonlyArray<string>) => {
+  const folder = join(programs, bundle, "/")
+  const files = readdirSync(folder)
   const seen = new Set<string>()
   const outside = new Set<string>()
   const walk = (name: string) => {
@@ -15,26 +17,32 @@ const loaded = (...begin: ReadonlyArray<string>) => {
     seen.add(name)
     const text = readFileSync(folder + name, "utf8")
     for (const [, from = ""] of text.matchAll(/^(?:import|export)\b[^"'()]*?"([^"]+)";?$/gm))
-      from.startsWith("./") ? walk(from.slice(2)) : outside.add(from)
+      from.startsWith(".") ? walk(posix.join(posix.dirname(name), from)) : outside.add(from)
   }
   for (const name of begin) walk(files.find((file) => file.startsWith(name)) ?? name)
   return { files: seen.size, outside: [...outside].filter((name) => !name.startsWith("node:")) }
 }
 
 it.each([
-  ["a mistake or a question", ["program.js"], 4],
-  ["arcp serve --memory", ["program.js", "start-", "serve-"], 35],
-  ["arcp serve on a file", ["program.js", "start-", "serve-", "RuntimeSqlite-"], 40],
-  ["a command of a client", ["program.js", "start-", "clients-"], 25]
-])("%s needs few files, and nothing of node_modules but what is native", (_, begin, most) => {
-  const found = loaded(...begin)
-  expect(found.outside.filter((name) => name !== "@photostructure/sqlite")).toEqual([])
-  expect(found.files).toBeLessThanOrEqual(most)
-})
+  ["a mistake or a question", "bundle", ["program.js"], 4],
+  ["arcp serve --memory", "bundle", ["program.js", "start-", "serve-"], 20],
+  ["arcp serve on a file", "bundle", ["program.js", "start-", "serve-", "RuntimeSqlite-"], 25],
+  ["arcp serve with a module of agents", "shared", ["start.js", "serve-", "effect/dist/esm/index.js"], 40],
+  ["a command of a client", "bundle", ["program.js", "start-", "clients-"], 15]
+] as const)(
+  "%s needs few files, and nothing of node_modules but what is native",
+  (_, bundle, begin, most) => {
+    const found = loaded(bundle, ...begin)
+    expect(found.outside.filter((name) => name !== "@photostructure/sqlite")).toEqual([])
+    expect(found.files).toBeLessThanOrEqual(most)
+  }
+)
 
 it("names what is inside, with its licence", () => {
-  const notices = readFileSync(`${folder}NOTICES.txt`, "utf8")
-  for (const name of ["effect", "ws", "jose", "@effect/platform"])
-    expect(notices).toMatch(new RegExp(`^${name} \\d+\\.\\d+\\.\\d+$`, "m"))
-  expect(notices).toMatch(/MIT License/)
+  for (const bundle of ["bundle", "shared"]) {
+    const notices = readFileSync(join(programs, bundle, "NOTICES.txt"), "utf8")
+    for (const name of ["effect", "ws", "jose", "@effect/platform", "undici"])
+      expect(notices).toMatch(new RegExp(`^${name} \\d+\\.\\d+\\.\\d+$`, "m"))
+    expect(notices).toMatch(/MIT License/)
+  }
 })

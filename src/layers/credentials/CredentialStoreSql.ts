@@ -116,7 +116,7 @@ export const make = (
   Effect.gen(function* () {
     const { name, prefix } = tablesOf(options)
     const problem = prefixProblem(prefix)
-    if (problem !== undefined) return yield* problem
+    if (problem !== undefined) return yield* new StoreError({ message: problem })
     const sql = yield* SqlClientTag
     const lend = yield* Effect.mapError(borrowed(sql, naming(prefix), name), toStoreError(name))
     return yield* makeOver(name, lend)

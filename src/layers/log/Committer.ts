@@ -189,28 +189,32 @@ const giveUp = ({ queue }: Work, items: ReadonlyArray<CommitItem>, error: Intern
  */
 const postpone = (work: Work, batch: ReadonlyArray<CommitItem>, cause: Cause.Cause<StoreError>) =>
   Effect.suspend(() => {
-    const { patience, queue } = work
-    const error = undone(cause)
+    const { queue } = work
     const kept = batch.filter(isKept)
     queue.refuseAll(
       batch.filter((item) => !isKept(item)),
-      error
+      undone(cause)
     )
     queue.putBack(kept)
-    if (kept.length === 0) return Effect.void
-    const isFirst = patience.failed()
-    const lost = [...queue.jobs()].filter((job) => isFenced(cause) || patience.isOver(job))
-    for (const job of lost) work.windows.break(job, error)
-    queue.discard(new Set(lost), error)
-    if (lost.length > 0) work.windows.relieve()
-    if (queue.jobs().size === 0) patience.rest()
-    const said = isFirst
-      ? Effect.logWarning("events could not be committed; trying again", cause)
-      : Effect.void
-    return lost.length === 0
-      ? said
-      : Effect.logError(`events could not be committed; ${lost.length} jobs that emitted them end`, cause)
+    const said = kept.length === 0 ? Effect.void : lose(work, cause)
+    // What was refused has left its window, and no commit may follow.
+    work.windows.relieve()
+    return said
   })
+
+/** Gives up jobs whose events have been tried for long enough. Returns what is logged of it. */
+const lose = ({ patience, queue, windows }: Work, cause: Cause.Cause<StoreError>): Effect.Effect<void> => {
+  const error = undone(cause)
+  const isFirst = patience.failed()
+  const lost = [...queue.jobs()].filter((job) => isFenced(cause) || patience.isOver(job))
+  for (const job of lost) windows.break(job, error)
+  queue.discard(new Set(lost), error)
+  if (queue.jobs().size === 0) patience.rest()
+  const said = isFirst ? Effect.logWarning("events could not be committed; trying again", cause) : Effect.void
+  return lost.length === 0
+    ? said
+    : Effect.logError(`events could not be committed; ${lost.length} jobs that emitted them end`, cause)
+}
 
 /** How long a store that fails is tried again, and how often. */
 class Patience {

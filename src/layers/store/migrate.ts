@@ -6,9 +6,11 @@ import { StoreError } from "../../services/store/Store.js"
 import { whileBusy } from "./busy.js"
 import type { Statements } from "./lending.js"
 import { naming, prefixProblem } from "./naming.js"
+import type { Query } from "./query.js"
 import { applicationId, migrations, schemaVersion } from "./schema.js"
 import { SqlClientTag } from "./sqlClientTag.js"
 import { toStoreError } from "./sqlError.js"
+import { select, type Work } from "./work.js"
 
 /** Where the tables of a store are. */
 export interface TableOptions {
@@ -83,7 +85,7 @@ const upgrade = (sql: SqlClient.SqlClient, database: string, prefix: string) =>
 export const migrate = (options: TableOptions = {}): Effect.Effect<void, StoreError, SqlClient.SqlClient> => {
   const { name, prefix } = tablesOf(options)
   const problem = prefixProblem(prefix)
-  if (problem !== undefined) return Effect.fail(problem)
+  if (problem !== undefined) return Effect.fail(new StoreError({ message: problem }))
   return Effect.flatMap(SqlClientTag, (sql) => sql.withTransaction(upgrade(sql, name, prefix))).pipe(
     Effect.withMaxOpsBeforeYield(Number.MAX_SAFE_INTEGER),
     // The driver throws where it should fail.
@@ -98,16 +100,13 @@ export const claim = (statements: Statements, owner: string): Effect.Effect<unkn
   statements.executeRaw("UPDATE {store} SET owner = ?", [owner])
 
 /** Fails when another store has claimed the tables since. To be asked in the transaction that writes. */
-export const stillOwner = (
-  statements: Statements,
-  owner: string,
-  database: string
-): Effect.Effect<void, SqlError | StoreError> =>
-  Effect.flatMap(statements.executeValues("SELECT owner FROM {store}", []), ([row]) =>
-    row?.[0] === owner
-      ? Effect.void
-      : new StoreError({
-          message: `another runtime uses these tables of ${database} since; stop one of them, or give each a prefix of its own`,
-          fenced: true
-        })
-  )
+export function* stillOwner(owner: string, database: string): Work<void> {
+  const [row] = yield* select(storedOwner)
+  if (row?.owner !== owner)
+    throw new StoreError({
+      message: `another runtime uses these tables of ${database} since; stop one of them, or give each a prefix of its own`,
+      fenced: true
+    })
+}
+
+const storedOwner: Query<{ readonly owner: string }> = ["SELECT owner FROM {store}", []]

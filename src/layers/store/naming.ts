@@ -2,7 +2,6 @@
  * The names of tables and indexes in a database that holds others' as well. Statements have them in braces, `{jobs}`, and a
  * store puts its prefix before each.
  */
-import { StoreError } from "../../services/store/Store.js"
 
 /** Lower case, so that no two prefixes are the same to a database; it is put into statements as it is. */
 const prefixes = /^[a-z][a-z0-9_]{0,31}$/
@@ -14,14 +13,11 @@ const maxTexts = 1_000
 export type Naming = (sql: string) => string
 
 /** Returns what is wrong with a prefix, or `undefined`. */
-export const prefixProblem = (prefix: string): StoreError | undefined =>
+export const prefixProblem = (prefix: string): string | undefined =>
   prefix === "" || (prefixes.test(prefix) && !prefix.startsWith("sqlite_"))
     ? undefined
-    : new StoreError({
-        message:
-          `${JSON.stringify(prefix)} cannot be the prefix of tables: give up to 32 lower-case letters, digits and ` +
-          "underscores that begin with a letter, and not with sqlite_"
-      })
+    : `${JSON.stringify(prefix)} cannot be the prefix of tables: give up to 32 lower-case letters, digits and ` +
+      "underscores that begin with a letter, and not with sqlite_"
 
 /** Returns the naming of a prefix that has no problem. */
 export const naming = (prefix: string): Naming => {

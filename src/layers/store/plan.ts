@@ -5,14 +5,14 @@
  *
  * Pure: what a batch changes in the writer's state is handed back and adopted only after its commit.
  */
-import {
-  eventOverhead,
-  type JobRecord,
-  type JournalEntry,
-  type Op,
-  type Run,
-  type SessionRecord,
-  type StoredEvent
+import { eventOverhead } from "../../services/store/eventOverhead.js"
+import type {
+  JobRecord,
+  JournalEntry,
+  Op,
+  Run,
+  SessionRecord,
+  StoredEvent
 } from "../../services/store/Store.js"
 import { isFull } from "./marks.js"
 import * as statements from "./statements.js"
@@ -51,20 +51,14 @@ export const jobsOf = (batch: ReadonlyArray<Op>): ReadonlySet<string> => {
 }
 
 /** Why a batch cannot be written: a mistake of the caller. */
-export interface Misuse {
-  readonly _tag: "Misuse"
-  readonly message: string
-}
+export class Misuse extends Error {}
 
 /** The statements of a batch, and what the writer knows once they are committed. */
 export interface Plan {
-  readonly _tag: "Plan"
   readonly statements: ReadonlyArray<statements.Statement>
   /** Brings the writer's state up to date; to be called once the statements are committed. */
   readonly adopt: () => void
 }
-
-const misuse = (message: string): Misuse => ({ _tag: "Misuse", message })
 
 /** What a batch puts, by table: of what is put twice the later one. */
 class Collected {
@@ -117,44 +111,42 @@ class Planner {
   }
 
   /** Takes up the next operation of the batch. */
-  add(op: Op): Misuse | undefined {
+  add(op: Op): void {
     switch (op._tag) {
       case "Append":
         this.collected.addEvents(op.jobId, op.events)
-        return undefined
+        return
       case "PutRun":
         this.collected.addRun(op.sessionId, op.run)
-        return undefined
+        return
       case "PutJob":
         this.collected.jobs.set(op.job.jobId, op.job)
-        return undefined
+        return
       case "PutSession":
         this.collected.sessions.set(op.session.sessionId, op.session)
-        return undefined
+        return
       case "Need":
         this.collected.needs.set(op.sessionId, op.eventSeq)
-        return undefined
+        return
       case "PutInput":
         this.collected.inputs.set(op.jobId, op.input)
-        return undefined
+        return
       case "PutJournal":
         this.collected.addJournal(op.jobId, op.entries)
-        return undefined
+        return
       case "Observe":
         this.collected.observers.push(op.sessionId, op.jobId)
-        return undefined
+        return
       case "Unobserve":
         statements.putObservers(this.collected.observers.splice(0), this.statements)
         this.statements.push(statements.unobserve(op.sessionId, op.jobId))
-        return undefined
+        return
       case "Alive":
         this.statements.push(statements.putAlive(op.at))
-        return undefined
-      default: {
-        const problem = this.write()
-        if (problem === undefined) this.remove(op)
-        return problem
-      }
+        return
+      default:
+        this.write()
+        this.remove(op)
     }
   }
 
@@ -177,14 +169,16 @@ class Planner {
   }
 
   /** Writes what was collected so far. */
-  write(): Misuse | undefined {
+  write(): void {
     const { events, inputs, jobs, journals, needs, observers, runs, sessions } = this.collected
     this.collected = new Collected()
     this.writeJobs(jobs.values())
     statements.putObservers(observers, this.statements)
     this.writeSessions(sessions.values(), needs)
     this.writeRuns(runs)
-    return this.writeInputs(inputs) ?? this.writeJournals(journals) ?? this.writeEvents(events)
+    this.writeInputs(inputs)
+    this.writeJournals(journals)
+    this.writeEvents(events)
   }
 
   /** Brings the writer's state to where this batch leaves it. */
@@ -232,43 +226,35 @@ class Planner {
     statements.putRuns(rows, this.statements)
   }
 
-  private writeInputs(inputs: ReadonlyMap<string, string>): Misuse | undefined {
+  private writeInputs(inputs: ReadonlyMap<string, string>): void {
     const rows: Array<unknown> = []
     for (const [jobId, input] of inputs) {
       const log = this.logOf(jobId)
-      if (log === undefined) return misuse(`the input was put of ${jobId}, of which there is no job record`)
+      if (log === undefined)
+        throw new Misuse(`the input was put of ${jobId}, of which there is no job record`)
       rows.push(log.id, input)
     }
     statements.putInputs(rows, this.statements)
-    return undefined
   }
 
-  private writeJournals(
-    journals: ReadonlyMap<string, ReadonlyMap<string, JournalEntry>>
-  ): Misuse | undefined {
+  private writeJournals(journals: ReadonlyMap<string, ReadonlyMap<string, JournalEntry>>): void {
     const rows: Array<unknown> = []
     for (const [jobId, journal] of journals) {
       const log = this.logOf(jobId)
-      if (log === undefined) return misuse(`a journal was put of ${jobId}, of which there is no job record`)
+      if (log === undefined)
+        throw new Misuse(`a journal was put of ${jobId}, of which there is no job record`)
       for (const { about, key, kind, ordinal, value = null } of journal.values())
         rows.push(log.id, kind, key, ordinal, about, value?.length ?? null, value)
     }
     statements.putJournal(rows, this.statements)
-    return undefined
   }
 
-  private writeEvents(
-    events: ReadonlyMap<string, ReadonlyArray<ReadonlyArray<StoredEvent>>>
-  ): Misuse | undefined {
+  private writeEvents(events: ReadonlyMap<string, ReadonlyArray<ReadonlyArray<StoredEvent>>>): void {
     const rows: Array<unknown> = []
     const extents: Array<unknown> = []
-    for (const [jobId, parts] of events) {
-      const problem = this.writeLog(jobId, parts, rows, extents)
-      if (problem !== undefined) return problem
-    }
+    for (const [jobId, parts] of events) this.writeLog(jobId, parts, rows, extents)
     statements.insertEvents(rows, this.statements)
     statements.putExtents(extents, this.statements)
-    return undefined
   }
 
   /** Writes the rows of one job's events, and the extent that then leads to them. */
@@ -277,9 +263,10 @@ class Planner {
     parts: ReadonlyArray<ReadonlyArray<StoredEvent>>,
     rows: Array<unknown>,
     extents: Array<unknown>
-  ): Misuse | undefined {
+  ): void {
     const log = this.logOf(jobId)
-    if (log === undefined) return misuse(`events were appended to ${jobId}, of which there is no job record`)
+    if (log === undefined)
+      throw new Misuse(`events were appended to ${jobId}, of which there is no job record`)
     const first = log.last === undefined ? 1 : log.last.seq + log.last.count
     let seq = first
     let row = this.nextRow
@@ -289,7 +276,7 @@ class Planner {
     for (const events of parts) {
       for (const event of events) {
         if (event.seq !== seq)
-          return misuse(`event ${event.seq} of ${jobId} was appended where ${seq} follows`)
+          throw new Misuse(`event ${event.seq} of ${jobId} was appended where ${seq} follows`)
         if (isFull(extent)) {
           write()
           extent = { seq, count: 0, row, bytes: 0 }
@@ -301,15 +288,14 @@ class Planner {
       }
     }
     this.nextRow = row
-    if (seq === first) return undefined
+    if (seq === first) return
     write()
     this.changed.set(jobId, { id: log.id, last: extent })
-    return undefined
   }
 }
 
 /**
- * Plans a batch: returns its statements, or why it cannot be written.
+ * Plans a batch: returns its statements; throws a {@link Misuse} when it cannot be written.
  *
  * @param loaded logs the batch needs that are in the database but not in `state`
  */
@@ -317,18 +303,14 @@ export const plan = (
   batch: ReadonlyArray<Op>,
   state: WriterState,
   loaded: ReadonlyMap<string, LogEnd>
-): Plan | Misuse => {
+): Plan => {
   const planner = new Planner(state, loaded)
-  for (const op of batch) {
-    const problem = planner.add(op)
-    if (problem !== undefined) return problem
-  }
-  const problem = planner.write()
-  if (problem !== undefined) return problem
+  for (const op of batch) planner.add(op)
+  planner.write()
   const adopt = (): void => {
     planner.adopt()
     for (const op of batch)
       if (op._tag === "PutJob" && op.job.endedAt !== undefined) state.logs.delete(op.job.jobId)
   }
-  return { _tag: "Plan", statements: planner.statements, adopt }
+  return { statements: planner.statements, adopt }
 }

@@ -1,12 +1,6 @@
 /** The reads of a SQL store. Nothing that was dropped or trimmed is ever seen by one. */
-import {
-  eventOverhead,
-  type JobFilter,
-  type JournalIndexEntry,
-  type Run,
-  type StoredEvent,
-  type ViewEvent
-} from "../../services/store/Store.js"
+import { eventOverhead } from "../../services/store/eventOverhead.js"
+import type { JobFilter, JournalIndexEntry, Run, StoredEvent, ViewEvent } from "../../services/store/Store.js"
 import type { LogEnd } from "./plan.js"
 import type { Statement } from "./statements.js"
 

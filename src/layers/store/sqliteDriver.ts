@@ -71,6 +71,8 @@ const maxPrepared = 256
 /** Where the interface comes from, and what is particular to it. */
 interface Supplier {
   readonly module: NativeModule
+  /** Notes that a database has a statement more. */
+  readonly prepared: (native: NativeDatabase, statement: NativeStatement) => void
   /** Ends a database after its statements are forgotten. */
   readonly release: (native: NativeDatabase) => undefined | Promise<void>
   /** Text is bound only up to its first NUL, so that two names would be one. */
@@ -79,11 +81,25 @@ interface Supplier {
 
 const hasNul = (value: unknown): value is string => typeof value === "string" && value.includes("\0")
 
+const statementOn = (native: NativeDatabase, sql: string, supplier: Supplier): NativeStatement => {
+  const statement = native.prepare(sql)
+  supplier.prepared(native, statement)
+  return statement
+}
+
 /** Binds text with a NUL as bytes. A `?` is always a parameter, never part of a literal. */
-const bindBytes = (native: NativeDatabase, sql: string, params: Values): [NativeStatement, Values] => {
+const bindBytes = (
+  native: NativeDatabase,
+  sql: string,
+  params: Values,
+  supplier: Supplier
+): [NativeStatement, Values] => {
   let i = 0
   const text = sql.replaceAll("?", () => (hasNul(params[i++]) ? "CAST(? AS TEXT)" : "?"))
-  return [native.prepare(text), params.map((value) => (hasNul(value) ? Buffer.from(value) : value))]
+  return [
+    statementOn(native, text, supplier),
+    params.map((value) => (hasNul(value) ? Buffer.from(value) : value))
+  ]
 }
 
 /** Runs a statement so that an error of it has no frames: they hold the statement, and that its database. */
@@ -97,13 +113,14 @@ const lettingGo = <A>(f: () => A): A => {
   }
 }
 
-const prepareOn = (native: NativeDatabase, sql: string, { cutsText }: Supplier): Prepared => {
-  const statement = native.prepare(sql)
+const prepareOn = (native: NativeDatabase, sql: string, supplier: Supplier): Prepared => {
+  const { cutsText } = supplier
+  const statement = statementOn(native, sql, supplier)
   const hasRows = statement.columns().length > 0
   let asArrays = false
   const rows = (params: Values, arrays: boolean): ReadonlyArray<unknown> => {
     if (cutsText && params.some(hasNul)) {
-      const [other, values] = bindBytes(native, sql, params)
+      const [other, values] = bindBytes(native, sql, params, supplier)
       other.setReturnArrays(arrays)
       return other.all(...values)
     }
@@ -115,7 +132,7 @@ const prepareOn = (native: NativeDatabase, sql: string, { cutsText }: Supplier):
   }
   const change = (params: Values): unknown => {
     if (!cutsText || !params.some(hasNul)) return statement.run(...params)
-    const [other, values] = bindBytes(native, sql, params)
+    const [other, values] = bindBytes(native, sql, params, supplier)
     return other.run(...values)
   }
   return {
@@ -175,6 +192,23 @@ const builtIn = (): NativeModule | undefined => {
 
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve))
 
+/** Statements of the substitute that are not collected yet, by their database. */
+const uncollected = new WeakMap<NativeDatabase, number>()
+
+const count = (native: NativeDatabase, change: 1 | -1): void => {
+  uncollected.set(native, (uncollected.get(native) ?? 0) + change)
+}
+
+const collected = new FinalizationRegistry<WeakRef<NativeDatabase>>((reference) => {
+  const native = reference.deref()
+  if (native !== undefined) count(native, -1)
+})
+
+const countStatement = (native: NativeDatabase, statement: NativeStatement): void => {
+  count(native, 1)
+  collected.register(statement, new WeakRef(native))
+}
+
 /**
  * Closes a database of the substitute. It finalizes statements only when they are collected, and SQLite keeps a database
  * with such statements open, locks and files included; so they are collected first.
@@ -188,7 +222,7 @@ const collectAndClose = async (native: NativeDatabase): Promise<void> => {
   v8.setFlagsFromString("--expose-gc")
   const collect: unknown = vm.runInNewContext("gc")
   // Finalizers run in the turn after, and what they let go of is for the next collection.
-  for (let i = 0; i < 3; i++) {
+  for (let i = 0; i < 3 && (uncollected.get(native) ?? 0) > 0; i++) {
     await turn()
     if (typeof collect === "function") collect()
     await turn()
@@ -205,7 +239,12 @@ export const loadDriver = async (): Promise<Driver> => {
   const module = builtIn()
   return driverOf(
     module !== undefined
-      ? { module, release: closeAtOnce, cutsText: false }
-      : { module: await import("@photostructure/sqlite"), release: collectAndClose, cutsText: true }
+      ? { module, prepared: () => {}, release: closeAtOnce, cutsText: false }
+      : {
+          module: await import("@photostructure/sqlite"),
+          prepared: countStatement,
+          release: collectAndClose,
+          cutsText: true
+        }
   )
 }

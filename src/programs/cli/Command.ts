@@ -39,8 +39,8 @@ interface Described<F extends Flags> {
   readonly examples: ReadonlyArray<string>
   /** Sections of help below the flags: heading and lines. */
   readonly more?: Readonly<Record<string, ReadonlyArray<string>>>
-  /** Whether it loads modules of the user's, which import Effect and this package. */
-  readonly hostsModules?: (written: Written) => boolean
+  /** The modules of the user's that it loads, which import Effect and this package. */
+  readonly modules?: (written: Written) => ReadonlyArray<string>
   /** Whether a signal is how it comes to its end, and not what keeps it from one. */
   readonly untilSignal?: boolean
 }
@@ -73,7 +73,7 @@ export const make = <F extends Flags>(
 ): Command & { readonly flags: F } => ({
   arguments: [],
   more: {},
-  hostsModules: () => false,
+  modules: () => [],
   untilSignal: false,
   ...described,
   // The flags were decoded by their declaration, which is what their type is inferred from.

@@ -4,23 +4,22 @@
  */
 import { whatIsMissing } from "../../services/runtime/optionalPackages.js"
 import { entries } from "./commands.js"
+import { keepCompiled } from "./compiled.js"
 import { parse } from "./parse.js"
 import { said } from "./said.js"
 import { coloured, columnsOf, fitted, safe } from "./text.js"
 
 const asked = parse(entries, process.argv.slice(2), process.env)
 
-/**
- * The bundle has Effect and this package inside. Modules of the user's import both from `node_modules`, and must find there
- * the copies that the server runs on: for them the command is loaded as it was compiled, which takes longer.
- */
-const loadStart = (hostsModules: boolean): Promise<typeof import("./start.js")> =>
-  hostsModules ? import(new URL("../cli/start.js", import.meta.url).href) : import("./start.js")
+/** Loads what runs commands: out of the bundle, unless modules of the user's are to run on the same copies. */
+const loadStart = async (modules: ReadonlyArray<string>): Promise<typeof import("./start.js")> =>
+  modules.length === 0 ? import("./start.js") : import((await import("./copies.js")).startFor(modules).href)
 
 if (asked._tag === "Run") {
   const { command, written } = asked
+  keepCompiled(process.env)
   try {
-    const { start } = await loadStart(command.hostsModules(written))
+    const { start } = await loadStart(command.modules(written))
     start(command.name, written)
   } catch (error) {
     const missing = whatIsMissing("arcp", "@effect/platform-node", error)

@@ -164,7 +164,7 @@ export const serve = Command.make(
         "ARCP_LITELLM_URL, ARCP_LITELLM_KEY  gateway that mints a job's own model keys"
       ]
     },
-    hostsModules: ({ texts }) => (texts.get(options.agents.name) ?? []).some((name) => !isShipped(name))
+    modules: ({ texts }) => (texts.get(options.agents.name) ?? []).filter((name) => !isShipped(name))
   },
   () => import("./run/serve.js")
 )

@@ -15,6 +15,8 @@ import type { RemoteSpan } from "../../protocol/Trace.js"
 import type { Restart } from "../agents/Contract.js"
 import type { Identity } from "../auth/Auth.js"
 
+export { eventOverhead } from "./eventOverhead.js"
+
 /**
  * The store refused or failed; nothing of the batch was written. `message` is for the operator and may name files;
  * `publicMessage` is what others may read.
@@ -177,9 +179,6 @@ export interface JournalIndexEntry extends Omit<JournalEntry, "value"> {
 
 /** What a journal entry takes beyond its key, `about` and value, roughly, in bytes: for limits. */
 export const journalOverhead = 256
-
-/** What an event takes beyond its payload, roughly, in bytes: for retention limits. */
-export const eventOverhead = 64
 
 /** A change to what is stored. A batch of them is committed whole or not at all. */
 export type Op = Data.TaggedEnum<{
@@ -382,6 +381,8 @@ export interface StoreService {
    * after each call.
    */
   readonly vacuum: Effect.Effect<boolean, StoreError>
+  /** Fails once the store has ended by itself, and can do nothing any more. A store without it does not. */
+  readonly died?: Effect.Effect<never, StoreError> | undefined
   /** Returns the bytes of memory that what is stored takes, roughly; 0 of a store on disk. */
   readonly held: () => number
 }

@@ -18,9 +18,11 @@ export class Program {
   exit: Exit | undefined
   readonly child: ChildProcess
 
-  constructor(args: ReadonlyArray<string>) {
+  /** `extra`: environment variables, `undefined` for those that it is not to have. */
+  constructor(args: ReadonlyArray<string>, extra: NodeJS.ProcessEnv = {}) {
     const env = { ...process.env }
     for (const name of Object.keys(env)) if (name.startsWith("ARCP_")) delete env[name]
+    Object.assign(env, extra)
     this.child = spawn(process.execPath, [program, ...args], { env, stdio: ["pipe", "pipe", "pipe"] })
     this.child.stdout?.setEncoding("utf8").on("data", (text: string) => {
       this.stdout += text

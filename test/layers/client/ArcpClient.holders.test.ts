@@ -205,8 +205,15 @@ describe("a session that another connection has taken all the same", () => {
     Effect.gen(function* () {
       const first = yield* start(makeStore().store)
       const job = yield* first.submit(Steps)
-      const reading = yield* Effect.fork(Stream.runCollect(job.events))
-      yield* first.client.ping
+      const third = yield* Effect.makeLatch()
+      const reading = yield* job.events.pipe(
+        Stream.tap((event) =>
+          event.kind === "log" && event.body.message === "3" ? third.open : Effect.void
+        ),
+        Stream.runCollect,
+        Effect.fork
+      )
+      yield* third.await
       const was = yield* first.client.resumeState
       const thief = yield* start(makeStore().store, { resume: was })
       assert.strictEqual(yield* thief.id, was.sessionId)

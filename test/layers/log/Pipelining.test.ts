@@ -5,12 +5,11 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FastCheck from "effect/FastCheck"
 import * as Fiber from "effect/Fiber"
-import * as Layer from "effect/Layer"
 import * as TestClock from "effect/TestClock"
 import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
 import { EventLog, type JobLog } from "../../../src/services/log/EventLog.js"
-import { eventLoop } from "../../../src/services/runtime/Turn.js"
-import { Store, StoreError, type StoreService } from "../../../src/services/store/Store.js"
+import { StoreError } from "../../../src/services/store/Store.js"
+import { full, isWaiting, makeStore, quiet, storedOf, unreadable } from "./gated.js"
 import {
   awaited,
   emit,
@@ -21,67 +20,11 @@ import {
   openView,
   readAll,
   record,
-  runOn,
   seqs,
   settle,
   upTo
 } from "./harness.js"
 import { sqlite } from "./sqlite.js"
-
-/** A durable store whose commits wait at a latch, and fail when the test says. */
-const makeStore = (inner: () => Layer.Layer<Store, StoreError> = StoreMemory.layer) => {
-  const gate = Effect.unsafeMakeLatch(true)
-  const control: { failing: StoreError | undefined; tries: number; largest: number } = {
-    failing: undefined,
-    tries: 0,
-    largest: 0
-  }
-  const layer = Layer.effect(
-    Store,
-    Effect.map(
-      Store,
-      (store): StoreService => ({
-        ...store,
-        kind: "durable",
-        commit: (batch) =>
-          Effect.zipRight(
-            gate.await,
-            Effect.suspend(() => {
-              control.tries++
-              if (control.failing !== undefined) return control.failing
-              const events = batch.flatMap((op) => (op._tag === "Append" ? op.events : []))
-              control.largest = Math.max(control.largest, events.length)
-              return store.commit(batch)
-            })
-          )
-      })
-    )
-  ).pipe(Layer.provide(inner()))
-  return { control, gate, run: runOn(() => layer) }
-}
-
-const full = new StoreError({ message: "the disk is full" })
-
-/** An event that is a mistake. */
-const unreadable = (n: number) =>
-  Object.defineProperty(event("log", n), "kind", {
-    get: () => {
-      throw new Error("an event that cannot be read")
-    }
-  })
-
-/** Lets everything happen that can without the clock. */
-const quiet = Effect.repeatN(eventLoop.next, 5)
-
-const isWaiting = <A, E>(fiber: Fiber.Fiber<A, E>) =>
-  Effect.map(Fiber.poll(fiber), (exit) => exit._tag === "None")
-
-const storedOf = (job: JobLog) =>
-  Effect.flatMap(Store, (store) =>
-    Effect.map(store.events(job.jobId, 1, 10_000), (events) =>
-      events.map(({ payload }) => (JSON.parse(payload) as { body?: { n: number } }).body?.n)
-    )
-  )
 
 describe("an emit", () => {
   it.effect("returns before its commit, and cannot be read before it", () => {

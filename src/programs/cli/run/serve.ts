@@ -45,6 +45,7 @@ import { didYouMean } from "../suggest.js"
 import { json } from "../text.js"
 import { UsageError } from "../UsageError.js"
 import { demoPages } from "./demo.js"
+import * as PublicHttp from "./publicHttp.js"
 import { keepStreams } from "./standardStreams.js"
 import { traceable, unless, watch } from "./strays.js"
 
@@ -231,16 +232,12 @@ const reasonOf = (cause: Cause.Cause<unknown>): string => {
 /** The services that agents get: those of the program, and what their modules bring. */
 const servicesOf = (modules: ReadonlyArray<AgentsModule>) =>
   Effect.gen(function* () {
-    // Shipped agents fetch nothing, and loading this is a good part of a start.
-    const http = modules.every(({ shipped }) => shipped)
-      ? FetchHttpClient.layer
-      : (yield* Effect.promise(() => import("../../../layers/lease/HttpClientPublic.js"))).layer()
     const brought = modules.map(({ layer, name }) =>
       Layer.catchAllCause(layer, (cause) =>
         Layer.fail(new CannotServe({ message: `--agents ${name}: its layer ${reasonOf(cause)}` }))
       )
     )
-    const base = Layer.mergeAll(http, SecretsLayer.layer, Layer.context<FileSystem | Path>())
+    const base = Layer.mergeAll(PublicHttp.layer, SecretsLayer.layer, Layer.context<FileSystem | Path>())
     // A module's layer may use what those before it provide.
     return brought.reduce<Layer.Layer<Provided, CannotServe, FileSystem | Path>>(
       (all, layer) => layer.pipe(Layer.provideMerge(all)),

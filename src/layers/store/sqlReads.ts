@@ -1,0 +1,122 @@
+/** The reads of a store over SQL: everything that it can be asked, whoever writes to it. */
+import type { SqlError } from "@effect/sql/SqlError"
+import * as Effect from "effect/Effect"
+import { Turn, type TurnService } from "../../services/runtime/Turn.js"
+import type {
+  JobFilter,
+  JobRecord,
+  Run,
+  SessionRecord,
+  StoreError,
+  StoreService
+} from "../../services/store/Store.js"
+import { firstPlace, makeSearch } from "./ended.js"
+import type { Statements } from "./lending.js"
+import { type ListingStep, list, stepSize } from "./listing.js"
+import * as query from "./query.js"
+import * as retention from "./retentionQuery.js"
+import { toStoreError } from "./sqlError.js"
+import type { Statement } from "./statements.js"
+
+/** What a store answers from what is committed. */
+export type Reads = Omit<StoreService, "kind" | "commit" | "vacuum" | "held" | "died">
+
+/** Runs a read, which sees no transaction half done. */
+export type Read = <A>(
+  work: (statements: Statements) => Effect.Effect<A, SqlError>
+) => Effect.Effect<A, StoreError>
+
+/** Reads rows, and the records in them. */
+const selecting = (name: string, read: Read) => {
+  const select = <A>([sql, params]: query.Query<A>): Effect.Effect<ReadonlyArray<A>, StoreError> =>
+    read((statements) => statements.execute(sql, params, undefined))
+
+  const selectOne = <A>(statement: query.Query<A>): Effect.Effect<A | undefined, StoreError> =>
+    Effect.map(select(statement), (rows) => rows[0])
+
+  /** Reads rows as arrays: reading a page is the hot path, and objects are made of them anyway. */
+  const values = <A>([sql, params]: Statement, make: (rows: query.Rows) => A): Effect.Effect<A, StoreError> =>
+    read((statements) => Effect.map(statements.executeValues(sql, params), make))
+
+  const parse = <A>(row: query.RecordRow): Effect.Effect<A, StoreError> =>
+    Effect.mapError(
+      Effect.try({ try: () => JSON.parse(row.record) as A, catch: (cause) => cause }),
+      toStoreError(name)
+    )
+
+  const selectRecords = <A>(statement: query.Query<query.RecordRow>) =>
+    Effect.flatMap(select(statement), Effect.forEach(parse<A>))
+
+  const selectRecord = <A>(
+    statement: query.Query<query.RecordRow>
+  ): Effect.Effect<A | undefined, StoreError> =>
+    Effect.flatMap(selectOne(statement), (row) =>
+      row === undefined ? Effect.succeed(undefined) : parse<A>(row)
+    )
+
+  return { select, selectOne, values, parse, selectRecord, selectRecords }
+}
+
+type Select = ReturnType<typeof selecting>
+
+/** Finds jobs: those of a listing, and those that have ended and may be dropped. */
+const searching = ({ parse, select }: Select, turn: TurnService) => {
+  const ended = (...search: Parameters<typeof retention.ended>) => select(retention.ended(...search))
+  const unneeded = makeSearch({
+    ended,
+    neededOf: (jobIds) => Effect.map(select(retention.neededOf(jobIds)), (rows) => new Set(query.ids(rows))),
+    pause: turn.next
+  })
+  const toStep = (rows: ReadonlyArray<query.ListedRow>): Effect.Effect<ListingStep<JobRecord>, StoreError> =>
+    Effect.map(
+      Effect.forEach(
+        rows.flatMap(({ record }) => (record === null ? [] : [{ record }])),
+        parse<JobRecord>
+      ),
+      (found) => ({ found, next: rows.at(-1) })
+    )
+  return {
+    jobs: (filter: JobFilter) =>
+      list(filter, (after) => Effect.flatMap(select(query.jobs(filter, after, stepSize)), toStep), turn.next),
+    retired: ({ endedBefore, limit }: Parameters<StoreService["retired"]>[0]) =>
+      unneeded(undefined, endedBefore, limit),
+    surplus: ({ limit, needed, principal }: Parameters<StoreService["surplus"]>[0]) =>
+      needed
+        ? Effect.map(ended(principal, firstPlace, Number.MAX_SAFE_INTEGER, limit), query.ids)
+        : unneeded(principal, Number.MAX_SAFE_INTEGER, limit)
+  }
+}
+
+/** Returns the reads of a database, which error messages call `name`. */
+export const readsOver = (name: string, read: Read): Effect.Effect<Reads> =>
+  Effect.map(Turn, (turn) => {
+    const reading = selecting(name, read)
+    const { select, selectOne, selectRecord, selectRecords, values } = reading
+    return {
+      ...searching(reading, turn),
+      session: (sessionId) => selectRecord<SessionRecord>(query.session(sessionId)),
+      sessions: selectRecords<SessionRecord>(query.sessions),
+      view: (sessionId) =>
+        Effect.map(selectOne(query.view(sessionId)), (row) => row ?? { first: 1, last: 0 }),
+      page: (sessionId, after, limit, maxBytes) =>
+        values(query.page(sessionId, after, limit, maxBytes), (rows) => query.toPage(rows, after, maxBytes)),
+      runs: (sessionId, fromEventSeq, limit) => select<Run>(query.runs(sessionId, fromEventSeq, limit)),
+      observersOf: (jobIds) => Effect.map(select(retention.observersOf(jobIds)), retention.toGroups),
+      viewers: (jobIds) => select(retention.viewers(jobIds)),
+      needed: (jobId) => Effect.map(selectOne(retention.needed(jobId)), (row) => row?.seq ?? undefined),
+      job: (jobId) => selectRecord<JobRecord>(query.job(jobId)),
+      jobBySubmit: (sessionId, submitId) => selectRecord<JobRecord>(query.jobBySubmit(sessionId, submitId)),
+      jobByKey: (principal, key) => selectRecord<JobRecord>(query.jobByKey(principal, key)),
+      endedCounts: Effect.map(select(retention.endedCounts), retention.toEndedCounts),
+      input: (jobId) => Effect.map(selectOne(query.input(jobId)), (row) => row?.input),
+      journal: (jobId, after, limit) =>
+        Effect.map(select(query.journal(jobId, after, limit)), query.toJournal),
+      journalValue: (jobId, kind, key) =>
+        Effect.map(selectOne(query.journalValue(jobId, kind, key)), (row) => row?.value ?? undefined),
+      events: (jobId, fromSeq, limit) => values(query.events(jobId, fromSeq, limit), query.toEvents),
+      boundsOf: (jobIds) => Effect.map(select(retention.retained(jobIds)), retention.toBoundsOf),
+      marks: (jobId) => Effect.map(select(retention.marks(jobId)), retention.toMarks),
+      aliveAt: Effect.map(selectOne(query.aliveAt), (row) => row?.aliveAt ?? 0),
+      freeing: Effect.map(selectOne(retention.freeing), (row) => row?.events ?? 0)
+    }
+  })

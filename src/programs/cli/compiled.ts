@@ -1,0 +1,45 @@
+/**
+ * What Node has compiled of a module is kept for the next start, from Node 22.1 on. Who can write what is kept decides what
+ * runs, so it is in a folder of this user's alone, and never in one for temporary files.
+ */
+import { lstatSync, mkdirSync } from "node:fs"
+import * as NodeModule from "node:module"
+import { homedir } from "node:os"
+import { isAbsolute, join } from "node:path"
+
+/** Not declared for the oldest Node that is supported. */
+const node: typeof NodeModule & { readonly enableCompileCache?: (folder: string) => unknown } = NodeModule
+
+/** The permission to write, of everybody but the owner. */
+const writableByOthers = 0o022
+
+const belongsTo = (user: number, folder: string): boolean => {
+  const stat = lstatSync(folder)
+  return stat.isDirectory() && stat.uid === user && (stat.mode & writableByOthers) === 0
+}
+
+/** Returns the folder, made when there is none; `undefined` where it would not be this user's alone. */
+const privateFolder = (env: NodeJS.ProcessEnv, user: number): string | undefined => {
+  const xdg = env["XDG_CACHE_HOME"]
+  const home = homedir()
+  const given = xdg !== undefined && isAbsolute(xdg)
+  // Of `sudo` that keeps HOME the home is somebody else's, who could not remove what is made there.
+  if (!given && !belongsTo(user, home)) return undefined
+  const folder = join(given ? xdg : join(home, ".cache"), "effect-arcp")
+  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  return belongsTo(user, folder) ? folder : undefined
+}
+
+/** Lets Node keep what it compiles from here on. Nothing depends on it: where that is impossible every start compiles. */
+export const keepCompiled = (env: NodeJS.ProcessEnv): void => {
+  const user = process.geteuid?.()
+  if (node.enableCompileCache === undefined || user === undefined) return
+  // Of these Node takes care itself.
+  if (env["NODE_COMPILE_CACHE"] !== undefined || env["NODE_DISABLE_COMPILE_CACHE"] !== undefined) return
+  try {
+    const folder = privateFolder(env, user)
+    if (folder !== undefined) node.enableCompileCache(folder)
+  } catch {
+    // No home, or one that cannot be written to.
+  }
+}
