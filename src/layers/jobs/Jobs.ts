@@ -24,6 +24,7 @@ import { inRealTime, within } from "../../services/runtime/within.js"
 import { Store } from "../../services/store/Store.js"
 import * as Cancel from "./Cancel.js"
 import { Owners } from "./durable/Owners.js"
+import * as Reopening from "./durable/Reopening.js"
 import * as Survival from "./durable/Survival.js"
 import { Unsettled } from "./durable/Unsettled.js"
 import * as Faults from "./Faults.js"
@@ -99,7 +100,7 @@ const toInternal = (error: ArcpError): InternalError =>
 /** Makes the jobs of a runtime over the services in context, and ends those that the last process left. */
 export const make = Effect.gen(function* () {
   const parts = yield* resolveParts
-  const recovery = yield* Recovery.make(parts, Opening.makeReopen(parts))
+  const recovery = yield* Recovery.make(parts, Reopening.make(parts))
   const ownership = Ownership.make(parts)
   const lookup = Lookup.make(parts, ownership, recovery)
   const { cancel, cancelAll } = Cancel.make(parts, ownership, lookup)

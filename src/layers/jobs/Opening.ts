@@ -34,7 +34,7 @@ import type { JobParts } from "./JobParts.js"
 import * as Limits from "./Limits.js"
 import { LiveJob } from "./LiveJob.js"
 import { seesCredentials } from "./Ownership.js"
-import { Hold } from "./Reservations.js"
+import type { Hold } from "./Reservations.js"
 import { byteLength, exceeds } from "./ResultWriter.js"
 import * as Runner from "./Runner.js"
 
@@ -68,7 +68,7 @@ const keepInput = (
 const nothingMinted = Effect.succeed<ReadonlyArray<Credential>>([])
 
 /** Mints what the job needs, into its hold. */
-const mint = (
+export const mint = (
   { credentials }: JobParts,
   { parentSpan, record, session }: Candidate,
   hold: Hold,
@@ -146,7 +146,7 @@ const spanOptions = ({ parentSpan, record }: Candidate): Tracer.SpanOptions => (
   }
 })
 
-const run = (
+export const run = (
   parts: JobParts,
   open: Open,
   { candidate, hold, live }: Pick<Begun, "candidate" | "hold" | "live">,
@@ -257,7 +257,7 @@ const notStored = ({ parent, record, session }: Candidate, error: InternalError)
 }
 
 /** Ends the job in the table, and for whoever delegated to it. */
-const over = ({ running }: JobParts, { parent, record }: Candidate, live: LiveJob) => {
+export const over = ({ running }: JobParts, { parent, record }: Candidate, live: LiveJob) => {
   running.remove(record.jobId)
   parent?.live.children.delete(live)
   if (live.awaited === undefined) return
@@ -308,7 +308,7 @@ const lifetime = (
   })
 
 /** Runs as the job's own fiber, in its span, to the end; gives back the hold. */
-const supervise = (
+export const supervise = (
   candidate: Candidate,
   hold: Hold,
   live: (span: Tracer.Span) => Effect.Effect<unknown, ArcpError>
@@ -371,60 +371,6 @@ export const make = (parts: JobParts): Open => {
       })
     })
   return open
-}
-
-/** A job that is in the log already, and is run again here. */
-export interface Reopened {
-  readonly candidate: Candidate
-  readonly job: JobLog
-  /** Its handler runs now, and so it needs its credentials. */
-  readonly runs: boolean
-}
-
-/** Runs a job again that was open when its process ended: it is counted, has its fiber, and takes its parent's place for it. */
-export type Reopen = (reopened: Reopened) => Effect.Effect<void>
-
-/** Returns what runs jobs again. */
-export const makeReopen = (parts: JobParts): Reopen => {
-  const open = make(parts)
-  return ({ candidate, job, runs }) =>
-    Effect.suspend(() => {
-      const { parent, record, session } = candidate
-      const hold = new Hold()
-      const live = new LiveJob(record, session, parent?.live)
-      parts.running.admit(record, hold)
-      if (parent !== undefined) {
-        parent.live.childCount++
-        hold.keepPlace(() => {
-          parent.live.childCount--
-        })
-        parent.live.takeChild(live)
-      }
-      hold.keep(() => over(parts, candidate, live))
-      hold.keep(parts.owners.own(live))
-      live.status = "running"
-      if (live.awaited !== undefined) Deferred.unsafeDone(live.awaited.opened, Exit.succeed(job))
-      parts.running.add({ live, log: job })
-      const again = (span: Tracer.Span) =>
-        Effect.gen(function* () {
-          live.span = span
-          const minted = runs
-            ? yield* Effect.exit(mint(parts, candidate, hold, job.remaining))
-            : Exit.succeed([])
-          const begun = { candidate, hold, live }
-          return yield* Exit.isSuccess(minted)
-            ? run(parts, open, begun, span, job, { minted: minted.value })
-            : run(
-                parts,
-                open,
-                { ...begun, candidate: { ...candidate, run: Effect.failCause(minted.cause) } },
-                span,
-                job,
-                { minted: [] }
-              )
-        })
-      return Effect.asVoid(FiberSet.run(parts.supervisors, supervise(candidate, hold, again)))
-    })
 }
 
 /** Returns the job as admission sees it. */

@@ -12,12 +12,12 @@ import type { Scope } from "effect/Scope"
 import type { InternalError } from "../../protocol/Errors.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import type { JobFilter, JobRecord } from "../../services/store/Store.js"
+import type { Reopen } from "./durable/Reopening.js"
 import * as Rerun from "./durable/Rerun.js"
 import * as Survival from "./durable/Survival.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
 import { type Ending, parentEnded } from "./LiveJob.js"
-import type { Reopen } from "./Opening.js"
 import * as Terminal from "./Terminal.js"
 
 /** Ends the jobs that the last process left. */
@@ -103,6 +103,13 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
     const left = yield* openJobs(parts)
     const byId = new Map(left.map((record) => [record.jobId, record]))
     const survivors = Survival.survivorsOf(byId)
+    const childrenOf = new Map<string, Array<string>>()
+    for (const { jobId, parentJobId } of left) {
+      if (parentJobId === undefined) continue
+      const children = childrenOf.get(parentJobId)
+      if (children === undefined) childrenOf.set(parentJobId, [jobId])
+      else children.push(jobId)
+    }
     const { unsettled } = parts
     for (const { jobId } of left) unsettled.add(jobId)
 
@@ -152,7 +159,10 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
         const records = ordered.slice(from, from + rerunsAtOnce)
         yield* Terminal.untilStored(log.loadJobs(records), parts.running)
         for (const record of records)
-          yield* Terminal.untilStored(Rerun.rerun(parts, reopen, record), parts.running).pipe(
+          yield* Terminal.untilStored(
+            Rerun.rerun(parts, reopen, record, childrenOf.get(record.jobId) ?? []),
+            parts.running
+          ).pipe(
             Effect.catchAllCause((cause) => Effect.logError(`${record.jobId} could not be run again`, cause)),
             Effect.ensuring(Effect.sync(() => unsettled.settle(record.jobId)))
           )

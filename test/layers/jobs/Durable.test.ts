@@ -443,7 +443,8 @@ describe("what a durable job delegates and streams", () => {
         const ran: Array<string> = []
         const reached = yield* Deferred.make<void>()
         let run = 0
-        const wait = () => (run === 1 ? Effect.never : Effect.void)
+        let isFirst = true
+        const wait = () => Effect.suspend(() => (isFirst ? Effect.never : Effect.void))
         const agents = [
           childOf("done", false, () => Effect.void, ran),
           childOf("durable-child", true, wait, ran),
@@ -485,6 +486,7 @@ describe("what a durable job delegates and streams", () => {
         yield* Deferred.await(reached)
         yield* pong(before)
         yield* first.kill
+        isFirst = false
         const second = yield* start(restarted(store), agents)
         const after = yield* second.run(open(resume(before, 0)))
         const end = yield* after.next((frame) => isEnd(frame) && frame.job_id === job_id)

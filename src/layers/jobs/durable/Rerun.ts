@@ -21,9 +21,9 @@ import type { JobRecord, Survival } from "../../../services/store/Store.js"
 import type { Candidate } from "../Candidate.js"
 import * as Faults from "../Faults.js"
 import type { JobParts } from "../JobParts.js"
-import type { Reopen } from "../Opening.js"
 import * as Terminal from "../Terminal.js"
 import { Journal } from "./Journal.js"
+import type { Reopen } from "./Reopening.js"
 import * as Survivals from "./Survival.js"
 
 /** A job that survives. */
@@ -71,19 +71,22 @@ const park = (parts: JobParts, job: JobLog, record: Survivor, why: ArcpError): E
     survival: { ...record.survival, left: true, parked: why.code.toLowerCase() }
   }).pipe(Effect.zipRight(Effect.logWarning(`job parked: ${why.message}`)), Effect.zipRight(Effect.never))
 
-/** Waits, counts the attempt, says so, and decodes the input. */
+/** Waits for what becomes of its children and for its pause, counts the attempt, says so, and decodes the input. */
 const begin = (
   parts: JobParts,
   job: JobLog,
   record: Survivor,
   agent: Registered,
-  progress: number
+  progress: number,
+  children: ReadonlyArray<string>
 ): Effect.Effect<Candidate["run"], ArcpError> =>
   Effect.gen(function* () {
     const { log, now, options, store } = parts
     const survival = Survivals.again(record.survival, progress, record.survival.left !== true)
     const loop = Survivals.crashLoop(survival, options)
     if (loop !== undefined) return yield* loop
+    // Before the handler can end: nothing outlives its parent.
+    yield* Effect.forEach(children, (jobId) => parts.unsettled.settled(jobId), { discard: true })
     yield* Effect.sleep(Survivals.pauseBefore(survival, options))
     yield* put(parts, job, { ...record, survival })
     yield* log.append(job, recovered(now(), survival.attempt))
@@ -102,11 +105,12 @@ const resolve = (
     onSome: registry.resolve
   })
 
-/** Makes a job what it was, and runs its handler again. */
+/** Makes a job what it was, with the children that were open with it, and runs its handler again. */
 export const rerun = (
   parts: JobParts,
   reopen: Reopen,
-  record: Survivor
+  record: Survivor,
+  children: ReadonlyArray<string>
 ): Effect.Effect<void, InternalError> =>
   Effect.gen(function* () {
     const { log, options, owners, registry, running, store, turn } = parts
@@ -117,7 +121,7 @@ export const rerun = (
     const found = yield* Effect.either(resolve(registry, record.agent))
     const run = Either.match(found, {
       onLeft: (why): Candidate["run"] => park(parts, job, record, why),
-      onRight: (agent) => Effect.flatten(begin(parts, job, record, agent, journal.lastOutcome))
+      onRight: (agent) => Effect.flatten(begin(parts, job, record, agent, journal.lastOutcome, children))
     })
     yield* reopen({
       candidate: {
