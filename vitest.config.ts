@@ -1,5 +1,6 @@
 import { defineConfig } from "vitest/config"
 import { files, type Transport, transports } from "./test/e2e/transports.js"
+import { bundledWorker } from "./test/support/bundledWorker.js"
 
 /** Files of the black-box suite that do not run over `transport`. */
 const excluded = (transport: Transport) =>
@@ -21,6 +22,7 @@ const project = (transport: Transport) => ({
 })
 
 export default defineConfig({
+  plugins: [bundledWorker()],
   test: {
     projects: transports.map(project),
     runner: "./test/support/runner.ts",

@@ -87,12 +87,15 @@ const roots = {
 /** What the entry of a package is for Node, by the conditions of its `exports`. */
 const fileFor = (entry) => (typeof entry === "string" ? entry : (entry.node ?? entry.import ?? entry.default))
 
+/** Whether a file is run and not imported; it is whole by itself, and stays where it is. */
+const isRun = (file) => file.endsWith("/sqlite-worker.js")
+
 /** Each file of a package that can be imported, by the name of the package and the path in it. */
 const entriesOf = (name) =>
   Object.fromEntries(
     Object.values(readJson(join(roots[name], "package.json")).exports)
       .map(fileFor)
-      .filter((file) => file.endsWith(".js") && existsSync(join(roots[name], file)))
+      .filter((file) => file.endsWith(".js") && existsSync(join(roots[name], file)) && !isRun(file))
       .map((file) => [posix.join(name, file.replace(/\.js$/, "")), `./${posix.join(roots[name], file)}`])
   )
 

@@ -80,7 +80,7 @@ JS
     wait "$server" || true
     server=""
   done
-  if grep -i warning serve.log; then exit 1; fi
+  if grep -iE 'warning|level=WARN' serve.log; then exit 1; fi
   [ "$(ls arcp.db*)" = "$(printf 'arcp.db\narcp.db.lock')" ] || { ls arcp.db*; exit 1; }
   echo "node $(node --version): without a compiler, a server on SQLite starts, runs a job, and starts again"
 done

@@ -61,6 +61,15 @@ const cpuNs = (pid) => {
   }
 }
 
+/** The same of its main thread only. */
+const mainCpuNs = (pid) => {
+  try {
+    return Number(readFileSync(`/proc/${pid}/task/${pid}/schedstat`, "utf8").split(" ")[0])
+  } catch {
+    return undefined
+  }
+}
+
 /** Resident bytes of a process. */
 const rssBytes = (pid) => {
   try {
@@ -86,11 +95,14 @@ const watchRss = (pid) => {
   }
 }
 
-const commandOf = (kind, store, extra, directory) =>
+const commandOf = (kind, store, extra, directory, { heap, profile }) =>
   kind === "floor"
     ? [here("floor.mjs")]
     : [
-        here("../dist/programs/arcp.js"),
+        // Bundled as it is shipped; for a profile as it was compiled, since that says where a function is.
+        ...(profile === undefined
+          ? [...(heap === undefined ? [] : ["--import", here("heap.mjs")]), here("../dist/programs/arcp.js")]
+          : ["--import", here("profiling.mjs"), here("../dist/programs/cli/program.js")]),
         ...["serve", "--agents", "conformance", "--port", "0", "--token", `${token}=bench`],
         ...stores[store](directory),
         // Idle sessions are measured idle.
@@ -100,13 +112,17 @@ const commandOf = (kind, store, extra, directory) =>
 
 /**
  * Starts a server and resolves when it listens. `kind` is `floor` or `arcp`, `base` the directory in which
- * its database gets a directory of its own, `extra` further `--limit` values.
+ * its database gets a directory of its own, `extra` further `--limit` values, `profile` the file that a CPU profile is
+ * written to (see `profiling.mjs`), `heap` the file that says what is in use (see `heap.mjs`).
  */
-export const startServer = async ({ kind, store, extra = [], base }) => {
+export const startServer = async ({ kind, store, extra = [], base, heap, profile }) => {
   const directory = mkdtempSync(join(base, "arcp-bench-"))
   directories.add(directory)
   const child = register(
-    spawn(process.execPath, commandOf(kind, store, extra, directory), { stdio: ["pipe", "pipe", "pipe"] })
+    spawn(process.execPath, commandOf(kind, store, extra, directory, { heap, profile }), {
+      stdio: ["pipe", "pipe", "pipe"],
+      env: { ...process.env, BENCH_PROFILE: profile, BENCH_HEAP: heap }
+    })
   )
   let stderr = ""
   child.stderr.on("data", (data) => {
@@ -115,6 +131,7 @@ export const startServer = async ({ kind, store, extra = [], base }) => {
   const server = {
     pid: child.pid,
     cpuNs: () => cpuNs(child.pid),
+    mainCpuNs: () => mainCpuNs(child.pid),
     rssBytes: () => rssBytes(child.pid),
     watchRss: () => watchRss(child.pid),
     /** The end of what it wrote to stderr, for error messages. */

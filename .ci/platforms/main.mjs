@@ -87,6 +87,8 @@ const on = async (host, flags, uses) => {
   for (const [what, use] of Object.entries(uses))
     report(what, server.url === undefined ? { code: 1, output: server.log() } : await use(server.url))
   const code = await server.stop()
+  // Also that no thread could be had which commits.
+  if (/level=WARN/.test(server.log())) report("the server's log", { code: 1, output: server.log() })
   if (code !== 0) report("the server's end", { code: 1, output: `it left with ${code}\n${server.log()}` })
 }
 

@@ -41,6 +41,9 @@ const emits = (full) => [
   emit({ jobs: 8, batch: 64, store: "NORMAL", long: true }, full)
 ]
 
+/** Milliseconds in which so many must have subscribed before the first event; not part of what is measured. */
+const timeToSubscribe = (subscribers) => 1_000 + 3 * subscribers
+
 const fanout = (store, full, target) => ({
   name: "fanout-50",
   title: "1 job to 50 subscribers, batch 64",
@@ -52,7 +55,7 @@ const fanout = (store, full, target) => ({
       subscribers: 50,
       batch: 64,
       size,
-      startDelayMs: 500
+      startDelayMs: timeToSubscribe(50)
     })
 })
 
@@ -66,7 +69,7 @@ const fanoutToMany = (full) => ({
     ...latency({ lag: "50 events/s, made → received" }, { lag: p99AtMost(1_000) })
   },
   measure: async ({ client, server }) => {
-    const params = { subscribers: 1_000, size, startDelayMs: 1_000 }
+    const params = { subscribers: 1_000, size, startDelayMs: timeToSubscribe(1_000) }
     const { values, ...rest } = await client.run(server, "fanout", {
       ...params,
       batch: 64,
@@ -93,7 +96,8 @@ const fanoutCurve = (full) => ({
     const values = {}
     for (const subscribers of fanoutSteps) {
       const count = Math.max(300, Math.floor((full ? 200_000 : 20_000) / subscribers / 2))
-      const params = { batch: 64, count: Math.min(count, 20_000), size, startDelayMs: 500, subscribers }
+      const startDelayMs = timeToSubscribe(subscribers)
+      const params = { batch: 64, count: Math.min(count, 20_000), size, startDelayMs, subscribers }
       values[`at${subscribers}`] = (await client.run(server, "fanout", params)).values.rate
     }
     return { values }

@@ -1,7 +1,7 @@
 /** Scenarios about many sessions: idle, and all coming back at once. */
 import { setTimeout as pause } from "node:timers/promises"
 import { Session } from "../session.mjs"
-import { heldCount, hold, now } from "./common.mjs"
+import { heldCount, hold, inParallel, now } from "./common.mjs"
 
 /** Opens idle sessions until there are `total`; they stay open. */
 export const idle = async ({ total, ...context }) => {
@@ -10,6 +10,15 @@ export const idle = async ({ total, ...context }) => {
   }
   await Promise.all(Array.from({ length: 32 }, opener))
   return {}
+}
+
+/** `count` sessions are opened and closed again, 32 at a time. */
+export const connect = async ({ count, open }) => {
+  await inParallel(count, 32, async () => {
+    const session = await open()
+    await session.close()
+  })
+  return { values: {}, units: count }
 }
 
 /**

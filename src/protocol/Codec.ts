@@ -9,6 +9,7 @@ import type * as Schema from "effect/Schema"
 import { type Envelope, isVersion, type Rejected, versions } from "./Envelope.js"
 import { fault } from "./JsonText.js"
 import { clientMessages } from "./Message.js"
+import { dropping } from "./nulls.js"
 import { describe } from "./Problem.js"
 import { isWellFormed } from "./Text.js"
 import * as Trace from "./Trace.js"
@@ -24,8 +25,12 @@ const rejected = (_tag: Rejected["_tag"], message: string, envelope?: Record<str
   id: repeatable(envelope?.["id"]),
   type: typeof envelope?.["type"] === "string" ? envelope["type"].slice(0, 64) : undefined,
   sessionId: repeatable(envelope?.["session_id"]),
-  jobId: repeatable(envelope?.["job_id"])
+  jobId: repeatable(envelope?.["job_id"]) ?? repeatable(jobIn(envelope?.["payload"]))
 })
+
+/** The job that the payload of a frame names, which may be anything. */
+const jobIn = (payload: unknown): unknown =>
+  typeof payload === "object" && payload !== null && "job_id" in payload ? payload.job_id : undefined
 
 /** An id that an answer may repeat. */
 const repeatable = (u: unknown): string | undefined => (isId(u) && isWellFormed(u) ? u : undefined)
@@ -78,6 +83,31 @@ const scan = (text: string): ScannedText => {
   return { problem: undefined, suspect }
 }
 
+/**
+ * The outermost members of an object that is not to be parsed, without what is within them: whom to answer. `undefined` when they
+ * cannot be read.
+ */
+const outline = (text: string): Record<string, unknown> | undefined => {
+  let kept = ""
+  let depth = 0
+  let from = 0
+  for (let i = 0; i < text.length; i++) {
+    const c = text.charCodeAt(i)
+    if (c === quote) {
+      for (i++; i < text.length && text.charCodeAt(i) !== quote; i++)
+        if (text.charCodeAt(i) === backslash) i++
+    } else if (c === openBrace || c === openBracket) {
+      if (++depth === 2) kept += `${text.slice(from, i)}0`
+    } else if ((c === openBrace + 2 || c === openBracket + 2) && --depth === 1) from = i + 1
+  }
+  try {
+    const read: unknown = JSON.parse(kept + text.slice(from))
+    return typeof read === "object" && read !== null ? (read as Record<string, unknown>) : undefined
+  } catch {
+    return undefined
+  }
+}
+
 const quote = 34
 const backslash = 92
 const openBracket = 91
@@ -91,7 +121,7 @@ const extensionsProblem = (extensions: unknown): string | undefined => {
     return "extensions: expected an object"
   for (const [key, value] of Object.entries(extensions)) {
     if (key === "optional") {
-      if (typeof value !== "boolean") return "extensions.optional: expected a boolean"
+      if (value !== null && typeof value !== "boolean") return "extensions.optional: expected a boolean"
     } else if (!vendorName.test(key)) return "extensions: keys are optional or x-vendor.<vendor>.<name>"
   }
   return undefined
@@ -113,16 +143,26 @@ const envelopeProblem = (e: Record<string, unknown>): string | undefined => {
   return undefined
 }
 
+/** Optional fields of an envelope. */
+const optional = ["session_id", "job_id", "trace_id", "extensions"] as const
+
 const payloads = new Map(
-  Object.entries(clientMessages).map(
-    ([type, schema]) => [type, ParseResult.decodeUnknownEither(schema as Schema.Schema.AnyNoContext)] as const
-  )
+  Object.entries(clientMessages).map(([type, message]) => {
+    const schema = message as Schema.Schema.AnyNoContext
+    const decode = ParseResult.decodeUnknownEither(schema)
+    const drop = dropping(schema.ast)
+    const decodePayload = (payload: unknown) => {
+      drop?.(payload)
+      return decode(payload)
+    }
+    return [type, decodePayload] as const
+  })
 )
 
 /** A frame from a client. */
 export const decodeClient = (text: string): Either.Either<ClientMessage, Rejected> => {
   const scanned = scan(text)
-  if (scanned.problem !== undefined) return Either.left(rejected("Malformed", scanned.problem))
+  if (scanned.problem !== undefined) return Either.left(rejected("Malformed", scanned.problem, outline(text)))
   let json: unknown
   try {
     json = JSON.parse(text)
@@ -132,6 +172,7 @@ export const decodeClient = (text: string): Either.Either<ClientMessage, Rejecte
   if (typeof json !== "object" || json === null || Array.isArray(json))
     return Either.left(rejected("Malformed", "the frame is not a JSON object"))
   const e = json as Record<string, unknown>
+  for (const name of optional) if (e[name] === null) delete e[name]
   const problem = envelopeProblem(e) ?? (scanned.suspect ? fault(e, "", true) : undefined)
   if (problem !== undefined) return Either.left(rejected("Malformed", problem, e))
   if (!isVersion(e["arcp"] as string))

@@ -3,13 +3,20 @@
 import * as Either from "effect/Either"
 import { fault, isSaid, repaired } from "./JsonText.js"
 
+/** The JSON text of a value. */
+export interface Written {
+  readonly text: string
+  /** The text says of it what it is; otherwise it is what its `toJSON`, or that of a part, has made of it. */
+  readonly literal: boolean
+}
+
 /**
  * Well-formed JSON text of a value: half a surrogate pair becomes U+FFFD (§5). Left: what of it JSON cannot say, as a
  * sentence that begins with its path below `root` and never repeats the value: a `Map` or `Set`, a bigint, bytes, an
  * `Error`, a promise, a number that is not finite, a cycle, a function, or nothing at all. A member that is `undefined` is
  * left out, as JSON does.
  */
-export const json = (value: unknown, root: string): Either.Either<string, string> => {
+export const written = (value: unknown, root: string): Either.Either<Written, string> => {
   let text: string | undefined
   let said: boolean
   try {
@@ -20,8 +27,12 @@ export const json = (value: unknown, root: string): Either.Either<string, string
   }
   const problem = said ? undefined : fault(value, root)
   if (problem !== undefined || text === undefined) return Either.left(problem ?? `${root}: is missing`)
-  return Either.right(text.includes("\\ud") ? repaired(text) : text)
+  return Either.right({ text: text.includes("\\ud") ? repaired(text) : text, literal: said })
 }
+
+/** The text alone. */
+export const json = (value: unknown, root: string): Either.Either<string, string> =>
+  Either.map(written(value, root), ({ text }) => text)
 
 let lastAt = Number.NaN
 let lastText = ""

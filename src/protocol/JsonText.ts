@@ -18,6 +18,7 @@ const unsayable = (value: object): string | undefined => {
   if (kind === "Error") return "an Error"
   return kind === "Object" || Object.keys(value).length > 0 || sayable.has(kind) ? undefined : `a ${kind}`
 }
+const isDate = (value: object): boolean => Object.prototype.toString.call(value) === "[object Date]"
 const sayable = new Set(["Array", "Boolean", "Number", "String"])
 
 /** Whether JSON says all of a value, seen at a glance: when not, `fault` knows. Cycles are not looked for. */
@@ -50,9 +51,11 @@ const maxDepth = 512
  */
 export const fault = (value: unknown, path: string, strict = false): string | undefined => {
   const within: Array<object> = []
+  let at = path
   const wrong = (what: string, path: string) => `${path || "frame"}: ${what}`
 
   const check = (value: unknown, path: string): string | undefined => {
+    at = path
     switch (typeof value) {
       case "string":
         return strict && half.test(value) ? wrong("has half a surrogate pair", path) : undefined
@@ -80,13 +83,13 @@ export const fault = (value: unknown, path: string, strict = false): string | un
       return wrong("a Map, a Set or bytes are not JSON", path)
     const kind = unsayable(value)
     if (kind !== undefined) return wrong(`${kind} is not JSON`, path)
+    if (value instanceof Number) return check(value.valueOf(), path)
+    if (isDate(value) && Number.isNaN(Number(value))) return wrong("a Date of no time is not JSON", path)
     if (within.includes(value)) return wrong("holds itself", path)
     if (within.length >= maxDepth) return wrong("is nested too deep", path)
     within.push(value)
-    const problem =
-      "toJSON" in value && typeof value.toJSON === "function"
-        ? check(value.toJSON(), path)
-        : checkParts(value, path)
+    const said: unknown = "toJSON" in value && typeof value.toJSON === "function" ? value.toJSON() : value
+    const problem = said === value ? checkParts(value, path) : check(said, path)
     within.pop()
     return problem
   }
@@ -94,6 +97,7 @@ export const fault = (value: unknown, path: string, strict = false): string | un
   const checkParts = (value: object, path: string): string | undefined => {
     const isArray = Array.isArray(value)
     for (const [name, part] of Object.entries(value)) {
+      if (name === "toJSON" && typeof part === "function") continue
       if (strict && half.test(name)) return wrong("has a name with half a surrogate pair", path)
       const below = isArray ? `[${name}]` : `${path && "."}${name.slice(0, 64)}`
       const problem = check(part, path + below)
@@ -106,7 +110,7 @@ export const fault = (value: unknown, path: string, strict = false): string | un
     return check(value, path)
   } catch {
     // A getter or `toJSON` that throws.
-    return wrong("cannot be written as JSON", path)
+    return wrong("cannot be written as JSON", at)
   }
 }
 

@@ -120,6 +120,23 @@ describe.concurrent("stdio", () => {
     expect(await program.leaves()).toEqual({ code: 0, signal: null })
   })
 
+  it("when stdin ends, an agent that does not keeps nothing from leaving", async () => {
+    verifies("stdio-end-of-input")
+    const { client, program } = await start([
+      "--memory",
+      "--shutdown-grace-ms",
+      "100",
+      "--cancel-grace-ms",
+      "100"
+    ])
+    await client.hello()
+    const { job_id } = await client.accept("stubborn", { ms: 600_000 })
+    program.child.stdin?.end()
+    expect((await client.terminal(job_id)).payload.code).toBe("INTERNAL_ERROR")
+    await client.nextOf("session.bye")
+    expect(await program.leaves()).toEqual({ code: 0, signal: null })
+  })
+
   it("whole conversations may come at once, as from a file", async () => {
     verifies("stdio-end-of-input")
     const program = own.program(serveArgs(["--transport", "stdio", "--memory"]))

@@ -93,6 +93,7 @@ export const files: Readonly<Record<string, Scope>> = {
   "slow-consumer": { on: ["websocket"], why: "it measures the memory of the process behind a socket" },
   stdio,
   "store-faults": processes,
+  "sync-order": processes,
   windows: processes
 }
 

@@ -263,7 +263,7 @@ describe("leases", () => {
     [["--lease", "fs.delete=/x"], /unknown capability/],
     [["--budget", "5"], /USD:5\.00/],
     [["--expires-in", "soon"], /30s, 10m, 2h or 1d/],
-    [["--lease-file", "not-there.json"], /could not be read/]
+    [["--lease-file", "not-there.json"], /cannot be read: there is no such file/]
   ])("%j is refused as a mistake in the command", async (flags, message) => {
     const refused = await arcp(["submit", ...fetching, ...flags])
     expect(refused.code).toBe(2)

@@ -315,3 +315,43 @@ export const agents = [Agent.handle(Agent.make("a", { version: "1.0.0" }), () =>
   const { payload } = (await client.run("a", {})).terminal
   expect(payload.message).toBe("the agent needs test/Clockwork, which this runtime does not have")
 })
+
+it("the thread that writes dies: a message, exit code 1, and what was told is there at the next start", async () => {
+  const agents = module(`
+    import { syncBuiltinESMExports } from "node:module"
+    import workers from "node:worker_threads"
+    const threads = []
+    workers.Worker = class extends workers.Worker {
+      constructor(...args) {
+        super(...args)
+        threads.push(this)
+      }
+    }
+    syncBuiltinESMExports()
+    export const agents = [
+      Agent.fromPromise("echo", { version: "1.0.0" }, async (input) => input),
+      Agent.fromPromise("cut", { version: "1.0.0" }, async () => {
+        for (const thread of threads) await thread.terminate()
+        return threads.length
+      })
+    ]`)
+  const db = join(folder, "cut", "arcp.db")
+  const start = () => {
+    // It does not wait for jobs whose ends it could not store.
+    const grace = ["--shutdown-grace-ms", "600000"]
+    const args = ["--db", db, "--port", "0", "--token", "tok-a=alice", "--agents", agents, ...grace]
+    const program = new Program(["serve", ...args])
+    programs.push(program)
+    return program
+  }
+  const program = start()
+  const client = await WireClient.open(await listening(program))
+  const { terminal } = await client.run("echo", "kept")
+  const cut = await client.accept("cut", {})
+  expect(await program.leaves(60_000)).toEqual({ code: 1, signal: null })
+  expect(program.stderr).toContain(`the thread that writes to ${db} has died`)
+  expect(program.stderr).toMatch(/^error: .*must be restarted/m)
+  const next = await WireClient.resume(await listening(start()), client.session, { from: 0 })
+  expect((await next.terminal(terminal.job_id)).payload.result).toBe("kept")
+  expect((await next.terminal(cut.job_id)).payload).toMatchObject({ details: { reason: "runtime_restart" } })
+})

@@ -279,6 +279,23 @@ describe("malformed input", () => {
       })
   })
 
+  it("keeps what can be read of what is nested too deep, wherever it stands, and does so in no time", () => {
+    const deep = (levels: number) => `${"[".repeat(levels)}"]}\\""${"]".repeat(levels)}`
+    const text = (payload: string) =>
+      `{"arcp":"1.1","payload":${payload},"x":"{\\"[","type":"job.submit","session_id":"s","id":"i","job_id":"j"}`
+    for (const payload of [deep(70), `{"agent":"a","input":{"a":[${deep(400_000)}]}}`])
+      expect(rejectedBy(Codec.decodeClient(text(payload)))).toMatchObject({
+        _tag: "Malformed",
+        message: expect.stringContaining("nested deeper"),
+        id: "i",
+        type: "job.submit",
+        sessionId: "s",
+        jobId: "j"
+      })
+    for (const text of ["[".repeat(500_000), `{"id":"i","payload":${"[".repeat(80)}`, `{"id":${deep(70)}}`])
+      expect(rejectedBy(Codec.decodeClient(text)).id).toBeUndefined()
+  })
+
   it("keeps what can be read, to answer with", () => {
     expect(
       rejectedBy(client({ type: "session.ack", session_id: "s", job_id: "j", payload: {} }))

@@ -143,10 +143,18 @@ describe("JSON of a value", () => {
       })
     )
     const shared = { a: 1 }
+    const own = {
+      a: 1,
+      toJSON() {
+        return this
+      }
+    }
     for (const value of [
       null,
       {},
       [null],
+      own,
+      { own, b: Object(1) },
       { a: undefined, b: {} },
       new Date(0),
       [shared, [shared], shared, null],
@@ -176,6 +184,19 @@ describe("JSON of a value", () => {
   })
 
   it.each<[string, unknown, string]>([
+    ["a Date of no time", { a: [new Date(Number.NaN)] }, "body.a[0]: a Date of no time is not JSON"],
+    ["NaN in an object", { a: Object(Number.NaN) }, "body.a: a number that is not finite is not JSON"],
+    [
+      "a getter that throws",
+      {
+        a: {
+          get b() {
+            return expect.fail()
+          }
+        }
+      },
+      "body.a: cannot be written as JSON"
+    ],
     ["a Map", { a: new Map([[1, 2]]) }, "body.a: a Map, a Set or bytes are not JSON"],
     ["a Set", [[new Set([1])]], "body[0][0]: a Map, a Set or bytes are not JSON"],
     ["a bigint", { a: { b: 1n } }, "body.a.b: a bigint is not JSON"],

@@ -49,26 +49,22 @@ const mustBeLeased: ReadonlyMap<string, string> = new Map([
 ])
 
 /**
- * A handler sees the services of the layer, in the span and the scope of its own job; those that can reach out of
- * the process are replaced by ones that hold it to its lease.
+ * A handler sees the services of the layer, and of its surroundings nothing else; those that can reach out of the process
+ * are replaced by ones that hold it to its lease. They are given to its fiber with what is the job's own, at once: a
+ * context that is provided around it would be copied several times.
  */
 const provide = (
   agent: Registered<unknown>,
   context: Context.Context<unknown>,
   leased: ReadonlyArray<Leased>
 ): Registered => ({
-  ...agent,
-  prepare: (input) =>
-    agent.prepare(input).pipe(
-      Effect.map((run) =>
-        Effect.contextWithEffect((job: Context.Context<Job | Lease>) => {
-          const lessee = { job: Context.get(job, Job), lease: Context.get(job, Lease) }
-          const services = new Map(context.unsafeMap)
-          for (const { tag, lease } of leased) services.set(tag.key, lease(services.get(tag.key), lessee))
-          return Effect.provide(run, Context.unsafeMake<unknown>(services))
-        })
-      )
-    )
+  // What it requires is in its services from here on.
+  ...(agent as Registered),
+  services: (lessee) => {
+    const services = new Map<string, unknown>(context.unsafeMap)
+    for (const { tag, lease } of leased) services.set(tag.key, lease(services.get(tag.key), lessee))
+    return services
+  }
 })
 
 const register = (
@@ -111,19 +107,18 @@ const make = (entries: ReadonlyMap<string, AgentVersions>): Registry["Type"] => 
   return {
     inventory,
     described,
-    resolve: ({ name, version }) =>
-      Effect.suspend((): Effect.Effect<Registered, AgentNotAvailable | AgentVersionNotAvailable> => {
-        const entry = entries.get(name)
-        if (entry === undefined)
-          return new AgentNotAvailable({ message: `agent ${name} is not available on this runtime` })
-        const agent = version === undefined ? defaults.get(name) : entry.versions.get(version)
-        return agent === undefined
-          ? new AgentVersionNotAvailable({
-              message: `agent ${name} has no version ${version}`,
-              details: { available: [...entry.versions.keys()] }
-            })
-          : Effect.succeed(agent)
-      })
+    resolve: ({ name, version }): Effect.Effect<Registered, AgentNotAvailable | AgentVersionNotAvailable> => {
+      const entry = entries.get(name)
+      if (entry === undefined)
+        return new AgentNotAvailable({ message: `agent ${name} is not available on this runtime` })
+      const agent = version === undefined ? defaults.get(name) : entry.versions.get(version)
+      return agent === undefined
+        ? new AgentVersionNotAvailable({
+            message: `agent ${name} has no version ${version}`,
+            details: { available: [...entry.versions.keys()] }
+          })
+        : Effect.succeed(agent)
+    }
   }
 }
 

@@ -11,6 +11,7 @@ import type * as jose from "jose"
 import { InternalError } from "../../protocol/Errors.js"
 import { invalidLease, type Lease } from "../../protocol/Lease.js"
 import { Auth, type Identity } from "../../services/auth/Auth.js"
+import { fileProblem } from "../../services/runtime/fileProblem.js"
 import { needs } from "../../services/runtime/needs.js"
 import { fromToken, refused } from "./Auth.js"
 import { KeySetUnavailable, remoteKeys } from "./remoteKeys.js"
@@ -95,7 +96,10 @@ export const keyFrom = (sources: {
     const fs = yield* FileSystem.FileSystem
     const publicKeyPem = yield* Effect.mapError(
       fs.readFileString(publicKeyFile.value),
-      () => new AuthJwtError({ message: `the JWT public key file ${publicKeyFile.value} cannot be read` })
+      (error) =>
+        new AuthJwtError({
+          message: `the JWT public key file ${publicKeyFile.value} cannot be read: ${fileProblem(error)}`
+        })
     )
     return Option.some({ publicKeyPem })
   })

@@ -1,10 +1,10 @@
 /**
  * Credential records in a SQL database, or in a SQLite file of their own.
  *
- * Their own, beside the runtime's, and not a table in it: the runtime's file has one writer whose transactions
- * span several turns of the event loop, and a second connection that waits for one of them would block the very
- * process that has to finish it. Apart, a record is one statement that is on disk when it returns, whatever
- * `synchronous` the events are written with, and it is there also when the events' file is damaged or full.
+ * Their own, beside the runtime's, and not a table in it: the runtime's file has one writer, and a record would wait for
+ * the commits of events. Apart, a record is one statement that is on disk when it returns, whatever
+ * `synchronous` the events are written with, and it is there also when the events' file is damaged or full. A thread
+ * of its own writes it, so that nobody else waits for that disk.
  */
 import * as fs from "node:fs"
 import type * as SqlClient from "@effect/sql/SqlClient"
@@ -21,9 +21,20 @@ import { whileBusy } from "../store/busy.js"
 import { borrowed, kept, type Lend } from "../store/lending.js"
 import { type TableOptions, tablesOf } from "../store/migrate.js"
 import { naming, prefixProblem } from "../store/naming.js"
+import type { Options as StoreSqliteOptions } from "../store/StoreSqlite.js"
 import { SqlClientTag } from "../store/sqlClientTag.js"
-import { toStoreError } from "../store/sqlError.js"
-import { connect, connectOwn, lock, prepareFolder, type SqliteClient } from "../store/sqliteFile.js"
+import { isBusy, toStoreError } from "../store/sqlError.js"
+import type { Values } from "../store/sqliteDriver.js"
+import {
+  connect,
+  connectOwn,
+  createOwn,
+  lock,
+  lockPatiently,
+  prepareFolder,
+  type SqliteClient
+} from "../store/sqliteFile.js"
+import * as Thread from "../store/sqliteThread.js"
 
 /** "ARCC", in the file header. */
 const applicationId = 0x41524343
@@ -78,19 +89,18 @@ const listRows = `SELECT json_array(${columns.join(", ")}) FROM {credentials} OR
 /** Where the table of records is: `arcp_credentials`, or what else the prefix makes of it. */
 export interface Options extends TableOptions {}
 
-/** Makes a store on what is lent. A lock of another program is waited for with pauses, up to 30 s. */
-const makeOver = (name: string, lend: Lend): Effect.Effect<CredentialStoreService, StoreError> =>
-  Effect.gen(function* () {
-    const mapError = Effect.mapError(toStoreError(name))
+/** Runs single statements, as their rows are wanted or not. */
+interface Access {
+  readonly change: (sql: string, params: Values) => Effect.Effect<unknown, StoreError>
+  readonly rows: (sql: string) => Effect.Effect<ReadonlyArray<Values>, StoreError>
+}
 
+/** Makes a store on what runs statements. A lock of another program is waited for with pauses, up to 30 s. */
+const makeOver = ({ change, rows }: Access): Effect.Effect<CredentialStoreService, StoreError> =>
+  Effect.gen(function* () {
     /** A statement is uninterruptible, so whoever writes learns whether it is written; waiting for a lock is not. */
-    const write = (sql: string, params: ReadonlyArray<unknown>): Effect.Effect<void, StoreError> =>
-      lend((statements) => statements.executeRaw(sql, params)).pipe(
-        Effect.asVoid,
-        Effect.uninterruptible,
-        mapError,
-        whileBusy
-      )
+    const write = (sql: string, params: Values): Effect.Effect<void, StoreError> =>
+      whileBusy(Effect.uninterruptible(Effect.asVoid(change(sql, params))))
 
     yield* write(createTable, [])
 
@@ -99,11 +109,18 @@ const makeOver = (name: string, lend: Lend): Effect.Effect<CredentialStoreServic
       insert: (record) => write(insertRow, values(record)),
       update: (record) => write(updateRow, [...values(record), record.id]),
       remove: (id) => write(removeRow, [id]),
-      list: whileBusy(mapError(lend((statements) => statements.executeValues(listRows, [])))).pipe(
-        Effect.map((rows) => rows.map(toRecord))
-      )
+      list: Effect.map(whileBusy(rows(listRows)), (found) => found.map(toRecord))
     }
   })
+
+/** Runs statements on what is lent. */
+const onLent = (name: string, lend: Lend): Access => {
+  const mapError = Effect.mapError(toStoreError(name))
+  return {
+    change: (sql, params) => mapError(lend((statements) => statements.executeRaw(sql, params))),
+    rows: (sql) => mapError(lend((statements) => statements.executeValues(sql, [])))
+  }
+}
 
 /**
  * Makes a store in a table of a database that speaks SQLite's dialect; the table too, when it is not there. It borrows a
@@ -119,7 +136,7 @@ export const make = (
     if (problem !== undefined) return yield* new StoreError({ message: problem })
     const sql = yield* SqlClientTag
     const lend = yield* Effect.mapError(borrowed(sql, naming(prefix), name), toStoreError(name))
-    return yield* makeOver(name, lend)
+    return yield* makeOver(onLent(name, lend))
   })
 
 /** `CredentialStore` over the `SqlClient` in context. Commits must be durable: with SQLite, `synchronous` FULL. */
@@ -159,36 +176,58 @@ const check = (path: string, name: string): Effect.Effect<void, StoreError> =>
       )
   }).pipe(Effect.mapError(toStoreError(name)), Effect.scoped)
 
-const open = (path: string, name: string) =>
+/** The name of the table in a file of its own. */
+const inFile = naming("arcp_")
+
+const pragmas: ReadonlyArray<string> = [
+  // Waiting in SQLite would hold up whoever waits for the connection; the store waits by itself.
+  "busy_timeout = 0",
+  "synchronous = FULL",
+  `application_id = ${applicationId}`,
+  `user_version = ${schemaVersion}`
+]
+
+/** Opens the file on a connection of this process. */
+const openHere = (path: string, name: string) =>
   Effect.gen(function* () {
     const sql = yield* connectOwn(path, name)
-    yield* Effect.forEach(
-      [
-        // Waiting in SQLite would block the process; the store waits by itself.
-        "busy_timeout = 0",
-        "synchronous = FULL",
-        `application_id = ${applicationId}`,
-        `user_version = ${schemaVersion}`
-      ],
-      (pragma) => whileBusy(sql.unsafe(`PRAGMA ${pragma}`))
-    ).pipe(Effect.mapError(toStoreError(name)))
+    yield* Effect.forEach(pragmas, (pragma) => whileBusy(sql.unsafe(`PRAGMA ${pragma}`))).pipe(
+      Effect.mapError(toStoreError(name))
+    )
     yield* Effect.addFinalizer(() => Effect.ignore(sql.unsafe("PRAGMA wal_checkpoint(TRUNCATE)")))
-    const lend = yield* Effect.mapError(kept(sql, naming("arcp_")), toStoreError(name))
-    return yield* makeOver(name, lend)
+    const lend = yield* Effect.mapError(kept(sql, inFile), toStoreError(name))
+    return yield* makeOver(onLent(name, lend))
+  })
+
+/** Opens the file in a thread, so that nobody in this process waits for the disk. */
+const openInThread = (starting: Thread.StartingThread, path: string, name: string) =>
+  Effect.gen(function* () {
+    yield* createOwn(path, name)
+    const thread = yield* whileBusy(starting.open(path, ["journal_mode = WAL", ...pragmas]))
+    return yield* makeOver({
+      change: (sql, params) => thread.run(inFile(sql), params),
+      rows: (sql) => thread.run(inFile(sql), [])
+    })
   })
 
 /**
  * The store of a runtime in a SQLite file, for the lifetime of the layer. Fails when another runtime uses the file,
  * or when it is corrupt or something else; the file is then as it was.
  */
-export const layerSqlite = ({ filename }: FileOptions): Layer.Layer<CredentialStore, StoreError> =>
+export const layerSqlite = ({
+  filename,
+  worker
+}: FileOptions & Pick<StoreSqliteOptions, "worker">): Layer.Layer<CredentialStore, StoreError> =>
   Layer.scoped(
     CredentialStore,
     Effect.gen(function* () {
+      const starting = yield* Thread.start(filename, worker)
       const path = yield* prepareFolder(filename)
-      yield* lock(path, filename)
+      yield* lockPatiently(path, filename)
       yield* check(path, filename)
-      return yield* open(path, filename)
+      return yield* openInThread(starting, path, filename).pipe(
+        Effect.catchTag("NoThread", () => openHere(path, filename))
+      )
     })
   )
 
@@ -204,7 +243,7 @@ export const layerSqliteShared = ({ filename }: FileOptions): Layer.Layer<Creden
         return yield* refuse(`${filename} does not exist; name the file of a runtime`)
       const path = yield* prepareFolder(filename)
       yield* check(path, filename)
-      return yield* open(path, filename)
+      return yield* openHere(path, filename)
     })
   )
 
@@ -213,10 +252,7 @@ export const inUse = ({ filename }: FileOptions): Effect.Effect<boolean, StoreEr
   prepareFolder(filename).pipe(
     Effect.flatMap((path) => lock(path, filename)),
     Effect.as(false),
-    Effect.catchIf(
-      (error) => error.message.startsWith("another arcp runtime"),
-      () => Effect.succeed(true)
-    ),
+    Effect.catchIf(isBusy, () => Effect.succeed(true)),
     Effect.scoped
   )
 

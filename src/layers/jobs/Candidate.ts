@@ -3,7 +3,7 @@ import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
 import type { ArcpError } from "../../protocol/Errors.js"
-import type { Restart } from "../../services/agents/Contract.js"
+import type { Registered } from "../../services/agents/Agent.js"
 import type { Job } from "../../services/jobs/Job.js"
 import type { JobSession } from "../../services/jobs/Jobs.js"
 import type { Lease as LeaseTag } from "../../services/lease/Lease.js"
@@ -18,10 +18,7 @@ export interface Candidate {
   readonly session: JobSession
   readonly record: JobRecord
   readonly run: Effect.Effect<unknown, ArcpError, Job | LeaseTag | Scope.Scope>
-  /** See `Emitter.make`. */
-  readonly awaitEmits: boolean
-  /** See `Contract.restart`. */
-  readonly restart: Restart | undefined
+  readonly agent: Pick<Registered, "awaitEmits" | "restart" | "services">
   /** Of a durable job that is run again. */
   readonly journal?: Journal | undefined
   /** Makes what is stored in the commit that opens it. */

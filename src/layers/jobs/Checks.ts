@@ -95,8 +95,14 @@ export const effectiveLease = (
   ceiling: Lease | undefined,
   options: Options
 ): Effect.Effect<Lease, InvalidRequest> =>
+  Object.keys(requested).length === 0 ? Effect.succeed(nothingGranted) : narrowed(requested, ceiling, options)
+
+const narrowed = (
+  requested: Lease,
+  ceiling: Lease | undefined,
+  options: Options
+): Effect.Effect<Lease, InvalidRequest> =>
   Effect.gen(function* () {
-    if (Object.keys(requested).length === 0) return granted(requested)
     const problem = excess(requested, options)
     if (problem !== undefined)
       return yield* new InvalidRequest({ message: `payload.lease_request: ${problem}` })
@@ -120,6 +126,8 @@ export const granted = (lease: Lease): Lease =>
       Object.entries(lease).map(([capability, patterns]) => [capability, Object.freeze([...patterns])])
     )
   )
+
+const nothingGranted = granted({})
 
 /** Counters as they are stored: exact decimals as text. */
 export const storedBudget = (

@@ -132,8 +132,7 @@ const check = (
       session: owner,
       record: child,
       run,
-      awaitEmits: registered.awaitEmits,
-      restart: registered.restart,
+      agent: registered,
       input: wanted.input,
       parent,
       parentSpan
@@ -197,8 +196,9 @@ export const make = (context: DelegationContext): Delegate => {
     Effect.gen(function* () {
       const wanted: Wanted = {
         agent,
-        input: yield* asJson(given),
-        lease: options.lease === undefined ? undefined : yield* asLease(options.lease),
+        input: yield* asJson(given ?? null, "input"),
+        lease:
+          options.lease === undefined ? undefined : yield* asLease(yield* asJson(options.lease, "lease")),
         constraints: options.constraints === undefined ? undefined : { ...options.constraints }
       }
       const { durable, parts } = context
@@ -223,16 +223,16 @@ export const make = (context: DelegationContext): Delegate => {
     typeof agent === "string" ? byName(agent, input, options) : byContract(agent, input, options)) as Delegate
 }
 
-/** The input as it would have come over the wire. */
-const asJson = (input: unknown): Effect.Effect<unknown, InvalidRequest> =>
-  Either.match(json(input ?? null, "input"), {
+/** What was given as it would have come over the wire. */
+const asJson = (given: unknown, name: string): Effect.Effect<unknown, InvalidRequest> =>
+  Either.match(json(given, name), {
     onLeft: (message) => new InvalidRequest({ message }),
     onRight: (text) => Effect.succeed(JSON.parse(text) as unknown)
   })
 
-const asLease = (lease: Lease): Effect.Effect<Lease, InvalidRequest> => {
-  const problem = invalidLease(lease)
+const asLease = (given: unknown): Effect.Effect<Lease, InvalidRequest> => {
+  const problem = invalidLease(given)
   return problem === undefined
-    ? Effect.sync(() => Checks.granted(lease))
+    ? Effect.sync(() => Checks.granted(given as Lease))
     : new InvalidRequest({ message: `lease: ${problem}` })
 }

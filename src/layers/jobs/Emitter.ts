@@ -9,7 +9,7 @@ import * as Either from "effect/Either"
 import * as Budget from "../../protocol/Budget.js"
 import { type ArcpError, InternalError, InvalidRequest, toPayload } from "../../protocol/Errors.js"
 import * as Event from "../../protocol/Event.js"
-import { json, timestamp } from "../../protocol/EventText.js"
+import { timestamp, written } from "../../protocol/EventText.js"
 import * as Vendor from "../../protocol/Vendor.js"
 import type { VendorKind, Writable } from "../../services/agents/VendorEvent.js"
 import type { EmitError, EmitOptions, JobService } from "../../services/jobs/Job.js"
@@ -80,6 +80,34 @@ const isCost = (kind: string, body: unknown): boolean =>
   typeof body.name === "string" &&
   body.name.startsWith("cost.")
 
+/** The JSON text of an event's payload, whose body is checked as it is written: a `toJSON` may have made another thing of it. */
+const checked = (
+  kind: string,
+  payload: Partial<Event.EventPayload> & { readonly body: unknown; readonly [Vendor.inStep]?: unknown }
+): Either.Either<string, InvalidRequest> => {
+  const said = written(payload, "")
+  if (Either.isLeft(said))
+    return Either.left(new InvalidRequest({ message: `bad ${kind.slice(0, 64)} event: ${said.left}` }))
+  const { literal, text } = said.right
+  const { body } = literal ? payload : (JSON.parse(text) as { readonly body?: unknown })
+  const problem = Event.problem(kind, body)
+  return problem === undefined ? Either.right(text) : Either.left(new InvalidRequest({ message: problem }))
+}
+
+/** Makes what looks at a body before it is written refuse one that throws when it is looked at. */
+const looking =
+  <Args extends ReadonlyArray<unknown>>(
+    kind: string,
+    method: (...args: Args) => Effect.Effect<void, EmitError>
+  ) =>
+  (...args: Args): Effect.Effect<void, EmitError> => {
+    try {
+      return method(...args)
+    } catch {
+      return new InvalidRequest({ message: `bad ${kind} event: body: cannot be read` })
+    }
+  }
+
 /** Returns the emitter of a job. */
 export const make = (context: {
   readonly log: EventLog["Type"]
@@ -112,16 +140,13 @@ export const make = (context: {
     Effect.suspend((): Effect.Effect<void, InvalidRequest | InternalError> => {
       // A cost counts also after the end, for the jobs above this one.
       if (job.ended && more?.cost === undefined) return Effect.void
-      const problem = Event.problem(kind, body)
-      if (problem !== undefined) return new InvalidRequest({ message: problem })
       const ts = timestamp(context.now())
       // In one piece: texts joined from parts would be kept as their parts for as long as the log lives.
-      const payload = json(
-        step === undefined ? { kind, ts, body } : { kind, ts, [Vendor.inStep]: tagOf(step), body },
-        ""
+      const payload = checked(
+        kind,
+        step === undefined ? { kind, ts, body } : { kind, ts, [Vendor.inStep]: tagOf(step), body }
       )
-      if (Either.isLeft(payload)) return new InvalidRequest({ message: `bad ${kind} event: ${payload.left}` })
-      return write(kind, payload.right, more)
+      return Either.isLeft(payload) ? payload.left : write(kind, payload.right, more)
     })
 
   /** Runs `log` unless what it logs was logged before, or may not be from where it is run. */
@@ -184,15 +209,19 @@ export const make = (context: {
       ? emit(kind, body, undefined, more)
       : new InvalidRequest({ message: "emit takes kinds x-vendor.<vendor>.<name>" })
 
-  const metric = (body: Event.Body<"metric">, more?: EmitOptions): Effect.Effect<void, EmitError> => {
-    const { name, value, unit } = body
-    if (typeof name !== "string" || !name.startsWith("cost.")) return emit("metric", body, undefined, more)
-    if (name === "cost.budget.remaining")
-      return new InvalidRequest({ message: "cost.budget.remaining is the runtime's own metric" })
-    if (!(value >= 0)) return new InvalidRequest({ message: `${name}: a cost is a number, and not negative` })
-    const amount = Budget.amount(value)
-    return amount === undefined ? uncountable(name) : emit("metric", body, costOf(unit, amount), more)
-  }
+  const metric = looking(
+    "metric",
+    (body: Event.Body<"metric">, more?: EmitOptions): Effect.Effect<void, EmitError> => {
+      const { name, value, unit } = body
+      if (typeof name !== "string" || !name.startsWith("cost.")) return emit("metric", body, undefined, more)
+      if (name === "cost.budget.remaining")
+        return new InvalidRequest({ message: "cost.budget.remaining is the runtime's own metric" })
+      if (!(value >= 0))
+        return new InvalidRequest({ message: `${name}: a cost is a number, and not negative` })
+      const amount = Budget.amount(value)
+      return amount === undefined ? uncountable(name) : emit("metric", body, costOf(unit, amount), more)
+    }
+  )
 
   /** What has a cost waits for its commit, also where no budget counts it. */
   const costOf = (currency: string | undefined, amount: BigDecimal.BigDecimal): Partial<NewEvent> =>
@@ -200,17 +229,18 @@ export const make = (context: {
       ? { awaited: true, cost: { currency, amount } }
       : { awaited: true }
 
-  const spend = (cost: Cost): Effect.Effect<void, EmitError> => {
+  const spend = looking("metric", (cost: Cost): Effect.Effect<void, EmitError> => {
     const amount = Budget.amount(cost.amount)
     if (amount === undefined) return uncountable("a cost")
     if (BigDecimal.isNegative(amount)) return new InvalidRequest({ message: "a cost is not negative" })
-    const name = `cost.${cost.name ?? "other"}`
+    const { currency: unit, dimensions, name: of = "other" } = cost
+    const name = typeof of === "string" ? `cost.${of}` : of
     if (name === "cost.budget.remaining")
       return new InvalidRequest({ message: "cost.budget.remaining is the runtime's own metric" })
+    const rest = checked("metric", { body: { value: 0, name, unit, dimensions } })
+    if (Either.isLeft(rest)) return rest.left
     // The decimal as it is: through a JavaScript number it would lose digits, and the log is what counts.
-    const rest = json({ name, unit: cost.currency, dimensions: cost.dimensions }, "")
-    if (Either.isLeft(rest)) return new InvalidRequest({ message: `bad cost: ${rest.left}` })
-    const body = `{"value":${Budget.format(amount)},${rest.right.slice(1)}`
+    const body = `{"value":${Budget.format(amount)}${rest.right.slice(`{"body":{"value":0`.length, -1)}`
     const counted = costOf(cost.currency, amount)
     if (job.ended && counted.cost === undefined) return Effect.void
     const log = (more: Partial<NewEvent>, step?: RunningStep) => {
@@ -219,7 +249,7 @@ export const make = (context: {
       return write("metric", `{"kind":"metric","ts":"${ts}",${tag}"body":${body}}`, { ...counted, ...more })
     }
     return whereabouts === undefined ? log(noMore) : known(whereabouts, {}, true, log)
-  }
+  })
 
   const secretStatus: Emitter["secretStatus"] = (audience, body, secret, isShown) =>
     emitAnywhere("status", body, {
@@ -269,10 +299,14 @@ export const make = (context: {
           options
         ),
       thought: (text, options) => emit("thought", { text }, undefined, options),
-      status: (phase, more, options) => emit("status", { ...more, phase }, undefined, options),
+      status: looking("status", (phase, more, options) =>
+        emit("status", { ...more, phase }, undefined, options)
+      ),
       metric,
       toolCall: (body, options) => emit("tool_call", body, undefined, options),
-      toolResult: (body, options) => emit("tool_result", fitting(body), undefined, options),
+      toolResult: looking("tool_result", (body, options) =>
+        emit("tool_result", fitting(body), undefined, options)
+      ),
       artifact: (body, options) => emit("artifact_ref", body, undefined, options),
       progress: (body, options) => emit("progress", body, undefined, options),
       emit: <Value>(event: VendorKind | Writable<VendorKind, Value>, value: Value, options?: EmitOptions) =>

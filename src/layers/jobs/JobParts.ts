@@ -1,4 +1,5 @@
 /** What the parts of this folder share: the services, resolved once, and what is running in this process. */
+import type * as Clock from "effect/Clock"
 import type * as Effect from "effect/Effect"
 import type * as FiberSet from "effect/FiberSet"
 import type { Registry } from "../../services/agents/Registry.js"
@@ -26,6 +27,7 @@ export interface JobParts {
   readonly secrets: Secrets["Type"]
   readonly credentials: Credentials["Type"]
   readonly options: Options
+  readonly clock: Clock.Clock
   /** Epoch ms by the wall clock. */
   readonly now: () => number
   readonly turn: TurnService

@@ -6,7 +6,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
-import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import { type ArcpError, InternalError } from "../../protocol/Errors.js"
 import { Registry } from "../../services/agents/Registry.js"
@@ -59,6 +58,7 @@ const resolveParts = Effect.gen(function* () {
     secrets: yield* Secrets,
     credentials: yield* Credentials,
     options,
+    clock,
     now: () => clock.unsafeCurrentTimeMillis(),
     turn: yield* Turn,
     share: yield* TurnShare,
@@ -70,27 +70,30 @@ const resolveParts = Effect.gen(function* () {
   return parts
 })
 
-/** Takes nothing new, lets running jobs finish within the shutdown grace, and ends the rest. */
+/**
+ * Takes nothing new, lets running jobs finish within the shutdown grace, and ends the rest. When the log has stopped
+ * nothing of what they do can be stored: then it waits only for what they have to let go of.
+ */
 const shutdownOf = (parts: JobParts) =>
   Effect.gen(function* () {
-    const { options, running, supervisors } = parts
+    const { log, options, running, supervisors } = parts
     if (running.stopping) return
     running.stopping = true
+    const none = FiberSet.awaitEmpty(supervisors)
     // As a finalizer this runs uninterruptibly, and a time-out could not end the wait.
-    yield* Effect.interruptible(FiberSet.awaitEmpty(supervisors)).pipe(
-      Effect.timeoutOption(options.shutdownGrace),
-      inRealTime
-    )
+    const noneIn = (limit: Duration.Duration) =>
+      Effect.interruptible(Effect.raceFirst(none, Effect.ignore(log.stopped))).pipe(
+        Effect.timeoutOption(limit),
+        inRealTime
+      )
+    yield* noneIn(options.shutdownGrace)
     running.graceOver = true
     Survival.endAll(parts)
-    const ended = yield* Effect.interruptible(FiberSet.awaitEmpty(supervisors)).pipe(
-      Effect.timeoutOption(storing),
-      inRealTime
-    )
-    if (Option.isSome(ended)) return
+    yield* noneIn(storing)
+    if ((yield* FiberSet.size(supervisors)) === 0) return
     running.abandoned = true
     yield* Effect.logError("the store does not take the ends of jobs; the next start will end them")
-    yield* within(FiberSet.awaitEmpty(supervisors), storing)
+    yield* within(none, storing)
   })
 
 /** Fails with `InternalError` only: whatever else a submit fails with has been stored as its refusal. */

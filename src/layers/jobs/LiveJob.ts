@@ -7,8 +7,10 @@ import type * as Tracer from "effect/Tracer"
 import type { ArcpError, InternalError } from "../../protocol/Errors.js"
 import type { Lease } from "../../protocol/Lease.js"
 import type { JobStatus } from "../../protocol/Message.js"
+import { readableExit } from "../../services/agents/Thrown.js"
 import type { JobSession } from "../../services/jobs/Jobs.js"
 import type { JobLog } from "../../services/log/EventLog.js"
+import { Signal } from "../../services/runtime/Signal.js"
 import type { JobRecord } from "../../services/store/Store.js"
 
 /** Why a job ends other than by its handler. */
@@ -46,7 +48,8 @@ export class LiveJob {
   readonly cancelAnswers: Array<() => void> = []
   /** Returns when no cancel waits to be stored: its answer comes before the job's end. */
   cancelStored: Effect.Effect<void> = Effect.void
-  readonly changed = Deferred.unsafeMake<void>(FiberId.none)
+  /** Given when the handler has returned, or an ending has begun. */
+  readonly changed = new Signal()
   /** The runtime shuts down: what is ending already does not get all of its grace. */
   hurried = false
   /** Ends the wait for a handler that is being interrupted. */
@@ -108,14 +111,14 @@ export class LiveJob {
   /** Notes that the handler has returned, which decides how the job ends unless it is ending already. */
   returned(exit: Exit.Exit<unknown, ArcpError>): void {
     if (this.ending !== undefined || this.exit !== undefined) return
-    this.exit = exit
-    Deferred.unsafeDone(this.changed, Effect.void)
+    this.exit = readableExit(exit)
+    this.changed.give()
   }
   private begin(ending: Ending): void {
     if (this.concluded) return
     this.ending = ending
     this.endChildren()
-    Deferred.unsafeDone(this.changed, Effect.void)
+    this.changed.give()
   }
   endChildren(): void {
     for (const child of this.children) child.end(this.endingOf(child))
@@ -133,12 +136,12 @@ export class LiveJob {
     if (this.ending !== undefined || this.exit !== undefined) child.end(parentEnded)
     return true
   }
-  /** Ends all children and waits until their terminal messages are written. */
-  readonly settleChildren: Effect.Effect<void> = Effect.suspend(() => {
+  /** Ends all children, now; the effect waits until their terminal messages are written. */
+  settleChildren(): Effect.Effect<void> {
     this.sealed = true
     if (this.children.size === 0) return Effect.void
     this.endChildren()
     const done = [...this.children].flatMap(({ awaited }) => (awaited === undefined ? [] : [awaited.done]))
     return Effect.forEach(done, Deferred.await, { discard: true })
-  })
+  }
 }

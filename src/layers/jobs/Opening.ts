@@ -19,6 +19,7 @@ import { type Credential, toWire } from "../../services/credentials/Credentials.
 import type { Submit } from "../../services/jobs/Admission.js"
 import type { JobService } from "../../services/jobs/Job.js"
 import type { JobLog } from "../../services/log/EventLog.js"
+import * as Tracing from "../../services/runtime/Tracing.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
 import * as Lease from "../lease/Lease.js"
 import type { Candidate, Open } from "./Candidate.js"
@@ -37,6 +38,7 @@ import { seesCredentials } from "./Ownership.js"
 import type { Hold } from "./Reservations.js"
 import { byteLength, exceeds } from "./ResultWriter.js"
 import * as Runner from "./Runner.js"
+import { Surroundings } from "./Surroundings.js"
 
 /** A job that begins: what its own fiber works on. */
 interface Begun {
@@ -70,7 +72,8 @@ const nothingMinted = Effect.succeed<ReadonlyArray<Credential>>([])
 /** Mints what the job needs, into its hold. */
 export const mint = (
   { credentials }: JobParts,
-  { parentSpan, record, session }: Candidate,
+  { parentSpan, session }: Candidate,
+  record: JobRecord,
   hold: Hold,
   budget: ReadonlyMap<string, BigDecimal.BigDecimal> = Budget.parse(record.lease["cost.budget"] ?? [])
 ) => {
@@ -98,6 +101,8 @@ const announceable = (
   minted: ReadonlyArray<Credential>
 ): Effect.Effect<void, InvalidRequest> => {
   const { lease } = candidate.record
+  // Whatever else an accept says is short.
+  if (minted.length === 0 && Object.keys(lease).length === 0) return Effect.void
   const accepted = JSON.stringify(Checks.accepted(candidate.record, requestIdOf(candidate), minted))
   const counters = (lease["cost.budget"]?.length ?? 0) * 3 * Budget.maxDigits
   return exceeds(accepted, options.maxOutboundFrameBytes - envelopeBytes - counters)
@@ -151,16 +156,17 @@ export const run = (
   open: Open,
   { candidate, hold, live }: Pick<Begun, "candidate" | "hold" | "live">,
   span: Tracer.Span,
+  surroundings: Surroundings,
   job: JobLog,
   /** It is run again: what was said of it is not said again, but its new credentials are. */
   again?: { readonly minted: ReadonlyArray<Credential> }
-) => {
+): Effect.Effect<Exit.Exit<unknown, ArcpError>> => {
   const { credentials, ids, log, now, options, store } = parts
   const { record, session } = candidate
   if (parts.running.graceOver) Survival.endAll(parts)
   const journal = Durable.journalOf(parts, candidate)
   const durable =
-    journal === undefined || candidate.restart !== "steps"
+    journal === undefined || candidate.agent.restart !== "steps"
       ? undefined
       : Durable.make(parts, job, journal, candidate)
   const emitter = Emitter.make({
@@ -171,7 +177,7 @@ export const run = (
     now,
     resultId: () => ids.unsafeMake("res"),
     options,
-    awaitEmits: options.awaitEmits || candidate.awaitEmits,
+    awaitEmits: options.awaitEmits || candidate.agent.awaitEmits,
     chunked: session.features.includes("result_chunk"),
     maxStreamedBytes: store.kind === "memory" ? options.maxStreamedBytesMemory : options.maxStreamedBytesDisk,
     whereabouts: durable?.whereabouts,
@@ -206,38 +212,38 @@ export const run = (
   }
   // What can match nothing is granted, because other runtimes' patterns may be other than ours, and named.
   const dead = deadPattern(record.lease)
-  const warned =
-    dead === undefined
-      ? Effect.void
-      : Effect.ignore(
-          emitter.emitAnywhere("log", {
-            level: "warn",
-            message: `the lease: ${dead}`,
-            attributes: { reason: "lease_pattern" }
-          })
-        )
   const ran = Runner.run({
     live,
     job,
     handler: durable === undefined ? candidate.run : durable.handler(candidate.run),
+    services: candidate.agent.services,
     service,
     lease,
     finish: emitter.finish,
     limits: Limits.of(record, now()),
     span,
+    surroundings,
     stored: () => hold.giveBackPlaces(),
     parts
   })
-  if (again === undefined) return Effect.zipRight(warned, ran)
-  const { sessionId } = live.owner
-  const isShown = () => live.owner.sessionId === sessionId && seesCredentials(live.owner, live.record)
-  const told = Effect.forEach(again.minted, (credential) => {
-    const { value, ...shown } = toWire(credential)
-    return Effect.ignore(
-      emitter.secretStatus(sessionId, { phase: "credential_rotated", ...shown }, { value }, isShown)
-    )
+  if (again !== undefined) {
+    const { sessionId } = live.owner
+    const isShown = () => live.owner.sessionId === sessionId && seesCredentials(live.owner, live.record)
+    const told = Effect.forEach(again.minted, (credential) => {
+      const { value, ...shown } = toWire(credential)
+      return Effect.ignore(
+        emitter.secretStatus(sessionId, { phase: "credential_rotated", ...shown }, { value }, isShown)
+      )
+    })
+    return Effect.zipRight(told, ran)
+  }
+  if (dead === undefined) return ran
+  const warned = emitter.emitAnywhere("log", {
+    level: "warn",
+    message: `the lease: ${dead}`,
+    attributes: { reason: "lease_pattern" }
   })
-  return Effect.zipRight(told, ran)
+  return Effect.zipRight(Effect.ignore(warned), ran)
 }
 
 /** Sends the accept before every event of the job; that of a delegated one comes with its first event (§4.3). */
@@ -292,58 +298,62 @@ const lifetime = (
   parts: JobParts,
   open: Open,
   begun: Begun,
-  span: Tracer.Span
-): Effect.Effect<unknown, ArcpError> =>
+  span: Tracer.Span,
+  surroundings: Surroundings
+): Effect.Effect<Exit.Exit<unknown, ArcpError>> =>
   Effect.gen(function* () {
     const { candidate, hold, live } = begun
     const opened = yield* Effect.exit(commit(parts, begun, span))
-    if (Exit.isFailure(opened))
-      Option.map(Cause.failureOption(opened.cause), (error) => notStored(candidate, error))
     if (live.awaited !== undefined) Deferred.unsafeDone(live.awaited.opened, opened)
     hold.giveBackKeys()
-    const job = yield* opened
+    if (Exit.isFailure(opened)) {
+      Option.map(Cause.failureOption(opened.cause), (error) => notStored(candidate, error))
+      return opened
+    }
     // Of a thousand that were stored together each has its share of a turn.
     yield* parts.share
-    return yield* run(parts, open, begun, span, job)
+    return yield* run(parts, open, begun, span, surroundings, opened.value)
   })
 
-/** Runs as the job's own fiber, in its span, to the end; gives back the hold. */
+/** Runs as the job's own fiber, in its span, to the end; gives back the hold. Not interruptible. */
 export const supervise = (
+  parts: Pick<JobParts, "clock">,
   candidate: Candidate,
   hold: Hold,
-  live: (span: Tracer.Span) => Effect.Effect<unknown, ArcpError>
-): Effect.Effect<void> => {
-  const { record } = candidate
-  return Effect.useSpan("arcp.job", spanOptions(candidate), live).pipe(
-    Effect.ignore,
-    Effect.catchAllCause((cause) => Effect.logError(`the supervisor of ${record.jobId} failed`, cause)),
-    Effect.zipRight(hold.giveBack),
-    Effect.annotateLogs({
-      job: record.jobId,
-      agent: record.agent,
-      principal: record.principal,
-      trace_id: record.traceId
-    }),
-    Effect.uninterruptible
-  )
-}
+  live: (span: Tracer.Span) => Effect.Effect<Exit.Exit<unknown, ArcpError>>
+): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    const span = yield* Effect.makeSpan(
+      "arcp.job",
+      // One that nobody sees is there for whoever asks in which trace it runs.
+      (yield* Tracing.isTraced)
+        ? spanOptions(candidate)
+        : { captureStackTrace: false, parent: candidate.parentSpan }
+    )
+    const outcome = Exit.flatten(yield* Effect.exit(live(span)))
+    span.end(parts.clock.unsafeCurrentTimeNanos(), outcome)
+    if (Exit.isFailure(outcome) && !Cause.isFailure(outcome.cause))
+      yield* Effect.logError(`the supervisor of ${candidate.record.jobId} failed`, outcome.cause)
+    yield* hold.giveBack()
+  })
 
 /**
- * Makes the job a child, and gives it a fiber and the hold, all of it or nothing. Uninterruptible, because an interruption
- * may come before any operation, also one that waits for nothing.
+ * Makes the job a child, and gives it a fiber and the hold, all of it or nothing: in one step, so that no interruption
+ * comes between.
  */
 const begin = (parts: JobParts, open: Open, begun: Begun): Effect.Effect<LiveJob, InternalError> =>
-  Effect.uninterruptible(
-    Effect.suspend((): Effect.Effect<LiveJob, InternalError> => {
-      const { candidate, hold, live } = begun
-      if (candidate.parent?.live.takeChild(live) === false)
-        return new InternalError({ message: "the job is ending and delegates no more" })
-      hold.keep(() => over(parts, candidate, live))
-      hold.passedOn = true
-      const supervised = supervise(candidate, hold, (span) => lifetime(parts, open, begun, span))
-      return Effect.as(FiberSet.run(parts.supervisors, supervised), live)
-    })
-  )
+  Effect.flatMap(Surroundings.of(begun.candidate.record), (surroundings) => {
+    const { candidate, hold, live } = begun
+    if (candidate.parent?.live.takeChild(live) === false)
+      return new InternalError({ message: "the job is ending and delegates no more" })
+    hold.keep(() => over(parts, candidate, live))
+    hold.passedOn = true
+    const fiber = surroundings.forkUninterruptible(
+      supervise(parts, candidate, hold, (span) => lifetime(parts, open, begun, span, surroundings))
+    )
+    FiberSet.unsafeAdd(parts.supervisors, fiber)
+    return Effect.succeed(live)
+  })
 
 /** Returns what opens a job that is decided: mints, stores, accepts and runs. */
 export const make = (parts: JobParts): Open => {
@@ -353,12 +363,13 @@ export const make = (parts: JobParts): Open => {
       yield* parts.admission.check(given.session.identity, submitOf(given))
       yield* parts.running.count(given.record, hold)
       const kept = yield* keepInput(parts, given)
-      const minted = yield* mint(parts, { ...given, record: kept.record }, hold)
+      const minted = yield* mint(parts, given, kept.record, hold)
       // Here and not in the job's own fiber, which nothing interrupts: whoever is to end must not wait for a consumer.
       yield* parts.log.roomToOpen((giveBack) => hold.keepKey(giveBack))
       // Who delegated may have been taken over since it was checked.
       const session = parent?.live.owner ?? given.session
-      const record = { ...kept.record, sessionId: session.sessionId }
+      const record =
+        session === given.session ? kept.record : { ...kept.record, sessionId: session.sessionId }
       const candidate = { ...given, record, session }
       yield* announceable(parts, candidate, minted)
       const live = new LiveJob(record, session, parent?.live)

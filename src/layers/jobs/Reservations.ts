@@ -8,7 +8,7 @@ import * as FiberId from "effect/FiberId"
 
 /** Keeps keys for submits that are being decided. */
 export interface Reservations {
-  /** Waits until nobody holds the key, and takes it until the hold gives it back. */
+  /** Takes the key until the hold gives it back: at once when nobody holds it, else the effect waits for it. */
   readonly take: (key: string, hold: Hold) => Effect.Effect<void>
 }
 
@@ -19,21 +19,20 @@ interface Taken {
 /** Returns reservations without any. */
 export const make = (): Reservations => {
   const held = new Map<string, Taken>()
-  const take = (key: string, hold: Hold): Effect.Effect<void> =>
-    Effect.suspend(() => {
-      const other = held.get(key)
-      if (other !== undefined) {
-        other.waited ??= Deferred.unsafeMake(FiberId.none)
-        return Effect.zipRight(Deferred.await(other.waited), take(key, hold))
-      }
-      const mine: Taken = {}
-      held.set(key, mine)
-      hold.keepKey(() => {
-        held.delete(key)
-        if (mine.waited !== undefined) Deferred.unsafeDone(mine.waited, Effect.void)
-      })
-      return Effect.void
+  const take = (key: string, hold: Hold): Effect.Effect<void> => {
+    const other = held.get(key)
+    if (other !== undefined) {
+      other.waited ??= Deferred.unsafeMake(FiberId.none)
+      return Effect.flatMap(Deferred.await(other.waited), () => take(key, hold))
+    }
+    const mine: Taken = {}
+    held.set(key, mine)
+    hold.keepKey(() => {
+      held.delete(key)
+      if (mine.waited !== undefined) Deferred.unsafeDone(mine.waited, Effect.void)
     })
+    return Effect.void
+  }
   return { take }
 }
 
@@ -73,17 +72,18 @@ export class Hold {
   giveBackPlaces(): void {
     for (const giveBack of this.places.splice(0)) giveBack()
   }
-  readonly giveBack: Effect.Effect<void> = Effect.suspend(() => {
+  /** Gives back what is kept, now; the effect settles what takes longer. */
+  giveBack(): Effect.Effect<void> {
     for (const giveBack of this.held.splice(0).reverse()) giveBack()
     this.giveBackPlaces()
     this.giveBackKeys()
     return this.settling
-  })
+  }
 }
 
 /** Runs `use` with a hold, and gives it back unless a job has taken it over. */
 export const withHold = <A, E, R>(use: (hold: Hold) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.suspend(() => {
     const hold = new Hold()
-    return Effect.onExit(use(hold), () => (hold.passedOn ? Effect.void : hold.giveBack))
+    return Effect.onExit(use(hold), () => (hold.passedOn ? Effect.void : hold.giveBack()))
   })

@@ -29,7 +29,7 @@ export interface ResultWriter {
   readonly openResult: JobService["openResult"]
   readonly streamResult: JobService["streamResult"]
   /**
-   * Finalises a result that the handler left open, and streams what it returned when that is too large for one frame;
+   * Of a handler that has returned: finalises a result that it left open, and streams what it returned when that is too large for one frame;
    * `undefined` when nothing was streamed.
    */
   readonly finish: (output: unknown) => Effect.Effect<Streamed | undefined, EmitError>
@@ -145,6 +145,8 @@ class OpenResult {
     const { maxChunkBytes, maxStreamedBytes } = this.context
     if (this.broken !== undefined) return this.broken
     if (this.ended) return new InvalidRequest({ message: "the streamed result has already ended" })
+    if (typeof data !== "string" && Object.prototype.toString.call(data) !== "[object Uint8Array]")
+      return new InvalidRequest({ message: "a streamed result is written as text or as bytes" })
     const piece = encodeChunk(data, this.encoding)
     if (piece === undefined)
       return new InvalidRequest({
@@ -246,7 +248,7 @@ export const make = (context: ResultContext): ResultWriter => {
   return {
     openResult,
     streamResult,
-    finish: (output) => Effect.suspend(() => (opened === undefined ? streamOutput(output) : opened.finish))
+    finish: (output) => (opened === undefined ? streamOutput(output) : opened.finish)
   }
 }
 

@@ -24,11 +24,13 @@ import * as Tracer from "effect/Tracer"
 import * as Budget from "../../protocol/Budget.js"
 import { type ArcpError, InternalError, isArcpError } from "../../protocol/Errors.js"
 import { timestamp } from "../../protocol/EventText.js"
-import { failureMessage, missingService } from "../../services/agents/Agent.js"
+import { failureMessage, missingService, type Registered } from "../../services/agents/Agent.js"
+import * as Thrown from "../../services/agents/Thrown.js"
 import { Job, type JobService } from "../../services/jobs/Job.js"
 import { Lease, type LeaseService, leaseErrorOf } from "../../services/lease/Lease.js"
 import type { JobLog, NewEvent } from "../../services/log/EventLog.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
+import { Turn } from "../../services/runtime/Turn.js"
 import { inRealTime } from "../../services/runtime/within.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import type { Emitter } from "./Emitter.js"
@@ -36,6 +38,7 @@ import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
 import type { Limit } from "./Limits.js"
 import type { LiveJob } from "./LiveJob.js"
+import type { Surroundings } from "./Surroundings.js"
 import * as Terminal from "./Terminal.js"
 
 /** What finalizers get when the runtime shuts down. */
@@ -45,6 +48,8 @@ interface RunContext {
   readonly live: LiveJob
   readonly job: JobLog
   readonly handler: Effect.Effect<unknown, ArcpError, Job | Lease | Scope.Scope>
+  /** See `Registered.services`. */
+  readonly services: Registered["services"]
   /** What the handler gets. */
   readonly service: JobService
   readonly lease: LeaseService
@@ -53,6 +58,8 @@ interface RunContext {
   readonly limits: ReadonlyArray<Limit>
   /** The job's own. */
   readonly span: Tracer.Span
+  /** In which its fibers run. */
+  readonly surroundings: Surroundings
   /** Called at the commit of the terminal message. */
   readonly stored: () => void
   readonly parts: JobParts
@@ -65,20 +72,25 @@ export const running = (at: number): NewEvent => ({
   payload: JSON.stringify({ kind: "status", ts: timestamp(at), body: { phase: "running" } })
 })
 
-/** The handler with what it is given, in the job's span and scope. */
-const handlerOf = ({ handler, lease, live, service, span }: RunContext, scope: Scope.CloseableScope) =>
-  // All at once: each provision by itself would copy the context and the fiber's references twice.
-  Effect.provide(
+/**
+ * Starts the handler with what it is given, in the job's span and scope, and closes that in its fiber. A daemon, because one
+ * that cannot be interrupted must not keep anything from closing.
+ */
+const start = (
+  { handler, lease, live, parts, service, services, span, surroundings }: RunContext,
+  scope: Scope.CloseableScope
+): Fiber.RuntimeFiber<unknown, ArcpError> => {
+  const given = services?.({ job: service, lease }) ?? new Map<string, unknown>()
+  given.set(Job.key, service).set(Lease.key, lease).set(Scope.Scope.key, scope)
+  given.set(Tracer.ParentSpan.key, span).set(Turn.key, parts.turn)
+  return surroundings.forkInterruptible(
     Effect.onExit(handler, (exit) => {
       live.returned(exit)
       return Scope.close(scope, exit)
     }),
-    Context.make(Job, service).pipe(
-      Context.add(Lease, lease),
-      Context.add(Scope.Scope, scope),
-      Context.add(Tracer.ParentSpan, span)
-    )
+    Context.unsafeMake<Job | Lease | Scope.Scope>(given)
   )
+}
 
 /** What is left of the budgets, as attributes have it. */
 const tellBudget = (span: Tracer.Span, job: JobLog) => {
@@ -105,32 +117,59 @@ const awaitStop = (
       )
   })
 
+/** Returns how a job ends whose handler has ended or is waited for no longer; whatever that was, a job has an end. */
 const conclude = (
-  { finish, live, parts: { now, options } }: RunContext,
+  context: RunContext,
   fiber: Fiber.RuntimeFiber<unknown, ArcpError>
 ): Effect.Effect<Terminal.Terminal> =>
-  Effect.suspend(() => {
-    const { ending, record } = live
-    const maxBytes = options.maxOutboundFrameBytes
-    const fail = (error: ArcpError) =>
-      Terminal.failed(error, "error", now(), maxBytes, { keyFreed: Faults.isOurs(error) })
-    const end = (exit: Exit.Exit<unknown, ArcpError>): Effect.Effect<Terminal.Terminal> => {
-      if (ending !== undefined) return Effect.succeed(Terminal.ended(ending, record, now(), maxBytes))
-      if (Exit.isFailure(exit)) return Effect.succeed(fail(toError(exit.cause, options)))
-      return finish(exit.value).pipe(
-        Effect.map((streamed) => Terminal.succeeded(exit.value, streamed, now(), maxBytes)),
-        Effect.catchAll((error) => Effect.succeed(fail(error)))
+  Effect.catchAllDefect(
+    Effect.suspend(() => decide(context, fiber)),
+    (defect) => {
+      const { live, parts } = context
+      const logged = Effect.logError(
+        `the end of ${live.record.jobId} could not be made out`,
+        Cause.die(Thrown.readable(defect))
+      )
+      const error = new InternalError({ message: failed })
+      return Effect.as(
+        Effect.exit(logged),
+        Terminal.failed(error, "error", parts.now(), parts.options.maxOutboundFrameBytes)
       )
     }
-    const exit = fiber.unsafePoll()
-    if (exit !== null) return Effect.zipRight(logDefect(exit, record), end(exit))
-    // What it returned is nothing to build on while what it holds is not let go of; what it failed with stays.
-    const returned = live.exit ?? held
-    return Effect.logError(`agent ${record.agent} did not end within its grace in ${record.jobId}`).pipe(
-      Effect.zipRight(logDefect(returned, record)),
-      Effect.zipRight(end(Exit.zipRight(returned, held)))
-    )
-  })
+  )
+
+const decide = (
+  { finish, live, parts: { now, options } }: RunContext,
+  fiber: Fiber.RuntimeFiber<unknown, ArcpError>
+): Effect.Effect<Terminal.Terminal> => {
+  const { ending, record } = live
+  const maxBytes = options.maxOutboundFrameBytes
+  const fail = (error: ArcpError) =>
+    Terminal.failed(error, "error", now(), maxBytes, { keyFreed: Faults.isOurs(error) })
+  const end = (exit: Exit.Exit<unknown, ArcpError>): Effect.Effect<Terminal.Terminal> => {
+    if (ending !== undefined) return Effect.succeed(Terminal.ended(ending, record, now(), maxBytes))
+    if (Exit.isFailure(exit)) return Effect.succeed(fail(toError(exit.cause, options)))
+    return Effect.match(finish(exit.value), {
+      onFailure: fail,
+      onSuccess: (streamed) => Terminal.succeeded(exit.value, streamed, now(), maxBytes)
+    })
+  }
+  const polled = fiber.unsafePoll()
+  const exit = polled && Thrown.readableExit(polled)
+  if (exit !== null)
+    return Exit.isSuccess(exit)
+      ? end(exit)
+      : Effect.zipRight(
+          logDefect(exit, record),
+          Effect.suspend(() => end(exit))
+        )
+  // What it returned is nothing to build on while what it holds is not let go of; what it failed with stays.
+  const returned = live.exit ?? held
+  return Effect.logError(`agent ${record.agent} did not end within its grace in ${record.jobId}`).pipe(
+    Effect.zipRight(logDefect(returned, record)),
+    Effect.zipRight(Effect.suspend(() => end(Exit.zipRight(returned, held))))
+  )
+}
 
 /**
  * Returns how a job ends: when what it has emitted is not in its log, with that, whatever its handler says, so that nobody
@@ -151,34 +190,30 @@ const unlessBroken = ({ job, live, parts }: RunContext, concluded: Terminal.Term
   return terminal
 }
 
-/** Runs the handler of a job to its one terminal message, whatever ends it; gives what it came to. */
-export const run = (context: RunContext): Effect.Effect<unknown, ArcpError> => {
-  const { job, limits, live, parts, span } = context
+/** Runs the handler of a job to its one terminal message, whatever ends it; gives what it came to. Not interruptible. */
+export const run = (context: RunContext): Effect.Effect<Exit.Exit<unknown, ArcpError>> => {
+  const { job, limits, live, parts, span, surroundings } = context
   return Effect.gen(function* () {
     tellBudget(span, job)
     const startedAt = parts.now()
     yield* Effect.logInfo("job started")
-    const scope = yield* Scope.make()
-    // Daemons, because a handler that cannot be interrupted must not keep anything from closing.
-    const fiber = yield* Effect.forkDaemon(Effect.interruptible(handlerOf(context, scope)))
+    const fiber = start(context, yield* Scope.make())
     fiber.addObserver((exit) => live.returned(exit))
     job.whenBroken((error) => {
       Faults.blame(error)
       live.end({ _tag: "Broken", error })
     })
-    const timers: Array<Fiber.RuntimeFiber<void>> = []
-    for (const { ending, reached } of limits) {
-      const ended = Effect.map(reached, () => live.end(ending))
-      timers.push(yield* Effect.forkDaemon(Effect.interruptible(ended)))
-    }
-    yield* Deferred.await(live.changed)
+    const timers = limits.map(({ ending, reached }) =>
+      surroundings.forkInterruptible(Effect.map(reached, () => live.end(ending)))
+    )
+    if (live.exit === undefined && live.ending === undefined) yield* live.changed.wait
     for (const timer of timers) yield* Fiber.interruptFork(timer)
     if (live.ending !== undefined) yield* Fiber.interruptFork(fiber)
     if (fiber.unsafePoll() === null) yield* awaitStop(live, fiber, parts.options.cancelGrace)
-    yield* live.settleChildren
+    yield* live.settleChildren()
     if (live.ending?._tag === "Leave") {
       yield* left(context)
-      return yield* leftToTheNext
+      return Exit.fail(leftToTheNext)
     }
     live.concluded = true
     const concluded = yield* conclude(context, fiber)
@@ -199,8 +234,8 @@ export const run = (context: RunContext): Effect.Effect<unknown, ArcpError> => {
       )
     tellBudget(span, job)
     yield* Effect.logInfo(`job ended: ${terminal.status} after ${parts.now() - startedAt} ms`)
-    return yield* terminal.outcome
-  }).pipe(Effect.uninterruptible)
+    return terminal.outcome
+  })
 }
 
 /** Stores that the handler does not run any more: that its process ends is nothing that it has done. */
@@ -229,7 +264,7 @@ const logDefect = (exit: Exit.Exit<unknown, unknown>, record: JobRecord) =>
   Exit.isSuccess(exit) ||
   !Chunk.some(Cause.defects(exit.cause), (defect) => leaseErrorOf(defect) === undefined)
     ? Effect.void
-    : Effect.logError(`agent ${record.agent} failed in ${record.jobId}`, exit.cause)
+    : Effect.logError(`agent ${record.agent} failed in ${record.jobId}`, Thrown.whole(exit.cause))
 
 /** The error of a job whose handler ended with this cause. */
 const toError = (

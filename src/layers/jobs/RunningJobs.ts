@@ -72,22 +72,20 @@ export class RunningJobs {
   }
 
   /**
-   * Counts a job until the hold gives it back, however long minting takes; fails with the cap that it would break. Delegated
+   * Counts a job, now, until the hold gives it back, however long minting takes; fails with the cap that it would break. Delegated
    * jobs do not count against their session: their parents do, and bound them.
    */
   count(record: JobRecord, hold: Hold): Effect.Effect<void, InternalError> {
-    return Effect.suspend((): Effect.Effect<void, InternalError> => {
-      const { maxJobsPerPrincipal, maxJobsPerSession } = this.options
-      const { parentJobId, principal, sessionId } = record
-      const own = parentJobId === undefined
-      if (own && this.perSession.get(sessionId) >= maxJobsPerSession)
-        return Checks.atLimit("jobs_per_session", maxJobsPerSession)
-      if (this.perPrincipal.get(principal) >= maxJobsPerPrincipal)
-        return Checks.atLimit("jobs_per_principal", maxJobsPerPrincipal)
-      if (this.stopping) return shuttingDown
-      this.admit(record, hold)
-      return Effect.void
-    })
+    const { maxJobsPerPrincipal, maxJobsPerSession } = this.options
+    const { parentJobId, principal, sessionId } = record
+    const own = parentJobId === undefined
+    if (own && this.perSession.get(sessionId) >= maxJobsPerSession)
+      return Checks.atLimit("jobs_per_session", maxJobsPerSession)
+    if (this.perPrincipal.get(principal) >= maxJobsPerPrincipal)
+      return Checks.atLimit("jobs_per_principal", maxJobsPerPrincipal)
+    if (this.stopping) return shuttingDown
+    this.admit(record, hold)
+    return Effect.void
   }
   /** Counts a job that was admitted before, whatever the caps are now. */
   admit({ parentJobId, principal, sessionId }: JobRecord, hold: Hold): void {

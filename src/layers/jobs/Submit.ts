@@ -120,8 +120,7 @@ const check = (
       session,
       record,
       run,
-      awaitEmits: agent.awaitEmits,
-      restart: agent.restart,
+      agent,
       input: payload.input,
       parentSpan: Tracing.submitter(record)
     }

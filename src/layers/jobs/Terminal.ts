@@ -74,14 +74,17 @@ export const write = (
     terminal = terminalNow()
     return log.end(job, terminal, last, onCommit)
   })
-  return Effect.catchAll(ending, (error) => {
-    owner.send({ type: "session.error", payload: toPayload(error, { job_id: job.jobId }) })
-    const again = running.abandoned ? Effect.void : Effect.delay(untilStored(ending, running), firstPause)
-    return Effect.zipRight(
-      Effect.logError(`the end of ${job.jobId} could not be stored; trying again`, error.message),
-      Effect.ignore(again)
-    )
-  }).pipe(Effect.map(() => terminal))
+  return Effect.matchEffect(ending, {
+    onSuccess: () => Effect.succeed(terminal),
+    onFailure: (error) => {
+      owner.send({ type: "session.error", payload: toPayload(error, { job_id: job.jobId }) })
+      const again = running.abandoned ? Effect.void : Effect.delay(untilStored(ending, running), firstPause)
+      return Effect.logError(`the end of ${job.jobId} could not be stored; trying again`, error.message).pipe(
+        Effect.zipRight(Effect.ignore(again)),
+        Effect.map(() => terminal)
+      )
+    }
+  })
 }
 
 /** Returns the end of a job that failed; its frame has at most `maxBytes`. */

@@ -8,7 +8,7 @@
  * an emitter is interrupted while its event is queued, the event is committed all the same. When the scope
  * closes, what is queued is committed first. An item that throws, or that the store takes for a mistake, fails by
  * itself; what stands with it in the batch is committed without it. A defect after a commit, when memory and store
- * may differ, stops the log: everybody who waits, now or later, is told.
+ * may differ, stops the log: everybody who waits, now or later, is told. So does the end of the store itself.
  */
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
@@ -190,6 +190,12 @@ const giveUp = ({ queue }: Work, items: ReadonlyArray<CommitItem>, error: Intern
 const postpone = (work: Work, batch: ReadonlyArray<CommitItem>, cause: Cause.Cause<StoreError>) =>
   Effect.suspend(() => {
     const { queue } = work
+    const { over } = queue
+    if (over !== undefined)
+      return Effect.sync(() => {
+        queue.refuseAll(batch, over)
+        work.windows.relieve()
+      })
     const kept = batch.filter(isKept)
     queue.refuseAll(
       batch.filter((item) => !isKept(item)),
@@ -316,6 +322,8 @@ export const make = (
       Effect.forkDaemon
     )
     yield* Effect.addFinalizer(() => close(work, commitNext, running))
+    if (work.store.died !== undefined)
+      yield* Effect.forkScoped(Effect.catchAll(work.store.died, (error) => stop(work, [], Cause.fail(error))))
 
     return {
       enqueue: (item) => queue.add(item),

@@ -25,8 +25,19 @@ export class EmitWindow {
   /** Why nothing of the job is committed any more but its end. */
   broken: InternalError | undefined
   /** Called when it breaks. */
-  onBroken: (error: InternalError) => void = () => {}
+  onBroken: (error: InternalError) => void = nothing
+
+  /** Lets go of who is called when it breaks, and with it of the job: its log outlives it while readers may want its tail. */
+  close(): void {
+    this.onBroken = nothing
+  }
+  /** Nothing of it is to be remembered. */
+  get isIdle(): boolean {
+    return this.events === 0 && this.broken === undefined
+  }
 }
+
+const nothing = () => {}
 
 /** How much may wait for a commit before emitters do. */
 export interface WindowLimits {

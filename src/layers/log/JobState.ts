@@ -107,6 +107,8 @@ export class JobState implements JobLog {
     for (const view of this.observers) view.observed.delete(this)
     this.observers.clear()
     this.ownerView = undefined
+    this.window?.close()
+    if (this.window?.isIdle === true) this.window = undefined
   }
   addObserver(view: ViewState): void {
     this.observers.add(view)

@@ -85,7 +85,7 @@ const joined = (store: StoreService, maxSize: number, jobId: string, to: number)
     const parts: Array<{ data: string; encoding: string }> = []
     let size = 0
     for (let from = 1; from <= to; from += firstPage) {
-      for (const event of yield* store.events(jobId, from, firstPage)) {
+      for (const event of yield* store.events(jobId, from, Math.min(firstPage, to - from + 1))) {
         if (event.kind !== "result_chunk") continue
         const body = (JSON.parse(event.payload) as { body: { data: string; encoding: string } }).body
         size += body.data.length

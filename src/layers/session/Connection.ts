@@ -283,7 +283,11 @@ export const make = (services: ConnectionServices) => {
   /** Hands a submit to the queue, which begins with the first. */
   const submit = (served: Served, decide: Effect.Effect<void>, bytes: number): Effect.Effect<void> => {
     if (served.submits !== undefined) return served.submits.add(decide, bytes)
-    const queue = new SubmitQueue(Effect.zipRight(answersTaken(served), share))
+    const queue = new SubmitQueue(
+      Effect.suspend(() =>
+        served.attachment.outbox.full ? Effect.zipRight(answersTaken(served), share) : share
+      )
+    )
     served.submits = queue
     const taken = queue.add(decide, bytes)
     return Effect.flatMap(queue.run, (fiber) => {

@@ -97,20 +97,32 @@ const decided = (
     sound(jobs.refuse(session, request, error), "the refusal of a submit")
   ).pipe(Effect.catchAll((error) => Effect.sync(() => answer(session, error, request.id))))
 
+/** What is refused, as far as it could be read. */
+interface Refused {
+  readonly id?: string | undefined
+  readonly type?: string | undefined
+  readonly jobId?: string | undefined
+}
+
 /**
- * Refuses a request. Clients of others take every `session.error` as the end of all their jobs, so one that does not say
- * that it knows better is told of a cancel or subscribe by a `job.error` without an `event_seq`, which is in no log.
+ * Refuses a request, for whatever reason. Clients of others take every `session.error` as the end of all their jobs, so one
+ * that does not say that it knows better is told of a cancel or subscribe by a `job.error` without an `event_seq`, which is
+ * in no log.
  */
-const refuse = ({ now }: DispatchServices, session: Session, error: ArcpError, message: ClientMessage) => {
-  const jobId = jobOf(message)
-  const aboutJob = message.type === "job.cancel" || message.type === "job.subscribe"
-  if (jobId === undefined || !aboutJob || session.has(Vendor.requests))
-    return answer(session, error, message.id, jobId)
+const refuse = (
+  { now }: DispatchServices,
+  session: Session,
+  error: ArcpError,
+  { id, jobId, type }: Refused
+) => {
+  const aboutJob = type === "job.cancel" || type === "job.subscribe"
+  if (id === undefined || jobId === undefined || !aboutJob || session.has(Vendor.requests))
+    return answer(session, error, id, jobId)
   session.send({
     type: "job.error",
     jobId,
     payload: {
-      ...toPayload(error, { request_id: message.id }),
+      ...toPayload(error, { request_id: id }),
       final_status: "error",
       completed_at: timestamp(now())
     }
@@ -119,13 +131,14 @@ const refuse = ({ now }: DispatchServices, session: Session, error: ArcpError, m
 
 /** Answers a frame that could not be decoded; what was meant as a submit takes its place among the submits. */
 const rejected = (
-  { jobs }: DispatchServices,
+  services: DispatchServices,
   session: Session,
   frame: Codec.Rejected,
   submits: Submits,
   bytes: number
 ): Effect.Effect<Verdict> => {
   if (frame._tag === "Ignored") return proceed
+  const { jobs } = services
   const error = new InvalidRequest({ message: frame.message })
   if (
     frame._tag === "Malformed" &&
@@ -136,7 +149,8 @@ const rejected = (
     const request = { id: frame.id }
     return proceedAfter(submits(decided(jobs, session, request, jobs.refuse(session, request, error)), bytes))
   }
-  answer(session, error, frame.id, frame.jobId)
+  if (frame.sessionId === session.sessionId) refuse(services, session, error, frame)
+  else answer(session, error, frame.id, frame.jobId)
   switch (frame._tag) {
     case "Malformed":
       return Effect.succeed(malformed)
@@ -237,6 +251,7 @@ const dispatch = (
   const decoded = Codec.decodeClient(frame)
   if (Either.isLeft(decoded)) return rejected(services, session, decoded.left, submits, frame.length)
   const message = decoded.right
+  const refused = { id: message.id, type: message.type, jobId: jobOf(message) }
   const fail = (text: string) => {
     answer(session, new InvalidRequest({ message: text }), message.id)
     return proceed
@@ -244,8 +259,11 @@ const dispatch = (
   if (message.type === "session.hello") return fail("this session is open already")
   if (message.session_id !== session.sessionId) return fail("session_id: not the session of this connection")
   const feature = needs[message.type]
-  if (feature !== undefined && !session.has(feature))
-    return fail(`${message.type} needs the feature ${feature}, which was not negotiated`)
+  if (feature !== undefined && !session.has(feature)) {
+    const text = `${message.type} needs the feature ${feature}, which was not negotiated`
+    refuse(services, session, new InvalidRequest({ message: text }), refused)
+    return proceed
+  }
   if (requests.has(message.type) && (session.identity.expiresAt ?? Infinity) <= services.now()) {
     if (message.type === "job.submit") {
       const { jobs } = services
@@ -253,7 +271,7 @@ const dispatch = (
       const refusal = decided(jobs, session, request, jobs.refuse(session, request, tokenEnded()))
       return proceedAfter(submits(refusal, frame.length))
     }
-    answer(session, tokenEnded(), message.id, jobOf(message))
+    refuse(services, session, tokenEnded(), refused)
     return proceed
   }
   // The most frequent request only takes its place in the queue, where its own failures are answered.
@@ -264,7 +282,7 @@ const dispatch = (
   ).pipe(
     Effect.catchAll((error) =>
       Effect.sync(() => {
-        refuse(services, session, error, message)
+        refuse(services, session, error, refused)
         return ok
       })
     )

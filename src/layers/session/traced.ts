@@ -1,14 +1,10 @@
 /** What a session on one transport is called in traces and logs. */
-import * as Context from "effect/Context"
-import * as DefaultServices from "effect/DefaultServices"
 import * as Effect from "effect/Effect"
 import * as FiberRef from "effect/FiberRef"
 import * as HashMap from "effect/HashMap"
-import * as Tracer from "effect/Tracer"
+import type * as Tracer from "effect/Tracer"
+import * as Tracing from "../../services/runtime/Tracing.js"
 import type { Greeted } from "./Handshake.js"
-
-/** Whose spans are seen by nobody. */
-const untraced = Context.get(DefaultServices.liveServices, Tracer.Tracer)
 
 /**
  * The span of a session on one transport (§11) where there is a tracer, and its name in the logs of the fiber that serves
@@ -24,8 +20,8 @@ export const traced = ({
   readonly principal: string
   readonly resumed: boolean
 }): Effect.Effect<Tracer.Span | undefined> =>
-  Effect.flatMap(Effect.tracer, (tracer) =>
-    tracer === untraced
+  Effect.flatMap(Tracing.isTraced, (isTraced) =>
+    !isTraced
       ? Effect.succeed(undefined)
       : Effect.makeSpan("arcp.session", {
           captureStackTrace: false,

@@ -6,11 +6,18 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Scope } from "effect/Scope"
 import { Store, StoreError, type StoreService } from "../../services/store/Store.js"
+import { whileBusy } from "./busy.js"
+import { kept } from "./lending.js"
+import { naming } from "./naming.js"
+import { noted } from "./noted.js"
 import * as StoreSql from "./StoreSql.js"
 import { schemaVersion } from "./schema.js"
 import { toStoreError } from "./sqlError.js"
-import { connect, inspect } from "./sqliteFile.js"
+import { connect, inspect, type SqliteClient } from "./sqliteFile.js"
 import { open } from "./sqliteOpen.js"
+import type { SqliteThread } from "./sqliteThread.js"
+import * as Thread from "./sqliteThread.js"
+import { readsOver } from "./sqlReads.js"
 
 /** Options of a store on a SQLite file. */
 export interface Options {
@@ -21,10 +28,53 @@ export interface Options {
    * process, and a power cut may take the last moments before it; commits cost no disk flush.
    */
   readonly synchronous?: "FULL" | "NORMAL" | undefined
+  /**
+   * Where the file `effect-arcp/sqlite-worker` is, when the application is bundled and a copy of it lies elsewhere. It is the
+   * thread that commits; where it cannot be had, commits hold up the process.
+   */
+  readonly worker?: URL | undefined
 }
 
+/** What this process reads it reads on a connection of its own, beside the thread that writes. */
+const makeBeside = (
+  thread: SqliteThread,
+  sql: SqliteClient,
+  name: string
+): Effect.Effect<StoreService, StoreError, Scope> =>
+  Effect.gen(function* () {
+    const mapError = Effect.mapError(toStoreError(name))
+    yield* mapError(sql.unsafe("PRAGMA query_only = 1"))
+    const lend = yield* mapError(kept(sql, naming("")))
+    const [reading, writing] = [noted("reading from the store"), noted("writing to the store")]
+    // Once asked for it ends as a whole, and its caller learns how. Between two attempts others may write.
+    const write = <A>(work: Effect.Effect<A, StoreError>) =>
+      work.pipe(Effect.uninterruptible, whileBusy, writing)
+    return {
+      kind: "durable",
+      ...(yield* readsOver(name, (work) => reading(whileBusy(mapError(lend(work)))))),
+      commit: (batch) => (batch.length === 0 ? Effect.void : write(thread.commit(batch))),
+      vacuum: write(thread.free),
+      died: thread.died,
+      held: () => 0
+    }
+  })
+
 const make = (options: Options): Effect.Effect<StoreService, StoreError, Scope> =>
-  open(options, (sql) => StoreSql.makeKeeping(sql, options.filename))
+  Effect.flatMap(Thread.start(options.filename, options.worker), (starting) =>
+    open(options, ({ path, pragmas, sql }) =>
+      starting.open(path, pragmas).pipe(
+        Effect.flatMap((thread) => makeBeside(thread, sql, options.filename)),
+        Effect.catchTag("NoThread", ({ message }) =>
+          Effect.zipRight(
+            Effect.logWarning(
+              `commits hold up this process, because no thread can be had for them: ${message}`
+            ),
+            StoreSql.makeKeeping(sql, options.filename)
+          )
+        )
+      )
+    )
+  )
 
 const makeReadOnly = (filename: string): Effect.Effect<StoreService, StoreError, Scope> =>
   Effect.gen(function* () {

@@ -1,4 +1,5 @@
 /** What a failing database means to the person who runs the runtime, and what to do about it. */
+import { fileProblem } from "../../services/runtime/fileProblem.js"
 import { StoreError } from "../../services/store/Store.js"
 
 /** Returns the driver's error below the wrappers of `@effect/sql`. */
@@ -71,10 +72,9 @@ export const toStoreError =
   (cause: unknown): StoreError => {
     if (cause instanceof StoreError) return cause
     const root = rootOf(cause)
-    const message = root instanceof Error ? root.message : String(root)
     const code = codeOf(root)
     return new StoreError({
-      message: explain(name, code, message),
+      message: explain(name, code, fileProblem(root)),
       publicMessage: explain("the database", code, undefined),
       cause
     })

@@ -18,10 +18,10 @@ export interface Config {
   readonly readonly?: boolean | undefined
   /** Leaves the journal as it is; otherwise it becomes a write-ahead log. */
   readonly disableWAL?: boolean | undefined
+  /** Milliseconds that SQLite waits for locks of others, until it is told otherwise; 5 000 unless given. */
+  readonly busyTimeout?: number | undefined
 }
 
-/** Milliseconds that SQLite waits for locks of others, until it is told otherwise. */
-const busyTimeout = 5_000
 /** KiB of pages that a connection holds. */
 const cacheSize = 16_000
 
@@ -60,7 +60,7 @@ const close = (database: Database): Effect.Effect<void> =>
     return closing === undefined ? Effect.void : Effect.promise(() => closing)
   })
 
-const openDatabase = ({ disableWAL = false, filename, readonly = false }: Config) =>
+const openDatabase = ({ busyTimeout = 5_000, disableWAL = false, filename, readonly = false }: Config) =>
   Effect.gen(function* () {
     const driver = yield* load
     const database = yield* Effect.acquireRelease(

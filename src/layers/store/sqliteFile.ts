@@ -3,10 +3,16 @@
 import * as fs from "node:fs"
 import * as nodePath from "node:path"
 import type * as SqlClient from "@effect/sql/SqlClient"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import type { Scope } from "effect/Scope"
+import * as ExecutionStrategy from "effect/ExecutionStrategy"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import { fileProblem } from "../../services/runtime/fileProblem.js"
 import { needs } from "../../services/runtime/needs.js"
 import { StoreError } from "../../services/store/Store.js"
+import { whileBusy } from "./busy.js"
+import { lockHolder } from "./lockHolder.js"
 import { ensureFile, ensureFolder } from "./ownerOnly.js"
 import { applicationId, schemaVersion } from "./schema.js"
 import { isBusy, toStoreError } from "./sqlError.js"
@@ -28,23 +34,38 @@ const client = needs("a store on a SQLite file", "@effect/sql", () => import("./
   Effect.mapError(({ cause, message }) => new StoreError({ message, cause }))
 )
 
+/** Of a file that is to be made it says nothing that there is none. */
+const whyNotCreated = (cause: unknown): string =>
+  (cause as NodeJS.ErrnoException).code === "ENOENT"
+    ? "the file system makes none there (ENOENT)"
+    : fileProblem(cause)
+
+/** Says what there is to do about a file or folder that cannot be made. */
+const cannotCreate = (name: string) => (cause: unknown) =>
+  new StoreError({
+    message: `${name} cannot be created: ${whyNotCreated(cause)}; choose a file in a folder that takes new ones`,
+    publicMessage: "the database cannot be created",
+    cause
+  })
+
 /** Opens a connection for the scope. */
 export const connect = (
   config: Sqlite.Config,
   name: string
-): Effect.Effect<SqliteClient, StoreError, Scope> =>
+): Effect.Effect<SqliteClient, StoreError, Scope.Scope> =>
   Effect.flatMap(client, ({ make }) => Effect.mapError(make(config), toStoreError(name)))
 
-/** Opens a connection that writes, for the scope. The file is created when there is none, and is its owner's alone. */
+/** Creates the file when there is none; it is its owner's alone. */
+export const createOwn = (path: string, name: string): Effect.Effect<void, StoreError> =>
+  Effect.try({ try: () => ensureFile(path), catch: cannotCreate(name) })
+
+/** Opens a connection that writes, for the scope, to a file that is created when there is none. */
 export const connectOwn = (
   path: string,
   name: string,
   config: Omit<Sqlite.Config, "filename"> = {}
-): Effect.Effect<SqliteClient, StoreError, Scope> =>
-  Effect.zipRight(
-    attempt(name, () => ensureFile(path)),
-    connect({ ...config, filename: path }, name)
-  )
+): Effect.Effect<SqliteClient, StoreError, Scope.Scope> =>
+  Effect.zipRight(createOwn(path, name), connect({ ...config, filename: path }, name))
 
 /** Creates the folder; answers the path by which every process knows the file, links resolved. */
 export const prepareFolder = (filename: string): Effect.Effect<string, StoreError> =>
@@ -56,8 +77,7 @@ export const prepareFolder = (filename: string): Effect.Effect<string, StoreErro
     const folder = nodePath.dirname(path)
     yield* Effect.try({
       try: () => ensureFolder(folder),
-      catch: (cause) =>
-        new StoreError({ message: `the folder of ${filename} cannot be created (${String(cause)})`, cause })
+      catch: cannotCreate(`the folder of ${filename}`)
     })
     return yield* attempt(filename, () =>
       fs.existsSync(path)
@@ -66,30 +86,59 @@ export const prepareFolder = (filename: string): Effect.Effect<string, StoreErro
     )
   })
 
+/** Who holds the lock of a file, as the beginning of a sentence. */
+const holderOf = (path: string): string => {
+  const pid = lockHolder(`${path}.lock`)
+  if (pid === process.pid) return "another arcp runtime of this process"
+  return `another arcp runtime${pid === undefined ? "" : ` (process ${pid})`}`
+}
+
+/** Takes the lock, or fails at once. What was opened for it is closed again when it fails. */
+const tryLock = (path: string, name: string): Effect.Effect<void, StoreError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const scope = yield* Scope.fork(yield* Effect.scope, ExecutionStrategy.sequential)
+    yield* Effect.gen(function* () {
+      const config = { disableWAL: true, busyTimeout: 0 }
+      const sql = yield* connectOwn(`${path}.lock`, `${name}.lock`, config)
+      const connection = yield* sql.reserve
+      for (const statement of ["PRAGMA journal_mode = MEMORY", "BEGIN EXCLUSIVE"])
+        yield* connection.executeRaw(statement, [])
+    }).pipe(
+      Scope.extend(scope),
+      Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
+    )
+  }).pipe(Effect.mapError(toStoreError(`${name}.lock`)))
+
 /**
  * Makes this process the only runtime on the file until the scope closes or the process dies: the
- * operating system releases the lock. It is on a file beside the database, so that tools may read that.
+ * operating system releases the lock. It is on a file beside the database, so that tools may read that. Fails at once when
+ * another runtime has it.
  */
-export const lock = (path: string, name: string): Effect.Effect<void, StoreError, Scope> =>
-  Effect.gen(function* () {
-    yield* regularFile(path, name)
-    yield* oneName(path, name)
-    const lockName = `${name}.lock`
-    const sql = yield* connectOwn(`${path}.lock`, lockName, { disableWAL: true })
-    const connection = yield* sql.reserve
-    for (const statement of ["PRAGMA busy_timeout = 0", "PRAGMA journal_mode = MEMORY", "BEGIN EXCLUSIVE"])
-      yield* connection.executeRaw(statement, [])
-  }).pipe(
-    Effect.mapError((error) => {
-      const failed = toStoreError(`${name}.lock`)(error)
-      return isBusy(failed)
+export const lock = (path: string, name: string): Effect.Effect<void, StoreError, Scope.Scope> =>
+  Effect.zipRight(
+    Effect.zipRight(regularFile(path, name), oneName(path, name)),
+    Effect.mapError(tryLock(path, name), (error) =>
+      isBusy(error)
         ? new StoreError({
-            message: `another arcp runtime uses ${name}; stop it, or choose another file`,
+            message: `${holderOf(path)} uses ${name}; stop it, or choose another file`,
             cause: error
           })
-        : failed
-    })
+        : error
+    )
   )
+
+/** How long another runtime is waited for: as long as one may take to shut down, unless told otherwise. */
+const lockPatience = Duration.seconds(5)
+
+/** Does the same, but gives a runtime that is about to end the time for it, and says so. */
+export const lockPatiently = (path: string, name: string): Effect.Effect<void, StoreError, Scope.Scope> =>
+  Effect.catchIf(lock(path, name), isBusy, () => {
+    const said = `it is given ${Duration.toSeconds(lockPatience)} s to let go of it`
+    return Effect.zipRight(
+      Effect.logWarning(`${holderOf(path)} uses ${name}: ${said}`),
+      whileBusy(lock(path, name), lockPatience)
+    )
+  })
 
 /**
  * Refuses a file with several names. The lock, and SQLite's own log, are beside one of them: a program that comes by

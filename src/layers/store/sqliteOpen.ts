@@ -11,7 +11,7 @@ import {
   besideNow,
   connectOwn,
   inspect,
-  lock,
+  lockPatiently,
   prepareFolder,
   type SqliteClient,
   writable
@@ -59,6 +59,21 @@ const tryWriting = (sql: SqliteClient) =>
     )
   ).pipe(Effect.scoped)
 
+/** An open file: the connection that this thread has to it, and what another one that writes is to be told first. */
+export interface OpenFile {
+  readonly path: string
+  readonly sql: SqliteClient
+  readonly pragmas: ReadonlyArray<string>
+}
+
+/** What a connection that writes is told. */
+const pragmasOf = (synchronous: "FULL" | "NORMAL"): ReadonlyArray<string> => [
+  // Waiting in SQLite would block whoever else waits for this connection; the store waits by itself.
+  "busy_timeout = 0",
+  `synchronous = ${synchronous}`,
+  `journal_size_limit = ${journalSizeLimit}`
+]
+
 /**
  * Opens the file for the scope, and what is to be over it. When either fails, nothing is left beside the file that was
  * not there before.
@@ -68,28 +83,26 @@ export const open = <A, R>(
     filename,
     synchronous = "FULL"
   }: { readonly filename: string; readonly synchronous?: "FULL" | "NORMAL" | undefined },
-  over: (sql: SqliteClient) => Effect.Effect<A, StoreError, R>
+  over: (file: OpenFile) => Effect.Effect<A, StoreError, R>
 ): Effect.Effect<A, StoreError, R | Scope> =>
   Effect.gen(function* () {
     const path = yield* prepareFolder(filename)
     yield* writable(path, filename)
-    yield* lock(path, filename)
+    yield* lockPatiently(path, filename)
     let opened = false
     const clean = yield* besideNow(path)
     yield* Effect.addFinalizer(() => (opened ? Effect.void : clean))
     const version = yield* inspect(path, filename)
     const sql = yield* connectOwn(path, filename)
+    const pragmas = pragmasOf(synchronous)
     yield* Effect.gen(function* () {
-      // Waiting in SQLite would block the process; the store waits by itself.
-      yield* pragma(sql, "busy_timeout = 0")
-      yield* pragma(sql, `synchronous = ${synchronous}`)
-      yield* pragma(sql, `journal_size_limit = ${journalSizeLimit}`)
+      yield* Effect.forEach(pragmas, (text) => pragma(sql, text), { discard: true })
       yield* migrate(sql, version)
       yield* tryWriting(sql)
     }).pipe(Effect.mapError(toStoreError(filename)))
     // A clean end leaves everything in the one file, also while a reader keeps the log file open.
     yield* Effect.addFinalizer(() => Effect.ignore(pragma(sql, "wal_checkpoint(TRUNCATE)")))
-    const result = yield* over(sql)
+    const result = yield* over({ path, sql, pragmas })
     opened = true
     return result
   })

@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Registered } from "../../services/agents/Agent.js"
 import type { Leased } from "../../services/lease/Leased.js"
+import { fileProblem } from "../../services/runtime/fileProblem.js"
 import { needs } from "../../services/runtime/needs.js"
 import type { Secrets } from "../../services/runtime/Secrets.js"
 import { isShipped, type Shipped } from "./shipped.js"
@@ -110,7 +111,10 @@ const loadForeign = (name: string): Effect.Effect<AgentsModule, UsageError> =>
     try: async () => {
       const file = resolve(name)
       // Node would read it whatever it is, and wait for who writes to a FIFO.
-      if ((await stat(file).catch(() => undefined))?.isFile() === false) throw new Error("it is no file")
+      const stats = await stat(file).catch((error: unknown) => {
+        throw new Error(fileProblem(error))
+      })
+      if (!stats.isFile()) throw new Error("it is no file")
       return (await import(pathToFileURL(file).href)) as Exports
     },
     catch: (cause) => new UsageError({ message: `--agents ${name} does not load: ${loadProblem(cause)}` })

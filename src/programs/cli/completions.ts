@@ -102,7 +102,7 @@ const zshNames = (entries: ReadonlyArray<readonly [name: string, summary: string
   entries.map(([name, summary]) => quoted(`${name}:${summary.replaceAll(":", "\\:")}`)).join(" ")
 
 const zshCommand = (command: Command, words: string): string =>
-  `_arguments -S ${flagsOf(command).map(zshFlag).join(" ")} '*:argument:${words}'`
+  `_arguments -S ${flagsOf(command).map(zshFlag).join(" ")} '--help[Say what it takes]' '*:argument:${words}'`
 
 const zsh = (entries: Entries): string => `_arcp_contexts() {
   compadd $(${contextNames})
@@ -121,9 +121,12 @@ _arcp() {
     help)
       case "$words[3]" in
 ${groupsOf(entries)
-  .map(({ name, commands }) => `        ${name}) compadd ${commands.map(lastWord).join(" ")};;`)
+  .map(
+    ({ name, commands }) =>
+      `        ${name}) (( CURRENT == 4 )) && compadd ${commands.map(lastWord).join(" ")};;`
+  )
   .join("\n")}
-        *) compadd ${entries.map(({ name }) => name).join(" ")};;
+        *) (( CURRENT == 3 )) && compadd ${[...entries.map(({ name }) => name), "completions", "help"].join(" ")};;
       esac;;
     completions) compadd ${shells.join(" ")};;
 ${entries
@@ -144,7 +147,7 @@ ${entry.commands
   )
   .join("\n")}
       esac;;`
-      : `    ${entry.name}) shift words; (( CURRENT-- )); ${zshCommand(entry, "_files")};;`
+      : `    ${entry.name}) shift words; (( CURRENT-- )); ${zshCommand(entry, "")};;`
   )
   .join("\n")}
   esac
@@ -152,12 +155,16 @@ ${entry.commands
 compdef _arcp arcp
 `
 
-const fishFlags = (command: Command): ReadonlyArray<string> => {
-  const seen = command.name
-    .split(" ")
-    .map((word) => `__fish_seen_subcommand_from ${word}`)
-    .join("; and ")
-  return flagsOf(command).map((flag) => {
+/** A condition: the first words after `arcp` are these. */
+const fishIs = (name: string) => `__arcp_is ${name}`
+/** A condition: so many words are there before the one that is completed. */
+const fishAfter = (words: number) => `__arcp_after ${words}`
+
+const fishLine = (conditions: ReadonlyArray<string>, what: string) =>
+  `complete -c arcp -n '${conditions.join("; and ")}' ${what}`
+
+const fishFlags = (command: Command): ReadonlyArray<string> => [
+  ...flagsOf(command).map((flag) => {
     const words = takesContext(flag) ? `(${contextNames})` : takes(flag)
     const value =
       flag.kind === "boolean"
@@ -165,38 +172,52 @@ const fishFlags = (command: Command): ReadonlyArray<string> => {
         : words === undefined
           ? ` -r${takesFile(flag) ? " -F" : ""}`
           : ` -x -a ${quoted(words)}`
-    return `complete -c arcp -n '${seen}' -l ${flag.name}${value} -d ${quoted(flag.description)}`
-  })
-}
+    return fishLine([fishIs(command.name)], `-l ${flag.name}${value} -d ${quoted(flag.description)}`)
+  }),
+  fishLine([fishIs(command.name)], "-l help -d 'Say what it takes'")
+]
 
-const fishGroup = (group: Group): ReadonlyArray<string> => {
-  const words = group.commands.map(lastWord)
-  const seen = `__fish_seen_subcommand_from ${group.name}`
-  return [
-    ...group.commands.map(
-      (command) =>
-        `complete -c arcp -f -n '${seen}; and not __fish_seen_subcommand_from ${words.join(" ")}' -a ${lastWord(command)} -d ${quoted(command.summary)}`
-    ),
-    ...ofContexts(group).map(
-      (command) =>
-        `complete -c arcp -f -n '${seen}; and __fish_seen_subcommand_from ${lastWord(command)}' -a ${quoted(`(${contextNames})`)}`
-    )
-  ]
-}
+const fishGroup = (group: Group): ReadonlyArray<string> => [
+  ...group.commands.flatMap((command) =>
+    [
+      [fishIs(group.name), fishAfter(2)],
+      [fishIs(`help ${group.name}`), fishAfter(3)]
+    ].map((at) => fishLine(at, `-a ${lastWord(command)} -d ${quoted(command.summary)}`))
+  ),
+  ...ofContexts(group).map((command) => fishLine([fishIs(command.name)], `-a ${quoted(`(${contextNames})`)}`))
+]
+
+/** Where a word is, and not whether it is anywhere: the name of an agent may be that of a command. */
+const fishPlaces = `function __arcp_is
+    set -l words (commandline -opc)
+    for i in (seq (count $argv))
+        set -l at (math $i + 1)
+        test "$words[$at]" = "$argv[$i]"; or return 1
+    end
+end
+function __arcp_after
+    test (count (commandline -opc)) -eq $argv[1]
+end
+complete -c arcp -f
+`
 
 const fish = (entries: Entries): string => {
-  const none = "-n __fish_use_subcommand"
-  return [
-    ...entries.map(({ name, summary }) => `complete -c arcp -f ${none} -a ${name} -d ${quoted(summary)}`),
-    `complete -c arcp -f ${none} -a completions -d 'Print completions'`,
-    `complete -c arcp -f ${none} -a help -d 'Say what a command takes'`,
-    `complete -c arcp -f -n '__fish_seen_subcommand_from help' -a ${quoted(entries.map(({ name }) => name).join(" "))}`,
-    `complete -c arcp -f -n '__fish_seen_subcommand_from completions' -a ${quoted(shells.join(" "))}`,
+  const names = [
+    ...entries.map(({ name, summary }) => [name, summary] as const),
+    ["completions", "Print completions"] as const,
+    ["help", "Say what a command takes"] as const
+  ]
+  const lines = [
+    ...names.flatMap(([name, summary]) =>
+      [[fishAfter(1)], [fishIs("help"), fishAfter(2)]].map((at) =>
+        fishLine(at, `-a ${name} -d ${quoted(summary)}`)
+      )
+    ),
+    fishLine([fishIs("completions"), fishAfter(2)], `-a ${quoted(shells.join(" "))}`),
     ...groupsOf(entries).flatMap(fishGroup),
     ...allOf(entries).flatMap(fishFlags)
   ]
-    .map((line) => `${line}\n`)
-    .join("")
+  return `${fishPlaces}${lines.map((line) => `${line}\n`).join("")}`
 }
 
 /** Returns the script of a shell. */

@@ -78,12 +78,17 @@ const settings = (error: ConfigError.ConfigError): ReadonlyArray<string> =>
 const tagOf = (error: unknown): string =>
   typeof error === "object" && error !== null && "_tag" in error ? String(error._tag) : ""
 
+/** The input of a job is what was given as it, and its place in a message is of no interest here. */
+const inputPath = /^payload\.(?=input\b)/
+
 const messageOf = (error: unknown): string =>
-  ConfigError.isConfigError(error)
-    ? settings(error).join("; ")
-    : error instanceof Error && error.message !== ""
-      ? error.message
-      : tagOf(error) || String(error)
+  error instanceof InvalidRequest
+    ? error.message.replace(inputPath, "")
+    : ConfigError.isConfigError(error)
+      ? settings(error).join("; ")
+      : error instanceof Error && error.message !== ""
+        ? error.message
+        : tagOf(error) || String(error)
 
 /** A job was refused something by its lease, or this client something by the runtime. */
 const denialHint = (error: PermissionDenied): string | undefined =>
@@ -93,9 +98,7 @@ const denialHint = (error: PermissionDenied): string | undefined =>
 
 /** What the runtime refuses to read: what the agent was to be given, or something that is this program's mistake. */
 const requestHint = (error: InvalidRequest): string | undefined =>
-  error.message.startsWith("payload.input")
-    ? "arcp agents AGENT shows what an agent takes as --input"
-    : undefined
+  inputPath.test(error.message) ? "arcp agents AGENT shows what an agent takes as --input" : undefined
 
 /** There is no runtime, or it is somewhere else, or may be spoken to only when told so. */
 const transportHint = (error: TransportError): string =>

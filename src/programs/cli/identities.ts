@@ -6,6 +6,7 @@ import * as AgentRef from "../../protocol/AgentRef.js"
 import { deadPattern, Lease } from "../../protocol/Lease.js"
 import { describe } from "../../protocol/Problem.js"
 import type { Identity } from "../../services/auth/Auth.js"
+import { fileProblem } from "../../services/runtime/fileProblem.js"
 import { UsageError } from "./UsageError.js"
 
 const listOf = (schema: Schema.Schema<string>, description: string) =>
@@ -34,8 +35,9 @@ export const readIdentities = (
     const files = yield* FileSystem.FileSystem
     const refuse = (problem: string) =>
       new UsageError({ message: `--identities ${name}: ${problem}; it holds for example\n  ${example}` })
-    const text = yield* Effect.mapError(files.readFileString(name), () =>
-      refuse("the file could not be read")
+    const text = yield* Effect.mapError(
+      files.readFileString(name),
+      (error) => new UsageError({ message: `--identities ${name} cannot be read: ${fileProblem(error)}` })
     )
     const json = yield* Effect.try({
       try: () => JSON.parse(text) as unknown,

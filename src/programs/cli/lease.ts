@@ -8,6 +8,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { deadPattern, invalidLease, type Lease, LeaseConstraints } from "../../protocol/Lease.js"
 import { describe } from "../../protocol/Problem.js"
+import { fileProblem } from "../../services/runtime/fileProblem.js"
 import { durationMs, latest } from "./time.js"
 import { UsageError } from "./UsageError.js"
 
@@ -44,8 +45,8 @@ const problemOf = (lease: unknown): string | undefined => invalidLease(lease) ??
 const readFile = (name: string) =>
   Effect.gen(function* () {
     const files = yield* FileSystem.FileSystem
-    const text = yield* Effect.mapError(files.readFileString(name), () =>
-      usage(`--lease-file ${name}: the file could not be read`)
+    const text = yield* Effect.mapError(files.readFileString(name), (error) =>
+      usage(`--lease-file ${name} cannot be read: ${fileProblem(error)}`)
     )
     const json = yield* Effect.try({
       try: () => JSON.parse(text) as unknown,

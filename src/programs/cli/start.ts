@@ -23,7 +23,8 @@ export const start = (name: string, written: Written): void => {
       disableErrorReporting: true,
       // It writes to stdout, beside the logger of a command.
       disablePrettyLogger: true,
-      teardown: (_, leave) => leave(leaving.code)
+      // A server leaves when it has ended, whatever agents that did not have still wait for.
+      teardown: (_, leave) => (command.untilSignal ? process.exit(leaving.code) : leave(leaving.code))
     })
   )
 }

@@ -8,20 +8,25 @@
 const unsafe =
   /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\p{Cs}\u{e0000}-\u{e007f}]/gu
 
+/** Printable ASCII, as nearly everything is: found out in a fraction of the time that looking for what is unsafe takes. */
+const plainText = /^[\t\n\x20-\x7e]*$/
+
 /** Returns a text without what steers a terminal; it may have several lines. */
-export const safe = (text: string): string => text.replace(unsafe, "\ufffd")
+export const safe = (text: string): string => (plainText.test(text) ? text : text.replace(unsafe, "\ufffd"))
 
 /** Returns a text, a name for example, as a part of one line. */
 export const inLine = (text: string): string => safe(text.replace(/\r?\n|\t/g, " "))
 
 /** Returns JSON text in which what steers a terminal is escaped: it says the same. */
 export const safeJson = (text: string): string =>
-  text.replace(unsafe, (found) =>
-    found
-      .split("")
-      .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`)
-      .join("")
-  )
+  plainText.test(text)
+    ? text
+    : text.replace(unsafe, (found) =>
+        found
+          .split("")
+          .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`)
+          .join("")
+      )
 
 /** Returns a value as one line of JSON that can be shown on a terminal. */
 export const json = (value: unknown): string => safeJson(JSON.stringify(value))

@@ -17,6 +17,7 @@ import { type ArcpError, InternalError, InvalidRequest, isArcpError } from "../.
 import { describe } from "../../protocol/Problem.js"
 import { type DelegateOptions, type EmitOptions, Job, type JobService } from "../jobs/Job.js"
 import { type Cost, Lease, leaseErrorOf } from "../lease/Lease.js"
+import type { Lessee } from "../lease/Leased.js"
 import type { Contract, Outcome, Restart } from "./Contract.js"
 import { type JsonSchema, jsonSchema } from "./JsonSchema.js"
 import { assertSteps, make as makeInPromises, type PromiseStep, settled } from "./PromiseStep.js"
@@ -68,6 +69,11 @@ export interface Registered<R = never> {
   readonly prepare: (
     input: unknown
   ) => Effect.Effect<Effect.Effect<unknown, ArcpError, R | Given>, InvalidRequest>
+  /**
+   * The services that the registry gives its handler for one job, by key, in a map of that job's own. What can reach out of
+   * the process is held to the job's lease.
+   */
+  readonly services?: ((lessee: Lessee) => Map<string, unknown>) | undefined
 }
 
 interface AgentOptions<I, IE, O, OE, F, FE, Events> {
@@ -223,7 +229,8 @@ export const handle = <I, IE, O, OE, F, FE, R, Events extends AnyVendorEvent = A
         Effect.mapBoth({
           onFailure: (error) => new InvalidRequest({ message: describe(error.issue, "payload.input") }),
           onSuccess: (decoded) =>
-            handler(decoded).pipe(
+            // Whatever it does is done in its job, also what comes before its first effect.
+            Effect.suspend(() => handler(decoded)).pipe(
               Effect.catchAll(fail),
               Effect.flatMap((output) =>
                 encodeOutput(output).pipe(
@@ -243,14 +250,16 @@ export const handle = <I, IE, O, OE, F, FE, R, Events extends AnyVendorEvent = A
 
 /** The key of the service that Effect did not find, when that is why something died. */
 export const missingService = (failure: unknown): string | undefined =>
-  failure instanceof Error ? /^Service not found: ([^\s(]+)/.exec(failure.message)?.[1] : undefined
+  /^Service not found: ([^\s(]+)/.exec(messageOf(failure))?.[1]
+
+const messageOf = (failure: unknown): string => {
+  const message: unknown = failure instanceof Error ? failure.message : failure
+  return typeof message === "string" ? message : ""
+}
 
 /** Returns what a failure says of itself, without a stack trace. */
-export const failureMessage = (failure: unknown): string => {
-  const message =
-    failure instanceof Error ? failure.message : typeof failure === "string" ? failure : "the agent failed"
-  return message.split(/\n\s+at /)[0] || "the agent failed"
-}
+export const failureMessage = (failure: unknown): string =>
+  messageOf(failure).split(/\n\s+at /)[0] || "the agent failed"
 
 type Promised<A> = A extends (...args: infer P) => Effect.Effect<infer X, infer _E, infer _R>
   ? (...args: P) => Promise<X>

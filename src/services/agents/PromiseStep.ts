@@ -8,6 +8,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import { type ArcpError, isArcpError } from "../../protocol/Errors.js"
 import { HandlerThread, type JobService, Step, type StepService } from "../jobs/Job.js"
+import { readable } from "./Thrown.js"
 
 /** The step that an async function runs in, and its end. */
 export interface PromiseStepContext extends StepService {
@@ -77,7 +78,7 @@ const settling = <A, E>(
     const controller = new AbortController()
     const settled = new Promise<A>((resolve) => resolve(run(controller.signal) as A)).then(
       (output) => resume(Effect.succeed(output)),
-      (error: unknown) => resume(rejected(error))
+      (thrown: unknown) => resume(rejected(readable(thrown)))
     )
     return Effect.promise(() => {
       controller.abort()

@@ -33,6 +33,7 @@ import type { Cost } from "../lease/Lease.js"
 import type { Lessee } from "../lease/Leased.js"
 import { failureMessage } from "./Agent.js"
 import { type JsonSchema, jsonSchema } from "./JsonSchema.js"
+import { readableCause } from "./Thrown.js"
 
 export type { JsonSchema }
 
@@ -200,8 +201,8 @@ const named = (tool: string, cost: Cost | undefined): Cost | undefined =>
 /** Returns how a call ended that failed, died or was interrupted. */
 const failedRun = <I, IE, O, OE, F, FE>(contract: Contract<I, IE, O, OE, F, FE>) => {
   const encode = Schema.encodeUnknownEither(contract.error)
-  return (input: I, cause: Cause.Cause<F | ArcpError>): Ran => {
-    const failure = Cause.failureOrCause(cause)
+  return (input: I, thrown: Cause.Cause<F | ArcpError>): Ran => {
+    const failure = Cause.failureOrCause(readableCause(thrown))
     const cost = named(
       contract.name,
       contract.costOnFailure(input, Option.getOrUndefined(Either.getLeft(failure)))

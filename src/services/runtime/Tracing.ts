@@ -1,5 +1,7 @@
 /** Between Effect's spans and the wire's trace context (§11). */
 import * as Context from "effect/Context"
+import * as DefaultServices from "effect/DefaultServices"
+import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Tracer from "effect/Tracer"
 import * as Trace from "../../protocol/Trace.js"
@@ -7,6 +9,12 @@ import type { JobRecord } from "../store/Store.js"
 
 /** The `tracestate` that came with a span of another process, in that span's context. */
 const TraceState = Context.GenericTag<"TraceState", string>("arcp/services/TraceState")
+
+/** Whose spans are seen by nobody. */
+const untraced = Context.get(DefaultServices.liveServices, Tracer.Tracer)
+
+/** Whether somebody sees the spans that are made here. */
+export const isTraced: Effect.Effect<boolean> = Effect.map(Effect.tracer, (tracer) => tracer !== untraced)
 
 /** Returns a span of another process, as a parent for spans here. */
 export const external = (

@@ -27,7 +27,9 @@ const lease = { terms: {} } as LeaseService
 const run = (text: string, input?: unknown) =>
   Effect.gen(function* () {
     const found = yield* (yield* Registry).resolve(reference(text))
+    const services = Context.unsafeMake<never>(found.services?.({ job, lease }) ?? new Map())
     return yield* (yield* found.prepare(input)).pipe(
+      Effect.provide(services),
       Effect.provideService(Job, job),
       Effect.provideService(Lease, lease),
       Effect.scoped

@@ -8,12 +8,12 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import * as TestClock from "effect/TestClock"
 import * as CredentialStoreMemory from "../../../src/layers/credentials/CredentialStoreMemory.js"
 import * as CredentialStoreSql from "../../../src/layers/credentials/CredentialStoreSql.js"
 import * as StoreSqlite from "../../../src/layers/store/StoreSqlite.js"
 import { CredentialStore } from "../../../src/services/credentials/CredentialStore.js"
 import { StoreError } from "../../../src/services/store/Store.js"
+import { pass, passing, passUntil } from "../../support/besideThreads.js"
 import * as SqliteClient from "../../support/sqliteClient.js"
 import { aRecord, suite } from "./CredentialStore.suite.js"
 
@@ -136,8 +136,8 @@ describe("CredentialStoreSql", () => {
       yield* using(open(filename))((store) =>
         Effect.gen(function* () {
           yield* store.insert(aRecord("cred_a"))
-          const error = yield* Effect.flip(Effect.scoped(Layer.build(open(filename))))
-          expect(error.message).toMatch(/another arcp runtime uses .*arcp\.db\.credentials/)
+          const error = yield* passing(Effect.flip(Effect.scoped(Layer.build(open(filename)))))
+          expect(error.message).toMatch(/another arcp runtime of this process uses .*arcp\.db\.credentials/)
           expect(yield* CredentialStoreSql.inUse({ filename })).toBe(true)
           yield* using(CredentialStoreSql.layerSqliteShared({ filename }))((tool) =>
             Effect.gen(function* () {
@@ -161,19 +161,17 @@ describe("CredentialStoreSql", () => {
           yield* foreign.executeRaw("BEGIN IMMEDIATE", [])
           const insert = yield* Effect.fork(store.insert(aRecord("cred_a")))
           const left = yield* Effect.fork(store.insert(aRecord("cred_b")))
-          yield* TestClock.adjust("10 seconds")
+          yield* pass("10 seconds")
           expect(Option.isNone(yield* Fiber.poll(insert))).toBe(true)
           expect(yield* store.list).toEqual([])
           yield* Fiber.interrupt(left)
           yield* foreign.executeRaw("ROLLBACK", [])
-          yield* TestClock.adjust("1 seconds")
-          yield* Fiber.join(insert)
+          yield* passUntil(insert)
           expect(yield* store.list).toEqual([aRecord("cred_a")])
 
           yield* foreign.executeRaw("BEGIN IMMEDIATE", [])
           const patient = yield* Effect.fork(Effect.flip(store.remove("cred_a")))
-          yield* TestClock.adjust("40 seconds")
-          expect((yield* Fiber.join(patient)).message).toMatch(/is locked by another program/)
+          expect((yield* passUntil(patient)).message).toMatch(/is locked by another program/)
           yield* foreign.executeRaw("ROLLBACK", [])
         }).pipe(Effect.scoped)
       )

@@ -62,6 +62,82 @@ const emitter = (
   return { ...made, appended }
 }
 
+/** A value whose JSON is another. */
+const saying = (said: unknown) => ({ toJSON: () => said })
+const throws = {
+  get a() {
+    return assert.fail()
+  }
+}
+const never = new Proxy(
+  {},
+  { get: () => assert.fail(), has: () => assert.fail(), ownKeys: () => assert.fail() }
+)
+
+/** What is emitted, as JavaScript can: what is refused, and what is written where it is not. */
+const bodies: ReadonlyArray<
+  readonly [
+    string,
+    (service: Emitter.EmitService, spend: Emitter.Emitter["spend"]) => Effect.Effect<void, unknown>
+  ]
+> = [
+  ["bad x-vendor.a.b event: body: is missing", (job) => job.emit("x-vendor.a.b", saying(undefined))],
+  ["bad status event: body: is missing", (job) => job.status("p", saying(undefined))],
+  ["bad log event: body.attributes: expected", (job) => job.log("info", "m", new URL("a:b") as never)],
+  ["bad log event: body.attributes: expected", (job) => job.log("info", "m", saying(null))],
+  ["bad log event: body.attributes: cannot be written as JSON", (job) => job.log("info", "m", throws)],
+  ["bad log event: body.attributes", (job) => job.log("info", "m", never)],
+  ["bad status event: body: cannot be read", (job) => job.status("p", throws)],
+  ["bad metric event: body: cannot be read", (job) => job.metric(undefined as never)],
+  ["bad metric event: body: cannot be read", (job) => job.metric(never as never)],
+  [
+    "bad metric event: body.dimensions",
+    (job) => job.metric({ name: "m", value: 1, dimensions: saying(1) as never })
+  ],
+  ["bad tool_result event: body: cannot be read", (job) => job.toolResult({ call_id: "c", error: never })],
+  [
+    "bad metric event: body.name: expected",
+    (_, spend) => spend({ amount: 1, currency: "USD", name: {} as never })
+  ],
+  ["bad metric event: body.unit: expected", (_, spend) => spend({ amount: 1, currency: 5 as never })],
+  [
+    "bad metric event: body.dimensions: expected",
+    (_, spend) => spend({ amount: 1, currency: "USD", dimensions: saying([]) as never })
+  ],
+  ["bad metric event: body: cannot be read", (_, spend) => spend(never as never)]
+]
+
+describe("a body is checked as it is written", () => {
+  for (const [problem, emit] of bodies)
+    it.effect(`${emit}: ${problem}`, () =>
+      Effect.gen(function* () {
+        const { appended, service, spend } = emitter([])
+        const error = yield* Effect.flip(Effect.suspend(() => emit(service, spend)))
+        assert.strictEqual((error as InternalError).code, "INVALID_REQUEST" as string)
+        assert.include((error as InternalError).message, problem)
+        assert.deepStrictEqual(appended, [])
+      })
+    )
+
+  it.effect("and what reads as JSON goes out as that", () =>
+    Effect.gen(function* () {
+      const { appended, service, spend } = emitter([])
+      yield* service.emit("x-vendor.a.b", new Date(0))
+      yield* service.log("info", "m", { at: new Date(0), of: saying({ n: 1 }) })
+      yield* spend({ amount: "0.10", currency: "USD", name: "model", dimensions: { at: new Date(0) } })
+      const at = "1970-01-01T00:00:00.000Z"
+      assert.deepStrictEqual(
+        appended.map(({ payload }) => JSON.parse(payload).body),
+        [
+          at,
+          { level: "info", message: "m", attributes: { at, of: { n: 1 } } },
+          { value: 0.1, name: "cost.model", unit: "USD", dimensions: { at } }
+        ]
+      )
+    })
+  )
+})
+
 describe("an event", () => {
   it.effect("may have what a frame may, and not more: that emit fails, and the next goes on", () =>
     Effect.gen(function* () {
@@ -119,6 +195,21 @@ describe("a streamed result", () => {
         assert.match((yield* Effect.flip(result.write("b"))).message, /interrupted/)
         assert.match((yield* Effect.flip(finish(undefined))).message, /interrupted/)
       })
+  )
+
+  it.effect("takes text and bytes, and nothing else", () =>
+    Effect.gen(function* () {
+      for (const encoding of ["utf8", "base64"] as const) {
+        const { service, finish } = emitter([])
+        const result = yield* service.openResult(encoding)
+        for (const data of [undefined, 1, new Map(), new ArrayBuffer(2), { length: 2 }]) {
+          const error = yield* Effect.flip(result.write(data as unknown as string))
+          assert.strictEqual(error.message, "a streamed result is written as text or as bytes")
+        }
+        yield* result.write(Buffer.from("ab"))
+        assert.strictEqual((yield* finish(undefined))?.size, 2)
+      }
+    })
   )
 
   it.effect("goes on after a chunk that was refused for what it is", () =>

@@ -1,43 +1,11 @@
 /** What an agent throws, is refused, or returns and JSON cannot say: how its job ends, and what the log has of it (§5.3). */
 import { assert, describe, it } from "@effect/vitest"
-import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
-import * as HashMap from "effect/HashMap"
-import * as Logger from "effect/Logger"
 import { InternalError, InvalidRequest, isArcpError } from "../../../src/protocol/Errors.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Job } from "../../../src/services/jobs/Job.js"
-import { open } from "../../support/Wire.js"
-import { as, makeStore, serve, submit } from "./support.js"
-
-/** Collects what is logged as an error: the whole of it, and what it is annotated with. */
-const logged = () => {
-  const entries: Array<{ readonly text: string; readonly job: unknown; readonly agent: unknown }> = []
-  const logger = Logger.make(({ annotations, cause, logLevel, message }) => {
-    if (logLevel._tag !== "Error") return
-    const of = (name: string) => HashMap.unsafeGet(annotations, name)
-    const text = `${String(message)} ${Cause.pretty(cause, { renderErrorCause: true })}`
-    entries.push({ text, job: of("job"), agent: of("agent") })
-  })
-  return { entries, layer: Logger.replace(Logger.defaultLogger, logger) }
-}
-
-/** Runs one job of an agent to its end. */
-const ends = (agent: Agent.Registered, options: Parameters<typeof serve>[2] = {}, more = {}) => {
-  const log = logged()
-  const run = Effect.gen(function* () {
-    const session = yield* open(as("alice"))
-    const { job_id } = yield* submit(session, agent.name, {}, more)
-    const end = yield* session.next(
-      ({ job_id: of, type }) => of === job_id && (type === "job.result" || type === "job.error")
-    )
-    return { jobId: job_id, end, entries: log.entries, seen: session.seen }
-  })
-  return Effect.flatMap(makeStore, (store) => Effect.provide(run, serve(store, [agent], options))).pipe(
-    Effect.provide(log.layer)
-  )
-}
+import { ends } from "./ending.js"
 
 class Undeclared extends Data.TaggedError("Undeclared")<{ readonly message: string }> {}
 
@@ -208,6 +176,16 @@ describe("what JSON cannot say", () => {
       })
     )
   }
+
+  it.scoped("a lease that JSON cannot say is refused where it is delegated", () =>
+    Effect.gen(function* () {
+      const agent = Agent.fromPromise("bad", { version: "1.0.0" }, (_, job) =>
+        job.delegate("bad", {}, { lease: new Map([["fs.read", ["/a"]]]) as never })
+      )
+      const { end } = yield* ends(agent, {}, { lease_request: { "agent.delegate": ["bad"] } })
+      assert.strictEqual(end.payload.message, "lease: a Map, a Set or bytes are not JSON")
+    })
+  )
 
   it.scoped("half a surrogate pair becomes U+FFFD in results, chunks and errors", () =>
     Effect.gen(function* () {

@@ -135,3 +135,25 @@ describe("the queue of commits", () => {
     assert.isTrue(taken.length === items.length && taken.every((item, i) => item === items[i]))
   })
 })
+
+describe("a job that has ended", () => {
+  it.effect(
+    "is held by its log no more, whose tail may be read for long: nor are its handler's services",
+    () =>
+      Effect.gen(function* () {
+        const run = (broken: boolean) => {
+          const [windows, job] = [makeWindows(), makeJob()]
+          const handler = { services: "many" }
+          job.whenBroken(() => handler.services)
+          if (broken) windows.break(job, new InternalError({ message: "storage" }))
+          job.close()
+          return { job, handler: new WeakRef(handler) }
+        }
+        for (const broken of [false, true]) {
+          const { handler, job } = run(broken)
+          assert.isTrue(yield* isCollected(handler))
+          assert.strictEqual(job.broken === undefined, !broken)
+        }
+      })
+  )
+})

@@ -7,7 +7,13 @@ import * as EventLogLayer from "../../../src/layers/log/EventLog.js"
 import { all, type Feature } from "../../../src/protocol/Features.js"
 import { EventLog, type JobLog, type NewEvent, type View } from "../../../src/services/log/EventLog.js"
 import * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
-import type { JobRecord, SessionRecord, Store, StoreError } from "../../../src/services/store/Store.js"
+import {
+  type JobRecord,
+  Op,
+  type SessionRecord,
+  type Store,
+  type StoreError
+} from "../../../src/services/store/Store.js"
 
 let counter = 0
 /** Ids in the protocol's form, distinct over the whole run. */
@@ -97,8 +103,8 @@ export const end = (job: JobLog, owner: View) =>
       lastEventSeq
     }))
   )
-/** In memory an append may return before its commit; this waits for it. */
-export const settle = Effect.flatMap(EventLog, (log) => log.commit([]))
+/** An append may return before its commit; this waits for it, by a commit that the store gets too. */
+export const settle = Effect.flatMap(EventLog, (log) => log.commit([Op.Alive({ at: 1 })]))
 
 /** A log over a store. */
 export const layerOn = (

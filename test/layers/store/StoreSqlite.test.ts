@@ -5,13 +5,15 @@ import * as os from "node:os"
 import * as path from "node:path"
 import type * as SqlClient from "@effect/sql/SqlClient"
 import { assert, describe, it } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
-import type { Scope } from "effect/Scope"
-import * as TestClock from "effect/TestClock"
+import * as Scope from "effect/Scope"
 import { naming } from "../../../src/layers/store/naming.js"
 import * as StoreSql from "../../../src/layers/store/StoreSql.js"
 import * as StoreSqlite from "../../../src/layers/store/StoreSqlite.js"
@@ -19,7 +21,10 @@ import { applicationId, migrations } from "../../../src/layers/store/schema.js"
 import { toStoreError } from "../../../src/layers/store/sqlError.js"
 import { substitute } from "../../../src/layers/store/sqliteDriver.js"
 import { open as openFile } from "../../../src/layers/store/sqliteOpen.js"
+import * as Thread from "../../../src/layers/store/sqliteThread.js"
+import { inRealTime } from "../../../src/services/runtime/within.js"
 import { Op, Store, StoreError, toInternalError } from "../../../src/services/store/Store.js"
+import { pass, passing, passUntil } from "../../support/besideThreads.js"
 import * as SqliteClient from "../../support/sqliteClient.js"
 import { aJob, aSession, boundsOf, observersOf, seqs, someEvents, vacuumAll } from "./fixtures.js"
 import { suite } from "./Store.suite.js"
@@ -55,7 +60,7 @@ const open = (filename: string) => StoreSqlite.layer({ filename })
 /** Runs with a store on the file and closes it. */
 const using =
   (layer: Layer.Layer<Store, StoreError>) =>
-  <A, E>(body: (store: Store["Type"]) => Effect.Effect<A, E, Store | Scope>) =>
+  <A, E>(body: (store: Store["Type"]) => Effect.Effect<A, E, Store | Scope.Scope>) =>
     Effect.flatMap(Store, body).pipe(Effect.scoped, Effect.provide(layer))
 
 /** Does something to a file as another program would. */
@@ -79,7 +84,7 @@ const filesOf = (folder: string) =>
 const refuses = (filename: string, message: RegExp, layer = open(filename)) =>
   Effect.gen(function* () {
     const before = filesOf(path.dirname(filename))
-    const error = yield* Effect.flip(Effect.scoped(Layer.build(layer)))
+    const error = yield* passing(Effect.flip(Effect.scoped(Layer.build(layer))))
     assert.instanceOf(error, StoreError)
     assert.match(error.message, message)
     assert.include(error.message, filename)
@@ -448,7 +453,7 @@ describe("StoreSqlite", () => {
           let seen = 0
           for (let i = 0; seen === 0; i++) {
             assert.isBelow(i, 10_000, "nothing is ever committed")
-            yield* Effect.yieldNow()
+            yield* inRealTime(Effect.sleep("1 millis"))
             seen = (yield* boundsOf(store, "job_a")).last
             assert.strictEqual(seen % 10, 0)
           }
@@ -467,10 +472,10 @@ describe("StoreSqlite", () => {
       const filename = yield* tempFile
       yield* using(open(filename))((store) =>
         Effect.gen(function* () {
-          yield* refuses(filename, /another arcp runtime uses/)
+          yield* refuses(filename, /another arcp runtime of this process uses/)
           const link = path.join(path.dirname(filename), "link.db")
           fs.symlinkSync(filename, link)
-          yield* refuses(link, /another arcp runtime uses/)
+          yield* refuses(link, /another arcp runtime of this process uses/)
           yield* store.commit(everything)
         })
       )
@@ -508,7 +513,8 @@ describe("StoreSqlite", () => {
       fs.chmodSync(filename, 0o644)
       fs.chmodSync(folder, 0o555)
       // Real permissions are told apart from those a superuser gave up; both are said in words.
-      const folderIsReadOnly = /is read-only|check that it and its folder may be read and written/
+      const folderIsReadOnly =
+        /is read-only|check that it and its folder may be read and written|cannot be created: .* \(E/
       yield* refuses(filename, folderIsReadOnly)
       yield* refuses(path.join(folder, "new.db"), folderIsReadOnly)
       fs.chmodSync(folder, 0o755)
@@ -574,10 +580,16 @@ describe("StoreSqlite", () => {
         [{ synchronous: "NORMAL" }, 1]
       ] as const) {
         const filename = yield* tempFile
-        const rows = yield* openFile({ filename, ...options }, (sql) =>
-          Effect.orDie(sql.unsafe("PRAGMA synchronous").values)
+        const rows = yield* openFile({ filename, ...options }, ({ path, pragmas, sql }) =>
+          Effect.gen(function* () {
+            const thread = yield* (yield* Thread.start(filename)).open(path, pragmas)
+            return [
+              yield* thread.run("PRAGMA synchronous", []),
+              yield* Effect.orDie(sql.unsafe("PRAGMA synchronous").values)
+            ]
+          }).pipe(Effect.catchTag("NoThread", Effect.die))
         ).pipe(Effect.scoped)
-        assert.deepStrictEqual(rows, [[expected]])
+        assert.deepStrictEqual(rows, [[[expected]], [[expected]]])
       }
     })
   )
@@ -591,25 +603,45 @@ describe("StoreSqlite", () => {
           const foreign = yield* Effect.flatMap(SqliteClient.make({ filename }), (sql) => sql.reserve)
           yield* foreign.executeRaw("BEGIN IMMEDIATE", [])
           const commit = yield* Effect.fork(store.commit([Op.Alive({ at: 100 })]))
-          yield* TestClock.adjust("10 seconds")
+          yield* pass("10 seconds")
           assert.isTrue(Option.isNone(yield* Fiber.poll(commit)))
           assert.strictEqual(yield* store.aliveAt, 99)
           yield* foreign.executeRaw("ROLLBACK", [])
-          yield* TestClock.adjust("1 seconds")
-          yield* Fiber.join(commit)
+          yield* passUntil(commit)
           assert.strictEqual(yield* store.aliveAt, 100)
 
           yield* foreign.executeRaw("BEGIN IMMEDIATE", [])
           const patient = yield* Effect.fork(Effect.flip(store.commit([Op.Alive({ at: 101 })])))
           const left = yield* Effect.fork(store.vacuum)
-          yield* TestClock.adjust("40 seconds")
-          assert.match((yield* Fiber.join(patient)).message, /is locked by another program/)
+          assert.match((yield* passUntil(patient)).message, /is locked by another program/)
           yield* Fiber.interrupt(left)
           yield* foreign.executeRaw("ROLLBACK", [])
           yield* store.commit([Op.Alive({ at: 102 })])
           assert.strictEqual(yield* store.aliveAt, 102)
         })
       )
+    })
+  )
+
+  it.scoped("a runtime that is about to end is waited for", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      const first = yield* Scope.make()
+      const store = Context.get(yield* Layer.buildWithScope(open(filename), first), Store)
+      yield* store.commit(everything)
+      const waits = yield* Deferred.make<void>()
+      const second = yield* using(open(filename))(everythingIsThere).pipe(
+        Effect.provide(
+          Logger.replace(
+            Logger.defaultLogger,
+            Logger.make(() => Deferred.unsafeDone(waits, Effect.void))
+          )
+        ),
+        Effect.fork
+      )
+      yield* Deferred.await(waits)
+      yield* Scope.close(first, Exit.void)
+      yield* passing(Fiber.join(second))
     })
   )
 
@@ -630,8 +662,23 @@ describe("StoreSqlite", () => {
       yield* Effect.async<void>((resume) => {
         child.stdout.once("data", () => resume(Effect.void))
       })
-      const error = yield* Effect.flip(Effect.scoped(Layer.build(open(filename))))
-      assert.match(error.message, /another arcp runtime uses/)
+      const said: Array<string> = []
+      const error = yield* passing(Effect.flip(Effect.scoped(Layer.build(open(filename))))).pipe(
+        Effect.provide(
+          Logger.replace(
+            Logger.defaultLogger,
+            Logger.make(({ message }) => said.push(String(message)))
+          )
+        )
+      )
+      const holder = process.platform === "linux" ? ` (process ${child.pid})` : ""
+      assert.strictEqual(
+        error.message,
+        `another arcp runtime${holder} uses ${filename}; stop it, or choose another file`
+      )
+      assert.deepStrictEqual(said, [
+        `another arcp runtime${holder} uses ${filename}: it is given 5 s to let go of it`
+      ])
       assert.isFalse(fs.existsSync(filename))
       yield* Effect.async<void>((resume) => {
         child.once("exit", () => resume(Effect.void))

@@ -97,6 +97,22 @@ describe("survey 1.0.0", () => {
     }).pipe(Effect.provide(layer))
   )
 
+  it.scoped("leaves out what was installed, unless a .gitignore wants it", () =>
+    Effect.gen(function* () {
+      const installed = {
+        "node_modules/x/index.js": "x\n",
+        "packages/a/node_modules/y.js": "y\n",
+        "a.js": "a\n"
+      }
+      const root = yield* tree(installed)
+      expect((yield* summary({ root })).files).toBe(1)
+      // Below the root it is as the root wants it.
+      expect((yield* summary({ root: `${root}/node_modules/x` })).files).toBe(1)
+      const wanted = yield* tree({ ...installed, ".gitignore": "!node_modules/\n" })
+      expect((yield* summary({ root: wanted })).files).toBe(4)
+    }).pipe(Effect.provide(layer))
+  )
+
   it.scoped("a nested .gitignore overrules an outer one", () =>
     Effect.gen(function* () {
       const root = yield* tree({

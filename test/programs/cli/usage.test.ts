@@ -1,5 +1,5 @@
 /** Mistakes that a person makes on the command line, and what they are told. */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { request as httpRequest } from "node:http"
 import { homedir, tmpdir } from "node:os"
 import { join, resolve } from "node:path"
@@ -9,6 +9,7 @@ import * as Option from "effect/Option"
 import { afterAll, describe, expect, it, vi } from "vitest"
 import { Transaction } from "../../../src/layers/log/Transaction.js"
 import { describe as explain } from "../../../src/programs/cli/exit.js"
+import { inlined } from "../../../src/programs/cli/inlined.js"
 import { askedFor } from "../../../src/programs/cli/lease.js"
 import { commandLines } from "../../../src/programs/cli/run/agents.js"
 import { plain, safe } from "../../../src/programs/cli/text.js"
@@ -123,14 +124,14 @@ describe("arcp serve", () => {
     [["--token"], /--token needs a value/],
     [["--path", "arcp"], /--path starts with a \//],
     [["--host", "0.0.0.0"], /--allow-insecure/],
-    [["--workspace", join(folder, "none")], /none is not a directory/],
+    [["--workspace", join(folder, "none")], /none: there is no such file \(ENOENT\)$/m],
     [["--limit", "maxJobPerSession=5"], /no option maxJobPerSession; did you mean maxJobsPerSession\?/],
     [["--limit", "x=5"], /no option x; there are name, version, /],
     [["--limit", "maxJobsPerSession=abc"], /--limit maxJobsPerSession: expected a number/],
     [["--operator"], /--operator needs a value/],
     [["--cancel-grace-ms", "-1"], /--cancel-grace-ms: expected a duration of zero or more/],
     [["--heartbeat-sec", "0"], /--heartbeat-sec: expected a positive duration/],
-    [["--agents", join(folder, "none.mjs")], /does not load: Cannot find module '[^']*'$/m],
+    [["--agents", join(folder, "none.mjs")], /does not load: there is no such file \(ENOENT\)$/m],
     [["--agents", contract], /greet is a contract without a handler\n.*Agent\.handle/],
     [["--jwt-issuer", "x"], /need a key/],
     [["--jwt-clock-tolerance-sec", "5"], /need a key/],
@@ -138,7 +139,7 @@ describe("arcp serve", () => {
     [["--allow-host"], /--allow-host needs a value/],
     [["--token", "sekrit=me", "--token", "sekrit=you"], /--token …=you: .*another's/],
     [["--identities", file([who]), "--token", "sekrit=root"], /--token …=root: .*another's/],
-    [["--identities", join(folder, "none.json")], /could not be read/],
+    [["--identities", join(folder, "none.json")], /cannot be read: there is no such file \(ENOENT\)$/m],
     [["--identities", file("[")], /not JSON/],
     [["--identities", file("[]")], /nobody could connect/],
     [["--identities", file({})], /identities: expected an array of identities;/],
@@ -154,6 +155,65 @@ describe("arcp serve", () => {
       /agents\[0\]: expected the name of an agent/
     ]
   ])("%j is refused", (flags, said) => refused(["serve", "--memory", "--port", "0", ...flags], said))
+
+  describe("what is named as a file", () => {
+    const [dangling, circle] = [join(folder, "dangling"), join(folder, "circle")]
+    symlinkSync(join(folder, "nothing"), dangling)
+    symlinkSync(circle, circle)
+    const plain = file("[]")
+    const under = (name: string) => (path: string) => [name, path]
+    const flags = {
+      agents: under("--agents"),
+      identities: under("--identities"),
+      workspace: under("--workspace"),
+      key: under("--jwt-public-key"),
+      db: under("--db")
+    }
+    const is = (...matter: ReadonlyArray<string>) => new RegExp(`^error: .*(${matter.join("|")})`, "m")
+    it.each<readonly [string, string, (path: string) => ReadonlyArray<string>, RegExp]>([
+      ["a directory", folder, flags.agents, is("it is no file")],
+      ["a directory", folder, flags.identities, is("cannot be read: it is a directory")],
+      ["a directory", folder, flags.key, is("cannot be read: it is a directory")],
+      ["a directory", folder, flags.db, is("is a directory; name a file in it")],
+      ["a file", plain, flags.workspace, is("it is no directory")],
+      ["a link to nothing", dangling, flags.agents, is("there is no such file")],
+      ["a link to nothing", dangling, flags.identities, is("there is no such file")],
+      ["a link to nothing", dangling, flags.workspace, is("there is no such file")],
+      ["a link to nothing", dangling, flags.key, is("there is no such file")],
+      ...Object.values(flags).map(
+        (flag) =>
+          [
+            "below a file",
+            join(plain, "x"),
+            flag,
+            is("a part of its path is a file", "there is a file of this name")
+          ] as const
+      ),
+      ...Object.values(flags).map(
+        (flag) => ["a link to itself", circle, flag, is("its links lead in a circle")] as const
+      ),
+      ["too long a name", join(folder, "x".repeat(300)), flags.db, is("its name is too long")]
+    ])("%s: %s", async (_, path, flag, said) => {
+      const [name, value] = flag(path) as [string, string]
+      const { code, stderr } = await run([
+        "serve",
+        ...(name === "--db" ? [] : ["--memory"]),
+        "--port",
+        "0",
+        name,
+        value
+      ])
+      expect(stderr).toMatch(said)
+      expect(stderr).toContain(path)
+      expect(stderr).not.toMatch(/\n\s+at |Error:/)
+      expect(code).toBe(name === "--db" ? 1 : 2)
+    })
+
+    it.skipIf(process.platform !== "linux")("--db where no file can be made (on Linux)", async () => {
+      const { stderr } = await run(["serve", "--port", "0", "--db", "/proc/x.db"])
+      expect(stderr).toMatch(/^error: \/proc\/x\.db\.lock cannot be created: .*; choose a file in a folder/m)
+    })
+  })
 
   it("says which setting of the environment is wrong", () =>
     refused(["serve", "--memory", "--port", "0"], /ARCP_TOKENS: entry 1 is not token=principal/, {
@@ -340,11 +400,51 @@ describe("arcp agents", () => {
   })
 })
 
+describe("the schema of an input, for people", () => {
+  it("has short definitions where they are used, also in the command line to copy", () => {
+    const Int = { type: "integer", description: "an integer", title: "int" }
+    const Tree = {
+      type: "object",
+      properties: { of: { $ref: "#/$defs/Tree" }, size: { $ref: "#/$defs/Int" } }
+    }
+    const count = { $ref: "#/$defs/Int" }
+    const schema = {
+      type: "object",
+      required: ["count", "tree"],
+      properties: { count, tree: { $ref: "#/$defs/Tree" }, many: { type: "array", items: count } },
+      $defs: { Int, Tree }
+    }
+    const readable = inlined(schema)
+    expect(readable).toEqual({
+      type: "object",
+      required: ["count", "tree"],
+      properties: { count: Int, tree: { $ref: "#/$defs/Tree" }, many: { type: "array", items: Int } },
+      $defs: { Tree: { ...Tree, properties: { of: { $ref: "#/$defs/Tree" }, size: Int } } }
+    })
+    expect(commandLines("count", { input_schema: readable })).toEqual([
+      `arcp submit count --input '{"count":0,"tree":null}'`
+    ])
+    expect(inlined({ $ref: "#/$defs/a~1b", $defs: { "a/b": Int } })).toEqual(Int)
+    expect(inlined({ $ref: "#/$defs/Int", description: "how many", $defs: { Int } })).toEqual({
+      ...Int,
+      description: "how many"
+    })
+    const long = { description: "x".repeat(500) }
+    const plain = { type: "object", properties: { $ref: { type: "string" } } }
+    for (const as of [
+      { $ref: "#/$defs/Long", $defs: { Long: long } },
+      { ...plain, $defs: { Long: long } },
+      plain
+    ])
+      expect(inlined(as)).toEqual(as)
+  })
+})
+
 describe("an input that an agent does not take", () => {
   it("is answered with what is wrong, and where it is said what is right", async () => {
     await serving(["--memory", "--agents", "conformance", "--token", "mine=me"], async (address) => {
       const { code, stderr } = await run(["submit", "sleep", "--url", address, "--token", "mine"])
-      expect(stderr).toMatch(/payload\.input\.ms.*\n {2}arcp agents AGENT shows/)
+      expect(stderr).toMatch(/^error: INVALID_REQUEST: input\.ms: .*\n {2}arcp agents AGENT shows/)
       expect(code).toBe(1)
     })
   })

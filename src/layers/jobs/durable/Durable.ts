@@ -42,7 +42,7 @@ export const make = (
   { log, now, options }: JobParts,
   job: JobLog,
   journal: Journal,
-  { awaitEmits }: Pick<Candidate, "awaitEmits">
+  { agent: { awaitEmits } }: Pick<Candidate, "agent">
 ): Durable => {
   const whereabouts = new Whereabouts(journal)
   const context: Steps.StepContext = {

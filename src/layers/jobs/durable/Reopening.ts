@@ -10,6 +10,7 @@ import type { JobParts } from "../JobParts.js"
 import { LiveJob, parentEnded } from "../LiveJob.js"
 import * as Opening from "../Opening.js"
 import { Hold } from "../Reservations.js"
+import { Surroundings } from "../Surroundings.js"
 
 /** A job that is in the log already, and is run again here. */
 export interface Reopened {
@@ -44,24 +45,23 @@ export const make = (parts: JobParts): Reopen => {
       live.status = "running"
       if (live.awaited !== undefined) Deferred.unsafeDone(live.awaited.opened, Exit.succeed(job))
       parts.running.add({ live, log: job })
-      const again = (span: Tracer.Span) =>
-        Effect.gen(function* () {
-          live.span = span
-          const minted = runs
-            ? yield* Effect.exit(Opening.mint(parts, candidate, hold, job.remaining))
-            : Exit.succeed([])
-          const begun = { candidate, hold, live }
-          return yield* Exit.isSuccess(minted)
-            ? Opening.run(parts, open, begun, span, job, { minted: minted.value })
-            : Opening.run(
-                parts,
-                open,
-                { ...begun, candidate: { ...candidate, run: Effect.failCause(minted.cause) } },
-                span,
-                job,
-                { minted: [] }
-              )
-        })
-      return Effect.asVoid(FiberSet.run(parts.supervisors, Opening.supervise(candidate, hold, again)))
+      return Effect.flatMap(Surroundings.of(record), (surroundings) => {
+        const again = (span: Tracer.Span) =>
+          Effect.gen(function* () {
+            live.span = span
+            const minted = runs
+              ? yield* Effect.exit(Opening.mint(parts, candidate, record, hold, job.remaining))
+              : Exit.succeed([])
+            const [run, shown] = Exit.isSuccess(minted)
+              ? [candidate.run, minted.value]
+              : [Effect.failCause(minted.cause), []]
+            const begun = { candidate: { ...candidate, run }, hold, live }
+            return yield* Opening.run(parts, open, begun, span, surroundings, job, { minted: shown })
+          })
+        const supervised = Opening.supervise(parts, candidate, hold, again)
+        return Effect.sync(() =>
+          FiberSet.unsafeAdd(parts.supervisors, surroundings.forkUninterruptible(supervised))
+        )
+      })
     })
 }

@@ -48,8 +48,10 @@ export const make = ({ committer, dropped, live, store }: RetentionParts, views:
           }
           needed = (yield* store.needed(job.jobId)) ?? target
         }
-        job.allowance = needed < target ? grown(job.ledger, limits, granularity) : limits
+        job.allowance = limits
         yield* trim(job, Math.min(target, needed, job.last))
+        // What is needed stays; it is looked at again when there is more of it. Counted now: what went does not count.
+        if (needed < target) job.allowance = grown(job.ledger, limits, granularity)
       })
     )
 

@@ -48,9 +48,12 @@ export const make = ({ committer, dropped, live, monotonic, windowMs }: Retentio
     Effect.suspend(() => {
       if (view.dropped) return Effect.void
       const floor = floorOf(view, false)
-      // What is read stays; it is looked at again when there is more of it.
-      view.allowance = floor < floorOf(view, true) ? grown(view.ledger, limits, granularity) : limits
-      return raise(view, floor)
+      const isRead = floor < floorOf(view, true)
+      view.allowance = limits
+      return Effect.tap(raise(view, floor), () => {
+        // What is read stays; it is looked at again when there is more of it. Counted now: what went does not count.
+        if (isRead) view.allowance = grown(view.ledger, limits, granularity)
+      })
     })
 
   /** Stores what the sessions that are in memory need, so that the store can tell who needs what. */

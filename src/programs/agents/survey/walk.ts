@@ -155,7 +155,13 @@ const levelsBelow = (levels: Levels, path: string): Levels =>
   // A level that would ignore the directory was overruled, and its patterns match all that is below.
   levels.filter(({ base, rules }) => !rules.ignores(`${below(base, path)}/`))
 
-/** Walks the tree. Symbolic links are not followed, `.git` is skipped, nested `.gitignore` files count. */
+/** What is left out where no `.gitignore` says otherwise: what was installed, which is nobody's own. */
+const usual = { base: "", rules: patterns("node_modules/") }
+
+/**
+ * Walks the tree. Symbolic links are not followed, `.git` is skipped, and so is `node_modules` unless a `.gitignore` wants it;
+ * nested `.gitignore` files count.
+ */
 export const walk = (
   options: WalkOptions
 ): Effect.Effect<Walked, SurveyRootError | PermissionDenied, FileSystem.FileSystem | Path.Path> =>
@@ -172,7 +178,7 @@ export const walk = (
     const files: Array<Found> = []
     let failures = 0
     let truncated = false
-    const pending: Array<Pending> = [{ path: "", levels: [] }]
+    const pending: Array<Pending> = [{ path: "", levels: [usual] }]
     for (let directory = pending.pop(); directory !== undefined && !truncated; directory = pending.pop()) {
       const listed = yield* listDirectory(tree, directory)
       if (Option.isNone(listed)) {

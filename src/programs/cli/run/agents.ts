@@ -8,6 +8,7 @@ import type { AgentEntry } from "../../../protocol/Message.js"
 import type { About } from "../../../services/agents/Agent.js"
 import { connect } from "../client.js"
 import type { ClientFlags } from "../client-flags.js"
+import { inlined } from "../inlined.js"
 import { didYouMean } from "../suggest.js"
 import { inLine, safe, json as toJson } from "../text.js"
 import { UsageError } from "../UsageError.js"
@@ -100,8 +101,10 @@ const describe = (agents: ReadonlyArray<DescribedEntry>, word: string, json: boo
         message: `agent ${agent.name} has no version ${version}; it has ${agent.versions.join(", ")}`
       })
     const about = agent[Features.describedAgents]?.[version] ?? {}
+    const { input_schema: schema } = about
+    const readable = isObject(schema) ? { ...about, input_schema: inlined(schema) } : about
     const fields = { name: agent.name, version, versions: agent.versions, default: agent.default, ...about }
-    yield* Console.log(json ? toJson(fields) : safe(page(agent, version, about)))
+    yield* Console.log(json ? toJson(fields) : safe(page(agent, version, readable)))
   })
 
 /** Lists agents, with the first line of what the default version says of itself. */

@@ -34,6 +34,7 @@ import { failureMessage, missingService } from "../../../services/agents/Agent.j
 import type { Auth as AuthTag, Identity } from "../../../services/auth/Auth.js"
 import type { Policy as PolicyTag } from "../../../services/auth/Policy.js"
 import { EventLog } from "../../../services/log/EventLog.js"
+import { fileProblem } from "../../../services/runtime/fileProblem.js"
 import * as RuntimeOptions from "../../../services/runtime/RuntimeOptions.js"
 import { Secrets } from "../../../services/runtime/Secrets.js"
 import { TransportServer } from "../../../services/transport/Transport.js"
@@ -79,6 +80,16 @@ const durationIn = (name: string): readonly [option: string, unit: "seconds" | "
 const parsed = (value: string): unknown =>
   value === "true" || (value === "false" ? false : Number.isNaN(Number(value)) ? value : Number(value))
 
+/** The directory itself, links resolved. */
+const directory = (workspace: string): Effect.Effect<string, UsageError> =>
+  Effect.try({
+    try: () => {
+      if (!statSync(workspace).isDirectory()) throw new Error("it is no directory")
+      return realpathSync(workspace)
+    },
+    catch: (error) => new UsageError({ message: `--workspace ${workspace}: ${fileProblem(error)}` })
+  })
+
 /** The flags that are options of the runtime. */
 const runtimeOptions = (flags: ServeFlags): Effect.Effect<RuntimeOptions.Input, UsageError> =>
   Effect.gen(function* () {
@@ -95,10 +106,9 @@ const runtimeOptions = (flags: ServeFlags): Effect.Effect<RuntimeOptions.Input, 
     }
     for (const [name, { value, unit }] of Object.entries(durations(flags)))
       if (Option.isSome(value)) input[name] = `${value.value} ${unit}`
-    const workspace = resolve(String(input["workspace"] ?? Option.getOrElse(flags.workspace, () => ".")))
-    if (statSync(workspace, { throwIfNoEntry: false })?.isDirectory() !== true)
-      return yield* new UsageError({ message: `--workspace: ${workspace} is not a directory` })
-    input["workspace"] = realpathSync(workspace)
+    input["workspace"] = yield* directory(
+      resolve(String(input["workspace"] ?? Option.getOrElse(flags.workspace, () => ".")))
+    )
     return yield* Schema.decodeUnknown(RuntimeOptions.RuntimeOptionsSchema)(input).pipe(
       Effect.mapError((error) => {
         const problem = describe(error.issue, "")

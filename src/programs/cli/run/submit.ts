@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { isArcpError } from "../../../protocol/Errors.js"
 import type { ArcpClientService, JobHandle } from "../../../services/client/ArcpClient.js"
+import { fileProblem } from "../../../services/runtime/fileProblem.js"
 import { TransportError } from "../../../services/transport/Transport.js"
 import { connectTo } from "../client.js"
 import type { SubmitFlags } from "../commands.js"
@@ -30,7 +31,7 @@ const readInput = (input: string) =>
         : input.startsWith("@")
           ? yield* Effect.mapError(
               fs.readFileString(input.slice(1)),
-              () => new UsageError({ message: `--input ${input}: the file could not be read` })
+              (error) => new UsageError({ message: `--input ${input} cannot be read: ${fileProblem(error)}` })
             )
           : input
     return yield* Effect.try({

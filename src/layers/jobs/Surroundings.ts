@@ -1,0 +1,65 @@
+/**
+ * In what the fibers of one job run: in that of whoever submitted or delegated to it, its clock, tracer and loggers, with
+ * the job's name on every line of the log. Fibers are forked in it ready-made, since each effect around them that changes
+ * their context or their references copies those, twice.
+ */
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
+import * as FiberRef from "effect/FiberRef"
+import * as FiberRefs from "effect/FiberRefs"
+import * as HashMap from "effect/HashMap"
+import * as Runtime from "effect/Runtime"
+import * as RuntimeFlags from "effect/RuntimeFlags"
+import type { JobRecord } from "../../services/store/Store.js"
+
+const { Interruption } = RuntimeFlags
+
+/** Forks the fibers of one job. They begin at once, and are nobody's children. */
+export class Surroundings {
+  private readonly flags: RuntimeFlags.RuntimeFlags
+  private readonly references: FiberRefs.FiberRefs
+
+  private constructor(
+    private readonly runtime: Runtime.Runtime<never>,
+    { agent, jobId, principal, traceId }: JobRecord
+  ) {
+    this.flags = RuntimeFlags.disable(runtime.runtimeFlags, Interruption)
+    const about = FiberRefs.getOrDefault(runtime.fiberRefs, FiberRef.currentLogAnnotations)
+    this.references = FiberRefs.updateAs(runtime.fiberRefs, {
+      fiberId: FiberId.none,
+      fiberRef: FiberRef.currentLogAnnotations,
+      value: HashMap.mutate(about, (all) => {
+        HashMap.set(all, "job", jobId)
+        HashMap.set(all, "agent", agent)
+        HashMap.set(all, "principal", principal)
+        HashMap.set(all, "trace_id", traceId)
+      })
+    })
+  }
+
+  /** Returns the surroundings of a job, made of those of the fiber that opens it. */
+  static readonly of = (record: JobRecord): Effect.Effect<Surroundings> =>
+    Effect.map(Effect.runtime<never>(), (runtime) => new Surroundings(runtime, record))
+
+  /** Forks what only the death of the process ends. */
+  forkUninterruptible<A, E>(effect: Effect.Effect<A, E>): Fiber.RuntimeFiber<A, E> {
+    return this.fork(effect, this.runtime.context, this.flags)
+  }
+  /** Forks what can be interrupted; given a context, with that and nothing else. */
+  forkInterruptible<A, E, R = never>(
+    effect: Effect.Effect<A, E, R>,
+    context: Context.Context<R | never> = this.runtime.context as Context.Context<R>
+  ): Fiber.RuntimeFiber<A, E> {
+    return this.fork(effect, context, RuntimeFlags.enable(this.flags, Interruption))
+  }
+
+  private fork<A, E, R>(
+    effect: Effect.Effect<A, E, R>,
+    context: Context.Context<R>,
+    runtimeFlags: RuntimeFlags.RuntimeFlags
+  ): Fiber.RuntimeFiber<A, E> {
+    return Runtime.runFork(Runtime.make({ context, runtimeFlags, fiberRefs: this.references }), effect)
+  }
+}

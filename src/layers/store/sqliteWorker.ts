@@ -1,0 +1,167 @@
+/**
+ * The thread that writes to a SQLite file: it owns the connection that does, and waits for the disk so that nobody else
+ * has to. What runs here is synchronous and knows nothing of Effect. `sqliteThread.ts` is who asks it.
+ */
+import { parentPort } from "node:worker_threads"
+import type { Op } from "../../services/store/Store.js"
+import { naming } from "./naming.js"
+import { Misuse } from "./plan.js"
+import { type Database, loadDriver, type Values } from "./sqliteDriver.js"
+import { runAtOnce, type Step, type Work } from "./work.js"
+import { Writer } from "./writer.js"
+
+/** What the thread can be asked for. It does one thing after the other, in the order in which it is asked. */
+export type Request =
+  /** To open the file for writing; `pragmas` are what the connection is told first. Comes first. */
+  | { readonly _tag: "Open"; readonly filename: string; readonly pragmas: ReadonlyArray<string> }
+  /** To commit a batch of a store whole or not at all. */
+  | { readonly _tag: "Commit"; readonly batch: ReadonlyArray<Op> }
+  /** To free as much as one transaction may; it answers whether more is left. */
+  | { readonly _tag: "Free" }
+  /** To run one statement; it answers with its rows, as arrays. */
+  | { readonly _tag: "Run"; readonly sql: string; readonly params: Values }
+  /** To bring everything into the one file, and close it: the thread may be ended. */
+  | { readonly _tag: "Close" }
+
+/** A request, and the number that its answer has. */
+export interface Asked {
+  readonly id: number
+  readonly request: Request
+}
+
+/** Why something was not done: the driver failed, the batch was a mistake, or there is one in here. */
+export interface Failure {
+  readonly _tag: "Failed" | "Misuse" | "Defect"
+  readonly message: string
+  /** As drivers and the file system have them. */
+  readonly code?: string | undefined
+  readonly errcode?: number | undefined
+  readonly stack?: string | undefined
+}
+
+/** What a request has come to. */
+export interface Answer {
+  readonly id: number
+  readonly value?: unknown
+  readonly failure?: Failure | undefined
+}
+
+/** What the driver has failed with. */
+class DriverFailure {
+  constructor(readonly cause: unknown) {}
+}
+
+const attempt = <A>(f: () => A): A => {
+  try {
+    return f()
+  } catch (cause) {
+    throw new DriverFailure(cause)
+  }
+}
+
+const failureOf = (thrown: unknown): Failure => {
+  if (thrown instanceof Misuse) return { _tag: "Misuse", message: thrown.message }
+  const cause: unknown = thrown instanceof DriverFailure ? thrown.cause : thrown
+  const error: { code?: unknown; errcode?: unknown } & Error =
+    cause instanceof Error ? cause : new Error(String(cause))
+  return {
+    _tag: thrown instanceof DriverFailure ? "Failed" : "Defect",
+    message: error.message,
+    code: typeof error.code === "string" ? error.code : undefined,
+    errcode: typeof error.errcode === "number" ? error.errcode : undefined,
+    stack: error.stack
+  }
+}
+
+/** A file of its own needs no prefix. */
+const unprefixed = naming("")
+
+const driver = await loadDriver()
+const now = () => performance.now()
+
+/** An open file. */
+class OpenFile {
+  private writing: Writer | undefined
+
+  constructor(private readonly database: Database) {}
+
+  private readonly execute = ({ asks, statement: [sql, params] }: Step): ReadonlyArray<object> =>
+    attempt(() => {
+      const prepared = this.database.prepared(unprefixed(sql))
+      if (asks) return prepared.all(params)
+      prepared.run(params)
+      return []
+    })
+
+  private run<A>(work: (writer: Writer) => Work<A>): A {
+    this.writing ??= runAtOnce(Writer.start(), this.execute)
+    return runAtOnce(work(this.writing), this.execute)
+  }
+
+  commit(batch: ReadonlyArray<Op>): void {
+    this.run((writer) => writer.commit(batch))
+  }
+  free(): boolean {
+    return this.run((writer) => writer.free(now))
+  }
+  values(sql: string, params: Values): ReadonlyArray<Values> {
+    return attempt(() => this.database.prepared(sql).values(params))
+  }
+  async close(): Promise<void> {
+    try {
+      // A clean end leaves everything in the one file, also while a reader keeps the log file open.
+      this.database.prepare("PRAGMA wal_checkpoint(TRUNCATE)").run([])
+    } catch {
+      // What could not be brought into it is in the log file, for whoever comes next.
+    }
+    await this.database.close()
+  }
+}
+
+const open = (filename: string, pragmas: ReadonlyArray<string>): OpenFile =>
+  attempt(() => {
+    const database = driver.open(filename)
+    try {
+      for (const pragma of pragmas) database.prepare(`PRAGMA ${pragma}`).run([])
+      return new OpenFile(database)
+    } catch (cause) {
+      database.close()
+      throw cause
+    }
+  })
+
+let file: OpenFile | undefined
+
+const opened = (): OpenFile => {
+  if (file === undefined) throw new Error("the file is not open")
+  return file
+}
+
+const answerTo = (request: Request): unknown => {
+  switch (request._tag) {
+    case "Open":
+      file = open(request.filename, request.pragmas)
+      return undefined
+    case "Commit":
+      return opened().commit(request.batch)
+    case "Free":
+      return opened().free()
+    case "Run":
+      return opened().values(request.sql, request.params)
+    case "Close": {
+      const closing = file?.close()
+      file = undefined
+      return closing
+    }
+  }
+}
+
+parentPort?.on("message", async ({ id, request }: Asked) => {
+  const answer = (outcome: Omit<Answer, "id">) => parentPort?.postMessage({ id, ...outcome })
+  try {
+    const value = answerTo(request)
+    answer({ value: value instanceof Promise ? await value : value })
+  } catch (thrown) {
+    answer({ failure: failureOf(thrown) })
+  }
+})

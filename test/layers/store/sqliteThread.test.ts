@@ -1,0 +1,199 @@
+/** The thread that writes to a SQLite file: that nobody waits for it who need not, how it ends, and how it dies. */
+import * as fs from "node:fs"
+import * as os from "node:os"
+import * as path from "node:path"
+import { pathToFileURL } from "node:url"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Scope from "effect/Scope"
+import * as StoreSqlite from "../../../src/layers/store/StoreSqlite.js"
+import * as Thread from "../../../src/layers/store/sqliteThread.js"
+import { EventLog } from "../../../src/services/log/EventLog.js"
+import { eventLoop } from "../../../src/services/runtime/Turn.js"
+import { Op, Store, StoreError, type StoreService } from "../../../src/services/store/Store.js"
+import { awaited, event, openJob, openView, runOn } from "../log/harness.js"
+import { aJob, boundsOf, someEvents } from "./fixtures.js"
+
+const tempFolder = Effect.acquireRelease(
+  Effect.sync(() => fs.mkdtempSync(path.join(os.tmpdir(), "arcp-thread-"))),
+  (folder) => Effect.sync(() => fs.rmSync(folder, { recursive: true, force: true }))
+)
+
+/** Times at which the runtime is told to have been alive: what the thread does when it is to store one. */
+const at = { beforeCommit: 11, beforeAnswer: 12, thrown: 13, slow: 14 }
+
+/** Returns the worker, which dies, or takes its time, when it is told to store one of those times. */
+const fragile = (folder: string): URL => {
+  const file = path.join(folder, "fragile.mjs")
+  fs.writeFileSync(
+    file,
+    `import { parentPort } from "node:worker_threads"
+    const { on, postMessage } = parentPort
+    let asked
+    parentPort.on = (name, listener) => on.call(parentPort, name, (message) => {
+      const { batch = [] } = message.request
+      asked = batch.find((op) => op._tag === "Alive")?.at
+      if (asked === ${at.beforeCommit}) process.exit(7)
+      if (asked === ${at.thrown}) queueMicrotask(() => { throw new Error("out of order") })
+      if (asked === ${at.slow}) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300)
+      listener(message)
+    })
+    parentPort.postMessage = (answer) => {
+      if (asked === ${at.beforeAnswer}) process.exit(8)
+      postMessage.call(parentPort, answer)
+    }
+    await import(${JSON.stringify(Thread.workerFile().href)})
+    `
+  )
+  return pathToFileURL(file)
+}
+
+/** Builds a store on the file for the scope. */
+const built = (filename: string, worker?: URL): Effect.Effect<StoreService, StoreError, Scope.Scope> =>
+  Effect.map(Layer.build(StoreSqlite.layer({ filename, worker })), (context) =>
+    context.unsafeMap.get(Store.key)
+  )
+
+const beforehand = [
+  Op.PutJob({ job: aJob("job_a") }),
+  Op.Append({ jobId: "job_a", events: someEvents(1, 4) })
+]
+const alive = (when: number) => [Op.Alive({ at: when })]
+
+/** Lets everything happen that can without the thread. */
+const turns = Effect.repeatN(eventLoop.next, 20)
+
+describe("the thread that writes to a SQLite file", () => {
+  for (const [how, said] of [
+    ["beforeCommit", /has died \(it has ended with code 7\); restart the runtime/],
+    ["beforeAnswer", /has died \(it has ended with code 8\)/],
+    ["thrown", /has died \(out of order\)/]
+  ] as const)
+    it.scoped(`dies (${how}): what was sent to it fails, what comes too, and what is stored is read`, () =>
+      Effect.gen(function* () {
+        const folder = yield* tempFolder
+        const filename = path.join(folder, "arcp.db")
+        const scope = yield* Scope.make()
+        const store = yield* Scope.extend(built(filename, fragile(folder)), scope)
+        yield* store.commit(beforehand)
+        const died = yield* Effect.fork(Effect.flip(store.died ?? Effect.die("it cannot die")))
+        const sent = yield* Effect.forEach([at[how], 99, 100], (when) =>
+          Effect.fork(Effect.exit(store.commit(alive(when))))
+        )
+        const error = yield* Fiber.join(died)
+        assert.instanceOf(error, StoreError)
+        assert.match(error.message, said)
+        assert.include(error.message, filename)
+        assert.notInclude(error.publicMessage ?? filename, filename)
+        const [first, ...later] = yield* Effect.forEach(sent, Fiber.join)
+        // What throws has answered before, or not.
+        if (how !== "thrown") assert.deepStrictEqual(first, Exit.fail(error))
+        for (const exit of later) assert.deepStrictEqual(exit, Exit.fail(error))
+        assert.strictEqual(yield* Effect.flip(store.vacuum), error)
+        assert.deepStrictEqual(yield* boundsOf(store, "job_a"), { first: 1, last: 4 })
+        yield* Scope.close(scope, Exit.void)
+        assert.deepStrictEqual(
+          fs.readdirSync(folder).filter((name) => /-(wal|shm|journal)$/.test(name)),
+          []
+        )
+        const again = yield* built(filename)
+        assert.strictEqual(yield* again.aliveAt, how === "beforeCommit" ? 0 : at[how])
+        yield* again.commit([Op.Append({ jobId: "job_a", events: someEvents(5, 5) })])
+        assert.deepStrictEqual(yield* boundsOf(again, "job_a"), { first: 1, last: 5 })
+      })
+    )
+
+  it.effect("dies under a log: the log stops, whoever waits is told, and nothing hangs", () =>
+    Effect.gen(function* () {
+      const folder = yield* tempFolder
+      const store = () =>
+        StoreSqlite.layer({ filename: path.join(folder, "arcp.db"), worker: fragile(folder) })
+      yield* runOn(store)(
+        Effect.gen(function* () {
+          const log = yield* EventLog
+          const job = yield* openJob(yield* openView)
+          yield* log.append(job, event("log", 1))
+          const emitting = yield* Effect.fork(Effect.exit(log.append(job, awaited(event("log", 2)))))
+          yield* Effect.ignore(log.commit(alive(at.beforeCommit)))
+          const error = yield* Effect.flip(log.stopped)
+          assert.deepStrictEqual(error.details, { reason: "storage" })
+          assert.strictEqual((yield* Effect.flip(log.flush(job))).code, "INTERNAL_ERROR")
+          // It was in the batch before, or in none.
+          yield* Fiber.join(emitting)
+          assert.strictEqual((yield* Effect.flip(log.append(job, event("log", 3)))).code, "INTERNAL_ERROR")
+          assert.isTrue(Exit.isFailure(yield* Effect.exit(log.commit([]))))
+        })
+      )
+    }).pipe(Effect.scoped)
+  )
+
+  it.scoped("a commit that the disk holds up holds up nobody else, and its end is waited for", () =>
+    Effect.gen(function* () {
+      const folder = yield* tempFolder
+      const filename = path.join(folder, "arcp.db")
+      const scope = yield* Scope.make()
+      const store = yield* Scope.extend(built(filename, fragile(folder)), scope)
+      yield* store.commit(beforehand)
+      const slow = yield* Effect.fork(store.commit(alive(at.slow)))
+      yield* turns
+      assert.deepStrictEqual(yield* boundsOf(store, "job_a"), { first: 1, last: 4 })
+      assert.isTrue((yield* Fiber.poll(slow))._tag === "None", "the turns waited for the commit")
+      // The scope closes meanwhile: what was sent is stored and answered before the file is let go.
+      const last = yield* Effect.fork(store.commit(alive(99)))
+      yield* turns
+      yield* Scope.close(scope, Exit.void)
+      assert.isTrue(Exit.isSuccess(yield* Fiber.await(slow)))
+      assert.isTrue(Exit.isSuccess(yield* Fiber.await(last)))
+      assert.deepStrictEqual(
+        fs.readdirSync(folder).filter((name) => /-(wal|shm|journal)$/.test(name)),
+        []
+      )
+      assert.strictEqual(yield* (yield* built(filename)).aliveAt, 99)
+    })
+  )
+
+  it.scoped("where there is none, the store says so and commits itself", () =>
+    Effect.gen(function* () {
+      const folder = yield* tempFolder
+      const said: Array<string> = []
+      const logger = Logger.replace(
+        Logger.defaultLogger,
+        Logger.make(({ message }) => said.push(String(message)))
+      )
+      const missing = pathToFileURL(path.join(folder, "missing.mjs"))
+      const store = yield* Effect.provide(built(path.join(folder, "arcp.db"), missing), logger)
+      assert.lengthOf(said, 1)
+      assert.match(said[0] ?? "", /commits hold up this process.*missing\.mjs/)
+      yield* store.commit([...beforehand, ...alive(99)])
+      assert.strictEqual(yield* store.aliveAt, 99)
+      assert.deepStrictEqual(yield* boundsOf(store, "job_a"), { first: 1, last: 4 })
+    })
+  )
+
+  it.scoped("says what SQLite fails with: a full disk, a mistake, what is no database", () =>
+    Effect.gen(function* () {
+      const folder = yield* tempFolder
+      const filename = path.join(folder, "arcp.db")
+      yield* Effect.scoped(Effect.flatMap(built(filename), (store) => store.commit(beforehand)))
+      const thread = yield* (yield* Thread.start(filename)).open(filename, ["max_page_count = 64"])
+      const append = (from: number, to: number) => [
+        Op.Append({ jobId: "job_a", events: someEvents(from, to) })
+      ]
+      const full = yield* Effect.flip(thread.commit(append(5, 20_000)))
+      assert.match(full.message, /the disk is full: free space.*SQLITE_FULL/)
+      assert.include(full.message, filename)
+      const mistake = yield* Effect.flip(thread.commit(append(9, 9)))
+      assert.isTrue(mistake.misuse)
+      yield* thread.commit(append(5, 5))
+      const text = path.join(folder, "text.db")
+      fs.writeFileSync(text, "no database ".repeat(1_000))
+      const refused = yield* Effect.flip((yield* Thread.start(text)).open(text, ["synchronous = FULL"]))
+      assert.instanceOf(refused, StoreError)
+      assert.match(refused.message, /is not a SQLite database/)
+    })
+  )
+})
