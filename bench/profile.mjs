@@ -54,6 +54,7 @@ const parts = [
   ["wire: messages to and from text", /dist\/protocol\//],
   ["agent", /dist\/programs\//],
   ["WebSocket (ws)", /node_modules\/ws\/|dist\/layers\/transport\//],
+  ["messages to and from threads", /^node:internal\/(worker|per_context\/messageport)/],
   ["sockets and streams (Node)", /^node:/],
   ["other", /./]
 ]
@@ -77,13 +78,17 @@ const ownersOf = (nodes) => {
   return owners
 }
 
+/** What is no work of the server: to be idle, and to write the profile itself. */
+const isApart = ({ functionName, url }) =>
+  functionName === "(idle)" || functionName === "(root)" || /^node:inspector|\/profiling\.mjs$/.test(url)
+
 /** Microseconds that each function of a profile used itself; without what was idle. */
 const selfTimes = ({ nodes, samples, timeDeltas }) => {
   const owners = ownersOf(nodes)
   const times = new Map()
   samples.forEach((id, i) => {
     const frame = owners.get(id)
-    if (frame.functionName === "(idle)" || frame.functionName === "(root)") return
+    if (isApart(frame)) return
     const key = `${frame.functionName}|${frame.url}|${frame.lineNumber}`
     const known = times.get(key) ?? { frame, us: 0 }
     known.us += timeDeltas[i]

@@ -25,7 +25,7 @@ const measure = async (store, awaitEmits) => {
   const extra = awaitEmits ? ["awaitEmits=true"] : []
   const server = await startServer({ kind: "arcp", store, extra, base: flags.dir })
   const client = startClient({ deadlineMs: 120_000 })
-  const count = awaitEmits && store !== "memory" ? 3_000 : 20_000
+  const count = awaitEmits && store !== "memory" ? 1_000 : 20_000
   const once = () => client.run(server, "emit", { batch: 1, count, jobs: 1, size })
   try {
     for (let i = 0; i < 3; i++) await once()

@@ -39,30 +39,49 @@ export interface LogParts {
   readonly windowMs: number
 }
 
-/** Returns what a view, and a job's log, retain at the most: in memory a sixteenth of it. */
+/**
+ * Returns what a view, and a job's log, retain at the most: in memory a sixteenth of it, and no more than all of them
+ * together. How finely they are cut, how much waits for a commit, and when emitters wait for a reader follow from it.
+ */
 const retentionLimits = (kind: StoreService["kind"], options: RuntimeOptions["Type"]): Limits => {
+  const { maxMemoryLogBytes, maxRetainedBytes, maxRetainedEvents } = options
   const share = kind === "memory" ? 16 : 1
+  const bytes = Math.max(1, Math.floor(maxRetainedBytes / share))
   return {
-    events: Math.max(1, Math.floor(options.maxRetainedEvents / share)),
-    bytes: Math.max(1, Math.floor(options.maxRetainedBytes / share))
+    events: Math.max(1, Math.floor(maxRetainedEvents / share)),
+    bytes: kind === "memory" ? Math.min(bytes, maxMemoryLogBytes) : bytes
   }
 }
 
 /**
- * Returns how much may be emitted that is not committed: of a job no more than an eighth of what a view retains, so that
- * its reader is not overrun by one commit. Between two commits there is a turn of the event loop, which is short in memory,
- * so that others get theirs; otherwise one commit is worth more, and as much is emitted as it takes.
+ * What is emitted between two commits at the most. In memory a commit is short, so a turn of the event loop comes soon, and
+ * others get theirs; otherwise one is worth more, and as much is emitted as it takes.
+ */
+const commitShares: Record<StoreService["kind"], Limits> = {
+  memory: { events: 256, bytes: 256 * 1024 },
+  durable: { events: maxItems, bytes: maxBytes }
+}
+
+/**
+ * Returns how much may be emitted that is not committed: of one job, and of all jobs between two commits, no more than an
+ * eighth of what a view retains. A reader is held to be too slow when it is half of that behind (Pace.ts), which is seen
+ * after a commit; what comes until its emitters wait is then not enough to overrun it, whatever the limits are.
  */
 const windowLimits = (
   kind: StoreService["kind"],
   options: RuntimeOptions["Type"],
   retained: Limits
-): WindowLimits => ({
-  events: Math.min(options.maxUncommittedEvents, Math.ceil(retained.events / 8)),
-  bytes: Math.min(options.maxUncommittedBytes, Math.ceil(retained.bytes / 8)),
-  bytesInAll: options.maxUncommittedBytesInAll,
-  perCommit: kind === "memory" ? { events: 64, bytes: 128 * 1024 } : { events: maxItems, bytes: maxBytes }
-})
+): WindowLimits => {
+  const eighthAtMost = ({ bytes, events }: Limits): Limits => ({
+    events: Math.min(events, Math.ceil(retained.events / 8)),
+    bytes: Math.min(bytes, Math.ceil(retained.bytes / 8))
+  })
+  return {
+    ...eighthAtMost({ events: options.maxUncommittedEvents, bytes: options.maxUncommittedBytes }),
+    bytesInAll: options.maxUncommittedBytesInAll,
+    perCommit: eighthAtMost(commitShares[kind])
+  }
+}
 
 /** Returns the event that tells what is left of a budget (§9.6). */
 const budgetEvent = ({ currency, remaining }: Report, at: number): NewEvent => ({

@@ -101,38 +101,88 @@ const inventory = (
   })
 }
 
-const greet = (
-  services: HandshakeServices,
-  peer: Peer,
-  frame: Inbound
-): Effect.Effect<Greeted, HelloRefusal> => {
-  const { auth, registry, policy, options, offered } = services
+/** A hello that was read: what it asks for, and how it is refused. */
+interface HelloFrame {
+  readonly version: Codec.Version
+  readonly payload: Message.Hello
+  readonly parentSpan: Tracer.AnySpan | undefined
+  readonly refuse: (error: ArcpError) => HelloRefusal
+}
+
+/** Reads the first frame of a connection. Fails when it is no hello. */
+const read = (frame: Inbound): Either.Either<HelloFrame, HelloRefusal> => {
   if (typeof frame !== "string")
-    return Effect.fail(new HelloRefusal(new InvalidRequest({ message: frame.reason }), "1.1"))
+    return Either.left(new HelloRefusal(new InvalidRequest({ message: frame.reason }), "1.1"))
   const decoded = Codec.decodeClient(frame)
-  if (Either.isLeft(decoded))
-    return Effect.fail(
-      new HelloRefusal(new InvalidRequest({ message: decoded.left.message }), "1.1", decoded.left.id)
-    )
+  if (Either.isLeft(decoded)) {
+    const { id, message } = decoded.left
+    return Either.left(new HelloRefusal(new InvalidRequest({ message }), "1.1", id))
+  }
   const message = decoded.right
   const version = message.arcp as Codec.Version
   const scheme = message.type === "session.hello" ? message.payload.auth?.scheme.slice(0, 32) : undefined
   const refuse = (error: ArcpError) => new HelloRefusal(error, version, message.id, scheme)
   if (message.type !== "session.hello")
-    return Effect.fail(
+    return Either.left(
       refuse(new InvalidRequest({ message: "the first message of a connection is session.hello" }))
     )
-  const hello = message.payload
+  const parentSpan =
+    message.trace_id === undefined || message.parentSpan === undefined
+      ? undefined
+      : Tracing.external(message.trace_id, message.parentSpan)
+  return Either.right({ version, payload: message.payload, parentSpan, refuse })
+}
 
+/** Returns who says hello, as `Auth` has it. */
+const authenticated = ({ auth }: HandshakeServices, peer: Peer, shown: Message.Hello["auth"]) => {
+  if (shown !== undefined && shown.scheme !== "bearer")
+    return new InvalidRequest({ message: "payload.auth.scheme: this runtime takes bearer tokens" })
+  const token = shown?.token
+  return auth.authenticate({
+    peer,
+    token: token === undefined || token === "" ? undefined : Redacted.make(token)
+  })
+}
+
+/** Returns what makes the welcome of a session that has these features and may use these agents. */
+const welcoming =
+  (
+    { options, registry }: HandshakeServices,
+    features: ReadonlyArray<Features.Feature>,
+    agents: ReadonlyArray<Message.AgentEntry>
+  ): Greeted["welcome"] =>
+  (sessionId, token) => ({
+    session_id: sessionId,
+    runtime: { name: options.name, version: options.version },
+    resume_token: Redacted.value(token),
+    resume_window_sec: Duration.toSeconds(options.resumeWindow),
+    ...(features.includes("heartbeat")
+      ? { heartbeat_interval_sec: Duration.toSeconds(options.heartbeatInterval) }
+      : {}),
+    capabilities: {
+      encodings: ["json"],
+      features,
+      agents: inventory(registry, agents, features, options.maxOutboundFrameBytes),
+      [Vendor.limits]: {
+        frame_bytes: options.maxFrameBytes,
+        outbound_frame_bytes: options.maxOutboundFrameBytes
+      }
+    }
+  })
+
+const greet = (
+  services: HandshakeServices,
+  peer: Peer,
+  frame: Inbound
+): Effect.Effect<Greeted, HelloRefusal> => {
+  const { offered, policy, registry } = services
+  const hello = read(frame)
+  if (Either.isLeft(hello)) return Effect.fail(hello.left)
+  const { parentSpan, payload, refuse, version } = hello.right
+  const { resume } = payload
   const accepted = Effect.gen(function* () {
-    if (hello.auth !== undefined && hello.auth.scheme !== "bearer")
-      return yield* new InvalidRequest({ message: "payload.auth.scheme: this runtime takes bearer tokens" })
-    const token = hello.auth?.token
-    const identity = yield* auth.authenticate({
-      peer,
-      token: token === undefined || token === "" ? undefined : Redacted.make(token)
-    })
-    const features = Features.negotiate(offered, hello.capabilities?.features)
+    const identity = yield* authenticated(services, peer, payload.auth)
+    const features = Features.negotiate(offered, payload.capabilities?.features)
     const agents = yield* Effect.filter(registry.inventory, (agent) =>
       Effect.map(policy.mayUseAgent(identity, agent.name), (allowed) => allowed === true)
     )
@@ -141,36 +191,16 @@ const greet = (
       version,
       features,
       resume:
-        hello.resume === undefined
+        resume === undefined
           ? undefined
           : {
-              sessionId: hello.resume.session_id,
-              token: Redacted.make(hello.resume.resume_token),
-              lastEventSeq: hello.resume.last_event_seq
+              sessionId: resume.session_id,
+              token: Redacted.make(resume.resume_token),
+              lastEventSeq: resume.last_event_seq
             },
-      parentSpan:
-        message.trace_id === undefined || message.parentSpan === undefined
-          ? undefined
-          : Tracing.external(message.trace_id, message.parentSpan),
+      parentSpan,
       refuse,
-      welcome: (sessionId, token) => ({
-        session_id: sessionId,
-        runtime: { name: options.name, version: options.version },
-        resume_token: Redacted.value(token),
-        resume_window_sec: Duration.toSeconds(options.resumeWindow),
-        ...(features.includes("heartbeat")
-          ? { heartbeat_interval_sec: Duration.toSeconds(options.heartbeatInterval) }
-          : {}),
-        capabilities: {
-          encodings: ["json"],
-          features,
-          agents: inventory(registry, agents, features, options.maxOutboundFrameBytes),
-          [Vendor.limits]: {
-            frame_bytes: options.maxFrameBytes,
-            outbound_frame_bytes: options.maxOutboundFrameBytes
-          }
-        }
-      })
+      welcome: welcoming(services, features, agents)
     } satisfies Greeted
   })
   return Effect.mapError(sound(accepted, "session.hello"), refuse)

@@ -89,87 +89,91 @@ const inPlace = <A, E>(door: Door.Door, max: number, visit: Effect.Effect<A, E>)
     )
   })
 
+/** Connections that have not sent anything, in the order in which their time is up. */
+class Silent {
+  private readonly waiting = new Set<Waiting>()
+  private readonly arrival = new Signal()
+
+  constructor(private readonly services: Pick<HelloRoomServices, "elapsed" | "options" | "refuse">) {}
+
+  /** Returns the first frames of a connection; what comes when its time was up already is not looked at. */
+  firstFrames(connection: Connection): Effect.Effect<Chunk.Chunk<Inbound>, Closed> {
+    return Effect.suspend(() => {
+      const { elapsed, options } = this.services
+      const until = elapsed() + Duration.toMillis(options.helloTimeout)
+      const waiting: Waiting = { connection, until, late: false }
+      this.waiting.add(waiting)
+      if (this.waiting.size === 1) this.arrival.give()
+      return connection.take.pipe(
+        Effect.ensuring(Effect.sync(() => this.waiting.delete(waiting))),
+        Effect.filterOrFail(
+          () => !waiting.late,
+          () => new Closed({ code: closeCode.protocolError, reason: "INVALID_REQUEST" })
+        )
+      )
+    })
+  }
+  /** Refuses whose time is up, and returns when there may be others. */
+  readonly patrol: Effect.Effect<void> = Effect.suspend(() => {
+    const { elapsed, options, refuse } = this.services
+    const [first] = this.waiting
+    if (first === undefined) return this.arrival.wait
+    const left = first.until - elapsed()
+    if (left > 0) return Effect.sleep(Duration.millis(Math.max(1, Math.ceil(left))))
+    this.waiting.delete(first)
+    first.late = true
+    return Effect.asVoid(Effect.fork(refuse(first.connection, tooLate(options.helloTimeout))))
+  })
+}
+
+/** A verifier that never answers, or cannot be interrupted, keeps nobody's place. */
+const decided = (deciding: Effect.Effect<Greeted, HelloRefusal>, patience: Duration.Duration) =>
+  Effect.timeoutFail(Effect.disconnect(deciding), {
+    duration: patience,
+    onTimeout: () => undecided(patience)
+  })
+
+/**
+ * Returns what came with the hello and since. Fails when the peer has gone and left nothing to do: it would take its
+ * session from the connection that came after, which may have been decided first.
+ */
+const stillThere = (
+  connection: Connection,
+  rest: Chunk.Chunk<Inbound>
+): Effect.Effect<Chunk.Chunk<Inbound>, Closed> =>
+  Effect.raceFirst(connection.take, Effect.succeed(Chunk.empty<Inbound>())).pipe(
+    Effect.map((since) => Chunk.appendAll(rest, since)),
+    Effect.catchAll((closed) =>
+      closed.stillReads === true || Chunk.isNonEmpty(rest) ? Effect.succeed(rest) : Effect.fail(closed)
+    )
+  )
+
 /** Opens the room; whose time is up is looked after until the scope closes. */
-export const make = ({
-  options,
-  elapsed,
-  greet,
-  share,
-  stopping,
-  refuse
-}: HelloRoomServices): Effect.Effect<
+export const make = (
+  services: HelloRoomServices
+): Effect.Effect<
   { readonly greet: (connection: Connection) => Effect.Effect<Arrived, HelloRefusal | Closed> },
   never,
   Scope.Scope
 > =>
   Effect.gen(function* () {
-    const patience = Duration.toMillis(options.helloTimeout)
-    /** Those that have not sent anything, in the order in which their time is up. */
-    const silent = new Set<Waiting>()
-    const arrival = new Signal()
+    const { greet, options, share, stopping } = services
+    const silent = new Silent(services)
     const door = yield* Door.make({
       places: options.maxPendingHellos,
       patience: Door.patience(options.helloTimeout),
       share: Effect.void
     })
-
-    /** Refuses whose time is up, and returns when there may be others. */
-    const patrol = Effect.suspend(() => {
-      const [first] = silent
-      if (first === undefined) return arrival.wait
-      const left = first.until - elapsed()
-      if (left > 0) return Effect.sleep(Duration.millis(Math.max(1, Math.ceil(left))))
-      silent.delete(first)
-      first.late = true
-      return Effect.fork(refuse(first.connection, tooLate(options.helloTimeout)))
-    })
-    yield* Effect.forkScoped(Effect.forever(patrol))
-
-    const firstFrames = (connection: Connection): Effect.Effect<Chunk.Chunk<Inbound>, Closed> =>
-      Effect.suspend(() => {
-        const waiting: Waiting = { connection, until: elapsed() + patience, late: false }
-        silent.add(waiting)
-        if (silent.size === 1) arrival.give()
-        return connection.take.pipe(
-          Effect.ensuring(Effect.sync(() => silent.delete(waiting))),
-          // What came when it had been refused already is not looked at.
-          Effect.filterOrFail(
-            () => !waiting.late,
-            () => new Closed({ code: closeCode.protocolError, reason: "INVALID_REQUEST" })
-          )
-        )
-      })
-
-    /** A verifier that never answers, or cannot be interrupted, keeps nobody's place. */
-    const decided = (deciding: Effect.Effect<Greeted, HelloRefusal>) =>
-      Effect.timeoutFail(Effect.disconnect(deciding), {
-        duration: options.helloTimeout,
-        onTimeout: () => undecided(options.helloTimeout)
-      })
-
-    /**
-     * Returns what came with the hello and since. Fails when the peer has gone and left nothing to do: it would take its
-     * session from the connection that came after, which may have been decided first.
-     */
-    const stillThere = (
-      connection: Connection,
-      rest: Chunk.Chunk<Inbound>
-    ): Effect.Effect<Chunk.Chunk<Inbound>, Closed> =>
-      Effect.raceFirst(connection.take, Effect.succeed(Chunk.empty<Inbound>())).pipe(
-        Effect.map((since) => Chunk.appendAll(rest, since)),
-        Effect.catchAll((closed) =>
-          closed.stillReads === true || Chunk.isNonEmpty(rest) ? Effect.succeed(rest) : Effect.fail(closed)
-        )
-      )
+    yield* Effect.forkScoped(Effect.forever(silent.patrol))
 
     const receive = (connection: Connection): Effect.Effect<Arrived, HelloRefusal | Closed> =>
       Effect.gen(function* () {
         if (stopping()) return yield* Effect.fail(shuttingDown)
         yield* connection.setMaxFrameBytes(options.maxHelloFrameBytes)
-        const frames = yield* firstFrames(connection)
+        const frames = yield* silent.firstFrames(connection)
         yield* share
         if (stopping()) return yield* Effect.fail(shuttingDown)
-        const greeted = yield* decided(greet(connection, Chunk.unsafeHead(frames)))
+        const greeted = yield* decided(greet(connection, Chunk.unsafeHead(frames)), options.helloTimeout)
         yield* connection.setMaxFrameBytes(options.maxFrameBytes)
         return { greeted, rest: yield* stillThere(connection, Chunk.drop(frames, 1)) }
       })

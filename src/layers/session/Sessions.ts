@@ -29,7 +29,6 @@ import { Store } from "../../services/store/Store.js"
 import { type Closed, type Connection, closeCode } from "../../services/transport/Transport.js"
 import { frameOf } from "../jobs/fitting.js"
 import { sound } from "./boundary.js"
-import type { Served } from "./Connection.js"
 import * as Connections from "./Connection.js"
 import * as Dispatch from "./Dispatch.js"
 import * as Expiry from "./Expiry.js"
@@ -40,6 +39,7 @@ import { Keeper } from "./Keeper.js"
 import { Outbox } from "./Outbox.js"
 import * as Records from "./Records.js"
 import * as Resume from "./Resume.js"
+import { closeCodeOf, type Served } from "./Served.js"
 import { Accepts, type Attachment } from "./Session.js"
 import { SessionTable } from "./SessionTable.js"
 import * as Sweeper from "./Sweeper.js"
@@ -114,7 +114,7 @@ const refuse = (
         )
       ])
     ),
-    Effect.zipRight(connection.close(Connections.closeCodeOf(refusal.error), refusal.error.code))
+    Effect.zipRight(connection.close(closeCodeOf(refusal.error), refusal.error.code))
   )
 
 /** A connection whose session is attached, and the span of that. */
@@ -191,6 +191,7 @@ export const make = Effect.gen(function* () {
     jobs,
     ids,
     options,
+    interval: Duration.toMillis(options.heartbeatInterval),
     clock,
     elapsed,
     turn,

@@ -97,8 +97,32 @@ describe("a batch", () => {
         yield* Effect.forEach(upTo(40), (n) => log.append(job, sized(n, 50 * KiB)), { discard: true })
         yield* settle
         for (const events of batches.map(eventsOf))
-          assert.isAtMost(events.length * 50 * KiB, 128 * KiB + 50 * KiB)
+          assert.isAtMost(events.length * 50 * KiB, 256 * KiB + 50 * KiB)
       })
+    )
+  })
+
+  it.effect.each([
+    ["memory", 16],
+    ["durable", 1]
+  ] as const)("holds an eighth of what a view retains, of all jobs together (%s)", ([kind, share]) => {
+    const { batches, eventsOf, run } = makeStore(kind)
+    return run(
+      Effect.gen(function* () {
+        const view = yield* openView
+        yield* (yield* EventLog).detach(view)
+        const jobs = yield* Effect.forEach(upTo(8), () => openJob(view))
+        yield* Effect.forEach(jobs, (job) => emit(job, 1, 200), { concurrency: "unbounded", discard: true })
+        yield* settle
+        const sizes = batches.map((batch) => eventsOf(batch).length)
+        assert.strictEqual(
+          sizes.reduce((sum, size) => sum + size, 0),
+          8 * 200
+        )
+        // Each of the others has put one event before it waits, too.
+        for (const size of sizes) assert.isAtMost(size, 256 / 8 + 7)
+      }),
+      { maxRetainedEvents: 256 * share, tailBytes: 1 }
     )
   })
 

@@ -14,6 +14,7 @@ import { Store, type StoreError } from "../../../src/services/store/Store.js"
 import { boundsOf } from "../store/fixtures.js"
 import {
   emit,
+  type Frame,
   layerOn,
   numbers,
   openJob,
@@ -183,6 +184,30 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
           for (const { job } of jobs) assert.deepStrictEqual(numbers(frames, job).slice(0, 1500), upTo(1500))
         }),
         limit(2048)
+      )
+    )
+
+    it.effect("who reads loses nothing, however many jobs of its session emit at once", () =>
+      run(
+        Effect.gen(function* () {
+          const log = yield* EventLog
+          const reader = yield* openViewWith(plain)
+          const jobs = yield* Effect.forEach(upTo(8), () => openJob(reader))
+          const emitting = yield* Effect.fork(
+            Effect.forEach(jobs, (job) => emit(job, 1, 1000), { concurrency: "unbounded", discard: true })
+          )
+          const frames: Array<Frame> = []
+          for (let turns = 0; frames.length < 8 * 1000; turns++) {
+            assert.isBelow(turns, 20_000, "the emitters hang")
+            for (const text of (yield* log.read(reader, frames.length)).frames)
+              frames.push(JSON.parse(text) as Frame)
+            yield* settle
+          }
+          yield* Fiber.join(emitting)
+          assert.deepStrictEqual(seqs(frames), upTo(8 * 1000))
+          for (const job of jobs) assert.deepStrictEqual(numbers(frames, job), upTo(1000))
+        }),
+        limit(256)
       )
     )
 

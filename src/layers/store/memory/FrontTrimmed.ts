@@ -34,8 +34,11 @@ class Impl<A> implements FrontTrimmed<A> {
   }
 
   dropFront(count: number): void {
-    this.head = Math.min(this.head + count, this.items.length)
-    // Copying when half is dead costs each item at most one move, and bounds what dead items hold.
+    const head = Math.min(this.head + count, this.items.length)
+    // Now, not when the array is cut: an item can hold much.
+    this.items.fill(undefined as never, this.head, head)
+    this.head = head
+    // Copying when half is dead costs each item at most one move.
     if (this.head * 2 >= this.items.length) {
       this.items = this.items.slice(this.head)
       this.head = 0

@@ -1,0 +1,85 @@
+/** One transport of an open session: what the reader, the writer and the keeper of it share, and how it is given up. */
+import type * as Chunk from "effect/Chunk"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import { type ArcpError, toPayload } from "../../protocol/Errors.js"
+import type { TurnService } from "../../services/runtime/Turn.js"
+import { type Connection, closeCode, type Inbound } from "../../services/transport/Transport.js"
+import { Pulse } from "../transport/heartbeat.js"
+import type { Kept } from "./Keeper.js"
+import type { AttachedSession } from "./Resume.js"
+import type { Attachment, Session } from "./Session.js"
+import type { SubmitQueue } from "./SubmitQueue.js"
+
+/** Where a connection begins. */
+export interface Start {
+  readonly resumed: boolean
+  /** Delivery continues after this `event_seq`. */
+  readonly after: number
+  /** Frames that came with the hello. */
+  readonly frames: Chunk.Chunk<Inbound>
+}
+
+/** Returns the close code with which an error ends a connection. */
+export const closeCodeOf = (error: ArcpError): number => {
+  switch (error._tag) {
+    case "InternalError":
+      return closeCode.tryLater
+    case "InvalidRequest":
+      return closeCode.protocolError
+    default:
+      return closeCode.policy
+  }
+}
+
+/** One transport while it serves a session: what its fibers share. */
+export class Served {
+  readonly pulse: Pulse
+  /** Events up to this `event_seq` have been handed to the transport. */
+  cursor: number
+  /** Resumed, and nothing was received yet: the token before this one still holds. */
+  unconfirmed: boolean
+  /** The transport is to be read no more. */
+  over = false
+  /** Frames that came with the hello, until they are handled. */
+  first: Chunk.Chunk<Inbound> | undefined
+  submits: SubmitQueue | undefined
+  /** When frames came that were malformed, within the window. */
+  malformed: ReadonlyArray<number> = []
+  /** What runs beside the reader, and ends with it. */
+  readonly beside: Array<Fiber.RuntimeFiber<void>> = []
+  /** What the keeper looks at, as long as it serves. */
+  readonly kept: Array<Kept> = []
+
+  constructor(
+    readonly connection: Connection,
+    readonly held: AttachedSession,
+    readonly attachment: Attachment,
+    start: Start,
+    elapsed: () => number
+  ) {
+    this.first = start.frames
+    this.pulse = new Pulse(elapsed)
+    this.cursor = start.after
+    this.unconfirmed = start.resumed
+  }
+
+  get session(): Session {
+    return this.held.session
+  }
+}
+
+/** Says why, and closes. The writer may be stuck on this very peer, so it is not asked. */
+export const giveUp = (
+  turn: TurnService,
+  { connection, session }: Served,
+  error: ArcpError,
+  code: number
+): Effect.Effect<void> =>
+  Effect.zipRight(
+    Effect.raceFirst(
+      connection.send([session.frame({ type: "session.error", payload: toPayload(error) })]),
+      turn.next
+    ),
+    connection.close(code, error.code)
+  )

@@ -1,0 +1,81 @@
+/** What a transport is looked at for while it waits: its heartbeat and the end of its token. It has no fiber for either. */
+import type * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import { HeartbeatLost } from "../../protocol/Errors.js"
+import { timestamp } from "../../protocol/EventText.js"
+import type { IdGenerator } from "../../services/runtime/IdGenerator.js"
+import type { TurnService } from "../../services/runtime/Turn.js"
+import { closeCode } from "../../services/transport/Transport.js"
+import { isSilent } from "../transport/heartbeat.js"
+import type * as Expiry from "./Expiry.js"
+import { type Keeper, Kept } from "./Keeper.js"
+import { giveUp, type Served } from "./Served.js"
+
+/** What looking at transports works on. */
+export interface WatchServices {
+  readonly ids: IdGenerator["Type"]
+  readonly clock: Clock.Clock
+  readonly turn: TurnService
+  /** The heartbeat interval, in milliseconds. */
+  readonly interval: number
+  /** What becomes of a session whose token ends. */
+  readonly expiry: ReturnType<typeof Expiry.make>
+  /** Looks at the heartbeats and tokens of all connections. */
+  readonly keeper: Keeper
+  /** Runs in the lifetime of the runtime. */
+  readonly run: (effect: Effect.Effect<void>) => Fiber.RuntimeFiber<void>
+}
+
+/** Runs what has become due, beside the reader. */
+const runBeside = (services: WatchServices, served: Served, effect: Effect.Effect<void>) => {
+  const { beside } = served
+  const fiber = services.run(effect)
+  beside.push(fiber)
+  fiber.addObserver(() => beside.splice(beside.indexOf(fiber), 1))
+}
+
+/** Has the keeper look, now and whenever it is due, for as long as this serves. */
+const keep = (services: WatchServices, served: Served, look: () => number): Kept => {
+  const kept = new Kept(look)
+  served.kept.push(kept)
+  services.keeper.keep(kept, look())
+  return kept
+}
+
+const ping = (services: WatchServices, served: Served) => () => {
+  // What is being sent says as much, and pings must not pile up before a peer that does not read.
+  if (!served.attachment.outbox.idle) return
+  const nonce = services.ids.unsafeNext()
+  const sent_at = timestamp(services.clock.unsafeCurrentTimeMillis())
+  served.session.send({ type: "session.ping", payload: { nonce, sent_at } })
+}
+
+/** Begins the heartbeat. */
+export const beat = (services: WatchServices, served: Served): void => {
+  const { pulse } = served
+  const { interval, turn } = services
+  const message = "nothing was received for two heartbeat intervals"
+  const judge = Effect.flatMap(isSilent(pulse, turn), (silent) =>
+    silent
+      ? giveUp(turn, served, new HeartbeatLost({ message }), closeCode.heartbeatLost)
+      : Effect.sync(() => services.keeper.keep(kept, 0))
+  )
+  pulse.begin()
+  const kept = keep(services, served, () => {
+    const left = pulse.look(interval, ping(services, served))
+    if (left > 0) return left
+    runBeside(services, served, judge)
+    return Infinity
+  })
+}
+
+/** Has what becomes of the session when its token ends done then. */
+export const expire = (services: WatchServices, served: Served, expiresAt: number): void => {
+  const { attachment, session } = served
+  keep(services, served, () => {
+    const left = services.expiry.left(expiresAt)
+    if (left <= 0) runBeside(services, served, services.expiry.ended(session, attachment))
+    return left > 0 ? left : Infinity
+  })
+}
