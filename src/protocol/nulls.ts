@@ -1,5 +1,9 @@
-/** Clients in other languages write an optional field that they leave out as `null`: it is taken as left out. */
+/**
+ * Clients in other languages write an optional field that they leave out as `null`: it is taken as left out. Not so what
+ * bounds a job's authority: an expiry that is `null` is refused, for whoever meant one would get a lease without end.
+ */
 import * as SchemaAST from "effect/SchemaAST"
+import { LeaseConstraints } from "./LeaseGrammar.js"
 
 const takesNull = (ast: SchemaAST.AST): boolean =>
   SchemaAST.isUnknownKeyword(ast) ||
@@ -30,7 +34,7 @@ export const dropping = (ast: SchemaAST.AST): Drop | undefined => {
     const within = ast.types.map(dropping).filter((drop) => drop !== undefined)
     return within.length === 1 ? within[0] : undefined
   }
-  if (!SchemaAST.isTypeLiteral(ast)) return undefined
+  if (!SchemaAST.isTypeLiteral(ast) || ast === LeaseConstraints.ast) return undefined
   const members = ast.propertySignatures
     .map(
       ({ isOptional, name, type }): Member => ({

@@ -200,6 +200,9 @@ class OpenResult {
   }
 }
 
+/** What the payload of a terminal message has beside an inline result, in bytes, and a little more. */
+const besideResult = 128
+
 /** Returns the writer of a job's streamed result. */
 export const make = (context: ResultContext): ResultWriter => {
   let opened: OpenResult | undefined
@@ -231,7 +234,8 @@ export const make = (context: ResultContext): ResultWriter => {
   const streamOutput = (output: unknown): Effect.Effect<Streamed | undefined, EmitError> => {
     // Written as JSON, a text may be six times as long.
     const json = jsonOf(output)
-    if (!context.chunked || !exceeds(json, context.maxFrameBytes)) return Effect.succeed(undefined)
+    if (!context.chunked || !exceeds(json, context.maxFrameBytes - besideResult))
+      return Effect.succeed(undefined)
     const text = typeof output === "string"
     return Effect.flatMap(open("utf8", true), (result) =>
       Effect.zipRight(

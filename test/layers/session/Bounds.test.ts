@@ -199,6 +199,22 @@ const kinds = [
 const small: RuntimeOptions.Input = { maxOutboundFrameBytes: limit, maxJobsPerSession: 1_000 }
 
 describe("whatever is asked and emitted", () => {
+  it.scopedLive("a result of nearly a frame comes inline or is streamed, and never fails", () =>
+    Effect.gen(function* () {
+      const { ask, next } = yield* session()
+      for (const unit of ["x", '"', "\u0007", "é"])
+        for (let bytes = 15_300; bytes < 16_600; bytes += 20) {
+          const written = Buffer.byteLength(JSON.stringify(unit)) - 2
+          const text = unit.repeat(Math.floor(bytes / written))
+          const { job_id } = yield* ask("job.submit", { agent: "emits", input: { kind: "result", text } })
+          const end = yield* next(
+            (frame) => frame.job_id === job_id && (frame.type === "job.result" || frame.type === "job.error")
+          )
+          assert.strictEqual(end.type, "job.result", `${bytes} bytes of ${JSON.stringify(unit)}`)
+        }
+    }).pipe(Effect.provide(runtime([emits], small)))
+  )
+
   it.scopedLive("no frame is over the bound, and every request has an answer", () =>
     Effect.gen(function* () {
       for (const features of [[...all, Vendor.requests], all.filter((name) => name !== "result_chunk")]) {

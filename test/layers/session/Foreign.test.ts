@@ -138,18 +138,4 @@ describe("a cancel or subscribe that is refused", () => {
       assert.deepStrictEqual([error.payload.code, error.payload.details.request_id], ["INVALID_REQUEST", id])
     }).pipe(Effect.provide(runtime(agents)))
   )
-
-  it.scoped("is told on its job where subscribe was not negotiated", () =>
-    Effect.gen(function* () {
-      const session = yield* open({}, [])
-      yield* session.request("job.submit", { agent: "forever", input: 1 })
-      const { job_id } = yield* session.expect("job.accepted")
-      yield* session.request("job.subscribe", { job_id })
-      assert.strictEqual((yield* session.expect("job.error")).job_id, job_id)
-      assert.notInclude(
-        session.seen.map(({ type }) => type),
-        "session.error"
-      )
-    }).pipe(Effect.provide(runtime(agents)))
-  )
 })
