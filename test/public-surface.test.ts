@@ -31,7 +31,7 @@ const surface: Record<string, Record<string, string>> = {
     EventLog: "EventLog ~JobLog ~NewEvent ~Page ~Secret ~View",
     Features: "all ~Feature",
     IdGenerator: "IdGenerator layer",
-    Job: "~Delegate ~Delegated ~DelegateOptions ~Emit ~EmitError Job ~JobService ~ResultStream",
+    Job: "~Delegate ~Delegated ~DelegateOptions ~Emit ~EmitError ~EmitOptions Job ~JobService ~ResultStream ~RunStep Step ~StepError ~StepOptions ~StepService",
     Jobs: "~CancelRequest Jobs ~JobSession ~Outgoing ~SubmitRequest ~SubscribeRequest",
     Lease: "Constraints ~Cost ~FetchBounds Lease ~LeaseError leaseErrorOf ~LeaseService reserved Terms",
     Leased: "lazily ~Leased ~Lessee make",
@@ -43,7 +43,8 @@ const surface: Record<string, Record<string, string>> = {
     RuntimeOptions: "~Input layer layerConfig ~Options RuntimeOptions RuntimeOptionsSchema",
     Secrets: "layer Secrets",
     Sessions: "Sessions",
-    Store: "~JobFilter ~JobRecord Op ~Run ~SessionRecord Store ~StoredEvent StoreError ~StoreService",
+    Store:
+      "~JobFilter ~JobRecord ~JournalEntry ~JournalIndexEntry Op ~Run ~SessionRecord Store ~StoredEvent StoreError ~StoreService ~Survival",
     StoreMemory: "layer",
     Tools:
       "~Call ~CallOptions ~Contract ~Failures handle ~Item ~JsonSchema layer leased make ~Ran ~Registered ~Requirements ~Restore ~Source ToolFailure ~ToolInfo ToolRegistrationError Tools ~ToolsService",

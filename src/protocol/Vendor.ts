@@ -9,3 +9,9 @@ export const limits = "x-vendor.effect-arcp.limits"
 
 /** In `job.result`: `json` when the chunks are the JSON text of a value that was too large to come inline. */
 export const encoding = "x-vendor.effect-arcp.encoding"
+
+/** Event kind: a step of a durable job, `{key, state: started|ended|failed|retry, attempt, ms?}`. */
+export const step = "x-vendor.effect-arcp.step"
+
+/** In the payload of an event: the step in which it was emitted, `{key, attempt}`. It is the kind of the steps' own events. */
+export const inStep = "x-vendor.effect-arcp.in_step"

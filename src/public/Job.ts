@@ -5,7 +5,13 @@ export {
   type DelegateOptions,
   type Emit,
   type EmitError,
+  type EmitOptions,
   Job,
   type JobService,
-  type ResultStream
+  type ResultStream,
+  type RunStep,
+  Step,
+  type StepError,
+  type StepOptions,
+  type StepService
 } from "../services/jobs/Job.js"

@@ -2,11 +2,14 @@
 export {
   type JobFilter,
   type JobRecord,
+  type JournalEntry,
+  type JournalIndexEntry,
   Op,
   type Run,
   type SessionRecord,
   Store,
   type StoredEvent,
   StoreError,
-  type StoreService
+  type StoreService,
+  type Survival
 } from "../services/store/Store.js"

@@ -549,6 +549,26 @@ export const requirements = {
     behaviour: "jobs that were running end in INTERNAL_ERROR runtime_restart",
     transports: processes
   },
+  "durable-recovers": {
+    section: "12.1",
+    behaviour: "jobs of durable agents go on after the end of their process, in the same log and session",
+    transports: processes
+  },
+  "durable-steps-once": {
+    section: "12.1",
+    behaviour: "the outcome of a step is committed once, and its events come once and in order",
+    transports: processes
+  },
+  "durable-spend": {
+    section: "12.1",
+    behaviour: "what the attempts of a durable job have spent is counted exactly",
+    transports: processes
+  },
+  "durable-ends": {
+    section: "12.1",
+    behaviour: "a durable job's deadline and cancel hold across the end of its process",
+    transports: processes
+  },
   "restart-idempotency": {
     section: "5.2",
     behaviour: "idempotency keys survive a restart",

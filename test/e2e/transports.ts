@@ -79,6 +79,7 @@ export const files: Readonly<Record<string, Scope>> = {
   delegation: cases,
   "delegation-ends": cases,
   "delegation-tree": cases,
+  durable: processes,
   drop: { on: ["websocket"], why: "it cuts sockets at random moments" },
   fairness: { on: ["websocket"], why: "it measures how a process of its own answers on several sockets" },
   "lease-expiry": cases,

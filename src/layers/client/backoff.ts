@@ -8,8 +8,8 @@ const longest = 300_000
 /** Returns the milliseconds that an error asks to wait before another attempt, at most `most`. */
 export const askedToWait = (error: unknown, most = longest): number => {
   const { details, retryAfter = Number(details?.retry_after) * 1000 } = Object(error) as {
-    readonly retryAfter?: number
-    readonly details?: { readonly retry_after?: unknown }
+    readonly retryAfter?: number | undefined
+    readonly details?: { readonly retry_after?: unknown } | undefined
   }
   return retryAfter > 0 ? Math.min(retryAfter, most) : 0
 }

@@ -113,7 +113,7 @@ const handle = (session: ClientSession, frame: unknown): Problem => {
  * about neither is ignored, such as messages that we do not know; if it was an event, the numbers show it.
  */
 const misread = (session: ClientSession, frame: Misread): Problem => {
-  const payload = new ProtocolViolation({ message: `the runtime sent a malformed frame: ${frame.problem}` })
+  const payload = new ProtocolViolation({ message: `malformed frame: ${frame.problem}` })
   if (/^job.(ev|resu|er)/.test(frame.type ?? ""))
     return event(session, { ...frame, type: "malformed", payload }, 0)
   session.requests.reject(askedFor(session, frame), payload)
@@ -198,7 +198,7 @@ const event = (session: ClientSession, message: Happening, bytes: number): Probl
       // It may be the end of any of several.
       return refused || handles.jobs.length === 0
         ? undefined
-        : new ProtocolViolation({ message: `the runtime sent a ${message.type} without job_id` })
+        : new ProtocolViolation({ message: `${message.type} without job_id` })
     // Of a job that the runtime does not know there is nothing more to come.
     if (!refused || (message.type === "job.error" && message.payload.code === notFound))
       handles.deliver(jobId, message, bytes, session.requests.claiming)

@@ -48,7 +48,7 @@ const endOf = (session: ClientSession, inbox: JobInbox, jobId: string, ended: bo
         if (!ended) return
       } else {
         if (session.connection !== undefined) left -= silence
-        if (left <= 0) return yield* new RequestTimeout({ message: "nothing has come of the job" })
+        if (left <= 0) return yield* new RequestTimeout({ message: "no answer in time" })
       }
     }
   }).pipe(

@@ -7,7 +7,8 @@ import type { Registered } from "../../services/agents/Agent.js"
 import type { Job } from "../../services/jobs/Job.js"
 import type { JobSession } from "../../services/jobs/Jobs.js"
 import type { Lease as LeaseTag } from "../../services/lease/Lease.js"
-import type { JobRecord } from "../../services/store/Store.js"
+import type { JobRecord, Op } from "../../services/store/Store.js"
+import type { Journal } from "./durable/Journal.js"
 import type { LiveJob } from "./LiveJob.js"
 import type { Hold } from "./Reservations.js"
 import type { RunningJob } from "./RunningJobs.js"
@@ -17,7 +18,11 @@ export interface Candidate {
   readonly session: JobSession
   readonly record: JobRecord
   readonly run: Effect.Effect<unknown, ArcpError, Job | LeaseTag | Scope.Scope>
-  readonly agent: Pick<Registered, "awaitEmits" | "services">
+  readonly agent: Pick<Registered, "awaitEmits" | "restart" | "services">
+  /** Of a durable job that is run again. */
+  readonly journal?: Journal | undefined
+  /** Makes what is stored in the commit that opens it. */
+  readonly ops?: (() => ReadonlyArray<Op>) | undefined
   /** As it came, before the agent's contract decoded it. */
   readonly input: unknown
   readonly parent?: RunningJob | undefined

@@ -186,6 +186,9 @@ export const accepted = (
   trace_id: job.traceId
 })
 
+const parkedOf = ({ endedAt, survival }: JobRecord) =>
+  survival?.parked === undefined || endedAt !== undefined ? {} : { parked: survival.parked }
+
 /** Returns the answer to a subscribe (§7.6). */
 export const subscribed = (
   job: JobRecord,
@@ -206,6 +209,7 @@ export const subscribed = (
   parent_job_id: job.parentJobId ?? null,
   ...(job.delegateId === undefined ? {} : { delegate_id: job.delegateId }),
   trace_id: job.traceId,
+  ...parkedOf(job),
   subscribed_from: answer.subscribedFrom,
   replayed: answer.replayed
 })
@@ -224,6 +228,7 @@ export const entry = (job: JobRecord): Message.TimedJobEntry => ({
   submitted_at: timestamp(job.createdAt),
   trace_id: job.traceId,
   last_event_seq: job.lastEventSeq,
+  ...parkedOf(job),
   ...(job.endedAt === undefined ? {} : { [Message.completedAt]: timestamp(job.endedAt) })
 })
 

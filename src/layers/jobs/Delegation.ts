@@ -6,18 +6,10 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
-import * as Stream from "effect/Stream"
 import * as Tracer from "effect/Tracer"
 import * as AgentRef from "../../protocol/AgentRef.js"
 import * as Budget from "../../protocol/Budget.js"
-import {
-  type ArcpError,
-  InternalError,
-  InvalidRequest,
-  LeaseSubsetViolation,
-  toPayload
-} from "../../protocol/Errors.js"
-import type { Event } from "../../protocol/Event.js"
+import { type ArcpError, InternalError, InvalidRequest, LeaseSubsetViolation } from "../../protocol/Errors.js"
 import { json } from "../../protocol/EventText.js"
 import {
   budgetProblem,
@@ -28,14 +20,17 @@ import {
   type LeaseConstraints
 } from "../../protocol/Lease.js"
 import type { Contract } from "../../services/agents/Agent.js"
-import type { Delegate, Delegated, DelegateOptions } from "../../services/jobs/Job.js"
+import type { Delegate, DelegateOptions } from "../../services/jobs/Job.js"
 import type { LeaseService } from "../../services/lease/Lease.js"
-import type { JobLog } from "../../services/log/EventLog.js"
 import { inTurns } from "../../services/runtime/inTurns.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
-import type { JobRecord } from "../../services/store/Store.js"
+import { type JobRecord, Op } from "../../services/store/Store.js"
 import type { Open } from "./Candidate.js"
 import * as Checks from "./Checks.js"
+import { type AcceptedChild, handleOf } from "./Child.js"
+import * as Delegating from "./durable/Delegating.js"
+import type { Durable } from "./durable/Durable.js"
+import * as Survival from "./durable/Survival.js"
 import type { Emitter } from "./Emitter.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
@@ -52,6 +47,8 @@ interface DelegationContext {
   /** The parent's own. */
   readonly emitter: Emitter
   readonly lease: LeaseService
+  /** Of a durable job: its delegations are steps. */
+  readonly durable: Durable | undefined
 }
 
 /** What is asked for, copied: the handler holds the originals, and the checks are not over in one go. */
@@ -60,14 +57,6 @@ interface Wanted {
   readonly input: unknown
   readonly lease: Lease | undefined
   readonly constraints: LeaseConstraints | undefined
-}
-
-/** A delegated job that was accepted. */
-interface AcceptedChild {
-  readonly live: LiveJob
-  readonly awaited: Awaited
-  readonly record: JobRecord
-  readonly log: JobLog
 }
 
 /** The child's expiry: not after the parent's, which it inherits. */
@@ -136,7 +125,8 @@ const check = (
       createdAt: now(),
       lastEventSeq: 0,
       parentJobId: record.jobId,
-      delegateId
+      delegateId,
+      survival: Survival.begun(registered.restart, owner, now())
     }
     return {
       session: owner,
@@ -158,21 +148,37 @@ const spanIn = ({ record, span }: LiveJob): Effect.Effect<Tracer.AnySpan> =>
   )
 
 /** Says on the parent that it delegates, then checks, opens the child, and returns when that is accepted. */
-const begin = (context: DelegationContext, wanted: Wanted): Effect.Effect<AcceptedChild, ArcpError> =>
+const begin = (
+  context: DelegationContext,
+  wanted: Wanted,
+  journaled?: Delegating.Journaled
+): Effect.Effect<AcceptedChild, ArcpError> =>
   Effect.gen(function* () {
     const { emitter, open, parent, parts } = context
-    const delegateId = parts.ids.unsafeMake("del")
-    yield* emitter.delegate({
-      delegate_id: delegateId,
-      agent: wanted.agent,
-      input: wanted.input,
-      ...(wanted.lease === undefined ? {} : { lease_request: wanted.lease }),
-      ...(wanted.constraints === undefined ? {} : { lease_constraints: wanted.constraints })
-    })
+    const delegateId = journaled?.delegateId ?? parts.ids.unsafeMake("del")
+    if (journaled?.begun !== "told")
+      yield* emitter.delegate(
+        {
+          delegate_id: delegateId,
+          agent: wanted.agent,
+          input: wanted.input,
+          ...(wanted.lease === undefined ? {} : { lease_request: wanted.lease }),
+          ...(wanted.constraints === undefined ? {} : { lease_constraints: wanted.constraints })
+        },
+        journaled?.begun
+      )
     const parentSpan = yield* spanIn(parent.live)
     const accepted = withHold((hold) =>
       Effect.gen(function* () {
-        const candidate = yield* check(context, wanted, delegateId, parentSpan, hold)
+        const checked = yield* check(context, wanted, delegateId, parentSpan, hold)
+        const { jobId } = checked.record
+        const candidate =
+          journaled === undefined
+            ? checked
+            : {
+                ...checked,
+                ops: () => [Op.PutJournal({ jobId: parent.log.jobId, entries: [journaled.opened(jobId)] })]
+              }
         const live = yield* open(candidate, hold)
         const awaited = live.awaited as Awaited
         return { live, awaited, record: candidate.record, log: yield* Deferred.await(awaited.opened) }
@@ -180,47 +186,27 @@ const begin = (context: DelegationContext, wanted: Wanted): Effect.Effect<Accept
     )
     return yield* accepted.pipe(
       Faults.contained("a delegation was decided"),
-      Effect.tapError((error) =>
-        Effect.ignore(emitter.service.toolResult({ call_id: delegateId, error: toPayload(error) }))
-      )
+      Effect.tapError((error) => Effect.ignore(emitter.refused(delegateId, error, journaled?.refused(error))))
     )
   })
-
-/** What the parent's handler gets of a child. */
-const handleOf = (
-  { log }: JobParts,
-  { awaited: { done, outcome }, live, log: job, record }: AcceptedChild
-): Delegated<unknown, never> => {
-  const events = log.events(job).pipe(
-    Stream.filter((event) => event.type === "job.event"),
-    Stream.map((event) => JSON.parse(event.payload) as Event)
-  )
-  return {
-    jobId: record.jobId,
-    delegateId: record.submitId,
-    agent: record.agent,
-    await: Deferred.await(outcome),
-    events,
-    of: (event) => event.from(events, (message) => new InternalError({ message })),
-    cancel: Effect.suspend(() => {
-      live.end({ _tag: "Cancel", reason: "the job that delegated to it cancelled it" })
-      return Deferred.await(done)
-    })
-  }
-}
 
 /** Returns the `delegate` of a running job (§10). */
 export const make = (context: DelegationContext): Delegate => {
   const byName = (agent: string, given: unknown, options: DelegateOptions) =>
     Effect.gen(function* () {
-      const child = yield* begin(context, {
+      const wanted: Wanted = {
         agent,
         input: yield* asJson(given ?? null, "input"),
         lease:
           options.lease === undefined ? undefined : yield* asLease(yield* asJson(options.lease, "lease")),
         constraints: options.constraints === undefined ? undefined : { ...options.constraints }
-      })
-      return handleOf(context.parts, child)
+      }
+      const { durable, parts } = context
+      return durable === undefined
+        ? handleOf(parts, yield* begin(context, wanted))
+        : yield* Delegating.delegate(parts, durable, wanted, options, (journaled) =>
+            Effect.map(begin(context, wanted, journaled), (child) => handleOf(parts, child))
+          )
     })
 
   const byContract = (contract: AnyContract, input: unknown, options: DelegateOptions) =>

@@ -12,6 +12,8 @@ import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import type { Secrets } from "../../services/runtime/Secrets.js"
 import type { TurnService } from "../../services/runtime/Turn.js"
 import type { Store } from "../../services/store/Store.js"
+import type { Owners } from "./durable/Owners.js"
+import type { Unsettled } from "./durable/Unsettled.js"
 import type { RunningJobs } from "./RunningJobs.js"
 
 /** What every part of `jobs` works on. */
@@ -32,6 +34,8 @@ export interface JobParts {
   /** See TurnShare.ts. */
   readonly share: Effect.Effect<void>
   readonly running: RunningJobs
+  readonly owners: Owners
+  readonly unsettled: Unsettled
   /** One fiber per job, in the runtime's scope. */
   readonly supervisors: FiberSet.FiberSet<void>
 }

@@ -22,6 +22,10 @@ import { TurnShare } from "../../services/runtime/TurnShare.js"
 import { inRealTime, within } from "../../services/runtime/within.js"
 import { Store } from "../../services/store/Store.js"
 import * as Cancel from "./Cancel.js"
+import { Owners } from "./durable/Owners.js"
+import * as Reopening from "./durable/Reopening.js"
+import * as Survival from "./durable/Survival.js"
+import { Unsettled } from "./durable/Unsettled.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
 import * as Lookup from "./Lookup.js"
@@ -59,6 +63,8 @@ const resolveParts = Effect.gen(function* () {
     turn: yield* Turn,
     share: yield* TurnShare,
     running: new RunningJobs(options),
+    owners: new Owners(),
+    unsettled: new Unsettled(),
     supervisors: yield* supervision
   }
   return parts
@@ -68,8 +74,9 @@ const resolveParts = Effect.gen(function* () {
  * Takes nothing new, lets running jobs finish within the shutdown grace, and ends the rest. When the log has stopped
  * nothing of what they do can be stored: then it waits only for what they have to let go of.
  */
-const shutdownOf = ({ log, options, running, supervisors }: JobParts) =>
+const shutdownOf = (parts: JobParts) =>
   Effect.gen(function* () {
+    const { log, options, running, supervisors } = parts
     if (running.stopping) return
     running.stopping = true
     const none = FiberSet.awaitEmpty(supervisors)
@@ -81,7 +88,7 @@ const shutdownOf = ({ log, options, running, supervisors }: JobParts) =>
       )
     yield* noneIn(options.shutdownGrace)
     running.graceOver = true
-    for (const { live } of running.all) live.end({ _tag: "Shutdown" })
+    Survival.endAll(parts)
     yield* noneIn(storing)
     if ((yield* FiberSet.size(supervisors)) === 0) return
     running.abandoned = true
@@ -96,7 +103,7 @@ const toInternal = (error: ArcpError): InternalError =>
 /** Makes the jobs of a runtime over the services in context, and ends those that the last process left. */
 export const make = Effect.gen(function* () {
   const parts = yield* resolveParts
-  const recovery = yield* Recovery.make(parts)
+  const recovery = yield* Recovery.make(parts, Reopening.make(parts))
   const ownership = Ownership.make(parts)
   const lookup = Lookup.make(parts, ownership, recovery)
   const { cancel, cancelAll } = Cancel.make(parts, ownership, lookup)
@@ -129,6 +136,7 @@ export const make = Effect.gen(function* () {
           ),
         { discard: true }
       ),
+    attached: (session) => parts.owners.attach(session),
     runningOf: (sessionId) => parts.running.ofSession(sessionId),
     accepted: (session, jobId) =>
       Effect.map(lookup.job(jobId), (record) =>

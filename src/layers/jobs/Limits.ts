@@ -42,11 +42,17 @@ export interface Limit {
   readonly ending: Ending
 }
 
-/** The limits of a job that begins to run now. */
-export const of = (record: JobRecord): ReadonlyArray<Limit> => {
+/** Milliseconds that a job which begins to run at `now` may run: of one that is run again, what is left of it. */
+const runtimeLeft = ({ maxRuntimeSec, survival }: JobRecord, now: number): number =>
+  maxRuntimeSec === undefined
+    ? Infinity
+    : Math.min(maxRuntimeSec * 1000, Math.max(0, (survival?.deadline ?? Infinity) - now))
+
+/** The limits of a job that begins to run at `now` (epoch ms). */
+export const of = (record: JobRecord, now: number): ReadonlyArray<Limit> => {
   const limits: Array<Limit> = []
-  if (record.maxRuntimeSec !== undefined)
-    limits.push({ reached: sleepFor(record.maxRuntimeSec * 1000), ending: { _tag: "Timeout" } })
+  const left = runtimeLeft(record, now)
+  if (left !== Infinity) limits.push({ reached: sleepFor(left), ending: { _tag: "Timeout" } })
   const expiry = record.leaseConstraints?.expires_at
   if (expiry !== undefined)
     limits.push({ reached: sleepUntil(Date.parse(expiry)), ending: { _tag: "LeaseExpired" } })
@@ -56,9 +62,6 @@ export const of = (record: JobRecord): ReadonlyArray<Limit> => {
 /** When a job that begins to run at `now` will have ended (epoch ms), whichever limit comes first. */
 export const deadline = (record: JobRecord, now: number): number | undefined => {
   const expiry = record.leaseConstraints?.expires_at
-  const at = Math.min(
-    record.maxRuntimeSec === undefined ? Infinity : now + record.maxRuntimeSec * 1000,
-    expiry === undefined ? Infinity : Date.parse(expiry)
-  )
+  const at = Math.min(now + runtimeLeft(record, now), expiry === undefined ? Infinity : Date.parse(expiry))
   return at === Infinity ? undefined : at
 }

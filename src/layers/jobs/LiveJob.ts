@@ -19,6 +19,8 @@ export type Ending =
   | { readonly _tag: "Timeout" }
   | { readonly _tag: "LeaseExpired" }
   | { readonly _tag: "Shutdown" }
+  /** The runtime shuts down, and the next one runs the job again: it has no terminal message. */
+  | { readonly _tag: "Leave" }
   /** What it had emitted could not be committed. */
   | { readonly _tag: "Broken"; readonly error: InternalError }
   /** The process in which it ran has ended. */
@@ -65,6 +67,8 @@ export class LiveJob {
   readonly depth: number
   /** See `LeaseService.bounds`. */
   readonly bounds: Lease
+  /** It is run again after the end of its process, which a job is not that would outlive its parent. */
+  readonly survives: boolean
   /** Its own, from its acceptance on. */
   span: Tracer.Span | undefined
 
@@ -76,6 +80,7 @@ export class LiveJob {
     readonly parent?: LiveJob | undefined
   ) {
     this.bounds = parent?.bounds ?? owner.identity.leaseCeiling ?? record.lease
+    this.survives = record.survival !== undefined && (parent === undefined || parent.survives)
     this.depth = parent === undefined ? 0 : parent.depth + 1
     this.awaited =
       parent === undefined
@@ -89,7 +94,7 @@ export class LiveJob {
 
   /** Begins to end the job, its children first, unless it is ending. */
   end(ending: Ending): void {
-    if (ending._tag === "Shutdown") {
+    if (ending._tag === "Shutdown" || ending._tag === "Leave") {
       this.hurried = true
       this.hurry()
     }
@@ -116,7 +121,13 @@ export class LiveJob {
     this.changed.give()
   }
   endChildren(): void {
-    for (const child of this.children) child.end(this.ending?._tag === "Shutdown" ? this.ending : parentEnded)
+    for (const child of this.children) child.end(this.endingOf(child))
+  }
+  /** Returns how a child ends when this job does. */
+  private endingOf({ survives }: LiveJob): Ending {
+    const { ending } = this
+    if (ending?._tag === "Leave") return survives ? ending : { _tag: "Shutdown" }
+    return ending?._tag === "Shutdown" ? ending : parentEnded
   }
   /** Takes a child, unless the job has come so far that nobody would wait for it. */
   takeChild(child: LiveJob): boolean {

@@ -3,6 +3,7 @@
  * → accepted → run. What it reserves on the way is in its hold, and is given back when the hold closes, wherever the way
  * ends: a refusal, an interruption, a commit that fails, or the job's end.
  */
+import type * as BigDecimal from "effect/BigDecimal"
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -14,7 +15,7 @@ import type * as Tracer from "effect/Tracer"
 import * as Budget from "../../protocol/Budget.js"
 import { type ArcpError, InternalError, InvalidRequest, toPayload } from "../../protocol/Errors.js"
 import { deadPattern } from "../../protocol/Lease.js"
-import type { Credential } from "../../services/credentials/Credentials.js"
+import { type Credential, toWire } from "../../services/credentials/Credentials.js"
 import type { Submit } from "../../services/jobs/Admission.js"
 import type { JobService } from "../../services/jobs/Job.js"
 import type { JobLog } from "../../services/log/EventLog.js"
@@ -24,6 +25,9 @@ import * as Lease from "../lease/Lease.js"
 import type { Candidate, Open } from "./Candidate.js"
 import * as Checks from "./Checks.js"
 import * as Delegation from "./Delegation.js"
+import * as Durable from "./durable/Durable.js"
+import * as Steps from "./durable/Steps.js"
+import * as Survival from "./durable/Survival.js"
 import * as Emitter from "./Emitter.js"
 import * as Faults from "./Faults.js"
 import { envelopeBytes } from "./fitting.js"
@@ -54,9 +58,11 @@ const keepInput = (
   { options, secrets }: JobParts,
   { input, record }: Candidate
 ): Effect.Effect<{ readonly record: JobRecord; readonly ops: ReadonlyArray<Op> }> => {
-  if (!options.storeInputs) return Effect.succeed({ record, ops: [] })
+  // What is run again needs it.
+  const needed = record.survival !== undefined
+  if (!options.storeInputs && !needed) return Effect.succeed({ record, ops: [] })
   const text = JSON.stringify(input ?? null)
-  return byteLength(text) > maxInputBytes
+  return !needed && byteLength(text) > maxInputBytes
     ? Effect.map(secrets.digest(text), (inputDigest) => ({ record: { ...record, inputDigest }, ops: [] }))
     : Effect.succeed({ record, ops: [Op.PutInput({ jobId: record.jobId, input: text })] })
 }
@@ -64,11 +70,12 @@ const keepInput = (
 const nothingMinted = Effect.succeed<ReadonlyArray<Credential>>([])
 
 /** Mints what the job needs, into its hold. */
-const mint = (
+export const mint = (
   { credentials }: JobParts,
   { parentSpan, session }: Candidate,
   record: JobRecord,
-  hold: Hold
+  hold: Hold,
+  budget: ReadonlyMap<string, BigDecimal.BigDecimal> = Budget.parse(record.lease["cost.budget"] ?? [])
 ) => {
   if (!credentials.enabled || !session.features.includes("provisioned_credentials")) return nothingMinted
   hold.finally(credentials.release(record.jobId))
@@ -79,7 +86,7 @@ const mint = (
       agent: record.agent,
       lease: record.lease,
       leaseConstraints: record.leaseConstraints ?? {},
-      budget: Budget.parse(record.lease["cost.budget"] ?? [])
+      budget
     })
     .pipe(Effect.withParentSpan(parentSpan))
 }
@@ -144,17 +151,24 @@ const spanOptions = ({ parentSpan, record }: Candidate): Tracer.SpanOptions => (
   }
 })
 
-const run = (
+export const run = (
   parts: JobParts,
   open: Open,
-  { candidate, hold, live }: Begun,
+  { candidate, hold, live }: Pick<Begun, "candidate" | "hold" | "live">,
   span: Tracer.Span,
   surroundings: Surroundings,
-  job: JobLog
+  job: JobLog,
+  /** It is run again: what was said of it is not said again, but its new credentials are. */
+  again?: { readonly minted: ReadonlyArray<Credential> }
 ): Effect.Effect<Exit.Exit<unknown, ArcpError>> => {
   const { credentials, ids, log, now, options, store } = parts
   const { record, session } = candidate
-  if (parts.running.graceOver) live.end({ _tag: "Shutdown" })
+  if (parts.running.graceOver) Survival.endAll(parts)
+  const journal = Durable.journalOf(parts, candidate)
+  const durable =
+    journal === undefined || candidate.agent.restart !== "steps"
+      ? undefined
+      : Durable.make(parts, job, journal, candidate)
   const emitter = Emitter.make({
     log,
     job,
@@ -165,7 +179,9 @@ const run = (
     options,
     awaitEmits: options.awaitEmits || candidate.agent.awaitEmits,
     chunked: session.features.includes("result_chunk"),
-    maxStreamedBytes: store.kind === "memory" ? options.maxStreamedBytesMemory : options.maxStreamedBytesDisk
+    maxStreamedBytes: store.kind === "memory" ? options.maxStreamedBytesMemory : options.maxStreamedBytesDisk,
+    whereabouts: durable?.whereabouts,
+    journal
   })
   const lease = Lease.make({
     record,
@@ -182,11 +198,15 @@ const run = (
     toolResult: emitter.service.toolResult,
     spend: emitter.spend,
     flush: emitter.service.flush,
-    onExpired: () => live.end({ _tag: "LeaseExpired" })
+    onExpired: () => live.end({ _tag: "LeaseExpired" }),
+    misplaced: durable?.misplaced
   })
+  const { sleep, step } = durable ?? Steps.none
   const service: JobService = {
     ...emitter.service,
-    delegate: Delegation.make({ parts, open, parent: { live, log: job }, emitter, lease }),
+    step,
+    sleep,
+    delegate: Delegation.make({ parts, open, parent: { live, log: job }, emitter, lease, durable }),
     credentials: Effect.sync(() => credentials.held(record.jobId)),
     rotateCredential: rotation(parts, live, emitter)
   }
@@ -195,19 +215,34 @@ const run = (
   const ran = Runner.run({
     live,
     job,
-    handler: candidate.run,
+    handler: durable === undefined ? candidate.run : durable.handler(candidate.run),
     services: candidate.agent.services,
     service,
     lease,
     finish: emitter.finish,
-    limits: Limits.of(record),
+    limits: Limits.of(record, now()),
     span,
     surroundings,
     stored: () => hold.giveBackPlaces(),
     parts
   })
+  if (again !== undefined) {
+    const { sessionId } = live.owner
+    const isShown = () => live.owner.sessionId === sessionId && seesCredentials(live.owner, live.record)
+    const told = Effect.forEach(again.minted, (credential) => {
+      const { value, ...shown } = toWire(credential)
+      return Effect.ignore(
+        emitter.secretStatus(sessionId, { phase: "credential_rotated", ...shown }, { value }, isShown)
+      )
+    })
+    return Effect.zipRight(told, ran)
+  }
   if (dead === undefined) return ran
-  const warned = emitter.service.log("warn", `the lease: ${dead}`, { reason: "lease_pattern" })
+  const warned = emitter.emitAnywhere("log", {
+    level: "warn",
+    message: `the lease: ${dead}`,
+    attributes: { reason: "lease_pattern" }
+  })
   return Effect.zipRight(Effect.ignore(warned), ran)
 }
 
@@ -228,7 +263,7 @@ const notStored = ({ parent, record, session }: Candidate, error: InternalError)
 }
 
 /** Ends the job in the table, and for whoever delegated to it. */
-const over = ({ running }: JobParts, { parent, record }: Candidate, live: LiveJob) => {
+export const over = ({ running }: JobParts, { parent, record }: Candidate, live: LiveJob) => {
   running.remove(record.jobId)
   parent?.live.children.delete(live)
   if (live.awaited === undefined) return
@@ -280,15 +315,14 @@ const lifetime = (
     return yield* run(parts, open, begun, span, surroundings, opened.value)
   })
 
-/** Runs as the job's own fiber, from the commit that opens it to the end; gives back the hold. Not interruptible. */
-const supervise = (
-  parts: JobParts,
-  open: Open,
-  begun: Begun,
-  surroundings: Surroundings
+/** Runs as the job's own fiber, in its span, to the end; gives back the hold. Not interruptible. */
+export const supervise = (
+  parts: Pick<JobParts, "clock">,
+  candidate: Candidate,
+  hold: Hold,
+  live: (span: Tracer.Span) => Effect.Effect<Exit.Exit<unknown, ArcpError>>
 ): Effect.Effect<void> =>
   Effect.gen(function* () {
-    const { candidate, hold } = begun
     const span = yield* Effect.makeSpan(
       "arcp.job",
       // One that nobody sees is there for whoever asks in which trace it runs.
@@ -296,7 +330,7 @@ const supervise = (
         ? spanOptions(candidate)
         : { captureStackTrace: false, parent: candidate.parentSpan }
     )
-    const outcome = Exit.flatten(yield* Effect.exit(lifetime(parts, open, begun, span, surroundings)))
+    const outcome = Exit.flatten(yield* Effect.exit(live(span)))
     span.end(parts.clock.unsafeCurrentTimeNanos(), outcome)
     if (Exit.isFailure(outcome) && !Cause.isFailure(outcome.cause))
       yield* Effect.logError(`the supervisor of ${candidate.record.jobId} failed`, outcome.cause)
@@ -314,7 +348,9 @@ const begin = (parts: JobParts, open: Open, begun: Begun): Effect.Effect<LiveJob
       return new InternalError({ message: "the job is ending and delegates no more" })
     hold.keep(() => over(parts, candidate, live))
     hold.passedOn = true
-    const fiber = surroundings.forkUninterruptible(supervise(parts, open, begun, surroundings))
+    const fiber = surroundings.forkUninterruptible(
+      supervise(parts, candidate, hold, (span) => lifetime(parts, open, begun, span, surroundings))
+    )
     FiberSet.unsafeAdd(parts.supervisors, fiber)
     return Effect.succeed(live)
   })
@@ -337,7 +373,13 @@ export const make = (parts: JobParts): Open => {
       const candidate = { ...given, record, session }
       yield* announceable(parts, candidate, minted)
       const live = new LiveJob(record, session, parent?.live)
-      return yield* begin(parts, open, { candidate, live, hold, minted, ops: kept.ops })
+      return yield* begin(parts, open, {
+        candidate,
+        live,
+        hold,
+        minted,
+        ops: [...kept.ops, ...(given.ops?.() ?? [])]
+      })
     })
   return open
 }

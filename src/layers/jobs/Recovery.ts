@@ -1,19 +1,20 @@
 /**
- * Jobs that were open when the last process ended are ended by this one (§5.3 of the protocol page), in the background
- * while the runtime serves already. What makes that safe: which jobs they are is known before the first request is
+ * Jobs that were open when the last process ended are ended by this one, or run again, when they are of durable agents
+ * (§5.3 and §12.1 of the protocol page), in the background while the runtime serves already. What makes that safe: which jobs they are is known before the first request is
  * taken; each end goes into its job's log, and the views of the sessions that still watch it, by the one committer, so a
  * session that resumes meanwhile gets it once and in order like any other event; and whoever needs to know how such a
  * job has ended (the same idempotency key, a cancel, an adoption) waits for that job with `settled`. Until its end is
  * stored a listing shows the job as it was.
  */
 import * as Arr from "effect/Array"
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import * as FiberId from "effect/FiberId"
 import type { Scope } from "effect/Scope"
 import type { InternalError } from "../../protocol/Errors.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import type { JobFilter, JobRecord } from "../../services/store/Store.js"
+import type { Reopen } from "./durable/Reopening.js"
+import * as Rerun from "./durable/Rerun.js"
+import * as Survival from "./durable/Survival.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
 import { type Ending, parentEnded } from "./LiveJob.js"
@@ -21,7 +22,10 @@ import * as Terminal from "./Terminal.js"
 
 /** Ends the jobs that the last process left. */
 export interface Recovery {
-  /** Waits until the end of a job is stored that the last process left open; returns whether there was one to wait for. */
+  /**
+   * Waits until the end of a job is stored that the last process left open, or until it runs again; returns whether there
+   * was one to wait for.
+   */
   readonly settled: (jobId: string) => Effect.Effect<boolean>
 }
 
@@ -30,6 +34,9 @@ const page = 500
 
 /** Jobs that are ended at once, which is one commit and one turn of the event loop: others are served between two. */
 const endsAtOnce = 128
+
+/** Jobs that are run again between two turns of the event loop. */
+const rerunsAtOnce = 32
 
 /** Jobs that are open in the store, oldest first. */
 const openJobs = (parts: JobParts): Effect.Effect<ReadonlyArray<JobRecord>, InternalError> =>
@@ -73,20 +80,38 @@ const endingOf = (record: JobRecord, byId: ReadonlyMap<string, JobRecord>): Endi
   return { _tag: "Restart" }
 }
 
-/** Starts to end the jobs that the last process left, in batches; returns as soon as that goes on in the background. */
-export const make = (parts: JobParts): Effect.Effect<Recovery, InternalError, Scope> =>
+/** Returns the jobs that are run again, those of the newest sessions first, and parents before their children. */
+const newestFirst = (
+  left: ReadonlyArray<JobRecord>,
+  survivors: ReadonlySet<string>
+): ReadonlyArray<Rerun.Survivor> =>
+  [...leavesFirst(left)]
+    .reverse()
+    .flatMap(({ survival, ...record }) =>
+      survival !== undefined && survivors.has(record.jobId) ? [{ ...record, survival }] : []
+    )
+    // Ids of sessions ascend in time, and the order of families is kept.
+    .sort((a, b) => (a.sessionId < b.sessionId ? 1 : a.sessionId > b.sessionId ? -1 : 0))
+
+/**
+ * Starts to end the jobs that the last process left, in batches, and to run those again that survive it; returns as soon as
+ * that goes on in the background.
+ */
+export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, InternalError, Scope> =>
   Effect.gen(function* () {
     const { log, now } = parts
     const left = yield* openJobs(parts)
     const byId = new Map(left.map((record) => [record.jobId, record]))
-    const unsettled = new Map<string, Deferred.Deferred<void>>()
-    for (const { jobId } of left) unsettled.set(jobId, Deferred.unsafeMake(FiberId.none))
-
-    const settle = (jobId: string) => {
-      const waited = unsettled.get(jobId)
-      unsettled.delete(jobId)
-      if (waited !== undefined) Deferred.unsafeDone(waited, Effect.void)
+    const survivors = Survival.survivorsOf(byId)
+    const childrenOf = new Map<string, Array<string>>()
+    for (const { jobId, parentJobId } of left) {
+      if (parentJobId === undefined) continue
+      const children = childrenOf.get(parentJobId)
+      if (children === undefined) childrenOf.set(parentJobId, [jobId])
+      else children.push(jobId)
     }
+    const { unsettled } = parts
+    for (const { jobId } of left) unsettled.add(jobId)
 
     const end = (record: JobRecord, job: JobLog) =>
       Effect.suspend(() => {
@@ -106,7 +131,7 @@ export const make = (parts: JobParts): Effect.Effect<Recovery, InternalError, Sc
             at,
             () => record
           ),
-          Effect.sync(() => settle(record.jobId))
+          Effect.sync(() => unsettled.settle(record.jobId))
         )
       })
 
@@ -121,31 +146,40 @@ export const make = (parts: JobParts): Effect.Effect<Recovery, InternalError, Sc
       })
 
     const recover = Effect.gen(function* () {
-      const ordered = leavesFirst(left)
+      const ordered = leavesFirst(left.filter(({ jobId }) => !survivors.has(jobId)))
       for (let from = 0; from < ordered.length; from += endsAtOnce) {
         const records = ordered.slice(from, from + endsAtOnce)
         yield* Terminal.untilStored(endAll(records), parts.running)
       }
     })
+    /** Their logs are loaded together; one that cannot be run again is logged, and stays for the next start. */
+    const runAgain = Effect.gen(function* () {
+      const ordered = newestFirst(left, survivors)
+      for (let from = 0; from < ordered.length; from += rerunsAtOnce) {
+        const records = ordered.slice(from, from + rerunsAtOnce)
+        yield* Terminal.untilStored(log.loadJobs(records), parts.running)
+        for (const record of records)
+          yield* Terminal.untilStored(
+            Rerun.rerun(parts, reopen, record, childrenOf.get(record.jobId) ?? []),
+            parts.running
+          ).pipe(
+            Effect.catchAllCause((cause) => Effect.logError(`${record.jobId} could not be run again`, cause)),
+            Effect.ensuring(Effect.sync(() => unsettled.settle(record.jobId)))
+          )
+        yield* parts.turn.next
+      }
+    }).pipe(Effect.ensuring(Effect.sync(() => parts.owners.end())))
+
     if (left.length > 0)
-      yield* recover.pipe(
+      yield* Effect.all([recover, runAgain], { concurrency: "unbounded", discard: true }).pipe(
         Effect.tapErrorCause((cause) =>
-          Effect.logError("jobs of the last process could not be ended", cause)
+          Effect.logError("jobs of the last process could not be ended, or run again", cause)
         ),
         // Whatever happened, nobody waits for ever.
-        Effect.ensuring(
-          Effect.sync(() => {
-            for (const jobId of [...unsettled.keys()]) settle(jobId)
-          })
-        ),
+        Effect.ensuring(Effect.sync(() => unsettled.settleAll())),
         Effect.forkScoped
       )
+    else parts.owners.end()
 
-    return {
-      settled: (jobId) =>
-        Effect.suspend(() => {
-          const waited = unsettled.get(jobId)
-          return waited === undefined ? Effect.succeed(false) : Effect.as(Deferred.await(waited), true)
-        })
-    }
+    return { settled: (jobId) => unsettled.settled(jobId) }
   })

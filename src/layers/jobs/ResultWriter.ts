@@ -8,6 +8,7 @@ import type * as Event from "../../protocol/Event.js"
 import { joinChunks } from "../../protocol/ResultChunks.js"
 import { wellFormed } from "../../protocol/Text.js"
 import type { EmitError, JobService, ResultEnd, ResultStream } from "../../services/jobs/Job.js"
+import type { ResultProgress } from "./durable/Journal.js"
 
 /** How a result was streamed, for the terminal message. */
 export interface Streamed {
@@ -65,8 +66,13 @@ const limitError = (limit: string, message: string) => new InternalError({ messa
 const maxSummary = 4096
 
 interface ResultContext {
-  /** `ending`: it is the last one, which the runtime writes for a handler that has returned. */
-  readonly emitChunk: (body: Chunk, ending: boolean) => Effect.Effect<void, EmitError>
+  /**
+   * `ending`: it is the last one, which the runtime writes for a handler that has returned. `size` is that of the result
+   * with this chunk.
+   */
+  readonly emitChunk: (body: Chunk, ending: boolean, size: number) => Effect.Effect<void, EmitError>
+  /** What an earlier run of the handler has streamed: this one goes on after it. */
+  readonly before?: ResultProgress | undefined
   readonly resultId: () => string
   /** Whether the submitting session takes chunks; else a streamed result is gathered for one frame. */
   readonly chunked: boolean
@@ -79,8 +85,10 @@ interface ResultContext {
 /** A result that was opened. */
 class OpenResult {
   private ended = false
-  private chunkSeq = 0
+  private chunkSeq: number
   private size = 0
+  /** Bytes that are in the log already, of those that come. */
+  private skip: number
   /** The first half of a surrogate pair that waits for its second. */
   private carry = ""
   /** Why an accepted chunk is missing: such a result cannot end in success any more. */
@@ -96,7 +104,10 @@ class OpenResult {
     /** The runtime writes it for a handler that has returned. */
     private readonly returned: boolean
   ) {
-    this.resultId = context.resultId()
+    const { before } = context
+    this.resultId = before?.resultId ?? context.resultId()
+    this.chunkSeq = before?.chunkSeq ?? 0
+    this.skip = before?.size ?? 0
   }
 
   write(data: string | Uint8Array): Effect.Effect<void, EmitError> {
@@ -147,12 +158,27 @@ class OpenResult {
       return limitError("streamed_result_bytes", `a streamed result may have ${maxStreamedBytes} bytes`)
     this.size += piece.size
     this.ended = !more
+    const left = this.unskipped(piece, more)
+    if (left === undefined) return Effect.void
     // One that is interrupted may or may not have got its place in the log: no end may say that all is there.
-    return Effect.onError(this.deliver(piece.data, more, ending || this.returned), (cause) =>
+    return Effect.onError(this.deliver(left, more, ending || this.returned), (cause) =>
       Effect.sync(() => {
         this.broken = Option.getOrElse(Cause.failureOption(cause), () => interrupted)
       })
     )
+  }
+
+  /** Returns what of a piece is not in the log yet; `undefined` when there is nothing to tell. */
+  private unskipped({ data, size }: EncodedChunk, more: boolean): string | undefined {
+    const { before } = this.context
+    if (before?.ended === true) return undefined
+    if (this.skip === 0) return data
+    const skipped = Math.min(this.skip, size)
+    this.skip -= skipped
+    if (skipped === size) return more ? undefined : ""
+    return this.encoding === "base64"
+      ? toBase64(fromBase64(data).subarray(skipped))
+      : new TextDecoder().decode(utf8.encode(data).subarray(skipped))
   }
 
   private deliver(data: string, more: boolean, ending: boolean): Effect.Effect<void, EmitError> {
@@ -166,7 +192,8 @@ class OpenResult {
           encoding: this.encoding,
           more
         },
-        ending
+        ending,
+        this.size
       )
     this.gathered.push({ data, encoding: this.encoding })
     return this.size <= maxFrameBytes ? Effect.void : tooLarge
@@ -246,11 +273,13 @@ const writeAll = <E, R>(
 const utf8 = new TextEncoder()
 const utf8Strict = new TextDecoder("utf-8", { fatal: true })
 
+interface EncodedChunk {
+  readonly data: string
+  readonly size: number
+}
+
 /** The chunk's `data` and its decoded size; `undefined` when it does not fit the encoding. */
-const encodeChunk = (
-  data: string | Uint8Array,
-  encoding: Encoding
-): { readonly data: string; readonly size: number } | undefined => {
+const encodeChunk = (data: string | Uint8Array, encoding: Encoding): EncodedChunk | undefined => {
   if (encoding === "base64") {
     const bytes = typeof data === "string" ? utf8.encode(data) : data
     return { data: toBase64(bytes), size: bytes.length }
@@ -285,6 +314,9 @@ export const byteLength = (text: string): number => {
   }
   return bytes
 }
+
+const fromBase64 = (text: string): Uint8Array =>
+  Uint8Array.from(atob(text), (character) => character.charCodeAt(0))
 
 const toBase64 = (bytes: Uint8Array): string => {
   let binary = ""

@@ -211,6 +211,10 @@ export const run = (context: RunContext): Effect.Effect<Exit.Exit<unknown, ArcpE
     if (live.ending !== undefined) yield* Fiber.interruptFork(fiber)
     if (fiber.unsafePoll() === null) yield* awaitStop(live, fiber, parts.options.cancelGrace)
     yield* live.settleChildren()
+    if (live.ending?._tag === "Leave") {
+      yield* left(context)
+      return Exit.fail(leftToTheNext)
+    }
     live.concluded = true
     const concluded = yield* conclude(context, fiber)
     yield* live.cancelStored
@@ -233,6 +237,23 @@ export const run = (context: RunContext): Effect.Effect<Exit.Exit<unknown, ArcpE
     return terminal.outcome
   })
 }
+
+/** Stores that the handler does not run any more: that its process ends is nothing that it has done. */
+const left = ({ job, live, parts }: RunContext): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const { survival } = live.record
+    if (survival === undefined) return Effect.void
+    const record = { ...live.record, survival: { ...survival, left: true } }
+    return Effect.zipRight(
+      Effect.ignoreLogged(parts.log.amend(job, record, () => {})),
+      Effect.logInfo("job left to the next start")
+    )
+  })
+
+const leftToTheNext = new InternalError({
+  message: "the runtime shut down; the job goes on when it is started again",
+  details: { reason: "shutdown" }
+})
 
 const held = Exit.fail(
   new InternalError({ message: "the agent's finalizers did not end within the cancel grace" })

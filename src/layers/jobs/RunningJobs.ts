@@ -84,13 +84,17 @@ export class RunningJobs {
     if (this.perPrincipal.get(principal) >= maxJobsPerPrincipal)
       return Checks.atLimit("jobs_per_principal", maxJobsPerPrincipal)
     if (this.stopping) return shuttingDown
+    this.admit(record, hold)
+    return Effect.void
+  }
+  /** Counts a job that was admitted before, whatever the caps are now. */
+  admit({ parentJobId, principal, sessionId }: JobRecord, hold: Hold): void {
     const add = (by: 1 | -1) => {
-      if (own) this.perSession.add(sessionId, by)
+      if (parentJobId === undefined) this.perSession.add(sessionId, by)
       this.perPrincipal.add(principal, by)
     }
     add(1)
     hold.keepPlace(() => add(-1))
-    return Effect.void
   }
 }
 

@@ -16,6 +16,7 @@ import type { JobRecord } from "../../services/store/Store.js"
 import * as Answers from "./Answers.js"
 import type { Candidate, Open } from "./Candidate.js"
 import * as Checks from "./Checks.js"
+import * as Survival from "./durable/Survival.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
 import type { Ownership } from "./Ownership.js"
@@ -112,6 +113,7 @@ const check = (
       lease,
       leaseConstraints: payload.lease_constraints,
       maxRuntimeSec: payload.max_runtime_sec,
+      survival: Survival.begun(agent.restart, session, now(), payload.max_runtime_sec),
       ...keyed
     }
     return {

@@ -143,6 +143,7 @@ export const ended = (ending: Ending, record: JobRecord, at: number, maxBytes: n
         maxBytes
       )
     case "Shutdown":
+    case "Leave":
       return failed(shutDown, "error", at, maxBytes, { keyFreed: true })
     case "Broken":
       return failed(ending.error, "error", at, maxBytes, { keyFreed: true })

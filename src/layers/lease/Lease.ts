@@ -1,6 +1,7 @@
 /** The lease of one job: every operation is decided here, in the order expiry → budget → pattern (§9). */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import type * as Fiber from "effect/Fiber"
 import { BudgetExhausted, LeaseExpired, PermissionDenied, toPayload } from "../../protocol/Errors.js"
 import { compile, type Lease as Terms } from "../../protocol/Lease.js"
 import { canonical, kindOf } from "../../protocol/Target.js"
@@ -25,7 +26,14 @@ interface LeaseContext {
   readonly flush: JobService["flush"]
   /** An operation was attempted after expiry, which ends the job. */
   readonly onExpired: () => void
+  /** Of a durable job: why something that is paid for may not be done in a fiber. */
+  readonly misplaced?: ((fiber: AnyFiber, capability: string) => PermissionDenied | undefined) | undefined
 }
+
+type AnyFiber = Fiber.RuntimeFiber<unknown, unknown>
+
+/** What is done under these is paid for, or may be. */
+const paid: ReadonlySet<string> = new Set(["tool.call", "model.use"])
 
 /** Returns why a job may do nothing at all any more, if that is so: it has ended, its lease has, or its budget. */
 const overFor = (
@@ -70,6 +78,21 @@ const flushing = ({ flush }: LeaseContext): LeaseService["flushed"] =>
       new PermissionDenied({ message: `refused, because what the job has said is not stored: ${message}` })
   )
 
+/** Refuses what is paid for where it would be paid again when the job is run again. */
+const placed =
+  (
+    context: LeaseContext,
+    misplaced: NonNullable<LeaseContext["misplaced"]>,
+    authorize: LeaseService["authorize"]
+  ): LeaseService["authorize"] =>
+  (capability, target, options) =>
+    Effect.withFiberRuntime((fiber) => {
+      const error = paid.has(capability) ? misplaced(fiber, capability) : undefined
+      return error === undefined
+        ? authorize(capability, target, options)
+        : logged(context, error, options?.callId)
+    })
+
 /** Returns the lease of one job. */
 export const make = (context: LeaseContext): LeaseService => {
   const { log, record } = context
@@ -98,6 +121,14 @@ export const make = (context: LeaseContext): LeaseService => {
     )
   }
 
+  const authorize: LeaseService["authorize"] = (capability, target, options) =>
+    Effect.flatMap(flushed, () => {
+      const verdict = check(capability, target)
+      return Either.isRight(verdict)
+        ? Effect.succeed(verdict.right)
+        : logged(context, verdict.left, options?.callId)
+    })
+
   return {
     terms,
     constraints,
@@ -106,13 +137,7 @@ export const make = (context: LeaseContext): LeaseService => {
     fetching: context.fetching,
     check,
     flushed,
-    authorize: (capability, target, options) =>
-      Effect.flatMap(flushed, () => {
-        const verdict = check(capability, target)
-        return Either.isRight(verdict)
-          ? Effect.succeed(verdict.right)
-          : logged(context, verdict.left, options?.callId)
-      }),
+    authorize: context.misplaced === undefined ? authorize : placed(context, context.misplaced, authorize),
     namesHost: (url) => patterns().namesHost(url),
     remaining: Effect.sync(() => log.remaining),
     spend: context.spend

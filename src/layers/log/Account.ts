@@ -43,6 +43,14 @@ export class Account<out Job = unknown> {
       this.set(currency, { initial, remaining: initial, reported: initial })
   }
 
+  /** Goes on from counters as they were stored. */
+  restore(stored: NonNullable<JobRecord["budget"]>): void {
+    const entries = Object.entries(stored).map(([currency, amount]) => `${currency}:${amount}`)
+    for (const [currency, remaining] of Budget.parse(entries)) {
+      const counter = this.counters.get(currency)
+      if (counter !== undefined) this.set(currency, { ...counter, remaining, reported: remaining })
+    }
+  }
   /** What is left of each of the job's own currencies, as committed. */
   get remaining(): ReadonlyMap<string, BigDecimal.BigDecimal> {
     return new Map(Array.from(this.counters, ([currency, { remaining }]) => [currency, remaining]))

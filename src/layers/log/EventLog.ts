@@ -52,6 +52,11 @@ export const make = Effect.gen(function* () {
     roomToOpen: jobs.roomToOpen,
     openJob: (record, owner, opening) => jobs.openJob(record, viewStateOf(owner), opening),
     loadJob: (record) => stored(live.loadJob(record)),
+    reopenJob: (record, opening) => stored(jobs.reopenJob(record, opening)),
+    leaveJob: (job) => {
+      jobStateOf(job).ended = true
+    },
+    goneView: (sessionId, features) => live.goneView(sessionId, features),
     loadJobs: (records) => stored(live.loadJobs(records)),
     append: (job, event) => emitting.append(jobStateOf(job), event),
     flush: (job) => emitting.flush(jobStateOf(job)),

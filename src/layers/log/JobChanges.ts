@@ -12,9 +12,8 @@ import type { ViewState } from "./ViewState.js"
 /** What is stored with a new job, and told of it. */
 type Opening = NonNullable<Parameters<EventLog["Type"]["openJob"]>[2]>
 
-/** Returns the state of a new job, with what it has of the job that delegated to it: depth, secrets and budget. */
-const newJob = ({ live }: LogParts, record: JobRecord, { parent, secrets = [] }: Opening): JobState => {
-  const job = live.newJob(record)
+/** Gives a job what it has of the job that delegated to it: depth, secrets and budget. */
+const placeBelow = (job: JobState, record: JobRecord, { parent, secrets = [] }: Opening): JobState => {
   const above = parent === undefined ? undefined : jobStateOf(parent)
   job.depth = above === undefined ? 0 : above.depth + 1
   if (secrets.length > 0 || (above !== undefined && above.secretValues.length > 0))
@@ -70,7 +69,7 @@ const putRecord = (tx: Transaction, job: JobState, record: JobRecord): (() => vo
   }
 }
 
-/** Returns what opens jobs and changes them: `EventLog.roomToOpen`, `openJob`, `adopt`, `amend` and `unobserve`. */
+/** Returns what opens jobs and changes them: `EventLog.roomToOpen`, `openJob`, `reopenJob`, `adopt`, `amend` and `unobserve`. */
 export const make = (parts: LogParts) => {
   const { committer, live, publisher, retention } = parts
 
@@ -92,10 +91,17 @@ export const make = (parts: LogParts) => {
     opening: Opening = {}
   ): Effect.Effect<JobState, InternalError> =>
     Effect.suspend(() => {
-      const job = newJob(parts, record, opening)
+      const job = placeBelow(live.newJob(record), record, opening)
       const change = storing(parts, job, record, view, opening)
       const opened = Effect.as(committer.change(change), job)
       return retention.isBlocked(job) ? Effect.zipRight(retention.room(job), opened) : opened
+    })
+
+  const reopenJob = (record: JobRecord, opening: Pick<Opening, "parent" | "secrets"> = {}) =>
+    Effect.map(live.loadJob(record), (job) => {
+      placeBelow(job, record, opening)
+      if (record.budget !== undefined) job.account?.restore(record.budget)
+      return job
     })
 
   const adopt = (view: ViewState, job: JobState, record: JobRecord) =>
@@ -133,5 +139,5 @@ export const make = (parts: LogParts) => {
       })
     })
 
-  return { roomToOpen, openJob, adopt, amend, unobserve }
+  return { roomToOpen, openJob, reopenJob, adopt, amend, unobserve }
 }

@@ -95,6 +95,18 @@ export class LiveLogs {
       this.bounds
     )
   }
+  /** Returns the view of a session that does not exist any more: nothing is numbered for it. */
+  goneView(sessionId: string, features: SessionRecord["features"]): ViewState {
+    const view = new ViewState(
+      sessionId,
+      "1.1",
+      features,
+      { first: 1, last: 0, acked: 0, need: 1 },
+      this.bounds
+    )
+    view.dropped = true
+    return view
+  }
   newJob(record: JobRecord): JobState {
     const start = { first: 1, last: 0, lastEventSeq: 0, ended: false }
     return new JobState(record, start, this.bounds)

@@ -4,7 +4,13 @@
  * gaps.
  */
 import type { NewEvent, Secret } from "../../services/log/EventLog.js"
-import { eventOverhead, type JobRecord, type Op, type StoredEvent } from "../../services/store/Store.js"
+import {
+  eventOverhead,
+  type JobRecord,
+  type JournalEntry,
+  type Op,
+  type StoredEvent
+} from "../../services/store/Store.js"
 import { type Account, type Report, Spending } from "./Account.js"
 import type { JobState } from "./JobState.js"
 import type { Limits } from "./Ledger.js"
@@ -18,6 +24,8 @@ interface JobDelta {
   bytes: number
   selective: boolean
   readonly secrets: Array<readonly [number, Secret]>
+  /** Of durable jobs only. */
+  journal: Array<JournalEntry> | undefined
 }
 
 interface ViewDelta {
@@ -104,6 +112,10 @@ export class Transaction {
         payload: event.payload
       })
       if (event.secret !== undefined) from.secrets.push([from.last, event.secret])
+      if (event.journal !== undefined) {
+        from.journal ??= []
+        from.journal.push(event.journal)
+      }
     }
     from.selective ||= selective
   }
@@ -163,8 +175,10 @@ export class Transaction {
 
   /** Returns everything that is to be written, once all items have been put in. */
   seal(after: ReadonlyArray<Op>): ReadonlyArray<Op> {
-    for (const [job, delta] of this.jobs)
-      this.ops.push({ _tag: "Append", jobId: job.jobId, events: delta.events })
+    for (const [job, { events, journal }] of this.jobs) {
+      this.ops.push({ _tag: "Append", jobId: job.jobId, events })
+      if (journal !== undefined) this.ops.push({ _tag: "PutJournal", jobId: job.jobId, entries: journal })
+    }
     for (const [view, delta] of this.views)
       for (const { run } of delta.runs)
         this.ops.push({
@@ -275,7 +289,8 @@ export class Transaction {
         lastEventSeq: job.lastEventSeq,
         bytes: 0,
         selective: false,
-        secrets: []
+        secrets: [],
+        journal: undefined
       }
       this.jobs.set(job, delta)
     }

@@ -154,7 +154,7 @@ const restore = (services: ResumeServices, record: SessionRecord, until: number)
  * anything else. Whoever was attached is so no more.
  */
 const attach = (
-  { ids, log, options, table }: ResumeServices,
+  { ids, jobs, log, options, table }: ResumeServices,
   entry: SessionEntry,
   opening: SessionOpening,
   { identity, features, attachment, version, welcome }: Guest,
@@ -174,6 +174,7 @@ const attach = (
     const first = session.frame({ type: "session.welcome", payload: welcome(sessionId, token) })
     session.identity = identity
     session.features = features
+    if (entry.session === undefined) jobs.attached(session)
     entry.session = session
     const { epoch, superseded } = table.attach(entry, opening, attachment)
     attachment.outbox.push(first)

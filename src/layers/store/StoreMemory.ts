@@ -70,6 +70,8 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
         : unneeded(principal, Number.MAX_SAFE_INTEGER, limit),
     endedCounts: Effect.sync(() => indexes.endedCounts()),
     input: (jobId) => Effect.sync(() => jobs.get(jobId)?.input),
+    journal: reads(reading.journal),
+    journalValue: (jobId, kind, key) => Effect.sync(() => jobs.get(jobId)?.journalEntry(kind, key)?.value),
     view: (sessionId) => Effect.sync(() => sessions.get(sessionId)?.view ?? { first: 1, last: 0 }),
     page: reads(reading.page),
     observersOf: reads(retaining.observersOf),

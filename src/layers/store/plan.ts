@@ -6,7 +6,14 @@
  * Pure: what a batch changes in the writer's state is handed back and adopted only after its commit.
  */
 import { eventOverhead } from "../../services/store/eventOverhead.js"
-import type { JobRecord, Op, Run, SessionRecord, StoredEvent } from "../../services/store/Store.js"
+import type {
+  JobRecord,
+  JournalEntry,
+  Op,
+  Run,
+  SessionRecord,
+  StoredEvent
+} from "../../services/store/Store.js"
 import { isFull } from "./marks.js"
 import * as statements from "./statements.js"
 
@@ -37,7 +44,7 @@ export interface WriterState {
 export const jobsOf = (batch: ReadonlyArray<Op>): ReadonlySet<string> => {
   const ids = new Set<string>()
   for (const op of batch) {
-    if (op._tag === "Append" || op._tag === "PutInput") ids.add(op.jobId)
+    if (op._tag === "Append" || op._tag === "PutInput" || op._tag === "PutJournal") ids.add(op.jobId)
     else if (op._tag === "PutJob") ids.add(op.job.jobId)
   }
   return ids
@@ -61,6 +68,8 @@ class Collected {
   readonly sessions = new Map<string, SessionRecord>()
   readonly needs = new Map<string, number>()
   readonly inputs = new Map<string, string>()
+  /** By job, and then by kind and key. */
+  readonly journals = new Map<string, Map<string, JournalEntry>>()
   readonly runs = new Map<string, Array<Run>>()
   readonly events = new Map<string, Array<ReadonlyArray<StoredEvent>>>()
 
@@ -69,6 +78,12 @@ class Collected {
     if (list === undefined) this.runs.set(sessionId, [run])
     else if (list[list.length - 1]?.eventSeq === run.eventSeq) list[list.length - 1] = run
     else list.push(run)
+  }
+
+  addJournal(jobId: string, entries: ReadonlyArray<JournalEntry>): void {
+    const journal = this.journals.get(jobId) ?? new Map<string, JournalEntry>()
+    this.journals.set(jobId, journal)
+    for (const entry of entries) journal.set(`${entry.kind}\n${entry.key}`, entry)
   }
 
   addEvents(jobId: string, events: ReadonlyArray<StoredEvent>): void {
@@ -116,6 +131,9 @@ class Planner {
       case "PutInput":
         this.collected.inputs.set(op.jobId, op.input)
         return
+      case "PutJournal":
+        this.collected.addJournal(op.jobId, op.entries)
+        return
       case "Observe":
         this.collected.observers.push(op.sessionId, op.jobId)
         return
@@ -152,13 +170,14 @@ class Planner {
 
   /** Writes what was collected so far. */
   write(): void {
-    const { events, inputs, jobs, needs, observers, runs, sessions } = this.collected
+    const { events, inputs, jobs, journals, needs, observers, runs, sessions } = this.collected
     this.collected = new Collected()
     this.writeJobs(jobs.values())
     statements.putObservers(observers, this.statements)
     this.writeSessions(sessions.values(), needs)
     this.writeRuns(runs)
     this.writeInputs(inputs)
+    this.writeJournals(journals)
     this.writeEvents(events)
   }
 
@@ -216,6 +235,18 @@ class Planner {
       rows.push(log.id, input)
     }
     statements.putInputs(rows, this.statements)
+  }
+
+  private writeJournals(journals: ReadonlyMap<string, ReadonlyMap<string, JournalEntry>>): void {
+    const rows: Array<unknown> = []
+    for (const [jobId, journal] of journals) {
+      const log = this.logOf(jobId)
+      if (log === undefined)
+        throw new Misuse(`a journal was put of ${jobId}, of which there is no job record`)
+      for (const { about, key, kind, ordinal, value = null } of journal.values())
+        rows.push(log.id, kind, key, ordinal, about, value?.length ?? null, value)
+    }
+    statements.putJournal(rows, this.statements)
   }
 
   private writeEvents(events: ReadonlyMap<string, ReadonlyArray<ReadonlyArray<StoredEvent>>>): void {

@@ -1,6 +1,6 @@
 /** The reads of a SQL store. Nothing that was dropped or trimmed is ever seen by one. */
 import { eventOverhead } from "../../services/store/eventOverhead.js"
-import type { JobFilter, Run, StoredEvent, ViewEvent } from "../../services/store/Store.js"
+import type { JobFilter, JournalIndexEntry, Run, StoredEvent, ViewEvent } from "../../services/store/Store.js"
 import type { LogEnd } from "./plan.js"
 import type { Statement } from "./statements.js"
 
@@ -183,6 +183,37 @@ export const toPage = (rows: Rows, after: number, maxBytes: number): ReadonlyArr
   }
   return found
 }
+
+/** Selects the entries of a journal without their values. */
+export const journal = (
+  jobId: string,
+  after: { readonly kind: string; readonly key: string },
+  limit: number
+): Query<JournalRow> => [
+  `SELECT e.kind, e.key, e.ordinal, e.about, e.size
+   FROM {jobs} j JOIN {journal} e ON e.job = j.id
+   WHERE j.job_id = ? AND (e.kind, e.key) > (?, ?) ORDER BY e.kind, e.key LIMIT ?`,
+  [jobId, after.kind, after.key, limit]
+]
+
+/** Selects the value of an entry of a journal. */
+export const journalValue = (
+  jobId: string,
+  kind: string,
+  key: string
+): Query<{ readonly value: string | null }> => [
+  `SELECT e.value FROM {jobs} j JOIN {journal} e ON e.job = j.id
+   WHERE j.job_id = ? AND e.kind = ? AND e.key = ?`,
+  [jobId, kind, key]
+]
+
+interface JournalRow extends Omit<JournalIndexEntry, "size"> {
+  readonly size: number | null
+}
+
+/** Returns the entries of rows. */
+export const toJournal = (rows: ReadonlyArray<JournalRow>): ReadonlyArray<JournalIndexEntry> =>
+  rows.map(({ about, key, kind, ordinal, size }) => ({ kind, key, ordinal, about, size: size ?? undefined }))
 
 /** Selects the input of a job. */
 export const input = (jobId: string): Query<{ readonly input: string }> => [

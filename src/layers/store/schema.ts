@@ -16,6 +16,8 @@ export const applicationId = 0x41524350
  * - A run with `rejoin` starts lower in its job than the session's run of that job before it ends: history that was asked
  *   for again. All others ascend, so what a session needs of a job is found by a seek.
  * - Extents are no longer than a mark may be (see `Store.marks`), and their bytes are what retention counts.
+ * - `journal` has what durable jobs have done: an entry is replaced in place, and `value`, which may be large, comes last,
+ *   so that an index of a journal is read without it.
  * - `record` is the whole record as JSON; the columns beside it are those that are searched.
  */
 export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
@@ -124,6 +126,18 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
     `CREATE INDEX {jobs_by_status} ON {jobs} (status, created_at, job_id, principal, agent) WHERE rejected = 0`,
     `CREATE INDEX {jobs_by_principal_end} ON {jobs} (principal, ended_at) WHERE ended_at IS NOT NULL`,
     `CREATE TABLE {inputs} (job INTEGER PRIMARY KEY, input TEXT NOT NULL)`
+  ],
+  [
+    `CREATE TABLE {journal} (
+      job INTEGER NOT NULL,
+      kind TEXT NOT NULL,
+      key TEXT NOT NULL,
+      ordinal INTEGER NOT NULL,
+      about TEXT NOT NULL,
+      size INTEGER,
+      value TEXT,
+      PRIMARY KEY (job, kind, key)
+    ) WITHOUT ROWID`
   ]
 ]
 

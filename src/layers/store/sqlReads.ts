@@ -109,6 +109,10 @@ export const readsOver = (name: string, read: Read): Effect.Effect<Reads> =>
       jobByKey: (principal, key) => selectRecord<JobRecord>(query.jobByKey(principal, key)),
       endedCounts: Effect.map(select(retention.endedCounts), retention.toEndedCounts),
       input: (jobId) => Effect.map(selectOne(query.input(jobId)), (row) => row?.input),
+      journal: (jobId, after, limit) =>
+        Effect.map(select(query.journal(jobId, after, limit)), query.toJournal),
+      journalValue: (jobId, kind, key) =>
+        Effect.map(selectOne(query.journalValue(jobId, kind, key)), (row) => row?.value ?? undefined),
       events: (jobId, fromSeq, limit) => values(query.events(jobId, fromSeq, limit), query.toEvents),
       boundsOf: (jobIds) => Effect.map(select(retention.retained(jobIds)), retention.toBoundsOf),
       marks: (jobId) => Effect.map(select(retention.marks(jobId)), retention.toMarks),

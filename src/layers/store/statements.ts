@@ -81,6 +81,16 @@ export const putSessions = makeInsert(
 )
 /** Puts the inputs of jobs. */
 export const putInputs = makeInsert("REPLACE", "inputs", ["job", "input"])
+/** Puts entries of journals. */
+export const putJournal = makeInsert("REPLACE", "journal", [
+  "job",
+  "kind",
+  "key",
+  "ordinal",
+  "about",
+  "size",
+  "value"
+])
 /** Puts which sessions observe which jobs. */
 export const putObservers = makeInsert("REPLACE", "observers", ["session_id", "job_id"])
 /** Puts the records of jobs, with the columns that jobs are looked up by. */

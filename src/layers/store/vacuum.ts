@@ -64,6 +64,30 @@ function* cut({ before, bytes, count, job, row, seq }: TrimStep, isLast: boolean
     ])
 }
 
+/** Entries of a journal that are deleted at once: each may be large. */
+const journalStep = 32
+
+const freeJournal = `DELETE FROM {journal} WHERE job = ? AND (kind, key) IN (
+  SELECT kind, key FROM {journal} WHERE job = ? LIMIT ${journalStep})`
+
+const journalLeft = (job: number): Query<{ readonly more: number }> => [
+  "SELECT EXISTS (SELECT 1 FROM {journal} WHERE job = ?) AS more",
+  [job]
+]
+
+/** Deletes the journal and then the input of a dropped job, as far as the bounds allow; returns whether all is gone. */
+function* freeRest(job: number, bounds: Allowance): Work<boolean> {
+  for (;;) {
+    const [left] = yield* select(journalLeft(job))
+    if (left?.more !== 1) break
+    if (bounds.isSpent()) return false
+    yield* change([freeJournal, [job, job]])
+    bounds.rows -= journalStep
+  }
+  yield* change(["DELETE FROM {inputs} WHERE job = ?", [job]])
+  return true
+}
+
 const lastExtent = (job: number): Query<{ readonly last: number | null }> => [
   "SELECT max(seq) AS last FROM {extents} WHERE job = ?",
   [job]
@@ -85,7 +109,7 @@ function* freeEvents(bounds: Allowance): Work<ReadonlySet<string>> {
     bounds.rows -= Math.max(1, step.count)
     const next = page[i + 1]
     if (next === undefined ? page.length < lookAhead : next.job !== step.job) {
-      if (step.before === everything) yield* change(["DELETE FROM {inputs} WHERE job = ?", [step.job]])
+      if (step.before === everything && !(yield* freeRest(step.job, bounds))) break
       yield* change(["DELETE FROM {event_trims} WHERE job = ?", [step.job]])
     }
     if (bounds.isSpent()) break

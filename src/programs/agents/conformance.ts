@@ -1,11 +1,12 @@
 /** Agents with exactly known behaviour, for conformance suites and benchmarks. */
+import type { PlatformError } from "@effect/platform/Error"
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { toPayload } from "../../protocol/Errors.js"
 import { LeaseConstraints, Lease as Terms } from "../../protocol/Lease.js"
 import * as Agent from "../../services/agents/Agent.js"
-import { type EmitError, Job, type JobService } from "../../services/jobs/Job.js"
+import { type EmitError, Job, type JobService, Step } from "../../services/jobs/Job.js"
 import { Lease, leaseErrorOf } from "../../services/lease/Lease.js"
 
 const WorkCount = Schema.Int.pipe(Schema.between(0, 100_000_000))
@@ -285,6 +286,84 @@ const delegate = Agent.handle(
     }).pipe(Effect.catchAll((error) => Effect.succeed({ error: error.code })))
 )
 
+/** Kills this process, as a crash does; what the job has said until then is stored. */
+const crash = (job: JobService): Effect.Effect<never, EmitError> =>
+  Effect.zipRight(
+    job.flush,
+    Effect.async<never>(() => {
+      process.kill(process.pid, "SIGKILL")
+    })
+  )
+
+const steps = Agent.handle(
+  Agent.make("steps", {
+    version: "1.0.0",
+    durable: true,
+    input: Schema.Struct({
+      count: WorkCount,
+      /** What each step waits. */
+      ms: withDefault(Millis, 0),
+      /** Each step appends a line to it: its number, and the attempt. */
+      file: Schema.optional(Schema.String),
+      /** This step, from 1, fails. */
+      failAt: Schema.optional(Schema.Int),
+      /** In the first attempt of this step the process is killed. */
+      crashAt: Schema.optional(Schema.Int),
+      /** Steps that run at once. */
+      concurrency: withDefault(Schema.Int.pipe(Schema.between(1, 1_000)), 1),
+      /** Each step has a step inside it that does the work. */
+      nested: withDefault(Schema.Boolean, false),
+      /** What each step costs, a decimal, in USD. */
+      cost: Schema.optional(Schema.String)
+    }),
+    output: Schema.Struct({ count: Schema.Int }),
+    error: ConformanceFailure
+  }),
+  ({ concurrency, cost, count, crashAt, failAt, file, ms, nested }) =>
+    Effect.gen(function* () {
+      const job = yield* Job
+      const lease = yield* Lease
+      const files = yield* FileSystem.FileSystem
+      const work = (i: number) =>
+        Effect.gen(function* () {
+          const { attempt } = yield* Step
+          yield* Effect.sleep(ms)
+          if (i === crashAt && attempt === 1) yield* crash(job)
+          if (i === failAt) yield* new ConformanceFailure({ message: `step ${i} failed as asked` })
+          if (file !== undefined)
+            yield* Effect.catchAll(
+              files.writeFileString(file, `${i} ${attempt}\n`, { flag: "a" }),
+              unwritable
+            )
+          yield* job.log("info", `step ${i}`)
+          if (cost !== undefined) yield* lease.spend({ name: "step", amount: cost, currency: "USD" })
+          return i
+        })
+      const once = (i: number) =>
+        nested
+          ? job.step(`${i}`, job.step(`${i} inner`, work(i)), { error: ConformanceFailure })
+          : job.step(`${i}`, work(i))
+      const done = yield* Effect.forEach(
+        Array.from({ length: count }, (_, i) => i + 1),
+        once,
+        { concurrency }
+      )
+      yield* job.log("info", "all steps")
+      return { count: done.length }
+    })
+)
+
+/** What `steps` fails with when it may not write its file, or cannot. */
+const unwritable = (failure: PlatformError) => {
+  const { message } = failure
+  return Effect.fail(leaseErrorOf(failure) ?? new ConformanceFailure({ message }))
+}
+
+const nap = Agent.handle(
+  Agent.make("nap", { version: "1.0.0", durable: true, input: Ms, output: Ms }),
+  ({ ms }) => Effect.flatMap(Job, (job) => Effect.as(job.sleep("nap", ms), { ms }))
+)
+
 export const agents: ReadonlyArray<Agent.Registered<FileSystem.FileSystem>> = [
   echo,
   emit,
@@ -297,6 +376,8 @@ export const agents: ReadonlyArray<Agent.Registered<FileSystem.FileSystem>> = [
   fetch,
   model,
   delegate,
+  steps,
+  nap,
   ver("1.0.0", false),
   ver("2.0.0", true)
 ]

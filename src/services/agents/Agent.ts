@@ -9,21 +9,18 @@
  *   return `Hello, ${name}`
  * }))
  */
-import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as Runtime from "effect/Runtime"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as AgentRef from "../../protocol/AgentRef.js"
 import { type ArcpError, InternalError, InvalidRequest, isArcpError } from "../../protocol/Errors.js"
 import { describe } from "../../protocol/Problem.js"
-import { type DelegateOptions, Job, type JobService } from "../jobs/Job.js"
+import { type DelegateOptions, type EmitOptions, Job, type JobService } from "../jobs/Job.js"
 import { type Cost, Lease, leaseErrorOf } from "../lease/Lease.js"
 import type { Lessee } from "../lease/Leased.js"
-import type { Contract, Outcome } from "./Contract.js"
+import type { Contract, Outcome, Restart } from "./Contract.js"
 import { type JsonSchema, jsonSchema } from "./JsonSchema.js"
-import { readable } from "./Thrown.js"
+import { assertSteps, make as makeInPromises, type PromiseStep, settled } from "./PromiseStep.js"
 import type { AnyVendorEvent, Emits, VendorKind, Writable } from "./VendorEvent.js"
 
 export type { Contract, Outcome }
@@ -63,6 +60,7 @@ export interface Registered<R = never> {
   readonly isDefault: boolean
   readonly requiresStreaming: boolean
   readonly awaitEmits: boolean
+  readonly restart: Restart | undefined
   /** Services that its handler needs, by tag: those that are not there are named when the registry is built. */
   readonly requires?: ReadonlyArray<ServiceTag> | undefined
   /** What clients may be told of it. */
@@ -85,6 +83,13 @@ interface AgentOptions<I, IE, O, OE, F, FE, Events> {
   readonly requiresStreaming?: boolean | undefined
   /** Let each emit wait until its event is committed, as the option `awaitEmits` does for all agents. Default: no. */
   readonly awaitEmits?: boolean | undefined
+  /**
+   * Its jobs survive the end of their process: the handler is run again from the start, over what its steps have done
+   * (`Job.step`). Default: no.
+   */
+  readonly durable?: boolean | undefined
+  /** `rerun`: its jobs are run again whole when their process has died, for handlers that may be repeated. */
+  readonly restart?: "rerun" | undefined
   /** What the agent does, for people and models that choose among agents. */
   readonly description?: string | undefined
   /** Inputs to begin with, as they go over the wire; `arcp agents NAME` makes command lines of them. */
@@ -129,6 +134,7 @@ export const make = <
     isDefault: options.default ?? false,
     requiresStreaming: options.requiresStreaming ?? false,
     awaitEmits: options.awaitEmits ?? false,
+    restart: options.durable ? "steps" : options.restart,
     description: options.description,
     examples: options.examples ?? [],
     input,
@@ -215,6 +221,7 @@ export const handle = <I, IE, O, OE, F, FE, R, Events extends AnyVendorEvent = A
     isDefault: contract.isDefault,
     requiresStreaming: contract.requiresStreaming,
     awaitEmits: contract.awaitEmits,
+    restart: contract.restart,
     requires: needs.requires,
     about: about(contract),
     prepare: (input) =>
@@ -262,14 +269,26 @@ type Promised<A> = A extends (...args: infer P) => Effect.Effect<infer X, infer 
 export type PromiseJob<Events extends AnyVendorEvent = AnyVendorEvent> = {
   readonly [K in Exclude<
     keyof JobService,
-    "emit" | "flush" | "streamResult" | "openResult" | "delegate" | "credentials" | "rotateCredential"
+    | "emit"
+    | "flush"
+    | "step"
+    | "streamResult"
+    | "openResult"
+    | "delegate"
+    | "credentials"
+    | "rotateCredential"
   >]: Promised<JobService[K]>
 } & {
   /** Emits an event of a vendor's kind: a value by its schema, or a body as it is. */
   readonly emit: {
-    <Value>(event: Writable<VendorKind, Value> & Events, value: NoInfer<Value>): Promise<void>
-    (kind: VendorKind, body: unknown): Promise<void>
+    <Value>(
+      event: Writable<VendorKind, Value> & Events,
+      value: NoInfer<Value>,
+      options?: EmitOptions
+    ): Promise<void>
+    (kind: VendorKind, body: unknown, options?: EmitOptions): Promise<void>
   }
+  readonly step: PromiseStep
   /** Resolves when everything that the job has emitted is committed. */
   readonly flush: () => Promise<void>
   /** Aborted when the job is cancelled, times out or the runtime shuts down. */
@@ -299,35 +318,6 @@ export type PromiseJob<Events extends AnyVendorEvent = AnyVendorEvent> = {
 }
 
 /**
- * Runs an async function. An interruption aborts its signal and waits until it has settled, so that what it does in
- * `finally` is part of the run.
- */
-const settled = (run: (signal: AbortSignal) => unknown): Effect.Effect<unknown, ArcpError> =>
-  Effect.async((resume) => {
-    const controller = new AbortController()
-    const running = new Promise((resolve) => resolve(run(controller.signal))).then(
-      (output) => resume(Effect.succeed(output)),
-      (thrown: unknown) => {
-        const error = readable(thrown)
-        resume(isArcpError(error) ? Effect.fail(error) : Effect.die(error))
-      }
-    )
-    return Effect.promise(() => {
-      controller.abort()
-      return running
-    })
-  })
-
-/** Runs an effect in a job; rejects with the effect's own error, which has its code, and not with a wrapper. */
-const promised =
-  (runtime: Runtime.Runtime<never>) =>
-  <A, E>(effect: Effect.Effect<A, E>): Promise<A> =>
-    Runtime.runPromiseExit(runtime)(effect).then((exit) => {
-      if (Exit.isSuccess(exit)) return exit.value
-      throw Cause.originalError(Cause.squash(exit.cause))
-    })
-
-/**
  * Makes an agent of a plain function, async or not. What its job refuses it (`authorize`, `delegate`, an emit …) rejects with
  * the protocol's error, and ends the job with that error's code when it is not caught. Any other rejection ends it in
  * `INTERNAL_ERROR`, and is in the runtime's log. A job that is ended aborts the signal and waits for the function, no
@@ -347,12 +337,13 @@ export const fromPromise = <
   name: string,
   options: AgentOptions<Input, InputEncoded, unknown, unknown, never, never, Events>,
   run: (input: Input, job: PromiseJob<Events>) => unknown
-): Registered =>
-  handle(make(name, options), (input: Input) =>
+): Registered => {
+  if (options.durable === true) assertSteps(name)
+  return handle(make(name, options), (input: Input) =>
     Effect.gen(function* () {
       const job = yield* Job
       const lease = yield* Lease
-      const promise = promised(yield* Effect.runtime<never>())
+      const { promise, step } = yield* makeInPromises(job)
       const lift =
         <P extends ReadonlyArray<unknown>, A, E>(method: (...args: P) => Effect.Effect<A, E>) =>
         (...args: P) =>
@@ -361,6 +352,8 @@ export const fromPromise = <
         run(input, {
           ...job,
           signal,
+          step,
+          sleep: lift(job.sleep),
           log: lift(job.log),
           thought: lift(job.thought),
           status: lift(job.status),
@@ -369,11 +362,15 @@ export const fromPromise = <
           toolResult: lift(job.toolResult),
           artifact: lift(job.artifact),
           progress: lift(job.progress),
-          emit: <Value>(event: VendorKind | Writable<VendorKind, Value>, value: Value) =>
+          emit: <Value>(
+            event: VendorKind | Writable<VendorKind, Value>,
+            value: Value,
+            options?: EmitOptions
+          ) =>
             promise(
               typeof event === "string"
-                ? job.emit(event, value)
-                : Effect.flatMap(event.encode(value), (body) => job.emit(event.kind, body))
+                ? job.emit(event, value, options)
+                : Effect.flatMap(event.encode(value), (body) => job.emit(event.kind, body, options))
             ),
           flush: () => promise(job.flush),
           authorize: lift(lease.authorize),
@@ -394,3 +391,4 @@ export const fromPromise = <
       )
     })
   )
+}

@@ -4,6 +4,12 @@ import type * as Schema from "effect/Schema"
 import type { InvalidRequest } from "../../protocol/Errors.js"
 import type { AnyVendorEvent } from "./VendorEvent.js"
 
+/**
+ * What becomes of an agent's jobs when their process dies: `steps` runs them again over the steps that they have done,
+ * `rerun` runs them again whole.
+ */
+export type Restart = "steps" | "rerun"
+
 /** How the end of a job reads, and its events of a vendor's kind. */
 export interface Outcome<Output, Failure, Events extends AnyVendorEvent = AnyVendorEvent> {
   /**
@@ -39,6 +45,8 @@ export interface Contract<
   readonly requiresStreaming: boolean
   /** Each emit waits until its event is committed. */
   readonly awaitEmits: boolean
+  /** Its jobs survive the end of their process; without it they end in `INTERNAL_ERROR`. */
+  readonly restart: Restart | undefined
   readonly input: Schema.Schema<Input, InputEncoded>
   readonly output: Schema.Schema<Output, OutputEncoded>
   readonly error: Schema.Schema<Failure, FailureEncoded>

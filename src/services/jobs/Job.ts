@@ -1,8 +1,11 @@
 /** What a handler sees of the job it runs in: its identity, and one method per kind of event (§8). */
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
+import type * as Schedule from "effect/Schedule"
+import type * as Schema from "effect/Schema"
 import type * as Stream from "effect/Stream"
-import type { ArcpError, InternalError } from "../../protocol/Errors.js"
+import type { ArcpError, InternalError, Timeout } from "../../protocol/Errors.js"
 import type { Body, Event, LogLevel } from "../../protocol/Event.js"
 import type { Lease, LeaseConstraints } from "../../protocol/Lease.js"
 import type { Contract } from "../agents/Contract.js"
@@ -11,6 +14,58 @@ import type { Credential } from "../credentials/Credentials.js"
 import type { EmitError } from "./EmitError.js"
 
 export type { EmitError }
+
+/** How an emit is known again when a durable job is run again. */
+export interface EmitOptions {
+  /**
+   * Unique among the keyed emits of its job: the event is logged once, however often the job is run again. A durable job
+   * needs it for what it emits outside of steps in another fiber than the handler's own.
+   */
+  readonly key?: string | undefined
+}
+
+/** The step in which something runs: what it may tell others of itself, so that they can see a repetition. */
+export interface StepService {
+  readonly key: string
+  /** From 1; one more after each failure that is tried again, and each crash. */
+  readonly attempt: number
+  /** The same in every attempt, and of no other step: for whoever takes an idempotency key. */
+  readonly idempotencyKey: string
+}
+
+/** The step that the effect in this context is run by (`Job.step`). */
+export class Step extends Context.Tag("arcp/services/Step")<Step, StepService>() {}
+
+/**
+ * What marks the fibers of a handler that is no Effect, a promise agent's: what they emit counts as emitted in the
+ * handler's own fiber.
+ */
+export class HandlerThread extends Context.Tag("arcp/services/HandlerThread")<HandlerThread, true>() {}
+
+/** How a step is stored, tried again and bounded. */
+export interface StepOptions<A, AEncoded, E, EEncoded> {
+  /** How the outcome is stored. Default: as JSON, whose form is what the step returns, the first time too. */
+  readonly output?: Schema.Schema<A, AEncoded> | undefined
+  /**
+   * How a typed failure is stored. Errors of the protocol, and plain JSON, need none; any other failure without a schema
+   * is a defect.
+   */
+  readonly error?: Schema.Schema<Exclude<E, ArcpError>, EEncoded> | undefined
+  /** Tries again after a typed failure. A crash begins the schedule anew. */
+  readonly retry?: Schedule.Schedule<unknown, E> | undefined
+  /** Of each attempt; then it fails with `Timeout`. */
+  readonly timeout?: Duration.DurationInput | undefined
+}
+
+/** Why a step failed other than by its effect: it took too long, or its outcome cannot be stored. */
+export type StepError = Timeout | InternalError
+
+/** Runs an effect once in the life of a durable job. */
+export type RunStep = <A, E = never, R = never, AEncoded = unknown, EEncoded = unknown>(
+  key: string,
+  effect: Effect.Effect<A, E, R>,
+  options?: StepOptions<NoInfer<A>, AEncoded, E, EEncoded>
+) => Effect.Effect<A, E | StepError, Exclude<R, Step>>
 
 /** What may be said with the end of a streamed result. */
 export interface ResultEnd {
@@ -32,6 +87,13 @@ export interface DelegateOptions {
   readonly lease?: Lease | undefined
   /** Without `expires_at`, the parent's. */
   readonly constraints?: LeaseConstraints | undefined
+  /** The key of the delegation as a step of a durable job, which needs one: the child is found again by it. */
+  readonly key?: string | undefined
+  /**
+   * Of a delegation of a durable job: how many children are started in the place of one that did not survive its process
+   * (`runtime_restart`). Default: none.
+   */
+  readonly retries?: number | undefined
 }
 
 /** A delegated job. It ends, at the latest, with the job that delegated to it. */
@@ -58,9 +120,10 @@ export interface Delegated<Output, Failure, Events extends AnyVendorEvent = AnyV
 export interface Emit {
   <Kind extends VendorKind, Value>(
     event: Writable<Kind, Value>,
-    value: NoInfer<Value>
+    value: NoInfer<Value>,
+    options?: EmitOptions
   ): Effect.Effect<void, EmitError, Emits<Kind>>
-  (kind: VendorKind, body: unknown): Effect.Effect<void, EmitError>
+  (kind: VendorKind, body: unknown, options?: EmitOptions): Effect.Effect<void, EmitError>
 }
 
 /**
@@ -89,25 +152,30 @@ export interface JobService {
   readonly log: (
     level: LogLevel,
     message: string,
-    attributes?: Record<string, unknown>
+    attributes?: Record<string, unknown>,
+    options?: EmitOptions
   ) => Effect.Effect<void, EmitError>
   /** Emits a `thought`. */
-  readonly thought: (text: string) => Effect.Effect<void, EmitError>
+  readonly thought: (text: string, options?: EmitOptions) => Effect.Effect<void, EmitError>
   /** Emits a `status` with this phase. */
-  readonly status: (phase: string, more?: Record<string, unknown>) => Effect.Effect<void, EmitError>
+  readonly status: (
+    phase: string,
+    more?: Record<string, unknown>,
+    options?: EmitOptions
+  ) => Effect.Effect<void, EmitError>
   /**
    * Emits a `metric`. One named `cost.…` waits until it is committed; in a budgeted currency it decrements its counter. Fails with `InvalidRequest` on a
    * negative cost and on `cost.budget.remaining`, which is the runtime's own.
    */
-  readonly metric: (body: Body<"metric">) => Effect.Effect<void, EmitError>
+  readonly metric: (body: Body<"metric">, options?: EmitOptions) => Effect.Effect<void, EmitError>
   /** Emits a `tool_call`, and waits until it is committed: the tool is called after that. */
-  readonly toolCall: (body: Body<"tool_call">) => Effect.Effect<void, EmitError>
+  readonly toolCall: (body: Body<"tool_call">, options?: EmitOptions) => Effect.Effect<void, EmitError>
   /** Emits a `tool_result`. */
-  readonly toolResult: (body: Body<"tool_result">) => Effect.Effect<void, EmitError>
+  readonly toolResult: (body: Body<"tool_result">, options?: EmitOptions) => Effect.Effect<void, EmitError>
   /** Emits an `artifact_ref`, and waits until it is committed. */
-  readonly artifact: (body: Body<"artifact_ref">) => Effect.Effect<void, EmitError>
+  readonly artifact: (body: Body<"artifact_ref">, options?: EmitOptions) => Effect.Effect<void, EmitError>
   /** Emits a `progress`. */
-  readonly progress: (body: Body<"progress">) => Effect.Effect<void, EmitError>
+  readonly progress: (body: Body<"progress">, options?: EmitOptions) => Effect.Effect<void, EmitError>
   /**
    * Emits an event of a vendor's kind: a value by the schema of `Event.vendor`, or a body as it is. Fails with
    * `InvalidRequest` when the value is none of the schema's, and nothing is emitted. `Emits` is given to a handler whose
@@ -120,6 +188,23 @@ export interface JobService {
    * Fails when the store does not take it.
    */
   readonly flush: Effect.Effect<void, InternalError>
+
+  /**
+   * Runs an effect as a step of a durable job: its outcome, a success or a typed failure, is committed to the job's log,
+   * and found there when the handler is run again, after a crash or a restart; then the effect does not run. A crash
+   * before that runs it again: it runs at least once, and `Step` in its context says which attempt it is. What it emits
+   * is tagged with the step, and never comes again once the outcome is committed.
+   *
+   * Keys are unique in a job; the same key again gives the same outcome, and at the same time is a defect. Fails with
+   * `InternalError` when the outcome, or all of them, are larger than the limits (`details.limit`), cannot be written as
+   * JSON, or are not stored. In an agent that is not durable it is a defect.
+   */
+  readonly step: RunStep
+  /**
+   * Waits as long, by the wall clock, from the first time that it is run in a durable job: a restart does not begin it
+   * anew. Its key is one of the step keys.
+   */
+  readonly sleep: (key: string, duration: Duration.DurationInput) => Effect.Effect<void, InternalError>
 
   /** Opens the streamed result of this job; at most one. */
   readonly openResult: (encoding?: "utf8" | "base64") => Effect.Effect<ResultStream, EmitError>

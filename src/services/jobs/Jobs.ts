@@ -95,6 +95,8 @@ export class Jobs extends Context.Tag("arcp/services/Jobs")<
     readonly unsubscribe: (session: JobSession, jobId: string) => Effect.Effect<void, InternalError>
     /** Ends the subscriptions to jobs of other principals: the session's identity has ended. */
     readonly unsubscribeForeign: (session: JobSession) => Effect.Effect<void, InternalError>
+    /** A stored session is here again: jobs that were run again without it know it from now on. */
+    readonly attached: (session: JobSession) => void
     /** Returns how many jobs that the session has submitted are running. */
     readonly runningOf: (sessionId: string) => number
     /** Cancels every running job that the session owns, without acknowledgement. */

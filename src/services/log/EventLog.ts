@@ -12,7 +12,7 @@ import type * as Stream from "effect/Stream"
 import type { InternalError, ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { Feature } from "../../protocol/Features.js"
 import type { Accepted, EventType } from "../../protocol/Message.js"
-import type { JobRecord, Op, SessionRecord, StoredEvent } from "../store/Store.js"
+import type { JobRecord, JournalEntry, Op, SessionRecord, StoredEvent } from "../store/Store.js"
 
 /** A payload as it is delivered, and the values in it that nobody else may read. */
 export interface Secret {
@@ -38,6 +38,8 @@ export interface NewEvent {
   readonly ending?: boolean | undefined
   /** Its emitter waits for the commit. Whoever emits something that has a cost does so anyway. */
   readonly awaited?: boolean | undefined
+  /** An entry of the job's journal that is committed with it. */
+  readonly journal?: JournalEntry | undefined
 }
 
 /** The log of one job. Obtained from `openJob` or `loadJob`. */
@@ -151,6 +153,21 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
     readonly loadJob: (job: JobRecord) => Effect.Effect<JobLog, InternalError>
     /** Returns the logs of many jobs, in the order of their records, with fewer reads. */
     readonly loadJobs: (jobs: ReadonlyArray<JobRecord>) => Effect.Effect<ReadonlyArray<JobLog>, InternalError>
+    /**
+     * Returns the log of a stored job that is run again here: it goes on with the counters of its budget as they were
+     * stored, under its parent's. `secrets` as in `openJob`.
+     */
+    readonly reopenJob: (
+      job: JobRecord,
+      options?: { readonly parent?: JobLog | undefined; readonly secrets?: ReadonlyArray<string> | undefined }
+    ) => Effect.Effect<JobLog, InternalError>
+    /**
+     * Closes the log of a job that has not ended, and goes on in the next process: whatever is appended from now on is
+     * discarded. Its record may still be amended.
+     */
+    readonly leaveJob: (job: JobLog) => void
+    /** Returns a view of a session that does not exist any more, for a job that outlived it. */
+    readonly goneView: (sessionId: string, features: ReadonlyArray<Feature>) => View
     /**
      * Appends an event, which cannot be read, nor sent, before it is committed. It takes its place in the log when this is
      * run, after whatever was appended to this job before; that place it keeps when its emitter is interrupted. Returns as

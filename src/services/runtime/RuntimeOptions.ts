@@ -110,6 +110,16 @@ export const RuntimeOptionsSchema = Schema.Struct({
    */
   revealFailures: withDefault(Schema.Boolean, false),
 
+  /** Bytes of what one step of a durable job comes to, and of all that its steps come to. */
+  maxStepOutcomeBytes: withDefault(count, 2 * MiB),
+  maxJournalBytes: withDefault(count, 256 * MiB),
+  /**
+   * How often the process may die in one job that gets no further before the job ends (`crash_loop`), and the pause before
+   * it is run for the third time after such deaths; it doubles each time, up to a minute.
+   */
+  maxAttempts: withDefault(count, 5),
+  attemptPause: withDefault(duration, Duration.seconds(1)),
+
   /** Store every job's input with it: up to 1 MiB as JSON text, else its SHA-256 digest. */
   storeInputs: withDefault(Schema.Boolean, true),
 

@@ -12,6 +12,8 @@ import type { Feature } from "../../protocol/Features.js"
 import type { Lease, LeaseConstraints } from "../../protocol/Lease.js"
 import type { EventType, JobStatus } from "../../protocol/Message.js"
 import type { RemoteSpan } from "../../protocol/Trace.js"
+import type { Restart } from "../agents/Contract.js"
+import type { Identity } from "../auth/Auth.js"
 
 export { eventOverhead } from "./eventOverhead.js"
 
@@ -64,6 +66,27 @@ export interface SessionRecord {
   readonly acked: number
 }
 
+/** What a job is run again with when its process has died; of jobs of agents that say so (`Agent.make`). */
+export interface Survival {
+  readonly restart: Restart
+  /** Who submitted it, without the principal and never with a token. */
+  readonly identity: Omit<Identity, "principal">
+  /** Of the submitting session: they decide the form of what the job gives. */
+  readonly features: ReadonlyArray<Feature>
+  /** Epoch ms at which `max_runtime_sec` is over. */
+  readonly deadline?: number | undefined
+  /** How often its handler was begun. */
+  readonly attempt: number
+  /** How often in a row the process died while its handler ran, without a new outcome. */
+  readonly deaths: number
+  /** Newest ordinal of an outcome when the handler was begun. */
+  readonly progress: number
+  /** The handler does not run: the runtime that ran it was shut down, or the job is parked. */
+  readonly left?: boolean | undefined
+  /** Why it is not run at the moment. */
+  readonly parked?: string | undefined
+}
+
 /** A job as it survives a restart. Also a rejected submit, so that its answer can be repeated. */
 export interface JobRecord {
   readonly jobId: string
@@ -98,6 +121,7 @@ export interface JobRecord {
   readonly keyFreed?: boolean | undefined
   /** A cancel that was, or is about to be, acknowledged: the job ends in `CANCELLED` whatever happens (§5.4). */
   readonly cancelRequested?: { readonly reason?: string | undefined; readonly at: number } | undefined
+  readonly survival?: Survival | undefined
   /**
    * Not a job of its own: this submit was answered with the accept of that one, because of its idempotency key. Kept as
    * a rejected one is, so that the same frame gets the same answer.
@@ -131,6 +155,31 @@ export interface Run {
   readonly bytes: number
 }
 
+/**
+ * An entry of a job's journal: what a durable job has done, so that it is not done again. It is in the job's log, and no
+ * event. A later entry of the same kind and key takes the place of the one before.
+ */
+export interface JournalEntry {
+  readonly kind: string
+  /** Not empty, and without control characters. */
+  readonly key: string
+  /** Ascends in the order of commits within a job. */
+  readonly ordinal: number
+  /** What is known of it without its value, as JSON text: short. */
+  readonly about: string
+  /** JSON text; absent while there is nothing to find again. */
+  readonly value?: string | undefined
+}
+
+/** A journal entry as an index has it. */
+export interface JournalIndexEntry extends Omit<JournalEntry, "value"> {
+  /** Characters of the value; `undefined` without one. */
+  readonly size: number | undefined
+}
+
+/** What a journal entry takes beyond its key, `about` and value, roughly, in bytes: for limits. */
+export const journalOverhead = 256
+
 /** A change to what is stored. A batch of them is committed whole or not at all. */
 export type Op = Data.TaggedEnum<{
   /** Inserts or replaces. */
@@ -139,7 +188,7 @@ export type Op = Data.TaggedEnum<{
   DropSession: { readonly sessionId: string }
   /** Inserts or replaces. */
   PutJob: { readonly job: JobRecord }
-  /** Removes the job, its events, its input and its observers. */
+  /** Removes the job, its events, its input, its journal and its observers. */
   DropJob: { readonly jobId: string }
   /** The session observes the job (idempotent), which is stored or in the batch, or no longer does. */
   Observe: { readonly sessionId: string; readonly jobId: string }
@@ -161,6 +210,8 @@ export type Op = Data.TaggedEnum<{
   Need: { readonly sessionId: string; readonly eventSeq: number }
   /** Keeps or replaces the input of a job, as JSON text. Its `PutJob` is stored, or in the batch. */
   PutInput: { readonly jobId: string; readonly input: string }
+  /** Puts entries of the journal of a job. Its `PutJob` is stored, or in the batch. They go with the job. */
+  PutJournal: { readonly jobId: string; readonly entries: ReadonlyArray<JournalEntry> }
   /** Events of the job before `seq` are no longer needed. */
   TrimJob: { readonly jobId: string; readonly seq: number }
   /** The runtime is alive at this time (epoch ms); what a restart takes attached sessions to have been seen at. */
@@ -288,6 +339,18 @@ export interface StoreService {
   readonly endedCounts: Effect.Effect<ReadonlyMap<string, number>, StoreError>
   /** Returns the input of a job as JSON text, when it was kept. */
   readonly input: (jobId: string) => Effect.Effect<string | undefined, StoreError>
+  /** Returns entries of the journal of a job after a place, by `(kind, key)`, without their values, at most `limit`. */
+  readonly journal: (
+    jobId: string,
+    after: { readonly kind: string; readonly key: string },
+    limit: number
+  ) => Effect.Effect<ReadonlyArray<JournalIndexEntry>, StoreError>
+  /** Returns the value of a journal entry as JSON text, when there is one. */
+  readonly journalValue: (
+    jobId: string,
+    kind: string,
+    key: string
+  ) => Effect.Effect<string | undefined, StoreError>
   /** Returns the events of a job in order from `fromSeq` on, at most `limit`. */
   readonly events: (
     jobId: string,

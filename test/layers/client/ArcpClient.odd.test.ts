@@ -156,6 +156,52 @@ describe("a keyed submit where nothing can be subscribed to", () => {
   )
 })
 
+describe("a runtime that floods", () => {
+  it.scoped(
+    "with jobs that nobody knows, repeated frames, and what comes after an end: nothing is kept or repeated",
+    () =>
+      Effect.gen(function* () {
+        const { client, dialled, jobs, server } = yield* two
+        let seq = 0
+        for (let i = 0; i < 5_000; i++) yield* server.send(event(++seq, undefined, "log", `job_x${i}`))
+        yield* server.send(
+          result(++seq),
+          result(seq, { result: 8 }),
+          event(++seq),
+          result(++seq, { result: 9 }),
+          event(1)
+        )
+        yield* server.send(message("job.accepted", { request_id: "no", job_id: "job_2" }), welcome())
+        yield* server.send(message("session.bye", {}), result(++seq, { result: 10 }, "job_2"))
+        assert.deepStrictEqual([yield* jobs[0].result, yield* jobs[1].result], [7, 10])
+        const pinging = yield* Effect.fork(client.ping)
+        const ping = yield* server.expect("session.ping")
+        yield* server.send(message("session.pong", { ping_nonce: ping.payload["nonce"] }))
+        yield* Fiber.join(pinging)
+        assert.strictEqual(yield* dialled, 1)
+      })
+  )
+})
+
+describe("pings that come faster than their answers go out", () => {
+  it.scoped("are answered up to a bound", () =>
+    Effect.gen(function* () {
+      const { client, server } = yield* two
+      const pings = Array.from({ length: 5_000 }, (_, i) => message("session.ping", { nonce: `${i}` }))
+      yield* server.connection.send(pings)
+      yield* Effect.fork(client.cancel("job_2"))
+      let pongs = 0
+      for (let done = false; !done; )
+        for (const { type } of yield* server.received) {
+          if (type === "session.pong") pongs++
+          done ||= type === "job.cancel"
+        }
+      assert.isAtLeast(pongs, 1)
+      assert.isAtMost(pongs, 2_000)
+    })
+  )
+})
+
 describe("the delay before another attempt", () => {
   it.effect("comes from the Random service", () =>
     Effect.gen(function* () {

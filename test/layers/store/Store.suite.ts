@@ -113,7 +113,11 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
       Effect.gen(function* () {
         yield* store.commit([put(aJob("job_a")), Op.PutSession({ session: aSession("sess_a") })])
         const held = store.held()
-        for (const op of [append("job_b", 1, 2), Op.PutInput({ jobId: "job_b", input: "{}" })]) {
+        for (const op of [
+          append("job_b", 1, 2),
+          Op.PutInput({ jobId: "job_b", input: "{}" }),
+          Op.PutJournal({ jobId: "job_b", entries: [] })
+        ]) {
           const error = yield* Effect.flip(store.commit([append("job_a", 1, 1), op]))
           assert.isTrue(error.misuse)
           assert.match(error.message, /job_b, of which there is no job record/)
@@ -122,6 +126,51 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
         yield* store.commit([Op.DropJob({ jobId: "job_a" })])
         const late = yield* Effect.flip(store.commit([append("job_a", 1, 1)]))
         assert.isTrue(late.misuse)
+        assert.isAtMost(store.held(), held)
+      }))
+
+    test("keeps a job's journal: entries replace each other by kind and key, and go with the job", (store) =>
+      Effect.gen(function* () {
+        const entry = (key: string, ordinal: number, value?: string, kind = "step") => ({
+          kind,
+          key,
+          ordinal,
+          about: "{}",
+          value
+        })
+        const held = store.held()
+        yield* store.commit([put(aJob("job_a"))])
+        yield* store.commit([
+          Op.PutJournal({
+            jobId: "job_a",
+            entries: [entry("a", 1), entry("b", 2, '"é"'), entry("a", 3, "1")]
+          }),
+          Op.PutJournal({ jobId: "job_a", entries: [entry("a", 4, "2", "sleep")] })
+        ])
+        yield* store.commit([Op.PutJournal({ jobId: "job_a", entries: [entry("a", 5, "11")] })])
+        const index = yield* store.journal("job_a", { kind: "", key: "" }, 10)
+        assert.deepStrictEqual(
+          index.map(({ key, kind, ordinal, size }) => [kind, key, ordinal, size]),
+          [
+            ["sleep", "a", 4, 1],
+            ["step", "a", 5, 2],
+            ["step", "b", 2, 3]
+          ]
+        )
+        const rest = yield* store.journal("job_a", { kind: "step", key: "a" }, 1)
+        assert.deepStrictEqual(
+          rest.map(({ key }) => key),
+          ["b"]
+        )
+        assert.strictEqual(yield* store.journalValue("job_a", "step", "a"), "11")
+        assert.isUndefined(yield* store.journalValue("job_a", "sleep", "b"))
+        yield* store.commit([Op.TrimJob({ jobId: "job_a", seq: 100 })])
+        assert.strictEqual(yield* store.journalValue("job_a", "step", "b"), '"é"')
+        const many = Array.from({ length: 200 }, (_, i) => entry(`many ${i}`, 10 + i, "0".repeat(100)))
+        yield* store.commit([Op.PutJournal({ jobId: "job_a", entries: many })])
+        yield* store.commit([Op.DropJob({ jobId: "job_a" })])
+        assert.deepStrictEqual(yield* store.journal("job_a", { kind: "", key: "" }, 10), [])
+        while (yield* store.vacuum) {}
         assert.isAtMost(store.held(), held)
       }))
 

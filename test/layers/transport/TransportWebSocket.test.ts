@@ -1,5 +1,5 @@
 import { createServer } from "node:http"
-import { type Socket, connect as tcpConnect } from "node:net"
+import { type AddressInfo, type Socket, connect as tcpConnect } from "node:net"
 import * as HttpRouter from "@effect/platform/HttpRouter"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
@@ -557,4 +557,40 @@ describe("mounted next to other routes", () => {
       expect((yield* receiveToEnd(client)).closed.code).toBe(closeCode.goingAway)
     })
   )
+})
+
+describe("a refusal that says when to come back", () => {
+  /** Answers every request with this status and `Retry-After`. */
+  const refusing = (status: number, later: string) =>
+    Effect.acquireRelease(
+      Effect.async<{ readonly url: string; readonly close: () => void }>((resume) => {
+        const server = createServer((_request, response) => {
+          response.writeHead(status, { "retry-after": later, connection: "close" }).end("not now")
+        })
+        server.listen(0, "127.0.0.1", () => {
+          const { port } = server.address() as AddressInfo
+          resume(Effect.succeed({ url: `ws://127.0.0.1:${port}/arcp`, close: () => server.close() }))
+        })
+      }),
+      ({ close }) => Effect.sync(close)
+    )
+
+  for (const [status, later, least, most] of [
+    [503, "7", 7_000, 7_000],
+    [429, " 2 ", 2_000, 2_000],
+    [503, new Date(Date.now() + 3_600_000).toUTCString(), 3_000_000, 3_600_000],
+    [503, "Thu, 01 Jan 1970 00:00:00 GMT", undefined, undefined],
+    [503, "soon", undefined, undefined],
+    [404, "7", undefined, undefined]
+  ] as const)
+    it.scopedLive(`${status}, Retry-After: ${later}`, () =>
+      Effect.gen(function* () {
+        const { url } = yield* refusing(status, later)
+        const { message, retryAfter } = yield* Effect.flip(DialerWebSocket.connect({ url }))
+        expect(message).toContain(`${status} not now`)
+        if (least === undefined) return expect(retryAfter).toBeUndefined()
+        expect(retryAfter).toBeGreaterThanOrEqual(least)
+        expect(retryAfter).toBeLessThanOrEqual(most)
+      })
+    )
 })

@@ -33,6 +33,8 @@ it.effect("all of them can be hosted together; ver means 2.0.0", () =>
       "fetch",
       "model",
       "delegate",
+      "steps",
+      "nap",
       "ver"
     ])
     expect(inventory.find(({ name }) => name === "ver")).toEqual({

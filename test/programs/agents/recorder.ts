@@ -63,6 +63,8 @@ export const recorder = (commit: Effect.Effect<void> = Effect.void): Recorder =>
       emit: (event: string | { readonly kind: string }, body: unknown) =>
         record(typeof event === "string" ? event : event.kind, body),
       flush: Effect.void,
+      step: () => Effect.die("not used here"),
+      sleep: () => Effect.die("not used here"),
       openResult: (encoding = "utf8") =>
         Effect.sync(() => {
           self.encoding = encoding

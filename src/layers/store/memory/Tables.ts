@@ -7,7 +7,11 @@ import { endOf, isRecorded, MemoryJob, MemorySession } from "./state.js"
 const touched = (op: Op): string | undefined =>
   op._tag === "PutJob"
     ? op.job.jobId
-    : op._tag === "Append" || op._tag === "TrimJob" || op._tag === "DropJob" || op._tag === "PutInput"
+    : op._tag === "Append" ||
+        op._tag === "TrimJob" ||
+        op._tag === "DropJob" ||
+        op._tag === "PutInput" ||
+        op._tag === "PutJournal"
       ? op.jobId
       : undefined
 
@@ -40,7 +44,7 @@ export class Tables {
   }
 
   /**
-   * Returns what is wrong with a batch, if anything is: events and inputs need the record of their job, stored or in the
+   * Returns what is wrong with a batch, if anything is: events, inputs and journals need the record of their job, stored or in the
    * batch.
    */
   mistakeIn(batch: ReadonlyArray<Op>): string | undefined {
@@ -48,10 +52,10 @@ export class Tables {
     for (const op of batch)
       if (op._tag === "DropJob") dropped.add(op.jobId)
       else if (op._tag === "PutJob") dropped.delete(op.job.jobId)
-      else if (op._tag === "Append" || op._tag === "PutInput") {
+      else if (op._tag === "Append" || op._tag === "PutInput" || op._tag === "PutJournal") {
         const { jobId } = op
         if (dropped.has(jobId) || !(this.jobs.has(jobId) || puts(batch, jobId)))
-          return `events or an input were put of ${jobId}, of which there is no job record`
+          return `events, an input or a journal were put of ${jobId}, of which there is no job record`
       }
     return undefined
   }
@@ -91,6 +95,8 @@ export class Tables {
       case "PutInput":
         this.jobOf(op.jobId).input = op.input
         return
+      case "PutJournal":
+        return this.jobOf(op.jobId).putJournal(op.entries)
       case "Alive":
         this.aliveAt = op.at
         return

@@ -4,13 +4,15 @@ import {
   eventOverhead,
   type JobFilter,
   type JobRecord,
+  type JournalEntry,
+  type JournalIndexEntry,
   type Run,
   type StoredEvent,
   type ViewEvent
 } from "../../../services/store/Store.js"
 import { type ListingPlace, type ListingStep, stepSize } from "../listing.js"
 import { byCreation } from "./JobIndexes.js"
-import { endOf, firstRunAt } from "./state.js"
+import { byName, endOf, firstRunAt } from "./state.js"
 import type { Tables } from "./Tables.js"
 
 /** Returns the runs of a view from a number on, at most `limit`. */
@@ -100,4 +102,20 @@ export const listingStep = (
     if (matches(record, filter)) found.push(record)
   }
   return { found, next: created.at(from + stepSize - 1)?.record }
+}
+
+/** Returns entries of a journal after a place, without their values. */
+export const journal = (
+  { jobs }: Tables,
+  jobId: string,
+  after: Pick<JournalEntry, "kind" | "key">,
+  limit: number
+): ReadonlyArray<JournalIndexEntry> => {
+  const found: Array<JournalIndexEntry> = []
+  for (const entry of jobs.get(jobId)?.journalEntries ?? []) {
+    if (found.length >= limit) break
+    const { about, key, kind, ordinal, value } = entry
+    if (byName(entry, after) > 0) found.push({ kind, key, ordinal, about, size: value?.length })
+  }
+  return found
 }

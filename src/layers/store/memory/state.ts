@@ -3,6 +3,7 @@ import {
   type Bounds,
   eventOverhead,
   type JobRecord,
+  type JournalEntry,
   type Mark,
   type Run,
   type SessionRecord,
@@ -92,6 +93,19 @@ class Share {
 /** Bytes of memory that a text takes: one a character unless there is one beyond Latin-1. */
 const textBytes = (text: string): number => (/[^\u0000-\u00ff]/.test(text) ? 2 * text.length : text.length)
 
+const journalName = (kind: string, key: string) => `${kind}\n${key}`
+
+/** By kind, and of one kind by key, in the order of their UTF-8 bytes or nearly. */
+export const byName = (
+  a: Pick<JournalEntry, "kind" | "key">,
+  b: Pick<JournalEntry, "kind" | "key">
+): number => (a.kind === b.kind ? compare(a.key, b.key) : compare(a.kind, b.kind))
+
+const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0)
+
+const journalBytesOf = ({ about, key, value = "" }: JournalEntry): number =>
+  eventObjects + textBytes(key) + textBytes(about) + textBytes(value)
+
 /** What a store in memory has of a job. */
 export class MemoryJob {
   record: JobRecord | undefined
@@ -103,6 +117,9 @@ export class MemoryJob {
   readonly observers = new Set<string>()
   /** Per session what it has numbered of this job. */
   readonly shares = new Map<string, Share>()
+  /** By kind and key; only of a job that has put one. */
+  private journal: Map<string, JournalEntry> | undefined
+  private journalBytes = 0
   private readonly marks = FrontTrimmed.make<{ seq: number; count: number; bytes: number }>()
   /** Bytes of the marks, the first of which may reach back before `first`. */
   private markedBytes = 0
@@ -112,9 +129,28 @@ export class MemoryJob {
   /** @param key tells jobs apart that ended at the same time */
   constructor(readonly key: number) {}
 
-  /** Bytes of memory that the job takes, roughly. */
+  /** Bytes of memory that the job takes, roughly. The journal counts when the job has ended: until then it is needed. */
   get held(): number {
-    return jobObjects + this.bytes + this.events.length * eventObjects + this.inputBytes
+    const journal = this.record?.endedAt === undefined ? 0 : this.journalBytes
+    return jobObjects + this.bytes + this.events.length * eventObjects + this.inputBytes + journal
+  }
+
+  putJournal(entries: ReadonlyArray<JournalEntry>): void {
+    this.journal ??= new Map()
+    for (const entry of entries) {
+      const name = journalName(entry.kind, entry.key)
+      const before = this.journal.get(name)
+      if (before !== undefined) this.journalBytes -= journalBytesOf(before)
+      this.journalBytes += journalBytesOf(entry)
+      this.journal.set(name, entry)
+    }
+  }
+  journalEntry(kind: string, key: string): JournalEntry | undefined {
+    return this.journal?.get(journalName(kind, key))
+  }
+  /** Entries by `(kind, key)`. */
+  get journalEntries(): ReadonlyArray<JournalEntry> {
+    return Array.from(this.journal?.values() ?? []).sort(byName)
   }
 
   get input(): string | undefined {

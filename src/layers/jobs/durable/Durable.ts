@@ -1,0 +1,69 @@
+/** What a durable job has besides what every job has: its journal, its steps, and where it may emit. */
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import type { ArcpError, InternalError, PermissionDenied } from "../../../protocol/Errors.js"
+import type { JobService } from "../../../services/jobs/Job.js"
+import type { JobLog } from "../../../services/log/EventLog.js"
+import type { Candidate } from "../Candidate.js"
+import type { JobParts } from "../JobParts.js"
+import { Journal, type KeyedKind, type Known } from "./Journal.js"
+import { type RunningStep, Whereabouts } from "./Running.js"
+import * as Steps from "./Steps.js"
+
+/** The durable part of a job that runs. */
+export interface Durable extends Pick<JobService, "step" | "sleep"> {
+  readonly journal: Journal
+  readonly whereabouts: Whereabouts
+  /** See `Lease.make`. */
+  readonly misplaced: (
+    fiber: Fiber.RuntimeFiber<unknown, unknown>,
+    capability: string
+  ) => PermissionDenied | undefined
+  /** See Steps.ts. */
+  readonly keyed: <A, E, R>(
+    kind: KeyedKind,
+    key: string,
+    use: (known: Known, within: RunningStep | undefined) => Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E | InternalError, R>
+  readonly afterFound: Effect.Effect<void>
+  /** Marks the fiber that a handler runs in, and fails one that has returned and did other things than before. */
+  readonly handler: <R>(run: Effect.Effect<unknown, ArcpError, R>) => Effect.Effect<unknown, ArcpError, R>
+}
+
+/** Returns the journal of a job that survives: new, or the one that it is run again with. */
+export const journalOf = (
+  { options, store, turn }: JobParts,
+  { journal, record }: Pick<Candidate, "journal" | "record">
+): Journal | undefined =>
+  record.survival === undefined ? undefined : (journal ?? new Journal(record.jobId, store, turn, options))
+
+/** Returns the durable part of a job. */
+export const make = (
+  { log, now, options }: JobParts,
+  job: JobLog,
+  journal: Journal,
+  { agent: { awaitEmits } }: Pick<Candidate, "agent">
+): Durable => {
+  const whereabouts = new Whereabouts(journal)
+  const context: Steps.StepContext = {
+    log,
+    job,
+    journal,
+    whereabouts,
+    now,
+    awaitEmits: options.awaitEmits || awaitEmits
+  }
+  return {
+    journal,
+    whereabouts,
+    ...Steps.make(context),
+    keyed: (kind, key, use) => Steps.keyed(context, kind, key, use),
+    afterFound: Steps.afterFound(journal),
+    misplaced: (fiber, capability) => whereabouts.paid(fiber, capability),
+    handler: (run) =>
+      Effect.withFiberRuntime((fiber) => {
+        whereabouts.begin(fiber)
+        return Effect.flatMap(run, (output) => journal.leftOver ?? Effect.succeed(output))
+      })
+  }
+}

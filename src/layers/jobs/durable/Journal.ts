@@ -1,0 +1,350 @@
+/**
+ * What a durable job has done, in memory: the one place that decides what is known of a key, and in which order outcomes
+ * that were found are handed out. Values stay in the store until they are asked for.
+ *
+ * An entry is made with the event that it is committed with, so its ordinal is its place in the order of commits.
+ */
+import * as Effect from "effect/Effect"
+import { InternalError } from "../../../protocol/Errors.js"
+import type { Body } from "../../../protocol/Event.js"
+import { isWellFormed } from "../../../protocol/Text.js"
+import type { TurnService } from "../../../services/runtime/Turn.js"
+import {
+  type JournalEntry,
+  type JournalIndexEntry,
+  journalOverhead,
+  type StoreError,
+  type StoreService
+} from "../../../services/store/Store.js"
+
+/** What a handler gives keys to. */
+export type KeyedKind = "step" | "sleep" | "delegate"
+
+/** What is known of an entry without its value. */
+export interface About {
+  readonly attempt: number
+  /** The step in which it was, by its key. */
+  readonly within?: string | undefined
+  /** Of a sleep: epoch ms. */
+  readonly until?: number | undefined
+  /** Of a delegation. */
+  readonly delegateId?: string | undefined
+  readonly jobId?: string | undefined
+  readonly agent?: string | undefined
+  readonly digest?: string | undefined
+}
+
+/** A key that a handler has used. */
+export interface Known {
+  readonly kind: KeyedKind
+  readonly key: string
+  ordinal: number
+  about: About
+  /** Characters of its outcome; `undefined` without one. */
+  size: number | undefined
+  /** It was there when this run of the handler began. */
+  readonly isOld: boolean
+  asked: boolean
+  running: boolean
+}
+
+/** What has been streamed of the job's result. */
+export interface ResultProgress {
+  readonly resultId: string
+  /** Of the next chunk. */
+  readonly chunkSeq: number
+  /** Decoded bytes. */
+  readonly size: number
+  readonly ended: boolean
+}
+
+/** Limits of a journal, in bytes. */
+export interface JournalLimits {
+  readonly maxStepOutcomeBytes: number
+  readonly maxJournalBytes: number
+}
+
+/** Entries that are read at once. */
+const page = 5_000
+
+/** Who waits for an outcome that was found, or for the go to begin. */
+interface Asking {
+  readonly ordinal: number
+  readonly go: () => void
+}
+
+const limited = (limit: string, message: string) => new InternalError({ message, details: { limit } })
+
+/** Returns the fault of a handler that is run again and does other things than before. */
+export const nondeterministic = (message: string, keys: ReadonlyArray<string>): InternalError =>
+  new InternalError({
+    message: `the handler does other things than when it was run before: ${message}`,
+    details: { reason: "nondeterministic", keys: keys.slice(0, 16) }
+  })
+
+/** The journal of one job that runs. */
+export class Journal {
+  private readonly known = new Map<string, Known>()
+  /** Keys of events that were logged once. */
+  private readonly keyed = new Set<string>()
+  /** How many events the handler's own fiber has logged, by place. */
+  private readonly placed = new Map<number, number>()
+  private nextOrdinal = 1
+  private bytes = 0
+  /** Outcomes of the handler's own that were found and not asked for yet. */
+  private unasked = 0
+  private readonly asking = new Set<Asking>()
+  private handing = false
+  /** What had been streamed of the result when this run of the handler began. */
+  result: ResultProgress | undefined
+  /** Newest ordinal of an outcome, as loaded; 0 without any. */
+  lastOutcome = 0
+  /** Keys that the handler's own fiber has passed, and what it has emitted since. */
+  private passed = 0
+  private emitted = 0
+
+  constructor(
+    readonly jobId: string,
+    private readonly store: Pick<StoreService, "journalValue">,
+    private readonly turn: TurnService,
+    private readonly limits: JournalLimits
+  ) {}
+
+  /** Reads the journal of a job that is run again. */
+  static load(
+    jobId: string,
+    store: Pick<StoreService, "journal" | "journalValue">,
+    turn: TurnService,
+    limits: JournalLimits
+  ): Effect.Effect<Journal, StoreError> {
+    return Effect.gen(function* () {
+      const journal = new Journal(jobId, store, turn, limits)
+      let after = { kind: "", key: "" }
+      for (;;) {
+        const entries = yield* store.journal(jobId, after, page)
+        for (const entry of entries) journal.add(entry)
+        const last = entries.at(-1)
+        if (last === undefined || entries.length < page) return journal
+        after = last
+        yield* turn.next
+      }
+    })
+  }
+
+  private add(entry: JournalIndexEntry): void {
+    const { key, kind, ordinal, size } = entry
+    this.bytes += sizeOf(entry, size)
+    this.nextOrdinal = Math.max(this.nextOrdinal, ordinal + 1)
+    const about: unknown = JSON.parse(entry.about)
+    switch (kind) {
+      case "emit":
+        this.keyed.add(key)
+        return
+      case "emits":
+        this.placed.set(Number(key), (about as { readonly count: number }).count)
+        return
+      case "result":
+        this.result = about as ResultProgress
+        return
+      default: {
+        const known: Known = {
+          kind: kind as KeyedKind,
+          key,
+          ordinal,
+          about: about as About,
+          size,
+          isOld: true,
+          asked: false,
+          running: false
+        }
+        this.known.set(key, known)
+        if (size === undefined) return
+        this.lastOutcome = Math.max(this.lastOutcome, ordinal)
+        if (known.about.within === undefined) this.unasked++
+      }
+    }
+  }
+
+  /**
+   * Takes a key for as long as it runs. Dies when it runs already; fails when it was of another kind before. Returns what
+   * is known of it.
+   */
+  claim(kind: KeyedKind, key: string): Effect.Effect<Known, InternalError> {
+    const problem = keyProblem(key)
+    if (problem !== undefined)
+      return Effect.die(new Error(`${kind} ${JSON.stringify(key.slice(0, 80))}: ${problem}`))
+    let known = this.known.get(key)
+    if (known === undefined) {
+      known = {
+        kind,
+        key,
+        ordinal: 0,
+        about: { attempt: 0 },
+        size: undefined,
+        isOld: false,
+        asked: true,
+        running: false
+      }
+      this.known.set(key, known)
+    }
+    if (known.kind !== kind)
+      return nondeterministic(`${key} is the key of a ${kind}, and was that of a ${known.kind}`, [key])
+    if (known.running)
+      return Effect.die(
+        new Error(`the key ${key} is used twice at once: each step of a job needs a key of its own`)
+      )
+    known.running = true
+    if (!known.asked) {
+      known.asked = true
+      if (known.size !== undefined && known.about.within === undefined) this.unasked--
+    }
+    return Effect.succeed(known)
+  }
+
+  /** Returns the entry that says what is known of a key from now on. Its outcome, if there is one, is `value`. */
+  entry(known: Known, about: About, value?: string): JournalEntry {
+    const entry = {
+      kind: known.kind,
+      key: known.key,
+      ordinal: this.nextOrdinal++,
+      about: JSON.stringify(about),
+      value
+    }
+    const before =
+      known.ordinal === 0 ? 0 : sizeOf({ key: known.key, about: JSON.stringify(known.about) }, known.size)
+    this.bytes += sizeOf(entry, value?.length) - before
+    known.ordinal = entry.ordinal
+    known.about = about
+    known.size = value?.length
+    return entry
+  }
+
+  /** Returns why there is no room for an outcome of so many bytes, if there is none. */
+  overLimit(key: string, bytes: number): InternalError | undefined {
+    const { maxJournalBytes, maxStepOutcomeBytes } = this.limits
+    if (bytes > maxStepOutcomeBytes)
+      return limited("step_outcome_bytes", `the outcome of step ${key} may have ${maxStepOutcomeBytes} bytes`)
+    if (this.bytes + bytes > maxJournalBytes)
+      return limited("journal_bytes", `what a job's steps came to may have ${maxJournalBytes} bytes`)
+    return undefined
+  }
+
+  /** Whether there are outcomes of an earlier run that the handler has not asked for. */
+  get isReplaying(): boolean {
+    return this.unasked > 0
+  }
+
+  /**
+   * Hands out what was found: one at a time, a turn of the event loop apart, and of what is being asked for the oldest
+   * outcome first. So whoever races has the same winner as before. What was not found waits for all that were.
+   */
+  handOut<A, E>(ordinal: number, read: Effect.Effect<A, E>): Effect.Effect<A, E> {
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.suspend(() => {
+        let resume: (() => void) | undefined
+        let gone = false
+        const own: Asking = {
+          ordinal,
+          go: () => {
+            gone = true
+            resume?.()
+          }
+        }
+        this.asking.add(own)
+        this.handNext()
+        const turn = Effect.async<void>((wake) => {
+          if (gone) return wake(Effect.void)
+          resume = () => wake(Effect.void)
+        })
+        return Effect.ensuring(
+          restore(Effect.zipRight(turn, read)),
+          Effect.sync(() => {
+            // It was its turn: the next one has its.
+            if (!this.asking.delete(own)) this.handed()
+          })
+        )
+      })
+    )
+  }
+  private handNext(): void {
+    if (this.handing || this.asking.size === 0) return
+    this.handing = true
+    this.turn.onNext(() => {
+      let first: Asking | undefined
+      for (const one of this.asking) if (first === undefined || one.ordinal < first.ordinal) first = one
+      if (first === undefined) return this.handed()
+      this.asking.delete(first)
+      first.go()
+    })
+  }
+  private handed(): void {
+    this.handing = false
+    this.handNext()
+  }
+
+  /** Returns the outcome that was found. */
+  value({ key, kind }: Known): Effect.Effect<string, StoreError> {
+    return Effect.map(this.store.journalValue(this.jobId, kind, key), (value) => {
+      if (value === undefined) throw new Error(`the ${kind} ${key} of ${this.jobId} has lost its outcome`)
+      return value
+    })
+  }
+
+  /** Returns why a handler that has returned did other things than before, if it did. */
+  get leftOver(): InternalError | undefined {
+    if (this.unasked === 0) return undefined
+    const keys: Array<string> = []
+    for (const { about, asked, key, size } of this.known.values())
+      if (!asked && size !== undefined && about.within === undefined) keys.push(key)
+    return nondeterministic(`it did not ask for ${keys.slice(0, 8).join(", ")}`, keys)
+  }
+
+  /** The handler's own fiber has come past a key: what it emits from here on is at another place. */
+  pass(): void {
+    this.passed++
+    this.emitted = 0
+  }
+
+  /** Returns the entry of an event of the handler's own fiber; `undefined` when it was logged before. */
+  place(): JournalEntry | undefined {
+    const count = ++this.emitted
+    const { passed } = this
+    const known = this.placed.get(passed)
+    if (known !== undefined && count <= known) return undefined
+    if (known === undefined) this.bytes += journalOverhead
+    this.placed.set(passed, count)
+    return {
+      kind: "emits",
+      key: String(passed),
+      ordinal: this.nextOrdinal++,
+      about: JSON.stringify({ count })
+    }
+  }
+
+  /** Returns the entry of a keyed event; `undefined` when it was logged before. */
+  once(key: string): JournalEntry | undefined {
+    if (this.keyed.has(key)) return undefined
+    this.keyed.add(key)
+    this.bytes += journalOverhead + key.length
+    return { kind: "emit", key, ordinal: this.nextOrdinal++, about: "{}" }
+  }
+
+  /** Returns the entry that says how far the result is streamed with this chunk. */
+  streamed({ chunk_seq, more, result_id }: Body<"result_chunk">, size: number): JournalEntry {
+    const progress: ResultProgress = { resultId: result_id, chunkSeq: chunk_seq + 1, size, ended: !more }
+    return { kind: "result", key: "result", ordinal: this.nextOrdinal++, about: JSON.stringify(progress) }
+  }
+}
+
+const sizeOf = ({ about, key }: Pick<JournalEntry, "about" | "key">, size = 0): number =>
+  journalOverhead + key.length + about.length + size
+
+const maxKey = 256
+
+/** Returns why this is no key, or `undefined`. */
+export const keyProblem = (key: string): string | undefined =>
+  typeof key !== "string" || key.length === 0 || key.length > maxKey
+    ? `a key has 1 to ${maxKey} characters`
+    : /[\u0000-\u001f\u007f]/.test(key) || !isWellFormed(key)
+      ? "a key has no control characters and no half surrogate pairs"
+      : undefined

@@ -1,0 +1,67 @@
+/** The way of a job that was open when its process ended: counted → its place below its parent → minted anew → run. */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberSet from "effect/FiberSet"
+import type * as Tracer from "effect/Tracer"
+import type { JobLog } from "../../../services/log/EventLog.js"
+import type { Candidate } from "../Candidate.js"
+import type { JobParts } from "../JobParts.js"
+import { LiveJob, parentEnded } from "../LiveJob.js"
+import * as Opening from "../Opening.js"
+import { Hold } from "../Reservations.js"
+import { Surroundings } from "../Surroundings.js"
+
+/** A job that is in the log already, and is run again here. */
+export interface Reopened {
+  readonly candidate: Candidate
+  readonly job: JobLog
+  /** Its handler runs now, and so it needs its credentials. */
+  readonly runs: boolean
+}
+
+/** Runs a job again that was open when its process ended: it is counted, has its fiber, and takes its parent's place for it. */
+export type Reopen = (reopened: Reopened) => Effect.Effect<void>
+
+/** Returns what runs jobs again. */
+export const make = (parts: JobParts): Reopen => {
+  const open = Opening.make(parts)
+  return ({ candidate, job, runs }) =>
+    Effect.suspend(() => {
+      const { parent, record, session } = candidate
+      const hold = new Hold()
+      const live = new LiveJob(record, session, parent?.live)
+      parts.running.admit(record, hold)
+      if (parent !== undefined) {
+        parent.live.childCount++
+        hold.keepPlace(() => {
+          parent.live.childCount--
+        })
+      }
+      // Its parent may have ended since, or be about to.
+      if (record.parentJobId !== undefined && parent?.live.takeChild(live) !== true) live.end(parentEnded)
+      hold.keep(() => Opening.over(parts, candidate, live))
+      hold.keep(parts.owners.own(live))
+      live.status = "running"
+      if (live.awaited !== undefined) Deferred.unsafeDone(live.awaited.opened, Exit.succeed(job))
+      parts.running.add({ live, log: job })
+      return Effect.flatMap(Surroundings.of(record), (surroundings) => {
+        const again = (span: Tracer.Span) =>
+          Effect.gen(function* () {
+            live.span = span
+            const minted = runs
+              ? yield* Effect.exit(Opening.mint(parts, candidate, record, hold, job.remaining))
+              : Exit.succeed([])
+            const [run, shown] = Exit.isSuccess(minted)
+              ? [candidate.run, minted.value]
+              : [Effect.failCause(minted.cause), []]
+            const begun = { candidate: { ...candidate, run }, hold, live }
+            return yield* Opening.run(parts, open, begun, span, surroundings, job, { minted: shown })
+          })
+        const supervised = Opening.supervise(parts, candidate, hold, again)
+        return Effect.sync(() =>
+          FiberSet.unsafeAdd(parts.supervisors, surroundings.forkUninterruptible(supervised))
+        )
+      })
+    })
+}

@@ -1,0 +1,259 @@
+/**
+ * `step` and `sleep` of a durable job. What is found in the journal is handed out; what is not runs, and its outcome is
+ * committed with the event that tells of it before anybody is given it.
+ */
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import * as Schedule from "effect/Schedule"
+import { type InternalError, Timeout } from "../../../protocol/Errors.js"
+import { eventPayload, timestamp } from "../../../protocol/EventText.js"
+import * as Vendor from "../../../protocol/Vendor.js"
+import {
+  type JobService,
+  type RunStep,
+  Step,
+  type StepError,
+  type StepOptions
+} from "../../../services/jobs/Job.js"
+import type { EventLog, JobLog } from "../../../services/log/EventLog.js"
+import { type JournalEntry, toInternalError } from "../../../services/store/Store.js"
+import * as Faults from "../Faults.js"
+import { sleepUntil } from "../Limits.js"
+import { byteLength } from "../ResultWriter.js"
+import type { About, Journal, KeyedKind, Known } from "./Journal.js"
+import * as Outcome from "./Outcome.js"
+import { RunningStep, type Whereabouts } from "./Running.js"
+
+/** What the steps of a job work on. */
+export interface StepContext {
+  readonly log: EventLog["Type"]
+  readonly job: JobLog
+  readonly journal: Journal
+  readonly whereabouts: Whereabouts
+  /** Epoch ms. */
+  readonly now: () => number
+  readonly awaitEmits: boolean
+}
+
+type State = "started" | "retry" | "ended" | "failed"
+
+/** Appends what a step has come to. */
+export const tell = (
+  { awaitEmits, job, log, now }: Pick<StepContext, "awaitEmits" | "job" | "log" | "now">,
+  body: { readonly key: string; readonly state: State; readonly attempt: number } & Record<string, unknown>,
+  journal?: JournalEntry
+): Effect.Effect<void, InternalError> =>
+  Effect.tapError(
+    log.append(job, {
+      type: "job.event",
+      kind: Vendor.step,
+      payload: eventPayload(Vendor.step, timestamp(now()), JSON.stringify(body)),
+      awaited: awaitEmits,
+      journal
+    }),
+    blame
+  )
+
+const blame = (error: InternalError) => Effect.sync(() => Faults.blame(error))
+
+const unread = toInternalError("the job's journal could not be read")
+
+/** Waits until what was told is committed. */
+const committed = ({ job, log }: StepContext): Effect.Effect<void, InternalError> =>
+  Effect.tapError(log.flush(job), blame)
+
+/**
+ * Runs `use` with a key that nobody else has meanwhile. The log is closed to a job that has ended, or goes on in the next
+ * process: there nothing is begun any more.
+ */
+export const keyed = <A, E, R>(
+  { job, journal, whereabouts }: Pick<StepContext, "job" | "journal" | "whereabouts">,
+  kind: KeyedKind,
+  key: string,
+  use: (known: Known, within: RunningStep | undefined) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E | InternalError, R> =>
+  Effect.withFiberRuntime<A, E | InternalError, R>((fiber) => {
+    if (job.ended) return Effect.interrupt
+    const within = whereabouts.stepOf(fiber as Fiber.RuntimeFiber<unknown, unknown>)
+    const passes = within === undefined && whereabouts.isOwn(fiber as Fiber.RuntimeFiber<unknown, unknown>)
+    return Effect.acquireUseRelease(
+      journal.claim(kind, key),
+      (known) => use(known, within),
+      (known) =>
+        Effect.sync(() => {
+          known.running = false
+          if (passes) journal.pass()
+        })
+    )
+  })
+
+/** Returns the outcome that was found, when it is its turn. */
+const handedOut = ({ journal }: StepContext, known: Known): Effect.Effect<string, InternalError> =>
+  journal.handOut(known.ordinal, Effect.mapError(journal.value(known), unread))
+
+/** Waits until everything that was found and is being asked for has been handed out. */
+export const afterFound = (journal: Journal): Effect.Effect<void> =>
+  Effect.suspend(() =>
+    journal.isReplaying ? journal.handOut(Number.POSITIVE_INFINITY, Effect.void) : Effect.void
+  )
+
+/** An outcome that fits into the journal: another one says so of one that does not. */
+const fitting = (journal: Journal, key: string, outcome: Outcome.Outcome): Outcome.Outcome => {
+  const over = journal.overLimit(key, byteLength(outcome.text))
+  return over === undefined ? outcome : Outcome.ofError(over)
+}
+
+/** Commits an outcome; whoever waits for it may be interrupted, and it is committed all the same. */
+const commitOutcome = (
+  context: StepContext,
+  known: Known,
+  about: About,
+  outcome: Outcome.Outcome,
+  ms: number,
+  restore: <A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<A, E>
+): Effect.Effect<string, InternalError> =>
+  Effect.suspend(() => {
+    if (context.job.ended) return Effect.interrupt
+    const { state, text } = fitting(context.journal, known.key, outcome)
+    const entry = context.journal.entry(known, about, text)
+    const told = tell(context, { key: known.key, state, attempt: about.attempt, ms }, entry)
+    return Effect.as(Effect.zipRight(told, restore(committed(context))), text)
+  })
+
+/** How an attempt of a step ended: with an outcome, or with what may be tried again. */
+type Attempted<E> = Either.Either<Outcome.Outcome, E | Timeout>
+
+/** Tells of an attempt that gave no outcome: it died, or was interrupted. */
+const cutOff = (context: StepContext, key: string, attempt: number, ms: number): Effect.Effect<void> =>
+  context.job.ended ? Effect.void : Effect.ignore(tell(context, { key, state: "failed", attempt, ms }))
+
+/** Runs an effect until it has an outcome, and commits that. */
+const run = <A, AI, E, EI, R>(
+  context: StepContext,
+  known: Known,
+  within: RunningStep | undefined,
+  effect: Effect.Effect<A, E, R>,
+  options: StepOptions<A, AI, E, EI>
+): Effect.Effect<string, InternalError, Exclude<R, Step>> => {
+  const { job, journal, now } = context
+  const { key } = known
+  const bounded: Effect.Effect<A, E | Timeout, R> =
+    options.timeout === undefined
+      ? effect
+      : Effect.timeoutFail(effect, {
+          duration: options.timeout,
+          onTimeout: () =>
+            new Timeout({ message: `step ${key} took longer than ${timeoutText(options.timeout)}` })
+        })
+  return Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function* () {
+      yield* restore(afterFound(journal))
+      const full = journal.overLimit(key, 0)
+      if (full !== undefined) return yield* full
+      const driver = options.retry === undefined ? undefined : yield* Schedule.driver(options.retry)
+      for (;;) {
+        if (job.ended) return yield* Effect.interrupt
+        const attempt = known.about.attempt + 1
+        const about: About = { ...known.about, attempt, within: within?.key }
+        const running = new RunningStep(journal.jobId, key, attempt)
+        const startedAt = now()
+        const state = attempt === 1 ? "started" : "retry"
+        yield* restore(tell(context, { key, state, attempt }, journal.entry(known, about)))
+        const exit = yield* Effect.exit(Effect.provideService(restore(bounded), Step, running))
+        running.over = true
+        const ms = now() - startedAt
+        const attempted = yield* toOutcome(key, exit, options).pipe(
+          Effect.onError(() => cutOff(context, key, attempt, ms))
+        )
+        if (Either.isLeft(attempted)) {
+          const again =
+            driver === undefined ? undefined : yield* Effect.option(restore(driver.next(attempted.left as E)))
+          if (again?._tag === "Some") continue
+        }
+        const outcome = Either.isRight(attempted)
+          ? attempted.right
+          : yield* Outcome.ofFailure(key, attempted.left as E, options)
+        return yield* commitOutcome(context, known, about, outcome, ms, restore)
+      }
+    })
+  ) as Effect.Effect<string, InternalError, Exclude<R, Step>>
+}
+
+/** Returns what an attempt came to; fails with its cause when that is no outcome. */
+const toOutcome = <A, AI, E, EI>(
+  key: string,
+  exit: Exit.Exit<A, E | Timeout>,
+  options: StepOptions<A, AI, E, EI>
+): Effect.Effect<Attempted<E>> => {
+  if (Exit.isSuccess(exit)) return Effect.map(Outcome.ofSuccess(key, exit.value, options), Either.right)
+  const { cause } = exit
+  const failure = Cause.failureOption(cause)
+  return Cause.isInterrupted(cause) || failure._tag === "None"
+    ? Effect.failCause(cause as Cause.Cause<never>)
+    : Effect.succeed(Either.left(failure.value))
+}
+
+const timeoutText = (timeout: Duration.DurationInput | undefined): string =>
+  timeout === undefined ? "" : Duration.format(timeout)
+
+/** Sleeps until a time that the first run has decided. */
+const sleepOnce = (
+  context: StepContext,
+  known: Known,
+  within: RunningStep | undefined,
+  duration: Duration.DurationInput
+): Effect.Effect<void, InternalError> => {
+  const { journal, now } = context
+  const { key } = known
+  return Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function* () {
+      yield* restore(afterFound(journal))
+      const full = journal.overLimit(key, 0)
+      if (full !== undefined) return yield* full
+      const until = known.about.until ?? now() + Duration.toMillis(duration)
+      const about: About = { attempt: 1, until, within: within?.key }
+      if (known.about.until === undefined) {
+        const body = { key, state: "started", attempt: 1, until: timestamp(until) } as const
+        yield* restore(tell(context, body, journal.entry(known, about)))
+      }
+      yield* restore(committed(context))
+      yield* restore(sleepUntil(until))
+      yield* commitOutcome(context, known, about, { state: "ended", text: "{}" }, 0, restore)
+    })
+  )
+}
+
+/** Returns `step` and `sleep` of a job. */
+export const make = (context: StepContext): Pick<JobService, "step" | "sleep"> => ({
+  step: <A, E = never, R = never, AI = unknown, EI = unknown>(
+    key: string,
+    effect: Effect.Effect<A, E, R>,
+    options: StepOptions<A, AI, E, EI> = {}
+  ): Effect.Effect<A, E | StepError, Exclude<R, Step>> =>
+    keyed(context, "step", key, (known, within) =>
+      Effect.flatMap(
+        known.size === undefined ? run(context, known, within, effect, options) : handedOut(context, known),
+        (text) => Outcome.found(key, text, options)
+      )
+    ),
+  sleep: (key, duration) =>
+    keyed(context, "sleep", key, (known, within) =>
+      known.size === undefined
+        ? sleepOnce(context, known, within, duration)
+        : Effect.asVoid(handedOut(context, known))
+    )
+})
+
+const notDurable = Effect.dieMessage(
+  "steps are of durable agents only: declare the agent with `durable: true` (Agent.make)"
+)
+
+/** What an agent that is not durable has in their place. */
+export const none: { readonly step: RunStep; readonly sleep: JobService["sleep"] } = {
+  step: () => notDurable,
+  sleep: () => notDurable
+}
