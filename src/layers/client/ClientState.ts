@@ -157,7 +157,7 @@ const saveIn = (place: holding.Place, kept: boolean, told: Effect.Effect<void>, 
       })
       if (now === sessionId) return
       sessionId = now
-      yield* place.move(now)
+      yield* place.hold(now)
     })
 }
 
@@ -168,9 +168,13 @@ const saveIn = (place: holding.Place, kept: boolean, told: Effect.Effect<void>, 
 export const keyValueStore = (store: StateStore, key = "arcp", options: StoreOptions = {}): ClientState =>
   Effect.gen(function* () {
     const { copied = false, onHeld = heldElsewhere } = options
-    const opened = yield* open(store, key)
     const place = yield* holding.make(store, key, copied)
-    const mine = yield* place.take(opened.saved?.sessionId)
+    const free = yield* place.take
+    // Not before: whoever had the place may have saved until it left.
+    const opened = yield* open(store, key)
+    const sessionId = opened.saved?.sessionId
+    const mine =
+      free && (sessionId === undefined || ((yield* place.settled) && (yield* place.hold(sessionId))))
     if (!mine) yield* onHeld
     const saved = mine ? opened.saved : undefined
     return { saved, jobs: keptJobs(saved), save: saveIn(place, mine || copied, onHeld, opened.save) }

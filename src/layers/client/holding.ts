@@ -23,16 +23,21 @@ interface Owner {
 
 /** The place of one client in a store. */
 export interface Place {
-  /** Returns whether nobody else that is alive saves here, or has the session. */
-  readonly take: (sessionId: string | undefined) => Effect.Effect<boolean>
-  /** Holds another session from now on. */
-  readonly move: (sessionId: string) => Effect.Effect<void>
+  /** Becomes the owner; returns whether nobody else that is alive was. What is saved is read after this. */
+  readonly take: Effect.Effect<boolean>
+  /** Returns whether nobody else became the owner at the same time; waits for those that have looked before it was this. */
+  readonly settled: Effect.Effect<boolean>
+  /** Holds a session from now on, in place of the one before; returns whether nobody else that is alive has it. */
+  readonly hold: (sessionId: string) => Effect.Effect<boolean>
   /** Returns whether nobody else has become the owner since. */
   readonly isMine: Effect.Effect<boolean>
 }
 
 /** Milliseconds that a lock is waited for: a page that is loaded anew meets the end of the one before. */
 const patience = 1_000
+
+/** Milliseconds between another process's look at the owner and its becoming that, at most; stores take long only when they are far. */
+const settling = 100
 
 /** Owners and sessions of this process's clients. */
 const heldHere = new Set<string>()
@@ -160,16 +165,24 @@ export const make = (
       )
     )
     return {
-      take: (sessionId) =>
-        Effect.gen(function* () {
-          const noted = copied ? undefined : yield* owner
-          if (noted !== undefined && isAlive(noted, clock.unsafeCurrentTimeMillis())) return false
-          if (sessionId !== undefined && !(yield* sessions.hold(sessionId))) return false
-          heldHere.add(self.id)
-          yield* note(JSON.stringify(self))
-          return true
-        }),
-      move: (sessionId) => Effect.asVoid(sessions.hold(sessionId)),
+      take: Effect.gen(function* () {
+        const noted = copied ? undefined : yield* owner
+        if (noted !== undefined && isAlive(noted, clock.unsafeCurrentTimeMillis())) return false
+        heldHere.add(self.id)
+        yield* note(JSON.stringify(self))
+        return true
+      }),
+      // Pages have locks for that. Time that is simulated does not wait for other processes.
+      settled:
+        copied || pid === undefined
+          ? isMine
+          : Effect.zipRight(
+              Effect.async<void>((resume) => {
+                setTimeout(() => resume(Effect.void), settling)
+              }),
+              isMine
+            ),
+      hold: sessions.hold,
       isMine
     }
   })

@@ -149,6 +149,60 @@ describe("a store that two clients use", () => {
   )
 })
 
+describe("two that come at the same time", () => {
+  const { Steps, go, steps } = makeSteps()
+  it.scoped("are told apart before either has shown the session to the runtime", () =>
+    Effect.gen(function* () {
+      const { store, values } = makeStore()
+      const first = yield* start(store)
+      const was = yield* first.client.resumeState
+      yield* first.end
+      // The other one has looked for an owner before this one was noted, and is noted after it.
+      const other = JSON.stringify({ id: "another process's", since: 0 })
+      const raced = yield* start({
+        get: store.get,
+        set: (key, value) =>
+          Effect.zipRight(
+            store.set(key, value),
+            Effect.sync(() => {
+              if (key === "arcp.owner") values.set(key, other)
+            })
+          )
+      })
+      assert.notStrictEqual(yield* raced.id, was.sessionId)
+      assert.strictEqual(raced.told.times, 1)
+      assert.deepStrictEqual(yield* raced.client.restored, [])
+      const winner = yield* start(makeStore().store, { resume: was })
+      assert.strictEqual(yield* winner.id, was.sessionId)
+    }).pipe(Effect.provide(runtime([steps])))
+  )
+
+  it.scoped("one that leaves while the next one looks has its last words read", () =>
+    Effect.gen(function* () {
+      const { store } = makeStore()
+      const first = yield* start(store)
+      const was = yield* first.id
+      const jobs: Array<string> = []
+      const leave = Effect.gen(function* () {
+        if (jobs.length > 0) return
+        const { jobId } = yield* first.submit(Steps).pipe(Effect.orDie)
+        jobs.push(jobId)
+        yield* first.end
+      })
+      const next = yield* start({
+        get: (key) => (key === "arcp.owner" ? Effect.zipRight(leave, store.get(key)) : store.get(key)),
+        set: store.set
+      })
+      assert.strictEqual(yield* next.id, was)
+      assert.deepStrictEqual(
+        (yield* next.client.restored).map(({ jobId }) => jobId),
+        jobs
+      )
+      yield* go
+    }).pipe(Effect.provide(runtime([steps])))
+  )
+})
+
 describe("an owner in another process", () => {
   const child = Effect.acquireRelease(
     Effect.promise(async () => {
