@@ -123,12 +123,10 @@ export const unsendable = (value: unknown): string | undefined => {
   try {
     JSON.stringify(value, (name: string, part: unknown) => {
       at = name
+      // Of anything but these JSON would say `{}`, or nothing.
       if (
         (typeof part === "number" && !Number.isFinite(part)) ||
-        part instanceof Map ||
-        part instanceof Set ||
-        part instanceof Promise ||
-        /^(f|sy)/.test(typeof part) ||
+        !/ (N|St|Bo|Un|O|Array])/.test({}.toString.call(part)) ||
         half.test(`${name} ${typeof part === "string" ? part : ""}`)
       )
         throw part
@@ -136,7 +134,7 @@ export const unsendable = (value: unknown): string | undefined => {
     })
     return undefined
   } catch {
-    return `payload: ${half.test(at) ? "a name" : at}: cannot be sent as JSON`
+    return `payload: ${half.test(at) ? "a name" : at}: is not JSON`
   }
 }
 

@@ -52,3 +52,6 @@ export const make = (services: ConnectionServices) => ({
       return Fiber.interruptAll([...served.beside])
     })
 })
+
+/** What runs the connections of sessions. */
+export type Connections = ReturnType<typeof make>

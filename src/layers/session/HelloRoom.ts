@@ -182,3 +182,6 @@ export const make = (
       greet: (connection) => inPlace(door, options.maxPendingHellos, receive(connection))
     }
   })
+
+/** Where connections are until their hello is decided. */
+export type HelloRoom = Effect.Effect.Success<ReturnType<typeof make>>

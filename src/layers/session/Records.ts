@@ -76,3 +76,6 @@ export const make = (services: {
 
   return { ring: () => bell.give(), write, run }
 }
+
+/** What stores the records of sessions. */
+export type Records = ReturnType<typeof make>

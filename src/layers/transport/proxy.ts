@@ -30,6 +30,10 @@ const through = async (url: string): Promise<HttpProxy | undefined> => {
       message: `${label(proxy)}, which the environment names as the proxy for ${label(url)}, is none: use http://HOST:PORT or https://…`
     })
   const agent = new HttpsProxyAgent(proxy)
+  // Else the agent looks for it in the stack of whoever asks, which is not always long enough.
+  const secureEndpoint = /^wss:/i.test(url)
+  agent.protocol = secureEndpoint ? "https:" : "http:"
+  Object.assign(agent.options, { secureEndpoint })
   let status: number | undefined
   agent.once("proxyConnect", ({ statusCode }: { readonly statusCode: number }) => {
     status = statusCode

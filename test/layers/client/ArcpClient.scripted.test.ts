@@ -497,14 +497,14 @@ describe("ArcpClient with a scripted runtime", () => {
       const cycle: Array<unknown> = []
       cycle.push(cycle)
       const inputs: ReadonlyArray<readonly [unknown, RegExp]> = [
-        [{ a: { b: Number.POSITIVE_INFINITY } }, /^payload: b: cannot be sent as JSON/],
+        [{ a: { b: Number.POSITIVE_INFINITY } }, /^payload: b: is not JSON/],
         [[Number.NaN], /^payload: 0: /],
         [{ a: 1n }, /^payload: a: /],
         [{ m: new Map() }, /^payload: m: /],
         [new Set(), /^payload: input: /],
         ["\ud800", /^payload: input: /],
         [{ "\udc00": 1 }, /^payload: a name: /],
-        [cycle, /cannot be sent as JSON/]
+        [cycle, /is not JSON/]
       ]
       for (const [input, problem] of inputs) {
         const error = yield* Effect.flip(client.submit("x", input))

@@ -121,6 +121,10 @@ describe("a proxy of the environment", () => {
         yield* environment({ [name]: `http://127.0.0.1:${port}`, HTTP_PROXY: "http://127.0.0.1:1" })
         const tls = selfSigned()
         const server = yield* listening({ tls, host: "localhost" })
+        // The agent must not depend on who seems to call it.
+        const limit = Error.stackTraceLimit
+        Error.stackTraceLimit = 0
+        yield* Effect.addFinalizer(() => Effect.sync(() => Object.assign(Error, { stackTraceLimit: limit })))
         const url = server.address.replace(/\/\/[^:]*:/, "//localhost:")
         expect(yield* exchange(server, url, { ca: tls.cert })).toEqual(both)
         expect(asked.map(({ target }) => target)).toEqual([new URL(url.replace("wss", "https")).host])

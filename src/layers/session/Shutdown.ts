@@ -1,0 +1,89 @@
+/**
+ * The end of all sessions, in this order: jobs end, and the sessions hear of it; each is told goodbye after the last frame that
+ * waits for it; the connections close; the records are written. Nothing of it is waited for longer than its part may take.
+ */
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as FiberId from "effect/FiberId"
+import type { Jobs } from "../../services/jobs/Jobs.js"
+import type { Options } from "../../services/runtime/RuntimeOptions.js"
+import { within } from "../../services/runtime/within.js"
+import { closeCode } from "../../services/transport/Transport.js"
+import type { Records } from "./Records.js"
+import type { SessionTable } from "./SessionTable.js"
+
+/** What a shutdown gives each of its parts beyond the graces of the jobs, in real time. */
+const shutdownMargin = Duration.seconds(3)
+
+/** Counts the connections that are served, so that a shutdown can wait until there are none. */
+export class Connected {
+  private running = 0
+  private idle = Deferred.unsafeMake<void>(FiberId.none)
+
+  constructor() {
+    Deferred.unsafeDone(this.idle, Effect.void)
+  }
+  begin(): void {
+    if (this.running++ === 0) this.idle = Deferred.unsafeMake<void>(FiberId.none)
+  }
+  end(): void {
+    if (--this.running === 0) Deferred.unsafeDone(this.idle, Effect.void)
+  }
+  /** Returns when nobody is connected. */
+  readonly none: Effect.Effect<void> = Effect.suspend(() => Deferred.await(this.idle))
+}
+
+interface ShutdownServices {
+  readonly jobs: Jobs["Type"]
+  readonly options: Options
+  readonly table: SessionTable
+  readonly records: Records
+  readonly connected: Connected
+}
+
+/** How all sessions end, and whether they do. */
+export interface Shutdown {
+  /** Tells whether it has begun: nobody comes in any more. */
+  readonly begun: () => boolean
+  /** Returns when it has begun. */
+  readonly halted: Effect.Effect<void>
+  /** Ends everything once, in a fiber of its own: whoever asks, and whoever asks again, waits until it is done. */
+  readonly run: Effect.Effect<void>
+}
+
+const ending = ({ connected, jobs, options, records, table }: ShutdownServices): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    yield* within(jobs.shutdown, Duration.sum(options.shutdownGrace, shutdownMargin))
+    for (const [session, attachment] of table.attachments())
+      attachment.outbox.close({
+        code: closeCode.goingAway,
+        reason: "shutdown",
+        drained: true,
+        frame: session.frame({ type: "session.bye", payload: { reason: "shutdown" } })
+      })
+    yield* within(connected.none, shutdownMargin)
+    yield* within(Effect.ignoreLogged(records.write), shutdownMargin)
+  })
+
+/** Makes the end of the sessions in a table. */
+export const make = (services: ShutdownServices): Shutdown => {
+  const halted = Deferred.unsafeMake<void>(FiberId.none)
+  const ended = Deferred.unsafeMake<void>(FiberId.none)
+  let begun = false
+  return {
+    begun: () => begun,
+    halted: Deferred.await(halted),
+    run: Effect.suspend(() => {
+      if (begun) return Deferred.await(ended)
+      begun = true
+      return Effect.logInfo("shutting down").pipe(
+        Effect.zipRight(Deferred.succeed(halted, undefined)),
+        Effect.zipRight(ending(services)),
+        Effect.ensuring(Deferred.succeed(ended, undefined)),
+        Effect.forkDaemon,
+        Effect.zipRight(Deferred.await(ended))
+      )
+    })
+  }
+}
