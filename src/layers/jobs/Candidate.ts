@@ -4,6 +4,7 @@ import type * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
 import type { ArcpError } from "../../protocol/Errors.js"
 import type { Registered } from "../../services/agents/Agent.js"
+import type { Submit } from "../../services/jobs/Admission.js"
 import type { Job } from "../../services/jobs/Job.js"
 import type { JobSession } from "../../services/jobs/Jobs.js"
 import type { Lease as LeaseTag } from "../../services/lease/Lease.js"
@@ -35,3 +36,16 @@ export interface Candidate {
  * for `awaited.opened`.
  */
 export type Open = (candidate: Candidate, hold: Hold) => Effect.Effect<LiveJob, ArcpError>
+
+/** Returns the job as admission sees it. */
+export const submitOf = ({ input, record }: Candidate): Submit => ({
+  agent: record.agent,
+  input,
+  lease: record.lease,
+  leaseConstraints: record.leaseConstraints ?? {},
+  maxRuntimeSec: record.maxRuntimeSec,
+  idempotencyKey: record.idempotencyKey,
+  sessionId: record.sessionId,
+  traceId: record.traceId,
+  parentJobId: record.parentJobId
+})

@@ -16,13 +16,12 @@ import * as Budget from "../../protocol/Budget.js"
 import { type ArcpError, InternalError, InvalidRequest, toPayload } from "../../protocol/Errors.js"
 import { deadPattern } from "../../protocol/Lease.js"
 import { type Credential, toWire } from "../../services/credentials/Credentials.js"
-import type { Submit } from "../../services/jobs/Admission.js"
 import type { JobService } from "../../services/jobs/Job.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
 import * as Lease from "../lease/Lease.js"
-import type { Candidate, Open } from "./Candidate.js"
+import { type Candidate, type Open, submitOf } from "./Candidate.js"
 import * as Checks from "./Checks.js"
 import * as Delegation from "./Delegation.js"
 import * as Durable from "./durable/Durable.js"
@@ -383,19 +382,6 @@ export const make = (parts: JobParts): Open => {
     })
   return open
 }
-
-/** Returns the job as admission sees it. */
-const submitOf = ({ input, record }: Candidate): Submit => ({
-  agent: record.agent,
-  input,
-  lease: record.lease,
-  leaseConstraints: record.leaseConstraints ?? {},
-  maxRuntimeSec: record.maxRuntimeSec,
-  idempotencyKey: record.idempotencyKey,
-  sessionId: record.sessionId,
-  traceId: record.traceId,
-  parentJobId: record.parentJobId
-})
 
 /** Returns the message that a job answers; none of a delegated one. */
 const requestIdOf = ({ parent, record }: Candidate) => (parent === undefined ? record.submitId : undefined)

@@ -74,15 +74,17 @@ export const make = (services: ShutdownServices): Shutdown => {
   return {
     begun: () => begun,
     halted: Deferred.await(halted),
-    run: Effect.suspend(() => {
-      if (begun) return Deferred.await(ended)
+    // Whoever begins it may be interrupted, but not between saying so and starting it: others would wait for ever.
+    run: Effect.uninterruptibleMask((restore) => {
+      if (begun) return restore(Deferred.await(ended))
       begun = true
       return Effect.logInfo("shutting down").pipe(
         Effect.zipRight(Deferred.succeed(halted, undefined)),
         Effect.zipRight(ending(services)),
         Effect.ensuring(Deferred.succeed(ended, undefined)),
+        restore,
         Effect.forkDaemon,
-        Effect.zipRight(Deferred.await(ended))
+        Effect.zipRight(restore(Deferred.await(ended)))
       )
     })
   }
