@@ -123,13 +123,15 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
           parts.options.maxOutboundFrameBytes
         )
         return Effect.ensuring(
-          Terminal.write(
-            parts,
-            job,
-            { send: () => {} },
-            () => terminal,
-            at,
-            () => record
+          Effect.gen(() =>
+            Terminal.write(
+              parts,
+              job,
+              { send: () => {} },
+              () => terminal,
+              at,
+              () => record
+            )
           ),
           Effect.sync(() => unsettled.settle(record.jobId))
         )

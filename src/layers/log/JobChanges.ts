@@ -1,7 +1,9 @@
 /** What changes jobs rather than adding events to them: their records, their owners, and who observes them. */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type { InternalError } from "../../protocol/Errors.js"
 import type { EventLog } from "../../services/log/EventLog.js"
+import { Pending } from "../../services/runtime/Pending.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
 import { Account } from "./Account.js"
 import { type JobState, jobStateOf } from "./JobState.js"
@@ -89,13 +91,14 @@ export const make = (parts: LogParts) => {
     record: JobRecord,
     view: ViewState,
     opening: Opening = {}
-  ): Effect.Effect<JobState, InternalError> =>
-    Effect.suspend(() => {
-      const job = placeBelow(live.newJob(record), record, opening)
-      const change = storing(parts, job, record, view, opening)
-      const opened = Effect.as(committer.change(change), job)
-      return retention.isBlocked(job) ? Effect.zipRight(retention.room(job), opened) : opened
-    })
+  ): Effect.Effect<JobState, InternalError> => {
+    const job = placeBelow(live.newJob(record), record, opening)
+    const change = storing(parts, job, record, view, opening)
+    const opened = new Pending<JobState, InternalError>((done) =>
+      committer.enqueue({ _tag: "Change", change, done: (exit) => done(Exit.as(exit, job)) })
+    )
+    return retention.isBlocked(job) ? Effect.zipRight(retention.room(job), opened) : opened
+  }
 
   const reopenJob = (record: JobRecord, opening: Pick<Opening, "parent" | "secrets"> = {}) =>
     Effect.map(live.loadJob(record), (job) => {
