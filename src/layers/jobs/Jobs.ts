@@ -111,7 +111,9 @@ export const make = Effect.gen(function* () {
 
   return Jobs.of({
     submit: (session, request) =>
-      submit(session, request).pipe(Faults.contained("a submit was answered"), Effect.mapError(toInternal)),
+      Effect.catchAllCause(submit(session, request), (cause) =>
+        Effect.failCause(cause).pipe(Faults.contained("a submit was answered"), Effect.mapError(toInternal))
+      ),
     refuse: (session, request, error) =>
       refuse(session, request, error).pipe(
         Faults.contained("a submit was refused"),

@@ -17,6 +17,7 @@ import { deadPattern } from "../../protocol/Lease.js"
 import { type Credential, toWire } from "../../services/credentials/Credentials.js"
 import type { JobService } from "../../services/jobs/Job.js"
 import type { JobLog } from "../../services/log/EventLog.js"
+import * as Decided from "../../services/runtime/decided.js"
 import { type Errand, exitOf } from "../../services/runtime/Pending.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
@@ -375,7 +376,7 @@ const begin = (
 /** Returns what opens a job that is decided: mints, stores, accepts and runs. */
 export const make = (parts: JobParts): Open => {
   const open: Open = (given, hold) =>
-    Effect.gen(function* () {
+    Decided.gen(function* () {
       const { parent } = given
       yield* parts.admission.check(given.session.identity, submitOf(given))
       yield* parts.running.count(given.record, hold)
