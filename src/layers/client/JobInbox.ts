@@ -375,8 +375,7 @@ const wireCredential = Check.ifGood(
     id: Check.string,
     value: Check.string,
     endpoint: Check.string,
-    profile: Check.optional(Check.string),
-    constraints: Check.anything
+    profile: Check.optional(Check.string)
   }),
   undefined
 )
@@ -390,9 +389,8 @@ const inputRequest = Check.ifGood(
   Check.object<InputRequest>({
     input_id: Check.text,
     prompt: Check.string,
-    schema: Check.anything,
-    choices: Check.optional(Check.array(Check.anything)),
-    about: Check.optional(Check.object({ value: Check.anything, sha256: Check.string })),
+    choices: Check.optional(Check.list),
+    about: Check.optional(Check.object<InputRequest["about"] & {}>({ sha256: Check.string })),
     expires_at: Check.optional(Check.string)
   }),
   undefined
