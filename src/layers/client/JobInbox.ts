@@ -351,8 +351,7 @@ const wireCredential = Check.ifGood(
     id: Check.string,
     value: Check.string,
     endpoint: Check.string,
-    profile: Check.optional(Check.string),
-    constraints: Check.anything
+    profile: Check.optional(Check.string)
   }),
   undefined
 )

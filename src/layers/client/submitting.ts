@@ -83,7 +83,9 @@ const submitRaw = (
       max_runtime_sec:
         options.maxRuntime === undefined ? undefined : Duration.toMillis(options.maxRuntime) / 1000
     }
-    const context = Tracing.contextOf(Context.getOption(yield* Effect.context<never>(), Tracer.ParentSpan))
+    const context = yield* Effect.map(Effect.context<never>(), (services) =>
+      Tracing.contextOf(Context.getOption(services, Tracer.ParentSpan))
+    )
     const current = context?.traceparent.slice(3, 35)
     const traceId = options.traceId ?? current ?? session.options.traceId()
     const extensions =

@@ -160,7 +160,7 @@ export const run = (
   /** It is run again: what was said of it is not said again, but its new credentials are. */
   again?: { readonly minted: ReadonlyArray<Credential> }
 ): Effect.Effect<Exit.Exit<unknown, ArcpError>> => {
-  const { credentials, ids, log, now, options, store } = parts
+  const { credentials, log, now, options, store } = parts
   const { record, session } = candidate
   if (parts.running.graceOver) Survival.endAll(parts)
   const journal = Durable.journalOf(parts, candidate)
@@ -174,7 +174,8 @@ export const run = (
     record,
     deadline: Limits.deadline(record, now()),
     now,
-    resultId: () => ids.unsafeMake("res"),
+    // A job has one result: what is said of it before its first chunk holds also when it is run again.
+    resultId: () => record.jobId.replace(/^[a-z]+/, "res"),
     options,
     awaitEmits: options.awaitEmits || candidate.agent.awaitEmits,
     chunked: session.features.includes("result_chunk"),
