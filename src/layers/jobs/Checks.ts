@@ -78,14 +78,16 @@ export const checkConstraints = (
     : Effect.void
 
 /** The parameters that make two submits with one idempotency key the same. */
-export const parameters = (submit: Message.Submit): Effect.Effect<string> =>
+export const parameters = (submit: Message.Submit, fork: unknown): Effect.Effect<string> =>
   inTurns(() =>
     CanonicalJson.stringifying([
       submit.agent,
       submit.input ?? null,
       submit.lease_request ?? null,
       submit.lease_constraints ?? null,
-      submit.max_runtime_sec ?? null
+      submit.max_runtime_sec ?? null,
+      // As it was before there were any.
+      ...(fork === undefined ? [] : [fork])
     ])
   )
 

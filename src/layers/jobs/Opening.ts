@@ -238,13 +238,18 @@ export const run = (
     })
     return Effect.zipRight(told, ran)
   }
-  if (dead === undefined) return ran
-  const warned = emitter.emitAnywhere("log", {
-    level: "warn",
-    message: `the lease: ${dead}`,
-    attributes: { reason: "lease_pattern" }
+  const { forked } = candidate
+  if (dead === undefined && forked === undefined) return ran
+  const said = Effect.gen(function* () {
+    if (forked !== undefined) yield* emitter.emitAnywhere("status", forked)
+    if (dead !== undefined)
+      yield* emitter.emitAnywhere("log", {
+        level: "warn",
+        message: `the lease: ${dead}`,
+        attributes: { reason: "lease_pattern" }
+      })
   })
-  return Effect.zipRight(Effect.ignore(warned), ran)
+  return Effect.zipRight(Effect.ignore(said), ran)
 }
 
 /** Sends the accept before every event of the job; that of a delegated one comes with its first event (§4.3). */

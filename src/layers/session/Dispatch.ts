@@ -178,7 +178,8 @@ const submitted = (
   const { extensions, id, parentSpan, payload, trace_id: traceId } = message
   const request = { id, traceId, parentSpan }
   const adopt = extensions?.["x-vendor.effect-arcp.adopt"]
-  const submit = Effect.suspend(() => jobs.submit(session, { ...request, payload, adopt }))
+  const fork = extensions?.[Vendor.fork]
+  const submit = Effect.suspend(() => jobs.submit(session, { ...request, payload, adopt, fork }))
   return proceedAfter(submits(decided(jobs, session, request, submit), bytes))
 }
 
