@@ -60,9 +60,7 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
         cancelRequested: { ...(reason === undefined ? {} : { reason }), at: now() }
       }
       // Queued before the handler hears of it, so the answer comes before what its finalizers emit.
-      const stored = yield* Effect.forkDaemon(storeWish(job))
-      stored.addObserver(underway.begin())
-      live.cancelStored = Fiber.await(stored)
+      live.cancelStored = Fiber.await(yield* underway.fork(storeWish(job)))
       live.cancel(reason)
     }).pipe(Effect.uninterruptible)
 

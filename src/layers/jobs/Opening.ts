@@ -169,7 +169,7 @@ export function* run(
   const durable =
     journal === undefined || candidate.agent.restart !== "steps"
       ? undefined
-      : Durable.make(parts, job, journal, candidate)
+      : Durable.make(parts, job, journal, candidate, live)
   const emitter = Emitter.make({
     log,
     job,
@@ -203,11 +203,12 @@ export function* run(
     onExpired: () => live.end({ _tag: "LeaseExpired" }),
     misplaced: durable?.misplaced
   })
-  const { sleep, step } = durable ?? Steps.none
+  const { input, sleep, step } = durable ?? Steps.none
   const service: JobService = {
     ...emitter.service,
     step,
     sleep,
+    input,
     delegate: Delegation.make({ parts, open, parent: { live, log: job }, emitter, lease, durable }),
     credentials: Effect.sync(() => credentials.held(record.jobId)),
     rotateCredential: rotation(parts, live, emitter)
@@ -237,11 +238,14 @@ export function* run(
         emitter.secretStatus(sessionId, { phase: "credential_rotated", ...shown }, { value }, isShown)
       )
     }
-  } else if (dead !== undefined) {
+  } else {
+    const { forked } = candidate
+    if (forked !== undefined) yield* Effect.ignore(emitter.emitAnywhere("status", forked))
     const attributes = { reason: "lease_pattern" }
-    yield* Effect.ignore(
-      emitter.emitAnywhere("log", { level: "warn", message: `the lease: ${dead}`, attributes })
-    )
+    if (dead !== undefined)
+      yield* Effect.ignore(
+        emitter.emitAnywhere("log", { level: "warn", message: `the lease: ${dead}`, attributes })
+      )
   }
   return yield* Runner.run(context)
 }

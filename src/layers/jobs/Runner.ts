@@ -228,6 +228,7 @@ export function* run(context: RunContext): Errand<Exit.Exit<unknown, ArcpError>>
     yield* left(context)
     return Exit.fail(leftToTheNext)
   }
+  if (live.inputs !== undefined) yield* live.inputs.end
   live.concluded = true
   const concluded = yield* conclude(context, fiber)
   yield* live.cancelStored
