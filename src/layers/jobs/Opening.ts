@@ -160,21 +160,22 @@ export const run = (
   /** It is run again: what was said of it is not said again, but its new credentials are. */
   again?: { readonly minted: ReadonlyArray<Credential> }
 ): Effect.Effect<Exit.Exit<unknown, ArcpError>> => {
-  const { credentials, ids, log, now, options, store } = parts
+  const { credentials, log, now, options, store } = parts
   const { record, session } = candidate
   if (parts.running.graceOver) Survival.endAll(parts)
   const journal = Durable.journalOf(parts, candidate)
   const durable =
     journal === undefined || candidate.agent.restart !== "steps"
       ? undefined
-      : Durable.make(parts, job, journal, candidate)
+      : Durable.make(parts, job, journal, candidate, live)
   const emitter = Emitter.make({
     log,
     job,
     record,
     deadline: Limits.deadline(record, now()),
     now,
-    resultId: () => ids.unsafeMake("res"),
+    // A job has one result: what is said of it before its first chunk holds also when it is run again.
+    resultId: () => record.jobId.replace(/^[a-z]+/, "res"),
     options,
     awaitEmits: options.awaitEmits || candidate.agent.awaitEmits,
     chunked: session.features.includes("result_chunk"),
@@ -200,11 +201,12 @@ export const run = (
     onExpired: () => live.end({ _tag: "LeaseExpired" }),
     misplaced: durable?.misplaced
   })
-  const { sleep, step } = durable ?? Steps.none
+  const { input, sleep, step } = durable ?? Steps.none
   const service: JobService = {
     ...emitter.service,
     step,
     sleep,
+    input,
     delegate: Delegation.make({ parts, open, parent: { live, log: job }, emitter, lease, durable }),
     credentials: Effect.sync(() => credentials.held(record.jobId)),
     rotateCredential: rotation(parts, live, emitter)
@@ -236,13 +238,18 @@ export const run = (
     })
     return Effect.zipRight(told, ran)
   }
-  if (dead === undefined) return ran
-  const warned = emitter.emitAnywhere("log", {
-    level: "warn",
-    message: `the lease: ${dead}`,
-    attributes: { reason: "lease_pattern" }
+  const { forked } = candidate
+  if (dead === undefined && forked === undefined) return ran
+  const said = Effect.gen(function* () {
+    if (forked !== undefined) yield* emitter.emitAnywhere("status", forked)
+    if (dead !== undefined)
+      yield* emitter.emitAnywhere("log", {
+        level: "warn",
+        message: `the lease: ${dead}`,
+        attributes: { reason: "lease_pattern" }
+      })
   })
-  return Effect.zipRight(Effect.ignore(warned), ran)
+  return Effect.zipRight(Effect.ignore(said), ran)
 }
 
 /** Sends the accept before every event of the job; that of a delegated one comes with its first event (§4.3). */

@@ -16,6 +16,7 @@ import type { JobRecord } from "../../services/store/Store.js"
 import * as Answers from "./Answers.js"
 import type { Candidate, Open } from "./Candidate.js"
 import * as Checks from "./Checks.js"
+import * as Forking from "./durable/Forking.js"
 import * as Survival from "./durable/Survival.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
@@ -94,7 +95,11 @@ const check = (
 ): Effect.Effect<Candidate, ArcpError> =>
   Effect.gen(function* () {
     const { now, options, policy, registry } = parts
-    const { payload } = request
+    const origin =
+      request.fork === undefined ? undefined : yield* Forking.originOf(parts, session.identity, request.fork)
+    const payload =
+      origin === undefined ? request.payload : yield* Forking.filled(parts, origin, request.payload)
+    if (origin !== undefined) yield* Checks.checkShape(payload, session.features)
     yield* Checks.checkAgent(policy, session.identity, ref.name)
     const agent = yield* registry.resolve(ref)
     yield* Checks.checkConstraints(payload.lease_constraints, now())
@@ -107,6 +112,7 @@ const check = (
       return yield* new InvalidRequest({
         message: "this agent streams its result; negotiate the result_chunk feature"
       })
+    if (origin !== undefined) yield* Forking.check(parts, origin, agent, lease)
     const run = yield* agent.prepare(payload.input)
     const record: JobRecord = {
       ...Answers.newRecord(parts, session, request, `${agent.name}@${agent.version}`),
@@ -116,13 +122,15 @@ const check = (
       survival: Survival.begun(agent.restart, session, now(), payload.max_runtime_sec),
       ...keyed
     }
+    const begun = origin === undefined ? undefined : yield* Forking.take(parts, origin, record.jobId)
     return {
       session,
       record,
       run,
       agent,
       input: payload.input,
-      parentSpan: Tracing.submitter(record)
+      parentSpan: Tracing.submitter(record),
+      ...begun
     }
   })
 
@@ -139,7 +147,8 @@ const decide = (
     const ref = yield* Checks.checkShape(payload, session.features)
     const { principal } = session.identity
     const key = payload.idempotency_key
-    const digest = key === undefined ? undefined : yield* secrets.digest(yield* Checks.parameters(payload))
+    const digest =
+      key === undefined ? undefined : yield* secrets.digest(yield* Checks.parameters(payload, request.fork))
     if (wanted !== undefined) return yield* adopt(parts, session, request, wanted, digest)
     if (key !== undefined && digest !== undefined) {
       yield* reservations.take(`key ${principal} ${key}`, hold)
