@@ -13,6 +13,12 @@ export const encoding = "x-vendor.effect-arcp.encoding"
 /** Event kind: a step of a durable job, `{key, state: started|ended|failed|retry, attempt, ms?}`. */
 export const step = "x-vendor.effect-arcp.step"
 
+/** Event kind: a durable job asks and waits, `{input_id, prompt, schema?, choices?, about?: {value, sha256}, expires_at?}`. */
+export const inputRequest = "x-vendor.effect-arcp.input_request"
+
+/** Event kind: it waits no more, `{input_id, reason: answered|expired|cancelled, by?, value?}`. */
+export const inputClosed = "x-vendor.effect-arcp.input_closed"
+
 /** In the payload of an event: the step in which it was emitted, `{key, attempt}`. It is the kind of the steps' own events. */
 export const inStep = "x-vendor.effect-arcp.in_step"
 
