@@ -6,9 +6,11 @@ export type { Lease, LeaseConstraints } from "../protocol/Lease.js"
 export type { AgentEntry, JobEntry, Subscribed } from "../protocol/Message.js"
 export * as Errors from "../public/Errors.js"
 export {
+  type AnswerOptions,
   type ClientError,
   type EventOf,
   type Gap,
+  type InputRequest,
   type JobEvent,
   type Known,
   type OtherEvent,

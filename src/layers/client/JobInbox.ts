@@ -18,6 +18,7 @@ import * as Vendor from "../../protocol/Vendor.js"
 import {
   type ClientError,
   type Gap,
+  type InputRequest,
   type JobCredential,
   type JobEvent,
   ProtocolViolation
@@ -59,6 +60,9 @@ export class JobInbox {
   readonly progress = new Cell<Body<"progress"> | undefined>(undefined)
   readonly budget = new Cell<ReadonlyMap<string, number>>(new Map())
   readonly credentials = new Cell<ReadonlyArray<JobCredential>>([])
+  /** What the job waits for, and ids of what it waits for no more: a replay in another session tells of both again. */
+  readonly #open = new Cell<ReadonlyArray<InputRequest>>([])
+  readonly #closed = new Set<unknown>()
   /** After which event the chunks begin. */
   #chunksAfter: number | undefined
   readonly #end = Deferred.unsafeMake<Message.JobResult, ClientError>(FiberId.none)
@@ -309,12 +313,31 @@ export class JobInbox {
     return { kind: "gap", ts: new Date(this.#host.now()).toISOString(), body }
   }
 
+  /** What the job asks, each once for each reader, while it is open. */
+  readonly inputs: Stream.Stream<InputRequest> = this.#open.reader(() => {
+    const seen = new Set<unknown>()
+    return () => {
+      const next = this.#open.current.find(({ input_id }) => !seen.has(input_id))
+      return next && (seen.add(next.input_id), [next])
+    }
+  })
+
+  #ask(open: ReadonlyArray<InputRequest>): void {
+    this.#open.set(open.filter(({ input_id }) => !this.#closed.has(input_id)))
+  }
+
   /** What is interesting as it is now. */
   #notice(event: JobEvent): void {
     if (event.kind === "progress") this.progress.set(event.body)
     else if (event.kind === "metric" && event.body.name === "cost.budget.remaining") {
       if (event.body.unit !== undefined)
         this.budget.set(new Map([...this.budget.current, [event.body.unit, event.body.value]]))
+    } else if (event.kind === Vendor.inputRequest) {
+      const request = inputRequest(event.body, "")
+      if (request !== undefined) this.#ask([...this.#open.current, request])
+    } else if (event.kind === Vendor.inputClosed) {
+      this.#closed.add((Object(event.body) as { readonly input_id?: unknown }).input_id)
+      this.#ask(this.#open.current)
     } else if (event.kind === "status" && event.body.phase === "credential_rotated") {
       const { id, value } = event.body as { readonly id?: unknown; readonly value?: unknown }
       if (typeof value === "string")
@@ -330,6 +353,7 @@ export class JobInbox {
     this.progress.end()
     this.budget.end()
     this.credentials.end()
+    this.#open.end()
   }
 }
 
@@ -360,3 +384,14 @@ const credential = (wire: unknown): ReadonlyArray<JobCredential> => {
   const read = wireCredential(wire, "")
   return read === undefined ? [] : [{ ...read, value: Redacted.make(read.value) }]
 }
+
+const inputRequest = Check.ifGood(
+  Check.object<InputRequest>({
+    input_id: Check.text,
+    prompt: Check.string,
+    choices: Check.optional(Check.list),
+    about: Check.optional(Check.object<InputRequest["about"] & {}>({ sha256: Check.string })),
+    expires_at: Check.optional(Check.string)
+  }),
+  undefined
+)

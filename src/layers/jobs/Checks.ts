@@ -191,6 +191,9 @@ export const accepted = (
 const parkedOf = ({ endedAt, survival }: JobRecord) =>
   survival?.parked === undefined || endedAt !== undefined ? {} : { parked: survival.parked }
 
+const waitingOf = ({ endedAt, waitingFor }: JobRecord) =>
+  waitingFor === undefined || endedAt !== undefined ? {} : { waiting_for: waitingFor }
+
 /** Returns the answer to a subscribe (§7.6). */
 export const subscribed = (
   job: JobRecord,
@@ -212,6 +215,7 @@ export const subscribed = (
   ...(job.delegateId === undefined ? {} : { delegate_id: job.delegateId }),
   trace_id: job.traceId,
   ...parkedOf(job),
+  ...waitingOf(job),
   subscribed_from: answer.subscribedFrom,
   replayed: answer.replayed
 })
@@ -231,6 +235,7 @@ export const entry = (job: JobRecord): Message.TimedJobEntry => ({
   trace_id: job.traceId,
   last_event_seq: job.lastEventSeq,
   ...parkedOf(job),
+  ...waitingOf(job),
   ...(job.endedAt === undefined ? {} : { [Message.completedAt]: timestamp(job.endedAt) })
 })
 

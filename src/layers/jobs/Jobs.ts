@@ -22,6 +22,7 @@ import { TurnShare } from "../../services/runtime/TurnShare.js"
 import { inRealTime, within } from "../../services/runtime/within.js"
 import { Store } from "../../services/store/Store.js"
 import * as Cancel from "./Cancel.js"
+import * as Answering from "./durable/Answering.js"
 import { Owners } from "./durable/Owners.js"
 import * as Reopening from "./durable/Reopening.js"
 import * as Survival from "./durable/Survival.js"
@@ -107,6 +108,7 @@ export const make = Effect.gen(function* () {
   const ownership = Ownership.make(parts)
   const lookup = Lookup.make(parts, ownership, recovery)
   const { cancel, cancelAll } = Cancel.make(parts, ownership, lookup)
+  const answer = Answering.make(parts, lookup)
   const { refuse, submit } = Submit.make(parts, Opening.make(parts), ownership, recovery)
   const shutdown = shutdownOf(parts)
   yield* Effect.addFinalizer(() => shutdown)
@@ -121,6 +123,7 @@ export const make = Effect.gen(function* () {
       ),
     cancel: (session, request) => cancel(session, request).pipe(Faults.contained("a cancel was decided")),
     cancelAll,
+    answer: (session, request) => answer(session, request).pipe(Faults.contained("an answer was decided")),
     list: (session, request) => lookup.list(session, request).pipe(Faults.contained("jobs were listed")),
     subscribe: (session, request) =>
       lookup.subscribe(session, request).pipe(Faults.contained("a subscription was decided")),

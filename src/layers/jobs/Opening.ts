@@ -167,7 +167,7 @@ export const run = (
   const durable =
     journal === undefined || candidate.agent.restart !== "steps"
       ? undefined
-      : Durable.make(parts, job, journal, candidate)
+      : Durable.make(parts, job, journal, candidate, live)
   const emitter = Emitter.make({
     log,
     job,
@@ -201,11 +201,12 @@ export const run = (
     onExpired: () => live.end({ _tag: "LeaseExpired" }),
     misplaced: durable?.misplaced
   })
-  const { sleep, step } = durable ?? Steps.none
+  const { input, sleep, step } = durable ?? Steps.none
   const service: JobService = {
     ...emitter.service,
     step,
     sleep,
+    input,
     delegate: Delegation.make({ parts, open, parent: { live, log: job }, emitter, lease, durable }),
     credentials: Effect.sync(() => credentials.held(record.jobId)),
     rotateCredential: rotation(parts, live, emitter)

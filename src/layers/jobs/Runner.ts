@@ -215,6 +215,7 @@ export const run = (context: RunContext): Effect.Effect<Exit.Exit<unknown, ArcpE
       yield* left(context)
       return Exit.fail(leftToTheNext)
     }
+    if (live.inputs !== undefined) yield* live.inputs.end
     live.concluded = true
     const concluded = yield* conclude(context, fiber)
     yield* live.cancelStored

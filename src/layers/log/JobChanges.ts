@@ -60,17 +60,6 @@ const storing =
     }
   }
 
-/** Puts a job's changed record into the transaction, with the counters as that leaves them. Returns what undoes it. */
-const putRecord = (tx: Transaction, job: JobState, record: JobRecord): (() => void) => {
-  const { account } = job
-  const before = account?.record
-  if (account !== undefined) account.record = record
-  tx.ops.push(Op.PutJob({ job: tx.withBudget(job, { ...record, lastEventSeq: tx.lastEventSeqOf(job) }) }))
-  return () => {
-    if (account !== undefined && before !== undefined) account.record = before
-  }
-}
-
 /** Returns what opens jobs and changes them: `EventLog.roomToOpen`, `openJob`, `reopenJob`, `adopt`, `amend` and `unobserve`. */
 export const make = (parts: LogParts) => {
   const { committer, live, publisher, retention } = parts
@@ -116,7 +105,7 @@ export const make = (parts: LogParts) => {
       const owner = job.owner
       job.owner = view.sessionId
       job.ownerView = job.observers.has(view) ? view : undefined
-      const back = putRecord(tx, job, record)
+      const back = tx.putRecord(job, record)
       return () => {
         back()
         job.owner = owner
@@ -128,7 +117,7 @@ export const make = (parts: LogParts) => {
   const amend = (job: JobState, record: JobRecord, onCommit: () => void) =>
     committer.change((tx) => {
       tx.onApply(onCommit)
-      if (!job.closed) return putRecord(tx, job, record)
+      if (!job.closed) return tx.putRecord(job, record)
     })
 
   const unobserve = (view: ViewState, jobId: string) =>

@@ -34,7 +34,8 @@ const requests: ReadonlySet<string> = new Set([
   "job.submit",
   "job.cancel",
   "job.subscribe",
-  "job.unsubscribe"
+  "job.unsubscribe",
+  Vendor.jobInput
 ])
 
 const tokenEnded = () =>
@@ -45,7 +46,8 @@ const needs: { readonly [type: string]: Feature } = {
   "session.ack": "ack",
   "session.list_jobs": "list_jobs",
   "job.subscribe": "subscribe",
-  "job.unsubscribe": "subscribe"
+  "job.unsubscribe": "subscribe",
+  [Vendor.jobInput]: Vendor.input
 }
 
 /**
@@ -239,6 +241,12 @@ const handle = (
       if (jobId === undefined) return invalid("payload.job_id: is missing")
       return Effect.as(Effect.zipRight(share, jobs.unsubscribe(session, jobId)), ok)
     }
+    case Vendor.jobInput: {
+      const jobId = jobOf(message)
+      if (jobId === undefined) return invalid("job_id: is missing")
+      const request = { id, jobId, payload: message.payload }
+      return Effect.as(Effect.zipRight(share, jobs.answer(session, request)), ok)
+    }
   }
 }
 
@@ -319,6 +327,8 @@ const jobOf = (message: ClientMessage): string | undefined => {
     case "job.subscribe":
     case "job.unsubscribe":
       return message.payload.job_id ?? message.job_id
+    case Vendor.jobInput:
+      return message.job_id
     default:
       return undefined
   }

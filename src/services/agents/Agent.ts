@@ -15,6 +15,7 @@ import type * as Scope from "effect/Scope"
 import * as AgentRef from "../../protocol/AgentRef.js"
 import { type ArcpError, InternalError, InvalidRequest, isArcpError } from "../../protocol/Errors.js"
 import { describe } from "../../protocol/Problem.js"
+import type { InputOptions } from "../jobs/Input.js"
 import { type DelegateOptions, type EmitOptions, Job, type JobService } from "../jobs/Job.js"
 import { type Cost, Lease, leaseErrorOf } from "../lease/Lease.js"
 import type { Lessee } from "../lease/Leased.js"
@@ -277,6 +278,7 @@ export type PromiseJob<Events extends AnyVendorEvent = AnyVendorEvent> = {
     | "delegate"
     | "credentials"
     | "rotateCredential"
+    | "input"
   >]: Promised<JobService[K]>
 } & {
   /** Emits an event of a vendor's kind: a value by its schema, or a body as it is. */
@@ -289,6 +291,11 @@ export type PromiseJob<Events extends AnyVendorEvent = AnyVendorEvent> = {
     (kind: VendorKind, body: unknown, options?: EmitOptions): Promise<void>
   }
   readonly step: PromiseStep
+  /** Asks, and resolves with the answer; rejects with `InputExpired` when there is none in time. See `JobService.input`. */
+  readonly input: <const AEncoded = unknown, A = AEncoded>(
+    key: string,
+    options: InputOptions<A, AEncoded>
+  ) => Promise<A>
   /** Resolves when everything that the job has emitted is committed. */
   readonly flush: () => Promise<void>
   /** Aborted when the job is cancelled, times out or the runtime shuts down. */
@@ -354,6 +361,7 @@ export const fromPromise = <
           signal,
           step,
           sleep: lift(job.sleep),
+          input: (key, options) => promise(job.input(key, options)),
           log: lift(job.log),
           thought: lift(job.thought),
           status: lift(job.status),

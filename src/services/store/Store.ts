@@ -138,6 +138,8 @@ export interface JobRecord {
   /** A cancel that was, or is about to be, acknowledged: the job ends in `CANCELLED` whatever happens (§5.4). */
   readonly cancelRequested?: { readonly reason?: string | undefined; readonly at: number } | undefined
   readonly survival?: Survival | undefined
+  /** Ids of the inputs that a durable job waits for. */
+  readonly waitingFor?: ReadonlyArray<string> | undefined
   /**
    * Not a job of its own: this submit was answered with the accept of that one, because of its idempotency key. Kept as
    * a rejected one is, so that the same frame gets the same answer.

@@ -18,19 +18,26 @@ import {
 } from "../../../services/store/Store.js"
 
 /** What a handler gives keys to. */
-export type KeyedKind = "step" | "sleep" | "delegate"
+export type KeyedKind = "step" | "sleep" | "delegate" | "input"
 
 /** What is known of an entry without its value. */
 export interface About {
   readonly attempt: number
   /** The step in which it was, by its key. */
   readonly within?: string | undefined
-  /** Of a sleep: epoch ms. */
+  /** Of a sleep, and of an input that expires: epoch ms. */
   readonly until?: number | undefined
+  /** Of an input. */
+  readonly inputId?: string | undefined
+  /** Of an input: it is asked no more, and has no outcome. */
+  readonly withdrawn?: boolean | undefined
+  /** Of an input: its answer was checked by the handler's own schema. */
+  readonly checked?: boolean | undefined
   /** Of a delegation. */
   readonly delegateId?: string | undefined
   readonly jobId?: string | undefined
   readonly agent?: string | undefined
+  /** Also of what an input is about. */
   readonly digest?: string | undefined
 }
 
@@ -112,6 +119,8 @@ export class Journal {
   private bytes = 0
   /** Outcomes of the handler's own that were found and not asked for yet. */
   private unasked = 0
+  /** What entries take that are no outcomes, by key. */
+  private readonly notes = new Map<string, number>()
   private readonly asking = new Set<Asking>()
   private handing = false
   /** What had been streamed of the result when this run of the handler began. */
@@ -160,6 +169,9 @@ export class Journal {
         return
       case "result":
         this.result = about as ResultProgress
+        return
+      case "request":
+        this.notes.set(key, sizeOf(entry, size))
         return
       default: {
         const known: Known = {
@@ -228,10 +240,42 @@ export class Journal {
     const before =
       known.ordinal === 0 ? 0 : sizeOf({ key: known.key, about: JSON.stringify(known.about) }, known.size)
     this.bytes += sizeOf(entry, value?.length) - before
+    // An answer may come before the handler has asked again: that is found too.
+    if (!known.asked && known.size === undefined && value !== undefined && about.within === undefined)
+      this.unasked++
     known.ordinal = entry.ordinal
     known.about = about
     known.size = value?.length
     return entry
+  }
+
+  /** Returns an entry that is found by its key alone, and is no outcome. */
+  note(kind: "request", key: string, value: string): JournalEntry {
+    const entry = { kind, key, ordinal: this.nextOrdinal++, about: "{}", value }
+    this.bytes += sizeOf(entry, value.length) - (this.notes.get(key) ?? 0)
+    this.notes.set(key, sizeOf(entry, value.length))
+    return entry
+  }
+
+  /** Returns what is known of an input. */
+  input(key: string): Known | undefined {
+    const known = this.known.get(key)
+    return known?.kind === "input" ? known : undefined
+  }
+  /** Forgets the answer to an input that its handler does not take: it is asked again. */
+  forget(known: Known): void {
+    this.bytes -= known.size ?? 0
+    known.size = undefined
+    known.about = { ...known.about, withdrawn: true }
+  }
+  /** The inputs that are open, by their ids. */
+  get openInputs(): ReadonlyArray<readonly [inputId: string, known: Known]> {
+    const open: Array<readonly [string, Known]> = []
+    for (const known of this.known.values()) {
+      const { inputId, withdrawn } = known.about
+      if (inputId !== undefined && known.size === undefined && withdrawn !== true) open.push([inputId, known])
+    }
+    return open
   }
 
   /** Returns why there is no room for an outcome of so many bytes, if there is none. */

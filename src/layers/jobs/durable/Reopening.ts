@@ -11,6 +11,7 @@ import { LiveJob, parentEnded } from "../LiveJob.js"
 import * as Opening from "../Opening.js"
 import { Hold } from "../Reservations.js"
 import { Surroundings } from "../Surroundings.js"
+import * as Durable from "./Durable.js"
 
 /** A job that is in the log already, and is run again here. */
 export interface Reopened {
@@ -28,7 +29,7 @@ export const make = (parts: JobParts): Reopen => {
   const open = Opening.make(parts)
   return ({ candidate, job, runs }) =>
     Effect.suspend(() => {
-      const { parent, record, session } = candidate
+      const { journal, parent, record, session } = candidate
       const hold = new Hold()
       const live = new LiveJob(record, session, parent?.live)
       parts.running.admit(record, hold)
@@ -44,6 +45,7 @@ export const make = (parts: JobParts): Reopen => {
       hold.keep(parts.owners.own(live))
       live.status = "running"
       if (live.awaited !== undefined) Deferred.unsafeDone(live.awaited.opened, Exit.succeed(job))
+      if (journal !== undefined) Durable.inputsOf(parts, live, job, journal)
       parts.running.add({ live, log: job })
       return Effect.flatMap(Surroundings.of(record), (surroundings) => {
         const again = (span: Tracer.Span) =>
