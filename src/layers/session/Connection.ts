@@ -6,9 +6,8 @@
  * stacks. So the loops are `whileLoop`s over rounds that return before anybody waits, not generators that wait inside.
  */
 import * as Effect from "effect/Effect"
-import * as Fiber from "effect/Fiber"
 import type { Connection } from "../../services/transport/Transport.js"
-import { type DeliveryServices, write } from "./delivering.js"
+import * as Delivering from "./delivering.js"
 import type { AttachedSession } from "./Resume.js"
 import { type ReceiptServices, read } from "./receiving.js"
 import { Served, type Start } from "./Served.js"
@@ -16,13 +15,7 @@ import type { Attachment } from "./Session.js"
 import { beat, expire, type WatchServices } from "./watching.js"
 
 /** What a connection works on. */
-export type ConnectionServices = DeliveryServices & ReceiptServices & WatchServices
-
-const fork = (served: Served, effect: Effect.Effect<void>) =>
-  Effect.map(Effect.fork(effect), (fiber) => {
-    served.beside.push(fiber)
-    return fiber
-  })
+export type ConnectionServices = Delivering.DeliveryServices & ReceiptServices & WatchServices
 
 /** Returns what serves one connection. */
 export const make = (services: ConnectionServices) => ({
@@ -32,16 +25,22 @@ export const make = (services: ConnectionServices) => ({
 
   /** Serves a session on one transport, until the reader and the writer are done. */
   run: (served: Served): Effect.Effect<void> =>
-    Effect.flatMap(fork(served, write(services, served)), (writer) => {
+    Effect.suspend(() => {
+      Delivering.begin(services, served)
       const { expiresAt } = served.session.identity
       if (expiresAt !== undefined) expire(services, served, expiresAt)
-      const reading = Effect.zipRight(read(services, served), Fiber.join(writer))
+      const reading = Effect.zipRight(read(services, served), served.allWritten)
       if (!served.session.has("heartbeat")) return reading
       const { mayFallSilent } = served.connection
-      const begin = Effect.sync(() => beat(services, served))
-      return mayFallSilent === undefined
-        ? Effect.zipRight(begin, reading)
-        : Effect.zipRight(fork(served, Effect.zipRight(mayFallSilent, begin)), reading)
+      if (mayFallSilent === undefined) {
+        beat(services, served)
+        return reading
+      }
+      const beginning = Effect.map(mayFallSilent, () => beat(services, served))
+      return Effect.flatMap(Effect.fork(beginning), (fiber) => {
+        served.runs(fiber)
+        return reading
+      })
     }),
 
   /** Ends what still runs, whatever `run` ended with. */
@@ -49,7 +48,7 @@ export const make = (services: ConnectionServices) => ({
     Effect.suspend(() => {
       served.attachment.outbox.release()
       for (const kept of served.kept) services.keeper.drop(kept)
-      return Fiber.interruptAll([...served.beside])
+      return served.stop
     })
 })
 

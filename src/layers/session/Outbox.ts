@@ -20,6 +20,9 @@ export interface Batch {
   readonly bytes: number
 }
 
+/** Why a writer that has waited goes on: there is something to write, or it has waited for long and is to end. */
+export type Awakened = "again" | "rest"
+
 /** Characters of frames in one batch, beyond which the next begins. */
 const batchBytes = 256 * 1024
 
@@ -29,8 +32,13 @@ export class Outbox {
   private taken = 0
   private held = 0
   private progress = 0
-  private waiter: (() => void) | undefined
+  private waiter: ((next: Awakened) => void) | undefined
   private rung = false
+  private waits = 0
+  /** Set by whoever writes: called when nobody does and there is something to write. */
+  begin: (() => void) | undefined
+  /** Whether there is a writer. */
+  private attended = false
   private released = false
   private roomWaiters: Array<() => void> = []
   /** Set to have the writer close the connection, after the answers, and after all events when `drained`. */
@@ -44,24 +52,44 @@ export class Outbox {
     this.held += frame.length
     this.wake()
   }
-  /** Wakes the writer: there is something to send, or to read from the log. */
+  /** Wakes the writer, or has one begin: there is something to send, or to read from the log. */
   readonly wake = (): void => {
-    const waiter = this.waiter
-    if (waiter === undefined) this.rung = true
-    else {
-      this.waiter = undefined
-      waiter()
-    }
+    if (this.waiter !== undefined) return this.resume("again")
+    this.rung = true
+    if (this.attended || this.released || this.begin === undefined) return
+    this.attended = true
+    this.begin()
   }
-  /** Waits for the next `wake`, which may have come already. Only the writer waits, and is woken or over. */
-  get awaken(): Effect.Effect<void> {
-    return Effect.async<void>((resume) => {
-      if (this.rung) {
-        this.rung = false
-        return resume(Effect.void)
-      }
-      this.waiter = () => resume(Effect.void)
+  /** The writer looks at what there is, and need not be woken for what has come until now. */
+  heard(): void {
+    this.rung = false
+  }
+  /** Waits for the next `wake`, which may have come already, or for `rest`. Only the writer waits, and is woken or over. */
+  get awaken(): Effect.Effect<Awakened> {
+    return Effect.async<Awakened>((resume) => {
+      this.waits++
+      this.waiter = (next) => resume(Effect.succeed(next))
+      if (this.rung) this.resume("again")
     })
+  }
+  private resume(next: Awakened): void {
+    const { waiter } = this
+    this.waiter = undefined
+    this.rung = false
+    waiter?.(next)
+  }
+  /** Returns how often the writer has waited, when it does now. */
+  get waiting(): number | undefined {
+    return this.waiter === undefined ? undefined : this.waits
+  }
+  /** Ends a writer that waits. */
+  rest(): void {
+    if (this.waiter !== undefined) this.resume("rest")
+  }
+  /** The writer has rested, and is no more. */
+  rested(): void {
+    this.attended = false
+    if (this.rung) this.wake()
   }
   /** Takes all that waits now, in batches. */
   take(): ReadonlyArray<Batch> {

@@ -1,7 +1,8 @@
 /** One transport of an open session: what the reader, the writer and the keeper of it share, and how it is given up. */
 import type * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
-import type * as Fiber from "effect/Fiber"
+import type * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import { type ArcpError, toPayload } from "../../protocol/Errors.js"
 import type { TurnService } from "../../services/runtime/Turn.js"
 import { type Connection, closeCode, type Inbound } from "../../services/transport/Transport.js"
@@ -47,7 +48,10 @@ export class Served {
   /** When frames came that were malformed, within the window. */
   malformed: ReadonlyArray<number> = []
   /** What runs beside the reader, and ends with it. */
-  readonly beside: Array<Fiber.RuntimeFiber<void>> = []
+  private readonly beside = new Set<Fiber.RuntimeFiber<unknown>>()
+  /** How writing has ended, and who waits for that. */
+  private written: Exit.Exit<void> | undefined
+  private onWritten: ((exit: Exit.Exit<void>) => void) | undefined
   /** What the keeper looks at, as long as it serves. */
   readonly kept: Array<Kept> = []
 
@@ -66,6 +70,27 @@ export class Served {
 
   get session(): Session {
     return this.held.session
+  }
+  /** A fiber runs beside the reader, until it ends or {@link stop}. */
+  runs(fiber: Fiber.RuntimeFiber<unknown>): void {
+    this.beside.add(fiber)
+    fiber.addObserver(() => this.beside.delete(fiber))
+  }
+  /** Ends what runs beside the reader. */
+  get stop(): Effect.Effect<void> {
+    return Effect.suspend(() => Fiber.interruptAll([...this.beside]))
+  }
+  /** Nothing is written any more. */
+  wrote(exit: Exit.Exit<void>): void {
+    this.written ??= exit
+    this.onWritten?.(exit)
+  }
+  /** Waits until nothing is written any more. */
+  get allWritten(): Effect.Effect<void> {
+    return Effect.async<void>((resume) => {
+      if (this.written !== undefined) return resume(this.written)
+      this.onWritten = resume
+    })
   }
 }
 

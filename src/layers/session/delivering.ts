@@ -1,11 +1,15 @@
 /** The one writer of a transport: answers, and the events of the session from where the transport is. */
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import type * as Runtime from "effect/Runtime"
 import type { InternalError, ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { Jobs } from "../../services/jobs/Jobs.js"
 import type { EventLog, Page } from "../../services/log/EventLog.js"
 import type { TurnService } from "../../services/runtime/Turn.js"
 import { sound } from "./boundary.js"
+import { type Keeper, Kept } from "./Keeper.js"
+import type { Awakened } from "./Outbox.js"
 import { closeCodeOf, giveUp, type Served } from "./Served.js"
 import type { Attachment, Session } from "./Session.js"
 
@@ -14,12 +18,19 @@ export interface DeliveryServices {
   readonly log: EventLog["Type"]
   readonly jobs: Jobs["Type"]
   readonly turn: TurnService
+  /** Ends writers that have nothing to write. */
+  readonly keeper: Keeper
+  /** Runs in the lifetime of the runtime. */
+  readonly run: (effect: Effect.Effect<void>, options?: Runtime.RunForkOptions) => Fiber.RuntimeFiber<void>
   /** See TurnShare.ts. */
   readonly share: Effect.Effect<void>
 }
 
-/** What a writer does after a round. */
-type Next = "again" | "wait" | "end"
+/** What a writer does after a round, or when it has waited. */
+type Next = Awakened | "wait" | "end"
+
+/** Milliseconds after which a writer that has had nothing to write ends, and twice that at the most. */
+const lingering = 1000
 
 /** The page with an accept before the first event of each job whose accept this transport has not sent (§6.3). */
 const withAccepts = (
@@ -52,6 +63,7 @@ const round = (
   Effect.gen(function* () {
     const { attachment, connection, session } = served
     const { outbox } = attachment
+    outbox.heard()
     // Events of thousands of sessions are sent in shares of turns; answers, which are small, at once.
     if (outbox.idle) yield* share
     const page = yield* log.read(session.view, served.cursor)
@@ -75,25 +87,68 @@ const round = (
     return batches.length === 0 && events.length === 0 ? "wait" : "again"
   })
 
-/** Writes until the transport is closed: whoever has something to say puts it into the outbox, or into the log. */
-export const write = (services: DeliveryServices, served: Served): Effect.Effect<void> => {
+/** Writes until the transport is closed, or until it is to rest, which it says. */
+const rounds = (services: DeliveryServices, served: Served, rest: () => void): Effect.Effect<void> => {
   const { outbox } = served.attachment
   let next: Next = "again"
-  const rounds = Effect.whileLoop({
-    while: () => next !== "end",
-    body: (): Effect.Effect<Next | void, ResumeWindowExpired | InternalError> =>
+  const all = Effect.whileLoop({
+    while: () => next !== "end" && next !== "rest",
+    body: (): Effect.Effect<Next, ResumeWindowExpired | InternalError> =>
       next === "wait" ? outbox.awaken : round(services, served),
     step: (after) => {
-      next = after ?? "again"
+      next = after
     }
   })
   const failed = (cause: Cause.Cause<ResumeWindowExpired | InternalError>) =>
     sound(Effect.failCause(cause), "the writer of a connection").pipe(
       Effect.catchAll((error) => giveUp(services.turn, served, error, closeCodeOf(error)))
     )
-  const release = Effect.sync(() => outbox.release())
-  return Effect.matchCauseEffect(rounds, {
-    onFailure: (cause) => Effect.zipRight(failed(cause), release),
-    onSuccess: () => release
+  return Effect.matchCauseEffect(all, {
+    onFailure: failed,
+    onSuccess: () =>
+      Effect.sync(() => {
+        if (next === "rest") rest()
+      })
   })
+}
+
+/** Ends a writer when the keeper finds it twice in the same wait. */
+const restingWhenIdle = (services: DeliveryServices, { attachment: { outbox } }: Served): Kept => {
+  let before: number | undefined
+  const kept = new Kept(() => {
+    const { waiting } = outbox
+    if (waiting !== undefined && waiting === before) {
+      outbox.rest()
+      return Infinity
+    }
+    before = waiting
+    return lingering
+  })
+  services.keeper.keep(kept, lingering)
+  return kept
+}
+
+/**
+ * Writes whenever there is something to write: whoever has something to say puts it into the outbox, or into the log. The
+ * writer is a fiber only then, and for a moment after, since most connections are idle.
+ */
+export const begin = (services: DeliveryServices, served: Served): void => {
+  const { outbox } = served.attachment
+  outbox.begin = () => {
+    let rests = false
+    const rest = () => {
+      rests = true
+    }
+    const kept = restingWhenIdle(services, served)
+    // Not at once: whoever wakes it goes on first, and may have more to say.
+    const fiber = services.run(rounds(services, served, rest), { immediate: false })
+    served.runs(fiber)
+    fiber.addObserver((exit) => {
+      services.keeper.drop(kept)
+      if (rests) return outbox.rested()
+      outbox.release()
+      served.wrote(exit)
+    })
+  }
+  outbox.wake()
 }

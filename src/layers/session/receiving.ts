@@ -73,7 +73,7 @@ const submit = (
   served.submits = queue
   const taken = queue.add(decide, bytes)
   return Effect.flatMap(queue.run, (fiber) => {
-    served.beside.push(fiber)
+    served.runs(fiber)
     return taken
   })
 }

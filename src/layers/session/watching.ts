@@ -29,10 +29,7 @@ export interface WatchServices {
 
 /** Runs what has become due, beside the reader. */
 const runBeside = (services: WatchServices, served: Served, effect: Effect.Effect<void>) => {
-  const { beside } = served
-  const fiber = services.run(effect)
-  beside.push(fiber)
-  fiber.addObserver(() => beside.splice(beside.indexOf(fiber), 1))
+  served.runs(services.run(effect))
 }
 
 /** Has the keeper look, now and whenever it is due, for as long as this serves. */
