@@ -166,11 +166,6 @@ export class ClientSession implements Host {
     )
   }
 
-  /** Sends a request whose answer nobody waits for; again after a resume, until there is one. */
-  tell(type: string, payload: unknown, jobId: string): void {
-    Effect.runFork(Effect.ignore(this.request(type, "job.cancelled", payload, { jobId, repeatable: false })))
-  }
-
   /** Sends a request on this connection, or refuses it: a frame that the runtime does not take would end that (§4). */
   #put(key: unknown, pending: Pending): void {
     const frame = pending.frame(this.sessionId ?? "")

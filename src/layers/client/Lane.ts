@@ -21,7 +21,7 @@ export interface Host {
   /** Its reader has got over with something. */
   readonly read: () => void
   /** Its reader wants what was skipped: rewind. */
-  readonly starved: (lane: AnyLane) => void
+  readonly starved: () => void
 }
 
 /** A lane whatever it holds. */
@@ -145,12 +145,12 @@ export class Lane<in out A, in out End> {
     this.#handed = undefined
     this.#host.read()
     this.#checkRoom()
-    if (this.overflowed) this.#host.starved(this as unknown as AnyLane)
+    if (this.overflowed) this.#host.starved()
     else if (this.#end !== undefined) sink.end(this.#end)
   }
-  /** The oldest event that its reader has not got over with; all that follows it is unread too. */
-  get unread(): number | undefined {
-    return this.#handed ?? this.#held[this.#head]?.seq ?? (this.overflowed ? this.position + 1 : undefined)
+  /** The oldest event that its reader has not got over with; all that follows it is unread too. `Infinity`: none. */
+  get unread(): number {
+    return this.#handed ?? this.#held[this.#head]?.seq ?? (this.overflowed ? this.position + 1 : Infinity)
   }
 
   /** Calls back once when half of what may be held is free. */
@@ -171,7 +171,7 @@ export class Lane<in out A, in out End> {
       this.#take(held)
       return Effect.succeed(held.item)
     }
-    if (this.overflowed) this.#host.starved(this as unknown as AnyLane)
+    if (this.overflowed) this.#host.starved()
     // The host may have filled or ended it already.
     if (this.#held.length > this.#head) return this.#next
     if (this.#end !== undefined)

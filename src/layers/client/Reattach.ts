@@ -80,8 +80,7 @@ export const reattach = (
 ): Effect.Effect<void> =>
   Effect.gen(function* () {
     const own = inboxes.length === 1 ? jobs.of(inboxes[0] as JobInbox) : undefined
-    const keyed =
-      own?.keyed !== undefined && session.now() - own.keyed.at < keyLifetime ? own.keyed : undefined
+    const keyed = own?.keyed && session.now() - own.keyed.at < keyLifetime ? own.keyed : undefined
     const adopt = (onAnswer: (jobId: string) => void) =>
       session.request("job.submit", "job.accepted", keyed?.payload, {
         repeatable: false,

@@ -17,7 +17,7 @@ import {
 import { onLeave } from "../../services/runtime/onLeave.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
 import type { ClientSession } from "./ClientSession.js"
-import { type ClientParts, cancelling, handle, place, release, untyped } from "./handling.js"
+import { type ClientParts, cancelling, handle, place, release, tellCancel, untyped } from "./handling.js"
 import { JobInbox } from "./JobInbox.js"
 
 /** Milliseconds for which nothing has to come before a job is taken to be silent. */
@@ -111,8 +111,7 @@ const submitRaw = (
       ...(options.onInterrupt === "detach"
         ? {}
         : {
-            onLateAnswer: ({ payload: { job_id } }) =>
-              session.tell("job.cancel", { reason: "interrupted" }, job_id)
+            onLateAnswer: ({ payload: { job_id } }) => tellCancel(parts, job_id, "interrupted")
           })
     })
     yield* session.save
