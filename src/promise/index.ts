@@ -1,5 +1,6 @@
 /** What both entries of `effect-arcp/promise` have in common. */
 export { isRetryable } from "../layers/client/ArcpClient.js"
+export { fork } from "../layers/client/forking.js"
 export type { Body, Kind } from "../protocol/Event.js"
 export type { Lease, LeaseConstraints } from "../protocol/Lease.js"
 export type { AgentEntry, JobEntry, Subscribed } from "../protocol/Message.js"

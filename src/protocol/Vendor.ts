@@ -30,3 +30,6 @@ export const jobInputAccepted = "x-vendor.effect-arcp.job.input_accepted"
 
 /** In the payload of an event: the step in which it was emitted, `{key, attempt}`. It is the kind of the steps' own events. */
 export const inStep = "x-vendor.effect-arcp.in_step"
+
+/** Extension of a `job.submit`: `{job_id, at?}`, the job that it goes on from, and the step before which (§12.1). */
+export const fork = "x-vendor.effect-arcp.fork"

@@ -1,5 +1,6 @@
 /** The client: submits jobs, follows them through any number of connections, and gives their results. */
 export { isRetryable, layer, make, type Options, retrySchedule } from "../layers/client/ArcpClient.js"
+export { fork } from "../layers/client/forking.js"
 export {
   type AnswerOptions,
   ArcpClient,

@@ -149,9 +149,6 @@ export class ClientSession implements Host {
     this.stirred = true
     this.wake()
   }
-  full(lane: AnyLane): void {
-    this.crowded.add(lane)
-  }
   starved(): void {
     // The runtime would go with the connection, and what was skipped with it.
     if (this.dialer.ephemeral === true) this.handles.evicted(this.numbers.last)
@@ -241,7 +238,8 @@ export class ClientSession implements Host {
       if (this.connection !== undefined) this.#put(key, pending)
       return Effect.sync(() => {
         const { onLateAnswer } = more
-        if (onLateAnswer === undefined || !this.requests.has(key)) return this.requests.drop(key)
+        const waits = this.requests.take(key) !== undefined
+        if (!waits || onLateAnswer === undefined) return
         this.requests.add(key, {
           ...pending,
           claims: false,

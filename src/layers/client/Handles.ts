@@ -89,7 +89,7 @@ export class Handles {
     for (const inbox of inboxes) inbox.fail(error)
   }
   failAll(error: ClientError): void {
-    for (const jobId of [...this.#live.keys()]) this.fail(jobId, error)
+    for (const jobId of this.#live.keys()) this.fail(jobId, error)
     this.#early.clear()
     this.#unsettled.clear()
   }

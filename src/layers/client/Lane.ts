@@ -16,8 +16,8 @@ export interface Host {
   readonly maxHeld: { readonly events: number; readonly bytes: number }
   /** Epoch ms. */
   readonly now: () => number
-  /** Holds as much as it may: give its reader a moment, else let it overflow. */
-  readonly full: (lane: AnyLane) => void
+  /** Lanes that hold as much as they may: give their readers a moment, else let them overflow. */
+  readonly crowded: Set<AnyLane>
   /** Its reader has got over with something. */
   readonly read: () => void
   /** Its reader wants what was skipped: rewind. */
@@ -82,7 +82,7 @@ export class Lane<in out A, in out End> {
     if (this.#sink !== undefined) return this.#sink.item(item)
     this.#held.push({ seq: this.position, item, bytes })
     this.#bytes += bytes
-    if (this.full) this.#host.full(this as unknown as AnyLane)
+    if (this.full) this.#host.crowded.add(this as unknown as AnyLane)
     this.#ring()
   }
 

@@ -78,7 +78,7 @@ export const handle = <O, F>(
   inbox: JobInbox,
   about: About,
   contract: Outcome<O, F>,
-  onInterrupt: "cancel" | "detach"
+  onInterrupt: "cancel" | "detach" = "cancel"
 ): JobHandle<O, F> => {
   const outcome = Effect.map(inbox.result, ({ result }): unknown => result)
   return {

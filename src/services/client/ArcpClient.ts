@@ -209,6 +209,11 @@ export interface SubmitOptions {
    * fresh one.
    */
   readonly traceId?: string | undefined
+  /**
+   * Extensions of the envelope (§5), by their names, as `fork` makes one. Beside them an input that is `undefined` is left out,
+   * where it is `null` otherwise.
+   */
+  readonly extensions?: Readonly<Record<string, unknown>> | undefined
   /** What interrupting a fiber that awaits `result` does to the job. Default: `cancel`. */
   readonly onInterrupt?: "cancel" | "detach" | undefined
 }

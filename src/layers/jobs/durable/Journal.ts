@@ -89,6 +89,25 @@ export const nondeterministic = (message: string, keys: ReadonlyArray<string>): 
     details: { reason: "nondeterministic", keys: keys.slice(0, 16) }
   })
 
+/** Reads the index of a journal, page by page. */
+export const readJournal = (
+  jobId: string,
+  store: Pick<StoreService, "journal">,
+  turn: TurnService,
+  each: (entry: JournalIndexEntry) => void
+): Effect.Effect<void, StoreError> =>
+  Effect.gen(function* () {
+    let after = { kind: "", key: "" }
+    for (;;) {
+      const entries = yield* store.journal(jobId, after, page)
+      entries.forEach(each)
+      const last = entries.at(-1)
+      if (last === undefined || entries.length < page) return
+      after = last
+      yield* turn.next
+    }
+  })
+
 /** The journal of one job that runs. */
 export class Journal {
   private readonly known = new Map<string, Known>()
@@ -126,21 +145,17 @@ export class Journal {
     turn: TurnService,
     limits: JournalLimits
   ): Effect.Effect<Journal, StoreError> {
-    return Effect.gen(function* () {
+    return Effect.suspend(() => {
       const journal = new Journal(jobId, store, turn, limits)
-      let after = { kind: "", key: "" }
-      for (;;) {
-        const entries = yield* store.journal(jobId, after, page)
-        for (const entry of entries) journal.add(entry)
-        const last = entries.at(-1)
-        if (last === undefined || entries.length < page) return journal
-        after = last
-        yield* turn.next
-      }
+      return Effect.as(
+        readJournal(jobId, store, turn, (entry) => journal.add(entry)),
+        journal
+      )
     })
   }
 
-  private add(entry: JournalIndexEntry): void {
+  /** Adds an entry that is stored, or will be before it is asked for. */
+  add(entry: JournalIndexEntry): void {
     const { key, kind, ordinal, size } = entry
     this.bytes += sizeOf(entry, size)
     this.nextOrdinal = Math.max(this.nextOrdinal, ordinal + 1)
