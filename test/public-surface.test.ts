@@ -69,7 +69,8 @@ const surface: Record<string, Record<string, string>> = {
     Faults: "~At Faults ~Frame layer ~Rule seeded ~Side",
     ScriptedRuntime:
       "accepted event jobError layer message ~Received result ~Scripted ScriptedRuntime sessionError subscribed welcome",
-    TestRuntime: "connect ~Failures layer ~Options ~RegistryOptions ~Requirements ~Services"
+    TestRuntime:
+      "connect ~Crashable crashable ~CrashPoint ~CrashReport ~CrashRun everyCrash ~EveryCrashOptions ~Failures layer ~Options ~RegistryOptions ~Requirements ~Services"
   },
   promise: {
     "": "~AgentEntry Arcp ~Body ~ByDialer ~ByUrl ~ClientError ~ConnectOptions ~Credential Detached ~EventOf fork ~Gap isRetryable ~Job ~JobEntry ~JobEvent ~Kind ~Known ~Lease ~LeaseConstraints ~Live ~OtherEvent ProtocolViolation RequestTimeout ~ResultFile ~ResumeState ~Session ~Status ~Storage ~SubmitOptions ~Subscribed ~SubscribeOptions TokenUnavailable TransportError",

@@ -60,9 +60,8 @@ export class JobInbox {
   readonly progress = new Cell<Body<"progress"> | undefined>(undefined)
   readonly budget = new Cell<ReadonlyMap<string, number>>(new Map())
   readonly credentials = new Cell<ReadonlyArray<JobCredential>>([])
-  /** What the job waits for, and ids of what it waits for no more: a replay in another session tells of both again. */
-  readonly #open = new Cell<ReadonlyArray<InputRequest>>([])
-  readonly #closed = new Set<unknown>()
+  /** What the job has asked, by id; of what it waits for no more only that: a replay in another session tells of it again. */
+  readonly #asked = new Cell(new Map<unknown, InputRequest | undefined>())
   /** After which event the chunks begin. */
   #chunksAfter: number | undefined
   readonly #end = Deferred.unsafeMake<Message.JobResult, ClientError>(FiberId.none)
@@ -314,17 +313,17 @@ export class JobInbox {
   }
 
   /** What the job asks, each once for each reader, while it is open. */
-  readonly inputs: Stream.Stream<InputRequest> = this.#open.reader(() => {
+  readonly inputs: Stream.Stream<InputRequest> = this.#asked.reader(() => {
     const seen = new Set<unknown>()
-    return () => {
-      const next = this.#open.current.find(({ input_id }) => !seen.has(input_id))
-      return next && (seen.add(next.input_id), [next])
+    return (asked) => {
+      for (const request of asked.values())
+        if (request !== undefined && !seen.has(request)) {
+          seen.add(request)
+          return [request]
+        }
+      return undefined
     }
   })
-
-  #ask(open: ReadonlyArray<InputRequest>): void {
-    this.#open.set(open.filter(({ input_id }) => !this.#closed.has(input_id)))
-  }
 
   /** What is interesting as it is now. */
   #notice(event: JobEvent): void {
@@ -332,12 +331,12 @@ export class JobInbox {
     else if (event.kind === "metric" && event.body.name === "cost.budget.remaining") {
       if (event.body.unit !== undefined)
         this.budget.set(new Map([...this.budget.current, [event.body.unit, event.body.value]]))
-    } else if (event.kind === Vendor.inputRequest) {
-      const request = inputRequest(event.body, "")
-      if (request !== undefined) this.#ask([...this.#open.current, request])
-    } else if (event.kind === Vendor.inputClosed) {
-      this.#closed.add((Object(event.body) as { readonly input_id?: unknown }).input_id)
-      this.#ask(this.#open.current)
+    } else if (event.kind === Vendor.inputRequest || event.kind === Vendor.inputClosed) {
+      const asked = this.#asked.current
+      const { input_id: id } = Object(event.body) as Partial<InputRequest>
+      const isClosed = event.kind === Vendor.inputClosed
+      if (isClosed || !asked.has(id))
+        this.#asked.set(asked.set(id, isClosed ? undefined : inputRequest(event.body, "")))
     } else if (event.kind === "status" && event.body.phase === "credential_rotated") {
       const { id, value } = event.body as { readonly id?: unknown; readonly value?: unknown }
       if (typeof value === "string")
@@ -353,7 +352,7 @@ export class JobInbox {
     this.progress.end()
     this.budget.end()
     this.credentials.end()
-    this.#open.end()
+    this.#asked.end()
   }
 }
 

@@ -23,6 +23,7 @@ import type { Identity } from "../../services/auth/Auth.js"
 import { denied, type Policy } from "../../services/auth/Policy.js"
 import { type Credential, toWire } from "../../services/credentials/Credentials.js"
 import type { Outgoing } from "../../services/jobs/Jobs.js"
+import * as Decided from "../../services/runtime/decided.js"
 import { inTurns } from "../../services/runtime/inTurns.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
@@ -62,7 +63,7 @@ export const checkAgent = (
   identity: Identity,
   agent: string
 ): Effect.Effect<void, AgentNotAvailable | PermissionDenied> =>
-  Effect.gen(function* () {
+  Decided.gen(function* () {
     const decision = yield* policy.mayUseAgent(identity, agent)
     if (decision === false) yield* new AgentNotAvailable({ message: "no agent of that name" })
     else if (decision !== true) yield* denied(decision)

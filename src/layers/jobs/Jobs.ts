@@ -4,9 +4,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
-import * as Scope from "effect/Scope"
 import { type ArcpError, InternalError } from "../../protocol/Errors.js"
 import { Registry } from "../../services/agents/Registry.js"
 import { Policy } from "../../services/auth/Policy.js"
@@ -35,16 +33,16 @@ import * as Ownership from "./Ownership.js"
 import * as Recovery from "./Recovery.js"
 import { RunningJobs } from "./RunningJobs.js"
 import * as Submit from "./Submit.js"
+import { Underway } from "./Underway.js"
 
 /** What the ends of jobs get to be stored when the runtime shuts down, beyond the handlers' last grace. */
 const storing = Duration.seconds(5)
 
-/** What supervises jobs; a supervisor that cannot store an end does not keep the runtime from closing for ever. */
-const supervision = Effect.gen(function* () {
-  const scope = yield* Scope.make()
-  yield* Effect.addFinalizer((exit) => within(Scope.close(scope, exit), storing))
-  return yield* Scope.extend(FiberSet.make<void>(), scope)
-})
+/** What is underway; what cannot be stored does not keep the runtime from closing for ever. */
+const supervision = Effect.acquireRelease(
+  Effect.sync(() => new Underway()),
+  ({ none }) => within(none, storing)
+)
 
 const resolveParts = Effect.gen(function* () {
   const options = yield* RuntimeOptions
@@ -66,7 +64,7 @@ const resolveParts = Effect.gen(function* () {
     running: new RunningJobs(options),
     owners: new Owners(),
     unsettled: new Unsettled(),
-    supervisors: yield* supervision
+    underway: yield* supervision
   }
   return parts
 })
@@ -77,10 +75,10 @@ const resolveParts = Effect.gen(function* () {
  */
 const shutdownOf = (parts: JobParts) =>
   Effect.gen(function* () {
-    const { log, options, running, supervisors } = parts
+    const { log, options, running, underway } = parts
     if (running.stopping) return
     running.stopping = true
-    const none = FiberSet.awaitEmpty(supervisors)
+    const { none } = underway
     // As a finalizer this runs uninterruptibly, and a time-out could not end the wait.
     const noneIn = (limit: Duration.Duration) =>
       Effect.interruptible(Effect.raceFirst(none, Effect.ignore(log.stopped))).pipe(
@@ -91,7 +89,7 @@ const shutdownOf = (parts: JobParts) =>
     running.graceOver = true
     Survival.endAll(parts)
     yield* noneIn(storing)
-    if ((yield* FiberSet.size(supervisors)) === 0) return
+    if (underway.size === 0) return
     running.abandoned = true
     yield* Effect.logError("the store does not take the ends of jobs; the next start will end them")
     yield* within(none, storing)
@@ -115,7 +113,9 @@ export const make = Effect.gen(function* () {
 
   return Jobs.of({
     submit: (session, request) =>
-      submit(session, request).pipe(Faults.contained("a submit was answered"), Effect.mapError(toInternal)),
+      Effect.catchAllCause(submit(session, request), (cause) =>
+        Effect.failCause(cause).pipe(Faults.contained("a submit was answered"), Effect.mapError(toInternal))
+      ),
     refuse: (session, request, error) =>
       refuse(session, request, error).pipe(
         Faults.contained("a submit was refused"),

@@ -127,13 +127,15 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
         return Effect.ensuring(
           Effect.zipRight(
             Inputs.endStored(parts, job, holder),
-            Terminal.write(
-              parts,
-              job,
-              { send: () => {} },
-              () => terminal,
-              at,
-              () => holder.record
+            Effect.gen(() =>
+              Terminal.write(
+                parts,
+                job,
+                { send: () => {} },
+                () => terminal,
+                at,
+                () => holder.record
+              )
             )
           ),
           Effect.sync(() => unsettled.settle(record.jobId))

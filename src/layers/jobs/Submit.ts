@@ -11,6 +11,7 @@ import {
 } from "../../protocol/Errors.js"
 import type * as Message from "../../protocol/Message.js"
 import type { JobSession, SubmitHead, SubmitRequest } from "../../services/jobs/Jobs.js"
+import * as Decided from "../../services/runtime/decided.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import * as Answers from "./Answers.js"
@@ -93,7 +94,7 @@ const check = (
   ref: AgentRef,
   keyed: Pick<JobRecord, "idempotencyKey" | "paramsDigest">
 ): Effect.Effect<Candidate, ArcpError> =>
-  Effect.gen(function* () {
+  Decided.gen(function* () {
     const { now, options, policy, registry } = parts
     const origin =
       request.fork === undefined ? undefined : yield* Forking.originOf(parts, session.identity, request.fork)
@@ -141,7 +142,7 @@ const decide = (
   request: SubmitRequest,
   hold: Reservations.Hold
 ): Effect.Effect<void, ArcpError> =>
-  Effect.gen(function* () {
+  Decided.gen(function* () {
     const { open, reservations, secrets } = parts
     const { adopt: wanted, payload } = request
     const ref = yield* Checks.checkShape(payload, session.features)
@@ -171,14 +172,18 @@ const answer = (
   deciding: (hold: Reservations.Hold) => Effect.Effect<void, ArcpError>
 ): Effect.Effect<void, ArcpError> =>
   Reservations.withHold((hold) =>
-    Effect.gen(function* () {
+    Decided.gen(function* () {
       const { reservations, store } = parts
       yield* reservations.take(`submit ${session.sessionId} ${request.id}`, hold)
       const before = yield* Faults.storage(store.jobBySubmit(session.sessionId, request.id))
       if (before !== undefined) return yield* Answers.repeat(parts, session, request, before, hold)
-      yield* deciding(hold).pipe(
-        Faults.contained("a submit was decided"),
-        Effect.catchAll((error) => Answers.reject(parts, session, request, agent, error, hold))
+      yield* Effect.catchAllCause(
+        Decided.attempt(() => deciding(hold)),
+        (cause) =>
+          Effect.failCause(cause).pipe(
+            Faults.contained("a submit was decided"),
+            Effect.catchAll((error) => Answers.reject(parts, session, request, agent, error, hold))
+          )
       )
     })
   )

@@ -19,6 +19,7 @@ import type { InputOptions } from "../jobs/Input.js"
 import { type DelegateOptions, type EmitOptions, Job, type JobService } from "../jobs/Job.js"
 import { type Cost, Lease, leaseErrorOf } from "../lease/Lease.js"
 import type { Lessee } from "../lease/Leased.js"
+import { mapBothNow } from "../runtime/decided.js"
 import type { Contract, Outcome, Restart } from "./Contract.js"
 import { type JsonSchema, jsonSchema } from "./JsonSchema.js"
 import { assertSteps, make as makeInPromises, type PromiseStep, settled } from "./PromiseStep.js"
@@ -226,26 +227,23 @@ export const handle = <I, IE, O, OE, F, FE, R, Events extends AnyVendorEvent = A
     requires: needs.requires,
     about: about(contract),
     prepare: (input) =>
-      decode(input).pipe(
-        Effect.mapBoth({
-          onFailure: (error) => new InvalidRequest({ message: describe(error.issue, "payload.input") }),
-          onSuccess: (decoded) =>
-            // Whatever it does is done in its job, also what comes before its first effect.
-            Effect.suspend(() => handler(decoded)).pipe(
-              Effect.catchAll(fail),
-              Effect.flatMap((output) =>
-                encodeOutput(output).pipe(
-                  Effect.mapError(
-                    (error) =>
-                      new InternalError({
-                        message: `the agent's output is not what its contract says: ${describe(error.issue, "output")}`
-                      })
-                  )
-                )
-              )
-            ) as Effect.Effect<unknown, ArcpError, Exclude<R, Granted> | Given>
-        })
-      )
+      mapBothNow(decode(input), {
+        onFailure: (error) => new InvalidRequest({ message: describe(error.issue, "payload.input") }),
+        onSuccess: (decoded) =>
+          // Whatever it does is done in its job, also what comes before its first effect.
+          Effect.suspend(() => handler(decoded)).pipe(
+            Effect.catchAll(fail),
+            Effect.flatMap((output) =>
+              mapBothNow(encodeOutput(output), {
+                onFailure: (error) =>
+                  new InternalError({
+                    message: `the agent's output is not what its contract says: ${describe(error.issue, "output")}`
+                  }),
+                onSuccess: (encoded) => encoded
+              })
+            )
+          ) as Effect.Effect<unknown, ArcpError, Exclude<R, Granted> | Given>
+      })
   }
 }
 
