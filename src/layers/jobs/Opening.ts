@@ -38,6 +38,7 @@ import type { Hold } from "./Reservations.js"
 import { byteLength, exceeds } from "./ResultWriter.js"
 import * as Runner from "./Runner.js"
 import { Surroundings } from "./Surroundings.js"
+import * as Enqueuing from "./scheduling/Enqueuing.js"
 
 /** A job that begins: what its own fiber works on. */
 interface Begun {
@@ -57,8 +58,8 @@ const keepInput = (
   { options, secrets }: JobParts,
   { input, record }: Candidate
 ): Effect.Effect<{ readonly record: JobRecord; readonly ops: ReadonlyArray<Op> }> => {
-  // What is run again needs it.
-  const needed = record.survival !== undefined
+  // What is run again, or begins later, needs it.
+  const needed = record.survival !== undefined || record.queued !== undefined
   if (!options.storeInputs && !needed) return Effect.succeed({ record, ops: [] })
   const text = JSON.stringify(input ?? null)
   return !needed && byteLength(text) > maxInputBytes
@@ -355,12 +356,26 @@ const begin = (parts: JobParts, open: Open, begun: Begun): Effect.Effect<LiveJob
     return Effect.succeed(live)
   })
 
+/** Stores and accepts a job that waits before it begins. Its credentials are minted when it does. */
+const queue = (parts: JobParts, given: Candidate, hold: Hold): Effect.Effect<undefined, ArcpError> =>
+  Effect.gen(function* () {
+    const full = Enqueuing.count(parts, given, hold)
+    if (full !== undefined) return yield* full
+    const waiting = { ...given, record: Enqueuing.queuedRecord(given) }
+    const { ops } = yield* keepInput(parts, waiting)
+    yield* parts.log.roomToOpen((giveBack) => hold.keepKey(giveBack))
+    yield* announceable(parts, waiting, [])
+    const all = [...ops, ...(given.ops?.() ?? [])]
+    yield* Enqueuing.enqueue(parts, given, waiting.record, all, hold, (error) => notStored(given, error))
+  })
+
 /** Returns what opens a job that is decided: mints, stores, accepts and runs. */
 export const make = (parts: JobParts): Open => {
   const open: Open = (given, hold) =>
     Effect.gen(function* () {
       const { parent } = given
       yield* parts.admission.check(given.session.identity, submitOf(given))
+      if (Enqueuing.waits(parts, given)) return yield* queue(parts, given, hold)
       yield* parts.running.count(given.record, hold)
       const kept = yield* keepInput(parts, given)
       const minted = yield* mint(parts, given, kept.record, hold)

@@ -7,6 +7,7 @@
  * stored a listing shows the job as it was.
  */
 import * as Arr from "effect/Array"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
 import type { InternalError } from "../../protocol/Errors.js"
@@ -18,6 +19,7 @@ import * as Survival from "./durable/Survival.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
 import { type Ending, parentEnded } from "./LiveJob.js"
+import * as Scheduler from "./scheduling/Scheduler.js"
 import * as Terminal from "./Terminal.js"
 
 /** Ends the jobs that the last process left. */
@@ -27,6 +29,8 @@ export interface Recovery {
    * was one to wait for.
    */
   readonly settled: (jobId: string) => Effect.Effect<boolean>
+  /** Returns when those that are run again have been begun. */
+  readonly rerun: Effect.Effect<void>
 }
 
 /** Jobs that are read at once, before anything is served. */
@@ -100,7 +104,14 @@ const newestFirst = (
 export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, InternalError, Scope> =>
   Effect.gen(function* () {
     const { log, now } = parts
-    const left = yield* openJobs(parts)
+    const rerun = yield* Deferred.make<void>()
+    const left: Array<JobRecord> = []
+    for (const record of yield* openJobs(parts)) {
+      const { cancelRequested, queued, ...rest } = record
+      // What has not begun has done nothing, and begins when its turn comes.
+      if (queued === undefined || cancelRequested !== undefined) left.push(record)
+      else yield* Scheduler.restore(parts, { ...rest, queued })
+    }
     const byId = new Map(left.map((record) => [record.jobId, record]))
     const survivors = Survival.survivorsOf(byId)
     const childrenOf = new Map<string, Array<string>>()
@@ -168,7 +179,10 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
           )
         yield* parts.turn.next
       }
-    }).pipe(Effect.ensuring(Effect.sync(() => parts.owners.end())))
+    }).pipe(
+      Effect.ensuring(Effect.sync(() => parts.owners.end())),
+      Effect.ensuring(Deferred.succeed(rerun, undefined))
+    )
 
     if (left.length > 0)
       yield* Effect.all([recover, runAgain], { concurrency: "unbounded", discard: true }).pipe(
@@ -179,7 +193,10 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
         Effect.ensuring(Effect.sync(() => unsettled.settleAll())),
         Effect.forkScoped
       )
-    else parts.owners.end()
+    else {
+      parts.owners.end()
+      yield* Deferred.succeed(rerun, undefined)
+    }
 
-    return { settled: (jobId) => unsettled.settled(jobId) }
+    return { settled: (jobId) => unsettled.settled(jobId), rerun: Deferred.await(rerun) }
   })

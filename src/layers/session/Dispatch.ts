@@ -176,7 +176,8 @@ const submitted = (
   const { extensions, id, parentSpan, payload, trace_id: traceId } = message
   const request = { id, traceId, parentSpan }
   const adopt = extensions?.["x-vendor.effect-arcp.adopt"]
-  const submit = Effect.suspend(() => jobs.submit(session, { ...request, payload, adopt }))
+  const schedule = extensions?.[Vendor.schedule]
+  const submit = Effect.suspend(() => jobs.submit(session, { ...request, payload, adopt, schedule }))
   return proceedAfter(submits(decided(jobs, session, request, submit), bytes))
 }
 

@@ -46,6 +46,8 @@ export interface SubmitRequest extends SubmitHead {
    * own when its owner is gone (§5.2). Such a submit never starts a run.
    */
   readonly adopt?: unknown
+  /** `extensions["x-vendor.effect-arcp.schedule"]` as it came: when the job is to begin. */
+  readonly schedule?: unknown
 }
 
 /** A `job.cancel`. */

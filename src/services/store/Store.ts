@@ -103,6 +103,14 @@ export interface Survival {
   readonly waiting?: Waiting | undefined
 }
 
+/** What is stored of a job that is accepted and has not begun: it begins with that, also in another process. */
+export interface Queued extends Pick<Survival, "identity" | "features"> {
+  /** Epoch ms before which it does not begin. */
+  readonly startAt?: number | undefined
+  /** Why it does not begin although its time has come: its agent is not there. */
+  readonly parked?: string | undefined
+}
+
 /** A job as it survives a restart. Also a rejected submit, so that its answer can be repeated. */
 export interface JobRecord {
   readonly jobId: string
@@ -138,6 +146,8 @@ export interface JobRecord {
   /** A cancel that was, or is about to be, acknowledged: the job ends in `CANCELLED` whatever happens (§5.4). */
   readonly cancelRequested?: { readonly reason?: string | undefined; readonly at: number } | undefined
   readonly survival?: Survival | undefined
+  /** Only of a job that has not begun (`pending`). */
+  readonly queued?: Queued | undefined
   /**
    * Not a job of its own: this submit was answered with the accept of that one, because of its idempotency key. Kept as
    * a rejected one is, so that the same frame gets the same answer.

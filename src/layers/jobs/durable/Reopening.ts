@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
 import type * as Tracer from "effect/Tracer"
+import type { InternalError } from "../../../protocol/Errors.js"
 import type { JobLog } from "../../../services/log/EventLog.js"
 import type { Candidate } from "../Candidate.js"
 import type { JobParts } from "../JobParts.js"
@@ -18,6 +19,15 @@ export interface Reopened {
   readonly job: JobLog
   /** Its handler runs now, and so it needs its credentials. */
   readonly runs: boolean
+  /** Of one that has waited, and begins for the first time. */
+  readonly first?:
+    | {
+        /** Called in the step in which it comes to run; gives whether it does. */
+        readonly enter: () => boolean
+        /** Stores that it runs: it does from there on. */
+        readonly stored: Effect.Effect<void, InternalError>
+      }
+    | undefined
 }
 
 /** Runs a job again that was open when its process ended: it is counted, has its fiber, and takes its parent's place for it. */
@@ -26,8 +36,9 @@ export type Reopen = (reopened: Reopened) => Effect.Effect<void>
 /** Returns what runs jobs again. */
 export const make = (parts: JobParts): Reopen => {
   const open = Opening.make(parts)
-  return ({ candidate, job, runs }) =>
+  return ({ candidate, first, job, runs }) =>
     Effect.suspend(() => {
+      if (first?.enter() === false) return Effect.void
       const { parent, record, session } = candidate
       const hold = new Hold()
       const live = new LiveJob(record, session, parent?.live)
@@ -49,9 +60,10 @@ export const make = (parts: JobParts): Reopen => {
         const again = (span: Tracer.Span) =>
           Effect.gen(function* () {
             live.span = span
-            const minted = runs
-              ? yield* Effect.exit(Opening.mint(parts, candidate, record, hold, job.remaining))
-              : Exit.succeed([])
+            const minting = runs
+              ? Opening.mint(parts, candidate, record, hold, job.remaining)
+              : Effect.succeed([])
+            const minted = yield* Effect.exit(Effect.zipRight(first?.stored ?? Effect.void, minting))
             const [run, shown] = Exit.isSuccess(minted)
               ? [candidate.run, minted.value]
               : [Effect.failCause(minted.cause), []]
