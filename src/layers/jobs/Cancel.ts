@@ -4,7 +4,6 @@
  */
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import * as FiberSet from "effect/FiberSet"
 import { type ArcpError, type InternalError, JobNotFound } from "../../protocol/Errors.js"
 import { type Decision, denied } from "../../services/auth/Policy.js"
 import type { CancelRequest, JobSession } from "../../services/jobs/Jobs.js"
@@ -23,7 +22,7 @@ const maxWaiting = 64
 
 /** Returns what cancels jobs (§7.4). */
 export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
-  const { log, now, policy, running, supervisors } = parts
+  const { log, now, policy, running, underway } = parts
 
   const decide = (session: JobSession, record: JobRecord): Effect.Effect<Decision, InternalError> =>
     Effect.gen(function* () {
@@ -63,7 +62,7 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
         cancelRequested: { ...(reason === undefined ? {} : { reason }), at: now() }
       }
       // Queued before the handler hears of it, so the answer comes before what its finalizers emit.
-      live.cancelStored = Fiber.await(yield* FiberSet.run(supervisors, storeWish(job)))
+      live.cancelStored = Fiber.await(yield* underway.fork(storeWish(job)))
       live.cancel(reason)
     }).pipe(Effect.uninterruptible)
 
@@ -73,7 +72,7 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
       if ((job.ending?.length ?? 0) >= maxWaiting) return yield* Checks.atLimit("cancels_waiting", maxWaiting)
       const { reason } = request
       const answer = () => acknowledge(session, request, job.record)
-      yield* FiberSet.run(supervisors, Scheduler.end(parts, job, { _tag: "Cancel", reason }, [answer]))
+      yield* underway.fork(Scheduler.end(parts, job, { _tag: "Cancel", reason }, [answer]))
     }).pipe(Effect.uninterruptible)
 
   return {
@@ -97,9 +96,7 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
         for (const { live } of running.all)
           if (live.owner.sessionId === sessionId) live.end({ _tag: "Cancel", reason })
         const isMeant = ({ record }: QueuedJob) => record.sessionId === sessionId
-        return Effect.asVoid(
-          FiberSet.run(supervisors, Scheduler.endAll(parts, { _tag: "Cancel", reason }, isMeant))
-        )
+        return Effect.asVoid(underway.fork(Scheduler.endAll(parts, { _tag: "Cancel", reason }, isMeant)))
       })
   }
 }

@@ -3,6 +3,7 @@ import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
 import type { ArcpError } from "../../protocol/Errors.js"
+import type { Body } from "../../protocol/Event.js"
 import type { Registered } from "../../services/agents/Agent.js"
 import type { Submit } from "../../services/jobs/Admission.js"
 import type { Job } from "../../services/jobs/Job.js"
@@ -22,10 +23,12 @@ export interface Candidate {
   readonly agent: Pick<Registered, "awaitEmits" | "concurrency" | "restart" | "services">
   /** Epoch ms before which it is not to begin. */
   readonly startAt?: number | undefined
-  /** Of a durable job that is run again. */
+  /** Of a durable job that is run again, or goes on from another. */
   readonly journal?: Journal | undefined
   /** Makes what is stored in the commit that opens it. */
   readonly ops?: (() => ReadonlyArray<Op>) | undefined
+  /** What is said of a job that goes on from another. */
+  readonly forked?: Body<"status"> | undefined
   /** As it came, before the agent's contract decoded it. */
   readonly input: unknown
   readonly parent?: RunningJob | undefined

@@ -13,6 +13,7 @@ import type { Scope } from "effect/Scope"
 import type { InternalError } from "../../protocol/Errors.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import type { JobFilter, JobRecord } from "../../services/store/Store.js"
+import * as Inputs from "./durable/Inputs.js"
 import type { Reopen } from "./durable/Reopening.js"
 import * as Rerun from "./durable/Rerun.js"
 import * as Survival from "./durable/Survival.js"
@@ -106,11 +107,10 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
     const { log, now } = parts
     const rerun = yield* Deferred.make<void>()
     const left: Array<JobRecord> = []
-    for (const record of yield* openJobs(parts)) {
-      const { cancelRequested, queued, ...rest } = record
+    for (const { queued, ...record } of yield* openJobs(parts)) {
       // What has not begun has done nothing, and begins when its turn comes.
-      if (queued === undefined || cancelRequested !== undefined) left.push(record)
-      else yield* Scheduler.restore(parts, { ...rest, queued })
+      if (queued === undefined) left.push(record)
+      else yield* Scheduler.restore(parts, { ...record, queued })
     }
     const byId = new Map(left.map((record) => [record.jobId, record]))
     const survivors = Survival.survivorsOf(byId)
@@ -133,14 +133,20 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
           at,
           parts.options.maxOutboundFrameBytes
         )
+        const holder = { record }
         return Effect.ensuring(
-          Terminal.write(
-            parts,
-            job,
-            { send: () => {} },
-            () => terminal,
-            at,
-            () => record
+          Effect.zipRight(
+            Inputs.endStored(parts, job, holder),
+            Effect.gen(() =>
+              Terminal.write(
+                parts,
+                job,
+                { send: () => {} },
+                () => terminal,
+                at,
+                () => holder.record
+              )
+            )
           ),
           Effect.sync(() => unsettled.settle(record.jobId))
         )

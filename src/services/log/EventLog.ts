@@ -38,8 +38,12 @@ export interface NewEvent {
   readonly ending?: boolean | undefined
   /** Its emitter waits for the commit. Whoever emits something that has a cost does so anyway. */
   readonly awaited?: boolean | undefined
-  /** An entry of the job's journal that is committed with it. */
-  readonly journal?: JournalEntry | undefined
+  /** An entry, or several, of the job's journal that are committed with it. */
+  readonly journal?: JournalEntry | ReadonlyArray<JournalEntry> | undefined
+  /** Gives the job's record, as it is stored with the event; asked at the commit. */
+  readonly record?: (() => JobRecord) | undefined
+  /** Called synchronously at the commit, before the event can be read. */
+  readonly onCommit?: (() => void) | undefined
 }
 
 /** The log of one job. Obtained from `openJob` or `loadJob`. */

@@ -8,6 +8,7 @@ import * as Data from "effect/Data"
 import type * as Effect from "effect/Effect"
 import type { Version } from "../../protocol/Codec.js"
 import { InternalError } from "../../protocol/Errors.js"
+import type { Body } from "../../protocol/Event.js"
 import type { Feature } from "../../protocol/Features.js"
 import type { Lease, LeaseConstraints } from "../../protocol/Lease.js"
 import type { EventType, JobStatus } from "../../protocol/Message.js"
@@ -107,6 +108,8 @@ export interface Survival {
 export interface Queued extends Pick<Survival, "identity" | "features"> {
   /** Epoch ms before which it does not begin. */
   readonly startAt?: number | undefined
+  /** What is said of one that goes on from another, when it begins. */
+  readonly forked?: Body<"status"> | undefined
   /** Why it does not begin although its time has come: its agent is not there. */
   readonly parked?: string | undefined
 }
@@ -148,6 +151,8 @@ export interface JobRecord {
   readonly survival?: Survival | undefined
   /** Only of a job that has not begun (`pending`). */
   readonly queued?: Queued | undefined
+  /** Ids of the inputs that a durable job waits for. */
+  readonly waitingFor?: ReadonlyArray<string> | undefined
   /**
    * Not a job of its own: this submit was answered with the accept of that one, because of its idempotency key. Kept as
    * a rejected one is, so that the same frame gets the same answer.

@@ -2,16 +2,16 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as FiberSet from "effect/FiberSet"
-import type * as Tracer from "effect/Tracer"
-import type { InternalError } from "../../../protocol/Errors.js"
+import type { ArcpError, InternalError } from "../../../protocol/Errors.js"
 import type { JobLog } from "../../../services/log/EventLog.js"
+import type { Errand } from "../../../services/runtime/Pending.js"
 import type { Candidate } from "../Candidate.js"
 import type { JobParts } from "../JobParts.js"
 import { LiveJob, parentEnded } from "../LiveJob.js"
 import * as Opening from "../Opening.js"
 import { Hold } from "../Reservations.js"
 import { Surroundings } from "../Surroundings.js"
+import * as Durable from "./Durable.js"
 
 /** A job that is in the log already, and is run again here. */
 export interface Reopened {
@@ -39,7 +39,7 @@ export const make = (parts: JobParts): Reopen => {
   return ({ candidate, first, job, runs }) =>
     Effect.suspend(() => {
       if (first?.enter() === false) return Effect.void
-      const { parent, record, session } = candidate
+      const { journal, parent, record, session } = candidate
       const hold = new Hold()
       const live = new LiveJob(record, session, parent?.live)
       parts.running.admit(record, hold)
@@ -55,25 +55,25 @@ export const make = (parts: JobParts): Reopen => {
       hold.keep(parts.owners.own(live))
       live.status = "running"
       if (live.awaited !== undefined) Deferred.unsafeDone(live.awaited.opened, Exit.succeed(job))
+      if (journal !== undefined) Durable.inputsOf(parts, live, job, journal)
       parts.running.add({ live, log: job })
-      return Effect.flatMap(Surroundings.of(record), (surroundings) => {
-        const again = (span: Tracer.Span) =>
-          Effect.gen(function* () {
-            live.span = span
-            const minting = runs
-              ? Opening.mint(parts, candidate, record, hold, job.remaining)
-              : Effect.succeed([])
-            const minted = yield* Effect.exit(Effect.zipRight(first?.stored ?? Effect.void, minting))
-            const [run, shown] = Exit.isSuccess(minted)
-              ? [candidate.run, minted.value]
-              : [Effect.failCause(minted.cause), []]
-            const begun = { candidate: { ...candidate, run }, hold, live }
-            return yield* Opening.run(parts, open, begun, span, surroundings, job, { minted: shown })
+      return Effect.zipWith(Surroundings.of(record), Opening.spanOf(candidate), (surroundings, span) => {
+        live.span = span
+        const again = function* (): Errand<Exit.Exit<unknown, ArcpError>> {
+          const minting = runs
+            ? Opening.mint(parts, candidate, record, hold, job.remaining)
+            : Effect.succeed([])
+          const minted = yield* Effect.exit(Effect.zipRight(first?.stored ?? Effect.void, minting))
+          const [run, shown] = Exit.isSuccess(minted)
+            ? [candidate.run, minted.value]
+            : [Effect.failCause(minted.cause), []]
+          const begun = { candidate: { ...candidate, run }, hold, live }
+          return yield* Opening.run(parts, open, begun, span, surroundings, job, {
+            minted: shown,
+            isFirst: first !== undefined
           })
-        const supervised = Opening.supervise(parts, candidate, hold, again)
-        return Effect.sync(() =>
-          FiberSet.unsafeAdd(parts.supervisors, surroundings.forkUninterruptible(supervised))
-        )
+        }
+        Opening.supervise(parts, candidate, hold, span, surroundings, again())
       })
     })
 }

@@ -38,10 +38,10 @@ const storeBegun = ({ log, now, running }: JobParts, job: JobLog): Effect.Effect
       const live = running.get(job.jobId)?.live
       return live === undefined
         ? new InternalError({ message: "the job has ended" })
-        : log.amend(job, live.record, () => {})
+        : log.append(job, { ...Runner.running(now()), awaited: true, record: () => live.record })
     }),
     running
-  ).pipe(Effect.zipLeft(log.append(job, Runner.running(now()))))
+  )
 
 /** Leaves a job whose agent is not here where it is, until the next start. */
 const park = ({ log, running }: JobParts, job: QueuedJob, reason: string): Effect.Effect<void> =>
@@ -84,6 +84,7 @@ export const begin = (parts: JobParts, reopen: Reopen, job: QueuedJob): Effect.E
           run,
           agent,
           journal,
+          forked: job.record.queued.forked,
           input: undefined,
           parentSpan: Tracing.submitter(record)
         },

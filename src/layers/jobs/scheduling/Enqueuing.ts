@@ -4,7 +4,6 @@
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as FiberSet from "effect/FiberSet"
 import type { ArcpError, InternalError } from "../../../protocol/Errors.js"
 import type { Op } from "../../../services/store/Store.js"
 import type { Candidate } from "../Candidate.js"
@@ -19,13 +18,13 @@ export const waits = ({ running }: JobParts, { agent, parent, record, startAt }:
   parent === undefined && (startAt !== undefined || running.queue.mustWait(record, agent.concurrency))
 
 /** Returns the record of a job that waits: what it is run again with is decided when it begins. */
-export const queuedRecord = ({ record, session, startAt }: Candidate): QueuedRecord => {
+export const queuedRecord = ({ forked, record, session, startAt }: Candidate): QueuedRecord => {
   const { principal: _, ...identity } = session.identity
   const { survival: __, ...rest } = record
   return {
     ...rest,
     status: "pending",
-    queued: { identity, features: session.features, ...(startAt === undefined ? {} : { startAt }) }
+    queued: { identity, features: session.features, startAt, forked }
   }
 }
 
@@ -51,7 +50,7 @@ export const enqueue = (
   hold: Hold,
   notStored: (error: InternalError) => void
 ): Effect.Effect<void, ArcpError> => {
-  const { log, now, running, supervisors } = parts
+  const { log, now, running, underway } = parts
   const acceptance = Checks.acceptance(record, record.submitId, [], undefined)
   const stored = log.openJob(record, session.view, {
     ops,
@@ -71,6 +70,6 @@ export const enqueue = (
   })
   return Effect.map(Surroundings.of(record), (surroundings) => {
     hold.passedOn = true
-    FiberSet.unsafeAdd(supervisors, surroundings.forkUninterruptible(storing))
+    surroundings.forkUninterruptible(storing).addObserver(underway.begin())
   })
 }

@@ -176,7 +176,13 @@ export class Places<W extends Waiter> {
       if (lane === undefined) return undefined
       const { agent, principal } = lane
       const hasPrincipal = lane.keeps || principal.isFree
-      if (hasPrincipal && agent.isFree) return this.begin(lane)
+      if (hasPrincipal && agent.isFree) {
+        const older = this.olderThan(lane)
+        if (older === undefined) return this.begin(lane)
+        this.look(lane)
+        this.look(older)
+        continue
+      }
       if (hasPrincipal && !lane.keeps && ++lane.passed > patience) {
         principal.taken++
         lane.keeps = true
@@ -233,6 +239,16 @@ export class Places<W extends Waiter> {
       this.put(lane, lane.line)
     }
   }
+  /** Takes out a lane that waits for one of the places that this one is about to take, and comes before it. */
+  private olderThan({ agent, head, principal }: Lane<W>): Lane<W> | undefined {
+    for (const { line } of [principal, agent]) {
+      const first = this.pop(line)
+      if (first === undefined) continue
+      if (comesBefore(first.head as W, head as W)) return first
+      this.put(first, line)
+    }
+    return undefined
+  }
   private takeComing(): Lane<W> | undefined {
     const lane = this.pop(this.coming)
     if (lane !== undefined) this.setComing(lane, false)
@@ -244,8 +260,8 @@ export class Places<W extends Waiter> {
     for (const limit of [lane.principal, lane.agent]) limit.coming += isComing ? 1 : -1
   }
   private giveBack(limits: ReadonlyArray<Limit<W>>): void {
+    for (const limit of limits) limit.taken--
     for (const limit of limits) {
-      limit.taken--
       this.wake(limit)
       this.forget(limit)
     }

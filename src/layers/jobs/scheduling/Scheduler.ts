@@ -51,7 +51,7 @@ export const end = (
     }
     return Terminal.untilStored(
       log.holding(job.record, (opened) =>
-        Effect.asVoid(
+        Effect.gen(() =>
           Terminal.write(parts, opened, job.session ?? noOwner, () => terminal, now(), record, stored)
         )
       ),
