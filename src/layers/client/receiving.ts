@@ -58,15 +58,13 @@ export const receive = (
 /** A reader at work is given a moment to make room; a lane that nobody reads overflows at once. */
 const makeRoom = (session: ClientSession): Effect.Effect<void> =>
   Effect.gen(function* () {
-    const lanes = [...session.crowded]
-    session.crowded.clear()
-    for (const lane of lanes) {
-      if (lane.full && lane.reading)
-        yield* first(
-          Effect.async<void>((resume) => lane.onRoom(() => resume(Effect.void))),
-          Effect.sleep(patience)
-        )
-      lane.overflowed = lane.full
+    for (const lane of session.crowded) {
+      session.crowded.delete(lane)
+      yield* first(
+        Effect.async<void>((resume) => lane.onRoom(() => resume(Effect.void))),
+        Effect.sleep(patience)
+      )
+      lane.overflowed = lane.holds(1)
     }
   })
 

@@ -1,4 +1,5 @@
 /** A connection of `@effect/sql` to a SQLite file, and the client that has this one connection. */
+import { pathToFileURL } from "node:url"
 import * as Reactivity from "@effect/experimental/Reactivity"
 import * as SqlClient from "@effect/sql/SqlClient"
 import type { Connection } from "@effect/sql/SqlConnection"
@@ -59,6 +60,35 @@ const close = (database: Database): Effect.Effect<void> =>
     const closing = database.close()
     return closing === undefined ? Effect.void : Effect.promise(() => closing)
   })
+
+/** What the header of a database says. */
+export interface Header {
+  readonly applicationId: number
+  /** The version of the schema, as its application counts. */
+  readonly version: number
+  /** Nothing was ever created in it. */
+  readonly blank: boolean
+}
+
+/**
+ * Reads the header of a file that others may have open, without locks and without files beside it. Through SQLite, which
+ * closes it only when nobody in this process has locks on it: the operating system would give up all of them.
+ */
+export const readHeader = (path: string): Effect.Effect<Header, SqlError | StoreError> =>
+  Effect.gen(function* () {
+    const driver = yield* load
+    const database = yield* Effect.acquireRelease(
+      attempt(() => driver.open(`${pathToFileURL(path).href}?immutable=1`, { readOnly: true })),
+      close
+    )
+    const numberOf = (name: string) =>
+      attempt(() => Number(database.prepare(`PRAGMA ${name}`).values([])[0]?.[0]))
+    return {
+      applicationId: yield* numberOf("application_id"),
+      version: yield* numberOf("user_version"),
+      blank: (yield* numberOf("schema_version")) === 0
+    }
+  }).pipe(Effect.scoped)
 
 const openDatabase = ({ busyTimeout = 5_000, disableWAL = false, filename, readonly = false }: Config) =>
   Effect.gen(function* () {

@@ -3,6 +3,7 @@
 import * as fs from "node:fs"
 import * as nodePath from "node:path"
 import type * as SqlClient from "@effect/sql/SqlClient"
+import type { SqlError } from "@effect/sql/SqlError"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
@@ -208,37 +209,9 @@ const regularFile = (path: string, name: string): Effect.Effect<number | undefin
     return stat.size
   })
 
-/** What tells whose a database is. */
-interface DatabaseIdentity {
-  readonly applicationId: number
-  readonly version: number
-  /** Nothing was ever created in it. */
-  readonly blank: boolean
-}
-
-/**
- * Reads the identity from the file header, so that not even the files SQLite works with appear beside a file that is
- * refused.
- */
-const identityOfHeader = (path: string, name: string): Effect.Effect<DatabaseIdentity, StoreError> =>
-  Effect.gen(function* () {
-    const header = Buffer.alloc(100)
-    const length = yield* attempt(name, () => {
-      const file = fs.openSync(path, "r")
-      try {
-        return fs.readSync(file, header, 0, header.length, 0)
-      } finally {
-        fs.closeSync(file)
-      }
-    })
-    if (length < header.length || header.toString("latin1", 0, 16) !== "SQLite format 3\0")
-      return yield* refuse(`${name} is not a SQLite database; choose another file`)
-    return {
-      applicationId: header.readUInt32BE(68),
-      version: header.readUInt32BE(60),
-      blank: header.readUInt32BE(40) === 0
-    }
-  })
+/** Reads the header of a file, so that not even the files SQLite works with appear beside a file that is refused. */
+const identityOfHeader = (path: string): Effect.Effect<Sqlite.Header, SqlError | StoreError> =>
+  Effect.flatMap(client, ({ readHeader }) => readHeader(path))
 
 const value = (sql: SqliteClient, text: string) => Effect.map(sql.unsafe(text).values, (rows) => rows[0]?.[0])
 
@@ -263,7 +236,7 @@ const look = (path: string, name: string): Effect.Effect<number, StoreError> =>
     yield* oneName(path, name)
     if (size === undefined || size === 0) return 0
     const readOnly = connect({ filename: path, readonly: true, disableWAL: true }, name)
-    const inHeader = yield* identityOfHeader(path, name)
+    const inHeader = yield* identityOfHeader(path)
     const logged = yield* regularFile(`${path}-wal`, `${name}-wal`)
     const identity = logged ? yield* Effect.flatMap(readOnly, identityOfDatabase) : inHeader
     // What a crash between creating the file and its first migration leaves is as good as no file.

@@ -101,6 +101,7 @@ class Asking {
   })
 
   private answered({ failure, id, value }: Answer): void {
+    if (failure?._tag === "Displaced") return this.ended(failure.message)
     const resume = this.waiting.get(id)
     this.waiting.delete(id)
     if (this.waiting.size === 0) this.worker.unref()

@@ -2,6 +2,7 @@
  * The thread that writes to a SQLite file: it owns the connection that does, and waits for the disk so that nobody else
  * has to. What runs here is synchronous and knows nothing of Effect. `sqliteThread.ts` is who asks it.
  */
+import * as fs from "node:fs"
 import { parentPort } from "node:worker_threads"
 import type { Op } from "../../services/store/Store.js"
 import { naming } from "./naming.js"
@@ -29,9 +30,9 @@ export interface Asked {
   readonly request: Request
 }
 
-/** Why something was not done: the driver failed, the batch was a mistake, or there is one in here. */
+/** Why something was not done: the driver failed, the batch was a mistake, there is one in here, or the file is another one. */
 export interface Failure {
-  readonly _tag: "Failed" | "Misuse" | "Defect"
+  readonly _tag: "Failed" | "Misuse" | "Defect" | "Displaced"
   readonly message: string
   /** As drivers and the file system have them. */
   readonly code?: string | undefined
@@ -51,6 +52,11 @@ class DriverFailure {
   constructor(readonly cause: unknown) {}
 }
 
+/** The file was removed, or another one has its name: what would be written nobody would find again. */
+class Displaced extends Error {
+  override readonly message = "its file was removed or replaced while it was open"
+}
+
 const attempt = <A>(f: () => A): A => {
   try {
     return f()
@@ -61,6 +67,7 @@ const attempt = <A>(f: () => A): A => {
 
 const failureOf = (thrown: unknown): Failure => {
   if (thrown instanceof Misuse) return { _tag: "Misuse", message: thrown.message }
+  if (thrown instanceof Displaced) return { _tag: "Displaced", message: thrown.message }
   const cause: unknown = thrown instanceof DriverFailure ? thrown.cause : thrown
   const error: { code?: unknown; errcode?: unknown } & Error =
     cause instanceof Error ? cause : new Error(String(cause))
@@ -76,14 +83,31 @@ const failureOf = (thrown: unknown): Failure => {
 /** A file of its own needs no prefix. */
 const unprefixed = naming("")
 
+/** Which file has a name now. */
+const inodeOf = (filename: string): string | undefined => {
+  const stat = fs.statSync(filename, { bigint: true, throwIfNoEntry: false })
+  return stat === undefined ? undefined : `${stat.dev}:${stat.ino}`
+}
+
 const driver = await loadDriver()
 const now = () => performance.now()
 
 /** An open file. */
 class OpenFile {
   private writing: Writer | undefined
+  private readonly inode: string | undefined
 
-  constructor(private readonly database: Database) {}
+  constructor(
+    private readonly database: Database,
+    private readonly filename: string
+  ) {
+    this.inode = inodeOf(filename)
+  }
+
+  /** Returns whether it is still the one that has the name. */
+  get isInPlace(): boolean {
+    return inodeOf(this.filename) === this.inode
+  }
 
   private readonly execute = ({ asks, statement: [sql, params] }: Step): ReadonlyArray<object> =>
     attempt(() => {
@@ -123,7 +147,7 @@ const open = (filename: string, pragmas: ReadonlyArray<string>): OpenFile =>
     const database = driver.open(filename)
     try {
       for (const pragma of pragmas) database.prepare(`PRAGMA ${pragma}`).run([])
-      return new OpenFile(database)
+      return new OpenFile(database, filename)
     } catch (cause) {
       database.close()
       throw cause
@@ -135,6 +159,17 @@ let file: OpenFile | undefined
 const opened = (): OpenFile => {
   if (file === undefined) throw new Error("the file is not open")
   return file
+}
+
+/** When the file that had lost its name was closed. */
+let displaced: Promise<void> | undefined
+
+/** Fails when the file has lost its name, and closes it first: nothing of its log is left beside the one that has it now. */
+const refuseDisplaced = async (): Promise<void> => {
+  displaced ??= file?.close()
+  file = undefined
+  await displaced
+  throw new Displaced()
 }
 
 const answerTo = (request: Request): unknown => {
@@ -149,7 +184,7 @@ const answerTo = (request: Request): unknown => {
     case "Run":
       return opened().values(request.sql, request.params)
     case "Close": {
-      const closing = file?.close()
+      const closing = file?.close() ?? displaced
       file = undefined
       return closing
     }
@@ -159,6 +194,8 @@ const answerTo = (request: Request): unknown => {
 parentPort?.on("message", async ({ id, request }: Asked) => {
   const answer = (outcome: Omit<Answer, "id">) => parentPort?.postMessage({ id, ...outcome })
   try {
+    if ((displaced !== undefined || file?.isInPlace === false) && request._tag !== "Close")
+      await refuseDisplaced()
     const value = answerTo(request)
     answer({ value: value instanceof Promise ? await value : value })
   } catch (thrown) {

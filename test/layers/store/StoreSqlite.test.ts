@@ -848,6 +848,31 @@ describe("StoreSqlite", () => {
     })
   )
 
+  it.scoped.skipIf(!fs.existsSync("/proc/locks"))(
+    "reading it in the process of its runtime leaves the runtime its locks, where they can be seen",
+    () =>
+      Effect.gen(function* () {
+        const filename = yield* tempFile
+        /** How many locks this process has on it. Without one, whoever closes it next takes the log file away. */
+        const locks = () =>
+          fs
+            .readFileSync("/proc/locks", "utf8")
+            .split("\n")
+            .filter(
+              (line) => line.includes(` ${process.pid} `) && line.includes(`:${fs.statSync(filename).ino} `)
+            ).length
+        yield* using(open(filename))((store) =>
+          Effect.gen(function* () {
+            yield* store.commit(everything)
+            const before = locks()
+            assert.isAtLeast(before, 1)
+            yield* using(StoreSqlite.layerReadOnly({ filename }))(everythingIsThere)
+            assert.strictEqual(locks(), before)
+          })
+        )
+      })
+  )
+
   it.scoped("reading needs a file of a runtime", () =>
     Effect.gen(function* () {
       const filename = yield* tempFile

@@ -156,6 +156,53 @@ describe("the thread that writes to a SQLite file", () => {
     })
   )
 
+  for (const [what, displace] of [
+    ["removed", (filename: string) => fs.rmSync(filename)],
+    ["replaced", (filename: string) => fs.renameSync(`${filename}.other`, filename)]
+  ] as const)
+    it.scoped(`ends when its file was ${what}: nothing is told to be stored that nobody would find`, () =>
+      Effect.gen(function* () {
+        const folder = yield* tempFolder
+        const filename = path.join(folder, "arcp.db")
+        yield* Effect.scoped(
+          Effect.flatMap(built(`${filename}.other`), (store) => store.commit([...beforehand, ...alive(5)]))
+        )
+        const scope = yield* Scope.make()
+        const store = yield* Scope.extend(built(filename), scope)
+        yield* store.commit(alive(98))
+        displace(filename)
+        const died = yield* Effect.fork(Effect.flip(store.died ?? Effect.die("it cannot die")))
+        // As many as come until that is known.
+        const sent = yield* Effect.forEach([99, 100, 101], (when) =>
+          Effect.fork(Effect.exit(store.commit(alive(when))))
+        )
+        const error = yield* Fiber.join(died)
+        assert.match(error.message, /was removed or replaced while it was open.*restart the runtime/)
+        assert.notInclude(error.publicMessage ?? filename, filename)
+        for (const fiber of sent) assert.deepStrictEqual(yield* Fiber.join(fiber), Exit.fail(error))
+        yield* Scope.close(scope, Exit.void)
+        // What has the name now is whole, and has nothing of the other's.
+        const next = yield* built(filename)
+        assert.strictEqual(yield* next.aliveAt, what === "replaced" ? 5 : 0)
+        if (what === "replaced") assert.deepStrictEqual(yield* boundsOf(next, "job_a"), { first: 1, last: 4 })
+      })
+    )
+
+  it.scoped("what cannot be sent to it fails by itself, and what follows is stored", () =>
+    Effect.gen(function* () {
+      const filename = path.join(yield* tempFolder, "arcp.db")
+      const store = yield* built(filename)
+      yield* store.commit(beforehand)
+      const odd = Object.assign(aJob("job_b"), { agent: () => "a function" })
+      // biome-ignore lint/suspicious/noExplicitAny: what a type would not let through
+      const exit = yield* Effect.exit(store.commit([Op.PutJob({ job: odd as any })]))
+      assert.isTrue(Exit.isFailure(exit))
+      yield* store.commit(alive(99))
+      assert.strictEqual(yield* store.aliveAt, 99)
+      assert.isUndefined(yield* store.job("job_b"))
+    })
+  )
+
   it.scoped("where there is none, the store says so and commits itself", () =>
     Effect.gen(function* () {
       const folder = yield* tempFolder
