@@ -1,6 +1,6 @@
 /**
- * Checks a value by a JSON Schema, as far as those go that Effect makes of its schemas. What else a schema says is not looked at:
- * whoever has the schema itself checks the value again.
+ * Checks a value by a JSON Schema, as far as those go that Effect makes of its schemas. What else a schema says is not looked
+ * at, nor are its regular expressions, which may take for ever: whoever has the schema itself checks the value again.
  */
 import type { Effort } from "./Steps.js"
 
@@ -18,12 +18,16 @@ const typeOf = (value: unknown): string =>
 const same = (a: unknown, b: unknown): boolean => a === b || JSON.stringify(a) === JSON.stringify(b)
 
 /** Values looked at before a schema is given up: far more than a frame has, unless its alternatives overlap again and again. */
-const maxEffort = 1_000_000
+const maxEffort = 500_000
+/** Parts within each other: a schema may be part of itself. */
+const maxDepth = 500
 
 /** What is gone through. */
 interface Walk {
   readonly root: Part
   readonly effort: Effort
+  /** Parts that are within each other. */
+  depth: number
 }
 
 const count = (schema: Part, name: string): number | undefined => {
@@ -46,18 +50,9 @@ const isWithin = (schema: Part, value: number): boolean => {
 const isOfLength = (schema: Part, length: number, min: string, max: string): boolean =>
   length >= (count(schema, min) ?? 0) && length <= (count(schema, max) ?? Infinity)
 
-const matches = (pattern: unknown, text: string): boolean => {
-  if (typeof pattern !== "string") return true
-  try {
-    return new RegExp(pattern, "u").test(text)
-  } catch {
-    return true
-  }
-}
-
 const isOfType = (type: unknown, value: unknown): boolean => {
   const types = Array.isArray(type) ? type : [type]
-  return types.some((name) => (name === "integer" ? Number.isInteger(value) : name === typeOf(value)))
+  return types.some((name) => (name === "integer" ? Number.isSafeInteger(value) : name === typeOf(value)))
 }
 
 /** Returns the part that a reference within the schema names. */
@@ -84,22 +79,16 @@ const array = (walk: Walk, schema: Part, value: ReadonlyArray<unknown>, at: stri
 
 const object = (walk: Walk, schema: Part, value: Part, at: string): string | undefined => {
   const names = Object.keys(value)
-  const { additionalProperties, patternProperties, properties, propertyNames, required } = schema
+  const { additionalProperties, patternProperties, properties, required } = schema
+  const others = patternProperties === undefined ? additionalProperties : undefined
   if (!isOfLength(schema, names.length, "minProperties", "maxProperties"))
     return `${at}: has too few or too many members`
   for (const name of Array.isArray(required) ? required : [])
     if (typeof name === "string" && !Object.hasOwn(value, name)) return `${at}.${name}: is missing`
-  const patterns = isPart(patternProperties) ? Object.entries(patternProperties) : []
   for (const name of names) {
-    const below = `${at}.${name.slice(0, 64)}`
-    const named = propertyNames === undefined ? undefined : part(walk, propertyNames, name, below)
-    if (named !== undefined) return named
-    const own = isPart(properties) && Object.hasOwn(properties, name) ? [properties[name]] : []
-    const schemas = [...own, ...patterns.filter(([pattern]) => matches(pattern, name)).map(([, of]) => of)]
-    for (const of of schemas.length === 0 ? [additionalProperties] : schemas) {
-      const problem = part(walk, of, value[name], below)
-      if (problem !== undefined) return problem
-    }
+    const isNamed = isPart(properties) && Object.hasOwn(properties, name)
+    const problem = part(walk, isNamed ? properties[name] : others, value[name], `${at}.${name.slice(0, 64)}`)
+    if (problem !== undefined) return problem
   }
   return undefined
 }
@@ -123,21 +112,23 @@ const combined = (walk: Walk, schema: Part, value: unknown, at: string): string 
 
 /** Returns what is wrong with a value that is no composite, or the composite itself. */
 const simple = (schema: Part, value: unknown, at: string): string | undefined => {
-  const { enum: values, pattern, type } = schema
+  const { enum: values, type } = schema
   if (type !== undefined && !isOfType(type, value)) return `${at}: expected ${String(type)}`
   if (Array.isArray(values) && !values.some((one) => same(one, value))) return `${at}: is none of its values`
   if (Object.hasOwn(schema, "const") && !same(schema["const"], value)) return `${at}: is none of its values`
   if (typeof value === "number" && !isWithin(schema, value)) return `${at}: is out of its bounds`
   if (typeof value !== "string") return undefined
-  if (!isOfLength(schema, value.length, "minLength", "maxLength")) return `${at}: is too short or too long`
-  return matches(pattern, value) ? undefined : `${at}: is not of its form`
+  return isOfLength(schema, value.length, "minLength", "maxLength")
+    ? undefined
+    : `${at}: is too short or too long`
 }
 
 const part = (walk: Walk, schema: unknown, value: unknown, at: string): string | undefined => {
-  if (walk.effort.left-- <= 0) return `${at}: takes too long to check`
+  if (walk.effort.left-- <= 0 || walk.depth >= maxDepth) return `${at}: takes too long to check`
   if (schema === false) return `${at}: is not expected`
   if (!isPart(schema)) return undefined
-  return (
+  walk.depth++
+  const problem =
     simple(schema, value, at) ??
     (Array.isArray(value)
       ? array(walk, schema, value, at)
@@ -145,9 +136,10 @@ const part = (walk: Walk, schema: unknown, value: unknown, at: string): string |
         ? object(walk, schema, value, at)
         : undefined) ??
     combined(walk, schema, value, at)
-  )
+  walk.depth--
+  return problem
 }
 
 /** Returns what is wrong with a value, as a sentence that names the path below `at` and never the value. */
 export const problem = (schema: Part, value: unknown, at: string): string | undefined =>
-  part({ root: schema, effort: { left: maxEffort } }, schema, value, at)
+  part({ root: schema, effort: { left: maxEffort }, depth: 0 }, schema, value, at)

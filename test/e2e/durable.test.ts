@@ -68,6 +68,36 @@ describe.concurrent("a durable job over kill -9", () => {
     expect(phases).toEqual([{ phase: "running" }, { phase: "recovered", attempt: 2 }])
   })
 
+  it("waits for the same answer, and has it when it was acknowledged", async () => {
+    verifies("input-restart", "durable-recovers")
+    const db = join(own.directory(), "arcp.db")
+    const before = await own.start("--db", db)
+    const asking = await WireClient.open(before.url)
+    const { job_id = "" } = await asking.accept("ask", { prompt: "?", choices: ["a", "b"] })
+    const isRequest = ({ payload }: Frame) => payload["kind"] === "x-vendor.effect-arcp.input_request"
+    const { input_id } = (await asking.next(isRequest)).payload["body"] as { input_id: string }
+    await before.kill()
+    await asking.closing()
+    const between = await own.start("--db", db)
+    const answering = await WireClient.resume(between.url, asking.session, { from: 0 })
+    const answer = (client: WireClient, value: unknown) =>
+      client.answer(client.request("x-vendor.effect-arcp.job.input", { input_id, value }, { job_id }))
+    expect((await answer(answering, "c")).payload.details?.["reason"]).toBe("value")
+    expect((await answer(answering, "b")).type).toBe("x-vendor.effect-arcp.job.input_accepted")
+    await between.kill()
+    await answering.closing()
+    const after = await own.start("--db", db)
+    const again = await WireClient.resume(after.url, asking.session, { from: 0 })
+    expect((await again.terminal(job_id)).payload.result).toBe("b")
+    const kinds = again.eventsOf(job_id).map(({ payload }) => String(payload["kind"]))
+    expect(kinds.filter((kind) => /input_/.test(kind))).toEqual([
+      "x-vendor.effect-arcp.input_request",
+      "x-vendor.effect-arcp.input_closed"
+    ])
+    expect((await answer(again, "b")).type).toBe("x-vendor.effect-arcp.job.input_accepted")
+    expect((await answer(again, "a")).payload.details?.["reason"]).toBe("already_answered")
+  })
+
   it("has each outcome once, whenever it is killed: nested, at once, paid for, delegated", async () => {
     verifies("durable-recovers", "durable-steps-once", "durable-spend")
     const db = join(own.directory(), "arcp.db")

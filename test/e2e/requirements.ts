@@ -580,6 +580,44 @@ export const requirements = {
       "a fork is refused to others, for more authority, of an unknown step, and of what has no steps",
     transports: processes
   },
+  "input-asked": {
+    section: "12.2",
+    behaviour:
+      "a question is an event, with the SHA-256 of the canonical JSON of what it is about; its end is one too, whatever it is"
+  },
+  "input-answered": {
+    section: "12.2",
+    behaviour:
+      "an answer is acknowledged when it is stored, once; the same again is accepted again, another refused"
+  },
+  "input-refused": {
+    section: "12.2",
+    behaviour: "what is no answer is refused with its reason, and leaves the question open"
+  },
+  "input-expires": {
+    section: "12.2",
+    behaviour: "a question that nobody answers in time is closed, and takes no answer after that"
+  },
+  "input-who": {
+    section: "12.2",
+    behaviour: "sessions of the job's principal answer whose token covers it; others are told of nothing",
+    transports: connections
+  },
+  "input-listed": {
+    section: "12.2",
+    behaviour: "what a job waits for is in listings and in the answer to a subscribe",
+    transports: connections
+  },
+  "input-feature": {
+    section: "12.2",
+    behaviour: "a session without the feature sees the events, and may not answer"
+  },
+  "input-restart": {
+    section: "12.2",
+    behaviour:
+      "a question is the same one after the end of the process, and an answer that was acknowledged stands",
+    transports: processes
+  },
   "restart-idempotency": {
     section: "5.2",
     behaviour: "idempotency keys survive a restart",

@@ -51,7 +51,7 @@ const needs: { readonly [type: string]: Feature } = {
 }
 
 /**
- * Takes a submit that is to be decided, and the bytes of its frame, which it holds; it is queued when this returns, and
+ * Takes a submit, or an answer to what a job asks, that is to be decided, and the bytes of its frame, which it holds; it is queued when this returns, and
  * the effect waits until another may come.
  */
 export type Submits = (decide: Effect.Effect<void>, bytes: number) => Effect.Effect<void>
@@ -286,7 +286,7 @@ const dispatch = (
   }
   // The most frequent request only takes its place in the queue, where its own failures are answered.
   if (message.type === "job.submit") return submitted(services, session, message, submits, frame.length)
-  return sound(
+  const handled = sound(
     Effect.suspend(() => handle(services, session, message)),
     message.type
   ).pipe(
@@ -297,6 +297,10 @@ const dispatch = (
       })
     )
   )
+  // It waits for the store, or for a job that is being loaded: what else comes in does not wait for it.
+  return message.type === Vendor.jobInput
+    ? proceedAfter(submits(Effect.asVoid(handled), frame.length))
+    : handled
 }
 
 /** Answers a defect while a frame was handled, and goes on. */

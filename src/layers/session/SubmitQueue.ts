@@ -1,4 +1,7 @@
-/** The submits of one connection: decided one after the other, beside whatever else its reader does. */
+/**
+ * The submits of one connection, and its answers to what jobs ask: decided one after the other, beside whatever else its
+ * reader does.
+ */
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 

@@ -8,6 +8,7 @@ import { LeaseConstraints, Lease as Terms } from "../../protocol/Lease.js"
 import * as Agent from "../../services/agents/Agent.js"
 import { type EmitError, Job, type JobService, Step } from "../../services/jobs/Job.js"
 import { Lease, leaseErrorOf } from "../../services/lease/Lease.js"
+import { ask } from "./ask.js"
 
 const WorkCount = Schema.Int.pipe(Schema.between(0, 100_000_000))
 const Millis = Schema.Number.pipe(Schema.finite(), Schema.nonNegative())
@@ -378,6 +379,7 @@ export const agents: ReadonlyArray<Agent.Registered<FileSystem.FileSystem>> = [
   delegate,
   steps,
   nap,
+  ask,
   ver("1.0.0", false),
   ver("2.0.0", true)
 ]

@@ -38,7 +38,8 @@ export const features = [
   "progress",
   "result_chunk",
   "agent_versions",
-  "x-vendor.effect-arcp.requests"
+  "x-vendor.effect-arcp.requests",
+  "x-vendor.effect-arcp.input"
 ] as const
 
 /** §12: every code and whether it may be retried. */
@@ -83,6 +84,7 @@ const fromRuntime = new Set([
   "job.accepted",
   "job.cancelled",
   "job.subscribed",
+  "x-vendor.effect-arcp.job.input_accepted",
   ...numbered
 ])
 const timestamps = ["ts", "accepted_at", "completed_at", "sent_at", "received_at"]

@@ -4,17 +4,25 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
+import * as PolicyLayer from "../../../src/layers/auth/Policy.js"
 import * as CanonicalJson from "../../../src/protocol/CanonicalJson.js"
+import type { InternalError } from "../../../src/protocol/Errors.js"
 import * as Features from "../../../src/protocol/Features.js"
 import * as Vendor from "../../../src/protocol/Vendor.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
+import type { Identity } from "../../../src/services/auth/Auth.js"
+import { Policy, refuse } from "../../../src/services/auth/Policy.js"
+import { InputExpired } from "../../../src/services/jobs/Input.js"
 import { Job, type JobService } from "../../../src/services/jobs/Job.js"
 import type { Lease } from "../../../src/services/lease/Lease.js"
 import type * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
+import type { JobRecord } from "../../../src/services/store/Store.js"
 import { type Frame, open } from "../../support/Wire.js"
 import {
   as,
@@ -71,10 +79,15 @@ const agentOf = (handler: Handler) =>
   )
 
 /** A process on a store. */
-const start = (store: TestStore, handler: Handler, options: RuntimeOptions.Input = {}) =>
+const start = (
+  store: TestStore,
+  handler: Handler,
+  options: RuntimeOptions.Input = {},
+  parts?: { readonly policy: Layer.Layer<Policy> }
+) =>
   Effect.gen(function* () {
     const scope = yield* Scope.make()
-    const layer = serve(store, [agentOf(handler)], { revealFailures: true, ...options })
+    const layer = serve(store, [agentOf(handler)], { revealFailures: true, ...options }, parts)
     const context = yield* Layer.buildWithScope(layer, scope)
     return {
       run: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.provide(effect, context),
@@ -140,6 +153,7 @@ describe("an input", () => {
         [{ input_id, value, about_sha256: "0".repeat(64) }, "about"],
         [{ input_id, value: { yes: 1 }, about_sha256 }, "value"],
         [{ input_id, value: null, about_sha256 }, "value"],
+        [{ input_id, value: { ...value, more: 1 }, about_sha256 }, "value"],
         [{ input_id, about_sha256 }, "INVALID_REQUEST"]
       ]
       for (const [payload, reason] of refused)
@@ -204,7 +218,7 @@ describe("an input", () => {
         const { jobId, session } = yield* asking((job) => {
           const ask = job.input("a", { prompt: "?" })
           if (how === "cancel") return ask
-          const asked = yield_(job)
+          const asked = settle(job)
           return how === "returns"
             ? Effect.zipRight(Effect.forkDaemon(ask), asked)
             : Effect.raceFirst(ask, Effect.zipRight(asked, job.sleep("s", 20)))
@@ -243,6 +257,144 @@ describe("an input", () => {
     })
   )
 
+  it.scopedLive("asks the policy who may answer, and says its reason to those who may list the job", () =>
+    Effect.gen(function* () {
+      const asked: Array<string> = []
+      const policy = Layer.effect(
+        Policy,
+        Effect.map(Policy, (base) => ({
+          ...base,
+          listable: () => Effect.succeed("everyone" as const),
+          mayAnswer: ({ principal }: Identity, { jobId }: JobRecord) =>
+            Effect.sync(() => {
+              asked.push(`${principal} ${jobId}`)
+              return principal === "bob" || refuse("bob approves")
+            })
+        }))
+      ).pipe(Layer.provide(PolicyLayer.layerSamePrincipal))
+      const store = yield* makeStore
+      const process = yield* start(store, (job) => job.input("a", { prompt: "?" }), {}, { policy })
+      yield* Effect.addFinalizer(() => process.stop)
+      const session = yield* process.run(open({}, quiet))
+      const jobId = (yield* submit(session, "asks")).job_id as string
+      const { input_id } = yield* requested(session, jobId)
+      assert.strictEqual(yield* answer(session, jobId, { input_id, value: 1 }), "PERMISSION_DENIED")
+      const bob = yield* process.run(open(as("bob"), quiet))
+      assert.strictEqual(yield* answer(bob, jobId, { input_id, value: 2 }), "accepted")
+      assert.strictEqual((yield* session.next(isEnd)).payload["result"], 2)
+      assert.deepStrictEqual(bodies(session, jobId, Vendor.inputClosed), [
+        { input_id, reason: "answered", by: "bob" }
+      ])
+      assert.deepStrictEqual(asked, [`alice ${jobId}`, `bob ${jobId}`])
+    })
+  )
+
+  it.scopedLive("is for async functions too, and in a step", () =>
+    Effect.gen(function* () {
+      const agent = Agent.fromPromise("asks", { version: "1.0.0", durable: true }, async (_, job) => {
+        const first = await job.input("a", { prompt: "?", choices: ["x", "y"] })
+        const second = await job.step("s", async () => `${first} ${await job.input("b", { prompt: "?" })}`)
+        return await job
+          .input("c", { prompt: "?", expiresIn: 10 })
+          .catch((error: unknown) => [second, error instanceof InputExpired ? error.code : error])
+      })
+      const store = yield* makeStore
+      yield* Effect.gen(function* () {
+        const session = yield* open({}, quiet)
+        const jobId = (yield* submit(session, "asks")).job_id as string
+        const a = yield* requested(session, jobId, 1)
+        assert.strictEqual(yield* answer(session, jobId, { input_id: a.input_id, value: "x" }), "accepted")
+        const b = yield* requested(session, jobId, 2)
+        assert.strictEqual(yield* answer(session, jobId, { input_id: b.input_id, value: 7 }), "accepted")
+        assert.deepStrictEqual((yield* session.next(isEnd)).payload["result"], ["x 7", "INPUT_EXPIRED"])
+      }).pipe(Effect.provide(serve(store, [agent], { revealFailures: true })))
+    })
+  )
+
+  it.scopedLive("is bounded: how much is asked, how many at once, how large an answer", () =>
+    Effect.gen(function* () {
+      const { jobId, session } = yield* asking(
+        (job) =>
+          Effect.gen(function* () {
+            const limitOf = (ask: Effect.Effect<unknown, { readonly details?: unknown }>) =>
+              Effect.map(Effect.flip(ask), ({ details }) => (details as Body)["limit"])
+            const large = yield* limitOf(
+              job.input("large", { prompt: "x".repeat(13_000) }) as Effect.Effect<unknown, InternalError>
+            )
+            yield* Effect.forEach(
+              Array.from({ length: 99 }, (_, i) => i),
+              (i) => Effect.fork(job.input(`n${i}`, { prompt: "?" })),
+              { discard: true }
+            )
+            const answered = yield* Effect.fork(job.input("small", { prompt: "?" }))
+            yield* settle(job)
+            const many = yield* limitOf(
+              job.input("many", { prompt: "?" }) as Effect.Effect<unknown, InternalError>
+            )
+            return [large, many, yield* Fiber.join(answered)]
+          }),
+        { maxStepOutcomeBytes: 64, maxOutboundFrameBytes: 16_384 }
+      )
+      const { input_id } = yield* requested(session, jobId, 100)
+      const value = "x".repeat(80)
+      assert.strictEqual(yield* answer(session, jobId, { input_id, value }), "step_outcome_bytes")
+      assert.strictEqual(yield* answer(session, jobId, { input_id, value: "y" }), "accepted")
+      const end = yield* session.next(isEnd)
+      assert.deepStrictEqual(end.payload["result"], ["event_bytes", "open_inputs", "y"])
+      const closed = bodies(session, jobId, Vendor.inputClosed)
+      assert.strictEqual(closed.filter(({ reason }) => reason === "cancelled").length, 99)
+    })
+  )
+
+  it.scopedLive("has no answer that the store has not: whoever gives it is told when it has", () =>
+    Effect.gen(function* () {
+      const { jobId, session, store } = yield* asking((job) => job.input("a", { prompt: "?" }))
+      const { input_id } = yield* requested(session, jobId)
+      yield* pong(session)
+      store.failing = true
+      const id = yield* session.request(Vendor.jobInput, { input_id, value: 1 }, { job_id: jobId })
+      yield* Effect.sleep(50)
+      yield* pong(session)
+      assert.isUndefined(session.seen.find(({ payload }) => payload["request_id"] === id))
+      store.failing = false
+      const said = yield* session.next(({ payload }) => payload["request_id"] === id)
+      assert.strictEqual(said.type, Vendor.jobInputAccepted)
+      assert.strictEqual((yield* session.next(isEnd)).payload["result"], 1)
+      assert.strictEqual(bodies(session, jobId, Vendor.inputClosed).length, 1)
+    })
+  )
+
+  it.scopedLive("is not logged: neither an answer, nor one that a schema dies of", () =>
+    Effect.gen(function* () {
+      const lines: Array<string> = []
+      const logger = Logger.replace(
+        Logger.defaultLogger,
+        Logger.map(Logger.logfmtLogger, (line) => void lines.push(line))
+      )
+      const Dies = Schema.String.pipe(
+        Schema.filter((text) => {
+          if (text === "secret 1") throw new Error(text)
+          return text !== "secret 2"
+        })
+      )
+      yield* Effect.gen(function* () {
+        const { jobId, session } = yield* asking((job) => job.input("a", { prompt: "?", schema: Dies }))
+        const { input_id } = yield* requested(session, jobId)
+        const ask = (value: string) => answer(session, jobId, { input_id, value })
+        assert.deepStrictEqual(
+          [yield* ask("secret 1"), yield* ask("secret 2"), yield* ask("secret 3"), yield* ask("secret 4")],
+          ["INTERNAL_ERROR", "value", "accepted", "already_answered"]
+        )
+        yield* session.next(isEnd)
+      }).pipe(Effect.provide(logger))
+      assert.isTrue(lines.some((line) => line.includes("input answered")))
+      assert.deepStrictEqual(
+        lines.filter((line) => line.includes("secret")),
+        []
+      )
+    })
+  )
+
   it.scopedLive("has one answer, of many that come at once", () =>
     Effect.gen(function* () {
       const { jobId, process, session } = yield* asking((job) => job.input("a", { prompt: "?" }))
@@ -263,8 +415,119 @@ describe("an input", () => {
   )
 })
 
+describe("what closes an input first", () => {
+  const ask = (expiresIn?: "1 hour") =>
+    asking((job) =>
+      job
+        .input("a", { prompt: "?", expiresIn })
+        .pipe(Effect.catchTag("InputExpired", () => Effect.succeed("expired")))
+    )
+
+  /** What an answer came to that is on its way. */
+  const sent = (session: Session, jobId: string, payload: Body) =>
+    Effect.fork(answer(session, jobId, payload))
+
+  /** Lets everything run that does not wait for the store, or the clock. */
+  const calm = Effect.repeatN(Effect.zipRight(Effect.yieldNow(), realTurn), 20)
+
+  it.scoped("is an answer, although its time passes while that is stored", () =>
+    Effect.gen(function* () {
+      const { jobId, session, store } = yield* ask("1 hour")
+      const { input_id } = yield* requested(session, jobId)
+      yield* store.gate.close
+      const answered = yield* sent(session, jobId, { input_id, value: "in time" })
+      yield* calm
+      yield* TestClock.adjust("2 hours")
+      yield* calm
+      yield* store.gate.open
+      assert.strictEqual(yield* Fiber.join(answered), "accepted")
+      assert.strictEqual((yield* session.next(isEnd)).payload["result"], "in time")
+      assert.deepStrictEqual(bodies(session, jobId, Vendor.inputClosed), [
+        { input_id, reason: "answered", by: "alice" }
+      ])
+    })
+  )
+
+  it.scoped("is the end of its time, although an answer comes while that is stored", () =>
+    Effect.gen(function* () {
+      const { jobId, session, store } = yield* ask("1 hour")
+      const { input_id } = yield* requested(session, jobId)
+      yield* store.gate.close
+      yield* TestClock.adjust("2 hours")
+      yield* calm
+      const answered = yield* sent(session, jobId, { input_id, value: "late" })
+      yield* calm
+      yield* store.gate.open
+      assert.strictEqual(yield* Fiber.join(answered), "expired")
+      assert.strictEqual((yield* session.next(isEnd)).payload["result"], "expired")
+      assert.deepStrictEqual(bodies(session, jobId, Vendor.inputClosed), [{ input_id, reason: "expired" }])
+    })
+  )
+
+  it.scoped("is an answer, although its job is cancelled while that is stored", () =>
+    Effect.gen(function* () {
+      const { jobId, session, store } = yield* ask()
+      const { input_id } = yield* requested(session, jobId)
+      yield* store.gate.close
+      const answered = yield* sent(session, jobId, { input_id, value: 1 })
+      yield* calm
+      yield* session.request("job.cancel", {}, { job_id: jobId })
+      yield* calm
+      yield* store.gate.open
+      assert.strictEqual(yield* Fiber.join(answered), "accepted")
+      assert.strictEqual((yield* session.next(isEnd)).payload["code"], "CANCELLED")
+      assert.deepStrictEqual(bodies(session, jobId, Vendor.inputClosed), [
+        { input_id, reason: "answered", by: "alice" }
+      ])
+    })
+  )
+
+  it.scoped("is a cancel of its job, although an answer comes while that is stored", () =>
+    Effect.gen(function* () {
+      const { jobId, session, store } = yield* ask()
+      const { input_id } = yield* requested(session, jobId)
+      yield* store.gate.close
+      yield* session.request("job.cancel", {}, { job_id: jobId })
+      yield* calm
+      const answered = yield* sent(session, jobId, { input_id, value: 1 })
+      yield* calm
+      yield* store.gate.open
+      assert.strictEqual(yield* Fiber.join(answered), "unknown_input")
+      assert.deepStrictEqual(bodies(session, jobId, Vendor.inputClosed), [{ input_id, reason: "cancelled" }])
+    })
+  )
+
+  it.scopedLive("is nothing, when its process dies before that is stored", () =>
+    Effect.gen(function* () {
+      const handler: Handler = (job) => job.input("a", { prompt: "?" })
+      const store = yield* makeStore
+      const first = yield* start(store, handler)
+      const before = yield* first.run(open({}, quiet))
+      const jobId = (yield* submit(before, "asks")).job_id as string
+      const { input_id } = yield* requested(before, jobId)
+      yield* pong(before)
+      yield* store.gate.close
+      yield* before.request(Vendor.jobInput, { input_id, value: "lost" }, { job_id: jobId })
+      yield* calm
+      assert.strictEqual(before.seen.filter(({ type }) => type === Vendor.jobInputAccepted).length, 0)
+      store.cut = true
+      yield* store.gate.open
+      yield* first.stop
+      const second = yield* start(restarted(store), handler)
+      yield* Effect.addFinalizer(() => second.stop)
+      const session = yield* second.run(open(resume(before, 0), quiet))
+      assert.strictEqual(yield* answer(session, jobId, { input_id, value: "kept" }), "accepted")
+      assert.strictEqual((yield* session.next(isEnd)).payload["result"], "kept")
+      assert.strictEqual(bodies(session, jobId, Vendor.inputClosed).length, 1)
+    })
+  )
+})
+
+/** A turn of the event loop, whatever clock there is. */
+const realTurn = Effect.async<void>((resume) => void setImmediate(() => resume(Effect.void)))
+
 /** Waits until a question is in the log. */
-const yield_ = (job: JobService): Effect.Effect<void> =>
+const settle = (job: JobService): Effect.Effect<void> =>
   Effect.repeat(Effect.zipRight(Effect.ignore(job.flush), Effect.yieldNow()), { times: 20 })
 
 describe("an input whose process dies", () => {

@@ -35,6 +35,7 @@ it.effect("all of them can be hosted together; ver means 2.0.0", () =>
       "delegate",
       "steps",
       "nap",
+      "ask",
       "ver"
     ])
     expect(inventory.find(({ name }) => name === "ver")).toEqual({

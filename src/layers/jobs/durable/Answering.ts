@@ -94,7 +94,7 @@ const check = (
       return yield* refuse("value", "payload.value: none of the choices")
     const own = inputs.current(payload.input_id)?.check
     if (own !== undefined) {
-      yield* own(payload.value).pipe(
+      yield* Effect.suspend(() => own(payload.value)).pipe(
         Effect.mapError(({ message }) => refuse("value", message)),
         // Its cause may repeat the value, which is nobody's to read.
         Effect.catchAllDefect(() => new InternalError({ message: "the schema of this input has failed" }))

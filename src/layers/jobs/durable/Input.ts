@@ -8,7 +8,7 @@ import * as CanonicalJson from "../../../protocol/CanonicalJson.js"
 import { InternalError, InvalidRequest } from "../../../protocol/Errors.js"
 import { json, timestamp } from "../../../protocol/EventText.js"
 import { describe } from "../../../protocol/Problem.js"
-import { jsonSchema } from "../../../services/agents/JsonSchema.js"
+import { type JsonSchema, jsonSchema } from "../../../services/agents/JsonSchema.js"
 import { type AskInput, InputExpired, type InputOptions } from "../../../services/jobs/Input.js"
 import { inTurns } from "../../../services/runtime/inTurns.js"
 import { sleepUntil } from "../Limits.js"
@@ -47,6 +47,10 @@ const canonical = (key: string, what: string, value: unknown): Effect.Effect<str
       : inTurns(() => CanonicalJson.stringifying(JSON.parse(text.right)))
   })
 
+/** Returns a JSON Schema, when it says anything. */
+const said = (schema: JsonSchema): JsonSchema | undefined =>
+  Object.keys(schema).length === 0 ? undefined : schema
+
 const written = <A, I>(
   { digest }: InputContext,
   key: string,
@@ -58,7 +62,7 @@ const written = <A, I>(
       key,
       prompt: String(prompt),
       about: text === undefined ? undefined : { text, digest: yield* digest(text) },
-      schema: schema === undefined ? undefined : jsonSchema(schema),
+      schema: schema === undefined ? undefined : said(jsonSchema(schema)),
       choices:
         choices === undefined
           ? undefined
@@ -148,9 +152,10 @@ const outcomeOf = (
     })
   )
 
-/** Returns what takes an answer as the handler wants it. */
+/** Returns what takes an answer as the handler wants it: with no more than its JSON Schema tells of. */
 const decoding = <A, I>({ schema }: InputOptions<A, I>) => {
-  const decode = schema === undefined ? undefined : Schema.decodeUnknown(schema)
+  const decode =
+    schema === undefined ? undefined : Schema.decodeUnknown(schema, { onExcessProperty: "error" })
   return (value: unknown): Effect.Effect<A, InvalidRequest> =>
     decode === undefined
       ? Effect.succeed(value as A)
