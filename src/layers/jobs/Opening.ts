@@ -199,7 +199,8 @@ export const run = (
     spend: emitter.spend,
     flush: emitter.service.flush,
     onExpired: () => live.end({ _tag: "LeaseExpired" }),
-    misplaced: durable?.misplaced
+    misplaced: durable?.misplaced,
+    isUndoing: journal && (() => journal.settling)
   })
   const { input, sleep, step } = durable ?? Steps.none
   const service: JobService = {
@@ -222,6 +223,10 @@ export const run = (
     lease,
     finish: emitter.finish,
     limits: Limits.of(record, now()),
+    undoing: durable?.undoing,
+    compensateWithin: candidate.agent.compensateWithin,
+    begin: candidate.begin,
+    settled: candidate.settled,
     span,
     surroundings,
     stored: () => hold.giveBackPlaces(),

@@ -33,20 +33,17 @@ import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import { Turn } from "../../services/runtime/Turn.js"
 import { inRealTime } from "../../services/runtime/within.js"
 import type { JobRecord } from "../../services/store/Store.js"
+import { type Ending, undone } from "./durable/Undone.js"
 import type { Emitter } from "./Emitter.js"
 import * as Faults from "./Faults.js"
-import type { JobParts } from "./JobParts.js"
 import type { Limit } from "./Limits.js"
 import type { LiveJob } from "./LiveJob.js"
-import type { Surroundings } from "./Surroundings.js"
 import * as Terminal from "./Terminal.js"
 
 /** What finalizers get when the runtime shuts down. */
 const lastGrace = Duration.seconds(1)
 
-interface RunContext {
-  readonly live: LiveJob
-  readonly job: JobLog
+interface RunContext extends Ending {
   readonly handler: Effect.Effect<unknown, ArcpError, Job | Lease | Scope.Scope>
   /** See `Registered.services`. */
   readonly services: Registered["services"]
@@ -58,11 +55,8 @@ interface RunContext {
   readonly limits: ReadonlyArray<Limit>
   /** The job's own. */
   readonly span: Tracer.Span
-  /** In which its fibers run. */
-  readonly surroundings: Surroundings
   /** Called at the commit of the terminal message. */
   readonly stored: () => void
-  readonly parts: JobParts
 }
 
 /** Returns the first event of a job, which is stored with its record. */
@@ -77,15 +71,17 @@ export const running = (at: number): NewEvent => ({
  * that cannot be interrupted must not keep anything from closing.
  */
 const start = (
-  { handler, lease, live, parts, service, services, span, surroundings }: RunContext,
-  scope: Scope.CloseableScope
+  { lease, parts, service, services, span, surroundings }: RunContext,
+  handler: RunContext["handler"],
+  scope: Scope.CloseableScope,
+  onExit: (exit: Exit.Exit<unknown, ArcpError>) => void
 ): Fiber.RuntimeFiber<unknown, ArcpError> => {
   const given = services?.({ job: service, lease }) ?? new Map<string, unknown>()
   given.set(Job.key, service).set(Lease.key, lease).set(Scope.Scope.key, scope)
   given.set(Tracer.ParentSpan.key, span).set(Turn.key, parts.turn)
   return surroundings.forkInterruptible(
     Effect.onExit(handler, (exit) => {
-      live.returned(exit)
+      onExit(exit)
       return Scope.close(scope, exit)
     }),
     Context.unsafeMake<Job | Lease | Scope.Scope>(given)
@@ -197,7 +193,13 @@ export const run = (context: RunContext): Effect.Effect<Exit.Exit<unknown, ArcpE
     tellBudget(span, job)
     const startedAt = parts.now()
     yield* Effect.logInfo("job started")
-    const fiber = start(context, yield* Scope.make())
+    if (context.settled !== undefined) {
+      if (live.inputs !== undefined) yield* live.inputs.end
+      return yield* finish(context, context.settled, startedAt)
+    }
+    const handler =
+      context.begin === undefined ? context.handler : Effect.zipRight(context.begin, context.handler)
+    const fiber = start(context, handler, yield* Scope.make(), (exit) => live.returned(exit))
     fiber.addObserver((exit) => live.returned(exit))
     job.whenBroken((error) => {
       Faults.blame(error)
@@ -217,13 +219,34 @@ export const run = (context: RunContext): Effect.Effect<Exit.Exit<unknown, ArcpE
     }
     if (live.inputs !== undefined) yield* live.inputs.end
     live.concluded = true
-    const concluded = yield* conclude(context, fiber)
+    return yield* finish(context, yield* conclude(context, fiber), startedAt)
+  })
+}
+
+/** Undoes what is to be undone, and writes the terminal message; gives what the job came to. */
+const finish = (
+  context: RunContext,
+  concluded: Terminal.Terminal,
+  startedAt: number
+): Effect.Effect<Exit.Exit<unknown, ArcpError>> => {
+  const { job, live, parts, span, undoing } = context
+  return Effect.gen(function* () {
+    const scope = yield* Scope.make()
+    const again = () => start(context, context.handler, scope, () => {})
+    const last = yield* undone(context, concluded, again)
+    if (last === undefined) {
+      yield* left(context)
+      return Exit.fail(leftToTheNext)
+    }
     yield* live.cancelStored
     const terminal = yield* Terminal.write(
       parts,
       job,
       live.owner,
-      () => unlessBroken(context, concluded),
+      () => {
+        const terminal = unlessBroken(context, last)
+        return undoing === undefined ? terminal : Terminal.notUndone(terminal, undoing)
+      },
       parts.now(),
       () => live.record,
       context.stored

@@ -9,6 +9,7 @@
  *   return `Hello, ${name}`
  * }))
  */
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -62,6 +63,7 @@ export interface Registered<R = never> {
   readonly requiresStreaming: boolean
   readonly awaitEmits: boolean
   readonly restart: Restart | undefined
+  readonly compensateWithin?: Duration.DurationInput | undefined
   /** Services that its handler needs, by tag: those that are not there are named when the registry is built. */
   readonly requires?: ReadonlyArray<ServiceTag> | undefined
   /** What clients may be told of it. */
@@ -91,6 +93,11 @@ interface AgentOptions<I, IE, O, OE, F, FE, Events> {
   readonly durable?: boolean | undefined
   /** `rerun`: its jobs are run again whole when their process has died, for handlers that may be repeated. */
   readonly restart?: "rerun" | undefined
+  /**
+   * How long the compensations of a job's steps (`StepOptions.compensate`) may take, all together, in each process that runs
+   * them. Default: the runtime's `cancelGrace`.
+   */
+  readonly compensateWithin?: Duration.DurationInput | undefined
   /** What the agent does, for people and models that choose among agents. */
   readonly description?: string | undefined
   /** Inputs to begin with, as they go over the wire; `arcp agents NAME` makes command lines of them. */
@@ -136,6 +143,7 @@ export const make = <
     requiresStreaming: options.requiresStreaming ?? false,
     awaitEmits: options.awaitEmits ?? false,
     restart: options.durable ? "steps" : options.restart,
+    compensateWithin: options.compensateWithin,
     description: options.description,
     examples: options.examples ?? [],
     input,
@@ -223,6 +231,7 @@ export const handle = <I, IE, O, OE, F, FE, R, Events extends AnyVendorEvent = A
     requiresStreaming: contract.requiresStreaming,
     awaitEmits: contract.awaitEmits,
     restart: contract.restart,
+    compensateWithin: contract.compensateWithin,
     requires: needs.requires,
     about: about(contract),
     prepare: (input) =>
