@@ -34,19 +34,19 @@ export class Cell<A> implements Latest<A> {
 
   readonly changes: Stream.Stream<A> = this.reader(() => {
     let seen = -1
-    return () => {
+    return (value) => {
       if (seen === this.#version) return undefined
       seen = this.#version
-      return [this.#value]
+      return [value]
     }
   })
 
   /** Returns a stream of what `start` makes of the value, each time it is read: the next item, or none until that changes. */
-  reader<B>(start: () => () => readonly [B] | undefined): Stream.Stream<B> {
+  reader<B>(start: () => (value: A) => readonly [B] | undefined): Stream.Stream<B> {
     return stream(() => {
       const look = start()
       const next: Pull<B> = Effect.suspend(() => {
-        const found = look()
+        const found = look(this.#value)
         if (found !== undefined) return Effect.succeed(found[0])
         if (this.#ended) return end
         return Effect.async<B, Option.Option<never>>((resume) => {

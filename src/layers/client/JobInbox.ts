@@ -60,9 +60,8 @@ export class JobInbox {
   readonly progress = new Cell<Body<"progress"> | undefined>(undefined)
   readonly budget = new Cell<ReadonlyMap<string, number>>(new Map())
   readonly credentials = new Cell<ReadonlyArray<JobCredential>>([])
-  /** What the job waits for, and ids of what it waits for no more: a replay in another session tells of both again. */
-  readonly #open = new Cell<ReadonlyArray<InputRequest>>([])
-  readonly #closed = new Set<unknown>()
+  /** What the job has asked, by id; of what it waits for no more only that: a replay in another session tells of it again. */
+  readonly #asked = new Cell(new Map<unknown, InputRequest | undefined>())
   /** After which event the chunks begin. */
   #chunksAfter: number | undefined
   readonly #end = Deferred.unsafeMake<Message.JobResult, ClientError>(FiberId.none)
@@ -142,10 +141,11 @@ export class JobInbox {
   get complete(): boolean {
     return this.#lanes.every((lane) => lane.complete)
   }
-  /** Where a reader waits for what was skipped. */
-  get rewindTo(): number | undefined {
-    const starved = this.#lanes.filter((lane) => lane.overflowed && lane.reading)
-    return starved.length === 0 ? undefined : Math.min(...starved.map((lane) => lane.position))
+  /** Where a reader waits for what was skipped; `Infinity`: none does. */
+  get rewindTo(): number {
+    return Math.min(
+      ...this.#lanes.filter((lane) => lane.overflowed && lane.reading).map((lane) => lane.position)
+    )
   }
   rewound(from: number): void {
     for (const lane of this.#lanes) if (lane.reading) lane.rewound(from)
@@ -153,12 +153,7 @@ export class JobInbox {
   /** What a reader waits for is no longer retained: it goes on after `seq`. */
   evicted(seq: number): void {
     if (this.events.overflowed && this.events.reading) {
-      const gap = this.#gap({
-        reason: "evicted",
-        replayed: false,
-        message: unread
-      })
-      this.events.skipTo(seq, { ...gap, eventSeq: this.events.position })
+      this.events.skipTo(seq, this.#gap(this.events.position, "evicted", false, unread))
       if (this.ended) this.events.finish(seq + 1, Exit.void)
     }
     if (this.#chunkLane.overflowed && this.#chunkLane.reading)
@@ -177,13 +172,8 @@ export class JobInbox {
   }
   /** Goes on in another session, after its event `after`; `replayed` from `replayAfter` or not at all. */
   rebase(after: number, replayed: boolean): void {
-    const gap = this.#gap({
-      reason: "session_lost",
-      replayed,
-      message: "the session was lost"
-    })
     this.#rebased = true
-    this.events.rebase(after, { ...gap, eventSeq: after })
+    this.events.rebase(after, this.#gap(after, "session_lost", replayed, "the session was lost"))
     // Chunks that the replay repeats are known by their numbers; what is missing fails the result.
     this.#chunkLane.rebase(after, undefined)
     this.newest = after
@@ -195,29 +185,27 @@ export class JobInbox {
   }
   /**
    * The oldest event that may not be acknowledged yet. A lane that nobody has opened holds nothing back once
-   * something else of the handle is in use.
+   * something else of the handle is in use. `Infinity`: all may be.
    */
-  get unacknowledged(): number | undefined {
-    if (this.released) return undefined
-    let oldest: number | undefined
-    for (const lane of this.#lanes) if (lane.opened || !this.#inUse) oldest = least(oldest, lane.unread)
-    return oldest
+  get unacknowledged(): number {
+    const holding = this.#lanes.filter((lane) => !this.released && (lane.opened || !this.#inUse))
+    return Math.min(...holding.map((lane) => lane.unread))
   }
   /** Where another process would have to go on: after the last event read, and before the first chunk. */
   get readTo(): { readonly eventsAfter: number; readonly chunksAfter: number } {
     const { position, unread } = this.events
     return {
-      eventsAfter: (unread ?? position + 1) - 1,
+      eventsAfter: Math.min(unread - 1, position),
       chunksAfter: this.#chunksAfter ?? this.#chunkLane.position
     }
   }
   /** The application has what it wanted: the job's end, and what it has opened read up to there. */
   get readWhole(): boolean {
-    return this.complete && this.#inUse && this.unacknowledged === undefined
+    return this.complete && this.#inUse && this.unacknowledged === Infinity
   }
   /** Will hold nothing back any more. */
   get settled(): boolean {
-    return this.released || (this.complete && this.unacknowledged === undefined)
+    return this.released || (this.complete && this.unacknowledged === Infinity)
   }
 
   /** The job's end, with the value inline: text of `utf8` chunks, bytes of `base64` ones. */
@@ -309,22 +297,22 @@ export class JobInbox {
     this.#chunkLane.offer(seq, bytes, repeated ? undefined : event.body)
   }
 
-  #gap(body: Gap["body"]): Gap {
-    return { kind: "gap", ts: new Date(this.#host.now()).toISOString(), body }
+  #gap(eventSeq: number, reason: Gap["body"]["reason"], replayed: boolean, message: string): JobEvent {
+    const ts = new Date(this.#host.now()).toISOString()
+    return { kind: "gap", ts, body: { reason, replayed, message }, eventSeq }
   }
 
   /** What the job asks, each once for each reader, while it is open. */
-  readonly inputs: Stream.Stream<InputRequest> = this.#open.reader(() => {
-    const seen = new Set<unknown>()
-    return () => {
-      const next = this.#open.current.find(({ input_id }) => !seen.has(input_id))
-      return next && (seen.add(next.input_id), [next])
+  readonly inputs: Stream.Stream<InputRequest> = this.#asked.reader(() => {
+    let at = 0
+    return (asked) => {
+      for (const request of [...asked.values()].slice(at)) {
+        at++
+        if (request !== undefined) return [request]
+      }
+      return undefined
     }
   })
-
-  #ask(open: ReadonlyArray<InputRequest>): void {
-    this.#open.set(open.filter(({ input_id }) => !this.#closed.has(input_id)))
-  }
 
   /** What is interesting as it is now. */
   #notice(event: JobEvent): void {
@@ -332,12 +320,12 @@ export class JobInbox {
     else if (event.kind === "metric" && event.body.name === "cost.budget.remaining") {
       if (event.body.unit !== undefined)
         this.budget.set(new Map([...this.budget.current, [event.body.unit, event.body.value]]))
-    } else if (event.kind === Vendor.inputRequest) {
-      const request = inputRequest(event.body, "")
-      if (request !== undefined) this.#ask([...this.#open.current, request])
-    } else if (event.kind === Vendor.inputClosed) {
-      this.#closed.add((Object(event.body) as { readonly input_id?: unknown }).input_id)
-      this.#ask(this.#open.current)
+    } else if (event.kind === Vendor.inputRequest || event.kind === Vendor.inputClosed) {
+      const asked = this.#asked.current
+      const { input_id: id } = Object(event.body) as Partial<InputRequest>
+      const isClosed = event.kind === Vendor.inputClosed
+      if (isClosed || !asked.has(id))
+        this.#asked.set(asked.set(id, isClosed ? undefined : inputRequest(event.body, "")))
     } else if (event.kind === "status" && event.body.phase === "credential_rotated") {
       const { id, value } = event.body as { readonly id?: unknown; readonly value?: unknown }
       if (typeof value === "string")
@@ -353,7 +341,7 @@ export class JobInbox {
     this.progress.end()
     this.budget.end()
     this.credentials.end()
-    this.#open.end()
+    this.#asked.end()
   }
 }
 
@@ -364,9 +352,6 @@ const typed = (eventSeq: number, { kind, ts, body }: EventPayload): JobEvent => 
     return { kind, ts, body, eventSeq } as JobEvent
   return { kind: "other", wireKind: kind, ts, body, problem, eventSeq }
 }
-
-const least = (a: number | undefined, b: number | undefined): number | undefined =>
-  a === undefined ? b : b === undefined ? a : Math.min(a, b)
 
 const isNumeric = (entry: [string, unknown]): entry is [string, number] => typeof entry[1] === "number"
 

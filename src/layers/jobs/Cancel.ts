@@ -4,7 +4,6 @@
  */
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import * as FiberSet from "effect/FiberSet"
 import { type ArcpError, type InternalError, JobNotFound } from "../../protocol/Errors.js"
 import { type Decision, denied } from "../../services/auth/Policy.js"
 import type { CancelRequest, JobSession } from "../../services/jobs/Jobs.js"
@@ -14,6 +13,8 @@ import type { JobParts } from "./JobParts.js"
 import type { Lookup } from "./Lookup.js"
 import type { Ownership } from "./Ownership.js"
 import type { RunningJob } from "./RunningJobs.js"
+import type { QueuedJob } from "./scheduling/Queue.js"
+import * as Scheduler from "./scheduling/Scheduler.js"
 import * as Terminal from "./Terminal.js"
 
 /** Cancels of one job that may wait for the store to take the wish. */
@@ -21,7 +22,7 @@ const maxWaiting = 64
 
 /** Returns what cancels jobs (§7.4). */
 export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
-  const { log, now, policy, running, supervisors } = parts
+  const { log, now, policy, running, underway } = parts
 
   const decide = (session: JobSession, record: JobRecord): Effect.Effect<Decision, InternalError> =>
     Effect.gen(function* () {
@@ -61,8 +62,17 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
         cancelRequested: { ...(reason === undefined ? {} : { reason }), at: now() }
       }
       // Queued before the handler hears of it, so the answer comes before what its finalizers emit.
-      live.cancelStored = Fiber.await(yield* FiberSet.run(supervisors, storeWish(job)))
+      live.cancelStored = Fiber.await(yield* underway.fork(storeWish(job)))
       live.cancel(reason)
+    }).pipe(Effect.uninterruptible)
+
+  /** Of one that has not begun the end is stored at once, and acknowledges the cancel. */
+  const cancelQueued = (session: JobSession, request: CancelRequest, job: QueuedJob) =>
+    Effect.gen(function* () {
+      if ((job.ending?.length ?? 0) >= maxWaiting) return yield* Checks.atLimit("cancels_waiting", maxWaiting)
+      const { reason } = request
+      const answer = () => acknowledge(session, request, job.record)
+      yield* underway.fork(Scheduler.end(parts, job, { _tag: "Cancel", reason }, [answer]))
     }).pipe(Effect.uninterruptible)
 
   return {
@@ -76,13 +86,17 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
             ? denied(decision, "only the session that submitted a job may cancel it")
             : notFound
         const job = running.get(request.jobId)
-        if (job === undefined) acknowledge(session, request, record)
-        else yield* cancelRunning(session, request, job)
+        if (job !== undefined) return yield* cancelRunning(session, request, job)
+        const queued = running.queue.get(request.jobId)
+        if (queued === undefined) acknowledge(session, request, record)
+        else yield* cancelQueued(session, request, queued)
       }),
     cancelAll: (sessionId: string, reason: string): Effect.Effect<void> =>
-      Effect.sync(() => {
+      Effect.suspend(() => {
         for (const { live } of running.all)
           if (live.owner.sessionId === sessionId) live.end({ _tag: "Cancel", reason })
+        const isMeant = ({ record }: QueuedJob) => record.sessionId === sessionId
+        return Effect.asVoid(underway.fork(Scheduler.endAll(parts, { _tag: "Cancel", reason }, isMeant)))
       })
   }
 }

@@ -4,9 +4,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
-import * as Scope from "effect/Scope"
 import { type ArcpError, InternalError } from "../../protocol/Errors.js"
 import { Registry } from "../../services/agents/Registry.js"
 import { Policy } from "../../services/auth/Policy.js"
@@ -35,16 +33,17 @@ import * as Ownership from "./Ownership.js"
 import * as Recovery from "./Recovery.js"
 import { RunningJobs } from "./RunningJobs.js"
 import * as Submit from "./Submit.js"
+import * as Scheduler from "./scheduling/Scheduler.js"
+import { Underway } from "./Underway.js"
 
 /** What the ends of jobs get to be stored when the runtime shuts down, beyond the handlers' last grace. */
 const storing = Duration.seconds(5)
 
-/** What supervises jobs; a supervisor that cannot store an end does not keep the runtime from closing for ever. */
-const supervision = Effect.gen(function* () {
-  const scope = yield* Scope.make()
-  yield* Effect.addFinalizer((exit) => within(Scope.close(scope, exit), storing))
-  return yield* Scope.extend(FiberSet.make<void>(), scope)
-})
+/** What is underway; what cannot be stored does not keep the runtime from closing for ever. */
+const supervision = Effect.acquireRelease(
+  Effect.sync(() => new Underway()),
+  ({ none }) => within(none, storing)
+)
 
 const resolveParts = Effect.gen(function* () {
   const options = yield* RuntimeOptions
@@ -66,7 +65,7 @@ const resolveParts = Effect.gen(function* () {
     running: new RunningJobs(options),
     owners: new Owners(),
     unsettled: new Unsettled(),
-    supervisors: yield* supervision
+    underway: yield* supervision
   }
   return parts
 })
@@ -77,10 +76,10 @@ const resolveParts = Effect.gen(function* () {
  */
 const shutdownOf = (parts: JobParts) =>
   Effect.gen(function* () {
-    const { log, options, running, supervisors } = parts
+    const { log, options, running, store, underway } = parts
     if (running.stopping) return
     running.stopping = true
-    const none = FiberSet.awaitEmpty(supervisors)
+    const { none } = underway
     // As a finalizer this runs uninterruptibly, and a time-out could not end the wait.
     const noneIn = (limit: Duration.Duration) =>
       Effect.interruptible(Effect.raceFirst(none, Effect.ignore(log.stopped))).pipe(
@@ -89,9 +88,11 @@ const shutdownOf = (parts: JobParts) =>
       )
     yield* noneIn(options.shutdownGrace)
     running.graceOver = true
+    // In memory nobody begins them later.
+    if (store.kind === "memory") yield* Scheduler.endAll(parts, { _tag: "Shutdown" })
     Survival.endAll(parts)
     yield* noneIn(storing)
-    if ((yield* FiberSet.size(supervisors)) === 0) return
+    if (underway.size === 0) return
     running.abandoned = true
     yield* Effect.logError("the store does not take the ends of jobs; the next start will end them")
     yield* within(none, storing)
@@ -104,7 +105,9 @@ const toInternal = (error: ArcpError): InternalError =>
 /** Makes the jobs of a runtime over the services in context, and ends those that the last process left. */
 export const make = Effect.gen(function* () {
   const parts = yield* resolveParts
-  const recovery = yield* Recovery.make(parts, Reopening.make(parts))
+  const reopen = Reopening.make(parts)
+  const recovery = yield* Recovery.make(parts, reopen)
+  yield* Scheduler.make(parts, reopen, recovery.rerun)
   const ownership = Ownership.make(parts)
   const lookup = Lookup.make(parts, ownership, recovery)
   const { cancel, cancelAll } = Cancel.make(parts, ownership, lookup)
@@ -115,7 +118,9 @@ export const make = Effect.gen(function* () {
 
   return Jobs.of({
     submit: (session, request) =>
-      submit(session, request).pipe(Faults.contained("a submit was answered"), Effect.mapError(toInternal)),
+      Effect.catchAllCause(submit(session, request), (cause) =>
+        Effect.failCause(cause).pipe(Faults.contained("a submit was answered"), Effect.mapError(toInternal))
+      ),
     refuse: (session, request, error) =>
       refuse(session, request, error).pipe(
         Faults.contained("a submit was refused"),
@@ -139,13 +144,21 @@ export const make = Effect.gen(function* () {
           ),
         { discard: true }
       ),
-    attached: (session) => parts.owners.attach(session),
+    attached: (session) => {
+      parts.owners.attach(session)
+      parts.running.queue.attach(session)
+    },
     runningOf: (sessionId) => parts.running.ofSession(sessionId),
     accepted: (session, jobId) =>
       Effect.map(lookup.job(jobId), (record) =>
         record === undefined ? undefined : ownership.accept(session, record)
       ),
-    liveOwners: Effect.sync(() => new Set(Array.from(parts.running.all, ({ live }) => live.owner.sessionId))),
+    liveOwners: Effect.sync(() => {
+      const { queue } = parts.running
+      const owners = new Set(Array.from(parts.running.all, ({ live }) => live.owner.sessionId))
+      for (const { record } of queue.all) owners.add(record.sessionId)
+      return owners
+    }),
     shutdown
   })
 })

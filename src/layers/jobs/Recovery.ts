@@ -21,6 +21,7 @@ import * as Survival from "./durable/Survival.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
 import { type Ending, parentEnded } from "./LiveJob.js"
+import * as Scheduler from "./scheduling/Scheduler.js"
 import * as Terminal from "./Terminal.js"
 
 /** Ends the jobs that the last process left. */
@@ -30,6 +31,8 @@ export interface Recovery {
    * was one to wait for.
    */
   readonly settled: (jobId: string) => Effect.Effect<boolean>
+  /** Returns when those that are run again have been begun. */
+  readonly rerun: Effect.Effect<void>
 }
 
 /** Jobs that are read at once, before anything is served. */
@@ -103,7 +106,13 @@ const newestFirst = (
 export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, InternalError, Scope> =>
   Effect.gen(function* () {
     const { log, now } = parts
-    const left = yield* openJobs(parts)
+    const rerun = yield* Deferred.make<void>()
+    const left: Array<JobRecord> = []
+    for (const { queued, ...record } of yield* openJobs(parts)) {
+      // What has not begun has done nothing, and begins when its turn comes.
+      if (queued === undefined) left.push(record)
+      else yield* Scheduler.restore(parts, { ...record, queued })
+    }
     const byId = new Map(left.map((record) => [record.jobId, record]))
     const survivors = Survival.survivorsOf(byId)
     const childrenOf = new Map<string, Array<string>>()
@@ -129,13 +138,15 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
         return Effect.ensuring(
           Effect.zipRight(
             Inputs.endStored(parts, job, holder),
-            Terminal.write(
-              parts,
-              job,
-              { send: () => {} },
-              () => terminal,
-              at,
-              () => holder.record
+            Effect.gen(() =>
+              Terminal.write(
+                parts,
+                job,
+                { send: () => {} },
+                () => terminal,
+                at,
+                () => holder.record
+              )
             )
           ),
           Effect.sync(() => unsettled.settle(record.jobId))
@@ -196,7 +207,10 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
           }
           yield* parts.turn.next
         }
-      }).pipe(Effect.ensuring(Effect.sync(() => parts.owners.end())))
+      }).pipe(
+        Effect.ensuring(Effect.sync(() => parts.owners.end())),
+        Effect.ensuring(Deferred.succeed(rerun, undefined))
+      )
 
     if (left.length > 0)
       yield* Terminal.untilStored(
@@ -213,7 +227,10 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
         Effect.ensuring(Effect.sync(() => unsettled.settleAll())),
         Effect.forkScoped
       )
-    else parts.owners.end()
+    else {
+      parts.owners.end()
+      yield* Deferred.succeed(rerun, undefined)
+    }
 
-    return { settled: (jobId) => unsettled.settled(jobId) }
+    return { settled: (jobId) => unsettled.settled(jobId), rerun: Deferred.await(rerun) }
   })

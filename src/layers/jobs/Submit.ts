@@ -11,6 +11,7 @@ import {
 } from "../../protocol/Errors.js"
 import type * as Message from "../../protocol/Message.js"
 import type { JobSession, SubmitHead, SubmitRequest } from "../../services/jobs/Jobs.js"
+import * as Decided from "../../services/runtime/decided.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import * as Answers from "./Answers.js"
@@ -23,6 +24,7 @@ import type { JobParts } from "./JobParts.js"
 import type { Ownership } from "./Ownership.js"
 import type { Recovery } from "./Recovery.js"
 import * as Reservations from "./Reservations.js"
+import * as StartAt from "./scheduling/StartAt.js"
 
 /** Decides submits, and answers them. */
 export interface Submitter {
@@ -93,7 +95,7 @@ const check = (
   ref: AgentRef,
   keyed: Pick<JobRecord, "idempotencyKey" | "paramsDigest">
 ): Effect.Effect<Candidate, ArcpError> =>
-  Effect.gen(function* () {
+  Decided.gen(function* () {
     const { now, options, policy, registry } = parts
     const origin =
       request.fork === undefined ? undefined : yield* Forking.originOf(parts, session.identity, request.fork)
@@ -112,22 +114,24 @@ const check = (
       return yield* new InvalidRequest({
         message: "this agent streams its result; negotiate the result_chunk feature"
       })
+    const startAt = yield* StartAt.read(request.schedule, payload.lease_constraints, now())
     if (origin !== undefined) yield* Forking.check(parts, origin, agent, lease)
     const run = yield* agent.prepare(payload.input)
-    const record: JobRecord = {
-      ...Answers.newRecord(parts, session, request, `${agent.name}@${agent.version}`),
+    const record = Answers.newRecord(parts, session, request, `${agent.name}@${agent.version}`, {
       lease,
       leaseConstraints: payload.lease_constraints,
       maxRuntimeSec: payload.max_runtime_sec,
       survival: Survival.begun(agent.restart, session, now(), payload.max_runtime_sec),
-      ...keyed
-    }
+      idempotencyKey: keyed.idempotencyKey,
+      paramsDigest: keyed.paramsDigest
+    })
     const begun = origin === undefined ? undefined : yield* Forking.take(parts, origin, record.jobId)
     return {
       session,
       record,
       run,
       agent,
+      startAt,
       input: payload.input,
       parentSpan: Tracing.submitter(record),
       ...begun
@@ -141,7 +145,7 @@ const decide = (
   request: SubmitRequest,
   hold: Reservations.Hold
 ): Effect.Effect<void, ArcpError> =>
-  Effect.gen(function* () {
+  Decided.gen(function* () {
     const { open, reservations, secrets } = parts
     const { adopt: wanted, payload } = request
     const ref = yield* Checks.checkShape(payload, session.features)
@@ -171,14 +175,18 @@ const answer = (
   deciding: (hold: Reservations.Hold) => Effect.Effect<void, ArcpError>
 ): Effect.Effect<void, ArcpError> =>
   Reservations.withHold((hold) =>
-    Effect.gen(function* () {
+    Decided.gen(function* () {
       const { reservations, store } = parts
       yield* reservations.take(`submit ${session.sessionId} ${request.id}`, hold)
       const before = yield* Faults.storage(store.jobBySubmit(session.sessionId, request.id))
       if (before !== undefined) return yield* Answers.repeat(parts, session, request, before, hold)
-      yield* deciding(hold).pipe(
-        Faults.contained("a submit was decided"),
-        Effect.catchAll((error) => Answers.reject(parts, session, request, agent, error, hold))
+      yield* Effect.catchAllCause(
+        Decided.attempt(() => deciding(hold)),
+        (cause) =>
+          Effect.failCause(cause).pipe(
+            Faults.contained("a submit was decided"),
+            Effect.catchAll((error) => Answers.reject(parts, session, request, agent, error, hold))
+          )
       )
     })
   )

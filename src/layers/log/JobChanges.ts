@@ -1,7 +1,9 @@
 /** What changes jobs rather than adding events to them: their records, their owners, and who observes them. */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type { InternalError } from "../../protocol/Errors.js"
 import type { EventLog, JobLog } from "../../services/log/EventLog.js"
+import { Pending } from "../../services/runtime/Pending.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
 import { Account } from "./Account.js"
 import { JobLoad, type JobState, jobStateOf } from "./JobState.js"
@@ -80,14 +82,15 @@ export const make = (parts: LogParts) => {
     record: JobRecord,
     view: ViewState,
     opening: Opening = {}
-  ): Effect.Effect<JobLog, InternalError> =>
-    Effect.suspend(() => {
-      const job = placeBelow(live.newJob(record), record, opening)
-      const log = record.survival === undefined ? job : new JobLoad(job)
-      const change = storing(parts, log, record, view, opening)
-      const opened = Effect.as(committer.change(change), log)
-      return retention.isBlocked(job) ? Effect.zipRight(retention.room(job), opened) : opened
-    })
+  ): Effect.Effect<JobLog, InternalError> => {
+    const job = placeBelow(live.newJob(record), record, opening)
+    const log = record.survival === undefined ? job : new JobLoad(job)
+    const change = storing(parts, log, record, view, opening)
+    const opened = new Pending<JobLog, InternalError>((done) =>
+      committer.enqueue({ _tag: "Change", change, done: (exit) => done(Exit.as(exit, log)) })
+    )
+    return retention.isBlocked(job) ? Effect.zipRight(retention.room(job), opened) : opened
+  }
 
   const reopenJob = (record: JobRecord, opening: Pick<Opening, "parent" | "secrets"> = {}) =>
     Effect.map(live.loadJob(record), (job) => {

@@ -95,9 +95,12 @@ const decided = (
   request: SubmitHead,
   submit: Effect.Effect<void, ArcpError>
 ) =>
-  onDefect(submit, "job.submit", (error) =>
-    sound(jobs.refuse(session, request, error), "the refusal of a submit")
-  ).pipe(Effect.catchAll((error) => Effect.sync(() => answer(session, error, request.id))))
+  // Around what mostly succeeds there is as little as can be.
+  Effect.catchAllCause(submit, (cause) =>
+    onDefect(Effect.failCause(cause), "job.submit", (error) =>
+      sound(jobs.refuse(session, request, error), "the refusal of a submit")
+    ).pipe(Effect.catchAll((error) => Effect.sync(() => answer(session, error, request.id))))
+  )
 
 /** What is refused, as far as it could be read. */
 interface Refused {
@@ -179,7 +182,8 @@ const submitted = (
   const request = { id, traceId, parentSpan }
   const adopt = extensions?.["x-vendor.effect-arcp.adopt"]
   const fork = extensions?.[Vendor.fork]
-  const submit = Effect.suspend(() => jobs.submit(session, { ...request, payload, adopt, fork }))
+  const schedule = extensions?.[Vendor.schedule]
+  const submit = Effect.suspend(() => jobs.submit(session, { ...request, payload, adopt, fork, schedule }))
   return proceedAfter(submits(decided(jobs, session, request, submit), bytes))
 }
 

@@ -20,6 +20,7 @@ import type { InputOptions } from "../jobs/Input.js"
 import { type DelegateOptions, type EmitOptions, Job, type JobService } from "../jobs/Job.js"
 import { type Cost, Lease, leaseErrorOf } from "../lease/Lease.js"
 import type { Lessee } from "../lease/Leased.js"
+import { mapBothNow } from "../runtime/decided.js"
 import type { Contract, Outcome, Restart } from "./Contract.js"
 import { type JsonSchema, jsonSchema } from "./JsonSchema.js"
 import { assertSteps, make as makeInPromises, type PromiseStep, settled } from "./PromiseStep.js"
@@ -64,6 +65,7 @@ export interface Registered<R = never> {
   readonly awaitEmits: boolean
   readonly restart: Restart | undefined
   readonly compensateWithin?: Duration.DurationInput | undefined
+  readonly concurrency?: number | undefined
   /** Services that its handler needs, by tag: those that are not there are named when the registry is built. */
   readonly requires?: ReadonlyArray<ServiceTag> | undefined
   /** What clients may be told of it. */
@@ -98,6 +100,11 @@ interface AgentOptions<I, IE, O, OE, F, FE, Events> {
    * them. Default: the runtime's `cancelGrace`.
    */
   readonly compensateWithin?: Duration.DurationInput | undefined
+  /**
+   * Jobs of it, of whichever principal, that run at once. What is submitted beyond waits as `pending`, oldest first. What is
+   * delegated counts, and never waits: its parent has its place. Default: any number.
+   */
+  readonly concurrency?: number | undefined
   /** What the agent does, for people and models that choose among agents. */
   readonly description?: string | undefined
   /** Inputs to begin with, as they go over the wire; `arcp agents NAME` makes command lines of them. */
@@ -111,7 +118,7 @@ interface AgentOptions<I, IE, O, OE, F, FE, Events> {
   readonly events?: ReadonlyArray<Events> | undefined
 }
 
-/** Declares an agent. Throws when name or version break the grammar of §7.5. */
+/** Declares an agent. Throws when name or version break the grammar of §7.5, and on an option out of range. */
 export const make = <
   I = unknown,
   IE = I,
@@ -130,6 +137,9 @@ export const make = <
     throw new Error(
       `agent version ${JSON.stringify(options.version)}: use letters, digits, ".", "+", "_", "-"`
     )
+  const { concurrency } = options
+  if (concurrency !== undefined && !(Number.isSafeInteger(concurrency) && concurrency > 0))
+    throw new Error(`agent ${name}: concurrency is a number of jobs, 1 or more, and is ${concurrency}`)
   const input = options.input ?? (Schema.Unknown as unknown as Schema.Schema<I, IE>)
   const output = options.output ?? (Schema.Unknown as unknown as Schema.Schema<O, OE>)
   const error = options.error ?? (Schema.Never as unknown as Schema.Schema<F, FE>)
@@ -144,6 +154,7 @@ export const make = <
     awaitEmits: options.awaitEmits ?? false,
     restart: options.durable ? "steps" : options.restart,
     compensateWithin: options.compensateWithin,
+    concurrency: options.concurrency,
     description: options.description,
     examples: options.examples ?? [],
     input,
@@ -232,29 +243,27 @@ export const handle = <I, IE, O, OE, F, FE, R, Events extends AnyVendorEvent = A
     awaitEmits: contract.awaitEmits,
     restart: contract.restart,
     compensateWithin: contract.compensateWithin,
+    concurrency: contract.concurrency,
     requires: needs.requires,
     about: about(contract),
     prepare: (input) =>
-      decode(input).pipe(
-        Effect.mapBoth({
-          onFailure: (error) => new InvalidRequest({ message: describe(error.issue, "payload.input") }),
-          onSuccess: (decoded) =>
-            // Whatever it does is done in its job, also what comes before its first effect.
-            Effect.suspend(() => handler(decoded)).pipe(
-              Effect.catchAll(fail),
-              Effect.flatMap((output) =>
-                encodeOutput(output).pipe(
-                  Effect.mapError(
-                    (error) =>
-                      new InternalError({
-                        message: `the agent's output is not what its contract says: ${describe(error.issue, "output")}`
-                      })
-                  )
-                )
-              )
-            ) as Effect.Effect<unknown, ArcpError, Exclude<R, Granted> | Given>
-        })
-      )
+      mapBothNow(decode(input), {
+        onFailure: (error) => new InvalidRequest({ message: describe(error.issue, "payload.input") }),
+        onSuccess: (decoded) =>
+          // Whatever it does is done in its job, also what comes before its first effect.
+          Effect.suspend(() => handler(decoded)).pipe(
+            Effect.catchAll(fail),
+            Effect.flatMap((output) =>
+              mapBothNow(encodeOutput(output), {
+                onFailure: (error) =>
+                  new InternalError({
+                    message: `the agent's output is not what its contract says: ${describe(error.issue, "output")}`
+                  }),
+                onSuccess: (encoded) => encoded
+              })
+            )
+          ) as Effect.Effect<unknown, ArcpError, Exclude<R, Granted> | Given>
+      })
   }
 }
 
@@ -366,7 +375,14 @@ export const fromPromise = <
           promise(method(...args))
       return yield* settled((signal) =>
         run(input, {
-          ...job,
+          jobId: job.jobId,
+          sessionId: job.sessionId,
+          principal: job.principal,
+          agent: job.agent,
+          traceId: job.traceId,
+          lease: job.lease,
+          leaseConstraints: job.leaseConstraints,
+          deadline: job.deadline,
           signal,
           step,
           sleep: lift(job.sleep),

@@ -50,6 +50,8 @@ export interface Contract<
   readonly restart: Restart | undefined
   /** How long the compensations of its jobs may take; default: the cancel grace. */
   readonly compensateWithin: Duration.DurationInput | undefined
+  /** Jobs of it that run at once; `undefined`: any number. */
+  readonly concurrency: number | undefined
   readonly input: Schema.Schema<Input, InputEncoded>
   readonly output: Schema.Schema<Output, OutputEncoded>
   readonly error: Schema.Schema<Failure, FailureEncoded>

@@ -8,6 +8,7 @@ import * as Data from "effect/Data"
 import type * as Effect from "effect/Effect"
 import type { Version } from "../../protocol/Codec.js"
 import { InternalError } from "../../protocol/Errors.js"
+import type { Body } from "../../protocol/Event.js"
 import type { Feature } from "../../protocol/Features.js"
 import type { Lease, LeaseConstraints } from "../../protocol/Lease.js"
 import type { EventType, JobStatus } from "../../protocol/Message.js"
@@ -113,6 +114,16 @@ export interface Survival {
   readonly waiting?: Waiting | undefined
 }
 
+/** What is stored of a job that is accepted and has not begun: it begins with that, also in another process. */
+export interface Queued extends Pick<Survival, "identity" | "features"> {
+  /** Epoch ms before which it does not begin. */
+  readonly startAt?: number | undefined
+  /** What is said of one that goes on from another, when it begins. */
+  readonly forked?: Body<"status"> | undefined
+  /** Why it does not begin although its time has come: its agent is not there. */
+  readonly parked?: string | undefined
+}
+
 /** A job as it survives a restart. Also a rejected submit, so that its answer can be repeated. */
 export interface JobRecord {
   readonly jobId: string
@@ -148,6 +159,8 @@ export interface JobRecord {
   /** A cancel that was, or is about to be, acknowledged: the job ends in `CANCELLED` whatever happens (§5.4). */
   readonly cancelRequested?: { readonly reason?: string | undefined; readonly at: number } | undefined
   readonly survival?: Survival | undefined
+  /** Only of a job that has not begun (`pending`). */
+  readonly queued?: Queued | undefined
   /** Ids of the inputs that a durable job waits for. */
   readonly waitingFor?: ReadonlyArray<string> | undefined
   /**
@@ -205,6 +218,15 @@ export interface JournalIndexEntry extends Omit<JournalEntry, "value"> {
   readonly size: number | undefined
 }
 
+/** A call of a hook (`Hooks`) that is owed: what has happened to a job, and is stored with the event that tells of it. */
+export interface HookEvent {
+  readonly jobId: string
+  /** Of the event. */
+  readonly seq: number
+  /** JSON text; short. */
+  readonly text: string
+}
+
 /** What a journal entry takes beyond its key, `about` and value, roughly, in bytes: for limits. */
 export const journalOverhead = 256
 
@@ -240,6 +262,10 @@ export type Op = Data.TaggedEnum<{
   PutInput: { readonly jobId: string; readonly input: string }
   /** Puts entries of the journal of a job. Its `PutJob` is stored, or in the batch. They go with the job. */
   PutJournal: { readonly jobId: string; readonly entries: ReadonlyArray<JournalEntry> }
+  /** Keeps, until it is dropped, that a hook is to be called. It outlives its job. */
+  PutHookEvent: { readonly event: HookEvent }
+  /** Hooks have been called, or are not called any more. */
+  DropHookEvents: { readonly events: ReadonlyArray<Omit<HookEvent, "text">> }
   /** Events of the job before `seq` are no longer needed. */
   TrimJob: { readonly jobId: string; readonly seq: number }
   /** The runtime is alive at this time (epoch ms); what a restart takes attached sessions to have been seen at. */
@@ -381,6 +407,11 @@ export interface StoreService {
   readonly due: (query: DueQuery) => Effect.Effect<ReadonlyArray<JobRecord>, StoreError>
   /** Returns how many jobs of each principal wait and are not in memory. Counts them all: for the start. */
   readonly waitingCounts: Effect.Effect<ReadonlyMap<string, number>, StoreError>
+  /** Returns the calls of hooks that are owed after a place, by `(jobId, seq)`, at most `limit`. */
+  readonly hookEvents: (
+    after: { readonly jobId: string; readonly seq: number },
+    limit: number
+  ) => Effect.Effect<ReadonlyArray<HookEvent>, StoreError>
   /** Returns the input of a job as JSON text, when it was kept. */
   readonly input: (jobId: string) => Effect.Effect<string | undefined, StoreError>
   /** Returns entries of the journal of a job after a place, by `(kind, key)`, without their values, at most `limit`. */

@@ -214,7 +214,11 @@ describe("compensations", () => {
             Effect.gen(function* () {
               const step = (key: string, compensate: () => Effect.Effect<unknown, unknown>) =>
                 job.step(key, Effect.void, {
-                  compensate: () => Effect.suspend(() => (ran.push(key), compensate()))
+                  compensate: () =>
+                    Effect.zipRight(
+                      Effect.sync(() => ran.push(key)),
+                      Effect.suspend(compensate)
+                    )
                 })
               yield* step("late", () => Effect.void)
               yield* step("hangs", () => Effect.never)

@@ -64,7 +64,7 @@ it("take over steps, and what is left out is as it was; a mistake says what to d
       expect(unknown.stderr).toContain(`has no step "9"; it has "1", "2", "3", "4"`)
       const wider = await arcp("fork", second, "--at", "2", "--lease", "fs.read=/**")
       expect(wider.code).toBe(1)
-      expect(wider.stderr).toMatch(/LEASE_SUBSET_VIOLATION[^]*ask for less/)
+      expect(wider.stderr).toMatch(/LEASE_SUBSET_VIOLATION[\s\S]*ask for less/)
       const nowhere = await arcp("fork", second)
       expect(nowhere).toMatchObject({ code: 2, stdout: "" })
       expect(nowhere.stderr).toContain("--at STEP is missing")
@@ -95,7 +95,7 @@ it("says so when the input is not kept, and takes another", async () => {
       const first = jobOf((await run(["submit", "echo", "--input", "[1]"], environment)).stderr)
       const { code, stderr } = await run(["retry", first], environment)
       expect(code).toBe(1)
-      expect(stderr).toMatch(/the input of job_\w+ is not stored; say it again[^]*--input/)
+      expect(stderr).toMatch(/the input of job_\w+ is not stored; say it again[\s\S]*--input/)
       const again = await run(["retry", first, "--input", "null"], environment)
       expect({ ...again, stderr: "" }).toEqual({ code: 0, stdout: "null\n", stderr: "" })
     }

@@ -5,7 +5,6 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import * as FiberSet from "effect/FiberSet"
 import * as CanonicalJson from "../../../protocol/CanonicalJson.js"
 import { type ArcpError, InternalError, InvalidRequest, JobNotFound } from "../../../protocol/Errors.js"
 import * as JsonSchemaCheck from "../../../protocol/JsonSchemaCheck.js"
@@ -112,7 +111,6 @@ const decide = (parts: JobParts, inputs: Inputs, answer: Answer): Effect.Effect<
   Effect.gen(function* () {
     const { payload, session, text } = answer
     const inputId = payload.input_id
-    const fork = yield* FiberSet.runtime(parts.supervisors)<never>()
     for (;;) {
       const taken = inputs.current(inputId)
       // Whatever closes it is being committed, and is the answer to this one.
@@ -136,7 +134,8 @@ const decide = (parts: JobParts, inputs: Inputs, answer: Answer): Effect.Effect<
         tellValue: asked.tellValue === true
       } as const
       // Whoever answers may go: it is stored all the same.
-      yield* Fiber.join(fork(inputs.close(inputId, known, closing, () => accept(answer))))
+      const stored = inputs.close(inputId, known, closing, () => accept(answer))
+      yield* Fiber.join(yield* parts.underway.fork(stored))
       return yield* Effect.logInfo("input answered").pipe(
         Effect.annotateLogs({ job: answer.jobId, input: inputId, by })
       )

@@ -2,9 +2,9 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as FiberSet from "effect/FiberSet"
-import type * as Tracer from "effect/Tracer"
+import type { ArcpError, InternalError } from "../../../protocol/Errors.js"
 import type { JobLog } from "../../../services/log/EventLog.js"
+import type { Errand } from "../../../services/runtime/Pending.js"
 import type { Candidate } from "../Candidate.js"
 import type { JobParts } from "../JobParts.js"
 import { LiveJob, parentEnded } from "../LiveJob.js"
@@ -21,6 +21,15 @@ export interface Reopened {
   readonly runs: boolean
   /** Given when it has ended. */
   readonly over?: Deferred.Deferred<void> | undefined
+  /** Of one that has waited, and begins for the first time. */
+  readonly first?:
+    | {
+        /** Called in the step in which it comes to run; gives whether it does. */
+        readonly enter: () => boolean
+        /** Stores that it runs: it does from there on. */
+        readonly stored: Effect.Effect<void, InternalError>
+      }
+    | undefined
 }
 
 /** Runs a job again that was open when its process ended: it is counted, has its fiber, and takes its parent's place for it. */
@@ -29,8 +38,9 @@ export type Reopen = (reopened: Reopened) => Effect.Effect<void>
 /** Returns what runs jobs again. */
 export const make = (parts: JobParts): Reopen => {
   const open = Opening.make(parts)
-  return ({ candidate, job, over, runs }) =>
+  return ({ candidate, first, job, over, runs }) =>
     Effect.suspend(() => {
+      if (first?.enter() === false) return Effect.void
       const { journal, parent, record, session } = candidate
       const hold = new Hold()
       const live = new LiveJob(record, session, parent?.live)
@@ -52,26 +62,26 @@ export const make = (parts: JobParts): Reopen => {
       if (live.awaited !== undefined) Deferred.unsafeDone(live.awaited.opened, Exit.succeed(job))
       if (journal !== undefined) Durable.inputsOf(parts, live, job, journal)
       parts.running.add({ live, log: job })
-      return Effect.flatMap(Surroundings.of(record), (surroundings) => {
-        const again = (span: Tracer.Span) =>
-          Effect.gen(function* () {
-            live.span = span
-            const minted = runs
-              ? yield* Effect.exit(Opening.mint(parts, candidate, record, hold, job.remaining))
-              : Exit.succeed([])
-            const shown = Exit.isSuccess(minted) ? minted.value : []
-            // What undoes does without: the lease may have expired.
-            const again =
-              Exit.isSuccess(minted) || candidate.settled !== undefined
-                ? candidate
-                : { ...candidate, begin: undefined, run: Effect.failCause(minted.cause) }
-            const begun = { candidate: again, hold, live }
-            return yield* Opening.run(parts, open, begun, span, surroundings, job, { minted: shown })
+      return Effect.zipWith(Surroundings.of(record), Opening.spanOf(candidate), (surroundings, span) => {
+        live.span = span
+        const again = function* (): Errand<Exit.Exit<unknown, ArcpError>> {
+          const minting = runs
+            ? Opening.mint(parts, candidate, record, hold, job.remaining)
+            : Effect.succeed([])
+          const minted = yield* Effect.exit(Effect.zipRight(first?.stored ?? Effect.void, minting))
+          const shown = Exit.isSuccess(minted) ? minted.value : []
+          // What undoes does without: the lease may have expired.
+          const decided =
+            Exit.isSuccess(minted) || candidate.settled !== undefined
+              ? candidate
+              : { ...candidate, begin: undefined, run: Effect.failCause(minted.cause) }
+          const begun = { candidate: decided, hold, live }
+          return yield* Opening.run(parts, open, begun, span, surroundings, job, {
+            minted: shown,
+            isFirst: first !== undefined
           })
-        const supervised = Opening.supervise(parts, candidate, hold, again)
-        return Effect.sync(() =>
-          FiberSet.unsafeAdd(parts.supervisors, surroundings.forkUninterruptible(supervised))
-        )
+        }
+        Opening.supervise(parts, candidate, hold, span, surroundings, again())
       })
     })
 }

@@ -65,12 +65,13 @@ const ended = (live: LiveJob, fiber: Fiber.RuntimeFiber<unknown, unknown>): Effe
  */
 export const undone = (
   ending: Ending,
+  undoing: Undoing,
   concluded: Terminal.Terminal,
   again: () => Fiber.RuntimeFiber<unknown, unknown>
 ): Effect.Effect<Terminal.Terminal | undefined> => {
-  const { begin, compensateWithin, job, live, parts, settled, surroundings, undoing } = ending
+  const { begin, compensateWithin, job, live, parts, settled, surroundings } = ending
   const { now, options, running, store } = parts
-  if (concluded.type === "job.result" || undoing?.isDue() !== true || job.broken !== undefined)
+  if (concluded.type === "job.result" || !undoing.isDue() || job.broken !== undefined)
     return Effect.succeed(concluded)
   const run = Effect.zipRight(
     settled === undefined ? Effect.void : (begin ?? Effect.void),
