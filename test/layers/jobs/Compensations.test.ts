@@ -1,14 +1,20 @@
 /** Compensations: what the steps of a job have done is undone when it does not succeed, also over the end of its process. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
 import * as Ref from "effect/Ref"
+import * as Scope from "effect/Scope"
 import * as TestClock from "effect/TestClock"
+import * as ArcpClient from "../../../src/layers/client/ArcpClient.js"
+import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Job, type JobService, Step } from "../../../src/services/jobs/Job.js"
 import { Lease } from "../../../src/services/lease/Lease.js"
+import { Store } from "../../../src/services/store/Store.js"
 import * as Check from "../../../src/testing/Check.js"
 import * as TestRuntime from "../../../src/testing/TestRuntime.js"
 
@@ -309,5 +315,112 @@ describe("compensations", () => {
       assert.match(nested ?? "", /give the compensation to outer/)
       assert.match(reserved ?? "", /are of compensations/)
     })
+  )
+
+  it.scoped(
+    "go on in the next process when the runtime is stopped meanwhile; a cancel that comes then wins",
+    () =>
+      Effect.gen(function* () {
+        const base = Context.get(yield* Layer.build(StoreMemory.layer()), Store)
+        const store = Layer.succeed(Store, { ...base, kind: "durable" as const })
+        const ran: Array<string> = []
+        const blocked = yield* Ref.make(true)
+        const agent = agentOf((job) =>
+          Effect.gen(function* () {
+            for (const key of ["a", "b", "c"])
+              yield* job.step(key, Effect.void, {
+                compensate: () =>
+                  Effect.gen(function* () {
+                    ran.push(key)
+                    if (key === "b" && (yield* Ref.get(blocked))) yield* Effect.never
+                  })
+              })
+            return yield* failing()
+          })
+        )
+        const first = yield* Scope.make()
+        const context = yield* Layer.buildWithScope(TestRuntime.layer([agent], { store }), first)
+        const job = yield* Context.get(context, ArcpClient.ArcpClient).submit("durable", {})
+        yield* Check.seen(job, { kind: stepKind, body: { key: "compensate:b", state: "started" } })
+        yield* Effect.fork(Effect.ignore(job.cancel()))
+        yield* Effect.eventually(
+          Effect.filterOrFail(
+            base.job(job.jobId),
+            (record) => record?.cancelRequested !== undefined,
+            () => "not yet"
+          )
+        )
+        yield* Scope.close(first, Exit.void)
+        const between = yield* base.job(job.jobId)
+        assert.deepStrictEqual([between?.status, between?.survival?.ended?.status], ["running", "error"])
+        yield* Ref.set(blocked, false)
+        const second = yield* Layer.build(TestRuntime.layer([agent], { store }))
+        const again = yield* Context.get(second, ArcpClient.ArcpClient).subscribe(job.jobId, {
+          history: true
+        })
+        assert.strictEqual(((yield* Effect.flip(again.result)) as { code?: string }).code, "CANCELLED")
+        assert.deepStrictEqual(ran, ["c", "b", "b", "a"])
+      })
+  )
+
+  it.scoped("of a child whose parent does not survive run before the parent's end", () =>
+    Effect.gen(function* () {
+      const world = new World()
+      const child = agentOf(books(world, () => Effect.never))
+      const parent = Agent.handle(Agent.make("parent", { version: "1.0.0" }), () =>
+        Effect.flatMap(Job, (job) => Effect.flatMap(job.delegate("durable", {}), (below) => below.await))
+      )
+      const runtime = yield* TestRuntime.crashable([child, parent])
+      const job = yield* runtime.client.submit("parent", {}, { leaseRequest: { "agent.delegate": ["*"] } })
+      const ended = yield* Effect.fork(Effect.flip(job.result))
+      const [below] = yield* Effect.eventually(
+        Effect.filterOrFail(
+          runtime.store.jobs({ principals: "everyone", parentJobId: job.jobId, limit: 1 }),
+          (jobs) => jobs.length > 0,
+          () => "not yet"
+        )
+      )
+      const jobId = below?.jobId ?? ""
+      yield* Effect.eventually(
+        Effect.filterOrFail(
+          runtime.store.journalValue(jobId, "step", "car"),
+          (value) => value !== undefined,
+          () => "not yet"
+        )
+      )
+      yield* runtime.crash
+      yield* runtime.restart
+      assert.strictEqual(
+        ((yield* Fiber.join(ended)) as { details?: Record<string, unknown> }).details?.["reason"],
+        "runtime_restart"
+      )
+      assert.deepStrictEqual(world.done, undone)
+      const records = yield* Effect.forEach([jobId, job.jobId], (id) => runtime.store.job(id))
+      const [first = 0, second = 0] = records.map((record) => record?.lastEventSeq)
+      assert.isBelow(first, second)
+    })
+  )
+
+  it.scoped(
+    "of a version that is gone are named by the end of a job that is cancelled, which keeps its key",
+    () =>
+      Effect.gen(function* () {
+        const world = new World()
+        const agents = [agentOf(books(world, () => Effect.never))]
+        const runtime = yield* TestRuntime.crashable(agents)
+        const job = yield* runtime.client.submit("durable", {}, { idempotencyKey: "key" })
+        yield* Check.seen(job, { kind: stepKind, body: { key: "car", state: "ended" } })
+        yield* runtime.crash
+        agents.length = 0
+        yield* runtime.restart
+        yield* job.cancel()
+        const error = (yield* Effect.flip(job.result)) as { code?: string; details?: Record<string, unknown> }
+        assert.deepStrictEqual(
+          [error.code, error.details?.["not_undone"]],
+          ["CANCELLED", ["car", "hotel", "flight"]]
+        )
+        assert.deepStrictEqual(world.done, booked)
+        assert.strictEqual((yield* runtime.store.jobByKey("test", "key"))?.jobId, job.jobId)
+      })
   )
 })
