@@ -14,13 +14,14 @@ import type { Journal } from "./durable/Journal.js"
 import type { LiveJob } from "./LiveJob.js"
 import type { Hold } from "./Reservations.js"
 import type { RunningJob } from "./RunningJobs.js"
+import type { Terminal } from "./Terminal.js"
 
 /** A job that may be run. */
 export interface Candidate {
   readonly session: JobSession
   readonly record: JobRecord
   readonly run: Effect.Effect<unknown, ArcpError, Job | LeaseTag | Scope.Scope>
-  readonly agent: Pick<Registered, "awaitEmits" | "concurrency" | "restart" | "services">
+  readonly agent: Pick<Registered, "awaitEmits" | "compensateWithin" | "concurrency" | "restart" | "services">
   /** Epoch ms before which it is not to begin. */
   readonly startAt?: number | undefined
   /** Of a durable job that is run again, or goes on from another. */
@@ -29,6 +30,10 @@ export interface Candidate {
   readonly ops?: (() => ReadonlyArray<Op>) | undefined
   /** What is said of a job that goes on from another. */
   readonly forked?: Body<"status"> | undefined
+  /** Of a job that is run again: what comes before its handler, or before its compensations. */
+  readonly begin?: Effect.Effect<void, ArcpError> | undefined
+  /** Of a job that is run again for its compensations only: how it ends. */
+  readonly settled?: Terminal | undefined
   /** As it came, before the agent's contract decoded it. */
   readonly input: unknown
   readonly parent?: RunningJob | undefined

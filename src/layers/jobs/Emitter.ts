@@ -270,11 +270,14 @@ export const make = (context: {
 
   const result = ResultWriter.make({
     emitChunk: (body, ending, size) =>
-      emitAnywhere("result_chunk", body, {
-        ending,
-        ...(body.more ? {} : { awaited: true }),
-        ...(journal === undefined ? {} : { journal: journal.streamed(body, size) })
-      }),
+      // A handler that is run for its compensations only streams no further.
+      journal?.settling === true
+        ? Effect.never
+        : emitAnywhere("result_chunk", body, {
+            ending,
+            ...(body.more ? {} : { awaited: true }),
+            ...(journal === undefined ? {} : { journal: journal.streamed(body, size) })
+          }),
     before: context.chunked ? journal?.result : undefined,
     resultId: context.resultId,
     chunked: context.chunked,

@@ -59,6 +59,10 @@ export class LiveJob {
   readonly children = new Set<LiveJob>()
   /** Children from the moment they pass the checks until they have ended, for the cap. */
   childCount = 0
+  /** Its compensations run. */
+  undoing = false
+  /** The next process goes on with it, however it is ending. */
+  leaving = false
   /** It takes no more children. */
   sealed = false
   /** How it ends is decided. */
@@ -99,6 +103,7 @@ export class LiveJob {
   end(ending: Ending): void {
     if (ending._tag === "Shutdown" || ending._tag === "Leave") {
       this.hurried = true
+      this.leaving ||= ending._tag === "Leave"
       this.hurry()
     }
     if (this.ending !== undefined || (this.exit !== undefined && ending._tag !== "Cancel")) return

@@ -13,6 +13,7 @@ import type { Candidate, Open } from "./Candidate.js"
 import * as Delegation from "./Delegation.js"
 import * as Durable from "./durable/Durable.js"
 import * as Steps from "./durable/Steps.js"
+import type { Undoing } from "./durable/Undoing.js"
 import * as Emitter from "./Emitter.js"
 import { envelopeBytes } from "./fitting.js"
 import type { JobParts } from "./JobParts.js"
@@ -29,6 +30,8 @@ export interface Provisions {
   readonly limits: ReadonlyArray<Limits.Limit>
   /** See `Emitter.finish`. */
   readonly finish: Emitter.Emitter["finish"]
+  /** Of a durable job. */
+  readonly undoing: Undoing | undefined
   /** Emits what the runtime says in the job. */
   readonly emitter: () => Emitter.Emitter
 }
@@ -89,7 +92,8 @@ const leaseOf = (
     spend,
     flush: service.flush,
     onExpired: () => live.end({ _tag: "LeaseExpired" }),
-    misplaced: durable?.misplaced
+    misplaced: durable?.misplaced,
+    isUndoing: durable && (() => durable.journal.settling)
   })
 
 /** Returns what the handler of a job that begins now is given. */
@@ -165,6 +169,7 @@ export const make = (
     lease: lazily(lease),
     limits: Limits.of(record, begun),
     finish: (output) => (!used && isInline(output) ? nothingStreamed : emitter().finish(output)),
+    undoing: durable?.undoing,
     emitter
   }
 }

@@ -16,6 +16,7 @@ import type { JobFilter, JobRecord } from "../../services/store/Store.js"
 import * as Inputs from "./durable/Inputs.js"
 import type { Reopen } from "./durable/Reopening.js"
 import * as Rerun from "./durable/Rerun.js"
+import * as Settling from "./durable/Settling.js"
 import * as Survival from "./durable/Survival.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
@@ -162,36 +163,63 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
         })
       })
 
-    const recover = Effect.gen(function* () {
-      const ordered = leavesFirst(left.filter(({ jobId }) => !survivors.has(jobId)))
-      for (let from = 0; from < ordered.length; from += endsAtOnce) {
-        const records = ordered.slice(from, from + endsAtOnce)
-        yield* Terminal.untilStored(endAll(records), parts.running)
-      }
-    })
+    const endInTurns = (ordered: ReadonlyArray<JobRecord>) =>
+      Effect.gen(function* () {
+        for (let from = 0; from < ordered.length; from += endsAtOnce) {
+          const records = ordered.slice(from, from + endsAtOnce)
+          yield* Terminal.untilStored(endAll(records), parts.running)
+        }
+      })
+    const lost = leavesFirst(left.filter(({ jobId }) => !survivors.has(jobId)))
+    const recover = (settling: ReadonlyMap<string, Settling.Settling>) => {
+      const waiting = Settling.above(settling, byId)
+      const [ends, later] = Arr.partition(
+        lost.filter(({ jobId }) => !settling.has(jobId)),
+        ({ jobId }) => waiting.has(jobId)
+      )
+      return Effect.zipRight(
+        endInTurns(ends),
+        later.length === 0 ? Effect.void : Effect.zipRight(Settling.over(settling), endInTurns(later))
+      )
+    }
     /** Their logs are loaded together; one that cannot be run again is logged, and stays for the next start. */
-    const runAgain = Effect.gen(function* () {
-      const ordered = newestFirst(left, survivors)
-      for (let from = 0; from < ordered.length; from += rerunsAtOnce) {
-        const records = ordered.slice(from, from + rerunsAtOnce)
-        yield* Terminal.untilStored(log.loadJobs(records), parts.running)
-        for (const record of records)
-          yield* Terminal.untilStored(
-            Rerun.rerun(parts, reopen, record, childrenOf.get(record.jobId) ?? []),
-            parts.running
-          ).pipe(
-            Effect.catchAllCause((cause) => Effect.logError(`${record.jobId} could not be run again`, cause)),
-            Effect.ensuring(Effect.sync(() => unsettled.settle(record.jobId)))
-          )
-        yield* parts.turn.next
-      }
-    }).pipe(
-      Effect.ensuring(Effect.sync(() => parts.owners.end())),
-      Effect.ensuring(Deferred.succeed(rerun, undefined))
-    )
+    const runAgain = (settling: ReadonlyMap<string, Settling.Settling>) =>
+      Effect.gen(function* () {
+        const ordered = newestFirst(left, new Set([...survivors, ...settling.keys()]))
+        for (let from = 0; from < ordered.length; from += rerunsAtOnce) {
+          const records = ordered.slice(from, from + rerunsAtOnce)
+          yield* Terminal.untilStored(log.loadJobs(records), parts.running)
+          for (const record of records) {
+            const { jobId } = record
+            const settled = settling.get(jobId)
+            yield* Terminal.untilStored(
+              Rerun.rerun(parts, reopen, record, childrenOf.get(jobId) ?? [], settled),
+              parts.running
+            ).pipe(
+              Effect.catchAllCause((cause) =>
+                Effect.zipRight(
+                  settled === undefined ? Effect.void : Deferred.succeed(settled.over, undefined),
+                  Effect.logError(`${jobId} could not be run again`, cause)
+                )
+              ),
+              Effect.ensuring(Effect.sync(() => unsettled.settle(jobId)))
+            )
+          }
+          yield* parts.turn.next
+        }
+      }).pipe(
+        Effect.ensuring(Effect.sync(() => parts.owners.end())),
+        Effect.ensuring(Deferred.succeed(rerun, undefined))
+      )
 
     if (left.length > 0)
-      yield* Effect.all([recover, runAgain], { concurrency: "unbounded", discard: true }).pipe(
+      yield* Terminal.untilStored(
+        Settling.of(parts, lost, (record) => endingOf(record, byId)),
+        parts.running
+      ).pipe(
+        Effect.flatMap((settling) =>
+          Effect.all([recover(settling), runAgain(settling)], { concurrency: "unbounded", discard: true })
+        ),
         Effect.tapErrorCause((cause) =>
           Effect.logError("jobs of the last process could not be ended, or run again", cause)
         ),

@@ -35,21 +35,18 @@ import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import { Turn } from "../../services/runtime/Turn.js"
 import { inRealTime } from "../../services/runtime/within.js"
 import type { JobRecord } from "../../services/store/Store.js"
+import { type Ending, undone } from "./durable/Undone.js"
 import type { Emitter } from "./Emitter.js"
 import * as Faults from "./Faults.js"
-import type { JobParts } from "./JobParts.js"
 import type { Limit } from "./Limits.js"
 import type { LiveJob } from "./LiveJob.js"
 import type { Streamed } from "./ResultWriter.js"
-import type { Surroundings } from "./Surroundings.js"
 import * as Terminal from "./Terminal.js"
 
 /** What finalizers get when the runtime shuts down. */
 const lastGrace = Duration.seconds(1)
 
-export interface RunContext {
-  readonly live: LiveJob
-  readonly job: JobLog
+export interface RunContext extends Ending {
   readonly handler: Effect.Effect<unknown, ArcpError, Job | Lease | Scope.Scope>
   /** See `Registered.services`. */
   readonly services: Registered["services"]
@@ -61,11 +58,8 @@ export interface RunContext {
   readonly limits: ReadonlyArray<Limit>
   /** The job's own. */
   readonly span: Tracer.Span
-  /** In which its fibers run. */
-  readonly surroundings: Surroundings
   /** Called at the commit of the terminal message. */
   readonly stored: () => void
-  readonly parts: JobParts
 }
 
 /** Returns the first event of a job, which is stored with its record. */
@@ -79,23 +73,18 @@ export const running = (at: number): NewEvent => ({
  * Starts the handler with what it is given, in the job's span and scope, and closes that in its fiber. A daemon, because one
  * that cannot be interrupted must not keep anything from closing.
  */
-const start = ({
-  handler,
-  lease,
-  live,
-  parts,
-  service,
-  services,
-  span,
-  surroundings
-}: RunContext): Fiber.RuntimeFiber<unknown, ArcpError> => {
+const start = (
+  { lease, parts, service, services, span, surroundings }: RunContext,
+  handler: RunContext["handler"],
+  onExit: (exit: Exit.Exit<unknown, ArcpError>) => void
+): Fiber.RuntimeFiber<unknown, ArcpError> => {
   const given = services?.({ job: service, lease }) ?? new Map<string, unknown>()
   given.set(Job.key, service).set(Lease.key, lease)
   given.set(Tracer.ParentSpan.key, span).set(Turn.key, parts.turn)
   const run = Effect.flatMap(Scope.make(), (scope) => {
     given.set(Scope.Scope.key, scope)
     return Effect.onExit(handler, (exit) => {
-      live.returned(exit)
+      onExit(exit)
       return Scope.close(scope, exit)
     })
   })
@@ -210,7 +199,14 @@ export function* run(context: RunContext): Errand<Exit.Exit<unknown, ArcpError>>
   tellBudget(span, job)
   const startedAt = parts.now()
   surroundings.say("job started")
-  const fiber = start(context)
+  if (context.settled !== undefined) {
+    if (live.inputs !== undefined) yield* live.inputs.end
+    return yield* finish(context, context.settled, startedAt)
+  }
+  const { begin, handler } = context
+  const fiber = start(context, begin === undefined ? handler : Effect.zipRight(begin, handler), (exit) =>
+    live.returned(exit)
+  )
   fiber.addObserver((exit) => live.returned(exit))
   job.whenBroken((error) => {
     Faults.blame(error)
@@ -230,13 +226,33 @@ export function* run(context: RunContext): Errand<Exit.Exit<unknown, ArcpError>>
   }
   if (live.inputs !== undefined) yield* live.inputs.end
   live.concluded = true
-  const concluded = yield* conclude(context, fiber)
+  return yield* finish(context, yield* conclude(context, fiber), startedAt)
+}
+
+/** Undoes what is to be undone, and writes the terminal message; gives what the job came to. */
+function* finish(
+  context: RunContext,
+  concluded: Terminal.Terminal,
+  startedAt: number
+): Errand<Exit.Exit<unknown, ArcpError>> {
+  const { job, live, parts, span, surroundings, undoing } = context
+  const last =
+    undoing === undefined
+      ? concluded
+      : yield* undone(context, undoing, concluded, () => start(context, context.handler, () => {}))
+  if (last === undefined) {
+    yield* left(context)
+    return Exit.fail(leftToTheNext)
+  }
   yield* live.cancelStored
   const terminal = yield* Terminal.write(
     parts,
     job,
     live.owner,
-    () => unlessBroken(context, concluded),
+    () => {
+      const terminal = unlessBroken(context, last)
+      return undoing === undefined ? terminal : Terminal.notUndone(terminal, undoing)
+    },
     parts.now(),
     () => live.record,
     context.stored

@@ -8,6 +8,8 @@ import * as Schedule from "effect/Schedule"
 import {
   type ArcpError,
   Cancelled,
+  type ErrorPayload,
+  fromPayload,
   InternalError,
   LeaseExpired,
   Timeout,
@@ -19,7 +21,7 @@ import * as Vendor from "../../protocol/Vendor.js"
 import type { JobSession } from "../../services/jobs/Jobs.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import { type Errand, exitOf } from "../../services/runtime/Pending.js"
-import type { JobRecord } from "../../services/store/Store.js"
+import type { JobRecord, StoredEnd } from "../../services/store/Store.js"
 import { bounded, envelopeBytes } from "./fitting.js"
 import type { JobParts } from "./JobParts.js"
 import type { Ending } from "./LiveJob.js"
@@ -152,6 +154,37 @@ export const ended = (ending: Ending, record: JobRecord, at: number, maxBytes: n
       return failed(restarted, "error", at, maxBytes, { keyFreed: true })
   }
 }
+
+/** Returns how a job ends of which steps have not been undone: it says which, and keeps its key. */
+export const notUndone = (
+  terminal: Terminal,
+  { left }: { readonly left: () => ReadonlyArray<string> }
+): Terminal => {
+  const keys = terminal.type === "job.result" ? [] : left()
+  if (keys.length === 0) return terminal
+  const payload = JSON.parse(terminal.payload) as ErrorPayload
+  const details = { ...payload.details, not_undone: keys.slice(0, maxKeysTold) }
+  return { ...terminal, keyFreed: false, payload: JSON.stringify({ ...payload, details }) }
+}
+
+/** Returns an end as it is stored until compensations have been run; only a failure has such. */
+export const toStored = ({ keyFreed, payload, status }: Terminal): StoredEnd => ({
+  status,
+  payload,
+  keyFreed: keyFreed === true
+})
+
+export const ofStored = ({ keyFreed, payload, status }: StoredEnd): Terminal => ({
+  type: "job.error",
+  kind: "",
+  status,
+  payload,
+  keyFreed,
+  outcome: Exit.fail(fromPayload(JSON.parse(payload) as ErrorPayload))
+})
+
+/** Keys that an end names. */
+const maxKeysTold = 16
 
 const shutDown = new InternalError({
   message: "the runtime shut down before the job ended; submit it again",

@@ -24,6 +24,8 @@ interface LeaseContext {
   readonly toolResult: JobService["toolResult"]
   readonly spend: (cost: Cost) => Effect.Effect<void, EmitError>
   readonly flush: JobService["flush"]
+  /** The job's compensations run: what they cost is counted, and not refused. */
+  readonly isUndoing?: (() => boolean) | undefined
   /** An operation was attempted after expiry, which ends the job. */
   readonly onExpired: () => void
   /** Of a durable job: why something that is paid for may not be done in a fiber. */
@@ -37,7 +39,7 @@ const paid: ReadonlySet<string> = new Set(["tool.call", "model.use"])
 
 /** Returns why a job may do nothing at all any more, if that is so: it has ended, its lease has, or its budget. */
 const overFor = (
-  { log, now, onExpired, record }: LeaseContext,
+  { isUndoing, log, now, onExpired, record }: LeaseContext,
   expiresAt: number,
   capability: string
 ): LeaseError | undefined => {
@@ -48,7 +50,7 @@ const overFor = (
     onExpired()
     return new LeaseExpired({ message: `the lease expired at ${record.leaseConstraints?.expires_at}` })
   }
-  const currency = log.exhausted
+  const currency = isUndoing?.() === true ? undefined : log.exhausted
   return currency === undefined
     ? undefined
     : new BudgetExhausted({

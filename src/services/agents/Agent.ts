@@ -9,6 +9,7 @@
  *   return `Hello, ${name}`
  * }))
  */
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -63,6 +64,7 @@ export interface Registered<R = never> {
   readonly requiresStreaming: boolean
   readonly awaitEmits: boolean
   readonly restart: Restart | undefined
+  readonly compensateWithin?: Duration.DurationInput | undefined
   readonly concurrency?: number | undefined
   /** Services that its handler needs, by tag: those that are not there are named when the registry is built. */
   readonly requires?: ReadonlyArray<ServiceTag> | undefined
@@ -93,6 +95,11 @@ interface AgentOptions<I, IE, O, OE, F, FE, Events> {
   readonly durable?: boolean | undefined
   /** `rerun`: its jobs are run again whole when their process has died, for handlers that may be repeated. */
   readonly restart?: "rerun" | undefined
+  /**
+   * How long the compensations of a job's steps (`StepOptions.compensate`) may take, all together, in each process that runs
+   * them. Default: the runtime's `cancelGrace`.
+   */
+  readonly compensateWithin?: Duration.DurationInput | undefined
   /**
    * Jobs of it, of whichever principal, that run at once. What is submitted beyond waits as `pending`, oldest first. What is
    * delegated counts, and never waits: its parent has its place. Default: any number.
@@ -146,6 +153,7 @@ export const make = <
     requiresStreaming: options.requiresStreaming ?? false,
     awaitEmits: options.awaitEmits ?? false,
     restart: options.durable ? "steps" : options.restart,
+    compensateWithin: options.compensateWithin,
     concurrency: options.concurrency,
     description: options.description,
     examples: options.examples ?? [],
@@ -234,6 +242,7 @@ export const handle = <I, IE, O, OE, F, FE, R, Events extends AnyVendorEvent = A
     requiresStreaming: contract.requiresStreaming,
     awaitEmits: contract.awaitEmits,
     restart: contract.restart,
+    compensateWithin: contract.compensateWithin,
     concurrency: contract.concurrency,
     requires: needs.requires,
     about: about(contract),

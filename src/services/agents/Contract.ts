@@ -1,4 +1,5 @@
 /** What client and server share of an agent. */
+import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Schema from "effect/Schema"
 import type { InvalidRequest } from "../../protocol/Errors.js"
@@ -47,6 +48,8 @@ export interface Contract<
   readonly awaitEmits: boolean
   /** Its jobs survive the end of their process; without it they end in `INTERNAL_ERROR`. */
   readonly restart: Restart | undefined
+  /** How long the compensations of its jobs may take; default: the cancel grace. */
+  readonly compensateWithin: Duration.DurationInput | undefined
   /** Jobs of it that run at once; `undefined`: any number. */
   readonly concurrency: number | undefined
   readonly input: Schema.Schema<Input, InputEncoded>

@@ -17,13 +17,15 @@ export interface PromiseStepContext extends StepService {
 }
 
 /** How a step of an async function is tried again and bounded. */
-export interface PromiseStepOptions {
+export interface PromiseStepOptions<A = unknown> {
   /** How often it is tried when it rejects. Default: once. */
   readonly attempts?: number | undefined
   /** Time between two attempts. Default: none. */
   readonly pause?: Duration.DurationInput | undefined
   /** Of each attempt. */
   readonly timeout?: Duration.DurationInput | undefined
+  /** Undoes what the step has done when the job does not succeed. See `StepOptions.compensate`. */
+  readonly compensate?: ((output: A, step: PromiseStepContext) => unknown) | undefined
 }
 
 /**
@@ -33,7 +35,7 @@ export interface PromiseStepOptions {
 export type PromiseStep = <A>(
   key: string,
   run: (step: PromiseStepContext) => A | PromiseLike<A>,
-  options?: PromiseStepOptions
+  options?: PromiseStepOptions<NoInfer<A>>
 ) => Promise<A>
 
 /** `AsyncLocalStorage`, as far as it is used. */
@@ -102,6 +104,9 @@ class Thrown {
   constructor(readonly error: unknown) {}
 }
 
+/** Returns what was thrown. */
+const thrown = <E>(error: E | Thrown): unknown => (error instanceof Thrown ? error.error : error)
+
 const ThrownSchema = Schema.transform(
   Schema.Struct({ name: Schema.String, message: Schema.String }),
   Schema.instanceOf(Thrown),
@@ -130,20 +135,34 @@ export const make = (job: JobService): Effect.Effect<InPromises> =>
     const step: PromiseStep = <A>(
       key: string,
       run: (step: PromiseStepContext) => A | PromiseLike<A>,
-      { attempts = 1, pause = 0, timeout }: PromiseStepOptions = {}
+      { attempts = 1, compensate, pause = 0, timeout }: PromiseStepOptions<A> = {}
     ) => {
-      const body = Effect.flatMap(Step, (step) => {
-        const { attempt, idempotencyKey } = step
-        const within = (signal: AbortSignal) => run({ key, attempt, idempotencyKey, signal })
-        return settling<A, ArcpError | Thrown>(
-          (signal) => (running === undefined ? within(signal) : running.run(step, () => within(signal))),
-          (error) => Effect.fail(isArcpError(error) ? error : new Thrown(error))
-        )
-      })
+      const inStep = <B>(body: (step: PromiseStepContext) => B | PromiseLike<B>) =>
+        Effect.flatMap(Step, (step) => {
+          const { attempt, idempotencyKey, key } = step
+          const within = (signal: AbortSignal) => body({ key, attempt, idempotencyKey, signal })
+          return settling<B, ArcpError | Thrown>(
+            (signal) => (running === undefined ? within(signal) : running.run(step, () => within(signal))),
+            (error) => Effect.fail(isArcpError(error) ? error : new Thrown(error))
+          )
+        })
       const retry = Schedule.intersect(Schedule.recurs(attempts - 1), Schedule.spaced(pause))
       return promise(
-        Effect.mapError(job.step(key, body, { error: ThrownSchema, retry, timeout }), (error) =>
-          error instanceof Thrown ? error.error : error
+        Effect.mapError(
+          job.step(key, inStep(run), {
+            error: ThrownSchema,
+            retry,
+            timeout,
+            compensate:
+              compensate === undefined
+                ? undefined
+                : (output: A) =>
+                    Effect.mapError(
+                      inStep((step) => compensate(output, step)),
+                      thrown
+                    )
+          }),
+          thrown
         )
       )
     }

@@ -44,7 +44,7 @@ export class Step extends Context.Tag("arcp/services/Step")<Step, StepService>()
 export class HandlerThread extends Context.Tag("arcp/services/HandlerThread")<HandlerThread, true>() {}
 
 /** How a step is stored, tried again and bounded. */
-export interface StepOptions<A, AEncoded, E, EEncoded> {
+export interface StepOptions<A, AEncoded, E, EEncoded, RC = never> {
   /** How the outcome is stored. Default: as JSON, whose form is what the step returns, the first time too. */
   readonly output?: Schema.Schema<A, AEncoded> | undefined
   /**
@@ -56,17 +56,25 @@ export interface StepOptions<A, AEncoded, E, EEncoded> {
   readonly retry?: Schedule.Schedule<unknown, E> | undefined
   /** Of each attempt; then it fails with `Timeout`. */
   readonly timeout?: Duration.DurationInput | undefined
+  /**
+   * Undoes what the step has done, given its output, when the job ends in an error, is cancelled or runs out of time. All
+   * compensations of a job run one after the other when its handler has ended, those of the newest outcomes first, each as
+   * a step (its key is `compensate:` and that of what it undoes) that may run more than once and has one outcome, for no
+   * longer than the contract's `compensateWithin`. A step inside of another one cannot have one, since of an outer step
+   * that is found nothing runs.
+   */
+  readonly compensate?: ((output: A) => Effect.Effect<unknown, unknown, RC>) | undefined
 }
 
 /** Why a step failed other than by its effect: it took too long, or its outcome cannot be stored. */
 export type StepError = Timeout | InternalError
 
 /** Runs an effect once in the life of a durable job. */
-export type RunStep = <A, E = never, R = never, AEncoded = unknown, EEncoded = unknown>(
+export type RunStep = <A, E = never, R = never, AEncoded = unknown, EEncoded = unknown, RC = never>(
   key: string,
   effect: Effect.Effect<A, E, R>,
-  options?: StepOptions<NoInfer<A>, AEncoded, E, EEncoded>
-) => Effect.Effect<A, E | StepError, Exclude<R, Step>>
+  options?: StepOptions<NoInfer<A>, AEncoded, E, EEncoded, RC>
+) => Effect.Effect<A, E | StepError, Exclude<R | NoInfer<RC>, Step>>
 
 /** What may be said with the end of a streamed result. */
 export interface ResultEnd {

@@ -81,6 +81,14 @@ export interface Waiting {
   readonly dueAt: number
 }
 
+/** The end of a job that is decided and not written yet. */
+export interface StoredEnd {
+  readonly status: JobStatus
+  /** The payload of its `job.error`. */
+  readonly payload: string
+  readonly keyFreed: boolean
+}
+
 /** What a job is run again with when its process has died; of jobs of agents that say so (`Agent.make`). */
 export interface Survival {
   readonly restart: Restart
@@ -98,6 +106,8 @@ export interface Survival {
   readonly progress: number
   /** The handler does not run: the runtime that ran it was shut down, or the job is parked. */
   readonly left?: boolean | undefined
+  /** How it ends: only compensations are left to be run. */
+  readonly ended?: StoredEnd | undefined
   /** Why it is not run at the moment. */
   readonly parked?: string | undefined
   /** The job is not in memory: it is a row that comes due. */

@@ -137,7 +137,7 @@ export const delegate = (
           .handOut(known.ordinal, Effect.mapError(journal.value(known), unread))
           .pipe(Effect.flatMap((text) => Outcome.found<string, string, never, never>(key, text, {})))
         const { handle, isLost } = yield* find(parts, jobId)
-        return known.about.attempt <= retries && (yield* isLost)
+        return !journal.settling && known.about.attempt <= retries && (yield* isLost)
           ? yield* begin(journaling(parts, durable, known, first, true))
           : handle
       })

@@ -8,16 +8,19 @@ import type { Candidate } from "../Candidate.js"
 import { envelopeBytes } from "../fitting.js"
 import type { JobParts } from "../JobParts.js"
 import type { LiveJob } from "../LiveJob.js"
+import { Compensations } from "./Compensations.js"
 import * as Input from "./Input.js"
 import { Inputs } from "./Inputs.js"
 import { Journal, type KeyedKind, type Known } from "./Journal.js"
 import { type RunningStep, Whereabouts } from "./Running.js"
 import * as Steps from "./Steps.js"
+import * as Undoing from "./Undoing.js"
 
 /** The durable part of a job that runs. */
 export interface Durable extends Pick<JobService, "step" | "sleep" | "input"> {
   readonly journal: Journal
   readonly whereabouts: Whereabouts
+  readonly undoing: Undoing.Undoing
   /** See `Lease.make`. */
   readonly misplaced: (
     fiber: Fiber.RuntimeFiber<unknown, unknown>,
@@ -75,12 +78,14 @@ export const make = (
     job,
     journal,
     whereabouts,
+    compensations: new Compensations(journal),
     now,
     awaitEmits: options.awaitEmits || awaitEmits
   }
   return {
     journal,
     whereabouts,
+    undoing: Undoing.make(context),
     ...Steps.make(context),
     input: Input.make({
       ...context,

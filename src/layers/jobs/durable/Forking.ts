@@ -29,6 +29,7 @@ import {
 import type { Candidate } from "../Candidate.js"
 import * as Faults from "../Faults.js"
 import type { JobParts } from "../JobParts.js"
+import { Compensations } from "./Compensations.js"
 import { type About, Journal, keyProblem, readJournal } from "./Journal.js"
 
 /** What a submit names. */
@@ -164,7 +165,8 @@ const keysOf = (
       const keys = new Map<string, JournalIndexEntry>()
       yield* Faults.storage(
         readJournal(jobId, store, turn, (entry) => {
-          if (keyedKinds.has(entry.kind)) keys.set(entry.key, entry)
+          // What undoes is no part of what its handler does.
+          if (keyedKinds.has(entry.kind) && !Compensations.isKey(entry.key)) keys.set(entry.key, entry)
         })
       )
       const place = keys.get(at ?? "")
@@ -252,7 +254,9 @@ const valuesOf = (
       const value = yield* Faults.storage(store.journalValue(jobId, kind, key))
       // It was dropped meanwhile.
       if (value === undefined) return yield* noSuchJob
-      entries.push({ kind, key, ordinal, about, value })
+      // What the other job has done is not this one's to undo.
+      const { compensate: _, ...taken } = JSON.parse(about) as About
+      entries.push({ kind, key, ordinal, about: JSON.stringify(taken), value })
       if (entries.length % atOnce === 0) yield* turn.next
     }
     return entries

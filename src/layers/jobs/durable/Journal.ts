@@ -25,6 +25,10 @@ export interface About {
   readonly attempt: number
   /** The step in which it was, by its key. */
   readonly within?: string | undefined
+  /** Of an outcome that is a success: its step has a compensation. */
+  readonly compensate?: boolean | undefined
+  /** Of an outcome that is a failure. */
+  readonly failed?: boolean | undefined
   /** Of a sleep, and of an input that expires: epoch ms. */
   readonly until?: number | undefined
   /** Of an input. */
@@ -123,6 +127,11 @@ export class Journal {
   private readonly notes = new Map<string, number>()
   private readonly asking = new Set<Asking>()
   private handing = false
+  /**
+   * The job's handler has ended, or is run for its compensations only: it does nothing any more that it has not done, and
+   * what it says is not logged.
+   */
+  settling = false
   /** What had been streamed of the result when this run of the handler began. */
   result: ResultProgress | undefined
   /** Newest ordinal of an outcome, as loaded; 0 without any. */
@@ -276,6 +285,17 @@ export class Journal {
       if (inputId !== undefined && known.size === undefined && withdrawn !== true) open.push([inputId, known])
     }
     return open
+  }
+
+  /** Steps of the handler's own that can be undone, the newest outcomes first. */
+  get compensable(): ReadonlyArray<Known> {
+    return [...this.known.values()]
+      .filter(({ about, size }) => about.compensate === true && size !== undefined)
+      .sort((a, b) => b.ordinal - a.ordinal)
+  }
+  /** Returns what is known of a step. */
+  step(key: string): Known | undefined {
+    return this.known.get(key)
   }
 
   /** Returns why there is no room for an outcome of so many bytes, if there is none. */

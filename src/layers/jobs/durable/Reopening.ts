@@ -19,6 +19,8 @@ export interface Reopened {
   readonly job: JobLog
   /** Its handler runs now, and so it needs its credentials. */
   readonly runs: boolean
+  /** Given when it has ended. */
+  readonly over?: Deferred.Deferred<void> | undefined
   /** Of one that has waited, and begins for the first time. */
   readonly first?:
     | {
@@ -36,7 +38,7 @@ export type Reopen = (reopened: Reopened) => Effect.Effect<void>
 /** Returns what runs jobs again. */
 export const make = (parts: JobParts): Reopen => {
   const open = Opening.make(parts)
-  return ({ candidate, first, job, runs }) =>
+  return ({ candidate, first, job, over, runs }) =>
     Effect.suspend(() => {
       if (first?.enter() === false) return Effect.void
       const { journal, parent, record, session } = candidate
@@ -50,8 +52,11 @@ export const make = (parts: JobParts): Reopen => {
         })
       }
       // Its parent may have ended since, or be about to.
-      if (record.parentJobId !== undefined && parent?.live.takeChild(live) !== true) live.end(parentEnded)
+      const isTaken = parent?.live.takeChild(live) === true
+      if (record.parentJobId !== undefined && !isTaken && candidate.settled === undefined)
+        live.end(parentEnded)
       hold.keep(() => Opening.over(parts, candidate, live))
+      if (over !== undefined) hold.keep(() => Deferred.unsafeDone(over, Exit.void))
       hold.keep(parts.owners.own(live))
       live.status = "running"
       if (live.awaited !== undefined) Deferred.unsafeDone(live.awaited.opened, Exit.succeed(job))
@@ -64,10 +69,13 @@ export const make = (parts: JobParts): Reopen => {
             ? Opening.mint(parts, candidate, record, hold, job.remaining)
             : Effect.succeed([])
           const minted = yield* Effect.exit(Effect.zipRight(first?.stored ?? Effect.void, minting))
-          const [run, shown] = Exit.isSuccess(minted)
-            ? [candidate.run, minted.value]
-            : [Effect.failCause(minted.cause), []]
-          const begun = { candidate: { ...candidate, run }, hold, live }
+          const shown = Exit.isSuccess(minted) ? minted.value : []
+          // What undoes does without: the lease may have expired.
+          const decided =
+            Exit.isSuccess(minted) || candidate.settled !== undefined
+              ? candidate
+              : { ...candidate, begin: undefined, run: Effect.failCause(minted.cause) }
+          const begun = { candidate: decided, hold, live }
           return yield* Opening.run(parts, open, begun, span, surroundings, job, {
             minted: shown,
             isFirst: first !== undefined

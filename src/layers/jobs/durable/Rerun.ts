@@ -24,6 +24,7 @@ import type { JobParts } from "../JobParts.js"
 import * as Terminal from "../Terminal.js"
 import { Journal } from "./Journal.js"
 import type { Reopen } from "./Reopening.js"
+import type { Settling } from "./Settling.js"
 import * as Survivals from "./Survival.js"
 
 /** A job that survives. */
@@ -72,17 +73,16 @@ const park = (parts: JobParts, job: JobLog, record: Survivor, why: ArcpError): E
     survival: { ...record.survival, left: true, parked: why.code.toLowerCase() }
   }).pipe(Effect.zipRight(Effect.logWarning(`job parked: ${why.message}`)), Effect.zipRight(Effect.never))
 
-/** Waits for what becomes of its children and for its pause, counts the attempt, says so, and decodes the input. */
+/** Waits for what becomes of its children and for its pause, counts the attempt, and says so. */
 const begin = (
   parts: JobParts,
   job: JobLog,
   record: Survivor,
-  agent: Registered,
   progress: number,
   children: ReadonlyArray<string>
-): Effect.Effect<Candidate["run"], ArcpError> =>
+): Effect.Effect<void, ArcpError> =>
   Effect.gen(function* () {
-    const { log, now, options, store } = parts
+    const { log, now, options } = parts
     const survival = Survivals.again(record.survival, progress, record.survival.left !== true)
     const loop = Survivals.crashLoop(survival, options)
     if (loop !== undefined) return yield* loop
@@ -91,6 +91,15 @@ const begin = (
     yield* Effect.sleep(Survivals.pauseBefore(survival, options))
     yield* put(parts, job, { ...record, survival })
     yield* log.append(job, recovered(now(), survival.attempt))
+  })
+
+/** Returns the handler with the input that is stored. */
+const handlerOf = (
+  { store }: JobParts,
+  record: Survivor,
+  agent: Registered
+): Effect.Effect<Candidate["run"], ArcpError> =>
+  Effect.gen(function* () {
     const input = yield* Faults.storage(store.input(record.jobId))
     if (input === undefined)
       return yield* new InternalError({ message: "the input of the job is not stored" })
@@ -107,12 +116,16 @@ export const resolve = (
     onSome: registry.resolve
   })
 
-/** Makes a job what it was, with the children that were open with it, and runs its handler again. */
+/**
+ * Makes a job what it was, with the children that were open with it, and runs its handler again, or what undoes what it has
+ * done.
+ */
 export const rerun = (
   parts: JobParts,
   reopen: Reopen,
   record: Survivor,
-  children: ReadonlyArray<string>
+  children: ReadonlyArray<string>,
+  settling?: Settling
 ): Effect.Effect<void, InternalError> =>
   Effect.gen(function* () {
     const { log, options, owners, registry, running, store, turn } = parts
@@ -122,21 +135,28 @@ export const rerun = (
     const journal = yield* Faults.storage(Journal.load(record.jobId, store, turn, options))
     const found = yield* Effect.either(resolve(registry, record.agent))
     const run = Either.match(found, {
-      onLeft: (why): Candidate["run"] => park(parts, job, record, why),
-      onRight: (agent) => Effect.flatten(begin(parts, job, record, agent, journal.lastOutcome, children))
+      onLeft: (why): Candidate["run"] => why,
+      onRight: (agent) => Effect.flatten(handlerOf(parts, record, agent))
     })
+    // What is not there cannot undo either: that is not waited for.
+    const isParked = Either.isLeft(found) && settling === undefined
     yield* reopen({
       candidate: {
         session: owners.session(record.sessionId) ?? session,
         record,
         run,
+        begin: isParked
+          ? park(parts, job, record, found.left)
+          : begin(parts, job, record, journal.lastOutcome, children),
         agent: Either.getOrElse(found, () => ({ awaitEmits: false, restart: record.survival.restart })),
         journal,
+        settled: settling?.terminal,
         input: undefined,
         parent,
         parentSpan: Tracing.submitter(record)
       },
       job,
-      runs: Either.isRight(found)
+      runs: Either.isRight(found),
+      over: settling?.over
     })
   })

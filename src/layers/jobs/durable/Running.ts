@@ -80,6 +80,7 @@ export class Whereabouts {
   /** Decides what becomes of an emit. */
   emitted(fiber: AnyFiber, { key }: EmitOptions, paid: boolean): Verdict {
     const step = this.stepOf(fiber)
+    if (this.journal.settling && step === undefined) return known
     if (paid && (step === undefined || step.over)) return paidOutside
     if (key !== undefined) {
       const journal = this.journal.once(key)

@@ -3,13 +3,15 @@
  * committed with the event that tells of it before anybody is given it.
  */
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
-import { type InternalError, Timeout } from "../../../protocol/Errors.js"
+import * as Scope from "effect/Scope"
+import { type ArcpError, type InternalError, Timeout } from "../../../protocol/Errors.js"
 import { eventPayload, timestamp } from "../../../protocol/EventText.js"
 import * as Vendor from "../../../protocol/Vendor.js"
 import {
@@ -24,6 +26,7 @@ import { type JournalEntry, toInternalError } from "../../../services/store/Stor
 import * as Faults from "../Faults.js"
 import { sleepUntil } from "../Limits.js"
 import { byteLength } from "../ResultWriter.js"
+import { Compensations } from "./Compensations.js"
 import type { About, Journal, KeyedKind, Known } from "./Journal.js"
 import * as Outcome from "./Outcome.js"
 import { RunningStep, type Whereabouts } from "./Running.js"
@@ -34,6 +37,7 @@ export interface StepContext {
   readonly job: JobLog
   readonly journal: Journal
   readonly whereabouts: Whereabouts
+  readonly compensations: Compensations
   /** Epoch ms. */
   readonly now: () => number
   readonly awaitEmits: boolean
@@ -82,7 +86,11 @@ export const keyed = <A, E, R>(
     const passes = within === undefined && whereabouts.isOwn(fiber as Fiber.RuntimeFiber<unknown, unknown>)
     return Effect.acquireUseRelease(
       journal.claim(kind, key),
-      (known) => use(known, within),
+      (known) =>
+        // A handler that is run for its compensations only does nothing that it has not done.
+        journal.settling && known.size === undefined && within === undefined && !Compensations.isKey(key)
+          ? Effect.never
+          : use(known, within),
       (known) =>
         Effect.sync(() => {
           known.running = false
@@ -111,15 +119,24 @@ const fitting = (journal: Journal, key: string, outcome: Outcome.Outcome): Outco
 const commitOutcome = (
   context: StepContext,
   known: Known,
-  about: About,
+  attempted: About,
   outcome: Outcome.Outcome,
   ms: number,
-  restore: <A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<A, E>
+  restore: <A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<A, E>,
+  undo?: Undo
 ): Effect.Effect<string, InternalError> =>
   Effect.suspend(() => {
     if (context.job.ended) return Effect.interrupt
     const { state, text } = fitting(context.journal, known.key, outcome)
+    const about: About =
+      state === "failed"
+        ? { ...attempted, failed: true }
+        : undo === undefined
+          ? attempted
+          : { ...attempted, compensate: true }
     const entry = context.journal.entry(known, about, text)
+    // Before anybody can be interrupted: it is undone whoever waits for it.
+    if (undo !== undefined && state === "ended") context.compensations.add(known.key, undo(text))
     const told = tell(context, { key: known.key, state, attempt: about.attempt, ms }, entry)
     return Effect.as(Effect.zipRight(told, restore(committed(context))), text)
   })
@@ -137,7 +154,8 @@ const run = <A, AI, E, EI, R>(
   known: Known,
   within: RunningStep | undefined,
   effect: Effect.Effect<A, E, R>,
-  options: StepOptions<A, AI, E, EI>
+  options: Omit<StepOptions<A, AI, E, EI>, "compensate">,
+  undo?: Undo
 ): Effect.Effect<string, InternalError, Exclude<R, Step>> => {
   const { job, journal, now } = context
   const { key } = known
@@ -177,7 +195,7 @@ const run = <A, AI, E, EI, R>(
         const outcome = Either.isRight(attempted)
           ? attempted.right
           : yield* Outcome.ofFailure(key, attempted.left as E, options)
-        return yield* commitOutcome(context, known, about, outcome, ms, restore)
+        return yield* commitOutcome(context, known, about, outcome, ms, restore, undo)
       }
     })
   ) as Effect.Effect<string, InternalError, Exclude<R, Step>>
@@ -187,7 +205,7 @@ const run = <A, AI, E, EI, R>(
 const toOutcome = <A, AI, E, EI>(
   key: string,
   exit: Exit.Exit<A, E | Timeout>,
-  options: StepOptions<A, AI, E, EI>
+  options: Outcome.Schemas<A, AI, E, EI>
 ): Effect.Effect<Attempted<E>> => {
   if (Exit.isSuccess(exit)) return Effect.map(Outcome.ofSuccess(key, exit.value, options), Either.right)
   const { cause } = exit
@@ -227,19 +245,62 @@ const sleepOnce = (
   )
 }
 
+/** What undoes a step, made of its outcome. */
+type Undo = (text: string) => Effect.Effect<unknown, unknown, Step>
+
+const nested = (key: string, { key: outer }: RunningStep) =>
+  Effect.die(
+    new Error(
+      `step ${key} is inside of step ${outer}, and cannot be undone by itself: give the compensation to ${outer}`
+    )
+  )
+
+/** Returns what undoes a step, in the surroundings in which that was asked for. */
+const undoing = <A, AI, E, EI, RC>(
+  key: string,
+  options: StepOptions<A, AI, E, EI, RC>
+): Effect.Effect<Undo | undefined, never, RC> => {
+  const { compensate } = options
+  return compensate === undefined
+    ? Effect.succeed(undefined)
+    : Effect.map(
+        Effect.context<RC>(),
+        (context) => (text: string) =>
+          Effect.scoped(
+            Effect.flatMap(Effect.all([Step, Effect.scope]), ([step, scope]) =>
+              Effect.provide(
+                Effect.flatMap(Outcome.found(key, text, options), compensate),
+                // The step is the one that undoes, and the handler's scope is closed by then.
+                context.pipe(Context.add(Step, step), Context.add(Scope.Scope, scope))
+              )
+            )
+          )
+      )
+}
+
 /** Returns `step` and `sleep` of a job. */
 export const make = (context: StepContext): Pick<JobService, "step" | "sleep"> => ({
-  step: <A, E = never, R = never, AI = unknown, EI = unknown>(
+  step: <A, E = never, R = never, AI = unknown, EI = unknown, RC = never>(
     key: string,
     effect: Effect.Effect<A, E, R>,
-    options: StepOptions<A, AI, E, EI> = {}
-  ): Effect.Effect<A, E | StepError, Exclude<R, Step>> =>
-    keyed(context, "step", key, (known, within) =>
-      Effect.flatMap(
-        known.size === undefined ? run(context, known, within, effect, options) : handedOut(context, known),
-        (text) => Outcome.found(key, text, options)
-      )
-    ),
+    options: StepOptions<A, AI, E, EI, RC> = {}
+  ): Effect.Effect<A, E | StepError, Exclude<R | RC, Step>> =>
+    Compensations.isKey(key)
+      ? Effect.die(new Error(`step ${key}: keys that begin so are of compensations`))
+      : (keyed(context, "step", key, (known, within) => {
+          if (options.compensate !== undefined && within !== undefined) return nested(key, within)
+          return Effect.flatMap(undoing(key, options), (undo) => {
+            if (known.size === undefined)
+              return Effect.flatMap(run(context, known, within, effect, options, undo), (text) =>
+                Outcome.found(key, text, options)
+              )
+            return Effect.flatMap(handedOut(context, known), (text) => {
+              if (undo !== undefined && known.about.compensate === true)
+                context.compensations.add(key, undo(text))
+              return Outcome.found(key, text, options)
+            })
+          })
+        }) as Effect.Effect<A, E | StepError, Exclude<R | RC, Step>>),
   sleep: (key, duration) =>
     keyed(context, "sleep", key, (known, within) =>
       known.size === undefined
@@ -247,6 +308,18 @@ export const make = (context: StepContext): Pick<JobService, "step" | "sleep"> =
         : Effect.asVoid(handedOut(context, known))
     )
 })
+
+/** Runs a compensation as a step, unless that has an outcome. */
+export const compensate = (
+  context: StepContext,
+  key: string,
+  undo: Effect.Effect<unknown, ArcpError, Step>
+): Effect.Effect<void, InternalError> =>
+  keyed(context, "step", key, (known, within) =>
+    known.size === undefined
+      ? Effect.asVoid(run(context, known, within, Effect.asVoid(undo), {}))
+      : Effect.void
+  )
 
 const notDurable = Effect.dieMessage(
   "steps are of durable agents only: declare the agent with `durable: true` (Agent.make)"

@@ -69,7 +69,10 @@ export const endAll = ({ log, running, store }: JobParts): void => {
   const jobs = [...running.all]
   const left = new Set(
     store.kind === "durable"
-      ? jobs.filter(({ live }) => live.survives && live.ending === undefined && live.exit === undefined)
+      ? jobs.filter(
+          ({ live }) =>
+            live.survives && (live.undoing || (live.ending === undefined && live.exit === undefined))
+        )
       : []
   )
   for (const job of left) log.leaveJob(job.log)
@@ -86,6 +89,7 @@ export const survivorsOf = (open: ReadonlyMap<string, JobRecord>): ReadonlySet<s
     const parent = parentJobId === undefined ? undefined : open.get(parentJobId)
     const verdict =
       survival !== undefined &&
+      survival.ended === undefined &&
       cancelRequested === undefined &&
       (parentJobId === undefined || (parent !== undefined && survives(parent)))
     decided.set(record.jobId, verdict)

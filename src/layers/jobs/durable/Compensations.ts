@@ -1,0 +1,63 @@
+/** What undoes the steps of a durable job, as far as its handler has told in this process; which are due, the journal says. */
+import * as Effect from "effect/Effect"
+import type { Step } from "../../../services/jobs/Job.js"
+import { Signal } from "../../../services/runtime/Signal.js"
+import type { Journal, Known } from "./Journal.js"
+
+const prefix = "compensate:"
+
+/** The compensations of one job. */
+export class Compensations {
+  private readonly undo = new Map<string, Effect.Effect<unknown, unknown, Step>>()
+  private readonly added = new Signal()
+
+  constructor(private readonly journal: Journal) {}
+
+  /** Tells whether a key is that of a compensation. */
+  static isKey(key: string): boolean {
+    return key.startsWith(prefix)
+  }
+  /** Returns the key of the step that undoes another. */
+  static keyOf({ key }: Pick<Known, "key">): string {
+    return `${prefix}${key}`
+  }
+
+  add(key: string, undo: Effect.Effect<unknown, unknown, Step>): void {
+    this.undo.set(key, undo)
+    this.added.give()
+  }
+  of({ key }: Pick<Known, "key">): Effect.Effect<unknown, unknown, Step> | undefined {
+    return this.undo.get(key)
+  }
+
+  /** Steps that are to be undone and have not been tried to an outcome, the newest outcomes first. */
+  get due(): ReadonlyArray<Known> {
+    return this.journal.compensable.filter(
+      (known) => this.journal.step(Compensations.keyOf(known))?.size === undefined
+    )
+  }
+  /** Keys of steps that have not been undone. */
+  get left(): ReadonlyArray<string> {
+    return this.journal.compensable
+      .filter((known) => {
+        const undone = this.journal.step(Compensations.keyOf(known))
+        return undone?.size === undefined || undone.about.failed === true
+      })
+      .map(({ key }) => key)
+  }
+  /** Tells whether all that are due can be run. */
+  get areKnown(): boolean {
+    return this.due.every((known) => this.undo.has(known.key))
+  }
+  /** Returns when all that are due can be run. */
+  get known(): Effect.Effect<void> {
+    return Effect.suspend(() =>
+      this.areKnown
+        ? Effect.void
+        : Effect.zipRight(
+            this.added.wait,
+            Effect.suspend(() => this.known)
+          )
+    )
+  }
+}

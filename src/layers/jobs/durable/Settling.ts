@@ -1,0 +1,74 @@
+/**
+ * Jobs that were open when their process ended, are not run again, and have something to undo: they are opened for that, and
+ * end when it is done. What delegated to them ends after them.
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as FiberId from "effect/FiberId"
+import type { InternalError } from "../../../protocol/Errors.js"
+import type { JobRecord } from "../../../services/store/Store.js"
+import * as Faults from "../Faults.js"
+import type { JobParts } from "../JobParts.js"
+import type { Ending } from "../LiveJob.js"
+import * as Terminal from "../Terminal.js"
+import { Compensations } from "./Compensations.js"
+import { Journal } from "./Journal.js"
+
+/** How a job ends, when it is. */
+export interface Settling {
+  readonly terminal: Terminal.Terminal
+  readonly over: Deferred.Deferred<void>
+}
+
+/** Tells whether steps of a stored job are to be undone when it does not succeed. */
+export const isDue = (
+  { options, store, turn }: JobParts,
+  { jobId, survival }: JobRecord
+): Effect.Effect<boolean, InternalError> =>
+  survival?.restart !== "steps"
+    ? Effect.succeed(false)
+    : Effect.map(
+        Faults.storage(Journal.load(jobId, store, turn, options)),
+        (journal) => new Compensations(journal).due.length > 0
+      )
+
+/** Returns how a job ends that is opened to be undone: as it was decided, unless it has been cancelled since. */
+const terminalOf = ({ now, options }: JobParts, record: JobRecord, ending: Ending): Terminal.Terminal => {
+  const ended = record.survival?.ended
+  return ended === undefined || record.cancelRequested !== undefined
+    ? Terminal.ended(ending, record, now(), options.maxOutboundFrameBytes)
+    : Terminal.ofStored(ended)
+}
+
+/** Returns those of these jobs that have something to undo. */
+export const of = (
+  parts: JobParts,
+  records: ReadonlyArray<JobRecord>,
+  endingOf: (record: JobRecord) => Ending
+): Effect.Effect<ReadonlyMap<string, Settling>, InternalError> =>
+  Effect.gen(function* () {
+    const settling = new Map<string, Settling>()
+    for (const record of records)
+      if (record.survival?.ended !== undefined || (yield* isDue(parts, record)))
+        settling.set(record.jobId, {
+          terminal: terminalOf(parts, record, endingOf(record)),
+          over: Deferred.unsafeMake(FiberId.none)
+        })
+    return settling
+  })
+
+/** Returns the jobs above these. */
+export const above = (
+  settling: ReadonlyMap<string, Settling>,
+  byId: ReadonlyMap<string, JobRecord>
+): ReadonlySet<string> => {
+  const found = new Set<string>()
+  for (const jobId of settling.keys())
+    for (let up = byId.get(jobId)?.parentJobId; up !== undefined; up = byId.get(up)?.parentJobId)
+      found.add(up)
+  return found
+}
+
+/** Waits until all of them have ended. */
+export const over = (settling: ReadonlyMap<string, Settling>): Effect.Effect<void> =>
+  Effect.forEach(settling.values(), ({ over }) => Deferred.await(over), { discard: true })
