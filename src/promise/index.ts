@@ -1,6 +1,7 @@
 /** What both entries of `effect-arcp/promise` have in common. */
 export { isRetryable } from "../layers/client/ArcpClient.js"
 export { fork } from "../layers/client/forking.js"
+export { later } from "../layers/client/later.js"
 export type { Body, Kind } from "../protocol/Event.js"
 export type { Lease, LeaseConstraints } from "../protocol/Lease.js"
 export type { AgentEntry, JobEntry, Subscribed } from "../protocol/Message.js"

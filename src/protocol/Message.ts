@@ -122,6 +122,7 @@ export interface JobEntry extends Schema.Schema.Type<typeof JobEntry> {}
 /** An entry as our runtime makes it. */
 export interface TimedJobEntry extends JobEntry {
   readonly [completedAt]?: string | undefined
+  readonly [Vendor.startAt]?: string | undefined
 }
 
 export const Jobs = Schema.Struct({

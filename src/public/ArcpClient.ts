@@ -1,6 +1,7 @@
 /** The client: submits jobs, follows them through any number of connections, and gives their results. */
 export { isRetryable, layer, make, type Options, retrySchedule } from "../layers/client/ArcpClient.js"
 export { fork } from "../layers/client/forking.js"
+export { later } from "../layers/client/later.js"
 export {
   type AnswerOptions,
   ArcpClient,

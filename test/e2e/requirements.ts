@@ -569,6 +569,23 @@ export const requirements = {
     behaviour: "a durable job's deadline and cancel hold across the end of its process",
     transports: processes
   },
+  "pending-place": {
+    section: "4.8",
+    behaviour: "what is above the concurrency waits as pending and begins oldest first"
+  },
+  "pending-time": {
+    section: "5.1",
+    behaviour: "a scheduled job is accepted at once, begins at its time, and can be cancelled before"
+  },
+  "pending-restart": {
+    section: "12",
+    behaviour: "jobs that have not begun do so in the next process, once and in their order",
+    transports: processes
+  },
+  "submit-rate": {
+    section: "4.8",
+    behaviour: "a principal that submits too often is told when to come again"
+  },
   "durable-fork": {
     section: "12.1",
     behaviour: "a job goes on from another: it takes over the steps committed before one, and nothing later",

@@ -169,6 +169,16 @@ describe("the other commands", () => {
     expect(events.map((event) => event["seq"])).toEqual(events.map((_, i) => i + 1))
     expect(events.at(-1)).toMatchObject({ type: "job.error", payload: { code: "CANCELLED" } })
   })
+  it("a job that is to begin later is pending, says when it is due, and runs then", async () => {
+    const later = await arcp(["submit", "echo", "--input", "1", "--delay", "10m", "--detach"])
+    const listed = await arcp(["jobs", "--status", "pending"])
+    expect(listed.stdout).toMatch(
+      new RegExp(`${later.stdout.trim()} +pending +\\S+ +in (9m|10m) +echo@1.0.0`)
+    )
+    expect((await arcp(["cancel", later.stdout.trim()])).code).toBe(0)
+    const soon = await arcp(["submit", "echo", "--input", "2", "--start-at", "2020-01-01"])
+    expect(soon.stdout).toBe("2\n")
+  })
   it("a cancel of a job that has ended says how it ended", async () => {
     const job = (await arcp(["submit", "echo", "--input", "1", "--detach"])).stdout.trim()
     expect((await arcp(["watch", job])).code).toBe(0)

@@ -48,7 +48,7 @@ export interface RateLimitOptions {
  * How much each principal has submitted, as the moment at which it will have paid for all of it, in ms. That is a token
  * bucket of `submits` tokens, one of which comes back every `per / submits`.
  */
-class Buckets {
+export class Buckets {
   private readonly paidAt = new Map<string, number>()
 
   constructor(
@@ -57,6 +57,16 @@ class Buckets {
     private readonly max: number
   ) {}
 
+  /** Tells whether anything is known of a principal. */
+  knows(principal: string): boolean {
+    return this.paidAt.has(principal)
+  }
+  /** Takes tokens for what was submitted before, at these times, in order. */
+  restore(principal: string, times: ReadonlyArray<number>): void {
+    let paidAt = Number.NEGATIVE_INFINITY
+    for (const at of times) paidAt = Math.max(paidAt, at) + this.interval
+    if (times.length > 0) this.paidAt.set(principal, paidAt)
+  }
   /** Takes a token; returns how long it takes, in ms, until there is one, 0 when there was. */
   take(principal: string, now: number): number {
     const paidAt = Math.max(this.paidAt.get(principal) ?? now, now) + this.interval
@@ -76,6 +86,9 @@ class Buckets {
     if (least !== undefined && this.paidAt.size >= this.max) this.paidAt.delete(least)
   }
 }
+
+/** Says that a principal has submitted as much as it may, and when it may again. */
+export const tooMany = (wait: number) => later({ limit: "submits_per_principal", retryAfter: wait })
 
 const positive = (name: string, value: number, holds: (value: number) => boolean): number => {
   if (holds(value) && value > 0) return value
@@ -102,7 +115,7 @@ export const layerRateLimit = (options: RateLimitOptions): Layer.Layer<Admission
         check: ({ principal }, { parentJobId }) =>
           Effect.suspend(() => {
             const wait = parentJobId === undefined ? buckets.take(principal, now()) : 0
-            return wait === 0 ? Effect.void : later({ limit: "submits_per_principal", retryAfter: wait })
+            return wait === 0 ? Effect.void : tooMany(wait)
           })
       }
     })

@@ -34,6 +34,7 @@ import * as Recovery from "./Recovery.js"
 import { RunningJobs } from "./RunningJobs.js"
 import * as Submit from "./Submit.js"
 import * as Scheduler from "./scheduling/Scheduler.js"
+import * as SubmitRate from "./scheduling/SubmitRate.js"
 import { Underway } from "./Underway.js"
 
 /** What the ends of jobs get to be stored when the runtime shuts down, beyond the handlers' last grace. */
@@ -48,12 +49,13 @@ const supervision = Effect.acquireRelease(
 const resolveParts = Effect.gen(function* () {
   const options = yield* RuntimeOptions
   const clock = yield* Effect.clock
+  const store = yield* Store
   const parts: JobParts = {
     log: yield* EventLog,
-    store: yield* Store,
+    store,
     registry: yield* Registry,
     policy: yield* Policy,
-    admission: yield* Admission,
+    admission: SubmitRate.limiting(yield* Admission, options, store, clock),
     ids: yield* IdGenerator,
     secrets: yield* Secrets,
     credentials: yield* Credentials,

@@ -52,6 +52,18 @@ const startFlags = {
     Flags.shownAs("N", "Job"),
     Flags.optional
   ),
+  delay: Flags.text("delay").pipe(
+    Flags.withDescription("accept the job now, and begin it after so long: 30s, 10m, 2h or 1d"),
+    Flags.shownAs("DURATION", "Job"),
+    Flags.optional
+  ),
+  startAt: Flags.text("start-at").pipe(
+    Flags.withDescription(
+      "accept the job now, and begin it at this time: 2026-01-31T12:00:00+01:00, or without an offset by this machine's clock"
+    ),
+    Flags.shownAs("TIME", "Job"),
+    Flags.optional
+  ),
   detach: Flags.boolean("detach").pipe(
     Flags.withDescription("print the job id and leave; the job goes on"),
     Flags.inGroup("Job")

@@ -89,6 +89,12 @@ const options = {
     ),
     CliOptions.repeated
   ),
+  concurrency: CliOptions.text("concurrency").pipe(
+    CliOptions.withDescription(
+      "how many jobs of an agent (each version of it) run at once, as NAME=N; what is submitted beyond waits as pending"
+    ),
+    CliOptions.repeated
+  ),
   heartbeatSec: integer("heartbeat-sec", "seconds between heartbeats (default 30)"),
   resumeWindowSec: integer("resume-window-sec", "seconds a session outlives its connection (default 600)"),
   cancelGraceMs: integer("cancel-grace-ms", "milliseconds a cancelled job gets to clean up (default 30000)"),
@@ -119,7 +125,7 @@ const presentation: Readonly<Record<string, Readonly<Partial<Record<keyof typeof
     allowHost: "HOST",
     trustProxy: "ADDRESS"
   },
-  Agents: { agents: "NAME|FILE", workspace: "DIRECTORY" },
+  Agents: { agents: "NAME|FILE", concurrency: "NAME=N", workspace: "DIRECTORY" },
   Store: { db: "FILE", memory: "", synchronous: "FULL|NORMAL" },
   "Who may connect": {
     token: "TOKEN=PRINCIPAL",

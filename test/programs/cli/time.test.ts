@@ -63,12 +63,14 @@ it("a listing has a header, age and duration, and fits", () => {
   })
   const jobs = [
     job({ "x-vendor.effect-arcp.completed_at": "2026-02-01T11:58:01.500Z" }),
+    job({ status: "pending", "x-vendor.effect-arcp.start_at": "2026-02-01T12:10:00Z" }),
     job({ status: "running", agent: `long\u001b[2J${"-".repeat(300)}@1.0.0` })
   ]
   const lines = table(jobs, now, 80)
   expect(lines[0]).toMatch(/^JOB +STATUS +AGE +TOOK +AGENT$/)
   expect(lines[1]).toMatch(/^job_\S+ +success +2m +1\.5s +survey@2\.0\.0$/)
-  expect(lines[2]).toMatch(/^job_\S+ +running +2m +long\ufffd\[2J-+…$/)
+  expect(lines[2]).toMatch(/^job_\S+ +pending +2m +in 10m +survey@2\.0\.0$/)
+  expect(lines[3]).toMatch(/^job_\S+ +running +2m +long\ufffd\[2J-+…$/)
   for (const line of lines) expect(line.length).toBeLessThanOrEqual(80)
 })
 

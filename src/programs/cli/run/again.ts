@@ -22,9 +22,10 @@ export const startAgain = (flags: RetryFlags, jobId: string, at?: string) =>
     const { agent, lease } = yield* client
       .subscribe(jobId, { history: false })
       .pipe(Effect.scoped, attended(client, flags))
+    const options = yield* optionsOf(flags, lease)
     yield* startAndShow(flags, target, client, {
       agent: Option.getOrElse(flags.agent, () => agent),
       input,
-      options: { ...(yield* optionsOf(flags, lease)), ...fork(jobId, at) }
+      options: { ...options, extensions: { ...options.extensions, ...fork(jobId, at).extensions } }
     })
   }).pipe(Effect.scoped)

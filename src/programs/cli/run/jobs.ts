@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { completedAt, type TimedJobEntry } from "../../../protocol/Message.js"
+import { startAt } from "../../../protocol/Vendor.js"
 import type { ClientError } from "../../../services/client/ArcpClient.js"
 import { connect } from "../client.js"
 import type { JobsFlags } from "../commands.js"
@@ -55,11 +56,16 @@ export const table = (
     ...jobs.map((job) => {
       const created = Date.parse(job.created_at)
       const ended = Date.parse(job[completedAt] ?? "")
+      const starts = job.status === "pending" ? Date.parse(job[startAt] ?? "") : Number.NaN
       return [
         job.job_id,
         job.status,
         Number.isNaN(created) ? "" : age(now - created),
-        Number.isNaN(ended) || Number.isNaN(created) ? "" : took(ended - created),
+        Number.isNaN(starts)
+          ? Number.isNaN(ended) || Number.isNaN(created)
+            ? ""
+            : took(ended - created)
+          : `in ${age(starts - now)}`,
         job.agent
       ].map((cell) => inLine(cell))
     })

@@ -90,6 +90,30 @@ const directory = (workspace: string): Effect.Effect<string, UsageError> =>
     catch: (error) => new UsageError({ message: `--workspace ${workspace}: ${fileProblem(error)}` })
   })
 
+/** Gives agents the concurrency that the flags say. */
+const limited = <A extends { readonly name: string }>(
+  { concurrency }: ServeFlags,
+  agents: ReadonlyArray<A>
+): Effect.Effect<ReadonlyArray<A & { readonly concurrency?: number | undefined }>, UsageError> =>
+  Effect.gen(function* () {
+    const limits = new Map<string, number>()
+    for (const flag of concurrency) {
+      const [name, value] = yield* pair("concurrency", flag, "NAME=N, e.g. --concurrency survey=2")
+      const names = [...new Set(agents.map(({ name }) => name))]
+      if (!names.includes(name))
+        return yield* new UsageError({
+          message: `--concurrency: there is no agent ${name}${didYouMean(name, names) || `; there are ${names.join(", ")}`}`
+        })
+      if (!/^[1-9]\d{0,8}$/.test(value))
+        return yield* new UsageError({ message: `--concurrency ${flag}: takes a number of jobs, 1 or more` })
+      limits.set(name, Number(value))
+    }
+    return agents.map((agent) => {
+      const limit = limits.get(agent.name)
+      return limit === undefined ? agent : { ...agent, concurrency: limit }
+    })
+  })
+
 /** The flags that are options of the runtime. */
 const runtimeOptions = (flags: ServeFlags): Effect.Effect<RuntimeOptions.Input, UsageError> =>
   Effect.gen(function* () {
@@ -311,7 +335,10 @@ export const run = (flags: ServeFlags) =>
     const limits = yield* runtimeOptions(flags)
     const auth = yield* authentication(flags)
     const modules = yield* loadModules(flags.agents.length === 0 ? ["demo"] : flags.agents)
-    const agents = modules.flatMap(({ agents, shipped }) => (shipped ? agents : agents.map(traceable)))
+    const agents = yield* limited(
+      flags,
+      modules.flatMap(({ agents, shipped }) => (shipped ? agents : agents.map(traceable)))
+    )
     yield* Effect.logInfo(
       `arcp ${version} starts with ${agents.length} agents, on ${flags.memory ? "memory" : Option.getOrElse(flags.db, () => defaultDb)}`
     )

@@ -5,6 +5,7 @@ import * as Console from "effect/Console"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import { later } from "../../../layers/client/later.js"
 import { isArcpError } from "../../../protocol/Errors.js"
 import type { Lease } from "../../../protocol/Lease.js"
 import type { ArcpClientService, JobHandle, SubmitOptions } from "../../../services/client/ArcpClient.js"
@@ -18,6 +19,7 @@ import { attended, whileConnected, whileThere } from "../lost.js"
 import { readStdin } from "../stdin.js"
 import type { Target } from "../target.js"
 import { inLine, json } from "../text.js"
+import { durationMs, latest, moment } from "../time.js"
 import { UsageError } from "../UsageError.js"
 import { endedAs, show } from "../view.js"
 
@@ -80,6 +82,30 @@ const remember = (target: Target, client: ArcpClientService, job: JobHandle) =>
     Effect.ignore(Detached.save(job.jobId, { url: target.url, ...resume }))
   )
 
+/** When the job is to begin, as the flags say. */
+const schedule = ({ delay, startAt }: Pick<StartFlags, "delay" | "startAt">) =>
+  Effect.gen(function* () {
+    if (Option.isSome(delay) && Option.isSome(startAt))
+      return yield* new UsageError({ message: "choose --delay or --start-at, not both" })
+    if (Option.isSome(delay)) {
+      const ms = durationMs(delay.value)
+      if (ms === undefined)
+        return yield* new UsageError({
+          message: `--delay takes 30s, 10m, 2h or 1d, not ${JSON.stringify(delay.value)}`
+        })
+      return later({ delay: Duration.millis(ms) })
+    }
+    if (Option.isNone(startAt)) return {}
+    const now = yield* Clock.currentTimeMillis
+    // How long ago something was is no time to begin at.
+    const at = durationMs(startAt.value) === undefined ? moment(startAt.value, now) : undefined
+    return at === undefined || at > latest
+      ? yield* new UsageError({
+          message: `--start-at takes a day (2026-01-31) or a time (2026-01-31T12:00:00+01:00), not ${JSON.stringify(startAt.value)}`
+        })
+      : later({ at: new Date(at) })
+  })
+
 /** What the flags say of a submit. `above`: a lease to which they add, when they ask for anything. */
 export const optionsOf = (flags: StartFlags, above: Lease = {}) =>
   Effect.gen(function* () {
@@ -89,6 +115,7 @@ export const optionsOf = (flags: StartFlags, above: Lease = {}) =>
     if (Option.exists(flags.key, (key) => key.length < 1 || key.length > 256))
       return yield* new UsageError({ message: "--key takes 1 to 256 characters" })
     const options: SubmitOptions = {
+      ...(yield* schedule(flags)),
       onInterrupt: "detach",
       leaseRequest: leaseRequest === undefined ? undefined : { ...above, ...leaseRequest },
       leaseConstraints,
@@ -118,7 +145,14 @@ export const startAndShow = (
         flags.json ? json({ job_id: job.jobId, agent: job.agent }) : inLine(job.jobId)
       )
     }
-    if (!flags.json) yield* Console.error(inLine(`${job.agent} ${job.jobId}`))
+    const waits = Option.match(
+      Option.orElse(flags.delay, () => flags.startAt),
+      {
+        onNone: () => "",
+        onSome: (when) => `, pending: it begins ${Option.isSome(flags.delay) ? "in" : "at"} ${when}`
+      }
+    )
+    if (!flags.json) yield* Console.error(inLine(`${job.agent} ${job.jobId}${waits}`))
     yield* show(client, job, { ...flags, since }).pipe(
       whileThere(client, flags),
       Effect.onInterrupt(() => cancelled(flags, target, client, job))
