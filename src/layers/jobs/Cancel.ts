@@ -10,6 +10,7 @@ import { type Decision, denied } from "../../services/auth/Policy.js"
 import type { CancelRequest, JobSession } from "../../services/jobs/Jobs.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import * as Checks from "./Checks.js"
+import * as Resting from "./durable/Resting.js"
 import type { JobParts } from "./JobParts.js"
 import type { Lookup } from "./Lookup.js"
 import type { Ownership } from "./Ownership.js"
@@ -75,14 +76,17 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
           return yield* (yield* lookup.mayList(session, record))
             ? denied(decision, "only the session that submitted a job may cancel it")
             : notFound
-        const job = running.get(request.jobId)
-        if (job === undefined) acknowledge(session, request, record)
-        else yield* cancelRunning(session, request, job)
+        yield* Resting.ending(parts, request.jobId, (job) =>
+          job === undefined
+            ? Effect.sync(() => acknowledge(session, request, record))
+            : cancelRunning(session, request, job)
+        )
       }),
     cancelAll: (sessionId: string, reason: string): Effect.Effect<void> =>
-      Effect.sync(() => {
-        for (const { live } of running.all)
-          if (live.owner.sessionId === sessionId) live.end({ _tag: "Cancel", reason })
+      Effect.suspend(() => {
+        const ending = { _tag: "Cancel", reason } as const
+        for (const { live } of running.all) if (live.owner.sessionId === sessionId) live.end(ending)
+        return Effect.ignoreLogged(Resting.endRows(parts, (record) => record.sessionId === sessionId, ending))
       })
   }
 }

@@ -27,6 +27,7 @@ import { inTurns } from "../../services/runtime/inTurns.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
 import type { JobRecord } from "../../services/store/Store.js"
+import type { CurrentJob } from "./RunningJobs.js"
 
 /** Which features a submit needs, and what for. */
 const needs = (submit: Message.Submit, ref: AgentRef.AgentRef): ReadonlyArray<readonly [Feature, string]> => [
@@ -186,12 +187,18 @@ export const accepted = (
   trace_id: job.traceId
 })
 
-const parkedOf = ({ endedAt, survival }: JobRecord) =>
-  survival?.parked === undefined || endedAt !== undefined ? {} : { parked: survival.parked }
+const waitingOf = ({ endedAt, sleepingUntil, survival }: CurrentJob) => {
+  if (endedAt !== undefined) return {}
+  const until = sleepingUntil ?? survival?.waiting?.sleepingUntil
+  return {
+    ...(survival?.parked === undefined ? {} : { parked: survival.parked }),
+    ...(until === undefined ? {} : { sleeping_until: timestamp(until) })
+  }
+}
 
 /** Returns the answer to a subscribe (§7.6). */
 export const subscribed = (
-  job: JobRecord,
+  job: CurrentJob,
   answer: {
     readonly requestId: string
     readonly subscribedFrom: number
@@ -209,7 +216,7 @@ export const subscribed = (
   parent_job_id: job.parentJobId ?? null,
   ...(job.delegateId === undefined ? {} : { delegate_id: job.delegateId }),
   trace_id: job.traceId,
-  ...parkedOf(job),
+  ...waitingOf(job),
   subscribed_from: answer.subscribedFrom,
   replayed: answer.replayed
 })
@@ -218,7 +225,7 @@ const countersOf = (stored: Readonly<Record<string, string>>) =>
   Budget.parse(Object.entries(stored).map(([currency, amount]) => `${currency}:${amount}`))
 
 /** Returns a job as listings show it (§6.6). */
-export const entry = (job: JobRecord): Message.TimedJobEntry => ({
+export const entry = (job: CurrentJob): Message.TimedJobEntry => ({
   job_id: job.jobId,
   ...shared(job),
   status: job.status,
@@ -228,7 +235,7 @@ export const entry = (job: JobRecord): Message.TimedJobEntry => ({
   submitted_at: timestamp(job.createdAt),
   trace_id: job.traceId,
   last_event_seq: job.lastEventSeq,
-  ...parkedOf(job),
+  ...waitingOf(job),
   ...(job.endedAt === undefined ? {} : { [Message.completedAt]: timestamp(job.endedAt) })
 })
 

@@ -27,6 +27,7 @@ import * as Delegation from "./Delegation.js"
 import * as Durable from "./durable/Durable.js"
 import * as Steps from "./durable/Steps.js"
 import * as Survival from "./durable/Survival.js"
+import * as Unloading from "./durable/Unloading.js"
 import * as Emitter from "./Emitter.js"
 import * as Faults from "./Faults.js"
 import { envelopeBytes } from "./fitting.js"
@@ -34,6 +35,7 @@ import type { JobParts } from "./JobParts.js"
 import * as Limits from "./Limits.js"
 import { LiveJob } from "./LiveJob.js"
 import { seesCredentials } from "./Ownership.js"
+import { over } from "./over.js"
 import type { Hold } from "./Reservations.js"
 import { byteLength, exceeds } from "./ResultWriter.js"
 import * as Runner from "./Runner.js"
@@ -168,6 +170,7 @@ export const run = (
     journal === undefined || candidate.agent.restart !== "steps"
       ? undefined
       : Durable.make(parts, job, journal, candidate)
+  live.presence = durable?.presence
   const emitter = Emitter.make({
     log,
     job,
@@ -200,11 +203,12 @@ export const run = (
     onExpired: () => live.end({ _tag: "LeaseExpired" }),
     misplaced: durable?.misplaced
   })
-  const { sleep, step } = durable ?? Steps.none
+  const { hold: staying, sleep, step } = durable ?? Steps.none
   const service: JobService = {
     ...emitter.service,
     step,
     sleep,
+    hold: staying,
     delegate: Delegation.make({ parts, open, parent: { live, log: job }, emitter, lease, durable }),
     credentials: Effect.sync(() => credentials.held(record.jobId)),
     rotateCredential: rotation(parts, live, emitter)
@@ -223,6 +227,7 @@ export const run = (
     span,
     surroundings,
     stored: () => hold.giveBackPlaces(),
+    unloaded: Unloading.finish(parts, { live, log: job }, hold, surroundings),
     parts
   })
   if (again !== undefined) {
@@ -259,17 +264,6 @@ const notStored = ({ parent, record, session }: Candidate, error: InternalError)
   Faults.blame(error)
   if (parent === undefined)
     session.send({ type: "session.error", payload: toPayload(error, { request_id: record.submitId }) })
-}
-
-/** Ends the job in the table, and for whoever delegated to it. */
-export const over = ({ running }: JobParts, { parent, record }: Candidate, live: LiveJob) => {
-  running.remove(record.jobId)
-  parent?.live.children.delete(live)
-  if (live.awaited === undefined) return
-  Deferred.unsafeDone(live.awaited.done, Effect.void)
-  // Only after a defect are they still open; nobody must wait for them for ever.
-  Deferred.unsafeDone(live.awaited.opened, Effect.fail(didNotEnd))
-  Deferred.unsafeDone(live.awaited.outcome, Effect.fail(didNotEnd))
 }
 
 /** Commits the job, and makes it known in that commit. */
@@ -319,7 +313,8 @@ export const supervise = (
   parts: Pick<JobParts, "clock">,
   candidate: Candidate,
   hold: Hold,
-  live: (span: Tracer.Span) => Effect.Effect<Exit.Exit<unknown, ArcpError>>
+  live: LiveJob,
+  lifetime: (span: Tracer.Span) => Effect.Effect<Exit.Exit<unknown, ArcpError>>
 ): Effect.Effect<void> =>
   Effect.gen(function* () {
     const span = yield* Effect.makeSpan(
@@ -329,11 +324,12 @@ export const supervise = (
         ? spanOptions(candidate)
         : { captureStackTrace: false, parent: candidate.parentSpan }
     )
-    const outcome = Exit.flatten(yield* Effect.exit(live(span)))
+    const outcome = Exit.flatten(yield* Effect.exit(lifetime(span)))
     span.end(parts.clock.unsafeCurrentTimeNanos(), outcome)
     if (Exit.isFailure(outcome) && !Cause.isFailure(outcome.cause))
       yield* Effect.logError(`the supervisor of ${candidate.record.jobId} failed`, outcome.cause)
     yield* hold.giveBack()
+    live.settled()
   })
 
 /**
@@ -348,7 +344,7 @@ const begin = (parts: JobParts, open: Open, begun: Begun): Effect.Effect<LiveJob
     hold.keep(() => over(parts, candidate, live))
     hold.passedOn = true
     const fiber = surroundings.forkUninterruptible(
-      supervise(parts, candidate, hold, (span) => lifetime(parts, open, begun, span, surroundings))
+      supervise(parts, candidate, hold, live, (span) => lifetime(parts, open, begun, span, surroundings))
     )
     FiberSet.unsafeAdd(parts.supervisors, fiber)
     return Effect.succeed(live)
@@ -385,5 +381,3 @@ export const make = (parts: JobParts): Open => {
 
 /** Returns the message that a job answers; none of a delegated one. */
 const requestIdOf = ({ parent, record }: Candidate) => (parent === undefined ? record.submitId : undefined)
-
-const didNotEnd = new InternalError({ message: "the job did not end as it should" })

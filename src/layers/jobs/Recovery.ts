@@ -11,9 +11,10 @@ import * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
 import type { InternalError } from "../../protocol/Errors.js"
 import type { JobLog } from "../../services/log/EventLog.js"
-import type { JobFilter, JobRecord } from "../../services/store/Store.js"
+import { dueAt, type JobFilter, type JobRecord } from "../../services/store/Store.js"
 import type { Reopen } from "./durable/Reopening.js"
 import * as Rerun from "./durable/Rerun.js"
+import * as Resting from "./durable/Resting.js"
 import * as Survival from "./durable/Survival.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
@@ -38,13 +39,19 @@ const endsAtOnce = 128
 /** Jobs that are run again between two turns of the event loop. */
 const rerunsAtOnce = 32
 
-/** Jobs that are open in the store, oldest first. */
+/** Jobs that are open in the store, oldest first; without those that wait as rows, and for which nobody waits. */
 const openJobs = (parts: JobParts): Effect.Effect<ReadonlyArray<JobRecord>, InternalError> =>
   Effect.gen(function* () {
     const found = new Map<string, JobRecord>()
     for (let after: JobFilter["after"]; ; ) {
       const records = yield* Faults.storage(
-        parts.store.jobs({ principals: "everyone", status: ["pending", "running"], after, limit: page })
+        parts.store.jobs({
+          principals: "everyone",
+          status: ["pending", "running"],
+          waiting: "held",
+          after,
+          limit: page
+        })
       )
       const before = found.size
       for (const record of records) found.set(record.jobId, record)
@@ -84,7 +91,7 @@ const endingOf = (record: JobRecord, byId: ReadonlyMap<string, JobRecord>): Endi
 const newestFirst = (
   left: ReadonlyArray<JobRecord>,
   survivors: ReadonlySet<string>
-): ReadonlyArray<Rerun.Survivor> =>
+): ReadonlyArray<Resting.Survivor> =>
   [...leavesFirst(left)]
     .reverse()
     .flatMap(({ survival, ...record }) =>
@@ -160,7 +167,9 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
         yield* Terminal.untilStored(log.loadJobs(records), parts.running)
         for (const record of records)
           yield* Terminal.untilStored(
-            Rerun.rerun(parts, reopen, record, childrenOf.get(record.jobId) ?? []),
+            dueAt(record) === undefined
+              ? Rerun.rerun(parts, reopen, record, childrenOf.get(record.jobId) ?? [])
+              : Effect.flatMap(log.loadJob(record), (job) => Resting.place(parts, record, job)),
             parts.running
           ).pipe(
             Effect.catchAllCause((cause) => Effect.logError(`${record.jobId} could not be run again`, cause)),
@@ -168,7 +177,7 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
           )
         yield* parts.turn.next
       }
-    }).pipe(Effect.ensuring(Effect.sync(() => parts.owners.end())))
+    })
 
     if (left.length > 0)
       yield* Effect.all([recover, runAgain], { concurrency: "unbounded", discard: true }).pipe(
@@ -179,7 +188,6 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
         Effect.ensuring(Effect.sync(() => unsettled.settleAll())),
         Effect.forkScoped
       )
-    else parts.owners.end()
 
     return { settled: (jobId) => unsettled.settled(jobId) }
   })

@@ -62,6 +62,8 @@ interface RunContext {
   readonly surroundings: Surroundings
   /** Called at the commit of the terminal message. */
   readonly stored: () => void
+  /** Stores that the job is unloaded; returns whether it is. */
+  readonly unloaded: Effect.Effect<boolean>
   readonly parts: JobParts
 }
 
@@ -206,10 +208,14 @@ export const run = (context: RunContext): Effect.Effect<Exit.Exit<unknown, ArcpE
     const timers = limits.map(({ ending, reached }) =>
       surroundings.forkInterruptible(Effect.map(reached, () => live.end(ending)))
     )
-    if (live.exit === undefined && live.ending === undefined) yield* live.changed.wait
+    while (live.exit === undefined && live.ending === undefined) yield* live.changed.wait
     for (const timer of timers) yield* Fiber.interruptFork(timer)
     if (live.ending !== undefined) yield* Fiber.interruptFork(fiber)
     if (fiber.unsafePoll() === null) yield* awaitStop(live, fiber, parts.options.cancelGrace)
+    if (live.ending?._tag === "Unload" && ((yield* context.unloaded) || parts.running.abandoned)) {
+      yield* Effect.logInfo("job unloaded: it only waits")
+      return Exit.fail(waits)
+    }
     yield* live.settleChildren()
     if (live.ending?._tag === "Leave") {
       yield* left(context)
@@ -249,6 +255,11 @@ const left = ({ job, live, parts }: RunContext): Effect.Effect<void> =>
       Effect.logInfo("job left to the next start")
     )
   })
+
+const waits = new InternalError({
+  message: "the job only waits, and is not in memory",
+  details: { reason: "unloaded" }
+})
 
 const leftToTheNext = new InternalError({
   message: "the runtime shut down; the job goes on when it is started again",

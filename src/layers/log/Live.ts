@@ -224,7 +224,6 @@ export class LiveLogs {
     )
     job.selective = true
     if (job.ended) return Effect.succeed(job)
-    job.ended = true
     return Effect.gen(this, function* () {
       job.ledger.last = first - 1
       for (const mark of yield* store.marks(record.jobId)) {

@@ -272,6 +272,7 @@ export type PromiseJob<Events extends AnyVendorEvent = AnyVendorEvent> = {
     | "emit"
     | "flush"
     | "step"
+    | "hold"
     | "streamResult"
     | "openResult"
     | "delegate"
@@ -289,6 +290,8 @@ export type PromiseJob<Events extends AnyVendorEvent = AnyVendorEvent> = {
     (kind: VendorKind, body: unknown, options?: EmitOptions): Promise<void>
   }
   readonly step: PromiseStep
+  /** Keeps a durable job in memory while an async function runs (`JobService.hold`). */
+  readonly hold: <A>(run: () => A | PromiseLike<A>) => Promise<A>
   /** Resolves when everything that the job has emitted is committed. */
   readonly flush: () => Promise<void>
   /** Aborted when the job is cancelled, times out or the runtime shuts down. */
@@ -354,6 +357,8 @@ export const fromPromise = <
           signal,
           step,
           sleep: lift(job.sleep),
+          hold: (run) =>
+            promise(job.hold(Effect.tryPromise({ try: async () => run(), catch: (error) => error }))),
           log: lift(job.log),
           thought: lift(job.thought),
           status: lift(job.status),

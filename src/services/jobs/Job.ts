@@ -206,6 +206,14 @@ export interface JobService {
    */
   readonly sleep: (key: string, duration: Duration.DurationInput) => Effect.Effect<void, InternalError>
 
+  /**
+   * Keeps a durable job in memory while an effect runs. Otherwise one that does nothing but sleep, or wait for an input, is
+   * unloaded after a while (`unloadAfter`): its handler is interrupted, and run again over its steps when the wait is over.
+   * An effect outside of steps beside such a wait (a connection that is kept open, a timer) does not keep it in memory by
+   * itself. In an agent that is not durable it changes nothing.
+   */
+  readonly hold: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
   /** Opens the streamed result of this job; at most one. */
   readonly openResult: (encoding?: "utf8" | "base64") => Effect.Effect<ResultStream, EmitError>
   /** Streams a whole result, cut into chunks of at most 64 KiB at code-point boundaries. */

@@ -170,7 +170,7 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
       options?: { readonly parent?: JobLog | undefined; readonly secrets?: ReadonlyArray<string> | undefined }
     ) => Effect.Effect<JobLog, InternalError>
     /**
-     * Closes the log of a job that has not ended, and goes on later: whatever is appended from now on is discarded, of what
+     * Closes the log of a durable job that has not ended, and goes on later: whatever is appended from now on is discarded, of what
      * has this log for ever, also when the job is reopened. Its record may still be amended.
      */
     readonly leaveJob: (job: JobLog) => void

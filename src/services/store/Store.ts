@@ -67,12 +67,10 @@ export interface SessionRecord {
   readonly acked: number
 }
 
-/** What a job waits for that is not in memory, and when it is to be looked at again at the latest. */
+/** Until when a job sleeps that is not in memory, and when it is to be looked at again at the latest. */
 export interface Waiting {
   /** Epoch ms at which the first of its sleeps ends. */
   readonly sleepingUntil?: number | undefined
-  /** Ids of the inputs that it has asked for and that nobody has given. */
-  readonly waitingFor?: ReadonlyArray<string> | undefined
   /**
    * Epoch ms at which something has to be done with it: a sleep or an input ends, its deadline or its lease is over.
    * `never`: nothing by itself.
@@ -138,6 +136,8 @@ export interface JobRecord {
   /** A cancel that was, or is about to be, acknowledged: the job ends in `CANCELLED` whatever happens (§5.4). */
   readonly cancelRequested?: { readonly reason?: string | undefined; readonly at: number } | undefined
   readonly survival?: Survival | undefined
+  /** Ids of the inputs that a durable job waits for. */
+  readonly waitingFor?: ReadonlyArray<string> | undefined
   /**
    * Not a job of its own: this submit was answered with the accept of that one, because of its idempotency key. Kept as
    * a rejected one is, so that the same frame gets the same answer.

@@ -65,6 +65,7 @@ export const recorder = (commit: Effect.Effect<void> = Effect.void): Recorder =>
       flush: Effect.void,
       step: () => Effect.die("not used here"),
       sleep: () => Effect.die("not used here"),
+      hold: (effect) => effect,
       openResult: (encoding = "utf8") =>
         Effect.sync(() => {
           self.encoding = encoding

@@ -7,12 +7,14 @@ import type { JobLog } from "../../../services/log/EventLog.js"
 import type { Candidate } from "../Candidate.js"
 import type { JobParts } from "../JobParts.js"
 import { Journal, type KeyedKind, type Known } from "./Journal.js"
+import { Presence } from "./Presence.js"
 import { type RunningStep, Whereabouts } from "./Running.js"
 import * as Steps from "./Steps.js"
 
 /** The durable part of a job that runs. */
-export interface Durable extends Pick<JobService, "step" | "sleep"> {
+export interface Durable extends Pick<JobService, "step" | "sleep" | "hold"> {
   readonly journal: Journal
+  readonly presence: Presence
   readonly whereabouts: Whereabouts
   /** See `Lease.make`. */
   readonly misplaced: (
@@ -39,23 +41,26 @@ export const journalOf = (
 
 /** Returns the durable part of a job. */
 export const make = (
-  { log, now, options }: JobParts,
+  { log, now, options, waits }: JobParts,
   job: JobLog,
   journal: Journal,
   { agent: { awaitEmits } }: Pick<Candidate, "agent">
 ): Durable => {
   const whereabouts = new Whereabouts(journal)
+  const presence = new Presence((isIdle) => waits.idles(job.jobId, isIdle))
   const context: Steps.StepContext = {
     log,
     job,
     journal,
     whereabouts,
+    presence,
     now,
     awaitEmits: options.awaitEmits || awaitEmits
   }
   return {
     journal,
     whereabouts,
+    presence,
     ...Steps.make(context),
     keyed: (kind, key, use) => Steps.keyed(context, kind, key, use),
     afterFound: Steps.afterFound(journal),

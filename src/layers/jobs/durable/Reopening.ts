@@ -9,8 +9,10 @@ import type { Candidate } from "../Candidate.js"
 import type { JobParts } from "../JobParts.js"
 import { LiveJob, parentEnded } from "../LiveJob.js"
 import * as Opening from "../Opening.js"
+import { over } from "../over.js"
 import { Hold } from "../Reservations.js"
 import { Surroundings } from "../Surroundings.js"
+import type { Loaded } from "./Rerun.js"
 
 /** A job that is in the log already, and is run again here. */
 export interface Reopened {
@@ -21,27 +23,32 @@ export interface Reopened {
 }
 
 /** Runs a job again that was open when its process ended: it is counted, has its fiber, and takes its parent's place for it. */
-export type Reopen = (reopened: Reopened) => Effect.Effect<void>
+export type Reopen = (reopened: Reopened, loaded?: Loaded) => Effect.Effect<void>
 
 /** Returns what runs jobs again. */
 export const make = (parts: JobParts): Reopen => {
   const open = Opening.make(parts)
-  return ({ candidate, job, runs }) =>
+  return ({ candidate, job, runs }, loaded) =>
     Effect.suspend(() => {
       const { parent, record, session } = candidate
       const hold = new Hold()
-      const live = new LiveJob(record, session, parent?.live)
+      const resting = loaded?.resting
+      const live = resting ?? new LiveJob(record, session, parent?.live)
       parts.running.admit(record, hold)
+      loaded?.keep(hold)
       if (parent !== undefined) {
         parent.live.childCount++
         hold.keepPlace(() => {
           parent.live.childCount--
         })
       }
-      // Its parent may have ended since, or be about to.
-      if (record.parentJobId !== undefined && parent?.live.takeChild(live) !== true) live.end(parentEnded)
-      hold.keep(() => Opening.over(parts, candidate, live))
-      hold.keep(parts.owners.own(live))
+      if (resting === undefined) {
+        // Its parent may have ended since, or be about to.
+        if (record.parentJobId !== undefined && parent?.live.takeChild(live) !== true) live.end(parentEnded)
+        hold.keep(() => over(parts, candidate, live))
+        hold.keep(parts.owners.own(live))
+      } else hold.keep(resting.over)
+      live.rests = undefined
       live.status = "running"
       if (live.awaited !== undefined) Deferred.unsafeDone(live.awaited.opened, Exit.succeed(job))
       parts.running.add({ live, log: job })
@@ -58,7 +65,7 @@ export const make = (parts: JobParts): Reopen => {
             const begun = { candidate: { ...candidate, run }, hold, live }
             return yield* Opening.run(parts, open, begun, span, surroundings, job, { minted: shown })
           })
-        const supervised = Opening.supervise(parts, candidate, hold, again)
+        const supervised = Opening.supervise(parts, candidate, hold, live, again)
         return Effect.sync(() =>
           FiberSet.unsafeAdd(parts.supervisors, surroundings.forkUninterruptible(supervised))
         )

@@ -26,6 +26,7 @@ import { sleepUntil } from "../Limits.js"
 import { byteLength } from "../ResultWriter.js"
 import type { About, Journal, KeyedKind, Known } from "./Journal.js"
 import * as Outcome from "./Outcome.js"
+import type { Presence } from "./Presence.js"
 import { RunningStep, type Whereabouts } from "./Running.js"
 
 /** What the steps of a job work on. */
@@ -34,6 +35,7 @@ export interface StepContext {
   readonly job: JobLog
   readonly journal: Journal
   readonly whereabouts: Whereabouts
+  readonly presence: Presence
   /** Epoch ms. */
   readonly now: () => number
   readonly awaitEmits: boolean
@@ -71,7 +73,7 @@ const committed = ({ job, log }: StepContext): Effect.Effect<void, InternalError
  * process: there nothing is begun any more.
  */
 export const keyed = <A, E, R>(
-  { job, journal, whereabouts }: Pick<StepContext, "job" | "journal" | "whereabouts">,
+  { job, journal, presence, whereabouts }: Pick<StepContext, "job" | "journal" | "presence" | "whereabouts">,
   kind: KeyedKind,
   key: string,
   use: (known: Known, within: RunningStep | undefined) => Effect.Effect<A, E, R>
@@ -81,11 +83,12 @@ export const keyed = <A, E, R>(
     const within = whereabouts.stepOf(fiber as Fiber.RuntimeFiber<unknown, unknown>)
     const passes = within === undefined && whereabouts.isOwn(fiber as Fiber.RuntimeFiber<unknown, unknown>)
     return Effect.acquireUseRelease(
-      journal.claim(kind, key),
+      Effect.tap(journal.claim(kind, key), () => presence.begin()),
       (known) => use(known, within),
       (known) =>
         Effect.sync(() => {
           known.running = false
+          presence.end()
           if (passes) journal.pass()
         })
     )
@@ -221,14 +224,15 @@ const sleepOnce = (
         yield* restore(tell(context, body, journal.entry(known, about)))
       }
       yield* restore(committed(context))
-      yield* restore(sleepUntil(until))
+      yield* restore(context.presence.waiting({ until }, sleepUntil(until)))
       yield* commitOutcome(context, known, about, { state: "ended", text: "{}" }, 0, restore)
     })
   )
 }
 
-/** Returns `step` and `sleep` of a job. */
-export const make = (context: StepContext): Pick<JobService, "step" | "sleep"> => ({
+/** Returns `step`, `sleep` and `hold` of a job. */
+export const make = (context: StepContext): Pick<JobService, "step" | "sleep" | "hold"> => ({
+  hold: (effect) => context.presence.hold(effect),
   step: <A, E = never, R = never, AI = unknown, EI = unknown>(
     key: string,
     effect: Effect.Effect<A, E, R>,
@@ -253,7 +257,8 @@ const notDurable = Effect.dieMessage(
 )
 
 /** What an agent that is not durable has in their place. */
-export const none: { readonly step: RunStep; readonly sleep: JobService["sleep"] } = {
+export const none: { readonly step: RunStep } & Pick<JobService, "sleep" | "hold"> = {
   step: () => notDurable,
-  sleep: () => notDurable
+  sleep: () => notDurable,
+  hold: (effect) => effect
 }
