@@ -5,6 +5,7 @@
 // Also checks that the entries for browsers need nothing of Node. The size checked is that of rolldown and terser; the
 // others are what common tools make of the same module as they come.
 
+import { spawnSync } from "node:child_process"
 import { gzipSync } from "node:zlib"
 import * as esbuild from "esbuild"
 import { rolldown } from "rolldown"
@@ -52,6 +53,12 @@ const { code } = await minify(chunk.code, {
   ecma: 2022,
   compress: { passes: 3, pure_getters: true }
 })
+// Minifiers move code about: what they make of it is only worth measuring when it still is a program.
+const parsed = spawnSync(process.execPath, ["--check", "--input-type=module", "-"], {
+  input: code,
+  encoding: "utf8"
+})
+if (parsed.status !== 0) throw new Error(`minified, the client is no program: ${parsed.stderr.slice(-300)}`)
 const client = size(code)
 const plain = await bundled(entry, { minify: true })
 const es = await esbuild.build({

@@ -14,7 +14,6 @@ const expected =
     throw path
   }
 
-export const anything: Check<unknown> = (value) => value
 export const string: Check<string> = expected((value) => typeof value === "string")
 export const text: Check<string> = expected(
   (value): value is string => typeof value === "string" && value !== ""
@@ -58,7 +57,7 @@ export const ifGood =
     }
   }
 
-const list: Check<ReadonlyArray<unknown>> = expected(Array.isArray)
+export const list: Check<ReadonlyArray<unknown>> = expected(Array.isArray)
 
 export const array =
   <A>(check: Check<A>): Check<ReadonlyArray<A>> =>
@@ -73,8 +72,15 @@ export const record =
     return whole as Readonly<Record<string, A>>
   }
 
-/** An object with these fields, and whatever else it has. What is read in another way than it came is put in its place. */
-export const object = <A>(fields: { readonly [K in keyof A]-?: Check<A[K]> }): Check<A> => {
+/**
+ * An object with these fields, and whatever else it has: what may be anything is not looked at. What is read in another way
+ * than it came is put in its place.
+ */
+export const object = <A>(
+  fields: {
+    readonly [K in keyof A as unknown extends A[K] ? never : K]-?: Check<A[K]>
+  }
+): Check<A> => {
   const checks = Object.entries(fields) as ReadonlyArray<[string, Check<unknown>]>
   return (value, path) => {
     const whole = json(value, path)

@@ -38,7 +38,8 @@ const entry = Check.object<Message.JobEntry>({
   created_at: Check.string,
   submitted_at: maybe,
   trace_id: maybe,
-  last_event_seq: Check.orElse(Check.integer, 0)
+  last_event_seq: Check.orElse(Check.integer, 0),
+  waiting_for: Check.optional(texts)
 })
 /** Others call it by one name or the other when a job was submitted. */
 const jobEntry: typeof entry = (value, path) => {
@@ -62,6 +63,7 @@ type Unread =
   | "received_at"
   | "accepted_at"
   | "completed_at"
+  | "input_id"
 type Read<A> = { readonly [K in keyof A as Exclude<K, Unread>]: A[K] }
 
 /** All but the two that say that the connection closes, which it says itself. */
@@ -103,8 +105,6 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
     agent: maybe,
     lease,
     lease_constraints: Check.optional(constraints),
-    budget: Check.anything,
-    credentials: Check.anything,
     parent_job_id: Check.orElse(Check.string, null),
     delegate_id: maybe,
     trace_id: maybe
@@ -120,7 +120,6 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
     agent: Check.string,
     lease,
     lease_constraints: Check.optional(constraints),
-    budget: Check.anything,
     parent_job_id: Check.orElse(Check.string, null),
     delegate_id: maybe,
     trace_id: maybe,
@@ -129,15 +128,14 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
       (value, path) => (typeof value === "boolean" ? value : Check.count(value, path)),
       false
     ),
-    credentials: Check.anything
+    waiting_for: Check.optional(texts)
   }),
+  [Vendor.jobInputAccepted]: Check.object<Payloads[typeof Vendor.jobInputAccepted]>({ request_id: maybe }),
   "job.event": Check.object<Event.EventPayload>({
     kind: Check.ifGood(Check.string, ""),
-    ts: Check.ifGood(Check.string, ""),
-    body: Check.anything
+    ts: Check.ifGood(Check.string, "")
   }),
   "job.result": Check.object<Payloads["job.result"]>({
-    result: Check.anything,
     result_id: maybe,
     result_size: Check.optional(Check.integer),
     summary: maybe,
@@ -239,13 +237,10 @@ const bodies: { readonly [K in Event.Kind]: Check.Check<Event.Body<K>> } = {
   thought: Check.object<Event.Body<"thought">>({ text: Check.string }),
   tool_call: Check.object<Event.Body<"tool_call">>({
     tool: Check.text,
-    args: Check.anything,
     call_id: Check.text
   }),
   tool_result: Check.object<Event.Body<"tool_result">>({
-    call_id: Check.text,
-    result: Check.anything,
-    error: Check.anything
+    call_id: Check.text
   }),
   status: Check.object<{ readonly phase: string; readonly message?: string | undefined }>({
     phase: Check.text,
@@ -266,7 +261,6 @@ const bodies: { readonly [K in Event.Kind]: Check.Check<Event.Body<K>> } = {
   delegate: Check.object<Event.Body<"delegate">>({
     delegate_id: Check.text,
     agent: Check.text,
-    input: Check.anything,
     lease_request: Check.optional(lease),
     lease_constraints: Check.optional(constraints)
   }),

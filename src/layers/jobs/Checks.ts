@@ -23,6 +23,7 @@ import type { Identity } from "../../services/auth/Auth.js"
 import { denied, type Policy } from "../../services/auth/Policy.js"
 import { type Credential, toWire } from "../../services/credentials/Credentials.js"
 import type { Outgoing } from "../../services/jobs/Jobs.js"
+import * as Decided from "../../services/runtime/decided.js"
 import { inTurns } from "../../services/runtime/inTurns.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
@@ -63,7 +64,7 @@ export const checkAgent = (
   identity: Identity,
   agent: string
 ): Effect.Effect<void, AgentNotAvailable | PermissionDenied> =>
-  Effect.gen(function* () {
+  Decided.gen(function* () {
     const decision = yield* policy.mayUseAgent(identity, agent)
     if (decision === false) yield* new AgentNotAvailable({ message: "no agent of that name" })
     else if (decision !== true) yield* denied(decision)
@@ -79,14 +80,16 @@ export const checkConstraints = (
     : Effect.void
 
 /** The parameters that make two submits with one idempotency key the same. */
-export const parameters = (submit: Message.Submit): Effect.Effect<string> =>
+export const parameters = (submit: Message.Submit, fork: unknown): Effect.Effect<string> =>
   inTurns(() =>
     CanonicalJson.stringifying([
       submit.agent,
       submit.input ?? null,
       submit.lease_request ?? null,
       submit.lease_constraints ?? null,
-      submit.max_runtime_sec ?? null
+      submit.max_runtime_sec ?? null,
+      // As it was before there were any.
+      ...(fork === undefined ? [] : [fork])
     ])
   )
 
@@ -187,12 +190,13 @@ export const accepted = (
   trace_id: job.traceId
 })
 
-const waitingOf = ({ endedAt, sleepingUntil, survival }: CurrentJob) => {
+const waitingOf = ({ endedAt, sleepingUntil, survival, waitingFor }: CurrentJob) => {
   if (endedAt !== undefined) return {}
   const until = sleepingUntil ?? survival?.waiting?.sleepingUntil
   return {
     ...(survival?.parked === undefined ? {} : { parked: survival.parked }),
-    ...(until === undefined ? {} : { sleeping_until: timestamp(until) })
+    ...(until === undefined ? {} : { sleeping_until: timestamp(until) }),
+    ...(waitingFor === undefined ? {} : { waiting_for: waitingFor })
   }
 }
 

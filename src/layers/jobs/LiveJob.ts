@@ -12,6 +12,7 @@ import type { JobSession } from "../../services/jobs/Jobs.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import { Signal } from "../../services/runtime/Signal.js"
 import type { JobRecord } from "../../services/store/Store.js"
+import type { Inputs } from "./durable/Inputs.js"
 import type { Presence, Waits } from "./durable/Presence.js"
 
 /** Why a job ends other than by its handler. */
@@ -72,6 +73,8 @@ export class LiveJob {
   readonly bounds: Lease
   /** It is run again after the end of its process, which a job is not that would outlive its parent. */
   readonly survives: boolean
+  /** What it asks; of a durable job. */
+  inputs: Inputs | undefined
   /** Its own, from its acceptance on. */
   span: Tracer.Span | undefined
   /** Whether it does anything but wait; of a durable job that runs. */
@@ -144,6 +147,7 @@ export class LiveJob {
   rest(end: () => void): void {
     this.ending = undefined
     this.presence = undefined
+    this.inputs = undefined
     this.span = undefined
     this.rests = end
   }

@@ -4,6 +4,7 @@ import type * as Exit from "effect/Exit"
 import * as Budget from "../../protocol/Budget.js"
 import type { InternalError } from "../../protocol/Errors.js"
 import type { JobLog, NewEvent } from "../../services/log/EventLog.js"
+import { Pending } from "../../services/runtime/Pending.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
 import type { Done } from "./CommitQueue.js"
 import { JobLoad, type JobState, jobStateOf } from "./JobState.js"
@@ -175,7 +176,7 @@ export const make = (parts: LogParts) => {
     record: (lastEventSeq: number) => JobRecord,
     onCommit?: () => void
   ) =>
-    Effect.async<void, InternalError>((resume) => {
+    new Pending<void, InternalError>((done) => {
       job.ended = true
       let principal = ""
       committer.enqueue({
@@ -190,7 +191,7 @@ export const make = (parts: LogParts) => {
         },
         done: (exit) => {
           if (exit._tag === "Success") retention.ended(job.jobId, principal)
-          resume(exit)
+          done(exit)
         }
       })
     })

@@ -1,7 +1,9 @@
 /** What changes jobs rather than adding events to them: their records, their owners, and who observes them. */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type { InternalError } from "../../protocol/Errors.js"
 import type { EventLog, JobLog } from "../../services/log/EventLog.js"
+import { Pending } from "../../services/runtime/Pending.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
 import { Account } from "./Account.js"
 import { JobLoad, type JobState, jobStateOf } from "./JobState.js"
@@ -60,17 +62,6 @@ const storing =
     }
   }
 
-/** Puts a job's changed record into the transaction, with the counters as that leaves them. Returns what undoes it. */
-const putRecord = (tx: Transaction, job: JobState, record: JobRecord): (() => void) => {
-  const { account } = job
-  const before = account?.record
-  if (account !== undefined) account.record = record
-  tx.ops.push(Op.PutJob({ job: tx.withBudget(job, { ...record, lastEventSeq: tx.lastEventSeqOf(job) }) }))
-  return () => {
-    if (account !== undefined && before !== undefined) account.record = before
-  }
-}
-
 /** Returns what opens jobs and changes them: `EventLog.roomToOpen`, `openJob`, `reopenJob`, `adopt`, `amend` and `unobserve`. */
 export const make = (parts: LogParts) => {
   const { committer, live, publisher, retention } = parts
@@ -91,14 +82,15 @@ export const make = (parts: LogParts) => {
     record: JobRecord,
     view: ViewState,
     opening: Opening = {}
-  ): Effect.Effect<JobLog, InternalError> =>
-    Effect.suspend(() => {
-      const job = placeBelow(live.newJob(record), record, opening)
-      const log = record.survival === undefined ? job : new JobLoad(job)
-      const change = storing(parts, log, record, view, opening)
-      const opened = Effect.as(committer.change(change), log)
-      return retention.isBlocked(job) ? Effect.zipRight(retention.room(job), opened) : opened
-    })
+  ): Effect.Effect<JobLog, InternalError> => {
+    const job = placeBelow(live.newJob(record), record, opening)
+    const log = record.survival === undefined ? job : new JobLoad(job)
+    const change = storing(parts, log, record, view, opening)
+    const opened = new Pending<JobLog, InternalError>((done) =>
+      committer.enqueue({ _tag: "Change", change, done: (exit) => done(Exit.as(exit, log)) })
+    )
+    return retention.isBlocked(job) ? Effect.zipRight(retention.room(job), opened) : opened
+  }
 
   const reopenJob = (record: JobRecord, opening: Pick<Opening, "parent" | "secrets"> = {}) =>
     Effect.map(live.loadJob(record), (job) => {
@@ -115,7 +107,7 @@ export const make = (parts: LogParts) => {
       const owner = job.owner
       job.owner = view.sessionId
       job.ownerView = job.observers.has(view) ? view : undefined
-      const back = putRecord(tx, job, record)
+      const back = tx.putRecord(job, record)
       return () => {
         back()
         job.owner = owner
@@ -127,7 +119,7 @@ export const make = (parts: LogParts) => {
   const amend = (job: JobState, record: JobRecord, onCommit: () => void) =>
     committer.change((tx) => {
       tx.onApply(onCommit)
-      if (!job.closed) return putRecord(tx, job, record)
+      if (!job.closed) return tx.putRecord(job, record)
     })
 
   const unobserve = (view: ViewState, jobId: string) =>

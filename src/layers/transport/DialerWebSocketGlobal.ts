@@ -54,11 +54,7 @@ interface Open {
 export const fromOpen = (ws: Open, options: Options): Connection => {
   const maxHeldBytes = options.maxHeldBytes ?? maxHeldBytesDefault
   let maxFrameBytes = options.maxFrameBytes ?? defaults.maxFrameBytes
-  let heldBytes = 0
-  const inbox = new Inbox({
-    pause: () => {},
-    resume: () => {}
-  })
+  const inbox = new Inbox()
   const close = (closed: Closed) => {
     if (inbox.ended) return
     inbox.end(closed)
@@ -71,8 +67,7 @@ export const fromOpen = (ws: Open, options: Options): Connection => {
   ws.addEventListener("message", ({ data }) => {
     if (typeof data !== "string") return inbox.offer(new Unreadable({ reason: "binary frame" }), 0)
     if (exceeds(data, maxFrameBytes)) return close(tooBig(maxFrameBytes))
-    heldBytes += data.length
-    if (heldBytes > maxHeldBytes)
+    if (inbox.held + data.length > maxHeldBytes)
       close(new Closed({ code: closeCode.tryLater, reason: "frames come faster than they are taken" }))
     else inbox.offer(data, data.length)
   })
@@ -90,10 +85,7 @@ export const fromOpen = (ws: Open, options: Options): Connection => {
   return {
     kind: "websocket",
     remote: label(options.url),
-    take: Effect.map(inbox.take, (frames) => {
-      heldBytes = 0
-      return frames
-    }),
+    take: inbox.take,
     send: (frames) =>
       Effect.suspend(() => {
         if (ws.readyState !== ws.OPEN) return eventLoop.next

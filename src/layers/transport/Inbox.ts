@@ -1,15 +1,10 @@
 /**
  * The inbound side that every transport shares. A socket's callback hands frames over synchronously; the
- * one reader takes whatever has come since. Full means the source is paused, not that frames are lost:
- * what it still had decoded at that moment is taken in as well.
+ * one reader takes whatever has come since.
  */
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import { Closed, closeCode, type Inbound } from "../../services/transport/Transport.js"
-
-/** Frames and bytes held before the source is paused. */
-const maxHeldFrames = 256
-const maxHeldBytes = 1024 * 1024
 
 /** Why a connection ended that was sent a frame larger than it takes. */
 export const tooBig = (bytes: number) =>
@@ -21,30 +16,24 @@ const encoder = new TextEncoder()
 export const exceeds = (text: string, bytes: number): boolean =>
   text.length > bytes || (text.length * 3 > bytes && encoder.encode(text).length > bytes)
 
-/** Holds the frames that have arrived and were not taken. Above its marks the peer is not read. */
+/** Holds the frames that have arrived and were not taken. */
 export class Inbox {
   #frames: Array<Inbound> = []
-  #bytes = 0
   #closed: Closed | undefined = undefined
   #wake: (() => void) | undefined = undefined
-  paused = false
-
-  readonly #source: { readonly pause: () => void; readonly resume: () => void }
-
-  constructor(source: { readonly pause: () => void; readonly resume: () => void }) {
-    this.#source = source
-  }
+  /** Bytes that have arrived and were not taken. */
+  held = 0
 
   /** `bytes` is the frame's size, exactly or nearly. Ignored once ended. */
   offer(frame: Inbound, bytes: number): void {
     if (this.#closed !== undefined) return
     this.#frames.push(frame)
-    this.#bytes += bytes
-    if (!this.paused && (this.#frames.length >= maxHeldFrames || this.#bytes >= maxHeldBytes)) {
-      this.paused = true
-      this.#source.pause()
-    }
+    this.held += bytes
     this.#wake?.()
+  }
+  /** Everything that was held is taken. */
+  protected taken(): void {
+    this.held = 0
   }
 
   /** Nothing more will come. The first reason stays; what is held can still be taken. */
@@ -62,11 +51,7 @@ export class Inbox {
     if (this.#frames.length > 0) {
       const taken = this.#frames
       this.#frames = []
-      this.#bytes = 0
-      if (this.paused) {
-        this.paused = false
-        this.#source.resume()
-      }
+      this.taken()
       return Effect.succeed(Chunk.unsafeFromArray(taken))
     }
     if (this.#closed !== undefined) return Effect.fail(this.#closed)

@@ -4,7 +4,8 @@ import { isUtf8 } from "node:buffer"
 import type { Readable, Writable } from "node:stream"
 import * as Effect from "effect/Effect"
 import { Closed, type Connection, closeCode, Unreadable } from "../../services/transport/Transport.js"
-import { Inbox, tooBig } from "./Inbox.js"
+import { tooBig } from "./Inbox.js"
+import { PausingInbox } from "./PausingInbox.js"
 import { StreamWriter } from "./StreamWriter.js"
 
 /** Milliseconds the last output may take before `close` returns anyway. */
@@ -29,7 +30,7 @@ export interface Options {
 /** Returns a connection that has a frame on each line. */
 export const make = (options: Options): Connection => {
   const { input, output } = options
-  const inbox = new Inbox({ pause: () => input.pause(), resume: () => input.resume() })
+  const inbox = new PausingInbox({ pause: () => input.pause(), resume: () => input.resume() })
   const writer = new StreamWriter(output, (frames) => void output.write(`${frames.join("\n")}\n`))
   let maxFrameBytes = options.maxFrameBytes
   let partial: Array<Buffer> = []

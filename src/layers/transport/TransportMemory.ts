@@ -16,7 +16,8 @@ import {
   TransportError,
   TransportServer
 } from "../../services/transport/Transport.js"
-import { exceeds, Inbox, tooBig } from "./Inbox.js"
+import { exceeds, tooBig } from "./Inbox.js"
+import { PausingInbox } from "./PausingInbox.js"
 
 /** What a server takes before the handshake is over, and a client ever, unless told otherwise. */
 const serverFrameBytes = 64 * 1024
@@ -26,7 +27,7 @@ const nextTurn = Effect.flatMap(Turn, (turn) => turn.next)
 
 class End {
   readonly waiting = new Set<() => void>()
-  readonly inbox = new Inbox({
+  readonly inbox = new PausingInbox({
     pause: () => {},
     resume: () => this.wake()
   })

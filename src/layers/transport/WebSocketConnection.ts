@@ -10,7 +10,8 @@ import {
   type Evidence,
   Unreadable
 } from "../../services/transport/Transport.js"
-import { Inbox, tooBig } from "./Inbox.js"
+import { tooBig } from "./Inbox.js"
+import { PausingInbox } from "./PausingInbox.js"
 import { StreamWriter } from "./StreamWriter.js"
 import { encodeTextFrames } from "./textFrames.js"
 
@@ -80,7 +81,7 @@ const once = (evidence: Evidence) => {
 export const make = (ws: WebSocket, socket: Socket, options: Options): Connection => {
   // Apart, so that what goes on does not hold the evidence.
   const { client, evidence, masked, maxPayload, remote } = options
-  const inbox = new Inbox({ pause: () => ws.pause(), resume: () => ws.resume() })
+  const inbox = new PausingInbox({ pause: () => ws.pause(), resume: () => ws.resume() })
   const writer = new StreamWriter(socket, (frames) => {
     // A client's frames are masked, which `ws` does; a server's go out as they are.
     if (masked) for (const frame of frames) ws.send(frame)

@@ -38,8 +38,12 @@ export interface NewEvent {
   readonly ending?: boolean | undefined
   /** Its emitter waits for the commit. Whoever emits something that has a cost does so anyway. */
   readonly awaited?: boolean | undefined
-  /** An entry of the job's journal that is committed with it. */
-  readonly journal?: JournalEntry | undefined
+  /** An entry, or several, of the job's journal that are committed with it. */
+  readonly journal?: JournalEntry | ReadonlyArray<JournalEntry> | undefined
+  /** Gives the job's record, as it is stored with the event; asked at the commit. */
+  readonly record?: (() => JobRecord) | undefined
+  /** Called synchronously at the commit, before the event can be read. */
+  readonly onCommit?: (() => void) | undefined
 }
 
 /** The log of one job. Obtained from `openJob` or `loadJob`. */
@@ -176,9 +180,10 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
     readonly leaveJob: (job: JobLog) => void
     /**
      * Nothing of the job runs any more, until it is reopened: what memory has of its log is let go of. Sessions in memory
-     * that observe it go on doing so, and everybody finds its events in the store.
+     * that observe it go on doing so, and everybody finds its events in the store. Returns the log for what the runtime
+     * says of the job meanwhile.
      */
-    readonly letGo: (job: JobLog) => void
+    readonly letGo: (job: JobLog) => JobLog
     /** Returns a view of a session that does not exist any more, for a job that outlived it. */
     readonly goneView: (sessionId: string, features: ReadonlyArray<Feature>) => View
     /**

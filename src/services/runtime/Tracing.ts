@@ -11,10 +11,13 @@ import type { JobRecord } from "../store/Store.js"
 const TraceState = Context.GenericTag<"TraceState", string>("arcp/services/TraceState")
 
 /** Whose spans are seen by nobody. */
-const untraced = Context.get(DefaultServices.liveServices, Tracer.Tracer)
+const untraced = /* @__PURE__ */ Context.get(DefaultServices.liveServices, Tracer.Tracer)
 
 /** Whether somebody sees the spans that are made here. */
-export const isTraced: Effect.Effect<boolean> = Effect.map(Effect.tracer, (tracer) => tracer !== untraced)
+export const isTraced: Effect.Effect<boolean> = /* @__PURE__ */ Effect.map(
+  Effect.tracer,
+  (tracer) => tracer !== untraced
+)
 
 /** Returns a span of another process, as a parent for spans here. */
 export const external = (

@@ -2,11 +2,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
-import { exceeds, Inbox } from "../../../src/layers/transport/Inbox.js"
+import { exceeds } from "../../../src/layers/transport/Inbox.js"
+import { PausingInbox } from "../../../src/layers/transport/PausingInbox.js"
 
 const make = () => {
   const calls: Array<string> = []
-  const inbox = new Inbox({ pause: () => calls.push("pause"), resume: () => calls.push("resume") })
+  const inbox = new PausingInbox({ pause: () => calls.push("pause"), resume: () => calls.push("resume") })
   return { calls, inbox }
 }
 

@@ -6,7 +6,6 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
-import * as FiberSet from "effect/FiberSet"
 import type { InternalError } from "../../../protocol/Errors.js"
 import type { JobLog } from "../../../services/log/EventLog.js"
 import { dueAt, type JobRecord, type Survival } from "../../../services/store/Store.js"
@@ -17,6 +16,7 @@ import { over } from "../over.js"
 import type { RunningJob } from "../RunningJobs.js"
 import { Surroundings } from "../Surroundings.js"
 import * as Terminal from "../Terminal.js"
+import * as Inputs from "./Inputs.js"
 import { absentOwner } from "./Owners.js"
 
 /** A job that survives. */
@@ -33,13 +33,11 @@ const conclude = (parts: JobParts, { live, log: job }: RunningJob): Effect.Effec
     const { ending } = live
     if (ending !== undefined && ending._tag !== "Leave") {
       const at = parts.now()
-      const terminal = yield* Terminal.write(
-        parts,
-        job,
-        live.owner,
-        () => Terminal.ended(live.ending ?? ending, live.record, at, parts.options.maxOutboundFrameBytes),
-        at,
-        () => live.record
+      const terminalNow = () =>
+        Terminal.ended(live.ending ?? ending, live.record, at, parts.options.maxOutboundFrameBytes)
+      yield* Inputs.endStored(parts, job, live)
+      const terminal = yield* Effect.gen(() =>
+        Terminal.write(parts, job, live.owner, terminalNow, at, () => live.record)
       )
       live.status = terminal.status
       if (live.awaited !== undefined) yield* Deferred.complete(live.awaited.outcome, terminal.outcome)
@@ -57,10 +55,12 @@ export const rest = (
   over: () => void
 ): void => {
   const { live } = job
+  parts.running.add(job)
   live.over = over
   live.rest(() => {
     live.rests = undefined
-    FiberSet.unsafeAdd(parts.supervisors, surroundings.forkUninterruptible(conclude(parts, job)))
+    const ended = parts.underway.begin()
+    surroundings.forkUninterruptible(conclude(parts, job)).addObserver(ended)
   })
 }
 
@@ -84,7 +84,6 @@ export const place = (
       over(parts, { parent, record }, live)
       done()
     })
-    parts.running.add(resting)
     // Its parent may have ended since, or be about to.
     if (record.parentJobId !== undefined && parent?.live.takeChild(live) !== true) live.end(parentEnded)
     return resting
@@ -96,7 +95,7 @@ export const place = (
  */
 const rouse = (parts: JobParts, jobId: string): Effect.Effect<RunningJob | undefined, InternalError> =>
   Effect.gen(function* () {
-    const { log, running, store, supervisors, waits } = parts
+    const { log, running, store, underway, waits } = parts
     yield* waits.lock(jobId)
     const unlock = Effect.sync(() => waits.unlock(jobId))
     const found = running.get(jobId)
@@ -113,8 +112,7 @@ const rouse = (parts: JobParts, jobId: string): Effect.Effect<RunningJob | undef
         Effect.zipRight(Deferred.await(ended))
       )
     )
-    yield* FiberSet.run(
-      supervisors,
+    yield* underway.fork(
       held.pipe(
         Effect.catchAllCause((cause) => Deferred.failCause(placed, cause)),
         Effect.ensuring(unlock),

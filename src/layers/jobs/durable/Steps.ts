@@ -65,7 +65,7 @@ const blame = (error: InternalError) => Effect.sync(() => Faults.blame(error))
 const unread = toInternalError("the job's journal could not be read")
 
 /** Waits until what was told is committed. */
-const committed = ({ job, log }: StepContext): Effect.Effect<void, InternalError> =>
+export const committed = ({ job, log }: StepContext): Effect.Effect<void, InternalError> =>
   Effect.tapError(log.flush(job), blame)
 
 /**
@@ -95,7 +95,7 @@ export const keyed = <A, E, R>(
   })
 
 /** Returns the outcome that was found, when it is its turn. */
-const handedOut = ({ journal }: StepContext, known: Known): Effect.Effect<string, InternalError> =>
+export const handedOut = ({ journal }: StepContext, known: Known): Effect.Effect<string, InternalError> =>
   journal.handOut(known.ordinal, Effect.mapError(journal.value(known), unread))
 
 /** Waits until everything that was found and is being asked for has been handed out. */
@@ -257,8 +257,9 @@ const notDurable = Effect.dieMessage(
 )
 
 /** What an agent that is not durable has in their place. */
-export const none: { readonly step: RunStep } & Pick<JobService, "sleep" | "hold"> = {
+export const none: { readonly step: RunStep } & Pick<JobService, "sleep" | "hold" | "input"> = {
   step: () => notDurable,
   sleep: () => notDurable,
-  hold: (effect) => effect
+  hold: (effect) => effect,
+  input: () => notDurable
 }

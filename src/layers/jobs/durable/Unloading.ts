@@ -48,6 +48,14 @@ const waiting = (record: JobRecord, { inputs, sleepingUntil, until }: Waits): Jo
   return { ...record, survival: { ...survival, waiting: { sleepingUntil, dueAt } } }
 }
 
+/** Returns the record of a job that waits unloaded, and is to be loaded now. */
+export const dueNow = (record: JobRecord): JobRecord => {
+  const { survival } = record
+  return survival?.waiting === undefined
+    ? record
+    : { ...record, survival: { ...survival, waiting: { ...survival.waiting, dueAt: 0 } } }
+}
+
 const noWaits: Waits = { sleepingUntil: undefined, until: 0, inputs: [] }
 
 /** Stores that a job is unloaded, whose handler has been interrupted. Returns whether it is: something else may end it. */
@@ -74,10 +82,10 @@ export const finish = (
       unloaded = true
       hold.giveBackPlaces()
       const over = hold.handOver()
+      const resting = { live, log: log.letGo(job.log) }
       if (live.parent === undefined) over()
-      else Resting.rest(parts, job, surroundings, over)
+      else Resting.rest(parts, resting, surroundings, over)
       waits.rests(record.principal, dueAt)
-      log.letGo(job.log)
     }
     yield* Effect.suspend(() => log.amend(job.log, live.record, onCommit)).pipe(
       Effect.retry({ schedule: Terminal.pauses, while: () => !running.abandoned && isUnloading() }),
