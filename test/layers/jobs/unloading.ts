@@ -3,13 +3,14 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
+import * as TestClock from "effect/TestClock"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Job, type JobService } from "../../../src/services/jobs/Job.js"
 import type { Lease } from "../../../src/services/lease/Lease.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import { dueAt, type JobRecord, never, type StoreService } from "../../../src/services/store/Store.js"
-import type { Frame } from "../../support/Wire.js"
-import { type Session, serve, type TestStore } from "./support.js"
+import { type Frame, open } from "../../support/Wire.js"
+import { makeStore, type Session, serve, submit, type TestStore } from "./support.js"
 
 /** A process on a store; `kill`: nothing more of it is stored. */
 export const start = (store: TestStore, ...[agents, options, parts]: Tail<Parameters<typeof serve>>) =>
@@ -103,3 +104,34 @@ export const told = (session: Session, jobId?: string): ReadonlyArray<string> =>
             ? `${body.phase}${body.attempt === undefined ? "" : ` ${body.attempt}`}`
             : kind
     )
+
+/** A process with one sleeper that is unloaded. */
+export const asleep = (
+  agent: Agent.Registered,
+  {
+    options,
+    parts,
+    session: more,
+    submitted
+  }: {
+    readonly options?: Parameters<typeof serve>[2]
+    readonly parts?: Parameters<typeof serve>[3]
+    readonly session?: Record<string, unknown>
+    readonly submitted?: Record<string, unknown>
+  } = {}
+) =>
+  Effect.gen(function* () {
+    const store = yield* makeStore
+    const process = yield* start(store, [agent], options, parts)
+    yield* Effect.addFinalizer(() => process.stop)
+    const session = yield* process.run(open(more))
+    const jobId = (yield* submit(session, agent.name, {}, submitted)).job_id as string
+    yield* session.next(isSleep)
+    yield* TestClock.adjust("31 seconds")
+    const record = yield* unloaded(store.store, jobId)
+    return { store, process, session, jobId, record }
+  })
+
+/** The event that tells that a sleep begins. */
+export const isSleep = ({ payload }: Frame) =>
+  payload.kind === "x-vendor.effect-arcp.step" && payload.body.until !== undefined
