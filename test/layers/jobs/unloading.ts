@@ -135,3 +135,14 @@ export const asleep = (
 /** The event that tells that a sleep begins. */
 export const isSleep = ({ payload }: Frame) =>
   payload.kind === "x-vendor.effect-arcp.step" && payload.body.until !== undefined
+
+/** Waits until so many jobs have begun to sleep, in whichever order. */
+export const sleeping = (session: Session, count: number): Effect.Effect<void> =>
+  Effect.suspend(() =>
+    session.seen.filter(isSleep).length >= count
+      ? Effect.void
+      : Effect.zipRight(
+          session.next(() => true),
+          sleeping(session, count)
+        )
+  )
