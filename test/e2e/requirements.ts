@@ -569,6 +569,12 @@ export const requirements = {
     behaviour: "a durable job's deadline and cancel hold across the end of its process",
     transports: processes
   },
+  "durable-unloads": {
+    section: "12.1",
+    behaviour:
+      "a durable job that only waits is a row: it survives as that, ends as that, and goes on when it is due",
+    transports: processes
+  },
   "durable-fork": {
     section: "12.1",
     behaviour: "a job goes on from another: it takes over the steps committed before one, and nothing later",
