@@ -586,6 +586,12 @@ export const requirements = {
     section: "4.8",
     behaviour: "a principal that submits too often is told when to come again"
   },
+  "durable-unloads": {
+    section: "12.1",
+    behaviour:
+      "a durable job that only waits is a row: it survives as that, ends as that, and goes on when it is due",
+    transports: processes
+  },
   "durable-fork": {
     section: "12.1",
     behaviour: "a job goes on from another: it takes over the steps committed before one, and nothing later",

@@ -6,6 +6,7 @@
 import * as Effect from "effect/Effect"
 import { type ArcpError, JobNotFound } from "../../protocol/Errors.js"
 import type { JobSession, SubmitHead } from "../../services/jobs/Jobs.js"
+import type { JobLog } from "../../services/log/EventLog.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
 import * as Checks from "./Checks.js"
 import * as Faults from "./Faults.js"
@@ -125,7 +126,6 @@ export const rejoin = (
 ): Effect.Effect<void, ArcpError> =>
   Effect.gen(function* () {
     const { log, now, ownership, running } = parts
-    const job = yield* log.loadJob(record)
     const inherits = yield* ownership.inheritable(session, record)
     const answer: JobRecord = {
       ...newRecord(parts, session, request, record.agent),
@@ -134,20 +134,19 @@ export const rejoin = (
       endedAt: now(),
       answeredWith: record.jobId
     }
-    yield* log.observe(session.view, job, {
+    const join = {
       history: false,
       ops: [Op.PutJob({ job: answer })],
       onCommit: () => accept(parts, session, request, running.current(record))
-    })
-    if (inherits)
-      yield* ownership
-        .take(session, record, job, request.id)
-        .pipe(
-          Effect.catchAll((error) =>
-            Effect.logWarning(
-              `${record.jobId} has no owner; a cancel, or the key again, finds one`,
-              error.message
-            )
-          )
+    }
+    const taken = (job: JobLog) =>
+      Effect.catchAll(ownership.take(session, record, job, request.id), (error) =>
+        Effect.logWarning(
+          `${record.jobId} has no owner; a cancel, or the key again, finds one`,
+          error.message
         )
+      )
+    yield* log.holding(record, (job) =>
+      Effect.zipRight(log.observe(session.view, job, join), inherits ? taken(job) : Effect.void)
+    )
   })

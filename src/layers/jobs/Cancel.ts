@@ -9,6 +9,7 @@ import { type Decision, denied } from "../../services/auth/Policy.js"
 import type { CancelRequest, JobSession } from "../../services/jobs/Jobs.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import * as Checks from "./Checks.js"
+import * as Resting from "./durable/Resting.js"
 import type { JobParts } from "./JobParts.js"
 import type { Lookup } from "./Lookup.js"
 import type { Ownership } from "./Ownership.js"
@@ -85,18 +86,23 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
           return yield* (yield* lookup.mayList(session, record))
             ? denied(decision, "only the session that submitted a job may cancel it")
             : notFound
-        const job = running.get(request.jobId)
-        if (job !== undefined) return yield* cancelRunning(session, request, job)
         const queued = running.queue.get(request.jobId)
-        if (queued === undefined) acknowledge(session, request, record)
-        else yield* cancelQueued(session, request, queued)
+        if (queued !== undefined) return yield* cancelQueued(session, request, queued)
+        yield* Resting.ending(parts, request.jobId, (job) =>
+          job === undefined
+            ? Effect.sync(() => acknowledge(session, request, record))
+            : cancelRunning(session, request, job)
+        )
       }),
     cancelAll: (sessionId: string, reason: string): Effect.Effect<void> =>
       Effect.suspend(() => {
-        for (const { live } of running.all)
-          if (live.owner.sessionId === sessionId) live.end({ _tag: "Cancel", reason })
-        const isMeant = ({ record }: QueuedJob) => record.sessionId === sessionId
-        return Effect.asVoid(underway.fork(Scheduler.endAll(parts, { _tag: "Cancel", reason }, isMeant)))
+        const ending = { _tag: "Cancel", reason } as const
+        const isMeant = (record: JobRecord) => record.sessionId === sessionId
+        for (const { live } of running.all) if (live.owner.sessionId === sessionId) live.end(ending)
+        return Effect.zipRight(
+          underway.fork(Scheduler.endAll(parts, ending, ({ record }) => isMeant(record))),
+          Effect.ignoreLogged(Resting.endRows(parts, isMeant, ending))
+        )
       })
   }
 }

@@ -29,6 +29,7 @@ import { inTurns } from "../../services/runtime/inTurns.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
 import type { JobRecord } from "../../services/store/Store.js"
+import type { CurrentJob } from "./RunningJobs.js"
 
 /** Which features a submit needs, and what for. */
 const needs = (submit: Message.Submit, ref: AgentRef.AgentRef): ReadonlyArray<readonly [Feature, string]> => [
@@ -191,21 +192,24 @@ export const accepted = (
   ...startOf(job)
 })
 
-const parkedOf = ({ endedAt, queued, survival }: JobRecord) => {
-  const parked = survival?.parked ?? queued?.parked
-  return parked === undefined || endedAt !== undefined ? {} : { parked }
-}
-
 /** When a job that has not begun does so at the earliest. */
 const startOf = ({ queued }: JobRecord) =>
   queued?.startAt === undefined ? {} : { [Vendor.startAt]: timestamp(queued.startAt) }
 
-const waitingOf = ({ endedAt, waitingFor }: JobRecord) =>
-  waitingFor === undefined || endedAt !== undefined ? {} : { waiting_for: waitingFor }
+const waitingOf = ({ endedAt, queued, sleepingUntil, survival, waitingFor }: CurrentJob) => {
+  if (endedAt !== undefined) return {}
+  const until = sleepingUntil ?? survival?.waiting?.sleepingUntil
+  const parked = survival?.parked ?? queued?.parked
+  return {
+    ...(parked === undefined ? {} : { parked }),
+    ...(until === undefined ? {} : { sleeping_until: timestamp(until) }),
+    ...(waitingFor === undefined ? {} : { waiting_for: waitingFor })
+  }
+}
 
 /** Returns the answer to a subscribe (§7.6). */
 export const subscribed = (
-  job: JobRecord,
+  job: CurrentJob,
   answer: {
     readonly requestId: string
     readonly subscribedFrom: number
@@ -223,7 +227,6 @@ export const subscribed = (
   parent_job_id: job.parentJobId ?? null,
   ...(job.delegateId === undefined ? {} : { delegate_id: job.delegateId }),
   trace_id: job.traceId,
-  ...parkedOf(job),
   ...startOf(job),
   ...waitingOf(job),
   subscribed_from: answer.subscribedFrom,
@@ -234,7 +237,7 @@ const countersOf = (stored: Readonly<Record<string, string>>) =>
   Budget.parse(Object.entries(stored).map(([currency, amount]) => `${currency}:${amount}`))
 
 /** Returns a job as listings show it (§6.6). */
-export const entry = (job: JobRecord): Message.TimedJobEntry => ({
+export const entry = (job: CurrentJob): Message.TimedJobEntry => ({
   job_id: job.jobId,
   ...shared(job),
   status: job.status,
@@ -244,7 +247,6 @@ export const entry = (job: JobRecord): Message.TimedJobEntry => ({
   submitted_at: timestamp(job.createdAt),
   trace_id: job.traceId,
   last_event_seq: job.lastEventSeq,
-  ...parkedOf(job),
   ...startOf(job),
   ...waitingOf(job),
   ...(job.endedAt === undefined ? {} : { [Message.completedAt]: timestamp(job.endedAt) })

@@ -26,7 +26,7 @@ import * as ResultWriter from "./ResultWriter.js"
 /** What a job emits; the rest of `JobService` is added where the job is started. */
 export type EmitService = Omit<
   JobService,
-  "delegate" | "credentials" | "rotateCredential" | "step" | "sleep" | "input"
+  "delegate" | "credentials" | "rotateCredential" | "step" | "sleep" | "hold" | "input"
 >
 
 /** Emits the events of one job, until it is over. */

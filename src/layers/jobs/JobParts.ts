@@ -13,6 +13,7 @@ import type { TurnService } from "../../services/runtime/Turn.js"
 import type { Store } from "../../services/store/Store.js"
 import type { Owners } from "./durable/Owners.js"
 import type { Unsettled } from "./durable/Unsettled.js"
+import type { Waits } from "./durable/Waits.js"
 import type { RunningJobs } from "./RunningJobs.js"
 import type { Underway } from "./Underway.js"
 
@@ -36,6 +37,7 @@ export interface JobParts {
   readonly running: RunningJobs
   readonly owners: Owners
   readonly unsettled: Unsettled
+  readonly waits: Waits
   /** Jobs that have not ended, and wishes that are being stored. */
   readonly underway: Underway
 }

@@ -13,6 +13,7 @@ import { Admission } from "../../services/jobs/Admission.js"
 import { Jobs } from "../../services/jobs/Jobs.js"
 import { EventLog } from "../../services/log/EventLog.js"
 import { IdGenerator } from "../../services/runtime/IdGenerator.js"
+import { monotonic } from "../../services/runtime/monotonic.js"
 import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { Secrets } from "../../services/runtime/Secrets.js"
 import { Turn } from "../../services/runtime/Turn.js"
@@ -21,10 +22,14 @@ import { inRealTime, within } from "../../services/runtime/within.js"
 import { Store } from "../../services/store/Store.js"
 import * as Cancel from "./Cancel.js"
 import * as Answering from "./durable/Answering.js"
+import * as Loading from "./durable/Loading.js"
 import { Owners } from "./durable/Owners.js"
 import * as Reopening from "./durable/Reopening.js"
+import * as Resting from "./durable/Resting.js"
 import * as Survival from "./durable/Survival.js"
+import * as Unloading from "./durable/Unloading.js"
 import { Unsettled } from "./durable/Unsettled.js"
+import { Waits } from "./durable/Waits.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
 import * as Lookup from "./Lookup.js"
@@ -67,6 +72,7 @@ const resolveParts = Effect.gen(function* () {
     running: new RunningJobs(options),
     owners: new Owners(),
     unsettled: new Unsettled(),
+    waits: new Waits(monotonic(clock), options.maxWokenJobs),
     underway: yield* supervision
   }
   return parts
@@ -81,6 +87,8 @@ const shutdownOf = (parts: JobParts) =>
     const { log, options, running, store, underway } = parts
     if (running.stopping) return
     running.stopping = true
+    // What only waits has nothing to finish.
+    for (const jobId of parts.waits.allIdle) Unloading.begin(parts, jobId)
     const { none } = underway
     // As a finalizer this runs uninterruptibly, and a time-out could not end the wait.
     const noneIn = (limit: Duration.Duration) =>
@@ -93,6 +101,8 @@ const shutdownOf = (parts: JobParts) =>
     // In memory nobody begins them later.
     if (store.kind === "memory") yield* Scheduler.endAll(parts, { _tag: "Shutdown" })
     Survival.endAll(parts)
+    if (parts.store.kind === "memory")
+      yield* within(Effect.ignoreLogged(Resting.endRows(parts, () => true, { _tag: "Shutdown" })), storing)
     yield* noneIn(storing)
     if (underway.size === 0) return
     running.abandoned = true
@@ -108,8 +118,11 @@ const toInternal = (error: ArcpError): InternalError =>
 export const make = Effect.gen(function* () {
   const parts = yield* resolveParts
   const reopen = Reopening.make(parts)
+  yield* Loading.count(parts)
   const recovery = yield* Recovery.make(parts, reopen)
   yield* Scheduler.make(parts, reopen, recovery.rerun)
+  yield* Unloading.start(parts)
+  yield* Loading.start(parts, reopen)
   const ownership = Ownership.make(parts)
   const lookup = Lookup.make(parts, ownership, recovery)
   const { cancel, cancelAll } = Cancel.make(parts, ownership, lookup)
@@ -150,6 +163,7 @@ export const make = Effect.gen(function* () {
       parts.owners.attach(session)
       parts.running.queue.attach(session)
     },
+    dropped: (sessionId) => parts.owners.drop(sessionId),
     runningOf: (sessionId) => parts.running.ofSession(sessionId),
     accepted: (session, jobId) =>
       Effect.map(lookup.job(jobId), (record) =>

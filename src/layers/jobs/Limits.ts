@@ -13,7 +13,7 @@ const longestSleep = 86_400_000
 const shortestLook = 10_000
 
 /** Sleeps for so many milliseconds, however many. */
-const sleepFor = (ms: number): Effect.Effect<void> =>
+export const sleepFor = (ms: number): Effect.Effect<void> =>
   ms <= longestSleep
     ? Effect.sleep(Duration.millis(ms))
     : Effect.zipRight(
@@ -58,6 +58,22 @@ export const of = (record: JobRecord, now: number): ReadonlyArray<Limit> => {
     limits.push({ reached: sleepUntil(Date.parse(expiry)), ending: { _tag: "LeaseExpired" } })
   return limits
 }
+
+const expiryOf = ({ leaseConstraints }: JobRecord): number =>
+  leaseConstraints?.expires_at === undefined ? Infinity : Date.parse(leaseConstraints.expires_at)
+
+const deadlineOf = ({ survival }: JobRecord): number => survival?.deadline ?? Infinity
+
+/** Returns the epoch ms at which a durable job ends that nobody runs; infinite without a limit. */
+export const endsAt = (record: JobRecord): number => Math.min(expiryOf(record), deadlineOf(record))
+
+/** Returns how a durable job ends that nobody runs, when it is over its limits. */
+export const over = (record: JobRecord, now: number): Ending | undefined =>
+  endsAt(record) > now
+    ? undefined
+    : deadlineOf(record) <= expiryOf(record)
+      ? { _tag: "Timeout" }
+      : { _tag: "LeaseExpired" }
 
 /** When a job that begins to run at `now` will have ended (epoch ms), whichever limit comes first. */
 export const deadline = (record: JobRecord, now: number): number | undefined => {

@@ -13,6 +13,7 @@ import type { JobLog } from "../../services/log/EventLog.js"
 import { Signal } from "../../services/runtime/Signal.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import type { Inputs } from "./durable/Inputs.js"
+import type { Presence, Waits } from "./durable/Presence.js"
 
 /** Why a job ends other than by its handler. */
 export type Ending =
@@ -22,6 +23,8 @@ export type Ending =
   | { readonly _tag: "Shutdown" }
   /** The runtime shuts down, and the next one runs the job again: it has no terminal message. */
   | { readonly _tag: "Leave" }
+  /** The job only waits, and is not kept in memory for that: it has no terminal message. Any other ending takes its place. */
+  | { readonly _tag: "Unload" }
   /** What it had emitted could not be committed. */
   | { readonly _tag: "Broken"; readonly error: InternalError }
   /** The process in which it ran has ended. */
@@ -78,6 +81,16 @@ export class LiveJob {
   inputs: Inputs | undefined
   /** Its own, from its acceptance on. */
   span: Tracer.Span | undefined
+  /** Whether it does anything but wait; of a durable job that runs. */
+  presence: Presence | undefined
+  /** What it waited for when it began to be unloaded. */
+  waitsFor: Waits | undefined
+  /** Called when nothing of this load runs any more. */
+  settled: () => void = () => {}
+  /** Nothing of it runs: what ends it then, by its ending. See durable/Resting.ts. */
+  rests: (() => void) | undefined
+  /** Called when it has ended while nothing of it ran. */
+  over: () => void = () => {}
 
   constructor(
     /** As stored last, but for what changes while the job runs (see `RunningJobs.current`). */
@@ -106,8 +119,14 @@ export class LiveJob {
       this.leaving ||= ending._tag === "Leave"
       this.hurry()
     }
-    if (this.ending !== undefined || (this.exit !== undefined && ending._tag !== "Cancel")) return
+    if (this.isEnding(ending) || (this.exit !== undefined && ending._tag !== "Cancel")) return
     this.begin(ending)
+  }
+  /** Returns whether another ending changes nothing any more. */
+  private isEnding({ _tag }: Ending): boolean {
+    return (
+      this.ending !== undefined && (this.ending._tag !== "Unload" || _tag === "Unload" || _tag === "Leave")
+    )
   }
   /**
    * The same for a cancel that is about to be acknowledged, which wins over any other ending: until the job's end is
@@ -127,6 +146,15 @@ export class LiveJob {
     this.ending = ending
     this.endChildren()
     this.changed.give()
+    this.rests?.()
+  }
+  /** Nothing of it runs any more, for now: when it is to end, `end` does that. */
+  rest(end: () => void): void {
+    this.ending = undefined
+    this.presence = undefined
+    this.inputs = undefined
+    this.span = undefined
+    this.rests = end
   }
   endChildren(): void {
     for (const child of this.children) child.end(this.endingOf(child))

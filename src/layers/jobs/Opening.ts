@@ -23,11 +23,13 @@ import { type JobRecord, Op } from "../../services/store/Store.js"
 import { type Candidate, type Open, submitOf } from "./Candidate.js"
 import * as Checks from "./Checks.js"
 import * as Survival from "./durable/Survival.js"
+import * as Unloading from "./durable/Unloading.js"
 import * as Faults from "./Faults.js"
 import { envelopeBytes } from "./fitting.js"
 import type { JobParts } from "./JobParts.js"
 import { LiveJob } from "./LiveJob.js"
 import { seesCredentials } from "./Ownership.js"
+import { over } from "./over.js"
 import * as Provisions from "./Provisions.js"
 import type { Hold } from "./Reservations.js"
 import { byteLength, exceeds } from "./ResultWriter.js"
@@ -155,6 +157,7 @@ export function* run(
     span,
     surroundings,
     stored: () => hold.giveBackPlaces(),
+    unloaded: Unloading.finish(parts, { live, log: job }, hold, surroundings),
     parts
   }
   if (again !== undefined) {
@@ -193,17 +196,6 @@ const notStored = ({ parent, record, session }: Candidate, error: InternalError)
   Faults.blame(error)
   if (parent === undefined)
     session.send({ type: "session.error", payload: toPayload(error, { request_id: record.submitId }) })
-}
-
-/** Ends the job in the table, and for whoever delegated to it. */
-export const over = ({ running }: JobParts, { parent, record }: Candidate, live: LiveJob) => {
-  running.remove(record.jobId)
-  parent?.live.children.delete(live)
-  if (live.awaited === undefined) return
-  Deferred.unsafeDone(live.awaited.done, Effect.void)
-  // Only after a defect are they still open; nobody must wait for them for ever.
-  Deferred.unsafeDone(live.awaited.opened, Effect.fail(didNotEnd))
-  Deferred.unsafeDone(live.awaited.outcome, Effect.fail(didNotEnd))
 }
 
 /** Commits the job, and makes it known in that commit. */
@@ -265,6 +257,7 @@ export const supervise = (
   { clock, underway }: Pick<JobParts, "clock" | "underway">,
   { record }: Candidate,
   hold: Hold,
+  live: LiveJob,
   span: Tracer.Span,
   surroundings: Surroundings,
   errand: Errand<Exit.Exit<unknown, ArcpError>>
@@ -277,7 +270,10 @@ export const supervise = (
       Exit.isFailure(outcome) && !Cause.isFailure(outcome.cause)
         ? Effect.logError(`the supervisor of ${record.jobId} failed`, outcome.cause)
         : Effect.void
-    surroundings.run(conclusion(failed, hold), ended)
+    surroundings.run(conclusion(failed, hold), () => {
+      live.settled()
+      ended()
+    })
   })
 }
 
@@ -302,7 +298,15 @@ const begin = (
     return new InternalError({ message: "the job is ending and delegates no more" })
   hold.keep(() => over(parts, candidate, live))
   hold.passedOn = true
-  supervise(parts, candidate, hold, span, surroundings, lifetime(parts, open, begun, span, surroundings))
+  supervise(
+    parts,
+    candidate,
+    hold,
+    live,
+    span,
+    surroundings,
+    lifetime(parts, open, begun, span, surroundings)
+  )
   return Effect.succeed(live)
 }
 
@@ -348,5 +352,3 @@ export const make = (parts: JobParts): Open => {
 
 /** Returns the message that a job answers; none of a delegated one. */
 const requestIdOf = ({ parent, record }: Candidate) => (parent === undefined ? record.submitId : undefined)
-
-const didNotEnd = new InternalError({ message: "the job did not end as it should" })

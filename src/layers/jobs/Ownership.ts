@@ -38,7 +38,7 @@ export const seesCredentials = ({ features, identity }: JobSession, record: JobR
   coversJob(identity, record)
 
 /** Returns what tells who owns a job. */
-export const make = ({ credentials, log, running, store }: JobParts): Ownership => {
+export const make = ({ credentials, log, running, store, waits }: JobParts): Ownership => {
   const shown: Ownership["shown"] = (session, record) => {
     const held = credentials.held(record.jobId)
     // Asked last: comparing leases is the most work.
@@ -83,19 +83,27 @@ export const make = ({ credentials, log, running, store }: JobParts): Ownership 
     accept,
     inheritable,
     take: (session, record, job, requestId) =>
-      Effect.gen(function* () {
-        const live = running.get(record.jobId)?.live
-        const queued = running.queue.get(record.jobId)
+      Effect.suspend(() => {
         // The submit's id goes with the session: a frame of this session may have the old owner's by chance.
-        const taken = {
-          ...(live?.record ?? queued?.record ?? record),
-          sessionId: session.sessionId,
-          submitId: requestId
-        }
-        if (live !== undefined) live.record = taken
-        else if (queued !== undefined) running.queue.adopt(queued, session, taken)
-        yield* log.adopt(session.view, job, taken)
-        if (live !== undefined) yield* takeFamily(session, live)
+        const by = { sessionId: session.sessionId, submitId: requestId }
+        const taking = Effect.gen(function* () {
+          const queued = running.queue.get(record.jobId)
+          if (queued !== undefined) {
+            const taken = { ...queued.record, ...by }
+            running.queue.adopt(queued, session, taken)
+            return yield* log.adopt(session.view, job, taken)
+          }
+          const live = running.get(record.jobId)?.live
+          if (live === undefined) {
+            const stored = (yield* Faults.storage(store.job(record.jobId))) ?? record
+            return yield* log.adopt(session.view, job, { ...stored, ...by })
+          }
+          live.record = { ...live.record, ...by }
+          yield* log.adopt(session.view, job, live.record)
+          yield* takeFamily(session, live)
+        })
+        // It must not be loaded, or unloaded, meanwhile.
+        return running.get(record.jobId) === undefined ? waits.locked(record.jobId, taking) : taking
       })
   }
 }

@@ -112,6 +112,7 @@ export const make = (
     journal === undefined || agent.restart !== "steps"
       ? undefined
       : Durable.make(parts, job, journal, candidate, live)
+  live.presence = durable?.presence
   const chunked = session.features.includes("result_chunk")
 
   const emitter = once(() =>
@@ -134,10 +135,11 @@ export const make = (
   )
   const lease = once(() => leaseOf(parts, live, job, emitter(), durable))
   const service = once((): JobService => {
-    const { input, sleep, step } = durable ?? Steps.none
+    const { hold, input, sleep, step } = durable ?? Steps.none
     return Object.assign(emitter().service, {
       step,
       sleep,
+      hold,
       input,
       delegate: Delegation.make({
         parts,

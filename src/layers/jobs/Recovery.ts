@@ -12,10 +12,11 @@ import * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
 import type { InternalError } from "../../protocol/Errors.js"
 import type { JobLog } from "../../services/log/EventLog.js"
-import type { JobFilter, JobRecord } from "../../services/store/Store.js"
+import { dueAt, type JobFilter, type JobRecord } from "../../services/store/Store.js"
 import * as Inputs from "./durable/Inputs.js"
 import type { Reopen } from "./durable/Reopening.js"
 import * as Rerun from "./durable/Rerun.js"
+import * as Resting from "./durable/Resting.js"
 import * as Settling from "./durable/Settling.js"
 import * as Survival from "./durable/Survival.js"
 import * as Faults from "./Faults.js"
@@ -44,13 +45,19 @@ const endsAtOnce = 128
 /** Jobs that are run again between two turns of the event loop. */
 const rerunsAtOnce = 32
 
-/** Jobs that are open in the store, oldest first. */
+/** Jobs that are open in the store, oldest first; without those that wait as rows, and for which nobody waits. */
 const openJobs = (parts: JobParts): Effect.Effect<ReadonlyArray<JobRecord>, InternalError> =>
   Effect.gen(function* () {
     const found = new Map<string, JobRecord>()
     for (let after: JobFilter["after"]; ; ) {
       const records = yield* Faults.storage(
-        parts.store.jobs({ principals: "everyone", status: ["pending", "running"], after, limit: page })
+        parts.store.jobs({
+          principals: "everyone",
+          status: ["pending", "running"],
+          waiting: "held",
+          after,
+          limit: page
+        })
       )
       const before = found.size
       for (const record of records) found.set(record.jobId, record)
@@ -90,7 +97,7 @@ const endingOf = (record: JobRecord, byId: ReadonlyMap<string, JobRecord>): Endi
 const newestFirst = (
   left: ReadonlyArray<JobRecord>,
   survivors: ReadonlySet<string>
-): ReadonlyArray<Rerun.Survivor> =>
+): ReadonlyArray<Resting.Survivor> =>
   [...leavesFirst(left)]
     .reverse()
     .flatMap(({ survival, ...record }) =>
@@ -192,8 +199,11 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
           for (const record of records) {
             const { jobId } = record
             const settled = settling.get(jobId)
+            const isRun = settled !== undefined || dueAt(record) === undefined
             yield* Terminal.untilStored(
-              Rerun.rerun(parts, reopen, record, childrenOf.get(jobId) ?? [], settled),
+              isRun
+                ? Rerun.rerun(parts, reopen, record, childrenOf.get(jobId) ?? [], { settling: settled })
+                : Effect.flatMap(log.loadJob(record), (job) => Resting.place(parts, record, job)),
               parts.running
             ).pipe(
               Effect.catchAllCause((cause) =>
@@ -207,10 +217,7 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
           }
           yield* parts.turn.next
         }
-      }).pipe(
-        Effect.ensuring(Effect.sync(() => parts.owners.end())),
-        Effect.ensuring(Deferred.succeed(rerun, undefined))
-      )
+      }).pipe(Effect.ensuring(Deferred.succeed(rerun, undefined)))
 
     if (left.length > 0)
       yield* Terminal.untilStored(
@@ -227,10 +234,7 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
         Effect.ensuring(Effect.sync(() => unsettled.settleAll())),
         Effect.forkScoped
       )
-    else {
-      parts.owners.end()
-      yield* Deferred.succeed(rerun, undefined)
-    }
+    else yield* Deferred.succeed(rerun, undefined)
 
     return { settled: (jobId) => unsettled.settled(jobId), rerun: Deferred.await(rerun) }
   })

@@ -72,6 +72,13 @@ export class Hold {
   giveBackPlaces(): void {
     for (const giveBack of this.places.splice(0)) giveBack()
   }
+  /** Returns what gives back what is kept, which is not this hold's any more. */
+  handOver(): () => void {
+    const held = this.held.splice(0).reverse()
+    return () => {
+      for (const giveBack of held) giveBack()
+    }
+  }
   /** Gives back what is kept, now; the effect settles what takes longer. */
   giveBack(): Effect.Effect<void> {
     for (const giveBack of this.held.splice(0).reverse()) giveBack()

@@ -60,6 +60,8 @@ export interface RunContext extends Ending {
   readonly span: Tracer.Span
   /** Called at the commit of the terminal message. */
   readonly stored: () => void
+  /** Stores that the job is unloaded; returns whether it is. */
+  readonly unloaded: Effect.Effect<boolean>
 }
 
 /** Returns the first event of a job, which is stored with its record. */
@@ -215,10 +217,14 @@ export function* run(context: RunContext): Errand<Exit.Exit<unknown, ArcpError>>
   const timers = limits.map(({ ending, reached }) =>
     surroundings.forkInterruptible(Effect.map(reached, () => live.end(ending)))
   )
-  if (live.exit === undefined && live.ending === undefined) yield* live.changed.wait
+  while (live.exit === undefined && live.ending === undefined) yield* live.changed.wait
   for (const timer of timers) timer.unsafeInterruptAsFork(FiberId.none)
   if (live.ending !== undefined) fiber.unsafeInterruptAsFork(FiberId.none)
   if (fiber.unsafePoll() === null) yield* awaitStop(live, fiber, parts.options.cancelGrace)
+  if (live.ending?._tag === "Unload" && ((yield* context.unloaded) || parts.running.abandoned)) {
+    surroundings.say("job unloaded: it only waits")
+    return Exit.fail(waits)
+  }
   yield* live.settleChildren()
   if (live.ending?._tag === "Leave") {
     yield* left(context)
@@ -277,6 +283,11 @@ const left = ({ job, live, parts }: RunContext): Effect.Effect<void> =>
       Effect.logInfo("job left to the next start")
     )
   })
+
+const waits = new InternalError({
+  message: "the job only waits, and is not in memory",
+  details: { reason: "unloaded" }
+})
 
 const leftToTheNext = new InternalError({
   message: "the runtime shut down; the job goes on when it is started again",

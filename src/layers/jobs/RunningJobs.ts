@@ -5,6 +5,7 @@ import type { JobLog } from "../../services/log/EventLog.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import * as Checks from "./Checks.js"
+import { CountByKey } from "./CountByKey.js"
 import type { LiveJob } from "./LiveJob.js"
 import type { Hold } from "./Reservations.js"
 import { Queue } from "./scheduling/Queue.js"
@@ -15,17 +16,10 @@ export interface RunningJob {
   readonly log: JobLog
 }
 
-/** Counts by key; a key without any is forgotten. */
-class CountByKey {
-  private readonly counts = new Map<string, number>()
-  get(key: string): number {
-    return this.counts.get(key) ?? 0
-  }
-  add(key: string, by: 1 | -1): void {
-    const count = this.get(key) + by
-    if (count <= 0) this.counts.delete(key)
-    else this.counts.set(key, count)
-  }
+/** A job as it is now. */
+export interface CurrentJob extends JobRecord {
+  /** Epoch ms until which a job sleeps that runs here, when it does nothing else. */
+  readonly sleepingUntil?: number | undefined
 }
 
 /** Holds the jobs that run in this process, and counts them by session, principal and parent. */
@@ -69,7 +63,7 @@ export class RunningJobs {
   }
 
   /** A stored job as it is now. */
-  current(record: JobRecord): JobRecord {
+  current(record: JobRecord): CurrentJob {
     const running = this.jobs.get(record.jobId)
     if (running === undefined) return this.queue.get(record.jobId)?.record ?? record
     const { live, log } = running
@@ -77,6 +71,7 @@ export class RunningJobs {
       ...live.record,
       status: live.status,
       lastEventSeq: log.lastEventSeq,
+      ...(live.presence?.isIdle === true ? { sleepingUntil: live.presence.current.sleepingUntil } : {}),
       ...(log.remaining.size === 0 ? {} : { budget: Checks.storedBudget(log.remaining) })
     }
   }

@@ -147,6 +147,7 @@ export const ended = (ending: Ending, record: JobRecord, at: number, maxBytes: n
       )
     case "Shutdown":
     case "Leave":
+    case "Unload":
       return failed(shutDown, "error", at, maxBytes, { keyFreed: true })
     case "Broken":
       return failed(ending.error, "error", at, maxBytes, { keyFreed: true })

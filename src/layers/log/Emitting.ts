@@ -7,7 +7,7 @@ import type { JobLog, NewEvent } from "../../services/log/EventLog.js"
 import { Pending } from "../../services/runtime/Pending.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
 import type { Done } from "./CommitQueue.js"
-import { type JobState, jobStateOf } from "./JobState.js"
+import { JobLoad, type JobState, jobStateOf } from "./JobState.js"
 import type { LogParts } from "./LogParts.js"
 import type { Retention } from "./Retention.js"
 
@@ -118,9 +118,12 @@ export const make = (parts: LogParts) => {
   const place = placing(parts)
   const lines = new Lines(retention)
 
-  /** Nothing gets into the log of a job that has ended any more, but what it still costs is paid by those above it. */
-  const charge = (job: JobState, { cost }: NewEvent): Placed => {
-    if (cost === undefined) return Effect.void
+  /**
+   * Nothing gets into the log of a job that has ended any more, but what it still costs is paid by those above it; of one that
+   * goes on later it is discarded.
+   */
+  const charge = (log: JobLog, job: JobState, { cost }: NewEvent): Placed => {
+    if (cost === undefined || (log instanceof JobLoad && log.isLeft)) return Effect.void
     const what = `a cost of ${Budget.format(cost.amount)} ${cost.currency}`
     return Effect.zipRight(
       committer.change((tx) => tx.chargeAbove(job, cost)),
@@ -137,13 +140,13 @@ export const make = (parts: LogParts) => {
         publisher.admit((settled) => {
           if (!log.ended) return resume(Effect.succeed(place(job, event, settled)))
           settled()
-          resume(Effect.succeed(charge(job, event)))
+          resume(Effect.succeed(charge(log, job, event)))
         })
       )
     )
 
   const enter = (log: JobLog, job: JobState, event: NewEvent): Placed => {
-    if (log.ended) return charge(job, event)
+    if (log.ended) return charge(log, job, event)
     return publisher.suspends && event.ending !== true ? admitted(log, job, event) : place(job, event)
   }
 

@@ -55,7 +55,6 @@ export const make = Effect.gen(function* () {
     reopenJob: (record, opening) => stored(jobs.reopenJob(record, opening)),
     leaveJob: (job) => {
       if (job instanceof JobLoad) job.leave()
-      else jobStateOf(job).ended = true
     },
     letGo: (job) => live.rest(jobStateOf(job)),
     holding: (record, use) => live.holding(stored(live.loadJob(record)), use),

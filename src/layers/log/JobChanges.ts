@@ -97,7 +97,6 @@ export const make = (parts: LogParts) => {
       placeBelow(job, record, opening)
       if (record.budget !== undefined) job.account?.restore(record.budget)
       job.loaded = true
-      job.ended = job.closed
       return new JobLoad(job)
     })
 

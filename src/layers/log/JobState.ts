@@ -143,7 +143,6 @@ export class JobState implements JobLog {
   /** Forgets what only matters while the job runs. */
   rest(): void {
     this.loaded = false
-    this.ended = true
     this.secrets = undefined
     this.secretValues = noValues
     if (this.window?.isIdle === true) this.window = undefined
@@ -204,7 +203,10 @@ export class JobLoad implements JobLog {
 
   leave(): void {
     this.left = true
-    this.state.ended = true
+    this.state.loaded = false
+  }
+  get isLeft(): boolean {
+    return this.left
   }
   get ended(): boolean {
     return this.left || this.state.ended

@@ -64,9 +64,10 @@ export class LiveLogs {
     )
   }
   /** Nothing of the job runs any more: what memory has of it goes, as far as nobody needs it. */
-  rest(job: JobState): void {
+  rest(job: JobState): JobState {
     job.rest()
     this.forget(job)
+    return job
   }
   /** Forgets a job that does not run, as far as nobody needs what memory has of it. */
   forget(job: JobState): void {
@@ -224,7 +225,6 @@ export class LiveLogs {
     )
     job.selective = true
     if (job.ended) return Effect.succeed(job)
-    job.ended = true
     return Effect.gen(this, function* () {
       job.ledger.last = first - 1
       for (const mark of yield* store.marks(record.jobId)) {

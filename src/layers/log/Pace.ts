@@ -67,7 +67,7 @@ export const make = (parts: {
     const lag = view.last - view.acked
     if (lag <= parts.backPressureLag) return
     for (const job of view.observed) {
-      if (job.ended || job.broken !== undefined) continue
+      if (!job.loaded || job.ended || job.broken !== undefined) continue
       view.signalled = true
       const message = "events are not acknowledged as fast as they come"
       const body = JSON.stringify({ phase: "back_pressure", message, lag })

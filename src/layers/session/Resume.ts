@@ -121,11 +121,12 @@ const makeRoom = ({ jobs, options, table }: ResumeServices, principal: string) =
   })
 
 /** Drops the view of a session with its scope. Nobody waits for that, and it is tried until it is done. */
-const onDrop = ({ background, log }: ResumeServices, entry: SessionEntry) =>
+const onDrop = ({ background, jobs, log }: ResumeServices, entry: SessionEntry) =>
   Scope.addFinalizer(
     entry.scope,
-    Effect.suspend(() =>
-      background(
+    Effect.suspend(() => {
+      jobs.dropped(entry.record.sessionId)
+      return background(
         log.dropView(entry.record.sessionId).pipe(
           Effect.zipRight(ended(entry)),
           Effect.tapErrorCause((cause) =>
@@ -135,7 +136,7 @@ const onDrop = ({ background, log }: ResumeServices, entry: SessionEntry) =>
           Effect.catchAllCause((cause) => Effect.logError("a session that is over stays stored", cause))
         )
       )
-    )
+    })
   )
 
 /** Adds a session of the last process, which is detached until it is resumed, and stored as that. */

@@ -291,6 +291,7 @@ export type PromiseJob<Events extends AnyVendorEvent = AnyVendorEvent> = {
     | "emit"
     | "flush"
     | "step"
+    | "hold"
     | "streamResult"
     | "openResult"
     | "delegate"
@@ -309,6 +310,8 @@ export type PromiseJob<Events extends AnyVendorEvent = AnyVendorEvent> = {
     (kind: VendorKind, body: unknown, options?: EmitOptions): Promise<void>
   }
   readonly step: PromiseStep
+  /** Keeps a durable job in memory while an async function runs (`JobService.hold`). */
+  readonly hold: <A>(run: () => A | PromiseLike<A>) => Promise<A>
   /** Asks, and resolves with the answer; rejects with `InputExpired` when there is none in time. See `JobService.input`. */
   readonly input: <const AEncoded = unknown, A = AEncoded>(
     key: string,
@@ -386,6 +389,8 @@ export const fromPromise = <
           signal,
           step,
           sleep: lift(job.sleep),
+          hold: (run) =>
+            promise(job.hold(Effect.tryPromise({ try: async () => run(), catch: (error) => error }))),
           input: (key, options) => promise(job.input(key, options)),
           log: lift(job.log),
           thought: lift(job.thought),

@@ -216,6 +216,14 @@ export interface JobService {
   readonly sleep: (key: string, duration: Duration.DurationInput) => Effect.Effect<void, InternalError>
 
   /**
+   * Keeps a durable job in memory while an effect runs. Otherwise one that does nothing but sleep, or wait for an input, is
+   * unloaded after a while (`unloadAfter`): its handler is interrupted, and run again over its steps when the wait is over.
+   * An effect outside of steps beside such a wait (a connection that is kept open, a timer) does not keep it in memory by
+   * itself. In an agent that is not durable it changes nothing.
+   */
+  readonly hold: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+
+  /**
    * Asks, and waits for an answer, by whoever may give one (`Policy.mayAnswer`): for days, and over the end of the process.
    * In a durable job; its key is one of the step keys, and an answer is handed out again like a step's outcome.
    *

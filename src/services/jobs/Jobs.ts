@@ -113,9 +113,11 @@ export class Jobs extends Context.Tag("arcp/services/Jobs")<
     readonly unsubscribeForeign: (session: JobSession) => Effect.Effect<void, InternalError>
     /** A stored session is here again: jobs that were run again without it know it from now on. */
     readonly attached: (session: JobSession) => void
+    /** A session has ended. */
+    readonly dropped: (sessionId: string) => void
     /** Returns how many jobs that the session has submitted are running. */
     readonly runningOf: (sessionId: string) => number
-    /** Cancels every running job that the session owns, without acknowledgement. */
+    /** Cancels every job that the session owns and that has not ended, without acknowledgement. */
     readonly cancelAll: (sessionId: string, reason: string) => Effect.Effect<void>
     /**
      * Returns the `job.accepted` of a job that the session owns, as it is made again before the job's first event

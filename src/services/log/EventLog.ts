@@ -174,15 +174,16 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
       options?: { readonly parent?: JobLog | undefined; readonly secrets?: ReadonlyArray<string> | undefined }
     ) => Effect.Effect<JobLog, InternalError>
     /**
-     * Closes the log of a job that has not ended, and goes on later: whatever is appended from now on is discarded, of what
+     * Closes the log of a durable job that has not ended, and goes on later: whatever is appended from now on is discarded, of what
      * has this log for ever, also when the job is reopened. Its record may still be amended.
      */
     readonly leaveJob: (job: JobLog) => void
     /**
      * Nothing of the job runs any more, until it is reopened: what memory has of its log is let go of. Sessions in memory
-     * that observe it go on doing so, and everybody finds its events in the store.
+     * that observe it go on doing so, and everybody finds its events in the store. Returns the log for what the runtime
+     * says of the job meanwhile.
      */
-    readonly letGo: (job: JobLog) => void
+    readonly letGo: (job: JobLog) => JobLog
     /** Returns a view of a session that does not exist any more, for a job that outlived it. */
     readonly goneView: (sessionId: string, features: ReadonlyArray<Feature>) => View
     /**

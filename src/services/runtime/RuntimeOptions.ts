@@ -133,6 +133,13 @@ export const RuntimeOptionsSchema = Schema.Struct({
   maxAttempts: withDefault(count, 5),
   attemptPause: withDefault(duration, Duration.seconds(1)),
 
+  /** How long a durable job only waits, for a sleep or an input, before it is taken out of memory. */
+  unloadAfter: withDefault(duration, Duration.seconds(30)),
+  /** Jobs of a principal that wait out of memory; of more, those that wait stay in it. */
+  maxWaitingJobsPerPrincipal: withDefault(count, 100_000),
+  /** Jobs that have waited out of memory and are in it again, at the most; others that are due take their turn. */
+  maxWokenJobs: withDefault(count, 1_000),
+
   /** Store every job's input with it: up to 1 MiB as JSON text, else its SHA-256 digest. */
   storeInputs: withDefault(Schema.Boolean, true),
 

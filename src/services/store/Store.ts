@@ -68,12 +68,10 @@ export interface SessionRecord {
   readonly acked: number
 }
 
-/** What a job waits for that is not in memory, and when it is to be looked at again at the latest. */
+/** Until when a job sleeps that is not in memory, and when it is to be looked at again at the latest. */
 export interface Waiting {
   /** Epoch ms at which the first of its sleeps ends. */
   readonly sleepingUntil?: number | undefined
-  /** Ids of the inputs that it has asked for and that nobody has given. */
-  readonly waitingFor?: ReadonlyArray<string> | undefined
   /**
    * Epoch ms at which something has to be done with it: a sleep or an input ends, its deadline or its lease is over.
    * `never`: nothing by itself.

@@ -75,6 +75,7 @@ export const recorder = (commit: Effect.Effect<void> = Effect.void): Recorder =>
       flush: Effect.void,
       step,
       sleep: () => Effect.die("not used here"),
+      hold: (effect) => effect,
       input: () => Effect.die("not used here"),
       openResult: (encoding = "utf8") =>
         Effect.sync(() => {

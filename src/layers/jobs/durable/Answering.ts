@@ -12,12 +12,15 @@ import * as Vendor from "../../../protocol/Vendor.js"
 import { denied } from "../../../services/auth/Policy.js"
 import type { AnswerRequest, JobSession } from "../../../services/jobs/Jobs.js"
 import { inTurns } from "../../../services/runtime/inTurns.js"
-import type { JobRecord } from "../../../services/store/Store.js"
+import { dueAt, type JobRecord } from "../../../services/store/Store.js"
 import * as Faults from "../Faults.js"
+import { envelopeBytes } from "../fitting.js"
 import type { JobParts } from "../JobParts.js"
 import type { Lookup } from "../Lookup.js"
 import { byteLength } from "../ResultWriter.js"
-import type { Inputs, StoredRequest } from "./Inputs.js"
+import { Inputs, type StoredRequest } from "./Inputs.js"
+import { Journal } from "./Journal.js"
+import * as Unloading from "./Unloading.js"
 
 /** Why an answer is refused. */
 type Refusal = "unknown_input" | "expired" | "already_answered" | "value" | "about"
@@ -142,6 +145,56 @@ const decide = (parts: JobParts, inputs: Inputs, answer: Answer): Effect.Effect<
     }
   })
 
+/** Answers what a job asks that has ended. */
+const decideEnded = (parts: JobParts, answer: Answer): Effect.Effect<void, ArcpError> =>
+  Effect.flatMap(request(parts, answer), (stored) =>
+    stored === undefined ? unknownInput() : decideClosed(parts, answer, stored)
+  )
+
+/** Answers what a job asks of which nothing runs; with the answer it is due. Returns whether there is such a job. */
+const decideUnloaded = (parts: JobParts, answer: Answer): Effect.Effect<boolean, ArcpError> => {
+  const { log, now, options, running, store, turn, waits } = parts
+  const { jobId } = answer
+  return waits.locked(
+    jobId,
+    Effect.gen(function* () {
+      const live = running.get(jobId)?.live
+      if (live !== undefined && live.rests === undefined) return false
+      const record = live?.record ?? (yield* Faults.storage(store.job(jobId)))
+      if (record === undefined || dueAt(record) === undefined)
+        return yield* Effect.as(decideEnded(parts, answer), true)
+      const holder = live ?? { record }
+      holder.record = Unloading.dueNow(record)
+      const journal = yield* Faults.storage(Journal.load(jobId, store, turn, options))
+      const maxEventBytes = options.maxOutboundFrameBytes - envelopeBytes
+      yield* log.holding(record, (job) =>
+        decide(parts, new Inputs({ log, job, journal, now, holder, maxEventBytes, awaited: true }), answer)
+      )
+      waits.due(now())
+      return true
+    })
+  )
+}
+
+/** Answers what a job asks, whether it is in memory or not. */
+const decideOpen = (parts: JobParts, answer: Answer): Effect.Effect<void, ArcpError> =>
+  Effect.suspend(() => {
+    const { running } = parts
+    const live = running.get(answer.jobId)?.live
+    const isLoaded = () => live?.rests === undefined && live?.ending?._tag !== "Unload"
+    const again = Effect.flatMap(decideUnloaded(parts, answer), (isDone) =>
+      isDone ? Effect.void : decideOpen(parts, answer)
+    )
+    if (live === undefined || !isLoaded()) return again
+    if (live.inputs === undefined) return decideEnded(parts, answer)
+    // It may have been unloaded meanwhile, with its log closed to the answer.
+    return Effect.catchIf(
+      decide(parts, live.inputs, answer),
+      ({ _tag }) => _tag === "InternalError" && !isLoaded(),
+      () => again
+    )
+  })
+
 /** Returns what answers the questions of jobs. */
 export const make =
   (parts: JobParts, lookup: Lookup) =>
@@ -151,8 +204,6 @@ export const make =
       const record = yield* authorized(parts, lookup, session, jobId)
       const text = yield* inTurns(() => CanonicalJson.stringifying(payload.value))
       const answer: Answer = { ...asked, session, text }
-      const inputs = parts.running.get(jobId)?.live.inputs
-      if (inputs !== undefined && record.endedAt === undefined) return yield* decide(parts, inputs, answer)
-      const stored = yield* request(parts, answer)
-      return yield* stored === undefined ? unknownInput() : decideClosed(parts, answer, stored)
+      if (record.endedAt === undefined) yield* decideOpen(parts, answer)
+      else yield* decideEnded(parts, answer)
     })

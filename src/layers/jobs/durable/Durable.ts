@@ -12,13 +12,15 @@ import { Compensations } from "./Compensations.js"
 import * as Input from "./Input.js"
 import { Inputs } from "./Inputs.js"
 import { Journal, type KeyedKind, type Known } from "./Journal.js"
+import { Presence } from "./Presence.js"
 import { type RunningStep, Whereabouts } from "./Running.js"
 import * as Steps from "./Steps.js"
 import * as Undoing from "./Undoing.js"
 
 /** The durable part of a job that runs. */
-export interface Durable extends Pick<JobService, "step" | "sleep" | "input"> {
+export interface Durable extends Pick<JobService, "step" | "sleep" | "hold" | "input"> {
   readonly journal: Journal
+  readonly presence: Presence
   readonly whereabouts: Whereabouts
   readonly undoing: Undoing.Undoing
   /** See `Lease.make`. */
@@ -71,14 +73,16 @@ export const make = (
   { agent: { awaitEmits } }: Pick<Candidate, "agent">,
   live: LiveJob
 ): Durable => {
-  const { ids, log, now, options, secrets } = parts
+  const { ids, log, now, options, secrets, waits } = parts
   const whereabouts = new Whereabouts(journal)
+  const presence = new Presence((isIdle) => waits.idles(job.jobId, isIdle))
   const context: Steps.StepContext = {
     log,
     job,
     journal,
     whereabouts,
     compensations: new Compensations(journal),
+    presence,
     now,
     awaitEmits: options.awaitEmits || awaitEmits
   }
@@ -86,6 +90,7 @@ export const make = (
     journal,
     whereabouts,
     undoing: Undoing.make(context),
+    presence,
     ...Steps.make(context),
     input: Input.make({
       ...context,

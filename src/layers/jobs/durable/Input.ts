@@ -123,7 +123,7 @@ const same = ({ about, key }: Question, known: Known) =>
 
 /** Waits for the outcome of a question that is open, or is being closed. */
 const outcomeOf = (
-  { inputs, job }: InputContext,
+  { inputs, job, presence }: InputContext,
   known: Known,
   inputId: string,
   check: NonNullable<ReturnType<Inputs["of"]>["check"]>
@@ -142,7 +142,7 @@ const outcomeOf = (
         text === undefined ? Effect.interrupt : Effect.succeed(text)
       )
       const waited = until === undefined ? answered : Effect.raceFirst(answered, sleepUntil(until))
-      return restore(waited).pipe(
+      return restore(presence.waiting({ until, inputId }, waited)).pipe(
         Effect.onInterrupt(() => Effect.ignore(close("cancelled"))),
         Effect.zipRight(close("expired")),
         // Whatever has closed it is being committed.

@@ -2,15 +2,37 @@
  * The sessions that own jobs which are run again: such a job begins before its session has come back, with what is stored
  * of it, and knows the session itself from then on.
  */
+import * as Effect from "effect/Effect"
+import type { InternalError } from "../../../protocol/Errors.js"
 import type { JobSession } from "../../../services/jobs/Jobs.js"
+import type { JobRecord, Survival } from "../../../services/store/Store.js"
+import * as Faults from "../Faults.js"
+import type { JobParts } from "../JobParts.js"
 import type { LiveJob } from "../LiveJob.js"
+
+/** Returns the owner of a job as far as it is stored: nothing can be sent to it. */
+export const absentOwner = (
+  { log, store }: Pick<JobParts, "log" | "store">,
+  { principal, sessionId }: JobRecord,
+  { features, identity }: Pick<Survival, "features" | "identity">
+): Effect.Effect<JobSession, InternalError> =>
+  Effect.gen(function* () {
+    const session = yield* Faults.storage(store.session(sessionId))
+    return {
+      sessionId,
+      identity: { ...identity, principal },
+      features,
+      view: session === undefined ? log.goneView(sessionId, features) : yield* log.loadView(session),
+      send: () => {},
+      sendFrame: () => {}
+    }
+  })
 
 /** Brings jobs that are run again and the sessions that own them together, whichever is here first. */
 export class Owners {
-  /** Sessions that came while jobs were still to be run again. */
+  /** Sessions that have been here since the start, and have not ended. */
   private readonly sessions = new Map<string, JobSession>()
   private readonly jobs = new Map<string, Set<LiveJob>>()
-  private isOver = false
 
   /** Returns the session when it is here already. */
   session(sessionId: string): JobSession | undefined {
@@ -28,16 +50,15 @@ export class Owners {
     }
   }
   attach(session: JobSession): void {
-    if (!this.isOver) this.sessions.set(session.sessionId, session)
+    this.sessions.set(session.sessionId, session)
     const jobs = this.jobs.get(session.sessionId)
     if (jobs === undefined) return
     this.jobs.delete(session.sessionId)
     // Somebody else may have taken it over meanwhile.
     for (const live of jobs) if (live.owner.sessionId === session.sessionId) live.owner = session
   }
-  /** All jobs have been run again. */
-  end(): void {
-    this.isOver = true
-    this.sessions.clear()
+  /** A session has ended. */
+  drop(sessionId: string): void {
+    this.sessions.delete(sessionId)
   }
 }

@@ -9,9 +9,11 @@ import type { Candidate } from "../Candidate.js"
 import type { JobParts } from "../JobParts.js"
 import { LiveJob, parentEnded } from "../LiveJob.js"
 import * as Opening from "../Opening.js"
+import { over } from "../over.js"
 import { Hold } from "../Reservations.js"
 import { Surroundings } from "../Surroundings.js"
 import * as Durable from "./Durable.js"
+import type { Loaded } from "./Rerun.js"
 
 /** A job that is in the log already, and is run again here. */
 export interface Reopened {
@@ -19,6 +21,8 @@ export interface Reopened {
   readonly job: JobLog
   /** Its handler runs now, and so it needs its credentials. */
   readonly runs: boolean
+  /** Of one that has waited unloaded. */
+  readonly loaded?: Loaded | undefined
   /** Given when it has ended. */
   readonly over?: Deferred.Deferred<void> | undefined
   /** Of one that has waited, and begins for the first time. */
@@ -38,26 +42,31 @@ export type Reopen = (reopened: Reopened) => Effect.Effect<void>
 /** Returns what runs jobs again. */
 export const make = (parts: JobParts): Reopen => {
   const open = Opening.make(parts)
-  return ({ candidate, first, job, over, runs }) =>
+  return ({ candidate, first, job, loaded, over: isOver, runs }) =>
     Effect.suspend(() => {
       if (first?.enter() === false) return Effect.void
       const { journal, parent, record, session } = candidate
       const hold = new Hold()
-      const live = new LiveJob(record, session, parent?.live)
+      const resting = loaded?.resting
+      const live = resting ?? new LiveJob(record, session, parent?.live)
       parts.running.admit(record, hold)
+      loaded?.keep(hold)
       if (parent !== undefined) {
         parent.live.childCount++
         hold.keepPlace(() => {
           parent.live.childCount--
         })
       }
-      // Its parent may have ended since, or be about to.
-      const isTaken = parent?.live.takeChild(live) === true
-      if (record.parentJobId !== undefined && !isTaken && candidate.settled === undefined)
-        live.end(parentEnded)
-      hold.keep(() => Opening.over(parts, candidate, live))
-      if (over !== undefined) hold.keep(() => Deferred.unsafeDone(over, Exit.void))
-      hold.keep(parts.owners.own(live))
+      if (resting === undefined) {
+        // Its parent may have ended since, or be about to.
+        const isTaken = parent?.live.takeChild(live) === true
+        if (record.parentJobId !== undefined && !isTaken && candidate.settled === undefined)
+          live.end(parentEnded)
+        hold.keep(() => over(parts, candidate, live))
+        hold.keep(parts.owners.own(live))
+      } else hold.keep(resting.over)
+      if (isOver !== undefined) hold.keep(() => Deferred.unsafeDone(isOver, Exit.void))
+      live.rests = undefined
       live.status = "running"
       if (live.awaited !== undefined) Deferred.unsafeDone(live.awaited.opened, Exit.succeed(job))
       if (journal !== undefined) Durable.inputsOf(parts, live, job, journal)
@@ -81,7 +90,7 @@ export const make = (parts: JobParts): Reopen => {
             isFirst: first !== undefined
           })
         }
-        Opening.supervise(parts, candidate, hold, span, surroundings, again())
+        Opening.supervise(parts, candidate, hold, live, span, surroundings, again())
       })
     })
 }

@@ -14,39 +14,23 @@ import {
 } from "../../../protocol/Errors.js"
 import { timestamp } from "../../../protocol/EventText.js"
 import type { Registered } from "../../../services/agents/Agent.js"
-import type { JobSession } from "../../../services/jobs/Jobs.js"
 import type { JobLog, NewEvent } from "../../../services/log/EventLog.js"
 import * as Tracing from "../../../services/runtime/Tracing.js"
-import type { JobRecord, Survival } from "../../../services/store/Store.js"
+import { never } from "../../../services/store/Store.js"
 import type { Candidate } from "../Candidate.js"
 import * as Faults from "../Faults.js"
 import type { JobParts } from "../JobParts.js"
+import * as Limits from "../Limits.js"
+import type { LiveJob } from "../LiveJob.js"
+import type { Hold } from "../Reservations.js"
 import * as Terminal from "../Terminal.js"
 import { Journal } from "./Journal.js"
+import { absentOwner } from "./Owners.js"
 import type { Reopen } from "./Reopening.js"
+import type { Survivor } from "./Resting.js"
+import * as Resting from "./Resting.js"
 import type { Settling } from "./Settling.js"
 import * as Survivals from "./Survival.js"
-
-/** A job that survives. */
-export type Survivor = JobRecord & { readonly survival: Survival }
-
-/** The owner of a job as far as it is stored: nothing can be sent to it. */
-export const absentOwner = (
-  { log, store }: JobParts,
-  { principal, sessionId }: JobRecord,
-  { features, identity }: Pick<Survival, "features" | "identity">
-): Effect.Effect<JobSession, InternalError> =>
-  Effect.gen(function* () {
-    const session = yield* Faults.storage(store.session(sessionId))
-    return {
-      sessionId,
-      identity: { ...identity, principal },
-      features,
-      view: session === undefined ? log.goneView(sessionId, features) : yield* log.loadView(session),
-      send: () => {},
-      sendFrame: () => {}
-    }
-  })
 
 const recovered = (at: number, attempt: number): NewEvent => ({
   type: "job.event",
@@ -59,19 +43,53 @@ const put = (parts: JobParts, job: JobLog, record: Survivor): Effect.Effect<void
   Terminal.untilStored(
     Effect.suspend(() => {
       const live = parts.running.get(record.jobId)?.live
-      const current = { ...(live?.record ?? record), survival: record.survival }
+      // How it ends may have been decided, when only what undoes it is left.
+      const { ended } = live?.record.survival ?? {}
+      const survival = ended === undefined ? record.survival : { ...record.survival, ended }
+      const current = { ...(live?.record ?? record), survival }
       if (live !== undefined) live.record = current
       return parts.log.amend(job, current, () => {})
     }),
     parts.running
   ).pipe(Effect.ignore)
 
-/** What is run in the place of a handler that is not there: nothing, until the next start. */
+/** Returns the record of a job whose handler is not there. */
+const parked = (record: Survivor, { code }: ArcpError): Survivor => ({
+  ...record,
+  survival: { ...record.survival, left: true, parked: code.toLowerCase() }
+})
+
+const tellParked = ({ message }: ArcpError) => Effect.logWarning(`job parked: ${message}`)
+
+/** What is run in the place of a handler that is not there, of a job for which others are in memory: nothing. */
 const park = (parts: JobParts, job: JobLog, record: Survivor, why: ArcpError): Effect.Effect<never> =>
-  put(parts, job, {
-    ...record,
-    survival: { ...record.survival, left: true, parked: why.code.toLowerCase() }
-  }).pipe(Effect.zipRight(Effect.logWarning(`job parked: ${why.message}`)), Effect.zipRight(Effect.never))
+  put(parts, job, parked(record, why)).pipe(Effect.zipRight(tellParked(why)), Effect.zipRight(Effect.never))
+
+/** Stores that a job waits for its handler, of which nothing is in memory until that is back at a start. */
+const parkUnloaded = (
+  parts: JobParts,
+  { survival, ...record }: Survivor,
+  why: ArcpError,
+  resting: LiveJob | undefined
+): Effect.Effect<void, InternalError> =>
+  Effect.gen(function* () {
+    const { log, waits } = parts
+    const dueAt = Math.min(never, Limits.endsAt({ ...record, survival }))
+    const waiting = { ...survival.waiting, dueAt }
+    const unloaded = parked({ ...record, survival: { ...survival, waiting } }, why)
+    if (resting !== undefined) resting.record = unloaded
+    yield* log.holding(unloaded, (job) =>
+      Effect.gen(function* () {
+        yield* log.amend(job, unloaded, () => {
+          if (survival.waiting === undefined) waits.rests(record.principal, dueAt)
+          else waits.due(dueAt)
+        })
+        if (record.parentJobId !== undefined && resting === undefined)
+          yield* Resting.place(parts, unloaded, job)
+      })
+    )
+    yield* tellParked(why)
+  })
 
 /** Waits for what becomes of its children and for its pause, counts the attempt, and says so. */
 const begin = (
@@ -83,14 +101,19 @@ const begin = (
 ): Effect.Effect<void, ArcpError> =>
   Effect.gen(function* () {
     const { log, now, options } = parts
-    const survival = Survivals.again(record.survival, progress, record.survival.left !== true)
-    const loop = Survivals.crashLoop(survival, options)
+    const { parked, waiting } = record.survival
+    // One that was unloaded goes on as though it had been in memory all the time.
+    const goesOn = waiting !== undefined && parked === undefined
+    const survival = goesOn
+      ? Survivals.loaded(record.survival, progress)
+      : Survivals.again(record.survival, progress, record.survival.left !== true)
+    const loop = goesOn ? undefined : Survivals.crashLoop(survival, options)
     if (loop !== undefined) return yield* loop
     // Before the handler can end: nothing outlives its parent.
     yield* Effect.forEach(children, (jobId) => parts.unsettled.settled(jobId), { discard: true })
-    yield* Effect.sleep(Survivals.pauseBefore(survival, options))
+    if (!goesOn) yield* Effect.sleep(Survivals.pauseBefore(survival, options))
     yield* put(parts, job, { ...record, survival })
-    yield* log.append(job, recovered(now(), survival.attempt))
+    if (!goesOn) yield* log.append(job, recovered(now(), survival.attempt))
   })
 
 /** Returns the handler with the input that is stored. */
@@ -106,7 +129,7 @@ const handlerOf = (
     return yield* agent.prepare(JSON.parse(input))
   })
 
-/** Returns the agent of a stored job. */
+/** Returns the agent of a stored job, as it was when the job began. */
 export const resolve = (
   registry: JobParts["registry"],
   agent: string
@@ -115,6 +138,21 @@ export const resolve = (
     onNone: () => Effect.fail(new AgentNotAvailable({ message: `${agent} is no agent` })),
     onSome: registry.resolve
   })
+
+/** Of a job that is loaded, and not run again at the start. */
+export interface Loaded {
+  /** Of a job that has its place below its parent. */
+  readonly resting: LiveJob | undefined
+  /** Called when it has a place among the running jobs, which its hold gives back. */
+  readonly keep: (hold: Hold) => void
+}
+
+/** Why a job is run again, other than that its process has ended. */
+export interface RerunOptions {
+  readonly loaded?: Loaded | undefined
+  /** It has ended, but for what undoes what it has done. */
+  readonly settling?: Settling | undefined
+}
 
 /**
  * Makes a job what it was, with the children that were open with it, and runs its handler again, or what undoes what it has
@@ -125,15 +163,17 @@ export const rerun = (
   reopen: Reopen,
   record: Survivor,
   children: ReadonlyArray<string>,
-  settling?: Settling
+  { loaded, settling }: RerunOptions = {}
 ): Effect.Effect<void, InternalError> =>
   Effect.gen(function* () {
     const { log, options, owners, registry, running, store, turn } = parts
-    const parent = record.parentJobId === undefined ? undefined : running.get(record.parentJobId)
-    const job = yield* log.reopenJob(record, { parent: parent?.log })
-    const session = owners.session(record.sessionId) ?? (yield* absentOwner(parts, record, record.survival))
-    const journal = yield* Faults.storage(Journal.load(record.jobId, store, turn, options))
     const found = yield* Effect.either(resolve(registry, record.agent))
+    if (Either.isLeft(found) && children.length === 0 && settling === undefined)
+      return yield* parkUnloaded(parts, record, found.left, loaded?.resting)
+    const parent = record.parentJobId === undefined ? undefined : running.get(record.parentJobId)
+    const absent = loaded?.resting?.owner ?? (yield* absentOwner(parts, record, record.survival))
+    const journal = yield* Faults.storage(Journal.load(record.jobId, store, turn, options))
+    const job = yield* log.reopenJob(record, { parent: parent?.log })
     const run = Either.match(found, {
       onLeft: (why): Candidate["run"] => why,
       onRight: (agent) => Effect.flatten(handlerOf(parts, record, agent))
@@ -142,7 +182,7 @@ export const rerun = (
     const isParked = Either.isLeft(found) && settling === undefined
     yield* reopen({
       candidate: {
-        session: owners.session(record.sessionId) ?? session,
+        session: owners.session(record.sessionId) ?? absent,
         record,
         run,
         begin: isParked
@@ -157,6 +197,7 @@ export const rerun = (
       },
       job,
       runs: Either.isRight(found),
+      loaded,
       over: settling?.over
     })
   })

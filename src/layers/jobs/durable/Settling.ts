@@ -20,17 +20,26 @@ export interface Settling {
   readonly over: Deferred.Deferred<void>
 }
 
-/** Tells whether steps of a stored job are to be undone when it does not succeed. */
-export const isDue = (
+/** What of a stored job is to be undone. */
+export interface StoredUndoing {
+  readonly isDue: boolean
+  /** Returns the keys of the steps that have not been undone. */
+  readonly left: () => ReadonlyArray<string>
+}
+
+/** Returns what of a stored job is to be undone when it does not succeed. */
+export const compensationsOf = (
   { options, store, turn }: JobParts,
   { jobId, survival }: JobRecord
-): Effect.Effect<boolean, InternalError> =>
+): Effect.Effect<StoredUndoing, InternalError> =>
   survival?.restart !== "steps"
-    ? Effect.succeed(false)
-    : Effect.map(
-        Faults.storage(Journal.load(jobId, store, turn, options)),
-        (journal) => new Compensations(journal).due.length > 0
-      )
+    ? Effect.succeed(nothing)
+    : Effect.map(Faults.storage(Journal.load(jobId, store, turn, options)), (journal) => {
+        const compensations = new Compensations(journal)
+        return { isDue: compensations.due.length > 0, left: () => compensations.left }
+      })
+
+const nothing: StoredUndoing = { isDue: false, left: () => [] }
 
 /** Returns how a job ends that is opened to be undone: as it was decided, unless it has been cancelled since. */
 const terminalOf = ({ now, options }: JobParts, record: JobRecord, ending: Ending): Terminal.Terminal => {
@@ -49,7 +58,7 @@ export const of = (
   Effect.gen(function* () {
     const settling = new Map<string, Settling>()
     for (const record of records)
-      if (record.survival?.ended !== undefined || (yield* isDue(parts, record)))
+      if (record.survival?.ended !== undefined || (yield* compensationsOf(parts, record)).isDue)
         settling.set(record.jobId, {
           terminal: terminalOf(parts, record, endingOf(record)),
           over: Deferred.unsafeMake(FiberId.none)

@@ -29,6 +29,7 @@ import { byteLength } from "../ResultWriter.js"
 import { Compensations } from "./Compensations.js"
 import type { About, Journal, KeyedKind, Known } from "./Journal.js"
 import * as Outcome from "./Outcome.js"
+import type { Presence } from "./Presence.js"
 import { RunningStep, type Whereabouts } from "./Running.js"
 
 /** What the steps of a job work on. */
@@ -38,6 +39,7 @@ export interface StepContext {
   readonly journal: Journal
   readonly whereabouts: Whereabouts
   readonly compensations: Compensations
+  readonly presence: Presence
   /** Epoch ms. */
   readonly now: () => number
   readonly awaitEmits: boolean
@@ -75,7 +77,7 @@ export const committed = ({ job, log }: StepContext): Effect.Effect<void, Intern
  * process: there nothing is begun any more.
  */
 export const keyed = <A, E, R>(
-  { job, journal, whereabouts }: Pick<StepContext, "job" | "journal" | "whereabouts">,
+  { job, journal, presence, whereabouts }: Pick<StepContext, "job" | "journal" | "presence" | "whereabouts">,
   kind: KeyedKind,
   key: string,
   use: (known: Known, within: RunningStep | undefined) => Effect.Effect<A, E, R>
@@ -85,7 +87,7 @@ export const keyed = <A, E, R>(
     const within = whereabouts.stepOf(fiber as Fiber.RuntimeFiber<unknown, unknown>)
     const passes = within === undefined && whereabouts.isOwn(fiber as Fiber.RuntimeFiber<unknown, unknown>)
     return Effect.acquireUseRelease(
-      journal.claim(kind, key),
+      Effect.tap(journal.claim(kind, key), () => presence.begin()),
       (known) =>
         // A handler that is run for its compensations only does nothing that it has not done.
         journal.settling && known.size === undefined && within === undefined && !Compensations.isKey(key)
@@ -94,6 +96,7 @@ export const keyed = <A, E, R>(
       (known) =>
         Effect.sync(() => {
           known.running = false
+          presence.end()
           if (passes) journal.pass()
         })
     )
@@ -239,7 +242,7 @@ const sleepOnce = (
         yield* restore(tell(context, body, journal.entry(known, about)))
       }
       yield* restore(committed(context))
-      yield* restore(sleepUntil(until))
+      yield* restore(context.presence.waiting({ until }, sleepUntil(until)))
       yield* commitOutcome(context, known, about, { state: "ended", text: "{}" }, 0, restore)
     })
   )
@@ -278,8 +281,9 @@ const undoing = <A, AI, E, EI, RC>(
       )
 }
 
-/** Returns `step` and `sleep` of a job. */
-export const make = (context: StepContext): Pick<JobService, "step" | "sleep"> => ({
+/** Returns `step`, `sleep` and `hold` of a job. */
+export const make = (context: StepContext): Pick<JobService, "step" | "sleep" | "hold"> => ({
+  hold: (effect) => context.presence.hold(effect),
   step: <A, E = never, R = never, AI = unknown, EI = unknown, RC = never>(
     key: string,
     effect: Effect.Effect<A, E, R>,
@@ -326,8 +330,9 @@ const notDurable = Effect.dieMessage(
 )
 
 /** What an agent that is not durable has in their place. */
-export const none: { readonly step: RunStep } & Pick<JobService, "sleep" | "input"> = {
+export const none: { readonly step: RunStep } & Pick<JobService, "sleep" | "hold" | "input"> = {
   step: () => notDurable,
   sleep: () => notDurable,
+  hold: (effect) => effect,
   input: () => notDurable
 }

@@ -30,13 +30,23 @@ export const begun = (
 
 /** Returns the survival of a job whose handler is begun again, now that it has come as far as `progress`. */
 export const again = (
-  { left: _, parked: __, ...before }: Survival,
+  { left: _, parked: __, waiting: ___, ...before }: Survival,
   progress: number,
   died: boolean
 ): Survival => ({
   ...before,
   attempt: before.attempt + 1,
   deaths: !died ? before.deaths : progress > before.progress ? 1 : before.deaths + 1,
+  progress
+})
+
+/** Returns the survival of a job that was unloaded, and is loaded again: that is no attempt. */
+export const loaded = (
+  { left: _, parked: __, waiting: ___, ...before }: Survival,
+  progress: number
+): Survival => ({
+  ...before,
+  deaths: progress > before.progress ? 0 : before.deaths,
   progress
 })
 

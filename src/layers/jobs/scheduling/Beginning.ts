@@ -11,6 +11,7 @@ import * as Tracing from "../../../services/runtime/Tracing.js"
 import type { JobRecord } from "../../../services/store/Store.js"
 import type { Candidate } from "../Candidate.js"
 import { Journal } from "../durable/Journal.js"
+import { absentOwner } from "../durable/Owners.js"
 import type { Reopen } from "../durable/Reopening.js"
 import * as Rerun from "../durable/Rerun.js"
 import * as Survival from "../durable/Survival.js"
@@ -69,7 +70,7 @@ export const begin = (parts: JobParts, reopen: Reopen, job: QueuedJob): Effect.E
       agent.restart === undefined
         ? undefined
         : yield* Faults.storage(Journal.load(jobId, store, turn, options))
-    const session = job.session ?? (yield* Rerun.absentOwner(parts, job.record, job.record.queued))
+    const session = job.session ?? (yield* absentOwner(parts, job.record, job.record.queued))
     const opened = yield* log.reopenJob(job.record)
     const run: Candidate["run"] =
       input === undefined

@@ -1,0 +1,187 @@
+/**
+ * Jobs of which nothing runs: they wait unloaded, or are parked. One that was submitted is a row of the store and nothing
+ * else; it has a place among the running jobs only while it is being ended. One that was delegated keeps its place below its
+ * parent, which runs. Whatever ends such a job ends it here, and loads nothing.
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as FiberId from "effect/FiberId"
+import type { InternalError } from "../../../protocol/Errors.js"
+import type { JobLog } from "../../../services/log/EventLog.js"
+import { dueAt, type JobRecord, type Survival } from "../../../services/store/Store.js"
+import * as Faults from "../Faults.js"
+import type { JobParts } from "../JobParts.js"
+import { type Ending, LiveJob, parentEnded } from "../LiveJob.js"
+import { over } from "../over.js"
+import type { RunningJob } from "../RunningJobs.js"
+import { Surroundings } from "../Surroundings.js"
+import * as Terminal from "../Terminal.js"
+import * as Inputs from "./Inputs.js"
+import { absentOwner } from "./Owners.js"
+import * as Settling from "./Settling.js"
+
+/** A job that survives. */
+export type Survivor = JobRecord & { readonly survival: Survival }
+
+/** Returns the record of a job that survives. */
+export const survivor = (record: JobRecord | undefined): Survivor | undefined =>
+  record?.survival === undefined ? undefined : { ...record, survival: record.survival }
+
+/** Has a job loaded that is to be undone before it ends; returns whether it is, and ends there. */
+const attemptUndo = (
+  { running, waits }: JobParts,
+  job: RunningJob,
+  terminal: () => Terminal.Terminal
+): Effect.Effect<boolean> =>
+  Terminal.untilStored(
+    Effect.suspend(() => waits.undo(job, terminal())),
+    running
+  ).pipe(
+    Effect.catchAllCause((cause) =>
+      Effect.as(Effect.logError(`${job.live.record.jobId} could not be undone`, cause), false)
+    )
+  )
+
+/** Returns what a job has to undo; nothing when that cannot be read until the runtime is gone. */
+const compensationsOf = (parts: JobParts, record: JobRecord) =>
+  Terminal.untilStored(Settling.compensationsOf(parts, record), parts.running).pipe(
+    Effect.catchAllCause((cause) =>
+      Effect.as(Effect.logError(`what ${record.jobId} has to undo could not be read`, cause), undefined)
+    )
+  )
+
+/** Writes the end of a job of which nothing runs; of one that goes on in the next process nothing. */
+const conclude = (parts: JobParts, { live, log: job }: RunningJob): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    yield* live.cancelStored
+    const { ending } = live
+    if (ending !== undefined && ending._tag !== "Leave") {
+      const at = parts.now()
+      const terminalNow = () =>
+        Terminal.ended(live.ending ?? ending, live.record, at, parts.options.maxOutboundFrameBytes)
+      const undoing = yield* compensationsOf(parts, live.record)
+      if (undoing?.isDue === true && (yield* attemptUndo(parts, { live, log: job }, terminalNow))) return
+      const last = () => (undoing === undefined ? terminalNow() : Terminal.notUndone(terminalNow(), undoing))
+      yield* Inputs.endStored(parts, job, live)
+      const terminal = yield* Effect.gen(() =>
+        Terminal.write(parts, job, live.owner, last, at, () => live.record)
+      )
+      live.status = terminal.status
+      if (live.awaited !== undefined) yield* Deferred.complete(live.awaited.outcome, terminal.outcome)
+      yield* Effect.logInfo(`job ended, without being loaded: ${terminal.status}`)
+    }
+    parts.waits.over(live.record.principal)
+    live.over()
+  })
+
+/** Has a job rest: it is ended here, whatever ends it. `over` is called when that is done. */
+export const rest = (
+  parts: JobParts,
+  job: RunningJob,
+  surroundings: Surroundings,
+  over: () => void
+): void => {
+  const { live } = job
+  parts.running.add(job)
+  live.over = over
+  live.rest(() => {
+    live.rests = undefined
+    const ended = parts.underway.begin()
+    surroundings.forkUninterruptible(conclude(parts, job)).addObserver(ended)
+  })
+}
+
+/** Gives a job of which nothing runs its place among the running ones, and below its parent. */
+export const place = (
+  parts: JobParts,
+  record: Survivor,
+  job: JobLog,
+  done: () => void = () => {}
+): Effect.Effect<RunningJob, InternalError> =>
+  Effect.gen(function* () {
+    const parent = record.parentJobId === undefined ? undefined : parts.running.get(record.parentJobId)
+    const session =
+      parts.owners.session(record.sessionId) ?? (yield* absentOwner(parts, record, record.survival))
+    const live = new LiveJob(record, session, parent?.live)
+    live.status = "running"
+    if (live.awaited !== undefined) Deferred.unsafeDone(live.awaited.opened, Effect.succeed(job))
+    const resting = { live, log: job }
+    const disown = parts.owners.own(live)
+    rest(parts, resting, yield* Surroundings.of(record), () => {
+      disown()
+      over(parts, { parent, record }, live)
+      done()
+    })
+    // Its parent may have ended since, or be about to.
+    if (record.parentJobId !== undefined && parent?.live.takeChild(live) !== true) live.end(parentEnded)
+    return resting
+  })
+
+/**
+ * Returns a job of which nothing runs with a place among the running ones, for whoever ends it right then; `undefined` when
+ * there is no such job. A job that runs is returned as it is.
+ */
+const rouse = (parts: JobParts, jobId: string): Effect.Effect<RunningJob | undefined, InternalError> =>
+  Effect.gen(function* () {
+    const { log, running, store, underway, waits } = parts
+    yield* waits.lock(jobId)
+    const unlock = Effect.sync(() => waits.unlock(jobId))
+    const found = running.get(jobId)
+    const record =
+      found === undefined
+        ? survivor(yield* Effect.onError(Faults.storage(store.job(jobId)), () => unlock))
+        : undefined
+    if (record === undefined || dueAt(record) === undefined) return yield* Effect.as(unlock, found)
+    const placed = Deferred.unsafeMake<RunningJob, InternalError>(FiberId.none)
+    const ended = Deferred.unsafeMake<void>(FiberId.none)
+    const held = log.holding(record, (job) =>
+      place(parts, record, job, () => Deferred.unsafeDone(ended, Effect.void)).pipe(
+        Effect.tap((resting) => Deferred.succeed(placed, resting)),
+        Effect.zipRight(Deferred.await(ended))
+      )
+    )
+    yield* underway.fork(
+      held.pipe(
+        Effect.catchAllCause((cause) => Deferred.failCause(placed, cause)),
+        Effect.ensuring(unlock),
+        Effect.uninterruptible
+      )
+    )
+    return yield* Deferred.await(placed)
+  })
+
+/** Runs `use`, which ends it, with a job that runs or of which nothing runs; with `undefined` when it has ended. */
+export const ending = <A, E>(
+  parts: JobParts,
+  jobId: string,
+  use: (job: RunningJob | undefined) => Effect.Effect<A, E>
+): Effect.Effect<A, E | InternalError> =>
+  Effect.uninterruptible(
+    Effect.suspend((): Effect.Effect<A, E | InternalError> => {
+      const job = parts.running.get(jobId)
+      return job === undefined ? Effect.flatMap(rouse(parts, jobId), use) : use(job)
+    })
+  )
+
+/** Rows that are read at once. */
+const page = 500
+
+/** Ends the jobs that wait as rows, and of which `isMeant` is true; returns when they have ended. */
+export const endRows = (
+  parts: JobParts,
+  isMeant: (record: JobRecord) => boolean,
+  how: Ending
+): Effect.Effect<void, InternalError> =>
+  Effect.gen(function* () {
+    let after: JobRecord | undefined
+    for (;;) {
+      const records: ReadonlyArray<JobRecord> = yield* Faults.storage(
+        parts.store.jobs({ principals: "everyone", waiting: "rows", after, limit: page })
+      )
+      for (const { jobId } of records.filter(isMeant))
+        yield* ending(parts, jobId, (job) => Effect.sync(() => job?.live.end(how)))
+      after = records.at(-1)
+      if (after === undefined || records.length < page) return
+      yield* parts.turn.next
+    }
+  })

@@ -1,0 +1,124 @@
+/**
+ * Taking a job out of memory that only waits. To its handler that is a crash: the log is closed for this load first, so that
+ * nothing of what its finalizers do is in it; then the handler is interrupted, and has the grace to let go of what it holds.
+ * What the job waits for is stored last, and only with that commit is the job unloaded: until then whatever ends it takes the
+ * place of the unloading, and a process that dies has died in a job that ran.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type { Scope } from "effect/Scope"
+import { type JobRecord, never } from "../../../services/store/Store.js"
+import type { JobParts } from "../JobParts.js"
+import * as Limits from "../Limits.js"
+import type { Hold } from "../Reservations.js"
+import type { RunningJob } from "../RunningJobs.js"
+import type { Surroundings } from "../Surroundings.js"
+import * as Terminal from "../Terminal.js"
+import type { Waits } from "./Presence.js"
+import * as Resting from "./Resting.js"
+
+/** Begins to unload a job, unless it does anything else meanwhile, or others depend on it. */
+export const begin = ({ log, options, running, waits }: JobParts, jobId: string): void => {
+  waits.idles(jobId, false)
+  const job = running.get(jobId)
+  if (job === undefined) return
+  const { live } = job
+  if (waits.isLocked(jobId)) return waits.idles(jobId, true)
+  const isWanted =
+    live.presence?.isIdle !== true ||
+    live.children.size > 0 ||
+    live.ending !== undefined ||
+    live.exit !== undefined
+  if (isWanted || waits.countOf(live.record.principal) >= options.maxWaitingJobsPerPrincipal) return
+  live.waitsFor = live.presence?.current
+  waits.take(jobId)
+  live.settled = () => waits.unlock(jobId)
+  log.leaveJob(job.log)
+  live.end({ _tag: "Unload" })
+}
+
+/** Returns the record of a job that waits for something from now on, unloaded. */
+const waiting = (record: JobRecord, { inputs, sleepingUntil, until }: Waits): JobRecord => {
+  const { survival } = record
+  if (survival === undefined) return record
+  const { waitingFor = inputs } = record
+  // Answered while it was unloaded.
+  const isAnswered = inputs.some((inputId) => !waitingFor.includes(inputId))
+  const dueAt = isAnswered ? 0 : Math.min(never, until, Limits.endsAt(record))
+  return { ...record, survival: { ...survival, waiting: { sleepingUntil, dueAt } } }
+}
+
+/** Returns the record of a job that waits unloaded, and is to be loaded now. */
+export const dueNow = (record: JobRecord): JobRecord => {
+  const { survival } = record
+  return survival?.waiting === undefined
+    ? record
+    : { ...record, survival: { ...survival, waiting: { ...survival.waiting, dueAt: 0 } } }
+}
+
+const noWaits: Waits = { sleepingUntil: undefined, until: 0, inputs: [] }
+
+/** Stores that a job is unloaded, whose handler has been interrupted. Returns whether it is: something else may end it. */
+export const finish = (
+  parts: JobParts,
+  job: RunningJob,
+  hold: Hold,
+  surroundings: Surroundings
+): Effect.Effect<boolean> =>
+  Effect.gen(function* () {
+    const { log, running, waits } = parts
+    const { live } = job
+    const isUnloading = () => live.ending?._tag === "Unload"
+    yield* Effect.ignore(log.flush(job.log))
+    if (!isUnloading()) return false
+    const before = live.record
+    const record = waiting(before, live.waitsFor ?? noWaits)
+    // Whatever else changes it from here on changes it as it is then.
+    live.record = record
+    const { dueAt = never } = record.survival?.waiting ?? {}
+    let unloaded = false
+    const onCommit = () => {
+      if (!isUnloading()) return
+      unloaded = true
+      hold.giveBackPlaces()
+      const over = hold.handOver()
+      const resting = { live, log: log.letGo(job.log) }
+      if (live.parent === undefined) over()
+      else Resting.rest(parts, resting, surroundings, over)
+      waits.rests(record.principal, dueAt)
+    }
+    yield* Effect.suspend(() => log.amend(job.log, live.record, onCommit)).pipe(
+      Effect.retry({ schedule: Terminal.pauses, while: () => !running.abandoned && isUnloading() }),
+      Effect.ignoreLogged
+    )
+    if (!unloaded) live.record = awake(live.record)
+    return unloaded
+  })
+
+/** Returns the record of a job that is in memory. */
+const awake = (record: JobRecord): JobRecord => {
+  if (record.survival === undefined) return record
+  const { waiting: _, ...survival } = record.survival
+  return { ...record, survival }
+}
+
+/** How many jobs begin to be unloaded between two turns of the event loop. */
+const atOnce = 64
+
+/** Unloads jobs that have only waited for long enough, for as long as the scope is open: one timer for all. */
+export const start = (parts: JobParts): Effect.Effect<void, never, Scope> => {
+  const { options, turn, waits } = parts
+  const unloadAfter = Duration.toMillis(options.unloadAfter)
+  const next = Effect.suspend(() => {
+    for (let begun = 0; begun < atOnce; begun++) {
+      const longest = waits.longestIdle
+      if (longest === undefined) return waits.idling.wait
+      const left = waits.isCrowded ? 0 : unloadAfter - longest.ms
+      if (left > 0) return Effect.raceFirst(Limits.sleepFor(left), waits.idling.wait)
+      begin(parts, longest.jobId)
+    }
+    return turn.next
+  })
+  // A turn later: what has just ended a wait has been seen by then.
+  return Effect.asVoid(Effect.forkScoped(Effect.forever(Effect.zipRight(turn.next, next))))
+}

@@ -1,0 +1,146 @@
+/**
+ * What is in memory of jobs that only wait: which of those that are loaded do nothing else, since when; which are being
+ * loaded, unloaded or ended right now; how many wait unloaded, and when the next of them is due. Of a job that is unloaded there
+ * is nothing here.
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as FiberId from "effect/FiberId"
+import type { InternalError } from "../../../protocol/Errors.js"
+import { Signal } from "../../../services/runtime/Signal.js"
+import { never } from "../../../services/store/Store.js"
+import { CountByKey } from "../CountByKey.js"
+import type { RunningJob } from "../RunningJobs.js"
+import type { Terminal } from "../Terminal.js"
+
+/** Keeps what is known of jobs that only wait. */
+export class Waits {
+  private readonly locks = new Map<string, Deferred.Deferred<void>>()
+  /** Jobs that are loaded and do nothing but wait, and since when, longest first. */
+  private readonly idle = new Map<string, number>()
+  private readonly counts = new CountByKey()
+  /**
+   * Opens a job of which nothing runs, and that is ending, for what undoes what it has done; returns whether it
+   * is, and ends there. Loading.ts says how.
+   */
+  undo: (job: RunningJob, terminal: Terminal) => Effect.Effect<boolean, InternalError> = () =>
+    Effect.succeed(false)
+  /** Given when a job begins to only wait, or there is no room for those that are due. */
+  readonly idling = new Signal()
+  /** Given when a job is due earlier than was known. */
+  readonly waking = new Signal()
+  /** Epoch ms at which the next job may be due. */
+  nextDue = 0
+  /** Jobs that were due and are loaded. */
+  private woken = 0
+  /** Who waits for room for another. */
+  private readonly queue = new Set<() => void>()
+
+  constructor(
+    /** Milliseconds that only go forward. */
+    private readonly elapsed: () => number,
+    private readonly maxWoken: number
+  ) {}
+
+  /** Waits until nobody loads, unloads or ends a job, and keeps others from it until {@link unlock}. */
+  lock(jobId: string): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const other = this.locks.get(jobId)
+      if (other !== undefined) return Effect.zipRight(Deferred.await(other), this.lock(jobId))
+      this.take(jobId)
+      return Effect.void
+    })
+  }
+  isLocked(jobId: string): boolean {
+    return this.locks.has(jobId)
+  }
+  /** Locks a job that is not. */
+  take(jobId: string): void {
+    this.locks.set(jobId, Deferred.unsafeMake(FiberId.none))
+  }
+  unlock(jobId: string): void {
+    const lock = this.locks.get(jobId)
+    this.locks.delete(jobId)
+    if (lock !== undefined) Deferred.unsafeDone(lock, Effect.void)
+  }
+  /** Runs `use` while nobody else loads, unloads or ends a job. */
+  locked<A, E>(jobId: string, use: Effect.Effect<A, E>): Effect.Effect<A, E> {
+    return Effect.acquireUseRelease(
+      this.lock(jobId),
+      () => use,
+      () => Effect.sync(() => this.unlock(jobId))
+    )
+  }
+
+  /** A job that is loaded begins to only wait, or does something else again. */
+  idles(jobId: string, isIdle: boolean): void {
+    this.idle.delete(jobId)
+    if (!isIdle) return
+    this.idle.set(jobId, this.elapsed())
+    this.idling.give()
+  }
+  /** Returns the job that has only waited for longest, and for how many milliseconds. */
+  get longestIdle(): { readonly jobId: string; readonly ms: number } | undefined {
+    for (const [jobId, since] of this.idle) return { jobId, ms: this.elapsed() - since }
+    return undefined
+  }
+  get allIdle(): ReadonlyArray<string> {
+    return [...this.idle.keys()]
+  }
+
+  /** Counts jobs that wait unloaded, as they are stored. */
+  begin(counts: ReadonlyMap<string, number>): void {
+    for (const [principal, count] of counts) this.counts.add(principal, count)
+  }
+  /** How many jobs of a principal wait unloaded. */
+  countOf(principal: string): number {
+    return this.counts.get(principal)
+  }
+  /** A job waits unloaded. */
+  rests(principal: string, dueAt: number): void {
+    this.counts.add(principal, 1)
+    this.due(dueAt)
+  }
+  /** A job that has waited unloaded is loaded, or has ended. */
+  over(principal: string): void {
+    this.counts.add(principal, -1)
+  }
+  /** Something is to be done with a job at this time. */
+  due(at: number): void {
+    if (at >= this.nextDue) return
+    this.nextDue = at
+    this.waking.give()
+  }
+  /** Whoever attends to what is due begins to look: what is told from here on counts beside what is found. */
+  looking(): void {
+    this.nextDue = never
+  }
+  /** Whoever looked has found that there is nothing to do before this time. */
+  found(at: number): void {
+    this.nextDue = Math.min(this.nextDue, at)
+  }
+
+  /** Takes a place among the jobs that were due and are loaded, or waits for one. */
+  readonly place: Effect.Effect<void> = Effect.async<void>((resume) => {
+    const enter = () => {
+      this.woken++
+      resume(Effect.void)
+    }
+    if (this.woken < this.maxWoken) return enter()
+    this.queue.add(enter)
+    this.idling.give()
+    return Effect.sync(() => this.queue.delete(enter))
+  })
+  /** Gives such a place back. */
+  leave(): void {
+    this.woken--
+    for (const enter of this.queue) {
+      this.queue.delete(enter)
+      return enter()
+    }
+  }
+  /** Whether jobs are due for which there is no room: those that only wait are to make it at once. */
+  get isCrowded(): boolean {
+    return this.queue.size > 0
+  }
+}

@@ -1,0 +1,527 @@
+/** Jobs of which nothing runs: how they end without being loaded, what they do not take up, and what they are loaded with. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as TestClock from "effect/TestClock"
+import * as Vendor from "../../../src/protocol/Vendor.js"
+import { Credentials } from "../../../src/services/credentials/Credentials.js"
+import { never } from "../../../src/services/store/Store.js"
+import { open } from "../../support/Wire.js"
+import { makeStore, pong, restarted, resume, type Session, submit } from "./support.js"
+import {
+  asleep,
+  durable,
+  isEnd,
+  isSleep,
+  sleeper,
+  sleeping,
+  start,
+  told,
+  unloaded,
+  until
+} from "./unloading.js"
+
+/** When the lease is over that jobs are given here. */
+const expires_at = "1970-01-01T00:20:00.000Z"
+
+const ended = (session: Session, jobId: string) =>
+  Effect.map(
+    session.next((frame) => isEnd(frame) && frame.job_id === jobId),
+    ({ payload }) => payload.code ?? payload.result
+  )
+
+describe("a job that is unloaded ends without being loaded", () => {
+  it.scoped("when it is cancelled", () =>
+    Effect.gen(function* () {
+      const did: Array<string> = []
+      const { jobId, session, store } = yield* asleep(sleeper(did))
+      const ids = [1, 2].map(() => session.request("job.cancel", { reason: "enough" }, { job_id: jobId }))
+      yield* Effect.all(ids)
+      yield* session.expect("job.cancelled")
+      yield* session.expect("job.cancelled")
+      assert.strictEqual(yield* ended(session, jobId), "CANCELLED")
+      assert.lengthOf(did, 3)
+      assert.lengthOf(yield* store.store.due({ by: never, limit: 10 }), 0)
+      yield* session.request("job.cancel", {}, { job_id: jobId })
+      yield* session.expect("job.cancelled")
+      yield* TestClock.adjust("2 hours")
+      yield* pong(session)
+      assert.lengthOf(session.seen.filter(isEnd), 1)
+      assert.deepStrictEqual(told(session), [
+        "running",
+        "begins",
+        "a#1 started",
+        "a#1 ended",
+        "nap#1 started"
+      ])
+    })
+  )
+
+  it.scoped("when it was to be cancelled and the process has died", () =>
+    Effect.gen(function* () {
+      const did: Array<string> = []
+      const { jobId, process, session, store } = yield* asleep(sleeper(did))
+      // The wish is stored, and then nothing more.
+      yield* session.request("job.cancel", {}, { job_id: jobId })
+      yield* session.expect("job.cancelled")
+      const wished = yield* store.store.job(jobId)
+      yield* process.kill
+      if (wished?.endedAt === undefined) assert.isDefined(wished?.cancelRequested)
+      const second = yield* start(restarted(store), [sleeper(did)])
+      const again = yield* second.run(open(resume(session, 0)))
+      assert.strictEqual(yield* ended(again, jobId), "CANCELLED")
+      assert.lengthOf(did, 3)
+      yield* second.stop
+    })
+  )
+
+  for (const [what, submitted, code] of [
+    ["its deadline passes", { max_runtime_sec: 600 }, "TIMEOUT"],
+    ["its lease expires", { lease_constraints: { expires_at } }, "LEASE_EXPIRED"]
+  ] as const)
+    for (const restarts of [false, true])
+      it.scoped(`when ${what}${restarts ? ", in the next process" : ""}`, () =>
+        Effect.gen(function* () {
+          const did: Array<string> = []
+          const { jobId, process, session, store } = yield* asleep(sleeper(did), { submitted })
+          if (!restarts) {
+            yield* TestClock.adjust("21 minutes")
+            assert.strictEqual(yield* ended(session, jobId), code)
+          } else {
+            yield* process.kill
+            yield* TestClock.adjust("2 hours")
+            const second = yield* start(restarted(store), [sleeper(did)])
+            const again = yield* second.run(open(resume(session, 0)))
+            assert.strictEqual(yield* ended(again, jobId), code)
+            yield* second.stop
+          }
+          assert.lengthOf(did, 3)
+        })
+      )
+
+  it.scoped("with its session, where that says so", () =>
+    Effect.gen(function* () {
+      const did: Array<string> = []
+      const { jobId, process, session } = yield* asleep(sleeper(did), { options: { cancelOnBye: true } })
+      const watcher = yield* process.run(open())
+      yield* watcher.request("job.subscribe", {}, { job_id: jobId })
+      yield* watcher.expect("job.subscribed")
+      yield* session.request("session.bye", {})
+      assert.strictEqual(yield* ended(watcher, jobId), "CANCELLED")
+      assert.lengthOf(did, 3)
+    })
+  )
+
+  it.scoped("with the runtime, where nothing outlives that", () =>
+    Effect.gen(function* () {
+      const did: Array<string> = []
+      const memory = yield* makeStore
+      const process = yield* start({ ...memory, store: { ...memory.store, kind: "memory" } }, [sleeper(did)])
+      const session = yield* process.run(open())
+      const jobs: Array<string> = []
+      for (let i = 0; i < 3; i++) jobs.push((yield* submit(session, "sleeper")).job_id as string)
+      yield* sleeping(session, jobs.length)
+      yield* TestClock.adjust("31 seconds")
+      for (const id of jobs) yield* unloaded(memory.store, id)
+      yield* Effect.forkDaemon(process.stop)
+      for (const id of jobs) {
+        const record = yield* until(
+          Effect.map(memory.store.job(id), (found) => (found?.endedAt === undefined ? undefined : found))
+        )
+        assert.strictEqual(record.status, "error")
+      }
+      assert.strictEqual(did.filter((what) => what === "load").length, 3)
+    })
+  )
+})
+
+describe("a job that is parked", () => {
+  const parked = Effect.gen(function* () {
+    const did: Array<string> = []
+    const { jobId, process, session, store } = yield* asleep(sleeper(did), {
+      submitted: { max_runtime_sec: 7_200 }
+    })
+    yield* process.kill
+    yield* TestClock.adjust("1 hour")
+    const second = restarted(store)
+    const without = yield* start(second, [])
+    const again = yield* without.run(open(resume(session, 0)))
+    const isParked = yield* until(
+      Effect.map(second.store.job(jobId), (record) => record?.survival?.parked !== undefined && record)
+    )
+    return { again, did, isParked, jobId, second, without }
+  })
+
+  it.scoped("is a row too, listed as such, and can be cancelled", () =>
+    Effect.gen(function* () {
+      const { again, did, isParked, jobId, without } = yield* parked
+      assert.strictEqual(isParked.survival?.waiting?.dueAt, 7_200_000)
+      yield* again.request("session.list_jobs", {})
+      const [entry] = (yield* again.expect("session.jobs")).payload.jobs
+      assert.deepStrictEqual([entry.parked, entry.status], ["agent_not_available", "running"])
+      yield* again.request("job.cancel", {}, { job_id: jobId })
+      assert.strictEqual(yield* ended(again, jobId), "CANCELLED")
+      assert.lengthOf(did, 3)
+      yield* without.stop
+    })
+  )
+
+  it.scoped("ends by its deadline", () =>
+    Effect.gen(function* () {
+      const { again, jobId, without } = yield* parked
+      yield* TestClock.adjust("1 hour")
+      assert.strictEqual(yield* ended(again, jobId), "TIMEOUT")
+      yield* without.stop
+    })
+  )
+
+  it.scoped("runs when its agent is back at a start", () =>
+    Effect.gen(function* () {
+      const { again, did, jobId, second, without } = yield* parked
+      yield* without.kill
+      const third = yield* start(restarted(second), [sleeper(did)])
+      const last = yield* third.run(open(resume(again, 0)))
+      assert.strictEqual(yield* ended(last, jobId), "rested")
+      assert.strictEqual(told(last).filter((line) => line === "b#1 ended").length, 1)
+      yield* third.stop
+    })
+  )
+})
+
+describe("what was delegated", () => {
+  const lease_request = { "agent.delegate": ["*"] }
+  const family = (did: Array<string>) => [
+    durable("child", (job) =>
+      Effect.gen(function* () {
+        did.push("child")
+        yield* job.sleep("nap", "1 hour")
+        return did.length
+      })
+    ),
+    durable("parent", (job) =>
+      Effect.gen(function* () {
+        did.push("parent")
+        const child = yield* job.delegate("child", {}, { key: "child" })
+        return yield* child.await
+      })
+    )
+  ]
+  const begun = Effect.gen(function* () {
+    const store = yield* makeStore
+    const did: Array<string> = []
+    const process = yield* start(store, family(did))
+    yield* Effect.addFinalizer(() => process.stop)
+    const session = yield* process.run(open())
+    const parent = (yield* submit(session, "parent", {}, { lease_request })).job_id as string
+    const child = (yield* session.next(isSleep)).job_id as string
+    yield* TestClock.adjust("31 seconds")
+    yield* unloaded(store.store, child)
+    return { child, did, parent, process, session, store }
+  })
+
+  it.scoped("is unloaded while its parent waits for it, who gets what it comes to", () =>
+    Effect.gen(function* () {
+      const { child, did, parent, session, store } = yield* begun
+      assert.deepStrictEqual(did, ["parent", "child"])
+      yield* TestClock.adjust("1 hour")
+      assert.strictEqual(yield* ended(session, child), 3)
+      assert.strictEqual(yield* ended(session, parent), 3)
+      assert.deepStrictEqual(did, ["parent", "child", "child"])
+      assert.lengthOf(yield* store.store.due({ by: never, limit: 10 }), 0)
+    })
+  )
+
+  it.scoped("ends with its parent, before it, and is not loaded for that", () =>
+    Effect.gen(function* () {
+      const { child, did, parent, session } = yield* begun
+      yield* session.request("job.cancel", {}, { job_id: parent })
+      const ends = [yield* session.next(isEnd), yield* session.next(isEnd)]
+      assert.deepStrictEqual(
+        ends.map(({ job_id, payload }) => [job_id, payload.code]),
+        [
+          [child, "CANCELLED"],
+          [parent, "CANCELLED"]
+        ]
+      )
+      assert.lengthOf(did, 2)
+    })
+  )
+
+  it.scoped("is cancelled by itself, and its parent learns of it", () =>
+    Effect.gen(function* () {
+      const { child, parent, session } = yield* begun
+      yield* session.request("job.cancel", {}, { job_id: child })
+      assert.strictEqual(yield* ended(session, child), "CANCELLED")
+      // The handler takes it for a defect.
+      assert.strictEqual(yield* ended(session, parent), "INTERNAL_ERROR")
+    })
+  )
+
+  it.scoped("stays unloaded over a restart, below its parent, which is run again", () =>
+    Effect.gen(function* () {
+      const { child, did, parent, process, session, store } = yield* begun
+      yield* process.kill
+      const next = restarted(store)
+      const second = yield* start(next, family(did))
+      const again = yield* second.run(open(resume(session, 0)))
+      yield* again.next(({ payload }) => payload.body?.phase === "recovered")
+      yield* pong(again)
+      assert.deepStrictEqual(did, ["parent", "child", "parent"])
+      yield* TestClock.adjust("1 hour")
+      assert.strictEqual(yield* ended(again, child), 4)
+      assert.strictEqual(yield* ended(again, parent), 4)
+      yield* second.stop
+    })
+  )
+
+  it.scoped("ends with a parent that is ended after a restart", () =>
+    Effect.gen(function* () {
+      const { child, did, parent, process, session, store } = yield* begun
+      yield* process.kill
+      const second = yield* start(restarted(store), family(did))
+      const again = yield* second.run(open(resume(session, 0)))
+      yield* again.next(({ payload }) => payload.body?.phase === "recovered")
+      yield* again.request("job.cancel", {}, { job_id: parent })
+      assert.strictEqual(yield* ended(again, child), "CANCELLED")
+      assert.strictEqual(yield* ended(again, parent), "CANCELLED")
+      assert.deepStrictEqual(did, ["parent", "child", "parent"])
+      yield* second.stop
+    })
+  )
+
+  it.scoped("is left with its parent by a runtime that is stopped", () =>
+    Effect.gen(function* () {
+      const { child, did, parent, process, session, store } = yield* begun
+      yield* process.stop
+      const second = yield* start(restarted(store), family(did))
+      const again = yield* second.run(open(resume(session, 0)))
+      yield* again.next(({ payload }) => payload.body?.phase === "recovered")
+      yield* TestClock.adjust("1 hour")
+      assert.strictEqual(yield* ended(again, child), 4)
+      assert.strictEqual(yield* ended(again, parent), 4)
+      yield* second.stop
+    })
+  )
+})
+
+describe("jobs that are unloaded", () => {
+  it.scoped("take no place under the caps of running jobs, and have a cap of their own", () =>
+    Effect.gen(function* () {
+      const store = yield* makeStore
+      const process = yield* start(store, [sleeper([])], {
+        maxJobsPerPrincipal: 1,
+        maxJobsPerSession: 1,
+        maxSubscriptionsPerSession: 1,
+        maxWaitingJobsPerPrincipal: 2
+      })
+      yield* Effect.addFinalizer(() => process.stop)
+      const session = yield* process.run(open())
+      for (let i = 0; i < 3; i++) {
+        const { job_id } = yield* submit(session, "sleeper")
+        yield* session.next(isSleep)
+        yield* TestClock.adjust("31 seconds")
+        if (i < 2) yield* unloaded(store.store, job_id)
+      }
+      yield* pong(session)
+      assert.lengthOf(yield* store.store.due({ by: never, limit: 10 }), 2)
+      const id = yield* session.request("job.submit", { agent: "sleeper", input: {} })
+      const refused = yield* session.next(({ payload }) => payload.details?.request_id === id)
+      assert.strictEqual(refused.payload.details.limit, "jobs_per_session")
+      // Its own jobs are no subscriptions.
+      const [{ jobId } = { jobId: "" }] = yield* store.store.due({ by: never, limit: 1 })
+      yield* session.request("job.subscribe", {}, { job_id: jobId })
+      yield* session.expect("job.subscribed")
+      yield* TestClock.adjust("61 minutes")
+      for (let i = 0; i < 3; i++) assert.strictEqual((yield* session.next(isEnd)).payload.result, "rested")
+    })
+  )
+
+  it.scoped("take their turn when many are due, those that only wait again at once making room", () =>
+    Effect.gen(function* () {
+      const store = yield* makeStore
+      let running = 0
+      let most = 0
+      const napper = durable("napper", (job) =>
+        Effect.gen(function* () {
+          yield* job.sleep("first", "1 hour")
+          yield* job.step(
+            "work",
+            Effect.acquireUseRelease(
+              Effect.sync(() => {
+                most = Math.max(most, ++running)
+              }),
+              () => Effect.sleep("1 second"),
+              () => Effect.sync(() => running--)
+            )
+          )
+          yield* job.sleep("second", "1 hour")
+          return "rested"
+        })
+      )
+      const process = yield* start(store, [napper], { maxWokenJobs: 2, unloadAfter: "10 minutes" })
+      yield* Effect.addFinalizer(() => process.stop)
+      const session = yield* process.run(open())
+      const jobs: Array<string> = []
+      for (let i = 0; i < 7; i++) jobs.push((yield* submit(session, "napper")).job_id as string)
+      yield* sleeping(session, jobs.length)
+      yield* TestClock.adjust("11 minutes")
+      for (const id of jobs) yield* unloaded(store.store, id)
+      yield* TestClock.adjust("49 minutes")
+      // Some seconds, and not four times ten minutes.
+      for (let second = 0; second < 10; second++) {
+        yield* TestClock.adjust("1 second")
+        yield* pong(session)
+      }
+      assert.strictEqual(told(session).filter((line) => line === "second#1 started").length, 7)
+      assert.strictEqual(most, 2)
+      for (let minute = 0; minute < 62; minute++) {
+        yield* TestClock.adjust("1 minutes")
+        yield* pong(session)
+      }
+      assert.lengthOf(session.seen.filter(isEnd), 7)
+    })
+  )
+
+  it.scoped("give their credentials back, and get others with what is left of their budget", () =>
+    Effect.gen(function* () {
+      const held = new Map<string, { readonly id: string; readonly value: string }>()
+      const budgets: Array<unknown> = []
+      let made = 0
+      const wire = (jobId: string) => {
+        const one = held.get(jobId)
+        return one === undefined
+          ? []
+          : [
+              {
+                id: one.id,
+                scheme: "bearer" as const,
+                value: Redacted.make(one.value),
+                endpoint: "https://llm"
+              }
+            ]
+      }
+      const credentials = Layer.succeed(Credentials, {
+        enabled: true,
+        mint: ({ budget, jobId }) =>
+          Effect.sync(() => {
+            assert.isFalse(held.has(jobId))
+            budgets.push([...budget.values()].map((amount) => Number(amount.value) / 10 ** amount.scale))
+            held.set(jobId, { id: `cred_${++made}`, value: `secret ${made}` })
+            return wire(jobId)
+          }),
+        held: wire,
+        rotate: () => Effect.die("not used here"),
+        release: (jobId) => Effect.sync(() => held.delete(jobId)),
+        outstanding: Effect.succeed([]),
+        revoke: () => Effect.void
+      })
+      const payer = durable("payer", (job) =>
+        Effect.gen(function* () {
+          yield* job.step("pay", job.metric({ name: "cost.x", value: 0.25, unit: "USD" }))
+          yield* job.sleep("nap", "1 hour")
+          yield* job.step("pay again", job.metric({ name: "cost.x", value: 0.25, unit: "USD" }))
+          return (yield* job.credentials).map(({ id }) => id)
+        })
+      )
+      const { jobId, session } = yield* asleep(payer, {
+        parts: { credentials },
+        submitted: { lease_request: { "cost.budget": ["USD:1"] } }
+      })
+      yield* until(Effect.sync(() => held.size === 0))
+      yield* TestClock.adjust("1 hour")
+      const rotated = yield* session.next(({ payload }) => payload.body?.phase === "credential_rotated")
+      assert.deepInclude(rotated.payload.body, { id: "cred_2", value: "secret 2" })
+      assert.deepStrictEqual(yield* ended(session, jobId), ["cred_2"])
+      assert.deepStrictEqual(budgets, [[1], [0.75]])
+      const remaining = session.seen.flatMap(({ payload }) =>
+        payload.body?.name === "cost.budget.remaining" ? [payload.body.value] : []
+      )
+      assert.deepStrictEqual(remaining, [0.75, 0.5])
+    })
+  )
+
+  it.scoped("are answered where they are: loaded with an answer, and for nothing else", () =>
+    Effect.gen(function* () {
+      const store = yield* makeStore
+      let loads = 0
+      const asks = durable("asks", (job) =>
+        Effect.gen(function* () {
+          loads++
+          return yield* job.input("approve", {
+            prompt: "Deploy?",
+            choices: ["yes", "no"],
+            expiresIn: "1 hour"
+          })
+        })
+      )
+      const process = yield* start(store, [asks])
+      yield* Effect.addFinalizer(() => process.stop)
+      const session = yield* process.run(open())
+      const answer = (to: Session, job_id: string, input_id: string, value: unknown) =>
+        Effect.gen(function* () {
+          const id = yield* to.request(Vendor.jobInput, { input_id, value }, { job_id })
+          const { payload } = yield* to.next(
+            ({ payload }) => payload.request_id === id || payload.details?.request_id === id
+          )
+          return payload.details?.reason ?? "accepted"
+        })
+      const ask = Effect.gen(function* () {
+        const job_id = (yield* submit(session, "asks")).job_id as string
+        const asked = yield* session.next(({ payload }) => payload.kind === Vendor.inputRequest)
+        return [job_id, asked.payload.body.input_id as string] as const
+      })
+      const [job, input] = yield* ask
+      const [other] = yield* ask
+      yield* TestClock.adjust("31 seconds")
+      yield* unloaded(store.store, job)
+      yield* unloaded(store.store, other)
+      assert.strictEqual(yield* answer(session, job, input, "perhaps"), "value")
+      yield* pong(session)
+      assert.strictEqual(loads, 2)
+      assert.strictEqual(yield* answer(session, job, input, "yes"), "accepted")
+      assert.strictEqual(yield* answer(session, job, input, "yes"), "accepted")
+      assert.strictEqual(yield* answer(session, job, input, "no"), "already_answered")
+      assert.strictEqual(yield* ended(session, job), "yes")
+      assert.strictEqual(loads, 3)
+      // Nobody answers the other.
+      yield* TestClock.adjust("1 hour")
+      yield* session.next((frame) => isEnd(frame) && frame.job_id === other)
+      assert.strictEqual(loads, 4)
+      const closed = session.seen.filter(({ payload }) => payload.kind === Vendor.inputClosed)
+      assert.deepStrictEqual(
+        closed.map(({ job_id, payload }) => [job_id, payload.body.reason]),
+        [
+          [job, "answered"],
+          [other, "expired"]
+        ]
+      )
+    })
+  )
+
+  it.scoped("that were answered right before the process died are loaded at the next start", () =>
+    Effect.gen(function* () {
+      const asks = durable("asks", (job) => job.input("approve", { prompt: "Deploy?" }))
+      const store = yield* makeStore
+      const process = yield* start(store, [asks])
+      const session = yield* process.run(open())
+      const job_id = (yield* submit(session, "asks")).job_id as string
+      const asked = yield* session.next(({ payload }) => payload.kind === Vendor.inputRequest)
+      yield* TestClock.adjust("31 seconds")
+      const { survival } = yield* unloaded(store.store, job_id)
+      assert.strictEqual(survival?.waiting?.dueAt, never)
+      yield* session.request(
+        Vendor.jobInput,
+        { input_id: asked.payload.body.input_id, value: "yes" },
+        { job_id }
+      )
+      yield* session.expect(Vendor.jobInputAccepted)
+      yield* process.kill
+      const second = yield* start(restarted(store), [asks])
+      const again = yield* second.run(open(resume(session, 0)))
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* ended(again, job_id), "yes")
+      yield* second.stop
+    })
+  )
+})
