@@ -95,7 +95,7 @@ const watchRss = (pid) => {
   }
 }
 
-const commandOf = (kind, store, extra, directory, { heap, profile }) =>
+const commandOf = (kind, store, extra, directory, { flags, heap, profile }) =>
   kind === "floor"
     ? [here("floor.mjs")]
     : [
@@ -107,19 +107,20 @@ const commandOf = (kind, store, extra, directory, { heap, profile }) =>
         ...stores[store](directory),
         // Idle sessions are measured idle.
         ...["--heartbeat-sec", "3600"],
-        ...[...limits, ...extra].flatMap((limit) => ["--limit", limit])
+        ...[...limits, ...extra].flatMap((limit) => ["--limit", limit]),
+        ...flags
       ]
 
 /**
  * Starts a server and resolves when it listens. `kind` is `floor` or `arcp`, `base` the directory in which
- * its database gets a directory of its own, `extra` further `--limit` values, `profile` the file that a CPU profile is
+ * its database gets a directory of its own, `extra` further `--limit` values, `flags` further flags, `profile` the file that a CPU profile is
  * written to (see `profiling.mjs`), `heap` the file that says what is in use (see `heap.mjs`).
  */
-export const startServer = async ({ kind, store, extra = [], base, heap, profile }) => {
+export const startServer = async ({ kind, store, extra = [], flags = [], base, heap, profile }) => {
   const directory = mkdtempSync(join(base, "arcp-bench-"))
   directories.add(directory)
   const child = register(
-    spawn(process.execPath, commandOf(kind, store, extra, directory, { heap, profile }), {
+    spawn(process.execPath, commandOf(kind, store, extra, directory, { flags, heap, profile }), {
       stdio: ["pipe", "pipe", "pipe"],
       env: { ...process.env, BENCH_PROFILE: profile, BENCH_HEAP: heap }
     })

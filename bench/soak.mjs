@@ -40,6 +40,9 @@ const limits = [
   "tailBytes=8000000"
 ]
 
+/** Sessions that are left are gone after half a minute: with ten, as usual, they would become more for longer than this lasts. */
+const window = ["--resume-window-sec", "30"]
+
 const done = { events: 0, jobs: 0, cancels: 0, resumes: 0, sessions: 0 }
 const until = performance.now() + Number(flags.minutes) * 60_000
 const isOver = () => performance.now() > until
@@ -162,7 +165,7 @@ const main = async () => {
   const directory = mkdtempSync(join(tmpdir(), "arcp-soak-"))
   const file = join(directory, "heap.json")
   const { dir: base, store } = flags
-  const server = await startServer({ kind: "arcp", store, extra: limits, base, heap: file })
+  const server = await startServer({ kind: "arcp", store, extra: limits, flags: window, base, heap: file })
   const workers = [emitting, emitting, small, small, cancelling].map((work) => work(server.target))
   const { heap, resident } = await observe(server, file)
   await Promise.all(workers)

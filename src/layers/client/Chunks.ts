@@ -8,7 +8,7 @@ import { ProtocolViolation } from "../../services/client/ArcpClient.js"
 export type ChunkBody = Body<"result_chunk">
 
 const violation = (message: string) => Exit.fail(new ProtocolViolation({ message }))
-const incomplete = () => violation("chunks are missing")
+const incomplete = () => violation("chunks are missing or out of order")
 const utf8 = new TextEncoder()
 
 const fromBase64 = (text: string): Uint8Array | undefined => {

@@ -71,8 +71,9 @@ export interface Header {
 }
 
 /**
- * Reads the header of a file that others may have open, without locks and without files beside it. Through SQLite, which
- * closes it only when nobody in this process has locks on it: the operating system would give up all of them.
+ * Reads the header of a file without a write-ahead log that others may have open, without locks and without files beside it.
+ * Through SQLite, which closes it only when nobody in this process has locks on it: the operating system would give up all
+ * of them.
  */
 export const readHeader = (path: string): Effect.Effect<Header, SqlError | StoreError> =>
   Effect.gen(function* () {

@@ -209,7 +209,10 @@ const regularFile = (path: string, name: string): Effect.Effect<number | undefin
     return stat.size
   })
 
-/** Reads the header of a file, so that not even the files SQLite works with appear beside a file that is refused. */
+/**
+ * Reads the header of a file, so that not even the files SQLite works with appear beside a file that is refused. Where there is
+ * a write-ahead log it may be half of what it is to be.
+ */
 const identityOfHeader = (path: string): Effect.Effect<Sqlite.Header, SqlError | StoreError> =>
   Effect.flatMap(client, ({ readHeader }) => readHeader(path))
 
@@ -236,9 +239,10 @@ const look = (path: string, name: string): Effect.Effect<number, StoreError> =>
     yield* oneName(path, name)
     if (size === undefined || size === 0) return 0
     const readOnly = connect({ filename: path, readonly: true, disableWAL: true }, name)
-    const inHeader = yield* identityOfHeader(path)
     const logged = yield* regularFile(`${path}-wal`, `${name}-wal`)
-    const identity = logged ? yield* Effect.flatMap(readOnly, identityOfDatabase) : inHeader
+    const identity = logged
+      ? yield* Effect.flatMap(readOnly, identityOfDatabase)
+      : yield* identityOfHeader(path)
     // What a crash between creating the file and its first migration leaves is as good as no file.
     if (identity.blank && identity.applicationId === 0 && identity.version === 0) return 0
     if (identity.applicationId !== applicationId)
