@@ -74,7 +74,7 @@ const one = (agent) =>
     yield* job.result
     const { system, user } = process.cpuUsage(cpu)
     return { wall: ((performance.now() - from) * 1_000) / count, cpu: (system + user) / count }
-  })
+  }).pipe(Effect.scoped)
 
 const measured = await Effect.gen(function* () {
   yield* one("steps")
@@ -84,7 +84,10 @@ const measured = await Effect.gen(function* () {
     pairs.push(
       run % 2 === 0
         ? { steps: yield* one("steps"), emits: yield* one("emits") }
-        : (({ emits, steps }) => ({ steps, emits }))({ emits: yield* one("emits"), steps: yield* one("steps") })
+        : (({ emits, steps }) => ({ steps, emits }))({
+            emits: yield* one("emits"),
+            steps: yield* one("steps")
+          })
     )
   return pairs
 }).pipe(Effect.provide(layer), Effect.runPromise)
