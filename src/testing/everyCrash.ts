@@ -4,8 +4,9 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import * as Stream from "effect/Stream"
 import type * as Registry from "../layers/agents/Registry.js"
-import type * as ArcpClient from "../layers/client/ArcpClient.js"
+import * as ArcpClient from "../layers/client/ArcpClient.js"
 import type { Event } from "../protocol/Event.js"
 import type { Registered } from "../services/agents/Agent.js"
 import { eventLoop } from "../services/runtime/Turn.js"
@@ -35,6 +36,8 @@ export interface EveryCrashOptions extends Options {
   readonly agents?: ReadonlyArray<Registered<unknown>> | undefined
   /** How it is submitted: its lease, its budget. */
   readonly submit?: ArcpClient.SubmitOptions | undefined
+  /** What is answered to what the agent asks (`Job.input`). */
+  readonly answer?: ((request: ArcpClient.InputRequest) => unknown) | undefined
   /**
    * How many processes of a run die, 1 or 2: with 2, the next process dies too, at each of its commits, which are many runs.
    * Default: 1.
@@ -133,6 +136,18 @@ const passTime = (
 
 const defaultEvent: Comparable = ({ body, kind }) => ({ kind, body })
 
+/** Answers what a job asks. An answer whose process dies is given again. */
+const answering = (
+  client: ArcpClient.ArcpClientService,
+  job: ArcpClient.JobHandle<unknown, unknown>,
+  answer: NonNullable<EveryCrashOptions["answer"]>
+): Effect.Effect<void> =>
+  Stream.runForEach(job.inputs, (request) =>
+    client
+      .answer(job.jobId, request.input_id, answer(request), { about: request.about?.sha256 })
+      .pipe(Effect.retry({ while: ArcpClient.isRetryable, times: 8 }), Effect.ignore)
+  )
+
 /** Runs the agent to its end, over the crashes that are planned, as far as they come. */
 const runOnce = (
   agent: Registered<unknown>,
@@ -151,6 +166,7 @@ const runOnce = (
     const ended = yield* Deferred.make<Omit<CrashRun, "crashes">, ArcpClient.ClientError>()
     const submitting = Effect.gen(function* () {
       const job = yield* runtime.client.submit(`${agent.name}@${agent.version}`, input, options.submit)
+      if (options.answer !== undefined) yield* Effect.fork(answering(runtime.client, job, options.answer))
       yield* Deferred.succeed(ended, { jobId: job.jobId, result: yield* Effect.exit(job.result) })
     })
     yield* Effect.supervised(

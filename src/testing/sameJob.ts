@@ -142,7 +142,8 @@ const compareLists = (
 const outcomesOf = ({ keys }: StoredJob): ReadonlyMap<string, string> =>
   new Map(
     keys.flatMap(({ key, kind, outcome }) =>
-      outcome === undefined ? [] : [[`${kind} ${key}`, withoutIds(outcome)] as const]
+      // A request is known by an id; what it came to is the outcome of its input.
+      outcome === undefined || kind === "request" ? [] : [[`${kind} ${key}`, withoutIds(outcome)] as const]
     )
   )
 

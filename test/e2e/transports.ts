@@ -82,6 +82,7 @@ export const files: Readonly<Record<string, Scope>> = {
   durable: processes,
   drop: { on: ["websocket"], why: "it cuts sockets at random moments" },
   fairness: { on: ["websocket"], why: "it measures how a process of its own answers on several sockets" },
+  killed: processes,
   "lease-expiry": cases,
   "lease-targets": cases,
   leases: cases,

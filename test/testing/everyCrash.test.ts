@@ -2,8 +2,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Agent from "../../src/services/agents/Agent.js"
 import { Job, type JobService } from "../../src/services/jobs/Job.js"
@@ -219,6 +221,29 @@ describe("everyCrash", () => {
         }
       )
       assert.isAtLeast(report.commits, 7)
+    })
+  )
+
+  it.effect("questions, and their answers", () =>
+    Effect.gen(function* () {
+      const agent = durable((job) =>
+        Effect.gen(function* () {
+          const plan = yield* job.step("plan", Effect.succeed(["a", "b"]))
+          const yes = yield* job.input("approve", { prompt: "Go?", schema: Schema.Boolean, about: plan })
+          yield* job.step("go", Effect.void)
+          const name = yield* job.input("name", { prompt: "As whom?", schema: Schema.String })
+          return [yes, name]
+        })
+      )
+      const report = yield* TestRuntime.everyCrash(
+        agent,
+        {},
+        {
+          answer: ({ prompt }) => (prompt === "Go?" ? true : "me"),
+          each: ({ result }) => Effect.sync(() => assert.deepStrictEqual(result, Exit.succeed([true, "me"])))
+        }
+      )
+      assert.isAtLeast(report.commits, 9)
     })
   )
 

@@ -1,0 +1,43 @@
+/** What a durable job knows of a key that its handler has used. */
+
+/** What a handler gives keys to. */
+export type KeyedKind = "step" | "sleep" | "delegate" | "input"
+
+/** What is known of an entry without its value. */
+export interface About {
+  readonly attempt: number
+  /** The step in which it was, by its key. */
+  readonly within?: string | undefined
+  /** Of an outcome that is a success: its step has a compensation. */
+  readonly compensate?: boolean | undefined
+  /** Of an outcome that is a failure. */
+  readonly failed?: boolean | undefined
+  /** Of a sleep, and of an input that expires: epoch ms. */
+  readonly until?: number | undefined
+  /** Of an input. */
+  readonly inputId?: string | undefined
+  /** Of an input: it is asked no more, and has no outcome. */
+  readonly withdrawn?: boolean | undefined
+  /** Of an input: its answer was checked by the handler's own schema. */
+  readonly checked?: boolean | undefined
+  /** Of a delegation. */
+  readonly delegateId?: string | undefined
+  readonly jobId?: string | undefined
+  readonly agent?: string | undefined
+  /** Also of what an input is about. */
+  readonly digest?: string | undefined
+}
+
+/** A key that a handler has used. */
+export interface Known {
+  readonly kind: KeyedKind
+  readonly key: string
+  ordinal: number
+  about: About
+  /** Characters of its outcome; `undefined` without one. */
+  size: number | undefined
+  /** It was there when this run of the handler began. */
+  readonly isOld: boolean
+  asked: boolean
+  running: boolean
+}
