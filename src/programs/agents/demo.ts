@@ -8,8 +8,8 @@ import * as Agent from "../../services/agents/Agent.js"
 import { Job, type JobService } from "../../services/jobs/Job.js"
 import { Secrets } from "../../services/runtime/Secrets.js"
 import { pieces, report } from "./survey/report.js"
-import { type Options, survey } from "./survey/survey.js"
-import { SurveyRootError } from "./survey/walk.js"
+import { survey } from "./survey/survey.js"
+import { SurveyRootError, type WalkOptions } from "./survey/walk.js"
 
 export { SurveyRootError }
 
@@ -22,7 +22,7 @@ export const SurveyInput = Schema.Struct({
   maxFiles: Schema.optionalWith(Schema.Int.pipe(Schema.between(1, 1_000_000)), { default: () => 100_000 })
 })
 
-const options = (input: typeof SurveyInput.Type): Options => ({
+const options = (input: typeof SurveyInput.Type): WalkOptions => ({
   ...input,
   include: typeof input.include === "string" ? [input.include] : input.include
 })

@@ -59,10 +59,14 @@ class Limit<W extends Waiter> {
   storing = 0
   /** Lanes that need a place here. */
   lanes = 0
-  readonly line = new Heap<InLine<W>>(isFirst)
+  private waiting: Heap<InLine<W>> | undefined
 
   constructor(readonly key: string) {}
 
+  get line(): Heap<InLine<W>> {
+    this.waiting ??= new Heap(isFirst)
+    return this.waiting
+  }
   get isFree(): boolean {
     return this.taken < this.max
   }
@@ -268,7 +272,8 @@ export class Places<W extends Waiter> {
   }
   /** Places may be free: as many lanes are looked at. */
   private wake(limit: Limit<W>): void {
-    while (limit.taken + limit.coming < limit.max) {
+    // Most have none who wait.
+    while (limit.lanes > 0 && limit.taken + limit.coming < limit.max) {
       const lane = this.pop(limit.line)
       if (lane === undefined) return
       this.look(lane)

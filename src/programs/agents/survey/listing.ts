@@ -5,8 +5,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import type { ArcpError } from "../../../protocol/Errors.js"
 import { type JobService, Step } from "../../../services/jobs/Job.js"
-import type { Options } from "./survey.js"
-import { type Found, type SurveyRootError, type Walked, walk } from "./walk.js"
+import { type Found, type SurveyRootError, type Walked, type WalkOptions, walk } from "./walk.js"
 
 /** What is said of a walk in its own step. */
 interface Listed extends Omit<Walked, "files"> {
@@ -37,7 +36,7 @@ const pagesOf = function* (files: ReadonlyArray<Found>): Generator<ReadonlyArray
 
 /** Walks the tree, and keeps what it finds in steps of this attempt: one that a crash cuts off leaves no half of a list. */
 export const listed = (
-  options: Options,
+  options: WalkOptions,
   step: JobService["step"]
 ): Effect.Effect<Listed, SurveyRootError | ArcpError, FileSystem.FileSystem | Path.Path | Step> =>
   Effect.gen(function* () {

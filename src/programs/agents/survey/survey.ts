@@ -10,7 +10,7 @@ import type { JobService } from "../../../services/jobs/Job.js"
 import { languageOf } from "./languages.js"
 import { filesOf, listed } from "./listing.js"
 import { type CodeMark, type Scan, Scanner } from "./scan.js"
-import { type Found, SurveyRootError } from "./walk.js"
+import { type Found, SurveyRootError, type WalkOptions } from "./walk.js"
 
 export interface LanguageTotal {
   readonly language: string
@@ -42,12 +42,6 @@ export interface Survey {
   readonly unreadable: number
   /** When it began, in epoch ms. */
   readonly startedAt: number
-}
-
-export interface Options {
-  readonly root: string
-  readonly include?: ReadonlyArray<string> | undefined
-  readonly maxFiles: number
 }
 
 const maxLargest = 10
@@ -182,7 +176,7 @@ const scanPart = <E>(
 
 /** Surveys the tree below `root`, in steps of the job. */
 export const survey = <E extends ArcpError>(
-  options: Options,
+  options: WalkOptions,
   on: On<E>
 ): Effect.Effect<Survey, SurveyRootError | ArcpError, FileSystem.FileSystem | Path.Path> =>
   Effect.gen(function* () {

@@ -71,7 +71,7 @@ const skipped: Entry = { _tag: "Skipped" }
 const unreadable: Entry = { _tag: "Unreadable" }
 
 /** What to survey. */
-interface WalkOptions {
+export interface WalkOptions {
   readonly root: string
   /** Patterns in `.gitignore` syntax, of which a file must match one. */
   readonly include?: ReadonlyArray<string> | undefined

@@ -188,6 +188,18 @@ describe("places", () => {
     expect(rounds).toBeGreaterThan(1)
   })
 
+  it("are not taken past one that is being stored, and will wait", () => {
+    const places = new Places<Job>(1, () => {})
+    const leave = places.take({ principal: "p", agent: "a" })
+    const waits = { principal: "p", agent: "b", concurrency: undefined }
+    expect(places.mustWait(waits)).toBe(true)
+    const stored = places.store(waits)
+    leave()
+    expect(places.mustWait(waits)).toBe(true)
+    stored()
+    expect(places.mustWait(waits)).toBe(false)
+  })
+
   it("cost little with many who wait", () => {
     const places = new Places<Job>(1_000_000, () => {})
     const count = 100_000
