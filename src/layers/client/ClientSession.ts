@@ -104,7 +104,7 @@ export class ClientSession implements Host {
   /** Set when something has come, or was read, since that was looked at; then `wake` is called. */
   stirred = false
   wake: () => void = () => {}
-  /** The connection has brought something: whatever ends it is no reason to wait longer for the next. */
+  /** The connection has brought something that somebody waited for: its end is no reason to wait longer for the next. */
   delivered = false
   /** Jobs under way that have no handle here: an error of theirs refuses nothing. Of the runtimes that say not what. */
   readonly strangers = new Set<unknown>()
@@ -153,8 +153,8 @@ export class ClientSession implements Host {
     this.crowded.add(lane)
   }
   starved(): void {
-    // The runtime would go with the connection, and what was skipped with it.
-    if (this.dialer.ephemeral === true) this.handles.evicted(this.numbers.last)
+    // The runtime would go with the connection, and what was skipped with it; or nothing can be asked for again.
+    if (this.dialer.ephemeral === true || this.token === undefined) this.handles.evicted()
     else this.cut?.()
   }
 
@@ -238,6 +238,7 @@ export class ClientSession implements Host {
         failed: (error) => resume(Effect.fail(error)),
         answered: (message) => {
           if (!isAnswer(message)) return
+          this.delivered = true
           more.onAnswer?.(message)
           resume(Effect.succeed(message))
         }

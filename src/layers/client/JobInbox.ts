@@ -146,16 +146,16 @@ export class JobInbox {
   rewound(from: number): void {
     for (const lane of this.#lanes) if (lane.reading) lane.rewound(from)
   }
-  /** What a reader waits for is no longer retained: it goes on after `seq`. */
-  evicted(seq: number): void {
+  /** What a reader waits for is no longer retained: it goes on after the newest event that has come. */
+  evicted(): void {
     if (this.events.overflowed && this.events.reading) {
       const gap = this.#gap({
         reason: "evicted",
         replayed: false,
         message: unread
       })
-      this.events.skipTo(seq, { ...gap, eventSeq: this.events.position })
-      if (this.ended) this.events.finish(seq + 1, Exit.void)
+      this.events.skipTo(this.newest, { ...gap, eventSeq: this.events.position })
+      if (this.ended) this.events.finish(undefined, Exit.void)
     }
     if (this.#chunkLane.overflowed && this.#chunkLane.reading)
       this.#chunkLane.fail(

@@ -71,7 +71,7 @@ const submitRaw = (
   Effect.gen(function* () {
     const { jobs, session } = parts
     const mine = yield* place(parts, (inbox, jobId) =>
-      scoped ? cancelling(parts, inbox, jobId, "the scope of the job was left") : Effect.void
+      scoped ? cancelling(parts, inbox, jobId, "its scope was left") : Effect.void
     )
     const asked = {
       agent,
@@ -211,7 +211,7 @@ export const attach =
       return restored === undefined
         ? Effect.fail(
             new Errors.JobNotFound({
-              message: `${jobId} was not restored, or was attached already`
+              message: `${jobId} is not among the restored`
             })
           )
         : Effect.as(
