@@ -1,11 +1,11 @@
-// Tests an agent without a socket: with node:test here, with any runner the same. The clock is the test's, and the
-// connection breaks when it is told to.
+// Tests an agent without a socket: with node:test here, with any runner the same. The clock is the test's, the connection
+// breaks when it is told to, and the process of a durable agent dies at each of its commits.
 //
 //   npm run example testing
 
 import assert from "node:assert"
 import { test } from "node:test"
-import { Effect, Fiber, Schedule, Schema, type Scope, TestClock, TestContext } from "effect"
+import { Effect, Exit, Fiber, Schedule, Schema, type Scope, TestClock, TestContext } from "effect"
 import { Agent, ArcpClient, Job } from "effect-arcp"
 import { Check, Faults, TestRuntime } from "effect-arcp/testing"
 
@@ -74,4 +74,40 @@ test("a connection that breaks at the third event loses nothing", () =>
       Check.endedOnce(yield* faults.frames, job.jobId)
       assert.strictEqual(yield* faults.connections, 2)
     })
+  ))
+
+// A durable agent: what is paid has to be paid once, whenever the process dies.
+const Order = Agent.make("order", {
+  version: "1.0.0",
+  input: Schema.Array(Schema.String),
+  output: Schema.Int,
+  durable: true
+})
+/** What the bank has seen, by idempotency key. */
+const bank = new Set<string>()
+const order = Agent.handle(Order, (items) =>
+  Effect.gen(function* () {
+    const job = yield* Job.Job
+    yield* job.log("info", `${items.length} items`)
+    for (const item of items)
+      yield* job.step(
+        `pay ${item}`,
+        Effect.map(Job.Step, (step) => void bank.add(step.idempotencyKey))
+      )
+    yield* job.sleep("delivery", "3 hours")
+    return items.length
+  }).pipe(Effect.orDie)
+)
+
+test("an order comes to the same at whichever commit the process dies", () =>
+  TestRuntime.everyCrash(order, ["tea", "cups"], {
+    each: ({ result }) =>
+      Effect.sync(() => {
+        assert.deepStrictEqual(result, Exit.succeed(2))
+        assert.strictEqual(bank.size, 2)
+        bank.clear()
+      })
+  }).pipe(
+    Effect.andThen((report) => assert.ok(report.runs > 10)),
+    Effect.runPromise
   ))

@@ -11,7 +11,7 @@ const surface: Record<string, Record<string, string>> = {
     Admission: "Admission later layer layerAdmitAll layerRateLimit ~RateLimitOptions ~Submit",
     Agent: "~Contract fromPromise handle make ~Outcome ~PromiseJob ~Registered",
     ArcpClient:
-      "ArcpClient ~ArcpClientService ~ClientError ~EventOf ~Gap isRetryable ~JobCredential ~JobEvent ~JobHandle ~Known ~Latest layer make ~Options ~OtherEvent ProtocolViolation RequestTimeout ~ResultFile ~ResumeState retrySchedule ~Status ~SubmitOptions ~Token ~TokenSource TokenUnavailable",
+      "ArcpClient ~ArcpClientService ~ClientError ~EventOf fork ~Gap isRetryable ~JobCredential ~JobEvent ~JobHandle ~Known ~Latest layer make ~Options ~OtherEvent ProtocolViolation RequestTimeout ~ResultFile ~ResumeState retrySchedule ~Status ~SubmitOptions ~Token ~TokenSource TokenUnavailable",
     Auth: "Auth ~AuthRequest behindProxy cookie fromPeer fromToken header ~Identity layerConfig layerDev layerStatic ~PeerJudge ~ProxyOptions ~TokenVerifier withPeer",
     ClientState:
       "~ClientState ~KeptJobs keptJobs keyValueStore ~Opened ~Saved ~SavedJob ~StateStore ~StoreOptions",
@@ -69,10 +69,11 @@ const surface: Record<string, Record<string, string>> = {
     Faults: "~At Faults ~Frame layer ~Rule seeded ~Side",
     ScriptedRuntime:
       "accepted event jobError layer message ~Received result ~Scripted ScriptedRuntime sessionError subscribed welcome",
-    TestRuntime: "connect ~Failures layer ~Options ~RegistryOptions ~Requirements ~Services"
+    TestRuntime:
+      "connect ~Crashable crashable ~CrashPoint ~CrashReport ~CrashRun everyCrash ~EveryCrashOptions ~Failures layer ~Options ~RegistryOptions ~Requirements ~Services"
   },
   promise: {
-    "": "~AgentEntry Arcp ~Body ~ByDialer ~ByUrl ~ClientError ~ConnectOptions ~Credential Detached ~EventOf ~Gap isRetryable ~Job ~JobEntry ~JobEvent ~Kind ~Known ~Lease ~LeaseConstraints ~Live ~OtherEvent ProtocolViolation RequestTimeout ~ResultFile ~ResumeState ~Session ~Status ~Storage ~SubmitOptions ~Subscribed ~SubscribeOptions TokenUnavailable TransportError",
+    "": "~AgentEntry Arcp ~Body ~ByDialer ~ByUrl ~ClientError ~ConnectOptions ~Credential Detached ~EventOf fork ~Gap isRetryable ~Job ~JobEntry ~JobEvent ~Kind ~Known ~Lease ~LeaseConstraints ~Live ~OtherEvent ProtocolViolation RequestTimeout ~ResultFile ~ResumeState ~Session ~Status ~Storage ~SubmitOptions ~Subscribed ~SubscribeOptions TokenUnavailable TransportError",
     Errors:
       "AgentNotAvailable AgentVersionNotAvailable ~ArcpError BudgetExhausted Cancelled DuplicateKey ~ErrorCode ~ErrorPayload HeartbeatLost InternalError InvalidRequest isArcpError isRetryable JobNotFound LeaseExpired LeaseSubsetViolation PermissionDenied ResumeWindowExpired Timeout Unauthenticated"
   },

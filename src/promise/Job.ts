@@ -11,7 +11,13 @@ import type { InvalidRequest } from "../protocol/Errors.js"
 import type { Body } from "../protocol/Event.js"
 import type { Lease, LeaseConstraints } from "../protocol/Lease.js"
 import type { AnyVendorEvent, Readable } from "../services/agents/VendorEvent.js"
-import type { JobCredential, JobEvent, JobHandle, ResultFile } from "../services/client/ArcpClient.js"
+import type {
+  InputRequest,
+  JobCredential,
+  JobEvent,
+  JobHandle,
+  ResultFile
+} from "../services/client/ArcpClient.js"
 import { type Live, live } from "./Live.js"
 import { iterate, run } from "./run.js"
 
@@ -66,6 +72,12 @@ export class Job<Output = unknown, Events extends AnyVendorEvent = AnyVendorEven
   /** The job's own credentials, with the newest value of each. */
   readonly credentials: Live<ReadonlyArray<Credential>>
 
+  /**
+   * What the job asks and waits for, each once, as far as its events were seen here; ends with the job. Answered by
+   * `Session.answer`.
+   */
+  readonly inputs: AsyncIterable<InputRequest>
+
   readonly #handle: JobHandle<Output, unknown, Events>
   readonly #scope: Scope.CloseableScope
   readonly #files: FileSystemSource
@@ -93,6 +105,7 @@ export class Job<Output = unknown, Events extends AnyVendorEvent = AnyVendorEven
     this.progress = live(handle.progress, identity, gone)
     this.budget = live(handle.budget, identity, gone)
     this.credentials = live(handle.credentials, readable, gone)
+    this.inputs = iterate(handle.inputs, gone)
     forgotten.register(gone, scope)
   }
 

@@ -145,6 +145,14 @@ export class Session {
     return run(this.#client.cancel(jobId, reason))
   }
 
+  /**
+   * Answers what a job of any session asks (`Job.inputs`); settles when the answer is stored. The same answer again is accepted
+   * again; another one rejects with `InvalidRequest`, and `details.reason`.
+   */
+  answer(jobId: string, inputId: string, value: unknown, options?: Client.AnswerOptions): Promise<void> {
+    return run(this.#client.answer(jobId, inputId, value, options))
+  }
+
   /** Milliseconds there and back. */
   ping(): Promise<number> {
     return run(this.#client.ping)

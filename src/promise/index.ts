@@ -1,13 +1,16 @@
 /** What both entries of `effect-arcp/promise` have in common. */
 export { isRetryable } from "../layers/client/ArcpClient.js"
+export { fork } from "../layers/client/forking.js"
 export type { Body, Kind } from "../protocol/Event.js"
 export type { Lease, LeaseConstraints } from "../protocol/Lease.js"
 export type { AgentEntry, JobEntry, Subscribed } from "../protocol/Message.js"
 export * as Errors from "../public/Errors.js"
 export {
+  type AnswerOptions,
   type ClientError,
   type EventOf,
   type Gap,
+  type InputRequest,
   type JobEvent,
   type Known,
   type OtherEvent,

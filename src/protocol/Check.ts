@@ -57,7 +57,7 @@ export const ifGood =
     }
   }
 
-const list: Check<ReadonlyArray<unknown>> = expected(Array.isArray)
+export const list: Check<ReadonlyArray<unknown>> = expected(Array.isArray)
 
 export const array =
   <A>(check: Check<A>): Check<ReadonlyArray<A>> =>

@@ -13,7 +13,8 @@ export const all = [
   "progress",
   "result_chunk",
   "agent_versions",
-  Vendor.requests
+  Vendor.requests,
+  Vendor.input
 ] as const
 
 /**

@@ -117,7 +117,8 @@ const patternsOf = (lease: Lease, capability: string): ReadonlyArray<string> =>
 export function* comparing(
   child: Lease,
   parent: Lease,
-  maxSteps = defaultMaxSteps
+  maxSteps = defaultMaxSteps,
+  parentName = "the delegating job"
 ): Steps<string | undefined> {
   const work = new ComparisonCost(maxSteps)
   for (const [capability, patterns] of Object.entries(child)) {
@@ -125,7 +126,7 @@ export function* comparing(
     const allowed = yield* work.compile(capability, patternsOf(parent, capability))
     for (const pattern of yield* work.compile(capability, patterns))
       if (!(yield* work.someIncludes(allowed, pattern)))
-        return `${capability.slice(0, 100)} ${shown(pattern.source)} is not covered by a pattern of the delegating job's lease; ask for one that is${work.exceeded !== undefined ? tooIntricate : ""}`
+        return `${capability.slice(0, 100)} ${shown(pattern.source)} is not covered by a pattern of the lease of ${parentName}; ask for one that is${work.exceeded !== undefined ? tooIntricate : ""}`
   }
   return undefined
 }

@@ -101,6 +101,9 @@ export interface ListJobs extends Schema.Schema.Type<typeof ListJobs> {}
 /** The field of a listing's entry that tells when the job ended; ours, as the protocol has none. */
 export const completedAt = "x-vendor.effect-arcp.completed_at"
 
+/** Ids of the inputs that a job waits for; ours. */
+const WaitingFor = optional(Schema.Array(Schema.String))
+
 export const JobEntry = Schema.Struct({
   job_id: Text,
   agent: Text,
@@ -112,7 +115,8 @@ export const JobEntry = Schema.Struct({
   created_at: Schema.String,
   submitted_at: optional(Schema.String),
   trace_id: optional(Schema.String),
-  last_event_seq: Schema.Int
+  last_event_seq: Schema.Int,
+  waiting_for: WaitingFor
 })
 export interface JobEntry extends Schema.Schema.Type<typeof JobEntry> {}
 /** An entry as our runtime makes it. */
@@ -190,11 +194,24 @@ export const Subscribed = Schema.Struct({
     Schema.Boolean,
     Schema.Int.pipe(Schema.nonNegative({ description: "an integer ≥ 0" }))
   ),
+  waiting_for: WaitingFor,
   credentials: optional(Schema.Unknown)
 })
 export interface Subscribed extends Schema.Schema.Type<typeof Subscribed> {}
 
 export const Unsubscribe = Schema.Struct({ job_id: optional(Text) })
+
+/** The answer to what a job asks; `about_sha256` is that of what was shown with the question. */
+export const JobInput = Schema.Struct({
+  input_id: Text,
+  value: Schema.Unknown,
+  about_sha256: optional(Schema.String)
+}).pipe(Schema.filter(({ value }) => value !== undefined, { description: "an input_id and a value" }))
+export interface JobInput extends Schema.Schema.Type<typeof JobInput> {}
+export const JobInputAccepted = Schema.Struct({
+  request_id: optional(Schema.String),
+  input_id: optional(Schema.String)
+})
 
 export const JobResult = Schema.Struct({
   final_status: Schema.Literal("success"),
@@ -226,7 +243,8 @@ export const clientMessages = {
   "job.submit": Submit,
   "job.cancel": Cancel,
   "job.subscribe": Subscribe,
-  "job.unsubscribe": Unsubscribe
+  "job.unsubscribe": Unsubscribe,
+  [Vendor.jobInput]: JobInput
 } as const
 
 /** What a runtime may send. */
@@ -241,6 +259,7 @@ export const runtimeMessages = {
   "job.accepted": Accepted,
   "job.cancelled": JobCancelled,
   "job.subscribed": Subscribed,
+  [Vendor.jobInputAccepted]: JobInputAccepted,
   "job.event": EventPayload,
   "job.result": JobResult,
   "job.error": JobError

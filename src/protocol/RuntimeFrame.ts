@@ -38,7 +38,8 @@ const entry = Check.object<Message.JobEntry>({
   created_at: Check.string,
   submitted_at: maybe,
   trace_id: maybe,
-  last_event_seq: Check.orElse(Check.integer, 0)
+  last_event_seq: Check.orElse(Check.integer, 0),
+  waiting_for: Check.optional(texts)
 })
 /** Others call it by one name or the other when a job was submitted. */
 const jobEntry: typeof entry = (value, path) => {
@@ -62,6 +63,7 @@ type Unread =
   | "received_at"
   | "accepted_at"
   | "completed_at"
+  | "input_id"
 type Read<A> = { readonly [K in keyof A as Exclude<K, Unread>]: A[K] }
 
 /** All but the two that say that the connection closes, which it says itself. */
@@ -125,8 +127,10 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
     replayed: Check.orElse(
       (value, path) => (typeof value === "boolean" ? value : Check.count(value, path)),
       false
-    )
+    ),
+    waiting_for: Check.optional(texts)
   }),
+  [Vendor.jobInputAccepted]: Check.object<Payloads[typeof Vendor.jobInputAccepted]>({ request_id: maybe }),
   "job.event": Check.object<Event.EventPayload>({
     kind: Check.ifGood(Check.string, ""),
     ts: Check.ifGood(Check.string, "")

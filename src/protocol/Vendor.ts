@@ -13,5 +13,23 @@ export const encoding = "x-vendor.effect-arcp.encoding"
 /** Event kind: a step of a durable job, `{key, state: started|ended|failed|retry, attempt, ms?}`. */
 export const step = "x-vendor.effect-arcp.step"
 
+/** Event kind: a durable job asks and waits, `{input_id, prompt, schema?, choices?, about?: {value, sha256}, expires_at?}`. */
+export const inputRequest = "x-vendor.effect-arcp.input_request"
+
+/** Event kind: it waits no more, `{input_id, reason: answered|expired|cancelled, by?, value?}`. */
+export const inputClosed = "x-vendor.effect-arcp.input_closed"
+
+/** Feature (§6.2): a client may answer what a job asks, by a message `jobInput`. */
+export const input = "x-vendor.effect-arcp.input"
+
+/** Message of a client: the answer to what a job asks. */
+export const jobInput = "x-vendor.effect-arcp.job.input"
+
+/** Message of a runtime: such an answer is stored. */
+export const jobInputAccepted = "x-vendor.effect-arcp.job.input_accepted"
+
 /** In the payload of an event: the step in which it was emitted, `{key, attempt}`. It is the kind of the steps' own events. */
 export const inStep = "x-vendor.effect-arcp.in_step"
+
+/** Extension of a `job.submit`: `{job_id, at?}`, the job that it goes on from, and the step before which (§12.1). */
+export const fork = "x-vendor.effect-arcp.fork"

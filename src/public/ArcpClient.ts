@@ -1,11 +1,14 @@
 /** The client: submits jobs, follows them through any number of connections, and gives their results. */
 export { isRetryable, layer, make, type Options, retrySchedule } from "../layers/client/ArcpClient.js"
+export { fork } from "../layers/client/forking.js"
 export {
+  type AnswerOptions,
   ArcpClient,
   type ArcpClientService,
   type ClientError,
   type EventOf,
   type Gap,
+  type InputRequest,
   type JobCredential,
   type JobEvent,
   type JobHandle,

@@ -1,4 +1,6 @@
 /** The job that a handler is running: what it emits, streams and delegates. */
+
+export { type AskInput, InputExpired, type InputOptions } from "../services/jobs/Input.js"
 export {
   type Delegate,
   type Delegated,

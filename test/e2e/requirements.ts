@@ -569,6 +569,17 @@ export const requirements = {
     behaviour: "a durable job's deadline and cancel hold across the end of its process",
     transports: processes
   },
+  "durable-fork": {
+    section: "12.1",
+    behaviour: "a job goes on from another: it takes over the steps committed before one, and nothing later",
+    transports: processes
+  },
+  "durable-fork-refused": {
+    section: "12.1",
+    behaviour:
+      "a fork is refused to others, for more authority, of an unknown step, and of what has no steps",
+    transports: processes
+  },
   "restart-idempotency": {
     section: "5.2",
     behaviour: "idempotency keys survive a restart",

@@ -5,6 +5,7 @@ import * as fc from "effect/FastCheck"
 import * as Schema from "effect/Schema"
 import * as Codec from "../../src/protocol/Codec.js"
 import * as Message from "../../src/protocol/Message.js"
+import * as Vendor from "../../src/protocol/Vendor.js"
 
 const envelope = (more: Record<string, unknown> = {}) => ({
   arcp: "1.1",
@@ -55,6 +56,7 @@ const clientPayloads: { readonly [K in keyof typeof Message.clientMessages]: fc.
     },
     { requiredKeys: [] }
   ),
+  [Vendor.jobInput]: of(Message.JobInput),
   "session.close": of(Message.Reason),
   "session.bye": of(Message.Reason),
   "job.submit": fc.record(
@@ -142,6 +144,7 @@ describe("round trips", () => {
   } = {
     "session.welcome": of(Message.Welcome),
     "session.error": fc.record({ ...error, details }),
+    [Vendor.jobInputAccepted]: of(Message.JobInputAccepted),
     "session.ping": of(Message.Ping),
     "session.pong": of(Message.Pong),
     "session.jobs": fc.record({

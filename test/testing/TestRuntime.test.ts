@@ -97,6 +97,7 @@ describe("TestRuntime", () => {
             listable: ({ principal }) => Effect.succeed([principal]),
             maySubscribe: () => Effect.succeed(true),
             mayCancel: () => Effect.succeed(true),
+            mayAnswer: () => Effect.succeed(true),
             mayUseAgent: (_, agent) => Effect.succeed(agent === "greet")
           })
         }).pipe(Layer.provide(Layer.succeed(Greeting, "hello")))

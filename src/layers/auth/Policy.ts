@@ -15,7 +15,8 @@ export interface Options {
 
 /**
  * Jobs are visible to their own principal; agents are used as the identity's claims say; jobs are cancelled as the
- * options say, and always by the session that owns them.
+ * options say, and always by the session that owns them; what they ask is answered by every session of their principal
+ * whose own agents and ceiling cover the job.
  *
  * @example
  * Policy.layer({ operators: ["ops"], cancel: "principal" })
@@ -30,6 +31,8 @@ export const layer = ({ cancel = "own-session", operators = [] }: Options = {}):
           operators.includes(identity.principal) ||
           (cancel === "principal" && identity.principal === job.principal && coversJob(identity, job))
       ),
+    mayAnswer: (identity, job) =>
+      Effect.sync(() => identity.principal === job.principal && coversJob(identity, job)),
     mayUseAgent: (identity, agent) =>
       Effect.succeed(identity.agents === undefined || identity.agents.includes(agent))
   })

@@ -26,7 +26,7 @@ import { askedToWait, backoff } from "./backoff.js"
 import { ClientSession } from "./ClientSession.js"
 import type { ClientState } from "./ClientState.js"
 import { keepConnected } from "./connecting.js"
-import { type ClientParts, cancel } from "./handling.js"
+import { answer, type ClientParts, cancel } from "./handling.js"
 import * as ids from "./ids.js"
 import { list } from "./listing.js"
 import * as Reattach from "./Reattach.js"
@@ -140,6 +140,7 @@ const serviceOf = (parts: ClientParts, close: Effect.Effect<void>): ArcpClientSe
     attach: attach(parts),
     restored: Effect.sync(() => jobs.unclaimed),
     cancel: (jobId, reason) => cancel(parts, jobId, reason),
+    answer: answer(parts),
     list: list(session),
     agents: Effect.sync(() => session.agents),
     ping: Effect.suspend(() => {

@@ -32,22 +32,28 @@ export class Cell<A> implements Latest<A> {
 
   readonly get: Effect.Effect<A> = Effect.sync(() => this.#value)
 
-  readonly changes: Stream.Stream<A> = stream(() => {
+  readonly changes: Stream.Stream<A> = this.reader(() => {
     let seen = -1
-    const next: Pull<A> = Effect.suspend(() => {
-      if (seen !== this.#version) {
-        seen = this.#version
-        return Effect.succeed(this.#value)
-      }
-      if (this.#ended) return end
-      return Effect.async<A, Option.Option<never>>((resume) => {
-        const wake = () => resume(next)
-        this.#waiting.add(wake)
-        return Effect.sync(() => this.#waiting.delete(wake))
-      })
-    })
-    return next
+    return (value) => (seen === this.#version ? undefined : ((seen = this.#version), [value]))
   })
+
+  /** Returns a stream of what `start` makes of the value, each time it is read: the next item, or none until that changes. */
+  reader<B>(start: () => (value: A) => readonly [B] | undefined): Stream.Stream<B> {
+    return stream(() => {
+      const look = start()
+      const next: Pull<B> = Effect.suspend(() => {
+        const found = look(this.#value)
+        if (found !== undefined) return Effect.succeed(found[0])
+        if (this.#ended) return end
+        return Effect.async<B, Option.Option<never>>((resume) => {
+          const wake = () => resume(next)
+          this.#waiting.add(wake)
+          return Effect.sync(() => this.#waiting.delete(wake))
+        })
+      })
+      return next
+    })
+  }
 
   #wake(): void {
     const waiting = [...this.#waiting]

@@ -18,6 +18,7 @@ import * as Vendor from "../../protocol/Vendor.js"
 import {
   type ClientError,
   type Gap,
+  type InputRequest,
   type JobCredential,
   type JobEvent,
   ProtocolViolation
@@ -59,6 +60,8 @@ export class JobInbox {
   readonly progress = new Cell<Body<"progress"> | undefined>(undefined)
   readonly budget = new Cell<ReadonlyMap<string, number>>(new Map())
   readonly credentials = new Cell<ReadonlyArray<JobCredential>>([])
+  /** What the job has asked, by id; of what it waits for no more only that: a replay in another session tells of it again. */
+  readonly #asked = new Cell(new Map<unknown, InputRequest | undefined>())
   /** After which event the chunks begin. */
   #chunksAfter: number | undefined
   readonly #end = Deferred.unsafeMake<Message.JobResult, ClientError>(FiberId.none)
@@ -309,12 +312,31 @@ export class JobInbox {
     return { kind: "gap", ts: new Date(this.#host.now()).toISOString(), body }
   }
 
+  /** What the job asks, each once for each reader, while it is open. */
+  readonly inputs: Stream.Stream<InputRequest> = this.#asked.reader(() => {
+    const seen = new Set<unknown>()
+    return (asked) => {
+      for (const request of asked.values())
+        if (request !== undefined && !seen.has(request)) {
+          seen.add(request)
+          return [request]
+        }
+      return undefined
+    }
+  })
+
   /** What is interesting as it is now. */
   #notice(event: JobEvent): void {
     if (event.kind === "progress") this.progress.set(event.body)
     else if (event.kind === "metric" && event.body.name === "cost.budget.remaining") {
       if (event.body.unit !== undefined)
         this.budget.set(new Map([...this.budget.current, [event.body.unit, event.body.value]]))
+    } else if (event.kind === Vendor.inputRequest || event.kind === Vendor.inputClosed) {
+      const asked = this.#asked.current
+      const { input_id: id } = Object(event.body) as Partial<InputRequest>
+      const isClosed = event.kind === Vendor.inputClosed
+      if (isClosed || !asked.has(id))
+        this.#asked.set(asked.set(id, isClosed ? undefined : inputRequest(event.body, "")))
     } else if (event.kind === "status" && event.body.phase === "credential_rotated") {
       const { id, value } = event.body as { readonly id?: unknown; readonly value?: unknown }
       if (typeof value === "string")
@@ -330,6 +352,7 @@ export class JobInbox {
     this.progress.end()
     this.budget.end()
     this.credentials.end()
+    this.#asked.end()
   }
 }
 
@@ -360,3 +383,14 @@ const credential = (wire: unknown): ReadonlyArray<JobCredential> => {
   const read = wireCredential(wire, "")
   return read === undefined ? [] : [{ ...read, value: Redacted.make(read.value) }]
 }
+
+const inputRequest = Check.ifGood(
+  Check.object<InputRequest>({
+    input_id: Check.text,
+    prompt: Check.string,
+    choices: Check.optional(Check.list),
+    about: Check.optional(Check.object<InputRequest["about"] & {}>({ sha256: Check.string })),
+    expires_at: Check.optional(Check.string)
+  }),
+  undefined
+)

@@ -10,9 +10,11 @@ import type { KeptJobs } from "./ClientState.js"
 import type { Handles } from "./Handles.js"
 import type { About, JobInbox } from "./JobInbox.js"
 
-/** A submit with an idempotency key, as it was sent. */
-interface Keyed {
-  readonly payload: { readonly idempotency_key: string | undefined }
+/** A submit with an idempotency key, to be sent as it was. */
+export interface Keyed {
+  readonly send: (
+    more: NonNullable<Parameters<typeof ClientSession.prototype.request<"job.accepted">>[3]>
+  ) => ReturnType<typeof ClientSession.prototype.request<"job.accepted">>
   /** Epoch ms. */
   readonly at: number
 }
@@ -82,11 +84,6 @@ export const reattach = (
     const own = inboxes.length === 1 ? jobs.of(inboxes[0] as JobInbox) : undefined
     const keyed =
       own?.keyed !== undefined && session.now() - own.keyed.at < keyLifetime ? own.keyed : undefined
-    const adopt = (onAnswer: (jobId: string) => void) =>
-      session.request("job.submit", "job.accepted", keyed?.payload, {
-        repeatable: false,
-        onAnswer: (accepted) => onAnswer(accepted.payload.job_id)
-      })
     if (session.features.includes("subscribe")) {
       // Only of its own jobs does it know which number in the submitting session it has got to.
       const from = own?.inbox.replayAfter
@@ -104,11 +101,15 @@ export const reattach = (
         }
       )
       // The key makes the job this session's own again, so that it can be cancelled from here.
-      if (keyed !== undefined && own?.inbox.ended === false) yield* Effect.ignore(adopt(() => {}))
+      if (keyed !== undefined && own?.inbox.ended === false)
+        yield* Effect.ignore(keyed.send({ repeatable: false }))
     } else if (keyed !== undefined) {
-      yield* adopt((found) => {
-        if (found === jobId) for (const inbox of inboxes) inbox.rebase(session.numbers.last, false)
-        else session.handles.fail(jobId, lost)
+      yield* keyed.send({
+        repeatable: false,
+        onAnswer: ({ payload }) => {
+          if (payload.job_id === jobId) for (const inbox of inboxes) inbox.rebase(session.numbers.last, false)
+          else session.handles.fail(jobId, lost)
+        }
       })
     } else session.handles.fail(jobId, lost)
   }).pipe(

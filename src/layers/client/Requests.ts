@@ -1,10 +1,17 @@
 /** Requests that were sent and not answered yet, oldest first. */
 import type { Frame } from "../../protocol/RuntimeFrame.js"
+import type * as Vendor from "../../protocol/Vendor.js"
 import { type ClientError, RequestTimeout } from "../../services/client/ArcpClient.js"
 
 /** A message that answers a request. */
 export type Answer = Frame & {
-  readonly type: "job.accepted" | "job.cancelled" | "job.subscribed" | "session.jobs" | "session.pong"
+  readonly type:
+    | typeof Vendor.jobInputAccepted
+    | "job.accepted"
+    | "job.cancelled"
+    | "job.subscribed"
+    | "session.jobs"
+    | "session.pong"
 }
 
 /** What a message without `request_id` says of the request that it answers. */

@@ -1,7 +1,12 @@
 /** Handles on jobs: how they are made, what they cancel, and what is let go of with their scope. */
 import * as Effect from "effect/Effect"
+import * as Vendor from "../../protocol/Vendor.js"
 import type { Outcome } from "../../services/agents/Agent.js"
-import { type JobHandle, ProtocolViolation } from "../../services/client/ArcpClient.js"
+import {
+  type ArcpClientService,
+  type JobHandle,
+  ProtocolViolation
+} from "../../services/client/ArcpClient.js"
 import { onLeave } from "../../services/runtime/onLeave.js"
 import type { ClientSession } from "./ClientSession.js"
 import { type About, JobInbox } from "./JobInbox.js"
@@ -34,6 +39,14 @@ export const cancel = ({ session }: ClientParts, jobId: string, reason?: string)
     })
     .pipe(Effect.asVoid)
 
+/** Answers what a job asks (§12.2 of the protocol page). */
+export const answer =
+  ({ session }: ClientParts): ArcpClientService["answer"] =>
+  (jobId, input_id, value, { about } = {}) =>
+    session
+      .request(Vendor.jobInput, Vendor.jobInputAccepted, { input_id, value, about_sha256: about }, { jobId })
+      .pipe(Effect.asVoid)
+
 /** Cancels, when there is something left to cancel, without waiting: also when the connection is just away. */
 export const cancelling = ({ session }: ClientParts, inbox: JobInbox, jobId: string, reason: string) =>
   Effect.sync(() => {
@@ -55,7 +68,7 @@ export const handle = <O, F>(
   inbox: JobInbox,
   about: About,
   contract: Outcome<O, F>,
-  onInterrupt: "cancel" | "detach"
+  onInterrupt: "cancel" | "detach" = "cancel"
 ): JobHandle<O, F> => {
   const outcome = Effect.map(inbox.result, ({ result }): unknown => result)
   return {
@@ -69,6 +82,7 @@ export const handle = <O, F>(
     progress: inbox.progress,
     budget: inbox.budget,
     credentials: inbox.credentials,
+    inputs: inbox.inputs,
     result: contract.decodeOutcome(
       onInterrupt === "cancel"
         ? Effect.onInterrupt(outcome, () => cancelling(parts, inbox, about.job_id, "interrupted"))

@@ -19,6 +19,7 @@ import * as Tracing from "../../services/runtime/Tracing.js"
 import type { ClientSession } from "./ClientSession.js"
 import { type ClientParts, cancelling, handle, place, release, untyped } from "./handling.js"
 import { JobInbox } from "./JobInbox.js"
+import type { Keyed } from "./Reattach.js"
 
 /** Milliseconds for which nothing has to come before a job is taken to be silent. */
 const silence = 1_000
@@ -75,7 +76,7 @@ const submitRaw = (
     )
     const asked = {
       agent,
-      input: input ?? null,
+      input: options.extensions === undefined ? (input ?? null) : input,
       lease_request: options.leaseRequest,
       lease_constraints: options.leaseConstraints,
       idempotency_key: options.idempotencyKey,
@@ -87,9 +88,12 @@ const submitRaw = (
     )
     const current = context?.traceparent.slice(3, 35)
     const traceId = options.traceId ?? current ?? session.options.traceId()
-    const { payload: accepted } = yield* session.request("job.submit", "job.accepted", asked, {
+    const extensions =
+      current === traceId ? { ...options.extensions, [Trace.extension]: context } : options.extensions
+    const send: Keyed["send"] = (more) =>
+      session.request("job.submit", "job.accepted", asked, { extensions, ...more })
+    const { payload: accepted } = yield* send({
       traceId,
-      extensions: current === traceId ? { [Trace.extension]: context } : undefined,
       // Without a key, a submit to another session could run a second time.
       repeatable: options.idempotencyKey !== undefined,
       onAnswer: ({ payload }) => {
@@ -103,17 +107,15 @@ const submitRaw = (
         jobs.add({
           inbox: mine.inbox,
           about,
-          keyed: options.idempotencyKey === undefined ? undefined : { payload: asked, at: session.now() },
+          keyed: options.idempotencyKey === undefined ? undefined : { send, at: session.now() },
           key: options.idempotencyKey,
           claimed: true
         })
       },
-      ...(options.onInterrupt === "detach"
-        ? {}
-        : {
-            onLateAnswer: ({ payload: { job_id } }) =>
-              session.tell("job.cancel", { reason: "interrupted" }, job_id)
-          })
+      onLateAnswer:
+        options.onInterrupt === "detach"
+          ? undefined
+          : ({ payload: { job_id } }) => session.tell("job.cancel", { reason: "interrupted" }, job_id)
     })
     yield* session.save
     if (options.idempotencyKey !== undefined && session.guesses)
@@ -130,21 +132,16 @@ export const submit =
     options: SubmitOptions = {}
   ): Effect.Effect<JobHandle<unknown, unknown>, ClientError, Scope.Scope> =>
     Effect.gen(function* () {
-      const encoded = typeof agent === "string" ? input : yield* agent.encodeInput(input)
-      const reference =
-        typeof agent === "string"
-          ? agent
-          : parts.session.features.includes("agent_versions")
-            ? `${agent.name}@${agent.version}`
-            : agent.name
+      if (typeof agent === "string") {
+        const { about, inbox } = yield* submitRaw(parts, agent, input, options, scoped)
+        return handle(parts, inbox, about, untyped, options.onInterrupt)
+      }
+      const encoded = yield* agent.encodeInput(input)
+      const reference = parts.session.features.includes("agent_versions")
+        ? `${agent.name}@${agent.version}`
+        : agent.name
       const { inbox, about } = yield* submitRaw(parts, reference, encoded, options, scoped)
-      return handle(
-        parts,
-        inbox,
-        about,
-        typeof agent === "string" ? untyped : agent,
-        options.onInterrupt ?? "cancel"
-      )
+      return handle(parts, inbox, about, agent, options.onInterrupt)
     })
 
 /** Returns `subscribe`; see `ArcpClientService`. */
@@ -167,7 +164,7 @@ export const subscribe =
       // The replay would come as new events of the same job to the handle that there is.
       if (history === true && session.handles.has(jobId))
         return yield* new Errors.InvalidRequest({
-          message: `this client has a handle on ${jobId}`
+          message: "this client has a handle on it"
         })
       const unsubscribe = () => session.post("job.unsubscribe", { job_id: jobId }, jobId)
       const mine = yield* place(parts, (inbox) =>
@@ -211,11 +208,11 @@ export const attach =
       return restored === undefined
         ? Effect.fail(
             new Errors.JobNotFound({
-              message: `${jobId} is not among the restored`
+              message: `${jobId} was not restored`
             })
           )
         : Effect.as(
             onLeave(release(parts, restored.inbox, jobId)),
-            handle(parts, restored.inbox, restored.about, (contract ?? untyped) as Outcome<O, F>, "cancel")
+            handle(parts, restored.inbox, restored.about, (contract ?? untyped) as Outcome<O, F>)
           )
     })

@@ -4,7 +4,6 @@
  */
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
-import * as FiberSet from "effect/FiberSet"
 import { type ArcpError, type InternalError, JobNotFound } from "../../protocol/Errors.js"
 import { type Decision, denied } from "../../services/auth/Policy.js"
 import type { CancelRequest, JobSession } from "../../services/jobs/Jobs.js"
@@ -21,7 +20,7 @@ const maxWaiting = 64
 
 /** Returns what cancels jobs (§7.4). */
 export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
-  const { log, now, policy, running, supervisors } = parts
+  const { log, now, policy, running, underway } = parts
 
   const decide = (session: JobSession, record: JobRecord): Effect.Effect<Decision, InternalError> =>
     Effect.gen(function* () {
@@ -61,7 +60,7 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
         cancelRequested: { ...(reason === undefined ? {} : { reason }), at: now() }
       }
       // Queued before the handler hears of it, so the answer comes before what its finalizers emit.
-      live.cancelStored = Fiber.await(yield* FiberSet.run(supervisors, storeWish(job)))
+      live.cancelStored = Fiber.await(yield* underway.fork(storeWish(job)))
       live.cancel(reason)
     }).pipe(Effect.uninterruptible)
 

@@ -3,6 +3,7 @@ import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type * as Tracer from "effect/Tracer"
 import type { ArcpError } from "../../protocol/Errors.js"
+import type { Body } from "../../protocol/Event.js"
 import type { Registered } from "../../services/agents/Agent.js"
 import type { Submit } from "../../services/jobs/Admission.js"
 import type { Job } from "../../services/jobs/Job.js"
@@ -20,10 +21,12 @@ export interface Candidate {
   readonly record: JobRecord
   readonly run: Effect.Effect<unknown, ArcpError, Job | LeaseTag | Scope.Scope>
   readonly agent: Pick<Registered, "awaitEmits" | "restart" | "services">
-  /** Of a durable job that is run again. */
+  /** Of a durable job that is run again, or goes on from another. */
   readonly journal?: Journal | undefined
   /** Makes what is stored in the commit that opens it. */
   readonly ops?: (() => ReadonlyArray<Op>) | undefined
+  /** What is said of a job that goes on from another. */
+  readonly forked?: Body<"status"> | undefined
   /** As it came, before the agent's contract decoded it. */
   readonly input: unknown
   readonly parent?: RunningJob | undefined

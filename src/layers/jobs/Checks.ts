@@ -23,6 +23,7 @@ import type { Identity } from "../../services/auth/Auth.js"
 import { denied, type Policy } from "../../services/auth/Policy.js"
 import { type Credential, toWire } from "../../services/credentials/Credentials.js"
 import type { Outgoing } from "../../services/jobs/Jobs.js"
+import * as Decided from "../../services/runtime/decided.js"
 import { inTurns } from "../../services/runtime/inTurns.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
@@ -62,7 +63,7 @@ export const checkAgent = (
   identity: Identity,
   agent: string
 ): Effect.Effect<void, AgentNotAvailable | PermissionDenied> =>
-  Effect.gen(function* () {
+  Decided.gen(function* () {
     const decision = yield* policy.mayUseAgent(identity, agent)
     if (decision === false) yield* new AgentNotAvailable({ message: "no agent of that name" })
     else if (decision !== true) yield* denied(decision)
@@ -78,14 +79,16 @@ export const checkConstraints = (
     : Effect.void
 
 /** The parameters that make two submits with one idempotency key the same. */
-export const parameters = (submit: Message.Submit): Effect.Effect<string> =>
+export const parameters = (submit: Message.Submit, fork: unknown): Effect.Effect<string> =>
   inTurns(() =>
     CanonicalJson.stringifying([
       submit.agent,
       submit.input ?? null,
       submit.lease_request ?? null,
       submit.lease_constraints ?? null,
-      submit.max_runtime_sec ?? null
+      submit.max_runtime_sec ?? null,
+      // As it was before there were any.
+      ...(fork === undefined ? [] : [fork])
     ])
   )
 
@@ -189,6 +192,9 @@ export const accepted = (
 const parkedOf = ({ endedAt, survival }: JobRecord) =>
   survival?.parked === undefined || endedAt !== undefined ? {} : { parked: survival.parked }
 
+const waitingOf = ({ endedAt, waitingFor }: JobRecord) =>
+  waitingFor === undefined || endedAt !== undefined ? {} : { waiting_for: waitingFor }
+
 /** Returns the answer to a subscribe (§7.6). */
 export const subscribed = (
   job: JobRecord,
@@ -210,6 +216,7 @@ export const subscribed = (
   ...(job.delegateId === undefined ? {} : { delegate_id: job.delegateId }),
   trace_id: job.traceId,
   ...parkedOf(job),
+  ...waitingOf(job),
   subscribed_from: answer.subscribedFrom,
   replayed: answer.replayed
 })
@@ -229,6 +236,7 @@ export const entry = (job: JobRecord): Message.TimedJobEntry => ({
   trace_id: job.traceId,
   last_event_seq: job.lastEventSeq,
   ...parkedOf(job),
+  ...waitingOf(job),
   ...(job.endedAt === undefined ? {} : { [Message.completedAt]: timestamp(job.endedAt) })
 })
 

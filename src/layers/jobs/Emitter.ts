@@ -24,7 +24,10 @@ import { bounded, envelopeBytes, isErrorPayload } from "./fitting.js"
 import * as ResultWriter from "./ResultWriter.js"
 
 /** What a job emits; the rest of `JobService` is added where the job is started. */
-export type EmitService = Omit<JobService, "delegate" | "credentials" | "rotateCredential" | "step" | "sleep">
+export type EmitService = Omit<
+  JobService,
+  "delegate" | "credentials" | "rotateCredential" | "step" | "sleep" | "input"
+>
 
 /** Emits the events of one job, until it is over. */
 export interface Emitter {

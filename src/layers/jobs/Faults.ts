@@ -33,6 +33,9 @@ export const blame = (error: object): void => {
   ours.add(Cause.originalError(error))
 }
 
+/** The same, as an effect. */
+export const blamed = (error: object): Effect.Effect<void> => Effect.sync(() => blame(error))
+
 /** Was this very error the runtime's fault? By identity: what an error says can be written by an agent. */
 export const isOurs = (error: unknown): boolean =>
   typeof error === "object" && error !== null && ours.has(Cause.originalError(error))

@@ -1,7 +1,6 @@
 /** What the parts of this folder share: the services, resolved once, and what is running in this process. */
 import type * as Clock from "effect/Clock"
 import type * as Effect from "effect/Effect"
-import type * as FiberSet from "effect/FiberSet"
 import type { Registry } from "../../services/agents/Registry.js"
 import type { Policy } from "../../services/auth/Policy.js"
 import type { Credentials } from "../../services/credentials/Credentials.js"
@@ -15,6 +14,7 @@ import type { Store } from "../../services/store/Store.js"
 import type { Owners } from "./durable/Owners.js"
 import type { Unsettled } from "./durable/Unsettled.js"
 import type { RunningJobs } from "./RunningJobs.js"
+import type { Underway } from "./Underway.js"
 
 /** What every part of `jobs` works on. */
 export interface JobParts {
@@ -36,6 +36,6 @@ export interface JobParts {
   readonly running: RunningJobs
   readonly owners: Owners
   readonly unsettled: Unsettled
-  /** One fiber per job, in the runtime's scope. */
-  readonly supervisors: FiberSet.FiberSet<void>
+  /** Jobs that have not ended, and wishes that are being stored. */
+  readonly underway: Underway
 }

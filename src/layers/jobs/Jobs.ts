@@ -4,9 +4,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as FiberSet from "effect/FiberSet"
 import * as Layer from "effect/Layer"
-import * as Scope from "effect/Scope"
 import { type ArcpError, InternalError } from "../../protocol/Errors.js"
 import { Registry } from "../../services/agents/Registry.js"
 import { Policy } from "../../services/auth/Policy.js"
@@ -22,6 +20,7 @@ import { TurnShare } from "../../services/runtime/TurnShare.js"
 import { inRealTime, within } from "../../services/runtime/within.js"
 import { Store } from "../../services/store/Store.js"
 import * as Cancel from "./Cancel.js"
+import * as Answering from "./durable/Answering.js"
 import { Owners } from "./durable/Owners.js"
 import * as Reopening from "./durable/Reopening.js"
 import * as Survival from "./durable/Survival.js"
@@ -34,16 +33,16 @@ import * as Ownership from "./Ownership.js"
 import * as Recovery from "./Recovery.js"
 import { RunningJobs } from "./RunningJobs.js"
 import * as Submit from "./Submit.js"
+import { Underway } from "./Underway.js"
 
 /** What the ends of jobs get to be stored when the runtime shuts down, beyond the handlers' last grace. */
 const storing = Duration.seconds(5)
 
-/** What supervises jobs; a supervisor that cannot store an end does not keep the runtime from closing for ever. */
-const supervision = Effect.gen(function* () {
-  const scope = yield* Scope.make()
-  yield* Effect.addFinalizer((exit) => within(Scope.close(scope, exit), storing))
-  return yield* Scope.extend(FiberSet.make<void>(), scope)
-})
+/** What is underway; what cannot be stored does not keep the runtime from closing for ever. */
+const supervision = Effect.acquireRelease(
+  Effect.sync(() => new Underway()),
+  ({ none }) => within(none, storing)
+)
 
 const resolveParts = Effect.gen(function* () {
   const options = yield* RuntimeOptions
@@ -65,7 +64,7 @@ const resolveParts = Effect.gen(function* () {
     running: new RunningJobs(options),
     owners: new Owners(),
     unsettled: new Unsettled(),
-    supervisors: yield* supervision
+    underway: yield* supervision
   }
   return parts
 })
@@ -76,10 +75,10 @@ const resolveParts = Effect.gen(function* () {
  */
 const shutdownOf = (parts: JobParts) =>
   Effect.gen(function* () {
-    const { log, options, running, supervisors } = parts
+    const { log, options, running, underway } = parts
     if (running.stopping) return
     running.stopping = true
-    const none = FiberSet.awaitEmpty(supervisors)
+    const { none } = underway
     // As a finalizer this runs uninterruptibly, and a time-out could not end the wait.
     const noneIn = (limit: Duration.Duration) =>
       Effect.interruptible(Effect.raceFirst(none, Effect.ignore(log.stopped))).pipe(
@@ -90,7 +89,7 @@ const shutdownOf = (parts: JobParts) =>
     running.graceOver = true
     Survival.endAll(parts)
     yield* noneIn(storing)
-    if ((yield* FiberSet.size(supervisors)) === 0) return
+    if (underway.size === 0) return
     running.abandoned = true
     yield* Effect.logError("the store does not take the ends of jobs; the next start will end them")
     yield* within(none, storing)
@@ -107,13 +106,16 @@ export const make = Effect.gen(function* () {
   const ownership = Ownership.make(parts)
   const lookup = Lookup.make(parts, ownership, recovery)
   const { cancel, cancelAll } = Cancel.make(parts, ownership, lookup)
+  const answer = Answering.make(parts, lookup)
   const { refuse, submit } = Submit.make(parts, Opening.make(parts), ownership, recovery)
   const shutdown = shutdownOf(parts)
   yield* Effect.addFinalizer(() => shutdown)
 
   return Jobs.of({
     submit: (session, request) =>
-      submit(session, request).pipe(Faults.contained("a submit was answered"), Effect.mapError(toInternal)),
+      Effect.catchAllCause(submit(session, request), (cause) =>
+        Effect.failCause(cause).pipe(Faults.contained("a submit was answered"), Effect.mapError(toInternal))
+      ),
     refuse: (session, request, error) =>
       refuse(session, request, error).pipe(
         Faults.contained("a submit was refused"),
@@ -121,6 +123,7 @@ export const make = Effect.gen(function* () {
       ),
     cancel: (session, request) => cancel(session, request).pipe(Faults.contained("a cancel was decided")),
     cancelAll,
+    answer: (session, request) => answer(session, request).pipe(Faults.contained("an answer was decided")),
     list: (session, request) => lookup.list(session, request).pipe(Faults.contained("jobs were listed")),
     subscribe: (session, request) =>
       lookup.subscribe(session, request).pipe(Faults.contained("a subscription was decided")),

@@ -12,6 +12,7 @@ import type { JobSession } from "../../services/jobs/Jobs.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import { Signal } from "../../services/runtime/Signal.js"
 import type { JobRecord } from "../../services/store/Store.js"
+import type { Inputs } from "./durable/Inputs.js"
 
 /** Why a job ends other than by its handler. */
 export type Ending =
@@ -69,6 +70,8 @@ export class LiveJob {
   readonly bounds: Lease
   /** It is run again after the end of its process, which a job is not that would outlive its parent. */
   readonly survives: boolean
+  /** What it asks; of a durable job. */
+  inputs: Inputs | undefined
   /** Its own, from its acceptance on. */
   span: Tracer.Span | undefined
 

@@ -119,29 +119,26 @@ const observe = (
   record: JobRecord
 ): Effect.Effect<void, ArcpError> =>
   Effect.gen(function* () {
-    const own = running.ofSession(session.sessionId)
-    if (session.view.observedCount - own >= options.maxSubscriptionsPerSession)
+    if (session.view.subscribedCount >= options.maxSubscriptionsPerSession)
       return yield* Checks.atLimit("subscriptions_per_session", options.maxSubscriptionsPerSession)
     const history = payload.history ?? false
-    yield* log.observe(session.view, yield* log.loadJob(record), {
-      history,
-      fromEventSeq: payload.from_event_seq,
-      onCommit: (subscribedFrom) => {
-        const now = running.current(record)
-        session.send({
-          type: "job.subscribed",
-          jobId: record.jobId,
-          traceId: now.traceId,
-          extensions: Checks.traceContext(now, running.get(record.jobId)?.live.span),
-          payload: Checks.subscribed(now, {
-            requestId: id,
-            subscribedFrom,
-            replayed: history,
-            credentials: ownership.shown(session, now)
-          })
+    const onCommit = (subscribedFrom: number) => {
+      const now = running.current(record)
+      session.send({
+        type: "job.subscribed",
+        jobId: record.jobId,
+        traceId: now.traceId,
+        extensions: Checks.traceContext(now, running.get(record.jobId)?.live.span),
+        payload: Checks.subscribed(now, {
+          requestId: id,
+          subscribedFrom,
+          replayed: history,
+          credentials: ownership.shown(session, now)
         })
-      }
-    })
+      })
+    }
+    const join = { history, fromEventSeq: payload.from_event_seq, onCommit }
+    yield* log.holding(record, (job) => log.observe(session.view, job, join))
   })
 
 /** Returns what finds and lists jobs (§6.6, §7.6). */

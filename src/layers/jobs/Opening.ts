@@ -8,7 +8,6 @@ import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as FiberSet from "effect/FiberSet"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import type * as Tracer from "effect/Tracer"
@@ -18,6 +17,8 @@ import { deadPattern } from "../../protocol/Lease.js"
 import { type Credential, toWire } from "../../services/credentials/Credentials.js"
 import type { JobService } from "../../services/jobs/Job.js"
 import type { JobLog } from "../../services/log/EventLog.js"
+import * as Decided from "../../services/runtime/decided.js"
+import { type Errand, exitOf } from "../../services/runtime/Pending.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
 import * as Lease from "../lease/Lease.js"
@@ -150,7 +151,8 @@ const spanOptions = ({ parentSpan, record }: Candidate): Tracer.SpanOptions => (
   }
 })
 
-export const run = (
+/** Runs the handler of a job that is stored, to the job's end. */
+export function* run(
   parts: JobParts,
   open: Open,
   { candidate, hold, live }: Pick<Begun, "candidate" | "hold" | "live">,
@@ -159,22 +161,23 @@ export const run = (
   job: JobLog,
   /** It is run again: what was said of it is not said again, but its new credentials are. */
   again?: { readonly minted: ReadonlyArray<Credential> }
-): Effect.Effect<Exit.Exit<unknown, ArcpError>> => {
-  const { credentials, ids, log, now, options, store } = parts
+): Errand<Exit.Exit<unknown, ArcpError>> {
+  const { credentials, log, now, options, store } = parts
   const { record, session } = candidate
   if (parts.running.graceOver) Survival.endAll(parts)
   const journal = Durable.journalOf(parts, candidate)
   const durable =
     journal === undefined || candidate.agent.restart !== "steps"
       ? undefined
-      : Durable.make(parts, job, journal, candidate)
+      : Durable.make(parts, job, journal, candidate, live)
   const emitter = Emitter.make({
     log,
     job,
     record,
     deadline: Limits.deadline(record, now()),
     now,
-    resultId: () => ids.unsafeMake("res"),
+    // A job has one result: what is said of it before its first chunk holds also when it is run again.
+    resultId: () => record.jobId.replace(/^[a-z]+/, "res"),
     options,
     awaitEmits: options.awaitEmits || candidate.agent.awaitEmits,
     chunked: session.features.includes("result_chunk"),
@@ -200,18 +203,19 @@ export const run = (
     onExpired: () => live.end({ _tag: "LeaseExpired" }),
     misplaced: durable?.misplaced
   })
-  const { sleep, step } = durable ?? Steps.none
+  const { input, sleep, step } = durable ?? Steps.none
   const service: JobService = {
     ...emitter.service,
     step,
     sleep,
+    input,
     delegate: Delegation.make({ parts, open, parent: { live, log: job }, emitter, lease, durable }),
     credentials: Effect.sync(() => credentials.held(record.jobId)),
     rotateCredential: rotation(parts, live, emitter)
   }
   // What can match nothing is granted, because other runtimes' patterns may be other than ours, and named.
   const dead = deadPattern(record.lease)
-  const ran = Runner.run({
+  const context: Runner.RunContext = {
     live,
     job,
     handler: durable === undefined ? candidate.run : durable.handler(candidate.run),
@@ -224,25 +228,26 @@ export const run = (
     surroundings,
     stored: () => hold.giveBackPlaces(),
     parts
-  })
+  }
   if (again !== undefined) {
     const { sessionId } = live.owner
     const isShown = () => live.owner.sessionId === sessionId && seesCredentials(live.owner, live.record)
-    const told = Effect.forEach(again.minted, (credential) => {
+    for (const credential of again.minted) {
       const { value, ...shown } = toWire(credential)
-      return Effect.ignore(
+      yield* Effect.ignore(
         emitter.secretStatus(sessionId, { phase: "credential_rotated", ...shown }, { value }, isShown)
       )
-    })
-    return Effect.zipRight(told, ran)
+    }
+  } else {
+    const { forked } = candidate
+    if (forked !== undefined) yield* Effect.ignore(emitter.emitAnywhere("status", forked))
+    const attributes = { reason: "lease_pattern" }
+    if (dead !== undefined)
+      yield* Effect.ignore(
+        emitter.emitAnywhere("log", { level: "warn", message: `the lease: ${dead}`, attributes })
+      )
   }
-  if (dead === undefined) return ran
-  const warned = emitter.emitAnywhere("log", {
-    level: "warn",
-    message: `the lease: ${dead}`,
-    attributes: { reason: "lease_pattern" }
-  })
-  return Effect.zipRight(Effect.ignore(warned), ran)
+  return yield* Runner.run(context)
 }
 
 /** Sends the accept before every event of the job; that of a delegated one comes with its first event (§4.3). */
@@ -293,71 +298,89 @@ const commit = ({ log, now, running }: JobParts, begun: Begun, span: Tracer.Span
 }
 
 /** Runs from the commit that opens the job to its end; gives how that was, to the job's span. */
-const lifetime = (
+function* lifetime(
   parts: JobParts,
   open: Open,
   begun: Begun,
   span: Tracer.Span,
   surroundings: Surroundings
-): Effect.Effect<Exit.Exit<unknown, ArcpError>> =>
-  Effect.gen(function* () {
-    const { candidate, hold, live } = begun
-    const opened = yield* Effect.exit(commit(parts, begun, span))
-    if (live.awaited !== undefined) Deferred.unsafeDone(live.awaited.opened, opened)
-    hold.giveBackKeys()
-    if (Exit.isFailure(opened)) {
-      Option.map(Cause.failureOption(opened.cause), (error) => notStored(candidate, error))
-      return opened
-    }
-    // Of a thousand that were stored together each has its share of a turn.
-    yield* parts.share
-    return yield* run(parts, open, begun, span, surroundings, opened.value)
-  })
+): Errand<Exit.Exit<unknown, ArcpError>> {
+  const { candidate, hold, live } = begun
+  const opened = yield* exitOf(commit(parts, begun, span))
+  if (live.awaited !== undefined) Deferred.unsafeDone(live.awaited.opened, opened)
+  hold.giveBackKeys()
+  if (Exit.isFailure(opened)) {
+    Option.map(Cause.failureOption(opened.cause), (error) => notStored(candidate, error))
+    return opened
+  }
+  // Of a thousand that were stored together each has its share of a turn.
+  yield* parts.share
+  return yield* run(parts, open, begun, span, surroundings, opened.value)
+}
 
-/** Runs as the job's own fiber, in its span, to the end; gives back the hold. Not interruptible. */
-export const supervise = (
-  parts: Pick<JobParts, "clock">,
-  candidate: Candidate,
-  hold: Hold,
-  live: (span: Tracer.Span) => Effect.Effect<Exit.Exit<unknown, ArcpError>>
-): Effect.Effect<void> =>
-  Effect.gen(function* () {
-    const span = yield* Effect.makeSpan(
+/** Returns the span of a job that begins here. */
+export const spanOf = (candidate: Candidate): Effect.Effect<Tracer.Span> =>
+  Effect.flatMap(Tracing.isTraced, (isTraced) =>
+    Effect.makeSpan(
       "arcp.job",
       // One that nobody sees is there for whoever asks in which trace it runs.
-      (yield* Tracing.isTraced)
-        ? spanOptions(candidate)
-        : { captureStackTrace: false, parent: candidate.parentSpan }
+      isTraced ? spanOptions(candidate) : { captureStackTrace: false, parent: candidate.parentSpan }
     )
-    const outcome = Exit.flatten(yield* Effect.exit(live(span)))
-    span.end(parts.clock.unsafeCurrentTimeNanos(), outcome)
-    if (Exit.isFailure(outcome) && !Cause.isFailure(outcome.cause))
-      yield* Effect.logError(`the supervisor of ${candidate.record.jobId} failed`, outcome.cause)
-    yield* hold.giveBack()
-  })
+  )
 
 /**
- * Makes the job a child, and gives it a fiber and the hold, all of it or nothing: in one step, so that no interruption
- * comes between.
+ * Supervises a job, in its span, to the end, and gives back the hold. It is no fiber: it goes on when something has been
+ * committed or has ended, and mostly at once.
  */
-const begin = (parts: JobParts, open: Open, begun: Begun): Effect.Effect<LiveJob, InternalError> =>
-  Effect.flatMap(Surroundings.of(begun.candidate.record), (surroundings) => {
-    const { candidate, hold, live } = begun
-    if (candidate.parent?.live.takeChild(live) === false)
-      return new InternalError({ message: "the job is ending and delegates no more" })
-    hold.keep(() => over(parts, candidate, live))
-    hold.passedOn = true
-    const fiber = surroundings.forkUninterruptible(
-      supervise(parts, candidate, hold, (span) => lifetime(parts, open, begun, span, surroundings))
-    )
-    FiberSet.unsafeAdd(parts.supervisors, fiber)
-    return Effect.succeed(live)
+export const supervise = (
+  { clock, underway }: Pick<JobParts, "clock" | "underway">,
+  { record }: Candidate,
+  hold: Hold,
+  span: Tracer.Span,
+  surroundings: Surroundings,
+  errand: Errand<Exit.Exit<unknown, ArcpError>>
+): void => {
+  const ended = underway.begin()
+  surroundings.run(errand, (exit) => {
+    const outcome = Exit.flatten(exit)
+    span.end(clock.unsafeCurrentTimeNanos(), outcome)
+    const failed =
+      Exit.isFailure(outcome) && !Cause.isFailure(outcome.cause)
+        ? Effect.logError(`the supervisor of ${record.jobId} failed`, outcome.cause)
+        : Effect.void
+    surroundings.run(conclusion(failed, hold), ended)
   })
+}
+
+function* conclusion(failed: Effect.Effect<void>, hold: Hold): Errand<void> {
+  yield* failed
+  yield* hold.giveBack()
+}
+
+/**
+ * Makes the job a child, and gives it its supervisor and the hold, all of it or nothing: in one step, so that no
+ * interruption comes between.
+ */
+const begin = (
+  parts: JobParts,
+  open: Open,
+  begun: Begun,
+  surroundings: Surroundings,
+  span: Tracer.Span
+): Effect.Effect<LiveJob, InternalError> => {
+  const { candidate, hold, live } = begun
+  if (candidate.parent?.live.takeChild(live) === false)
+    return new InternalError({ message: "the job is ending and delegates no more" })
+  hold.keep(() => over(parts, candidate, live))
+  hold.passedOn = true
+  supervise(parts, candidate, hold, span, surroundings, lifetime(parts, open, begun, span, surroundings))
+  return Effect.succeed(live)
+}
 
 /** Returns what opens a job that is decided: mints, stores, accepts and runs. */
 export const make = (parts: JobParts): Open => {
   const open: Open = (given, hold) =>
-    Effect.gen(function* () {
+    Decided.gen(function* () {
       const { parent } = given
       yield* parts.admission.check(given.session.identity, submitOf(given))
       yield* parts.running.count(given.record, hold)
@@ -371,14 +394,11 @@ export const make = (parts: JobParts): Open => {
         session === given.session ? kept.record : { ...kept.record, sessionId: session.sessionId }
       const candidate = { ...given, record, session }
       yield* announceable(parts, candidate, minted)
+      const surroundings = yield* Surroundings.of(record)
+      const span = yield* spanOf(candidate)
       const live = new LiveJob(record, session, parent?.live)
-      return yield* begin(parts, open, {
-        candidate,
-        live,
-        hold,
-        minted,
-        ops: [...kept.ops, ...(given.ops?.() ?? [])]
-      })
+      const ops = [...kept.ops, ...(given.ops?.() ?? [])]
+      return yield* begin(parts, open, { candidate, live, hold, minted, ops }, surroundings, span)
     })
   return open
 }

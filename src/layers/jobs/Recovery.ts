@@ -12,6 +12,7 @@ import type { Scope } from "effect/Scope"
 import type { InternalError } from "../../protocol/Errors.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import type { JobFilter, JobRecord } from "../../services/store/Store.js"
+import * as Inputs from "./durable/Inputs.js"
 import type { Reopen } from "./durable/Reopening.js"
 import * as Rerun from "./durable/Rerun.js"
 import * as Survival from "./durable/Survival.js"
@@ -122,14 +123,20 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
           at,
           parts.options.maxOutboundFrameBytes
         )
+        const holder = { record }
         return Effect.ensuring(
-          Terminal.write(
-            parts,
-            job,
-            { send: () => {} },
-            () => terminal,
-            at,
-            () => record
+          Effect.zipRight(
+            Inputs.endStored(parts, job, holder),
+            Effect.gen(() =>
+              Terminal.write(
+                parts,
+                job,
+                { send: () => {} },
+                () => terminal,
+                at,
+                () => holder.record
+              )
+            )
           ),
           Effect.sync(() => unsettled.settle(record.jobId))
         )

@@ -29,6 +29,8 @@ import * as Thrown from "../../services/agents/Thrown.js"
 import { Job, type JobService } from "../../services/jobs/Job.js"
 import { Lease, type LeaseService, leaseErrorOf } from "../../services/lease/Lease.js"
 import type { JobLog, NewEvent } from "../../services/log/EventLog.js"
+import { attempt, decided } from "../../services/runtime/decided.js"
+import type { Errand } from "../../services/runtime/Pending.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import { Turn } from "../../services/runtime/Turn.js"
 import { inRealTime } from "../../services/runtime/within.js"
@@ -38,13 +40,14 @@ import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
 import type { Limit } from "./Limits.js"
 import type { LiveJob } from "./LiveJob.js"
+import type { Streamed } from "./ResultWriter.js"
 import type { Surroundings } from "./Surroundings.js"
 import * as Terminal from "./Terminal.js"
 
 /** What finalizers get when the runtime shuts down. */
 const lastGrace = Duration.seconds(1)
 
-interface RunContext {
+export interface RunContext {
   readonly live: LiveJob
   readonly job: JobLog
   readonly handler: Effect.Effect<unknown, ArcpError, Job | Lease | Scope.Scope>
@@ -76,20 +79,27 @@ export const running = (at: number): NewEvent => ({
  * Starts the handler with what it is given, in the job's span and scope, and closes that in its fiber. A daemon, because one
  * that cannot be interrupted must not keep anything from closing.
  */
-const start = (
-  { handler, lease, live, parts, service, services, span, surroundings }: RunContext,
-  scope: Scope.CloseableScope
-): Fiber.RuntimeFiber<unknown, ArcpError> => {
+const start = ({
+  handler,
+  lease,
+  live,
+  parts,
+  service,
+  services,
+  span,
+  surroundings
+}: RunContext): Fiber.RuntimeFiber<unknown, ArcpError> => {
   const given = services?.({ job: service, lease }) ?? new Map<string, unknown>()
-  given.set(Job.key, service).set(Lease.key, lease).set(Scope.Scope.key, scope)
+  given.set(Job.key, service).set(Lease.key, lease)
   given.set(Tracer.ParentSpan.key, span).set(Turn.key, parts.turn)
-  return surroundings.forkInterruptible(
-    Effect.onExit(handler, (exit) => {
+  const run = Effect.flatMap(Scope.make(), (scope) => {
+    given.set(Scope.Scope.key, scope)
+    return Effect.onExit(handler, (exit) => {
       live.returned(exit)
       return Scope.close(scope, exit)
-    }),
-    Context.unsafeMake<Job | Lease | Scope.Scope>(given)
-  )
+    })
+  })
+  return surroundings.forkInterruptible(run, Context.unsafeMake<Job | Lease | Scope.Scope>(given))
 }
 
 /** What is left of the budgets, as attributes have it. */
@@ -121,22 +131,23 @@ const awaitStop = (
 const conclude = (
   context: RunContext,
   fiber: Fiber.RuntimeFiber<unknown, ArcpError>
-): Effect.Effect<Terminal.Terminal> =>
-  Effect.catchAllDefect(
-    Effect.suspend(() => decide(context, fiber)),
-    (defect) => {
-      const { live, parts } = context
-      const logged = Effect.logError(
-        `the end of ${live.record.jobId} could not be made out`,
-        Cause.die(Thrown.readable(defect))
-      )
-      const error = new InternalError({ message: failed })
-      return Effect.as(
-        Effect.exit(logged),
-        Terminal.failed(error, "error", parts.now(), parts.options.maxOutboundFrameBytes)
-      )
-    }
-  )
+): Effect.Effect<Terminal.Terminal> => {
+  const end = attempt(() => decide(context, fiber))
+  return decided(end)?._tag === "Success"
+    ? end
+    : Effect.catchAllDefect(end, (defect) => {
+        const { live, parts } = context
+        const logged = Effect.logError(
+          `the end of ${live.record.jobId} could not be made out`,
+          Cause.die(Thrown.readable(defect))
+        )
+        const error = new InternalError({ message: failed })
+        return Effect.as(
+          Effect.exit(logged),
+          Terminal.failed(error, "error", parts.now(), parts.options.maxOutboundFrameBytes)
+        )
+      })
+}
 
 const decide = (
   { finish, live, parts: { now, options } }: RunContext,
@@ -149,10 +160,13 @@ const decide = (
   const end = (exit: Exit.Exit<unknown, ArcpError>): Effect.Effect<Terminal.Terminal> => {
     if (ending !== undefined) return Effect.succeed(Terminal.ended(ending, record, now(), maxBytes))
     if (Exit.isFailure(exit)) return Effect.succeed(fail(toError(exit.cause, options)))
-    return Effect.match(finish(exit.value), {
-      onFailure: fail,
-      onSuccess: (streamed) => Terminal.succeeded(exit.value, streamed, now(), maxBytes)
-    })
+    const finished = finish(exit.value)
+    const succeed = (streamed: Streamed | undefined) =>
+      Terminal.succeeded(exit.value, streamed, now(), maxBytes)
+    const ended = decided(finished)
+    return ended !== undefined && Exit.isSuccess(ended)
+      ? Effect.succeed(succeed(ended.value))
+      : Effect.match(finished, { onFailure: fail, onSuccess: succeed })
   }
   const polled = fiber.unsafePoll()
   const exit = polled && Thrown.readableExit(polled)
@@ -190,52 +204,50 @@ const unlessBroken = ({ job, live, parts }: RunContext, concluded: Terminal.Term
   return terminal
 }
 
-/** Runs the handler of a job to its one terminal message, whatever ends it; gives what it came to. Not interruptible. */
-export const run = (context: RunContext): Effect.Effect<Exit.Exit<unknown, ArcpError>> => {
+/** Runs the handler of a job to its one terminal message, whatever ends it; gives what it came to. */
+export function* run(context: RunContext): Errand<Exit.Exit<unknown, ArcpError>> {
   const { job, limits, live, parts, span, surroundings } = context
-  return Effect.gen(function* () {
-    tellBudget(span, job)
-    const startedAt = parts.now()
-    yield* Effect.logInfo("job started")
-    const fiber = start(context, yield* Scope.make())
-    fiber.addObserver((exit) => live.returned(exit))
-    job.whenBroken((error) => {
-      Faults.blame(error)
-      live.end({ _tag: "Broken", error })
-    })
-    const timers = limits.map(({ ending, reached }) =>
-      surroundings.forkInterruptible(Effect.map(reached, () => live.end(ending)))
-    )
-    if (live.exit === undefined && live.ending === undefined) yield* live.changed.wait
-    for (const timer of timers) yield* Fiber.interruptFork(timer)
-    if (live.ending !== undefined) yield* Fiber.interruptFork(fiber)
-    if (fiber.unsafePoll() === null) yield* awaitStop(live, fiber, parts.options.cancelGrace)
-    yield* live.settleChildren()
-    if (live.ending?._tag === "Leave") {
-      yield* left(context)
-      return Exit.fail(leftToTheNext)
-    }
-    live.concluded = true
-    const concluded = yield* conclude(context, fiber)
-    yield* live.cancelStored
-    const terminal = yield* Terminal.write(
-      parts,
-      job,
-      live.owner,
-      () => unlessBroken(context, concluded),
-      parts.now(),
-      () => live.record,
-      context.stored
-    )
-    if (live.awaited !== undefined)
-      yield* Deferred.complete(
-        live.awaited.outcome,
-        terminal.streamed === true ? parts.log.streamedResult(job) : terminal.outcome
-      )
-    tellBudget(span, job)
-    yield* Effect.logInfo(`job ended: ${terminal.status} after ${parts.now() - startedAt} ms`)
-    return terminal.outcome
+  tellBudget(span, job)
+  const startedAt = parts.now()
+  surroundings.say("job started")
+  const fiber = start(context)
+  fiber.addObserver((exit) => live.returned(exit))
+  job.whenBroken((error) => {
+    Faults.blame(error)
+    live.end({ _tag: "Broken", error })
   })
+  const timers = limits.map(({ ending, reached }) =>
+    surroundings.forkInterruptible(Effect.map(reached, () => live.end(ending)))
+  )
+  if (live.exit === undefined && live.ending === undefined) yield* live.changed.wait
+  for (const timer of timers) timer.unsafeInterruptAsFork(FiberId.none)
+  if (live.ending !== undefined) fiber.unsafeInterruptAsFork(FiberId.none)
+  if (fiber.unsafePoll() === null) yield* awaitStop(live, fiber, parts.options.cancelGrace)
+  yield* live.settleChildren()
+  if (live.ending?._tag === "Leave") {
+    yield* left(context)
+    return Exit.fail(leftToTheNext)
+  }
+  if (live.inputs !== undefined) yield* live.inputs.end
+  live.concluded = true
+  const concluded = yield* conclude(context, fiber)
+  yield* live.cancelStored
+  const terminal = yield* Terminal.write(
+    parts,
+    job,
+    live.owner,
+    () => unlessBroken(context, concluded),
+    parts.now(),
+    () => live.record,
+    context.stored
+  )
+  if (live.awaited !== undefined)
+    if (terminal.streamed === true)
+      yield* Deferred.complete(live.awaited.outcome, parts.log.streamedResult(job))
+    else Deferred.unsafeDone(live.awaited.outcome, terminal.outcome)
+  tellBudget(span, job)
+  surroundings.say(`job ended: ${terminal.status} after ${parts.now() - startedAt} ms`)
+  return terminal.outcome
 }
 
 /** Stores that the handler does not run any more: that its process ends is nothing that it has done. */

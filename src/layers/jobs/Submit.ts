@@ -11,11 +11,13 @@ import {
 } from "../../protocol/Errors.js"
 import type * as Message from "../../protocol/Message.js"
 import type { JobSession, SubmitHead, SubmitRequest } from "../../services/jobs/Jobs.js"
+import * as Decided from "../../services/runtime/decided.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import * as Answers from "./Answers.js"
 import type { Candidate, Open } from "./Candidate.js"
 import * as Checks from "./Checks.js"
+import * as Forking from "./durable/Forking.js"
 import * as Survival from "./durable/Survival.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
@@ -92,9 +94,13 @@ const check = (
   ref: AgentRef,
   keyed: Pick<JobRecord, "idempotencyKey" | "paramsDigest">
 ): Effect.Effect<Candidate, ArcpError> =>
-  Effect.gen(function* () {
+  Decided.gen(function* () {
     const { now, options, policy, registry } = parts
-    const { payload } = request
+    const origin =
+      request.fork === undefined ? undefined : yield* Forking.originOf(parts, session.identity, request.fork)
+    const payload =
+      origin === undefined ? request.payload : yield* Forking.filled(parts, origin, request.payload)
+    if (origin !== undefined) yield* Checks.checkShape(payload, session.features)
     yield* Checks.checkAgent(policy, session.identity, ref.name)
     const agent = yield* registry.resolve(ref)
     yield* Checks.checkConstraints(payload.lease_constraints, now())
@@ -107,6 +113,7 @@ const check = (
       return yield* new InvalidRequest({
         message: "this agent streams its result; negotiate the result_chunk feature"
       })
+    if (origin !== undefined) yield* Forking.check(parts, origin, agent, lease)
     const run = yield* agent.prepare(payload.input)
     const record: JobRecord = {
       ...Answers.newRecord(parts, session, request, `${agent.name}@${agent.version}`),
@@ -116,13 +123,15 @@ const check = (
       survival: Survival.begun(agent.restart, session, now(), payload.max_runtime_sec),
       ...keyed
     }
+    const begun = origin === undefined ? undefined : yield* Forking.take(parts, origin, record.jobId)
     return {
       session,
       record,
       run,
       agent,
       input: payload.input,
-      parentSpan: Tracing.submitter(record)
+      parentSpan: Tracing.submitter(record),
+      ...begun
     }
   })
 
@@ -133,13 +142,14 @@ const decide = (
   request: SubmitRequest,
   hold: Reservations.Hold
 ): Effect.Effect<void, ArcpError> =>
-  Effect.gen(function* () {
+  Decided.gen(function* () {
     const { open, reservations, secrets } = parts
     const { adopt: wanted, payload } = request
     const ref = yield* Checks.checkShape(payload, session.features)
     const { principal } = session.identity
     const key = payload.idempotency_key
-    const digest = key === undefined ? undefined : yield* secrets.digest(yield* Checks.parameters(payload))
+    const digest =
+      key === undefined ? undefined : yield* secrets.digest(yield* Checks.parameters(payload, request.fork))
     if (wanted !== undefined) return yield* adopt(parts, session, request, wanted, digest)
     if (key !== undefined && digest !== undefined) {
       yield* reservations.take(`key ${principal} ${key}`, hold)
@@ -162,14 +172,18 @@ const answer = (
   deciding: (hold: Reservations.Hold) => Effect.Effect<void, ArcpError>
 ): Effect.Effect<void, ArcpError> =>
   Reservations.withHold((hold) =>
-    Effect.gen(function* () {
+    Decided.gen(function* () {
       const { reservations, store } = parts
       yield* reservations.take(`submit ${session.sessionId} ${request.id}`, hold)
       const before = yield* Faults.storage(store.jobBySubmit(session.sessionId, request.id))
       if (before !== undefined) return yield* Answers.repeat(parts, session, request, before, hold)
-      yield* deciding(hold).pipe(
-        Faults.contained("a submit was decided"),
-        Effect.catchAll((error) => Answers.reject(parts, session, request, agent, error, hold))
+      yield* Effect.catchAllCause(
+        Decided.attempt(() => deciding(hold)),
+        (cause) =>
+          Effect.failCause(cause).pipe(
+            Faults.contained("a submit was decided"),
+            Effect.catchAll((error) => Answers.reject(parts, session, request, agent, error, hold))
+          )
       )
     })
   )

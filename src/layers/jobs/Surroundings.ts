@@ -1,23 +1,29 @@
 /**
- * In what the fibers of one job run: in that of whoever submitted or delegated to it, its clock, tracer and loggers, with
- * the job's name on every line of the log. Fibers are forked in it ready-made, since each effect around them that changes
- * their context or their references copies those, twice.
+ * In what one job runs: in that of whoever submitted or delegated to it, its clock, tracer and loggers, with the job's name
+ * on every line of the log. Fibers are forked in it ready-made, since each effect around them that changes their context or
+ * their references copies those, twice; and what is only said of a job needs no fiber.
  */
-import type * as Context from "effect/Context"
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as DefaultServices from "effect/DefaultServices"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as FiberRef from "effect/FiberRef"
 import * as FiberRefs from "effect/FiberRefs"
 import * as HashMap from "effect/HashMap"
+import * as LogLevel from "effect/LogLevel"
 import * as Runtime from "effect/Runtime"
 import * as RuntimeFlags from "effect/RuntimeFlags"
+import { type Done, type Errand, runErrand } from "../../services/runtime/Pending.js"
 import type { JobRecord } from "../../services/store/Store.js"
 
 const { Interruption } = RuntimeFlags
 
-/** Forks the fibers of one job. They begin at once, and are nobody's children. */
+/** Forks the fibers of one job, and says what becomes of it. Fibers begin at once, and are nobody's children. */
 export class Surroundings {
+  private readonly id = FiberId.unsafeMake()
   private readonly flags: RuntimeFlags.RuntimeFlags
   private readonly references: FiberRefs.FiberRefs
 
@@ -43,6 +49,35 @@ export class Surroundings {
   static readonly of = (record: JobRecord): Effect.Effect<Surroundings> =>
     Effect.map(Effect.runtime<never>(), (runtime) => new Surroundings(runtime, record))
 
+  /** Writes a line of the log, as a fiber of the job would. Never throws. */
+  say(message: string): void {
+    const refs = this.references
+    const get = <A>(ref: FiberRef.FiberRef<A>) => FiberRefs.getOrDefault(refs, ref)
+    if (LogLevel.greaterThan(get(FiberRef.currentMinimumLogLevel), LogLevel.Info)) return
+    const clock = Context.get(get(DefaultServices.currentServices), Clock.Clock)
+    const line = {
+      fiberId: this.id,
+      logLevel: LogLevel.Info,
+      message: [message],
+      cause: Cause.empty,
+      context: refs,
+      spans: get(FiberRef.currentLogSpan),
+      annotations: get(FiberRef.currentLogAnnotations),
+      date: new Date(clock.unsafeCurrentTimeMillis())
+    }
+    for (const logger of get(FiberRef.currentLoggers)) {
+      try {
+        logger.log(line)
+      } catch {
+        // A job is not to end otherwise because nobody can be told of it.
+      }
+    }
+  }
+
+  /** Runs an errand of the job, which only the death of the process cuts short, and calls back with its end. */
+  run<A>(errand: Errand<A>, over: Done<A>): void {
+    runErrand(errand, (effect) => this.forkUninterruptible(effect), over)
+  }
   /** Forks what only the death of the process ends. */
   forkUninterruptible<A, E>(effect: Effect.Effect<A, E>): Fiber.RuntimeFiber<A, E> {
     return this.fork(effect, this.runtime.context, this.flags)

@@ -1,4 +1,5 @@
 /** How a job ends: its one terminal message, and the writing of it (§5.3 of the protocol page). */
+import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -17,6 +18,7 @@ import type { JobStatus } from "../../protocol/Message.js"
 import * as Vendor from "../../protocol/Vendor.js"
 import type { JobSession } from "../../services/jobs/Jobs.js"
 import type { JobLog } from "../../services/log/EventLog.js"
+import { type Errand, exitOf } from "../../services/runtime/Pending.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import { bounded, envelopeBytes } from "./fitting.js"
 import type { JobParts } from "./JobParts.js"
@@ -52,7 +54,7 @@ export const untilStored = <A, E>(effect: Effect.Effect<A, E>, running: RunningJ
  * Writes the terminal message, as often as it takes; tells the owner when it does not get through. Which one it is, is asked
  * at each try: the job may break meanwhile. Returns the one that was tried last.
  */
-export const write = (
+export function* write(
   { log, running }: Pick<JobParts, "log" | "running">,
   job: JobLog,
   owner: Pick<JobSession, "send">,
@@ -61,7 +63,7 @@ export const write = (
   /** The job's record at the moment of the commit. */
   record: () => JobRecord,
   onCommit?: () => void
-): Effect.Effect<Terminal> => {
+): Errand<Terminal> {
   let terminal = terminalNow()
   const last = (lastEventSeq: number): JobRecord => ({
     ...record(),
@@ -70,21 +72,20 @@ export const write = (
     lastEventSeq,
     ...(terminal.keyFreed === true ? { keyFreed: true } : {})
   })
-  const ending = Effect.suspend(() => {
+  const ending = () => {
     terminal = terminalNow()
     return log.end(job, terminal, last, onCommit)
-  })
-  return Effect.matchEffect(ending, {
-    onSuccess: () => Effect.succeed(terminal),
-    onFailure: (error) => {
-      owner.send({ type: "session.error", payload: toPayload(error, { job_id: job.jobId }) })
-      const again = running.abandoned ? Effect.void : Effect.delay(untilStored(ending, running), firstPause)
-      return Effect.logError(`the end of ${job.jobId} could not be stored; trying again`, error.message).pipe(
-        Effect.zipRight(Effect.ignore(again)),
-        Effect.map(() => terminal)
-      )
-    }
-  })
+  }
+  const ended = yield* exitOf(ending())
+  if (Exit.isSuccess(ended)) return terminal
+  const failure = Cause.failureOrCause(ended.cause)
+  if (Either.isRight(failure)) return yield* Effect.failCause(failure.right)
+  const error = failure.left
+  owner.send({ type: "session.error", payload: toPayload(error, { job_id: job.jobId }) })
+  yield* Effect.logError(`the end of ${job.jobId} could not be stored; trying again`, error.message)
+  if (!running.abandoned)
+    yield* Effect.ignore(Effect.delay(untilStored(Effect.suspend(ending), running), firstPause))
+  return terminal
 }
 
 /** Returns the end of a job that failed; its frame has at most `maxBytes`. */

@@ -14,6 +14,6 @@ const refused = new SystemError({
   })
 })
 
-export const leased: Leased = make(CommandExecutor.CommandExecutor, () =>
-  CommandExecutor.makeExecutor(() => refused)
-)
+const refusing = CommandExecutor.makeExecutor(() => refused)
+
+export const leased: Leased = make(CommandExecutor.CommandExecutor, () => refusing)

@@ -67,6 +67,7 @@ const assign = (
 ): ReadonlyArray<Op> => {
   const events = new Map<JobState, Array<NewEvent>>()
   const endings: Array<CommitItem & { _tag: "End" }> = []
+  const telling: Array<CommitItem & { _tag: "Append" }> = []
   for (const item of batch) {
     if (item._tag === "Change") {
       const back = item.change(tx)
@@ -78,12 +79,17 @@ const assign = (
     if (list === undefined) events.set(item.job, [item.event])
     else list.push(item.event)
     if (item._tag === "End") endings.push(item)
+    else if (item.event.record !== undefined || item.event.onCommit !== undefined) telling.push(item)
   }
   // Children first: what they spend may be reported on their parents, whose end may be in this batch too.
   const order = [...events]
   if (order.some(([job]) => job.depth > 0)) order.sort(([a], [b]) => b.depth - a.depth)
   for (const [job, list] of order) tx.append(job, list)
   tx.appendBegun()
+  for (const { event, job } of telling) {
+    if (event.record !== undefined) undo.push(tx.putRecord(job, event.record()))
+    if (event.onCommit !== undefined) tx.onApply(event.onCommit)
+  }
   const records: Array<Op> = []
   for (const { job, record } of endings) {
     records.push(record(tx))

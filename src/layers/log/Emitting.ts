@@ -3,10 +3,11 @@ import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Budget from "../../protocol/Budget.js"
 import type { InternalError } from "../../protocol/Errors.js"
-import type { NewEvent } from "../../services/log/EventLog.js"
+import type { JobLog, NewEvent } from "../../services/log/EventLog.js"
+import { Pending } from "../../services/runtime/Pending.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
 import type { Done } from "./CommitQueue.js"
-import type { JobState } from "./JobState.js"
+import { type JobState, jobStateOf } from "./JobState.js"
 import type { LogParts } from "./LogParts.js"
 import type { Retention } from "./Retention.js"
 
@@ -76,7 +77,7 @@ class Lines {
     return this.retention.isBlocked(job) || (this.lines.size > 0 && this.lines.has(job))
   }
   /** Waits, and calls `place` when it is this one's turn. */
-  wait<A>(job: JobState, place: () => A): Effect.Effect<A> {
+  wait<A>(job: JobState, isEnded: () => boolean, place: () => A): Effect.Effect<A> {
     const { retention } = this
     return Effect.suspend(() => {
       const line = this.lines.get(job) ?? new Set<Waiting>()
@@ -88,7 +89,7 @@ class Lines {
         else own.first = () => resume(Effect.void)
       })
       const room = Effect.whileLoop({
-        while: () => !job.ended && retention.isBlocked(job),
+        while: () => !isEnded() && retention.isBlocked(job),
         body: () => retention.room(job),
         step: () => {}
       })
@@ -130,28 +131,29 @@ export const make = (parts: LogParts) => {
   }
 
   /** Gives an event its place as soon as every consumer that must lose nothing has room for it. */
-  const admitted = (job: JobState, event: NewEvent): Placed =>
+  const admitted = (log: JobLog, job: JobState, event: NewEvent): Placed =>
     Effect.flatten(
       Effect.async<Placed>((resume) =>
         publisher.admit((settled) => {
-          if (!job.ended) return resume(Effect.succeed(place(job, event, settled)))
+          if (!log.ended) return resume(Effect.succeed(place(job, event, settled)))
           settled()
           resume(Effect.succeed(charge(job, event)))
         })
       )
     )
 
-  const enter = (job: JobState, event: NewEvent): Placed => {
-    if (job.ended) return charge(job, event)
-    return publisher.suspends && event.ending !== true ? admitted(job, event) : place(job, event)
+  const enter = (log: JobLog, job: JobState, event: NewEvent): Placed => {
+    if (log.ended) return charge(job, event)
+    return publisher.suspends && event.ending !== true ? admitted(log, job, event) : place(job, event)
   }
 
-  const append = (job: JobState, event: NewEvent): Placed =>
-    Effect.suspend(() =>
-      !job.ended && lines.holds(job)
-        ? Effect.flatten(lines.wait(job, () => enter(job, event)))
-        : enter(job, event)
-    )
+  const append = (log: JobLog, event: NewEvent): Placed =>
+    Effect.suspend(() => {
+      const job = jobStateOf(log)
+      if (log.ended || !lines.holds(job)) return enter(log, job, event)
+      const isEnded = () => log.ended
+      return Effect.flatten(lines.wait(job, isEnded, () => enter(log, job, event)))
+    })
 
   const flush = (job: JobState): Placed =>
     Effect.suspend((): Placed => {
@@ -171,7 +173,7 @@ export const make = (parts: LogParts) => {
     record: (lastEventSeq: number) => JobRecord,
     onCommit?: () => void
   ) =>
-    Effect.async<void, InternalError>((resume) => {
+    new Pending<void, InternalError>((done) => {
       job.ended = true
       let principal = ""
       committer.enqueue({
@@ -186,7 +188,7 @@ export const make = (parts: LogParts) => {
         },
         done: (exit) => {
           if (exit._tag === "Success") retention.ended(job.jobId, principal)
-          resume(exit)
+          done(exit)
         }
       })
     })

@@ -9,7 +9,7 @@ import type { Committed } from "./Committed.js"
 import * as Emitting from "./Emitting.js"
 import * as History from "./History.js"
 import * as JobChanges from "./JobChanges.js"
-import { jobStateOf } from "./JobState.js"
+import { JobLoad, jobStateOf } from "./JobState.js"
 import * as LogParts from "./LogParts.js"
 import * as Viewing from "./Viewing.js"
 import { viewStateOf } from "./ViewState.js"
@@ -54,11 +54,14 @@ export const make = Effect.gen(function* () {
     loadJob: (record) => stored(live.loadJob(record)),
     reopenJob: (record, opening) => stored(jobs.reopenJob(record, opening)),
     leaveJob: (job) => {
-      jobStateOf(job).ended = true
+      if (job instanceof JobLoad) job.leave()
+      else jobStateOf(job).ended = true
     },
+    letGo: (job) => live.rest(jobStateOf(job)),
+    holding: (record, use) => live.holding(stored(live.loadJob(record)), use),
     goneView: (sessionId, features) => live.goneView(sessionId, features),
     loadJobs: (records) => stored(live.loadJobs(records)),
-    append: (job, event) => emitting.append(jobStateOf(job), event),
+    append: emitting.append,
     flush: (job) => emitting.flush(jobStateOf(job)),
     end: (job, event, record, onCommit) => emitting.end(jobStateOf(job), event, record, onCommit),
     observe: (view, job, join) =>

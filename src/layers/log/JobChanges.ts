@@ -1,10 +1,12 @@
 /** What changes jobs rather than adding events to them: their records, their owners, and who observes them. */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type { InternalError } from "../../protocol/Errors.js"
-import type { EventLog } from "../../services/log/EventLog.js"
+import type { EventLog, JobLog } from "../../services/log/EventLog.js"
+import { Pending } from "../../services/runtime/Pending.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
 import { Account } from "./Account.js"
-import { type JobState, jobStateOf } from "./JobState.js"
+import { JobLoad, type JobState, jobStateOf } from "./JobState.js"
 import type { LogParts } from "./LogParts.js"
 import type { Transaction } from "./Transaction.js"
 import type { ViewState } from "./ViewState.js"
@@ -25,11 +27,13 @@ const placeBelow = (job: JobState, record: JobRecord, { parent, secrets = [] }: 
 
 /** Returns the change that stores a new job, which its owner observes from now on. The change returns what undoes it. */
 const storing =
-  (parts: LogParts, job: JobState, record: JobRecord, view: ViewState, opening: Opening) =>
+  (parts: LogParts, log: JobLog, record: JobRecord, view: ViewState, opening: Opening) =>
   (tx: Transaction) => {
     const { live, publisher, retention } = parts
+    const job = jobStateOf(log)
     const { accepted, event, onCommit, ops = [] } = opening
     live.jobs.set(job.jobId, job)
+    job.loaded = true
     if (!view.dropped) job.addObserver(view)
     const ended = record.endedAt !== undefined
     if (!ended) {
@@ -49,7 +53,7 @@ const storing =
       })
     }
     tx.ops.push(...ops)
-    if (onCommit !== undefined) tx.onApply(() => onCommit(job))
+    if (onCommit !== undefined) tx.onApply(() => onCommit(log))
     if (accepted !== undefined && publisher.listening)
       tx.onApply(() => publisher.opened(job, record, accepted()))
     return () => {
@@ -57,17 +61,6 @@ const storing =
       job.removeObserver(view)
     }
   }
-
-/** Puts a job's changed record into the transaction, with the counters as that leaves them. Returns what undoes it. */
-const putRecord = (tx: Transaction, job: JobState, record: JobRecord): (() => void) => {
-  const { account } = job
-  const before = account?.record
-  if (account !== undefined) account.record = record
-  tx.ops.push(Op.PutJob({ job: tx.withBudget(job, { ...record, lastEventSeq: tx.lastEventSeqOf(job) }) }))
-  return () => {
-    if (account !== undefined && before !== undefined) account.record = before
-  }
-}
 
 /** Returns what opens jobs and changes them: `EventLog.roomToOpen`, `openJob`, `reopenJob`, `adopt`, `amend` and `unobserve`. */
 export const make = (parts: LogParts) => {
@@ -89,19 +82,23 @@ export const make = (parts: LogParts) => {
     record: JobRecord,
     view: ViewState,
     opening: Opening = {}
-  ): Effect.Effect<JobState, InternalError> =>
-    Effect.suspend(() => {
-      const job = placeBelow(live.newJob(record), record, opening)
-      const change = storing(parts, job, record, view, opening)
-      const opened = Effect.as(committer.change(change), job)
-      return retention.isBlocked(job) ? Effect.zipRight(retention.room(job), opened) : opened
-    })
+  ): Effect.Effect<JobLog, InternalError> => {
+    const job = placeBelow(live.newJob(record), record, opening)
+    const log = record.survival === undefined ? job : new JobLoad(job)
+    const change = storing(parts, log, record, view, opening)
+    const opened = new Pending<JobLog, InternalError>((done) =>
+      committer.enqueue({ _tag: "Change", change, done: (exit) => done(Exit.as(exit, log)) })
+    )
+    return retention.isBlocked(job) ? Effect.zipRight(retention.room(job), opened) : opened
+  }
 
   const reopenJob = (record: JobRecord, opening: Pick<Opening, "parent" | "secrets"> = {}) =>
     Effect.map(live.loadJob(record), (job) => {
       placeBelow(job, record, opening)
       if (record.budget !== undefined) job.account?.restore(record.budget)
-      return job
+      job.loaded = true
+      job.ended = job.closed
+      return new JobLoad(job)
     })
 
   const adopt = (view: ViewState, job: JobState, record: JobRecord) =>
@@ -111,7 +108,7 @@ export const make = (parts: LogParts) => {
       const owner = job.owner
       job.owner = view.sessionId
       job.ownerView = job.observers.has(view) ? view : undefined
-      const back = putRecord(tx, job, record)
+      const back = tx.putRecord(job, record)
       return () => {
         back()
         job.owner = owner
@@ -123,16 +120,20 @@ export const make = (parts: LogParts) => {
   const amend = (job: JobState, record: JobRecord, onCommit: () => void) =>
     committer.change((tx) => {
       tx.onApply(onCommit)
-      if (!job.closed) return putRecord(tx, job, record)
+      if (!job.closed) return tx.putRecord(job, record)
     })
 
   const unobserve = (view: ViewState, jobId: string) =>
     Effect.suspend(() => {
-      const job = live.jobs.get(jobId)
-      if (job === undefined || !view.observed.has(job)) return Effect.void
+      const known = live.jobs.get(jobId)
+      if (known !== undefined && !view.observed.has(known)) return Effect.void
       return committer.change((tx) => {
         tx.ops.push(Op.Unobserve({ sessionId: view.sessionId, jobId }))
+        // Of one that waits nothing may be in memory.
+        const job = live.jobs.get(jobId)
+        if (job === undefined || !view.observed.has(job)) return
         job.removeObserver(view)
+        tx.onApply(() => live.forget(job))
         return () => {
           if (!job.closed && !view.dropped) job.addObserver(view)
         }

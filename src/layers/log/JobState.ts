@@ -28,6 +28,8 @@ export class JobState implements JobLog {
   closed: boolean
   /** The job was dropped: nothing of it is stored any more. */
   dropped = false
+  /** It runs in this process. The log of one that does not is kept for whoever observes it, or works on it. */
+  loaded = false
   /** It may hold events that not every observer gets, so a view that lacks a feature has to look. */
   selective = false
   readonly observers = new Set<ViewState>()
@@ -120,6 +122,10 @@ export class JobState implements JobLog {
     view.observed.delete(this)
     if (this.ownerView === view) this.ownerView = undefined
   }
+  /** Whether somebody waits for what is appended. */
+  get isFollowed(): boolean {
+    return this.followers !== undefined && this.followers.size > 0
+  }
   follow(wake: () => void): () => void {
     this.followers ??= new Set()
     this.followers.add(wake)
@@ -133,6 +139,14 @@ export class JobState implements JobLog {
     this.secrets ??= new Map()
     this.secrets.set(seq, secret)
     this.secretValues = [...this.secretValues, ...secret.values]
+  }
+  /** Forgets what only matters while the job runs. */
+  rest(): void {
+    this.loaded = false
+    this.ended = true
+    this.secrets = undefined
+    this.secretValues = noValues
+    if (this.window?.isIdle === true) this.window = undefined
   }
   /** Its end has been published: nothing of it will be looked through for secrets again. */
   forgetSecrets(): void {
@@ -179,8 +193,48 @@ export class JobState implements JobLog {
   }
 }
 
+/**
+ * A job's log as one load of the job has it. When that is left nothing more is appended with it, whatever runs on, also when
+ * the job has been loaded again.
+ */
+export class JobLoad implements JobLog {
+  private left = false
+
+  constructor(readonly state: JobState) {}
+
+  leave(): void {
+    this.left = true
+    this.state.ended = true
+  }
+  get ended(): boolean {
+    return this.left || this.state.ended
+  }
+  get jobId(): string {
+    return this.state.jobId
+  }
+  get broken(): InternalError | undefined {
+    return this.state.broken
+  }
+  whenBroken(callback: (error: InternalError) => void): void {
+    this.state.whenBroken(callback)
+  }
+  get lastEventSeq(): number {
+    return this.state.lastEventSeq
+  }
+  get remaining(): ReadonlyMap<string, BigDecimal.BigDecimal> {
+    return this.state.remaining
+  }
+  get exhausted(): string | undefined {
+    return this.state.exhausted
+  }
+  budgets(currency: string): boolean {
+    return this.state.budgets(currency)
+  }
+}
+
 /** Returns the state of a job's log: the one place where a `JobLog` is opened up, since the log makes all of them. */
 export const jobStateOf = (job: JobLog): JobState => {
   if (job instanceof JobState) return job
+  if (job instanceof JobLoad) return job.state
   throw new Error("this job's log was not made by this log")
 }

@@ -10,6 +10,7 @@ import type { JobRecord, SessionRecord, StoreError, StoreService } from "../../s
 import { onward } from "../store/onward.js"
 import { JobState } from "./JobState.js"
 import { granularityOf, type Limits } from "./Ledger.js"
+import type { Tail } from "./Tail.js"
 import { ViewState } from "./ViewState.js"
 
 /** Holds the views and the job logs that are in memory, and loads those that are not. */
@@ -27,7 +28,8 @@ export class LiveLogs {
   constructor(
     private readonly store: StoreService,
     /** What a view, and a job's log, retain at the most. */
-    readonly limits: Limits
+    readonly limits: Limits,
+    private readonly tail: Pick<Tail, "release">
   ) {
     this.granularity = granularityOf(limits)
   }
@@ -36,14 +38,48 @@ export class LiveLogs {
     return { granularity: this.granularity, allowance: this.limits }
   }
 
+  private count(job: JobState, by: 1 | -1): void {
+    const { jobId } = job
+    const joins = (this.joining.get(jobId) ?? 0) + by
+    if (joins > 0) {
+      this.joining.set(jobId, joins)
+      return
+    }
+    this.joining.delete(jobId)
+    this.forget(job)
+  }
+  /** Runs `use` with the log of a job, which nothing takes out of memory meanwhile. */
+  holding<A, E, E2>(
+    load: Effect.Effect<JobState, E2>,
+    use: (job: JobState) => Effect.Effect<A, E>
+  ): Effect.Effect<A, E | E2> {
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(restore(load), (job) => {
+        this.count(job, 1)
+        return Effect.ensuring(
+          restore(use(job)),
+          Effect.sync(() => this.count(job, -1))
+        )
+      })
+    )
+  }
+  /** Nothing of the job runs any more: what memory has of it goes, as far as nobody needs it. */
+  rest(job: JobState): void {
+    job.rest()
+    this.forget(job)
+  }
+  /** Forgets a job that does not run, as far as nobody needs what memory has of it. */
+  forget(job: JobState): void {
+    if (job.loaded || job.closed || this.joining.has(job.jobId)) return
+    this.tail.release(job)
+    // What was delegated has its place below a job that runs.
+    const isNeeded = job.observers.size > 0 || job.isFollowed || job.parentJobId !== undefined
+    if (!isNeeded && this.jobs.get(job.jobId) === job) this.jobs.delete(job.jobId)
+  }
+
   /** Runs `join` while the job is not dropped; fails when it has been, or is about to be. */
   joined<A, E>(job: JobState, join: Effect.Effect<A, E>): Effect.Effect<A, E | InternalError> {
     const { jobId } = job
-    const count = (by: 1 | -1) => {
-      const joins = (this.joining.get(jobId) ?? 0) + by
-      if (joins === 0) this.joining.delete(jobId)
-      else this.joining.set(jobId, joins)
-    }
     return Effect.suspend((): Effect.Effect<A, E | InternalError> => {
       const trimmed = this.trimming.get(jobId)
       if (trimmed !== undefined) return Effect.zipRight(Deferred.await(trimmed), this.joined(job, join))
@@ -51,9 +87,9 @@ export class LiveLogs {
       const gone = job.dropped || (job.closed && job.last === 0)
       if (gone || this.dropping.has(jobId)) return droppedMeanwhile
       return Effect.acquireUseRelease(
-        Effect.sync(() => count(1)),
+        Effect.sync(() => this.count(job, 1)),
         () => join,
-        () => Effect.sync(() => count(-1))
+        () => Effect.sync(() => this.count(job, -1))
       )
     })
   }
@@ -188,6 +224,7 @@ export class LiveLogs {
     )
     job.selective = true
     if (job.ended) return Effect.succeed(job)
+    job.ended = true
     return Effect.gen(this, function* () {
       job.ledger.last = first - 1
       for (const mark of yield* store.marks(record.jobId)) {

@@ -121,10 +121,10 @@ export const make = Effect.gen(function* () {
   yield* Effect.addFinalizer(() => Effect.sync(() => publisher.end()))
   const windowMs = Duration.toMillis(options.resumeWindow)
   const limits = retentionLimits(store.kind, options)
-  const live = new LiveLogs(store, limits)
   const tail = new Tail(options.tailBytes, (job) => {
     if (job.closed) live.jobs.delete(job.jobId)
   })
+  const live: LiveLogs = new LiveLogs(store, limits, tail)
   const windows = new EmitWindows(windowLimits(store.kind, options, limits), elapsed)
   const committer = yield* Committer.make({
     store,

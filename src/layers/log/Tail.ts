@@ -9,6 +9,9 @@ import type { JobState } from "./JobState.js"
 const eventObjects = 128
 const jobObjects = 2048
 
+/** Jobs that do not run and of which events are in memory all the same, at the most. */
+const maxReleased = 64
+
 interface QueuedEvents {
   readonly job: JobState
   readonly count: number
@@ -20,6 +23,8 @@ export class Tail {
   private queue: Array<QueuedEvents | undefined> = []
   private head = 0
   private held = 0
+  /** Jobs that are forgotten together, since each time everything is looked through. */
+  private readonly released = new Set<JobState>()
 
   constructor(
     private readonly maxBytes: number,
@@ -47,6 +52,15 @@ export class Tail {
     this.held -= oldest.bytes
     oldest.job.shift(oldest.count)
     if (oldest.job.tailLength === 0) this.onEmpty(oldest.job)
+  }
+  /** Forgets a job sooner or later: with others. */
+  release(job: JobState): void {
+    if (job.tailLength === 0) return
+    this.released.add(job)
+    if (this.released.size < maxReleased) return
+    const jobs = new Set([...this.released].filter((one) => !one.loaded))
+    this.released.clear()
+    this.forget(jobs)
   }
   /** Forgets jobs that were dropped. */
   forget(jobs: ReadonlySet<JobState>): void {

@@ -114,7 +114,7 @@ export class Transaction {
       if (event.secret !== undefined) from.secrets.push([from.last, event.secret])
       if (event.journal !== undefined) {
         from.journal ??= []
-        from.journal.push(event.journal)
+        from.journal.push(...[event.journal].flat())
       }
     }
     from.selective ||= selective
@@ -154,6 +154,18 @@ export class Transaction {
   /** Returns a job's record with its counters as this transaction leaves them. */
   withBudget(job: JobState, record: JobRecord): JobRecord {
     return job.account === undefined ? record : { ...record, budget: this.spending.stored(job.account) }
+  }
+
+  /** Puts a job's changed record into the batch, with the counters as that leaves them. Returns what undoes it in memory. */
+  putRecord(job: JobState, record: JobRecord): () => void {
+    const { account } = job
+    const before = account?.record
+    if (account !== undefined) account.record = record
+    const changed = { ...record, lastEventSeq: this.lastEventSeqOf(job) }
+    this.ops.push({ _tag: "PutJob", job: this.withBudget(job, changed) })
+    return () => {
+      if (account !== undefined && before !== undefined) account.record = before
+    }
   }
 
   /** Puts stored events `from` … `to` of a job into a view, as history. */

@@ -99,8 +99,10 @@ export class ViewState implements View {
   get first(): number {
     return this.ledger.first
   }
-  get observedCount(): number {
-    return this.observed.size
+  get subscribedCount(): number {
+    let count = 0
+    for (const { owner } of this.observed) if (owner !== this.sessionId) count++
+    return count
   }
   get observedJobs(): Iterable<string> {
     return Array.from(this.observed, ({ jobId }) => jobId)

@@ -26,7 +26,10 @@ export const make = ({ committer, elapsed, live, pace, reader, retention, window
         const view = live.views.get(sessionId)
         if (view === undefined) return
         view.dropped = true
-        for (const job of [...view.observed]) job.removeObserver(view)
+        for (const job of [...view.observed]) {
+          job.removeObserver(view)
+          live.forget(job)
+        }
         live.views.delete(sessionId)
         view.runs = []
         view.relieve()

@@ -34,7 +34,8 @@ const requests: ReadonlySet<string> = new Set([
   "job.submit",
   "job.cancel",
   "job.subscribe",
-  "job.unsubscribe"
+  "job.unsubscribe",
+  Vendor.jobInput
 ])
 
 const tokenEnded = () =>
@@ -45,7 +46,8 @@ const needs: { readonly [type: string]: Feature } = {
   "session.ack": "ack",
   "session.list_jobs": "list_jobs",
   "job.subscribe": "subscribe",
-  "job.unsubscribe": "subscribe"
+  "job.unsubscribe": "subscribe",
+  [Vendor.jobInput]: Vendor.input
 }
 
 /**
@@ -93,9 +95,12 @@ const decided = (
   request: SubmitHead,
   submit: Effect.Effect<void, ArcpError>
 ) =>
-  onDefect(submit, "job.submit", (error) =>
-    sound(jobs.refuse(session, request, error), "the refusal of a submit")
-  ).pipe(Effect.catchAll((error) => Effect.sync(() => answer(session, error, request.id))))
+  // Around what mostly succeeds there is as little as can be.
+  Effect.catchAllCause(submit, (cause) =>
+    onDefect(Effect.failCause(cause), "job.submit", (error) =>
+      sound(jobs.refuse(session, request, error), "the refusal of a submit")
+    ).pipe(Effect.catchAll((error) => Effect.sync(() => answer(session, error, request.id))))
+  )
 
 /** What is refused, as far as it could be read. */
 interface Refused {
@@ -176,7 +181,8 @@ const submitted = (
   const { extensions, id, parentSpan, payload, trace_id: traceId } = message
   const request = { id, traceId, parentSpan }
   const adopt = extensions?.["x-vendor.effect-arcp.adopt"]
-  const submit = Effect.suspend(() => jobs.submit(session, { ...request, payload, adopt }))
+  const fork = extensions?.[Vendor.fork]
+  const submit = Effect.suspend(() => jobs.submit(session, { ...request, payload, adopt, fork }))
   return proceedAfter(submits(decided(jobs, session, request, submit), bytes))
 }
 
@@ -237,6 +243,12 @@ const handle = (
       const jobId = jobOf(message)
       if (jobId === undefined) return invalid("payload.job_id: is missing")
       return Effect.as(Effect.zipRight(share, jobs.unsubscribe(session, jobId)), ok)
+    }
+    case Vendor.jobInput: {
+      const jobId = jobOf(message)
+      if (jobId === undefined) return invalid("job_id: is missing")
+      const request = { id, jobId, payload: message.payload }
+      return Effect.as(Effect.zipRight(share, jobs.answer(session, request)), ok)
     }
   }
 }
@@ -318,6 +330,8 @@ const jobOf = (message: ClientMessage): string | undefined => {
     case "job.subscribe":
     case "job.unsubscribe":
       return message.payload.job_id ?? message.job_id
+    case Vendor.jobInput:
+      return message.job_id
     default:
       return undefined
   }

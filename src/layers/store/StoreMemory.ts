@@ -69,6 +69,8 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
           )
         : unneeded(principal, Number.MAX_SAFE_INTEGER, limit),
     endedCounts: Effect.sync(() => indexes.endedCounts()),
+    due: reads(reading.due),
+    waitingCounts: Effect.sync(() => indexes.waitingCounts()),
     input: (jobId) => Effect.sync(() => jobs.get(jobId)?.input),
     journal: reads(reading.journal),
     journalValue: (jobId, kind, key) => Effect.sync(() => jobs.get(jobId)?.journalEntry(kind, key)?.value),

@@ -5,6 +5,7 @@
  *
  * Pure: what a batch changes in the writer's state is handed back and adopted only after its commit.
  */
+import { dueAt } from "../../services/store/dueAt.js"
 import { eventOverhead } from "../../services/store/eventOverhead.js"
 import type {
   JobRecord,
@@ -36,7 +37,7 @@ export interface LogEnd {
 export interface WriterState {
   nextRow: number
   nextJob: number
-  /** Logs of live jobs; loaded on first use, forgotten when the job ends. */
+  /** Logs of live jobs; loaded on first use, forgotten when the job ends or is not in memory any more. */
   readonly logs: Map<string, LogEnd>
 }
 
@@ -310,7 +311,8 @@ export const plan = (
   const adopt = (): void => {
     planner.adopt()
     for (const op of batch)
-      if (op._tag === "PutJob" && op.job.endedAt !== undefined) state.logs.delete(op.job.jobId)
+      if (op._tag === "PutJob" && (op.job.endedAt !== undefined || dueAt(op.job) !== undefined))
+        state.logs.delete(op.job.jobId)
   }
   return { statements: planner.statements, adopt }
 }

@@ -1,6 +1,14 @@
 /** The reads of a SQL store. Nothing that was dropped or trimmed is ever seen by one. */
+import { never } from "../../services/store/dueAt.js"
 import { eventOverhead } from "../../services/store/eventOverhead.js"
-import type { JobFilter, JournalIndexEntry, Run, StoredEvent, ViewEvent } from "../../services/store/Store.js"
+import type {
+  DueQuery,
+  JobFilter,
+  JournalIndexEntry,
+  Run,
+  StoredEvent,
+  ViewEvent
+} from "../../services/store/Store.js"
 import type { LogEnd } from "./plan.js"
 import type { Statement } from "./statements.js"
 
@@ -292,6 +300,8 @@ export const jobs = (
   if (agent !== undefined)
     when("(agent = ? OR substr(agent, 1, ?) = ?)", agent, agent.length + 1, `${agent}@`)
   if (filter.parentJobId !== undefined) when("record ->> '$.parentJobId' = ?", filter.parentJobId)
+  if (filter.waiting === "rows") when("due_at IS NOT NULL")
+  if (filter.waiting === "held") when("(due_at IS NULL OR record ->> '$.parentJobId' IS NOT NULL)")
   return [
     `WITH step AS MATERIALIZED (
        SELECT created_at, job_id, id, ${hits.join(" AND ")} AS hit FROM {jobs} INDEXED BY {${index}}
@@ -312,6 +322,19 @@ export const jobs = (
     ]
   ]
 }
+
+/** Selects jobs that wait and are due. */
+export const due = ({ after, by, limit }: DueQuery): Query<RecordRow> => [
+  `SELECT record FROM {jobs} WHERE due_at IS NOT NULL AND due_at <= ? AND (due_at, job_id) > (?, ?)
+   ORDER BY due_at, job_id LIMIT ?`,
+  [by, after?.dueAt ?? -never, after?.jobId ?? "", limit]
+]
+
+/** How many jobs of each principal wait. */
+export const waitingCounts: Query<{ readonly principal: string; readonly count: number }> = [
+  "SELECT principal, count(*) AS count FROM {jobs} WHERE due_at IS NOT NULL GROUP BY principal",
+  []
+]
 
 /** When a runtime was last known to be alive (epoch ms). */
 export const aliveAt: Query<{ readonly aliveAt: number }> = ["SELECT alive_at AS aliveAt FROM {runtime}", []]

@@ -18,7 +18,8 @@ export const applicationId = 0x41524350
  * - Extents are no longer than a mark may be (see `Store.marks`), and their bytes are what retention counts.
  * - `journal` has what durable jobs have done: an entry is replaced in place, and `value`, which may be large, comes last,
  *   so that an index of a journal is read without it.
- * - `record` is the whole record as JSON; the columns beside it are those that are searched.
+ * - `record` is the whole record as JSON; the columns beside it are those that are searched. `due_at` is that of jobs which wait
+ *   and are not in memory.
  */
 export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
   [
@@ -138,6 +139,10 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
       value TEXT,
       PRIMARY KEY (job, kind, key)
     ) WITHOUT ROWID`
+  ],
+  [
+    `ALTER TABLE {jobs} ADD COLUMN due_at INTEGER`,
+    `CREATE INDEX {jobs_by_due} ON {jobs} (due_at, job_id, principal) WHERE due_at IS NOT NULL`
   ]
 ]
 

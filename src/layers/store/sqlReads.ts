@@ -108,6 +108,11 @@ export const readsOver = (name: string, read: Read): Effect.Effect<Reads> =>
       jobBySubmit: (sessionId, submitId) => selectRecord<JobRecord>(query.jobBySubmit(sessionId, submitId)),
       jobByKey: (principal, key) => selectRecord<JobRecord>(query.jobByKey(principal, key)),
       endedCounts: Effect.map(select(retention.endedCounts), retention.toEndedCounts),
+      due: (asked) => selectRecords<JobRecord>(query.due(asked)),
+      waitingCounts: Effect.map(
+        select(query.waitingCounts),
+        (rows) => new Map(rows.map(({ count, principal }) => [principal, count]))
+      ),
       input: (jobId) => Effect.map(selectOne(query.input(jobId)), (row) => row?.input),
       journal: (jobId, after, limit) =>
         Effect.map(select(query.journal(jobId, after, limit)), query.toJournal),

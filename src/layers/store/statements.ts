@@ -2,6 +2,7 @@
  * The statements that write: multi-row inserts per table, and what drops and trims. Nothing here knows of batches; what
  * a batch needs of them, and in which order, is in `plan.ts`.
  */
+import { dueAt } from "../../services/store/dueAt.js"
 import type { JobRecord } from "../../services/store/Store.js"
 
 /** A statement and its parameters. */
@@ -47,6 +48,7 @@ const jobChanges = `ON CONFLICT (id) DO UPDATE SET ${[
   "idempotency_key",
   "status",
   "ended_at",
+  "due_at",
   "record"
 ]
   .map((column) => `${column} = excluded.${column}`)
@@ -109,6 +111,7 @@ export const putJobs = makeInsert(
     "rejected",
     "created_at",
     "ended_at",
+    "due_at",
     "trace_id",
     "record"
   ],
@@ -128,6 +131,7 @@ export const jobRow = (id: number, job: JobRecord): ReadonlyArray<unknown> => [
   job.rejected ? 1 : 0,
   job.createdAt,
   job.endedAt ?? null,
+  dueAt(job) ?? null,
   job.traceId,
   JSON.stringify(job)
 ]

@@ -29,6 +29,7 @@ const options = (input: typeof SurveyInput.Type): Options => ({
 
 const observed = (job: JobService, input: typeof SurveyInput.Type) =>
   survey(options(input), {
+    step: job.step,
     walked: (files) => job.status("scanning", { message: `${files} files` }),
     progress: (current, total) => job.progress({ current, total, units: "files" })
   })
@@ -48,7 +49,8 @@ export const SurveyV1 = Agent.make("survey", {
       Schema.Struct({ language: Schema.String, files: Schema.Int, lines: Schema.Int, bytes: Schema.Int })
     )
   }),
-  error: SurveyRootError
+  error: SurveyRootError,
+  durable: true
 })
 
 /** A Markdown report, streamed, with metrics and the report's digest. */
@@ -59,7 +61,8 @@ export const SurveyV2 = Agent.make("survey", {
   examples: [{ root: "." }, { root: ".", include: ["*.ts"], maxFiles: 1000 }],
   default: true,
   input: SurveyInput,
-  error: SurveyRootError
+  error: SurveyRootError,
+  durable: true
 })
 
 const surveyV1 = Agent.handle(SurveyV1, (input) =>
@@ -76,7 +79,6 @@ const surveyV2 = Agent.handle(SurveyV2, (input) =>
   Effect.gen(function* () {
     const job = yield* Job
     const secrets = yield* Secrets
-    const started = yield* Clock.currentTimeMillis
     yield* job.status("walking")
     const found = yield* observed(job, input)
     if (found.unreadable > 0)
@@ -101,7 +103,7 @@ const surveyV2 = Agent.handle(SurveyV2, (input) =>
     yield* metric("files", found.files, "files")
     yield* metric("lines", found.lines, "lines")
     yield* metric("bytes", found.bytes, "bytes")
-    yield* metric("duration", (yield* Clock.currentTimeMillis) - started, "ms")
+    yield* metric("duration", (yield* Clock.currentTimeMillis) - found.startedAt, "ms")
   })
 )
 

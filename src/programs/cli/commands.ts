@@ -40,12 +40,8 @@ const leaseFlags = {
   )
 }
 
-const submitFlags = {
-  input: Flags.text("input").pipe(
-    Flags.withDescription("what the agent gets: JSON, @FILE, or - for stdin"),
-    Flags.shownAs("JSON", "Job"),
-    Flags.withDefault("{}")
-  ),
+/** What a command takes that starts a job and watches it. */
+const startFlags = {
   key: Flags.text("key").pipe(
     Flags.withDescription("idempotency key: the same key starts one job"),
     Flags.shownAs("KEY", "Job"),
@@ -63,6 +59,14 @@ const submitFlags = {
   ...leaseFlags,
   ...clientFlags
 }
+export type StartFlags = Flags.Values<typeof startFlags>
+
+const input = Flags.text("input").pipe(
+  Flags.withDescription("what the agent gets: JSON, @FILE, or - for stdin"),
+  Flags.shownAs("JSON", "Job")
+)
+
+const submitFlags = { input: input.pipe(Flags.withDefault("{}")), ...startFlags }
 export type SubmitFlags = Flags.Values<typeof submitFlags>
 
 const submit = Command.make(
@@ -82,6 +86,58 @@ const submit = Command.make(
 )
 
 const job = { name: "JOB", description: "a job id, job_…", optional: false }
+
+/** What is left out is as it was in the other job. */
+const againFlags = {
+  input: input.pipe(
+    Flags.withDescription("another input than that job's: JSON, @FILE, or - for stdin"),
+    Flags.optional
+  ),
+  agent: Flags.text("agent").pipe(
+    Flags.withDescription("another version of its agent, name@version"),
+    Flags.shownAs("AGENT", "Job"),
+    Flags.optional
+  ),
+  ...startFlags
+}
+const forkFlags = {
+  at: Flags.text("at").pipe(
+    Flags.withDescription("take over what was committed before this step, and go on with it"),
+    Flags.shownAs("STEP", "Job"),
+    Flags.optional
+  ),
+  ...againFlags
+}
+export type ForkFlags = Flags.Values<typeof forkFlags>
+export type RetryFlags = Flags.Values<typeof againFlags>
+
+const fork = Command.make(
+  {
+    name: "fork",
+    summary: "Go on from a step of another job, without doing the earlier ones again",
+    arguments: [job],
+    flags: forkFlags,
+    examples: [
+      "arcp fork JOB --at 'roll db-2'",
+      "arcp fork JOB --at report --input @input.json --budget USD:5",
+      "arcp replay --job JOB --steps   # which steps there are"
+    ],
+    more: { "Exit codes": exitCodes }
+  },
+  async () => (await import("./run/clients.js")).fork
+)
+
+const retry = Command.make(
+  {
+    name: "retry",
+    summary: "Start a job again: the same input, lease and limits",
+    arguments: [job],
+    flags: againFlags,
+    examples: ["arcp retry JOB", "arcp retry JOB --budget USD:20 --expires-in 2h --detach"],
+    more: { "Exit codes": exitCodes }
+  },
+  async () => (await import("./run/clients.js")).retry
+)
 
 const watchFlags = {
   noHistory: Flags.boolean("no-history").pipe(Flags.withDescription("only what happens from now on")),
@@ -176,6 +232,8 @@ export const entries: ReadonlyArray<Command.Command | Command.Group> = [
   watch,
   jobs,
   cancel,
+  fork,
+  retry,
   agents,
   context,
   credentials,

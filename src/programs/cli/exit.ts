@@ -48,7 +48,8 @@ const hints: { readonly [tag: string]: string } = {
   AgentVersionNotAvailable: "arcp agents lists the versions",
   JobNotFound: "arcp jobs lists the jobs you may see",
   DuplicateKey: "use another --key, or the same agent, input and limits as before",
-  LeaseSubsetViolation: "what a job's children may do is at most what it may: give it more with --lease",
+  LeaseSubsetViolation:
+    "what a job delegates, or takes over, is at most what it may: ask for less, or give it more with --lease",
   Timeout: "give it longer with --timeout-sec",
   LeaseExpired: "give it longer with --expires-in",
   BudgetExhausted: "give it more with --budget",
@@ -96,9 +97,20 @@ const denialHint = (error: PermissionDenied): string | undefined =>
     ? "use arcp cancel where you ran arcp submit --detach; others may with arcp serve --operator or --cancel principal"
     : "what a job may do is given with --lease, see arcp submit --help"
 
+/** Why a job cannot go on from another, or be it once more, as the runtime names it. */
+const reasonHints: { readonly [reason: string]: string } = {
+  input_unknown: "--input JSON says it",
+  lease_expired: "--expires-in 1h gives the job a lease of its own",
+  unknown_step: "arcp replay --job JOB --steps lists what a job has done",
+  agent_version: "--agent NAME@VERSION says which version runs",
+  agent: "--agent NAME@VERSION takes another version, and no other agent"
+}
+
 /** What the runtime refuses to read: what the agent was to be given, or something that is this program's mistake. */
 const requestHint = (error: InvalidRequest): string | undefined =>
-  inputPath.test(error.message) ? "arcp agents AGENT shows what an agent takes as --input" : undefined
+  inputPath.test(error.message)
+    ? "arcp agents AGENT shows what an agent takes as --input"
+    : reasonHints[String(error.details?.["reason"])]
 
 /** There is no runtime, or it is somewhere else, or may be spoken to only when told so. */
 const transportHint = (error: TransportError): string =>

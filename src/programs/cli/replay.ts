@@ -19,12 +19,18 @@ const options = {
     CliOptions.shownAs("JOB"),
     CliOptions.optional
   ),
+  steps: CliOptions.boolean("steps").pipe(
+    CliOptions.withDescription("of a durable job: its steps, their attempts, and what people were asked")
+  ),
+  tree: CliOptions.boolean("tree").pipe(
+    CliOptions.withDescription("the job and those that it has delegated to")
+  ),
   after: CliOptions.integer("after").pipe(
     CliOptions.withDescription("only what comes after this number"),
     CliOptions.withDefault(0)
   ),
   json: CliOptions.boolean("json").pipe(
-    CliOptions.withDescription("one JSON value per line, which is what there is"),
+    CliOptions.withDescription("one JSON value per line, which is what there is but with --steps and --tree"),
     CliOptions.inGroup("Output")
   ),
   logLevel
@@ -35,9 +41,14 @@ export type ReplayFlags = CliOptions.Values<typeof options>
 export const replay = Command.make(
   {
     name: "replay",
-    summary: "Print a stored session or job as JSON lines",
+    summary: "Print a stored session or job as JSON lines, or what a job has done",
     flags: options,
-    examples: ["arcp replay --job JOB", "arcp replay --db .arcp/arcp.db --session SESSION --after 100"]
+    examples: [
+      "arcp replay --job JOB",
+      "arcp replay --job JOB --steps",
+      "arcp replay --job JOB --tree --json",
+      "arcp replay --db .arcp/arcp.db --session SESSION --after 100"
+    ]
   },
   () => import("./run/replay.js")
 )

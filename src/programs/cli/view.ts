@@ -7,6 +7,7 @@ import * as Stream from "effect/Stream"
 import { type ArcpError, isArcpError, isRetryable, toPayload } from "../../protocol/Errors.js"
 import type { Body } from "../../protocol/Event.js"
 import type { JobStatus } from "../../protocol/Message.js"
+import * as Vendor from "../../protocol/Vendor.js"
 import type { ArcpClientService, ClientError, JobEvent, JobHandle } from "../../services/client/ArcpClient.js"
 import * as Gauge from "./gauge.js"
 import * as Lost from "./lost.js"
@@ -58,6 +59,17 @@ const failure = (error: unknown): string => {
 
 const suffix = (text: string | undefined): string => (text === undefined ? "" : ` ${text}`)
 
+/** What became of a step, when that is for reading: that it began is told by what it does. */
+const step = (body: unknown): string | undefined => {
+  const { attempt, key, state } = (typeof body === "object" && body !== null ? body : {}) as Record<
+    string,
+    unknown
+  >
+  if (state === "ended") return dim(`· ${brief(key)}`)
+  if (state === "retry") return paint(36, `↻ ${brief(key)}, attempt ${brief(attempt)}`)
+  return state === "failed" ? paint(31, `✗ ${brief(key)} failed`) : undefined
+}
+
 /** An event as one line; `undefined` when it is not for reading. */
 const line = (event: JobEvent): string | undefined => {
   switch (event.kind) {
@@ -83,6 +95,8 @@ const line = (event: JobEvent): string | undefined => {
       return paint(33, `! ${event.body.message}`)
     case "result_chunk":
       return undefined
+    case Vendor.step:
+      return step(event.body)
     default:
       return safe(`${event.kind === "other" ? event.wireKind : event.kind} ${brief(event.body)}`)
   }

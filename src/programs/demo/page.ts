@@ -12,6 +12,7 @@ import * as Stream from "effect/Stream"
 import * as ArcpClient from "../../layers/client/ArcpClient.js"
 import * as ClientState from "../../layers/client/ClientState.js"
 import * as DialerWebSocketGlobal from "../../layers/transport/DialerWebSocketGlobal.js"
+import * as Vendor from "../../protocol/Vendor.js"
 import { Dialer, TransportError } from "../../services/transport/Transport.js"
 import { render } from "./markdown.js"
 
@@ -156,6 +157,9 @@ const take = (job: KnownJob, event: ArcpClient.JobEvent) => {
       say(`${event.body.name} ${event.body.value} ${event.body.unit ?? ""}`)
       break
     case "result_chunk":
+      break
+    // There are many, and what they do is told.
+    case Vendor.step:
       break
     default:
       say(event.kind === "other" ? event.wireKind : event.kind)

@@ -15,9 +15,11 @@ import type * as Scope from "effect/Scope"
 import * as AgentRef from "../../protocol/AgentRef.js"
 import { type ArcpError, InternalError, InvalidRequest, isArcpError } from "../../protocol/Errors.js"
 import { describe } from "../../protocol/Problem.js"
+import type { InputOptions } from "../jobs/Input.js"
 import { type DelegateOptions, type EmitOptions, Job, type JobService } from "../jobs/Job.js"
 import { type Cost, Lease, leaseErrorOf } from "../lease/Lease.js"
 import type { Lessee } from "../lease/Leased.js"
+import { mapBothNow } from "../runtime/decided.js"
 import type { Contract, Outcome, Restart } from "./Contract.js"
 import { type JsonSchema, jsonSchema } from "./JsonSchema.js"
 import { assertSteps, make as makeInPromises, type PromiseStep, settled } from "./PromiseStep.js"
@@ -225,26 +227,23 @@ export const handle = <I, IE, O, OE, F, FE, R, Events extends AnyVendorEvent = A
     requires: needs.requires,
     about: about(contract),
     prepare: (input) =>
-      decode(input).pipe(
-        Effect.mapBoth({
-          onFailure: (error) => new InvalidRequest({ message: describe(error.issue, "payload.input") }),
-          onSuccess: (decoded) =>
-            // Whatever it does is done in its job, also what comes before its first effect.
-            Effect.suspend(() => handler(decoded)).pipe(
-              Effect.catchAll(fail),
-              Effect.flatMap((output) =>
-                encodeOutput(output).pipe(
-                  Effect.mapError(
-                    (error) =>
-                      new InternalError({
-                        message: `the agent's output is not what its contract says: ${describe(error.issue, "output")}`
-                      })
-                  )
-                )
-              )
-            ) as Effect.Effect<unknown, ArcpError, Exclude<R, Granted> | Given>
-        })
-      )
+      mapBothNow(decode(input), {
+        onFailure: (error) => new InvalidRequest({ message: describe(error.issue, "payload.input") }),
+        onSuccess: (decoded) =>
+          // Whatever it does is done in its job, also what comes before its first effect.
+          Effect.suspend(() => handler(decoded)).pipe(
+            Effect.catchAll(fail),
+            Effect.flatMap((output) =>
+              mapBothNow(encodeOutput(output), {
+                onFailure: (error) =>
+                  new InternalError({
+                    message: `the agent's output is not what its contract says: ${describe(error.issue, "output")}`
+                  }),
+                onSuccess: (encoded) => encoded
+              })
+            )
+          ) as Effect.Effect<unknown, ArcpError, Exclude<R, Granted> | Given>
+      })
   }
 }
 
@@ -277,6 +276,7 @@ export type PromiseJob<Events extends AnyVendorEvent = AnyVendorEvent> = {
     | "delegate"
     | "credentials"
     | "rotateCredential"
+    | "input"
   >]: Promised<JobService[K]>
 } & {
   /** Emits an event of a vendor's kind: a value by its schema, or a body as it is. */
@@ -289,6 +289,11 @@ export type PromiseJob<Events extends AnyVendorEvent = AnyVendorEvent> = {
     (kind: VendorKind, body: unknown, options?: EmitOptions): Promise<void>
   }
   readonly step: PromiseStep
+  /** Asks, and resolves with the answer; rejects with `InputExpired` when there is none in time. See `JobService.input`. */
+  readonly input: <const AEncoded = unknown, A = AEncoded>(
+    key: string,
+    options: InputOptions<A, AEncoded>
+  ) => Promise<A>
   /** Resolves when everything that the job has emitted is committed. */
   readonly flush: () => Promise<void>
   /** Aborted when the job is cancelled, times out or the runtime shuts down. */
@@ -354,6 +359,7 @@ export const fromPromise = <
           signal,
           step,
           sleep: lift(job.sleep),
+          input: (key, options) => promise(job.input(key, options)),
           log: lift(job.log),
           thought: lift(job.thought),
           status: lift(job.status),

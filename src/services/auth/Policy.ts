@@ -36,6 +36,11 @@ export class Policy extends Context.Tag("arcp/services/Policy")<
      */
     readonly mayCancel: (identity: Identity, job: JobRecord) => Effect.Effect<Decision>
     /**
+     * Tells whether this identity may answer what a job asks (§12.2 of the protocol page). Nobody else may, its own session
+     * included: a resume may have narrowed that.
+     */
+    readonly mayAnswer: (identity: Identity, job: JobRecord) => Effect.Effect<Decision>
+    /**
      * Tells whether this identity may run, and see in the inventory, the agent of this name; it is asked whether or not
      * there is one. Without a reason, the client hears that there is none.
      */

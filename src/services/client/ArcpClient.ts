@@ -110,6 +110,27 @@ export interface JobCredential {
   readonly constraints?: unknown
 }
 
+/** What a job asks and waits for (`Job.input`), as it goes over the wire. */
+export interface InputRequest {
+  readonly input_id: string
+  /** The question, for people. */
+  readonly prompt: string
+  /** JSON Schema of an answer. */
+  readonly schema?: unknown
+  /** The only answers that are taken. */
+  readonly choices?: ReadonlyArray<unknown> | undefined
+  /** What it is about, and the SHA-256 of that, which the answer has to name. */
+  readonly about?: { readonly value?: unknown; readonly sha256: string } | undefined
+  /** UTC. */
+  readonly expires_at?: string | undefined
+}
+
+/** What is said of an answer beside its value. */
+export interface AnswerOptions {
+  /** `about.sha256` of the request, where that is about something: what was approved is what was shown. */
+  readonly about?: string | undefined
+}
+
 /** A file that holds a job's result. */
 export interface ResultFile {
   readonly path: string
@@ -150,6 +171,11 @@ export interface JobHandle<
   /** The job's own credentials, with the newest value of each. */
   readonly credentials: Latest<ReadonlyArray<JobCredential>>
   /**
+   * What the job asks and waits for, each once, as far as its events were seen here: in place of none of the other streams. A
+   * question that is answered, or expires, before it is read is left out. Ends with the job.
+   */
+  readonly inputs: Stream.Stream<InputRequest>
+  /**
    * The decoded result, or the job's failure: the contract's own, or the protocol's. A streamed result is put
    * together in memory: text of `utf8` chunks, a `Uint8Array` of `base64` ones. Interrupting whoever waits cancels
    * the job, unless it was submitted with `onInterrupt: "detach"` or is only subscribed to.
@@ -185,6 +211,11 @@ export interface SubmitOptions {
    * fresh one.
    */
   readonly traceId?: string | undefined
+  /**
+   * Extensions of the envelope (§5), by their names, as `fork` makes one. Beside them an input that is `undefined` is left out,
+   * where it is `null` otherwise.
+   */
+  readonly extensions?: Readonly<Record<string, unknown>> | undefined
   /** What interrupting a fiber that awaits `result` does to the job. Default: `cancel`. */
   readonly onInterrupt?: "cancel" | "detach" | undefined
 }
@@ -259,6 +290,17 @@ export interface ArcpClientService {
   readonly restored: Effect.Effect<ReadonlyArray<Known>>
   /** Cancels a job (§7.4); returns when the runtime has acknowledged it, before the job has ended. */
   readonly cancel: (jobId: string, reason?: string) => Effect.Effect<void, ClientError>
+  /**
+   * Answers what a job asks, of any session (`JobHandle.inputs`); returns when the answer is stored. The same answer again is
+   * accepted again; another one fails with `InvalidRequest`, and `details.reason`: `unknown_input`, `expired`,
+   * `already_answered`, `value` or `about`.
+   */
+  readonly answer: (
+    jobId: string,
+    inputId: string,
+    value: unknown,
+    options?: AnswerOptions
+  ) => Effect.Effect<void, ClientError>
   /** Returns all jobs that match, oldest first, page by page as they are read. */
   readonly list: (
     filter?: NonNullable<Message.ListJobs["filter"]>

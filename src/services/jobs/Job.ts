@@ -12,6 +12,7 @@ import type { Contract } from "../agents/Contract.js"
 import type { AnyVendorEvent, Emits, Readable, VendorKind, Writable } from "../agents/VendorEvent.js"
 import type { Credential } from "../credentials/Credentials.js"
 import type { EmitError } from "./EmitError.js"
+import type { AskInput } from "./Input.js"
 
 export type { EmitError }
 
@@ -205,6 +206,15 @@ export interface JobService {
    * anew. Its key is one of the step keys.
    */
   readonly sleep: (key: string, duration: Duration.DurationInput) => Effect.Effect<void, InternalError>
+
+  /**
+   * Asks, and waits for an answer, by whoever may give one (`Policy.mayAnswer`): for days, and over the end of the process.
+   * In a durable job; its key is one of the step keys, and an answer is handed out again like a step's outcome.
+   *
+   * Fails with `InputExpired` when nobody has answered in time, and with `InternalError` when the question is too large,
+   * or too many are open (`details.limit`). Interrupted, it is asked no more.
+   */
+  readonly input: AskInput
 
   /** Opens the streamed result of this job; at most one. */
   readonly openResult: (encoding?: "utf8" | "base64") => Effect.Effect<ResultStream, EmitError>

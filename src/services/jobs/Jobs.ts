@@ -46,6 +46,11 @@ export interface SubmitRequest extends SubmitHead {
    * own when its owner is gone (§5.2). Such a submit never starts a run.
    */
   readonly adopt?: unknown
+  /**
+   * `extensions["x-vendor.effect-arcp.fork"]` as it came, `{job_id, at?}`: the job begins with what that one's steps came
+   * to before the step `at` (§12.1), and is like it in whatever the payload leaves out.
+   */
+  readonly fork?: unknown
 }
 
 /** A `job.cancel`. */
@@ -60,6 +65,13 @@ export interface SubscribeRequest {
   readonly id: string
   readonly jobId: string
   readonly payload: Message.Subscribe
+}
+
+/** An answer to what a job asks. */
+export interface AnswerRequest {
+  readonly id: string
+  readonly jobId: string
+  readonly payload: Message.JobInput
 }
 
 /** Starts jobs for sessions, cancels and lists them, and lets sessions watch them (§7). */
@@ -84,6 +96,8 @@ export class Jobs extends Context.Tag("arcp/services/Jobs")<
      * only sends the answer.
      */
     readonly cancel: (session: JobSession, request: CancelRequest) => Effect.Effect<void, ArcpError>
+    /** Stores the answer to what a job asks, and says so when it is stored; the same answer again is accepted again. */
+    readonly answer: (session: JobSession, request: AnswerRequest) => Effect.Effect<void, ArcpError>
     /** Returns one page of the jobs that the identity may list (§6.6). */
     readonly list: (
       session: JobSession,

@@ -25,25 +25,41 @@ export interface Leased {
  * Returns a service that is made when something of it is first used: most jobs use few of what they are leased, and a
  * file system is some forty functions.
  */
-export const lazily = <S extends object>(make: () => S): S => {
-  let made: S | undefined
-  const service = () => {
-    made ??= make()
-    return made
+export const lazily = <S extends object>(make: () => S): S => new Proxy({} as S, new Lazy(make))
+
+/** A class, so that one of each job's has its function and nothing more. */
+class Lazy<S extends object> implements ProxyHandler<S> {
+  private made: S | undefined
+
+  constructor(private readonly make: () => S) {}
+
+  private get service(): S {
+    this.made ??= this.make()
+    return this.made
   }
-  return new Proxy({} as S, {
-    get: (_, key) => Reflect.get(service(), key),
-    has: (_, key) => Reflect.has(service(), key),
-    ownKeys: () => Reflect.ownKeys(service()),
-    getOwnPropertyDescriptor: (_, key) => {
-      const found = Reflect.getOwnPropertyDescriptor(service(), key)
-      return found === undefined ? undefined : { ...found, configurable: true }
-    },
-    // As what it stands for: nobody changes a service.
-    set: () => false,
-    defineProperty: () => false,
-    deleteProperty: () => false
-  })
+  get(_: S, key: PropertyKey): unknown {
+    return Reflect.get(this.service, key)
+  }
+  has(_: S, key: PropertyKey): boolean {
+    return Reflect.has(this.service, key)
+  }
+  ownKeys(): Array<string | symbol> {
+    return Reflect.ownKeys(this.service)
+  }
+  getOwnPropertyDescriptor(_: S, key: PropertyKey): PropertyDescriptor | undefined {
+    const found = Reflect.getOwnPropertyDescriptor(this.service, key)
+    return found === undefined ? undefined : { ...found, configurable: true }
+  }
+  // As what it stands for: nobody changes a service.
+  set(): boolean {
+    return false
+  }
+  defineProperty(): boolean {
+    return false
+  }
+  deleteProperty(): boolean {
+    return false
+  }
 }
 
 /** Returns a leased service: `lease` makes the form that a job gets from the service as it is open. */

@@ -38,8 +38,12 @@ export interface NewEvent {
   readonly ending?: boolean | undefined
   /** Its emitter waits for the commit. Whoever emits something that has a cost does so anyway. */
   readonly awaited?: boolean | undefined
-  /** An entry of the job's journal that is committed with it. */
-  readonly journal?: JournalEntry | undefined
+  /** An entry, or several, of the job's journal that are committed with it. */
+  readonly journal?: JournalEntry | ReadonlyArray<JournalEntry> | undefined
+  /** Gives the job's record, as it is stored with the event; asked at the commit. */
+  readonly record?: (() => JobRecord) | undefined
+  /** Called synchronously at the commit, before the event can be read. */
+  readonly onCommit?: (() => void) | undefined
 }
 
 /** The log of one job. Obtained from `openJob` or `loadJob`. */
@@ -72,8 +76,8 @@ export interface View {
   /** Oldest `event_seq` still retained. */
   readonly first: number
   readonly acked: number
-  /** Jobs, not ended, whose events this session receives. */
-  readonly observedCount: number
+  /** Jobs of others, not ended, whose events this session receives. */
+  readonly subscribedCount: number
   /** Ids of the jobs that it observes. */
   readonly observedJobs: Iterable<string>
 }
@@ -151,6 +155,14 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
     ) => Effect.Effect<JobLog, InternalError>
     /** Returns the log of a stored job; loads it when it is not in memory. */
     readonly loadJob: (job: JobRecord) => Effect.Effect<JobLog, InternalError>
+    /**
+     * Runs `use` with the log of a stored job, which is the one log of it in memory for as long as that takes. Of a job that
+     * does not run it is let go of after that, unless a session in memory observes it.
+     */
+    readonly holding: <A, E>(
+      job: JobRecord,
+      use: (log: JobLog) => Effect.Effect<A, E>
+    ) => Effect.Effect<A, E | InternalError>
     /** Returns the logs of many jobs, in the order of their records, with fewer reads. */
     readonly loadJobs: (jobs: ReadonlyArray<JobRecord>) => Effect.Effect<ReadonlyArray<JobLog>, InternalError>
     /**
@@ -162,10 +174,15 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
       options?: { readonly parent?: JobLog | undefined; readonly secrets?: ReadonlyArray<string> | undefined }
     ) => Effect.Effect<JobLog, InternalError>
     /**
-     * Closes the log of a job that has not ended, and goes on in the next process: whatever is appended from now on is
-     * discarded. Its record may still be amended.
+     * Closes the log of a job that has not ended, and goes on later: whatever is appended from now on is discarded, of what
+     * has this log for ever, also when the job is reopened. Its record may still be amended.
      */
     readonly leaveJob: (job: JobLog) => void
+    /**
+     * Nothing of the job runs any more, until it is reopened: what memory has of its log is let go of. Sessions in memory
+     * that observe it go on doing so, and everybody finds its events in the store.
+     */
+    readonly letGo: (job: JobLog) => void
     /** Returns a view of a session that does not exist any more, for a job that outlived it. */
     readonly goneView: (sessionId: string, features: ReadonlyArray<Feature>) => View
     /**

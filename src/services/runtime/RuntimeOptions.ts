@@ -113,6 +113,8 @@ export const RuntimeOptionsSchema = Schema.Struct({
   /** Bytes of what one step of a durable job comes to, and of all that its steps come to. */
   maxStepOutcomeBytes: withDefault(count, 2 * MiB),
   maxJournalBytes: withDefault(count, 256 * MiB),
+  /** Characters of what the steps came to that a fork of a durable job takes over. */
+  maxForkBytes: withDefault(count, 16 * MiB),
   /**
    * How often the process may die in one job that gets no further before the job ends (`crash_loop`), and the pause before
    * it is run for the third time after such deaths; it doubles each time, up to a minute.

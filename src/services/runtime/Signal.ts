@@ -1,5 +1,7 @@
 /** Something to do: said by anybody, any number of times, and waited for by one fiber. */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { Pending } from "./Pending.js"
 
 /** Wakes whoever waits for something to change. */
 export class Signal {
@@ -11,15 +13,22 @@ export class Signal {
     this.wake?.()
   }
   /** Waits until it is given, at once when that has been missed. */
-  readonly wait: Effect.Effect<void> = Effect.async<void>((resume) => {
+  readonly wait: Effect.Effect<void> = new Pending<void>(
+    (done) => this.whenGiven(() => done(Exit.void)),
+    Effect.async<void>((resume) => {
+      this.whenGiven(() => resume(Effect.void))
+      return Effect.sync(() => {
+        this.wake = undefined
+      })
+    })
+  )
+
+  private whenGiven(go: () => void): void {
     this.wake = () => {
       this.wake = undefined
       this.given = false
-      resume(Effect.void)
+      go()
     }
     if (this.given) this.wake()
-    return Effect.sync(() => {
-      this.wake = undefined
-    })
-  })
+  }
 }

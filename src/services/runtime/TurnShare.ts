@@ -6,6 +6,8 @@
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { Pending } from "./Pending.js"
 import { eventLoop, type TurnService } from "./Turn.js"
 
 /** Milliseconds of one turn that are shared before the next begins. */
@@ -38,11 +40,15 @@ export const make = ({ onNext }: TurnService, now: () => number): Effect.Effect<
     waiting.add(done)
     return Effect.sync(() => waiting.delete(done))
   })
-  return Effect.suspend(() => {
+  const share = Effect.suspend(() => {
     if (waiting.size > 0) return wait
     if (until === undefined) begin()
     return until !== undefined && now() < until ? Effect.void : wait
   })
+  return new Pending<void>((done) => {
+    if (waiting.size === 0 && (until === undefined || now() < until)) queueMicrotask(serve)
+    waiting.add(() => done(Exit.void))
+  }, share)
 }
 
 /** Waits for a share of a turn. */

@@ -15,6 +15,7 @@ import type { RemoteSpan } from "../../protocol/Trace.js"
 import type { Restart } from "../agents/Contract.js"
 import type { Identity } from "../auth/Auth.js"
 
+export { dueAt, never } from "./dueAt.js"
 export { eventOverhead } from "./eventOverhead.js"
 
 /**
@@ -66,6 +67,19 @@ export interface SessionRecord {
   readonly acked: number
 }
 
+/** What a job waits for that is not in memory, and when it is to be looked at again at the latest. */
+export interface Waiting {
+  /** Epoch ms at which the first of its sleeps ends. */
+  readonly sleepingUntil?: number | undefined
+  /** Ids of the inputs that it has asked for and that nobody has given. */
+  readonly waitingFor?: ReadonlyArray<string> | undefined
+  /**
+   * Epoch ms at which something has to be done with it: a sleep or an input ends, its deadline or its lease is over.
+   * `never`: nothing by itself.
+   */
+  readonly dueAt: number
+}
+
 /** What a job is run again with when its process has died; of jobs of agents that say so (`Agent.make`). */
 export interface Survival {
   readonly restart: Restart
@@ -85,6 +99,8 @@ export interface Survival {
   readonly left?: boolean | undefined
   /** Why it is not run at the moment. */
   readonly parked?: string | undefined
+  /** The job is not in memory: it is a row that comes due. */
+  readonly waiting?: Waiting | undefined
 }
 
 /** A job as it survives a restart. Also a rejected submit, so that its answer can be repeated. */
@@ -122,6 +138,8 @@ export interface JobRecord {
   /** A cancel that was, or is about to be, acknowledged: the job ends in `CANCELLED` whatever happens (§5.4). */
   readonly cancelRequested?: { readonly reason?: string | undefined; readonly at: number } | undefined
   readonly survival?: Survival | undefined
+  /** Ids of the inputs that a durable job waits for. */
+  readonly waitingFor?: ReadonlyArray<string> | undefined
   /**
    * Not a job of its own: this submit was answered with the accept of that one, because of its idempotency key. Kept as
    * a rejected one is, so that the same frame gets the same answer.
@@ -231,8 +249,17 @@ export interface JobFilter {
   readonly createdBefore?: number | undefined
   /** Only what this job delegated to. */
   readonly parentJobId?: string | undefined
+  /** `rows`: only jobs that wait and are not in memory; `held`: all but those of them that no job has delegated to. */
+  readonly waiting?: "rows" | "held" | undefined
   /** Only jobs after this one in `(createdAt, jobId)` order. */
   readonly after?: { readonly createdAt: number; readonly jobId: string } | undefined
+  readonly limit: number
+}
+
+/** Which jobs that wait are asked for; see `StoreService.due`. */
+export interface DueQuery {
+  readonly by: number
+  readonly after?: { readonly dueAt: number; readonly jobId: string } | undefined
   readonly limit: number
 }
 
@@ -337,6 +364,13 @@ export interface StoreService {
   }) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /** Returns how many ended jobs and rejected submits each principal has. Counts them all: for the start. */
   readonly endedCounts: Effect.Effect<ReadonlyMap<string, number>, StoreError>
+  /**
+   * Returns jobs that wait, are not in memory, and are due at `by` (epoch ms) or before, by `(dueAt, jobId)`: those after a
+   * place, at most `limit`.
+   */
+  readonly due: (query: DueQuery) => Effect.Effect<ReadonlyArray<JobRecord>, StoreError>
+  /** Returns how many jobs of each principal wait and are not in memory. Counts them all: for the start. */
+  readonly waitingCounts: Effect.Effect<ReadonlyMap<string, number>, StoreError>
   /** Returns the input of a job as JSON text, when it was kept. */
   readonly input: (jobId: string) => Effect.Effect<string | undefined, StoreError>
   /** Returns entries of the journal of a job after a place, by `(kind, key)`, without their values, at most `limit`. */

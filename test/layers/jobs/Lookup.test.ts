@@ -63,6 +63,7 @@ const watchable = Layer.succeed(Policy, {
   listable: () => Effect.succeed("everyone" as const),
   maySubscribe: () => Effect.succeed(true),
   mayCancel: () => Effect.succeed(false),
+  mayAnswer: () => Effect.succeed(false),
   mayUseAgent: () => Effect.succeed(true)
 })
 

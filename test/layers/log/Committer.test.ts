@@ -100,7 +100,7 @@ describe("the committer", () => {
         ])
         assert.isTrue(failures.every((exit) => exit._tag === "Failure"))
         control.commit = undefined
-        assert.deepStrictEqual([owner.last, owner.observedCount, other.observedCount], [0, 1, 0])
+        assert.deepStrictEqual([owner.last, [...owner.observedJobs].length, other.subscribedCount], [0, 1, 0])
         yield* emit(yield* openJob(owner), 1, 1)
         yield* log.append(job, awaited(event("log", 1)))
         assert.deepStrictEqual(numbers(yield* readAll(owner), job), [1])

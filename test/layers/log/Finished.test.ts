@@ -38,7 +38,7 @@ const makeFinished = Effect.gen(function* () {
       over: () => undefined,
       stopped: Effect.never
     },
-    live: new LiveLogs(store, limits),
+    live: new LiveLogs(store, limits, { release: () => {} }),
     tail,
     options: RuntimeOptions.make({ jobRetention: "1 seconds" }),
     turn: eventLoop,

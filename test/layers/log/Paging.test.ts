@@ -85,9 +85,11 @@ describe("a page that is the first one again", () => {
         ...[1, 2, 3].map((n) => ({ _tag: "PutRun", sessionId: stored.sessionId, run: run(n) }) as const)
       ])
       const limits = { events: 100, bytes: 100_000 }
-      const good = new LiveLogs(store, limits)
+      const good = new LiveLogs(store, limits, { release: () => {} })
       assert.strictEqual((yield* good.loadView(stored)).last, 3)
-      const bad = new LiveLogs({ ...store, runs: (id) => store.runs(id, 1, 1) }, limits)
+      const bad = new LiveLogs({ ...store, runs: (id) => store.runs(id, 1, 1) }, limits, {
+        release: () => {}
+      })
       yield* diesWith(bad.loadView(stored), "read for ever")
     }).pipe(Effect.provide(StoreMemory.layer()))
   )

@@ -93,7 +93,7 @@ describe.each([
                   const late = yield* openViewWith(features)
                   yield* log.observe(late, job, { history, fromEventSeq, onCommit: () => {} })
                   assert.deepStrictEqual(yield* types(late), ["job.result"])
-                  assert.strictEqual(late.observedCount, 0)
+                  assert.strictEqual(late.subscribedCount, 0)
                   assert.isTrue(job instanceof JobState && job.observers.size === 0)
                 }
           }
@@ -290,7 +290,7 @@ describe.each([
           assert.strictEqual(view, again)
           const gone = yield* log.loadView(left)
           assert.strictEqual(a.lastEventSeq, 6)
-          yield* emit(a, 4, 5)
+          yield* emit(yield* log.reopenJob(own), 4, 5)
           yield* settle
           assert.strictEqual(a.lastEventSeq, 8)
           assert.deepStrictEqual(numbers(yield* readAll(view), a), upTo(5))

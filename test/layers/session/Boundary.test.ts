@@ -28,6 +28,7 @@ const policy = Layer.succeed(Policy, {
   listable: broken,
   maySubscribe: broken,
   mayCancel: () => Effect.die("the policy is broken"),
+  mayAnswer: () => Effect.die("the policy is broken"),
   mayUseAgent: (_identity, agent) => (agent === "secret" ? broken() : Effect.succeed(true))
 })
 

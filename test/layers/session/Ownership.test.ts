@@ -175,6 +175,7 @@ describe("a hello that fails half-way", () => {
             listable: (identity) => Effect.succeed([identity.principal]),
             maySubscribe: () => Effect.succeed(true),
             mayCancel: () => Effect.succeed(true),
+            mayAnswer: () => Effect.succeed(true),
             mayUseAgent: () => {
               if (throws) throw new Error("the policy is broken")
               return Effect.succeed(true)

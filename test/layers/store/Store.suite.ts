@@ -6,10 +6,12 @@ import * as Turn from "../../../src/services/runtime/Turn.js"
 import {
   type JobFilter,
   type JobRecord,
+  never,
   Op,
   Store,
   type StoredEvent,
-  type StoreError
+  type StoreError,
+  type Survival
 } from "../../../src/services/store/Store.js"
 import {
   aJob,
@@ -25,6 +27,15 @@ import {
   vacuumAll
 } from "./fixtures.js"
 import { retentionSuite } from "./retention.suite.js"
+
+const survival: Survival = {
+  restart: "steps",
+  identity: {},
+  features: [],
+  attempt: 1,
+  deaths: 0,
+  progress: 0
+}
 
 export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void => {
   const test = <E>(title: string, body: (store: Store["Type"]) => Effect.Effect<void, E, Store>): void =>
@@ -127,6 +138,52 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
         const late = yield* Effect.flip(store.commit([append("job_a", 1, 1)]))
         assert.isTrue(late.misuse)
         assert.isAtMost(store.held(), held)
+      }))
+
+    test("finds jobs that wait by when they are due, and counts them; none that is in memory again or has ended", (store) =>
+      Effect.gen(function* () {
+        const waiting = (jobId: string, dueAt: number, more: Partial<JobRecord> = {}) =>
+          put({ ...aJob(jobId), survival: { ...survival, waiting: { dueAt } }, ...more })
+        const due = (by: number, limit = 10, after?: JobRecord) =>
+          Effect.map(
+            store.due({
+              by,
+              limit,
+              after: after && { dueAt: after.survival?.waiting?.dueAt as number, jobId: after.jobId }
+            }),
+            (found) => found.map(({ jobId }) => jobId)
+          )
+        yield* store.commit([
+          waiting("job_b", 20),
+          waiting("job_a", 20),
+          waiting("job_c", 10, { principal: "bob" }),
+          waiting("job_d", never),
+          waiting("job_e", 5, { parentJobId: "job_f" }),
+          put({ ...aJob("job_f"), survival }),
+          append("job_a", 1, 2)
+        ])
+        assert.deepEqual(yield* due(9), ["job_e"])
+        assert.deepEqual(yield* due(20), ["job_e", "job_c", "job_a", "job_b"])
+        assert.deepEqual(yield* due(20, 2), ["job_e", "job_c"])
+        const [, , third] = yield* store.due({ by: 20, limit: 3 })
+        assert.deepEqual(yield* due(20, 10, third), ["job_b"])
+        assert.deepEqual((yield* due(never)).length, 5)
+        assert.deepEqual([...(yield* store.waitingCounts)].sort(), [
+          ["alice", 4],
+          ["bob", 1]
+        ])
+        const listed = (waiting: "rows" | "held") =>
+          Effect.map(store.jobs({ principals: "everyone", waiting, limit: 100 }), (found) =>
+            found.map(({ jobId }) => jobId).sort()
+          )
+        assert.deepEqual(yield* listed("rows"), ["job_a", "job_b", "job_c", "job_d", "job_e"])
+        assert.deepEqual(yield* listed("held"), ["job_e", "job_f"])
+        // In memory again, its log goes on; another has ended.
+        yield* store.commit([put({ ...aJob("job_a"), survival }), append("job_a", 3, 1)])
+        yield* store.commit([waiting("job_c", 10, { principal: "bob", endedAt: 7, status: "success" })])
+        yield* store.commit([waiting("job_b", 3), Op.DropJob({ jobId: "job_e" })])
+        assert.deepEqual(yield* due(never), ["job_b", "job_d"])
+        assert.deepEqual([...(yield* store.waitingCounts)], [["alice", 2]])
       }))
 
     test("keeps a job's journal: entries replace each other by kind and key, and go with the job", (store) =>

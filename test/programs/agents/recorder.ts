@@ -5,7 +5,7 @@ import * as Either from "effect/Either"
 import { InvalidRequest } from "../../../src/protocol/Errors.js"
 import { problem } from "../../../src/protocol/Event.js"
 import type * as Agent from "../../../src/services/agents/Agent.js"
-import { type EmitError, Job, type JobService } from "../../../src/services/jobs/Job.js"
+import { type EmitError, Job, type JobService, type RunStep, Step } from "../../../src/services/jobs/Job.js"
 import { Lease, type LeaseService } from "../../../src/services/lease/Lease.js"
 
 export interface Recorded {
@@ -37,6 +37,16 @@ export const recorder = (commit: Effect.Effect<void> = Effect.void): Recorder =>
       self.written.push(data)
       return commit
     })
+  const outcomes = new Map<string, string>()
+  /** Has successes again, in the form of JSON. */
+  const step: RunStep = (key, effect) => {
+    const has = Effect.sync(() => JSON.parse(outcomes.get(key) as string) as never)
+    const run = Effect.map(
+      Effect.provideService(effect, Step, { key, attempt: 1, idempotencyKey: `job_1:${key}` }),
+      (value) => void outcomes.set(key, JSON.stringify(value ?? null))
+    )
+    return Effect.suspend(() => (outcomes.has(key) ? has : Effect.zipRight(run, has)))
+  }
   const self: Recorder = {
     events: [],
     written: [],
@@ -63,8 +73,9 @@ export const recorder = (commit: Effect.Effect<void> = Effect.void): Recorder =>
       emit: (event: string | { readonly kind: string }, body: unknown) =>
         record(typeof event === "string" ? event : event.kind, body),
       flush: Effect.void,
-      step: () => Effect.die("not used here"),
+      step,
       sleep: () => Effect.die("not used here"),
+      input: () => Effect.die("not used here"),
       openResult: (encoding = "utf8") =>
         Effect.sync(() => {
           self.encoding = encoding

@@ -5,13 +5,17 @@ import type { ArcpError, InternalError, PermissionDenied } from "../../../protoc
 import type { JobService } from "../../../services/jobs/Job.js"
 import type { JobLog } from "../../../services/log/EventLog.js"
 import type { Candidate } from "../Candidate.js"
+import { envelopeBytes } from "../fitting.js"
 import type { JobParts } from "../JobParts.js"
+import type { LiveJob } from "../LiveJob.js"
+import * as Input from "./Input.js"
+import { Inputs } from "./Inputs.js"
 import { Journal, type KeyedKind, type Known } from "./Journal.js"
 import { type RunningStep, Whereabouts } from "./Running.js"
 import * as Steps from "./Steps.js"
 
 /** The durable part of a job that runs. */
-export interface Durable extends Pick<JobService, "step" | "sleep"> {
+export interface Durable extends Pick<JobService, "step" | "sleep" | "input"> {
   readonly journal: Journal
   readonly whereabouts: Whereabouts
   /** See `Lease.make`. */
@@ -37,13 +41,34 @@ export const journalOf = (
 ): Journal | undefined =>
   record.survival === undefined ? undefined : (journal ?? new Journal(record.jobId, store, turn, options))
 
+/** Returns the questions of a job that runs: whoever answers finds them before its handler has begun. */
+export const inputsOf = (
+  { log, now, options }: JobParts,
+  live: LiveJob,
+  job: JobLog,
+  journal: Journal
+): Inputs => {
+  live.inputs ??= new Inputs({
+    log,
+    job,
+    journal,
+    now,
+    holder: live,
+    maxEventBytes: options.maxOutboundFrameBytes - envelopeBytes,
+    awaited: false
+  })
+  return live.inputs
+}
+
 /** Returns the durable part of a job. */
 export const make = (
-  { log, now, options }: JobParts,
+  parts: JobParts,
   job: JobLog,
   journal: Journal,
-  { agent: { awaitEmits } }: Pick<Candidate, "agent">
+  { agent: { awaitEmits } }: Pick<Candidate, "agent">,
+  live: LiveJob
 ): Durable => {
+  const { ids, log, now, options, secrets } = parts
   const whereabouts = new Whereabouts(journal)
   const context: Steps.StepContext = {
     log,
@@ -57,6 +82,13 @@ export const make = (
     journal,
     whereabouts,
     ...Steps.make(context),
+    input: Input.make({
+      ...context,
+      inputs: inputsOf(parts, live, job, journal),
+      inputId: () => ids.unsafeMake("inp"),
+      digest: secrets.digest,
+      maxEventBytes: options.maxOutboundFrameBytes - envelopeBytes
+    }),
     keyed: (kind, key, use) => Steps.keyed(context, kind, key, use),
     afterFound: Steps.afterFound(journal),
     misplaced: (fiber, capability) => whereabouts.paid(fiber, capability),

@@ -18,19 +18,26 @@ import {
 } from "../../../services/store/Store.js"
 
 /** What a handler gives keys to. */
-export type KeyedKind = "step" | "sleep" | "delegate"
+export type KeyedKind = "step" | "sleep" | "delegate" | "input"
 
 /** What is known of an entry without its value. */
 export interface About {
   readonly attempt: number
   /** The step in which it was, by its key. */
   readonly within?: string | undefined
-  /** Of a sleep: epoch ms. */
+  /** Of a sleep, and of an input that expires: epoch ms. */
   readonly until?: number | undefined
+  /** Of an input. */
+  readonly inputId?: string | undefined
+  /** Of an input: it is asked no more, and has no outcome. */
+  readonly withdrawn?: boolean | undefined
+  /** Of an input: its answer was checked by the handler's own schema. */
+  readonly checked?: boolean | undefined
   /** Of a delegation. */
   readonly delegateId?: string | undefined
   readonly jobId?: string | undefined
   readonly agent?: string | undefined
+  /** Also of what an input is about. */
   readonly digest?: string | undefined
 }
 
@@ -82,6 +89,25 @@ export const nondeterministic = (message: string, keys: ReadonlyArray<string>): 
     details: { reason: "nondeterministic", keys: keys.slice(0, 16) }
   })
 
+/** Reads the index of a journal, page by page. */
+export const readJournal = (
+  jobId: string,
+  store: Pick<StoreService, "journal">,
+  turn: TurnService,
+  each: (entry: JournalIndexEntry) => void
+): Effect.Effect<void, StoreError> =>
+  Effect.gen(function* () {
+    let after = { kind: "", key: "" }
+    for (;;) {
+      const entries = yield* store.journal(jobId, after, page)
+      entries.forEach(each)
+      const last = entries.at(-1)
+      if (last === undefined || entries.length < page) return
+      after = last
+      yield* turn.next
+    }
+  })
+
 /** The journal of one job that runs. */
 export class Journal {
   private readonly known = new Map<string, Known>()
@@ -93,6 +119,8 @@ export class Journal {
   private bytes = 0
   /** Outcomes of the handler's own that were found and not asked for yet. */
   private unasked = 0
+  /** What entries take that are no outcomes, by key. */
+  private readonly notes = new Map<string, number>()
   private readonly asking = new Set<Asking>()
   private handing = false
   /** What had been streamed of the result when this run of the handler began. */
@@ -117,21 +145,17 @@ export class Journal {
     turn: TurnService,
     limits: JournalLimits
   ): Effect.Effect<Journal, StoreError> {
-    return Effect.gen(function* () {
+    return Effect.suspend(() => {
       const journal = new Journal(jobId, store, turn, limits)
-      let after = { kind: "", key: "" }
-      for (;;) {
-        const entries = yield* store.journal(jobId, after, page)
-        for (const entry of entries) journal.add(entry)
-        const last = entries.at(-1)
-        if (last === undefined || entries.length < page) return journal
-        after = last
-        yield* turn.next
-      }
+      return Effect.as(
+        readJournal(jobId, store, turn, (entry) => journal.add(entry)),
+        journal
+      )
     })
   }
 
-  private add(entry: JournalIndexEntry): void {
+  /** Adds an entry that is stored, or will be before it is asked for. */
+  add(entry: JournalIndexEntry): void {
     const { key, kind, ordinal, size } = entry
     this.bytes += sizeOf(entry, size)
     this.nextOrdinal = Math.max(this.nextOrdinal, ordinal + 1)
@@ -145,6 +169,9 @@ export class Journal {
         return
       case "result":
         this.result = about as ResultProgress
+        return
+      case "request":
+        this.notes.set(key, sizeOf(entry, size))
         return
       default: {
         const known: Known = {
@@ -213,10 +240,42 @@ export class Journal {
     const before =
       known.ordinal === 0 ? 0 : sizeOf({ key: known.key, about: JSON.stringify(known.about) }, known.size)
     this.bytes += sizeOf(entry, value?.length) - before
+    // An answer may come before the handler has asked again: that is found too.
+    if (!known.asked && known.size === undefined && value !== undefined && about.within === undefined)
+      this.unasked++
     known.ordinal = entry.ordinal
     known.about = about
     known.size = value?.length
     return entry
+  }
+
+  /** Returns an entry that is found by its key alone, and is no outcome. */
+  note(kind: "request", key: string, value: string): JournalEntry {
+    const entry = { kind, key, ordinal: this.nextOrdinal++, about: "{}", value }
+    this.bytes += sizeOf(entry, value.length) - (this.notes.get(key) ?? 0)
+    this.notes.set(key, sizeOf(entry, value.length))
+    return entry
+  }
+
+  /** Returns what is known of an input. */
+  input(key: string): Known | undefined {
+    const known = this.known.get(key)
+    return known?.kind === "input" ? known : undefined
+  }
+  /** Forgets the answer to an input that its handler does not take: it is asked again. */
+  forget(known: Known): void {
+    this.bytes -= known.size ?? 0
+    known.size = undefined
+    known.about = { ...known.about, withdrawn: true }
+  }
+  /** The inputs that are open, by their ids. */
+  get openInputs(): ReadonlyArray<readonly [inputId: string, known: Known]> {
+    const open: Array<readonly [string, Known]> = []
+    for (const known of this.known.values()) {
+      const { inputId, withdrawn } = known.about
+      if (inputId !== undefined && known.size === undefined && withdrawn !== true) open.push([inputId, known])
+    }
+    return open
   }
 
   /** Returns why there is no room for an outcome of so many bytes, if there is none. */

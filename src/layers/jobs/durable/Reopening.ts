@@ -2,15 +2,16 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as FiberSet from "effect/FiberSet"
-import type * as Tracer from "effect/Tracer"
+import type { ArcpError } from "../../../protocol/Errors.js"
 import type { JobLog } from "../../../services/log/EventLog.js"
+import type { Errand } from "../../../services/runtime/Pending.js"
 import type { Candidate } from "../Candidate.js"
 import type { JobParts } from "../JobParts.js"
 import { LiveJob, parentEnded } from "../LiveJob.js"
 import * as Opening from "../Opening.js"
 import { Hold } from "../Reservations.js"
 import { Surroundings } from "../Surroundings.js"
+import * as Durable from "./Durable.js"
 
 /** A job that is in the log already, and is run again here. */
 export interface Reopened {
@@ -28,7 +29,7 @@ export const make = (parts: JobParts): Reopen => {
   const open = Opening.make(parts)
   return ({ candidate, job, runs }) =>
     Effect.suspend(() => {
-      const { parent, record, session } = candidate
+      const { journal, parent, record, session } = candidate
       const hold = new Hold()
       const live = new LiveJob(record, session, parent?.live)
       parts.running.admit(record, hold)
@@ -44,24 +45,21 @@ export const make = (parts: JobParts): Reopen => {
       hold.keep(parts.owners.own(live))
       live.status = "running"
       if (live.awaited !== undefined) Deferred.unsafeDone(live.awaited.opened, Exit.succeed(job))
+      if (journal !== undefined) Durable.inputsOf(parts, live, job, journal)
       parts.running.add({ live, log: job })
-      return Effect.flatMap(Surroundings.of(record), (surroundings) => {
-        const again = (span: Tracer.Span) =>
-          Effect.gen(function* () {
-            live.span = span
-            const minted = runs
-              ? yield* Effect.exit(Opening.mint(parts, candidate, record, hold, job.remaining))
-              : Exit.succeed([])
-            const [run, shown] = Exit.isSuccess(minted)
-              ? [candidate.run, minted.value]
-              : [Effect.failCause(minted.cause), []]
-            const begun = { candidate: { ...candidate, run }, hold, live }
-            return yield* Opening.run(parts, open, begun, span, surroundings, job, { minted: shown })
-          })
-        const supervised = Opening.supervise(parts, candidate, hold, again)
-        return Effect.sync(() =>
-          FiberSet.unsafeAdd(parts.supervisors, surroundings.forkUninterruptible(supervised))
-        )
+      return Effect.zipWith(Surroundings.of(record), Opening.spanOf(candidate), (surroundings, span) => {
+        live.span = span
+        const again = function* (): Errand<Exit.Exit<unknown, ArcpError>> {
+          const minted = runs
+            ? yield* Effect.exit(Opening.mint(parts, candidate, record, hold, job.remaining))
+            : Exit.succeed([])
+          const [run, shown] = Exit.isSuccess(minted)
+            ? [candidate.run, minted.value]
+            : [Effect.failCause(minted.cause), []]
+          const begun = { candidate: { ...candidate, run }, hold, live }
+          return yield* Opening.run(parts, open, begun, span, surroundings, job, { minted: shown })
+        }
+        Opening.supervise(parts, candidate, hold, span, surroundings, again())
       })
     })
 }

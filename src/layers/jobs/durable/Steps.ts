@@ -63,7 +63,7 @@ const blame = (error: InternalError) => Effect.sync(() => Faults.blame(error))
 const unread = toInternalError("the job's journal could not be read")
 
 /** Waits until what was told is committed. */
-const committed = ({ job, log }: StepContext): Effect.Effect<void, InternalError> =>
+export const committed = ({ job, log }: StepContext): Effect.Effect<void, InternalError> =>
   Effect.tapError(log.flush(job), blame)
 
 /**
@@ -92,7 +92,7 @@ export const keyed = <A, E, R>(
   })
 
 /** Returns the outcome that was found, when it is its turn. */
-const handedOut = ({ journal }: StepContext, known: Known): Effect.Effect<string, InternalError> =>
+export const handedOut = ({ journal }: StepContext, known: Known): Effect.Effect<string, InternalError> =>
   journal.handOut(known.ordinal, Effect.mapError(journal.value(known), unread))
 
 /** Waits until everything that was found and is being asked for has been handed out. */
@@ -253,7 +253,8 @@ const notDurable = Effect.dieMessage(
 )
 
 /** What an agent that is not durable has in their place. */
-export const none: { readonly step: RunStep; readonly sleep: JobService["sleep"] } = {
+export const none: { readonly step: RunStep } & Pick<JobService, "sleep" | "input"> = {
   step: () => notDurable,
-  sleep: () => notDurable
+  sleep: () => notDurable,
+  input: () => notDurable
 }

@@ -1,5 +1,5 @@
 /** The orders in which a store in memory finds jobs: by creation, by submit, by idempotency key, and by end. */
-import type { JobRecord } from "../../../services/store/Store.js"
+import { dueAt, type JobRecord } from "../../../services/store/Store.js"
 import type { Ended, EndPlace } from "../ended.js"
 import type { ListingPlace } from "../listing.js"
 import { SortedList } from "./SortedList.js"
@@ -11,6 +11,17 @@ export const byCreation = (a: ListingPlace, b: ListingPlace): number =>
 
 /** Compares two places in the order of ends. */
 export const byEnd = (a: EndPlace, b: EndPlace): number => a.endedAt - b.endedAt || a.key - b.key
+
+/** A job that waits and is not in memory, at its place among those. */
+export interface Due {
+  readonly dueAt: number
+  readonly jobId: string
+  readonly record: JobRecord
+}
+
+/** Compares two places in the order in which jobs that wait are due. */
+export const byDue = (a: Omit<Due, "record">, b: Omit<Due, "record">): number =>
+  a.dueAt - b.dueAt || (a.jobId < b.jobId ? -1 : a.jobId > b.jobId ? 1 : 0)
 
 const byRecord = (a: RecordedJob, b: RecordedJob): number => byCreation(a.record, b.record)
 
@@ -85,6 +96,7 @@ export class JobIndexes {
   private readonly bySubmit = new NewestByKey()
   private readonly byIdempotencyKey = new NewestByKey()
   private readonly ended = new SortedList<Ended>(byEnd)
+  readonly waiting = new SortedList<Due>(byDue)
   private readonly endedByPrincipal = new Index<Ended>(byEnd)
 
   add(job: RecordedJob): void {
@@ -94,6 +106,16 @@ export class JobIndexes {
     if (record.idempotencyKey !== undefined && !record.rejected && record.keyFreed !== true)
       this.byIdempotencyKey.add(principalKey(record.principal, record.idempotencyKey), job)
     this.addEnd(job)
+    this.addDue(record)
+  }
+
+  private addDue(record: JobRecord): void {
+    const at = dueAt(record)
+    if (at !== undefined) this.waiting.add({ dueAt: at, jobId: record.jobId, record })
+  }
+  private removeDue(record: JobRecord): void {
+    const at = dueAt(record)
+    if (at !== undefined) this.waiting.remove({ dueAt: at, jobId: record.jobId, record })
   }
 
   private addEnd({ key, record }: RecordedJob): void {
@@ -109,6 +131,7 @@ export class JobIndexes {
     this.bySubmit.remove(submitKey(record.sessionId, record.submitId), job)
     if (record.idempotencyKey !== undefined)
       this.byIdempotencyKey.remove(principalKey(record.principal, record.idempotencyKey), job)
+    this.removeDue(record)
     if (record.endedAt === undefined) return
     const end = { id: record.jobId, endedAt: record.endedAt, key: job.key }
     this.ended.remove(end)
@@ -120,6 +143,8 @@ export class JobIndexes {
     const { endedAt } = job.record
     const ends = endedAt === undefined && record.endedAt !== undefined
     if (samePlaces(job.record, record) && (ends || endedAt === record.endedAt)) {
+      this.removeDue(job.record)
+      this.addDue(record)
       job.record = record
       // The end of a job gives it a place among those that have ended, and takes it no other.
       if (ends) this.addEnd(job)
@@ -141,6 +166,15 @@ export class JobIndexes {
   /** Returns the jobs that ended, in the order of their ends; those of one principal when it is given. */
   endedOf(principal: string | undefined): SortedList<Ended> | undefined {
     return principal === undefined ? this.ended : this.endedByPrincipal.of(principal)
+  }
+
+  waitingCounts(): ReadonlyMap<string, number> {
+    const counts = new Map<string, number>()
+    for (let i = 0; ; i++) {
+      const principal = this.waiting.at(i)?.record.principal
+      if (principal === undefined) return counts
+      counts.set(principal, (counts.get(principal) ?? 0) + 1)
+    }
   }
 
   endedCounts(): ReadonlyMap<string, number> {

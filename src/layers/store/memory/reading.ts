@@ -1,6 +1,8 @@
 /** What can be read of the tables of a store in memory: views, events, jobs. */
 import {
   type Bounds,
+  type DueQuery,
+  dueAt,
   eventOverhead,
   type JobFilter,
   type JobRecord,
@@ -11,7 +13,7 @@ import {
   type ViewEvent
 } from "../../../services/store/Store.js"
 import { type ListingPlace, type ListingStep, stepSize } from "../listing.js"
-import { byCreation } from "./JobIndexes.js"
+import { byCreation, byDue } from "./JobIndexes.js"
 import { byName, endOf, firstRunAt } from "./state.js"
 import type { Tables } from "./Tables.js"
 
@@ -85,7 +87,11 @@ const matches = (job: JobRecord, filter: JobFilter): boolean =>
   (filter.principals === "everyone" || filter.principals.includes(job.principal)) &&
   (filter.status === undefined || filter.status.includes(job.status)) &&
   (filter.agent === undefined || job.agent === filter.agent || job.agent.startsWith(`${filter.agent}@`)) &&
-  (filter.parentJobId === undefined || job.parentJobId === filter.parentJobId)
+  (filter.parentJobId === undefined || job.parentJobId === filter.parentJobId) &&
+  (filter.waiting === undefined ||
+    (filter.waiting === "rows"
+      ? dueAt(job) !== undefined
+      : dueAt(job) === undefined || job.parentJobId !== undefined))
 
 /** Looks at the jobs that follow a place in the order of listings, a step's worth of them. */
 export const listingStep = (
@@ -102,6 +108,21 @@ export const listingStep = (
     if (matches(record, filter)) found.push(record)
   }
   return { found, next: created.at(from + stepSize - 1)?.record }
+}
+
+/** Returns jobs that wait and are due, as `StoreService.due` says. */
+export const due = (
+  { indexes: { waiting } }: Tables,
+  { after, by, limit }: DueQuery
+): ReadonlyArray<JobRecord> => {
+  const found: Array<JobRecord> = []
+  const from = after === undefined ? 0 : waiting.lowerBound((job) => byDue(job, after) || -1)
+  for (let i = from; found.length < limit; i++) {
+    const job = waiting.at(i)
+    if (job === undefined || job.dueAt > by) break
+    found.push(job.record)
+  }
+  return found
 }
 
 /** Returns entries of a journal after a place, without their values. */

@@ -35,7 +35,7 @@ const table = function* (
 }
 
 /** The lines of the report. */
-export const report = function* (survey: Survey): Generator<string> {
+export const report = function* (survey: Omit<Survey, "startedAt">): Generator<string> {
   yield `# Survey of ${text(survey.root)}`
   yield ""
   yield `${count(survey.files)} files, ${count(survey.lines)} lines, ${bytes(survey.bytes)}` +

@@ -4,6 +4,8 @@
  */
 export * as agents from "./agents.js"
 export * as cancel from "./cancel.js"
+export * as fork from "./fork.js"
 export * as jobs from "./jobs.js"
+export * as retry from "./retry.js"
 export * as submit from "./submit.js"
 export * as watch from "./watch.js"

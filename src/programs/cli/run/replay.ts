@@ -1,5 +1,6 @@
 /** What `arcp replay` does. */
 import { existsSync } from "node:fs"
+import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -10,8 +11,10 @@ import { eventIds } from "../../../protocol/Ids.js"
 import { type JobRecord, Store, type StoredEvent } from "../../../services/store/Store.js"
 import { leaveOnBrokenPipe } from "../exit.js"
 import type { ReplayFlags } from "../replay.js"
-import { safeJson } from "../text.js"
+import { inLine, json, safeJson } from "../text.js"
 import { UsageError } from "../UsageError.js"
+import * as Steps from "./replaySteps.js"
+import * as Tree from "./replayTree.js"
 
 const page = 500
 
@@ -84,16 +87,62 @@ const replaySession = (sessionId: string, after: number) =>
     }
   })
 
-const replayOf = ({ after, job, session }: ReplayFlags) =>
+const columns = () =>
+  process.stdout.isTTY === true ? (process.stdout.columns ?? 80) : Number.POSITIVE_INFINITY
+
+/** What a durable job has done, asked and waited for. */
+const replaySteps = (jobId: string, asJson: boolean) =>
+  Effect.gen(function* () {
+    const job = yield* jobOf(jobId)
+    const rows = yield* Steps.rowsOf(job, eventsOf(jobId, 1))
+    if (asJson)
+      return yield* Effect.forEach(rows, (row) => Console.log(json({ job_id: jobId, ...row })), {
+        discard: true
+      })
+    const parked = job.survival?.parked
+    yield* Console.error(
+      inLine(
+        `${job.agent} ${jobId} ${job.status}${parked === undefined || job.endedAt !== undefined ? "" : `, parked: ${parked}`}`
+      )
+    )
+    if (rows.length === 0)
+      return yield* Console.error(
+        job.survival?.restart === "steps" ? "no steps yet" : "no steps: its agent is not durable"
+      )
+    for (const line of Steps.table(rows, columns())) yield* Console.log(line)
+  })
+
+/** A job, and what it has delegated to. */
+const replayTree = (jobId: string, asJson: boolean) =>
+  Effect.gen(function* () {
+    const rows = yield* Tree.rowsOf(yield* jobOf(jobId))
+    if (asJson) yield* Effect.forEach(rows, (row) => Console.log(json(Tree.value(row))), { discard: true })
+    else {
+      const now = yield* Clock.currentTimeMillis
+      for (const line of Tree.lines(rows, now, columns())) yield* Console.log(line)
+    }
+    if (rows.length === Tree.maxRows)
+      yield* Console.error(`the first ${Tree.maxRows} jobs; --job with one of them shows what is below it`)
+  })
+
+const replayOf = ({ after, job, json, session, steps, tree }: ReplayFlags) =>
   Option.isSome(job) && Option.isNone(session)
-    ? replayJob(job.value, after)
-    : Option.isSome(session) && Option.isNone(job)
+    ? steps
+      ? replaySteps(job.value, json)
+      : tree
+        ? replayTree(job.value, json)
+        : replayJob(job.value, after)
+    : Option.isSome(session) && Option.isNone(job) && !steps && !tree
       ? replaySession(session.value, after)
       : undefined
 
 export const run = (flags: ReplayFlags) =>
   Effect.gen(function* () {
     yield* leaveOnBrokenPipe
+    if (flags.steps && flags.tree)
+      return yield* new UsageError({ message: "choose --steps or --tree, one of them" })
+    if ((flags.steps || flags.tree) && Option.isNone(flags.job))
+      return yield* new UsageError({ message: "--steps and --tree are of a job: --job JOB" })
     const replay = replayOf(flags)
     if (replay === undefined)
       return yield* new UsageError({ message: "choose --session SESSION or --job JOB, one of them" })

@@ -1,0 +1,158 @@
+/**
+ * Answers to what durable jobs ask (§12.2 of the protocol page): who may give one, whether it is one, and which of two
+ * counts. What is decided here is stored by Inputs.ts, in one commit.
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as CanonicalJson from "../../../protocol/CanonicalJson.js"
+import { type ArcpError, InternalError, InvalidRequest, JobNotFound } from "../../../protocol/Errors.js"
+import * as JsonSchemaCheck from "../../../protocol/JsonSchemaCheck.js"
+import * as Vendor from "../../../protocol/Vendor.js"
+import { denied } from "../../../services/auth/Policy.js"
+import type { AnswerRequest, JobSession } from "../../../services/jobs/Jobs.js"
+import { inTurns } from "../../../services/runtime/inTurns.js"
+import type { JobRecord } from "../../../services/store/Store.js"
+import * as Faults from "../Faults.js"
+import type { JobParts } from "../JobParts.js"
+import type { Lookup } from "../Lookup.js"
+import { byteLength } from "../ResultWriter.js"
+import type { Inputs, StoredRequest } from "./Inputs.js"
+
+/** Why an answer is refused. */
+type Refusal = "unknown_input" | "expired" | "already_answered" | "value" | "about"
+
+const refuse = (reason: Refusal, message: string) => new InvalidRequest({ message, details: { reason } })
+
+const unknownInput = () => refuse("unknown_input", "payload.input_id: the job does not ask for such an input")
+const expired = () => refuse("expired", "payload.input_id: the time to answer is over")
+const notFound = new JobNotFound({ message: "no such job" })
+
+/** An answer, on its way. */
+interface Answer extends AnswerRequest {
+  readonly session: JobSession
+  /** Canonical JSON. */
+  readonly text: string
+}
+
+/** Checks that the session may answer what the job asks; without a word of what there is when it may not be listed. */
+const authorized = (
+  { policy }: JobParts,
+  lookup: Lookup,
+  session: JobSession,
+  jobId: string
+): Effect.Effect<JobRecord, ArcpError> =>
+  Effect.gen(function* () {
+    const record = yield* lookup.job(jobId, { settled: true })
+    if (record === undefined) return yield* notFound
+    const decision = yield* policy.mayAnswer(session.identity, record)
+    if (decision === true) return record
+    return yield* (yield* lookup.mayList(session, record))
+      ? denied(decision, "this job's inputs are not this session's to answer")
+      : notFound
+  })
+
+/** Returns the question as it is stored. */
+const request = ({ store }: JobParts, { jobId, payload }: Answer) =>
+  Effect.map(Faults.storage(store.journalValue(jobId, "request", payload.input_id)), (text) =>
+    text === undefined ? undefined : (JSON.parse(text) as StoredRequest)
+  )
+
+/** Tells that an answer is stored. */
+const accept = ({ id, jobId, payload, session }: Answer): void =>
+  session.send({
+    type: Vendor.jobInputAccepted,
+    jobId,
+    payload: { request_id: id, input_id: payload.input_id }
+  })
+
+/** Answers what is closed: the same answer is accepted again. */
+const decideClosed = (
+  { store }: JobParts,
+  answer: Answer,
+  { closed, key }: StoredRequest
+): Effect.Effect<void, ArcpError> =>
+  Effect.gen(function* () {
+    if (closed === "expired") return yield* expired()
+    if (closed !== "answered") return yield* unknownInput()
+    const outcome = yield* Faults.storage(store.journalValue(answer.jobId, "input", key))
+    if (outcome !== `{"ok":${answer.text}}`)
+      return yield* refuse("already_answered", "payload.input_id: another answer has been given")
+    accept(answer)
+  })
+
+/** Checks an answer by what is known of the question: the handler's own schema when it waits, else what that says of itself. */
+const check = (
+  inputs: Inputs,
+  { payload, text }: Answer,
+  { choices, digest, schema }: StoredRequest
+): Effect.Effect<{ readonly checked: boolean }, ArcpError> =>
+  Effect.gen(function* () {
+    if (payload.about_sha256 !== digest)
+      return yield* refuse("about", "payload.about_sha256: not the SHA-256 of what the question is about")
+    if (choices !== undefined && !choices.includes(text))
+      return yield* refuse("value", "payload.value: none of the choices")
+    const own = inputs.current(payload.input_id)?.check
+    if (own !== undefined) {
+      yield* own(payload.value).pipe(
+        Effect.mapError(({ message }) => refuse("value", message)),
+        // Its cause may repeat the value, which is nobody's to read.
+        Effect.catchAllDefect(() => new InternalError({ message: "the schema of this input has failed" }))
+      )
+      return { checked: true }
+    }
+    const problem =
+      schema === undefined ? undefined : JsonSchemaCheck.problem(schema, payload.value, "payload.value")
+    return problem === undefined ? { checked: false } : yield* refuse("value", problem)
+  })
+
+/** Answers a question of a job whose journal is in memory. */
+const decide = (parts: JobParts, inputs: Inputs, answer: Answer): Effect.Effect<void, ArcpError> =>
+  Effect.gen(function* () {
+    const { payload, session, text } = answer
+    const inputId = payload.input_id
+    for (;;) {
+      const taken = inputs.current(inputId)
+      // Whatever closes it is being committed, and is the answer to this one.
+      if (taken?.taken === true) yield* Deferred.await(taken.outcome)
+      const asked = yield* request(parts, answer)
+      if (asked === undefined) return yield* unknownInput()
+      if (asked.closed !== undefined) return yield* decideClosed(parts, answer, asked)
+      if (asked.until !== undefined && parts.now() >= asked.until) return yield* expired()
+      const { checked } = yield* check(inputs, answer, asked)
+      const tooLarge = inputs.journal.overLimit(asked.key, byteLength(text))
+      if (tooLarge !== undefined) return yield* tooLarge
+      const known = inputs.open(inputId, asked.key)
+      // Somebody was faster.
+      if (known === undefined || inputs.current(inputId)?.taken === true) continue
+      const by = session.identity.principal
+      const closing = {
+        reason: "answered",
+        by,
+        value: text,
+        checked,
+        tellValue: asked.tellValue === true
+      } as const
+      // Whoever answers may go: it is stored all the same.
+      const stored = inputs.close(inputId, known, closing, () => accept(answer))
+      yield* Fiber.join(yield* parts.underway.fork(stored))
+      return yield* Effect.logInfo("input answered").pipe(
+        Effect.annotateLogs({ job: answer.jobId, input: inputId, by })
+      )
+    }
+  })
+
+/** Returns what answers the questions of jobs. */
+export const make =
+  (parts: JobParts, lookup: Lookup) =>
+  (session: JobSession, asked: AnswerRequest): Effect.Effect<void, ArcpError> =>
+    Effect.gen(function* () {
+      const { jobId, payload } = asked
+      const record = yield* authorized(parts, lookup, session, jobId)
+      const text = yield* inTurns(() => CanonicalJson.stringifying(payload.value))
+      const answer: Answer = { ...asked, session, text }
+      const inputs = parts.running.get(jobId)?.live.inputs
+      if (inputs !== undefined && record.endedAt === undefined) return yield* decide(parts, inputs, answer)
+      const stored = yield* request(parts, answer)
+      return yield* stored === undefined ? unknownInput() : decideClosed(parts, answer, stored)
+    })

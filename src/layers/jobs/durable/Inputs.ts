@@ -1,0 +1,280 @@
+/**
+ * What a job asks and has not been answered: the one place that opens a question and closes it, by an answer, its expiry or
+ * the end of the wait, whichever takes it first. Taking is synchronous; the event, the journal's entries and the record are
+ * one commit, and nobody is told before it.
+ *
+ * A question is two entries of the journal: `input` under the handler's key, whose value is the outcome, and `request`
+ * under the id that whoever answers knows it by.
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as FiberId from "effect/FiberId"
+import { InternalError, type InvalidRequest } from "../../../protocol/Errors.js"
+import { eventPayload, timestamp } from "../../../protocol/EventText.js"
+import * as Vendor from "../../../protocol/Vendor.js"
+import type { JsonSchema } from "../../../services/agents/JsonSchema.js"
+import type { EventLog, JobLog, NewEvent } from "../../../services/log/EventLog.js"
+import type { JobRecord } from "../../../services/store/Store.js"
+import * as Faults from "../Faults.js"
+import type { About, Journal, Known } from "./Journal.js"
+
+/** A question as the journal keeps it under its id. */
+export interface StoredRequest {
+  readonly key: string
+  /** When it expires, in epoch ms. */
+  readonly until?: number | undefined
+  /** SHA-256 of what it is about, lower-case hex. */
+  readonly digest?: string | undefined
+  readonly schema?: JsonSchema | undefined
+  /** Answers that are taken, as canonical JSON. */
+  readonly choices?: ReadonlyArray<string> | undefined
+  readonly tellValue?: boolean | undefined
+  /** It is answered no more, and why. */
+  readonly closed?: Reason | undefined
+}
+
+/** Why a question is closed. */
+export type Reason = "answered" | "expired" | "cancelled"
+
+/** How a question is closed. */
+export type Closing =
+  | {
+      readonly reason: "answered"
+      readonly by: string
+      /** Canonical JSON. */
+      readonly value: string
+      /** The handler's own schema has taken it. */
+      readonly checked: boolean
+      readonly tellValue: boolean
+    }
+  | { readonly reason: "expired" | "cancelled" }
+
+/** What an input has come to, as the journal keeps it. */
+export type InputOutcome = { readonly ok: unknown } | { readonly expired: true }
+
+/** Checks an answer; fails with what is wrong with it. */
+export type CheckAnswer = (value: unknown) => Effect.Effect<void, InvalidRequest>
+
+/** A question that is waited for, or is being closed. */
+interface Asked {
+  /** Set synchronously by whatever closes it: the first counts. */
+  taken: boolean
+  /** By the schema of the handler that waits. */
+  check: CheckAnswer | undefined
+  /** Its outcome as JSON text, if it has one, at the commit. */
+  readonly outcome: Deferred.Deferred<string | undefined, InternalError>
+}
+
+/** Questions of one job that are open at once. */
+const maxOpen = 100
+
+/** Returns a record without a question that it waited for. */
+const without = (record: JobRecord, inputId: string): JobRecord => {
+  const { waitingFor = [], ...rest } = record
+  const left = waitingFor.filter((id) => id !== inputId)
+  return left.length === 0 ? rest : { ...rest, waitingFor: left }
+}
+
+/** Returns the event that tells that a question is closed. */
+const closedEvent = (
+  at: number,
+  inputId: string,
+  closing: Closing,
+  maxBytes: number = Number.POSITIVE_INFINITY
+): string => {
+  const by = closing.reason === "answered" ? `,"by":${JSON.stringify(closing.by)}` : ""
+  const value =
+    closing.reason === "answered" && closing.tellValue && closing.value.length * 3 < maxBytes
+      ? `,"value":${closing.value}`
+      : ""
+  const body = `{"input_id":${JSON.stringify(inputId)},"reason":"${closing.reason}"${by}${value}}`
+  return eventPayload(Vendor.inputClosed, timestamp(at), body)
+}
+
+/** What the questions of one job are kept in. */
+export interface InputHome {
+  readonly log: EventLog["Type"]
+  readonly job: JobLog
+  readonly journal: Journal
+  /** Epoch ms. */
+  readonly now: () => number
+  /** Whose record says what is waited for. */
+  readonly holder: { record: JobRecord }
+  /** What an event may take, in bytes. */
+  readonly maxEventBytes: number
+  /**
+   * Whoever closes a question is told at once when the store does not take it. Otherwise that is tried again, as an emit
+   * is: of a job that runs.
+   */
+  readonly awaited: boolean
+}
+
+/** The questions of one job. */
+export class Inputs {
+  private readonly asked = new Map<string, Asked>()
+  private sealed = false
+
+  constructor(private readonly home: InputHome) {}
+
+  get journal(): Journal {
+    return this.home.journal
+  }
+
+  /** Returns what is known of a question that is open, by its key. */
+  open(inputId: string, key: string): Known | undefined {
+    const known = this.journal.input(key)
+    return known?.about.inputId === inputId && known.size === undefined && known.about.withdrawn !== true
+      ? known
+      : undefined
+  }
+
+  /** Returns the question as it is waited for; what closes it settles its outcome. */
+  of(inputId: string): Asked {
+    let asked = this.asked.get(inputId)
+    if (asked === undefined) {
+      asked = { taken: false, check: undefined, outcome: Deferred.unsafeMake(FiberId.none) }
+      this.asked.set(inputId, asked)
+    }
+    return asked
+  }
+
+  /** Returns the question when it is waited for, or is being closed. */
+  current(inputId: string): Asked | undefined {
+    return this.asked.get(inputId)
+  }
+
+  /** The handler waits no more. */
+  leave(inputId: string): void {
+    const asked = this.asked.get(inputId)
+    if (asked?.taken === false) this.asked.delete(inputId)
+    else if (asked !== undefined) asked.check = undefined
+  }
+
+  /** Tells of a new question. */
+  tell(known: Known, about: About & { readonly inputId: string }, request: StoredRequest, body: string) {
+    const { holder, journal, now } = this.home
+    return Effect.suspend(() => {
+      if (this.sealed) return Effect.interrupt
+      const waitingFor = holder.record.waitingFor ?? []
+      if (waitingFor.length >= maxOpen)
+        return new InternalError({
+          message: `at most ${maxOpen} inputs of a job are open at once`,
+          details: { limit: "open_inputs" }
+        })
+      const entries = [
+        journal.entry(known, about),
+        journal.note("request", about.inputId, JSON.stringify(request))
+      ]
+      holder.record = { ...holder.record, waitingFor: [...waitingFor, about.inputId] }
+      return this.append({
+        type: "job.event",
+        kind: Vendor.inputRequest,
+        payload: eventPayload(Vendor.inputRequest, timestamp(now()), body),
+        journal: entries,
+        record: () => holder.record
+      })
+    })
+  }
+
+  /**
+   * Closes a question that is open, and nobody has taken: it is taken when this is called. The effect, to be run at once,
+   * returns when that is committed. It fails when it is not: also because the log of a job that has ended, or goes on in the
+   * next process, takes nothing more.
+   */
+  close(
+    inputId: string,
+    known: Known,
+    closing: Closing,
+    onCommit: () => void = () => {}
+  ): Effect.Effect<void, InternalError> {
+    const { holder, job, journal, log, maxEventBytes, now } = this.home
+    const asked = this.of(inputId)
+    asked.taken = true
+    let committed = false
+    const { outcome, about } = closed(known, closing)
+    const entries = [
+      journal.entry(known, about, outcome),
+      journal.note("request", inputId, JSON.stringify({ key: known.key, closed: closing.reason }))
+    ]
+    holder.record = without(holder.record, inputId)
+    const appended = this.append({
+      type: "job.event",
+      kind: Vendor.inputClosed,
+      payload: closedEvent(now(), inputId, closing, maxEventBytes),
+      journal: entries,
+      ending: this.sealed,
+      record: () => holder.record,
+      onCommit: () => {
+        committed = true
+        this.asked.delete(inputId)
+        Deferred.unsafeDone(asked.outcome, Effect.succeed(outcome))
+        onCommit()
+      }
+    })
+    return appended.pipe(
+      Effect.zipRight(Effect.tapError(log.flush(job), Faults.blamed)),
+      Effect.zipRight(Effect.suspend(() => (committed ? Effect.void : closedLog))),
+      Effect.tapError((error) => Deferred.fail(asked.outcome, error))
+    )
+  }
+
+  private append(event: NewEvent): Effect.Effect<void, InternalError> {
+    const { awaited, job, log } = this.home
+    return Effect.tapError(log.append(job, { ...event, awaited }), Faults.blamed)
+  }
+
+  /** The job ends: what is open is asked no more, and nothing is asked from now on. */
+  readonly end: Effect.Effect<void> = Effect.suspend(() => {
+    this.sealed = true
+    const open = this.journal.openInputs.filter(([inputId]) => this.asked.get(inputId)?.taken !== true)
+    return Effect.forEach(
+      open,
+      ([inputId, known]) =>
+        Effect.suspend(() => Effect.ignore(this.close(inputId, known, { reason: "cancelled" }))),
+      { concurrency: "unbounded", discard: true }
+    )
+  })
+}
+
+const closedLog = new InternalError({
+  message: "the job takes no more answers here: it ends, or goes on when the runtime is started again",
+  details: { reason: "shutdown" }
+})
+
+/** Returns what the journal knows of a question once it is closed. */
+const closed = (
+  { about }: Known,
+  closing: Closing
+): { readonly about: About; readonly outcome: string | undefined } => {
+  switch (closing.reason) {
+    case "answered":
+      return { about: { ...about, checked: closing.checked }, outcome: `{"ok":${closing.value}}` }
+    case "expired":
+      return { about, outcome: `{"expired":true}` }
+    case "cancelled":
+      return { about: { ...about, withdrawn: true }, outcome: undefined }
+  }
+}
+
+/** Tells that what a job waited for is asked no more, of one that ends without being loaded. */
+export const endStored = (
+  { log, now }: Pick<InputHome, "log" | "now">,
+  job: JobLog,
+  holder: { record: JobRecord }
+): Effect.Effect<void> =>
+  Effect.forEach(
+    holder.record.waitingFor ?? [],
+    (inputId) => {
+      holder.record = without(holder.record, inputId)
+      return Effect.ignore(
+        log.append(job, {
+          type: "job.event",
+          kind: Vendor.inputClosed,
+          payload: closedEvent(now(), inputId, { reason: "cancelled" }),
+          ending: true,
+          record: () => holder.record
+        })
+      )
+    },
+    { discard: true }
+  )

@@ -1,0 +1,126 @@
+/** What commands do that start a job: they watch it to its end, and what an interruption of that does. */
+import * as FileSystem from "@effect/platform/FileSystem"
+import * as Clock from "effect/Clock"
+import * as Console from "effect/Console"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import { isArcpError } from "../../../protocol/Errors.js"
+import type { Lease } from "../../../protocol/Lease.js"
+import type { ArcpClientService, JobHandle, SubmitOptions } from "../../../services/client/ArcpClient.js"
+import { fileProblem } from "../../../services/runtime/fileProblem.js"
+import { TransportError } from "../../../services/transport/Transport.js"
+import type { StartFlags } from "../commands.js"
+import * as Detached from "../detached.js"
+import { exitCode, leaving } from "../exit.js"
+import { askedFor } from "../lease.js"
+import { attended, whileConnected, whileThere } from "../lost.js"
+import { readStdin } from "../stdin.js"
+import type { Target } from "../target.js"
+import { inLine, json } from "../text.js"
+import { UsageError } from "../UsageError.js"
+import { endedAs, show } from "../view.js"
+
+/** Reads `JSON`, `@FILE`, or `-` for stdin. */
+export const readInput = (input: string) =>
+  Effect.gen(function* () {
+    const fs = yield* FileSystem.FileSystem
+    const text =
+      input === "-"
+        ? yield* readStdin("--input -")
+        : input.startsWith("@")
+          ? yield* Effect.mapError(
+              fs.readFileString(input.slice(1)),
+              (error) => new UsageError({ message: `--input ${input} cannot be read: ${fileProblem(error)}` })
+            )
+          : input
+    return yield* Effect.try({
+      try: () => JSON.parse(text) as unknown,
+      catch: () =>
+        new UsageError({ message: `--input must be JSON, for example '{"root":"."}'; a text is '"text"'` })
+    })
+  })
+
+/** Time in which the runtime has to take a cancel of somebody who wants to leave. */
+const cancelTimeout = Duration.seconds(5)
+
+/**
+ * What an interruption does, Ctrl-C for example: the job is cancelled and seen to its end; a second one leaves. Without a
+ * runtime that takes the cancel there is nothing to wait for: then the job goes on, and `arcp cancel` can end it later.
+ */
+const cancelled = (flags: StartFlags, target: Target, client: ArcpClientService, job: JobHandle) =>
+  Effect.gen(function* () {
+    yield* Console.error("\ncancelling; Ctrl-C again to leave at once")
+    yield* job.cancel("cancelled by the user").pipe(
+      whileConnected(client),
+      Effect.timeoutFail({
+        duration: cancelTimeout,
+        onTimeout: () =>
+          new TransportError({ message: `no answer within ${Duration.toSeconds(cancelTimeout)} s` })
+      }),
+      Effect.tapError(() => remember(target, client, job))
+    )
+    // What was acknowledged holds, whatever becomes of the connection.
+    leaving.code = exitCode.cancelled
+    const end = yield* Effect.either(whileConnected(client)(job.result))
+    // Who reads values waits for the last one.
+    if (flags.json && end._tag === "Left" && isArcpError(end.left))
+      yield* Console.log(endedAs(job.jobId, end.left))
+  }).pipe(
+    Effect.catchAll((error) =>
+      Console.error(
+        `could not cancel: ${error.message}; the job may go on, arcp cancel ${job.jobId} ends it later`
+      )
+    )
+  )
+
+/** Keeps what `arcp cancel` needs for a job that goes on without us. */
+const remember = (target: Target, client: ArcpClientService, job: JobHandle) =>
+  Effect.flatMap(client.resumeState, (resume) =>
+    Effect.ignore(Detached.save(job.jobId, { url: target.url, ...resume }))
+  )
+
+/** What the flags say of a submit. `above`: a lease to which they add, when they ask for anything. */
+export const optionsOf = (flags: StartFlags, above: Lease = {}) =>
+  Effect.gen(function* () {
+    const { leaseConstraints, leaseRequest } = yield* askedFor(flags)
+    if (Option.exists(flags.timeoutSec, (seconds) => seconds < 1 || seconds > 86_400))
+      return yield* new UsageError({ message: "--timeout-sec takes 1 to 86400 seconds" })
+    if (Option.exists(flags.key, (key) => key.length < 1 || key.length > 256))
+      return yield* new UsageError({ message: "--key takes 1 to 256 characters" })
+    const options: SubmitOptions = {
+      onInterrupt: "detach",
+      leaseRequest: leaseRequest === undefined ? undefined : { ...above, ...leaseRequest },
+      leaseConstraints,
+      idempotencyKey: Option.getOrUndefined(flags.key),
+      maxRuntime: Option.getOrUndefined(Option.map(flags.timeoutSec, Duration.seconds))
+    }
+    return options
+  })
+
+/** Submits a job and shows it to its end, or leaves it with `--detach`. */
+export const startAndShow = (
+  flags: StartFlags,
+  target: Target,
+  client: ArcpClientService,
+  {
+    agent,
+    input,
+    options
+  }: { readonly agent: string; readonly input: unknown; readonly options: SubmitOptions }
+) =>
+  Effect.gen(function* () {
+    const since = yield* Clock.currentTimeMillis
+    const job = yield* client.submit(agent, input, options).pipe(attended(client, flags))
+    if (flags.detach) {
+      yield* Detached.save(job.jobId, { url: target.url, ...(yield* client.resumeState) })
+      return yield* Console.log(
+        flags.json ? json({ job_id: job.jobId, agent: job.agent }) : inLine(job.jobId)
+      )
+    }
+    if (!flags.json) yield* Console.error(inLine(`${job.agent} ${job.jobId}`))
+    yield* show(client, job, { ...flags, since }).pipe(
+      whileThere(client, flags),
+      Effect.onInterrupt(() => cancelled(flags, target, client, job))
+    )
+  })
