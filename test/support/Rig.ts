@@ -29,6 +29,8 @@ export type Mode = "works" | "fails" | "hangs" | "dead"
 export class Disk {
   mode: Mode = "works"
   readonly committed: Array<Op> = []
+  /** In how many commits. */
+  commits = 0
   private held: Array<Deferred.Deferred<void>> = []
 
   private constructor(private readonly base: StoreService) {}
@@ -67,6 +69,7 @@ export class Disk {
           return Effect.zipRight(Deferred.await(gate), commit(batch))
         }
         this.committed.push(...batch)
+        this.commits++
         return this.base.commit(batch)
       })
     return {

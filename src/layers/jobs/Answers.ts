@@ -19,12 +19,21 @@ export interface AnswerParts extends JobParts {
   readonly ownership: Ownership
 }
 
-/** Returns the record of a job that a submit begins, with nothing of what was submitted. */
+/** What of a submit is in its job's record. */
+type Submitted = Pick<
+  JobRecord,
+  "lease" | "leaseConstraints" | "maxRuntimeSec" | "survival" | "idempotencyKey" | "paramsDigest"
+>
+
+const nothingSubmitted: Submitted = { lease: {} }
+
+/** Returns the record of a job that a submit begins. Made at once: what is copied into another has no fixed form, and is large. */
 export const newRecord = (
   { ids, now }: JobParts,
   session: JobSession,
   request: SubmitHead,
-  agent: string
+  agent: string,
+  submitted: Submitted = nothingSubmitted
 ): JobRecord => ({
   jobId: ids.unsafeMake("job"),
   sessionId: session.sessionId,
@@ -33,7 +42,12 @@ export const newRecord = (
   agent,
   status: "running",
   rejected: false,
-  lease: {},
+  lease: submitted.lease,
+  leaseConstraints: submitted.leaseConstraints,
+  maxRuntimeSec: submitted.maxRuntimeSec,
+  survival: submitted.survival,
+  idempotencyKey: submitted.idempotencyKey,
+  paramsDigest: submitted.paramsDigest,
   traceId: request.traceId ?? ids.unsafeTraceId(),
   parentSpan: request.parentSpan,
   createdAt: now(),

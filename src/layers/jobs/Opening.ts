@@ -15,26 +15,20 @@ import * as Budget from "../../protocol/Budget.js"
 import { type ArcpError, InternalError, InvalidRequest, toPayload } from "../../protocol/Errors.js"
 import { deadPattern } from "../../protocol/Lease.js"
 import { type Credential, toWire } from "../../services/credentials/Credentials.js"
-import type { JobService } from "../../services/jobs/Job.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import * as Decided from "../../services/runtime/decided.js"
 import { type Errand, exitOf } from "../../services/runtime/Pending.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
-import * as Lease from "../lease/Lease.js"
 import { type Candidate, type Open, submitOf } from "./Candidate.js"
 import * as Checks from "./Checks.js"
-import * as Delegation from "./Delegation.js"
-import * as Durable from "./durable/Durable.js"
-import * as Steps from "./durable/Steps.js"
 import * as Survival from "./durable/Survival.js"
-import * as Emitter from "./Emitter.js"
 import * as Faults from "./Faults.js"
 import { envelopeBytes } from "./fitting.js"
 import type { JobParts } from "./JobParts.js"
-import * as Limits from "./Limits.js"
 import { LiveJob } from "./LiveJob.js"
 import { seesCredentials } from "./Ownership.js"
+import * as Provisions from "./Provisions.js"
 import type { Hold } from "./Reservations.js"
 import { byteLength, exceeds } from "./ResultWriter.js"
 import * as Runner from "./Runner.js"
@@ -113,29 +107,6 @@ const announceable = (
     : Effect.void
 }
 
-/** Replaces a credential; once its value is another one the submitter is told, also when nobody waits any more. */
-const rotation =
-  ({ credentials }: JobParts, live: LiveJob, emitter: Emitter.Emitter): JobService["rotateCredential"] =>
-  (id) => {
-    const { jobId } = live.record
-    const holding = () => credentials.held(jobId).find((credential) => credential.id === id)
-    return Effect.uninterruptibleMask((restore) =>
-      Effect.suspend(() => {
-        const before = holding()
-        return Effect.flatMap(Effect.exit(restore(credentials.rotate(jobId, id))), (exit) => {
-          const after = holding()
-          if (after === undefined || after === before) return exit
-          const { sessionId } = live.owner
-          // A narrow token must not read what a wide one was given, whose session it has resumed or taken over.
-          const isShown = () => live.owner.sessionId === sessionId && seesCredentials(live.owner, live.record)
-          const value = { value: Redacted.value(after.value) }
-          const body = { phase: "credential_rotated", id }
-          return Effect.zipRight(emitter.secretStatus(sessionId, body, value, isShown), exit)
-        })
-      })
-    )
-  }
-
 /** Returns what is known of a job's span when it begins (§11). */
 const spanOptions = ({ parentSpan, record }: Candidate): Tracer.SpanOptions => ({
   captureStackTrace: false,
@@ -162,68 +133,20 @@ export function* run(
   /** It is run again: what was said of it is not said again, but its new credentials are. */
   again?: { readonly minted: ReadonlyArray<Credential> }
 ): Errand<Exit.Exit<unknown, ArcpError>> {
-  const { credentials, log, now, options, store } = parts
-  const { record, session } = candidate
+  const { record } = candidate
   if (parts.running.graceOver) Survival.endAll(parts)
-  const journal = Durable.journalOf(parts, candidate)
-  const durable =
-    journal === undefined || candidate.agent.restart !== "steps"
-      ? undefined
-      : Durable.make(parts, job, journal, candidate, live)
-  const emitter = Emitter.make({
-    log,
-    job,
-    record,
-    deadline: Limits.deadline(record, now()),
-    now,
-    // A job has one result: what is said of it before its first chunk holds also when it is run again.
-    resultId: () => record.jobId.replace(/^[a-z]+/, "res"),
-    options,
-    awaitEmits: options.awaitEmits || candidate.agent.awaitEmits,
-    chunked: session.features.includes("result_chunk"),
-    maxStreamedBytes: store.kind === "memory" ? options.maxStreamedBytesMemory : options.maxStreamedBytesDisk,
-    whereabouts: durable?.whereabouts,
-    journal
-  })
-  const lease = Lease.make({
-    record,
-    log: job,
-    now,
-    workspace: options.workspace === "" ? undefined : options.workspace,
-    bounds: live.bounds,
-    fetching: {
-      maxBytes: options.maxFetchBytes,
-      timeout: options.fetchTimeout,
-      traceHeaders: options.fetchTraceHeaders
-    },
-    anyModel: options.allowModelsWithoutLease,
-    toolResult: emitter.service.toolResult,
-    spend: emitter.spend,
-    flush: emitter.service.flush,
-    onExpired: () => live.end({ _tag: "LeaseExpired" }),
-    misplaced: durable?.misplaced
-  })
-  const { input, sleep, step } = durable ?? Steps.none
-  const service: JobService = {
-    ...emitter.service,
-    step,
-    sleep,
-    input,
-    delegate: Delegation.make({ parts, open, parent: { live, log: job }, emitter, lease, durable }),
-    credentials: Effect.sync(() => credentials.held(record.jobId)),
-    rotateCredential: rotation(parts, live, emitter)
-  }
+  const given = Provisions.make(parts, open, candidate, live, job)
   // What can match nothing is granted, because other runtimes' patterns may be other than ours, and named.
   const dead = deadPattern(record.lease)
   const context: Runner.RunContext = {
     live,
     job,
-    handler: durable === undefined ? candidate.run : durable.handler(candidate.run),
+    handler: given.handler,
     services: candidate.agent.services,
-    service,
-    lease,
-    finish: emitter.finish,
-    limits: Limits.of(record, now()),
+    service: given.service,
+    lease: given.lease,
+    finish: given.finish,
+    limits: given.limits,
     span,
     surroundings,
     stored: () => hold.giveBackPlaces(),
@@ -235,16 +158,16 @@ export function* run(
     for (const credential of again.minted) {
       const { value, ...shown } = toWire(credential)
       yield* Effect.ignore(
-        emitter.secretStatus(sessionId, { phase: "credential_rotated", ...shown }, { value }, isShown)
+        given.emitter().secretStatus(sessionId, { phase: "credential_rotated", ...shown }, { value }, isShown)
       )
     }
   } else {
     const { forked } = candidate
-    if (forked !== undefined) yield* Effect.ignore(emitter.emitAnywhere("status", forked))
+    if (forked !== undefined) yield* Effect.ignore(given.emitter().emitAnywhere("status", forked))
     const attributes = { reason: "lease_pattern" }
     if (dead !== undefined)
       yield* Effect.ignore(
-        emitter.emitAnywhere("log", { level: "warn", message: `the lease: ${dead}`, attributes })
+        given.emitter().emitAnywhere("log", { level: "warn", message: `the lease: ${dead}`, attributes })
       )
   }
   return yield* Runner.run(context)

@@ -203,6 +203,12 @@ class OpenResult {
 /** What the payload of a terminal message has beside an inline result, in bytes, and a little more. */
 const besideResult = 128
 
+/** Returns whether what a handler has returned, as JSON, comes inline, as it is or not at all. */
+export const isInline = (
+  json: string,
+  { chunked, maxFrameBytes }: Pick<ResultContext, "chunked" | "maxFrameBytes">
+): boolean => !chunked || !exceeds(json, maxFrameBytes - besideResult)
+
 /** Returns the writer of a job's streamed result. */
 export const make = (context: ResultContext): ResultWriter => {
   let opened: OpenResult | undefined
@@ -234,8 +240,7 @@ export const make = (context: ResultContext): ResultWriter => {
   const streamOutput = (output: unknown): Effect.Effect<Streamed | undefined, EmitError> => {
     // Written as JSON, a text may be six times as long.
     const json = jsonOf(output)
-    if (!context.chunked || !exceeds(json, context.maxFrameBytes - besideResult))
-      return Effect.succeed(undefined)
+    if (isInline(json, context)) return Effect.succeed(undefined)
     const text = typeof output === "string"
     return Effect.flatMap(open("utf8", true), (result) =>
       Effect.zipRight(
@@ -297,7 +302,7 @@ const encodeChunk = (data: string | Uint8Array, encoding: Encoding): EncodedChun
 }
 
 /** A value as JSON; empty when it is none, which is found where it is written. */
-const jsonOf = (value: unknown): string => {
+export const jsonOf = (value: unknown): string => {
   try {
     return JSON.stringify(value) ?? ""
   } catch {

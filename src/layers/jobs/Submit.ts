@@ -115,14 +115,14 @@ const check = (
       })
     if (origin !== undefined) yield* Forking.check(parts, origin, agent, lease)
     const run = yield* agent.prepare(payload.input)
-    const record: JobRecord = {
-      ...Answers.newRecord(parts, session, request, `${agent.name}@${agent.version}`),
+    const record = Answers.newRecord(parts, session, request, `${agent.name}@${agent.version}`, {
       lease,
       leaseConstraints: payload.lease_constraints,
       maxRuntimeSec: payload.max_runtime_sec,
       survival: Survival.begun(agent.restart, session, now(), payload.max_runtime_sec),
-      ...keyed
-    }
+      idempotencyKey: keyed.idempotencyKey,
+      paramsDigest: keyed.paramsDigest
+    })
     const begun = origin === undefined ? undefined : yield* Forking.take(parts, origin, record.jobId)
     return {
       session,

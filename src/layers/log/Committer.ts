@@ -51,6 +51,7 @@ interface Work {
   /** Called after each commit, before anybody is answered. */
   readonly published: (touched: Touched) => void
   readonly queue: CommitQueue
+  readonly unanswered: Unanswered
   readonly windows: EmitWindows
   readonly patience: Patience
   readonly stopped: Deferred.Deferred<never, InternalError>
@@ -98,48 +99,75 @@ const assign = (
   return tx.seal(records)
 }
 
+/** What the store was given and has not answered. It may never, and whoever waits for it must not wait as long. */
+class Unanswered {
+  private items: ReadonlyArray<CommitItem> = []
+  /** Everybody was told: an answer that still comes is nobody's any more. */
+  givenUp = false
+
+  /** Something is given to the store. */
+  asked(items: ReadonlyArray<CommitItem>): void {
+    this.items = items
+  }
+  /** The store has answered. */
+  answered(): void {
+    this.items = []
+  }
+  /** Returns what is not waited for any longer. */
+  giveUp(): ReadonlyArray<CommitItem> {
+    const items = this.items
+    this.items = []
+    this.givenUp = true
+    return items
+  }
+}
+
 /** Ends the log for good. */
-const stop = (
-  { queue, stopped, windows }: Work,
-  batch: ReadonlyArray<CommitItem>,
-  cause: Cause.Cause<unknown>
-) => {
+const stop = ({ queue, stopped, unanswered, windows }: Work, cause: Cause.Cause<unknown>) => {
   queue.end(overForGood)
-  queue.refuseAll(batch, overForGood)
+  queue.refuseAll(unanswered.giveUp(), overForGood)
   windows.relieve()
   Deferred.unsafeDone(stopped, Exit.fail(overForGood))
   return Effect.logFatal("the log has stopped; restart the runtime", cause)
 }
 
-/** Writes a batch, whole or not at all, and answers it when it is written. Returns why it is not. */
+/**
+ * Writes a batch, whole or not at all, and answers it when it is written. Returns why it is not. What stands `after` it waits
+ * for the same answer.
+ */
 const attempt = (
   work: Work,
-  batch: ReadonlyArray<CommitItem>
+  batch: ReadonlyArray<CommitItem>,
+  after: ReadonlyArray<CommitItem> = []
 ): Effect.Effect<Cause.Cause<StoreError> | undefined> =>
   Effect.suspend(() => {
     const tx = new Transaction(work.report, work.maxRun)
     const undo: Array<() => void> = []
     return Effect.suspend(() => {
       const ops = assign(tx, batch, undo)
+      work.unanswered.asked(after.length === 0 ? batch : [...batch, ...after])
       return ops.length === 0 ? Effect.void : work.store.commit(ops)
     }).pipe(
       Effect.matchCauseEffect({
         onSuccess: () =>
           Effect.sync(() => {
+            if (work.unanswered.givenUp) return
             work.patience.succeeded()
             work.published(tx.apply(work.tail))
             for (const item of batch) {
               if (item._tag === "Append") work.windows.leave(item.job, item.event)
               item.done?.(Exit.void)
             }
+            work.unanswered.answered()
             work.windows.relieve()
           }).pipe(
-            Effect.catchAllCause((cause) => stop(work, batch, cause)),
+            Effect.catchAllCause((cause) => stop(work, cause)),
             Effect.as(undefined)
           ),
         onFailure: (cause) => {
           for (const back of undo.reverse()) back()
-          return Effect.succeed(cause)
+          work.unanswered.answered()
+          return Effect.succeed(work.unanswered.givenUp ? undefined : cause)
         }
       })
     )
@@ -164,10 +192,11 @@ const commit = (work: Work, batch: ReadonlyArray<CommitItem>): Effect.Effect<boo
 const commitEach = (work: Work, batch: ReadonlyArray<CommitItem>): Effect.Effect<void> =>
   Effect.gen(function* () {
     for (const [i, item] of batch.entries()) {
+      if (work.unanswered.givenUp) return
       const refused = work.queue.over ?? (item._tag === "Change" ? undefined : item.job.broken)
       if (refused !== undefined) work.queue.refuseAll([item], refused)
       else {
-        const cause = yield* attempt(work, [item])
+        const cause = yield* attempt(work, [item], batch.slice(i + 1))
         if (cause === undefined) continue
         if (!isMistake(cause)) return yield* postpone(work, batch.slice(i), cause)
         yield* mistaken(work, [item], cause)
@@ -270,10 +299,11 @@ const maxPauseMs = 1000
 
 /**
  * Ends a committer. What is queued is committed, as long as the store takes it; then, and whatever comes later, fails.
- * Beside a commit that the store has not answered nothing is committed: it would be given the same numbers.
+ * Beside a commit that the store has not answered nothing is committed: it would be given the same numbers. Whoever waits
+ * for that one is told so too.
  */
 const close = (
-  { queue, windows }: Work,
+  { queue, unanswered, windows }: Work,
   commitNext: Effect.Effect<boolean>,
   running: Fiber.RuntimeFiber<void>
 ) =>
@@ -295,6 +325,7 @@ const close = (
       closing
     )
     queue.end(closed)
+    queue.refuseAll(unanswered.giveUp(), closed)
     windows.relieve()
   })
 
@@ -311,7 +342,13 @@ export const make = (
     const { elapsed, patienceMs, ...parts } = context
     const queue = new CommitQueue(refusal(parts.windows))
     const stopped = yield* Deferred.make<never, InternalError>()
-    const work: Work = { ...parts, queue, stopped, patience: new Patience(patienceMs, elapsed) }
+    const work: Work = {
+      ...parts,
+      queue,
+      unanswered: new Unanswered(),
+      stopped,
+      patience: new Patience(patienceMs, elapsed)
+    }
 
     const commitNext = Effect.uninterruptible(Effect.suspend(() => commit(work, queue.take())))
 
@@ -324,12 +361,12 @@ export const make = (
       Effect.zipRight(commitNext),
       Effect.flatMap((taken) => (taken ? Effect.void : work.patience.pause)),
       Effect.forever,
-      Effect.catchAllCause((cause) => (Cause.isInterruptedOnly(cause) ? Effect.void : stop(work, [], cause))),
+      Effect.catchAllCause((cause) => (Cause.isInterruptedOnly(cause) ? Effect.void : stop(work, cause))),
       Effect.forkDaemon
     )
     yield* Effect.addFinalizer(() => close(work, commitNext, running))
     if (work.store.died !== undefined)
-      yield* Effect.forkScoped(Effect.catchAll(work.store.died, (error) => stop(work, [], Cause.fail(error))))
+      yield* Effect.forkScoped(Effect.catchAll(work.store.died, (error) => stop(work, Cause.fail(error))))
 
     return {
       enqueue: (item) => queue.add(item),

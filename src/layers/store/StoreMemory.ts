@@ -71,6 +71,7 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     endedCounts: Effect.sync(() => indexes.endedCounts()),
     due: reads(reading.due),
     waitingCounts: Effect.sync(() => indexes.waitingCounts()),
+    hookEvents: reads(reading.hookEvents),
     input: (jobId) => Effect.sync(() => jobs.get(jobId)?.input),
     journal: reads(reading.journal),
     journalValue: (jobId, kind, key) => Effect.sync(() => jobs.get(jobId)?.journalEntry(kind, key)?.value),

@@ -71,6 +71,8 @@ class Collected {
   readonly inputs = new Map<string, string>()
   /** By job, and then by kind and key. */
   readonly journals = new Map<string, Map<string, JournalEntry>>()
+  /** Job, `seq` and text of each, in a row. */
+  readonly hookEvents: Array<unknown> = []
   readonly runs = new Map<string, Array<Run>>()
   readonly events = new Map<string, Array<ReadonlyArray<StoredEvent>>>()
 
@@ -135,6 +137,13 @@ class Planner {
       case "PutJournal":
         this.collected.addJournal(op.jobId, op.entries)
         return
+      case "PutHookEvent":
+        this.collected.hookEvents.push(op.event.jobId, op.event.seq, op.event.text)
+        return
+      case "DropHookEvents":
+        statements.putHookEvents(this.collected.hookEvents.splice(0), this.statements)
+        this.statements.push(statements.dropHookEvents(op.events))
+        return
       case "Observe":
         this.collected.observers.push(op.sessionId, op.jobId)
         return
@@ -171,10 +180,11 @@ class Planner {
 
   /** Writes what was collected so far. */
   write(): void {
-    const { events, inputs, jobs, journals, needs, observers, runs, sessions } = this.collected
+    const { events, hookEvents, inputs, jobs, journals, needs, observers, runs, sessions } = this.collected
     this.collected = new Collected()
     this.writeJobs(jobs.values())
     statements.putObservers(observers, this.statements)
+    statements.putHookEvents(hookEvents, this.statements)
     this.writeSessions(sessions.values(), needs)
     this.writeRuns(runs)
     this.writeInputs(inputs)

@@ -3,6 +3,7 @@ import { never } from "../../services/store/dueAt.js"
 import { eventOverhead } from "../../services/store/eventOverhead.js"
 import type {
   DueQuery,
+  HookEvent,
   JobFilter,
   JournalIndexEntry,
   Run,
@@ -222,6 +223,16 @@ interface JournalRow extends Omit<JournalIndexEntry, "size"> {
 /** Returns the entries of rows. */
 export const toJournal = (rows: ReadonlyArray<JournalRow>): ReadonlyArray<JournalIndexEntry> =>
   rows.map(({ about, key, kind, ordinal, size }) => ({ kind, key, ordinal, about, size: size ?? undefined }))
+
+/** Selects calls of hooks that are owed. */
+export const hookEvents = (
+  after: { readonly jobId: string; readonly seq: number },
+  limit: number
+): Query<HookEvent> => [
+  `SELECT job_id AS jobId, seq, text FROM {hook_events}
+   WHERE (job_id, seq) > (?, ?) ORDER BY job_id, seq LIMIT ?`,
+  [after.jobId, after.seq, limit]
+]
 
 /** Selects the input of a job. */
 export const input = (jobId: string): Query<{ readonly input: string }> => [

@@ -143,6 +143,14 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
   [
     `ALTER TABLE {jobs} ADD COLUMN due_at INTEGER`,
     `CREATE INDEX {jobs_by_due} ON {jobs} (due_at, job_id, principal) WHERE due_at IS NOT NULL`
+  ],
+  [
+    `CREATE TABLE {hook_events} (
+      job_id TEXT NOT NULL,
+      seq INTEGER NOT NULL,
+      text TEXT NOT NULL,
+      PRIMARY KEY (job_id, seq)
+    ) WITHOUT ROWID`
   ]
 ]
 

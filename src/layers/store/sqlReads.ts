@@ -114,6 +114,7 @@ export const readsOver = (name: string, read: Read): Effect.Effect<Reads> =>
         (rows) => new Map(rows.map(({ count, principal }) => [principal, count]))
       ),
       input: (jobId) => Effect.map(selectOne(query.input(jobId)), (row) => row?.input),
+      hookEvents: (after, limit) => select(query.hookEvents(after, limit)),
       journal: (jobId, after, limit) =>
         Effect.map(select(query.journal(jobId, after, limit)), query.toJournal),
       journalValue: (jobId, kind, key) =>

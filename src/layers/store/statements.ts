@@ -93,6 +93,8 @@ export const putJournal = makeInsert("REPLACE", "journal", [
   "size",
   "value"
 ])
+/** Puts calls of hooks that are owed. */
+export const putHookEvents = makeInsert("REPLACE", "hook_events", ["job_id", "seq", "text"])
 /** Puts which sessions observe which jobs. */
 export const putObservers = makeInsert("REPLACE", "observers", ["session_id", "job_id"])
 /** Puts the records of jobs, with the columns that jobs are looked up by. */
@@ -154,6 +156,15 @@ export const dropJob = (jobId: string): ReadonlyArray<Statement> => [
   ["REPLACE INTO {event_trims} (job, before) SELECT id, ? FROM {jobs} WHERE job_id = ?", [everything, jobId]],
   ["DELETE FROM {jobs} WHERE job_id = ?", [jobId]],
   ["DELETE FROM {observers} WHERE job_id = ?", [jobId]]
+]
+
+/** Drops calls of hooks that are owed no more. */
+export const dropHookEvents = (
+  events: ReadonlyArray<{ readonly jobId: string; readonly seq: number }>
+): Statement => [
+  `DELETE FROM {hook_events} WHERE (job_id, seq) IN (
+     SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))`,
+  [JSON.stringify(events.map(({ jobId, seq }) => [jobId, seq]))]
 ]
 
 /** Raises the floor of a view, never beyond the number that comes next. A dropped session stays so. */

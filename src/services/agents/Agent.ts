@@ -355,7 +355,14 @@ export const fromPromise = <
           promise(method(...args))
       return yield* settled((signal) =>
         run(input, {
-          ...job,
+          jobId: job.jobId,
+          sessionId: job.sessionId,
+          principal: job.principal,
+          agent: job.agent,
+          traceId: job.traceId,
+          lease: job.lease,
+          leaseConstraints: job.leaseConstraints,
+          deadline: job.deadline,
           signal,
           step,
           sleep: lift(job.sleep),

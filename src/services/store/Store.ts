@@ -195,6 +195,15 @@ export interface JournalIndexEntry extends Omit<JournalEntry, "value"> {
   readonly size: number | undefined
 }
 
+/** A call of a hook (`Hooks`) that is owed: what has happened to a job, and is stored with the event that tells of it. */
+export interface HookEvent {
+  readonly jobId: string
+  /** Of the event. */
+  readonly seq: number
+  /** JSON text; short. */
+  readonly text: string
+}
+
 /** What a journal entry takes beyond its key, `about` and value, roughly, in bytes: for limits. */
 export const journalOverhead = 256
 
@@ -230,6 +239,10 @@ export type Op = Data.TaggedEnum<{
   PutInput: { readonly jobId: string; readonly input: string }
   /** Puts entries of the journal of a job. Its `PutJob` is stored, or in the batch. They go with the job. */
   PutJournal: { readonly jobId: string; readonly entries: ReadonlyArray<JournalEntry> }
+  /** Keeps, until it is dropped, that a hook is to be called. It outlives its job. */
+  PutHookEvent: { readonly event: HookEvent }
+  /** Hooks have been called, or are not called any more. */
+  DropHookEvents: { readonly events: ReadonlyArray<Omit<HookEvent, "text">> }
   /** Events of the job before `seq` are no longer needed. */
   TrimJob: { readonly jobId: string; readonly seq: number }
   /** The runtime is alive at this time (epoch ms); what a restart takes attached sessions to have been seen at. */
@@ -371,6 +384,11 @@ export interface StoreService {
   readonly due: (query: DueQuery) => Effect.Effect<ReadonlyArray<JobRecord>, StoreError>
   /** Returns how many jobs of each principal wait and are not in memory. Counts them all: for the start. */
   readonly waitingCounts: Effect.Effect<ReadonlyMap<string, number>, StoreError>
+  /** Returns the calls of hooks that are owed after a place, by `(jobId, seq)`, at most `limit`. */
+  readonly hookEvents: (
+    after: { readonly jobId: string; readonly seq: number },
+    limit: number
+  ) => Effect.Effect<ReadonlyArray<HookEvent>, StoreError>
   /** Returns the input of a job as JSON text, when it was kept. */
   readonly input: (jobId: string) => Effect.Effect<string | undefined, StoreError>
   /** Returns entries of the journal of a job after a place, by `(kind, key)`, without their values, at most `limit`. */

@@ -1,6 +1,7 @@
 /** What of a session is stored, and when: so that the next process knows as much as this one (protocol 4.3). */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as TestClock from "effect/TestClock"
@@ -277,6 +278,37 @@ describe("malformed frames", () => {
           yield* alive(yield* open(from(session)))
         })
       )
+    })
+  )
+})
+
+describe("many resumes at once", () => {
+  const many = 200
+
+  it.scoped("are few commits: what waits for the disk is committed together, also after a restart", () =>
+    Effect.gen(function* () {
+      const disk = yield* Disk.make
+      const one = yield* boot(agents, { disk, options: { maxSessionsPerPrincipal: many } })
+      const sessions = yield* one.run(Effect.replicateEffect(open(), many))
+      /** All come back while the disk takes one commit. Returns them, and how many commits that took. */
+      const comeBack = (before: ReadonlyArray<Opened>) =>
+        Effect.gen(function* () {
+          disk.mode = "hangs"
+          const coming = yield* Effect.forEach(before, (session) => Effect.fork(open(from(session))))
+          yield* Effect.repeatN(eventLoop.next, 2 * many)
+          assert.strictEqual(disk.hanging, 1)
+          const { commits } = disk
+          yield* disk.release()
+          const back = yield* Fiber.joinAll(coming)
+          return { back, took: disk.commits - commits }
+        })
+      const here = yield* one.run(comeBack(sessions))
+      assert.isAtMost(here.took, 3)
+      yield* one.kill
+      const two = yield* boot(agents, { disk, options: { maxSessionsPerPrincipal: many } })
+      const again = yield* two.run(comeBack(here.back))
+      assert.isAtMost(again.took, 3)
+      yield* two.run(Effect.forEach(again.back.slice(0, 3), alive))
     })
   )
 })

@@ -231,6 +231,36 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
         assert.isAtMost(store.held(), held)
       }))
 
+    test("keeps calls of hooks until they are dropped, by job and number, also after their jobs", (store) =>
+      Effect.gen(function* () {
+        const event = (jobId: string, seq: number, text = `{"n":${seq}}`) => ({ jobId, seq, text })
+        const start = { jobId: "", seq: 0 }
+        yield* store.commit([
+          put(aJob("job_a")),
+          Op.PutHookEvent({ event: event("job_b", 1) }),
+          Op.PutHookEvent({ event: event("job_a", 10) }),
+          Op.PutHookEvent({ event: event("job_a", 2) })
+        ])
+        yield* store.commit([Op.DropJob({ jobId: "job_a" })])
+        const all = [event("job_a", 2), event("job_a", 10), event("job_b", 1)]
+        assert.deepStrictEqual(yield* store.hookEvents(start, 10), all)
+        assert.deepStrictEqual(yield* store.hookEvents(start, 1), all.slice(0, 1))
+        assert.deepStrictEqual(yield* store.hookEvents(event("job_a", 2), 10), all.slice(1))
+        yield* store.commit([
+          Op.PutHookEvent({ event: event("job_c", 1) }),
+          Op.DropHookEvents({ events: [event("job_c", 1), event("job_a", 10), event("job_x", 1)] }),
+          Op.PutHookEvent({ event: event("job_b", 1, "{}") })
+        ])
+        assert.deepStrictEqual(yield* store.hookEvents(start, 10), [
+          event("job_a", 2),
+          event("job_b", 1, "{}")
+        ])
+        const many = Array.from({ length: 1_000 }, (_, i) => event("job_d", i + 1))
+        yield* store.commit(many.map((each) => Op.PutHookEvent({ event: each })))
+        yield* store.commit([Op.DropHookEvents({ events: many.slice(1) })])
+        assert.strictEqual((yield* store.hookEvents(event("job_c", 0), 10)).length, 1)
+      }))
+
     test("a run of a dropped job leads nowhere, and brings nothing of it back", (store) =>
       Effect.gen(function* () {
         yield* store.commit([put(aJob("job_a")), Op.PutSession({ session: aSession("sess_a") })])

@@ -1,5 +1,5 @@
 /** What a store in memory holds, and what each operation changes in it. */
-import type { JobRecord, Op, Run } from "../../../services/store/Store.js"
+import type { HookEvent, JobRecord, Op, Run } from "../../../services/store/Store.js"
 import { JobIndexes } from "./JobIndexes.js"
 import { endOf, isRecorded, MemoryJob, MemorySession } from "./state.js"
 
@@ -15,6 +15,8 @@ const touched = (op: Op): string | undefined =>
       ? op.jobId
       : undefined
 
+const hookEventName = ({ jobId, seq }: Omit<HookEvent, "text">) => `${jobId} ${seq}`
+
 const puts = (batch: ReadonlyArray<Op>, jobId: string): boolean =>
   batch.some((op) => op._tag === "PutJob" && op.job.jobId === jobId)
 
@@ -23,6 +25,8 @@ export class Tables {
   readonly sessions = new Map<string, MemorySession>()
   readonly jobs = new Map<string, MemoryJob>()
   readonly indexes = new JobIndexes()
+  /** By job and `seq`. */
+  readonly hookEvents = new Map<string, HookEvent>()
   private nextKey = 1
   /** Epoch ms. */
   aliveAt = 0
@@ -97,6 +101,12 @@ export class Tables {
         return
       case "PutJournal":
         return this.jobOf(op.jobId).putJournal(op.entries)
+      case "PutHookEvent":
+        this.hookEvents.set(hookEventName(op.event), op.event)
+        return
+      case "DropHookEvents":
+        for (const event of op.events) this.hookEvents.delete(hookEventName(event))
+        return
       case "Alive":
         this.aliveAt = op.at
         return

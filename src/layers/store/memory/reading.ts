@@ -4,6 +4,7 @@ import {
   type DueQuery,
   dueAt,
   eventOverhead,
+  type HookEvent,
   type JobFilter,
   type JobRecord,
   type JournalEntry,
@@ -140,3 +141,17 @@ export const journal = (
   }
   return found
 }
+
+const byPlace = (a: Omit<HookEvent, "text">, b: Omit<HookEvent, "text">): number =>
+  a.jobId < b.jobId ? -1 : a.jobId > b.jobId ? 1 : a.seq - b.seq
+
+/** Returns the calls of hooks that are owed after a place, by job and `seq`. */
+export const hookEvents = (
+  { hookEvents }: Tables,
+  after: Omit<HookEvent, "text">,
+  limit: number
+): ReadonlyArray<HookEvent> =>
+  [...hookEvents.values()]
+    .filter((event) => byPlace(event, after) > 0)
+    .sort(byPlace)
+    .slice(0, limit)

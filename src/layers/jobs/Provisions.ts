@@ -1,0 +1,172 @@
+/**
+ * What a handler is given: its job, its lease, and what ends it in time. Most of it is made when the handler asks for it first,
+ * since many jobs return without.
+ */
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import type { JobService } from "../../services/jobs/Job.js"
+import type { LeaseService } from "../../services/lease/Lease.js"
+import * as Leased from "../../services/lease/Leased.js"
+import type { JobLog } from "../../services/log/EventLog.js"
+import * as Lease from "../lease/Lease.js"
+import type { Candidate, Open } from "./Candidate.js"
+import * as Delegation from "./Delegation.js"
+import * as Durable from "./durable/Durable.js"
+import * as Steps from "./durable/Steps.js"
+import * as Emitter from "./Emitter.js"
+import { envelopeBytes } from "./fitting.js"
+import type { JobParts } from "./JobParts.js"
+import * as Limits from "./Limits.js"
+import type { LiveJob } from "./LiveJob.js"
+import { seesCredentials } from "./Ownership.js"
+import * as ResultWriter from "./ResultWriter.js"
+
+/** What the handler of one job is given. */
+export interface Provisions {
+  readonly handler: Candidate["run"]
+  readonly service: JobService
+  readonly lease: LeaseService
+  readonly limits: ReadonlyArray<Limits.Limit>
+  /** See `Emitter.finish`. */
+  readonly finish: Emitter.Emitter["finish"]
+  /** Emits what the runtime says in the job. */
+  readonly emitter: () => Emitter.Emitter
+}
+
+/** Replaces a credential; once its value is another one the submitter is told, also when nobody waits any more. */
+const rotation =
+  ({ credentials }: JobParts, live: LiveJob, emitter: Emitter.Emitter): JobService["rotateCredential"] =>
+  (id) => {
+    const { jobId } = live.record
+    const holding = () => credentials.held(jobId).find((credential) => credential.id === id)
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.suspend(() => {
+        const before = holding()
+        return Effect.flatMap(Effect.exit(restore(credentials.rotate(jobId, id))), (exit) => {
+          const after = holding()
+          if (after === undefined || after === before) return exit
+          const { sessionId } = live.owner
+          // A narrow token must not read what a wide one was given, whose session it has resumed or taken over.
+          const isShown = () => live.owner.sessionId === sessionId && seesCredentials(live.owner, live.record)
+          const value = { value: Redacted.value(after.value) }
+          const body = { phase: "credential_rotated", id }
+          return Effect.zipRight(emitter.secretStatus(sessionId, body, value, isShown), exit)
+        })
+      })
+    )
+  }
+
+/** Returns what makes something once. */
+const once = <A>(make: () => A): (() => A) => {
+  let made: { readonly value: A } | undefined
+  return () => {
+    made ??= { value: make() }
+    return made.value
+  }
+}
+
+/** Returns the lease of a job. */
+const leaseOf = (
+  { now, options }: JobParts,
+  live: LiveJob,
+  log: JobLog,
+  { service, spend }: Emitter.Emitter,
+  durable: Durable.Durable | undefined
+): LeaseService =>
+  Lease.make({
+    record: live.record,
+    log,
+    now,
+    workspace: options.workspace === "" ? undefined : options.workspace,
+    bounds: live.bounds,
+    fetching: {
+      maxBytes: options.maxFetchBytes,
+      timeout: options.fetchTimeout,
+      traceHeaders: options.fetchTraceHeaders
+    },
+    anyModel: options.allowModelsWithoutLease,
+    toolResult: service.toolResult,
+    spend,
+    flush: service.flush,
+    onExpired: () => live.end({ _tag: "LeaseExpired" }),
+    misplaced: durable?.misplaced
+  })
+
+/** Returns what the handler of a job that begins now is given. */
+export const make = (
+  parts: JobParts,
+  open: Open,
+  candidate: Candidate,
+  live: LiveJob,
+  job: JobLog
+): Provisions => {
+  const { credentials, log, now, options, store } = parts
+  const { agent, record, run, session } = candidate
+  const begun = now()
+  const journal = Durable.journalOf(parts, candidate)
+  const durable =
+    journal === undefined || agent.restart !== "steps"
+      ? undefined
+      : Durable.make(parts, job, journal, candidate, live)
+  const chunked = session.features.includes("result_chunk")
+
+  const emitter = once(() =>
+    Emitter.make({
+      log,
+      job,
+      record,
+      deadline: Limits.deadline(record, begun),
+      now,
+      // A job has one result: what is said of it before its first chunk holds also when it is run again.
+      resultId: () => record.jobId.replace(/^[a-z]+/, "res"),
+      options,
+      awaitEmits: options.awaitEmits || agent.awaitEmits,
+      chunked,
+      maxStreamedBytes:
+        store.kind === "memory" ? options.maxStreamedBytesMemory : options.maxStreamedBytesDisk,
+      whereabouts: durable?.whereabouts,
+      journal
+    })
+  )
+  const lease = once(() => leaseOf(parts, live, job, emitter(), durable))
+  const service = once((): JobService => {
+    const { input, sleep, step } = durable ?? Steps.none
+    return Object.assign(emitter().service, {
+      step,
+      sleep,
+      input,
+      delegate: Delegation.make({
+        parts,
+        open,
+        parent: { live, log: job },
+        emitter: emitter(),
+        lease: lease(),
+        durable
+      }),
+      credentials: Effect.sync(() => credentials.held(record.jobId)),
+      rotateCredential: rotation(parts, live, emitter())
+    })
+  })
+  const isInline = (output: unknown) =>
+    ResultWriter.isInline(ResultWriter.jsonOf(output), {
+      chunked,
+      maxFrameBytes: options.maxOutboundFrameBytes - envelopeBytes
+    })
+
+  let used = false
+  const lazily = <S extends object>(provide: () => S) =>
+    Leased.lazily(() => {
+      used = true
+      return provide()
+    })
+  return {
+    handler: durable === undefined ? run : durable.handler(run),
+    service: lazily(service),
+    lease: lazily(lease),
+    limits: Limits.of(record, begun),
+    finish: (output) => (!used && isInline(output) ? nothingStreamed : emitter().finish(output)),
+    emitter
+  }
+}
+
+const nothingStreamed = Effect.succeed(undefined)
