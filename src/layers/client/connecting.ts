@@ -5,7 +5,6 @@
  * A resume is also how what was left unread is fetched: it is asked for from where the slowest reader is, and every
  * lane passes over what it has had (Lane.ts).
  */
-import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import type * as ScheduleInterval from "effect/ScheduleInterval"
 import { encode } from "../../protocol/Envelope.js"
@@ -26,7 +25,10 @@ const welcomeTimeout = 10_000
 const lasting = 10_000
 
 /** The connection is given up to read again from further back. */
-class Rewind extends Data.TaggedError("Rewind") {}
+interface Rewind {
+  readonly _tag: "Rewind"
+}
+const rewind: Effect.Effect<never, Rewind> = /* @__PURE__ */ Effect.fail({ _tag: "Rewind" })
 
 /** The delays of a schedule. Written out, since Effect's driver of schedules would be 400 bytes more in a browser. */
 const delaysOf = ({ now, reconnect }: SessionOptions) => {
@@ -184,13 +186,13 @@ const serve = (
     keepAcknowledging(session),
     expire(session),
     rewound(session),
-    Effect.zipRight(renewed(session, token), new Rewind())
+    Effect.zipRight(renewed(session, token), rewind)
   )
 
 /** Fails when a reader waits for what this connection has already passed. */
 const rewound = (session: ClientSession): Effect.Effect<never, Rewind> =>
   Effect.async<never, Rewind>((resume) => {
-    session.cut = () => resume(new Rewind())
+    session.cut = () => resume(rewind)
     if (session.handles.rewindTo(session.numbers.last) < session.numbers.last) session.cut()
   })
 

@@ -39,7 +39,8 @@ export const resultAsFile = (
     }).pipe(
       Effect.scoped,
       Effect.zipRight(files.rename(partial, path)),
-      Effect.onExit((exit) => (exit._tag === "Success" ? Effect.void : Effect.ignore(files.remove(partial))))
+      // Gone when it was moved.
+      Effect.ensuring(Effect.ignore(files.remove(partial)))
     )
     return { path, size, summary: result?.summary }
   })

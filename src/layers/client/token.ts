@@ -14,13 +14,8 @@ const margin = 30_000
 const again = 2_000
 
 /** Is it asked for each connection? Else it is always the same. */
-export const isAsked = (token: TokenSource | undefined): boolean => {
-  try {
-    return typeof token === "function" || Effect.isEffect(token)
-  } catch {
-    return false
-  }
-}
+export const isAsked = (token: TokenSource | undefined): boolean =>
+  typeof token === "function" || Effect.isEffect(token)
 
 /**
  * Why there is no token. What cannot be read of it says nothing, also not that it will be another the next time. Looked at

@@ -119,11 +119,7 @@ const start = (options: Options): Effect.Effect<WebSocket, TransportError> =>
     try {
       return Effect.succeed(new Socket(options.url))
     } catch (cause) {
-      return failed(
-        options,
-        Socket ? cause : "no WebSocket here: use DialerWebSocket of effect-arcp/node",
-        cause
-      )
+      return failed(options, Socket ? cause : "no WebSocket here: use effect-arcp/node", cause)
     }
   })
 
