@@ -4,7 +4,7 @@
  * `effect/Schema`; the schema of the payload is in Message.ts.
  */
 import type { YieldableError } from "effect/Cause"
-import { TaggedError } from "./Failure.js"
+import * as Data from "effect/Data"
 
 /** The 15 wire codes, each with whether a client may retry the same request. */
 export const retryable = {
@@ -65,7 +65,7 @@ const mayRetry = (details: ErrorFields["details"]): boolean => {
 const classes = Object.fromEntries(
   Object.entries(retryable).map(([code, always]) => [
     code,
-    class extends TaggedError(tagOf(code))<ErrorFields> {
+    class extends Data.TaggedError(tagOf(code))<ErrorFields> {
       readonly code = code
       readonly retryable: boolean = code === "INTERNAL_ERROR" ? mayRetry(this.details) : always
     }

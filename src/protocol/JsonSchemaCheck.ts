@@ -2,7 +2,7 @@
  * Checks a value by a JSON Schema, as far as those go that Effect makes of its schemas. What else a schema says is not looked at:
  * whoever has the schema itself checks the value again.
  */
-import { type Effort } from "./Steps.js"
+import type { Effort } from "./Steps.js"
 
 /** A JSON Schema, or the part of one. */
 type Part = Readonly<Record<string, unknown>>

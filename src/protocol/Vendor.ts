@@ -10,6 +10,12 @@ export const limits = "x-vendor.effect-arcp.limits"
 /** In `job.result`: `json` when the chunks are the JSON text of a value that was too large to come inline. */
 export const encoding = "x-vendor.effect-arcp.encoding"
 
+/** In the extensions of a submit: when the job is to begin, `{start_at}` (RFC 3339) or `{delay_sec}`. */
+export const schedule = "x-vendor.effect-arcp.schedule"
+
+/** In an accept, a listing and the answer to a subscribe: when a pending job begins at the earliest. */
+export const startAt = "x-vendor.effect-arcp.start_at"
+
 /** Event kind: a step of a durable job, `{key, state: started|ended|failed|retry, attempt, ms?}`. */
 export const step = "x-vendor.effect-arcp.step"
 

@@ -13,6 +13,7 @@ it("are the protocol's, and few of our own", () => {
   )
   expect([...Features.all.filter(ours), ...Features.vendor]).toEqual([
     "x-vendor.effect-arcp.requests",
+    "x-vendor.effect-arcp.input",
     "x-vendor.effect-arcp.renewal",
     "x-vendor.effect-arcp.agents"
   ])

@@ -48,6 +48,7 @@ const lenient = new Set([
   "received_at",
   "accepted_at",
   "completed_at",
+  "input_id",
   "current",
   "total"
 ])

@@ -34,7 +34,11 @@ export class Cell<A> implements Latest<A> {
 
   readonly changes: Stream.Stream<A> = this.reader(() => {
     let seen = -1
-    return (value) => (seen === this.#version ? undefined : ((seen = this.#version), [value]))
+    return (value) => {
+      if (seen === this.#version) return undefined
+      seen = this.#version
+      return [value]
+    }
   })
 
   /** Returns a stream of what `start` makes of the value, each time it is read: the next item, or none until that changes. */

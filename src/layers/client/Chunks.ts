@@ -50,12 +50,12 @@ export class Chunks {
     return Exit.succeed(bytes)
   }
 
-  /** All chunks have come: are they what the end says? Gives the size in bytes. */
-  check(result: Message.JobResult): Exit.Exit<number, ProtocolViolation> {
+  /** All chunks have come: are they what the end says? */
+  check(result: Message.JobResult): Exit.Exit<void, ProtocolViolation> {
     if (!this.#whole || result.result_id !== this.#resultId) return incomplete()
     if (result.result_size !== undefined && result.result_size !== this.#size)
       return violation(`the result has ${this.#size} bytes, not ${result.result_size}`)
-    return Exit.succeed(this.#size)
+    return Exit.void
   }
 }
 

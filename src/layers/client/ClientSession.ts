@@ -151,9 +151,6 @@ export class ClientSession implements Host {
     this.stirred = true
     this.wake()
   }
-  full(lane: AnyLane): void {
-    this.crowded.add(lane)
-  }
   starved(): void {
     // The runtime would go with the connection, and what was skipped with it; or nothing can be asked for again.
     if (this.dialer.ephemeral === true || this.token === undefined) this.handles.evicted()
@@ -166,11 +163,6 @@ export class ClientSession implements Host {
     this.line.push(
       encode({ id: this.options.nextId(), type, session_id: this.sessionId, job_id: jobId, payload })
     )
-  }
-
-  /** Sends a request whose answer nobody waits for; again after a resume, until there is one. */
-  tell(type: string, payload: unknown, jobId: string): void {
-    Effect.runFork(Effect.ignore(this.request(type, "job.cancelled", payload, { jobId, repeatable: false })))
   }
 
   /** Sends a request on this connection, or refuses it: a frame that the runtime does not take would end that (§4). */
@@ -249,7 +241,8 @@ export class ClientSession implements Host {
       if (this.connection !== undefined) this.#put(key, pending)
       return Effect.sync(() => {
         const { onLateAnswer } = more
-        if (onLateAnswer === undefined || !this.requests.has(key)) return this.requests.drop(key)
+        const waits = this.requests.take(key) !== undefined
+        if (!waits || onLateAnswer === undefined) return
         this.requests.add(key, {
           ...pending,
           claims: false,

@@ -12,7 +12,7 @@ type EarlyFrame = readonly [JobFrame, number]
 
 /** Counts the handles of each job, and acts when the last one is gone. */
 export class Handles {
-  readonly #live = new Map<string, Array<JobInbox>>()
+  readonly #live = new Map<string, ReadonlyArray<JobInbox>>()
   /** All that may hold an acknowledgement back; those of ended jobs until they are read. */
   readonly #unsettled = new Set<JobInbox>()
   /** Frames that overtook, after a resume, the answer that says whose they are. */
@@ -34,25 +34,31 @@ export class Handles {
   }
   register(jobId: string, inbox: JobInbox): void {
     this.#unsettled.add(inbox)
-    const inboxes = this.#live.get(jobId)
-    if (inboxes === undefined) this.#live.set(jobId, [inbox])
-    else inboxes.push(inbox)
+    this.#keep(jobId, [...this.#of(jobId), inbox])
     const early = this.#early.get(jobId)
     this.#early.delete(jobId)
     for (const [frame, bytes] of early ?? []) this.deliver(jobId, frame, bytes, false)
     if (this.#earlyCut) inbox.cut()
   }
+  #of(jobId: string): ReadonlyArray<JobInbox> {
+    return this.#live.get(jobId) ?? []
+  }
+  #keep(jobId: string, inboxes: ReadonlyArray<JobInbox>): void {
+    if (inboxes.length > 0) this.#live.set(jobId, inboxes)
+    else this.#live.delete(jobId)
+  }
   /** Is there another handle on the job? */
   sharedBy(jobId: string, inbox: JobInbox): boolean {
-    return (this.#live.get(jobId) ?? []).some((other) => other !== inbox)
+    return this.#of(jobId).some((other) => other !== inbox)
   }
   /** The handle is no longer used. */
   release(jobId: string, inbox: JobInbox): void {
     inbox.released = true
     this.#unsettled.delete(inbox)
-    const others = (this.#live.get(jobId) ?? []).filter((other) => other !== inbox)
-    if (others.length > 0) this.#live.set(jobId, others)
-    else this.#live.delete(jobId)
+    this.#keep(
+      jobId,
+      this.#of(jobId).filter((other) => other !== inbox)
+    )
   }
   /** Is there a handle on the job that has come to nothing as new as its event `seq`? */
   awaits(jobId: string | undefined, seq: number): boolean {
@@ -64,9 +70,10 @@ export class Handles {
     if (inboxes !== undefined) {
       for (const inbox of inboxes) inbox.offer(frame, bytes)
       if (frame.type === "job.event") return
-      const waiting = inboxes.filter((inbox) => !inbox.complete)
-      if (waiting.length === 0) this.#live.delete(jobId)
-      else this.#live.set(jobId, waiting)
+      this.#keep(
+        jobId,
+        inboxes.filter((inbox) => !inbox.complete)
+      )
     } else if (claiming) {
       this.#earlyBytes += bytes + frameOverhead
       this.#earlyCut ||= this.#earlyBytes > maxEarlyBytes
@@ -81,12 +88,12 @@ export class Handles {
     }
   }
   fail(jobId: string, error: ClientError): void {
-    const inboxes = this.#live.get(jobId) ?? []
+    const inboxes = this.#of(jobId)
     this.#live.delete(jobId)
     for (const inbox of inboxes) inbox.fail(error)
   }
   failAll(error: ClientError): void {
-    for (const jobId of [...this.#live.keys()]) this.fail(jobId, error)
+    for (const jobId of this.#live.keys()) this.fail(jobId, error)
     this.#early.clear()
     this.#unsettled.clear()
   }
@@ -94,8 +101,7 @@ export class Handles {
   /** From where a resume has to replay so that every reader that waits gets what was skipped. */
   rewindTo(last: number): number {
     let to = last
-    for (const inboxes of this.#live.values())
-      for (const { rewindTo } of inboxes) if (rewindTo !== undefined && rewindTo < to) to = rewindTo
+    for (const inboxes of this.#live.values()) for (const inbox of inboxes) to = Math.min(to, inbox.rewindTo)
     return to
   }
   rewound(from: number): void {
@@ -112,9 +118,8 @@ export class Handles {
     for (const [[frame]] of this.#early.values())
       consumed = Math.min(consumed, (frame.event_seq ?? Infinity) - 1)
     for (const inbox of this.#unsettled) {
-      const held = inbox.unacknowledged
-      if (held !== undefined) consumed = Math.min(consumed, held - 1)
-      else if (inbox.settled) this.#unsettled.delete(inbox)
+      consumed = Math.min(consumed, inbox.unacknowledged - 1)
+      if (inbox.settled) this.#unsettled.delete(inbox)
     }
     return consumed
   }

@@ -141,10 +141,11 @@ export class JobInbox {
   get complete(): boolean {
     return this.#lanes.every((lane) => lane.complete)
   }
-  /** Where a reader waits for what was skipped. */
-  get rewindTo(): number | undefined {
-    const starved = this.#lanes.filter((lane) => lane.overflowed && lane.reading)
-    return starved.length === 0 ? undefined : Math.min(...starved.map((lane) => lane.position))
+  /** Where a reader waits for what was skipped; `Infinity`: none does. */
+  get rewindTo(): number {
+    return Math.min(
+      ...this.#lanes.filter((lane) => lane.overflowed && lane.reading).map((lane) => lane.position)
+    )
   }
   rewound(from: number): void {
     for (const lane of this.#lanes) if (lane.reading) lane.rewound(from)
@@ -152,12 +153,7 @@ export class JobInbox {
   /** What a reader waits for is no longer retained: it goes on after the newest event that has come. */
   evicted(): void {
     if (this.events.overflowed && this.events.reading) {
-      const gap = this.#gap({
-        reason: "evicted",
-        replayed: false,
-        message: unread
-      })
-      this.events.skipTo(this.newest, { ...gap, eventSeq: this.events.position })
+      this.events.skipTo(this.newest, this.#gap(this.events.position, "evicted", false, unread))
       if (this.ended) this.events.finish(undefined, Exit.void)
     }
     if (this.#chunkLane.overflowed && this.#chunkLane.reading)
@@ -176,13 +172,8 @@ export class JobInbox {
   }
   /** Goes on in another session, after its event `after`; `replayed` from `replayAfter` or not at all. */
   rebase(after: number, replayed: boolean): void {
-    const gap = this.#gap({
-      reason: "session_lost",
-      replayed,
-      message: "the session was lost"
-    })
     this.#rebased = true
-    this.events.rebase(after, { ...gap, eventSeq: after })
+    this.events.rebase(after, this.#gap(after, "session_lost", replayed, "the session was lost"))
     // Chunks that the replay repeats are known by their numbers; what is missing fails the result.
     this.#chunkLane.rebase(after, undefined)
     this.newest = after
@@ -194,29 +185,27 @@ export class JobInbox {
   }
   /**
    * The oldest event that may not be acknowledged yet. A lane that nobody has opened holds nothing back once
-   * something else of the handle is in use.
+   * something else of the handle is in use. `Infinity`: all may be.
    */
-  get unacknowledged(): number | undefined {
-    if (this.released) return undefined
-    let oldest: number | undefined
-    for (const lane of this.#lanes) if (lane.opened || !this.#inUse) oldest = least(oldest, lane.unread)
-    return oldest
+  get unacknowledged(): number {
+    const holding = this.#lanes.filter((lane) => !this.released && (lane.opened || !this.#inUse))
+    return Math.min(...holding.map((lane) => lane.unread))
   }
   /** Where another process would have to go on: after the last event read, and before the first chunk. */
   get readTo(): { readonly eventsAfter: number; readonly chunksAfter: number } {
     const { position, unread } = this.events
     return {
-      eventsAfter: (unread ?? position + 1) - 1,
+      eventsAfter: Math.min(unread - 1, position),
       chunksAfter: this.#chunksAfter ?? this.#chunkLane.position
     }
   }
   /** The application has what it wanted: the job's end, and what it has opened read up to there. */
   get readWhole(): boolean | undefined {
-    return this.complete && this.#inUse && this.unacknowledged === undefined
+    return this.complete && this.#inUse && this.unacknowledged === Infinity
   }
   /** Will hold nothing back any more. */
   get settled(): boolean {
-    return this.released || (this.complete && this.unacknowledged === undefined)
+    return this.released || (this.complete && this.unacknowledged === Infinity)
   }
 
   /** The job's end, with the value inline: text of `utf8` chunks, bytes of `base64` ones. */
@@ -308,19 +297,19 @@ export class JobInbox {
     this.#chunkLane.offer(seq, bytes, repeated ? undefined : event.body)
   }
 
-  #gap(body: Gap["body"]): Gap {
-    return { kind: "gap", ts: new Date(this.#host.now()).toISOString(), body }
+  #gap(eventSeq: number, reason: Gap["body"]["reason"], replayed: boolean, message: string): JobEvent {
+    const ts = new Date(this.#host.now()).toISOString()
+    return { kind: "gap", ts, body: { reason, replayed, message }, eventSeq }
   }
 
   /** What the job asks, each once for each reader, while it is open. */
   readonly inputs: Stream.Stream<InputRequest> = this.#asked.reader(() => {
-    const seen = new Set<unknown>()
+    let at = 0
     return (asked) => {
-      for (const request of asked.values())
-        if (request !== undefined && !seen.has(request)) {
-          seen.add(request)
-          return [request]
-        }
+      for (const request of [...asked.values()].slice(at)) {
+        at++
+        if (request !== undefined) return [request]
+      }
       return undefined
     }
   })
@@ -363,9 +352,6 @@ const typed = (eventSeq: number, { kind, ts, body }: EventPayload): JobEvent => 
     return { kind, ts, body, eventSeq } as JobEvent
   return { kind: "other", wireKind: kind, ts, body, problem, eventSeq }
 }
-
-const least = (a: number | undefined, b: number | undefined): number | undefined =>
-  a === undefined ? b : b === undefined ? a : Math.min(a, b)
 
 const isNumeric = (entry: [string, unknown]): entry is [string, number] => typeof entry[1] === "number"
 

@@ -16,12 +16,12 @@ export interface Host {
   readonly maxHeld: { readonly events: number; readonly bytes: number }
   /** Epoch ms. */
   readonly now: () => number
-  /** Holds as much as it may: give its reader a moment, else let it overflow. */
-  readonly full: (lane: AnyLane) => void
+  /** Lanes that hold as much as they may: give their readers a moment, else let them overflow. */
+  readonly crowded: Set<AnyLane>
   /** Its reader has got over with something. */
   readonly read: () => void
   /** Its reader wants what was skipped: rewind. */
-  readonly starved: (lane: AnyLane) => void
+  readonly starved: () => void
 }
 
 /** A lane whatever it holds. */
@@ -82,7 +82,7 @@ export class Lane<in out A, in out End> {
     if (this.#sink !== undefined) return this.#sink.item(item)
     this.#held.push({ seq: this.position, item, bytes })
     this.#bytes += bytes
-    if (this.full) this.#host.full(this as unknown as AnyLane)
+    if (this.full) this.#host.crowded.add(this as unknown as AnyLane)
     this.#ring()
   }
 
@@ -145,12 +145,12 @@ export class Lane<in out A, in out End> {
     this.#handed = undefined
     this.#host.read()
     this.#checkRoom()
-    if (this.overflowed) this.#host.starved(this as unknown as AnyLane)
+    if (this.overflowed) this.#host.starved()
     else if (this.#end !== undefined) sink.end(this.#end)
   }
-  /** The oldest event that its reader has not got over with; all that follows it is unread too. */
-  get unread(): number | undefined {
-    return this.#handed ?? this.#held[this.#head]?.seq ?? (this.overflowed ? this.position + 1 : undefined)
+  /** The oldest event that its reader has not got over with; all that follows it is unread too. `Infinity`: none. */
+  get unread(): number {
+    return this.#handed ?? this.#held[this.#head]?.seq ?? (this.overflowed ? this.position + 1 : Infinity)
   }
 
   /** Calls back once when half of what may be held is free. */
@@ -171,7 +171,7 @@ export class Lane<in out A, in out End> {
       this.#take(held)
       return Effect.succeed(held.item)
     }
-    if (this.overflowed) this.#host.starved(this as unknown as AnyLane)
+    if (this.overflowed) this.#host.starved()
     // The host may have filled or ended it already.
     if (this.#held.length > this.#head) return this.#next
     if (this.#end !== undefined)

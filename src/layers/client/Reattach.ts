@@ -82,8 +82,7 @@ export const reattach = (
 ): Effect.Effect<void> =>
   Effect.gen(function* () {
     const own = inboxes.length === 1 ? jobs.of(inboxes[0] as JobInbox) : undefined
-    const keyed =
-      own?.keyed !== undefined && session.now() - own.keyed.at < keyLifetime ? own.keyed : undefined
+    const keyed = own?.keyed && session.now() - own.keyed.at < keyLifetime ? own.keyed : undefined
     if (session.features.includes("subscribe")) {
       // Only of its own jobs does it know which number in the submitting session it has got to.
       const from = own?.inbox.replayAfter

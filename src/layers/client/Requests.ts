@@ -60,9 +60,6 @@ export class Requests {
     this.#pending.set(id, { ...request, sent: this.#now() })
     this.onAdd()
   }
-  has(id: string): boolean {
-    return this.#pending.has(id)
-  }
   /** Is there one whose answer may claim a job? */
   get claiming(): boolean {
     for (const request of this.#pending.values()) if (request.claims) return true
@@ -102,11 +99,11 @@ export class Requests {
     return oldest
   }
   answer(id: unknown, message: Answer): void {
-    this.#take(id)?.answered(message)
+    this.take(id)?.answered(message)
   }
   /** Was there such a request? */
   reject(id: unknown, error: ClientError): boolean {
-    const request = this.#take(id)
+    const request = this.take(id)
     request?.failed(error)
     return request !== undefined
   }
@@ -125,10 +122,8 @@ export class Requests {
     return undefined
   }
 
-  drop(id: unknown): void {
-    this.#take(id)
-  }
-  #take(id: unknown): Pending | undefined {
+  /** Takes one out: its answer is not waited for any more. */
+  take(id: unknown): Pending | undefined {
     const request = this.#pending.get(id)
     this.#pending.delete(id)
     if (request?.traceId) remember(this.#past, request.traceId)

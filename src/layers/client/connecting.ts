@@ -28,7 +28,7 @@ const lasting = 10_000
 interface Rewind {
   readonly _tag: "Rewind"
 }
-const rewind: Effect.Effect<never, Rewind> = /* @__PURE__ */ Effect.fail({ _tag: "Rewind" })
+const rewind = Effect.fail<Rewind>({ _tag: "Rewind" })
 
 /** The delays of a schedule. Written out, since Effect's driver of schedules would be 400 bytes more in a browser. */
 const delaysOf = ({ now, reconnect }: SessionOptions) => {

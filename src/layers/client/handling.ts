@@ -33,10 +33,15 @@ const violation = (message: string) => new ProtocolViolation({ message })
 /** Asks for the end of a job (§7.4). */
 export const cancel = ({ session }: ClientParts, jobId: string, reason?: string) =>
   session
-    .request("job.cancel", "job.cancelled", reason === undefined ? {} : { reason }, {
-      jobId,
-      repeatable: false
-    })
+    .request(
+      "job.cancel",
+      "job.cancelled",
+      { reason },
+      {
+        jobId,
+        repeatable: false
+      }
+    )
     .pipe(Effect.asVoid)
 
 /** Answers what a job asks (§12.2 of the protocol page). */
@@ -47,10 +52,15 @@ export const answer =
       .request(Vendor.jobInput, Vendor.jobInputAccepted, { input_id, value, about_sha256: about }, { jobId })
       .pipe(Effect.asVoid)
 
+/** The same, whose answer nobody waits for: it is asked again after a resume, until there is one. */
+export const tellCancel = (parts: ClientParts, jobId: string, reason: string): void => {
+  Effect.runFork(Effect.ignore(cancel(parts, jobId, reason)))
+}
+
 /** Cancels, when there is something left to cancel, without waiting: also when the connection is just away. */
-export const cancelling = ({ session }: ClientParts, inbox: JobInbox, jobId: string, reason: string) =>
+export const cancelling = (parts: ClientParts, inbox: JobInbox, jobId: string, reason: string) =>
   Effect.sync(() => {
-    if (!inbox.ended) session.tell("job.cancel", { reason }, jobId)
+    if (!inbox.ended) tellCancel(parts, jobId, reason)
   })
 
 /** Lets go of a job's frames. */

@@ -20,7 +20,7 @@ export const list =
       let cursor: string | null | undefined
       let pages = 0
       // An earlier cursor, exchanged ever more seldom: in a circle of any length it comes again.
-      let mark: string | undefined
+      let mark: string | null | undefined
       const next: Pull<Message.JobEntry, ClientError> = Effect.suspend(() => {
         const entry = page[at++]
         if (entry !== undefined) return Effect.succeed(entry)
@@ -33,7 +33,7 @@ export const list =
             cursor = payload.next_cursor ?? null
             if (cursor !== null && cursor === mark)
               return Effect.fail(Option.some(new ProtocolViolation({ message: "the listing does not end" })))
-            if ((++pages & (pages - 1)) === 0) mark = cursor ?? undefined
+            if ((++pages & (pages - 1)) === 0) mark = cursor
             return next
           })
         )

@@ -17,7 +17,7 @@ import {
 import { onLeave } from "../../services/runtime/onLeave.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
 import type { ClientSession } from "./ClientSession.js"
-import { type ClientParts, cancelling, handle, place, release, untyped } from "./handling.js"
+import { type ClientParts, cancelling, handle, place, release, tellCancel, untyped } from "./handling.js"
 import { JobInbox } from "./JobInbox.js"
 import type { Keyed } from "./Reattach.js"
 
@@ -115,7 +115,7 @@ const submitRaw = (
       onLateAnswer:
         options.onInterrupt === "detach"
           ? undefined
-          : ({ payload: { job_id } }) => session.tell("job.cancel", { reason: "interrupted" }, job_id)
+          : ({ payload: { job_id } }) => tellCancel(parts, job_id, "interrupted")
     })
     yield* session.save
     if (options.idempotencyKey !== undefined && session.guesses)

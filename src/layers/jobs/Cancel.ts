@@ -13,6 +13,8 @@ import type { JobParts } from "./JobParts.js"
 import type { Lookup } from "./Lookup.js"
 import type { Ownership } from "./Ownership.js"
 import type { RunningJob } from "./RunningJobs.js"
+import type { QueuedJob } from "./scheduling/Queue.js"
+import * as Scheduler from "./scheduling/Scheduler.js"
 import * as Terminal from "./Terminal.js"
 
 /** Cancels of one job that may wait for the store to take the wish. */
@@ -64,6 +66,15 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
       live.cancel(reason)
     }).pipe(Effect.uninterruptible)
 
+  /** Of one that has not begun the end is stored at once, and acknowledges the cancel. */
+  const cancelQueued = (session: JobSession, request: CancelRequest, job: QueuedJob) =>
+    Effect.gen(function* () {
+      if ((job.ending?.length ?? 0) >= maxWaiting) return yield* Checks.atLimit("cancels_waiting", maxWaiting)
+      const { reason } = request
+      const answer = () => acknowledge(session, request, job.record)
+      yield* underway.fork(Scheduler.end(parts, job, { _tag: "Cancel", reason }, [answer]))
+    }).pipe(Effect.uninterruptible)
+
   return {
     cancel: (session: JobSession, request: CancelRequest): Effect.Effect<void, ArcpError> =>
       Effect.gen(function* () {
@@ -75,13 +86,17 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
             ? denied(decision, "only the session that submitted a job may cancel it")
             : notFound
         const job = running.get(request.jobId)
-        if (job === undefined) acknowledge(session, request, record)
-        else yield* cancelRunning(session, request, job)
+        if (job !== undefined) return yield* cancelRunning(session, request, job)
+        const queued = running.queue.get(request.jobId)
+        if (queued === undefined) acknowledge(session, request, record)
+        else yield* cancelQueued(session, request, queued)
       }),
     cancelAll: (sessionId: string, reason: string): Effect.Effect<void> =>
-      Effect.sync(() => {
+      Effect.suspend(() => {
         for (const { live } of running.all)
           if (live.owner.sessionId === sessionId) live.end({ _tag: "Cancel", reason })
+        const isMeant = ({ record }: QueuedJob) => record.sessionId === sessionId
+        return Effect.asVoid(underway.fork(Scheduler.endAll(parts, { _tag: "Cancel", reason }, isMeant)))
       })
   }
 }

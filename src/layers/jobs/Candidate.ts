@@ -20,7 +20,9 @@ export interface Candidate {
   readonly session: JobSession
   readonly record: JobRecord
   readonly run: Effect.Effect<unknown, ArcpError, Job | LeaseTag | Scope.Scope>
-  readonly agent: Pick<Registered, "awaitEmits" | "restart" | "services">
+  readonly agent: Pick<Registered, "awaitEmits" | "concurrency" | "restart" | "services">
+  /** Epoch ms before which it is not to begin. */
+  readonly startAt?: number | undefined
   /** Of a durable job that is run again, or goes on from another. */
   readonly journal?: Journal | undefined
   /** Makes what is stored in the commit that opens it. */
@@ -36,9 +38,9 @@ export interface Candidate {
 
 /**
  * Opens a job, and returns before its commit is stored: what is opened next comes after it. Who delegated to it waits
- * for `awaited.opened`.
+ * for `awaited.opened`. One that waits before it begins, which a delegated one never does, gives nothing.
  */
-export type Open = (candidate: Candidate, hold: Hold) => Effect.Effect<LiveJob, ArcpError>
+export type Open = (candidate: Candidate, hold: Hold) => Effect.Effect<LiveJob | undefined, ArcpError>
 
 /** Returns the job as admission sees it. */
 export const submitOf = ({ input, record }: Candidate): Submit => ({

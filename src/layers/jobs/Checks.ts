@@ -19,6 +19,7 @@ import type { Feature } from "../../protocol/Features.js"
 import { excess, type Lease, narrowing } from "../../protocol/Lease.js"
 import * as Message from "../../protocol/Message.js"
 import * as Trace from "../../protocol/Trace.js"
+import * as Vendor from "../../protocol/Vendor.js"
 import type { Identity } from "../../services/auth/Auth.js"
 import { denied, type Policy } from "../../services/auth/Policy.js"
 import { type Credential, toWire } from "../../services/credentials/Credentials.js"
@@ -186,11 +187,18 @@ export const accepted = (
   accepted_at: timestamp(job.createdAt),
   ...(job.parentJobId === undefined ? {} : { parent_job_id: job.parentJobId }),
   ...(job.delegateId === undefined ? {} : { delegate_id: job.delegateId }),
-  trace_id: job.traceId
+  trace_id: job.traceId,
+  ...startOf(job)
 })
 
-const parkedOf = ({ endedAt, survival }: JobRecord) =>
-  survival?.parked === undefined || endedAt !== undefined ? {} : { parked: survival.parked }
+const parkedOf = ({ endedAt, queued, survival }: JobRecord) => {
+  const parked = survival?.parked ?? queued?.parked
+  return parked === undefined || endedAt !== undefined ? {} : { parked }
+}
+
+/** When a job that has not begun does so at the earliest. */
+const startOf = ({ queued }: JobRecord) =>
+  queued?.startAt === undefined ? {} : { [Vendor.startAt]: timestamp(queued.startAt) }
 
 const waitingOf = ({ endedAt, waitingFor }: JobRecord) =>
   waitingFor === undefined || endedAt !== undefined ? {} : { waiting_for: waitingFor }
@@ -216,6 +224,7 @@ export const subscribed = (
   ...(job.delegateId === undefined ? {} : { delegate_id: job.delegateId }),
   trace_id: job.traceId,
   ...parkedOf(job),
+  ...startOf(job),
   ...waitingOf(job),
   subscribed_from: answer.subscribedFrom,
   replayed: answer.replayed
@@ -236,6 +245,7 @@ export const entry = (job: JobRecord): Message.TimedJobEntry => ({
   trace_id: job.traceId,
   last_event_seq: job.lastEventSeq,
   ...parkedOf(job),
+  ...startOf(job),
   ...waitingOf(job),
   ...(job.endedAt === undefined ? {} : { [Message.completedAt]: timestamp(job.endedAt) })
 })

@@ -34,7 +34,7 @@ import * as Survival from "./durable/Survival.js"
 import type { Emitter } from "./Emitter.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
-import type { Awaited, LiveJob } from "./LiveJob.js"
+import type { LiveJob } from "./LiveJob.js"
 import { type Hold, withHold } from "./Reservations.js"
 import type { RunningJob } from "./RunningJobs.js"
 
@@ -180,7 +180,9 @@ const begin = (
                 ops: () => [Op.PutJournal({ jobId: parent.log.jobId, entries: [journaled.opened(jobId)] })]
               }
         const live = yield* open(candidate, hold)
-        const awaited = live.awaited as Awaited
+        const awaited = live?.awaited
+        if (live === undefined || awaited === undefined)
+          throw new Error("a delegated job is awaited, and waits for nothing")
         return { live, awaited, record: candidate.record, log: yield* Deferred.await(awaited.opened) }
       })
     )

@@ -33,6 +33,7 @@ import * as Ownership from "./Ownership.js"
 import * as Recovery from "./Recovery.js"
 import { RunningJobs } from "./RunningJobs.js"
 import * as Submit from "./Submit.js"
+import * as Scheduler from "./scheduling/Scheduler.js"
 import { Underway } from "./Underway.js"
 
 /** What the ends of jobs get to be stored when the runtime shuts down, beyond the handlers' last grace. */
@@ -75,7 +76,7 @@ const resolveParts = Effect.gen(function* () {
  */
 const shutdownOf = (parts: JobParts) =>
   Effect.gen(function* () {
-    const { log, options, running, underway } = parts
+    const { log, options, running, store, underway } = parts
     if (running.stopping) return
     running.stopping = true
     const { none } = underway
@@ -87,6 +88,8 @@ const shutdownOf = (parts: JobParts) =>
       )
     yield* noneIn(options.shutdownGrace)
     running.graceOver = true
+    // In memory nobody begins them later.
+    if (store.kind === "memory") yield* Scheduler.endAll(parts, { _tag: "Shutdown" })
     Survival.endAll(parts)
     yield* noneIn(storing)
     if (underway.size === 0) return
@@ -102,7 +105,9 @@ const toInternal = (error: ArcpError): InternalError =>
 /** Makes the jobs of a runtime over the services in context, and ends those that the last process left. */
 export const make = Effect.gen(function* () {
   const parts = yield* resolveParts
-  const recovery = yield* Recovery.make(parts, Reopening.make(parts))
+  const reopen = Reopening.make(parts)
+  const recovery = yield* Recovery.make(parts, reopen)
+  yield* Scheduler.make(parts, reopen, recovery.rerun)
   const ownership = Ownership.make(parts)
   const lookup = Lookup.make(parts, ownership, recovery)
   const { cancel, cancelAll } = Cancel.make(parts, ownership, lookup)
@@ -139,13 +144,21 @@ export const make = Effect.gen(function* () {
           ),
         { discard: true }
       ),
-    attached: (session) => parts.owners.attach(session),
+    attached: (session) => {
+      parts.owners.attach(session)
+      parts.running.queue.attach(session)
+    },
     runningOf: (sessionId) => parts.running.ofSession(sessionId),
     accepted: (session, jobId) =>
       Effect.map(lookup.job(jobId), (record) =>
         record === undefined ? undefined : ownership.accept(session, record)
       ),
-    liveOwners: Effect.sync(() => new Set(Array.from(parts.running.all, ({ live }) => live.owner.sessionId))),
+    liveOwners: Effect.sync(() => {
+      const { queue } = parts.running
+      const owners = new Set(Array.from(parts.running.all, ({ live }) => live.owner.sessionId))
+      for (const { record } of queue.all) owners.add(record.sessionId)
+      return owners
+    }),
     shutdown
   })
 })

@@ -33,6 +33,7 @@ import type { Hold } from "./Reservations.js"
 import { byteLength, exceeds } from "./ResultWriter.js"
 import * as Runner from "./Runner.js"
 import { Surroundings } from "./Surroundings.js"
+import * as Enqueuing from "./scheduling/Enqueuing.js"
 
 /** A job that begins: what its own fiber works on. */
 interface Begun {
@@ -52,8 +53,8 @@ const keepInput = (
   { options, secrets }: JobParts,
   { input, record }: Candidate
 ): Effect.Effect<{ readonly record: JobRecord; readonly ops: ReadonlyArray<Op> }> => {
-  // What is run again needs it.
-  const needed = record.survival !== undefined
+  // What is run again, or begins later, needs it.
+  const needed = record.survival !== undefined || record.queued !== undefined
   if (!options.storeInputs && !needed) return Effect.succeed({ record, ops: [] })
   const text = JSON.stringify(input ?? null)
   return !needed && byteLength(text) > maxInputBytes
@@ -130,8 +131,8 @@ export function* run(
   span: Tracer.Span,
   surroundings: Surroundings,
   job: JobLog,
-  /** It is run again: what was said of it is not said again, but its new credentials are. */
-  again?: { readonly minted: ReadonlyArray<Credential> }
+  /** It was stored before: its new credentials are told, and what was said of it only when it begins for the first time. */
+  again?: { readonly minted: ReadonlyArray<Credential>; readonly isFirst: boolean }
 ): Errand<Exit.Exit<unknown, ArcpError>> {
   const { record } = candidate
   if (parts.running.graceOver) Survival.endAll(parts)
@@ -161,7 +162,8 @@ export function* run(
         given.emitter().secretStatus(sessionId, { phase: "credential_rotated", ...shown }, { value }, isShown)
       )
     }
-  } else {
+  }
+  if (again?.isFirst !== false) {
     const { forked } = candidate
     if (forked !== undefined) yield* Effect.ignore(given.emitter().emitAnywhere("status", forked))
     const attributes = { reason: "lease_pattern" }
@@ -300,12 +302,26 @@ const begin = (
   return Effect.succeed(live)
 }
 
+/** Stores and accepts a job that waits before it begins. Its credentials are minted when it does. */
+const queue = (parts: JobParts, given: Candidate, hold: Hold): Effect.Effect<undefined, ArcpError> =>
+  Effect.gen(function* () {
+    const full = Enqueuing.count(parts, given, hold)
+    if (full !== undefined) return yield* full
+    const waiting = { ...given, record: Enqueuing.queuedRecord(given) }
+    const { ops } = yield* keepInput(parts, waiting)
+    yield* parts.log.roomToOpen((giveBack) => hold.keepKey(giveBack))
+    yield* announceable(parts, waiting, [])
+    const all = [...ops, ...(given.ops?.() ?? [])]
+    yield* Enqueuing.enqueue(parts, given, waiting.record, all, hold, (error) => notStored(given, error))
+  })
+
 /** Returns what opens a job that is decided: mints, stores, accepts and runs. */
 export const make = (parts: JobParts): Open => {
   const open: Open = (given, hold) =>
     Decided.gen(function* () {
       const { parent } = given
       yield* parts.admission.check(given.session.identity, submitOf(given))
+      if (Enqueuing.waits(parts, given)) return yield* queue(parts, given, hold)
       yield* parts.running.count(given.record, hold)
       const kept = yield* keepInput(parts, given)
       const minted = yield* mint(parts, given, kept.record, hold)

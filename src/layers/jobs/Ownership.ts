@@ -85,9 +85,15 @@ export const make = ({ credentials, log, running, store }: JobParts): Ownership 
     take: (session, record, job, requestId) =>
       Effect.gen(function* () {
         const live = running.get(record.jobId)?.live
+        const queued = running.queue.get(record.jobId)
         // The submit's id goes with the session: a frame of this session may have the old owner's by chance.
-        const taken = { ...(live?.record ?? record), sessionId: session.sessionId, submitId: requestId }
+        const taken = {
+          ...(live?.record ?? queued?.record ?? record),
+          sessionId: session.sessionId,
+          submitId: requestId
+        }
         if (live !== undefined) live.record = taken
+        else if (queued !== undefined) running.queue.adopt(queued, session, taken)
         yield* log.adopt(session.view, job, taken)
         if (live !== undefined) yield* takeFamily(session, live)
       })

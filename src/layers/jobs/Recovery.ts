@@ -7,6 +7,7 @@
  * stored a listing shows the job as it was.
  */
 import * as Arr from "effect/Array"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
 import type { InternalError } from "../../protocol/Errors.js"
@@ -19,6 +20,7 @@ import * as Survival from "./durable/Survival.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
 import { type Ending, parentEnded } from "./LiveJob.js"
+import * as Scheduler from "./scheduling/Scheduler.js"
 import * as Terminal from "./Terminal.js"
 
 /** Ends the jobs that the last process left. */
@@ -28,6 +30,8 @@ export interface Recovery {
    * was one to wait for.
    */
   readonly settled: (jobId: string) => Effect.Effect<boolean>
+  /** Returns when those that are run again have been begun. */
+  readonly rerun: Effect.Effect<void>
 }
 
 /** Jobs that are read at once, before anything is served. */
@@ -101,7 +105,13 @@ const newestFirst = (
 export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, InternalError, Scope> =>
   Effect.gen(function* () {
     const { log, now } = parts
-    const left = yield* openJobs(parts)
+    const rerun = yield* Deferred.make<void>()
+    const left: Array<JobRecord> = []
+    for (const { queued, ...record } of yield* openJobs(parts)) {
+      // What has not begun has done nothing, and begins when its turn comes.
+      if (queued === undefined) left.push(record)
+      else yield* Scheduler.restore(parts, { ...record, queued })
+    }
     const byId = new Map(left.map((record) => [record.jobId, record]))
     const survivors = Survival.survivorsOf(byId)
     const childrenOf = new Map<string, Array<string>>()
@@ -175,7 +185,10 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
           )
         yield* parts.turn.next
       }
-    }).pipe(Effect.ensuring(Effect.sync(() => parts.owners.end())))
+    }).pipe(
+      Effect.ensuring(Effect.sync(() => parts.owners.end())),
+      Effect.ensuring(Deferred.succeed(rerun, undefined))
+    )
 
     if (left.length > 0)
       yield* Effect.all([recover, runAgain], { concurrency: "unbounded", discard: true }).pipe(
@@ -186,7 +199,10 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
         Effect.ensuring(Effect.sync(() => unsettled.settleAll())),
         Effect.forkScoped
       )
-    else parts.owners.end()
+    else {
+      parts.owners.end()
+      yield* Deferred.succeed(rerun, undefined)
+    }
 
-    return { settled: (jobId) => unsettled.settled(jobId) }
+    return { settled: (jobId) => unsettled.settled(jobId), rerun: Deferred.await(rerun) }
   })

@@ -7,6 +7,7 @@ import type { JobRecord } from "../../services/store/Store.js"
 import * as Checks from "./Checks.js"
 import type { LiveJob } from "./LiveJob.js"
 import type { Hold } from "./Reservations.js"
+import { Queue } from "./scheduling/Queue.js"
 
 /** A job that is stored, has been accepted and has not ended. */
 export interface RunningJob {
@@ -34,12 +35,21 @@ export class RunningJobs {
   private readonly perPrincipal = new CountByKey()
   /** The runtime shuts down: nothing new is taken. */
   stopping = false
+  /** What is then said of a submit. */
+  readonly shuttingDown = new InternalError({
+    message: "the runtime is shutting down; submit again later",
+    details: { reason: "shutdown" }
+  })
   /** What running jobs get at a shutdown is over, also for those that only now begin. */
   graceOver = false
   /** What could not be stored by now is left to the next start: the store does not take it, and nobody waits for ever. */
   abandoned = false
+  /** Those that are accepted and have not begun. */
+  readonly queue: Queue
 
-  constructor(private readonly options: Options) {}
+  constructor(private readonly options: Options) {
+    this.queue = new Queue(options)
+  }
 
   get(jobId: string): RunningJob | undefined {
     return this.jobs.get(jobId)
@@ -61,7 +71,7 @@ export class RunningJobs {
   /** A stored job as it is now. */
   current(record: JobRecord): JobRecord {
     const running = this.jobs.get(record.jobId)
-    if (running === undefined) return record
+    if (running === undefined) return this.queue.get(record.jobId)?.record ?? record
     const { live, log } = running
     return {
       ...live.record,
@@ -83,22 +93,22 @@ export class RunningJobs {
       return Checks.atLimit("jobs_per_session", maxJobsPerSession)
     if (this.perPrincipal.get(principal) >= maxJobsPerPrincipal)
       return Checks.atLimit("jobs_per_principal", maxJobsPerPrincipal)
-    if (this.stopping) return shuttingDown
+    if (this.stopping) return this.shuttingDown
     this.admit(record, hold)
     return Effect.void
   }
   /** Counts a job that was admitted before, whatever the caps are now. */
-  admit({ parentJobId, principal, sessionId }: JobRecord, hold: Hold): void {
+  admit(record: JobRecord, hold: Hold): void {
+    const { parentJobId, principal, sessionId } = record
     const add = (by: 1 | -1) => {
       if (parentJobId === undefined) this.perSession.add(sessionId, by)
       this.perPrincipal.add(principal, by)
     }
     add(1)
-    hold.keepPlace(() => add(-1))
+    const leave = this.queue.places.take(record)
+    hold.keepPlace(() => {
+      add(-1)
+      leave()
+    })
   }
 }
-
-const shuttingDown = new InternalError({
-  message: "the runtime is shutting down; submit again later",
-  details: { reason: "shutdown" }
-})

@@ -24,6 +24,7 @@ import type { JobParts } from "./JobParts.js"
 import type { Ownership } from "./Ownership.js"
 import type { Recovery } from "./Recovery.js"
 import * as Reservations from "./Reservations.js"
+import * as StartAt from "./scheduling/StartAt.js"
 
 /** Decides submits, and answers them. */
 export interface Submitter {
@@ -113,6 +114,7 @@ const check = (
       return yield* new InvalidRequest({
         message: "this agent streams its result; negotiate the result_chunk feature"
       })
+    const startAt = yield* StartAt.read(request.schedule, payload.lease_constraints, now())
     if (origin !== undefined) yield* Forking.check(parts, origin, agent, lease)
     const run = yield* agent.prepare(payload.input)
     const record = Answers.newRecord(parts, session, request, `${agent.name}@${agent.version}`, {
@@ -129,6 +131,7 @@ const check = (
       record,
       run,
       agent,
+      startAt,
       input: payload.input,
       parentSpan: Tracing.submitter(record),
       ...begun

@@ -182,7 +182,8 @@ const submitted = (
   const request = { id, traceId, parentSpan }
   const adopt = extensions?.["x-vendor.effect-arcp.adopt"]
   const fork = extensions?.[Vendor.fork]
-  const submit = Effect.suspend(() => jobs.submit(session, { ...request, payload, adopt, fork }))
+  const schedule = extensions?.[Vendor.schedule]
+  const submit = Effect.suspend(() => jobs.submit(session, { ...request, payload, adopt, fork, schedule }))
   return proceedAfter(submits(decided(jobs, session, request, submit), bytes))
 }
 

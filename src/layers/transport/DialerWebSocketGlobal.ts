@@ -1,4 +1,5 @@
 /** Dials a runtime over the WebSocket that browsers (and Node from 22) bring along (§4). No Node built-ins. */
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -158,4 +159,4 @@ export const connect = (options: Options): Effect.Effect<Connection, TransportEr
 
 /** Connects over a new socket each time. */
 export const layer = (options: Options): Layer.Layer<Dialer> =>
-  Layer.succeed(Dialer, { connect: connect(options) })
+  Layer.succeedContext(Context.make(Dialer, { connect: connect(options) }))

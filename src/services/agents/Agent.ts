@@ -63,6 +63,7 @@ export interface Registered<R = never> {
   readonly requiresStreaming: boolean
   readonly awaitEmits: boolean
   readonly restart: Restart | undefined
+  readonly concurrency?: number | undefined
   /** Services that its handler needs, by tag: those that are not there are named when the registry is built. */
   readonly requires?: ReadonlyArray<ServiceTag> | undefined
   /** What clients may be told of it. */
@@ -92,6 +93,11 @@ interface AgentOptions<I, IE, O, OE, F, FE, Events> {
   readonly durable?: boolean | undefined
   /** `rerun`: its jobs are run again whole when their process has died, for handlers that may be repeated. */
   readonly restart?: "rerun" | undefined
+  /**
+   * Jobs of it, of whichever principal, that run at once. What is submitted beyond waits as `pending`, oldest first. What is
+   * delegated counts, and never waits: its parent has its place. Default: any number.
+   */
+  readonly concurrency?: number | undefined
   /** What the agent does, for people and models that choose among agents. */
   readonly description?: string | undefined
   /** Inputs to begin with, as they go over the wire; `arcp agents NAME` makes command lines of them. */
@@ -105,7 +111,7 @@ interface AgentOptions<I, IE, O, OE, F, FE, Events> {
   readonly events?: ReadonlyArray<Events> | undefined
 }
 
-/** Declares an agent. Throws when name or version break the grammar of §7.5. */
+/** Declares an agent. Throws when name or version break the grammar of §7.5, and on an option out of range. */
 export const make = <
   I = unknown,
   IE = I,
@@ -124,6 +130,9 @@ export const make = <
     throw new Error(
       `agent version ${JSON.stringify(options.version)}: use letters, digits, ".", "+", "_", "-"`
     )
+  const { concurrency } = options
+  if (concurrency !== undefined && !(Number.isSafeInteger(concurrency) && concurrency > 0))
+    throw new Error(`agent ${name}: concurrency is a number of jobs, 1 or more, and is ${concurrency}`)
   const input = options.input ?? (Schema.Unknown as unknown as Schema.Schema<I, IE>)
   const output = options.output ?? (Schema.Unknown as unknown as Schema.Schema<O, OE>)
   const error = options.error ?? (Schema.Never as unknown as Schema.Schema<F, FE>)
@@ -137,6 +146,7 @@ export const make = <
     requiresStreaming: options.requiresStreaming ?? false,
     awaitEmits: options.awaitEmits ?? false,
     restart: options.durable ? "steps" : options.restart,
+    concurrency: options.concurrency,
     description: options.description,
     examples: options.examples ?? [],
     input,
@@ -224,6 +234,7 @@ export const handle = <I, IE, O, OE, F, FE, R, Events extends AnyVendorEvent = A
     requiresStreaming: contract.requiresStreaming,
     awaitEmits: contract.awaitEmits,
     restart: contract.restart,
+    concurrency: contract.concurrency,
     requires: needs.requires,
     about: about(contract),
     prepare: (input) =>

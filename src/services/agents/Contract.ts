@@ -47,6 +47,8 @@ export interface Contract<
   readonly awaitEmits: boolean
   /** Its jobs survive the end of their process; without it they end in `INTERNAL_ERROR`. */
   readonly restart: Restart | undefined
+  /** Jobs of it that run at once; `undefined`: any number. */
+  readonly concurrency: number | undefined
   readonly input: Schema.Schema<Input, InputEncoded>
   readonly output: Schema.Schema<Output, OutputEncoded>
   readonly error: Schema.Schema<Failure, FailureEncoded>

@@ -6,6 +6,7 @@
 import type { PlatformError } from "@effect/platform/Error"
 import type { FileSystem } from "@effect/platform/FileSystem"
 import * as Context from "effect/Context"
+import * as Data from "effect/Data"
 import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
@@ -13,7 +14,6 @@ import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type { ArcpError } from "../../protocol/Errors.js"
 import type { Body, Event, Kind } from "../../protocol/Event.js"
-import { TaggedError } from "../../protocol/Failure.js"
 import type { Lease, LeaseConstraints } from "../../protocol/Lease.js"
 import type * as Message from "../../protocol/Message.js"
 import type { Contract, Outcome } from "../agents/Agent.js"
@@ -21,13 +21,13 @@ import type { AnyVendorEvent, Readable } from "../agents/VendorEvent.js"
 import type { TransportError } from "../transport/Transport.js"
 
 /** The runtime broke the protocol: a gap in the numbering, a result that is not what it says. */
-export class ProtocolViolation extends TaggedError("ProtocolViolation")<{ readonly message: string }> {
+export class ProtocolViolation extends Data.TaggedError("ProtocolViolation")<{ readonly message: string }> {
   readonly code = "PROTOCOL_VIOLATION"
   readonly retryable = false
 }
 
 /** The runtime did not answer a request in time. Whether it was done is not known. */
-export class RequestTimeout extends TaggedError("RequestTimeout")<{ readonly message: string }> {
+export class RequestTimeout extends Data.TaggedError("RequestTimeout")<{ readonly message: string }> {
   readonly code = "REQUEST_TIMEOUT"
   readonly retryable = true
 }
@@ -36,7 +36,7 @@ export class RequestTimeout extends TaggedError("RequestTimeout")<{ readonly mes
  * What gives the bearer token has failed, has given no text, or has not answered in time. It may be asked again unless
  * its failure says that it is not `retryable`.
  */
-export class TokenUnavailable extends TaggedError("TokenUnavailable")<{
+export class TokenUnavailable extends Data.TaggedError("TokenUnavailable")<{
   readonly message: string
   readonly retryable: boolean
   readonly cause?: unknown

@@ -46,6 +46,8 @@ export interface SubmitRequest extends SubmitHead {
    * own when its owner is gone (§5.2). Such a submit never starts a run.
    */
   readonly adopt?: unknown
+  /** `extensions["x-vendor.effect-arcp.schedule"]` as it came: when the job is to begin. */
+  readonly schedule?: unknown
   /**
    * `extensions["x-vendor.effect-arcp.fork"]` as it came, `{job_id, at?}`: the job begins with what that one's steps came
    * to before the step `at` (§12.1), and is like it in whatever the payload leaves out.

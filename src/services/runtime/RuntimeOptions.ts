@@ -2,7 +2,7 @@
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
-import { count, duration, positiveDuration, withDefault } from "./optionSchemas.js"
+import { count, countOrNone, duration, positiveDuration, withDefault } from "./optionSchemas.js"
 
 const MiB = 1024 * 1024
 
@@ -63,6 +63,17 @@ export const RuntimeOptionsSchema = Schema.Struct({
   maxSessionsPerPrincipal: withDefault(count, 100),
   maxJobsPerSession: withDefault(count, 100),
   maxJobsPerPrincipal: withDefault(count, 1_000),
+  /**
+   * Jobs that one principal has submitted and that run at once: what is above waits as `pending`, where `maxJobsPerPrincipal`
+   * refuses. 0: as many as that.
+   */
+  concurrencyPerPrincipal: withDefault(countOrNone, 0),
+  /** Jobs that wait as `pending`, for a place or for their time, of one principal and in all; more are refused. */
+  maxPendingJobsPerPrincipal: withDefault(count, 10_000),
+  maxPendingJobs: withDefault(count, 100_000),
+  /** Submits of one principal within a window; beyond them it is told when to come again. 0: any number. */
+  submitsPerPrincipal: withDefault(countOrNone, 0),
+  submitWindow: withDefault(positiveDuration, Duration.minutes(1)),
   /** Jobs above a delegated job, and delegated jobs of one job that run at once. */
   maxDelegationDepth: withDefault(count, 16),
   maxChildrenPerJob: withDefault(count, 100),

@@ -31,6 +31,9 @@ export const positiveDuration = duration.pipe(
 /** A whole number greater than zero. */
 export const count = Schema.Int.pipe(Schema.positive())
 
+/** The same, or 0 for none at all. */
+export const countOrNone = Schema.NonNegativeInt
+
 /** Makes an option that may be left out. */
 export const withDefault = <A, I>(schema: Schema.Schema<A, I>, value: NoInfer<A>) =>
   Schema.optionalWith(schema, { default: () => value })

@@ -8,6 +8,7 @@ import * as Data from "effect/Data"
 import type * as Effect from "effect/Effect"
 import type { Version } from "../../protocol/Codec.js"
 import { InternalError } from "../../protocol/Errors.js"
+import type { Body } from "../../protocol/Event.js"
 import type { Feature } from "../../protocol/Features.js"
 import type { Lease, LeaseConstraints } from "../../protocol/Lease.js"
 import type { EventType, JobStatus } from "../../protocol/Message.js"
@@ -103,6 +104,16 @@ export interface Survival {
   readonly waiting?: Waiting | undefined
 }
 
+/** What is stored of a job that is accepted and has not begun: it begins with that, also in another process. */
+export interface Queued extends Pick<Survival, "identity" | "features"> {
+  /** Epoch ms before which it does not begin. */
+  readonly startAt?: number | undefined
+  /** What is said of one that goes on from another, when it begins. */
+  readonly forked?: Body<"status"> | undefined
+  /** Why it does not begin although its time has come: its agent is not there. */
+  readonly parked?: string | undefined
+}
+
 /** A job as it survives a restart. Also a rejected submit, so that its answer can be repeated. */
 export interface JobRecord {
   readonly jobId: string
@@ -138,6 +149,8 @@ export interface JobRecord {
   /** A cancel that was, or is about to be, acknowledged: the job ends in `CANCELLED` whatever happens (§5.4). */
   readonly cancelRequested?: { readonly reason?: string | undefined; readonly at: number } | undefined
   readonly survival?: Survival | undefined
+  /** Only of a job that has not begun (`pending`). */
+  readonly queued?: Queued | undefined
   /** Ids of the inputs that a durable job waits for. */
   readonly waitingFor?: ReadonlyArray<string> | undefined
   /**

@@ -2,14 +2,13 @@
  * A connection: whole frames in order, nothing else. Every transport gives the same interface, and
  * everything above it behaves alike on all of them (§4).
  */
-
 import type * as Chunk from "effect/Chunk"
 import * as Context from "effect/Context"
+import * as Data from "effect/Data"
 import type * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
-import { TaggedError } from "../../protocol/Failure.js"
 
 /** What arrives: the text of a frame, or why a frame could not be one. */
 export type Inbound = string | Unreadable
@@ -25,7 +24,7 @@ export class Unreadable {
 }
 
 /** The connection ended. `code` is a WebSocket close code; other transports use the same numbers. */
-export class Closed extends TaggedError("Closed")<{
+export class Closed extends Data.TaggedError("Closed")<{
   readonly code: number
   readonly reason: string
   /** The peer sends no more, and still reads: what is sent until `close` reaches it. */
@@ -33,7 +32,7 @@ export class Closed extends TaggedError("Closed")<{
 }> {}
 
 /** The connection could not be made, or was not usable. */
-export class TransportError extends TaggedError("TransportError")<{
+export class TransportError extends Data.TaggedError("TransportError")<{
   readonly message: string
   readonly cause?: unknown
   /** Milliseconds for which the other end has asked not to be dialled again. */

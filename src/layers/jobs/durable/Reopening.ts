@@ -2,7 +2,7 @@
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type { ArcpError } from "../../../protocol/Errors.js"
+import type { ArcpError, InternalError } from "../../../protocol/Errors.js"
 import type { JobLog } from "../../../services/log/EventLog.js"
 import type { Errand } from "../../../services/runtime/Pending.js"
 import type { Candidate } from "../Candidate.js"
@@ -19,6 +19,15 @@ export interface Reopened {
   readonly job: JobLog
   /** Its handler runs now, and so it needs its credentials. */
   readonly runs: boolean
+  /** Of one that has waited, and begins for the first time. */
+  readonly first?:
+    | {
+        /** Called in the step in which it comes to run; gives whether it does. */
+        readonly enter: () => boolean
+        /** Stores that it runs: it does from there on. */
+        readonly stored: Effect.Effect<void, InternalError>
+      }
+    | undefined
 }
 
 /** Runs a job again that was open when its process ended: it is counted, has its fiber, and takes its parent's place for it. */
@@ -27,8 +36,9 @@ export type Reopen = (reopened: Reopened) => Effect.Effect<void>
 /** Returns what runs jobs again. */
 export const make = (parts: JobParts): Reopen => {
   const open = Opening.make(parts)
-  return ({ candidate, job, runs }) =>
+  return ({ candidate, first, job, runs }) =>
     Effect.suspend(() => {
+      if (first?.enter() === false) return Effect.void
       const { journal, parent, record, session } = candidate
       const hold = new Hold()
       const live = new LiveJob(record, session, parent?.live)
@@ -50,14 +60,18 @@ export const make = (parts: JobParts): Reopen => {
       return Effect.zipWith(Surroundings.of(record), Opening.spanOf(candidate), (surroundings, span) => {
         live.span = span
         const again = function* (): Errand<Exit.Exit<unknown, ArcpError>> {
-          const minted = runs
-            ? yield* Effect.exit(Opening.mint(parts, candidate, record, hold, job.remaining))
-            : Exit.succeed([])
+          const minting = runs
+            ? Opening.mint(parts, candidate, record, hold, job.remaining)
+            : Effect.succeed([])
+          const minted = yield* Effect.exit(Effect.zipRight(first?.stored ?? Effect.void, minting))
           const [run, shown] = Exit.isSuccess(minted)
             ? [candidate.run, minted.value]
             : [Effect.failCause(minted.cause), []]
           const begun = { candidate: { ...candidate, run }, hold, live }
-          return yield* Opening.run(parts, open, begun, span, surroundings, job, { minted: shown })
+          return yield* Opening.run(parts, open, begun, span, surroundings, job, {
+            minted: shown,
+            isFirst: first !== undefined
+          })
         }
         Opening.supervise(parts, candidate, hold, span, surroundings, again())
       })

@@ -30,9 +30,10 @@ import * as Survivals from "./Survival.js"
 export type Survivor = JobRecord & { readonly survival: Survival }
 
 /** The owner of a job as far as it is stored: nothing can be sent to it. */
-const absentOwner = (
+export const absentOwner = (
   { log, store }: JobParts,
-  { principal, sessionId, survival: { features, identity } }: Survivor
+  { principal, sessionId }: JobRecord,
+  { features, identity }: Pick<Survival, "features" | "identity">
 ): Effect.Effect<JobSession, InternalError> =>
   Effect.gen(function* () {
     const session = yield* Faults.storage(store.session(sessionId))
@@ -96,7 +97,8 @@ const begin = (
     return yield* agent.prepare(JSON.parse(input))
   })
 
-const resolve = (
+/** Returns the agent of a stored job. */
+export const resolve = (
   registry: JobParts["registry"],
   agent: string
 ): Effect.Effect<Registered, AgentNotAvailable | AgentVersionNotAvailable> =>
@@ -116,7 +118,7 @@ export const rerun = (
     const { log, options, owners, registry, running, store, turn } = parts
     const parent = record.parentJobId === undefined ? undefined : running.get(record.parentJobId)
     const job = yield* log.reopenJob(record, { parent: parent?.log })
-    const session = owners.session(record.sessionId) ?? (yield* absentOwner(parts, record))
+    const session = owners.session(record.sessionId) ?? (yield* absentOwner(parts, record, record.survival))
     const journal = yield* Faults.storage(Journal.load(record.jobId, store, turn, options))
     const found = yield* Effect.either(resolve(registry, record.agent))
     const run = Either.match(found, {

@@ -2,6 +2,7 @@
 import * as Duration from "effect/Duration"
 import { InternalError } from "../../../protocol/Errors.js"
 import type { Restart } from "../../../services/agents/Contract.js"
+import type { Identity } from "../../../services/auth/Auth.js"
 import type { JobSession } from "../../../services/jobs/Jobs.js"
 import type { Options } from "../../../services/runtime/RuntimeOptions.js"
 import type { JobRecord, Survival } from "../../../services/store/Store.js"
@@ -10,7 +11,7 @@ import type { JobParts } from "../JobParts.js"
 /** Returns what is stored with a job of an agent whose jobs survive; nothing of any other. */
 export const begun = (
   restart: Restart | undefined,
-  { features, identity }: Pick<JobSession, "features" | "identity">,
+  { features, identity }: Pick<JobSession, "features"> & { readonly identity: Partial<Identity> },
   now: number,
   maxRuntimeSec?: number
 ): Survival | undefined => {
