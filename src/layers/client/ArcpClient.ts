@@ -214,7 +214,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       return session.flush.pipe(
         Effect.zipRight(session.save),
         Effect.flatMap(() => {
-          session.finish(new TransportError({ message: "closed by this client" }), null)
+          session.finish(new TransportError({ message: "closed here" }), null)
           return Fiber.interrupt(running)
         }),
         Effect.asVoid

@@ -8,7 +8,7 @@ import { ProtocolViolation } from "../../services/client/ArcpClient.js"
 export type ChunkBody = Body<"result_chunk">
 
 const violation = (message: string) => Exit.fail(new ProtocolViolation({ message }))
-const incomplete = () => violation("chunks are missing or out of order")
+const incomplete = () => violation("chunks are out of order")
 const utf8 = new TextEncoder()
 
 const fromBase64 = (text: string): Uint8Array | undefined => {
@@ -29,7 +29,7 @@ export class Chunks {
   #next = 0
   #whole = false
   #size = 0
-  encoding: ChunkBody["encoding"] | undefined
+  declare encoding: ChunkBody["encoding"] | undefined
 
   /** The bytes of the chunk that follows. */
   decode(chunk: ChunkBody): Exit.Exit<Uint8Array, ProtocolViolation> {

@@ -69,18 +69,21 @@ const tooBig = (why: string) =>
 
 /** A session as the client has it: what it has asked for, and the jobs whose frames it takes, over every connection. */
 export class ClientSession implements Host {
+  // `declare`: what has no value at first takes no place in a browser's bundle.
+  declare readonly dialer: Dialer["Type"]
+  declare readonly options: SessionOptions
   readonly status = new Cell<Status>({ _tag: "Connecting" })
   readonly handles = new Handles()
-  readonly requests: Requests
-  readonly numbers: Numbering
-  readonly line: Line
-  sessionId: string | undefined
+  declare readonly requests: Requests
+  declare readonly numbers: Numbering
+  declare readonly line: Line
+  declare sessionId: string | undefined
   /** The resume token; secret. */
-  token: string | undefined
+  declare token: string | undefined
   /** A bearer token that was asked for before the hello that it is for; secret. */
-  fresh: string | undefined
+  declare fresh: string | undefined
   /** The bearer token was refused, since the last welcome. */
-  refused = false
+  declare refused: boolean | undefined
   features: ReadonlyArray<string> = []
   agents: ReadonlyArray<Message.AgentEntry> = []
   /** Bytes of the largest frame that the runtime takes. */
@@ -88,33 +91,32 @@ export class ClientSession implements Host {
   /** Milliseconds. */
   resumeWindow = 0
   /** Seconds, as the runtime asked for; `undefined`: no heartbeats. */
-  heartbeatSec: number | undefined
+  declare heartbeatSec: number | undefined
   /** Set when the session is over for good. */
-  over: ClientError | undefined
+  declare over: ClientError | undefined
   /** Set when somebody else has resumed this session: it is not ours to come back to. Where it is kept, another one is. */
-  superseded = false
+  declare superseded: boolean | undefined
   /** Hellos that went out on connections that ended without an answer; one may arrive after that of the next connection. */
   unanswered = 0
   /** Lanes that hold as much as they may. */
   readonly crowded = new Set<AnyLane>()
   /** The connection there is now. */
-  connection: Connection | undefined
+  declare connection: Connection | undefined
   /** Ends the connection, to read again from further back. */
-  cut: (() => void) | undefined
+  declare cut: (() => void) | undefined
   /** Set when something has come, or was read, since that was looked at; then `wake` is called. */
-  stirred = false
+  declare stirred: boolean | undefined
   wake: () => void = () => {}
-  /** The connection has brought something: whatever ends it is no reason to wait longer for the next. */
-  delivered = false
+  /** The connection has brought something that somebody waited for: its end is no reason to wait longer for the next. */
+  declare delivered: boolean | undefined
   /** Jobs under way that have no handle here: an error of theirs refuses nothing. Of the runtimes that say not what. */
   readonly strangers = new Set<unknown>()
   /** Jobs of a session that is gone, to be found again in the next. */
-  orphans: { readonly jobs: Handles["jobs"]; readonly error: ResumeWindowExpired } | undefined
+  declare orphans: { readonly jobs: Handles["jobs"]; readonly error: ResumeWindowExpired } | undefined
 
-  constructor(
-    readonly dialer: Dialer["Type"],
-    readonly options: SessionOptions
-  ) {
+  constructor(dialer: Dialer["Type"], options: SessionOptions) {
+    this.dialer = dialer
+    this.options = options
     this.line = new Line(options.elapsed)
     this.requests = new Requests(options.elapsed, options.requestTimeout)
     this.sessionId = options.resume?.sessionId
@@ -135,7 +137,7 @@ export class ClientSession implements Host {
     return !this.features.includes(Vendor.requests)
   }
   /** A job has no handle here, and goes on until `ended`. */
-  stranger(jobId: string, ended: boolean): void {
+  stranger(jobId: string, ended: boolean | undefined): void {
     if (ended) this.strangers.delete(jobId)
     else remember(this.strangers, jobId)
   }
@@ -150,8 +152,8 @@ export class ClientSession implements Host {
     this.wake()
   }
   starved(): void {
-    // The runtime would go with the connection, and what was skipped with it.
-    if (this.dialer.ephemeral === true) this.handles.evicted(this.numbers.last)
+    // The runtime would go with the connection, and what was skipped with it; or nothing can be asked for again.
+    if (this.dialer.ephemeral === true || this.token === undefined) this.handles.evicted()
     else this.cut?.()
   }
 
@@ -167,7 +169,7 @@ export class ClientSession implements Host {
   #put(key: unknown, pending: Pending): void {
     const frame = pending.frame(this.sessionId ?? "")
     if (exceeds(frame, this.frameBytes))
-      this.requests.reject(key, tooBig(`more than ${this.frameBytes} bytes`))
+      this.requests.reject(key, tooBig(`larger than ${this.frameBytes} bytes`))
     else this.line.push(frame)
   }
 
@@ -230,6 +232,7 @@ export class ClientSession implements Host {
         failed: (error) => resume(Effect.fail(error)),
         answered: (message) => {
           if (!isAnswer(message)) return
+          this.delivered = true
           more.onAnswer?.(message)
           resume(Effect.succeed(message))
         }

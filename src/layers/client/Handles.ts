@@ -60,6 +60,10 @@ export class Handles {
       this.#of(jobId).filter((other) => other !== inbox)
     )
   }
+  /** Is there a handle on the job that has come to nothing as new as its event `seq`? */
+  awaits(jobId: string | undefined, seq: number): boolean {
+    return (this.#live.get(jobId as string) ?? []).some(({ newest }) => newest < seq)
+  }
   /** `claiming`: a request is under way whose answer may claim the job. */
   deliver(jobId: string, frame: JobFrame, bytes: number, claiming: boolean): void {
     const inboxes = this.#live.get(jobId)
@@ -103,9 +107,9 @@ export class Handles {
   rewound(from: number): void {
     for (const inboxes of this.#live.values()) for (const inbox of inboxes) inbox.rewound(from)
   }
-  /** Readers that wait for what is not retained any more go on after `last`. */
-  evicted(last: number): void {
-    for (const inboxes of this.#live.values()) for (const inbox of inboxes) inbox.evicted(last)
+  /** Readers that wait for what is not retained any more go on without it. */
+  evicted(): void {
+    for (const inboxes of this.#live.values()) for (const inbox of inboxes) inbox.evicted()
   }
 
   /** The newest event, at most `last`, up to which the application has taken everything. */

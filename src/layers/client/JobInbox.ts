@@ -55,7 +55,7 @@ const readAsChunks = new InvalidRequest({
 
 /** Takes the frames of one job, and gives its events, its output and its end to those who read them. */
 export class JobInbox {
-  readonly events: Lane<JobEvent, unknown>
+  declare readonly events: Lane<JobEvent, unknown>
   readonly #chunkLane: Lane<ChunkBody, Message.JobResult>
   readonly progress = new Cell<Body<"progress"> | undefined>(undefined)
   readonly budget = new Cell<ReadonlyMap<string, number>>(new Map())
@@ -67,15 +67,15 @@ export class JobInbox {
   readonly #end = Deferred.unsafeMake<Message.JobResult, ClientError>(FiberId.none)
   /** The `chunk_seq` after the last one that was taken in. */
   #nextChunk = 0
-  #awaited = false
+  #awaited: boolean | undefined
   /** The chunks are put together for `result`. */
-  #collecting = false
+  #collecting: boolean | undefined
   /** The newest event that was looked at for what is interesting as it is now. */
   newest = 0
   /** The job's end was seen here. */
-  ended = false
+  declare ended: boolean | undefined
   /** The handle is no longer used. */
-  released = false
+  declare released: boolean | undefined
 
   /** Begins after `events`; of a job continued from another process, what came before `from` is fetched again. */
   readonly #host: Host
@@ -150,11 +150,11 @@ export class JobInbox {
   rewound(from: number): void {
     for (const lane of this.#lanes) if (lane.reading) lane.rewound(from)
   }
-  /** What a reader waits for is no longer retained: it goes on after `seq`. */
-  evicted(seq: number): void {
+  /** What a reader waits for is no longer retained: it goes on after the newest event that has come. */
+  evicted(): void {
     if (this.events.overflowed && this.events.reading) {
-      this.events.skipTo(seq, this.#gap(this.events.position, "evicted", false, unread))
-      if (this.ended) this.events.finish(seq + 1, Exit.void)
+      this.events.skipTo(this.newest, this.#gap(this.events.position, "evicted", false, unread))
+      if (this.ended) this.events.finish(undefined, Exit.void)
     }
     if (this.#chunkLane.overflowed && this.#chunkLane.reading)
       this.#chunkLane.fail(
@@ -178,9 +178,9 @@ export class JobInbox {
     this.#chunkLane.rebase(after, undefined)
     this.newest = after
   }
-  #rebased = false
+  #rebased: boolean | undefined
 
-  get #inUse(): boolean {
+  get #inUse(): boolean | undefined {
     return this.#awaited || this.events.opened || this.#chunkLane.opened
   }
   /**
@@ -200,7 +200,7 @@ export class JobInbox {
     }
   }
   /** The application has what it wanted: the job's end, and what it has opened read up to there. */
-  get readWhole(): boolean {
+  get readWhole(): boolean | undefined {
     return this.complete && this.#inUse && this.unacknowledged === Infinity
   }
   /** Will hold nothing back any more. */

@@ -44,13 +44,13 @@ const busy = new InvalidRequest({ message: "this stream is being read" })
 /** `A` are its items, `End` is what the job's end says. */
 export class Lane<in out A, in out End> {
   /** The newest event of the job that this lane has taken in or passed over. */
-  position: number
+  declare position: number
   /** Set when the lane overflowed: frames are skipped until the session resumes from `position`. */
-  overflowed = false
+  declare overflowed: boolean | undefined
   /** Somebody reads it. */
-  reading = false
+  declare reading: boolean | undefined
   /** Somebody has ever read it. */
-  opened = false
+  declare opened: boolean | undefined
   #held: Array<HeldItem<A>> = []
   #head = 0
   #bytes = 0

@@ -10,7 +10,7 @@ export class Line {
   #out: Array<string> = []
   #ring: (() => void) | undefined
   /** When this connection was last used; the reader says when it takes frames, and when it waits. */
-  pulse: Pulse
+  declare pulse: Pulse
 
   /** `now` is in milliseconds and only goes forward. */
   readonly #now: () => number

@@ -12,13 +12,15 @@ export type Continuity = "next" | "again" | "gap" | "lost"
 /** Checks that events come in order and once, and knows which to acknowledge. */
 export class Numbering {
   /** The newest event received, over all connections. */
-  last: number
+  declare last: number
   /** The newest event acknowledged. */
-  acked: number
+  declare acked: number
   /** The event after which the connection was asked to begin. */
   from = 0
   /** The event that comes next on the connection. */
   expected = 1
+  /** The runtime counts the events of each job by themselves: their order is known to their handles only. */
+  declare perJob: boolean | undefined
   /** Where a gap was seen; a second one at the same place is the runtime's. */
   #gapAt: number | undefined
 
@@ -34,7 +36,7 @@ export class Numbering {
 
   /** Takes the next event, if it is that. One without a number is where it came. */
   take(seq: number | undefined): Continuity {
-    if (seq === undefined) return "next"
+    if (seq === undefined || this.perJob) return "next"
     if (seq < this.expected) return "again"
     if (seq > this.expected) {
       const place = this.#gapAt === this.expected ? "lost" : "gap"
@@ -49,5 +51,6 @@ export class Numbering {
   /** Another session begins. */
   reset(): void {
     this.last = this.acked = 0
+    this.perJob = false
   }
 }

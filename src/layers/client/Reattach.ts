@@ -100,7 +100,7 @@ export const reattach = (
         }
       )
       // The key makes the job this session's own again, so that it can be cancelled from here.
-      if (keyed !== undefined && own?.inbox.ended === false)
+      if (keyed !== undefined && own?.inbox.ended !== true)
         yield* Effect.ignore(keyed.send({ repeatable: false }))
     } else if (keyed !== undefined) {
       yield* keyed.send({

@@ -84,7 +84,7 @@ export const keepConnected = (session: ClientSession, ready: Effect.Effect<unkno
       if (!connected || !error.retryable || (tooLate && error._tag === "TokenUnavailable"))
         return session.finish(error)
       if (session.sessionId !== undefined && (session.token === undefined || tooLate))
-        session.forget(new ResumeWindowExpired({ message: "the resume window has passed" }))
+        session.forget(new ResumeWindowExpired({ message: "it cannot be resumed" }))
       session.status.set({
         _tag: "Reconnecting",
         lastEventSeq: session.numbers.last,
@@ -109,7 +109,7 @@ const goesOn = (session: ClientSession, error: ClientError, connected: boolean):
     return false
   if (!superseded && session.numbers.from < session.numbers.last) {
     // Perhaps only what was left unread is gone, and not the session.
-    session.handles.evicted(session.numbers.last)
+    session.handles.evicted()
     return true
   }
   const another = connected || options.resume?.mayBeGone === true

@@ -100,7 +100,6 @@ const handle = (session: ClientSession, frame: unknown): Problem => {
     case "job.error":
       return event(session, message, text.length)
     default:
-      session.delivered = true
       session.requests.answer(askedFor(session, message), message)
       return undefined
   }
@@ -187,16 +186,22 @@ const event = (session: ClientSession, message: Happening, bytes: number): Probl
       : seq === undefined && message.type === "job.error" && message.request_id !== undefined
   )
     return undefined
-  const place = numbers.take(seq)
-  if (place === "again") return undefined
+  let place = numbers.take(seq)
+  if (place === "again") {
+    if (!handles.awaits(jobId, seq as number)) return undefined
+    // The number is another job's too: this runtime counts those of each by themselves, and a resume would be of none.
+    numbers.perJob = true
+    session.token = undefined
+    place = "next"
+  }
   if (place === "next") {
-    session.delivered = true
     session.read()
     if (jobId === undefined)
       // It may be the end of any of several.
       return refused || handles.jobs.length === 0
         ? undefined
         : new ProtocolViolation({ message: `${message.type} without job_id` })
+    session.delivered ||= handles.has(jobId)
     // Of a job that the runtime does not know there is nothing more to come.
     if (!refused || (message.type === "job.error" && message.payload.code === notFound))
       handles.deliver(jobId, message, bytes, session.requests.claiming)

@@ -17,36 +17,54 @@ const again = 2_000
 export const isAsked = (token: TokenSource | undefined): boolean =>
   typeof token === "function" || Effect.isEffect(token)
 
+/**
+ * Why there is no token. What cannot be read of it says nothing, also not that it will be another the next time. Looked at
+ * before Effect does, whose fibers do not survive a proxy that throws what it is itself.
+ */
+const unavailable = (why: unknown): TokenUnavailable => {
+  try {
+    const { message = why, retryable } = Object(why) as {
+      readonly message?: unknown
+      readonly retryable?: unknown
+    }
+    return new TokenUnavailable({
+      message: `there is no token: ${message}`,
+      retryable: retryable !== false,
+      cause: why
+    })
+  } catch {
+    return new TokenUnavailable({ message: "there is no token: throw an Error", retryable: false })
+  }
+}
+
 /** Whatever an effect or a function gives in the end. Functions may throw, and effects fail with anything. */
 const given = (answer: unknown): Effect.Effect<unknown, unknown> =>
-  Effect.isEffect(answer)
-    ? Effect.flatMap(answer as Effect.Effect<unknown, unknown>, given)
-    : typeof answer === "function"
-      ? // `Effect.tryPromise` and `Cause.squash` would be 170 bytes more in a browser.
-        Effect.async<unknown, unknown>((resume) => {
-          Promise.resolve()
-            .then(answer as () => unknown)
-            .then(
-              (value) => resume(given(value)),
-              (error) => resume(Effect.fail(error))
-            )
-        })
-      : Effect.sync(() => (Redacted.isRedacted(answer) ? Redacted.value(answer) : answer))
+  Effect.suspend(() => {
+    try {
+      if (Effect.isEffect(answer)) return Effect.flatMap(answer as Effect.Effect<unknown, unknown>, given)
+      if (typeof answer !== "function")
+        return Effect.succeed(Redacted.isRedacted(answer) ? Redacted.value(answer) : answer)
+    } catch (error) {
+      return unavailable(error)
+    }
+    // `Effect.tryPromise` and `Cause.squash` would be 170 bytes more in a browser.
+    return Effect.async<unknown, unknown>((resume) => {
+      Promise.resolve()
+        .then(answer as () => unknown)
+        .then(
+          (value) => resume(given(value)),
+          (error) => resume(unavailable(error))
+        )
+    })
+  })
 
-const unavailable = (cause: Cause.Cause<unknown>): TokenUnavailable => {
-  const { defect = cause, error: failure = defect } = cause as {
+/** What an effect has failed with, or died of. */
+const failed = (cause: Cause.Cause<unknown>): TokenUnavailable => {
+  const { defect = cause, error = defect } = cause as {
     readonly defect?: unknown
     readonly error?: unknown
   }
-  const { message = failure, retryable } = Object(failure) as {
-    readonly message?: unknown
-    readonly retryable?: unknown
-  }
-  return new TokenUnavailable({
-    message: `there is no token: ${message}`,
-    retryable: retryable !== false,
-    cause: failure
-  })
+  return error instanceof TokenUnavailable ? error : unavailable(error)
 }
 
 /** Returns the token for a hello, of whatever kind its source is; none without a source. */
@@ -61,7 +79,7 @@ export const ask = ({
         : Effect.fail({ message: "it is not a text", retryable: false })
     ),
     Effect.zipRight(Effect.sleep(requestTimeout), Effect.fail(`no answer in ${requestTimeout / 1000} s`))
-  ).pipe(Effect.catchAllCause(unavailable))
+  ).pipe(Effect.catchAllCause(failed))
 
 /** When a token ends, in epoch milliseconds, where it says so, as a JWT does. */
 const endOf = (token: string | undefined): number => {

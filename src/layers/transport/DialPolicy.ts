@@ -27,7 +27,7 @@ export const refusal = ({ allowInsecure, url }: DialOptions): TransportError | u
   const parsed = URL.canParse(url) ? new URL(url) : undefined
   if (parsed === undefined || !/^wss?:$/.test(parsed.protocol))
     return new TransportError({
-      message: `${label(url)} is no WebSocket URL: use ws://HOST:PORT/PATH or wss://…`
+      message: `${label(url)} is no WebSocket URL: use ws:// or wss://`
     })
   if (parsed.protocol === "ws:" && !isLoopback(parsed.hostname) && allowInsecure !== true)
     return new TransportError({

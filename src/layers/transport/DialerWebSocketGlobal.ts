@@ -69,7 +69,7 @@ export const fromOpen = (ws: Open, options: Options): Connection => {
     if (typeof data !== "string") return inbox.offer(new Unreadable({ reason: "binary frame" }), 0)
     if (exceeds(data, maxFrameBytes)) return close(tooBig(maxFrameBytes))
     if (inbox.held + data.length > maxHeldBytes)
-      close(new Closed({ code: closeCode.tryLater, reason: "frames come faster than they are taken" }))
+      close(new Closed({ code: closeCode.tryLater, reason: "frames are not taken" }))
     else inbox.offer(data, data.length)
   })
   ws.addEventListener("close", ({ code, reason }) => inbox.end(new Closed({ code, reason })))
@@ -120,11 +120,7 @@ const start = (options: Options): Effect.Effect<WebSocket, TransportError> =>
     try {
       return Effect.succeed(new Socket(options.url))
     } catch (cause) {
-      return failed(
-        options,
-        Socket ? cause : "no WebSocket here: use DialerWebSocket of effect-arcp/node",
-        cause
-      )
+      return failed(options, Socket ? cause : "no WebSocket here: use effect-arcp/node", cause)
     }
   })
 

@@ -188,8 +188,10 @@ export interface JobHandle<
    */
   readonly chunks: Stream.Stream<Uint8Array, ClientError>
   /**
-   * Writes the result to a file, in constant memory whatever its size: beside it as `PATH.partial` first, moved
-   * there when it is whole. In place of `result`, like `chunks`.
+   * Writes the result to a file, in constant memory whatever its size: beside it under a name that nobody can know, moved
+   * there when it is whole. In place of `result`, like `chunks`. A file that is there is replaced, and so is a link to one:
+   * the link, and not what it leads to. Before the transfer it fails with `InvalidRequest` when a folder, a device or the
+   * like is there, and with the platform's error when the file cannot be made.
    */
   readonly resultAsFile: (path: string) => Effect.Effect<ResultFile, ClientError | PlatformError, FileSystem>
   /** Asks for cancellation (§7.4); returns when it is acknowledged. `result` then fails with `Cancelled`. */

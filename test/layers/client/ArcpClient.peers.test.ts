@@ -239,6 +239,96 @@ describe("with a runtime of 1.0", () => {
   )
 })
 
+describe("with a runtime that numbers the events of each job by themselves", () => {
+  const two = (features?: ReadonlyArray<string>) =>
+    Effect.gen(function* () {
+      const { open, submitted, ...runtime } = yield* scripted
+      const { client, server } = yield* open(reference(features), { reconnect: Schedule.recurs(20) })
+      const a = yield* Effect.fork(client.submit("x", 1))
+      yield* server.accept("job_a")
+      const b = yield* Effect.fork(client.submit("x", 2))
+      yield* server.accept("job_b")
+      return { ...runtime, client, server, jobs: [yield* Fiber.join(a), yield* Fiber.join(b)] as const }
+    })
+  const numbers = (job: ArcpClient.JobHandle) =>
+    Effect.map(collect(job.events), (events) => events.map(({ eventSeq }) => eventSeq))
+
+  it.scoped("later jobs lose nothing, whatever comes twice", () =>
+    Effect.gen(function* () {
+      const { client, jobs, server } = yield* two()
+      yield* server.send(running(1, "job_a"), running(2, "job_a"), running(3, "job_a"))
+      yield* server.send(running(1, "job_b"), running(2, "job_b"), running(2, "job_b"), running(4, "job_a"))
+      yield* server.send(result(3, "job_b", "B"), result(5, "job_a", "A"))
+      assert.deepStrictEqual([yield* jobs[0].result, yield* jobs[1].result], ["A", "B"])
+      assert.deepStrictEqual(
+        [yield* numbers(jobs[0]), yield* numbers(jobs[1])],
+        [
+          [1, 2, 3, 4],
+          [1, 2]
+        ]
+      )
+      const third = yield* Effect.fork(client.submit("x", 3))
+      yield* server.accept("job_c")
+      yield* server.send(result(1, "job_c", "C"))
+      assert.strictEqual(yield* (yield* Fiber.join(third)).result, "C")
+    })
+  )
+
+  it.scoped("after a drop the jobs are followed from another session, which their streams say", () =>
+    Effect.gen(function* () {
+      const { greeted, jobs, server } = yield* two()
+      yield* server.send(running(1, "job_a"), running(1, "job_b"), running(2, "job_b"))
+      yield* server.drop
+      const { hello, server: other } = yield* greeted
+      assert.isUndefined(hello.payload["resume"])
+      yield* other.send(reference())
+      for (const _ of jobs) {
+        const { id, job_id: jobId, payload } = yield* other.expect("job.subscribe")
+        yield* other.send(ScriptedRuntime.subscribed(id, 0, String(payload["job_id"] ?? jobId)))
+      }
+      yield* other.send(result(1, "job_a", "A"), result(2, "job_b", "B"))
+      assert.deepStrictEqual([yield* jobs[0].result, yield* jobs[1].result], ["A", "B"])
+      const kinds = Effect.map(collect(jobs[1].events), (events) => events.map(({ kind }) => kind))
+      assert.include(yield* kinds, "gap")
+    })
+  )
+
+  it.scoped("and where they cannot be followed, they fail by name", () =>
+    Effect.gen(function* () {
+      const { jobs, server, welcomed } = yield* two([])
+      yield* server.send(running(1, "job_a"), running(1, "job_b"))
+      yield* server.drop
+      yield* welcomed(reference([]))
+      for (const job of jobs) assert.strictEqual(yield* failure(job.result), "RESUME_WINDOW_EXPIRED")
+    })
+  )
+
+  it.scoped("what a reader has left unread is not asked for by a number that means something else", () =>
+    Effect.gen(function* () {
+      const { open, dialled } = yield* scripted
+      const { client, server } = yield* open(reference(), {
+        reconnect: Schedule.recurs(20),
+        held: { events: 2 }
+      })
+      const a = yield* Effect.fork(client.submit("x", 1))
+      yield* server.accept("job_a")
+      const b = yield* Effect.fork(client.submit("x", 2))
+      yield* server.accept("job_b")
+      const [, job] = [yield* Fiber.join(a), yield* Fiber.join(b)]
+      yield* server.send(running(1, "job_a"))
+      for (let seq = 1; seq <= 5; seq++) yield* server.send(running(seq, "job_b"))
+      yield* server.send(result(6, "job_b", "B"))
+      assert.strictEqual(yield* job.result, "B")
+      const events = yield* collect(job.events)
+      assert.deepStrictEqual(
+        events.map(({ kind }) => kind),
+        ["status", "status", "gap"]
+      )
+      assert.strictEqual(yield* dialled, 1)
+    })
+  )
+})
+
 describe("frames have a bound", () => {
   const limits = (frame_bytes: number) =>
     ScriptedRuntime.welcome([], {

@@ -378,6 +378,51 @@ describe("ArcpClient with a scripted runtime", () => {
     })
   )
 
+  it.scoped.each([
+    ["an event of a job that no handle has", (seq: number) => ScriptedRuntime.event(seq, {}, "log", "job_9")],
+    ["an answer that nobody waits for", () => ScriptedRuntime.accepted("no request", { jobId: "job_9" })],
+    ["an event of a job whose handle was let go of", (seq: number) => ScriptedRuntime.event(seq)]
+  ] as const)("and so is one that sends %s and closes", ([, frame]) =>
+    Effect.gen(function* () {
+      const { dialled, greeted, openPatient, submitted } = yield* scripted
+      const { client, server } = yield* openPatient
+      yield* Effect.scoped(submitted(client, server))
+      let seq = 0
+      yield* server.connection.close(1013, "full")
+      yield* Effect.forkScoped(
+        Effect.forever(
+          Effect.flatMap(greeted, ({ server }) =>
+            Effect.zipRight(server.send(welcome(), frame(++seq)), server.connection.close(1013, "full"))
+          )
+        )
+      )
+      for (let i = 0; i < 1000; i++) yield* TestClock.adjust("10 millis")
+      assert.isAtMost(yield* dialled, 9)
+    })
+  )
+
+  it.scoped("what a handle takes is progress: the next connection is made at once", () =>
+    Effect.gen(function* () {
+      const { dialled, greeted, openPatient, submitted } = yield* scripted
+      const { client, server } = yield* openPatient
+      yield* submitted(client, server)
+      let seq = 0
+      yield* server.connection.close(1013, "full")
+      yield* Effect.forkScoped(
+        Effect.forever(
+          Effect.flatMap(greeted, ({ server }) =>
+            Effect.zipRight(
+              server.send(welcome(), ScriptedRuntime.event(++seq)),
+              server.connection.close(1013, "full")
+            )
+          )
+        )
+      )
+      for (let i = 0; i < 200; i++) yield* TestClock.adjust("10 millis")
+      assert.isAtLeast(yield* dialled, 10)
+    })
+  )
+
   /** A wall clock that can be set, over time that only goes forward. */
   const jumping = Effect.map(Effect.clock, (clock) => {
     let offset = 0

@@ -1,4 +1,6 @@
 /** A client process that ends and another one that goes on; a result in a file; what is only interesting as it is now. */
+import { execFileSync } from "node:child_process"
+import { createServer, type Server } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import * as FileSystem from "@effect/platform/FileSystem"
@@ -201,6 +203,49 @@ describe("a handle", () => {
         "victim"
       ])
     }).pipe(Effect.provide([runtime(agentsForClients), NodeFileSystem.layer]))
+  )
+})
+
+describe("the file of a result", () => {
+  it.scoped(
+    "replaces a file or a link to one, and nothing else; what stands in the way is said before the transfer",
+    () =>
+      Effect.gen(function* () {
+        const files = yield* FileSystem.FileSystem
+        const folder = yield* files.makeTempDirectoryScoped({ directory: tmpdir() })
+        const at = (name: string) => join(folder, name)
+        const { client } = yield* start()
+        const job = yield* client.submit("stream", { encoding: "utf8", parts: ["ab", "c"] })
+        execFileSync("mkfifo", [at("pipe")])
+        yield* Effect.acquireRelease(
+          Effect.async<Server>((resume) => {
+            const server = createServer().listen(at("socket"), () => resume(Effect.succeed(server)))
+          }),
+          (server) => Effect.sync(() => server.close())
+        )
+        yield* files.makeDirectory(at("folder"))
+        for (const name of ["pipe", "folder"]) yield* files.symlink(at(name), at(`link to a ${name}`))
+        const there = (yield* files.readDirectory(folder)).sort()
+        for (const [name, type] of [
+          ["pipe", "FIFO"],
+          ["link to a pipe", "FIFO"],
+          ["socket", "Socket"],
+          ["folder", "Directory"],
+          ["link to a folder", "Directory"]
+        ] as const) {
+          const error = yield* Effect.flip(job.resultAsFile(at(name)))
+          assert.deepInclude(error, { _tag: "InvalidRequest", message: `${at(name)} is a ${type}` })
+        }
+        const missing = yield* Effect.flip(job.resultAsFile(at("no folder/result")))
+        assert.deepInclude(missing, { _tag: "SystemError", reason: "NotFound" })
+        assert.deepStrictEqual((yield* files.readDirectory(folder)).sort(), there)
+        // Nothing was taken of the result.
+        yield* files.writeFileString(at("victim"), "as it was")
+        yield* files.symlink(at("victim"), at("link"))
+        assert.strictEqual((yield* job.resultAsFile(at("link"))).size, 3)
+        assert.strictEqual(yield* files.readFileString(at("link")), "abc")
+        assert.strictEqual(yield* files.readFileString(at("victim")), "as it was")
+      }).pipe(Effect.provide([runtime(agentsForClients), NodeFileSystem.layer]))
   )
 })
 

@@ -3,8 +3,10 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
@@ -139,6 +141,65 @@ describe("a client's token", () => {
       const { connecting } = yield* scripted
       const error = yield* Effect.flip(Fiber.join(yield* connecting({ token: () => Promise.reject(down) })))
       assert.strictEqual((error as { readonly cause?: unknown }).cause, down)
+    })
+  )
+
+  it.scoped("whatever is thrown in its place, the error says what to do, and is not tried again", () =>
+    Effect.gen(function* () {
+      const trap = (): never => {
+        throw proxy
+      }
+      const proxy: object = new Proxy(
+        {},
+        { get: trap, has: trap, ownKeys: trap, getPrototypeOf: trap, getOwnPropertyDescriptor: trap }
+      )
+      const hostile: Record<string, unknown> = {
+        "a symbol": Symbol("no"),
+        "a proxy": proxy,
+        "an object whose getters throw": Object.defineProperties(
+          {},
+          { message: { get: trap, enumerable: true }, retryable: { get: trap }, stack: { get: trap } }
+        ),
+        "an error whose message is a symbol": Object.assign(new Error(), { message: Symbol("no") }),
+        "an object without a prototype": Object.create(null)
+      }
+      for (const [what, thrown] of Object.entries(hostile)) {
+        const throwing = () => {
+          throw thrown
+        }
+        const sources: Record<string, unknown> = {
+          thrown: throwing,
+          rejected: () => Promise.reject(thrown),
+          // Effect itself cannot fail with this proxy.
+          ...(thrown === proxy
+            ? {}
+            : {
+                failed: Effect.suspend(() => Effect.fail(thrown)),
+                died: Effect.suspend(() => Effect.die(thrown)),
+                "failed in a function": () => Effect.fail(thrown),
+                "in an effect": Effect.sync(throwing)
+              }),
+          returned: () => thrown,
+          resolved: async () => thrown,
+          succeeded: Effect.succeed(thrown),
+          ...(thrown === proxy ? {} : { itself: thrown })
+        }
+        for (const [how, token] of Object.entries(sources)) {
+          const { connecting, dialled } = yield* scripted
+          const exit = yield* Fiber.await(yield* connecting({ token: token as TokenSource }))
+          const error = Exit.isFailure(exit)
+            ? Option.getOrUndefined(Cause.failureOption(exit.cause))
+            : undefined
+          assert.deepInclude(error, { _tag: "TokenUnavailable", retryable: false }, `${what}, ${how}`)
+          assert.match(
+            (error as { message: string }).message,
+            /no token: .*(not a text|an Error)/,
+            `${what}, ${how}`
+          )
+          assert.isString(Cause.pretty(Cause.fail(error), { renderErrorCause: true }))
+          assert.strictEqual(yield* dialled, 0)
+        }
+      }
     })
   )
 
