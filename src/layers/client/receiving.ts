@@ -188,7 +188,8 @@ const event = (session: ClientSession, message: Happening, bytes: number): Probl
     return undefined
   let place = numbers.take(seq)
   if (place === "again") {
-    if (!handles.awaits(jobId, seq as number)) return undefined
+    // One that says what it answers numbers its sessions.
+    if (!session.guesses || !handles.awaits(jobId, seq as number)) return undefined
     // The number is another job's too: this runtime counts those of each by themselves, and a resume would be of none.
     numbers.perJob = true
     session.token = undefined
