@@ -91,7 +91,7 @@ export class JobInbox {
 
     const { events, chunks = events, from = 0 } = after
     this.events = new Lane(host, events)
-    this.#chunkLane = new Lane(host, chunks, 1 / 8)
+    this.#chunkLane = new Lane(host, chunks)
     this.events.overflowed = events < from
     this.#chunkLane.overflowed = chunks < from
     this.newest = events

@@ -61,21 +61,11 @@ export class Lane<in out A, in out End> {
   #wake: (() => void) | undefined
   #roomy: (() => void) | undefined
 
-  /** Its reader was waited for, and has taken nothing since. */
-  #stuck = false
-
   readonly #host: Host
-  /** Of what it may hold, how much it does before a reader at work is waited for. */
-  readonly #share: number
-  constructor(host: Host, after: number, share = 1) {
+  constructor(host: Host, after: number) {
     this.#host = host
-    this.#share = share
-    this.position = after
-  }
 
-  /** What is held. */
-  get #left(): Array<HeldItem<A>> {
-    return this.#held.slice(this.#head)
+    this.position = after
   }
 
   /** Whether what has this number is taken in, which then is where the lane has got to. What has none is where it came. */
@@ -87,11 +77,12 @@ export class Lane<in out A, in out End> {
 
   /** An event of the job; `item` is what this lane makes of it, if anything. */
   offer(seq: number | undefined, bytes: number, item: A | undefined): void {
-    if (!this.#takes(seq) || item === undefined) return
+    if (!this.#takes(seq)) return
+    if (item === undefined) return
     if (this.#sink !== undefined) return this.#sink.item(item)
     this.#held.push({ seq: this.position, item, bytes })
     this.#bytes += bytes
-    if (this.holds(this.#share)) this.#host.crowded.add(this as unknown as AnyLane)
+    if (this.full) this.#host.crowded.add(this as unknown as AnyLane)
     this.#ring()
   }
 
@@ -116,10 +107,9 @@ export class Lane<in out A, in out End> {
   get complete(): boolean {
     return this.#end !== undefined
   }
-  /** Returns whether it holds at least this share of what it may. */
-  holds(share: number): boolean {
-    const { bytes, events } = this.#host.maxHeld
-    return this.#held.length - this.#head >= events * share || this.#bytes >= bytes * share
+  get full(): boolean {
+    const { maxHeld } = this.#host
+    return this.#held.length - this.#head >= maxHeld.events || this.#bytes >= maxHeld.bytes
   }
   /** The session has rewound so far that everything after `from` comes again. */
   rewound(from: number): void {
@@ -137,8 +127,10 @@ export class Lane<in out A, in out End> {
     if (this.#end !== undefined) return
     this.overflowed = false
     if (gap !== undefined) this.#held.push({ seq: after, item: gap, bytes: 0 })
-    this.#held = this.#left.map((held) => ({ ...held, seq: after }))
-    this.#head = 0
+    for (let i = this.#head; i < this.#held.length; i++) {
+      const { item, bytes } = this.#held[i] as HeldItem<A>
+      this.#held[i] = { seq: after, item, bytes }
+    }
     if (this.#handed !== undefined) this.#handed = after
     this.position = after
     this.#ring()
@@ -147,7 +139,7 @@ export class Lane<in out A, in out End> {
   drainTo(sink: Sink<A, End>): void {
     this.reading = this.opened = true
     this.#sink = sink
-    for (const { item } of this.#left) sink.item(item)
+    for (let i = this.#head; i < this.#held.length; i++) sink.item((this.#held[i] as HeldItem<A>).item)
     this.#held = []
     this.#head = this.#bytes = 0
     this.#handed = undefined
@@ -161,10 +153,8 @@ export class Lane<in out A, in out End> {
     return this.#handed ?? this.#held[this.#head]?.seq ?? (this.overflowed ? this.position + 1 : Infinity)
   }
 
-  /** Calls back once when its reader has made room, at once when there is none that may. */
+  /** Calls back once when half of what may be held is free. */
   onRoom(resume: () => void): void {
-    if (this.#stuck || !this.reading) return resume()
-    this.#stuck = true
     this.#roomy = resume
     this.#checkRoom()
   }
@@ -218,17 +208,18 @@ export class Lane<in out A, in out End> {
 
   #take(held: HeldItem<A>): void {
     this.#bytes -= held.bytes
-    this.#stuck = false
     this.#held[this.#head++] = undefined as never
     if (this.#head === this.#held.length || this.#head > 1024) {
-      this.#held = this.#left
+      this.#held = this.#held.slice(this.#head)
       this.#head = 0
     }
     this.#checkRoom()
   }
 
   #checkRoom(): void {
-    if (this.#roomy === undefined || this.holds(this.#share / 2)) return
+    const { bytes, events } = this.#host.maxHeld
+    if (this.#roomy === undefined || (this.#held.length - this.#head) * 2 > events || this.#bytes * 2 > bytes)
+      return
     const resume = this.#roomy
     this.#roomy = undefined
     resume()

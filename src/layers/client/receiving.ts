@@ -58,14 +58,16 @@ export const receive = (
 /** A reader at work is given a moment to make room; a lane that nobody reads overflows at once. */
 const makeRoom = (session: ClientSession): Effect.Effect<void> =>
   Effect.gen(function* () {
-    for (const lane of session.crowded) {
-      session.crowded.delete(lane)
-      yield* first(
-        Effect.async<void>((resume) => lane.onRoom(() => resume(Effect.void))),
-        Effect.sleep(patience)
-      )
-      // It may have been cut meanwhile: what it has skipped is not there for having room.
-      lane.overflowed ||= lane.holds(1)
+    const lanes = [...session.crowded]
+    session.crowded.clear()
+    for (const lane of lanes) {
+      if (lane.full && lane.reading)
+        yield* first(
+          Effect.async<void>((resume) => lane.onRoom(() => resume(Effect.void))),
+          Effect.sleep(patience)
+        )
+      // One that was cut stays so: what it has skipped is not there for having room.
+      lane.overflowed ||= lane.full
     }
   })
 
