@@ -30,6 +30,8 @@ const surface: Record<string, Record<string, string>> = {
       "~AnyVendorEvent ArtifactRef ~Body Delegate ~Emits ~Event EventPayload ~Kind kinds Log LogLevel Metric Progress ResultChunk Status Thought ToolCall ToolResult vendor ~VendorEvent ~VendorKind",
     EventLog: "EventLog ~JobLog ~NewEvent ~Page ~Secret ~View",
     Features: "all ~Feature",
+    Hooks: "~EndedCall ~Handlers ~HookCall HookError Hooks layer layerNone ~ParkedCall ~WaitingCall",
+    HooksWebhook: "HooksWebhookError layer ~Options",
     IdGenerator: "IdGenerator layer",
     Job: "~AskInput ~Delegate ~Delegated ~DelegateOptions ~Emit ~EmitError ~EmitOptions InputExpired ~InputOptions Job ~JobService ~ResultStream ~RunStep Step ~StepError ~StepOptions ~StepService",
     Jobs: "~CancelRequest Jobs ~JobSession ~Outgoing ~SubmitRequest ~SubscribeRequest",

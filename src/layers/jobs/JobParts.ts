@@ -14,6 +14,7 @@ import type { Store } from "../../services/store/Store.js"
 import type { Owners } from "./durable/Owners.js"
 import type { Unsettled } from "./durable/Unsettled.js"
 import type { Waits } from "./durable/Waits.js"
+import type { HookCalls } from "./hooks/HookCalls.js"
 import type { RunningJobs } from "./RunningJobs.js"
 import type { Underway } from "./Underway.js"
 
@@ -34,6 +35,7 @@ export interface JobParts {
   readonly turn: TurnService
   /** See TurnShare.ts. */
   readonly share: Effect.Effect<void>
+  readonly hooks: HookCalls
   readonly running: RunningJobs
   readonly owners: Owners
   readonly unsettled: Unsettled

@@ -10,6 +10,7 @@ import { Registry } from "../../services/agents/Registry.js"
 import { Policy } from "../../services/auth/Policy.js"
 import { Credentials } from "../../services/credentials/Credentials.js"
 import { Admission } from "../../services/jobs/Admission.js"
+import { Hooks } from "../../services/jobs/Hooks.js"
 import { Jobs } from "../../services/jobs/Jobs.js"
 import { EventLog } from "../../services/log/EventLog.js"
 import { IdGenerator } from "../../services/runtime/IdGenerator.js"
@@ -31,6 +32,7 @@ import * as Unloading from "./durable/Unloading.js"
 import { Unsettled } from "./durable/Unsettled.js"
 import { Waits } from "./durable/Waits.js"
 import * as Faults from "./Faults.js"
+import * as HookCalls from "./hooks/HookCalls.js"
 import type { JobParts } from "./JobParts.js"
 import * as Lookup from "./Lookup.js"
 import * as Opening from "./Opening.js"
@@ -54,9 +56,11 @@ const supervision = Effect.acquireRelease(
 const resolveParts = Effect.gen(function* () {
   const options = yield* RuntimeOptions
   const clock = yield* Effect.clock
+  const now = () => clock.unsafeCurrentTimeMillis()
+  const log = yield* EventLog
   const store = yield* Store
   const parts: JobParts = {
-    log: yield* EventLog,
+    log,
     store,
     registry: yield* Registry,
     policy: yield* Policy,
@@ -66,7 +70,8 @@ const resolveParts = Effect.gen(function* () {
     credentials: yield* Credentials,
     options,
     clock,
-    now: () => clock.unsafeCurrentTimeMillis(),
+    now,
+    hooks: yield* HookCalls.make({ hooks: yield* Hooks, log, store, options, now }),
     turn: yield* Turn,
     share: yield* TurnShare,
     running: new RunningJobs(options),

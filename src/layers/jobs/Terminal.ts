@@ -57,7 +57,7 @@ export const untilStored = <A, E>(effect: Effect.Effect<A, E>, running: RunningJ
  * at each try: the job may break meanwhile. Returns the one that was tried last.
  */
 export function* write(
-  { log, running }: Pick<JobParts, "log" | "running">,
+  { hooks, log, running }: Pick<JobParts, "hooks" | "log" | "running">,
   job: JobLog,
   owner: Pick<JobSession, "send">,
   terminalNow: () => Terminal,
@@ -76,7 +76,8 @@ export function* write(
   })
   const ending = () => {
     terminal = terminalNow()
-    return log.end(job, terminal, last, onCommit)
+    const hook = hooks.ended(record, endedAt, terminal)
+    return log.end(job, hook === undefined ? terminal : { ...terminal, hook }, last, onCommit)
   }
   const ended = yield* exitOf(ending())
   if (Exit.isSuccess(ended)) return terminal

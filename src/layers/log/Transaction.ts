@@ -3,7 +3,7 @@
  * `apply`, after the store has committed; a batch that fails is simply forgotten, so numbers never have
  * gaps.
  */
-import type { NewEvent, Secret } from "../../services/log/EventLog.js"
+import type { HookTold, NewEvent, Secret } from "../../services/log/EventLog.js"
 import {
   eventOverhead,
   type JobRecord,
@@ -116,8 +116,14 @@ export class Transaction {
         from.journal ??= []
         from.journal.push(...[event.journal].flat())
       }
+      if (event.hook !== undefined) this.owe(job.jobId, from.last, event.hook)
     }
     from.selective ||= selective
+  }
+
+  private owe(jobId: string, seq: number, { committed, text }: HookTold): void {
+    this.ops.push({ _tag: "PutHookEvent", event: { jobId, seq, text } })
+    this.onApply(() => committed(seq))
   }
 
   /** Counts what the events cost; gives them with the reports that this makes due. */

@@ -8,6 +8,7 @@ import type { Auth } from "../../services/auth/Auth.js"
 import type { Policy } from "../../services/auth/Policy.js"
 import type { Credentials } from "../../services/credentials/Credentials.js"
 import type { Admission } from "../../services/jobs/Admission.js"
+import type { Hooks } from "../../services/jobs/Hooks.js"
 import type { Jobs } from "../../services/jobs/Jobs.js"
 import type { Committed, Consumer } from "../../services/log/Committed.js"
 import type { EventLog } from "../../services/log/EventLog.js"
@@ -20,7 +21,7 @@ import type { Store, StoreError } from "../../services/store/Store.js"
 /** What every other part of a runtime may use. */
 type Basis = RuntimeOptions | IdGenerator | Secrets
 /** What decides for the log and the jobs, and what they publish to. */
-type Deciders = Policy | Credentials | Admission | Committed
+type Deciders = Policy | Credentials | Admission | Hooks | Committed
 
 /** What a runtime provides. */
 export type Services = Sessions | Jobs | EventLog | Deciders | Basis
@@ -48,6 +49,8 @@ export interface Parts<E = StartError> {
   readonly policy?: Layer.Layer<Policy, unknown, unknown> | undefined
   /** Says which jobs may begin now; default: all. */
   readonly admission?: Layer.Layer<Admission, unknown, unknown> | undefined
+  /** What is called when a job waits, has ended, or cannot go on; default: nothing. */
+  readonly hooks?: Layer.Layer<Hooks, unknown, unknown> | undefined
   /** Mints credentials for jobs; default: none. */
   readonly credentials?: Layer.Layer<Credentials, unknown, unknown> | undefined
   /**
@@ -110,7 +113,7 @@ export type Requirements<P> = Named<
   | Auth
   | Registry
   | NeedsOf<P, "options" | "ids" | "secrets">
-  | Exclude<NeedsOf<P, "policy" | "admission" | "credentials" | "consumers">, Basis | Scope>
+  | Exclude<NeedsOf<P, "policy" | "admission" | "hooks" | "credentials" | "consumers">, Basis | Scope>
   | Exclude<NeedsOf<P, "eventLog">, Deciders | Basis>
   | Exclude<NeedsOf<P, "jobs">, EventLog | Deciders | Basis>
 >

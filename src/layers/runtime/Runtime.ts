@@ -23,6 +23,7 @@ import { TransportServer } from "../../services/transport/Transport.js"
 import * as Policy from "../auth/Policy.js"
 import * as Credentials from "../credentials/Credentials.js"
 import * as Admission from "../jobs/Admission.js"
+import * as Hooks from "../jobs/Hooks.js"
 import * as Jobs from "../jobs/Jobs.js"
 import * as Committed from "../log/Committed.js"
 import * as EventLog from "../log/EventLog.js"
@@ -86,12 +87,14 @@ const optionsOf = (options: Parts["options"]): Layer.Layer<Options.RuntimeOption
 /** Layers that are new at each call, so that nothing of a runtime is found in a graph that has another one. */
 const assemble = <E>(parts: Parts<E>, own: Own<E>): Layer.Layer<Services, unknown, unknown> => {
   const { credentials = Credentials.layerNone, eventLog = identity, jobs = identity } = parts
-  const { admission = Admission.layerAdmitAll } = parts
+  const { admission = Admission.layerAdmitAll, hooks = Hooks.layerNone } = parts
   const { ids = IdGenerator.layer(), policy = Policy.layerSamePrincipal, secrets = Secrets.layer } = parts
   return own.sessions.pipe(
     Layer.provideMerge(once(jobs(own.jobs))),
     Layer.provideMerge(once(eventLog(own.eventLog))),
-    Layer.provideMerge(Layer.mergeAll(policy, admission, credentials, Committed.layer(parts.consumers))),
+    Layer.provideMerge(
+      Layer.mergeAll(policy, admission, hooks, credentials, Committed.layer(parts.consumers))
+    ),
     Layer.provideMerge(Layer.mergeAll(optionsOf(parts.options), ids, secrets))
   )
 }

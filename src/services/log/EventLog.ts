@@ -22,6 +22,14 @@ export interface Secret {
   readonly isShown: () => boolean
 }
 
+/** A call of a hook that is stored with an event, and owed from its commit on. */
+export interface HookTold {
+  /** See `HookEvent`. */
+  readonly text: string
+  /** Called synchronously at the commit, with the number of the event in its job. */
+  readonly committed: (seq: number) => void
+}
+
 /** An event before it has numbers. `payload` is the JSON text of the message's payload. */
 export interface NewEvent {
   readonly type: EventType
@@ -44,6 +52,7 @@ export interface NewEvent {
   readonly record?: (() => JobRecord) | undefined
   /** Called synchronously at the commit, before the event can be read. */
   readonly onCommit?: (() => void) | undefined
+  readonly hook?: HookTold | undefined
 }
 
 /** The log of one job. Obtained from `openJob` or `loadJob`. */

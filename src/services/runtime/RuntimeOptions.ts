@@ -139,6 +139,9 @@ export const RuntimeOptionsSchema = Schema.Struct({
   maxWaitingJobsPerPrincipal: withDefault(count, 100_000),
   /** Jobs that have waited out of memory and are in it again, at the most; others that are due take their turn. */
   maxWokenJobs: withDefault(count, 1_000),
+  /** Calls of hooks that may be owed (`Hooks`); beyond them the oldest are given up. How long one is repeated. */
+  maxHookEvents: withDefault(count, 10_000),
+  hookPatience: withDefault(positiveDuration, Duration.days(3)),
 
   /** Store every job's input with it: up to 1 MiB as JSON text, else its SHA-256 digest. */
   storeInputs: withDefault(Schema.Boolean, true),

@@ -12,6 +12,7 @@ import * as Agent from "../../../src/services/agents/Agent.js"
 import type { Policy } from "../../../src/services/auth/Policy.js"
 import type { Credentials } from "../../../src/services/credentials/Credentials.js"
 import type { Admission } from "../../../src/services/jobs/Admission.js"
+import type { Hooks } from "../../../src/services/jobs/Hooks.js"
 import { Job } from "../../../src/services/jobs/Job.js"
 import type { Consumer } from "../../../src/services/log/Committed.js"
 import type * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
@@ -101,6 +102,7 @@ export const serve = (
     readonly admission?: Layer.Layer<Admission>
     readonly credentials?: Layer.Layer<Credentials>
     readonly consumers?: ReadonlyArray<Consumer>
+    readonly hooks?: Layer.Layer<Hooks>
   }
 ) =>
   Runtime.serve().pipe(

@@ -153,7 +153,7 @@ const decideEnded = (parts: JobParts, answer: Answer): Effect.Effect<void, ArcpE
 
 /** Answers what a job asks of which nothing runs; with the answer it is due. Returns whether there is such a job. */
 const decideUnloaded = (parts: JobParts, answer: Answer): Effect.Effect<boolean, ArcpError> => {
-  const { log, now, options, running, store, turn, waits } = parts
+  const { hooks, log, now, options, running, store, turn, waits } = parts
   const { jobId } = answer
   return waits.locked(
     jobId,
@@ -168,7 +168,11 @@ const decideUnloaded = (parts: JobParts, answer: Answer): Effect.Effect<boolean,
       const journal = yield* Faults.storage(Journal.load(jobId, store, turn, options))
       const maxEventBytes = options.maxOutboundFrameBytes - envelopeBytes
       yield* log.holding(record, (job) =>
-        decide(parts, new Inputs({ log, job, journal, now, holder, maxEventBytes, awaited: true }), answer)
+        decide(
+          parts,
+          new Inputs({ log, job, journal, now, hooks, holder, maxEventBytes, awaited: true }),
+          answer
+        )
       )
       waits.due(now())
       return true

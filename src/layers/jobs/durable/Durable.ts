@@ -48,7 +48,7 @@ export const journalOf = (
 
 /** Returns the questions of a job that runs: whoever answers finds them before its handler has begun. */
 export const inputsOf = (
-  { log, now, options }: JobParts,
+  { hooks, log, now, options }: JobParts,
   live: LiveJob,
   job: JobLog,
   journal: Journal
@@ -58,6 +58,7 @@ export const inputsOf = (
     job,
     journal,
     now,
+    hooks,
     holder: live,
     maxEventBytes: options.maxOutboundFrameBytes - envelopeBytes,
     awaited: false

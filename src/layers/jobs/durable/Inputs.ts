@@ -16,6 +16,7 @@ import type { JsonSchema } from "../../../services/agents/JsonSchema.js"
 import type { EventLog, JobLog, NewEvent } from "../../../services/log/EventLog.js"
 import type { JobRecord } from "../../../services/store/Store.js"
 import * as Faults from "../Faults.js"
+import type { HookCalls } from "../hooks/HookCalls.js"
 import type { About, Journal, Known } from "./Journal.js"
 
 /** A question as the journal keeps it under its id. */
@@ -98,6 +99,7 @@ export interface InputHome {
   readonly journal: Journal
   /** Epoch ms. */
   readonly now: () => number
+  readonly hooks: Pick<HookCalls, "waiting">
   /** Whose record says what is waited for. */
   readonly holder: { record: JobRecord }
   /** What an event may take, in bytes. */
@@ -152,7 +154,7 @@ export class Inputs {
 
   /** Tells of a new question. */
   tell(known: Known, about: About & { readonly inputId: string }, request: StoredRequest, body: string) {
-    const { holder, journal, now } = this.home
+    const { holder, hooks, journal, now } = this.home
     return Effect.suspend(() => {
       if (this.sealed) return Effect.interrupt
       const waitingFor = holder.record.waitingFor ?? []
@@ -171,7 +173,8 @@ export class Inputs {
         kind: Vendor.inputRequest,
         payload: eventPayload(Vendor.inputRequest, timestamp(now()), body),
         journal: entries,
-        record: () => holder.record
+        record: () => holder.record,
+        hook: hooks.waiting(holder.record, now(), about.inputId, request.until)
       })
     })
   }

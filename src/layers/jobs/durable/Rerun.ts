@@ -59,11 +59,33 @@ const parked = (record: Survivor, { code }: ArcpError): Survivor => ({
   survival: { ...record.survival, left: true, parked: code.toLowerCase() }
 })
 
-const tellParked = ({ message }: ArcpError) => Effect.logWarning(`job parked: ${message}`)
+/** Tells that a job is parked, once for as long as it is. */
+const tellParked = (
+  { hooks, log, now }: JobParts,
+  job: JobLog,
+  { survival, ...record }: Survivor,
+  { code, message }: ArcpError
+): Effect.Effect<void> => {
+  const reason = code.toLowerCase()
+  const body = { phase: "parked", message }
+  const told =
+    survival.parked === reason
+      ? Effect.void
+      : log.append(job, {
+          type: "job.event",
+          kind: "status",
+          payload: JSON.stringify({ kind: "status", ts: timestamp(now()), body }),
+          hook: hooks.parked({ ...record, survival }, now(), reason)
+        })
+  return Effect.zipRight(Effect.ignore(told), Effect.logWarning(`job parked: ${message}`))
+}
 
 /** What is run in the place of a handler that is not there, of a job for which others are in memory: nothing. */
 const park = (parts: JobParts, job: JobLog, record: Survivor, why: ArcpError): Effect.Effect<never> =>
-  put(parts, job, parked(record, why)).pipe(Effect.zipRight(tellParked(why)), Effect.zipRight(Effect.never))
+  tellParked(parts, job, record, why).pipe(
+    Effect.zipRight(put(parts, job, parked(record, why))),
+    Effect.zipRight(Effect.never)
+  )
 
 /** Stores that a job waits for its handler, of which nothing is in memory until that is back at a start. */
 const parkUnloaded = (
@@ -80,6 +102,7 @@ const parkUnloaded = (
     if (resting !== undefined) resting.record = unloaded
     yield* log.holding(unloaded, (job) =>
       Effect.gen(function* () {
+        yield* tellParked(parts, job, { ...record, survival }, why)
         yield* log.amend(job, unloaded, () => {
           if (survival.waiting === undefined) waits.rests(record.principal, dueAt)
           else waits.due(dueAt)
@@ -88,7 +111,6 @@ const parkUnloaded = (
           yield* Resting.place(parts, unloaded, job)
       })
     )
-    yield* tellParked(why)
   })
 
 /** Waits for what becomes of its children and for its pause, counts the attempt, and says so. */

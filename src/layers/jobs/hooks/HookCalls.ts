@@ -1,0 +1,293 @@
+/**
+ * Calls hooks: each call is stored in the commit of the event that it tells of, and dropped when it succeeded or is given
+ * up. No commit waits for one, and no job.
+ */
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberSet from "effect/FiberSet"
+import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
+import * as Random from "effect/Random"
+import * as Schedule from "effect/Schedule"
+import type { Scope } from "effect/Scope"
+import type { ArcpError, InternalError } from "../../../protocol/Errors.js"
+import type { JobStatus } from "../../../protocol/Message.js"
+import {
+  type EndedCall,
+  HookError,
+  type Hooks,
+  type ParkedCall,
+  type WaitingCall
+} from "../../../services/jobs/Hooks.js"
+import type { EventLog, HookTold } from "../../../services/log/EventLog.js"
+import type { Options } from "../../../services/runtime/RuntimeOptions.js"
+import { Signal } from "../../../services/runtime/Signal.js"
+import { within } from "../../../services/runtime/within.js"
+import { type HookEvent, type JobRecord, Op, type Store } from "../../../services/store/Store.js"
+import * as Faults from "../Faults.js"
+import { HookQueue, type OwedCall, type StoredCall } from "./HookQueue.js"
+
+/** Calls of hooks that succeeded. */
+export const calledCounter = Metric.counter("arcp_hook_calls", {
+  description: "calls of hooks that succeeded",
+  incremental: true
+})
+/** Calls of hooks that were given up. What was is also a warning in the log. */
+export const givenUpCounter = Metric.counter("arcp_hook_calls_given_up", {
+  description: "calls of hooks that were given up",
+  incremental: true
+})
+
+/** What calls hooks. */
+export interface HookCalls {
+  /** Each returns what is stored with an event; nothing when no hook is to be called. */
+  readonly waiting: (
+    record: JobRecord,
+    at: number,
+    inputId: string,
+    until: number | undefined
+  ) => HookTold | undefined
+  readonly ended: (
+    record: () => JobRecord,
+    at: number,
+    terminal: { readonly status: JobStatus; readonly outcome: Exit.Exit<unknown, ArcpError> }
+  ) => HookTold | undefined
+  readonly parked: (record: JobRecord, at: number, reason: string) => HookTold | undefined
+}
+
+interface HookParts {
+  readonly hooks: Hooks["Type"]
+  readonly log: Pick<EventLog["Type"], "commit">
+  readonly store: Pick<Store["Type"], "events" | "hookEvents">
+  readonly options: Pick<Options, "hookPatience" | "maxHookEvents">
+  readonly now: () => number
+}
+
+/** Calls that run at once. */
+const atOnce = 8
+/** Failures in a row after which one call at a time is tried: what is called is not there. */
+const maxStreak = 8
+const page = 500
+
+const longestPause = Duration.toMillis("5 minutes")
+/** After failures in a row. */
+const longestRest = Duration.toMillis("1 minute")
+const lastDrop = Duration.seconds(2)
+
+/** Milliseconds before a call is tried again that has failed so often. */
+export const pauseAfter = (tries: number, random: number): number =>
+  Math.ceil(Math.min(longestPause, 1_000 * 2 ** Math.min(tries - 1, 16)) * (0.8 + 0.4 * random))
+
+/** Makes the call of what is stored. */
+const callOf = (
+  { store }: HookParts,
+  { jobId, seq, stored }: OwedCall
+): WaitingCall | EndedCall | ParkedCall => {
+  const payload: Effect.Effect<unknown, InternalError> = Effect.map(
+    Faults.storage(store.events(jobId, seq, 1)),
+    ([event]) => (event?.seq === seq ? (JSON.parse(event.payload) as unknown) : undefined)
+  )
+  // What is stored of each kind is what its call has.
+  return { ...stored, id: `msg_${jobId.replace(/^job_/, "")}_${seq}`, jobId, payload } as
+    | WaitingCall
+    | EndedCall
+    | ParkedCall
+}
+
+const calling = (parts: HookParts, owed: OwedCall): Effect.Effect<void, HookError> => {
+  const { onEnded, onParked, onWaiting } = parts.hooks
+  const call = callOf(parts, owed)
+  const made =
+    call.kind === "waiting" ? onWaiting?.(call) : call.kind === "ended" ? onEnded?.(call) : onParked?.(call)
+  return made ?? Effect.void
+}
+
+/** Drops from the store what is owed no more, as much at once as there is. */
+const drop = ({ log }: HookParts, settled: Array<OwedCall>): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    if (settled.length === 0) return Effect.void
+    const events = settled.splice(0).map(({ jobId, seq }) => ({ jobId, seq }))
+    return Effect.catchAll(log.commit([Op.DropHookEvents({ events })]), (error) =>
+      Effect.logWarning("calls of hooks that were made could not be dropped: they come again", error.message)
+    )
+  })
+
+/** What is given up, to be said: a sentence for all of a minute. */
+class GivenUp {
+  private readonly changed = new Signal()
+  private count = 0
+  private last: readonly [call: OwedCall, why: string] | undefined
+
+  add(call: OwedCall, why: string): void {
+    givenUpCounter.unsafeUpdate(1, [])
+    this.count++
+    this.last = [call, why]
+    this.changed.give()
+  }
+  readonly say: Effect.Effect<never> = Effect.gen(this, function* () {
+    yield* this.changed.wait
+    if (this.last === undefined) return
+    const [{ jobId, stored }, why] = this.last
+    const more = this.count === 1 ? "" : `, and of ${this.count - 1} more`
+    this.count = 0
+    yield* Effect.logWarning(`nobody was told of ${jobId} (${stored.kind})${more}: ${why}`)
+    yield* Effect.sleep("1 minute")
+  }).pipe(Effect.forever)
+}
+
+/** Goes through what is owed, for as long as the scope. */
+class Caller {
+  private readonly queue: HookQueue
+  private readonly changed = new Signal()
+  private readonly settled: Array<OwedCall> = []
+  private readonly settling = new Signal()
+  private readonly givenUp = new GivenUp()
+  private busy = 0
+  /** Failures in a row, and when the next try may be. */
+  private streak = 0
+  private restUntil = 0
+
+  constructor(private readonly parts: HookParts) {
+    this.queue = new HookQueue(parts.options.maxHookEvents)
+  }
+
+  add({ jobId, seq }: Omit<HookEvent, "text">, stored: StoredCall): void {
+    for (const lost of this.queue.add({ jobId, seq, stored, tries: 0 }))
+      this.giveUp(lost, "more calls are owed than maxHookEvents")
+    this.changed.give()
+  }
+  private giveUp(call: OwedCall, why: string): void {
+    this.drop(call)
+    this.givenUp.add(call, why)
+  }
+  private drop(call: OwedCall): void {
+    this.settled.push(call)
+    this.settling.give()
+  }
+
+  /** Calls one, and decides what becomes of it. */
+  private attempt(call: OwedCall): Effect.Effect<void> {
+    return Effect.gen(this, function* () {
+      const exit = yield* Effect.exit(Effect.suspend(() => calling(this.parts, call)))
+      call.tries++
+      if (Exit.isFailure(exit)) return yield* this.failed(call, exit.cause)
+      this.streak = this.restUntil = 0
+      this.queue.settle(call)
+      this.drop(call)
+      calledCounter.unsafeUpdate(1, [])
+    }).pipe(
+      Effect.ensuring(
+        Effect.sync(() => {
+          this.busy--
+          this.changed.give()
+        })
+      )
+    )
+  }
+  private failed(call: OwedCall, cause: Cause.Cause<HookError>): Effect.Effect<void> {
+    const { now, options } = this.parts
+    return Effect.gen(this, function* () {
+      const failure = Option.getOrUndefined(Cause.failureOption(cause))
+      if (failure === undefined) yield* Effect.logError("a hook died", cause)
+      const { message, retryAfter = 0, retryable = true } = failure ?? died
+      if (!retryable || now() - call.stored.at >= Duration.toMillis(options.hookPatience)) {
+        this.queue.settle(call)
+        return this.giveUp(call, message)
+      }
+      const pause = pauseAfter(call.tries, yield* Random.next)
+      this.queue.again(call, now() + Math.max(pause, Math.min(retryAfter, longestPause)))
+      this.streak++
+      if (this.streak >= maxStreak)
+        this.restUntil = now() + Math.min(longestRest, pauseAfter(this.streak - maxStreak + 1, 0.5))
+      if (this.streak === 1) yield* Effect.logWarning(`a hook failed, and is called again: ${message}`)
+    })
+  }
+
+  /** Adds what earlier processes owe. */
+  private readonly load = Effect.gen(this, function* () {
+    for (let after = { jobId: "", seq: 0 }; ; ) {
+      const events = yield* Faults.storage(this.parts.store.hookEvents(after, page))
+      for (const event of events) this.add(event, JSON.parse(event.text) as StoredCall)
+      const last = events.at(-1)
+      if (last === undefined || events.length < page) return
+      after = last
+    }
+  })
+
+  /** Waits until something may be called that may not be now. */
+  private wait(at: number, hasRoom: boolean): Effect.Effect<void> {
+    const { dueAt } = this.queue
+    if (!hasRoom) return this.changed.wait
+    if (this.restUntil > at) return Effect.sleep(this.restUntil - at)
+    return Number.isFinite(dueAt)
+      ? Effect.raceFirst(this.changed.wait, Effect.sleep(Math.max(0, dueAt - at)))
+      : this.changed.wait
+  }
+
+  /** Calls what is due, several at once; one at a time while what is called is not there. */
+  private readonly callDue = Effect.gen(this, function* () {
+    const running = yield* FiberSet.make<void>()
+    for (;;) {
+      const at = this.parts.now()
+      const hasRoom = this.busy < (this.streak >= maxStreak ? 1 : atOnce)
+      const call = hasRoom && this.restUntil <= at ? this.queue.take(at) : undefined
+      if (call === undefined) yield* this.wait(at, hasRoom)
+      else {
+        this.busy++
+        yield* FiberSet.run(running, this.attempt(call))
+      }
+    }
+  })
+
+  readonly start: Effect.Effect<void, never, Scope> = Effect.gen(this, function* () {
+    const { parts, settled, settling } = this
+    // The first to be there and the last to go: what was called is not to be called again.
+    yield* Effect.addFinalizer(() => within(drop(parts, settled), lastDrop))
+    yield* Effect.forkScoped(Effect.forever(Effect.zipRight(settling.wait, drop(parts, settled))))
+    yield* Effect.forkScoped(this.givenUp.say)
+    const load = Effect.tapErrorCause(this.load, (cause) =>
+      Effect.logError("calls of hooks that are owed could not be read; trying again", cause)
+    )
+    yield* Effect.forkScoped(
+      Effect.zipRight(Effect.retry(load, Schedule.spaced("5 seconds")), this.callDue).pipe(
+        Effect.orDie,
+        Effect.scoped
+      )
+    )
+  })
+}
+
+const codeOf = (outcome: Exit.Exit<unknown, ArcpError>): string | undefined =>
+  Exit.isFailure(outcome) ? Option.getOrUndefined(Cause.failureOption(outcome.cause))?.code : undefined
+
+const died = new HookError({ message: "the hook died" })
+
+/** Returns what calls hooks, for as long as the scope. */
+export const make = (parts: HookParts): Effect.Effect<HookCalls, never, Scope> =>
+  Effect.gen(function* () {
+    const { onEnded, onParked, onWaiting } = parts.hooks
+    const caller = new Caller(parts)
+    if (onEnded !== undefined || onParked !== undefined || onWaiting !== undefined) yield* caller.start
+    const told = (
+      { agent, jobId, parentJobId, principal, traceId }: JobRecord,
+      what: Pick<StoredCall, "at" | "kind"> & Partial<StoredCall>
+    ): HookTold => {
+      const stored: StoredCall = { ...what, agent, principal, traceId, parentJobId }
+      return { text: JSON.stringify(stored), committed: (seq) => caller.add({ jobId, seq }, stored) }
+    }
+    return {
+      waiting: (record, at, inputId, expiresAt) =>
+        onWaiting === undefined ? undefined : told(record, { kind: "waiting", at, inputId, expiresAt }),
+      ended: (recordNow, at, { outcome, status }) => {
+        if (onEnded === undefined) return undefined
+        const record = recordNow()
+        if (record.parentJobId !== undefined) return undefined
+        const { createdAt } = record
+        return told(record, { kind: "ended", at, status, code: codeOf(outcome), createdAt })
+      },
+      parked: (record, at, reason) =>
+        onParked === undefined ? undefined : told(record, { kind: "parked", at, reason })
+    }
+  })
