@@ -27,6 +27,8 @@ const error = {
   details: Check.optional(Check.json)
 }
 
+const waiting = { waiting_for: Check.optional(texts), sleeping_until: maybe, parked: maybe }
+
 const entry = Check.object<Message.JobEntry>({
   job_id: Check.text,
   agent: Check.text,
@@ -39,7 +41,7 @@ const entry = Check.object<Message.JobEntry>({
   submitted_at: maybe,
   trace_id: maybe,
   last_event_seq: Check.orElse(Check.integer, 0),
-  waiting_for: Check.optional(texts)
+  ...waiting
 })
 /** Others call it by one name or the other when a job was submitted. */
 const jobEntry: typeof entry = (value, path) => {
@@ -128,7 +130,7 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
       (value, path) => (typeof value === "boolean" ? value : Check.count(value, path)),
       false
     ),
-    waiting_for: Check.optional(texts)
+    ...waiting
   }),
   [Vendor.jobInputAccepted]: Check.object<Payloads[typeof Vendor.jobInputAccepted]>({ request_id: maybe }),
   "job.event": Check.object<Event.EventPayload>({
