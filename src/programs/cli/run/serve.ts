@@ -33,6 +33,7 @@ import { describe } from "../../../protocol/Problem.js"
 import { failureMessage, missingService } from "../../../services/agents/Agent.js"
 import type { Auth as AuthTag, Identity } from "../../../services/auth/Auth.js"
 import type { Policy as PolicyTag } from "../../../services/auth/Policy.js"
+import type { Hooks } from "../../../services/jobs/Hooks.js"
 import { EventLog } from "../../../services/log/EventLog.js"
 import { fileProblem } from "../../../services/runtime/fileProblem.js"
 import * as RuntimeOptions from "../../../services/runtime/RuntimeOptions.js"
@@ -49,6 +50,7 @@ import { demoPages } from "./demo.js"
 import * as PublicHttp from "./publicHttp.js"
 import { keepStreams } from "./standardStreams.js"
 import { traceable, unless, watch } from "./strays.js"
+import { webhookOf } from "./webhook.js"
 
 const pair = (
   flag: string,
@@ -279,11 +281,17 @@ const servicesOf = (modules: ReadonlyArray<AgentsModule>) =>
     )
   })
 
+/** What the flags say of who may do what, and who is told. */
+interface Deciding {
+  readonly policy: Layer.Layer<PolicyTag>
+  readonly hooks: Layer.Layer<Hooks> | undefined
+}
+
 /** A runtime on a file; with `provisioned`, credentials of the environment's LiteLLM gateway beside it. */
 const onFile = (
   flags: ServeFlags,
   limits: RuntimeOptions.Input,
-  policy: Layer.Layer<PolicyTag>,
+  { hooks, policy }: Deciding,
   provisioned: boolean
 ) =>
   Effect.gen(function* () {
@@ -301,7 +309,7 @@ const onFile = (
     )
     return RuntimeSqlite.layer(
       { filename, synchronous: flags.synchronous },
-      { options: limits, policy, credentials: provisioned ? credentials : undefined }
+      { options: limits, policy, hooks, credentials: provisioned ? credentials : undefined }
     )
   })
 
@@ -346,9 +354,12 @@ export const run = (flags: ServeFlags) =>
     if (provisioned && flags.memory)
       yield* Effect.logWarning("--memory: no credentials are provisioned, they need a durable store")
     const policy = Policy.layer({ cancel: flags.cancel, operators: flags.operator })
+    const hooks = yield* webhookOf(flags)
+    if (hooks !== undefined && flags.memory)
+      yield* Effect.logWarning("--memory: what a webhook is owed is forgotten when the runtime ends")
     const runtime = flags.memory
-      ? Runtime.layerMemory({ options: limits, policy })
-      : yield* onFile(flags, limits, policy, provisioned)
+      ? Runtime.layerMemory({ options: limits, policy, hooks })
+      : yield* onFile(flags, limits, { policy, hooks }, provisioned)
     const transport =
       flags.transport === "stdio"
         ? TransportStdio.layer(reserved)
