@@ -12,7 +12,7 @@ import { fileProblem } from "../../../services/runtime/fileProblem.js"
 import type { ServeFlags } from "../serve.js"
 import { UsageError } from "../UsageError.js"
 
-const make = 'make one: node -p \'`whsec_${require("crypto").randomBytes(32).toString("base64")}`\''
+const make = 'make one: echo "whsec_$(openssl rand -base64 32)"'
 
 /** The secrets of the file, one a line; else the one of the environment, which arguments would show to other users. */
 const secretsOf = ({ webhookSecretFile }: Pick<ServeFlags, "webhookSecretFile">) =>
