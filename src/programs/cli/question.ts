@@ -5,7 +5,7 @@ import type { InputRequest } from "../../services/client/ArcpClient.js"
 import { inLine, safe } from "./text.js"
 
 /** What was written, or what is wrong with it. */
-export type Written = { readonly value: unknown } | { readonly problem: string }
+export type ReadAnswer = { readonly value: unknown } | { readonly problem: string }
 
 const textOf = (value: unknown): string => (typeof value === "string" ? value : JSON.stringify(value))
 
@@ -59,7 +59,7 @@ export const lines = (request: InputRequest): ReadonlyArray<string> => {
 /** What stands before the answer. */
 export const mark = (request: InputRequest): string => `  ${hint(request)} > `
 
-const parsed = (text: string): Written => {
+const parsed = (text: string): ReadAnswer => {
   try {
     return { value: JSON.parse(text) as unknown }
   } catch {
@@ -70,7 +70,7 @@ const parsed = (text: string): Written => {
 const yes = new Set(["y", "yes", "true"])
 const no = new Set(["n", "no", "false"])
 
-const chosen = (choices: ReadonlyArray<unknown>, text: string): Written => {
+const chosen = (choices: ReadonlyArray<unknown>, text: string): ReadAnswer => {
   const same = choices.find((choice) => textOf(choice) === text || JSON.stringify(choice) === text)
   if (same !== undefined) return { value: same }
   const number = /^\d{1,6}$/.test(text) ? Number(text) : 0
@@ -79,7 +79,7 @@ const chosen = (choices: ReadonlyArray<unknown>, text: string): Written => {
     : { problem: `a number from 1 to ${choices.length}, or one of the choices` }
 }
 
-const ofType = (request: InputRequest, text: string): Written => {
+const ofType = (request: InputRequest, text: string): ReadAnswer => {
   switch (typeOf(request)) {
     case "boolean": {
       const word = text.toLowerCase()
@@ -99,7 +99,7 @@ const ofType = (request: InputRequest, text: string): Written => {
 }
 
 /** Reads a line as an answer. */
-export const read = (request: InputRequest, line: string): Written => {
+export const read = (request: InputRequest, line: string): ReadAnswer => {
   const text = line.trim()
   if (text === "" && typeOf(request) !== "string") return { problem: hint(request) }
   if (request.choices !== undefined) return chosen(request.choices, text)

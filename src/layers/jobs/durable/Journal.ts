@@ -16,6 +16,7 @@ import {
   type StoreError,
   type StoreService
 } from "../../../services/store/Store.js"
+import { readJournal } from "./readJournal.js"
 
 import type { About, KeyedKind, Known } from "./Known.js"
 
@@ -37,9 +38,6 @@ export interface JournalLimits {
   readonly maxJournalBytes: number
 }
 
-/** Entries that are read at once. */
-const page = 5_000
-
 /** Who waits for an outcome that was found, or for the go to begin. */
 interface Asking {
   readonly ordinal: number
@@ -53,25 +51,6 @@ export const nondeterministic = (message: string, keys: ReadonlyArray<string>): 
   new InternalError({
     message: `the handler does other things than when it was run before: ${message}`,
     details: { reason: "nondeterministic", keys: keys.slice(0, 16) }
-  })
-
-/** Reads the index of a journal, page by page. */
-export const readJournal = (
-  jobId: string,
-  store: Pick<StoreService, "journal">,
-  turn: TurnService,
-  each: (entry: JournalIndexEntry) => void
-): Effect.Effect<void, StoreError> =>
-  Effect.gen(function* () {
-    let after = { kind: "", key: "" }
-    for (;;) {
-      const entries = yield* store.journal(jobId, after, page)
-      entries.forEach(each)
-      const last = entries.at(-1)
-      if (last === undefined || entries.length < page) return
-      after = last
-      yield* turn.next
-    }
   })
 
 /** The journal of one job that runs. */

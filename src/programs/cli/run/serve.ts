@@ -313,6 +313,21 @@ const onFile = (
     )
   })
 
+/** The runtime that the flags ask for, with those who decide for it and those who are told. */
+const runtimeOf = (flags: ServeFlags, limits: RuntimeOptions.Input) =>
+  Effect.gen(function* () {
+    const provisioned = yield* LiteLlm.configured
+    if (provisioned && flags.memory)
+      yield* Effect.logWarning("--memory: no credentials are provisioned, they need a durable store")
+    const policy = Policy.layer({ cancel: flags.cancel, operators: flags.operator })
+    const hooks = yield* webhookOf(flags)
+    if (hooks !== undefined && flags.memory)
+      yield* Effect.logWarning("--memory: what a webhook is owed is forgotten when the runtime ends")
+    return flags.memory
+      ? Runtime.layerMemory({ options: limits, policy, hooks })
+      : yield* onFile(flags, limits, { policy, hooks }, provisioned)
+  })
+
 /** The runtime cannot be reached where it should be; what to do is in the message. */
 export class CannotServe extends Data.TaggedError("CannotServe")<{ readonly message: string }> {}
 
@@ -350,16 +365,7 @@ export const run = (flags: ServeFlags) =>
     yield* Effect.logInfo(
       `arcp ${version} starts with ${agents.length} agents, on ${flags.memory ? "memory" : Option.getOrElse(flags.db, () => defaultDb)}`
     )
-    const provisioned = yield* LiteLlm.configured
-    if (provisioned && flags.memory)
-      yield* Effect.logWarning("--memory: no credentials are provisioned, they need a durable store")
-    const policy = Policy.layer({ cancel: flags.cancel, operators: flags.operator })
-    const hooks = yield* webhookOf(flags)
-    if (hooks !== undefined && flags.memory)
-      yield* Effect.logWarning("--memory: what a webhook is owed is forgotten when the runtime ends")
-    const runtime = flags.memory
-      ? Runtime.layerMemory({ options: limits, policy, hooks })
-      : yield* onFile(flags, limits, { policy, hooks }, provisioned)
+    const runtime = yield* runtimeOf(flags, limits)
     const transport =
       flags.transport === "stdio"
         ? TransportStdio.layer(reserved)
