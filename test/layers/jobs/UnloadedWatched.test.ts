@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/TestClock"
 import { open } from "../../support/Wire.js"
-import { as, makeStore, pong, resume, submit } from "./support.js"
+import { as, makeStore, pong, restarted, resume, submit } from "./support.js"
 import { asleep, isEnd, isSleep, sleeper, start, told, unloaded, until } from "./unloading.js"
 
 const whole = [
@@ -104,6 +104,27 @@ describe("whoever watches", () => {
       yield* watcher.request("job.subscribe", { job_id: jobId, history: true }, { job_id: jobId })
       yield* watcher.next(isEnd)
       assert.deepStrictEqual(told(watcher), whole)
+    })
+  )
+
+  it.scoped("may stop watching in the next process, where nothing of the job is in memory", () =>
+    Effect.gen(function* () {
+      const did: Array<string> = []
+      const { jobId, process, session, store } = yield* asleep(sleeper(did))
+      const watcher = yield* process.run(open())
+      yield* watcher.request("job.subscribe", {}, { job_id: jobId })
+      yield* watcher.expect("job.subscribed")
+      yield* process.kill
+      const second = yield* start(restarted(store), [sleeper(did)])
+      const leaving = yield* second.run(open(resume(watcher, 0)))
+      yield* leaving.request("job.unsubscribe", { job_id: jobId }, { job_id: jobId })
+      yield* pong(leaving)
+      const again = yield* second.run(open(resume(session, 0)))
+      yield* TestClock.adjust("1 hour")
+      yield* again.next(isEnd)
+      yield* pong(leaving)
+      assert.deepStrictEqual(told(leaving), [])
+      yield* second.stop
     })
   )
 })
