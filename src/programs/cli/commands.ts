@@ -1,4 +1,5 @@
 /** The commands of `arcp`: what they take. What they do is in `run`, and loaded when it is asked for. */
+import { backup, restore } from "./backup.js"
 import * as Command from "./Command.js"
 import { clientFlags } from "./client-flags.js"
 import { context } from "./context.js"
@@ -249,7 +250,9 @@ export const entries: ReadonlyArray<Command.Command | Command.Group> = [
   agents,
   context,
   credentials,
-  replay
+  replay,
+  backup,
+  restore
 ]
 
 export const commands: ReadonlyArray<Command.Command> = Command.allOf(entries)
