@@ -6,7 +6,8 @@ import type { Scope } from "effect/Scope"
 import { Op, Store, StoreError } from "../../../services/store/Store.js"
 import * as StoreSqlite from "../StoreSqlite.js"
 import { isBusy } from "../sqlError.js"
-import { besideNow, holderOf, inspect, lock, prepareFolder } from "../sqliteFile.js"
+import { holderOf, lock, prepareFolder } from "../sqliteFile.js"
+import { ours } from "./ours.js"
 import * as Placing from "./placing.js"
 import { copyInto, reading, sizeOf, soundness, value } from "./snapshot.js"
 
@@ -38,23 +39,6 @@ const contentsOf = (path: string, name: string): Effect.Effect<Contents, StoreEr
       sessions: Effect.map(value(sql, "SELECT count(*) FROM sessions", name), Number),
       bytes: Effect.sync(() => sizeOf(path))
     })
-  )
-
-/** Refuses everything but a file of a runtime, also one that holds nothing yet. Leaves nothing beside it. */
-const ours = (path: string, name: string): Effect.Effect<void, StoreError> =>
-  Effect.flatMap(besideNow(path), (clean) =>
-    inspect(path, name).pipe(
-      Effect.filterOrFail(
-        (version) => version > 0,
-        () =>
-          new StoreError({
-            message: fs.existsSync(path)
-              ? `${name} holds no runtime's data; name the file of a runtime`
-              : `${name} does not exist; name the file of a runtime`
-          })
-      ),
-      Effect.zipRight(clean)
-    )
   )
 
 /** Refuses a file that is not one of credentials. */
