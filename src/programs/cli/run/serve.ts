@@ -47,23 +47,12 @@ import { didYouMean } from "../suggest.js"
 import { json } from "../text.js"
 import { UsageError } from "../UsageError.js"
 import { demoPages } from "./demo.js"
+import { limitsOf, pair } from "./limits.js"
 import * as PublicHttp from "./publicHttp.js"
 import { routes } from "./routes.js"
 import { keepStreams } from "./standardStreams.js"
 import { traceable, unless, watch } from "./strays.js"
 import { webhookOf } from "./webhook.js"
-
-const pair = (
-  flag: string,
-  value: string,
-  example: string
-): Effect.Effect<readonly [string, string], UsageError> => {
-  // The value follows the last "=": tokens may be padded base64.
-  const at = value.lastIndexOf("=")
-  return at < 1 || at === value.length - 1
-    ? Effect.fail(new UsageError({ message: `--${flag} takes ${example}` }))
-    : Effect.succeed([value.slice(0, at), value.slice(at + 1)])
-}
 
 /** The flags that give a duration, by the option that it is for. */
 const durations = (flags: ServeFlags) => ({
@@ -72,16 +61,6 @@ const durations = (flags: ServeFlags) => ({
   cancelGrace: { flag: "--cancel-grace-ms", value: flags.cancelGraceMs, unit: "millis" },
   shutdownGrace: { flag: "--shutdown-grace-ms", value: flags.shutdownGraceMs, unit: "millis" }
 })
-
-/** `--limit helloTimeoutMs=800` as well as `--limit "helloTimeout=800 millis"`: the option, and the unit in its name. */
-const durationIn = (name: string): readonly [option: string, unit: "seconds" | "millis" | undefined] => {
-  if (Object.hasOwn(RuntimeOptions.RuntimeOptionsSchema.fields, name)) return [name, undefined]
-  const match = /^(\w+?)(Sec|Ms)$/.exec(name === "idempotencySec" ? "idempotencyWindowSec" : name)
-  return match === null ? [name, undefined] : [match[1] as string, match[2] === "Sec" ? "seconds" : "millis"]
-}
-
-const parsed = (value: string): unknown =>
-  value === "true" || (value === "false" ? false : Number.isNaN(Number(value)) ? value : Number(value))
 
 /** The directory itself, links resolved. */
 const directory = (workspace: string): Effect.Effect<string, UsageError> =>
@@ -120,17 +99,7 @@ const limited = <A extends { readonly name: string }>(
 /** The flags that are options of the runtime. */
 const runtimeOptions = (flags: ServeFlags): Effect.Effect<RuntimeOptions.Input, UsageError> =>
   Effect.gen(function* () {
-    const input: Record<string, unknown> = {}
-    for (const limit of flags.limit) {
-      const [given, value] = yield* pair("limit", limit, "NAME=VALUE, e.g. --limit maxJobsPerSession=500")
-      const [name, unit] = durationIn(given)
-      if (!Object.hasOwn(RuntimeOptions.RuntimeOptionsSchema.fields, name)) {
-        const names = Object.keys(RuntimeOptions.RuntimeOptionsSchema.fields)
-        const meant = didYouMean(name, names) || `; there are ${names.join(", ")}`
-        return yield* new UsageError({ message: `--limit: there is no option ${given}${meant}` })
-      }
-      input[name] = unit === undefined ? parsed(value) : `${value} ${unit}`
-    }
+    const input = yield* limitsOf(flags.limit)
     for (const [name, { value, unit }] of Object.entries(durations(flags)))
       if (Option.isSome(value)) input[name] = `${value.value} ${unit}`
     input["workspace"] = yield* directory(
