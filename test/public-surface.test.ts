@@ -65,7 +65,8 @@ const surface: Record<string, Record<string, string>> = {
     StoreSqlite: "layer layerReadOnly ~Options",
     TransportStdio: "layer ~Options",
     TransportWebSocket:
-      "~Acceptor acceptor layer mount ~MountOptions ~Options ~OptionsWithRoutes protect refuse route ~UpgradePolicy ~UpgradeRefusal"
+      "~Acceptor acceptor layer mount ~MountOptions ~Options ~OptionsWithRoutes protect refuse route ~UpgradePolicy ~UpgradeRefusal",
+    WebConsole: "app layer ~Login login ~Options"
   },
   testing: {
     Check: "CheckFailed endedOnce events exactly inOrder numbered ~Pattern seen",

@@ -27,6 +27,7 @@ import * as SecretsLayer from "../../../layers/runtime/Secrets.js"
 import { trustedProxies } from "../../../layers/transport/clientAddress.js"
 import { reserveStreams } from "../../../layers/transport/reserveStreams.js"
 import * as TransportStdio from "../../../layers/transport/TransportStdio.js"
+import type { Login } from "../../../layers/transport/WebConsole.js"
 import * as WebSocketListener from "../../../layers/transport/WebSocketListener.js"
 import { isLoopback } from "../../../protocol/Loopback.js"
 import { describe } from "../../../protocol/Problem.js"
@@ -46,6 +47,7 @@ import type { ServeFlags } from "../serve.js"
 import { didYouMean } from "../suggest.js"
 import { json } from "../text.js"
 import { UsageError } from "../UsageError.js"
+import { consoleAddress, loginFor } from "./console.js"
 import { demoPages } from "./demo.js"
 import { limitsOf, pair } from "./limits.js"
 import * as PublicHttp from "./publicHttp.js"
@@ -201,7 +203,7 @@ const firstCommand = (flags: ServeFlags) =>
     ? { command: "submit survey", rest: ` --input '{"root":"."}' --lease 'fs.read=./**'` }
     : { command: "agents", rest: "" }
 
-const announce = (flags: ServeFlags, token: string | undefined) =>
+const announce = (flags: ServeFlags, token: string | undefined, login: Login | undefined) =>
   Effect.gen(function* () {
     const { address } = yield* TransportServer
     yield* Effect.logInfo(`listening on ${address}`)
@@ -209,19 +211,23 @@ const announce = (flags: ServeFlags, token: string | undefined) =>
       if (token !== undefined) yield* Console.error(`token ${token}`)
       return
     }
+    const page = consoleAddress(address, login)
     if (flags.json)
-      return yield* Console.log(json({ listening: address, ...(token === undefined ? {} : { token }) }))
+      return yield* Console.log(
+        json({ listening: address, ...(token === undefined ? {} : { token }), console: page })
+      )
     yield* Console.log(`listening ${address}`)
     if (token !== undefined) {
       const { command, rest } = firstCommand(flags)
       yield* Console.log(`token ${token}\ntry: arcp ${command} --url ${address} --token ${token}${rest}`)
       if (hasDemo(flags)) {
-        const page = new URL("/demo", address.replace(/^ws/, "http"))
-        // Behind the #, which no server sees.
-        page.hash = new URLSearchParams({ token, root: resolve(".") }).toString()
-        yield* Console.log(`or open ${page.href}`)
+        const demo = new URL("/demo", address.replace(/^ws/, "http"))
+        // After the #, which no server sees.
+        demo.hash = new URLSearchParams({ token, root: resolve(".") }).toString()
+        yield* Console.log(`or open ${demo.href}`)
       }
     }
+    yield* Console.log(`console ${page}${login === undefined ? "" : " (this link logs in once)"}`)
   })
 
 const defaultDb = ".arcp/arcp.db"
@@ -327,6 +333,7 @@ export const run = (flags: ServeFlags) =>
     yield* keepStreams
     const limits = yield* runtimeOptions(flags)
     const auth = yield* authentication(flags)
+    const login = yield* loginFor(auth.token)
     const modules = yield* loadModules(flags.agents.length === 0 ? ["demo"] : flags.agents)
     const agents = yield* limited(
       flags,
@@ -348,7 +355,7 @@ export const run = (flags: ServeFlags) =>
             trustedProxies: flags.trustProxy,
             ...(flags.allowOrigin.length === 0 ? {} : { allowedOrigins: flags.allowOrigin }),
             ...(hasDemo(flags) ? { pages: demoPages(flags.path) } : {}),
-            routes: routes(flags)
+            routes: routes(flags, login)
           })
     // A port is served until a signal comes, stdin and stdout until the parent closes them; either ends with the log.
     const serving =
@@ -358,7 +365,7 @@ export const run = (flags: ServeFlags) =>
             Layer.build(Runtime.serve()),
             Effect.flatMap(EventLog, (log) => log.stopped)
           )
-    yield* announce(flags, auth.token).pipe(
+    yield* announce(flags, auth.token, login).pipe(
       Effect.zipRight(unless(crashed, serving)),
       Effect.scoped,
       Effect.provide(
