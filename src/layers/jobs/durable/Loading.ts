@@ -44,7 +44,10 @@ const load = (
     const loaded = Effect.gen(function* () {
       const resting = running.get(jobId)
       if (running.stopping || (resting !== undefined && resting.live.rests === undefined)) return
-      const record = Resting.survivor(resting?.live.record ?? (yield* Faults.storage(store.job(jobId))))
+      // With what is left of its budget.
+      const record = Resting.survivor(
+        resting === undefined ? yield* Faults.storage(store.job(jobId)) : running.current(resting.live.record)
+      )
       if (record === undefined || dueAt(record) === undefined) return
       const keep = (hold: Hold) => {
         isPassedOn = true
@@ -67,8 +70,8 @@ const undo =
   (parts: JobParts, reopen: Reopen): JobParts["waits"]["undo"] =>
   ({ live }, terminal) =>
     Effect.gen(function* () {
-      const { registry, waits } = parts
-      const record = Resting.survivor(live.record)
+      const { registry, running, waits } = parts
+      const record = Resting.survivor(running.current(live.record))
       if (record === undefined) return false
       if (Either.isLeft(yield* Effect.either(Rerun.resolve(registry, record.agent)))) return false
       const keep = () => waits.over(record.principal)
