@@ -16,6 +16,7 @@ import * as Steps from "./durable/Steps.js"
 import type { Undoing } from "./durable/Undoing.js"
 import * as Emitter from "./Emitter.js"
 import { envelopeBytes } from "./fitting.js"
+import * as Given from "./given.js"
 import type { JobParts } from "./JobParts.js"
 import * as Limits from "./Limits.js"
 import type { LiveJob } from "./LiveJob.js"
@@ -133,10 +134,10 @@ export const make = (
       journal
     })
   )
-  const lease = once(() => leaseOf(parts, live, job, emitter(), durable))
+  const lease = once(() => Given.askedOf(leaseOf(parts, live, job, emitter(), durable)))
   const service = once((): JobService => {
     const { hold, input, sleep, step } = durable ?? Steps.none
-    return Object.assign(emitter().service, {
+    const whole = Object.assign(emitter().service, {
       step,
       sleep,
       hold,
@@ -152,6 +153,7 @@ export const make = (
       credentials: Effect.sync(() => credentials.held(record.jobId)),
       rotateCredential: rotation(parts, live, emitter())
     })
+    return Given.calledWith(whole)
   })
   const isInline = (output: unknown) =>
     ResultWriter.isInline(ResultWriter.jsonOf(output), {

@@ -14,6 +14,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as AgentRef from "../../protocol/AgentRef.js"
+import * as Argument from "../../protocol/Argument.js"
 import { type ArcpError, InternalError, InvalidRequest, isArcpError } from "../../protocol/Errors.js"
 import { describe } from "../../protocol/Problem.js"
 import type { InputOptions } from "../jobs/Input.js"
@@ -281,6 +282,17 @@ const messageOf = (failure: unknown): string => {
 export const failureMessage = (failure: unknown): string =>
   messageOf(failure).split(/\n\s+at /)[0] || "the agent failed"
 
+/** Emits, as a promise agent does: what its contract declares is not a matter of types there. */
+const emitting = <Value>(
+  job: JobService,
+  event: VendorKind | Writable<VendorKind, Value>,
+  value: Value,
+  options?: EmitOptions
+): Effect.Effect<void, ArcpError> =>
+  typeof event === "string" || typeof event?.encode !== "function"
+    ? job.emit(event as VendorKind, value, options)
+    : Effect.flatMap(event.encode(value), (body) => job.emit(event.kind, body, options))
+
 type Promised<A> = A extends (...args: infer P) => Effect.Effect<infer X, infer _E, infer _R>
   ? (...args: P) => Promise<X>
   : A
@@ -390,7 +402,11 @@ export const fromPromise = <
           signal,
           step,
           sleep: lift(job.sleep),
-          hold: (run) => promise(job.hold(Effect.tryPromise({ try: async () => run(), catch: readable }))),
+          hold: async (run) => {
+            const refused = Argument.refusal("hold", ["run", Argument.callable, run])
+            if (refused !== undefined) throw refused
+            return promise(job.hold(Effect.tryPromise({ try: async () => run(), catch: readable })))
+          },
           input: (key, options) => promise(job.input(key, options)),
           log: lift(job.log),
           thought: lift(job.thought),
@@ -404,12 +420,7 @@ export const fromPromise = <
             event: VendorKind | Writable<VendorKind, Value>,
             value: Value,
             options?: EmitOptions
-          ) =>
-            promise(
-              typeof event === "string"
-                ? job.emit(event, value, options)
-                : Effect.flatMap(event.encode(value), (body) => job.emit(event.kind, body, options))
-            ),
+          ) => promise(emitting(job, event, value, options)),
           flush: () => promise(job.flush),
           authorize: lift(lease.authorize),
           spend: lift(lease.spend),
