@@ -17,9 +17,8 @@ import {
   type StoreService
 } from "../../../services/store/Store.js"
 import { FoundOutcomes } from "./FoundOutcomes.js"
-import { readJournal } from "./readJournal.js"
-
 import type { About, KeyedKind, Known } from "./Known.js"
+import { readJournal } from "./readJournal.js"
 
 export type { About, KeyedKind, Known } from "./Known.js"
 
@@ -38,7 +37,6 @@ export interface JournalLimits {
   readonly maxStepOutcomeBytes: number
   readonly maxJournalBytes: number
 }
-
 
 const limited = (limit: string, message: string) => new InternalError({ message, details: { limit } })
 
