@@ -48,6 +48,7 @@ import { json } from "../text.js"
 import { UsageError } from "../UsageError.js"
 import { demoPages } from "./demo.js"
 import * as PublicHttp from "./publicHttp.js"
+import { routes } from "./routes.js"
 import { keepStreams } from "./standardStreams.js"
 import { traceable, unless, watch } from "./strays.js"
 import { webhookOf } from "./webhook.js"
@@ -377,7 +378,8 @@ export const run = (flags: ServeFlags) =>
             ...(flags.allowHost.length === 0 ? {} : { allowedHosts: flags.allowHost }),
             trustedProxies: flags.trustProxy,
             ...(flags.allowOrigin.length === 0 ? {} : { allowedOrigins: flags.allowOrigin }),
-            ...(hasDemo(flags) ? { pages: demoPages(flags.path) } : {})
+            ...(hasDemo(flags) ? { pages: demoPages(flags.path) } : {}),
+            routes: routes(flags)
           })
     // A port is served until a signal comes, stdin and stdout until the parent closes them; either ends with the log.
     const serving =
