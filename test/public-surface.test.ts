@@ -68,7 +68,8 @@ const surface: Record<string, Record<string, string>> = {
       "~App healthz layerHealth layerMetrics layerOtlp layerProcess metrics ~Readers readyz ~Unreadiness",
     TransportStdio: "layer ~Options",
     TransportWebSocket:
-      "~Acceptor acceptor layer mount ~MountOptions ~Options ~OptionsWithRoutes protect refuse route ~UpgradePolicy ~UpgradeRefusal"
+      "~Acceptor acceptor layer mount ~MountOptions ~Options ~OptionsWithRoutes protect refuse route ~UpgradePolicy ~UpgradeRefusal",
+    WebConsole: "app layer ~Login login ~Options"
   },
   testing: {
     Check: "CheckFailed endedOnce events exactly inOrder numbered ~Pattern seen",

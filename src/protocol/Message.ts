@@ -99,7 +99,7 @@ export const ListJobs = Schema.Struct({
 export interface ListJobs extends Schema.Schema.Type<typeof ListJobs> {}
 
 /** The field of a listing's entry that tells when the job ended; ours, as the protocol has none. */
-export const completedAt = "x-vendor.effect-arcp.completed_at"
+export const completedAt = Vendor.completedAt
 
 /** What a job waits for: ids of inputs, until when it sleeps, and why it is parked; ours. */
 const waiting = {

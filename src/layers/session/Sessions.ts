@@ -33,6 +33,7 @@ import { SessionTable } from "./SessionTable.js"
 import * as Shutdown from "./Shutdown.js"
 import * as Sweeper from "./Sweeper.js"
 import * as Serving from "./serving.js"
+import { surviving } from "./surviving.js"
 
 /** Adds the sessions that the store has, detached until the window after their last message has passed. */
 const restoreAll = (
@@ -41,16 +42,11 @@ const restoreAll = (
 ) =>
   Effect.gen(function* () {
     const { store, options, now, elapsed } = services
-    const windowMs = Duration.toMillis(options.resumeWindow)
-    // The process may have lived on until the next time it would have said so.
-    const aliveUntil = (yield* store.aliveAt) + Duration.toMillis(Records.aliveEvery(options.resumeWindow))
+    const aliveAt = yield* store.aliveAt
     const at = now()
-    const found = (yield* store.sessions).map((record) => {
-      const seenAt = record.attached ? Math.max(record.lastSeenAt, aliveUntil) : record.lastSeenAt
-      // A wall clock that was set back meanwhile makes no window longer than it is.
-      const left = Math.min(windowMs, seenAt + windowMs - at)
-      return { record: { ...record, lastSeenAt: Math.min(seenAt, at) }, left }
-    })
+    const found = (yield* store.sessions).map((record) =>
+      surviving(record, { aliveAt, at, resumeWindow: options.resumeWindow })
+    )
     found.sort((a, b) => a.left - b.left)
     for (const { record, left } of found) yield* resume.restore(record, elapsed() + left)
   })

@@ -172,7 +172,7 @@ export const ended = (
   `SELECT job_id AS id, ended_at AS endedAt, id AS key FROM {jobs}
    WHERE ${principal === undefined ? "" : "principal = ? AND"}
      ended_at IS NOT NULL AND (ended_at, id) > (?, ?) AND ended_at < ?
-   ORDER BY ended_at, id LIMIT ?`,
+   ORDER BY ended_at, {jobs}.id LIMIT ?`,
   [...(principal === undefined ? [] : [principal]), after.endedAt, after.key, endedBefore, limit]
 ]
 

@@ -24,6 +24,7 @@ import type { Contract, Outcome, Restart } from "./Contract.js"
 import { type JsonSchema, jsonSchema } from "./JsonSchema.js"
 import { identityOf, type PromiseJob } from "./PromiseJob.js"
 import { assertSteps, make as makeInPromises, settled } from "./PromiseStep.js"
+import { readable } from "./Thrown.js"
 import type { AnyVendorEvent, Emits, VendorKind, Writable } from "./VendorEvent.js"
 
 export type { Contract, Outcome, PromiseJob }
@@ -317,8 +318,7 @@ export const fromPromise = <
           signal,
           step,
           sleep: lift(job.sleep),
-          hold: (run) =>
-            promise(job.hold(Effect.tryPromise({ try: async () => run(), catch: (error) => error }))),
+          hold: (run) => promise(job.hold(Effect.tryPromise({ try: async () => run(), catch: readable }))),
           input: (key, options) => promise(job.input(key, options)),
           log: lift(job.log),
           thought: lift(job.thought),
