@@ -20,6 +20,7 @@ import * as Given from "./given.js"
 import type { JobParts } from "./JobParts.js"
 import * as Limits from "./Limits.js"
 import type { LiveJob } from "./LiveJob.js"
+import * as Measuring from "./measuring.js"
 import { seesCredentials } from "./Ownership.js"
 import * as ResultWriter from "./ResultWriter.js"
 import type { RunningJob } from "./RunningJobs.js"
@@ -72,7 +73,7 @@ const once = <A>(make: () => A): (() => A) => {
 
 /** Returns the lease of a job. */
 const leaseOf = (
-  { now, options }: JobParts,
+  { metrics, now, options }: JobParts,
   live: LiveJob,
   log: JobLog,
   { service, spend }: Emitter.Emitter,
@@ -94,6 +95,8 @@ const leaseOf = (
     spend,
     flush: service.flush,
     onExpired: () => live.end({ _tag: "LeaseExpired" }),
+    onDenied:
+      metrics === undefined ? undefined : (capability, { code }) => Measuring.denied(capability, code),
     misplaced: durable?.misplaced,
     isUndoing: durable && (() => durable.journal.settling)
   })
@@ -152,6 +155,7 @@ export const make = (
       options,
       awaitEmits: options.awaitEmits || agent.awaitEmits,
       chunked,
+      onSpent: parts.metrics === undefined ? undefined : Measuring.spent.bind(undefined, parts.metrics),
       maxStreamedBytes:
         store.kind === "memory" ? options.maxStreamedBytesMemory : options.maxStreamedBytesDisk,
       whereabouts: durable?.whereabouts,
