@@ -43,7 +43,7 @@ export const doctor = Command.make(
         "provisioner that the environment names, the file of contexts. It changes",
         "nothing and takes no lock, so a server may run."
       ],
-      "Exit codes": ["0 nothing has failed, though there may be warnings   1 something has   2 a mistake"]
+      "Exit codes": ["0 nothing has failed, warnings aside   1 something has   2 a mistake"]
     }
   },
   () => import("./run/doctor.js")
