@@ -148,4 +148,4 @@ for (const r of master.filter((r) => r.type === "table")) {
     )
 }
 for (const r of master.filter((r) => r.type !== "table")) lines.push(`${squeeze(r.sql)};`)
-fs.writeFileSync(new URL(`../test/fixtures/schema-${v}.sql`, import.meta.url), lines.join("\n") + "\n")
+fs.writeFileSync(new URL(`../test/fixtures/schema-${v}.sql`, import.meta.url), `${lines.join("\n")}\n`)
