@@ -59,12 +59,14 @@ const surface: Record<string, Record<string, string>> = {
     DialerStdio: "layer ~Options",
     DialerWebSocket: "layer ~Options",
     HttpClientPublic: "layer",
+    HttpRoutes: "HttpRoutes layer ~RouteApp Visitor ~VisitorShape",
     RuntimeSqlite: "layer",
     StoreSql: "layer migrate ~Options",
     StoreSqlite: "layer layerReadOnly ~Options",
     TransportStdio: "layer ~Options",
     TransportWebSocket:
-      "~Acceptor acceptor layer mount ~MountOptions ~Options protect refuse route ~UpgradePolicy ~UpgradeRefusal"
+      "~Acceptor acceptor layer mount ~MountOptions ~Options ~OptionsWithRoutes protect refuse route ~UpgradePolicy ~UpgradeRefusal",
+    WebConsole: "app layer ~Login login ~Options"
   },
   testing: {
     Check: "CheckFailed endedOnce events exactly inOrder numbered ~Pattern seen",

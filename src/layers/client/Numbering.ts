@@ -17,8 +17,8 @@ export class Numbering {
   declare acked: number
   /** The event after which the connection was asked to begin. */
   from = 0
-  /** The event that comes next on the connection. */
-  expected = 1
+  /** The event that comes next on the connection; before `last` while what was skipped comes again. */
+  declare expected: number
   /** The runtime counts the events of each job by themselves: their order is known to their handles only. */
   declare perJob: boolean | undefined
   /** Where a gap was seen; a second one at the same place is the runtime's. */
@@ -27,6 +27,16 @@ export class Numbering {
   /** Goes on after the event `last` of a session that another process had. */
   constructor(last: number) {
     this.last = this.acked = last
+    this.giveUp()
+  }
+
+  /** The newest event before which none has been left out on purpose: what is asked for next follows it. */
+  get reached(): number {
+    return this.expected - 1
+  }
+  /** What is missing before `last` cannot be had again. */
+  giveUp(): void {
+    this.expected = this.last + 1
   }
 
   /** A connection was welcomed: what comes on it begins after `from`. */
@@ -51,6 +61,7 @@ export class Numbering {
   /** Another session begins. */
   reset(): void {
     this.last = this.acked = 0
+    this.giveUp()
     this.perJob = false
   }
 }

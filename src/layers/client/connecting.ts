@@ -109,7 +109,8 @@ const goesOn = (session: ClientSession, error: ClientError, connected: boolean):
     return false
   if (!superseded && session.numbers.from < session.numbers.last) {
     // Perhaps only what was left unread is gone, and not the session.
-    session.handles.evicted()
+    session.handles.evicted(session.numbers.reached)
+    session.numbers.giveUp()
     return true
   }
   const another = connected || options.resume?.mayBeGone === true
@@ -151,7 +152,7 @@ const greet = (session: ClientSession) =>
     const token = session.fresh ?? (yield* ask(session.options))
     session.fresh = undefined
     const connection = yield* session.dialer.connect
-    session.numbers.from = session.handles.rewindTo(session.numbers.last)
+    session.numbers.from = session.handles.rewindTo(session.numbers.reached)
     session.unanswered++
     yield* connection.send([hello(session, token)])
     const [answer, ...frames] = yield* first(

@@ -39,7 +39,7 @@ export const receive = (
         if (problem !== undefined) return yield* problem
       }
       const { ackEvery } = session.options
-      if (session.numbers.last - session.numbers.acked >= ackEvery) session.acknowledge(ackEvery)
+      if (session.numbers.reached - session.numbers.acked >= ackEvery) session.acknowledge(ackEvery)
       if (session.crowded.size > 0) yield* makeRoom(session)
       session.line.pulse.heard(true)
       frames = yield* Effect.mapError(connection.take, (closed) => {

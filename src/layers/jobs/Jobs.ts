@@ -154,16 +154,14 @@ export const make = Effect.gen(function* () {
       lookup.subscribe(session, request).pipe(Faults.contained("a subscription was decided")),
     unsubscribe: (session, jobId) => parts.log.unobserve(session.view, jobId),
     unsubscribeForeign: (session) =>
-      Effect.forEach(
-        [...session.view.observedJobs],
-        (jobId) =>
-          Effect.flatMap(lookup.job(jobId), (record) =>
-            record === undefined || record.principal === session.identity.principal
-              ? Effect.void
-              : parts.log.unobserve(session.view, jobId)
-          ),
-        { discard: true }
-      ),
+      Effect.gen(function* () {
+        const rows = yield* Faults.storage(parts.store.waitingObserved(session.sessionId))
+        for (const jobId of new Set([...session.view.observedJobs, ...rows])) {
+          const record = yield* lookup.job(jobId)
+          if (record !== undefined && record.principal !== session.identity.principal)
+            yield* parts.log.unobserve(session.view, jobId)
+        }
+      }),
     attached: (session) => {
       parts.owners.attach(session)
       parts.running.queue.attach(session)

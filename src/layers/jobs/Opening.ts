@@ -265,20 +265,27 @@ export const supervise = (
   const ended = underway.begin()
   surroundings.run(errand, (exit) => {
     const outcome = Exit.flatten(exit)
-    span.end(clock.unsafeCurrentTimeNanos(), outcome)
-    const failed =
-      Exit.isFailure(outcome) && !Cause.isFailure(outcome.cause)
-        ? Effect.logError(`the supervisor of ${record.jobId} failed`, outcome.cause)
-        : Effect.void
-    surroundings.run(conclusion(failed, hold), () => {
+    // What a tracer throws is logged like what a supervisor dies of, and keeps nobody's place.
+    const told = Decided.attempt(() => {
+      span.end(clock.unsafeCurrentTimeNanos(), outcome)
+      return Effect.void
+    })
+    const faults = [outcome, Decided.decided(told) ?? Exit.void].flatMap((each) =>
+      Exit.isFailure(each) && !Cause.isFailure(each.cause) ? [each.cause] : []
+    )
+    surroundings.run(conclusion(record, faults, hold), () => {
       live.settled()
       ended()
     })
   })
 }
 
-function* conclusion(failed: Effect.Effect<void>, hold: Hold): Errand<void> {
-  yield* failed
+function* conclusion(
+  { jobId }: JobRecord,
+  faults: ReadonlyArray<Cause.Cause<unknown>>,
+  hold: Hold
+): Errand<void> {
+  for (const cause of faults) yield* Effect.exit(Effect.logError(`the supervisor of ${jobId} failed`, cause))
   yield* hold.giveBack()
 }
 

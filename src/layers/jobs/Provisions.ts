@@ -21,6 +21,7 @@ import * as Limits from "./Limits.js"
 import type { LiveJob } from "./LiveJob.js"
 import { seesCredentials } from "./Ownership.js"
 import * as ResultWriter from "./ResultWriter.js"
+import type { RunningJob } from "./RunningJobs.js"
 
 /** What the handler of one job is given. */
 export interface Provisions {
@@ -96,6 +97,28 @@ const leaseOf = (
     isUndoing: durable && (() => durable.journal.settling)
   })
 
+/** Returns the `Job` service of a handler. */
+const serviceOf = (
+  parts: JobParts,
+  open: Open,
+  parent: RunningJob,
+  emitter: Emitter.Emitter,
+  lease: LeaseService,
+  durable: Durable.Durable | undefined
+): JobService => {
+  const { live } = parent
+  const { hold, input, sleep, step } = durable ?? Steps.none
+  return Object.assign(emitter.service, {
+    step,
+    sleep,
+    hold,
+    input,
+    delegate: Delegation.make({ parts, open, parent, emitter, lease, durable }),
+    credentials: Effect.sync(() => parts.credentials.held(live.record.jobId)),
+    rotateCredential: rotation(parts, live, emitter)
+  })
+}
+
 /** Returns what the handler of a job that begins now is given. */
 export const make = (
   parts: JobParts,
@@ -104,7 +127,7 @@ export const make = (
   live: LiveJob,
   job: JobLog
 ): Provisions => {
-  const { credentials, log, now, options, store } = parts
+  const { log, now, options, store } = parts
   const { agent, record, run, session } = candidate
   const begun = now()
   const journal = Durable.journalOf(parts, candidate)
@@ -134,25 +157,7 @@ export const make = (
     })
   )
   const lease = once(() => leaseOf(parts, live, job, emitter(), durable))
-  const service = once((): JobService => {
-    const { hold, input, sleep, step } = durable ?? Steps.none
-    return Object.assign(emitter().service, {
-      step,
-      sleep,
-      hold,
-      input,
-      delegate: Delegation.make({
-        parts,
-        open,
-        parent: { live, log: job },
-        emitter: emitter(),
-        lease: lease(),
-        durable
-      }),
-      credentials: Effect.sync(() => credentials.held(record.jobId)),
-      rotateCredential: rotation(parts, live, emitter())
-    })
-  })
+  const service = once(() => serviceOf(parts, open, { live, log: job }, emitter(), lease(), durable))
   const isInline = (output: unknown) =>
     ResultWriter.isInline(ResultWriter.jsonOf(output), {
       chunked,

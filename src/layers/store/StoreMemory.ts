@@ -70,6 +70,7 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
         : unneeded(principal, Number.MAX_SAFE_INTEGER, limit),
     endedCounts: Effect.sync(() => indexes.endedCounts()),
     due: reads(reading.due),
+    waitingObserved: reads(reading.waitingObserved),
     waitingCounts: Effect.sync(() => indexes.waitingCounts()),
     hookEvents: reads(reading.hookEvents),
     input: (jobId) => Effect.sync(() => jobs.get(jobId)?.input),

@@ -109,6 +109,7 @@ export const readsOver = (name: string, read: Read): Effect.Effect<Reads> =>
       jobByKey: (principal, key) => selectRecord<JobRecord>(query.jobByKey(principal, key)),
       endedCounts: Effect.map(select(retention.endedCounts), retention.toEndedCounts),
       due: (asked) => selectRecords<JobRecord>(query.due(asked)),
+      waitingObserved: (sessionId) => Effect.map(select(query.waitingObserved(sessionId)), query.ids),
       waitingCounts: Effect.map(
         select(query.waitingCounts),
         (rows) => new Map(rows.map(({ count, principal }) => [principal, count]))

@@ -180,6 +180,7 @@ const jobsFlags = {
     Flags.shownAs("STATUS"),
     Flags.repeated
   ),
+  waiting: Flags.boolean("waiting").pipe(Flags.withDescription("only jobs that wait for an answer")),
   agent: optional("agent", "AGENT", "only jobs of this agent, name or name@version"),
   after: optional(
     "created-after",
@@ -204,6 +205,7 @@ const listJobs = Command.make(
     examples: [
       "arcp jobs",
       "arcp jobs --status error --status timed_out --created-after 1d",
+      "arcp jobs --waiting",
       "arcp jobs --agent survey --json"
     ]
   },
@@ -236,6 +238,28 @@ const cancel = Command.make(
   async () => (await import("./run/clients.js")).cancel
 )
 
+const answerFlags = {
+  value: optional("value", "JSON", "the answer; without it you are asked on the terminal"),
+  about: optional(
+    "about",
+    "SHA256",
+    "of what was seen, when the question is about something that may have changed"
+  ),
+  ...clientFlags
+}
+export type AnswerFlags = Flags.Values<typeof answerFlags>
+
+const answer = Command.make(
+  {
+    name: "answer",
+    summary: "Answer what a job asks",
+    arguments: [job, { name: "INPUT", description: "which question, when several are open", optional: true }],
+    flags: answerFlags,
+    examples: ["arcp jobs --waiting", "arcp answer JOB", "arcp answer JOB --value true"]
+  },
+  async () => (await import("./run/clients.js")).answer
+)
+
 const agents = Command.make(
   {
     name: "agents",
@@ -256,6 +280,7 @@ export const entries: ReadonlyArray<Command.Command | Command.Group> = [
   watch,
   jobs,
   cancel,
+  answer,
   fork,
   retry,
   agents,
