@@ -167,6 +167,8 @@ describe("an input", () => {
       // Once is enough; the same again is the same, in whatever order its members come.
       const again = { until: value.until, yes: true }
       assert.strictEqual(yield* answer(session, jobId, { input_id, value: again, about_sha256 }), "accepted")
+      const lie = { input_id, value, about_sha256: sha256({ hosts: ["b"] }) }
+      assert.strictEqual(yield* answer(session, jobId, lie), "about")
       const other = { ...value, yes: false }
       assert.strictEqual(
         yield* answer(session, jobId, { input_id, value: other, about_sha256 }),

@@ -5,6 +5,7 @@ import * as TestClock from "effect/TestClock"
 import * as Vendor from "../../../src/protocol/Vendor.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Job } from "../../../src/services/jobs/Job.js"
+import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import { never } from "../../../src/services/store/Store.js"
 import { type Frame, open } from "../../support/Wire.js"
 import { makeStore, pong, restarted, resume, submit, type TestStore } from "./support.js"
@@ -232,6 +233,34 @@ describe("what was delegated and waits unloaded", () => {
         yield* session.next(isEndOf(other))
       }
       yield* process.stop
+    })
+  )
+})
+
+describe("a job that is answered while it begins to be unloaded", () => {
+  it.scoped("is loaded with the answer", () =>
+    Effect.gen(function* () {
+      const store = yield* makeStore
+      const process = yield* start(store, [durable("asks", (job) => job.input("approve", { prompt: "?" }))])
+      yield* Effect.addFinalizer(() => Effect.zipRight(store.gate.open, process.stop))
+      const session = yield* process.run(open())
+      const job_id = (yield* submit(session, "asks")).job_id as string
+      const asked = yield* session.next(({ payload }) => payload.kind === Vendor.inputRequest)
+      yield* pong(session)
+      const { input_id } = asked.payload.body
+      // The answer is being stored when it has only waited for long enough.
+      yield* store.gate.close
+      yield* session.request(Vendor.jobInput, { input_id, value: "yes" }, { job_id })
+      for (let turn = 0; turn < 20; turn++) yield* eventLoop.next
+      yield* TestClock.adjust("31 seconds")
+      for (let turn = 0; turn < 20; turn++) yield* eventLoop.next
+      yield* store.gate.open
+      assert.strictEqual((yield* session.next(isEnd)).payload.result, "yes")
+      assert.lengthOf(
+        session.seen.filter(({ payload }) => payload.kind === Vendor.inputClosed),
+        1
+      )
+      assert.isUndefined((yield* store.store.job(job_id))?.waitingFor)
     })
   )
 })

@@ -28,6 +28,8 @@ type Refusal = "unknown_input" | "expired" | "already_answered" | "value" | "abo
 const refuse = (reason: Refusal, message: string) => new InvalidRequest({ message, details: { reason } })
 
 const unknownInput = () => refuse("unknown_input", "payload.input_id: the job does not ask for such an input")
+const aboutAnother = () =>
+  refuse("about", "payload.about_sha256: not the SHA-256 of what the question is about")
 const expired = () => refuse("expired", "payload.input_id: the time to answer is over")
 const notFound = new JobNotFound({ message: "no such job" })
 
@@ -73,11 +75,12 @@ const accept = ({ id, jobId, payload, session }: Answer): void =>
 const decideClosed = (
   { store }: JobParts,
   answer: Answer,
-  { closed, key }: StoredRequest
+  { closed, digest, key }: StoredRequest
 ): Effect.Effect<void, ArcpError> =>
   Effect.gen(function* () {
     if (closed === "expired") return yield* expired()
     if (closed !== "answered") return yield* unknownInput()
+    if (answer.payload.about_sha256 !== digest) return yield* aboutAnother()
     const outcome = yield* Faults.storage(store.journalValue(answer.jobId, "input", key))
     if (outcome !== `{"ok":${answer.text}}`)
       return yield* refuse("already_answered", "payload.input_id: another answer has been given")
@@ -91,8 +94,7 @@ const check = (
   { choices, digest, schema }: StoredRequest
 ): Effect.Effect<{ readonly checked: boolean }, ArcpError> =>
   Effect.gen(function* () {
-    if (payload.about_sha256 !== digest)
-      return yield* refuse("about", "payload.about_sha256: not the SHA-256 of what the question is about")
+    if (payload.about_sha256 !== digest) return yield* aboutAnother()
     if (choices !== undefined && !choices.includes(text))
       return yield* refuse("value", "payload.value: none of the choices")
     const own = inputs.current(payload.input_id)?.check
@@ -125,7 +127,7 @@ const decide = (parts: JobParts, inputs: Inputs, answer: Answer): Effect.Effect<
       const { checked } = yield* check(inputs, answer, asked)
       const tooLarge = inputs.journal.overLimit(asked.key, byteLength(text))
       if (tooLarge !== undefined) return yield* tooLarge
-      const known = inputs.open(inputId, asked.key)
+      const known = inputs.known(inputId, asked.key)
       // Somebody was faster.
       if (known === undefined || inputs.current(inputId)?.taken === true) continue
       const by = session.identity.principal
