@@ -264,3 +264,31 @@ describe("a job that is answered while it begins to be unloaded", () => {
     })
   )
 })
+
+describe("a job that only waits whenever its process dies", () => {
+  it.scoped("is taken for no crash loop, however often that is", () =>
+    Effect.gen(function* () {
+      const options = { unloadAfter: "10 days", attemptPause: "1 second", maxAttempts: 2 } as const
+      let store = yield* makeStore
+      let process = yield* start(store, [nap], options)
+      let session = yield* process.run(open())
+      const job_id = (yield* submit(session, "nap")).job_id as string
+      yield* session.next(isSleep)
+      for (let attempt = 2; attempt < 8; attempt++) {
+        yield* pong(session)
+        yield* process.kill
+        store = restarted(store)
+        process = yield* start(store, [nap], options)
+        session = yield* process.run(open(resume(session, 0)))
+        yield* TestClock.adjust("61 seconds")
+        yield* session.next(
+          ({ payload }) => payload.body?.attempt === attempt && payload.body.phase === "recovered"
+        )
+      }
+      yield* TestClock.adjust("1 hour")
+      assert.strictEqual((yield* session.next(isEnd)).payload.result, "rested")
+      assert.isAbove((yield* store.store.job(job_id))?.survival?.deaths ?? 0, 2)
+      yield* process.stop
+    })
+  )
+})
