@@ -24,6 +24,7 @@ import * as Expiry from "./Expiry.js"
 import { FailedLogins, tooManyFailed } from "./FailedLogins.js"
 import * as Handshake from "./Handshake.js"
 import * as HelloRoom from "./HelloRoom.js"
+import * as Identifying from "./identifying.js"
 import { Keeper } from "./Keeper.js"
 import * as Records from "./Records.js"
 import * as Resume from "./Resume.js"
@@ -46,7 +47,9 @@ const restoreAll = (
     const found = (yield* store.sessions).map((record) => {
       const seenAt = record.attached ? Math.max(record.lastSeenAt, aliveUntil) : record.lastSeenAt
       // A wall clock that was set back meanwhile makes no window longer than it is.
-      const left = Math.min(windowMs, seenAt + windowMs - at)
+      const left = record.features.includes(Features.transient)
+        ? 0
+        : Math.min(windowMs, seenAt + windowMs - at)
       return { record: { ...record, lastSeenAt: Math.min(seenAt, at) }, left }
     })
     found.sort((a, b) => a.left - b.left)
@@ -94,8 +97,9 @@ export const make = Effect.gen(function* () {
   records.ring()
   const connected = new Shutdown.Connected()
   const ending = Shutdown.make({ jobs, options, table, records, connected })
+  const auth = yield* Auth
   const greet = Handshake.make({
-    auth: yield* Auth,
+    auth,
     registry: yield* Registry,
     policy: yield* Policy,
     options,
@@ -172,6 +176,13 @@ export const make = Effect.gen(function* () {
       connected,
       halted: ending.halted,
       clock
+    }),
+    authenticate: Identifying.make({
+      auth,
+      options,
+      failedLogins,
+      stopping: ending.begun,
+      halted: ending.halted
     }),
     shutdown: ending.run
   })
