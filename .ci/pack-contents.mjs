@@ -10,7 +10,7 @@ import { readFileSync } from "node:fs"
 /** What may be in the package. */
 const allowed = [
   /^(package\.json|README\.md|CHANGELOG\.md|LICENSE)$/,
-  /^src\/(?:[\w-]+\/)*[\w.-]+\.ts$/,
+  /^src\/(?:[\w-]+\/)*[\w.-]+\.tsx?$/,
   /^src\/programs\/[\w-]+\/[\w-]+\.(html|css)$/,
   /^dist\/(?:[\w@.-]+\/)*[\w@.-]+\.(js|mjs|d\.ts|js\.map|d\.ts\.map|html|css|json|wasm|svg)$/,
   /^dist\/programs\/[\w-]+\/NOTICES\.txt$/,
