@@ -11,6 +11,7 @@ import { Credentials } from "../../services/credentials/Credentials.js"
 import { Jobs } from "../../services/jobs/Jobs.js"
 import { EventLog } from "../../services/log/EventLog.js"
 import { IdGenerator } from "../../services/runtime/IdGenerator.js"
+import * as Metrics from "../../services/runtime/Metrics.js"
 import { monotonic } from "../../services/runtime/monotonic.js"
 import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { Secrets } from "../../services/runtime/Secrets.js"
@@ -25,6 +26,7 @@ import { FailedLogins, tooManyFailed } from "./FailedLogins.js"
 import * as Handshake from "./Handshake.js"
 import * as HelloRoom from "./HelloRoom.js"
 import { Keeper } from "./Keeper.js"
+import * as Measuring from "./measuring.js"
 import * as Records from "./Records.js"
 import * as Resume from "./Resume.js"
 import { SessionTable } from "./SessionTable.js"
@@ -58,6 +60,7 @@ export const make = Effect.gen(function* () {
   const options = yield* RuntimeOptions
   const clock = yield* Effect.clock
   const turn = yield* Turn
+  const metrics = yield* Metrics.here
   const share = yield* TurnShare
   const credentials = yield* Credentials
   const secrets = yield* Secrets
@@ -111,6 +114,7 @@ export const make = Effect.gen(function* () {
       if (entry !== undefined) table.touch(entry)
     }
   })
+  if (metrics !== undefined) yield* metrics.watch(Measuring.gauges(table, options))
   const keeper = new Keeper(elapsed, share)
   yield* Effect.forkScoped(keeper.run)
   const connections = Connections.make({
@@ -126,6 +130,7 @@ export const make = Effect.gen(function* () {
     dispatch,
     expiry: Expiry.make({ jobs, options, now, elapsed }),
     keeper,
+    isMeasured: metrics !== undefined,
     run: yield* FiberSet.runtime(dropping)<never>(),
     confirm: resume.confirm,
     noMoreRequests: Effect.asVoid(Effect.forkDaemon(ending.run))
@@ -167,8 +172,10 @@ export const make = Effect.gen(function* () {
       failedLogins,
       connected,
       halted: ending.halted,
-      clock
+      clock,
+      isMeasured: metrics !== undefined
     }),
+    isStopping: Effect.sync(ending.begun),
     shutdown: ending.run
   })
 })

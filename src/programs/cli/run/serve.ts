@@ -54,6 +54,7 @@ import * as PublicHttp from "./publicHttp.js"
 import { routes } from "./routes.js"
 import { keepStreams } from "./standardStreams.js"
 import { traceable, unless, watch } from "./strays.js"
+import { telemetry } from "./telemetry.js"
 import { webhookOf } from "./webhook.js"
 
 /** The flags that give a duration, by the option that it is for. */
@@ -381,4 +382,4 @@ export const run = (flags: ServeFlags) =>
       Effect.catchTag("TransportError", ({ message }) => new CannotServe({ message })),
       Effect.ensuring(Effect.logInfo("arcp has stopped"))
     )
-  }).pipe(Effect.scoped)
+  }).pipe(Effect.scoped, Effect.provide(telemetry(flags)))
