@@ -3,6 +3,7 @@ import * as Command from "./Command.js"
 import { clientFlags } from "./client-flags.js"
 import { context } from "./context.js"
 import { credentials } from "./credentials.js"
+import { dev } from "./dev.js"
 import * as Flags from "./Flags.js"
 import { replay } from "./replay.js"
 import { serve } from "./serve.js"
@@ -264,6 +265,7 @@ const agents = Command.make(
 /** What may come after `arcp`. */
 export const entries: ReadonlyArray<Command.Command | Command.Group> = [
   serve,
+  dev,
   submit,
   watch,
   jobs,
