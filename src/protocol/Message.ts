@@ -130,7 +130,7 @@ export interface TimedJobEntry extends JobEntry {
 }
 
 export const Jobs = Schema.Struct({
-  request_id: optional(Text),
+  request_id: optional(Schema.String),
   jobs: Schema.Array(JobEntry),
   next_cursor: optional(Schema.NullOr(Schema.String))
 })

@@ -28,6 +28,7 @@ import * as Faults from "./Faults.js"
 import { envelopeBytes } from "./fitting.js"
 import type { JobParts } from "./JobParts.js"
 import { LiveJob } from "./LiveJob.js"
+import * as Measuring from "./measuring.js"
 import { seesCredentials } from "./Ownership.js"
 import { over } from "./over.js"
 import * as Provisions from "./Provisions.js"
@@ -199,7 +200,7 @@ const notStored = ({ parent, record, session }: Candidate, error: InternalError)
 }
 
 /** Commits the job, and makes it known in that commit. */
-const commit = ({ log, now, running }: JobParts, begun: Begun, span: Tracer.Span) => {
+const commit = ({ log, metrics, now, running }: JobParts, begun: Begun, span: Tracer.Span) => {
   const { candidate, live, minted, ops } = begun
   return log.openJob(candidate.record, candidate.session.view, {
     parent: candidate.parent?.log,
@@ -213,6 +214,7 @@ const commit = ({ log, now, running }: JobParts, begun: Begun, span: Tracer.Span
       live.span = span
       // At the commit, so that a cancel that comes right after the accept finds the job.
       running.add({ live, log: job })
+      if (metrics !== undefined) Measuring.accepted(metrics, candidate.record.agent)
       accept(candidate, minted, span)
     }
   })

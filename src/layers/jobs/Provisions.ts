@@ -16,9 +16,11 @@ import * as Steps from "./durable/Steps.js"
 import type { Undoing } from "./durable/Undoing.js"
 import * as Emitter from "./Emitter.js"
 import { envelopeBytes } from "./fitting.js"
+import * as Given from "./given.js"
 import type { JobParts } from "./JobParts.js"
 import * as Limits from "./Limits.js"
 import type { LiveJob } from "./LiveJob.js"
+import * as Measuring from "./measuring.js"
 import { seesCredentials } from "./Ownership.js"
 import * as ResultWriter from "./ResultWriter.js"
 import type { RunningJob } from "./RunningJobs.js"
@@ -71,7 +73,7 @@ const once = <A>(make: () => A): (() => A) => {
 
 /** Returns the lease of a job. */
 const leaseOf = (
-  { now, options }: JobParts,
+  { metrics, now, options }: JobParts,
   live: LiveJob,
   log: JobLog,
   { service, spend }: Emitter.Emitter,
@@ -93,6 +95,8 @@ const leaseOf = (
     spend,
     flush: service.flush,
     onExpired: () => live.end({ _tag: "LeaseExpired" }),
+    onDenied:
+      metrics === undefined ? undefined : (capability, { code }) => Measuring.denied(capability, code),
     misplaced: durable?.misplaced,
     isUndoing: durable && (() => durable.journal.settling)
   })
@@ -108,7 +112,7 @@ const serviceOf = (
 ): JobService => {
   const { live } = parent
   const { hold, input, sleep, step } = durable ?? Steps.none
-  return Object.assign(emitter.service, {
+  const whole = Object.assign(emitter.service, {
     step,
     sleep,
     hold,
@@ -117,6 +121,7 @@ const serviceOf = (
     credentials: Effect.sync(() => parts.credentials.held(live.record.jobId)),
     rotateCredential: rotation(parts, live, emitter)
   })
+  return Given.calledWith(whole)
 }
 
 /** Returns what the handler of a job that begins now is given. */
@@ -150,13 +155,14 @@ export const make = (
       options,
       awaitEmits: options.awaitEmits || agent.awaitEmits,
       chunked,
+      onSpent: parts.metrics === undefined ? undefined : Measuring.spent.bind(undefined, parts.metrics),
       maxStreamedBytes:
         store.kind === "memory" ? options.maxStreamedBytesMemory : options.maxStreamedBytesDisk,
       whereabouts: durable?.whereabouts,
       journal
     })
   )
-  const lease = once(() => leaseOf(parts, live, job, emitter(), durable))
+  const lease = once(() => Given.askedOf(leaseOf(parts, live, job, emitter(), durable)))
   const service = once(() => serviceOf(parts, open, { live, log: job }, emitter(), lease(), durable))
   const isInline = (output: unknown) =>
     ResultWriter.isInline(ResultWriter.jsonOf(output), {

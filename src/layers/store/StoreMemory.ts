@@ -83,6 +83,7 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     needed: reads(retaining.needed),
     aliveAt: Effect.sync(() => tables.aliveAt),
     freeing: Effect.succeed(0),
+    retained: Effect.sync(() => retaining.retained(tables)),
     vacuum: Effect.succeed(false),
     held: () => tables.held
   }

@@ -1,9 +1,12 @@
 /** The commands of `arcp`: what they take. What they do is in `run`, and loaded when it is asked for. */
+import { backup, restore } from "./backup.js"
 import * as Command from "./Command.js"
 import { clientFlags } from "./client-flags.js"
 import { context } from "./context.js"
 import { credentials } from "./credentials.js"
+import { db, jobsDelete } from "./db.js"
 import { dev } from "./dev.js"
+import { doctor } from "./doctor.js"
 import * as Flags from "./Flags.js"
 import { replay } from "./replay.js"
 import { serve } from "./serve.js"
@@ -195,7 +198,7 @@ const jobsFlags = {
 }
 export type JobsFlags = Flags.Values<typeof jobsFlags>
 
-const jobs = Command.make(
+const listJobs = Command.make(
   {
     name: "jobs",
     summary: "List jobs, newest first",
@@ -209,6 +212,15 @@ const jobs = Command.make(
   },
   async () => (await import("./run/clients.js")).jobs
 )
+
+const jobs: Command.Group = {
+  name: "jobs",
+  summary: listJobs.summary,
+  alone: listJobs,
+  commands: [jobsDelete],
+  examples: [],
+  more: {}
+}
 
 const cancelFlags = {
   reason: optional("reason", "TEXT", "why, for the record"),
@@ -276,7 +288,11 @@ export const entries: ReadonlyArray<Command.Command | Command.Group> = [
   agents,
   context,
   credentials,
-  replay
+  replay,
+  backup,
+  restore,
+  db,
+  doctor
 ]
 
 export const commands: ReadonlyArray<Command.Command> = Command.allOf(entries)

@@ -76,8 +76,9 @@ export const commandHelp = (command: Command, page: Page): string => {
 /** `arcp help GROUP` */
 export const groupHelp = (group: Group, page: Page): string =>
   [
-    group.summary,
-    ...section("Usage", [`  arcp ${group.name} COMMAND [flags]`], page),
+    ...(group.alone === undefined
+      ? [group.summary, ...section("Usage", [`  arcp ${group.name} COMMAND [flags]`], page)]
+      : [commandHelp(group.alone, page)]),
     ...section(
       "Commands",
       table(

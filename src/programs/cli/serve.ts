@@ -108,6 +108,16 @@ export const options = {
   webhookValues: CliOptions.boolean("webhook-values").pipe(
     CliOptions.withDescription("tell it questions, results and error messages too")
   ),
+  metrics: CliOptions.choice("metrics", ["local", "all", "off"]).pipe(
+    CliOptions.withDescription(
+      "who may read /metrics: whoever asks from this machine and not through a proxy, all, or nobody"
+    ),
+    CliOptions.withDefault("local" as const)
+  ),
+  metricsToken: text(
+    "metrics-token",
+    "who shows this as a bearer token may read /metrics from anywhere; also ARCP_METRICS_TOKEN"
+  ),
   heartbeatSec: integer("heartbeat-sec", "seconds between heartbeats (default 30)"),
   resumeWindowSec: integer("resume-window-sec", "seconds a session outlives its connection (default 600)"),
   cancelGraceMs: integer("cancel-grace-ms", "milliseconds a cancelled job gets to clean up (default 30000)"),
@@ -147,6 +157,7 @@ export const presentation: Readonly<Record<string, Readonly<Partial<Record<keyof
       webhookEvent: "EVENT",
       webhookValues: ""
     },
+    "Who looks on": { metrics: "local|all|off", metricsToken: "TOKEN" },
     "Who may connect": {
       token: "TOKEN=PRINCIPAL",
       identities: "FILE",
@@ -187,6 +198,8 @@ export const serve = Command.make(
       Environment: [
         "ARCP_TOKENS                         TOKEN=PRINCIPAL,… in place of --token",
         "ARCP_JWT_SECRET                     in place of --jwt-secret",
+        "ARCP_METRICS_TOKEN                  in place of --metrics-token",
+        "OTEL_EXPORTER_OTLP_ENDPOINT, …      collector of traces, metrics and logs; see docs/telemetry.md",
         "ARCP_WEBHOOK_SECRET                 what requests to --webhook are signed with",
         "ARCP_LITELLM_URL, ARCP_LITELLM_KEY  gateway that mints a job's own model keys"
       ]

@@ -396,6 +396,13 @@ export interface StoreService {
   readonly vacuum: Effect.Effect<boolean, StoreError>
   /** Fails once the store has ended by itself, and can do nothing any more. A store without it does not. */
   readonly died?: Effect.Effect<never, StoreError> | undefined
+  /**
+   * Counts the events that are stored, with those that were dropped or trimmed and are not freed yet, and their bytes with the
+   * overhead. Looks at every mark, in turns of the event loop. A store without it does not tell.
+   */
+  readonly retained?:
+    | Effect.Effect<{ readonly events: number; readonly bytes: number }, StoreError>
+    | undefined
   /** Returns the bytes of memory that what is stored takes, roughly; 0 of a store on disk. */
   readonly held: () => number
 }

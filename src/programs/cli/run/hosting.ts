@@ -13,24 +13,12 @@ import type { AgentsModule, Provided } from "../agents-module.js"
 import type { ServeFlags } from "../serve.js"
 import { didYouMean } from "../suggest.js"
 import { UsageError } from "../UsageError.js"
+import { pair } from "./limits.js"
 import * as PublicHttp from "./publicHttp.js"
 import { traceable } from "./strays.js"
 
 /** The runtime cannot be reached where it should be; what to do is in the message. */
 export class CannotServe extends Data.TaggedError("CannotServe")<{ readonly message: string }> {}
-
-/** Returns the name and the value of a flag that has both. */
-export const pair = (
-  flag: string,
-  value: string,
-  example: string
-): Effect.Effect<readonly [string, string], UsageError> => {
-  // The value follows the last "=": tokens may be padded base64.
-  const at = value.lastIndexOf("=")
-  return at < 1 || at === value.length - 1
-    ? Effect.fail(new UsageError({ message: `--${flag} takes ${example}` }))
-    : Effect.succeed([value.slice(0, at), value.slice(at + 1)])
-}
 
 /** Gives agents the concurrency that the flags say. */
 const limited = <A extends { readonly name: string }>(

@@ -40,15 +40,16 @@ import { version } from "../../version.js"
 import { loadModules } from "../agents-module.js"
 import { readIdentities } from "../identities.js"
 import type { ServeFlags } from "../serve.js"
-import { didYouMean } from "../suggest.js"
 import { json } from "../text.js"
 import { UsageError } from "../UsageError.js"
 import { consoleAddress, loginFor } from "./console.js"
 import { demoPages } from "./demo.js"
-import { CannotServe, type Host, pair, registryOf } from "./hosting.js"
+import { CannotServe, type Host, registryOf } from "./hosting.js"
+import { limitsOf, pair } from "./limits.js"
 import { routes } from "./routes.js"
 import { keepStreams } from "./standardStreams.js"
 import { unless, watch } from "./strays.js"
+import { telemetry } from "./telemetry.js"
 import { webhookOf } from "./webhook.js"
 
 /** The flags that give a duration, by the option that it is for. */
@@ -58,16 +59,6 @@ const durations = (flags: ServeFlags) => ({
   cancelGrace: { flag: "--cancel-grace-ms", value: flags.cancelGraceMs, unit: "millis" },
   shutdownGrace: { flag: "--shutdown-grace-ms", value: flags.shutdownGraceMs, unit: "millis" }
 })
-
-/** `--limit helloTimeoutMs=800` as well as `--limit "helloTimeout=800 millis"`: the option, and the unit in its name. */
-const durationIn = (name: string): readonly [option: string, unit: "seconds" | "millis" | undefined] => {
-  if (Object.hasOwn(RuntimeOptions.RuntimeOptionsSchema.fields, name)) return [name, undefined]
-  const match = /^(\w+?)(Sec|Ms)$/.exec(name === "idempotencySec" ? "idempotencyWindowSec" : name)
-  return match === null ? [name, undefined] : [match[1] as string, match[2] === "Sec" ? "seconds" : "millis"]
-}
-
-const parsed = (value: string): unknown =>
-  value === "true" || (value === "false" ? false : Number.isNaN(Number(value)) ? value : Number(value))
 
 /** The directory itself, links resolved. */
 const directory = (workspace: string): Effect.Effect<string, UsageError> =>
@@ -82,17 +73,7 @@ const directory = (workspace: string): Effect.Effect<string, UsageError> =>
 /** The flags that are options of the runtime. */
 const runtimeOptions = (flags: ServeFlags): Effect.Effect<RuntimeOptions.Input, UsageError> =>
   Effect.gen(function* () {
-    const input: Record<string, unknown> = {}
-    for (const limit of flags.limit) {
-      const [given, value] = yield* pair("limit", limit, "NAME=VALUE, e.g. --limit maxJobsPerSession=500")
-      const [name, unit] = durationIn(given)
-      if (!Object.hasOwn(RuntimeOptions.RuntimeOptionsSchema.fields, name)) {
-        const names = Object.keys(RuntimeOptions.RuntimeOptionsSchema.fields)
-        const meant = didYouMean(name, names) || `; there are ${names.join(", ")}`
-        return yield* new UsageError({ message: `--limit: there is no option ${given}${meant}` })
-      }
-      input[name] = unit === undefined ? parsed(value) : `${value} ${unit}`
-    }
+    const input = yield* limitsOf(flags.limit)
     for (const [name, { value, unit }] of Object.entries(durations(flags)))
       if (Option.isSome(value)) input[name] = `${value.value} ${unit}`
     input["workspace"] = yield* directory(
@@ -356,4 +337,4 @@ export const serving = (flags: ServeFlags, host: Host, onAddress: OnAddress = ()
       Effect.catchTag("TransportError", ({ message }) => new CannotServe({ message })),
       Effect.ensuring(Effect.logInfo("arcp has stopped"))
     )
-  }).pipe(Effect.scoped)
+  }).pipe(Effect.scoped, Effect.provide(telemetry(flags)))
