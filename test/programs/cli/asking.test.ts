@@ -162,7 +162,7 @@ const typing = (...steps: ReadonlyArray<readonly [after: RegExp, text: string]>)
   }
 }
 
-describe.skipIf(!hasScript)("on a terminal", () => {
+describe.skipIf(!hasScript)("on a terminal (where there is a script)", () => {
   it("arcp submit asks, again after what is no answer, and goes on", async () => {
     await serving(served, async (url) => {
       const input = JSON.stringify({ prompt: "Really?", schema: { type: "boolean" }, about: [1] })
