@@ -172,7 +172,7 @@ const values = (program: Program) =>
 
 const patience = 60_000
 
-it.skipIf(nginx === undefined)("the configuration of the page is accepted", () => {
+it.skipIf(nginx === undefined)("the configuration of the page is accepted (where there is an nginx)", () => {
   expect(
     execFileSync(nginx ?? "", ["-t", "-p", folder, "-c", join(folder, "nginx.conf")], {
       encoding: "utf8",
@@ -182,7 +182,7 @@ it.skipIf(nginx === undefined)("the configuration of the page is accepted", () =
 })
 
 it.skipIf(nginx === undefined)(
-  "lets frames through that are as large as may be, and silence that is longer than its timeout",
+  "lets frames through that are as large as may be, and silence that is longer than its timeout (where there is an nginx)",
   async () => {
     await serve()
     await startNginx()
@@ -199,7 +199,7 @@ it.skipIf(nginx === undefined)(
 )
 
 it.skipIf(nginx === undefined)(
-  "loses no event when it is restarted, nor a durable job when the server is killed",
+  "loses no event when it is restarted, nor a durable job when the server is killed (where there is an nginx)",
   async () => {
     const server = await serve()
     const proxy = await startNginx()

@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs"
 import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
+import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
@@ -32,11 +33,14 @@ const eventsOf = (jobId: string, from: number) =>
     )
   )
 
-const jobOf = (jobId: string): Effect.Effect<JobRecord, UsageError, Store> =>
+/** What was asked for is not there. */
+class NotStored extends Data.TaggedError("NotStored")<{ readonly id: string; readonly why: string }> {}
+
+const jobOf = (jobId: string): Effect.Effect<JobRecord, NotStored, Store> =>
   Effect.flatMap(Store, (store) => Effect.orDie(store.job(jobId))).pipe(
     Effect.filterOrFail(
       (job): job is JobRecord => job !== undefined,
-      () => new UsageError({ message: `${jobId} is not in this database; it may no longer be retained` })
+      () => new NotStored({ id: jobId, why: "it may no longer be retained" })
     )
   )
 
@@ -59,9 +63,7 @@ const replaySession = (sessionId: string, after: number) =>
     const store = yield* Store
     const session = yield* store.session(sessionId)
     if (session === undefined)
-      return yield* new UsageError({
-        message: `${sessionId} is not in this database; its window may have passed`
-      })
+      return yield* new NotStored({ id: sessionId, why: "its window may have passed" })
     const idOf = eventIds(sessionId)
     let from = after + 1
     for (;;) {
@@ -150,5 +152,12 @@ export const run = (flags: ReplayFlags) =>
       return yield* new UsageError({
         message: `--db ${flags.db} does not exist; name the database of a runtime`
       })
-    yield* Effect.provide(replay, StoreSqlite.layerReadOnly({ filename: flags.db }))
+    yield* replay.pipe(
+      Effect.catchTag(
+        "NotStored",
+        ({ id, why }) =>
+          new UsageError({ message: `${id} is not in ${flags.db} (--db names another file); ${why}` })
+      ),
+      Effect.provide(StoreSqlite.layerReadOnly({ filename: flags.db }))
+    )
   })
