@@ -65,7 +65,7 @@ export class Handles {
   }
   /** Is there a handle on the job that has come to nothing as new as its event `seq`? */
   awaits(jobId: string | undefined, seq: number): boolean {
-    return (this.#live.get(jobId as string) ?? []).some(({ newest }) => newest < seq)
+    return this.#of(jobId as string).some(({ newest }) => newest < seq)
   }
   /** `claiming`: a request is under way whose answer may claim the job. */
   deliver(jobId: string, frame: JobFrame, bytes: number, claiming: boolean): void {

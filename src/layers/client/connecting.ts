@@ -107,10 +107,11 @@ const goesOn = (session: ClientSession, error: ClientError, connected: boolean):
     (superseded && !options.kept)
   )
     return false
-  if (!superseded && session.numbers.from < session.numbers.last) {
+  const { numbers } = session
+  if (!superseded && numbers.from < numbers.last) {
     // Perhaps only what was left unread is gone, and not the session.
-    session.handles.evicted(session.numbers.reached)
-    session.numbers.giveUp()
+    session.handles.evicted(numbers.reached)
+    numbers.reached = numbers.last
     return true
   }
   const another = connected || options.resume?.mayBeGone === true

@@ -16,6 +16,7 @@ import * as Steps from "./durable/Steps.js"
 import type { Undoing } from "./durable/Undoing.js"
 import * as Emitter from "./Emitter.js"
 import { envelopeBytes } from "./fitting.js"
+import * as Given from "./given.js"
 import type { JobParts } from "./JobParts.js"
 import * as Limits from "./Limits.js"
 import type { LiveJob } from "./LiveJob.js"
@@ -111,7 +112,7 @@ const serviceOf = (
 ): JobService => {
   const { live } = parent
   const { hold, input, sleep, step } = durable ?? Steps.none
-  return Object.assign(emitter.service, {
+  const whole = Object.assign(emitter.service, {
     step,
     sleep,
     hold,
@@ -120,6 +121,7 @@ const serviceOf = (
     credentials: Effect.sync(() => parts.credentials.held(live.record.jobId)),
     rotateCredential: rotation(parts, live, emitter)
   })
+  return Given.calledWith(whole)
 }
 
 /** Returns what the handler of a job that begins now is given. */
@@ -160,7 +162,7 @@ export const make = (
       journal
     })
   )
-  const lease = once(() => leaseOf(parts, live, job, emitter(), durable))
+  const lease = once(() => Given.askedOf(leaseOf(parts, live, job, emitter(), durable)))
   const service = once(() => serviceOf(parts, open, { live, log: job }, emitter(), lease(), durable))
   const isInline = (output: unknown) =>
     ResultWriter.isInline(ResultWriter.jsonOf(output), {

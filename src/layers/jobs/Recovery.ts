@@ -134,6 +134,10 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
     const { unsettled } = parts
     for (const { jobId } of left) unsettled.add(jobId)
 
+    /** Of one that was a row, and waits no more. */
+    const over = (record: JobRecord) => {
+      if (dueAt(record) !== undefined) parts.waits.over(record.principal)
+    }
     const recovered = (outcome: string) =>
       parts.metrics === undefined ? identity : Measuring.recovered(outcome)
 
@@ -161,7 +165,10 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
               )
             )
           ),
-          Effect.sync(() => unsettled.settle(record.jobId))
+          Effect.sync(() => {
+            over(record)
+            unsettled.settle(record.jobId)
+          })
         )
       }).pipe(recovered("ended"))
 
@@ -207,7 +214,10 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
             const isRun = settled !== undefined || dueAt(record) === undefined
             yield* Terminal.untilStored(
               isRun
-                ? Rerun.rerun(parts, reopen, record, childrenOf.get(jobId) ?? [], { settling: settled })
+                ? Rerun.rerun(parts, reopen, record, childrenOf.get(jobId) ?? [], {
+                    settling: settled,
+                    loaded: { resting: undefined, keep: () => over(record) }
+                  })
                 : Effect.flatMap(log.loadJob(record), (job) => Resting.place(parts, record, job)),
               parts.running
             ).pipe(

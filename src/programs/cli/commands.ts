@@ -5,6 +5,7 @@ import { clientFlags } from "./client-flags.js"
 import { context } from "./context.js"
 import { credentials } from "./credentials.js"
 import { db, jobsDelete } from "./db.js"
+import { doctor } from "./doctor.js"
 import * as Flags from "./Flags.js"
 import { replay } from "./replay.js"
 import { serve } from "./serve.js"
@@ -288,7 +289,8 @@ export const entries: ReadonlyArray<Command.Command | Command.Group> = [
   replay,
   backup,
   restore,
-  db
+  db,
+  doctor
 ]
 
 export const commands: ReadonlyArray<Command.Command> = Command.allOf(entries)

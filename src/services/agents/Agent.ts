@@ -14,9 +14,10 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as AgentRef from "../../protocol/AgentRef.js"
+import * as Argument from "../../protocol/Argument.js"
 import { type ArcpError, InternalError, InvalidRequest, isArcpError } from "../../protocol/Errors.js"
 import { describe } from "../../protocol/Problem.js"
-import { type EmitOptions, Job } from "../jobs/Job.js"
+import { type EmitOptions, Job, type JobService } from "../jobs/Job.js"
 import { Lease, leaseErrorOf } from "../lease/Lease.js"
 import type { Lessee } from "../lease/Leased.js"
 import { mapBothNow } from "../runtime/decided.js"
@@ -281,6 +282,17 @@ const messageOf = (failure: unknown): string => {
 export const failureMessage = (failure: unknown): string =>
   messageOf(failure).split(/\n\s+at /)[0] || "the agent failed"
 
+/** Emits, as a promise agent does: what its contract declares is not a matter of types there. */
+const emitting = <Value>(
+  job: JobService,
+  event: VendorKind | Writable<VendorKind, Value>,
+  value: Value,
+  options?: EmitOptions
+): Effect.Effect<void, ArcpError> =>
+  typeof event === "string" || typeof event?.encode !== "function"
+    ? job.emit(event as VendorKind, value, options)
+    : Effect.flatMap(event.encode(value), (body) => job.emit(event.kind, body, options))
+
 /**
  * Makes an agent of a plain function, async or not. What its job refuses it (`authorize`, `delegate`, an emit …) rejects with
  * the protocol's error, and ends the job with that error's code when it is not caught. Any other rejection ends it in
@@ -318,7 +330,11 @@ export const fromPromise = <
           signal,
           step,
           sleep: lift(job.sleep),
-          hold: (run) => promise(job.hold(Effect.tryPromise({ try: async () => run(), catch: readable }))),
+          hold: async (run) => {
+            const refused = Argument.refusal("hold", ["run", Argument.callable, run])
+            if (refused !== undefined) throw refused
+            return promise(job.hold(Effect.tryPromise({ try: async () => run(), catch: readable })))
+          },
           input: (key, options) => promise(job.input(key, options)),
           log: lift(job.log),
           thought: lift(job.thought),
@@ -332,12 +348,7 @@ export const fromPromise = <
             event: VendorKind | Writable<VendorKind, Value>,
             value: Value,
             options?: EmitOptions
-          ) =>
-            promise(
-              typeof event === "string"
-                ? job.emit(event, value, options)
-                : Effect.flatMap(event.encode(value), (body) => job.emit(event.kind, body, options))
-            ),
+          ) => promise(emitting(job, event, value, options)),
           flush: () => promise(job.flush),
           authorize: lift(lease.authorize),
           spend: lift(lease.spend),

@@ -1,9 +1,8 @@
 // Agents for the console's tests: one that does a bit of everything, one that is hostile, one that asks.
 
+import { setTimeout as pause } from "node:timers/promises"
 import * as Schema from "effect/Schema"
 import { Agent } from "effect-arcp"
-
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 
 /** An image that must not be fetched, markup that must stay text, and what turns text round. */
 export const nasty =
@@ -56,7 +55,7 @@ const work = Agent.fromPromise(
     for (let i = 1; i <= depth * 2; i++) {
       await job.step(`read source ${i}`, async () => {
         await job.toolCall({ tool: "search.web", args: { query: `${topic} ${i}` }, call_id: `c${i}` })
-        await pause(pauseMs)
+        await pause(pauseMs, undefined, { signal: job.signal })
         if (job.lease["cost.budget"] !== undefined) await job.spend({ currency: "USD", amount: "0.30" })
         await job.toolResult(
           i === 2 ? { call_id: `c${i}`, error: denied } : { call_id: `c${i}`, result: { hits: i } }
@@ -83,7 +82,7 @@ const helper = Agent.fromPromise("helper", { version: "1.0.0" }, async ({ pauseM
   await job.status("helping")
   for (let i = 0; i < 4; i++) {
     await job.toolCall({ tool: "math.add", args: [i, 1], call_id: `h${i}` })
-    await pause(pauseMs)
+    await pause(pauseMs, undefined, { signal: job.signal })
     await job.toolResult({ call_id: `h${i}`, result: i + 1 })
   }
   return { helped: true }

@@ -76,17 +76,71 @@ const follow = (status: ArcpClient.Status): void => {
 /** Readings of the lag that are kept. */
 const mostLag = 60
 
+/** Sessions that this tab had before it was loaded anew: each may cancel what it has submitted, for as long as it is there. */
+const formerKey = "arcp-console-former"
+const mostFormer = 5
+const former = (): ReadonlyArray<ArcpClient.ResumeState> => {
+  try {
+    const kept: unknown = JSON.parse(sessionStorage.getItem(formerKey) ?? "[]")
+    return Array.isArray(kept) ? kept : []
+  } catch {
+    return []
+  }
+}
+const remember = (state: ArcpClient.ResumeState): void =>
+  sessionStorage.setItem(formerKey, JSON.stringify([state, ...former()].slice(0, mostFormer)))
+
+/** Cancels as a session that this tab had before. */
+const cancelAs = (given: string, resume: ArcpClient.ResumeState, jobId: string, reason: string) =>
+  ArcpClient.make({ token: Redacted.make(given), name: "effect-arcp console", resume }).pipe(
+    Effect.flatMap((made) =>
+      Effect.ensuring(
+        made.cancel(jobId, reason),
+        Effect.flatMap(made.resumeState, (state) =>
+          Effect.sync(() => {
+            const others = former().filter(({ sessionId }) => sessionId !== state.sessionId)
+            sessionStorage.setItem(formerKey, JSON.stringify([state, ...others]))
+          })
+        )
+      )
+    ),
+    Effect.scoped,
+    Effect.provide(DialerWebSocketGlobal.layer({ url, allowInsecure: true }))
+  )
+
+/** Cancels a job: as this session, or else as the one of this tab that has submitted it. */
+export const cancelJob = (jobId: string): Promise<void> => {
+  const made = client.peek()
+  const given = token()
+  if (made === undefined || given === undefined) return Promise.reject(new Error("there is no connection"))
+  const reason = "cancelled in the console"
+  return run(
+    Effect.catchTag(made.cancel(jobId, reason), "PermissionDenied", (refused) =>
+      former().reduce<Effect.Effect<void, ArcpClient.ClientError>>(
+        (before, state) =>
+          Effect.catchAll(before, () =>
+            Effect.mapError(cancelAs(given, state, jobId, reason), () => refused)
+          ),
+        Effect.fail(refused)
+      )
+    )
+  )
+}
+
 const session = (token: string) =>
   Effect.gen(function* () {
     const made = yield* ArcpClient.make({
       token: Redacted.make(token),
       name: "effect-arcp console",
-      features: [...Features.all, Features.describedAgents]
+      features: [...Features.all, Features.describedAgents, Features.submittedInput]
     })
     sessionStorage.setItem(tokenKey, token)
     client.value = made
     phase.value = { _tag: "Connected" }
-    const leave = () => Effect.runFork(made.close)
+    const leave = () => {
+      remember(Effect.runSync(made.resumeState))
+      Effect.runFork(made.close)
+    }
     addEventListener("pagehide", leave)
     yield* Effect.addFinalizer(() => Effect.sync(() => removeEventListener("pagehide", leave)))
     yield* Effect.forkScoped(

@@ -4,7 +4,7 @@ import { extent, latest } from "../model/at.js"
 import { isOver } from "../model/JobTable.js"
 import type { JobStatus } from "../model/route.js"
 import { clock, count, duration, line, moment } from "../model/text.js"
-import { client, run } from "../state/connection.js"
+import { cancelJob, client } from "../state/connection.js"
 import { entryOf, type Followed, follow } from "../state/follow.js"
 import { lookAgain } from "../state/jobs.js"
 import { announced, go } from "../state/navigation.js"
@@ -32,10 +32,8 @@ const Head = ({ job, status }: { readonly job: Followed; readonly status: JobSta
   const began = entry === undefined ? from : Date.parse(entry.created_at)
   const took = isOver(status) ? to - began : now - began
   const cancel = () => {
-    const made = client.peek()
-    if (made === undefined) return
     setError(undefined)
-    run(made.cancel(job.jobId, "cancelled in the console")).then(() => {
+    cancelJob(job.jobId).then(() => {
       announced.value = "the job is cancelled"
       lookAgain()
     }, setError)

@@ -4,7 +4,7 @@ import { type Entry, isOver, tookMs } from "../model/JobTable.js"
 import { budgets } from "../model/lease.js"
 import { type Filters, type JobStatus, statuses } from "../model/route.js"
 import { count, duration, line, moment, rounded } from "../model/text.js"
-import { client, run } from "../state/connection.js"
+import { cancelJob, client } from "../state/connection.js"
 import { loading, lookAgain, problem, table, version } from "../state/jobs.js"
 import { announced, go } from "../state/navigation.js"
 import { left, wanted } from "../state/spend.js"
@@ -129,9 +129,7 @@ const Row = ({
   const over = isOver(entry.status)
   const asks = entry.waiting_for?.length ?? 0
   const cancel = () => {
-    const made = client.peek()
-    if (made === undefined) return
-    run(made.cancel(entry.job_id, "cancelled in the console")).then(() => {
+    cancelJob(entry.job_id).then(() => {
       announced.value = "the job is cancelled"
       lookAgain()
     }, onError)

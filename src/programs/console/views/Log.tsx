@@ -7,7 +7,7 @@ import { JsonTree } from "./JsonTree.js"
 import { Copy, download } from "./parts.js"
 
 /** Pixels of a line; the style says the same. */
-const lineHeight = 24
+const lineHeight = matchMedia("(min-width: 2400px)").matches ? 32 : 24
 /** Lines beyond those that are seen, on either side. */
 const spare = 12
 /** Events that are searched before the page gets its turn. */

@@ -1,8 +1,9 @@
 /** How a job has ended, what it was given, and what it left. */
 import { useState } from "preact/hooks"
+import * as Features from "../../../protocol/Features.js"
 import { until } from "../model/at.js"
 import { looksLike } from "../model/markdown.js"
-import { bytes, line, safeUrl } from "../model/text.js"
+import { brief, bytes, line, safeUrl } from "../model/text.js"
 import { field } from "../model/values.js"
 import type { Followed } from "../state/follow.js"
 import { JsonTree } from "./JsonTree.js"
@@ -46,7 +47,7 @@ const kindOf = (value: unknown): readonly [extension: string, type: string] =>
 
 /** What a runtime says of the input of a job, to those who may see it. */
 export const inputOf = (job: Followed): { readonly value: unknown } | undefined => {
-  const value = field(job.subscribed.value, "x-vendor.effect-arcp.job_input")
+  const value = field(job.subscribed.value, Features.submittedInput)
   return value === undefined ? undefined : { value }
 }
 
@@ -88,7 +89,7 @@ export const Outcome = ({ job, shown }: { readonly job: Followed; readonly shown
           <summary>
             <h2>Input</h2>{" "}
             <span class="quiet">
-              <bdi>{line(asText(input.value), 100)}</bdi>
+              <bdi>{brief(input.value, 100)}</bdi>
             </span>
           </summary>
           <Value label="input" value={input.value} />
