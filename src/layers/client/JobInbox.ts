@@ -154,12 +154,12 @@ export class JobInbox {
     for (const lane of this.#lanes) if (lane.reading) lane.rewound(from)
   }
   /**
-   * What a reader waits for is no longer retained: it goes on after the newest event that has come. `reached`: up to which
+   * What a reader waits for is no longer retained: it goes on after the newest event that has come. `seen`: up to which
    * event of the session what was skipped was there again.
    */
-  evicted(reached: number): void {
+  evicted(seen: number): void {
     for (const lane of this.#lanes)
-      lane.overflowed ||= this.newest > reached && lane.position < this.newest && !lane.complete
+      lane.overflowed ||= this.newest > seen && lane.position < this.newest && !lane.complete
     if (this.events.overflowed && this.events.reading) {
       this.events.skipTo(this.newest, this.#gap(this.events.position, "evicted", false, unread))
       if (this.ended) this.events.finish(undefined, Exit.void)

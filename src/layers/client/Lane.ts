@@ -108,8 +108,12 @@ export class Lane<in out A, in out End> {
     return this.#end !== undefined
   }
   get full(): boolean {
-    const { maxHeld } = this.#host
-    return this.#held.length - this.#head >= maxHeld.events || this.#bytes >= maxHeld.bytes
+    return this.#fills(1)
+  }
+  /** Whether so many times what it holds would be all that it may. */
+  #fills(times: number): boolean {
+    const { bytes, events } = this.#host.maxHeld
+    return (this.#held.length - this.#head) * times >= events || this.#bytes * times >= bytes
   }
   /** The session has rewound so far that everything after `from` comes again. */
   rewound(from: number): void {
@@ -151,7 +155,7 @@ export class Lane<in out A, in out End> {
     return this.#handed ?? this.#held[this.#head]?.seq ?? (this.overflowed ? this.position + 1 : Infinity)
   }
 
-  /** Calls back once when half of what may be held is free. */
+  /** Calls back once when more than half of what may be held is free. */
   onRoom(resume: () => void): void {
     this.#roomy = resume
     this.#checkRoom()
@@ -215,9 +219,7 @@ export class Lane<in out A, in out End> {
   }
 
   #checkRoom(): void {
-    const { bytes, events } = this.#host.maxHeld
-    if (this.#roomy === undefined || (this.#held.length - this.#head) * 2 > events || this.#bytes * 2 > bytes)
-      return
+    if (this.#roomy === undefined || this.#fills(2)) return
     const resume = this.#roomy
     this.#roomy = undefined
     resume()

@@ -7,6 +7,7 @@ import { credentials } from "./credentials.js"
 import { db, jobsDelete } from "./db.js"
 import { doctor } from "./doctor.js"
 import * as Flags from "./Flags.js"
+import { sessions, top } from "./observe.js"
 import { replay } from "./replay.js"
 import { serve } from "./serve.js"
 
@@ -290,7 +291,9 @@ export const entries: ReadonlyArray<Command.Command | Command.Group> = [
   backup,
   restore,
   db,
-  doctor
+  doctor,
+  sessions,
+  top
 ]
 
 export const commands: ReadonlyArray<Command.Command> = Command.allOf(entries)

@@ -43,6 +43,9 @@ const options = {
     CliOptions.withDescription("address or network of a proxy whose X-Forwarded-For says where a client is"),
     CliOptions.repeated
   ),
+  noHttp: CliOptions.boolean("no-http").pipe(
+    CliOptions.withDescription("answer no HTTP requests at /v1 (docs/http.md)")
+  ),
   db: text("db", "SQLite file (default .arcp/arcp.db)"),
   memory: CliOptions.boolean("memory").pipe(CliOptions.withDescription("keep everything in memory instead")),
   synchronous: CliOptions.choice("synchronous", ["FULL", "NORMAL"]).pipe(
@@ -145,7 +148,8 @@ const presentation: Readonly<Record<string, Readonly<Partial<Record<keyof typeof
     allowInsecure: "",
     allowOrigin: "ORIGIN",
     allowHost: "HOST",
-    trustProxy: "ADDRESS"
+    trustProxy: "ADDRESS",
+    noHttp: ""
   },
   Agents: { agents: "NAME|FILE", concurrency: "NAME=N", workspace: "DIRECTORY" },
   Store: { db: "FILE", memory: "", synchronous: "FULL|NORMAL" },

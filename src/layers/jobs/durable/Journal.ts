@@ -223,6 +223,14 @@ export class Journal {
     return open
   }
 
+  /** Whether what has no outcome are sleeps and questions only: a handler whose process ended then did nothing but wait. */
+  get onlyWaits(): boolean {
+    const open = [...this.known.values()].filter(
+      ({ about, size }) => size === undefined && about.withdrawn !== true
+    )
+    return open.length > 0 && open.every(({ kind }) => kind === "sleep" || kind === "input")
+  }
+
   /** Steps of the handler's own that can be undone, the newest outcomes first. */
   get compensable(): ReadonlyArray<Known> {
     return [...this.known.values()]

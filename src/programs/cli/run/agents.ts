@@ -8,6 +8,7 @@ import type { AgentEntry } from "../../../protocol/Message.js"
 import type { About } from "../../../services/agents/Agent.js"
 import { connect } from "../client.js"
 import type { ClientFlags } from "../client-flags.js"
+import { columnsOf, cut } from "../columns.js"
 import { inlined } from "../inlined.js"
 import { didYouMean } from "../suggest.js"
 import { inLine, safe, json as toJson } from "../text.js"
@@ -114,7 +115,7 @@ const list = (agents: ReadonlyArray<DescribedEntry>, json: boolean) =>
     ({ [Features.describedAgents]: described, ...agent }) => {
       const [about = ""] = (described?.[agent.default ?? ""]?.description ?? "").split("\n")
       const text = `${agent.name}  ${versionsOf(agent)}${about === "" ? "" : `  ${about}`}`
-      return Console.log(json ? toJson(agent) : inLine(text))
+      return Console.log(json ? toJson(agent) : cut(inLine(text), columnsOf(process.stdout)))
     },
     { discard: true }
   )

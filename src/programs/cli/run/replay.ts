@@ -9,6 +9,7 @@ import * as StoreSqlite from "../../../layers/store/StoreSqlite.js"
 import { eventFrames } from "../../../protocol/Codec.js"
 import { eventIds } from "../../../protocol/Ids.js"
 import { type JobRecord, Store, type StoredEvent } from "../../../services/store/Store.js"
+import { columnsOf } from "../columns.js"
 import { leaveOnBrokenPipe } from "../exit.js"
 import type { ReplayFlags } from "../replay.js"
 import { inLine, json, safeJson } from "../text.js"
@@ -87,8 +88,7 @@ const replaySession = (sessionId: string, after: number) =>
     }
   })
 
-const columns = () =>
-  process.stdout.isTTY === true ? (process.stdout.columns ?? 80) : Number.POSITIVE_INFINITY
+const columns = () => columnsOf(process.stdout)
 
 /** What a durable job has done, asked and waited for. */
 const replaySteps = (jobId: string, asJson: boolean) =>
