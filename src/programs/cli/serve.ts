@@ -203,7 +203,7 @@ export const serve = Command.make(
         "ARCP_TOKENS                         TOKEN=PRINCIPAL,… in place of --token",
         "ARCP_JWT_SECRET                     in place of --jwt-secret",
         "ARCP_METRICS_TOKEN                  in place of --metrics-token",
-        "OTEL_EXPORTER_OTLP_ENDPOINT, …      collector of traces, metrics and logs; see docs/telemetry.md",
+        "OTEL_EXPORTER_OTLP_ENDPOINT, …      collector of traces, metrics, logs",
         "ARCP_WEBHOOK_SECRET                 what requests to --webhook are signed with",
         "ARCP_LITELLM_URL, ARCP_LITELLM_KEY  gateway that mints a job's own model keys"
       ]
