@@ -31,11 +31,11 @@ export interface StoredRequest {
   readonly choices?: ReadonlyArray<string> | undefined
   readonly tellValue?: boolean | undefined
   /** It is answered no more, and why. */
-  readonly closed?: Reason | undefined
+  readonly closed?: ClosingReason | undefined
 }
 
 /** Why a question is closed. */
-export type Reason = "answered" | "expired" | "cancelled"
+export type ClosingReason = "answered" | "expired" | "cancelled"
 
 /** How a question is closed. */
 export type Closing =
@@ -57,7 +57,7 @@ export type InputOutcome = { readonly ok: unknown } | { readonly expired: true }
 export type CheckAnswer = (value: unknown) => Effect.Effect<void, InvalidRequest>
 
 /** A question that is waited for, or is being closed. */
-interface Asked {
+interface AskedInput {
   /** Set synchronously by whatever closes it: the first counts. */
   taken: boolean
   /** By the schema of the handler that waits. */
@@ -120,7 +120,7 @@ export interface InputHome {
 
 /** The questions of one job. */
 export class Inputs {
-  private readonly asked = new Map<string, Asked>()
+  private readonly asked = new Map<string, AskedInput>()
   private sealed = false
 
   constructor(private readonly home: InputHome) {}
@@ -142,7 +142,7 @@ export class Inputs {
   }
 
   /** Returns the question as it is waited for; what closes it settles its outcome. */
-  of(inputId: string): Asked {
+  of(inputId: string): AskedInput {
     let asked = this.asked.get(inputId)
     if (asked === undefined) {
       asked = { taken: false, check: undefined, outcome: Deferred.unsafeMake(FiberId.none) }
@@ -152,7 +152,7 @@ export class Inputs {
   }
 
   /** Returns the question when it is waited for, or is being closed. */
-  current(inputId: string): Asked | undefined {
+  current(inputId: string): AskedInput | undefined {
     return this.asked.get(inputId)
   }
 
