@@ -31,6 +31,9 @@ export interface Bounds {
   readonly heartbeat: Duration.Duration
 }
 
+/** Milliseconds for which a connection stays whose body is not read to its end. */
+const linger = 1_000
+
 const bodies = new Set(["POST", "PUT", "PATCH"])
 
 const nobody = new Refused({
@@ -199,10 +202,14 @@ export const make = (
 const refused = (error: ArcpError | Refused) =>
   Effect.map(HttpServerRequest.HttpServerRequest, (request) => {
     const answer = answerOf(error)
-    const { complete } = NodeHttpServerRequest.toIncomingMessage(request)
-    return bodies.has(request.method) && !complete
-      ? HttpServerResponse.setHeader(answer, "connection", "close")
-      : answer
+    const incoming = NodeHttpServerRequest.toIncomingMessage(request)
+    if (!bodies.has(request.method) || incoming.complete) return answer
+    // What still comes is thrown away for a while, so that whoever sends it can read why; then it is cut off.
+    NodeHttpServerRequest.toServerResponse(request).once("finish", () => {
+      incoming.resume()
+      setTimeout(() => incoming.socket.destroy(), linger).unref()
+    })
+    return HttpServerResponse.setHeader(answer, "connection", "close")
   })
 
 const tooMany = (max: number) =>

@@ -4,10 +4,11 @@
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as FiberId from "effect/FiberId"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
-import { type ArcpError, fromPayload, InternalError } from "../../protocol/Errors.js"
+import { type ArcpError, fromPayload, InternalError, InvalidRequest } from "../../protocol/Errors.js"
 import * as Features from "../../protocol/Features.js"
 import * as Vendor from "../../protocol/Vendor.js"
 import type { Sessions } from "../../services/session/Sessions.js"
@@ -175,7 +176,10 @@ class Caller {
   readonly ask: Line["ask"] = (type, payload, options) =>
     Effect.suspend((): ReturnType<Line["ask"]> => {
       if (this.ended !== undefined) return this.ended
-      const { frame, id } = this.message(type, payload, options)
+      const written = Either.try(() => this.message(type, payload, options))
+      // Nested deeper than can be written.
+      if (Either.isLeft(written)) return unwritable
+      const { frame, id } = written.right
       if (byteLength(frame) > this.frameBytes) return tooLarge(this.frameBytes)
       const answer = Deferred.unsafeMake<Fields, ArcpError>(FiberId.none)
       // Before it is sent: the answer may be quicker than whoever sends.
@@ -186,6 +190,8 @@ class Caller {
       )
     })
 }
+
+const unwritable = new InvalidRequest({ message: "the body is nested too deeply" })
 
 const late = () =>
   new InternalError({
