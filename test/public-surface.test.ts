@@ -38,6 +38,7 @@ const surface: Record<string, Record<string, string>> = {
     Lease: "Constraints ~Cost ~FetchBounds Lease ~LeaseError leaseErrorOf ~LeaseService reserved Terms",
     Leased: "lazily ~Leased ~Lessee make",
     Message: "Accepted AgentEntry JobEntry JobStatus ListJobs Subscribed",
+    Metrics: "layer Metrics ~MetricsService prometheus ~Sample ~Source",
     Policy: "~Decision layer layerSamePrincipal ~Options Policy ~Refusal refuse",
     Registry: "AgentRegistrationError layer Registry ~Requirements",
     Runtime:
@@ -63,9 +64,12 @@ const surface: Record<string, Record<string, string>> = {
     RuntimeSqlite: "layer",
     StoreSql: "layer migrate ~Options",
     StoreSqlite: "layer layerReadOnly ~Options",
+    Telemetry:
+      "~App healthz layerHealth layerMetrics layerOtlp layerProcess metrics ~Readers readyz ~Unreadiness",
     TransportStdio: "layer ~Options",
     TransportWebSocket:
-      "~Acceptor acceptor layer mount ~MountOptions ~Options ~OptionsWithRoutes protect refuse route ~UpgradePolicy ~UpgradeRefusal"
+      "~Acceptor acceptor layer mount ~MountOptions ~Options ~OptionsWithRoutes protect refuse route ~UpgradePolicy ~UpgradeRefusal",
+    WebConsole: "app layer ~Login login ~Options"
   },
   testing: {
     Check: "CheckFailed endedOnce events exactly inOrder numbered ~Pattern seen",

@@ -18,6 +18,7 @@ import type {
   JobHandle,
   ResultFile
 } from "../services/client/ArcpClient.js"
+import * as Given from "./given.js"
 import { type Live, live } from "./Live.js"
 import { iterate, run } from "./run.js"
 
@@ -128,7 +129,7 @@ export class Job<Output = unknown, Events extends AnyVendorEvent = AnyVendorEven
    * place of `events`. Ends with `ProtocolViolation` at one that is not what its schema says.
    */
   of<Value>(event: Readable<Value> & Events): AsyncIterable<Value> {
-    return iterate(this.#handle.of(event), this.#gone.signal)
+    return iterate(Given.of(event) ?? this.#handle.of(event), this.#gone.signal)
   }
 
   /**
@@ -138,14 +139,15 @@ export class Job<Output = unknown, Events extends AnyVendorEvent = AnyVendorEven
    */
   saveResult(path: string): Promise<ResultFile> {
     return run(
-      Effect.flatMap(this.#files, (files) => Effect.provide(this.#handle.resultAsFile(path), files)),
+      Given.saveResult(path) ??
+        Effect.flatMap(this.#files, (files) => Effect.provide(this.#handle.resultAsFile(path), files)),
       this.#gone.signal
     )
   }
 
   /** Asks for cancellation; settles when it is acknowledged. `result` then rejects with `Cancelled`. */
   cancel(reason?: string): Promise<void> {
-    return run(this.#handle.cancel(reason))
+    return run(Given.cancel(this.jobId, reason) ?? this.#handle.cancel(reason))
   }
 
   /** Lets go of the job, which goes on. What waits for it here ends with `Detached`. */

@@ -12,10 +12,11 @@ import type * as Message from "../protocol/Message.js"
 import type { Contract, Outcome } from "../services/agents/Agent.js"
 import type { AnyVendorEvent } from "../services/agents/VendorEvent.js"
 import type { Dialer } from "../services/transport/Transport.js"
+import * as Given from "./given.js"
 import { type FileSystemSource, Job } from "./Job.js"
 import { type Live, live } from "./Live.js"
 import { type ByUrl, type ConnectOptions, clientOptions } from "./options.js"
-import { iterate, run } from "./run.js"
+import { iterate, orThrow, run } from "./run.js"
 
 /** What differs between Node and everywhere else. */
 export interface Platform {
@@ -51,6 +52,7 @@ export interface SubscribeOptions<Output, Events extends AnyVendorEvent = AnyVen
 
 /** Opens a session; rejects when the first connection cannot be made or is refused. */
 export const open = async (options: ConnectOptions, platform: Platform): Promise<OpenSession> => {
+  orThrow(Given.connect(options))
   const scope = Effect.runSync(Scope.make())
   const opening = Effect.gen(function* () {
     const dialer = options.dialer ?? (yield* platform.dial(options))
@@ -95,8 +97,10 @@ export class Session {
   async submit<I, IE, O, OE, F, FE>(
     agent: string | Contract<I, IE, O, OE, F, FE>,
     input: I,
-    { signal, ...options }: SubmitOptions = {}
+    given: SubmitOptions = {}
   ): Promise<Job<O>> {
+    orThrow(Given.submit(agent, given))
+    const { signal, ...options } = given
     const submitted = this.#client.submit(agent as Contract<I, IE, O, OE, F, FE>, input, options)
     const job = await this.#job(submitted, signal)
     if (signal !== undefined) job.cancelWith(signal)
@@ -110,6 +114,7 @@ export class Session {
     jobId: string,
     options: SubscribeOptions<O, Events> = {}
   ): Promise<Job<O, Events> & { readonly subscribed: Message.Subscribed }> {
+    orThrow(Given.subscribe(jobId, options))
     let subscribed: Message.Subscribed | undefined
     const handle = Effect.tap(this.#client.subscribe(jobId, options), (handle) => {
       subscribed = handle.subscribed
@@ -118,10 +123,11 @@ export class Session {
   }
 
   /** A job that an earlier page or process of this session has submitted (option `state`), from where that one was. */
-  attach<O = unknown, Events extends AnyVendorEvent = AnyVendorEvent>(
+  async attach<O = unknown, Events extends AnyVendorEvent = AnyVendorEvent>(
     jobId: string,
     options: Pick<SubscribeOptions<O, Events>, "contract"> = {}
   ): Promise<Job<O, Events>> {
+    orThrow(Given.attach(jobId, options))
     return this.#job(this.#client.attach(jobId, options))
   }
 
@@ -137,12 +143,12 @@ export class Session {
 
   /** All jobs that match, oldest first, page by page as they are read. */
   list(filter?: NonNullable<Message.ListJobs["filter"]>): AsyncIterable<Message.JobEntry> {
-    return iterate(this.#client.list(filter))
+    return iterate(Given.list(filter) ?? this.#client.list(filter))
   }
 
   /** Asks for cancellation of a job of this session; settles when it is acknowledged. */
   cancel(jobId: string, reason?: string): Promise<void> {
-    return run(this.#client.cancel(jobId, reason))
+    return run(Given.cancel(jobId, reason) ?? this.#client.cancel(jobId, reason))
   }
 
   /**
@@ -150,7 +156,9 @@ export class Session {
    * again; another one rejects with `InvalidRequest`, and `details.reason`.
    */
   answer(jobId: string, inputId: string, value: unknown, options?: Client.AnswerOptions): Promise<void> {
-    return run(this.#client.answer(jobId, inputId, value, options))
+    return run(
+      Given.answer(jobId, inputId, value, options) ?? this.#client.answer(jobId, inputId, value, options)
+    )
   }
 
   /** Milliseconds there and back. */

@@ -46,7 +46,7 @@ interface Common extends Pick<ArcpClient.Options, "name" | "version" | "features
   readonly token?: string | (() => string | PromiseLike<string>) | undefined
   /**
    * Milliseconds before a lost connection is made again, by the number of attempts before; `undefined` gives the
-   * session up. Default: from 100 ms, doubling, jittered, at most 5 s.
+   * session up, and so does one that throws or is no number. Default: from 100 ms, doubling, jittered, at most 5 s.
    */
   readonly reconnectDelay?: ((attempts: number) => number | undefined) | undefined
   /** Acknowledge after so many events that were read (256), and at least so often (`"1 second"`). */
@@ -79,14 +79,24 @@ export const dialGlobal = (options: ByUrl): Effect.Effect<Layer.Layer<Dialer>, I
     ? new InvalidRequest({ message: "headers and ca cannot be given to this kind of WebSocket" })
     : Effect.succeed(DialerWebSocketGlobal.layer(options))
 
+/** Milliseconds until the next attempt; nothing where that cannot be said, with which the session is given up. */
+const asked = (delay: (attempts: number) => unknown, attempts: number): number | undefined => {
+  try {
+    const ms = delay(attempts)
+    return typeof ms === "number" && ms < Infinity ? Math.max(0, ms) : undefined
+  } catch {
+    return undefined
+  }
+}
+
 const schedule = (delay: (attempts: number) => number | undefined): Schedule.Schedule<number> =>
   Schedule.makeWithState(0, (now, _, attempts) =>
     Effect.sync(() => {
-      const ms = delay(attempts)
+      const ms = asked(delay, attempts)
       const decision =
         ms === undefined
           ? ScheduleDecision.done
-          : ScheduleDecision.continueWith(ScheduleInterval.after(now + Math.max(0, ms)))
+          : ScheduleDecision.continueWith(ScheduleInterval.after(now + ms))
       return [attempts + 1, attempts, decision] as const
     })
   )
@@ -112,7 +122,7 @@ const isCopied = (storage: Storage): boolean => {
 const kept = ({ key, onHeld, storage }: NonNullable<Common["state"]>): ClientState.ClientState =>
   ClientState.keyValueStore(stored(storage), key, {
     copied: isCopied(storage),
-    onHeld: onHeld && Effect.sync(onHeld)
+    onHeld: onHeld && Effect.ignoreLogged(Effect.try(onHeld))
   })
 
 /** The client's own options. */

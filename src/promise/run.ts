@@ -6,6 +6,11 @@ import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 
+/** Throws an error, when there is one. */
+export const orThrow = (error: Error | undefined): void => {
+  if (error !== undefined) throw error
+}
+
 /** Rejects with the effect's own error, not with a wrapper; with the signal's reason when it was what ended it. */
 export const run = async <A, E>(effect: Effect.Effect<A, E>, signal?: AbortSignal): Promise<A> => {
   signal?.throwIfAborted()

@@ -45,6 +45,7 @@ export const keeping = () => {
   })
   return {
     spans,
+    tracer,
     layer: Layer.setTracer(tracer),
     named: (name: string) => spans.filter((span) => span.name === name)
   }

@@ -136,6 +136,8 @@ export const submit =
         const { about, inbox } = yield* submitRaw(parts, agent, input, options, scoped)
         return handle(parts, inbox, about, untyped, options.onInterrupt)
       }
+      if (!agent?.encodeInput)
+        return yield* new Errors.InvalidRequest({ message: "agent: a name or contract" })
       const encoded = yield* agent.encodeInput(input)
       const reference = parts.session.features.includes("agent_versions")
         ? `${agent.name}@${agent.version}`
@@ -162,7 +164,7 @@ export const subscribe =
     Effect.gen(function* () {
       const { session } = parts
       // The replay would come as new events of the same job to the handle that there is.
-      if (history === true && session.handles.has(jobId))
+      if (history && session.handles.has(jobId))
         return yield* new Errors.InvalidRequest({
           message: "this client has a handle on it"
         })

@@ -1,7 +1,8 @@
 /**
  * In what one job runs: in that of whoever submitted or delegated to it, its clock, tracer and loggers, with the job's name
- * on every line of the log. Fibers are forked in it ready-made, since each effect around them that changes their context or
- * their references copies those, twice; and what is only said of a job needs no fiber.
+ * on every line of the log, and what agents throw made readable (services/runtime/Guard.ts). Fibers are forked in it
+ * ready-made, since each effect around them that changes their context or their references copies those, twice; and what is
+ * only said of a job needs no fiber.
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -16,10 +17,23 @@ import * as HashMap from "effect/HashMap"
 import * as LogLevel from "effect/LogLevel"
 import * as Runtime from "effect/Runtime"
 import * as RuntimeFlags from "effect/RuntimeFlags"
+import * as Tracer from "effect/Tracer"
+import { guarded } from "../../services/runtime/Guard.js"
 import { type Done, type Errand, runErrand } from "../../services/runtime/Pending.js"
 import type { JobRecord } from "../../services/store/Store.js"
 
 const { Interruption } = RuntimeFlags
+
+const guardedOf = new WeakMap<object, Context.Context<DefaultServices.DefaultServices>>()
+
+/** Returns the same services, with a tracer that guards the fibers that run what is an agent's. */
+const guardedServices = (services: Context.Context<DefaultServices.DefaultServices>) => {
+  const known = guardedOf.get(services)
+  if (known !== undefined) return known
+  const made = Context.add(services, Tracer.Tracer, guarded(Context.get(services, Tracer.Tracer)))
+  guardedOf.set(services, made)
+  return made
+}
 
 /** Forks the fibers of one job, and says what becomes of it. Fibers begin at once, and are nobody's children. */
 export class Surroundings {
@@ -33,7 +47,13 @@ export class Surroundings {
   ) {
     this.flags = RuntimeFlags.disable(runtime.runtimeFlags, Interruption)
     const about = FiberRefs.getOrDefault(runtime.fiberRefs, FiberRef.currentLogAnnotations)
-    this.references = FiberRefs.updateAs(runtime.fiberRefs, {
+    const services = FiberRefs.getOrDefault(runtime.fiberRefs, DefaultServices.currentServices)
+    const guarding = FiberRefs.updateAs(runtime.fiberRefs, {
+      fiberId: FiberId.none,
+      fiberRef: DefaultServices.currentServices,
+      value: guardedServices(services)
+    })
+    this.references = FiberRefs.updateAs(guarding, {
       fiberId: FiberId.none,
       fiberRef: FiberRef.currentLogAnnotations,
       value: HashMap.mutate(about, (all) => {

@@ -6,6 +6,7 @@ import * as Exit from "effect/Exit"
 import * as Runtime from "effect/Runtime"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import * as Argument from "../../protocol/Argument.js"
 import { type ArcpError, isArcpError } from "../../protocol/Errors.js"
 import { HandlerThread, type JobService, Step, type StepService } from "../jobs/Job.js"
 import { readable } from "./Thrown.js"
@@ -120,6 +121,13 @@ const ThrownSchema = Schema.transform(
   }
 )
 
+const stepOptions = Argument.fields({
+  attempts: Argument.maybe(Argument.positive),
+  pause: Argument.maybe(Argument.finiteDuration),
+  timeout: Argument.maybe(Argument.duration),
+  compensate: Argument.maybe(Argument.callable)
+})
+
 /** Returns what runs effects for the async function of a handler, whose job this is. */
 export const make = (job: JobService): Effect.Effect<InPromises> =>
   Effect.map(Effect.provideService(Effect.runtime<never>(), HandlerThread, true), (runtime) => {
@@ -135,8 +143,15 @@ export const make = (job: JobService): Effect.Effect<InPromises> =>
     const step: PromiseStep = <A>(
       key: string,
       run: (step: PromiseStepContext) => A | PromiseLike<A>,
-      { attempts = 1, compensate, pause = 0, timeout }: PromiseStepOptions<A> = {}
+      options: PromiseStepOptions<A> = {}
     ) => {
+      const refused = Argument.refusal(
+        "step",
+        ["run", Argument.callable, run],
+        ["options", stepOptions, options]
+      )
+      if (refused !== undefined) return Promise.reject(refused)
+      const { attempts = 1, compensate, pause = 0, timeout } = options
       const inStep = <B>(body: (step: PromiseStepContext) => B | PromiseLike<B>) =>
         Effect.flatMap(Step, (step) => {
           const { attempt, idempotencyKey, key } = step

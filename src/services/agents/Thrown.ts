@@ -72,6 +72,8 @@ const isLocal = (u: unknown, depth = 0): boolean =>
 const isReadable = (thrown: unknown): boolean =>
   thrown !== undefined &&
   typeof thrown !== "symbol" &&
+  // Effect asks everything that is thrown for members, and functions are no exception; a trap that throws is not seen otherwise.
+  typeof Reflect.has(Object(thrown), "_tag") === "boolean" &&
   isLocal(thrown) &&
   typeof Cause.pretty(Cause.die(thrown), { renderErrorCause: true }) === "string"
 

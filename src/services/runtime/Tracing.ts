@@ -6,6 +6,7 @@ import * as Option from "effect/Option"
 import * as Tracer from "effect/Tracer"
 import * as Trace from "../../protocol/Trace.js"
 import type { JobRecord } from "../store/Store.js"
+import { unguarded } from "./Guard.js"
 
 /** The `tracestate` that came with a span of another process, in that span's context. */
 const TraceState = Context.GenericTag<"TraceState", string>("arcp/services/TraceState")
@@ -16,7 +17,7 @@ const untraced = /* @__PURE__ */ Context.get(DefaultServices.liveServices, Trace
 /** Whether somebody sees the spans that are made here. */
 export const isTraced: Effect.Effect<boolean> = /* @__PURE__ */ Effect.map(
   Effect.tracer,
-  (tracer) => tracer !== untraced
+  (tracer) => unguarded(tracer) !== untraced
 )
 
 /** Returns a span of another process, as a parent for spans here. */

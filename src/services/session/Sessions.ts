@@ -15,6 +15,8 @@ export class Sessions extends Context.Tag("arcp/services/Sessions")<
      * gone; the session and its jobs live on for the resume window. Never fails.
      */
     readonly serve: (connection: Connection) => Effect.Effect<void>
+    /** Returns whether a shutdown has begun: nobody comes in any more. */
+    readonly isStopping: Effect.Effect<boolean>
     /**
      * Tells who asks for something without a session of their own, as a hello would: failed logins of an address are slowed
      * down together with those of hellos. Fails with `InternalError` when that cannot be told at the moment.

@@ -141,6 +141,16 @@ describe("ArcpClient", () => {
   )
 })
 
+describe("ArcpClient without types", () => {
+  it.scoped.each([null, undefined, 3, {}, []])("refuses %j as an agent, by name", (agent) =>
+    Effect.gen(function* () {
+      const client = yield* connect()
+      const error = yield* Effect.flip(client.submit(agent as unknown as string, {}))
+      assert.deepStrictEqual([error._tag, error.message], ["InvalidRequest", "agent: a name or contract"])
+    }).pipe(Effect.provide(runtime(agentsForClients)))
+  )
+})
+
 describe("ArcpClient with state", () => {
   it.scoped("a process that ends while it saves leaves what it saved before", () =>
     Effect.gen(function* () {

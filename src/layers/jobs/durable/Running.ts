@@ -3,7 +3,7 @@ import type * as Fiber from "effect/Fiber"
 import { InvalidRequest, PermissionDenied } from "../../../protocol/Errors.js"
 import { type EmitOptions, HandlerThread, Step, type StepService } from "../../../services/jobs/Job.js"
 import type { JournalEntry } from "../../../services/store/Store.js"
-import type { Journal } from "./Journal.js"
+import { type Journal, keyProblem } from "./Journal.js"
 
 type AnyFiber = Pick<Fiber.RuntimeFiber<unknown, unknown>, "currentContext" | "id">
 
@@ -83,6 +83,9 @@ export class Whereabouts {
     if (this.journal.settling && step === undefined) return known
     if (paid && (step === undefined || step.over)) return paidOutside
     if (key !== undefined) {
+      const problem = keyProblem(key)
+      if (problem !== undefined)
+        return { _tag: "Refused", error: new InvalidRequest({ message: `options.key: ${problem}` }) }
       const journal = this.journal.once(key)
       return journal === undefined ? known : { _tag: "Logged", step, journal }
     }

@@ -1,0 +1,120 @@
+/** What the promise client may be called with where no compiler has looked: by name, what an argument has to be. */
+import * as Layer from "effect/Layer"
+import * as Argument from "../protocol/Argument.js"
+import type { InvalidRequest } from "../protocol/Errors.js"
+
+const { callable, count, duration, fields, maybe, object, positive, refusal, signal, string, text, that } =
+  Argument
+
+/** A text that is found by a member of what it is in: an object of the package's, or of a browser's. */
+const has = (is: string, ...members: ReadonlyArray<string>): Argument.Rule =>
+  that(
+    is,
+    (value) =>
+      typeof value === "object" &&
+      value !== null &&
+      members.every((member) => typeof Reflect.get(value, member) === "function")
+  )
+
+const contract = has("a contract", "encodeInput")
+const agent: Argument.Rule = (value, name) =>
+  typeof value === "string"
+    ? text(value, name)
+    : that("name, name@version or a contract", (u) => contract(u, name) === undefined)(value, name)
+const texts = that(
+  "an object of texts",
+  (value) =>
+    object(value, "") === undefined && Object.values(Object(value)).every((one) => typeof one === "string")
+)
+const dialer = that("a layer of a dialer", Layer.isLayer)
+const storage = has("a storage with getItem and setItem", "getItem", "setItem")
+/** A file name, as every platform takes one. */
+const path = that("a path", (value) => typeof value === "string" && value !== "" && !value.includes("\0"))
+
+const connecting = fields({
+  name: maybe(text),
+  version: maybe(text),
+  features: maybe(
+    that("a list of texts", (value) => Array.isArray(value) && value.every((one) => typeof one === "string"))
+  ),
+  held: maybe(fields({ events: maybe(positive), bytes: maybe(positive) })),
+  resume: maybe(fields({ sessionId: text, resumeToken: text, lastEventSeq: count })),
+  reconnectDelay: maybe(callable),
+  ack: maybe(fields({ events: maybe(positive), interval: maybe(duration) })),
+  state: maybe(fields({ storage, key: maybe(text), onHeld: maybe(callable) })),
+  signal: maybe(signal),
+  headers: maybe(texts),
+  ca: maybe(text),
+  WebSocket: maybe(callable),
+  maxHeldBytes: maybe(positive)
+})
+
+const way: Argument.Rule = (value, name) => {
+  const { dialer: given, url } = Object(value) as { readonly dialer?: unknown; readonly url?: unknown }
+  if (given === undefined) return text(url, `${name}.url`)
+  return dialer(given, `${name}.dialer`)
+}
+
+/** Returns why no session can be opened with these options. */
+export const connect = (options: unknown): InvalidRequest | undefined =>
+  refusal("connect", ["options", connecting, options], ["options", way, options])
+
+const submitOptions = fields({
+  leaseRequest: maybe(object),
+  leaseConstraints: maybe(object),
+  idempotencyKey: maybe(text),
+  maxRuntime: maybe(duration),
+  traceId: maybe(text),
+  extensions: maybe(object),
+  signal: maybe(signal)
+})
+
+/** Returns why nothing can be submitted so. */
+export const submit = (to: unknown, options: unknown): InvalidRequest | undefined =>
+  refusal("submit", ["agent", agent, to], ["options", submitOptions, options])
+
+const outcome = maybe(has("a contract", "decodeOutcome"))
+const subscribeOptions = fields({
+  contract: outcome,
+  history: maybe(that("a boolean", (value) => typeof value === "boolean")),
+  fromEventSeq: maybe(count)
+})
+
+/** Returns why no job can be subscribed to so. */
+export const subscribe = (jobId: unknown, options: unknown): InvalidRequest | undefined =>
+  refusal("subscribe", ["jobId", text, jobId], ["options", subscribeOptions, options])
+
+/** Returns why no job can be attached to so. */
+export const attach = (jobId: unknown, options: unknown): InvalidRequest | undefined =>
+  refusal("attach", ["jobId", text, jobId], ["options", fields({ contract: outcome }), options])
+
+/** Returns why nothing can be listed so; what the filter says is the runtime's to judge. */
+export const list = (filter: unknown): InvalidRequest | undefined =>
+  refusal("list", ["filter", maybe(object), filter])
+
+/** Returns why a job cannot be cancelled so. */
+export const cancel = (jobId: unknown, reason: unknown): InvalidRequest | undefined =>
+  refusal("cancel", ["jobId", text, jobId], ["reason", maybe(string), reason])
+
+/** Returns why a question cannot be answered so. */
+export const answer = (
+  jobId: unknown,
+  inputId: unknown,
+  value: unknown,
+  options: unknown
+): InvalidRequest | undefined =>
+  refusal(
+    "answer",
+    ["jobId", text, jobId],
+    ["inputId", text, inputId],
+    ["value", that("JSON", (value) => value !== undefined), value],
+    ["options", maybe(fields({ about: maybe(text) })), options]
+  )
+
+/** Returns why a result cannot be saved there. */
+export const saveResult = (to: unknown): InvalidRequest | undefined =>
+  refusal("saveResult", ["path", path, to])
+
+/** Returns why there are no values of such events. */
+export const of = (event: unknown): InvalidRequest | undefined =>
+  refusal("of", ["event", has("an event of Event.vendor", "from"), event])

@@ -1,0 +1,98 @@
+/**
+ * What public functions take, told to callers who have no types: each argument by its name, with what it has to be and what was
+ * given. Nothing of a value is said but its kind, since it may be a secret, and a value that cannot be looked at is refused.
+ */
+import * as Duration from "effect/Duration"
+import { InvalidRequest } from "./Errors.js"
+
+/** Returns what is wrong with a value that goes by `name`, as a sentence, or nothing. */
+export type Rule = (value: unknown, name: string) => string | undefined
+
+/** Returns what a value is, in words. */
+const kindOf = (value: unknown): string => {
+  if (value === undefined || value === null || typeof value === "number") return String(value)
+  if (value === "") return "an empty text"
+  if (typeof value === "string") return "a text"
+  if (typeof value === "boolean") return "a boolean"
+  if (typeof value === "object") return Array.isArray(value) ? "a list" : "an object"
+  return `a ${typeof value}`
+}
+
+/** Returns a rule for values that `holds` holds for. */
+export const that =
+  (is: string, holds: (value: unknown) => boolean): Rule =>
+  (value, name) =>
+    holds(value) ? undefined : `${name} has to be ${is}, and is ${kindOf(value)}`
+
+const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+
+const isDuration = (value: unknown): boolean => {
+  if (typeof value === "number") return value >= 0
+  if (typeof value === "bigint") return value >= 0n
+  return Duration.decodeUnknown(value)._tag === "Some"
+}
+
+const durations = `a duration: milliseconds, or a text such as "5 seconds"`
+
+export const text: Rule = that(
+  "a text that is not empty",
+  (value) => typeof value === "string" && value !== ""
+)
+export const string: Rule = that("a text", (value) => typeof value === "string")
+export const object: Rule = that("an object", isObject)
+export const callable: Rule = that("a function", (value) => typeof value === "function")
+export const count: Rule = that(
+  "a whole number, 0 or more",
+  (value) => Number.isSafeInteger(value) && Number(value) >= 0
+)
+export const positive: Rule = that(
+  "a whole number, 1 or more",
+  (value) => Number.isSafeInteger(value) && Number(value) > 0
+)
+export const duration: Rule = that(durations, isDuration)
+/** One that comes to an end. */
+export const finiteDuration: Rule = that(`${durations}, which ends`, (value) => {
+  const decoded = isDuration(value) ? Duration.decodeUnknown(value) : undefined
+  return decoded?._tag === "Some" && Duration.isFinite(decoded.value)
+})
+export const signal: Rule = that(
+  "an AbortSignal",
+  (value) => isObject(value) && typeof value["throwIfAborted"] === "function"
+)
+
+/** May be left out. */
+export const maybe =
+  (rule: Rule): Rule =>
+  (value, name) =>
+    value === undefined ? undefined : rule(value, name)
+
+/** An object with these members; it may have others. */
+export const fields =
+  (members: Readonly<Record<string, Rule>>): Rule =>
+  (value, name) => {
+    const problem = object(value, name)
+    if (problem !== undefined || !isObject(value)) return problem
+    for (const [member, rule] of Object.entries(members)) {
+      const problem = rule(value[member], `${name}.${member}`)
+      if (problem !== undefined) return problem
+    }
+    return undefined
+  }
+
+/** An argument: its name, what it has to be, and what was given. */
+export type Argument = readonly [name: string, rule: Rule, value: unknown]
+
+/** Returns why a call cannot be made with these arguments; nothing, when it can. */
+export const refusal = (call: string, ...args: ReadonlyArray<Argument>): InvalidRequest | undefined => {
+  for (const [name, rule, value] of args) {
+    let problem: string | undefined
+    try {
+      problem = rule(value, name)
+    } catch {
+      problem = `${name} cannot be read`
+    }
+    if (problem !== undefined) return new InvalidRequest({ message: `${call}: ${problem}` })
+  }
+  return undefined
+}
