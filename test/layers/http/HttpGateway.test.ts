@@ -316,7 +316,7 @@ describe("cancelling and answering", () => {
 
   it.scopedLive("what a job asks is answered once", () =>
     test(async ({ ask }) => {
-      const { body } = await submit(ask, "ask", {})
+      const { body } = await submit(ask, "ask", { prompt: "well?" })
       let waiting: ReadonlyArray<string> | undefined
       while (waiting === undefined) waiting = (await json(ask(`/v1/jobs/${body.job_id}`))).body.waiting_for
       const input = waiting[0] as string

@@ -8,7 +8,7 @@ import { watched } from "./telemetry.js"
 /** Returns the layers that mount the routes of a server with these flags. */
 export const routes = (flags: ServeFlags, login: WebConsole.Login | undefined) =>
   Layer.mergeAll(
+    flags.noHttp ? Layer.empty : HttpGateway.layer(),
     WebConsole.layer({ endpoint: flags.path, login }),
-    watched(flags),
-    flags.noHttp ? Layer.empty : HttpGateway.layer()
+    watched(flags)
   )
