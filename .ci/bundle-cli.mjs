@@ -11,8 +11,13 @@ const readJson = (path) => JSON.parse(readFileSync(path, "utf8"))
 /** The folder of the package that a module is of. */
 const folderOf = (id) => /^.*\/node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(id)?.[0]
 
+/** What the program uses itself, of the optional peers: it is inside, so that nobody has to install it for that. */
+const used = ["@effect/opentelemetry"]
+
 /** Whoever installs without these has no part that needs them; they import Effect by name, as modules of the user's do. */
-const optionalPeers = Object.keys(readJson("package.json").peerDependenciesMeta)
+const optionalPeers = Object.keys(readJson("package.json").peerDependenciesMeta).filter(
+  (name) => !used.includes(name)
+)
 
 const outside = {
   name: "outside",

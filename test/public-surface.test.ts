@@ -38,6 +38,7 @@ const surface: Record<string, Record<string, string>> = {
     Lease: "Constraints ~Cost ~FetchBounds Lease ~LeaseError leaseErrorOf ~LeaseService reserved Terms",
     Leased: "lazily ~Leased ~Lessee make",
     Message: "Accepted AgentEntry JobEntry JobStatus ListJobs Subscribed",
+    Metrics: "layer Metrics ~MetricsService prometheus ~Sample ~Source",
     Policy: "~Decision layer layerSamePrincipal ~Options Policy ~Refusal refuse",
     Registry: "AgentRegistrationError layer Registry ~Requirements",
     Runtime:
@@ -59,12 +60,16 @@ const surface: Record<string, Record<string, string>> = {
     DialerStdio: "layer ~Options",
     DialerWebSocket: "layer ~Options",
     HttpClientPublic: "layer",
+    HttpRoutes: "HttpRoutes layer ~RouteApp Visitor ~VisitorShape",
     RuntimeSqlite: "layer",
     StoreSql: "layer migrate ~Options",
     StoreSqlite: "layer layerReadOnly ~Options",
+    Telemetry:
+      "~App healthz layerHealth layerMetrics layerOtlp layerProcess metrics ~Readers readyz ~Unreadiness",
     TransportStdio: "layer ~Options",
     TransportWebSocket:
-      "~Acceptor acceptor layer mount ~MountOptions ~Options protect refuse route ~UpgradePolicy ~UpgradeRefusal"
+      "~Acceptor acceptor layer mount ~MountOptions ~Options ~OptionsWithRoutes protect refuse route ~UpgradePolicy ~UpgradeRefusal",
+    WebConsole: "app layer ~Login login ~Options"
   },
   testing: {
     Check: "CheckFailed endedOnce events exactly inOrder numbered ~Pattern seen",

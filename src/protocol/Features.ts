@@ -23,11 +23,17 @@ export const all = [
  */
 export const describedAgents = "x-vendor.effect-arcp.agents"
 
+/**
+ * A feature of ours that a client has to ask for: the answer to a subscribe has a field of this name, with the input of the
+ * job, where the runtime has kept it and the subscriber's own ceiling and agents cover the job.
+ */
+export const submittedInput = "x-vendor.effect-arcp.submitted_input"
+
 /** A feature of ours that a client has to ask for: it renews a token that ends by a resume with a fresh one. */
 export const renewal = "x-vendor.effect-arcp.renewal"
 
 /** Features of ours, which a client asks for when it knows what they ask of it. */
-export const vendor = [renewal, describedAgents] as const
+export const vendor = [renewal, describedAgents, submittedInput] as const
 
 export type Feature = (typeof all)[number] | (typeof vendor)[number]
 

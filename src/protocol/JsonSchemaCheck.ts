@@ -23,7 +23,7 @@ const maxEffort = 500_000
 const maxDepth = 500
 
 /** What is gone through. */
-interface Walk {
+interface SchemaWalk {
   readonly root: Part
   readonly effort: Effort
   /** Parts that are within each other. */
@@ -65,7 +65,12 @@ const resolve = (root: Part, reference: string): unknown => {
   return part
 }
 
-const array = (walk: Walk, schema: Part, value: ReadonlyArray<unknown>, at: string): string | undefined => {
+const array = (
+  walk: SchemaWalk,
+  schema: Part,
+  value: ReadonlyArray<unknown>,
+  at: string
+): string | undefined => {
   if (!isOfLength(schema, value.length, "minItems", "maxItems")) return `${at}: has too few or too many items`
   const { additionalItems, items } = schema
   const first = Array.isArray(items) ? items : []
@@ -77,7 +82,7 @@ const array = (walk: Walk, schema: Part, value: ReadonlyArray<unknown>, at: stri
   return undefined
 }
 
-const object = (walk: Walk, schema: Part, value: Part, at: string): string | undefined => {
+const object = (walk: SchemaWalk, schema: Part, value: Part, at: string): string | undefined => {
   const names = Object.keys(value)
   const { additionalProperties, patternProperties, properties, required } = schema
   const others = patternProperties === undefined ? additionalProperties : undefined
@@ -94,7 +99,7 @@ const object = (walk: Walk, schema: Part, value: Part, at: string): string | und
 }
 
 /** Returns what is wrong with a value by the schemas that are put together in one. */
-const combined = (walk: Walk, schema: Part, value: unknown, at: string): string | undefined => {
+const combined = (walk: SchemaWalk, schema: Part, value: unknown, at: string): string | undefined => {
   const { $ref: reference, allOf, anyOf, oneOf } = schema
   if (typeof reference === "string") {
     const problem = part(walk, resolve(walk.root, reference), value, at)
@@ -123,7 +128,7 @@ const simple = (schema: Part, value: unknown, at: string): string | undefined =>
     : `${at}: is too short or too long`
 }
 
-const part = (walk: Walk, schema: unknown, value: unknown, at: string): string | undefined => {
+const part = (walk: SchemaWalk, schema: unknown, value: unknown, at: string): string | undefined => {
   if (walk.effort.left-- <= 0 || walk.depth >= maxDepth) return `${at}: takes too long to check`
   if (schema === false) return `${at}: is not expected`
   if (!isPart(schema)) return undefined

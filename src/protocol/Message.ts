@@ -99,10 +99,14 @@ export const ListJobs = Schema.Struct({
 export interface ListJobs extends Schema.Schema.Type<typeof ListJobs> {}
 
 /** The field of a listing's entry that tells when the job ended; ours, as the protocol has none. */
-export const completedAt = "x-vendor.effect-arcp.completed_at"
+export const completedAt = Vendor.completedAt
 
-/** Ids of the inputs that a job waits for; ours. */
-const WaitingFor = optional(Schema.Array(Schema.String))
+/** What a job waits for: ids of inputs, until when it sleeps, and why it is parked; ours. */
+const waiting = {
+  waiting_for: optional(Schema.Array(Schema.String)),
+  sleeping_until: optional(Schema.String),
+  parked: optional(Schema.String)
+}
 
 export const JobEntry = Schema.Struct({
   job_id: Text,
@@ -116,7 +120,7 @@ export const JobEntry = Schema.Struct({
   submitted_at: optional(Schema.String),
   trace_id: optional(Schema.String),
   last_event_seq: Schema.Int,
-  waiting_for: WaitingFor
+  ...waiting
 })
 export interface JobEntry extends Schema.Schema.Type<typeof JobEntry> {}
 /** An entry as our runtime makes it. */
@@ -126,7 +130,7 @@ export interface TimedJobEntry extends JobEntry {
 }
 
 export const Jobs = Schema.Struct({
-  request_id: optional(Text),
+  request_id: optional(Schema.String),
   jobs: Schema.Array(JobEntry),
   next_cursor: optional(Schema.NullOr(Schema.String))
 })
@@ -195,7 +199,7 @@ export const Subscribed = Schema.Struct({
     Schema.Boolean,
     Schema.Int.pipe(Schema.nonNegative({ description: "an integer ≥ 0" }))
   ),
-  waiting_for: WaitingFor,
+  ...waiting,
   credentials: optional(Schema.Unknown)
 })
 export interface Subscribed extends Schema.Schema.Type<typeof Subscribed> {}

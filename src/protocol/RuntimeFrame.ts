@@ -27,19 +27,25 @@ const error = {
   details: Check.optional(Check.json)
 }
 
-const entry = Check.object<Message.JobEntry>({
+/** What every answer that shows a job says of it. */
+const shown = {
   job_id: Check.text,
-  agent: Check.text,
-  status,
   lease,
   lease_constraints: Check.optional(constraints),
   parent_job_id: Check.orElse(Check.string, null),
   delegate_id: maybe,
+  trace_id: maybe
+}
+const waiting = { waiting_for: Check.optional(texts), sleeping_until: maybe, parked: maybe }
+
+const entry = Check.object<Message.JobEntry>({
+  ...shown,
+  agent: Check.text,
+  status,
   created_at: Check.string,
   submitted_at: maybe,
-  trace_id: maybe,
   last_event_seq: Check.orElse(Check.integer, 0),
-  waiting_for: Check.optional(texts)
+  ...waiting
 })
 /** Others call it by one name or the other when a job was submitted. */
 const jobEntry: typeof entry = (value, path) => {
@@ -95,40 +101,30 @@ const payloads: { readonly [K in keyof Payloads]: Check.Check<Payloads[K]> } = {
   "session.ping": Check.object({ nonce: Check.orElse(Check.string, "") }),
   "session.pong": Check.object({ ping_nonce: Check.orElse(Check.string, "") }),
   "session.jobs": Check.object<Message.Jobs>({
-    request_id: Check.optional(Check.text),
+    request_id: maybe,
     jobs: Check.array(jobEntry),
     next_cursor: Check.orElse(Check.string, null)
   }),
   "job.accepted": Check.object<Payloads["job.accepted"]>({
+    ...shown,
     request_id: maybe,
-    job_id: Check.text,
-    agent: maybe,
-    lease,
-    lease_constraints: Check.optional(constraints),
-    parent_job_id: Check.orElse(Check.string, null),
-    delegate_id: maybe,
-    trace_id: maybe
+    agent: maybe
   }),
   "job.cancelled": Check.object<Payloads["job.cancelled"]>({
     reason: maybe,
     request_id: maybe
   }),
   "job.subscribed": Check.object<Message.Subscribed>({
+    ...shown,
     request_id: maybe,
-    job_id: Check.text,
     current_status: status,
     agent: Check.string,
-    lease,
-    lease_constraints: Check.optional(constraints),
-    parent_job_id: Check.orElse(Check.string, null),
-    delegate_id: maybe,
-    trace_id: maybe,
     subscribed_from: Check.orElse(Check.integer, 0),
     replayed: Check.orElse(
       (value, path) => (typeof value === "boolean" ? value : Check.count(value, path)),
       false
     ),
-    waiting_for: Check.optional(texts)
+    ...waiting
   }),
   [Vendor.jobInputAccepted]: Check.object<Payloads[typeof Vendor.jobInputAccepted]>({ request_id: maybe }),
   "job.event": Check.object<Event.EventPayload>({

@@ -16,6 +16,9 @@ export const schedule = "x-vendor.effect-arcp.schedule"
 /** In an accept, a listing and the answer to a subscribe: when a pending job begins at the earliest. */
 export const startAt = "x-vendor.effect-arcp.start_at"
 
+/** In a listing: when the job ended. */
+export const completedAt = "x-vendor.effect-arcp.completed_at"
+
 /** Event kind: a step of a durable job, `{key, state: started|ended|failed|retry, attempt, ms?}`. */
 export const step = "x-vendor.effect-arcp.step"
 

@@ -6,6 +6,7 @@ export {
   type MountOptions,
   mount,
   type Options,
+  type OptionsWithRoutes,
   protect,
   refuse,
   route,

@@ -30,6 +30,18 @@ export const nasty = "<img src=x onerror=alert(1)> & a|b *c*.ts"
 /** Files in the tree. */
 export const files = 1_501
 
+/** Starts `arcp serve` on any free port; gives the line that it says where it is with. */
+export const start = async (...flags: ReadonlyArray<string>) => {
+  const server = spawn(process.execPath, [program, "serve", "--port", "0", "--json", ...flags], {
+    stdio: ["ignore", "pipe", "ignore"]
+  })
+  const line = await new Promise<string>((resolve, reject) => {
+    createInterface({ input: server.stdout }).once("line", resolve)
+    server.once("exit", (code) => reject(new Error(`arcp serve left with ${code}`)))
+  })
+  return { line, stop: () => void server.kill() }
+}
+
 /** Starts a server of these agents (`demo`), and makes a tree that takes a while to survey. */
 export const serve = async (...agents: ReadonlyArray<"demo" | "conformance">) => {
   const folder = mkdtempSync(join(tmpdir(), "arcp-demo-"))
@@ -39,31 +51,18 @@ export const serve = async (...agents: ReadonlyArray<"demo" | "conformance">) =>
     for (let k = 0; k < 100; k++) writeFileSync(join(root, `d${i}`, `f${k}.ts`), "const a = 1\n".repeat(400))
   }
   writeFileSync(join(root, nasty), "a larger file than the others\n".repeat(1000))
-  const server = spawn(
-    process.execPath,
-    [
-      program,
-      "serve",
-      ...agents.flatMap((name) => ["--agents", name]),
-      "--port",
-      "0",
-      "--memory",
-      "--json",
-      "--token",
-      "secret=me"
-    ],
-    { stdio: ["ignore", "pipe", "ignore"] }
+  const { line, stop } = await start(
+    ...agents.flatMap((name) => ["--agents", name]),
+    "--memory",
+    "--token",
+    "secret=me"
   )
-  const line = await new Promise<string>((resolve, reject) => {
-    createInterface({ input: server.stdout }).once("line", resolve)
-    server.once("exit", (code) => reject(new Error(`arcp serve left with ${code}`)))
-  })
   const { listening } = JSON.parse(line) as { readonly listening: string }
   return {
     origin: listening.replace(/^ws/, "http").replace(/\/arcp$/, ""),
     root,
     stop: () => {
-      server.kill()
+      stop()
       rmSync(folder, { recursive: true, force: true })
     }
   }

@@ -641,6 +641,12 @@ export const requirements = {
       "a question is the same one after the end of the process, and an answer that was acknowledged stands",
     transports: processes
   },
+  "hooks-owed": {
+    section: "programs",
+    behaviour:
+      "a webhook is told of the end of a job at least once, also by the next process, under one id and signed",
+    transports: processes
+  },
   "restart-idempotency": {
     section: "5.2",
     behaviour: "idempotency keys survive a restart",

@@ -219,7 +219,7 @@ const leasedTo = (catalogue: Catalogue, { job, lease }: Leased.Lessee): ToolsSer
     list: Effect.sync(() =>
       catalogue
         .all()
-        .filter(({ name }) => Either.isRight(lease.check("tool.call", name)))
+        .filter(({ name }) => Either.isRight(lease.check("tool.call", name, false)))
         .map(info)
     ),
     leasedTo: () => self

@@ -28,6 +28,9 @@ export class Handles {
   get jobs(): ReadonlyArray<readonly [string, ReadonlyArray<JobInbox>]> {
     return [...this.#live]
   }
+  get #inboxes(): ReadonlyArray<JobInbox> {
+    return [...this.#live.values()].flat()
+  }
   /** The only job of which something is to come. */
   get only(): string | undefined {
     return this.#live.size === 1 ? this.#live.keys().next().value : undefined
@@ -62,7 +65,7 @@ export class Handles {
   }
   /** Is there a handle on the job that has come to nothing as new as its event `seq`? */
   awaits(jobId: string | undefined, seq: number): boolean {
-    return (this.#live.get(jobId as string) ?? []).some(({ newest }) => newest < seq)
+    return this.#of(jobId as string).some(({ newest }) => newest < seq)
   }
   /** `claiming`: a request is under way whose answer may claim the job. */
   deliver(jobId: string, frame: JobFrame, bytes: number, claiming: boolean): void {
@@ -100,16 +103,14 @@ export class Handles {
 
   /** From where a resume has to replay so that every reader that waits gets what was skipped. */
   rewindTo(last: number): number {
-    let to = last
-    for (const inboxes of this.#live.values()) for (const inbox of inboxes) to = Math.min(to, inbox.rewindTo)
-    return to
+    return this.#inboxes.reduce((to, { rewindTo }) => Math.min(to, rewindTo), last)
   }
   rewound(from: number): void {
-    for (const inboxes of this.#live.values()) for (const inbox of inboxes) inbox.rewound(from)
+    for (const inbox of this.#inboxes) inbox.rewound(from)
   }
-  /** Readers that wait for what is not retained any more go on without it. */
-  evicted(): void {
-    for (const inboxes of this.#live.values()) for (const inbox of inboxes) inbox.evicted()
+  /** Readers that wait for what is not retained any more, whether it was skipped or not yet there again, go on without it. */
+  evicted(reached: number): void {
+    for (const inbox of this.#inboxes) inbox.evicted(reached)
   }
 
   /** The newest event, at most `last`, up to which the application has taken everything. */

@@ -70,7 +70,7 @@ export class JobInbox {
   #awaited: boolean | undefined
   /** The chunks are put together for `result`. */
   #collecting: boolean | undefined
-  /** The newest event that was looked at for what is interesting as it is now. */
+  /** The newest that has come of the job, which a lane that is behind has not. */
   newest = 0
   /** The job's end was seen here. */
   declare ended: boolean | undefined
@@ -114,7 +114,10 @@ export class JobInbox {
   /** Takes a frame in, `bytes` long. */
   offer(frame: JobFrame, bytes: number): void {
     const seq = frame.event_seq
-    if (frame.type === "job.event") return this.#event(seq, frame.payload, bytes)
+    const isNew = (seq ?? Infinity) > this.newest
+    // Without a number it is newer than what came before, and says that something has come.
+    if (isNew) this.newest = seq ?? (this.newest || 1)
+    if (frame.type === "job.event") return this.#event(seq, frame.payload, bytes, isNew)
     if (frame.type === "malformed") return this.fail(frame.payload)
     const end: Exit.Exit<Message.JobResult, ArcpError> =
       frame.type === "job.result" ? Exit.succeed(frame.payload) : Exit.fail(fromPayload(frame.payload))
@@ -150,8 +153,13 @@ export class JobInbox {
   rewound(from: number): void {
     for (const lane of this.#lanes) if (lane.reading) lane.rewound(from)
   }
-  /** What a reader waits for is no longer retained: it goes on after the newest event that has come. */
-  evicted(): void {
+  /**
+   * What a reader waits for is no longer retained: it goes on after the newest event that has come. `reached`: up to which
+   * event of the session what was skipped was there again.
+   */
+  evicted(reached: number): void {
+    for (const lane of this.#lanes)
+      lane.overflowed ||= this.newest > reached && lane.position < this.newest && !lane.complete
     if (this.events.overflowed && this.events.reading) {
       this.events.skipTo(this.newest, this.#gap(this.events.position, "evicted", false, unread))
       if (this.ended) this.events.finish(undefined, Exit.void)
@@ -277,13 +285,9 @@ export class JobInbox {
     })
   }
 
-  #event(seq: number | undefined, payload: EventPayload, bytes: number): void {
+  #event(seq: number | undefined, payload: EventPayload, bytes: number, isNew: boolean): void {
     const event = typed(seq ?? this.events.position, payload)
-    if ((seq ?? Infinity) > this.newest) {
-      // Without a number it is newer than what came before, and says that something has come.
-      this.newest = seq ?? (this.newest || 1)
-      this.#notice(event)
-    }
+    if (isNew) this.#notice(event)
     this.events.offer(seq, bytes, event)
     if (payload.kind !== "result_chunk") return this.#chunkLane.offer(seq, 0, undefined)
     if (event.kind !== "result_chunk") {

@@ -64,8 +64,12 @@ export class Lane<in out A, in out End> {
   readonly #host: Host
   constructor(host: Host, after: number) {
     this.#host = host
-
     this.position = after
+  }
+
+  /** What is held. */
+  get #left(): Array<HeldItem<A>> {
+    return this.#held.slice(this.#head)
   }
 
   /** Whether what has this number is taken in, which then is where the lane has got to. What has none is where it came. */
@@ -77,8 +81,7 @@ export class Lane<in out A, in out End> {
 
   /** An event of the job; `item` is what this lane makes of it, if anything. */
   offer(seq: number | undefined, bytes: number, item: A | undefined): void {
-    if (!this.#takes(seq)) return
-    if (item === undefined) return
+    if (!this.#takes(seq) || item === undefined) return
     if (this.#sink !== undefined) return this.#sink.item(item)
     this.#held.push({ seq: this.position, item, bytes })
     this.#bytes += bytes
@@ -96,11 +99,8 @@ export class Lane<in out A, in out End> {
 
   /** Ends here, whatever may have been to come: what is held can still be read. */
   fail(error: ClientError): void {
-    if (this.#end !== undefined) return
     this.overflowed = false
-    this.#end = Exit.fail(error)
-    this.#sink?.end(this.#end)
-    this.#ring()
+    this.finish(undefined, Exit.fail(error))
   }
 
   /** The end was seen: nothing more is to come for it. */
@@ -116,10 +116,10 @@ export class Lane<in out A, in out End> {
     if (from <= this.position) this.overflowed = false
   }
   /** What it skipped cannot be had any more: goes on after `seq`, with `gap` in its place. */
-  skipTo(seq: number, gap: A | undefined): void {
+  skipTo(seq: number, gap: A): void {
     this.overflowed = false
-    if (gap !== undefined) this.#held.push({ seq: this.position, item: gap, bytes: 0 })
-    this.position = Math.max(this.position, seq)
+    this.#held.push({ seq: this.position, item: gap, bytes: 0 })
+    this.position = seq
     this.#ring()
   }
   /** Goes on in another session's numbering. */
@@ -127,10 +127,8 @@ export class Lane<in out A, in out End> {
     if (this.#end !== undefined) return
     this.overflowed = false
     if (gap !== undefined) this.#held.push({ seq: after, item: gap, bytes: 0 })
-    for (let i = this.#head; i < this.#held.length; i++) {
-      const { item, bytes } = this.#held[i] as HeldItem<A>
-      this.#held[i] = { seq: after, item, bytes }
-    }
+    this.#held = this.#left.map((held) => ({ ...held, seq: after }))
+    this.#head = 0
     if (this.#handed !== undefined) this.#handed = after
     this.position = after
     this.#ring()
@@ -139,7 +137,7 @@ export class Lane<in out A, in out End> {
   drainTo(sink: Sink<A, End>): void {
     this.reading = this.opened = true
     this.#sink = sink
-    for (let i = this.#head; i < this.#held.length; i++) sink.item((this.#held[i] as HeldItem<A>).item)
+    for (const { item } of this.#left) sink.item(item)
     this.#held = []
     this.#head = this.#bytes = 0
     this.#handed = undefined
@@ -210,7 +208,7 @@ export class Lane<in out A, in out End> {
     this.#bytes -= held.bytes
     this.#held[this.#head++] = undefined as never
     if (this.#head === this.#held.length || this.#head > 1024) {
-      this.#held = this.#held.slice(this.#head)
+      this.#held = this.#left
       this.#head = 0
     }
     this.#checkRoom()

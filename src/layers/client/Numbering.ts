@@ -17,8 +17,8 @@ export class Numbering {
   declare acked: number
   /** The event after which the connection was asked to begin. */
   from = 0
-  /** The event that comes next on the connection. */
-  expected = 1
+  /** The newest event of the connection, whose next has to follow it; before `last` while what was skipped comes again. */
+  declare reached: number
   /** The runtime counts the events of each job by themselves: their order is known to their handles only. */
   declare perJob: boolean | undefined
   /** Where a gap was seen; a second one at the same place is the runtime's. */
@@ -26,31 +26,31 @@ export class Numbering {
 
   /** Goes on after the event `last` of a session that another process had. */
   constructor(last: number) {
-    this.last = this.acked = last
+    this.last = this.acked = this.reached = last
   }
 
   /** A connection was welcomed: what comes on it begins after `from`. */
   begin(): void {
-    this.expected = this.from + 1
+    this.reached = this.from
   }
 
   /** Takes the next event, if it is that. One without a number is where it came. */
   take(seq: number | undefined): Continuity {
     if (seq === undefined || this.perJob) return "next"
-    if (seq < this.expected) return "again"
-    if (seq > this.expected) {
-      const place = this.#gapAt === this.expected ? "lost" : "gap"
-      this.#gapAt = this.expected
+    if (seq <= this.reached) return "again"
+    if (seq > this.reached + 1) {
+      const place = this.#gapAt === this.reached ? "lost" : "gap"
+      this.#gapAt = this.reached
       return place
     }
-    this.expected = seq + 1
+    this.reached = seq
     this.last = Math.max(this.last, seq)
     return "next"
   }
 
   /** Another session begins. */
   reset(): void {
-    this.last = this.acked = 0
+    this.last = this.acked = this.reached = 0
     this.perJob = false
   }
 }

@@ -107,9 +107,11 @@ const goesOn = (session: ClientSession, error: ClientError, connected: boolean):
     (superseded && !options.kept)
   )
     return false
-  if (!superseded && session.numbers.from < session.numbers.last) {
+  const { numbers } = session
+  if (!superseded && numbers.from < numbers.last) {
     // Perhaps only what was left unread is gone, and not the session.
-    session.handles.evicted()
+    session.handles.evicted(numbers.reached)
+    numbers.reached = numbers.last
     return true
   }
   const another = connected || options.resume?.mayBeGone === true
@@ -151,7 +153,7 @@ const greet = (session: ClientSession) =>
     const token = session.fresh ?? (yield* ask(session.options))
     session.fresh = undefined
     const connection = yield* session.dialer.connect
-    session.numbers.from = session.handles.rewindTo(session.numbers.last)
+    session.numbers.from = session.handles.rewindTo(session.numbers.reached)
     session.unanswered++
     yield* connection.send([hello(session, token)])
     const [answer, ...frames] = yield* first(

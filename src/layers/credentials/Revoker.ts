@@ -4,7 +4,6 @@ import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberMap from "effect/FiberMap"
-import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import type { Scope } from "effect/Scope"
@@ -15,18 +14,9 @@ import {
 } from "../../services/credentials/CredentialProvisioner.js"
 import type { CredentialRecord, CredentialStoreService } from "../../services/credentials/CredentialStore.js"
 import type { Options } from "../../services/credentials/Credentials.js"
+import { families } from "../../services/runtime/Metrics.js"
 import type { StoreError } from "../../services/store/Store.js"
 import { onlySpan } from "../lease/onlySpan.js"
-
-/** Credentials that are no longer wanted and not known to be revoked. */
-export const outstandingGauge = Metric.gauge("arcp_credentials_outstanding", {
-  description: "credentials that are no longer wanted and not known to be revoked"
-})
-/** Revocations that were given up. Each is also a warning in the log. */
-export const failureCounter = Metric.counter("arcp_credentials_revoke_failures", {
-  description: "revocations of credentials that were given up",
-  incremental: true
-})
 
 /** Longest pause before an unsettled mint is revoked once more, in milliseconds. */
 const maxSettlePauseMs = 30_000
@@ -132,7 +122,7 @@ interface Pursuing extends Dependencies {
 }
 
 const measure = ({ outstanding }: Pursuing) =>
-  Effect.suspend(() => Metric.set(outstandingGauge, outstanding.size))
+  Effect.sync(() => families.credentialsOutstanding.update(outstanding.size))
 
 const annotate = (record: CredentialRecord) =>
   Effect.annotateLogs({ credential: record.credentialId, record: record.id, job: record.jobId })
@@ -155,7 +145,7 @@ const giveUp = ({ clock, store }: Pursuing, record: CredentialRecord) =>
   Effect.ignore(
     store.update({ ...record, state: "failed", updatedAt: clock.unsafeCurrentTimeMillis() })
   ).pipe(
-    Effect.zipRight(Metric.increment(failureCounter)),
+    Effect.zipRight(Effect.sync(() => families.credentialsFailed.update(1))),
     Effect.zipRight(
       Effect.logWarning(
         `a credential could not be revoked and may still be good: ${record.lastError}. It is tried again at ` +

@@ -4,6 +4,9 @@ export class CountByKey {
   get(key: string): number {
     return this.counts.get(key) ?? 0
   }
+  get all(): Iterable<readonly [key: string, count: number]> {
+    return this.counts
+  }
   add(key: string, by: number): void {
     const count = this.get(key) + by
     if (count <= 0) this.counts.delete(key)

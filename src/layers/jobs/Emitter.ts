@@ -125,6 +125,8 @@ export const make = (context: {
   /** Whether the submitting session takes chunks; else a streamed result is gathered for one frame. */
   readonly chunked: boolean
   readonly maxStreamedBytes: number
+  /** Told of each cost that is counted; default: nobody is. */
+  readonly onSpent?: ((currency: string | undefined, amount: BigDecimal.BigDecimal) => void) | undefined
   /** Of a durable job: what of it was logged before, and where it may emit. */
   readonly whereabouts?: Whereabouts | undefined
   /** Of a job that survives: how far its result was streamed. */
@@ -227,10 +229,12 @@ export const make = (context: {
   )
 
   /** What has a cost waits for its commit, also where no budget counts it. */
-  const costOf = (currency: string | undefined, amount: BigDecimal.BigDecimal): Partial<NewEvent> =>
-    currency !== undefined && job.budgets(currency)
-      ? { awaited: true, cost: { currency, amount } }
-      : { awaited: true }
+  const costOf = (currency: string | undefined, amount: BigDecimal.BigDecimal): Partial<NewEvent> => {
+    const onCommit = context.onSpent && (() => context.onSpent?.(currency, amount))
+    return currency !== undefined && job.budgets(currency)
+      ? { awaited: true, onCommit, cost: { currency, amount } }
+      : { awaited: true, onCommit }
+  }
 
   const spend = looking("metric", (cost: Cost): Effect.Effect<void, EmitError> => {
     const amount = Budget.amount(cost.amount)

@@ -7,6 +7,7 @@ import type { Credentials } from "../../services/credentials/Credentials.js"
 import type { Admission } from "../../services/jobs/Admission.js"
 import type { EventLog } from "../../services/log/EventLog.js"
 import type { IdGenerator } from "../../services/runtime/IdGenerator.js"
+import type { MetricsService } from "../../services/runtime/Metrics.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import type { Secrets } from "../../services/runtime/Secrets.js"
 import type { TurnService } from "../../services/runtime/Turn.js"
@@ -36,6 +37,8 @@ export interface JobParts {
   /** See TurnShare.ts. */
   readonly share: Effect.Effect<void>
   readonly hooks: HookCalls
+  /** What keeps metrics, where somebody does. */
+  readonly metrics: MetricsService | undefined
   readonly running: RunningJobs
   readonly owners: Owners
   readonly unsettled: Unsettled

@@ -14,6 +14,7 @@ import { Hooks } from "../../services/jobs/Hooks.js"
 import { Jobs } from "../../services/jobs/Jobs.js"
 import { EventLog } from "../../services/log/EventLog.js"
 import { IdGenerator } from "../../services/runtime/IdGenerator.js"
+import * as Metrics from "../../services/runtime/Metrics.js"
 import { monotonic } from "../../services/runtime/monotonic.js"
 import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { Secrets } from "../../services/runtime/Secrets.js"
@@ -35,6 +36,7 @@ import * as Faults from "./Faults.js"
 import * as HookCalls from "./hooks/HookCalls.js"
 import type { JobParts } from "./JobParts.js"
 import * as Lookup from "./Lookup.js"
+import * as Measuring from "./measuring.js"
 import * as Opening from "./Opening.js"
 import * as Ownership from "./Ownership.js"
 import * as Recovery from "./Recovery.js"
@@ -69,6 +71,7 @@ const resolveParts = Effect.gen(function* () {
     secrets: yield* Secrets,
     credentials: yield* Credentials,
     options,
+    metrics: yield* Metrics.here,
     clock,
     now,
     hooks: yield* HookCalls.make({ hooks: yield* Hooks, log, store, options, now }),
@@ -122,6 +125,7 @@ const toInternal = (error: ArcpError): InternalError =>
 /** Makes the jobs of a runtime over the services in context, and ends those that the last process left. */
 export const make = Effect.gen(function* () {
   const parts = yield* resolveParts
+  yield* Measuring.start(parts)
   const reopen = Reopening.make(parts)
   yield* Loading.count(parts)
   const recovery = yield* Recovery.make(parts, reopen)
@@ -154,16 +158,14 @@ export const make = Effect.gen(function* () {
       lookup.subscribe(session, request).pipe(Faults.contained("a subscription was decided")),
     unsubscribe: (session, jobId) => parts.log.unobserve(session.view, jobId),
     unsubscribeForeign: (session) =>
-      Effect.forEach(
-        [...session.view.observedJobs],
-        (jobId) =>
-          Effect.flatMap(lookup.job(jobId), (record) =>
-            record === undefined || record.principal === session.identity.principal
-              ? Effect.void
-              : parts.log.unobserve(session.view, jobId)
-          ),
-        { discard: true }
-      ),
+      Effect.gen(function* () {
+        const rows = yield* Faults.storage(parts.store.waitingObserved(session.sessionId))
+        for (const jobId of new Set([...session.view.observedJobs, ...rows])) {
+          const record = yield* lookup.job(jobId)
+          if (record !== undefined && record.principal !== session.identity.principal)
+            yield* parts.log.unobserve(session.view, jobId)
+        }
+      }),
     attached: (session) => {
       parts.owners.attach(session)
       parts.running.queue.attach(session)

@@ -7,6 +7,9 @@ import * as Effect from "effect/Effect"
 import type { JobRecord } from "../../services/store/Store.js"
 import type { Ending } from "./LiveJob.js"
 
+/** What finalizers and compensations get when the runtime shuts down. */
+export const lastGrace = Duration.seconds(1)
+
 /** One day in ms: timers beyond 2^31 ms do not fire, so longer waits are cut into pieces. */
 const longestSleep = 86_400_000
 /** 10 s in ms: how often the wall clock is looked at when little is left. */

@@ -83,7 +83,7 @@ export class LiveJob {
   span: Tracer.Span | undefined
   /** Whether it does anything but wait; of a durable job that runs. */
   presence: Presence | undefined
-  /** What it waited for when it began to be unloaded. */
+  /** What it waited for when it began to be unloaded: its log is closed to this load of it, whatever ends it then. */
   waitsFor: Waits | undefined
   /** Called when nothing of this load runs any more. */
   settled: () => void = () => {}
@@ -152,6 +152,7 @@ export class LiveJob {
   rest(end: () => void): void {
     this.ending = undefined
     this.presence = undefined
+    this.waitsFor = undefined
     this.inputs = undefined
     this.span = undefined
     this.rests = end

@@ -1,8 +1,9 @@
 /** Finding, listing and watching jobs (§4.6, §5.6 of the protocol page). */
 import * as Effect from "effect/Effect"
 import { type ArcpError, type InternalError, JobNotFound } from "../../protocol/Errors.js"
+import * as Features from "../../protocol/Features.js"
 import type * as Message from "../../protocol/Message.js"
-import { denied } from "../../services/auth/Policy.js"
+import { coversJob, denied } from "../../services/auth/Policy.js"
 import type { JobSession, SubscribeRequest } from "../../services/jobs/Jobs.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import * as Checks from "./Checks.js"
@@ -110,17 +111,34 @@ const subscribable = (
     return record
   })
 
+/** The input of a job, for a subscriber that asks for it and could have submitted the job itself. */
+const inputOf = (
+  { options, store }: JobParts,
+  { features, identity }: JobSession,
+  record: JobRecord
+): Effect.Effect<Readonly<Record<string, unknown>>, InternalError> =>
+  Effect.gen(function* () {
+    if (!features.includes(Features.submittedInput) || !coversJob(identity, record)) return {}
+    const text = yield* Faults.storage(store.input(record.jobId))
+    // The rest of the frame has its place, too.
+    return text === undefined || byteLength(text) > options.maxOutboundFrameBytes / 2
+      ? {}
+      : { [Features.submittedInput]: JSON.parse(text) as unknown }
+  })
+
 /** Lets a session observe a job, and tells it so in the commit with which that begins. */
 const observe = (
-  { log, options, running }: JobParts,
+  parts: JobParts,
   ownership: Ownership,
   session: JobSession,
   { id, payload }: SubscribeRequest,
   record: JobRecord
 ): Effect.Effect<void, ArcpError> =>
   Effect.gen(function* () {
+    const { log, options, running } = parts
     if (session.view.subscribedCount >= options.maxSubscriptionsPerSession)
       return yield* Checks.atLimit("subscriptions_per_session", options.maxSubscriptionsPerSession)
+    const given = yield* inputOf(parts, session, record)
     const history = payload.history ?? false
     const onCommit = (subscribedFrom: number) => {
       const now = running.current(record)
@@ -129,12 +147,15 @@ const observe = (
         jobId: record.jobId,
         traceId: now.traceId,
         extensions: Checks.traceContext(now, running.get(record.jobId)?.live.span),
-        payload: Checks.subscribed(now, {
-          requestId: id,
-          subscribedFrom,
-          replayed: history,
-          credentials: ownership.shown(session, now)
-        })
+        payload: {
+          ...Checks.subscribed(now, {
+            requestId: id,
+            subscribedFrom,
+            replayed: history,
+            credentials: ownership.shown(session, now)
+          }),
+          ...given
+        }
       })
     }
     const join = { history, fromEventSeq: payload.from_event_seq, onCommit }

@@ -28,6 +28,7 @@ import * as Faults from "./Faults.js"
 import { envelopeBytes } from "./fitting.js"
 import type { JobParts } from "./JobParts.js"
 import { LiveJob } from "./LiveJob.js"
+import * as Measuring from "./measuring.js"
 import { seesCredentials } from "./Ownership.js"
 import { over } from "./over.js"
 import * as Provisions from "./Provisions.js"
@@ -199,7 +200,7 @@ const notStored = ({ parent, record, session }: Candidate, error: InternalError)
 }
 
 /** Commits the job, and makes it known in that commit. */
-const commit = ({ log, now, running }: JobParts, begun: Begun, span: Tracer.Span) => {
+const commit = ({ log, metrics, now, running }: JobParts, begun: Begun, span: Tracer.Span) => {
   const { candidate, live, minted, ops } = begun
   return log.openJob(candidate.record, candidate.session.view, {
     parent: candidate.parent?.log,
@@ -213,6 +214,7 @@ const commit = ({ log, now, running }: JobParts, begun: Begun, span: Tracer.Span
       live.span = span
       // At the commit, so that a cancel that comes right after the accept finds the job.
       running.add({ live, log: job })
+      if (metrics !== undefined) Measuring.accepted(metrics, candidate.record.agent)
       accept(candidate, minted, span)
     }
   })
@@ -265,20 +267,27 @@ export const supervise = (
   const ended = underway.begin()
   surroundings.run(errand, (exit) => {
     const outcome = Exit.flatten(exit)
-    span.end(clock.unsafeCurrentTimeNanos(), outcome)
-    const failed =
-      Exit.isFailure(outcome) && !Cause.isFailure(outcome.cause)
-        ? Effect.logError(`the supervisor of ${record.jobId} failed`, outcome.cause)
-        : Effect.void
-    surroundings.run(conclusion(failed, hold), () => {
+    // What a tracer throws is logged like what a supervisor dies of, and keeps nobody's place.
+    const told = Decided.attempt(() => {
+      span.end(clock.unsafeCurrentTimeNanos(), outcome)
+      return Effect.void
+    })
+    const faults = [outcome, Decided.decided(told) ?? Exit.void].flatMap((each) =>
+      Exit.isFailure(each) && !Cause.isFailure(each.cause) ? [each.cause] : []
+    )
+    surroundings.run(conclusion(record, faults, hold), () => {
       live.settled()
       ended()
     })
   })
 }
 
-function* conclusion(failed: Effect.Effect<void>, hold: Hold): Errand<void> {
-  yield* failed
+function* conclusion(
+  { jobId }: JobRecord,
+  faults: ReadonlyArray<Cause.Cause<unknown>>,
+  hold: Hold
+): Errand<void> {
+  for (const cause of faults) yield* Effect.exit(Effect.logError(`the supervisor of ${jobId} failed`, cause))
   yield* hold.giveBack()
 }
 

@@ -20,8 +20,10 @@ import * as Given from "./given.js"
 import type { JobParts } from "./JobParts.js"
 import * as Limits from "./Limits.js"
 import type { LiveJob } from "./LiveJob.js"
+import * as Measuring from "./measuring.js"
 import { seesCredentials } from "./Ownership.js"
 import * as ResultWriter from "./ResultWriter.js"
+import type { RunningJob } from "./RunningJobs.js"
 
 /** What the handler of one job is given. */
 export interface Provisions {
@@ -71,7 +73,7 @@ const once = <A>(make: () => A): (() => A) => {
 
 /** Returns the lease of a job. */
 const leaseOf = (
-  { now, options }: JobParts,
+  { metrics, now, options }: JobParts,
   live: LiveJob,
   log: JobLog,
   { service, spend }: Emitter.Emitter,
@@ -93,9 +95,34 @@ const leaseOf = (
     spend,
     flush: service.flush,
     onExpired: () => live.end({ _tag: "LeaseExpired" }),
+    onDenied:
+      metrics === undefined ? undefined : (capability, { code }) => Measuring.denied(capability, code),
     misplaced: durable?.misplaced,
     isUndoing: durable && (() => durable.journal.settling)
   })
+
+/** Returns the `Job` service of a handler. */
+const serviceOf = (
+  parts: JobParts,
+  open: Open,
+  parent: RunningJob,
+  emitter: Emitter.Emitter,
+  lease: LeaseService,
+  durable: Durable.Durable | undefined
+): JobService => {
+  const { live } = parent
+  const { hold, input, sleep, step } = durable ?? Steps.none
+  const whole = Object.assign(emitter.service, {
+    step,
+    sleep,
+    hold,
+    input,
+    delegate: Delegation.make({ parts, open, parent, emitter, lease, durable }),
+    credentials: Effect.sync(() => parts.credentials.held(live.record.jobId)),
+    rotateCredential: rotation(parts, live, emitter)
+  })
+  return Given.calledWith(whole)
+}
 
 /** Returns what the handler of a job that begins now is given. */
 export const make = (
@@ -105,7 +132,7 @@ export const make = (
   live: LiveJob,
   job: JobLog
 ): Provisions => {
-  const { credentials, log, now, options, store } = parts
+  const { log, now, options, store } = parts
   const { agent, record, run, session } = candidate
   const begun = now()
   const journal = Durable.journalOf(parts, candidate)
@@ -128,6 +155,7 @@ export const make = (
       options,
       awaitEmits: options.awaitEmits || agent.awaitEmits,
       chunked,
+      onSpent: parts.metrics === undefined ? undefined : Measuring.spent.bind(undefined, parts.metrics),
       maxStreamedBytes:
         store.kind === "memory" ? options.maxStreamedBytesMemory : options.maxStreamedBytesDisk,
       whereabouts: durable?.whereabouts,
@@ -135,26 +163,7 @@ export const make = (
     })
   )
   const lease = once(() => Given.askedOf(leaseOf(parts, live, job, emitter(), durable)))
-  const service = once((): JobService => {
-    const { hold, input, sleep, step } = durable ?? Steps.none
-    const whole = Object.assign(emitter().service, {
-      step,
-      sleep,
-      hold,
-      input,
-      delegate: Delegation.make({
-        parts,
-        open,
-        parent: { live, log: job },
-        emitter: emitter(),
-        lease: lease(),
-        durable
-      }),
-      credentials: Effect.sync(() => credentials.held(record.jobId)),
-      rotateCredential: rotation(parts, live, emitter())
-    })
-    return Given.calledWith(whole)
-  })
+  const service = once(() => serviceOf(parts, open, { live, log: job }, emitter(), lease(), durable))
   const isInline = (output: unknown) =>
     ResultWriter.isInline(ResultWriter.jsonOf(output), {
       chunked,

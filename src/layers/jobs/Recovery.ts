@@ -9,6 +9,7 @@
 import * as Arr from "effect/Array"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
 import type { Scope } from "effect/Scope"
 import type { InternalError } from "../../protocol/Errors.js"
 import type { JobLog } from "../../services/log/EventLog.js"
@@ -22,6 +23,7 @@ import * as Survival from "./durable/Survival.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
 import { type Ending, parentEnded } from "./LiveJob.js"
+import * as Measuring from "./measuring.js"
 import * as Scheduler from "./scheduling/Scheduler.js"
 import * as Terminal from "./Terminal.js"
 
@@ -132,6 +134,13 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
     const { unsettled } = parts
     for (const { jobId } of left) unsettled.add(jobId)
 
+    /** Of one that was a row, and waits no more. */
+    const over = (record: JobRecord) => {
+      if (dueAt(record) !== undefined) parts.waits.over(record.principal)
+    }
+    const recovered = (outcome: string) =>
+      parts.metrics === undefined ? identity : Measuring.recovered(outcome)
+
     const end = (record: JobRecord, job: JobLog) =>
       Effect.suspend(() => {
         const at = now()
@@ -156,9 +165,12 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
               )
             )
           ),
-          Effect.sync(() => unsettled.settle(record.jobId))
+          Effect.sync(() => {
+            over(record)
+            unsettled.settle(record.jobId)
+          })
         )
-      })
+      }).pipe(recovered("ended"))
 
     /** Loads first, so that the ends of a page are queued together and in order: one commit. */
     const endAll = (records: ReadonlyArray<JobRecord>) =>
@@ -202,10 +214,14 @@ export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, I
             const isRun = settled !== undefined || dueAt(record) === undefined
             yield* Terminal.untilStored(
               isRun
-                ? Rerun.rerun(parts, reopen, record, childrenOf.get(jobId) ?? [], { settling: settled })
+                ? Rerun.rerun(parts, reopen, record, childrenOf.get(jobId) ?? [], {
+                    settling: settled,
+                    loaded: { resting: undefined, keep: () => over(record) }
+                  })
                 : Effect.flatMap(log.loadJob(record), (job) => Resting.place(parts, record, job)),
               parts.running
             ).pipe(
+              recovered("rerun"),
               Effect.catchAllCause((cause) =>
                 Effect.zipRight(
                   settled === undefined ? Effect.void : Deferred.succeed(settled.over, undefined),

@@ -38,13 +38,10 @@ import type { JobRecord } from "../../services/store/Store.js"
 import { type Ending, undone } from "./durable/Undone.js"
 import type { Emitter } from "./Emitter.js"
 import * as Faults from "./Faults.js"
-import type { Limit } from "./Limits.js"
+import * as Limits from "./Limits.js"
 import type { LiveJob } from "./LiveJob.js"
 import type { Streamed } from "./ResultWriter.js"
 import * as Terminal from "./Terminal.js"
-
-/** What finalizers get when the runtime shuts down. */
-const lastGrace = Duration.seconds(1)
 
 export interface RunContext extends Ending {
   readonly handler: Effect.Effect<unknown, ArcpError, Job | Lease | Scope.Scope>
@@ -55,13 +52,13 @@ export interface RunContext extends Ending {
   readonly lease: LeaseService
   /** See `Emitter.finish`. */
   readonly finish: Emitter["finish"]
-  readonly limits: ReadonlyArray<Limit>
+  readonly limits: ReadonlyArray<Limits.Limit>
   /** The job's own. */
   readonly span: Tracer.Span
   /** Called at the commit of the terminal message. */
   readonly stored: () => void
-  /** Stores that the job is unloaded; returns whether it is. */
-  readonly unloaded: Effect.Effect<boolean>
+  /** Stores that the job is unloaded, or has it end as one that is. */
+  readonly unloaded: Effect.Effect<void>
 }
 
 /** Returns the first event of a job, which is stored with its record. */
@@ -113,7 +110,7 @@ const awaitStop = (
     }
     if (live.hurried)
       yield* Effect.interruptible(Fiber.await(fiber)).pipe(
-        Effect.timeoutOption(Duration.min(grace, lastGrace)),
+        Effect.timeoutOption(Duration.min(grace, Limits.lastGrace)),
         inRealTime
       )
   })
@@ -221,8 +218,8 @@ export function* run(context: RunContext): Errand<Exit.Exit<unknown, ArcpError>>
   for (const timer of timers) timer.unsafeInterruptAsFork(FiberId.none)
   if (live.ending !== undefined) fiber.unsafeInterruptAsFork(FiberId.none)
   if (fiber.unsafePoll() === null) yield* awaitStop(live, fiber, parts.options.cancelGrace)
-  if (live.ending?._tag === "Unload" && ((yield* context.unloaded) || parts.running.abandoned)) {
-    surroundings.say("job unloaded: it only waits")
+  if (live.waitsFor !== undefined) {
+    yield* context.unloaded
     return Exit.fail(waits)
   }
   yield* live.settleChildren()

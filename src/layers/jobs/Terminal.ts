@@ -25,6 +25,7 @@ import type { JobRecord, StoredEnd } from "../../services/store/Store.js"
 import { bounded, envelopeBytes } from "./fitting.js"
 import type { JobParts } from "./JobParts.js"
 import type { Ending } from "./LiveJob.js"
+import * as Measuring from "./measuring.js"
 import { exceeds, type Streamed } from "./ResultWriter.js"
 import type { RunningJobs } from "./RunningJobs.js"
 
@@ -57,7 +58,7 @@ export const untilStored = <A, E>(effect: Effect.Effect<A, E>, running: RunningJ
  * at each try: the job may break meanwhile. Returns the one that was tried last.
  */
 export function* write(
-  { hooks, log, running }: Pick<JobParts, "hooks" | "log" | "running">,
+  { hooks, log, metrics, running }: Pick<JobParts, "hooks" | "log" | "metrics" | "running">,
   job: JobLog,
   owner: Pick<JobSession, "send">,
   terminalNow: () => Terminal,
@@ -80,6 +81,7 @@ export function* write(
     return log.end(job, hook === undefined ? terminal : { ...terminal, hook }, last, onCommit)
   }
   const ended = yield* exitOf(ending())
+  if (metrics !== undefined) Measuring.ended(metrics, record(), terminal.status, endedAt)
   if (Exit.isSuccess(ended)) return terminal
   const failure = Cause.failureOrCause(ended.cause)
   if (Either.isRight(failure)) return yield* Effect.failCause(failure.right)

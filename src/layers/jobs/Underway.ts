@@ -1,6 +1,7 @@
 /** What goes on in the lifetime of the runtime, and what its end waits for: jobs that have not ended, and wishes to be stored. */
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
+import * as Runtime from "effect/Runtime"
 
 /** Counts what is underway. */
 export class Underway {
@@ -22,6 +23,14 @@ export class Underway {
   /** Forks what goes on also when whoever forks it does not. */
   fork<A, E>(effect: Effect.Effect<A, E>): Effect.Effect<Fiber.RuntimeFiber<A, E>> {
     return Effect.map(Effect.forkDaemon(effect), (fiber) => {
+      fiber.addObserver(this.begin())
+      return fiber
+    })
+  }
+  /** Does the same, and runs it at once until it waits for something: nothing else comes in between. */
+  start<A, E>(effect: Effect.Effect<A, E>): Effect.Effect<Fiber.RuntimeFiber<A, E>> {
+    return Effect.map(Effect.runtime<never>(), (runtime) => {
+      const fiber = Runtime.runFork(runtime)(effect)
       fiber.addObserver(this.begin())
       return fiber
     })

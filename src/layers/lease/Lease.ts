@@ -26,6 +26,8 @@ interface LeaseContext {
   readonly flush: JobService["flush"]
   /** The job's compensations run: what they cost is counted, and not refused. */
   readonly isUndoing?: (() => boolean) | undefined
+  /** Told of each operation that is refused; default: nobody is. */
+  readonly onDenied?: ((capability: string, error: LeaseError) => void) | undefined
   /** An operation was attempted after expiry, which ends the job. */
   readonly onExpired: () => void
   /** Of a durable job: why something that is paid for may not be done in a fiber. */
@@ -90,9 +92,9 @@ const placed =
   (capability, target, options) =>
     Effect.withFiberRuntime((fiber) => {
       const error = paid.has(capability) ? misplaced(fiber, capability) : undefined
-      return error === undefined
-        ? authorize(capability, target, options)
-        : logged(context, error, options?.callId)
+      if (error === undefined) return authorize(capability, target, options)
+      context.onDenied?.(capability, error)
+      return logged(context, error, options?.callId)
     })
 
 /** Returns the lease of one job. */
@@ -109,7 +111,7 @@ export const make = (context: LeaseContext): LeaseService => {
     return compiled
   }
 
-  const check: LeaseService["check"] = (capability, target) => {
+  const verdictOn = (capability: string, target: string): Either.Either<string, LeaseError> => {
     const over = overFor(context, expiresAt, capability)
     if (over !== undefined) return Either.left(over)
     const unbound = capability === "model.use" && context.anyModel && !patterns().has(capability)
@@ -121,6 +123,12 @@ export const make = (context: LeaseContext): LeaseService => {
           details: { capability, target: shown(capability, target) }
         })
     )
+  }
+
+  const check: LeaseService["check"] = (capability, target, isAttempt = true) => {
+    const verdict = verdictOn(capability, target)
+    if (isAttempt && Either.isLeft(verdict)) context.onDenied?.(capability, verdict.left)
+    return verdict
   }
 
   const authorize: LeaseService["authorize"] = (capability, target, options) =>

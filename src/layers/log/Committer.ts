@@ -33,6 +33,8 @@ import { type Touched, Transaction } from "./Transaction.js"
 /** Commits what is put to it, in order and in batches: one commit takes all that came during the one before. */
 export interface Committer {
   readonly enqueue: (item: CommitItem) => void
+  /** Returns how many items wait. */
+  readonly queued: () => number
   /** Queues a change and waits until it is durable. */
   readonly change: (change: Change) => Effect.Effect<void, InternalError>
   /** Returns why nothing is committed any more, once that is so. */
@@ -43,7 +45,7 @@ export interface Committer {
 
 /** What a committer works on. */
 interface Work {
-  readonly store: StoreService
+  readonly store: Pick<StoreService, "commit" | "died">
   readonly tail: Tail
   readonly report: (report: Report) => NewEvent
   /** What a run of a view holds at the most. */
@@ -370,6 +372,7 @@ export const make = (
 
     return {
       enqueue: (item) => queue.add(item),
+      queued: () => queue.length,
       change: (change) => Effect.async((resume) => queue.add({ _tag: "Change", change, done: resume })),
       over: () => queue.over,
       stopped: Deferred.await(stopped)

@@ -67,6 +67,15 @@ export class EmitWindows {
     private readonly elapsed: () => number
   ) {}
 
+  /** Bytes of all jobs that are emitted and not committed. */
+  get uncommittedBytes(): number {
+    return this.bytes
+  }
+  /** Jobs with emitters that wait. */
+  get waiting(): number {
+    return this.crowded.size
+  }
+
   /** Counts an event that takes its place. */
   enter(job: JobState, event: NewEvent): void {
     job.window ??= new EmitWindow()

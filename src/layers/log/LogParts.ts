@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Budget from "../../protocol/Budget.js"
 import { eventPayload, timestamp } from "../../protocol/EventText.js"
 import type { NewEvent } from "../../services/log/EventLog.js"
+import * as Metrics from "../../services/runtime/Metrics.js"
 import { monotonic } from "../../services/runtime/monotonic.js"
 import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { Turn } from "../../services/runtime/Turn.js"
@@ -15,6 +16,7 @@ import * as Committer from "./Committer.js"
 import { EmitWindows, type WindowLimits } from "./EmitWindows.js"
 import { granularityOf, type Limits } from "./Ledger.js"
 import { LiveLogs } from "./Live.js"
+import * as Measuring from "./measuring.js"
 import * as Pace from "./Pace.js"
 import * as Reader from "./Reader.js"
 import * as Retention from "./Retention.js"
@@ -25,6 +27,8 @@ import type { Touched } from "./Transaction.js"
 export interface LogParts {
   readonly store: StoreService
   readonly committer: Committer.Committer
+  /** What keeps metrics, where somebody does. */
+  readonly metrics: Metrics.MetricsService | undefined
   /** The views and the logs of jobs that are in memory. */
   readonly live: LiveLogs
   /** Where what is committed is published. */
@@ -95,7 +99,8 @@ const budgetEvent = ({ currency, remaining }: Report, at: number): NewEvent => (
 })
 
 /** Follows a commit: publishes it, wakes the readers, tells who lags, and looks at what is over the limits. */
-const published = ({ pace, publisher, retention }: LogParts, touched: Touched): void => {
+const published = ({ metrics, pace, publisher, retention }: LogParts, touched: Touched): void => {
+  if (metrics !== undefined) Measuring.committed(touched)
   if (publisher.listening) for (const [job, { events }] of touched.appended) publisher.publish(job, events)
   for (const view of touched.views) {
     view.wake?.()
@@ -113,6 +118,7 @@ export const make = Effect.gen(function* () {
   const store = yield* Store
   const options = yield* RuntimeOptions
   const turn = yield* Turn
+  const metrics = yield* Metrics.here
   const clock = yield* Effect.clock
   const now = () => clock.unsafeCurrentTimeMillis()
   const elapsed = monotonic(clock)
@@ -127,7 +133,7 @@ export const make = Effect.gen(function* () {
   const live: LiveLogs = new LiveLogs(store, limits, tail)
   const windows = new EmitWindows(windowLimits(store.kind, options, limits), elapsed)
   const committer = yield* Committer.make({
-    store,
+    store: metrics === undefined ? store : { commit: Measuring.timed(store, elapsed), died: store.died },
     windows,
     elapsed,
     patienceMs: Duration.toMillis(options.storagePatience),
@@ -152,6 +158,7 @@ export const make = Effect.gen(function* () {
   const parts: LogParts = {
     store,
     committer,
+    metrics,
     live,
     publisher,
     retention,
@@ -162,5 +169,6 @@ export const make = Effect.gen(function* () {
     windowMs
   }
   yield* retention.start
+  if (metrics !== undefined) yield* Measuring.watch(metrics, parts)
   return parts
 })

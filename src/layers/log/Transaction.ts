@@ -38,8 +38,11 @@ interface ViewDelta {
 export interface Touched {
   readonly views: ReadonlyArray<ViewState>
   readonly jobs: ReadonlyArray<JobState>
-  /** The events of each job. */
-  readonly appended: ReadonlyMap<JobState, { readonly events: ReadonlyArray<StoredEvent> }>
+  /** The events of each job, and their bytes as the retention counts them. */
+  readonly appended: ReadonlyMap<
+    JobState,
+    { readonly events: ReadonlyArray<StoredEvent>; readonly bytes: number }
+  >
 }
 
 /** Collects the operations of one commit, and what undoes them in memory if it fails. */

@@ -93,6 +93,13 @@ export class SessionTable {
     )
   }
 
+  /** Returns how many sessions are in each state. */
+  counts(): Readonly<Record<SessionState["_tag"], number>> {
+    const counts = { Opening: 0, Attached: 0, Detached: 0 }
+    for (const { state } of this.entries.values()) counts[state._tag]++
+    return counts
+  }
+
   /** Puts a session in. What is to happen when it is dropped is added to its scope by the caller. */
   readonly add = (
     record: SessionRecord,

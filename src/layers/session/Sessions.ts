@@ -11,6 +11,7 @@ import { Credentials } from "../../services/credentials/Credentials.js"
 import { Jobs } from "../../services/jobs/Jobs.js"
 import { EventLog } from "../../services/log/EventLog.js"
 import { IdGenerator } from "../../services/runtime/IdGenerator.js"
+import * as Metrics from "../../services/runtime/Metrics.js"
 import { monotonic } from "../../services/runtime/monotonic.js"
 import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { Secrets } from "../../services/runtime/Secrets.js"
@@ -25,12 +26,14 @@ import { FailedLogins, tooManyFailed } from "./FailedLogins.js"
 import * as Handshake from "./Handshake.js"
 import * as HelloRoom from "./HelloRoom.js"
 import { Keeper } from "./Keeper.js"
+import * as Measuring from "./measuring.js"
 import * as Records from "./Records.js"
 import * as Resume from "./Resume.js"
 import { SessionTable } from "./SessionTable.js"
 import * as Shutdown from "./Shutdown.js"
 import * as Sweeper from "./Sweeper.js"
 import * as Serving from "./serving.js"
+import { surviving } from "./surviving.js"
 
 /** Adds the sessions that the store has, detached until the window after their last message has passed. */
 const restoreAll = (
@@ -39,16 +42,11 @@ const restoreAll = (
 ) =>
   Effect.gen(function* () {
     const { store, options, now, elapsed } = services
-    const windowMs = Duration.toMillis(options.resumeWindow)
-    // The process may have lived on until the next time it would have said so.
-    const aliveUntil = (yield* store.aliveAt) + Duration.toMillis(Records.aliveEvery(options.resumeWindow))
+    const aliveAt = yield* store.aliveAt
     const at = now()
-    const found = (yield* store.sessions).map((record) => {
-      const seenAt = record.attached ? Math.max(record.lastSeenAt, aliveUntil) : record.lastSeenAt
-      // A wall clock that was set back meanwhile makes no window longer than it is.
-      const left = Math.min(windowMs, seenAt + windowMs - at)
-      return { record: { ...record, lastSeenAt: Math.min(seenAt, at) }, left }
-    })
+    const found = (yield* store.sessions).map((record) =>
+      surviving(record, { aliveAt, at, resumeWindow: options.resumeWindow })
+    )
     found.sort((a, b) => a.left - b.left)
     for (const { record, left } of found) yield* resume.restore(record, elapsed() + left)
   })
@@ -62,6 +60,7 @@ export const make = Effect.gen(function* () {
   const options = yield* RuntimeOptions
   const clock = yield* Effect.clock
   const turn = yield* Turn
+  const metrics = yield* Metrics.here
   const share = yield* TurnShare
   const credentials = yield* Credentials
   const secrets = yield* Secrets
@@ -115,6 +114,7 @@ export const make = Effect.gen(function* () {
       if (entry !== undefined) table.touch(entry)
     }
   })
+  if (metrics !== undefined) yield* metrics.watch(Measuring.gauges(table, options))
   const keeper = new Keeper(elapsed, share)
   yield* Effect.forkScoped(keeper.run)
   const connections = Connections.make({
@@ -130,6 +130,7 @@ export const make = Effect.gen(function* () {
     dispatch,
     expiry: Expiry.make({ jobs, options, now, elapsed }),
     keeper,
+    isMeasured: metrics !== undefined,
     run: yield* FiberSet.runtime(dropping)<never>(),
     confirm: resume.confirm,
     noMoreRequests: Effect.asVoid(Effect.forkDaemon(ending.run))
@@ -171,8 +172,10 @@ export const make = Effect.gen(function* () {
       failedLogins,
       connected,
       halted: ending.halted,
-      clock
+      clock,
+      isMeasured: metrics !== undefined
     }),
+    isStopping: Effect.sync(ending.begun),
     shutdown: ending.run
   })
 })

@@ -6,6 +6,7 @@ import type * as Runtime from "effect/Runtime"
 import type { InternalError, ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { Jobs } from "../../services/jobs/Jobs.js"
 import type { EventLog, Page } from "../../services/log/EventLog.js"
+import { families } from "../../services/runtime/Metrics.js"
 import type { TurnService } from "../../services/runtime/Turn.js"
 import { sound } from "./boundary.js"
 import { type Keeper, Kept } from "./Keeper.js"
@@ -20,6 +21,8 @@ export interface DeliveryServices {
   readonly turn: TurnService
   /** Ends writers that have nothing to write. */
   readonly keeper: Keeper
+  /** Somebody keeps metrics. */
+  readonly isMeasured: boolean
   /** Runs in the lifetime of the runtime. */
   readonly run: (effect: Effect.Effect<void>, options?: Runtime.RunForkOptions) => Fiber.RuntimeFiber<void>
   /** See TurnShare.ts. */
@@ -57,7 +60,7 @@ const withAccepts = (
  * the events were read, so that `job.accepted`, queued at the commit, precedes its job's events.
  */
 const round = (
-  { jobs, log, share }: DeliveryServices,
+  { isMeasured, jobs, log, share }: DeliveryServices,
   served: Served
 ): Effect.Effect<Next, ResumeWindowExpired | InternalError> =>
   Effect.gen(function* () {
@@ -73,6 +76,7 @@ const round = (
     served.cursor += page.frames.length
     const { farewell } = outbox
     if (batches.length > 0 || events.length > 0) served.pulse.sending()
+    if (isMeasured && page.frames.length > 0) families.eventsSent.update(page.frames.length)
     const last = batches.length - 1
     for (const [i, batch] of batches.entries()) {
       yield* connection.send(i === last && events.length > 0 ? [...batch.frames, ...events] : batch.frames)

@@ -14,6 +14,7 @@ import type * as Connections from "./Connection.js"
 import { type FailedLogins, tooManyFailed } from "./FailedLogins.js"
 import type * as Handshake from "./Handshake.js"
 import type { HelloRoom } from "./HelloRoom.js"
+import * as Measuring from "./measuring.js"
 import { Outbox } from "./Outbox.js"
 import type { Records } from "./Records.js"
 import type * as Resume from "./Resume.js"
@@ -89,6 +90,8 @@ interface ServingServices {
   /** Returns when a shutdown has begun. */
   readonly halted: Effect.Effect<void>
   readonly clock: Clock.Clock
+  /** Somebody keeps metrics. */
+  readonly isMeasured: boolean
 }
 
 /** Makes what serves a connection to its end. */
@@ -98,6 +101,7 @@ export const make = ({
   connections,
   failedLogins,
   halted,
+  isMeasured,
   records,
   resume,
   resuming,
@@ -115,12 +119,13 @@ export const make = ({
 
   const hold = (greeted: Handshake.Greeted, attachment: Attachment) => {
     const guest = { ...greeted, attachment }
-    return sound(
+    const held = sound(
       Effect.suspend(() =>
         greeted.resume === undefined ? resume.open(guest) : resume.resume(guest, greeted.resume)
       ),
       "session.hello"
     ).pipe(Effect.mapError(greeted.refuse))
+    return isMeasured ? Measuring.counted(held, greeted.resume !== undefined) : held
   }
 
   /** From the first frame to a session that is attached. Only waiting for the peer can be interrupted. */
@@ -172,7 +177,11 @@ export const make = ({
 
   const turnAway = (connection: Connection, cause: Cause.Cause<Handshake.HelloRefusal | Closed>) =>
     Either.match(Cause.failureOrCause(cause), {
-      onLeft: (error) => (error._tag === "Refusal" ? refuseSlowly(connection, error) : Effect.void),
+      onLeft: (error) => {
+        if (error._tag !== "Refusal") return Effect.void
+        if (isMeasured) Measuring.refused(error)
+        return refuseSlowly(connection, error)
+      },
       onRight: (defect) => failed(connection, defect)
     })
 

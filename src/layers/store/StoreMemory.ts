@@ -70,6 +70,7 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
         : unneeded(principal, Number.MAX_SAFE_INTEGER, limit),
     endedCounts: Effect.sync(() => indexes.endedCounts()),
     due: reads(reading.due),
+    waitingObserved: reads(reading.waitingObserved),
     waitingCounts: Effect.sync(() => indexes.waitingCounts()),
     hookEvents: reads(reading.hookEvents),
     input: (jobId) => Effect.sync(() => jobs.get(jobId)?.input),
@@ -82,6 +83,7 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     needed: reads(retaining.needed),
     aliveAt: Effect.sync(() => tables.aliveAt),
     freeing: Effect.succeed(0),
+    retained: Effect.sync(() => retaining.retained(tables)),
     vacuum: Effect.succeed(false),
     held: () => tables.held
   }

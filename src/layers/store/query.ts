@@ -341,6 +341,13 @@ export const due = ({ after, by, limit }: DueQuery): Query<RecordRow> => [
   [by, after?.dueAt ?? -never, after?.jobId ?? "", limit]
 ]
 
+/** Selects the jobs that wait and that a session observes. */
+export const waitingObserved = (sessionId: string): Query<IdRow> => [
+  `SELECT o.job_id AS id FROM {observers} o CROSS JOIN {jobs} j ON j.job_id = o.job_id
+   WHERE o.session_id = ? AND j.due_at IS NOT NULL`,
+  [sessionId]
+]
+
 /** How many jobs of each principal wait. */
 export const waitingCounts: Query<{ readonly principal: string; readonly count: number }> = [
   "SELECT principal, count(*) AS count FROM {jobs} WHERE due_at IS NOT NULL GROUP BY principal",

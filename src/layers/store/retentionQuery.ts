@@ -172,7 +172,7 @@ export const ended = (
   `SELECT job_id AS id, ended_at AS endedAt, id AS key FROM {jobs}
    WHERE ${principal === undefined ? "" : "principal = ? AND"}
      ended_at IS NOT NULL AND (ended_at, id) > (?, ?) AND ended_at < ?
-   ORDER BY ended_at, id LIMIT ?`,
+   ORDER BY ended_at, {jobs}.id LIMIT ?`,
   [...(principal === undefined ? [] : [principal]), after.endedAt, after.key, endedBefore, limit]
 ]
 
@@ -208,4 +208,25 @@ export const freeing: Query<{ readonly events: number }> = [
      dropped.events * ((SELECT count(*) FROM {event_trims}) - live.jobs) / max(dropped.jobs, 1), 0) AS events
    FROM (${waiting(`< ${everything}`)}) live, (${waiting(`= ${everything}`)}) dropped`,
   []
+]
+
+/** Extents that are counted by one statement: some milliseconds. */
+export const countedAtOnce = 4096
+
+interface CountedRow {
+  readonly events: number | null
+  readonly bytes: number | null
+  readonly extents: number
+  /** The last of them. */
+  readonly job: number | null
+  readonly seq: number | null
+}
+
+/** Counts what the extents after a place hold, so many of them. */
+export const counted = (job: number, seq: number): Query<CountedRow> => [
+  `WITH page AS (SELECT job, seq, count, bytes FROM {extents} WHERE (job, seq) > (?, ?) ORDER BY job, seq LIMIT ?),
+     last AS (SELECT job, seq FROM page ORDER BY job DESC, seq DESC LIMIT 1)
+   SELECT sum(count) AS events, sum(bytes) AS bytes, count(*) AS extents,
+     (SELECT job FROM last) AS job, (SELECT seq FROM last) AS seq FROM page`,
+  [job, seq, countedAtOnce]
 ]

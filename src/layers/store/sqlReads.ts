@@ -87,6 +87,22 @@ const searching = ({ parse, select }: Select, turn: TurnService) => {
   }
 }
 
+/** Counts what is stored: a page of the extents at a time, and others read in between. */
+const counting = ({ selectOne }: Select, turn: TurnService) =>
+  Effect.gen(function* () {
+    let events = 0
+    let bytes = 0
+    for (let [job, seq] = [-1, -1]; ; ) {
+      const page = yield* selectOne(retention.counted(job, seq))
+      events += page?.events ?? 0
+      bytes += page?.bytes ?? 0
+      if (page === undefined || page.extents < retention.countedAtOnce) return { events, bytes }
+      job = page.job ?? job
+      seq = page.seq ?? seq
+      yield* turn.next
+    }
+  })
+
 /** Returns the reads of a database, which error messages call `name`. */
 export const readsOver = (name: string, read: Read): Effect.Effect<Reads> =>
   Effect.map(Turn, (turn) => {
@@ -109,6 +125,7 @@ export const readsOver = (name: string, read: Read): Effect.Effect<Reads> =>
       jobByKey: (principal, key) => selectRecord<JobRecord>(query.jobByKey(principal, key)),
       endedCounts: Effect.map(select(retention.endedCounts), retention.toEndedCounts),
       due: (asked) => selectRecords<JobRecord>(query.due(asked)),
+      waitingObserved: (sessionId) => Effect.map(select(query.waitingObserved(sessionId)), query.ids),
       waitingCounts: Effect.map(
         select(query.waitingCounts),
         (rows) => new Map(rows.map(({ count, principal }) => [principal, count]))
@@ -123,6 +140,7 @@ export const readsOver = (name: string, read: Read): Effect.Effect<Reads> =>
       boundsOf: (jobIds) => Effect.map(select(retention.retained(jobIds)), retention.toBoundsOf),
       marks: (jobId) => Effect.map(select(retention.marks(jobId)), retention.toMarks),
       aliveAt: Effect.map(selectOne(query.aliveAt), (row) => row?.aliveAt ?? 0),
-      freeing: Effect.map(selectOne(retention.freeing), (row) => row?.events ?? 0)
+      freeing: Effect.map(selectOne(retention.freeing), (row) => row?.events ?? 0),
+      retained: counting(reading, turn)
     }
   })

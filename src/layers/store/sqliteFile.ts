@@ -88,7 +88,7 @@ export const prepareFolder = (filename: string): Effect.Effect<string, StoreErro
   })
 
 /** Who holds the lock of a file, as the beginning of a sentence. */
-const holderOf = (path: string): string => {
+export const holderOf = (path: string): string => {
   const pid = lockHolder(`${path}.lock`)
   if (pid === process.pid) return "another arcp runtime of this process"
   return `another arcp runtime${pid === undefined ? "" : ` (process ${pid})`}`

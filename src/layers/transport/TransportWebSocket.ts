@@ -24,7 +24,7 @@ import { bracketed, usage } from "./WebSocketListener.js"
 
 export type { UpgradePolicy } from "./UpgradePolicy.js"
 export { type Acceptor, make as acceptor, protect, refuse, type UpgradeRefusal } from "./WebSocketAcceptor.js"
-export { layer, type Options } from "./WebSocketListener.js"
+export { layer, type Options, type OptionsWithRoutes } from "./WebSocketListener.js"
 
 /** Imported when there is a router of the platform, and with it a server of this package. */
 const platform = needs(

@@ -7,11 +7,14 @@ import * as Http from "node:http"
 import * as Https from "node:https"
 import type { AddressInfo, Socket } from "node:net"
 import * as Effect from "effect/Effect"
+import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Layer from "effect/Layer"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import { isLoopback } from "../../protocol/Loopback.js"
 import type { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { TransportError, TransportServer } from "../../services/transport/Transport.js"
+import { trustedProxies } from "./clientAddress.js"
+import * as HttpRoutes from "./HttpRoutes.js"
 import { pathOf, trimmed } from "./requestPath.js"
 import type { UpgradePolicy } from "./UpgradePolicy.js"
 import * as Acceptor from "./WebSocketAcceptor.js"
@@ -34,6 +37,12 @@ export interface Options extends UpgradePolicy {
   readonly tls?: { readonly key: string | Buffer; readonly cert: string | Buffer } | undefined
   /** Pages to serve beside the endpoint, by path. For more than a few, mount the endpoint in an HTTP server of yours. */
   readonly pages?: Readonly<Record<string, ServedPage>> | undefined
+}
+
+/** Options of a WebSocket server on a port of its own that answers other requests too. */
+export interface OptionsWithRoutes<E, R> extends Options {
+  /** What else the server answers, such as `HttpGateway.layer()`: layers that mount into its `HttpRoutes`. */
+  readonly routes: Layer.Layer<never, E, R>
 }
 
 /** What an HTTP request that is no upgrade is told. */
@@ -93,15 +102,66 @@ const makeTls = (tls: NonNullable<Options["tls"]>): Effect.Effect<Http.Server, T
       new TransportError({ message: "the TLS key or certificate is not usable: give PEM", cause })
   })
 
+/** Mounts the routes of a listener; they end before its sockets do, but begin before anybody is let in. */
+const mounted = <E, R>(mounts: HttpRoutes.Mounts, routes: Layer.Layer<never, E, R>) =>
+  Effect.gen(function* () {
+    const scope = yield* Effect.flatMap(Effect.scope, (parent) =>
+      Scope.fork(parent, ExecutionStrategy.sequential)
+    )
+    yield* Layer.buildWithScope(
+      Layer.provide(routes, Layer.succeed(HttpRoutes.HttpRoutes, mounts.service)),
+      scope
+    )
+    return Effect.addFinalizer((exit) => Scope.close(scope, exit))
+  })
+
+/** Answers what is no upgrade: pages, then routes; the rest is told what there is. */
+const answering =
+  (
+    path: string,
+    pages: ReadonlyMap<string, ServedPage>,
+    mounts: HttpRoutes.Mounts,
+    refusal: Acceptor.Acceptor["refusal"]
+  ): HttpRoutes.Answer =>
+  (request, response) => {
+    const at = pathOf(request)
+    const found = pages.get(at)
+    if (found !== undefined && (request.method === "GET" || request.method === "HEAD")) {
+      response.writeHead(200, { ...found.headers, "content-length": Buffer.byteLength(found.body) })
+      response.end(request.method === "HEAD" ? undefined : found.body)
+      return
+    }
+    const refuse = (status: number, text: string, headers: Http.OutgoingHttpHeaders = {}) => {
+      response.writeHead(status, {
+        "content-type": "text/plain; charset=utf-8",
+        connection: "close",
+        ...headers
+      })
+      response.end(text)
+    }
+    if (found !== undefined) return refuse(405, "this page can only be read\n", { allow: "GET, HEAD" })
+    if (at === trimmed(path)) return refuse(426, usage, { upgrade: "websocket" })
+    const route = mounts.at(at)
+    return route === undefined
+      ? refuse(404, `not found: the ARCP endpoint is at ${path}\n`)
+      : HttpRoutes.answer(route, request, response, refusal(request))
+  }
+
 /**
- * Listens on `host:port` and serves WebSocket connections at `path`, and `pages`. Other paths answer 404, requests
+ * Listens on `host:port` and serves WebSocket connections at `path`, `pages` and `routes`. Other paths answer 404, requests
  * that are no upgrade 426, and a refused `Origin` or `Host` 403.
  *
  * Fails with `TransportError` when the port is taken, and when a host other than loopback is asked for
  * with neither `tls` nor `allowInsecure`: tokens would travel readable.
  */
-export const layer = (options: Options = {}): Layer.Layer<TransportServer, TransportError, RuntimeOptions> =>
-  Layer.scoped(
+export function layer(options?: Options): Layer.Layer<TransportServer, TransportError, RuntimeOptions>
+export function layer<E, R>(
+  options: OptionsWithRoutes<E, R>
+): Layer.Layer<TransportServer, TransportError | E, RuntimeOptions | Exclude<R, HttpRoutes.HttpRoutes>>
+export function layer<E, R>(
+  options: Options & Partial<OptionsWithRoutes<E, R>> = {}
+): Layer.Layer<TransportServer, TransportError | E, RuntimeOptions | Exclude<R, HttpRoutes.HttpRoutes>> {
+  return Layer.scoped(
     TransportServer,
     Effect.gen(function* () {
       const { host = "127.0.0.1", path = "/arcp", port = 7777, tls } = options
@@ -114,36 +174,22 @@ export const layer = (options: Options = {}): Layer.Layer<TransportServer, Trans
       const server = Acceptor.protect(
         tls === undefined ? Http.createServer(httpOptions) : yield* makeTls(tls)
       )
+      const proxies = trustedProxies(options.trustedProxies ?? [])
+      const mounts = new HttpRoutes.Mounts((request) => HttpRoutes.visitorOf(request, options, proxies))
+      const unmount = options.routes === undefined ? Effect.void : yield* mounted(mounts, options.routes)
       // Finalizers run backwards: no new connections, then the open ones are closed, then every socket.
       const address = yield* listen(server, host, port)
+      yield* unmount
       const acceptor = yield* Acceptor.make(options, () => host)
       yield* Effect.addFinalizer(() => Effect.sync(() => server.close()))
 
-      const isElsewhere = (request: Http.IncomingMessage) => pathOf(request) !== trimmed(path)
       const pages = new Map(Object.entries(options.pages ?? {}))
-      server.on("request", (request, response) => {
-        const found = pages.get(pathOf(request))
-        if (found !== undefined && (request.method === "GET" || request.method === "HEAD")) {
-          response.writeHead(200, { ...found.headers, "content-length": Buffer.byteLength(found.body) })
-          return response.end(request.method === "HEAD" ? undefined : found.body)
-        }
-        const refuse = (status: number, text: string, headers: Http.OutgoingHttpHeaders = {}) => {
-          response.writeHead(status, {
-            "content-type": "text/plain; charset=utf-8",
-            connection: "close",
-            ...headers
-          })
-          return response.end(text)
-        }
-        if (found !== undefined) return refuse(405, "this page can only be read\n", { allow: "GET, HEAD" })
-        return isElsewhere(request)
-          ? refuse(404, `not found: the ARCP endpoint is at ${path}\n`)
-          : refuse(426, usage, { upgrade: "websocket" })
-      })
+      server.on("request", answering(path, pages, mounts, acceptor.refusal))
       server.on("upgrade", (request, socket, head) => {
-        const refusal = isElsewhere(request)
-          ? { status: 404, message: `not found: the ARCP endpoint is at ${path}` }
-          : acceptor.refusal(request)
+        const refusal =
+          pathOf(request) === trimmed(path)
+            ? acceptor.refusal(request)
+            : { status: 404, message: `not found: the ARCP endpoint is at ${path}` }
         if (refusal === undefined) acceptor.accept(request, socket, head)
         else Acceptor.refuse(socket, refusal)
       })
@@ -153,3 +199,4 @@ export const layer = (options: Options = {}): Layer.Layer<TransportServer, Trans
       }
     })
   )
+}

@@ -8,7 +8,7 @@ import * as JsonSchemaCheck from "../../protocol/JsonSchemaCheck.js"
 import * as Agent from "../../services/agents/Agent.js"
 import { Job } from "../../services/jobs/Job.js"
 
-const JsonSchema = Schema.Record({ key: Schema.String, value: Schema.Unknown })
+const AnySchema = Schema.Record({ key: Schema.String, value: Schema.Unknown })
 
 /** Milliseconds, or text such as `3 days`. */
 const Time = Schema.Union(Schema.Number.pipe(Schema.positive()), Schema.String).pipe(
@@ -18,7 +18,7 @@ const Time = Schema.Union(Schema.Number.pipe(Schema.positive()), Schema.String).
 )
 
 /** A schema that takes what a JSON Schema takes, and is described by it. */
-const taking = (schema: typeof JsonSchema.Type): Schema.Schema<unknown> =>
+const taking = (schema: typeof AnySchema.Type): Schema.Schema<unknown> =>
   Schema.declare(
     (value: unknown): value is unknown => JsonSchemaCheck.problem(schema, value, "value") === undefined,
     { jsonSchema: schema, description: "what the schema of the question says" }
@@ -32,7 +32,7 @@ export const ask = Agent.handle(
     input: Schema.Struct({
       prompt: Schema.String,
       /** JSON Schema of an answer. */
-      schema: Schema.optional(JsonSchema),
+      schema: Schema.optional(AnySchema),
       choices: Schema.optional(Schema.Array(Schema.Unknown)),
       about: Schema.optional(Schema.Unknown),
       expiresIn: Schema.optional(Time),

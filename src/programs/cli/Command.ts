@@ -57,6 +57,8 @@ export interface Group {
   /** One line. */
   readonly summary: string
   readonly commands: ReadonlyArray<Command>
+  /** What the word means when none of these follows it. */
+  readonly alone?: Command
   readonly examples: ReadonlyArray<string>
   readonly more: Readonly<Record<string, ReadonlyArray<string>>>
 }
@@ -65,7 +67,9 @@ export const isGroup = (entry: Command | Group): entry is Group => "commands" in
 
 /** Returns every command of these, those of groups by both their words. */
 export const allOf = (entries: ReadonlyArray<Command | Group>): ReadonlyArray<Command> =>
-  entries.flatMap((entry) => (isGroup(entry) ? entry.commands : [entry]))
+  entries.flatMap((entry) =>
+    isGroup(entry) ? [...(entry.alone === undefined ? [] : [entry.alone]), ...entry.commands] : [entry]
+  )
 
 export const make = <F extends Flags>(
   described: Described<F>,

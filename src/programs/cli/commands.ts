@@ -1,8 +1,11 @@
 /** The commands of `arcp`: what they take. What they do is in `run`, and loaded when it is asked for. */
+import { backup, restore } from "./backup.js"
 import * as Command from "./Command.js"
 import { clientFlags } from "./client-flags.js"
 import { context } from "./context.js"
 import { credentials } from "./credentials.js"
+import { db, jobsDelete } from "./db.js"
+import { doctor } from "./doctor.js"
 import * as Flags from "./Flags.js"
 import { replay } from "./replay.js"
 import { serve } from "./serve.js"
@@ -177,6 +180,7 @@ const jobsFlags = {
     Flags.shownAs("STATUS"),
     Flags.repeated
   ),
+  waiting: Flags.boolean("waiting").pipe(Flags.withDescription("only jobs that wait for an answer")),
   agent: optional("agent", "AGENT", "only jobs of this agent, name or name@version"),
   after: optional(
     "created-after",
@@ -193,7 +197,7 @@ const jobsFlags = {
 }
 export type JobsFlags = Flags.Values<typeof jobsFlags>
 
-const jobs = Command.make(
+const listJobs = Command.make(
   {
     name: "jobs",
     summary: "List jobs, newest first",
@@ -201,11 +205,21 @@ const jobs = Command.make(
     examples: [
       "arcp jobs",
       "arcp jobs --status error --status timed_out --created-after 1d",
+      "arcp jobs --waiting",
       "arcp jobs --agent survey --json"
     ]
   },
   async () => (await import("./run/clients.js")).jobs
 )
+
+const jobs: Command.Group = {
+  name: "jobs",
+  summary: listJobs.summary,
+  alone: listJobs,
+  commands: [jobsDelete],
+  examples: [],
+  more: {}
+}
 
 const cancelFlags = {
   reason: optional("reason", "TEXT", "why, for the record"),
@@ -222,6 +236,28 @@ const cancel = Command.make(
     examples: ["arcp cancel JOB --reason 'no longer needed'"]
   },
   async () => (await import("./run/clients.js")).cancel
+)
+
+const answerFlags = {
+  value: optional("value", "JSON", "the answer; without it you are asked on the terminal"),
+  about: optional(
+    "about",
+    "SHA256",
+    "of what was seen, when the question is about something that may have changed"
+  ),
+  ...clientFlags
+}
+export type AnswerFlags = Flags.Values<typeof answerFlags>
+
+const answer = Command.make(
+  {
+    name: "answer",
+    summary: "Answer what a job asks",
+    arguments: [job, { name: "INPUT", description: "which question, when several are open", optional: true }],
+    flags: answerFlags,
+    examples: ["arcp jobs --waiting", "arcp answer JOB", "arcp answer JOB --value true"]
+  },
+  async () => (await import("./run/clients.js")).answer
 )
 
 const agents = Command.make(
@@ -244,12 +280,17 @@ export const entries: ReadonlyArray<Command.Command | Command.Group> = [
   watch,
   jobs,
   cancel,
+  answer,
   fork,
   retry,
   agents,
   context,
   credentials,
-  replay
+  replay,
+  backup,
+  restore,
+  db,
+  doctor
 ]
 
 export const commands: ReadonlyArray<Command.Command> = Command.allOf(entries)

@@ -22,6 +22,9 @@ const ofContexts = (group: Group) =>
   )
 
 const groupsOf = (entries: Entries) => entries.filter(isGroup)
+/** Flags of what a group means alone, and then its help. */
+const flagsAlone = ({ alone }: Group) =>
+  [...(alone === undefined ? [] : flagsOf(alone).map(({ name }) => `--${name}`)), "--help"].join(" ")
 const lastWord = ({ name }: Command) => name.slice(name.lastIndexOf(" ") + 1)
 
 const bash = (entries: Entries): string => {
@@ -46,8 +49,8 @@ ${[...values].map(([name, words]) => `    --${name}) ${reply(`${words}`)}; retur
 ${groupsOf(entries)
   .map(
     (group) => `    ${group.name})
-      if [ "$COMP_CWORD" -eq 2 ]; then ${reply(`${group.commands.map(lastWord).join(" ")} --help`)}; return; fi
-      command="$command \${COMP_WORDS[2]}";;`
+      if [ "$COMP_CWORD" -eq 2 ]; then ${reply(`${group.commands.map(lastWord).join(" ")} ${flagsAlone(group)}`)}; return; fi
+      case "\${COMP_WORDS[2]}" in ${group.commands.map(lastWord).join("|")}) command="$command \${COMP_WORDS[2]}";; esac;;`
   )
   .join("\n")}
     help)
@@ -133,7 +136,7 @@ ${entries
   .map((entry) =>
     isGroup(entry)
       ? `    ${entry.name})
-      if (( CURRENT == 3 )); then
+      if (( CURRENT == 3 ))${entry.alone === undefined ? "" : ' && [[ "$words[3]" != -* ]]'}; then
         local -a names=(${zshNames(entry.commands.map((command) => [lastWord(command), command.summary] as const))})
         _describe command names
         return
@@ -145,7 +148,7 @@ ${entry.commands
     (command) =>
       `        ${lastWord(command)}) shift words; (( CURRENT-- )); ${zshCommand(command, ofContexts(entry).includes(command) ? "_arcp_contexts" : "")};;`
   )
-  .join("\n")}
+  .join("\n")}${entry.alone === undefined ? "" : `\n        *) ${zshCommand(entry.alone, "")};;`}
       esac;;`
       : `    ${entry.name}) shift words; (( CURRENT-- )); ${zshCommand(entry, "")};;`
   )
@@ -163,19 +166,22 @@ const fishAfter = (words: number) => `__arcp_after ${words}`
 const fishLine = (conditions: ReadonlyArray<string>, what: string) =>
   `complete -c arcp -n '${conditions.join("; and ")}' ${what}`
 
-const fishFlags = (command: Command): ReadonlyArray<string> => [
-  ...flagsOf(command).map((flag) => {
-    const words = takesContext(flag) ? `(${contextNames})` : takes(flag)
-    const value =
-      flag.kind === "boolean"
-        ? ""
-        : words === undefined
-          ? ` -r${takesFile(flag) ? " -F" : ""}`
-          : ` -x -a ${quoted(words)}`
-    return fishLine([fishIs(command.name)], `-l ${flag.name}${value} -d ${quoted(flag.description)}`)
-  }),
-  fishLine([fishIs(command.name)], "-l help -d 'Say what it takes'")
-]
+const fishFlags = (command: Command, others: ReadonlyArray<Command> = []): ReadonlyArray<string> => {
+  const here = [fishIs(command.name), ...others.map(({ name }) => `not ${fishIs(name)}`)]
+  return [
+    ...flagsOf(command).map((flag) => {
+      const words = takesContext(flag) ? `(${contextNames})` : takes(flag)
+      const value =
+        flag.kind === "boolean"
+          ? ""
+          : words === undefined
+            ? ` -r${takesFile(flag) ? " -F" : ""}`
+            : ` -x -a ${quoted(words)}`
+      return fishLine(here, `-l ${flag.name}${value} -d ${quoted(flag.description)}`)
+    }),
+    fishLine(here, "-l help -d 'Say what it takes'")
+  ]
+}
 
 const fishGroup = (group: Group): ReadonlyArray<string> => [
   ...group.commands.flatMap((command) =>
@@ -215,7 +221,14 @@ const fish = (entries: Entries): string => {
     ),
     fishLine([fishIs("completions"), fishAfter(2)], `-a ${quoted(shells.join(" "))}`),
     ...groupsOf(entries).flatMap(fishGroup),
-    ...allOf(entries).flatMap(fishFlags)
+    ...entries.flatMap((entry) =>
+      isGroup(entry)
+        ? [
+            ...(entry.alone === undefined ? [] : fishFlags(entry.alone, entry.commands)),
+            ...entry.commands.flatMap((command) => fishFlags(command))
+          ]
+        : fishFlags(entry)
+    )
   ]
   return `${fishPlaces}${lines.map((line) => `${line}\n`).join("")}`
 }

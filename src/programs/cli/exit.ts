@@ -98,8 +98,10 @@ const denialHint = (error: PermissionDenied): string | undefined =>
     ? "use arcp cancel where you ran arcp submit --detach; others may with arcp serve --operator or --cancel principal"
     : "what a job may do is given with --lease, see arcp submit --help"
 
-/** Why a job cannot go on from another, or be it once more, as the runtime names it. */
+/** What to do about a refusal, by the reason that the runtime names. */
 const reasonHints: { readonly [reason: string]: string } = {
+  unknown_input: "arcp answer JOB shows what it asks",
+  about: "arcp answer JOB shows what it is about now",
   input_unknown: "--input JSON says it",
   lease_expired: "--expires-in 1h gives the job a lease of its own",
   unknown_step: "arcp replay --job JOB --steps lists what a job has done",

@@ -86,8 +86,12 @@ export const commandHelp = (command: Command, page: Page): string => {
 /** `arcp help GROUP` */
 export const groupHelp = (group: Group, page: Page): string =>
   [
-    wrapped(group.summary, page.columns, 0),
-    ...section("Usage", [`  arcp ${group.name} COMMAND [flags]`], page),
+    ...(group.alone === undefined
+      ? [
+          wrapped(group.summary, page.columns, 0),
+          ...section("Usage", [`  arcp ${group.name} COMMAND [flags]`], page)
+        ]
+      : [commandHelp(group.alone, page)]),
     ...section(
       "Commands",
       table(
@@ -109,6 +113,7 @@ const environment: ReadonlyArray<readonly [string, string]> = [
   ["ARCP_TOKEN", "bearer token, in place of --token"],
   ["ARCP_TOKENS", "for arcp serve: TOKEN=PRINCIPAL, more of them after commas"],
   ["ARCP_JWT_SECRET", "for arcp serve, in place of --jwt-secret"],
+  ["ARCP_WEBHOOK_SECRET", "for arcp serve: what requests to --webhook are signed with"],
   ["ARCP_LITELLM_URL, ARCP_LITELLM_KEY", "for arcp serve: the gateway that mints keys for jobs"],
   ["HTTPS_PROXY, HTTP_PROXY, NO_PROXY", "proxies on the way to the runtime, and hosts without one"],
   ["NO_COLOR", "no colours"]

@@ -116,9 +116,13 @@ const parseGroup = (
   [first, ...rest]: ReadonlyArray<string>,
   environment: Readonly<Record<string, string | undefined>>
 ): Asked => {
-  if (first === undefined || isHelp(first)) return { _tag: "Help", about: group }
   const command = group.commands.find((command) => word(command) === first)
   if (command !== undefined) return parseCommand(command, rest, environment)
+  if (group.alone !== undefined && (first === undefined || (first.startsWith("-") && !isHelp(first)))) {
+    const asked = parseCommand(group.alone, first === undefined ? [] : [first, ...rest], environment)
+    return asked._tag === "Help" ? { _tag: "Help", about: group } : asked
+  }
+  if (first === undefined || isHelp(first)) return { _tag: "Help", about: group }
   return refused(
     first.startsWith("-")
       ? `${first} is no flag of arcp ${group.name}; flags follow a command`

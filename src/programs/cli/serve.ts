@@ -95,6 +95,28 @@ const options = {
     ),
     CliOptions.repeated
   ),
+  webhook: text("webhook", "tell this URL of jobs that wait for an answer, have ended, or are parked"),
+  webhookSecretFile: text(
+    "webhook-secret-file",
+    "what its requests are signed with, whsec_…, one a line; also ARCP_WEBHOOK_SECRET"
+  ),
+  webhookEvent: CliOptions.choice("webhook-event", ["waiting", "ended", "parked"]).pipe(
+    CliOptions.withDescription("tell only of this: waiting, ended or parked"),
+    CliOptions.repeated
+  ),
+  webhookValues: CliOptions.boolean("webhook-values").pipe(
+    CliOptions.withDescription("tell it questions, results and error messages too")
+  ),
+  metrics: CliOptions.choice("metrics", ["local", "all", "off"]).pipe(
+    CliOptions.withDescription(
+      "who may read /metrics: whoever asks from this machine and not through a proxy, all, or nobody"
+    ),
+    CliOptions.withDefault("local" as const)
+  ),
+  metricsToken: text(
+    "metrics-token",
+    "who shows this as a bearer token may read /metrics from anywhere; also ARCP_METRICS_TOKEN"
+  ),
   heartbeatSec: integer("heartbeat-sec", "seconds between heartbeats (default 30)"),
   resumeWindowSec: integer("resume-window-sec", "seconds a session outlives its connection (default 600)"),
   cancelGraceMs: integer("cancel-grace-ms", "milliseconds a cancelled job gets to clean up (default 30000)"),
@@ -127,6 +149,13 @@ const presentation: Readonly<Record<string, Readonly<Partial<Record<keyof typeof
   },
   Agents: { agents: "NAME|FILE", concurrency: "NAME=N", workspace: "DIRECTORY" },
   Store: { db: "FILE", memory: "", synchronous: "FULL|NORMAL" },
+  "Who is told": {
+    webhook: "URL",
+    webhookSecretFile: "FILE",
+    webhookEvent: "EVENT",
+    webhookValues: ""
+  },
+  "Who looks on": { metrics: "local|all|off", metricsToken: "TOKEN" },
   "Who may connect": {
     token: "TOKEN=PRINCIPAL",
     identities: "FILE",
@@ -167,6 +196,9 @@ export const serve = Command.make(
       Environment: [
         "ARCP_TOKENS                         TOKEN=PRINCIPAL,… in place of --token",
         "ARCP_JWT_SECRET                     in place of --jwt-secret",
+        "ARCP_METRICS_TOKEN                  in place of --metrics-token",
+        "OTEL_EXPORTER_OTLP_ENDPOINT, …      collector of traces, metrics and logs; see docs/telemetry.md",
+        "ARCP_WEBHOOK_SECRET                 what requests to --webhook are signed with",
         "ARCP_LITELLM_URL, ARCP_LITELLM_KEY  gateway that mints a job's own model keys"
       ]
     },

@@ -71,6 +71,14 @@ const step = (body: unknown): string | undefined => {
   return state === "failed" ? paint(31, `✗ ${brief(key)} failed`) : undefined
 }
 
+/** What a job asks, and how that is settled, as one line. */
+const asked = (kind: string, body: unknown): string => {
+  const { by, input_id, prompt, reason } = (body ?? {}) as Readonly<Record<string, unknown>>
+  return kind === Vendor.inputRequest
+    ? paint(36, `? ${brief(prompt)}`) + dim(`  (arcp answer JOB ${brief(input_id)})`)
+    : dim(`  ${brief(reason)}${typeof by === "string" ? ` by ${by}` : ""}`)
+}
+
 /** An event as one line; `undefined` when it is not for reading. */
 const line = (event: JobEvent): string | undefined => {
   switch (event.kind) {
@@ -98,6 +106,9 @@ const line = (event: JobEvent): string | undefined => {
       return undefined
     case Vendor.step:
       return step(event.body)
+    case Vendor.inputRequest:
+    case Vendor.inputClosed:
+      return asked(event.kind, event.body)
     default:
       return safe(`${event.kind === "other" ? event.wireKind : event.kind} ${brief(event.body)}`)
   }
@@ -164,6 +175,8 @@ export const show = (
   options: {
     readonly json: boolean
     readonly each?: (event: JobEvent) => Effect.Effect<void>
+    /** A person is asked what the job asks, and need not read it twice. */
+    readonly asks?: boolean | undefined
     readonly left?: unknown
     /** When it was submitted here, in epoch ms; otherwise its events tell how long it took. */
     readonly since?: number | undefined
@@ -187,7 +200,8 @@ export const show = (
           if (options.json) return Effect.zipRight(Console.log(asJson(job.jobId, event)), more)
           if (event.kind === "progress") screen.progress(event.body)
           else {
-            const text = line(event)
+            const isAsked = options.asks === true && event.kind === Vendor.inputRequest
+            const text = isAsked ? undefined : line(event)
             if (text !== undefined) screen.print(text)
             if (gauge.take(event)) screen.gauge(gauge.toString())
           }

@@ -17,18 +17,18 @@ import * as AgentRef from "../../protocol/AgentRef.js"
 import * as Argument from "../../protocol/Argument.js"
 import { type ArcpError, InternalError, InvalidRequest, isArcpError } from "../../protocol/Errors.js"
 import { describe } from "../../protocol/Problem.js"
-import type { InputOptions } from "../jobs/Input.js"
-import { type DelegateOptions, type EmitOptions, Job, type JobService } from "../jobs/Job.js"
-import { type Cost, Lease, leaseErrorOf } from "../lease/Lease.js"
+import { type EmitOptions, Job, type JobService } from "../jobs/Job.js"
+import { Lease, leaseErrorOf } from "../lease/Lease.js"
 import type { Lessee } from "../lease/Leased.js"
 import { mapBothNow } from "../runtime/decided.js"
 import type { Contract, Outcome, Restart } from "./Contract.js"
 import { type JsonSchema, jsonSchema } from "./JsonSchema.js"
-import { assertSteps, make as makeInPromises, type PromiseStep, settled } from "./PromiseStep.js"
+import { identityOf, type PromiseJob } from "./PromiseJob.js"
+import { assertSteps, make as makeInPromises, settled } from "./PromiseStep.js"
 import { readable } from "./Thrown.js"
 import type { AnyVendorEvent, Emits, VendorKind, Writable } from "./VendorEvent.js"
 
-export type { Contract, Outcome }
+export type { Contract, Outcome, PromiseJob }
 
 /** What each job's handler is given: the job itself, its lease, and a scope that is closed before the job's end. */
 type Given = Job | Lease | Scope.Scope
@@ -293,71 +293,6 @@ const emitting = <Value>(
     ? job.emit(event as VendorKind, value, options)
     : Effect.flatMap(event.encode(value), (body) => job.emit(event.kind, body, options))
 
-type Promised<A> = A extends (...args: infer P) => Effect.Effect<infer X, infer _E, infer _R>
-  ? (...args: P) => Promise<X>
-  : A
-
-/** A job as an async function sees it: the same methods, returning promises, and an `AbortSignal`. */
-export type PromiseJob<Events extends AnyVendorEvent = AnyVendorEvent> = {
-  readonly [K in Exclude<
-    keyof JobService,
-    | "emit"
-    | "flush"
-    | "step"
-    | "hold"
-    | "streamResult"
-    | "openResult"
-    | "delegate"
-    | "credentials"
-    | "rotateCredential"
-    | "input"
-  >]: Promised<JobService[K]>
-} & {
-  /** Emits an event of a vendor's kind: a value by its schema, or a body as it is. */
-  readonly emit: {
-    <Value>(
-      event: Writable<VendorKind, Value> & Events,
-      value: NoInfer<Value>,
-      options?: EmitOptions
-    ): Promise<void>
-    (kind: VendorKind, body: unknown, options?: EmitOptions): Promise<void>
-  }
-  readonly step: PromiseStep
-  /** Keeps a durable job in memory while an async function runs (`JobService.hold`). */
-  readonly hold: <A>(run: () => A | PromiseLike<A>) => Promise<A>
-  /** Asks, and resolves with the answer; rejects with `InputExpired` when there is none in time. See `JobService.input`. */
-  readonly input: <const AEncoded = unknown, A = AEncoded>(
-    key: string,
-    options: InputOptions<A, AEncoded>
-  ) => Promise<A>
-  /** Resolves when everything that the job has emitted is committed. */
-  readonly flush: () => Promise<void>
-  /** Aborted when the job is cancelled, times out or the runtime shuts down. */
-  readonly signal: AbortSignal
-  readonly openResult: (encoding?: "utf8" | "base64") => Promise<{
-    readonly resultId: string
-    readonly write: (data: string | Uint8Array) => Promise<void>
-    readonly end: (data?: string | Uint8Array) => Promise<void>
-  }>
-  /** Rejects when the lease does not allow it; gives the canonical target. See `Lease.authorize`. */
-  readonly authorize: (
-    capability: string,
-    target: string,
-    options?: { callId?: string | undefined }
-  ) => Promise<string>
-  /** Records a cost. See `Lease.spend`. */
-  readonly spend: (cost: Cost) => Promise<void>
-  readonly delegate: (
-    agent: string,
-    input: unknown,
-    options?: DelegateOptions
-  ) => Promise<{
-    readonly jobId: string
-    readonly result: () => Promise<unknown>
-    readonly cancel: () => Promise<void>
-  }>
-}
-
 /**
  * Makes an agent of a plain function, async or not. What its job refuses it (`authorize`, `delegate`, an emit …) rejects with
  * the protocol's error, and ends the job with that error's code when it is not caught. Any other rejection ends it in
@@ -391,14 +326,7 @@ export const fromPromise = <
           promise(method(...args))
       return yield* settled((signal) =>
         run(input, {
-          jobId: job.jobId,
-          sessionId: job.sessionId,
-          principal: job.principal,
-          agent: job.agent,
-          traceId: job.traceId,
-          lease: job.lease,
-          leaseConstraints: job.leaseConstraints,
-          deadline: job.deadline,
+          ...identityOf(job),
           signal,
           step,
           sleep: lift(job.sleep),

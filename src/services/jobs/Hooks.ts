@@ -6,7 +6,7 @@ import type { InternalError } from "../../protocol/Errors.js"
 import type { JobStatus } from "../../protocol/Message.js"
 
 /** What every call of a hook says. */
-interface Told {
+interface CallFacts {
   /** The same at each try, and of no other call: a call may come twice. */
   readonly id: string
   /** Epoch ms. */
@@ -26,7 +26,7 @@ interface Told {
 }
 
 /** A job waits for an answer (`Job.input`). */
-export interface WaitingCall extends Told {
+export interface WaitingCall extends CallFacts {
   readonly kind: "waiting"
   readonly inputId: string
   /** Epoch ms. */
@@ -34,7 +34,7 @@ export interface WaitingCall extends Told {
 }
 
 /** A job that was submitted has ended. Jobs that others delegated to are not told of. */
-export interface EndedCall extends Told {
+export interface EndedCall extends CallFacts {
   readonly kind: "ended"
   readonly status: JobStatus
   /** Of the error that it ended with. */
@@ -44,7 +44,7 @@ export interface EndedCall extends Told {
 }
 
 /** A durable job does not go on: the version of its agent is not there. */
-export interface ParkedCall extends Told {
+export interface ParkedCall extends CallFacts {
   readonly kind: "parked"
   readonly reason: string
 }

@@ -58,8 +58,15 @@ export interface LeaseService {
     target: string,
     options?: { readonly callId?: string | undefined }
   ) => Effect.Effect<string, LeaseError>
-  /** Decides the same and returns it as a value, for services that check many targets. Nothing is put on the stream. */
-  readonly check: (capability: string, target: string) => Either.Either<string, LeaseError>
+  /**
+   * Decides the same and returns it as a value, for services that check many targets. Nothing is put on the stream.
+   * `isAttempt` is false of a mere question, which does not count as a denial; default: true.
+   */
+  readonly check: (
+    capability: string,
+    target: string,
+    isAttempt?: boolean
+  ) => Either.Either<string, LeaseError>
   /**
    * Tells whether a `net.fetch` pattern that matches this URL names its host without a wildcard: such a host may have a
    * private address.

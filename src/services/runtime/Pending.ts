@@ -68,6 +68,10 @@ export const runErrand = <A>(errand: Errand<A>, fork: Fork, over: Done<A>): void
 
 const later = (effect: Effect.Effect<unknown>, fork: Fork, go: Done<unknown>): void => {
   const done: Done<unknown> = (exit) => queueMicrotask(() => go(exit))
-  if (effect instanceof Pending) (effect as Pending<unknown>).start(done)
-  else fork(effect).addObserver(done)
+  try {
+    if (effect instanceof Pending) (effect as Pending<unknown>).start(done)
+    else fork(effect).addObserver(done)
+  } catch (defect) {
+    done(Exit.die(defect))
+  }
 }

@@ -12,6 +12,8 @@ export class Sessions extends Context.Tag("arcp/services/Sessions")<
      * gone; the session and its jobs live on for the resume window. Never fails.
      */
     readonly serve: (connection: Connection) => Effect.Effect<void>
+    /** Returns whether a shutdown has begun: nobody comes in any more. */
+    readonly isStopping: Effect.Effect<boolean>
     /**
      * Graceful shutdown (§6.7): refuses new connections and submits, gives running jobs the shutdown
      * grace, ends the rest, sends `session.bye {reason: "shutdown"}` everywhere and closes.

@@ -8,16 +8,15 @@ import * as Data from "effect/Data"
 import type * as Effect from "effect/Effect"
 import type { Version } from "../../protocol/Codec.js"
 import { InternalError } from "../../protocol/Errors.js"
-import type { Body } from "../../protocol/Event.js"
 import type { Feature } from "../../protocol/Features.js"
 import type { Lease, LeaseConstraints } from "../../protocol/Lease.js"
 import type { EventType, JobStatus } from "../../protocol/Message.js"
 import type { RemoteSpan } from "../../protocol/Trace.js"
-import type { Restart } from "../agents/Contract.js"
-import type { Identity } from "../auth/Auth.js"
+import type { DueQuery, Queued, Survival } from "./Survival.js"
 
 export { dueAt, never } from "./dueAt.js"
 export { eventOverhead } from "./eventOverhead.js"
+export type { DueQuery, Queued, StoredEnd, Survival, Waiting } from "./Survival.js"
 
 /**
  * The store refused or failed; nothing of the batch was written. `message` is for the operator and may name files;
@@ -66,60 +65,6 @@ export interface SessionRecord {
   readonly issuedTokenDigests?: ReadonlyArray<string> | undefined
   /** Newest acknowledged `event_seq`. */
   readonly acked: number
-}
-
-/** Until when a job sleeps that is not in memory, and when it is to be looked at again at the latest. */
-export interface Waiting {
-  /** Epoch ms at which the first of its sleeps ends. */
-  readonly sleepingUntil?: number | undefined
-  /**
-   * Epoch ms at which something has to be done with it: a sleep or an input ends, its deadline or its lease is over.
-   * `never`: nothing by itself.
-   */
-  readonly dueAt: number
-}
-
-/** The end of a job that is decided and not written yet. */
-export interface StoredEnd {
-  readonly status: JobStatus
-  /** The payload of its `job.error`. */
-  readonly payload: string
-  readonly keyFreed: boolean
-}
-
-/** What a job is run again with when its process has died; of jobs of agents that say so (`Agent.make`). */
-export interface Survival {
-  readonly restart: Restart
-  /** Who submitted it, without the principal and never with a token. */
-  readonly identity: Omit<Identity, "principal">
-  /** Of the submitting session: they decide the form of what the job gives. */
-  readonly features: ReadonlyArray<Feature>
-  /** Epoch ms at which `max_runtime_sec` is over. */
-  readonly deadline?: number | undefined
-  /** How often its handler was begun. */
-  readonly attempt: number
-  /** How often in a row the process died while its handler ran, without a new outcome. */
-  readonly deaths: number
-  /** Newest ordinal of an outcome when the handler was begun. */
-  readonly progress: number
-  /** The handler does not run: the runtime that ran it was shut down, or the job is parked. */
-  readonly left?: boolean | undefined
-  /** How it ends: only compensations are left to be run. */
-  readonly ended?: StoredEnd | undefined
-  /** Why it is not run at the moment. */
-  readonly parked?: string | undefined
-  /** The job is not in memory: it is a row that comes due. */
-  readonly waiting?: Waiting | undefined
-}
-
-/** What is stored of a job that is accepted and has not begun: it begins with that, also in another process. */
-export interface Queued extends Pick<Survival, "identity" | "features"> {
-  /** Epoch ms before which it does not begin. */
-  readonly startAt?: number | undefined
-  /** What is said of one that goes on from another, when it begins. */
-  readonly forked?: Body<"status"> | undefined
-  /** Why it does not begin although its time has come: its agent is not there. */
-  readonly parked?: string | undefined
 }
 
 /** A job as it survives a restart. Also a rejected submit, so that its answer can be repeated. */
@@ -290,13 +235,6 @@ export interface JobFilter {
   readonly limit: number
 }
 
-/** Which jobs that wait are asked for; see `StoreService.due`. */
-export interface DueQuery {
-  readonly by: number
-  readonly after?: { readonly dueAt: number; readonly jobId: string } | undefined
-  readonly limit: number
-}
-
 /** What is retained of a job: `seq` of the oldest and the newest event, and bytes of payload and overhead. */
 export interface Bounds {
   readonly first: number
@@ -403,6 +341,8 @@ export interface StoreService {
    * place, at most `limit`.
    */
   readonly due: (query: DueQuery) => Effect.Effect<ReadonlyArray<JobRecord>, StoreError>
+  /** Returns the ids of jobs that wait, are not in memory, and that a session observes. */
+  readonly waitingObserved: (sessionId: string) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /** Returns how many jobs of each principal wait and are not in memory. Counts them all: for the start. */
   readonly waitingCounts: Effect.Effect<ReadonlyMap<string, number>, StoreError>
   /** Returns the calls of hooks that are owed after a place, by `(jobId, seq)`, at most `limit`. */
@@ -456,6 +396,13 @@ export interface StoreService {
   readonly vacuum: Effect.Effect<boolean, StoreError>
   /** Fails once the store has ended by itself, and can do nothing any more. A store without it does not. */
   readonly died?: Effect.Effect<never, StoreError> | undefined
+  /**
+   * Counts the events that are stored, with those that were dropped or trimmed and are not freed yet, and their bytes with the
+   * overhead. Looks at every mark, in turns of the event loop. A store without it does not tell.
+   */
+  readonly retained?:
+    | Effect.Effect<{ readonly events: number; readonly bytes: number }, StoreError>
+    | undefined
   /** Returns the bytes of memory that what is stored takes, roughly; 0 of a store on disk. */
   readonly held: () => number
 }

@@ -7,7 +7,6 @@ import * as Fiber from "effect/Fiber"
 import * as Inspectable from "effect/Inspectable"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
-import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
@@ -15,10 +14,11 @@ import * as TestClock from "effect/TestClock"
 import * as Tracer from "effect/Tracer"
 import * as CredentialStoreMemory from "../../../src/layers/credentials/CredentialStoreMemory.js"
 import * as Credentials from "../../../src/layers/credentials/Credentials.js"
-import { failureCounter, outstandingGauge } from "../../../src/layers/credentials/Revoker.js"
 import { BudgetExhausted, InternalError, InvalidRequest } from "../../../src/protocol/Errors.js"
 import { idPattern } from "../../../src/protocol/Ids.js"
 import type { CredentialRecord } from "../../../src/services/credentials/CredentialStore.js"
+import { families } from "../../../src/services/runtime/Metrics.js"
+import { measured } from "../../support/measured.js"
 import { aRecord } from "./CredentialStore.suite.js"
 import { aJob, Disk, eventually, killedAt, lateMs, start, Upstream } from "./credentials.js"
 
@@ -415,7 +415,7 @@ describe("release", () => {
 
   it.scoped("gives up in the end: surfaced, kept, and tried again by an operator", () =>
     Effect.gen(function* () {
-      const failures = yield* Metric.value(failureCounter)
+      const failures = measured(families.credentialsFailed)
       const { upstream, disk, credentials } = yield* make({ revokeAttempts: 4 })
       upstream.revoking = "fail"
       const [credential] = yield* credentials.mint(aJob("job_a"))
@@ -426,8 +426,8 @@ describe("release", () => {
       expect(yield* credentials.outstanding).toMatchObject([
         { id, jobId: "job_a", state: "failed", attempts: 4, lastError: "upstream said fail" }
       ])
-      expect((yield* Metric.value(failureCounter)).count).toBe(failures.count + 1)
-      expect((yield* Metric.value(outstandingGauge)).value).toBe(1)
+      expect(measured(families.credentialsFailed)).toBe(failures + 1)
+      expect(measured(families.credentialsOutstanding)).toBe(1)
 
       const error = yield* Effect.flip(credentials.revoke(id))
       expect(error.message).toBe(`${id} could not be revoked: upstream said fail`)
@@ -436,7 +436,7 @@ describe("release", () => {
       yield* credentials.revoke(id)
       expect(upstream.live.size).toBe(0)
       expect(yield* credentials.outstanding).toEqual([])
-      expect((yield* Metric.value(outstandingGauge)).value).toBe(0)
+      expect(measured(families.credentialsOutstanding)).toBe(0)
       expect((yield* Effect.flip(credentials.revoke(id))).message).toMatch(/is not outstanding/)
     })
   )

@@ -26,6 +26,15 @@ const asker = Agent.handle(Agent.make("asker", { version: "1.0.0", durable: true
   }).pipe(Effect.orDie)
 )
 
+/** Asks while a step runs, so that it is never unloaded. */
+const busy = Agent.handle(Agent.make("busy", { version: "1.0.0", durable: true }), () =>
+  Effect.gen(function* () {
+    const job = yield* Job
+    const asked = job.input("ok?", { prompt: "go on?", schema: Schema.Boolean })
+    yield* Effect.all([asked, job.step("work", Effect.never)], { concurrency: "unbounded" })
+  }).pipe(Effect.orDie)
+)
+
 const answer = (session: Session, jobId: string | undefined, input_id: string, value: unknown) =>
   session.request("x-vendor.effect-arcp.job.input", { input_id, value }, { job_id: jobId })
 
@@ -102,10 +111,10 @@ describe("hooks", () => {
       })
       const first = yield* Effect.gen(function* () {
         const session = yield* open()
-        const { job_id } = yield* submit(session, "asker", {}, { lease_request: { "agent.delegate": ["*"] } })
+        const { job_id } = yield* submit(session, "busy")
         yield* Deferred.await(failed)
         return { session, job_id }
-      }).pipe(Effect.provide(serve(store, [asker, echo], {}, { hooks: failing })))
+      }).pipe(Effect.provide(serve(store, [busy], {}, { hooks: failing })))
 
       let current = restarted(store)
       // Twice without the agent: it is parked, and told of once.

@@ -285,3 +285,22 @@ it.scoped("what a handler logs says of which job it is, whose, and in which trac
     )
   )
 })
+
+describe("a tracer that throws at the end of a job's span", () => {
+  it.scoped("ends neither the process nor what comes after the job", () => {
+    const { layer, spans } = keeping()
+    const breaking = Agent.handle(make("breaking"), () =>
+      Effect.sync(() => {
+        for (const span of spans)
+          if (span.name === "arcp.job")
+            span.end = () => {
+              throw new Error("the tracer is broken")
+            }
+      })
+    )
+    return Effect.gen(function* () {
+      const client = Context.get(yield* Layer.build(TestRuntime.layer([breaking])), ArcpClient.ArcpClient)
+      for (let i = 0; i < 2; i++) yield* (yield* client.submit("breaking", null)).result
+    }).pipe(Effect.provide(layer), Effect.provide(Logger.remove(Logger.defaultLogger)))
+  })
+})

@@ -35,6 +35,7 @@ const makeFinished = Effect.gen(function* () {
     committer: {
       ...committer,
       enqueue: () => {},
+      queued: () => 0,
       over: () => undefined,
       stopped: Effect.never
     },

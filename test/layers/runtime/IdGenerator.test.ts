@@ -1,4 +1,4 @@
-import { expect, it } from "@effect/vitest"
+import { expect, it, vi } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import * as Redacted from "effect/Redacted"
@@ -74,5 +74,26 @@ it("compares whole strings", () => {
   for (const other of ["abd", "bbc", "ab", "abca", "", "abcabc"]) {
     expect(constantTimeEqual("abc", other)).toBe(false)
     expect(constantTimeEqual(other, "abc")).toBe(false)
+  }
+})
+
+it("compares secrets in a time that depends on their lengths only", () => {
+  const digest = "0123456789abcdef".repeat(4)
+  const looks = vi.spyOn(String.prototype, "charCodeAt")
+  try {
+    const lookedAt = (other: string, same: boolean) => {
+      looks.mockClear()
+      const equal = constantTimeEqual(digest, other)
+      const n = looks.mock.calls.length
+      expect(equal).toBe(same)
+      return n
+    }
+    const all = lookedAt(digest, true)
+    expect(lookedAt(`x${digest.slice(1)}`, false)).toBe(all)
+    expect(lookedAt(`${digest.slice(0, -1)}x`, false)).toBe(all)
+    expect(lookedAt("", false)).toBe(all)
+    expect(lookedAt(`${digest}0`, false)).toBe(all)
+  } finally {
+    looks.mockRestore()
   }
 })

@@ -101,6 +101,21 @@ describe("an errand", () => {
   )
 })
 
+describe("an errand whose step cannot be begun", () => {
+  it.effect("dies of that", () =>
+    Effect.gen(function* () {
+      const { exit } = yield* run(
+        (function* (): Errand<void> {
+          yield* new Pending<void>(() => {
+            throw new Error("thrown")
+          })
+        })()
+      )
+      assert.isTrue(Exit.isFailure(exit) && Cause.isDie(exit.cause))
+    })
+  )
+})
+
 describe("a pending effect", () => {
   it.effect("is an effect as any other", () =>
     Effect.gen(function* () {

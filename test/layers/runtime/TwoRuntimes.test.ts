@@ -280,6 +280,7 @@ const constants = [
   "Admission.layerAdmitAll",
   "Auth.layerDev",
   "Credentials.layerNone",
+  "Hooks.layerNone",
   "Policy.layerSamePrincipal",
   "Secrets.layer"
 ]

@@ -162,6 +162,11 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
           put({ ...aJob("job_f"), survival }),
           append("job_a", 1, 2)
         ])
+        yield* store.commit(
+          ["job_a", "job_d", "job_f"].map((jobId) => Op.Observe({ sessionId: "sess_x", jobId }))
+        )
+        assert.deepEqual([...(yield* store.waitingObserved("sess_x"))].sort(), ["job_a", "job_d"])
+        assert.deepEqual(yield* store.waitingObserved("sess_y"), [])
         assert.deepEqual(yield* due(9), ["job_e"])
         assert.deepEqual(yield* due(20), ["job_e", "job_c", "job_a", "job_b"])
         assert.deepEqual(yield* due(20, 2), ["job_e", "job_c"])

@@ -359,6 +359,15 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
         assert.deepStrictEqual(yield* read(19), [])
       }))
 
+    test("finds all jobs that have ended at the same moment, in one search, whatever their ids", (store) =>
+      Effect.gen(function* () {
+        // More than are looked at in one step, the newest with the first id.
+        const ids = range(1, 100).map((i) => `job_${String(1_000 - i)}`)
+        yield* store.commit(ids.map((jobId) => put(aJob(jobId, { status: "success", endedAt: 5 }))))
+        assert.deepStrictEqual(yield* store.retired({ endedBefore: 9, limit: 1_000 }), ids)
+        assert.deepStrictEqual(yield* store.surplus({ principal: "alice", limit: 1_000, needed: true }), ids)
+      }))
+
     test("names ended jobs that nobody needs, oldest end first", (store) =>
       Effect.gen(function* () {
         yield* store.commit([

@@ -23,16 +23,19 @@ import { Journal } from "./Journal.js"
 import * as Unloading from "./Unloading.js"
 
 /** Why an answer is refused. */
-type Refusal = "unknown_input" | "expired" | "already_answered" | "value" | "about"
+type RefusalReason = "unknown_input" | "expired" | "already_answered" | "value" | "about"
 
-const refuse = (reason: Refusal, message: string) => new InvalidRequest({ message, details: { reason } })
+const refuse = (reason: RefusalReason, message: string) =>
+  new InvalidRequest({ message, details: { reason } })
 
 const unknownInput = () => refuse("unknown_input", "payload.input_id: the job does not ask for such an input")
+const aboutAnother = () =>
+  refuse("about", "payload.about_sha256: not the SHA-256 of what the question is about")
 const expired = () => refuse("expired", "payload.input_id: the time to answer is over")
 const notFound = new JobNotFound({ message: "no such job" })
 
 /** An answer, on its way. */
-interface Answer extends AnswerRequest {
+interface Reply extends AnswerRequest {
   readonly session: JobSession
   /** Canonical JSON. */
   readonly text: string
@@ -56,13 +59,13 @@ const authorized = (
   })
 
 /** Returns the question as it is stored. */
-const request = ({ store }: JobParts, { jobId, payload }: Answer) =>
+const request = ({ store }: JobParts, { jobId, payload }: Reply) =>
   Effect.map(Faults.storage(store.journalValue(jobId, "request", payload.input_id)), (text) =>
     text === undefined ? undefined : (JSON.parse(text) as StoredRequest)
   )
 
 /** Tells that an answer is stored. */
-const accept = ({ id, jobId, payload, session }: Answer): void =>
+const accept = ({ id, jobId, payload, session }: Reply): void =>
   session.send({
     type: Vendor.jobInputAccepted,
     jobId,
@@ -72,12 +75,13 @@ const accept = ({ id, jobId, payload, session }: Answer): void =>
 /** Answers what is closed: the same answer is accepted again. */
 const decideClosed = (
   { store }: JobParts,
-  answer: Answer,
-  { closed, key }: StoredRequest
+  answer: Reply,
+  { closed, digest, key }: StoredRequest
 ): Effect.Effect<void, ArcpError> =>
   Effect.gen(function* () {
     if (closed === "expired") return yield* expired()
     if (closed !== "answered") return yield* unknownInput()
+    if (answer.payload.about_sha256 !== digest) return yield* aboutAnother()
     const outcome = yield* Faults.storage(store.journalValue(answer.jobId, "input", key))
     if (outcome !== `{"ok":${answer.text}}`)
       return yield* refuse("already_answered", "payload.input_id: another answer has been given")
@@ -87,12 +91,11 @@ const decideClosed = (
 /** Checks an answer by what is known of the question: the handler's own schema when it waits, else what that says of itself. */
 const check = (
   inputs: Inputs,
-  { payload, text }: Answer,
+  { payload, text }: Reply,
   { choices, digest, schema }: StoredRequest
 ): Effect.Effect<{ readonly checked: boolean }, ArcpError> =>
   Effect.gen(function* () {
-    if (payload.about_sha256 !== digest)
-      return yield* refuse("about", "payload.about_sha256: not the SHA-256 of what the question is about")
+    if (payload.about_sha256 !== digest) return yield* aboutAnother()
     if (choices !== undefined && !choices.includes(text))
       return yield* refuse("value", "payload.value: none of the choices")
     const own = inputs.current(payload.input_id)?.check
@@ -110,7 +113,7 @@ const check = (
   })
 
 /** Answers a question of a job whose journal is in memory. */
-const decide = (parts: JobParts, inputs: Inputs, answer: Answer): Effect.Effect<void, ArcpError> =>
+const decide = (parts: JobParts, inputs: Inputs, answer: Reply): Effect.Effect<void, ArcpError> =>
   Effect.gen(function* () {
     const { payload, session, text } = answer
     const inputId = payload.input_id
@@ -125,9 +128,6 @@ const decide = (parts: JobParts, inputs: Inputs, answer: Answer): Effect.Effect<
       const { checked } = yield* check(inputs, answer, asked)
       const tooLarge = inputs.journal.overLimit(asked.key, byteLength(text))
       if (tooLarge !== undefined) return yield* tooLarge
-      const known = inputs.open(inputId, asked.key)
-      // Somebody was faster.
-      if (known === undefined || inputs.current(inputId)?.taken === true) continue
       const by = session.identity.principal
       const closing = {
         reason: "answered",
@@ -136,9 +136,17 @@ const decide = (parts: JobParts, inputs: Inputs, answer: Answer): Effect.Effect<
         checked,
         tellValue: asked.tellValue === true
       } as const
-      // Whoever answers may go: it is stored all the same.
-      const stored = inputs.close(inputId, known, closing, () => accept(answer))
-      yield* Fiber.join(yield* parts.underway.fork(stored))
+      const storing = Effect.suspend(() => {
+        const known = inputs.known(inputId, asked.key)
+        return known === undefined || inputs.current(inputId)?.taken === true
+          ? Effect.succeed(false)
+          : Effect.as(
+              inputs.close(inputId, known, closing, () => accept(answer)),
+              true
+            )
+      })
+      // Whoever answers may go: it is stored all the same. Or somebody was faster.
+      if (!(yield* Fiber.join(yield* parts.underway.start(storing)))) continue
       return yield* Effect.logInfo("input answered").pipe(
         Effect.annotateLogs({ job: answer.jobId, input: inputId, by })
       )
@@ -146,13 +154,13 @@ const decide = (parts: JobParts, inputs: Inputs, answer: Answer): Effect.Effect<
   })
 
 /** Answers what a job asks that has ended. */
-const decideEnded = (parts: JobParts, answer: Answer): Effect.Effect<void, ArcpError> =>
+const decideEnded = (parts: JobParts, answer: Reply): Effect.Effect<void, ArcpError> =>
   Effect.flatMap(request(parts, answer), (stored) =>
     stored === undefined ? unknownInput() : decideClosed(parts, answer, stored)
   )
 
 /** Answers what a job asks of which nothing runs; with the answer it is due. Returns whether there is such a job. */
-const decideUnloaded = (parts: JobParts, answer: Answer): Effect.Effect<boolean, ArcpError> => {
+const decideUnloaded = (parts: JobParts, answer: Reply): Effect.Effect<boolean, ArcpError> => {
   const { hooks, log, now, options, running, store, turn, waits } = parts
   const { jobId } = answer
   return waits.locked(
@@ -181,7 +189,7 @@ const decideUnloaded = (parts: JobParts, answer: Answer): Effect.Effect<boolean,
 }
 
 /** Answers what a job asks, whether it is in memory or not. */
-const decideOpen = (parts: JobParts, answer: Answer): Effect.Effect<void, ArcpError> =>
+const decideOpen = (parts: JobParts, answer: Reply): Effect.Effect<void, ArcpError> =>
   Effect.suspend(() => {
     const { running } = parts
     const live = running.get(answer.jobId)?.live
@@ -207,7 +215,7 @@ export const make =
       const { jobId, payload } = asked
       const record = yield* authorized(parts, lookup, session, jobId)
       const text = yield* inTurns(() => CanonicalJson.stringifying(payload.value))
-      const answer: Answer = { ...asked, session, text }
+      const answer: Reply = { ...asked, session, text }
       if (record.endedAt === undefined) yield* decideOpen(parts, answer)
       else yield* decideEnded(parts, answer)
     })

@@ -53,7 +53,8 @@ export const inputsOf = (
   job: JobLog,
   journal: Journal
 ): Inputs => {
-  live.inputs ??= new Inputs({
+  if (live.inputs !== undefined) return live.inputs
+  live.inputs = new Inputs({
     log,
     job,
     journal,
@@ -63,6 +64,10 @@ export const inputsOf = (
     maxEventBytes: options.maxOutboundFrameBytes - envelopeBytes,
     awaited: false
   })
+  // What an answer that was not stored has left in memory is not so.
+  const { open } = live.inputs
+  const { waitingFor: _, ...record } = live.record
+  live.record = open.length === 0 ? record : { ...record, waitingFor: open }
   return live.inputs
 }
 

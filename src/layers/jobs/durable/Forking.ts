@@ -30,7 +30,8 @@ import type { Candidate } from "../Candidate.js"
 import * as Faults from "../Faults.js"
 import type { JobParts } from "../JobParts.js"
 import { Compensations } from "./Compensations.js"
-import { type About, Journal, keyProblem, readJournal } from "./Journal.js"
+import { type About, Journal, keyProblem } from "./Journal.js"
+import { readJournal } from "./readJournal.js"
 
 /** What a submit names. */
 interface Fork {

@@ -31,11 +31,11 @@ export interface StoredRequest {
   readonly choices?: ReadonlyArray<string> | undefined
   readonly tellValue?: boolean | undefined
   /** It is answered no more, and why. */
-  readonly closed?: Reason | undefined
+  readonly closed?: ClosingReason | undefined
 }
 
 /** Why a question is closed. */
-export type Reason = "answered" | "expired" | "cancelled"
+export type ClosingReason = "answered" | "expired" | "cancelled"
 
 /** How a question is closed. */
 export type Closing =
@@ -57,7 +57,7 @@ export type InputOutcome = { readonly ok: unknown } | { readonly expired: true }
 export type CheckAnswer = (value: unknown) => Effect.Effect<void, InvalidRequest>
 
 /** A question that is waited for, or is being closed. */
-interface Asked {
+interface AskedInput {
   /** Set synchronously by whatever closes it: the first counts. */
   taken: boolean
   /** By the schema of the handler that waits. */
@@ -75,6 +75,13 @@ const without = (record: JobRecord, inputId: string): JobRecord => {
   const left = waitingFor.filter((id) => id !== inputId)
   return left.length === 0 ? rest : { ...rest, waitingFor: left }
 }
+
+/** Returns what is kept of a question that is closed: what the same answer again is known by. */
+const closedRequest = ({ about, key }: Known, { reason }: Closing): StoredRequest => ({
+  key,
+  digest: about.digest,
+  closed: reason
+})
 
 /** Returns the event that tells that a question is closed. */
 const closedEvent = (
@@ -113,7 +120,7 @@ export interface InputHome {
 
 /** The questions of one job. */
 export class Inputs {
-  private readonly asked = new Map<string, Asked>()
+  private readonly asked = new Map<string, AskedInput>()
   private sealed = false
 
   constructor(private readonly home: InputHome) {}
@@ -122,8 +129,12 @@ export class Inputs {
     return this.home.journal
   }
 
+  /** Ids of the questions that are open, and of which nobody has taken what closes them. */
+  get open(): ReadonlyArray<string> {
+    return this.journal.openInputs.map(([inputId]) => inputId)
+  }
   /** Returns what is known of a question that is open, by its key. */
-  open(inputId: string, key: string): Known | undefined {
+  known(inputId: string, key: string): Known | undefined {
     const known = this.journal.input(key)
     return known?.about.inputId === inputId && known.size === undefined && known.about.withdrawn !== true
       ? known
@@ -131,7 +142,7 @@ export class Inputs {
   }
 
   /** Returns the question as it is waited for; what closes it settles its outcome. */
-  of(inputId: string): Asked {
+  of(inputId: string): AskedInput {
     let asked = this.asked.get(inputId)
     if (asked === undefined) {
       asked = { taken: false, check: undefined, outcome: Deferred.unsafeMake(FiberId.none) }
@@ -141,7 +152,7 @@ export class Inputs {
   }
 
   /** Returns the question when it is waited for, or is being closed. */
-  current(inputId: string): Asked | undefined {
+  current(inputId: string): AskedInput | undefined {
     return this.asked.get(inputId)
   }
 
@@ -197,7 +208,7 @@ export class Inputs {
     const { outcome, about } = closed(known, closing)
     const entries = [
       journal.entry(known, about, outcome),
-      journal.note("request", inputId, JSON.stringify({ key: known.key, closed: closing.reason }))
+      journal.note("request", inputId, JSON.stringify(closedRequest(known, closing)))
     ]
     holder.record = without(holder.record, inputId)
     const appended = this.append({

@@ -16,8 +16,9 @@ import {
   type StoreError,
   type StoreService
 } from "../../../services/store/Store.js"
-
+import { FoundOutcomes } from "./FoundOutcomes.js"
 import type { About, KeyedKind, Known } from "./Known.js"
+import { readJournal } from "./readJournal.js"
 
 export type { About, KeyedKind, Known } from "./Known.js"
 
@@ -37,15 +38,6 @@ export interface JournalLimits {
   readonly maxJournalBytes: number
 }
 
-/** Entries that are read at once. */
-const page = 5_000
-
-/** Who waits for an outcome that was found, or for the go to begin. */
-interface Asking {
-  readonly ordinal: number
-  readonly go: () => void
-}
-
 const limited = (limit: string, message: string) => new InternalError({ message, details: { limit } })
 
 /** Returns the fault of a handler that is run again and does other things than before. */
@@ -53,25 +45,6 @@ export const nondeterministic = (message: string, keys: ReadonlyArray<string>): 
   new InternalError({
     message: `the handler does other things than when it was run before: ${message}`,
     details: { reason: "nondeterministic", keys: keys.slice(0, 16) }
-  })
-
-/** Reads the index of a journal, page by page. */
-export const readJournal = (
-  jobId: string,
-  store: Pick<StoreService, "journal">,
-  turn: TurnService,
-  each: (entry: JournalIndexEntry) => void
-): Effect.Effect<void, StoreError> =>
-  Effect.gen(function* () {
-    let after = { kind: "", key: "" }
-    for (;;) {
-      const entries = yield* store.journal(jobId, after, page)
-      entries.forEach(each)
-      const last = entries.at(-1)
-      if (last === undefined || entries.length < page) return
-      after = last
-      yield* turn.next
-    }
   })
 
 /** The journal of one job that runs. */
@@ -87,13 +60,12 @@ export class Journal {
   private unasked = 0
   /** What entries take that are no outcomes, by key. */
   private readonly notes = new Map<string, number>()
-  private readonly asking = new Set<Asking>()
-  private handing = false
   /**
    * The job's handler has ended, or is run for its compensations only: it does nothing any more that it has not done, and
    * what it says is not logged.
    */
   settling = false
+  private readonly found: FoundOutcomes
   /** What had been streamed of the result when this run of the handler began. */
   result: ResultProgress | undefined
   /** Newest ordinal of an outcome, as loaded; 0 without any. */
@@ -105,9 +77,11 @@ export class Journal {
   constructor(
     readonly jobId: string,
     private readonly store: Pick<StoreService, "journalValue">,
-    private readonly turn: TurnService,
+    turn: TurnService,
     private readonly limits: JournalLimits
-  ) {}
+  ) {
+    this.found = new FoundOutcomes(turn)
+  }
 
   /** Reads the journal of a job that is run again. */
   static load(
@@ -249,6 +223,14 @@ export class Journal {
     return open
   }
 
+  /** Whether what has no outcome are sleeps and questions only: a handler whose process ended then did nothing but wait. */
+  get onlyWaits(): boolean {
+    const open = [...this.known.values()].filter(
+      ({ about, size }) => size === undefined && about.withdrawn !== true
+    )
+    return open.length > 0 && open.every(({ kind }) => kind === "sleep" || kind === "input")
+  }
+
   /** Steps of the handler's own that can be undone, the newest outcomes first. */
   get compensable(): ReadonlyArray<Known> {
     return [...this.known.values()]
@@ -275,52 +257,9 @@ export class Journal {
     return this.unasked > 0
   }
 
-  /**
-   * Hands out what was found: one at a time, a turn of the event loop apart, and of what is being asked for the oldest
-   * outcome first. So whoever races has the same winner as before. What was not found waits for all that were.
-   */
+  /** Hands out what was found, in its turn. */
   handOut<A, E>(ordinal: number, read: Effect.Effect<A, E>): Effect.Effect<A, E> {
-    return Effect.uninterruptibleMask((restore) =>
-      Effect.suspend(() => {
-        let resume: (() => void) | undefined
-        let gone = false
-        const own: Asking = {
-          ordinal,
-          go: () => {
-            gone = true
-            resume?.()
-          }
-        }
-        this.asking.add(own)
-        this.handNext()
-        const turn = Effect.async<void>((wake) => {
-          if (gone) return wake(Effect.void)
-          resume = () => wake(Effect.void)
-        })
-        return Effect.ensuring(
-          restore(Effect.zipRight(turn, read)),
-          Effect.sync(() => {
-            // It was its turn: the next one has its.
-            if (!this.asking.delete(own)) this.handed()
-          })
-        )
-      })
-    )
-  }
-  private handNext(): void {
-    if (this.handing || this.asking.size === 0) return
-    this.handing = true
-    this.turn.onNext(() => {
-      let first: Asking | undefined
-      for (const one of this.asking) if (first === undefined || one.ordinal < first.ordinal) first = one
-      if (first === undefined) return this.handed()
-      this.asking.delete(first)
-      first.go()
-    })
-  }
-  private handed(): void {
-    this.handing = false
-    this.handNext()
+    return this.found.handOut(ordinal, read)
   }
 
   /** Returns the outcome that was found. */

@@ -22,8 +22,14 @@ import * as Resting from "./Resting.js"
 const page = 256
 const atOnce = 16
 
-/** Between two looks when the store could not be read, or a job not loaded. */
-const again = "1 second"
+/** Milliseconds between two looks when the store could not be read, or a job not loaded. */
+const again = 1_000
+
+/**
+ * Milliseconds between two looks through all that is due while there is no room to load it: what is over its limits is ended,
+ * and what others wait for is loaded, all the same.
+ */
+const thorough = 5_000
 
 /** Loads a job, unless it runs already, or has ended. Its place is given back by whatever it comes to. */
 const load = (
@@ -38,7 +44,10 @@ const load = (
     const loaded = Effect.gen(function* () {
       const resting = running.get(jobId)
       if (running.stopping || (resting !== undefined && resting.live.rests === undefined)) return
-      const record = Resting.survivor(resting?.live.record ?? (yield* Faults.storage(store.job(jobId))))
+      // With what is left of its budget.
+      const record = Resting.survivor(
+        resting === undefined ? yield* Faults.storage(store.job(jobId)) : running.current(resting.live.record)
+      )
       if (record === undefined || dueAt(record) === undefined) return
       const keep = (hold: Hold) => {
         isPassedOn = true
@@ -61,8 +70,8 @@ const undo =
   (parts: JobParts, reopen: Reopen): JobParts["waits"]["undo"] =>
   ({ live }, terminal) =>
     Effect.gen(function* () {
-      const { registry, waits } = parts
-      const record = Resting.survivor(live.record)
+      const { registry, running, waits } = parts
+      const record = Resting.survivor(running.current(live.record))
       if (record === undefined) return false
       if (Either.isLeft(yield* Effect.either(Rerun.resolve(registry, record.agent)))) return false
       const keep = () => waits.over(record.principal)
@@ -73,49 +82,66 @@ const undo =
       return true
     })
 
-/** Does what is due with a job: ends it, or loads it. */
-const attend = (parts: JobParts, reopen: Reopen, record: JobRecord): Effect.Effect<void, InternalError> =>
+/** What has become of a job that was due. */
+type Attended = "done" | "failed" | "no room"
+
+/** Does what is due with a job: ends it, or loads it if `enter` gives it a place. */
+const attend = (
+  parts: JobParts,
+  reopen: Reopen,
+  record: JobRecord,
+  enter: Effect.Effect<boolean>
+): Effect.Effect<Attended, InternalError> =>
   Effect.gen(function* () {
     const { now, unsettled, waits } = parts
     const { jobId, parentJobId } = record
     yield* unsettled.settled(jobId)
     const ending = Limits.over(record, now())
     if (ending !== undefined)
-      return yield* Resting.ending(parts, jobId, (job) => Effect.sync(() => job?.live.end(ending)))
+      yield* Resting.ending(parts, jobId, (job) => Effect.sync(() => job?.live.end(ending)))
     // A parent waits for what it has delegated to, and must not do so for its own place.
-    if (parentJobId !== undefined) return yield* load(parts, reopen, jobId, () => {})
-    yield* waits.place
-    yield* load(parts, reopen, jobId, () => waits.leave())
+    else if (parentJobId !== undefined) yield* load(parts, reopen, jobId, () => {})
+    else if (yield* enter) yield* load(parts, reopen, jobId, () => waits.leave())
+    else return "no room"
+    return "done"
   })
 
-/** Attends to jobs; returns whether it could to all of them. */
+/** Attends to jobs; returns what has become of them. */
 const attendAll = (
   parts: JobParts,
   reopen: Reopen,
-  records: ReadonlyArray<JobRecord>
-): Effect.Effect<boolean> =>
+  records: ReadonlyArray<JobRecord>,
+  enter: Effect.Effect<boolean>
+): Effect.Effect<ReadonlySet<Attended>> =>
   Effect.map(
     Effect.forEach(
       records,
       (record) =>
-        attend(parts, reopen, record).pipe(
-          Effect.as(true),
+        attend(parts, reopen, record, enter).pipe(
           Effect.catchAllCause((cause) =>
-            Effect.as(Effect.logWarning(`${record.jobId} could not be loaded, and will be`, cause), false)
+            Effect.as(
+              Effect.logWarning(`${record.jobId} could not be loaded, and will be`, cause),
+              "failed" as const
+            )
           )
         ),
       { concurrency: atOnce }
     ),
-    (done) => done.every((one) => one)
+    (all) => new Set(all)
   )
 
-/** Attends to all jobs that are due by now; returns when to look again, in epoch ms. */
-const look = (parts: JobParts, reopen: Reopen): Effect.Effect<number | undefined, InternalError> =>
+/**
+ * Attends to the jobs that are due by now, in the order in which they are: to all of them, or, when there is no room and it is
+ * not to be thorough, to the first. Returns when to look again, in epoch ms.
+ */
+const look = (parts: JobParts, reopen: Reopen, isThorough: boolean): Effect.Effect<number, InternalError> =>
   Effect.gen(function* () {
     const { now, running, store, turn, waits } = parts
     const by = now()
     waits.looking()
-    let isDone = true
+    const came = new Set<Attended>()
+    // Whoever comes later has no place before whoever found none.
+    const enter = Effect.sync(() => !waits.isCrowded && waits.enter())
     let after: { readonly dueAt: number; readonly jobId: string } | undefined
     for (;;) {
       const records = yield* Faults.storage(store.due({ by, after, limit: page }))
@@ -123,13 +149,15 @@ const look = (parts: JobParts, reopen: Reopen): Effect.Effect<number | undefined
       const due = records.filter(
         ({ jobId }) => running.get(jobId)?.live.rests !== undefined || running.get(jobId) === undefined
       )
-      isDone = (yield* attendAll(parts, reopen, due)) && isDone
+      for (const one of yield* attendAll(parts, reopen, due, enter)) came.add(one)
       const last = records.at(-1)
       if (last === undefined || records.length < page || running.stopping) break
+      if (waits.isCrowded && !isThorough) break
       after = { dueAt: dueAt(last) ?? by, jobId: last.jobId }
       yield* turn.next
     }
-    if (!isDone) return undefined
+    if (came.has("failed")) return by + again
+    if (waits.isCrowded) return by + thorough
     const [next] = yield* Faults.storage(
       store.due({ by: never - 1, after: { dueAt: by, jobId: "\u{10ffff}" }, limit: 1 })
     )
@@ -151,7 +179,7 @@ const unpark = (parts: JobParts, reopen: Reopen): Effect.Effect<void, InternalEr
           Either.isRight(yield* Effect.either(Rerun.resolve(parts.registry, record.agent)))
         )
           back.push(record)
-      yield* attendAll(parts, reopen, back)
+      yield* attendAll(parts, reopen, back, Effect.as(parts.waits.place, true))
       after = records.at(-1)
       if (after === undefined || records.length < page || parts.running.stopping) return
       yield* parts.turn.next
@@ -167,16 +195,18 @@ export const start = (parts: JobParts, reopen: Reopen): Effect.Effect<void, neve
   Effect.gen(function* () {
     const { running, waits } = parts
     waits.undo = undo(parts, reopen)
+    let thoroughAt = 0
     const next = Effect.gen(function* () {
       if (running.stopping) return yield* Effect.never
-      const at = yield* look(parts, reopen)
-      if (at === undefined) yield* Effect.sleep(again)
-      waits.found(at ?? 0)
+      const at = parts.now()
+      // Also when the clock was put back.
+      const isThorough = at >= thoroughAt || at < thoroughAt - thorough
+      if (isThorough) thoroughAt = at + thorough
+      waits.found(yield* look(parts, reopen, isThorough))
     }).pipe(
       Effect.catchAll((error) =>
         Effect.logWarning("jobs that are due could not be found; looking again", error).pipe(
-          Effect.zipRight(Effect.sleep(again)),
-          Effect.zipRight(Effect.sync(() => waits.found(0)))
+          Effect.zipRight(Effect.sync(() => waits.found(parts.now() + again)))
         )
       )
     )

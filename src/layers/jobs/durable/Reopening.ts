@@ -46,6 +46,8 @@ export const make = (parts: JobParts): Reopen => {
     Effect.suspend(() => {
       if (first?.enter() === false) return Effect.void
       const { journal, parent, record, session } = candidate
+      // Something has begun to end it meanwhile, and goes on with that.
+      if (loaded?.resting?.ending !== undefined && candidate.settled === undefined) return Effect.void
       const hold = new Hold()
       const resting = loaded?.resting
       const live = resting ?? new LiveJob(record, session, parent?.live)

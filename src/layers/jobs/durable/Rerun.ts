@@ -118,7 +118,7 @@ const begin = (
   parts: JobParts,
   job: JobLog,
   record: Survivor,
-  progress: number,
+  { lastOutcome, onlyWaits }: Pick<Journal, "lastOutcome" | "onlyWaits">,
   children: ReadonlyArray<string>
 ): Effect.Effect<void, ArcpError> =>
   Effect.gen(function* () {
@@ -127,9 +127,10 @@ const begin = (
     // One that was unloaded goes on as though it had been in memory all the time.
     const goesOn = waiting !== undefined && parked === undefined
     const survival = goesOn
-      ? Survivals.loaded(record.survival, progress)
-      : Survivals.again(record.survival, progress, record.survival.left !== true)
-    const loop = goesOn ? undefined : Survivals.crashLoop(survival, options)
+      ? Survivals.loaded(record.survival, lastOutcome)
+      : Survivals.again(record.survival, lastOutcome, record.survival.left !== true)
+    // Whatever ends the process over and over, it is none that only waits: it has the pauses, and no end.
+    const loop = goesOn || onlyWaits ? undefined : Survivals.crashLoop(survival, options)
     if (loop !== undefined) return yield* loop
     // Before the handler can end: nothing outlives its parent.
     yield* Effect.forEach(children, (jobId) => parts.unsettled.settled(jobId), { discard: true })
@@ -195,6 +196,8 @@ export const rerun = (
     const parent = record.parentJobId === undefined ? undefined : running.get(record.parentJobId)
     const absent = loaded?.resting?.owner ?? (yield* absentOwner(parts, record, record.survival))
     const journal = yield* Faults.storage(Journal.load(record.jobId, store, turn, options))
+    // As the last process has left it.
+    const { lastOutcome, onlyWaits } = journal
     const job = yield* log.reopenJob(record, { parent: parent?.log })
     const run = Either.match(found, {
       onLeft: (why): Candidate["run"] => why,
@@ -209,7 +212,7 @@ export const rerun = (
         run,
         begin: isParked
           ? park(parts, job, record, found.left)
-          : begin(parts, job, record, journal.lastOutcome, children),
+          : begin(parts, job, record, { lastOutcome, onlyWaits }, children),
         agent: Either.getOrElse(found, () => ({ awaitEmits: false, restart: record.survival.restart })),
         journal,
         settled: settling?.terminal,

@@ -74,29 +74,39 @@ const conclude = (parts: JobParts, { live, log: job }: RunningJob): Effect.Effec
     live.over()
   })
 
-/** Has a job rest: it is ended here, whatever ends it. `over` is called when that is done. */
+/**
+ * Has a job rest: it is ended here, whatever ends it. `over` is called when that is done. Unless whoever has it rest keeps it
+ * locked until then, whatever else is done with it comes first: one that is being loaded is ended by its load.
+ */
 export const rest = (
   parts: JobParts,
   job: RunningJob,
   surroundings: Surroundings,
-  over: () => void
+  over: () => void,
+  isLocked = false
 ): void => {
   const { live } = job
+  const concluding = conclude(parts, job)
   parts.running.add(job)
   live.over = over
   live.rest(() => {
     live.rests = undefined
     const ended = parts.underway.begin()
-    surroundings.forkUninterruptible(conclude(parts, job)).addObserver(ended)
+    surroundings
+      .forkUninterruptible(isLocked ? concluding : parts.waits.locked(live.record.jobId, concluding))
+      .addObserver(ended)
   })
 }
 
-/** Gives a job of which nothing runs its place among the running ones, and below its parent. */
+/**
+ * Gives a job of which nothing runs its place among the running ones, and below its parent. Whoever gives `done` keeps it
+ * locked until that is called.
+ */
 export const place = (
   parts: JobParts,
   record: Survivor,
   job: JobLog,
-  done: () => void = () => {}
+  done?: () => void
 ): Effect.Effect<RunningJob, InternalError> =>
   Effect.gen(function* () {
     const parent = record.parentJobId === undefined ? undefined : parts.running.get(record.parentJobId)
@@ -107,11 +117,12 @@ export const place = (
     if (live.awaited !== undefined) Deferred.unsafeDone(live.awaited.opened, Effect.succeed(job))
     const resting = { live, log: job }
     const disown = parts.owners.own(live)
-    rest(parts, resting, yield* Surroundings.of(record), () => {
+    const isOver = () => {
       disown()
       over(parts, { parent, record }, live)
-      done()
-    })
+      done?.()
+    }
+    rest(parts, resting, yield* Surroundings.of(record), isOver, done !== undefined)
     // Its parent may have ended since, or be about to.
     if (record.parentJobId !== undefined && parent?.live.takeChild(live) !== true) live.end(parentEnded)
     return resting
@@ -123,7 +134,9 @@ export const place = (
  */
 const rouse = (parts: JobParts, jobId: string): Effect.Effect<RunningJob | undefined, InternalError> =>
   Effect.gen(function* () {
-    const { log, running, store, underway, waits } = parts
+    const { log, running, store, underway, unsettled, waits } = parts
+    // Of the last process: it gets its place below its parent first.
+    yield* unsettled.settled(jobId)
     yield* waits.lock(jobId)
     const unlock = Effect.sync(() => waits.unlock(jobId))
     const found = running.get(jobId)

@@ -22,6 +22,7 @@ import {
   type StepOptions
 } from "../../../services/jobs/Job.js"
 import type { EventLog, JobLog } from "../../../services/log/EventLog.js"
+import * as Tracing from "../../../services/runtime/Tracing.js"
 import { type JournalEntry, toInternalError } from "../../../services/store/Store.js"
 import * as Faults from "../Faults.js"
 import { sleepUntil } from "../Limits.js"
@@ -151,6 +152,21 @@ type Attempted<E> = Either.Either<Outcome.Outcome, E | Timeout>
 const cutOff = (context: StepContext, key: string, attempt: number, ms: number): Effect.Effect<void> =>
   context.job.ended ? Effect.void : Effect.ignore(tell(context, { key, state: "failed", attempt, ms }))
 
+/** Runs an attempt of a step in a span of its own, where somebody traces (§11). */
+const inSpan = <A, E, R>(
+  attempted: Effect.Effect<A, E, R>,
+  key: string,
+  attempt: number
+): Effect.Effect<A, E, R> =>
+  Effect.flatMap(Tracing.isTraced, (isTraced) =>
+    isTraced
+      ? Effect.withSpan(attempted, "arcp.step", {
+          captureStackTrace: false,
+          attributes: { "arcp.step.key": key, "arcp.step.attempt": attempt }
+        })
+      : attempted
+  )
+
 /** Runs an effect until it has an outcome, and commits that. */
 const run = <A, AI, E, EI, R>(
   context: StepContext,
@@ -184,7 +200,9 @@ const run = <A, AI, E, EI, R>(
         const startedAt = now()
         const state = attempt === 1 ? "started" : "retry"
         yield* restore(tell(context, { key, state, attempt }, journal.entry(known, about)))
-        const exit = yield* Effect.exit(Effect.provideService(restore(bounded), Step, running))
+        const exit = yield* Effect.exit(
+          Effect.provideService(restore(inSpan(bounded, key, attempt)), Step, running)
+        )
         running.over = true
         const ms = now() - startedAt
         const attempted = yield* toOutcome(key, exit, options).pipe(

@@ -3,7 +3,7 @@
  * next process goes on undoing, and does not run the handler. A cancel that comes meanwhile still ends it in `CANCELLED`.
  */
 import * as Deferred from "effect/Deferred"
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
@@ -11,6 +11,7 @@ import type { JobLog } from "../../../services/log/EventLog.js"
 import { inRealTime } from "../../../services/runtime/within.js"
 import type { Candidate } from "../Candidate.js"
 import type { JobParts } from "../JobParts.js"
+import * as Limits from "../Limits.js"
 import type { LiveJob } from "../LiveJob.js"
 import type { Surroundings } from "../Surroundings.js"
 import * as Terminal from "../Terminal.js"
@@ -41,9 +42,13 @@ const decided = ({ job, live, parts }: Ending, terminal: Terminal.Terminal): Eff
     parts.running
   ).pipe(Effect.ignore)
 
-/** Waits for a fiber, which a shutdown interrupts. */
+/** Waits for a fiber, which a shutdown interrupts: after the last grace, unless the next process goes on with it. */
 const ended = (live: LiveJob, fiber: Fiber.RuntimeFiber<unknown, unknown>): Effect.Effect<void> =>
   Effect.gen(function* () {
+    const inLastGrace = Effect.interruptible(Effect.exit(fiber.await)).pipe(
+      Effect.timeoutOption(Limits.lastGrace),
+      inRealTime
+    )
     const over = Deferred.unsafeMake<void>(FiberId.none)
     const done = () => Deferred.unsafeDone(over, Effect.void)
     fiber.addObserver(done)
@@ -51,12 +56,10 @@ const ended = (live: LiveJob, fiber: Fiber.RuntimeFiber<unknown, unknown>): Effe
       live.hurry = done
       yield* Deferred.await(over)
     }
+    if (fiber.unsafePoll() === null && !live.leaving) yield* inLastGrace
     if (fiber.unsafePoll() !== null) return
     fiber.unsafeInterruptAsFork(FiberId.none)
-    yield* Effect.interruptible(Effect.exit(fiber.await)).pipe(
-      Effect.timeoutOption(Duration.seconds(1)),
-      inRealTime
-    )
+    yield* inLastGrace
   })
 
 /**

@@ -32,18 +32,25 @@ export const begin = ({ log, options, running, waits }: JobParts, jobId: string)
   if (isWanted || waits.countOf(live.record.principal) >= options.maxWaitingJobsPerPrincipal) return
   live.waitsFor = live.presence?.current
   waits.take(jobId)
-  live.settled = () => waits.unlock(jobId)
+  live.settled = () => {
+    // Of a job that keeps its place below its parent the next load is another one's to lock.
+    live.settled = () => {}
+    waits.unlock(jobId)
+  }
   log.leaveJob(job.log)
   live.end({ _tag: "Unload" })
 }
 
 /** Returns the record of a job that waits for something from now on, unloaded. */
-const waiting = (record: JobRecord, { inputs, sleepingUntil, until }: Waits): JobRecord => {
+const waiting = (
+  record: JobRecord,
+  { inputs, sleepingUntil, until }: Waits,
+  open: ReadonlyArray<string>
+): JobRecord => {
   const { survival } = record
   if (survival === undefined) return record
-  const { waitingFor = inputs } = record
   // Answered while it was unloaded.
-  const isAnswered = inputs.some((inputId) => !waitingFor.includes(inputId))
+  const isAnswered = inputs.some((inputId) => !open.includes(inputId))
   const dueAt = isAnswered ? 0 : Math.min(never, until, Limits.endsAt(record))
   return { ...record, survival: { ...survival, waiting: { sleepingUntil, dueAt } } }
 }
@@ -56,51 +63,50 @@ export const dueNow = (record: JobRecord): JobRecord => {
     : { ...record, survival: { ...survival, waiting: { ...survival.waiting, dueAt: 0 } } }
 }
 
-const noWaits: Waits = { sleepingUntil: undefined, until: 0, inputs: [] }
-
-/** Stores that a job is unloaded, whose handler has been interrupted. Returns whether it is: something else may end it. */
+/**
+ * Stores that a job is unloaded, whose handler has been interrupted. When something else ends it meanwhile nothing of it runs
+ * either: it is ended as one that is unloaded.
+ */
 export const finish = (
   parts: JobParts,
   job: RunningJob,
   hold: Hold,
   surroundings: Surroundings
-): Effect.Effect<boolean> =>
+): Effect.Effect<void> =>
   Effect.gen(function* () {
     const { log, running, waits } = parts
     const { live } = job
     const isUnloading = () => live.ending?._tag === "Unload"
     yield* Effect.ignore(log.flush(job.log))
-    if (!isUnloading()) return false
-    const before = live.record
-    const record = waiting(before, live.waitsFor ?? noWaits)
     // Whatever else changes it from here on changes it as it is then.
-    live.record = record
-    const { dueAt = never } = record.survival?.waiting ?? {}
+    if (live.waitsFor !== undefined)
+      live.record = waiting(live.record, live.waitsFor, live.inputs?.open ?? [])
     let unloaded = false
-    const onCommit = () => {
-      if (!isUnloading()) return
+    const rest = (dueAt: number) => {
       unloaded = true
       hold.giveBackPlaces()
-      const over = hold.handOver()
-      const resting = { live, log: log.letGo(job.log) }
+      waits.rests(live.record.principal, dueAt)
+      return { over: hold.handOver(), resting: { live, log: log.letGo(job.log) } }
+    }
+    const onCommit = () => {
+      if (!isUnloading()) return
+      const { over, resting } = rest(live.record.survival?.waiting?.dueAt ?? never)
       if (live.parent === undefined) over()
       else Resting.rest(parts, resting, surroundings, over)
-      waits.rests(record.principal, dueAt)
     }
-    yield* Effect.suspend(() => log.amend(job.log, live.record, onCommit)).pipe(
+    yield* Effect.suspend(() =>
+      isUnloading() ? log.amend(job.log, live.record, onCommit) : Effect.void
+    ).pipe(
       Effect.retry({ schedule: Terminal.pauses, while: () => !running.abandoned && isUnloading() }),
       Effect.ignoreLogged
     )
-    if (!unloaded) live.record = awake(live.record)
-    return unloaded
+    if (unloaded) return surroundings.say("job unloaded: it only waits")
+    const { ending } = live
+    if (ending === undefined || ending._tag === "Unload") return
+    const { over, resting } = rest(never)
+    Resting.rest(parts, resting, surroundings, over)
+    live.end(ending)
   })
-
-/** Returns the record of a job that is in memory. */
-const awake = (record: JobRecord): JobRecord => {
-  if (record.survival === undefined) return record
-  const { waiting: _, ...survival } = record.survival
-  return { ...record, survival }
-}
 
 /** How many jobs begin to be unloaded between two turns of the event loop. */
 const atOnce = 64

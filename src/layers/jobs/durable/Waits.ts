@@ -33,6 +33,7 @@ export class Waits {
   nextDue = 0
   /** Jobs that were due and are loaded. */
   private woken = 0
+  private crowded = false
   /** Who waits for room for another. */
   private readonly queue = new Set<() => void>()
 
@@ -114,33 +115,43 @@ export class Waits {
   /** Whoever attends to what is due begins to look: what is told from here on counts beside what is found. */
   looking(): void {
     this.nextDue = never
+    this.crowded = this.queue.size > 0
   }
   /** Whoever looked has found that there is nothing to do before this time. */
   found(at: number): void {
     this.nextDue = Math.min(this.nextDue, at)
   }
 
-  /** Takes a place among the jobs that were due and are loaded, or waits for one. */
-  readonly place: Effect.Effect<void> = Effect.async<void>((resume) => {
-    const enter = () => {
+  /** Takes a place among the jobs that were due and are loaded; returns whether there was one. */
+  enter(): boolean {
+    if (this.woken < this.maxWoken) {
       this.woken++
-      resume(Effect.void)
+      return true
     }
-    if (this.woken < this.maxWoken) return enter()
-    this.queue.add(enter)
+    this.crowded = true
     this.idling.give()
-    return Effect.sync(() => this.queue.delete(enter))
-  })
+    return false
+  }
   /** Gives such a place back. */
   leave(): void {
     this.woken--
-    for (const enter of this.queue) {
-      this.queue.delete(enter)
-      return enter()
-    }
+    if (this.crowded) this.due(0)
+    for (const wake of [...this.queue]) wake()
   }
+  /** Takes such a place, or waits for one. */
+  readonly place: Effect.Effect<void> = Effect.suspend(() =>
+    this.enter() ? Effect.void : Effect.zipRight(this.left, this.place)
+  )
+  private readonly left: Effect.Effect<void> = Effect.async<void>((resume) => {
+    const wake = () => {
+      this.queue.delete(wake)
+      resume(Effect.void)
+    }
+    this.queue.add(wake)
+    return Effect.sync(() => this.queue.delete(wake))
+  })
   /** Whether jobs are due for which there is no room: those that only wait are to make it at once. */
   get isCrowded(): boolean {
-    return this.queue.size > 0
+    return this.crowded
   }
 }

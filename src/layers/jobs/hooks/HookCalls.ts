@@ -7,7 +7,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberSet from "effect/FiberSet"
-import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
@@ -22,23 +21,13 @@ import {
   type WaitingCall
 } from "../../../services/jobs/Hooks.js"
 import type { EventLog, HookTold } from "../../../services/log/EventLog.js"
+import { families } from "../../../services/runtime/Metrics.js"
 import type { Options } from "../../../services/runtime/RuntimeOptions.js"
 import { Signal } from "../../../services/runtime/Signal.js"
 import { within } from "../../../services/runtime/within.js"
 import { type HookEvent, type JobRecord, Op, type Store } from "../../../services/store/Store.js"
 import * as Faults from "../Faults.js"
 import { HookQueue, type OwedCall, type StoredCall } from "./HookQueue.js"
-
-/** Calls of hooks that succeeded. */
-export const calledCounter = Metric.counter("arcp_hook_calls", {
-  description: "calls of hooks that succeeded",
-  incremental: true
-})
-/** Calls of hooks that were given up. What was is also a warning in the log. */
-export const givenUpCounter = Metric.counter("arcp_hook_calls_given_up", {
-  description: "calls of hooks that were given up",
-  incremental: true
-})
 
 /** What calls hooks. */
 export interface HookCalls {
@@ -121,7 +110,7 @@ class GivenUp {
   private last: readonly [call: OwedCall, why: string] | undefined
 
   add(call: OwedCall, why: string): void {
-    givenUpCounter.unsafeUpdate(1, [])
+    families.hookCalls.update(1, "given_up")
     this.count++
     this.last = [call, why]
     this.changed.give()
@@ -176,7 +165,7 @@ class Caller {
       this.streak = this.restUntil = 0
       this.queue.settle(call)
       this.drop(call)
-      calledCounter.unsafeUpdate(1, [])
+      families.hookCalls.update(1, "succeeded")
     }).pipe(
       Effect.ensuring(
         Effect.sync(() => {

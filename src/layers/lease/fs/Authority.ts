@@ -62,15 +62,16 @@ const verdictsOf = (open: FileSystem.FileSystem, lease: LeaseService): Verdicts 
   let aliases: Aliases.Aliases | undefined
 
   const on: Verdicts["on"] = (capability, path) => {
-    const verdict = lease.check(capability, path)
-    if (Either.isRight(verdict) || aliases === undefined || aliases[capability].length === 0) return verdict
+    if (aliases === undefined || aliases[capability].length === 0) return lease.check(capability, path)
+    const verdict = lease.check(capability, path, false)
+    if (Either.isRight(verdict)) return verdict
     const canonical = Target.canonical("path", path)
     if (Either.isLeft(canonical)) return verdict
     return Aliases.namesOf(aliases, capability, canonical.right).some((name) =>
-      Either.isRight(lease.check(capability, name))
+      Either.isRight(lease.check(capability, name, false))
     )
       ? Either.right(canonical.right)
-      : verdict
+      : lease.check(capability, path)
   }
 
   return {
@@ -186,8 +187,8 @@ export const forCleaningUp = (open: FileSystem.FileSystem, lease: LeaseService):
   make(open, {
     ...lease,
     flushed: Effect.void,
-    check: (capability, target) =>
-      Either.orElse(lease.check(capability, target), (error) =>
+    check: (capability, target, isAttempt) =>
+      Either.orElse(lease.check(capability, target, isAttempt), (error) =>
         error._tag === "PermissionDenied" ? Either.left(error) : Either.right(target)
       )
   })

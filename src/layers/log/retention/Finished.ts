@@ -2,8 +2,9 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { InternalError } from "../../../protocol/Errors.js"
-import { Op, type StoreError } from "../../../services/store/Store.js"
+import type { StoreError } from "../../../services/store/Store.js"
 import type { JobState } from "../JobState.js"
+import { dropping } from "./dropping.js"
 import { EndedCounts } from "./EndedCounts.js"
 import type { JobCaps } from "./Jobs.js"
 import { batch, type RetentionParts } from "./Parts.js"
@@ -55,10 +56,9 @@ const dropTaken = ({ counts, jobs, kept, parts }: Dropping, ended: ReadonlyArray
   Effect.gen(function* () {
     const { committer, dropped, live, store, tail } = parts
     const jobIds = ended.map(({ jobId }) => jobId)
-    const viewers = yield* store.viewers(jobIds)
+    const { ops, viewers } = yield* dropping(store, jobIds)
     yield* committer.change((tx) => {
-      for (const { end, sessionId } of viewers) tx.ops.push(Op.TrimSession({ sessionId, eventSeq: end }))
-      for (const jobId of jobIds) tx.ops.push(Op.DropJob({ jobId }))
+      tx.ops.push(...ops)
       tx.onApply(() => {
         const gone = new Set<JobState>()
         for (const jobId of jobIds) {
@@ -84,9 +84,9 @@ const dropTaken = ({ counts, jobs, kept, parts }: Dropping, ended: ReadonlyArray
   })
 
 const drop =
-  (dropping: Dropping) =>
+  (all: Dropping) =>
   (ended: ReadonlyArray<FinishedJob>, evenIfNeeded = false): StoreWork<number> => {
-    const { live, store, turn } = dropping.parts
+    const { live, store, turn } = all.parts
     const isUnneeded = ({ jobId }: FinishedJob) => Effect.map(store.needed(jobId), (seq) => seq === undefined)
     return Effect.acquireUseRelease(
       Effect.sync(() => live.takeUnjoined(ended)),
@@ -94,7 +94,7 @@ const drop =
         Effect.gen(function* () {
           // Asked again now that nobody can begin to observe them: somebody may have since they were found.
           const free = evenIfNeeded ? taken : yield* Effect.filter(taken, isUnneeded)
-          if (free.length > 0) yield* dropTaken(dropping, free)
+          if (free.length > 0) yield* dropTaken(all, free)
           return free.length
         }),
       (taken) => Effect.sync(() => live.giveBack(taken))
@@ -102,20 +102,20 @@ const drop =
   }
 
 /** Drops jobs whose time has passed and that nobody needs any more. Returns how many. */
-const dropRetired = (dropping: Dropping): StoreWork<number> => {
-  const { live, now, options, store } = dropping.parts
+const dropRetired = (all: Dropping): StoreWork<number> => {
+  const { live, now, options, store } = all.parts
   const withPrincipals = (jobIds: ReadonlyArray<string>) =>
     Effect.forEach(jobIds, (jobId) =>
       Effect.map(store.job(jobId), (record) => ({ jobId, principal: record?.principal ?? "" }))
     )
   return Effect.gen(function* () {
     const endedBefore = now() - Duration.toMillis(options.jobRetention)
-    yield* dropping.views.storeNeeds(live.views.keys())
+    yield* all.views.storeNeeds(live.views.keys())
     let gone = 0
     for (;;) {
       const old = yield* store.retired({ endedBefore, limit: batch })
       if (old.length === 0) return gone
-      const dropped = yield* drop(dropping)(yield* withPrincipals(old))
+      const dropped = yield* drop(all)(yield* withPrincipals(old))
       // What somebody is about to observe is for the next time.
       if (dropped === 0) return gone
       gone += dropped
@@ -124,14 +124,14 @@ const dropRetired = (dropping: Dropping): StoreWork<number> => {
 }
 
 /** Drops so many jobs of a principal: those that nobody needs, and only then others, the oldest first. */
-const dropSurplus = (dropping: Dropping, principal: string, surplus: number): StoreWork =>
+const dropSurplus = (all: Dropping, principal: string, surplus: number): StoreWork =>
   Effect.gen(function* () {
     let left = surplus
     for (const needed of [false, true])
       while (left > 0) {
-        const some = yield* dropping.parts.store.surplus({ principal, limit: Math.min(batch, left), needed })
+        const some = yield* all.parts.store.surplus({ principal, limit: Math.min(batch, left), needed })
         if (some.length === 0) break
-        yield* drop(dropping)(
+        yield* drop(all)(
           some.map((jobId) => ({ jobId, principal })),
           needed
         )
@@ -140,17 +140,17 @@ const dropSurplus = (dropping: Dropping, principal: string, surplus: number): St
   })
 
 /** Drops jobs until each principal is within its cap, and then of whoever has most until all together are. */
-const enforceCaps = (dropping: Dropping): StoreWork =>
+const enforceCaps = (all: Dropping): StoreWork =>
   Effect.gen(function* () {
-    const { counts, parts, views } = dropping
+    const { counts, parts, views } = all
     const over = counts.surplus()
     if (over.length === 0 && counts.surplusInAll <= 0) return
     yield* views.storeNeeds(parts.live.views.keys())
-    for (const [principal, surplus] of over) yield* dropSurplus(dropping, principal, surplus)
+    for (const [principal, surplus] of over) yield* dropSurplus(all, principal, surplus)
     while (counts.surplusInAll > 0) {
       const [principal, n] = counts.most()
       const before = counts.surplusInAll
-      yield* dropSurplus(dropping, principal, Math.min(n, before, batch))
+      yield* dropSurplus(all, principal, Math.min(n, before, batch))
       if (counts.surplusInAll === before) return
     }
   })
@@ -164,11 +164,11 @@ export const make = (parts: RetentionParts, views: ViewCaps, jobs: JobCaps): Fin
     Math.ceil(options.maxRetainedJobsInAll / share)
   )
   const kept = new Map<string, FinishedJob>()
-  const dropping: Dropping = { parts, views, jobs, counts, kept }
+  const all: Dropping = { parts, views, jobs, counts, kept }
   return {
-    drop: drop(dropping),
-    dropRetired: dropRetired(dropping),
-    enforceCaps: enforceCaps(dropping),
+    drop: drop(all),
+    dropRetired: dropRetired(all),
+    enforceCaps: enforceCaps(all),
     add: (job) => {
       if (store.kind === "memory") kept.set(job.jobId, job)
       return counts.add(job.principal, 1)

@@ -126,6 +126,13 @@ export const due = (
   return found
 }
 
+/** Returns the jobs that wait and that a session observes. */
+export const waitingObserved = ({ jobs, sessions }: Tables, sessionId: string): ReadonlyArray<string> =>
+  [...(sessions.get(sessionId)?.observed ?? [])].filter((jobId) => {
+    const record = jobs.get(jobId)?.record
+    return record !== undefined && dueAt(record) !== undefined
+  })
+
 /** Returns entries of a journal after a place, without their values. */
 export const journal = (
   { jobs }: Tables,

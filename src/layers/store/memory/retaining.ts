@@ -67,3 +67,14 @@ export const endedAfter = (
   }
   return found
 }
+
+/** Counts the events that are kept, and their bytes. */
+export const retained = ({ jobs }: Tables): { readonly events: number; readonly bytes: number } => {
+  let events = 0
+  let bytes = 0
+  for (const { bounds } of jobs.values()) {
+    events += bounds.last - bounds.first + 1
+    bytes += bounds.bytes
+  }
+  return { events, bytes }
+}

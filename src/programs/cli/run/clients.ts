@@ -3,6 +3,7 @@
  * that what some of them share would fall into.
  */
 export * as agents from "./agents.js"
+export * as answer from "./answer.js"
 export * as cancel from "./cancel.js"
 export * as fork from "./fork.js"
 export * as jobs from "./jobs.js"

@@ -37,7 +37,11 @@ const filterOf = (flags: JobsFlags, now: number) =>
     const after = yield* timestamp("--created-after", flags.after, now)
     const before = yield* timestamp("--created-before", flags.before, now)
     return {
-      ...(flags.status.length === 0 ? {} : { status: flags.status }),
+      ...(flags.status.length === 0
+        ? flags.waiting
+          ? { status: ["running"] as const }
+          : {}
+        : { status: flags.status }),
       ...(Option.isNone(flags.agent) ? {} : { agent: flags.agent.value }),
       ...(after === undefined ? {} : { created_after: after }),
       ...(before === undefined ? {} : { created_before: before })
@@ -46,6 +50,8 @@ const filterOf = (flags: JobsFlags, now: number) =>
 
 /** Columns that the name of an agent needs at least; where they are not left, the rest of a job is below its id. */
 const agentColumns = 8
+
+const isWaiting = ({ waiting_for }: TimedJobEntry): boolean => (waiting_for?.length ?? 0) > 0
 
 /** A table no wider than `columns`; the last column gives way. */
 export const table = (
@@ -61,7 +67,7 @@ export const table = (
       const starts = job.status === "pending" ? Date.parse(job[startAt] ?? "") : Number.NaN
       return [
         job.job_id,
-        job.status,
+        isWaiting(job) ? "waiting" : job.status,
         Number.isNaN(created) ? "" : age(now - created),
         Number.isNaN(starts)
           ? Number.isNaN(ended) || Number.isNaN(created)
@@ -113,5 +119,7 @@ export const run = (flags: JobsFlags) =>
     const now = yield* Clock.currentTimeMillis
     const filter = yield* filterOf(flags, now)
     const client = yield* connect(flags)
-    yield* attended(client, flags)(shown(client.list(filter), flags, limit, now))
+    const listed = client.list(filter)
+    const wanted = flags.waiting ? Stream.filter(listed, isWaiting) : listed
+    yield* attended(client, flags)(shown(wanted, flags, limit, now))
   }).pipe(Effect.scoped)

@@ -1,7 +1,8 @@
 /** What `arcp replay --steps` shows: what a durable job has done, asked and waited for. */
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
-import { type About, readJournal } from "../../../layers/jobs/durable/Journal.js"
+import type { About } from "../../../layers/jobs/durable/Journal.js"
+import { readJournal } from "../../../layers/jobs/durable/readJournal.js"
 import * as Vendor from "../../../protocol/Vendor.js"
 import { Turn } from "../../../services/runtime/Turn.js"
 import { type JobRecord, Store, type StoredEvent, type StoreError } from "../../../services/store/Store.js"
@@ -25,7 +26,7 @@ export interface StepRow {
   readonly note: string
 }
 
-interface Told {
+interface StepTold {
   readonly at: string
   /** Its place among those that began. */
   readonly order: number
@@ -44,8 +45,8 @@ const closed = ({ by, reason }: Body): string => `${text(reason)}${typeof by ===
 
 /** Collects what events tell of keys; of questions by their ids. */
 class Telling {
-  readonly steps = new Map<string, Told>()
-  readonly inputs = new Map<string, Told>()
+  readonly steps = new Map<string, StepTold>()
+  readonly inputs = new Map<string, StepTold>()
   private count = 0
 
   take({ payload }: StoredEvent): void {
@@ -91,7 +92,7 @@ const kinds: ReadonlySet<string> = new Set(["step", "sleep", "delegate", "input"
 
 type Keyed = About & { readonly inputId?: string | undefined }
 
-const stateOf = (told: Told | undefined, kind: string, hasOutcome: boolean, over: boolean): string => {
+const stateOf = (told: StepTold | undefined, kind: string, hasOutcome: boolean, over: boolean): string => {
   if (kind === "input" && told !== undefined) return told.state
   if (!hasOutcome) return told?.state === "failed" ? "cut off" : over ? "cut off" : "open"
   return told?.state === "failed" ? "failed" : kind === "delegate" ? "delegated" : "ended"

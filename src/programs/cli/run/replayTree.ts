@@ -1,6 +1,7 @@
 /** What `arcp replay --tree` shows: a job, and what it has delegated to. */
 import * as Effect from "effect/Effect"
-import { type About, readJournal } from "../../../layers/jobs/durable/Journal.js"
+import type { About } from "../../../layers/jobs/durable/Journal.js"
+import { readJournal } from "../../../layers/jobs/durable/readJournal.js"
 import { Turn } from "../../../services/runtime/Turn.js"
 import { type JobRecord, Store, type StoreError } from "../../../services/store/Store.js"
 import { cut, padded } from "../columns.js"

@@ -27,12 +27,14 @@ import * as SecretsLayer from "../../../layers/runtime/Secrets.js"
 import { trustedProxies } from "../../../layers/transport/clientAddress.js"
 import { reserveStreams } from "../../../layers/transport/reserveStreams.js"
 import * as TransportStdio from "../../../layers/transport/TransportStdio.js"
+import type { Login } from "../../../layers/transport/WebConsole.js"
 import * as WebSocketListener from "../../../layers/transport/WebSocketListener.js"
 import { isLoopback } from "../../../protocol/Loopback.js"
 import { describe } from "../../../protocol/Problem.js"
 import { failureMessage, missingService } from "../../../services/agents/Agent.js"
 import type { Auth as AuthTag, Identity } from "../../../services/auth/Auth.js"
 import type { Policy as PolicyTag } from "../../../services/auth/Policy.js"
+import type { Hooks } from "../../../services/jobs/Hooks.js"
 import { EventLog } from "../../../services/log/EventLog.js"
 import { fileProblem } from "../../../services/runtime/fileProblem.js"
 import * as RuntimeOptions from "../../../services/runtime/RuntimeOptions.js"
@@ -45,22 +47,15 @@ import type { ServeFlags } from "../serve.js"
 import { didYouMean } from "../suggest.js"
 import { json } from "../text.js"
 import { UsageError } from "../UsageError.js"
+import { consoleAddress, loginFor } from "./console.js"
 import { demoPages } from "./demo.js"
+import { limitsOf, pair } from "./limits.js"
 import * as PublicHttp from "./publicHttp.js"
+import { routes } from "./routes.js"
 import { keepStreams } from "./standardStreams.js"
 import { traceable, unless, watch } from "./strays.js"
-
-const pair = (
-  flag: string,
-  value: string,
-  example: string
-): Effect.Effect<readonly [string, string], UsageError> => {
-  // The value follows the last "=": tokens may be padded base64.
-  const at = value.lastIndexOf("=")
-  return at < 1 || at === value.length - 1
-    ? Effect.fail(new UsageError({ message: `--${flag} takes ${example}` }))
-    : Effect.succeed([value.slice(0, at), value.slice(at + 1)])
-}
+import { telemetry } from "./telemetry.js"
+import { webhookOf } from "./webhook.js"
 
 /** The flags that give a duration, by the option that it is for. */
 const durations = (flags: ServeFlags) => ({
@@ -69,16 +64,6 @@ const durations = (flags: ServeFlags) => ({
   cancelGrace: { flag: "--cancel-grace-ms", value: flags.cancelGraceMs, unit: "millis" },
   shutdownGrace: { flag: "--shutdown-grace-ms", value: flags.shutdownGraceMs, unit: "millis" }
 })
-
-/** `--limit helloTimeoutMs=800` as well as `--limit "helloTimeout=800 millis"`: the option, and the unit in its name. */
-const durationIn = (name: string): readonly [option: string, unit: "seconds" | "millis" | undefined] => {
-  if (Object.hasOwn(RuntimeOptions.RuntimeOptionsSchema.fields, name)) return [name, undefined]
-  const match = /^(\w+?)(Sec|Ms)$/.exec(name === "idempotencySec" ? "idempotencyWindowSec" : name)
-  return match === null ? [name, undefined] : [match[1] as string, match[2] === "Sec" ? "seconds" : "millis"]
-}
-
-const parsed = (value: string): unknown =>
-  value === "true" || (value === "false" ? false : Number.isNaN(Number(value)) ? value : Number(value))
 
 /** The directory itself, links resolved. */
 const directory = (workspace: string): Effect.Effect<string, UsageError> =>
@@ -117,17 +102,7 @@ const limited = <A extends { readonly name: string }>(
 /** The flags that are options of the runtime. */
 const runtimeOptions = (flags: ServeFlags): Effect.Effect<RuntimeOptions.Input, UsageError> =>
   Effect.gen(function* () {
-    const input: Record<string, unknown> = {}
-    for (const limit of flags.limit) {
-      const [given, value] = yield* pair("limit", limit, "NAME=VALUE, e.g. --limit maxJobsPerSession=500")
-      const [name, unit] = durationIn(given)
-      if (!Object.hasOwn(RuntimeOptions.RuntimeOptionsSchema.fields, name)) {
-        const names = Object.keys(RuntimeOptions.RuntimeOptionsSchema.fields)
-        const meant = didYouMean(name, names) || `; there are ${names.join(", ")}`
-        return yield* new UsageError({ message: `--limit: there is no option ${given}${meant}` })
-      }
-      input[name] = unit === undefined ? parsed(value) : `${value} ${unit}`
-    }
+    const input = yield* limitsOf(flags.limit)
     for (const [name, { value, unit }] of Object.entries(durations(flags)))
       if (Option.isSome(value)) input[name] = `${value.value} ${unit}`
     input["workspace"] = yield* directory(
@@ -229,7 +204,7 @@ const firstCommand = (flags: ServeFlags) =>
     ? { command: "submit survey", rest: ` --input '{"root":"."}' --lease 'fs.read=./**'` }
     : { command: "agents", rest: "" }
 
-const announce = (flags: ServeFlags, token: string | undefined) =>
+const announce = (flags: ServeFlags, token: string | undefined, login: Login | undefined) =>
   Effect.gen(function* () {
     const { address } = yield* TransportServer
     yield* Effect.logInfo(`listening on ${address}`)
@@ -237,19 +212,23 @@ const announce = (flags: ServeFlags, token: string | undefined) =>
       if (token !== undefined) yield* Console.error(`token ${token}`)
       return
     }
+    const page = consoleAddress(address, login)
     if (flags.json)
-      return yield* Console.log(json({ listening: address, ...(token === undefined ? {} : { token }) }))
+      return yield* Console.log(
+        json({ listening: address, ...(token === undefined ? {} : { token }), console: page })
+      )
     yield* Console.log(`listening ${address}`)
     if (token !== undefined) {
       const { command, rest } = firstCommand(flags)
       yield* Console.log(`token ${token}\ntry: arcp ${command} --url ${address} --token ${token}${rest}`)
       if (hasDemo(flags)) {
-        const page = new URL("/demo", address.replace(/^ws/, "http"))
-        // Behind the #, which no server sees.
-        page.hash = new URLSearchParams({ token, root: resolve(".") }).toString()
-        yield* Console.log(`or open ${page.href}`)
+        const demo = new URL("/demo", address.replace(/^ws/, "http"))
+        // After the #, which no server sees.
+        demo.hash = new URLSearchParams({ token, root: resolve(".") }).toString()
+        yield* Console.log(`or open ${demo.href}`)
       }
     }
+    yield* Console.log(`console ${page}${login === undefined ? "" : " (this link logs in once)"}`)
   })
 
 const defaultDb = ".arcp/arcp.db"
@@ -279,11 +258,17 @@ const servicesOf = (modules: ReadonlyArray<AgentsModule>) =>
     )
   })
 
+/** What the flags say of who may do what, and who is told. */
+interface Deciding {
+  readonly policy: Layer.Layer<PolicyTag>
+  readonly hooks: Layer.Layer<Hooks> | undefined
+}
+
 /** A runtime on a file; with `provisioned`, credentials of the environment's LiteLLM gateway beside it. */
 const onFile = (
   flags: ServeFlags,
   limits: RuntimeOptions.Input,
-  policy: Layer.Layer<PolicyTag>,
+  { hooks, policy }: Deciding,
   provisioned: boolean
 ) =>
   Effect.gen(function* () {
@@ -301,8 +286,23 @@ const onFile = (
     )
     return RuntimeSqlite.layer(
       { filename, synchronous: flags.synchronous },
-      { options: limits, policy, credentials: provisioned ? credentials : undefined }
+      { options: limits, policy, hooks, credentials: provisioned ? credentials : undefined }
     )
+  })
+
+/** The runtime that the flags ask for, with those who decide for it and those who are told. */
+const runtimeOf = (flags: ServeFlags, limits: RuntimeOptions.Input) =>
+  Effect.gen(function* () {
+    const provisioned = yield* LiteLlm.configured
+    if (provisioned && flags.memory)
+      yield* Effect.logWarning("--memory: no credentials are provisioned, they need a durable store")
+    const policy = Policy.layer({ cancel: flags.cancel, operators: flags.operator })
+    const hooks = yield* webhookOf(flags)
+    if (hooks !== undefined && flags.memory)
+      yield* Effect.logWarning("--memory: what a webhook is owed is forgotten when the runtime ends")
+    return flags.memory
+      ? Runtime.layerMemory({ options: limits, policy, hooks })
+      : yield* onFile(flags, limits, { policy, hooks }, provisioned)
   })
 
 /** The runtime cannot be reached where it should be; what to do is in the message. */
@@ -334,6 +334,7 @@ export const run = (flags: ServeFlags) =>
     yield* keepStreams
     const limits = yield* runtimeOptions(flags)
     const auth = yield* authentication(flags)
+    const login = yield* loginFor(auth.token)
     const modules = yield* loadModules(flags.agents.length === 0 ? ["demo"] : flags.agents)
     const agents = yield* limited(
       flags,
@@ -342,13 +343,7 @@ export const run = (flags: ServeFlags) =>
     yield* Effect.logInfo(
       `arcp ${version} starts with ${agents.length} agents, on ${flags.memory ? "memory" : Option.getOrElse(flags.db, () => defaultDb)}`
     )
-    const provisioned = yield* LiteLlm.configured
-    if (provisioned && flags.memory)
-      yield* Effect.logWarning("--memory: no credentials are provisioned, they need a durable store")
-    const policy = Policy.layer({ cancel: flags.cancel, operators: flags.operator })
-    const runtime = flags.memory
-      ? Runtime.layerMemory({ options: limits, policy })
-      : yield* onFile(flags, limits, policy, provisioned)
+    const runtime = yield* runtimeOf(flags, limits)
     const transport =
       flags.transport === "stdio"
         ? TransportStdio.layer(reserved)
@@ -360,7 +355,8 @@ export const run = (flags: ServeFlags) =>
             ...(flags.allowHost.length === 0 ? {} : { allowedHosts: flags.allowHost }),
             trustedProxies: flags.trustProxy,
             ...(flags.allowOrigin.length === 0 ? {} : { allowedOrigins: flags.allowOrigin }),
-            ...(hasDemo(flags) ? { pages: demoPages(flags.path) } : {})
+            ...(hasDemo(flags) ? { pages: demoPages(flags.path) } : {}),
+            routes: routes(flags, login)
           })
     // A port is served until a signal comes, stdin and stdout until the parent closes them; either ends with the log.
     const serving =
@@ -370,7 +366,7 @@ export const run = (flags: ServeFlags) =>
             Layer.build(Runtime.serve()),
             Effect.flatMap(EventLog, (log) => log.stopped)
           )
-    yield* announce(flags, auth.token).pipe(
+    yield* announce(flags, auth.token, login).pipe(
       Effect.zipRight(unless(crashed, serving)),
       Effect.scoped,
       Effect.provide(
@@ -386,4 +382,4 @@ export const run = (flags: ServeFlags) =>
       Effect.catchTag("TransportError", ({ message }) => new CannotServe({ message })),
       Effect.ensuring(Effect.logInfo("arcp has stopped"))
     )
-  }).pipe(Effect.scoped)
+  }).pipe(Effect.scoped, Effect.provide(telemetry(flags)))

@@ -11,6 +11,7 @@ import type { Lease } from "../../../protocol/Lease.js"
 import type { ArcpClientService, JobHandle, SubmitOptions } from "../../../services/client/ArcpClient.js"
 import { fileProblem } from "../../../services/runtime/fileProblem.js"
 import { TransportError } from "../../../services/transport/Transport.js"
+import { whileAsked } from "../asking.js"
 import type { StartFlags } from "../commands.js"
 import * as Detached from "../detached.js"
 import { exitCode, leaving } from "../exit.js"
@@ -106,6 +107,13 @@ const schedule = ({ delay, startAt }: Pick<StartFlags, "delay" | "startAt">) =>
       : later({ at: new Date(at) })
   })
 
+/** Leaves a job that asks as it is: somebody may answer later, and elsewhere. */
+const leftOpen = (target: Target, client: ArcpClientService, job: JobHandle) =>
+  Effect.zipRight(
+    remember(target, client, job),
+    Console.error(`\nleft as it is: arcp answer ${job.jobId} answers it, arcp watch ${job.jobId} watches on`)
+  )
+
 /** What the flags say of a submit. `above`: a lease to which they add, when they ask for anything. */
 export const optionsOf = (flags: StartFlags, above: Lease = {}) =>
   Effect.gen(function* () {
@@ -153,8 +161,12 @@ export const startAndShow = (
       }
     )
     if (!flags.json) yield* Console.error(inLine(`${job.agent} ${job.jobId}${waits}`))
-    yield* show(client, job, { ...flags, since }).pipe(
-      whileThere(client, flags),
-      Effect.onInterrupt(() => cancelled(flags, target, client, job))
+    yield* whileAsked(client, job, flags, ({ isAsking, ...asking }) =>
+      show(client, job, { ...flags, ...asking, since }).pipe(
+        whileThere(client, flags),
+        Effect.onInterrupt(() =>
+          isAsking() ? leftOpen(target, client, job) : cancelled(flags, target, client, job)
+        )
+      )
     )
   })

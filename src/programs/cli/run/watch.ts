@@ -1,6 +1,7 @@
 /** What `arcp watch` does. */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
+import { whileAsked } from "../asking.js"
 import { connect } from "../client.js"
 import type { WatchFlags } from "../commands.js"
 import { attended, whileThere } from "../lost.js"
@@ -13,9 +14,12 @@ export const run = (flags: WatchFlags, jobId: string) =>
     const job = yield* client.subscribe(jobId, { history: !flags.noHistory }).pipe(attended(client, flags))
     if (!flags.json)
       yield* Console.error(inLine(`${job.agent} ${job.jobId} ${job.subscribed.current_status}`))
-    yield* show(client, job, {
-      ...flags,
-      // With history the costs so far are among the events.
-      left: flags.noHistory ? job.subscribed.budget : undefined
-    }).pipe(whileThere(client, flags))
+    yield* whileAsked(client, job, flags, ({ isAsking: _, ...asking }) =>
+      show(client, job, {
+        ...flags,
+        ...asking,
+        // With history the costs so far are among the events.
+        left: flags.noHistory ? job.subscribed.budget : undefined
+      }).pipe(whileThere(client, flags))
+    )
   }).pipe(Effect.scoped)

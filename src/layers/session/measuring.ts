@@ -1,0 +1,52 @@
+/** What sessions tell of themselves to whoever keeps metrics. */
+import * as Effect from "effect/Effect"
+import { families, type Source } from "../../services/runtime/Metrics.js"
+import type { Options } from "../../services/runtime/RuntimeOptions.js"
+import { tooManyFailed } from "./FailedLogins.js"
+import type { HelloRefusal } from "./Handshake.js"
+import type { SessionTable } from "./SessionTable.js"
+
+/** Returns why a hello was refused: its code, or of the runtime's own faults and limits which. */
+const reasonOf = (refusal: HelloRefusal): string => {
+  if (refusal === tooManyFailed) return "failed_logins"
+  const { code, details } = refusal.error
+  const more = details?.["limit"] ?? details?.["reason"]
+  return code === "INTERNAL_ERROR" && typeof more === "string" && reasons.has(more)
+    ? more
+    : code.toLowerCase()
+}
+
+/** Those that the runtime itself gives; `Auth` may give any. */
+const reasons = new Set(["authentication", "pending_hellos", "sessions_per_principal", "shutdown", "storage"])
+
+/** Counts a hello that was refused. */
+export const refused = (refusal: HelloRefusal): void => families.loginsRefused.update(1, reasonOf(refusal))
+
+/** Counts what becomes of a hello that was accepted. */
+export const counted = <A>(
+  held: Effect.Effect<A, HelloRefusal>,
+  isResume: boolean
+): Effect.Effect<A, HelloRefusal> => {
+  const resumed = (outcome: string) => families.resumes.update(1, outcome)
+  return Effect.tapBoth(held, {
+    onSuccess: () => Effect.sync(() => (isResume ? resumed("resumed") : families.sessionsOpened.update(1))),
+    onFailure: ({ error }) =>
+      Effect.sync(() => {
+        if (!isResume) return
+        if (error._tag === "ResumeWindowExpired") return resumed("expired")
+        resumed(error._tag === "InternalError" ? "failed" : "refused")
+      })
+  })
+}
+
+/** Returns what tells the gauges of the sessions in a table. */
+export const gauges = (table: SessionTable, { version }: Pick<Options, "version">): Source =>
+  Effect.sync(() => {
+    const { Attached, Detached, Opening } = table.counts()
+    return [
+      [families.build, 1, version],
+      [families.sessions, Attached, "attached"],
+      [families.sessions, Detached, "detached"],
+      [families.sessions, Opening, "opening"]
+    ]
+  })

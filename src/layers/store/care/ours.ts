@@ -1,0 +1,53 @@
+/** Which files are looked after: those of a runtime. */
+import * as fs from "node:fs"
+import * as Effect from "effect/Effect"
+import type { Scope } from "effect/Scope"
+import { StoreError, type StoreService } from "../../../services/store/Store.js"
+import * as StoreSql from "../StoreSql.js"
+import { toStoreError } from "../sqlError.js"
+import { besideNow, inspect } from "../sqliteFile.js"
+import { open } from "../sqliteOpen.js"
+
+/** Refuses everything but a file of a runtime, also one that holds nothing yet. Leaves nothing beside it. */
+export const ours = (path: string, name: string): Effect.Effect<void, StoreError> =>
+  Effect.flatMap(besideNow(path), (clean) =>
+    inspect(path, name).pipe(
+      Effect.filterOrFail(
+        (version) => version > 0,
+        () =>
+          new StoreError({
+            message: fs.existsSync(path)
+              ? `${name} holds no runtime's data; name the file of a runtime`
+              : `${name} does not exist; name the file of a runtime`
+          })
+      ),
+      Effect.zipRight(clean)
+    )
+  )
+
+/**
+ * Runs work on a file that no runtime has, and that none gets meanwhile. With `compact` the file is written anew when the
+ * work is done: nothing that was deleted is left in it, nor in its log.
+ */
+export const owning = <A, E>(
+  { compact, filename }: { readonly filename: string; readonly compact: boolean },
+  work: (store: StoreService) => Effect.Effect<A, E, Scope>
+): Effect.Effect<A, E | StoreError> =>
+  Effect.zipRight(
+    ours(filename, filename),
+    open({ filename }, ({ sql }) =>
+      StoreSql.makeKeeping(sql, filename).pipe(
+        // What work fails with is no failure of opening.
+        Effect.flatMap((store) => Effect.either(work(store))),
+        Effect.scoped,
+        Effect.tap(({ _tag }) =>
+          compact && _tag === "Right"
+            ? Effect.mapError(
+                Effect.zipRight(sql.unsafe("VACUUM"), sql.unsafe("PRAGMA wal_checkpoint(TRUNCATE)")),
+                toStoreError(filename)
+              )
+            : Effect.void
+        )
+      )
+    ).pipe(Effect.flatten, Effect.scoped)
+  )

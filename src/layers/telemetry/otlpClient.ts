@@ -1,0 +1,122 @@
+/**
+ * How exports reach a collector: within a time, so many at once, tried again a little. One that is slow, absent or hostile
+ * costs what is underway, and one line of the log; what cannot be sent is dropped.
+ */
+import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
+import * as HttpClient from "@effect/platform/HttpClient"
+import { RequestError } from "@effect/platform/HttpClientError"
+import type * as HttpClientRequest from "@effect/platform/HttpClientRequest"
+import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
+import * as Context from "effect/Context"
+import * as Data from "effect/Data"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { Signal, Target } from "./OtlpConfig.js"
+
+/** Requests of one signal that are underway at once; what is to be sent beyond that is dropped. */
+const maxUnderway = 8
+
+/** Bytes of an answer that are read. */
+const maxAnswer = 64 * 1024
+
+/** What may have passed when it is tried again (OTLP, "Failures"). */
+const passing: ReadonlySet<number> = new Set([429, 502, 503, 504])
+
+const retries = Schedule.intersect(Schedule.jittered(Schedule.exponential("200 millis")), Schedule.recurs(2))
+
+class NotSent extends Data.TaggedError("NotSent")<{
+  readonly message: string
+  readonly mayPass: boolean
+}> {}
+
+const reasonOf = (cause: unknown): string => {
+  const named = cause instanceof Error && cause.cause instanceof Error ? cause.cause : cause
+  return named instanceof Error ? ("code" in named && String(named.code)) || named.message : String(named)
+}
+
+/** Reads an answer, as far as it is short, so that its connection can be used again. */
+const drained = (response: HttpClientResponse.HttpClientResponse): Effect.Effect<void> =>
+  Effect.ignore(
+    Stream.runFoldWhile(
+      response.stream,
+      0,
+      (bytes) => bytes < maxAnswer,
+      (bytes, chunk) => bytes + chunk.length
+    )
+  )
+
+/** Where a target is, without what may be secret in its URL. */
+const placeOf = ({ url }: Target): string => {
+  const { host, pathname, protocol } = new URL(url)
+  return `${protocol}//${host}${pathname}`
+}
+
+/** Sends once. */
+const once = (
+  sending: Effect.Effect<HttpClientResponse.HttpClientResponse, unknown, Scope.Scope>
+): Effect.Effect<HttpClientResponse.HttpClientResponse, NotSent> =>
+  sending.pipe(
+    Effect.mapError((error) => new NotSent({ message: reasonOf(error), mayPass: true })),
+    Effect.flatMap((response) =>
+      response.status >= 200 && response.status < 300
+        ? Effect.as(drained(response), response)
+        : new NotSent({ message: `it answers ${response.status}`, mayPass: passing.has(response.status) })
+    ),
+    // What of the answer was not read ends with its scope.
+    Effect.scoped
+  )
+
+/** Makes the client of one signal. */
+export const make = (
+  signal: Signal,
+  target: Target
+): Effect.Effect<HttpClient.HttpClient, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const base = HttpClient.withScope(
+      Context.get(yield* Layer.build(FetchHttpClient.layer), HttpClient.HttpClient)
+    )
+    let underway = 0
+    let isFailing = false
+    const failed = (request: HttpClientRequest.HttpClientRequest, { message }: NotSent) => {
+      const said = isFailing
+        ? Effect.void
+        : Effect.logWarning(
+            `${signal} could not be sent to ${placeOf(target)}, and are dropped until they can: ${message}`
+          )
+      isFailing = true
+      // As a mistake, which whoever exports does not try again.
+      return Effect.zipRight(said, new RequestError({ request, reason: "Encode", description: message }))
+    }
+    const sent = Effect.suspend(() => {
+      const said = isFailing ? Effect.logInfo(`${signal} are sent to ${placeOf(target)} again`) : Effect.void
+      isFailing = false
+      return said
+    })
+    return HttpClient.make((request) =>
+      Effect.suspend(() => {
+        if (underway >= maxUnderway)
+          return failed(request, new NotSent({ message: "too much is underway", mayPass: false }))
+        underway++
+        const sending = base.execute(request)
+        return once(Effect.provideService(sending, FetchHttpClient.RequestInit, { redirect: "manual" })).pipe(
+          Effect.retry({ schedule: retries, while: ({ mayPass }) => mayPass }),
+          Effect.timeoutFail({
+            duration: Duration.millis(target.timeoutMs),
+            onTimeout: () =>
+              new NotSent({ message: `it has not answered within ${target.timeoutMs} ms`, mayPass: false })
+          }),
+          Effect.tap(() => sent),
+          Effect.catchTag("NotSent", (error) => failed(request, error)),
+          Effect.ensuring(
+            Effect.sync(() => {
+              underway--
+            })
+          )
+        )
+      })
+    )
+  })

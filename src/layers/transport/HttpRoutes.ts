@@ -1,0 +1,179 @@
+/** The HTTP routes of a listener: who may ask, which mount answers, and how its answers reach pages of other origins. */
+import type { IncomingMessage, ServerResponse } from "node:http"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Runtime from "effect/Runtime"
+import type * as Scope from "effect/Scope"
+import { needs } from "../../services/runtime/needs.js"
+import { HttpRoutes, type RouteApp, Visitor, type VisitorShape } from "../../services/transport/HttpRoutes.js"
+import { TransportError } from "../../services/transport/Transport.js"
+import { addressGroup, clientAddress, type TrustedProxies } from "./clientAddress.js"
+import { trimmed } from "./requestPath.js"
+import { isTrusted, type UpgradePolicy } from "./UpgradePolicy.js"
+import { evidenceOf } from "./upgradeEvidence.js"
+
+export { HttpRoutes, type RouteApp, Visitor, type VisitorShape } from "../../services/transport/HttpRoutes.js"
+
+/** Answers one request. */
+export type Answer = (request: IncomingMessage, response: ServerResponse) => void
+
+const adapter = needs("HTTP routes", "@effect/platform-node", () =>
+  Promise.all([
+    import("@effect/platform-node/NodeHttpServer"),
+    import("@effect/platform-node/NodeHttpServerRequest"),
+    import("@effect/platform/HttpServerRequest")
+  ])
+)
+
+/**
+ * Tells whether a request may come from a page that has nothing to do with this server: browsers send no `Origin` with
+ * what a page only embeds, and say so otherwise.
+ */
+const isEmbedded = ({ headers }: IncomingMessage): boolean => {
+  const site = headers["sec-fetch-site"]
+  return headers.origin === undefined && (site === "cross-site" || site === "same-site")
+}
+
+/** Returns who sent a request. */
+export const visitorOf = (
+  request: IncomingMessage,
+  policy: UpgradePolicy,
+  proxies: TrustedProxies
+): VisitorShape => {
+  const client = clientAddress(request, proxies)
+  return {
+    remote: `${client}:${request.socket.remotePort ?? 0}`,
+    client: addressGroup(client),
+    evidence: evidenceOf(request, isTrusted(request, policy) && !isEmbedded(request))
+  }
+}
+
+/** What of an answer pages of other origins may read beside its body. */
+const exposed = "Accept-Ranges, Content-Range, Location, Preference-Applied, Retry-After, WWW-Authenticate"
+
+/** How long a browser may remember what a preflight was answered, in seconds. */
+const preflightAge = 600
+
+/**
+ * Lets the page that asks, whose origin is allowed, read the answer. Without credentials: a token has to say who asks.
+ * Returns true when that is all there is to answer, to a preflight.
+ */
+const allowOrigin = ({ headers, method }: IncomingMessage, response: ServerResponse): boolean => {
+  if (headers.origin === undefined) return false
+  response.setHeader("access-control-allow-origin", headers.origin)
+  response.setHeader("access-control-expose-headers", exposed)
+  response.setHeader("vary", "Origin")
+  const asked = headers["access-control-request-method"]
+  if (method !== "OPTIONS" || asked === undefined) return false
+  response.writeHead(204, {
+    "access-control-allow-methods": asked,
+    "access-control-allow-headers": headers["access-control-request-headers"] ?? "",
+    "access-control-max-age": `${preflightAge}`
+  })
+  response.end()
+  return true
+}
+
+/** A handler of Node for an app, which ends with the scope: what is being answered then is interrupted. */
+const handlerOf = (
+  app: RouteApp,
+  visitorOf: (request: IncomingMessage) => VisitorShape
+): Effect.Effect<Answer, unknown, Scope.Scope> =>
+  Effect.gen(function* () {
+    const [{ makeHandler }, { toIncomingMessage }, { HttpServerRequest }] = yield* adapter
+    const running = new Set<Fiber.RuntimeFiber<unknown, unknown>>()
+    yield* Effect.addFinalizer(() => Effect.suspend(() => Fiber.interruptAll(running)))
+    return yield* makeHandler(
+      Effect.withFiberRuntime<Effect.Effect.Success<RouteApp>, unknown, Effect.Effect.Context<RouteApp>>(
+        (fiber) => {
+          running.add(fiber)
+          fiber.addObserver(() => running.delete(fiber))
+          return app
+        }
+      ).pipe(
+        Effect.provideServiceEffect(
+          Visitor,
+          Effect.map(HttpServerRequest, (request) => visitorOf(toIncomingMessage(request)))
+        )
+      )
+    )
+  })
+
+/** What is mounted where, and what answers it once it was asked for. */
+export class Mounts {
+  private readonly byPath = new Map<string, Answer>()
+
+  constructor(private readonly visitorOf: (request: IncomingMessage) => VisitorShape) {}
+
+  readonly service: HttpRoutes["Type"] = {
+    mount: (path, load) => {
+      const at = trimmed(path)
+      return Effect.gen(this, function* () {
+        const scope = yield* Effect.scope
+        const fork = Runtime.runFork(
+          yield* Effect.runtime<Effect.Effect.Context<typeof load> | Scope.Scope>()
+        )
+        const handler = yield* Effect.cached(
+          Effect.flatMap(load, (app) => handlerOf(app, this.visitorOf)).pipe(
+            Effect.tapErrorCause((cause) => Effect.logError(`the routes at ${at} cannot be served`, cause))
+          )
+        )
+        const answer: Answer = (request, response) => {
+          fork(
+            Effect.match(handler, {
+              onFailure: () => refused(response, 500, "this part of the server does not work"),
+              onSuccess: (handle) => handle(request, response)
+            }),
+            { scope }
+          )
+        }
+        yield* Effect.acquireRelease(
+          this.byPath.has(at)
+            ? new TransportError({ message: `something is mounted at ${at} of this server already` })
+            : Effect.sync(() => this.byPath.set(at, answer)),
+          () => Effect.sync(() => this.byPath.delete(at))
+        )
+      })
+    }
+  }
+
+  /** Returns what answers a path: its own mount, or else that of the nearest path above it. */
+  at(path: string): Answer | undefined {
+    for (let end = path.length; end > 0; end = path.lastIndexOf("/", end - 1)) {
+      const answer = this.byPath.get(path.slice(0, end))
+      if (answer !== undefined) return answer
+    }
+    return this.byPath.get("/")
+  }
+}
+
+const refused = (response: ServerResponse, status: number, message: string): void => {
+  response.writeHead(status, { "content-type": "text/plain; charset=utf-8", connection: "close" })
+  response.end(`${message}\n`)
+}
+
+/** Answers a request to a mount, unless `refusal` says that it is refused. */
+export const answer = (
+  mounted: Answer,
+  request: IncomingMessage,
+  response: ServerResponse,
+  refusal: { readonly status: number; readonly message: string } | undefined
+): void => {
+  if (refusal !== undefined) return refused(response, refusal.status, refusal.message)
+  if (!allowOrigin(request, response)) mounted(request, response)
+}
+
+/**
+ * Mounts an app at a path of the server in context. `load` runs with the first request, and may import what the app is
+ * made of.
+ *
+ * @example
+ * const hello = HttpRoutes.layer("/hello", Effect.succeed(HttpServerResponse.text("hello")))
+ * TransportWebSocket.layer({ port: 7777, routes: hello })
+ */
+export const layer = <R = never>(
+  path: `/${string}`,
+  load: Effect.Effect<RouteApp, unknown, R>
+): Layer.Layer<never, TransportError, Exclude<HttpRoutes | R, Scope.Scope>> =>
+  Layer.scopedDiscard(Effect.flatMap(HttpRoutes, (routes) => routes.mount(path, load)))

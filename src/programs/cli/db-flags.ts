@@ -1,0 +1,15 @@
+/** What commands take that work on the file of a runtime. */
+import * as Flags from "./Flags.js"
+
+/** Which file; `when` says in what state its runtime may be. */
+export const dbFlag = (when: string) =>
+  Flags.text("db").pipe(
+    Flags.withDescription(`SQLite file of a runtime, ${when}`),
+    Flags.shownAs("FILE"),
+    Flags.withDefault(".arcp/arcp.db")
+  )
+
+export const jsonFlag = Flags.boolean("json").pipe(
+  Flags.withDescription("one JSON value per line on stdout"),
+  Flags.inGroup("Output")
+)

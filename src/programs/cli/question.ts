@@ -1,0 +1,112 @@
+/** What a job asks, as a person reads it and answers it in a line. */
+import * as JsonSchemaCheck from "../../protocol/JsonSchemaCheck.js"
+import type { JsonSchema } from "../../services/agents/JsonSchema.js"
+import type { InputRequest } from "../../services/client/ArcpClient.js"
+import { inLine, safe } from "./text.js"
+
+/** What was written, or what is wrong with it. */
+export type ReadAnswer = { readonly value: unknown } | { readonly problem: string }
+
+const textOf = (value: unknown): string => (typeof value === "string" ? value : JSON.stringify(value))
+
+const schemaOf = ({ schema }: InputRequest): JsonSchema | undefined =>
+  typeof schema === "object" && schema !== null ? (schema as JsonSchema) : undefined
+
+/** The type that a schema names, when it is one. */
+const typeOf = (request: InputRequest): string | undefined => {
+  const type: unknown = (schemaOf(request) as { readonly type?: unknown } | undefined)?.type
+  return typeof type === "string" ? type : undefined
+}
+
+/** Says how an answer is written. */
+const hint = (request: InputRequest): string => {
+  if (request.choices !== undefined) return `1 to ${request.choices.length}`
+  const type = typeOf(request)
+  return type === "boolean"
+    ? "yes or no"
+    : type === "string"
+      ? "a text"
+      : type === "integer" || type === "number"
+        ? "a number"
+        : schemaOf(request) === undefined
+          ? "JSON, or a text"
+          : "JSON"
+}
+
+const maxAbout = 4_000
+const maxSchema = 1_000
+
+const cut = (text: string, size: number) => (text.length > size ? `${text.slice(0, size)}…` : text)
+
+/** The lines of a question. */
+export const lines = (request: InputRequest): ReadonlyArray<string> => {
+  const { about, choices, expires_at, prompt } = request
+  const schema = schemaOf(request)
+  const needsSchema = choices === undefined && schema !== undefined && hint(request) === "JSON"
+  return [
+    `? ${safe(prompt)}`,
+    ...(about === undefined
+      ? []
+      : cut(safe(JSON.stringify(about.value, null, 2) ?? ""), maxAbout)
+          .split("\n")
+          .map((line) => `    ${line}`)),
+    ...(choices ?? []).map((choice, i) => `  ${i + 1}  ${inLine(textOf(choice))}`),
+    ...(needsSchema ? [`  as ${inLine(cut(JSON.stringify(schema), maxSchema))}`] : []),
+    ...(expires_at === undefined ? [] : [`  until ${inLine(expires_at)}`])
+  ]
+}
+
+/** What stands before the answer. */
+export const mark = (request: InputRequest): string => `  ${hint(request)} > `
+
+const parsed = (text: string): ReadAnswer => {
+  try {
+    return { value: JSON.parse(text) as unknown }
+  } catch {
+    return { problem: "that is no JSON; a text is in quotes" }
+  }
+}
+
+const yes = new Set(["y", "yes", "true"])
+const no = new Set(["n", "no", "false"])
+
+const chosen = (choices: ReadonlyArray<unknown>, text: string): ReadAnswer => {
+  const same = choices.find((choice) => textOf(choice) === text || JSON.stringify(choice) === text)
+  if (same !== undefined) return { value: same }
+  const number = /^\d{1,6}$/.test(text) ? Number(text) : 0
+  return number >= 1 && number <= choices.length
+    ? { value: choices[number - 1] }
+    : { problem: `a number from 1 to ${choices.length}, or one of the choices` }
+}
+
+const ofType = (request: InputRequest, text: string): ReadAnswer => {
+  switch (typeOf(request)) {
+    case "boolean": {
+      const word = text.toLowerCase()
+      return yes.has(word) ? { value: true } : no.has(word) ? { value: false } : { problem: "yes or no" }
+    }
+    case "string": {
+      const json = text.startsWith('"') ? parsed(text) : undefined
+      return json !== undefined && "value" in json ? json : { value: text }
+    }
+    case undefined: {
+      const json = parsed(text)
+      return schemaOf(request) === undefined && "problem" in json ? { value: text } : json
+    }
+    default:
+      return parsed(text)
+  }
+}
+
+/** Reads a line as an answer. */
+export const read = (request: InputRequest, line: string): ReadAnswer => {
+  const text = line.trim()
+  if (text === "" && typeOf(request) !== "string") return { problem: hint(request) }
+  if (request.choices !== undefined) return chosen(request.choices, text)
+  const written = ofType(request, text)
+  if ("problem" in written) return written
+  const schema = schemaOf(request)
+  const problem =
+    schema === undefined ? undefined : JsonSchemaCheck.problem(schema as never, written.value, "the answer")
+  return problem === undefined ? written : { problem }
+}

@@ -1,0 +1,99 @@
+/** What `arcp db stats` does. */
+import * as Clock from "effect/Clock"
+import * as Console from "effect/Console"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Due from "../../../layers/runtime/atRest/due.js"
+import * as Stats from "../../../layers/store/care/stats.js"
+import * as StoreSqlite from "../../../layers/store/StoreSqlite.js"
+import type { RuntimeOptions } from "../../../services/runtime/RuntimeOptions.js"
+import { Store } from "../../../services/store/Store.js"
+import { aligned, stdoutColumns } from "../columns.js"
+import type { StatsFlags } from "../db.js"
+import { bytes, count } from "../quantity.js"
+import { inLine, json } from "../text.js"
+import { age } from "../time.js"
+import { dueLines } from "./dueText.js"
+import { optionsFrom } from "./limits.js"
+
+/** The options that decide what is kept, in the words of `--limit`. */
+const retention = ({
+  jobRetention,
+  maxRetainedJobs,
+  maxRetainedJobsInAll,
+  resumeWindow,
+  ...options
+}: RuntimeOptions["Type"]) => ({
+  jobRetention: Duration.format(jobRetention),
+  maxRetainedJobs,
+  maxRetainedJobsInAll,
+  maxRetainedEvents: options.maxRetainedEvents,
+  maxRetainedBytes: options.maxRetainedBytes,
+  resumeWindow: Duration.format(resumeWindow)
+})
+
+const shares = (heading: string, found: ReadonlyArray<Stats.Share>, now: number) =>
+  aligned(
+    [
+      [heading, "JOBS", "NOT ENDED", "EVENTS", "BYTES", "OLDEST"],
+      ...found.map((share) => [
+        share.name,
+        String(share.jobs),
+        String(share.unfinished),
+        String(share.events),
+        bytes(share.bytes),
+        age(now - share.oldest)
+      ])
+    ],
+    stdoutColumns()
+  )
+
+const lines = (name: string, stats: Stats.Stats, now: number): ReadonlyArray<string> => [
+  inLine(
+    `${name}  ${bytes(stats.bytes.file)} (${bytes(stats.bytes.free)} free), log ${bytes(stats.bytes.log)}, schema ${stats.schema}`
+  ),
+  `${count(stats.sessions, "session")}; jobs: ${
+    Object.entries(stats.statuses)
+      .map(([status, n]) => `${n} ${status}`)
+      .join(", ") || "none"
+  }`,
+  ...(stats.toFree === 0 ? [] : [`${stats.toFree} logs or views with something that is yet to be freed`]),
+  "",
+  ...aligned([
+    ["TABLE", "ROWS", "BYTES"],
+    ...stats.tables.map((table) => [
+      table.name,
+      String(table.rows),
+      table.bytes === undefined ? "" : bytes(table.bytes)
+    ])
+  ]),
+  "",
+  ...shares("PRINCIPAL", stats.principals, now),
+  "",
+  ...shares("AGENT", stats.agents, now),
+  ""
+]
+
+export const run = (flags: StatsFlags) =>
+  Effect.gen(function* () {
+    const options = yield* optionsFrom(flags.limit)
+    const now = yield* Clock.currentTimeMillis
+    const due = yield* Effect.flatMap(Store, (store) => Due.due(store, options, now)).pipe(
+      Effect.provide(StoreSqlite.layerReadOnly({ filename: flags.db }))
+    )
+    const stats = yield* Stats.stats(flags.db, flags.db)
+    const kept = retention(options)
+    if (flags.json) {
+      const { jobs, kept: keeps, nextAt, sessions } = due
+      const next = nextAt === undefined ? undefined : new Date(nextAt).toISOString()
+      const isDue = { jobs: jobs.length, sessions: sessions.length, kept: keeps, next_at: next }
+      return yield* Console.log(json({ db: flags.db, ...stats, retention: kept, due: isDue }))
+    }
+    for (const line of lines(flags.db, stats, now)) yield* Console.log(line)
+    yield* Console.log(
+      Object.entries(kept)
+        .map(([name, value]) => `${name}=${value}`)
+        .join("  ")
+    )
+    for (const line of dueLines(due, now, "due")) yield* Console.log(line)
+  })

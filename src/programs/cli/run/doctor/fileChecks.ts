@@ -1,0 +1,209 @@
+/** Checks of the file of a runtime, of its folder, and of what is beside it. Nothing is changed, and no lock is taken. */
+import * as fs from "node:fs"
+import * as nodePath from "node:path"
+import * as Effect from "effect/Effect"
+import * as CredentialStoreSql from "../../../../layers/credentials/CredentialStoreSql.js"
+import { reading, sizeOf, value } from "../../../../layers/store/care/snapshot.js"
+import { lockHolder } from "../../../../layers/store/lockHolder.js"
+import { schemaVersion } from "../../../../layers/store/schema.js"
+import { besideNow, inspect } from "../../../../layers/store/sqliteFile.js"
+import { fileProblem } from "../../../../services/runtime/fileProblem.js"
+import { bytes } from "../../quantity.js"
+import { age } from "../../time.js"
+import { type Finding, findings } from "./finding.js"
+
+/** Bytes that must be free for commits to go on, and below which there is a warning. */
+const leastFree = 64 * 1024 * 1024
+const littleFree = 1024 * 1024 * 1024
+
+/** Bytes above which the log of a database is too large: it is cut back to 64 MiB after a burst. */
+const largeLog = 256 * 1024 * 1024
+
+/** Milliseconds by which times of files may be ahead of the clock. */
+const aheadTolerance = 60_000
+
+const modeText = (mode: number) => (mode & 0o7777).toString(8).padStart(4, "0")
+
+const userOf = (): number | undefined => process.geteuid?.()
+
+/** Who owns a file, and who may read it. */
+const accessOf = (check: string, path: string): Finding => {
+  const { fail, ok, warn } = findings(check)
+  const stat = fs.lstatSync(path)
+  const [mode, user] = [modeText(stat.mode), userOf()]
+  if (stat.isSymbolicLink())
+    return warn(
+      `${path} is a link to ${fs.realpathSync(path)}`,
+      "name the file itself, so that nobody can turn it elsewhere"
+    )
+  if (!stat.isFile()) return fail(`${path} is no regular file`, "choose another file")
+  if (stat.nlink > 1)
+    return fail(
+      `${path} has ${stat.nlink} names (hard links)`,
+      "remove the others: a database can be used by one only"
+    )
+  if (user === undefined) return ok(path)
+  if (stat.uid !== user)
+    return warn(
+      `${path} belongs to user ${stat.uid}, and this is user ${user}`,
+      "run as the user whose it is, or chown it"
+    )
+  return (stat.mode & 0o077) !== 0
+    ? warn(
+        `${path} has mode ${mode}: other users may open it`,
+        `chmod 600 ${path}; arcp serve does so at its start`
+      )
+    : ok(`${path}, of this user, mode ${mode}`)
+}
+
+const checkFile = (path: string): Finding =>
+  fs.lstatSync(path, { throwIfNoEntry: false }) === undefined
+    ? findings("file").warn(
+        `${path} does not exist`,
+        "arcp serve makes it; or name the one there is with --db"
+      )
+    : accessOf("file", path)
+
+const checkFolder = (path: string): Finding => {
+  const { fail, ok, warn } = findings("folder")
+  const folder = nodePath.dirname(nodePath.resolve(path))
+  const stat = fs.statSync(folder, { throwIfNoEntry: false })
+  if (stat === undefined) return warn(`${folder} does not exist`, "arcp serve makes it, for its user only")
+  try {
+    fs.accessSync(folder, fs.constants.W_OK | fs.constants.X_OK)
+  } catch (cause) {
+    return fail(
+      `${folder} cannot be written: ${fileProblem(cause)}`,
+      "SQLite makes its log in there: make it writable"
+    )
+  }
+  const mode = modeText(stat.mode)
+  // Where others may write and nothing keeps them from it, they may put another file in this one's place.
+  return userOf() !== undefined && (stat.mode & 0o022) !== 0 && (stat.mode & 0o1000) === 0
+    ? warn(`${folder} has mode ${mode}: other users may replace the file`, `chmod go-w ${folder}`)
+    : ok(`${folder}, mode ${mode}`)
+}
+
+const checkSchema = (path: string): Effect.Effect<Finding> => {
+  const { fail, ok, warn } = findings("schema")
+  return Effect.flatMap(besideNow(path), (clean) =>
+    inspect(path, path).pipe(
+      Effect.map((version) =>
+        version === 0
+          ? ok("no data yet")
+          : version < schemaVersion
+            ? warn(
+                `version ${version}, this arcp has ${schemaVersion}`,
+                "arcp backup first: the next start brings it up to date"
+              )
+            : ok(`version ${version}, sound`)
+      ),
+      Effect.catchAll((error) =>
+        Effect.succeed(
+          fail(error.message, "restore a backup with arcp restore, or use the version that wrote it")
+        )
+      ),
+      Effect.zipLeft(clean)
+    )
+  )
+}
+
+const checkHolder = (path: string): Finding => {
+  const { ok } = findings("lock")
+  const lock = `${path}.lock`
+  if (!fs.existsSync(lock)) return ok("no runtime has had the file yet")
+  const pid = lockHolder(lock)
+  if (pid !== undefined) return ok(`process ${pid} has the file`)
+  return ok(
+    fs.existsSync("/proc/locks")
+      ? "no runtime of this machine has the file"
+      : "who has the file is not known on this system"
+  )
+}
+
+const checkLog = (path: string): Finding => {
+  const { ok, warn } = findings("log")
+  const size = sizeOf(`${path}-wal`)
+  const held = fs.existsSync(`${path}.lock`) && lockHolder(`${path}.lock`) !== undefined
+  if (size > largeLog)
+    return warn(
+      `${path}-wal has ${bytes(size)}`,
+      "a program that reads for long keeps it from being cut back: end it, or restart"
+    )
+  return size > 0 && !held && fs.existsSync("/proc/locks")
+    ? warn(
+        `${path}-wal has ${bytes(size)} that a killed runtime left`,
+        "keep it beside the file: the next start brings it in"
+      )
+    : ok(size === 0 ? "empty" : bytes(size))
+}
+
+const checkDisk = (path: string): Finding => {
+  const { fail, ok, warn } = findings("disk")
+  const existing = (folder: string): string =>
+    fs.existsSync(folder) ? folder : existing(nodePath.dirname(folder))
+  const { bavail, blocks, bsize } = fs.statfsSync(existing(nodePath.dirname(nodePath.resolve(path))))
+  const free = bavail * bsize
+  const said = `${bytes(free)} free of ${bytes(blocks * bsize)}`
+  const needed = Math.max(leastFree, sizeOf(`${path}-wal`))
+  if (free < needed)
+    return fail(said, "nothing can be committed soon: free at least as much as the file's log holds")
+  return free < Math.max(littleFree, sizeOf(path))
+    ? warn(
+        said,
+        "make room, or keep less (--limit jobRetention=…): a backup or a new schema needs the file's size again"
+      )
+    : ok(said)
+}
+
+/** When a runtime was last known to be alive, in epoch ms; 0 when it is not known. */
+const aliveAt = (path: string): Effect.Effect<number> =>
+  sizeOf(path) === 0
+    ? Effect.succeed(0)
+    : reading(path, path, (sql) => value(sql, "SELECT alive_at FROM runtime", path)).pipe(
+        Effect.map((at) => Number(at ?? 0)),
+        Effect.catchAll(() => Effect.succeed(0))
+      )
+
+/** Whether the clock agrees with what was written by it before, and goes as fast as the one that only goes forward. */
+const checkClock = (path: string): Effect.Effect<Finding> =>
+  Effect.map(aliveAt(path), (alive) => {
+    const { ok, warn } = findings("clock")
+    const now = Date.now()
+    const written = ["", "-wal", ".lock"].map(
+      (suffix) => fs.statSync(path + suffix, { throwIfNoEntry: false })?.mtimeMs ?? 0
+    )
+    const ahead = Math.max(alive, ...written) - now
+    if (ahead > aheadTolerance)
+      return warn(
+        `${new Date(now).toISOString()}, and the file was written ${age(ahead)} later`,
+        "set the clock (NTP): leases, tokens and windows end by it"
+      )
+    const stepped = Math.abs(now - (performance.timeOrigin + performance.now()))
+    return stepped > 1_000
+      ? warn(
+          `it was set by ${age(stepped)} since this program began`,
+          "let NTP slew the clock and not step it"
+        )
+      : ok(new Date(now).toISOString())
+  })
+
+const checkCredentials = (path: string): ReadonlyArray<Finding> => {
+  const file = CredentialStoreSql.beside(path)
+  return fs.lstatSync(file, { throwIfNoEntry: false }) === undefined ? [] : [accessOf("credentials", file)]
+}
+
+/** Returns what is found about a file of a runtime. */
+export const fileChecks = (path: string): Effect.Effect<ReadonlyArray<Finding>> =>
+  Effect.gen(function* () {
+    return [
+      checkFile(path),
+      checkFolder(path),
+      yield* checkSchema(path),
+      checkHolder(path),
+      checkLog(path),
+      checkDisk(path),
+      yield* checkClock(path),
+      ...checkCredentials(path)
+    ]
+  })

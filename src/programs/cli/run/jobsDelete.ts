@@ -1,0 +1,88 @@
+/** What `arcp jobs delete` does. */
+import * as fs from "node:fs"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as CredentialStoreSql from "../../../layers/credentials/CredentialStoreSql.js"
+import * as Forget from "../../../layers/runtime/atRest/forget.js"
+import { owning } from "../../../layers/store/care/ours.js"
+import * as StoreSqlite from "../../../layers/store/StoreSqlite.js"
+import { CredentialStore } from "../../../services/credentials/CredentialStore.js"
+import { type JobRecord, Store } from "../../../services/store/Store.js"
+import type { DeleteFlags } from "../db.js"
+import { count } from "../quantity.js"
+import { inLine, json } from "../text.js"
+import { UsageError } from "../UsageError.js"
+
+const whoseOf = (
+  { principal }: DeleteFlags,
+  job: string | undefined
+): Effect.Effect<Forget.Whose, UsageError> => {
+  if (Option.isSome(principal) && job !== undefined)
+    return Effect.fail(new UsageError({ message: "choose a job or --principal, not both" }))
+  if (Option.isSome(principal)) return Effect.succeed({ principal: principal.value })
+  return job === undefined
+    ? Effect.fail(new UsageError({ message: "arcp jobs delete needs a job, or --principal PRINCIPAL" }))
+    : Effect.succeed({ jobIds: [job] })
+}
+
+/** Refuses jobs that have not ended, by name. */
+const ended = (unfinished: ReadonlyArray<JobRecord>, flags: DeleteFlags) => {
+  const [first] = unfinished
+  return first === undefined || flags.cancel
+    ? Effect.void
+    : new Forget.NotForgotten({
+        message:
+          `${first.jobId}${unfinished.length === 1 ? "" : ` and ${unfinished.length - 1} more`} ` +
+          `(${first.status}) would go on at the next start; cancel first, or add --cancel to delete unfinished jobs too`
+      })
+}
+
+/** How many records of credentials there are of these jobs. They stay: they say what is still to be revoked. */
+const credentialsOf = (db: string, jobs: ReadonlyArray<JobRecord>) =>
+  Effect.suspend(() => {
+    const filename = CredentialStoreSql.beside(db)
+    if (!fs.existsSync(filename)) return Effect.succeed(0)
+    const ids = new Set(jobs.map(({ jobId }) => jobId))
+    return Effect.flatMap(CredentialStore, (store) => store.list).pipe(
+      Effect.map((records) => records.filter(({ jobId }) => ids.has(jobId)).length),
+      Effect.provide(CredentialStoreSql.layerSqliteShared({ filename }))
+    )
+  })
+
+export const run = (flags: DeleteFlags, job?: string) =>
+  Effect.gen(function* () {
+    const whose = yield* whoseOf(flags, job)
+    const found = flags.dryRun
+      ? yield* Effect.flatMap(Store, (store) => Forget.find(store, whose)).pipe(
+          Effect.provide(StoreSqlite.layerReadOnly({ filename: flags.db }))
+        )
+      : yield* owning({ filename: flags.db, compact: true }, (store) =>
+          Effect.gen(function* () {
+            const found = yield* Forget.find(store, whose)
+            yield* ended(found.unfinished, flags)
+            const jobIds = found.jobs.map(({ jobId }) => jobId)
+            yield* Forget.forget(store, { jobIds, sessionIds: found.sessions }, "drop")
+            return found
+          })
+        )
+    const credentials = yield* credentialsOf(flags.db, found.jobs)
+    const verb = flags.dryRun ? "would be deleted" : "deleted"
+    for (const { agent, jobId, principal, status } of found.jobs)
+      yield* Console.log(
+        flags.json
+          ? json({ job_id: jobId, agent, principal, status, deleted: !flags.dryRun })
+          : inLine(`${jobId}  ${status}  ${agent}  ${verb}`)
+      )
+    if (flags.json)
+      for (const sessionId of found.sessions)
+        yield* Console.log(json({ session_id: sessionId, deleted: !flags.dryRun }))
+    else
+      yield* Console.error(
+        `${count(found.jobs.length, "job")} and ${count(found.sessions.length, "session")} ${verb}`
+      )
+    if (credentials > 0)
+      yield* Console.error(
+        `${count(credentials, "credential")} of them may still be good upstream: arcp credentials --revoke, after which the records go`
+      )
+  })

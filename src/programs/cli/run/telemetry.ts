@@ -1,0 +1,65 @@
+/** What of `arcp serve` is for whoever looks on: health, metrics, OTLP. */
+import * as Config from "effect/Config"
+import type { ConfigError } from "effect/ConfigError"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import type { Readers } from "../../../layers/telemetry/Health.js"
+import * as HealthRoutes from "../../../layers/telemetry/HealthRoutes.js"
+import * as Metrics from "../../../layers/telemetry/Metrics.js"
+import * as Otlp from "../../../layers/telemetry/Otlp.js"
+import { settings } from "../../../layers/telemetry/OtlpConfig.js"
+import * as Process from "../../../layers/telemetry/Process.js"
+import { version } from "../../version.js"
+import type { ServeFlags } from "../serve.js"
+import { UsageError } from "../UsageError.js"
+
+/** Returns who may read the metrics; `undefined` when nobody may. */
+const readersOf = ({
+  metrics,
+  metricsToken
+}: ServeFlags): Effect.Effect<Readers | undefined, ConfigError | UsageError> =>
+  Effect.gen(function* () {
+    if (Option.isSome(metricsToken)) {
+      if (metrics !== "local")
+        return yield* new UsageError({
+          message: `choose --metrics-token TOKEN or --metrics ${metrics}, not both`
+        })
+      if (metricsToken.value === "")
+        return yield* new UsageError({ message: "--metrics-token takes a token, which is not empty" })
+      return Redacted.make(metricsToken.value)
+    }
+    if (metrics !== "local") return metrics === "off" ? undefined : metrics
+    const token = yield* Config.option(Config.redacted("ARCP_METRICS_TOKEN"))
+    return Option.isSome(token) && Redacted.value(token.value) !== "" ? token.value : metrics
+  })
+
+/** Returns the layers that mount what they ask. */
+export const watched = (flags: ServeFlags) =>
+  Layer.unwrapEffect(
+    Effect.gen(function* () {
+      const readers = yield* readersOf(flags)
+      const metrics = yield* Effect.serviceOption(Metrics.Metrics)
+      const told =
+        readers === undefined || Option.isNone(metrics)
+          ? Layer.empty
+          : Layer.provide(HealthRoutes.layerMetrics(readers), Layer.succeed(Metrics.Metrics, metrics.value))
+      return Layer.merge(HealthRoutes.layerHealth(), told)
+    })
+  )
+
+/**
+ * Keeps the metrics of the program that this is provided to where somebody may read them, and exports what the variables of
+ * OpenTelemetry ask for. Around everything else, so that what happens at the end is told too.
+ */
+export const telemetry = ({ metrics, transport }: ServeFlags): Layer.Layer<never, ConfigError> =>
+  Layer.unwrapEffect(
+    Effect.map(settings, (exported) =>
+      exported === undefined && (metrics === "off" || transport === "stdio")
+        ? Layer.empty
+        : Layer.merge(Otlp.layerConfig({ serviceVersion: version }), Process.layer()).pipe(
+            Layer.provideMerge(Metrics.layer())
+          )
+    )
+  )

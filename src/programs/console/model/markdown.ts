@@ -1,0 +1,171 @@
+/**
+ * Markdown as blocks and pieces of text. It never becomes markup: what is no Markdown that is known here stays text, links
+ * lead to http(s) only, and an image is a link to it, so that nothing is fetched for having been read.
+ */
+import { safeUrl } from "./text.js"
+
+export type Inline =
+  | { readonly type: "text" | "code" | "strong" | "em"; readonly text: string }
+  | { readonly type: "link"; readonly text: string; readonly href: string }
+
+export type Block =
+  | { readonly type: "heading"; readonly level: number; readonly content: ReadonlyArray<Inline> }
+  | { readonly type: "paragraph" | "quote"; readonly content: ReadonlyArray<Inline> }
+  | { readonly type: "code"; readonly text: string }
+  | { readonly type: "list"; readonly ordered: boolean; readonly items: ReadonlyArray<ReadonlyArray<Inline>> }
+  | {
+      readonly type: "table"
+      readonly head: ReadonlyArray<ReadonlyArray<Inline>>
+      readonly rows: ReadonlyArray<ReadonlyArray<ReadonlyArray<Inline>>>
+      /** Columns of numbers. */
+      readonly right: ReadonlyArray<boolean>
+    }
+  | { readonly type: "rule" }
+
+const unescaped = (text: string): string =>
+  text.replace(
+    /\\([\\`*_{}[\]<>()#+\-.!|~&])|&(lt|gt|amp|quot);/g,
+    (_, escaped: string | undefined, name: string | undefined) =>
+      escaped ?? (name === "lt" ? "<" : name === "gt" ? ">" : name === "quot" ? '"' : "&")
+  )
+
+// Bounded, and without a choice of how to match the same characters, so the time is in proportion to the text.
+const piece =
+  /`([^`\n]{1,2000})`|\*\*([^*\n]{1,1000})\*\*|(?<![\w*])\*([^*\s][^*\n]{0,1000})\*(?![\w*])|!?\[([^\]\n]{0,500})\]\(([^)\s]{1,2000})\)|\bhttps?:\/\/[^\s<>"')\]]{1,2000}|\\./g
+
+/** Returns the pieces of a line. */
+export const inline = (text: string): ReadonlyArray<Inline> => {
+  const pieces: Array<Inline> = []
+  let from = 0
+  let held = ""
+  const flush = () => {
+    if (held !== "") pieces.push({ type: "text", text: unescaped(held) })
+    held = ""
+  }
+  for (const match of text.matchAll(piece)) {
+    held += text.slice(from, match.index)
+    from = match.index + match[0].length
+    const [whole, code, strong, em, label, target] = match
+    const href =
+      target !== undefined ? safeUrl(target) : whole.startsWith("http") ? safeUrl(whole) : undefined
+    const made: Inline | undefined =
+      code !== undefined
+        ? { type: "code", text: code }
+        : strong !== undefined
+          ? { type: "strong", text: unescaped(strong) }
+          : em !== undefined
+            ? { type: "em", text: unescaped(em) }
+            : href !== undefined
+              ? { type: "link", text: unescaped(label === undefined || label === "" ? whole : label), href }
+              : undefined
+    if (made === undefined) held += whole
+    else {
+      flush()
+      pieces.push(made)
+    }
+  }
+  held += text.slice(from)
+  flush()
+  return pieces
+}
+
+/** The cells of a row, `undefined` when the line is none. */
+const cellsOf = (line: string): ReadonlyArray<string> | undefined => {
+  const trimmed = line.trim()
+  if (trimmed.length < 2 || !trimmed.startsWith("|") || !trimmed.endsWith("|")) return undefined
+  return [...trimmed.slice(1).matchAll(/((?:\\.|[^|\\])*)\|/g)].map(([, cell = ""]) => cell.trim())
+}
+const isRule = (cells: ReadonlyArray<string> | undefined): cells is ReadonlyArray<string> =>
+  cells !== undefined && cells.length > 0 && cells.every((cell) => /^:?-+:?$/.test(cell))
+
+const item = /^\s{0,8}(?:([-*+])|(\d{1,9})[.)])\s+(\S.*)$/
+const starts = (line: string) =>
+  line.trim() === "" || /^(#{1,6} |```|> ?|\s{0,8}(?:[-*+]|\d{1,9}[.)])\s+\S|\|)/.test(line)
+
+/** Reads lines from the top; each of these takes its own and says where the next begins. */
+class Reader {
+  readonly blocks: Array<Block> = []
+  #at = 0
+
+  constructor(private readonly lines: ReadonlyArray<string>) {}
+
+  #line(ahead = 0): string {
+    return this.lines[this.#at + ahead] ?? ""
+  }
+
+  #while(test: (line: string) => boolean): Array<string> {
+    const taken: Array<string> = []
+    while (this.#at < this.lines.length && test(this.#line())) {
+      taken.push(this.#line())
+      this.#at++
+    }
+    return taken
+  }
+
+  read(): ReadonlyArray<Block> {
+    while (this.#at < this.lines.length) this.#block()
+    return this.blocks
+  }
+
+  #block(): void {
+    const text = this.#line()
+    const heading = /^(#{1,6}) (.*)$/.exec(text)
+    if (text.trim() === "") this.#at++
+    else if (text.startsWith("```")) this.#code()
+    else if (heading !== null) {
+      this.#at++
+      this.blocks.push({ type: "heading", level: heading[1]?.length ?? 1, content: inline(heading[2] ?? "") })
+    } else if (/^ {0,3}([-*_])( *\1){2,} *$/.test(text.slice(0, 200))) {
+      this.#at++
+      this.blocks.push({ type: "rule" })
+    } else if (isRule(cellsOf(this.#line(1))) && cellsOf(text) !== undefined) this.#table()
+    else if (item.test(text)) this.#list()
+    else if (text.startsWith(">")) {
+      const quoted = this.#while((line) => line.startsWith(">")).map((line) => line.replace(/^> ?/, ""))
+      this.blocks.push({ type: "quote", content: inline(quoted.join("\n")) })
+    } else {
+      this.#at++
+      const more = this.#while((line) => !starts(line))
+      this.blocks.push({ type: "paragraph", content: inline([text, ...more].join("\n")) })
+    }
+  }
+
+  #code(): void {
+    this.#at++
+    const code = this.#while((line) => !line.startsWith("```"))
+    this.#at++
+    this.blocks.push({ type: "code", text: code.join("\n") })
+  }
+
+  #list(): void {
+    const items = this.#while((line) => item.test(line)).map((line) => item.exec(line) ?? [])
+    this.blocks.push({
+      type: "list",
+      ordered: items[0]?.[2] !== undefined,
+      items: items.map(([, , , text = ""]) => inline(text))
+    })
+  }
+
+  #table(): void {
+    const head = cellsOf(this.#line()) ?? []
+    const rule = cellsOf(this.#line(1)) ?? []
+    this.#at += 2
+    const rows = this.#while((line) => cellsOf(line) !== undefined).map((line) => cellsOf(line) ?? [])
+    this.blocks.push({
+      type: "table",
+      head: head.map(inline),
+      rows: rows.map((cells) => cells.map(inline)),
+      right: rule.map((cell) => cell.endsWith("-:"))
+    })
+  }
+}
+
+/** Characters of a text beyond which it is not read as Markdown. */
+export const mostMarkdown = 400_000
+
+/** Reads Markdown. */
+export const parse = (text: string): ReadonlyArray<Block> => new Reader(text.split(/\r?\n/)).read()
+
+/** Tells whether a text looks as if it were Markdown. */
+export const looksLike = (text: string): boolean =>
+  text.length <= mostMarkdown && /^#{1,6} \S|^\s{0,3}[-*+] \S|^```|^\|.*\|\s*$|\*\*\S|\]\(https?:/m.test(text)

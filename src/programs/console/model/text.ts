@@ -1,0 +1,95 @@
+/** How the console shows what agents wrote: as text, with nothing in it that could pretend to be something else. */
+
+/**
+ * Characters that change what is around them and are not seen: controls, overrides of direction, and what has no width. A
+ * tab and a line feed stay.
+ */
+const unseen =
+  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb]/g
+
+/** Returns a text with what is not seen in it named, and no longer than `most` characters. */
+export const plain = (text: string, most = 20_000): string => {
+  const shown =
+    text.length > most ? `${text.slice(0, most)}… (${count(text.length - most)} more characters)` : text
+  return shown.replace(unseen, (c) => `⟨U+${c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`)
+}
+
+/** Returns a text as one line of at most `most` characters. */
+export const line = (text: string, most = 300): string =>
+  plain(text.slice(0, most + 1).replace(/\s*\n\s*/g, " ⏎ "), most).replace(/… \(.*$/, "…")
+
+/** Returns a value as a text of one line. */
+export const brief = (value: unknown, most = 300): string =>
+  line(typeof value === "string" ? value : (JSON.stringify(value) ?? ""), most)
+
+/** Returns the address when it is one that a link may have, else `undefined`. */
+export const safeUrl = (text: string): string | undefined => {
+  if (!/^https?:\/\//i.test(text) || text.length > 2_000) return undefined
+  try {
+    return new URL(text).href
+  } catch {
+    return undefined
+  }
+}
+
+/** Returns a number with its thousands apart. */
+export const count = (n: number): string => n.toString().replace(/\B(?=(\d{3})+$)/g, "\u202f")
+
+/** Returns a number that was measured, with few digits. */
+export const rounded = (n: number): string => {
+  const size = Math.abs(n)
+  if (!Number.isFinite(n)) return "–"
+  if (size >= 1e9) return `${(n / 1e9).toPrecision(3)} G`
+  if (size >= 1e6) return `${(n / 1e6).toPrecision(3)} M`
+  if (size >= 1e4) return `${(n / 1e3).toPrecision(3)} k`
+  return size >= 100 || Number.isInteger(n) ? String(Math.round(n)) : n.toPrecision(3)
+}
+
+/** Returns a size in bytes. */
+export const bytes = (n: number): string =>
+  n < 1_000
+    ? `${n} B`
+    : n < 1e6
+      ? `${(n / 1e3).toFixed(1)} kB`
+      : n < 1e9
+        ? `${(n / 1e6).toFixed(1)} MB`
+        : `${(n / 1e9).toFixed(2)} GB`
+
+/** Returns a duration of milliseconds, in the two units that matter. */
+export const duration = (ms: number): string => {
+  if (!Number.isFinite(ms)) return "–"
+  if (ms < 0) return `-${duration(-ms)}`
+  if (ms < 1_000) return `${Math.round(ms)} ms`
+  const s = ms / 1_000
+  if (s < 60) return `${s < 10 ? s.toFixed(1) : Math.floor(s)} s`
+  const units = [
+    ["d", 86_400],
+    ["h", 3_600],
+    ["min", 60],
+    ["s", 1]
+  ] as const
+  const at = units.findIndex(([, size]) => s >= size)
+  const [name, size] = units[at] ?? units[3]
+  const next = units[at + 1]
+  const rest = next === undefined ? 0 : Math.floor((s % size) / next[1])
+  return `${Math.floor(s / size)} ${name}${next === undefined || rest === 0 ? "" : ` ${rest} ${next[0]}`}`
+}
+
+const two = (n: number) => String(n).padStart(2, "0")
+
+/** Returns the time of day of a point in time, in the zone of who looks. */
+export const clock = (at: number): string => {
+  const date = new Date(at)
+  return Number.isNaN(at)
+    ? "–"
+    : `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}.${String(date.getMilliseconds()).padStart(3, "0")}`
+}
+
+/** Returns a point in time, with its day unless that is the one of `now`. */
+export const moment = (at: number, now: number): string => {
+  if (Number.isNaN(at)) return "–"
+  const date = new Date(at)
+  const day = `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`
+  const time = clock(at).slice(0, 8)
+  return new Date(now).toDateString() === date.toDateString() ? time : `${day} ${time}`
+}

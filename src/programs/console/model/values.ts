@@ -1,0 +1,20 @@
+/** Looking into what others wrote, which may be anything. */
+
+export const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+
+/** Returns a member of an object, `undefined` when there is none. */
+export const field = (value: unknown, name: string): unknown =>
+  isRecord(value) && Object.hasOwn(value, name) ? value[name] : undefined
+
+/** Returns a member that is a text. */
+export const textIn = (value: unknown, name: string): string | undefined => {
+  const found = field(value, name)
+  return typeof found === "string" ? found : undefined
+}
+
+/** Returns a member that is a number. */
+export const numberIn = (value: unknown, name: string): number | undefined => {
+  const found = field(value, name)
+  return typeof found === "number" ? found : undefined
+}

@@ -1,0 +1,247 @@
+/**
+ * The session of this page. The token is kept in the tab's storage and nowhere else; a login that comes with the address is
+ * taken out of it before anything else happens.
+ */
+import { signal } from "@preact/signals"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Redacted from "effect/Redacted"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as ArcpClient from "../../../layers/client/ArcpClient.js"
+import * as DialerWebSocketGlobal from "../../../layers/transport/DialerWebSocketGlobal.js"
+import * as Features from "../../../protocol/Features.js"
+
+export type Phase =
+  | { readonly _tag: "LoggedOut"; readonly message: string }
+  | { readonly _tag: "Connecting" }
+  | { readonly _tag: "Connected" }
+  | { readonly _tag: "Away"; readonly reason: string }
+
+/** Where the session is. */
+export const phase = signal<Phase>({ _tag: "LoggedOut", message: "" })
+/** The client, once there is a session; another one when a session was lost. */
+export const client = signal<ArcpClient.ArcpClientService | undefined>(undefined)
+/** Milliseconds there and back, newest last. */
+export const lag = signal<ReadonlyArray<number>>([])
+/** How often the connection was lost and came back since the page was loaded. */
+export const reconnects = signal(0)
+
+const tokenKey = "arcp-console-token"
+const path = document.querySelector<HTMLMetaElement>('meta[name="arcp-path"]')?.content ?? "/arcp"
+/** Where the console itself is. */
+export const base =
+  document.querySelector<HTMLMetaElement>('meta[name="arcp-console"]')?.content ?? "/console"
+/** The runtime's endpoint. */
+export const url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${path}`
+
+/** Who wants to know of a connection that is lost, or is there again. */
+const watchers = new Set<(mark: { readonly kind: "lost" | "back"; readonly text: string }) => void>()
+export const onConnection = (
+  watch: (mark: { readonly kind: "lost" | "back"; readonly text: string }) => void
+) => {
+  watchers.add(watch)
+  return () => watchers.delete(watch)
+}
+
+const tell = (kind: "lost" | "back", text: string) => {
+  for (const watch of watchers) watch({ kind, text })
+}
+
+const follow = (status: ArcpClient.Status): void => {
+  switch (status._tag) {
+    case "Connecting":
+      return
+    case "Connected":
+      if (phase.value._tag === "Away") {
+        reconnects.value++
+        tell(
+          "back",
+          status.resumedAt === undefined
+            ? "connected again"
+            : `resumed after event ${status.resumedAt}; nothing is missing`
+        )
+      }
+      phase.value = { _tag: "Connected" }
+      return
+    case "Reconnecting":
+      phase.value = { _tag: "Away", reason: status.reason }
+      return tell("lost", `the connection was lost: ${status.reason}`)
+    case "Closed":
+  }
+}
+
+/** Readings of the lag that are kept. */
+const mostLag = 60
+
+/** Sessions that this tab had before it was loaded anew: each may cancel what it has submitted, for as long as it is there. */
+const formerKey = "arcp-console-former"
+const mostFormer = 5
+const former = (): ReadonlyArray<ArcpClient.ResumeState> => {
+  try {
+    const kept: unknown = JSON.parse(sessionStorage.getItem(formerKey) ?? "[]")
+    return Array.isArray(kept) ? kept : []
+  } catch {
+    return []
+  }
+}
+const remember = (state: ArcpClient.ResumeState): void =>
+  sessionStorage.setItem(formerKey, JSON.stringify([state, ...former()].slice(0, mostFormer)))
+
+/** Cancels as a session that this tab had before. */
+const cancelAs = (given: string, resume: ArcpClient.ResumeState, jobId: string, reason: string) =>
+  ArcpClient.make({ token: Redacted.make(given), name: "effect-arcp console", resume }).pipe(
+    Effect.flatMap((made) =>
+      Effect.ensuring(
+        made.cancel(jobId, reason),
+        Effect.flatMap(made.resumeState, (state) =>
+          Effect.sync(() => {
+            const others = former().filter(({ sessionId }) => sessionId !== state.sessionId)
+            sessionStorage.setItem(formerKey, JSON.stringify([state, ...others]))
+          })
+        )
+      )
+    ),
+    Effect.scoped,
+    Effect.provide(DialerWebSocketGlobal.layer({ url, allowInsecure: true }))
+  )
+
+/** Cancels a job: as this session, or else as the one of this tab that has submitted it. */
+export const cancelJob = (jobId: string): Promise<void> => {
+  const made = client.peek()
+  const given = token()
+  if (made === undefined || given === undefined) return Promise.reject(new Error("there is no connection"))
+  const reason = "cancelled in the console"
+  return run(
+    Effect.catchTag(made.cancel(jobId, reason), "PermissionDenied", (refused) =>
+      former().reduce<Effect.Effect<void, ArcpClient.ClientError>>(
+        (before, state) =>
+          Effect.catchAll(before, () =>
+            Effect.mapError(cancelAs(given, state, jobId, reason), () => refused)
+          ),
+        Effect.fail(refused)
+      )
+    )
+  )
+}
+
+const session = (token: string) =>
+  Effect.gen(function* () {
+    const made = yield* ArcpClient.make({
+      token: Redacted.make(token),
+      name: "effect-arcp console",
+      features: [...Features.all, Features.describedAgents, Features.submittedInput]
+    })
+    sessionStorage.setItem(tokenKey, token)
+    client.value = made
+    phase.value = { _tag: "Connected" }
+    const leave = () => {
+      remember(Effect.runSync(made.resumeState))
+      Effect.runFork(made.close)
+    }
+    addEventListener("pagehide", leave)
+    yield* Effect.addFinalizer(() => Effect.sync(() => removeEventListener("pagehide", leave)))
+    yield* Effect.forkScoped(
+      Effect.repeat(
+        Effect.ignore(
+          Effect.map(made.ping, (ms) => {
+            lag.value = [...lag.value.slice(1 - mostLag), ms]
+          })
+        ),
+        Schedule.spaced("5 seconds")
+      )
+    )
+    // Ends when the session does, whose error is then the last status.
+    let end: ArcpClient.ClientError | undefined
+    yield* Stream.runForEach(made.status.changes, (status) =>
+      Effect.sync(() => {
+        follow(status)
+        if (status._tag === "Closed") end = status.error
+      })
+    )
+    if (end !== undefined) return yield* end
+  }).pipe(Effect.scoped, Effect.provide(DialerWebSocketGlobal.layer({ url, allowInsecure: true })))
+
+const refused = (error: ArcpClient.ClientError) =>
+  error.code === "UNAUTHENTICATED" || error.code === "TOKEN_UNAVAILABLE" || error.code === "INVALID_REQUEST"
+
+let running: Fiber.RuntimeFiber<unknown> | undefined
+
+/** Opens a session with this token, and another one whenever it is lost, until the token is refused or `logout`. */
+export const login = (token: string): void => {
+  const before = running === undefined ? Effect.void : Fiber.interrupt(running)
+  phase.value = { _tag: "Connecting" }
+  const lives = Effect.suspend(() => session(token)).pipe(
+    Effect.tapError((error) =>
+      Effect.sync(() => {
+        client.value = undefined
+        if (!refused(error)) phase.value = { _tag: "Away", reason: error.message }
+      })
+    ),
+    Effect.retry({ schedule: Schedule.spaced("2 seconds"), while: (error) => !refused(error) }),
+    Effect.catchAll((error) =>
+      Effect.sync(() => {
+        sessionStorage.removeItem(tokenKey)
+        phase.value = { _tag: "LoggedOut", message: error.message }
+      })
+    )
+  )
+  running = Effect.runFork(Effect.zipRight(before, lives))
+}
+
+/** Closes the session and forgets the token. */
+export const logout = (): void => {
+  sessionStorage.removeItem(tokenKey)
+  const made = client.value
+  if (made !== undefined) Effect.runFork(made.close)
+  if (running !== undefined) Effect.runFork(Fiber.interrupt(running))
+  running = undefined
+  client.value = undefined
+  phase.value = { _tag: "LoggedOut", message: "" }
+}
+
+/** The token of this tab, for requests beside the session. */
+export const token = (): string | undefined => sessionStorage.getItem(tokenKey) ?? undefined
+
+/** Exchanges the code of a login link, which holds once. */
+const exchange = async (code: string): Promise<void> => {
+  phase.value = { _tag: "Connecting" }
+  try {
+    const response = await fetch(`${base}/login`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ code })
+    })
+    const answer = (await response.json()) as { readonly token?: unknown; readonly message?: unknown }
+    if (typeof answer.token === "string") return login(answer.token)
+    phase.value = { _tag: "LoggedOut", message: String(answer.message ?? "the login link was refused") }
+  } catch {
+    phase.value = { _tag: "LoggedOut", message: "the runtime cannot be reached" }
+  }
+}
+
+/** Takes what the address brings, or else what the tab has. */
+export const begin = (): void => {
+  const given = new URLSearchParams(location.hash.startsWith("#/") ? "" : location.hash.slice(1))
+  const code = given.get("code")
+  const brought = given.get("token")
+  // Neither the address bar nor the history keeps it.
+  if (code !== null || brought !== null) history.replaceState(null, "", `${location.pathname}#/jobs`)
+  const kept = brought ?? token()
+  if (code !== null) void exchange(code)
+  else if (kept !== undefined) login(kept)
+}
+
+/** Runs an effect; what it fails with is an error with a message, for people. */
+export const run = async <A>(effect: Effect.Effect<A, ArcpClient.ClientError>): Promise<A> => {
+  const exit = await Effect.runPromiseExit(effect)
+  if (Exit.isSuccess(exit)) return exit.value
+  throw exit.cause._tag === "Fail"
+    ? exit.cause.error
+    : new Error("something went wrong on this page", { cause: exit.cause })
+}
+
+/** A scope of its own, for what lives until it is closed by hand. */
+export const freshScope = (): Scope.CloseableScope => Effect.runSync(Scope.make())

@@ -1,0 +1,212 @@
+/** Jobs that are looked at: each is followed once, with its history, and what it has delegated to with it. */
+import { effect, type Signal, signal } from "@preact/signals"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Stream from "effect/Stream"
+import { isArcpError } from "../../../protocol/Errors.js"
+import type * as Message from "../../../protocol/Message.js"
+import type { ArcpClientService, ClientError } from "../../../services/client/ArcpClient.js"
+import { childEnded, type End, empty, ended, type JobModel, mark, take } from "../model/JobModel.js"
+import type { Entry } from "../model/JobTable.js"
+import { client, onConnection } from "./connection.js"
+import { table, version as tableVersion } from "./jobs.js"
+
+/** A job that is followed. */
+export interface Followed {
+  readonly jobId: string
+  /** What is known of it; another one when it is followed anew. Whoever draws it draws again when something has come. */
+  readonly model: JobModel
+  /** Changes when something has come. */
+  readonly version: Signal<number>
+  readonly subscribed: Signal<Message.Subscribed | undefined>
+  readonly problem: Signal<ClientError | undefined>
+  readonly children: Signal<ReadonlyArray<{ readonly entry: Entry; readonly job: Followed }>>
+}
+
+/** Jobs that one job shows below it, and how deep. */
+const mostChildren = 24
+const deepest = 4
+/** Jobs that are followed on, although nobody looks at them. */
+const mostKept = 48
+
+class Kept implements Followed {
+  readonly version = signal(0)
+  readonly subscribed = signal<Message.Subscribed | undefined>(undefined)
+  readonly problem = signal<ClientError | undefined>(undefined)
+  readonly children = signal<Followed["children"]["value"]>([])
+  fiber: Fiber.RuntimeFiber<unknown, unknown> | undefined
+  used = Date.now()
+  /** The model, for those who change it. */
+  state = empty()
+
+  constructor(readonly jobId: string) {}
+
+  get model(): JobModel {
+    // A view that reads it depends on all of it.
+    void this.version.value
+    return this.state
+  }
+}
+
+const kept = new Map<string, Kept>()
+
+/** Shows what has come a few times a second, and less often when showing it takes long. */
+const flusher = (job: Followed) => {
+  let waiting = false
+  let took = 0
+  return () => {
+    if (waiting) return
+    waiting = true
+    setTimeout(
+      () => {
+        const since = performance.now()
+        waiting = false
+        job.version.value++
+        // The views have drawn when this frame is over.
+        requestAnimationFrame(() => setTimeout(() => (took = performance.now() - since)))
+      },
+      Math.min(1_000, Math.max(60, took * 3))
+    )
+  }
+}
+
+const sessionCodes = new Set(["RESUME_WINDOW_EXPIRED", "UNAUTHENTICATED", "HEARTBEAT_LOST", "JOB_NOT_FOUND"])
+const statusOf = (code: string) =>
+  code === "CANCELLED" ? "cancelled" : code === "TIMEOUT" ? "timed_out" : "error"
+
+/** The end of a job that an error is; `undefined` when it is about something else. */
+const endOf = (error: ClientError): End | undefined =>
+  isArcpError(error) && !sessionCodes.has(error.code)
+    ? {
+        status: statusOf(error.code),
+        code: error.code,
+        message: error.message,
+        details: error.details,
+        retryable: error.retryable
+      }
+    : undefined
+
+const following = (made: ArcpClientService, job: Kept, flush: () => void, depth: number) =>
+  Effect.gen(function* () {
+    const handle = yield* made.subscribe(job.jobId, { history: true })
+    const model = empty()
+    job.state = model
+    job.subscribed.value = handle.subscribed
+    job.problem.value = undefined
+    const events = yield* Effect.fork(
+      Stream.runForEach(handle.events, (event) =>
+        Effect.sync(() => {
+          take(model, event)
+          flush()
+        })
+      )
+    )
+    const looking = yield* Effect.fork(children(made, job, model, depth))
+    const result = yield* Effect.either(handle.result)
+    yield* Effect.ignore(Fiber.join(events))
+    yield* Fiber.interrupt(looking)
+    yield* Effect.ignore(findChildren(made, job, model, depth))
+    const end: End | undefined =
+      result._tag === "Right" ? { status: "success", result: result.right } : endOf(result.left)
+    if (end === undefined && result._tag === "Left") job.problem.value = result.left
+    if (end !== undefined) ended(model, end)
+    flush()
+  }).pipe(
+    Effect.scoped,
+    Effect.catchAll((error) =>
+      Effect.sync(() => {
+        job.problem.value = error
+        flush()
+      })
+    )
+  )
+
+const findChildren = (made: ArcpClientService, job: Kept, model: JobModel, depth: number) =>
+  Effect.gen(function* () {
+    const known = new Map(job.children.peek().map((child) => [child.entry.job_id, child]))
+    const entries = yield* Stream.runCollect(
+      Stream.take(made.list({ parent_job_id: job.jobId }), mostChildren)
+    )
+    const children = [...entries].map((entry) => ({
+      entry,
+      job: known.get(entry.job_id)?.job ?? follow(entry.job_id, depth + 1)
+    }))
+    if (children.length !== known.size) job.children.value = children
+    for (const { entry, job: child } of children) {
+      const { end } = child.model
+      if (entry.delegate_id !== undefined && end !== undefined)
+        childEnded(model, entry.delegate_id, end, child.model.times.at(-1) ?? Date.now())
+    }
+  })
+
+/** Looks for delegated jobs while the job delegates. */
+const children = (made: ArcpClientService, job: Kept, model: JobModel, depth: number) =>
+  Effect.gen(function* () {
+    if (depth >= deepest) return
+    let seen = 0
+    for (;;) {
+      const delegations = model.spans.length
+      const open = [...model.open.values()].some(({ lane }) => lane === "delegate")
+      if (open || (delegations > seen && model.spans.slice(seen).some(({ lane }) => lane === "delegate")))
+        yield* findChildren(made, job, model, depth)
+      seen = delegations
+      yield* Effect.sleep("1 second")
+    }
+  }).pipe(Effect.ignore)
+
+const start = (job: Kept, depth: number): void => {
+  const made = client.peek()
+  if (made === undefined) return
+  const before = job.fiber === undefined ? Effect.void : Fiber.interrupt(job.fiber)
+  job.fiber = Effect.runFork(Effect.zipRight(before, following(made, job, flusher(job), depth)))
+}
+
+/** Lets go of those that nobody has looked at for longest. */
+const letGo = (): void => {
+  const oldest = [...kept.values()].sort((a, b) => a.used - b.used)
+  for (const job of oldest.slice(0, Math.max(0, kept.size - mostKept))) {
+    kept.delete(job.jobId)
+    if (job.fiber !== undefined) Effect.runFork(Fiber.interrupt(job.fiber))
+  }
+}
+
+/** Follows a job, or goes on with one that is followed. */
+export const follow = (jobId: string, depth = 0): Followed => {
+  const known = kept.get(jobId)
+  if (known !== undefined) {
+    known.used = Date.now()
+    if (known.problem.peek() !== undefined && known.state.end === undefined) start(known, depth)
+    return known
+  }
+  const job = new Kept(jobId)
+  kept.set(jobId, job)
+  letGo()
+  start(job, depth)
+  return job
+}
+
+/** What is known of a job that is followed; another handle on it would be in the way of this one. */
+export const known = (jobId: string): JobModel | undefined => kept.get(jobId)?.state
+
+onConnection((value) => {
+  for (const job of kept.values())
+    if (job.state.end === undefined) {
+      mark(job.state, value, Date.now())
+      job.version.value++
+    }
+})
+
+// A session of its own has none of the subscriptions of the one before.
+let last: ArcpClientService | undefined
+effect(() => {
+  const made = client.value
+  if (made === undefined || made === last) return
+  last = made
+  for (const job of kept.values()) if (job.state.end === undefined) start(job, 0)
+})
+
+/** The entry of a job in the list, if it is there. */
+export const entryOf = (jobId: string): Entry | undefined => {
+  void tableVersion.value
+  return table.get(jobId)
+}

@@ -1,0 +1,20 @@
+/** The address of the page, which says what is shown. */
+import { signal } from "@preact/signals"
+import { format, parse, type Route } from "../model/route.js"
+
+export const route = signal<Route>(parse(location.hash))
+
+addEventListener("hashchange", () => {
+  route.value = parse(location.hash)
+})
+
+/** Goes to another place; `replace`: without a place to go back to. */
+export const go = (to: Route, how: "push" | "replace" = "push"): void => {
+  const hash = format(to)
+  if (how === "replace") history.replaceState(null, "", hash)
+  else history.pushState(null, "", hash)
+  route.value = parse(hash)
+}
+
+/** What is said to those who do not see the page. */
+export const announced = signal("")

@@ -1,0 +1,99 @@
+/** The page: where one is, what the connection does, and the view of the address. */
+import { useEffect, useRef } from "preact/hooks"
+import { noFilters, type Route } from "../model/route.js"
+import { plain } from "../model/text.js"
+import { logout, phase } from "../state/connection.js"
+import { announced, route } from "../state/navigation.js"
+import { JobView } from "./Job.js"
+import { Jobs } from "./Jobs.js"
+import { Login } from "./Login.js"
+import { Go } from "./parts.js"
+import { Runtime } from "./Runtime.js"
+import { Submit } from "./Submit.js"
+
+const places: ReadonlyArray<readonly [string, Route, ReadonlyArray<Route["view"]>]> = [
+  ["Jobs", { view: "jobs", filters: noFilters }, ["jobs", "job"]],
+  ["Submit", { view: "submit", agent: "", again: "" }, ["submit"]],
+  ["Runtime", { view: "runtime" }, ["runtime"]]
+]
+
+const Connection = () => {
+  const { value } = phase
+  const text =
+    value._tag === "Connected" ? "connected" : value._tag === "Connecting" ? "connecting" : "reconnecting"
+  return (
+    <p
+      class="connection"
+      role="status"
+      data-state={value._tag}
+      title={value._tag === "Away" ? plain(value.reason, 300) : undefined}
+    >
+      <span class="lamp" aria-hidden="true" /> {text}
+    </p>
+  )
+}
+
+const View = () => {
+  const at = route.value
+  switch (at.view) {
+    case "jobs":
+      return <Jobs filters={at.filters} />
+    case "job":
+      return <JobView key={at.jobId} jobId={at.jobId} tab={at.tab} event={at.event} />
+    case "submit":
+      return <Submit key={`${at.agent} ${at.again}`} agent={at.agent} again={at.again} />
+    case "runtime":
+      return <Runtime />
+  }
+}
+
+const titles: Readonly<Record<Route["view"], string>> = {
+  jobs: "Jobs",
+  job: "Job",
+  submit: "Submit",
+  runtime: "Runtime"
+}
+
+export const App = () => {
+  const main = useRef<HTMLElement>(null)
+  const at = route.value
+  const place = at.view === "job" ? at.jobId : at.view
+  const first = useRef(true)
+  useEffect(() => {
+    document.title = `${at.view === "job" ? plain(at.jobId, 40) : titles[at.view]} · arcp console`
+    // Whoever reads with the keyboard goes on in what is new.
+    if (!first.current) main.current?.focus({ preventScroll: true })
+    first.current = false
+    scrollTo(0, 0)
+  }, [place])
+  if (phase.value._tag === "LoggedOut") return <Login />
+  return (
+    <>
+      <button type="button" class="skip" onClick={() => main.current?.focus()}>
+        to the content
+      </button>
+      <header class="top">
+        <span class="brand" aria-hidden="true">
+          arcp
+        </span>
+        <nav aria-label="console">
+          {places.map(([name, to, views]) => (
+            <Go key={name} to={to} aria-current={views.includes(at.view) ? "page" : undefined}>
+              {name}
+            </Go>
+          ))}
+        </nav>
+        <Connection />
+        <button type="button" class="small" onClick={logout}>
+          Log out
+        </button>
+      </header>
+      <main id="main" ref={main} tabIndex={-1}>
+        <View />
+      </main>
+      <p class="offscreen" role="status" aria-live="polite">
+        {announced.value}
+      </p>
+    </>
+  )
+}

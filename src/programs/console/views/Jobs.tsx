@@ -1,0 +1,233 @@
+/** The jobs that the runtime has, and what one may do with each. */
+import { useEffect, useMemo, useState } from "preact/hooks"
+import { type Entry, isOver, tookMs } from "../model/JobTable.js"
+import { budgets } from "../model/lease.js"
+import { type Filters, type JobStatus, statuses } from "../model/route.js"
+import { count, duration, line, moment, rounded } from "../model/text.js"
+import { cancelJob, client } from "../state/connection.js"
+import { loading, lookAgain, problem, table, version } from "../state/jobs.js"
+import { announced, go } from "../state/navigation.js"
+import { left, wanted } from "../state/spend.js"
+import { Badge, Failed, Go, Problem, statusName, useNow } from "./parts.js"
+
+/** Rows of a page of the list. */
+const page = 50
+
+const apply = (filters: Filters) => go({ view: "jobs", filters }, "replace")
+
+const toggled = (of: ReadonlyArray<JobStatus>, status: JobStatus) =>
+  of.includes(status) ? of.filter((held) => held !== status) : [...of, status]
+
+const FilterBar = ({
+  counts,
+  filters
+}: {
+  readonly filters: Filters
+  readonly counts: ReadonlyMap<JobStatus, number>
+}) => {
+  const agents = client.value === undefined ? [] : agentNames()
+  return (
+    <form class="filters" role="search" aria-label="jobs" onSubmit={(event) => event.preventDefault()}>
+      <fieldset class="chips">
+        <legend class="offscreen">Status</legend>
+        {statuses.map((status) => (
+          <button
+            key={status}
+            type="button"
+            class="chip"
+            data-status={status}
+            aria-pressed={filters.status.includes(status)}
+            onClick={() => apply({ ...filters, status: toggled(filters.status, status) })}
+          >
+            {statusName(status)} <span class="count">{count(counts.get(status) ?? 0)}</span>
+          </button>
+        ))}
+        <button
+          type="button"
+          class="chip"
+          aria-pressed={filters.waiting}
+          onClick={() => apply({ ...filters, waiting: !filters.waiting })}
+        >
+          asks for something
+        </button>
+      </fieldset>
+      <label>
+        Agent
+        <select
+          value={filters.agent}
+          onChange={(event) => apply({ ...filters, agent: event.currentTarget.value })}
+        >
+          <option value="">all</option>
+          {[...new Set([...agents, ...(filters.agent === "" ? [] : [filters.agent])])].map((name) => (
+            <option key={name} value={name}>
+              {line(name, 60)}
+            </option>
+          ))}
+        </select>
+      </label>
+      <label>
+        Submitted
+        <select
+          value={filters.since}
+          onChange={(event) => apply({ ...filters, since: event.currentTarget.value })}
+        >
+          <option value="">any time</option>
+          <option value="1h">in the last hour</option>
+          <option value="24h">in the last day</option>
+          <option value="7d">in the last week</option>
+        </select>
+      </label>
+    </form>
+  )
+}
+
+/** The agents of the jobs that are known. */
+const agentNames = (): ReadonlyArray<string> => {
+  void version.value
+  const names = new Set<string>()
+  for (const { agent } of table.shown({ status: [], agent: "", since: "", waiting: false }, 0))
+    names.add(agent.split("@")[0] ?? agent)
+  return [...names].sort()
+}
+
+const Spend = ({ entry }: { readonly entry: Entry }) => {
+  const given = budgets(entry.lease)
+  if (given.size === 0) return <span class="quiet">–</span>
+  const of = left.value.get(entry.job_id)
+  return (
+    <>
+      {[...given].map(([currency, amount]) => {
+        const rest = of?.get(currency)
+        return (
+          <div key={currency} class="spend">
+            {rest === undefined ? "…" : rounded(amount - rest)} of {rounded(amount)} {line(currency, 12)}
+            {rest === undefined ? null : (
+              <meter
+                min={0}
+                max={amount}
+                value={Math.max(0, amount - rest)}
+                high={amount * 0.8}
+                aria-label={`spent of ${currency}`}
+              />
+            )}
+          </div>
+        )
+      })}
+    </>
+  )
+}
+
+const Row = ({
+  entry,
+  now,
+  onError
+}: {
+  readonly entry: Entry
+  readonly now: number
+  readonly onError: (error: unknown) => void
+}) => {
+  const over = isOver(entry.status)
+  const asks = entry.waiting_for?.length ?? 0
+  const cancel = () => {
+    cancelJob(entry.job_id).then(() => {
+      announced.value = "the job is cancelled"
+      lookAgain()
+    }, onError)
+  }
+  return (
+    <tr>
+      <td data-label="Status">
+        <Badge status={entry.status} />
+        {asks > 0 ? (
+          <Go to={{ view: "job", jobId: entry.job_id, tab: "", event: undefined }} class="asks">
+            asks {asks === 1 ? "something" : `${asks} things`}
+          </Go>
+        ) : null}
+      </td>
+      <th scope="row" data-label="Job">
+        <Go to={{ view: "job", jobId: entry.job_id, tab: "", event: undefined }}>
+          <bdi>{line(entry.agent, 80)}</bdi>
+          <span class="id">{line(entry.job_id, 40)}</span>
+        </Go>
+        {entry.parent_job_id === null ? null : <span class="quiet">delegated</span>}
+      </th>
+      <td data-label="Submitted">{moment(Date.parse(entry.created_at), now)}</td>
+      <td data-label="Took" class="number">
+        {duration(tookMs(entry, now))}
+      </td>
+      <td data-label="Spent">
+        <Spend entry={entry} />
+      </td>
+      <td class="actions">
+        {over ? (
+          <Go to={{ view: "submit", agent: entry.agent, again: entry.job_id }} class="button small">
+            Submit again
+          </Go>
+        ) : (
+          <button type="button" class="small" onClick={cancel}>
+            Cancel
+          </button>
+        )}
+      </td>
+    </tr>
+  )
+}
+
+export const Jobs = ({ filters }: { readonly filters: Filters }) => {
+  const [rows, setRows] = useState(page)
+  const [error, setError] = useState<unknown>(undefined)
+  const known = version.value
+  const now = useNow(true)
+  const minute = Math.floor(now / 60_000)
+  const shown = useMemo(() => table.shown(filters, now), [known, filters, minute])
+  const counts = useMemo(() => table.counts(filters, now), [known, filters, minute])
+  const visible = shown.slice(0, rows)
+  useEffect(() => wanted(visible), [visible])
+  return (
+    <>
+      <div class="title">
+        <h1>Jobs</h1>
+        <p class="quiet" role="status">
+          {count(shown.length)} {shown.length === table.size ? "" : `of ${count(table.size)}`}{" "}
+          {loading.value ? "so far" : ""}
+        </p>
+      </div>
+      <FilterBar filters={filters} counts={counts} />
+      {problem.value === "" ? null : (
+        <Problem code="" message={`The list is not up to date: ${problem.value}`} />
+      )}
+      <Failed error={error} />
+      {shown.length === 0 ? (
+        <p class="empty">
+          {loading.value ? "Reading the jobs …" : table.size === 0 ? "No jobs yet." : "No job is like that."}{" "}
+          {loading.value ? null : <Go to={{ view: "submit", agent: "", again: "" }}>Submit one</Go>}
+        </p>
+      ) : (
+        <table class="jobs">
+          <thead>
+            <tr>
+              {["Status", "Job", "Submitted", "Took", "Spent"].map((name) => (
+                <th key={name} scope="col">
+                  {name}
+                </th>
+              ))}
+              <th scope="col">
+                <span class="offscreen">Actions</span>
+              </th>
+            </tr>
+          </thead>
+          <tbody>
+            {visible.map((entry) => (
+              <Row key={entry.job_id} entry={entry} now={now} onError={setError} />
+            ))}
+          </tbody>
+        </table>
+      )}
+      {shown.length > rows ? (
+        <button type="button" onClick={() => setRows(rows + page * 2)}>
+          Show {count(Math.min(page * 2, shown.length - rows))} more
+        </button>
+      ) : null}
+    </>
+  )
+}

@@ -1,0 +1,104 @@
+/** Markdown of others as elements. */
+import type { ComponentChildren } from "preact"
+import { useMemo } from "preact/hooks"
+import { type Block, type Inline, parse } from "../model/markdown.js"
+import { plain } from "../model/text.js"
+
+/** Blocks that are made into elements; what comes after is not Markdown that anybody reads. */
+const mostBlocks = 3_000
+
+const Piece = ({ piece }: { readonly piece: Inline }) => {
+  const text = plain(piece.text, 20_000)
+  switch (piece.type) {
+    case "code":
+      return <code>{text}</code>
+    case "strong":
+      return <strong>{text}</strong>
+    case "em":
+      return <em>{text}</em>
+    case "link":
+      return (
+        <a href={piece.href} target="_blank" rel="noopener noreferrer nofollow" title={piece.href}>
+          {text}
+        </a>
+      )
+    default:
+      return <>{text}</>
+  }
+}
+
+const pieces = (content: ReadonlyArray<Inline>): ComponentChildren =>
+  content.map((piece, i) => <Piece key={i} piece={piece} />)
+
+const Heading = ({ content, level }: { readonly level: number; readonly content: ReadonlyArray<Inline> }) => {
+  // The page has headings of its own above these.
+  const Tag = `h${Math.min(6, level + 2)}` as "h3" | "h4" | "h5" | "h6"
+  return <Tag>{pieces(content)}</Tag>
+}
+
+const One = ({ block }: { readonly block: Block }) => {
+  switch (block.type) {
+    case "heading":
+      return <Heading level={block.level} content={block.content} />
+    case "paragraph":
+      return <p dir="auto">{pieces(block.content)}</p>
+    case "quote":
+      return <blockquote dir="auto">{pieces(block.content)}</blockquote>
+    case "code":
+      return (
+        <pre>
+          <code>{plain(block.text, 100_000)}</code>
+        </pre>
+      )
+    case "rule":
+      return <hr />
+    case "list": {
+      const items = block.items.map((item, i) => (
+        <li key={i} dir="auto">
+          {pieces(item)}
+        </li>
+      ))
+      return block.ordered ? <ol>{items}</ol> : <ul>{items}</ul>
+    }
+    case "table":
+      return (
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls is scrolled with the keyboard too
+        <div class="scroll" tabIndex={0} role="region" aria-label="table">
+          <table>
+            <thead>
+              <tr>
+                {block.head.map((cell, i) => (
+                  <th key={i} scope="col">
+                    {pieces(cell)}
+                  </th>
+                ))}
+              </tr>
+            </thead>
+            <tbody>
+              {block.rows.slice(0, 2_000).map((row, r) => (
+                <tr key={r}>
+                  {row.map((cell, i) => (
+                    <td key={i} class={block.right[i] === true ? "number" : undefined}>
+                      {pieces(cell)}
+                    </td>
+                  ))}
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )
+  }
+}
+
+export const Markdown = ({ text }: { readonly text: string }) => {
+  const blocks = useMemo(() => parse(text), [text])
+  return (
+    <div class="markdown">
+      {blocks.slice(0, mostBlocks).map((block, i) => (
+        <One key={i} block={block} />
+      ))}
+      {blocks.length > mostBlocks ? <p class="quiet">The rest is in the download.</p> : null}
+    </div>
+  )
+}

@@ -1,0 +1,94 @@
+/** What a job asks and waits for, with a form for the answer. */
+import { useMemo, useState } from "preact/hooks"
+import { waiting } from "../model/at.js"
+import type { Question } from "../model/JobModel.js"
+import { fieldOf, initial, missing } from "../model/schemaForm.js"
+import { brief, moment, plain } from "../model/text.js"
+import { client, run } from "../state/connection.js"
+import type { Followed } from "../state/follow.js"
+import { announced } from "../state/navigation.js"
+import { JsonTree } from "./JsonTree.js"
+import { Failed } from "./parts.js"
+import { SchemaForm } from "./SchemaForm.js"
+
+const One = ({
+  job,
+  open,
+  question
+}: {
+  readonly job: Followed
+  readonly question: Question
+  readonly open: boolean
+}) => {
+  const field = useMemo(() => fieldOf(question.schema ?? {}), [question])
+  const [value, setValue] = useState<unknown>(() => initial(field, true))
+  const [error, setError] = useState<unknown>(undefined)
+  const [sent, setSent] = useState(false)
+  const answer = (given: unknown) => {
+    const made = client.peek()
+    if (made === undefined) return
+    setError(undefined)
+    setSent(true)
+    run(made.answer(job.jobId, question.inputId, given, { about: question.about?.sha256 })).then(
+      () => {
+        announced.value = "the answer is stored"
+      },
+      (failure: unknown) => {
+        setError(failure)
+        setSent(false)
+      }
+    )
+  }
+  const lacks = missing(field, value, "answer")
+  return (
+    <section class="panel question" aria-label="question of the job">
+      <p class="prompt">
+        <bdi>{plain(question.prompt, 4_000)}</bdi>
+      </p>
+      {question.about === undefined ? null : (
+        <div>
+          <p class="quiet">It is about this:</p>
+          <JsonTree label="what it is about" value={question.about.value} />
+        </div>
+      )}
+      {question.expiresAt === undefined ? null : (
+        <p class="quiet">It waits until {moment(Date.parse(question.expiresAt), Date.now())}.</p>
+      )}
+      {!open ? (
+        <p class="quiet">At this event nobody had answered yet.</p>
+      ) : question.choices === undefined ? (
+        <form
+          onSubmit={(event) => {
+            event.preventDefault()
+            if (lacks.length === 0) answer(value ?? null)
+          }}
+        >
+          <SchemaForm label="Answer" of={field} value={value} onChange={setValue} />
+          <div class="row">
+            <button type="submit" class="primary" disabled={sent || lacks.length > 0}>
+              {sent ? "sent" : "Answer"}
+            </button>
+            <span class="quiet">{lacks[0]}</span>
+          </div>
+        </form>
+      ) : (
+        <div class="row">
+          {question.choices.slice(0, 50).map((choice, i) => (
+            <button key={i} type="button" disabled={sent} onClick={() => answer(choice)}>
+              <bdi>{brief(choice, 80)}</bdi>
+            </button>
+          ))}
+        </div>
+      )}
+      <Failed error={error} />
+    </section>
+  )
+}
+
+export const Questions = ({ job, upTo }: { readonly job: Followed; readonly upTo: number }) => (
+  <>
+    {waiting(job.model, upTo).map((question) => (
+      <One key={question.inputId} job={job} question={question} open={question.to === undefined} />
+    ))}
+  </>
+)

@@ -1,0 +1,125 @@
+/** The runtime: who is connected and how it does, as far as it says so. */
+import * as Effect from "effect/Effect"
+import { useEffect } from "preact/hooks"
+import { quantile, total } from "../model/prometheus.js"
+import { bytes, count, duration, line } from "../model/text.js"
+import { client, lag, phase, reconnects, url } from "../state/connection.js"
+import { loading, table, version } from "../state/jobs.js"
+import { missing, type Reading, readings, watch } from "../state/metrics.js"
+import { Sparkline } from "./Sparkline.js"
+
+/** What is drawn: a value of each reading, or how much of it came in a second. */
+interface Drawn {
+  readonly label: string
+  readonly unit?: string
+  readonly show?: (value: number) => string
+  readonly of: (now: Reading, before: Reading | undefined) => number | undefined
+}
+
+const value =
+  (...names: ReadonlyArray<string>): Drawn["of"] =>
+  ({ samples }) =>
+    names.map((name) => total(samples, name)).find((found) => found !== undefined)
+
+const rate =
+  (...names: ReadonlyArray<string>): Drawn["of"] =>
+  (now, before) => {
+    if (before === undefined) return undefined
+    const a = value(...names)(before, undefined)
+    const b = value(...names)(now, undefined)
+    return a === undefined || b === undefined
+      ? undefined
+      : Math.max(0, (b - a) / ((now.at - before.at) / 1_000))
+  }
+
+const ms = (seconds: number) => duration(seconds * 1_000)
+
+const drawings: ReadonlyArray<Drawn> = []
+
+const series = ({ of }: Drawn, all: ReadonlyArray<Reading>): ReadonlyArray<number> =>
+  all.map((reading, i) => of(reading, all[i - 1])).filter((found) => found !== undefined)
+
+const Metrics = () => {
+  useEffect(watch, [])
+  const all = readings.value
+  const shown = drawings
+    .map((drawn) => [drawn, series(drawn, all)] as const)
+    .filter(([, values]) => values.length > 0)
+  if (missing.value !== "" && all.length === 0) return <p class="empty">{missing.value}</p>
+  if (all.length === 0) return <p class="empty">Reading …</p>
+  return (
+    <dl class="gauges">
+      {shown.map(([{ label, show, unit }, values]) => (
+        <Sparkline
+          key={label}
+          label={label}
+          values={values}
+          {...(unit === undefined ? {} : { unit })}
+          {...(show === undefined ? {} : { show })}
+        />
+      ))}
+    </dl>
+  )
+}
+
+const Own = () => {
+  const made = client.value
+  void version.value
+  const agents = made === undefined ? [] : Effect.runSync(made.agents)
+  return (
+    <>
+      <dl class="gauges">
+        <Sparkline label="Lag to this page" values={lag.value} show={duration} />
+        <div class="gauge">
+          <dt>Connection</dt>
+          <dd>
+            <span class="value">{phase.value._tag === "Connected" ? "open" : "away"}</span>
+            <span class="quiet">
+              {reconnects.value === 0 ? "never lost" : `came back ${reconnects.value} times`}
+            </span>
+          </dd>
+        </div>
+        <div class="gauge">
+          <dt>Jobs that you may see</dt>
+          <dd>
+            <span class="value">{count(table.size)}</span>
+            <span class="quiet">
+              {count(table.active().length)} not ended{loading.value ? ", still reading" : ""}
+            </span>
+          </dd>
+        </div>
+      </dl>
+      <p class="quiet">
+        <code>{url}</code>
+      </p>
+      <h2>Agents</h2>
+      <ul class="agents">
+        {agents.map(({ name, versions }) => (
+          <li key={name}>
+            <bdi>{line(name, 80)}</bdi>{" "}
+            <span class="quiet">
+              <bdi>{line(versions.join(", "), 200)}</bdi>
+            </span>
+          </li>
+        ))}
+      </ul>
+    </>
+  )
+}
+
+export const Runtime = () => (
+  <>
+    <div class="title">
+      <h1>Runtime</h1>
+    </div>
+    <section class="panel" aria-label="this session">
+      <Own />
+    </section>
+    <section class="panel" aria-labelledby="metrics-title">
+      <h2 id="metrics-title">Server</h2>
+      <Metrics />
+    </section>
+  </>
+)
+
+export { bytes, ms, quantile, rate, value }

@@ -1,0 +1,8 @@
+/** What a WebSocket server of its own answers beside its endpoint. */
+export {
+  HttpRoutes,
+  layer,
+  type RouteApp,
+  Visitor,
+  type VisitorShape
+} from "../layers/transport/HttpRoutes.js"

@@ -1,0 +1,126 @@
+// Agents for the console's tests: one that does a bit of everything, one that is hostile, one that asks.
+
+import { setTimeout as pause } from "node:timers/promises"
+import * as Schema from "effect/Schema"
+import { Agent } from "effect-arcp"
+
+/** An image that must not be fetched, markup that must stay text, and what turns text round. */
+export const nasty =
+  '<img src="http://evil.example/x.png" onerror="alert(1)"><script>document.title = "owned"</script> ' +
+  "[a link](javascript:alert(1)) ![pixel](http://evil.example/p.png) \u202Egnp.exe\u202C \u200B\u0007 end"
+
+const report = `# What was found
+
+Three things, **all of them** well:
+
+- the first
+- the \`second\`
+- [the third](https://example.com/third)
+
+| file | lines |
+| --- | ---: |
+| a.ts | 12 |
+| b.ts | 1200 |
+
+\`\`\`
+const answer = 42
+\`\`\`
+`
+
+const Work = Schema.Struct({
+  topic: Schema.String.annotations({ description: "what it is about" }),
+  depth: Schema.Int.pipe(Schema.between(1, 5)),
+  mode: Schema.Literal("quick", "thorough"),
+  pauseMs: Schema.optional(Schema.Number),
+  sources: Schema.optional(Schema.Array(Schema.String))
+})
+
+const denied = {
+  code: "PERMISSION_DENIED",
+  message: "fs.read of /etc/passwd is not in the lease",
+  retryable: false
+}
+
+const work = Agent.fromPromise(
+  "work",
+  {
+    version: "2.1.0",
+    durable: true,
+    description: "Looks into a topic, step by step, with tools and a helper.",
+    input: Work,
+    examples: [{ topic: "lakes", depth: 2, mode: "quick" }]
+  },
+  async ({ depth, pauseMs = 20, topic }, job) => {
+    await job.status("researching", { message: topic })
+    for (let i = 1; i <= depth * 2; i++) {
+      await job.step(`read source ${i}`, async () => {
+        await job.toolCall({ tool: "search.web", args: { query: `${topic} ${i}` }, call_id: `c${i}` })
+        await pause(pauseMs, undefined, { signal: job.signal })
+        if (job.lease["cost.budget"] !== undefined) await job.spend({ currency: "USD", amount: "0.30" })
+        await job.toolResult(
+          i === 2 ? { call_id: `c${i}`, error: denied } : { call_id: `c${i}`, result: { hits: i } }
+        )
+      })
+      await job.log(i % 2 === 0 ? "warn" : "info", `source ${i} read`, { i })
+      await job.progress({ current: i, total: depth * 2, units: "sources" })
+    }
+    await job.thought("the sources agree")
+    if (job.lease["agent.delegate"] !== undefined) {
+      const child = await job.delegate("helper", { pauseMs }, { key: "help" })
+      await child.result()
+    }
+    await job.artifact({
+      uri: "https://example.com/report.pdf",
+      content_type: "application/pdf",
+      byte_size: 12_345
+    })
+    return report
+  }
+)
+
+const helper = Agent.fromPromise("helper", { version: "1.0.0" }, async ({ pauseMs }, job) => {
+  await job.status("helping")
+  for (let i = 0; i < 4; i++) {
+    await job.toolCall({ tool: "math.add", args: [i, 1], call_id: `h${i}` })
+    await pause(pauseMs, undefined, { signal: job.signal })
+    await job.toolResult({ call_id: `h${i}`, result: i + 1 })
+  }
+  return { helped: true }
+})
+
+const hostile = Agent.fromPromise("hostile", { version: "1.0.0" }, async (_, job) => {
+  await job.status("<b>bold</b>", { message: nasty })
+  await job.log("error", nasty, { [nasty]: nasty, __proto__: null })
+  await job.thought("x".repeat(200_000))
+  await job.toolCall({ tool: nasty, args: { deep: { nasty } }, call_id: nasty })
+  await job.toolResult({ call_id: nasty, error: { code: nasty, message: nasty } })
+  await job.artifact({ uri: "javascript:alert(1)", content_type: nasty })
+  await job.artifact({ uri: "data:text/html,<script>alert(1)</script>", content_type: "text/html" })
+  await job.progress({ current: 1, total: 2, units: nasty, message: nasty })
+  return `# ${nasty}\n\n${nasty}\n\n| ${nasty.replaceAll("|", "")} |\n| --- |\n| <script>alert(1)</script> |\n`
+})
+
+const approve = Agent.fromPromise("approve", { version: "1.0.0", durable: true }, async (_, job) => {
+  const yes = await job.input("approval", { prompt: "May it be sent?", choices: ["yes", "no"] })
+  const much = await job.input("amount", {
+    prompt: "How much?",
+    schema: Schema.Struct({ euros: Schema.Number, note: Schema.optional(Schema.String) })
+  })
+  return { yes, much }
+})
+
+const breaks = Agent.fromPromise("breaks", { version: "1.0.0" }, async () => {
+  throw new Error("the disk is on fire")
+})
+
+const many = Agent.fromPromise("many", { version: "1.0.0" }, async ({ count }, job) => {
+  const levels = ["debug", "info", "info", "info", "warn"]
+  for (let i = 0; i < count; i++) {
+    if (i % 10 === 0) void job.toolCall({ tool: `tool.${i % 7}`, call_id: `c${i}` })
+    if (i % 10 === 5) void job.toolResult({ call_id: `c${i - 5}`, result: i })
+    await job.log(levels[i % 5], `line ${i} of the many`)
+  }
+  return { count }
+})
+
+export const agents = [work, helper, hostile, approve, breaks, many]

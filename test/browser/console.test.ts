@@ -1,0 +1,462 @@
+/** The console in a real Chromium: each view, by mouse and by keyboard, wide and narrow, and with agents that mean it ill. */
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { type Browser, chromium, type Page } from "playwright-core"
+import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { browser as browserOf, start } from "./host.js"
+
+const executable = browserOf(
+  "ARCP_CHROMIUM",
+  ["chromium", "chromium-browser", "google-chrome"],
+  "the console in a browser"
+)
+
+/** Screenshots are written here, if set. */
+const shots = process.env["ARCP_SCREENSHOTS"]
+const agents = fileURLToPath(new URL("./agents/console.mjs", import.meta.url))
+
+interface Said {
+  readonly listening: string
+  readonly token: string
+  readonly console: string
+}
+
+describe.skipIf(executable === undefined)("the console (where there is a Chromium)", () => {
+  let server: Awaited<ReturnType<typeof start>>
+  let browser: Browser
+  let said: Said
+
+  beforeAll(async () => {
+    server = await start("--agents", agents, "--memory")
+    said = JSON.parse(server.line) as Said
+    browser = await chromium.launch({
+      executablePath: executable as string,
+      // Containers have neither the privileges of its sandbox nor a large /dev/shm; the page is ours.
+      args: ["--no-sandbox", "--disable-dev-shm-usage"]
+    })
+  })
+  afterAll(async () => {
+    await browser?.close()
+    server?.stop()
+  })
+
+  const home = () => said.console.split("#")[0] ?? ""
+
+  /** A page that is logged in, at a place; what it must never do is noted. */
+  const open = async (
+    place = "#/jobs",
+    {
+      height = 900,
+      scheme = "light",
+      width = 1280
+    }: { width?: number; height?: number; scheme?: "light" | "dark" } = {}
+  ) => {
+    const page = await browser.newPage({ colorScheme: scheme, viewport: { width, height } })
+    page.setDefaultTimeout(9_000)
+    const wrong: Array<string> = []
+    page.on("console", (message) => {
+      // That a runtime has no metrics is no mistake of the page's.
+      if (message.type() === "error" && !message.location().url.endsWith("/metrics"))
+        wrong.push(`console: ${message.text()}`)
+    })
+    page.on("pageerror", (error) => wrong.push(`error: ${error.message}`))
+    page.on("dialog", (dialog) => {
+      wrong.push(`dialog: ${dialog.message()}`)
+      void dialog.dismiss()
+    })
+    page.on("request", (request) => {
+      const { host, protocol } = new URL(request.url())
+      if (protocol !== "data:" && protocol !== "blob:" && host !== new URL(said.console).host)
+        wrong.push(`request: ${request.url()}`)
+    })
+    await page.goto(`${home()}#token=${said.token}`)
+    await page.waitForSelector(".connection[data-state=Connected]")
+    await page.goto(`${home()}${place}`)
+    return { page, wrong }
+  }
+  const shot = async (page: Page, name: string) => {
+    if (shots !== undefined)
+      await page.screenshot({ path: join(shots, `console-${name}.png`), fullPage: true })
+  }
+  /** Submits by the form, with the input as JSON, and gives the id of the job. */
+  const submit = async (
+    page: Page,
+    agent: string,
+    input: unknown,
+    lease: Readonly<Record<string, string>> = {}
+  ) => {
+    await page.goto(`${home()}#/submit?agent=${agent}`)
+    await page
+      .locator("#agent option", { hasText: `${agent}@` })
+      .first()
+      .waitFor({ state: "attached" })
+    const asJson = page.getByRole("button", { name: "as JSON" })
+    if ((await asJson.count()) > 0) await asJson.click()
+    await page.getByLabel("Input", { exact: true }).last().fill(JSON.stringify(input))
+    for (const [capability, patterns] of Object.entries(lease)) {
+      await page.getByRole("button", { name: "allow something" }).click()
+      await page.getByLabel("capability").last().selectOption(capability)
+      await page.getByLabel(`${capability}: patterns, one a line`).fill(patterns)
+    }
+    await page.getByRole("button", { name: "Submit", exact: true }).click()
+    await page.waitForURL(/#\/job\//)
+    return decodeURIComponent(/#\/job\/([^?]+)/.exec(page.url())?.[1] ?? "")
+  }
+  const work = { topic: "lakes", depth: 2, mode: "quick" }
+  const lease = { "fs.read": "/src/**", "agent.delegate": "*", "cost.budget": "USD:2.00" }
+  const ended = (page: Page, status: string) => page.waitForSelector(`h1 .badge[data-status=${status}]`)
+  const sideways = (page: Page) =>
+    page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)
+
+  it("is opened once by its link, and otherwise by the token, which no address keeps", async () => {
+    const page = await browser.newPage()
+    await page.goto(said.console)
+    await page.waitForSelector(".connection[data-state=Connected]")
+    assert.strictEqual(page.url(), `${home()}#/jobs`)
+    await page.reload()
+    await page.waitForSelector(".connection[data-state=Connected]")
+    const other = await browser.newPage()
+    await other.goto(said.console)
+    await other.waitForSelector(".problem")
+    assert.match((await other.textContent(".problem")) ?? "", /was used/)
+    await shot(other, "login")
+    await other.fill("#token", "wrong")
+    await other.getByRole("button", { name: "Log in" }).click()
+    await other.waitForFunction(() => /token/.test(document.querySelector(".problem")?.textContent ?? ""))
+    await other.fill("#token", said.token)
+    await other.getByRole("button", { name: "Log in" }).click()
+    await other.waitForSelector(".connection[data-state=Connected]")
+    await other.getByRole("button", { name: "Log out" }).click()
+    await other.waitForSelector("#token")
+    await other.reload()
+    await other.waitForSelector("#token")
+    await Promise.all([page.close(), other.close()])
+  })
+
+  it("is served with a policy that lets nothing in, and can only be read", async () => {
+    const response = await fetch(home())
+    const policy = response.headers.get("content-security-policy") ?? ""
+    assert.match(policy, /^default-src 'none'/)
+    assert.notMatch(policy, /unsafe/)
+    assert.strictEqual((await fetch(home(), { method: "POST" })).status, 405)
+    assert.strictEqual((await fetch(`${home()}/else`)).status, 404)
+    const login = (body: string, type = "application/json") =>
+      fetch(`${home()}/login`, { method: "POST", headers: { "content-type": type }, body })
+    assert.strictEqual((await login(JSON.stringify({ code: "no" }))).status, 403)
+    assert.strictEqual((await login("{")).status, 400)
+    assert.strictEqual((await login(JSON.stringify({ code: "no" }), "text/plain")).status, 400)
+    // One that is too large may be cut off.
+    const large = await login(JSON.stringify({ code: "x".repeat(100_000) })).catch(() => undefined)
+    assert.isAtLeast(large?.status ?? 400, 400)
+  })
+
+  it("submits by a form of the agent's schema, and shows what came of it", async () => {
+    const { page, wrong } = await open("#/submit?agent=work")
+    await page.getByLabel("topic").fill("rivers")
+    await page.getByLabel("depth").fill("2")
+    assert.deepStrictEqual(await page.getByLabel("mode").locator("option").allTextContents(), [
+      "quick",
+      "thorough"
+    ])
+    await page.getByRole("button", { name: "give a budget" }).click()
+    await page.getByLabel("cost.budget: patterns, one a line").fill("USD:2.00")
+    await shot(page, "submit")
+    await page.getByRole("button", { name: "Submit", exact: true }).click()
+    await ended(page, "success")
+    await page.waitForSelector("#result-title")
+    assert.match((await page.textContent("main")) ?? "", /may spend up to 2\.00 USD/)
+    assert.deepStrictEqual(
+      await page
+        .locator(".markdown a")
+        .evaluateAll((links) => links.map((a) => [a.getAttribute("href"), a.getAttribute("rel")])),
+      [["https://example.com/third", "noopener noreferrer nofollow"]]
+    )
+    // The same again has the same lease, and what it was given.
+    await page.getByRole("link", { name: "Submit again" }).click()
+    await page.waitForFunction(() => document.querySelector("textarea[aria-label^='cost.budget']") !== null)
+    assert.strictEqual(await page.getByLabel("cost.budget: patterns, one a line").inputValue(), "USD:2.00")
+    assert.strictEqual(await page.getByLabel("topic").inputValue(), "rivers")
+    assert.deepStrictEqual(wrong, [])
+    await page.close()
+  })
+
+  it("shows a job over time: steps, tools, what is denied, and what was delegated, at any event", async () => {
+    const { page, wrong } = await open()
+    await submit(page, "work", work, lease)
+    await ended(page, "success")
+    await page.waitForSelector(".child .bar[data-outcome=ended]")
+    const lanes = await page.locator(".lane-name").allTextContents()
+    for (const name of ["Progress", "Steps", "Tools", "Delegated", "helper@1.0.0", "Notes"])
+      assert.include(lanes, name)
+    assert.strictEqual(await page.locator(".bar[data-outcome=denied]").count(), 1)
+    assert.match((await page.textContent(".line[data-denied]")) ?? "", /PERMISSION_DENIED/)
+    assert.match((await page.textContent(".lease")) ?? "", /may read \/src\/\*\*/)
+    assert.strictEqual(
+      await page.locator(".artifacts a").getAttribute("href"),
+      "https://example.com/report.pdf"
+    )
+    await shot(page, "job")
+    // Back to the first step: nothing was denied, and no result is known.
+    await page.locator(".bar[data-outcome=ended]").first().click()
+    await page.waitForURL(/event=/)
+    assert.strictEqual(await page.locator("#result-title").count(), 0)
+    assert.strictEqual(await page.locator(".bar[data-outcome=denied]").count(), 0)
+    assert.match((await page.textContent(".now")) ?? "", /read source 1/)
+    await page.waitForFunction(() => document.querySelectorAll(".line").length < 10)
+    await shot(page, "job-at-event")
+    const address = page.url()
+    await page.reload()
+    await page.waitForSelector(".now")
+    assert.strictEqual(page.url(), address)
+    await page.getByRole("button", { name: "to the end" }).click()
+    await page.waitForSelector("#result-title")
+    // The log by text, and by level.
+    await page.getByLabel("search the log").fill("source 2 read")
+    await page.waitForFunction(() => document.querySelectorAll(".line").length === 1)
+    await page.getByLabel("search the log").fill("")
+    await page.getByLabel("least level").selectOption("error")
+    await page.waitForFunction(() => document.querySelectorAll(".line").length === 1)
+    await page.locator(".line").first().click()
+    assert.match((await page.textContent(".detail")) ?? "", /fs\.read of \/etc\/passwd/)
+    assert.deepStrictEqual(wrong, [])
+    await page.close()
+  })
+
+  it("lists jobs by filters that are the address, and cancels", async () => {
+    const { page, wrong } = await open()
+    await submit(page, "work", { ...work, depth: 5, pauseMs: 60_000 })
+    await page.goto(`${home()}#/jobs`)
+    await page.getByRole("button", { name: /^running/ }).click()
+    assert.match(page.url(), /#\/jobs\?status=running$/)
+    await page.waitForFunction(() => document.querySelectorAll(".jobs tbody tr").length === 1)
+    await page.reload()
+    await page.waitForSelector(".jobs tbody tr")
+    assert.strictEqual(await page.locator(".jobs tbody tr").count(), 1)
+    await shot(page, "jobs")
+    await page.goBack()
+    await page.goto(`${home()}#/jobs?status=running&agent=work`)
+    await page.getByRole("button", { name: "Cancel", exact: true }).click()
+    // Although it was submitted by the session that the page had before it was loaded anew.
+    await page.waitForSelector(".empty")
+    await page.goto(`${home()}#/jobs?agent=helper`)
+    await page.waitForFunction(() =>
+      [...document.querySelectorAll(".jobs tbody th")].every((th) => th.textContent?.startsWith("helper"))
+    )
+    assert.deepStrictEqual(wrong, [])
+    await page.close()
+  })
+
+  it("answers what a job asks", async () => {
+    const { page, wrong } = await open()
+    await submit(page, "approve", {})
+    await page.waitForSelector(".question")
+    await page.goto(`${home()}#/jobs?waiting=yes`)
+    await page.getByRole("link", { name: "asks something" }).first().click()
+    await page.getByRole("button", { name: "yes", exact: true }).click()
+    await page.getByLabel("euros").fill("12.5")
+    await shot(page, "question")
+    await page.getByRole("button", { name: "Answer", exact: true }).click()
+    await ended(page, "success")
+    assert.match((await page.textContent(".value")) ?? "", /euros: 12\.5/)
+    assert.deepStrictEqual(wrong, [])
+    await page.close()
+  })
+
+  it("says what to do about a job that failed", async () => {
+    const { page } = await open()
+    await submit(page, "breaks", {})
+    await ended(page, "error")
+    assert.match((await page.textContent(".problem")) ?? "", /INTERNAL_ERROR.*submit it again/)
+    await shot(page, "failed")
+    await page.close()
+  })
+
+  it("goes on through a connection that is cut in the middle, with nothing lost, and says where it was", async () => {
+    const { page, wrong } = await open()
+    let cut = () => {}
+    await page.routeWebSocket(/\/arcp$/, (socket) => {
+      const to = socket.connectToServer()
+      cut = () => {
+        void to.close()
+        void socket.close({ code: 1001, reason: "cut" })
+      }
+    })
+    await page.reload()
+    await page.waitForSelector(".connection[data-state=Connected]")
+    await submit(page, "work", { ...work, depth: 5, pauseMs: 150 })
+    await page.waitForSelector(".bar[data-outcome=ended]")
+    cut()
+    await ended(page, "success")
+    await page.waitForSelector(".marks [data-mark=lost]")
+    await page.waitForSelector(".marks [data-mark=back]")
+    assert.match((await page.textContent(".marks")) ?? "", /resumed after event \d+/)
+    const texts = await page.evaluate(() => {
+      const lines = document.querySelector(".lines")
+      if (lines !== null) lines.scrollTop = 0
+      return document.querySelector(".facts")?.textContent ?? ""
+    })
+    // running, researching; of each of ten sources a step's two, call, cost, result, log, progress, and what is left; the rest.
+    const events = Number(/(\d+) events/.exec(texts)?.[1])
+    await page.reload()
+    await ended(page, "success")
+    await page.waitForFunction(
+      (n) => (document.querySelector(".facts")?.textContent ?? "").includes(`${n} events`),
+      events
+    )
+    await shot(page, "resumed")
+    assert.deepStrictEqual(wrong, [])
+    await page.close()
+  })
+
+  it("shows hostile text as text", async () => {
+    const { page, wrong } = await open()
+    await submit(page, "hostile", { "<script>": "\u202Eabc" })
+    await ended(page, "success")
+    await page.waitForSelector("#result-title")
+    for (let i = 0; i < (await page.locator(".line").count()); i++) await page.locator(".line").nth(i).click()
+    await page.goto(page.url())
+    const found = await page.evaluate(() => ({
+      markup: document.querySelectorAll("main script, main img, main b, main iframe").length,
+      links: [...document.querySelectorAll("main a")]
+        .map((a) => a.getAttribute("href"))
+        .filter((href) => href !== null && !/^(#|https?:)/.test(href)),
+      unseen: /[\u202a-\u202e\u2066-\u2069\u200b\u0007]/.test(document.body.innerText),
+      title: document.title
+    }))
+    assert.deepStrictEqual(found, { markup: 0, links: [], unseen: false, title: found.title })
+    assert.notInclude(found.title, "owned")
+    assert.include((await page.textContent("main")) ?? "", "⟨U+202E⟩gnp.exe")
+    assert.isAtMost(await sideways(page), 0)
+    await page.setViewportSize({ width: 360, height: 740 })
+    assert.isAtMost(await sideways(page), 0)
+    await shot(page, "hostile-narrow")
+    assert.deepStrictEqual(wrong, [])
+    await page.close()
+  })
+
+  it("fits a phone and a wall, in light and in dark", async () => {
+    for (const [width, height, scheme] of [
+      [360, 740, "light"],
+      [3840, 2160, "dark"]
+    ] as const) {
+      const { page, wrong } = await open("#/jobs", { width, height, scheme })
+      await page.waitForSelector(".jobs tbody tr")
+      for (const view of ["jobs", "submit?agent=work", "runtime"]) {
+        await page.goto(`${home()}#/${view}`)
+        await page.waitForSelector("main h1")
+        assert.isAtMost(await sideways(page), 0, `${view} at ${width}`)
+        await shot(page, `${view.split("?")[0]}-${width}`)
+      }
+      await submit(page, "work", work, lease)
+      await page.waitForSelector(".child .bar[data-outcome=ended]")
+      assert.isAtMost(await sideways(page), 0, `job at ${width}`)
+      await shot(page, `job-${width}`)
+      const ground = await page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor)
+      const [light = 0] = /\d+/.exec(ground)?.map(Number) ?? []
+      assert.strictEqual(light > 128, scheme === "light")
+      assert.deepStrictEqual(wrong, [])
+      await page.close()
+    }
+  })
+
+  it("is used with the keyboard alone", async () => {
+    const { page, wrong } = await open()
+    await submit(page, "work", work, lease)
+    await ended(page, "success")
+    await page.goto(`${home()}#/jobs`)
+    await page.waitForSelector(".jobs tbody tr")
+    /** Goes on until something with this name has the focus. */
+    const tabTo = async (name: RegExp) => {
+      for (let i = 0; i < 80; i++) {
+        await page.keyboard.press("Tab")
+        const focused = await page.evaluate(() => {
+          const { activeElement: a } = document
+          return `${a?.getAttribute("aria-label") ?? ""} ${a?.textContent ?? ""}`.trim()
+        })
+        if (name.test(focused)) return
+      }
+      assert.fail(`the keyboard does not get to ${name}`)
+    }
+    await page.locator("body").click({ position: { x: 2, y: 500 } })
+    await tabTo(/^work@/)
+    await page.keyboard.press("Enter")
+    await page.waitForSelector(".bar")
+    assert.strictEqual(await page.evaluate(() => document.activeElement?.id), "main")
+    await tabTo(/^read source 1/)
+    await page.keyboard.press("ArrowRight")
+    assert.match(
+      await page.evaluate(() => document.activeElement?.getAttribute("aria-label") ?? ""),
+      /^read source 2/
+    )
+    await tabTo(/^events/)
+    await page.keyboard.press("Home")
+    await page.keyboard.press("ArrowDown")
+    await page.waitForSelector(".detail")
+    assert.strictEqual(await page.locator(".line[aria-selected=true]").getAttribute("aria-posinset"), "2")
+    await page.keyboard.press("Enter")
+    await page.waitForURL(/event=2$/)
+    await page.keyboard.press("Escape")
+    await page.waitForSelector(".detail", { state: "detached" })
+    // What there is by role, for those who do not see it.
+    for (const role of ["banner", "navigation", "main"] as const)
+      assert.strictEqual(await page.getByRole(role).count(), 1, role)
+    const nameless = await page.evaluate(
+      () =>
+        [...document.querySelectorAll("button, a, input, select, textarea")].filter(
+          (e) => !(e.textContent?.trim() || e.getAttribute("aria-label") || e.id)
+        ).length
+    )
+    assert.strictEqual(nameless, 0)
+    assert.deepStrictEqual(wrong, [])
+    await page.close()
+  })
+
+  it("is as quick with 100,000 events as with 1,000: only what is seen is in the page", async () => {
+    const measured = async (count: number) => {
+      const { page, wrong } = await open()
+      await submit(page, "many", { count })
+      await page.waitForFunction(
+        () => document.querySelector("h1 .badge[data-status=success]") !== null,
+        undefined,
+        { timeout: 100_000 }
+      )
+      await page.waitForSelector("#result-title")
+      const lines = Math.round(count * 1.2) + 1
+      await page.waitForFunction(
+        (n) =>
+          Number(
+            (document.querySelector(".facts")?.textContent ?? "")
+              .replace(/\u202f/g, "")
+              .match(/(\d+) events/)?.[1]
+          ) >= n,
+        lines
+      )
+      const nodes = await page.evaluate(() => document.querySelectorAll("main *").length)
+      // Of a hundred presses of a key, until the page has drawn.
+      const keys = await page.evaluate(async () => {
+        const list = document.querySelector<HTMLElement>(".lines")
+        const drawn = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)))
+        list?.focus()
+        const since = performance.now()
+        for (let i = 0; i < 30; i++) {
+          list?.dispatchEvent(
+            new KeyboardEvent("keydown", { key: i === 0 ? "Home" : "PageDown", bubbles: true })
+          )
+          await drawn()
+        }
+        return performance.now() - since
+      })
+      await page.getByLabel("search the log").fill(`line ${count - 1} of`)
+      await page.waitForFunction(() => document.querySelectorAll(".line").length === 1)
+      assert.include((await page.textContent(".line")) ?? "", `line ${count - 1} of`)
+      if (count > 10_000) await shot(page, "many")
+      assert.deepStrictEqual(wrong, [])
+      await page.close()
+      return { nodes, keys }
+    }
+    const few = await measured(1_000)
+    const many = await measured(100_000)
+    assert.isAtMost(many.nodes, few.nodes * 1.5)
+    assert.isAtMost(many.keys, few.keys * 5 + 1_000)
+  })
+})

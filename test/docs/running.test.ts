@@ -1,0 +1,65 @@
+/** What docs/running.md and docs/security.md promise is there: every code of an error, and every test that is named. */
+import { existsSync, readFileSync } from "node:fs"
+import { fileURLToPath } from "node:url"
+import { expect, it } from "vitest"
+import { retryable } from "../../src/protocol/Errors.js"
+
+const read = (path: string) => readFileSync(new URL(`../../${path}`, import.meta.url), "utf8")
+
+/** First cells of the tables below a heading, and the cells after them. */
+const rows = (page: string, heading: string): ReadonlyArray<ReadonlyArray<string>> =>
+  (page.split(`\n## ${heading}\n`)[1]?.split("\n## ")[0] ?? "")
+    .split("\n")
+    .filter((line) => line.startsWith("| ") && !line.startsWith("|---"))
+    .map((line) =>
+      line
+        .split("|")
+        .slice(1, -1)
+        .map((cell) => cell.trim())
+    )
+
+it("the incident guide has a row for every code of an error, with what it means and what to do", () => {
+  const guide = rows(read("docs/running.md"), "When something is wrong")
+  const codes = guide.flatMap(([first = ""]) => /^`([A-Z_]+)`$/.exec(first)?.[1] ?? [])
+  expect([...codes].sort()).toEqual(Object.keys(retryable).sort())
+  for (const row of guide) for (const cell of row) expect(cell, row.join(" | ")).not.toBe("")
+})
+
+it("the incident guide quotes what the program says", () => {
+  const sources = ["sqliteFile", "sqliteThread", "sqliteWorker"]
+    .map((name) => read(`src/layers/store/${name}.ts`))
+    .join("\n")
+  for (const part of [
+    "another arcp runtime",
+    "was written by a newer version",
+    "is corrupt",
+    "names (hard links)",
+    "has died",
+    "was removed or replaced while it was open"
+  ]) {
+    expect(read("docs/running.md")).toContain(part)
+    expect(sources).toContain(part)
+  }
+})
+
+const security = read("docs/security.md")
+
+it("every item of the protocol's checklist has a row with a test, and every test that is named is there", () => {
+  const items = rows(security, "What the protocol asks for").slice(1)
+  expect(items.length).toBe(9)
+  for (const [item, , tests = ""] of [...items, ...rows(security, "What we add").slice(1)])
+    expect(tests, item).toMatch(/`test\/[\w/.-]+\.test\.ts`/)
+  const named = [...security.matchAll(/`(test\/[^`]+)`/g)].map(([, path = ""]) => path)
+  for (const path of named)
+    expect(existsSync(fileURLToPath(new URL(`../../${path}`, import.meta.url))), path).toBe(true)
+})
+
+it("a release says where it was built, from pinned actions, after everything was checked", () => {
+  const workflow = read(".github/workflows/release.yml")
+  expect(workflow).toMatch(/npm publish --provenance/)
+  expect(workflow).toMatch(/id-token: write/)
+  expect(workflow.indexOf("bash .ci/run")).toBeGreaterThan(0)
+  expect(workflow.indexOf("bash .ci/run")).toBeLessThan(workflow.indexOf("npm publish"))
+  for (const [, version = ""] of workflow.matchAll(/uses: [\w/-]+@(\S+)/g))
+    expect(version).toMatch(/^[0-9a-f]{40}$/)
+})

@@ -1,0 +1,133 @@
+/**
+ * Files as every version of the schema has left them, made by the code of that time (`test/fixtures/schema-N.sql`): each
+ * is opened, reads as it was written, and goes on. A new migration comes with a new fixture.
+ */
+import * as fs from "node:fs"
+import * as os from "node:os"
+import * as path from "node:path"
+import { fileURLToPath } from "node:url"
+import type * as SqlClient from "@effect/sql/SqlClient"
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { naming } from "../../../src/layers/store/naming.js"
+import * as StoreSqlite from "../../../src/layers/store/StoreSqlite.js"
+import { migrations, schemaVersion } from "../../../src/layers/store/schema.js"
+import { Op, Store } from "../../../src/services/store/Store.js"
+import { passing } from "../../support/besideThreads.js"
+import * as SqliteClient from "../../support/sqliteClient.js"
+import { aJob, append, aSession, range, seqs, vacuumAll } from "./fixtures.js"
+
+const fixture = (version: number): ReadonlyArray<string> =>
+  fs
+    .readFileSync(fileURLToPath(new URL(`../../fixtures/schema-${version}.sql`, import.meta.url)), "utf8")
+    .split("\n")
+    .filter((line) => line !== "" && !line.startsWith("--"))
+
+const tempFile = Effect.acquireRelease(
+  Effect.sync(() => path.join(fs.mkdtempSync(path.join(os.tmpdir(), "arcp-schema-")), "arcp.db")),
+  (file) => Effect.sync(() => fs.rmSync(path.dirname(file), { recursive: true, force: true }))
+)
+
+const withSql = <A, E>(filename: string, body: (sql: SqlClient.SqlClient) => Effect.Effect<A, E>) =>
+  Effect.flatMap(SqliteClient.make({ filename }), body).pipe(Effect.scoped)
+
+const execute = (statements: ReadonlyArray<string>) => (sql: SqlClient.SqlClient) =>
+  Effect.forEach(statements, (statement) => sql.unsafe(statement).unprepared, { discard: true })
+
+/** Tables, indexes and triggers, by name, white space aside. */
+const schemaOf = (sql: SqlClient.SqlClient) =>
+  Effect.map(
+    sql.unsafe("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name").values,
+    (rows) =>
+      rows.map(([name, text]) => [
+        name,
+        String(text)
+          .replace(/\s+/g, " ")
+          .replace(/ ?([(),]) ?/g, "$1")
+      ])
+  )
+
+/** What is left when so many of the migrations of today are done. */
+const fresh = (version: number) =>
+  Effect.flatMap(tempFile, (filename) =>
+    withSql(filename, (sql) =>
+      Effect.zipRight(execute(migrations.slice(0, version).flat().map(naming("")))(sql), schemaOf(sql))
+    )
+  )
+
+const versions = range(1, schemaVersion)
+
+describe.each(versions)("a file of schema version %i", (version) => {
+  it.scoped("has the tables that the migrations of today make up to it: none was edited since", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      yield* withSql(filename, execute(fixture(version)))
+      assert.deepStrictEqual(yield* withSql(filename, schemaOf), yield* fresh(version))
+    })
+  )
+
+  it.scoped("is brought up to date, reads as it was written, and goes on", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      yield* withSql(filename, execute(fixture(version)))
+      const reading = StoreSqlite.layerReadOnly({ filename })
+      const read = Effect.flatMap(Store, (store) => store.job("job_a")).pipe(Effect.provide(reading))
+      if (version < schemaVersion)
+        assert.match(
+          (yield* passing(Effect.flip(read))).message,
+          /written by an older version; start a runtime on it once/
+        )
+      for (let round = 0; round < 2; round++)
+        yield* passing(
+          Effect.gen(function* () {
+            const store = yield* Store
+            assert.deepEqual(
+              yield* store.job("job_a"),
+              aJob("job_a", { idempotencyKey: "nightly", budget: { USD: "1.50" } })
+            )
+            assert.strictEqual((yield* store.job("job_b"))?.status, "success")
+            assert.strictEqual((yield* store.jobByKey("alice", "nightly"))?.jobId, "job_a")
+            assert.deepEqual(yield* store.session("sess_a"), aSession("sess_a"))
+            assert.deepEqual(
+              yield* store.session("sess_b"),
+              aSession("sess_b", { principal: "bob", tokenDigest: "old", issuedTokenDigests: ["new"] })
+            )
+            assert.deepStrictEqual(seqs(yield* store.events("job_a", 1, 99)), range(4, 25))
+            assert.deepStrictEqual(yield* store.view("sess_a"), { first: 6, last: 30 })
+            const page = yield* store.page("sess_a", 5, 99, 1_000_000)
+            assert.deepStrictEqual(
+              page.map(({ event, job }) => [job.jobId, event.seq]),
+              [
+                ...range(6, 20).map((seq) => ["job_a", seq]),
+                ...range(1, 5).map((seq) => ["job_b", seq]),
+                ...range(21, 25).map((seq) => ["job_a", seq])
+              ]
+            )
+            assert.deepStrictEqual((yield* store.observersOf(["job_a"])).get("job_a"), ["sess_b"])
+            assert.strictEqual(yield* store.aliveAt, 3_000)
+            assert.strictEqual(yield* store.needed("job_a"), 6)
+            if (version >= 2) assert.strictEqual(yield* store.input("job_a"), '{"name":"Ada"}')
+            if (version >= 3) assert.strictEqual(yield* store.journalValue("job_a", "step", "one"), '"done"')
+            if (version >= 4)
+              assert.deepStrictEqual(
+                (yield* store.due({ by: 9_000, limit: 9 })).map(({ jobId }) => jobId),
+                ["job_w"]
+              )
+            if (version >= 5)
+              assert.strictEqual((yield* store.hookEvents({ jobId: "", seq: 0 }, 9)).length, 1)
+            yield* vacuumAll
+          }).pipe(Effect.provide(StoreSqlite.layer({ filename })))
+        )
+      assert.deepStrictEqual(yield* withSql(filename, schemaOf), yield* fresh(schemaVersion))
+      yield* passing(
+        Effect.gen(function* () {
+          const store = yield* Store
+          yield* store.commit([append("job_a", 26, 30), Op.DropJob({ jobId: "job_b" })])
+          assert.deepStrictEqual(seqs(yield* store.events("job_a", 24, 99)), range(24, 30))
+          yield* vacuumAll
+          assert.deepStrictEqual(yield* store.events("job_b", 1, 9), [])
+        }).pipe(Effect.provide(StoreSqlite.layer({ filename })))
+      )
+    })
+  )
+})

@@ -1,0 +1,231 @@
+import { request as httpRequest, type IncomingMessage } from "node:http"
+import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
+import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
+import { describe, expect, it } from "@effect/vitest"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as HttpRoutes from "../../../src/layers/transport/HttpRoutes.js"
+import * as TransportWebSocket from "../../../src/layers/transport/TransportWebSocket.js"
+import * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
+import { TransportServer } from "../../../src/services/transport/Transport.js"
+
+const options = Layer.succeed(RuntimeOptions.RuntimeOptions, RuntimeOptions.make())
+
+/** A server with these routes; gives where it is, as http. */
+const serving = <E>(
+  routes: Layer.Layer<never, E, HttpRoutes.HttpRoutes>,
+  config: TransportWebSocket.Options = {}
+) =>
+  TransportWebSocket.layer({ port: 0, ...config, routes }).pipe(
+    Layer.provide(options),
+    Layer.build,
+    Effect.map((services) => new URL(Context.get(services, TransportServer).address.replace(/^ws/, "http")))
+  )
+
+interface Answered {
+  readonly status: number | undefined
+  readonly headers: IncomingMessage["headers"]
+  readonly body: string
+}
+
+/** Requests without the additions of `fetch`, which sends no `Host` or `Origin` of one's own. */
+const ask = (url: URL, init: { readonly method?: string; readonly headers?: Record<string, string> } = {}) =>
+  Effect.async<Answered, Error>((resume) => {
+    const request = httpRequest(url, { agent: false, ...init }, (response) => {
+      let body = ""
+      response.setEncoding("utf8")
+      response.on("data", (text: string) => {
+        body += text
+      })
+      response.on("error", (error) => resume(Effect.fail(error)))
+      response.on("end", () =>
+        resume(Effect.succeed({ status: response.statusCode, headers: response.headers, body }))
+      )
+    })
+    request.on("error", (error) => resume(Effect.fail(error)))
+    request.end()
+    return Effect.sync(() => request.destroy())
+  })
+
+/** Says which mount has answered, and who was told to have asked. */
+const named = (name: string) =>
+  Effect.succeed(
+    Effect.gen(function* () {
+      const { url } = yield* HttpServerRequest.HttpServerRequest
+      const { client, evidence } = yield* HttpRoutes.Visitor
+      const cookie = evidence.headers?.["cookie"]?.map(Redacted.value).join()
+      return HttpServerResponse.text(`${name} ${url} ${client} ${cookie ?? "-"}`)
+    })
+  )
+
+describe("what is mounted", () => {
+  it.scoped("answers its path and what is below; the nearest one does; the rest is as it was", () =>
+    Effect.gen(function* () {
+      const url = yield* serving(
+        Layer.mergeAll(
+          HttpRoutes.layer("/v1", named("v1")),
+          HttpRoutes.layer("/v1/deep/", named("deep")),
+          HttpRoutes.layer("/metrics", named("metrics"))
+        )
+      )
+      const bodies = yield* Effect.forEach(
+        ["/v1", "/v1/", "/v1/a?b=c", "/v1/deep", "/v1/deep/er", "/v1/deeper", "/metrics", "/v12", "/arcp"],
+        (path) =>
+          Effect.map(
+            ask(new URL(path, url)),
+            ({ body, status }) => `${status} ${body.split(" ").slice(0, 2).join(" ").trim()}`
+          )
+      )
+      expect(bodies).toEqual([
+        "200 v1 /v1",
+        "200 v1 /v1/",
+        "200 v1 /v1/a?b=c",
+        "200 deep /v1/deep",
+        "200 deep /v1/deep/er",
+        "200 v1 /v1/deeper",
+        "200 metrics /metrics",
+        "404 not found:",
+        "426 this is"
+      ])
+    })
+  )
+
+  it.scoped("is loaded once, with the first request, and not at the start", () =>
+    Effect.gen(function* () {
+      let loads = 0
+      const load = Effect.suspend(() => {
+        loads++
+        return named("late")
+      })
+      const url = yield* serving(HttpRoutes.layer("/late", load))
+      expect(loads).toBe(0)
+      yield* Effect.all([ask(new URL("/late", url)), ask(new URL("/late", url))], { concurrency: 2 })
+      expect(loads).toBe(1)
+    })
+  )
+
+  it.scoped("one that cannot be loaded is an error for whoever asks, and nobody else", () =>
+    Effect.gen(function* () {
+      const url = yield* serving(
+        Layer.merge(
+          HttpRoutes.layer("/broken", Effect.fail("no")),
+          HttpRoutes.layer("/whole", named("whole"))
+        )
+      )
+      expect((yield* ask(new URL("/broken", url))).status).toBe(500)
+      expect((yield* ask(new URL("/whole", url))).status).toBe(200)
+    })
+  )
+
+  it.scoped("two at one path are a mistake", () =>
+    Effect.gen(function* () {
+      const twice = Layer.merge(
+        HttpRoutes.layer("/twice", named("one")),
+        Layer.fresh(HttpRoutes.layer("/twice/", named("two")))
+      )
+      const error = yield* Effect.flip(serving(twice))
+      expect(error.message).toContain("something is mounted at /twice")
+    })
+  )
+
+  it.scoped("what is being answered is ended with the server, in order", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const begun = yield* Deferred.make<void>()
+      const ended = yield* Deferred.make<void>()
+      const endless = Effect.succeed(
+        Effect.sync(() =>
+          HttpServerResponse.stream(
+            Stream.concat(
+              Stream.make(new TextEncoder().encode("begun\n")),
+              Stream.fromEffect(Effect.zipRight(Deferred.succeed(begun, undefined), Effect.never))
+            ).pipe(Stream.ensuring(Deferred.succeed(ended, undefined)))
+          )
+        )
+      )
+      const url = yield* serving(HttpRoutes.layer("/endless", endless)).pipe(Scope.extend(scope))
+      const answered = yield* Effect.fork(ask(new URL("/endless", url)))
+      yield* Deferred.await(begun)
+      yield* Scope.close(scope, Exit.void)
+      yield* Deferred.await(ended)
+      // The end of a body that was cut off in order, and no reset.
+      expect((yield* answered).body).toBe("begun\n")
+    })
+  )
+})
+
+describe("who may ask", () => {
+  const asked = (url: URL, headers: Record<string, string>, method = "GET") =>
+    ask(new URL("/v1", url), { method, headers })
+
+  it.scoped("as of upgrades: Host, Origin, and the size of headers", () =>
+    Effect.gen(function* () {
+      const url = yield* serving(HttpRoutes.layer("/v1", named("v1")), {
+        allowedOrigins: ["https://app.example.com"]
+      })
+      const statuses = yield* Effect.forEach(
+        [
+          {},
+          { host: "evil.example.com" },
+          { origin: "https://evil.example.com" },
+          { origin: "null" },
+          { origin: `http://${url.host}` },
+          { origin: "https://app.example.com" }
+        ],
+        (headers) => Effect.map(asked(url, headers), ({ status }) => status)
+      )
+      expect(statuses).toEqual([200, 403, 403, 403, 200, 200])
+      const flood = Object.fromEntries(Array.from({ length: 200 }, (_, i) => [`x-${i}`, "y".repeat(200)]))
+      expect((yield* asked(url, flood)).status).toBe(431)
+    })
+  )
+
+  it.scoped("pages of allowed origins may read the answer, and are told so before they ask", () =>
+    Effect.gen(function* () {
+      const url = yield* serving(HttpRoutes.layer("/v1", named("v1")), {
+        allowedOrigins: ["https://app.example.com"]
+      })
+      const origin = "https://app.example.com"
+      const { headers } = yield* asked(url, { origin })
+      expect(headers["access-control-allow-origin"]).toBe(origin)
+      expect(headers["vary"]).toBe("Origin")
+      expect(headers["access-control-allow-credentials"]).toBeUndefined()
+      const preflight = {
+        origin,
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization, idempotency-key"
+      }
+      const told = yield* asked(url, preflight, "OPTIONS")
+      expect(told.status).toBe(204)
+      expect(told.headers["access-control-allow-methods"]).toBe("POST")
+      expect(told.headers["access-control-allow-headers"]).toBe("authorization, idempotency-key")
+      const other = yield* asked(url, { ...preflight, origin: "https://evil.example.com" }, "OPTIONS")
+      expect(other.status).toBe(403)
+      expect(other.headers["access-control-allow-origin"]).toBeUndefined()
+    })
+  )
+
+  it.scoped("cookies count only when the page that asks is known", () =>
+    Effect.gen(function* () {
+      const url = yield* serving(HttpRoutes.layer("/v1", named("v1")), { allowedOrigins: ["*"] })
+      const cookie = "sid=1"
+      const shown = yield* Effect.forEach(
+        [
+          { cookie },
+          { cookie, origin: `http://${url.host}` },
+          { cookie, origin: "https://anybody.example.com" },
+          { cookie, "sec-fetch-site": "cross-site" },
+          { cookie, "sec-fetch-site": "same-origin" }
+        ],
+        (headers) => Effect.map(asked(url, headers), ({ body }) => body.split(" ").at(-1))
+      )
+      expect(shown).toEqual(["sid=1", "sid=1", "-", "-", "sid=1"])
+    })
+  )
+})

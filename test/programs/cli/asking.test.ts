@@ -1,0 +1,158 @@
+/** What a job asks: on a terminal, from elsewhere, and what is no answer. */
+import { execFileSync, spawn } from "node:child_process"
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { afterAll, describe, expect, it } from "vitest"
+import { lines, read } from "../../../src/programs/cli/question.js"
+import { run, serving } from "./inProcess.js"
+
+const folder = mkdtempSync(join(tmpdir(), "arcp-asking-"))
+afterAll(() => rmSync(folder, { recursive: true }))
+
+const served = ["--agents", "conformance", "--token", "secret=me", "--memory", "--log-level", "none"]
+const environmentOf = (url: string) => ({
+  ARCP_URL: url,
+  ARCP_TOKEN: "secret",
+  XDG_STATE_HOME: folder,
+  HOME: folder
+})
+
+describe("a line is read as an answer", () => {
+  const question = { input_id: "i", prompt: "?" }
+  it.each([
+    [{ schema: { type: "boolean" } }, "Yes", { value: true }],
+    [{ schema: { type: "boolean" } }, "n", { value: false }],
+    [{ schema: { type: "boolean" } }, "maybe", { problem: "yes or no" }],
+    [{ schema: { type: "string" } }, "some text", { value: "some text" }],
+    [{ schema: { type: "string" } }, '"quoted"', { value: "quoted" }],
+    [{ schema: { type: "integer" } }, "7", { value: 7 }],
+    [{ choices: ["a", "b"] }, "2", { value: "b" }],
+    [{ choices: ["a", "b"] }, "a", { value: "a" }],
+    [{ choices: [3, 1] }, "1", { value: 1 }],
+    [{ choices: ["a"] }, "2", { problem: "a number from 1 to 1, or one of the choices" }],
+    [{}, "words", { value: "words" }],
+    [{}, '{"a":1}', { value: { a: 1 } }],
+    [{ schema: { type: "object" } }, "{", { problem: "that is no JSON; a text is in quotes" }]
+  ])("%j %s", (more, text, expected) => expect(read({ ...question, ...more }, ` ${text} `)).toEqual(expected))
+
+  it("is held to the schema", () => {
+    const schema = { type: "object", required: ["n"], properties: { n: { type: "integer" } } }
+    expect(read({ ...question, schema }, '{"n":"x"}')).toHaveProperty("problem")
+    expect(read({ ...question, schema }, '{"n":1}')).toEqual({ value: { n: 1 } })
+  })
+
+  it("a question steers no terminal", () => {
+    const evil = "\u001b[2J\u202e"
+    const shown = lines({ input_id: "i", prompt: evil, about: { value: evil, sha256: "" }, choices: [evil] })
+    expect(shown.join("")).not.toMatch(/[\u001b\u202e]/)
+  })
+})
+
+it("arcp answer lists what is open, refuses what is none, and answers; arcp jobs --waiting finds it", async () => {
+  await serving(served, async (url) => {
+    const arcp = (...args: ReadonlyArray<string>) => run(args, environmentOf(url))
+    const input = { prompt: "Deploy?", schema: { type: "boolean" }, about: { plan: 7 } }
+    const job = (await arcp("submit", "ask", "--detach", "--input", JSON.stringify(input))).stdout.trim()
+    await arcp("submit", "echo")
+
+    const listed = await arcp("jobs", "--waiting")
+    expect(listed.stdout.trimEnd().split("\n")).toHaveLength(2)
+    expect(listed.stdout).toMatch(new RegExp(`^${job} +waiting `, "m"))
+
+    // Nobody can be asked here: what is asked is shown.
+    const shown = await arcp("answer", job)
+    expect(shown.code).toBe(2)
+    expect(shown.stderr).toMatch(/--value JSON is missing[\s\S]*\? Deploy\?[\s\S]*"plan": 7/)
+    expect((await arcp("answer", job, "--value", "{")).stderr).toContain("--value must be JSON")
+    expect((await arcp("answer", job, "--value", '"perhaps"')).stderr).toContain("INVALID_REQUEST")
+    const other = await arcp("answer", job, "--value", "true", "--about", "0".repeat(64))
+    expect(other.stderr).toContain("shows what it is about now")
+
+    const answered = await arcp("answer", job, "--value", "true", "--json")
+    expect(answered.code).toBe(0)
+    const { input_id } = JSON.parse(answered.stdout) as { input_id: string }
+    const watched = await arcp("watch", job)
+    expect(watched.stdout).toBe("true\n")
+    expect(watched.stderr).toMatch(/\? Deploy\? {2}\(arcp answer JOB inp_\w+\)\n {2}answered by me/)
+
+    expect((await arcp("answer", job, "--value", "true")).stderr).toContain("waits for no answer")
+    expect((await arcp("answer", job, input_id, "--value", "false")).code).toBe(1)
+    expect((await arcp("jobs", "--waiting")).stderr).toContain("no jobs")
+  })
+})
+
+const hasScript = (() => {
+  try {
+    execFileSync("script", ["-qec", "true", "/dev/null"], { stdio: "ignore" })
+    return true
+  } catch {
+    return false
+  }
+})()
+
+/** Runs a command on a terminal of its own; `type` is asked for what to type after whatever has been shown. */
+const onTerminal = (
+  args: ReadonlyArray<string>,
+  env: Readonly<Record<string, string>>,
+  type: (shown: string) => string | undefined
+): Promise<{ readonly shown: string; readonly code: number | null }> =>
+  new Promise((resolve) => {
+    const program = fileURLToPath(new URL("../../../dist/programs/arcp.js", import.meta.url))
+    const quoted = [process.execPath, program, ...args].map((word) => `'${word.replaceAll("'", "'\\''")}'`)
+    const child = spawn("script", ["-qec", quoted.join(" "), "/dev/null"], {
+      env: { ...env, PATH: process.env["PATH"] ?? "", NO_COLOR: "1", SHELL: "/bin/sh" },
+      stdio: ["pipe", "pipe", "inherit"]
+    })
+    let shown = ""
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      shown += text
+      const typed = type(shown)
+      if (typed !== undefined) child.stdin.write(typed)
+    })
+    child.on("close", (code) => resolve({ shown, code }))
+  })
+
+/** Types each text once, after what is shown ends like its pattern. */
+const typing = (...steps: ReadonlyArray<readonly [after: RegExp, text: string]>) => {
+  let next = 0
+  return (shown: string) => {
+    const step = steps[next]
+    if (step === undefined || !step[0].test(shown)) return undefined
+    next++
+    return step[1]
+  }
+}
+
+describe.skipIf(!hasScript)("on a terminal", () => {
+  it("arcp submit asks, again after what is no answer, and goes on", async () => {
+    await serving(served, async (url) => {
+      const input = JSON.stringify({ prompt: "Really?", schema: { type: "boolean" }, about: [1] })
+      const { code, shown } = await onTerminal(
+        ["submit", "ask", "--input", input],
+        environmentOf(url),
+        typing([/yes or no > $/, "maybe\n"], [/maybe[\s\S]*yes or no > $/, "yes\n"])
+      )
+      expect(code).toBe(0)
+      expect(shown).toMatch(/\? Really\?[\s\S]*answered by me[\s\S]*true/)
+    })
+  })
+
+  it("Ctrl-C leaves the job as it is, and arcp watch asks again", async () => {
+    await serving(served, async (url) => {
+      const input = JSON.stringify({ prompt: "Which?", choices: ["red", "blue"] })
+      const left = await onTerminal(
+        ["submit", "ask", "--input", input],
+        environmentOf(url),
+        typing([/1 to 2 > $/, "\u0003"])
+      )
+      expect(left.code).toBe(130)
+      expect(left.shown).toMatch(/left as it is: arcp answer job_\w+/)
+      const job = /job_\w{26}/.exec(left.shown)?.[0] as string
+      const watched = await onTerminal(["watch", job], environmentOf(url), typing([/1 to 2 > $/, "2\n"]))
+      expect(watched).toMatchObject({ code: 0 })
+      expect(watched.shown).toContain("blue")
+    })
+  })
+})
