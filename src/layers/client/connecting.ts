@@ -258,6 +258,6 @@ const welcomed = (session: ClientSession, frame: unknown): Effect.Effect<number 
     }
   }
   return new ProtocolViolation({
-    message: `session.hello was answered by ${message.problem ?? message.type}`
+    message: `the answer to session.hello: ${message.problem ?? message.type}`
   })
 }

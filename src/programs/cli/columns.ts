@@ -2,7 +2,7 @@
  * Text as wide as a terminal shows it: two columns for what is wide (CJK, emoji), none for what is put onto the character
  * before it. What is cut is cut between characters as people count them, and says so.
  */
-import { plain } from "./text.js"
+import { inLine, plain } from "./text.js"
 
 const ascii = /^[\x20-\x7e]*$/
 
@@ -49,6 +49,39 @@ export const padded = (line: string, columns: number): string =>
 export const columnsOf = (stream: { readonly isTTY?: boolean; readonly columns?: number }): number =>
   // A terminal that does not know how wide it is says 0.
   stream.isTTY === true ? stream.columns || 80 : Number.POSITIVE_INFINITY
+
+/** Columns of what a person reads on stdout. */
+export const stdoutColumns = (): number => columnsOf(process.stdout)
+
+/**
+ * Returns the lines of a table, its first row the headings: columns two spaces apart, numbers to the right, and no line
+ * wider than `columns`. What is too wide is cut at the first column, which is a name.
+ */
+export const aligned = (
+  rows: ReadonlyArray<ReadonlyArray<string>>,
+  columns: number = Number.POSITIVE_INFINITY
+): ReadonlyArray<string> => {
+  const cells = rows.map((row) => row.map(inLine))
+  const count = cells[0]?.length ?? 0
+  const widths = Array.from({ length: count }, (_, i) =>
+    Math.max(...cells.map((row) => widthOf(row[i] ?? "")))
+  )
+  const rest = widths.slice(1).reduce((sum, width) => sum + width + 2, 0)
+  widths[0] = Math.max(8, Math.min(widths[0] ?? 0, columns - rest))
+  const isNumber = Array.from({ length: count }, (_, i) =>
+    cells.slice(1).every((row) => /^[\d.]*( ?[a-zA-Z]{1,2})?$/.test(row[i] ?? ""))
+  )
+  const line = (row: ReadonlyArray<string>) =>
+    row
+      .map((cell, i) => {
+        const width = widths[i] ?? 0
+        const text = cut(cell, width)
+        return i > 0 && isNumber[i] ? text.padStart(width) : padded(text, width)
+      })
+      .join("  ")
+      .trimEnd()
+  return cells.map((row) => cut(line(row), columns))
+}
 
 /** Words on lines of at most `width`, each of them after `indent` spaces; the first is where the text begins. */
 export const wrapped = (text: string, width: number, indent: number): string => {

@@ -90,5 +90,6 @@ export const run = (flags: ClientFlags, word?: string) =>
   Effect.gen(function* () {
     const client = yield* connect(flags, [...Features.all, Features.describedAgents])
     const agents = yield* client.agents
+    if (word === undefined && agents.length === 0 && !flags.json) return yield* Console.error("no agents")
     yield* word === undefined ? list(agents, flags.json) : describe(agents, word, flags.json)
   }).pipe(Effect.scoped)
