@@ -32,8 +32,14 @@ export const submittedInput = "x-vendor.effect-arcp.submitted_input"
 /** A feature of ours that a client has to ask for: it renews a token that ends by a resume with a fresh one. */
 export const renewal = "x-vendor.effect-arcp.renewal"
 
+/**
+ * A feature of ours that a client has to ask for: it never resumes, so its session ends with its connection, and any session of
+ * the principal that covers its jobs may cancel them from then on.
+ */
+export const transient = "x-vendor.effect-arcp.transient"
+
 /** Features of ours, which a client asks for when it knows what they ask of it. */
-export const vendor = [renewal, describedAgents, submittedInput] as const
+export const vendor = [renewal, describedAgents, submittedInput, transient] as const
 
 export type Feature = (typeof all)[number] | (typeof vendor)[number]
 

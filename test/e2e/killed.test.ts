@@ -17,9 +17,14 @@ const kills = Number(process.env["ARCP_TEST_KILLS"] ?? 6)
 /** Kills while one set of jobs runs; then the next set is submitted, in the same session. */
 const killsPerRound = 6
 const count = 8
+/** How often a job asks. */
+const asks = 4
 
 const agents = fileURLToPath(new URL("./support/killed-agents.mjs", import.meta.url))
 const stepKind = "x-vendor.effect-arcp.step"
+const requestKind = "x-vendor.effect-arcp.input_request"
+const closedKind = "x-vendor.effect-arcp.input_closed"
+const inputMessage = "x-vendor.effect-arcp.job.input"
 const inStep = "x-vendor.effect-arcp.in_step"
 
 interface Body {
@@ -30,6 +35,9 @@ interface Body {
   readonly name: string
   readonly data: string
   readonly chunk_seq: number
+  readonly input_id: string
+  readonly prompt: string
+  readonly about: { readonly sha256: string }
 }
 const bodyOf = ({ payload }: Frame): Body => payload["body"] as unknown as Body
 const isKind = (kind: string) => (frame: Frame) => frame.payload["kind"] === kind
@@ -51,6 +59,44 @@ const messages = (events: ReadonlyArray<Frame>) =>
   events
     .filter((frame) => isKind("log")(frame) && frame.payload[inStep] === undefined)
     .map((frame) => bodyOf(frame).message)
+
+/** Answers what jobs ask, over whichever connection there is, as often as it takes; and lies about what that is about. */
+class Answerer {
+  private readonly asked = new Map<string, Frame>()
+  private readonly sent = new Set<string>()
+  /** What was said to answers, by whether they were right. */
+  readonly said = { right: new Set<unknown>(), wrong: new Set<unknown>() }
+
+  /** Answers what is open of what has come, once a connection. */
+  look(client: WireClient): void {
+    for (const frame of client.frames) {
+      const { input_id } = bodyOf(frame) ?? {}
+      if (isKind(requestKind)(frame)) this.asked.set(input_id, frame)
+      if (isKind(closedKind)(frame)) this.asked.delete(input_id)
+      const id = frame.payload["request_id"] ?? frame.payload.details?.["request_id"]
+      if (this.sent.delete(`${id} right`))
+        this.said.right.add(frame.payload.details?.["reason"] ?? frame.type)
+      if (this.sent.delete(`${id} wrong`))
+        this.said.wrong.add(frame.payload.details?.["reason"] ?? frame.type)
+    }
+    for (const frame of this.asked.values()) {
+      const { about, input_id, prompt } = bodyOf(frame)
+      const answer = (value: string, about_sha256: string) =>
+        client.request(inputMessage, { input_id, value, about_sha256 }, { job_id: frame.job_id })
+      this.sent.add(`${answer(prompt, "0".repeat(64))} wrong`)
+      this.sent.add(`${answer(prompt, about.sha256)} right`)
+      this.asked.delete(input_id)
+    }
+  }
+  /** Another connection: whether what was answered over the last one is stored nobody knows. */
+  again(seen: Iterable<Frame>): void {
+    this.sent.clear()
+    for (const frame of seen) {
+      if (isKind(requestKind)(frame)) this.asked.set(bodyOf(frame).input_id, frame)
+      if (isKind(closedKind)(frame)) this.asked.delete(bodyOf(frame).input_id)
+    }
+  }
+}
 
 const numbers = Array.from({ length: count }, (_, i) => i + 1)
 
@@ -81,7 +127,7 @@ const expectSpent = (granted: number, left: number, ...jobs: ReadonlyArray<Reado
 it(
   "survives kill -9 at random moments: steps, events, costs, results and what is undone, each once and in order",
   async () => {
-    verifies("durable-recovers", "durable-steps-once", "durable-spend", "restart-resume")
+    verifies("durable-recovers", "durable-steps-once", "durable-spend", "restart-resume", "input-answered")
     const db = join(own.directory(), "arcp.db")
     const flags = [
       "--db",
@@ -91,7 +137,9 @@ it(
       "--limit",
       "maxAttempts=100000",
       "--limit",
-      "attemptPauseMs=1"
+      "attemptPauseMs=1",
+      "--limit",
+      "unloadAfterMs=40"
     ]
     let server = await own.start(...flags)
     let client = await WireClient.open(server.url)
@@ -106,27 +154,45 @@ it(
       const lease_request = { "cost.budget": ["USD:5"], "agent.delegate": ["*"] }
       const wholes: Array<string | undefined> = []
       const undones: Array<string | undefined> = []
+      const askers: Array<string | undefined> = []
       for (let i = 0; i < 2; i++) {
         wholes.push((await client.accept("whole", input, { lease_request })).job_id)
         undones.push((await client.accept("undone", input)).job_id)
+        askers.push((await client.accept("asker", { ...input, count: asks, fails: i === 1 })).job_id)
+      }
+      const answerer = new Answerer()
+      /** Answers while something is waited for, and is slow to. */
+      const answering = async <A>(waited: Promise<A>): Promise<A> => {
+        let isOver = false
+        const over = waited.finally(() => {
+          isOver = true
+        })
+        over.catch(() => {})
+        while (!isOver) {
+          await setTimeout(Math.random() * 200)
+          if (client.closure === undefined) answerer.look(client)
+        }
+        return await over
       }
       for (let kill = 0; kill < killsPerRound && killed < kills; kill++, killed++) {
-        await setTimeout(Math.random() * 500)
+        await answering(setTimeout(Math.random() * 500))
         await server.kill()
         await client.closing()
         gather()
         server = await own.start(...flags)
         client = await WireClient.resume(server.url, client.session)
+        answerer.again([...seen].sort(([a], [b]) => a - b).map(([, frame]) => frame))
       }
       const isOver = (jobId: string | undefined) =>
         [...seen.values()].some((frame) => frame.job_id === jobId && isTerminal(frame))
-      for (const jobId of [...wholes, ...undones]) if (!isOver(jobId)) await client.terminal(jobId, 120_000)
+      const all = [...wholes, ...undones, ...askers]
+      for (const jobId of all) if (!isOver(jobId)) await answering(client.terminal(jobId, 120_000))
       gather()
       const eventsOf = (jobId: string | undefined) =>
         [...seen].sort(([a], [b]) => a - b).flatMap(([, frame]) => (frame.job_id === jobId ? [frame] : []))
       // Nothing is missing of the session, and nothing came twice: a number has one frame.
       expect([...seen.keys()].sort((a, b) => a - b)).toEqual(Array.from(seen, (_, i) => i + 1))
-      for (const jobId of [...wholes, ...undones]) {
+      for (const jobId of all) {
         const events = eventsOf(jobId)
         expect(events.filter(isTerminal)).toHaveLength(1)
         expect(events.filter(isTerminal)[0]).toBe(events.at(-1))
@@ -153,9 +219,25 @@ it(
           [...numbers, ...undoing].map((key) => `${jobId}-${key}`.replaceAll(":", "-"))
         )
       }
+      expect([...answerer.said.right].sort()).toEqual([`${inputMessage}_accepted`])
+      for (const reason of answerer.said.wrong) expect(reason).toBe("about")
+      for (const [i, jobId] of askers.entries()) {
+        const events = eventsOf(jobId)
+        const asked = events.filter(isKind(requestKind)).map(bodyOf)
+        expect(asked.map(({ prompt }) => prompt)).toEqual(numbers.slice(0, asks).map((n) => `${n}?`))
+        expect(events.filter(isKind(closedKind)).map((frame) => bodyOf(frame).input_id)).toEqual(
+          asked.map(({ input_id }) => input_id)
+        )
+        const undoing = i === 0 ? [] : numbers.slice(0, asks).reverse()
+        expect(expectStepsOnce(events)).toEqual([
+          ...numbers.slice(0, asks).flatMap((n) => [`${n}`, `nap ${n}`]),
+          ...undoing.map((n) => `compensate:${n}`)
+        ])
+        if (i === 0) expect(events.at(-1)?.payload["result"]).toEqual(asked.map(({ prompt }) => prompt))
+      }
       // At least once; with the idempotency key, once.
       const keys = readdirSync(folder).filter((name) => name.startsWith("job_"))
-      expect(keys).toHaveLength(2 * (2 * count + 2 * count))
+      expect(keys).toHaveLength(2 * (2 * count + 2 * count) + 3 * asks)
       expect([...tries].sort()).toEqual(keys.sort())
     }
   },

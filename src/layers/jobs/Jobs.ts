@@ -153,6 +153,9 @@ export const make = Effect.gen(function* () {
     cancel: (session, request) => cancel(session, request).pipe(Faults.contained("a cancel was decided")),
     cancelAll,
     answer: (session, request) => answer(session, request).pipe(Faults.contained("an answer was decided")),
+    entry: (identity, jobId) => lookup.entry(identity, jobId).pipe(Faults.contained("a job was looked up")),
+    follow: (identity, jobId) =>
+      lookup.follow(identity, jobId).pipe(Faults.contained("a job was to be followed")),
     list: (session, request) => lookup.list(session, request).pipe(Faults.contained("jobs were listed")),
     subscribe: (session, request) =>
       lookup.subscribe(session, request).pipe(Faults.contained("a subscription was decided")),

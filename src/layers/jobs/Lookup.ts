@@ -1,10 +1,13 @@
 /** Finding, listing and watching jobs (§4.6, §5.6 of the protocol page). */
 import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
 import { type ArcpError, type InternalError, JobNotFound } from "../../protocol/Errors.js"
 import * as Features from "../../protocol/Features.js"
 import type * as Message from "../../protocol/Message.js"
+import type { Identity } from "../../services/auth/Auth.js"
 import { coversJob, denied } from "../../services/auth/Policy.js"
 import type { JobSession, SubscribeRequest } from "../../services/jobs/Jobs.js"
+import type { FollowedJob } from "../../services/log/EventLog.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import * as Checks from "./Checks.js"
 import * as Faults from "./Faults.js"
@@ -29,7 +32,9 @@ export interface Lookup {
     jobId: string,
     options?: { readonly settled: boolean }
   ) => Effect.Effect<JobRecord | undefined, InternalError>
-  readonly mayList: (session: JobSession, record: JobRecord) => Effect.Effect<boolean>
+  readonly mayList: (session: Pick<JobSession, "identity">, record: JobRecord) => Effect.Effect<boolean>
+  readonly entry: (identity: Identity, jobId: string) => Effect.Effect<Message.TimedJobEntry, ArcpError>
+  readonly follow: (identity: Identity, jobId: string) => Effect.Effect<FollowedJob, ArcpError, Scope.Scope>
   readonly list: (
     session: JobSession,
     request: Message.ListJobs
@@ -82,7 +87,12 @@ const asked = (filter: Message.ListJobs["filter"]) => ({
   parentJobId: filter?.parent_job_id
 })
 
-const audit = (session: JobSession, jobId: string, record: JobRecord | undefined, allowed: boolean) =>
+const audit = (
+  session: Pick<JobSession, "identity">,
+  jobId: string,
+  record: JobRecord | undefined,
+  allowed: boolean
+) =>
   Effect.logInfo("subscribe").pipe(
     Effect.annotateLogs({
       subscriber: session.identity.principal,
@@ -96,7 +106,7 @@ const audit = (session: JobSession, jobId: string, record: JobRecord | undefined
 const subscribable = (
   { policy }: JobParts,
   lookup: Pick<Lookup, "job" | "mayList">,
-  session: JobSession,
+  session: Pick<JobSession, "identity">,
   jobId: string
 ): Effect.Effect<JobRecord, ArcpError> =>
   Effect.gen(function* () {
@@ -184,6 +194,14 @@ export const make = (parts: JobParts, ownership: Ownership, recovery: Recovery):
   return {
     job,
     mayList,
+    entry: (identity, jobId) =>
+      Effect.gen(function* () {
+        const record = yield* job(jobId)
+        if (record === undefined || !(yield* mayList({ identity }, record))) return yield* notFound
+        return Checks.entry(running.current(record))
+      }),
+    follow: (identity, jobId) =>
+      Effect.flatMap(subscribable(parts, { job, mayList }, { identity }, jobId), parts.log.follow),
     list: (session, request) => list(parts, session, request),
     subscribe: (session, request) =>
       Effect.flatMap(subscribable(parts, { job, mayList }, session, request.jobId), (record) =>

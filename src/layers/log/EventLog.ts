@@ -7,6 +7,7 @@ import type { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { type Op, type Store, type StoreError, toInternalError } from "../../services/store/Store.js"
 import type { Committed } from "./Committed.js"
 import * as Emitting from "./Emitting.js"
+import * as Following from "./Following.js"
 import * as History from "./History.js"
 import * as JobChanges from "./JobChanges.js"
 import { JobLoad, jobStateOf } from "./JobState.js"
@@ -69,6 +70,7 @@ export const make = Effect.gen(function* () {
         () => countEnded(join.ops)
       ),
     events: (job) => history.follow(jobStateOf(job)),
+    follow: (record) => Following.make(parts.store, stored(live.loadJob(record))),
     streamedResult: (job) => stored(reader.streamedResult(jobStateOf(job))),
     unobserve: (view, jobId) => jobs.unobserve(viewStateOf(view), jobId),
     adopt: (view, job, record) => jobs.adopt(viewStateOf(view), jobStateOf(job), record),

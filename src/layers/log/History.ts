@@ -42,7 +42,8 @@ interface Past {
   readonly committer: Committer
 }
 
-const eventsFrom = (store: StoreService, job: JobState, seq: number, limit: number) => {
+/** Returns at most `limit` events from `seq` on. */
+export const eventsFrom = (store: StoreService, job: JobState, seq: number, limit: number) => {
   const held = job.fromTail(seq, limit)
   return held === undefined ? store.events(job.jobId, seq, limit) : Effect.succeed(held)
 }
@@ -124,7 +125,7 @@ const observe =
     })
 
 /** Waits until something is appended. */
-const appended = (job: JobState) =>
+export const appended = (job: JobState) =>
   Effect.async<void>((resume) => {
     const leave = job.follow(() => {
       leave()

@@ -17,14 +17,14 @@ const longestDebt = Duration.toMillis("1 minute")
 /** Addresses that are remembered; of more, the one whose last failure is longest ago begins anew. */
 const maxAddresses = 1_000
 
+/** The error of a peer whose failed logins wait already. */
+export const failedTooOften = new InternalError({
+  message: "too many logins from this address have failed; try again later",
+  details: { limit: "failed_logins" }
+})
+
 /** The answer to a peer whose failed logins wait already. */
-export const tooManyFailed = new HelloRefusal(
-  new InternalError({
-    message: "too many logins from this address have failed; try again later",
-    details: { limit: "failed_logins" }
-  }),
-  "1.1"
-)
+export const tooManyFailed = new HelloRefusal(failedTooOften, "1.1")
 
 /** Counts the failed logins of each address, in a table that is bounded. */
 export class FailedLogins {

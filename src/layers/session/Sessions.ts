@@ -25,6 +25,7 @@ import * as Expiry from "./Expiry.js"
 import { FailedLogins, tooManyFailed } from "./FailedLogins.js"
 import * as Handshake from "./Handshake.js"
 import * as HelloRoom from "./HelloRoom.js"
+import * as Identifying from "./identifying.js"
 import { Keeper } from "./Keeper.js"
 import * as Measuring from "./measuring.js"
 import * as Records from "./Records.js"
@@ -93,8 +94,9 @@ export const make = Effect.gen(function* () {
   records.ring()
   const connected = new Shutdown.Connected()
   const ending = Shutdown.make({ jobs, options, table, records, connected })
+  const auth = yield* Auth
   const greet = Handshake.make({
-    auth: yield* Auth,
+    auth,
     registry: yield* Registry,
     policy: yield* Policy,
     options,
@@ -176,6 +178,13 @@ export const make = Effect.gen(function* () {
       isMeasured: metrics !== undefined
     }),
     isStopping: Effect.sync(ending.begun),
+    authenticate: Identifying.make({
+      auth,
+      options,
+      failedLogins,
+      stopping: ending.begun,
+      halted: ending.halted
+    }),
     shutdown: ending.run
   })
 })

@@ -7,6 +7,7 @@ import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
 import type * as Tracer from "effect/Tracer"
 import { toPayload } from "../../protocol/Errors.js"
+import * as Features from "../../protocol/Features.js"
 import { type Closed, type Connection, closeCode } from "../../services/transport/Transport.js"
 import { frameOf } from "../jobs/fitting.js"
 import { sound } from "./boundary.js"
@@ -113,6 +114,10 @@ export const make = ({
     Effect.suspend(() => {
       const until = elapsed() + Duration.toMillis(options.resumeWindow)
       if (!table.detach(entry, epoch, until, now())) return Effect.void
+      const { state } = entry
+      // Nobody comes back to it.
+      if (session.has(Features.transient) && state._tag === "Detached")
+        return Effect.zipRight(log.detach(session.view), table.drop(entry, state))
       records.ring()
       return log.detach(session.view)
     })

@@ -1,5 +1,6 @@
 /** What is left of a session's window after its process has died. */
 import * as Duration from "effect/Duration"
+import { transient } from "../../protocol/Features.js"
 import type { SessionRecord } from "../../services/store/Store.js"
 import { aliveEvery } from "./Records.js"
 
@@ -22,6 +23,6 @@ export const surviving = (
   const aliveUntil = aliveAt + Duration.toMillis(aliveEvery(resumeWindow))
   const seenAt = record.attached ? Math.max(record.lastSeenAt, aliveUntil) : record.lastSeenAt
   // A wall clock that was set back meanwhile makes no window longer than it is.
-  const left = Math.min(windowMs, seenAt + windowMs - at)
+  const left = record.features.includes(transient) ? 0 : Math.min(windowMs, seenAt + windowMs - at)
   return { record: { ...record, lastSeenAt: Math.min(seenAt, at) }, left }
 }

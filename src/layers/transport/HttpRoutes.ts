@@ -89,7 +89,8 @@ const handlerOf = (
         (fiber) => {
           running.add(fiber)
           fiber.addObserver(() => running.delete(fiber))
-          return app
+          // The platform does not let it be interrupted before its body, and whoever asks may have gone long before.
+          return Effect.interruptible(app)
         }
       ).pipe(
         Effect.provideServiceEffect(

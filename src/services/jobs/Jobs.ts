@@ -1,12 +1,13 @@
 /** Jobs: submit, run, cancel, list, observe (§7). */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
 import type { ArcpError, InternalError } from "../../protocol/Errors.js"
 import type { Feature } from "../../protocol/Features.js"
 import type * as Message from "../../protocol/Message.js"
 import type { RemoteSpan } from "../../protocol/Trace.js"
 import type { Identity } from "../auth/Auth.js"
-import type { View } from "../log/EventLog.js"
+import type { FollowedJob, View } from "../log/EventLog.js"
 
 /** A message that is not an event: it has no `event_seq` and is not kept. */
 export interface Outgoing {
@@ -100,6 +101,10 @@ export class Jobs extends Context.Tag("arcp/services/Jobs")<
     readonly cancel: (session: JobSession, request: CancelRequest) => Effect.Effect<void, ArcpError>
     /** Stores the answer to what a job asks, and says so when it is stored; the same answer again is accepted again. */
     readonly answer: (session: JobSession, request: AnswerRequest) => Effect.Effect<void, ArcpError>
+    /** Returns a job as a listing shows it. Fails with `JobNotFound` when the identity may not list it. */
+    readonly entry: (identity: Identity, jobId: string) => Effect.Effect<Message.TimedJobEntry, ArcpError>
+    /** Lets an identity read the events of a job by the job's own numbers, for the scope, if it may subscribe to it. */
+    readonly follow: (identity: Identity, jobId: string) => Effect.Effect<FollowedJob, ArcpError, Scope.Scope>
     /** Returns one page of the jobs that the identity may list (§6.6). */
     readonly list: (
       session: JobSession,

@@ -8,6 +8,7 @@
 import type * as BigDecimal from "effect/BigDecimal"
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type { InternalError, ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { Feature } from "../../protocol/Features.js"
@@ -89,6 +90,31 @@ export interface View {
   readonly subscribedCount: number
   /** Ids of the jobs that it observes. */
   readonly observedJobs: Iterable<string>
+}
+
+/** The next events of a job, for whoever reads the job itself. */
+export interface JobPage {
+  /** At least one, unless the job has `ended`; without those that are for one session only. */
+  readonly events: ReadonlyArray<StoredEvent>
+  /** Up to where the job has been read: what the next page comes after. */
+  readonly through: number
+  /** The terminal message has been read. */
+  readonly ended: boolean
+}
+
+/** A job that is read by its own numbers, `seq`, from wherever it is wanted. */
+export interface FollowedJob {
+  /** Oldest `seq` retained, newest committed, and whether that is the terminal message: as it is when asked. */
+  readonly bounds: Effect.Effect<
+    { readonly first: number; readonly last: number; readonly ended: boolean },
+    InternalError
+  >
+  /**
+   * Returns events that follow `after`, a page of around 1 MiB at the most; waits for the first. Whoever waits may be
+   * interrupted and ask again. Fails with `ResumeWindowExpired` when what follows is no longer retained; its `details.next`
+   * is the oldest that is.
+   */
+  readonly read: (after: number) => Effect.Effect<JobPage, ResumeWindowExpired | InternalError>
 }
 
 /** The next frames of a view. */
@@ -237,6 +263,11 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
     ) => Effect.Effect<void, InternalError>
     /** Returns all events of a job that are retained, then those to come, to its end; without those for one session. */
     readonly events: (job: JobLog) => Stream.Stream<StoredEvent, InternalError>
+    /**
+     * Reads a stored job by its own numbers, for the scope. Nothing is retained for it, and nobody waits for it: what it is
+     * too slow for is no longer there.
+     */
+    readonly follow: (job: JobRecord) => Effect.Effect<FollowedJob, InternalError, Scope.Scope>
     /** Returns a streamed result as a whole. Fails with `InternalError` when that has more than `maxFrameBytes`. */
     readonly streamedResult: (job: JobLog) => Effect.Effect<unknown, InternalError>
     /** Ends what `observe` began: the job's further events are not numbered for the view. */

@@ -1,7 +1,10 @@
 /** The runtime's door: a connection goes in, a session is opened or resumed, and served until it ends. */
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
-import type { Connection } from "../transport/Transport.js"
+import type * as Redacted from "effect/Redacted"
+import type { InternalError, Unauthenticated } from "../../protocol/Errors.js"
+import type { Identity } from "../auth/Auth.js"
+import type { Connection, Peer } from "../transport/Transport.js"
 
 /** Serves the connections of a transport: one session each, which outlives its connection (§6). */
 export class Sessions extends Context.Tag("arcp/services/Sessions")<
@@ -14,6 +17,14 @@ export class Sessions extends Context.Tag("arcp/services/Sessions")<
     readonly serve: (connection: Connection) => Effect.Effect<void>
     /** Returns whether a shutdown has begun: nobody comes in any more. */
     readonly isStopping: Effect.Effect<boolean>
+    /**
+     * Tells who asks for something without a session of their own, as a hello would: failed logins of an address are slowed
+     * down together with those of hellos. Fails with `InternalError` when that cannot be told at the moment.
+     */
+    readonly authenticate: (
+      peer: Peer & Pick<Connection, "client">,
+      token: Redacted.Redacted | undefined
+    ) => Effect.Effect<Identity, Unauthenticated | InternalError>
     /**
      * Graceful shutdown (§6.7): refuses new connections and submits, gives running jobs the shutdown
      * grace, ends the rest, sends `session.bye {reason: "shutdown"}` everywhere and closes.

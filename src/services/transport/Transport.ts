@@ -84,14 +84,14 @@ export interface Evidence {
 
 /** Who is at the other end of a connection, as far as the transport knows. */
 export interface Peer extends Evidence {
-  readonly kind: "websocket" | "stdio" | "memory"
+  readonly kind: "websocket" | "stdio" | "memory" | "http"
   /** Where it is, for logs. */
   readonly remote: string
 }
 
 /** One connection: gives inbound frames in order, takes outbound ones in batches (§4). */
 export interface Connection {
-  /** `websocket`, `stdio` or `memory`, and where the peer is; for logs. */
+  /** `websocket`, `stdio`, `memory` or `http`, and where the peer is; for logs. */
   readonly kind: Peer["kind"]
   readonly remote: string
   /**

@@ -88,4 +88,25 @@ const undone = Agent.handle(
     }).pipe(Effect.orDie)
 )
 
-export const agents = [part, brief, whole, undone]
+/** Asks and sleeps between things that it does; every other job fails then, and undoes them. */
+const asker = Agent.handle(
+  Agent.make("asker", {
+    version: "1.0.0",
+    input: Schema.Struct({ ...Input.fields, fails: Schema.Boolean }),
+    durable: true,
+    compensateWithin: "5 minutes"
+  }),
+  (input) =>
+    Effect.gen(function* () {
+      const job = yield* Job.Job
+      const answers = []
+      for (let i = 1; i <= input.count; i++) {
+        yield* job.step(`${i}`, act(input), { compensate: () => act(input) })
+        yield* job.sleep(`nap ${i}`, input.ms * 2)
+        answers.push(yield* job.input(`ask ${i}`, { prompt: `${i}?`, schema: Schema.String, about: i }))
+      }
+      return input.fails ? yield* Effect.die(new Error("nobody wants it")) : answers
+    }).pipe(Effect.orDie)
+)
+
+export const agents = [part, brief, whole, undone, asker]

@@ -5,6 +5,7 @@ import * as TestClock from "effect/TestClock"
 import * as Vendor from "../../../src/protocol/Vendor.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Job } from "../../../src/services/jobs/Job.js"
+import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import { never } from "../../../src/services/store/Store.js"
 import { type Frame, open } from "../../support/Wire.js"
 import { makeStore, pong, restarted, resume, submit, type TestStore } from "./support.js"
@@ -231,6 +232,62 @@ describe("what was delegated and waits unloaded", () => {
         yield* session.request("job.cancel", {}, { job_id: other })
         yield* session.next(isEndOf(other))
       }
+      yield* process.stop
+    })
+  )
+})
+
+describe("a job that is answered while it begins to be unloaded", () => {
+  it.scoped("is loaded with the answer", () =>
+    Effect.gen(function* () {
+      const store = yield* makeStore
+      const process = yield* start(store, [durable("asks", (job) => job.input("approve", { prompt: "?" }))])
+      yield* Effect.addFinalizer(() => Effect.zipRight(store.gate.open, process.stop))
+      const session = yield* process.run(open())
+      const job_id = (yield* submit(session, "asks")).job_id as string
+      const asked = yield* session.next(({ payload }) => payload.kind === Vendor.inputRequest)
+      yield* pong(session)
+      const { input_id } = asked.payload.body
+      // The answer is being stored when it has only waited for long enough.
+      yield* store.gate.close
+      yield* session.request(Vendor.jobInput, { input_id, value: "yes" }, { job_id })
+      for (let turn = 0; turn < 20; turn++) yield* eventLoop.next
+      yield* TestClock.adjust("31 seconds")
+      for (let turn = 0; turn < 20; turn++) yield* eventLoop.next
+      yield* store.gate.open
+      assert.strictEqual((yield* session.next(isEnd)).payload.result, "yes")
+      assert.lengthOf(
+        session.seen.filter(({ payload }) => payload.kind === Vendor.inputClosed),
+        1
+      )
+      assert.isUndefined((yield* store.store.job(job_id))?.waitingFor)
+    })
+  )
+})
+
+describe("a job that only waits whenever its process dies", () => {
+  it.scoped("is taken for no crash loop, however often that is", () =>
+    Effect.gen(function* () {
+      const options = { unloadAfter: "10 days", attemptPause: "1 second", maxAttempts: 2 } as const
+      let store = yield* makeStore
+      let process = yield* start(store, [nap], options)
+      let session = yield* process.run(open())
+      const job_id = (yield* submit(session, "nap")).job_id as string
+      yield* session.next(isSleep)
+      for (let attempt = 2; attempt < 8; attempt++) {
+        yield* pong(session)
+        yield* process.kill
+        store = restarted(store)
+        process = yield* start(store, [nap], options)
+        session = yield* process.run(open(resume(session, 0)))
+        yield* TestClock.adjust("61 seconds")
+        yield* session.next(
+          ({ payload }) => payload.body?.attempt === attempt && payload.body.phase === "recovered"
+        )
+      }
+      yield* TestClock.adjust("1 hour")
+      assert.strictEqual((yield* session.next(isEnd)).payload.result, "rested")
+      assert.isAbove((yield* store.store.job(job_id))?.survival?.deaths ?? 0, 2)
       yield* process.stop
     })
   )

@@ -30,29 +30,40 @@ export interface TestStore {
   cut: boolean
   /** Commits wait at this latch. */
   readonly gate: Effect.Latch
+  /** Commits that wait there. */
+  waiting: number
   /** The batches that were committed. */
   readonly batches: Array<ReadonlyArray<Op>>
 }
 
-export const makeStore = Effect.gen(function* () {
-  const inner = Context.get(yield* Layer.build(StoreMemory.layer()), Store)
-  const gate = yield* Effect.makeLatch(true)
-  return attachedTo(inner, gate)
-})
+/** A store that fails, waits or is cut off when told to. */
+export const makeStoreOf = (layer: Layer.Layer<Store, StoreError>) =>
+  Effect.gen(function* () {
+    const inner = Context.get(yield* Layer.build(layer), Store)
+    const gate = yield* Effect.makeLatch(true)
+    return attachedTo(inner, gate)
+  })
+
+export const makeStore = Effect.suspend(() => makeStoreOf(StoreMemory.layer()))
 
 const attachedTo = (inner: StoreService, gate: Effect.Latch): TestStore => {
   const test: TestStore = {
     failing: false,
     cut: false,
     gate,
+    waiting: 0,
     batches: [],
     store: {
       ...inner,
       kind: "durable",
       commit: (batch) =>
         Effect.zipRight(
-          gate.await,
           Effect.suspend(() => {
+            test.waiting++
+            return gate.await
+          }),
+          Effect.suspend(() => {
+            test.waiting--
             if (test.failing) return Effect.fail(new StoreError({ message: "the disk is full" }))
             if (test.cut) return Effect.void
             test.batches.push(batch)

@@ -14,7 +14,7 @@ import type { AnswerRequest, JobSession } from "../../../services/jobs/Jobs.js"
 import { inTurns } from "../../../services/runtime/inTurns.js"
 import { dueAt, type JobRecord } from "../../../services/store/Store.js"
 import * as Faults from "../Faults.js"
-import { envelopeBytes } from "../fitting.js"
+import { maxEventBytes } from "../fitting.js"
 import type { JobParts } from "../JobParts.js"
 import type { Lookup } from "../Lookup.js"
 import { byteLength } from "../ResultWriter.js"
@@ -29,6 +29,8 @@ const refuse = (reason: RefusalReason, message: string) =>
   new InvalidRequest({ message, details: { reason } })
 
 const unknownInput = () => refuse("unknown_input", "payload.input_id: the job does not ask for such an input")
+const aboutAnother = () =>
+  refuse("about", "payload.about_sha256: not the SHA-256 of what the question is about")
 const expired = () => refuse("expired", "payload.input_id: the time to answer is over")
 const notFound = new JobNotFound({ message: "no such job" })
 
@@ -74,11 +76,12 @@ const accept = ({ id, jobId, payload, session }: Reply): void =>
 const decideClosed = (
   { store }: JobParts,
   answer: Reply,
-  { closed, key }: StoredRequest
+  { closed, digest, key }: StoredRequest
 ): Effect.Effect<void, ArcpError> =>
   Effect.gen(function* () {
     if (closed === "expired") return yield* expired()
     if (closed !== "answered") return yield* unknownInput()
+    if (answer.payload.about_sha256 !== digest) return yield* aboutAnother()
     const outcome = yield* Faults.storage(store.journalValue(answer.jobId, "input", key))
     if (outcome !== `{"ok":${answer.text}}`)
       return yield* refuse("already_answered", "payload.input_id: another answer has been given")
@@ -92,8 +95,7 @@ const check = (
   { choices, digest, schema }: StoredRequest
 ): Effect.Effect<{ readonly checked: boolean }, ArcpError> =>
   Effect.gen(function* () {
-    if (payload.about_sha256 !== digest)
-      return yield* refuse("about", "payload.about_sha256: not the SHA-256 of what the question is about")
+    if (payload.about_sha256 !== digest) return yield* aboutAnother()
     if (choices !== undefined && !choices.includes(text))
       return yield* refuse("value", "payload.value: none of the choices")
     const own = inputs.current(payload.input_id)?.check
@@ -135,7 +137,7 @@ const decide = (parts: JobParts, inputs: Inputs, answer: Reply): Effect.Effect<v
         tellValue: asked.tellValue === true
       } as const
       const storing = Effect.suspend(() => {
-        const known = inputs.open(inputId, asked.key)
+        const known = inputs.known(inputId, asked.key)
         return known === undefined || inputs.current(inputId)?.taken === true
           ? Effect.succeed(false)
           : Effect.as(
@@ -172,11 +174,19 @@ const decideUnloaded = (parts: JobParts, answer: Reply): Effect.Effect<boolean, 
       const holder = live ?? { record }
       holder.record = Unloading.dueNow(record)
       const journal = yield* Faults.storage(Journal.load(jobId, store, turn, options))
-      const maxEventBytes = options.maxOutboundFrameBytes - envelopeBytes
       yield* log.holding(record, (job) =>
         decide(
           parts,
-          new Inputs({ log, job, journal, now, hooks, holder, maxEventBytes, awaited: true }),
+          new Inputs({
+            log,
+            job,
+            journal,
+            now,
+            hooks,
+            holder,
+            maxEventBytes: maxEventBytes(options),
+            awaited: true
+          }),
           answer
         )
       )

@@ -5,7 +5,7 @@ import type { ArcpError, InternalError, PermissionDenied } from "../../../protoc
 import type { JobService } from "../../../services/jobs/Job.js"
 import type { JobLog } from "../../../services/log/EventLog.js"
 import type { Candidate } from "../Candidate.js"
-import { envelopeBytes } from "../fitting.js"
+import { maxEventBytes } from "../fitting.js"
 import type { JobParts } from "../JobParts.js"
 import type { LiveJob } from "../LiveJob.js"
 import { Compensations } from "./Compensations.js"
@@ -53,16 +53,21 @@ export const inputsOf = (
   job: JobLog,
   journal: Journal
 ): Inputs => {
-  live.inputs ??= new Inputs({
+  if (live.inputs !== undefined) return live.inputs
+  live.inputs = new Inputs({
     log,
     job,
     journal,
     now,
     hooks,
     holder: live,
-    maxEventBytes: options.maxOutboundFrameBytes - envelopeBytes,
+    maxEventBytes: maxEventBytes(options),
     awaited: false
   })
+  // What an answer that was not stored has left in memory is not so.
+  const { open } = live.inputs
+  const { waitingFor: _, ...record } = live.record
+  live.record = open.length === 0 ? record : { ...record, waitingFor: open }
   return live.inputs
 }
 
@@ -98,7 +103,7 @@ export const make = (
       inputs: inputsOf(parts, live, job, journal),
       inputId: () => ids.unsafeMake("inp"),
       digest: secrets.digest,
-      maxEventBytes: options.maxOutboundFrameBytes - envelopeBytes
+      maxEventBytes: maxEventBytes(options)
     }),
     keyed: (kind, key, use) => Steps.keyed(context, kind, key, use),
     afterFound: Steps.afterFound(journal),

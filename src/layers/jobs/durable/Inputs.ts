@@ -18,6 +18,7 @@ import type { JobRecord } from "../../../services/store/Store.js"
 import * as Faults from "../Faults.js"
 import type { HookCalls } from "../hooks/HookCalls.js"
 import type { About, Journal, Known } from "./Journal.js"
+import { isOpenInput } from "./Known.js"
 
 /** A question as the journal keeps it under its id. */
 export interface StoredRequest {
@@ -76,6 +77,13 @@ const without = (record: JobRecord, inputId: string): JobRecord => {
   return left.length === 0 ? rest : { ...rest, waitingFor: left }
 }
 
+/** Returns what is kept of a question that is closed: what the same answer again is known by. */
+const closedRequest = ({ about, key }: Known, { reason }: Closing): StoredRequest => ({
+  key,
+  digest: about.digest,
+  closed: reason
+})
+
 /** Returns the event that tells that a question is closed. */
 const closedEvent = (
   at: number,
@@ -122,12 +130,14 @@ export class Inputs {
     return this.home.journal
   }
 
+  /** Ids of the questions that are open, and of which nobody has taken what closes them. */
+  get open(): ReadonlyArray<string> {
+    return this.journal.openInputs.map(([inputId]) => inputId)
+  }
   /** Returns what is known of a question that is open, by its key. */
-  open(inputId: string, key: string): Known | undefined {
+  known(inputId: string, key: string): Known | undefined {
     const known = this.journal.input(key)
-    return known?.about.inputId === inputId && known.size === undefined && known.about.withdrawn !== true
-      ? known
-      : undefined
+    return known?.about.inputId === inputId && isOpenInput(known) ? known : undefined
   }
 
   /** Returns the question as it is waited for; what closes it settles its outcome. */
@@ -197,7 +207,7 @@ export class Inputs {
     const { outcome, about } = closed(known, closing)
     const entries = [
       journal.entry(known, about, outcome),
-      journal.note("request", inputId, JSON.stringify({ key: known.key, closed: closing.reason }))
+      journal.note("request", inputId, JSON.stringify(closedRequest(known, closing)))
     ]
     holder.record = without(holder.record, inputId)
     const appended = this.append({

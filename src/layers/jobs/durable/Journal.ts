@@ -17,7 +17,7 @@ import {
   type StoreService
 } from "../../../services/store/Store.js"
 import { FoundOutcomes } from "./FoundOutcomes.js"
-import type { About, KeyedKind, Known } from "./Known.js"
+import { type About, isOpenInput, type KeyedKind, type Known } from "./Known.js"
 import { readJournal } from "./readJournal.js"
 
 export type { About, KeyedKind, Known } from "./Known.js"
@@ -217,10 +217,18 @@ export class Journal {
   get openInputs(): ReadonlyArray<readonly [inputId: string, known: Known]> {
     const open: Array<readonly [string, Known]> = []
     for (const known of this.known.values()) {
-      const { inputId, withdrawn } = known.about
-      if (inputId !== undefined && known.size === undefined && withdrawn !== true) open.push([inputId, known])
+      const { inputId } = known.about
+      if (inputId !== undefined && isOpenInput(known)) open.push([inputId, known])
     }
     return open
+  }
+
+  /** Whether what has no outcome are sleeps and questions only: a handler whose process ended then did nothing but wait. */
+  get onlyWaits(): boolean {
+    const open = [...this.known.values()].filter(
+      ({ about, size }) => size === undefined && about.withdrawn !== true
+    )
+    return open.length > 0 && open.every(({ kind }) => kind === "sleep" || kind === "input")
   }
 
   /** Steps of the handler's own that can be undone, the newest outcomes first. */

@@ -1,6 +1,6 @@
 /**
- * Running a job again that was open when its process ended: from the start of its handler, over what its journal has. Its
- * attempt is counted where the handler begins, so that neither a pause nor a job that is parked counts as one.
+ * Running a job again that was open when its process ended, or was unloaded: from the start of its handler, over what its
+ * journal has. Its attempt is counted where the handler begins, so that neither a pause, nor a job that is parked or loaded, counts as one.
  */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -22,11 +22,10 @@ import * as Faults from "../Faults.js"
 import type { JobParts } from "../JobParts.js"
 import * as Limits from "../Limits.js"
 import type { LiveJob } from "../LiveJob.js"
-import type { Hold } from "../Reservations.js"
 import * as Terminal from "../Terminal.js"
 import { Journal } from "./Journal.js"
 import { absentOwner } from "./Owners.js"
-import type { Reopen } from "./Reopening.js"
+import type { Loaded, Reopen } from "./Reopening.js"
 import type { Survivor } from "./Resting.js"
 import * as Resting from "./Resting.js"
 import type { Settling } from "./Settling.js"
@@ -118,7 +117,7 @@ const begin = (
   parts: JobParts,
   job: JobLog,
   record: Survivor,
-  progress: number,
+  { lastOutcome, onlyWaits }: Pick<Journal, "lastOutcome" | "onlyWaits">,
   children: ReadonlyArray<string>
 ): Effect.Effect<void, ArcpError> =>
   Effect.gen(function* () {
@@ -127,9 +126,10 @@ const begin = (
     // One that was unloaded goes on as though it had been in memory all the time.
     const goesOn = waiting !== undefined && parked === undefined
     const survival = goesOn
-      ? Survivals.loaded(record.survival, progress)
-      : Survivals.again(record.survival, progress, record.survival.left !== true)
-    const loop = goesOn ? undefined : Survivals.crashLoop(survival, options)
+      ? Survivals.loaded(record.survival, lastOutcome)
+      : Survivals.again(record.survival, lastOutcome, record.survival.left !== true)
+    // Whatever ends the process over and over, it is none that only waits: it has the pauses, and no end.
+    const loop = goesOn || onlyWaits ? undefined : Survivals.crashLoop(survival, options)
     if (loop !== undefined) return yield* loop
     // Before the handler can end: nothing outlives its parent.
     yield* Effect.forEach(children, (jobId) => parts.unsettled.settled(jobId), { discard: true })
@@ -161,14 +161,6 @@ export const resolve = (
     onSome: registry.resolve
   })
 
-/** Of a job that is loaded, and not run again at the start. */
-export interface Loaded {
-  /** Of a job that has its place below its parent. */
-  readonly resting: LiveJob | undefined
-  /** Called when it has a place among the running jobs, which its hold gives back. */
-  readonly keep: (hold: Hold) => void
-}
-
 /** Why a job is run again, other than that its process has ended. */
 export interface RerunOptions {
   readonly loaded?: Loaded | undefined
@@ -195,6 +187,8 @@ export const rerun = (
     const parent = record.parentJobId === undefined ? undefined : running.get(record.parentJobId)
     const absent = loaded?.resting?.owner ?? (yield* absentOwner(parts, record, record.survival))
     const journal = yield* Faults.storage(Journal.load(record.jobId, store, turn, options))
+    // As the last process has left it.
+    const { lastOutcome, onlyWaits } = journal
     const job = yield* log.reopenJob(record, { parent: parent?.log })
     const run = Either.match(found, {
       onLeft: (why): Candidate["run"] => why,
@@ -209,7 +203,7 @@ export const rerun = (
         run,
         begin: isParked
           ? park(parts, job, record, found.left)
-          : begin(parts, job, record, journal.lastOutcome, children),
+          : begin(parts, job, record, { lastOutcome, onlyWaits }, children),
         agent: Either.getOrElse(found, () => ({ awaitEmits: false, restart: record.survival.restart })),
         journal,
         settled: settling?.terminal,

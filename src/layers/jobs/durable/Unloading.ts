@@ -14,7 +14,7 @@ import type { Hold } from "../Reservations.js"
 import type { RunningJob } from "../RunningJobs.js"
 import type { Surroundings } from "../Surroundings.js"
 import * as Terminal from "../Terminal.js"
-import type { Waits } from "./Presence.js"
+import type { WaitsFor } from "./Presence.js"
 import * as Resting from "./Resting.js"
 
 /** Begins to unload a job, unless it does anything else meanwhile, or others depend on it. */
@@ -42,12 +42,15 @@ export const begin = ({ log, options, running, waits }: JobParts, jobId: string)
 }
 
 /** Returns the record of a job that waits for something from now on, unloaded. */
-const waiting = (record: JobRecord, { inputs, sleepingUntil, until }: Waits): JobRecord => {
+const waiting = (
+  record: JobRecord,
+  { inputs, sleepingUntil, until }: WaitsFor,
+  open: ReadonlyArray<string>
+): JobRecord => {
   const { survival } = record
   if (survival === undefined) return record
-  const { waitingFor = inputs } = record
   // Answered while it was unloaded.
-  const isAnswered = inputs.some((inputId) => !waitingFor.includes(inputId))
+  const isAnswered = inputs.some((inputId) => !open.includes(inputId))
   const dueAt = isAnswered ? 0 : Math.min(never, until, Limits.endsAt(record))
   return { ...record, survival: { ...survival, waiting: { sleepingUntil, dueAt } } }
 }
@@ -76,7 +79,8 @@ export const finish = (
     const isUnloading = () => live.ending?._tag === "Unload"
     yield* Effect.ignore(log.flush(job.log))
     // Whatever else changes it from here on changes it as it is then.
-    if (live.waitsFor !== undefined) live.record = waiting(live.record, live.waitsFor)
+    if (live.waitsFor !== undefined)
+      live.record = waiting(live.record, live.waitsFor, live.inputs?.open ?? [])
     let unloaded = false
     const rest = (dueAt: number) => {
       unloaded = true

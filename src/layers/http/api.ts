@@ -1,0 +1,247 @@
+/** The HTTP interface as it is declared: what its routes, its OpenAPI document and clients of the platform are made from. */
+import * as HttpApi from "@effect/platform/HttpApi"
+import * as HttpApiEndpoint from "@effect/platform/HttpApiEndpoint"
+import * as HttpApiGroup from "@effect/platform/HttpApiGroup"
+import * as HttpApiSchema from "@effect/platform/HttpApiSchema"
+import * as OpenApi from "@effect/platform/OpenApi"
+import * as Schema from "effect/Schema"
+import * as Message from "../../protocol/Message.js"
+import { eventStream, jsonLines } from "./events.js"
+
+const text = (description: string) => Schema.String.annotations({ description })
+const optional = <A, I>(schema: Schema.Schema<A, I>) => Schema.optional(schema)
+
+const Patterns = Schema.Record({ key: Schema.String, value: Schema.Array(Schema.String) })
+const Terms = Schema.Record({ key: Schema.String, value: Schema.Unknown })
+
+/** A failure: RFC 9457, with the protocol's code. */
+export class Problem extends Schema.Class<Problem>("Problem")({
+  type: Schema.String,
+  title: Schema.String,
+  status: Schema.Int,
+  detail: Schema.String,
+  code: text("a code of the protocol, such as JOB_NOT_FOUND"),
+  retryable: Schema.Boolean,
+  details: optional(Terms)
+}) {}
+
+const problem = (status: number, description: string) =>
+  Problem.annotations(HttpApiSchema.annotations({ status, description })).pipe(
+    HttpApiSchema.withEncoding({ kind: "Json", contentType: "application/problem+json" })
+  )
+
+/** A job as listings show it. */
+export const Job = Schema.Struct({
+  job_id: Schema.String,
+  agent: text("name@version"),
+  status: Message.JobStatus,
+  lease: Patterns,
+  lease_constraints: optional(Terms),
+  parent_job_id: Schema.NullOr(Schema.String),
+  delegate_id: optional(Schema.String),
+  created_at: Schema.String,
+  trace_id: optional(Schema.String),
+  waiting_for: optional(
+    Schema.Array(Schema.String).annotations({ description: "input_ids that it asks for" })
+  ),
+  sleeping_until: optional(Schema.String),
+  parked: optional(Schema.String)
+}).annotations({ identifier: "Job" })
+
+/** A job that was accepted, with what only its submitter is told. */
+const Accepted = Schema.Struct({
+  ...Job.fields,
+  budget: optional(Terms),
+  credentials: optional(Schema.Array(Terms))
+}).annotations({ identifier: "AcceptedJob" })
+
+/** How a job has ended. */
+const Ended = Schema.Struct({
+  job_id: Schema.String,
+  final_status: Schema.Literal("success", "error", "cancelled", "timed_out"),
+  result: optional(Schema.Unknown),
+  result_id: optional(text("of a streamed result, which is at …/result")),
+  result_size: optional(Schema.Int),
+  summary: optional(Schema.String),
+  code: optional(Schema.String),
+  message: optional(Schema.String),
+  completed_at: optional(Schema.String)
+}).annotations({ identifier: "EndedJob" })
+
+/** What is submitted: `job.submit` of the protocol. */
+export const Submit = Schema.Struct({
+  agent: text("name, or name@version"),
+  input: optional(Schema.Unknown),
+  lease_request: optional(Patterns),
+  lease_constraints: optional(Terms),
+  max_runtime_sec: optional(Schema.Number),
+  extensions: optional(Terms)
+}).annotations({ identifier: "Submit" })
+
+const Cancel = Schema.Struct({ reason: optional(Schema.String) }).annotations({ identifier: "Cancel" })
+const Answer = Schema.Struct({
+  value: Schema.Unknown,
+  about_sha256: optional(text("of what the question is about, where it is about something"))
+}).annotations({ identifier: "Answer" })
+
+const jobPath = Schema.Struct({ id: text("job_id") })
+const status = (code: number) => ({ status: code })
+
+const submit = HttpApiEndpoint.post("submit", "/v1/jobs")
+  .setPayload(Submit)
+  .setHeaders(
+    Schema.Struct({
+      "idempotency-key": optional(text("1 to 256 characters: the same request again is the same job")),
+      prefer: optional(text("wait=SECONDS: answer with how the job has ended, if it does by then")),
+      traceparent: optional(text("the trace that the job belongs to"))
+    })
+  )
+  .addSuccess(Accepted.annotations({ description: "the job was begun" }), status(201))
+  .addSuccess(
+    Schema.Union(Ended, Accepted).annotations({ description: "it has ended, or was there" }),
+    status(200)
+  )
+  .addSuccess(Accepted.annotations({ description: "it has not ended in the time given" }), status(202))
+  .annotate(OpenApi.Summary, "Run an agent")
+
+const list = HttpApiEndpoint.get("list", "/v1/jobs")
+  .setUrlParams(
+    Schema.Struct({
+      status: optional(text("one or several, with commas")),
+      agent: optional(text("name, or name@version")),
+      created_after: optional(Schema.String),
+      created_before: optional(Schema.String),
+      parent_job_id: optional(Schema.String),
+      limit: optional(text("1 to 1000; default 100")),
+      cursor: optional(text("next_cursor of the page before"))
+    })
+  )
+  .addSuccess(Schema.Struct({ jobs: Schema.Array(Job), next_cursor: Schema.NullOr(Schema.String) }))
+  .annotate(OpenApi.Summary, "Jobs, oldest first")
+
+const job = HttpApiEndpoint.get("job", "/v1/jobs/:id")
+  .setPath(jobPath)
+  .addSuccess(Job)
+  .annotate(OpenApi.Summary, "A job as it is now")
+
+const events = HttpApiEndpoint.get("events", "/v1/jobs/:id/events")
+  .setPath(jobPath)
+  .setHeaders(
+    Schema.Struct({
+      accept: optional(text(`${eventStream} (default) or ${jsonLines}`)),
+      "last-event-id": optional(text("go on after the event with this number"))
+    })
+  )
+  .setUrlParams(Schema.Struct({ after: optional(text("as Last-Event-ID, which goes before it")) }))
+  .addSuccess(HttpApiSchema.Text({ contentType: eventStream }))
+  .addSuccess(HttpApiSchema.NoContent)
+  .annotate(OpenApi.Summary, "Events of a job, from the log and as they come, to its end")
+
+const result = HttpApiEndpoint.get("result", "/v1/jobs/:id/result")
+  .setPath(jobPath)
+  .setHeaders(
+    Schema.Struct({ prefer: optional(text("wait=SECONDS")), range: optional(text("bytes=FROM-TO")) })
+  )
+  .addSuccess(Schema.Unknown.annotations({ description: "the result: JSON, text or bytes" }))
+  .annotate(OpenApi.Summary, "The result of a job")
+
+const cancel = HttpApiEndpoint.post("cancel", "/v1/jobs/:id/cancel")
+  .setPath(jobPath)
+  .setPayload(Cancel)
+  .addSuccess(Job, status(202))
+  .annotate(OpenApi.Summary, "Cancel a job; it ends soon after")
+
+const answer = HttpApiEndpoint.post("answer", "/v1/jobs/:id/inputs/:inputId")
+  .setPath(Schema.Struct({ id: text("job_id"), inputId: text("input_id") }))
+  .setPayload(Answer)
+  .addSuccess(HttpApiSchema.NoContent)
+  .annotate(OpenApi.Summary, "Answer what a job asks")
+
+const agents = HttpApiEndpoint.get("agents", "/v1/agents")
+  .addSuccess(
+    Schema.Struct({
+      agents: Schema.Array(
+        Schema.Struct({
+          name: Schema.String,
+          default: optional(Schema.String),
+          versions: Schema.Array(
+            Schema.Struct({
+              version: Schema.String,
+              description: optional(Schema.String),
+              input_schema: optional(Terms.annotations({ description: "JSON Schema of the input" })),
+              examples: optional(Schema.Array(Schema.Unknown))
+            })
+          )
+        })
+      )
+    })
+  )
+  .annotate(OpenApi.Summary, "Agents that may be used, with their schemas")
+
+const group = HttpApiGroup.make("v1", { topLevel: true })
+  .add(submit)
+  .add(list)
+  .add(job)
+  .add(events)
+  .add(result)
+  .add(cancel)
+  .add(answer)
+  .add(agents)
+  .addError(problem(400, "malformed"))
+  .addError(problem(401, "no token, or one that is not known or has ended"))
+  .addError(problem(403, "the lease or the policy refuses"))
+  .addError(problem(404, "no such job, or none that may be seen"))
+  .addError(problem(409, "not as the job is now"))
+  .addError(problem(422, "no such agent, or a key that was used otherwise"))
+  .addError(problem(429, "a limit is reached"))
+  .addError(problem(503, "not at the moment"))
+  .annotate(OpenApi.Title, "Jobs")
+
+/**
+ * The HTTP interface of a runtime, for `HttpApiClient` and for documents. The events of a job are a stream: read them with
+ * `HttpClient`.
+ */
+export const api = HttpApi.make("arcp")
+  .add(group)
+  .annotate(OpenApi.Title, "ARCP over HTTP")
+  .annotate(OpenApi.Version, "1.1")
+  .annotate(
+    OpenApi.Description,
+    "Runs agents, follows their jobs through dropped connections, and gets their results."
+  )
+
+/** Names of the endpoints. */
+export type Name = HttpApiEndpoint.HttpApiEndpoint.Name<HttpApiGroup.HttpApiGroup.Endpoints<typeof group>>
+
+/** A route as it is declared. */
+export interface Route {
+  readonly name: Name
+  readonly method: string
+  /** Parts of the path; those that begin with a colon are parameters. */
+  readonly path: ReadonlyArray<string>
+}
+
+/** Returns the routes of the interface. */
+export const routes = (): ReadonlyArray<Route> => {
+  const found: Array<Route> = []
+  HttpApi.reflect(api, {
+    onGroup: () => {},
+    onEndpoint: ({ endpoint }) => {
+      found.push({ name: endpoint.name as Name, method: endpoint.method, path: endpoint.path.split("/") })
+    }
+  })
+  return found
+}
+
+/** The document of the interface, with how to say who asks. */
+export const document = () => {
+  const spec = OpenApi.fromApi(api)
+  return {
+    ...spec,
+    components: {
+      ...spec.components,
+      securitySchemes: { bearer: { type: "http", scheme: "bearer" } }
+    },
+    security: [{ bearer: [] }]
+  }
+}

@@ -1,0 +1,116 @@
+/** What a request says: its body, what it accepts, and what it prefers. */
+import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
+import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import { InvalidRequest } from "../../protocol/Errors.js"
+import { tooLarge } from "./line.js"
+import { Refused } from "./problems.js"
+
+/** The values of a header that is a list, without their parameters, with the quality of each. */
+const listed = (header: string): ReadonlyArray<{ readonly type: string; readonly q: number }> =>
+  header.split(",").map((part) => {
+    const [type = "", ...parameters] = part.split(";").map((text) => text.trim().toLowerCase())
+    const q = parameters.find((parameter) => parameter.startsWith("q="))?.slice(2)
+    return { type, q: q === undefined ? 1 : Number(q) || 0 }
+  })
+
+/**
+ * Returns the one of these media types that a request likes best, the first of those that it likes equally. Fails with 406
+ * when it takes none.
+ */
+export const accepted = <Type extends string>(
+  header: string | undefined,
+  offered: readonly [Type, ...ReadonlyArray<Type>]
+): Effect.Effect<Type, Refused> => {
+  if (header === undefined || header.trim() === "") return Effect.succeed(offered[0])
+  const wanted = listed(header)
+  const liking = (type: string): number =>
+    (
+      wanted.find((one) => one.type === type) ??
+      wanted.find((one) => one.type === `${type.split("/")[0]}/*`) ??
+      wanted.find((one) => one.type === "*/*")
+    )?.q ?? 0
+  let best: Type | undefined
+  for (const type of offered) if (liking(type) > (best === undefined ? 0 : liking(best))) best = type
+  return best === undefined
+    ? new Refused({ status: 406, message: `Accept: this is ${offered.join(" or ")}` })
+    : Effect.succeed(best)
+}
+
+/** A body must say that it is JSON, also against pages that send forms. */
+const checkMedia = (headers: Readonly<Record<string, string | undefined>>): Effect.Effect<void, Refused> => {
+  const [type = ""] = (headers["content-type"] ?? "").toLowerCase().split(";")
+  const encoding = headers["content-encoding"]
+  if (encoding !== undefined && encoding !== "identity")
+    return new Refused({ status: 415, message: "Content-Encoding: bodies are taken as they are" })
+  return /^application\/(?:[^/ ]+\+)?json$/.test(type.trim())
+    ? Effect.void
+    : new Refused({
+        status: 415,
+        message: "Content-Type: a body is application/json",
+        headers: { "accept-post": "application/json" }
+      })
+}
+
+const decoder = () => new TextDecoder("utf-8", { fatal: true })
+
+const notJson = new InvalidRequest({ message: "the body is not JSON in UTF-8" })
+
+/** Reads the body of the request in context, at most `maxBytes` of it; `undefined` when there is none. */
+export const body = (
+  maxBytes: number
+): Effect.Effect<
+  Readonly<Record<string, unknown>> | undefined,
+  Refused | InvalidRequest,
+  HttpServerRequest.HttpServerRequest
+> =>
+  Effect.gen(function* () {
+    const request = yield* HttpServerRequest.HttpServerRequest
+    const { headers } = request
+    const length = Number(headers["content-length"] ?? 0)
+    if (length === 0 && headers["transfer-encoding"] === undefined) return undefined
+    yield* checkMedia(headers)
+    // Whatever else comes is not read, so the connection is of no use any more.
+    const over = new Refused({ ...tooLarge(maxBytes), headers: { connection: "close" } })
+    if (length > maxBytes) return yield* over
+    const parts: Array<Uint8Array> = []
+    let bytes = 0
+    yield* Stream.runForEach(request.stream, (part) => {
+      bytes += part.length
+      if (bytes > maxBytes) return over
+      parts.push(part)
+      return Effect.void
+    }).pipe(
+      Effect.catchTag(
+        "RequestError",
+        () => new InvalidRequest({ message: "the body has not arrived as a whole" })
+      )
+    )
+    if (bytes === 0) return undefined
+    const value = yield* Effect.try({
+      try: (): unknown => JSON.parse(decoder().decode(Buffer.concat(parts))),
+      catch: () => notJson
+    })
+    if (typeof value !== "object" || value === null || Array.isArray(value))
+      return yield* new InvalidRequest({ message: "the body is a JSON object" })
+    return value as Readonly<Record<string, unknown>>
+  })
+
+/** What a request prefers (RFC 7240), as far as it is understood. */
+export interface Preferences {
+  /** Seconds that the answer may wait for the end of the job. */
+  readonly wait: number | undefined
+}
+
+/** Longest time that an answer waits for the end of a job, in seconds. */
+export const longestWait = 300
+
+/** Reads `Prefer`. */
+export const preferences = (header: string | undefined): Preferences => {
+  const seconds = /(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?:$|[,;])/i.exec(header ?? "")?.[1]
+  return { wait: seconds === undefined ? undefined : Math.min(longestWait, Number(seconds)) }
+}
+
+/** Returns a header that is a string of structured fields (RFC 9651), or is written without its quotes. */
+export const unquoted = (header: string): string =>
+  /^"(?:[^"\\]|\\["\\])*"$/.test(header) ? header.slice(1, -1).replace(/\\(["\\])/g, "$1") : header

@@ -1,0 +1,158 @@
+/**
+ * The sessions of those who ask over HTTP: one for each principal and what they may do, made when it is needed, and let go
+ * when nobody has asked for a while.
+ */
+import * as Deferred from "effect/Deferred"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import * as CanonicalJson from "../../protocol/CanonicalJson.js"
+import { type ArcpError, InternalError } from "../../protocol/Errors.js"
+import type { Identity } from "../../services/auth/Auth.js"
+import type { Sessions } from "../../services/session/Sessions.js"
+import { type Guest, type Line, open } from "./line.js"
+
+/** Milliseconds before the end of a token from which on a session of it is not used any more, when there is a longer one. */
+const margin = 30_000
+
+/** Bounds of a pool. */
+export interface PoolOptions {
+  /** Sessions that are open at the most. */
+  readonly maxSessions: number
+  /** How long one is kept that nobody uses. */
+  readonly idle: Duration.Duration
+}
+
+interface Pooled {
+  readonly key: string
+  readonly scope: Scope.CloseableScope
+  readonly line: Deferred.Deferred<Line, ArcpError>
+  readonly expiresAt: number
+  opened: Line | undefined
+  users: number
+  /** Counts the times that it was let go of: the newest one decides whether it is closed. */
+  released: number
+}
+
+/** Gives sessions to whoever asks, for a scope each. */
+export interface Pool {
+  readonly lineFor: (identity: Identity, guest: Guest) => Effect.Effect<Line, ArcpError, Scope.Scope>
+  /** How many sessions are open. */
+  readonly size: () => number
+}
+
+/** What makes two identities the same to the runtime, but for when their tokens end. */
+const keyOf = ({ agents, leaseCeiling, principal, scopes }: Identity): string =>
+  CanonicalJson.stringify([principal, agents ?? null, leaseCeiling ?? null, scopes ?? null])
+
+/** Makes a pool whose sessions all end with the scope. */
+export const make = (
+  sessions: Sessions["Type"],
+  { idle, maxSessions }: PoolOptions
+): Effect.Effect<Pool, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const all = yield* Effect.scope
+    const clock = yield* Effect.clock
+    const now = () => clock.unsafeCurrentTimeMillis()
+    const byKey = new Map<string, Pooled>()
+    const everyone = new Set<Pooled>()
+
+    const close = (pooled: Pooled): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        if (byKey.get(pooled.key) === pooled) byKey.delete(pooled.key)
+        if (!everyone.delete(pooled)) return Effect.void
+        return Scope.close(pooled.scope, Exit.void)
+      })
+    yield* Effect.addFinalizer(() => Effect.forEach([...everyone], close, { discard: true }))
+
+    const isUsable = (pooled: Pooled, identity: Identity): boolean => {
+      if (pooled.opened?.isOver() === true) return false
+      const lastsLonger = (identity.expiresAt ?? Number.POSITIVE_INFINITY) > pooled.expiresAt
+      return !lastsLonger || pooled.expiresAt - margin > now()
+    }
+
+    /** Closes the one that has been unused for longest; returns whether there was one. */
+    const makeRoom = Effect.suspend(() => {
+      for (const pooled of everyone) if (pooled.users === 0) return Effect.as(close(pooled), true)
+      return Effect.succeed(false)
+    })
+
+    const begin = (key: string, identity: Identity, guest: Guest) =>
+      Effect.gen(function* () {
+        const pooled: Pooled = {
+          key,
+          scope: yield* Scope.make(),
+          line: yield* Deferred.make<Line, ArcpError>(),
+          expiresAt: identity.expiresAt ?? Number.POSITIVE_INFINITY,
+          opened: undefined,
+          users: 0,
+          released: 0
+        }
+        byKey.set(key, pooled)
+        everyone.add(pooled)
+        yield* open(sessions, guest).pipe(
+          Scope.extend(pooled.scope),
+          Effect.tap((line) => {
+            pooled.opened = line
+          }),
+          Effect.onExit((exit) => Deferred.done(pooled.line, exit)),
+          Effect.tapErrorCause(() => Effect.sync(() => byKey.get(key) === pooled && byKey.delete(key))),
+          Effect.ignore,
+          // Whoever takes it cannot be interrupted while they do, and what is begun for others would inherit that.
+          Effect.interruptible,
+          Effect.forkIn(all)
+        )
+        return pooled
+      })
+
+    const take = (identity: Identity, guest: Guest): Effect.Effect<Pooled, InternalError> =>
+      Effect.gen(function* () {
+        const key = keyOf(identity)
+        const there = byKey.get(key)
+        if (there !== undefined && isUsable(there, identity)) return there
+        if (there !== undefined) {
+          byKey.delete(key)
+          if (there.users === 0) yield* close(there)
+        }
+        if (everyone.size >= maxSessions && !(yield* makeRoom)) return yield* full(maxSessions)
+        return byKey.get(key) ?? (yield* begin(key, identity, guest))
+      })
+
+    const release = (pooled: Pooled): Effect.Effect<void> =>
+      Effect.suspend(() => {
+        const released = ++pooled.released
+        if (--pooled.users > 0) return Effect.void
+        if (byKey.get(pooled.key) !== pooled) return close(pooled)
+        // The least recently used comes first.
+        everyone.delete(pooled)
+        everyone.add(pooled)
+        return Effect.sleep(idle).pipe(
+          Effect.zipRight(
+            Effect.suspend(() =>
+              pooled.users === 0 && pooled.released === released ? close(pooled) : Effect.void
+            )
+          ),
+          Effect.interruptible,
+          Effect.forkIn(all),
+          Effect.asVoid
+        )
+      })
+
+    return {
+      lineFor: (identity, guest) =>
+        Effect.acquireRelease(
+          Effect.tap(take(identity, guest), (pooled) => {
+            pooled.users++
+          }),
+          release
+        ).pipe(Effect.flatMap(({ line }) => Deferred.await(line))),
+      size: () => everyone.size
+    }
+  })
+
+const full = (max: number) =>
+  new InternalError({
+    message: `limit reached: at most ${max} sessions over HTTP; try again later`,
+    details: { limit: "http_sessions" }
+  })

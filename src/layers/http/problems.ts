@@ -1,0 +1,97 @@
+/** Failures as HTTP says them: a status, and a problem document (RFC 9457) with the protocol's code. */
+import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
+import * as Data from "effect/Data"
+import { type ArcpError, type ErrorCode, toPayload } from "../../protocol/Errors.js"
+
+/** What HTTP itself has to refuse: a method, a media type, a range. */
+export class Refused extends Data.TaggedError("Refused")<{
+  readonly status: number
+  readonly message: string
+  /** Default: `INVALID_REQUEST`. */
+  readonly code?: ErrorCode | undefined
+  readonly details?: Readonly<Record<string, unknown>> | undefined
+  readonly headers?: Readonly<Record<string, string>> | undefined
+}> {}
+
+/** The status of each of the protocol's codes, where its details say nothing more. */
+export const statuses: Readonly<Record<ErrorCode, number>> = {
+  PERMISSION_DENIED: 403,
+  LEASE_SUBSET_VIOLATION: 403,
+  JOB_NOT_FOUND: 404,
+  DUPLICATE_KEY: 422,
+  AGENT_NOT_AVAILABLE: 422,
+  AGENT_VERSION_NOT_AVAILABLE: 422,
+  CANCELLED: 409,
+  TIMEOUT: 504,
+  RESUME_WINDOW_EXPIRED: 410,
+  HEARTBEAT_LOST: 503,
+  LEASE_EXPIRED: 403,
+  BUDGET_EXHAUSTED: 403,
+  INVALID_REQUEST: 400,
+  UNAUTHENTICATED: 401,
+  INTERNAL_ERROR: 500
+}
+
+/** Why an answer cannot be given that could be later: what `details.reason` of an `INTERNAL_ERROR` says. */
+const passing: ReadonlySet<unknown> = new Set(["shutdown", "authentication", "storage", "session", "timeout"])
+
+const statusOf = ({ code, details }: ArcpError): number => {
+  if (code === "INTERNAL_ERROR") {
+    if (details?.["limit"] !== undefined) return 429
+    if (passing.has(details?.["reason"])) return 503
+  }
+  if (code === "INVALID_REQUEST") {
+    if (details?.["reason"] === "unknown_input") return 404
+    if (details?.["reason"] === "already_answered" || details?.["reason"] === "expired") return 409
+  }
+  return statuses[code]
+}
+
+/** Seconds after which it may be tried again: as the error says, or soon. */
+const retryAfter = (status: number, details: Refused["details"]): Readonly<Record<string, string>> => {
+  const said = details?.["retry_after"]
+  if (typeof said === "number") return { "retry-after": `${Math.max(1, Math.ceil(said))}` }
+  return status === 503 || status === 429 ? { "retry-after": "1" } : {}
+}
+
+/** Returns a failure as one problem document. */
+export const documentOf = (error: ArcpError | Refused) => {
+  const status = error._tag === "Refused" ? error.status : statusOf(error)
+  const said =
+    error._tag === "Refused"
+      ? {
+          code: error.code ?? "INVALID_REQUEST",
+          retryable: false,
+          details: error.details,
+          message: error.message
+        }
+      : toPayload(error)
+  // The names of the protocol's frames are nothing to whoever sends none.
+  const detail = said.message.replace(/^payload\./, "")
+  const { request_id: _request, ...details } = said.details ?? {}
+  return {
+    type: "about:blank",
+    title: said.code.toLowerCase().replaceAll("_", " "),
+    status,
+    detail,
+    code: said.code,
+    retryable: said.retryable,
+    ...(Object.keys(details).length === 0 ? {} : { details })
+  }
+}
+
+/** Returns the answer to a request that failed. */
+export const answerOf = (error: ArcpError | Refused): HttpServerResponse.HttpServerResponse => {
+  const problem = documentOf(error)
+  const headers = {
+    "cache-control": "no-store",
+    ...retryAfter(problem.status, error.details),
+    ...(problem.status === 401 ? { "www-authenticate": `Bearer realm="arcp", error="invalid_token"` } : {}),
+    ...(error._tag === "Refused" ? error.headers : {})
+  }
+  return HttpServerResponse.text(`${JSON.stringify(problem)}\n`, {
+    status: problem.status,
+    headers,
+    contentType: "application/problem+json"
+  })
+}

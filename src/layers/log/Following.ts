@@ -1,0 +1,69 @@
+/** Reading a job by its own numbers, a page at a time, without a view: for whoever keeps their place themselves. */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import { type InternalError, ResumeWindowExpired } from "../../protocol/Errors.js"
+import type { FollowedJob } from "../../services/log/EventLog.js"
+import { type StoreService, toInternalError } from "../../services/store/Store.js"
+import { appended, eventsFrom } from "./History.js"
+import type { JobState } from "./JobState.js"
+
+/** Characters that a page is meant to have, the most events in it, and how many the first page has. */
+const pageSize = 1024 * 1024
+const maxPage = 256
+const firstPage = 16
+
+/** What is added to the size of each event, in characters. */
+const overhead = 64
+
+const noop = () => {}
+
+const unread = toInternalError("the log could not be read")
+
+const gap = (after: number, next: number) =>
+  new ResumeWindowExpired({
+    message: `events after ${after} are no longer retained; the oldest that is has the number ${next}`,
+    details: { after, next }
+  })
+
+/** Reads a job that is loaded by `load`, and stays so for the scope. */
+export const make = (
+  store: StoreService,
+  load: Effect.Effect<JobState, InternalError>
+): Effect.Effect<FollowedJob, InternalError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const job = yield* load
+    // Whoever is followed is not forgotten; from the load on nothing has waited.
+    yield* Effect.acquireRelease(
+      Effect.sync(() => job.follow(noop)),
+      (leave) => Effect.sync(leave)
+    )
+    /** How many events are read next, so that pages of large ones stay small. */
+    let count = firstPage
+
+    const oldest = Effect.map(
+      Effect.mapError(store.boundsOf([job.jobId]), unread),
+      (bounds) => bounds.get(job.jobId)?.first ?? job.last + 1
+    )
+    const read: FollowedJob["read"] = (after) =>
+      Effect.gen(function* () {
+        const from = after + 1
+        if (from > job.last && !job.closed) yield* appended(job)
+        if (from > job.last) return { events: [], through: after, ended: job.closed }
+        const limit = Math.min(count, job.last - from + 1)
+        const events = yield* Effect.mapError(eventsFrom(store, job, from, limit), unread)
+        const [first] = events
+        const newest = events[events.length - 1]
+        if (first === undefined || newest === undefined || first.seq > from)
+          return yield* gap(after, first?.seq ?? (yield* oldest))
+        const size = events.reduce((sum, { payload }) => sum + payload.length + overhead, 0)
+        count = Math.max(1, Math.min(maxPage, 2 * count, Math.floor((pageSize * events.length) / size)))
+        const seen = events.filter(({ audience }) => audience === undefined)
+        const ended = job.closed && newest.seq >= job.last
+        if (seen.length === 0 && !ended) return yield* read(newest.seq)
+        return { events: seen, through: newest.seq, ended }
+      })
+    return {
+      bounds: Effect.map(oldest, (first) => ({ first, last: job.last, ended: job.closed })),
+      read
+    }
+  })

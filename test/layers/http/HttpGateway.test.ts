@@ -1,0 +1,546 @@
+import { connect } from "node:net"
+import { setTimeout } from "node:timers/promises"
+import { describe, expect, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Stream from "effect/Stream"
+import * as Events from "../../../src/layers/http/events.js"
+import { InternalError, ResumeWindowExpired } from "../../../src/protocol/Errors.js"
+import { Auth } from "../../../src/services/auth/Auth.js"
+import { type Asking, type Sent, sentOf, served } from "./served.js"
+
+type Ask = (path: string, asking?: Asking) => Promise<Response>
+
+interface Answer {
+  readonly status: number
+  readonly headers: Headers
+  // biome-ignore lint/suspicious/noExplicitAny: what a test reads of an answer is the test
+  readonly body: any
+}
+
+const json = async (response: Promise<Response>): Promise<Answer> => {
+  const { headers, status, ...answer } = await response.then(async (got) => ({
+    status: got.status,
+    headers: got.headers,
+    text: await got.text()
+  }))
+  return { status, headers, body: answer.text === "" ? undefined : JSON.parse(answer.text) }
+}
+
+const submit = (ask: Ask, agent: string, input: unknown, more: Asking = {}) =>
+  json(ask("/v1/jobs", { json: { agent, input }, ...more }))
+
+const events = async (
+  ask: Ask,
+  id: string,
+  headers: Record<string, string> = {}
+): Promise<ReadonlyArray<Sent>> => sentOf(await (await ask(`/v1/jobs/${id}/events`, { headers })).text())
+
+const test = <A>(run: (server: Effect.Effect.Success<ReturnType<typeof served>>) => Promise<A>) =>
+  Effect.flatMap(served(), (server) => Effect.promise(() => run(server)))
+
+describe("submitting", () => {
+  it.scopedLive("gives the job and where it is; waits for its end when that is preferred", () =>
+    test(async ({ ask }) => {
+      const begun = await submit(ask, "sleep", { ms: 60_000 })
+      expect(begun.status).toBe(201)
+      expect(begun.headers.get("location")).toBe(`/v1/jobs/${begun.body.job_id}`)
+      expect(begun.body).toMatchObject({ agent: "sleep@1.0.0", status: "running", lease: {} })
+
+      const waited = await submit(ask, "echo", { a: 1 }, { headers: { prefer: "wait=30" } })
+      expect(waited.status).toBe(200)
+      expect(waited.headers.get("preference-applied")).toBe("wait=30")
+      expect(waited.body).toMatchObject({ final_status: "success", result: { a: 1 } })
+
+      const failed = await submit(ask, "fail", {}, { headers: { prefer: "respond-async, wait=30" } })
+      expect(failed.status).toBe(200)
+      expect(failed.body.final_status).toBe("error")
+
+      const late = await submit(ask, "sleep", { ms: 60_000 }, { headers: { prefer: "wait=1" } })
+      expect(late.status).toBe(202)
+      expect(late.body.status).toBe("running")
+    })
+  )
+
+  it.scopedLive("with a key happens once, and other parameters are refused", () =>
+    test(async ({ ask }) => {
+      const headers = { "idempotency-key": '"k \\"1"' }
+      const first = await submit(ask, "sleep", { ms: 60_000 }, { headers })
+      await setTimeout(5)
+      const again = await submit(ask, "sleep", { ms: 60_000 }, { headers })
+      expect([first.status, again.status]).toEqual([201, 200])
+      expect(again.body.job_id).toBe(first.body.job_id)
+      const other = await submit(ask, "sleep", { ms: 1 }, { headers })
+      expect(other.status).toBe(422)
+      expect(other.body).toMatchObject({
+        code: "DUPLICATE_KEY",
+        details: { existing_job_id: first.body.job_id }
+      })
+    })
+  )
+
+  it.scopedLive("belongs to the trace that it is asked in, and to a budget", () =>
+    test(async ({ ask }) => {
+      const trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+      const { body } = await json(
+        ask("/v1/jobs", {
+          json: { agent: "echo", lease_request: { "cost.budget": ["USD:5.00"] } },
+          headers: { traceparent: `00-${trace}-00f067aa0ba902b7-01` }
+        })
+      )
+      expect(body.trace_id).toBe(trace)
+      expect(body.budget).toEqual({ USD: 5 })
+    })
+  )
+})
+
+describe("events", () => {
+  it.scopedLive("come with their own numbers, go on after any of them, and end with the end", () =>
+    test(async ({ ask }) => {
+      // Another job first, so that numbers of the session would be others.
+      await submit(ask, "emit", { count: 7 }, { headers: { prefer: "wait=30" } })
+      const { body } = await submit(ask, "emit", { count: 20, delayMs: 5 })
+      const all = await events(ask, body.job_id)
+      expect(all.map(({ id }) => id)).toEqual(Array.from({ length: 22 }, (_, i) => i + 1))
+      expect(all.map(({ data }) => data.seq)).toEqual(all.map(({ id }) => id))
+      expect(all.at(-1)?.event).toBe("job.result")
+      for (const after of [1, 13, 21]) {
+        const rest = await events(ask, body.job_id, { "last-event-id": `${after}` })
+        expect(rest).toEqual(all.slice(after))
+      }
+      // A browser that has all of them is told not to ask again.
+      const over = await ask(`/v1/jobs/${body.job_id}/events`, { headers: { "last-event-id": "22" } })
+      expect(over.status).toBe(204)
+      const beyond = await json(ask(`/v1/jobs/${body.job_id}/events`, { headers: { "last-event-id": "23" } }))
+      expect(beyond.status).toBe(400)
+    })
+  )
+
+  it.scopedLive("as JSON lines are the same", () =>
+    test(async ({ ask }) => {
+      const { body } = await submit(ask, "emit", { count: 3 }, { headers: { prefer: "wait=30" } })
+      const answer = await ask(`/v1/jobs/${body.job_id}/events?after=1`, {
+        headers: { accept: "application/x-ndjson" }
+      })
+      expect(answer.headers.get("content-type")).toBe("application/x-ndjson")
+      const lines = (await answer.text())
+        .trimEnd()
+        .split("\n")
+        .map((line) => JSON.parse(line))
+      expect(lines).toEqual((await events(ask, body.job_id)).slice(1).map(({ data }) => data))
+    })
+  )
+
+  it.scopedLive("that wait say that they are there, and are let go of with their reader", () =>
+    Effect.gen(function* () {
+      const { ask } = yield* served({ gateway: { heartbeat: 20, maxStreamsPerPrincipal: 1 } })
+      yield* Effect.promise(async () => {
+        const { body } = await submit(ask, "sleep", { ms: 60_000 })
+        const aborted = new AbortController()
+        const answer = await ask(`/v1/jobs/${body.job_id}/events`, { signal: aborted.signal })
+        const reader = answer.body?.getReader()
+        let text = ""
+        while (text.split("\n:\n").length < 3)
+          text += new TextDecoder().decode((await reader?.read())?.value as Uint8Array)
+        const second = await json(ask(`/v1/jobs/${body.job_id}/events`))
+        expect(second.status).toBe(429)
+        expect(second.body.details).toEqual({ limit: "http_streams" })
+        aborted.abort()
+        for (;;) {
+          const next = await ask(`/v1/jobs/${body.job_id}/events`)
+          await next.body?.cancel()
+          if (next.status === 200) break
+          await setTimeout(10)
+        }
+      })
+    })
+  )
+
+  it.effect("that are no longer retained are a gap, and the rest follows", () =>
+    Effect.gen(function* () {
+      const event = (seq: number) =>
+        ({ seq, type: "job.event", kind: "log", ownerSeq: seq, payload: "{}" }) as const
+      const chunks = yield* Stream.runCollect(
+        Events.stream({
+          jobId: "job_1",
+          job: {
+            bounds: Effect.succeed({ first: 9, last: 10, ended: true }),
+            read: (after) =>
+              after < 8
+                ? new ResumeWindowExpired({ message: "gone", details: { after, next: 9 } })
+                : Effect.succeed({ events: [event(9), event(10)], through: 10, ended: true })
+          },
+          after: 3,
+          format: Events.eventStream,
+          until: Number.POSITIVE_INFINITY,
+          heartbeat: Duration.minutes(1),
+          now: () => 0
+        })
+      )
+      const sent = sentOf([...chunks].map((chunk) => new TextDecoder().decode(chunk)).join(""))
+      expect(sent.map(({ event, id }) => [event, id])).toEqual([
+        ["gap", 8],
+        ["job.event", 9],
+        ["job.event", 10]
+      ])
+      expect(sent[0]?.data).toMatchObject({ after: 3, next: 9 })
+    })
+  )
+
+  it.scopedLive("end with the token that they were asked for with", () =>
+    Effect.gen(function* () {
+      const auth = Layer.succeed(Auth, {
+        authenticate: () => Effect.sync(() => ({ principal: "alice", expiresAt: Date.now() + 700 }))
+      })
+      const { ask } = yield* served({ auth })
+      const [body, sent] = yield* Effect.promise(async () => {
+        const job = await submit(ask, "sleep", { ms: 60_000 })
+        return [job.body, await events(ask, job.body.job_id)] as const
+      })
+      expect(body.status).toBe("running")
+      expect(sent.at(-1)).toMatchObject({
+        event: "problem",
+        id: undefined,
+        data: { problem: { status: 401, code: "UNAUTHENTICATED" } }
+      })
+    })
+  )
+})
+
+describe("results", () => {
+  it.scopedLive("are JSON, or as they were streamed; whole or a part", () =>
+    test(async ({ ask }) => {
+      const inline = await submit(ask, "echo", { a: "ä" }, { headers: { prefer: "wait=30" } })
+      const whole = await ask(`/v1/jobs/${inline.body.job_id}/result`)
+      expect(whole.headers.get("content-type")).toBe("application/json")
+      expect(await whole.text()).toBe('{"a":"ä"}\n')
+
+      const { body } = await submit(
+        ask,
+        "chunks",
+        { chunks: 300, size: 1_000, encoding: "base64" },
+        { headers: { prefer: "wait=60" } }
+      )
+      const path = `/v1/jobs/${body.job_id}/result`
+      const streamed = await ask(path)
+      expect(streamed.headers.get("content-type")).toBe("application/octet-stream")
+      expect(streamed.headers.get("content-length")).toBe("300000")
+      const bytes = Buffer.from(await streamed.arrayBuffer())
+      expect(bytes.length).toBe(300_000)
+      expect(bytes.subarray(1_000, 1_001).toString()).toBe("b")
+      const cases: ReadonlyArray<readonly [string, number, number, number]> = [
+        ["bytes=0-0", 206, 0, 1],
+        ["bytes=999-1000", 206, 999, 1001],
+        ["bytes=299999-", 206, 299_999, 300_000],
+        ["bytes=-5", 206, 299_995, 300_000],
+        ["bytes=-9999999", 206, 0, 300_000],
+        ["bytes=10-99999999", 206, 10, 300_000],
+        // Not understood, or of no use: the whole.
+        ["bytes=5-2", 200, 0, 300_000],
+        ["bytes=-", 200, 0, 300_000],
+        ["bytes=a-b", 200, 0, 300_000],
+        ["bytes=0-1,5-6", 200, 0, 300_000],
+        ["lines=0-1", 200, 0, 300_000],
+        [`bytes=${"9".repeat(400)}-`, 200, 0, 300_000]
+      ]
+      for (const [range, status, from, to] of cases) {
+        const part = await ask(path, { headers: { range } })
+        expect(part.status, range).toBe(status)
+        expect(Buffer.from(await part.arrayBuffer()).equals(bytes.subarray(from, to)), range).toBe(true)
+        if (status === 206) expect(part.headers.get("content-range")).toBe(`bytes ${from}-${to - 1}/300000`)
+      }
+      for (const range of ["bytes=300000-", "bytes=-0"]) {
+        const outside = await ask(path, { headers: { range } })
+        expect(outside.status, range).toBe(416)
+        expect(outside.headers.get("content-range")).toBe("bytes */300000")
+        await outside.body?.cancel()
+      }
+      const etag = streamed.headers.get("etag") as string
+      expect((await ask(path, { headers: { "if-none-match": etag } })).status).toBe(304)
+      const other = await ask(path, { headers: { range: "bytes=0-0", "if-range": '"other"' } })
+      expect(other.status).toBe(200)
+      await other.body?.cancel()
+      const head = await ask(path, { method: "HEAD" })
+      expect([head.status, head.headers.get("content-length")]).toEqual([200, "300000"])
+    })
+  )
+
+  it.scopedLive("are not there before the end, which may be waited for, nor without success", () =>
+    test(async ({ ask }) => {
+      const slow = await submit(ask, "sleep", { ms: 600 })
+      const path = `/v1/jobs/${slow.body.job_id}/result`
+      const early = await json(ask(path))
+      expect(early.status).toBe(409)
+      expect(early.body.details).toEqual({ reason: "not_ended" })
+      expect((await json(ask(path, { headers: { prefer: "wait=60" } }))).body).toEqual({ ms: 600 })
+      const failed = await submit(ask, "fail", { message: "no" }, { headers: { prefer: "wait=30" } })
+      const none = await json(ask(`/v1/jobs/${failed.body.job_id}/result`))
+      expect(none.status).toBe(409)
+      expect(none.body.details).toMatchObject({
+        reason: "ended_without_result",
+        final_status: "error",
+        error: { code: "INTERNAL_ERROR" }
+      })
+    })
+  )
+})
+
+describe("cancelling and answering", () => {
+  it.scopedLive("a cancelled job ends; a token that does not cover it may not", () =>
+    test(async ({ ask }) => {
+      const { body } = await submit(ask, "sleep", { ms: 60_000 })
+      const path = `/v1/jobs/${body.job_id}`
+      expect((await json(ask(`${path}/cancel`, { method: "POST", token: "narrow" }))).status).toBe(403)
+      expect((await json(ask(`${path}/cancel`, { method: "POST", token: "b" }))).status).toBe(404)
+      const cancelled = await json(ask(`${path}/cancel`, { json: { reason: "enough" } }))
+      expect(cancelled.status).toBe(202)
+      expect((await events(ask, body.job_id)).at(-1)).toMatchObject({
+        event: "job.error",
+        data: { payload: { code: "CANCELLED" } }
+      })
+      expect((await json(ask(path))).body.status).toBe("cancelled")
+    })
+  )
+
+  it.scopedLive("a session that was let go of keeps nobody from cancelling", () =>
+    Effect.gen(function* () {
+      const { ask } = yield* served({ gateway: { idle: 20 } })
+      yield* Effect.promise(async () => {
+        const { body } = await submit(ask, "sleep", { ms: 60_000 })
+        await setTimeout(200)
+        expect((await json(ask(`/v1/jobs/${body.job_id}/cancel`, { method: "POST" }))).status).toBe(202)
+      })
+    })
+  )
+
+  it.scopedLive("what a job asks is answered once", () =>
+    test(async ({ ask }) => {
+      const { body } = await submit(ask, "ask", {})
+      let waiting: ReadonlyArray<string> | undefined
+      while (waiting === undefined) waiting = (await json(ask(`/v1/jobs/${body.job_id}`))).body.waiting_for
+      const input = waiting[0] as string
+      const asked = (
+        await (
+          await ask(`/v1/jobs/${body.job_id}/events`, {
+            headers: { accept: "application/x-ndjson" }
+          })
+        ).body
+          ?.getReader()
+          .read()
+      )?.value
+      expect(asked?.length).toBeGreaterThan(0)
+      const path = `/v1/jobs/${body.job_id}/inputs`
+      expect((await json(ask(`${path}/in_nothing`, { json: { value: 1 } }))).status).toBe(404)
+      expect((await json(ask(`${path}/${input}`, { json: {} }))).status).toBe(400)
+      expect((await json(ask(`${path}/${input}`, { json: { value: "yes" }, token: "b" }))).status).toBe(404)
+    })
+  )
+})
+
+describe("listing", () => {
+  it.scopedLive("filters, pages, and shows nobody else's jobs", () =>
+    test(async ({ ask }) => {
+      for (let i = 0; i < 5; i++) await submit(ask, "echo", i, { headers: { prefer: "wait=30" } })
+      await submit(ask, "fail", {}, { headers: { prefer: "wait=30" } })
+      const listed: Array<string> = []
+      let next: string | null = "/v1/jobs?status=success&limit=2"
+      while (next !== null) {
+        const { body, headers } = await json(ask(next))
+        listed.push(...body.jobs.map(({ agent }: { agent: string }) => agent))
+        next = /<([^>]*)>; rel="next"/.exec(headers.get("link") ?? "")?.[1] ?? null
+      }
+      expect(listed).toEqual(Array.from({ length: 5 }, () => "echo@1.0.0"))
+      expect((await json(ask("/v1/jobs?agent=fail&status=error,success"))).body.jobs).toHaveLength(1)
+      expect((await json(ask("/v1/jobs", { token: "b" }))).body).toEqual({ jobs: [], next_cursor: null })
+      for (const bad of ["limit=0", "limit=x", "cursor=x", "status=odd", "created_after=now"])
+        expect((await json(ask(`/v1/jobs?${bad}`))).status, bad).toBe(400)
+    })
+  )
+
+  it.scopedLive("agents are those that a token may use, with their schemas", () =>
+    test(async ({ ask }) => {
+      const all = (await json(ask("/v1/agents"))).body.agents
+      const emit = all.find(({ name }: { name: string }) => name === "emit")
+      expect(emit.versions[0]).toMatchObject({ version: "1.0.0", input_schema: { type: "object" } })
+      const few = (await json(ask("/v1/agents", { token: "narrow" }))).body.agents
+      expect(few.map(({ name }: { name: string }) => name)).toEqual(["echo"])
+      expect((await submit(ask, "emit", { count: 1 }, { token: "narrow" })).body.code).toBe(
+        "AGENT_NOT_AVAILABLE"
+      )
+    })
+  )
+})
+
+describe("who asks", () => {
+  it.scopedLive("nobody, somebody unknown, and another principal, whose jobs are not there", () =>
+    test(async ({ ask }) => {
+      const nobody = await json(ask("/v1/jobs", { token: "" }))
+      expect(nobody.status).toBe(401)
+      expect(nobody.headers.get("www-authenticate")).toBe('Bearer realm="arcp"')
+      const unknown = await json(ask("/v1/jobs", { token: "unknown" }))
+      expect(unknown.status).toBe(401)
+      expect(unknown.headers.get("www-authenticate")).toContain('error="invalid_token"')
+      const basic = { authorization: `Basic ${Buffer.from("a:a").toString("base64")}` }
+      expect((await json(ask("/v1/jobs", { token: "", headers: basic }))).status).toBe(401)
+      // In a URL a token is nothing.
+      expect((await json(ask("/v1/jobs?token=a&access_token=a", { token: "" }))).status).toBe(401)
+
+      const { body } = await submit(ask, "emit", { count: 1 }, { headers: { prefer: "wait=30" } })
+      const nothing = await json(ask("/v1/jobs/job_01M8E1D36SMH4FWAHHKTK4NAZW", { token: "b" }))
+      expect(nothing.status).toBe(404)
+      for (const path of ["", "/events", "/result"]) {
+        const theirs = await json(ask(`/v1/jobs/${body.job_id}${path}`, { token: "b" }))
+        expect({ ...theirs.body }).toEqual(nothing.body)
+      }
+    })
+  )
+
+  it.scopedLive("that cannot be told now is no bad token; failed logins are slowed down", () =>
+    Effect.gen(function* () {
+      const auth = Layer.succeed(Auth, {
+        authenticate: () => new InternalError({ message: "no keys", details: { reason: "authentication" } })
+      })
+      const { ask } = yield* served({ auth })
+      const answer = yield* Effect.promise(() => json(ask("/v1/jobs")))
+      expect(answer.status).toBe(503)
+      expect(answer.headers.get("retry-after")).toBe("1")
+      const slow = yield* served({ options: { failedLoginsAtOnce: 2, failedLoginInterval: 400 } })
+      const started = performance.now()
+      yield* Effect.promise(async () => {
+        for (let i = 0; i < 4; i++)
+          expect((await json(slow.ask("/v1/jobs", { token: "no" }))).status).toBe(401)
+      })
+      expect(performance.now() - started).toBeGreaterThan(300)
+    })
+  )
+
+  it.scopedLive("sessions are shared by those who may do the same, few, and let go", () =>
+    Effect.gen(function* () {
+      const { ask } = yield* served({ gateway: { maxSessions: 1, idle: "1 minute" } })
+      yield* Effect.promise(async () => {
+        const answers = await Promise.all(Array.from({ length: 20 }, () => json(ask("/v1/jobs"))))
+        expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([200]))
+        // The one that nobody uses makes room.
+        expect((await json(ask("/v1/jobs", { token: "b" }))).status).toBe(200)
+        expect((await json(ask("/v1/jobs"))).status).toBe(200)
+      })
+    })
+  )
+})
+
+describe("hostile requests", () => {
+  it.scopedLive("are refused by what is wrong with them, and nothing else suffers", () =>
+    test(async ({ ask }) => {
+      const raw = (body: string | Uint8Array<ArrayBuffer>, headers: Record<string, string> = {}) =>
+        json(
+          ask("/v1/jobs", {
+            method: "POST",
+            body,
+            headers: { "content-type": "application/json", ...headers }
+          })
+        )
+      const statuses = async (...all: ReadonlyArray<Promise<Answer>>) =>
+        (await Promise.all(all)).map(({ body, status }) => {
+          expect(body).toMatchObject({ status, code: expect.any(String), retryable: expect.any(Boolean) })
+          return status
+        })
+      expect(
+        await statuses(
+          raw("{"),
+          raw("[]"),
+          raw("null"),
+          raw('{"agent":1}'),
+          raw('{"agent":"ECHO"}'),
+          raw('{"agent":"echo","input":"\\ud800"}'),
+          raw(new Uint8Array([0x7b, 0xff, 0x7d])),
+          raw(`{"agent":"echo","input":${"[".repeat(100_000)}${"]".repeat(100_000)}}`),
+          raw(`{"agent":"echo","max_runtime_sec":-1}`),
+          raw(`{"agent":"echo","extensions":7}`)
+        )
+      ).toEqual(Array.from({ length: 10 }, () => 400))
+      expect(
+        await statuses(
+          raw("a=b", { "content-type": "application/x-www-form-urlencoded" }),
+          raw("{}", { "content-type": "text/plain" }),
+          raw("{}", { "content-encoding": "gzip" })
+        )
+      ).toEqual([415, 415, 415])
+      expect(await statuses(raw(`{"agent":"echo","input":"${"x".repeat(2_000_000)}"}`))).toEqual([413])
+      expect(await statuses(json(ask("/v1/jobs", { headers: { accept: "text/html" } })))).toEqual([406])
+      expect((await raw('{"agent":"echo","input":{"__proto__":{"a":1}},"constructor":1}')).status).toBe(201)
+      const ids = [
+        "..%2f..%2fetc",
+        "%00",
+        "a%20b",
+        "%F0%9F%98%80",
+        "job_",
+        "'; drop table jobs; --",
+        "x".repeat(4_000)
+      ]
+      for (const id of ids)
+        for (const path of ["", "/events", "/result"])
+          expect(await statuses(json(ask(`/v1/jobs/${id}${path}`))), id).toEqual([404])
+      expect(await statuses(json(ask("/v1/jobs/%E0%A4%A")))).toEqual([404])
+      expect(await statuses(json(ask("/v1/nothing")), json(ask("/v1/jobs/a/b/c/d")))).toEqual([404, 404])
+      expect((await ask("/v1/jobs", { method: "DELETE" })).status).toBe(405)
+      expect((await ask("/v1/jobs", { method: "PUT" })).headers.get("allow")).toBe("POST, GET, HEAD, OPTIONS")
+      for (const id of ["-1", "1e3", "x", "9".repeat(30)])
+        expect(
+          await statuses(json(ask("/v1/jobs/job_x/events", { headers: { "last-event-id": id } })))
+        ).toEqual([400])
+      expect((await submit(ask, "echo", 1, { headers: { prefer: "wait=30" } })).body.result).toBe(1)
+    })
+  )
+
+  it.scopedLive("a body without an end is not held, nor more of it than is taken", () =>
+    test(
+      ({ base }) =>
+        new Promise<void>((resolve, reject) => {
+          const socket = connect(Number(base.port), "127.0.0.1", () => {
+            socket.write(
+              `POST /v1/jobs HTTP/1.1\r\nHost: ${base.host}\r\nAuthorization: Bearer a\r\n` +
+                "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+            )
+            const piece = `10000\r\n${" ".repeat(65_536)}\r\n`
+            const more = () => {
+              while (!socket.destroyed && socket.write(piece));
+            }
+            socket.on("drain", more)
+            more()
+          })
+          let answer = ""
+          socket.on("data", (data) => {
+            answer += data.toString()
+          })
+          // The rest that it was sent may reset the connection.
+          socket.on("error", () => {})
+          socket.on("close", () =>
+            answer === "" || answer.startsWith("HTTP/1.1 413") ? resolve() : reject(new Error(answer))
+          )
+        })
+    )
+  )
+})
+
+describe("documents", () => {
+  it.scopedLive("say what there is, to anybody, without anything from elsewhere", () =>
+    test(async ({ ask }) => {
+      const spec = await json(ask("/v1/openapi.json", { token: "" }))
+      expect(Object.keys(spec.body.paths).sort()).toEqual([
+        "/v1/agents",
+        "/v1/jobs",
+        "/v1/jobs/{id}",
+        "/v1/jobs/{id}/cancel",
+        "/v1/jobs/{id}/events",
+        "/v1/jobs/{id}/inputs/{inputId}",
+        "/v1/jobs/{id}/result"
+      ])
+      const page = await ask("/v1/", { token: "" })
+      expect(page.headers.get("content-security-policy")).toMatch(/^default-src 'none'; style-src 'sha256-/)
+      const html = await page.text()
+      expect(html).not.toMatch(/https?:|<script/)
+      expect(html).toContain("/v1/jobs/{id}/events")
+    })
+  )
+})
