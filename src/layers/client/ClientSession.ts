@@ -153,7 +153,7 @@ export class ClientSession implements Host {
   }
   starved(): void {
     // The runtime would go with the connection, and what was skipped with it; or nothing can be asked for again.
-    if (this.dialer.ephemeral === true || this.token === undefined) this.handles.evicted(Infinity)
+    if (this.dialer.ephemeral === true || this.token === undefined) this.handles.evicted()
     else this.cut?.()
   }
 

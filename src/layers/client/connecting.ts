@@ -84,7 +84,7 @@ export const keepConnected = (session: ClientSession, ready: Effect.Effect<unkno
       if (!connected || !error.retryable || (tooLate && error._tag === "TokenUnavailable"))
         return session.finish(error)
       if (session.sessionId !== undefined && (session.token === undefined || tooLate))
-        session.forget(new ResumeWindowExpired({ message: "it cannot be resumed" }))
+        session.forget(new ResumeWindowExpired({ message: "cannot be resumed" }))
       session.status.set({
         _tag: "Reconnecting",
         lastEventSeq: session.numbers.last,
@@ -110,7 +110,7 @@ const goesOn = (session: ClientSession, error: ClientError, connected: boolean):
   const { numbers } = session
   if (!superseded && numbers.from < numbers.last) {
     // Perhaps only what was left unread is gone, and not the session.
-    session.handles.evicted(numbers.seen)
+    session.handles.evicted()
     numbers.seen = numbers.last
     return true
   }
@@ -158,10 +158,7 @@ const greet = (session: ClientSession) =>
     yield* connection.send([hello(session, token)])
     const [answer, ...frames] = yield* first(
       Effect.mapError(connection.take, lost),
-      Effect.zipRight(
-        Effect.sleep(welcomeTimeout),
-        new TransportError({ message: "no answer to session.hello" })
-      )
+      Effect.zipRight(Effect.sleep(welcomeTimeout), new TransportError({ message: "no answer in time" }))
     )
     session.unanswered--
     const resumedAt = yield* welcomed(session, answer)

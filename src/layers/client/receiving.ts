@@ -67,7 +67,7 @@ const makeRoom = (session: ClientSession): Effect.Effect<void> =>
           Effect.sleep(patience)
         )
       // One that was cut stays so: what it has skipped is not there for having room.
-      lane.overflowed ||= lane.full
+      lane.behind ||= lane.full
     }
   })
 

@@ -54,12 +54,12 @@ describe("Lane", () => {
   it("goes on after a rewind only when all that it skipped comes again", () => {
     const lane = new Lane<number, void>(makeHost().host, 0)
     lane.offer(1, 1, 1)
-    lane.overflowed = true
+    lane.behind = true
     lane.offer(2, 1, 2)
     lane.rewound(2)
-    assert.isTrue(lane.overflowed)
+    assert.isTrue(lane.behind)
     lane.rewound(1)
-    assert.isFalse(lane.overflowed)
+    assert.isFalse(lane.behind)
     lane.offer(1, 1, 1)
     lane.offer(2, 1, 2)
     assert.strictEqual(lane.position, 2)
@@ -106,7 +106,7 @@ describe("Handles", () => {
     handles.register("job_1", first)
     assert.strictEqual(first.events.position, 7)
     // What was left out is read again.
-    assert.isTrue(first.events.overflowed)
+    assert.isTrue(first.events.behind)
     handles.deliver("job_2", log(1), 1, false)
     handles.deliver("job_3", log(1), 1, true)
     handles.deliver("job_4", log(2), 1, false)
