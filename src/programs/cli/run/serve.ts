@@ -341,7 +341,7 @@ export const run = (flags: ServeFlags) =>
       modules.flatMap(({ agents, shipped }) => (shipped ? agents : agents.map(traceable)))
     )
     yield* Effect.logInfo(
-      `arcp ${version} starts with ${agents.length} agents, on ${flags.memory ? "memory" : Option.getOrElse(flags.db, () => defaultDb)}`
+      `arcp ${version} starts with ${agents.length} ${agents.length === 1 ? "agent" : "agents"}, on ${flags.memory ? "memory" : Option.getOrElse(flags.db, () => defaultDb)}`
     )
     const runtime = yield* runtimeOf(flags, limits)
     const transport =
