@@ -297,7 +297,7 @@ export const serving = (flags: ServeFlags, host: Host, onAddress: OnAddress = ()
     const login = yield* loginFor(auth.token)
     const { count, registry } = yield* host(flags)
     yield* Effect.logInfo(
-      `arcp ${version} starts with ${count} agents, on ${flags.memory ? "memory" : Option.getOrElse(flags.db, () => defaultDb)}`
+      `arcp ${version} starts with ${count} ${count === 1 ? "agent" : "agents"}, on ${flags.memory ? "memory" : Option.getOrElse(flags.db, () => defaultDb)}`
     )
     const runtime = yield* runtimeOf(flags, limits)
     const transport =
