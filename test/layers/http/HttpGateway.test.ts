@@ -1,8 +1,8 @@
 import { connect } from "node:net"
 import { setTimeout } from "node:timers/promises"
 import { describe, expect, it } from "@effect/vitest"
-import * as Effect from "effect/Effect"
 import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Stream from "effect/Stream"
 import * as Events from "../../../src/layers/http/events.js"
@@ -159,7 +159,8 @@ describe("events", () => {
 
   it.effect("that are no longer retained are a gap, and the rest follows", () =>
     Effect.gen(function* () {
-      const event = (seq: number) => ({ seq, type: "job.event", kind: "log", ownerSeq: seq, payload: "{}" }) as const
+      const event = (seq: number) =>
+        ({ seq, type: "job.event", kind: "log", ownerSeq: seq, payload: "{}" }) as const
       const chunks = yield* Stream.runCollect(
         Events.stream({
           jobId: "job_1",
