@@ -177,17 +177,15 @@ export const make = (
       })
     })
 
-    const counted = Effect.acquireRelease(
-      Effect.suspend(() => {
-        if (running >= bounds.maxRequests) return tooMany(bounds.maxRequests)
-        running++
-        return Effect.void
-      }),
-      () =>
-        Effect.sync(() => {
-          running--
-        })
-    )
+    /** Until the answer is gone, or whoever asked. */
+    const counted = Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
+      if (running >= bounds.maxRequests) return tooMany(bounds.maxRequests)
+      running++
+      NodeHttpServerRequest.toServerResponse(request).once("close", () => {
+        running--
+      })
+      return Effect.void
+    })
 
     return sound(
       counted.pipe(

@@ -308,14 +308,20 @@ const agents =
       return respond({ agents: (yield* line).agents.map(agent) })
     })
 
+/** Gives back what it uses before the answer is sent, which may take its time. */
+const whole =
+  (handler: Handler): Handler =>
+  (call) =>
+    Effect.scoped(handler(call))
+
 /** Returns what answers each route. */
 export const make = (services: HandlerServices): Readonly<Record<Name, Handler>> => ({
-  submit: submit(services),
-  list: list(services),
+  submit: whole(submit(services)),
+  list: whole(list(services)),
   job: job(services),
   events: events(services),
   result: result(services),
-  cancel: cancel(services),
-  answer: answer(services),
-  agents: agents(services)
+  cancel: whole(cancel(services)),
+  answer: whole(answer(services)),
+  agents: whole(agents(services))
 })

@@ -1,11 +1,14 @@
 /** The HTTP routes of a listener: who may ask, which mount answers, and how its answers reach pages of other origins. */
 import type { IncomingMessage, ServerResponse } from "node:http"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Runtime from "effect/Runtime"
 import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 import { needs } from "../../services/runtime/needs.js"
+import { within } from "../../services/runtime/within.js"
 import { HttpRoutes, type RouteApp, Visitor, type VisitorShape } from "../../services/transport/HttpRoutes.js"
 import { TransportError } from "../../services/transport/Transport.js"
 import { addressGroup, clientAddress, type TrustedProxies } from "./clientAddress.js"
@@ -22,7 +25,9 @@ const adapter = needs("HTTP routes", "@effect/platform-node", () =>
   Promise.all([
     import("@effect/platform-node/NodeHttpServer"),
     import("@effect/platform-node/NodeHttpServerRequest"),
-    import("@effect/platform/HttpServerRequest")
+    import("@effect/platform/HttpServerRequest"),
+    import("@effect/platform/HttpServerResponse"),
+    import("@effect/platform/HttpBody")
   ])
 )
 
@@ -51,6 +56,9 @@ export const visitorOf = (
 
 /** What of an answer pages of other origins may read beside its body. */
 const exposed = "Accept-Ranges, Content-Range, Location, Preference-Applied, Retry-After, WWW-Authenticate"
+
+/** How long answers get to end when their mount does. */
+const ending = Duration.seconds(1)
 
 /** How long a browser may remember what a preflight was answered, in seconds. */
 const preflightAge = 600
@@ -81,16 +89,32 @@ const handlerOf = (
   visitorOf: (request: IncomingMessage) => VisitorShape
 ): Effect.Effect<Answer, unknown, Scope.Scope> =>
   Effect.gen(function* () {
-    const [{ makeHandler }, { toIncomingMessage }, { HttpServerRequest }] = yield* adapter
+    const [{ makeHandler }, { toIncomingMessage }, { HttpServerRequest }, { setBody }, HttpBody] =
+      yield* adapter
+    /**
+     * The platform waits, and cannot be interrupted, until a body is gone that it was given whole: for ever when whoever asked
+     * has gone meanwhile. For a stream it does not.
+     */
+    const streamed = (response: Effect.Effect.Success<RouteApp>) => {
+      const { body } = response
+      return body._tag === "Uint8Array"
+        ? setBody(response, HttpBody.stream(Stream.make(body.body), body.contentType, body.contentLength))
+        : response
+    }
     const running = new Set<Fiber.RuntimeFiber<unknown, unknown>>()
-    yield* Effect.addFinalizer(() => Effect.suspend(() => Fiber.interruptAll(running)))
+    yield* Effect.addFinalizer(() =>
+      within(
+        Effect.suspend(() => Fiber.interruptAll(running)),
+        ending
+      )
+    )
     return yield* makeHandler(
       Effect.withFiberRuntime<Effect.Effect.Success<RouteApp>, unknown, Effect.Effect.Context<RouteApp>>(
         (fiber) => {
           running.add(fiber)
           fiber.addObserver(() => running.delete(fiber))
           // The platform does not let it be interrupted before its body, and whoever asks may have gone long before.
-          return Effect.interruptible(app)
+          return Effect.interruptible(Effect.map(app, streamed))
         }
       ).pipe(
         Effect.provideServiceEffect(
