@@ -1,5 +1,6 @@
 /** The program as a person uses it: what it prints where, and what it leaves with. */
 import { spawn } from "node:child_process"
+import { once } from "node:events"
 import { mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join, relative as pathRelative } from "node:path"
@@ -325,6 +326,7 @@ describe("arcp serve --transport stdio", () => {
       capabilities: { encodings: ["json"], features: ["subscribe"] }
     })
     const types: Array<string> = []
+    const closed = once(child, "close")
     for await (const line of createInterface({ input: child.stdout })) {
       const { arcp, type, session_id, payload } = JSON.parse(line)
       expect(arcp).toBe("1.1")
@@ -334,6 +336,7 @@ describe("arcp serve --transport stdio", () => {
       if (type === "job.result") send("job.subscribe", { job_id: payload.job_id ?? "job_x" }, { session_id })
       if (type === "session.error" || type === "job.error") child.stdin.end()
     }
+    await closed
     expect(types).toContain("job.result")
     expect(stderr).toContain("subscribe")
   })

@@ -84,7 +84,7 @@ const exporting = (
   ): Effect.Effect<A | undefined, never, Scope.Scope> => {
     const target = targets.get(signal)
     if (target === undefined) return Effect.succeed(undefined)
-    return Effect.flatMap(make(signal, target), (service) =>
+    return Effect.flatMap(make(signal, target, lastFlush), (service) =>
       start(options(target)).pipe(
         Effect.provide(
           target.protocol === "http/json" ? Serialization.layerJson : Serialization.layerProtobuf

@@ -11,6 +11,7 @@ import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
@@ -70,15 +71,41 @@ const once = (
     Effect.scoped
   )
 
-/** Makes the client of one signal. */
+/**
+ * Returns what sends to its end, whatever becomes of whoever sends: an exporter that ends gives up what it has just begun to
+ * send, and that is no longer in what it sends last. The scope waits for it, `patience` at the most.
+ */
+const toItsEnd = (patience: Duration.Duration) =>
+  Effect.gen(function* () {
+    const underway = new Set<Fiber.RuntimeFiber<unknown, unknown>>()
+    yield* Effect.addFinalizer(() =>
+      Effect.suspend(() => Fiber.awaitAll(underway)).pipe(
+        Effect.interruptible,
+        Effect.timeoutOption(patience),
+        Effect.zipRight(Effect.suspend(() => Fiber.interruptAll(underway)))
+      )
+    )
+    return <A, E>(sending: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(Effect.forkDaemon(Effect.interruptible(sending)), (fiber) => {
+          underway.add(fiber)
+          fiber.addObserver(() => underway.delete(fiber))
+          return restore(Fiber.join(fiber))
+        })
+      )
+  })
+
+/** Makes the client of one signal; `patience`: how long the end of its scope waits for what is underway. */
 export const make = (
   signal: Signal,
-  target: Target
+  target: Target,
+  patience: Duration.Duration
 ): Effect.Effect<HttpClient.HttpClient, never, Scope.Scope> =>
   Effect.gen(function* () {
     const base = HttpClient.withScope(
       Context.get(yield* Layer.build(FetchHttpClient.layer), HttpClient.HttpClient)
     )
+    const toEnd = yield* toItsEnd(patience)
     let underway = 0
     let isFailing = false
     const failed = (request: HttpClientRequest.HttpClientRequest, { message }: NotSent) => {
@@ -115,7 +142,8 @@ export const make = (
             Effect.sync(() => {
               underway--
             })
-          )
+          ),
+          toEnd
         )
       })
     )
