@@ -34,11 +34,11 @@ export const ended = (job: FollowedJob, seconds: number): Effect.Effect<StoredEv
 interface Terminal {
   readonly final_status: string
   readonly result?: unknown
-  readonly result_id?: string
-  readonly result_size?: number
-  readonly code?: string
-  readonly message?: string
-  readonly [Vendor.encoding]?: string
+  readonly result_id?: string | undefined
+  readonly result_size?: number | undefined
+  readonly code?: string | undefined
+  readonly message?: string | undefined
+  readonly [Vendor.encoding]?: string | undefined
 }
 
 const notEnded = new Refused({
