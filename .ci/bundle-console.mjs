@@ -1,6 +1,6 @@
 // The script of the console in one file, next to what it was compiled from; the files that are not compiled; and what all of
 // it costs a browser, which has a limit.
-import { copyFileSync, readFileSync, rmSync } from "node:fs"
+import { copyFileSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { gzipSync } from "node:zlib"
 import { rolldown } from "rolldown"
 
@@ -19,8 +19,20 @@ const bundle = await rolldown({
     throw new Error(log.message)
   }
 })
-await bundle.write({ file: script, format: "es", minify: true })
+const { output } = await bundle.write({ file: script, format: "es", minify: true })
 await bundle.close()
+
+/** The licences of what is inside, as they ask for. */
+const packages = new Set(
+  output.flatMap(({ modules = {} }) =>
+    Object.keys(modules).flatMap((id) => /^.*\/node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(id)?.[0] ?? [])
+  )
+)
+const notices = [...packages].sort().map((path) => {
+  const { name, version } = JSON.parse(readFileSync(`${path}/package.json`, "utf8"))
+  return `${name} ${version}\n\n${readFileSync(`${path}/LICENSE`, "utf8").trim()}\n`
+})
+writeFileSync(`${folder}/NOTICES.txt`, notices.join(`\n${"-".repeat(72)}\n\n`))
 
 const size = [script, `${folder}/index.html`, `${folder}/page.css`]
   .map((file) => gzipSync(readFileSync(file), { level: 9 }).length)

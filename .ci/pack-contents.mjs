@@ -10,7 +10,7 @@ import { readFileSync } from "node:fs"
 /** What may be in the package. */
 const allowed = [
   /^(package\.json|README\.md|CHANGELOG\.md|LICENSE)$/,
-  /^src\/(?:[\w-]+\/)*[\w.-]+\.ts$/,
+  /^src\/(?:[\w-]+\/)*[\w.-]+\.tsx?$/,
   /^src\/programs\/[\w-]+\/[\w-]+\.(html|css)$/,
   /^dist\/(?:[\w@.-]+\/)*[\w@.-]+\.(js|mjs|d\.ts|js\.map|d\.ts\.map|html|css|json|wasm|svg)$/,
   /^dist\/programs\/[\w-]+\/NOTICES\.txt$/,
@@ -20,11 +20,19 @@ const allowed = [
 ]
 
 /** What must not be, whatever its name is allowed as. */
-const forbidden = [/\.test\./, /(^|\/)\./, /\.(db|sqlite|pem|key|env|log|tgz)(-\w+)?$/, /(^|\/)node_modules\//]
+const forbidden = [
+  /\.test\./,
+  /(^|\/)\./,
+  /\.(db|sqlite|pem|key|env|log|tgz)(-\w+)?$/,
+  /(^|\/)node_modules\//
+]
 
 /** What the manifest promises. */
 const { bin, exports } = JSON.parse(readFileSync("package.json", "utf8"))
-const promised = [...Object.values(bin), ...Object.values(exports).flatMap((e) => (typeof e === "string" ? e : Object.values(e)))]
+const promised = [
+  ...Object.values(bin),
+  ...Object.values(exports).flatMap((e) => (typeof e === "string" ? e : Object.values(e)))
+]
 
 /** Bytes, unpacked and packed, above which something has come in that was not meant to. */
 const maxUnpacked = 25_000_000
@@ -39,13 +47,19 @@ const [pack] = JSON.parse(
 )
 const paths = pack.files.map(({ path }) => path)
 const problems = [
-  ...paths.filter((path) => !allowed.some((pattern) => pattern.test(path))).map((path) => `${path} is not allowed`),
-  ...paths.filter((path) => forbidden.some((pattern) => pattern.test(path))).map((path) => `${path} must not be there`),
+  ...paths
+    .filter((path) => !allowed.some((pattern) => pattern.test(path)))
+    .map((path) => `${path} is not allowed`),
+  ...paths
+    .filter((path) => forbidden.some((pattern) => pattern.test(path)))
+    .map((path) => `${path} must not be there`),
   ...promised
     .map((path) => path.replace(/^\.\//, ""))
     .filter((path) => !paths.includes(path))
     .map((path) => `${path} is promised by package.json, and is not there`),
-  ...(pack.unpackedSize > maxUnpacked ? [`${pack.unpackedSize} bytes unpacked are more than ${maxUnpacked}`] : []),
+  ...(pack.unpackedSize > maxUnpacked
+    ? [`${pack.unpackedSize} bytes unpacked are more than ${maxUnpacked}`]
+    : []),
   ...(pack.size > maxPacked ? [`${pack.size} bytes packed are more than ${maxPacked}`] : [])
 ]
 for (const problem of problems) console.error(problem)

@@ -240,7 +240,9 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     await page.waitForSelector(".empty")
     await page.goto(`${home()}#/jobs?agent=helper`)
     await page.waitForFunction(() =>
-      [...document.querySelectorAll(".jobs tbody th")].every((th) => th.textContent?.startsWith("helper"))
+      Array.from(document.querySelectorAll(".jobs tbody th")).every((th) =>
+        th.textContent?.startsWith("helper")
+      )
     )
     assert.deepStrictEqual(wrong, [])
     await page.close()
@@ -317,10 +319,10 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     await page.goto(page.url())
     const found = await page.evaluate(() => ({
       markup: document.querySelectorAll("main script, main img, main b, main iframe").length,
-      links: [...document.querySelectorAll("main a")]
+      links: Array.from(document.querySelectorAll("main a"))
         .map((a) => a.getAttribute("href"))
         .filter((href) => href !== null && !/^(#|https?:)/.test(href)),
-      unseen: /[\u202a-\u202e\u2066-\u2069\u200b\u0007]/.test(document.body.innerText),
+      unseen: /[\u202a-\u202e\u2066-\u2069\u200b\u0007]/.test(document.body.textContent ?? ""),
       title: document.title
     }))
     assert.deepStrictEqual(found, { markup: 0, links: [], unseen: false, title: found.title })
@@ -402,7 +404,7 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
       assert.strictEqual(await page.getByRole(role).count(), 1, role)
     const nameless = await page.evaluate(
       () =>
-        [...document.querySelectorAll("button, a, input, select, textarea")].filter(
+        Array.from(document.querySelectorAll("button, a, input, select, textarea")).filter(
           (e) => !(e.textContent?.trim() || e.getAttribute("aria-label") || e.id)
         ).length
     )

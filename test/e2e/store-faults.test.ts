@@ -118,8 +118,7 @@ describe("a full disk", () => {
     const directory = own.directory()
     const reason = smallDisk(directory, 9)
     if (reason !== undefined) {
-      console.info(`skipped: no small file system to fill: ${reason}`)
-      test.skip()
+      test.skip(`no small file system to fill: ${reason}`)
     }
     try {
       const db = join(directory, "arcp.db")

@@ -116,8 +116,7 @@ describe("while the windows of several jobs are full", () => {
     const file = join(own.directory(), "called")
     const reason = smallDisk(directory, 16)
     if (reason !== undefined) {
-      console.info(`skipped: no small file system to fill: ${reason}`)
-      test.skip()
+      test.skip(`no small file system to fill: ${reason}`)
     }
     try {
       const db = join(directory, "arcp.db")

@@ -48,7 +48,7 @@ const configuration = (front: number, back: number): string => {
     ["server_name agents.example.com;", "server_name localhost;"],
     ["/etc/ssl/agents.example.com.pem", join(folder, "cert.pem")],
     ["/etc/ssl/private/agents.example.com.key", join(folder, "key.pem")],
-    ["proxy_read_timeout 90s;", "proxy_read_timeout 4s;"]
+    ["proxy_read_timeout 90s;", "proxy_read_timeout 10s;"]
   ] as const
   return changed.reduce((text, [from, to]) => {
     expect(text).toContain(from)
@@ -120,7 +120,7 @@ const serve = async (): Promise<Program> => {
     "--db",
     join(folder, "arcp.db"),
     "--heartbeat-sec",
-    "1",
+    "3",
     "--trust-proxy",
     "127.0.0.1"
   ]
@@ -172,7 +172,7 @@ const values = (program: Program) =>
 
 const patience = 60_000
 
-it.skipIf(nginx === undefined)("the configuration of the page is accepted", () => {
+it.skipIf(nginx === undefined)("the configuration of the page is accepted (where there is an nginx)", () => {
   expect(
     execFileSync(nginx ?? "", ["-t", "-p", folder, "-c", join(folder, "nginx.conf")], {
       encoding: "utf8",
@@ -182,7 +182,7 @@ it.skipIf(nginx === undefined)("the configuration of the page is accepted", () =
 })
 
 it.skipIf(nginx === undefined)(
-  "lets frames through that are as large as may be, and silence that is longer than its timeout",
+  "lets frames through that are as large as may be, and silence that is longer than its timeout (where there is an nginx)",
   async () => {
     await serve()
     await startNginx()
@@ -191,7 +191,7 @@ it.skipIf(nginx === undefined)(
     expect((await large.leaves(patience)).code, large.stderr).toBe(0)
     expect(JSON.stringify(values(large).at(-1))).toContain(text)
 
-    const silent = submit("emit", { count: 1, startDelayMs: 9_000 })
+    const silent = submit("emit", { count: 1, startDelayMs: 13_000 })
     expect((await silent.leaves(patience)).code, silent.stderr).toBe(0)
     expect(silent.stderr).not.toMatch(/connect|lost/i)
     expect(readFileSync(join(folder, "error.log"), "utf8")).not.toMatch(/timed out|\[error\]/)
@@ -199,7 +199,7 @@ it.skipIf(nginx === undefined)(
 )
 
 it.skipIf(nginx === undefined)(
-  "loses no event when it is restarted, nor a durable job when the server is killed",
+  "loses no event when it is restarted, nor a durable job when the server is killed (where there is an nginx)",
   async () => {
     const server = await serve()
     const proxy = await startNginx()

@@ -223,7 +223,8 @@ it("above INFO nothing of that is logged; pretty is for people", async () => {
   pretty.signal("SIGTERM")
   await pretty.leaves()
   expect(pretty.stderr).toMatch(/INFO .*listening on ws:/)
-  expect(pretty.stdout.split("\n").filter((line) => line !== "")).toHaveLength(1)
+  // Where it listens, and where its console is.
+  expect(pretty.stdout).toMatch(/^listening ws:\S+\nconsole http:\S+\n$/)
 })
 
 it("agents get a leased HttpClient, and what their module exports as layer", async () => {

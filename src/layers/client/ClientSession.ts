@@ -128,7 +128,7 @@ export class ClientSession implements Host {
     return {
       sessionId: this.sessionId ?? "",
       resumeToken: this.token ?? "",
-      lastEventSeq: Math.max(this.numbers.acked, this.handles.consumed(this.numbers.reached))
+      lastEventSeq: Math.max(this.numbers.acked, this.handles.consumed(this.numbers.seen))
     }
   }
 
@@ -153,7 +153,7 @@ export class ClientSession implements Host {
   }
   starved(): void {
     // The runtime would go with the connection, and what was skipped with it; or nothing can be asked for again.
-    if (this.dialer.ephemeral === true || this.token === undefined) this.handles.evicted(Infinity)
+    if (this.dialer.ephemeral === true || this.token === undefined) this.handles.evicted()
     else this.cut?.()
   }
 
@@ -282,7 +282,7 @@ export class ClientSession implements Host {
 
   /** Acknowledges what the application has taken, when that is at least so many events more than before. */
   acknowledge(atLeast: number): void {
-    const consumed = this.handles.consumed(this.numbers.reached)
+    const consumed = this.handles.consumed(this.numbers.seen)
     if (consumed - this.numbers.acked < atLeast) return
     this.numbers.acked = consumed
     if (this.features.includes("ack")) this.post("session.ack", { last_processed_seq: consumed })
@@ -313,7 +313,7 @@ export class ClientSession implements Host {
     this.sessionId = undefined
     this.token = undefined
     this.superseded = false
-    this.numbers.reset()
+    this.numbers.follow(0)
     this.strangers.clear()
   }
 }

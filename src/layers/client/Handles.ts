@@ -109,8 +109,8 @@ export class Handles {
     for (const inbox of this.#inboxes) inbox.rewound(from)
   }
   /** Readers that wait for what is not retained any more, whether it was skipped or not yet there again, go on without it. */
-  evicted(reached: number): void {
-    for (const inbox of this.#inboxes) inbox.evicted(reached)
+  evicted(): void {
+    for (const inbox of this.#inboxes) inbox.evicted()
   }
 
   /** The newest event, at most `last`, up to which the application has taken everything. */

@@ -92,8 +92,8 @@ export class JobInbox {
     const { events, chunks = events, from = 0 } = after
     this.events = new Lane(host, events)
     this.#chunkLane = new Lane(host, chunks)
-    this.events.overflowed = events < from
-    this.#chunkLane.overflowed = chunks < from
+    this.events.behind = events < from
+    this.#chunkLane.behind = chunks < from
     this.newest = events
   }
 
@@ -108,7 +108,7 @@ export class JobInbox {
 
   /** What came for it was left out, beyond what it has: that is fetched when it is read. */
   cut(): void {
-    for (const lane of this.#lanes) lane.overflowed = !lane.complete
+    for (const lane of this.#lanes) lane.behind = !lane.complete
   }
 
   /** Takes a frame in, `bytes` long. */
@@ -146,25 +146,22 @@ export class JobInbox {
   }
   /** Where a reader waits for what was skipped; `Infinity`: none does. */
   get rewindTo(): number {
-    return Math.min(
-      ...this.#lanes.filter((lane) => lane.overflowed && lane.reading).map((lane) => lane.position)
-    )
+    return Math.min(...this.#lanes.filter((lane) => lane.behind && lane.reading).map((lane) => lane.position))
   }
   rewound(from: number): void {
     for (const lane of this.#lanes) if (lane.reading) lane.rewound(from)
   }
   /**
-   * What a reader waits for is no longer retained: it goes on after the newest event that has come. `reached`: up to which
-   * event of the session what was skipped was there again.
+   * What a reader waits for is no longer retained, whether it was skipped or not yet there again: it goes on after the newest
+   * event that has come. (What comes without a number counts as 1 where something has come.)
    */
-  evicted(reached: number): void {
-    for (const lane of this.#lanes)
-      lane.overflowed ||= this.newest > reached && lane.position < this.newest && !lane.complete
-    if (this.events.overflowed && this.events.reading) {
+  evicted(): void {
+    for (const lane of this.#lanes) lane.behind ||= Math.max(lane.position, 1) < this.newest && !lane.complete
+    if (this.events.behind && this.events.reading) {
       this.events.skipTo(this.newest, this.#gap(this.events.position, "evicted", false, unread))
       if (this.ended) this.events.finish(undefined, Exit.void)
     }
-    if (this.#chunkLane.overflowed && this.#chunkLane.reading)
+    if (this.#chunkLane.behind && this.#chunkLane.reading)
       this.#chunkLane.fail(
         new ResumeWindowExpired({
           message: unread
@@ -296,7 +293,7 @@ export class JobInbox {
     }
     this.#chunksAfter ??= (seq ?? this.#chunkLane.position + 1) - 1
     const repeated = this.#rebased && event.body.chunk_seq < this.#nextChunk
-    if (!this.#chunkLane.overflowed && (seq ?? Infinity) > this.#chunkLane.position && !repeated)
+    if (!this.#chunkLane.behind && (seq ?? Infinity) > this.#chunkLane.position && !repeated)
       this.#nextChunk = event.body.chunk_seq + 1
     this.#chunkLane.offer(seq, bytes, repeated ? undefined : event.body)
   }

@@ -39,14 +39,14 @@ export interface Sink<A, End> {
   readonly end: (end: Exit.Exit<End, ClientError>) => void
 }
 
-const busy = new InvalidRequest({ message: "this stream is being read" })
+const busy = new InvalidRequest({ message: "it is being read" })
 
 /** `A` are its items, `End` is what the job's end says. */
 export class Lane<in out A, in out End> {
   /** The newest event of the job that this lane has taken in or passed over. */
   declare position: number
-  /** Set when the lane overflowed: frames are skipped until the session resumes from `position`. */
-  declare overflowed: boolean | undefined
+  /** Set when the lane fell behind: frames are skipped until the session resumes from `position`. */
+  declare behind: boolean | undefined
   /** Somebody reads it. */
   declare reading: boolean | undefined
   /** Somebody has ever read it. */
@@ -74,7 +74,7 @@ export class Lane<in out A, in out End> {
 
   /** Whether what has this number is taken in, which then is where the lane has got to. What has none is where it came. */
   #takes(seq: number | undefined): boolean {
-    if (this.overflowed || this.#end !== undefined || (seq ?? Infinity) <= this.position) return false
+    if (this.behind || this.#end !== undefined || (seq ?? Infinity) <= this.position) return false
     this.position = seq ?? this.position
     return true
   }
@@ -99,7 +99,7 @@ export class Lane<in out A, in out End> {
 
   /** Ends here, whatever may have been to come: what is held can still be read. */
   fail(error: ClientError): void {
-    this.overflowed = false
+    this.behind = false
     this.finish(undefined, Exit.fail(error))
   }
 
@@ -108,16 +108,20 @@ export class Lane<in out A, in out End> {
     return this.#end !== undefined
   }
   get full(): boolean {
-    const { maxHeld } = this.#host
-    return this.#held.length - this.#head >= maxHeld.events || this.#bytes >= maxHeld.bytes
+    return this.#fills(1)
+  }
+  /** Whether so many times what it holds would be all that it may. */
+  #fills(times: number): boolean {
+    const { bytes, events } = this.#host.maxHeld
+    return (this.#held.length - this.#head) * times >= events || this.#bytes * times >= bytes
   }
   /** The session has rewound so far that everything after `from` comes again. */
   rewound(from: number): void {
-    if (from <= this.position) this.overflowed = false
+    if (from <= this.position) this.behind = false
   }
   /** What it skipped cannot be had any more: goes on after `seq`, with `gap` in its place. */
   skipTo(seq: number, gap: A): void {
-    this.overflowed = false
+    this.behind = false
     this.#held.push({ seq: this.position, item: gap, bytes: 0 })
     this.position = seq
     this.#ring()
@@ -125,7 +129,7 @@ export class Lane<in out A, in out End> {
   /** Goes on in another session's numbering. */
   rebase(after: number, gap: A | undefined): void {
     if (this.#end !== undefined) return
-    this.overflowed = false
+    this.behind = false
     if (gap !== undefined) this.#held.push({ seq: after, item: gap, bytes: 0 })
     this.#held = this.#left.map((held) => ({ ...held, seq: after }))
     this.#head = 0
@@ -143,15 +147,15 @@ export class Lane<in out A, in out End> {
     this.#handed = undefined
     this.#host.read()
     this.#checkRoom()
-    if (this.overflowed) this.#host.starved()
+    if (this.behind) this.#host.starved()
     else if (this.#end !== undefined) sink.end(this.#end)
   }
   /** The oldest event that its reader has not got over with; all that follows it is unread too. `Infinity`: none. */
   get unread(): number {
-    return this.#handed ?? this.#held[this.#head]?.seq ?? (this.overflowed ? this.position + 1 : Infinity)
+    return this.#handed ?? this.#held[this.#head]?.seq ?? (this.behind ? this.position + 1 : Infinity)
   }
 
-  /** Calls back once when half of what may be held is free. */
+  /** Calls back once when more than half of what may be held is free. */
   onRoom(resume: () => void): void {
     this.#roomy = resume
     this.#checkRoom()
@@ -169,7 +173,7 @@ export class Lane<in out A, in out End> {
       this.#take(held)
       return Effect.succeed(held.item)
     }
-    if (this.overflowed) this.#host.starved()
+    if (this.behind) this.#host.starved()
     // The host may have filled or ended it already.
     if (this.#held.length > this.#head) return this.#next
     if (this.#end !== undefined)
@@ -215,9 +219,7 @@ export class Lane<in out A, in out End> {
   }
 
   #checkRoom(): void {
-    const { bytes, events } = this.#host.maxHeld
-    if (this.#roomy === undefined || (this.#held.length - this.#head) * 2 > events || this.#bytes * 2 > bytes)
-      return
+    if (this.#roomy === undefined || this.#fills(2)) return
     const resume = this.#roomy
     this.#roomy = undefined
     resume()

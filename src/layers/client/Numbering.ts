@@ -18,39 +18,38 @@ export class Numbering {
   /** The event after which the connection was asked to begin. */
   from = 0
   /** The newest event of the connection, whose next has to follow it; before `last` while what was skipped comes again. */
-  declare reached: number
+  declare seen: number
   /** The runtime counts the events of each job by themselves: their order is known to their handles only. */
   declare perJob: boolean | undefined
   /** Where a gap was seen; a second one at the same place is the runtime's. */
   #gapAt: number | undefined
 
-  /** Goes on after the event `last` of a session that another process had. */
   constructor(last: number) {
-    this.last = this.acked = this.reached = last
+    this.follow(last)
+  }
+
+  /** Another session begins, or one that another process had goes on after its event `last`. */
+  follow(last: number): void {
+    this.last = this.acked = this.seen = last
+    this.perJob = false
   }
 
   /** A connection was welcomed: what comes on it begins after `from`. */
   begin(): void {
-    this.reached = this.from
+    this.seen = this.from
   }
 
   /** Takes the next event, if it is that. One without a number is where it came. */
   take(seq: number | undefined): Continuity {
     if (seq === undefined || this.perJob) return "next"
-    if (seq <= this.reached) return "again"
-    if (seq > this.reached + 1) {
-      const place = this.#gapAt === this.reached ? "lost" : "gap"
-      this.#gapAt = this.reached
+    if (seq <= this.seen) return "again"
+    if (seq > this.seen + 1) {
+      const place = this.#gapAt === this.seen ? "lost" : "gap"
+      this.#gapAt = this.seen
       return place
     }
-    this.reached = seq
+    this.seen = seq
     this.last = Math.max(this.last, seq)
     return "next"
-  }
-
-  /** Another session begins. */
-  reset(): void {
-    this.last = this.acked = this.reached = 0
-    this.perJob = false
   }
 }

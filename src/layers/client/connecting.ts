@@ -84,7 +84,7 @@ export const keepConnected = (session: ClientSession, ready: Effect.Effect<unkno
       if (!connected || !error.retryable || (tooLate && error._tag === "TokenUnavailable"))
         return session.finish(error)
       if (session.sessionId !== undefined && (session.token === undefined || tooLate))
-        session.forget(new ResumeWindowExpired({ message: "it cannot be resumed" }))
+        session.forget(new ResumeWindowExpired({ message: "cannot be resumed" }))
       session.status.set({
         _tag: "Reconnecting",
         lastEventSeq: session.numbers.last,
@@ -110,8 +110,8 @@ const goesOn = (session: ClientSession, error: ClientError, connected: boolean):
   const { numbers } = session
   if (!superseded && numbers.from < numbers.last) {
     // Perhaps only what was left unread is gone, and not the session.
-    session.handles.evicted(numbers.reached)
-    numbers.reached = numbers.last
+    session.handles.evicted()
+    numbers.seen = numbers.last
     return true
   }
   const another = connected || options.resume?.mayBeGone === true
@@ -153,15 +153,12 @@ const greet = (session: ClientSession) =>
     const token = session.fresh ?? (yield* ask(session.options))
     session.fresh = undefined
     const connection = yield* session.dialer.connect
-    session.numbers.from = session.handles.rewindTo(session.numbers.reached)
+    session.numbers.from = session.handles.rewindTo(session.numbers.seen)
     session.unanswered++
     yield* connection.send([hello(session, token)])
     const [answer, ...frames] = yield* first(
       Effect.mapError(connection.take, lost),
-      Effect.zipRight(
-        Effect.sleep(welcomeTimeout),
-        new TransportError({ message: "no answer to session.hello" })
-      )
+      Effect.zipRight(Effect.sleep(welcomeTimeout), new TransportError({ message: "no answer in time" }))
     )
     session.unanswered--
     const resumedAt = yield* welcomed(session, answer)
@@ -258,6 +255,6 @@ const welcomed = (session: ClientSession, frame: unknown): Effect.Effect<number 
     }
   }
   return new ProtocolViolation({
-    message: `session.hello was answered by ${message.problem ?? message.type}`
+    message: `the answer to session.hello: ${message.problem ?? message.type}`
   })
 }

@@ -39,7 +39,7 @@ export const receive = (
         if (problem !== undefined) return yield* problem
       }
       const { ackEvery } = session.options
-      if (session.numbers.reached - session.numbers.acked >= ackEvery) session.acknowledge(ackEvery)
+      if (session.numbers.seen - session.numbers.acked >= ackEvery) session.acknowledge(ackEvery)
       if (session.crowded.size > 0) yield* makeRoom(session)
       session.line.pulse.heard(true)
       frames = yield* Effect.mapError(connection.take, (closed) => {
@@ -67,7 +67,7 @@ const makeRoom = (session: ClientSession): Effect.Effect<void> =>
           Effect.sleep(patience)
         )
       // One that was cut stays so: what it has skipped is not there for having room.
-      lane.overflowed ||= lane.full
+      lane.behind ||= lane.full
     }
   })
 
@@ -137,7 +137,7 @@ type Refusal = Frame & { readonly type: "job.error" | "session.error" }
 const guessed = (session: ClientSession, message: Refusal): unknown => {
   const { handles, numbers, requests, strangers } = session
   if (message.type === "session.error") return requests.only
-  const expected = numbers.reached + 1
+  const expected = numbers.seen + 1
   const { event_seq: seq = expected, job_id: jobId = "" } = message
   const { code } = message.payload
   // What is repeated has refused something before.
@@ -179,7 +179,7 @@ type Happening =
 /** An event of a job, in its place: what was taken before is dropped, what is missing ends the connection. */
 const event = (session: ClientSession, message: Happening, bytes: number): Problem => {
   const { handles, numbers } = session
-  const expected = numbers.reached + 1
+  const expected = numbers.seen + 1
   const refused = message.type === "job.error" && refuses(session, message)
   // What refuses something is its answer. Without a number it is no event of any job; and with one it is repeated to a
   // repeated submit, out of turn when a replay is still on its way to it.

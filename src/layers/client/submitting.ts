@@ -37,7 +37,7 @@ const endOf = (session: ClientSession, inbox: JobInbox, jobId: string, ended: bo
       yield* Effect.sleep(silence)
       if (inbox.ended || (!ended && inbox.newest > 0)) return
       if (inbox.newest !== seen) continue
-      if (asked) return yield* new Errors.JobNotFound({ message: "its end is not known" })
+      if (asked) return yield* new Errors.JobNotFound({ message: "its end is unknown" })
       if (session.features.includes("subscribe")) {
         const { payload } = yield* session.request(
           "job.subscribe",

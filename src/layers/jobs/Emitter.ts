@@ -20,7 +20,7 @@ import type { JobRecord, JournalEntry } from "../../services/store/Store.js"
 import type { Journal } from "./durable/Journal.js"
 import type { RunningStep, Whereabouts } from "./durable/Running.js"
 import * as Faults from "./Faults.js"
-import { bounded, envelopeBytes, isErrorPayload } from "./fitting.js"
+import { bounded, isErrorPayload, maxEventBytes } from "./fitting.js"
 import * as ResultWriter from "./ResultWriter.js"
 
 /** What a job emits; the rest of `JobService` is added where the job is started. */
@@ -133,7 +133,7 @@ export const make = (context: {
   readonly journal?: Journal | undefined
 }): Emitter => {
   const { journal, log, job, record, options, whereabouts } = context
-  const maxBytes = options.maxOutboundFrameBytes - envelopeBytes
+  const maxBytes = maxEventBytes(options)
 
   /** Emits an event of the runtime's own, or, of a job that is not durable, of its handler's. */
   const emitAnywhere = (

@@ -13,7 +13,7 @@ import type { JobLog } from "../../services/log/EventLog.js"
 import { Signal } from "../../services/runtime/Signal.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import type { Inputs } from "./durable/Inputs.js"
-import type { Presence, Waits } from "./durable/Presence.js"
+import type { Presence, WaitsFor } from "./durable/Presence.js"
 
 /** Why a job ends other than by its handler. */
 export type Ending =
@@ -84,7 +84,7 @@ export class LiveJob {
   /** Whether it does anything but wait; of a durable job that runs. */
   presence: Presence | undefined
   /** What it waited for when it began to be unloaded: its log is closed to this load of it, whatever ends it then. */
-  waitsFor: Waits | undefined
+  waitsFor: WaitsFor | undefined
   /** Called when nothing of this load runs any more. */
   settled: () => void = () => {}
   /** Nothing of it runs: what ends it then, by its ending. See durable/Resting.ts. */

@@ -35,7 +35,7 @@ import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import { Turn } from "../../services/runtime/Turn.js"
 import { inRealTime } from "../../services/runtime/within.js"
 import type { JobRecord } from "../../services/store/Store.js"
-import { type Ending, undone } from "./durable/Undone.js"
+import { type HandledJob, undone } from "./durable/Undone.js"
 import type { Emitter } from "./Emitter.js"
 import * as Faults from "./Faults.js"
 import * as Limits from "./Limits.js"
@@ -43,7 +43,7 @@ import type { LiveJob } from "./LiveJob.js"
 import type { Streamed } from "./ResultWriter.js"
 import * as Terminal from "./Terminal.js"
 
-export interface RunContext extends Ending {
+export interface RunContext extends HandledJob {
   readonly handler: Effect.Effect<unknown, ArcpError, Job | Lease | Scope.Scope>
   /** See `Registered.services`. */
   readonly services: Registered["services"]

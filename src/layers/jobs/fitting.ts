@@ -3,10 +3,15 @@ import * as Either from "effect/Either"
 import { type Envelope, encode } from "../../protocol/Codec.js"
 import { type ErrorPayload, InternalError, toPayload } from "../../protocol/Errors.js"
 import { json } from "../../protocol/EventText.js"
+import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import { byteLength, exceeds } from "./ResultWriter.js"
 
 /** What an envelope takes of a frame beside its payload, in bytes. */
 export const envelopeBytes = 4 * 1024
+
+/** Returns what the payload of one event may take, in bytes. */
+export const maxEventBytes = ({ maxOutboundFrameBytes }: Pick<Options, "maxOutboundFrameBytes">): number =>
+  maxOutboundFrameBytes - envelopeBytes
 
 /** The members of an error's details that an answer is found by. */
 const answering = ({ details }: ErrorPayload): Record<string, unknown> =>

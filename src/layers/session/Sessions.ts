@@ -177,6 +177,7 @@ export const make = Effect.gen(function* () {
       clock,
       isMeasured: metrics !== undefined
     }),
+    isStopping: Effect.sync(ending.begun),
     authenticate: Identifying.make({
       auth,
       options,
@@ -184,7 +185,6 @@ export const make = Effect.gen(function* () {
       stopping: ending.begun,
       halted: ending.halted
     }),
-    isStopping: Effect.sync(ending.begun),
     shutdown: ending.run
   })
 })

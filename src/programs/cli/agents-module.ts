@@ -106,7 +106,10 @@ const loadProblem = (cause: unknown): string => {
     : said
 }
 
-const loadForeign = (name: string): Effect.Effect<AgentsModule, UsageError> =>
+const loadForeign = (
+  name: string,
+  address: (file: string) => string
+): Effect.Effect<AgentsModule, UsageError> =>
   Effect.tryPromise({
     try: async () => {
       const file = resolve(name)
@@ -115,18 +118,17 @@ const loadForeign = (name: string): Effect.Effect<AgentsModule, UsageError> =>
         throw new Error(fileProblem(error))
       })
       if (!stats.isFile()) throw new Error("it is no file")
-      return (await import(pathToFileURL(file).href)) as Exports
+      return (await import(address(file))) as Exports
     },
     catch: (cause) => new UsageError({ message: `--agents ${name} does not load: ${loadProblem(cause)}` })
   }).pipe(Effect.flatMap((module) => checked(name, module)))
 
-const load = (name: string): Effect.Effect<AgentsModule, UsageError> =>
-  isShipped(name) ? loadShipped(name) : loadForeign(name)
-
-/** Loads every set of agents. */
+/** Loads every set of agents; `address`: what a file is imported by. */
 export const loadModules = (
-  names: ReadonlyArray<string>
-): Effect.Effect<ReadonlyArray<AgentsModule>, UsageError> => Effect.forEach(names, load)
+  names: ReadonlyArray<string>,
+  address: (file: string) => string = (file) => pathToFileURL(file).href
+): Effect.Effect<ReadonlyArray<AgentsModule>, UsageError> =>
+  Effect.forEach(names, (name) => (isShipped(name) ? loadShipped(name) : loadForeign(name, address)))
 
 /** Loads every set, and gives the agents of all of them. */
 export const loadAgents = (names: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<Hosted>, UsageError> =>

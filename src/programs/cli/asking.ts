@@ -32,18 +32,60 @@ const line: Effect.Effect<string | undefined> = Effect.async((resume) => {
 
 const write = (text: string) => Effect.sync(() => process.stderr.write(text))
 
-/** Asks until there is an answer that may be one; `undefined` when nobody is there any more. */
-export const ask = (request: InputRequest): Effect.Effect<{ readonly value: unknown } | undefined> =>
+/** What was written, if anybody is there. */
+type Written = { readonly value: unknown } | undefined
+
+/** Asks for a line until it is one that can be read. */
+const untilRead = (mark: string, read: (text: string) => Question.ReadAnswer): Effect.Effect<Written> =>
   Effect.gen(function* () {
-    yield* write(`${Question.lines(request).join("\n")}\n`)
     for (;;) {
-      yield* write(Question.mark(request))
+      yield* write(mark)
       const text = yield* line
       if (text === undefined) return undefined
-      const written = Question.read(request, text)
+      const written = read(text)
       if ("value" in written) return written
       yield* write(`  ${safe(written.problem)}\n`)
     }
+  })
+
+/** What stands for a member that is left out. */
+const nothing = Symbol("nothing")
+
+/** A line that is the whole answer, and not that of its first member. */
+class Whole {
+  constructor(readonly value: unknown) {}
+}
+
+/** Asks for one member after the other; for the first one the whole answer may be written as JSON. */
+const askMembers = (request: InputRequest, members: ReadonlyArray<Question.Member>): Effect.Effect<Written> =>
+  Effect.gen(function* () {
+    for (;;) {
+      const answer: Record<string, unknown> = {}
+      for (const [i, member] of members.entries()) {
+        const written = yield* untilRead(Question.memberMark(member), (text) => {
+          const whole = i === 0 && text.trim().startsWith("{") ? Question.read(request, text) : undefined
+          if (whole !== undefined && "value" in whole) return { value: new Whole(whole.value) }
+          if (text.trim() === "" && !member.isRequired) return { value: nothing }
+          return Question.read(member.question, text)
+        })
+        if (written === undefined) return undefined
+        if (written.value instanceof Whole) return written.value
+        if (written.value !== nothing) answer[member.name] = written.value
+      }
+      const checked = Question.checked(request, answer)
+      if ("value" in checked) return checked
+      yield* write(`  ${safe(checked.problem)}\n`)
+    }
+  })
+
+/** Asks until there is an answer that may be one; `undefined` when nobody is there any more. */
+export const ask = (request: InputRequest): Effect.Effect<Written> =>
+  Effect.gen(function* () {
+    yield* write(`${Question.lines(request).join("\n")}\n`)
+    const members = Question.membersOf(request)
+    return members === undefined
+      ? yield* untilRead(Question.mark(request), (text) => Question.read(request, text))
+      : yield* askMembers(request, members)
   })
 
 /** Asks, and answers; again when the runtime does not take the value. */

@@ -5,8 +5,10 @@ import { clientFlags } from "./client-flags.js"
 import { context } from "./context.js"
 import { credentials } from "./credentials.js"
 import { db, jobsDelete } from "./db.js"
+import { dev } from "./dev.js"
 import { doctor } from "./doctor.js"
 import * as Flags from "./Flags.js"
+import { sessions, top } from "./observe.js"
 import { replay } from "./replay.js"
 import { serve } from "./serve.js"
 
@@ -276,6 +278,7 @@ const agents = Command.make(
 /** What may come after `arcp`. */
 export const entries: ReadonlyArray<Command.Command | Command.Group> = [
   serve,
+  dev,
   submit,
   watch,
   jobs,
@@ -290,7 +293,9 @@ export const entries: ReadonlyArray<Command.Command | Command.Group> = [
   backup,
   restore,
   db,
-  doctor
+  doctor,
+  sessions,
+  top
 ]
 
 export const commands: ReadonlyArray<Command.Command> = Command.allOf(entries)

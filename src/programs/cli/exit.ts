@@ -11,7 +11,8 @@ import {
   PermissionDenied
 } from "../../protocol/Errors.js"
 import { TransportError } from "../../services/transport/Transport.js"
-import { columnsOf, fitted, safe } from "./text.js"
+import { columnsOf, fitted } from "./columns.js"
+import { safe } from "./text.js"
 import { UsageError } from "./UsageError.js"
 
 export const exitCode = {

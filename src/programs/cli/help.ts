@@ -1,7 +1,7 @@
 /** Help, written from what the commands declare. */
 import type { Command, Group } from "./Command.js"
+import { fitted, wrapped } from "./columns.js"
 import type { Flag } from "./Flags.js"
-import { wrapped } from "./text.js"
 
 /** How a text looks: how wide it may be, and whether headings are bold. */
 export interface Page {
@@ -9,12 +9,18 @@ export interface Page {
   readonly colours: boolean
 }
 
+/** Columns that text needs to be read beside something. */
+const narrowest = 30
+
 /** Two columns: what there is, and what it is for. */
 const table = (rows: ReadonlyArray<readonly [string, string]>, page: Page): ReadonlyArray<string> => {
   const left = Math.min(30, Math.max(...rows.map(([name]) => name.length)) + 4)
+  // Too narrow for two: what it is for comes below.
+  if (page.columns - left < narrowest)
+    return rows.map(([name, text]) => `  ${name}\n      ${wrapped(text, Math.max(20, page.columns - 6), 6)}`)
   return rows.map(([name, text]) => {
     const first = `  ${name}`.padEnd(left)
-    const body = wrapped(text, Math.max(30, page.columns - left), left)
+    const body = wrapped(text, page.columns - left, left)
     return first.length > left ? `${first}\n${" ".repeat(left)}${body}` : `${first}${body}`.trimEnd()
   })
 }
@@ -38,6 +44,10 @@ const flagText = (flag: Flag<unknown>): string => {
 const section = (title: string, lines: ReadonlyArray<string>, page: Page): ReadonlyArray<string> =>
   lines.length === 0 ? [] : ["", heading(title, page), ...lines]
 
+/** Lines that are read, and not copied. */
+const prose = (lines: ReadonlyArray<string>, { columns }: Page) =>
+  indented(lines).map((line) => fitted(line, columns))
+
 const indented = (lines: ReadonlyArray<string>) => lines.map((line) => `  ${line}`)
 
 /** `arcp help COMMAND` */
@@ -47,7 +57,7 @@ export const commandHelp = (command: Command, page: Page): string => {
     groups.set(flag.group, [...(groups.get(flag.group) ?? []), flag])
   const words = command.arguments.map(({ name, optional }) => (optional ? `[${name}]` : name))
   return [
-    command.summary,
+    wrapped(command.summary, page.columns, 0),
     ...section("Usage", [`  ${["arcp", command.name, ...words, "[flags]"].join(" ")}`], page),
     ...(command.arguments.length === 0
       ? []
@@ -69,7 +79,7 @@ export const commandHelp = (command: Command, page: Page): string => {
       )
     ),
     ...section("Examples", indented(command.examples), page),
-    ...Object.entries(command.more).flatMap(([title, lines]) => section(title, indented(lines), page))
+    ...Object.entries(command.more).flatMap(([title, lines]) => section(title, prose(lines, page), page))
   ].join("\n")
 }
 
@@ -77,7 +87,10 @@ export const commandHelp = (command: Command, page: Page): string => {
 export const groupHelp = (group: Group, page: Page): string =>
   [
     ...(group.alone === undefined
-      ? [group.summary, ...section("Usage", [`  arcp ${group.name} COMMAND [flags]`], page)]
+      ? [
+          wrapped(group.summary, page.columns, 0),
+          ...section("Usage", [`  arcp ${group.name} COMMAND [flags]`], page)
+        ]
       : [commandHelp(group.alone, page)]),
     ...section(
       "Commands",
@@ -91,7 +104,7 @@ export const groupHelp = (group: Group, page: Page): string =>
       page
     ),
     ...section("Examples", indented(group.examples), page),
-    ...Object.entries(group.more).flatMap(([title, lines]) => section(title, indented(lines), page))
+    ...Object.entries(group.more).flatMap(([title, lines]) => section(title, prose(lines, page), page))
   ].join("\n")
 
 const environment: ReadonlyArray<readonly [string, string]> = [
@@ -109,7 +122,7 @@ const environment: ReadonlyArray<readonly [string, string]> = [
 /** `arcp --help` */
 export const programHelp = (entries: ReadonlyArray<Command | Group>, page: Page): string =>
   [
-    "arcp runs agents, and submits, watches and cancels their jobs over ARCP",
+    wrapped("arcp runs agents, and submits, watches and cancels their jobs over ARCP", page.columns, 0),
     ...section("Usage", ["  arcp COMMAND [flags]"], page),
     ...section(
       "Commands",

@@ -11,9 +11,13 @@ export type LogFormat = (typeof formats)[number]
 /** Lines after which a log is written out, whatever else the process does. */
 const maxLines = 1_000
 
+/** Milliseconds that a line waits for others at the most. */
+const gatheringMs = 10
+
 /**
- * Writes the lines of a turn of the event loop at once, or a write per line would cost more than the line; the last ones
- * with the scope, or when the process exits.
+ * Writes lines that come soon after each other at once: a write per line would cost more than the line, and whoever waits for
+ * the answer that a line tells of would wait for its write too. The last ones are written with the scope, or when the
+ * process exits.
  */
 const gathered = (logger: Logger.Logger<unknown, string>) =>
   Effect.gen(function* () {
@@ -34,7 +38,7 @@ const gathered = (logger: Logger.Logger<unknown, string>) =>
         })
     )
     return Logger.make((options) => {
-      if (lines.push(logger.log(options)) === 1) setImmediate(flush)
+      if (lines.push(logger.log(options)) === 1) setTimeout(flush, gatheringMs).unref()
       else if (lines.length >= maxLines) flush()
     })
   })

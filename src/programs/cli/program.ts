@@ -3,11 +3,12 @@
  * a command does, and Effect with it, is loaded when it is asked for.
  */
 import { whatIsMissing } from "../../services/runtime/optionalPackages.js"
+import { columnsOf, fitted } from "./columns.js"
 import { entries } from "./commands.js"
 import { keepCompiled } from "./compiled.js"
 import { parse } from "./parse.js"
 import { said } from "./said.js"
-import { coloured, columnsOf, fitted, safe } from "./text.js"
+import { coloured, safe } from "./text.js"
 
 const asked = parse(entries, process.argv.slice(2), process.env)
 
@@ -28,7 +29,7 @@ if (asked._tag === "Run") {
     process.stderr.write(`error: ${missing}\n`)
   }
 } else {
-  const columns = Math.min(process.stdout.columns ?? 80, 100)
+  const columns = Math.min(process.stdout.columns || 80, 100)
   const { stream, text, code } = said(asked, { columns, colours: coloured(process.stdout) })
   process.exitCode = code
   process[stream].write(`${stream === "stderr" ? fitted(safe(text), columnsOf(process.stderr)) : text}\n`)

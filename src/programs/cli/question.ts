@@ -2,6 +2,8 @@
 import * as JsonSchemaCheck from "../../protocol/JsonSchemaCheck.js"
 import type { JsonSchema } from "../../services/agents/JsonSchema.js"
 import type { InputRequest } from "../../services/client/ArcpClient.js"
+import { inlined } from "./inlined.js"
+import { placeholder, quoted } from "./placeholder.js"
 import { inLine, safe } from "./text.js"
 
 /** What was written, or what is wrong with it. */
@@ -9,8 +11,11 @@ export type ReadAnswer = { readonly value: unknown } | { readonly problem: strin
 
 const textOf = (value: unknown): string => (typeof value === "string" ? value : JSON.stringify(value))
 
+const isObject = (u: unknown): u is Readonly<Record<string, unknown>> =>
+  typeof u === "object" && u !== null && !Array.isArray(u)
+
 const schemaOf = ({ schema }: InputRequest): JsonSchema | undefined =>
-  typeof schema === "object" && schema !== null ? (schema as JsonSchema) : undefined
+  isObject(schema) ? (schema as JsonSchema) : undefined
 
 /** The type that a schema names, when it is one. */
 const typeOf = (request: InputRequest): string | undefined => {
@@ -38,11 +43,74 @@ const maxSchema = 1_000
 
 const cut = (text: string, size: number) => (text.length > size ? `${text.slice(0, size)}…` : text)
 
+/** A schema, without what says which language it is in. */
+const shortened = (schema: JsonSchema): string => {
+  const { $schema: _, ...rest } = inlined(schema as never)
+  return JSON.stringify(rest)
+}
+
+/** A member of the object that is asked for, as a question of its own. */
+export interface Member {
+  readonly name: string
+  readonly isRequired: boolean
+  readonly question: InputRequest
+}
+
+/** More members than these are written as JSON. */
+const maxMembers = 12
+
+const plainTypes = new Set<unknown>(["boolean", "string", "integer", "number"])
+
+/**
+ * Returns the members of the object that is asked for, when each of them can be asked for in a line, so that nobody has to
+ * write JSON on a terminal; `undefined` for whatever else is asked for.
+ */
+export const membersOf = (request: InputRequest): ReadonlyArray<Member> | undefined => {
+  const given = schemaOf(request)
+  if (given === undefined || request.choices !== undefined || typeOf(request) !== "object") return undefined
+  const { properties, required } = inlined(given as never)
+  if (!isObject(properties)) return undefined
+  const names = Object.keys(properties)
+  if (names.length === 0 || names.length > maxMembers) return undefined
+  const members: Array<Member> = []
+  for (const name of names) {
+    const schema = properties[name]
+    if (!isObject(schema) || !(plainTypes.has(schema["type"]) || Array.isArray(schema["enum"])))
+      return undefined
+    const choices: unknown = schema["enum"]
+    members.push({
+      name,
+      isRequired: Array.isArray(required) && required.includes(name),
+      question: {
+        input_id: request.input_id,
+        prompt: name,
+        schema,
+        ...(Array.isArray(choices) ? { choices } : {})
+      }
+    })
+  }
+  return members
+}
+
+/** What stands before a member. */
+export const memberMark = ({ isRequired, name, question }: Member): string => {
+  const how = question.choices?.map(textOf).join(" | ") ?? hint(question)
+  return `  ${inLine(`${name}: ${cut(how, 200)}${isRequired ? "" : ", or nothing"}`)} > `
+}
+
+/** Returns a command line's `--value`, to be changed by whoever copies it. */
+export const exampleValue = (request: InputRequest): string =>
+  `--value ${quoted(request.choices?.[0] ?? placeholder(inlined((schemaOf(request) ?? {}) as never)))}`
+
 /** The lines of a question. */
 export const lines = (request: InputRequest): ReadonlyArray<string> => {
   const { about, choices, expires_at, prompt } = request
   const schema = schemaOf(request)
-  const needsSchema = choices === undefined && schema !== undefined && hint(request) === "JSON"
+  const needsSchema =
+    choices === undefined &&
+    schema !== undefined &&
+    hint(request) === "JSON" &&
+    membersOf(request) === undefined
   return [
     `? ${safe(prompt)}`,
     ...(about === undefined
@@ -51,7 +119,7 @@ export const lines = (request: InputRequest): ReadonlyArray<string> => {
           .split("\n")
           .map((line) => `    ${line}`)),
     ...(choices ?? []).map((choice, i) => `  ${i + 1}  ${inLine(textOf(choice))}`),
-    ...(needsSchema ? [`  as ${inLine(cut(JSON.stringify(schema), maxSchema))}`] : []),
+    ...(needsSchema ? [`  as ${inLine(cut(shortened(schema), maxSchema))}`] : []),
     ...(expires_at === undefined ? [] : [`  until ${inLine(expires_at)}`])
   ]
 }
@@ -98,15 +166,20 @@ const ofType = (request: InputRequest, text: string): ReadAnswer => {
   }
 }
 
+/** Holds a value to the schema. */
+export const checked = (request: InputRequest, value: unknown): ReadAnswer => {
+  const schema = schemaOf(request)
+  const problem =
+    schema === undefined ? undefined : JsonSchemaCheck.problem(schema as never, value, "the answer")
+  return problem === undefined ? { value } : { problem }
+}
+
 /** Reads a line as an answer. */
 export const read = (request: InputRequest, line: string): ReadAnswer => {
   const text = line.trim()
-  if (text === "" && typeOf(request) !== "string") return { problem: hint(request) }
+  if (text === "" && (typeOf(request) !== "string" || request.choices !== undefined))
+    return { problem: hint(request) }
   if (request.choices !== undefined) return chosen(request.choices, text)
   const written = ofType(request, text)
-  if ("problem" in written) return written
-  const schema = schemaOf(request)
-  const problem =
-    schema === undefined ? undefined : JsonSchemaCheck.problem(schema as never, written.value, "the answer")
-  return problem === undefined ? written : { problem }
+  return "problem" in written ? written : checked(request, written.value)
 }

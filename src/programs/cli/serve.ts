@@ -9,7 +9,8 @@ const text = (name: string, description: string) =>
 const integer = (name: string, description: string) =>
   CliOptions.integer(name).pipe(CliOptions.withDescription(description), CliOptions.optional)
 
-const options = {
+/** What `arcp serve` takes. */
+export const options = {
   transport: CliOptions.choice("transport", ["ws", "stdio"]).pipe(
     CliOptions.withDescription("WebSocket on a port, or newline-delimited JSON on stdin and stdout"),
     CliOptions.withDefault("ws" as const)
@@ -139,48 +140,49 @@ const options = {
 }
 
 /** How help shows them: under which heading, with which word for the value. */
-const presentation: Readonly<Record<string, Readonly<Partial<Record<keyof typeof options, string>>>>> = {
-  Address: {
-    transport: "ws|stdio",
-    host: "ADDRESS",
-    port: "PORT",
-    path: "PATH",
-    allowInsecure: "",
-    allowOrigin: "ORIGIN",
-    allowHost: "HOST",
-    trustProxy: "ADDRESS",
-    noHttp: ""
-  },
-  Agents: { agents: "NAME|FILE", concurrency: "NAME=N", workspace: "DIRECTORY" },
-  Store: { db: "FILE", memory: "", synchronous: "FULL|NORMAL" },
-  "Who is told": {
-    webhook: "URL",
-    webhookSecretFile: "FILE",
-    webhookEvent: "EVENT",
-    webhookValues: ""
-  },
-  "Who looks on": { metrics: "local|all|off", metricsToken: "TOKEN" },
-  "Who may connect": {
-    token: "TOKEN=PRINCIPAL",
-    identities: "FILE",
-    jwtSecret: "SECRET",
-    jwtPublicKey: "FILE",
-    jwtJwks: "URL",
-    jwtIssuer: "ISSUER",
-    jwtAudience: "AUDIENCE",
-    jwtClockToleranceSec: "N",
-    cancel: "own-session|principal",
-    operator: "PRINCIPAL"
-  },
-  Limits: {
-    heartbeatSec: "N",
-    resumeWindowSec: "N",
-    cancelGraceMs: "N",
-    shutdownGraceMs: "N",
-    limit: "NAME=VALUE"
-  },
-  Output: { logLevel: "LEVEL", logFormat: "pretty|json|logfmt", json: "" }
-}
+export const presentation: Readonly<Record<string, Readonly<Partial<Record<keyof typeof options, string>>>>> =
+  {
+    Address: {
+      transport: "ws|stdio",
+      host: "ADDRESS",
+      port: "PORT",
+      path: "PATH",
+      allowInsecure: "",
+      allowOrigin: "ORIGIN",
+      allowHost: "HOST",
+      trustProxy: "ADDRESS",
+      noHttp: ""
+    },
+    Agents: { agents: "NAME|FILE", concurrency: "NAME=N", workspace: "DIRECTORY" },
+    Store: { db: "FILE", memory: "", synchronous: "FULL|NORMAL" },
+    "Who is told": {
+      webhook: "URL",
+      webhookSecretFile: "FILE",
+      webhookEvent: "EVENT",
+      webhookValues: ""
+    },
+    "Who looks on": { metrics: "local|all|off", metricsToken: "TOKEN" },
+    "Who may connect": {
+      token: "TOKEN=PRINCIPAL",
+      identities: "FILE",
+      jwtSecret: "SECRET",
+      jwtPublicKey: "FILE",
+      jwtJwks: "URL",
+      jwtIssuer: "ISSUER",
+      jwtAudience: "AUDIENCE",
+      jwtClockToleranceSec: "N",
+      cancel: "own-session|principal",
+      operator: "PRINCIPAL"
+    },
+    Limits: {
+      heartbeatSec: "N",
+      resumeWindowSec: "N",
+      cancelGraceMs: "N",
+      shutdownGraceMs: "N",
+      limit: "NAME=VALUE"
+    },
+    Output: { logLevel: "LEVEL", logFormat: "pretty|json|logfmt", json: "" }
+  }
 
 export type ServeFlags = CliOptions.Values<typeof options>
 
@@ -201,7 +203,7 @@ export const serve = Command.make(
         "ARCP_TOKENS                         TOKEN=PRINCIPAL,… in place of --token",
         "ARCP_JWT_SECRET                     in place of --jwt-secret",
         "ARCP_METRICS_TOKEN                  in place of --metrics-token",
-        "OTEL_EXPORTER_OTLP_ENDPOINT, …      collector of traces, metrics and logs; see docs/telemetry.md",
+        "OTEL_EXPORTER_OTLP_ENDPOINT, …      collector of traces, metrics, logs",
         "ARCP_WEBHOOK_SECRET                 what requests to --webhook are signed with",
         "ARCP_LITELLM_URL, ARCP_LITELLM_KEY  gateway that mints a job's own model keys"
       ]

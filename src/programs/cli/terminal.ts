@@ -1,5 +1,6 @@
 /** What a command prints, on its way to a terminal. */
 import * as Effect from "effect/Effect"
+import { columnsOf, fitted } from "./columns.js"
 import { safe } from "./text.js"
 
 /** Nothing that a command prints, its logs included, steers a terminal. What is coloured is written past the console. */
@@ -10,7 +11,11 @@ export const harmlessly = <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect
     return Effect.withConsole(self, {
       ...real,
       log: (...args) => real.log(...all(args)),
-      error: (...args) => real.error(...all(args)),
+      // What a person is told, on as many lines as it takes; loggers write lines of their own.
+      error: (...args) =>
+        real.error(
+          ...all(args).map((arg) => (typeof arg === "string" ? fitted(arg, columnsOf(process.stderr)) : arg))
+        ),
       // Loggers write past Effect.
       unsafe: {
         ...real.unsafe,

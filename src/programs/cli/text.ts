@@ -37,32 +37,3 @@ export const coloured = (stream: { readonly isTTY?: boolean }): boolean =>
 
 /** Without the escape sequences that colour it. */
 export const plain = (text: string): string => text.replace(/\u001b\[[0-9;]*m/g, "")
-
-/** Words on lines of at most `width`, each of them after `indent` spaces; the first is where the text begins. */
-export const wrapped = (text: string, width: number, indent: number): string => {
-  const lines: Array<string> = []
-  let line = ""
-  for (const word of text.split(" ")) {
-    if (line !== "" && line.length + 1 + word.length > width) {
-      lines.push(line)
-      line = word
-    } else line = line === "" ? word : `${line} ${word}`
-  }
-  return [...lines, line].join(`\n${" ".repeat(indent)}`)
-}
-
-/** Columns of a stream that a person reads; whoever else reads it gets lines as they are. */
-export const columnsOf = (stream: { readonly isTTY?: boolean; readonly columns?: number }): number =>
-  stream.isTTY === true ? (stream.columns ?? 80) : Number.POSITIVE_INFINITY
-
-/** Returns a text whose lines are no wider than that; what is continued begins two columns further in. */
-export const fitted = (text: string, columns: number): string =>
-  text
-    .split("\n")
-    .map((line) => {
-      if (line.length <= columns) return line
-      const indent = line.length - line.trimStart().length
-      const rest = indent + 2
-      return `${line.slice(0, indent)}${wrapped(line.slice(indent), Math.max(20, columns - rest), rest)}`
-    })
-    .join("\n")

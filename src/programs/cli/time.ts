@@ -1,4 +1,6 @@
 /** Times and durations, as people write and read them. */
+import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
 
 const units: Readonly<Record<string, number>> = {
   s: 1_000,
@@ -14,10 +16,16 @@ export const latest = Date.parse("9999-12-31T23:59:59.999Z")
 /** The first one. */
 const earliest = Date.parse("0000-01-01T00:00:00Z")
 
-/** `30s`, `10m`, `2h`, `1d` or `2w` in milliseconds; `undefined` for anything else. */
+/** As Effect writes it: `10 minutes`. */
+const spelledMs = (text: string): number | undefined => {
+  const ms = Option.map(Duration.decodeUnknown(text), Duration.toMillis)
+  return text.startsWith("-") ? undefined : Option.getOrUndefined(Option.filter(ms, Number.isFinite))
+}
+
+/** `30s`, `10m`, `2h`, `1d`, `2w`, or `10 minutes`, in milliseconds; `undefined` for anything else. */
 export const durationMs = (text: string): number | undefined => {
   const match = /^(\d{1,9})([smhdw])$/.exec(text)
-  return match === null ? undefined : Number(match[1]) * (units[match[2] as string] as number)
+  return match === null ? spelledMs(text) : Number(match[1]) * (units[match[2] as string] as number)
 }
 
 /** How long ago, in one unit: `3s`, `5m`, `2h`, `9d`. */

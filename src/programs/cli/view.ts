@@ -9,6 +9,7 @@ import type { Body } from "../../protocol/Event.js"
 import type { JobStatus } from "../../protocol/Message.js"
 import * as Vendor from "../../protocol/Vendor.js"
 import type { ArcpClientService, ClientError, JobEvent, JobHandle } from "../../services/client/ArcpClient.js"
+import { columnsOf, cut } from "./columns.js"
 import * as Gauge from "./gauge.js"
 import * as Lost from "./lost.js"
 import * as Summary from "./summary.js"
@@ -121,7 +122,7 @@ const makeScreen = () => {
   let bottom = { gauge: "", progress: "" }
   const redraw = () => {
     const text = [bottom.gauge, bottom.progress].filter((part) => part !== "").join("  ")
-    current = text.slice(0, (process.stderr.columns || 80) - 1)
+    current = cut(text, columnsOf(process.stderr) - 1)
     process.stderr.write(`\r\u001b[K${current}`)
   }
   const clear = () => (tty && current !== "" ? "\r\u001b[K" : "")

@@ -163,7 +163,7 @@ export const families = {
     "capability",
     "code"
   ),
-  spend: counter("arcp_spend_total", "costs that were counted against budgets, by currency", "currency"),
+  spend: counter("arcp_spend_total", "costs that jobs have told, by currency", "currency"),
   hookCalls: counter("arcp_hook_calls_total", "calls of hooks, by outcome: succeeded or given_up", "outcome"),
   credentialsOutstanding: gauge(
     "arcp_credentials_outstanding",

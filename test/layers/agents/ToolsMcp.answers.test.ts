@@ -342,6 +342,57 @@ describe("a server over stdio", () => {
     })
   )
 
+  it.scopedLive("that answers twice, what was not asked, or with noise between, answers all the same", () =>
+    Effect.gen(function* () {
+      const tools = yield* build(stdio())
+      const pid = yield* tools.call("mcp:bad/pid")
+      expect(yield* tools.call("mcp:bad/twice")).toBe("first")
+      expect(yield* tools.call("mcp:bad/unasked")).toBe("yours")
+      expect(yield* tools.call("mcp:bad/noise")).toBe("heard")
+      expect(yield* tools.call("mcp:bad/pid")).toBe(pid)
+    })
+  )
+
+  it.scopedLive(
+    "that floods with notifications answers all the same, and its list is read as fast as it answers",
+    () =>
+      Effect.gen(function* () {
+        const tools = yield* build(stdio())
+        expect(yield* tools.call("mcp:bad/notifications")).toBe("after all")
+        expect(Number(yield* tools.call("mcp:bad/listed"))).toBeLessThan(20)
+      })
+  )
+
+  it.scopedLive("that dies in the middle of a line fails the call at once", () =>
+    Effect.gen(function* () {
+      const tools = yield* build(stdio())
+      expect(yield* Effect.flip(tools.call("mcp:bad/half"))).toMatchObject({
+        details: { reason: "mcp_connection_lost" }
+      })
+      expect(Number(yield* tools.call("mcp:bad/pid"))).toBeGreaterThan(0)
+    })
+  )
+
+  it.scopedLive("that writes 100 MB to stderr answers, and nothing of it is held", () =>
+    Effect.gen(function* () {
+      const tools = yield* build(stdio({ stderr: "ignore" }))
+      const before = process.memoryUsage().rss
+      expect(yield* tools.call("mcp:bad/stderr")).toBe("told")
+      expect(process.memoryUsage().rss - before).toBeLessThan(64 * 1024 * 1024)
+    })
+  )
+
+  it.scopedLive.each(["shape", "both", "neither"])(
+    "whose answer is none (%s) fails the call, typed",
+    (name) =>
+      Effect.gen(function* () {
+        const tools = yield* build(stdio({ timeout: "2 seconds" }))
+        const error = yield* Effect.flip(tools.call(`mcp:bad/${name}`))
+        expect(error).toHaveProperty("message")
+        expect(yield* tools.call("mcp:bad/twice")).toBe("first")
+      })
+  )
+
   it.scopedLive("that answers another call times out", () =>
     Effect.gen(function* () {
       const tools = yield* build(stdio({ timeout: "200 millis" }))

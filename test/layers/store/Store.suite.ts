@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Turn from "../../../src/services/runtime/Turn.js"
 import {
+  eventOverhead,
   type JobFilter,
   type JobRecord,
   never,
@@ -93,6 +94,27 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
         assert.deepStrictEqual(seqs(yield* store.events("job_a", 10, 100)), [10])
         assert.deepStrictEqual(seqs(yield* store.events("job_a", 11, 100)), [])
         assert.deepStrictEqual(yield* boundsOf(store, "job_a"), { first: 1, last: 10 })
+      }))
+
+    test("counts what it retains", (store) =>
+      Effect.gen(function* () {
+        const retained = store.retained ?? Effect.dieMessage("this store tells")
+        assert.deepStrictEqual(yield* retained, { events: 0, bytes: 0 })
+        yield* store.commit([
+          put(aJob("job_a")),
+          append("job_a", 1, 3),
+          put(aJob("job_b")),
+          append("job_b", 1, 2)
+        ])
+        yield* store.commit([append("job_a", 4, 4)])
+        const bytes = [...someEvents(1, 4), ...someEvents(1, 2)].reduce(
+          (sum, { payload }) => sum + payload.length + eventOverhead,
+          0
+        )
+        assert.deepStrictEqual(yield* retained, { events: 6, bytes })
+        yield* store.commit([Op.DropJob({ jobId: "job_a" })])
+        yield* vacuumAll
+        assert.strictEqual((yield* retained).events, 2)
       }))
 
     test("keeps type, kind, audience, owner's number and payload of an event", (store) =>

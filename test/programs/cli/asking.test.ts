@@ -5,7 +5,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { afterAll, describe, expect, it } from "vitest"
-import { lines, read } from "../../../src/programs/cli/question.js"
+import { lines, memberMark, membersOf, read } from "../../../src/programs/cli/question.js"
 import { run, serving } from "./inProcess.js"
 
 const folder = mkdtempSync(join(tmpdir(), "arcp-asking-"))
@@ -41,6 +41,43 @@ describe("a line is read as an answer", () => {
     const schema = { type: "object", required: ["n"], properties: { n: { type: "integer" } } }
     expect(read({ ...question, schema }, '{"n":"x"}')).toHaveProperty("problem")
     expect(read({ ...question, schema }, '{"n":1}')).toEqual({ value: { n: 1 } })
+  })
+
+  describe("of an object", () => {
+    const schema = {
+      $schema: "http://json-schema.org/draft-07/schema#",
+      type: "object",
+      required: ["yes", "where"],
+      properties: {
+        yes: { type: "boolean" },
+        where: { type: "string", enum: ["here", "there"] },
+        note: { type: "string" }
+      }
+    }
+    it("its plain members are asked for one by one, and JSON is not", () => {
+      const members = membersOf({ ...question, schema }) ?? []
+      expect(members.map(memberMark)).toEqual([
+        "  yes: yes or no > ",
+        "  where: here | there > ",
+        "  note: a text, or nothing > "
+      ])
+      expect(lines({ ...question, schema })).toEqual(["? ?"])
+      const where = members[1]?.question ?? question
+      expect([read(where, "there"), read(where, "1")]).toEqual([{ value: "there" }, { value: "here" }])
+      expect(read(where, "")).toHaveProperty("problem")
+    })
+    it("one with members that have members is JSON, and its schema is shown", () => {
+      const nested = { ...schema, properties: { ...schema.properties, more: { type: "array" } } }
+      expect(membersOf({ ...question, schema: nested })).toBeUndefined()
+      expect(lines({ ...question, schema: nested }).join("")).toMatch(/^\? \? {2}as \{"type":"object"/)
+    })
+    it("a name steers no terminal", () => {
+      const [evil] = membersOf({
+        ...question,
+        schema: { type: "object", properties: { "\u001b[2J": { type: "string" } } }
+      }) as [NonNullable<ReturnType<typeof membersOf>>[number]]
+      expect(memberMark(evil)).not.toContain("\u001b")
+    })
   })
 
   it("a question steers no terminal", () => {
@@ -125,7 +162,7 @@ const typing = (...steps: ReadonlyArray<readonly [after: RegExp, text: string]>)
   }
 }
 
-describe.skipIf(!hasScript)("on a terminal", () => {
+describe.skipIf(!hasScript)("on a terminal (where there is a script)", () => {
   it("arcp submit asks, again after what is no answer, and goes on", async () => {
     await serving(served, async (url) => {
       const input = JSON.stringify({ prompt: "Really?", schema: { type: "boolean" }, about: [1] })
@@ -136,6 +173,37 @@ describe.skipIf(!hasScript)("on a terminal", () => {
       )
       expect(code).toBe(0)
       expect(shown).toMatch(/\? Really\?[\s\S]*answered by me[\s\S]*true/)
+    })
+  })
+
+  it("an object is asked for by its members, or written whole", async () => {
+    await serving(served, async (url) => {
+      const schema = {
+        type: "object",
+        required: ["yes"],
+        properties: { yes: { type: "boolean" }, note: { type: "string" } },
+        additionalProperties: false
+      }
+      const ask = ["submit", "ask", "--input", JSON.stringify({ prompt: "Deploy?", schema })]
+      const asked = await onTerminal(
+        ask,
+        environmentOf(url),
+        typing(
+          [/yes or no > $/, "perhaps\n"],
+          [/perhaps[\s\S]*yes or no > $/, "y\n"],
+          [/or nothing > $/, "fine\n"]
+        )
+      )
+      expect(asked.code).toBe(0)
+      expect(asked.shown).toMatch(/"note": "fine",\s+"yes": true/)
+      const left = await onTerminal(
+        ask,
+        environmentOf(url),
+        typing([/yes or no > $/, "y\n"], [/or nothing > $/, "\n"])
+      )
+      expect(left.shown).toMatch(/\{\s+"yes": true\s+\}/)
+      const whole = await onTerminal(ask, environmentOf(url), typing([/yes or no > $/, '{"yes":false}\n']))
+      expect(whole.shown).toMatch(/\{\s+"yes": false\s+\}/)
     })
   })
 

@@ -187,17 +187,22 @@ describe("arcp jobs delete", () => {
       Op.Observe({ sessionId: "sess_c", jobId: "job_c1" })
     )
     // In many commits, between those of others, so that pages are shared.
-    for (let i = 0; i < 40; i++)
-      await commit(
-        ...["job_c1", "job_c2", "job_a"].map((jobId) =>
-          Op.Append({
-            jobId,
-            events: someEvents(i + 1, i + 1, {
-              payload: JSON.stringify({ text: jobId === "job_a" ? "stays" : "secret-event", filler })
+    await store((store) =>
+      Effect.forEach(
+        Array.from({ length: 40 }, (_, i) => i + 1),
+        (seq) =>
+          store.commit(
+            ["job_c1", "job_c2", "job_a"].map((jobId) => {
+              const text = jobId === "job_a" ? "stays" : "secret-event"
+              return Op.Append({
+                jobId,
+                events: someEvents(seq, seq, { payload: JSON.stringify({ text, filler }) })
+              })
             })
-          })
-        )
+          ),
+        { discard: true }
       )
+    )
   }
 
   it("of a principal leaves nothing of them in the bytes of the file, and everything of others", async () => {

@@ -85,7 +85,7 @@ const inZsh: Offered = async (line) => {
 describe.each<readonly [string, boolean, Offered]>([
   ["fish", has("fish", "--version"), inFish],
   ["zsh", process.platform === "linux" && has("zsh", "--version") && has("script", "--version"), inZsh]
-])("in %s", (name, there, offered) => {
+])("in %s (where there is one)", (name, there, offered) => {
   it.skipIf(!there).each<readonly [string, ReadonlyArray<string>, ReadonlyArray<string>]>([
     ["arcp ", ["serve", "submit", "context", "help", "completions"], ["use", "lease.json"]],
     ["arcp submit --", ["--input", "--lease", "--context", "--help"], ["--agents"]],

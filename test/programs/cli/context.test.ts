@@ -258,7 +258,7 @@ describe("a token command", () => {
   })
 
   it.skipIf(process.platform === "win32")(
-    "a file that is a pipe or a device is told, and not waited for",
+    "a file that is a pipe or a device is told, and not waited for (not on Windows)",
     async () => {
       const pipe = join(folder, "pipe")
       execFileSync("mkfifo", [pipe])

@@ -4,9 +4,9 @@ import { readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { describe, expect, it } from "vitest"
 import { isGroup } from "../../../src/programs/cli/Command.js"
+import { fitted } from "../../../src/programs/cli/columns.js"
 import { commands, entries } from "../../../src/programs/cli/commands.js"
 import { nearest } from "../../../src/programs/cli/suggest.js"
-import { fitted } from "../../../src/programs/cli/text.js"
 import { run } from "./inProcess.js"
 
 const names = commands.map(({ name }) => name)

@@ -167,7 +167,7 @@ const linkOf = (path: string) => {
 }
 
 it.runIf(process.platform === "linux")(
-  "what has no writer does not keep a command from leaving",
+  "what has no writer does not keep a command from leaving (on Linux)",
   async () => {
     const pipe = fifo("pipe")
     const contexts = fifo(".config/arcp/config.json")
@@ -200,7 +200,7 @@ it("a command that is interrupted while it reads stdin leaves with 130", async (
   expect(await exit(client)).toEqual({ code: 130, by: null })
 })
 
-it.runIf(process.platform === "linux")("an input may come through a pipe", async () => {
+it.runIf(process.platform === "linux")("an input may come through a pipe (on Linux)", async () => {
   const { server, url } = await serve()
   const pipe = fifo("input")
   const client = start("submit", "echo", "--input", `@${pipe}`, "--url", url)

@@ -1,6 +1,9 @@
 /** Times and durations on the command line, and the table and the last line that are made of them. */
-import { describe, expect, it } from "vitest"
+import { describe, expect, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import { table } from "../../../src/programs/cli/run/jobs.js"
+import { optionsFrom } from "../../../src/programs/cli/run/limits.js"
 import * as Summary from "../../../src/programs/cli/summary.js"
 import { age, durationMs, moment, took } from "../../../src/programs/cli/time.js"
 import type { TimedJobEntry } from "../../../src/protocol/Message.js"
@@ -47,6 +50,31 @@ it("durations read well", () => {
   // So long ago that no timestamp says it.
   expect(["999999999w", "999999999d"].map((text) => moment(text, now))).toEqual([undefined, undefined])
   expect(["10m", "0s", "1.5h", "10"].map(durationMs)).toEqual([600_000, 0, undefined, undefined])
+  // As Effect writes them, and the table of limits.
+  expect(["10 minutes", "1.5 hours", "500 millis"].map(durationMs)).toEqual([600_000, 5_400_000, 500])
+  expect(["-1 minute", "Infinity", "1h ago"].map(durationMs)).toEqual([undefined, undefined, undefined])
+})
+
+describe("--limit", () => {
+  it.effect("takes a duration as every other flag does", () =>
+    Effect.gen(function* () {
+      const given = ["unloadAfter=10m", "attemptPause=2 seconds", "helloTimeout=800", "resumeWindowSec=7"]
+      const { attemptPause, helloTimeout, resumeWindow, unloadAfter } = yield* optionsFrom(given)
+      expect([unloadAfter, attemptPause, helloTimeout, resumeWindow].map(Duration.toMillis)).toEqual([
+        600_000, 2_000, 800, 7_000
+      ])
+    })
+  )
+  it.effect("takes none for what is a number", () =>
+    Effect.map(Effect.flip(optionsFrom(["maxRetainedBytes=10m"])), ({ message }) =>
+      expect(message).toMatch(/^--limit maxRetainedBytes: /)
+    )
+  )
+  it.effect("says how a duration is written", () =>
+    Effect.map(Effect.flip(optionsFrom(["unloadAfter=soon"])), ({ message }) =>
+      expect(message).toMatch(/^--limit unloadAfter: .*30 seconds/)
+    )
+  )
 })
 
 it("a listing has a header, age and duration, and fits", () => {

@@ -14,7 +14,7 @@ import type { AnswerRequest, JobSession } from "../../../services/jobs/Jobs.js"
 import { inTurns } from "../../../services/runtime/inTurns.js"
 import { dueAt, type JobRecord } from "../../../services/store/Store.js"
 import * as Faults from "../Faults.js"
-import { envelopeBytes } from "../fitting.js"
+import { maxEventBytes } from "../fitting.js"
 import type { JobParts } from "../JobParts.js"
 import type { Lookup } from "../Lookup.js"
 import { byteLength } from "../ResultWriter.js"
@@ -174,11 +174,19 @@ const decideUnloaded = (parts: JobParts, answer: Reply): Effect.Effect<boolean, 
       const holder = live ?? { record }
       holder.record = Unloading.dueNow(record)
       const journal = yield* Faults.storage(Journal.load(jobId, store, turn, options))
-      const maxEventBytes = options.maxOutboundFrameBytes - envelopeBytes
       yield* log.holding(record, (job) =>
         decide(
           parts,
-          new Inputs({ log, job, journal, now, hooks, holder, maxEventBytes, awaited: true }),
+          new Inputs({
+            log,
+            job,
+            journal,
+            now,
+            hooks,
+            holder,
+            maxEventBytes: maxEventBytes(options),
+            awaited: true
+          }),
           answer
         )
       )

@@ -11,13 +11,14 @@ import {
 import type { JobResult } from "../../../protocol/Message.js"
 import type { Delegated, DelegateOptions } from "../../../services/jobs/Job.js"
 import { inTurns } from "../../../services/runtime/inTurns.js"
-import { type JobRecord, type JournalEntry, toInternalError } from "../../../services/store/Store.js"
+import type { JobRecord, JournalEntry } from "../../../services/store/Store.js"
 import * as Child from "../Child.js"
 import * as Faults from "../Faults.js"
 import type { JobParts } from "../JobParts.js"
 import type { Durable } from "./Durable.js"
 import { type About, type Known, nondeterministic } from "./Journal.js"
 import * as Outcome from "./Outcome.js"
+import * as Steps from "./Steps.js"
 
 /** What of a delegation is in the journal of its job. */
 export interface Journaled {
@@ -133,9 +134,8 @@ export const delegate = (
           if (isNew) yield* durable.afterFound
           return yield* begin(journaling(parts, durable, known, first, isNew))
         }
-        const jobId = yield* journal
-          .handOut(known.ordinal, Effect.mapError(journal.value(known), unread))
-          .pipe(Effect.flatMap((text) => Outcome.found<string, string, never, never>(key, text, {})))
+        const text = yield* Steps.handedOut(durable, known)
+        const jobId = yield* Outcome.found<string, string, never, never>(key, text, {})
         const { handle, isLost } = yield* find(parts, jobId)
         return !journal.settling && known.about.attempt <= retries && (yield* isLost)
           ? yield* begin(journaling(parts, durable, known, first, true))
@@ -144,5 +144,3 @@ export const delegate = (
     )
   })
 }
-
-const unread = toInternalError("the job's journal could not be read")

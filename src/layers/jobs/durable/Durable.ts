@@ -5,7 +5,7 @@ import type { ArcpError, InternalError, PermissionDenied } from "../../../protoc
 import type { JobService } from "../../../services/jobs/Job.js"
 import type { JobLog } from "../../../services/log/EventLog.js"
 import type { Candidate } from "../Candidate.js"
-import { envelopeBytes } from "../fitting.js"
+import { maxEventBytes } from "../fitting.js"
 import type { JobParts } from "../JobParts.js"
 import type { LiveJob } from "../LiveJob.js"
 import { Compensations } from "./Compensations.js"
@@ -61,7 +61,7 @@ export const inputsOf = (
     now,
     hooks,
     holder: live,
-    maxEventBytes: options.maxOutboundFrameBytes - envelopeBytes,
+    maxEventBytes: maxEventBytes(options),
     awaited: false
   })
   // What an answer that was not stored has left in memory is not so.
@@ -103,7 +103,7 @@ export const make = (
       inputs: inputsOf(parts, live, job, journal),
       inputId: () => ids.unsafeMake("inp"),
       digest: secrets.digest,
-      maxEventBytes: options.maxOutboundFrameBytes - envelopeBytes
+      maxEventBytes: maxEventBytes(options)
     }),
     keyed: (kind, key, use) => Steps.keyed(context, kind, key, use),
     afterFound: Steps.afterFound(journal),

@@ -15,6 +15,7 @@ import { sleepUntil } from "../Limits.js"
 import { exceeds } from "../ResultWriter.js"
 import type { InputOutcome, Inputs, StoredRequest } from "./Inputs.js"
 import { type About, type Known, nondeterministic } from "./Journal.js"
+import { isOpenInput } from "./Known.js"
 import type { RunningStep } from "./Running.js"
 import * as Steps from "./Steps.js"
 
@@ -182,7 +183,7 @@ const wait = <A, I>(
       if (known.size === undefined) {
         yield* Steps.afterFound(journal)
         // It may have been answered meanwhile.
-        if (known.size === undefined && (known.about.inputId === undefined || known.about.withdrawn === true))
+        if (known.size === undefined && !isOpenInput(known))
           yield* ask(context, known, within, question, options)
         yield* Steps.committed(context)
       }

@@ -18,6 +18,7 @@ import type { JobRecord } from "../../../services/store/Store.js"
 import * as Faults from "../Faults.js"
 import type { HookCalls } from "../hooks/HookCalls.js"
 import type { About, Journal, Known } from "./Journal.js"
+import { isOpenInput } from "./Known.js"
 
 /** A question as the journal keeps it under its id. */
 export interface StoredRequest {
@@ -136,9 +137,7 @@ export class Inputs {
   /** Returns what is known of a question that is open, by its key. */
   known(inputId: string, key: string): Known | undefined {
     const known = this.journal.input(key)
-    return known?.about.inputId === inputId && known.size === undefined && known.about.withdrawn !== true
-      ? known
-      : undefined
+    return known?.about.inputId === inputId && isOpenInput(known) ? known : undefined
   }
 
   /** Returns the question as it is waited for; what closes it settles its outcome. */

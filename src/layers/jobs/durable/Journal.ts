@@ -17,7 +17,7 @@ import {
   type StoreService
 } from "../../../services/store/Store.js"
 import { FoundOutcomes } from "./FoundOutcomes.js"
-import type { About, KeyedKind, Known } from "./Known.js"
+import { type About, isOpenInput, type KeyedKind, type Known } from "./Known.js"
 import { readJournal } from "./readJournal.js"
 
 export type { About, KeyedKind, Known } from "./Known.js"
@@ -217,8 +217,8 @@ export class Journal {
   get openInputs(): ReadonlyArray<readonly [inputId: string, known: Known]> {
     const open: Array<readonly [string, Known]> = []
     for (const known of this.known.values()) {
-      const { inputId, withdrawn } = known.about
-      if (inputId !== undefined && known.size === undefined && withdrawn !== true) open.push([inputId, known])
+      const { inputId } = known.about
+      if (inputId !== undefined && isOpenInput(known)) open.push([inputId, known])
     }
     return open
   }

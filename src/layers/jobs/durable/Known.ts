@@ -41,3 +41,7 @@ export interface Known {
   asked: boolean
   running: boolean
 }
+
+/** Tells whether what is known is a question that has been asked, and is neither answered nor withdrawn. */
+export const isOpenInput = ({ about, size }: Known): boolean =>
+  about.inputId !== undefined && size === undefined && about.withdrawn !== true

@@ -10,7 +10,7 @@ export interface Wait {
 }
 
 /** What a job that only waits waits for. */
-export interface Waits {
+export interface WaitsFor {
   /** Epoch ms at which the first of its sleeps ends. */
   readonly sleepingUntil: number | undefined
   /** Epoch ms at which the first wait of whatever kind is over. */
@@ -31,7 +31,7 @@ export class Presence {
     return this.busy === 0 && this.waits.size > 0
   }
   /** Returns what it waits for. */
-  get current(): Waits {
+  get current(): WaitsFor {
     const waits = [...this.waits]
     const ends = (of: ReadonlyArray<Wait>) => Math.min(...of.map(({ until = Infinity }) => until))
     const sleeps = waits.filter(({ inputId }) => inputId === undefined)

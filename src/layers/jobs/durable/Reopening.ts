@@ -1,4 +1,7 @@
-/** The way of a job that was open when its process ended: counted → its place below its parent → minted anew → run. */
+/**
+ * The way of a job that is in the log already: it was open when its process ended, was unloaded, or waited to begin. Counted →
+ * its place below its parent → minted anew → run.
+ */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -13,7 +16,14 @@ import { over } from "../over.js"
 import { Hold } from "../Reservations.js"
 import { Surroundings } from "../Surroundings.js"
 import * as Durable from "./Durable.js"
-import type { Loaded } from "./Rerun.js"
+
+/** Of a job that is loaded, and not run again at the start. */
+export interface Loaded {
+  /** Of a job that has its place below its parent. */
+  readonly resting: LiveJob | undefined
+  /** Called when it has a place among the running jobs, which its hold gives back. */
+  readonly keep: (hold: Hold) => void
+}
 
 /** A job that is in the log already, and is run again here. */
 export interface Reopened {
@@ -36,10 +46,10 @@ export interface Reopened {
     | undefined
 }
 
-/** Runs a job again that was open when its process ended: it is counted, has its fiber, and takes its parent's place for it. */
+/** Runs a job that is in the log already: it is counted, has its fiber, and takes its parent's place for it. */
 export type Reopen = (reopened: Reopened) => Effect.Effect<void>
 
-/** Returns what runs jobs again. */
+/** Returns what runs such jobs. */
 export const make = (parts: JobParts): Reopen => {
   const open = Opening.make(parts)
   return ({ candidate, first, job, loaded, over: isOver, runs }) =>

@@ -1,6 +1,6 @@
 /**
- * Running a job again that was open when its process ended: from the start of its handler, over what its journal has. Its
- * attempt is counted where the handler begins, so that neither a pause nor a job that is parked counts as one.
+ * Running a job again that was open when its process ended, or was unloaded: from the start of its handler, over what its
+ * journal has. Its attempt is counted where the handler begins, so that neither a pause, nor a job that is parked or loaded, counts as one.
  */
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -22,11 +22,10 @@ import * as Faults from "../Faults.js"
 import type { JobParts } from "../JobParts.js"
 import * as Limits from "../Limits.js"
 import type { LiveJob } from "../LiveJob.js"
-import type { Hold } from "../Reservations.js"
 import * as Terminal from "../Terminal.js"
 import { Journal } from "./Journal.js"
 import { absentOwner } from "./Owners.js"
-import type { Reopen } from "./Reopening.js"
+import type { Loaded, Reopen } from "./Reopening.js"
 import type { Survivor } from "./Resting.js"
 import * as Resting from "./Resting.js"
 import type { Settling } from "./Settling.js"
@@ -161,14 +160,6 @@ export const resolve = (
     onNone: () => Effect.fail(new AgentNotAvailable({ message: `${agent} is no agent` })),
     onSome: registry.resolve
   })
-
-/** Of a job that is loaded, and not run again at the start. */
-export interface Loaded {
-  /** Of a job that has its place below its parent. */
-  readonly resting: LiveJob | undefined
-  /** Called when it has a place among the running jobs, which its hold gives back. */
-  readonly keep: (hold: Hold) => void
-}
 
 /** Why a job is run again, other than that its process has ended. */
 export interface RerunOptions {

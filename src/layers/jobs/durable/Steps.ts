@@ -104,7 +104,10 @@ export const keyed = <A, E, R>(
   })
 
 /** Returns the outcome that was found, when it is its turn. */
-export const handedOut = ({ journal }: StepContext, known: Known): Effect.Effect<string, InternalError> =>
+export const handedOut = (
+  { journal }: Pick<StepContext, "journal">,
+  known: Known
+): Effect.Effect<string, InternalError> =>
   journal.handOut(known.ordinal, Effect.mapError(journal.value(known), unread))
 
 /** Waits until everything that was found and is being asked for has been handed out. */

@@ -17,8 +17,8 @@ import type { Surroundings } from "../Surroundings.js"
 import * as Terminal from "../Terminal.js"
 import type { Undoing } from "./Undoing.js"
 
-/** A job that ends. */
-export interface Ending {
+/** A job whose handler has ended, and whose end is not written. */
+export interface HandledJob {
   readonly parts: JobParts
   readonly live: LiveJob
   readonly job: JobLog
@@ -31,7 +31,7 @@ export interface Ending {
 }
 
 /** Stores how a job ends, as often as it takes. */
-const decided = ({ job, live, parts }: Ending, terminal: Terminal.Terminal): Effect.Effect<void> =>
+const decided = ({ job, live, parts }: HandledJob, terminal: Terminal.Terminal): Effect.Effect<void> =>
   Terminal.untilStored(
     Effect.suspend(() => {
       const { survival } = live.record
@@ -67,7 +67,7 @@ const ended = (live: LiveJob, fiber: Fiber.RuntimeFiber<unknown, unknown>): Effe
  * `undefined` when the next process goes on with it. `again` runs the handler for its compensations.
  */
 export const undone = (
-  ending: Ending,
+  ending: HandledJob,
   undoing: Undoing,
   concluded: Terminal.Terminal,
   again: () => Fiber.RuntimeFiber<unknown, unknown>

@@ -14,7 +14,7 @@ import type { Hold } from "../Reservations.js"
 import type { RunningJob } from "../RunningJobs.js"
 import type { Surroundings } from "../Surroundings.js"
 import * as Terminal from "../Terminal.js"
-import type { Waits } from "./Presence.js"
+import type { WaitsFor } from "./Presence.js"
 import * as Resting from "./Resting.js"
 
 /** Begins to unload a job, unless it does anything else meanwhile, or others depend on it. */
@@ -44,7 +44,7 @@ export const begin = ({ log, options, running, waits }: JobParts, jobId: string)
 /** Returns the record of a job that waits for something from now on, unloaded. */
 const waiting = (
   record: JobRecord,
-  { inputs, sleepingUntil, until }: Waits,
+  { inputs, sleepingUntil, until }: WaitsFor,
   open: ReadonlyArray<string>
 ): JobRecord => {
   const { survival } = record

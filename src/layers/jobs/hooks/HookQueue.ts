@@ -28,7 +28,7 @@ export interface OwedCall extends Omit<HookEvent, "text"> {
 }
 
 /** The calls of one job, oldest first. */
-interface Lane {
+interface JobCalls {
   readonly jobId: string
   readonly calls: Array<OwedCall>
   /** Epoch ms from which on its oldest may be tried. */
@@ -38,11 +38,11 @@ interface Lane {
 
 /** Holds what is owed, within a bound. */
 export class HookQueue {
-  private readonly lanes = new Map<string, Lane>()
+  private readonly lanes = new Map<string, JobCalls>()
   /** Lanes whose oldest may be tried now, longest first. */
-  private readonly ready = new Set<Lane>()
+  private readonly ready = new Set<JobCalls>()
   /** Lanes that pause. */
-  private readonly pausing = new Set<Lane>()
+  private readonly pausing = new Set<JobCalls>()
   /** The earliest end of a pause, or earlier. */
   private nextDue = Number.POSITIVE_INFINITY
   private count = 0
@@ -83,7 +83,7 @@ export class HookQueue {
     }
     return lost
   }
-  private remove(lane: Lane, call: OwedCall): void {
+  private remove(lane: JobCalls, call: OwedCall): void {
     const at = lane.calls.indexOf(call)
     if (at < 0) return
     lane.calls.splice(at, 1)

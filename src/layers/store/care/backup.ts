@@ -56,6 +56,22 @@ const sameFile = (one: string, other: string): boolean => {
   return a !== undefined && b !== undefined && a.dev === b.dev && a.ino === b.ino
 }
 
+/** What a runtime and SQLite have beside a database. */
+const besides = ["", "-wal", "-shm", "-journal", ".lock"]
+
+/** A path with the links of its folder resolved, whether there is a file or not. */
+const placeOf = (path: string): string => {
+  const folder = nodePath.dirname(path)
+  return nodePath.join(fs.existsSync(folder) ? fs.realpathSync(folder) : folder, nodePath.basename(path))
+}
+
+/** Returns whether a path is a file of a runtime, or would be taken for one: its database, its log, its lock. */
+const isOfRuntime = (path: string, database: string): boolean =>
+  [database, fs.realpathSync(database)]
+    .flatMap((name) => [name, credentialsOf(name)])
+    .flatMap((name) => besides.map((suffix) => name + suffix))
+    .some((own) => placeOf(own) === placeOf(path) || sameFile(own, path))
+
 /** A backup that was made. */
 export interface BackedUp extends Contents {
   readonly file: string
@@ -104,11 +120,8 @@ export const backup = ({
     const target = nodePath.resolve(to)
     yield* ours(source, filename)
     const hasCredentials = fs.existsSync(credentialsOf(source))
-    for (const [path, from] of [
-      [target, source],
-      [credentialsOf(target), credentialsOf(source)]
-    ] as const) {
-      if (sameFile(path, from) || sameFile(path, source))
+    for (const path of [target, credentialsOf(target)]) {
+      if (isOfRuntime(path, source))
         return yield* refuse(`${to} is a file of the runtime itself; choose another name`)
       yield* Placing.isFree(path, replace)
     }

@@ -8,7 +8,9 @@ import type { AgentEntry } from "../../../protocol/Message.js"
 import type { About } from "../../../services/agents/Agent.js"
 import { connect } from "../client.js"
 import type { ClientFlags } from "../client-flags.js"
+import { columnsOf, cut } from "../columns.js"
 import { inlined } from "../inlined.js"
+import { placeholder, quoted } from "../placeholder.js"
 import { didYouMean } from "../suggest.js"
 import { inLine, safe, json as toJson } from "../text.js"
 import { UsageError } from "../UsageError.js"
@@ -20,41 +22,6 @@ interface DescribedEntry extends AgentEntry {
 }
 
 const isObject = (u: unknown): u is Schema => typeof u === "object" && u !== null && !Array.isArray(u)
-
-/** A value of the kind that a schema wants, to be replaced by whoever copies it. */
-const placeholder = (schema: unknown): unknown => {
-  if (!isObject(schema)) return null
-  const [first] = [schema["const"], schema["default"], ...[schema["enum"], schema["examples"]].flat()].filter(
-    (value) => value !== undefined
-  )
-  if (first !== undefined) return first
-  const either = schema["anyOf"] ?? schema["oneOf"]
-  if (Array.isArray(either)) return placeholder(either[0])
-  switch (schema["type"]) {
-    case "object":
-      return sample(schema)
-    case "array":
-      return []
-    case "string":
-      return "…"
-    case "number":
-    case "integer":
-      return 0
-    case "boolean":
-      return false
-    default:
-      return null
-  }
-}
-
-/** An input with what is required. */
-const sample = (schema: Schema): Schema => {
-  const properties = isObject(schema["properties"]) ? schema["properties"] : {}
-  const required: ReadonlyArray<unknown> = Array.isArray(schema["required"]) ? schema["required"] : []
-  return Object.fromEntries(required.map((name) => [name, placeholder(properties[String(name)])]))
-}
-
-const quoted = (json: unknown) => `'${JSON.stringify(json).replaceAll("'", "'\\''")}'`
 
 /** Command lines to copy: one for each example, else one made of the schema. */
 export const commandLines = (ref: string, { examples = [], input_schema }: About): ReadonlyArray<string> => {
@@ -114,7 +81,7 @@ const list = (agents: ReadonlyArray<DescribedEntry>, json: boolean) =>
     ({ [Features.describedAgents]: described, ...agent }) => {
       const [about = ""] = (described?.[agent.default ?? ""]?.description ?? "").split("\n")
       const text = `${agent.name}  ${versionsOf(agent)}${about === "" ? "" : `  ${about}`}`
-      return Console.log(json ? toJson(agent) : inLine(text))
+      return Console.log(json ? toJson(agent) : cut(inLine(text), columnsOf(process.stdout)))
     },
     { discard: true }
   )
@@ -123,5 +90,6 @@ export const run = (flags: ClientFlags, word?: string) =>
   Effect.gen(function* () {
     const client = yield* connect(flags, [...Features.all, Features.describedAgents])
     const agents = yield* client.agents
+    if (word === undefined && agents.length === 0 && !flags.json) return yield* Console.error("no agents")
     yield* word === undefined ? list(agents, flags.json) : describe(agents, word, flags.json)
   }).pipe(Effect.scoped)

@@ -9,7 +9,7 @@ import { ask, isAttended } from "../asking.js"
 import { connect } from "../client.js"
 import type { AnswerFlags } from "../commands.js"
 import { attended } from "../lost.js"
-import { lines } from "../question.js"
+import { exampleValue, lines } from "../question.js"
 import { inLine, json } from "../text.js"
 import { UsageError } from "../UsageError.js"
 
@@ -71,7 +71,7 @@ export const run = (flags: AnswerFlags, jobId: string, input?: string) =>
     const request = gone ? { input_id: input, prompt: "" } : yield* pick(jobId, open, input)
     if (given === undefined && !isAttended())
       return yield* new UsageError({
-        message: `--value JSON is missing, and there is no terminal to ask on\n${lines(request).join("\n")}`
+        message: `--value JSON is missing, and there is no terminal to ask on: ${exampleValue(request)}\n${lines(request).join("\n")}`
       })
     const answer = given ?? (yield* ask(request))
     if (answer === undefined) return yield* new UsageError({ message: "nothing was answered" })

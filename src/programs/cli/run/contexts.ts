@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { isLoopback } from "../../../protocol/Loopback.js"
 import type { Surroundings } from "../Command.js"
+import { columnsOf, cut, padded, widthOf } from "../columns.js"
 import type { AddFlags, ContextFlags, ListFlags } from "../context.js"
 import * as Contexts from "../contexts.js"
 import { readStdin } from "../stdin.js"
@@ -126,11 +127,14 @@ export const list = (flags: ListFlags) =>
       return yield* Console.error(
         "no contexts; arcp context add NAME --url URL --token-command COMMAND keeps one"
       )
-    const widths = { name: Math.max(4, ...rows.map(({ name }) => name.length)) }
+    const widths = { name: Math.max(4, ...rows.map(({ name }) => widthOf(name))) }
     yield* Console.log(`  ${"NAME".padEnd(widths.name)}  TOKEN    URL`)
     for (const { current, name, token, url } of rows)
       yield* Console.log(
-        inLine(`${current ? "*" : " "} ${name.padEnd(widths.name)}  ${token.padEnd(7)}  ${url}`)
+        cut(
+          inLine(`${current ? "*" : " "} ${padded(name, widths.name)}  ${token.padEnd(7)}  ${url}`),
+          columnsOf(process.stdout)
+        )
       )
   })
 

@@ -13,6 +13,7 @@ import * as Revoker from "../../../layers/credentials/Revoker.js"
 import { CredentialProvisioner } from "../../../services/credentials/CredentialProvisioner.js"
 import { type CredentialRecord, CredentialStore } from "../../../services/credentials/CredentialStore.js"
 import type { StoreError } from "../../../services/store/Store.js"
+import { columnsOf, fitted } from "../columns.js"
 import { leaveOnBrokenPipe } from "../exit.js"
 import { stderrLogger } from "../logger.js"
 import { inLine, json } from "../text.js"
@@ -51,7 +52,10 @@ const print = (
     outcome
   }
   const parts = [record.id, record.jobId, outcome ?? record.state, age(now - record.createdAt), error ?? ""]
-  return Console.log(flags.json ? json(fields) : inLine(parts.join("  ").trimEnd()))
+  // All of it, over as many lines as it takes: why it could not be revoked is what people look for.
+  return Console.log(
+    flags.json ? json(fields) : fitted(inLine(parts.join("  ").trimEnd()), columnsOf(process.stdout))
+  )
 }
 
 /** Those nobody uses any more. A runtime that is up tells only of those whose job it has ended. */

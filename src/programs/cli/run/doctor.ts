@@ -1,9 +1,10 @@
 /** What `arcp doctor` does. */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
+import { columnsOf, fitted } from "../columns.js"
 import type { DoctorFlags } from "../doctor.js"
 import { exitCode, leaving } from "../exit.js"
-import { columnsOf, fitted, inLine, json } from "../text.js"
+import { inLine, json } from "../text.js"
 import { UsageError } from "../UsageError.js"
 import { fileChecks } from "./doctor/fileChecks.js"
 import type { Finding } from "./doctor/finding.js"

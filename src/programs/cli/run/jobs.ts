@@ -9,6 +9,7 @@ import { completedAt, type TimedJobEntry } from "../../../protocol/Message.js"
 import { startAt } from "../../../protocol/Vendor.js"
 import type { ClientError } from "../../../services/client/ArcpClient.js"
 import { connect } from "../client.js"
+import { columnsOf, cut, padded, widthOf } from "../columns.js"
 import type { JobsFlags } from "../commands.js"
 import { attended } from "../lost.js"
 import { inLine, json } from "../text.js"
@@ -47,7 +48,8 @@ const filterOf = (flags: JobsFlags, now: number) =>
     }
   })
 
-const cut = (text: string, width: number) => (text.length <= width ? text : `${text.slice(0, width - 1)}…`)
+/** Columns that the name of an agent needs at least; where they are not left, the rest of a job is below its id. */
+const agentColumns = 8
 
 const isWaiting = ({ waiting_for }: TimedJobEntry): boolean => (waiting_for?.length ?? 0) > 0
 
@@ -76,8 +78,15 @@ export const table = (
       ].map((cell) => inLine(cell))
     })
   ]
-  const widths = [0, 1, 2, 3].map((i) => Math.max(...rows.map((row) => row[i]?.length ?? 0)) + 2)
-  return rows.map((row) => cut(row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join(""), columns).trimEnd())
+  const widths = [0, 1, 2, 3].map((i) => Math.max(...rows.map((row) => widthOf(row[i] ?? ""))) + 2)
+  const line = (row: ReadonlyArray<string>, from: number) =>
+    row.map((cell, i) => (i < from ? "" : padded(cell, widths[i] ?? 0))).join("")
+  return columns - widths.reduce((sum, each) => sum + each, 0) >= agentColumns
+    ? rows.map((row) => cut(line(row, 0), columns).trimEnd())
+    : rows.flatMap((row) => [
+        cut(row[0] ?? "", columns),
+        `  ${cut(line(row, 1), Math.max(1, columns - 2)).trimEnd()}`
+      ])
 }
 
 /** Prints a listing: all of it as it comes, or the newest first. */
@@ -97,7 +106,7 @@ const shown = (
     )
     if (flags.json) return yield* Effect.forEach(newest, (job) => Console.log(json(job)), { discard: true })
     if (newest.length === 0) return yield* Console.error("no jobs")
-    const columns = process.stdout.isTTY === true ? (process.stdout.columns ?? 80) : Number.POSITIVE_INFINITY
+    const columns = columnsOf(process.stdout)
     for (const line of table(newest, now, columns)) yield* Console.log(line)
     if (all > newest.length)
       yield* Console.error(`the newest ${newest.length} of ${all}; --limit 0 shows all`)

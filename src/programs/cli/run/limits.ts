@@ -1,9 +1,11 @@
 /** Options of a runtime, as `--limit NAME=VALUE` gives them. */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { describe } from "../../../protocol/Problem.js"
 import * as RuntimeOptions from "../../../services/runtime/RuntimeOptions.js"
 import { didYouMean } from "../suggest.js"
+import { durationMs } from "../time.js"
 import { UsageError } from "../UsageError.js"
 
 /** `--limit helloTimeoutMs=800` as well as `--limit "helloTimeout=800 millis"`: the option, and the unit in its name. */
@@ -13,8 +15,14 @@ const durationIn = (name: string): readonly [option: string, unit: "seconds" | "
   return match === null ? [name, undefined] : [match[1] as string, match[2] === "Sec" ? "seconds" : "millis"]
 }
 
-const parsed = (value: string): unknown =>
-  value === "true" || (value === "false" ? false : Number.isNaN(Number(value)) ? value : Number(value))
+const defaults: Readonly<Record<string, unknown>> = RuntimeOptions.make()
+
+/** Reads a value: a switch, a number, a text, and for an option that is a duration also `10m`. */
+const parsed = (name: string, value: string): unknown => {
+  if (value === "true" || value === "false") return value === "true"
+  if (!Number.isNaN(Number(value))) return Number(value)
+  return Duration.isDuration(defaults[name]) ? (durationMs(value) ?? value) : value
+}
 
 /** Reads `NAME=VALUE`; `example` ends the sentence of what is refused. */
 export const pair = (
@@ -41,7 +49,7 @@ export const limitsOf = (limits: ReadonlyArray<string>): Effect.Effect<Record<st
         const meant = didYouMean(name, names) || `; there are ${names.join(", ")}`
         return yield* new UsageError({ message: `--limit: there is no option ${given}${meant}` })
       }
-      input[name] = unit === undefined ? parsed(value) : `${value} ${unit}`
+      input[name] = unit === undefined ? parsed(name, value) : `${value} ${unit}`
     }
     return input
   })

@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs"
 import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
+import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
@@ -9,6 +10,7 @@ import * as StoreSqlite from "../../../layers/store/StoreSqlite.js"
 import { eventFrames } from "../../../protocol/Codec.js"
 import { eventIds } from "../../../protocol/Ids.js"
 import { type JobRecord, Store, type StoredEvent } from "../../../services/store/Store.js"
+import { columnsOf } from "../columns.js"
 import { leaveOnBrokenPipe } from "../exit.js"
 import type { ReplayFlags } from "../replay.js"
 import { inLine, json, safeJson } from "../text.js"
@@ -31,11 +33,14 @@ const eventsOf = (jobId: string, from: number) =>
     )
   )
 
-const jobOf = (jobId: string): Effect.Effect<JobRecord, UsageError, Store> =>
+/** What was asked for is not there. */
+class NotStored extends Data.TaggedError("NotStored")<{ readonly id: string; readonly why: string }> {}
+
+const jobOf = (jobId: string): Effect.Effect<JobRecord, NotStored, Store> =>
   Effect.flatMap(Store, (store) => Effect.orDie(store.job(jobId))).pipe(
     Effect.filterOrFail(
       (job): job is JobRecord => job !== undefined,
-      () => new UsageError({ message: `${jobId} is not in this database; it may no longer be retained` })
+      () => new NotStored({ id: jobId, why: "it may no longer be retained" })
     )
   )
 
@@ -58,9 +63,7 @@ const replaySession = (sessionId: string, after: number) =>
     const store = yield* Store
     const session = yield* store.session(sessionId)
     if (session === undefined)
-      return yield* new UsageError({
-        message: `${sessionId} is not in this database; its window may have passed`
-      })
+      return yield* new NotStored({ id: sessionId, why: "its window may have passed" })
     const idOf = eventIds(sessionId)
     let from = after + 1
     for (;;) {
@@ -87,8 +90,7 @@ const replaySession = (sessionId: string, after: number) =>
     }
   })
 
-const columns = () =>
-  process.stdout.isTTY === true ? (process.stdout.columns ?? 80) : Number.POSITIVE_INFINITY
+const columns = () => columnsOf(process.stdout)
 
 /** What a durable job has done, asked and waited for. */
 const replaySteps = (jobId: string, asJson: boolean) =>
@@ -150,5 +152,12 @@ export const run = (flags: ReplayFlags) =>
       return yield* new UsageError({
         message: `--db ${flags.db} does not exist; name the database of a runtime`
       })
-    yield* Effect.provide(replay, StoreSqlite.layerReadOnly({ filename: flags.db }))
+    yield* replay.pipe(
+      Effect.catchTag(
+        "NotStored",
+        ({ id, why }) =>
+          new UsageError({ message: `${id} is not in ${flags.db} (--db names another file); ${why}` })
+      ),
+      Effect.provide(StoreSqlite.layerReadOnly({ filename: flags.db }))
+    )
   })

@@ -6,6 +6,7 @@ import { readJournal } from "../../../layers/jobs/durable/readJournal.js"
 import * as Vendor from "../../../protocol/Vendor.js"
 import { Turn } from "../../../services/runtime/Turn.js"
 import { type JobRecord, Store, type StoredEvent, type StoreError } from "../../../services/store/Store.js"
+import { cut, padded, widthOf } from "../columns.js"
 import { inLine } from "../text.js"
 import { took } from "../time.js"
 
@@ -134,9 +135,6 @@ export const rowsOf = (
       .map(({ order: _, ordinal: __, ...row }) => row)
   })
 
-const cut = (value: string, width: number) =>
-  value.length <= width ? value : width < 1 ? "" : `${value.slice(0, width - 1)}…`
-
 /** Rows with their inner ones after them, and how deep each is. */
 const nested = (rows: ReadonlyArray<StepRow>): ReadonlyArray<readonly [StepRow, depth: number]> => {
   const inside = new Map<string | undefined, Array<StepRow>>()
@@ -171,15 +169,15 @@ export const table = (rows: ReadonlyArray<StepRow>, columns: number): ReadonlyAr
     )
   ]
   const width = (i: number, most: number) =>
-    Math.min(most, Math.max(...cells.map((row) => row[i]?.length ?? 0)))
+    Math.min(most, Math.max(...cells.map((row) => widthOf(row[i] ?? ""))))
   const rest = [1, 2, 3].map((i) => width(i, i === 1 ? 24 : 12))
   const taken = rest.reduce((sum, each) => sum + each + 2, 0)
   const first = width(0, Math.max(8, columns - taken))
   return cells.map((row) =>
     cut(
       [
-        cut(row[0] ?? "", first).padEnd(first),
-        ...rest.map((each, i) => cut(row[i + 1] ?? "", each).padEnd(each)),
+        padded(cut(row[0] ?? "", first), first),
+        ...rest.map((each, i) => padded(cut(row[i + 1] ?? "", each), each)),
         row[4] ?? ""
       ].join("  "),
       columns

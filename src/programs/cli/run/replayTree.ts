@@ -4,6 +4,7 @@ import type { About } from "../../../layers/jobs/durable/Journal.js"
 import { readJournal } from "../../../layers/jobs/durable/readJournal.js"
 import { Turn } from "../../../services/runtime/Turn.js"
 import { type JobRecord, Store, type StoreError } from "../../../services/store/Store.js"
+import { cut, padded } from "../columns.js"
 import { inLine } from "../text.js"
 import { took } from "../time.js"
 
@@ -74,9 +75,6 @@ export const rowsOf = (root: JobRecord): Effect.Effect<ReadonlyArray<TreeRow>, S
     return rows
   })
 
-const cut = (text: string, width: number) =>
-  text.length <= width ? text : width < 1 ? "" : `${text.slice(0, width - 1)}…`
-
 /** The lines that lead to a job, and those that go on below it. */
 const branches = ({ depth, follows }: TreeRow, deepest: number): readonly [at: string, below: string] => {
   if (depth === 0) return ["", ""]
@@ -120,7 +118,7 @@ export const lines = (rows: ReadonlyArray<TreeRow>, now: number, columns: number
     if (narrow) return [cut(`${at}${what}`, columns), cut(`${below}${jobId}`, columns)]
     if (columns === Number.POSITIVE_INFINITY) return [`${at}${what}  ${jobId}`]
     const width = columns - idWidth - 2
-    return [`${cut(`${at}${what}`, width).padEnd(width)}  ${jobId}`]
+    return [`${padded(cut(`${at}${what}`, width), width)}  ${jobId}`]
   })
 }
 

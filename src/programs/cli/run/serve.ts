@@ -3,19 +3,15 @@ import { realpathSync, statSync } from "node:fs"
 import { resolve } from "node:path"
 import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
 import type { FileSystem } from "@effect/platform/FileSystem"
-import type { Path } from "@effect/platform/Path"
-import * as Cause from "effect/Cause"
 import * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import * as Console from "effect/Console"
-import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import * as Registry from "../../../layers/agents/Registry.js"
 import * as Auth from "../../../layers/auth/Auth.js"
 import type * as AuthJwt from "../../../layers/auth/AuthJwt.js"
 import * as Policy from "../../../layers/auth/Policy.js"
@@ -31,7 +27,7 @@ import type { Login } from "../../../layers/transport/WebConsole.js"
 import * as WebSocketListener from "../../../layers/transport/WebSocketListener.js"
 import { isLoopback } from "../../../protocol/Loopback.js"
 import { describe } from "../../../protocol/Problem.js"
-import { failureMessage, missingService } from "../../../services/agents/Agent.js"
+import { failureMessage } from "../../../services/agents/Agent.js"
 import type { Auth as AuthTag, Identity } from "../../../services/auth/Auth.js"
 import type { Policy as PolicyTag } from "../../../services/auth/Policy.js"
 import type { Hooks } from "../../../services/jobs/Hooks.js"
@@ -41,19 +37,18 @@ import * as RuntimeOptions from "../../../services/runtime/RuntimeOptions.js"
 import { Secrets } from "../../../services/runtime/Secrets.js"
 import { TransportServer } from "../../../services/transport/Transport.js"
 import { version } from "../../version.js"
-import { type AgentsModule, loadModules, type Provided } from "../agents-module.js"
+import { loadModules } from "../agents-module.js"
 import { readIdentities } from "../identities.js"
 import type { ServeFlags } from "../serve.js"
-import { didYouMean } from "../suggest.js"
 import { json } from "../text.js"
 import { UsageError } from "../UsageError.js"
 import { consoleAddress, loginFor } from "./console.js"
 import { demoPages } from "./demo.js"
+import { CannotServe, type Host, registryOf } from "./hosting.js"
 import { limitsOf, pair } from "./limits.js"
-import * as PublicHttp from "./publicHttp.js"
 import { routes } from "./routes.js"
 import { keepStreams } from "./standardStreams.js"
-import { traceable, unless, watch } from "./strays.js"
+import { unless, watch } from "./strays.js"
 import { telemetry } from "./telemetry.js"
 import { webhookOf } from "./webhook.js"
 
@@ -73,30 +68,6 @@ const directory = (workspace: string): Effect.Effect<string, UsageError> =>
       return realpathSync(workspace)
     },
     catch: (error) => new UsageError({ message: `--workspace ${workspace}: ${fileProblem(error)}` })
-  })
-
-/** Gives agents the concurrency that the flags say. */
-const limited = <A extends { readonly name: string }>(
-  { concurrency }: ServeFlags,
-  agents: ReadonlyArray<A>
-): Effect.Effect<ReadonlyArray<A & { readonly concurrency?: number | undefined }>, UsageError> =>
-  Effect.gen(function* () {
-    const limits = new Map<string, number>()
-    for (const flag of concurrency) {
-      const [name, value] = yield* pair("concurrency", flag, "NAME=N, e.g. --concurrency survey=2")
-      const names = [...new Set(agents.map(({ name }) => name))]
-      if (!names.includes(name))
-        return yield* new UsageError({
-          message: `--concurrency: there is no agent ${name}${didYouMean(name, names) || `; there are ${names.join(", ")}`}`
-        })
-      if (!/^[1-9]\d{0,8}$/.test(value))
-        return yield* new UsageError({ message: `--concurrency ${flag}: takes a number of jobs, 1 or more` })
-      limits.set(name, Number(value))
-    }
-    return agents.map((agent) => {
-      const limit = limits.get(agent.name)
-      return limit === undefined ? agent : { ...agent, concurrency: limit }
-    })
   })
 
 /** The flags that are options of the runtime. */
@@ -204,7 +175,15 @@ const firstCommand = (flags: ServeFlags) =>
     ? { command: "submit survey", rest: ` --input '{"root":"."}' --lease 'fs.read=./**'` }
     : { command: "agents", rest: "" }
 
-const announce = (flags: ServeFlags, token: string | undefined, login: Login | undefined) =>
+/** What is done with the address of the console, once it is there. */
+export type OnAddress = (page: string) => Effect.Effect<void>
+
+const announce = (
+  flags: ServeFlags,
+  token: string | undefined,
+  login: Login | undefined,
+  onAddress: OnAddress
+) =>
   Effect.gen(function* () {
     const { address } = yield* TransportServer
     yield* Effect.logInfo(`listening on ${address}`)
@@ -213,6 +192,7 @@ const announce = (flags: ServeFlags, token: string | undefined, login: Login | u
       return
     }
     const page = consoleAddress(address, login)
+    yield* onAddress(page)
     if (flags.json)
       return yield* Console.log(
         json({ listening: address, ...(token === undefined ? {} : { token }), console: page })
@@ -232,31 +212,6 @@ const announce = (flags: ServeFlags, token: string | undefined, login: Login | u
   })
 
 const defaultDb = ".arcp/arcp.db"
-
-/** Why the layer of a module could not be built; of a service that is missing, which. */
-const reasonOf = (cause: Cause.Cause<unknown>): string => {
-  const error = Cause.squash(cause)
-  const missing = missingService(error)
-  return missing === undefined
-    ? `could not be built: ${failureMessage(error)}`
-    : `needs ${missing}, which arcp serve does not have`
-}
-
-/** The services that agents get: those of the program, and what their modules bring. */
-const servicesOf = (modules: ReadonlyArray<AgentsModule>) =>
-  Effect.gen(function* () {
-    const brought = modules.map(({ layer, name }) =>
-      Layer.catchAllCause(layer, (cause) =>
-        Layer.fail(new CannotServe({ message: `--agents ${name}: its layer ${reasonOf(cause)}` }))
-      )
-    )
-    const base = Layer.mergeAll(PublicHttp.layer, SecretsLayer.layer, Layer.context<FileSystem | Path>())
-    // A module's layer may use what those before it provide.
-    return brought.reduce<Layer.Layer<Provided, CannotServe, FileSystem | Path>>(
-      (all, layer) => layer.pipe(Layer.provideMerge(all)),
-      base
-    )
-  })
 
 /** What the flags say of who may do what, and who is told. */
 interface Deciding {
@@ -305,14 +260,19 @@ const runtimeOf = (flags: ServeFlags, limits: RuntimeOptions.Input) =>
       : yield* onFile(flags, limits, { policy, hooks }, provisioned)
   })
 
-/** The runtime cannot be reached where it should be; what to do is in the message. */
-export class CannotServe extends Data.TaggedError("CannotServe")<{ readonly message: string }> {}
+const once: Host = (flags) =>
+  Effect.flatMap(loadModules(flags.agents.length === 0 ? ["demo"] : flags.agents), (modules) =>
+    registryOf(flags, modules)
+  )
+
+/** Serves until a signal comes. */
+export const run = (flags: ServeFlags) => serving(flags, once)
 
 /**
  * Loads the optional parts when their flags are there: loading is most of what a start costs. The agents get the
  * services that the program has.
  */
-export const run = (flags: ServeFlags) =>
+export const serving = (flags: ServeFlags, host: Host, onAddress: OnAddress = () => Effect.void) =>
   Effect.gen(function* () {
     if (flags.memory && Option.isSome(flags.db))
       return yield* new UsageError({ message: "choose --db FILE or --memory, not both" })
@@ -335,13 +295,9 @@ export const run = (flags: ServeFlags) =>
     const limits = yield* runtimeOptions(flags)
     const auth = yield* authentication(flags)
     const login = yield* loginFor(auth.token)
-    const modules = yield* loadModules(flags.agents.length === 0 ? ["demo"] : flags.agents)
-    const agents = yield* limited(
-      flags,
-      modules.flatMap(({ agents, shipped }) => (shipped ? agents : agents.map(traceable)))
-    )
+    const { count, registry } = yield* host(flags)
     yield* Effect.logInfo(
-      `arcp ${version} starts with ${agents.length} agents, on ${flags.memory ? "memory" : Option.getOrElse(flags.db, () => defaultDb)}`
+      `arcp ${version} starts with ${count} ${count === 1 ? "agent" : "agents"}, on ${flags.memory ? "memory" : Option.getOrElse(flags.db, () => defaultDb)}`
     )
     const runtime = yield* runtimeOf(flags, limits)
     const transport =
@@ -366,14 +322,13 @@ export const run = (flags: ServeFlags) =>
             Layer.build(Runtime.serve()),
             Effect.flatMap(EventLog, (log) => log.stopped)
           )
-    yield* announce(flags, auth.token, login).pipe(
+    yield* announce(flags, auth.token, login, onAddress).pipe(
       Effect.zipRight(unless(crashed, serving)),
       Effect.scoped,
       Effect.provide(
         transport.pipe(
           Layer.provideMerge(runtime),
-          Layer.provide(Registry.layer(agents, { leased: modules.flatMap(({ leased }) => leased) })),
-          Layer.provide(yield* servicesOf(modules)),
+          Layer.provide(registry),
           Layer.provide(auth.layer),
           Layer.provide(SecretsLayer.layer)
         )

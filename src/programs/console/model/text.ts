@@ -48,7 +48,7 @@ export const rounded = (n: number): string => {
 /** Returns a size in bytes. */
 export const bytes = (n: number): string =>
   n < 1_000
-    ? `${n} B`
+    ? `${Math.round(n)} B`
     : n < 1e6
       ? `${(n / 1e3).toFixed(1)} kB`
       : n < 1e9

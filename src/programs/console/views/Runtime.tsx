@@ -32,9 +32,52 @@ const rate =
       : Math.max(0, (b - a) / ((now.at - before.at) / 1_000))
   }
 
+const labelled =
+  (name: string, labels: Readonly<Record<string, string>>): Drawn["of"] =>
+  ({ samples }) =>
+    total(samples, name, labels)
+
+const percent = (part: number | undefined) => (part === undefined ? undefined : part * 100)
+
 const ms = (seconds: number) => duration(seconds * 1_000)
 
-const drawings: ReadonlyArray<Drawn> = []
+/** The mean of what has come between two readings of a histogram, or a quantile of it. */
+const mean =
+  (name: string): Drawn["of"] =>
+  (now, before) => {
+    const sum = rate(`${name}_sum`)(now, before)
+    const of = rate(`${name}_count`)(now, before)
+    return sum === undefined || of === undefined || of === 0 ? undefined : sum / of
+  }
+const late =
+  (name: string, q: number): Drawn["of"] =>
+  (now, before) =>
+    before === undefined ? undefined : quantile(now.samples, before.samples, name, q)
+
+const drawings: ReadonlyArray<Drawn> = [
+  { label: "Connected sessions", of: labelled("arcp_sessions", { state: "attached" }) },
+  { label: "Sessions that are away", of: labelled("arcp_sessions", { state: "detached" }) },
+  { label: "Jobs that have not ended", of: value("arcp_jobs") },
+  { label: "Jobs accepted", unit: "/s", of: rate("arcp_jobs_accepted_total") },
+  { label: "Events", unit: "/s", of: rate("arcp_events_total") },
+  { label: "Events sent", unit: "/s", of: rate("arcp_events_sent_total") },
+  { label: "Bytes of events", unit: "/s", show: bytes, of: rate("arcp_event_bytes_total") },
+  { label: "Delivery lag", unit: "events", of: value("arcp_delivery_lag_events") },
+  { label: "Commit, mean", show: ms, of: mean("arcp_commit_duration_seconds") },
+  { label: "Commit, 99 of 100 within", show: ms, of: late("arcp_commit_duration_seconds", 0.99) },
+  { label: "Waiting to be committed", unit: "items", of: value("arcp_commit_queue_items") },
+  { label: "Retained", show: bytes, of: value("arcp_retained_bytes") },
+  { label: "Memory", show: bytes, of: value("process_resident_memory_bytes") },
+  { label: "Heap", show: bytes, of: value("nodejs_heap_size_used_bytes") },
+  {
+    label: "CPU",
+    unit: "% of a core",
+    of: (now, before) => percent(rate("process_cpu_seconds_total")(now, before))
+  },
+  { label: "Logins refused", of: value("arcp_logins_refused_total") },
+  { label: "Denied by leases", of: value("arcp_lease_denials_total") },
+  { label: "Resumes", of: value("arcp_resumes_total") }
+]
 
 const series = ({ of }: Drawn, all: ReadonlyArray<Reading>): ReadonlyArray<number> =>
   all.map((reading, i) => of(reading, all[i - 1])).filter((found) => found !== undefined)
@@ -121,5 +164,3 @@ export const Runtime = () => (
     </section>
   </>
 )
-
-export { bytes, ms, quantile, rate, value }

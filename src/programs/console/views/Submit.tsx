@@ -7,7 +7,7 @@ import { asCode, asCommand, durationMs, type Submission } from "../model/copies.
 import { fieldOf, initial, missing } from "../model/schemaForm.js"
 import { line, plain } from "../model/text.js"
 import { field, textIn } from "../model/values.js"
-import { client, run, url } from "../state/connection.js"
+import { client, reconnects, run, url } from "../state/connection.js"
 import { follow } from "../state/follow.js"
 import { lookAgain } from "../state/jobs.js"
 import { announced, go } from "../state/navigation.js"
@@ -39,7 +39,12 @@ const hostedOf = (entry: AgentEntry): ReadonlyArray<Hosted> => {
 
 const useAgents = (): ReadonlyArray<Hosted> => {
   const made = client.value
-  return useMemo(() => (made === undefined ? [] : Effect.runSync(made.agents).flatMap(hostedOf)), [made])
+  // Each connection tells them anew.
+  const connection = reconnects.value
+  return useMemo(
+    () => (made === undefined ? [] : Effect.runSync(made.agents).flatMap(hostedOf)),
+    [made, connection]
+  )
 }
 
 /** The rest of what is said of a submit. */
@@ -238,6 +243,17 @@ export const Submit = ({ again, agent }: { readonly agent: string; readonly agai
     <>
       <div class="title">
         <h1>Submit a job</h1>
+        <button
+          type="button"
+          class="small"
+          title="The agents are told with each connection: connects again"
+          onClick={() => {
+            const made = client.peek()
+            if (made !== undefined) Effect.runFork(made.dropTransport)
+          }}
+        >
+          look for new agents
+        </button>
       </div>
       <div class="field">
         <label for="agent">Agent</label>

@@ -1,6 +1,6 @@
 /** What a job did, as bars over time: a lane for each sort of thing, and the lanes of what it has delegated to below. */
 import { useMemo } from "preact/hooks"
-import { until } from "../model/at.js"
+import { until as pointsUntil } from "../model/at.js"
 import type { JobModel, Lane, Mark, Point, Span } from "../model/JobModel.js"
 import { isOver } from "../model/JobTable.js"
 import { clock, duration, line } from "../model/text.js"
@@ -73,16 +73,19 @@ const LaneOf = ({
   name,
   onPick,
   spans,
+  until,
   upTo,
   window
 }: {
   readonly name: string
   readonly spans: ReadonlyArray<Span>
   readonly window: Window
+  /** Time up to which what has not ended goes on. */
+  readonly until: number
   readonly upTo: number
   readonly onPick: (index: number) => void
 }) => {
-  const rows = rowsOf(spans, window, upTo, window[1])
+  const rows = rowsOf(spans, window, upTo, until)
   if (rows.length === 0) return null
   return (
     <div class="lane" role="group" aria-label={name} onKeyDown={onArrow}>
@@ -110,7 +113,7 @@ const Curve = ({
   readonly window: Window
 }) => {
   const points = thinned(
-    until(model.progress, upTo).filter(({ value }) => value.total !== undefined && value.total > 0),
+    pointsUntil(model.progress, upTo).filter(({ value }) => value.total !== undefined && value.total > 0),
     300
   )
   if (points.length < 2) return null
@@ -167,10 +170,12 @@ const legend: Readonly<Record<Mark["kind"], string>> = {
 const Lanes = ({
   job,
   onPick,
+  until,
   upTo,
   window
 }: {
   readonly job: Followed
+  readonly until: number
   readonly upTo: number
   readonly window: Window
   readonly onPick: (index: number) => void
@@ -189,6 +194,7 @@ const Lanes = ({
           name={name}
           spans={byLane.get(lane) ?? []}
           window={window}
+          until={until}
           upTo={upTo}
           onPick={onPick}
         />
@@ -254,7 +260,7 @@ const Child = ({
           </div>
         </div>
       </div>
-      <Lanes job={job} upTo={upTo} window={window} onPick={() => {}} />
+      <Lanes job={job} until={at ?? window[1]} upTo={upTo} window={window} onPick={() => {}} />
       <Children job={job} window={window} at={at} />
     </div>
   )
@@ -303,7 +309,13 @@ export const Timeline = ({
         ))}
       </div>
       <div class="lanes">
-        <Lanes job={job} upTo={upTo ?? model.events.length} window={window} onPick={onPick} />
+        <Lanes
+          job={job}
+          until={at ?? window[1]}
+          upTo={upTo ?? model.events.length}
+          window={window}
+          onPick={onPick}
+        />
         <Children job={job} window={window} at={at} />
         {marks.length === 0 ? null : <Marks marks={marks} window={window} />}
         {at === undefined ? null : (

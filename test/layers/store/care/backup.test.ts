@@ -127,13 +127,19 @@ describe("a backup", () => {
             Backup.backup({ filename, to: path.join(folder, "folder"), replace }),
             /no regular file/
           )
-          for (const own of [filename, `${filename}-wal`])
-            if (fs.existsSync(own))
-              yield* refused(
-                folder,
-                Backup.backup({ filename, to: own, replace }),
-                /a file of the runtime itself/
-              )
+          // Also what is not there now: a backup of that name would be taken for the log of the database.
+          for (const suffix of ["", "-wal", "-shm", "-journal", ".lock", ".credentials", ".credentials-wal"])
+            yield* refused(
+              folder,
+              Backup.backup({ filename, to: `${filename}${suffix}`, replace }),
+              /a file of the runtime itself/
+            )
+          const around = path.join(folder, "..", path.basename(folder), "arcp.db-wal")
+          yield* refused(
+            folder,
+            Backup.backup({ filename, to: around, replace }),
+            /a file of the runtime itself/
+          )
         }
         yield* refused(
           folder,

@@ -1,0 +1,116 @@
+/**
+ * `node bench/telemetry.mjs`: what metrics cost. Two runtimes in this process, of which one keeps metrics that are read once a
+ * run, do the same work in turns; the CPU time of each pair is compared. `--same` compares two without, which shows the noise.
+ */
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { parseArgs } from "node:util"
+import { Effect, Layer, Logger, LogLevel, ManagedRuntime, Redacted } from "effect"
+import { Agent, ArcpClient, Auth, Job, Metrics, Registry, Runtime, TransportMemory } from "../dist/index.js"
+import { RuntimeSqlite, Telemetry } from "../dist/node.js"
+import { median } from "./stats.mjs"
+
+const { values: flags } = parseArgs({
+  options: {
+    runs: { type: "string", default: "31" },
+    events: { type: "string", default: "20000" },
+    jobs: { type: "string", default: "1000" },
+    /** memory, FULL, NORMAL */
+    store: { type: "string", default: "memory" },
+    same: { type: "boolean", default: false }
+  }
+})
+const events = Number(flags.events)
+const jobs = Number(flags.jobs)
+
+const agents = [
+  Agent.handle(Agent.make("emits", { version: "1.0.0" }), () =>
+    Effect.flatMap(Job.Job, (job) =>
+      Effect.orDie(
+        Effect.gen(function* () {
+          for (let i = 0; i < events; i++) yield* job.emit("x-vendor.bench.event", { i })
+        })
+      )
+    )
+  ),
+  Agent.handle(Agent.make("small", { version: "1.0.0" }), () => Effect.succeed("done"))
+]
+
+const folder = mkdtempSync(join(tmpdir(), "arcp-telemetry-"))
+let files = 0
+const runtime = (isMeasured) => {
+  const store =
+    flags.store === "memory"
+      ? Runtime.layerMemory({ options: { maxJobsPerSession: 1_000_000 } })
+      : RuntimeSqlite.layer({ filename: join(folder, `${++files}.db`), synchronous: flags.store })
+  const layer = ArcpClient.layer({ token: Redacted.make("bench") }).pipe(
+    Layer.provide(
+      Runtime.serve().pipe(
+        Layer.provideMerge(TransportMemory.layer()),
+        Layer.provide(store),
+        Layer.provide(Layer.mergeAll(Registry.layer(agents), Auth.layerStatic({ bench: "bench" })))
+      )
+    )
+  )
+  const measured = Telemetry.layerProcess().pipe(Layer.provideMerge(Metrics.layer()))
+  return ManagedRuntime.make(
+    (isMeasured ? Layer.provideMerge(layer, measured) : layer).pipe(
+      Layer.provide(Logger.minimumLogLevel(LogLevel.None))
+    )
+  )
+}
+
+const work = {
+  emits: Effect.scoped(
+    Effect.gen(function* () {
+      const client = yield* ArcpClient.ArcpClient
+      const job = yield* client.submit("emits", null)
+      yield* job.result
+    })
+  ),
+  jobs: Effect.scoped(
+    Effect.gen(function* () {
+      const client = yield* ArcpClient.ArcpClient
+      yield* Effect.forEach(
+        Array.from({ length: jobs }),
+        () => Effect.scoped(Effect.flatMap(client.submit("small", null), (job) => job.result)),
+        { concurrency: 32, discard: true }
+      )
+    })
+  )
+}
+
+const off = runtime(false)
+const on = runtime(!flags.same)
+
+/** Milliseconds of CPU. */
+const cpuOf = async (program, what, isRead) => {
+  globalThis.gc?.()
+  const before = process.cpuUsage()
+  await program.runPromise(isRead ? Effect.zipRight(what, Metrics.prometheus) : what)
+  const { system, user } = process.cpuUsage(before)
+  return (system + user) / 1_000
+}
+
+for (const [name, what] of Object.entries(work)) {
+  for (const program of [off, on, off, on]) await program.runPromise(what)
+  const ratios = []
+  const times = { off: [], on: [] }
+  for (let run = 0; run < Number(flags.runs); run++) {
+    const pair = {}
+    for (const side of run % 2 === 0 ? ["off", "on"] : ["on", "off"])
+      pair[side] = await cpuOf(side === "on" ? on : off, what, side === "on" && !flags.same)
+    ratios.push(pair.on / pair.off)
+    for (const side of ["off", "on"]) times[side].push(pair[side])
+  }
+  ratios.sort((a, b) => a - b)
+  const at = (share) => ratios[Math.floor(share * (ratios.length - 1))].toFixed(3)
+  console.log(
+    `${name} (${flags.store}): off ${median(times.off).toFixed(1)} ms, ${flags.same ? "off" : "on"} ${median(times.on).toFixed(1)} ms; ` +
+      `of pairs ${median(ratios).toFixed(3)} (${at(0.25)} to ${at(0.75)})`
+  )
+}
+await off.dispose()
+await on.dispose()
+rmSync(folder, { recursive: true })

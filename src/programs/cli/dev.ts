@@ -1,0 +1,30 @@
+/** `arcp dev`: a server to write agents with. */
+import * as Command from "./Command.js"
+import * as Flags from "./Flags.js"
+import { options, presentation } from "./serve.js"
+import { isShipped } from "./shipped.js"
+
+const devOptions = {
+  ...options,
+  open: Flags.boolean("open").pipe(Flags.withDescription("open the console in the browser"))
+}
+export type DevFlags = Flags.Values<typeof devOptions>
+
+export const dev = Command.make(
+  {
+    name: "dev",
+    summary: "Serve the agents of a file while you write it: they are loaded anew when it is saved",
+    arguments: [
+      { name: "FILE", description: "a module that exports agents: .mjs, .js, .ts", optional: false }
+    ],
+    flags: Flags.presented(devOptions, {
+      ...presentation,
+      Agents: { ...presentation["Agents"], open: "" }
+    }),
+    untilSignal: true,
+    examples: ["arcp dev ./agents.ts --open", "arcp dev ./agents.mjs --port 0 --memory"],
+    modules: ({ texts, words }) =>
+      [...words.slice(0, 1), ...(texts.get(options.agents.name) ?? [])].filter((name) => !isShipped(name))
+  },
+  () => import("./run/dev.js")
+)

@@ -1,0 +1,70 @@
+/** `arcp sessions` and `arcp top`: what a runtime is about, as its file says it. */
+import * as Command from "./Command.js"
+import { logLevel } from "./client-flags.js"
+import { dbFlag, jsonFlag } from "./db-flags.js"
+import * as Flags from "./Flags.js"
+
+const ofPrincipal = Flags.text("principal").pipe(
+  Flags.withDescription("only of this principal"),
+  Flags.shownAs("PRINCIPAL"),
+  Flags.optional
+)
+
+const sessionsFlags = { db: dbFlag("also while that runs"), principal: ofPrincipal, json: jsonFlag, logLevel }
+export type SessionsFlags = Flags.Values<typeof sessionsFlags>
+
+export const sessions = Command.make(
+  {
+    name: "sessions",
+    summary: "List the sessions of a runtime: connected or not, their jobs, how far behind",
+    flags: sessionsFlags,
+    examples: ["arcp sessions", "arcp sessions --principal alice --json"],
+    more: {
+      "What the columns say": [
+        "STATE  connected, away (it can be resumed for LEFT), or gone: no server runs",
+        "JOBS   that it has submitted and that have not ended",
+        "LAG    events that it has not acknowledged; empty where it does not do that"
+      ]
+    }
+  },
+  () => import("./run/sessions.js")
+)
+
+const topFlags = {
+  db: dbFlag("also while that runs"),
+  principal: ofPrincipal,
+  interval: Flags.text("interval").pipe(
+    Flags.withDescription("time between two looks: 1s to 1h"),
+    Flags.shownAs("DURATION"),
+    Flags.withDefault("2s")
+  ),
+  count: Flags.integer("count").pipe(
+    Flags.withDescription("leave after so many looks; else with Ctrl-C"),
+    Flags.shownAs("N"),
+    Flags.optional
+  ),
+  json: jsonFlag,
+  logLevel
+}
+export type TopFlags = Flags.Values<typeof topFlags>
+
+export const top = Command.make(
+  {
+    name: "top",
+    summary: "Watch what a runtime does: jobs, events a second, spend",
+    flags: topFlags,
+    untilSignal: true,
+    examples: [
+      "arcp top",
+      "arcp top --interval 10s --principal alice",
+      "arcp top --json | jq .events_per_second"
+    ],
+    more: {
+      Output: [
+        "On a terminal one page that is drawn anew; elsewhere one line for each look,",
+        "or with --json one value. It reads the file and asks the server nothing."
+      ]
+    }
+  },
+  () => import("./run/top.js")
+)

@@ -1,0 +1,234 @@
+/** What the console makes of events, addresses, schemas and texts, without a browser. */
+import * as fc from "effect/FastCheck"
+import { assert, describe, it } from "vitest"
+import * as At from "../../src/programs/console/model/at.js"
+import { asCode, asCommand, durationMs, quoted } from "../../src/programs/console/model/copies.js"
+import * as JobModel from "../../src/programs/console/model/JobModel.js"
+import { budgets, sentences } from "../../src/programs/console/model/lease.js"
+import * as Markdown from "../../src/programs/console/model/markdown.js"
+import * as Prometheus from "../../src/programs/console/model/prometheus.js"
+import * as Route from "../../src/programs/console/model/route.js"
+import * as Rows from "../../src/programs/console/model/rows.js"
+import { fieldOf, initial, missing } from "../../src/programs/console/model/schemaForm.js"
+import { duration, plain, safeUrl } from "../../src/programs/console/model/text.js"
+import { rowsOf } from "../../src/programs/console/model/timeline.js"
+import type { JobEvent } from "../../src/services/client/ArcpClient.js"
+
+let seq = 0
+const at = (second: number) => new Date(Date.UTC(2026, 0, 1, 0, 0, second)).toISOString()
+const call = (id: string, second: number): JobEvent => ({
+  kind: "tool_call",
+  ts: at(second),
+  eventSeq: ++seq,
+  body: { tool: "search", call_id: id }
+})
+const result = (id: string, second: number, error?: unknown): JobEvent => ({
+  kind: "tool_result",
+  ts: at(second),
+  eventSeq: ++seq,
+  body: { call_id: id, ...(error === undefined ? { result: 1 } : { error }) }
+})
+const cost = (name: string, value: number, second: number): JobEvent => ({
+  kind: "metric",
+  ts: at(second),
+  eventSeq: ++seq,
+  body: { name, value, unit: "USD" }
+})
+const model = (...events: ReadonlyArray<JobEvent>) => {
+  const made = JobModel.empty()
+  for (const event of events) JobModel.take(made, event)
+  return made
+}
+
+describe("the console's model", () => {
+  it("knows the state at any event", () => {
+    const job = model(
+      call("a", 0),
+      cost("cost.model", 1, 1),
+      cost("cost.budget.remaining", 4, 1),
+      result("a", 2, { code: "PERMISSION_DENIED", message: "no" }),
+      call("b", 3)
+    )
+    const span = job.spans[0]
+    assert.isDefined(span)
+    if (span === undefined) return
+    assert.deepStrictEqual(
+      [0, 1, 3, 4].map((upTo) => At.outcomeAt(span, upTo)),
+      [undefined, "open", "open", "denied"]
+    )
+    assert.deepStrictEqual([...At.remaining(job, 2)], [])
+    assert.deepStrictEqual([...At.remaining(job, 3)], [["USD", 4]])
+    assert.deepStrictEqual([...At.spent(job, 5)], [["USD", 1]])
+    assert.deepStrictEqual(
+      At.running(job, 2, 9).map(({ id }) => id),
+      ["a"]
+    )
+    assert.deepStrictEqual(
+      At.running(job, 5, 9).map(({ id }) => id),
+      ["b"]
+    )
+    assert.deepStrictEqual(
+      job.marks.map(({ value }) => value.kind),
+      ["denied"]
+    )
+    JobModel.ended(job, { status: "success", result: 1 })
+    assert.deepStrictEqual(At.running(job, 5, 9), [])
+  })
+
+  it("draws no more bars than can be seen", () => {
+    const events = Array.from({ length: 50_000 }, (_, i) => [
+      call(`c${i}`, i / 100),
+      result(`c${i}`, i / 100)
+    ]).flat()
+    const job = model(...events)
+    const rows = rowsOf(job.spans, At.extent(job), events.length, 0)
+    const bars = rows.flat()
+    assert.isAtMost(bars.length, 3_500)
+    assert.strictEqual(
+      bars.reduce((sum, { spans }) => sum + spans, 0),
+      50_000
+    )
+  })
+
+  it("finds lines as they come, and in shares", () => {
+    const events: Array<JobEvent> = []
+    const search = new Rows.Search(events, { text: "NEEDLE", least: "trace", kinds: new Set() })
+    for (let i = 0; i < 100; i++)
+      events.push({
+        kind: "thought",
+        ts: at(i % 60),
+        eventSeq: ++seq,
+        body: { text: i % 10 === 0 ? "a needle" : "hay" }
+      })
+    assert.isTrue(search.look(50))
+    assert.isFalse(search.look(50))
+    assert.strictEqual(search.length(100), 10)
+    assert.strictEqual(search.length(15), 2)
+    assert.strictEqual(search.at(1), 10)
+    assert.strictEqual(search.lineOf(20), 2)
+  })
+
+  it("keeps where one is in the address", () => {
+    fc.assert(
+      fc.property(
+        fc.string(),
+        fc.string(),
+        fc.subarray([...Route.statuses]),
+        fc.boolean(),
+        (agent, tab, status, waiting) => {
+          const jobs: Route.Route = { view: "jobs", filters: { agent, status, waiting, since: "24h" } }
+          assert.deepStrictEqual(Route.parse(Route.format(jobs)), jobs)
+          const job: Route.Route = { view: "job", jobId: `job_${agent}`, tab, event: 7 }
+          assert.deepStrictEqual(Route.parse(Route.format(job)), job)
+        }
+      )
+    )
+    assert.deepStrictEqual(Route.parse("#/job/%E0%A4%A"), {
+      view: "job",
+      jobId: "%E0%A4%A",
+      tab: "",
+      event: undefined
+    })
+  })
+
+  it("shows no character that is not seen, and links nowhere but to the web", () => {
+    assert.strictEqual(plain("a\u202eb\u0000c\u200bd\ne"), "a⟨U+202E⟩b⟨U+0000⟩c⟨U+200B⟩d\ne")
+    assert.match(plain("x".repeat(30), 10), /^x{10}… \(20 more characters\)$/)
+    for (const bad of [
+      "javascript:alert(1)",
+      "data:text/html,x",
+      " https://x",
+      "//x",
+      "file:///etc",
+      "http://"
+    ])
+      assert.isUndefined(safeUrl(bad), bad)
+    assert.strictEqual(safeUrl("HTTPS://example.com/a b"), "https://example.com/a%20b")
+    assert.deepStrictEqual(
+      Markdown.inline("[x](javascript:1) ![p](https://e.example/p.png)").map(({ type }) => type),
+      ["text", "link"]
+    )
+  })
+
+  it("reads any Markdown, in a time in proportion to it", () => {
+    fc.assert(fc.property(fc.string({ maxLength: 2_000 }), (text) => void Markdown.parse(text)))
+    const times = ["*", "`", "[", "|", "**a", "> ", "- ", "#", "![", "\\"].map((part) => {
+      const since = performance.now()
+      Markdown.parse(part.repeat(100_000 / part.length))
+      return performance.now() - since
+    })
+    // A hundred thousand characters; what is quadratic takes minutes.
+    assert.isAtMost(Math.max(...times), 20_000)
+    assert.deepStrictEqual(
+      Markdown.parse("| a | b |\n| - | -: |\n| 1 | 2 |").map(({ type }) => type),
+      ["table"]
+    )
+  })
+
+  it("says a lease in sentences", () => {
+    const lease = { "fs.read": ["/src/**"], "cost.budget": ["USD:5.00", "USD:1"] }
+    assert.deepStrictEqual(
+      sentences(lease, {}, 0).map(({ says, what }) => `${says} ${what.join(", ")}`),
+      ["may read /src/**", "may spend up to 5.00 USD, 1 USD"]
+    )
+    assert.deepStrictEqual([...budgets(lease)], [["USD", 6]])
+  })
+
+  it("makes a form of a schema, and JSON of what is none", () => {
+    const schema = {
+      $ref: "#/$defs/Work",
+      $defs: {
+        Work: {
+          type: "object",
+          required: ["topic", "__proto__"],
+          properties: {
+            topic: { type: "string" },
+            mode: { enum: ["a", "b"] },
+            ["__proto__"]: { type: "boolean" }
+          }
+        }
+      }
+    }
+    const field = fieldOf(schema)
+    assert.strictEqual(field.type, "object")
+    const value = initial(field, true)
+    assert.deepStrictEqual(Object.entries(value as object), [
+      ["topic", ""],
+      ["__proto__", false]
+    ])
+    assert.deepStrictEqual(missing(field, {}), ["input.topic is missing", "input.__proto__ is missing"])
+    assert.strictEqual(fieldOf({ $ref: "#/a", a: { $ref: "#/a" } }).type, "json")
+    fc.assert(fc.property(fc.jsonValue(), (any) => void missing(fieldOf(any), initial(fieldOf(any), true))))
+  })
+
+  it("copies a submit as a command and as code, whatever is in it", () => {
+    const submission = {
+      agent: "work@1.0.0",
+      input: { text: "it's $(rm -rf /) `x` </script>" },
+      lease: { "fs.read": ["/src/**"], "cost.budget": ["USD:1"] },
+      expiresIn: "10m",
+      maxRuntimeSec: 5,
+      key: ""
+    }
+    assert.strictEqual(quoted("it's"), `'it'\\''s'`)
+    const command = asCommand(submission, "ws://127.0.0.1:7777/arcp")
+    assert.include(command, `--input '{"text":"it'\\''s $(rm -rf /) \`x\` </script>"}'`)
+    assert.include(command, "--budget USD:1")
+    assert.notInclude(asCode(submission, "ws://x/arcp"), "</script>")
+    assert.strictEqual(durationMs("10m"), 600_000)
+    assert.isUndefined(durationMs("soon"))
+    assert.strictEqual(duration(3_661_000), "1 h 1 min")
+  })
+
+  it("reads what Prometheus reads", () => {
+    const text = (n: number) =>
+      `# HELP x\nx{a="1",b="q\\"}"} ${n}\nx{a="2"} 1\nh_bucket{le="0.1"} ${n}\nh_bucket{le="+Inf"} ${n * 2}\n`
+    assert.strictEqual(Prometheus.total(Prometheus.parse(text(3)), "x"), 4)
+    assert.strictEqual(Prometheus.total(Prometheus.parse(text(3)), "x", { a: "2" }), 1)
+    assert.isUndefined(Prometheus.total([], "x"))
+    assert.strictEqual(
+      Prometheus.quantile(Prometheus.parse(text(9)), Prometheus.parse(text(3)), "h", 0.5),
+      0.1
+    )
+  })
+})
