@@ -79,7 +79,19 @@ const bundle = async (folder, input, groups, plugins = []) => {
 
 await bundle("dist/programs/bundle", { program: "dist/programs/cli/program.js" }, [
   { name: "words", test: /programs\/cli\/(parse|said)\.js$/, priority: 2 },
-  { name: "start", test: /programs\/cli\/start\.js$|\/dist\/(protocol|services)\//, priority: 1 }
+  { name: "start", test: /programs\/cli\/start\.js$|\/dist\/(protocol|services)\//, priority: 1 },
+  // What a server has in common with a client.
+  {
+    name: "connection",
+    test: /\/dist\/layers\/transport\/(heartbeat|Inbox|PausingInbox|WebSocketConnection|textFrames)\.js$/,
+    priority: 1
+  },
+  // What a server and its HTTP routes share, which otherwise is a file for each set of those that do.
+  { name: "runtime", test: /\/dist\/layers\/(session|jobs|log)\// },
+  {
+    name: "client",
+    test: /@effect\/platform\/dist\/esm\/(internal\/)?(fetchHttpClient|headers|httpClient\w*|httpIncomingMessage|httpBody|commandExecutor)\.js$/i
+  }
 ])
 
 /** Where the packages are whose modules are shared. */
@@ -121,7 +133,8 @@ await bundle(
   { start: "dist/programs/cli/start.js", ...entriesOf("effect"), ...entriesOf("effect-arcp") },
   [
     { name: "effect", test: /\/node_modules\/(effect|fast-check|pure-rand)\//, priority: 2 },
-    { name: "start", test: /\/programs\/cli\/start\.js$|\/node_modules\/@effect\/platform\//, priority: 1 }
+    { name: "start", test: /\/programs\/cli\/start\.js$|\/node_modules\/@effect\/platform\//, priority: 1 },
+    { name: "arcp", test: /\/dist\/(protocol|services)\//, priority: 1 }
   ],
   [partly]
 )

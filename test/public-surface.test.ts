@@ -71,6 +71,7 @@ const surface: Record<string, Record<string, string>> = {
       "~Acceptor acceptor layer mount ~MountOptions ~Options ~OptionsWithRoutes protect refuse route ~UpgradePolicy ~UpgradeRefusal",
     WebConsole: "app layer ~Login login ~Options"
   },
+  http: { HttpGateway: "api app HttpGatewayError layer ~Options" },
   testing: {
     Check: "CheckFailed endedOnce events exactly inOrder numbered ~Pattern seen",
     Faults: "~At Faults ~Frame layer ~Rule seeded ~Side",
