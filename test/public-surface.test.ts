@@ -92,9 +92,6 @@ const surface: Record<string, Record<string, string>> = {
     LeasedLanguageModel: "leased ~Options ~Price upstreamSpendCap",
     ToolsToolkit: "make"
   },
-  http: {
-    HttpGateway: "api app HttpGatewayError layer ~Options"
-  },
   mcp: {
     ToolsMcp: "http ~HttpOptions layerHttp layerStdio McpConnectionError stdio ~StdioOptions"
   }
