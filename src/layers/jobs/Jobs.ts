@@ -179,12 +179,14 @@ export const make = Effect.gen(function* () {
       Effect.map(lookup.job(jobId), (record) =>
         record === undefined ? undefined : ownership.accept(session, record)
       ),
-    liveOwners: Effect.sync(() => {
-      const { queue } = parts.running
-      const owners = new Set(Array.from(parts.running.all, ({ live }) => live.owner.sessionId))
-      for (const { record } of queue.all) owners.add(record.sessionId)
-      return owners
-    }),
+    liveOwners: (principal) =>
+      Effect.map(Faults.storage(parts.store.waitingOwners(principal)), (waiting) => {
+        const { queue } = parts.running
+        const owners = new Set(waiting)
+        for (const { live } of parts.running.all) owners.add(live.owner.sessionId)
+        for (const { record } of queue.all) owners.add(record.sessionId)
+        return owners
+      }),
     shutdown
   })
 })

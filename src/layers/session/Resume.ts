@@ -110,7 +110,7 @@ const makeRoom = ({ jobs, options, table }: ResumeServices, principal: string) =
   Effect.gen(function* () {
     const max = options.maxSessionsPerPrincipal
     if (table.countOf(principal) < max) return
-    const owners = yield* jobs.liveOwners
+    const owners = yield* jobs.liveOwners(principal)
     const gone = table.longestGone(principal, (sessionId) => !owners.has(sessionId))
     if (gone !== undefined) yield* table.drop(...gone)
     if (table.countOf(principal) >= max)

@@ -71,6 +71,7 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     endedCounts: Effect.sync(() => indexes.endedCounts()),
     due: reads(reading.due),
     waitingObserved: reads(reading.waitingObserved),
+    waitingOwners: (principal) => Effect.sync(() => indexes.waitingOwners(principal)),
     waitingCounts: Effect.sync(() => indexes.waitingCounts()),
     hookEvents: reads(reading.hookEvents),
     input: (jobId) => Effect.sync(() => jobs.get(jobId)?.input),

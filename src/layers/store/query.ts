@@ -348,6 +348,12 @@ export const waitingObserved = (sessionId: string): Query<IdRow> => [
   [sessionId]
 ]
 
+/** Sessions of a principal with a job that waits. */
+export const waitingOwners = (principal: string): Query<IdRow> => [
+  "SELECT DISTINCT session_id AS id FROM {jobs} WHERE due_at IS NOT NULL AND principal = ?",
+  [principal]
+]
+
 /** How many jobs of each principal wait. */
 export const waitingCounts: Query<{ readonly principal: string; readonly count: number }> = [
   "SELECT principal, count(*) AS count FROM {jobs} WHERE due_at IS NOT NULL GROUP BY principal",

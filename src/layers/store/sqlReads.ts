@@ -126,6 +126,7 @@ export const readsOver = (name: string, read: Read): Effect.Effect<Reads> =>
       endedCounts: Effect.map(select(retention.endedCounts), retention.toEndedCounts),
       due: (asked) => selectRecords<JobRecord>(query.due(asked)),
       waitingObserved: (sessionId) => Effect.map(select(query.waitingObserved(sessionId)), query.ids),
+      waitingOwners: (principal) => Effect.map(select(query.waitingOwners(principal)), query.ids),
       waitingCounts: Effect.map(
         select(query.waitingCounts),
         (rows) => new Map(rows.map(({ count, principal }) => [principal, count]))

@@ -132,8 +132,8 @@ export class Jobs extends Context.Tag("arcp/services/Jobs")<
       session: JobSession,
       jobId: string
     ) => Effect.Effect<Outgoing | undefined, InternalError>
-    /** Returns the ids of the sessions that own a job which has not ended. */
-    readonly liveOwners: Effect.Effect<ReadonlySet<string>>
+    /** Returns the ids of the sessions that own a job of the principal which has not ended, in memory or not. */
+    readonly liveOwners: (principal: string) => Effect.Effect<ReadonlySet<string>, InternalError>
     /** Refuses further submits, lets running jobs finish within the shutdown grace, and ends the rest. */
     readonly shutdown: Effect.Effect<void>
   }

@@ -343,6 +343,8 @@ export interface StoreService {
   readonly due: (query: DueQuery) => Effect.Effect<ReadonlyArray<JobRecord>, StoreError>
   /** Returns the ids of jobs that wait, are not in memory, and that a session observes. */
   readonly waitingObserved: (sessionId: string) => Effect.Effect<ReadonlyArray<string>, StoreError>
+  /** Returns the ids of the sessions that own a job of the principal which waits and is not in memory. */
+  readonly waitingOwners: (principal: string) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /** Returns how many jobs of each principal wait and are not in memory. Counts them all: for the start. */
   readonly waitingCounts: Effect.Effect<ReadonlyMap<string, number>, StoreError>
   /** Returns the calls of hooks that are owed after a place, by `(jobId, seq)`, at most `limit`. */

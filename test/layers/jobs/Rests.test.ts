@@ -292,3 +292,34 @@ describe("a job that only waits whenever its process dies", () => {
     })
   )
 })
+
+describe("a principal at its session cap", () => {
+  it.scoped("keeps the session whose job waits unloaded, also in the next process", () =>
+    Effect.gen(function* () {
+      const store = yield* makeStore
+      const options = { maxSessionsPerPrincipal: 2 }
+      const first = yield* start(store, [nap], options)
+      const sleeps = yield* first.run(open())
+      const job_id = (yield* submit(sleeps, "nap")).job_id as string
+      yield* sleeping(sleeps, 1)
+      yield* TestClock.adjust("31 seconds")
+      yield* unloaded(store.store, job_id)
+      const leave = (session: typeof sleeps) =>
+        Effect.zipRight(session.connection.close(1000, ""), Effect.repeatN(eventLoop.next, 50))
+      /** The one that is gone for longer stays: the other makes room. */
+      const crowd = Effect.gen(function* () {
+        yield* leave(yield* open())
+        yield* leave(yield* open())
+        return yield* open(resume(sleeps, 0))
+      })
+      yield* leave(sleeps)
+      yield* Effect.scoped(first.run(crowd))
+      yield* first.stop
+      const second = yield* start(restarted(store), [nap], options)
+      yield* Effect.addFinalizer(() => second.stop)
+      const session = yield* second.run(crowd)
+      yield* TestClock.adjust("1 hour")
+      assert.strictEqual((yield* session.next(isEnd)).payload.result, "rested")
+    })
+  )
+})

@@ -189,6 +189,8 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
         )
         assert.deepEqual([...(yield* store.waitingObserved("sess_x"))].sort(), ["job_a", "job_d"])
         assert.deepEqual(yield* store.waitingObserved("sess_y"), [])
+        assert.deepEqual(yield* store.waitingOwners("alice"), [aJob("job_a").sessionId])
+        assert.deepEqual(yield* store.waitingOwners("nobody"), [])
         assert.deepEqual(yield* due(9), ["job_e"])
         assert.deepEqual(yield* due(20), ["job_e", "job_c", "job_a", "job_b"])
         assert.deepEqual(yield* due(20, 2), ["job_e", "job_c"])

@@ -168,6 +168,15 @@ export class JobIndexes {
     return principal === undefined ? this.ended : this.endedByPrincipal.of(principal)
   }
 
+  waitingOwners(principal: string): ReadonlyArray<string> {
+    const owners = new Set<string>()
+    for (let i = 0; ; i++) {
+      const record = this.waiting.at(i)?.record
+      if (record === undefined) return [...owners]
+      if (record.principal === principal) owners.add(record.sessionId)
+    }
+  }
+
   waitingCounts(): ReadonlyMap<string, number> {
     const counts = new Map<string, number>()
     for (let i = 0; ; i++) {
