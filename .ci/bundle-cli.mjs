@@ -79,7 +79,7 @@ const bundle = async (folder, input, groups, plugins = []) => {
 
 await bundle("dist/programs/bundle", { program: "dist/programs/cli/program.js" }, [
   { name: "words", test: /programs\/cli\/(parse|said)\.js$/, priority: 2 },
-  { name: "start", test: /programs\/cli\/start\.js$|\/dist\/(protocol|services)\//, priority: 1 },
+  { name: "start", test: /programs\/cli\/(start|time)\.js$|\/dist\/(protocol|services)\//, priority: 1 },
   // What a server has in common with a client.
   {
     name: "connection",
