@@ -14,7 +14,7 @@ const allowed = [
   /^src\/programs\/[\w-]+\/[\w-]+\.(html|css)$/,
   /^dist\/(?:[\w@.-]+\/)*[\w@.-]+\.(js|mjs|d\.ts|js\.map|d\.ts\.map|html|css|json|wasm|svg)$/,
   /^dist\/programs\/[\w-]+\/NOTICES\.txt$/,
-  /^docs\/[\w-]+\.(md|svg|png)$/,
+  /^docs\/([\w-]+\.(md|svg|png)|grafana-dashboard\.json|prometheus-alerts\.yaml)$/,
   /^examples\/([\w-]+\.ts|README\.md)$/,
   /^bench\/README\.md$/
 ]
