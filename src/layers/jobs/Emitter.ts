@@ -10,6 +10,7 @@ import * as Budget from "../../protocol/Budget.js"
 import { type ArcpError, InternalError, InvalidRequest, toPayload } from "../../protocol/Errors.js"
 import * as Event from "../../protocol/Event.js"
 import { timestamp, written } from "../../protocol/EventText.js"
+import * as Utf8 from "../../protocol/Utf8.js"
 import * as Vendor from "../../protocol/Vendor.js"
 import type { VendorKind, Writable } from "../../services/agents/VendorEvent.js"
 import type { EmitError, EmitOptions, JobService } from "../../services/jobs/Job.js"
@@ -191,8 +192,7 @@ export const make = (context: {
     payload: string,
     more?: Partial<NewEvent>
   ): Effect.Effect<void, InternalError> => {
-    const isTooLarge = (text: string | undefined) =>
-      text !== undefined && ResultWriter.exceeds(text, maxBytes)
+    const isTooLarge = (text: string | undefined) => text !== undefined && Utf8.exceeds(text, maxBytes)
     if (isTooLarge(payload) || isTooLarge(more?.secret?.payload))
       return limitError(
         "event_bytes",

@@ -4,6 +4,7 @@ import type * as Scope from "effect/Scope"
 import { type ArcpError, type InternalError, JobNotFound } from "../../protocol/Errors.js"
 import * as Features from "../../protocol/Features.js"
 import type * as Message from "../../protocol/Message.js"
+import { byteLength } from "../../protocol/Utf8.js"
 import type { Identity } from "../../services/auth/Auth.js"
 import { coversJob, denied } from "../../services/auth/Policy.js"
 import type { JobSession, SubscribeRequest } from "../../services/jobs/Jobs.js"
@@ -15,7 +16,6 @@ import { envelopeBytes } from "./fitting.js"
 import type { JobParts } from "./JobParts.js"
 import type { Ownership } from "./Ownership.js"
 import type { Recovery } from "./Recovery.js"
-import { byteLength } from "./ResultWriter.js"
 
 /** Jobs of a listing that are read in one go. */
 const listingPart = 64

@@ -7,6 +7,7 @@ import { InternalError, InvalidRequest } from "../../protocol/Errors.js"
 import type * as Event from "../../protocol/Event.js"
 import { joinChunks } from "../../protocol/ResultChunks.js"
 import { wellFormed } from "../../protocol/Text.js"
+import { byteLength, exceeds } from "../../protocol/Utf8.js"
 import type { EmitError, JobService, ResultEnd, ResultStream } from "../../services/jobs/Job.js"
 import type { ResultProgress } from "./durable/Journal.js"
 
@@ -308,20 +309,6 @@ export const jsonOf = (value: unknown): string => {
   } catch {
     return ""
   }
-}
-
-/** Whether a text has more bytes in UTF-8; counts them only when its length cannot tell. */
-export const exceeds = (text: string, bytes: number): boolean =>
-  text.length > bytes || (text.length * 3 > bytes && byteLength(text) > bytes)
-
-/** Bytes of a text in UTF-8. */
-export const byteLength = (text: string): number => {
-  let bytes = text.length
-  for (let i = 0; i < text.length; i++) {
-    const code = text.charCodeAt(i)
-    if (code > 0x7f) bytes += code > 0x7ff && (code < 0xd800 || code > 0xdfff) ? 2 : 1
-  }
-  return bytes
 }
 
 const fromBase64 = (text: string): Uint8Array =>

@@ -17,6 +17,7 @@ import {
 } from "../../protocol/Errors.js"
 import { json, timestamp } from "../../protocol/EventText.js"
 import type { JobStatus } from "../../protocol/Message.js"
+import { exceeds } from "../../protocol/Utf8.js"
 import * as Vendor from "../../protocol/Vendor.js"
 import type { JobSession } from "../../services/jobs/Jobs.js"
 import type { JobLog } from "../../services/log/EventLog.js"
@@ -26,7 +27,7 @@ import { bounded, envelopeBytes } from "./fitting.js"
 import type { JobParts } from "./JobParts.js"
 import type { Ending } from "./LiveJob.js"
 import * as Measuring from "./measuring.js"
-import { exceeds, type Streamed } from "./ResultWriter.js"
+import type { Streamed } from "./ResultWriter.js"
 import type { RunningJobs } from "./RunningJobs.js"
 
 /** The last message of a job, and the status that its record ends with. */

@@ -3,8 +3,8 @@ import * as Either from "effect/Either"
 import { type Envelope, encode } from "../../protocol/Codec.js"
 import { type ErrorPayload, InternalError, toPayload } from "../../protocol/Errors.js"
 import { json } from "../../protocol/EventText.js"
+import { byteLength, exceeds } from "../../protocol/Utf8.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
-import { byteLength, exceeds } from "./ResultWriter.js"
 
 /** What an envelope takes of a frame beside its payload, in bytes. */
 export const envelopeBytes = 4 * 1024

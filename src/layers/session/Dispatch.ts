@@ -6,12 +6,12 @@ import { type ArcpError, InvalidRequest, toPayload, Unauthenticated } from "../.
 import { timestamp } from "../../protocol/EventText.js"
 import type { Feature } from "../../protocol/Features.js"
 import type { ClientMessage } from "../../protocol/TypedMessage.js"
+import { exceeds } from "../../protocol/Utf8.js"
 import * as Vendor from "../../protocol/Vendor.js"
 import type { Jobs, SubmitHead } from "../../services/jobs/Jobs.js"
 import type { EventLog } from "../../services/log/EventLog.js"
 import { closeCode, type Inbound } from "../../services/transport/Transport.js"
 import { envelopeBytes } from "../jobs/fitting.js"
-import { exceeds } from "../jobs/ResultWriter.js"
 import { onDefect, sound } from "./boundary.js"
 import type { Session } from "./Session.js"
 

@@ -5,6 +5,7 @@
  *
  * Pure: what a batch changes in the writer's state is handed back and adopted only after its commit.
  */
+import { byteLength } from "../../protocol/Utf8.js"
 import { dueAt } from "../../services/store/dueAt.js"
 import { eventOverhead } from "../../services/store/eventOverhead.js"
 import type {
@@ -255,7 +256,7 @@ class Planner {
       if (log === undefined)
         throw new Misuse(`a journal was put of ${jobId}, of which there is no job record`)
       for (const { about, key, kind, ordinal, value = null } of journal.values())
-        rows.push(log.id, kind, key, ordinal, about, value?.length ?? null, value)
+        rows.push(log.id, kind, key, ordinal, about, value === null ? null : byteLength(value), value)
     }
     statements.putJournal(rows, this.statements)
   }

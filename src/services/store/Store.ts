@@ -157,7 +157,7 @@ export interface JournalEntry {
 
 /** A journal entry as an index has it. */
 export interface JournalIndexEntry extends Omit<JournalEntry, "value"> {
-  /** Characters of the value; `undefined` without one. */
+  /** Bytes of the value in UTF-8; `undefined` without one. */
   readonly size: number | undefined
 }
 

@@ -160,6 +160,18 @@ describe("steps", () => {
         { limit: "step_outcome_bytes" },
         { limit: "journal_bytes" }
       ])
+      // Bytes, and not characters: three a piece.
+      const foreign = yield* runIn(
+        (job) =>
+          Effect.map(
+            Effect.flip(
+              Effect.forEach([1, 2, 3, 4], (i) => job.step(`fill ${i}`, Effect.succeed("語".repeat(900))))
+            ),
+            ({ details }) => details
+          ),
+        { maxStepOutcomeBytes: 3_000, maxJournalBytes: 8_000 }
+      )
+      assert.deepStrictEqual(foreign.end.payload["result"], { limit: "journal_bytes" })
       const classy = yield* runIn((job) => job.step("classy", new Broken({ why: "no schema" })))
       assert.match(String(classy.end.payload["message"]), /step classy .*error schema/)
     })

@@ -240,7 +240,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
           [
             ["sleep", "a", 4, 1],
             ["step", "a", 5, 2],
-            ["step", "b", 2, 3]
+            ["step", "b", 2, 4]
           ]
         )
         const rest = yield* store.journal("job_a", { kind: "step", key: "a" }, 1)

@@ -15,6 +15,7 @@ import {
 } from "../../../protocol/Errors.js"
 import { comparing, type Lease } from "../../../protocol/Lease.js"
 import type * as Message from "../../../protocol/Message.js"
+import { byteLength } from "../../../protocol/Utf8.js"
 import type { Registered } from "../../../services/agents/Agent.js"
 import type { Identity } from "../../../services/auth/Auth.js"
 import { coversJob } from "../../../services/auth/Policy.js"
@@ -271,7 +272,8 @@ const begun = (
   entries: ReadonlyArray<JournalEntry>
 ): Begun => {
   const journal = new Journal(jobId, store, turn, options)
-  for (const { value, ...entry } of entries) journal.add({ ...entry, size: value?.length })
+  for (const { value, ...entry } of entries)
+    journal.add({ ...entry, size: value === undefined ? undefined : byteLength(value) })
   return {
     forked: {
       phase: "forked",
@@ -305,7 +307,7 @@ export const take = (
     const bytes = index.reduce((sum, { size = 0 }) => sum + size, 0)
     if (bytes > maxForkBytes)
       return yield* new InvalidRequest({
-        message: `what the steps before ${JSON.stringify(at)} came to is ${bytes} characters, and at most ${maxForkBytes} are taken over: fork before it`,
+        message: `what the steps before ${JSON.stringify(at)} came to is ${bytes} bytes, and at most ${maxForkBytes} are taken over: fork before it`,
         details: { limit: "fork_bytes" }
       })
     for (const entry of index) if (entry.kind === "delegate") yield* checkDelegation(parts, entry)

@@ -8,6 +8,7 @@ import * as Effect from "effect/Effect"
 import { InternalError } from "../../../protocol/Errors.js"
 import type { Body } from "../../../protocol/Event.js"
 import { isWellFormed } from "../../../protocol/Text.js"
+import { byteLength } from "../../../protocol/Utf8.js"
 import type { TurnService } from "../../../services/runtime/Turn.js"
 import {
   type JournalEntry,
@@ -182,23 +183,25 @@ export class Journal {
       about: JSON.stringify(about),
       value
     }
+    const size = value === undefined ? undefined : byteLength(value)
     const before =
       known.ordinal === 0 ? 0 : sizeOf({ key: known.key, about: JSON.stringify(known.about) }, known.size)
-    this.bytes += sizeOf(entry, value?.length) - before
+    this.bytes += sizeOf(entry, size) - before
     // An answer may come before the handler has asked again: that is found too.
     if (!known.asked && known.size === undefined && value !== undefined && about.within === undefined)
       this.unasked++
     known.ordinal = entry.ordinal
     known.about = about
-    known.size = value?.length
+    known.size = size
     return entry
   }
 
   /** Returns an entry that is found by its key alone, and is no outcome. */
   note(kind: "request", key: string, value: string): JournalEntry {
     const entry = { kind, key, ordinal: this.nextOrdinal++, about: "{}", value }
-    this.bytes += sizeOf(entry, value.length) - (this.notes.get(key) ?? 0)
-    this.notes.set(key, sizeOf(entry, value.length))
+    const size = sizeOf(entry, byteLength(value))
+    this.bytes += size - (this.notes.get(key) ?? 0)
+    this.notes.set(key, size)
     return entry
   }
 

@@ -34,7 +34,7 @@ export interface Known {
   readonly key: string
   ordinal: number
   about: About
-  /** Characters of its outcome; `undefined` without one. */
+  /** Bytes of its outcome; `undefined` without one. */
   size: number | undefined
   /** It was there when this run of the handler began. */
   readonly isOld: boolean

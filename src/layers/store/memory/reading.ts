@@ -1,4 +1,5 @@
 /** What can be read of the tables of a store in memory: views, events, jobs. */
+import { byteLength } from "../../../protocol/Utf8.js"
 import {
   type Bounds,
   type DueQuery,
@@ -144,7 +145,8 @@ export const journal = (
   for (const entry of jobs.get(jobId)?.journalEntries ?? []) {
     if (found.length >= limit) break
     const { about, key, kind, ordinal, value } = entry
-    if (byName(entry, after) > 0) found.push({ kind, key, ordinal, about, size: value?.length })
+    if (byName(entry, after) > 0)
+      found.push({ kind, key, ordinal, about, size: value === undefined ? undefined : byteLength(value) })
   }
   return found
 }
