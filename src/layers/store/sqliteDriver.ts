@@ -191,6 +191,7 @@ const builtIn = (): NativeModule | undefined => {
 }
 
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve))
+const later = () => new Promise<void>((resolve) => setTimeout(resolve, 5))
 
 /** Statements of the substitute that are not collected yet, by their database. */
 const uncollected = new WeakMap<NativeDatabase, number>()
@@ -221,11 +222,11 @@ const collectAndClose = async (native: NativeDatabase): Promise<void> => {
   }
   v8.setFlagsFromString("--expose-gc")
   const collect: unknown = vm.runInNewContext("gc")
-  // Finalizers run in the turn after, and what they let go of is for the next collection.
-  for (let i = 0; i < 3 && (uncollected.get(native) ?? 0) > 0; i++) {
+  // Finalizers run in a turn after, in a busy process not in the next one, and what they let go of is for the next collection.
+  for (let i = 0; i < 10 && (uncollected.get(native) ?? 0) > 0; i++) {
     await turn()
     if (typeof collect === "function") collect()
-    await turn()
+    await (i < 2 ? turn() : later())
   }
   native.close()
 }
