@@ -10,6 +10,7 @@ import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { type ArcpError, fromPayload, InternalError, InvalidRequest } from "../../protocol/Errors.js"
 import * as Features from "../../protocol/Features.js"
+import { byteLength } from "../../protocol/Utf8.js"
 import * as Vendor from "../../protocol/Vendor.js"
 import type { Sessions } from "../../services/session/Sessions.js"
 import type { VisitorShape } from "../../services/transport/HttpRoutes.js"
@@ -76,8 +77,6 @@ const errorOf = (payload: Fields): ArcpError =>
     retryable: payload["retryable"] === true,
     ...(isFields(payload["details"]) ? { details: payload["details"] } : {})
   })
-
-const byteLength = (text: string) => Buffer.byteLength(text)
 
 /** The client's end of a session: who waits for which answer. */
 class Caller {
