@@ -14,7 +14,6 @@ import type { EventType, JobStatus } from "../../protocol/Message.js"
 import type { RemoteSpan } from "../../protocol/Trace.js"
 import type { DueQuery, Queued, Survival } from "./Survival.js"
 
-export { dueAt, never } from "./dueAt.js"
 export { eventOverhead } from "./eventOverhead.js"
 export type { DueQuery, Queued, StoredEnd, Survival, Waiting } from "./Survival.js"
 

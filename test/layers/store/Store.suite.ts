@@ -3,11 +3,11 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import * as Turn from "../../../src/services/runtime/Turn.js"
+import { never } from "../../../src/services/store/dueAt.js"
 import {
   eventOverhead,
   type JobFilter,
   type JobRecord,
-  never,
   Op,
   Store,
   type StoredEvent,
