@@ -11,6 +11,8 @@ export interface Options {
   readonly cancel?: "own-session" | "principal" | undefined
   /** Principals that may cancel every job of this runtime. They see no more than others do. */
   readonly operators?: ReadonlyArray<string> | undefined
+  /** Principals that may list and watch every job, and list every session. They may cancel and answer no more than others do. */
+  readonly observers?: ReadonlyArray<string> | undefined
 }
 
 /**
@@ -19,12 +21,17 @@ export interface Options {
  * whose own agents and ceiling cover the job.
  *
  * @example
- * Policy.layer({ operators: ["ops"], cancel: "principal" })
+ * Policy.layer({ operators: ["ops"], observers: ["ops"], cancel: "principal" })
  */
-export const layer = ({ cancel = "own-session", operators = [] }: Options = {}): Layer.Layer<Policy> =>
+export const layer = ({
+  cancel = "own-session",
+  observers = [],
+  operators = []
+}: Options = {}): Layer.Layer<Policy> =>
   Layer.succeed(Policy, {
-    listable: (identity) => Effect.succeed([identity.principal]),
-    maySubscribe: (identity, job) => Effect.succeed(identity.principal === job.principal),
+    listable: ({ principal }) => Effect.succeed(observers.includes(principal) ? "everyone" : [principal]),
+    maySubscribe: ({ principal }, job) =>
+      Effect.succeed(principal === job.principal || observers.includes(principal)),
     mayCancel: (identity, job) =>
       Effect.sync(
         () =>

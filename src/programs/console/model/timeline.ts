@@ -32,7 +32,8 @@ export const rowsOf = (
   for (const span of spans) {
     const outcome = outcomeAt(span, upTo)
     // They are in the order in which they began.
-    if (outcome === undefined) break
+    if (outcome === undefined || span.startedAt > to) break
+    if ((outcome === "open" ? now : (span.endedAt ?? now)) < from) continue
     const left = place(span.startedAt)
     const right = Math.max(left + least, place(outcome === "open" ? now : (span.endedAt ?? now)))
     const narrow = right - left <= least
