@@ -34,7 +34,7 @@ export const rowsOf = (
     // They are in the order in which they began.
     if (outcome === undefined || span.startedAt > to) break
     if ((outcome === "open" ? now : (span.endedAt ?? now)) < from) continue
-    const left = place(span.startedAt)
+    const left = Math.min(1_000 - least, place(span.startedAt))
     const right = Math.max(left + least, place(outcome === "open" ? now : (span.endedAt ?? now)))
     const narrow = right - left <= least
     const row =

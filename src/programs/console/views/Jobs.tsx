@@ -3,7 +3,7 @@ import { useEffect, useMemo, useState } from "preact/hooks"
 import { type Entry, isOver, principalOf, tookMs } from "../model/JobTable.js"
 import { budgets } from "../model/lease.js"
 import { type Filters, type JobStatus, noFilters, statuses } from "../model/route.js"
-import { count, duration, line, moment, rounded } from "../model/text.js"
+import { count, duration, line, moment, money } from "../model/text.js"
 import { cancelJob } from "../state/connection.js"
 import { loading, lookAgain, problem, table, version } from "../state/jobs.js"
 import { announced, go } from "../state/navigation.js"
@@ -127,7 +127,7 @@ const Spend = ({ entry }: { readonly entry: Entry }) => {
         const rest = of?.get(currency)
         return (
           <div key={currency} class="spend">
-            {rest === undefined ? "…" : rounded(amount - rest)} of {rounded(amount)} {line(currency, 12)}
+            {rest === undefined ? "…" : money(amount - rest)} of {money(amount)} {line(currency, 12)}
             {rest === undefined ? null : (
               <meter
                 min={0}
@@ -225,7 +225,7 @@ export const Jobs = ({ filters }: { readonly filters: Filters }) => {
         <h1>Jobs</h1>
         <p class="quiet" role="status">
           {count(shown.length)} {shown.length === table.size ? "" : `of ${count(table.size)}`}{" "}
-          {loading.value ? "so far" : ""}
+          {table.size === 1 ? "job" : "jobs"} {loading.value ? "so far" : ""}
         </p>
       </div>
       <FilterBar filters={filters} counts={counts} />

@@ -119,7 +119,9 @@ export const Ruler = ({ zoom }: { readonly zoom: Zoom }) => {
       }}
     >
       {[0, 0.25, 0.5, 0.75, 1].map((part) => (
-        <span key={part}>{tick(shown[0] - whole[0] + (shown[1] - shown[0]) * part, shown)}</span>
+        <span key={part} style={{ left: `${part * 100}%` }}>
+          {tick(shown[0] - whole[0] + (shown[1] - shown[0]) * part, shown)}
+        </span>
       ))}
       {drawn === undefined ? null : (
         <i

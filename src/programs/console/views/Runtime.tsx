@@ -111,9 +111,7 @@ const MetricsToken = () => {
 const Metrics = () => {
   useEffect(watch, [])
   const all = readings.value
-  const shown = drawings
-    .map((drawn) => [drawn, series(drawn, all)] as const)
-    .filter(([, values]) => values.length > 0)
+  const shown = drawings.map((drawn) => [drawn, series(drawn, all)] as const)
   if (missing.value !== "" && all.length === 0)
     return (
       <>
@@ -157,9 +155,8 @@ const Connected = () => {
     <>
       {Sessions.missing.value === "" ? null : <p class="wrong">{Sessions.missing.value}</p>}
       <p class="quiet">
-        {count(connected.length)} connected, {count(known.total - connected.length)} away, of{" "}
-        {count(new Set(known.listed.map(({ principal }) => principal)).size)} of the principals whose jobs you
-        may see.
+        {count(connected.length)} connected, {count(known.total - connected.length)} away: the sessions of
+        those whose jobs you may see.
       </p>
       <table class="jobs sessions">
         <thead>
