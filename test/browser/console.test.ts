@@ -215,7 +215,7 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     await page.waitForURL(/event=/)
     assert.strictEqual(await page.locator("#result-title").count(), 0)
     assert.strictEqual(await page.locator(".bar[data-outcome=denied]").count(), 0)
-    assert.match((await page.textContent(".now")) ?? "", /read source 1/)
+    assert.match((await page.textContent(".now")) ?? "", /^running.*read source 1/)
     await page.waitForFunction(() => document.querySelectorAll(".line").length < 10)
     await shot(page, "job-at-event")
     const address = page.url()
@@ -373,6 +373,7 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     cut()
     await ended(page, "success")
     await page.waitForSelector(".marks [data-mark=lost]")
+    assert.strictEqual(await page.locator(".marks [data-mark=lost]").count(), 1)
     await page.waitForSelector(".marks [data-mark=back]")
     assert.match((await page.textContent(".marks")) ?? "", /resumed after event \d+/)
     const texts = await page.evaluate(() => {

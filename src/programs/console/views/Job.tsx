@@ -144,9 +144,9 @@ const Scrubber = ({
       >
         ▶
       </button>
-      <output>
+      <span class="where">
         {count(at)} of {count(events)} {time === undefined ? "" : `· ${clock(time)}`}
-      </output>
+      </span>
       {upTo === undefined ? (
         <button
           type="button"
