@@ -32,6 +32,7 @@ import {
   toInternalError
 } from "../../services/store/Store.js"
 import type { Report } from "./Account.js"
+import { CommitPace } from "./CommitPace.js"
 import { type Change, type CommitItem, CommitQueue, isKept } from "./CommitQueue.js"
 import type { EmitWindows } from "./EmitWindows.js"
 import type { JobState } from "./JobState.js"
@@ -374,11 +375,13 @@ export const make = (
     /** Milliseconds that only go forward. */
     readonly elapsed: () => number
     readonly patienceMs: number
+    /** The store takes no time to commit, so that nothing gathers while it does. */
+    readonly isImmediate: boolean
   }
 ): Effect.Effect<Committer, never, Scope.Scope> =>
   Effect.gen(function* () {
     const turn = yield* Turn
-    const { elapsed, patienceMs, ...parts } = context
+    const { elapsed, isImmediate, patienceMs, ...parts } = context
     const queue = new CommitQueue(refusal(parts.windows))
     const stopped = yield* Deferred.make<never, InternalError>()
     const work: Work = {
@@ -389,12 +392,16 @@ export const make = (
       patience: new Patience(patienceMs, elapsed)
     }
 
-    const commitNext = Effect.uninterruptible(Effect.suspend(() => commit(work, queue.take())))
-
-    // Always one turn later: everything that this turn emits goes into one batch, and however fast an emitter
-    // comes back after a commit, sockets and timers are served before the next.
+    const pace = new CommitPace(turn, isImmediate ? maxImmediateItems : 0)
+    const commitNext = Effect.uninterruptible(
+      Effect.suspend(() => {
+        const batch = queue.take()
+        pace.commits(batch.length)
+        return commit(work, batch)
+      })
+    )
     const filled = Effect.async<void>((resume) =>
-      queue.whenFilled(() => turn.onNext(() => resume(Effect.void)))
+      queue.whenFilled(() => pace.whenDue(() => resume(Effect.void)))
     )
     const running: Fiber.RuntimeFiber<void> = yield* filled.pipe(
       Effect.zipRight(commitNext),
@@ -415,6 +422,9 @@ export const make = (
       stopped: Deferred.await(stopped)
     }
   })
+
+/** Items of one turn that are committed at once: some small jobs, and nothing of whoever emits flat out. */
+const maxImmediateItems = 8
 
 /** Returns what refuses an item: whoever waits for it is told, and the job of one that nobody waits for is broken. */
 const refusal =
