@@ -38,7 +38,7 @@ export interface Options {
 
 const optionsRule = Argument.fields({
   filename: Argument.text,
-  // It is part of a pragma, and SQLite takes what it does not know for OFF.
+  // It is part of a pragma, and SQLite takes what it does not know for NORMAL, and OFF for what it says.
   synchronous: Argument.maybe(Argument.oneOf("FULL", "NORMAL")),
   worker: Argument.maybe(Argument.that("a URL", (value) => value instanceof URL))
 })
