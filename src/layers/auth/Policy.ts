@@ -1,6 +1,7 @@
 /** Who may see, cancel and use what. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Argument from "../../protocol/Argument.js"
 import { coversJob, Policy } from "../../services/auth/Policy.js"
 
 export interface Options {
@@ -13,16 +14,23 @@ export interface Options {
   readonly operators?: ReadonlyArray<string> | undefined
 }
 
+const optionsRule = Argument.fields({
+  cancel: Argument.maybe(Argument.oneOf("own-session", "principal")),
+  operators: Argument.maybe(Argument.listOf(Argument.string))
+})
+
 /**
  * Jobs are visible to their own principal; agents are used as the identity's claims say; jobs are cancelled as the
  * options say, and always by the session that owns them; what they ask is answered by every session of their principal
- * whose own agents and ceiling cover the job.
+ * whose own agents and ceiling cover the job. Throws on an option that is none of these.
  *
  * @example
  * Policy.layer({ operators: ["ops"], cancel: "principal" })
  */
-export const layer = ({ cancel = "own-session", operators = [] }: Options = {}): Layer.Layer<Policy> =>
-  Layer.succeed(Policy, {
+export const layer = (options: Options = {}): Layer.Layer<Policy> => {
+  Argument.check("Policy.layer", ["options", optionsRule, options])
+  const { cancel = "own-session", operators = [] } = options
+  return Layer.succeed(Policy, {
     listable: (identity) => Effect.succeed([identity.principal]),
     maySubscribe: (identity, job) => Effect.succeed(identity.principal === job.principal),
     mayCancel: (identity, job) =>
@@ -36,6 +44,7 @@ export const layer = ({ cancel = "own-session", operators = [] }: Options = {}):
     mayUseAgent: (identity, agent) =>
       Effect.succeed(identity.agents === undefined || identity.agents.includes(agent))
   })
+}
 
 /** The default: every job is its principal's to see, and its own session's to cancel. */
 export const layerSamePrincipal: Layer.Layer<Policy> = layer()

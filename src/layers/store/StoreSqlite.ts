@@ -5,6 +5,7 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Scope } from "effect/Scope"
+import * as Argument from "../../protocol/Argument.js"
 import { type Fenced, Store, StoreError, type StoreService } from "../../services/store/Store.js"
 import { whileBusy } from "./busy.js"
 import { kept } from "./lending.js"
@@ -34,6 +35,15 @@ export interface Options {
    */
   readonly worker?: URL | undefined
 }
+
+const optionsRule = Argument.fields({
+  filename: Argument.text,
+  // It is part of a pragma, and SQLite takes what it does not know for NORMAL, and OFF for what it says.
+  synchronous: Argument.maybe(Argument.oneOf("FULL", "NORMAL")),
+  worker: Argument.maybe(Argument.that("a URL", (value) => value instanceof URL))
+})
+
+const readOnlyRule = Argument.fields({ filename: Argument.text })
 
 /** What this process reads it reads on a connection of its own, beside the thread that writes. */
 const makeBeside = (
@@ -97,11 +107,16 @@ const makeReadOnly = (filename: string): Effect.Effect<StoreService, StoreError,
  * runtime, is corrupt, is no SQLite database, belongs to another application or was written by a newer
  * version; the file is then as it was.
  */
-export const layer = (options: Options): Layer.Layer<Store, StoreError> => Layer.scoped(Store, make(options))
+export const layer = (options: Options): Layer.Layer<Store, StoreError> => {
+  Argument.check("StoreSqlite.layer", ["options", optionsRule, options])
+  return Layer.scoped(Store, make(options))
+}
 
 /**
  * Provides the same file for reading only, also while a runtime uses it. Commits fail. Fails like `layer`, and
  * when the file does not exist.
  */
-export const layerReadOnly = (options: { readonly filename: string }): Layer.Layer<Store, StoreError> =>
-  Layer.scoped(Store, makeReadOnly(options.filename))
+export const layerReadOnly = (options: { readonly filename: string }): Layer.Layer<Store, StoreError> => {
+  Argument.check("StoreSqlite.layerReadOnly", ["options", readOnlyRule, options])
+  return Layer.scoped(Store, makeReadOnly(options.filename))
+}

@@ -140,7 +140,7 @@ class OpenFile {
   async close(): Promise<void> {
     try {
       // A clean end leaves everything in the one file, also while a reader keeps the log file open.
-      this.database.prepare("PRAGMA wal_checkpoint(TRUNCATE)").run([])
+      this.database.exec("PRAGMA wal_checkpoint(TRUNCATE)")
     } catch {
       // What could not be brought into it is in the log file, for whoever comes next.
     }
@@ -152,7 +152,7 @@ const open = (filename: string, pragmas: ReadonlyArray<string>): OpenFile =>
   attempt(() => {
     const database = driver.open(filename)
     try {
-      for (const pragma of pragmas) database.prepare(`PRAGMA ${pragma}`).run([])
+      for (const pragma of pragmas) database.exec(`PRAGMA ${pragma}`)
       return new OpenFile(database, filename)
     } catch (cause) {
       database.close()
