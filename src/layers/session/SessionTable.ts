@@ -93,6 +93,13 @@ export class SessionTable {
     )
   }
 
+  /** Returns the sessions of these principals, in the order in which they were put in. */
+  of(principals: ReadonlyArray<string> | "everyone"): ReadonlyArray<SessionEntry> {
+    return principals === "everyone"
+      ? [...this.entries.values()]
+      : [...new Set(principals)].flatMap((principal) => [...(this.byPrincipal.get(principal) ?? [])])
+  }
+
   /** Returns how many sessions are in each state. */
   counts(): Readonly<Record<SessionState["_tag"], number>> {
     const counts = { Opening: 0, Attached: 0, Detached: 0 }
