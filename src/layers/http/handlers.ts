@@ -27,7 +27,7 @@ export interface HandlerServices {
   readonly sessions: Pick<Sessions["Type"], "list">
   readonly maxBodyBytes: number
   readonly heartbeat: Duration.Duration
-  /** Streams of one principal at the most, and who counts them. */
+  /** Streams and waits of one principal at the most, and who counts them. */
   readonly maxStreams: number
   readonly streams: Map<string, number>
   /** See TurnShare.ts. */
@@ -88,14 +88,17 @@ const followed = (
     read: (after) => Effect.zipRight(share, job.read(after))
   }))
 
-/** Counts a stream, for the scope. */
+/** Epoch milliseconds at which the token ends with which it is asked. */
+const untilOf = ({ identity }: Call): number => identity.expiresAt ?? Number.POSITIVE_INFINITY
+
+/** Counts a stream, or whatever else is answered for long, for the scope. */
 const streaming = ({ maxStreams, streams }: HandlerServices, { identity: { principal } }: Call) =>
   Effect.acquireRelease(
     Effect.suspend(() => {
       const open = streams.get(principal) ?? 0
       if (open >= maxStreams)
         return new InternalError({
-          message: `limit reached: at most ${maxStreams} streams of one principal; end some`,
+          message: `limit reached: at most ${maxStreams} streams and waits of one principal; end some`,
           details: { limit: "http_streams" }
         })
       streams.set(principal, open + 1)
@@ -150,15 +153,17 @@ const submit =
       yield* jsonOnly
       const { wait } = preferences((yield* headers)["prefer"])
       const { options, payload } = yield* submitted(services)
+      const waits = wait !== undefined && wait > 0
+      if (waits) yield* streaming(services, call)
       const line = yield* call.line
       const before = services.now()
       const answer = yield* line.ask("job.submit", payload, options)
       const id = String(answer["job_id"])
       const location = { location: `/v1/jobs/${id}` }
       const applied = wait === undefined ? {} : { "preference-applied": `wait=${wait}` }
-      if (wait !== undefined && wait > 0) {
+      if (waits) {
         const job = yield* followed(services, { ...call, params: { id } })
-        const end = yield* Results.ended(job, wait)
+        const end = yield* Results.ended(job, { seconds: wait, until: untilOf(call), now: services.now })
         if (end !== undefined)
           return respond({ job_id: id, ...JSON.parse(end.payload) }, 200, { ...location, ...applied })
       }
@@ -233,7 +238,7 @@ const events =
           job: following,
           after,
           format,
-          until: call.identity.expiresAt ?? Number.POSITIVE_INFINITY,
+          until: untilOf(call),
           heartbeat: services.heartbeat,
           now: services.now
         },
@@ -252,6 +257,8 @@ const result =
         jobId: idOf(call),
         giveUp: call.giveUp,
         wait: preferences(asked["prefer"]).wait,
+        until: untilOf(call),
+        now: services.now,
         range: asked["range"],
         ifRange: asked["if-range"],
         ifNoneMatch: asked["if-none-match"]

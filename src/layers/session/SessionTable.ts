@@ -148,6 +148,14 @@ export class SessionTable {
       return Scope.close(entry.scope, Exit.void)
     })
 
+  /** Forgets a session that another process has taken, whatever its state. Returns the transport that it had. */
+  supersede(entry: SessionEntry): Attachment | undefined {
+    const { attachment } = entry
+    if (!this.holds(entry)) return undefined
+    this.forget(entry)
+    return attachment
+  }
+
   /** Begins a resume: until it is settled nobody else resumes, detaches or drops the session. */
   claim(entry: SessionEntry, seen: SessionAttached | SessionDetached): SessionOpening {
     assert(entry.state === seen, "a session is claimed from the state that was looked at")

@@ -71,6 +71,7 @@ export const make = Effect.gen(function* () {
 
   const table = new SessionTable()
   const dropping = yield* FiberSet.make<void>()
+  const inBackground = yield* FiberSet.runtime(dropping)<never>()
   const shared: Resume.ResumeServices = {
     table,
     log,
@@ -81,7 +82,9 @@ export const make = Effect.gen(function* () {
     now,
     elapsed,
     share,
-    background: (effect) => Effect.asVoid(FiberSet.run(dropping, effect))
+    background: (effect) => {
+      inBackground(effect)
+    }
   }
   const resume = Resume.make(shared)
   yield* restoreAll({ ...shared, store }, resume)

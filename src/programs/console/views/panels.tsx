@@ -22,7 +22,8 @@ export const Now = ({ job, upTo }: { readonly job: Followed; readonly upTo: numb
       <ul class="now">
         {isBefore ? (
           <li>
-            <Badge status="running" /> <bdi>{line(latest(job.model.phases, upTo)?.value.phase ?? "", 80)}</bdi>
+            <Badge status="running" />{" "}
+            <bdi>{line(latest(job.model.phases, upTo)?.value.phase ?? "", 80)}</bdi>
             {[...spent(job.model, upTo)].map(([currency, amount]) => (
               <span key={currency} class="quiet">
                 {" "}
@@ -37,7 +38,7 @@ export const Now = ({ job, upTo }: { readonly job: Followed; readonly upTo: numb
             <strong>
               <bdi>{line(span.name, 120)}</bdi>
             </strong>{" "}
-            <span class="quiet">for {duration(time - span.startedAt)}</span>
+            <span class="quiet">for {duration(Math.max(0, time - span.startedAt))}</span>
           </li>
         ))}
       </ul>
