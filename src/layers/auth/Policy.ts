@@ -12,10 +12,13 @@ export interface Options {
   readonly cancel?: "own-session" | "principal" | undefined
   /** Principals that may cancel every job of this runtime. They see no more than others do. */
   readonly operators?: ReadonlyArray<string> | undefined
+  /** Principals that may list and watch every job, and list every session. They may cancel and answer no more than others do. */
+  readonly observers?: ReadonlyArray<string> | undefined
 }
 
 const optionsRule = Argument.fields({
   cancel: Argument.maybe(Argument.oneOf("own-session", "principal")),
+  observers: Argument.maybe(Argument.listOf(Argument.string)),
   operators: Argument.maybe(Argument.listOf(Argument.string))
 })
 
@@ -25,14 +28,15 @@ const optionsRule = Argument.fields({
  * whose own agents and ceiling cover the job. Throws on an option that is none of these.
  *
  * @example
- * Policy.layer({ operators: ["ops"], cancel: "principal" })
+ * Policy.layer({ operators: ["ops"], observers: ["ops"], cancel: "principal" })
  */
 export const layer = (options: Options = {}): Layer.Layer<Policy> => {
   Argument.check("Policy.layer", ["options", optionsRule, options])
-  const { cancel = "own-session", operators = [] } = options
+  const { cancel = "own-session", observers = [], operators = [] } = options
   return Layer.succeed(Policy, {
-    listable: (identity) => Effect.succeed([identity.principal]),
-    maySubscribe: (identity, job) => Effect.succeed(identity.principal === job.principal),
+    listable: ({ principal }) => Effect.succeed(observers.includes(principal) ? "everyone" : [principal]),
+    maySubscribe: ({ principal }, job) =>
+      Effect.succeed(principal === job.principal || observers.includes(principal)),
     mayCancel: (identity, job) =>
       Effect.sync(
         () =>

@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Scope } from "effect/Scope"
 import * as Argument from "../../protocol/Argument.js"
-import { Store, StoreError, type StoreService } from "../../services/store/Store.js"
+import { type Fenced, Store, StoreError, type StoreService } from "../../services/store/Store.js"
 import { whileBusy } from "./busy.js"
 import { kept } from "./lending.js"
 import { naming } from "./naming.js"
@@ -57,12 +57,12 @@ const makeBeside = (
     const lend = yield* mapError(kept(sql, naming("")))
     const [reading, writing] = [noted("reading from the store"), noted("writing to the store")]
     // Once asked for it ends as a whole, and its caller learns how. Between two attempts others may write.
-    const write = <A>(work: Effect.Effect<A, StoreError>) =>
+    const write = <A, E extends StoreError | Fenced>(work: Effect.Effect<A, E>) =>
       work.pipe(Effect.uninterruptible, whileBusy, writing)
     return {
       kind: "durable",
       ...(yield* readsOver(name, (work) => reading(whileBusy(mapError(lend(work)))))),
-      commit: (batch) => (batch.length === 0 ? Effect.void : write(thread.commit(batch))),
+      commit: (batch) => (batch.ops.length === 0 ? Effect.void : write(thread.commit(batch))),
       vacuum: write(thread.free),
       died: thread.died,
       held: () => 0

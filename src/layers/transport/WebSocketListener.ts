@@ -16,6 +16,7 @@ import type { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { TransportError, TransportServer } from "../../services/transport/Transport.js"
 import { trustedProxies } from "./clientAddress.js"
 import * as HttpRoutes from "./HttpRoutes.js"
+import * as OtherUpgrade from "./otherUpgrade.js"
 import { pathOf, trimmed } from "./requestPath.js"
 import { pathRule, policyRules, type UpgradePolicy } from "./UpgradePolicy.js"
 import * as Acceptor from "./WebSocketAcceptor.js"
@@ -203,6 +204,7 @@ export function layer<E, R>(
       const pages = new Map(Object.entries(options.pages ?? {}))
       server.on("request", answering(path, pages, mounts, acceptor.refusal))
       server.on("upgrade", (request, socket, head) => {
+        if (OtherUpgrade.isOther(request)) return OtherUpgrade.readAgain(server, request, head)
         const refusal =
           pathOf(request) === trimmed(path)
             ? acceptor.refusal(request)

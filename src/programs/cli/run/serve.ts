@@ -253,7 +253,11 @@ const runtimeOf = (flags: ServeFlags, limits: RuntimeOptions.Input) =>
     const provisioned = yield* LiteLlm.configured
     if (provisioned && flags.memory)
       yield* Effect.logWarning("--memory: no credentials are provisioned, they need a durable store")
-    const policy = Policy.layer({ cancel: flags.cancel, operators: flags.operator })
+    const policy = Policy.layer({
+      cancel: flags.cancel,
+      operators: flags.operator,
+      observers: flags.observer
+    })
     const hooks = yield* webhookOf(flags)
     if (hooks !== undefined && flags.memory)
       yield* Effect.logWarning("--memory: what a webhook is owed is forgotten when the runtime ends")
