@@ -5,6 +5,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { type ArcpError, InternalError, InvalidRequest } from "../../protocol/Errors.js"
+import { timestamp } from "../../protocol/EventText.js"
 import { describedAgents } from "../../protocol/Features.js"
 import type * as Message from "../../protocol/Message.js"
 import * as Trace from "../../protocol/Trace.js"
@@ -12,6 +13,7 @@ import * as Vendor from "../../protocol/Vendor.js"
 import type { Identity } from "../../services/auth/Auth.js"
 import type { Jobs } from "../../services/jobs/Jobs.js"
 import type { FollowedJob } from "../../services/log/EventLog.js"
+import type { Sessions } from "../../services/session/Sessions.js"
 import type { Name } from "./api.js"
 import { accepted, body, preferences, unquoted } from "./asked.js"
 import * as Events from "./events.js"
@@ -22,6 +24,7 @@ import * as Results from "./results.js"
 /** What handlers work on. */
 export interface HandlerServices {
   readonly jobs: Jobs["Type"]
+  readonly sessions: Pick<Sessions["Type"], "list">
   readonly maxBodyBytes: number
   readonly heartbeat: Duration.Duration
   /** Streams and waits of one principal at the most, and who counts them. */
@@ -315,6 +318,29 @@ const agents =
       return respond({ agents: (yield* line).agents.map(agent) })
     })
 
+/** Sessions that are told. */
+const mostSessions = 1_000
+
+const sessions =
+  ({ sessions }: HandlerServices): Handler =>
+  ({ identity }) =>
+    Effect.gen(function* () {
+      yield* jsonOnly
+      const all = yield* sessions.list(identity)
+      const newest = [...all].sort((a, b) => b.createdAt - a.createdAt).slice(0, mostSessions)
+      return respond({
+        sessions: newest.map(({ createdAt, isConnected, lag, lastSeenAt, principal, sessionId }) => ({
+          session_id: sessionId,
+          principal,
+          state: isConnected ? "connected" : "away",
+          created_at: timestamp(createdAt),
+          last_seen_at: timestamp(lastSeenAt),
+          ...(lag === undefined ? {} : { lag })
+        })),
+        total: all.length
+      })
+    })
+
 /** Gives back what it uses before the answer is sent, which may take its time. */
 const whole =
   (handler: Handler): Handler =>
@@ -330,5 +356,6 @@ export const make = (services: HandlerServices): Readonly<Record<Name, Handler>>
   result: result(services),
   cancel: whole(cancel(services)),
   answer: whole(answer(services)),
-  agents: whole(agents(services))
+  agents: whole(agents(services)),
+  sessions: sessions(services)
 })

@@ -425,6 +425,17 @@ describe("who asks", () => {
     })
   )
 
+  it.scopedLive("sessions are told of those whose jobs one may list", () =>
+    test(async ({ ask }) => {
+      await json(ask("/v1/agents"))
+      expect((await json(ask("/v1/sessions"))).body).toMatchObject({
+        total: 1,
+        sessions: [{ principal: "alice", state: "connected", lag: expect.any(Number) }]
+      })
+      expect((await json(ask("/v1/sessions", { token: "b" }))).body).toEqual({ total: 0, sessions: [] })
+    })
+  )
+
   it.scopedLive("sessions are shared by those who may do the same, few, and let go", () =>
     Effect.gen(function* () {
       const { ask } = yield* served({ gateway: { maxSessions: 1, idle: "1 minute" } })
@@ -647,7 +658,8 @@ describe("documents", () => {
         "/v1/jobs/{id}/cancel",
         "/v1/jobs/{id}/events",
         "/v1/jobs/{id}/inputs/{inputId}",
-        "/v1/jobs/{id}/result"
+        "/v1/jobs/{id}/result",
+        "/v1/sessions"
       ])
       const page = await ask("/v1/", { token: "" })
       expect(page.headers.get("content-security-policy")).toMatch(/^default-src 'none'; style-src 'sha256-/)
