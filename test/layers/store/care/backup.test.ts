@@ -248,7 +248,7 @@ describe("a restore", () => {
       fs.mkdirSync(ended)
       // As a runtime that was killed leaves it: not all of it is in the file itself.
       yield* using(filename, (store) =>
-        Effect.tap(store.commit([append("job_a", 301, 400)]), () => {
+        Effect.tap(store.commit({ ops: [append("job_a", 301, 400)], owners: [] }), () => {
           for (const name of ["arcp.db", "arcp.db-wal"])
             fs.copyFileSync(path.join(folder, name), path.join(ended, name))
         })
