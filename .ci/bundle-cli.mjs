@@ -12,7 +12,7 @@ const readJson = (path) => JSON.parse(readFileSync(path, "utf8"))
 const folderOf = (id) => /^.*\/node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(id)?.[0]
 
 /** What the program uses itself, of the optional peers: it is inside, so that nobody has to install it for that. */
-const used = ["@effect/opentelemetry"]
+const used = ["@effect/opentelemetry", "pg"]
 
 /** Whoever installs without these has no part that needs them; they import Effect by name, as modules of the user's do. */
 const optionalPeers = Object.keys(readJson("package.json").peerDependenciesMeta).filter(
