@@ -21,11 +21,11 @@ const optionalPeers = Object.keys(readJson("package.json").peerDependenciesMeta)
 
 const outside = {
   name: "outside",
-  async resolveId(source, importer) {
+  async resolveId(source, importer, { kind }) {
     if (importer === undefined || /^([./]|node:)/.test(source)) return null
     if (optionalPeers.some((name) => source === name || source.startsWith(`${name}/`)))
       return { id: source, external: true }
-    const resolved = await this.resolve(source, importer, { skipSelf: true })
+    const resolved = await this.resolve(source, importer, { skipSelf: true, kind })
     const isNative =
       resolved !== null &&
       ["binding.gyp", "prebuilds"].some((name) => existsSync(join(folderOf(resolved.id) ?? "", name)))

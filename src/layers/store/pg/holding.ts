@@ -24,34 +24,45 @@ const ourName = () => `${hostname()}, process ${process.pid}`
 
 const take = (statements: Statements, { id, lease }: Holder) =>
   statements.executeValues(
-    `INSERT INTO {writers} (slot, id, name, last_commit, expires)
-     VALUES ('runtime', $1, $2, 0, clock_timestamp() + $3::bigint * interval '1 millisecond')
-     ON CONFLICT (slot) DO UPDATE SET id = excluded.id, name = excluded.name, last_commit = 0, expires = excluded.expires
+    `INSERT INTO {writers} (slot, id, name, last_commit, alive, expires)
+     VALUES ('runtime', $1, $2, 0, clock_timestamp(), clock_timestamp() + $3::bigint * interval '1 millisecond')
+     ON CONFLICT (slot) DO UPDATE SET id = excluded.id, name = excluded.name, last_commit = 0,
+       alive = excluded.alive, expires = excluded.expires
        WHERE {writers}.expires < clock_timestamp() OR {writers}.id = excluded.id
      RETURNING 1`,
     [id, ourName(), Duration.toMillis(lease)]
   )
 
-interface Seen {
+/** What can be seen of whoever holds the tables. */
+export interface Seen {
   readonly id: string
   readonly name: string
   /** As text: whether it is still the same is all that is asked of it. */
   readonly expires: string
-  /** Milliseconds. */
+  /** Milliseconds of its lease, and since it has said that it is alive. */
   readonly left: number
+  readonly silent: number
 }
 
-const look = (statements: Statements): Effect.Effect<Seen | undefined, PgFailure> =>
+/** Looks at who holds the tables. */
+export const look = (statements: Statements): Effect.Effect<Seen | undefined, PgFailure> =>
   Effect.map(
     statements.executeValues(
-      `SELECT id, name, expires::text, (extract(epoch FROM expires - clock_timestamp()) * 1000)::float8
+      `SELECT id, name, expires::text, (extract(epoch FROM expires - clock_timestamp()) * 1000)::float8,
+         (extract(epoch FROM clock_timestamp() - alive) * 1000)::float8
        FROM {writers} WHERE slot = 'runtime'`,
       []
     ),
     ([row]) =>
       row === undefined
         ? undefined
-        : { id: String(row[0]), name: String(row[1]), expires: String(row[2]), left: Number(row[3]) }
+        : {
+            id: String(row[0]),
+            name: String(row[1]),
+            expires: String(row[2]),
+            left: Number(row[3]),
+            silent: Number(row[4])
+          }
   )
 
 /** Milliseconds between two looks at whether the holder says that it is alive. */
@@ -104,7 +115,7 @@ export const renew = (
 ): Effect.Effect<void, PgFailure | StoreError> =>
   Effect.flatMap(
     statements.executeValues(
-      `UPDATE {writers} SET expires = clock_timestamp() + $2::bigint * interval '1 millisecond'
+      `UPDATE {writers} SET alive = clock_timestamp(), expires = clock_timestamp() + $2::bigint * interval '1 millisecond'
        WHERE slot = 'runtime' AND id = $1 RETURNING 1`,
       [id, Duration.toMillis(lease)]
     ),

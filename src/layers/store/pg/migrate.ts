@@ -20,6 +20,17 @@ export const transaction = <A, E>(
     )
   )
 
+/** Returns the version of the schema; 0 when there are no tables. */
+export const versionOf = (statements: Statements, prefix: string): Effect.Effect<number, PgFailure> =>
+  Effect.gen(function* () {
+    const [[table] = []] = yield* statements.executeValues("SELECT to_regclass($1) IS NOT NULL", [
+      `${prefix}store`
+    ])
+    if (table !== true) return 0
+    const [[version] = []] = yield* statements.executeValues("SELECT version FROM {store}", [])
+    return Number(version ?? 0)
+  })
+
 /**
  * Makes the tables, or brings them up to date, in one transaction; whoever does the same at once waits for it. Only looks when
  * they are current, so that a user who may not make tables can use those that are there.
@@ -29,21 +40,13 @@ export const migrate = (
   database: string,
   prefix: string
 ): Effect.Effect<void, PgFailure | StoreError> => {
-  const current = Effect.gen(function* () {
-    const [[table] = []] = yield* statements.executeValues("SELECT to_regclass($1) IS NOT NULL", [
-      `${prefix}store`
-    ])
-    if (table !== true) return 0
-    const [[version] = []] = yield* statements.executeValues("SELECT version FROM {store}", [])
-    return Number(version ?? 0)
-  })
   return Effect.gen(function* () {
-    if ((yield* current) === schemaVersion) return
+    if ((yield* versionOf(statements, prefix)) === schemaVersion) return
     yield* transaction(
       statements,
       Effect.gen(function* () {
         yield* statements.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", [`arcp ${prefix}`])
-        const version = yield* current
+        const version = yield* versionOf(statements, prefix)
         if (version > schemaVersion)
           return yield* new StoreError({
             message:

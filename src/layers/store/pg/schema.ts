@@ -113,5 +113,6 @@ export const createWriters = `CREATE TABLE IF NOT EXISTS {writers} (
   id text COLLATE "C" NOT NULL,
   name text NOT NULL,
   last_commit bigint NOT NULL,
+  alive timestamptz NOT NULL,
   expires timestamptz NOT NULL
 ) WITH (fillfactor = 10)`

@@ -225,7 +225,7 @@ export type Values = Partial<Record<PartName, ReadonlyArray<unknown>>>
  * more. It says once more that it is alive.
  */
 const fence = `fence AS (
-  UPDATE {writers} SET last_commit = $3::bigint, expires = clock_timestamp() + $4::bigint * interval '1 millisecond'
+  UPDATE {writers} SET last_commit = $3::bigint, alive = clock_timestamp(), expires = clock_timestamp() + $4::bigint * interval '1 millisecond'
   WHERE slot = 'runtime' AND id = $1::text AND last_commit = $2::bigint RETURNING 1)`
 
 const texts = new Map<string, string>()

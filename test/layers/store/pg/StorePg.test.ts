@@ -229,7 +229,7 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
       yield* Effect.scoped(open(prefix, { lease: "1 minute" }))
       yield* Effect.scoped(open(prefix, { lease: "1 minute" }))
       yield* sql(
-        `INSERT INTO ${prefix}writers VALUES ('runtime', 'x', 'elsewhere, process 1', 0, clock_timestamp() + interval '600 ms')`
+        `INSERT INTO ${prefix}writers VALUES ('runtime', 'x', 'elsewhere, process 1', 0, clock_timestamp(), clock_timestamp() + interval '600 ms')`
       )
       yield* Effect.scoped(open(prefix))
     })
