@@ -3,7 +3,9 @@
  * nothing is left when a test process is killed. Says `ready URL` when it takes connections. Understands lines on stdin:
  * `stop`, `kill` (without saying anything to clients) and `start`, and answers each with `done`.
  *
- *   node postgres-guard.mjs FOLDER-OF-BINARIES
+ *   node postgres-guard.mjs FOLDER-OF-BINARIES [durable]
+ *
+ * `durable`: it syncs what it commits, as it does anywhere else.
  */
 import { execFileSync, spawn } from "node:child_process"
 import { chownSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
@@ -13,7 +15,7 @@ import { join } from "node:path"
 import { createInterface } from "node:readline"
 import pg from "pg"
 
-const [binaries] = process.argv.slice(2)
+const [binaries, durable] = process.argv.slice(2)
 const folder = mkdtempSync(join(tmpdir(), "arcp-postgres-"))
 const data = join(folder, "data")
 
@@ -61,8 +63,7 @@ const settings = {
   listen_addresses: "127.0.0.1",
   port,
   unix_socket_directories: "",
-  fsync: "off",
-  full_page_writes: "off",
+  ...(durable === undefined ? { fsync: "off", full_page_writes: "off" } : {}),
   max_connections: "60",
   shared_buffers: "48MB",
   autovacuum_naptime: "5s",

@@ -39,8 +39,8 @@ export interface Options {
   /** How long the answer to a statement is waited for; its connection is then thrown away. Default: 30 seconds. */
   readonly statementTimeout?: Duration.DurationInput | undefined
   /**
-   * How long what Postgres may do the next time is tried again before it has failed: a lost connection, a restart, a deadlock.
-   * Default: 5 seconds. What the log keeps then is tried again for `storagePatience`.
+   * How long what Postgres may do the next time is tried again before it has failed: a lost connection, a deadlock, a restart.
+   * Default: 1 second. What the log keeps then is tried again for `storagePatience`.
    */
   readonly patience?: Duration.DurationInput | undefined
   /**
@@ -141,7 +141,7 @@ export const make = (options: Options): Effect.Effect<StoreService, StoreError, 
       naming(prefix)
     )
     const lease = duration(options.lease, "10 seconds")
-    return yield* makeOver(lend, nameOf(url), prefix, lease, duration(options.patience, "5 seconds"))
+    return yield* makeOver(lend, nameOf(url), prefix, lease, duration(options.patience, "1 second"))
   })
 
 /**

@@ -26,7 +26,8 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
       trace_id text COLLATE "C" NOT NULL,
       parent_job_id text COLLATE "C",
       record text NOT NULL,
-      first bigint NOT NULL DEFAULT 1
+      first bigint NOT NULL DEFAULT 1,
+      epoch bigint NOT NULL DEFAULT 1
     )`,
     `CREATE INDEX {jobs_by_submit} ON {jobs} (session_id, submit_id)`,
     `CREATE INDEX {jobs_by_key} ON {jobs} (principal, idempotency_key) WHERE idempotency_key IS NOT NULL`,
@@ -51,7 +52,8 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
     )`,
     // What is still to be deleted of a job: events before a number; everything of one that was dropped.
     `CREATE TABLE {event_trims} (job bigint PRIMARY KEY, before bigint NOT NULL)`,
-    `CREATE TABLE {sessions} (session_id text COLLATE "C" PRIMARY KEY, record text NOT NULL, need bigint)`,
+    `CREATE TABLE {sessions} (session_id text COLLATE "C" PRIMARY KEY, record text NOT NULL,
+      need bigint, epoch bigint NOT NULL DEFAULT 1)`,
     `CREATE TABLE {runs} (
       session_id text COLLATE "C" NOT NULL,
       event_seq bigint NOT NULL,

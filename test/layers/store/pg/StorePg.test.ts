@@ -196,31 +196,45 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
   )
 
   it.scopedLive(
-    "a second runtime is refused while the first is alive, and follows one that has crashed",
+    "a second runtime is refused while the first is alive, which ends when it is the holder no more",
     () =>
       Effect.gen(function* () {
         const prefix = fresh()
         const lease = "900 millis"
-        const first = yield* Scope.make()
-        const a = yield* Scope.extend(open(prefix, { lease }), first)
-        yield* a.commit([put(aJob("job_a")), append("job_a", 1, 1)])
+        const store = yield* open(prefix, { lease })
         const refused = yield* Effect.flip(Effect.scoped(open(prefix, { lease })))
         assert.match(
           refused.message,
           new RegExp(`is held by another runtime .*process ${process.pid}.*is alive`)
         )
-        // It says nothing any more, as one that has crashed or hangs.
-        yield* sql(`UPDATE ${prefix}writers SET expires = clock_timestamp() - interval '1 second'`)
-        const b = yield* open(prefix, { lease: "1 minute" })
-        yield* b.commit([append("job_a", 2, 2)])
-        const error = yield* Effect.flip(a.commit([append("job_a", 2, 2)]))
-        assert.isTrue(error.fenced)
-        assert.isTrue((yield* Effect.flip(a.died ?? Effect.dieMessage("it can die"))).fenced)
-        assert.deepStrictEqual(yield* everything(b), range(1, 2))
-        // Its end takes nothing from the one that follows.
-        yield* Scope.close(first, Exit.void)
-        yield* b.commit([append("job_a", 3, 3)])
+        yield* store.commit([put(aJob("job_a"))])
+        yield* sql(`UPDATE ${prefix}writers SET id = 'another'`)
+        assert.isTrue((yield* Effect.flip(store.died ?? Effect.dieMessage("it can die"))).fenced)
       })
+  )
+
+  it.scopedLive("one that has crashed, or hangs, is followed, and writes nothing any more", () =>
+    Effect.gen(function* () {
+      const prefix = fresh()
+      const first = yield* Scope.make()
+      const a = yield* Scope.extend(open(prefix, { lease: "1 hour" }), first)
+      yield* a.commit([put(aJob("job_a")), append("job_a", 1, 1)])
+      yield* sql(`UPDATE ${prefix}writers SET expires = clock_timestamp() - interval '1 second'`)
+      const b = yield* open(prefix, { lease: "1 hour" })
+      yield* b.commit([append("job_a", 2, 2)])
+      for (const batch of [
+        [append("job_a", 2, 2)],
+        [append("job_a", 2, 2), Op.TrimJob({ jobId: "job_a", seq: 2 })]
+      ]) {
+        const error = yield* Effect.flip(a.commit(batch))
+        assert.isTrue(error.fenced)
+        assert.match(error.message, /another runtime holds the tables/)
+      }
+      assert.deepStrictEqual(yield* everything(b), range(1, 2))
+      // Its end takes nothing from the one that follows.
+      yield* Scope.close(first, Exit.void)
+      yield* b.commit([append("job_a", 3, 3)])
+    })
   )
 
   it.scopedLive("a start waits for the lease of one that has crashed; a clean end leaves none", () =>
