@@ -98,7 +98,7 @@ const bare = async (batch) => {
               ]
             ])
           },
-          { writer: "bench", after: number, number: ++number, lease: 1000 }
+          { writer: "bench", after: number, number: ++number, lease: 1000, owners: [] }
         )
         await client.query({ text: name(sql).replace("slot = 'runtime'", "slot = 'bench'"), values: params })
       }

@@ -109,7 +109,9 @@ const makeOver = (
       waitingCounts: named(reads.waitingCounts),
       // Once begun it ends as a whole, and its caller learns how.
       commit: (batch) =>
-        batch.length === 0 ? Effect.void : Effect.uninterruptible(writing(exclusive(writer.commit(batch)))),
+        batch.ops.length === 0
+          ? Effect.void
+          : Effect.uninterruptible(writing(exclusive(writer.commit(batch)))),
       vacuum: Effect.uninterruptible(
         writing(
           mapError(

@@ -6,7 +6,9 @@
  * Pure: what a batch changes in the writer's state is handed back and adopted only after its commit.
  */
 import { dueAt } from "../../../services/store/dueAt.js"
+import { absent } from "../../../services/store/epoch.js"
 import type {
+  Batch,
   JobRecord,
   JournalEntry,
   Op,
@@ -35,10 +37,24 @@ export interface WriterState {
 /** Keys of a block: as many as the sequence goes on by. */
 export const blockSize = 1024
 
+/**
+ * Ids of the jobs of which a batch needs to know where their logs are. What is stated not to be there yet has none: a commit that
+ * opens a job asks nothing.
+ */
+export const jobsOf = ({ ops, owners }: Batch): ReadonlySet<string> => {
+  const ids = new Set<string>()
+  for (const op of ops) {
+    if (op._tag === "Append" || op._tag === "PutInput" || op._tag === "PutJournal") ids.add(op.jobId)
+    else if (op._tag === "PutJob") ids.add(op.job.jobId)
+  }
+  for (const owner of owners) if ("job" in owner && owner.epoch === absent) ids.delete(owner.job)
+  return ids
+}
+
 /** Returns how many keys a batch needs at the most: a job that is dropped and put again gets another. */
-export const keysOf = (batch: ReadonlyArray<Op>): number => {
+export const keysOf = ({ ops }: Batch): number => {
   let keys = 0
-  for (const op of batch) if (op._tag === "PutJob") keys += 2
+  for (const op of ops) if (op._tag === "PutJob") keys += 2
   return keys
 }
 
@@ -280,18 +296,14 @@ class Planner {
  *
  * @param loaded logs the batch needs that are in the database but not in `state`
  */
-export const plan = (
-  batch: ReadonlyArray<Op>,
-  state: WriterState,
-  loaded: ReadonlyMap<string, LogEnd>
-): Plan => {
+export const plan = ({ ops }: Batch, state: WriterState, loaded: ReadonlyMap<string, LogEnd>): Plan => {
   const planner = new Planner(state, loaded)
-  planner.begin(batch)
-  for (const op of batch) planner.add(op)
+  planner.begin(ops)
+  for (const op of ops) planner.add(op)
   planner.write()
   const adopt = (): void => {
     planner.adopt()
-    for (const op of batch)
+    for (const op of ops)
       if (op._tag === "PutJob" && (op.job.endedAt !== undefined || dueAt(op.job) !== undefined))
         state.logs.delete(op.job.jobId)
   }

@@ -31,21 +31,12 @@ const systemCodes =
 /** What Postgres took back, and says to try again: serialization, deadlocks, locks, and too many connections. */
 const againCodes = /^(40001|40P01|55P03|53300|53400)$/
 
-/** What the same statement may come to when it is tried again. */
-export interface Outlook {
-  /** It may succeed. */
-  readonly again: boolean
-  /** It may have been carried out: the connection ended before there was an answer. */
-  readonly unknown: boolean
-}
-
-/** Returns what is to be made of a failed statement. */
-export const outlookOf = (cause: unknown): Outlook => {
+/** Returns whether a statement that has failed so may work the next time. Whether it was carried out is another question. */
+export const mayWork = (cause: unknown): boolean => {
   const { code, said } = failureOf(cause)
-  if (lostCodes.test(code)) return { again: true, unknown: true }
-  if (said) return { again: againCodes.test(code), unknown: false }
+  if (said) return lostCodes.test(code) || againCodes.test(code)
   // The driver says of a connection that has ended, or does not answer, only that it has.
-  return { again: code === "" || systemCodes.test(code), unknown: true }
+  return code === "" || systemCodes.test(code)
 }
 
 /** Says in words what went wrong; `name` is what the database is called. */

@@ -6,7 +6,7 @@ import type { EndedRow, Queries } from "../queries.js"
 import type { IdRow, ListedRow, Query, RecordRow } from "../query.js"
 import type { Statement } from "../statements.js"
 import { everything } from "./statements.js"
-import { toStored } from "./text.js"
+import { toKey, toStored } from "./text.js"
 
 const session = (sessionId: string): Query<RecordRow> => [
   "SELECT record FROM {sessions} WHERE session_id = $1",
@@ -19,13 +19,13 @@ const job = (jobId: string): Query<RecordRow> => ["SELECT record FROM {jobs} WHE
 const jobBySubmit = (sessionId: string, submitId: string): Query<RecordRow> => [
   `SELECT record FROM {jobs} WHERE session_id = $1 AND submit_id = $2
    ORDER BY created_at DESC, job_id DESC LIMIT 1`,
-  [sessionId, toStored(submitId)]
+  [sessionId, toKey(submitId)]
 ]
 
 const jobByKey = (principal: string, key: string): Query<RecordRow> => [
   `SELECT record FROM {jobs} WHERE principal = $1 AND idempotency_key = $2 AND NOT rejected
    ORDER BY created_at DESC, job_id DESC LIMIT 1`,
-  [toStored(principal), toStored(key)]
+  [toStored(principal), toKey(key)]
 ]
 
 /** The events of one log, as a seek: the index is walked from where they begin, whatever is thought of how many they are. */

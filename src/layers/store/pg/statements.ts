@@ -7,6 +7,7 @@
  */
 import { byteLength } from "../../../protocol/Utf8.js"
 import { dueAt } from "../../../services/store/dueAt.js"
+import { epochOf, type Owner } from "../../../services/store/epoch.js"
 import { eventOverhead } from "../../../services/store/eventOverhead.js"
 import type {
   JobRecord,
@@ -16,7 +17,7 @@ import type {
   StoredEvent
 } from "../../../services/store/Store.js"
 import type { Statement } from "../statements.js"
-import { toStored } from "./text.js"
+import { toKey, toStored } from "./text.js"
 
 /** Upper bound of what is dropped whole. */
 export const everything = Number.MAX_SAFE_INTEGER
@@ -65,7 +66,8 @@ const jobColumns: Columns = {
   due_at: bigint,
   trace_id: text,
   parent_job_id: text,
-  record: text
+  record: text,
+  epoch: bigint
 }
 
 /** Every part that a statement can have, in the order in which they stand in it. */
@@ -74,12 +76,12 @@ const parts = {
     "jobs",
     jobColumns,
     // Only what changes in a job's life, so that the indexes of the rest are left alone.
-    `ON CONFLICT (id) DO UPDATE SET ${changes(["session_id", "submit_id", "idempotency_key", "status", "ended_at", "due_at", "record"])}`
+    `ON CONFLICT (id) DO UPDATE SET ${changes(["session_id", "submit_id", "idempotency_key", "status", "ended_at", "due_at", "record", "epoch"])}`
   ),
   sessions: inserting(
     "sessions",
-    { session_id: text, record: text, need: bigint },
-    "ON CONFLICT (session_id) DO UPDATE SET record = excluded.record, need = coalesce(excluded.need, {sessions}.need)"
+    { session_id: text, record: text, need: bigint, epoch: bigint },
+    "ON CONFLICT (session_id) DO UPDATE SET record = excluded.record, epoch = excluded.epoch, need = coalesce(excluded.need, {sessions}.need)"
   ),
   needs: {
     texts: [
@@ -221,12 +223,39 @@ const order = Object.keys(parts) as ReadonlyArray<PartName>
 export type Values = Partial<Record<PartName, ReadonlyArray<unknown>>>
 
 /**
- * A writer states which of its batches this one follows; nothing is written when that is not so, or the writer is not one any
- * more. It says once more that it is alive.
+ * What is stored with another epoch than it is stated to have, or is not stored. Whoever takes a job or a session is the same
+ * writer, so its row need not be locked: writers take turns at the row of the fence.
  */
-const fence = `fence AS (
-  UPDATE {writers} SET last_commit = $3::bigint, alive = clock_timestamp(), expires = clock_timestamp() + $4::bigint * interval '1 millisecond'
-  WHERE slot = 'runtime' AND id = $1::text AND last_commit = $2::bigint RETURNING 1)`
+const taken = `SELECT o.id, o.epoch::float8 FROM unnest($1::text[], $2::bigint[]) AS o (id, epoch)
+  LEFT JOIN {jobs} j ON j.job_id = o.id WHERE coalesce(j.epoch, 0) <> o.epoch
+  UNION ALL
+  SELECT o.id, o.epoch::float8 FROM unnest($3::text[], $4::bigint[]) AS o (id, epoch)
+  LEFT JOIN {sessions} s ON s.session_id = o.id WHERE coalesce(s.epoch, 0) <> o.epoch`
+
+/** Returns the parameters by which owners are stated. */
+const stated = (owners: ReadonlyArray<Owner>): ReadonlyArray<unknown> => {
+  const jobs = owners.flatMap((owner) => ("job" in owner ? [owner] : []))
+  const sessions = owners.flatMap((owner) => ("session" in owner ? [owner] : []))
+  return [
+    jobs.map(({ job }) => job),
+    jobs.map(({ epoch }) => epoch),
+    sessions.map(({ session }) => session),
+    sessions.map(({ epoch }) => epoch)
+  ]
+}
+
+/** Selects the ids of those owners that somebody else has taken. */
+export const takenOf = (owners: ReadonlyArray<Owner>): Statement => [taken, stated(owners)]
+
+/**
+ * A writer states which of its batches this one follows, and the epochs of what it writes; nothing is written when either is not
+ * so, or the writer is not one any more. It says once more that it is alive.
+ */
+const fence = `taken AS (${taken}),
+fence AS (
+  UPDATE {writers} SET last_commit = $7::bigint, alive = clock_timestamp(),
+    expires = clock_timestamp() + $8::bigint * interval '1 millisecond'
+  WHERE slot = 'runtime' AND id = $5::text AND last_commit = $6::bigint AND NOT EXISTS (SELECT 1 FROM taken) RETURNING 1)`
 
 const texts = new Map<string, string>()
 
@@ -235,7 +264,7 @@ const textOf = (names: ReadonlyArray<PartName>, fenced: boolean): string => {
   const known = texts.get(key)
   if (known !== undefined) return known
   const guard = fenced ? "EXISTS (SELECT 1 FROM fence)" : "true"
-  let before = fenced ? 4 : 0
+  let before = fenced ? 8 : 0
   const written = names.flatMap((name) => {
     const part: Part = parts[name]
     const from = before
@@ -246,7 +275,10 @@ const textOf = (names: ReadonlyArray<PartName>, fenced: boolean): string => {
     )
   })
   const all = fenced ? [fence, ...written] : written
-  const sql = `WITH ${all.join(",\n")}\nSELECT ${fenced ? "count(*)::integer FROM fence" : "1"}`
+  const ends = fenced
+    ? "SELECT EXISTS (SELECT 1 FROM fence), t.id FROM (SELECT 1) o LEFT JOIN taken t ON true"
+    : "SELECT 1"
+  const sql = `WITH ${all.join(",\n")}\n${ends}`
   texts.set(key, sql)
   return sql
 }
@@ -259,15 +291,18 @@ export interface Claim {
   readonly number: number
   /** Milliseconds until the writer is taken for dead when it says no more. */
   readonly lease: number
+  readonly owners: ReadonlyArray<Owner>
 }
 
-/** Returns the statement that writes; with a claim it gives 1 as its only value when it has written, else 0. */
+/** Returns the statement that writes; with a claim its rows say whether it has written, and what of it is taken. */
 export const writing = (values: Values, claim?: Claim): Statement => {
   const names = order.filter((name) => values[name] !== undefined)
   const params = names.flatMap((name) => values[name] ?? [])
   return [
     textOf(names, claim !== undefined),
-    claim === undefined ? params : [claim.writer, claim.after, claim.number, claim.lease, ...params]
+    claim === undefined
+      ? params
+      : [...stated(claim.owners), claim.writer, claim.after, claim.number, claim.lease, ...params]
   ]
 }
 
@@ -278,15 +313,13 @@ const transposed = (columns: number, rows: Iterable<ReadonlyArray<unknown>>): Ar
   return arrays
 }
 
-const optional = (name: string | undefined): string | null => (name === undefined ? null : toStored(name))
-
 const jobRow = (id: number, job: JobRecord): ReadonlyArray<unknown> => [
   id,
   job.jobId,
   job.sessionId,
-  toStored(job.submitId),
+  toKey(job.submitId),
   toStored(job.principal),
-  job.keyFreed === true ? null : optional(job.idempotencyKey),
+  job.keyFreed === true || job.idempotencyKey === undefined ? null : toKey(job.idempotencyKey),
   toStored(job.agent),
   job.status,
   job.rejected,
@@ -295,7 +328,8 @@ const jobRow = (id: number, job: JobRecord): ReadonlyArray<unknown> => [
   dueAt(job) ?? null,
   job.traceId,
   job.parentJobId ?? null,
-  JSON.stringify(job)
+  JSON.stringify(job),
+  epochOf(job)
 ]
 
 /** The values of each part, from what a batch says. */
@@ -307,8 +341,13 @@ export const valuesOf = {
     ),
   sessions: (sessions: ReadonlyArray<readonly [session: SessionRecord, need: number | undefined]>) =>
     transposed(
-      3,
-      sessions.map(([session, need]) => [session.sessionId, JSON.stringify(session), need ?? null])
+      4,
+      sessions.map(([session, need]) => [
+        session.sessionId,
+        JSON.stringify(session),
+        need ?? null,
+        epochOf(session)
+      ])
     ),
   events: (logs: ReadonlyArray<readonly [job: number, events: ReadonlyArray<StoredEvent>]>) => {
     const jobs: Array<number> = []

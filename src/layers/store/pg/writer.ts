@@ -6,14 +6,14 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { inRealTime } from "../../../services/runtime/within.js"
-import { type Op, StoreError } from "../../../services/store/Store.js"
-import { jobsOf, Misuse } from "../plan.js"
-import { blockSize, keysOf, type LogEnd, plan, type WriterState } from "./batch.js"
-import { outlookOf, toStoreError } from "./failures.js"
+import { type Batch, Fenced, type Owner, StoreError } from "../../../services/store/Store.js"
+import { Misuse } from "../plan.js"
+import { blockSize, jobsOf, keysOf, type LogEnd, plan, type WriterState } from "./batch.js"
+import { mayWork, toStoreError } from "./failures.js"
 import { type Holder, lastCommit, lost } from "./holding.js"
 import { transaction } from "./migrate.js"
 import { type Lend, PgFailure, type Statements } from "./statement.js"
-import { type Claim, type Values, writing } from "./statements.js"
+import { type Claim, takenOf, type Values, writing } from "./statements.js"
 
 /** What a writer works with. */
 export interface WriterParts {
@@ -28,20 +28,17 @@ export interface WriterParts {
 const firstPause = 20
 const longestPause = 1_000
 
-/** Tries again what Postgres may do the next time; `onUnknown` is told when the statement may have been carried out. */
+/** Tries again what Postgres may do the next time. */
 export const patiently = <A, E>(
   effect: Effect.Effect<A, E | PgFailure | StoreError>,
-  patience: Duration.Duration,
-  onUnknown: () => void = () => undefined
+  patience: Duration.Duration
 ): Effect.Effect<A, E | PgFailure | StoreError> =>
   Effect.suspend(() => {
     const until = performance.now() + Duration.toMillis(patience)
     const attempt = (pause: number): Effect.Effect<A, E | PgFailure | StoreError> =>
       Effect.catchAll(effect, (error) => {
         if (!(error instanceof PgFailure)) return Effect.fail(error)
-        const { again, unknown } = outlookOf(error)
-        if (unknown) onUnknown()
-        return !again || performance.now() + pause > until
+        return !mayWork(error) || performance.now() + pause > until
           ? Effect.fail(error)
           : Effect.zipRight(
               inRealTime(Effect.sleep(Duration.millis(pause))),
@@ -69,13 +66,11 @@ export class Writer {
   /** Number of the newest batch that is known to be applied, and of the newest that was tried. */
   private applied = 0
   private tried = 0
-  /** Batches of which it is not known that they were not applied, although that was told. */
-  private readonly unknown = new Set<number>()
 
   constructor(private readonly parts: WriterParts) {}
 
   /** Commits a batch whole or not at all. */
-  commit(batch: ReadonlyArray<Op>): Effect.Effect<void, StoreError> {
+  commit(batch: Batch): Effect.Effect<void, StoreError | Fenced> {
     const { lend, name, patience } = this.parts
     return Effect.gen(this, function* () {
       const jobs = Array.from(jobsOf(batch)).filter((jobId) => !this.state.logs.has(jobId))
@@ -87,16 +82,42 @@ export class Writer {
               lend((statements) => this.prepare(statements, jobs, keys)),
               patience
             )
-      const planned = yield* Effect.try({
-        try: () => plan(batch, this.state, loaded),
-        catch: (cause) => {
-          if (cause instanceof Misuse) return new StoreError({ message: cause.message, misuse: true })
-          throw cause
-        }
-      })
-      if (planned.statements.length > 0) yield* this.apply(planned.statements)
+      const planned = yield* this.plan(batch, loaded)
+      if (planned.statements.length > 0) yield* this.apply(planned.statements, batch.owners)
       planned.adopt()
-    }).pipe(Effect.mapError(toStoreError(name)))
+    }).pipe(
+      Effect.tapErrorTag("Fenced", ({ owners }) =>
+        Effect.sync(() => {
+          for (const owner of owners) if ("job" in owner) this.state.logs.delete(owner.job)
+        })
+      ),
+      Effect.mapError((error) => (error._tag === "Fenced" ? error : toStoreError(name)(error)))
+    )
+  }
+
+  /** Plans a batch. What somebody else has taken, and dropped, is no mistake of whoever writes to it. */
+  private plan(batch: Batch, loaded: ReadonlyMap<string, LogEnd>) {
+    const { lend, patience } = this.parts
+    return Effect.try({
+      try: () => plan(batch, this.state, loaded),
+      catch: (cause) => {
+        if (cause instanceof Misuse) return new StoreError({ message: cause.message, misuse: true })
+        throw cause
+      }
+    }).pipe(
+      Effect.catchAll((misuse) => {
+        if (batch.owners.length === 0) return misuse
+        const [sql, params] = takenOf(batch.owners)
+        return Effect.flatMap(
+          patiently(
+            lend((statements) => statements.executeValues(sql, params)),
+            patience
+          ),
+          (rows): Effect.Effect<never, StoreError | Fenced> =>
+            rows.length === 0 ? misuse : fencedBy(batch.owners, rows)
+        )
+      })
+    )
   }
 
   /** Reads what a batch needs: where logs end, and keys for new jobs. */
@@ -114,7 +135,10 @@ export class Writer {
     })
   }
 
-  private apply(statements: ReadonlyArray<Values>): Effect.Effect<void, PgFailure | StoreError> {
+  private apply(
+    statements: ReadonlyArray<Values>,
+    owners: ReadonlyArray<Owner>
+  ): Effect.Effect<void, PgFailure | StoreError | Fenced> {
     const { holder, lend, name, patience } = this.parts
     return Effect.suspend(() => {
       const number = ++this.tried
@@ -122,24 +146,38 @@ export class Writer {
         writer: holder.id,
         after: this.applied,
         number,
-        lease: Duration.toMillis(holder.lease)
+        lease: Duration.toMillis(holder.lease),
+        owners
       }
       const attempt = lend((connection) =>
-        Effect.flatMap(send(connection, statements, claim), (written) =>
-          written ? Effect.succeed(number) : lastCommit(connection, holder)
+        Effect.flatMap(send(connection, statements, claim), (taken) =>
+          taken === undefined
+            ? Effect.succeed({ newest: number, taken: noRows })
+            : Effect.map(lastCommit(connection, holder), (newest) => ({ newest, taken }))
         )
       )
-      return patiently(attempt, patience, () => this.unknown.add(number)).pipe(
-        Effect.flatMap((newest) => {
+      return Effect.flatMap(
+        patiently(attempt, patience),
+        ({ newest, taken }): Effect.Effect<void, StoreError | Fenced> => {
           if (newest === undefined) return lost(name)
+          if (newest === claim.after && taken.length > 0) return fencedBy(owners, taken)
           if (newest !== number) return diverged(name)
           this.applied = number
-          this.unknown.clear()
           return Effect.void
-        })
+        }
       )
     })
   }
+}
+
+const noRows: ReadonlyArray<ReadonlyArray<unknown>> = []
+
+/** Returns what tells those of the owners that are among the rows. */
+const fencedBy = (owners: ReadonlyArray<Owner>, rows: ReadonlyArray<ReadonlyArray<unknown>>): Fenced => {
+  const taken = new Set(rows.map(([id]) => id))
+  return new Fenced({
+    owners: owners.filter((owner) => taken.has("job" in owner ? owner.job : owner.session))
+  })
 }
 
 /** What was told to have failed has been applied after all: what is in memory is no more what is stored. */
@@ -152,28 +190,32 @@ const diverged = (name: string): StoreError =>
     fenced: true
   })
 
-/** Returns whether the statements were carried out: they are not when the claim does not hold. */
+/** Carries out the statements; when their claim does not hold, which they are not, returns what of it somebody else has taken. */
 const send = (
   connection: Statements,
-  [first, ...rest]: ReadonlyArray<Values>,
+  [first = {}, ...rest]: ReadonlyArray<Values>,
   claim: Claim
-): Effect.Effect<boolean, PgFailure> => {
-  const execute = (values: Values, stated?: Claim) => {
-    const [sql, params] = writing(values, stated)
-    return connection.executeValues(sql, params)
-  }
-  const claimed = Effect.map(execute(first ?? {}, claim), ([row]) => row?.[0] === 1)
+): Effect.Effect<ReadonlyArray<ReadonlyArray<unknown>> | undefined, PgFailure> => {
+  const [sql, params] = writing(first, claim)
+  const claimed = Effect.map(connection.executeValues(sql, params), (rows) => {
+    const [[written] = []] = rows
+    return written === true ? undefined : rows.flatMap(([, id]) => (id === null ? [] : [[id]]))
+  })
   return rest.length === 0
     ? claimed
     : transaction(
         connection,
-        Effect.flatMap(claimed, (written) =>
-          written
-            ? Effect.as(
-                Effect.forEach(rest, (values) => execute(values), { discard: true }),
-                true
+        Effect.tap(claimed, (taken) =>
+          taken === undefined
+            ? Effect.forEach(
+                rest,
+                (values) => {
+                  const [more, itsParams] = writing(values)
+                  return connection.executeRaw(more, itsParams)
+                },
+                { discard: true }
               )
-            : Effect.succeed(false)
+            : Effect.void
         )
       )
 }

@@ -32,6 +32,8 @@ export const keptIn = (flags: ServeFlags): Effect.Effect<Kept, UsageError | Conf
   Effect.gen(function* () {
     const named = [flags.memory, Option.isSome(flags.db), Option.isSome(flags.pg)].filter(Boolean).length
     if (named > 1) return yield* new UsageError({ message: "choose one of --db FILE, --pg URL and --memory" })
+    if (Option.contains(flags.db, ""))
+      return yield* new UsageError({ message: `--db takes the path of a file, like ${defaultDb}` })
     if (flags.memory) return { in: "memory", name: "memory" }
     const url =
       named === 0
@@ -108,7 +110,11 @@ export const runtimeOf = (flags: ServeFlags, kept: Kept, limits: RuntimeOptions.
     const provisioned = yield* LiteLlm.configured
     if (provisioned && kept.in === "memory")
       yield* Effect.logWarning("--memory: no credentials are provisioned, they need a durable store")
-    const policy = Policy.layer({ cancel: flags.cancel, operators: flags.operator })
+    const policy = Policy.layer({
+      cancel: flags.cancel,
+      operators: flags.operator,
+      observers: flags.observer
+    })
     const hooks = yield* webhookOf(flags)
     if (hooks !== undefined && kept.in === "memory")
       yield* Effect.logWarning("--memory: what a webhook is owed is forgotten when the runtime ends")

@@ -9,6 +9,7 @@ import * as Scope from "effect/Scope"
 import { afterAll, describe } from "vitest"
 import * as StorePg from "../../../../src/layers/store/pg/StorePg.js"
 import { fromStored, toStored } from "../../../../src/layers/store/pg/text.js"
+import { commitUnowned } from "../../../../src/layers/store/unowned.js"
 import { Op, type StoreService } from "../../../../src/services/store/Store.js"
 import { missing, query } from "../../../testing/Postgres.js"
 import { TcpProxy } from "../../../testing/TcpProxy.js"
@@ -45,6 +46,7 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
       url.host = `127.0.0.1:${proxy.port}`
       return { proxy, store: yield* open(prefix, { url: Redacted.make(url.href), ...options }) }
     })
+  const commit = commitUnowned
   const everything = (store: StoreService) => Effect.map(store.events("job_a", 1, 9_999), seqs)
 
   it.scopedLive("goes on where it was closed, and keeps what was dropped dropped", () =>
@@ -52,11 +54,16 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
       const prefix = fresh()
       yield* Effect.scoped(
         Effect.flatMap(open(prefix), (store) =>
-          store.commit([put(aJob("job_a")), append("job_a", 1, 5), put(aJob("job_b")), append("job_b", 1, 5)])
+          commit(store, [
+            put(aJob("job_a")),
+            append("job_a", 1, 5),
+            put(aJob("job_b")),
+            append("job_b", 1, 5)
+          ])
         )
       )
       const store = yield* open(prefix)
-      yield* store.commit([
+      yield* commit(store, [
         append("job_a", 6, 7),
         Op.TrimJob({ jobId: "job_a", seq: 3 }),
         Op.DropJob({ jobId: "job_b" }),
@@ -73,13 +80,13 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
     Effect.gen(function* () {
       const prefix = fresh()
       const { proxy, store } = yield* proxied(prefix)
-      yield* store.commit([put(aJob("job_a")), Op.PutSession({ session: aSession("sess_a") })])
+      yield* commit(store, [put(aJob("job_a")), Op.PutSession({ session: aSession("sess_a") })])
       let statements = ""
       proxy.judge = (chunk, from) => {
         if (from === "client") statements += chunk.toString("latin1")
         return "pass"
       }
-      yield* store.commit([
+      yield* commit(store, [
         append("job_a", 1, 5),
         Op.PutRun({
           sessionId: "sess_a",
@@ -90,7 +97,7 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
         Op.Unobserve({ sessionId: "sess_a", jobId: "job_a" }),
         Op.Alive({ at: 5 })
       ])
-      assert.strictEqual(statements.match(/WITH fence AS/g)?.length, 1)
+      assert.strictEqual(statements.match(/WITH taken AS/g)?.length, 1)
       assert.notMatch(statements, /BEGIN|COMMIT/)
     })
   )
@@ -110,7 +117,7 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
       it.scopedLive(`a commit whose connection is lost ${when} is applied once: ${what}`, () =>
         Effect.gen(function* () {
           const { proxy, store } = yield* proxied(fresh())
-          yield* store.commit([put(aJob("job_a")), append("job_a", 1, 1)])
+          yield* commit(store, [put(aJob("job_a")), append("job_a", 1, 1)])
           let left = 3
           let armed = from === "client"
           const last = what === "a transaction" ? "COMMIT" : "fence"
@@ -122,10 +129,10 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
             armed = from === "client"
             return "cut"
           }
-          yield* store.commit(batch)
+          yield* commit(store, batch)
           assert.isBelow(left, 3)
           assert.deepStrictEqual(yield* everything(store), range(1, 4))
-          yield* store.commit([append("job_a", 5, 5)])
+          yield* commit(store, [append("job_a", 5, 5)])
           assert.deepStrictEqual(yield* everything(store), range(1, 5))
         })
       )
@@ -133,16 +140,16 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
   it.scopedLive("one that was applied after its failure was told ends the store", () =>
     Effect.gen(function* () {
       const { proxy, store } = yield* proxied(fresh(), { patience: "100 millis" })
-      yield* store.commit([put(aJob("job_a")), append("job_a", 1, 1)])
+      yield* commit(store, [put(aJob("job_a")), append("job_a", 1, 1)])
       let armed = false
       proxy.judge = (chunk, side) => {
         if (side === "client" && chunk.includes("fence")) armed = true
         return armed ? (side === "client" && chunk.includes("fence") ? "pass" : "cut") : "pass"
       }
-      const first = yield* Effect.flip(store.commit([append("job_a", 2, 2)]))
+      const first = yield* Effect.flip(commit(store, [append("job_a", 2, 2)]))
       assert.isUndefined(first.fenced)
       proxy.judge = () => "pass"
-      const second = yield* Effect.flip(store.commit([append("job_a", 2, 3)]))
+      const second = yield* Effect.flip(commit(store, [append("job_a", 2, 3)]))
       assert.isTrue(second.fenced)
       assert.match(second.message, /has applied a batch of which no answer came/)
       assert.deepStrictEqual(yield* everything(store), range(1, 2))
@@ -152,14 +159,14 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
   it.scopedLive("what was not applied is, after Postgres is back, and what came in between is not lost", () =>
     Effect.gen(function* () {
       const { proxy, store } = yield* proxied(fresh(), { patience: "50 millis" })
-      yield* store.commit([put(aJob("job_a")), append("job_a", 1, 1)])
+      yield* commit(store, [put(aJob("job_a")), append("job_a", 1, 1)])
       proxy.judge = (_, side) => (side === "client" ? "cut" : "pass")
       for (let i = 0; i < 3; i++) {
-        const error = yield* Effect.flip(store.commit([append("job_a", 2, 2)]))
+        const error = yield* Effect.flip(commit(store, [append("job_a", 2, 2)]))
         assert.isUndefined(error.fenced)
       }
       proxy.judge = () => "pass"
-      yield* store.commit([append("job_a", 2, 4)])
+      yield* commit(store, [append("job_a", 2, 4)])
       assert.deepStrictEqual(yield* everything(store), range(1, 4))
     })
   )
@@ -168,7 +175,7 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
     Effect.gen(function* () {
       const prefix = fresh()
       const store = yield* open(prefix, { statementTimeout: "200 millis", patience: "10 seconds" })
-      yield* store.commit([put(aJob("job_a"))])
+      yield* commit(store, [put(aJob("job_a"))])
       const url = yield* Effect.promise(stores.url)
       const locked = yield* Deferred.make<void>()
       const free = yield* Deferred.make<void>()
@@ -185,12 +192,12 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
         })
       )
       yield* Deferred.await(locked)
-      const commit = yield* Effect.fork(store.commit([append("job_a", 1, 3)]))
+      const committing = yield* Effect.fork(commit(store, [append("job_a", 1, 3)]))
       yield* Effect.sleep("700 millis")
-      assert.isNull(commit.unsafePoll())
+      assert.isNull(committing.unsafePoll())
       yield* Deferred.succeed(free, undefined)
       yield* Fiber.join(lock)
-      yield* Fiber.join(commit)
+      yield* Fiber.join(committing)
       assert.deepStrictEqual(yield* everything(store), range(1, 3))
     })
   )
@@ -207,7 +214,7 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
           refused.message,
           new RegExp(`is held by another runtime .*process ${process.pid}.*is alive`)
         )
-        yield* store.commit([put(aJob("job_a"))])
+        yield* commit(store, [put(aJob("job_a"))])
         yield* sql(`UPDATE ${prefix}writers SET id = 'another'`)
         assert.isTrue((yield* Effect.flip(store.died ?? Effect.dieMessage("it can die"))).fenced)
       })
@@ -218,22 +225,22 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
       const prefix = fresh()
       const first = yield* Scope.make()
       const a = yield* Scope.extend(open(prefix, { lease: "1 hour" }), first)
-      yield* a.commit([put(aJob("job_a")), append("job_a", 1, 1)])
+      yield* commit(a, [put(aJob("job_a")), append("job_a", 1, 1)])
       yield* sql(`UPDATE ${prefix}writers SET expires = clock_timestamp() - interval '1 second'`)
       const b = yield* open(prefix, { lease: "1 hour" })
-      yield* b.commit([append("job_a", 2, 2)])
+      yield* commit(b, [append("job_a", 2, 2)])
       for (const batch of [
         [append("job_a", 2, 2)],
         [append("job_a", 2, 2), Op.TrimJob({ jobId: "job_a", seq: 2 })]
       ]) {
-        const error = yield* Effect.flip(a.commit(batch))
+        const error = yield* Effect.flip(commit(a, batch))
         assert.isTrue(error.fenced)
         assert.match(error.message, /another runtime holds the tables/)
       }
       assert.deepStrictEqual(yield* everything(b), range(1, 2))
       // Its end takes nothing from the one that follows.
       yield* Scope.close(first, Exit.void)
-      yield* b.commit([append("job_a", 3, 3)])
+      yield* commit(b, [append("job_a", 3, 3)])
     })
   )
 
@@ -291,7 +298,7 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
     })
   )
 
-  it.scopedLive("keeps names that text cannot have", () =>
+  it.scopedLive("keeps names that text, or an index, cannot have", () =>
     Effect.gen(function* () {
       const store = yield* open(fresh())
       const job = aJob("job_a", {
@@ -300,10 +307,17 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
         idempotencyKey: "\0",
         agent: "x\0@1"
       })
-      yield* store.commit([put(job)])
+      yield* commit(store, [put(job)])
       assert.deepEqual(yield* store.jobBySubmit("sess_a", "s\0\u0001"), job)
       assert.deepEqual(yield* store.jobByKey("a\0b", "\0"), job)
       assert.deepEqual(yield* store.jobs({ principals: ["a\0b"], agent: "x\0", limit: 9 }), [job])
+      // More than an index of Postgres takes.
+      const long = Array.from({ length: 20_000 }, (_, i) => `é${i * i}`).join("")
+      const other = aJob("job_b", { submitId: long, idempotencyKey: `${long}k`, agent: long })
+      yield* commit(store, [put(other)])
+      assert.deepEqual(yield* store.jobBySubmit("sess_a", long), other)
+      assert.deepEqual(yield* store.jobByKey("alice", `${long}k`), other)
+      assert.isUndefined(yield* store.jobByKey("alice", `${long}l`))
     })
   )
 
@@ -312,12 +326,12 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
       const prefix = fresh()
       const store = yield* open(prefix)
       for (let i = 0; i < 3; i++)
-        yield* store.commit([
+        yield* commit(store, [
           put(aJob(`job_${i}`)),
           Op.Append({ jobId: `job_${i}`, events: someEvents(1, 3_000) }),
           Op.PutInput({ jobId: `job_${i}`, input: "{}" })
         ])
-      yield* store.commit([
+      yield* commit(store, [
         Op.DropJob({ jobId: "job_0" }),
         Op.DropJob({ jobId: "job_1" }),
         Op.TrimJob({ jobId: "job_2", seq: 2_001 })
