@@ -12,7 +12,7 @@ const readJson = (path) => JSON.parse(readFileSync(path, "utf8"))
 const folderOf = (id) => /^.*\/node_modules\/(?:@[^/]+\/)?[^/]+(?=\/)/.exec(id)?.[0]
 
 /** What the program uses itself, of the optional peers: it is inside, so that nobody has to install it for that. */
-const used = ["@effect/opentelemetry"]
+const used = ["@effect/opentelemetry", "pg"]
 
 /** Whoever installs without these has no part that needs them; they import Effect by name, as modules of the user's do. */
 const optionalPeers = Object.keys(readJson("package.json").peerDependenciesMeta).filter(
@@ -21,11 +21,11 @@ const optionalPeers = Object.keys(readJson("package.json").peerDependenciesMeta)
 
 const outside = {
   name: "outside",
-  async resolveId(source, importer) {
+  async resolveId(source, importer, { kind }) {
     if (importer === undefined || /^([./]|node:)/.test(source)) return null
     if (optionalPeers.some((name) => source === name || source.startsWith(`${name}/`)))
       return { id: source, external: true }
-    const resolved = await this.resolve(source, importer, { skipSelf: true })
+    const resolved = await this.resolve(source, importer, { skipSelf: true, kind })
     const isNative =
       resolved !== null &&
       ["binding.gyp", "prebuilds"].some((name) => existsSync(join(folderOf(resolved.id) ?? "", name)))

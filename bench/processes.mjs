@@ -11,7 +11,9 @@ const token = "bench"
 const stores = {
   memory: () => ["--memory"],
   FULL: (directory) => ["--db", join(directory, "bench.db"), "--synchronous", "FULL"],
-  NORMAL: (directory) => ["--db", join(directory, "bench.db"), "--synchronous", "NORMAL"]
+  NORMAL: (directory) => ["--db", join(directory, "bench.db"), "--synchronous", "NORMAL"],
+  /** In the Postgres that ARCP_BENCH_PG names. */
+  postgres: () => ["--pg", process.env.ARCP_BENCH_PG]
 }
 
 const limits = [

@@ -4,7 +4,12 @@
 export const size = 100
 
 /** Stores as the report names them. */
-export const storeName = { memory: "memory", FULL: "SQLite FULL", NORMAL: "SQLite NORMAL" }
+export const storeName = {
+  memory: "memory",
+  FULL: "SQLite FULL",
+  NORMAL: "SQLite NORMAL",
+  postgres: "Postgres"
+}
 
 export const rate = (unit, target, label) => ({ rate: { unit, better: "higher", target, label } })
 

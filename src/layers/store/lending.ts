@@ -13,8 +13,20 @@ import * as Scope from "effect/Scope"
 import { StoreError } from "../../services/store/Store.js"
 import type { Naming } from "./naming.js"
 
-/** What statements are given to; names in braces get the prefix of the store. */
-export type Statements = Pick<Connection, "execute" | "executeRaw" | "executeValues">
+/** What statements are given to; names in braces get the prefix of the store. `E` is what they fail with. */
+export interface Statements<E = SqlError> {
+  /** Rows are objects. */
+  readonly execute: <A = object>(
+    sql: string,
+    params: ReadonlyArray<unknown>
+  ) => Effect.Effect<ReadonlyArray<A>, E>
+  readonly executeRaw: (sql: string, params: ReadonlyArray<unknown>) => Effect.Effect<unknown, E>
+  /** Rows are arrays of their columns. */
+  readonly executeValues: (
+    sql: string,
+    params: ReadonlyArray<unknown>
+  ) => Effect.Effect<ReadonlyArray<ReadonlyArray<unknown>>, E>
+}
 
 /** Gives work a connection that nobody else has meanwhile. */
 export type Lend = <A, E>(
@@ -25,7 +37,7 @@ export type Lend = <A, E>(
 const patience = Duration.seconds(30)
 
 const named = (connection: Connection, name: Naming): Statements => ({
-  execute: (sql, params, transform) => connection.execute(name(sql), params, transform),
+  execute: (sql, params) => connection.execute(name(sql), params, undefined),
   executeRaw: (sql, params) => connection.executeRaw(name(sql), params),
   executeValues: (sql, params) => connection.executeValues(name(sql), params)
 })

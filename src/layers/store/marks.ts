@@ -2,8 +2,8 @@
 import type { Mark } from "../../services/store/Store.js"
 
 /** Events, and bytes, that end a mark. */
-const maxEvents = 1024
-const maxBytes = 256 * 1024
+export const maxEvents = 1024
+export const maxBytes = 256 * 1024
 
 /** A stretch of a log. */
 interface Stretch {

@@ -13,7 +13,7 @@ const execute = (
   statements: Statements,
   { asks, statement: [sql, params] }: Step
 ): Effect.Effect<ReadonlyArray<object>, SqlError> =>
-  asks ? statements.execute(sql, params, undefined) : Effect.as(statements.executeRaw(sql, params), noRows)
+  asks ? statements.execute(sql, params) : Effect.as(statements.executeRaw(sql, params), noRows)
 
 /** Returns what work has failed with: a cause that it was given, its own error, or a defect. */
 const failure = (thrown: unknown): Effect.Effect<never, SqlError | StoreError | Fenced> => {

@@ -232,7 +232,8 @@ export const journalValue = (
   [jobId, kind, key]
 ]
 
-interface JournalRow extends Omit<JournalIndexEntry, "size"> {
+/** A row of a journal. */
+export interface JournalRow extends Omit<JournalIndexEntry, "size"> {
   readonly size: number | null
 }
 

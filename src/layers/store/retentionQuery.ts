@@ -6,7 +6,7 @@ import { everything } from "./statements.js"
 
 const keyed = (keys: ReadonlyArray<string>) => [JSON.stringify(keys)]
 
-interface RetainedRow {
+export interface RetainedRow {
   readonly jobId: string
   readonly low: number
   readonly seq: number
@@ -42,7 +42,7 @@ export const toBoundsOf = (rows: ReadonlyArray<RetainedRow>): ReadonlyMap<string
     })
   )
 
-interface MarkRow {
+export interface MarkRow {
   readonly low: number
   readonly seq: number
   readonly count: number
@@ -176,7 +176,7 @@ export const ended = (
   [...(principal === undefined ? [] : [principal]), after.endedAt, after.key, endedBefore, limit]
 ]
 
-interface EndedCountRow {
+export interface EndedCountRow {
   /** As JSON: some drivers read text only up to its first NUL, and a name may have one. */
   readonly principal: string
   readonly count: number
@@ -213,7 +213,7 @@ export const freeing: Query<{ readonly events: number }> = [
 /** Extents that are counted by one statement: some milliseconds. */
 export const countedAtOnce = 4096
 
-interface CountedRow {
+export interface CountedRow {
   readonly events: number | null
   readonly bytes: number | null
   readonly extents: number

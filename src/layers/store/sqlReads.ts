@@ -13,6 +13,7 @@ import type {
 import { firstPlace, makeSearch } from "./ended.js"
 import type { Statements } from "./lending.js"
 import { type ListingStep, list, stepSize } from "./listing.js"
+import { type Queries, sqlite } from "./queries.js"
 import * as query from "./query.js"
 import * as retention from "./retentionQuery.js"
 import { toStoreError } from "./sqlError.js"
@@ -22,14 +23,14 @@ import type { Statement } from "./statements.js"
 export type Reads = Omit<StoreService, "kind" | "commit" | "vacuum" | "held" | "died">
 
 /** Runs a read, which sees no transaction half done. */
-export type Read = <A>(
-  work: (statements: Statements) => Effect.Effect<A, SqlError>
+export type Read<E = SqlError> = <A>(
+  work: (statements: Statements<E>) => Effect.Effect<A, E>
 ) => Effect.Effect<A, StoreError>
 
 /** Reads rows, and the records in them. */
-const selecting = (name: string, read: Read) => {
+const selecting = <E>(name: string, read: Read<E>) => {
   const select = <A>([sql, params]: query.Query<A>): Effect.Effect<ReadonlyArray<A>, StoreError> =>
-    read((statements) => statements.execute(sql, params, undefined))
+    read((statements) => statements.execute<A>(sql, params))
 
   const selectOne = <A>(statement: query.Query<A>): Effect.Effect<A | undefined, StoreError> =>
     Effect.map(select(statement), (rows) => rows[0])
@@ -60,11 +61,11 @@ const selecting = (name: string, read: Read) => {
 type Select = ReturnType<typeof selecting>
 
 /** Finds jobs: those of a listing, and those that have ended and may be dropped. */
-const searching = ({ parse, select }: Select, turn: TurnService) => {
-  const ended = (...search: Parameters<typeof retention.ended>) => select(retention.ended(...search))
+const searching = ({ parse, select }: Select, asked: Queries, turn: TurnService) => {
+  const ended = (...search: Parameters<Queries["ended"]>) => select(asked.ended(...search))
   const unneeded = makeSearch({
     ended,
-    neededOf: (jobIds) => Effect.map(select(retention.neededOf(jobIds)), (rows) => new Set(query.ids(rows))),
+    neededOf: (jobIds) => Effect.map(select(asked.neededOf(jobIds)), (rows) => new Set(query.ids(rows))),
     pause: turn.next
   })
   const toStep = (rows: ReadonlyArray<query.ListedRow>): Effect.Effect<ListingStep<JobRecord>, StoreError> =>
@@ -77,7 +78,7 @@ const searching = ({ parse, select }: Select, turn: TurnService) => {
     )
   return {
     jobs: (filter: JobFilter) =>
-      list(filter, (after) => Effect.flatMap(select(query.jobs(filter, after, stepSize)), toStep), turn.next),
+      list(filter, (after) => Effect.flatMap(select(asked.jobs(filter, after, stepSize)), toStep), turn.next),
     retired: ({ endedBefore, limit }: Parameters<StoreService["retired"]>[0]) =>
       unneeded(undefined, endedBefore, limit),
     surplus: ({ limit, needed, principal }: Parameters<StoreService["surplus"]>[0]) =>
@@ -87,61 +88,61 @@ const searching = ({ parse, select }: Select, turn: TurnService) => {
   }
 }
 
-/** Counts what is stored: a page of the extents at a time, and others read in between. */
-const counting = ({ selectOne }: Select, turn: TurnService) =>
+/** Counts what is stored: a page at a time, and others read in between. */
+const counting = ({ selectOne }: Select, asked: Queries, turn: TurnService) =>
   Effect.gen(function* () {
     let events = 0
     let bytes = 0
     for (let [job, seq] = [-1, -1]; ; ) {
-      const page = yield* selectOne(retention.counted(job, seq))
+      const page = yield* selectOne(asked.counted(job, seq))
       events += page?.events ?? 0
       bytes += page?.bytes ?? 0
-      if (page === undefined || page.extents < retention.countedAtOnce) return { events, bytes }
+      if (page === undefined || page.extents < asked.countedAtOnce) return { events, bytes }
       job = page.job ?? job
       seq = page.seq ?? seq
       yield* turn.next
     }
   })
 
-/** Returns the reads of a database, which error messages call `name`. */
-export const readsOver = (name: string, read: Read): Effect.Effect<Reads> =>
+/** Returns the reads of a database, which error messages call `name`, and which understands what is `asked`. */
+export const readsOver = <E>(name: string, read: Read<E>, asked: Queries = sqlite): Effect.Effect<Reads> =>
   Effect.map(Turn, (turn) => {
     const reading = selecting(name, read)
     const { select, selectOne, selectRecord, selectRecords, values } = reading
     return {
-      ...searching(reading, turn),
-      session: (sessionId) => selectRecord<SessionRecord>(query.session(sessionId)),
-      sessions: selectRecords<SessionRecord>(query.sessions),
+      ...searching(reading, asked, turn),
+      session: (sessionId) => selectRecord<SessionRecord>(asked.session(sessionId)),
+      sessions: selectRecords<SessionRecord>(asked.sessions),
       view: (sessionId) =>
-        Effect.map(selectOne(query.view(sessionId)), (row) => row ?? { first: 1, last: 0 }),
+        Effect.map(selectOne(asked.view(sessionId)), (row) => row ?? { first: 1, last: 0 }),
       page: (sessionId, after, limit, maxBytes) =>
-        values(query.page(sessionId, after, limit, maxBytes), (rows) => query.toPage(rows, after, maxBytes)),
-      runs: (sessionId, fromEventSeq, limit) => select<Run>(query.runs(sessionId, fromEventSeq, limit)),
-      observersOf: (jobIds) => Effect.map(select(retention.observersOf(jobIds)), retention.toGroups),
-      viewers: (jobIds) => select(retention.viewers(jobIds)),
-      needed: (jobId) => Effect.map(selectOne(retention.needed(jobId)), (row) => row?.seq ?? undefined),
-      job: (jobId) => selectRecord<JobRecord>(query.job(jobId)),
-      jobBySubmit: (sessionId, submitId) => selectRecord<JobRecord>(query.jobBySubmit(sessionId, submitId)),
-      jobByKey: (principal, key) => selectRecord<JobRecord>(query.jobByKey(principal, key)),
-      endedCounts: Effect.map(select(retention.endedCounts), retention.toEndedCounts),
-      due: (asked) => selectRecords<JobRecord>(query.due(asked)),
-      waitingObserved: (sessionId) => Effect.map(select(query.waitingObserved(sessionId)), query.ids),
-      waitingOwners: (principal) => Effect.map(select(query.waitingOwners(principal)), query.ids),
+        values(asked.page(sessionId, after, limit, maxBytes), (rows) => query.toPage(rows, after, maxBytes)),
+      runs: (sessionId, fromEventSeq, limit) => select<Run>(asked.runs(sessionId, fromEventSeq, limit)),
+      observersOf: (jobIds) => Effect.map(select(asked.observersOf(jobIds)), retention.toGroups),
+      viewers: (jobIds) => select(asked.viewers(jobIds)),
+      needed: (jobId) => Effect.map(selectOne(asked.needed(jobId)), (row) => row?.seq ?? undefined),
+      job: (jobId) => selectRecord<JobRecord>(asked.job(jobId)),
+      jobBySubmit: (sessionId, submitId) => selectRecord<JobRecord>(asked.jobBySubmit(sessionId, submitId)),
+      jobByKey: (principal, key) => selectRecord<JobRecord>(asked.jobByKey(principal, key)),
+      endedCounts: Effect.map(select(asked.endedCounts), retention.toEndedCounts),
+      due: (wanted) => selectRecords<JobRecord>(asked.due(wanted)),
+      waitingObserved: (sessionId) => Effect.map(select(asked.waitingObserved(sessionId)), query.ids),
+      waitingOwners: (principal) => Effect.map(select(asked.waitingOwners(principal)), query.ids),
       waitingCounts: Effect.map(
-        select(query.waitingCounts),
+        select(asked.waitingCounts),
         (rows) => new Map(rows.map(({ count, principal }) => [principal, count]))
       ),
-      input: (jobId) => Effect.map(selectOne(query.input(jobId)), (row) => row?.input),
-      hookEvents: (after, limit) => select(query.hookEvents(after, limit)),
+      input: (jobId) => Effect.map(selectOne(asked.input(jobId)), (row) => row?.input),
+      hookEvents: (after, limit) => select(asked.hookEvents(after, limit)),
       journal: (jobId, after, limit) =>
-        Effect.map(select(query.journal(jobId, after, limit)), query.toJournal),
+        Effect.map(select(asked.journal(jobId, after, limit)), query.toJournal),
       journalValue: (jobId, kind, key) =>
-        Effect.map(selectOne(query.journalValue(jobId, kind, key)), (row) => row?.value ?? undefined),
-      events: (jobId, fromSeq, limit) => values(query.events(jobId, fromSeq, limit), query.toEvents),
-      boundsOf: (jobIds) => Effect.map(select(retention.retained(jobIds)), retention.toBoundsOf),
-      marks: (jobId) => Effect.map(select(retention.marks(jobId)), retention.toMarks),
-      aliveAt: Effect.map(selectOne(query.aliveAt), (row) => row?.aliveAt ?? 0),
-      freeing: Effect.map(selectOne(retention.freeing), (row) => row?.events ?? 0),
-      retained: counting(reading, turn)
+        Effect.map(selectOne(asked.journalValue(jobId, kind, key)), (row) => row?.value ?? undefined),
+      events: (jobId, fromSeq, limit) => values(asked.events(jobId, fromSeq, limit), query.toEvents),
+      boundsOf: (jobIds) => Effect.map(select(asked.retained(jobIds)), retention.toBoundsOf),
+      marks: (jobId) => Effect.map(select(asked.marks(jobId)), retention.toMarks),
+      aliveAt: Effect.map(selectOne(asked.aliveAt), (row) => row?.aliveAt ?? 0),
+      freeing: Effect.map(selectOne(asked.freeing), (row) => row?.events ?? 0),
+      retained: counting(reading, asked, turn)
     }
   })

@@ -13,6 +13,7 @@ const asServe = (name: string, value: string, description: string) =>
 
 const flags = {
   db: dbFlag("also while that runs"),
+  pg: asServe("pg", "URL", "the Postgres is looked at, and not the file; also ARCP_PG"),
   host: Flags.text("host").pipe(
     Flags.withDescription("where it listens"),
     Flags.shownAs("HOST", "As for arcp serve"),
@@ -39,7 +40,8 @@ export const doctor = Command.make(
     more: {
       "What it looks at": [
         "Node and SQLite; the file: whose, readable by whom, sound, of which schema,",
-        "who has it; its log, the disk, the clock, the port; the key set of JWTs, the",
+        "who has it; its log, the disk; or the Postgres: whether it lets this user in,",
+        "its schema, who has it; the clock, the port; the key set of JWTs, the",
         "provisioner that the environment names, the file of contexts. It changes",
         "nothing and takes no lock, so a server may run."
       ],

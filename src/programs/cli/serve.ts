@@ -48,6 +48,7 @@ export const options = {
     CliOptions.withDescription("answer no HTTP requests at /v1 (docs/http.md)")
   ),
   db: text("db", "SQLite file (default .arcp/arcp.db)"),
+  pg: text("pg", "keep everything in the Postgres at this URL instead (docs/postgres.md); also ARCP_PG"),
   memory: CliOptions.boolean("memory").pipe(CliOptions.withDescription("keep everything in memory instead")),
   synchronous: CliOptions.choice("synchronous", ["FULL", "NORMAL"]).pipe(
     CliOptions.withDescription("FULL survives a power cut, NORMAL the end of the process"),
@@ -158,7 +159,7 @@ export const presentation: Readonly<Record<string, Readonly<Partial<Record<keyof
       noHttp: ""
     },
     Agents: { agents: "NAME|FILE", concurrency: "NAME=N", workspace: "DIRECTORY" },
-    Store: { db: "FILE", memory: "", synchronous: "FULL|NORMAL" },
+    Store: { db: "FILE", pg: "URL", memory: "", synchronous: "FULL|NORMAL" },
     "Who is told": {
       webhook: "URL",
       webhookSecretFile: "FILE",
@@ -201,6 +202,7 @@ export const serve = Command.make(
       "arcp serve                                          # demo agents, port 7777",
       "arcp serve --agents ./agents.mjs --token secret=me  # agents of yours",
       "arcp serve --memory --port 0                        # no file, a free port",
+      "arcp serve --pg postgres://arcp@db.internal/arcp    # in Postgres",
       "arcp serve --transport stdio --agents ./agents.mjs  # for a parent process"
     ],
     more: {
@@ -208,6 +210,7 @@ export const serve = Command.make(
         "ARCP_TOKENS                         TOKEN=PRINCIPAL,… in place of --token",
         "ARCP_JWT_SECRET                     in place of --jwt-secret",
         "ARCP_METRICS_TOKEN                  in place of --metrics-token",
+        "ARCP_PG                             in place of --pg, which others see with its password",
         "OTEL_EXPORTER_OTLP_ENDPOINT, …      collector of traces, metrics, logs",
         "ARCP_WEBHOOK_SECRET                 what requests to --webhook are signed with",
         "ARCP_LITELLM_URL, ARCP_LITELLM_KEY  gateway that mints a job's own model keys"

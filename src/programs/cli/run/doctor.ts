@@ -1,6 +1,9 @@
 /** What `arcp doctor` does. */
+import * as Config from "effect/Config"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
 import { columnsOf, fitted } from "../columns.js"
 import type { DoctorFlags } from "../doctor.js"
 import { exitCode, leaving } from "../exit.js"
@@ -8,6 +11,7 @@ import { inLine, json } from "../text.js"
 import { UsageError } from "../UsageError.js"
 import { fileChecks } from "./doctor/fileChecks.js"
 import type { Finding } from "./doctor/finding.js"
+import { pgChecks } from "./doctor/pgChecks.js"
 import { remoteChecks } from "./doctor/remoteChecks.js"
 import { systemChecks } from "./doctor/systemChecks.js"
 
@@ -19,9 +23,12 @@ export const run = (flags: DoctorFlags) =>
   Effect.gen(function* () {
     if (flags.port < 0 || flags.port > 65_535)
       return yield* new UsageError({ message: "--port takes 0 (any free port) to 65535" })
+    const pg = Option.isSome(flags.pg)
+      ? Option.map(flags.pg, (url) => Redacted.make(url))
+      : yield* Config.option(Config.redacted("ARCP_PG"))
     const found = [
       ...(yield* systemChecks(flags)),
-      ...(yield* fileChecks(flags.db)),
+      ...(Option.isSome(pg) ? yield* pgChecks(pg.value) : yield* fileChecks(flags.db)),
       ...(yield* remoteChecks(flags))
     ]
     for (const finding of found)

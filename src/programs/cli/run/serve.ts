@@ -1,7 +1,6 @@
 /** What `arcp serve` does. */
 import { realpathSync, statSync } from "node:fs"
 import { resolve } from "node:path"
-import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
 import type { FileSystem } from "@effect/platform/FileSystem"
 import * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
@@ -14,10 +13,6 @@ import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as Auth from "../../../layers/auth/Auth.js"
 import type * as AuthJwt from "../../../layers/auth/AuthJwt.js"
-import * as Policy from "../../../layers/auth/Policy.js"
-import * as LiteLlm from "../../../layers/credentials/CredentialProvisionerLiteLlm.js"
-import * as Credentials from "../../../layers/credentials/Credentials.js"
-import * as IdGenerator from "../../../layers/runtime/IdGenerator.js"
 import * as Runtime from "../../../layers/runtime/Runtime.js"
 import * as SecretsLayer from "../../../layers/runtime/Secrets.js"
 import { trustedProxies } from "../../../layers/transport/clientAddress.js"
@@ -29,8 +24,6 @@ import { isLoopback } from "../../../protocol/Loopback.js"
 import { describe } from "../../../protocol/Problem.js"
 import { failureMessage } from "../../../services/agents/Agent.js"
 import type { Auth as AuthTag, Identity } from "../../../services/auth/Auth.js"
-import type { Policy as PolicyTag } from "../../../services/auth/Policy.js"
-import type { Hooks } from "../../../services/jobs/Hooks.js"
 import { EventLog } from "../../../services/log/EventLog.js"
 import { fileProblem } from "../../../services/runtime/fileProblem.js"
 import * as RuntimeOptions from "../../../services/runtime/RuntimeOptions.js"
@@ -45,12 +38,12 @@ import { UsageError } from "../UsageError.js"
 import { consoleAddress, loginFor } from "./console.js"
 import { demoPages } from "./demo.js"
 import { CannotServe, type Host, registryOf } from "./hosting.js"
+import { keptIn, runtimeOf } from "./keeping.js"
 import { limitsOf, pair } from "./limits.js"
 import { routes } from "./routes.js"
 import { keepStreams } from "./standardStreams.js"
 import { unless, watch } from "./strays.js"
 import { telemetry } from "./telemetry.js"
-import { webhookOf } from "./webhook.js"
 
 /** The flags that give a duration, by the option that it is for. */
 const durations = (flags: ServeFlags) => ({
@@ -213,59 +206,6 @@ const announce = (
     yield* Console.log(`console ${page}${login === undefined ? "" : " (this link logs in once)"}`)
   })
 
-const defaultDb = ".arcp/arcp.db"
-
-/** What the flags say of who may do what, and who is told. */
-interface Deciding {
-  readonly policy: Layer.Layer<PolicyTag>
-  readonly hooks: Layer.Layer<Hooks> | undefined
-}
-
-/** A runtime on a file; with `provisioned`, credentials of the environment's LiteLLM gateway beside it. */
-const onFile = (
-  flags: ServeFlags,
-  limits: RuntimeOptions.Input,
-  { hooks, policy }: Deciding,
-  provisioned: boolean
-) =>
-  Effect.gen(function* () {
-    const [RuntimeSqlite, CredentialStoreSql] = yield* Effect.promise(() =>
-      Promise.all([
-        import("../../../layers/runtime/RuntimeSqlite.js"),
-        import("../../../layers/credentials/CredentialStoreSql.js")
-      ])
-    )
-    const filename = Option.getOrElse(flags.db, () => defaultDb)
-    const credentials = Credentials.layer().pipe(
-      Layer.provide(CredentialStoreSql.layerSqlite({ filename: CredentialStoreSql.beside(filename) })),
-      Layer.provide(LiteLlm.layerConfig().pipe(Layer.provide(FetchHttpClient.layer))),
-      Layer.provide(IdGenerator.layer())
-    )
-    return RuntimeSqlite.layer(
-      { filename, synchronous: flags.synchronous },
-      { options: limits, policy, hooks, credentials: provisioned ? credentials : undefined }
-    )
-  })
-
-/** The runtime that the flags ask for, with those who decide for it and those who are told. */
-const runtimeOf = (flags: ServeFlags, limits: RuntimeOptions.Input) =>
-  Effect.gen(function* () {
-    const provisioned = yield* LiteLlm.configured
-    if (provisioned && flags.memory)
-      yield* Effect.logWarning("--memory: no credentials are provisioned, they need a durable store")
-    const policy = Policy.layer({
-      cancel: flags.cancel,
-      operators: flags.operator,
-      observers: flags.observer
-    })
-    const hooks = yield* webhookOf(flags)
-    if (hooks !== undefined && flags.memory)
-      yield* Effect.logWarning("--memory: what a webhook is owed is forgotten when the runtime ends")
-    return flags.memory
-      ? Runtime.layerMemory({ options: limits, policy, hooks })
-      : yield* onFile(flags, limits, { policy, hooks }, provisioned)
-  })
-
 const once: Host = (flags) =>
   Effect.flatMap(loadModules(flags.agents.length === 0 ? ["demo"] : flags.agents), (modules) =>
     registryOf(flags, modules)
@@ -280,10 +220,7 @@ export const run = (flags: ServeFlags) => serving(flags, once)
  */
 export const serving = (flags: ServeFlags, host: Host, onAddress: OnAddress = () => Effect.void) =>
   Effect.gen(function* () {
-    if (Option.contains(flags.db, ""))
-      return yield* new UsageError({ message: `--db takes the path of a file, like ${defaultDb}` })
-    if (flags.memory && Option.isSome(flags.db))
-      return yield* new UsageError({ message: "choose --db FILE or --memory, not both" })
+    const kept = yield* keptIn(flags)
     if (flags.port < 0 || flags.port > 65_535)
       return yield* new UsageError({ message: "--port takes 0 (any free port) to 65535" })
     if (!flags.path.startsWith("/"))
@@ -305,9 +242,9 @@ export const serving = (flags: ServeFlags, host: Host, onAddress: OnAddress = ()
     const login = yield* loginFor(auth.token)
     const { count, registry } = yield* host(flags)
     yield* Effect.logInfo(
-      `arcp ${version} starts with ${count} ${count === 1 ? "agent" : "agents"}, on ${flags.memory ? "memory" : Option.getOrElse(flags.db, () => defaultDb)}`
+      `arcp ${version} starts with ${count} ${count === 1 ? "agent" : "agents"}, on ${kept.name}`
     )
-    const runtime = yield* runtimeOf(flags, limits)
+    const runtime = yield* runtimeOf(flags, kept, limits)
     const transport =
       flags.transport === "stdio"
         ? TransportStdio.layer(reserved)

@@ -1,0 +1,159 @@
+/**
+ * The store in Postgres, for one runtime at a time. A commit is one statement, reads come from a pool, and nothing is left in a
+ * session of Postgres, so that a pooler may stand before it.
+ */
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Redacted from "effect/Redacted"
+import type { Scope } from "effect/Scope"
+import { inRealTime } from "../../../services/runtime/within.js"
+import { Store, StoreError, type StoreService } from "../../../services/store/Store.js"
+import { naming, prefixProblem } from "../naming.js"
+import { noted } from "../noted.js"
+import { readsOver } from "../sqlReads.js"
+import { nameOf, pooled } from "./connections.js"
+import { toStoreError } from "./failures.js"
+import { free } from "./freeing.js"
+import { type Holder, hold, release, renew } from "./holding.js"
+import { migrate } from "./migrate.js"
+import { queries } from "./query.js"
+import type { Lend, PgFailure } from "./statement.js"
+import { fromStored } from "./text.js"
+import { patiently, Writer } from "./writer.js"
+
+/** Options of a store in Postgres. */
+export interface Options {
+  /**
+   * Where Postgres is: `postgres://USER:PASSWORD@HOST:PORT/DATABASE`. It may say how TLS is used (`?sslmode=verify-full`,
+   * `sslrootcert`, `sslcert` and `sslkey` with paths of files).
+   */
+  readonly url: Redacted.Redacted
+  /** What the names of all tables begin with: lower-case letters, digits and underscores. Default: `arcp_`. */
+  readonly prefix?: string | undefined
+  /** Connections at the most. Default: 10. */
+  readonly maxConnections?: number | undefined
+  /** How long a new connection is waited for, one of the pool that is free included. Default: 10 seconds. */
+  readonly connectTimeout?: Duration.DurationInput | undefined
+  /** How long the answer to a statement is waited for; its connection is then thrown away. Default: 30 seconds. */
+  readonly statementTimeout?: Duration.DurationInput | undefined
+  /**
+   * How long what Postgres may do the next time is tried again before it has failed: a lost connection, a deadlock, a restart.
+   * Default: 1 second. What the log keeps then is tried again for `storagePatience`.
+   */
+  readonly patience?: Duration.DurationInput | undefined
+  /**
+   * After how long without a sign of life another runtime may take the tables; so long, too, a start waits for one that has
+   * crashed. Default: 10 seconds.
+   */
+  readonly lease?: Duration.DurationInput | undefined
+}
+
+const duration = (input: Duration.DurationInput | undefined, usual: Duration.DurationInput) =>
+  Duration.decode(input ?? usual)
+
+/** Says that the holder is alive, for as long as it may; returns what fails when it may no more. */
+const keepAlive = (
+  lend: Lend,
+  holder: Holder,
+  name: string
+): Effect.Effect<Effect.Effect<never, StoreError>, never, Scope> =>
+  Effect.gen(function* () {
+    const died = yield* Deferred.make<never, StoreError>()
+    const mapError = Effect.mapError(toStoreError(name))
+    const telling = noted("saying that this runtime is alive")
+    const once = Effect.uninterruptible(
+      telling(mapError(lend((statements) => renew(statements, holder, name))))
+    ).pipe(Effect.catchAll((error) => (error.fenced === true ? Deferred.fail(died, error) : Effect.void)))
+    yield* Effect.forkScoped(
+      Effect.forever(
+        Effect.zipRight(inRealTime(Effect.sleep(Duration.times(holder.lease, 1 / 3))), once)
+      ).pipe(Effect.raceFirst(Effect.ignore(Deferred.await(died))))
+    )
+    return Deferred.await(died)
+  })
+
+/** Opens a store over connections: tables, lease, and what reads and writes. */
+const makeOver = (
+  lend: Lend,
+  name: string,
+  prefix: string,
+  lease: Duration.Duration,
+  patience: Duration.Duration
+): Effect.Effect<StoreService, StoreError, Scope> =>
+  Effect.gen(function* () {
+    const mapError = Effect.mapError(toStoreError(name))
+    yield* mapError(lend((statements) => migrate(statements, name, prefix)))
+    const holder: Holder = { id: crypto.randomUUID(), lease }
+    yield* Effect.acquireRelease(mapError(lend((statements) => hold(statements, holder, name))), () =>
+      Effect.ignoreLogged(lend((statements) => release(statements, holder)))
+    )
+    const died = yield* keepAlive(lend, holder, name)
+    const [reading, writing] = [noted("reading from the store"), noted("writing to the store")]
+    const reads = yield* readsOver<PgFailure>(
+      name,
+      (work) => reading(mapError(patiently(Effect.uninterruptible(lend(work)), patience))),
+      queries
+    )
+    const named = Effect.map(
+      (counts: ReadonlyMap<string, number>): ReadonlyMap<string, number> =>
+        new Map(Array.from(counts, ([principal, count]) => [fromStored(principal), count] as const))
+    )
+    const exclusive = (yield* Effect.makeSemaphore(1)).withPermits(1)
+    const writer = new Writer({ name, lend, holder, patience })
+    return {
+      kind: "durable",
+      ...reads,
+      endedCounts: named(reads.endedCounts),
+      waitingCounts: named(reads.waitingCounts),
+      // Once begun it ends as a whole, and its caller learns how.
+      commit: (batch) =>
+        batch.ops.length === 0
+          ? Effect.void
+          : Effect.uninterruptible(writing(exclusive(writer.commit(batch)))),
+      vacuum: Effect.uninterruptible(
+        writing(
+          mapError(
+            patiently(
+              lend((statements) => free(statements, holder)),
+              patience
+            )
+          )
+        )
+      ),
+      died,
+      held: () => 0
+    }
+  })
+
+/** Makes the store; see {@link layer}. */
+export const make = (options: Options): Effect.Effect<StoreService, StoreError, Scope> =>
+  Effect.gen(function* () {
+    const { prefix = "arcp_", url } = options
+    const problem = prefixProblem(prefix)
+    if (problem !== undefined) return yield* new StoreError({ message: problem })
+    const lend = yield* pooled(
+      {
+        url,
+        maxConnections: options.maxConnections ?? 10,
+        connectTimeout: duration(options.connectTimeout, "10 seconds"),
+        statementTimeout: duration(options.statementTimeout, "30 seconds")
+      },
+      naming(prefix)
+    )
+    const lease = duration(options.lease, "10 seconds")
+    return yield* makeOver(lend, nameOf(url), prefix, lease, duration(options.patience, "1 second"))
+  })
+
+/**
+ * Provides the store of a runtime in Postgres, for the lifetime of the layer, in tables that it makes and keeps current. Needs
+ * the package `pg`. One runtime at a time holds the tables of a prefix.
+ *
+ * Fails when Postgres cannot be reached, does not let the user in or make tables, has no such database, when the tables are of a
+ * newer version, or another runtime holds them.
+ *
+ * @example
+ * Runtime.layer().pipe(Layer.provide(StorePg.layer({ url: Redacted.make("postgres://arcp:secret@db.internal/arcp") })))
+ */
+export const layer = (options: Options): Layer.Layer<Store, StoreError> => Layer.scoped(Store, make(options))

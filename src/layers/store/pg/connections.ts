@@ -1,0 +1,131 @@
+/**
+ * Connections to Postgres, over the driver `pg`: a pool of a store's own.
+ *
+ * No statement has a name and none leaves anything in its session, so that a pooler may give each to another server connection
+ * (PgBouncer, `pool_mode = transaction`). A connection that does not answer is thrown away, and never cancelled: through a
+ * pooler the number by which one would cancel is somebody else's.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import type { Scope } from "effect/Scope"
+import type * as Pg from "pg"
+import { StoreError } from "../../../services/store/Store.js"
+import type { Naming } from "../naming.js"
+import { toStoreError } from "./failures.js"
+import { type Lend, PgFailure, type Statements } from "./statement.js"
+
+/** How a pool is made. */
+export interface PoolOptions {
+  readonly url: Redacted.Redacted
+  readonly maxConnections: number
+  readonly connectTimeout: Duration.Duration
+  readonly statementTimeout: Duration.Duration
+}
+
+const failed = (cause: unknown) => new PgFailure({ cause })
+
+/** Sends statements over one connection; rows are given with names, or as arrays. */
+const statementsOf = (client: Pg.PoolClient, name: Naming, patience: Duration.Duration): Statements => {
+  // By the timers of the process: what is waited for is outside of it, whatever clock the runtime has.
+  const send = <A>(sql: string, params: ReadonlyArray<unknown>, rowMode: "array" | undefined) =>
+    Effect.async<ReadonlyArray<A>, PgFailure>((resume) => {
+      const late = setTimeout(
+        () => resume(failed(new Error(`no answer within ${Duration.toSeconds(patience)} s (timeout)`))),
+        Duration.toMillis(patience)
+      )
+      const query = { text: name(sql), values: [...params], ...(rowMode === undefined ? {} : { rowMode }) }
+      client.query(query).then(
+        ({ rows }) => {
+          clearTimeout(late)
+          resume(Effect.succeed(rows))
+        },
+        (cause: unknown) => {
+          clearTimeout(late)
+          resume(failed(cause))
+        }
+      )
+    })
+  return {
+    execute: (sql, params) => send(sql, params, undefined),
+    executeRaw: (sql, params) => send(sql, params, undefined),
+    executeValues: (sql, params) => send(sql, params, "array")
+  }
+}
+
+/** Lends a connection of the pool; one on which anything but an error of Postgres has happened is not used again. */
+const lending =
+  (pool: Pg.Pool, name: Naming, patience: Duration.Duration): Lend =>
+  (work) =>
+    Effect.acquireUseRelease(
+      Effect.tryPromise({ try: () => pool.connect(), catch: (cause) => new PgFailure({ cause }) }),
+      (client) => work(statementsOf(client, name, patience)),
+      (client, exit) => Effect.sync(() => client.release(exit._tag === "Failure"))
+    )
+
+/** Why a URL cannot be used; it may have a password in it, so it is not repeated. */
+const urlProblem = (url: string): string | undefined => {
+  try {
+    return ["postgres:", "postgresql:"].includes(new URL(url).protocol)
+      ? undefined
+      : "a URL of Postgres begins with postgres://"
+  } catch {
+    return "that is no URL; it has the form postgres://USER:PASSWORD@HOST:PORT/DATABASE"
+  }
+}
+
+/** Returns what a database is called in messages: its address without the user, the password and what follows. */
+export const nameOf = (url: Redacted.Redacted): string => {
+  try {
+    const { host, pathname } = new URL(Redacted.value(url))
+    return `postgres://${host}${pathname}`
+  } catch {
+    return "Postgres"
+  }
+}
+
+/** The driver, which only this part needs: it is a peer that an application adds. */
+const loaded = Effect.tryPromise({ try: () => import("pg"), catch: (cause) => cause }).pipe(
+  Effect.catchAll((cause) =>
+    typeof cause === "object" && cause !== null && "code" in cause && cause.code === "ERR_MODULE_NOT_FOUND"
+      ? new StoreError({
+          message: "a store in Postgres needs the package pg, which is not installed here: npm i pg@8",
+          cause
+        })
+      : Effect.die(cause)
+  )
+)
+
+/** Makes a pool for the scope. Its connections are made when they are needed. */
+export const pooled = (
+  { connectTimeout, maxConnections, statementTimeout, url }: PoolOptions,
+  name: Naming
+): Effect.Effect<Lend, StoreError, Scope> =>
+  Effect.gen(function* () {
+    const text = Redacted.value(url)
+    const problem = urlProblem(text)
+    if (problem !== undefined) return yield* new StoreError({ message: problem })
+    const { default: pg } = yield* loaded
+    const pool = yield* Effect.acquireRelease(
+      Effect.try({
+        try: () =>
+          new pg.Pool({
+            connectionString: text,
+            max: maxConnections,
+            connectionTimeoutMillis: Duration.toMillis(connectTimeout),
+            idleTimeoutMillis: 60_000,
+            keepAlive: true,
+            allowExitOnIdle: false,
+            // A name of the session would be one more thing that a pooler may not take.
+            fallback_application_name: "effect-arcp"
+          }),
+        // A certificate that is named in the URL is read here.
+        catch: toStoreError(nameOf(url))
+      }),
+      (pool) => Effect.promise(() => pool.end()).pipe(Effect.timeoutOption("2 seconds"), Effect.asVoid)
+    )
+    // What goes wrong is told by the statement that was sent; without a listener it would end the process.
+    pool.on("error", () => undefined)
+    pool.on("connect", (client) => client.on("error", () => undefined))
+    return lending(pool, name, statementTimeout)
+  })

@@ -1,0 +1,81 @@
+/** What a failing Postgres means: to the store, which may try again, and to the person who runs the runtime. */
+import { StoreError } from "../../../services/store/Store.js"
+
+/** Returns the driver's error below the wrappers of `@effect/sql`. */
+const rootOf = (cause: unknown): unknown => {
+  let root = cause
+  while (root instanceof Error && root.cause instanceof Error) root = root.cause
+  return root
+}
+
+interface Failure {
+  /** SQLSTATE, or the code of the system; empty when neither is known. */
+  readonly code: string
+  readonly message: string
+  /** Postgres itself has said so: the statement has not been carried out, unless the connection ended with it. */
+  readonly said: boolean
+}
+
+const failureOf = (cause: unknown): Failure => {
+  const root = rootOf(cause)
+  if (typeof root !== "object" || root === null) return { code: "", message: String(root), said: false }
+  const code = "code" in root && typeof root.code === "string" ? root.code : ""
+  const message = "message" in root ? String(root.message) : String(root)
+  return { code, message, said: "severity" in root && /^[0-9A-Z]{5}$/.test(code) }
+}
+
+/** A connection is gone, or was never there: codes of Postgres's classes, and of the system. */
+const lostCodes = /^(08...|57P0[1-5]|25P03)$/
+const systemCodes =
+  /^(ECONNREFUSED|ECONNRESET|ECONNABORTED|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EAI_AGAIN|ENOTFOUND|ENOENT)$/
+/** What Postgres took back, and says to try again: serialization, deadlocks, locks, and too many connections. */
+const againCodes = /^(40001|40P01|55P03|53300|53400)$/
+
+/** Returns whether a statement that has failed so may work the next time. Whether it was carried out is another question. */
+export const mayWork = (cause: unknown): boolean => {
+  const { code, said } = failureOf(cause)
+  if (said) return lostCodes.test(code) || againCodes.test(code)
+  // The driver says of a connection that has ended, or does not answer, only that it has.
+  return code === "" || systemCodes.test(code)
+}
+
+/** Says in words what went wrong; `name` is what the database is called. */
+const explain = (name: string, { code, message }: Failure, told: boolean): string => {
+  const detail = told ? `: ${message}` : ""
+  if (code === "28P01" || code === "28000")
+    return `${name} refuses this user or password${detail}; check both, and pg_hba.conf`
+  if (code === "3D000") return `${name} does not exist${detail}; create it, with createdb or CREATE DATABASE`
+  if (code === "3F000")
+    return `${name} has no schema to make tables in${detail}; check the search_path of the user`
+  if (code === "42501" || code === "25006")
+    return code === "25006"
+      ? `${name} is read-only: it is a replica, or was made so; name the primary`
+      : `${name} does not let this user make or write its tables${detail}`
+  if (code === "53100") return `the disk of ${name} is full; free space there`
+  if (code === "53300")
+    return `${name} has no connection left${detail}; raise max_connections, or use a pooler`
+  if (code === "57P03") return `${name} does not take connections at the moment${detail}`
+  if (code === "ENOTFOUND" || code === "EAI_AGAIN")
+    return `${name} cannot be reached: its host is not known${detail}`
+  if (systemCodes.test(code))
+    return `${name} cannot be reached (${code}); check that Postgres runs and listens there`
+  if (/does not support SSL/i.test(message))
+    return `${name} does not offer TLS, which its URL asks for; switch it on there, or drop sslmode`
+  if (/certificate|self.signed/i.test(message))
+    return `${name} shows a certificate that is not trusted${detail}; give sslrootcert=FILE in the URL`
+  if (/timeout|terminated|ended/i.test(message)) return `${name} does not answer${detail}`
+  return told ? `${name}${detail}` : `${name} failed`
+}
+
+/** Maps whatever Postgres, its driver or the network failed with; a `StoreError` stays as it is. */
+export const toStoreError =
+  (name: string) =>
+  (cause: unknown): StoreError => {
+    if (cause instanceof StoreError) return cause
+    const failure = failureOf(cause)
+    return new StoreError({
+      message: explain(name, failure, true),
+      publicMessage: explain("the database", failure, false),
+      cause
+    })
+  }

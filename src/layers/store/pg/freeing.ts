@@ -1,0 +1,90 @@
+/**
+ * Physical deletion of what was dropped or trimmed, a bounded number of rows at a time. Each statement is one of its own: what
+ * one has done stays done. Space comes back by Postgres's own vacuum.
+ */
+import * as Effect from "effect/Effect"
+import type { Holder } from "./holding.js"
+import type { PgFailure, Statements } from "./statement.js"
+import { everything } from "./statements.js"
+
+/** Rows of one statement, of events, of runs, and of journals, which may be large. */
+const maxEvents = 4096
+const maxRuns = 1024
+const maxEntries = 64
+/** Jobs, and sessions, that are looked at in one. */
+const lookAhead = 64
+
+/** Only who holds the tables frees anything. */
+const ours = "EXISTS (SELECT 1 FROM {writers} WHERE slot = 'runtime' AND id = $1)"
+
+const count = (
+  statements: Statements,
+  sql: string,
+  params: ReadonlyArray<unknown>
+): Effect.Effect<number, PgFailure> =>
+  Effect.map(statements.executeValues(sql, params), ([row]) => Number(row?.[0] ?? 0))
+
+const trims = `SELECT job, before FROM {event_trims} ORDER BY job LIMIT ${lookAhead}`
+
+/** Deletes events; the first jobs have none left when they are fewer than it may delete. */
+const freeEvents = `WITH t AS (${trims}),
+  d AS (
+    SELECT t.job, e.seq FROM t CROSS JOIN LATERAL (
+      SELECT seq FROM {events} WHERE job = t.job AND seq < t.before ORDER BY seq LIMIT ${maxEvents}) e LIMIT ${maxEvents}
+  ),
+  gone AS (DELETE FROM {events} e USING d WHERE e.job = d.job AND e.seq = d.seq AND ${ours} RETURNING 1)
+  SELECT count(*)::integer FROM gone`
+
+const freeJournals = `WITH t AS (${trims}),
+  d AS (
+    SELECT j.job, j.kind, j.key FROM t JOIN {journal} j ON j.job = t.job WHERE t.before = ${everything} LIMIT ${maxEntries}
+  ),
+  gone AS (
+    DELETE FROM {journal} j USING d WHERE j.job = d.job AND j.kind = d.kind AND j.key = d.key AND ${ours} RETURNING 1)
+  SELECT count(*)::integer FROM gone`
+
+/** A job of which something was trimmed while it was looked at keeps its row. */
+const forgetJobs = `WITH t AS (${trims}),
+  inputs AS (DELETE FROM {inputs} i USING t WHERE i.job = t.job AND t.before = ${everything} AND ${ours}),
+  gone AS (DELETE FROM {event_trims} e USING t WHERE e.job = t.job AND ${ours} AND NOT EXISTS (
+    SELECT 1 FROM {events} v WHERE v.job = e.job AND v.seq < e.before) RETURNING 1)
+  SELECT count(*)::integer FROM gone`
+
+const floors = `SELECT session_id, before FROM {run_trims} WHERE freed < before ORDER BY session_id LIMIT ${lookAhead}`
+
+/** The newest run of a session is where its numbering goes on. */
+const freeRuns = `WITH t AS (${floors}),
+  d AS (
+    SELECT t.session_id, r.event_seq FROM t CROSS JOIN LATERAL (
+      SELECT event_seq FROM {runs} WHERE session_id = t.session_id AND event_seq + count <= t.before
+        AND (t.before = ${everything}
+          OR event_seq < (SELECT max(event_seq) FROM {runs} WHERE session_id = t.session_id))
+      ORDER BY event_seq LIMIT ${maxRuns}) r LIMIT ${maxRuns}
+  ),
+  gone AS (
+    DELETE FROM {runs} r USING d WHERE r.session_id = d.session_id AND r.event_seq = d.event_seq AND ${ours} RETURNING 1)
+  SELECT count(*)::integer FROM gone`
+
+/** The floor itself stays while the session does. */
+const settle = `WITH t AS (${floors}),
+  gone AS (DELETE FROM {run_trims} r USING t WHERE r.session_id = t.session_id AND r.before = ${everything} AND ${ours}
+    RETURNING 1),
+  settled AS (UPDATE {run_trims} r SET freed = t.before FROM t
+    WHERE r.session_id = t.session_id AND t.before < ${everything} AND r.before = t.before AND ${ours} RETURNING 1)
+  SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM settled)`
+
+const anythingLeft = `SELECT (EXISTS (SELECT 1 FROM {event_trims})
+  OR EXISTS (SELECT 1 FROM {run_trims} WHERE freed < before))::integer`
+
+/** Frees a part, and returns whether more is left. */
+export const free = (statements: Statements, { id }: Holder): Effect.Effect<boolean, PgFailure> =>
+  Effect.gen(function* () {
+    if ((yield* count(statements, anythingLeft, [])) === 0) return false
+    if ((yield* count(statements, freeRuns, [id])) < maxRuns) yield* count(statements, settle, [id])
+    if (
+      (yield* count(statements, freeEvents, [id])) < maxEvents &&
+      (yield* count(statements, freeJournals, [id])) < maxEntries
+    )
+      yield* count(statements, forgetJobs, [id])
+    return (yield* count(statements, anythingLeft, [])) === 1
+  })

@@ -1,0 +1,336 @@
+/** The reads of a store in Postgres: each one statement. Nothing that was dropped or trimmed is ever seen by one. */
+import { never } from "../../../services/store/dueAt.js"
+import type { DueQuery, HookEvent, JobFilter, Run, Viewer } from "../../../services/store/Store.js"
+import { maxBytes as markBytes, maxEvents as markEvents } from "../marks.js"
+import type { EndedRow, Queries } from "../queries.js"
+import type { IdRow, ListedRow, Query, RecordRow } from "../query.js"
+import type { Statement } from "../statements.js"
+import { everything } from "./statements.js"
+import { toKey, toStored } from "./text.js"
+
+const session = (sessionId: string): Query<RecordRow> => [
+  "SELECT record FROM {sessions} WHERE session_id = $1",
+  [sessionId]
+]
+const sessions: Query<RecordRow> = ["SELECT record FROM {sessions}", []]
+
+const job = (jobId: string): Query<RecordRow> => ["SELECT record FROM {jobs} WHERE job_id = $1", [jobId]]
+
+const jobBySubmit = (sessionId: string, submitId: string): Query<RecordRow> => [
+  `SELECT record FROM {jobs} WHERE session_id = $1 AND submit_id = $2
+   ORDER BY created_at DESC, job_id DESC LIMIT 1`,
+  [sessionId, toKey(submitId)]
+]
+
+const jobByKey = (principal: string, key: string): Query<RecordRow> => [
+  `SELECT record FROM {jobs} WHERE principal = $1 AND idempotency_key = $2 AND NOT rejected
+   ORDER BY created_at DESC, job_id DESC LIMIT 1`,
+  [toStored(principal), toKey(key)]
+]
+
+/** The events of one log, as a seek: the index is walked from where they begin, whatever is thought of how many they are. */
+const eventColumns = "e.seq::float8, e.type, e.kind, e.audience, e.owner_seq::float8, e.payload"
+
+const events = (jobId: string, fromSeq: number, limit: number): Statement => [
+  `SELECT ${eventColumns}
+   FROM {jobs} j CROSS JOIN LATERAL (
+     SELECT * FROM {events} WHERE job = j.id AND seq >= greatest(j.first, $2::bigint) ORDER BY seq LIMIT $3::bigint) e
+   WHERE j.job_id = $1 ORDER BY e.seq`,
+  [jobId, fromSeq, limit]
+]
+
+/** The floor of a view; higher than any number when its session was dropped. */
+const runLow = (sessionId: string) =>
+  `coalesce((SELECT before FROM {run_trims} WHERE session_id = ${sessionId}), 0)`
+
+/** Runs do not overlap, so of those that start at or below the bound only the last can reach it. */
+const runs = (sessionId: string, fromEventSeq: number, limit: number): Query<Run> => [
+  `WITH bound AS (SELECT greatest($2::bigint, ${runLow("$1")}) AS low)
+   SELECT event_seq::float8 AS "eventSeq", job_id AS "jobId", job_seq::float8 AS "jobSeq", count::float8, bytes::float8
+   FROM {runs} WHERE session_id = $1 AND event_seq >= coalesce(
+       (SELECT max(event_seq) FROM {runs} WHERE session_id = $1 AND event_seq <= (SELECT low FROM bound)), 0)
+     AND event_seq + count - 1 >= (SELECT low FROM bound)
+   ORDER BY event_seq LIMIT $3::bigint`,
+  [sessionId, fromEventSeq, limit]
+]
+
+const view = (sessionId: string): Query<{ readonly first: number; readonly last: number }> => [
+  `WITH bound AS (SELECT ${runLow("$1")} AS low),
+   ends AS (
+     SELECT (SELECT event_seq FROM {runs} WHERE session_id = $1 ORDER BY event_seq LIMIT 1) AS first,
+       (SELECT event_seq + count FROM {runs} WHERE session_id = $1 ORDER BY event_seq DESC LIMIT 1) AS next)
+   SELECT greatest(ends.first, bound.low)::float8 AS first, (ends.next - 1)::float8 AS last
+   FROM bound, ends WHERE ends.first IS NOT NULL AND bound.low <= ends.next`,
+  [sessionId]
+]
+
+/** What is missing in between is found by the caller. */
+const page = (sessionId: string, after: number, limit: number, maxBytes: number): Statement => [
+  `WITH span AS (
+     SELECT r.event_seq, r.job_id, r.job_seq - r.event_seq AS shift,
+       r.job_seq + greatest(0, $2::bigint - r.event_seq) AS low,
+       r.job_seq + least(r.count, $3::bigint - r.event_seq) AS high
+     FROM {runs} r WHERE r.session_id = $1 AND r.event_seq < $3::bigint
+       AND r.event_seq >= coalesce(
+         (SELECT max(event_seq) FROM {runs} WHERE session_id = $1 AND event_seq <= $2::bigint), 0)
+       AND $2::bigint >= ${runLow("$1")}
+   ),
+   found AS (
+     SELECT s.event_seq AS run, s.shift, j.job_id, j.trace_id, j.session_id, e.*,
+       sum(e.bytes) OVER (ORDER BY s.event_seq, e.seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+     FROM span s JOIN {jobs} j ON j.job_id = s.job_id CROSS JOIN LATERAL (
+       SELECT * FROM {events} WHERE job = j.id AND seq >= greatest(s.low, j.first) AND seq < s.high
+       ORDER BY seq LIMIT $3::bigint - $2::bigint) e
+   )
+   SELECT (e.seq - e.shift)::float8, e.job_id, e.trace_id, e.session_id, ${eventColumns}
+   FROM found e WHERE coalesce(e.before, 0) <= $4::bigint
+   ORDER BY e.run, e.seq`,
+  [sessionId, after + 1, after + 1 + limit, maxBytes]
+]
+
+const journal = (
+  jobId: string,
+  after: { readonly kind: string; readonly key: string },
+  limit: number
+): ReturnType<Queries["journal"]> => [
+  `SELECT e.kind, e.key, e.ordinal::float8, e.about, e.size::float8
+   FROM {jobs} j JOIN {journal} e ON e.job = j.id
+   WHERE j.job_id = $1 AND (e.kind, e.key) > ($2, $3) ORDER BY e.kind, e.key LIMIT $4::bigint`,
+  [jobId, after.kind, after.key, limit]
+]
+
+const journalValue = (jobId: string, kind: string, key: string): Query<{ readonly value: string | null }> => [
+  `SELECT e.value FROM {jobs} j JOIN {journal} e ON e.job = j.id
+   WHERE j.job_id = $1 AND e.kind = $2 AND e.key = $3`,
+  [jobId, kind, key]
+]
+
+const hookEvents = (
+  after: { readonly jobId: string; readonly seq: number },
+  limit: number
+): Query<HookEvent> => [
+  `SELECT job_id AS "jobId", seq::float8, text FROM {hook_events}
+   WHERE (job_id, seq) > ($1, $2::bigint) ORDER BY job_id, {hook_events}.seq LIMIT $3::bigint`,
+  [after.jobId, after.seq, limit]
+]
+
+const input = (jobId: string): Query<{ readonly input: string }> => [
+  "SELECT i.input FROM {jobs} j JOIN {inputs} i ON i.job = j.id WHERE j.job_id = $1",
+  [jobId]
+]
+
+/** Of the next jobs in the order of creation those that match, and the last one in any case. */
+const jobs = (
+  filter: JobFilter,
+  after: { readonly createdAt: number; readonly jobId: string },
+  limit: number
+): Query<ListedRow> => {
+  const { agent, createdBefore, principals, status } = filter
+  const params: Array<unknown> = [
+    after.createdAt,
+    after.jobId,
+    createdBefore ?? Number.MAX_SAFE_INTEGER,
+    limit,
+    filter.limit
+  ]
+  const hits: Array<string> = ["true"]
+  const walk: Array<string> = []
+  const param = (value: unknown): string => `$${params.push(value)}`
+  if (principals !== "everyone") {
+    const [principal] = principals
+    if (principals.length === 1 && principal !== undefined)
+      walk.push(`principal = ${param(toStored(principal))}`)
+    else hits.push(`principal = ANY(${param(principals.map(toStored))}::text[])`)
+  }
+  if (status !== undefined) {
+    if (status.length === 1) walk.push(`status = ${param(status[0])}`)
+    else hits.push(`status = ANY(${param(status)}::text[])`)
+  }
+  if (agent !== undefined) {
+    const name = param(toStored(agent))
+    hits.push(`(agent = ${name} OR starts_with(agent, ${name} || '@'))`)
+  }
+  if (filter.parentJobId !== undefined)
+    hits.push(`parent_job_id IS NOT DISTINCT FROM ${param(filter.parentJobId)}`)
+  if (filter.waiting === "rows") hits.push("due_at IS NOT NULL")
+  if (filter.waiting === "held") hits.push("(due_at IS NULL OR parent_job_id IS NOT NULL)")
+  return [
+    `WITH step AS MATERIALIZED (
+       SELECT created_at, job_id, id, ${hits.join(" AND ")} AS hit FROM {jobs}
+       WHERE ${walk.map((condition) => `${condition} AND `).join("")} NOT rejected
+         AND (created_at, job_id) > ($1::bigint, $2) AND created_at < $3::bigint
+       ORDER BY created_at, job_id LIMIT $4::bigint
+     ), last AS (SELECT id FROM step ORDER BY created_at DESC, job_id DESC LIMIT 1)
+     SELECT created_at::float8 AS "createdAt", job_id AS "jobId",
+       CASE WHEN hit THEN (SELECT record FROM {jobs} WHERE id = step.id) END AS record
+     FROM step WHERE hit OR id = (SELECT id FROM last) ORDER BY created_at, job_id LIMIT $5::bigint`,
+    params
+  ]
+}
+
+const due = ({ after, by, limit }: DueQuery): Query<RecordRow> => [
+  `SELECT record FROM {jobs} WHERE due_at <= $1::bigint AND (due_at, job_id) > ($2::bigint, $3)
+   ORDER BY due_at, job_id LIMIT $4::bigint`,
+  [by, after?.dueAt ?? -never, after?.jobId ?? "", limit]
+]
+
+const waitingObserved = (sessionId: string): Query<IdRow> => [
+  `SELECT o.job_id AS id FROM {observers} o JOIN {jobs} j ON j.job_id = o.job_id
+   WHERE o.session_id = $1 AND j.due_at IS NOT NULL`,
+  [sessionId]
+]
+
+const waitingOwners = (principal: string): Query<IdRow> => [
+  "SELECT DISTINCT session_id AS id FROM {jobs} WHERE due_at IS NOT NULL AND principal = $1",
+  [toStored(principal)]
+]
+
+const waitingCounts: Query<{ readonly principal: string; readonly count: number }> = [
+  "SELECT principal, count(*)::float8 FROM {jobs} WHERE due_at IS NOT NULL GROUP BY principal",
+  []
+]
+
+const aliveAt: Query<{ readonly aliveAt: number }> = [
+  `SELECT alive_at::float8 AS "aliveAt" FROM {runtime}`,
+  []
+]
+
+/** Selects what is retained of each job, as one stretch that begins where the job does. */
+const retained = (jobIds: ReadonlyArray<string>): ReturnType<Queries["retained"]> => [
+  `SELECT j.job_id AS "jobId", j.first::float8 AS low, j.first::float8 AS seq, coalesce(l.last, j.first - 1)::float8 AS last,
+     (coalesce(l.last, j.first - 1) - j.first + 1)::float8 AS count, coalesce(b.bytes, 0)::float8 AS bytes, 0 AS rest
+   FROM {jobs} j
+   CROSS JOIN LATERAL (SELECT max(seq) AS last FROM {events} WHERE job = j.id) l
+   CROSS JOIN LATERAL (SELECT sum(bytes) AS bytes FROM {events} WHERE job = j.id AND seq >= j.first) b
+   WHERE j.job_id = ANY($1::text[]) AND (l.last IS NOT NULL OR j.first > 1)`,
+  [jobIds]
+]
+
+/** Stretches that are cut where either bound of a mark is reached. */
+const marks = (jobId: string): ReturnType<Queries["marks"]> => [
+  `WITH log AS (SELECT id, first FROM {jobs} WHERE job_id = $1),
+   weighed AS (
+     SELECT e.seq, e.bytes,
+       coalesce(sum(e.bytes) OVER (ORDER BY e.seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)::bigint AS before
+     FROM log JOIN {events} e ON e.job = log.id AND e.seq >= log.first
+   )
+   SELECT 0 AS low, min(seq)::float8 AS seq, count(*)::float8 AS count, sum(bytes)::float8 AS bytes
+   FROM weighed GROUP BY seq / ${markEvents}, before / ${markBytes} ORDER BY min(seq)`,
+  [jobId]
+]
+
+const viewers = (jobIds: ReadonlyArray<string>): Query<Viewer> => [
+  `SELECT r.session_id AS "sessionId", r.job_id AS "jobId", max(r.event_seq + r.count)::float8 AS "end"
+   FROM {runs} r JOIN {sessions} s ON s.session_id = r.session_id
+   LEFT JOIN {run_trims} t ON t.session_id = r.session_id
+   WHERE r.job_id = ANY($1::text[]) AND r.event_seq + r.count > coalesce(t.before, 1)
+   GROUP BY r.session_id, r.job_id`,
+  [jobIds]
+]
+
+/** First `event_seq` that a session needs and that is retained. */
+const low = "greatest(coalesce(s.need, 1), coalesce(t.before, 1))"
+
+const neededOf = (jobIds: ReadonlyArray<string>): Query<IdRow> => [
+  `SELECT k.id FROM unnest($1::text[]) AS k (id) WHERE EXISTS (
+     SELECT 1 FROM {runs} r JOIN {sessions} s ON s.session_id = r.session_id
+     LEFT JOIN {run_trims} t ON t.session_id = r.session_id
+     WHERE r.job_id = k.id AND r.event_seq + r.count > ${low})`,
+  [jobIds]
+]
+
+const needed = (jobId: string): Query<{ readonly seq: number | null }> => [
+  `SELECT min(r.job_seq + greatest(0, ${low} - r.event_seq))::float8 AS seq
+   FROM {runs} r JOIN {sessions} s ON s.session_id = r.session_id
+   LEFT JOIN {run_trims} t ON t.session_id = r.session_id
+   WHERE r.job_id = $1 AND r.event_seq + r.count > ${low}`,
+  [jobId]
+]
+
+const observersOf = (
+  jobIds: ReadonlyArray<string>
+): Query<{ readonly jobId: string; readonly id: string }> => [
+  `SELECT job_id AS "jobId", session_id AS id FROM {observers} WHERE job_id = ANY($1::text[])`,
+  [jobIds]
+]
+
+const ended = (
+  principal: string | undefined,
+  after: Pick<EndedRow, "endedAt" | "key">,
+  endedBefore: number,
+  limit: number
+): Query<EndedRow> => [
+  `SELECT job_id AS id, ended_at::float8 AS "endedAt", id::float8 AS key FROM {jobs}
+   WHERE ended_at IS NOT NULL AND (ended_at, {jobs}.id) > ($1::bigint, $2::bigint) AND ended_at < $3::bigint
+     ${principal === undefined ? "" : "AND principal = $5"}
+   ORDER BY ended_at, {jobs}.id LIMIT $4::bigint`,
+  [after.endedAt, after.key, endedBefore, limit, ...(principal === undefined ? [] : [toStored(principal)])]
+]
+
+/** As JSON, as in the record: it may have what text cannot. */
+const endedCounts: ReturnType<() => Queries["endedCounts"]> = [
+  "SELECT to_json(principal)::text AS principal, count(*)::float8 FROM {jobs} WHERE ended_at IS NOT NULL GROUP BY {jobs}.principal",
+  []
+]
+
+/** Trims that are looked at to tell what waits to be freed. */
+const sample = 64
+
+const waiting = (
+  trims: string
+) => `SELECT count(*) AS jobs, sum(least(t.before, l.last + 1) - l.first) AS events
+   FROM (SELECT job, before FROM {event_trims} WHERE before ${trims} LIMIT ${sample}) t
+   CROSS JOIN LATERAL (SELECT min(seq) AS first, max(seq) AS last FROM {events} WHERE job = t.job) l`
+
+const freeing: Query<{ readonly events: number }> = [
+  `SELECT (coalesce(live.events, 0) + coalesce(
+     dropped.events * ((SELECT count(*) FROM {event_trims}) - live.jobs) / greatest(dropped.jobs, 1), 0))::float8 AS events
+   FROM (${waiting(`< ${everything}`)}) live, (${waiting(`= ${everything}`)}) dropped`,
+  []
+]
+
+/** Events that are counted by one statement: some milliseconds. */
+const countedAtOnce = 16_384
+
+const counted = (job: number, seq: number): ReturnType<Queries["counted"]> => [
+  `WITH page AS (SELECT job, seq, bytes FROM {events} WHERE (job, seq) > ($1::bigint, $2::bigint)
+       ORDER BY job, seq LIMIT ${countedAtOnce}),
+     last AS (SELECT job, seq FROM page ORDER BY job DESC, seq DESC LIMIT 1)
+   SELECT count(*)::float8 AS events, sum(bytes)::float8 AS bytes, count(*)::float8 AS extents,
+     (SELECT job FROM last)::float8 AS job, (SELECT seq FROM last)::float8 AS seq FROM page`,
+  [job, seq]
+]
+
+/** What the reads ask a database in Postgres. */
+export const queries: Queries = {
+  session,
+  sessions,
+  job,
+  jobBySubmit,
+  jobByKey,
+  events,
+  runs,
+  view,
+  page,
+  journal,
+  journalValue,
+  hookEvents,
+  input,
+  jobs,
+  due,
+  waitingObserved,
+  waitingOwners,
+  waitingCounts,
+  aliveAt,
+  retained,
+  marks,
+  viewers,
+  neededOf,
+  needed,
+  observersOf,
+  ended,
+  endedCounts,
+  freeing,
+  counted,
+  countedAtOnce
+}

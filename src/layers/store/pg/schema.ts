@@ -1,0 +1,120 @@
+/**
+ * The tables of a store in Postgres, as a list of migrations; each is run once, in order, all in one transaction.
+ *
+ * Names are compared by their bytes (`COLLATE "C"`), as in every other store. What is counted in milliseconds or in events is
+ * `bigint`, and read as `float8`, which clients give as a number: nothing here is above 2^53.
+ */
+
+/** What each version adds to the one before. Names in braces get the prefix of the store. */
+export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
+  [
+    // Blocks of keys: a writer gives out those of a block by itself.
+    `CREATE SEQUENCE {job_ids} AS bigint INCREMENT BY 1024`,
+    `CREATE TABLE {jobs} (
+      id bigint PRIMARY KEY,
+      job_id text COLLATE "C" NOT NULL UNIQUE,
+      session_id text COLLATE "C" NOT NULL,
+      submit_id text COLLATE "C" NOT NULL,
+      principal text COLLATE "C" NOT NULL,
+      idempotency_key text COLLATE "C",
+      agent text COLLATE "C" NOT NULL,
+      status text COLLATE "C" NOT NULL,
+      rejected boolean NOT NULL,
+      created_at bigint NOT NULL,
+      ended_at bigint,
+      due_at bigint,
+      trace_id text COLLATE "C" NOT NULL,
+      parent_job_id text COLLATE "C",
+      record text NOT NULL,
+      first bigint NOT NULL DEFAULT 1,
+      epoch bigint NOT NULL DEFAULT 1
+    )`,
+    `CREATE INDEX {jobs_by_submit} ON {jobs} (session_id, submit_id)`,
+    `CREATE INDEX {jobs_by_key} ON {jobs} (principal, idempotency_key) WHERE idempotency_key IS NOT NULL`,
+    `CREATE INDEX {jobs_by_creation} ON {jobs} (created_at, job_id) WHERE NOT rejected`,
+    `CREATE INDEX {jobs_by_status} ON {jobs} (status, created_at, job_id) WHERE NOT rejected`,
+    `CREATE INDEX {jobs_by_principal} ON {jobs} (principal, created_at, job_id) WHERE NOT rejected`,
+    `CREATE INDEX {jobs_by_end} ON {jobs} (ended_at, id) WHERE ended_at IS NOT NULL`,
+    `CREATE INDEX {jobs_by_principal_end} ON {jobs} (principal, ended_at, id) WHERE ended_at IS NOT NULL`,
+    `CREATE INDEX {jobs_by_due} ON {jobs} (due_at, job_id) WHERE due_at IS NOT NULL`,
+    // What is weighed is in the index, so that weighing a log reads no payloads. They are short, and JSON: TOAST only tries
+    // to compress what is long.
+    `CREATE TABLE {events} (
+      job bigint NOT NULL,
+      seq bigint NOT NULL,
+      bytes integer NOT NULL,
+      owner_seq bigint NOT NULL,
+      type text COLLATE "C" NOT NULL,
+      kind text COLLATE "C" NOT NULL,
+      audience text COLLATE "C",
+      payload text COLLATE "C" NOT NULL,
+      PRIMARY KEY (job, seq) INCLUDE (bytes)
+    )`,
+    // What is still to be deleted of a job: events before a number; everything of one that was dropped.
+    `CREATE TABLE {event_trims} (job bigint PRIMARY KEY, before bigint NOT NULL)`,
+    `CREATE TABLE {sessions} (session_id text COLLATE "C" PRIMARY KEY, record text NOT NULL,
+      need bigint, epoch bigint NOT NULL DEFAULT 1)`,
+    `CREATE TABLE {runs} (
+      session_id text COLLATE "C" NOT NULL,
+      event_seq bigint NOT NULL,
+      job_id text COLLATE "C" NOT NULL,
+      job_seq bigint NOT NULL,
+      count bigint NOT NULL,
+      bytes bigint NOT NULL,
+      PRIMARY KEY (session_id, event_seq)
+    ) WITH (fillfactor = 80)`,
+    `CREATE INDEX {runs_by_job} ON {runs} (job_id, session_id, event_seq)`,
+    `CREATE TABLE {run_trims} (
+      session_id text COLLATE "C" PRIMARY KEY,
+      before bigint NOT NULL,
+      freed bigint NOT NULL DEFAULT 0
+    )`,
+    `CREATE INDEX {run_trims_pending} ON {run_trims} (session_id) WHERE freed < before`,
+    `CREATE TABLE {observers} (
+      session_id text COLLATE "C" NOT NULL,
+      job_id text COLLATE "C" NOT NULL,
+      PRIMARY KEY (session_id, job_id)
+    )`,
+    `CREATE INDEX {observers_by_job} ON {observers} (job_id)`,
+    `CREATE TABLE {inputs} (job bigint PRIMARY KEY, input text COLLATE "C" NOT NULL)`,
+    `CREATE TABLE {journal} (
+      job bigint NOT NULL,
+      kind text COLLATE "C" NOT NULL,
+      key text COLLATE "C" NOT NULL,
+      ordinal bigint NOT NULL,
+      about text COLLATE "C" NOT NULL,
+      size bigint,
+      value text COLLATE "C",
+      PRIMARY KEY (job, kind, key)
+    )`,
+    `CREATE TABLE {hook_events} (
+      job_id text COLLATE "C" NOT NULL,
+      seq bigint NOT NULL,
+      text text COLLATE "C" NOT NULL,
+      PRIMARY KEY (job_id, seq)
+    )`,
+    `CREATE TABLE {runtime} (id integer PRIMARY KEY CHECK (id = 0), alive_at bigint NOT NULL)`
+  ]
+]
+
+/** The version that a database has when all migrations are done. */
+export const schemaVersion = migrations.length
+
+/** `version` is that of the schema. */
+export const createStore = `CREATE TABLE IF NOT EXISTS {store} (
+  id integer PRIMARY KEY CHECK (id = 0),
+  version integer NOT NULL
+)`
+
+/**
+ * Who may write, as long as `expires` has not come; each takes a slot. `last_commit` is the number of the newest batch of that
+ * writer: a batch states which one it follows.
+ */
+export const createWriters = `CREATE TABLE IF NOT EXISTS {writers} (
+  slot text COLLATE "C" PRIMARY KEY,
+  id text COLLATE "C" NOT NULL,
+  name text NOT NULL,
+  last_commit bigint NOT NULL,
+  alive timestamptz NOT NULL,
+  expires timestamptz NOT NULL
+) WITH (fillfactor = 10)`

@@ -1,0 +1,394 @@
+/**
+ * What one statement writes: whatever a batch puts and removes that does not touch each other, as one `WITH` of one part per
+ * table. Rows are arrays, one per column, so a text depends on which tables it is for and not on how many rows there are.
+ *
+ * All parts of a statement see what was there before it. What must see another's rows is therefore in another statement
+ * (`batch.ts`).
+ */
+import { byteLength } from "../../../protocol/Utf8.js"
+import { dueAt } from "../../../services/store/dueAt.js"
+import { epochOf, type Owner } from "../../../services/store/epoch.js"
+import { eventOverhead } from "../../../services/store/eventOverhead.js"
+import type {
+  JobRecord,
+  JournalEntry,
+  Run,
+  SessionRecord,
+  StoredEvent
+} from "../../../services/store/Store.js"
+import type { Statement } from "../statements.js"
+import { toKey, toStored } from "./text.js"
+
+/** Upper bound of what is dropped whole. */
+export const everything = Number.MAX_SAFE_INTEGER
+
+/** A column, and the type that its values have. */
+type Columns = Readonly<Record<string, "text" | "bigint" | "integer" | "boolean">>
+
+/** A part of a statement: `$n` are its parameters, counted from 1, and `{guard}` a condition of whether it may write. */
+interface Part {
+  readonly texts: ReadonlyArray<readonly [name: string, text: string]>
+  readonly parameters: number
+}
+
+const inserting = (table: string, columns: Columns, onConflict = ""): Part => {
+  const names = Object.keys(columns).join(", ")
+  const arrays = Object.values(columns).map((type, i) => `$${i + 1}::${type}[]`)
+  return {
+    texts: [
+      [
+        `put_${table}`,
+        `INSERT INTO {${table}} (${names}) SELECT * FROM unnest(${arrays.join(", ")}) WHERE {guard} ${onConflict}`
+      ]
+    ],
+    parameters: arrays.length
+  }
+}
+
+const changes = (columns: ReadonlyArray<string>) =>
+  columns.map((column) => `${column} = excluded.${column}`).join(", ")
+
+const text = "text"
+const bigint = "bigint"
+
+const jobColumns: Columns = {
+  id: bigint,
+  job_id: text,
+  session_id: text,
+  submit_id: text,
+  principal: text,
+  idempotency_key: text,
+  agent: text,
+  status: text,
+  rejected: "boolean",
+  created_at: bigint,
+  ended_at: bigint,
+  due_at: bigint,
+  trace_id: text,
+  parent_job_id: text,
+  record: text,
+  epoch: bigint
+}
+
+/** Every part that a statement can have, in the order in which they stand in it. */
+const parts = {
+  jobs: inserting(
+    "jobs",
+    jobColumns,
+    // Only what changes in a job's life, so that the indexes of the rest are left alone.
+    `ON CONFLICT (id) DO UPDATE SET ${changes(["session_id", "submit_id", "idempotency_key", "status", "ended_at", "due_at", "record", "epoch"])}`
+  ),
+  sessions: inserting(
+    "sessions",
+    { session_id: text, record: text, need: bigint, epoch: bigint },
+    "ON CONFLICT (session_id) DO UPDATE SET record = excluded.record, epoch = excluded.epoch, need = coalesce(excluded.need, {sessions}.need)"
+  ),
+  needs: {
+    texts: [
+      [
+        "set_needs",
+        `UPDATE {sessions} s SET need = n.need FROM unnest($1::text[], $2::bigint[]) AS n (session_id, need)
+         WHERE s.session_id = n.session_id AND {guard}`
+      ]
+    ],
+    parameters: 2
+  },
+  events: inserting("events", {
+    job: bigint,
+    seq: bigint,
+    bytes: "integer",
+    owner_seq: bigint,
+    type: text,
+    kind: text,
+    audience: text,
+    payload: text
+  }),
+  runs: inserting(
+    "runs",
+    { session_id: text, event_seq: bigint, job_id: text, job_seq: bigint, count: bigint, bytes: bigint },
+    `ON CONFLICT (session_id, event_seq) DO UPDATE SET ${changes(["count", "bytes"])}`
+  ),
+  observers: inserting("observers", { session_id: text, job_id: text }, "ON CONFLICT DO NOTHING"),
+  inputs: inserting(
+    "inputs",
+    { job: bigint, input: text },
+    `ON CONFLICT (job) DO UPDATE SET ${changes(["input"])}`
+  ),
+  journal: inserting(
+    "journal",
+    { job: bigint, kind: text, key: text, ordinal: bigint, about: text, size: bigint, value: text },
+    `ON CONFLICT (job, kind, key) DO UPDATE SET ${changes(["ordinal", "about", "size", "value"])}`
+  ),
+  hookEvents: inserting(
+    "hook_events",
+    { job_id: text, seq: bigint, text },
+    `ON CONFLICT (job_id, seq) DO UPDATE SET ${changes(["text"])}`
+  ),
+  alive: {
+    texts: [
+      [
+        "put_runtime",
+        `INSERT INTO {runtime} (id, alive_at) SELECT 0, $1::bigint WHERE {guard}
+         ON CONFLICT (id) DO UPDATE SET alive_at = excluded.alive_at`
+      ]
+    ],
+    parameters: 1
+  },
+  unobserved: {
+    texts: [
+      [
+        "unobserve",
+        `DELETE FROM {observers} WHERE (session_id, job_id) IN (SELECT * FROM unnest($1::text[], $2::text[])) AND {guard}`
+      ]
+    ],
+    parameters: 2
+  },
+  droppedHookEvents: {
+    texts: [
+      [
+        "drop_hook_events",
+        `DELETE FROM {hook_events} WHERE (job_id, seq) IN (SELECT * FROM unnest($1::text[], $2::bigint[])) AND {guard}`
+      ]
+    ],
+    parameters: 2
+  },
+  // Invisible at once, and freed later.
+  droppedSessions: {
+    texts: [
+      ["drop_sessions", "DELETE FROM {sessions} WHERE session_id = ANY($1::text[]) AND {guard}"],
+      ["drop_observing", "DELETE FROM {observers} WHERE session_id = ANY($1::text[]) AND {guard}"],
+      [
+        "drop_runs",
+        `INSERT INTO {run_trims} (session_id, before, freed)
+         SELECT session_id, ${everything}, 0 FROM unnest($1::text[]) AS d (session_id) WHERE {guard}
+         ON CONFLICT (session_id) DO UPDATE SET before = excluded.before, freed = 0`
+      ]
+    ],
+    parameters: 1
+  },
+  droppedJobs: {
+    texts: [
+      ["drop_jobs", "DELETE FROM {jobs} WHERE job_id = ANY($1::text[]) AND {guard} RETURNING id"],
+      ["drop_observers", "DELETE FROM {observers} WHERE job_id = ANY($1::text[]) AND {guard}"],
+      [
+        "drop_events",
+        `INSERT INTO {event_trims} (job, before) SELECT id, ${everything} FROM drop_jobs
+         ON CONFLICT (job) DO UPDATE SET before = excluded.before`
+      ]
+    ],
+    parameters: 1
+  },
+  // Never beyond the number that comes next.
+  trimmedSessions: {
+    texts: [
+      [
+        "trim_sessions",
+        `INSERT INTO {run_trims} (session_id, before)
+         SELECT t.session_id, least(t.before, r.next) FROM unnest($1::text[], $2::bigint[]) AS t (session_id, before)
+         JOIN LATERAL (SELECT event_seq + count AS next FROM {runs} WHERE session_id = t.session_id
+           ORDER BY event_seq DESC LIMIT 1) r ON true
+         WHERE {guard}
+         ON CONFLICT (session_id) DO UPDATE SET before = greatest({run_trims}.before, excluded.before)`
+      ]
+    ],
+    parameters: 2
+  },
+  trimmedJobs: {
+    texts: [
+      [
+        "trim_jobs",
+        `UPDATE {jobs} j SET first = least(t.before, l.next)
+         FROM unnest($1::text[], $2::bigint[]) AS t (job_id, before), LATERAL (
+           SELECT k.id, k.first, coalesce((SELECT max(seq) + 1 FROM {events} WHERE job = k.id), k.first) AS next
+           FROM {jobs} k WHERE k.job_id = t.job_id) l
+         WHERE j.id = l.id AND least(t.before, l.next) > j.first AND {guard}
+         RETURNING j.id, j.first`
+      ],
+      [
+        "trim_events",
+        `INSERT INTO {event_trims} (job, before) SELECT id, first FROM trim_jobs
+         ON CONFLICT (job) DO UPDATE SET before = greatest({event_trims}.before, excluded.before)`
+      ]
+    ],
+    parameters: 2
+  }
+} satisfies Record<string, Part>
+
+/** The name of a part. */
+export type PartName = keyof typeof parts
+
+const order = Object.keys(parts) as ReadonlyArray<PartName>
+
+/** What a statement writes: the parameters of each of its parts. */
+export type Values = Partial<Record<PartName, ReadonlyArray<unknown>>>
+
+/**
+ * What is stored with another epoch than it is stated to have, or is not stored. Whoever takes a job or a session is the same
+ * writer, so its row need not be locked: writers take turns at the row of the fence.
+ */
+const taken = `SELECT o.id, o.epoch::float8 FROM unnest($1::text[], $2::bigint[]) AS o (id, epoch)
+  LEFT JOIN {jobs} j ON j.job_id = o.id WHERE coalesce(j.epoch, 0) <> o.epoch
+  UNION ALL
+  SELECT o.id, o.epoch::float8 FROM unnest($3::text[], $4::bigint[]) AS o (id, epoch)
+  LEFT JOIN {sessions} s ON s.session_id = o.id WHERE coalesce(s.epoch, 0) <> o.epoch`
+
+/** Returns the parameters by which owners are stated. */
+const stated = (owners: ReadonlyArray<Owner>): ReadonlyArray<unknown> => {
+  const jobs = owners.flatMap((owner) => ("job" in owner ? [owner] : []))
+  const sessions = owners.flatMap((owner) => ("session" in owner ? [owner] : []))
+  return [
+    jobs.map(({ job }) => job),
+    jobs.map(({ epoch }) => epoch),
+    sessions.map(({ session }) => session),
+    sessions.map(({ epoch }) => epoch)
+  ]
+}
+
+/** Selects the ids of those owners that somebody else has taken. */
+export const takenOf = (owners: ReadonlyArray<Owner>): Statement => [taken, stated(owners)]
+
+/**
+ * A writer states which of its batches this one follows, and the epochs of what it writes; nothing is written when either is not
+ * so, or the writer is not one any more. It says once more that it is alive.
+ */
+const fence = `taken AS (${taken}),
+fence AS (
+  UPDATE {writers} SET last_commit = $7::bigint, alive = clock_timestamp(),
+    expires = clock_timestamp() + $8::bigint * interval '1 millisecond'
+  WHERE slot = 'runtime' AND id = $5::text AND last_commit = $6::bigint AND NOT EXISTS (SELECT 1 FROM taken) RETURNING 1)`
+
+const texts = new Map<string, string>()
+
+const textOf = (names: ReadonlyArray<PartName>, fenced: boolean): string => {
+  const key = `${fenced} ${names.join(" ")}`
+  const known = texts.get(key)
+  if (known !== undefined) return known
+  const guard = fenced ? "EXISTS (SELECT 1 FROM fence)" : "true"
+  let before = fenced ? 8 : 0
+  const written = names.flatMap((name) => {
+    const part: Part = parts[name]
+    const from = before
+    before += part.parameters
+    return part.texts.map(
+      ([alias, sql]) =>
+        `${alias} AS (${sql.replace(/\$(\d+)/g, (_, n) => `$${Number(n) + from}`).replaceAll("{guard}", guard)})`
+    )
+  })
+  const all = fenced ? [fence, ...written] : written
+  const ends = fenced
+    ? "SELECT EXISTS (SELECT 1 FROM fence), t.id FROM (SELECT 1) o LEFT JOIN taken t ON true"
+    : "SELECT 1"
+  const sql = `WITH ${all.join(",\n")}\n${ends}`
+  texts.set(key, sql)
+  return sql
+}
+
+/** What the first statement of a batch states of its writer. */
+export interface Claim {
+  readonly writer: string
+  /** Number of the batch that this one follows, and its own. */
+  readonly after: number
+  readonly number: number
+  /** Milliseconds until the writer is taken for dead when it says no more. */
+  readonly lease: number
+  readonly owners: ReadonlyArray<Owner>
+}
+
+/** Returns the statement that writes; with a claim its rows say whether it has written, and what of it is taken. */
+export const writing = (values: Values, claim?: Claim): Statement => {
+  const names = order.filter((name) => values[name] !== undefined)
+  const params = names.flatMap((name) => values[name] ?? [])
+  return [
+    textOf(names, claim !== undefined),
+    claim === undefined
+      ? params
+      : [...stated(claim.owners), claim.writer, claim.after, claim.number, claim.lease, ...params]
+  ]
+}
+
+/** Returns rows as arrays, one per column. */
+const transposed = (columns: number, rows: Iterable<ReadonlyArray<unknown>>): Array<Array<unknown>> => {
+  const arrays: Array<Array<unknown>> = Array.from({ length: columns }, () => [])
+  for (const row of rows) for (let i = 0; i < columns; i++) arrays[i]?.push(row[i])
+  return arrays
+}
+
+const jobRow = (id: number, job: JobRecord): ReadonlyArray<unknown> => [
+  id,
+  job.jobId,
+  job.sessionId,
+  toKey(job.submitId),
+  toStored(job.principal),
+  job.keyFreed === true || job.idempotencyKey === undefined ? null : toKey(job.idempotencyKey),
+  toStored(job.agent),
+  job.status,
+  job.rejected,
+  job.createdAt,
+  job.endedAt ?? null,
+  dueAt(job) ?? null,
+  job.traceId,
+  job.parentJobId ?? null,
+  JSON.stringify(job),
+  epochOf(job)
+]
+
+/** The values of each part, from what a batch says. */
+export const valuesOf = {
+  jobs: (jobs: ReadonlyArray<readonly [id: number, job: JobRecord]>) =>
+    transposed(
+      Object.keys(jobColumns).length,
+      jobs.map(([id, job]) => jobRow(id, job))
+    ),
+  sessions: (sessions: ReadonlyArray<readonly [session: SessionRecord, need: number | undefined]>) =>
+    transposed(
+      4,
+      sessions.map(([session, need]) => [
+        session.sessionId,
+        JSON.stringify(session),
+        need ?? null,
+        epochOf(session)
+      ])
+    ),
+  events: (logs: ReadonlyArray<readonly [job: number, events: ReadonlyArray<StoredEvent>]>) => {
+    const jobs: Array<number> = []
+    const seqs: Array<number> = []
+    const bytes: Array<number> = []
+    const owners: Array<number> = []
+    const types: Array<string> = []
+    const kinds: Array<string> = []
+    const audiences: Array<string | null> = []
+    const payloads: Array<string> = []
+    for (const [job, events] of logs)
+      for (const { audience = null, kind, ownerSeq, payload, seq, type } of events) {
+        jobs.push(job)
+        seqs.push(seq)
+        bytes.push(payload.length + eventOverhead)
+        owners.push(ownerSeq)
+        types.push(type)
+        kinds.push(kind)
+        audiences.push(audience)
+        payloads.push(payload)
+      }
+    return [jobs, seqs, bytes, owners, types, kinds, audiences, payloads]
+  },
+  runs: (runs: ReadonlyArray<readonly [sessionId: string, run: Run]>) =>
+    transposed(
+      6,
+      runs.map(([sessionId, run]) => [sessionId, run.eventSeq, run.jobId, run.jobSeq, run.count, run.bytes])
+    ),
+  journal: (entries: ReadonlyArray<readonly [job: number, entry: JournalEntry]>) =>
+    transposed(
+      7,
+      entries.map(([job, { about, key, kind, ordinal, value = null }]) => [
+        job,
+        kind,
+        key,
+        ordinal,
+        about,
+        value === null ? null : byteLength(value),
+        value
+      ])
+    ),
+  /** Rows of any other part. */
+  rows: transposed
+}

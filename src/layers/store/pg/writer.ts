@@ -1,0 +1,221 @@
+/**
+ * The one that commits. A batch is one statement where that is possible, and else a transaction, and states which batch it
+ * follows: so it is applied once, however often it is sent, and the writer finds out by sending it again, or asking, whether
+ * one of which it got no answer was.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { inRealTime } from "../../../services/runtime/within.js"
+import { type Batch, Fenced, type Owner, StoreError } from "../../../services/store/Store.js"
+import { Misuse } from "../plan.js"
+import { blockSize, jobsOf, keysOf, type LogEnd, plan, type WriterState } from "./batch.js"
+import { mayWork, toStoreError } from "./failures.js"
+import { type Holder, lastCommit, lost } from "./holding.js"
+import { transaction } from "./migrate.js"
+import { type Lend, PgFailure, type Statements } from "./statement.js"
+import { type Claim, takenOf, type Values, writing } from "./statements.js"
+
+/** What a writer works with. */
+export interface WriterParts {
+  readonly name: string
+  readonly lend: Lend
+  readonly holder: Holder
+  /** How long a statement is tried again before its failure is told. */
+  readonly patience: Duration.Duration
+}
+
+/** Milliseconds of the first pause between two attempts, and of the longest. */
+const firstPause = 20
+const longestPause = 1_000
+
+/** Tries again what Postgres may do the next time. */
+export const patiently = <A, E>(
+  effect: Effect.Effect<A, E | PgFailure | StoreError>,
+  patience: Duration.Duration
+): Effect.Effect<A, E | PgFailure | StoreError> =>
+  Effect.suspend(() => {
+    const until = performance.now() + Duration.toMillis(patience)
+    const attempt = (pause: number): Effect.Effect<A, E | PgFailure | StoreError> =>
+      Effect.catchAll(effect, (error) => {
+        if (!(error instanceof PgFailure)) return Effect.fail(error)
+        return !mayWork(error) || performance.now() + pause > until
+          ? Effect.fail(error)
+          : Effect.zipRight(
+              inRealTime(Effect.sleep(Duration.millis(pause))),
+              attempt(Math.min(2 * pause, longestPause))
+            )
+      })
+    return attempt(firstPause)
+  })
+
+/** Selects the keys of jobs, and where their logs end. */
+const logsOf = (statements: Statements, jobIds: ReadonlyArray<string>) =>
+  Effect.map(
+    statements.executeValues(
+      `SELECT j.job_id, j.id::float8, coalesce((SELECT max(seq) FROM {events} WHERE job = j.id), j.first - 1)::float8
+       FROM {jobs} j WHERE j.job_id = ANY($1::text[])`,
+      [jobIds]
+    ),
+    (rows): ReadonlyMap<string, LogEnd> =>
+      new Map(rows.map(([jobId, id, last]) => [String(jobId), { id: Number(id), last: Number(last) }]))
+  )
+
+/** One batch at a time. */
+export class Writer {
+  private readonly state: WriterState = { logs: new Map(), blocks: [], taken: 0 }
+  /** Number of the newest batch that is known to be applied, and of the newest that was tried. */
+  private applied = 0
+  private tried = 0
+
+  constructor(private readonly parts: WriterParts) {}
+
+  /** Commits a batch whole or not at all. */
+  commit(batch: Batch): Effect.Effect<void, StoreError | Fenced> {
+    const { lend, name, patience } = this.parts
+    return Effect.gen(this, function* () {
+      const jobs = Array.from(jobsOf(batch)).filter((jobId) => !this.state.logs.has(jobId))
+      const keys = this.state.taken + keysOf(batch) - blockSize * this.state.blocks.length
+      const loaded =
+        jobs.length === 0 && keys <= 0
+          ? new Map<string, LogEnd>()
+          : yield* patiently(
+              lend((statements) => this.prepare(statements, jobs, keys)),
+              patience
+            )
+      const planned = yield* this.plan(batch, loaded)
+      if (planned.statements.length > 0) yield* this.apply(planned.statements, batch.owners)
+      planned.adopt()
+    }).pipe(
+      Effect.tapErrorTag("Fenced", ({ owners }) =>
+        Effect.sync(() => {
+          for (const owner of owners) if ("job" in owner) this.state.logs.delete(owner.job)
+        })
+      ),
+      Effect.mapError((error) => (error._tag === "Fenced" ? error : toStoreError(name)(error)))
+    )
+  }
+
+  /** Plans a batch. What somebody else has taken, and dropped, is no mistake of whoever writes to it. */
+  private plan(batch: Batch, loaded: ReadonlyMap<string, LogEnd>) {
+    const { lend, patience } = this.parts
+    return Effect.try({
+      try: () => plan(batch, this.state, loaded),
+      catch: (cause) => {
+        if (cause instanceof Misuse) return new StoreError({ message: cause.message, misuse: true })
+        throw cause
+      }
+    }).pipe(
+      Effect.catchAll((misuse) => {
+        if (batch.owners.length === 0) return misuse
+        const [sql, params] = takenOf(batch.owners)
+        return Effect.flatMap(
+          patiently(
+            lend((statements) => statements.executeValues(sql, params)),
+            patience
+          ),
+          (rows): Effect.Effect<never, StoreError | Fenced> =>
+            rows.length === 0 ? misuse : fencedBy(batch.owners, rows)
+        )
+      })
+    )
+  }
+
+  /** Reads what a batch needs: where logs end, and keys for new jobs. */
+  private prepare(statements: Statements, jobs: ReadonlyArray<string>, keys: number) {
+    return Effect.gen(this, function* () {
+      if (keys > 0) {
+        const blocks = Math.ceil(keys / blockSize)
+        const rows = yield* statements.executeValues(
+          "SELECT nextval('{job_ids}')::float8 FROM generate_series(1, $1::integer)",
+          [blocks]
+        )
+        this.state.blocks = [...this.state.blocks, ...rows.map(([first]) => Number(first))]
+      }
+      return jobs.length === 0 ? new Map<string, LogEnd>() : yield* logsOf(statements, jobs)
+    })
+  }
+
+  private apply(
+    statements: ReadonlyArray<Values>,
+    owners: ReadonlyArray<Owner>
+  ): Effect.Effect<void, PgFailure | StoreError | Fenced> {
+    const { holder, lend, name, patience } = this.parts
+    return Effect.suspend(() => {
+      const number = ++this.tried
+      const claim = {
+        writer: holder.id,
+        after: this.applied,
+        number,
+        lease: Duration.toMillis(holder.lease),
+        owners
+      }
+      const attempt = lend((connection) =>
+        Effect.flatMap(send(connection, statements, claim), (taken) =>
+          taken === undefined
+            ? Effect.succeed({ newest: number, taken: noRows })
+            : Effect.map(lastCommit(connection, holder), (newest) => ({ newest, taken }))
+        )
+      )
+      return Effect.flatMap(
+        patiently(attempt, patience),
+        ({ newest, taken }): Effect.Effect<void, StoreError | Fenced> => {
+          if (newest === undefined) return lost(name)
+          if (newest === claim.after && taken.length > 0) return fencedBy(owners, taken)
+          if (newest !== number) return diverged(name)
+          this.applied = number
+          return Effect.void
+        }
+      )
+    })
+  }
+}
+
+const noRows: ReadonlyArray<ReadonlyArray<unknown>> = []
+
+/** Returns what tells those of the owners that are among the rows. */
+const fencedBy = (owners: ReadonlyArray<Owner>, rows: ReadonlyArray<ReadonlyArray<unknown>>): Fenced => {
+  const taken = new Set(rows.map(([id]) => id))
+  return new Fenced({
+    owners: owners.filter((owner) => taken.has("job" in owner ? owner.job : owner.session))
+  })
+}
+
+/** What was told to have failed has been applied after all: what is in memory is no more what is stored. */
+const diverged = (name: string): StoreError =>
+  new StoreError({
+    message:
+      `${name} has applied a batch of which no answer came while it was waited for; the runtime must be started again, ` +
+      "and goes on from what is stored",
+    publicMessage: "the database has applied what was told to have failed",
+    fenced: true
+  })
+
+/** Carries out the statements; when their claim does not hold, which they are not, returns what of it somebody else has taken. */
+const send = (
+  connection: Statements,
+  [first = {}, ...rest]: ReadonlyArray<Values>,
+  claim: Claim
+): Effect.Effect<ReadonlyArray<ReadonlyArray<unknown>> | undefined, PgFailure> => {
+  const [sql, params] = writing(first, claim)
+  const claimed = Effect.map(connection.executeValues(sql, params), (rows) => {
+    const [[written] = []] = rows
+    return written === true ? undefined : rows.flatMap(([, id]) => (id === null ? [] : [[id]]))
+  })
+  return rest.length === 0
+    ? claimed
+    : transaction(
+        connection,
+        Effect.tap(claimed, (taken) =>
+          taken === undefined
+            ? Effect.forEach(
+                rest,
+                (values) => {
+                  const [more, itsParams] = writing(values)
+                  return connection.executeRaw(more, itsParams)
+                },
+                { discard: true }
+              )
+            : Effect.void
+        )
+      )
+}

@@ -1,0 +1,42 @@
+/** What the reads of a store ask its database: the statements, which each kind of database has its own of. */
+import * as query from "./query.js"
+import * as retention from "./retentionQuery.js"
+
+export type { EndedRow } from "./retentionQuery.js"
+
+/** The statements of SQLite. */
+export const sqlite = {
+  session: query.session,
+  sessions: query.sessions,
+  job: query.job,
+  jobBySubmit: query.jobBySubmit,
+  jobByKey: query.jobByKey,
+  events: query.events,
+  runs: query.runs,
+  view: query.view,
+  page: query.page,
+  journal: query.journal,
+  journalValue: query.journalValue,
+  hookEvents: query.hookEvents,
+  input: query.input,
+  jobs: query.jobs,
+  due: query.due,
+  waitingObserved: query.waitingObserved,
+  waitingOwners: query.waitingOwners,
+  waitingCounts: query.waitingCounts,
+  aliveAt: query.aliveAt,
+  retained: retention.retained,
+  marks: retention.marks,
+  viewers: retention.viewers,
+  neededOf: retention.neededOf,
+  needed: retention.needed,
+  observersOf: retention.observersOf,
+  ended: retention.ended,
+  endedCounts: retention.endedCounts,
+  freeing: retention.freeing,
+  counted: retention.counted,
+  countedAtOnce: retention.countedAtOnce as number
+}
+
+/** What the reads ask, whatever the database. */
+export type Queries = typeof sqlite

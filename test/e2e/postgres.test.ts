@@ -1,0 +1,92 @@
+/** `arcp serve --pg`: processes that are killed, and a Postgres that is stopped, crashes and comes back. */
+import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { type Cluster, cluster, inDatabase, missingBinaries, query } from "../testing/Postgres.js"
+import { ownServers, runToExit, serveArgs } from "./support/Server.js"
+import { WireClient } from "./support/WireClient.js"
+
+const own = ownServers()
+
+describe.skipIf(missingBinaries !== undefined)(
+  `serve --pg${missingBinaries === undefined ? "" : ` (${missingBinaries})`}`,
+  () => {
+    let postgres: Cluster
+    let databases = 0
+    beforeAll(async () => {
+      postgres = await cluster()
+    })
+    afterAll(() => postgres.close())
+
+    const database = async (): Promise<string> => {
+      const name = `e2e_${++databases}`
+      await query(postgres.url, `CREATE DATABASE ${name}`)
+      return inDatabase(postgres.url, name)
+    }
+    /** Ends the lease of one that has just been killed, whose end a start would wait for. */
+    const forget = (url: string) => query(url, "UPDATE arcp_writers SET expires = clock_timestamp()")
+
+    it("kill -9: what was sent is there for the next process, and what ran is ended by it", async () => {
+      const url = await database()
+      const before = await own.start("--pg", url)
+      const client = await WireClient.open(before.url)
+      const running = await client.accept("emit", { count: 100_000, delayMs: 1 })
+      await client.next((frame) => frame.job_id === running.job_id && (frame.event_seq ?? 0) > 50)
+      const done = await client.run("echo", { a: 1 })
+      await before.kill()
+      await client.closing()
+      await forget(url)
+      const after = await own.start("--pg", url)
+      const again = await WireClient.resume(after.url, client.session)
+      const end = await again.terminal(running.job_id)
+      expect(end.payload.details?.["reason"]).toBe("runtime_restart")
+      const listed = await again.answer(again.request("session.list_jobs", {}))
+      expect(JSON.stringify(listed.payload)).toContain(String(done.accepted.job_id))
+      await again.run("echo", 2)
+      expect((await after.stop()).code).toBe(0)
+      // A clean end leaves the tables to the next at once.
+      await own.start("--pg", url)
+    })
+
+    it.each(["stop", "kill"] as const)(
+      "Postgres ends (%s) and comes back: jobs wait, and go on",
+      async (how) => {
+        const url = await database()
+        const server = await own.start("--pg", url)
+        const client = await WireClient.open(server.url)
+        const job = await client.accept("emit", { count: 2_000, delayMs: 1 })
+        await client.next((frame) => frame.job_id === job.job_id && (frame.event_seq ?? 0) > 50)
+        await postgres.command(how)
+        await client.ping()
+        await postgres.command("start")
+        expect((await client.terminal(job.job_id)).payload.result).toEqual({ count: 2_000 })
+        await client.run("echo", "well again")
+      }
+    )
+
+    it("Postgres stays away for longer than storagePatience: the job is broken, and says so when it can", async () => {
+      const url = await database()
+      const server = await own.start("--pg", url, "--limit", "storagePatience=100 millis")
+      const client = await WireClient.open(server.url)
+      const job = await client.accept("emit", { count: 100_000, delayMs: 1 })
+      await client.next((frame) => frame.job_id === job.job_id && (frame.event_seq ?? 0) > 50)
+      await postgres.command("stop")
+      // The end cannot be stored either, of which the owner is told.
+      await client.nextOf("session.error")
+      expect(server.program.stderr).toMatch(/writing to the store failed.*cannot be reached/)
+      await postgres.command("start")
+      const end = await client.terminal(job.job_id)
+      expect(end.payload).toMatchObject({ code: "INTERNAL_ERROR", details: { reason: "storage" } })
+      await client.run("echo", "well again")
+    })
+
+    it("a second runtime is refused, and the first is not disturbed", async () => {
+      const url = await database()
+      const first = await own.start("--pg", url)
+      const client = await WireClient.open(first.url)
+      const second = await runToExit(serveArgs(["--port", "0", "--pg", url]))
+      expect(second.exit?.code).toBe(1)
+      expect(second.stderr).toMatch(/is held by another runtime \(.*\), which is alive/)
+      expect(second.stderr + second.stdout).not.toContain("secret")
+      await client.run("echo", 1)
+    })
+  }
+)

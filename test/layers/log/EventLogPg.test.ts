@@ -1,0 +1,13 @@
+import { afterAll, describe, it } from "vitest"
+import { missing } from "../../testing/Postgres.js"
+import { makeStores } from "../store/pg/layers.js"
+import { suite } from "./EventLog.suite.js"
+import { suite as takenSuite } from "./Taken.suite.js"
+
+const stores = makeStores()
+afterAll(stores.drop)
+
+if (missing === undefined) {
+  suite("EventLog on Postgres", 1, stores.layer)
+  takenSuite("a store in Postgres", stores.layer)
+} else describe.skip(`EventLog on Postgres (${missing})`, () => it("is skipped", () => undefined))
