@@ -75,7 +75,9 @@ const runtimeOptions = (flags: ServeFlags): Effect.Effect<RuntimeOptions.Input, 
     return yield* Schema.decodeUnknown(RuntimeOptions.RuntimeOptionsSchema)(input).pipe(
       Effect.mapError((error) => {
         const problem = describe(error.issue, "")
-        const duration = Object.entries(durations(flags)).find(([name]) => problem.startsWith(`.${name}:`))
+        const duration = Object.entries(durations(flags)).find(
+          ([name, { value }]) => Option.isSome(value) && problem.startsWith(`.${name}:`)
+        )
         return new UsageError({
           message:
             duration === undefined
