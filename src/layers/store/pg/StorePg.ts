@@ -19,9 +19,9 @@ import { free } from "./freeing.js"
 import { type Holder, hold, release, renew } from "./holding.js"
 import { migrate } from "./migrate.js"
 import { queries } from "./query.js"
-import type { Lend, PgFailure } from "./statement.js"
+import type { LendPg, PgFailure } from "./statement.js"
 import { fromStored } from "./text.js"
-import { patiently, Writer } from "./writer.js"
+import { PgWriter, patiently } from "./writer.js"
 
 /** Options of a store in Postgres. */
 export interface Options {
@@ -55,7 +55,7 @@ const duration = (input: Duration.DurationInput | undefined, usual: Duration.Dur
 
 /** Says that the holder is alive, for as long as it may; returns what fails when it may no more. */
 const keepAlive = (
-  lend: Lend,
+  lend: LendPg,
   holder: Holder,
   name: string
 ): Effect.Effect<Effect.Effect<never, StoreError>, never, Scope> =>
@@ -76,7 +76,7 @@ const keepAlive = (
 
 /** Opens a store over connections: tables, lease, and what reads and writes. */
 const makeOver = (
-  lend: Lend,
+  lend: LendPg,
   name: string,
   prefix: string,
   lease: Duration.Duration,
@@ -101,7 +101,7 @@ const makeOver = (
         new Map(Array.from(counts, ([principal, count]) => [fromStored(principal), count] as const))
     )
     const exclusive = (yield* Effect.makeSemaphore(1)).withPermits(1)
-    const writer = new Writer({ name, lend, holder, patience })
+    const writer = new PgWriter({ name, lend, holder, patience })
     return {
       kind: "durable",
       ...reads,

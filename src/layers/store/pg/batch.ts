@@ -17,18 +17,18 @@ import type {
   StoredEvent
 } from "../../../services/store/Store.js"
 import { Misuse } from "../plan.js"
-import { type Values, valuesOf } from "./statements.js"
+import { type PartValues, valuesOf } from "./statements.js"
 
 /** Where a job's log is: its surrogate key, and its newest event. */
-export interface LogEnd {
+export interface JobEnd {
   readonly id: number
   readonly last: number
 }
 
 /** What the one writer knows without asking the database. */
-export interface WriterState {
+export interface PgWriterState {
   /** Logs of live jobs; loaded on first use, forgotten when the job ends or is not in memory any more. */
-  readonly logs: Map<string, LogEnd>
+  readonly logs: Map<string, JobEnd>
   /** Where blocks of keys begin that no job has yet, and how many keys of them were given out. */
   blocks: ReadonlyArray<number>
   taken: number
@@ -59,14 +59,14 @@ export const keysOf = ({ ops }: Batch): number => {
 }
 
 /** What a batch writes, and what the writer knows once it is committed. */
-export interface Plan {
+export interface StatementPlan {
   /** Of each statement, in order. */
-  readonly statements: ReadonlyArray<Values>
+  readonly statements: ReadonlyArray<PartValues>
   readonly adopt: () => void
 }
 
 /** What one statement is made of. */
-class Collected {
+class Gathered {
   readonly jobs = new Map<string, readonly [id: number, job: JobRecord]>()
   readonly sessions = new Map<string, SessionRecord>()
   readonly needs = new Map<string, number>()
@@ -92,8 +92,8 @@ class Collected {
   }
 
   /** Returns the parameters of the parts that have some. */
-  values(): Values {
-    const values: Values = {}
+  values(): PartValues {
+    const values: PartValues = {}
     if (this.jobs.size > 0) values.jobs = valuesOf.jobs([...this.jobs.values()])
     if (this.sessions.size > 0)
       values.sessions = valuesOf.sessions(
@@ -122,16 +122,16 @@ class Collected {
 const pair = (a: string, b: string | number) => `${a}\n${b}`
 
 /** The statements of one batch as it is gone through, and where that leaves the logs. */
-class Planner {
-  readonly statements: Array<Values> = []
-  private collected = new Collected()
+class StatementPlanner {
+  readonly statements: Array<PartValues> = []
+  private collected = new Gathered()
   private taken: number
   /** Logs this batch changed; `undefined` when it dropped the job. */
-  private readonly changed = new Map<string, LogEnd | undefined>()
+  private readonly changed = new Map<string, JobEnd | undefined>()
 
   constructor(
-    private readonly state: WriterState,
-    private readonly loaded: ReadonlyMap<string, LogEnd>
+    private readonly state: PgWriterState,
+    private readonly loaded: ReadonlyMap<string, JobEnd>
   ) {
     this.taken = state.taken
   }
@@ -142,14 +142,14 @@ class Planner {
   }
 
   /** Returns what the next operation, which puts something of these, is collected in. */
-  private putting(...touched: ReadonlyArray<string>): Collected {
+  private putting(...touched: ReadonlyArray<string>): Gathered {
     if (touched.some((each) => this.collected.removed.has(each))) this.write()
     for (const each of touched) this.collected.put.add(each)
     return this.collected
   }
 
   /** Returns what the next operation, which removes something of these, is collected in. */
-  private removing(...touched: ReadonlyArray<string>): Collected {
+  private removing(...touched: ReadonlyArray<string>): Gathered {
     const { put, removed } = this.collected
     if (touched.some((each) => put.has(each) || removed.has(each))) this.write()
     for (const each of touched) this.collected.removed.add(each)
@@ -237,7 +237,7 @@ class Planner {
   write(): void {
     if (this.collected.isEmpty) return
     this.statements.push(this.collected.values())
-    this.collected = new Collected()
+    this.collected = new Gathered()
   }
 
   /** Brings the writer's state to where this batch leaves it. */
@@ -253,13 +253,13 @@ class Planner {
     }
   }
 
-  private knownLog(jobId: string): LogEnd | undefined {
+  private knownLog(jobId: string): JobEnd | undefined {
     return this.changed.has(jobId)
       ? this.changed.get(jobId)
       : (this.state.logs.get(jobId) ?? this.loaded.get(jobId))
   }
 
-  private logOf(jobId: string, done: string): LogEnd {
+  private logOf(jobId: string, done: string): JobEnd {
     const log = this.knownLog(jobId)
     if (log === undefined) throw new Misuse(`${done} of ${jobId}, of which there is no job record`)
     return log
@@ -296,8 +296,12 @@ class Planner {
  *
  * @param loaded logs the batch needs that are in the database but not in `state`
  */
-export const plan = ({ ops }: Batch, state: WriterState, loaded: ReadonlyMap<string, LogEnd>): Plan => {
-  const planner = new Planner(state, loaded)
+export const plan = (
+  { ops }: Batch,
+  state: PgWriterState,
+  loaded: ReadonlyMap<string, JobEnd>
+): StatementPlan => {
+  const planner = new StatementPlanner(state, loaded)
   planner.begin(ops)
   for (const op of ops) planner.add(op)
   planner.write()

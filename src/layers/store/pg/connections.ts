@@ -13,10 +13,10 @@ import type * as Pg from "pg"
 import { StoreError } from "../../../services/store/Store.js"
 import type { Naming } from "../naming.js"
 import { toStoreError } from "./failures.js"
-import { type Lend, PgFailure, type Statements } from "./statement.js"
+import { type LendPg, PgFailure, type PgStatements } from "./statement.js"
 
 /** How a pool is made. */
-export interface PoolOptions {
+export interface PgPoolOptions {
   readonly url: Redacted.Redacted
   readonly maxConnections: number
   readonly connectTimeout: Duration.Duration
@@ -26,7 +26,7 @@ export interface PoolOptions {
 const failed = (cause: unknown) => new PgFailure({ cause })
 
 /** Sends statements over one connection; rows are given with names, or as arrays. */
-const statementsOf = (client: Pg.PoolClient, name: Naming, patience: Duration.Duration): Statements => {
+const statementsOf = (client: Pg.PoolClient, name: Naming, patience: Duration.Duration): PgStatements => {
   // By the timers of the process: what is waited for is outside of it, whatever clock the runtime has.
   const send = <A>(sql: string, params: ReadonlyArray<unknown>, rowMode: "array" | undefined) =>
     Effect.async<ReadonlyArray<A>, PgFailure>((resume) => {
@@ -55,7 +55,7 @@ const statementsOf = (client: Pg.PoolClient, name: Naming, patience: Duration.Du
 
 /** Lends a connection of the pool; one on which anything but an error of Postgres has happened is not used again. */
 const lending =
-  (pool: Pg.Pool, name: Naming, patience: Duration.Duration): Lend =>
+  (pool: Pg.Pool, name: Naming, patience: Duration.Duration): LendPg =>
   (work) =>
     Effect.acquireUseRelease(
       Effect.tryPromise({ try: () => pool.connect(), catch: (cause) => new PgFailure({ cause }) }),
@@ -98,9 +98,9 @@ const loaded = Effect.tryPromise({ try: () => import("pg"), catch: (cause) => ca
 
 /** Makes a pool for the scope. Its connections are made when they are needed. */
 export const pooled = (
-  { connectTimeout, maxConnections, statementTimeout, url }: PoolOptions,
+  { connectTimeout, maxConnections, statementTimeout, url }: PgPoolOptions,
   name: Naming
-): Effect.Effect<Lend, StoreError, Scope> =>
+): Effect.Effect<LendPg, StoreError, Scope> =>
   Effect.gen(function* () {
     const text = Redacted.value(url)
     const problem = urlProblem(text)

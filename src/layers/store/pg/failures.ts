@@ -8,7 +8,7 @@ const rootOf = (cause: unknown): unknown => {
   return root
 }
 
-interface Failure {
+interface PgProblem {
   /** SQLSTATE, or the code of the system; empty when neither is known. */
   readonly code: string
   readonly message: string
@@ -16,7 +16,7 @@ interface Failure {
   readonly said: boolean
 }
 
-const failureOf = (cause: unknown): Failure => {
+const failureOf = (cause: unknown): PgProblem => {
   const root = rootOf(cause)
   if (typeof root !== "object" || root === null) return { code: "", message: String(root), said: false }
   const code = "code" in root && typeof root.code === "string" ? root.code : ""
@@ -40,7 +40,7 @@ export const mayWork = (cause: unknown): boolean => {
 }
 
 /** Says in words what went wrong; `name` is what the database is called. */
-const explain = (name: string, { code, message }: Failure, told: boolean): string => {
+const explain = (name: string, { code, message }: PgProblem, told: boolean): string => {
   const detail = told ? `: ${message}` : ""
   if (code === "28P01" || code === "28000")
     return `${name} refuses this user or password${detail}; check both, and pg_hba.conf`

@@ -4,7 +4,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { Holder } from "./holding.js"
-import type { PgFailure, Statements } from "./statement.js"
+import type { PgFailure, PgStatements } from "./statement.js"
 import { everything } from "./statements.js"
 
 /** Rows of one statement, of events, of runs, and of journals, which may be large. */
@@ -18,7 +18,7 @@ const lookAhead = 64
 const ours = "EXISTS (SELECT 1 FROM {writers} WHERE slot = 'runtime' AND id = $1)"
 
 const count = (
-  statements: Statements,
+  statements: PgStatements,
   sql: string,
   params: ReadonlyArray<unknown>
 ): Effect.Effect<number, PgFailure> =>
@@ -77,7 +77,7 @@ const anythingLeft = `SELECT (EXISTS (SELECT 1 FROM {event_trims})
   OR EXISTS (SELECT 1 FROM {run_trims} WHERE freed < before))::integer`
 
 /** Frees a part, and returns whether more is left. */
-export const free = (statements: Statements, { id }: Holder): Effect.Effect<boolean, PgFailure> =>
+export const free = (statements: PgStatements, { id }: Holder): Effect.Effect<boolean, PgFailure> =>
   Effect.gen(function* () {
     if ((yield* count(statements, anythingLeft, [])) === 0) return false
     if ((yield* count(statements, freeRuns, [id])) < maxRuns) yield* count(statements, settle, [id])

@@ -10,7 +10,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { inRealTime } from "../../../services/runtime/within.js"
 import { StoreError } from "../../../services/store/Store.js"
-import type { PgFailure, Statements } from "./statement.js"
+import type { PgFailure, PgStatements } from "./statement.js"
 
 /** A runtime that holds the tables. */
 export interface Holder {
@@ -22,7 +22,7 @@ export interface Holder {
 /** How messages call this process. */
 const ourName = () => `${hostname()}, process ${process.pid}`
 
-const take = (statements: Statements, { id, lease }: Holder) =>
+const take = (statements: PgStatements, { id, lease }: Holder) =>
   statements.executeValues(
     `INSERT INTO {writers} (slot, id, name, last_commit, alive, expires)
      VALUES ('runtime', $1, $2, 0, clock_timestamp(), clock_timestamp() + $3::bigint * interval '1 millisecond')
@@ -34,7 +34,7 @@ const take = (statements: Statements, { id, lease }: Holder) =>
   )
 
 /** What can be seen of whoever holds the tables. */
-export interface Seen {
+export interface SeenHolder {
   readonly id: string
   readonly name: string
   /** As text: whether it is still the same is all that is asked of it. */
@@ -45,7 +45,7 @@ export interface Seen {
 }
 
 /** Looks at who holds the tables. */
-export const look = (statements: Statements): Effect.Effect<Seen | undefined, PgFailure> =>
+export const look = (statements: PgStatements): Effect.Effect<SeenHolder | undefined, PgFailure> =>
   Effect.map(
     statements.executeValues(
       `SELECT id, name, expires::text, (extract(epoch FROM expires - clock_timestamp()) * 1000)::float8,
@@ -73,12 +73,12 @@ const betweenLooks = 250
  * that it is alive.
  */
 export const hold = (
-  statements: Statements,
+  statements: PgStatements,
   holder: Holder,
   database: string
 ): Effect.Effect<void, PgFailure | StoreError> =>
   Effect.gen(function* () {
-    let first: Seen | undefined
+    let first: SeenHolder | undefined
     for (;;) {
       if ((yield* take(statements, holder)).length > 0) return
       const seen = yield* look(statements)
@@ -109,7 +109,7 @@ export const lost = (database: string): StoreError =>
 
 /** Says that the holder is alive; fails when it is the holder no more. */
 export const renew = (
-  statements: Statements,
+  statements: PgStatements,
   { id, lease }: Holder,
   database: string
 ): Effect.Effect<void, PgFailure | StoreError> =>
@@ -123,12 +123,12 @@ export const renew = (
   )
 
 /** Lets others take the tables at once. */
-export const release = (statements: Statements, { id }: Holder): Effect.Effect<unknown, PgFailure> =>
+export const release = (statements: PgStatements, { id }: Holder): Effect.Effect<unknown, PgFailure> =>
   statements.executeRaw("DELETE FROM {writers} WHERE slot = 'runtime' AND id = $1", [id])
 
 /** The number of the holder's newest batch; `undefined` when it holds the tables no more. */
 export const lastCommit = (
-  statements: Statements,
+  statements: PgStatements,
   { id }: Holder
 ): Effect.Effect<number | undefined, PgFailure> =>
   Effect.map(

@@ -2,11 +2,11 @@
 import * as Effect from "effect/Effect"
 import { StoreError } from "../../../services/store/Store.js"
 import { createStore, createWriters, migrations, schemaVersion } from "./schema.js"
-import type { PgFailure, Statements } from "./statement.js"
+import type { PgFailure, PgStatements } from "./statement.js"
 
 /** Runs statements as one transaction, on the one connection that they are given to. */
 export const transaction = <A, E>(
-  statements: Statements,
+  statements: PgStatements,
   body: Effect.Effect<A, E>
 ): Effect.Effect<A, E | PgFailure> =>
   Effect.uninterruptibleMask((restore) =>
@@ -21,7 +21,7 @@ export const transaction = <A, E>(
   )
 
 /** Returns the version of the schema; 0 when there are no tables. */
-export const versionOf = (statements: Statements, prefix: string): Effect.Effect<number, PgFailure> =>
+export const versionOf = (statements: PgStatements, prefix: string): Effect.Effect<number, PgFailure> =>
   Effect.gen(function* () {
     const [[table] = []] = yield* statements.executeValues("SELECT to_regclass($1) IS NOT NULL", [
       `${prefix}store`
@@ -36,7 +36,7 @@ export const versionOf = (statements: Statements, prefix: string): Effect.Effect
  * they are current, so that a user who may not make tables can use those that are there.
  */
 export const migrate = (
-  statements: Statements,
+  statements: PgStatements,
   database: string,
   prefix: string
 ): Effect.Effect<void, PgFailure | StoreError> => {

@@ -7,9 +7,9 @@ import type * as lending from "../lending.js"
 export class PgFailure extends Data.TaggedError("PgFailure")<{ readonly cause: unknown }> {}
 
 /** Sends statements over one connection. */
-export type Statements = lending.Statements<PgFailure>
+export type PgStatements = lending.Statements<PgFailure>
 
 /** Gives work a connection that nobody else has meanwhile. */
-export type Lend = <A, E>(
-  work: (statements: Statements) => Effect.Effect<A, E>
+export type LendPg = <A, E>(
+  work: (statements: PgStatements) => Effect.Effect<A, E>
 ) => Effect.Effect<A, E | PgFailure>

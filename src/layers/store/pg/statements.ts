@@ -26,12 +26,12 @@ export const everything = Number.MAX_SAFE_INTEGER
 type Columns = Readonly<Record<string, "text" | "bigint" | "integer" | "boolean">>
 
 /** A part of a statement: `$n` are its parameters, counted from 1, and `{guard}` a condition of whether it may write. */
-interface Part {
+interface TablePart {
   readonly texts: ReadonlyArray<readonly [name: string, text: string]>
   readonly parameters: number
 }
 
-const inserting = (table: string, columns: Columns, onConflict = ""): Part => {
+const inserting = (table: string, columns: Columns, onConflict = ""): TablePart => {
   const names = Object.keys(columns).join(", ")
   const arrays = Object.values(columns).map((type, i) => `$${i + 1}::${type}[]`)
   return {
@@ -212,15 +212,15 @@ const parts = {
     ],
     parameters: 2
   }
-} satisfies Record<string, Part>
+} satisfies Record<string, TablePart>
 
 /** The name of a part. */
-export type PartName = keyof typeof parts
+export type TablePartName = keyof typeof parts
 
-const order = Object.keys(parts) as ReadonlyArray<PartName>
+const order = Object.keys(parts) as ReadonlyArray<TablePartName>
 
 /** What a statement writes: the parameters of each of its parts. */
-export type Values = Partial<Record<PartName, ReadonlyArray<unknown>>>
+export type PartValues = Partial<Record<TablePartName, ReadonlyArray<unknown>>>
 
 /**
  * What is stored with another epoch than it is stated to have, or is not stored. Whoever takes a job or a session is the same
@@ -259,14 +259,14 @@ fence AS (
 
 const texts = new Map<string, string>()
 
-const textOf = (names: ReadonlyArray<PartName>, fenced: boolean): string => {
+const textOf = (names: ReadonlyArray<TablePartName>, fenced: boolean): string => {
   const key = `${fenced} ${names.join(" ")}`
   const known = texts.get(key)
   if (known !== undefined) return known
   const guard = fenced ? "EXISTS (SELECT 1 FROM fence)" : "true"
   let before = fenced ? 8 : 0
   const written = names.flatMap((name) => {
-    const part: Part = parts[name]
+    const part: TablePart = parts[name]
     const from = before
     before += part.parameters
     return part.texts.map(
@@ -284,7 +284,7 @@ const textOf = (names: ReadonlyArray<PartName>, fenced: boolean): string => {
 }
 
 /** What the first statement of a batch states of its writer. */
-export interface Claim {
+export interface BatchClaim {
   readonly writer: string
   /** Number of the batch that this one follows, and its own. */
   readonly after: number
@@ -295,7 +295,7 @@ export interface Claim {
 }
 
 /** Returns the statement that writes; with a claim its rows say whether it has written, and what of it is taken. */
-export const writing = (values: Values, claim?: Claim): Statement => {
+export const writing = (values: PartValues, claim?: BatchClaim): Statement => {
   const names = order.filter((name) => values[name] !== undefined)
   const params = names.flatMap((name) => values[name] ?? [])
   return [

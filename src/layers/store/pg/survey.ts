@@ -6,12 +6,12 @@ import { StoreError } from "../../../services/store/Store.js"
 import { naming, prefixProblem } from "../naming.js"
 import { nameOf, pooled } from "./connections.js"
 import { toStoreError } from "./failures.js"
-import { look, type Seen } from "./holding.js"
+import { look, type SeenHolder } from "./holding.js"
 import { versionOf } from "./migrate.js"
 import { schemaVersion } from "./schema.js"
 
 /** What was found. */
-export interface Survey {
+export interface Surveyed {
   readonly name: string
   /** Version of Postgres. */
   readonly server: string
@@ -21,7 +21,7 @@ export interface Survey {
   readonly version: number
   readonly newest: number
   readonly mayMakeTables: boolean
-  readonly holder: Seen | undefined
+  readonly holder: SeenHolder | undefined
   /** Milliseconds by which the clock of this machine is ahead. */
   readonly ahead: number
 }
@@ -30,7 +30,7 @@ const about = `SELECT current_setting('server_version'), has_schema_privilege(cu
   (extract(epoch FROM clock_timestamp()) * 1000)::float8`
 
 /** Looks at a database, and at the tables of a prefix in it. */
-export const survey = (url: Redacted.Redacted, prefix = "arcp_"): Effect.Effect<Survey, StoreError> =>
+export const survey = (url: Redacted.Redacted, prefix = "arcp_"): Effect.Effect<Surveyed, StoreError> =>
   Effect.gen(function* () {
     const problem = prefixProblem(prefix)
     if (problem !== undefined) return yield* new StoreError({ message: problem })

@@ -8,17 +8,17 @@ import * as Effect from "effect/Effect"
 import { inRealTime } from "../../../services/runtime/within.js"
 import { type Batch, Fenced, type Owner, StoreError } from "../../../services/store/Store.js"
 import { Misuse } from "../plan.js"
-import { blockSize, jobsOf, keysOf, type LogEnd, plan, type WriterState } from "./batch.js"
+import { blockSize, type JobEnd, jobsOf, keysOf, type PgWriterState, plan } from "./batch.js"
 import { mayWork, toStoreError } from "./failures.js"
 import { type Holder, lastCommit, lost } from "./holding.js"
 import { transaction } from "./migrate.js"
-import { type Lend, PgFailure, type Statements } from "./statement.js"
-import { type Claim, takenOf, type Values, writing } from "./statements.js"
+import { type LendPg, PgFailure, type PgStatements } from "./statement.js"
+import { type BatchClaim, type PartValues, takenOf, writing } from "./statements.js"
 
 /** What a writer works with. */
 export interface WriterParts {
   readonly name: string
-  readonly lend: Lend
+  readonly lend: LendPg
   readonly holder: Holder
   /** How long a statement is tried again before its failure is told. */
   readonly patience: Duration.Duration
@@ -49,20 +49,20 @@ export const patiently = <A, E>(
   })
 
 /** Selects the keys of jobs, and where their logs end. */
-const logsOf = (statements: Statements, jobIds: ReadonlyArray<string>) =>
+const logsOf = (statements: PgStatements, jobIds: ReadonlyArray<string>) =>
   Effect.map(
     statements.executeValues(
       `SELECT j.job_id, j.id::float8, coalesce((SELECT max(seq) FROM {events} WHERE job = j.id), j.first - 1)::float8
        FROM {jobs} j WHERE j.job_id = ANY($1::text[])`,
       [jobIds]
     ),
-    (rows): ReadonlyMap<string, LogEnd> =>
+    (rows): ReadonlyMap<string, JobEnd> =>
       new Map(rows.map(([jobId, id, last]) => [String(jobId), { id: Number(id), last: Number(last) }]))
   )
 
 /** One batch at a time. */
-export class Writer {
-  private readonly state: WriterState = { logs: new Map(), blocks: [], taken: 0 }
+export class PgWriter {
+  private readonly state: PgWriterState = { logs: new Map(), blocks: [], taken: 0 }
   /** Number of the newest batch that is known to be applied, and of the newest that was tried. */
   private applied = 0
   private tried = 0
@@ -77,7 +77,7 @@ export class Writer {
       const keys = this.state.taken + keysOf(batch) - blockSize * this.state.blocks.length
       const loaded =
         jobs.length === 0 && keys <= 0
-          ? new Map<string, LogEnd>()
+          ? new Map<string, JobEnd>()
           : yield* patiently(
               lend((statements) => this.prepare(statements, jobs, keys)),
               patience
@@ -96,7 +96,7 @@ export class Writer {
   }
 
   /** Plans a batch. What somebody else has taken, and dropped, is no mistake of whoever writes to it. */
-  private plan(batch: Batch, loaded: ReadonlyMap<string, LogEnd>) {
+  private plan(batch: Batch, loaded: ReadonlyMap<string, JobEnd>) {
     const { lend, patience } = this.parts
     return Effect.try({
       try: () => plan(batch, this.state, loaded),
@@ -121,7 +121,7 @@ export class Writer {
   }
 
   /** Reads what a batch needs: where logs end, and keys for new jobs. */
-  private prepare(statements: Statements, jobs: ReadonlyArray<string>, keys: number) {
+  private prepare(statements: PgStatements, jobs: ReadonlyArray<string>, keys: number) {
     return Effect.gen(this, function* () {
       if (keys > 0) {
         const blocks = Math.ceil(keys / blockSize)
@@ -131,12 +131,12 @@ export class Writer {
         )
         this.state.blocks = [...this.state.blocks, ...rows.map(([first]) => Number(first))]
       }
-      return jobs.length === 0 ? new Map<string, LogEnd>() : yield* logsOf(statements, jobs)
+      return jobs.length === 0 ? new Map<string, JobEnd>() : yield* logsOf(statements, jobs)
     })
   }
 
   private apply(
-    statements: ReadonlyArray<Values>,
+    statements: ReadonlyArray<PartValues>,
     owners: ReadonlyArray<Owner>
   ): Effect.Effect<void, PgFailure | StoreError | Fenced> {
     const { holder, lend, name, patience } = this.parts
@@ -192,9 +192,9 @@ const diverged = (name: string): StoreError =>
 
 /** Carries out the statements; when their claim does not hold, which they are not, returns what of it somebody else has taken. */
 const send = (
-  connection: Statements,
-  [first = {}, ...rest]: ReadonlyArray<Values>,
-  claim: Claim
+  connection: PgStatements,
+  [first = {}, ...rest]: ReadonlyArray<PartValues>,
+  claim: BatchClaim
 ): Effect.Effect<ReadonlyArray<ReadonlyArray<unknown>> | undefined, PgFailure> => {
   const [sql, params] = writing(first, claim)
   const claimed = Effect.map(connection.executeValues(sql, params), (rows) => {

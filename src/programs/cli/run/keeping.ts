@@ -21,19 +21,19 @@ import { webhookOf } from "./webhook.js"
 const defaultDb = ".arcp/arcp.db"
 
 /** Where everything is kept, and what the log calls that. */
-export type Kept = { readonly name: string } & (
+export type WhereKept = { readonly name: string } & (
   | { readonly in: "memory" }
   | { readonly in: "file"; readonly filename: string }
   | { readonly in: "postgres"; readonly url: Redacted.Redacted }
 )
 
 /** Where the flags, and else the environment, say that everything is kept. */
-export const keptIn = (flags: ServeFlags): Effect.Effect<Kept, UsageError | ConfigError> =>
+export const keptIn = (flags: ServeFlags): Effect.Effect<WhereKept, UsageError | ConfigError> =>
   Effect.gen(function* () {
-    const named = [flags.memory, Option.isSome(flags.db), Option.isSome(flags.pg)].filter(Boolean).length
-    if (named > 1) return yield* new UsageError({ message: "choose one of --db FILE, --pg URL and --memory" })
     if (Option.contains(flags.db, ""))
       return yield* new UsageError({ message: `--db takes the path of a file, like ${defaultDb}` })
+    const named = [flags.memory, Option.isSome(flags.db), Option.isSome(flags.pg)].filter(Boolean).length
+    if (named > 1) return yield* new UsageError({ message: "choose one of --db FILE, --pg URL and --memory" })
     if (flags.memory) return { in: "memory", name: "memory" }
     const url =
       named === 0
@@ -105,7 +105,7 @@ const onPostgres = (
   })
 
 /** The runtime that the flags ask for, with those who decide for it and those who are told. */
-export const runtimeOf = (flags: ServeFlags, kept: Kept, limits: RuntimeOptions.Input) =>
+export const runtimeOf = (flags: ServeFlags, kept: WhereKept, limits: RuntimeOptions.Input) =>
   Effect.gen(function* () {
     const provisioned = yield* LiteLlm.configured
     if (provisioned && kept.in === "memory")
