@@ -23,21 +23,15 @@ import type { NewEvent } from "../../services/log/EventLog.js"
 import { takenAway } from "../../services/log/taken.js"
 import { Turn } from "../../services/runtime/Turn.js"
 import { within } from "../../services/runtime/within.js"
-import {
-  type Batch,
-  type Fenced,
-  type Op,
-  type Owner,
-  type StoreError,
-  type StoreService,
-  toInternalError
-} from "../../services/store/Store.js"
+import type { Batch, Fenced, Op, Owner, StoreError, StoreService } from "../../services/store/Store.js"
 import type { Report } from "./Account.js"
 import { CommitPace } from "./CommitPace.js"
 import { type Change, type CommitItem, CommitQueue, isKept } from "./CommitQueue.js"
 import type { EmitWindows } from "./EmitWindows.js"
 import type { JobState } from "./JobState.js"
 import type { Limits } from "./Ledger.js"
+import { Patience } from "./Patience.js"
+import { fencedOf, isFenced, isMistake, undone } from "./refused.js"
 import type { Tail } from "./Tail.js"
 import { type Touched, Transaction } from "./Transaction.js"
 
@@ -298,46 +292,6 @@ const lose = (
     : Effect.logError(`events could not be committed; ${lost.length} jobs that emitted them end`, cause)
 }
 
-/** How long a store that fails is tried again, and how often. */
-class Patience {
-  private since: number | undefined
-  private tries = 0
-
-  constructor(
-    private readonly patienceMs: number,
-    private readonly elapsed: () => number
-  ) {}
-  succeeded(): void {
-    this.since = undefined
-    this.tries = 0
-  }
-  /** Returns whether it is the first failure after a success. */
-  failed(): boolean {
-    this.tries++
-    const isFirst = this.since === undefined
-    this.since ??= this.elapsed()
-    return isFirst
-  }
-  /** Returns whether what a job has emitted has been tried for long enough. */
-  isOver({ window }: JobState): boolean {
-    const since = Math.max(this.since ?? Infinity, window?.since ?? 0)
-    return this.elapsed() - since >= this.patienceMs
-  }
-  /** Nothing is to be tried again. */
-  rest(): void {
-    this.tries = 0
-  }
-  /** Waits before the next try, longer each time; not at all when nothing is to be tried again. */
-  readonly pause: Effect.Effect<void> = Effect.suspend(() =>
-    this.tries === 0
-      ? Effect.void
-      : Effect.sleep(Math.min(maxPauseMs, this.patienceMs, firstPauseMs * 2 ** (this.tries - 1)))
-  )
-}
-
-const firstPauseMs = 20
-const maxPauseMs = 1000
-
 /**
  * Ends a committer. What is queued is committed, as long as the store takes it; then, and whatever comes later, fails.
  * Beside a commit that the store has not answered nothing is committed: it would be given the same numbers. Whoever waits
@@ -450,27 +404,3 @@ const closed = new InternalError({
   message: "the runtime has stopped",
   details: { reason: "shutdown" }
 })
-
-/** Returns what of a batch another process has taken, if that is why it was not written. */
-const fencedOf = (cause: Cause.Cause<StoreError | Fenced>): Fenced | undefined => {
-  const failure = Cause.failureOption(cause)
-  return failure._tag === "Some" && failure.value._tag === "Fenced" ? failure.value : undefined
-}
-
-/** Returns what the store has failed with; nothing when it was a defect. */
-const failureOf = (cause: Cause.Cause<StoreError | Fenced>): StoreError | undefined => {
-  const failure = Cause.failureOption(cause)
-  return failure._tag === "Some" && failure.value._tag === "StoreError" ? failure.value : undefined
-}
-
-/** Returns whether it is the fault of what was to be written, and not of the store: a defect or a misuse. */
-const isMistake = (cause: Cause.Cause<StoreError | Fenced>): boolean => {
-  const failure = failureOf(cause)
-  return failure === undefined || failure.misuse === true
-}
-
-/** Returns whether another store has taken this one's place. */
-const isFenced = (cause: Cause.Cause<StoreError | Fenced>): boolean => failureOf(cause)?.fenced === true
-
-const undone = (cause: Cause.Cause<StoreError | Fenced>): InternalError =>
-  toInternalError("the log could not commit")(Cause.squash(cause))
