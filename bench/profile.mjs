@@ -16,7 +16,7 @@ import { between } from "./section.mjs"
 
 const usage = `node bench/profile.mjs [options]      (after npm run build)
   --store NAME     only on this store: memory, FULL, NORMAL (default: memory and FULL)
-  --work NAME      only event, job or session
+  --work NAME      only event, job, alone (one job after the other) or session
   --top N          functions named for each (default 8)
   --dir DIRECTORY  where the databases go
   --keep DIRECTORY keep the profiles there, to be opened with a browser's tools
@@ -38,6 +38,7 @@ const { values: flags } = parseArgs({
 const works = {
   event: { scenario: "emit", params: { count: 400_000, jobs: 1, batch: 1, size }, units: 400_000 },
   job: { scenario: "pipeline", params: { count: 10_000, inFlight: 64 }, units: 10_000 },
+  alone: { scenario: "pipeline", params: { count: 5_000, inFlight: 1 }, units: 5_000 },
   session: { scenario: "connect", params: { count: 4_000 }, units: 4_000 }
 }
 
@@ -154,7 +155,7 @@ const table = (name, profiles) => {
   const line = (cells) => `| ${cells.join(" | ")} |`
   return [
     line([
-      `µs of a${name === "event" ? "n event" : ` ${name}`}`,
+      `µs of a${{ event: "n event", alone: " job that is alone" }[name] ?? ` ${name}`}`,
       ...profiles.map(({ store }) => storeName[store])
     ]),
     line(["---", ...profiles.map(() => "---")]),

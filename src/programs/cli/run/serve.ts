@@ -82,7 +82,9 @@ const runtimeOptions = (flags: ServeFlags): Effect.Effect<RuntimeOptions.Input, 
     return yield* Schema.decodeUnknown(RuntimeOptions.RuntimeOptionsSchema)(input).pipe(
       Effect.mapError((error) => {
         const problem = describe(error.issue, "")
-        const duration = Object.entries(durations(flags)).find(([name]) => problem.startsWith(`.${name}:`))
+        const duration = Object.entries(durations(flags)).find(
+          ([name, { value }]) => Option.isSome(value) && problem.startsWith(`.${name}:`)
+        )
         return new UsageError({
           message:
             duration === undefined
@@ -251,7 +253,11 @@ const runtimeOf = (flags: ServeFlags, limits: RuntimeOptions.Input) =>
     const provisioned = yield* LiteLlm.configured
     if (provisioned && flags.memory)
       yield* Effect.logWarning("--memory: no credentials are provisioned, they need a durable store")
-    const policy = Policy.layer({ cancel: flags.cancel, operators: flags.operator })
+    const policy = Policy.layer({
+      cancel: flags.cancel,
+      operators: flags.operator,
+      observers: flags.observer
+    })
     const hooks = yield* webhookOf(flags)
     if (hooks !== undefined && flags.memory)
       yield* Effect.logWarning("--memory: what a webhook is owed is forgotten when the runtime ends")
@@ -274,6 +280,8 @@ export const run = (flags: ServeFlags) => serving(flags, once)
  */
 export const serving = (flags: ServeFlags, host: Host, onAddress: OnAddress = () => Effect.void) =>
   Effect.gen(function* () {
+    if (Option.contains(flags.db, ""))
+      return yield* new UsageError({ message: `--db takes the path of a file, like ${defaultDb}` })
     if (flags.memory && Option.isSome(flags.db))
       return yield* new UsageError({ message: "choose --db FILE or --memory, not both" })
     if (flags.port < 0 || flags.port > 65_535)
