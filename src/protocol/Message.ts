@@ -7,6 +7,10 @@ import * as Vendor from "./Vendor.js"
 
 const optional = Schema.optional
 const Text = Schema.NonEmptyString
+/** What an answer may repeat is no longer than it may be in an envelope. */
+const Id = Schema.String.pipe(
+  Schema.filter((id) => id.length >= 1 && id.length <= 256, { description: "1 to 256 characters" })
+)
 /** A duration: NaN and the infinities are numbers, but not JSON, and an interval of nothing is none. */
 const Seconds = Schema.Number.pipe(Schema.finite(), Schema.positive({ description: "seconds, more than 0" }))
 const EventSeq = Schema.Int.pipe(Schema.nonNegative({ description: "an integer ≥ 0" }))
@@ -143,11 +147,7 @@ export const Submit = Schema.Struct({
   input: Schema.Unknown,
   lease_request: optional(Lease),
   lease_constraints: optional(LeaseConstraints),
-  idempotency_key: optional(
-    Schema.String.pipe(
-      Schema.filter((key) => key.length >= 1 && key.length <= 256, { description: "1 to 256 characters" })
-    )
-  ),
+  idempotency_key: optional(Id),
   max_runtime_sec: optional(
     Schema.Number.pipe(
       Schema.filter((sec) => sec >= 1 && sec <= 86_400, { description: "seconds from 1 to 86400" })
@@ -173,12 +173,12 @@ export interface Accepted extends Schema.Schema.Type<typeof Accepted> {}
 
 export const Cancel = Schema.Struct({
   ...Reason.fields,
-  job_id: optional(Text)
+  job_id: optional(Id)
 })
 export const JobCancelled = Schema.Struct({ ...Reason.fields, request_id: optional(Schema.String) })
 
 export const Subscribe = Schema.Struct({
-  job_id: optional(Text),
+  job_id: optional(Id),
   history: optional(Schema.Boolean),
   from_event_seq: optional(EventSeq)
 })

@@ -76,13 +76,16 @@ describe("one malformed frame", () => {
     const requests = [
       client.request(`session.${long}`),
       client.request("job.cancel", {}, { job_id: long }),
+      client.request("job.cancel", { job_id: long }),
+      client.request("job.subscribe", { job_id: long }),
       client.request("session.list_jobs", { cursor: long, filter: { status: [long] } })
     ]
     const count = requests.length + 1
     client.submit(`agent-${long}`, {})
     for (let index = 0; index < count; index++) {
-      const { payload } = await client.next(({ type }) => /error$/.test(type))
-      expect(payload.message?.length).toBeLessThanOrEqual(512)
+      const refusal = await client.next(({ type }) => /error$/.test(type))
+      expect(refusal.payload.message?.length).toBeLessThanOrEqual(512)
+      expect(JSON.stringify(refusal).length).toBeLessThan(2_000)
     }
     await client.ping()
   })

@@ -2,11 +2,12 @@
 
 /**
  * What steers a terminal or deceives its reader: control characters (C0 but tab and line feed, DEL, C1), what turns the
- * reading direction, the line and paragraph separators, and what is not seen at all (a byte order mark, spaces of no width,
- * tags, half a surrogate pair). Joiners are seen in what they join, as in emoji, and stay.
+ * reading direction, the line and paragraph separators, and what is not seen at all (a byte order mark, spaces and letters of no
+ * width, soft hyphens, tags, annotations, half a surrogate pair, a Braille pattern without dots). Joiners and variants are
+ * seen in what they join or follow, as in emoji, and stay.
  */
 const unsafe =
-  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\p{Cs}\u{e0000}-\u{e007f}]/gu
+  /(?!\u200c|\u200d|[\ufe00-\ufe0f])\p{DI}|[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2800\ufff9-\ufffb\p{Cs}]/gu
 
 /** Printable ASCII, as nearly everything is: found out in a fraction of the time that looking for what is unsafe takes. */
 const plainText = /^[\t\n\x20-\x7e]*$/

@@ -152,6 +152,7 @@ describe("arcp credentials", () => {
       expect((yield* arcp(new Upstream(), db)).error).toMatch(
         /^UsageError: .* does not exist; name the database/
       )
+      expect((yield* arcp(new Upstream(), path.dirname(db))).error).toMatch(/^UsageError: .* is no file/)
       fs.writeFileSync(db, "")
       expect(yield* arcp(new Upstream(), db)).toMatchObject({
         error: undefined,

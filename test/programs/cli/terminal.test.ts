@@ -11,9 +11,9 @@ import { run } from "./inProcess.js"
  */
 const evil =
   "a\u001b[2J\u001b]0;t\u0007\u001b]8;;http://x\u001b\\\u0000\u0008\r\u007f\u009b31m\u009d\u0090\u202e\u2066\u2069\u200f\u061c" +
-  "\u2028\u2029\u200b\u2060\ufeff\u180e\u{e0041} é\u{1f600}"
+  "\u2028\u2029\u200b\u2060\ufeff\u180e\u{e0041}\u00ad\u034f\u115f\u3164\uffa0\u2800\u{1d173}\u{e0101} é\u{1f600}"
 const steering =
-  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\p{Cs}\u{e0000}-\u{e007f}]/u
+  /\u034f|[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\p{Cs}\u{e0000}-\u{e0fff}\u00ad\u115f\u1160\u3164\uffa0\u2800\u{1d173}-\u{1d17a}]/u
 
 const answer = (text: string): ReadonlyArray<string> => {
   const { id, type, payload } = JSON.parse(text) as Scripted.Received

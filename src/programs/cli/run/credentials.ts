@@ -108,9 +108,10 @@ export const runWith = (
   Effect.gen(function* () {
     const filename = CredentialStoreSql.beside(flags.db)
     if (!fs.existsSync(filename)) {
-      if (!fs.existsSync(flags.db))
+      const stat = fs.statSync(flags.db, { throwIfNoEntry: false })
+      if (stat?.isFile() !== true)
         return yield* new UsageError({
-          message: `--db ${flags.db} does not exist; name the database of a runtime`
+          message: `--db ${flags.db} ${stat === undefined ? "does not exist" : "is no file"}; name the database of a runtime`
         })
       return yield* Effect.when(Console.error("no credential was ever provisioned here"), () => !flags.json)
     }
