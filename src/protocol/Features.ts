@@ -29,6 +29,9 @@ export const describedAgents = "x-vendor.effect-arcp.agents"
  */
 export const submittedInput = "x-vendor.effect-arcp.submitted_input"
 
+/** A feature of ours that a client has to ask for: entries of a listing then have a field of this name, with whose job it is. */
+export const principal = "x-vendor.effect-arcp.principal"
+
 /** A feature of ours that a client has to ask for: it renews a token that ends by a resume with a fresh one. */
 export const renewal = "x-vendor.effect-arcp.renewal"
 
@@ -39,7 +42,7 @@ export const renewal = "x-vendor.effect-arcp.renewal"
 export const transient = "x-vendor.effect-arcp.transient"
 
 /** Features of ours, which a client asks for when it knows what they ask of it. */
-export const vendor = [renewal, describedAgents, submittedInput, transient] as const
+export const vendor = [renewal, describedAgents, submittedInput, principal, transient] as const
 
 export type Feature = (typeof all)[number] | (typeof vendor)[number]
 

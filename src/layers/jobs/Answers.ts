@@ -8,10 +8,10 @@ import { type ArcpError, JobNotFound } from "../../protocol/Errors.js"
 import type { JobSession, SubmitHead } from "../../services/jobs/Jobs.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
-import * as Checks from "./Checks.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
 import type { Ownership } from "./Ownership.js"
+import * as OnWire from "./onWire.js"
 import type { Hold } from "./Reservations.js"
 import * as Terminal from "./Terminal.js"
 
@@ -83,7 +83,7 @@ const accept = (
   record: JobRecord
 ): void => {
   const credentials = ownership.shown(session, record)
-  session.send(Checks.acceptance(record, request.id, credentials, running.get(record.jobId)?.live.span))
+  session.send(OnWire.acceptance(record, request.id, credentials, running.get(record.jobId)?.live.span))
 }
 
 /** Gives the same answer again, and nothing else, to a frame that came before: `before` is what was stored of it. */

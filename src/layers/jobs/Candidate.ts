@@ -11,10 +11,9 @@ import type { JobSession } from "../../services/jobs/Jobs.js"
 import type { Lease as LeaseTag } from "../../services/lease/Lease.js"
 import type { JobRecord, Op } from "../../services/store/Store.js"
 import type { Journal } from "./durable/Journal.js"
-import type { LiveJob } from "./LiveJob.js"
+import type { LiveJob, TerminalMessage } from "./LiveJob.js"
 import type { Hold } from "./Reservations.js"
 import type { RunningJob } from "./RunningJobs.js"
-import type { Terminal } from "./Terminal.js"
 
 /** A job that may be run. */
 export interface Candidate {
@@ -33,7 +32,7 @@ export interface Candidate {
   /** Of a job that is run again: what comes before its handler, or before its compensations. */
   readonly begin?: Effect.Effect<void, ArcpError> | undefined
   /** Of a job that is run again for its compensations only: how it ends. */
-  readonly settled?: Terminal | undefined
+  readonly settled?: TerminalMessage | undefined
   /** As it came, before the agent's contract decoded it. */
   readonly input: unknown
   readonly parent?: RunningJob | undefined

@@ -30,6 +30,19 @@ export type Ending =
   /** The process in which it ran has ended. */
   | { readonly _tag: "Restart" }
 
+/** The last message of a job, and the status that its record ends with. */
+export interface TerminalMessage {
+  readonly type: "job.result" | "job.error"
+  readonly kind: "" | "streamed"
+  readonly status: JobStatus
+  readonly payload: string
+  /** The same for whoever delegated to the job; a streamed result is read from the log instead. */
+  readonly outcome: Exit.Exit<unknown, ArcpError>
+  readonly streamed?: boolean | undefined
+  /** The runtime ended the job for a fault of its own: its idempotency key is free (§5.2). */
+  readonly keyFreed?: boolean | undefined
+}
+
 /** How a job ends whose parent has ended. */
 export const parentEnded: Ending = { _tag: "Cancel", reason: "the job that delegated to it ended" }
 

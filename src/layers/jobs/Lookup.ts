@@ -15,6 +15,7 @@ import * as Faults from "./Faults.js"
 import { envelopeBytes } from "./fitting.js"
 import type { JobParts } from "./JobParts.js"
 import type { Ownership } from "./Ownership.js"
+import * as OnWire from "./onWire.js"
 import type { Recovery } from "./Recovery.js"
 
 /** Jobs of a listing that are read in one go. */
@@ -51,8 +52,9 @@ const list = (
   Effect.gen(function* () {
     const principals = yield* policy.listable(session.identity)
     const maxBytes = options.maxOutboundFrameBytes - listingHeadroom
+    const isNamed = session.features.includes(Features.principal)
     const jobs: Array<Message.JobEntry> = []
-    let after = cursor == null ? undefined : yield* Checks.decodeCursor(cursor)
+    let after = cursor == null ? undefined : yield* OnWire.decodeCursor(cursor)
     let bytes = 0
     // In parts, with turns of the event loop between them: a thousand leases can be large.
     for (;;) {
@@ -61,19 +63,20 @@ const list = (
         store.jobs({ ...asked(filter), principals, after, limit: count + 1 })
       )
       for (const record of part.slice(0, count)) {
-        const entry = Checks.entry(running.current(record))
+        const listed = OnWire.entry(running.current(record))
+        const entry = isNamed ? { ...listed, [Features.principal]: record.principal } : listed
         const size = byteLength(JSON.stringify(entry)) + 1
         // One that fits into no frame is left out: it was accepted when these could be larger.
         if (size <= maxBytes) {
           if (bytes + size > maxBytes && after !== undefined)
-            return { jobs, next_cursor: Checks.encodeCursor(after) }
+            return { jobs, next_cursor: OnWire.encodeCursor(after) }
           jobs.push(entry)
           bytes += size
         }
         after = { createdAt: record.createdAt, jobId: record.jobId }
       }
       if (part.length <= count || after === undefined) return { jobs, next_cursor: null }
-      if (jobs.length >= limit) return { jobs, next_cursor: Checks.encodeCursor(after) }
+      if (jobs.length >= limit) return { jobs, next_cursor: OnWire.encodeCursor(after) }
       yield* turn.next
     }
   })
@@ -156,9 +159,9 @@ const observe = (
         type: "job.subscribed",
         jobId: record.jobId,
         traceId: now.traceId,
-        extensions: Checks.traceContext(now, running.get(record.jobId)?.live.span),
+        extensions: OnWire.traceContext(now, running.get(record.jobId)?.live.span),
         payload: {
-          ...Checks.subscribed(now, {
+          ...OnWire.subscribed(now, {
             requestId: id,
             subscribedFrom,
             replayed: history,
@@ -198,7 +201,7 @@ export const make = (parts: JobParts, ownership: Ownership, recovery: Recovery):
       Effect.gen(function* () {
         const record = yield* job(jobId)
         if (record === undefined || !(yield* mayList({ identity }, record))) return yield* notFound
-        return Checks.entry(running.current(record))
+        return OnWire.entry(running.current(record))
       }),
     follow: (identity, jobId) =>
       Effect.flatMap(subscribable(parts, { job, mayList }, { identity }, jobId), parts.log.follow),

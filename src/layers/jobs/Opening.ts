@@ -22,7 +22,6 @@ import { type Errand, exitOf } from "../../services/runtime/Pending.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
 import { type JobRecord, Op } from "../../services/store/Store.js"
 import { type Candidate, type Open, submitOf } from "./Candidate.js"
-import * as Checks from "./Checks.js"
 import * as Survival from "./durable/Survival.js"
 import * as Unloading from "./durable/Unloading.js"
 import * as Faults from "./Faults.js"
@@ -31,6 +30,7 @@ import type { JobParts } from "./JobParts.js"
 import { LiveJob } from "./LiveJob.js"
 import * as Measuring from "./measuring.js"
 import { seesCredentials } from "./Ownership.js"
+import * as OnWire from "./onWire.js"
 import { over } from "./over.js"
 import * as Provisions from "./Provisions.js"
 import type { Hold } from "./Reservations.js"
@@ -101,7 +101,7 @@ const announceable = (
   const { lease } = candidate.record
   // Whatever else an accept says is short.
   if (minted.length === 0 && Object.keys(lease).length === 0) return Effect.void
-  const accepted = JSON.stringify(Checks.accepted(candidate.record, requestIdOf(candidate), minted))
+  const accepted = JSON.stringify(OnWire.accepted(candidate.record, requestIdOf(candidate), minted))
   const counters = (lease["cost.budget"]?.length ?? 0) * 3 * Budget.maxDigits
   return exceeds(accepted, options.maxOutboundFrameBytes - envelopeBytes - counters)
     ? new InvalidRequest({
@@ -189,7 +189,7 @@ const accept = (
   minted: ReadonlyArray<Credential>,
   span: Tracer.Span
 ) => {
-  if (parent === undefined) session.send(Checks.acceptance(record, record.submitId, minted, span))
+  if (parent === undefined) session.send(OnWire.acceptance(record, record.submitId, minted, span))
 }
 
 /** Tells by the session whoever submitted; whoever delegated is told by `opened`. */
@@ -205,7 +205,7 @@ const commit = ({ log, metrics, now, running }: JobParts, begun: Begun, span: Tr
   return log.openJob(candidate.record, candidate.session.view, {
     parent: candidate.parent?.log,
     ops,
-    accepted: () => Checks.accepted(candidate.record, requestIdOf(candidate), []),
+    accepted: () => OnWire.accepted(candidate.record, requestIdOf(candidate), []),
     secrets: minted.map(({ value }) => Redacted.value(value)),
     // With the job itself, so that a small job needs two commits: this one and that of its end.
     event: Runner.running(now()),

@@ -6,10 +6,10 @@ import type { Credential } from "../../services/credentials/Credentials.js"
 import type { JobSession, Outgoing } from "../../services/jobs/Jobs.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import type { JobRecord } from "../../services/store/Store.js"
-import * as Checks from "./Checks.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
 import type { LiveJob } from "./LiveJob.js"
+import * as OnWire from "./onWire.js"
 
 /** Tells which session owns a job, and what it may see of it. */
 export interface Ownership {
@@ -71,7 +71,7 @@ export const make = ({ credentials, log, running, store, waits }: JobParts): Own
     })
 
   const accept: Ownership["accept"] = (session, record) =>
-    Checks.acceptance(
+    OnWire.acceptance(
       record,
       record.parentJobId === undefined ? record.submitId : undefined,
       shown(session, record),

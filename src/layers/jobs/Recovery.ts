@@ -13,7 +13,8 @@ import { identity } from "effect/Function"
 import type { Scope } from "effect/Scope"
 import type { InternalError } from "../../protocol/Errors.js"
 import type { JobLog } from "../../services/log/EventLog.js"
-import { dueAt, type JobFilter, type JobRecord } from "../../services/store/Store.js"
+import { dueAt } from "../../services/store/dueAt.js"
+import type { JobFilter, JobRecord } from "../../services/store/Store.js"
 import * as Inputs from "./durable/Inputs.js"
 import type { Reopen } from "./durable/Reopening.js"
 import * as Rerun from "./durable/Rerun.js"
@@ -95,6 +96,101 @@ const endingOf = (record: JobRecord, byId: ReadonlyMap<string, JobRecord>): Endi
   return { _tag: "Restart" }
 }
 
+/** The jobs that the last process left open, and that had begun. */
+interface Left {
+  readonly records: ReadonlyArray<JobRecord>
+  readonly byId: ReadonlyMap<string, JobRecord>
+  /** Those that survive the process by themselves. */
+  readonly survivors: ReadonlySet<string>
+  readonly childrenOf: ReadonlyMap<string, ReadonlyArray<string>>
+}
+
+/** Those that undo what they have done before they end. */
+type Settlings = ReadonlyMap<string, Settling.Settling>
+
+/** Finds the jobs that were left open. What has not begun has done nothing, and begins when its turn comes. */
+const findLeft = (parts: JobParts): Effect.Effect<Left, InternalError> =>
+  Effect.gen(function* () {
+    const records: Array<JobRecord> = []
+    for (const { queued, ...record } of yield* openJobs(parts))
+      if (queued === undefined) records.push(record)
+      else yield* Scheduler.restore(parts, { ...record, queued })
+    const byId = new Map(records.map((record) => [record.jobId, record]))
+    const childrenOf = new Map<string, Array<string>>()
+    for (const { jobId, parentJobId } of records) {
+      if (parentJobId === undefined) continue
+      const children = childrenOf.get(parentJobId)
+      if (children === undefined) childrenOf.set(parentJobId, [jobId])
+      else children.push(jobId)
+    }
+    return { records, byId, survivors: Survival.survivorsOf(byId), childrenOf }
+  })
+
+/** A job that was a row waits no more. */
+const waitsNoMore = ({ waits }: JobParts, record: JobRecord): void => {
+  if (dueAt(record) !== undefined) waits.over(record.principal)
+}
+
+const counted = ({ metrics }: JobParts, outcome: string) =>
+  metrics === undefined ? identity : Measuring.recovered(outcome)
+
+/** Ends a job, whose log is loaded. */
+const end = (parts: JobParts, { byId }: Left, record: JobRecord, job: JobLog) =>
+  Effect.suspend(() => {
+    const at = parts.now()
+    const terminal = Terminal.ended(endingOf(record, byId), record, at, parts.options.maxOutboundFrameBytes)
+    const holder = { record }
+    return Effect.ensuring(
+      Effect.zipRight(
+        Inputs.endStored(parts, job, holder),
+        Effect.gen(() =>
+          Terminal.write(
+            parts,
+            job,
+            { send: () => {} },
+            () => terminal,
+            at,
+            () => holder.record
+          )
+        )
+      ),
+      Effect.sync(() => {
+        waitsNoMore(parts, record)
+        parts.unsettled.settle(record.jobId)
+      })
+    )
+  }).pipe(counted(parts, "ended"))
+
+/** Ends jobs in batches. The logs of one are loaded first, so that its ends are queued together and in order: one commit. */
+const endInTurns = (parts: JobParts, left: Left, ordered: ReadonlyArray<JobRecord>) =>
+  Effect.gen(function* () {
+    for (let from = 0; from < ordered.length; from += endsAtOnce) {
+      const records = ordered.slice(from, from + endsAtOnce)
+      const endAll = Effect.flatMap(parts.log.loadJobs(records), (logs) =>
+        Effect.forEach(Arr.zip(records, logs), ([record, job]) => end(parts, left, record, job), {
+          concurrency: "unbounded",
+          discard: true
+        })
+      )
+      yield* Terminal.untilStored(endAll, parts.running)
+    }
+  })
+
+/** Ends those that are lost; what is above one that undoes first ends after it. */
+const endLost = (parts: JobParts, left: Left, lost: ReadonlyArray<JobRecord>, settling: Settlings) => {
+  const waiting = Settling.above(settling, left.byId)
+  const [ends, later] = Arr.partition(
+    lost.filter(({ jobId }) => !settling.has(jobId)),
+    ({ jobId }) => waiting.has(jobId)
+  )
+  return Effect.zipRight(
+    endInTurns(parts, left, ends),
+    later.length === 0
+      ? Effect.void
+      : Effect.zipRight(Settling.over(settling), endInTurns(parts, left, later))
+  )
+}
+
 /** Returns the jobs that are run again, those of the newest sessions first, and parents before their children. */
 const newestFirst = (
   left: ReadonlyArray<JobRecord>,
@@ -108,149 +204,79 @@ const newestFirst = (
     // Ids of sessions ascend in time, and the order of families is kept.
     .sort((a, b) => (a.sessionId < b.sessionId ? 1 : a.sessionId > b.sessionId ? -1 : 0))
 
+/** Runs a job again, whose log is loaded, or lets it wait on; one that cannot be run again is logged, and stays for the next start. */
+const runAgain = (
+  parts: JobParts,
+  reopen: Reopen,
+  { childrenOf }: Left,
+  record: Resting.Survivor,
+  settling: Settling.Settling | undefined
+) => {
+  const { jobId } = record
+  const isRun = settling !== undefined || dueAt(record) === undefined
+  return Terminal.untilStored(
+    isRun
+      ? Rerun.rerun(parts, reopen, record, childrenOf.get(jobId) ?? [], {
+          settling,
+          loaded: { resting: undefined, keep: () => waitsNoMore(parts, record) }
+        })
+      : Effect.flatMap(parts.log.loadJob(record), (job) => Resting.place(parts, record, job)),
+    parts.running
+  ).pipe(
+    counted(parts, "rerun"),
+    Effect.catchAllCause((cause) =>
+      Effect.zipRight(
+        settling === undefined ? Effect.void : Deferred.succeed(settling.over, undefined),
+        Effect.logError(`${jobId} could not be run again`, cause)
+      )
+    ),
+    Effect.ensuring(Effect.sync(() => parts.unsettled.settle(jobId)))
+  )
+}
+
+/** Runs those again that survive, or undo what they have done; the logs of a batch are loaded together. */
+const runAllAgain = (parts: JobParts, reopen: Reopen, left: Left, settling: Settlings) =>
+  Effect.gen(function* () {
+    const ordered = newestFirst(left.records, new Set([...left.survivors, ...settling.keys()]))
+    for (let from = 0; from < ordered.length; from += rerunsAtOnce) {
+      const records = ordered.slice(from, from + rerunsAtOnce)
+      yield* Terminal.untilStored(parts.log.loadJobs(records), parts.running)
+      for (const record of records) yield* runAgain(parts, reopen, left, record, settling.get(record.jobId))
+      yield* parts.turn.next
+    }
+  })
+
 /**
  * Starts to end the jobs that the last process left, in batches, and to run those again that survive it; returns as soon as
  * that goes on in the background.
  */
 export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, InternalError, Scope> =>
   Effect.gen(function* () {
-    const { log, now } = parts
-    const rerun = yield* Deferred.make<void>()
-    const left: Array<JobRecord> = []
-    for (const { queued, ...record } of yield* openJobs(parts)) {
-      // What has not begun has done nothing, and begins when its turn comes.
-      if (queued === undefined) left.push(record)
-      else yield* Scheduler.restore(parts, { ...record, queued })
-    }
-    const byId = new Map(left.map((record) => [record.jobId, record]))
-    const survivors = Survival.survivorsOf(byId)
-    const childrenOf = new Map<string, Array<string>>()
-    for (const { jobId, parentJobId } of left) {
-      if (parentJobId === undefined) continue
-      const children = childrenOf.get(parentJobId)
-      if (children === undefined) childrenOf.set(parentJobId, [jobId])
-      else children.push(jobId)
-    }
     const { unsettled } = parts
-    for (const { jobId } of left) unsettled.add(jobId)
-
-    /** Of one that was a row, and waits no more. */
-    const over = (record: JobRecord) => {
-      if (dueAt(record) !== undefined) parts.waits.over(record.principal)
-    }
-    const recovered = (outcome: string) =>
-      parts.metrics === undefined ? identity : Measuring.recovered(outcome)
-
-    const end = (record: JobRecord, job: JobLog) =>
-      Effect.suspend(() => {
-        const at = now()
-        const terminal = Terminal.ended(
-          endingOf(record, byId),
-          record,
-          at,
-          parts.options.maxOutboundFrameBytes
+    const rerun = yield* Deferred.make<void>()
+    const rerunsBegun = Deferred.succeed(rerun, undefined)
+    const left = yield* findLeft(parts)
+    for (const { jobId } of left.records) unsettled.add(jobId)
+    const lost = leavesFirst(left.records.filter(({ jobId }) => !left.survivors.has(jobId)))
+    const recover = Settling.of(parts, lost, (record) => endingOf(record, left.byId)).pipe(
+      (settlings) => Terminal.untilStored(settlings, parts.running),
+      Effect.flatMap((settling) =>
+        Effect.all(
+          [
+            endLost(parts, left, lost, settling),
+            Effect.ensuring(runAllAgain(parts, reopen, left, settling), rerunsBegun)
+          ],
+          { concurrency: "unbounded", discard: true }
         )
-        const holder = { record }
-        return Effect.ensuring(
-          Effect.zipRight(
-            Inputs.endStored(parts, job, holder),
-            Effect.gen(() =>
-              Terminal.write(
-                parts,
-                job,
-                { send: () => {} },
-                () => terminal,
-                at,
-                () => holder.record
-              )
-            )
-          ),
-          Effect.sync(() => {
-            over(record)
-            unsettled.settle(record.jobId)
-          })
-        )
-      }).pipe(recovered("ended"))
-
-    /** Loads first, so that the ends of a page are queued together and in order: one commit. */
-    const endAll = (records: ReadonlyArray<JobRecord>) =>
-      Effect.gen(function* () {
-        const logs = yield* log.loadJobs(records)
-        yield* Effect.forEach(Arr.zip(records, logs), ([record, job]) => end(record, job), {
-          concurrency: "unbounded",
-          discard: true
-        })
-      })
-
-    const endInTurns = (ordered: ReadonlyArray<JobRecord>) =>
-      Effect.gen(function* () {
-        for (let from = 0; from < ordered.length; from += endsAtOnce) {
-          const records = ordered.slice(from, from + endsAtOnce)
-          yield* Terminal.untilStored(endAll(records), parts.running)
-        }
-      })
-    const lost = leavesFirst(left.filter(({ jobId }) => !survivors.has(jobId)))
-    const recover = (settling: ReadonlyMap<string, Settling.Settling>) => {
-      const waiting = Settling.above(settling, byId)
-      const [ends, later] = Arr.partition(
-        lost.filter(({ jobId }) => !settling.has(jobId)),
-        ({ jobId }) => waiting.has(jobId)
-      )
-      return Effect.zipRight(
-        endInTurns(ends),
-        later.length === 0 ? Effect.void : Effect.zipRight(Settling.over(settling), endInTurns(later))
-      )
-    }
-    /** Their logs are loaded together; one that cannot be run again is logged, and stays for the next start. */
-    const runAgain = (settling: ReadonlyMap<string, Settling.Settling>) =>
-      Effect.gen(function* () {
-        const ordered = newestFirst(left, new Set([...survivors, ...settling.keys()]))
-        for (let from = 0; from < ordered.length; from += rerunsAtOnce) {
-          const records = ordered.slice(from, from + rerunsAtOnce)
-          yield* Terminal.untilStored(log.loadJobs(records), parts.running)
-          for (const record of records) {
-            const { jobId } = record
-            const settled = settling.get(jobId)
-            const isRun = settled !== undefined || dueAt(record) === undefined
-            yield* Terminal.untilStored(
-              isRun
-                ? Rerun.rerun(parts, reopen, record, childrenOf.get(jobId) ?? [], {
-                    settling: settled,
-                    loaded: { resting: undefined, keep: () => over(record) }
-                  })
-                : Effect.flatMap(log.loadJob(record), (job) => Resting.place(parts, record, job)),
-              parts.running
-            ).pipe(
-              recovered("rerun"),
-              Effect.catchAllCause((cause) =>
-                Effect.zipRight(
-                  settled === undefined ? Effect.void : Deferred.succeed(settled.over, undefined),
-                  Effect.logError(`${jobId} could not be run again`, cause)
-                )
-              ),
-              Effect.ensuring(Effect.sync(() => unsettled.settle(jobId)))
-            )
-          }
-          yield* parts.turn.next
-        }
-      }).pipe(Effect.ensuring(Deferred.succeed(rerun, undefined)))
-
-    if (left.length > 0)
-      yield* Terminal.untilStored(
-        Settling.of(parts, lost, (record) => endingOf(record, byId)),
-        parts.running
-      ).pipe(
-        Effect.flatMap((settling) =>
-          Effect.all([recover(settling), runAgain(settling)], { concurrency: "unbounded", discard: true })
-        ),
-        Effect.tapErrorCause((cause) =>
-          Effect.logError("jobs of the last process could not be ended, or run again", cause)
-        ),
-        // Whatever happened, nobody waits for ever.
-        Effect.ensuring(Effect.sync(() => unsettled.settleAll())),
-        Effect.forkScoped
-      )
-    else yield* Deferred.succeed(rerun, undefined)
-
+      ),
+      Effect.tapErrorCause((cause) =>
+        Effect.logError("jobs of the last process could not be ended, or run again", cause)
+      ),
+      // Whatever happened, nobody waits for ever.
+      Effect.ensuring(Effect.sync(() => unsettled.settleAll())),
+      Effect.ensuring(rerunsBegun)
+    )
+    if (left.records.length > 0) yield* Effect.forkScoped(recover)
+    else yield* rerunsBegun
     return { settled: (jobId) => unsettled.settled(jobId), rerun: Deferred.await(rerun) }
   })

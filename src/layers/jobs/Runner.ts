@@ -39,7 +39,7 @@ import { type HandledJob, undone } from "./durable/Undone.js"
 import type { Emitter } from "./Emitter.js"
 import * as Faults from "./Faults.js"
 import * as Limits from "./Limits.js"
-import type { LiveJob } from "./LiveJob.js"
+import type { LiveJob, TerminalMessage } from "./LiveJob.js"
 import type { Streamed } from "./ResultWriter.js"
 import * as Terminal from "./Terminal.js"
 
@@ -119,7 +119,7 @@ const awaitStop = (
 const conclude = (
   context: RunContext,
   fiber: Fiber.RuntimeFiber<unknown, ArcpError>
-): Effect.Effect<Terminal.Terminal> => {
+): Effect.Effect<TerminalMessage> => {
   const end = attempt(() => decide(context, fiber))
   return decided(end)?._tag === "Success"
     ? end
@@ -140,12 +140,12 @@ const conclude = (
 const decide = (
   { finish, live, parts: { now, options } }: RunContext,
   fiber: Fiber.RuntimeFiber<unknown, ArcpError>
-): Effect.Effect<Terminal.Terminal> => {
+): Effect.Effect<TerminalMessage> => {
   const { ending, record } = live
   const maxBytes = options.maxOutboundFrameBytes
   const fail = (error: ArcpError) =>
     Terminal.failed(error, "error", now(), maxBytes, { keyFreed: Faults.isOurs(error) })
-  const end = (exit: Exit.Exit<unknown, ArcpError>): Effect.Effect<Terminal.Terminal> => {
+  const end = (exit: Exit.Exit<unknown, ArcpError>): Effect.Effect<TerminalMessage> => {
     if (ending !== undefined) return Effect.succeed(Terminal.ended(ending, record, now(), maxBytes))
     if (Exit.isFailure(exit)) return Effect.succeed(fail(toError(exit.cause, options)))
     const finished = finish(exit.value)
@@ -177,7 +177,7 @@ const decide = (
  * Returns how a job ends: when what it has emitted is not in its log, with that, whatever its handler says, so that nobody
  * takes a part for the whole. A cancel stays one.
  */
-const unlessBroken = ({ job, live, parts }: RunContext, concluded: Terminal.Terminal): Terminal.Terminal => {
+const unlessBroken = ({ job, live, parts }: RunContext, concluded: TerminalMessage): TerminalMessage => {
   const { broken: error } = job
   const terminal =
     error === undefined || live.ending?._tag === "Cancel"
@@ -203,10 +203,13 @@ export function* run(context: RunContext): Errand<Exit.Exit<unknown, ArcpError>>
     return yield* finish(context, context.settled, startedAt)
   }
   const { begin, handler } = context
-  const fiber = start(context, begin === undefined ? handler : Effect.zipRight(begin, handler), (exit) =>
+  /** What comes after the lease is over is the lease's end, also where its timer comes later still: a child's was earlier. */
+  const returned = (exit: Exit.Exit<unknown, ArcpError>) => {
+    if (Limits.isExpired(live.record, parts.now())) live.end({ _tag: "LeaseExpired" })
     live.returned(exit)
-  )
-  fiber.addObserver((exit) => live.returned(exit))
+  }
+  const fiber = start(context, begin === undefined ? handler : Effect.zipRight(begin, handler), returned)
+  fiber.addObserver(returned)
   job.whenBroken((error) => {
     Faults.blame(error)
     live.end({ _tag: "Broken", error })
@@ -235,7 +238,7 @@ export function* run(context: RunContext): Errand<Exit.Exit<unknown, ArcpError>>
 /** Undoes what is to be undone, and writes the terminal message; gives what the job came to. */
 function* finish(
   context: RunContext,
-  concluded: Terminal.Terminal,
+  concluded: TerminalMessage,
   startedAt: number
 ): Errand<Exit.Exit<unknown, ArcpError>> {
   const { job, live, parts, span, surroundings, undoing } = context

@@ -16,7 +16,6 @@ import {
   toPayload
 } from "../../protocol/Errors.js"
 import { json, timestamp } from "../../protocol/EventText.js"
-import type { JobStatus } from "../../protocol/Message.js"
 import { exceeds } from "../../protocol/Utf8.js"
 import * as Vendor from "../../protocol/Vendor.js"
 import type { JobSession } from "../../services/jobs/Jobs.js"
@@ -25,23 +24,10 @@ import { type Errand, exitOf } from "../../services/runtime/Pending.js"
 import type { JobRecord, StoredEnd } from "../../services/store/Store.js"
 import { bounded, envelopeBytes } from "./fitting.js"
 import type { JobParts } from "./JobParts.js"
-import type { Ending } from "./LiveJob.js"
+import type { Ending, TerminalMessage } from "./LiveJob.js"
 import * as Measuring from "./measuring.js"
 import type { Streamed } from "./ResultWriter.js"
 import type { RunningJobs } from "./RunningJobs.js"
-
-/** The last message of a job, and the status that its record ends with. */
-export interface Terminal {
-  readonly type: "job.result" | "job.error"
-  readonly kind: "" | "streamed"
-  readonly status: JobStatus
-  readonly payload: string
-  /** The same for whoever delegated to the job; a streamed result is read from the log instead. */
-  readonly outcome: Exit.Exit<unknown, ArcpError>
-  readonly streamed?: boolean | undefined
-  /** The runtime ended the job for a fault of its own: its idempotency key is free (§5.2). */
-  readonly keyFreed?: boolean | undefined
-}
 
 const firstPause = Duration.millis(20)
 
@@ -62,12 +48,12 @@ export function* write(
   { hooks, log, metrics, running }: Pick<JobParts, "hooks" | "log" | "metrics" | "running">,
   job: JobLog,
   owner: Pick<JobSession, "send">,
-  terminalNow: () => Terminal,
+  terminalNow: () => TerminalMessage,
   endedAt: number,
   /** The job's record at the moment of the commit. */
   record: () => JobRecord,
   onCommit?: () => void
-): Errand<Terminal> {
+): Errand<TerminalMessage> {
   let terminal = terminalNow()
   const last = (lastEventSeq: number): JobRecord => ({
     ...record(),
@@ -104,7 +90,7 @@ export const failed = (
     readonly details?: Record<string, unknown> | undefined
     readonly keyFreed?: boolean | undefined
   } = {}
-): Terminal => ({
+): TerminalMessage => ({
   type: "job.error",
   kind: "",
   status: finalStatus,
@@ -123,7 +109,7 @@ export const failed = (
 })
 
 /** The end of a job that something other than its handler ended. */
-export const ended = (ending: Ending, record: JobRecord, at: number, maxBytes: number): Terminal => {
+export const ended = (ending: Ending, record: JobRecord, at: number, maxBytes: number): TerminalMessage => {
   switch (ending._tag) {
     case "Cancel":
       return failed(
@@ -162,9 +148,9 @@ export const ended = (ending: Ending, record: JobRecord, at: number, maxBytes: n
 
 /** Returns how a job ends of which steps have not been undone: it says which, and keeps its key. */
 export const notUndone = (
-  terminal: Terminal,
+  terminal: TerminalMessage,
   { left }: { readonly left: () => ReadonlyArray<string> }
-): Terminal => {
+): TerminalMessage => {
   const keys = terminal.type === "job.result" ? [] : left()
   if (keys.length === 0) return terminal
   const payload = JSON.parse(terminal.payload) as ErrorPayload
@@ -173,13 +159,13 @@ export const notUndone = (
 }
 
 /** Returns an end as it is stored until compensations have been run; only a failure has such. */
-export const toStored = ({ keyFreed, payload, status }: Terminal): StoredEnd => ({
+export const toStored = ({ keyFreed, payload, status }: TerminalMessage): StoredEnd => ({
   status,
   payload,
   keyFreed: keyFreed === true
 })
 
-export const ofStored = ({ keyFreed, payload, status }: StoredEnd): Terminal => ({
+export const ofStored = ({ keyFreed, payload, status }: StoredEnd): TerminalMessage => ({
   type: "job.error",
   kind: "",
   status,
@@ -206,7 +192,7 @@ export const succeeded = (
   streamed: Streamed | undefined,
   at: number,
   maxBytes: number
-): Terminal => {
+): TerminalMessage => {
   const { summary } = streamed ?? {}
   const result =
     streamed === undefined

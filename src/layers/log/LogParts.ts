@@ -141,7 +141,8 @@ export const make = Effect.gen(function* () {
     tail,
     report: (report) => budgetEvent(report, now()),
     maxRun: granularityOf(limits),
-    published: (touched) => published(parts, touched)
+    published: (touched) => published(parts, touched),
+    taken: (owner) => live.taken(owner)
   })
   const pace = Pace.make({ committer, windows, limits, backPressureLag: options.backPressureLag, now })
   const retention = Retention.make({

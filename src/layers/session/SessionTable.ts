@@ -93,6 +93,13 @@ export class SessionTable {
     )
   }
 
+  /** Returns the sessions of these principals, in the order in which they were put in. */
+  of(principals: ReadonlyArray<string> | "everyone"): ReadonlyArray<SessionEntry> {
+    return principals === "everyone"
+      ? [...this.entries.values()]
+      : [...new Set(principals)].flatMap((principal) => [...(this.byPrincipal.get(principal) ?? [])])
+  }
+
   /** Returns how many sessions are in each state. */
   counts(): Readonly<Record<SessionState["_tag"], number>> {
     const counts = { Opening: 0, Attached: 0, Detached: 0 }
@@ -140,6 +147,14 @@ export class SessionTable {
       this.forget(entry)
       return Scope.close(entry.scope, Exit.void)
     })
+
+  /** Forgets a session that another process has taken, whatever its state. Returns the transport that it had. */
+  supersede(entry: SessionEntry): Attachment | undefined {
+    const { attachment } = entry
+    if (!this.holds(entry)) return undefined
+    this.forget(entry)
+    return attachment
+  }
 
   /** Begins a resume: until it is settled nobody else resumes, detaches or drops the session. */
   claim(entry: SessionEntry, seen: SessionAttached | SessionDetached): SessionOpening {

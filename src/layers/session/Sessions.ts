@@ -27,6 +27,7 @@ import * as Handshake from "./Handshake.js"
 import * as HelloRoom from "./HelloRoom.js"
 import * as Identifying from "./identifying.js"
 import { Keeper } from "./Keeper.js"
+import * as Listing from "./listing.js"
 import * as Measuring from "./measuring.js"
 import * as Records from "./Records.js"
 import * as Resume from "./Resume.js"
@@ -70,6 +71,7 @@ export const make = Effect.gen(function* () {
 
   const table = new SessionTable()
   const dropping = yield* FiberSet.make<void>()
+  const inBackground = yield* FiberSet.runtime(dropping)<never>()
   const shared: Resume.ResumeServices = {
     table,
     log,
@@ -80,7 +82,9 @@ export const make = Effect.gen(function* () {
     now,
     elapsed,
     share,
-    background: (effect) => Effect.asVoid(FiberSet.run(dropping, effect))
+    background: (effect) => {
+      inBackground(effect)
+    }
   }
   const resume = Resume.make(shared)
   yield* restoreAll({ ...shared, store }, resume)
@@ -95,10 +99,11 @@ export const make = Effect.gen(function* () {
   const connected = new Shutdown.Connected()
   const ending = Shutdown.make({ jobs, options, table, records, connected })
   const auth = yield* Auth
+  const policy = yield* Policy
   const greet = Handshake.make({
     auth,
     registry: yield* Registry,
-    policy: yield* Policy,
+    policy,
     options,
     offered: [...Features.all, ...Features.vendor].filter(
       (feature) => feature !== "provisioned_credentials" || credentials.enabled
@@ -185,6 +190,7 @@ export const make = Effect.gen(function* () {
       stopping: ending.begun,
       halted: ending.halted
     }),
+    list: Listing.make(table, policy),
     shutdown: ending.run
   })
 })

@@ -3,7 +3,6 @@ import type * as FileSystem from "@effect/platform/FileSystem"
 import type * as Path from "@effect/platform/Path"
 import type * as Effect from "effect/Effect"
 import type { Flags, Values } from "./Flags.js"
-import type { Written } from "./parse.js"
 
 /** A word that is not a flag. */
 export interface Argument {
@@ -27,6 +26,14 @@ export type Run<F extends Flags> = (
   flags: Values<F>,
   ...words: ReadonlyArray<string>
 ) => Effect.Effect<void, unknown, Surroundings>
+
+/** The texts that a command was given, by the name of the flag. */
+export interface Written {
+  readonly texts: ReadonlyMap<string, ReadonlyArray<string>>
+  /** Those that stand in the environment only. */
+  readonly inherited: ReadonlySet<string>
+  readonly words: ReadonlyArray<string>
+}
 
 interface Described<F extends Flags> {
   /** The word, or the two words, that mean it. */

@@ -1,8 +1,7 @@
 /** The texts of a command line as the values that a command works with. */
 import * as Option from "effect/Option"
-import type { Command, Given } from "./Command.js"
+import type { Command, Given, Written } from "./Command.js"
 import type { Flag } from "./Flags.js"
-import type { Written } from "./parse.js"
 
 const valueFrom = (flag: Flag<unknown>, text: string): unknown =>
   flag.kind === "integer" ? Number(text) : flag.kind === "boolean" ? text === "true" : text

@@ -1,5 +1,5 @@
 /** The command line: which command it means, and what it gives it. */
-import { type Command, type Group, isGroup } from "./Command.js"
+import { type Command, type Group, isGroup, type Written } from "./Command.js"
 import type { Flag } from "./Flags.js"
 import { didYouMean } from "./suggest.js"
 
@@ -10,14 +10,6 @@ export type Asked =
   | { readonly _tag: "Completions"; readonly shell: string }
   | { readonly _tag: "Run"; readonly command: Command; readonly written: Written }
   | { readonly _tag: "Refused"; readonly message: string; readonly hint: string }
-
-/** The texts that a command was given, by the name of the flag. */
-export interface Written {
-  readonly texts: ReadonlyMap<string, ReadonlyArray<string>>
-  /** Those that stand in the environment only. */
-  readonly inherited: ReadonlySet<string>
-  readonly words: ReadonlyArray<string>
-}
 
 export const shells = ["bash", "zsh", "fish"] as const
 

@@ -3,11 +3,11 @@ import * as NodePath from "@effect/platform-node/NodePath"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import type { Written } from "./Command.js"
 import { commands } from "./commands.js"
 import { leaving } from "./exit.js"
 import * as Files from "./files.js"
 import { main } from "./main.js"
-import type { Written } from "./parse.js"
 
 export const start = (name: string, written: Written): void => {
   const command = commands.find((command) => command.name === name)

@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as TestClock from "effect/TestClock"
-import { never } from "../../../src/services/store/Store.js"
+import { never } from "../../../src/services/store/dueAt.js"
 import { open } from "../../support/Wire.js"
 import { makeStore, pong, restarted, resume, type Session, submit } from "./support.js"
 import {

@@ -6,7 +6,7 @@ import * as Redacted from "effect/Redacted"
 import * as TestClock from "effect/TestClock"
 import * as Vendor from "../../../src/protocol/Vendor.js"
 import { Credentials } from "../../../src/services/credentials/Credentials.js"
-import { never } from "../../../src/services/store/Store.js"
+import { never } from "../../../src/services/store/dueAt.js"
 import { open } from "../../support/Wire.js"
 import { makeStore, pong, restarted, resume, type Session, submit } from "./support.js"
 import {

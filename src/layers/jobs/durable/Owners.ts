@@ -5,14 +5,14 @@
 import * as Effect from "effect/Effect"
 import type { InternalError } from "../../../protocol/Errors.js"
 import type { JobSession } from "../../../services/jobs/Jobs.js"
-import type { JobRecord, Survival } from "../../../services/store/Store.js"
+import type { EventLog } from "../../../services/log/EventLog.js"
+import type { JobRecord, Store, Survival } from "../../../services/store/Store.js"
 import * as Faults from "../Faults.js"
-import type { JobParts } from "../JobParts.js"
 import type { LiveJob } from "../LiveJob.js"
 
 /** Returns the owner of a job as far as it is stored: nothing can be sent to it. */
 export const absentOwner = (
-  { log, store }: Pick<JobParts, "log" | "store">,
+  { log, store }: { readonly log: EventLog["Type"]; readonly store: Store["Type"] },
   { principal, sessionId }: JobRecord,
   { features, identity }: Pick<Survival, "features" | "identity">
 ): Effect.Effect<JobSession, InternalError> =>

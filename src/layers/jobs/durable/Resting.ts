@@ -8,10 +8,11 @@ import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
 import type { InternalError } from "../../../protocol/Errors.js"
 import type { JobLog } from "../../../services/log/EventLog.js"
-import { dueAt, type JobRecord, type Survival } from "../../../services/store/Store.js"
+import { dueAt } from "../../../services/store/dueAt.js"
+import type { JobRecord, Survival } from "../../../services/store/Store.js"
 import * as Faults from "../Faults.js"
 import type { JobParts } from "../JobParts.js"
-import { type Ending, LiveJob, parentEnded } from "../LiveJob.js"
+import { type Ending, LiveJob, parentEnded, type TerminalMessage } from "../LiveJob.js"
 import { over } from "../over.js"
 import type { RunningJob } from "../RunningJobs.js"
 import { Surroundings } from "../Surroundings.js"
@@ -31,7 +32,7 @@ export const survivor = (record: JobRecord | undefined): Survivor | undefined =>
 const attemptUndo = (
   { running, waits }: JobParts,
   job: RunningJob,
-  terminal: () => Terminal.Terminal
+  terminal: () => TerminalMessage
 ): Effect.Effect<boolean> =>
   Terminal.untilStored(
     Effect.suspend(() => waits.undo(job, terminal())),

@@ -9,14 +9,14 @@ import type { InternalError } from "../../../protocol/Errors.js"
 import type { JobRecord } from "../../../services/store/Store.js"
 import * as Faults from "../Faults.js"
 import type { JobParts } from "../JobParts.js"
-import type { Ending } from "../LiveJob.js"
+import type { Ending, TerminalMessage } from "../LiveJob.js"
 import * as Terminal from "../Terminal.js"
 import { Compensations } from "./Compensations.js"
 import { Journal } from "./Journal.js"
 
 /** How a job ends, when it is. */
 export interface Settling {
-  readonly terminal: Terminal.Terminal
+  readonly terminal: TerminalMessage
   readonly over: Deferred.Deferred<void>
 }
 
@@ -42,7 +42,7 @@ export const compensationsOf = (
 const nothing: StoredUndoing = { isDue: false, left: () => [] }
 
 /** Returns how a job ends that is opened to be undone: as it was decided, unless it has been cancelled since. */
-const terminalOf = ({ now, options }: JobParts, record: JobRecord, ending: Ending): Terminal.Terminal => {
+const terminalOf = ({ now, options }: JobParts, record: JobRecord, ending: Ending): TerminalMessage => {
   const ended = record.survival?.ended
   return ended === undefined || record.cancelRequested !== undefined
     ? Terminal.ended(ending, record, now(), options.maxOutboundFrameBytes)

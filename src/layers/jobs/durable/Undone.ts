@@ -12,7 +12,7 @@ import { inRealTime } from "../../../services/runtime/within.js"
 import type { Candidate } from "../Candidate.js"
 import type { JobParts } from "../JobParts.js"
 import * as Limits from "../Limits.js"
-import type { LiveJob } from "../LiveJob.js"
+import type { LiveJob, TerminalMessage } from "../LiveJob.js"
 import type { Surroundings } from "../Surroundings.js"
 import * as Terminal from "../Terminal.js"
 import type { Undoing } from "./Undoing.js"
@@ -31,7 +31,7 @@ export interface HandledJob {
 }
 
 /** Stores how a job ends, as often as it takes. */
-const decided = ({ job, live, parts }: HandledJob, terminal: Terminal.Terminal): Effect.Effect<void> =>
+const decided = ({ job, live, parts }: HandledJob, terminal: TerminalMessage): Effect.Effect<void> =>
   Terminal.untilStored(
     Effect.suspend(() => {
       const { survival } = live.record
@@ -69,9 +69,9 @@ const ended = (live: LiveJob, fiber: Fiber.RuntimeFiber<unknown, unknown>): Effe
 export const undone = (
   ending: HandledJob,
   undoing: Undoing,
-  concluded: Terminal.Terminal,
+  concluded: TerminalMessage,
   again: () => Fiber.RuntimeFiber<unknown, unknown>
-): Effect.Effect<Terminal.Terminal | undefined> => {
+): Effect.Effect<TerminalMessage | undefined> => {
   const { begin, compensateWithin, job, live, parts, settled, surroundings } = ending
   const { now, options, running, store } = parts
   if (concluded.type === "job.result" || !undoing.isDue() || job.broken !== undefined)

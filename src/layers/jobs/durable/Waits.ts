@@ -8,10 +8,10 @@ import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
 import type { InternalError } from "../../../protocol/Errors.js"
 import { Signal } from "../../../services/runtime/Signal.js"
-import { never } from "../../../services/store/Store.js"
+import { never } from "../../../services/store/dueAt.js"
 import { CountByKey } from "../CountByKey.js"
+import type { TerminalMessage } from "../LiveJob.js"
 import type { RunningJob } from "../RunningJobs.js"
-import type { Terminal } from "../Terminal.js"
 
 /** Keeps what is known of jobs that only wait. */
 export class Waits {
@@ -23,7 +23,7 @@ export class Waits {
    * Opens a job of which nothing runs, and that is ending, for what undoes what it has done; returns whether it
    * is, and ends there. Loading.ts says how.
    */
-  undo: (job: RunningJob, terminal: Terminal) => Effect.Effect<boolean, InternalError> = () =>
+  undo: (job: RunningJob, terminal: TerminalMessage) => Effect.Effect<boolean, InternalError> = () =>
     Effect.succeed(false)
   /** Given when a job begins to only wait, or there is no room for those that are due. */
   readonly idling = new Signal()

@@ -7,9 +7,9 @@ import * as Exit from "effect/Exit"
 import type { ArcpError, InternalError } from "../../../protocol/Errors.js"
 import type { Op } from "../../../services/store/Store.js"
 import type { Candidate } from "../Candidate.js"
-import * as Checks from "../Checks.js"
 import type { JobParts } from "../JobParts.js"
 import * as Measuring from "../measuring.js"
+import * as OnWire from "../onWire.js"
 import type { Hold } from "../Reservations.js"
 import { Surroundings } from "../Surroundings.js"
 import { QueuedJob, type QueuedRecord } from "./Queue.js"
@@ -52,10 +52,10 @@ export const enqueue = (
   notStored: (error: InternalError) => void
 ): Effect.Effect<void, ArcpError> => {
   const { log, metrics, now, running, underway } = parts
-  const acceptance = Checks.acceptance(record, record.submitId, [], undefined)
+  const acceptance = OnWire.acceptance(record, record.submitId, [], undefined)
   const stored = log.openJob(record, session.view, {
     ops,
-    accepted: () => Checks.accepted(record, record.submitId, []),
+    accepted: () => OnWire.accepted(record, record.submitId, []),
     onCommit: () => {
       running.queue.add(new QueuedJob(record, session, agent.concurrency), now())
       if (metrics !== undefined) Measuring.accepted(metrics, record.agent)

@@ -7,6 +7,7 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import { type JobRecord, Op, type StoreError, type StoreService } from "../../../services/store/Store.js"
 import { dropping } from "../../log/retention/dropping.js"
+import { commitUnowned } from "../../store/unowned.js"
 
 /** It is not forgotten, for a reason that the message says; nothing has changed. */
 export class NotForgotten extends Data.TaggedError("NotForgotten")<{ readonly message: string }> {}
@@ -96,7 +97,7 @@ const dropHookEvents = (store: StoreService, jobIds: ReadonlySet<string>) =>
       if (last === undefined) return
       after = { jobId: last.jobId, seq: last.seq }
       const events = page.filter(({ jobId }) => jobIds.has(jobId))
-      if (events.length > 0) yield* store.commit([Op.DropHookEvents({ events })])
+      if (events.length > 0) yield* commitUnowned(store, [Op.DropHookEvents({ events })])
     }
   })
 
@@ -111,8 +112,11 @@ export const forget = (
 ): Effect.Effect<void, StoreError> =>
   Effect.gen(function* () {
     for (const page of pages(sessionIds))
-      yield* store.commit(page.map((sessionId) => Op.DropSession({ sessionId })))
-    for (const page of pages(jobIds)) yield* store.commit((yield* dropping(store, page)).ops)
+      yield* commitUnowned(
+        store,
+        page.map((sessionId) => Op.DropSession({ sessionId }))
+      )
+    for (const page of pages(jobIds)) yield* commitUnowned(store, (yield* dropping(store, page)).ops)
     if (hooks === "drop") yield* dropHookEvents(store, new Set(jobIds))
     while (yield* store.vacuum) yield* Effect.yieldNow()
   })

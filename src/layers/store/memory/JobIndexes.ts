@@ -1,5 +1,6 @@
 /** The orders in which a store in memory finds jobs: by creation, by submit, by idempotency key, and by end. */
-import { dueAt, type JobRecord } from "../../../services/store/Store.js"
+import { dueAt } from "../../../services/store/dueAt.js"
+import type { JobRecord } from "../../../services/store/Store.js"
 import type { Ended, EndPlace } from "../ended.js"
 import type { ListingPlace } from "../listing.js"
 import { SortedList } from "./SortedList.js"

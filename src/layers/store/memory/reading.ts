@@ -1,9 +1,9 @@
 /** What can be read of the tables of a store in memory: views, events, jobs. */
 import { byteLength } from "../../../protocol/Utf8.js"
+import { dueAt } from "../../../services/store/dueAt.js"
 import {
   type Bounds,
   type DueQuery,
-  dueAt,
   eventOverhead,
   type HookEvent,
   type JobFilter,
