@@ -1,5 +1,7 @@
 /** What a runtime keeps: sessions, jobs and their events. */
 export {
+  type Batch,
+  Fenced,
   type JobFilter,
   type JobRecord,
   type JournalEntry,
