@@ -17,7 +17,8 @@ it("are the protocol's, and few of our own", () => {
     "x-vendor.effect-arcp.renewal",
     "x-vendor.effect-arcp.agents",
     "x-vendor.effect-arcp.submitted_input",
-    "x-vendor.effect-arcp.transient"
+    "x-vendor.effect-arcp.transient",
+    "x-vendor.effect-arcp.unobserved"
   ])
 })
 
