@@ -9,7 +9,7 @@ export interface Options {
    * every session of the same principal whose own agents and ceiling cover the job (`principal`).
    */
   readonly cancel?: "own-session" | "principal" | undefined
-  /** Principals that may cancel every job of this runtime. They see no more than others do. */
+  /** Principals that may cancel, and delete, every job of this runtime. They see no more than others do. */
   readonly operators?: ReadonlyArray<string> | undefined
 }
 
@@ -31,6 +31,8 @@ export const layer = ({ cancel = "own-session", operators = [] }: Options = {}):
           operators.includes(identity.principal) ||
           (cancel === "principal" && identity.principal === job.principal && coversJob(identity, job))
       ),
+    deletable: (identity) =>
+      Effect.sync(() => (operators.includes(identity.principal) ? ("everyone" as const) : [])),
     mayAnswer: (identity, job) =>
       Effect.sync(() => identity.principal === job.principal && coversJob(identity, job)),
     mayUseAgent: (identity, agent) =>

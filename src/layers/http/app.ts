@@ -126,6 +126,7 @@ export const make = (
     const fixedDocuments = documents()
     const handlers = Handlers.make({
       jobs: yield* Jobs,
+      sessions,
       maxBodyBytes: Math.max(envelopeBytes, options.maxFrameBytes - envelopeBytes),
       heartbeat: bounds.heartbeat,
       maxStreams: bounds.maxStreams,

@@ -45,6 +45,8 @@ export class SessionEntry {
   epoch = 0
   /** From the first hello in this process: the view is loaded, and jobs may hold it. */
   session: Session | undefined
+  /** It ends with its transport: nobody may come back to it. */
+  isLast = false
 
   constructor(
     public record: SessionRecord,
@@ -83,6 +85,10 @@ export class SessionTable {
   }
   holds(entry: SessionEntry): boolean {
     return this.entries.get(entry.record.sessionId) === entry
+  }
+  /** Returns the sessions of a principal. */
+  of(principal: string): ReadonlyArray<SessionEntry> {
+    return [...(this.byPrincipal.get(principal) ?? [])]
   }
   countOf(principal: string): number {
     return this.byPrincipal.get(principal)?.size ?? 0

@@ -41,6 +41,13 @@ export class Policy extends Context.Tag("arcp/services/Policy")<
      */
     readonly mayAnswer: (identity: Identity, job: JobRecord) => Effect.Effect<Decision>
     /**
+     * Returns the principals whose jobs and sessions this identity may have deleted for good, or `"everyone"`; it need not be
+     * one who may list them. Nobody's when it is left out.
+     */
+    readonly deletable?:
+      | ((identity: Identity) => Effect.Effect<ReadonlyArray<string> | "everyone">)
+      | undefined
+    /**
      * Tells whether this identity may run, and see in the inventory, the agent of this name; it is asked whether or not
      * there is one. Without a reason, the client hears that there is none.
      */

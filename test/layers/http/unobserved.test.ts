@@ -27,9 +27,10 @@ it.scopedLive("a session of the gateway gets answers and refusals, and no events
     expect(yield* ended(job)).toContain("event: job.result")
     const { job_id: parent } = yield* line.ask("job.submit", {
       agent: "delegate",
-      input: { agent: "echo", input: 1 }
+      input: { agent: "echo", input: 1 },
+      lease_request: { "agent.delegate": ["**"] }
     })
-    yield* ended(parent)
+    expect(yield* ended(parent)).toContain('"kind":"delegate"')
     const refused = yield* Effect.flip(line.ask("job.submit", { agent: "nobody", input: null }))
     expect(refused).toMatchObject({ _tag: "AgentNotAvailable" })
     // The answer to what is asked last comes after whatever else was to be sent.

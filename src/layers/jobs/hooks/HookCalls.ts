@@ -38,6 +38,8 @@ export interface HookCalls {
     terminal: { readonly status: JobStatus; readonly outcome: Exit.Exit<unknown, ArcpError> }
   ) => HookTold | undefined
   readonly parked: (record: JobRecord, at: number, reason: string) => HookTold | undefined
+  /** Jobs were dropped because somebody wanted it, with what was owed: nobody is told of them any more. */
+  readonly forget: (jobIds: ReadonlyArray<string>) => void
 }
 
 interface HookParts {
@@ -136,6 +138,9 @@ class Caller {
     for (const lost of this.queue.add({ jobId, seq, stored, tries: 0 }))
       this.giveUp(lost, "more calls are owed than maxHookEvents")
     this.changed.give()
+  }
+  forget(jobId: string): void {
+    this.queue.forget(jobId)
   }
   private giveUp(call: OwedCall, why: string): void {
     this.drop(call)
@@ -273,6 +278,9 @@ export const make = (parts: HookParts): Effect.Effect<HookCalls, never, Scope> =
         return told(record, { kind: "ended", ...facts(record, at), status, code: codeOf(outcome), createdAt })
       },
       parked: (record, at, reason) =>
-        onParked === undefined ? undefined : told(record, { kind: "parked", ...facts(record, at), reason })
+        onParked === undefined ? undefined : told(record, { kind: "parked", ...facts(record, at), reason }),
+      forget: (jobIds) => {
+        for (const jobId of jobIds) caller.forget(jobId)
+      }
     }
   })

@@ -84,6 +84,16 @@ export class HookQueue {
     this.pausing.delete(lane)
   }
 
+  /** Nobody is told of a job any more; what is being tried goes on. */
+  forget(jobId: string): void {
+    const lane = this.lanes.get(jobId)
+    if (lane === undefined) return
+    this.count -= lane.calls.length
+    this.lanes.delete(jobId)
+    this.ready.delete(lane)
+    this.pausing.delete(lane)
+  }
+
   /** Returns the call to be tried now, if there is one: until it is settled nothing else of its job is. */
   take(now: number): OwedCall | undefined {
     if (now >= this.nextDue) this.wake(now)
