@@ -38,6 +38,7 @@ const { values: flags } = parseArgs({
 const works = {
   event: { scenario: "emit", params: { count: 400_000, jobs: 1, batch: 1, size }, units: 400_000 },
   job: { scenario: "pipeline", params: { count: 10_000, inFlight: 64 }, units: 10_000 },
+  alone: { scenario: "pipeline", params: { count: 5_000, inFlight: 1 }, units: 5_000 },
   session: { scenario: "connect", params: { count: 4_000 }, units: 4_000 }
 }
 

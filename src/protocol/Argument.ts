@@ -56,10 +56,43 @@ export const finiteDuration: Rule = that(`${durations}, which ends`, (value) => 
   const decoded = isDuration(value) ? Duration.decodeUnknown(value) : undefined
   return decoded?._tag === "Some" && Duration.isFinite(decoded.value)
 })
+export const positiveDuration: Rule = that(
+  `${durations}, more than 0, which ends`,
+  (value) => finiteDuration(value, "") === undefined && Duration.toMillis(value as Duration.DurationInput) > 0
+)
+export const boolean: Rule = that("true or false", (value) => typeof value === "boolean")
+export const port: Rule = that(
+  "a port: 1 to 65535, or 0 for any free one",
+  (value) => Number.isInteger(value) && Number(value) >= 0 && Number(value) <= 65_535
+)
 export const signal: Rule = that(
   "an AbortSignal",
   (value) => isObject(value) && typeof value["throwIfAborted"] === "function"
 )
+
+/** One of these texts. */
+export const oneOf = (...texts: ReadonlyArray<string>): Rule =>
+  that(texts.map((text) => JSON.stringify(text)).join(" or "), (value) =>
+    texts.some((text) => text === value)
+  )
+
+/** Whatever one of these rules says yes to; otherwise what the first of them says. */
+export const either =
+  (first: Rule, ...others: ReadonlyArray<Rule>): Rule =>
+  (value, name) =>
+    others.some((rule) => rule(value, name) === undefined) ? undefined : first(value, name)
+
+/** A list, each of whose items is as the rule says. */
+export const listOf =
+  (rule: Rule): Rule =>
+  (value, name) => {
+    if (!Array.isArray(value)) return `${name} has to be a list, and is ${kindOf(value)}`
+    for (const [i, item] of value.entries()) {
+      const problem = rule(item, `${name}[${i}]`)
+      if (problem !== undefined) return problem
+    }
+    return undefined
+  }
 
 /** May be left out. */
 export const maybe =
@@ -95,4 +128,10 @@ export const refusal = (call: string, ...args: ReadonlyArray<Argument>): Invalid
     if (problem !== undefined) return new InvalidRequest({ message: `${call}: ${problem}` })
   }
   return undefined
+}
+
+/** Throws why a call cannot be made with these arguments, when it cannot: for what is called once, where a program is put together. */
+export const check = (call: string, ...args: ReadonlyArray<Argument>): void => {
+  const refused = refusal(call, ...args)
+  if (refused !== undefined) throw refused
 }

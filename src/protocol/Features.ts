@@ -29,6 +29,9 @@ export const describedAgents = "x-vendor.effect-arcp.agents"
  */
 export const submittedInput = "x-vendor.effect-arcp.submitted_input"
 
+/** A feature of ours that a client has to ask for: entries of a listing then have a field of this name, with whose job it is. */
+export const principal = "x-vendor.effect-arcp.principal"
+
 /** A feature of ours that a client has to ask for: it renews a token that ends by a resume with a fresh one. */
 export const renewal = "x-vendor.effect-arcp.renewal"
 
@@ -45,7 +48,7 @@ export const transient = "x-vendor.effect-arcp.transient"
 export const unobserved = "x-vendor.effect-arcp.unobserved"
 
 /** Features of ours, which a client asks for when it knows what they ask of it. */
-export const vendor = [renewal, describedAgents, submittedInput, transient, unobserved] as const
+export const vendor = [renewal, describedAgents, submittedInput, principal, transient, unobserved] as const
 
 export type Feature = (typeof all)[number] | (typeof vendor)[number]
 

@@ -1,6 +1,7 @@
 /** The payload of every message (§3 of the protocol page), in its wire shape. */
 import * as Schema from "effect/Schema"
 import { EventPayload } from "./Event.js"
+import * as Features from "./Features.js"
 import { Lease, LeaseConstraints, UtcTimestamp } from "./Lease.js"
 import * as Vendor from "./Vendor.js"
 
@@ -126,6 +127,7 @@ export interface JobEntry extends Schema.Schema.Type<typeof JobEntry> {}
 /** An entry as our runtime makes it. */
 export interface TimedJobEntry extends JobEntry {
   readonly [completedAt]?: string | undefined
+  readonly [Features.principal]?: string | undefined
   readonly [Vendor.startAt]?: string | undefined
 }
 

@@ -1,6 +1,6 @@
 /** The store of one process that dies at a chosen commit: from there on nothing of it is stored, and nothing answered. */
 import * as Effect from "effect/Effect"
-import type { Op, StoreError, StoreService } from "../services/store/Store.js"
+import type { Batch, Fenced, Op, StoreError, StoreService } from "../services/store/Store.js"
 
 /** At which commit a process dies: instead of it, or after it was stored and before anybody was told. */
 export interface CrashPoint {
@@ -30,7 +30,7 @@ export class CrashStore {
   constructor(
     base: StoreService,
     /** Called when it comes to the point, with the commit there. */
-    private readonly onCrash: (batch: ReadonlyArray<Op>) => void
+    private readonly onCrash: (ops: ReadonlyArray<Op>) => void
   ) {
     this.service = {
       ...base,
@@ -45,15 +45,15 @@ export class CrashStore {
     this.pending = 0
   }
 
-  private commit(base: StoreService, batch: ReadonlyArray<Op>): Effect.Effect<void, StoreError> {
+  private commit(base: StoreService, batch: Batch): Effect.Effect<void, StoreError | Fenced> {
     if (this.isDead) return never
     const committing = this.counted(base.commit(batch))
-    if (!batch.some(changesJob)) return committing
+    if (!batch.ops.some(changesJob)) return committing
     this.commits++
     const { point } = this
     if (point?.commit !== this.commits) return committing
     const crash = Effect.suspend(() => {
-      this.onCrash(batch)
+      this.onCrash(batch.ops)
       return never
     })
     return point.when === "before" ? crash : Effect.zipRight(committing, crash)

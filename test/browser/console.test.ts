@@ -1,4 +1,5 @@
 /** The console in a real Chromium: each view, by mouse and by keyboard, wide and narrow, and with agents that mean it ill. */
+import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { type Browser, chromium, type Page } from "playwright-core"
@@ -196,6 +197,19 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
       "https://example.com/report.pdf"
     )
     await shot(page, "job")
+    // A part of the time has fewer bars, and says where it begins; the whole is a key away.
+    const bars = await page.locator(".bar").count()
+    const ruler = page.locator(".ruler")
+    const { height, width, x, y } = (await ruler.boundingBox()) ?? { x: 0, y: 0, width: 0, height: 0 }
+    await page.mouse.move(x + width * 0.5, y + height / 2)
+    await page.mouse.down()
+    await page.mouse.move(x + width * 0.6, y + height / 2, { steps: 3 })
+    await page.mouse.up()
+    await page.waitForFunction((n) => document.querySelectorAll(".bar").length < n, bars)
+    assert.notStrictEqual(await ruler.locator("span").first().textContent(), "0")
+    await page.getByRole("button", { name: "later" }).press(">")
+    await page.getByRole("button", { name: "the whole time" }).click()
+    await page.waitForFunction((n) => document.querySelectorAll(".bar").length === n, bars)
     // Back to the first step: nothing was denied, and no result is known.
     await page.locator(".bar[data-outcome=ended]").first().click()
     await page.waitForURL(/event=/)
@@ -248,6 +262,73 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     await page.close()
   })
 
+  it("makes a form of unions, of what may be null or left out, of bounds and of what is recursive", async () => {
+    const { page, wrong } = await open("#/submit?agent=odd")
+    const target = page.getByLabel("target")
+    assert.deepStrictEqual(await target.locator("option").allTextContents(), ["kind: file", "kind: web"])
+    await target.selectOption({ label: "kind: web" })
+    await page.getByLabel("port").fill("70000")
+    await page.getByText("input.target.port is at most 65535").waitFor()
+    await page.getByLabel("port").fill("443")
+    await page.getByLabel("limit").first().selectOption({ label: "null" })
+    await page.getByLabel("loud").selectOption("true")
+    await page.getByRole("group", { name: "nested" }).getByRole("button", { name: "give it" }).click()
+    await page.getByRole("group", { name: "nested" }).getByRole("button", { name: "add" }).click()
+    await page.getByRole("group", { name: "tree" }).getByRole("button", { name: "give it" }).click()
+    await page.getByLabel("name").fill("root")
+    await shot(page, "odd")
+    await page.getByRole("button", { name: "Submit", exact: true }).click()
+    await ended(page, "success")
+    const [download] = await Promise.all([
+      page.waitForEvent("download"),
+      page
+        .locator("section", { has: page.locator("#result-title") })
+        .getByRole("button", { name: "download" })
+        .click()
+    ])
+    assert.deepStrictEqual(JSON.parse(readFileSync(await download.path(), "utf8")), {
+      target: { kind: "web", port: 443 },
+      limit: null,
+      loud: true,
+      nested: { tags: ["a"] },
+      tree: { name: "root", children: [] }
+    })
+    // What is deep and large is shown as far as somebody looks.
+    await submit(page, "vast", {})
+    await ended(page, "success")
+    await page.waitForSelector("#result-title")
+    await page.getByLabel("search the log").fill("d399")
+    await page.waitForFunction(() => document.querySelectorAll(".line").length === 1)
+    assert.isAtMost(await page.evaluate(() => document.querySelectorAll("main *").length), 2_000)
+    assert.include((await page.textContent(".line")) ?? "", "⟨U+001B⟩[31mred")
+    await shot(page, "vast")
+    assert.deepStrictEqual(wrong, [])
+    await page.close()
+  })
+
+  it("says who is connected and how the server does, and why it cannot", async () => {
+    const { page, wrong } = await open("#/runtime")
+    await page.locator(".sessions th", { hasText: "this page" }).waitFor()
+    await page.locator(".gauge", { hasText: "Memory" }).locator("polyline").waitFor()
+    const said = (await page.textContent("main")) ?? ""
+    for (const name of ["Commit, mean", "Delivery lag", "Events"]) assert.include(said, name)
+    assert.notMatch(said, /e-\d|NaN|undefined/)
+    await shot(page, "runtime")
+    await page.route("**/metrics", (route) => route.fulfill({ status: 403, body: "no" }))
+    await page.reload()
+    await page.getByText("to nobody who comes through a proxy (403)").waitFor()
+    await page.route("**/metrics", (route) =>
+      route.request().headers()["authorization"] === "Bearer m"
+        ? route.continue()
+        : route.fulfill({ status: 401, body: "no" })
+    )
+    await page.getByLabel("Token for the metrics").fill("m")
+    await page.getByRole("button", { name: "Read" }).click()
+    await page.locator(".gauge", { hasText: "Memory" }).waitFor()
+    assert.deepStrictEqual(wrong, [])
+    await page.close()
+  })
+
   it("answers what a job asks", async () => {
     const { page, wrong } = await open()
     await submit(page, "approve", {})
@@ -257,8 +338,10 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     await page.getByRole("button", { name: "yes", exact: true }).click()
     await page.getByLabel("euros").fill("12.5")
     await shot(page, "question")
-    await page.getByRole("button", { name: "Answer", exact: true }).click()
+    await page.getByRole("button", { name: "Answer", exact: true }).press("Enter")
     await ended(page, "success")
+    // The form that had the focus is gone.
+    assert.notStrictEqual(await page.evaluate(() => document.activeElement?.tagName), "BODY")
     assert.match((await page.textContent(".value")) ?? "", /euros: 12\.5/)
     assert.deepStrictEqual(wrong, [])
     await page.close()

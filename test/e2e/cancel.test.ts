@@ -163,6 +163,27 @@ describe("arcp serve says who else may", () => {
     expect(listed.payload["jobs"]).toEqual([])
   })
 
+  it("--observer: every job is shown to it, and whose it is to whoever asks; it cancels none", async () => {
+    verifies("list-own-principal", "subscribe-not-found")
+    const { url } = await own.start("--memory", "--observer", "bob")
+    const owner = await WireClient.open(url)
+    const principal = "x-vendor.effect-arcp.principal"
+    const bob = await WireClient.open(url, {
+      token: "tok-b",
+      features: ["list_jobs", "subscribe", "x-vendor.effect-arcp.requests", principal]
+    })
+    const { job_id } = await owner.accept("sleep", { ms: 600_000 })
+    const listed = await bob.answer(bob.request("session.list_jobs", {}))
+    expect(listed.payload["jobs"]).toMatchObject([{ job_id, [principal]: "alice" }])
+    const own_ = await owner.answer(owner.request("session.list_jobs", {}))
+    expect(own_.payload["jobs"]).toMatchObject([{ job_id }])
+    expect(JSON.stringify(own_.payload)).not.toContain(principal)
+    bob.request("job.subscribe", { job_id })
+    expect((await bob.nextOf("job.subscribed")).job_id).toBe(job_id)
+    cancel(bob, job_id)
+    expect((await bob.nextOf("session.error")).payload["code"]).toBe("PERMISSION_DENIED")
+  })
+
   it("--cancel principal: every session of the principal", async () => {
     verifies("cancel-not-owner", "cancel-not-found")
     const { url } = await own.start("--memory", "--cancel", "principal")

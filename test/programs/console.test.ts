@@ -12,6 +12,7 @@ import * as Rows from "../../src/programs/console/model/rows.js"
 import { fieldOf, initial, missing } from "../../src/programs/console/model/schemaForm.js"
 import { duration, plain, safeUrl } from "../../src/programs/console/model/text.js"
 import { rowsOf } from "../../src/programs/console/model/timeline.js"
+import { between, moved, showing, tick, zoomed } from "../../src/programs/console/model/zoom.js"
 import type { JobEvent } from "../../src/services/client/ArcpClient.js"
 
 let seq = 0
@@ -90,6 +91,37 @@ describe("the console's model", () => {
     )
   })
 
+  it("shows a part of the time, and only what is in it", () => {
+    const whole = [1_000, 9_000] as const
+    assert.deepStrictEqual(zoomed(whole, whole, 2, 5_000), [3_000, 7_000])
+    assert.deepStrictEqual(zoomed(whole, [3_000, 7_000], 2, 3_000), [3_000, 5_000])
+    assert.isUndefined(zoomed(whole, [3_000, 7_000], 0.5, 5_000))
+    assert.deepStrictEqual(moved(whole, [3_000, 7_000], 3), [5_000, 9_000])
+    assert.deepStrictEqual(between(whole, 4_000, 2_000), [2_000, 4_000])
+    assert.deepStrictEqual(between(whole, 4_000, 4_000), [4_000, 4_005])
+    assert.deepStrictEqual(showing(whole, [3_000, 5_000], 8_900), [7_000, 9_000])
+    assert.deepStrictEqual(showing(whole, [3_000, 5_000], 4_000), [3_000, 5_000])
+    assert.deepStrictEqual(
+      [tick(0, whole), tick(2_000, whole), tick(40, [0, 40]), tick(3_723_000, [0, 7_200_000])],
+      ["0", "2.0 s", "0.04 s", "1:02:03"]
+    )
+    const job = model(
+      call("a", 0),
+      result("a", 2),
+      call("b", 3),
+      result("b", 4),
+      call("c", 8),
+      result("c", 9)
+    )
+    const start = job.times[0] ?? 0
+    assert.deepStrictEqual(
+      rowsOf(job.spans, [start + 2_500, start + 5_000], 6, 0)
+        .flat()
+        .map(({ span }) => span.id),
+      ["b"]
+    )
+  })
+
   it("finds lines as they come, and in shares", () => {
     const events: Array<JobEvent> = []
     const search = new Rows.Search(events, { text: "NEEDLE", least: "trace", kinds: new Set() })
@@ -116,7 +148,10 @@ describe("the console's model", () => {
         fc.subarray([...Route.statuses]),
         fc.boolean(),
         (agent, tab, status, waiting) => {
-          const jobs: Route.Route = { view: "jobs", filters: { agent, status, waiting, since: "24h" } }
+          const jobs: Route.Route = {
+            view: "jobs",
+            filters: { agent, principal: tab, status, waiting, since: "24h" }
+          }
           assert.deepStrictEqual(Route.parse(Route.format(jobs)), jobs)
           const job: Route.Route = { view: "job", jobId: `job_${agent}`, tab, event: 7 }
           assert.deepStrictEqual(Route.parse(Route.format(job)), job)

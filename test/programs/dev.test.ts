@@ -1,12 +1,23 @@
 /** `arcp dev`: agents are loaded anew when they are saved, and jobs that have begun keep theirs. */
 import { type ChildProcess, execFile, spawn } from "node:child_process"
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync
+} from "node:fs"
 import { tmpdir } from "node:os"
-import { join } from "node:path"
+import { delimiter, join } from "node:path"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { asCode, asCommand } from "../../src/programs/console/model/copies.js"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
 const program = join(root, "dist/programs/arcp.js")
@@ -22,15 +33,18 @@ export const agents = [
   Agent.fromPromise("hello", { version: "1.0.0" }, async (input: Wait) => {
     while (input.until !== undefined && !existsSync(input.until)) await pause(20)
     return word as string
-  })
+  }),
+  Agent.fromPromise("echo", { version: "1.0.0" }, async (input: unknown, job) => ({ input, lease: job.lease }))
 ]
 `
 const word = (text: string) => `export const word: string = ${text}\n`
 
 describe("arcp dev", () => {
   const folder = mkdtempSync(join(tmpdir(), "arcp-dev-"))
+  const path = `${join(folder, "bin")}${delimiter}${process.env["PATH"]}`
   let server: ChildProcess
   let url = ""
+  let console_ = ""
   const lines: Array<string> = []
   let heard = () => {}
 
@@ -64,10 +78,19 @@ describe("arcp dev", () => {
     writeFileSync(join(folder, "package.json"), '{"type":"module"}')
     writeFileSync(join(folder, "agents.ts"), agents)
     writeFileSync(join(folder, "word.ts"), word('"one"'))
-    server = spawn(process.execPath, [program, "dev", "./agents.ts", "--port", "0", "--token", "t=me"], {
-      cwd: folder,
-      stdio: ["ignore", "pipe", "pipe"]
-    })
+    // What opens a page on a desktop, and the command of the package.
+    mkdirSync(join(folder, "bin"))
+    writeFileSync(
+      join(folder, "bin/xdg-open"),
+      `#!/bin/sh\nprintf %s "$1" > '${folder}/opened.part'\nmv '${folder}/opened.part' '${folder}/opened'\n`
+    )
+    writeFileSync(join(folder, "bin/arcp"), `#!/bin/sh\nexec '${process.execPath}' '${program}' "$@"\n`)
+    for (const name of ["xdg-open", "arcp"]) chmodSync(join(folder, "bin", name), 0o755)
+    server = spawn(
+      process.execPath,
+      [program, "dev", "./agents.ts", "--open", "--port", "0", "--token", "t=me"],
+      { cwd: folder, env: { ...process.env, PATH: path }, stdio: ["ignore", "pipe", "pipe"] }
+    )
     for (const stream of [server.stdout, server.stderr])
       if (stream !== null)
         createInterface({ input: stream }).on("line", (line) => {
@@ -75,7 +98,7 @@ describe("arcp dev", () => {
           heard()
         })
     url = (await said(/^listening /)).slice("listening ".length)
-    await said(/^console http/)
+    console_ = (await said(/^console http/)).slice("console ".length)
   })
   afterAll(() => {
     server?.kill()
@@ -101,4 +124,107 @@ describe("arcp dev", () => {
     await said(/^loaded anew/)
     assert.strictEqual(await run("submit", "hello"), "three")
   })
+
+  it.runIf(process.platform === "linux")("opens the console with --open", async () => {
+    const opened = join(folder, "opened")
+    while (!existsSync(opened)) await new Promise((resolve) => setTimeout(resolve, 20))
+    assert.strictEqual(readFileSync(opened, "utf8"), console_)
+  })
+
+  it("takes a file as editors save it, one that throws, one that is gone, and one that is not there yet", async () => {
+    const file = join(folder, "word.ts")
+    writeFileSync(file, 'throw new Error("not today")\nexport const word = ""\n')
+    assert.match(await said(/^not loaded/), /not today/)
+    rmSync(file)
+    assert.match(await said(/^not loaded/), /word\.ts/)
+    writeFileSync(`${file}.swp`, word('"renamed"'))
+    renameSync(`${file}.swp`, file)
+    await said(/^loaded anew/)
+    assert.strictEqual(await run("submit", "hello"), "renamed")
+    writeFileSync(file, 'export { word } from "./later/word.ts"\n')
+    assert.match(await said(/^not loaded/), /later/)
+    mkdirSync(join(folder, "later"))
+    writeFileSync(join(folder, "later/word.ts"), word('"later"'))
+    await said(/^loaded anew/)
+    writeFileSync(join(folder, "later/word.ts"), 'export { word } from "./more.ts"\n')
+    assert.match(await said(/^not loaded/), /more/)
+    writeFileSync(join(folder, "later/more.ts"), word('"more"'))
+    await said(/^loaded anew/)
+    assert.strictEqual(await run("submit", "hello"), "more")
+    rmSync(join(folder, "later"), { recursive: true })
+    await said(/^not loaded/)
+    mkdirSync(join(folder, "later"))
+    writeFileSync(join(folder, "later/word.ts"), word('"again"'))
+    while ((await said(/^(not loaded|loaded anew)/)).startsWith("not")) continue
+    assert.strictEqual(await run("submit", "hello"), "again")
+  })
+
+  it("is loaded a few times when it is saved fifty times, and the last counts", async () => {
+    const file = join(folder, "later/word.ts")
+    for (let i = 0; i < 50; i++) {
+      writeFileSync(file, word(`"save ${i}"`))
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+    let loads = 0
+    do {
+      await said(/^loaded anew/)
+      loads++
+    } while ((await run("submit", "hello")) !== "save 49")
+    assert.isAtMost(loads, 25)
+  })
+
+  it("runs what the console copies, whatever is in it", async () => {
+    const input = {
+      text: `it's "quoted" $(false) \`false\` \\ \n two lines \u2028 <!-- </script>`,
+      ["-x"]: ["é", null]
+    }
+    const submission = {
+      agent: "echo@1.0.0",
+      input,
+      lease: { "fs.read": ["/src/it's/**"], "cost.budget": ["USD:1.50"] },
+      expiresIn: "10m",
+      maxRuntimeSec: 30,
+      key: ""
+    }
+    const env = { ...process.env, PATH: path, ARCP_TOKEN: "t" }
+    const command = await promisify(execFile)(
+      "bash",
+      ["-c", asCommand({ ...submission, key: "a 'key'" }, url)],
+      {
+        cwd: folder,
+        env
+      }
+    )
+    const expected = { input, lease: submission.lease }
+    assert.deepStrictEqual(JSON.parse(command.stdout), expected)
+    writeFileSync(
+      join(folder, "copied.mjs"),
+      asCode(submission, url).replace(
+        "console.log(await job.result)",
+        "console.log(JSON.stringify(await job.result))"
+      )
+    )
+    const code = await promisify(execFile)(process.execPath, ["copied.mjs"], { cwd: folder, env })
+    assert.deepStrictEqual(JSON.parse(code.stdout.trim().split("\n").at(-1) ?? ""), expected)
+  })
+
+  it.skipIf("typescript" in process.features)(
+    "says what it needs where nothing reads TypeScript",
+    async () => {
+      const bare = mkdtempSync(join(tmpdir(), "arcp-bare-"))
+      try {
+        writeFileSync(join(bare, "agents.ts"), "export const agents: ReadonlyArray<unknown> = []\n")
+        const failed = await promisify(execFile)(
+          process.execPath,
+          [program, "dev", "agents.ts", "--memory", "--port", "0"],
+          {
+            cwd: bare
+          }
+        ).catch((error: { readonly stderr: string }) => error)
+        assert.match(failed.stderr, /Node 22\.18 or later, or npm i -D esbuild/)
+      } finally {
+        rmSync(bare, { recursive: true, force: true })
+      }
+    }
+  )
 })

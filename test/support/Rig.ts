@@ -20,7 +20,14 @@ import type { Registered } from "../../src/services/agents/Agent.js"
 import type { Auth } from "../../src/services/auth/Auth.js"
 import type { Policy } from "../../src/services/auth/Policy.js"
 import type * as RuntimeOptions from "../../src/services/runtime/RuntimeOptions.js"
-import { type Op, Store, StoreError, type StoreService } from "../../src/services/store/Store.js"
+import {
+  type Batch,
+  type Fenced,
+  type Op,
+  Store,
+  StoreError,
+  type StoreService
+} from "../../src/services/store/Store.js"
 
 /** What a commit is to do: go through, fail, wait until it is let go, or pretend (the process is dead). */
 export type Mode = "works" | "fails" | "hangs" | "dead"
@@ -59,8 +66,8 @@ export class Disk {
   /** For one process. */
   process(): { readonly service: StoreService; readonly kill: () => void } {
     let dead = false
-    const commit = (batch: ReadonlyArray<Op>): Effect.Effect<void, StoreError> =>
-      Effect.suspend(() => {
+    const commit = (batch: Batch): Effect.Effect<void, StoreError | Fenced> =>
+      Effect.suspend((): Effect.Effect<void, StoreError | Fenced> => {
         if (dead || this.mode === "dead") return Effect.void
         if (this.mode === "fails") return new StoreError({ message: "the disk is full" })
         if (this.mode === "hangs") {
@@ -68,7 +75,7 @@ export class Disk {
           this.held.push(gate)
           return Effect.zipRight(Deferred.await(gate), commit(batch))
         }
-        this.committed.push(...batch)
+        this.committed.push(...batch.ops)
         this.commits++
         return this.base.commit(batch)
       })

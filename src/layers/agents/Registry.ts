@@ -6,9 +6,11 @@ import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
 import * as AgentRef from "../../protocol/AgentRef.js"
+import * as Argument from "../../protocol/Argument.js"
 import { AgentNotAvailable, AgentVersionNotAvailable } from "../../protocol/Errors.js"
 import type { AgentEntry } from "../../protocol/Message.js"
 import type { About, Registered } from "../../services/agents/Agent.js"
+import { registered } from "../../services/agents/given.js"
 import { Registry } from "../../services/agents/Registry.js"
 import { Job } from "../../services/jobs/Job.js"
 import { Lease } from "../../services/lease/Lease.js"
@@ -136,8 +138,13 @@ export const layer = <const Agents extends ReadonlyArray<Registered<unknown>>>(
     /** More services to be leased, beside those of the platform and `Tools`. One of the same tag wins. */
     readonly leased?: ReadonlyArray<Leased> | undefined
   } = {}
-): Layer.Layer<Registry, AgentRegistrationError, Requirements<Agents>> =>
-  Layer.effect(
+): Layer.Layer<Registry, AgentRegistrationError, Requirements<Agents>> => {
+  Argument.check(
+    "Registry.layer",
+    ["agents", Argument.listOf(registered), agents],
+    ["options", Argument.fields({ leased: Argument.maybe(Argument.listOf(Argument.object)) }), options]
+  )
+  return Layer.effect(
     Registry,
     Effect.contextWithEffect((context: Context.Context<Requirements<Agents>>) => {
       // The span and scope in which the layer is built are not the job's.
@@ -164,5 +171,6 @@ export const layer = <const Agents extends ReadonlyArray<Registered<unknown>>>(
       return Effect.map(register(agents.map((agent) => provide(agent, services, leased))), make)
     })
   )
+}
 
 export * from "../../services/agents/Registry.js"

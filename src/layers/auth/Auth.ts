@@ -7,6 +7,7 @@ import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
+import * as Argument from "../../protocol/Argument.js"
 import { type InternalError, Unauthenticated } from "../../protocol/Errors.js"
 import { Auth, type Identity } from "../../services/auth/Auth.js"
 import { constantTimeEqual, Secrets } from "../../services/runtime/Secrets.js"
@@ -52,14 +53,32 @@ const makeStatic = (tokens: Iterable<readonly [token: string, identity: string |
     )
   })
 
+const identityRule = Argument.fields({
+  principal: Argument.text,
+  expiresAt: Argument.maybe(Argument.that("a time in milliseconds", Number.isFinite)),
+  scopes: Argument.maybe(Argument.listOf(Argument.text)),
+  agents: Argument.maybe(Argument.listOf(Argument.text)),
+  leaseCeiling: Argument.maybe(Argument.object)
+})
+
+/** Throws when somebody in the table is nobody; of a token nothing is said but where it is. */
+const checkTable = (tokens: unknown): void => {
+  Argument.check("Auth.layerStatic", ["tokens", Argument.object, tokens])
+  for (const [i, identity] of Object.values(tokens as object).entries())
+    if (typeof identity !== "string" || identity === "")
+      Argument.check("Auth.layerStatic", [`the identity of token ${i + 1}`, identityRule, identity])
+}
+
 /**
- * Token → principal, or the whole identity.
+ * Token → principal, or the whole identity. Throws when the table has something else.
  *
  * @example
  * Auth.layerStatic({ [token]: "alice", [other]: { principal: "ci", agents: ["survey"] } })
  */
-export const layerStatic = (tokens: Readonly<Record<string, string | Identity>>): Layer.Layer<Auth> =>
-  Layer.effect(Auth, makeStatic(Object.entries(tokens))).pipe(Layer.provide(secretsLayer))
+export const layerStatic = (tokens: Readonly<Record<string, string | Identity>>): Layer.Layer<Auth> => {
+  checkTable(tokens)
+  return Layer.effect(Auth, makeStatic(Object.entries(tokens))).pipe(Layer.provide(secretsLayer))
+}
 
 const invalid = (message: string) => Either.left(ConfigError.InvalidData(["ARCP_TOKENS"], message))
 

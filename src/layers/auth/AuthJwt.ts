@@ -8,6 +8,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Runtime from "effect/Runtime"
 import type * as jose from "jose"
+import * as Argument from "../../protocol/Argument.js"
 import { InternalError } from "../../protocol/Errors.js"
 import { invalidLease, type Lease } from "../../protocol/Lease.js"
 import { Auth, type Identity } from "../../services/auth/Auth.js"
@@ -71,6 +72,25 @@ export interface Options {
       }
     | undefined
 }
+
+const text = Argument.maybe(Argument.text)
+const names = Argument.maybe(Argument.either(Argument.string, Argument.listOf(Argument.string)))
+
+const optionsRule = Argument.fields({
+  key: Argument.that(
+    "one of { secret }, { publicKeyPem }, { jwk }, { jwks }, { jwksUri }",
+    (value) =>
+      typeof value === "object" &&
+      value !== null &&
+      ["secret", "publicKeyPem", "jwk", "jwks", "jwksUri"].some((name) => name in value)
+  ),
+  algorithms: Argument.maybe(Argument.listOf(Argument.text)),
+  issuer: names,
+  audience: names,
+  clockTolerance: Argument.maybe(Argument.finiteDuration),
+  requireExpiry: Argument.maybe(Argument.boolean),
+  claims: Argument.maybe(Argument.fields({ principal: text, agents: text, leaseCeiling: text, scopes: text }))
+})
 
 /** As the protocol has it (§4.1 of its page). */
 const defaultTolerance = Duration.seconds(30)
@@ -240,8 +260,9 @@ const list = (value: string | ReadonlyArray<string>): string | Array<string> =>
  * @example
  * AuthJwt.layer({ key: { jwksUri: "https://id.example.com/jwks.json" }, audience: "arcp" })
  */
-export const layer = (options: Options): Layer.Layer<Auth, AuthJwtError> =>
-  Layer.effect(
+export const layer = (options: Options): Layer.Layer<Auth, AuthJwtError> => {
+  Argument.check("AuthJwt.layer", ["options", optionsRule, options])
+  return Layer.effect(
     Auth,
     Effect.gen(function* () {
       const library = yield* Effect.mapError(
@@ -291,3 +312,4 @@ export const layer = (options: Options): Layer.Layer<Auth, AuthJwtError> =>
       )
     })
   )
+}

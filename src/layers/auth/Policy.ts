@@ -1,6 +1,7 @@
 /** Who may see, cancel and use what. */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Argument from "../../protocol/Argument.js"
 import { coversJob, Policy } from "../../services/auth/Policy.js"
 
 export interface Options {
@@ -11,20 +12,31 @@ export interface Options {
   readonly cancel?: "own-session" | "principal" | undefined
   /** Principals that may cancel, and delete, every job of this runtime. They see no more than others do. */
   readonly operators?: ReadonlyArray<string> | undefined
+  /** Principals that may list and watch every job, and list every session. They may cancel and answer no more than others do. */
+  readonly observers?: ReadonlyArray<string> | undefined
 }
+
+const optionsRule = Argument.fields({
+  cancel: Argument.maybe(Argument.oneOf("own-session", "principal")),
+  observers: Argument.maybe(Argument.listOf(Argument.string)),
+  operators: Argument.maybe(Argument.listOf(Argument.string))
+})
 
 /**
  * Jobs are visible to their own principal; agents are used as the identity's claims say; jobs are cancelled as the
  * options say, and always by the session that owns them; what they ask is answered by every session of their principal
- * whose own agents and ceiling cover the job.
+ * whose own agents and ceiling cover the job. Throws on an option that is none of these.
  *
  * @example
- * Policy.layer({ operators: ["ops"], cancel: "principal" })
+ * Policy.layer({ operators: ["ops"], observers: ["ops"], cancel: "principal" })
  */
-export const layer = ({ cancel = "own-session", operators = [] }: Options = {}): Layer.Layer<Policy> =>
-  Layer.succeed(Policy, {
-    listable: (identity) => Effect.succeed([identity.principal]),
-    maySubscribe: (identity, job) => Effect.succeed(identity.principal === job.principal),
+export const layer = (options: Options = {}): Layer.Layer<Policy> => {
+  Argument.check("Policy.layer", ["options", optionsRule, options])
+  const { cancel = "own-session", observers = [], operators = [] } = options
+  return Layer.succeed(Policy, {
+    listable: ({ principal }) => Effect.succeed(observers.includes(principal) ? "everyone" : [principal]),
+    maySubscribe: ({ principal }, job) =>
+      Effect.succeed(principal === job.principal || observers.includes(principal)),
     mayCancel: (identity, job) =>
       Effect.sync(
         () =>
@@ -38,6 +50,7 @@ export const layer = ({ cancel = "own-session", operators = [] }: Options = {}):
     mayUseAgent: (identity, agent) =>
       Effect.succeed(identity.agents === undefined || identity.agents.includes(agent))
   })
+}
 
 /** The default: every job is its principal's to see, and its own session's to cancel. */
 export const layerSamePrincipal: Layer.Layer<Policy> = layer()

@@ -11,6 +11,7 @@ import type * as SqlClient from "@effect/sql/SqlClient"
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Argument from "../../protocol/Argument.js"
 import {
   type CredentialRecord,
   CredentialStore,
@@ -148,6 +149,11 @@ export interface FileOptions {
   readonly filename: string
 }
 
+const fileRule = Argument.fields({
+  filename: Argument.text,
+  worker: Argument.maybe(Argument.that("a URL", (value) => value instanceof URL))
+})
+
 /** Where the credentials of the runtime on this database are. */
 export const beside = (database: string): string => `${database}.credentials`
 
@@ -214,11 +220,12 @@ const openInThread = (starting: Thread.StartingThread, path: string, name: strin
  * The store of a runtime in a SQLite file, for the lifetime of the layer. Fails when another runtime uses the file,
  * or when it is corrupt or something else; the file is then as it was.
  */
-export const layerSqlite = ({
-  filename,
-  worker
-}: FileOptions & Pick<StoreSqliteOptions, "worker">): Layer.Layer<CredentialStore, StoreError> =>
-  Layer.scoped(
+export const layerSqlite = (
+  options: FileOptions & Pick<StoreSqliteOptions, "worker">
+): Layer.Layer<CredentialStore, StoreError> => {
+  Argument.check("CredentialStoreSql.layerSqlite", ["options", fileRule, options])
+  const { filename, worker } = options
+  return Layer.scoped(
     CredentialStore,
     Effect.gen(function* () {
       const starting = yield* Thread.start(filename, worker)
@@ -230,13 +237,16 @@ export const layerSqlite = ({
       )
     })
   )
+}
 
 /**
  * An existing file beside its runtime, for tools. What a running job holds is in there too: a tool that revokes asks
  * `inUse` after it has listed.
  */
-export const layerSqliteShared = ({ filename }: FileOptions): Layer.Layer<CredentialStore, StoreError> =>
-  Layer.scoped(
+export const layerSqliteShared = (options: FileOptions): Layer.Layer<CredentialStore, StoreError> => {
+  Argument.check("CredentialStoreSql.layerSqliteShared", ["options", fileRule, options])
+  const { filename } = options
+  return Layer.scoped(
     CredentialStore,
     Effect.gen(function* () {
       if (!fs.existsSync(filename))
@@ -246,6 +256,7 @@ export const layerSqliteShared = ({ filename }: FileOptions): Layer.Layer<Creden
       return yield* openHere(path, filename)
     })
   )
+}
 
 /** Does a runtime use this file at the moment? */
 export const inUse = ({ filename }: FileOptions): Effect.Effect<boolean, StoreError> =>

@@ -20,7 +20,9 @@ import type { Bounds } from "./app.js"
 export interface Options {
   /** Requests that are answered at once, streams among them. Default: 2 000. */
   readonly maxRequests?: number | undefined
-  /** Streams, of events and results, of one principal. Default: 100. */
+  /** Requests of one principal that are answered at once. Default: 500. */
+  readonly maxRequestsPerPrincipal?: number | undefined
+  /** Streams, of events and results, and waits for the end of a job, of one principal. Default: 100. */
   readonly maxStreamsPerPrincipal?: number | undefined
   /** Sessions with the runtime: one for each principal and what their token allows. Default: 1 000. */
   readonly maxSessions?: number | undefined
@@ -51,6 +53,7 @@ const lasting = (
 const boundsOf = (options: Options): Effect.Effect<Bounds, HttpGatewayError> =>
   Effect.all({
     maxRequests: positive("maxRequests", options.maxRequests ?? 2_000),
+    maxRequestsPerPrincipal: positive("maxRequestsPerPrincipal", options.maxRequestsPerPrincipal ?? 500),
     maxStreams: positive("maxStreamsPerPrincipal", options.maxStreamsPerPrincipal ?? 100),
     maxSessions: positive("maxSessions", options.maxSessions ?? 1_000),
     idle: lasting("idle", options.idle ?? "1 minute"),

@@ -199,6 +199,24 @@ const agents = HttpApiEndpoint.get("agents", "/v1/agents")
   )
   .annotate(OpenApi.Summary, "Agents that may be used, with their schemas")
 
+const sessions = HttpApiEndpoint.get("sessions", "/v1/sessions")
+  .addSuccess(
+    Schema.Struct({
+      sessions: Schema.Array(
+        Schema.Struct({
+          session_id: Schema.String,
+          principal: Schema.String,
+          state: text("connected, or away: it can be resumed for a while"),
+          created_at: Schema.String,
+          last_seen_at: Schema.String,
+          lag: optional(Schema.Int.annotations({ description: "events that are not acknowledged" }))
+        })
+      ),
+      total: Schema.Int.annotations({ description: "how many there are; the newest 1000 are told" })
+    })
+  )
+  .annotate(OpenApi.Summary, "Sessions of those whose jobs one may list, newest first")
+
 const group = HttpApiGroup.make("v1", { topLevel: true })
   .add(submit)
   .add(list)
@@ -210,6 +228,7 @@ const group = HttpApiGroup.make("v1", { topLevel: true })
   .add(removeAll)
   .add(answer)
   .add(agents)
+  .add(sessions)
   .addError(problem(400, "malformed"))
   .addError(problem(401, "no token, or one that is not known or has ended"))
   .addError(problem(403, "the lease or the policy refuses"))

@@ -1,5 +1,6 @@
 /** The gateway as an app: from a request to its route, to who asks, and to the answer. Loaded with the first request. */
 import { createHash } from "node:crypto"
+import type { ServerResponse } from "node:http"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
@@ -25,6 +26,7 @@ import { answerOf, Refused } from "./problems.js"
 /** Bounds of a gateway. */
 export interface Bounds {
   readonly maxRequests: number
+  readonly maxRequestsPerPrincipal: number
   readonly maxStreams: number
   readonly maxSessions: number
   readonly idle: Duration.Duration
@@ -135,6 +137,21 @@ export const make = (
       now: () => clock.unsafeCurrentTimeMillis()
     })
     let running = 0
+    const runningOf = new Map<string, number>()
+
+    /** As `counted`, of one principal: nobody takes the places of all. */
+    const countedFor = (principal: string, response: ServerResponse) => {
+      const most = bounds.maxRequestsPerPrincipal
+      const now = runningOf.get(principal) ?? 0
+      if (now >= most) return tooMany(most, "of one principal ")
+      runningOf.set(principal, now + 1)
+      response.once("close", () => {
+        const left = (runningOf.get(principal) ?? 1) - 1
+        if (left === 0) runningOf.delete(principal)
+        else runningOf.set(principal, left)
+      })
+      return Effect.void
+    }
 
     const routed = Effect.gen(function* () {
       const request = yield* HttpServerRequest.HttpServerRequest
@@ -168,6 +185,7 @@ export const make = (
           )
         )
       const response = NodeHttpServerRequest.toServerResponse(request)
+      yield* countedFor(identity.principal, response)
       return yield* handlers[meant.route.name]({
         identity,
         params: meant.params,
@@ -211,8 +229,8 @@ const refused = (error: ArcpError | Refused) =>
     return HttpServerResponse.setHeader(answer, "connection", "close")
   })
 
-const tooMany = (max: number) =>
+const tooMany = (max: number, whose = "") =>
   new InternalError({
-    message: `limit reached: at most ${max} requests at once; try again later`,
+    message: `limit reached: at most ${max} requests ${whose}at once; try again later`,
     details: { limit: "http_requests" }
   })

@@ -71,7 +71,7 @@ export const body = (
     if (length === 0 && headers["transfer-encoding"] === undefined) return undefined
     yield* checkMedia(headers)
     // Whatever else comes is not read, so the connection is of no use any more.
-    const over = new Refused({ ...tooLarge(maxBytes), headers: { connection: "close" } })
+    const over = tooLarge(maxBytes, { connection: "close" })
     if (length > maxBytes) return yield* over
     const parts: Array<Uint8Array> = []
     let bytes = 0

@@ -9,14 +9,9 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import {
-  type ArcpError,
-  InvalidRequest,
-  type ResumeWindowExpired,
-  Unauthenticated
-} from "../../protocol/Errors.js"
+import { type ArcpError, InvalidRequest, type ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { FollowedJob } from "../../services/log/EventLog.js"
-import { documentOf } from "./problems.js"
+import { documentOf, tokenEnded } from "./problems.js"
 
 export const eventStream = "text/event-stream"
 export const jsonLines = "application/x-ndjson"
@@ -80,9 +75,6 @@ const encoder = new TextEncoder()
 
 /** Where a stream is: after which event; `undefined` when it is over. */
 type State = number | undefined
-
-const tokenEnded = () =>
-  new Unauthenticated({ message: "the token has ended; go on with a fresh one, after the last event" })
 
 /** Returns the events of a job after a number, from the log and as they come, to the terminal message. */
 export const stream = (options: EventsOptions): Stream.Stream<Uint8Array> => {

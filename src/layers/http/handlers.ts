@@ -5,6 +5,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { type ArcpError, InternalError, InvalidRequest } from "../../protocol/Errors.js"
+import { timestamp } from "../../protocol/EventText.js"
 import { describedAgents } from "../../protocol/Features.js"
 import type * as Message from "../../protocol/Message.js"
 import * as Trace from "../../protocol/Trace.js"
@@ -23,10 +24,10 @@ import * as Results from "./results.js"
 /** What handlers work on. */
 export interface HandlerServices {
   readonly jobs: Jobs["Type"]
-  readonly sessions: Pick<Sessions["Type"], "forget">
+  readonly sessions: Pick<Sessions["Type"], "forget" | "list">
   readonly maxBodyBytes: number
   readonly heartbeat: Duration.Duration
-  /** Streams of one principal at the most, and who counts them. */
+  /** Streams and waits of one principal at the most, and who counts them. */
   readonly maxStreams: number
   readonly streams: Map<string, number>
   /** See TurnShare.ts. */
@@ -87,14 +88,17 @@ const followed = (
     read: (after) => Effect.zipRight(share, job.read(after))
   }))
 
-/** Counts a stream, for the scope. */
+/** Epoch milliseconds at which the token ends with which it is asked. */
+const untilOf = ({ identity }: Call): number => identity.expiresAt ?? Number.POSITIVE_INFINITY
+
+/** Counts a stream, or whatever else is answered for long, for the scope. */
 const streaming = ({ maxStreams, streams }: HandlerServices, { identity: { principal } }: Call) =>
   Effect.acquireRelease(
     Effect.suspend(() => {
       const open = streams.get(principal) ?? 0
       if (open >= maxStreams)
         return new InternalError({
-          message: `limit reached: at most ${maxStreams} streams of one principal; end some`,
+          message: `limit reached: at most ${maxStreams} streams and waits of one principal; end some`,
           details: { limit: "http_streams" }
         })
       streams.set(principal, open + 1)
@@ -149,15 +153,17 @@ const submit =
       yield* jsonOnly
       const { wait } = preferences((yield* headers)["prefer"])
       const { options, payload } = yield* submitted(services)
+      const waits = wait !== undefined && wait > 0
+      if (waits) yield* streaming(services, call)
       const line = yield* call.line
       const before = services.now()
       const answer = yield* line.ask("job.submit", payload, options)
       const id = String(answer["job_id"])
       const location = { location: `/v1/jobs/${id}` }
       const applied = wait === undefined ? {} : { "preference-applied": `wait=${wait}` }
-      if (wait !== undefined && wait > 0) {
+      if (waits) {
         const job = yield* followed(services, { ...call, params: { id } })
-        const end = yield* Results.ended(job, wait)
+        const end = yield* Results.ended(job, { seconds: wait, until: untilOf(call), now: services.now })
         if (end !== undefined)
           return respond({ job_id: id, ...JSON.parse(end.payload) }, 200, { ...location, ...applied })
       }
@@ -232,7 +238,7 @@ const events =
           job: following,
           after,
           format,
-          until: call.identity.expiresAt ?? Number.POSITIVE_INFINITY,
+          until: untilOf(call),
           heartbeat: services.heartbeat,
           now: services.now
         },
@@ -251,6 +257,8 @@ const result =
         jobId: idOf(call),
         giveUp: call.giveUp,
         wait: preferences(asked["prefer"]).wait,
+        until: untilOf(call),
+        now: services.now,
         range: asked["range"],
         ifRange: asked["if-range"],
         ifNoneMatch: asked["if-none-match"]
@@ -342,6 +350,29 @@ const agents =
       return respond({ agents: (yield* line).agents.map(agent) })
     })
 
+/** Sessions that are told. */
+const mostSessions = 1_000
+
+const sessions =
+  ({ sessions }: HandlerServices): Handler =>
+  ({ identity }) =>
+    Effect.gen(function* () {
+      yield* jsonOnly
+      const all = yield* sessions.list(identity)
+      const newest = [...all].sort((a, b) => b.createdAt - a.createdAt).slice(0, mostSessions)
+      return respond({
+        sessions: newest.map(({ createdAt, isConnected, lag, lastSeenAt, principal, sessionId }) => ({
+          session_id: sessionId,
+          principal,
+          state: isConnected ? "connected" : "away",
+          created_at: timestamp(createdAt),
+          last_seen_at: timestamp(lastSeenAt),
+          ...(lag === undefined ? {} : { lag })
+        })),
+        total: all.length
+      })
+    })
+
 /** Gives back what it uses before the answer is sent, which may take its time. */
 const whole =
   (handler: Handler): Handler =>
@@ -359,5 +390,6 @@ export const make = (services: HandlerServices): Readonly<Record<Name, Handler>>
   remove: whole(remove(services)),
   removeAll: whole(removeAll(services)),
   answer: whole(answer(services)),
-  agents: whole(agents(services))
+  agents: whole(agents(services)),
+  sessions: sessions(services)
 })

@@ -200,11 +200,12 @@ const late = () =>
   })
 
 /** Returns the refusal of a request whose frame would be over what the runtime takes. */
-export const tooLarge = (bytes: number) =>
+export const tooLarge = (bytes: number, headers?: Refused["headers"]) =>
   new Refused({
     status: 413,
     message: `the request is too large: at most ${bytes} bytes`,
-    details: { limit: "frame_bytes" }
+    details: { limit: "frame_bytes" },
+    headers
   })
 
 /** Opens a session for the scope; leaving that ends it, and its jobs go on. */

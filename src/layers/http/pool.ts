@@ -16,6 +16,12 @@ import { type Guest, type Line, open } from "./line.js"
 /** Milliseconds before the end of a token from which on a session of it is not used any more, when there is a longer one. */
 const margin = 30_000
 
+/**
+ * Sessions of one principal that are kept unused. Tokens that are each for something else are sessions of their own, and
+ * whatever is kept of them counts against what the principal may have open.
+ */
+const maxIdle = 8
+
 /** Bounds of a pool. */
 export interface PoolOptions {
   /** Sessions that are open at the most. */
@@ -26,6 +32,7 @@ export interface PoolOptions {
 
 interface Pooled {
   readonly key: string
+  readonly principal: string
   readonly scope: Scope.CloseableScope
   readonly line: Deferred.Deferred<Line, ArcpError>
   readonly expiresAt: number
@@ -46,10 +53,26 @@ export interface Pool {
 const keyOf = ({ agents, leaseCeiling, principal, scopes }: Identity): string =>
   CanonicalJson.stringify([principal, agents ?? null, leaseCeiling ?? null, scopes ?? null])
 
+/** Sessions that nobody uses, by principal, the least recently used first. */
+class Unused {
+  private readonly of = new Map<string, Set<Pooled>>()
+
+  remove(pooled: Pooled): void {
+    const all = this.of.get(pooled.principal)
+    if (all?.delete(pooled) === true && all.size === 0) this.of.delete(pooled.principal)
+  }
+  /** Returns one that is to be closed because its principal has too many. */
+  add(pooled: Pooled): Pooled | undefined {
+    const all = this.of.get(pooled.principal) ?? new Set()
+    this.of.set(pooled.principal, all.add(pooled))
+    return all.size > maxIdle ? all.values().next().value : undefined
+  }
+}
+
 /** Makes a pool whose sessions all end with the scope. */
 export const make = (
   sessions: Sessions["Type"],
-  { idle, maxSessions }: PoolOptions
+  { idle: patience, maxSessions }: PoolOptions
 ): Effect.Effect<Pool, never, Scope.Scope> =>
   Effect.gen(function* () {
     const all = yield* Effect.scope
@@ -57,10 +80,12 @@ export const make = (
     const now = () => clock.unsafeCurrentTimeMillis()
     const byKey = new Map<string, Pooled>()
     const everyone = new Set<Pooled>()
+    const unused = new Unused()
 
     const close = (pooled: Pooled): Effect.Effect<void> =>
       Effect.suspend(() => {
         if (byKey.get(pooled.key) === pooled) byKey.delete(pooled.key)
+        unused.remove(pooled)
         if (!everyone.delete(pooled)) return Effect.void
         return Scope.close(pooled.scope, Exit.void)
       })
@@ -82,6 +107,7 @@ export const make = (
       Effect.gen(function* () {
         const pooled: Pooled = {
           key,
+          principal: identity.principal,
           scope: yield* Scope.make(),
           line: yield* Deferred.make<Line, ArcpError>(),
           expiresAt: identity.expiresAt ?? Number.POSITIVE_INFINITY,
@@ -127,7 +153,9 @@ export const make = (
         // The least recently used comes first.
         everyone.delete(pooled)
         everyone.add(pooled)
-        return Effect.sleep(idle).pipe(
+        const surplus = unused.add(pooled)
+        const closing = surplus === undefined ? Effect.void : close(surplus)
+        return Effect.sleep(patience).pipe(
           Effect.zipRight(
             Effect.suspend(() =>
               pooled.users === 0 && pooled.released === released ? close(pooled) : Effect.void
@@ -135,7 +163,7 @@ export const make = (
           ),
           Effect.interruptible,
           Effect.forkIn(all),
-          Effect.asVoid
+          Effect.zipRight(closing)
         )
       })
 
@@ -144,6 +172,7 @@ export const make = (
         Effect.acquireRelease(
           Effect.tap(take(identity, guest), (pooled) => {
             pooled.users++
+            unused.remove(pooled)
           }),
           release
         ).pipe(Effect.flatMap(({ line }) => Deferred.await(line))),

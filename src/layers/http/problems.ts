@@ -1,7 +1,7 @@
 /** Failures as HTTP says them: a status, and a problem document (RFC 9457) with the protocol's code. */
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as Data from "effect/Data"
-import { type ArcpError, type ErrorCode, toPayload } from "../../protocol/Errors.js"
+import { type ArcpError, type ErrorCode, toPayload, Unauthenticated } from "../../protocol/Errors.js"
 
 /** What HTTP itself has to refuse: a method, a media type, a range. */
 export class Refused extends Data.TaggedError("Refused")<{
@@ -12,6 +12,10 @@ export class Refused extends Data.TaggedError("Refused")<{
   readonly details?: Readonly<Record<string, unknown>> | undefined
   readonly headers?: Readonly<Record<string, string>> | undefined
 }> {}
+
+/** Says to whoever is still being answered that their token has ended. */
+export const tokenEnded = () =>
+  new Unauthenticated({ message: "the token has ended; go on with a fresh one, after the last event" })
 
 /** The status of each of the protocol's codes, where its details say nothing more. */
 export const statuses: Readonly<Record<ErrorCode, number>> = {

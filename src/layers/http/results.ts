@@ -8,10 +8,21 @@ import { type ArcpError, ResumeWindowExpired } from "../../protocol/Errors.js"
 import * as Vendor from "../../protocol/Vendor.js"
 import type { FollowedJob } from "../../services/log/EventLog.js"
 import type { StoredEvent } from "../../services/store/Store.js"
-import { documentOf, Refused } from "./problems.js"
+import { documentOf, Refused, tokenEnded } from "./problems.js"
 
-/** Waits for the terminal message of a job, for so many seconds; `undefined` when it did not come. */
-export const ended = (job: FollowedJob, seconds: number): Effect.Effect<StoredEvent | undefined, ArcpError> =>
+/** How long whoever asks waits, and may. */
+export interface Waiting {
+  readonly seconds: number
+  /** Epoch milliseconds at which their token ends, with which they are told nothing any more. */
+  readonly until: number
+  readonly now: () => number
+}
+
+/** Waits for the terminal message of a job; `undefined` when it did not come in time. */
+export const ended = (
+  job: FollowedJob,
+  { now, seconds, until }: Waiting
+): Effect.Effect<StoredEvent | undefined, ArcpError> =>
   Effect.gen(function* () {
     const bounds = yield* job.bounds
     const wait = (after: number): Effect.Effect<StoredEvent | undefined, ArcpError> =>
@@ -23,11 +34,13 @@ export const ended = (job: FollowedJob, seconds: number): Effect.Effect<StoredEv
       )
     if (bounds.ended) return yield* wait(bounds.last - 1)
     if (seconds === 0) return undefined
+    const patience = seconds * 1000
+    const left = until - now()
     return yield* Effect.timeoutTo(wait(bounds.last), {
-      duration: seconds * 1000,
-      onSuccess: (event) => event,
-      onTimeout: () => undefined
-    })
+      duration: Math.min(patience, left),
+      onSuccess: (event) => Effect.succeed(event),
+      onTimeout: () => (left < patience ? tokenEnded() : Effect.succeed(undefined))
+    }).pipe(Effect.flatten)
   })
 
 /** A terminal message of either kind, as it is stored. */
@@ -167,6 +180,8 @@ export interface Asked {
   /** Gives the connection up: the body that was begun cannot be ended. */
   readonly giveUp: Effect.Effect<void>
   readonly wait: number | undefined
+  readonly until: number
+  readonly now: () => number
   readonly range: string | undefined
   readonly ifRange: string | undefined
   readonly ifNoneMatch: string | undefined
@@ -175,10 +190,10 @@ export interface Asked {
 /** Returns the answer that has the result of a job. */
 export const answer = (
   job: FollowedJob,
-  { giveUp, ifNoneMatch, ifRange, jobId, range, wait }: Asked
+  { giveUp, ifNoneMatch, ifRange, jobId, now, range, until, wait }: Asked
 ): Effect.Effect<HttpServerResponse.HttpServerResponse, ArcpError | Refused> =>
   Effect.gen(function* () {
-    const event = yield* ended(job, wait ?? 0)
+    const event = yield* ended(job, { seconds: wait ?? 0, until, now })
     if (event === undefined) return yield* notEnded
     const terminal = JSON.parse(event.payload) as Terminal
     if (event.type !== "job.result") return yield* withoutResult(terminal)
@@ -193,7 +208,7 @@ export const answer = (
       "content-security-policy": "default-src 'none'; sandbox",
       ...(wait === undefined ? {} : { "preference-applied": `wait=${wait}` })
     }
-    if (ifNoneMatch?.split(",").some((one) => one.trim().replace(/^W\//, "") === etag))
+    if (ifNoneMatch?.split(",").some((one) => ["*", etag].includes(one.trim().replace(/^W\//, ""))))
       return HttpServerResponse.empty({ status: 304, headers })
     const part = yield* rangeOf(ifRange === undefined || ifRange === etag ? range : undefined, size)
     const body = (part === undefined ? pieces : cut(pieces, part)).pipe(

@@ -2,6 +2,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Argument from "../../protocol/Argument.js"
 import type { ArcpError } from "../../protocol/Errors.js"
 import type { Identity } from "../../services/auth/Auth.js"
 import { Admission, later, type Submit } from "../../services/jobs/Admission.js"
@@ -20,13 +21,15 @@ import { monotonic } from "../../services/runtime/monotonic.js"
  */
 export const layer = <R = never>(
   check: (identity: Identity, submit: Submit) => Effect.Effect<void, ArcpError, R>
-): Layer.Layer<Admission, never, R> =>
-  Layer.effect(
+): Layer.Layer<Admission, never, R> => {
+  Argument.check("Admission.layer", ["check", Argument.callable, check])
+  return Layer.effect(
     Admission,
     Effect.map(Effect.context<R>(), (context) => ({
       check: (identity, submit) => Effect.provide(check(identity, submit), context)
     }))
   )
+}
 
 /** The default: everything may begin. */
 export const layerAdmitAll: Layer.Layer<Admission> = Layer.succeed(Admission, { check: () => Effect.void })
@@ -90,10 +93,11 @@ export class Buckets {
 /** Says that a principal has submitted as much as it may, and when it may again. */
 export const tooMany = (wait: number) => later({ limit: "submits_per_principal", retryAfter: wait })
 
-const positive = (name: string, value: number, holds: (value: number) => boolean): number => {
-  if (holds(value) && value > 0) return value
-  throw new Error(`Admission.layerRateLimit: ${name} is to be more than 0, and is ${value}`)
-}
+const rateLimit = Argument.fields({
+  submits: Argument.positive,
+  per: Argument.positiveDuration,
+  maxPrincipals: Argument.maybe(Argument.positive)
+})
 
 /**
  * Bounds how often each principal submits, in this process. The refusal says when the next submit is let in. Jobs that are
@@ -103,9 +107,9 @@ const positive = (name: string, value: number, holds: (value: number) => boolean
  * Admission.layerRateLimit({ submits: 60, per: "1 minute" })
  */
 export const layerRateLimit = (options: RateLimitOptions): Layer.Layer<Admission> => {
-  const submits = positive("submits", options.submits, Number.isSafeInteger)
-  const per = positive("per", Duration.toMillis(options.per), Number.isFinite)
-  const max = positive("maxPrincipals", options.maxPrincipals ?? 10_000, Number.isSafeInteger)
+  Argument.check("Admission.layerRateLimit", ["options", rateLimit, options])
+  const { maxPrincipals: max = 10_000, submits } = options
+  const per = Duration.toMillis(options.per)
   return Layer.effect(
     Admission,
     Effect.map(Effect.clock, (clock) => {

@@ -2,6 +2,7 @@
 import type { Context } from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Argument from "../../protocol/Argument.js"
 import {
   type EndedCall,
   type HookError,
@@ -17,6 +18,9 @@ export interface Handlers<R> {
   readonly onParked?: ((call: ParkedCall) => Effect.Effect<void, HookError, R>) | undefined
 }
 
+const callable = Argument.maybe(Argument.callable)
+const handlersRule = Argument.fields({ onWaiting: callable, onEnded: callable, onParked: callable })
+
 const within = <Call, R>(
   handler: ((call: Call) => Effect.Effect<void, HookError, R>) | undefined,
   context: Context<R>
@@ -28,8 +32,9 @@ const within = <Call, R>(
  * @example
  * Hooks.layer({ onWaiting: ({ jobId, principal }) => mail(principal, `arcp answer ${jobId}`) })
  */
-export const layer = <R = never>(handlers: Handlers<R>): Layer.Layer<Hooks, never, R> =>
-  Layer.effect(
+export const layer = <R = never>(handlers: Handlers<R>): Layer.Layer<Hooks, never, R> => {
+  Argument.check("Hooks.layer", ["handlers", handlersRule, handlers])
+  return Layer.effect(
     Hooks,
     Effect.map(Effect.context<R>(), (context) => ({
       onWaiting: within(handlers.onWaiting, context),
@@ -37,6 +42,7 @@ export const layer = <R = never>(handlers: Handlers<R>): Layer.Layer<Hooks, neve
       onParked: within(handlers.onParked, context)
     }))
   )
+}
 
 /** The default: nobody is told. */
 export const layerNone: Layer.Layer<Hooks> = Layer.succeed(Hooks, {})

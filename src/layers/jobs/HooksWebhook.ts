@@ -11,6 +11,7 @@ import * as Either from "effect/Either"
 import * as Encoding from "effect/Encoding"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
+import * as Argument from "../../protocol/Argument.js"
 import { type HookCall, HookError, Hooks } from "../../services/jobs/Hooks.js"
 
 /** The options of a webhook are wrong. */
@@ -32,6 +33,16 @@ export interface Options {
   /** How long an answer may take. Default: 15 seconds. */
   readonly timeout?: Duration.DurationInput | undefined
 }
+
+const secretRule = Argument.either(Argument.text, Argument.that("redacted", Redacted.isRedacted))
+
+const optionsRule = Argument.fields({
+  url: Argument.text,
+  secrets: Argument.listOf(secretRule),
+  kinds: Argument.maybe(Argument.listOf(Argument.oneOf("waiting", "ended", "parked"))),
+  values: Argument.maybe(Argument.boolean),
+  timeout: Argument.maybe(Argument.positiveDuration)
+})
 
 /** Characters of what an agent says that are sent; more is left out. */
 const maxValueSize = 256 * 1024
@@ -172,5 +183,7 @@ const make = ({ kinds, secrets, timeout = "15 seconds", url, values = false }: O
  * @example
  * Runtime.layer({ hooks: HooksWebhook.layer({ url: "https://example.com/arcp", secrets: [secret] }) })
  */
-export const layer = (options: Options): Layer.Layer<Hooks, HooksWebhookError> =>
-  Layer.effect(Hooks, make(options))
+export const layer = (options: Options): Layer.Layer<Hooks, HooksWebhookError> => {
+  Argument.check("HooksWebhook.layer", ["options", optionsRule, options])
+  return Layer.effect(Hooks, make(options))
+}

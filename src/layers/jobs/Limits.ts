@@ -65,6 +65,9 @@ export const of = (record: JobRecord, now: number): ReadonlyArray<Limit> => {
 const expiryOf = ({ leaseConstraints }: JobRecord): number =>
   leaseConstraints?.expires_at === undefined ? Infinity : Date.parse(leaseConstraints.expires_at)
 
+/** Tells whether the lease of a job is over, whether or not a timer has said so yet. */
+export const isExpired = (record: JobRecord, now: number): boolean => expiryOf(record) <= now
+
 const deadlineOf = ({ survival }: JobRecord): number => survival?.deadline ?? Infinity
 
 /** Returns the epoch ms at which a durable job ends that nobody runs; infinite without a limit. */

@@ -52,6 +52,7 @@ const list = (
   Effect.gen(function* () {
     const principals = yield* policy.listable(session.identity)
     const maxBytes = options.maxOutboundFrameBytes - listingHeadroom
+    const isNamed = session.features.includes(Features.principal)
     const jobs: Array<Message.JobEntry> = []
     let after = cursor == null ? undefined : yield* OnWire.decodeCursor(cursor)
     let bytes = 0
@@ -62,7 +63,8 @@ const list = (
         store.jobs({ ...asked(filter), principals, after, limit: count + 1 })
       )
       for (const record of part.slice(0, count)) {
-        const entry = OnWire.entry(running.current(record))
+        const listed = OnWire.entry(running.current(record))
+        const entry = isNamed ? { ...listed, [Features.principal]: record.principal } : listed
         const size = byteLength(JSON.stringify(entry)) + 1
         // One that fits into no frame is left out: it was accepted when these could be larger.
         if (size <= maxBytes) {

@@ -203,10 +203,13 @@ export function* run(context: RunContext): Errand<Exit.Exit<unknown, ArcpError>>
     return yield* finish(context, context.settled, startedAt)
   }
   const { begin, handler } = context
-  const fiber = start(context, begin === undefined ? handler : Effect.zipRight(begin, handler), (exit) =>
+  /** What comes after the lease is over is the lease's end, also where its timer comes later still: a child's was earlier. */
+  const returned = (exit: Exit.Exit<unknown, ArcpError>) => {
+    if (Limits.isExpired(live.record, parts.now())) live.end({ _tag: "LeaseExpired" })
     live.returned(exit)
-  )
-  fiber.addObserver((exit) => live.returned(exit))
+  }
+  const fiber = start(context, begin === undefined ? handler : Effect.zipRight(begin, handler), returned)
+  fiber.addObserver(returned)
   job.whenBroken((error) => {
     Faults.blame(error)
     live.end({ _tag: "Broken", error })

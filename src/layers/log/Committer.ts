@@ -8,7 +8,8 @@
  * an emitter is interrupted while its event is queued, the event is committed all the same. When the scope
  * closes, what is queued is committed first. An item that throws, or that the store takes for a mistake, fails by
  * itself; what stands with it in the batch is committed without it. A defect after a commit, when memory and store
- * may differ, stops the log: everybody who waits, now or later, is told. So does the end of the store itself.
+ * may differ, stops the log: everybody who waits, now or later, is told. So does the end of the store itself. What another
+ * process has taken is let go of, and the rest of its batch is committed without it.
  */
 import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
@@ -21,8 +22,17 @@ import { InternalError } from "../../protocol/Errors.js"
 import type { NewEvent } from "../../services/log/EventLog.js"
 import { Turn } from "../../services/runtime/Turn.js"
 import { within } from "../../services/runtime/within.js"
-import { type Op, type StoreError, type StoreService, toInternalError } from "../../services/store/Store.js"
+import {
+  type Batch,
+  type Fenced,
+  type Op,
+  type Owner,
+  type StoreError,
+  type StoreService,
+  toInternalError
+} from "../../services/store/Store.js"
 import type { Report } from "./Account.js"
+import { CommitPace } from "./CommitPace.js"
 import { type Change, type CommitItem, CommitQueue, isKept } from "./CommitQueue.js"
 import type { EmitWindows } from "./EmitWindows.js"
 import type { JobState } from "./JobState.js"
@@ -52,6 +62,8 @@ interface Work {
   readonly maxRun: Limits
   /** Called after each commit, before anybody is answered. */
   readonly published: (touched: Touched) => void
+  /** Another process has taken this; see `LiveLogs.taken`. */
+  readonly taken: (owner: Owner) => { readonly job?: JobState | undefined; readonly lost: boolean }
   readonly queue: CommitQueue
   readonly unanswered: Unanswered
   readonly windows: EmitWindows
@@ -63,11 +75,7 @@ interface Work {
  * Puts a batch into a transaction: changes first, in order; then the events, grouped by job, so that they make few and
  * long runs; then the first events of new jobs. Returns the operations; `undo` gets what takes the changes back.
  */
-const assign = (
-  tx: Transaction,
-  batch: ReadonlyArray<CommitItem>,
-  undo: Array<() => void>
-): ReadonlyArray<Op> => {
+const assign = (tx: Transaction, batch: ReadonlyArray<CommitItem>, undo: Array<() => void>): Batch => {
   const events = new Map<JobState, Array<NewEvent>>()
   const endings: Array<CommitItem & { _tag: "End" }> = []
   const telling: Array<CommitItem & { _tag: "Append" }> = []
@@ -141,14 +149,14 @@ const attempt = (
   work: Work,
   batch: ReadonlyArray<CommitItem>,
   after: ReadonlyArray<CommitItem> = []
-): Effect.Effect<Cause.Cause<StoreError> | undefined> =>
+): Effect.Effect<Cause.Cause<StoreError | Fenced> | undefined> =>
   Effect.suspend(() => {
     const tx = new Transaction(work.report, work.maxRun)
     const undo: Array<() => void> = []
     return Effect.suspend(() => {
-      const ops = assign(tx, batch, undo)
+      const sealed = assign(tx, batch, undo)
       work.unanswered.asked(after.length === 0 ? batch : [...batch, ...after])
-      return ops.length === 0 ? Effect.void : work.store.commit(ops)
+      return sealed.ops.length === 0 ? Effect.void : work.store.commit(sealed)
     }).pipe(
       Effect.matchCauseEffect({
         onSuccess: () =>
@@ -182,12 +190,37 @@ const attempt = (
 const commit = (work: Work, batch: ReadonlyArray<CommitItem>): Effect.Effect<boolean> =>
   Effect.flatMap(attempt(work, batch), (cause) => {
     if (cause === undefined) return Effect.succeed(true)
+    const fenced = fencedOf(cause)
+    if (fenced !== undefined) return letGo(work, batch, fenced, cause)
     const settled = isMistake(cause)
       ? batch.length > 1
         ? commitEach(work, batch)
         : mistaken(work, batch, cause)
       : postpone(work, batch, cause)
     return Effect.as(settled, false)
+  })
+
+/**
+ * Lets go of what another process has taken, and commits the rest of a batch. A change that goes on stating what was taken, or
+ * states what this process does not have, is found by committing one by one.
+ */
+const letGo = (
+  work: Work,
+  batch: ReadonlyArray<CommitItem>,
+  { owners }: Fenced,
+  cause: Cause.Cause<StoreError | Fenced>
+): Effect.Effect<boolean> =>
+  Effect.suspend(() => {
+    const taken = owners.map(work.taken)
+    const lost = new Set(taken.flatMap(({ job }) => (job === undefined ? [] : [job])))
+    for (const job of lost) work.windows.break(job, takenAway)
+    work.queue.discard(lost, takenAway)
+    const isLost = (item: CommitItem) => item._tag !== "Change" && lost.has(item.job)
+    work.queue.refuseAll(batch.filter(isLost), takenAway)
+    const rest = lost.size === 0 ? batch : batch.filter((item) => !isLost(item))
+    work.windows.relieve()
+    if (taken.every(({ lost }) => lost)) return rest.length === 0 ? Effect.succeed(true) : commit(work, rest)
+    return Effect.as(rest.length > 1 ? commitEach(work, rest) : mistaken(work, rest, cause), false)
   })
 
 /** Writes the items of a batch one by one, up to the first that the store does not take. */
@@ -200,15 +233,17 @@ const commitEach = (work: Work, batch: ReadonlyArray<CommitItem>): Effect.Effect
       else {
         const cause = yield* attempt(work, [item], batch.slice(i + 1))
         if (cause === undefined) continue
-        if (!isMistake(cause)) return yield* postpone(work, batch.slice(i), cause)
-        yield* mistaken(work, [item], cause)
+        const fenced = fencedOf(cause)
+        if (fenced !== undefined) yield* letGo(work, [item], fenced, cause)
+        else if (!isMistake(cause)) return yield* postpone(work, batch.slice(i), cause)
+        else yield* mistaken(work, [item], cause)
       }
     }
   })
 
 /** Refuses what will never be committed. */
-const mistaken = (work: Work, items: ReadonlyArray<CommitItem>, cause: Cause.Cause<StoreError>) => {
-  giveUp(work, items, undone(cause))
+const mistaken = (work: Work, items: ReadonlyArray<CommitItem>, cause: Cause.Cause<StoreError | Fenced>) => {
+  giveUp(work, items, fencedOf(cause) === undefined ? undone(cause) : takenAway)
   work.windows.relieve()
   return Effect.logError("a change could not be written", cause)
 }
@@ -224,7 +259,7 @@ const giveUp = ({ queue }: Work, items: ReadonlyArray<CommitItem>, error: Intern
  * Answers a batch that the store does not take. Whoever waits for an item is told, and decides; what nobody waits for is
  * kept, and tried again before anything that came later. What has been tried for long enough is given up.
  */
-const postpone = (work: Work, batch: ReadonlyArray<CommitItem>, cause: Cause.Cause<StoreError>) =>
+const postpone = (work: Work, batch: ReadonlyArray<CommitItem>, cause: Cause.Cause<StoreError | Fenced>) =>
   Effect.suspend(() => {
     const { queue } = work
     const { over } = queue
@@ -246,7 +281,10 @@ const postpone = (work: Work, batch: ReadonlyArray<CommitItem>, cause: Cause.Cau
   })
 
 /** Gives up jobs whose events have been tried for long enough. Returns what is logged of it. */
-const lose = ({ patience, queue, windows }: Work, cause: Cause.Cause<StoreError>): Effect.Effect<void> => {
+const lose = (
+  { patience, queue, windows }: Work,
+  cause: Cause.Cause<StoreError | Fenced>
+): Effect.Effect<void> => {
   const error = undone(cause)
   const isFirst = patience.failed()
   const lost = [...queue.jobs()].filter((job) => isFenced(cause) || patience.isOver(job))
@@ -333,15 +371,17 @@ const close = (
 
 /** Starts a committer. It ends, and commits what waits, with the scope. */
 export const make = (
-  context: Pick<Work, "store" | "tail" | "report" | "maxRun" | "published" | "windows"> & {
+  context: Pick<Work, "store" | "tail" | "report" | "maxRun" | "published" | "taken" | "windows"> & {
     /** Milliseconds that only go forward. */
     readonly elapsed: () => number
     readonly patienceMs: number
+    /** The store takes no time to commit, so that nothing gathers while it does. */
+    readonly isImmediate: boolean
   }
 ): Effect.Effect<Committer, never, Scope.Scope> =>
   Effect.gen(function* () {
     const turn = yield* Turn
-    const { elapsed, patienceMs, ...parts } = context
+    const { elapsed, isImmediate, patienceMs, ...parts } = context
     const queue = new CommitQueue(refusal(parts.windows))
     const stopped = yield* Deferred.make<never, InternalError>()
     const work: Work = {
@@ -352,12 +392,16 @@ export const make = (
       patience: new Patience(patienceMs, elapsed)
     }
 
-    const commitNext = Effect.uninterruptible(Effect.suspend(() => commit(work, queue.take())))
-
-    // Always one turn later: everything that this turn emits goes into one batch, and however fast an emitter
-    // comes back after a commit, sockets and timers are served before the next.
+    const pace = new CommitPace(turn, isImmediate ? maxImmediateItems : 0)
+    const commitNext = Effect.uninterruptible(
+      Effect.suspend(() => {
+        const batch = queue.take()
+        pace.commits(batch.length)
+        return commit(work, batch)
+      })
+    )
     const filled = Effect.async<void>((resume) =>
-      queue.whenFilled(() => turn.onNext(() => resume(Effect.void)))
+      queue.whenFilled(() => pace.whenDue(() => resume(Effect.void)))
     )
     const running: Fiber.RuntimeFiber<void> = yield* filled.pipe(
       Effect.zipRight(commitNext),
@@ -379,13 +423,18 @@ export const make = (
     }
   })
 
+/** Items of one turn that are committed at once: some small jobs, and nothing of whoever emits flat out. */
+const maxImmediateItems = 8
+
 /** Returns what refuses an item: whoever waits for it is told, and the job of one that nobody waits for is broken. */
 const refusal =
   (windows: EmitWindows) =>
   (item: CommitItem, error: InternalError): void => {
     if (item._tag === "Append") windows.leave(item.job, item.event)
     if (isKept(item)) windows.break(item.job, error)
-    item.done?.(Exit.fail(error))
+    // How a job ends that another process has taken is not this one's to say.
+    if (item._tag === "End" && item.job.taken) item.job.close()
+    item.done?.(item._tag === "End" && item.job.taken ? Exit.void : Exit.fail(error))
   }
 
 /** What the end of the log waits for a store that does not answer. */
@@ -401,17 +450,35 @@ const closed = new InternalError({
   details: { reason: "shutdown" }
 })
 
-/** Returns whether it is the fault of what was to be written, and not of the store: a defect or a misuse. */
-const isMistake = (cause: Cause.Cause<StoreError>): boolean => {
+/** Told to whoever waits for something of a job or a session that another process has taken. */
+export const takenAway = new InternalError({
+  message: "another process has taken this over",
+  details: { reason: "superseded" }
+})
+
+/** Returns whether something was not written because another process has taken what it is of. */
+export const isTaken = (error: InternalError): boolean => error === takenAway
+
+/** Returns what of a batch another process has taken, if that is why it was not written. */
+const fencedOf = (cause: Cause.Cause<StoreError | Fenced>): Fenced | undefined => {
   const failure = Cause.failureOption(cause)
-  return failure._tag === "None" || failure.value.misuse === true
+  return failure._tag === "Some" && failure.value._tag === "Fenced" ? failure.value : undefined
+}
+
+/** Returns what the store has failed with; nothing when it was a defect. */
+const failureOf = (cause: Cause.Cause<StoreError | Fenced>): StoreError | undefined => {
+  const failure = Cause.failureOption(cause)
+  return failure._tag === "Some" && failure.value._tag === "StoreError" ? failure.value : undefined
+}
+
+/** Returns whether it is the fault of what was to be written, and not of the store: a defect or a misuse. */
+const isMistake = (cause: Cause.Cause<StoreError | Fenced>): boolean => {
+  const failure = failureOf(cause)
+  return failure === undefined || failure.misuse === true
 }
 
 /** Returns whether another store has taken this one's place. */
-const isFenced = (cause: Cause.Cause<StoreError>): boolean => {
-  const failure = Cause.failureOption(cause)
-  return failure._tag === "Some" && failure.value.fenced === true
-}
+const isFenced = (cause: Cause.Cause<StoreError | Fenced>): boolean => failureOf(cause)?.fenced === true
 
-const undone = (cause: Cause.Cause<StoreError>): InternalError =>
+const undone = (cause: Cause.Cause<StoreError | Fenced>): InternalError =>
   toInternalError("the log could not commit")(Cause.squash(cause))

@@ -1,6 +1,6 @@
 /** How events get into the logs of jobs: whatever a job emits, and the one message that ends it. */
 import * as Effect from "effect/Effect"
-import type * as Exit from "effect/Exit"
+import * as Exit from "effect/Exit"
 import * as Budget from "../../protocol/Budget.js"
 import type { InternalError } from "../../protocol/Errors.js"
 import type { JobLog, NewEvent } from "../../services/log/EventLog.js"
@@ -178,6 +178,11 @@ export const make = (parts: LogParts) => {
   ) =>
     new Pending<void, InternalError>((done) => {
       job.ended = true
+      if (job.taken) {
+        job.close()
+        onCommit?.()
+        return done(Exit.void)
+      }
       let principal = ""
       committer.enqueue({
         _tag: "End",
@@ -190,7 +195,8 @@ export const make = (parts: LogParts) => {
           return Op.PutJob({ job: tx.withBudget(job, final) })
         },
         done: (exit) => {
-          if (exit._tag === "Success") retention.ended(job.jobId, principal)
+          if (exit._tag === "Success" && !job.taken) retention.ended(job.jobId, principal)
+          else if (job.taken) onCommit?.()
           done(exit)
         }
       })

@@ -38,10 +38,7 @@ export const make = Effect.gen(function* () {
     })
 
   return EventLog.of({
-    commit: (ops) =>
-      committer.change((tx) => {
-        tx.ops.push(...ops)
-      }),
+    commit: (ops) => committer.change((tx) => tx.add(ops)),
     stopped: committer.stopped,
     openView: views.openView,
     loadView: (session) => stored(live.loadView(session)),

@@ -100,8 +100,11 @@ const observe =
       const looked = job.selective && join.history ? job.last : from - 1
       const ranges = yield* visible(store, view, job, from, looked)
       yield* committer.change((tx) => {
-        const last = tx.lastSeqOf(job)
         const before = tx.lastOf(view)
+        tx.onApply(() => join.onCommit(before))
+        // Its session has ended, or is another process's by now.
+        if (view.dropped) return
+        const last = tx.lastSeqOf(job)
         const observing = view.observed.has(job)
         // What is committed together with the join comes after it; of a job that has ended at least its end does.
         const start = Math.min(join.history ? from : last + 1, job.closed ? last : last + 1)
@@ -114,10 +117,10 @@ const observe =
         }
         if (!job.closed && !observing) {
           job.addObserver(view)
+          tx.ownsView(view)
           tx.ops.push(Op.Observe({ sessionId: view.sessionId, jobId: job.jobId }))
         }
-        tx.ops.push(...(join.ops ?? []))
-        tx.onApply(() => join.onCommit(before))
+        tx.add(join.ops ?? [])
         return () => {
           if (!observing && !job.closed) job.removeObserver(view)
         }

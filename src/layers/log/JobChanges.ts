@@ -4,7 +4,7 @@ import * as Exit from "effect/Exit"
 import type { InternalError } from "../../protocol/Errors.js"
 import type { EventLog, JobLog } from "../../services/log/EventLog.js"
 import { Pending } from "../../services/runtime/Pending.js"
-import { type JobRecord, Op } from "../../services/store/Store.js"
+import { absent, type JobRecord, Op } from "../../services/store/Store.js"
 import { Account } from "./Account.js"
 import { JobLoad, type JobState, jobStateOf } from "./JobState.js"
 import type { LogParts } from "./LogParts.js"
@@ -38,6 +38,8 @@ const storing =
     // Whoever observes nothing of its own is told of refusals all the same.
     const observes = !view.dropped && (ended || view.observesOwn)
     if (observes) job.addObserver(view)
+    tx.owns({ job: job.jobId, epoch: absent })
+    if (!view.dropped) tx.ownsView(view)
     if (!ended) {
       tx.ops.push(Op.PutJob({ job: tx.withBudget(job, record) }))
       if (observes) tx.ops.push(Op.Observe({ sessionId: view.sessionId, jobId: job.jobId }))
@@ -54,7 +56,7 @@ const storing =
         retention.ended(job.jobId, record.principal)
       })
     }
-    tx.ops.push(...ops)
+    tx.add(ops)
     if (onCommit !== undefined) tx.onApply(() => onCommit(log))
     if (accepted !== undefined && publisher.listening)
       tx.onApply(() => publisher.opened(job, record, accepted()))
@@ -121,14 +123,16 @@ export const make = (parts: LogParts) => {
   const amend = (job: JobState, record: JobRecord, onCommit: () => void) =>
     committer.change((tx) => {
       tx.onApply(onCommit)
-      if (!job.closed) return tx.putRecord(job, record)
+      if (!job.closed && !job.taken) return tx.putRecord(job, record)
     })
 
   const unobserve = (view: ViewState, jobId: string) =>
     Effect.suspend(() => {
       const known = live.jobs.get(jobId)
-      if (known !== undefined && !view.observed.has(known)) return Effect.void
+      if (view.dropped || (known !== undefined && !view.observed.has(known))) return Effect.void
       return committer.change((tx) => {
+        if (view.dropped) return
+        tx.ownsView(view)
         tx.ops.push(Op.Unobserve({ sessionId: view.sessionId, jobId }))
         // Of one that waits nothing may be in memory.
         const job = live.jobs.get(jobId)

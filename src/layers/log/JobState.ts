@@ -2,7 +2,7 @@
 import type * as BigDecimal from "effect/BigDecimal"
 import type { InternalError } from "../../protocol/Errors.js"
 import type { JobLog, Secret } from "../../services/log/EventLog.js"
-import type { JobRecord, StoredEvent } from "../../services/store/Store.js"
+import { epochOf, type JobRecord, type StoredEvent } from "../../services/store/Store.js"
 import type { Account } from "./Account.js"
 import { EmitWindow } from "./EmitWindows.js"
 import { Ledger, type Limits } from "./Ledger.js"
@@ -15,7 +15,7 @@ const noValues: ReadonlyArray<string> = []
 /** What of a job's record its log keeps in memory. */
 export type JobIdentity = Pick<
   JobRecord,
-  "jobId" | "traceId" | "principal" | "agent" | "parentJobId" | "sessionId"
+  "jobId" | "traceId" | "principal" | "agent" | "parentJobId" | "sessionId" | "epoch"
 >
 
 /** A job's log: its numbers, its observers, and the newest events. */
@@ -28,6 +28,10 @@ export class JobState implements JobLog {
   closed: boolean
   /** The job was dropped: nothing of it is stored any more. */
   dropped = false
+  /** With which this process has it. */
+  epoch: number
+  /** Another process has taken it: nothing of it is written here any more. */
+  taken = false
   /** It runs in this process. The log of one that does not is kept for whoever observes it, or works on it. */
   loaded = false
   /** It may hold events that not every observer gets, so a view that lacks a feature has to look. */
@@ -77,6 +81,7 @@ export class JobState implements JobLog {
     this.agent = record.agent
     this.parentJobId = record.parentJobId
     this.owner = record.sessionId
+    this.epoch = epochOf(record)
     this.last = start.last
     this.lastEventSeq = start.lastEventSeq
     this.ended = start.ended

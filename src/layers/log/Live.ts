@@ -6,7 +6,15 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
 import { InternalError } from "../../protocol/Errors.js"
-import type { JobRecord, SessionRecord, StoreError, StoreService } from "../../services/store/Store.js"
+import {
+  epochOf,
+  firstEpoch,
+  type JobRecord,
+  type Owner,
+  type SessionRecord,
+  type StoreError,
+  type StoreService
+} from "../../services/store/Store.js"
 import { onward } from "../store/onward.js"
 import { JobState } from "./JobState.js"
 import { granularityOf, type Limits } from "./Ledger.js"
@@ -123,24 +131,43 @@ export class LiveLogs {
     for (const { jobId } of jobs) this.dropping.delete(jobId)
   }
 
+  /** Ends a view: nothing is numbered for its session any more. */
+  endView(sessionId: string): void {
+    const view = this.views.get(sessionId)
+    if (view === undefined) return
+    view.dropped = true
+    for (const job of [...view.observed]) {
+      job.removeObserver(view)
+      this.forget(job)
+    }
+    this.views.delete(sessionId)
+    view.runs = []
+    view.relieve()
+  }
+  /**
+   * Another process has taken a job or a session. Returns the job that this process has lost, `undefined` when it was none of
+   * its own or a session, and whether it has lost anything.
+   */
+  taken(owner: Owner): { readonly job?: JobState | undefined; readonly lost: boolean } {
+    if ("job" in owner) {
+      const job = this.jobs.get(owner.job)
+      if (job === undefined || job.taken || job.epoch !== owner.epoch) return { lost: false }
+      job.taken = true
+      return { job, lost: true }
+    }
+    const view = this.views.get(owner.session)
+    if (view === undefined || view.epoch !== owner.epoch) return { lost: false }
+    this.endView(owner.session)
+    view.onTaken()
+    return { lost: true }
+  }
+
   newView(session: SessionRecord): ViewState {
-    return new ViewState(
-      session.sessionId,
-      session.version,
-      session.features,
-      { first: 1, last: 0, acked: 0, need: 1 },
-      this.bounds
-    )
+    return new ViewState(session.sessionId, session.version, session.features, emptyView, this.bounds)
   }
   /** Returns the view of a session that does not exist any more: nothing is numbered for it. */
   goneView(sessionId: string, features: SessionRecord["features"]): ViewState {
-    const view = new ViewState(
-      sessionId,
-      "1.1",
-      features,
-      { first: 1, last: 0, acked: 0, need: 1 },
-      this.bounds
-    )
+    const view = new ViewState(sessionId, "1.1", features, emptyView, this.bounds)
     view.dropped = true
     return view
   }
@@ -170,7 +197,7 @@ export class LiveLogs {
         session.sessionId,
         session.version,
         session.features,
-        { ...start, acked: session.acked, need: 1 },
+        { ...start, acked: session.acked, need: 1, epoch: epochOf(session) },
         bounds
       )
       // What it retains is counted anew, run by run, so that the limits mean the same as before.
@@ -250,5 +277,7 @@ export class LiveLogs {
 }
 
 const droppedMeanwhile = new InternalError({ message: "the job was dropped meanwhile; ask again" })
+
+const emptyView = { first: 1, last: 0, acked: 0, need: 1, epoch: firstEpoch }
 
 const noBounds: ReadonlyMap<string, { readonly first: number; readonly last: number }> = new Map()

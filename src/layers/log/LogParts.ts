@@ -136,11 +136,13 @@ export const make = Effect.gen(function* () {
     store: metrics === undefined ? store : { commit: Measuring.timed(store, elapsed), died: store.died },
     windows,
     elapsed,
+    isImmediate: store.kind === "memory",
     patienceMs: Duration.toMillis(options.storagePatience),
     tail,
     report: (report) => budgetEvent(report, now()),
     maxRun: granularityOf(limits),
-    published: (touched) => published(parts, touched)
+    published: (touched) => published(parts, touched),
+    taken: (owner) => live.taken(owner)
   })
   const pace = Pace.make({ committer, windows, limits, backPressureLag: options.backPressureLag, now })
   const retention = Retention.make({

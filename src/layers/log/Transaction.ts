@@ -5,10 +5,14 @@
  */
 import type { HookTold, NewEvent, Secret } from "../../services/log/EventLog.js"
 import {
+  absent,
+  type Batch,
+  epochOf,
   eventOverhead,
   type JobRecord,
   type JournalEntry,
   type Op,
+  type Owner,
   type StoredEvent
 } from "../../services/store/Store.js"
 import { type Account, type Report, Spending } from "./Account.js"
@@ -53,6 +57,9 @@ export class Transaction {
   private readonly effects: Array<() => void> = []
   private readonly begun: Array<readonly [JobState, NewEvent]> = []
   private readonly spending = new Spending<JobState>()
+  /** The epochs with which this process has the jobs, and the sessions, of which something is written. */
+  private readonly ownJobs = new Map<string, number>()
+  private readonly ownSessions = new Map<string, number>()
 
   constructor(
     private readonly report: (report: Report) => NewEvent,
@@ -63,6 +70,27 @@ export class Transaction {
   /** Runs synchronously when the batch is committed, in order, before any reader is woken. */
   onApply(effect: () => void): void {
     this.effects.push(effect)
+  }
+
+  /** States what this process owns, of which something is written. What is stated first counts. */
+  owns(owner: Owner): void {
+    if ("job" in owner) {
+      if (!this.ownJobs.has(owner.job)) this.ownJobs.set(owner.job, owner.epoch)
+    } else if (!this.ownSessions.has(owner.session)) this.ownSessions.set(owner.session, owner.epoch)
+  }
+  ownsJob({ epoch, jobId }: JobState): void {
+    if (!this.ownJobs.has(jobId)) this.ownJobs.set(jobId, epoch)
+  }
+  ownsView({ epoch, sessionId }: ViewState): void {
+    if (!this.ownSessions.has(sessionId)) this.ownSessions.set(sessionId, epoch)
+  }
+  /** Puts operations of others into the batch. The records in it are of jobs that are not there yet, and of sessions. */
+  add(ops: ReadonlyArray<Op>): void {
+    for (const op of ops) {
+      if (op._tag === "PutSession") this.owns({ session: op.session.sessionId, epoch: epochOf(op.session) })
+      else if (op._tag === "PutJob") this.owns({ job: op.job.jobId, epoch: absent })
+      this.ops.push(op)
+    }
   }
 
   /** Returns the newest `event_seq` of a view, this batch included. */
@@ -167,6 +195,7 @@ export class Transaction {
 
   /** Puts a job's changed record into the batch, with the counters as that leaves them. Returns what undoes it in memory. */
   putRecord(job: JobState, record: JobRecord): () => void {
+    this.ownsJob(job)
     const { account } = job
     const before = account?.record
     if (account !== undefined) account.record = record
@@ -194,13 +223,15 @@ export class Transaction {
     return this.jobs.get(job)?.lastEventSeq ?? job.lastEventSeq
   }
 
-  /** Returns everything that is to be written, once all items have been put in. */
-  seal(after: ReadonlyArray<Op>): ReadonlyArray<Op> {
+  /** Returns everything that is to be written, once all items have been put in, and what it takes to be this process's own. */
+  seal(after: ReadonlyArray<Op>): Batch {
     for (const [job, { events, journal }] of this.jobs) {
+      this.ownsJob(job)
       this.ops.push({ _tag: "Append", jobId: job.jobId, events })
       if (journal !== undefined) this.ops.push({ _tag: "PutJournal", jobId: job.jobId, entries: journal })
     }
-    for (const [view, delta] of this.views)
+    for (const [view, delta] of this.views) {
+      this.ownsView(view)
       for (const { run } of delta.runs)
         this.ops.push({
           _tag: "PutRun",
@@ -213,12 +244,17 @@ export class Transaction {
             bytes: run.bytes
           }
         })
+    }
     for (const { job, record } of this.spending.accounts) {
+      this.ownsJob(job)
       const changed = { ...record, sessionId: job.owner, lastEventSeq: this.lastEventSeqOf(job) }
       this.ops.push({ _tag: "PutJob", job: this.withBudget(job, changed) })
     }
     for (const op of after) this.ops.push(op)
-    return this.ops
+    const owners: Array<Owner> = []
+    for (const [job, epoch] of this.ownJobs) owners.push({ job, epoch })
+    for (const [session, epoch] of this.ownSessions) owners.push({ session, epoch })
+    return { ops: this.ops, owners }
   }
 
   /** Makes what was committed visible, calls back, and returns what was touched. */

@@ -32,6 +32,8 @@ const maxFrames = 256
 /** How many positions are kept to know what was sent a window ago. */
 const sentMarks = 32
 
+const nothing = () => {}
+
 type BuildFrame = (type: EventType, id: string, eventSeq: number, payload: string) => string
 
 /** Where a view stands when it is loaded. */
@@ -41,6 +43,8 @@ export interface ViewStart {
   readonly acked: number
   /** The first `event_seq` that the session still needs, as stored. */
   readonly need: number
+  /** Of the session. */
+  readonly epoch: number
 }
 
 /** A session's view. */
@@ -56,6 +60,10 @@ export class ViewState implements View {
   measuresLag = false
   signalled = false
   dropped = false
+  /** With which this process has the session. */
+  epoch: number
+  /** Called when another process has taken the session. */
+  onTaken: () => void = nothing
   /** How far the connection has read. */
   delivered = 0
   /** When the connection last got on, in milliseconds of the monotonic clock. */
@@ -92,12 +100,16 @@ export class ViewState implements View {
     this.last = start.last
     this.acked = start.acked
     this.storedNeed = start.need
+    this.epoch = start.epoch
     this.allowance = limits.allowance
     this.ledger = new Ledger(limits.granularity, start.first, start.last)
     this.eventId = eventIds(sessionId)
     this.setFeatures(features)
   }
 
+  whenTaken(callback: () => void): void {
+    this.onTaken = callback
+  }
   get first(): number {
     return this.ledger.first
   }

@@ -1,7 +1,8 @@
 /** The views of sessions: opened, read by a connection, acknowledged, and dropped. */
 import * as Effect from "effect/Effect"
 import type { EventLog } from "../../services/log/EventLog.js"
-import { Op, type SessionRecord } from "../../services/store/Store.js"
+import { absent, epochOf, Op, type SessionRecord } from "../../services/store/Store.js"
+import { isTaken } from "./Committer.js"
 import type { LogParts } from "./LogParts.js"
 import type { ViewState } from "./ViewState.js"
 
@@ -12,29 +13,27 @@ export const make = ({ committer, elapsed, live, pace, reader, retention, window
       const view = live.newView(session)
       return committer
         .change((tx) => {
+          tx.owns({ session: session.sessionId, epoch: absent })
           tx.ops.push(Op.PutSession({ session }))
           tx.onApply(() => live.views.set(session.sessionId, view))
         })
         .pipe(Effect.as(view))
     })
 
-  const dropView = (sessionId: string) =>
-    committer.change((tx) => {
-      tx.ops.push(Op.DropSession({ sessionId }))
-      tx.onApply(() => {
-        retention.dropped()
-        const view = live.views.get(sessionId)
-        if (view === undefined) return
-        view.dropped = true
-        for (const job of [...view.observed]) {
-          job.removeObserver(view)
-          live.forget(job)
-        }
-        live.views.delete(sessionId)
-        view.runs = []
-        view.relieve()
+  const dropView = (session: Pick<SessionRecord, "sessionId" | "epoch">) => {
+    const { sessionId } = session
+    const over = () => {
+      retention.dropped()
+      live.endView(sessionId)
+    }
+    return committer
+      .change((tx) => {
+        tx.owns({ session: sessionId, epoch: epochOf(live.views.get(sessionId) ?? session) })
+        tx.ops.push(Op.DropSession({ sessionId }))
+        tx.onApply(over)
       })
-    })
+      .pipe(Effect.catchIf(isTaken, () => Effect.sync(over)))
+  }
 
   const attach = (view: ViewState, connection: Parameters<EventLog["Type"]["attach"]>[1]) =>
     Effect.sync(() => {

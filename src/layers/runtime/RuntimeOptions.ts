@@ -14,7 +14,8 @@ import {
   RuntimeOptionsSchema
 } from "../../services/runtime/RuntimeOptions.js"
 
-const decode = Schema.decodeUnknown(RuntimeOptionsSchema)
+/** A name that is none is a slip, which types find where there are some. */
+const decode = Schema.decodeUnknown(RuntimeOptionsSchema, { onExcessProperty: "error" })
 
 /** The given options, and the defaults for the rest. Fails with `ParseError` on a value out of range. */
 export const layer = (input: Input = {}): Layer.Layer<RuntimeOptions, ParseError> =>

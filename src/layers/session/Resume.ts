@@ -3,6 +3,7 @@
  * checks and rotates resume tokens.
  */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
@@ -59,8 +60,8 @@ export interface ResumeServices {
   readonly elapsed: () => number
   /** See TurnShare.ts. */
   readonly share: Effect.Effect<void>
-  /** Runs an effect that goes on when the connection has ended. */
-  readonly background: (effect: Effect.Effect<void>) => Effect.Effect<void>
+  /** Starts an effect that goes on when the connection has ended. */
+  readonly background: (effect: Effect.Effect<void>) => void
 }
 
 /** How many tokens that are issued and not confirmed hold; more than a client that loses connections needs at once. */
@@ -124,10 +125,10 @@ const makeRoom = ({ jobs, options, table }: ResumeServices, principal: string) =
 const onDrop = ({ background, jobs, log }: ResumeServices, entry: SessionEntry) =>
   Scope.addFinalizer(
     entry.scope,
-    Effect.suspend(() => {
+    Effect.sync(() => {
       jobs.dropped(entry.record.sessionId)
-      return background(
-        log.dropView(entry.record.sessionId).pipe(
+      background(
+        log.dropView(entry.record).pipe(
           Effect.zipRight(ended(entry)),
           Effect.tapErrorCause((cause) =>
             Effect.logWarning("a session that is over could not be dropped; will try again", cause)
@@ -138,6 +139,18 @@ const onDrop = ({ background, jobs, log }: ResumeServices, entry: SessionEntry) 
       )
     })
   )
+
+/**
+ * Returns what lets go of a session that another process has taken: whoever is attached here is told so, and nothing of it is
+ * stored. Made out here, as what reads the attachment.
+ */
+const letGoOf =
+  ({ background, table }: ResumeServices, entry: SessionEntry) =>
+  () => {
+    const attachment = table.supersede(entry)
+    const closed = attachment?.close(closeCode.superseded, "resumed on another transport") ?? Effect.void
+    background(Effect.zipRight(closed, Scope.close(entry.scope, Exit.void)))
+  }
 
 /** Adds a session of the last process, which is detached until it is resumed, and stored as that. */
 const restore = (services: ResumeServices, record: SessionRecord, until: number) =>
@@ -155,7 +168,7 @@ const restore = (services: ResumeServices, record: SessionRecord, until: number)
  * anything else. Whoever was attached is so no more.
  */
 const attach = (
-  { ids, jobs, log, options, table }: ResumeServices,
+  services: ResumeServices,
   entry: SessionEntry,
   opening: SessionOpening,
   { identity, features, attachment, version, welcome }: Guest,
@@ -163,6 +176,7 @@ const attach = (
   token: Redacted.Redacted
 ) =>
   Effect.gen(function* () {
+    const { ids, jobs, log, options, table } = services
     const { sessionId } = entry.record
     yield* log.attach(view, { features, wake: attachment.outbox.wake })
     const session =
@@ -175,7 +189,10 @@ const attach = (
     const first = session.frame({ type: "session.welcome", payload: welcome(sessionId, token) })
     session.identity = identity
     session.features = features
-    if (entry.session === undefined) jobs.attached(session)
+    if (entry.session === undefined) {
+      jobs.attached(session)
+      view.whenTaken(letGoOf(services, entry))
+    }
     entry.session = session
     const { epoch, superseded } = table.attach(entry, opening, attachment)
     attachment.outbox.push(first)

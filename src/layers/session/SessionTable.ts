@@ -86,10 +86,6 @@ export class SessionTable {
   holds(entry: SessionEntry): boolean {
     return this.entries.get(entry.record.sessionId) === entry
   }
-  /** Returns the sessions of a principal. */
-  of(principal: string): ReadonlyArray<SessionEntry> {
-    return [...(this.byPrincipal.get(principal) ?? [])]
-  }
   countOf(principal: string): number {
     return this.byPrincipal.get(principal)?.size ?? 0
   }
@@ -97,6 +93,13 @@ export class SessionTable {
     return [...this.entries.values()].flatMap(({ session, attachment }) =>
       session === undefined || attachment === undefined ? [] : [[session, attachment] as const]
     )
+  }
+
+  /** Returns the sessions of these principals, in the order in which they were put in. */
+  of(principals: ReadonlyArray<string> | "everyone"): ReadonlyArray<SessionEntry> {
+    return principals === "everyone"
+      ? [...this.entries.values()]
+      : [...new Set(principals)].flatMap((principal) => [...(this.byPrincipal.get(principal) ?? [])])
   }
 
   /** Returns how many sessions are in each state. */
@@ -146,6 +149,14 @@ export class SessionTable {
       this.forget(entry)
       return Scope.close(entry.scope, Exit.void)
     })
+
+  /** Forgets a session that another process has taken, whatever its state. Returns the transport that it had. */
+  supersede(entry: SessionEntry): Attachment | undefined {
+    const { attachment } = entry
+    if (!this.holds(entry)) return undefined
+    this.forget(entry)
+    return attachment
+  }
 
   /** Begins a resume: until it is settled nobody else resumes, detaches or drops the session. */
   claim(entry: SessionEntry, seen: SessionAttached | SessionDetached): SessionOpening {

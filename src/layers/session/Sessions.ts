@@ -28,6 +28,7 @@ import * as Handshake from "./Handshake.js"
 import * as HelloRoom from "./HelloRoom.js"
 import * as Identifying from "./identifying.js"
 import { Keeper } from "./Keeper.js"
+import * as Listing from "./listing.js"
 import * as Measuring from "./measuring.js"
 import * as Records from "./Records.js"
 import * as Resume from "./Resume.js"
@@ -71,6 +72,7 @@ export const make = Effect.gen(function* () {
 
   const table = new SessionTable()
   const dropping = yield* FiberSet.make<void>()
+  const inBackground = yield* FiberSet.runtime(dropping)<never>()
   const shared: Resume.ResumeServices = {
     table,
     log,
@@ -81,7 +83,9 @@ export const make = Effect.gen(function* () {
     now,
     elapsed,
     share,
-    background: (effect) => Effect.asVoid(FiberSet.run(dropping, effect))
+    background: (effect) => {
+      inBackground(effect)
+    }
   }
   const resume = Resume.make(shared)
   yield* restoreAll({ ...shared, store }, resume)
@@ -96,10 +100,11 @@ export const make = Effect.gen(function* () {
   const connected = new Shutdown.Connected()
   const ending = Shutdown.make({ jobs, options, table, records, connected })
   const auth = yield* Auth
+  const policy = yield* Policy
   const greet = Handshake.make({
     auth,
     registry: yield* Registry,
-    policy: yield* Policy,
+    policy,
     options,
     offered: [...Features.all, ...Features.vendor].filter(
       (feature) => feature !== "provisioned_credentials" || credentials.enabled
@@ -177,7 +182,7 @@ export const make = Effect.gen(function* () {
   return Sessions.of({
     forget: (principal) =>
       Effect.suspend(() => {
-        const all = table.of(principal)
+        const all = table.of([principal])
         return Effect.as(Effect.forEach(all, forget, { discard: true }), all.length)
       }),
     serve: Serving.make({
@@ -200,6 +205,7 @@ export const make = Effect.gen(function* () {
       stopping: ending.begun,
       halted: ending.halted
     }),
+    list: Listing.make(table, policy),
     shutdown: ending.run
   })
 })

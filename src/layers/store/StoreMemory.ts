@@ -5,7 +5,7 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { Turn } from "../../services/runtime/Turn.js"
-import { type Op, Store, StoreError, type StoreService } from "../../services/store/Store.js"
+import { type Batch, Fenced, Store, StoreError, type StoreService } from "../../services/store/Store.js"
 import { firstPlace, makeSearch } from "./ended.js"
 import { list } from "./listing.js"
 import * as reading from "./memory/reading.js"
@@ -19,11 +19,13 @@ const make = Effect.gen(function* () {
 
 const commitTo =
   (tables: Tables) =>
-  (batch: ReadonlyArray<Op>): Effect.Effect<void, StoreError> =>
-    Effect.suspend(() => {
-      const message = tables.mistakeIn(batch)
-      if (message !== undefined) return Effect.fail(new StoreError({ message, misuse: true }))
-      tables.applyAll(batch)
+  ({ ops, owners }: Batch): Effect.Effect<void, StoreError | Fenced> =>
+    Effect.suspend((): Effect.Effect<void, StoreError | Fenced> => {
+      const taken = tables.takenOf(owners)
+      if (taken.length > 0) return new Fenced({ owners: taken })
+      const message = tables.mistakeIn(ops)
+      if (message !== undefined) return new StoreError({ message, misuse: true })
+      tables.applyAll(ops)
       return Effect.void
     })
 

@@ -49,17 +49,21 @@ const makeOver = ({ lend, mayWrite, name }: StoreParts): Effect.Effect<StoreServ
       lend((statements) => perform(statements, work)).pipe(
         exclusive,
         Effect.uninterruptible,
-        mapError,
+        Effect.mapError((error) => (error._tag === "Fenced" ? error : toStoreError(name)(error))),
         whileBusy,
         writing
       )
     const reads = yield* readsOver(name, read)
-    const writer = yield* write(() => Writer.start(mayWrite))
+    /** Commits apart, nothing states what it owns. */
+    const writeUnfenced = <A>(work: () => Work<A>) => Effect.catchTag(write(work), "Fenced", Effect.die)
+    const writer = yield* writeUnfenced(() => Writer.start(mayWrite))
     return {
       kind: "durable",
       ...reads,
-      commit: (batch) => (batch.length === 0 ? Effect.void : write(() => writer.commit(batch))),
-      vacuum: Effect.clockWith((clock) => write(() => writer.free(() => clock.unsafeCurrentTimeMillis()))),
+      commit: (batch) => (batch.ops.length === 0 ? Effect.void : write(() => writer.commit(batch))),
+      vacuum: Effect.clockWith((clock) =>
+        writeUnfenced(() => writer.free(() => clock.unsafeCurrentTimeMillis()))
+      ),
       held: () => 0
     }
   })

@@ -5,7 +5,8 @@
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Scope } from "effect/Scope"
-import { Store, StoreError, type StoreService } from "../../services/store/Store.js"
+import * as Argument from "../../protocol/Argument.js"
+import { type Fenced, Store, StoreError, type StoreService } from "../../services/store/Store.js"
 import { whileBusy } from "./busy.js"
 import { kept } from "./lending.js"
 import { naming } from "./naming.js"
@@ -34,6 +35,15 @@ export interface Options {
    */
   readonly worker?: URL | undefined
 }
+
+const optionsRule = Argument.fields({
+  filename: Argument.text,
+  // It is part of a pragma, and SQLite takes what it does not know for NORMAL, and OFF for what it says.
+  synchronous: Argument.maybe(Argument.oneOf("FULL", "NORMAL")),
+  worker: Argument.maybe(Argument.that("a URL", (value) => value instanceof URL))
+})
+
+const readOnlyRule = Argument.fields({ filename: Argument.text })
 
 /** Has pages that are freed overwritten, too, while somebody wants that: from the start, since an earlier process may have wanted it. */
 const erasingOn = (thread: SqliteThread, write: <A>(work: Effect.Effect<A, StoreError>) => typeof work) => {
@@ -88,12 +98,12 @@ const makeBeside = (
     const lend = yield* mapError(kept(sql, naming("")))
     const [reading, writing] = [noted("reading from the store"), noted("writing to the store")]
     // Once asked for it ends as a whole, and its caller learns how. Between two attempts others may write.
-    const write = <A>(work: Effect.Effect<A, StoreError>) =>
+    const write = <A, E extends StoreError | Fenced>(work: Effect.Effect<A, E>) =>
       work.pipe(Effect.uninterruptible, whileBusy, writing)
     return {
       kind: "durable",
       ...(yield* readsOver(name, (work) => reading(whileBusy(mapError(lend(work)))))),
-      commit: (batch) => (batch.length === 0 ? Effect.void : write(thread.commit(batch))),
+      commit: (batch) => (batch.ops.length === 0 ? Effect.void : write(thread.commit(batch))),
       ...erasingOn(thread, write),
       died: thread.died,
       held: () => 0
@@ -138,11 +148,16 @@ const makeReadOnly = (filename: string): Effect.Effect<StoreService, StoreError,
  * runtime, is corrupt, is no SQLite database, belongs to another application or was written by a newer
  * version; the file is then as it was.
  */
-export const layer = (options: Options): Layer.Layer<Store, StoreError> => Layer.scoped(Store, make(options))
+export const layer = (options: Options): Layer.Layer<Store, StoreError> => {
+  Argument.check("StoreSqlite.layer", ["options", optionsRule, options])
+  return Layer.scoped(Store, make(options))
+}
 
 /**
  * Provides the same file for reading only, also while a runtime uses it. Commits fail. Fails like `layer`, and
  * when the file does not exist.
  */
-export const layerReadOnly = (options: { readonly filename: string }): Layer.Layer<Store, StoreError> =>
-  Layer.scoped(Store, makeReadOnly(options.filename))
+export const layerReadOnly = (options: { readonly filename: string }): Layer.Layer<Store, StoreError> => {
+  Argument.check("StoreSqlite.layerReadOnly", ["options", readOnlyRule, options])
+  return Layer.scoped(Store, makeReadOnly(options.filename))
+}

@@ -2,9 +2,9 @@
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
-import { StoreError } from "../../services/store/Store.js"
+import { Fenced, StoreError } from "../../services/store/Store.js"
 import type { Statements } from "./lending.js"
-import { Misuse } from "./plan.js"
+import { Misuse, Taken } from "./plan.js"
 import type { Step, Work } from "./work.js"
 
 const noRows: ReadonlyArray<object> = []
@@ -16,8 +16,9 @@ const execute = (
   asks ? statements.execute(sql, params, undefined) : Effect.as(statements.executeRaw(sql, params), noRows)
 
 /** Returns what work has failed with: a cause that it was given, its own error, or a defect. */
-const failure = (thrown: unknown): Effect.Effect<never, SqlError | StoreError> => {
+const failure = (thrown: unknown): Effect.Effect<never, SqlError | StoreError | Fenced> => {
   if (Cause.isCause(thrown)) return Effect.failCause(thrown as Cause.Cause<SqlError>)
+  if (thrown instanceof Taken) return new Fenced({ owners: thrown.owners })
   if (thrown instanceof Misuse) return new StoreError({ message: thrown.message, misuse: true })
   return thrown instanceof StoreError ? thrown : Effect.die(thrown)
 }
@@ -26,10 +27,12 @@ const failure = (thrown: unknown): Effect.Effect<never, SqlError | StoreError> =
 export const perform = <A>(
   statements: Statements,
   work: () => Work<A>
-): Effect.Effect<A, SqlError | StoreError> =>
+): Effect.Effect<A, SqlError | StoreError | Fenced> =>
   Effect.suspend(() => {
     const steps = work()
-    const advance = (step: () => IteratorResult<Step, A>): Effect.Effect<A, SqlError | StoreError> => {
+    const advance = (
+      step: () => IteratorResult<Step, A>
+    ): Effect.Effect<A, SqlError | StoreError | Fenced> => {
       try {
         const next = step()
         return next.done === true

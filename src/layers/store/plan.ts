@@ -7,11 +7,14 @@
  */
 import { byteLength } from "../../protocol/Utf8.js"
 import { dueAt } from "../../services/store/dueAt.js"
+import { absent, epochOf } from "../../services/store/epoch.js"
 import { eventOverhead } from "../../services/store/eventOverhead.js"
 import type {
+  Batch,
   JobRecord,
   JournalEntry,
   Op,
+  Owner,
   Run,
   SessionRecord,
   StoredEvent
@@ -31,6 +34,8 @@ interface Extent {
 /** Where a job's log is: its surrogate key, and the extent it ends in. */
 export interface LogEnd {
   readonly id: number
+  /** Of the job. */
+  readonly epoch: number
   readonly last: Extent | undefined
 }
 
@@ -40,16 +45,50 @@ export interface WriterState {
   nextJob: number
   /** Logs of live jobs; loaded on first use, forgotten when the job ends or is not in memory any more. */
   readonly logs: Map<string, LogEnd>
+  /** The epochs of sessions; loaded on first use, forgotten when the session ends. */
+  readonly epochs: Map<string, number>
+}
+
+/** What a batch needs that the writer does not know yet, as the database has it; what is not stored is left out. */
+export interface Loaded {
+  readonly logs: ReadonlyMap<string, LogEnd>
+  readonly epochs: ReadonlyMap<string, number>
 }
 
 /** Ids of jobs whose log the batch needs. */
-export const jobsOf = (batch: ReadonlyArray<Op>): ReadonlySet<string> => {
+export const jobsOf = ({ ops, owners }: Batch): ReadonlySet<string> => {
   const ids = new Set<string>()
-  for (const op of batch) {
+  for (const owner of owners) if ("job" in owner) ids.add(owner.job)
+  for (const op of ops) {
     if (op._tag === "Append" || op._tag === "PutInput" || op._tag === "PutJournal") ids.add(op.jobId)
     else if (op._tag === "PutJob") ids.add(op.job.jobId)
   }
   return ids
+}
+
+/** Ids of sessions whose epoch the batch needs. */
+export const sessionsOf = ({ owners }: Batch): ReadonlyArray<string> =>
+  owners.flatMap((owner) => ("session" in owner ? [owner.session] : []))
+
+/** Returns those owners of a batch that are stored with another epoch, or are not. */
+export const takenOf = (
+  { owners }: Batch,
+  state: Pick<WriterState, "logs" | "epochs">,
+  loaded: Loaded
+): ReadonlyArray<Owner> =>
+  owners.filter((owner) => {
+    const stored =
+      "job" in owner
+        ? (state.logs.get(owner.job) ?? loaded.logs.get(owner.job))?.epoch
+        : (state.epochs.get(owner.session) ?? loaded.epochs.get(owner.session))
+    return (stored ?? absent) !== owner.epoch
+  })
+
+/** Why a batch is not written: somebody else has taken what it states to own. */
+export class Taken extends Error {
+  constructor(readonly owners: ReadonlyArray<Owner>) {
+    super("somebody else has taken what is to be written")
+  }
 }
 
 /** Why a batch cannot be written: a mistake of the caller. */
@@ -105,10 +144,12 @@ class Planner {
   private nextRow: number
   /** Logs this batch changed; `undefined` when it dropped the job. */
   private readonly changed = new Map<string, LogEnd | undefined>()
+  /** Epochs of sessions that this batch put; `undefined` when it dropped the session. */
+  private readonly epochs = new Map<string, number | undefined>()
 
   constructor(
     private readonly state: WriterState,
-    private readonly loaded: ReadonlyMap<string, LogEnd>
+    private readonly loaded: Loaded
   ) {
     this.nextJob = state.nextJob
     this.nextRow = state.nextRow
@@ -165,6 +206,7 @@ class Planner {
     switch (op._tag) {
       case "DropSession":
         this.statements.push(...statements.dropSession(op.sessionId))
+        this.epochs.set(op.sessionId, undefined)
         return
       case "DropJob":
         this.statements.push(...statements.dropJob(op.jobId))
@@ -195,28 +237,34 @@ class Planner {
 
   /** Brings the writer's state to where this batch leaves it. */
   adopt(): void {
-    const { logs } = this.state
+    const { epochs, logs } = this.state
     this.state.nextRow = this.nextRow
     this.state.nextJob = this.nextJob
-    for (const [jobId, log] of this.loaded) logs.set(jobId, log)
+    for (const [jobId, log] of this.loaded.logs) logs.set(jobId, log)
     for (const [jobId, log] of this.changed) {
       if (log === undefined) logs.delete(jobId)
       else logs.set(jobId, log)
+    }
+    for (const [sessionId, epoch] of this.loaded.epochs) epochs.set(sessionId, epoch)
+    for (const [sessionId, epoch] of this.epochs) {
+      if (epoch === undefined) epochs.delete(sessionId)
+      else epochs.set(sessionId, epoch)
     }
   }
 
   private logOf(jobId: string): LogEnd | undefined {
     return this.changed.has(jobId)
       ? this.changed.get(jobId)
-      : (this.state.logs.get(jobId) ?? this.loaded.get(jobId))
+      : (this.state.logs.get(jobId) ?? this.loaded.logs.get(jobId))
   }
 
   private writeJobs(jobs: Iterable<JobRecord>): void {
     const rows: Array<unknown> = []
     for (const job of jobs) {
       let log = this.logOf(job.jobId)
-      if (log === undefined) {
-        log = { id: this.nextJob++, last: undefined }
+      const epoch = epochOf(job)
+      if (log?.epoch !== epoch) {
+        log = { id: log?.id ?? this.nextJob++, epoch, last: log?.last }
         this.changed.set(job.jobId, log)
       }
       rows.push(...statements.jobRow(log.id, job))
@@ -226,7 +274,10 @@ class Planner {
 
   private writeSessions(sessions: Iterable<SessionRecord>, needs: ReadonlyMap<string, number>): void {
     const rows: Array<unknown> = []
-    for (const session of sessions) rows.push(session.sessionId, JSON.stringify(session))
+    for (const session of sessions) {
+      rows.push(...statements.sessionRow(session))
+      this.epochs.set(session.sessionId, epochOf(session))
+    }
     statements.putSessions(rows, this.statements)
     if (needs.size > 0) this.statements.push(statements.writeNeeds(needs))
   }
@@ -302,26 +353,24 @@ class Planner {
     this.nextRow = row
     if (seq === first) return
     write()
-    this.changed.set(jobId, { id: log.id, last: extent })
+    this.changed.set(jobId, { id: log.id, epoch: log.epoch, last: extent })
   }
 }
 
 /**
- * Plans a batch: returns its statements; throws a {@link Misuse} when it cannot be written.
+ * Plans a batch: returns its statements; throws {@link Taken} when it may not be written, and a {@link Misuse} when it cannot be.
  *
- * @param loaded logs the batch needs that are in the database but not in `state`
+ * @param loaded what the batch needs that is in the database but not in `state`
  */
-export const plan = (
-  batch: ReadonlyArray<Op>,
-  state: WriterState,
-  loaded: ReadonlyMap<string, LogEnd>
-): Plan => {
+export const plan = (batch: Batch, state: WriterState, loaded: Loaded): Plan => {
+  const taken = takenOf(batch, state, loaded)
+  if (taken.length > 0) throw new Taken(taken)
   const planner = new Planner(state, loaded)
-  for (const op of batch) planner.add(op)
+  for (const op of batch.ops) planner.add(op)
   planner.write()
   const adopt = (): void => {
     planner.adopt()
-    for (const op of batch)
+    for (const op of batch.ops)
       if (op._tag === "PutJob" && (op.job.endedAt !== undefined || dueAt(op.job) !== undefined))
         state.logs.delete(op.job.jobId)
   }

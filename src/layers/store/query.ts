@@ -42,6 +42,7 @@ export const writerStart: Query<{ readonly row: number; readonly job: number }> 
 interface LogRow {
   readonly jobId: string
   readonly id: number
+  readonly epoch: number
   readonly seq: number | null
   readonly count: number | null
   readonly row: number | null
@@ -50,7 +51,7 @@ interface LogRow {
 
 /** Selects where the logs of these jobs end. */
 export const logs = (jobIds: ReadonlyArray<string>): Query<LogRow> => [
-  `SELECT j.job_id AS jobId, j.id, x.seq, x.count, x.row, x.bytes
+  `SELECT j.job_id AS jobId, j.id, j.epoch, x.seq, x.count, x.row, x.bytes
    FROM json_each(?) k CROSS JOIN {jobs} j ON j.job_id = k.value
    LEFT JOIN {extents} x ON x.job = j.id AND x.seq = (SELECT max(seq) FROM {extents} WHERE job = j.id)`,
   [JSON.stringify(jobIds)]
@@ -59,10 +60,11 @@ export const logs = (jobIds: ReadonlyArray<string>): Query<LogRow> => [
 /** Returns where logs end, by job. */
 export const toLogs = (rows: ReadonlyArray<LogRow>): ReadonlyMap<string, LogEnd> =>
   new Map(
-    rows.map(({ bytes, count, id, jobId, row, seq }) => [
+    rows.map(({ bytes, count, epoch, id, jobId, row, seq }) => [
       jobId,
       {
         id,
+        epoch,
         last:
           seq === null || count === null || row === null || bytes === null
             ? undefined
@@ -70,6 +72,20 @@ export const toLogs = (rows: ReadonlyArray<LogRow>): ReadonlyMap<string, LogEnd>
       }
     ])
   )
+
+/** Selects the epochs of these sessions. */
+export const epochs = (
+  sessionIds: ReadonlyArray<string>
+): Query<{ readonly sessionId: string; readonly epoch: number }> => [
+  `SELECT s.session_id AS sessionId, s.epoch
+   FROM json_each(?) k CROSS JOIN {sessions} s ON s.session_id = k.value`,
+  [JSON.stringify(sessionIds)]
+]
+
+/** Returns epochs, by session. */
+export const toEpochs = (
+  rows: ReadonlyArray<{ readonly sessionId: string; readonly epoch: number }>
+): ReadonlyMap<string, number> => new Map(rows.map(({ epoch, sessionId }) => [sessionId, epoch]))
 
 type EventRow = readonly [
   seq: number,

@@ -18,6 +18,7 @@ export const applicationId = 0x41524350
  * - Extents are no longer than a mark may be (see `Store.marks`), and their bytes are what retention counts.
  * - `journal` has what durable jobs have done: an entry is replaced in place, and `value`, which may be large, comes last,
  *   so that an index of a journal is read without it.
+ * - `epoch` is that of the record: whoever writes states which one it knows (see `Store.commit`).
  * - `record` is the whole record as JSON; the columns beside it are those that are searched. `due_at` is that of jobs which wait
  *   and are not in memory.
  */
@@ -151,6 +152,10 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
       text TEXT NOT NULL,
       PRIMARY KEY (job_id, seq)
     ) WITHOUT ROWID`
+  ],
+  [
+    `ALTER TABLE {jobs} ADD COLUMN epoch INTEGER NOT NULL DEFAULT 1`,
+    `ALTER TABLE {sessions} ADD COLUMN epoch INTEGER NOT NULL DEFAULT 1`
   ]
 ]
 

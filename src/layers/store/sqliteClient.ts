@@ -61,8 +61,8 @@ const close = (database: Database): Effect.Effect<void> =>
     return closing === undefined ? Effect.void : Effect.promise(() => closing)
   })
 
-/** What the header of a database says. */
-export interface Header {
+/** What there is to know of a file before it is opened for good. */
+export interface Identity {
   readonly applicationId: number
   /** The version of the schema, as its application counts. */
   readonly version: number
@@ -70,38 +70,64 @@ export interface Header {
   readonly blank: boolean
 }
 
-/**
- * Reads the header of a file without a write-ahead log that others may have open, without locks and without files beside it.
- * Through SQLite, which closes it only when nobody in this process has locks on it: the operating system would give up all
- * of them.
- */
-export const readHeader = (path: string): Effect.Effect<Header, SqlError | StoreError> =>
+/** Asks a file that nothing is written to, and that is closed again; what is asked leaves nothing that closing waits for. */
+const asking = <A>(
+  filename: string,
+  ask: (database: Database) => A
+): Effect.Effect<A, SqlError | StoreError> =>
   Effect.gen(function* () {
     const driver = yield* load
     const database = yield* Effect.acquireRelease(
-      attempt(() => driver.open(`${pathToFileURL(path).href}?immutable=1`, { readOnly: true })),
+      attempt(() => driver.open(filename, { readOnly: true })),
       close
     )
-    const numberOf = (name: string) =>
-      attempt(() => Number(database.prepare(`PRAGMA ${name}`).values([])[0]?.[0]))
-    return {
-      applicationId: yield* numberOf("application_id"),
-      version: yield* numberOf("user_version"),
-      blank: (yield* numberOf("schema_version")) === 0
-    }
+    return yield* attempt(() => ask(database))
   }).pipe(Effect.scoped)
 
-const openDatabase = ({ busyTimeout = 5_000, disableWAL = false, filename, readonly = false }: Config) =>
+/** Milliseconds that SQLite waits for locks of others, unless told otherwise. */
+const defaultBusyTimeout = 5_000
+
+/**
+ * Reads the identity of a file. `logged`: the newest header may still be in its write-ahead log. Without, no locks are taken
+ * and no files appear beside it; but through SQLite, which closes it only when nobody in this process has locks on it: the
+ * operating system would give up all of them.
+ */
+export const identify = (
+  path: string,
+  { logged }: { readonly logged: boolean }
+): Effect.Effect<Identity, SqlError | StoreError> =>
+  asking(logged ? path : `${pathToFileURL(path).href}?immutable=1`, (database) => {
+    database.exec(`PRAGMA busy_timeout = ${defaultBusyTimeout}`)
+    return {
+      applicationId: Number(database.pragma("application_id")),
+      version: Number(database.pragma("user_version")),
+      blank: Number(database.pragma("schema_version")) === 0
+    }
+  })
+
+/** Looks whether a file is sound; returns what is not, or `ok`. */
+export const quickCheck = (path: string): Effect.Effect<string, SqlError | StoreError> =>
+  asking(path, (database) => {
+    database.exec(`PRAGMA busy_timeout = ${defaultBusyTimeout}; PRAGMA cache_size = -${cacheSize}`)
+    return String(database.pragma("quick_check"))
+  })
+
+const openDatabase = ({
+  busyTimeout = defaultBusyTimeout,
+  disableWAL = false,
+  filename,
+  readonly = false
+}: Config) =>
   Effect.gen(function* () {
     const driver = yield* load
     const database = yield* Effect.acquireRelease(
       attempt(() => driver.open(filename, { readOnly: readonly })),
       close
     )
-    const run = (text: string) => attempt(() => database.prepare(text).run([]))
-    yield* run(`PRAGMA busy_timeout = ${busyTimeout}`)
-    yield* run(`PRAGMA cache_size = -${cacheSize}`)
-    if (!disableWAL) yield* run("PRAGMA journal_mode = WAL")
+    yield* attempt(() => {
+      database.exec(`PRAGMA busy_timeout = ${busyTimeout}; PRAGMA cache_size = -${cacheSize}`)
+      if (!disableWAL) database.exec("PRAGMA journal_mode = WAL")
+    })
     return database
   })
 

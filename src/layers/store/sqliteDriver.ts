@@ -26,6 +26,7 @@ interface NativeStatement {
 interface NativeDatabase {
   readonly prepare: (sql: string) => NativeStatement
   readonly exec: (sql: string) => void
+  readonly function: (name: string, f: (value: unknown) => null) => void
   readonly close: () => void
 }
 
@@ -56,6 +57,10 @@ export interface Database {
   readonly prepare: (sql: string) => Prepared
   /** Returns a statement prepared before, or prepares and remembers it. */
   readonly prepared: (sql: string) => Prepared
+  /** Runs what has no parameters and is not asked for rows. No statement of it is left, for which closing would have to wait. */
+  readonly exec: (sql: string) => void
+  /** Returns the first answer of a pragma that only asks, in the same way. */
+  readonly pragma: (name: string) => unknown
   /** Closes the database: what is not committed is undone, its locks and files are released. */
   readonly close: () => undefined | Promise<void>
 }
@@ -142,6 +147,20 @@ const prepareOn = (native: NativeDatabase, sql: string, supplier: Supplier): Pre
   }
 }
 
+/** The function by which SQLite tells what it has found. */
+const teller = "arcp_tell"
+
+/** Asks without a statement of our own: the substitute lets go of those in a full collection only, which a start can do without. */
+const askPragma = (native: NativeDatabase, name: string): unknown => {
+  let answer: unknown
+  native.function(teller, (value) => {
+    answer ??= value
+    return null
+  })
+  native.exec(`SELECT ${teller}(${name}) FROM pragma_${name}`)
+  return answer
+}
+
 const driverOf = (supplier: Supplier): Driver => ({
   open: (path, { readOnly = false } = {}) => {
     const native = new supplier.module.DatabaseSync(path, { readOnly })
@@ -157,6 +176,8 @@ const driverOf = (supplier: Supplier): Driver => ({
         statements.set(sql, statement)
         return statement
       },
+      exec: (sql) => native.exec(sql),
+      pragma: (name) => askPragma(native, name),
       close: () => {
         statements.clear()
         return supplier.release(native)

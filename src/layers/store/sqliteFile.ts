@@ -3,7 +3,6 @@
 import * as fs from "node:fs"
 import * as nodePath from "node:path"
 import type * as SqlClient from "@effect/sql/SqlClient"
-import type { SqlError } from "@effect/sql/SqlError"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
@@ -210,23 +209,6 @@ const regularFile = (path: string, name: string): Effect.Effect<number | undefin
   })
 
 /**
- * Reads the header of a file, so that not even the files SQLite works with appear beside a file that is refused. Where there is
- * a write-ahead log it may be half of what it is to be.
- */
-const identityOfHeader = (path: string): Effect.Effect<Sqlite.Header, SqlError | StoreError> =>
-  Effect.flatMap(client, ({ readHeader }) => readHeader(path))
-
-const value = (sql: SqliteClient, text: string) => Effect.map(sql.unsafe(text).values, (rows) => rows[0]?.[0])
-
-/** Reads the same as `identityOfHeader`, where the newest header may still be in the write-ahead log. */
-const identityOfDatabase = (sql: SqliteClient) =>
-  Effect.all({
-    applicationId: Effect.map(value(sql, "PRAGMA application_id"), Number),
-    version: Effect.map(value(sql, "PRAGMA user_version"), Number),
-    blank: Effect.map(value(sql, "SELECT count(*) FROM sqlite_master"), (tables) => tables === 0)
-  })
-
-/**
  * Returns the schema version of a file, 0 when it does not exist or is empty; refuses what is not a sound
  * database of ours. Does not write to it.
  */
@@ -238,11 +220,10 @@ const look = (path: string, name: string): Effect.Effect<number, StoreError> =>
     const size = yield* regularFile(path, name)
     yield* oneName(path, name)
     if (size === undefined || size === 0) return 0
-    const readOnly = connect({ filename: path, readonly: true, disableWAL: true }, name)
-    const logged = yield* regularFile(`${path}-wal`, `${name}-wal`)
-    const identity = logged
-      ? yield* Effect.flatMap(readOnly, identityOfDatabase)
-      : yield* identityOfHeader(path)
+    const { identify, quickCheck } = yield* client
+    // Where there is a write-ahead log a file may be half of what it is to be; else not even the files SQLite works with appear.
+    const logged = ((yield* regularFile(`${path}-wal`, `${name}-wal`)) ?? 0) > 0
+    const identity = yield* identify(path, { logged })
     // What a crash between creating the file and its first migration leaves is as good as no file.
     if (identity.blank && identity.applicationId === 0 && identity.version === 0) return 0
     if (identity.applicationId !== applicationId)
@@ -253,9 +234,8 @@ const look = (path: string, name: string): Effect.Effect<number, StoreError> =>
           `${schemaVersion}); use that version, or choose another file`
       )
     if (size <= maxCheckedBytes) {
-      const problem = yield* Effect.flatMap(readOnly, (sql) => value(sql, "PRAGMA quick_check(1)"))
-      if (problem !== "ok")
-        return yield* refuse(`${name} is corrupt; restore it from a backup (${String(problem)})`)
+      const problem = yield* quickCheck(path)
+      if (problem !== "ok") return yield* refuse(`${name} is corrupt; restore it from a backup (${problem})`)
     }
     return identity.version
   }).pipe(Effect.mapError(toStoreError(name)), Effect.scoped)

@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import type { Scope } from "effect/Scope"
-import { type Op, StoreError } from "../../services/store/Store.js"
+import { type Batch, Fenced, StoreError } from "../../services/store/Store.js"
 import { toStoreError } from "./sqlError.js"
 import type { Values } from "./sqliteDriver.js"
 import type { Answer, Asked, Failure, Request } from "./sqliteWorker.js"
@@ -20,7 +20,7 @@ export class NoThread extends Data.TaggedError("NoThread")<{ readonly message: s
 
 /** A thread that has a file open for writing. Nothing that it is asked for is given up half way. */
 export interface SqliteThread {
-  readonly commit: (batch: ReadonlyArray<Op>) => Effect.Effect<void, StoreError>
+  readonly commit: (batch: Batch) => Effect.Effect<void, StoreError | Fenced>
   /** Frees as much as one transaction may, and returns whether more is left. */
   readonly free: Effect.Effect<boolean, StoreError>
   /** Runs one statement, and returns its rows. */
@@ -54,7 +54,11 @@ export const workerFile = (): URL => {
   }
 }
 
-type Resume = (outcome: Effect.Effect<unknown, StoreError>) => void
+type Resume = (outcome: Effect.Effect<unknown, StoreError | Fenced>) => void
+
+/** Commits apart, nothing states what it owns. */
+const unfenced = <A>(asked: Effect.Effect<A, StoreError | Fenced>): Effect.Effect<A, StoreError> =>
+  Effect.catchTag(asked, "Fenced", Effect.die)
 
 /** Asks a worker, and knows what it has not answered. */
 class Asking {
@@ -77,7 +81,7 @@ class Asking {
     worker.unref()
   }
 
-  ask(request: Request): Effect.Effect<unknown, StoreError> {
+  ask(request: Request): Effect.Effect<unknown, StoreError | Fenced> {
     return Effect.async((resume) => {
       if (this.over !== undefined) return resume(Effect.fail(this.over))
       const asked: Asked = { id: this.next++, request }
@@ -124,8 +128,9 @@ class Asking {
 }
 
 /** Returns what a request that was not done has come to. */
-const outcomeOf = (failure: Failure, name: string): Effect.Effect<never, StoreError> => {
-  const { _tag, code, errcode, message, stack } = failure
+const outcomeOf = (failure: Failure, name: string): Effect.Effect<never, StoreError | Fenced> => {
+  const { _tag, code, errcode, message, owners = [], stack } = failure
+  if (_tag === "Taken") return new Fenced({ owners })
   if (_tag === "Misuse") return Effect.fail(new StoreError({ message, misuse: true }))
   const error = Object.assign(new Error(message), { code, errcode, stack })
   return _tag === "Failed" ? Effect.fail(toStoreError(name)(error)) : Effect.die(error)
@@ -133,9 +138,9 @@ const outcomeOf = (failure: Failure, name: string): Effect.Effect<never, StoreEr
 
 const threadOf = (asking: Asking): SqliteThread => ({
   commit: (batch) => Effect.asVoid(asking.ask({ _tag: "Commit", batch })),
-  free: Effect.map(asking.ask({ _tag: "Free" }), (more) => more === true),
+  free: Effect.map(unfenced(asking.ask({ _tag: "Free" })), (more) => more === true),
   run: (sql, params) =>
-    Effect.map(asking.ask({ _tag: "Run", sql, params }), (rows) => rows as ReadonlyArray<Values>),
+    Effect.map(unfenced(asking.ask({ _tag: "Run", sql, params })), (rows) => rows as ReadonlyArray<Values>),
   died: Deferred.await(asking.died)
 })
 
@@ -154,7 +159,7 @@ export const start = (name: string, file?: URL): Effect.Effect<StartingThread, n
 const opening =
   (asking: Asking): StartingThread["open"] =>
   (filename, pragmas) =>
-    asking.ask({ _tag: "Open", filename, pragmas }).pipe(
+    unfenced(asking.ask({ _tag: "Open", filename, pragmas })).pipe(
       Effect.mapError((error) => (error === asking.over ? new NoThread({ message: error.message }) : error)),
       Effect.as(threadOf(asking)),
       Effect.acquireRelease(() => asking.close)

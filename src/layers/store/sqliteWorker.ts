@@ -4,9 +4,9 @@
  */
 import * as fs from "node:fs"
 import { parentPort } from "node:worker_threads"
-import type { Op } from "../../services/store/Store.js"
+import type { Batch, Owner } from "../../services/store/Store.js"
 import { naming } from "./naming.js"
-import { Misuse } from "./plan.js"
+import { Misuse, Taken } from "./plan.js"
 import { type Database, loadDriver, type Values } from "./sqliteDriver.js"
 import { runAtOnce, type Step, type Work } from "./work.js"
 import { Writer } from "./writer.js"
@@ -16,7 +16,7 @@ export type Request =
   /** To open the file for writing; `pragmas` are what the connection is told first. Comes first. */
   | { readonly _tag: "Open"; readonly filename: string; readonly pragmas: ReadonlyArray<string> }
   /** To commit a batch of a store whole or not at all. */
-  | { readonly _tag: "Commit"; readonly batch: ReadonlyArray<Op> }
+  | { readonly _tag: "Commit"; readonly batch: Batch }
   /** To free as much as one transaction may; it answers whether more is left. */
   | { readonly _tag: "Free" }
   /** To run one statement; it answers with its rows, as arrays. */
@@ -30,14 +30,19 @@ export interface Asked {
   readonly request: Request
 }
 
-/** Why something was not done: the driver failed, the batch was a mistake, there is one in here, or the file is another one. */
+/**
+ * Why something was not done: the driver failed, the batch was a mistake, somebody else has taken what it states to own, there
+ * is a mistake in here, or the file is another one.
+ */
 export interface Failure {
-  readonly _tag: "Failed" | "Misuse" | "Defect" | "Displaced"
+  readonly _tag: "Failed" | "Misuse" | "Taken" | "Defect" | "Displaced"
   readonly message: string
   /** As drivers and the file system have them. */
   readonly code?: string | undefined
   readonly errcode?: number | undefined
   readonly stack?: string | undefined
+  /** Which owners, when they were taken. */
+  readonly owners?: ReadonlyArray<Owner> | undefined
 }
 
 /** What a request has come to. */
@@ -66,6 +71,7 @@ const attempt = <A>(f: () => A): A => {
 }
 
 const failureOf = (thrown: unknown): Failure => {
+  if (thrown instanceof Taken) return { _tag: "Taken", message: thrown.message, owners: thrown.owners }
   if (thrown instanceof Misuse) return { _tag: "Misuse", message: thrown.message }
   if (thrown instanceof Displaced) return { _tag: "Displaced", message: thrown.message }
   const cause: unknown = thrown instanceof DriverFailure ? thrown.cause : thrown
@@ -122,7 +128,7 @@ class OpenFile {
     return runAtOnce(work(this.writing), this.execute)
   }
 
-  commit(batch: ReadonlyArray<Op>): void {
+  commit(batch: Batch): void {
     this.run((writer) => writer.commit(batch))
   }
   free(): boolean {
@@ -134,7 +140,7 @@ class OpenFile {
   async close(): Promise<void> {
     try {
       // A clean end leaves everything in the one file, also while a reader keeps the log file open.
-      this.database.prepare("PRAGMA wal_checkpoint(TRUNCATE)").run([])
+      this.database.exec("PRAGMA wal_checkpoint(TRUNCATE)")
     } catch {
       // What could not be brought into it is in the log file, for whoever comes next.
     }
@@ -146,7 +152,7 @@ const open = (filename: string, pragmas: ReadonlyArray<string>): OpenFile =>
   attempt(() => {
     const database = driver.open(filename)
     try {
-      for (const pragma of pragmas) database.prepare(`PRAGMA ${pragma}`).run([])
+      for (const pragma of pragmas) database.exec(`PRAGMA ${pragma}`)
       return new OpenFile(database, filename)
     } catch (cause) {
       database.close()

@@ -3,7 +3,8 @@
  * a batch needs of them, and in which order, is in `plan.ts`.
  */
 import { dueAt } from "../../services/store/dueAt.js"
-import type { JobRecord } from "../../services/store/Store.js"
+import { epochOf } from "../../services/store/epoch.js"
+import type { JobRecord, SessionRecord } from "../../services/store/Store.js"
 
 /** A statement and its parameters. */
 export type Statement = readonly [sql: string, params: ReadonlyArray<unknown>]
@@ -49,6 +50,7 @@ const jobChanges = `ON CONFLICT (id) DO UPDATE SET ${[
   "status",
   "ended_at",
   "due_at",
+  "epoch",
   "record"
 ]
   .map((column) => `${column} = excluded.${column}`)
@@ -78,8 +80,8 @@ export const putRuns = makeInsert(
 export const putSessions = makeInsert(
   "INSERT",
   "sessions",
-  ["session_id", "record"],
-  "ON CONFLICT (session_id) DO UPDATE SET record = excluded.record"
+  ["session_id", "epoch", "record"],
+  "ON CONFLICT (session_id) DO UPDATE SET epoch = excluded.epoch, record = excluded.record"
 )
 /** Puts the inputs of jobs. */
 export const putInputs = makeInsert("REPLACE", "inputs", ["job", "input"])
@@ -115,6 +117,7 @@ export const putJobs = makeInsert(
     "ended_at",
     "due_at",
     "trace_id",
+    "epoch",
     "record"
   ],
   jobChanges
@@ -135,7 +138,15 @@ export const jobRow = (id: number, job: JobRecord): ReadonlyArray<unknown> => [
   job.endedAt ?? null,
   dueAt(job) ?? null,
   job.traceId,
+  epochOf(job),
   JSON.stringify(job)
+]
+
+/** Returns the row of a session for {@link putSessions}. */
+export const sessionRow = (session: SessionRecord): ReadonlyArray<unknown> => [
+  session.sessionId,
+  epochOf(session),
+  JSON.stringify(session)
 ]
 
 /** Drops a session; its runs are invisible at once, and freed later. */

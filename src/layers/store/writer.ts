@@ -1,11 +1,11 @@
 /** The one that writes to a database: batches of operations, and the freeing of what was dropped. */
-import type { Op } from "../../services/store/Store.js"
-import { jobsOf, type LogEnd, type Plan, plan, type WriterState } from "./plan.js"
+import type { Batch } from "../../services/store/Store.js"
+import { jobsOf, type Plan, plan, sessionsOf, type WriterState } from "./plan.js"
 import * as query from "./query.js"
 import { free } from "./vacuum.js"
 import { change, select, transaction, type Work } from "./work.js"
 
-const noLogs: ReadonlyMap<string, LogEnd> = new Map()
+const none: ReadonlyMap<string, never> = new Map<string, never>()
 
 /** Knows where the next row goes and where logs end. One piece of its work at a time. */
 export class Writer {
@@ -18,12 +18,17 @@ export class Writer {
   /** Returns the writer of a database, which goes on where the last one ended. */
   static *start(mayWrite?: () => Work<void>): Work<Writer> {
     const [start] = yield* select(query.writerStart)
-    const state = { nextRow: (start?.row ?? 0) + 1, nextJob: (start?.job ?? 0) + 1, logs: new Map() }
+    const state = {
+      nextRow: (start?.row ?? 0) + 1,
+      nextJob: (start?.job ?? 0) + 1,
+      logs: new Map(),
+      epochs: new Map()
+    }
     return new Writer(state, mayWrite)
   }
 
-  /** Commits a batch whole or not at all. */
-  *commit(batch: ReadonlyArray<Op>): Work<void> {
+  /** Commits a batch whole or not at all. Throws `Taken` when it states to own what somebody else has taken. */
+  *commit(batch: Batch): Work<void> {
     const { adopt } = yield* transaction(this.allowed(this.write(batch)))
     adopt()
   }
@@ -35,10 +40,14 @@ export class Writer {
     return more
   }
 
-  private *write(batch: ReadonlyArray<Op>): Work<Plan> {
-    const unknown = Array.from(jobsOf(batch)).filter((jobId) => !this.state.logs.has(jobId))
-    const loaded = unknown.length === 0 ? noLogs : query.toLogs(yield* select(query.logs(unknown)))
-    const planned = plan(batch, this.state, loaded)
+  private *write(batch: Batch): Work<Plan> {
+    const { epochs, logs } = this.state
+    const jobs = Array.from(jobsOf(batch)).filter((jobId) => !logs.has(jobId))
+    const sessions = sessionsOf(batch).filter((sessionId) => !epochs.has(sessionId))
+    const planned = plan(batch, this.state, {
+      logs: jobs.length === 0 ? none : query.toLogs(yield* select(query.logs(jobs))),
+      epochs: sessions.length === 0 ? none : query.toEpochs(yield* select(query.epochs(sessions)))
+    })
     yield* change(...planned.statements)
     return planned
   }

@@ -11,13 +11,14 @@ import type * as HttpRouter from "@effect/platform/HttpRouter"
 import * as HttpServer from "@effect/platform/HttpServer"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
-import type * as Context from "effect/Context"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Argument from "../../protocol/Argument.js"
 import { needs } from "../../services/runtime/needs.js"
 import type { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { type TransportError, TransportServer } from "../../services/transport/Transport.js"
-import type { UpgradePolicy } from "./UpgradePolicy.js"
+import { pathRule, policyRules, type UpgradePolicy } from "./UpgradePolicy.js"
 import { endpointAt } from "./upgradePaths.js"
 import * as Acceptor from "./WebSocketAcceptor.js"
 import { bracketed, usage } from "./WebSocketListener.js"
@@ -83,6 +84,15 @@ export interface MountOptions<Server> extends UpgradePolicy {
    */
   readonly server: Server
 }
+
+const mountRule = Argument.fields({
+  ...policyRules,
+  path: Argument.maybe(pathRule),
+  server: Argument.that(
+    "an HTTP server of Node, or the tag of a router",
+    (value) => value instanceof NetServer || Context.isTag(value)
+  )
+})
 
 /** The router that `HttpLayerRouter.serve` serves. */
 type LayerRouter = Context.Tag<HttpLayerRouter.HttpRouter, HttpLayerRouter.HttpRouter>
@@ -183,6 +193,7 @@ export function mount(
   TransportError,
   RuntimeOptions | HttpServer.HttpServer | HttpLayerRouter.HttpRouter
 > {
+  Argument.check("TransportWebSocket.mount", ["options", mountRule, options])
   const { server } = options
   if (server instanceof NetServer) return mountOnNode({ ...options, server })
   if (!("Live" in server))

@@ -1,6 +1,8 @@
 /** Who may open a WebSocket: the `Origin`, `Host` and plaintext rules of §14. */
 import type { IncomingMessage } from "node:http"
+import * as Argument from "../../protocol/Argument.js"
 import { isLoopback, normalised } from "../../protocol/Loopback.js"
+import { trustedProxies } from "./clientAddress.js"
 
 /** Whose upgrade requests are accepted. */
 export interface UpgradePolicy {
@@ -25,6 +27,34 @@ export interface UpgradePolicy {
   /** Accept plaintext from other machines. Tokens then travel readable. Default: false. */
   readonly allowInsecure?: boolean | undefined
 }
+
+/** Proxies as they are written; which of them is none is said, since it is no secret. */
+const proxies: Argument.Rule = (value, name) => {
+  const problem = Argument.listOf(Argument.text)(value, name)
+  if (problem !== undefined) return problem
+  try {
+    trustedProxies(value as ReadonlyArray<string>)
+    return undefined
+  } catch (error) {
+    return `${name}: ${error instanceof Error ? error.message : String(error)}`
+  }
+}
+
+const texts = Argument.maybe(Argument.listOf(Argument.string))
+
+/** What the options of a policy have to be: a text in the place of a list would be searched for parts of it. */
+export const policyRules = {
+  allowedOrigins: texts,
+  allowedHosts: texts,
+  trustedProxies: Argument.maybe(proxies),
+  allowInsecure: Argument.maybe(Argument.boolean)
+}
+
+/** Where an endpoint is. */
+export const pathRule: Argument.Rule = Argument.that(
+  "a path that starts with a /, like /arcp",
+  (value) => typeof value === "string" && value.startsWith("/")
+)
 
 /** Why a request is not upgraded, as HTTP says it. */
 export interface OriginRefusal {

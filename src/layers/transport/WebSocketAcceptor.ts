@@ -9,12 +9,13 @@ import * as Mailbox from "effect/Mailbox"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import { type WebSocket, WebSocketServer } from "ws"
+import * as Argument from "../../protocol/Argument.js"
 import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { TurnShare } from "../../services/runtime/TurnShare.js"
 import { type Connection, closeCode, type Evidence } from "../../services/transport/Transport.js"
 import { addressGroup, clientAddress, plainAddress, trustedProxies } from "./clientAddress.js"
 import * as Door from "./Door.js"
-import { check, isTrusted, type UpgradePolicy } from "./UpgradePolicy.js"
+import { check, isTrusted, policyRules, type UpgradePolicy } from "./UpgradePolicy.js"
 import { evidenceOf, hasTooManyHeaders } from "./upgradeEvidence.js"
 import * as WebSocketConnection from "./WebSocketConnection.js"
 
@@ -80,10 +81,11 @@ const isFull = (patience: Duration.Duration): UpgradeRefusal => ({
 export const make = (
   policy: UpgradePolicy,
   boundHost: () => string | undefined
-): Effect.Effect<Acceptor, never, RuntimeOptions | Scope.Scope> =>
-  Effect.gen(function* () {
+): Effect.Effect<Acceptor, never, RuntimeOptions | Scope.Scope> => {
+  Argument.check("TransportWebSocket.acceptor", ["policy", Argument.fields(policyRules), policy])
+  const trusted = trustedProxies(policy.trustedProxies ?? [])
+  return Effect.gen(function* () {
     const { helloTimeout, maxFrameBytes, maxHelloFrameBytes, maxPendingHellos } = yield* RuntimeOptions
-    const trusted = trustedProxies(policy.trustedProxies ?? [])
     const open = new Set<Connection>()
     const accepted = yield* Mailbox.make<Connection>()
     let stopping = false
@@ -181,3 +183,4 @@ export const make = (
       connections: Mailbox.toStream(accepted)
     }
   })
+}

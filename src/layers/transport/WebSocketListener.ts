@@ -10,13 +10,15 @@ import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
+import * as Argument from "../../protocol/Argument.js"
 import { isLoopback } from "../../protocol/Loopback.js"
 import type { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { TransportError, TransportServer } from "../../services/transport/Transport.js"
 import { trustedProxies } from "./clientAddress.js"
 import * as HttpRoutes from "./HttpRoutes.js"
+import * as OtherUpgrade from "./otherUpgrade.js"
 import { pathOf, trimmed } from "./requestPath.js"
-import type { UpgradePolicy } from "./UpgradePolicy.js"
+import { pathRule, policyRules, type UpgradePolicy } from "./UpgradePolicy.js"
 import * as Acceptor from "./WebSocketAcceptor.js"
 
 /** What a path answers to a `GET` or `HEAD`. */
@@ -147,6 +149,21 @@ const answering =
       : HttpRoutes.answer(route, request, response, refusal(request))
   }
 
+const pem = Argument.that(
+  "PEM: a text or a Buffer",
+  (value) => (typeof value === "string" && value !== "") || Buffer.isBuffer(value)
+)
+
+const optionsRule = Argument.fields({
+  ...policyRules,
+  host: Argument.maybe(Argument.text),
+  port: Argument.maybe(Argument.port),
+  path: Argument.maybe(pathRule),
+  tls: Argument.maybe(Argument.fields({ key: pem, cert: pem })),
+  pages: Argument.maybe(Argument.object),
+  routes: Argument.maybe(Argument.that("a layer", Layer.isLayer))
+})
+
 /**
  * Listens on `host:port` and serves WebSocket connections at `path`, `pages` and `routes`. Other paths answer 404, requests
  * that are no upgrade 426, and a refused `Origin` or `Host` 403.
@@ -161,6 +178,7 @@ export function layer<E, R>(
 export function layer<E, R>(
   options: Options & Partial<OptionsWithRoutes<E, R>> = {}
 ): Layer.Layer<TransportServer, TransportError | E, RuntimeOptions | Exclude<R, HttpRoutes.HttpRoutes>> {
+  Argument.check("TransportWebSocket.layer", ["options", optionsRule, options])
   return Layer.scoped(
     TransportServer,
     Effect.gen(function* () {
@@ -186,6 +204,7 @@ export function layer<E, R>(
       const pages = new Map(Object.entries(options.pages ?? {}))
       server.on("request", answering(path, pages, mounts, acceptor.refusal))
       server.on("upgrade", (request, socket, head) => {
+        if (OtherUpgrade.isOther(request)) return OtherUpgrade.readAgain(server, request, head)
         const refusal =
           pathOf(request) === trimmed(path)
             ? acceptor.refusal(request)

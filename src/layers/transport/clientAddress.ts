@@ -21,7 +21,9 @@ export const trustedProxies = (proxies: ReadonlyArray<string>): TrustedProxies =
     const bits = family === "ipv6" ? 128 : 32
     const length = prefix === undefined ? bits : /^\d{1,3}$/.test(prefix) ? Number(prefix) : Number.NaN
     if (isIP(address) === 0 || !(length >= 0 && length <= bits) || rest.length > 0)
-      throw new TypeError(`${proxy} is neither an IP address, nor a network as 10.0.0.0/8, nor unix`)
+      throw new TypeError(
+        `${proxy === "" ? '""' : proxy} is neither an IP address, nor a network as 10.0.0.0/8, nor unix`
+      )
     list.addSubnet(address, length, family)
   }
   return (address) =>

@@ -37,11 +37,20 @@ const numbered = <R extends Resolved>(resolved: R, parent: string | undefined): 
   return { ...resolved, url: url.href, shortCircuit: true }
 }
 
+/** A file that was loaded, or that was to be and is not there. */
+export interface SeenFile {
+  readonly file: string
+  /** Epoch ms before it was read. */
+  readonly at: number
+  readonly isMissing: boolean
+}
+
 /** Says which files were loaded. */
-export type Seen = (file: string) => void
+export type Seen = (seen: SeenFile) => void
 
 const told = <R extends Resolved>(resolved: R, seen: Seen): R => {
-  if (loadOf(resolved.url) !== undefined) seen(fileURLToPath(new URL(resolved.url)))
+  if (loadOf(resolved.url) !== undefined)
+    seen({ file: fileURLToPath(new URL(resolved.url)), at: Date.now(), isMissing: false })
   return resolved
 }
 
@@ -91,13 +100,23 @@ export const initialize = (given: { readonly port: MessagePort }): void => {
   port = given.port
 }
 
+const see: Seen = (seen) => port?.postMessage(seen)
+
 /** The hooks for a thread of their own. */
 export const resolve = async <C extends Context>(
   specifier: string,
   context: C,
   next: (specifier: string, context: C) => Promise<Resolved>
-): Promise<Resolved> =>
-  told(numbered(await next(specifier, context), context.parentURL), (file) => port?.postMessage(file))
+): Promise<Resolved> => {
+  try {
+    return told(numbered(await next(specifier, context), context.parentURL), see)
+  } catch (error) {
+    // What is not there yet may be written next.
+    if (loadOf(context.parentURL) !== undefined && /^\.{1,2}\//.test(specifier))
+      see({ file: fileURLToPath(new URL(specifier, context.parentURL)), at: Date.now(), isMissing: true })
+    throw error
+  }
+}
 
 interface Loaded {
   readonly format: string

@@ -1,5 +1,5 @@
 /** Watches the files that modules of the user's are made of, and has them loaded anew. */
-import { type FSWatcher, watch } from "node:fs"
+import { existsSync, type FSWatcher, statSync, watch } from "node:fs"
 import * as NodeModule from "node:module"
 import { basename, dirname } from "node:path"
 import { MessageChannel } from "node:worker_threads"
@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import { packageFile } from "./packageFile.js"
+import type { SeenFile } from "./reloadHooks.js"
 
 /** Files that are watched. */
 export interface Watched {
@@ -17,29 +18,75 @@ export interface Watched {
 /** Time in which a save is followed by others, of an editor or a compiler. */
 const rest = "80 millis"
 
+/** Watches the folders of files, and not the files: editors write another file and give it the name. */
+class Folders {
+  readonly #folders = new Map<
+    string,
+    { readonly names: Map<string, Set<string>>; readonly watcher: FSWatcher }
+  >()
+
+  constructor(private readonly changed: () => void) {}
+
+  /** Watches a file; one that was saved before it was watched has changed already. */
+  see({ at, file, isMissing }: SeenFile): void {
+    if (!this.add(file)) return
+    const stats = statSync(file, { throwIfNoEntry: false })
+    if (stats !== undefined && (isMissing || stats.mtimeMs >= at)) this.changed()
+  }
+
+  /** Watches a file, and tells whether it was not before; where its folder is not there, for what would make it. */
+  private add(file: string): boolean {
+    let path = file
+    while (!existsSync(dirname(path)) && dirname(path) !== path) path = dirname(path)
+    const folder = dirname(path)
+    const names = (this.#folders.get(folder) ?? this.#watch(folder))?.names
+    const files = names?.get(basename(path))
+    if (files?.has(file) === true) return false
+    if (files === undefined) names?.set(basename(path), new Set([file]))
+    else files.add(file)
+    return true
+  }
+
+  #watch(folder: string) {
+    try {
+      const names = new Map<string, Set<string>>()
+      const watcher = watch(folder, (_, name) => {
+        const isOurs = name === null || names.has(name)
+        // Another one of that name may come, which this does not see.
+        if (!existsSync(folder)) this.#moved(folder)
+        if (isOurs) this.changed()
+      })
+      watcher.on("error", () => this.#moved(folder))
+      watcher.unref()
+      const watched = { names, watcher }
+      this.#folders.set(folder, watched)
+      return watched
+    } catch {
+      // Out of watches, or not ours to read: what is in it is loaded anew with the others.
+      return undefined
+    }
+  }
+
+  #moved(folder: string): void {
+    const gone = this.#folders.get(folder)
+    if (gone === undefined) return
+    this.#folders.delete(folder)
+    gone.watcher.close()
+    for (const files of gone.names.values()) for (const file of files) this.add(file)
+  }
+
+  close(): void {
+    for (const { watcher } of this.#folders.values()) watcher.close()
+    this.#folders.clear()
+  }
+}
+
 /** Installs the hooks, for good: Node keeps them as long as the process; and watches what they see for the scope. */
 export const watched: Effect.Effect<Watched, never, Scope.Scope> = Effect.gen(function* () {
   const changes = yield* Queue.sliding<void>(1)
-  const files = new Map<string, Set<string>>()
-  const watchers: Array<FSWatcher> = []
-  const seen = (file: string) => {
-    const folder = dirname(file)
-    const names = files.get(folder)
-    if (names !== undefined) {
-      names.add(basename(file))
-      return
-    }
-    files.set(folder, new Set([basename(file)]))
-    // The folder, and not the file: editors write another file and give it the name.
-    const watcher = watch(folder, (_, name) => {
-      if (name === null || files.get(folder)?.has(name) === true) changes.unsafeOffer(undefined)
-    })
-    watcher.on("error", () => watcher.close())
-    watcher.unref()
-    watchers.push(watcher)
-  }
+  const watching = new Folders(() => changes.unsafeOffer(undefined))
   const { port1, port2 } = new MessageChannel()
-  port1.on("message", (file: string) => seen(file))
+  port1.on("message", (seen: SeenFile) => watching.see(seen))
   port1.unref()
   NodeModule.register(packageFile("dist/programs/cli/reloadHooks.js"), {
     data: { port: port2 },
@@ -47,7 +94,7 @@ export const watched: Effect.Effect<Watched, never, Scope.Scope> = Effect.gen(fu
   })
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
-      for (const watcher of watchers) watcher.close()
+      watching.close()
       port1.close()
     })
   )

@@ -83,6 +83,10 @@ export const options = {
     CliOptions.withDescription("PRINCIPAL that may cancel, and delete, every job"),
     CliOptions.repeated
   ),
+  observer: CliOptions.text("observer").pipe(
+    CliOptions.withDescription("PRINCIPAL that may list and watch every job and session"),
+    CliOptions.repeated
+  ),
   workspace: text(
     "workspace",
     "directory that relative paths of agents start from (default the current one)"
@@ -172,7 +176,8 @@ export const presentation: Readonly<Record<string, Readonly<Partial<Record<keyof
       jwtAudience: "AUDIENCE",
       jwtClockToleranceSec: "N",
       cancel: "own-session|principal",
-      operator: "PRINCIPAL"
+      operator: "PRINCIPAL",
+      observer: "PRINCIPAL"
     },
     Limits: {
       heartbeatSec: "N",

@@ -13,7 +13,6 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import * as AgentRef from "../../protocol/AgentRef.js"
 import * as Argument from "../../protocol/Argument.js"
 import { type ArcpError, InternalError, InvalidRequest, isArcpError } from "../../protocol/Errors.js"
 import { describe } from "../../protocol/Problem.js"
@@ -22,6 +21,7 @@ import { Lease, leaseErrorOf } from "../lease/Lease.js"
 import type { Lessee } from "../lease/Leased.js"
 import { mapBothNow } from "../runtime/decided.js"
 import type { Contract, Outcome, Restart } from "./Contract.js"
+import { checkDeclared, checkHandled, checkRun } from "./given.js"
 import { type JsonSchema, jsonSchema } from "./JsonSchema.js"
 import { identityOf, type PromiseJob } from "./PromiseJob.js"
 import { assertSteps, make as makeInPromises, settled } from "./PromiseStep.js"
@@ -133,15 +133,7 @@ export const make = <
   name: string,
   options: AgentOptions<I, IE, O, OE, F, FE, Events>
 ): Contract<I, IE, O, OE, F, FE, Events> => {
-  if (!AgentRef.isName(name))
-    throw new Error(`agent name ${JSON.stringify(name)}: use lower-case letters, digits, ".", "_", "-"`)
-  if (!AgentRef.isAgentVersion(options.version))
-    throw new Error(
-      `agent version ${JSON.stringify(options.version)}: use letters, digits, ".", "+", "_", "-"`
-    )
-  const { concurrency } = options
-  if (concurrency !== undefined && !(Number.isSafeInteger(concurrency) && concurrency > 0))
-    throw new Error(`agent ${name}: concurrency is a number of jobs, 1 or more, and is ${concurrency}`)
+  checkDeclared(name, options)
   const input = options.input ?? (Schema.Unknown as unknown as Schema.Schema<I, IE>)
   const output = options.output ?? (Schema.Unknown as unknown as Schema.Schema<O, OE>)
   const error = options.error ?? (Schema.Never as unknown as Schema.Schema<F, FE>)
@@ -219,6 +211,7 @@ export const handle = <I, IE, O, OE, F, FE, R, Events extends AnyVendorEvent = A
     readonly requires?: ReadonlyArray<ServiceTag> | undefined
   } = {}
 ): Registered<Exclude<R, Granted>> => {
+  checkHandled(contract, handler, needs)
   const decode = Schema.decodeUnknown(contract.input)
   const encodeOutput = Schema.encode(contract.output)
   const encodeFailure = Schema.encode(contract.error)
@@ -314,6 +307,7 @@ export const fromPromise = <
   options: AgentOptions<Input, InputEncoded, unknown, unknown, never, never, Events>,
   run: (input: Input, job: PromiseJob<Events>) => unknown
 ): Registered => {
+  checkRun(name, options, run)
   if (options.durable === true) assertSteps(name)
   return handle(make(name, options), (input: Input) =>
     Effect.gen(function* () {

@@ -10,6 +10,10 @@ import { type ArcpError, fromPayload, isArcpError } from "../../protocol/Errors.
 const maxDepth = 8
 const maxErrors = 16
 
+/** Characters that are kept of each text of an error, and of everything that a log shows of it. */
+const maxText = 8_192
+const maxShown = 65_536
+
 type Members = Readonly<Record<"name" | "message" | "stack" | "cause" | "errors" | "code" | "_tag", unknown>>
 
 const look = <A>(at: () => A): A | undefined => {
@@ -20,7 +24,29 @@ const look = <A>(at: () => A): A | undefined => {
   }
 }
 
-const textOf = (at: () => unknown, otherwise: string): string => look(() => String(at())) ?? otherwise
+const textOf = (at: () => unknown, otherwise: string): string => {
+  const text = look(() => String(at())) ?? otherwise
+  return text.length > maxText ? `${text.slice(0, maxText)}… (${text.length} characters)` : text
+}
+
+/** Would it be shown in few characters? Stops counting when not: whoever writes a log has others to serve. */
+const isSmall = (value: unknown): boolean => {
+  const seen = new Set<unknown>()
+  let left = maxShown
+  const fits = (u: unknown): boolean => {
+    if (typeof u === "string") left -= u.length
+    if (typeof u !== "object" || u === null || seen.has(u)) return left > 0
+    seen.add(u)
+    if (ArrayBuffer.isView(u)) left -= u.byteLength
+    else
+      for (const key in u) {
+        left -= key.length + 1
+        if (left <= 0 || !fits((u as Readonly<Record<string, unknown>>)[key])) return false
+      }
+    return left > 0
+  }
+  return fits(value)
+}
 
 /** Is it an error, of this realm or of another? */
 const isError = (u: unknown): u is Members =>
@@ -29,7 +55,15 @@ const isError = (u: unknown): u is Members =>
 /** Copies what can be read of an error into one whose members are what they should be. */
 const copied = (thrown: unknown, depth: number): Error => {
   if (look(() => isError(thrown)) !== true)
-    return new Error(`what was thrown is no error: ${textOf(() => thrown, "it cannot be read")}`)
+    return new Error(
+      `what was thrown is no error: ${textOf(
+        () =>
+          typeof thrown === "string" || isSmall(thrown)
+            ? thrown
+            : `much, of the kind ${Object.prototype.toString.call(thrown)}`,
+        "it cannot be read"
+      )}`
+    )
   const error = thrown as Members
   const copy = new Error(textOf(() => error.message, "its message cannot be read"))
   copy.name = textOf(() => error.name, "Error")
@@ -75,9 +109,13 @@ const isReadable = (thrown: unknown): boolean =>
   // Effect asks everything that is thrown for members, and functions are no exception; a trap that throws is not seen otherwise.
   typeof Reflect.has(Object(thrown), "_tag") === "boolean" &&
   isLocal(thrown) &&
-  typeof Cause.pretty(Cause.die(thrown), { renderErrorCause: true }) === "string"
+  (isError(thrown) || isSmall(thrown)) &&
+  Cause.pretty(Cause.die(thrown), { renderErrorCause: true }).length <= maxShown
 
-/** Returns the very value when all of it can be read; in place of any other an error that has what can be. */
+/**
+ * Returns the very value when all of it can be read, and is little enough to be logged; in place of any other an error that has
+ * what can be read.
+ */
 export const readable = (thrown: unknown): unknown => {
   const read = look(() => (isArcpError(thrown) ? [written(thrown)] : isReadable(thrown) ? [thrown] : []))
   if (read?.length === 1) return read[0]

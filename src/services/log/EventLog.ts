@@ -90,6 +90,8 @@ export interface View {
   readonly subscribedCount: number
   /** Ids of the jobs that it observes. */
   readonly observedJobs: Iterable<string>
+  /** Calls back when another process has taken the session: nothing is numbered for it here any more. One callback per view. */
+  readonly whenTaken: (callback: () => void) => void
 }
 
 /** The next events of a job, for whoever reads the job itself. */
@@ -129,7 +131,10 @@ export interface Page {
 export class EventLog extends Context.Tag("arcp/services/EventLog")<
   EventLog,
   {
-    /** Commits records with the next group; they are durable when it returns. */
+    /**
+     * Commits records with the next group; they are durable when it returns. Those of sessions are put by whoever has them:
+     * it fails when another process has taken one.
+     */
     readonly commit: (ops: ReadonlyArray<Op>) => Effect.Effect<void, InternalError>
     /**
      * Fails when the log has stopped for good, by a defect that leaves memory and store different; never returns
@@ -141,8 +146,13 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
     readonly openView: (session: SessionRecord) => Effect.Effect<View, InternalError>
     /** Returns the view of a stored session; loads it when it is not in memory. */
     readonly loadView: (session: SessionRecord) => Effect.Effect<View, InternalError>
-    /** Ends a session's view: nothing is numbered for it any more, and its record and runs are dropped. */
-    readonly dropView: (sessionId: string) => Effect.Effect<void, InternalError>
+    /**
+     * Ends a session's view: nothing is numbered for it any more, and its record and runs are dropped; not those of one that
+     * another process has taken.
+     */
+    readonly dropView: (
+      session: Pick<SessionRecord, "sessionId" | "epoch">
+    ) => Effect.Effect<void, InternalError>
     /**
      * Lets a connection read the view, in place of the one before. `wake` is called, synchronously, whenever something
      * new can be read.

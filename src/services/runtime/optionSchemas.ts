@@ -3,16 +3,17 @@ import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 
-/** Returns whether a duration is negative: Effect makes zero of it, and here it is a slip. */
-const isNegative = (input: unknown): boolean =>
-  typeof input === "number" || typeof input === "bigint"
-    ? input < 0
-    : typeof input === "string" && input.trim().startsWith("-")
+/** Returns whether a duration is negative, or made of no number: Effect makes zero of it, and here it is a slip. */
+const isSlip = (input: unknown): boolean => {
+  if (typeof input === "number" || typeof input === "bigint") return !(input >= 0)
+  if (Array.isArray(input)) return input.some(isSlip)
+  return typeof input === "string" && input.trim().startsWith("-")
+}
 
 /** `"30 seconds"`, `Duration.minutes(10)`, or a number of milliseconds. */
 const DurationInput = Schema.declare(
   (input: unknown): input is Duration.DurationInput =>
-    !isNegative(input) && Option.isSome(Duration.decodeUnknown(input)),
+    !isSlip(input) && Option.isSome(Duration.decodeUnknown(input)),
   { identifier: "DurationInput", description: 'a duration of zero or more, as "30 seconds"' }
 )
 

@@ -6,6 +6,19 @@ import type { InternalError, Unauthenticated } from "../../protocol/Errors.js"
 import type { Identity } from "../auth/Auth.js"
 import type { Connection, Peer } from "../transport/Transport.js"
 
+/** A session as those see it who may list it. */
+export interface ListedSession {
+  readonly sessionId: string
+  readonly principal: string
+  /** Whether a connection is attached; else it can be resumed for a while. */
+  readonly isConnected: boolean
+  /** Epoch ms. */
+  readonly createdAt: number
+  readonly lastSeenAt: number
+  /** Events that it was sent, or is owed, and has not acknowledged; `undefined` where it acknowledges none. */
+  readonly lag: number | undefined
+}
+
 /** Serves the connections of a transport: one session each, which outlives its connection (§6). */
 export class Sessions extends Context.Tag("arcp/services/Sessions")<
   Sessions,
@@ -25,6 +38,8 @@ export class Sessions extends Context.Tag("arcp/services/Sessions")<
       peer: Peer & Pick<Connection, "client">,
       token: Redacted.Redacted | undefined
     ) => Effect.Effect<Identity, Unauthenticated | InternalError>
+    /** Returns the sessions of those whose jobs this identity may list, in the order in which they were opened. */
+    readonly list: (identity: Identity) => Effect.Effect<ReadonlyArray<ListedSession>>
     /**
      * Ends the sessions of a principal for good, those that are connected too: they cannot be resumed. Their jobs go on. Returns
      * how many there were.

@@ -1,7 +1,7 @@
 /**
  * The narrow driver below the log: what is durable, and one way to change it. A batch of operations
- * commits whole or not at all. One caller (the EventLog's committer) commits, one batch at a time;
- * reads may come from anywhere. Every store passes the contract suite in `test/layers/store/Store.suite.ts`.
+ * commits whole or not at all, and not at all when somebody else has taken what it states to own. One caller (the EventLog's
+ * committer) commits, one batch at a time; reads may come from anywhere. Every store passes the contract suite in `test/layers/store/Store.suite.ts`.
  */
 import * as Context from "effect/Context"
 import * as Data from "effect/Data"
@@ -12,8 +12,10 @@ import type { Feature } from "../../protocol/Features.js"
 import type { Lease, LeaseConstraints } from "../../protocol/Lease.js"
 import type { EventType, JobStatus } from "../../protocol/Message.js"
 import type { RemoteSpan } from "../../protocol/Trace.js"
+import type { Owner } from "./epoch.js"
 import type { DueQuery, Queued, Survival } from "./Survival.js"
 
+export { absent, epochOf, first as firstEpoch, type Owner, sameOwner } from "./epoch.js"
 export { eventOverhead } from "./eventOverhead.js"
 export type { DueQuery, Queued, StoredEnd, Survival, Waiting } from "./Survival.js"
 
@@ -29,6 +31,12 @@ export class StoreError extends Data.TaggedError("StoreError")<{
   /** The batch was a mistake of its maker: the store is well, and another batch may succeed. */
   readonly misuse?: boolean | undefined
   readonly cause?: unknown
+}> {}
+
+/** Somebody else has taken jobs or sessions that a batch stated to own; nothing of it was written. */
+export class Fenced extends Data.TaggedError("Fenced")<{
+  /** Those that have another epoch than was stated: all of them, as the batch stated them. */
+  readonly owners: ReadonlyArray<Owner>
 }> {}
 
 /**
@@ -64,6 +72,8 @@ export interface SessionRecord {
   readonly issuedTokenDigests?: ReadonlyArray<string> | undefined
   /** Newest acknowledged `event_seq`. */
   readonly acked: number
+  /** See {@link epochOf}. */
+  readonly epoch?: number | undefined
 }
 
 /** A job as it survives a restart. Also a rejected submit, so that its answer can be repeated. */
@@ -112,6 +122,8 @@ export interface JobRecord {
   readonly answeredWith?: string | undefined
   /** The job's newest `event_seq` in its owner's numbering, as of the last status change. */
   readonly lastEventSeq: number
+  /** See {@link epochOf}. */
+  readonly epoch?: number | undefined
 }
 
 /** One stored event. `payload` is JSON text, ready to be spliced into a frame. */
@@ -216,6 +228,13 @@ export type Op = Data.TaggedEnum<{
 /** Makes the operations of a batch. */
 export const Op = Data.taggedEnum<Op>()
 
+/** What is committed at once, and what whoever commits it states to own: whatever of it belongs to one job or one session. */
+export interface Batch {
+  readonly ops: ReadonlyArray<Op>
+  /** Each job and each session at most once. */
+  readonly owners: ReadonlyArray<Owner>
+}
+
 /** Which jobs a listing wants: those that fulfil every condition that is given. */
 export interface JobFilter {
   readonly principals: ReadonlyArray<string> | "everyone"
@@ -265,8 +284,12 @@ export interface Viewer {
 export interface StoreService {
   /** `memory` stores keep a sixteenth of the retention limits and forget on exit. */
   readonly kind: "memory" | "durable"
-  /** Commits a batch whole or not at all. */
-  readonly commit: (batch: ReadonlyArray<Op>) => Effect.Effect<void, StoreError>
+  /**
+   * Commits a batch whole or not at all. When an owner that it states has another epoch, or is not stored, nothing is
+   * written, and it fails with all of those; see {@link epochOf}. What is put of a record, its epoch included, counts from the
+   * next batch on: so whoever takes a job or a session states the epoch that it was read with, and puts the next one.
+   */
+  readonly commit: (batch: Batch) => Effect.Effect<void, StoreError | Fenced>
 
   readonly session: (sessionId: string) => Effect.Effect<SessionRecord | undefined, StoreError>
   readonly sessions: Effect.Effect<ReadonlyArray<SessionRecord>, StoreError>

@@ -113,6 +113,35 @@ const breaks = Agent.fromPromise("breaks", { version: "1.0.0" }, async () => {
   throw new Error("the disk is on fire")
 })
 
+/** Of every form of a schema, some. */
+const Tree = Schema.Struct({
+  name: Schema.String,
+  children: Schema.Array(Schema.suspend(() => Tree))
+}).annotations({ identifier: "Tree" })
+const Odd = Schema.Struct({
+  target: Schema.Union(
+    Schema.Struct({ kind: Schema.Literal("file"), path: Schema.String }),
+    Schema.Struct({ kind: Schema.Literal("web"), port: Schema.Int.pipe(Schema.between(1, 65535)) })
+  ),
+  limit: Schema.NullOr(Schema.Number),
+  loud: Schema.optional(Schema.Boolean),
+  nested: Schema.optional(Schema.Struct({ tags: Schema.Array(Schema.Literal("a", "b")) })),
+  tree: Schema.optional(Tree)
+})
+const odd = Agent.fromPromise("odd", { version: "1.0.0", input: Odd }, async (input) => input)
+
+/** A value that is deep, large and of many members. */
+const vast = Agent.fromPromise("vast", { version: "1.0.0" }, async (_, job) => {
+  let deep = {}
+  for (let i = 0; i < 400; i++) deep = { [`d${i}`]: deep }
+  await job.toolCall({ tool: "\u001b[31mred\u001b[0m", args: { deep }, call_id: "v" })
+  await job.toolResult({
+    call_id: "v",
+    result: Object.fromEntries(Array.from({ length: 5_000 }, (_, i) => [`k${i}`, "x".repeat(50)]))
+  })
+  return { deep, list: Array.from({ length: 20_000 }, (_, i) => i) }
+})
+
 const many = Agent.fromPromise("many", { version: "1.0.0" }, async ({ count }, job) => {
   const levels = ["debug", "info", "info", "info", "warn"]
   for (let i = 0; i < count; i++) {
@@ -123,4 +152,4 @@ const many = Agent.fromPromise("many", { version: "1.0.0" }, async ({ count }, j
   return { count }
 })
 
-export const agents = [work, helper, hostile, approve, breaks, many]
+export const agents = [work, helper, hostile, approve, breaks, odd, vast, many]

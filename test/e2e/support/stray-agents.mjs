@@ -40,6 +40,19 @@ export const agents = [
     setTimeout(() => Promise.reject(unreadable))
     setTimeout(() => Promise.reject(null))
     setTimeout(() => Promise.reject(Object.create(null)))
+    const round = new Error("its own cause")
+    round.cause = round
+    let looks = 0
+    const once = Object.defineProperty(new Error("x"), "stack", {
+      get: () => {
+        if (looks++ > 0) throw new Error("looked at twice")
+        return "Error: looked at once"
+      }
+    })
+    setTimeout(() => Promise.reject(round))
+    setTimeout(() => Promise.reject(once))
+    setTimeout(() => Promise.reject(new Error("x", { cause: unreadable })))
+    setTimeout(() => Promise.reject(Buffer.alloc(5_000_000, "b")))
     await pause(50)
     return "went on"
   }),

@@ -33,6 +33,7 @@ interface Call {
   readonly id: number
   readonly response: ServerResponse
   readonly request: IncomingMessage
+  readonly params?: { readonly cursor?: string } | undefined
 }
 type Answers = Readonly<Record<string, (call: Call) => void>>
 
@@ -70,13 +71,14 @@ const serve = (answers: Answers, resume?: (request: IncomingMessage, response: S
         for await (const chunk of request) body += chunk
         const { id, method, params } = JSON.parse(body)
         const of = (value: unknown) => json(response, JSON.stringify({ jsonrpc: "2.0", id, result: value }))
-        if (method === "initialize" && answers["initialize"] === undefined) return welcome({ id, response })
+        if (answers[method] !== undefined) return answers[method]({ id, request, response, params })
+        if (method === "initialize") return welcome({ id, response })
         if (method === "tools/list")
           return of({
             tools: Object.keys(answers).map((name) => ({ name, inputSchema: { type: "object" } }))
           })
         if (id === undefined) return response.writeHead(202).end()
-        answers[params.name ?? method]?.({ id, request, response })
+        answers[params.name]?.({ id, request, response, params })
       })
       server.listen(0, "127.0.0.1")
       await once(server, "listening")
@@ -206,6 +208,58 @@ describe("an answer without a result, over HTTP", () => {
     })
   )
 
+  it.scopedLive(
+    "does not keep the layer waiting, when it is that of a notification, or of page after page",
+    () =>
+      Effect.gen(function* () {
+        const slow: Answers = {
+          "notifications/initialized": ({ response }) => {
+            response.writeHead(500).write("and")
+          }
+        }
+        const pages: Answers = {
+          "tools/list": ({ id, params, response }) => {
+            const nextCursor = `${Number(params?.cursor ?? 0) + 1}`
+            const page = JSON.stringify({ jsonrpc: "2.0", id, result: { tools: [], nextCursor } })
+            setTimeout(() => json(response, page), 20)
+          }
+        }
+        for (const answers of [slow, pages]) {
+          const { port } = yield* serve(answers)
+          const error = yield* Effect.flip(build(http(port, { connectTimeout: 300 })))
+          expect(error.message).toContain("it took more than 0.3 s, connectTimeout")
+        }
+      })
+  )
+
+  it.scopedLive(
+    "says in few characters why the layer does not build, and reads no list beyond its bound",
+    () =>
+      Effect.gen(function* () {
+        const error = (message: string) =>
+          JSON.stringify({ jsonrpc: "2.0", id: 0, error: { code: 1, message } })
+        const talkative = yield* serve({
+          initialize: ({ response }) => json(response, error("no".repeat(9_000)))
+        })
+        expect((yield* Effect.flip(build(http(talkative.port)))).message.length).toBeLessThan(700)
+        let asked = 0
+        const large = yield* serve({
+          "tools/list": ({ id, response }) => {
+            const tools = [
+              { name: `t${asked}`, description: "d".repeat(40_000), inputSchema: { type: "object" } }
+            ]
+            json(
+              response,
+              JSON.stringify({ jsonrpc: "2.0", id, result: { tools, nextCursor: `${++asked}` } })
+            )
+          }
+        })
+        const refused = yield* Effect.flip(build(http(large.port, { maxAnswerBytes: 100_000 })))
+        expect(refused.message).toContain("100000 bytes (maxAnswerBytes)")
+        expect(asked).toBe(3)
+      })
+  )
+
   it.scopedLive("costs what a failed call costs, and an interrupted one; nothing that was not sent", () =>
     Effect.gen(function* () {
       const held = yield* Effect.makeLatch(false)
@@ -274,6 +328,7 @@ describe("the size of an answer", () => {
         endlessJson: ({ response }) =>
           endless(response.writeHead(200, { "content-type": "application/json" }), '{"x":"'),
         endlessError: ({ response }) => endless(response.writeHead(500), ""),
+        endlessRedirect: ({ response }) => endless(response.writeHead(307), ""),
         // Many small messages are no large one.
         progress: ({ id, response }) => {
           const note = `data: ${JSON.stringify({ jsonrpc: "2.0", method: "notifications/message", params: { level: "info", data: "x".repeat(900) } })}\n\n`
@@ -287,7 +342,8 @@ describe("the size of an answer", () => {
       expect(yield* tools.call("mcp:bad/progress")).toBe("done")
       expect(yield* tools.call("mcp:bad/ok")).toHaveLength(40_000)
       expect(yield* Effect.flip(tools.call("mcp:bad/endlessError"))).toBeInstanceOf(InternalError)
-      while (closed < 3) yield* Effect.sleep("5 millis")
+      expect(yield* Effect.flip(tools.call("mcp:bad/endlessRedirect"))).toBeInstanceOf(InternalError)
+      while (closed < 4) yield* Effect.sleep("5 millis")
     })
   )
 

@@ -1,9 +1,11 @@
+import { request } from "node:http"
 import { connect } from "node:net"
 import { setTimeout } from "node:timers/promises"
 import { describe, expect, it } from "@effect/vitest"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import * as Events from "../../../src/layers/http/events.js"
 import { InternalError, ResumeWindowExpired } from "../../../src/protocol/Errors.js"
@@ -204,6 +206,14 @@ describe("events", () => {
         id: undefined,
         data: { problem: { status: 401, code: "UNAUTHENTICATED" } }
       })
+      const waits = yield* Effect.promise(() => {
+        const headers = { prefer: "wait=60" }
+        return Promise.all([
+          json(ask(`/v1/jobs/${body.job_id}/result`, { headers })),
+          submit(ask, "sleep", { ms: 60_000 }, { headers })
+        ])
+      })
+      expect(waits.map(({ status }) => status)).toEqual([401, 401])
     })
   )
 })
@@ -415,6 +425,17 @@ describe("who asks", () => {
     })
   )
 
+  it.scopedLive("sessions are told of those whose jobs one may list", () =>
+    test(async ({ ask }) => {
+      await json(ask("/v1/agents"))
+      expect((await json(ask("/v1/sessions"))).body).toMatchObject({
+        total: 1,
+        sessions: [{ principal: "alice", state: "connected", lag: expect.any(Number) }]
+      })
+      expect((await json(ask("/v1/sessions", { token: "b" }))).body).toEqual({ total: 0, sessions: [] })
+    })
+  )
+
   it.scopedLive("sessions are shared by those who may do the same, few, and let go", () =>
     Effect.gen(function* () {
       const { ask } = yield* served({ gateway: { maxSessions: 1, idle: "1 minute" } })
@@ -429,7 +450,109 @@ describe("who asks", () => {
   )
 })
 
+/** Sends a request that offers HTTP/2, as some clients do with all of theirs. */
+const offering = (
+  base: URL,
+  path: string,
+  { host = base.host, body = "" } = {}
+): Promise<number | undefined> =>
+  new Promise((resolve, reject) => {
+    const headers = {
+      host,
+      authorization: "Bearer a",
+      connection: "Upgrade, HTTP2-Settings",
+      upgrade: "h2c",
+      "http2-settings": "AAMAAABkAAQAAP__",
+      ...(body === "" ? {} : { "content-type": "application/json", "content-length": body.length })
+    }
+    const asked = request(
+      new URL(path, base),
+      { method: body === "" ? "GET" : "POST", headers },
+      (answer) => {
+        answer.resume().once("end", () => resolve(answer.statusCode))
+      }
+    )
+    asked.once("error", reject)
+    asked.end(body)
+  })
+
+describe("one principal leaves room for the others", () => {
+  it.scopedLive("also with waits and bodies that take their time", () =>
+    Effect.gen(function* () {
+      const gateway = { maxRequests: 4, maxRequestsPerPrincipal: 3, maxStreamsPerPrincipal: 1 }
+      const { ask, base } = yield* served({ gateway })
+      yield* Effect.promise(async () => {
+        const controller = new AbortController()
+        const waiting = ask("/v1/jobs", {
+          json: { agent: "sleep", input: { ms: 60_000 } },
+          headers: { prefer: "wait=60" },
+          signal: controller.signal
+        }).catch(() => undefined)
+        const begun = async (): Promise<void> => {
+          const { body } = await json(ask("/v1/jobs?status=running"))
+          if (body.jobs.length === 0) await begun()
+        }
+        await begun()
+        const second = await submit(ask, "sleep", { ms: 60_000 }, { headers: { prefer: "wait=1" } })
+        expect(second.status).toBe(429)
+        expect(second.body.details).toEqual({ limit: "http_streams" })
+
+        const head = `POST /v1/jobs HTTP/1.1\r\nHost: ${base.host}\r\nAuthorization: Bearer a\r\n`
+        const body = "Content-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+        const sockets = await Promise.all(
+          [1, 2].map(
+            () =>
+              new Promise<ReturnType<typeof connect>>((resolve) => {
+                const socket = connect(Number(base.port), "127.0.0.1", () => socket.write(head + body))
+                socket.once("data", () => resolve(socket))
+              })
+          )
+        )
+        const full = async (): Promise<Answer> => {
+          const answer = await json(ask("/v1/jobs"))
+          return answer.status === 200 ? full() : answer
+        }
+        expect((await full()).body.details).toEqual({ limit: "http_requests" })
+        expect((await json(ask("/v1/jobs", { token: "b" }))).status).toBe(200)
+        for (const socket of sockets) socket.destroy()
+        controller.abort()
+        await waiting
+        const free = async (): Promise<void> => {
+          if ((await json(ask("/v1/jobs"))).status !== 200) await free()
+        }
+        await free()
+      })
+    })
+  )
+
+  it.scopedLive("and keeps few sessions that nobody uses, however many tokens it has", () =>
+    Effect.gen(function* () {
+      const auth = Layer.succeed(Auth, {
+        authenticate: ({ token }) =>
+          Effect.succeed({ principal: "alice", agents: token === undefined ? [] : [Redacted.value(token)] })
+      })
+      const { ask } = yield* served({ auth, options: { maxSessionsPerPrincipal: 12 } })
+      yield* Effect.promise(async () => {
+        for (let i = 0; i < 30; i++)
+          expect((await json(ask("/v1/agents", { token: `agent-${i}` }))).status).toBe(200)
+      })
+    })
+  )
+})
+
 describe("hostile requests", () => {
+  it.scopedLive("what offers another protocol is answered without it", () =>
+    test(async ({ base }) => {
+      const body = JSON.stringify({ agent: "echo", input: 1 })
+      expect(await offering(base, "/v1/jobs", { body })).toBe(201)
+      expect(await offering(base, "/v1/jobs", { body: JSON.stringify({ input: "x".repeat(200_000) }) })).toBe(
+        400
+      )
+      expect(await offering(base, "/v1/jobs")).toBe(200)
+      expect(await offering(base, "/v1/jobs", { host: "evil.example" })).toBe(403)
+    })
+  )
+
   it.scopedLive("are refused by what is wrong with them, and nothing else suffers", () =>
     test(async ({ ask }) => {
       const raw = (body: string | Uint8Array<ArrayBuffer>, headers: Record<string, string> = {}) =>
@@ -466,7 +589,8 @@ describe("hostile requests", () => {
           raw("{}", { "content-encoding": "gzip" })
         )
       ).toEqual([415, 415, 415])
-      expect(await statuses(raw(`{"agent":"echo","input":"${"x".repeat(2_000_000)}"}`))).toEqual([413])
+      const large = await raw(`{"agent":"echo","input":"${"x".repeat(2_000_000)}"}`)
+      expect([large.status, large.body.detail]).toEqual([413, expect.stringContaining("at most")])
       expect(await statuses(json(ask("/v1/jobs", { headers: { accept: "text/html" } })))).toEqual([406])
       expect((await raw('{"agent":"echo","input":{"__proto__":{"a":1}},"constructor":1}')).status).toBe(201)
       const ids = [
@@ -536,7 +660,8 @@ describe("documents", () => {
         "/v1/jobs/{id}/cancel",
         "/v1/jobs/{id}/events",
         "/v1/jobs/{id}/inputs/{inputId}",
-        "/v1/jobs/{id}/result"
+        "/v1/jobs/{id}/result",
+        "/v1/sessions"
       ])
       const page = await ask("/v1/", { token: "" })
       expect(page.headers.get("content-security-policy")).toMatch(/^default-src 'none'; style-src 'sha256-/)

@@ -257,7 +257,7 @@ describe("hooks", () => {
           seq: 1,
           text: JSON.stringify(stored)
         }))
-        yield* store.store.commit(events.map((event) => Op.PutHookEvent({ event })))
+        yield* store.store.commit({ ops: events.map((event) => Op.PutHookEvent({ event })), owners: [] })
         const seen: Array<string> = []
         const all = yield* Deferred.make<void>()
         const hooks = Hooks.layer({

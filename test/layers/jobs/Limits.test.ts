@@ -88,6 +88,37 @@ describe("a wall clock that jumps", () => {
 })
 
 describe("a lease", () => {
+  for (const [name, outcome] of [
+    ["returns", Effect.succeed("done")],
+    ["fails", Effect.fail("refused")]
+  ] as const)
+    it.scoped(`is how a job ends whose handler ${name} after it, before any timer has said so`, () =>
+      Effect.gen(function* () {
+        let offset = 0
+        const late = Agent.handle(
+          Agent.make("late", {
+            version: "1.0.0",
+            input: Schema.Struct({}),
+            output: Schema.String,
+            error: Schema.String
+          }),
+          () =>
+            Effect.suspend(() => {
+              offset = 60_000
+              return outcome
+            })
+        )
+        yield* Effect.gen(function* () {
+          const session = yield* open()
+          yield* submit(session, "late", {}, { lease_constraints: { expires_at: "1970-01-01T00:01:00Z" } })
+          assert.strictEqual((yield* session.expect("job.error")).payload.code, "LEASE_EXPIRED")
+        }).pipe(
+          Effect.provide(serve(yield* makeStore, [late], options)),
+          Effect.withClock(yield* wrongBy(() => offset))
+        )
+      })
+    )
+
   it.scoped("is over at exactly expires_at, for an operation and for a submit", () =>
     Effect.gen(function* () {
       const asks = Agent.handle(

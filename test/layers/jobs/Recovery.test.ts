@@ -45,12 +45,13 @@ describe("jobs that the last process left", () => {
     Effect.gen(function* () {
       const count = 1_200
       const store = yield* makeStore
-      yield* store.store.commit(
-        Array.from({ length: count }, (_, i) =>
+      yield* store.store.commit({
+        ops: Array.from({ length: count }, (_, i) =>
           // Every tenth is a child of the job 600 before it: in another page of the store, and of the commits.
           Op.PutJob({ job: record(i, i >= 600 && i % 10 === 0 ? { parentJobId: id(i - 600) } : {}) })
-        )
-      )
+        ),
+        owners: []
+      })
       store.batches.length = 0
       yield* Effect.provide(settled(store), serve(store, agents))
       const ends = store.batches.map(endsIn).filter((jobs) => jobs.length > 0)
@@ -104,7 +105,10 @@ describe("jobs that the last process left", () => {
   it.scoped("keep their key until it is known how they end", () =>
     Effect.gen(function* () {
       const { store } = yield* makeStore
-      yield* store.commit([Op.PutJob({ job: record(1, { idempotencyKey: "k", paramsDigest: "other" }) })])
+      yield* store.commit({
+        ops: [Op.PutJob({ job: record(1, { idempotencyKey: "k", paramsDigest: "other" }) })],
+        owners: []
+      })
       const read = yield* Effect.makeLatch(false)
       const slow = {
         ...store,
@@ -125,11 +129,14 @@ describe("jobs that the last process left", () => {
   it.scoped("that a cancelled job had delegated to end as it does", () =>
     Effect.gen(function* () {
       const store = yield* makeStore
-      yield* store.store.commit([
-        Op.PutJob({ job: record(1, { cancelRequested: { reason: "enough", at: 1 } }) }),
-        Op.PutJob({ job: record(2, { parentJobId: id(1) }) }),
-        Op.PutJob({ job: record(3) })
-      ])
+      yield* store.store.commit({
+        ops: [
+          Op.PutJob({ job: record(1, { cancelRequested: { reason: "enough", at: 1 } }) }),
+          Op.PutJob({ job: record(2, { parentJobId: id(1) }) }),
+          Op.PutJob({ job: record(3) })
+        ],
+        owners: []
+      })
       yield* Effect.provide(settled(store), serve(store, agents))
       const jobs = yield* store.store.jobs({ principals: "everyone", limit: 10 })
       assert.deepStrictEqual(
@@ -146,7 +153,7 @@ describe("jobs that the last process left", () => {
   it.scoped("are tried again when the store cannot say where they end", () =>
     Effect.gen(function* () {
       const store = yield* makeStore
-      yield* store.store.commit([Op.PutJob({ job: record(1) })])
+      yield* store.store.commit({ ops: [Op.PutJob({ job: record(1) })], owners: [] })
       let asked = 0
       const { boundsOf } = store.store
       const service = {
@@ -168,7 +175,7 @@ describe("jobs that the last process left", () => {
   it.scopedLive("are tried again when the store does not take their ends", () =>
     Effect.gen(function* () {
       const store = yield* makeStore
-      yield* store.store.commit([Op.PutJob({ job: record(1) })])
+      yield* store.store.commit({ ops: [Op.PutJob({ job: record(1) })], owners: [] })
       store.failing = true
       yield* Effect.gen(function* () {
         yield* Effect.sleep("100 millis")
@@ -195,7 +202,10 @@ describe("a store that gives the same open jobs again and again", () => {
   it.scoped("keeps the runtime from starting, rather than that it reads for ever", () =>
     Effect.gen(function* () {
       const store = yield* makeStore
-      yield* store.store.commit(Array.from({ length: 500 }, (_, i) => Op.PutJob({ job: record(i + 1) })))
+      yield* store.store.commit({
+        ops: Array.from({ length: 500 }, (_, i) => Op.PutJob({ job: record(i + 1) })),
+        owners: []
+      })
       const service = {
         ...store.store,
         jobs: (filter: JobFilter) => store.store.jobs({ ...filter, after: undefined })

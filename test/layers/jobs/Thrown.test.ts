@@ -190,3 +190,33 @@ describe("what can be read stays the very same", () => {
     assert.include(Cause.pretty(whole(Cause.die(error))), "itself")
   })
 })
+
+describe("what is too much for a log is told in few characters, and at once", () => {
+  const chain = () =>
+    Array.from({ length: 3_000 }).reduce<Error>(
+      (cause) => new Error("of many", { cause }),
+      new Error("first")
+    )
+  const large: ReadonlyArray<readonly [string, () => unknown, RegExp]> = [
+    ["a message", () => new Error("m".repeat(3_000_000)), /Error: m{8192}… \(3000000 characters\)/],
+    [
+      "a stack",
+      () => Object.assign(new Error("x"), { stack: `Error: x\n    at ${"s".repeat(3_000_000)}` }),
+      /Error: x\n +at s{8000}/
+    ],
+    ["a buffer", () => Buffer.alloc(5_000_000), /much, of the kind \[object Uint8Array\]/],
+    ["a text", () => "t".repeat(3_000_000), /no error: t{8192}… \(3000000 characters\)/],
+    [
+      "an object of many members",
+      () => Object.fromEntries(Array.from({ length: 100_000 }, (_, i) => [`k${i}`, i])),
+      /much, of the kind \[object Object\]/
+    ],
+    ["an array of large texts", () => Array.from({ length: 1_000 }, () => "a".repeat(1_000)), /much/],
+    ["thousands of causes", chain, /of many/]
+  ]
+  it.each(large)("%s", (_, how, logged) => {
+    const text = Cause.pretty(whole(Cause.die(readable(how()))), { renderErrorCause: true })
+    assert.match(text, logged)
+    assert.isBelow(text.length, 150_000)
+  })
+})

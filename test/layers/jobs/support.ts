@@ -66,7 +66,7 @@ const attachedTo = (inner: StoreService, gate: Effect.Latch): TestStore => {
             test.waiting--
             if (test.failing) return Effect.fail(new StoreError({ message: "the disk is full" }))
             if (test.cut) return Effect.void
-            test.batches.push(batch)
+            test.batches.push(batch.ops)
             return inner.commit(batch)
           })
         )

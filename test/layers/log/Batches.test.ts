@@ -48,9 +48,9 @@ const makeStore = (kind: StoreService["kind"]) => {
         kind,
         commit: (batch) =>
           Effect.suspend(() => {
-            if (control.refuses !== undefined && batch.some(control.refuses))
+            if (control.refuses !== undefined && batch.ops.some(control.refuses))
               return new StoreError({ message: "no such row", misuse: true })
-            batches.push(batch)
+            batches.push(batch.ops)
             return store.commit(batch)
           })
       })

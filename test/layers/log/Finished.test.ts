@@ -59,24 +59,27 @@ describe("finished jobs in memory", () => {
     Effect.gen(function* () {
       const { finished, store } = yield* makeFinished
       for (let i = 0; i < 600; i++) {
-        yield* store.commit([
-          Op.PutJob({
-            job: {
-              jobId: jobId(i),
-              sessionId: "sess_1",
-              submitId: `m${i}`,
-              principal: "alice",
-              agent: "echo@1.0.0",
-              status: "success",
-              rejected: false,
-              lease: {},
-              traceId: "0af7651916cd43dd8448eb211c80319c",
-              createdAt: i,
-              endedAt: i,
-              lastEventSeq: 0
-            }
-          })
-        ])
+        yield* store.commit({
+          ops: [
+            Op.PutJob({
+              job: {
+                jobId: jobId(i),
+                sessionId: "sess_1",
+                submitId: `m${i}`,
+                principal: "alice",
+                agent: "echo@1.0.0",
+                status: "success",
+                rejected: false,
+                lease: {},
+                traceId: "0af7651916cd43dd8448eb211c80319c",
+                createdAt: i,
+                endedAt: i,
+                lastEventSeq: 0
+              }
+            })
+          ],
+          owners: []
+        })
         finished.add({ jobId: jobId(i), principal: "alice" })
       }
       assert.strictEqual(finished.kept.size, 600)

@@ -179,7 +179,7 @@ describe.each([
         yield* settled
         assert.strictEqual((yield* readAll(watcher)).length, 1000)
         assert.isAbove(yield* retained(job.jobId), 4000)
-        yield* log.dropView(watcher.sessionId)
+        yield* log.dropView(watcher)
         yield* log.ack(owner, owner.last)
         yield* TestClock.adjust("1 minute")
         yield* settled

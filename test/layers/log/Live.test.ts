@@ -9,7 +9,15 @@ import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
 import { Store } from "../../../src/services/store/Store.js"
 import { record } from "./harness.js"
 
-const owner = { sessionId: "sess_1", last: 0, first: 1, acked: 0, subscribedCount: 0, observedJobs: [] }
+const owner = {
+  sessionId: "sess_1",
+  last: 0,
+  first: 1,
+  acked: 0,
+  subscribedCount: 0,
+  observedJobs: [],
+  whenTaken: () => {}
+}
 
 const make = Effect.map(Store, (store) => {
   const live = new LiveLogs(store, { events: 100, bytes: 100_000 }, { release: () => {} })

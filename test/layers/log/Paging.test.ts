@@ -80,10 +80,13 @@ describe("a page that is the first one again", () => {
       const store = yield* Store
       const stored = session()
       const run = (n: number) => ({ eventSeq: n, jobId: `job_${n}`, jobSeq: 1, count: 1, bytes: 10 })
-      yield* store.commit([
-        { _tag: "PutSession", session: stored },
-        ...[1, 2, 3].map((n) => ({ _tag: "PutRun", sessionId: stored.sessionId, run: run(n) }) as const)
-      ])
+      yield* store.commit({
+        ops: [
+          { _tag: "PutSession", session: stored },
+          ...[1, 2, 3].map((n) => ({ _tag: "PutRun", sessionId: stored.sessionId, run: run(n) }) as const)
+        ],
+        owners: []
+      })
       const limits = { events: 100, bytes: 100_000 }
       const good = new LiveLogs(store, limits, { release: () => {} })
       assert.strictEqual((yield* good.loadView(stored)).last, 3)

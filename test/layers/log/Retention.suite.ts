@@ -234,7 +234,7 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
             yield* Fiber.join(emitting)
             yield* settled
             assert.deepStrictEqual(numbers(yield* readAll(watcher), job), upTo(1000))
-            yield* log.dropView(watcher.sessionId)
+            yield* log.dropView(watcher)
             yield* emit(job, 9001, 9600)
             yield* settled
             assert.isAbove((yield* boundsOf(db, job.jobId)).first, 1)

@@ -13,7 +13,7 @@ const makeJob = (jobId: string) =>
     bounds
   )
 const makeView = (features: ReadonlyArray<Feature> = all) =>
-  new ViewState("sess_1", "1.1", features, { first: 1, last: 0, acked: 0, need: 1 }, bounds)
+  new ViewState("sess_1", "1.1", features, { first: 1, last: 0, acked: 0, need: 1, epoch: 1 }, bounds)
 const plain = all.filter((feature) => feature !== "ack")
 
 /** Adds a run of one event of `job`. */

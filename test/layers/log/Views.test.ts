@@ -131,7 +131,7 @@ describe.each([
         const job = yield* openJob(owner)
         const other = yield* openView
         yield* log.observe(other, job, { history: false, onCommit: () => {} })
-        yield* log.dropView(other.sessionId)
+        yield* log.dropView(other)
         assert.isTrue(job instanceof JobState)
         if (job instanceof JobState)
           assert.deepStrictEqual(

@@ -36,8 +36,8 @@ export const makeStore = (inner: () => Layer.Layer<Store, StoreError> = StoreMem
             Effect.suspend(() => {
               control.tries++
               if (control.failing !== undefined) return control.failing
-              if (batch.some((op) => op._tag === "Append" && op.jobId === control.refused)) return full
-              const events = batch.flatMap((op) => (op._tag === "Append" ? op.events : []))
+              if (batch.ops.some((op) => op._tag === "Append" && op.jobId === control.refused)) return full
+              const events = batch.ops.flatMap((op) => (op._tag === "Append" ? op.events : []))
               control.largest = Math.max(control.largest, events.length)
               return store.commit(batch)
             })

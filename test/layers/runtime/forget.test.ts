@@ -4,14 +4,15 @@ import * as Effect from "effect/Effect"
 import { find } from "../../../src/layers/log/retention/finding.js"
 import { forget } from "../../../src/layers/runtime/atRest/forget.js"
 import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
-import { Op, Store, StoreError } from "../../../src/services/store/Store.js"
+import { commitUnowned } from "../../../src/layers/store/unowned.js"
+import { Op, Store, StoreError, type StoreService } from "../../../src/services/store/Store.js"
 import { aJob, put } from "../store/fixtures.js"
 
 it.effect("what was delegated goes first: asked again, all of it is found", () =>
   Effect.gen(function* () {
     const store = yield* Store
     const ended = { status: "success", endedAt: 1 } as const
-    yield* store.commit([
+    yield* commitUnowned(store, [
       put(aJob("job_parent", ended)),
       ...Array.from({ length: 600 }, (_, i) =>
         put(aJob(`job_${i}`, { ...ended, parentJobId: "job_parent" }))
@@ -19,12 +20,12 @@ it.effect("what was delegated goes first: asked again, all of it is found", () =
       Op.PutHookEvent({ event: { jobId: "job_parent", seq: 1, text: "{}" } })
     ])
     let commits = 0
-    const dying = {
+    const dying: StoreService = {
       ...store,
-      commit: (batch: ReadonlyArray<Op>) =>
+      commit: (batch) =>
         ++commits === 2 ? new StoreError({ message: "the process died" }) : store.commit(batch)
     }
-    const deleted = (which: typeof store) =>
+    const deleted = (which: StoreService) =>
       Effect.flatMap(find(store, { jobIds: ["job_parent"] }), ({ jobs }) =>
         forget(which, { jobIds: jobs.map(({ jobId }) => jobId), sessionIds: [] }, "drop")
       )

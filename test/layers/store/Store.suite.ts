@@ -5,6 +5,8 @@ import type * as Layer from "effect/Layer"
 import * as Turn from "../../../src/services/runtime/Turn.js"
 import { never } from "../../../src/services/store/dueAt.js"
 import {
+  absent,
+  type Batch,
   eventOverhead,
   type JobFilter,
   type JobRecord,
@@ -58,25 +60,31 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
         assert.deepStrictEqual(yield* boundsOf(store, "job_a"), { first: 1, last: 0 })
         assert.strictEqual(yield* store.aliveAt, 0)
         assert.isFalse(yield* store.vacuum)
-        yield* store.commit([])
+        yield* store.commit({ ops: [], owners: [] })
       }))
 
     test("remembers when the runtime was alive", (store) =>
       Effect.gen(function* () {
-        yield* store.commit([Op.Alive({ at: 1_700_000_000_000 })])
-        yield* store.commit([Op.Alive({ at: 1_700_000_001_000 })])
+        yield* store.commit({ ops: [Op.Alive({ at: 1_700_000_000_000 })], owners: [] })
+        yield* store.commit({ ops: [Op.Alive({ at: 1_700_000_001_000 })], owners: [] })
         assert.strictEqual(yield* store.aliveAt, 1_700_000_001_000)
       }))
 
     test("keeps, replaces and drops sessions", (store) =>
       Effect.gen(function* () {
         const a = aSession("sess_a", { issuedTokenDigests: ["new", "newer"] })
-        yield* store.commit([Op.PutSession({ session: a }), Op.PutSession({ session: aSession("sess_b") })])
+        yield* store.commit({
+          ops: [Op.PutSession({ session: a }), Op.PutSession({ session: aSession("sess_b") })],
+          owners: []
+        })
         assert.deepEqual(yield* store.session("sess_a"), a)
         const { issuedTokenDigests: _, ...rest } = a
-        yield* store.commit([Op.PutSession({ session: { ...rest, attached: false, acked: 7 } })])
+        yield* store.commit({
+          ops: [Op.PutSession({ session: { ...rest, attached: false, acked: 7 } })],
+          owners: []
+        })
         assert.deepEqual(yield* store.session("sess_a"), { ...rest, attached: false, acked: 7 })
-        yield* store.commit([Op.DropSession({ sessionId: "sess_b" })])
+        yield* store.commit({ ops: [Op.DropSession({ sessionId: "sess_b" })], owners: [] })
         assert.deepEqual(
           (yield* store.sessions).map((session) => session.sessionId),
           ["sess_a"]
@@ -85,9 +93,9 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
 
     test("reads events back in order, a page at a time", (store) =>
       Effect.gen(function* () {
-        yield* store.commit([put(aJob("job_a")), append("job_a", 1, 3)])
-        yield* store.commit([append("job_a", 4, 4)])
-        yield* store.commit([append("job_a", 5, 9), append("job_a", 10, 10)])
+        yield* store.commit({ ops: [put(aJob("job_a")), append("job_a", 1, 3)], owners: [] })
+        yield* store.commit({ ops: [append("job_a", 4, 4)], owners: [] })
+        yield* store.commit({ ops: [append("job_a", 5, 9), append("job_a", 10, 10)], owners: [] })
         assert.deepEqual(yield* store.events("job_a", 1, 100), someEvents(1, 10))
         assert.deepStrictEqual(seqs(yield* store.events("job_a", 3, 4)), [3, 4, 5, 6])
         assert.deepStrictEqual(seqs(yield* store.events("job_a", 0, 2)), [1, 2])
@@ -100,19 +108,17 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
       Effect.gen(function* () {
         const retained = store.retained ?? Effect.dieMessage("this store tells")
         assert.deepStrictEqual(yield* retained, { events: 0, bytes: 0 })
-        yield* store.commit([
-          put(aJob("job_a")),
-          append("job_a", 1, 3),
-          put(aJob("job_b")),
-          append("job_b", 1, 2)
-        ])
-        yield* store.commit([append("job_a", 4, 4)])
+        yield* store.commit({
+          ops: [put(aJob("job_a")), append("job_a", 1, 3), put(aJob("job_b")), append("job_b", 1, 2)],
+          owners: []
+        })
+        yield* store.commit({ ops: [append("job_a", 4, 4)], owners: [] })
         const bytes = [...someEvents(1, 4), ...someEvents(1, 2)].reduce(
           (sum, { payload }) => sum + payload.length + eventOverhead,
           0
         )
         assert.deepStrictEqual(yield* retained, { events: 6, bytes })
-        yield* store.commit([Op.DropJob({ jobId: "job_a" })])
+        yield* store.commit({ ops: [Op.DropJob({ jobId: "job_a" })], owners: [] })
         yield* vacuumAll
         assert.strictEqual((yield* retained).events, 2)
       }))
@@ -131,7 +137,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
           },
           { seq: 3, type: "job.result", kind: "", ownerSeq: 2 ** 40, payload: '{"final_status":"success"}' }
         ]
-        yield* store.commit([Op.Append({ jobId: "job_a", events }), put(aJob("job_a"))])
+        yield* store.commit({ ops: [Op.Append({ jobId: "job_a", events }), put(aJob("job_a"))], owners: [] })
         const read = yield* store.events("job_a", 1, 10)
         assert.deepEqual(
           read.map(
@@ -144,22 +150,89 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
 
     test("refuses what belongs to no job: nothing of such a batch is kept", (store) =>
       Effect.gen(function* () {
-        yield* store.commit([put(aJob("job_a")), Op.PutSession({ session: aSession("sess_a") })])
+        yield* store.commit({
+          ops: [put(aJob("job_a")), Op.PutSession({ session: aSession("sess_a") })],
+          owners: []
+        })
         const held = store.held()
         for (const op of [
           append("job_b", 1, 2),
           Op.PutInput({ jobId: "job_b", input: "{}" }),
           Op.PutJournal({ jobId: "job_b", entries: [] })
         ]) {
-          const error = yield* Effect.flip(store.commit([append("job_a", 1, 1), op]))
-          assert.isTrue(error.misuse)
+          const error = yield* Effect.flip(store.commit({ ops: [append("job_a", 1, 1), op], owners: [] }))
+          assert.isTrue(error._tag === "StoreError" && error.misuse)
           assert.match(error.message, /job_b, of which there is no job record/)
         }
         assert.deepEqual(yield* store.events("job_a", 1, 10), [])
-        yield* store.commit([Op.DropJob({ jobId: "job_a" })])
-        const late = yield* Effect.flip(store.commit([append("job_a", 1, 1)]))
-        assert.isTrue(late.misuse)
+        yield* store.commit({ ops: [Op.DropJob({ jobId: "job_a" })], owners: [] })
+        const late = yield* Effect.flip(store.commit({ ops: [append("job_a", 1, 1)], owners: [] }))
+        assert.isTrue(late._tag === "StoreError" && late.misuse)
         assert.isAtMost(store.held(), held)
+      }))
+
+    test("writes nothing of what somebody else has taken, and says what that is", (store) =>
+      Effect.gen(function* () {
+        const job = { job: "job_a", epoch: 1 }
+        const session = { session: "sess_a", epoch: 1 }
+        const opened = [
+          { job: "job_a", epoch: absent },
+          { session: "sess_a", epoch: absent }
+        ]
+        const opening = {
+          ops: [put(aJob("job_a")), Op.PutSession({ session: aSession("sess_a") })],
+          owners: opened
+        }
+        yield* store.commit(opening)
+        const fenced = (batch: Batch) =>
+          Effect.map(Effect.flip(store.commit(batch)), (error) =>
+            error._tag === "Fenced" ? error.owners : assert.fail(error.message)
+          )
+        // Somebody else had the same ids first.
+        assert.deepStrictEqual(yield* fenced(opening), opened)
+        yield* store.commit({ ops: [append("job_a", 1, 2)], owners: [job, session] })
+        // Both are taken, one after the other; the other job of the batch is not written either.
+        yield* store.commit({ ops: [put(aJob("job_a", { epoch: 2 }))], owners: [job] })
+        yield* store.commit({ ops: [put(aJob("job_b"))], owners: [{ job: "job_b", epoch: absent }] })
+        const late = {
+          ops: [append("job_b", 1, 1), append("job_a", 3, 3)],
+          owners: [{ ...job, job: "job_b" }, job]
+        }
+        assert.deepStrictEqual(yield* fenced(late), [job])
+        yield* store.commit({
+          ops: [Op.PutSession({ session: aSession("sess_a", { epoch: 7 }) })],
+          owners: [session]
+        })
+        const run = Op.PutRun({ sessionId: "sess_a", run: aRun(1, 1) })
+        assert.deepStrictEqual(yield* fenced({ ops: [run], owners: [job, session] }), [job, session])
+        assert.deepStrictEqual(yield* store.runs("sess_a", 1, 9), [])
+        assert.deepStrictEqual(seqs(yield* store.events("job_a", 1, 9)), [1, 2])
+        assert.deepStrictEqual(yield* store.events("job_b", 1, 9), [])
+        // Whoever has taken them goes on.
+        yield* store.commit({
+          ops: [append("job_a", 3, 3), run],
+          owners: [
+            { job: "job_a", epoch: 2 },
+            { session: "sess_a", epoch: 7 }
+          ]
+        })
+        assert.strictEqual((yield* store.job("job_a"))?.epoch, 2)
+        assert.strictEqual((yield* store.session("sess_a"))?.epoch, 7)
+        // What was dropped nobody has any more.
+        yield* store.commit({
+          ops: [Op.DropJob({ jobId: "job_a" }), Op.DropSession({ sessionId: "sess_a" })],
+          owners: [
+            { job: "job_a", epoch: 2 },
+            { session: "sess_a", epoch: 7 }
+          ]
+        })
+        const gone = [
+          { job: "job_a", epoch: 2 },
+          { session: "sess_a", epoch: 7 }
+        ]
+        assert.deepStrictEqual(yield* fenced({ ops: [put(aJob("job_a", { epoch: 2 }))], owners: gone }), gone)
+        assert.isUndefined(yield* store.job("job_a"))
+        yield* store.commit(opening)
       }))
 
     test("finds jobs that wait by when they are due, and counts them; none that is in memory again or has ended", (store) =>
@@ -175,18 +248,22 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
             }),
             (found) => found.map(({ jobId }) => jobId)
           )
-        yield* store.commit([
-          waiting("job_b", 20),
-          waiting("job_a", 20),
-          waiting("job_c", 10, { principal: "bob" }),
-          waiting("job_d", never),
-          waiting("job_e", 5, { parentJobId: "job_f" }),
-          put({ ...aJob("job_f"), survival }),
-          append("job_a", 1, 2)
-        ])
-        yield* store.commit(
-          ["job_a", "job_d", "job_f"].map((jobId) => Op.Observe({ sessionId: "sess_x", jobId }))
-        )
+        yield* store.commit({
+          ops: [
+            waiting("job_b", 20),
+            waiting("job_a", 20),
+            waiting("job_c", 10, { principal: "bob" }),
+            waiting("job_d", never),
+            waiting("job_e", 5, { parentJobId: "job_f" }),
+            put({ ...aJob("job_f"), survival }),
+            append("job_a", 1, 2)
+          ],
+          owners: []
+        })
+        yield* store.commit({
+          ops: ["job_a", "job_d", "job_f"].map((jobId) => Op.Observe({ sessionId: "sess_x", jobId })),
+          owners: []
+        })
         assert.deepEqual([...(yield* store.waitingObserved("sess_x"))].sort(), ["job_a", "job_d"])
         assert.deepEqual(yield* store.waitingObserved("sess_y"), [])
         assert.deepEqual(yield* store.waitingOwners("alice"), [aJob("job_a").sessionId])
@@ -208,9 +285,12 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
         assert.deepEqual(yield* listed("rows"), ["job_a", "job_b", "job_c", "job_d", "job_e"])
         assert.deepEqual(yield* listed("held"), ["job_e", "job_f"])
         // In memory again, its log goes on; another has ended.
-        yield* store.commit([put({ ...aJob("job_a"), survival }), append("job_a", 3, 1)])
-        yield* store.commit([waiting("job_c", 10, { principal: "bob", endedAt: 7, status: "success" })])
-        yield* store.commit([waiting("job_b", 3), Op.DropJob({ jobId: "job_e" })])
+        yield* store.commit({ ops: [put({ ...aJob("job_a"), survival }), append("job_a", 3, 1)], owners: [] })
+        yield* store.commit({
+          ops: [waiting("job_c", 10, { principal: "bob", endedAt: 7, status: "success" })],
+          owners: []
+        })
+        yield* store.commit({ ops: [waiting("job_b", 3), Op.DropJob({ jobId: "job_e" })], owners: [] })
         assert.deepEqual(yield* due(never), ["job_b", "job_d"])
         assert.deepEqual([...(yield* store.waitingCounts)], [["alice", 2]])
       }))
@@ -225,15 +305,21 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
           value
         })
         const held = store.held()
-        yield* store.commit([put(aJob("job_a"))])
-        yield* store.commit([
-          Op.PutJournal({
-            jobId: "job_a",
-            entries: [entry("a", 1), entry("b", 2, '"é"'), entry("a", 3, "1")]
-          }),
-          Op.PutJournal({ jobId: "job_a", entries: [entry("a", 4, "2", "sleep")] })
-        ])
-        yield* store.commit([Op.PutJournal({ jobId: "job_a", entries: [entry("a", 5, "11")] })])
+        yield* store.commit({ ops: [put(aJob("job_a"))], owners: [] })
+        yield* store.commit({
+          ops: [
+            Op.PutJournal({
+              jobId: "job_a",
+              entries: [entry("a", 1), entry("b", 2, '"é"'), entry("a", 3, "1")]
+            }),
+            Op.PutJournal({ jobId: "job_a", entries: [entry("a", 4, "2", "sleep")] })
+          ],
+          owners: []
+        })
+        yield* store.commit({
+          ops: [Op.PutJournal({ jobId: "job_a", entries: [entry("a", 5, "11")] })],
+          owners: []
+        })
         const index = yield* store.journal("job_a", { kind: "", key: "" }, 10)
         assert.deepStrictEqual(
           index.map(({ key, kind, ordinal, size }) => [kind, key, ordinal, size]),
@@ -250,11 +336,11 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
         )
         assert.strictEqual(yield* store.journalValue("job_a", "step", "a"), "11")
         assert.isUndefined(yield* store.journalValue("job_a", "sleep", "b"))
-        yield* store.commit([Op.TrimJob({ jobId: "job_a", seq: 100 })])
+        yield* store.commit({ ops: [Op.TrimJob({ jobId: "job_a", seq: 100 })], owners: [] })
         assert.strictEqual(yield* store.journalValue("job_a", "step", "b"), '"é"')
         const many = Array.from({ length: 200 }, (_, i) => entry(`many ${i}`, 10 + i, "0".repeat(100)))
-        yield* store.commit([Op.PutJournal({ jobId: "job_a", entries: many })])
-        yield* store.commit([Op.DropJob({ jobId: "job_a" })])
+        yield* store.commit({ ops: [Op.PutJournal({ jobId: "job_a", entries: many })], owners: [] })
+        yield* store.commit({ ops: [Op.DropJob({ jobId: "job_a" })], owners: [] })
         assert.deepStrictEqual(yield* store.journal("job_a", { kind: "", key: "" }, 10), [])
         while (yield* store.vacuum) {}
         assert.isAtMost(store.held(), held)
@@ -264,41 +350,53 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
       Effect.gen(function* () {
         const event = (jobId: string, seq: number, text = `{"n":${seq}}`) => ({ jobId, seq, text })
         const start = { jobId: "", seq: 0 }
-        yield* store.commit([
-          put(aJob("job_a")),
-          Op.PutHookEvent({ event: event("job_b", 1) }),
-          Op.PutHookEvent({ event: event("job_a", 10) }),
-          Op.PutHookEvent({ event: event("job_a", 2) })
-        ])
-        yield* store.commit([Op.DropJob({ jobId: "job_a" })])
+        yield* store.commit({
+          ops: [
+            put(aJob("job_a")),
+            Op.PutHookEvent({ event: event("job_b", 1) }),
+            Op.PutHookEvent({ event: event("job_a", 10) }),
+            Op.PutHookEvent({ event: event("job_a", 2) })
+          ],
+          owners: []
+        })
+        yield* store.commit({ ops: [Op.DropJob({ jobId: "job_a" })], owners: [] })
         const all = [event("job_a", 2), event("job_a", 10), event("job_b", 1)]
         assert.deepStrictEqual(yield* store.hookEvents(start, 10), all)
         assert.deepStrictEqual(yield* store.hookEvents(start, 1), all.slice(0, 1))
         assert.deepStrictEqual(yield* store.hookEvents(event("job_a", 2), 10), all.slice(1))
-        yield* store.commit([
-          Op.PutHookEvent({ event: event("job_c", 1) }),
-          Op.DropHookEvents({ events: [event("job_c", 1), event("job_a", 10), event("job_x", 1)] }),
-          Op.PutHookEvent({ event: event("job_b", 1, "{}") })
-        ])
+        yield* store.commit({
+          ops: [
+            Op.PutHookEvent({ event: event("job_c", 1) }),
+            Op.DropHookEvents({ events: [event("job_c", 1), event("job_a", 10), event("job_x", 1)] }),
+            Op.PutHookEvent({ event: event("job_b", 1, "{}") })
+          ],
+          owners: []
+        })
         assert.deepStrictEqual(yield* store.hookEvents(start, 10), [
           event("job_a", 2),
           event("job_b", 1, "{}")
         ])
         const many = Array.from({ length: 1_000 }, (_, i) => event("job_d", i + 1))
-        yield* store.commit(many.map((each) => Op.PutHookEvent({ event: each })))
-        yield* store.commit([Op.DropHookEvents({ events: many.slice(1) })])
+        yield* store.commit({ ops: many.map((each) => Op.PutHookEvent({ event: each })), owners: [] })
+        yield* store.commit({ ops: [Op.DropHookEvents({ events: many.slice(1) })], owners: [] })
         assert.strictEqual((yield* store.hookEvents(event("job_c", 0), 10)).length, 1)
       }))
 
     test("a run of a dropped job leads nowhere, and brings nothing of it back", (store) =>
       Effect.gen(function* () {
-        yield* store.commit([put(aJob("job_a")), Op.PutSession({ session: aSession("sess_a") })])
-        yield* store.commit([Op.DropJob({ jobId: "job_a" })])
+        yield* store.commit({
+          ops: [put(aJob("job_a")), Op.PutSession({ session: aSession("sess_a") })],
+          owners: []
+        })
+        yield* store.commit({ ops: [Op.DropJob({ jobId: "job_a" })], owners: [] })
         const held = store.held()
-        yield* store.commit([
-          Op.PutRun({ sessionId: "sess_a", run: aRun(1, 2) }),
-          Op.Observe({ sessionId: "sess_b", jobId: "job_c" })
-        ])
+        yield* store.commit({
+          ops: [
+            Op.PutRun({ sessionId: "sess_a", run: aRun(1, 2) }),
+            Op.Observe({ sessionId: "sess_b", jobId: "job_c" })
+          ],
+          owners: []
+        })
         assert.strictEqual(store.held(), held)
         assert.deepEqual(yield* store.page("sess_a", 0, 10, 1_000), [])
         assert.strictEqual((yield* store.boundsOf(["job_a", "job_c"])).size, 0)
@@ -307,14 +405,15 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
     test("keeps interleaved jobs apart", (store) =>
       Effect.gen(function* () {
         const jobs = ["job_a", "job_b", "job_c"]
-        yield* store.commit(jobs.map((jobId) => put(aJob(jobId))))
+        yield* store.commit({ ops: jobs.map((jobId) => put(aJob(jobId))), owners: [] })
         for (let i = 0; i < 20; i++)
-          yield* store.commit(
-            jobs.flatMap((jobId) => [
+          yield* store.commit({
+            ops: jobs.flatMap((jobId) => [
               append(jobId, 2 * i + 1, 2 * i + 1),
               append(jobId, 2 * i + 2, 2 * i + 2)
-            ])
-          )
+            ]),
+            owners: []
+          })
         for (const jobId of jobs) {
           assert.deepEqual(yield* store.events(jobId, 1, 100), someEvents(1, 40))
           assert.deepStrictEqual(seqs(yield* store.events(jobId, 7, 9)), range(7, 15))
@@ -327,8 +426,11 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
           Op.Append({ jobId: "job_a", events: [event] }),
           Op.PutRun({ sessionId: "sess_a", run: aRun(1, event.seq) })
         ])
-        yield* store.commit([put(aJob("job_a")), ...one])
-        yield* store.commit([Op.Append({ jobId: "job_a", events: someEvents(5_001, 10_001) })])
+        yield* store.commit({ ops: [put(aJob("job_a")), ...one], owners: [] })
+        yield* store.commit({
+          ops: [Op.Append({ jobId: "job_a", events: someEvents(5_001, 10_001) })],
+          owners: []
+        })
         assert.deepStrictEqual(yield* boundsOf(store, "job_a"), { first: 1, last: 10_001 })
         assert.deepStrictEqual(seqs(yield* store.events("job_a", 4_990, 20)), range(4_990, 5_009))
         assert.deepStrictEqual(seqs(yield* store.events("job_a", 1, 20_000)), range(1, 10_001))
@@ -337,46 +439,54 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
 
     test("hides trimmed events at once and goes on counting behind them", (store) =>
       Effect.gen(function* () {
-        yield* store.commit([put(aJob("job_a")), append("job_a", 1, 10)])
-        yield* store.commit([put(aJob("job_b")), append("job_b", 1, 5)])
-        yield* store.commit([append("job_a", 11, 2_000)])
+        yield* store.commit({ ops: [put(aJob("job_a")), append("job_a", 1, 10)], owners: [] })
+        yield* store.commit({ ops: [put(aJob("job_b")), append("job_b", 1, 5)], owners: [] })
+        yield* store.commit({ ops: [append("job_a", 11, 2_000)], owners: [] })
         for (const seq of [8, 3, 700]) {
-          yield* store.commit([Op.TrimJob({ jobId: "job_a", seq })])
+          yield* store.commit({ ops: [Op.TrimJob({ jobId: "job_a", seq })], owners: [] })
           const first = Math.max(8, seq)
           assert.deepStrictEqual(yield* boundsOf(store, "job_a"), { first, last: 2_000 })
           assert.deepStrictEqual(seqs(yield* store.events("job_a", 1, 3)), range(first, first + 2))
         }
         yield* vacuumAll
         assert.deepStrictEqual(yield* boundsOf(store, "job_a"), { first: 700, last: 2_000 })
-        yield* store.commit([append("job_a", 2_001, 2_002)])
+        yield* store.commit({ ops: [append("job_a", 2_001, 2_002)], owners: [] })
         assert.deepEqual(yield* store.events("job_a", 1, 9_999), someEvents(700, 2_002))
         assert.deepEqual(yield* store.events("job_b", 1, 9_999), someEvents(1, 5))
       }))
 
     test("remembers the newest event of a job of which everything was trimmed", (store) =>
       Effect.gen(function* () {
-        yield* store.commit([put(aJob("job_a")), append("job_a", 1, 600)])
-        yield* store.commit([Op.TrimJob({ jobId: "job_a", seq: 9_999 })])
+        yield* store.commit({ ops: [put(aJob("job_a")), append("job_a", 1, 600)], owners: [] })
+        yield* store.commit({ ops: [Op.TrimJob({ jobId: "job_a", seq: 9_999 })], owners: [] })
         assert.deepStrictEqual(yield* boundsOf(store, "job_a"), { first: 601, last: 600 })
         yield* vacuumAll
         assert.deepStrictEqual(yield* boundsOf(store, "job_a"), { first: 601, last: 600 })
         assert.deepStrictEqual(yield* store.events("job_a", 1, 10), [])
-        yield* store.commit([append("job_a", 601, 602)])
+        yield* store.commit({ ops: [append("job_a", 601, 602)], owners: [] })
         assert.deepStrictEqual(yield* boundsOf(store, "job_a"), { first: 601, last: 602 })
         assert.deepEqual(yield* store.events("job_a", 1, 10), someEvents(601, 602))
       }))
 
     test("appends and trims between the pages of a vacuum", (store) =>
       Effect.gen(function* () {
-        yield* store.commit([put(aJob("job_a")), put(aJob("job_b")), append("job_b", 1, 1)])
+        yield* store.commit({
+          ops: [put(aJob("job_a")), put(aJob("job_b")), append("job_b", 1, 1)],
+          owners: []
+        })
         let last = 0
-        for (; last < 3_000; last += 100) yield* store.commit([append("job_a", last + 1, last + 100)])
-        yield* store.commit([Op.TrimJob({ jobId: "job_a", seq: 1_750 })])
+        for (; last < 3_000; last += 100)
+          yield* store.commit({ ops: [append("job_a", last + 1, last + 100)], owners: [] })
+        yield* store.commit({ ops: [Op.TrimJob({ jobId: "job_a", seq: 1_750 })], owners: [] })
         for (let page = 0; page < 100; page++) {
           const more = yield* store.vacuum
-          yield* store.commit([append("job_a", last + 1, last + 7), append("job_b", page + 2, page + 2)])
+          yield* store.commit({
+            ops: [append("job_a", last + 1, last + 7), append("job_b", page + 2, page + 2)],
+            owners: []
+          })
           last += 7
-          if (page === 1) yield* store.commit([Op.TrimJob({ jobId: "job_a", seq: 2_999 })])
+          if (page === 1)
+            yield* store.commit({ ops: [Op.TrimJob({ jobId: "job_a", seq: 2_999 })], owners: [] })
           const first = page < 1 ? 1_750 : 2_999
           assert.deepStrictEqual(yield* boundsOf(store, "job_a"), { first, last })
           assert.deepStrictEqual(seqs(yield* store.events("job_a", 1, 9_999)), range(first, last))
@@ -386,15 +496,21 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
 
     test("drops a job with its events and observers", (store) =>
       Effect.gen(function* () {
-        yield* store.commit([
-          put(aJob("job_a", { idempotencyKey: "k", endedAt: 5 })),
-          append("job_a", 1, 1_200),
-          put(aJob("job_b")),
-          append("job_b", 1, 3),
-          Op.Observe({ sessionId: "sess_a", jobId: "job_a" }),
-          Op.Observe({ sessionId: "sess_a", jobId: "job_b" })
-        ])
-        yield* store.commit([Op.DropJob({ jobId: "job_a" }), Op.DropJob({ jobId: "job_unknown" })])
+        yield* store.commit({
+          ops: [
+            put(aJob("job_a", { idempotencyKey: "k", endedAt: 5 })),
+            append("job_a", 1, 1_200),
+            put(aJob("job_b")),
+            append("job_b", 1, 3),
+            Op.Observe({ sessionId: "sess_a", jobId: "job_a" }),
+            Op.Observe({ sessionId: "sess_a", jobId: "job_b" })
+          ],
+          owners: []
+        })
+        yield* store.commit({
+          ops: [Op.DropJob({ jobId: "job_a" }), Op.DropJob({ jobId: "job_unknown" })],
+          owners: []
+        })
         const gone = Effect.gen(function* () {
           assert.isUndefined(yield* store.job("job_a"))
           assert.isUndefined(yield* store.jobByKey("alice", "k"))
@@ -407,7 +523,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
         })
         yield* gone
         // Jobs that come after it never get what is left of it.
-        yield* store.commit([put(aJob("job_c")), append("job_c", 1, 2)])
+        yield* store.commit({ ops: [put(aJob("job_c")), append("job_c", 1, 2)], owners: [] })
         yield* vacuumAll
         yield* gone
         assert.deepEqual(yield* store.events("job_c", 1, 10), someEvents(1, 2))
@@ -416,26 +532,29 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
 
     test("applies a batch in its order", (store) =>
       Effect.gen(function* () {
-        yield* store.commit([
-          put(aJob("job_a", { status: "pending" })),
-          append("job_a", 1, 5),
-          Op.TrimJob({ jobId: "job_a", seq: 3 }),
-          append("job_a", 6, 6),
-          put(aJob("job_a", { status: "success", endedAt: 9 })),
-          put(aJob("job_b")),
-          append("job_b", 1, 2),
-          Op.DropJob({ jobId: "job_b" }),
-          Op.PutSession({ session: aSession("sess_a") }),
-          Op.PutRun({ sessionId: "sess_a", run: aRun(1, 2) }),
-          Op.PutRun({ sessionId: "sess_a", run: aRun(1, 5) }),
-          Op.PutRun({ sessionId: "sess_a", run: aRun(6, 1) }),
-          Op.TrimSession({ sessionId: "sess_a", eventSeq: 6 }),
-          Op.PutSession({ session: aSession("sess_b") }),
-          Op.Observe({ sessionId: "sess_b", jobId: "job_a" }),
-          Op.DropSession({ sessionId: "sess_b" }),
-          Op.Observe({ sessionId: "sess_a", jobId: "job_a" }),
-          Op.Unobserve({ sessionId: "sess_a", jobId: "job_a" })
-        ])
+        yield* store.commit({
+          ops: [
+            put(aJob("job_a", { status: "pending" })),
+            append("job_a", 1, 5),
+            Op.TrimJob({ jobId: "job_a", seq: 3 }),
+            append("job_a", 6, 6),
+            put(aJob("job_a", { status: "success", endedAt: 9 })),
+            put(aJob("job_b")),
+            append("job_b", 1, 2),
+            Op.DropJob({ jobId: "job_b" }),
+            Op.PutSession({ session: aSession("sess_a") }),
+            Op.PutRun({ sessionId: "sess_a", run: aRun(1, 2) }),
+            Op.PutRun({ sessionId: "sess_a", run: aRun(1, 5) }),
+            Op.PutRun({ sessionId: "sess_a", run: aRun(6, 1) }),
+            Op.TrimSession({ sessionId: "sess_a", eventSeq: 6 }),
+            Op.PutSession({ session: aSession("sess_b") }),
+            Op.Observe({ sessionId: "sess_b", jobId: "job_a" }),
+            Op.DropSession({ sessionId: "sess_b" }),
+            Op.Observe({ sessionId: "sess_a", jobId: "job_a" }),
+            Op.Unobserve({ sessionId: "sess_a", jobId: "job_a" })
+          ],
+          owners: []
+        })
         assert.strictEqual((yield* store.job("job_a"))?.status, "success")
         assert.deepStrictEqual(seqs(yield* store.events("job_a", 1, 10)), [3, 4, 5, 6])
         assert.isUndefined(yield* store.job("job_b"))
@@ -446,8 +565,11 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
 
     test("starts a dropped job's log anew when the job is put again", (store) =>
       Effect.gen(function* () {
-        yield* store.commit([put(aJob("job_a")), append("job_a", 1, 4)])
-        yield* store.commit([Op.DropJob({ jobId: "job_a" }), put(aJob("job_a")), append("job_a", 1, 2)])
+        yield* store.commit({ ops: [put(aJob("job_a")), append("job_a", 1, 4)], owners: [] })
+        yield* store.commit({
+          ops: [Op.DropJob({ jobId: "job_a" }), put(aJob("job_a")), append("job_a", 1, 2)],
+          owners: []
+        })
         assert.deepEqual(yield* store.events("job_a", 1, 10), someEvents(1, 2))
         yield* vacuumAll
         assert.deepEqual(yield* store.events("job_a", 1, 10), someEvents(1, 2))
@@ -458,14 +580,17 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
         const runs = Array.from({ length: 1_300 }, (_, i) =>
           aRun(10 * i + 1, 10, i % 2 ? "job_a" : "job_b", i + 1)
         )
-        yield* store.commit([
-          Op.PutSession({ session: aSession("sess_a") }),
-          Op.PutRun({ sessionId: "sess_b", run: aRun(1, 1) }),
-          ...runs.map((run) => Op.PutRun({ sessionId: "sess_a", run }))
-        ])
-        yield* store.commit([Op.PutRun({ sessionId: "sess_a", run: aRun(13_001, 2) })])
+        yield* store.commit({
+          ops: [
+            Op.PutSession({ session: aSession("sess_a") }),
+            Op.PutRun({ sessionId: "sess_b", run: aRun(1, 1) }),
+            ...runs.map((run) => Op.PutRun({ sessionId: "sess_a", run }))
+          ],
+          owners: []
+        })
+        yield* store.commit({ ops: [Op.PutRun({ sessionId: "sess_a", run: aRun(13_001, 2) })], owners: [] })
         const grown = aRun(13_001, 5)
-        yield* store.commit([Op.PutRun({ sessionId: "sess_a", run: grown })])
+        yield* store.commit({ ops: [Op.PutRun({ sessionId: "sess_a", run: grown })], owners: [] })
         const all = [...runs, grown]
         assert.deepStrictEqual(yield* store.view("sess_a"), { first: 1, last: 13_005 })
         assert.deepEqual(yield* store.runs("sess_a", 0, 9_999), all)
@@ -475,7 +600,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
         assert.deepEqual(yield* store.runs("sess_a", 13_006, 9), [])
 
         for (const eventSeq of [25, 12, 12_001]) {
-          yield* store.commit([Op.TrimSession({ sessionId: "sess_a", eventSeq })])
+          yield* store.commit({ ops: [Op.TrimSession({ sessionId: "sess_a", eventSeq })], owners: [] })
           const kept = all.filter((run) => run.eventSeq + run.count > Math.max(25, eventSeq))
           assert.deepEqual(yield* store.runs("sess_a", 0, 9_999), kept)
         }
@@ -487,12 +612,12 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
     test("never trims a session's newest run, where its numbering goes on", (store) =>
       Effect.gen(function* () {
         const batch = [aRun(1, 3), aRun(4, 3)].map((run) => Op.PutRun({ sessionId: "sess_a", run }))
-        yield* store.commit([Op.PutSession({ session: aSession("sess_a") }), ...batch])
-        yield* store.commit([Op.TrimSession({ sessionId: "sess_a", eventSeq: 100 })])
+        yield* store.commit({ ops: [Op.PutSession({ session: aSession("sess_a") }), ...batch], owners: [] })
+        yield* store.commit({ ops: [Op.TrimSession({ sessionId: "sess_a", eventSeq: 100 })], owners: [] })
         yield* vacuumAll
         assert.deepStrictEqual(yield* store.view("sess_a"), { first: 7, last: 6 })
         assert.deepEqual(yield* store.runs("sess_a", 1, 10), [])
-        yield* store.commit([Op.PutRun({ sessionId: "sess_a", run: aRun(4, 9) })])
+        yield* store.commit({ ops: [Op.PutRun({ sessionId: "sess_a", run: aRun(4, 9) })], owners: [] })
         assert.deepEqual(yield* store.runs("sess_a", 1, 10), [aRun(4, 9)])
         assert.deepStrictEqual(yield* store.view("sess_a"), { first: 7, last: 12 })
       }))
@@ -500,15 +625,18 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
     test("drops a session with its runs and observations", (store) =>
       Effect.gen(function* () {
         const runs = Array.from({ length: 1_100 }, (_, i) => aRun(i + 1, 1))
-        yield* store.commit([
-          Op.PutSession({ session: aSession("sess_a") }),
-          put(aJob("job_a")),
-          ...runs.map((run) => Op.PutRun({ sessionId: "sess_a", run })),
-          Op.PutRun({ sessionId: "sess_b", run: aRun(1, 1) }),
-          Op.Observe({ sessionId: "sess_a", jobId: "job_a" }),
-          Op.Observe({ sessionId: "sess_b", jobId: "job_a" })
-        ])
-        yield* store.commit([Op.DropSession({ sessionId: "sess_a" })])
+        yield* store.commit({
+          ops: [
+            Op.PutSession({ session: aSession("sess_a") }),
+            put(aJob("job_a")),
+            ...runs.map((run) => Op.PutRun({ sessionId: "sess_a", run })),
+            Op.PutRun({ sessionId: "sess_b", run: aRun(1, 1) }),
+            Op.Observe({ sessionId: "sess_a", jobId: "job_a" }),
+            Op.Observe({ sessionId: "sess_b", jobId: "job_a" })
+          ],
+          owners: []
+        })
+        yield* store.commit({ ops: [Op.DropSession({ sessionId: "sess_a" })], owners: [] })
         for (let round = 0; round < 2; round++) {
           assert.isUndefined(yield* store.session("sess_a"))
           assert.deepStrictEqual(yield* store.view("sess_a"), { first: 1, last: 0 })
@@ -522,17 +650,23 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
     test("observes once, and no longer", (store) =>
       Effect.gen(function* () {
         const observe = (sessionId: string, jobId: string) => Op.Observe({ sessionId, jobId })
-        yield* store.commit([
-          put(aJob("job_a")),
-          put(aJob("job_b")),
-          observe("sess_a", "job_a"),
-          observe("sess_a", "job_a"),
-          observe("sess_a", "job_b")
-        ])
-        yield* store.commit([observe("sess_b", "job_a"), observe("sess_a", "job_a")])
+        yield* store.commit({
+          ops: [
+            put(aJob("job_a")),
+            put(aJob("job_b")),
+            observe("sess_a", "job_a"),
+            observe("sess_a", "job_a"),
+            observe("sess_a", "job_b")
+          ],
+          owners: []
+        })
+        yield* store.commit({ ops: [observe("sess_b", "job_a"), observe("sess_a", "job_a")], owners: [] })
         assert.deepStrictEqual(Array.from(yield* observersOf(store, "job_a")).sort(), ["sess_a", "sess_b"])
         const unobserve = Op.Unobserve({ sessionId: "sess_a", jobId: "job_a" })
-        yield* store.commit([unobserve, unobserve, Op.Unobserve({ sessionId: "sess_x", jobId: "job_x" })])
+        yield* store.commit({
+          ops: [unobserve, unobserve, Op.Unobserve({ sessionId: "sess_x", jobId: "job_x" })],
+          owners: []
+        })
         assert.deepStrictEqual(yield* observersOf(store, "job_a"), ["sess_b"])
       }))
 
@@ -548,10 +682,10 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
           paramsDigest: "d",
           lastEventSeq: 12
         })
-        yield* store.commit([put(full), append("job_a", 1, 2)])
+        yield* store.commit({ ops: [put(full), append("job_a", 1, 2)], owners: [] })
         assert.deepEqual(yield* store.job("job_a"), full)
         const moved = aJob("job_a", { sessionId: "sess_b", submitId: "other", status: "success" })
-        yield* store.commit([put(moved)])
+        yield* store.commit({ ops: [put(moved)], owners: [] })
         assert.deepEqual(yield* store.job("job_a"), moved)
         assert.deepEqual(yield* store.jobBySubmit("sess_b", "other"), moved)
         assert.isUndefined(yield* store.jobBySubmit("sess_a", full.submitId))
@@ -563,14 +697,17 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
 
     test("finds the newest job by submit, rejected ones too", (store) =>
       Effect.gen(function* () {
-        yield* store.commit([
-          put(aJob("job_b", { submitId: "m", createdAt: 2, rejected: true, status: "error" })),
-          put(aJob("job_a", { submitId: "m", createdAt: 1 })),
-          put(aJob("job_c", { submitId: "m", createdAt: 3, sessionId: "sess_b" }))
-        ])
+        yield* store.commit({
+          ops: [
+            put(aJob("job_b", { submitId: "m", createdAt: 2, rejected: true, status: "error" })),
+            put(aJob("job_a", { submitId: "m", createdAt: 1 })),
+            put(aJob("job_c", { submitId: "m", createdAt: 3, sessionId: "sess_b" }))
+          ],
+          owners: []
+        })
         assert.strictEqual((yield* store.jobBySubmit("sess_a", "m"))?.jobId, "job_b")
         assert.strictEqual((yield* store.jobBySubmit("sess_b", "m"))?.jobId, "job_c")
-        yield* store.commit([Op.DropJob({ jobId: "job_b" })])
+        yield* store.commit({ ops: [Op.DropJob({ jobId: "job_b" })], owners: [] })
         assert.strictEqual((yield* store.jobBySubmit("sess_a", "m"))?.jobId, "job_a")
         assert.isUndefined(yield* store.jobBySubmit("sess_a", "n"))
       }))
@@ -579,27 +716,33 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
       Effect.gen(function* () {
         const keyed = (jobId: string, createdAt: number, fields: Partial<JobRecord> = {}) =>
           put(aJob(jobId, { idempotencyKey: "k", createdAt, ...fields }))
-        yield* store.commit([
-          keyed("job_a", 1),
-          keyed("job_b", 2),
-          keyed("job_c", 3, { rejected: true, status: "error" }),
-          keyed("job_d", 4, { principal: "bob" })
-        ])
+        yield* store.commit({
+          ops: [
+            keyed("job_a", 1),
+            keyed("job_b", 2),
+            keyed("job_c", 3, { rejected: true, status: "error" }),
+            keyed("job_d", 4, { principal: "bob" })
+          ],
+          owners: []
+        })
         assert.strictEqual((yield* store.jobByKey("alice", "k"))?.jobId, "job_b")
         assert.strictEqual((yield* store.jobByKey("bob", "k"))?.jobId, "job_d")
-        yield* store.commit([Op.DropJob({ jobId: "job_b" })])
+        yield* store.commit({ ops: [Op.DropJob({ jobId: "job_b" })], owners: [] })
         assert.strictEqual((yield* store.jobByKey("alice", "k"))?.jobId, "job_a")
         assert.isUndefined(yield* store.jobByKey("alice", "other"))
       }))
 
     test("lists ended jobs, rejected ones too", (store) =>
       Effect.gen(function* () {
-        yield* store.commit([
-          put(aJob("job_a", { endedAt: 10 })),
-          put(aJob("job_b", { endedAt: 20, rejected: true })),
-          put(aJob("job_c", { endedAt: 30 })),
-          put(aJob("job_d"))
-        ])
+        yield* store.commit({
+          ops: [
+            put(aJob("job_a", { endedAt: 10 })),
+            put(aJob("job_b", { endedAt: 20, rejected: true })),
+            put(aJob("job_c", { endedAt: 30 })),
+            put(aJob("job_d"))
+          ],
+          owners: []
+        })
         assert.deepStrictEqual(Array.from(yield* store.retired({ endedBefore: 30, limit: 10 })).sort(), [
           "job_a",
           "job_b"
@@ -618,10 +761,10 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
           })
         )
         const shuffled = jobs.map((_, i) => jobs[(i * 7) % 30] as JobRecord)
-        yield* store.commit([
-          ...shuffled.map(put),
-          put(aJob("job_00r", { createdAt: 1_000, rejected: true }))
-        ])
+        yield* store.commit({
+          ops: [...shuffled.map(put), put(aJob("job_00r", { createdAt: 1_000, rejected: true }))],
+          owners: []
+        })
 
         const list = (filter: Partial<JobFilter>) =>
           store.jobs({ principals: "everyone", limit: 1_000, ...filter })
@@ -670,7 +813,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
         )
         // The job a cursor names may be gone by the time it is used.
         const after = jobs[10] as JobRecord
-        yield* store.commit([Op.DropJob({ jobId: after.jobId })])
+        yield* store.commit({ ops: [Op.DropJob({ jobId: after.jobId })], owners: [] })
         assert.deepEqual(yield* list({ after, limit: 2 }), jobs.slice(11, 13))
       }))
 
@@ -692,7 +835,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
               agent: i >= 8_990 ? "rare@1.0.0" : "echo@1.0.0"
             })
           )
-          yield* store.commit(jobs.map(put))
+          yield* store.commit({ ops: jobs.map(put), owners: [] })
           turns = 0
           const expectJobs = (filter: Partial<JobFilter>, expected: ReadonlyArray<JobRecord>) =>
             Effect.map(store.jobs({ principals: "everyone", limit: 10, ...filter }), (found) =>

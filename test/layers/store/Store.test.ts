@@ -11,15 +11,18 @@ describe("StoreMemory", () => {
   it.effect("a page that was read does not change under its reader", () =>
     Effect.gen(function* () {
       const store = yield* Store
-      yield* store.commit([
-        Op.PutJob({ job: aJob("job_a") }),
-        Op.Append({ jobId: "job_a", events: someEvents(1, 5) })
-      ])
+      yield* store.commit({
+        ops: [Op.PutJob({ job: aJob("job_a") }), Op.Append({ jobId: "job_a", events: someEvents(1, 5) })],
+        owners: []
+      })
       const page = yield* store.events("job_a", 1, 10)
-      yield* store.commit([
-        Op.Append({ jobId: "job_a", events: someEvents(6, 9) }),
-        Op.TrimJob({ jobId: "job_a", seq: 8 })
-      ])
+      yield* store.commit({
+        ops: [
+          Op.Append({ jobId: "job_a", events: someEvents(6, 9) }),
+          Op.TrimJob({ jobId: "job_a", seq: 8 })
+        ],
+        owners: []
+      })
       assert.deepEqual(page, someEvents(1, 5))
     }).pipe(Effect.provide(StoreMemory.layer()))
   )

@@ -79,7 +79,7 @@ describe("tables", () => {
       yield* sql`CREATE INDEX jobs_by_key ON jobs (title)`
       yield* sql`INSERT INTO jobs VALUES ('mine')`
       const store = yield* storeOn(sql)
-      yield* store.commit([put(aJob("job_a")), append("job_a", 1, 3)])
+      yield* store.commit({ ops: [put(aJob("job_a")), append("job_a", 1, 3)], owners: [] })
       const names = yield* tablesOf(sql)
       assert.deepStrictEqual(
         names.filter((name) => !name.startsWith("arcp_")),
@@ -135,7 +135,7 @@ describe("tables", () => {
       const before = yield* tablesOf(sql)
       assert.includeMembers([...before], ["users", "x_jobs", "x_store"])
       const store = yield* storeOn(sql, { prefix: "x_" })
-      yield* store.commit([put(aJob("job_a"))])
+      yield* store.commit({ ops: [put(aJob("job_a"))], owners: [] })
       assert.deepStrictEqual(yield* tablesOf(sql), before)
       assert.deepStrictEqual(yield* run, [])
     })
@@ -175,7 +175,7 @@ describe("tables", () => {
         yield* sql.unsafe(name("INSERT INTO {sessions} (session_id, record) VALUES ('sess_a', ?)"), [record])
         const store = yield* storeOn(sql, { prefix })
         assert.deepEqual(yield* store.session("sess_a"), aSession("sess_a"))
-        yield* store.commit([put(aJob("job_a")), append("job_a", 1, 3)])
+        yield* store.commit({ ops: [put(aJob("job_a")), append("job_a", 1, 3)], owners: [] })
         assert.deepStrictEqual(seqs(yield* store.events("job_a", 1, 9)), [1, 2, 3])
         yield* sql.unsafe(name("UPDATE {store} SET version = 99"))
         assert.match((yield* Effect.flip(storeOn(sql, { prefix }))).message, /newer version \(schema 99/)
@@ -188,12 +188,12 @@ describe("tables", () => {
       const filename = yield* tempFile
       const own = <A, E>(use: (store: StoreService) => Effect.Effect<A, E>) =>
         Effect.flatMap(Store, use).pipe(Effect.scoped, Effect.provide(StoreSqlite.layer({ filename })))
-      yield* own((store) => store.commit([put(aJob("job_a")), append("job_a", 1, 3)]))
+      yield* own((store) => store.commit({ ops: [put(aJob("job_a")), append("job_a", 1, 3)], owners: [] }))
       yield* Effect.scoped(
         Effect.gen(function* () {
           const sql = yield* clientOn(filename)
           const store = yield* storeOn(sql, { prefix: "" })
-          yield* store.commit([append("job_a", 4, 6)])
+          yield* store.commit({ ops: [append("job_a", 4, 6)], owners: [] })
           assert.deepStrictEqual(yield* sql`PRAGMA user_version`, [{ user_version: schemaVersion }])
         })
       )
@@ -213,13 +213,13 @@ describe("two stores in one database", () => {
         const suffix = second === first ? "same" : "other"
         const a = yield* storeOn(first, { prefix: `a_${suffix}_` })
         const b = yield* storeOn(second, { prefix: `b_${suffix}_` })
-        yield* a.commit([put(aJob("job_a", { principal: "a" })), Op.Alive({ at: 1 })])
-        yield* b.commit([put(aJob("job_a", { principal: "b" })), Op.Alive({ at: 2 })])
+        yield* a.commit({ ops: [put(aJob("job_a", { principal: "a" })), Op.Alive({ at: 1 })], owners: [] })
+        yield* b.commit({ ops: [put(aJob("job_a", { principal: "b" })), Op.Alive({ at: 2 })], owners: [] })
         yield* Effect.all(
           [a, b].map((store) =>
             Effect.forEach(
               Array.from({ length: 50 }, (_, i) => i),
-              (i) => store.commit(aBatch("job_a", 2 * i + 1, 2 * i + 2))
+              (i) => store.commit({ ops: aBatch("job_a", 2 * i + 1, 2 * i + 2), owners: [] })
             )
           ),
           { concurrency: "unbounded" }
@@ -240,11 +240,11 @@ describe("two stores in one database", () => {
     Effect.gen(function* () {
       const filename = yield* tempFile
       const first = yield* storeOn(yield* clientOn(filename))
-      yield* first.commit([put(aJob("job_a")), append("job_a", 1, 3)])
+      yield* first.commit({ ops: [put(aJob("job_a")), append("job_a", 1, 3)], owners: [] })
       const second = yield* storeOn(yield* clientOn(filename))
-      const error = yield* Effect.flip(first.commit([append("job_a", 4, 4)]))
+      const error = yield* Effect.flip(first.commit({ ops: [append("job_a", 4, 4)], owners: [] }))
       assert.match(error.message, /another runtime uses these tables/)
-      yield* second.commit([append("job_a", 4, 6)])
+      yield* second.commit({ ops: [append("job_a", 4, 6)], owners: [] })
       assert.deepEqual(yield* second.events("job_a", 1, 9), someEvents(1, 6))
       assert.deepEqual(yield* first.events("job_a", 1, 9), someEvents(1, 6))
       assert.isFalse(yield* second.vacuum)
@@ -263,7 +263,7 @@ describe("beside an application", () => {
       const sql = yield* Effect.flatMap(tempFile, clientOn)
       yield* users(sql)
       const store = yield* storeOn(sql)
-      yield* store.commit([put(aJob("job_a"))])
+      yield* store.commit({ ops: [put(aJob("job_a"))], owners: [] })
       const inside = yield* Deferred.make<void>()
       const goOn = yield* Deferred.make<void>()
       const theirs = yield* Effect.fork(
@@ -277,7 +277,7 @@ describe("beside an application", () => {
         )
       )
       yield* Deferred.await(inside)
-      const ours = yield* Effect.fork(store.commit(aBatch("job_a", 1, 3)))
+      const ours = yield* Effect.fork(store.commit({ ops: aBatch("job_a", 1, 3), owners: [] }))
       for (let i = 0; i < 20; i++) yield* Effect.yieldNow()
       assert.isNull(
         yield* Fiber.poll(ours).pipe(Effect.map((exit) => (exit._tag === "Some" ? exit.value : null)))
@@ -296,12 +296,12 @@ describe("beside an application", () => {
       const sql = yield* Effect.flatMap(tempFile, clientOn)
       yield* users(sql)
       const store = yield* storeOn(sql)
-      yield* store.commit([put(aJob("job_a"))])
+      yield* store.commit({ ops: [put(aJob("job_a"))], owners: [] })
       const fiber = yield* Effect.fork(
         sql.withTransaction(
           Effect.zipRight(
             sql`INSERT INTO users (name) VALUES ('ann')`,
-            Effect.flip(store.commit(aBatch("job_a", 1, 3)))
+            Effect.flip(store.commit({ ops: aBatch("job_a", 1, 3), owners: [] }))
           )
         )
       )
@@ -312,7 +312,7 @@ describe("beside an application", () => {
       )
       // Given up, it is not done later.
       assert.deepStrictEqual(yield* store.events("job_a", 1, 9), [])
-      yield* store.commit(aBatch("job_a", 1, 3))
+      yield* store.commit({ ops: aBatch("job_a", 1, 3), owners: [] })
       assert.strictEqual(yield* countOf(sql), 1)
     })
   )
@@ -324,7 +324,7 @@ describe("beside an application", () => {
         const sql = yield* clientOn(filename)
         yield* users(sql)
         const store = yield* storeOn(connections === "one connection" ? sql : yield* clientOn(filename))
-        yield* store.commit([put(aJob("job_a"))])
+        yield* store.commit({ ops: [put(aJob("job_a"))], owners: [] })
         const rounds = Array.from({ length: 40 }, (_, i) => i)
         // Over turns of the event loop, with its lock held: a store that waited inside SQLite would wait for itself.
         const turn = Effect.async<void>((resume) => {
@@ -346,7 +346,10 @@ describe("beside an application", () => {
                 .pipe(Effect.ignore)
             ),
             Effect.forEach(rounds, (i) =>
-              Effect.zipRight(store.commit(aBatch("job_a", 50 * i + 1, 50 * i + 50)), turn)
+              Effect.zipRight(
+                store.commit({ ops: aBatch("job_a", 50 * i + 1, 50 * i + 50), owners: [] }),
+                turn
+              )
             ),
             Effect.forEach(rounds, () => Effect.zipRight(store.events("job_a", 1, 10), turn))
           ],

@@ -137,7 +137,7 @@ describe("StoreSqlite", () => {
       const folder = path.join(yield* tempFolder, "a", "b")
       const filename = path.join(folder, "arcp.db")
       yield* using(open(filename))((store) =>
-        Effect.map(store.commit(everything), () => {
+        Effect.map(store.commit({ ops: everything, owners: [] }), () => {
           assert.deepStrictEqual(modes(folder), {
             folder: "700",
             db: "600",
@@ -155,7 +155,7 @@ describe("StoreSqlite", () => {
     Effect.gen(function* () {
       const folder = path.join(yield* tempFolder, ".arcp")
       const filename = path.join(folder, "arcp.db")
-      yield* using(open(filename))((store) => store.commit(everything))
+      yield* using(open(filename))((store) => store.commit({ ops: everything, owners: [] }))
       for (const name of fs.readdirSync(folder)) fs.chmodSync(path.join(folder, name), 0o666)
       fs.chmodSync(folder, 0o755)
       fs.chmodSync(path.dirname(folder), 0o755)
@@ -178,7 +178,7 @@ describe("StoreSqlite", () => {
   it.scoped("creates its folder, survives being closed and opened, and goes on", () =>
     Effect.gen(function* () {
       const filename = path.join(yield* tempFolder, "a", "b", "arcp.db")
-      yield* using(open(filename))((store) => store.commit(everything))
+      yield* using(open(filename))((store) => store.commit({ ops: everything, owners: [] }))
       assert.deepStrictEqual(
         fs.readdirSync(path.dirname(filename)).filter((file) => !file.endsWith(".lock")),
         ["arcp.db"]
@@ -187,11 +187,14 @@ describe("StoreSqlite", () => {
         Effect.gen(function* () {
           assert.strictEqual(store.kind, "durable")
           yield* everythingIsThere(store)
-          yield* store.commit([
-            Op.PutJob({ job: aJob("job_b") }),
-            Op.Append({ jobId: "job_b", events: someEvents(1, 3) }),
-            Op.Append({ jobId: "job_a", events: someEvents(41, 45) })
-          ])
+          yield* store.commit({
+            ops: [
+              Op.PutJob({ job: aJob("job_b") }),
+              Op.Append({ jobId: "job_b", events: someEvents(1, 3) }),
+              Op.Append({ jobId: "job_a", events: someEvents(41, 45) })
+            ],
+            owners: []
+          })
         })
       )
       yield* using(open(filename))((store) =>
@@ -207,22 +210,25 @@ describe("StoreSqlite", () => {
     Effect.gen(function* () {
       const filename = yield* tempFile
       yield* using(open(filename))((store) =>
-        store.commit([
-          ...everything,
-          Op.PutJob({ job: aJob("job_b") }),
-          Op.Append({ jobId: "job_b", events: someEvents(1, 40) }),
-          Op.DropJob({ jobId: "job_b" }),
-          Op.TrimJob({ jobId: "job_a", seq: 31 }),
-          Op.PutRun({ sessionId: "sess_a", run: { ...run, eventSeq: 41 } }),
-          Op.TrimSession({ sessionId: "sess_a", eventSeq: 41 })
-        ])
+        store.commit({
+          ops: [
+            ...everything,
+            Op.PutJob({ job: aJob("job_b") }),
+            Op.Append({ jobId: "job_b", events: someEvents(1, 40) }),
+            Op.DropJob({ jobId: "job_b" }),
+            Op.TrimJob({ jobId: "job_a", seq: 31 }),
+            Op.PutRun({ sessionId: "sess_a", run: { ...run, eventSeq: 41 } }),
+            Op.TrimSession({ sessionId: "sess_a", eventSeq: 41 })
+          ],
+          owners: []
+        })
       )
       yield* using(open(filename))((store) =>
         Effect.gen(function* () {
-          yield* store.commit([
-            Op.PutJob({ job: aJob("job_c") }),
-            Op.Append({ jobId: "job_c", events: someEvents(1, 2) })
-          ])
+          yield* store.commit({
+            ops: [Op.PutJob({ job: aJob("job_c") }), Op.Append({ jobId: "job_c", events: someEvents(1, 2) })],
+            owners: []
+          })
           for (let round = 0; round < 2; round++) {
             assert.deepEqual(yield* store.events("job_a", 1, 100), someEvents(31, 40))
             assert.deepEqual(yield* store.events("job_c", 1, 100), someEvents(1, 2))
@@ -242,10 +248,16 @@ describe("StoreSqlite", () => {
       const filename = yield* tempFile
       yield* using(open(filename))((store) =>
         Effect.gen(function* () {
-          yield* store.commit([Op.PutJob({ job })])
+          yield* store.commit({ ops: [Op.PutJob({ job })], owners: [] })
           for (let seq = 1; seq <= 100; seq++)
-            yield* store.commit([Op.Append({ jobId: "job_a", events: someEvents(seq, seq) })])
-          yield* store.commit([Op.Append({ jobId: "job_a", events: someEvents(101, 2_100) })])
+            yield* store.commit({
+              ops: [Op.Append({ jobId: "job_a", events: someEvents(seq, seq) })],
+              owners: []
+            })
+          yield* store.commit({
+            ops: [Op.Append({ jobId: "job_a", events: someEvents(101, 2_100) })],
+            owners: []
+          })
         })
       )
       const rows = yield* withSql(filename, (sql) => sql`SELECT seq, count FROM extents ORDER BY seq`)
@@ -268,24 +280,28 @@ describe("StoreSqlite", () => {
               sessionId: `sess_${i % 10}`,
               run: { eventSeq: 1 + i, jobId, jobSeq: 1, count: 3, bytes: 0 }
             })
-          yield* store.commit(
-            ids.flatMap((jobId, i) => [
+          yield* store.commit({
+            ops: ids.flatMap((jobId, i) => [
               Op.PutJob({ job: aJob(jobId) }),
               Op.PutInput({ jobId, input: "{}" }),
               Op.Append({ jobId, events: someEvents(1, 3) }),
               runOf(jobId, i)
-            ])
-          )
-          yield* store.commit([
-            Op.PutJob({ job }),
-            Op.Append({ jobId: "job_a", events: someEvents(1, 20_000) })
-          ])
+            ]),
+            owners: []
+          })
+          yield* store.commit({
+            ops: [Op.PutJob({ job }), Op.Append({ jobId: "job_a", events: someEvents(1, 20_000) })],
+            owners: []
+          })
           assert.strictEqual(yield* store.freeing, 0)
-          yield* store.commit([
-            ...ids.map((jobId) => Op.DropJob({ jobId })),
-            Op.TrimJob({ jobId: "job_a", seq: 20_000 }),
-            ...Array.from({ length: 10 }, (_, i) => Op.DropSession({ sessionId: `sess_${i}` }))
-          ])
+          yield* store.commit({
+            ops: [
+              ...ids.map((jobId) => Op.DropJob({ jobId })),
+              Op.TrimJob({ jobId: "job_a", seq: 20_000 }),
+              ...Array.from({ length: 10 }, (_, i) => Op.DropSession({ sessionId: `sess_${i}` }))
+            ],
+            owners: []
+          })
           assert.approximately(yield* store.freeing, 28_999, 3_000)
           // The clock stands still, so only rows bound a call: 9 000 events in jobs, 19 999 of one, 3 000 runs.
           let calls = 0
@@ -318,7 +334,7 @@ describe("StoreSqlite", () => {
       const copy = yield* tempFile
       yield* using(open(filename))((store) =>
         Effect.gen(function* () {
-          yield* store.commit(everything)
+          yield* store.commit({ ops: everything, owners: [] })
           // The files as they are while the store is open are what a killed process leaves.
           for (const suffix of ["", "-wal"]) fs.copyFileSync(filename + suffix, copy + suffix)
         })
@@ -334,7 +350,7 @@ describe("StoreSqlite", () => {
         Op.Append({ jobId, events: someEvents(from, to) })
       yield* using(open(filename))((store) =>
         Effect.gen(function* () {
-          yield* store.commit(everything)
+          yield* store.commit({ ops: everything, owners: [] })
           const batches = [
             [appendTo("job_a", 41, 60), appendTo("job_unknown", 1, 1)],
             [Op.PutJob({ job: aJob("job_b") }), appendTo("job_b", 1, 5), appendTo("job_a", 43, 44)],
@@ -345,16 +361,15 @@ describe("StoreSqlite", () => {
             ]
           ]
           for (const batch of batches) {
-            const error = yield* Effect.flip(store.commit(batch))
+            const error = yield* Effect.flip(store.commit({ ops: batch, owners: [] }))
             assert.instanceOf(error, StoreError)
             yield* everythingIsThere(store)
             assert.isUndefined(yield* store.job("job_b"))
           }
-          yield* store.commit([
-            appendTo("job_a", 41, 42),
-            Op.PutJob({ job: aJob("job_b") }),
-            appendTo("job_b", 1, 1)
-          ])
+          yield* store.commit({
+            ops: [appendTo("job_a", 41, 42), Op.PutJob({ job: aJob("job_b") }), appendTo("job_b", 1, 1)],
+            owners: []
+          })
           assert.deepEqual(yield* store.events("job_a", 1, 100), someEvents(1, 42))
           assert.deepEqual(yield* store.events("job_b", 1, 100), someEvents(1, 1))
         })
@@ -369,7 +384,7 @@ describe("StoreSqlite", () => {
         const filename = yield* tempFile
         yield* using(open(filename))((store) =>
           Effect.gen(function* () {
-            yield* store.commit(everything)
+            yield* store.commit({ ops: everything, owners: [] })
             // Of a batch the events are written last; these fail when everything else is there.
             yield* withSql(
               filename,
@@ -378,19 +393,22 @@ describe("StoreSqlite", () => {
             )
             const refused = { payload: '"refused"' }
             const error = yield* Effect.flip(
-              store.commit([
-                Op.PutSession({ session: aSession("sess_b") }),
-                Op.Need({ sessionId: "sess_a", eventSeq: 9 }),
-                Op.PutJob({ job: aJob("job_b") }),
-                Op.PutInput({ jobId: "job_b", input: "1" }),
-                Op.Observe({ sessionId: "sess_a", jobId: "job_b" }),
-                Op.PutRun({ sessionId: "sess_a", run: { ...run, eventSeq: 41, jobSeq: 41 } }),
-                Op.TrimSession({ sessionId: "sess_a", eventSeq: 20 }),
-                Op.TrimJob({ jobId: "job_a", seq: 20 }),
-                Op.Alive({ at: 1_000 }),
-                Op.Append({ jobId: "job_a", events: someEvents(41, 50) }),
-                Op.Append({ jobId: "job_b", events: [...someEvents(1, 2), ...someEvents(3, 3, refused)] })
-              ])
+              store.commit({
+                ops: [
+                  Op.PutSession({ session: aSession("sess_b") }),
+                  Op.Need({ sessionId: "sess_a", eventSeq: 9 }),
+                  Op.PutJob({ job: aJob("job_b") }),
+                  Op.PutInput({ jobId: "job_b", input: "1" }),
+                  Op.Observe({ sessionId: "sess_a", jobId: "job_b" }),
+                  Op.PutRun({ sessionId: "sess_a", run: { ...run, eventSeq: 41, jobSeq: 41 } }),
+                  Op.TrimSession({ sessionId: "sess_a", eventSeq: 20 }),
+                  Op.TrimJob({ jobId: "job_a", seq: 20 }),
+                  Op.Alive({ at: 1_000 }),
+                  Op.Append({ jobId: "job_a", events: someEvents(41, 50) }),
+                  Op.Append({ jobId: "job_b", events: [...someEvents(1, 2), ...someEvents(3, 3, refused)] })
+                ],
+                owners: []
+              })
             )
             assert.match(error.message, /refused/)
             yield* everythingIsThere(store)
@@ -399,11 +417,14 @@ describe("StoreSqlite", () => {
             assert.deepStrictEqual(yield* boundsOf(store, "job_a"), { first: 1, last: 40 })
             assert.deepStrictEqual(yield* store.view("sess_a"), { first: 1, last: 40 })
             assert.strictEqual(yield* store.needed("job_a"), 1)
-            yield* store.commit([
-              Op.PutJob({ job: aJob("job_c") }),
-              Op.Append({ jobId: "job_c", events: someEvents(1, 3) }),
-              Op.Append({ jobId: "job_a", events: someEvents(41, 42) })
-            ])
+            yield* store.commit({
+              ops: [
+                Op.PutJob({ job: aJob("job_c") }),
+                Op.Append({ jobId: "job_c", events: someEvents(1, 3) }),
+                Op.Append({ jobId: "job_a", events: someEvents(41, 42) })
+              ],
+              owners: []
+            })
             assert.deepEqual(yield* store.events("job_a", 1, 99), someEvents(1, 42))
             assert.deepEqual(yield* store.events("job_c", 1, 99), someEvents(1, 3))
             assert.isUndefined(yield* store.input("job_c"))
@@ -415,7 +436,7 @@ describe("StoreSqlite", () => {
   it.scoped("a full disk fails the batch by name, and only that", () =>
     Effect.gen(function* () {
       const filename = yield* tempFile
-      yield* using(open(filename))((store) => store.commit(everything))
+      yield* using(open(filename))((store) => store.commit({ ops: everything, owners: [] }))
       const limited = Layer.scoped(
         Store,
         Effect.gen(function* () {
@@ -427,12 +448,15 @@ describe("StoreSqlite", () => {
       yield* using(limited)((store) =>
         Effect.gen(function* () {
           const error = yield* Effect.flip(
-            store.commit([Op.Append({ jobId: "job_a", events: someEvents(41, 20_000) })])
+            store.commit({ ops: [Op.Append({ jobId: "job_a", events: someEvents(41, 20_000) })], owners: [] })
           )
           assert.match(error.message, /the disk is full: free space.*SQLITE_FULL/)
           assert.include(error.message, filename)
           yield* everythingIsThere(store)
-          yield* store.commit([Op.Append({ jobId: "job_a", events: someEvents(41, 41) })])
+          yield* store.commit({
+            ops: [Op.Append({ jobId: "job_a", events: someEvents(41, 41) })],
+            owners: []
+          })
           assert.deepStrictEqual(yield* boundsOf(store, "job_a"), { first: 1, last: 41 })
         })
       )
@@ -444,10 +468,10 @@ describe("StoreSqlite", () => {
       const filename = yield* tempFile
       yield* using(open(filename))((store) =>
         Effect.gen(function* () {
-          yield* store.commit([Op.PutJob({ job })])
+          yield* store.commit({ ops: [Op.PutJob({ job })], owners: [] })
           const commits = Effect.forEach(
             Array.from({ length: 50 }, (_, i) => someEvents(i * 10 + 1, i * 10 + 10)),
-            (events) => store.commit([Op.Append({ jobId: "job_a", events })])
+            (events) => store.commit({ ops: [Op.Append({ jobId: "job_a", events })], owners: [] })
           )
           const writer = yield* Effect.fork(commits)
           let seen = 0
@@ -460,7 +484,10 @@ describe("StoreSqlite", () => {
           yield* Fiber.interrupt(writer)
           const { last } = yield* boundsOf(store, "job_a")
           assert.strictEqual(last % 10, 0)
-          yield* store.commit([Op.Append({ jobId: "job_a", events: someEvents(last + 1, last + 1) })])
+          yield* store.commit({
+            ops: [Op.Append({ jobId: "job_a", events: someEvents(last + 1, last + 1) })],
+            owners: []
+          })
           assert.deepEqual(yield* store.events("job_a", 1, 999), someEvents(1, last + 1))
         })
       )
@@ -476,7 +503,7 @@ describe("StoreSqlite", () => {
           const link = path.join(path.dirname(filename), "link.db")
           fs.symlinkSync(filename, link)
           yield* refuses(link, /another arcp runtime of this process uses/)
-          yield* store.commit(everything)
+          yield* store.commit({ ops: everything, owners: [] })
         })
       )
       yield* using(open(filename))(everythingIsThere)
@@ -489,7 +516,7 @@ describe("StoreSqlite", () => {
       const other = `${filename}.other`
       yield* using(open(filename))((store) =>
         Effect.gen(function* () {
-          yield* store.commit(everything)
+          yield* store.commit({ ops: everything, owners: [] })
           fs.linkSync(filename, other)
           yield* refuses(other, /has 2 names \(hard links\)/)
           yield* refuses(other, /has 2 names/, StoreSqlite.layerReadOnly({ filename: other }))
@@ -506,7 +533,7 @@ describe("StoreSqlite", () => {
     Effect.gen(function* () {
       const filename = yield* tempFile
       const folder = path.dirname(filename)
-      yield* using(open(filename))((store) => store.commit(everything))
+      yield* using(open(filename))((store) => store.commit({ ops: everything, owners: [] }))
       yield* unprivileged(folder)
       fs.chmodSync(filename, 0o444)
       yield* refuses(filename, /is read-only/)
@@ -532,10 +559,10 @@ describe("StoreSqlite", () => {
           return yield* StoreSql.makeKeeping(sql, filename)
         })
       )
-      yield* using(open(filename))((store) => store.commit(everything))
+      yield* using(open(filename))((store) => store.commit({ ops: everything, owners: [] }))
       yield* using(readOnly)((store) =>
         Effect.gen(function* () {
-          const error = yield* Effect.flip(store.commit([Op.Alive({ at: 1 })]))
+          const error = yield* Effect.flip(store.commit({ ops: [Op.Alive({ at: 1 })], owners: [] }))
           assert.include(error.message, filename)
           const told = toInternalError("the log could not commit")(error)
           assert.strictEqual(
@@ -599,10 +626,10 @@ describe("StoreSqlite", () => {
       const filename = yield* tempFile
       yield* using(open(filename))((store) =>
         Effect.gen(function* () {
-          yield* store.commit(everything)
+          yield* store.commit({ ops: everything, owners: [] })
           const foreign = yield* Effect.flatMap(SqliteClient.make({ filename }), (sql) => sql.reserve)
           yield* foreign.executeRaw("BEGIN IMMEDIATE", [])
-          const commit = yield* Effect.fork(store.commit([Op.Alive({ at: 100 })]))
+          const commit = yield* Effect.fork(store.commit({ ops: [Op.Alive({ at: 100 })], owners: [] }))
           yield* pass("10 seconds")
           assert.isTrue(Option.isNone(yield* Fiber.poll(commit)))
           assert.strictEqual(yield* store.aliveAt, 99)
@@ -611,12 +638,14 @@ describe("StoreSqlite", () => {
           assert.strictEqual(yield* store.aliveAt, 100)
 
           yield* foreign.executeRaw("BEGIN IMMEDIATE", [])
-          const patient = yield* Effect.fork(Effect.flip(store.commit([Op.Alive({ at: 101 })])))
+          const patient = yield* Effect.fork(
+            Effect.flip(store.commit({ ops: [Op.Alive({ at: 101 })], owners: [] }))
+          )
           const left = yield* Effect.fork(store.vacuum)
           assert.match((yield* passUntil(patient)).message, /is locked by another program/)
           yield* Fiber.interrupt(left)
           yield* foreign.executeRaw("ROLLBACK", [])
-          yield* store.commit([Op.Alive({ at: 102 })])
+          yield* store.commit({ ops: [Op.Alive({ at: 102 })], owners: [] })
           assert.strictEqual(yield* store.aliveAt, 102)
         })
       )
@@ -628,7 +657,7 @@ describe("StoreSqlite", () => {
       const filename = yield* tempFile
       const first = yield* Scope.make()
       const store = Context.get(yield* Layer.buildWithScope(open(filename), first), Store)
-      yield* store.commit(everything)
+      yield* store.commit({ ops: everything, owners: [] })
       const waits = yield* Deferred.make<void>()
       const second = yield* using(open(filename))(everythingIsThere).pipe(
         Effect.provide(
@@ -684,7 +713,7 @@ describe("StoreSqlite", () => {
         child.once("exit", () => resume(Effect.void))
         child.kill("SIGKILL")
       })
-      yield* using(open(filename))((store) => store.commit(everything))
+      yield* using(open(filename))((store) => store.commit({ ops: everything, owners: [] }))
     })
   )
 
@@ -710,7 +739,10 @@ describe("StoreSqlite", () => {
     Effect.gen(function* () {
       const filename = yield* tempFile
       yield* using(open(filename))((store) =>
-        store.commit([...everything, Op.Append({ jobId: "job_a", events: someEvents(41, 9_000) })])
+        store.commit({
+          ops: [...everything, Op.Append({ jobId: "job_a", events: someEvents(41, 9_000) })],
+          owners: []
+        })
       )
       const bytes = fs.readFileSync(filename)
       fs.writeFileSync(filename, bytes.subarray(0, bytes.length / 2))
@@ -735,7 +767,7 @@ describe("StoreSqlite", () => {
   it.scoped("refuses a newer schema", () =>
     Effect.gen(function* () {
       const filename = yield* tempFile
-      yield* using(open(filename))((store) => store.commit(everything))
+      yield* using(open(filename))((store) => store.commit({ ops: everything, owners: [] }))
       yield* withSql(filename, (sql) => sql`PRAGMA user_version = 99`)
       yield* refuses(filename, /was written by a newer version \(schema 99,/)
       yield* refuses(filename, /was written by a newer version/, StoreSqlite.layerReadOnly({ filename }))
@@ -800,9 +832,12 @@ describe("StoreSqlite", () => {
             )
             yield* vacuumAll
           }
-          yield* store.commit([Op.Append({ jobId: "job_a", events: someEvents(3_001, 3_001, { payload }) })])
+          yield* store.commit({
+            ops: [Op.Append({ jobId: "job_a", events: someEvents(3_001, 3_001, { payload }) })],
+            owners: []
+          })
           assert.deepStrictEqual((yield* store.boundsOf(["job_a"])).get("job_a")?.bytes, 250_100)
-          yield* store.commit([Op.Need({ sessionId: "sess_a", eventSeq: 2_201 })])
+          yield* store.commit({ ops: [Op.Need({ sessionId: "sess_a", eventSeq: 2_201 })], owners: [] })
           assert.strictEqual(yield* store.needed("job_a"), 2_001)
         })
       )
@@ -813,10 +848,10 @@ describe("StoreSqlite", () => {
     Effect.gen(function* () {
       const filename = yield* tempFile
       fs.writeFileSync(filename, "")
-      yield* using(open(filename))((store) => store.commit(everything))
+      yield* using(open(filename))((store) => store.commit({ ops: everything, owners: [] }))
       const begun = `${filename}.begun`
       yield* withSql(begun, () => Effect.void)
-      yield* using(open(begun))((store) => store.commit(everything))
+      yield* using(open(begun))((store) => store.commit({ ops: everything, owners: [] }))
       yield* using(open(begun))(everythingIsThere)
     })
   )
@@ -827,17 +862,23 @@ describe("StoreSqlite", () => {
       const readOnly = StoreSqlite.layerReadOnly({ filename })
       yield* using(open(filename))((store) =>
         Effect.gen(function* () {
-          yield* store.commit(everything)
+          yield* store.commit({ ops: everything, owners: [] })
           yield* using(readOnly)((reader) =>
             Effect.gen(function* () {
               yield* everythingIsThere(reader)
-              yield* store.commit([Op.Append({ jobId: "job_a", events: someEvents(41, 41) })])
+              yield* store.commit({
+                ops: [Op.Append({ jobId: "job_a", events: someEvents(41, 41) })],
+                owners: []
+              })
               assert.deepEqual(yield* reader.events("job_a", 41, 10), someEvents(41, 41))
-              const error = yield* Effect.flip(reader.commit([Op.Alive({ at: 100 })]))
+              const error = yield* Effect.flip(reader.commit({ ops: [Op.Alive({ at: 100 })], owners: [] }))
               assert.match(error.message, /opened for reading only/)
             })
           )
-          yield* store.commit([Op.Append({ jobId: "job_a", events: someEvents(42, 42) })])
+          yield* store.commit({
+            ops: [Op.Append({ jobId: "job_a", events: someEvents(42, 42) })],
+            owners: []
+          })
         })
       )
       yield* using(readOnly)((reader) =>
@@ -863,7 +904,7 @@ describe("StoreSqlite", () => {
             ).length
         yield* using(open(filename))((store) =>
           Effect.gen(function* () {
-            yield* store.commit(everything)
+            yield* store.commit({ ops: everything, owners: [] })
             const before = locks()
             assert.isAtLeast(before, 1)
             yield* using(StoreSqlite.layerReadOnly({ filename }))(everythingIsThere)

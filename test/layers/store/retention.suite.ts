@@ -38,13 +38,16 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
         assert.deepStrictEqual(yield* store.surplus({ principal: "alice", limit: 9, needed: false }), [])
         assert.deepStrictEqual(Array.from(yield* store.endedCounts), [])
         assert.isUndefined(yield* store.input("job_a"))
-        yield* store.commit([need("sess_a", 5), trimSession("sess_a", 5)])
+        yield* store.commit({ ops: [need("sess_a", 5), trimSession("sess_a", 5)], owners: [] })
         assert.deepStrictEqual(yield* store.view("sess_a"), { first: 1, last: 0 })
       }))
 
     test("keeps the floor of a view exactly, also when everything below it is freed", (store) =>
       Effect.gen(function* () {
-        yield* store.commit([putSession("sess_a"), putRun("sess_a", 1, 10), putRun("sess_a", 11, 10)])
+        yield* store.commit({
+          ops: [putSession("sess_a"), putRun("sess_a", 1, 10), putRun("sess_a", 11, 10)],
+          owners: []
+        })
         assert.deepStrictEqual(yield* store.view("sess_a"), { first: 1, last: 20 })
         for (const [to, first] of [
           [5, 5],
@@ -52,25 +55,25 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
           [10, 10],
           [15, 15]
         ] as const) {
-          yield* store.commit([trimSession("sess_a", to)])
+          yield* store.commit({ ops: [trimSession("sess_a", to)], owners: [] })
           assert.deepStrictEqual(yield* store.view("sess_a"), { first, last: 20 })
           yield* vacuumAll
           assert.deepStrictEqual(yield* store.view("sess_a"), { first, last: 20 })
         }
         assert.deepEqual(yield* store.runs("sess_a", 1, 10), [aRun(11, 10)])
-        yield* store.commit([putSession("sess_a")])
+        yield* store.commit({ ops: [putSession("sess_a")], owners: [] })
         assert.deepStrictEqual(yield* store.view("sess_a"), { first: 15, last: 20 })
 
-        yield* store.commit([trimSession("sess_a", 99)])
+        yield* store.commit({ ops: [trimSession("sess_a", 99)], owners: [] })
         for (let round = 0; round < 2; round++) {
           assert.deepStrictEqual(yield* store.view("sess_a"), { first: 21, last: 20 })
           assert.deepEqual(yield* store.runs("sess_a", 1, 10), [])
           yield* vacuumAll
         }
-        yield* store.commit([putRun("sess_a", 11, 15)])
+        yield* store.commit({ ops: [putRun("sess_a", 11, 15)], owners: [] })
         assert.deepStrictEqual(yield* store.view("sess_a"), { first: 21, last: 25 })
 
-        yield* store.commit([Op.DropSession({ sessionId: "sess_a" })])
+        yield* store.commit({ ops: [Op.DropSession({ sessionId: "sess_a" })], owners: [] })
         for (let round = 0; round < 2; round++) {
           assert.deepStrictEqual(yield* store.view("sess_a"), { first: 1, last: 0 })
           yield* vacuumAll
@@ -81,41 +84,47 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
       Effect.gen(function* () {
         const expectNeeded = (seq: number | undefined) =>
           Effect.map(store.needed("job_a"), (found) => assert.strictEqual(found, seq))
-        yield* store.commit([
-          put(aJob("job_a")),
-          append("job_a", 1, 40),
-          putRun("sess_a", 1, 10),
-          putRun("sess_b", 101, 5, "job_a", 3)
-        ])
+        yield* store.commit({
+          ops: [
+            put(aJob("job_a")),
+            append("job_a", 1, 40),
+            putRun("sess_a", 1, 10),
+            putRun("sess_b", 101, 5, "job_a", 3)
+          ],
+          owners: []
+        })
         // Only stored sessions count.
         yield* expectNeeded(undefined)
-        yield* store.commit([putSession("sess_b")])
+        yield* store.commit({ ops: [putSession("sess_b")], owners: [] })
         yield* expectNeeded(3)
-        yield* store.commit([need("sess_a", 9)])
-        yield* store.commit([putSession("sess_a")])
+        yield* store.commit({ ops: [need("sess_a", 9)], owners: [] })
+        yield* store.commit({ ops: [putSession("sess_a")], owners: [] })
         yield* expectNeeded(1)
-        yield* store.commit([need("sess_a", 6)])
+        yield* store.commit({ ops: [need("sess_a", 6)], owners: [] })
         yield* expectNeeded(3)
-        yield* store.commit([trimSession("sess_b", 103), putSession("sess_a")])
+        yield* store.commit({ ops: [trimSession("sess_b", 103), putSession("sess_a")], owners: [] })
         yield* expectNeeded(5)
-        yield* store.commit([need("sess_b", 106)])
+        yield* store.commit({ ops: [need("sess_b", 106)], owners: [] })
         yield* expectNeeded(6)
-        yield* store.commit([trimSession("sess_a", 11)])
+        yield* store.commit({ ops: [trimSession("sess_a", 11)], owners: [] })
         yield* expectNeeded(undefined)
         // The numbering goes on: other jobs in between, then this one.
-        yield* store.commit([
-          putRun("sess_a", 11, 5, "job_b", 1),
-          putRun("sess_a", 16, 5, "job_a", 11),
-          putRun("sess_a", 21, 5, "job_b", 6)
-        ])
+        yield* store.commit({
+          ops: [
+            putRun("sess_a", 11, 5, "job_b", 1),
+            putRun("sess_a", 16, 5, "job_a", 11),
+            putRun("sess_a", 21, 5, "job_b", 6)
+          ],
+          owners: []
+        })
         yield* expectNeeded(11)
-        yield* store.commit([need("sess_a", 13)])
+        yield* store.commit({ ops: [need("sess_a", 13)], owners: [] })
         yield* expectNeeded(11)
-        yield* store.commit([need("sess_a", 17)])
+        yield* store.commit({ ops: [need("sess_a", 17)], owners: [] })
         yield* expectNeeded(12)
         yield* vacuumAll
         yield* expectNeeded(12)
-        yield* store.commit([Op.DropSession({ sessionId: "sess_a" })])
+        yield* store.commit({ ops: [Op.DropSession({ sessionId: "sess_a" })], owners: [] })
         yield* expectNeeded(undefined)
         yield* vacuumAll
         yield* expectNeeded(undefined)
@@ -130,7 +139,10 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
           putRun("sess_a", 36, 10, "job_a", 5),
           putRun("sess_a", 46, 10, "job_a", 30)
         ]
-        yield* store.commit([putSession("sess_a"), put(aJob("job_a")), put(aJob("job_b")), ...runs])
+        yield* store.commit({
+          ops: [putSession("sess_a"), put(aJob("job_a")), put(aJob("job_b")), ...runs],
+          owners: []
+        })
         for (const [from, seq] of [
           [1, 1],
           [3, 3],
@@ -143,36 +155,42 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
           [46, 30],
           [56, undefined]
         ] as const) {
-          yield* store.commit([need("sess_a", from)])
+          yield* store.commit({ ops: [need("sess_a", from)], owners: [] })
           assert.strictEqual(yield* store.needed("job_a"), seq, `needed from ${from}`)
         }
-        yield* store.commit([
-          putSession("sess_b"),
-          ...[
-            putRun("sess_b", 1, 30, "job_b", 1),
-            putRun("sess_b", 31, 5, "job_b", 11),
-            putRun("sess_b", 36, 5, "job_b", 31)
-          ]
-        ])
-        yield* store.commit([need("sess_a", 26), need("sess_b", 20)])
+        yield* store.commit({
+          ops: [
+            putSession("sess_b"),
+            ...[
+              putRun("sess_b", 1, 30, "job_b", 1),
+              putRun("sess_b", 31, 5, "job_b", 11),
+              putRun("sess_b", 36, 5, "job_b", 31)
+            ]
+          ],
+          owners: []
+        })
+        yield* store.commit({ ops: [need("sess_a", 26), need("sess_b", 20)], owners: [] })
         assert.strictEqual(yield* store.needed("job_b"), 11)
-        yield* store.commit([need("sess_a", 1), trimSession("sess_a", 40)])
+        yield* store.commit({ ops: [need("sess_a", 1), trimSession("sess_a", 40)], owners: [] })
         yield* vacuumAll
         assert.strictEqual(yield* store.needed("job_a"), 9)
       }))
 
     test("tells who has a job in view, and until where", (store) =>
       Effect.gen(function* () {
-        yield* store.commit([
-          ...["sess_a", "sess_b", "sess_c"].map(putSession),
-          ...["job_a", "job_b"].map((jobId) => put(aJob(jobId))),
-          putRun("sess_a", 1, 10, "job_a", 1),
-          putRun("sess_a", 11, 10, "job_b", 1),
-          putRun("sess_a", 21, 4, "job_a", 11),
-          putRun("sess_b", 1, 3, "job_a", 1),
-          putRun("sess_b", 4, 3, "job_b", 1),
-          putRun("sess_x", 1, 3, "job_a", 1)
-        ])
+        yield* store.commit({
+          ops: [
+            ...["sess_a", "sess_b", "sess_c"].map(putSession),
+            ...["job_a", "job_b"].map((jobId) => put(aJob(jobId))),
+            putRun("sess_a", 1, 10, "job_a", 1),
+            putRun("sess_a", 11, 10, "job_b", 1),
+            putRun("sess_a", 21, 4, "job_a", 11),
+            putRun("sess_b", 1, 3, "job_a", 1),
+            putRun("sess_b", 4, 3, "job_b", 1),
+            putRun("sess_x", 1, 3, "job_a", 1)
+          ],
+          owners: []
+        })
         const list = (jobIds: ReadonlyArray<string>) =>
           Effect.map(store.viewers(jobIds), (viewers) =>
             viewers.map(({ end, jobId, sessionId }) => `${jobId} ${sessionId} ${end}`).sort()
@@ -184,12 +202,12 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
           "job_b sess_b 7"
         ])
         assert.deepStrictEqual(yield* list(["job_b"]), ["job_b sess_a 21", "job_b sess_b 7"])
-        yield* store.commit([trimSession("sess_a", 21), trimSession("sess_b", 7)])
+        yield* store.commit({ ops: [trimSession("sess_a", 21), trimSession("sess_b", 7)], owners: [] })
         for (let round = 0; round < 2; round++) {
           assert.deepStrictEqual(yield* list(["job_a", "job_b"]), ["job_a sess_a 25"])
           yield* vacuumAll
         }
-        yield* store.commit([Op.DropSession({ sessionId: "sess_a" })])
+        yield* store.commit({ ops: [Op.DropSession({ sessionId: "sess_a" })], owners: [] })
         assert.deepStrictEqual(yield* list(["job_a", "job_b"]), [])
       }))
 
@@ -200,9 +218,15 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
           jobId: "job_a",
           events: someEvents(from, to, { payload })
         })
-        yield* store.commit([put(aJob("job_a")), put(aJob("job_b")), Op.Append(of(1, 3_000))])
+        yield* store.commit({
+          ops: [put(aJob("job_a")), put(aJob("job_b")), Op.Append(of(1, 3_000))],
+          owners: []
+        })
         for (let seq = 3_001; seq <= 5_000; seq += 100)
-          yield* store.commit([Op.Append(of(seq, seq + 99)), append("job_b", seq - 3_000, seq - 2_901)])
+          yield* store.commit({
+            ops: [Op.Append(of(seq, seq + 99)), append("job_b", seq - 3_000, seq - 2_901)],
+            owners: []
+          })
         const bounds = Effect.map(store.boundsOf(["job_a", "job_none"]), (found) => Array.from(found))
         assert.deepStrictEqual(yield* bounds, [["job_a", { first: 1, last: 5_000, bytes: 500_000 }]])
         const marks = yield* store.marks("job_a")
@@ -222,7 +246,7 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
           [second + 101, second + 101],
           [9_999, 5_001]
         ] as const) {
-          yield* store.commit([Op.TrimJob({ jobId: "job_a", seq: to })])
+          yield* store.commit({ ops: [Op.TrimJob({ jobId: "job_a", seq: to })], owners: [] })
           for (let round = 0; round < 2; round++) {
             assert.deepStrictEqual(yield* bounds, [
               ["job_a", { first, last: 5_000, bytes: (5_001 - first) * 100 }]
@@ -236,7 +260,7 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
             yield* vacuumAll
           }
         }
-        yield* store.commit([Op.Append(of(5_001, 5_002))])
+        yield* store.commit({ ops: [Op.Append(of(5_001, 5_002))], owners: [] })
         assert.deepStrictEqual(yield* bounds, [["job_a", { first: 5_001, last: 5_002, bytes: 200 }]])
         assert.deepStrictEqual(yield* store.marks("job_a"), [{ seq: 5_002, bytes: 200 }])
       }))
@@ -244,14 +268,17 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
     test("marks large events by their bytes", (store) =>
       Effect.gen(function* () {
         const sizes = [1_000, 300_000, 200_000, 100_000, 100, 400_000]
-        yield* store.commit([put(aJob("job_a"))])
+        yield* store.commit({ ops: [put(aJob("job_a"))], owners: [] })
         for (const [i, size] of sizes.entries())
-          yield* store.commit([
-            Op.Append({
-              jobId: "job_a",
-              events: someEvents(i + 1, i + 1, { payload: `"${"x".repeat(size - 66)}"` })
-            })
-          ])
+          yield* store.commit({
+            ops: [
+              Op.Append({
+                jobId: "job_a",
+                events: someEvents(i + 1, i + 1, { payload: `"${"x".repeat(size - 66)}"` })
+              })
+            ],
+            owners: []
+          })
         const marks = yield* store.marks("job_a")
         assert.strictEqual(
           marks.reduce((sum, mark) => sum + mark.bytes, 0),
@@ -270,13 +297,16 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
 
     test("lists the observers of many jobs", (store) =>
       Effect.gen(function* () {
-        yield* store.commit([
-          ...["job_a", "job_b", "job_c"].map((jobId) => put(aJob(jobId))),
-          Op.Observe({ sessionId: "sess_a", jobId: "job_a" }),
-          Op.Observe({ sessionId: "sess_b", jobId: "job_a" }),
-          Op.Observe({ sessionId: "sess_b", jobId: "job_b" }),
-          Op.Observe({ sessionId: "sess_c", jobId: "job_c" })
-        ])
+        yield* store.commit({
+          ops: [
+            ...["job_a", "job_b", "job_c"].map((jobId) => put(aJob(jobId))),
+            Op.Observe({ sessionId: "sess_a", jobId: "job_a" }),
+            Op.Observe({ sessionId: "sess_b", jobId: "job_a" }),
+            Op.Observe({ sessionId: "sess_b", jobId: "job_b" }),
+            Op.Observe({ sessionId: "sess_c", jobId: "job_c" })
+          ],
+          owners: []
+        })
         const found = yield* store.observersOf(["job_a", "job_b", "job_x"])
         assert.deepStrictEqual(Array.from(found.keys()).sort(), ["job_a", "job_b"])
         assert.deepStrictEqual(Array.from(found.get("job_a") ?? []).sort(), ["sess_a", "sess_b"])
@@ -286,9 +316,10 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
     test("reads a view in pages over many jobs", (store) =>
       Effect.gen(function* () {
         const jobs = ["job_a", "job_b", "job_c"]
-        yield* store.commit(
-          jobs.map((jobId, i) => put(aJob(jobId, { traceId: `trace_${i}`, sessionId: `sess_${i}` })))
-        )
+        yield* store.commit({
+          ops: jobs.map((jobId, i) => put(aJob(jobId, { traceId: `trace_${i}`, sessionId: `sess_${i}` }))),
+          owners: []
+        })
         // Rounds of three jobs with three events each, numbered as they come.
         const expected: Array<readonly [number, string, number]> = []
         for (let round = 0; round < 20; round++)
@@ -296,10 +327,10 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
             const eventSeq = expected.length + 1
             const jobSeq = 3 * round + 1
             for (let i = 0; i < 3; i++) expected.push([eventSeq + i, jobId, jobSeq + i])
-            yield* store.commit([
-              append(jobId, jobSeq, jobSeq + 2),
-              putRun("sess_a", eventSeq, 3, jobId, jobSeq)
-            ])
+            yield* store.commit({
+              ops: [append(jobId, jobSeq, jobSeq + 2), putRun("sess_a", eventSeq, 3, jobId, jobSeq)],
+              owners: []
+            })
           }
         const read = (after: number, limit: number, maxBytes = 1_000_000) =>
           Effect.map(store.page("sess_a", after, limit, maxBytes), (page) =>
@@ -326,21 +357,24 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
 
     test("ends a page before the first event that is missing", (store) =>
       Effect.gen(function* () {
-        yield* store.commit([
-          put(aJob("job_a")),
-          put(aJob("job_b")),
-          append("job_a", 1, 2_000),
-          append("job_b", 1, 10),
-          putRun("sess_a", 1, 5, "job_a", 1),
-          putRun("sess_a", 6, 10, "job_b", 1),
-          putRun("sess_a", 16, 1_995, "job_a", 6)
-        ])
+        yield* store.commit({
+          ops: [
+            put(aJob("job_a")),
+            put(aJob("job_b")),
+            append("job_a", 1, 2_000),
+            append("job_b", 1, 10),
+            putRun("sess_a", 1, 5, "job_a", 1),
+            putRun("sess_a", 6, 10, "job_b", 1),
+            putRun("sess_a", 16, 1_995, "job_a", 6)
+          ],
+          owners: []
+        })
         const read = (after: number, limit = 9_999) =>
           Effect.map(store.page("sess_a", after, limit, 10_000_000), (page) =>
             page.map(({ eventSeq }) => eventSeq)
           )
         assert.deepStrictEqual(yield* read(0), range(1, 2_010))
-        yield* store.commit([Op.TrimJob({ jobId: "job_a", seq: 8 })])
+        yield* store.commit({ ops: [Op.TrimJob({ jobId: "job_a", seq: 8 })], owners: [] })
         for (let round = 0; round < 2; round++) {
           assert.deepStrictEqual(yield* read(0), [])
           assert.deepStrictEqual(yield* read(5), range(6, 15))
@@ -348,14 +382,14 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
           assert.deepStrictEqual(yield* read(17, 3), [18, 19, 20])
           yield* vacuumAll
         }
-        yield* store.commit([trimSession("sess_a", 20), Op.DropJob({ jobId: "job_b" })])
+        yield* store.commit({ ops: [trimSession("sess_a", 20), Op.DropJob({ jobId: "job_b" })], owners: [] })
         for (let round = 0; round < 2; round++) {
           assert.deepStrictEqual(yield* read(5), [])
           assert.deepStrictEqual(yield* read(18), [])
           assert.deepStrictEqual(yield* read(19, 2), [20, 21])
           yield* vacuumAll
         }
-        yield* store.commit([Op.DropSession({ sessionId: "sess_a" })])
+        yield* store.commit({ ops: [Op.DropSession({ sessionId: "sess_a" })], owners: [] })
         assert.deepStrictEqual(yield* read(19), [])
       }))
 
@@ -363,27 +397,33 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
       Effect.gen(function* () {
         // More than are looked at in one step, the newest with the first id.
         const ids = range(1, 100).map((i) => `job_${String(1_000 - i)}`)
-        yield* store.commit(ids.map((jobId) => put(aJob(jobId, { status: "success", endedAt: 5 }))))
+        yield* store.commit({
+          ops: ids.map((jobId) => put(aJob(jobId, { status: "success", endedAt: 5 }))),
+          owners: []
+        })
         assert.deepStrictEqual(yield* store.retired({ endedBefore: 9, limit: 1_000 }), ids)
         assert.deepStrictEqual(yield* store.surplus({ principal: "alice", limit: 1_000, needed: true }), ids)
       }))
 
     test("names ended jobs that nobody needs, oldest end first", (store) =>
       Effect.gen(function* () {
-        yield* store.commit([
-          putSession("sess_a"),
-          ended("job_c", 30),
-          ended("job_b", 20, { rejected: true }),
-          ended("job_a", 10, { principal: "bob" }),
-          ended("job_d", 40),
-          put(aJob("job_e")),
-          ...watched("sess_a", 1, "job_c")
-        ])
+        yield* store.commit({
+          ops: [
+            putSession("sess_a"),
+            ended("job_c", 30),
+            ended("job_b", 20, { rejected: true }),
+            ended("job_a", 10, { principal: "bob" }),
+            ended("job_d", 40),
+            put(aJob("job_e")),
+            ...watched("sess_a", 1, "job_c")
+          ],
+          owners: []
+        })
         const retired = (endedBefore: number, limit: number) => store.retired({ endedBefore, limit })
         assert.deepStrictEqual(yield* retired(100, 10), ["job_a", "job_b", "job_d"])
         assert.deepStrictEqual(yield* retired(40, 10), ["job_a", "job_b"])
         assert.deepStrictEqual(yield* retired(100, 1), ["job_a"])
-        yield* store.commit([need("sess_a", 2)])
+        yield* store.commit({ ops: [need("sess_a", 2)], owners: [] })
         assert.deepStrictEqual(Array.from(yield* retired(100, 10)).sort(), [
           "job_a",
           "job_b",
@@ -392,7 +432,7 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
         ])
         const surplus = (principal: string, needed: boolean, limit = 10) =>
           store.surplus({ principal, limit, needed })
-        yield* store.commit([need("sess_a", 1)])
+        yield* store.commit({ ops: [need("sess_a", 1)], owners: [] })
         assert.deepStrictEqual(yield* surplus("alice", true), ["job_b", "job_c", "job_d"])
         assert.deepStrictEqual(yield* surplus("alice", true, 2), ["job_b", "job_c"])
         assert.deepStrictEqual(yield* surplus("alice", false), ["job_b", "job_d"])
@@ -403,12 +443,12 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
           ["alice", 3],
           ["bob", 1]
         ])
-        yield* store.commit([Op.DropJob({ jobId: "job_c" }), ended("job_e", 50)])
+        yield* store.commit({ ops: [Op.DropJob({ jobId: "job_c" }), ended("job_e", 50)], owners: [] })
         assert.deepStrictEqual(yield* counts, [
           ["alice", 3],
           ["bob", 1]
         ])
-        yield* store.commit([Op.DropSession({ sessionId: "sess_a" })])
+        yield* store.commit({ ops: [Op.DropSession({ sessionId: "sess_a" })], owners: [] })
         assert.deepStrictEqual(Array.from(yield* retired(100, 10)).sort(), [
           "job_a",
           "job_b",
@@ -421,7 +461,10 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
       Effect.gen(function* () {
         const names = ["a", "a\0b", "a\0c", 'a"b', "ä😀", ""]
         for (const [i, principal] of names.entries())
-          yield* store.commit([Op.PutJob({ job: aJob(`job_${i}`, { principal, endedAt: i + 1 }) })])
+          yield* store.commit({
+            ops: [Op.PutJob({ job: aJob(`job_${i}`, { principal, endedAt: i + 1 }) })],
+            owners: []
+          })
         const found = Array.from(yield* store.endedCounts).sort()
         assert.deepStrictEqual(found, names.map((name) => [name, 1] as [string, number]).sort())
       }))
@@ -434,7 +477,7 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
           if (i % 500 !== 0) batch.push(...watched("sess_a", i, `job_${i}`))
           else batch.push(putRun("sess_a", i, 1, "job_other", i))
         }
-        yield* store.commit(batch)
+        yield* store.commit({ ops: batch, owners: [] })
         for (const search of [
           store.retired({ endedBefore: 99_999, limit: 2 }),
           store.surplus({ principal: "alice", limit: 2, needed: false })
@@ -452,17 +495,23 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
     test("keeps the input of a job until the job is dropped", (store) =>
       Effect.gen(function* () {
         const input = JSON.stringify({ text: "é🙂".repeat(1_000) })
-        yield* store.commit([Op.PutInput({ jobId: "job_a", input }), put(aJob("job_a")), put(aJob("job_b"))])
+        yield* store.commit({
+          ops: [Op.PutInput({ jobId: "job_a", input }), put(aJob("job_a")), put(aJob("job_b"))],
+          owners: []
+        })
         assert.strictEqual(yield* store.input("job_a"), input)
         assert.isUndefined(yield* store.input("job_b"))
-        yield* store.commit([Op.PutInput({ jobId: "job_a", input: "1" }), put(aJob("job_a", { endedAt: 5 }))])
+        yield* store.commit({
+          ops: [Op.PutInput({ jobId: "job_a", input: "1" }), put(aJob("job_a", { endedAt: 5 }))],
+          owners: []
+        })
         assert.strictEqual(yield* store.input("job_a"), "1")
-        yield* store.commit([Op.DropJob({ jobId: "job_a" })])
+        yield* store.commit({ ops: [Op.DropJob({ jobId: "job_a" })], owners: [] })
         for (let round = 0; round < 2; round++) {
           assert.isUndefined(yield* store.input("job_a"))
           yield* vacuumAll
         }
-        yield* store.commit([put(aJob("job_a")), put(aJob("job_c"))])
+        yield* store.commit({ ops: [put(aJob("job_a")), put(aJob("job_c"))], owners: [] })
         assert.isUndefined(yield* store.input("job_a"))
         assert.isUndefined(yield* store.input("job_c"))
       }))

@@ -115,6 +115,21 @@ describe.each(versions)("a file of schema version %i", (version) => {
               )
             if (version >= 5)
               assert.strictEqual((yield* store.hookEvents({ jobId: "", seq: 0 }, 9)).length, 1)
+            if (version >= 6) {
+              const batch = (epoch: number) => ({
+                ops: [Op.Alive({ at: 3_000 })],
+                owners: [{ job: "job_w", epoch }]
+              })
+              assert.strictEqual((yield* Effect.flip(store.commit(batch(2))))._tag, "Fenced")
+              yield* store.commit(batch(3))
+            }
+            yield* store.commit({
+              ops: [Op.Alive({ at: 3_000 })],
+              owners: [
+                { job: "job_a", epoch: 1 },
+                { session: "sess_b", epoch: 1 }
+              ]
+            })
             yield* vacuumAll
           }).pipe(Effect.provide(StoreSqlite.layer({ filename })))
         )
@@ -122,7 +137,7 @@ describe.each(versions)("a file of schema version %i", (version) => {
       yield* passing(
         Effect.gen(function* () {
           const store = yield* Store
-          yield* store.commit([append("job_a", 26, 30), Op.DropJob({ jobId: "job_b" })])
+          yield* store.commit({ ops: [append("job_a", 26, 30), Op.DropJob({ jobId: "job_b" })], owners: [] })
           assert.deepStrictEqual(seqs(yield* store.events("job_a", 24, 99)), range(24, 30))
           yield* vacuumAll
           assert.deepStrictEqual(yield* store.events("job_b", 1, 9), [])

@@ -5,8 +5,12 @@ import * as os from "node:os"
 import * as path from "node:path"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as StoreSqlite from "../../../src/layers/store/StoreSqlite.js"
+import { schemaVersion } from "../../../src/layers/store/schema.js"
 import { toStoreError } from "../../../src/layers/store/sqlError.js"
 import { type Database, type Driver, loadDriver, substitute } from "../../../src/layers/store/sqliteDriver.js"
+import { inspect } from "../../../src/layers/store/sqliteFile.js"
 
 const driver = Effect.promise(loadDriver)
 
@@ -188,6 +192,22 @@ describe("the SQLite driver", () => {
       }
       const after = yield* opened(native, file)
       assert.deepEqual(after.prepared("SELECT count(*) FROM t").values([]), [[0]])
+    })
+  )
+
+  it.scoped("what only looks at a file leaves no statement, for which closing would have to collect", () =>
+    Effect.gen(function* () {
+      const file = path.join(yield* tempFolder, "a.db")
+      yield* Effect.scoped(Layer.build(StoreSqlite.layer({ filename: file })))
+      let survived = 0
+      for (let i = 0; i < 3; i++) {
+        // In a turn of its own, since what is made lives to the end of that.
+        const made = new WeakRef({})
+        yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+        assert.strictEqual(yield* inspect(file, file), schemaVersion)
+        if (made.deref() !== undefined) survived++
+      }
+      assert.isAbove(survived, 0, "each look at the file collected everything")
     })
   )
 

@@ -36,7 +36,7 @@ const fragile = (folder: string): URL => {
     let asked
     parentPort.on = (name, listener) => on.call(parentPort, name, (message) => {
       const { batch = [] } = message.request
-      asked = batch.find((op) => op._tag === "Alive")?.at
+      asked = batch.ops?.find((op) => op._tag === "Alive")?.at
       if (asked === ${at.beforeCommit}) process.exit(7)
       if (asked === ${at.thrown}) queueMicrotask(() => { throw new Error("out of order") })
       if (asked === ${at.slow}) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300)
@@ -79,10 +79,10 @@ describe("the thread that writes to a SQLite file", () => {
         const filename = path.join(folder, "arcp.db")
         const scope = yield* Scope.make()
         const store = yield* Scope.extend(built(filename, fragile(folder)), scope)
-        yield* store.commit(beforehand)
+        yield* store.commit({ ops: beforehand, owners: [] })
         const died = yield* Effect.fork(Effect.flip(store.died ?? Effect.die("it cannot die")))
         const sent = yield* Effect.forEach([at[how], 99, 100], (when) =>
-          Effect.fork(Effect.exit(store.commit(alive(when))))
+          Effect.fork(Effect.exit(store.commit({ ops: alive(when), owners: [] })))
         )
         const error = yield* Fiber.join(died)
         assert.instanceOf(error, StoreError)
@@ -102,7 +102,7 @@ describe("the thread that writes to a SQLite file", () => {
         )
         const again = yield* built(filename)
         assert.strictEqual(yield* again.aliveAt, how === "beforeCommit" ? 0 : at[how])
-        yield* again.commit([Op.Append({ jobId: "job_a", events: someEvents(5, 5) })])
+        yield* again.commit({ ops: [Op.Append({ jobId: "job_a", events: someEvents(5, 5) })], owners: [] })
         assert.deepStrictEqual(yield* boundsOf(again, "job_a"), { first: 1, last: 5 })
       })
     )
@@ -137,13 +137,13 @@ describe("the thread that writes to a SQLite file", () => {
       const filename = path.join(folder, "arcp.db")
       const scope = yield* Scope.make()
       const store = yield* Scope.extend(built(filename, fragile(folder)), scope)
-      yield* store.commit(beforehand)
-      const slow = yield* Effect.fork(store.commit(alive(at.slow)))
+      yield* store.commit({ ops: beforehand, owners: [] })
+      const slow = yield* Effect.fork(store.commit({ ops: alive(at.slow), owners: [] }))
       yield* turns
       assert.deepStrictEqual(yield* boundsOf(store, "job_a"), { first: 1, last: 4 })
       assert.isTrue((yield* Fiber.poll(slow))._tag === "None", "the turns waited for the commit")
       // The scope closes meanwhile: what was sent is stored and answered before the file is let go.
-      const last = yield* Effect.fork(store.commit(alive(99)))
+      const last = yield* Effect.fork(store.commit({ ops: alive(99), owners: [] }))
       yield* turns
       yield* Scope.close(scope, Exit.void)
       assert.isTrue(Exit.isSuccess(yield* Fiber.await(slow)))
@@ -165,16 +165,18 @@ describe("the thread that writes to a SQLite file", () => {
         const folder = yield* tempFolder
         const filename = path.join(folder, "arcp.db")
         yield* Effect.scoped(
-          Effect.flatMap(built(`${filename}.other`), (store) => store.commit([...beforehand, ...alive(5)]))
+          Effect.flatMap(built(`${filename}.other`), (store) =>
+            store.commit({ ops: [...beforehand, ...alive(5)], owners: [] })
+          )
         )
         const scope = yield* Scope.make()
         const store = yield* Scope.extend(built(filename), scope)
-        yield* store.commit(alive(98))
+        yield* store.commit({ ops: alive(98), owners: [] })
         displace(filename)
         const died = yield* Effect.fork(Effect.flip(store.died ?? Effect.die("it cannot die")))
         // As many as come until that is known.
         const sent = yield* Effect.forEach([99, 100, 101], (when) =>
-          Effect.fork(Effect.exit(store.commit(alive(when))))
+          Effect.fork(Effect.exit(store.commit({ ops: alive(when), owners: [] })))
         )
         const error = yield* Fiber.join(died)
         assert.match(error.message, /was removed or replaced while it was open.*restart the runtime/)
@@ -192,12 +194,12 @@ describe("the thread that writes to a SQLite file", () => {
     Effect.gen(function* () {
       const filename = path.join(yield* tempFolder, "arcp.db")
       const store = yield* built(filename)
-      yield* store.commit(beforehand)
+      yield* store.commit({ ops: beforehand, owners: [] })
       const odd = Object.assign(aJob("job_b"), { agent: () => "a function" })
       // biome-ignore lint/suspicious/noExplicitAny: what a type would not let through
-      const exit = yield* Effect.exit(store.commit([Op.PutJob({ job: odd as any })]))
+      const exit = yield* Effect.exit(store.commit({ ops: [Op.PutJob({ job: odd as any })], owners: [] }))
       assert.isTrue(Exit.isFailure(exit))
-      yield* store.commit(alive(99))
+      yield* store.commit({ ops: alive(99), owners: [] })
       assert.strictEqual(yield* store.aliveAt, 99)
       assert.isUndefined(yield* store.job("job_b"))
     })
@@ -215,7 +217,7 @@ describe("the thread that writes to a SQLite file", () => {
       const store = yield* Effect.provide(built(path.join(folder, "arcp.db"), missing), logger)
       assert.lengthOf(said, 1)
       assert.match(said[0] ?? "", /commits hold up this process.*missing\.mjs/)
-      yield* store.commit([...beforehand, ...alive(99)])
+      yield* store.commit({ ops: [...beforehand, ...alive(99)], owners: [] })
       assert.strictEqual(yield* store.aliveAt, 99)
       assert.deepStrictEqual(yield* boundsOf(store, "job_a"), { first: 1, last: 4 })
     })
@@ -225,17 +227,19 @@ describe("the thread that writes to a SQLite file", () => {
     Effect.gen(function* () {
       const folder = yield* tempFolder
       const filename = path.join(folder, "arcp.db")
-      yield* Effect.scoped(Effect.flatMap(built(filename), (store) => store.commit(beforehand)))
+      yield* Effect.scoped(
+        Effect.flatMap(built(filename), (store) => store.commit({ ops: beforehand, owners: [] }))
+      )
       const thread = yield* (yield* Thread.start(filename)).open(filename, ["max_page_count = 64"])
       const append = (from: number, to: number) => [
         Op.Append({ jobId: "job_a", events: someEvents(from, to) })
       ]
-      const full = yield* Effect.flip(thread.commit(append(5, 20_000)))
+      const full = yield* Effect.flip(thread.commit({ ops: append(5, 20_000), owners: [] }))
       assert.match(full.message, /the disk is full: free space.*SQLITE_FULL/)
       assert.include(full.message, filename)
-      const mistake = yield* Effect.flip(thread.commit(append(9, 9)))
-      assert.isTrue(mistake.misuse)
-      yield* thread.commit(append(5, 5))
+      const mistake = yield* Effect.flip(thread.commit({ ops: append(9, 9), owners: [] }))
+      assert.isTrue(mistake._tag === "StoreError" && mistake.misuse)
+      yield* thread.commit({ ops: append(5, 5), owners: [] })
       const text = path.join(folder, "text.db")
       fs.writeFileSync(text, "no database ".repeat(1_000))
       const refused = yield* Effect.flip((yield* Thread.start(text)).open(text, ["synchronous = FULL"]))

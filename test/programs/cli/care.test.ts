@@ -19,7 +19,7 @@ beforeEach(() => {
 
 const store = <A, E>(body: (store: Store["Type"]) => Effect.Effect<A, E>, filename = db) =>
   Effect.runPromise(Effect.flatMap(Store, body).pipe(Effect.provide(StoreSqlite.layer({ filename }))))
-const commit = (...ops: ReadonlyArray<Op>) => store((store) => store.commit(ops))
+const commit = (...ops: ReadonlyArray<Op>) => store((store) => store.commit({ ops: ops, owners: [] }))
 
 /** Everything that a file and what is beside it holds. */
 const bytesOf = (filename: string): string =>
@@ -191,15 +191,16 @@ describe("arcp jobs delete", () => {
       Effect.forEach(
         Array.from({ length: 40 }, (_, i) => i + 1),
         (seq) =>
-          store.commit(
-            ["job_c1", "job_c2", "job_a"].map((jobId) => {
+          store.commit({
+            ops: ["job_c1", "job_c2", "job_a"].map((jobId) => {
               const text = jobId === "job_a" ? "stays" : "secret-event"
               return Op.Append({
                 jobId,
                 events: someEvents(seq, seq, { payload: JSON.stringify({ text, filler }) })
               })
-            })
-          ),
+            }),
+            owners: []
+          }),
         { discard: true }
       )
     )
@@ -228,7 +229,7 @@ describe("arcp jobs delete", () => {
         ])
         expect(yield* store.jobByKey("carol", "secret-key")).toBeUndefined()
         // The file goes on.
-        yield* store.commit([Op.Append({ jobId: "job_a", events: someEvents(41, 41) })])
+        yield* store.commit({ ops: [Op.Append({ jobId: "job_a", events: someEvents(41, 41) })], owners: [] })
       })
     )
     const again = await run(["jobs", "delete", "--db", db, "--principal", "carol"])

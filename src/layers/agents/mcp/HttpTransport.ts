@@ -193,8 +193,7 @@ export class HttpTransport implements Transport {
 
   private bounded(response: Response, last?: (end: End) => string): Response {
     const { body, headers, status, statusText } = response
-    // What leads elsewhere is looked at by its headers only.
-    if (body === null || (status >= 300 && status < 400)) return response
+    if (body === null) return response
     const max = this.options.maxAnswerBytes
     const bounded =
       response.ok && isStream(response)

@@ -18,7 +18,7 @@ export const reason = (error: unknown): string => {
   if (none !== undefined) return none.message
   if (error instanceof StreamableHTTPError)
     return error.code === undefined ? "an HTTP error" : `HTTP ${error.code}`
-  if (error instanceof McpError) return error.message
+  if (error instanceof McpError) return truncateMessage(error.message)
   const code = (u: unknown) =>
     typeof u === "object" && u !== null && "code" in u && typeof u.code === "string" ? u.code : undefined
   return (

@@ -34,6 +34,19 @@ export const unreachable =
       message: `the MCP server ${server} cannot be reached (${reason(error)}): check that it runs and how it is configured`
     })
 
+/** Gives up what a server takes more than `ms` milliseconds for, however much it says meanwhile. */
+export const within =
+  (server: string, ms: number) =>
+  <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E | McpConnectionError> =>
+    Effect.timeoutFail(effect, {
+      duration: ms,
+      onTimeout: () =>
+        new McpConnectionError({
+          server,
+          message: `the MCP server ${server} cannot be reached (it took more than ${ms / 1000} s, connectTimeout): check that it runs and how it is configured`
+        })
+    })
+
 /** Ends a connection, whatever the server does about it. */
 export const close = (client: Client): Effect.Effect<void> =>
   Effect.promise(async () => {

@@ -18,7 +18,14 @@ import { type ArcpError, InternalError, InvalidRequest } from "../../../protocol
 import type { Registered, ToolFailure } from "../../../services/agents/Tools.js"
 import type { Cost } from "../../../services/lease/Lease.js"
 import { answer, callError, isLost, reason } from "./answers.js"
-import { attempt, close, type McpConnectionError, type ServerLink, unreachable } from "./connecting.js"
+import {
+  attempt,
+  close,
+  type McpConnectionError,
+  type ServerLink,
+  unreachable,
+  within
+} from "./connecting.js"
 import { readTools } from "./listing.js"
 
 /** What the operator says of a server, however it is reached. */
@@ -31,7 +38,7 @@ export interface CommonOptions {
   readonly timeout?: Duration.DurationInput | undefined
   /** Time of a call altogether. Default: no limit beside `timeout`. */
   readonly maxTimeout?: Duration.DurationInput | undefined
-  /** Bytes of one message of the server, an answer for the most part, decompressed. Default: 10 MiB. */
+  /** Bytes of one message of the server, an answer for the most part, decompressed, and of its list of tools. Default: 10 MiB. */
   readonly maxAnswerBytes?: number | undefined
   /** What a call costs that succeeded, by the tool's name at the server. Default: nothing. */
   readonly cost?: ((tool: string, input: unknown, output: unknown) => Cost | undefined) | undefined
@@ -134,7 +141,10 @@ class McpConnection {
   }
 
   private read(client: Client) {
-    return readTools(this.options.server, client, this.connectTimeout)
+    return readTools(this.options.server, client, {
+      timeout: this.connectTimeout,
+      maxBytes: maxAnswerBytes(this.options)
+    })
   }
 
   private close(client: Client): Effect.Effect<void> {
@@ -161,6 +171,8 @@ class McpConnection {
       attempt((signal) => client.connect(this.link.transport(), { timeout: this.connectTimeout, signal })),
       failed
     ).pipe(
+      // The SDK waits for the answers to its notifications too, for as long as they take.
+      within(this.options.server, this.connectTimeout),
       Effect.zipRight(this.read(client)),
       Effect.flatMap((found) => {
         if (this.ended) return failed({ error: new Error("the layer has ended") })

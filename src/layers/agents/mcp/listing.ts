@@ -2,22 +2,30 @@
 import type { Client } from "@modelcontextprotocol/sdk/client/index.js"
 import { ListToolsResultSchema, type Tool } from "@modelcontextprotocol/sdk/types.js"
 import * as Effect from "effect/Effect"
+import { byteLength } from "../../../protocol/Utf8.js"
 import { invalidName } from "../../../services/agents/Tools.js"
-import { attempt, McpConnectionError, unreachable } from "./connecting.js"
+import { attempt, McpConnectionError, unreachable, within } from "./connecting.js"
 
 /** More than this and the server is at fault. */
 const maxTools = 10_000
+
+/** What a list may take: milliseconds, and bytes of all its pages. */
+interface Limits {
+  readonly timeout: number
+  readonly maxBytes: number
+}
 
 /** Reads all pages of a server's list. Fails when there is no end to it. */
 const readPages = (
   server: string,
   client: Client,
-  timeout: number
+  { maxBytes, timeout }: Limits
 ): Effect.Effect<ReadonlyArray<Tool>, McpConnectionError> =>
   Effect.gen(function* () {
     const found: Array<Tool> = []
     const seen = new Set<string>()
     let cursor: string | undefined
+    let bytes = 0
     do {
       const params = cursor === undefined ? {} : { cursor }
       const page = yield* Effect.mapError(
@@ -28,29 +36,35 @@ const readPages = (
         unreachable(server)
       )
       found.push(...page.tools)
+      bytes += byteLength(JSON.stringify(page))
       cursor = page.nextCursor
-      if (found.length > maxTools || seen.size > maxTools || (cursor !== undefined && seen.has(cursor)))
+      if (
+        found.length > maxTools ||
+        bytes > maxBytes ||
+        seen.size > maxTools ||
+        (cursor !== undefined && seen.has(cursor))
+      )
         return yield* new McpConnectionError({
           server,
-          message: `the MCP server ${server} lists its tools without end: it has more than ${maxTools}, or repeats a page`
+          message: `the MCP server ${server} lists its tools without end: it has more than ${maxTools}, or ${maxBytes} bytes (maxAnswerBytes), or repeats a page`
         })
       if (cursor !== undefined) seen.add(cursor)
     } while (cursor !== undefined)
     return found
-  })
+  }).pipe(within(server, timeout))
 
 /**
  * Returns the tools of a server by the names that leases are asked for; those that none could be asked for are left out,
- * with a warning. `timeout` of a page is in milliseconds.
+ * with a warning.
  */
 export const readTools = (
   server: string,
   client: Client,
-  timeout: number
+  limits: Limits
 ): Effect.Effect<ReadonlyMap<string, Tool>, McpConnectionError> =>
   Effect.gen(function* () {
     const named = new Map<string, Tool>()
-    for (const tool of yield* readPages(server, client, timeout)) {
+    for (const tool of yield* readPages(server, client, limits)) {
       const name = `mcp:${server}/${tool.name}`
       const problem =
         invalidName(name) ??

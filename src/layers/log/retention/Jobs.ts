@@ -26,6 +26,7 @@ export const make = ({ committer, dropped, live, store }: RetentionParts, views:
       ? Effect.void
       : committer.change((tx) => {
           if (job.dropped) return
+          tx.ownsJob(job)
           tx.ops.push(Op.TrimJob({ jobId: job.jobId, seq: to }))
           tx.onApply(() => {
             job.ledger.free(to)

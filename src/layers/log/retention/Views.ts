@@ -28,6 +28,7 @@ export const make = ({ committer, dropped, live, monotonic, windowMs }: Retentio
       ? Effect.void
       : committer.change((tx) => {
           if (view.dropped) return
+          tx.ownsView(view)
           tx.ops.push(Op.TrimSession({ sessionId: view.sessionId, eventSeq: to }))
           tx.onApply(() => {
             view.ledger.free(to)
@@ -64,6 +65,7 @@ export const make = ({ committer, dropped, live, monotonic, windowMs }: Retentio
         if (view === undefined || view.dropped) continue
         const need = view.need(monotonic(), windowMs)
         if (need <= view.storedNeed) continue
+        tx.ownsView(view)
         tx.ops.push(Op.Need({ sessionId, eventSeq: need }))
         tx.onApply(() => {
           view.storedNeed = Math.max(view.storedNeed, need)

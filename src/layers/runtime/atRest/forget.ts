@@ -6,6 +6,7 @@
 import * as Effect from "effect/Effect"
 import { Op, type StoreError, type StoreService } from "../../../services/store/Store.js"
 import { dropping } from "../../log/retention/dropping.js"
+import { commitUnowned } from "../../store/unowned.js"
 
 /** Jobs, or sessions, that are dropped in one commit. */
 const batch = 256
@@ -24,7 +25,10 @@ export const forget = (
 ): Effect.Effect<void, StoreError> =>
   Effect.gen(function* () {
     for (const page of pages(sessionIds))
-      yield* store.commit(page.map((sessionId) => Op.DropSession({ sessionId })))
-    for (const page of pages(jobIds)) yield* store.commit((yield* dropping(store, page, hooks)).ops)
+      yield* commitUnowned(
+        store,
+        page.map((sessionId) => Op.DropSession({ sessionId }))
+      )
+    for (const page of pages(jobIds)) yield* commitUnowned(store, (yield* dropping(store, page, hooks)).ops)
     while (yield* store.vacuum) yield* Effect.yieldNow()
   })

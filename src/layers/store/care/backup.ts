@@ -7,6 +7,7 @@ import { Op, Store, StoreError } from "../../../services/store/Store.js"
 import * as StoreSqlite from "../StoreSqlite.js"
 import { isBusy } from "../sqlError.js"
 import { holderOf, lock, prepareFolder } from "../sqliteFile.js"
+import { commitUnowned } from "../unowned.js"
 import { ours } from "./ours.js"
 import * as Placing from "./placing.js"
 import { copyInto, reading, sizeOf, soundness, value } from "./snapshot.js"
@@ -199,7 +200,10 @@ const renewed = (path: string): Effect.Effect<void, StoreError> =>
   Effect.gen(function* () {
     const store = yield* Store
     const sessions = yield* store.sessions
-    yield* store.commit(sessions.map(({ sessionId }) => Op.DropSession({ sessionId })))
+    yield* commitUnowned(
+      store,
+      sessions.map(({ sessionId }) => Op.DropSession({ sessionId }))
+    )
     while (yield* store.vacuum) yield* Effect.yieldNow()
   }).pipe(
     Effect.provide(StoreSqlite.layer({ filename: path })),

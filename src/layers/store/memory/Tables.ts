@@ -1,5 +1,13 @@
 /** What a store in memory holds, and what each operation changes in it. */
-import type { HookEvent, JobRecord, Op, Run } from "../../../services/store/Store.js"
+import {
+  absent,
+  epochOf,
+  type HookEvent,
+  type JobRecord,
+  type Op,
+  type Owner,
+  type Run
+} from "../../../services/store/Store.js"
 import { JobIndexes } from "./JobIndexes.js"
 import { endOf, isRecorded, MemoryJob, MemorySession } from "./state.js"
 
@@ -17,6 +25,8 @@ const touched = (op: Op): string | undefined =>
 
 const hookEventName = ({ jobId, seq }: Omit<HookEvent, "text">) => `${jobId} ${seq}`
 
+const noOwners: ReadonlyArray<Owner> = []
+
 const puts = (batch: ReadonlyArray<Op>, jobId: string): boolean =>
   batch.some((op) => op._tag === "PutJob" && op.job.jobId === jobId)
 
@@ -32,6 +42,17 @@ export class Tables {
   aliveAt = 0
   /** Bytes of memory that the jobs take, roughly. */
   held = 0
+
+  /** Returns those of these owners that are stored with another epoch, or are not. */
+  takenOf(owners: ReadonlyArray<Owner>): ReadonlyArray<Owner> {
+    let taken: ReadonlyArray<Owner> = noOwners
+    for (const owner of owners) {
+      const record =
+        "job" in owner ? this.jobs.get(owner.job)?.record : this.sessions.get(owner.session)?.record
+      if ((record === undefined ? absent : epochOf(record)) !== owner.epoch) taken = [...taken, owner]
+    }
+    return taken
+  }
 
   /** Applies a batch in which `mistakeIn` has found nothing wrong. */
   applyAll(batch: ReadonlyArray<Op>): void {

@@ -251,7 +251,11 @@ const runtimeOf = (flags: ServeFlags, limits: RuntimeOptions.Input) =>
     const provisioned = yield* LiteLlm.configured
     if (provisioned && flags.memory)
       yield* Effect.logWarning("--memory: no credentials are provisioned, they need a durable store")
-    const policy = Policy.layer({ cancel: flags.cancel, operators: flags.operator })
+    const policy = Policy.layer({
+      cancel: flags.cancel,
+      operators: flags.operator,
+      observers: flags.observer
+    })
     const hooks = yield* webhookOf(flags)
     if (hooks !== undefined && flags.memory)
       yield* Effect.logWarning("--memory: what a webhook is owed is forgotten when the runtime ends")
@@ -276,6 +280,8 @@ export const serving = (flags: ServeFlags, host: Host, onAddress: OnAddress = ()
   Effect.gen(function* () {
     if (flags.memory && Option.isSome(flags.db))
       return yield* new UsageError({ message: "choose --db FILE or --memory, not both" })
+    if (Option.contains(flags.db, ""))
+      return yield* new UsageError({ message: `--db takes the path of a file, like ${defaultDb}` })
     if (flags.port < 0 || flags.port > 65_535)
       return yield* new UsageError({ message: "--port takes 0 (any free port) to 65535" })
     if (!flags.path.startsWith("/"))

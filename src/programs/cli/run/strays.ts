@@ -3,7 +3,6 @@
  * goes on; an error that nothing catches is the end of the server, in order.
  */
 import { AsyncLocalStorage } from "node:async_hooks"
-import { inspect } from "node:util"
 import * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
 import * as Deferred from "effect/Deferred"
@@ -14,6 +13,7 @@ import * as Runtime from "effect/Runtime"
 import type * as Scheduler from "effect/Scheduler"
 import type * as Scope from "effect/Scope"
 import { failureMessage } from "../../../services/agents/Agent.js"
+import { readable, whole } from "../../../services/agents/Thrown.js"
 import { Job } from "../../../services/jobs/Job.js"
 import type { Hosted } from "../agents-module.js"
 
@@ -41,17 +41,6 @@ export const traceable = (agent: Hosted): Hosted => ({
       })
     )
 })
-
-/** What was thrown, as something that a log can read: a value of an agent's may throw at every look. */
-const readable = (reason: unknown): unknown => {
-  try {
-    return reason instanceof Error && typeof reason.message === "string" && typeof reason.stack === "string"
-      ? reason
-      : new Error(`what was thrown is no error: ${inspect(reason, { depth: 2, maxStringLength: 1_000 })}`)
-  } catch {
-    return new Error("what was thrown cannot be read")
-  }
-}
 
 /** Keeps agents from ending the process, and with it the jobs of all others: in the name of a job `process.exit` throws. */
 const withoutExit = (refused: (error: Error) => void): Effect.Effect<void, never, Scope.Scope> =>
@@ -93,7 +82,7 @@ export const watch: Effect.Effect<Effect.Effect<never, Crashed>, never, Scope.Sc
     const runtime = yield* Effect.runtime<never>()
     const crashed = yield* Deferred.make<never, Crashed>()
     const log = (message: string, reason: unknown) => {
-      const line = Effect.logError(message, Cause.die(readable(reason)))
+      const line = Effect.logError(message, whole(Cause.die(readable(reason))))
       Runtime.runFork(runtime)(Effect.annotateLogs(line, origin.getStore() ?? {}))
     }
     const onRejection = (reason: unknown) => log("a promise was rejected that nobody waits for", reason)

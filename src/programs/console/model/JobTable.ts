@@ -1,4 +1,5 @@
 /** The jobs that are known, as listings of them come in. */
+import * as Features from "../../../protocol/Features.js"
 import type * as Message from "../../../protocol/Message.js"
 import * as Vendor from "../../../protocol/Vendor.js"
 import type { Filters, JobStatus } from "./route.js"
@@ -9,6 +10,9 @@ export type Entry = Message.JobEntry
 
 /** Jobs that are kept; beyond it the oldest that have ended are let go. */
 const most = 20_000
+
+/** Whose job it is, where the runtime says so. */
+export const principalOf = (entry: Entry): string | undefined => textIn(entry, Features.principal)
 
 export const isOver = (status: JobStatus): boolean => status !== "pending" && status !== "running"
 
@@ -90,6 +94,7 @@ export class JobTable {
         (filters.agent === "" ||
           entry.agent === filters.agent ||
           entry.agent.startsWith(`${filters.agent}@`)) &&
+        (filters.principal === "" || principalOf(entry) === filters.principal) &&
         (!filters.waiting || (entry.waiting_for?.length ?? 0) > 0) &&
         Date.parse(entry.created_at) >= after
       )

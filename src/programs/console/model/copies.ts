@@ -65,9 +65,10 @@ export const asCode = (
   const last = options.length === 0 ? "" : `, {\n  ${options.join(",\n  ")}\n}`
   return `import { Arcp } from "effect-arcp/promise"
 
-await using session = await Arcp.connect({ url: ${literal(url, "")}, token: process.env.ARCP_TOKEN })
+const session = await Arcp.connect({ url: ${literal(url, "")}, token: process.env.ARCP_TOKEN })
 const job = await session.submit(${literal(agent, "")}, ${literal(input, "")}${last})
 for await (const event of job.events) console.log(event.kind, event.body)
 console.log(await job.result)
+await session.close()
 `
 }

@@ -8,6 +8,8 @@ export { statuses }
 export interface Filters {
   readonly status: ReadonlyArray<JobStatus>
   readonly agent: string
+  /** Whose jobs; empty: everybody's whose one may see. */
+  readonly principal: string
   /** `1h`, `24h`, `7d`; empty: all. */
   readonly since: string
   readonly waiting: boolean
@@ -20,7 +22,7 @@ export type Route =
   | { readonly view: "submit"; readonly agent: string; readonly again: string }
   | { readonly view: "runtime" }
 
-export const noFilters: Filters = { status: [], agent: "", since: "", waiting: false }
+export const noFilters: Filters = { status: [], agent: "", principal: "", since: "", waiting: false }
 
 const isStatus = (text: string): text is JobStatus => statuses.some((status) => status === text)
 
@@ -51,6 +53,7 @@ export const parse = (hash: string): Route => {
     filters: {
       status: (params.get("status") ?? "").split(",").filter(isStatus),
       agent: params.get("agent") ?? "",
+      principal: params.get("principal") ?? "",
       since: /^\d{1,4}[hd]$/.test(params.get("since") ?? "") ? (params.get("since") ?? "") : "",
       waiting: params.get("waiting") === "yes"
     }
@@ -66,8 +69,8 @@ const query = (entries: Readonly<Record<string, string>>): string => {
 export const format = (route: Route): string => {
   switch (route.view) {
     case "jobs": {
-      const { agent, since, status, waiting } = route.filters
-      return `#/jobs${query({ status: status.join(","), agent, since, waiting: waiting ? "yes" : "" })}`
+      const { agent, principal, since, status, waiting } = route.filters
+      return `#/jobs${query({ status: status.join(","), agent, principal, since, waiting: waiting ? "yes" : "" })}`
     }
     case "job":
       return `#/job/${encodeURIComponent(route.jobId)}${query({ tab: route.tab, event: route.event === undefined ? "" : String(route.event) })}`

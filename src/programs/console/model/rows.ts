@@ -96,6 +96,15 @@ export interface Wanted {
   readonly kinds: ReadonlySet<string>
 }
 
+/** The JSON of a body, empty of one that is too deep for it. */
+const jsonOf = (body: unknown): string => {
+  try {
+    return JSON.stringify(body)
+  } catch {
+    return ""
+  }
+}
+
 const everything = ({ kinds, least, text }: Wanted) => text === "" && least === "trace" && kinds.size === 0
 
 /**
@@ -166,7 +175,7 @@ export class Search {
     return (
       nameOf(event).includes(this.#needle) ||
       textOf(event).toLowerCase().includes(this.#needle) ||
-      JSON.stringify(event.body).toLowerCase().includes(this.#needle)
+      jsonOf(event.body).toLowerCase().includes(this.#needle)
     )
   }
 }

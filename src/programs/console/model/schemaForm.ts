@@ -13,6 +13,11 @@ export type Field =
   | { readonly type: "choice"; readonly choices: ReadonlyArray<unknown> }
   | { readonly type: "object"; readonly members: ReadonlyArray<Member> }
   | { readonly type: "list"; readonly of: Field }
+  /** One of several, each by a name. */
+  | {
+      readonly type: "union"
+      readonly variants: ReadonlyArray<{ readonly name: string; readonly field: Field }>
+    }
   | { readonly type: "json" }
 
 export interface Member {
@@ -25,19 +30,50 @@ export interface Member {
 /** Levels of a form beyond which a value is given as JSON. */
 const deepest = 4
 
+/** Follows references; what is said beside one is said of its target, too. */
 const resolved = (schema: unknown, root: unknown, hops = 0): unknown => {
   const ref = textIn(schema, "$ref")
-  if (ref === undefined || hops > 8) return schema
+  if (ref === undefined || hops > 8 || !isRecord(schema)) return schema
   const target = ref
     .replace(/^#\/?/, "")
     .split("/")
     .filter((part) => part !== "")
-    .reduce<unknown>(
-      (found, part) => field(found, decodeURIComponent(part).replace(/~1/g, "/").replace(/~0/g, "~")),
-      root
-    )
-  return resolved(target, root, hops + 1)
+    .reduce<unknown>((found, part) => field(found, unescaped(part)), root)
+  const { $ref: _ref, $defs: _defs, definitions: _definitions, ...beside } = schema
+  const found = resolved(target, root, hops + 1)
+  return isRecord(found) ? { ...found, ...beside } : found
 }
+
+/** A name within a reference. */
+const unescaped = (part: string): string => {
+  try {
+    return decodeURIComponent(part).replace(/~1/g, "/").replace(/~0/g, "~")
+  } catch {
+    return part
+  }
+}
+
+/** Returns a schema with what its `allOf` adds to it: bounds, for example, and members. */
+const whole = (schema: unknown, root: unknown): unknown => {
+  const all = field(schema, "allOf")
+  if (!isRecord(schema) || !Array.isArray(all) || all.length > 20) return schema
+  const { allOf: _all, ...own } = schema
+  let merged: Readonly<Record<string, unknown>> = {}
+  for (const part of [...all.map((one: unknown) => resolved(one, root)), own]) {
+    if (!isRecord(part)) continue
+    const properties = { ...record(merged["properties"]), ...record(part["properties"]) }
+    const required = [merged, part].flatMap(({ required }) => (Array.isArray(required) ? required : []))
+    merged = {
+      ...merged,
+      ...part,
+      ...(Object.keys(properties).length === 0 ? {} : { properties }),
+      ...(required.length === 0 ? {} : { required })
+    }
+  }
+  return merged
+}
+
+const record = (value: unknown): Readonly<Record<string, unknown>> => (isRecord(value) ? value : {})
 
 const choicesOf = (schema: unknown, root: unknown): ReadonlyArray<unknown> | undefined => {
   const values = field(schema, "enum")
@@ -48,6 +84,65 @@ const choicesOf = (schema: unknown, root: unknown): ReadonlyArray<unknown> | und
   if (!Array.isArray(any)) return undefined
   const each = any.map((one) => choicesOf(resolved(one, root), root))
   return each.every((one) => one !== undefined) ? each.flat() : undefined
+}
+
+/** What a variant of a union is called: by its title, by what tells it apart, or by its type. */
+const variantName = (schema: unknown, i: number): string => {
+  const title = textIn(schema, "title")
+  if (title !== undefined) return title
+  const properties = field(schema, "properties")
+  if (isRecord(properties))
+    for (const [name, inner] of Object.entries(properties)) {
+      const only = field(inner, "const") ?? (field(inner, "enum") as ReadonlyArray<unknown> | undefined)?.[0]
+      if (typeof only === "string") return `${name}: ${only}`
+    }
+  return textIn(schema, "type") ?? `form ${i + 1}`
+}
+
+/** Variants of a union that can be chosen from. */
+const mostVariants = 30
+
+const unionOf = (schema: unknown, root: unknown, depth: number): Field | undefined => {
+  const types = field(schema, "type")
+  const any = Array.isArray(types)
+    ? types.map((type: unknown) => ({ ...(isRecord(schema) ? schema : {}), type }))
+    : (field(schema, "anyOf") ?? field(schema, "oneOf"))
+  if (!Array.isArray(any) || any.length === 0 || any.length > mostVariants || depth >= deepest)
+    return undefined
+  const variants = any.map((one: unknown, i) => {
+    const found = resolved(one, root)
+    return { name: variantName(found, i), field: fieldOf(found, root, depth + 1) }
+  })
+  const [only] = variants
+  return variants.length === 1 ? only?.field : { type: "union", variants }
+}
+
+/** Tells whether a value may be one of a field's, by its form alone. */
+export const fits = (of: Field, value: unknown): boolean => {
+  switch (of.type) {
+    case "text":
+      return typeof value === "string"
+    case "number":
+      return typeof value === "number"
+    case "boolean":
+      return typeof value === "boolean"
+    case "choice":
+      return of.choices.some((choice) => JSON.stringify(choice) === JSON.stringify(value))
+    case "list":
+      return Array.isArray(value)
+    case "object":
+      return (
+        isRecord(value) &&
+        of.members.every(({ field: inner, name, required }) => {
+          const held = field(value, name)
+          return held === undefined ? !required : fits(inner, held)
+        })
+      )
+    case "union":
+      return of.variants.some((variant) => fits(variant.field, value))
+    default:
+      return true
+  }
 }
 
 const numberOf = (schema: unknown, name: string): number | undefined => {
@@ -69,6 +164,8 @@ const ofType = (schema: unknown, root: unknown, depth: number): Field => {
       }
     case "boolean":
       return { type: "boolean" }
+    case "null":
+      return { type: "choice", choices: [null] }
     case "array": {
       const items = field(schema, "items")
       return isRecord(items) && depth < deepest
@@ -96,13 +193,10 @@ const ofType = (schema: unknown, root: unknown, depth: number): Field => {
 
 /** Returns the field for a schema. */
 export const fieldOf = (schema: unknown, root: unknown = schema, depth = 0): Field => {
-  const found = resolved(schema, root)
+  const found = whole(resolved(schema, root), root)
   const choices = choicesOf(found, root)
   if (choices !== undefined && choices.length <= 100) return { type: "choice", choices }
-  const all = field(found, "allOf")
-  if (field(found, "type") === undefined && Array.isArray(all) && all.length === 1)
-    return fieldOf(all[0], root, depth)
-  return ofType(found, root, depth)
+  return unionOf(found, root, depth) ?? ofType(found, root, depth)
 }
 
 /** What is in a field before anybody has touched it. `undefined`: nothing is given. */
@@ -117,6 +211,8 @@ export const initial = (of: Field, required: boolean): unknown => {
       return of.choices[0]
     case "list":
       return []
+    case "union":
+      return of.variants[0] === undefined ? undefined : initial(of.variants[0].field, true)
     case "object": {
       const value: Record<string, unknown> = {}
       for (const { field: inner, name, required: needed } of of.members) {
@@ -148,9 +244,24 @@ export const withMember = (
   return copy
 }
 
+const numberProblems = (
+  { integer, least, most }: Extract<Field, { type: "number" }>,
+  value: unknown,
+  path: string
+): ReadonlyArray<string> => {
+  if (typeof value !== "number") return [`${path} needs a number`]
+  if (integer && !Number.isInteger(value)) return [`${path} needs a whole number`]
+  if (least !== undefined && value < least) return [`${path} is at least ${least}`]
+  return most !== undefined && value > most ? [`${path} is at most ${most}`] : []
+}
+
 /** Returns what is missing in a value, as sentences with its place. */
 export const missing = (of: Field, value: unknown, path = "input"): ReadonlyArray<string> => {
-  if (of.type === "number" && typeof value !== "number") return [`${path} needs a number`]
+  if (of.type === "number") return numberProblems(of, value, path)
+  if (of.type === "union") {
+    const variant = of.variants.find((one) => fits(one.field, value))
+    return variant === undefined ? [`${path} is missing`] : missing(variant.field, value, path)
+  }
   if (of.type === "list" && Array.isArray(value))
     return value.flatMap((item: unknown, i) => missing(of.of, item, `${path}[${i}]`))
   if (of.type !== "object") return []

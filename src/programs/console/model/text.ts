@@ -18,9 +18,41 @@ export const plain = (text: string, most = 20_000): string => {
 export const line = (text: string, most = 300): string =>
   plain(text.slice(0, most + 1).replace(/\s*\n\s*/g, " ⏎ "), most).replace(/… \(.*$/, "…")
 
+/** Levels of a value that a line shows. */
+const deepest = 12
+
+/** Returns the beginning of a value's JSON: as much as is needed, however large and deep the value is. */
+const beginning = (value: unknown, most: number, depth = 0): string => {
+  if (typeof value === "string") return JSON.stringify(value.slice(0, most + 1))
+  if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? ""
+  const isList = Array.isArray(value)
+  if (depth >= deepest) return isList ? "[…]" : "{…}"
+  let text = ""
+  const add = (part: () => string): boolean => {
+    if (text.length > most) return false
+    text += `${text === "" ? "" : ","}${part()}`
+    return true
+  }
+  if (isList) {
+    for (const item of value as ReadonlyArray<unknown>)
+      if (!add(() => beginning(item ?? null, most - text.length, depth + 1))) break
+  } else
+    for (const key in value) {
+      const item = (value as Readonly<Record<string, unknown>>)[key]
+      if (
+        !add(
+          () =>
+            `${JSON.stringify(key.slice(0, most))}:${beginning(item ?? null, most - text.length, depth + 1)}`
+        )
+      )
+        break
+    }
+  return isList ? `[${text}]` : `{${text}}`
+}
+
 /** Returns a value as a text of one line. */
 export const brief = (value: unknown, most = 300): string =>
-  line(typeof value === "string" ? value : (JSON.stringify(value) ?? ""), most)
+  line(typeof value === "string" ? value : beginning(value, most), most)
 
 /** Returns the address when it is one that a link may have, else `undefined`. */
 export const safeUrl = (text: string): string | undefined => {
@@ -43,6 +75,13 @@ export const rounded = (n: number): string => {
   if (size >= 1e6) return `${(n / 1e6).toPrecision(3)} M`
   if (size >= 1e4) return `${(n / 1e3).toPrecision(3)} k`
   return size >= 100 || Number.isInteger(n) ? String(Math.round(n)) : n.toPrecision(3)
+}
+
+/** Returns an amount of money: two places after the point, more for what is small. */
+export const money = (n: number): string => {
+  const size = Math.abs(n)
+  if (!Number.isFinite(n) || size >= 1e6) return rounded(n)
+  return size === 0 || size >= 0.1 ? n.toFixed(2) : n.toPrecision(2)
 }
 
 /** Returns a size in bytes. */

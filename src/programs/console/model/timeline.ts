@@ -32,8 +32,9 @@ export const rowsOf = (
   for (const span of spans) {
     const outcome = outcomeAt(span, upTo)
     // They are in the order in which they began.
-    if (outcome === undefined) break
-    const left = place(span.startedAt)
+    if (outcome === undefined || span.startedAt > to) break
+    if ((outcome === "open" ? now : (span.endedAt ?? now)) < from) continue
+    const left = Math.min(1_000 - least, place(span.startedAt))
     const right = Math.max(left + least, place(outcome === "open" ? now : (span.endedAt ?? now)))
     const narrow = right - left <= least
     const row =

@@ -132,7 +132,7 @@ const session = (token: string) =>
     const made = yield* ArcpClient.make({
       token: Redacted.make(token),
       name: "effect-arcp console",
-      features: [...Features.all, Features.describedAgents, Features.submittedInput]
+      features: [...Features.all, Features.describedAgents, Features.submittedInput, Features.principal]
     })
     sessionStorage.setItem(tokenKey, token)
     client.value = made

@@ -1,7 +1,7 @@
 /** One job: what it did and when, what it says, what it may, and how it has ended; at any of its events. */
 import { useEffect, useMemo, useRef, useState } from "preact/hooks"
 import { extent, latest } from "../model/at.js"
-import { isOver } from "../model/JobTable.js"
+import { isOver, principalOf } from "../model/JobTable.js"
 import type { JobStatus } from "../model/route.js"
 import { clock, count, duration, line, moment } from "../model/text.js"
 import { cancelJob, client } from "../state/connection.js"
@@ -27,6 +27,7 @@ const Head = ({ job, status }: { readonly job: Followed; readonly status: JobSta
   const entry = entryOf(job.jobId)
   const agent = job.subscribed.value?.agent ?? entry?.agent ?? ""
   const parent = job.subscribed.value?.parent_job_id ?? undefined
+  const whose = entry === undefined ? undefined : principalOf(entry)
   const now = useNow(!isOver(status))
   const [from, to] = extent(job.model)
   const began = entry === undefined ? from : Date.parse(entry.created_at)
@@ -57,6 +58,11 @@ const Head = ({ job, status }: { readonly job: Followed; readonly status: JobSta
       </div>
       <p class="facts">
         <code>{line(job.jobId, 60)}</code> <Copy label="copy id" text={() => job.jobId} />
+        {whose === undefined ? null : (
+          <span>
+            of <bdi>{line(whose, 60)}</bdi>
+          </span>
+        )}
         <span>submitted {began === 0 ? "–" : moment(began, now)}</span>
         <span>
           {isOver(status) ? "took" : "for"} {began === 0 ? "–" : duration(took)}

@@ -1,10 +1,10 @@
 /** The jobs that the runtime has, and what one may do with each. */
 import { useEffect, useMemo, useState } from "preact/hooks"
-import { type Entry, isOver, tookMs } from "../model/JobTable.js"
+import { type Entry, isOver, principalOf, tookMs } from "../model/JobTable.js"
 import { budgets } from "../model/lease.js"
-import { type Filters, type JobStatus, statuses } from "../model/route.js"
-import { count, duration, line, moment, rounded } from "../model/text.js"
-import { cancelJob, client } from "../state/connection.js"
+import { type Filters, type JobStatus, noFilters, statuses } from "../model/route.js"
+import { count, duration, line, moment, money } from "../model/text.js"
+import { cancelJob } from "../state/connection.js"
 import { loading, lookAgain, problem, table, version } from "../state/jobs.js"
 import { announced, go } from "../state/navigation.js"
 import { left, wanted } from "../state/spend.js"
@@ -18,6 +18,30 @@ const apply = (filters: Filters) => go({ view: "jobs", filters }, "replace")
 const toggled = (of: ReadonlyArray<JobStatus>, status: JobStatus) =>
   of.includes(status) ? of.filter((held) => held !== status) : [...of, status]
 
+const Choice = ({
+  chosen,
+  label,
+  names,
+  onChange
+}: {
+  readonly label: string
+  readonly names: ReadonlyArray<string>
+  readonly chosen: string
+  readonly onChange: (name: string) => void
+}) => (
+  <label>
+    {label}
+    <select value={chosen} onChange={(event) => onChange(event.currentTarget.value)}>
+      <option value="">all</option>
+      {[...new Set([...names, ...(chosen === "" ? [] : [chosen])])].map((name) => (
+        <option key={name} value={name}>
+          {line(name, 60)}
+        </option>
+      ))}
+    </select>
+  </label>
+)
+
 const FilterBar = ({
   counts,
   filters
@@ -25,7 +49,8 @@ const FilterBar = ({
   readonly filters: Filters
   readonly counts: ReadonlyMap<JobStatus, number>
 }) => {
-  const agents = client.value === undefined ? [] : agentNames()
+  const agents = namesOf(({ agent }) => agent.split("@")[0])
+  const principals = namesOf(principalOf)
   return (
     <form class="filters" role="search" aria-label="jobs" onSubmit={(event) => event.preventDefault()}>
       <fieldset class="chips">
@@ -51,20 +76,20 @@ const FilterBar = ({
           asks for something
         </button>
       </fieldset>
-      <label>
-        Agent
-        <select
-          value={filters.agent}
-          onChange={(event) => apply({ ...filters, agent: event.currentTarget.value })}
-        >
-          <option value="">all</option>
-          {[...new Set([...agents, ...(filters.agent === "" ? [] : [filters.agent])])].map((name) => (
-            <option key={name} value={name}>
-              {line(name, 60)}
-            </option>
-          ))}
-        </select>
-      </label>
+      <Choice
+        label="Agent"
+        names={agents}
+        chosen={filters.agent}
+        onChange={(agent) => apply({ ...filters, agent })}
+      />
+      {principals.length < 2 && filters.principal === "" ? null : (
+        <Choice
+          label="Principal"
+          names={principals}
+          chosen={filters.principal}
+          onChange={(principal) => apply({ ...filters, principal })}
+        />
+      )}
       <label>
         Submitted
         <select
@@ -81,12 +106,14 @@ const FilterBar = ({
   )
 }
 
-/** The agents of the jobs that are known. */
-const agentNames = (): ReadonlyArray<string> => {
+/** What there is among the jobs that are known. */
+const namesOf = (of: (entry: Entry) => string | undefined): ReadonlyArray<string> => {
   void version.value
   const names = new Set<string>()
-  for (const { agent } of table.shown({ status: [], agent: "", since: "", waiting: false }, 0))
-    names.add(agent.split("@")[0] ?? agent)
+  for (const entry of table.shown(noFilters, 0)) {
+    const name = of(entry)
+    if (name !== undefined) names.add(name)
+  }
   return [...names].sort()
 }
 
@@ -100,7 +127,7 @@ const Spend = ({ entry }: { readonly entry: Entry }) => {
         const rest = of?.get(currency)
         return (
           <div key={currency} class="spend">
-            {rest === undefined ? "…" : rounded(amount - rest)} of {rounded(amount)} {line(currency, 12)}
+            {rest === undefined ? "…" : money(amount - rest)} of {money(amount)} {line(currency, 12)}
             {rest === undefined ? null : (
               <meter
                 min={0}
@@ -120,9 +147,12 @@ const Spend = ({ entry }: { readonly entry: Entry }) => {
 const Row = ({
   entry,
   now,
-  onError
+  onError,
+  whose
 }: {
   readonly entry: Entry
+  /** Whether it is said whose job it is. */
+  readonly whose: boolean
   readonly now: number
   readonly onError: (error: unknown) => void
 }) => {
@@ -150,6 +180,11 @@ const Row = ({
           <span class="id">{line(entry.job_id, 40)}</span>
         </Go>
         {entry.parent_job_id === null ? null : <span class="quiet">delegated</span>}
+        {whose ? (
+          <span class="quiet whose">
+            of <bdi>{line(principalOf(entry) ?? "somebody", 60)}</bdi>
+          </span>
+        ) : null}
       </th>
       <td data-label="Submitted">{moment(Date.parse(entry.created_at), now)}</td>
       <td data-label="Took" class="number">
@@ -182,6 +217,7 @@ export const Jobs = ({ filters }: { readonly filters: Filters }) => {
   const shown = useMemo(() => table.shown(filters, now), [known, filters, minute])
   const counts = useMemo(() => table.counts(filters, now), [known, filters, minute])
   const visible = shown.slice(0, rows)
+  const whose = useMemo(() => namesOf(principalOf).length > 1, [known])
   useEffect(() => wanted(visible), [visible])
   return (
     <>
@@ -189,7 +225,7 @@ export const Jobs = ({ filters }: { readonly filters: Filters }) => {
         <h1>Jobs</h1>
         <p class="quiet" role="status">
           {count(shown.length)} {shown.length === table.size ? "" : `of ${count(table.size)}`}{" "}
-          {loading.value ? "so far" : ""}
+          {table.size === 1 ? "job" : "jobs"} {loading.value ? "so far" : ""}
         </p>
       </div>
       <FilterBar filters={filters} counts={counts} />
@@ -218,7 +254,7 @@ export const Jobs = ({ filters }: { readonly filters: Filters }) => {
           </thead>
           <tbody>
             {visible.map((entry) => (
-              <Row key={entry.job_id} entry={entry} now={now} onError={setError} />
+              <Row key={entry.job_id} entry={entry} now={now} onError={setError} whose={whose} />
             ))}
           </tbody>
         </table>

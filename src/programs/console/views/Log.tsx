@@ -215,7 +215,7 @@ export const Log = ({
     <section class="panel log" aria-labelledby="log-title">
       <div class="title">
         <h2 id="log-title">Log</h2>
-        <span class="quiet" role="status">
+        <span class="quiet" role={search.isAll ? undefined : "status"}>
           {count(lines)} {search.isAll ? "events" : `of ${count(upTo)}`}
           {search.seen < job.model.events.length ? ", searching" : ""}
         </span>
@@ -237,6 +237,7 @@ export const Log = ({
       <div
         ref={list}
         class="lines"
+        style={{ height: `clamp(8rem, ${Math.min(full, mostPixels) + 2}px, min(60vh, 40rem))` }}
         role="listbox"
         aria-label="events"
         tabIndex={0}

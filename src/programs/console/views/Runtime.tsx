@@ -1,11 +1,13 @@
 /** The runtime: who is connected and how it does, as far as it says so. */
 import * as Effect from "effect/Effect"
-import { useEffect } from "preact/hooks"
+import { useEffect, useState } from "preact/hooks"
 import { quantile, total } from "../model/prometheus.js"
-import { bytes, count, duration, line } from "../model/text.js"
+import { bytes, count, duration, line, moment } from "../model/text.js"
 import { client, lag, phase, reconnects, url } from "../state/connection.js"
 import { loading, table, version } from "../state/jobs.js"
-import { missing, type Reading, readings, watch } from "../state/metrics.js"
+import { asksForToken, missing, type Reading, readings, readWith, watch } from "../state/metrics.js"
+import * as Sessions from "../state/sessions.js"
+import { useNow } from "./parts.js"
 import { Sparkline } from "./Sparkline.js"
 
 /** What is drawn: a value of each reading, or how much of it came in a second. */
@@ -82,26 +84,120 @@ const drawings: ReadonlyArray<Drawn> = [
 const series = ({ of }: Drawn, all: ReadonlyArray<Reading>): ReadonlyArray<number> =>
   all.map((reading, i) => of(reading, all[i - 1])).filter((found) => found !== undefined)
 
+const MetricsToken = () => {
+  const [given, setGiven] = useState("")
+  return (
+    <form
+      class="row"
+      onSubmit={(event) => {
+        event.preventDefault()
+        if (given.trim() !== "") readWith(given.trim())
+      }}
+    >
+      <label for="metrics-token">Token for the metrics</label>
+      <input
+        id="metrics-token"
+        type="password"
+        autocomplete="off"
+        class="narrow"
+        value={given}
+        onInput={(event) => setGiven(event.currentTarget.value)}
+      />
+      <button type="submit">Read</button>
+    </form>
+  )
+}
+
 const Metrics = () => {
   useEffect(watch, [])
   const all = readings.value
-  const shown = drawings
-    .map((drawn) => [drawn, series(drawn, all)] as const)
-    .filter(([, values]) => values.length > 0)
-  if (missing.value !== "" && all.length === 0) return <p class="empty">{missing.value}</p>
+  const shown = drawings.map((drawn) => [drawn, series(drawn, all)] as const)
+  if (missing.value !== "" && all.length === 0)
+    return (
+      <>
+        <p>{missing.value}</p>
+        {asksForToken.value ? <MetricsToken /> : null}
+      </>
+    )
   if (all.length === 0) return <p class="empty">Reading …</p>
   return (
-    <dl class="gauges">
-      {shown.map(([{ label, show, unit }, values]) => (
-        <Sparkline
-          key={label}
-          label={label}
-          values={values}
-          {...(unit === undefined ? {} : { unit })}
-          {...(show === undefined ? {} : { show })}
-        />
-      ))}
-    </dl>
+    <>
+      {missing.value === "" ? null : <p class="wrong">{missing.value}</p>}
+      <dl class="gauges">
+        {shown.map(([{ label, show, unit }, values]) => (
+          <Sparkline
+            key={label}
+            label={label}
+            values={values}
+            {...(unit === undefined ? {} : { unit })}
+            {...(show === undefined ? {} : { show })}
+          />
+        ))}
+      </dl>
+    </>
+  )
+}
+
+/** Rows of sessions that are shown at first. */
+const mostRows = 20
+
+const Connected = () => {
+  useEffect(Sessions.watch, [])
+  const now = useNow(true, 5_000)
+  const [rows, setRows] = useState(mostRows)
+  const made = client.value
+  const known = Sessions.sessions.value
+  const own = made === undefined ? "" : Effect.runSync(made.resumeState).sessionId
+  if (known === undefined) return <p>{Sessions.missing.value || "Reading …"}</p>
+  const connected = known.listed.filter((session) => session.connected)
+  const ordered = [...connected, ...known.listed.filter((session) => !session.connected)]
+  return (
+    <>
+      {Sessions.missing.value === "" ? null : <p class="wrong">{Sessions.missing.value}</p>}
+      <p class="quiet">
+        {count(connected.length)} connected, {count(known.total - connected.length)} away: the sessions of
+        those whose jobs you may see.
+      </p>
+      <table class="jobs sessions">
+        <thead>
+          <tr>
+            {["Principal", "State", "Opened", "Heard of", "Not acknowledged"].map((name) => (
+              <th key={name} scope="col">
+                {name}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>
+          {ordered.slice(0, rows).map(({ connected, id, lag, openedAt, principal, seenAt }) => (
+            <tr key={id}>
+              <th scope="row">
+                <strong>
+                  <bdi>{line(principal, 80)}</bdi>
+                </strong>{" "}
+                {id === own ? <span class="quiet">this page</span> : null}
+                <span class="id">{line(id, 40)}</span>
+              </th>
+              <td data-label="State">
+                <span class="badge" data-status={connected ? "success" : "cancelled"}>
+                  {connected ? "connected" : "away"}
+                </span>
+              </td>
+              <td data-label="Opened">{moment(openedAt, now)}</td>
+              <td data-label="Heard of">
+                {connected ? "now" : `${duration(Math.max(0, now - seenAt))} ago`}
+              </td>
+              <td data-label="Not acknowledged">{lag === undefined ? "–" : `${count(lag)} events`}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+      {ordered.length > rows ? (
+        <button type="button" class="small" onClick={() => setRows(rows * 3)}>
+          show {count(Math.min(rows * 2, ordered.length - rows))} more
+        </button>
+      ) : null}
+    </>
   )
 }
 
@@ -157,6 +253,10 @@ export const Runtime = () => (
     </div>
     <section class="panel" aria-label="this session">
       <Own />
+    </section>
+    <section class="panel" aria-labelledby="connected-title">
+      <h2 id="connected-title">Who is connected</h2>
+      <Connected />
     </section>
     <section class="panel" aria-labelledby="metrics-title">
       <h2 id="metrics-title">Server</h2>

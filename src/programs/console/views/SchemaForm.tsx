@@ -1,6 +1,6 @@
 /** A form for a value of which a JSON Schema is known. */
 import { useId, useState } from "preact/hooks"
-import { type Field, initial, type Member, withMember } from "../model/schemaForm.js"
+import { type Field, fits, initial, type Member, withMember } from "../model/schemaForm.js"
 import { brief, line } from "../model/text.js"
 import { field as memberOf } from "../model/values.js"
 
@@ -9,10 +9,14 @@ interface Given {
   readonly value: unknown
   readonly onChange: (value: unknown) => void
   readonly id: string
+  /** What it is called, where no label says so. */
+  readonly label?: string | undefined
   readonly describedBy?: string | undefined
+  /** It may be left out. */
+  readonly optional?: boolean | undefined
 }
 
-const Json = ({ describedBy, id, onChange, value }: Given) => {
+const Json = ({ describedBy, id, label, onChange, value }: Given) => {
   const [text, setText] = useState(() => (value === undefined ? "" : (JSON.stringify(value, null, 2) ?? "")))
   const [problem, setProblem] = useState("")
   const change = (next: string) => {
@@ -29,6 +33,7 @@ const Json = ({ describedBy, id, onChange, value }: Given) => {
       <textarea
         id={id}
         class="code"
+        aria-label={label}
         rows={Math.min(14, Math.max(3, text.split("\n").length))}
         spellcheck={false}
         aria-invalid={problem !== ""}
@@ -49,19 +54,22 @@ const Json = ({ describedBy, id, onChange, value }: Given) => {
 const Choice = ({
   describedBy,
   id,
+  label,
   of,
   onChange,
+  optional,
   value
 }: Given & { readonly of: Extract<Field, { type: "choice" }> }) => {
   const at = of.choices.findIndex((choice) => JSON.stringify(choice) === JSON.stringify(value))
   return (
     <select
       id={id}
+      aria-label={label}
       aria-describedby={describedBy}
       value={String(at)}
       onChange={(event) => onChange(of.choices[Number(event.currentTarget.value)])}
     >
-      {at === -1 ? <option value="-1">–</option> : null}
+      {at === -1 || optional === true ? <option value="-1">–</option> : null}
       {of.choices.map((choice, i) => (
         <option key={i} value={String(i)}>
           {brief(choice, 100)}
@@ -71,7 +79,62 @@ const Choice = ({
   )
 }
 
-const List = ({ id, of, onChange, value }: Given & { readonly of: Extract<Field, { type: "list" }> }) => {
+/** Which of several it is, and the field of that. */
+const Union = ({
+  describedBy,
+  id,
+  of,
+  onChange,
+  optional,
+  value
+}: Given & { readonly of: Extract<Field, { type: "union" }> }) => {
+  const [chosen, setChosen] = useState(() => of.variants.findIndex(({ field }) => fits(field, value)))
+  const at = value === undefined && optional === true ? -1 : Math.max(0, chosen)
+  const variant = of.variants[at]
+  return (
+    <div class="members">
+      <select
+        id={id}
+        aria-describedby={describedBy}
+        value={String(at)}
+        onChange={(event) => {
+          const next = Number(event.currentTarget.value)
+          const field = of.variants[next]?.field
+          setChosen(next)
+          onChange(field === undefined ? undefined : initial(field, true))
+        }}
+      >
+        {optional === true ? <option value="-1">–</option> : null}
+        {of.variants.map(({ name }, i) => (
+          <option key={i} value={String(i)}>
+            {line(name, 80)}
+          </option>
+        ))}
+      </select>
+      {variant === undefined ||
+      (variant.field.type === "choice" && variant.field.choices.length === 1) ? null : (
+        <div role="group" aria-label={line(variant.name, 80)}>
+          <FieldOf
+            key={at}
+            id={`${id}-${at}`}
+            label={line(variant.name, 80)}
+            of={variant.field}
+            value={value}
+            onChange={onChange}
+          />
+        </div>
+      )}
+    </div>
+  )
+}
+
+const List = ({
+  id,
+  of,
+  onChange,
+  optional,
+  value
+}: Given & { readonly of: Extract<Field, { type: "list" }> }) => {
   const items: ReadonlyArray<unknown> = Array.isArray(value) ? value : []
   return (
     <div class="list" role="group">
@@ -81,13 +144,17 @@ const List = ({ id, of, onChange, value }: Given & { readonly of: Extract<Field,
             id={`${id}-${i}`}
             of={of.of}
             value={item}
+            label={`item ${i + 1}`}
             onChange={(next) => onChange(items.map((held, k) => (k === i ? next : held)))}
           />
           <button
             type="button"
             class="small"
             aria-label={`remove item ${i + 1}`}
-            onClick={() => onChange(items.filter((_, k) => k !== i))}
+            onClick={() => {
+              const rest = items.filter((_, k) => k !== i)
+              onChange(rest.length === 0 && optional === true ? undefined : rest)
+            }}
           >
             ✕
           </button>
@@ -105,6 +172,26 @@ const List = ({ id, of, onChange, value }: Given & { readonly of: Extract<Field,
   )
 }
 
+/** Whether there is anything to say: what must be there, and can be but one thing, is. */
+const isOpen = ({ field, required }: Member): boolean =>
+  !required || field.type !== "choice" || field.choices.length > 1
+
+/** What is checked or not cannot be left out; what has three states can. */
+const optionalField = ({ field, required }: Member): Field =>
+  field.type === "boolean" && !required ? { type: "choice", choices: [true, false] } : field
+
+/** What a field says of itself: the description, and between which numbers it is. */
+const helpOf = ({ field, says }: Member): string => {
+  if (field.type !== "number" || (field.least === undefined && field.most === undefined)) return says
+  const range =
+    field.least === undefined
+      ? `at most ${field.most}`
+      : field.most === undefined
+        ? `at least ${field.least}`
+        : `${field.least} to ${field.most}`
+  return says === "" ? range : `${says}, ${range}`
+}
+
 const MemberOf = ({
   id,
   member,
@@ -116,7 +203,8 @@ const MemberOf = ({
   readonly value: unknown
   readonly onChange: (value: unknown) => void
 }) => {
-  const help = member.says === "" ? undefined : `${id}-help`
+  const says = helpOf(member)
+  const help = says === "" ? undefined : `${id}-help`
   const group = member.field.type === "object"
   const label = (
     <>
@@ -127,7 +215,7 @@ const MemberOf = ({
     <>
       {help === undefined ? null : (
         <p id={help} class="quiet help">
-          <bdi>{line(member.says, 400)}</bdi>
+          <bdi>{line(says, 400)}</bdi>
         </p>
       )}
       {group && value === undefined ? (
@@ -137,12 +225,18 @@ const MemberOf = ({
       ) : (
         <FieldOf
           id={id}
-          of={member.field}
+          of={optionalField(member)}
           value={value}
+          optional={!member.required}
           describedBy={help}
           onChange={(next) => onChange(!member.required && next === "" ? undefined : next)}
         />
       )}
+      {group && value !== undefined && !member.required ? (
+        <button type="button" class="small" onClick={() => onChange(undefined)}>
+          leave it out
+        </button>
+      ) : null}
     </>
   )
   return group ? (
@@ -159,7 +253,7 @@ const MemberOf = ({
 }
 
 const FieldOf = (given: Given) => {
-  const { describedBy, id, of, onChange, value } = given
+  const { describedBy, id, label, of, onChange, value } = given
   switch (of.type) {
     case "text":
       return of.long ? (
@@ -167,6 +261,7 @@ const FieldOf = (given: Given) => {
           id={id}
           rows={4}
           aria-describedby={describedBy}
+          aria-label={label}
           value={typeof value === "string" ? value : ""}
           onInput={(event) => onChange(event.currentTarget.value)}
         />
@@ -175,6 +270,7 @@ const FieldOf = (given: Given) => {
           id={id}
           autocomplete="off"
           aria-describedby={describedBy}
+          aria-label={label}
           value={typeof value === "string" ? value : ""}
           onInput={(event) => onChange(event.currentTarget.value)}
         />
@@ -188,6 +284,7 @@ const FieldOf = (given: Given) => {
           min={of.least}
           max={of.most}
           aria-describedby={describedBy}
+          aria-label={label}
           value={typeof value === "number" ? value : ""}
           onInput={(event) =>
             onChange(
@@ -202,6 +299,7 @@ const FieldOf = (given: Given) => {
           id={id}
           type="checkbox"
           aria-describedby={describedBy}
+          aria-label={label}
           checked={value === true}
           onChange={(event) => onChange(event.currentTarget.checked)}
         />
@@ -210,10 +308,12 @@ const FieldOf = (given: Given) => {
       return <Choice {...given} of={of} />
     case "list":
       return <List {...given} of={of} />
+    case "union":
+      return <Union {...given} of={of} />
     case "object":
       return (
         <div class="members">
-          {of.members.map((member) => (
+          {of.members.filter(isOpen).map((member) => (
             <MemberOf
               key={member.name}
               id={`${id}-${member.name}`}

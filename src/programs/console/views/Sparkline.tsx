@@ -16,11 +16,12 @@ export const Sparkline = ({
   readonly show?: (value: number) => string
 }) => {
   const last = values.at(-1)
-  const most = Math.max(...values, Number.MIN_VALUE)
+  const most = Math.max(0, ...values)
+  const full = most === 0 ? 1 : most
   const points = values
     .map(
       (value, i) =>
-        `${((i / Math.max(1, values.length - 1)) * width).toFixed(1)},${(height - 2 - (value / most) * (height - 4)).toFixed(1)}`
+        `${((i / Math.max(1, values.length - 1)) * width).toFixed(1)},${(height - 2 - (value / full) * (height - 4)).toFixed(1)}`
     )
     .join(" ")
   return (
@@ -33,7 +34,9 @@ export const Sparkline = ({
         <svg viewBox={`0 0 ${width} ${height}`} preserveAspectRatio="none" aria-hidden="true">
           {values.length > 1 ? <polyline points={points} /> : null}
         </svg>
-        <span class="quiet">{values.length > 1 ? `at most ${show(most)} ${unit}` : ""}</span>
+        <span class="quiet">
+          {values.length > 1 ? `at most ${show(most)} ${unit}` : last === undefined ? "nothing yet" : ""}
+        </span>
       </dd>
     </div>
   )

@@ -1,12 +1,14 @@
 /** What a job did, as bars over time: a lane for each sort of thing, and the lanes of what it has delegated to below. */
-import { useMemo } from "preact/hooks"
+import { useMemo, useState } from "preact/hooks"
 import { until as pointsUntil } from "../model/at.js"
 import type { JobModel, Lane, Mark, Point, Span } from "../model/JobModel.js"
 import { isOver } from "../model/JobTable.js"
 import { clock, duration, line } from "../model/text.js"
 import { type Bar, rowsOf, thinned } from "../model/timeline.js"
+import { showing, type Window } from "../model/zoom.js"
 import type { Followed } from "../state/follow.js"
 import { Badge, Go, useNow } from "./parts.js"
+import { onZoomKey, Ruler, type Zoom, ZoomButtons } from "./Ruler.js"
 
 const lanes: ReadonlyArray<readonly [Lane, string]> = [
   ["step", "Steps"],
@@ -14,8 +16,6 @@ const lanes: ReadonlyArray<readonly [Lane, string]> = [
   ["input", "Questions"],
   ["delegate", "Delegated"]
 ]
-
-type Window = readonly [from: number, to: number]
 
 const percent = (at: number, [from, to]: Window) =>
   `${Math.min(100, Math.max(0, ((at - from) / (to - from)) * 100))}%`
@@ -112,8 +112,14 @@ const Curve = ({
   readonly upTo: number
   readonly window: Window
 }) => {
+  const known = pointsUntil(model.progress, upTo).filter(
+    ({ value }) => value.total !== undefined && value.total > 0
+  )
+  // One more on either side, so that the curve comes from where it was.
   const points = thinned(
-    pointsUntil(model.progress, upTo).filter(({ value }) => value.total !== undefined && value.total > 0),
+    known.filter(
+      ({ at }, i) => (known[i + 1]?.at ?? at) >= window[0] && (known[i - 1]?.at ?? at) <= window[1]
+    ),
     300
   )
   if (points.length < 2) return null
@@ -243,7 +249,10 @@ const Child = ({
         </span>
         <div class="lane-rows">
           <div class="lane-row">
-            {from === undefined || (at !== undefined && from > at) ? null : (
+            {from === undefined ||
+            (at !== undefined && from > at) ||
+            from > window[1] ||
+            to < window[0] ? null : (
               <span
                 class="bar whole"
                 data-outcome={
@@ -294,20 +303,26 @@ export const Timeline = ({
   const { model } = job
   const live = model.end === undefined && !isOver(job.subscribed.value?.current_status ?? "running")
   const now = useNow(live)
+  const [zoomed, setZoomed] = useState<Window | undefined>(undefined)
   const from = model.times[0]
   if (from === undefined) return <p class="empty">Nothing has happened yet.</p>
   const last = model.times.at(-1) ?? from
-  const window: Window = [from, Math.max(from + 1, live ? Math.max(now, last) : last)]
+  const whole: Window = [from, Math.max(from + 1, live ? Math.max(now, last) : last)]
   const at = upTo === undefined ? undefined : (model.times[upTo - 1] ?? from)
-  const marks = upTo === undefined ? model.marks : model.marks.filter(({ index }) => index < upTo)
+  // The event that one is at is always to be seen.
+  const window = zoomed === undefined ? whole : at === undefined ? zoomed : showing(whole, zoomed, at)
+  const zoom: Zoom = { whole, shown: window, onChange: setZoomed }
+  const marks = model.marks.filter(
+    (mark) =>
+      (upTo === undefined || mark.index < upTo) &&
+      (zoomed === undefined || (mark.at >= window[0] && mark.at <= window[1]))
+  )
   const kinds = [...new Set(marks.map(({ value }) => value.kind))]
   return (
-    <div class="timeline">
-      <div class="ruler" aria-hidden="true">
-        {[0, 0.25, 0.5, 0.75, 1].map((part) => (
-          <span key={part}>{duration((window[1] - window[0]) * part)}</span>
-        ))}
-      </div>
+    // biome-ignore lint/a11y/noStaticElementInteractions: the keys are those of the buttons in it
+    <div class="timeline" onKeyDown={(event) => onZoomKey(zoom, event)}>
+      <ZoomButtons zoom={zoom} />
+      <Ruler zoom={zoom} />
       <div class="lanes">
         <Lanes
           job={job}

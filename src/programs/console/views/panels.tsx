@@ -2,7 +2,7 @@
 import { remaining, running, spent, until } from "../model/at.js"
 import type { Money, Point } from "../model/JobModel.js"
 import { budgets, sentences } from "../model/lease.js"
-import { clock, duration, line, rounded } from "../model/text.js"
+import { clock, duration, line, money } from "../model/text.js"
 import { thinned } from "../model/timeline.js"
 import { entryOf, type Followed } from "../state/follow.js"
 import { useNow } from "./parts.js"
@@ -53,7 +53,10 @@ const Gauge = ({
   return (
     <div class="budget" data-low={left <= given * 0.2 ? "yes" : undefined}>
       <p>
-        <strong>{rounded(left)}</strong> of {rounded(given)} {line(currency, 20)} left
+        <strong>{money(Math.abs(left))}</strong>{" "}
+        {left < 0
+          ? `${line(currency, 20)} more than the ${money(given)} that were given`
+          : `of ${money(given)} ${line(currency, 20)} left`}
       </p>
       <meter
         min={0}
@@ -101,7 +104,7 @@ export const Budget = ({ job, upTo }: { readonly job: Followed; readonly upTo: n
         .filter(([currency]) => !given.has(currency))
         .map(([currency, amount]) => (
           <p key={currency}>
-            <strong>{rounded(amount)}</strong> {line(currency, 20)} spent, without a bound
+            <strong>{money(amount)}</strong> {line(currency, 20)} spent, without a bound
           </p>
         ))}
     </section>

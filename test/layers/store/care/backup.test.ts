@@ -39,7 +39,7 @@ const some = [
 const made = Effect.gen(function* () {
   const folder = yield* tempFolder
   const filename = path.join(folder, "arcp.db")
-  yield* using(filename, (store) => store.commit(some))
+  yield* using(filename, (store) => store.commit({ ops: some, owners: [] }))
   return { folder, filename, to: path.join(folder, "copy.db") }
 })
 
@@ -86,7 +86,7 @@ describe("a backup", () => {
       const scope = yield* Scope.make()
       const context = yield* passing(Layer.buildWithScope(StoreSqlite.layer({ filename }), scope))
       yield* passing(
-        Effect.flatMap(Store, (store) => store.commit([append("job_a", 301, 305)])).pipe(
+        Effect.flatMap(Store, (store) => store.commit({ ops: [append("job_a", 301, 305)], owners: [] })).pipe(
           Effect.provide(context)
         )
       )
@@ -192,7 +192,9 @@ describe("a restore", () => {
         )
       const before = yield* read(filename)
       yield* passing(Backup.backup({ filename, to }))
-      yield* using(filename, (store) => store.commit([append("job_a", 301, 400), put(aJob("job_c"))]))
+      yield* using(filename, (store) =>
+        store.commit({ ops: [append("job_a", 301, 400), put(aJob("job_c"))], owners: [] })
+      )
       const restored = yield* passing(Backup.restore({ from: to, filename, now }))
       assert.include(restored, {
         jobs: 2,

@@ -1,0 +1,41 @@
+/**
+ * Requests that offer another protocol than the WebSocket, as some clients do with every request (`Upgrade: h2c`). A server may
+ * ignore the offer (RFC 9110, 7.8), but Node hands all of them to whoever upgrades anything.
+ */
+import type { IncomingMessage, Server } from "node:http"
+import type { Socket } from "node:net"
+
+const listed = (header: string): ReadonlyArray<string> => header.split(",").map((one) => one.trim())
+
+/** Returns whether a WebSocket is not among what a request offers. */
+export const isOther = ({ headers }: IncomingMessage): boolean =>
+  !listed(headers.upgrade ?? "").some((one) => one.toLowerCase() === "websocket")
+
+/** What is said to the next hop only, and about the offer. */
+const offering: ReadonlySet<string> = new Set(["upgrade", "http2-settings"])
+
+/** Returns the head of a request as it would be without the offer. */
+const headOf = ({ httpVersion, method, rawHeaders, url }: IncomingMessage): string => {
+  const lines = [`${method} ${url} HTTP/${httpVersion}`]
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const [name = "", value = ""] = [rawHeaders[i], rawHeaders[i + 1]]
+    const lower = name.toLowerCase()
+    if (offering.has(lower)) continue
+    const said =
+      lower === "connection"
+        ? listed(value)
+            .filter((one) => !offering.has(one.toLowerCase()))
+            .join(", ")
+        : value
+    if (lower !== "connection" || said !== "") lines.push(`${name}: ${said}`)
+  }
+  return `${lines.join("\r\n")}\r\n\r\n`
+}
+
+/** Has the server read a request again, without what it offers; `head` is what has come after its headers. */
+export const readAgain = (server: Server, request: IncomingMessage, head: Buffer): void => {
+  const socket: Socket = request.socket
+  server.emit("encrypted" in socket ? "secureConnection" : "connection", socket)
+  // Before anything that the peer sends from now on.
+  socket.emit("data", Buffer.concat([Buffer.from(headOf(request), "latin1"), head]))
+}

@@ -1,0 +1,79 @@
+/** What agents may be declared with, told to those who have no types. */
+import * as Schema from "effect/Schema"
+import * as AgentRef from "../../protocol/AgentRef.js"
+import * as Argument from "../../protocol/Argument.js"
+
+const { boolean, callable, check, fields, listOf, maybe, object, oneOf, positive, that } = Argument
+
+const schema = maybe(that("an Effect Schema", Schema.isSchema))
+const flag = maybe(boolean)
+
+const written = (is: string, holds: (text: string) => boolean): Argument.Rule =>
+  that(is, (value) => typeof value === "string" && holds(value))
+
+const options = fields({
+  version: written(
+    'a version of letters, digits, ".", "+", "_", "-", such as "1.0.0"',
+    AgentRef.isAgentVersion
+  ),
+  default: flag,
+  requiresStreaming: flag,
+  awaitEmits: flag,
+  durable: flag,
+  restart: maybe(oneOf("rerun")),
+  compensateWithin: maybe(Argument.finiteDuration),
+  concurrency: maybe(positive),
+  description: maybe(Argument.string),
+  examples: maybe(listOf(() => undefined)),
+  input: schema,
+  output: schema,
+  error: schema,
+  events: maybe(listOf(fields({ kind: Argument.text, decode: callable })))
+})
+
+/** Throws when no agent can be declared with these, by the name of what is not as it has to be. */
+export const checkDeclared = (name: unknown, given: unknown): void => {
+  check("Agent.make", [
+    "name",
+    written('a name of lower-case letters, digits, ".", "_", "-"', AgentRef.isName),
+    name
+  ])
+  check(`Agent.make ${name}`, ["options", options, given])
+}
+
+const tag = that(
+  "a tag",
+  (value) =>
+    (typeof value === "object" || typeof value === "function") &&
+    value !== null &&
+    "key" in value &&
+    typeof value.key === "string"
+)
+
+/** Throws when these do not make an agent. */
+export const checkHandled = (contract: unknown, handler: unknown, needs: unknown): void =>
+  check(
+    "Agent.handle",
+    [
+      "contract",
+      fields({ name: Argument.text, version: Argument.text, input: that("a contract's", Schema.isSchema) }),
+      contract
+    ],
+    ["handler", callable, handler],
+    ["needs", fields({ requires: maybe(listOf(tag)) }), needs]
+  )
+
+/** Throws when this is no function of an agent. */
+export const checkRun = (name: string, options: unknown, run: unknown): void =>
+  check(
+    `Agent.fromPromise ${typeof name === "string" ? name : ""}`.trim(),
+    ["options", object, options],
+    ["run", callable, run]
+  )
+
+/** What `Agent.handle` returns, as far as it can be told by looking. */
+export const registered: Argument.Rule = fields({
+  name: Argument.text,
+  version: Argument.text,
+  prepare: that("of Agent.handle or Agent.fromPromise", (value) => typeof value === "function")
+})

@@ -1,0 +1,22 @@
+/**
+ * Who owns a job or a session: whoever took it last. Each time that one is taken its epoch goes up by one, and whoever had it
+ * before finds out at the next commit. By itself, so that a thread without Effect can import it.
+ */
+
+/** A job or a session, and the epoch with which whoever states it holds it. */
+export type Owner =
+  | { readonly job: string; readonly epoch: number }
+  | { readonly session: string; readonly epoch: number }
+
+/** The epoch of what is not stored: whoever opens a job or a session states that it is not there yet. */
+export const absent = 0
+
+/** The epoch of a job or a session that was opened and never taken since. */
+export const first = 1
+
+/** Returns the epoch of a stored record. */
+export const epochOf = ({ epoch = first }: { readonly epoch?: number | undefined }): number => epoch
+
+/** Returns whether two owners are of the same job or session, whatever their epochs. */
+export const sameOwner = (a: Owner, b: Owner): boolean =>
+  "job" in a ? "job" in b && a.job === b.job : "session" in b && a.session === b.session

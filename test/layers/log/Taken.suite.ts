@@ -1,0 +1,165 @@
+/** What another process has taken: nothing of it is written here any more, and what was committed together with it is. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import { commitUnowned } from "../../../src/layers/store/unowned.js"
+import { EventLog } from "../../../src/services/log/EventLog.js"
+import { epochOf, Op, Store, type StoreError, type StoreService } from "../../../src/services/store/Store.js"
+import { storedOf } from "./gated.js"
+import {
+  awaited,
+  emit,
+  end,
+  event,
+  numbers,
+  openJob,
+  openView,
+  readAll,
+  record,
+  runOn,
+  session,
+  settle,
+  upTo
+} from "./harness.js"
+
+/** A store in which another process takes something between what was asked for and its commit. */
+const takenIn = (inner: () => Layer.Layer<Store, StoreError>) => {
+  const control: { take: Effect.Effect<void, StoreError> | undefined; commits: number } = {
+    take: undefined,
+    commits: 0
+  }
+  const layer = Layer.effect(
+    Store,
+    Effect.map(
+      Store,
+      (store): StoreService => ({
+        ...store,
+        commit: (batch) =>
+          Effect.suspend(() => {
+            const { take = Effect.void } = control
+            control.take = undefined
+            control.commits++
+            return Effect.zipRight(take, store.commit(batch))
+          })
+      })
+    )
+  ).pipe(Layer.provide(inner()))
+  return { control, run: runOn(() => layer) }
+}
+
+/** Takes a job, or a session, as another process does. */
+const takeJob = (store: StoreService, jobId: string) =>
+  Effect.flatMap(store.job(jobId), (job) =>
+    job === undefined
+      ? Effect.die("no such job")
+      : commitUnowned(store, [Op.PutJob({ job: { ...job, epoch: epochOf(job) + 1 } })])
+  )
+const takeSession = (store: StoreService, sessionId: string) =>
+  Effect.flatMap(store.session(sessionId), (record) =>
+    record === undefined
+      ? Effect.die("no such session")
+      : commitUnowned(store, [Op.PutSession({ session: { ...record, epoch: epochOf(record) + 1 } })])
+  )
+
+export const suite = (name: string, store: () => Layer.Layer<Store, StoreError>): void => {
+  describe(`What another process has taken, on ${name}`, () => {
+    it.effect("of a job: it is broken and ends without a word; others of the same batch go on", () => {
+      const { control, run } = takenIn(store)
+      return run(
+        Effect.gen(function* () {
+          const log = yield* EventLog
+          const db = yield* Store
+          const owner = yield* openView
+          const [lost, kept] = [yield* openJob(owner), yield* openJob(owner)]
+          let reason: unknown
+          lost.whenBroken((error) => {
+            reason = error.details?.["reason"]
+          })
+          yield* emit(lost, 1, 2)
+          yield* emit(kept, 1, 2)
+          yield* settle
+          control.take = Effect.catchAll(takeJob(db, lost.jobId), Effect.die)
+          yield* emit(lost, 3, 4)
+          yield* emit(kept, 3, 4)
+          const waits = yield* Effect.fork(log.append(lost, awaited(event("log", 5))))
+          yield* log.append(kept, awaited(event("log", 5)))
+          assert.isTrue(Exit.isFailure(yield* waits.await))
+          assert.strictEqual(reason, "superseded")
+          assert.isDefined(lost.broken)
+          // A zombie tries everything that it can.
+          assert.isTrue(Exit.isFailure(yield* Effect.exit(log.append(lost, event("log", 6)))))
+          assert.isTrue(Exit.isFailure(yield* Effect.exit(log.flush(lost))))
+          yield* log.amend(lost, { ...record(owner), jobId: lost.jobId, agent: "zombie@1.0.0" }, () => {})
+          yield* end(lost, owner)
+          const stored = yield* db.job(lost.jobId)
+          assert.deepStrictEqual([stored?.status, stored?.agent, stored?.epoch], ["running", "echo@1.0.0", 2])
+          assert.deepStrictEqual(yield* storedOf(lost), [1, 2])
+          assert.deepStrictEqual(yield* storedOf(kept), upTo(5))
+          yield* end(kept, owner)
+          const frames = yield* readAll(owner)
+          assert.deepStrictEqual(numbers(frames, lost), [1, 2])
+          assert.deepStrictEqual(numbers(frames, kept), [...upTo(5), undefined])
+        })
+      )
+    })
+
+    it.effect("of a job whose end is written: it ends here without a word", () => {
+      const { control, run } = takenIn(store)
+      return run(
+        Effect.gen(function* () {
+          const db = yield* Store
+          const owner = yield* openView
+          const job = yield* openJob(owner)
+          yield* emit(job, 1, 2)
+          control.take = Effect.catchAll(takeJob(db, job.jobId), Effect.die)
+          yield* end(job, owner)
+          assert.strictEqual((yield* db.job(job.jobId))?.status, "running")
+          assert.deepStrictEqual(yield* storedOf(job), [])
+          const { commits } = control
+          yield* settle
+          assert.strictEqual(control.commits, commits + 1)
+        })
+      )
+    })
+
+    it.effect(
+      "of a session: nothing is numbered for it, its jobs go on, and it is not dropped with its scope",
+      () => {
+        const { control, run } = takenIn(store)
+        return run(
+          Effect.gen(function* () {
+            const log = yield* EventLog
+            const db = yield* Store
+            const [lost, watcher] = [yield* openView, yield* openView]
+            const job = yield* openJob(lost)
+            yield* log.observe(watcher, job, { history: false, onCommit: () => {} })
+            yield* emit(job, 1, 2)
+            yield* settle
+            let told = 0
+            lost.whenTaken(() => told++)
+            control.take = Effect.catchAll(takeSession(db, lost.sessionId), Effect.die)
+            yield* emit(job, 3, 4)
+            yield* settle
+            assert.strictEqual(told, 1)
+            // A zombie tries everything that it can.
+            yield* log.observe(lost, job, { history: true, onCommit: () => {} })
+            yield* log.unobserve(lost, job.jobId)
+            const put = Op.PutSession({
+              session: session({ sessionId: lost.sessionId, principal: "zombie" })
+            })
+            assert.isTrue(Exit.isFailure(yield* Effect.exit(log.commit([put]))))
+            yield* log.dropView(lost)
+            yield* end(job, watcher)
+            const stored = yield* db.session(lost.sessionId)
+            assert.deepStrictEqual([stored?.principal, stored?.epoch], ["alice", 2])
+            assert.deepStrictEqual(yield* db.view(lost.sessionId), { first: 1, last: 2 })
+            assert.deepStrictEqual(yield* storedOf(job), [...upTo(4), undefined])
+            assert.deepStrictEqual(numbers(yield* readAll(watcher), job), [...upTo(4), undefined])
+            assert.strictEqual(told, 1)
+          })
+        )
+      }
+    )
+  })
+}
