@@ -16,7 +16,7 @@ import { between } from "./section.mjs"
 
 const usage = `node bench/profile.mjs [options]      (after npm run build)
   --store NAME     only on this store: memory, FULL, NORMAL (default: memory and FULL)
-  --work NAME      only event, job or session
+  --work NAME      only event, job, alone (one job after the other) or session
   --top N          functions named for each (default 8)
   --dir DIRECTORY  where the databases go
   --keep DIRECTORY keep the profiles there, to be opened with a browser's tools
@@ -155,7 +155,7 @@ const table = (name, profiles) => {
   const line = (cells) => `| ${cells.join(" | ")} |`
   return [
     line([
-      `µs of a${name === "event" ? "n event" : ` ${name}`}`,
+      `µs of a${{ event: "n event", alone: " job that is alone" }[name] ?? ` ${name}`}`,
       ...profiles.map(({ store }) => storeName[store])
     ]),
     line(["---", ...profiles.map(() => "---")]),

@@ -215,7 +215,7 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     await page.waitForURL(/event=/)
     assert.strictEqual(await page.locator("#result-title").count(), 0)
     assert.strictEqual(await page.locator(".bar[data-outcome=denied]").count(), 0)
-    assert.match((await page.textContent(".now")) ?? "", /read source 1/)
+    assert.match((await page.textContent(".now")) ?? "", /^running.*read source 1/)
     await page.waitForFunction(() => document.querySelectorAll(".line").length < 10)
     await shot(page, "job-at-event")
     const address = page.url()
@@ -273,7 +273,7 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     await page.getByLabel("limit").first().selectOption({ label: "null" })
     await page.getByLabel("loud").selectOption("true")
     await page.getByRole("group", { name: "nested" }).getByRole("button", { name: "give it" }).click()
-    await page.getByRole("group", { name: "nested" }).getByRole("button", { name: "add" }).click()
+    await page.getByRole("button", { name: "add to tags" }).click()
     await page.getByRole("group", { name: "tree" }).getByRole("button", { name: "give it" }).click()
     await page.getByLabel("name").fill("root")
     await shot(page, "odd")
@@ -309,7 +309,7 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
   it("says who is connected and how the server does, and why it cannot", async () => {
     const { page, wrong } = await open("#/runtime")
     await page.locator(".sessions th", { hasText: "this page" }).waitFor()
-    await page.locator(".gauge", { hasText: "Memory" }).locator("polyline").waitFor()
+    await page.locator(".gauge", { hasText: "Memory" }).locator("polyline").waitFor({ state: "attached" })
     const said = (await page.textContent("main")) ?? ""
     for (const name of ["Commit, mean", "Delivery lag", "Events"]) assert.include(said, name)
     assert.notMatch(said, /e-\d|NaN|undefined/)
@@ -373,6 +373,7 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     cut()
     await ended(page, "success")
     await page.waitForSelector(".marks [data-mark=lost]")
+    assert.strictEqual(await page.locator(".marks [data-mark=lost]").count(), 1)
     await page.waitForSelector(".marks [data-mark=back]")
     assert.match((await page.textContent(".marks")) ?? "", /resumed after event \d+/)
     const texts = await page.evaluate(() => {

@@ -164,7 +164,7 @@ describe("arcp serve says who else may", () => {
   })
 
   it("--observer: every job is shown to it, and whose it is to whoever asks; it cancels none", async () => {
-    verifies("list-own-principal", "subscribe-not-found")
+    verifies("cancel-not-owner")
     const { url } = await own.start("--memory", "--observer", "bob")
     const owner = await WireClient.open(url)
     const principal = "x-vendor.effect-arcp.principal"
@@ -175,9 +175,9 @@ describe("arcp serve says who else may", () => {
     const { job_id } = await owner.accept("sleep", { ms: 600_000 })
     const listed = await bob.answer(bob.request("session.list_jobs", {}))
     expect(listed.payload["jobs"]).toMatchObject([{ job_id, [principal]: "alice" }])
-    const own_ = await owner.answer(owner.request("session.list_jobs", {}))
-    expect(own_.payload["jobs"]).toMatchObject([{ job_id }])
-    expect(JSON.stringify(own_.payload)).not.toContain(principal)
+    const owners = await owner.answer(owner.request("session.list_jobs", {}))
+    expect(owners.payload["jobs"]).toMatchObject([{ job_id }])
+    expect(JSON.stringify(owners.payload)).not.toContain(principal)
     bob.request("job.subscribe", { job_id })
     expect((await bob.nextOf("job.subscribed")).job_id).toBe(job_id)
     cancel(bob, job_id)

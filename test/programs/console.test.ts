@@ -103,7 +103,7 @@ describe("the console's model", () => {
     assert.deepStrictEqual(showing(whole, [3_000, 5_000], 4_000), [3_000, 5_000])
     assert.deepStrictEqual(
       [tick(0, whole), tick(2_000, whole), tick(40, [0, 40]), tick(3_723_000, [0, 7_200_000])],
-      ["0", "2.0 s", "0.04 s", "1:02:03"]
+      ["0", "2.0 s", "0.040 s", "1:02:03"]
     )
     const job = model(
       call("a", 0),

@@ -20,6 +20,7 @@ import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import { InternalError } from "../../protocol/Errors.js"
 import type { NewEvent } from "../../services/log/EventLog.js"
+import { takenAway } from "../../services/log/taken.js"
 import { Turn } from "../../services/runtime/Turn.js"
 import { within } from "../../services/runtime/within.js"
 import {
@@ -449,15 +450,6 @@ const closed = new InternalError({
   message: "the runtime has stopped",
   details: { reason: "shutdown" }
 })
-
-/** Told to whoever waits for something of a job or a session that another process has taken. */
-export const takenAway = new InternalError({
-  message: "another process has taken this over",
-  details: { reason: "superseded" }
-})
-
-/** Returns whether something was not written because another process has taken what it is of. */
-export const isTaken = (error: InternalError): boolean => error === takenAway
 
 /** Returns what of a batch another process has taken, if that is why it was not written. */
 const fencedOf = (cause: Cause.Cause<StoreError | Fenced>): Fenced | undefined => {

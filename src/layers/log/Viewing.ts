@@ -1,8 +1,8 @@
 /** The views of sessions: opened, read by a connection, acknowledged, and dropped. */
 import * as Effect from "effect/Effect"
 import type { EventLog } from "../../services/log/EventLog.js"
+import { isTaken } from "../../services/log/taken.js"
 import { absent, epochOf, Op, type SessionRecord } from "../../services/store/Store.js"
-import { isTaken } from "./Committer.js"
 import type { LogParts } from "./LogParts.js"
 import type { ViewState } from "./ViewState.js"
 

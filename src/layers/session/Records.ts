@@ -7,6 +7,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { InternalError } from "../../protocol/Errors.js"
 import type { EventLog } from "../../services/log/EventLog.js"
+import { isTaken } from "../../services/log/taken.js"
 import { Signal } from "../../services/runtime/Signal.js"
 import { Op } from "../../services/store/Store.js"
 import type { SessionEntry, SessionTable } from "./SessionTable.js"
@@ -33,6 +34,8 @@ export const make = (services: {
   readonly resumeWindow: Duration.Duration
   /** Somebody may want to know until when this process lived: the store outlives it. */
   readonly outlived: boolean
+  /** Lets go of a session that another process has taken. */
+  readonly letGo: (entry: SessionEntry) => void
 }) => {
   const { table, log, now } = services
   const bell = new Signal()
@@ -43,13 +46,23 @@ export const make = (services: {
     return Op.PutSession({ session: entry.record })
   }
 
+  /** Stores that the process is alive, and these records; without those of sessions that another process has taken. */
+  const put = (entries: ReadonlyArray<SessionEntry>): Effect.Effect<void, InternalError> => {
+    const [entry] = entries
+    return Effect.catchIf(log.commit([Op.Alive({ at: now() }), ...entries.map(current)]), isTaken, () =>
+      entries.length > 1 || entry === undefined
+        ? Effect.forEach(entries, (one) => put([one]), { discard: true })
+        : Effect.sync(() => services.letGo(entry))
+    )
+  }
+
   /** Stores that the process is alive, and the records that have changed. */
   const write: Effect.Effect<void, InternalError> = Effect.suspend(() => {
     const entries = table.takeChanged(batch)
     const back = Effect.sync(() => {
       for (const entry of entries) table.touch(entry)
     })
-    return log.commit([Op.Alive({ at: now() }), ...entries.map(current)]).pipe(
+    return put(entries).pipe(
       Effect.onError(() => back),
       Effect.zipRight(Effect.suspend(() => (entries.length < batch ? Effect.void : write)))
     )

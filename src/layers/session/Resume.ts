@@ -144,8 +144,8 @@ const onDrop = ({ background, jobs, log }: ResumeServices, entry: SessionEntry) 
  * Returns what lets go of a session that another process has taken: whoever is attached here is told so, and nothing of it is
  * stored. Made out here, as what reads the attachment.
  */
-const letGoOf =
-  ({ background, table }: ResumeServices, entry: SessionEntry) =>
+export const letGoOf =
+  ({ background, table }: Pick<ResumeServices, "background" | "table">, entry: SessionEntry) =>
   () => {
     const attachment = table.supersede(entry)
     const closed = attachment?.close(closeCode.superseded, "resumed on another transport") ?? Effect.void

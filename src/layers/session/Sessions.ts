@@ -94,7 +94,8 @@ export const make = Effect.gen(function* () {
     log,
     now,
     resumeWindow: options.resumeWindow,
-    outlived: store.kind === "durable"
+    outlived: store.kind === "durable",
+    letGo: (entry) => Resume.letGoOf(shared, entry)()
   })
   records.ring()
   const connected = new Shutdown.Connected()

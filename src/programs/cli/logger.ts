@@ -2,6 +2,7 @@ import * as Effect from "effect/Effect"
 import * as HashMap from "effect/HashMap"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
+import { logfmtLogger } from "./logfmt.js"
 import { inLine, safe, safeJson } from "./text.js"
 
 /** How a log is written. */
@@ -68,9 +69,7 @@ export const stderrLogger = (format: LogFormat): Layer.Layer<never> =>
     : Layer.unwrapScoped(
         Effect.map(
           gathered(
-            format === "json"
-              ? Logger.map(Logger.jsonLogger, safeJson)
-              : Logger.map(Logger.logfmtLogger, safe)
+            format === "json" ? Logger.map(Logger.jsonLogger, safeJson) : Logger.map(logfmtLogger, safe)
           ),
           (logger) => Logger.replace(Logger.defaultLogger, logger)
         )

@@ -180,3 +180,71 @@ it.scoped.each(ways)("%s that ends after its job is charged to the jobs above it
     )
   )
 })
+
+/** What a fiber of an ended job spends, by which of the two ways, and what its parent is left with of USD 2 and EUR 1. */
+const late = [
+  ["at the limit", "2", "USD", ["EUR:1", "USD:0"]],
+  ["over the limit", "2.5", "USD", ["EUR:1", "USD:-0.5"]],
+  ["in a currency that the job had no budget in", "1", "EUR", ["EUR:0", "USD:2"]],
+  ["in a currency that nobody has a budget in", "7", "GBP", ["EUR:1", "USD:2"]],
+  ["of many digits", "0.000000000000000000000001", "USD", ["EUR:1", "USD:1.999999999999999999999999"]],
+  ["of nothing", "0", "USD", ["EUR:1", "USD:2"]],
+  ["that is negative", "-1", "USD", ["EUR:1", "USD:2"]],
+  ["that is no number", "NaN", "USD", ["EUR:1", "USD:2"]],
+  ["beyond what can be counted", "1e308", "USD", ["EUR:1", "USD:2"]],
+  ["with more digits than can be counted", `1${"0".repeat(70)}`, "USD", ["EUR:1", "USD:2"]]
+] as const
+
+it.scoped.each(late)("what is spent after the end %s", ([, amount, currency, left]) =>
+  Effect.gen(function* () {
+    const spending = gate()
+    const spent = yield* Deferred.make<void>()
+    const child = Agent.handle(Agent.make("child", { version: "1.0.0" }), () =>
+      Effect.gen(function* () {
+        const lease = yield* Lease
+        yield* spending.wait.pipe(
+          Effect.zipRight(Effect.exit(lease.spend({ amount, currency }))),
+          Effect.zipRight(Deferred.succeed(spent, undefined)),
+          Effect.forkDaemon
+        )
+        yield* spending.reached
+      })
+    )
+    const parent = Agent.handle(Agent.make("parent", { version: "1.0.0" }), () =>
+      Effect.gen(function* () {
+        const [job, lease] = [yield* Job, yield* Lease]
+        yield* Effect.flatMap(
+          job.delegate("child", {}, { lease: { "cost.budget": ["USD:2"] } }),
+          (child) => child.await
+        )
+        yield* spending.open
+        yield* Deferred.await(spent)
+        return Budget.entries(yield* lease.remaining)
+      })
+    )
+    const result = yield* Effect.scoped(
+      Effect.gen(function* () {
+        const session = yield* Effect.orDie(open())
+        yield* session.request("job.submit", {
+          agent: "parent",
+          input: null,
+          lease_request: { "agent.delegate": ["child"], "cost.budget": ["USD:2", "EUR:1"] }
+        })
+        const { payload } = yield* session.next(
+          (frame) => frame.type === "job.result" && Array.isArray(frame.payload.result)
+        )
+        return payload.result as ReadonlyArray<string>
+      })
+    ).pipe(
+      Effect.provide(
+        Runtime.serve().pipe(
+          Layer.provideMerge(TransportMemory.layer()),
+          Layer.provide(Runtime.layerMemory()),
+          Layer.provide(Registry.layer([parent, child])),
+          Layer.provide(Auth.layerStatic({ alice: "alice" }))
+        )
+      )
+    )
+    assert.deepStrictEqual([...result].sort(), [...left])
+  })
+)

@@ -5,10 +5,12 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as TestClock from "effect/TestClock"
 import * as PolicyLayer from "../../../src/layers/auth/Policy.js"
+import { commitUnowned } from "../../../src/layers/store/unowned.js"
 import * as Agent from "../../../src/services/agents/Agent.js"
 import { Policy } from "../../../src/services/auth/Policy.js"
 import { Job } from "../../../src/services/jobs/Job.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
+import { Op } from "../../../src/services/store/Store.js"
 import { boot, Disk } from "../../support/Rig.js"
 import { connect, hello, open } from "../../support/Wire.js"
 
@@ -402,5 +404,31 @@ describe("resume positions and acknowledgements", () => {
         })
       )
     })
+  )
+})
+
+describe("a session that another process takes", () => {
+  it.scoped(
+    "its transport is closed as superseded with the next event, its job goes on, and its record stays",
+    () =>
+      Effect.gen(function* () {
+        const disk = yield* Disk.make
+        const { run } = yield* boot(agents, { disk })
+        yield* run(
+          Effect.gen(function* () {
+            const session = yield* open({}, [])
+            const { job_id } = yield* submit(session, "forever")
+            const record = yield* disk.store.session(session.sessionId)
+            assert.isDefined(record)
+            if (record !== undefined)
+              yield* commitUnowned(disk.store, [Op.PutSession({ session: { ...record, epoch: 2 } })])
+            yield* session.request("job.submit", { agent: "echo", input: {} })
+            assert.strictEqual((yield* session.closed).code, 4001)
+            yield* settle
+            assert.strictEqual((yield* disk.store.session(session.sessionId))?.epoch, 2)
+            assert.strictEqual((yield* disk.store.job(String(job_id)))?.status, "running")
+          })
+        )
+      })
   )
 })

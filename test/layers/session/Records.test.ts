@@ -10,6 +10,7 @@ import { SessionTable, unsettled } from "../../../src/layers/session/SessionTabl
 import * as Sweeper from "../../../src/layers/session/Sweeper.js"
 import { InternalError } from "../../../src/protocol/Errors.js"
 import type { EventLog } from "../../../src/services/log/EventLog.js"
+import { takenAway } from "../../../src/services/log/taken.js"
 import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import type { Op, SessionRecord } from "../../../src/services/store/Store.js"
 
@@ -34,10 +35,12 @@ const resumeWindow = Duration.minutes(10)
 /** A log that notes what is committed, and fails while the test says so. */
 const makeLog = () => {
   const committed: Array<Op> = []
-  const control = { fails: false }
+  const control: { fails: boolean; taken?: string } = { fails: false }
   const commit: EventLog["Type"]["commit"] = (ops) =>
     Effect.suspend(() => {
       if (control.fails) return new InternalError({ message: "the disk is full" })
+      if (ops.some((op) => op._tag === "PutSession" && op.session.sessionId === control.taken))
+        return takenAway
       // More than any of these tests asks for: whoever writes does not stop.
       if (committed.length > 10_000) return Effect.dieMessage("the same is committed for ever")
       committed.push(...ops)
@@ -67,7 +70,14 @@ describe("records of sessions", () => {
       const table = new SessionTable()
       yield* detached(table, 1_250)
       const { committed, log, stored } = makeLog()
-      const { write } = Records.make({ table, log, now: () => 7_000, resumeWindow, outlived: true })
+      const { write } = Records.make({
+        table,
+        log,
+        now: () => 7_000,
+        resumeWindow,
+        outlived: true,
+        letGo: () => {}
+      })
       yield* write
       assert.strictEqual(new Set(stored().map(({ sessionId }) => sessionId)).size, 1_250)
       assert.strictEqual(stored().length, 1_250)
@@ -82,7 +92,14 @@ describe("records of sessions", () => {
       const table = new SessionTable()
       yield* detached(table, 3)
       const { control, log, stored } = makeLog()
-      const records = Records.make({ table, log, now: () => 0, resumeWindow, outlived: true })
+      const records = Records.make({
+        table,
+        log,
+        now: () => 0,
+        resumeWindow,
+        outlived: true,
+        letGo: () => {}
+      })
       control.fails = true
       yield* Effect.fork(records.run)
       records.ring()
@@ -91,6 +108,34 @@ describe("records of sessions", () => {
       control.fails = false
       yield* TestClock.adjust("31 seconds")
       assert.strictEqual(stored().length, 3)
+    })
+  )
+
+  it.effect("that another process has taken are let go of, and the others are stored", () =>
+    Effect.gen(function* () {
+      const table = new SessionTable()
+      yield* detached(table, 3)
+      const { control, log, stored } = makeLog()
+      control.taken = "sess_1"
+      const letGo: Array<string> = []
+      const { write } = Records.make({
+        table,
+        log,
+        now: () => 0,
+        resumeWindow,
+        outlived: true,
+        letGo: (entry) => {
+          letGo.push(entry.record.sessionId)
+          table.supersede(entry)
+        }
+      })
+      yield* write
+      assert.deepStrictEqual(letGo, ["sess_1"])
+      assert.deepStrictEqual(
+        stored().map(({ sessionId }) => sessionId),
+        ["sess_0", "sess_2"]
+      )
+      assert.deepStrictEqual([table.size, table.hasChanged], [2, false])
     })
   )
 

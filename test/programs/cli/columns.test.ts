@@ -1,6 +1,6 @@
 /** What people read is as wide as their terminal, whoever wrote it, and what is cut says so. */
 import { describe, expect, it } from "@effect/vitest"
-import { columnsOf, cut, fitted, padded, widthOf } from "../../../src/programs/cli/columns.js"
+import { aligned, columnsOf, cut, fitted, padded, widthOf } from "../../../src/programs/cli/columns.js"
 import { entries } from "../../../src/programs/cli/commands.js"
 import { parse } from "../../../src/programs/cli/parse.js"
 import { table } from "../../../src/programs/cli/run/jobs.js"
@@ -92,6 +92,14 @@ describe.each([80, 40])("in %i columns", (columns) => {
   ])("what is wrong with %j", (args) => {
     for (const line of fitted(page(args), columns).split("\n"))
       expect(widthOf(line), line).toBeLessThanOrEqual(isToCopy(line) ? Number.POSITIVE_INFINITY : columns)
+  })
+
+  it("a table of many columns, whose end is cut rather than wrapped", () => {
+    const row = ["sess_01M8E15JRNP2VSXBJ02BTBFG72", "alice", "connected", "4s", "9m", "1000", "1000000", "7"]
+    const headings = ["SESSION", "PRINCIPAL", "STATE", "AGE", "LEFT", "JOBS", "EVENTS", "LAG"]
+    const lines = aligned([headings, row], columns)
+    for (const line of lines) expect(widthOf(line), line).toBeLessThanOrEqual(columns)
+    expect(lines.every((line) => line.endsWith("…"))).toBe(columns === 40)
   })
 
   it("a listing, with an id that is whole and what was cut marked", () => {

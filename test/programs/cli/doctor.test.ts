@@ -6,6 +6,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   utimesSync,
   writeFileSync
 } from "node:fs"
@@ -43,6 +44,18 @@ const doctor = async (args: ReadonlyArray<string> = [], environment: Record<stri
   for (const { level, todo } of found) expect(todo !== undefined).toBe(level !== "ok")
   return { code, of: (check: string) => found.find((finding) => finding.check === check), found }
 }
+
+it("says of a link that it leads nowhere, or in a circle, and looks at the rest", async () => {
+  for (const to of [join(folder, "nothing"), db]) {
+    symlinkSync(to, db)
+    const { code, of } = await doctor()
+    expect(code).toBe(1)
+    expect(of("file")?.level).toBe("fail")
+    expect(of("file")?.said).toContain("leads nowhere")
+    expect(of("clock")?.level).toBe("ok")
+    rmSync(db)
+  }
+})
 
 const withFile = () => serving(["--token", "secret=me", "--db", db, "--log-level", "none"], async () => {})
 

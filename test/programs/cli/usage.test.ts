@@ -131,6 +131,8 @@ describe("arcp serve", () => {
     [["--workspace", join(folder, "none")], /none: there is no such file \(ENOENT\)$/m],
     [["--limit", "maxJobPerSession=5"], /no option maxJobPerSession; did you mean maxJobsPerSession\?/],
     [["--limit", "x=5"], /no option x; there are name, version, /],
+    [["--limit", "resumeWindow=soon"], /--limit resumeWindow: expected a duration/],
+    [["--db", ""], /--db takes the path of a file/],
     [["--limit", "maxJobsPerSession=abc"], /--limit maxJobsPerSession: expected a number/],
     [["--operator"], /--operator needs a value/],
     [["--cancel-grace-ms", "-1"], /--cancel-grace-ms: expected a duration of zero or more/],

@@ -6,7 +6,7 @@ import type { Scope } from "effect/Scope"
 import { Op, Store, StoreError } from "../../../services/store/Store.js"
 import * as StoreSqlite from "../StoreSqlite.js"
 import { isBusy } from "../sqlError.js"
-import { holderOf, lock, prepareFolder } from "../sqliteFile.js"
+import { connect, holderOf, inspect, lock, prepareFolder } from "../sqliteFile.js"
 import { commitUnowned } from "../unowned.js"
 import { ours } from "./ours.js"
 import * as Placing from "./placing.js"
@@ -52,8 +52,17 @@ const ofCredentials = (path: string, name: string): Effect.Effect<void, StoreErr
     Effect.asVoid
   )
 
+/** Returns what a path leads to, if to anything. */
+const statOf = (path: string): fs.BigIntStats | undefined => {
+  try {
+    return fs.statSync(path, { bigint: true })
+  } catch {
+    return undefined
+  }
+}
+
 const sameFile = (one: string, other: string): boolean => {
-  const [a, b] = [one, other].map((path) => fs.statSync(path, { bigint: true, throwIfNoEntry: false }))
+  const [a, b] = [one, other].map(statOf)
   return a !== undefined && b !== undefined && a.dev === b.dev && a.ino === b.ino
 }
 
@@ -167,26 +176,55 @@ const asideName = (path: string, now: number): string => {
   }
 }
 
+/** Brings what is in the log of a database into it, so that it is one file; one that is damaged stays as it is. */
+const settled = (path: string, name: string): Effect.Effect<void> =>
+  inspect(path, name).pipe(
+    Effect.zipRight(connect({ filename: path, disableWAL: true, busyTimeout: 0 }, name)),
+    Effect.flatMap((sql) => sql.unsafe("PRAGMA wal_checkpoint(TRUNCATE)")),
+    Effect.scoped,
+    Effect.ignore
+  )
+
+/** What SQLite has beside a database that it was not done with. */
+const logs = ["-wal", "-journal"]
+
+/** Takes the logs of a database to another name: beside one that they do not belong to they would destroy that. */
+const moveLogs = (from: string, to: string): void => {
+  for (const suffix of logs) if (fs.existsSync(from + suffix)) fs.renameSync(from + suffix, to + suffix)
+  fs.rmSync(`${from}-shm`, { force: true })
+}
+
 /**
- * Moves a file and what SQLite has beside it to another name. The log goes first: one that is beside a database that it
- * does not belong to would destroy that.
+ * Gives a file another name, and takes what is beside it there. It keeps its own name too, where the file system has links:
+ * what has that name is at no moment nothing, which a runtime would take for a beginning.
  */
-const moveAside = (path: string, aside: string): void => {
-  for (const suffix of ["-wal", "-journal"])
-    if (fs.existsSync(path + suffix)) fs.renameSync(path + suffix, aside + suffix)
-  fs.rmSync(`${path}-shm`, { force: true })
-  if (fs.existsSync(path)) fs.renameSync(path, aside)
+const setAside = (path: string, aside: string): void => {
+  try {
+    fs.linkSync(path, aside)
+  } catch {
+    fs.renameSync(path, aside)
+  }
+  moveLogs(path, aside)
+}
+
+/** Undoes that. */
+const putBack = (path: string, aside: string): void => {
+  moveLogs(aside, path)
+  fs.renameSync(aside, path)
+  // A second name of the same file is no other file, and stays.
+  fs.rmSync(aside, { force: true })
 }
 
 /** Puts a temporary file in the place of one that is kept under another name; returns that name. */
 const exchange = (made: string, path: string, now: number): Effect.Effect<string | undefined, StoreError> =>
   Effect.gen(function* () {
     const aside = fs.existsSync(path) ? asideName(path, now) : undefined
+    if (aside !== undefined) yield* settled(path, path)
     yield* Placing.attempt(`${path} cannot be kept under another name`, () =>
-      moveAside(path, aside ?? asideName(path, now))
+      aside === undefined ? moveLogs(path, asideName(path, now)) : setAside(path, aside)
     )
-    yield* Effect.tapError(Placing.place(made, path, false), () =>
-      aside === undefined ? Effect.void : Effect.ignore(Effect.try(() => moveAside(aside, path)))
+    yield* Effect.tapError(Placing.place(made, path, aside !== undefined), () =>
+      aside === undefined ? Effect.void : Effect.ignore(Effect.try(() => putBack(path, aside)))
     )
     yield* Placing.flushFolderOf(path)
     return aside

@@ -5,6 +5,8 @@
 import { randomUUID } from "node:crypto"
 import * as fs from "node:fs"
 import * as nodePath from "node:path"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { fileProblem } from "../../../services/runtime/fileProblem.js"
 import { StoreError } from "../../../services/store/Store.js"
@@ -36,18 +38,45 @@ export const flushFolderOf = (path: string): Effect.Effect<void> =>
 const temporaryBeside = (path: string): string =>
   nodePath.join(nodePath.dirname(path), `.${nodePath.basename(path)}.${randomUUID()}.tmp`)
 
-/** Removes a file and what SQLite may have left beside it. */
+/** What SQLite and a runtime may have left beside a temporary file. */
+const besides = ["", "-wal", "-shm", "-journal", ".lock"]
+
+/** Removes a file and what may be left beside it. */
 const removeAll = (path: string): Effect.Effect<void> =>
   Effect.sync(() => {
-    for (const suffix of ["", "-wal", "-shm", "-journal"]) fs.rmSync(path + suffix, { force: true })
+    for (const suffix of besides) fs.rmSync(path + suffix, { force: true })
   })
+
+/** Milliseconds after which a temporary file that nobody writes to is left over: whoever made it was killed. */
+const leftOver = Duration.toMillis("1 day")
+
+/** What comes after the name of the file in the names of its temporary ones. */
+const ofTemporary = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\.tmp(?:-wal|-shm|-journal|\.lock)?$/
+
+/** Removes the temporary files of a path that are left over, as far as it may. */
+const removeLeftOver = (path: string): Effect.Effect<void> =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    Effect.ignore(
+      Effect.try(() => {
+        const [folder, prefix] = [nodePath.dirname(path), `.${nodePath.basename(path)}.`]
+        for (const name of fs.readdirSync(folder)) {
+          if (!name.startsWith(prefix) || !ofTemporary.test(name.slice(prefix.length))) continue
+          const file = nodePath.join(folder, name)
+          const stat = fs.lstatSync(file, { throwIfNoEntry: false })
+          if (stat?.isFile() === true && now - stat.mtimeMs > leftOver) fs.rmSync(file, { force: true })
+        }
+      })
+    )
+  )
 
 /**
  * Makes a file in a temporary place beside `path`, empty and of its owner only when `fill` gets it, and brings what came
- * of it to the disk. It is removed with the scope, unless it has been given its name by then.
+ * of it to the disk. It is removed with the scope, unless it has been given its name by then; what a process that was
+ * killed has left goes a day later.
  */
 export const temporary = <A, E, R>(path: string, fill: (temporary: string) => Effect.Effect<A, E, R>) =>
   Effect.gen(function* () {
+    yield* removeLeftOver(path)
     const made = yield* Effect.acquireRelease(
       attempt(`no file can be made in the folder of ${path}`, () => {
         const name = temporaryBeside(path)

@@ -35,7 +35,8 @@ export const copyInto = (path: string, name: string, target: string): Effect.Eff
   reading(path, name, (sql) =>
     whileBusy(sql.unsafe("VACUUM INTO ?", [target]).unprepared).pipe(
       Effect.asVoid,
-      Effect.mapError(toStoreError(name))
+      // SQLite does not say which of the two it was.
+      Effect.mapError(toStoreError(`${name} or its copy`))
     )
   )
 
@@ -49,5 +50,11 @@ export const soundness = (path: string, name: string): Effect.Effect<void, Store
     Effect.asVoid
   )
 
-/** Returns the size of a file in bytes. */
-export const sizeOf = (path: string): number => fs.statSync(path, { throwIfNoEntry: false })?.size ?? 0
+/** Returns the size of a file in bytes; 0 of what there is not, or cannot be looked at. */
+export const sizeOf = (path: string): number => {
+  try {
+    return fs.statSync(path).size
+  } catch {
+    return 0
+  }
+}

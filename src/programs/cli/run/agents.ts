@@ -8,7 +8,7 @@ import type { AgentEntry } from "../../../protocol/Message.js"
 import type { About } from "../../../services/agents/Agent.js"
 import { connect } from "../client.js"
 import type { ClientFlags } from "../client-flags.js"
-import { columnsOf, cut } from "../columns.js"
+import { columnsOf, cut, fitted, stdoutColumns } from "../columns.js"
 import { inlined } from "../inlined.js"
 import { placeholder, quoted } from "../placeholder.js"
 import { didYouMean } from "../suggest.js"
@@ -40,7 +40,7 @@ const page = (agent: AgentEntry, version: string, about: About): string => {
   const indent = (text: string) => text.replace(/^/gm, "  ")
   return [
     `${agent.name}@${version}`,
-    ...(about.description === undefined ? [] : [indent(about.description)]),
+    ...(about.description === undefined ? [] : [fitted(indent(about.description), stdoutColumns())]),
     `\nVersions\n${indent(versionsOf(agent))}`,
     `\nInput\n${indent(about.input_schema === undefined ? "any JSON, or not described" : JSON.stringify(about.input_schema, null, 2))}`,
     `\nTo copy\n${indent(commandLines(ref, about).join("\n"))}`

@@ -8,7 +8,7 @@ import * as Stats from "../../../layers/store/care/stats.js"
 import * as StoreSqlite from "../../../layers/store/StoreSqlite.js"
 import type { RuntimeOptions } from "../../../services/runtime/RuntimeOptions.js"
 import { Store } from "../../../services/store/Store.js"
-import { aligned, stdoutColumns } from "../aligned.js"
+import { aligned, fitted, stdoutColumns } from "../columns.js"
 import type { StatsFlags } from "../db.js"
 import { bytes, count } from "../quantity.js"
 import { inLine, json } from "../text.js"
@@ -59,14 +59,17 @@ const lines = (name: string, stats: Stats.Stats, now: number): ReadonlyArray<str
   }`,
   ...(stats.toFree === 0 ? [] : [`${stats.toFree} logs or views with something that is yet to be freed`]),
   "",
-  ...aligned([
-    ["TABLE", "ROWS", "BYTES"],
-    ...stats.tables.map((table) => [
-      table.name,
-      String(table.rows),
-      table.bytes === undefined ? "" : bytes(table.bytes)
-    ])
-  ]),
+  ...aligned(
+    [
+      ["TABLE", "ROWS", "BYTES"],
+      ...stats.tables.map((table) => [
+        table.name,
+        String(table.rows),
+        table.bytes === undefined ? "" : bytes(table.bytes)
+      ])
+    ],
+    stdoutColumns()
+  ),
   "",
   ...shares("PRINCIPAL", stats.principals, now),
   "",
@@ -89,11 +92,7 @@ export const run = (flags: StatsFlags) =>
       const isDue = { jobs: jobs.length, sessions: sessions.length, kept: keeps, next_at: next }
       return yield* Console.log(json({ db: flags.db, ...stats, retention: kept, due: isDue }))
     }
-    for (const line of lines(flags.db, stats, now)) yield* Console.log(line)
-    yield* Console.log(
-      Object.entries(kept)
-        .map(([name, value]) => `${name}=${value}`)
-        .join("  ")
-    )
-    for (const line of dueLines(due, now, "due")) yield* Console.log(line)
+    const limits = Object.entries(kept).map(([name, value]) => `${name}=${value}`)
+    for (const line of [...lines(flags.db, stats, now), limits.join(" "), ...dueLines(due, now, "due")])
+      yield* Console.log(fitted(line, stdoutColumns()))
   })

@@ -82,7 +82,9 @@ const runtimeOptions = (flags: ServeFlags): Effect.Effect<RuntimeOptions.Input, 
     return yield* Schema.decodeUnknown(RuntimeOptions.RuntimeOptionsSchema)(input).pipe(
       Effect.mapError((error) => {
         const problem = describe(error.issue, "")
-        const duration = Object.entries(durations(flags)).find(([name]) => problem.startsWith(`.${name}:`))
+        const duration = Object.entries(durations(flags)).find(
+          ([name, { value }]) => Option.isSome(value) && problem.startsWith(`.${name}:`)
+        )
         return new UsageError({
           message:
             duration === undefined
@@ -278,10 +280,10 @@ export const run = (flags: ServeFlags) => serving(flags, once)
  */
 export const serving = (flags: ServeFlags, host: Host, onAddress: OnAddress = () => Effect.void) =>
   Effect.gen(function* () {
-    if (flags.memory && Option.isSome(flags.db))
-      return yield* new UsageError({ message: "choose --db FILE or --memory, not both" })
     if (Option.contains(flags.db, ""))
       return yield* new UsageError({ message: `--db takes the path of a file, like ${defaultDb}` })
+    if (flags.memory && Option.isSome(flags.db))
+      return yield* new UsageError({ message: "choose --db FILE or --memory, not both" })
     if (flags.port < 0 || flags.port > 65_535)
       return yield* new UsageError({ message: "--port takes 0 (any free port) to 65535" })
     if (!flags.path.startsWith("/"))

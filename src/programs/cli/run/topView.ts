@@ -2,7 +2,7 @@
 
 import * as Effect from "effect/Effect"
 import type { JobRecord, StoreService } from "../../../services/store/Store.js"
-import { aligned } from "../aligned.js"
+import { aligned } from "../columns.js"
 import { bytes, count } from "../quantity.js"
 import { age } from "../time.js"
 

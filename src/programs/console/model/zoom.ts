@@ -40,7 +40,7 @@ export const tick = (ms: number, [from, to]: Window): string => {
   const step = (to - from) / 4
   const s = ms / 1_000
   if (step >= 30_000 || s >= 600) return `${clocked(s)}${step < 1_000 ? `.${fraction(ms)}` : ""}`
-  return ms === 0 ? "0" : `${s.toFixed(step < 10 ? 3 : step < 100 ? 2 : step < 5_000 ? 1 : 0)} s`
+  return ms === 0 ? "0" : `${s.toFixed(step < 40 ? 3 : step < 1_000 ? 2 : step < 20_000 ? 1 : 0)} s`
 }
 
 const fraction = (ms: number) => String(Math.floor(ms % 1_000)).padStart(3, "0")

@@ -66,9 +66,13 @@ const follow = (status: ArcpClient.Status): void => {
       }
       phase.value = { _tag: "Connected" }
       return
-    case "Reconnecting":
+    case "Reconnecting": {
+      // Each try says so again; it was lost once.
+      const isNew = phase.value._tag !== "Away"
       phase.value = { _tag: "Away", reason: status.reason }
-      return tell("lost", `the connection was lost: ${status.reason}`)
+      if (isNew) tell("lost", `the connection was lost: ${status.reason}`)
+      return
+    }
     case "Closed":
   }
 }

@@ -144,9 +144,9 @@ const Scrubber = ({
       >
         ▶
       </button>
-      <output>
+      <span class="where">
         {count(at)} of {count(events)} {time === undefined ? "" : `· ${clock(time)}`}
-      </output>
+      </span>
       {upTo === undefined ? (
         <button
           type="button"
@@ -168,9 +168,11 @@ const Scrubber = ({
 const Progress = ({ job, upTo }: { readonly job: Followed; readonly upTo: number }) => {
   const progress = latest(job.model.progress, upTo)?.value
   const phase = latest(job.model.phases, upTo)?.value
+  // What every job says as it begins says nothing of one that has ended.
+  const isSaid = phase?.phase !== "running" || phase.message !== undefined
   return (
     <div class="progress">
-      {phase === undefined ? null : (
+      {phase === undefined || !isSaid ? null : (
         <span>
           <strong>
             <bdi>{line(phase.phase, 80)}</bdi>

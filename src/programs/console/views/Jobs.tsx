@@ -179,7 +179,7 @@ const Row = ({
           <bdi>{line(entry.agent, 80)}</bdi>
           <span class="id">{line(entry.job_id, 40)}</span>
         </Go>
-        {entry.parent_job_id === null ? null : <span class="quiet">delegated</span>}
+        {entry.parent_job_id === null ? null : <span class="quiet whose">delegated</span>}
         {whose ? (
           <span class="quiet whose">
             of <bdi>{line(principalOf(entry) ?? "somebody", 60)}</bdi>

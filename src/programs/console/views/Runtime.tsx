@@ -21,7 +21,9 @@ interface Drawn {
 const value =
   (...names: ReadonlyArray<string>): Drawn["of"] =>
   ({ samples }) =>
-    names.map((name) => total(samples, name)).find((found) => found !== undefined)
+    names.map((name) => total(samples, name)).find((found) => found !== undefined) ??
+    // What has not happened yet has no sample; what this process does not measure is not known.
+    (names.some((name) => name.startsWith("arcp_")) ? 0 : undefined)
 
 const rate =
   (...names: ReadonlyArray<string>): Drawn["of"] =>

@@ -130,6 +130,7 @@ const Union = ({
 
 const List = ({
   id,
+  label,
   of,
   onChange,
   optional,
@@ -137,7 +138,7 @@ const List = ({
 }: Given & { readonly of: Extract<Field, { type: "list" }> }) => {
   const items: ReadonlyArray<unknown> = Array.isArray(value) ? value : []
   return (
-    <div class="list" role="group">
+    <div class="list" role="group" aria-label={label}>
       {items.map((item, i) => (
         <div key={i} class="row item">
           <FieldOf
@@ -164,6 +165,7 @@ const List = ({
         type="button"
         class="small"
         id={id}
+        aria-label={label === undefined ? undefined : `add to ${label}`}
         onClick={() => onChange([...items, initial(of.of, true) ?? null])}
       >
         add
@@ -189,7 +191,10 @@ const helpOf = ({ field, says }: Member): string => {
       : field.most === undefined
         ? `at least ${field.least}`
         : `${field.least} to ${field.most}`
-  return says === "" ? range : `${says}, ${range}`
+  const isSaid = [field.least, field.most].every(
+    (bound) => bound === undefined || says.includes(String(bound))
+  )
+  return isSaid ? says : says === "" ? range : `${says}, ${range}`
 }
 
 const MemberOf = ({
@@ -226,6 +231,7 @@ const MemberOf = ({
         <FieldOf
           id={id}
           of={optionalField(member)}
+          label={member.field.type === "list" ? line(member.name, 80) : undefined}
           value={value}
           optional={!member.required}
           describedBy={help}

@@ -234,6 +234,8 @@ const Child = ({
   const { model } = job
   const upTo = at === undefined ? model.events.length : countAt(model.times, at)
   const from = model.times[0]
+  // At that event it had not been delegated yet.
+  if (at !== undefined && (from === undefined || from > at)) return null
   const to = model.end === undefined ? window[1] : (model.times.at(-1) ?? window[1])
   return (
     <div
@@ -249,10 +251,7 @@ const Child = ({
         </span>
         <div class="lane-rows">
           <div class="lane-row">
-            {from === undefined ||
-            (at !== undefined && from > at) ||
-            from > window[1] ||
-            to < window[0] ? null : (
+            {from === undefined || from > window[1] || to < window[0] ? null : (
               <span
                 class="bar whole"
                 data-outcome={

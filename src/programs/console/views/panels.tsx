@@ -1,11 +1,11 @@
 /** What is beside the log: what goes on, what is left of the budget, and what the job may. */
-import { remaining, running, spent, until } from "../model/at.js"
+import { latest, remaining, running, spent, until } from "../model/at.js"
 import type { Money, Point } from "../model/JobModel.js"
 import { budgets, sentences } from "../model/lease.js"
 import { clock, duration, line, money } from "../model/text.js"
 import { thinned } from "../model/timeline.js"
 import { entryOf, type Followed } from "../state/follow.js"
-import { useNow } from "./parts.js"
+import { Badge, useNow } from "./parts.js"
 
 const words = { step: "step", tool: "calls", input: "asks", delegate: "delegates to" } as const
 
@@ -14,18 +14,31 @@ export const Now = ({ job, upTo }: { readonly job: Followed; readonly upTo: numb
   const live = upTo >= job.model.events.length && job.model.end === undefined
   const now = useNow(live)
   const time = live ? now : (job.model.times[upTo - 1] ?? now)
-  if (spans.length === 0) return null
+  const isBefore = upTo < job.model.events.length
+  if (spans.length === 0 && !isBefore) return null
   return (
     <section class="panel" aria-labelledby="now-title">
       <h2 id="now-title">{live ? "Now" : `At ${clock(time)}`}</h2>
       <ul class="now">
+        {isBefore ? (
+          <li>
+            <Badge status="running" />{" "}
+            <bdi>{line(latest(job.model.phases, upTo)?.value.phase ?? "", 80)}</bdi>
+            {[...spent(job.model, upTo)].map(([currency, amount]) => (
+              <span key={currency} class="quiet">
+                {" "}
+                {money(amount)} {line(currency, 20)} spent
+              </span>
+            ))}
+          </li>
+        ) : null}
         {spans.map((span) => (
           <li key={`${span.lane} ${span.from}`}>
             {words[span.lane]}{" "}
             <strong>
               <bdi>{line(span.name, 120)}</bdi>
             </strong>{" "}
-            <span class="quiet">for {duration(time - span.startedAt)}</span>
+            <span class="quiet">for {duration(Math.max(0, time - span.startedAt))}</span>
           </li>
         ))}
       </ul>

@@ -1,5 +1,6 @@
 /** Backups of a file and putting them in its place: what is in them, who may read them, and what is refused. */
 import * as fs from "node:fs"
+import { createRequire, syncBuiltinESMExports } from "node:module"
 import * as os from "node:os"
 import * as path from "node:path"
 import { assert, describe, it } from "@effect/vitest"
@@ -7,6 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
+import * as TestClock from "effect/TestClock"
 import * as CredentialStoreSql from "../../../../src/layers/credentials/CredentialStoreSql.js"
 import * as Backup from "../../../../src/layers/store/care/backup.js"
 import * as StoreSqlite from "../../../../src/layers/store/StoreSqlite.js"
@@ -16,6 +18,9 @@ import { Op, Store } from "../../../../src/services/store/Store.js"
 import { passing } from "../../../support/besideThreads.js"
 import * as SqliteClient from "../../../support/sqliteClient.js"
 import { aJob, append, aRun, aSession, put } from "../fixtures.js"
+
+/** What `node:fs` is to everybody: changed, and told of with `syncBuiltinESMExports`. */
+const builtin = createRequire(import.meta.url)("node:fs") as typeof fs
 
 const tempFolder = Effect.acquireRelease(
   Effect.sync(() => fs.mkdtempSync(path.join(os.tmpdir(), "arcp-backup-"))),
@@ -232,6 +237,70 @@ describe("a restore", () => {
       yield* using(filename, (store) =>
         Effect.map(store.events("job_a", 1, 1_000), (events) => assert.strictEqual(events.length, 300))
       )
+    })
+  )
+
+  it.scoped("killed at any step leaves the name to the whole old file or to the new one", () =>
+    Effect.gen(function* () {
+      const { filename, folder, to } = yield* made
+      yield* passing(Backup.backup({ filename, to }))
+      const ended = path.join(folder, "ended")
+      fs.mkdirSync(ended)
+      // As a runtime that was killed leaves it: not all of it is in the file itself.
+      yield* using(filename, (store) =>
+        Effect.tap(store.commit({ ops: [append("job_a", 301, 400)], owners: [] }), () => {
+          for (const name of ["arcp.db", "arcp.db-wal"])
+            fs.copyFileSync(path.join(folder, name), path.join(ended, name))
+        })
+      )
+      const real = { linkSync: builtin.linkSync, renameSync: builtin.renameSync, rmSync: builtin.rmSync }
+      const mend = Effect.sync(() => {
+        Object.assign(builtin, real)
+        syncBuiltinESMExports()
+      })
+      yield* Effect.addFinalizer(() => mend)
+      const found = new Set<string>()
+      for (let left = 0; ; left++) {
+        const there = path.join(folder, `${left}`)
+        const file = path.join(there, "arcp.db")
+        fs.cpSync(ended, there, { recursive: true })
+        let done = 0
+        for (const [name, does] of Object.entries(real))
+          Object.assign(builtin, {
+            [name]: (from: string, ...more: ReadonlyArray<never>) => {
+              const isStep = [from, ...more].some(
+                (one) => String(one).startsWith(file) && one !== `${file}.lock`
+              )
+              // What the process would do about a failure does not happen either.
+              if (isStep && done++ >= left) throw new Error("killed")
+              return Reflect.apply(does, builtin, [from, ...more])
+            }
+          })
+        syncBuiltinESMExports()
+        const exit = yield* passing(Effect.exit(Backup.restore({ from: to, filename: file, now })))
+        yield* mend
+        assert.isTrue(fs.existsSync(file), `after ${left} steps`)
+        for (const name of names(there)) if (name.includes(".before-")) fs.rmSync(path.join(there, name))
+        const events = yield* using(file, (store) => store.events("job_a", 1, 1_000))
+        found.add(`${events.length} ${exit._tag}`)
+        if (Exit.isSuccess(exit)) break
+      }
+      assert.deepEqual([...found], ["400 Failure", "300 Success"])
+    })
+  )
+
+  it.scoped("takes away what a process that was killed has left a day ago or more", () =>
+    Effect.gen(function* () {
+      yield* TestClock.setTime(Date.now())
+      const { filename, folder, to } = yield* made
+      const left = (name: string, id: string) => path.join(folder, `.${name}.${id}.tmp`)
+      const [old, recent] = ["0b5d34e4-4f31-44a7-9816-00fbcad18144", "1b5d34e4-4f31-44a7-9816-00fbcad18144"]
+      const gone = [left("copy.db", old), `${left("copy.db", old)}-journal`]
+      const kept = [left("copy.db", recent), left("other.db", old), path.join(folder, ".copy.db.tmp")]
+      for (const file of [...gone, ...kept]) fs.writeFileSync(file, "")
+      for (const file of [...gone, ...kept.slice(1)]) fs.utimesSync(file, 0, 0)
+      yield* passing(Backup.backup({ filename, to }))
+      assert.deepEqual([...gone, ...kept].filter(fs.existsSync), kept)
     })
   )
 

@@ -31,11 +31,14 @@ const accessOf = (check: string, path: string): Finding => {
   const { fail, ok, warn } = findings(check)
   const stat = fs.lstatSync(path)
   const [mode, user] = [modeText(stat.mode), userOf()]
-  if (stat.isSymbolicLink())
-    return warn(
-      `${path} is a link to ${fs.realpathSync(path)}`,
-      "name the file itself, so that nobody can turn it elsewhere"
-    )
+  if (stat.isSymbolicLink()) {
+    const advice = "name the file itself, so that nobody can turn it elsewhere"
+    try {
+      return warn(`${path} is a link to ${fs.realpathSync(path)}`, advice)
+    } catch (cause) {
+      return fail(`${path} is a link that leads nowhere: ${fileProblem(cause)}`, advice)
+    }
+  }
   if (!stat.isFile()) return fail(`${path} is no regular file`, "choose another file")
   if (stat.nlink > 1)
     return fail(
@@ -165,14 +168,21 @@ const aliveAt = (path: string): Effect.Effect<number> =>
         Effect.catchAll(() => Effect.succeed(0))
       )
 
+/** When a file was last written, in epoch ms; 0 of what there is not, or cannot be looked at. */
+const writtenAt = (path: string): number => {
+  try {
+    return fs.statSync(path).mtimeMs
+  } catch {
+    return 0
+  }
+}
+
 /** Whether the clock agrees with what was written by it before, and goes as fast as the one that only goes forward. */
 const checkClock = (path: string): Effect.Effect<Finding> =>
   Effect.map(aliveAt(path), (alive) => {
     const { ok, warn } = findings("clock")
     const now = Date.now()
-    const written = ["", "-wal", ".lock"].map(
-      (suffix) => fs.statSync(path + suffix, { throwIfNoEntry: false })?.mtimeMs ?? 0
-    )
+    const written = ["", "-wal", ".lock"].map((suffix) => writtenAt(path + suffix))
     const ahead = Math.max(alive, ...written) - now
     if (ahead > aheadTolerance)
       return warn(
