@@ -41,8 +41,14 @@ export const renewal = "x-vendor.effect-arcp.renewal"
  */
 export const transient = "x-vendor.effect-arcp.transient"
 
+/**
+ * A feature of ours that a client has to ask for: its session is sent no events of the jobs that it submits, nor of what those
+ * delegate to, but accepts and refusals, and what it subscribes to.
+ */
+export const unobserved = "x-vendor.effect-arcp.unobserved"
+
 /** Features of ours, which a client asks for when it knows what they ask of it. */
-export const vendor = [renewal, describedAgents, submittedInput, principal, transient] as const
+export const vendor = [renewal, describedAgents, submittedInput, principal, transient, unobserved] as const
 
 export type Feature = (typeof all)[number] | (typeof vendor)[number]
 

@@ -504,6 +504,23 @@ export const requirements = {
     behaviour: "from_event_seq is in the submitting session's numbering",
     transports: connections
   },
+  "subscribe-input": {
+    section: "3, 5.6",
+    behaviour:
+      "with x-vendor.effect-arcp.submitted_input the answer to a subscribe has the input of a job that the subscriber's token covers",
+    transports: connections
+  },
+  "session-transient": {
+    section: "3, 5.4",
+    behaviour:
+      "a session with x-vendor.effect-arcp.transient ends with its connection, and any of its principal that covers its jobs may cancel them",
+    transports: connections
+  },
+  "session-unobserved": {
+    section: "3, 5.1",
+    behaviour:
+      "a session with x-vendor.effect-arcp.unobserved is sent accepts and refusals, and events only of what it subscribes to"
+  },
   "subscribe-finished": {
     section: "5.6",
     behaviour: "a finished job gives history and its terminal message",

@@ -178,3 +178,50 @@ describe("job.unsubscribe", () => {
     expect(contents(watcher.eventsOf(job_id)).slice(-all.length)).toEqual(all)
   })
 })
+
+describe("features that a client asks for", () => {
+  const feature = (name: string) => `x-vendor.effect-arcp.${name}`
+  const asking = (name: string, token?: string) =>
+    WireClient.open(server.url, {
+      features: ["subscribe", "ack", "x-vendor.effect-arcp.requests", feature(name)],
+      ...(token === undefined ? {} : { token })
+    })
+
+  it("submitted_input: the input comes with the answer, to whose token covers the job", async () => {
+    verifies("subscribe-input")
+    const owner = await WireClient.open(server.url)
+    const { job_id } = await owner.accept("steps", { count: 1 })
+    await owner.terminal(job_id)
+    const told = await subscribed(await asking("submitted_input"), job_id)
+    expect(told.payload[feature("submitted_input")]).toEqual({ count: 1 })
+    const untold = await subscribed(await WireClient.open(server.url), job_id)
+    expect(untold.payload).not.toHaveProperty(feature("submitted_input"))
+  })
+
+  it("transient: nobody comes back to the session, and others of its principal may cancel its jobs", async () => {
+    verifies("session-transient")
+    const owner = await asking("transient")
+    const { job_id } = await owner.accept("sleep", { ms: 60_000 })
+    owner.drop()
+    const other = await WireClient.open(server.url)
+    const cancel = async () => (await other.answer(other.request("job.cancel", {}, { job_id }))).type
+    // The runtime may hear of the end of the one after this.
+    while ((await cancel()) !== "job.cancelled") await other.ping()
+    const late = await WireClient.resuming(server.url, owner.session)
+    const refused = await late.next(({ type }) => type === "session.error")
+    expect(refused.payload["code"]).toBe("RESUME_WINDOW_EXPIRED")
+  })
+
+  it("unobserved: accepts, refusals and what is subscribed to, and nothing else", async () => {
+    verifies("session-unobserved")
+    const client = await asking("unobserved")
+    const quiet = await client.accept("emit", { count: 20 })
+    const refused = await client.rejection(client.submit("nobody", null))
+    expect(refused["code"]).toBe("AGENT_NOT_AVAILABLE")
+    const { job_id } = await client.accept("emit", { count: 20, delayMs: 5 })
+    await subscribed(client, job_id, { history: true })
+    await client.terminal(job_id)
+    expect(client.eventsOf(job_id)).toHaveLength(22)
+    expect(client.eventsOf(quiet.job_id)).toEqual([])
+  })
+})

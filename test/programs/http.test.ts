@@ -56,8 +56,16 @@ it("curl follows a durable job through kill -9 of the server, without gap or dup
   ]
   await first.program.leaves()
   expect(seen.at(-1)?.event).toBe("job.event")
-  const second = await start("--db", db, "--port", "0")
+  // On the same port: a curl that is told to tries until it is there, and goes on where it was.
+  const port = new URL(first.base).port
+  const waiting = curl([
+    ...["--retry", "60", "--retry-delay", "1", "--retry-connrefused"],
+    `${first.base}/v1/jobs/${id}/events`,
+    ...["-H", `last-event-id: ${seen.at(-1)?.id}`]
+  ])
+  const second = await start("--db", db, "--port", port)
   const path = `${second.base}/v1/jobs/${id}/events`
+  const before = seen.length
   // A drop of the client's own, and then to the end.
   const dropped = whole(
     await curl([path, "-H", `last-event-id: ${seen.at(-1)?.id}`], (text) => text.includes("data:"))
@@ -66,6 +74,9 @@ it("curl follows a durable job through kill -9 of the server, without gap or dup
   seen.push(...whole(await curl([path, "-H", `last-event-id: ${seen.at(-1)?.id}`])))
   expect(seen.map(({ id }) => id)).toEqual(seen.map((_, i) => i + 1))
   expect(seen.at(-1)?.event).toBe("job.result")
+  const waited = whole(await waiting)
+  expect(waited).toEqual(seen.slice(seen.length - waited.length))
+  expect(waited[0]?.id).toBe(before + 1)
   expect(seen.at(-1)?.data.payload.result).toEqual({ count: 12 })
   expect(await curl([`${second.base}/v1/jobs/${id}/result`])).toBe('{"count":12}\n')
 }, 60_000)

@@ -18,7 +18,8 @@ it("are the protocol's, and few of our own", () => {
     "x-vendor.effect-arcp.agents",
     "x-vendor.effect-arcp.submitted_input",
     "x-vendor.effect-arcp.principal",
-    "x-vendor.effect-arcp.transient"
+    "x-vendor.effect-arcp.transient",
+    "x-vendor.effect-arcp.unobserved"
   ])
 })
 

@@ -10,7 +10,7 @@ export interface Options {
    * every session of the same principal whose own agents and ceiling cover the job (`principal`).
    */
   readonly cancel?: "own-session" | "principal" | undefined
-  /** Principals that may cancel every job of this runtime. They see no more than others do. */
+  /** Principals that may cancel, and delete, every job of this runtime. They see no more than others do. */
   readonly operators?: ReadonlyArray<string> | undefined
   /** Principals that may list and watch every job, and list every session. They may cancel and answer no more than others do. */
   readonly observers?: ReadonlyArray<string> | undefined
@@ -43,6 +43,8 @@ export const layer = (options: Options = {}): Layer.Layer<Policy> => {
           operators.includes(identity.principal) ||
           (cancel === "principal" && identity.principal === job.principal && coversJob(identity, job))
       ),
+    deletable: (identity) =>
+      Effect.sync(() => (operators.includes(identity.principal) ? ("everyone" as const) : [])),
     mayAnswer: (identity, job) =>
       Effect.sync(() => identity.principal === job.principal && coversJob(identity, job)),
     mayUseAgent: (identity, agent) =>

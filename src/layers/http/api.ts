@@ -151,6 +151,27 @@ const cancel = HttpApiEndpoint.post("cancel", "/v1/jobs/:id/cancel")
   .addSuccess(Job, status(202))
   .annotate(OpenApi.Summary, "Cancel a job; it ends soon after")
 
+/** What was deleted. */
+const Deleted = Schema.Struct({
+  jobs: Schema.Array(Schema.String).annotations({ description: "job_ids, with what they have delegated to" }),
+  sessions: Schema.Int
+}).annotations({ identifier: "Deleted" })
+
+const cancelFirst = optional(
+  text("true: jobs that have not ended are cancelled first, else nothing is deleted")
+)
+
+const remove = HttpApiEndpoint.del("remove", "/v1/jobs/:id")
+  .setPath(jobPath)
+  .setUrlParams(Schema.Struct({ cancel: cancelFirst }))
+  .addSuccess(Deleted)
+  .annotate(OpenApi.Summary, "Delete a job for good, as an operator")
+
+const removeAll = HttpApiEndpoint.del("removeAll", "/v1/jobs")
+  .setUrlParams(Schema.Struct({ principal: text("whose jobs and sessions"), cancel: cancelFirst }))
+  .addSuccess(Deleted)
+  .annotate(OpenApi.Summary, "Delete the jobs and sessions of a principal for good, as an operator")
+
 const answer = HttpApiEndpoint.post("answer", "/v1/jobs/:id/inputs/:inputId")
   .setPath(Schema.Struct({ id: text("job_id"), inputId: text("input_id") }))
   .setPayload(Answer)
@@ -203,6 +224,8 @@ const group = HttpApiGroup.make("v1", { topLevel: true })
   .add(events)
   .add(result)
   .add(cancel)
+  .add(remove)
+  .add(removeAll)
   .add(answer)
   .add(agents)
   .add(sessions)

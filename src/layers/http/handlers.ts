@@ -11,7 +11,7 @@ import type * as Message from "../../protocol/Message.js"
 import * as Trace from "../../protocol/Trace.js"
 import * as Vendor from "../../protocol/Vendor.js"
 import type { Identity } from "../../services/auth/Auth.js"
-import type { Jobs } from "../../services/jobs/Jobs.js"
+import type { Deletion, Jobs } from "../../services/jobs/Jobs.js"
 import type { FollowedJob } from "../../services/log/EventLog.js"
 import type { Sessions } from "../../services/session/Sessions.js"
 import type { Name } from "./api.js"
@@ -24,7 +24,7 @@ import * as Results from "./results.js"
 /** What handlers work on. */
 export interface HandlerServices {
   readonly jobs: Jobs["Type"]
-  readonly sessions: Pick<Sessions["Type"], "list">
+  readonly sessions: Pick<Sessions["Type"], "forget" | "list">
   readonly maxBodyBytes: number
   readonly heartbeat: Duration.Duration
   /** Streams and waits of one principal at the most, and who counts them. */
@@ -276,6 +276,38 @@ const cancel =
       return respond(shown(yield* services.jobs.entry(call.identity, idOf(call))), 202)
     })
 
+const removed =
+  (
+    { jobs, sessions }: HandlerServices,
+    what: (call: Call) => Effect.Effect<Deletion, InvalidRequest>
+  ): Handler =>
+  (call) =>
+    Effect.gen(function* () {
+      yield* jsonOnly
+      const deletion = yield* what(call)
+      const gone = yield* jobs.delete(call.identity, deletion)
+      const ended = "principal" in deletion ? yield* sessions.forget(deletion.principal) : 0
+      return respond({ jobs: gone, sessions: ended })
+    })
+
+const cancelFirst = ({ query }: Call): Effect.Effect<boolean, InvalidRequest> => {
+  const cancel = query.get("cancel")
+  return cancel === null || cancel === "false" || cancel === "true"
+    ? Effect.succeed(cancel === "true")
+    : new InvalidRequest({ message: "cancel: true or false" })
+}
+
+const remove = (services: HandlerServices): Handler =>
+  removed(services, (call) => Effect.map(cancelFirst(call), (cancel) => ({ jobId: idOf(call), cancel })))
+
+const removeAll = (services: HandlerServices): Handler =>
+  removed(services, (call) => {
+    const principal = call.query.get("principal") ?? ""
+    return principal === ""
+      ? new InvalidRequest({ message: "principal: whose jobs and sessions are to be deleted" })
+      : Effect.map(cancelFirst(call), (cancel) => ({ principal, cancel }))
+  })
+
 const answer =
   (services: HandlerServices): Handler =>
   (call) =>
@@ -355,6 +387,8 @@ export const make = (services: HandlerServices): Readonly<Record<Name, Handler>>
   events: events(services),
   result: result(services),
   cancel: whole(cancel(services)),
+  remove: whole(remove(services)),
+  removeAll: whole(removeAll(services)),
   answer: whole(answer(services)),
   agents: whole(agents(services)),
   sessions: sessions(services)

@@ -28,7 +28,8 @@ const ackEvery = 128
 const features: ReadonlyArray<string> = [
   ...Features.all.filter((feature) => feature !== "heartbeat" && feature !== "progress"),
   Features.describedAgents,
-  Features.transient
+  Features.transient,
+  Features.unobserved
 ]
 
 /** What is sent beside the payload. */

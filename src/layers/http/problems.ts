@@ -39,6 +39,9 @@ export const statuses: Readonly<Record<ErrorCode, number>> = {
 /** Why an answer cannot be given that could be later: what `details.reason` of an `INTERNAL_ERROR` says. */
 const passing: ReadonlySet<unknown> = new Set(["shutdown", "authentication", "storage", "session", "timeout"])
 
+/** Why something is refused that would not be if things stood otherwise: what `details.reason` of an `INVALID_REQUEST` says. */
+const notNow: ReadonlySet<unknown> = new Set(["already_answered", "expired", "not_ended"])
+
 const statusOf = ({ code, details }: ArcpError): number => {
   if (code === "INTERNAL_ERROR") {
     if (details?.["limit"] !== undefined) return 429
@@ -46,7 +49,7 @@ const statusOf = ({ code, details }: ArcpError): number => {
   }
   if (code === "INVALID_REQUEST") {
     if (details?.["reason"] === "unknown_input") return 404
-    if (details?.["reason"] === "already_answered" || details?.["reason"] === "expired") return 409
+    if (notNow.has(details?.["reason"])) return 409
   }
   return statuses[code]
 }

@@ -23,6 +23,7 @@ import { TurnShare } from "../../services/runtime/TurnShare.js"
 import { inRealTime, within } from "../../services/runtime/within.js"
 import { Store } from "../../services/store/Store.js"
 import * as Cancel from "./Cancel.js"
+import * as Deleting from "./Deleting.js"
 import * as Answering from "./durable/Answering.js"
 import * as Loading from "./durable/Loading.js"
 import { Owners } from "./durable/Owners.js"
@@ -136,6 +137,7 @@ export const make = Effect.gen(function* () {
   const lookup = Lookup.make(parts, ownership, recovery)
   const { cancel, cancelAll } = Cancel.make(parts, ownership, lookup)
   const answer = Answering.make(parts, lookup)
+  const deleting = Deleting.make(parts, lookup)
   const { refuse, submit } = Submit.make(parts, Opening.make(parts), ownership, recovery)
   const shutdown = shutdownOf(parts)
   yield* Effect.addFinalizer(() => shutdown)
@@ -156,6 +158,8 @@ export const make = Effect.gen(function* () {
     entry: (identity, jobId) => lookup.entry(identity, jobId).pipe(Faults.contained("a job was looked up")),
     follow: (identity, jobId) =>
       lookup.follow(identity, jobId).pipe(Faults.contained("a job was to be followed")),
+    delete: (identity, deletion) =>
+      deleting(identity, deletion).pipe(Faults.contained("jobs were to be deleted")),
     list: (session, request) => lookup.list(session, request).pipe(Faults.contained("jobs were listed")),
     subscribe: (session, request) =>
       lookup.subscribe(session, request).pipe(Faults.contained("a subscription was decided")),

@@ -69,6 +69,7 @@ export const make = Effect.gen(function* () {
     events: (job) => history.follow(jobStateOf(job)),
     follow: (record) => Following.make(parts.store, stored(live.loadJob(record))),
     streamedResult: (job) => stored(reader.streamedResult(jobStateOf(job))),
+    forget: (jobs) => stored(retention.forget(jobs)),
     unobserve: (view, jobId) => jobs.unobserve(viewStateOf(view), jobId),
     adopt: (view, job, record) => jobs.adopt(viewStateOf(view), jobStateOf(job), record),
     amend: (job, record, onCommit) => jobs.amend(jobStateOf(job), record, onCommit)

@@ -1,7 +1,7 @@
 /** Reading a job by its own numbers, a page at a time, without a view: for whoever keeps their place themselves. */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { type InternalError, ResumeWindowExpired } from "../../protocol/Errors.js"
+import { type InternalError, JobNotFound, ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { FollowedJob } from "../../services/log/EventLog.js"
 import { type StoreService, toInternalError } from "../../services/store/Store.js"
 import { appended, eventsFrom } from "./History.js"
@@ -25,6 +25,8 @@ const gap = (after: number, next: number) =>
     details: { after, next }
   })
 
+const dropped = new JobNotFound({ message: "the job was deleted, or is not retained any more" })
+
 /** Reads a job that is loaded by `load`, and stays so for the scope. */
 export const make = (
   store: StoreService,
@@ -40,10 +42,17 @@ export const make = (
     /** How many events are read next, so that pages of large ones stay small. */
     let count = firstPage
 
-    const oldest = Effect.map(
-      Effect.mapError(store.boundsOf([job.jobId]), unread),
-      (bounds) => bounds.get(job.jobId)?.first ?? job.last + 1
+    const retained = Effect.map(Effect.mapError(store.boundsOf([job.jobId]), unread), (bounds) =>
+      bounds.get(job.jobId)
     )
+    const oldest = Effect.map(retained, (bounds) => bounds?.first ?? job.last + 1)
+    /** Of a job that has ended at least the end is stored, unless it was dropped. */
+    const missing = (after: number, next: number | undefined) =>
+      Effect.gen(function* () {
+        if (next !== undefined) return yield* gap(after, next)
+        const bounds = yield* retained
+        return yield* bounds === undefined && job.closed ? dropped : gap(after, bounds?.first ?? job.last + 1)
+      })
     const read: FollowedJob["read"] = (after) =>
       Effect.gen(function* () {
         const from = after + 1
@@ -54,7 +63,7 @@ export const make = (
         const [first] = events
         const newest = events[events.length - 1]
         if (first === undefined || newest === undefined || first.seq > from)
-          return yield* gap(after, first?.seq ?? (yield* oldest))
+          return yield* missing(after, first?.seq)
         const size = events.reduce((sum, { payload }) => sum + payload.length + overhead, 0)
         count = Math.max(1, Math.min(maxPage, 2 * count, Math.floor((pageSize * events.length) / size)))
         const seen = events.filter(({ audience }) => audience === undefined)

@@ -34,13 +34,15 @@ const storing =
     const { accepted, event, onCommit, ops = [] } = opening
     live.jobs.set(job.jobId, job)
     job.loaded = true
-    if (!view.dropped) job.addObserver(view)
     const ended = record.endedAt !== undefined
+    // Whoever observes nothing of its own is told of refusals all the same.
+    const observes = !view.dropped && (ended || view.observesOwn)
+    if (observes) job.addObserver(view)
     tx.owns({ job: job.jobId, epoch: absent })
     if (!view.dropped) tx.ownsView(view)
     if (!ended) {
       tx.ops.push(Op.PutJob({ job: tx.withBudget(job, record) }))
-      if (!view.dropped) tx.ops.push(Op.Observe({ sessionId: view.sessionId, jobId: job.jobId }))
+      if (observes) tx.ops.push(Op.Observe({ sessionId: view.sessionId, jobId: job.jobId }))
     }
     if (event !== undefined) {
       if (ended) tx.append(job, [event])

@@ -121,9 +121,9 @@ export class LiveLogs {
       )
     })
   }
-  /** Returns those of these jobs that nobody is about to observe; nobody is until they are given back. */
+  /** Returns those of these jobs that nobody is about to observe, or drops; nobody does until they are given back. */
   takeUnjoined<A extends { readonly jobId: string }>(jobs: ReadonlyArray<A>): ReadonlyArray<A> {
-    const free = jobs.filter(({ jobId }) => !this.joining.has(jobId))
+    const free = jobs.filter(({ jobId }) => !this.joining.has(jobId) && !this.dropping.has(jobId))
     for (const { jobId } of free) this.dropping.add(jobId)
     return free
   }

@@ -45,6 +45,10 @@ export interface Retention {
   readonly detached: (view: ViewState) => void
   /** Counts a job that has ended, or a submit that was refused. */
   readonly ended: (jobId: string, principal: string) => void
+  /** Drops jobs that have ended because somebody wants it; see `FinishedJobs`. */
+  readonly forget: (
+    jobs: ReadonlyArray<FinishedJobs.FinishedJob>
+  ) => Effect.Effect<void, InternalError | StoreError>
   /** Begins to free what was dropped: a view, or something else. */
   readonly dropped: () => void
   /** Returns whether an emitter of this job is ahead of the retention, and has to wait for `room`. */
@@ -207,6 +211,7 @@ export const make = (context: Omit<RetentionParts, "dropped">): Retention => {
       retirements.ended(parts.monotonic())
       if (finished.counts.isOver) retirements.changed.give()
     },
+    forget: finished.forget,
     dropped: () => dropped.give(),
     isBlocked,
     room: (job) => waitForRoom(job, isBlocked, agenda),

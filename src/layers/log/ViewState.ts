@@ -1,6 +1,6 @@
 /** What the log keeps in memory of a session's view. Only a committed transaction and the retention change it. */
 import { eventFrames, type Version } from "../../protocol/Codec.js"
-import type { Feature } from "../../protocol/Features.js"
+import { type Feature, unobserved } from "../../protocol/Features.js"
 import { eventIds } from "../../protocol/Ids.js"
 import type { EventType } from "../../protocol/Message.js"
 import type { NewEvent, View } from "../../services/log/EventLog.js"
@@ -53,6 +53,8 @@ export class ViewState implements View {
   acked: number
   progress = false
   chunks = false
+  /** It observes the jobs that its session opens. */
+  observesOwn = true
   /** Present while a connection reads. */
   wake: (() => void) | undefined
   measuresLag = false
@@ -123,6 +125,7 @@ export class ViewState implements View {
     this.progress = features.includes("progress")
     this.chunks = features.includes("result_chunk")
     this.measuresLag = features.includes("ack")
+    this.observesOwn = !features.includes(unobserved)
   }
   /** Lets a connection begin to read. */
   attach(wake: () => void, now: number): void {

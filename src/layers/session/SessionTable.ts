@@ -45,6 +45,8 @@ export class SessionEntry {
   epoch = 0
   /** From the first hello in this process: the view is loaded, and jobs may hold it. */
   session: Session | undefined
+  /** It ends with its transport: nobody may come back to it. */
+  isLast = false
 
   constructor(
     public record: SessionRecord,

@@ -19,6 +19,7 @@ import { Turn } from "../../services/runtime/Turn.js"
 import { TurnShare } from "../../services/runtime/TurnShare.js"
 import { Sessions } from "../../services/session/Sessions.js"
 import { Store } from "../../services/store/Store.js"
+import { closeCode } from "../../services/transport/Transport.js"
 import * as Connections from "./Connection.js"
 import * as Dispatch from "./Dispatch.js"
 import * as Expiry from "./Expiry.js"
@@ -31,7 +32,7 @@ import * as Listing from "./listing.js"
 import * as Measuring from "./measuring.js"
 import * as Records from "./Records.js"
 import * as Resume from "./Resume.js"
-import { SessionTable } from "./SessionTable.js"
+import { type SessionEntry, SessionTable } from "./SessionTable.js"
 import * as Shutdown from "./Shutdown.js"
 import * as Sweeper from "./Sweeper.js"
 import * as Serving from "./serving.js"
@@ -170,7 +171,21 @@ export const make = Effect.gen(function* () {
   // Nothing can be answered any more, and clients are to know.
   yield* Effect.forkScoped(Effect.catchAll(log.stopped, () => ending.run))
 
+  /** Ends a session for good, at once or with its transport. */
+  const forget = (entry: SessionEntry): Effect.Effect<void> =>
+    Effect.flatMap(table.settled(entry), () => {
+      entry.isLast = true
+      const { state } = entry
+      if (state._tag === "Detached") return table.drop(entry, state)
+      return entry.attachment?.close(closeCode.policy, "the session was deleted") ?? Effect.void
+    })
+
   return Sessions.of({
+    forget: (principal) =>
+      Effect.suspend(() => {
+        const all = table.of([principal])
+        return Effect.as(Effect.forEach(all, forget, { discard: true }), all.length)
+      }),
     serve: Serving.make({
       resuming: shared,
       resume,

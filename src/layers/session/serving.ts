@@ -116,7 +116,7 @@ export const make = ({
       if (!table.detach(entry, epoch, until, now())) return Effect.void
       const { state } = entry
       // Nobody comes back to it.
-      if (session.has(Features.transient) && state._tag === "Detached")
+      if ((entry.isLast || session.has(Features.transient)) && state._tag === "Detached")
         return Effect.zipRight(log.detach(session.view), table.drop(entry, state))
       records.ring()
       return log.detach(session.view)

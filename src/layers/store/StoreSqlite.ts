@@ -45,6 +45,47 @@ const optionsRule = Argument.fields({
 
 const readOnlyRule = Argument.fields({ filename: Argument.text })
 
+/** Has pages that are freed overwritten, too, while somebody wants that: from the start, since an earlier process may have wanted it. */
+const erasingOn = (thread: SqliteThread, write: <A>(work: Effect.Effect<A, StoreError>) => typeof work) => {
+  let isOn = false
+  let isWanted = true
+  let works = 0
+  const set = (on: boolean) =>
+    Effect.tap(write(thread.run(`PRAGMA secure_delete = ${on ? "ON" : "FAST"}`, [])), () =>
+      Effect.sync(() => {
+        isOn = on
+      })
+    )
+  const begun = Effect.suspend(() => (isWanted && !isOn ? Effect.asVoid(set(true)) : Effect.void))
+  /** Everything is freed: what was overwritten goes from the log into the file, and the log begins anew. */
+  const end = Effect.suspend(() => {
+    if (!isWanted || works > 0) return Effect.void
+    isWanted = false
+    return Effect.zipRight(
+      write(thread.run("PRAGMA wal_checkpoint(TRUNCATE)", [])),
+      Effect.suspend(() => (isWanted ? Effect.void : Effect.asVoid(set(false))))
+    )
+  })
+  return {
+    erasing: <A, E>(work: Effect.Effect<A, E>): Effect.Effect<A, E | StoreError> =>
+      Effect.acquireUseRelease(
+        Effect.sync(() => {
+          works++
+          isWanted = true
+        }),
+        () => Effect.zipRight(begun, work),
+        () =>
+          Effect.sync(() => {
+            works--
+          })
+      ),
+    vacuum: Effect.zipRight(
+      begun,
+      Effect.tap(write(thread.free), (more) => (more ? Effect.void : end))
+    )
+  }
+}
+
 /** What this process reads it reads on a connection of its own, beside the thread that writes. */
 const makeBeside = (
   thread: SqliteThread,
@@ -63,7 +104,7 @@ const makeBeside = (
       kind: "durable",
       ...(yield* readsOver(name, (work) => reading(whileBusy(mapError(lend(work)))))),
       commit: (batch) => (batch.ops.length === 0 ? Effect.void : write(thread.commit(batch))),
-      vacuum: write(thread.free),
+      ...erasingOn(thread, write),
       died: thread.died,
       held: () => 0
     }

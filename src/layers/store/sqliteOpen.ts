@@ -71,6 +71,8 @@ const pragmasOf = (synchronous: "FULL" | "NORMAL"): ReadonlyArray<string> => [
   // Waiting in SQLite would block whoever else waits for this connection; the store waits by itself.
   "busy_timeout = 0",
   `synchronous = ${synchronous}`,
+  // What a page had that moved to another is not left in it: where it costs no write of its own.
+  "secure_delete = FAST",
   `journal_size_limit = ${journalSizeLimit}`
 ]
 

@@ -1,5 +1,5 @@
 /**
- * How exports reach a collector: within a time, so many at once, tried again a little. One that is slow, absent or hostile
+ * How exports reach a collector: within a time, so many at once, tried again within it. One that is slow, absent or hostile
  * costs what is underway, and one line of the log; what cannot be sent is dropped.
  */
 import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
@@ -27,7 +27,10 @@ const maxAnswer = 64 * 1024
 /** What may have passed when it is tried again (OTLP, "Failures"). */
 const passing: ReadonlySet<number> = new Set([429, 502, 503, 504])
 
-const retries = Schedule.intersect(Schedule.jittered(Schedule.exponential("200 millis")), Schedule.recurs(2))
+/** As often as the time of a request allows: a collector that is away for less loses nothing. */
+const retries = Schedule.jittered(
+  Schedule.union(Schedule.exponential("200 millis"), Schedule.spaced("1 second"))
+)
 
 class NotSent extends Data.TaggedError("NotSent")<{
   readonly message: string

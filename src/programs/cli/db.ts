@@ -1,6 +1,6 @@
 /** `arcp db`: what is in the file of a runtime, and what of it is due to be forgotten. */
 import * as Command from "./Command.js"
-import { logLevel } from "./client-flags.js"
+import { clientFlags, logLevel } from "./client-flags.js"
 import { dbFlag, jsonFlag } from "./db-flags.js"
 import * as Flags from "./Flags.js"
 
@@ -63,8 +63,16 @@ export const db: Command.Group = {
   more: {}
 }
 
+const { context, insecure, token, url } = clientFlags
 const deleteFlags = {
   db: dbFlag("which must not run; with --dry-run it may"),
+  running: Flags.boolean("running").pipe(
+    Flags.withDescription("ask the server at --url, as one of its operators, in place of --db")
+  ),
+  context,
+  url,
+  token,
+  insecure,
   principal: Flags.text("principal").pipe(
     Flags.withDescription("all jobs and sessions of this principal, in place of JOB"),
     Flags.shownAs("PRINCIPAL"),
@@ -82,11 +90,20 @@ export type DeleteFlags = Flags.Values<typeof deleteFlags>
 export const jobsDelete = Command.make(
   {
     name: "jobs delete",
-    summary: "Delete a job, or all of a principal, from the file of a runtime",
+    summary: "Delete a job, or all of a principal, from the file of a runtime, or while it runs",
     arguments: [{ name: "JOB", description: "a job id, job_…; or --principal", optional: true }],
     flags: deleteFlags,
-    examples: ["arcp jobs delete JOB --db .arcp/arcp.db", "arcp jobs delete --principal alice --dry-run"],
+    examples: [
+      "arcp jobs delete JOB --db .arcp/arcp.db",
+      "arcp jobs delete --principal alice --dry-run",
+      "arcp jobs delete --principal alice --running --cancel"
+    ],
     more: {
+      "While it runs": [
+        "With --running the server deletes them, for whom it is told are its operators",
+        "(arcp serve --operator), by DELETE /v1/jobs. Jobs that have not ended are",
+        "cancelled with --cancel. What was deleted is overwritten soon after."
+      ],
       "What goes": [
         "Events, input, journal, results, idempotency key, calls of hooks, and the jobs",
         "that it has delegated to. The file is written anew: nothing is left in free",

@@ -81,7 +81,7 @@ export const options = {
     CliOptions.withDefault("own-session" as const)
   ),
   operator: CliOptions.text("operator").pipe(
-    CliOptions.withDescription("PRINCIPAL that may cancel every job"),
+    CliOptions.withDescription("PRINCIPAL that may cancel, and delete, every job"),
     CliOptions.repeated
   ),
   observer: CliOptions.text("observer").pipe(

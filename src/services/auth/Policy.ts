@@ -22,6 +22,9 @@ export type Decision = boolean | Refusal
 /** Refuses, and says why. */
 export const refuse = (reason: string): Refusal => ({ reason })
 
+/** Returns principals that an identity has to do with, or `"everyone"`. */
+type WhosePrincipals = (identity: Identity) => Effect.Effect<ReadonlyArray<string> | "everyone">
+
 /** Decides who may list, watch and cancel jobs, and run agents (§6.6, §7.4, §7.6). */
 export class Policy extends Context.Tag("arcp/services/Policy")<
   Policy,
@@ -40,6 +43,11 @@ export class Policy extends Context.Tag("arcp/services/Policy")<
      * included: a resume may have narrowed that.
      */
     readonly mayAnswer: (identity: Identity, job: JobRecord) => Effect.Effect<Decision>
+    /**
+     * Returns the principals whose jobs and sessions this identity may have deleted for good, or `"everyone"`; it need not be
+     * one who may list them. Nobody's when it is left out.
+     */
+    readonly deletable?: WhosePrincipals | undefined
     /**
      * Tells whether this identity may run, and see in the inventory, the agent of this name; it is asked whether or not
      * there is one. Without a reason, the client hears that there is none.

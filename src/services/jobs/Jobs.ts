@@ -77,6 +77,12 @@ export interface AnswerRequest {
   readonly payload: Message.JobInput
 }
 
+/** What is to be deleted: a job, or everything of a principal. */
+export type Deletion = ({ readonly jobId: string } | { readonly principal: string }) & {
+  /** Jobs that have not ended are cancelled first; otherwise nothing is deleted when there are some. */
+  readonly cancel: boolean
+}
+
 /** Starts jobs for sessions, cancels and lists them, and lets sessions watch them (§7). */
 export class Jobs extends Context.Tag("arcp/services/Jobs")<
   Jobs,
@@ -105,6 +111,14 @@ export class Jobs extends Context.Tag("arcp/services/Jobs")<
     readonly entry: (identity: Identity, jobId: string) => Effect.Effect<Message.TimedJobEntry, ArcpError>
     /** Lets an identity read the events of a job by the job's own numbers, for the scope, if it may subscribe to it. */
     readonly follow: (identity: Identity, jobId: string) => Effect.Effect<FollowedJob, ArcpError, Scope.Scope>
+    /**
+     * Deletes a job, or the jobs of a principal, for good, with what they have delegated to, if the policy lets the identity;
+     * returns their ids. They are gone when it returns. Fails with `InvalidRequest` (`not_ended`) when some have not ended.
+     */
+    readonly delete: (
+      identity: Identity,
+      deletion: Deletion
+    ) => Effect.Effect<ReadonlyArray<string>, ArcpError>
     /** Returns one page of the jobs that the identity may list (§6.6). */
     readonly list: (
       session: JobSession,

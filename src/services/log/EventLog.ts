@@ -10,7 +10,7 @@ import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
-import type { InternalError, ResumeWindowExpired } from "../../protocol/Errors.js"
+import type { InternalError, JobNotFound, ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { Feature } from "../../protocol/Features.js"
 import type { Accepted, EventType } from "../../protocol/Message.js"
 import type { JobRecord, JournalEntry, Op, SessionRecord, StoredEvent } from "../store/Store.js"
@@ -114,9 +114,9 @@ export interface FollowedJob {
   /**
    * Returns events that follow `after`, a page of around 1 MiB at the most; waits for the first. Whoever waits may be
    * interrupted and ask again. Fails with `ResumeWindowExpired` when what follows is no longer retained; its `details.next`
-   * is the oldest that is.
+   * is the oldest that is. Fails with `JobNotFound` when the job has been dropped.
    */
-  readonly read: (after: number) => Effect.Effect<JobPage, ResumeWindowExpired | InternalError>
+  readonly read: (after: number) => Effect.Effect<JobPage, ResumeWindowExpired | JobNotFound | InternalError>
 }
 
 /** The next frames of a view. */
@@ -280,6 +280,14 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
     readonly follow: (job: JobRecord) => Effect.Effect<FollowedJob, InternalError, Scope.Scope>
     /** Returns a streamed result as a whole. Fails with `InternalError` when that has more than `maxFrameBytes`. */
     readonly streamedResult: (job: JobLog) => Effect.Effect<unknown, InternalError>
+    /**
+     * Forgets jobs that have ended, with everything of them, because somebody wants it, whoever still needs them: views that
+     * hold something of one begin after it. Waits for those that somebody begins to observe right now; what is not stored any more
+     * is passed over. What it leaves to be freed is freed by the retention, and overwritten.
+     */
+    readonly forget: (
+      jobs: ReadonlyArray<Pick<JobRecord, "jobId" | "principal">>
+    ) => Effect.Effect<void, InternalError>
     /** Ends what `observe` began: the job's further events are not numbered for the view. */
     readonly unobserve: (view: View, jobId: string) => Effect.Effect<void, InternalError>
     /** Makes `job`'s owner another view, which observes it from now on. */

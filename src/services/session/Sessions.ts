@@ -41,6 +41,11 @@ export class Sessions extends Context.Tag("arcp/services/Sessions")<
     /** Returns the sessions of those whose jobs this identity may list, in the order in which they were opened. */
     readonly list: (identity: Identity) => Effect.Effect<ReadonlyArray<ListedSession>>
     /**
+     * Ends the sessions of a principal for good, those that are connected too: they cannot be resumed. Their jobs go on. Returns
+     * how many there were.
+     */
+    readonly forget: (principal: string) => Effect.Effect<number>
+    /**
      * Graceful shutdown (§6.7): refuses new connections and submits, gives running jobs the shutdown
      * grace, ends the rest, sends `session.bye {reason: "shutdown"}` everywhere and closes.
      */

@@ -413,6 +413,11 @@ export interface StoreService {
    */
   readonly freeing: Effect.Effect<number, StoreError>
   /**
+   * Has what is deleted by some work, or freed after it, overwritten. `undefined` where nothing of what is deleted stays anywhere,
+   * or that is the affair of whoever runs the database.
+   */
+  readonly erasing?: (<A, E>(work: Effect.Effect<A, E>) => Effect.Effect<A, E | StoreError>) | undefined
+  /**
    * Physically frees what was dropped or trimmed, of many jobs and sessions in one transaction that ends after about
    * 4 000 rows or 4 ms, and returns whether more is left. To be called between commits, a turn of the event loop
    * after each call.

@@ -19,11 +19,11 @@ export class Program {
   readonly child: ChildProcess
 
   /** `extra`: environment variables, `undefined` for those that it is not to have. */
-  constructor(args: ReadonlyArray<string>, extra: NodeJS.ProcessEnv = {}) {
+  constructor(args: ReadonlyArray<string>, extra: NodeJS.ProcessEnv = {}, cwd?: string) {
     const env = { ...process.env }
     for (const name of Object.keys(env)) if (name.startsWith("ARCP_")) delete env[name]
     Object.assign(env, extra)
-    this.child = spawn(process.execPath, [program, ...args], { env, stdio: ["pipe", "pipe", "pipe"] })
+    this.child = spawn(process.execPath, [program, ...args], { cwd, env, stdio: ["pipe", "pipe", "pipe"] })
     this.child.stdout?.setEncoding("utf8").on("data", (text: string) => {
       this.stdout += text
     })

@@ -12,6 +12,7 @@ import * as Runtime from "../../../src/layers/runtime/Runtime.js"
 import * as TransportWebSocket from "../../../src/layers/transport/TransportWebSocket.js"
 import { agents } from "../../../src/programs/agents/conformance.js"
 import type { Auth as AuthTag } from "../../../src/services/auth/Auth.js"
+import type { Policy } from "../../../src/services/auth/Policy.js"
 import type * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
 import { Sessions } from "../../../src/services/session/Sessions.js"
 import { TransportServer } from "../../../src/services/transport/Transport.js"
@@ -21,11 +22,13 @@ export interface ServedOptions {
   readonly transport?: TransportWebSocket.Options
   readonly options?: RuntimeOptions.Input
   readonly auth?: Layer.Layer<AuthTag>
+  readonly policy?: Layer.Layer<Policy>
 }
 
 const identities = Auth.layerStatic({
   a: "alice",
   b: "bob",
+  ops: "ops",
   // Alice too, but only for one agent.
   narrow: { principal: "alice", agents: ["echo"] }
 })
@@ -37,14 +40,19 @@ export interface Asking extends RequestInit {
 }
 
 /** Starts a runtime; gives its address, what asks it, and its door. */
-export const served = ({ auth = identities, gateway, options, transport }: ServedOptions = {}) =>
+export const served = ({ auth = identities, gateway, options, policy, transport }: ServedOptions = {}) =>
   Effect.gen(function* () {
     const services = yield* Layer.build(
       Runtime.serve().pipe(
         Layer.provideMerge(
           TransportWebSocket.layer({ port: 0, ...transport, routes: HttpGateway.layer(gateway) })
         ),
-        Layer.provideMerge(Runtime.layerMemory({ options: { shutdownGrace: 0, ...options } })),
+        Layer.provideMerge(
+          Runtime.layerMemory({
+            options: { shutdownGrace: 0, ...options },
+            ...(policy === undefined ? {} : { policy })
+          })
+        ),
         Layer.provide(Registry.layer(agents)),
         Layer.provide(auth),
         Layer.provide(Layer.mergeAll(NodeContext.layer, FetchHttpClient.layer))

@@ -14,6 +14,16 @@ import { Op } from "../../../src/services/store/Store.js"
 import { open } from "../../support/Wire.js"
 import { agents, echo, makeStore, pong, restarted, resume, type Session, serve, submit } from "./support.js"
 
+const stored: StoredCall = {
+  kind: "ended",
+  at: 0,
+  agent: "a@1",
+  principal: "p",
+  traceId: "t",
+  status: "success",
+  createdAt: 0
+}
+
 const start = { jobId: "", seq: 0 }
 
 /** Asks, and delegates. */
@@ -242,7 +252,6 @@ describe("hooks", () => {
     Effect.scoped(
       Effect.gen(function* () {
         const store = yield* makeStore
-        const stored: StoredCall = { kind: "ended", at: 0, agent: "a@1", principal: "p", traceId: "t" }
         const events = Array.from({ length: 1_200 }, (_, i) => ({
           jobId: `job_${String(i).padStart(26, "0")}`,
           seq: 1,
@@ -269,7 +278,6 @@ describe("hooks", () => {
 })
 
 describe("the queue of what is owed", () => {
-  const stored: StoredCall = { kind: "ended", at: 0, agent: "a@1", principal: "p", traceId: "t" }
   const call = (jobId: string, seq: number): OwedCall => ({ jobId, seq, stored, tries: 0 })
 
   it("gives the calls of one job in order, one at a time, and others beside it", () => {

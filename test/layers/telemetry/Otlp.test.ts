@@ -268,6 +268,40 @@ describe("OTLP", () => {
       })
   )
 
+  it.scopedLive("loses nothing to a collector that is away for a while", () =>
+    Effect.gen(function* () {
+      const sink = yield* collector()
+      const said: Array<string> = []
+      const since = performance.now()
+      // Longer than a few tries take.
+      const taken = new Set<string>()
+      sink.answer((response, { body }) => {
+        const isAway = performance.now() - since < 2_500
+        if (!isAway) for (const [, id = ""] of `${body}`.matchAll(/"spanId":"([0-9a-f]{16})"/g)) taken.add(id)
+        response.writeHead(isAway ? 503 : 200).end("{}")
+      })
+      const all = 700
+      yield* Effect.gen(function* () {
+        for (let i = 0; i < all; i++) {
+          yield* Effect.withSpan(Effect.void, "a span")
+          if (i % 100 === 0) yield* Effect.sleep("50 millis")
+        }
+        yield* sink.until(() => taken.size >= all)
+      }).pipe(
+        exporting(
+          {
+            ...quick,
+            OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: `${sink.url}/v1/traces`,
+            OTEL_EXPORTER_OTLP_PROTOCOL: "http/json"
+          },
+          said
+        )
+      )
+      assert.strictEqual(taken.size, all)
+      assert.deepStrictEqual(said, [])
+    })
+  )
+
   it.scopedLive("tries again what may pass", () =>
     Effect.gen(function* () {
       const sink = yield* collector()

@@ -240,7 +240,7 @@ describe("arcp jobs delete", () => {
     await person()
     const { code, stdout } = await run(["jobs", "delete", "job_c1", "--db", db])
     expect(code).toBe(0)
-    expect(lines(stdout).map((line) => line.split(" ")[0])).toEqual(["job_c1", "job_c2"])
+    expect(lines(stdout).map((line) => line.split(" ")[0])).toEqual(["job_c2", "job_c1"])
     const bytes = bytesOf(db)
     for (const mark of ["secret-input", "secret-event", "secret-step", "secret-key", "secret-hook"])
       expect(bytes, mark).not.toContain(mark)

@@ -29,8 +29,7 @@ export class Waits {
   readonly idling = new Signal()
   /** Given when a job is due earlier than was known. */
   readonly waking = new Signal()
-  /** Epoch ms at which the next job may be due. */
-  nextDue = 0
+  private next = 0
   /** Jobs that were due and are loaded. */
   private woken = 0
   private crowded = false
@@ -108,18 +107,22 @@ export class Waits {
   }
   /** Something is to be done with a job at this time. */
   due(at: number): void {
-    if (at >= this.nextDue) return
-    this.nextDue = at
+    if (at >= this.next) return
+    this.next = at
     this.waking.give()
+  }
+  /** Epoch ms at which the next job may be due. */
+  get nextDue(): number {
+    return this.next
   }
   /** Whoever attends to what is due begins to look: what is told from here on counts beside what is found. */
   looking(): void {
-    this.nextDue = never
+    this.next = never
     this.crowded = this.queue.size > 0
   }
   /** Whoever looked has found that there is nothing to do before this time. */
   found(at: number): void {
-    this.nextDue = Math.min(this.nextDue, at)
+    this.next = Math.min(this.next, at)
   }
 
   /** Takes a place among the jobs that were due and are loaded; returns whether there was one. */

@@ -13,13 +13,7 @@ import * as Schedule from "effect/Schedule"
 import type { Scope } from "effect/Scope"
 import type { ArcpError, InternalError } from "../../../protocol/Errors.js"
 import type { JobStatus } from "../../../protocol/Message.js"
-import {
-  type EndedCall,
-  HookError,
-  type Hooks,
-  type ParkedCall,
-  type WaitingCall
-} from "../../../services/jobs/Hooks.js"
+import { HookError, type Hooks } from "../../../services/jobs/Hooks.js"
 import type { EventLog, HookTold } from "../../../services/log/EventLog.js"
 import { families } from "../../../services/runtime/Metrics.js"
 import type { Options } from "../../../services/runtime/RuntimeOptions.js"
@@ -44,6 +38,8 @@ export interface HookCalls {
     terminal: { readonly status: JobStatus; readonly outcome: Exit.Exit<unknown, ArcpError> }
   ) => HookTold | undefined
   readonly parked: (record: JobRecord, at: number, reason: string) => HookTold | undefined
+  /** Jobs were dropped because somebody wanted it, with what was owed: nobody is told of them any more. */
+  readonly forget: (jobIds: ReadonlyArray<string>) => void
 }
 
 interface HookParts {
@@ -69,28 +65,24 @@ const lastDrop = Duration.seconds(2)
 export const pauseAfter = (tries: number, random: number): number =>
   Math.ceil(Math.min(longestPause, 1_000 * 2 ** Math.min(tries - 1, 16)) * (0.8 + 0.4 * random))
 
-/** Makes the call of what is stored. */
-const callOf = (
-  { store }: HookParts,
+/** Calls the hook that is for what is stored. */
+const calling = (
+  { hooks, store }: HookParts,
   { jobId, seq, stored }: OwedCall
-): WaitingCall | EndedCall | ParkedCall => {
+): Effect.Effect<void, HookError> => {
   const payload: Effect.Effect<unknown, InternalError> = Effect.map(
     Faults.storage(store.events(jobId, seq, 1)),
     ([event]) => (event?.seq === seq ? (JSON.parse(event.payload) as unknown) : undefined)
   )
-  // What is stored of each kind is what its call has.
-  return { ...stored, id: `msg_${jobId.replace(/^job_/, "")}_${seq}`, jobId, payload } as
-    | WaitingCall
-    | EndedCall
-    | ParkedCall
-}
-
-const calling = (parts: HookParts, owed: OwedCall): Effect.Effect<void, HookError> => {
-  const { onEnded, onParked, onWaiting } = parts.hooks
-  const call = callOf(parts, owed)
-  const made =
-    call.kind === "waiting" ? onWaiting?.(call) : call.kind === "ended" ? onEnded?.(call) : onParked?.(call)
-  return made ?? Effect.void
+  const found = { id: `msg_${jobId.replace(/^job_/, "")}_${seq}`, jobId, payload }
+  switch (stored.kind) {
+    case "waiting":
+      return hooks.onWaiting?.({ ...stored, ...found }) ?? Effect.void
+    case "ended":
+      return hooks.onEnded?.({ ...stored, ...found }) ?? Effect.void
+    case "parked":
+      return hooks.onParked?.({ ...stored, ...found }) ?? Effect.void
+  }
 }
 
 /** Drops from the store what is owed no more, as much at once as there is. */
@@ -146,6 +138,9 @@ class Caller {
     for (const lost of this.queue.add({ jobId, seq, stored, tries: 0 }))
       this.giveUp(lost, "more calls are owed than maxHookEvents")
     this.changed.give()
+  }
+  forget(jobId: string): void {
+    this.queue.forget(jobId)
   }
   private giveUp(call: OwedCall, why: string): void {
     this.drop(call)
@@ -259,24 +254,33 @@ export const make = (parts: HookParts): Effect.Effect<HookCalls, never, Scope> =
     const { onEnded, onParked, onWaiting } = parts.hooks
     const caller = new Caller(parts)
     if (onEnded !== undefined || onParked !== undefined || onWaiting !== undefined) yield* caller.start
-    const told = (
-      { agent, jobId, parentJobId, principal, traceId }: JobRecord,
-      what: Pick<StoredCall, "at" | "kind"> & Partial<StoredCall>
-    ): HookTold => {
-      const stored: StoredCall = { ...what, agent, principal, traceId, parentJobId }
-      return { text: JSON.stringify(stored), committed: (seq) => caller.add({ jobId, seq }, stored) }
-    }
+    const told = ({ jobId }: JobRecord, stored: StoredCall): HookTold => ({
+      text: JSON.stringify(stored),
+      committed: (seq) => caller.add({ jobId, seq }, stored)
+    })
+    const facts = ({ agent, parentJobId, principal, traceId }: JobRecord, at: number) => ({
+      at,
+      agent,
+      principal,
+      traceId,
+      parentJobId
+    })
     return {
       waiting: (record, at, inputId, expiresAt) =>
-        onWaiting === undefined ? undefined : told(record, { kind: "waiting", at, inputId, expiresAt }),
+        onWaiting === undefined
+          ? undefined
+          : told(record, { kind: "waiting", ...facts(record, at), inputId, expiresAt }),
       ended: (recordNow, at, { outcome, status }) => {
         if (onEnded === undefined) return undefined
         const record = recordNow()
         if (record.parentJobId !== undefined) return undefined
         const { createdAt } = record
-        return told(record, { kind: "ended", at, status, code: codeOf(outcome), createdAt })
+        return told(record, { kind: "ended", ...facts(record, at), status, code: codeOf(outcome), createdAt })
       },
       parked: (record, at, reason) =>
-        onParked === undefined ? undefined : told(record, { kind: "parked", at, reason })
+        onParked === undefined ? undefined : told(record, { kind: "parked", ...facts(record, at), reason }),
+      forget: (jobIds) => {
+        for (const jobId of jobIds) caller.forget(jobId)
+      }
     }
   })

@@ -2,24 +2,14 @@
  * The calls of hooks that are owed, in memory: those of the store, and whatever is committed from then on. It decides which
  * one is next: of each job the oldest, when its pause is over.
  */
+import type { EndedCall, ParkedCall, WaitingCall } from "../../../services/jobs/Hooks.js"
 import type { HookEvent } from "../../../services/store/Store.js"
 
+/** What is not stored of a call, since it is found by it, or read from it when the call is made. */
+type Found = "id" | "jobId" | "payload"
+
 /** A call as it is stored, without what the store finds it by. */
-export interface StoredCall {
-  readonly kind: "waiting" | "ended" | "parked"
-  /** Epoch ms. */
-  readonly at: number
-  readonly agent: string
-  readonly principal: string
-  readonly traceId: string
-  readonly parentJobId?: string | undefined
-  readonly inputId?: string | undefined
-  readonly expiresAt?: number | undefined
-  readonly status?: string | undefined
-  readonly code?: string | undefined
-  readonly createdAt?: number | undefined
-  readonly reason?: string | undefined
-}
+export type StoredCall = Omit<WaitingCall, Found> | Omit<EndedCall, Found> | Omit<ParkedCall, Found>
 
 /** A call that is owed. */
 export interface OwedCall extends Omit<HookEvent, "text"> {
@@ -90,6 +80,16 @@ export class HookQueue {
     this.count--
     if (lane.calls.length > 0 || lane.busy) return
     this.lanes.delete(lane.jobId)
+    this.ready.delete(lane)
+    this.pausing.delete(lane)
+  }
+
+  /** Nobody is told of a job any more; what is being tried goes on. */
+  forget(jobId: string): void {
+    const lane = this.lanes.get(jobId)
+    if (lane === undefined) return
+    this.count -= lane.calls.length
+    this.lanes.delete(jobId)
     this.ready.delete(lane)
     this.pausing.delete(lane)
   }

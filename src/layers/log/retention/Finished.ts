@@ -1,6 +1,7 @@
 /** Jobs that have ended: how many are kept, how long, and dropping them. */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
 import type { InternalError } from "../../../protocol/Errors.js"
 import type { StoreError } from "../../../services/store/Store.js"
 import type { JobState } from "../JobState.js"
@@ -25,6 +26,11 @@ export interface FinishedJobs {
    * that somebody is about to observe stay, and those that a session needs unless `evenIfNeeded`.
    */
   readonly drop: (jobs: ReadonlyArray<FinishedJob>, evenIfNeeded?: boolean) => StoreWork<number>
+  /**
+   * Drops jobs because somebody wants it, with the calls of hooks that are owed for them, whoever needs them. Waits for those
+   * that are about to be observed. Those that are not stored any more are passed over.
+   */
+  readonly forget: (jobs: ReadonlyArray<FinishedJob>) => StoreWork
   /** Drops jobs whose time has passed and that nobody needs any more. Returns how many. */
   readonly dropRetired: StoreWork<number>
   /** Drops jobs over the cap of their principal, or of all: the oldest nobody needs, and only then the oldest. */
@@ -52,11 +58,15 @@ interface Dropping {
 }
 
 /** Drops jobs that nobody can begin to observe any more. */
-const dropTaken = ({ counts, jobs, kept, parts }: Dropping, ended: ReadonlyArray<FinishedJob>) =>
+const dropTaken = (
+  { counts, jobs, kept, parts }: Dropping,
+  ended: ReadonlyArray<FinishedJob>,
+  hooks: "keep" | "drop" = "keep"
+) =>
   Effect.gen(function* () {
     const { committer, dropped, live, store, tail } = parts
     const jobIds = ended.map(({ jobId }) => jobId)
-    const { ops, viewers } = yield* dropping(store, jobIds)
+    const { ops, viewers } = yield* dropping(store, jobIds, hooks)
     yield* committer.change((tx) => {
       tx.ops.push(...ops)
       tx.onApply(() => {
@@ -65,6 +75,7 @@ const dropTaken = ({ counts, jobs, kept, parts }: Dropping, ended: ReadonlyArray
           const job = live.jobs.get(jobId)
           if (job === undefined) continue
           job.dropped = true
+          job.wake()
           jobs.overdue.delete(job)
           gone.add(job)
         }
@@ -100,6 +111,34 @@ const drop =
       (taken) => Effect.sync(() => live.giveBack(taken))
     ).pipe(Effect.zipLeft(turn.next))
   }
+
+/** Before jobs are looked at again that somebody was about to observe. */
+const joinAgain = Duration.millis(10)
+
+/** Drops jobs that somebody wants to be dropped. */
+const forget =
+  (all: Dropping) =>
+  (jobs: ReadonlyArray<FinishedJob>): StoreWork =>
+    Effect.gen(function* () {
+      const { live, store, turn } = all.parts
+      for (let left = jobs; left.length > 0; ) {
+        const some = left.slice(0, batch)
+        const gone = yield* Effect.acquireUseRelease(
+          Effect.sync(() => live.takeUnjoined(some)),
+          (taken) =>
+            Effect.gen(function* () {
+              const stored = yield* Effect.filter(taken, ({ jobId }) =>
+                Effect.map(store.job(jobId), (record) => record !== undefined)
+              )
+              if (stored.length > 0) yield* dropTaken(all, stored, "drop")
+              return new Set(taken)
+            }),
+          (taken) => Effect.sync(() => live.giveBack([...taken]))
+        )
+        left = left.filter((job) => !gone.has(job))
+        yield* gone.size === 0 ? Effect.sleep(joinAgain) : turn.next
+      }
+    })
 
 /** Drops jobs whose time has passed and that nobody needs any more. Returns how many. */
 const dropRetired = (all: Dropping): StoreWork<number> => {
@@ -165,10 +204,13 @@ export const make = (parts: RetentionParts, views: ViewCaps, jobs: JobCaps): Fin
   )
   const kept = new Map<string, FinishedJob>()
   const all: Dropping = { parts, views, jobs, counts, kept }
+  // What one has found to be dropped is there when it drops it.
+  const alone = Effect.unsafeMakeSemaphore(1).withPermits(1)
   return {
     drop: drop(all),
-    dropRetired: dropRetired(all),
-    enforceCaps: enforceCaps(all),
+    forget: (jobs) => alone((store.erasing ?? identity)(forget(all)(jobs))),
+    dropRetired: alone(dropRetired(all)),
+    enforceCaps: alone(enforceCaps(all)),
     add: (job) => {
       if (store.kind === "memory") kept.set(job.jobId, job)
       return counts.add(job.principal, 1)

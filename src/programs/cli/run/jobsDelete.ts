@@ -4,20 +4,23 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as CredentialStoreSql from "../../../layers/credentials/CredentialStoreSql.js"
-import * as Forget from "../../../layers/runtime/atRest/forget.js"
+import * as Finding from "../../../layers/log/retention/finding.js"
+import { forget } from "../../../layers/runtime/atRest/forget.js"
 import { owning } from "../../../layers/store/care/ours.js"
 import * as StoreSqlite from "../../../layers/store/StoreSqlite.js"
 import { CredentialStore } from "../../../services/credentials/CredentialStore.js"
 import { type JobRecord, Store } from "../../../services/store/Store.js"
+import type { Surroundings } from "../Command.js"
 import type { DeleteFlags } from "../db.js"
 import { count } from "../quantity.js"
 import { inLine, json } from "../text.js"
 import { UsageError } from "../UsageError.js"
+import { deleteRunning } from "./deleteRunning.js"
 
 const whoseOf = (
   { principal }: DeleteFlags,
   job: string | undefined
-): Effect.Effect<Forget.Whose, UsageError> => {
+): Effect.Effect<Finding.Whose, UsageError> => {
   if (Option.isSome(principal) && job !== undefined)
     return Effect.fail(new UsageError({ message: "choose a job or --principal, not both" }))
   if (Option.isSome(principal)) return Effect.succeed({ principal: principal.value })
@@ -31,7 +34,7 @@ const ended = (unfinished: ReadonlyArray<JobRecord>, flags: DeleteFlags) => {
   const [first] = unfinished
   return first === undefined || flags.cancel
     ? Effect.void
-    : new Forget.NotForgotten({
+    : new Finding.NotForgotten({
         message:
           `${first.jobId}${unfinished.length === 1 ? "" : ` and ${unfinished.length - 1} more`} ` +
           `(${first.status}) would go on at the next start; cancel first, or add --cancel to delete unfinished jobs too`
@@ -50,19 +53,19 @@ const credentialsOf = (db: string, jobs: ReadonlyArray<JobRecord>) =>
     )
   })
 
-export const run = (flags: DeleteFlags, job?: string) =>
+/** Deletes from the file that no runtime has. */
+const fromFile = (flags: DeleteFlags, whose: Finding.Whose) =>
   Effect.gen(function* () {
-    const whose = yield* whoseOf(flags, job)
     const found = flags.dryRun
-      ? yield* Effect.flatMap(Store, (store) => Forget.find(store, whose)).pipe(
+      ? yield* Effect.flatMap(Store, (store) => Finding.find(store, whose)).pipe(
           Effect.provide(StoreSqlite.layerReadOnly({ filename: flags.db }))
         )
       : yield* owning({ filename: flags.db, compact: true }, (store) =>
           Effect.gen(function* () {
-            const found = yield* Forget.find(store, whose)
+            const found = yield* Finding.find(store, whose)
             yield* ended(found.unfinished, flags)
             const jobIds = found.jobs.map(({ jobId }) => jobId)
-            yield* Forget.forget(store, { jobIds, sessionIds: found.sessions }, "drop")
+            yield* forget(store, { jobIds, sessionIds: found.sessions }, "drop")
             return found
           })
         )
@@ -85,4 +88,11 @@ export const run = (flags: DeleteFlags, job?: string) =>
       yield* Console.error(
         `${count(credentials, "credential")} of them may still be good upstream: arcp credentials --revoke, after which the records go`
       )
+  })
+
+export const run = (flags: DeleteFlags, job?: string): Effect.Effect<void, unknown, Surroundings> =>
+  Effect.gen(function* () {
+    const whose = yield* whoseOf(flags, job)
+    if (flags.running) yield* deleteRunning(flags, whose)
+    else yield* fromFile(flags, whose)
   })

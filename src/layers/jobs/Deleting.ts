@@ -1,0 +1,136 @@
+/**
+ * Deleting jobs for good, because somebody wants to be forgotten: who may, what belongs to them, and ending what has not
+ * ended. What drops them is the log's (`EventLog.forget`), as whatever drops jobs.
+ */
+import * as Effect from "effect/Effect"
+import { type ArcpError, InternalError, InvalidRequest, JobNotFound } from "../../protocol/Errors.js"
+import type { Identity } from "../../services/auth/Auth.js"
+import { denied } from "../../services/auth/Policy.js"
+import type { Deletion, Jobs } from "../../services/jobs/Jobs.js"
+import type { FollowedJob } from "../../services/log/EventLog.js"
+import type { JobRecord } from "../../services/store/Store.js"
+import * as Finding from "../log/retention/finding.js"
+import * as Resting from "./durable/Resting.js"
+import * as Faults from "./Faults.js"
+import type { JobParts } from "./JobParts.js"
+import type { Lookup } from "./Lookup.js"
+import * as Scheduler from "./scheduling/Scheduler.js"
+
+/** How long jobs that are cancelled for this may take to end. */
+const patience = "30 seconds"
+
+const ending = { _tag: "Cancel", reason: "the job is deleted" } as const
+
+const notFound = new JobNotFound({ message: "no such job" })
+
+/** Checks that the identity may, and returns what is meant as it is found in the store. */
+const meant = (
+  { policy }: JobParts,
+  lookup: Pick<Lookup, "job" | "mayList">,
+  identity: Identity,
+  deletion: Deletion
+): Effect.Effect<Finding.Whose, ArcpError> =>
+  Effect.gen(function* () {
+    const who = policy.deletable === undefined ? [] : yield* policy.deletable(identity)
+    const may = (principal: string) => who === "everyone" || who.includes(principal)
+    if ("principal" in deletion) {
+      if (!may(deletion.principal))
+        return yield* denied({ reason: "this token may not delete what is this principal's" })
+      return { principal: deletion.principal }
+    }
+    const { jobId } = deletion
+    const record = yield* lookup.job(jobId, { settled: true })
+    if (record === undefined) return yield* notFound
+    if (may(record.principal)) return { jobIds: [jobId] }
+    return yield* (yield* lookup.mayList({ identity }, record))
+      ? denied({ reason: "this token may not delete jobs" })
+      : notFound
+  })
+
+const found = ({ store }: JobParts, whose: Finding.Whose): Effect.Effect<Finding.Found, ArcpError> =>
+  Finding.find(store, whose).pipe(
+    // It has gone since, or is part of something that goes on.
+    Effect.catchTag(
+      "NotForgotten",
+      ({ message }) => new InvalidRequest({ message, details: { reason: "not_ended" } })
+    ),
+    Effect.catchTag("StoreError", (error) => Faults.storage(Effect.fail(error)))
+  )
+
+/** Cancels a job; whatever it has delegated to ends before it. */
+const end = (parts: JobParts, { jobId }: JobRecord): Effect.Effect<void, InternalError> =>
+  Effect.suspend(() => {
+    const queued = parts.running.queue.get(jobId)
+    return queued === undefined
+      ? Resting.ending(parts, jobId, (job) => Effect.sync(() => job?.live.end(ending)))
+      : Scheduler.end(parts, queued, ending)
+  })
+
+const toEnd = (job: FollowedJob, after: number): Effect.Effect<void, ArcpError> =>
+  job.read(after).pipe(
+    Effect.flatMap(({ ended, through }) => (ended ? Effect.void : toEnd(job, through))),
+    Effect.catchTags({
+      // Somebody else has had it deleted.
+      JobNotFound: () => Effect.void,
+      ResumeWindowExpired: ({ details }) => toEnd(job, Number(details?.["next"]) - 1)
+    })
+  )
+
+/** Returns when the end of a job is stored. */
+const ended = ({ log }: JobParts, record: JobRecord): Effect.Effect<void, ArcpError> =>
+  Effect.scoped(
+    Effect.flatMap(log.follow(record), (job) =>
+      Effect.flatMap(job.bounds, (bounds) => (bounds.ended ? Effect.void : toEnd(job, bounds.last)))
+    )
+  )
+
+const unended = ([first, ...others]: readonly [JobRecord, ...ReadonlyArray<JobRecord>]) =>
+  new InvalidRequest({
+    message:
+      `${first.jobId}${others.length === 0 ? " has" : ` and ${others.length} more have`} not ended; ` +
+      "cancel first, or ask for that (cancel=true)",
+    details: { reason: "not_ended", job_ids: [first, ...others].slice(0, 100).map(({ jobId }) => jobId) }
+  })
+
+const late = () =>
+  new InternalError({
+    message: "jobs that were cancelled have not ended in time; nothing is deleted yet, ask again",
+    details: { reason: "timeout" }
+  })
+
+/** Ends what has not ended, or refuses. */
+const settle = (
+  parts: JobParts,
+  { unfinished }: Finding.Found,
+  cancel: boolean
+): Effect.Effect<void, ArcpError> =>
+  Effect.gen(function* () {
+    const [first, ...others] = unfinished
+    if (first === undefined) return
+    if (!cancel) return yield* unended([first, ...others])
+    for (const record of unfinished) yield* end(parts, record)
+    yield* Effect.timeoutFail(
+      Effect.forEach(unfinished, (record) => ended(parts, record), { discard: true }),
+      { duration: patience, onTimeout: late }
+    )
+  })
+
+/** Returns what deletes jobs. */
+export const make =
+  (parts: JobParts, lookup: Pick<Lookup, "job" | "mayList">): Jobs["Type"]["delete"] =>
+  (identity, deletion) =>
+    Effect.gen(function* () {
+      const whose = yield* meant(parts, lookup, identity, deletion)
+      yield* settle(parts, yield* found(parts, whose), deletion.cancel)
+      // What has ended since, and what was submitted since, is asked for again.
+      const { jobs, unfinished } = yield* found(parts, whose)
+      const [first, ...others] = unfinished
+      if (first !== undefined) return yield* unended([first, ...others])
+      const jobIds = jobs.map(({ jobId }) => jobId)
+      yield* Effect.logInfo("jobs are deleted").pipe(
+        Effect.annotateLogs({ by: identity.principal, jobs: jobIds.length })
+      )
+      yield* Effect.uninterruptible(parts.log.forget(jobs))
+      parts.hooks.forget(jobIds)
+      return jobIds
+    })

@@ -1,0 +1,77 @@
+/** What is to be forgotten because somebody wants it to be: jobs, with what they have delegated to, and sessions. */
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import type { JobRecord, StoreError, StoreService } from "../../../services/store/Store.js"
+
+/** It is not forgotten, for a reason that the message says; nothing has changed. */
+export class NotForgotten extends Data.TaggedError("NotForgotten")<{ readonly message: string }> {}
+
+/** What is to be forgotten. */
+export type Whose = { readonly jobIds: ReadonlyArray<string> } | { readonly principal: string }
+
+/** What is found of it. */
+export interface Found {
+  /** Jobs, those that they have delegated to, before whoever did, and records of submits that were refused. */
+  readonly jobs: ReadonlyArray<JobRecord>
+  readonly sessions: ReadonlyArray<string>
+  /** Of the jobs those that have not ended. */
+  readonly unfinished: ReadonlyArray<JobRecord>
+}
+
+const every = Number.MAX_SAFE_INTEGER
+
+/** Returns the ids of everything that is stored of a principal as a job. */
+const jobsOfPrincipal = (store: StoreService, principal: string) =>
+  Effect.gen(function* () {
+    const jobs = yield* store.jobs({ principals: [principal], limit: every })
+    const ended = yield* store.surplus({ principal, limit: every, needed: true })
+    return [...new Set([...jobs.map(({ jobId }) => jobId), ...ended])]
+  })
+
+/** Returns jobs and whatever they have delegated to, at any depth. */
+const withDescendants = (store: StoreService, jobIds: ReadonlyArray<string>) =>
+  Effect.gen(function* () {
+    const found = new Map<string, JobRecord>()
+    const waiting = [...jobIds]
+    for (let id = waiting.pop(); id !== undefined; id = waiting.pop()) {
+      if (found.has(id)) continue
+      const job = yield* store.job(id)
+      if (job === undefined) return yield* new NotForgotten({ message: `${id} is not in this database` })
+      found.set(id, job)
+      const children = yield* store.jobs({ principals: "everyone", parentJobId: id, limit: every })
+      waiting.push(...children.map(({ jobId }) => jobId))
+    }
+    return found
+  })
+
+/** Refuses to take a child away from a parent that still works with it. */
+const refuseOrphaned = (store: StoreService, jobs: ReadonlyMap<string, JobRecord>) =>
+  Effect.gen(function* () {
+    for (const { jobId, parentJobId } of jobs.values()) {
+      if (parentJobId === undefined || jobs.has(parentJobId)) continue
+      const parent = yield* store.job(parentJobId)
+      if (parent !== undefined && parent.endedAt === undefined)
+        return yield* new NotForgotten({
+          message: `${jobId} is part of ${parentJobId}, which has not ended; delete that one, or wait for its end`
+        })
+    }
+  })
+
+/** Finds what is to be forgotten. Fails when it is not there, or is a part of something that has not ended. */
+export const find = (store: StoreService, whose: Whose): Effect.Effect<Found, NotForgotten | StoreError> =>
+  Effect.gen(function* () {
+    const jobIds = "jobIds" in whose ? whose.jobIds : yield* jobsOfPrincipal(store, whose.principal)
+    const found = yield* withDescendants(store, jobIds)
+    yield* refuseOrphaned(store, found)
+    const sessions =
+      "jobIds" in whose
+        ? []
+        : (yield* store.sessions).filter(({ principal }) => principal === whose.principal)
+    // Whoever dies in the middle leaves those by which the others are found.
+    const jobs = [...found.values()].reverse()
+    return {
+      jobs,
+      sessions: sessions.map(({ sessionId }) => sessionId),
+      unfinished: jobs.filter(({ endedAt }) => endedAt === undefined)
+    }
+  })

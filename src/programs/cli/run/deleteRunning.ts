@@ -1,0 +1,90 @@
+/** `arcp jobs delete --running`: a server deletes, for one of its operators. */
+import * as Console from "effect/Console"
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import type { Whose } from "../../../layers/log/retention/finding.js"
+import { refusal } from "../../../layers/transport/DialPolicy.js"
+import type { DeleteFlags } from "../db.js"
+import { count } from "../quantity.js"
+import { targetOf } from "../target.js"
+import { json } from "../text.js"
+import { UsageError } from "../UsageError.js"
+
+/** The server did not delete it; the message says why. */
+class NotDeleted extends Data.TaggedError("NotDeleted")<{ readonly message: string }> {}
+
+/** Milliseconds that the server may take. */
+const patience = 120_000
+
+/** Returns where a server deletes that is spoken to at this address. */
+const addressOf = (url: string, whose: Whose, cancel: boolean): Effect.Effect<URL, UsageError> => {
+  const base = URL.parse(url)
+  if (base === null || !/^wss?:$/.test(base.protocol))
+    return Effect.fail(new UsageError({ message: `--running takes a server on ws:// or wss://, not ${url}` }))
+  const at = new URL("/v1/jobs", url.replace(/^ws/, "http"))
+  if ("principal" in whose) at.searchParams.set("principal", whose.principal)
+  else at.pathname += `/${encodeURIComponent(whose.jobIds[0] ?? "")}`
+  if (cancel) at.searchParams.set("cancel", "true")
+  return Effect.succeed(at)
+}
+
+const fieldOf = (value: unknown, name: string): unknown =>
+  typeof value === "object" && value !== null
+    ? Object.entries(value).find(([key]) => key === name)?.[1]
+    : undefined
+
+const textOf = (value: unknown): string | undefined => (typeof value === "string" ? value : undefined)
+
+/** Returns the answer as JSON, or nothing when it is none. */
+const bodyOf = (text: string): unknown => {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
+const asked = (at: URL, token: string) =>
+  Effect.tryPromise({
+    try: async () => {
+      const response = await fetch(at, {
+        method: "DELETE",
+        headers: { authorization: `Bearer ${token}`, accept: "application/json" },
+        redirect: "error",
+        signal: AbortSignal.timeout(patience)
+      })
+      return { status: response.status, body: bodyOf(await response.text()) }
+    },
+    catch: (cause) => new NotDeleted({ message: `${at.origin} does not answer: ${reasonOf(cause)}` })
+  })
+
+const reasonOf = (cause: unknown): string => {
+  const inner = cause instanceof Error ? (cause.cause ?? cause) : cause
+  return inner instanceof Error ? inner.message : String(inner)
+}
+
+export const deleteRunning = (flags: DeleteFlags, whose: Whose) =>
+  Effect.gen(function* () {
+    if (flags.dryRun)
+      return yield* new UsageError({
+        message: "--dry-run reads the file, also while its server runs: leave --running out"
+      })
+    const target = yield* targetOf({ ...flags, giveUpAfter: "10m" })
+    const refused = refusal({ url: target.url, allowInsecure: target.insecure })
+    if (refused !== undefined) return yield* new UsageError({ message: refused.message })
+    const token = Effect.isEffect(target.token) ? yield* target.token : target.token
+    const at = yield* addressOf(target.url, whose, flags.cancel)
+    const { body, status } = yield* asked(at, Redacted.value(token))
+    const jobs = fieldOf(body, "jobs")
+    if (status !== 200 || !Array.isArray(jobs))
+      return yield* new NotDeleted({
+        message:
+          `${at.origin}: ${textOf(fieldOf(body, "detail")) ?? `answered ${status}, as no runtime that deletes jobs does`}` +
+          (fieldOf(fieldOf(body, "details"), "reason") === "not_ended" ? " (--cancel)" : "")
+      })
+    for (const job of jobs)
+      yield* Console.log(flags.json ? json({ job_id: job, deleted: true }) : `${job}  deleted`)
+    const sessions = Number(fieldOf(body, "sessions") ?? 0)
+    yield* Console.error(`${count(jobs.length, "job")} and ${count(sessions, "session")} deleted`)
+  })
