@@ -5,7 +5,7 @@
 import { createHash } from "node:crypto"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type pg from "pg"
+import type * as Redacted from "effect/Redacted"
 import { Wake } from "../../services/cluster/Wake.js"
 import { Signal } from "../../services/runtime/Signal.js"
 import { lookingEvery, type WakeOptions } from "./looking.js"
@@ -13,8 +13,8 @@ import { keep, type PgConnection, probing } from "./pgConnection.js"
 
 /** How nodes wake each other over Postgres. */
 export interface Options extends WakeOptions {
-  /** Where it is, as `pg` takes it. Not through a pooler in transaction mode, on which nobody can listen. */
-  readonly connection: pg.ClientConfig
+  /** `postgres://…`: of the database itself, and no pooler in transaction mode, through which nobody can listen. */
+  readonly url: Redacted.Redacted
   /** What channels begin with: nodes of another runtime on the same database have another. Default: `arcp`. */
   readonly prefix?: string | undefined
 }
@@ -30,7 +30,7 @@ const channelOf = (prefix: string, node: string): string => {
 }
 
 /** Returns wakes over a Postgres. */
-export const layer = ({ connection, look, prefix = "arcp" }: Options): Layer.Layer<Wake> =>
+export const layer = ({ look, prefix = "arcp", url }: Options): Layer.Layer<Wake> =>
   Layer.scoped(
     Wake,
     Effect.gen(function* () {
@@ -52,7 +52,7 @@ export const layer = ({ connection, look, prefix = "arcp" }: Options): Layer.Lay
             )
           })
         )
-      yield* Effect.forkScoped(keep("telling other nodes", connection, telling))
+      yield* Effect.forkScoped(keep("telling other nodes", url, telling))
 
       return {
         tell: (node) => {
@@ -72,7 +72,7 @@ export const layer = ({ connection, look, prefix = "arcp" }: Options): Layer.Lay
               return yield* probing(connection)
             })
           return Effect.zipRight(
-            Effect.forkScoped(keep("listening to other nodes", connection, listening)),
+            Effect.forkScoped(keep("listening to other nodes", url, listening)),
             lookingEvery(look, onWake)
           )
         }

@@ -2,6 +2,7 @@
 import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import pg from "pg"
@@ -37,10 +38,10 @@ const pauses = Schedule.exponential("50 millis").pipe(
 
 const noop = () => {}
 
-const open = (config: pg.ClientConfig): Effect.Effect<PgConnection, ConnectionLost, Scope.Scope> =>
+const open = (url: Redacted.Redacted): Effect.Effect<PgConnection, ConnectionLost, Scope.Scope> =>
   Effect.gen(function* () {
     const client = new pg.Client({
-      ...config,
+      connectionString: Redacted.value(url),
       keepAlive: true,
       connectionTimeoutMillis: Duration.toMillis(patience),
       query_timeout: Duration.toMillis(patience)
@@ -71,14 +72,14 @@ const open = (config: pg.ClientConfig): Effect.Effect<PgConnection, ConnectionLo
  */
 export const keep = (
   what: string,
-  config: pg.ClientConfig,
+  url: Redacted.Redacted,
   use: (connection: PgConnection) => Effect.Effect<never, ConnectionLost>
 ): Effect.Effect<never> =>
   Effect.suspend(() => {
     let isLost = false
     const once = Effect.scoped(
       Effect.gen(function* () {
-        const connection = yield* open(config)
+        const connection = yield* open(url)
         if (isLost) yield* Effect.logInfo(`${what}: connected to Postgres again`)
         isLost = false
         return yield* Effect.raceFirst(use(connection), connection.lost)
