@@ -30,7 +30,7 @@ it("an application that is bundled takes its thread along, or says that it has n
       const worker = process.argv[2] === undefined ? undefined : new URL(process.argv[2], import.meta.url)
       Effect.gen(function* () {
         const store = yield* Store
-        yield* store.commit([Op.Alive({ at: 5 })])
+        yield* store.commit({ ops: [Op.Alive({ at: 5 })], owners: [] })
         console.log(yield* store.aliveAt, store.died === undefined ? "alone" : "with a thread")
       }).pipe(Effect.provide(StoreSqlite.layer({ filename: "bundled.db", worker })), Effect.scoped, Effect.runPromise)`
     )
