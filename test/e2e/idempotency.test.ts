@@ -58,20 +58,17 @@ describe("the same key and parameters", () => {
     const idempotency_key = freshKey()
     const { accepted } = await client.run("echo", 1, { idempotency_key })
     const before = client.frames.length
-    const { lastSeq } = client.session
     const id = client.submit("echo", 1, { idempotency_key })
     client.submit("echo", 1, { idempotency_key }, { id })
     client.submit("echo", 1, { idempotency_key }, { id })
     for (let i = 0; i < 3; i++)
       await client.next(({ payload, type }) => type === "job.accepted" && payload["request_id"] === id)
-    await client.next(({ event_seq }) => event_seq === lastSeq + 1)
-    const types = client.frames
-      .slice(before)
-      .filter(({ job_id }) => job_id === accepted.job_id)
-      .map(({ type }) => type)
-    // Between an accept that is repeated and the end, answers and events, there is no order.
-    expect(types[0]).toBe("job.accepted")
-    expect(types.toSorted()).toEqual(["job.accepted", "job.accepted", "job.accepted", "job.result"])
+    const types = () =>
+      client.frames
+        .slice(before)
+        .filter(({ job_id }) => job_id === accepted.job_id)
+        .map(({ type }) => type)
+    expect(types()).toEqual(["job.accepted", "job.result", "job.accepted", "job.accepted"])
     const last = client.session.lastSeq
     await client.accept("echo", 1, { idempotency_key })
     await client.next(({ event_seq }) => event_seq === last + 1)

@@ -25,7 +25,6 @@ import { Turn } from "../../services/runtime/Turn.js"
 import { within } from "../../services/runtime/within.js"
 import type { Batch, Fenced, Op, Owner, StoreError, StoreService } from "../../services/store/Store.js"
 import type { Report } from "./Account.js"
-import { CommitPace } from "./CommitPace.js"
 import { type Change, type CommitItem, CommitQueue, isKept } from "./CommitQueue.js"
 import type { EmitWindows } from "./EmitWindows.js"
 import type { JobState } from "./JobState.js"
@@ -330,13 +329,11 @@ export const make = (
     /** Milliseconds that only go forward. */
     readonly elapsed: () => number
     readonly patienceMs: number
-    /** The store takes no time to commit, so that nothing gathers while it does. */
-    readonly isImmediate: boolean
   }
 ): Effect.Effect<Committer, never, Scope.Scope> =>
   Effect.gen(function* () {
     const turn = yield* Turn
-    const { elapsed, isImmediate, patienceMs, ...parts } = context
+    const { elapsed, patienceMs, ...parts } = context
     const queue = new CommitQueue(refusal(parts.windows))
     const stopped = yield* Deferred.make<never, InternalError>()
     const work: Work = {
@@ -347,16 +344,12 @@ export const make = (
       patience: new Patience(patienceMs, elapsed)
     }
 
-    const pace = new CommitPace(turn, isImmediate ? maxImmediateItems : 0)
-    const commitNext = Effect.uninterruptible(
-      Effect.suspend(() => {
-        const batch = queue.take()
-        pace.commits(batch.length)
-        return commit(work, batch)
-      })
-    )
+    const commitNext = Effect.uninterruptible(Effect.suspend(() => commit(work, queue.take())))
+
+    // Always one turn later: everything that this turn emits goes into one batch, and however fast an emitter
+    // comes back after a commit, sockets and timers are served before the next.
     const filled = Effect.async<void>((resume) =>
-      queue.whenFilled(() => pace.whenDue(() => resume(Effect.void)))
+      queue.whenFilled(() => turn.onNext(() => resume(Effect.void)))
     )
     const running: Fiber.RuntimeFiber<void> = yield* filled.pipe(
       Effect.zipRight(commitNext),
@@ -377,9 +370,6 @@ export const make = (
       stopped: Deferred.await(stopped)
     }
   })
-
-/** Items of one turn that are committed at once: some small jobs, and nothing of whoever emits flat out. */
-const maxImmediateItems = 8
 
 /** Returns what refuses an item: whoever waits for it is told, and the job of one that nobody waits for is broken. */
 const refusal =

@@ -136,7 +136,6 @@ export const make = Effect.gen(function* () {
     store: metrics === undefined ? store : { commit: Measuring.timed(store, elapsed), died: store.died },
     windows,
     elapsed,
-    isImmediate: store.kind === "memory",
     patienceMs: Duration.toMillis(options.storagePatience),
     tail,
     report: (report) => budgetEvent(report, now()),

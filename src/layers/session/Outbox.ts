@@ -3,7 +3,6 @@
  * handed to the transport, and the writer's alarm. Events are not here: they wait in the log.
  */
 import * as Effect from "effect/Effect"
-import { whenQuiet } from "../../services/runtime/quiet.js"
 
 /** How a connection ends from our side. */
 export interface Farewell {
@@ -65,14 +64,11 @@ export class Outbox {
   heard(): void {
     this.rung = false
   }
-  /**
-   * Waits for the next `wake`, which may have come already, or for `rest`. Only the writer waits, and is woken or over. It goes
-   * on when it is quiet: what a small job has to say, from its accept to its end, is then one write and not two.
-   */
+  /** Waits for the next `wake`, which may have come already, or for `rest`. Only the writer waits, and is woken or over. */
   get awaken(): Effect.Effect<Awakened> {
     return Effect.async<Awakened>((resume) => {
       this.waits++
-      this.waiter = (next) => whenQuiet(() => resume(Effect.succeed(next)))
+      this.waiter = (next) => resume(Effect.succeed(next))
       if (this.rung) this.resume("again")
     })
   }

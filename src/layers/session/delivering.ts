@@ -94,7 +94,7 @@ const round = (
 /** Writes until the transport is closed, or until it is to rest, which it says. */
 const rounds = (services: DeliveryServices, served: Served, rest: () => void): Effect.Effect<void> => {
   const { outbox } = served.attachment
-  let next: Next = "wait"
+  let next: Next = "again"
   const all = Effect.whileLoop({
     while: () => next !== "end" && next !== "rest",
     body: (): Effect.Effect<Next, ResumeWindowExpired | InternalError> =>
