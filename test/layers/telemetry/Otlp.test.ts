@@ -75,10 +75,12 @@ const submitTraced = (session: Effect.Effect.Success<ReturnType<typeof open>>, f
     yield* session.next(({ payload, type }) => type === "job.result" && payload.delegate_id === undefined)
   })
 
-const runtime = (environment: Environment, flags?: string) =>
+/** `before`: what is waited for before it ends. */
+const runtime = (environment: Environment, flags?: string, before: Effect.Effect<void> = Effect.void) =>
   Effect.gen(function* () {
     const store = yield* makeStore
     yield* Effect.flatMap(open(), (session) => submitTraced(session, flags)).pipe(
+      Effect.zipRight(before),
       Effect.scoped,
       Effect.provide(serve(store, [parent, child])),
       exporting(environment)
@@ -89,14 +91,17 @@ describe("OTLP", () => {
   it.scopedLive("sends traces, metrics and logs of a runtime, whole when it has ended", () =>
     Effect.gen(function* () {
       const sink = yield* collector()
-      yield* runtime({
+      const environment = {
         ...quick,
         OTEL_EXPORTER_OTLP_ENDPOINT: `${sink.url}/`,
         OTEL_EXPORTER_OTLP_PROTOCOL: "http/json",
         OTEL_EXPORTER_OTLP_HEADERS: "authorization=Bearer%20key,x-tenant=a",
         OTEL_SERVICE_NAME: "agents",
         OTEL_RESOURCE_ATTRIBUTES: "service.name=other,deployment.environment=te%20st,odd"
-      })
+      }
+      // A gauge is told while there is somebody to tell of, and not by the last export.
+      const told = () => sink.metrics().some(({ name }) => name === "arcp_sessions")
+      yield* runtime(environment, undefined, Effect.repeat(Effect.sleep("5 millis"), { until: told }))
       const spans = sink.spans()
       const named = (name: string) => spans.find((span) => span.name === name)
       const jobs = spans.filter(({ name }) => name === "arcp.job")
