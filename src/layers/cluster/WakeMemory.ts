@@ -15,10 +15,13 @@ export const layer = (options: Pick<WakeOptions, "look"> = {}): Layer.Layer<Wake
       listen: (node, onWake) =>
         Effect.gen(function* () {
           const others = listeners.get(node) ?? new Set()
-          listeners.set(node, others)
           yield* Effect.acquireRelease(
-            Effect.sync(() => others.add(onWake)),
-            () => Effect.sync(() => others.delete(onWake))
+            Effect.sync(() => listeners.set(node, others.add(onWake))),
+            () =>
+              Effect.sync(() => {
+                others.delete(onWake)
+                if (others.size === 0 && listeners.get(node) === others) listeners.delete(node)
+              })
           )
           yield* lookingEvery(options.look, onWake)
         })

@@ -2,7 +2,6 @@ import * as Effect from "effect/Effect"
 import * as HashMap from "effect/HashMap"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
-import { logfmtLogger } from "./logfmt.js"
 import { inLine, safe, safeJson } from "./text.js"
 
 /** How a log is written. */
@@ -69,7 +68,9 @@ export const stderrLogger = (format: LogFormat): Layer.Layer<never> =>
     : Layer.unwrapScoped(
         Effect.map(
           gathered(
-            format === "json" ? Logger.map(Logger.jsonLogger, safeJson) : Logger.map(logfmtLogger, safe)
+            format === "json"
+              ? Logger.map(Logger.jsonLogger, safeJson)
+              : Logger.map(Logger.logfmtLogger, safe)
           ),
           (logger) => Logger.replace(Logger.defaultLogger, logger)
         )

@@ -1,7 +1,9 @@
 /** What the runtime says of itself, read every few seconds while somebody looks. */
+
 import { signal } from "@preact/signals"
 import { parse, type Sample } from "../model/prometheus.js"
 import { token } from "./connection.js"
+import { watching } from "./watching.js"
 
 export interface Reading {
   readonly at: number
@@ -62,11 +64,4 @@ const read = async (): Promise<void> => {
 }
 
 /** Reads until the answer is called. */
-export const watch = (): (() => void) => {
-  void read()
-  const timer = setInterval(() => {
-    // A tab that nobody looks at asks for nothing.
-    if (!document.hidden) void read()
-  }, every)
-  return () => clearInterval(timer)
-}
+export const watch = watching(read, every)

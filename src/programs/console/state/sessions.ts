@@ -1,7 +1,9 @@
 /** Who is connected, as far as whoever looks may know it: asked for again while somebody looks. */
+
 import { signal } from "@preact/signals"
 import { field, numberIn, textIn } from "../model/values.js"
 import { token } from "./connection.js"
+import { watching } from "./watching.js"
 
 export interface Listed {
   readonly id: string
@@ -53,10 +55,4 @@ const read = async (): Promise<void> => {
 }
 
 /** Reads until the answer is called. */
-export const watch = (): (() => void) => {
-  void read()
-  const timer = setInterval(() => {
-    if (!document.hidden) void read()
-  }, every)
-  return () => clearInterval(timer)
-}
+export const watch = watching(read, every)
