@@ -5,9 +5,9 @@
 import { whatIsMissing } from "../../services/runtime/optionalPackages.js"
 import { columnsOf, fitted } from "./columns.js"
 import { entries } from "./commands.js"
-import { keepCompiled } from "./compiled.js"
 import { parse } from "./parse.js"
 import { said } from "./said.js"
+import { keepIn } from "./scripts.js"
 import { coloured, safe } from "./text.js"
 
 const asked = parse(entries, process.argv.slice(2), process.env)
@@ -18,7 +18,8 @@ const loadStart = async (modules: ReadonlyArray<string>): Promise<typeof import(
 
 if (asked._tag === "Run") {
   const { command, written } = asked
-  keepCompiled(process.env)
+  const { keptOf } = await import("./compiled.js")
+  keepIn(keptOf(command.name, process.env))
   try {
     const { start } = await loadStart(command.modules(written))
     start(command.name, written)
