@@ -83,7 +83,7 @@ const bundle = async (folder, input, groups, plugins = []) => {
 await bundle("dist/programs/bundle", { program: "dist/programs/cli/program.js" }, [
   {
     name: "words",
-    test: /programs\/cli\/(parse|said)\.js$|\/services\/runtime\/optionalPackages\.js$/,
+    test: /programs\/cli\/(line|parse|said)\.js$|\/services\/runtime\/optionalPackages\.js$/,
     priority: 2
   },
   { name: "start", test: /programs\/cli\/(start|time)\.js$|\/dist\/(protocol|services)\//, priority: 1 },

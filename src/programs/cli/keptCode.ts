@@ -5,6 +5,7 @@
  */
 import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
+import { performance } from "node:perf_hooks"
 import { cachedDataVersionTag } from "node:v8"
 import type { Script } from "node:vm"
 import { crc32 } from "node:zlib"
@@ -14,6 +15,10 @@ interface Piece {
   readonly sum: number
   readonly code: Buffer
 }
+
+/** Milliseconds for which a process has to be idle to have started, and the share of them in which it may do something. */
+const idleMs = 1_000
+const mostlyIdle = 0.5
 
 /** Bytes of the sum of what follows, and of the length of the list of pieces. */
 const headBytes = 8
@@ -71,6 +76,19 @@ export class KeptCode {
     const script = compile(piece?.sum === sum ? piece.code : undefined)
     if (piece?.sum !== sum || script.cachedDataRejected === true) this.compiled.set(url, { sum, script })
     return script
+  }
+
+  /** Writes down what is new when the process has started and waits for something, and when it exits. */
+  writeOnceIdle(): void {
+    process.once("exit", () => this.write())
+    this.afterIdle()
+  }
+
+  private afterIdle(): void {
+    const before = performance.eventLoopUtilization()
+    const look = () =>
+      performance.eventLoopUtilization(before).utilization < mostlyIdle ? this.write() : this.afterIdle()
+    setTimeout(look, idleMs).unref()
   }
 
   /** Writes down what is new since. */

@@ -24,16 +24,9 @@ const loaded = new Map<string, Exports>()
 
 let kept: KeptCode | undefined
 
-/** Milliseconds after which a program that still runs writes down what it has compiled: by then it has started. */
-const startedMs = 2_000
-
-/** Lets scripts be compiled from now on with what is kept of them, and what is new be kept. */
-export const keepIn = (code: KeptCode | undefined): void => {
-  if (code === undefined) return
+/** Lets scripts be compiled from now on with what is kept of them. */
+export const keepIn = (code: KeptCode): void => {
   kept = code
-  const write = () => code.write()
-  setTimeout(write, startedMs).unref()
-  process.once("exit", write)
 }
 
 const compiled = (url: string, filename: string): Script => {
