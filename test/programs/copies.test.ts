@@ -16,6 +16,7 @@ import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { afterAll, afterEach, expect, it } from "vitest"
+import { loadDriver } from "../../src/layers/store/sqliteDriver.js"
 import { listening, Program } from "../e2e/support/Program.js"
 import { WireClient } from "../e2e/support/WireClient.js"
 
@@ -154,6 +155,21 @@ it("what was compiled is kept in a folder of this user's; by Node itself too, fr
   truncateSync(ours, size >> 1)
   expect(await kept(cache)).toEqual(files)
   expect(statSync(ours).size).toBeGreaterThan(size * 0.9)
+})
+
+it("what a short command has compiled is kept when it ends, also of one that closes a database", async () => {
+  const cache = join(folder, "doctor-cache")
+  const file = join(folder, "other.db")
+  const database = (await loadDriver()).open(file)
+  database.exec("CREATE TABLE other (a)")
+  await database.close()
+  const program = new Program(["doctor", "--db", file], {
+    NODE_DISABLE_COMPILE_CACHE: undefined,
+    XDG_CACHE_HOME: cache
+  })
+  programs.push(program)
+  await program.leaves()
+  expect(readdirSync(join(cache, "effect-arcp")).some((name) => name.startsWith("doctor-"))).toBe(true)
 })
 
 it("nothing is kept where others could write it", async () => {
