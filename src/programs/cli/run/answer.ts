@@ -40,7 +40,7 @@ const pick = (
     return new UsageError({
       message:
         input === undefined
-          ? `${jobId} waits for no answer`
+          ? `${jobId} waits for no answer; arcp jobs --waiting lists those that do`
           : `${jobId} does not wait for an answer to ${input}`
     })
   if (more.length === 0) return Effect.succeed(first)
