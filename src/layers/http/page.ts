@@ -9,9 +9,14 @@ interface Spec {
 
 /** What is shown of the schema of a body: its members. */
 interface Body {
-  readonly $ref?: string
-  readonly required?: ReadonlyArray<string>
-  readonly properties?: Readonly<Record<string, { readonly type?: string; readonly description?: string }>>
+  readonly $ref?: string | undefined
+  readonly required?: ReadonlyArray<string> | undefined
+  readonly properties?: Readonly<Record<string, Member>> | undefined
+}
+
+interface Member {
+  readonly type?: string | undefined
+  readonly description?: string | undefined
 }
 
 interface Parameter {
