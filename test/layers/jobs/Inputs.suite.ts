@@ -385,7 +385,8 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>) =>
           yield* pong(session)
           store.failing = true
           const id = yield* session.request(Vendor.jobInput, { input_id, value: 1 }, { job_id: jobId })
-          yield* Effect.sleep(50)
+          // It is tried again.
+          yield* until(Effect.sync(() => store.failed > 1))
           yield* pong(session)
           assert.isUndefined(session.seen.find(({ payload }) => payload["request_id"] === id))
           store.failing = false
