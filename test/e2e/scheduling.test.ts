@@ -1,6 +1,5 @@
 /** Jobs that wait before they begin, from outside: for a place, for their time, and over `kill -9`. */
 import { join } from "node:path"
-import { setTimeout } from "node:timers/promises"
 import { describe, expect, it } from "vitest"
 import { verifies } from "./requirements.js"
 import { ownServers } from "./support/Server.js"
@@ -65,7 +64,8 @@ describe.concurrent("a job that waits", () => {
     const jobs: Array<string | undefined> = []
     for (let ms = 1; ms <= 20; ms++) jobs.push((await client.accept("sleep", { ms })).job_id)
     const timed = await later(client, "echo", "timed", { delay_sec: 2 })
-    await setTimeout(100)
+    for (const { job_id } of [ran, naps[0]])
+      await client.next((frame) => frame.job_id === job_id && frame.type === "job.event")
     await before.kill()
     await client.closing()
     const after = await own.start(...flags)

@@ -663,11 +663,18 @@ describe("documents", () => {
         "/v1/jobs/{id}/result",
         "/v1/sessions"
       ])
+      // An operation that says nothing of its own needs what the document says: a token.
+      expect(spec.body.security).toEqual([{ bearer: [] }])
+      expect(JSON.stringify(spec.body.paths)).not.toContain('"security"')
       const page = await ask("/v1/", { token: "" })
       expect(page.headers.get("content-security-policy")).toMatch(/^default-src 'none'; style-src 'sha256-/)
       const html = await page.text()
       expect(html).not.toMatch(/https?:|<script/)
       expect(html).toContain("/v1/jobs/{id}/events")
+      expect(html).toContain(
+        "<td><code>agent</code></td><td>string</td><td>needed; name, or name@version</td>"
+      )
+      expect(html).toContain("<td><code>about_sha256</code></td>")
     })
   )
 })
