@@ -28,8 +28,11 @@ const failureOf = (cause: unknown): PgProblem => {
 const lostCodes = /^(08...|57P0[1-5]|25P03)$/
 const systemCodes =
   /^(ECONNREFUSED|ECONNRESET|ECONNABORTED|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EAI_AGAIN|ENOTFOUND|ENOENT)$/
-/** What Postgres took back, and says to try again: serialization, deadlocks, locks, and too many connections. */
-const againCodes = /^(40001|40P01|55P03|53300|53400)$/
+/**
+ * What Postgres took back, and does not do again: serialization, deadlocks, locks, too many connections, and a row that somebody
+ * else has inserted meanwhile, which is seen the next time.
+ */
+const againCodes = /^(40001|40P01|55P03|53300|53400|23505)$/
 
 /** Returns whether a statement that has failed so may work the next time. Whether it was carried out is another question. */
 export const mayWork = (cause: unknown): boolean => {
