@@ -161,8 +161,7 @@ describe("events", () => {
 
   it.effect("that are no longer retained are a gap, and the rest follows", () =>
     Effect.gen(function* () {
-      const event = (seq: number) =>
-        ({ seq, type: "job.event", kind: "log", ownerSeq: seq, payload: "{}" }) as const
+      const event = (seq: number) => ({ seq, type: "job.event", kind: "log", payload: "{}" }) as const
       const chunks = yield* Stream.runCollect(
         Events.stream({
           jobId: "job_1",

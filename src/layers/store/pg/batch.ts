@@ -174,7 +174,10 @@ class StatementPlanner {
         this.append(op.jobId, op.events)
         return
       case "PutRun":
-        this.putting(op.sessionId).runs.set(pair(op.sessionId, op.run.eventSeq), [op.sessionId, op.run])
+        this.putting(op.sessionId, op.run.jobId).runs.set(pair(op.sessionId, op.run.eventSeq), [
+          op.sessionId,
+          op.run
+        ])
         return
       case "PutJob":
         this.putting(op.job.jobId).jobs.set(op.job.jobId, [this.keyOf(op.job.jobId), op.job])

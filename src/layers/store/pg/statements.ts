@@ -101,7 +101,6 @@ const parts = {
     job: bigint,
     seq: bigint,
     bytes: "integer",
-    owner_seq: bigint,
     type: text,
     kind: text,
     audience: text,
@@ -173,6 +172,11 @@ const parts = {
   droppedJobs: {
     texts: [
       ["drop_jobs", "DELETE FROM {jobs} WHERE job_id = ANY($1::text[]) AND {guard} RETURNING id"],
+      [
+        "drop_numbers",
+        `INSERT INTO {run_drops} (job_id, session_id)
+         SELECT DISTINCT job_id, session_id FROM {runs} WHERE job_id = ANY($1::text[]) AND {guard} ON CONFLICT DO NOTHING`
+      ],
       ["drop_observers", "DELETE FROM {observers} WHERE job_id = ANY($1::text[]) AND {guard}"],
       [
         "drop_events",
@@ -206,7 +210,11 @@ const parts = {
            SELECT k.id, k.first, coalesce((SELECT max(seq) + 1 FROM {events} WHERE job = k.id), k.first) AS next
            FROM {jobs} k WHERE k.job_id = t.job_id) l
          WHERE j.id = l.id AND least(t.before, l.next) > j.first AND {guard}
-         RETURNING j.id, j.first`
+         RETURNING j.id, j.first, j.job_id, j.session_id`
+      ],
+      [
+        "trim_numbers",
+        `INSERT INTO {run_drops} (job_id, session_id) SELECT job_id, session_id FROM trim_jobs ON CONFLICT DO NOTHING`
       ],
       [
         "trim_events",
@@ -377,23 +385,21 @@ export const valuesOf = {
     const jobs: Array<number> = []
     const seqs: Array<number> = []
     const bytes: Array<number> = []
-    const owners: Array<number> = []
     const types: Array<string> = []
     const kinds: Array<string> = []
     const audiences: Array<string | null> = []
     const payloads: Array<string> = []
     for (const [job, events] of logs)
-      for (const { audience = null, kind, ownerSeq, payload, seq, type } of events) {
+      for (const { audience = null, kind, payload, seq, type } of events) {
         jobs.push(job)
         seqs.push(seq)
         bytes.push(payload.length + eventOverhead)
-        owners.push(ownerSeq)
         types.push(type)
         kinds.push(kind)
         audiences.push(audience)
         payloads.push(payload)
       }
-    return [jobs, seqs, bytes, owners, types, kinds, audiences, payloads]
+    return [jobs, seqs, bytes, types, kinds, audiences, payloads]
   },
   runs: (runs: ReadonlyArray<readonly [sessionId: string, run: Run]>) =>
     transposed(
