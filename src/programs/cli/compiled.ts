@@ -6,7 +6,7 @@ import { lstatSync, mkdirSync } from "node:fs"
 import * as NodeModule from "node:module"
 import { homedir } from "node:os"
 import { isAbsolute, join } from "node:path"
-import { crc32 } from "node:zlib"
+import * as zlib from "node:zlib"
 import { KeptCode } from "./keptCode.js"
 
 /** Not declared for the oldest Node that is supported. */
@@ -44,7 +44,7 @@ export const keptOf = (command: string, env: NodeJS.ProcessEnv): KeptCode | unde
     if (folder === undefined) return undefined
     // Of that Node takes care itself.
     if (env["NODE_COMPILE_CACHE"] === undefined) node.enableCompileCache?.(folder)
-    return new KeptCode(folder, `${command}-${crc32(new URL(".", import.meta.url).href).toString(16)}`)
+    return new KeptCode(folder, `${command}-${zlib.crc32(new URL(".", import.meta.url).href).toString(16)}`)
   } catch {
     // No home, or one that cannot be written to.
     return undefined

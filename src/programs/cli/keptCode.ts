@@ -1,14 +1,15 @@
 /**
  * What V8 has compiled of the program's scripts, in a file for the next start: also of functions, once they have run. V8
  * takes back only what it wrote itself, with the same version and flags. What it does not see is looked at here: that the
- * file is whole, and that a script is still the same.
+ * file is whole, and that a script is still the same. Where `node:v8` or `node:zlib` lack what this needs, as they may in other
+ * runtimes than Node, that is found when a `KeptCode` is made, and not when this is loaded.
  */
 import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { performance } from "node:perf_hooks"
-import { cachedDataVersionTag } from "node:v8"
+import * as v8 from "node:v8"
 import type { Script } from "node:vm"
-import { crc32 } from "node:zlib"
+import * as zlib from "node:zlib"
 
 /** What is kept of a script: the sum of its text, and the code. */
 interface Piece {
@@ -33,7 +34,7 @@ const written = (pieces: ReadonlyMap<string, Piece>): Buffer => {
     ...Array.from(pieces.values(), ({ code }) => code)
   ])
   all.writeUInt32LE(list.length, 4)
-  all.writeUInt32LE(crc32(all.subarray(4)), 0)
+  all.writeUInt32LE(zlib.crc32(all.subarray(4)), 0)
   return all
 }
 
@@ -42,7 +43,7 @@ const readPieces = (file: string): Map<string, Piece> => {
   const pieces = new Map<string, Piece>()
   try {
     const all = readFileSync(file)
-    if (all.length < headBytes || all.readUInt32LE(0) !== crc32(all.subarray(4))) return pieces
+    if (all.length < headBytes || all.readUInt32LE(0) !== zlib.crc32(all.subarray(4))) return pieces
     let at = headBytes + all.readUInt32LE(4)
     const list = JSON.parse(all.toString("utf8", headBytes, at)) as ReadonlyArray<[string, number, number]>
     for (const [url, sum, length] of list) {
@@ -57,7 +58,7 @@ const readPieces = (file: string): Map<string, Piece> => {
 
 /** The code of the scripts that one command is made of. */
 export class KeptCode {
-  private readonly tag = cachedDataVersionTag()
+  private readonly tag = v8.cachedDataVersionTag()
   private readonly file: string
   private readonly pieces: Map<string, Piece>
   /** Scripts of which nothing was kept, with the sums of their texts. */
@@ -71,7 +72,7 @@ export class KeptCode {
 
   /** Compiles a script with what is kept of it. */
   compile(url: string, text: Buffer, compile: (code: Buffer | undefined) => Script): Script {
-    const sum = crc32(text)
+    const sum = zlib.crc32(text)
     const piece = this.pieces.get(url)
     const script = compile(piece?.sum === sum ? piece.code : undefined)
     if (piece?.sum !== sum || script.cachedDataRejected === true) this.compiled.set(url, { sum, script })
@@ -94,7 +95,7 @@ export class KeptCode {
   /** Writes down what is new since. */
   write(): void {
     // With other flags V8 would not take it at the next start.
-    if (this.compiled.size === 0 || cachedDataVersionTag() !== this.tag) return
+    if (this.compiled.size === 0 || v8.cachedDataVersionTag() !== this.tag) return
     // An installation that was replaced by a newer one has left its own.
     for (const url of this.pieces.keys()) if (!existsSync(new URL(url))) this.pieces.delete(url)
     for (const [url, { script, sum }] of this.compiled)
