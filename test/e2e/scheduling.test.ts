@@ -64,7 +64,7 @@ describe.concurrent("a job that waits", () => {
     const jobs: Array<string | undefined> = []
     for (let ms = 1; ms <= 20; ms++) jobs.push((await client.accept("sleep", { ms })).job_id)
     const timed = await later(client, "echo", "timed", { delay_sec: 2 })
-    for (const { job_id } of [ran, naps[0]])
+    for (const job_id of [ran.job_id, naps[0]?.job_id])
       await client.next((frame) => frame.job_id === job_id && frame.type === "job.event")
     await before.kill()
     await client.closing()
