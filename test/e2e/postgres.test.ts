@@ -78,6 +78,35 @@ describe.skipIf(missingBinaries !== undefined)(
       await client.run("echo", "well again")
     })
 
+    it("one that was paused for longer than its lease writes nothing to what another has taken, and ends", async () => {
+      const url = await database()
+      const paused = await own.start("--pg", url)
+      const client = await WireClient.open(paused.url)
+      const job = await client.accept("emit", { count: 100_000, delayMs: 1 })
+      await client.next((frame) => frame.job_id === job.job_id && (frame.event_seq ?? 0) > 50)
+      process.kill(paused.pid, "SIGSTOP")
+      try {
+        await forget(url)
+        const next = await own.start("--pg", url)
+        const again = await WireClient.resume(next.url, client.session)
+        expect((await again.terminal(job.job_id)).payload.details?.["reason"]).toBe("runtime_restart")
+        const stored = () =>
+          query(
+            url,
+            "SELECT job, count(*), max(seq), md5(string_agg(payload, '')) FROM arcp_events GROUP BY 1"
+          )
+        const before = await stored()
+        process.kill(paused.pid, "SIGCONT")
+        expect((await paused.program.exited).code).toBe(1)
+        expect(paused.program.stderr).toMatch(/another runtime holds the tables/)
+        expect(await stored()).toEqual(before)
+        await again.run("echo", "not disturbed")
+      } finally {
+        // Nothing that is paused is left.
+        paused.program.signal("SIGCONT")
+      }
+    })
+
     it("a second runtime is refused, and the first is not disturbed", async () => {
       const url = await database()
       const first = await own.start("--pg", url)

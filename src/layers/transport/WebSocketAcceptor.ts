@@ -49,7 +49,8 @@ const guarded = new WeakSet<Server>()
 export const protect = <S extends Server>(server: S): S => {
   if (guarded.has(server)) return server
   guarded.add(server)
-  const guard = (socket: Socket) => socket.on("error", noop)
+  // A connection may come here again, with a request that is read again.
+  const guard = (socket: Socket) => socket.off("error", noop).on("error", noop)
   server.on("connection", guard)
   server.on("secureConnection", guard)
   return server

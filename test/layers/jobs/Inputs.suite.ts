@@ -423,7 +423,8 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>) =>
               ],
               ["INTERNAL_ERROR", "value", "accepted", "already_answered"]
             )
-            yield* session.next(isEnd)
+            // It may have come before the answer to the last of them.
+            if (!session.seen.some(isEnd)) yield* session.next(isEnd)
           }).pipe(Effect.provide(logger))
           assert.isTrue(lines.some((line) => line.includes("input answered")))
           assert.deepStrictEqual(

@@ -80,7 +80,7 @@ describe("arcp db sweep", () => {
         .sort()
     ).toEqual(["job_left", "job_old", "job_older"])
     expect(values(swept.stdout).at(-1)).toEqual({
-      kept: { unfinished: 1, recent: 1, needed: 1, sessions: 1 }
+      kept: { unfinished: 1, recent: 1, needed: 1, over: 0, sessions: 1 }
     })
     const left = await store((store) => store.jobs({ principals: "everyone", limit: 99 }))
     expect(left.map(({ jobId }) => jobId).sort()).toEqual(["job_new", "job_run", "job_unread"])

@@ -21,6 +21,7 @@ import type { Options } from "../../../services/runtime/RuntimeOptions.js"
 import { Signal } from "../../../services/runtime/Signal.js"
 import { within } from "../../../services/runtime/within.js"
 import { type HookEvent, type JobRecord, Op, type Store } from "../../../services/store/Store.js"
+import { storedCall } from "../../store/intact.js"
 import * as Faults from "../Faults.js"
 import { HookQueue, type OwedCall, type StoredCall } from "./HookQueue.js"
 
@@ -86,8 +87,11 @@ const calling = (
   }
 }
 
+/** A call, by what the store finds it by. */
+type Called = Omit<HookEvent, "text">
+
 /** Drops from the store what is owed no more, as much at once as there is. */
-const drop = ({ log }: HookParts, settled: Array<OwedCall>): Effect.Effect<void> =>
+const drop = ({ log }: HookParts, settled: Array<Called>): Effect.Effect<void> =>
   Effect.suspend(() => {
     if (settled.length === 0) return Effect.void
     const events = settled.splice(0).map(({ jobId, seq }) => ({ jobId, seq }))
@@ -123,7 +127,7 @@ class GivenUp {
 class Caller {
   private readonly queue: HookQueue
   private readonly changed = new Signal()
-  private readonly settled: Array<OwedCall> = []
+  private readonly settled: Array<Called> = []
   private readonly settling = new Signal()
   private readonly givenUp = new GivenUp()
   private busy = 0
@@ -135,7 +139,7 @@ class Caller {
     this.queue = new HookQueue(parts.options.maxHookEvents)
   }
 
-  add({ jobId, seq }: Omit<HookEvent, "text">, stored: StoredCall): void {
+  add({ jobId, seq }: Called, stored: StoredCall): void {
     for (const lost of this.queue.add({ jobId, seq, stored, tries: 0 }))
       this.giveUp(lost, "more calls are owed than maxHookEvents")
     this.changed.give()
@@ -147,7 +151,7 @@ class Caller {
     this.drop(call)
     this.givenUp.add(call, why)
   }
-  private drop(call: OwedCall): void {
+  private drop(call: Called): void {
     this.settled.push(call)
     this.settling.give()
   }
@@ -194,7 +198,15 @@ class Caller {
   private readonly load = Effect.gen(this, function* () {
     for (let after = { jobId: "", seq: 0 }; ; ) {
       const events = yield* Faults.storage(this.parts.store.hookEvents(after, page))
-      for (const event of events) this.add(event, JSON.parse(event.text) as StoredCall)
+      for (const event of events) {
+        const stored = storedCall(event.text)
+        if (stored !== undefined) this.add(event, stored)
+        else {
+          yield* Effect.logError(`nobody is told of ${event.jobId}: what is stored of the call is damaged`)
+          families.hookCalls.update(1, "given_up")
+          this.drop(event)
+        }
+      }
       const last = events.at(-1)
       if (last === undefined || events.length < page) return
       after = last
