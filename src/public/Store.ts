@@ -6,6 +6,7 @@ export {
   type JobRecord,
   type JournalEntry,
   type JournalIndexEntry,
+  type Numbering,
   Op,
   type Run,
   type SessionRecord,

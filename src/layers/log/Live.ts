@@ -274,8 +274,7 @@ export class LiveLogs {
         const session = yield* store.session(sessionId)
         if (session !== undefined) views.push(yield* this.loadView(session))
       }
-      const newest = (yield* store.events(record.jobId, last, 1))[0]
-      if (newest !== undefined) job.lastEventSeq = newest.ownerSeq
+      job.lastEventSeq = (yield* store.numbering(record.sessionId, record.jobId, 0)).last
       // Somebody else may have loaded it meanwhile; from here on nothing waits.
       const live = this.jobs.get(record.jobId)
       if (live !== undefined) return live

@@ -81,6 +81,7 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     journalValue: (jobId, kind, key) => Effect.sync(() => jobs.get(jobId)?.journalEntry(kind, key)?.value),
     view: (sessionId) => Effect.sync(() => sessions.get(sessionId)?.view ?? { first: 1, last: 0 }),
     page: reads(reading.page),
+    numbering: reads(reading.numbering),
     observersOf: reads(retaining.observersOf),
     viewers: reads(retaining.viewers),
     needed: reads(retaining.needed),

@@ -216,7 +216,7 @@ class Planner {
         this.statements.push(statements.trimSession(op.sessionId, op.eventSeq))
         return
       case "TrimJob":
-        this.statements.push(statements.trimJob(op.jobId, op.seq))
+        this.statements.push(...statements.trimJob(op.jobId, op.seq))
         return
     }
   }
@@ -344,10 +344,10 @@ class Planner {
           write()
           extent = { seq, count: 0, row, bytes: 0 }
         }
-        const { audience = null, kind, ownerSeq, payload, type } = event
+        const { audience = null, kind, payload, type } = event
         extent.count++
         extent.bytes += payload.length + eventOverhead
-        rows.push(row++, log.id, seq++, type, kind, audience, ownerSeq, payload)
+        rows.push(row++, log.id, seq++, type, kind, audience, payload)
       }
     }
     this.nextRow = row

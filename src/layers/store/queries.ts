@@ -13,6 +13,7 @@ export const sqlite = {
   jobByKey: query.jobByKey,
   events: query.events,
   runs: query.runs,
+  numbering: query.numbering,
   view: query.view,
   page: query.page,
   journal: query.journal,

@@ -64,7 +64,6 @@ export const insertEvents = makeInsert("INSERT", "events", [
   "type",
   "kind",
   "audience",
-  "owner_seq",
   "payload"
 ])
 /** Puts extents: one grows in place while its job appends alone. */
@@ -149,7 +148,7 @@ export const sessionRow = (session: SessionRecord): ReadonlyArray<unknown> => [
   JSON.stringify(session)
 ]
 
-/** Drops a session; its runs are invisible at once, and freed later. */
+/** Drops a session; its runs are invisible at once, and freed later, those over its own jobs with these. */
 export const dropSession = (sessionId: string): ReadonlyArray<Statement> => [
   ["DELETE FROM {sessions} WHERE session_id = ?", [sessionId]],
   ["DELETE FROM {observers} WHERE session_id = ?", [sessionId]],
@@ -162,8 +161,19 @@ export const writeNeeds = (needs: ReadonlyMap<string, number>): Statement => [
   [JSON.stringify(Object.fromEntries(needs))]
 ]
 
-/** Drops a job; its events are invisible at once, and freed later. */
+/** Drops a job; its events are invisible at once, and freed later, as the runs over them that nobody looks at any more. */
 export const dropJob = (jobId: string): ReadonlyArray<Statement> => [
+  [
+    `WITH RECURSIVE viewer (session_id) AS (
+       SELECT (SELECT min(session_id) FROM {runs} WHERE job_id = ?)
+       UNION ALL
+       SELECT (SELECT min(session_id) FROM {runs} WHERE job_id = ? AND session_id > v.session_id)
+       FROM viewer v WHERE v.session_id IS NOT NULL
+     )
+     INSERT OR IGNORE INTO {run_drops} (job_id, session_id)
+     SELECT ?, session_id FROM viewer WHERE session_id IS NOT NULL`,
+    [jobId, jobId, jobId]
+  ],
   ["REPLACE INTO {event_trims} (job, before) SELECT id, ? FROM {jobs} WHERE job_id = ?", [everything, jobId]],
   ["DELETE FROM {jobs} WHERE job_id = ?", [jobId]],
   ["DELETE FROM {observers} WHERE job_id = ?", [jobId]]
@@ -187,12 +197,18 @@ export const trimSession = (sessionId: string, eventSeq: number): Statement => [
 ]
 
 /** Trims a job, never beyond the end of the log: it is where the job's numbering goes on. */
-export const trimJob = (jobId: string, seq: number): Statement => [
-  `INSERT INTO {event_trims} (job, before)
-   SELECT job, min(?, seq + count) FROM {extents} WHERE job = (SELECT id FROM {jobs} WHERE job_id = ?)
-   ORDER BY seq DESC LIMIT 1
-   ON CONFLICT (job) DO UPDATE SET before = max(before, excluded.before)`,
-  [seq, jobId]
+export const trimJob = (jobId: string, seq: number): ReadonlyArray<Statement> => [
+  [
+    `INSERT INTO {event_trims} (job, before)
+     SELECT job, min(?, seq + count) FROM {extents} WHERE job = (SELECT id FROM {jobs} WHERE job_id = ?)
+     ORDER BY seq DESC LIMIT 1
+     ON CONFLICT (job) DO UPDATE SET before = max(before, excluded.before)`,
+    [seq, jobId]
+  ],
+  [
+    "INSERT OR IGNORE INTO {run_drops} (job_id, session_id) SELECT job_id, session_id FROM {jobs} WHERE job_id = ?",
+    [jobId]
+  ]
 ]
 
 /** Ends a session's observing of a job. */

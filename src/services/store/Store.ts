@@ -97,6 +97,7 @@ export interface JobRecord {
   readonly parentSpan?: RemoteSpan | undefined
   /** Epoch ms. */
   readonly createdAt: number
+  /** Epoch ms; absent until it ends. */
   readonly endedAt?: number | undefined
   readonly parentJobId?: string | undefined
   readonly delegateId?: string | undefined
@@ -120,7 +121,7 @@ export interface JobRecord {
    * a rejected one is, so that the same frame gets the same answer.
    */
   readonly answeredWith?: string | undefined
-  /** The job's newest `event_seq` in its owner's numbering, as of the last status change. */
+  /** The job's newest `event_seq` in its owner's numbering, as of the last status change; 0 while it has none. */
   readonly lastEventSeq: number
   /** See {@link epochOf}. */
   readonly epoch?: number | undefined
@@ -135,8 +136,6 @@ export interface StoredEvent {
   readonly kind: string
   /** Only this session sees it; `undefined` means every observer. */
   readonly audience?: string | undefined
-  /** Its `event_seq` in the owner's numbering. */
-  readonly ownerSeq: number
   readonly payload: string
 }
 
@@ -148,6 +147,16 @@ export interface Run {
   readonly count: number
   /** What the run accounts for in the session's retention, as its writer counts it. */
   readonly bytes: number
+}
+
+/** What a session has numbered of a job, and what of it comes after a number. */
+export interface Numbering {
+  /** Newest `event_seq`, 0 when it has numbered nothing of the job. */
+  readonly last: number
+  /** `seq` up to which it has come, 0 when it has numbered nothing of the job. */
+  readonly through: number
+  /** `seq` of the first event that it numbered higher than was asked, and not lower as well; `undefined` when there is none. */
+  readonly next: number | undefined
 }
 
 /**
@@ -188,11 +197,14 @@ export const journalOverhead = 256
 export type Op = Data.TaggedEnum<{
   /** Inserts or replaces. */
   PutSession: { readonly session: SessionRecord }
-  /** Removes the session, its runs, its floor, what it needs, and its observations. */
+  /**
+   * Removes the session, its floor, what it needs, its observations, and its runs but those over jobs that it owns: these
+   * are its jobs' numbering, and go with them.
+   */
   DropSession: { readonly sessionId: string }
   /** Inserts or replaces. */
   PutJob: { readonly job: JobRecord }
-  /** Removes the job, its events, its input, its journal and its observers. */
+  /** Removes the job, its events, its input, its journal, its observers, and what its owner has numbered of it. */
   DropJob: { readonly jobId: string }
   /** The session observes the job (idempotent), which is stored or in the batch, or no longer does. */
   Observe: { readonly sessionId: string; readonly jobId: string }
@@ -207,7 +219,7 @@ export type Op = Data.TaggedEnum<{
   /**
    * Raises the floor of the session's view to `eventSeq`, at most to the number that follows its newest: what is
    * before it is gone for readers. It stays until the session is dropped. The newest run itself is kept all the
-   * same: it is where the session's numbering goes on.
+   * same: it is where the session's numbering goes on. So are those over jobs that the session owns.
    */
   TrimSession: { readonly sessionId: string; readonly eventSeq: number }
   /** The first `event_seq` that a stored session still needs; 1 when never said. `PutSession` leaves it. */
@@ -250,6 +262,7 @@ export interface JobFilter {
   readonly waiting?: "rows" | "held" | undefined
   /** Only jobs after this one in `(createdAt, jobId)` order. */
   readonly after?: { readonly createdAt: number; readonly jobId: string } | undefined
+  /** The oldest so many. */
   readonly limit: number
 }
 
@@ -319,6 +332,15 @@ export interface StoreService {
     fromEventSeq: number,
     limit: number
   ) => Effect.Effect<ReadonlyArray<Run>, StoreError>
+  /**
+   * Returns what a session has numbered of a job, and the first of it after `after`, whatever its floor. Of a session that is
+   * not stored any more there is what it has numbered of jobs that it owns.
+   */
+  readonly numbering: (
+    sessionId: string,
+    jobId: string,
+    after: number
+  ) => Effect.Effect<Numbering, StoreError>
   /** Returns the ids of the sessions that observe each of these jobs; jobs without any are left out. */
   readonly observersOf: (
     jobIds: ReadonlyArray<string>

@@ -160,8 +160,17 @@ export class Tables {
   private putJob(record: JobRecord): void {
     const job = this.jobs.get(record.jobId) ?? new MemoryJob(this.nextKey++)
     this.jobs.set(record.jobId, job)
+    const owner = job.record?.sessionId
     if (isRecorded(job)) this.indexes.replace(job, record)
     else this.indexes.add(Object.assign(job, { record }))
+    if (owner !== undefined && owner !== record.sessionId) this.disown(job, owner)
+  }
+
+  /** Forgets what a session has numbered of a job that is not its own any more, as far as it has lost it. */
+  private disown(job: MemoryJob, sessionId: string): void {
+    const oldest = this.sessions.get(sessionId)?.runs.at(0)
+    if (oldest === undefined) job.shares.delete(sessionId)
+    else job.dropRunsBefore(sessionId, oldest.eventSeq)
   }
 
   /** Adds a run to a view, unless its job has been dropped: that keeps no part of anybody's view. */
@@ -176,8 +185,10 @@ export class Tables {
     const session = this.sessions.get(sessionId)
     if (session === undefined) return
     for (const jobId of session.observed) this.jobs.get(jobId)?.observers.delete(sessionId)
-    for (const { jobId } of session.runs.slice(0, session.runs.length))
-      this.jobs.get(jobId)?.shares.delete(sessionId)
+    for (const { jobId } of session.runs.slice(0, session.runs.length)) {
+      const job = this.jobs.get(jobId)
+      if (job?.record?.sessionId !== sessionId) job?.shares.delete(sessionId)
+    }
     this.sessions.delete(sessionId)
   }
 

@@ -10,6 +10,7 @@ import {
   type JobRecord,
   type JournalEntry,
   type JournalIndexEntry,
+  type Numbering,
   type Run,
   type StoredEvent,
   type ViewEvent
@@ -60,6 +61,12 @@ export const page = (
     }
   }
 }
+
+/** Returns what a session has numbered of a job, as `StoreService.numbering` says. */
+export const numbering = ({ jobs }: Tables, sessionId: string, jobId: string, after: number): Numbering =>
+  jobs.get(jobId)?.shares.get(sessionId)?.numbering(after) ?? unnumbered
+
+const unnumbered: Numbering = { last: 0, through: 0, next: undefined }
 
 /** Returns the events of a job from `fromSeq` on, at most `limit`. */
 export const events = (

@@ -5,6 +5,7 @@ import {
   type JobRecord,
   type JournalEntry,
   type Mark,
+  type Numbering,
   type Run,
   type SessionRecord,
   type StoredEvent
@@ -75,6 +76,31 @@ class Share {
     if (this.runs.at(0)?.eventSeq !== run.eventSeq) return
     this.runs.dropFront(1)
     if (this.rejoins[0]?.eventSeq === run.eventSeq) this.rejoins = this.rejoins.slice(1)
+  }
+  /** Forgets the oldest runs whose events are before `seq`, but for the newest of all. */
+  trim(seq: number): void {
+    for (;;) {
+      const oldest = this.runs.at(0)
+      if (oldest === undefined || this.runs.length === 1 || oldest.jobSeq + oldest.count > seq) return
+      this.drop(oldest)
+    }
+  }
+  /** Returns what of the job is numbered, and what comes first after `after`; see `Store.numbering`. */
+  numbering(after: number): Numbering {
+    const newest = this.runs.last
+    let seen = 0
+    let next: number | undefined
+    for (const run of this.runs.slice(0, this.runs.length)) {
+      const before = Math.min(run.count, Math.max(0, after - run.eventSeq + 1))
+      if (before > 0) seen = Math.max(seen, run.jobSeq + before - 1)
+      const from = Math.max(run.jobSeq + before, seen + 1)
+      if (from < run.jobSeq + run.count) next = Math.min(next ?? from, from)
+    }
+    return {
+      last: newest === undefined ? 0 : endOf(newest),
+      through: newest === undefined ? 0 : newest.jobSeq + newest.count - 1,
+      next
+    }
   }
   /** `event_seq` after the last run. */
   get end(): number {
@@ -182,6 +208,7 @@ export class MemoryJob {
     for (const { payload } of this.events.slice(0, count)) this.bytes -= payload.length + eventOverhead
     this.events.dropFront(count)
     this.first += count
+    for (const share of this.shares.values()) share.trim(this.first)
     for (let mark = this.marks.at(0); mark !== undefined && mark.seq < this.first; mark = this.marks.at(0)) {
       this.markedBytes -= mark.bytes
       this.marks.dropFront(1)
@@ -208,8 +235,15 @@ export class MemoryJob {
     }
     return share
   }
-  /** Takes a run, its oldest, from a session. */
+  /** Takes the runs before an `event_seq` from a session. */
+  dropRunsBefore(sessionId: string, eventSeq: number): void {
+    const runs = this.shares.get(sessionId)?.runs
+    for (let run = runs?.at(0); run !== undefined && run.eventSeq < eventSeq; run = runs?.at(0))
+      this.dropRun(sessionId, run)
+  }
+  /** Takes a run, its oldest, from a session; the owner's stay with the job. */
   dropRun(sessionId: string, run: Run): void {
+    if (sessionId === this.record?.sessionId) return
     const share = this.shares.get(sessionId)
     share?.drop(run)
     if (share?.runs.length === 0) this.shares.delete(sessionId)

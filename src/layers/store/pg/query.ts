@@ -29,7 +29,7 @@ const jobByKey = (principal: string, key: string): Query<RecordRow> => [
 ]
 
 /** The events of one log, as a seek: the index is walked from where they begin, whatever is thought of how many they are. */
-const eventColumns = "e.seq::float8, e.type, e.kind, e.audience, e.owner_seq::float8, e.payload"
+const eventColumns = "e.seq::float8, e.type, e.kind, e.audience, e.payload"
 
 const events = (jobId: string, fromSeq: number, limit: number): Statement => [
   `SELECT ${eventColumns}
@@ -62,6 +62,19 @@ const view = (sessionId: string): Query<{ readonly first: number; readonly last:
    SELECT greatest(ends.first, bound.low)::float8 AS first, (ends.next - 1)::float8 AS last
    FROM bound, ends WHERE ends.first IS NOT NULL AND bound.low <= ends.next`,
   [sessionId]
+]
+
+/** Where history was asked for again a `seq` has several numbers: the lowest counts. */
+const numbering = (sessionId: string, jobId: string, after: number): ReturnType<Queries["numbering"]> => [
+  `WITH own AS (SELECT * FROM {runs} WHERE job_id = $2 AND session_id = $1),
+   newest AS (SELECT event_seq + count - 1 AS last, job_seq + count - 1 AS through FROM own ORDER BY event_seq DESC LIMIT 1),
+   seen AS (SELECT coalesce(max(job_seq + least(count, $3::bigint + 1 - event_seq)), 1) AS unseen
+     FROM own WHERE event_seq <= $3::bigint)
+   SELECT (SELECT last FROM newest)::float8 AS last, (SELECT through FROM newest)::float8 AS through,
+     (SELECT min(greatest(r.job_seq + greatest(0, $3::bigint + 1 - r.event_seq), unseen)) FROM own r
+      WHERE r.event_seq + r.count > $3::bigint + 1 AND r.job_seq + r.count > unseen)::float8 AS next
+   FROM seen`,
+  [sessionId, jobId, after]
 ]
 
 /** What is missing in between is found by the caller. */
@@ -310,6 +323,7 @@ export const queries: Queries = {
   jobByKey,
   events,
   runs,
+  numbering,
   view,
   page,
   journal,

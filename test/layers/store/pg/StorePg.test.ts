@@ -97,7 +97,7 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
         Op.Unobserve({ sessionId: "sess_a", jobId: "job_a" }),
         Op.Alive({ at: 5 })
       ])
-      assert.strictEqual(statements.match(/WITH taken AS/g)?.length, 1)
+      assert.strictEqual(statements.match(/WITH held_jobs AS/g)?.length, 1)
       assert.notMatch(statements, /BEGIN|COMMIT/)
     })
   )
@@ -292,7 +292,7 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
       yield* Effect.scoped(open(prefix))
       yield* sql(`UPDATE ${prefix}store SET version = 99`)
       const newer = yield* Effect.flip(Effect.scoped(open(prefix)))
-      assert.match(newer.message, /were written by a newer version \(schema 99, this one knows 1\)/)
+      assert.match(newer.message, /were written by a newer version \(schema 99, this one knows \d+\)/)
       const odd = yield* Effect.flip(Effect.scoped(open("No prefix")))
       assert.match(odd.message, /cannot be the prefix/)
     })
