@@ -12,15 +12,13 @@ import { inRealTime } from "../../../services/runtime/within.js"
 import { Store, StoreError, type StoreService } from "../../../services/store/Store.js"
 import { naming, prefixProblem } from "../naming.js"
 import { noted } from "../noted.js"
-import { readsOver } from "../sqlReads.js"
 import { nameOf, pooled } from "./connections.js"
 import { toStoreError } from "./failures.js"
 import { free } from "./freeing.js"
 import { type Holder, hold, release, renew } from "./holding.js"
 import { migrate } from "./migrate.js"
-import { queries } from "./query.js"
-import type { LendPg, PgFailure } from "./statement.js"
-import { fromStored } from "./text.js"
+import { readsOf } from "./reads.js"
+import type { LendPg } from "./statement.js"
 import { PgWriter, patiently } from "./writer.js"
 
 /** Options of a store in Postgres. */
@@ -90,23 +88,12 @@ const makeOver = (
       Effect.ignoreLogged(lend((statements) => release(statements, holder)))
     )
     const died = yield* keepAlive(lend, holder, name)
-    const [reading, writing] = [noted("reading from the store"), noted("writing to the store")]
-    const reads = yield* readsOver<PgFailure>(
-      name,
-      (work) => reading(mapError(patiently(Effect.uninterruptible(lend(work)), patience))),
-      queries
-    )
-    const named = Effect.map(
-      (counts: ReadonlyMap<string, number>): ReadonlyMap<string, number> =>
-        new Map(Array.from(counts, ([principal, count]) => [fromStored(principal), count] as const))
-    )
+    const writing = noted("writing to the store")
     const exclusive = (yield* Effect.makeSemaphore(1)).withPermits(1)
     const writer = new PgWriter({ name, lend, holder, patience })
     return {
       kind: "durable",
-      ...reads,
-      endedCounts: named(reads.endedCounts),
-      waitingCounts: named(reads.waitingCounts),
+      ...(yield* readsOf(lend, name, patience)),
       // Once begun it ends as a whole, and its caller learns how.
       commit: (batch) =>
         batch.ops.length === 0

@@ -15,6 +15,7 @@ import { inLine, json } from "../text.js"
 import { age } from "../time.js"
 import { dueLines } from "./dueText.js"
 import { optionsFrom } from "./limits.js"
+import { filesOnly } from "./stored.js"
 
 /** The options that decide what is kept, in the words of `--limit`. */
 const retention = ({
@@ -79,6 +80,7 @@ const lines = (name: string, stats: Stats.Stats, now: number): ReadonlyArray<str
 
 export const run = (flags: StatsFlags) =>
   Effect.gen(function* () {
+    yield* filesOnly(flags, "arcp db stats", "its tables begin with arcp_: psql -c '\\dt+ arcp_*'")
     const options = yield* optionsFrom(flags.limit)
     const now = yield* Clock.currentTimeMillis
     const due = yield* Effect.flatMap(Store, (store) => Due.due(store, options, now)).pipe(

@@ -11,9 +11,11 @@ import type { SweepFlags } from "../db.js"
 import { json } from "../text.js"
 import { dueLines } from "./dueText.js"
 import { optionsFrom } from "./limits.js"
+import { filesOnly } from "./stored.js"
 
 export const run = (flags: SweepFlags) =>
   Effect.gen(function* () {
+    yield* filesOnly(flags, "arcp db sweep", "a runtime on it forgets by itself what is due")
     const options = yield* optionsFrom(flags.limit)
     const now = yield* Clock.currentTimeMillis
     const filename = flags.db
