@@ -30,8 +30,13 @@ export interface Options {
   readonly url: Redacted.Redacted
   /** What the names of all tables begin with: lower-case letters, digits and underscores. Default: `arcp_`. */
   readonly prefix?: string | undefined
-  /** Connections at the most. Default: 10. */
+  /** Connections at the most; of two or more one is for commits. Default: 10. */
   readonly maxConnections?: number | undefined
+  /**
+   * Whether the statements of commits are prepared, which halves what Postgres has to do for one. A pooler that does not know
+   * prepared statements is found out, and then none is; `false` leaves nothing in its connections from the start. Default: `true`.
+   */
+  readonly prepare?: boolean | undefined
   /** How long a new connection is waited for, one of the pool that is free included. Default: 10 seconds. */
   readonly connectTimeout?: Duration.DurationInput | undefined
   /** How long the answer to a statement is waited for; its connection is then thrown away. Default: 30 seconds. */
@@ -75,6 +80,7 @@ const keepAlive = (
 /** Opens a store over connections: tables, lease, and what reads and writes. */
 const makeOver = (
   lend: LendPg,
+  lendForCommits: LendPg,
   name: string,
   prefix: string,
   lease: Duration.Duration,
@@ -90,7 +96,7 @@ const makeOver = (
     const died = yield* keepAlive(lend, holder, name)
     const writing = noted("writing to the store")
     const exclusive = (yield* Effect.makeSemaphore(1)).withPermits(1)
-    const writer = new PgWriter({ name, lend, holder, patience })
+    const writer = new PgWriter({ name, lend: lendForCommits, holder, patience })
     return {
       kind: "durable",
       ...(yield* readsOf(lend, name, patience)),
@@ -120,17 +126,30 @@ export const make = (options: Options): Effect.Effect<StoreService, StoreError, 
     const { prefix = "arcp_", url } = options
     const problem = prefixProblem(prefix)
     if (problem !== undefined) return yield* new StoreError({ message: problem })
-    const lend = yield* pooled(
-      {
-        url,
-        maxConnections: options.maxConnections ?? 10,
-        connectTimeout: duration(options.connectTimeout, "10 seconds"),
-        statementTimeout: duration(options.statementTimeout, "30 seconds")
-      },
-      naming(prefix)
-    )
+    const { maxConnections = 10, prepare = true } = options
+    const pool = (connections: number) =>
+      pooled(
+        {
+          url,
+          maxConnections: connections,
+          connectTimeout: duration(options.connectTimeout, "10 seconds"),
+          statementTimeout: duration(options.statementTimeout, "30 seconds")
+        },
+        naming(prefix)
+      )
+    // Commits have one of their own: they wait for no read, and find what was prepared on it.
+    const commits = yield* pool(1)
+    const { lend } = maxConnections > 1 ? yield* pool(maxConnections - 1) : commits
+    const lendForCommits = prepare ? commits.lendPreparing : commits.lend
     const lease = duration(options.lease, "10 seconds")
-    return yield* makeOver(lend, nameOf(url), prefix, lease, duration(options.patience, "1 second"))
+    return yield* makeOver(
+      lend,
+      lendForCommits,
+      nameOf(url),
+      prefix,
+      lease,
+      duration(options.patience, "1 second")
+    )
   })
 
 /**

@@ -23,7 +23,7 @@ const empty = (name: string) => `${name} holds no runtime's data; name the datab
 const makeReadOnly = (url: Redacted.Redacted): Effect.Effect<StoreService, StoreError, Scope> =>
   Effect.gen(function* () {
     const name = nameOf(url)
-    const lend = yield* pooled(
+    const { lend } = yield* pooled(
       {
         url,
         maxConnections: 2,
