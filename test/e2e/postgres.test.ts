@@ -78,6 +78,35 @@ describe.skipIf(missingBinaries !== undefined)(
       await client.run("echo", "well again")
     })
 
+    it("one that was paused for longer than its lease writes nothing to what another has taken, and ends", async () => {
+      const url = await database()
+      const paused = await own.start("--pg", url)
+      const client = await WireClient.open(paused.url)
+      const job = await client.accept("emit", { count: 100_000, delayMs: 1 })
+      await client.next((frame) => frame.job_id === job.job_id && (frame.event_seq ?? 0) > 50)
+      process.kill(paused.pid, "SIGSTOP")
+      try {
+        await forget(url)
+        const next = await own.start("--pg", url)
+        const again = await WireClient.resume(next.url, client.session)
+        expect((await again.terminal(job.job_id)).payload.details?.["reason"]).toBe("runtime_restart")
+        const stored = () =>
+          query(
+            url,
+            "SELECT job, count(*), max(seq), md5(string_agg(payload, '')) FROM arcp_events GROUP BY 1"
+          )
+        const before = await stored()
+        process.kill(paused.pid, "SIGCONT")
+        expect((await paused.program.exited).code).toBe(1)
+        expect(paused.program.stderr).toMatch(/another runtime holds the tables/)
+        expect(await stored()).toEqual(before)
+        await again.run("echo", "not disturbed")
+      } finally {
+        // Nothing that is paused is left.
+        paused.program.signal("SIGCONT")
+      }
+    })
+
     it("a second runtime is refused, and the first is not disturbed", async () => {
       const url = await database()
       const first = await own.start("--pg", url)
@@ -90,6 +119,10 @@ describe.skipIf(missingBinaries !== undefined)(
       expect(doctor.stdout).toMatch(/^ok {4}postgres .*answers in/m)
       expect(doctor.stdout).toMatch(/^ok {4}schema .*version 1$/m)
       expect(doctor.stdout).toMatch(/^ok {4}lock .*has it, and said so \d s ago$/m)
+      const port = new URL(first.url).port
+      expect((await runToExit(["doctor", "--pg", url, "--port", port])).stdout).toMatch(
+        new RegExp(`^ok {4}port {9}127.0.0.1:${port} is taken, while .*, process \\d+ has the tables`, "m")
+      )
       const away = await runToExit(["doctor", "--pg", `${url}_not`, "--port", "0"])
       expect(away.exit?.code).toBe(1)
       expect(away.stdout).toMatch(/^fail {2}postgres .*does not exist/m)

@@ -7,7 +7,7 @@ import * as BigDecimal from "effect/BigDecimal"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Budget from "../../protocol/Budget.js"
-import { type ArcpError, InternalError, InvalidRequest, toPayload } from "../../protocol/Errors.js"
+import { type ArcpError, type InternalError, InvalidRequest, toPayload } from "../../protocol/Errors.js"
 import * as Event from "../../protocol/Event.js"
 import { timestamp, written } from "../../protocol/EventText.js"
 import * as Utf8 from "../../protocol/Utf8.js"
@@ -60,11 +60,6 @@ export interface Emitter {
 
 /** Kinds that whoever emits them acts upon: what they say is stored before anything comes of it. */
 const awaitedKinds: ReadonlySet<string> = new Set(["tool_call", "delegate", "artifact_ref"])
-
-/** What the log fails with is the runtime's fault. */
-const blame = (error: InternalError) => Effect.sync(() => Faults.blame(error))
-
-const limitError = (limit: string, message: string) => new InternalError({ message, details: { limit } })
 
 const uncountable = (what: string) =>
   new InvalidRequest({
@@ -194,13 +189,13 @@ export const make = (context: {
   ): Effect.Effect<void, InternalError> => {
     const isTooLarge = (text: string | undefined) => text !== undefined && Utf8.exceeds(text, maxBytes)
     if (isTooLarge(payload) || isTooLarge(more?.secret?.payload))
-      return limitError(
+      return Faults.limited(
         "event_bytes",
         `a ${kind} event may have ${maxBytes} bytes; use streamResult or an artifact`
       )
     const awaited = context.awaitEmits || awaitedKinds.has(kind)
     const event: NewEvent = { type: "job.event", kind, payload, awaited, ...more }
-    return Effect.tapError(log.append(job, event), blame)
+    return Effect.tapError(log.append(job, event), Faults.blamed)
   }
 
   /** The error of a call is told, whatever its details are. */
@@ -325,7 +320,7 @@ export const make = (context: {
           : Effect.flatMap(event.encode(value), (body) => vendor(event.kind, body, options)),
       flush: Effect.tapError(
         Effect.suspend(() => log.flush(job)),
-        blame
+        Faults.blamed
       ),
       openResult: result.openResult,
       streamResult: result.streamResult

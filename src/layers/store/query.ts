@@ -346,6 +346,10 @@ const walkOf = ({
   return ["jobs_by_creation", ""]
 }
 
+/** Whether all of these hold: the later are not looked at when an earlier does not, since some have to read a whole record. */
+const allOf = (conditions: ReadonlyArray<string>): string =>
+  conditions.reduceRight((rest, condition) => `iif(${condition}, ${rest}, 0)`, "1")
+
 /**
  * Selects a step of a listing: of the next `limit` jobs in the index those that match, and the last one in any case,
  * which is where the next step goes on. Without rows the listing is at its end.
@@ -357,7 +361,7 @@ export const jobs = (
 ): Query<ListedRow> => {
   const { agent, createdBefore, principals, status } = filter
   const [index, walk, value] = walkOf(filter)
-  const hits: Array<string> = ["1"]
+  const hits: Array<string> = []
   const params: Array<unknown> = []
   const when = (condition: string, ...values: ReadonlyArray<unknown>): void => {
     hits.push(condition)
@@ -367,12 +371,12 @@ export const jobs = (
   if (status !== undefined) when(`status IN (${places(status)})`, ...status)
   if (agent !== undefined)
     when("(agent = ? OR substr(agent, 1, ?) = ?)", agent, agent.length + 1, `${agent}@`)
-  if (filter.parentJobId !== undefined) when("record ->> '$.parentJobId' = ?", filter.parentJobId)
   if (filter.waiting === "rows") when("due_at IS NOT NULL")
-  if (filter.waiting === "held") when("(due_at IS NULL OR record ->> '$.parentJobId' IS NOT NULL)")
+  if (filter.parentJobId !== undefined) when("record ->> '$.parentJobId' = ?", filter.parentJobId)
+  if (filter.waiting === "held") when("iif(due_at IS NULL, 1, record ->> '$.parentJobId' IS NOT NULL)")
   return [
     `WITH step AS MATERIALIZED (
-       SELECT created_at, job_id, id, ${hits.join(" AND ")} AS hit FROM {jobs} INDEXED BY {${index}}
+       SELECT created_at, job_id, id, ${allOf(hits)} AS hit FROM {jobs} INDEXED BY {${index}}
        WHERE ${walk} rejected = 0 AND (created_at, job_id) > (?, ?) AND created_at < ?
        ORDER BY created_at, job_id LIMIT ?
      ), ends AS (SELECT id FROM step ORDER BY created_at DESC, job_id DESC LIMIT 1)

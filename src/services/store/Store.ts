@@ -97,6 +97,7 @@ export interface JobRecord {
   readonly parentSpan?: RemoteSpan | undefined
   /** Epoch ms. */
   readonly createdAt: number
+  /** Epoch ms; absent until it ends. */
   readonly endedAt?: number | undefined
   readonly parentJobId?: string | undefined
   readonly delegateId?: string | undefined
@@ -270,6 +271,7 @@ export interface JobFilter {
   readonly waiting?: "rows" | "held" | undefined
   /** Only jobs after this one in `(createdAt, jobId)` order. */
   readonly after?: { readonly createdAt: number; readonly jobId: string } | undefined
+  /** The oldest so many. */
   readonly limit: number
 }
 

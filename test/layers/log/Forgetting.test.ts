@@ -11,6 +11,7 @@ import { all } from "../../../src/protocol/Features.js"
 import { EventLog, type JobLog, type NewEvent } from "../../../src/services/log/EventLog.js"
 import { eventOverhead, Store, StoreError, type StoreService } from "../../../src/services/store/Store.js"
 import { boundsOf } from "../store/fixtures.js"
+import { alsoInPostgres } from "../store/pg/layers.js"
 import { emit, openJob, openViewWith, readAll, record, runOn, seqs, settle, upTo } from "./harness.js"
 import { sqlite } from "./sqlite.js"
 
@@ -64,10 +65,11 @@ const kept = (jobs: ReadonlyArray<{ readonly jobId: string }>) =>
     )
   )
 
-describe.each([
+describe.each<readonly [string, number, () => Layer.Layer<Store, StoreError>]>([
   ["in memory", 16, StoreMemory.layer],
-  ["on SQLite", 1, sqlite]
-] as const)("a log %s", (_, share, store) => {
+  ["on SQLite", 1, sqlite],
+  ...alsoInPostgres().map(({ layer }) => ["in Postgres", 1, layer] as const)
+])("a log %s", (_, share, store) => {
   const run = runOn(store)
   const bytes = (max: number) => ({ maxRetainedBytes: max * share, tailBytes: 1 })
 

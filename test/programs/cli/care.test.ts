@@ -80,7 +80,7 @@ describe("arcp db sweep", () => {
         .sort()
     ).toEqual(["job_left", "job_old", "job_older"])
     expect(values(swept.stdout).at(-1)).toEqual({
-      kept: { unfinished: 1, recent: 1, needed: 1, sessions: 1 }
+      kept: { unfinished: 1, recent: 1, needed: 1, over: 0, sessions: 1 }
     })
     const left = await store((store) => store.jobs({ principals: "everyone", limit: 99 }))
     expect(left.map(({ jobId }) => jobId).sort()).toEqual(["job_new", "job_run", "job_unread"])
@@ -210,7 +210,10 @@ describe("arcp jobs delete", () => {
     await person()
     for (const mark of marks) expect(bytesOf(db)).toContain(mark)
     const tried = await run(["jobs", "delete", "--db", db, "--principal", "carol", "--dry-run"])
-    expect(tried).toMatchObject({ code: 0, stderr: "3 jobs and 1 session would be deleted\n" })
+    expect(tried).toMatchObject({
+      code: 0,
+      stderr: "2 jobs, 1 submit that began none and 1 session would be deleted\n"
+    })
     const done = await run(["jobs", "delete", "--db", db, "--principal", "carol", "--json"])
     expect(done).toMatchObject({ code: 0, stderr: "" })
     expect(
@@ -234,6 +237,35 @@ describe("arcp jobs delete", () => {
     )
     const again = await run(["jobs", "delete", "--db", db, "--principal", "carol"])
     expect(again).toMatchObject({ code: 0, stderr: "0 jobs and 0 sessions deleted\n" })
+  })
+
+  it("tells submits that began no job from jobs", async () => {
+    await commit(
+      ended("job_a", ago(9_000)),
+      put(aJob("job_b", { agent: "nobody", status: "error", rejected: true, endedAt: ago(8_000) })),
+      put(aJob("job_c", { rejected: true, endedAt: ago(7_000), answeredWith: "job_a" }))
+    )
+    const args = ["jobs", "delete", "--db", db, "--principal", "alice"]
+    expect(await run([...args, "--dry-run"])).toEqual({
+      code: 0,
+      stdout: [
+        "job_a  success  echo@1.0.0  would be deleted",
+        "job_b  refused  nobody  would be deleted",
+        "job_c  repeat of job_a  echo@1.0.0  would be deleted\n"
+      ].join("\n"),
+      stderr: "1 job, 2 submits that began none and 0 sessions would be deleted\n"
+    })
+    expect(
+      values((await run([...args, "--json"])).stdout).map(({ job_id, repeats, status }) => [
+        job_id,
+        status,
+        repeats
+      ])
+    ).toEqual([
+      ["job_a", "success", undefined],
+      ["job_b", "refused", undefined],
+      ["job_c", "repeated", "job_a"]
+    ])
   })
 
   it("of a job takes what it has delegated to with it", async () => {

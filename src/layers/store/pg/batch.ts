@@ -5,6 +5,7 @@
  *
  * Pure: what a batch changes in the writer's state is handed back and adopted only after its commit.
  */
+import * as Arr from "effect/Array"
 import { dueAt } from "../../../services/store/dueAt.js"
 import { absent } from "../../../services/store/epoch.js"
 import type {
@@ -12,6 +13,7 @@ import type {
   JobRecord,
   JournalEntry,
   Op,
+  Owner,
   Run,
   SessionRecord,
   StoredEvent
@@ -94,14 +96,17 @@ class Gathered {
     return this.put.size === 0 && this.removed.size === 0 && this.alive === undefined
   }
 
-  /** Returns the parameters of the parts that have some. */
-  values(): PartValues {
+  /** Returns the parameters of the parts that have some; `absent` are sessions that are stated not to be there. */
+  values(absent: ReadonlySet<string>): PartValues {
     const values: PartValues = {}
     if (this.jobs.size > 0) values.jobs = valuesOf.jobs([...this.jobs.values()])
-    if (this.sessions.size > 0)
-      values.sessions = valuesOf.sessions(
-        Array.from(this.sessions.values(), (session) => [session, this.needs.get(session.sessionId)] as const)
-      )
+    const sessions = Array.from(
+      this.sessions.values(),
+      (session) => [session, this.needs.get(session.sessionId)] as const
+    )
+    const [known, opened] = Arr.partition(sessions, ([{ sessionId }]) => absent.has(sessionId))
+    if (known.length > 0) values.sessions = valuesOf.sessions(known)
+    if (opened.length > 0) values.opened = valuesOf.sessions(opened)
     const needs = [...this.needs].filter(([sessionId]) => !this.sessions.has(sessionId))
     if (needs.length > 0) values.needs = valuesOf.rows(2, needs)
     if (this.events.length > 0) values.events = valuesOf.events(this.events)
@@ -133,11 +138,17 @@ class StatementPlanner {
   /** Logs this batch changed; `undefined` when it dropped the job. */
   private readonly changed = new Map<string, JobEnd | undefined>()
 
+  /** Sessions that are stated not to be there yet, and were not put so far. */
+  private readonly absent = new Set<string>()
+
   constructor(
+    owners: ReadonlyArray<Owner>,
     private readonly state: PgWriterState,
     private readonly loaded: ReadonlyMap<string, JobEnd>
   ) {
     this.taken = state.taken
+    for (const owner of owners)
+      if ("session" in owner && owner.epoch === absent) this.absent.add(owner.session)
   }
 
   /** Gives the jobs of the batch that have none their keys: what leads to one may come before its record. */
@@ -264,7 +275,8 @@ class StatementPlanner {
   /** Ends the statement that is collected, if there is something in it. */
   write(): void {
     if (this.collected.isEmpty) return
-    this.statements.push(this.collected.values())
+    this.statements.push(this.collected.values(this.absent))
+    for (const sessionId of this.collected.sessions.keys()) this.absent.delete(sessionId)
     this.collected = new Gathered()
   }
 
@@ -325,11 +337,11 @@ class StatementPlanner {
  * @param loaded logs the batch needs that are in the database but not in `state`
  */
 export const plan = (
-  { ops }: Batch,
+  { ops, owners }: Batch,
   state: PgWriterState,
   loaded: ReadonlyMap<string, JobEnd>
 ): StatementPlan => {
-  const planner = new StatementPlanner(state, loaded)
+  const planner = new StatementPlanner(owners, state, loaded)
   planner.begin(ops)
   for (const op of ops) planner.add(op)
   planner.write()

@@ -97,7 +97,7 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
         Op.Unobserve({ sessionId: "sess_a", jobId: "job_a" }),
         Op.Alive({ at: 5 })
       ])
-      assert.strictEqual(statements.match(/WITH taken AS/g)?.length, 1)
+      assert.strictEqual(statements.match(/WITH held_jobs AS/g)?.length, 1)
       assert.notMatch(statements, /BEGIN|COMMIT/)
     })
   )
