@@ -95,7 +95,7 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
           run: { eventSeq: 1, jobId: "job_a", jobSeq: 1, count: 5, bytes: 9 }
         }),
         put(aJob("job_b")),
-        Op.Observe({ sessionId: "sess_a", jobId: "job_b" }),
+        Op.Observe({ sessionId: "sess_a", jobId: "job_b", cursor: 0 }),
         Op.Unobserve({ sessionId: "sess_a", jobId: "job_a" }),
         Op.Alive({ at: 5 })
       ])
