@@ -14,13 +14,7 @@ import type { Feature } from "../../protocol/Features.js"
 import { unsendable } from "../../protocol/JsonText.js"
 import type * as Message from "../../protocol/Message.js"
 import * as Vendor from "../../protocol/Vendor.js"
-import {
-  type ClientError,
-  ProtocolViolation,
-  type ResumeState,
-  type Status,
-  type TokenSource
-} from "../../services/client/ArcpClient.js"
+import type { ClientError, ResumeState, Status, TokenSource } from "../../services/client/ArcpClient.js"
 import { type Connection, closeCode, type Dialer } from "../../services/transport/Transport.js"
 import { exceeds } from "../transport/Inbox.js"
 import { Cell } from "./Cell.js"
@@ -30,6 +24,7 @@ import type { AnyLane, Host } from "./Lane.js"
 import { Line } from "./Line.js"
 import { Numbering } from "./Numbering.js"
 import { type Answer, type Pending, Requests, remember } from "./Requests.js"
+import { violation } from "./violation.js"
 
 /** What a client's session is told by its client. */
 export interface SessionOptions {
@@ -184,9 +179,7 @@ export class ClientSession implements Host {
   /** The connection ended over a frame that was too big: a request, which that ends, else one that would only come again. */
   oversized(closed: ClientError): ClientError {
     const largest = this.requests.largest(this.sessionId ?? "")
-    return this.requests.reject(largest, tooBig(closed.message))
-      ? closed
-      : new ProtocolViolation({ message: closed.message })
+    return this.requests.reject(largest, tooBig(closed.message)) ? closed : violation(closed.message)
   }
 
   /** Sends a request and waits for its answer, over as many connections as it takes. */

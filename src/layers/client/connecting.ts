@@ -10,13 +10,14 @@ import type * as ScheduleInterval from "effect/ScheduleInterval"
 import { encode } from "../../protocol/Envelope.js"
 import { fromPayload, ResumeWindowExpired } from "../../protocol/Errors.js"
 import { decodeRuntime } from "../../protocol/RuntimeFrame.js"
-import { type ClientError, ProtocolViolation } from "../../services/client/ArcpClient.js"
+import type { ClientError } from "../../services/client/ArcpClient.js"
 import { type Connection, TransportError } from "../../services/transport/Transport.js"
 import { askedToWait, backoff } from "./backoff.js"
 import type { ClientSession, SessionOptions } from "./ClientSession.js"
-import { first } from "./first.js"
+import { called, first } from "./first.js"
 import { lost, receive } from "./receiving.js"
 import { ask, isAsked, renewed } from "./token.js"
+import { violation } from "./violation.js"
 
 /** Milliseconds that a runtime may take to answer a hello. */
 const welcomeTimeout = 10_000
@@ -190,10 +191,13 @@ const serve = (
 
 /** Fails when a reader waits for what this connection has already passed. */
 const rewound = (session: ClientSession): Effect.Effect<never, Rewind> =>
-  Effect.async<never, Rewind>((resume) => {
-    session.cut = () => resume(rewind)
-    if (session.handles.rewindTo(session.numbers.last) < session.numbers.last) session.cut()
-  })
+  Effect.zipRight(
+    called((back) => {
+      session.cut = back
+      if (session.handles.rewindTo(session.numbers.last) < session.numbers.last) back()
+    }),
+    rewind
+  )
 
 /** A while after something has come or was read: an idle client, or one that nobody reads, has no reason to wake. */
 const keepAcknowledging = (session: ClientSession): Effect.Effect<never> =>
@@ -202,9 +206,9 @@ const keepAcknowledging = (session: ClientSession): Effect.Effect<never> =>
       session.stirred = false
       session.acknowledge(1)
       yield* session.options.save
-      yield* Effect.async<void>((resume) => {
-        session.wake = () => resume(Effect.void)
-        if (session.stirred) session.wake()
+      yield* called((back) => {
+        session.wake = back
+        if (session.stirred) back()
       })
       yield* Effect.sleep(session.options.ackInterval)
     }
@@ -216,8 +220,8 @@ const expire = ({ requests }: ClientSession): Effect.Effect<never> =>
     for (;;) {
       const left = requests.expire()
       yield* left === undefined
-        ? Effect.async<void>((resume) => {
-            requests.onAdd = () => resume(Effect.void)
+        ? called((back) => {
+            requests.onAdd = back
           })
         : Effect.sleep(left)
     }
@@ -254,7 +258,5 @@ const welcomed = (session: ClientSession, frame: unknown): Effect.Effect<number 
       return Effect.succeed(resumed ? session.numbers.from : undefined)
     }
   }
-  return new ProtocolViolation({
-    message: `the answer to session.hello: ${message.problem ?? message.type}`
-  })
+  return violation(`the answer to session.hello: ${message.problem ?? message.type}`)
 }

@@ -2,16 +2,13 @@
 import * as Effect from "effect/Effect"
 import * as Vendor from "../../protocol/Vendor.js"
 import type { Outcome } from "../../services/agents/Agent.js"
-import {
-  type ArcpClientService,
-  type JobHandle,
-  ProtocolViolation
-} from "../../services/client/ArcpClient.js"
+import type { ArcpClientService, JobHandle } from "../../services/client/ArcpClient.js"
 import { onLeave } from "../../services/runtime/onLeave.js"
 import type { ClientSession } from "./ClientSession.js"
 import { type About, JobInbox } from "./JobInbox.js"
 import type { SubmittedJobs } from "./Reattach.js"
 import { resultAsFile } from "./resultAsFile.js"
+import { violation } from "./violation.js"
 
 /** What requests of a client work on. */
 export interface ClientParts {
@@ -27,8 +24,6 @@ export interface Destination {
 
 /** Nothing to decode: whatever comes. */
 export const untyped: Outcome<unknown, never> = { decodeOutcome: (outcome) => outcome as never }
-
-const violation = (message: string) => new ProtocolViolation({ message })
 
 /** Asks for the end of a job (§7.4). */
 export const cancel = ({ session }: ClientParts, jobId: string, reason?: string) =>
