@@ -184,7 +184,7 @@ describe("arcp jobs delete", () => {
       Op.PutSession({ session: aSession("sess_c", { principal: "carol" }) }),
       Op.PutSession({ session: aSession("sess_a") }),
       Op.PutRun({ sessionId: "sess_c", run: aRun(1, 40, "job_c1", 1) }),
-      Op.Observe({ sessionId: "sess_c", jobId: "job_c1" })
+      Op.Observe({ sessionId: "sess_c", jobId: "job_c1", cursor: 0 })
     )
     // In many commits, between those of others, so that pages are shared.
     await store((store) =>
