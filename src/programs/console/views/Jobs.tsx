@@ -239,7 +239,7 @@ export const Jobs = ({ filters }: { readonly filters: Filters }) => {
           {loading.value ? null : <Go to={{ view: "submit", agent: "", again: "" }}>Submit one</Go>}
         </p>
       ) : (
-        <table class="jobs">
+        <table class="jobs" aria-label="jobs">
           <thead>
             <tr>
               {["Status", "Job", "Submitted", "Took", "Spent"].map((name) => (
