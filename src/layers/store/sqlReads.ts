@@ -104,6 +104,11 @@ export const readsOver = <E>(name: string, read: Read<E>, asked: Queries = sqlit
       page: (sessionId, after, limit, maxBytes) =>
         values(asked.page(sessionId, after, limit, maxBytes), (rows) => query.toPage(rows, after, maxBytes)),
       runs: (sessionId, fromEventSeq, limit) => select<Run>(asked.runs(sessionId, fromEventSeq, limit)),
+      numbering: (sessionId, jobId, after) =>
+        Effect.map(selectOne(asked.numbering(sessionId, jobId, after)), query.toNumbering),
+      observed: (sessionId) => select(asked.observed(sessionId)),
+      lagging: (jobId) => Effect.map(select(asked.lagging(jobId)), query.ids),
+      hasLost: (sessionId) => Effect.map(selectOne(asked.hasLost(sessionId)), (row) => row?.lost === 1),
       observersOf: (jobIds) => Effect.map(select(asked.observersOf(jobIds)), retention.toGroups),
       viewers: (jobIds) => select(asked.viewers(jobIds)),
       needed: (jobId) => Effect.map(selectOne(asked.needed(jobId)), (row) => row?.seq ?? undefined),

@@ -21,6 +21,7 @@ import * as WebSocketConnection from "./WebSocketConnection.js"
 
 /** The HTTP answer to a request that is not upgraded. */
 export interface UpgradeRefusal {
+  /** HTTP status. */
   readonly status: number
   readonly message: string
   /** Seconds after which it may be tried again. */
@@ -33,6 +34,7 @@ export interface Acceptor {
   readonly refusal: (request: IncomingMessage) => UpgradeRefusal | undefined
   /** Completes the upgrade of a request that is not refused; the socket is then the acceptor's. */
   readonly accept: (request: IncomingMessage, socket: Duplex, head: Buffer) => void
+  /** The connections that come of them. */
   readonly connections: Stream.Stream<Connection>
 }
 

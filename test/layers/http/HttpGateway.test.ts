@@ -162,8 +162,7 @@ describe("events", () => {
 
   it.effect("that are no longer retained are a gap, and the rest follows", () =>
     Effect.gen(function* () {
-      const event = (seq: number) =>
-        ({ seq, type: "job.event", kind: "log", ownerSeq: seq, payload: "{}" }) as const
+      const event = (seq: number) => ({ seq, type: "job.event", kind: "log", payload: "{}" }) as const
       const chunks = yield* Stream.runCollect(
         Events.stream({
           jobId: "job_1",
@@ -717,11 +716,18 @@ describe("documents", () => {
         "/v1/jobs/{id}/result",
         "/v1/sessions"
       ])
+      // An operation that says nothing of its own needs what the document says: a token.
+      expect(spec.body.security).toEqual([{ bearer: [] }])
+      expect(JSON.stringify(spec.body.paths)).not.toContain('"security"')
       const page = await ask("/v1/", { token: "" })
       expect(page.headers.get("content-security-policy")).toMatch(/^default-src 'none'; style-src 'sha256-/)
       const html = await page.text()
       expect(html).not.toMatch(/https?:|<script/)
       expect(html).toContain("/v1/jobs/{id}/events")
+      expect(html).toContain(
+        "<td><code>agent</code></td><td>string</td><td>needed; name, or name@version</td>"
+      )
+      expect(html).toContain("<td><code>about_sha256</code></td>")
     })
   )
 })

@@ -12,6 +12,7 @@ import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import type { Scope } from "effect/Scope"
 import type { ArcpError, InternalError } from "../../../protocol/Errors.js"
+import { parseJson } from "../../../protocol/Json.js"
 import type { JobStatus } from "../../../protocol/Message.js"
 import { HookError, type Hooks } from "../../../services/jobs/Hooks.js"
 import type { EventLog, HookTold } from "../../../services/log/EventLog.js"
@@ -73,7 +74,7 @@ const calling = (
 ): Effect.Effect<void, HookError> => {
   const payload: Effect.Effect<unknown, InternalError> = Effect.map(
     Faults.storage(store.events(jobId, seq, 1)),
-    ([event]) => (event?.seq === seq ? (JSON.parse(event.payload) as unknown) : undefined)
+    ([event]) => (event?.seq === seq ? parseJson(event.payload) : undefined)
   )
   const found = { id: `msg_${jobId.replace(/^job_/, "")}_${seq}`, jobId, payload }
   switch (stored.kind) {
