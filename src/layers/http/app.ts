@@ -62,7 +62,7 @@ const matched = (route: Api.Route, parts: ReadonlyArray<string>): Record<string,
   if (parts.length !== route.path.length) return undefined
   const params: Record<string, string> = {}
   for (const [i, wanted] of route.path.entries()) {
-    const part = parts[i] as string
+    const part = parts[i] ?? ""
     if (!wanted.startsWith(":")) {
       if (wanted !== part) return undefined
       continue
