@@ -7,6 +7,7 @@ export {
   type JournalEntry,
   type JournalIndexEntry,
   type Numbering,
+  type Observed,
   Op,
   type Run,
   type SessionRecord,

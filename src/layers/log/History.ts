@@ -108,10 +108,10 @@ const observe =
           if (job.closed) all.push([last, last])
           for (const [a, b] of coalesce(all)) tx.replay(view, job, a, b)
         }
-        if (!job.closed && !observing) {
-          job.addObserver(view)
+        if (!job.closed) {
+          if (!observing) job.addObserver(view)
           tx.ownsView(view)
-          tx.ops.push(Op.Observe({ sessionId: view.sessionId, jobId: job.jobId }))
+          tx.ops.push(Op.Observe({ sessionId: view.sessionId, jobId: job.jobId, cursor: last }))
         }
         tx.add(join.ops ?? [])
         return () => {

@@ -42,7 +42,7 @@ const storing =
     if (!view.dropped) tx.ownsView(view)
     if (!ended) {
       tx.ops.push(Op.PutJob({ job: tx.withBudget(job, record) }))
-      if (observes) tx.ops.push(Op.Observe({ sessionId: view.sessionId, jobId: job.jobId }))
+      if (observes) tx.ops.push(Op.Observe({ sessionId: view.sessionId, jobId: job.jobId, cursor: 0 }))
     }
     if (event !== undefined) {
       if (ended) tx.append(job, [event])

@@ -54,6 +54,8 @@ export class Transaction {
   readonly ops: Array<Op> = []
   private readonly jobs = new Map<JobState, JobDelta>()
   private readonly views = new Map<ViewState, ViewDelta>()
+  /** Of which jobs views have passed over what came last. */
+  private passed: Map<ViewState, Set<JobState>> | undefined
   private readonly effects: Array<() => void> = []
   private readonly begun: Array<readonly [JobState, NewEvent]> = []
   private readonly spending = new Spending<JobState>()
@@ -249,6 +251,13 @@ export class Transaction {
           }
         })
     }
+    for (const [view, jobs] of this.passed ?? []) {
+      this.ownsView(view)
+      for (const job of jobs) {
+        const cursor = this.lastSeqOf(job)
+        this.ops.push({ _tag: "Observe", sessionId: view.sessionId, jobId: job.jobId, cursor })
+      }
+    }
     for (const { job, record } of this.spending.accounts) {
       this.ownsJob(job)
       const changed = { ...record, sessionId: job.owner, lastEventSeq: this.lastEventSeqOf(job) }
@@ -295,6 +304,22 @@ export class Transaction {
     }
     for (const [i, event] of events.entries())
       if (view.sees(event)) this.run(view, job, first + i, 1, event.payload.length + eventOverhead)
+    const last = events.at(-1)
+    if (last !== undefined && !view.sees(last)) this.passOver(view, job)
+  }
+
+  /** Has it stored that a view has come to the end of a job, where no run says so. */
+  private passOver(view: ViewState, job: JobState): void {
+    this.passed ??= new Map()
+    const jobs = this.passed.get(view)
+    if (jobs === undefined) this.passed.set(view, new Set([job]))
+    else jobs.add(job)
+  }
+
+  /** The views that observe a job have its end numbered by this batch: there is nothing more of it to come. */
+  close(job: JobState): void {
+    for (const view of job.observers)
+      if (!view.dropped) this.ops.push({ _tag: "Unobserve", sessionId: view.sessionId, jobId: job.jobId })
   }
 
   /** Adds events of a job to a view, in runs of a bounded length. */

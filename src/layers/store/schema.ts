@@ -17,6 +17,8 @@ export const applicationId = 0x41524350
  *   gone or has lost them; `run_drops` says of which jobs that were dropped or trimmed such runs may be left.
  * - A run with `rejoin` starts lower in its job than the session's run of that job before it ends: history that was asked
  *   for again. All others ascend, so what a session needs of a job is found by a seek.
+ * - `observers.cursor` is where a session began with a job, or where it has passed events over; when its last run of the job leads
+ *   further, it is there. The row goes when the session has numbered the job's end. `lost`: what it had not come to is gone.
  * - Extents are no longer than a mark may be (see `Store.marks`), and their bytes are what retention counts.
  * - `journal` has what durable jobs have done: an entry is replaced in place, and `value`, which may be large, comes last,
  *   so that an index of a journal is read without it.
@@ -189,6 +191,14 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
      SELECT DISTINCT r.session_id, 9007199254740991, 9007199254740991 FROM {runs} r
      WHERE r.session_id NOT IN (SELECT session_id FROM {sessions})`,
     "ALTER TABLE {events} DROP COLUMN owner_seq"
+  ],
+  [
+    `ALTER TABLE {observers} ADD COLUMN cursor INTEGER NOT NULL DEFAULT 0`,
+    `ALTER TABLE {sessions} ADD COLUMN lost INTEGER NOT NULL DEFAULT 0`,
+    // Whatever was committed was numbered for all observers, the end of a job too.
+    "DELETE FROM {observers} WHERE job_id NOT IN (SELECT job_id FROM {jobs} WHERE ended_at IS NULL)",
+    `UPDATE {observers} SET cursor = coalesce((SELECT max(x.seq + x.count - 1) FROM {extents} x
+       WHERE x.job = (SELECT id FROM {jobs} WHERE job_id = {observers}.job_id)), 0)`
   ]
 ]
 

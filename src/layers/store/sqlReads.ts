@@ -106,6 +106,9 @@ export const readsOver = <E>(name: string, read: Read<E>, asked: Queries = sqlit
       runs: (sessionId, fromEventSeq, limit) => select<Run>(asked.runs(sessionId, fromEventSeq, limit)),
       numbering: (sessionId, jobId, after) =>
         Effect.map(selectOne(asked.numbering(sessionId, jobId, after)), query.toNumbering),
+      observed: (sessionId) => select(asked.observed(sessionId)),
+      lagging: (jobId) => Effect.map(select(asked.lagging(jobId)), query.ids),
+      hasLost: (sessionId) => Effect.map(selectOne(asked.hasLost(sessionId)), (row) => row?.lost === 1),
       observersOf: (jobIds) => Effect.map(select(asked.observersOf(jobIds)), retention.toGroups),
       viewers: (jobIds) => select(asked.viewers(jobIds)),
       needed: (jobId) => Effect.map(selectOne(asked.needed(jobId)), (row) => row?.seq ?? undefined),

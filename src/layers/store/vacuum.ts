@@ -5,7 +5,7 @@
  */
 import { share } from "./marks.js"
 import type { Query } from "./query.js"
-import { everything, type Statement } from "./statements.js"
+import { everything } from "./statements.js"
 import { change, select, type Work } from "./work.js"
 
 /** Rows of one transaction, about; a quarter of them may be runs. */
@@ -145,15 +145,20 @@ interface Floor {
   readonly freed: number
 }
 
-const dropRuns = (sessionId: string, eventSeqs: ReadonlyArray<number>): Statement => [
-  "DELETE FROM {runs} WHERE session_id = ? AND event_seq IN (SELECT value FROM json_each(?))",
-  [sessionId, JSON.stringify(eventSeqs)]
-]
+/** Where the cursor of a session is that was told by such a run. */
+const passRuns = `UPDATE {observers} SET cursor = max(cursor, r.through)
+  FROM (SELECT job_id, max(job_seq + count - 1) AS through FROM {runs}
+    WHERE session_id = ? AND event_seq IN (SELECT value FROM json_each(?)) GROUP BY job_id) r
+  WHERE {observers}.session_id = ? AND {observers}.job_id = r.job_id`
+
+const dropRuns = "DELETE FROM {runs} WHERE session_id = ? AND event_seq IN (SELECT value FROM json_each(?))"
 
 /** Deletes what is to go of some runs. */
 function* dropGone(sessionId: string, rows: ReadonlyArray<RunRow>): Work<void> {
   const gone = rows.flatMap(({ eventSeq, isGone }) => (isGone === 1 ? [eventSeq] : []))
-  if (gone.length > 0) yield* change(dropRuns(sessionId, gone))
+  if (gone.length === 0) return
+  const all = JSON.stringify(gone)
+  yield* change([passRuns, [sessionId, all, sessionId]], [dropRuns, [sessionId, all]])
 }
 
 /** The floor of a session that was dropped stays while there are runs below it. */

@@ -204,11 +204,20 @@ export type Op = Data.TaggedEnum<{
   DropSession: { readonly sessionId: string }
   /** Inserts or replaces. */
   PutJob: { readonly job: JobRecord }
-  /** Removes the job, its events, its input, its journal, its observers, and what its owner has numbered of it. */
+  /**
+   * Removes the job, its events, its input, its journal, its observers, and what its owner has numbered of it. Sessions that
+   * observed it and had not come to its end have lost events (`Lose`).
+   */
   DropJob: { readonly jobId: string }
-  /** The session observes the job (idempotent), which is stored or in the batch, or no longer does. */
-  Observe: { readonly sessionId: string; readonly jobId: string }
+  /**
+   * The session observes the job, which is stored or in the batch. What is up to `cursor`, a `seq` of the job, it has
+   * numbered or passed over, as it has whatever its runs of the job hold. Put again, the cursor goes up and never down.
+   */
+  Observe: { readonly sessionId: string; readonly jobId: string; readonly cursor: number }
+  /** The session no longer observes the job, or has numbered its end. */
   Unobserve: { readonly sessionId: string; readonly jobId: string }
+  /** The session has lost events that it had not numbered: nothing is needed for what it observes any more. */
+  Lose: { readonly sessionId: string }
   /** Events of one job, in order, following the last one stored. Its `PutJob` is stored, or in the batch. */
   Append: { readonly jobId: string; readonly events: ReadonlyArray<StoredEvent> }
   /**
@@ -232,7 +241,7 @@ export type Op = Data.TaggedEnum<{
   PutHookEvent: { readonly event: HookEvent }
   /** Hooks have been called, or are not called any more. */
   DropHookEvents: { readonly events: ReadonlyArray<Omit<HookEvent, "text">> }
-  /** Events of the job before `seq` are no longer needed. */
+  /** Events of the job before `seq` are no longer needed. Sessions that had not come to them have lost events (`Lose`). */
   TrimJob: { readonly jobId: string; readonly seq: number }
   /** The runtime is alive at this time (epoch ms); what a restart takes attached sessions to have been seen at. */
   Alive: { readonly at: number }
@@ -284,6 +293,16 @@ export interface ViewEvent {
   readonly eventSeq: number
   readonly job: { readonly jobId: string; readonly traceId: string; readonly sessionId: string }
   readonly event: StoredEvent
+}
+
+/** A job that a session observes. */
+export interface Observed {
+  readonly jobId: string
+  /** `seq` up to which the session has numbered the job, or passed it over, and the newest. */
+  readonly cursor: number
+  readonly last: number
+  /** Of what lies between, with the overhead: of a mark that the cursor is in, in proportion. */
+  readonly bytes: number
 }
 
 /** A session that has a part of a job in its view; `end` is the `event_seq` after its last run of that job. */
@@ -341,13 +360,22 @@ export interface StoreService {
     jobId: string,
     after: number
   ) => Effect.Effect<Numbering, StoreError>
+  /** Returns what a session observes, by job id. */
+  readonly observed: (sessionId: string) => Effect.Effect<ReadonlyArray<Observed>, StoreError>
+  /** Returns the ids of the stored sessions that have not come to the newest event of a job that they observe, but for those that have lost events. */
+  readonly lagging: (jobId: string) => Effect.Effect<ReadonlyArray<string>, StoreError>
+  /** Returns whether a session has lost events that it had not numbered. */
+  readonly hasLost: (sessionId: string) => Effect.Effect<boolean, StoreError>
   /** Returns the ids of the sessions that observe each of these jobs; jobs without any are left out. */
   readonly observersOf: (
     jobIds: ReadonlyArray<string>
   ) => Effect.Effect<ReadonlyMap<string, ReadonlyArray<string>>, StoreError>
   /** Returns the stored sessions whose views retain something of these jobs. */
   readonly viewers: (jobIds: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<Viewer>, StoreError>
-  /** Returns the lowest `seq` of a job that a stored session still needs, `undefined` when none needs anything of it. */
+  /**
+   * Returns the lowest `seq` of a job that a stored session still needs, `undefined` when none needs anything of it: what is in
+   * its view, and what it observes and has not come to.
+   */
   readonly needed: (jobId: string) => Effect.Effect<number | undefined, StoreError>
 
   readonly job: (jobId: string) => Effect.Effect<JobRecord | undefined, StoreError>

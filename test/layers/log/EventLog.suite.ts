@@ -218,6 +218,36 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
       )
     )
 
+    it.effect("stores how far each view has come with a job, until it has the job's end", () =>
+      run(
+        Effect.gen(function* () {
+          const log = yield* EventLog
+          const db = yield* Store
+          const owner = yield* openView
+          const plain = yield* openViewWith(["subscribe"])
+          const job = yield* openJob(owner)
+          const at = (view: View) =>
+            Effect.map(db.observed(view.sessionId), (all) => all.map(({ cursor, last }) => [cursor, last]))
+          yield* emit(job, 1, 5)
+          yield* settle
+          yield* log.observe(plain, job, { history: false, onCommit: () => {} })
+          assert.deepStrictEqual(yield* at(plain), [[5, 5]])
+          yield* emit(job, 6, 10, "progress")
+          yield* settle
+          assert.deepStrictEqual([yield* at(owner), yield* at(plain)], [[[10, 10]], [[10, 10]]])
+          yield* emit(job, 11, 12)
+          yield* emit(job, 13, 13, "result_chunk")
+          yield* settle
+          assert.deepStrictEqual([yield* at(owner), yield* at(plain)], [[[13, 13]], [[13, 13]]])
+          assert.deepStrictEqual(yield* db.lagging(job.jobId), [])
+          yield* end(job, owner)
+          assert.deepStrictEqual([yield* at(owner), yield* at(plain)], [[], []])
+          yield* log.observe(yield* openView, job, { history: true, onCommit: () => {} })
+          assert.deepStrictEqual((yield* db.observersOf([job.jobId])).size, 0)
+        })
+      )
+    )
+
     it.effect("discards what comes after the end, and gives the end to a late subscriber", () =>
       run(
         Effect.gen(function* () {

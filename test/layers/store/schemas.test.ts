@@ -129,6 +129,13 @@ describe.each(versions)("a file of schema version %i", (version) => {
                 through: 2,
                 next: 2
               })
+            // What was committed before there were cursors was numbered for all observers.
+            assert.deepInclude((yield* store.observed("sess_b"))[0], {
+              jobId: "job_a",
+              cursor: version >= 8 ? 23 : 25,
+              last: 25
+            })
+            assert.strictEqual(yield* store.hasLost("sess_a"), version >= 8)
             yield* store.commit({
               ops: [Op.Alive({ at: 3_000 })],
               owners: [

@@ -136,7 +136,7 @@ export const due = (
 
 /** Returns the jobs that wait and that a session observes. */
 export const waitingObserved = ({ jobs, sessions }: Tables, sessionId: string): ReadonlyArray<string> =>
-  [...(sessions.get(sessionId)?.observed ?? [])].filter((jobId) => {
+  [...(sessions.get(sessionId)?.observed.keys() ?? [])].filter((jobId) => {
     const record = jobs.get(jobId)?.record
     return record !== undefined && dueAt(record) !== undefined
   })

@@ -36,11 +36,23 @@ export const firstRunAt = (runs: FrontTrimmed.FrontTrimmed<Run>, eventSeq: numbe
 export class MemorySession {
   record: SessionRecord | undefined
   readonly runs = FrontTrimmed.make<Run>()
-  readonly observed = new Set<string>()
+  /** By job the cursor as it was put; runs may lead further. */
+  readonly observed = new Map<string, number>()
+  /** It has lost events that it had not numbered. */
+  lost = false
   /** First `event_seq` that can be read, and that is still needed. */
   floor = 1
   need = 1
 
+  pass(jobId: string, cursor: number): void {
+    this.observed.set(jobId, Math.max(cursor, this.observed.get(jobId) ?? 0))
+  }
+  /** Returns the `seq` up to which it has numbered a job, or passed it over. */
+  cursorOf(job: MemoryJob, jobId: string, sessionId: string): number {
+    const newest = job.shares.get(sessionId)?.runs.last
+    const numbered = newest === undefined ? 0 : newest.jobSeq + newest.count - 1
+    return Math.max(numbered, this.observed.get(jobId) ?? 0)
+  }
   get last(): number {
     return this.runs.last === undefined ? 0 : endOf(this.runs.last)
   }
@@ -218,6 +230,16 @@ export class MemoryJob {
     const oldest = this.marks.at(0)
     const cut = oldest === undefined ? 0 : oldest.bytes - share(oldest, oldest.seq - this.first + 1)
     return { first: this.first, last: this.first + this.events.length - 1, bytes: this.markedBytes - cut }
+  }
+  /** Returns the bytes of the events after a `seq`, of a mark that it is in in proportion. */
+  bytesAfter(seq: number): number {
+    let bytes = 0
+    for (let i = this.marks.length - 1; i >= 0; i--) {
+      const mark = this.marks.at(i)
+      if (mark === undefined || mark.seq <= seq) break
+      bytes += share(mark, Math.min(mark.count, mark.seq - seq))
+    }
+    return bytes
   }
   retainedMarks(): ReadonlyArray<Mark> {
     return joined(

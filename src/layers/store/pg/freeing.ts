@@ -56,6 +56,15 @@ const floors = `SELECT session_id, before, freed FROM {run_trims} WHERE freed < 
 const isKept = `EXISTS (SELECT 1 FROM {jobs} j
   WHERE j.job_id = r.job_id AND j.session_id = r.session_id AND r.job_seq + r.count > j.first)`
 
+/** Deletes runs `d`; where the cursor of a session is that was told by one is stored. */
+const deleting = `passed AS (
+    UPDATE {observers} o SET cursor = greatest(o.cursor, p.through)
+    FROM (SELECT r.session_id, r.job_id, max(r.job_seq + r.count - 1) AS through
+      FROM d JOIN {runs} r ON r.session_id = d.session_id AND r.event_seq = d.event_seq GROUP BY r.session_id, r.job_id) p
+    WHERE o.session_id = p.session_id AND o.job_id = p.job_id AND ${ours}),
+  gone AS (
+    DELETE FROM {runs} r USING d WHERE r.session_id = d.session_id AND r.event_seq = d.event_seq AND ${ours} RETURNING 1)`
+
 /** The newest run of a session is where its numbering goes on. */
 const freeRuns = `WITH t AS (${floors}),
   d AS (
@@ -67,8 +76,7 @@ const freeRuns = `WITH t AS (${floors}),
         AND NOT ${isKept}
       ORDER BY event_seq LIMIT ${maxRuns}) r LIMIT ${maxRuns}
   ),
-  gone AS (
-    DELETE FROM {runs} r USING d WHERE r.session_id = d.session_id AND r.event_seq = d.event_seq AND ${ours} RETURNING 1)
+  ${deleting}
   SELECT count(*)::integer FROM gone`
 
 /** The floor itself stays while the session does, and that of a dropped one while there are runs below it. */
@@ -95,8 +103,7 @@ const freeNumbers = `WITH t AS (${drops}),
         AND NOT ${isKept}
       ORDER BY event_seq LIMIT ${maxRuns}) r LIMIT ${maxRuns}
   ),
-  gone AS (
-    DELETE FROM {runs} r USING d WHERE r.session_id = d.session_id AND r.event_seq = d.event_seq AND ${ours} RETURNING 1)
+  ${deleting}
   SELECT count(*)::integer FROM gone`
 
 const forgetDrops = `WITH t AS (${drops}),

@@ -1,10 +1,11 @@
 /** The reads of a store in Postgres: each one statement. Nothing that was dropped or trimmed is ever seen by one. */
 import { never } from "../../../services/store/dueAt.js"
-import type { DueQuery, HookEvent, JobFilter, Run, Viewer } from "../../../services/store/Store.js"
+import type { DueQuery, HookEvent, JobFilter, Observed, Run, Viewer } from "../../../services/store/Store.js"
 import { maxBytes as markBytes, maxEvents as markEvents } from "../marks.js"
 import type { EndedRow, Queries } from "../queries.js"
 import type { IdRow, ListedRow, Query, RecordRow } from "../query.js"
 import type { Statement } from "../statements.js"
+import { cursor, newest, withObservers } from "./cursors.js"
 import { everything } from "./statements.js"
 import { toKey, toStored } from "./text.js"
 
@@ -248,16 +249,40 @@ const neededOf = (jobIds: ReadonlyArray<string>): Query<IdRow> => [
   `SELECT k.id FROM unnest($1::text[]) AS k (id) WHERE EXISTS (
      SELECT 1 FROM {runs} r JOIN {sessions} s ON s.session_id = r.session_id
      LEFT JOIN {run_trims} t ON t.session_id = r.session_id
-     WHERE r.job_id = k.id AND r.event_seq + r.count > ${low})`,
+     WHERE r.job_id = k.id AND r.event_seq + r.count > ${low})
+   OR EXISTS (SELECT 1 FROM {jobs} j ${withObservers} WHERE j.job_id = k.id)`,
   [jobIds]
 ]
 
 const needed = (jobId: string): Query<{ readonly seq: number | null }> => [
-  `SELECT min(r.job_seq + greatest(0, ${low} - r.event_seq))::float8 AS seq
-   FROM {runs} r JOIN {sessions} s ON s.session_id = r.session_id
-   LEFT JOIN {run_trims} t ON t.session_id = r.session_id
-   WHERE r.job_id = $1 AND r.event_seq + r.count > ${low}`,
+  `SELECT least(
+     (SELECT min(r.job_seq + greatest(0, ${low} - r.event_seq))
+      FROM {runs} r JOIN {sessions} s ON s.session_id = r.session_id
+      LEFT JOIN {run_trims} t ON t.session_id = r.session_id
+      WHERE r.job_id = $1 AND r.event_seq + r.count > ${low}),
+     (SELECT min(${cursor} + 1) FROM {jobs} j ${withObservers} WHERE j.job_id = $1))::float8 AS seq`,
   [jobId]
+]
+
+const lagging = (jobId: string): Query<IdRow> => [
+  `SELECT o.session_id AS id FROM {jobs} j ${withObservers} WHERE j.job_id = $1`,
+  [jobId]
+]
+
+const observed = (sessionId: string): Query<Observed> => [
+  `WITH own AS (
+     SELECT j.id, j.job_id, ${cursor} AS cursor, ${newest} AS last
+     FROM {observers} o JOIN {jobs} j ON j.job_id = o.job_id WHERE o.session_id = $1
+   )
+   SELECT job_id AS "jobId", cursor::float8, last::float8,
+     coalesce((SELECT sum(bytes) FROM {events} WHERE job = own.id AND seq > own.cursor), 0)::float8 AS bytes
+   FROM own ORDER BY job_id`,
+  [sessionId]
+]
+
+const hasLost = (sessionId: string): ReturnType<Queries["hasLost"]> => [
+  "SELECT lost::integer FROM {sessions} WHERE session_id = $1",
+  [sessionId]
 ]
 
 const observersOf = (
@@ -342,6 +367,9 @@ export const queries: Queries = {
   neededOf,
   needed,
   observersOf,
+  observed,
+  lagging,
+  hasLost,
   ended,
   endedCounts,
   freeing,

@@ -127,6 +127,15 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
      WHERE NOT EXISTS (SELECT 1 FROM {sessions} s WHERE s.session_id = r.session_id)
      ON CONFLICT DO NOTHING`,
     "ALTER TABLE {events} DROP COLUMN owner_seq"
+  ],
+  [
+    // How far a session has come with a job, where its last run of it leads no further; and what it had not come to is gone.
+    `ALTER TABLE {observers} ADD COLUMN cursor bigint NOT NULL DEFAULT 0`,
+    `ALTER TABLE {sessions} ADD COLUMN lost boolean NOT NULL DEFAULT false`,
+    `DELETE FROM {observers} o WHERE NOT EXISTS (
+       SELECT 1 FROM {jobs} j WHERE j.job_id = o.job_id AND j.ended_at IS NULL)`,
+    `UPDATE {observers} o SET cursor = coalesce((SELECT max(e.seq) FROM {events} e
+       WHERE e.job = (SELECT id FROM {jobs} j WHERE j.job_id = o.job_id)), 0)`
   ]
 ]
 

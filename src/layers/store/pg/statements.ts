@@ -17,6 +17,7 @@ import type {
   StoredEvent
 } from "../../../services/store/Store.js"
 import type { Statement } from "../statements.js"
+import { cursor, newest } from "./cursors.js"
 import { toKey, toStored } from "./text.js"
 
 /** Upper bound of what is dropped whole. */
@@ -111,7 +112,11 @@ const parts = {
     { session_id: text, event_seq: bigint, job_id: text, job_seq: bigint, count: bigint, bytes: bigint },
     `ON CONFLICT (session_id, event_seq) DO UPDATE SET ${changes(["count", "bytes"])}`
   ),
-  observers: inserting("observers", { session_id: text, job_id: text }, "ON CONFLICT DO NOTHING"),
+  observers: inserting(
+    "observers",
+    { session_id: text, job_id: text, cursor: bigint },
+    "ON CONFLICT (session_id, job_id) DO UPDATE SET cursor = greatest({observers}.cursor, excluded.cursor)"
+  ),
   inputs: inserting(
     "inputs",
     { job: bigint, input: text },
@@ -135,6 +140,10 @@ const parts = {
          ON CONFLICT (id) DO UPDATE SET alive_at = excluded.alive_at`
       ]
     ],
+    parameters: 1
+  },
+  lostSessions: {
+    texts: [["lose", "UPDATE {sessions} SET lost = true WHERE session_id = ANY($1::text[]) AND {guard}"]],
     parameters: 1
   },
   unobserved: {
@@ -171,6 +180,12 @@ const parts = {
   },
   droppedJobs: {
     texts: [
+      [
+        "lose_dropped",
+        `UPDATE {sessions} SET lost = true WHERE session_id IN (
+           SELECT o.session_id FROM {jobs} j JOIN {observers} o ON o.job_id = j.job_id
+           WHERE j.job_id = ANY($1::text[]) AND ${cursor} < ${newest}) AND {guard}`
+      ],
       ["drop_jobs", "DELETE FROM {jobs} WHERE job_id = ANY($1::text[]) AND {guard} RETURNING id"],
       [
         "drop_numbers",
@@ -203,6 +218,13 @@ const parts = {
   },
   trimmedJobs: {
     texts: [
+      [
+        "lose_trimmed",
+        `UPDATE {sessions} SET lost = true WHERE session_id IN (
+           SELECT o.session_id FROM unnest($1::text[], $2::bigint[]) AS t (job_id, before)
+           JOIN {jobs} j ON j.job_id = t.job_id JOIN {observers} o ON o.job_id = j.job_id
+           WHERE ${cursor} < least(t.before - 1, ${newest})) AND {guard}`
+      ],
       [
         "trim_jobs",
         `UPDATE {jobs} j SET first = least(t.before, l.next)
