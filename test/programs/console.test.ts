@@ -13,6 +13,7 @@ import { fieldOf, initial, missing } from "../../src/programs/console/model/sche
 import { duration, plain, safeUrl } from "../../src/programs/console/model/text.js"
 import { rowsOf } from "../../src/programs/console/model/timeline.js"
 import { between, moved, showing, tick, zoomed } from "../../src/programs/console/model/zoom.js"
+import { jobStatuses } from "../../src/protocol/JobStatus.js"
 import type { JobEvent } from "../../src/services/client/ArcpClient.js"
 
 let seq = 0
@@ -145,7 +146,7 @@ describe("the console's model", () => {
       fc.property(
         fc.string(),
         fc.string(),
-        fc.subarray([...Route.statuses]),
+        fc.subarray([...jobStatuses]),
         fc.boolean(),
         (agent, tab, status, waiting) => {
           const jobs: Route.Route = {

@@ -1,5 +1,7 @@
 /** What is in the file of a runtime, and what takes the space. Only reads, also while the runtime runs. */
+
 import * as Effect from "effect/Effect"
+import { parseJson } from "../../../protocol/Json.js"
 import type { StoreError } from "../../../services/store/Store.js"
 import { whileBusy } from "../busy.js"
 import { toStoreError } from "../sqlError.js"
@@ -90,7 +92,7 @@ const sharesBy = (sql: SqliteClient, name: string, column: "principal" | "agent"
     (rows) =>
       rows.map(
         ([who, jobs, unfinished, events, bytes, oldest]): Share => ({
-          name: JSON.parse(String(who)) as string,
+          name: String(parseJson(String(who))),
           jobs: Number(jobs),
           unfinished: Number(unfinished),
           events: Number(events),

@@ -1,12 +1,7 @@
 /** What a failing Postgres means: to the store, which may try again, and to the person who runs the runtime. */
-import { StoreError } from "../../../services/store/Store.js"
 
-/** Returns the driver's error below the wrappers of `@effect/sql`. */
-const rootOf = (cause: unknown): unknown => {
-  let root = cause
-  while (root instanceof Error && root.cause instanceof Error) root = root.cause
-  return root
-}
+import { StoreError } from "../../../services/store/Store.js"
+import { rootOf } from "../sqlError.js"
 
 interface PgProblem {
   /** SQLSTATE, or the code of the system; empty when neither is known. */

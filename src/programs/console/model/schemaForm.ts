@@ -1,4 +1,5 @@
 /** A form made from a JSON Schema: its fields, and the value that they hold. What no field is for stays JSON. */
+import { membersOf } from "../../../protocol/Json.js"
 import { field, isRecord, textIn } from "./values.js"
 
 export type Field =
@@ -70,7 +71,7 @@ const whole = (schema: unknown, root: Root): unknown => {
   let merged: Readonly<Record<string, unknown>> = {}
   for (const part of [...all.map((one: unknown) => resolved(one, root)), own]) {
     if (!isRecord(part)) continue
-    const properties = { ...record(merged["properties"]), ...record(part["properties"]) }
+    const properties = { ...membersOf(merged["properties"]), ...membersOf(part["properties"]) }
     const required = [merged, part].flatMap(({ required }) => (Array.isArray(required) ? required : []))
     merged = {
       ...merged,
@@ -81,8 +82,6 @@ const whole = (schema: unknown, root: Root): unknown => {
   }
   return merged
 }
-
-const record = (value: unknown): Readonly<Record<string, unknown>> => (isRecord(value) ? value : {})
 
 const choicesOf = (schema: unknown, root: Root, depth = 0): ReadonlyArray<unknown> | undefined => {
   if (depth > deepest || root.left-- <= 0) return undefined

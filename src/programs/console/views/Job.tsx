@@ -1,8 +1,8 @@
 /** One job: what it did and when, what it says, what it may, and how it has ended; at any of its events. */
 import { useEffect, useMemo, useRef, useState } from "preact/hooks"
+import type { JobStatus } from "../../../protocol/JobStatus.js"
 import { extent, latest } from "../model/at.js"
 import { isOver, principalOf } from "../model/JobTable.js"
-import type { JobStatus } from "../model/route.js"
 import { clock, count, duration, line, moment } from "../model/text.js"
 import { cancelJob, client } from "../state/connection.js"
 import { entryOf, type Followed, follow } from "../state/follow.js"

@@ -1,8 +1,9 @@
 /** The jobs that the runtime has, and what one may do with each. */
 import { useEffect, useMemo, useState } from "preact/hooks"
+import { type JobStatus, jobStatuses } from "../../../protocol/JobStatus.js"
 import { type Entry, isOver, principalOf, tookMs } from "../model/JobTable.js"
 import { budgets } from "../model/lease.js"
-import { type Filters, type JobStatus, noFilters, statuses } from "../model/route.js"
+import { type Filters, noFilters } from "../model/route.js"
 import { count, duration, line, moment, money } from "../model/text.js"
 import { cancelJob } from "../state/connection.js"
 import { loading, lookAgain, problem, table, version } from "../state/jobs.js"
@@ -55,7 +56,7 @@ const FilterBar = ({
     <form class="filters" role="search" aria-label="jobs" onSubmit={(event) => event.preventDefault()}>
       <fieldset class="chips">
         <legend class="offscreen">Status</legend>
-        {statuses.map((status) => (
+        {jobStatuses.map((status) => (
           <button
             key={status}
             type="button"
