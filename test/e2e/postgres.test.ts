@@ -119,6 +119,10 @@ describe.skipIf(missingBinaries !== undefined)(
       expect(doctor.stdout).toMatch(/^ok {4}postgres .*answers in/m)
       expect(doctor.stdout).toMatch(/^ok {4}schema .*version 1$/m)
       expect(doctor.stdout).toMatch(/^ok {4}lock .*has it, and said so \d s ago$/m)
+      const port = new URL(first.url).port
+      expect((await runToExit(["doctor", "--pg", url, "--port", port])).stdout).toMatch(
+        new RegExp(`^ok {4}port {9}127.0.0.1:${port} is taken, while .*, process \\d+ has the tables`, "m")
+      )
       const away = await runToExit(["doctor", "--pg", `${url}_not`, "--port", "0"])
       expect(away.exit?.code).toBe(1)
       expect(away.stdout).toMatch(/^fail {2}postgres .*does not exist/m)

@@ -48,9 +48,10 @@ const sweep = Command.make(
     ],
     more: {
       "Which limits": [
-        "Those of arcp serve: jobRetention, maxRetainedJobs, maxRetainedJobsInAll, and",
-        "resumeWindow for sessions. They are not in the file: what its server is told",
-        "is to be said here, else the defaults hold. A runtime that runs sweeps itself."
+        "Those of arcp serve: jobRetention, maxRetainedJobs, maxRetainedJobsInAll,",
+        "maxRetainedEvents and maxRetainedBytes of a job and of what a session has not",
+        "read, resumeWindow for sessions. They are not in the file: what its server is",
+        "told is to be said here, else the defaults hold. A runtime that runs sweeps itself."
       ]
     }
   },

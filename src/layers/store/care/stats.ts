@@ -124,7 +124,7 @@ export const stats = (path: string, name: string): Effect.Effect<Stats, StoreErr
         principals: yield* sharesBy(sql, name, "principal"),
         agents: yield* sharesBy(sql, name, "agent"),
         toFree: yield* number(
-          "SELECT (SELECT count(*) FROM event_trims) + (SELECT count(*) FROM run_trims WHERE freed < before)"
+          "SELECT (SELECT count(*) FROM event_trims) + (SELECT count(*) FROM run_drops) + (SELECT count(*) FROM run_trims WHERE freed < before)"
         )
       }
     })

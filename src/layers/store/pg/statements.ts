@@ -17,6 +17,7 @@ import type {
   StoredEvent
 } from "../../../services/store/Store.js"
 import type { Statement } from "../statements.js"
+import { cursor, newest } from "./cursors.js"
 import { toKey, toStored } from "./text.js"
 
 /** Upper bound of what is dropped whole. */
@@ -101,7 +102,6 @@ const parts = {
     job: bigint,
     seq: bigint,
     bytes: "integer",
-    owner_seq: bigint,
     type: text,
     kind: text,
     audience: text,
@@ -112,7 +112,11 @@ const parts = {
     { session_id: text, event_seq: bigint, job_id: text, job_seq: bigint, count: bigint, bytes: bigint },
     `ON CONFLICT (session_id, event_seq) DO UPDATE SET ${changes(["count", "bytes"])}`
   ),
-  observers: inserting("observers", { session_id: text, job_id: text }, "ON CONFLICT DO NOTHING"),
+  observers: inserting(
+    "observers",
+    { session_id: text, job_id: text, cursor: bigint },
+    "ON CONFLICT (session_id, job_id) DO UPDATE SET cursor = greatest({observers}.cursor, excluded.cursor)"
+  ),
   inputs: inserting(
     "inputs",
     { job: bigint, input: text },
@@ -136,6 +140,10 @@ const parts = {
          ON CONFLICT (id) DO UPDATE SET alive_at = excluded.alive_at`
       ]
     ],
+    parameters: 1
+  },
+  lostSessions: {
+    texts: [["lose", "UPDATE {sessions} SET lost = true WHERE session_id = ANY($1::text[]) AND {guard}"]],
     parameters: 1
   },
   unobserved: {
@@ -172,7 +180,18 @@ const parts = {
   },
   droppedJobs: {
     texts: [
+      [
+        "lose_dropped",
+        `UPDATE {sessions} SET lost = true WHERE session_id IN (
+           SELECT o.session_id FROM {jobs} j JOIN {observers} o ON o.job_id = j.job_id
+           WHERE j.job_id = ANY($1::text[]) AND ${cursor} < ${newest}) AND {guard}`
+      ],
       ["drop_jobs", "DELETE FROM {jobs} WHERE job_id = ANY($1::text[]) AND {guard} RETURNING id"],
+      [
+        "drop_numbers",
+        `INSERT INTO {run_drops} (job_id, session_id)
+         SELECT DISTINCT job_id, session_id FROM {runs} WHERE job_id = ANY($1::text[]) AND {guard} ON CONFLICT DO NOTHING`
+      ],
       ["drop_observers", "DELETE FROM {observers} WHERE job_id = ANY($1::text[]) AND {guard}"],
       [
         "drop_events",
@@ -200,13 +219,24 @@ const parts = {
   trimmedJobs: {
     texts: [
       [
+        "lose_trimmed",
+        `UPDATE {sessions} SET lost = true WHERE session_id IN (
+           SELECT o.session_id FROM unnest($1::text[], $2::bigint[]) AS t (job_id, before)
+           JOIN {jobs} j ON j.job_id = t.job_id JOIN {observers} o ON o.job_id = j.job_id
+           WHERE ${cursor} < least(t.before - 1, ${newest})) AND {guard}`
+      ],
+      [
         "trim_jobs",
         `UPDATE {jobs} j SET first = least(t.before, l.next)
          FROM unnest($1::text[], $2::bigint[]) AS t (job_id, before), LATERAL (
            SELECT k.id, k.first, coalesce((SELECT max(seq) + 1 FROM {events} WHERE job = k.id), k.first) AS next
            FROM {jobs} k WHERE k.job_id = t.job_id) l
          WHERE j.id = l.id AND least(t.before, l.next) > j.first AND {guard}
-         RETURNING j.id, j.first`
+         RETURNING j.id, j.first, j.job_id, j.session_id`
+      ],
+      [
+        "trim_numbers",
+        `INSERT INTO {run_drops} (job_id, session_id) SELECT job_id, session_id FROM trim_jobs ON CONFLICT DO NOTHING`
       ],
       [
         "trim_events",
@@ -377,23 +407,21 @@ export const valuesOf = {
     const jobs: Array<number> = []
     const seqs: Array<number> = []
     const bytes: Array<number> = []
-    const owners: Array<number> = []
     const types: Array<string> = []
     const kinds: Array<string> = []
     const audiences: Array<string | null> = []
     const payloads: Array<string> = []
     for (const [job, events] of logs)
-      for (const { audience = null, kind, ownerSeq, payload, seq, type } of events) {
+      for (const { audience = null, kind, payload, seq, type } of events) {
         jobs.push(job)
         seqs.push(seq)
         bytes.push(payload.length + eventOverhead)
-        owners.push(ownerSeq)
         types.push(type)
         kinds.push(kind)
         audiences.push(audience)
         payloads.push(payload)
       }
-    return [jobs, seqs, bytes, owners, types, kinds, audiences, payloads]
+    return [jobs, seqs, bytes, types, kinds, audiences, payloads]
   },
   runs: (runs: ReadonlyArray<readonly [sessionId: string, run: Run]>) =>
     transposed(

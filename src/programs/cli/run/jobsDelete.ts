@@ -52,6 +52,19 @@ const credentialsOf = (db: string, jobs: ReadonlyArray<JobRecord>) =>
     )
   })
 
+/** Returns how a job is told, or a submit that began none: it was refused, or answered with a job that there was. */
+const stateOf = ({ answeredWith, rejected, status }: JobRecord) =>
+  answeredWith !== undefined
+    ? { status: "repeated", said: `repeat of ${answeredWith}`, of: answeredWith }
+    : { status: rejected ? "refused" : status, said: rejected ? "refused" : status, of: undefined }
+
+/** Returns how many jobs these are, and how many submits that began none. */
+const counted = (found: ReadonlyArray<JobRecord>): ReadonlyArray<string> => {
+  const jobs = found.filter(({ rejected }) => !rejected).length
+  const none = found.length - jobs
+  return [count(jobs, "job"), ...(none === 0 ? [] : [`${count(none, "submit")} that began none`])]
+}
+
 /** Deletes from what no runtime has. */
 const atRest = (flags: DeleteFlags, whose: Finding.Whose) =>
   Effect.gen(function* () {
@@ -69,18 +82,21 @@ const atRest = (flags: DeleteFlags, whose: Finding.Whose) =>
         )
     const credentials = yield* credentialsOf(flags.db, found.jobs)
     const verb = flags.dryRun ? "would be deleted" : "deleted"
-    for (const { agent, jobId, principal, status } of found.jobs)
+    for (const job of found.jobs) {
+      const { agent, jobId, principal } = job
+      const { of, said, status } = stateOf(job)
       yield* Console.log(
         flags.json
-          ? json({ job_id: jobId, agent, principal, status, deleted: !flags.dryRun })
-          : inLine(`${jobId}  ${status}  ${agent}  ${verb}`)
+          ? json({ job_id: jobId, agent, principal, status, repeats: of, deleted: !flags.dryRun })
+          : inLine(`${jobId}  ${said}  ${agent}  ${verb}`)
       )
+    }
     if (flags.json)
       for (const sessionId of found.sessions)
         yield* Console.log(json({ session_id: sessionId, deleted: !flags.dryRun }))
     else
       yield* Console.error(
-        `${count(found.jobs.length, "job")} and ${count(found.sessions.length, "session")} ${verb}`
+        `${counted(found.jobs).join(", ")} and ${count(found.sessions.length, "session")} ${verb}`
       )
     if (credentials > 0)
       yield* Console.error(
