@@ -29,7 +29,6 @@ const eventsFrom = (seq, count) =>
     seq: seq + i,
     type: "job.event",
     kind: "log",
-    ownerSeq: seq + i,
     payload
   }))
 const runOf = (jobId, seq, count) => ({ eventSeq: seq, jobId, jobSeq: seq, count, bytes: count * size })
