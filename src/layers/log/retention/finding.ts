@@ -7,7 +7,7 @@ import type { JobRecord, StoreError, StoreService } from "../../../services/stor
 export class NotForgotten extends Data.TaggedError("NotForgotten")<{
   readonly message: string
   /** A job that was named is not there: it never was, or has gone meanwhile. */
-  readonly isGone?: boolean
+  readonly isGone?: boolean | undefined
 }> {}
 
 /** What is to be forgotten. */
