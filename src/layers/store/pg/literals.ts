@@ -14,5 +14,17 @@ const quoted = (text: string): string =>
 const literalOf = (cell: Cell): string =>
   cell === null ? "NULL" : typeof cell === "string" ? quoted(cell) : String(cell)
 
-/** Returns a column as an array literal. */
-export const arrayLiteral = (column: ReadonlyArray<Cell>): string => `{${column.map(literalOf).join(",")}}`
+/** Returns a column as an array literal. Of what is said again after itself the literal is made once. */
+export const arrayLiteral = (column: ReadonlyArray<Cell>): string => {
+  let text = "{"
+  let last: Cell | undefined
+  let literal = ""
+  for (const cell of column) {
+    if (cell !== last) {
+      last = cell
+      literal = literalOf(cell)
+    }
+    text += text.length === 1 ? literal : `,${literal}`
+  }
+  return `${text}}`
+}

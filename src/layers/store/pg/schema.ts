@@ -136,6 +136,17 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
        SELECT 1 FROM {jobs} j WHERE j.job_id = o.job_id AND j.ended_at IS NULL)`,
     `UPDATE {observers} o SET cursor = coalesce((SELECT max(e.seq) FROM {events} e
        WHERE e.job = (SELECT id FROM {jobs} j WHERE j.job_id = o.job_id)), 0)`
+  ],
+  [
+    `CREATE TABLE {nodes} (
+      name text COLLATE "C" PRIMARY KEY,
+      incarnation text COLLATE "C" NOT NULL,
+      address text COLLATE "C",
+      version text COLLATE "C" NOT NULL,
+      started timestamptz NOT NULL,
+      alive timestamptz NOT NULL,
+      expires timestamptz NOT NULL
+    ) WITH (fillfactor = 50)`
   ]
 ]
 
