@@ -3,13 +3,13 @@ import * as Exit from "effect/Exit"
 import type { Body } from "../../protocol/Event.js"
 import type * as Message from "../../protocol/Message.js"
 import { ProtocolViolation } from "../../services/client/ArcpClient.js"
+import { encoder } from "../transport/Inbox.js"
 
 /** The body of a `result_chunk`. */
 export type ChunkBody = Body<"result_chunk">
 
 const violation = (message: string) => Exit.fail(new ProtocolViolation({ message }))
 const incomplete = () => violation("chunks are out of order")
-const utf8 = new TextEncoder()
 
 const fromBase64 = (text: string): Uint8Array | undefined => {
   try {
@@ -44,7 +44,7 @@ export class Chunks {
       return incomplete()
     this.#next++
     this.#whole = !chunk.more
-    const bytes = chunk.encoding === "utf8" ? utf8.encode(chunk.data) : fromBase64(chunk.data)
+    const bytes = chunk.encoding === "utf8" ? encoder.encode(chunk.data) : fromBase64(chunk.data)
     if (bytes === undefined) return violation("a chunk is not base64")
     this.#size += bytes.length
     return Exit.succeed(bytes)
@@ -61,7 +61,7 @@ export class Chunks {
 
 /** What a result that is not streamed would have been as bytes. */
 export const inlineBytes = (result: unknown): Uint8Array =>
-  utf8.encode(typeof result === "string" ? result : JSON.stringify(result ?? null))
+  encoder.encode(typeof result === "string" ? result : JSON.stringify(result ?? null))
 
 /** Returns the bytes of all parts. */
 export const concat = (parts: ReadonlyArray<Uint8Array>): Uint8Array => {

@@ -2,6 +2,8 @@
  * Streams from an effect that gives the next item. The only way this client makes them: scoped, merged and
  * concatenated streams bring 7 kB more of Effect into a browser.
  */
+import * as Channel from "effect/Channel"
+import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
@@ -15,9 +17,18 @@ export const end: Effect.Effect<never, Option.Option<never>> = Effect.fail(Optio
 /** `open` is called for each run of the stream, `close` when that run is over, however it is. */
 export const stream = <A, E = never>(
   open: () => Pull<A, E>,
-  close?: Effect.Effect<void>
+  close: Effect.Effect<void> = Effect.void
 ): Stream.Stream<A, E> =>
   Stream.suspend(() => {
-    const items = Stream.repeatEffectOption(open())
-    return close === undefined ? items : Stream.ensuring(items, close)
+    type Items = Channel.Channel<Chunk.Chunk<A>, unknown, E>
+    const items: Items = Channel.unwrap(
+      Effect.match(open(), {
+        onFailure: Option.match({
+          onNone: () => Channel.void,
+          onSome: (error: E): Items => Channel.fail(error)
+        }),
+        onSuccess: (item): Items => Channel.flatMap(Channel.write(Chunk.of(item)), () => items)
+      })
+    )
+    return Stream.fromChannel(Channel.ensuring(items, close))
   })

@@ -84,7 +84,7 @@ export const run = (flags: StatsFlags) =>
     const due = yield* Effect.flatMap(Store, (store) => Due.due(store, options, now)).pipe(
       Effect.provide(StoreSqlite.layerReadOnly({ filename: flags.db }))
     )
-    const stats = yield* Stats.stats(flags.db, flags.db)
+    const stats = yield* Stats.stats(flags.db)
     const kept = retention(options)
     if (flags.json) {
       const { jobs, kept: keeps, nextAt, sessions } = due
