@@ -85,7 +85,6 @@ const bare = async (batch) => {
           seq: seq + i,
           type: "job.event",
           kind: "log",
-          ownerSeq: seq + i,
           payload
         }))
         const [sql, params] = writing(

@@ -8,6 +8,8 @@ import { open, Session } from "./promise/Session.js"
 import { InvalidRequest } from "./protocol/Errors.js"
 
 /**
+ * A session with a runtime, for programs of promises: submits jobs, reads their events and results, and resumes by itself.
+ *
  * @example
  * await using arcp = await Arcp.connect({ url: "wss://agents.example.com/arcp", token })
  * const job = await arcp.submit("review", { repository: "." }, { signal: AbortSignal.timeout(60_000) })

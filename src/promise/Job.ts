@@ -198,7 +198,7 @@ export class Job<Output = unknown, Events extends AnyVendorEvent = AnyVendorEven
 }
 
 /** What the runtime is told of why a signal was aborted. */
-export const reasonOf = ({ reason }: AbortSignal): string =>
+const reasonOf = ({ reason }: AbortSignal): string =>
   reason instanceof Error ? reason.message : typeof reason === "string" ? reason : "aborted"
 
 const readable = (credentials: ReadonlyArray<JobCredential>): ReadonlyArray<Credential> =>

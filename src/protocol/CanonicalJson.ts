@@ -3,6 +3,8 @@
  * them (RFC 8785 for values that came out of `JSON.parse`). Two submits have identical parameters
  * when their canonical texts are equal (§7.2).
  */
+
+import { isRecord } from "./Json.js"
 import { finish, type Steps } from "./Steps.js"
 
 /** An array or object that is being written: what is left of it, and its closing bracket. */
@@ -31,7 +33,7 @@ export function* stringifying(value: unknown): Steps<string> {
       open.push({ values: names.map((name) => (part as Record<string, unknown>)[name]), names, at: 0 })
     } else text += JSON.stringify(part ?? null) ?? "null"
   }
-  begin(value, isObject(value) ? yield* sortedNames(value) : undefined)
+  begin(value, isRecord(value) ? yield* sortedNames(value) : undefined)
   for (;;) {
     const container = open[open.length - 1]
     if (container === undefined) return text
@@ -46,7 +48,7 @@ export function* stringifying(value: unknown): Steps<string> {
     if (names !== undefined) text += `${JSON.stringify(names[at])}:`
     const part = values[at]
     budget--
-    begin(part, isObject(part) ? yield* sortedNames(part) : undefined)
+    begin(part, isRecord(part) ? yield* sortedNames(part) : undefined)
     if (budget <= 0) {
       budget = valuesPerPart
       yield
@@ -55,9 +57,6 @@ export function* stringifying(value: unknown): Steps<string> {
 }
 
 export const stringify = (value: unknown): string => finish(stringifying(value))
-
-const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
 
 /** Names of the members that JSON has, by code unit. Many are sorted in parts, which are then merged. */
 function* sortedNames(object: Readonly<Record<string, unknown>>): Steps<ReadonlyArray<string>> {

@@ -17,7 +17,7 @@ import type { ClientMessage } from "./TypedMessage.js"
 import { vendorName } from "./Vendor.js"
 
 /** Deepest nesting of JSON accepted (§5). */
-export const maxDepth = 64
+const maxDepth = 64
 
 const rejected = (_tag: Rejected["_tag"], message: string, envelope?: Record<string, unknown>): Rejected => ({
   _tag,

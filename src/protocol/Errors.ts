@@ -25,6 +25,7 @@ export const retryable = {
   INTERNAL_ERROR: true
 } as const
 
+/** The 15 codes of the protocol's errors (§12). */
 export type ErrorCode = keyof typeof retryable
 
 /** Longest error message on the wire, in characters. */
@@ -152,8 +153,11 @@ export const isArcpError = (u: unknown): u is ArcpError =>
 
 /** The error payload of §12 as it stands on the wire. */
 export interface ErrorPayload {
+  /** One of {@link ErrorCode}, or what a newer peer says. */
   readonly code: string
+  /** For people; at most {@link maxMessageLength} characters of ours. */
   readonly message: string
+  /** Whether the same request may succeed later. */
   readonly retryable: boolean
   readonly details?: Readonly<Record<string, unknown>> | undefined
 }

@@ -13,20 +13,25 @@ const Attributes = Schema.Record({ key: Schema.String, value: Schema.Unknown })
 const NonNegative = Schema.Number.pipe(Schema.finite(), Schema.nonNegative())
 const Count = Schema.Int.pipe(Schema.nonNegative())
 
+/** How much a `log` event matters. */
 export const LogLevel = Schema.Literal("trace", "debug", "info", "warn", "error", "critical")
 export type LogLevel = typeof LogLevel.Type
 
+/** A line of the job's log, with attributes. */
 export const Log = Schema.Struct({
   level: LogLevel,
   message: Schema.String,
   attributes: Schema.optional(Attributes)
 })
+/** What a model thinks, as text. */
 export const Thought = Schema.Struct({ text: Schema.String })
+/** A tool is called; its result has the same `call_id`. */
 export const ToolCall = Schema.Struct({
   tool: Schema.NonEmptyString,
   args: Schema.optional(Schema.Unknown),
   call_id: Schema.NonEmptyString
 })
+/** What a call of a tool came to: a result, or an error. */
 export const ToolResult = Schema.Struct({
   call_id: Schema.NonEmptyString,
   result: Schema.optional(Schema.Unknown),
@@ -41,12 +46,14 @@ export const Status = Schema.Struct(
   { phase: Schema.NonEmptyString, message: Schema.optional(Schema.String) },
   { key: Schema.String, value: Schema.Unknown }
 )
+/** A number, with a name. A name that begins with `cost.` is money of the currency in `unit`, and is counted against the budget. */
 export const Metric = Schema.Struct({
   name: Schema.NonEmptyString,
   value: Schema.Number.pipe(Schema.finite()),
   unit: Schema.optional(Schema.String),
   dimensions: Schema.optional(Attributes)
 })
+/** Something that the job has made, by its URI. */
 export const ArtifactRef = Schema.Struct({
   uri: Schema.NonEmptyString,
   content_type: Schema.NonEmptyString,
@@ -55,6 +62,7 @@ export const ArtifactRef = Schema.Struct({
     Schema.String.pipe(Schema.pattern(/^[0-9a-f]{64}$/, { description: "64 lower-case hex digits" }))
   )
 })
+/** The job has begun another one, which has this `delegate_id`. */
 export const Delegate = Schema.Struct({
   delegate_id: Schema.NonEmptyString,
   agent: Schema.NonEmptyString,
@@ -62,6 +70,7 @@ export const Delegate = Schema.Struct({
   lease_request: Schema.optional(Lease),
   lease_constraints: Schema.optional(LeaseConstraints)
 })
+/** How far the job is, in units of its own. */
 export const Progress = Schema.Struct({
   current: NonNegative,
   total: Schema.optional(NonNegative),
@@ -72,6 +81,7 @@ export const Progress = Schema.Struct({
     description: "progress whose current is at most its total"
   })
 )
+/** A part of a streamed result; `more` is false at the last. */
 export const ResultChunk = Schema.Struct({
   result_id: Schema.NonEmptyString,
   chunk_seq: Count,
@@ -94,6 +104,7 @@ export const kinds = {
   result_chunk: ResultChunk
 } as const
 
+/** The kinds that the protocol defines (§8); others begin with `x-vendor.`. */
 export type Kind = keyof typeof kinds
 
 /** The body of an event of kind `K`. */

@@ -1,6 +1,7 @@
 /** Feature names and their negotiation (§6.2). A runtime offers `provisioned_credentials` only when it can mint them. */
 import * as Vendor from "./Vendor.js"
 
+/** What a runtime offers and a client asks for when it says nothing else. */
 export const all = [
   "heartbeat",
   "ack",
@@ -50,6 +51,7 @@ export const unobserved = "x-vendor.effect-arcp.unobserved"
 /** Features of ours, which a client asks for when it knows what they ask of it. */
 export const vendor = [renewal, describedAgents, submittedInput, principal, transient, unobserved] as const
 
+/** A feature that can be negotiated. */
 export type Feature = (typeof all)[number] | (typeof vendor)[number]
 
 /** The effective set: what both lists name, in our order. A client that sends none gets none. */

@@ -2,15 +2,12 @@
  * Checks a value by a JSON Schema, as far as those go that Effect makes of its schemas. What else a schema says is not looked
  * at, nor are its regular expressions, which may take for ever: whoever has the schema itself checks the value again.
  */
+
+import { isRecord } from "./Json.js"
 import type { Effort } from "./Steps.js"
 
 /** A JSON Schema, or the part of one. */
 type Part = Readonly<Record<string, unknown>>
-
-const isObject = (value: unknown): value is Part =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
-
-const isPart = isObject
 
 const typeOf = (value: unknown): string =>
   value === null ? "null" : Array.isArray(value) ? "array" : typeof value
@@ -59,7 +56,7 @@ const isOfType = (type: unknown, value: unknown): boolean => {
 const resolve = (root: Part, reference: string): unknown => {
   let part: unknown = root
   for (const name of reference.split("/").slice(1))
-    part = isPart(part)
+    part = isRecord(part)
       ? part[decodeURIComponent(name).replaceAll("~1", "/").replaceAll("~0", "~")]
       : undefined
   return part
@@ -91,7 +88,7 @@ const object = (walk: SchemaWalk, schema: Part, value: Part, at: string): string
   for (const name of Array.isArray(required) ? required : [])
     if (typeof name === "string" && !Object.hasOwn(value, name)) return `${at}.${name}: is missing`
   for (const name of names) {
-    const isNamed = isPart(properties) && Object.hasOwn(properties, name)
+    const isNamed = isRecord(properties) && Object.hasOwn(properties, name)
     const problem = part(walk, isNamed ? properties[name] : others, value[name], `${at}.${name.slice(0, 64)}`)
     if (problem !== undefined) return problem
   }
@@ -131,13 +128,13 @@ const simple = (schema: Part, value: unknown, at: string): string | undefined =>
 const part = (walk: SchemaWalk, schema: unknown, value: unknown, at: string): string | undefined => {
   if (walk.effort.left-- <= 0 || walk.depth >= maxDepth) return `${at}: takes too long to check`
   if (schema === false) return `${at}: is not expected`
-  if (!isPart(schema)) return undefined
+  if (!isRecord(schema)) return undefined
   walk.depth++
   const problem =
     simple(schema, value, at) ??
     (Array.isArray(value)
       ? array(walk, schema, value, at)
-      : isObject(value)
+      : isRecord(value)
         ? object(walk, schema, value, at)
         : undefined) ??
     combined(walk, schema, value, at)

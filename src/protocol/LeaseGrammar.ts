@@ -76,6 +76,7 @@ export const isUtcTimestamp = (text: string): boolean => {
   return !Number.isNaN(ms) && new Date(ms).toISOString().startsWith(text.slice(0, 19))
 }
 
+/** A time in UTC as text. */
 export const UtcTimestamp = Schema.String.pipe(
   Schema.filter(isUtcTimestamp, {
     description: "an RFC 3339 timestamp in UTC, ending in Z",
@@ -84,6 +85,7 @@ export const UtcTimestamp = Schema.String.pipe(
   })
 )
 
+/** What bounds a whole lease: when it ends. */
 export const LeaseConstraints = Schema.Struct({ expires_at: Schema.optional(UtcTimestamp) })
 export interface LeaseConstraints extends Schema.Schema.Type<typeof LeaseConstraints> {}
 

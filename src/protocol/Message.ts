@@ -33,6 +33,7 @@ export const ErrorPayload = Schema.Struct({
   details: optional(JsonObject)
 })
 
+/** Where a job is: waiting to begin, running, or how it has ended. */
 export const JobStatus = Schema.Literal("pending", "running", "success", "error", "cancelled", "timed_out")
 export type JobStatus = typeof JobStatus.Type
 
@@ -54,6 +55,7 @@ export const Hello = Schema.Struct({
 })
 export interface Hello extends Schema.Schema.Type<typeof Hello> {}
 
+/** An agent as a runtime's inventory names it. */
 export const AgentEntry = Schema.Struct({
   name: Schema.String,
   versions: Schema.Array(Schema.String),
@@ -88,6 +90,7 @@ export const Pong = Schema.Struct({ ping_nonce: Schema.String, received_at: opti
 export const Ack = Schema.Struct({ last_processed_seq: EventSeq })
 export const Reason = Schema.Struct({ reason: optional(Schema.String.pipe(Schema.maxLength(1024))) })
 
+/** `session.list_jobs`: which jobs, in pages. */
 export const ListJobs = Schema.Struct({
   filter: optional(
     Schema.Struct({
@@ -113,6 +116,7 @@ const waiting = {
   parked: optional(Schema.String)
 }
 
+/** A job as a listing shows it. */
 export const JobEntry = Schema.Struct({
   job_id: Text,
   agent: Text,
@@ -156,6 +160,7 @@ export const Submit = Schema.Struct({
 })
 export interface Submit extends Schema.Schema.Type<typeof Submit> {}
 
+/** `job.accepted`: what was granted. */
 export const Accepted = Schema.Struct({
   request_id: optional(Schema.String),
   job_id: Text,
@@ -184,6 +189,7 @@ export const Subscribe = Schema.Struct({
 })
 export interface Subscribe extends Schema.Schema.Type<typeof Subscribe> {}
 
+/** `job.subscribed`: where the job is, and what comes. */
 export const Subscribed = Schema.Struct({
   request_id: optional(Schema.String),
   job_id: Text,

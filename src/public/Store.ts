@@ -6,6 +6,8 @@ export {
   type JobRecord,
   type JournalEntry,
   type JournalIndexEntry,
+  type Numbering,
+  type Observed,
   Op,
   type Run,
   type SessionRecord,

@@ -8,6 +8,7 @@ import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import type { ClientError, JobEvent, JobHandle } from "../services/client/ArcpClient.js"
 import type { Frame } from "./Faults.js"
+import { toClient } from "./framesInOrder.js"
 
 /** What a failed check throws: what was expected, and what came. */
 export class CheckFailed extends Error {
@@ -144,14 +145,7 @@ export const seen = (
  */
 export const endedOnce = (frames: ReadonlyArray<Frame>, jobId: string): void => {
   const sessions = new Map<string, Array<{ readonly type: string; readonly event_seq: number }>>()
-  for (const { text, to } of frames) {
-    if (to !== "client") continue
-    const { event_seq, job_id, session_id, type } = JSON.parse(text) as {
-      readonly type: string
-      readonly session_id: string
-      readonly job_id?: string | undefined
-      readonly event_seq?: number | undefined
-    }
+  for (const { event_seq, job_id, session_id, type } of toClient(frames)) {
     if (job_id !== jobId || event_seq === undefined) continue
     const seen = sessions.get(session_id) ?? []
     sessions.set(session_id, seen)

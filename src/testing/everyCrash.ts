@@ -106,7 +106,11 @@ const failed = (deaths: ReadonlyArray<Died>, differences: ReadonlyArray<string>)
     `expected the same ${story(deaths)}; came\n${differences.map((line) => `  ${line}`).join("\n")}`
   )
 
-const late = new CheckFailed("it did not end in time")
+/** A run that has not ended in its time. */
+const late = (within: Duration.Duration) =>
+  new CheckFailed(
+    `it did not end in time: a run has ${Duration.format(within)}, and more by the option \`within\``
+  )
 
 /** Turns of the event loop in which nothing has moved, after which everything waits for time to pass. */
 const quietTurns = 8
@@ -116,9 +120,10 @@ const passTime = (
   clock: IdleClock,
   moves: Moves,
   isCommitting: () => boolean,
-  until: number
+  within: Duration.Duration
 ): Effect.Effect<never> =>
   Effect.gen(function* () {
+    const until = Duration.toMillis(within)
     let quiet = 0
     let seen = -1
     for (;;) {
@@ -129,7 +134,7 @@ const passTime = (
       quiet = 0
       const { next } = clock
       if (next === Number.POSITIVE_INFINITY) continue
-      if (next > until) return yield* Effect.die(late)
+      if (next > until) return yield* Effect.die(late(within))
       clock.moveTo(next)
     }
   })
@@ -156,7 +161,7 @@ const runOnce = (
   plan: ReadonlyArray<CrashPoint>
 ): Effect.Effect<Ended, unknown, unknown> => {
   const clock = options.clock === "real" ? Clock.make() : new IdleClock()
-  const within = Duration.toMillis(
+  const within = Duration.decode(
     options.within ?? (clock instanceof IdleClock ? Duration.days(1) : Duration.minutes(1))
   )
   const deaths: Array<Died> = []
@@ -184,7 +189,7 @@ const runOnce = (
     const time =
       clock instanceof IdleClock
         ? passTime(clock, moves, runtime.isCommitting, within)
-        : Effect.zipRight(Effect.sleep(within), Effect.die(late))
+        : Effect.zipRight(Effect.sleep(within), Effect.die(late(within)))
     const { jobId, result } = yield* Effect.orDie(Effect.raceFirst(Deferred.await(ended), time))
     const job = yield* read(runtime.store, jobId)
     if (job === undefined) return yield* Effect.die(new CheckFailed("the job is not stored"))

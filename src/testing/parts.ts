@@ -88,7 +88,7 @@ const anybody = (): Layer.Layer<Auth.Auth> =>
 export const authOf = ({ auth, identities }: TestParts): Layer.Layer<Auth.Auth, unknown, unknown> =>
   auth ?? (identities === undefined ? anybody() : Auth.layerStatic(identities))
 
-export const optionsOf = (options: Runtime.Parts["options"]): Runtime.Parts["options"] =>
+const optionsOf = (options: Runtime.Parts["options"]): Runtime.Parts["options"] =>
   Runtime.isGivenAsLayer(options)
     ? options
     : Layer.orDie(

@@ -227,11 +227,8 @@ const checkSteps = (name: string, job: StoredJob, into: Differences): void => {
 /** Notes what does not hold of a job that has ended: its numbers, its one end, its steps' one end, its budget. */
 export const check = (job: StoredJob, into: Differences, name = "the job"): void => {
   const { events, record } = job
-  for (const [i, { ownerSeq, seq }] of events.entries()) {
+  for (const [i, { seq }] of events.entries())
     if (seq !== i + 1) into.push(`${name}: event ${seq} is at place ${i + 1} of its log`)
-    if (ownerSeq <= (events[i - 1]?.ownerSeq ?? 0))
-      into.push(`${name}: event ${seq} is not numbered after the one before it`)
-  }
   const ends = events.filter(isTerminal)
   if (ends.length !== 1) into.push(`${name}: has ${ends.length} ends`)
   else if (ends[0] !== events.at(-1)) into.push(`${name}: goes on after its end`)

@@ -78,6 +78,35 @@ describe.skipIf(missingBinaries !== undefined)(
       await client.run("echo", "well again")
     })
 
+    it("one that was paused for longer than its lease writes nothing to what another has taken, and ends", async () => {
+      const url = await database()
+      const paused = await own.start("--pg", url)
+      const client = await WireClient.open(paused.url)
+      const job = await client.accept("emit", { count: 100_000, delayMs: 1 })
+      await client.next((frame) => frame.job_id === job.job_id && (frame.event_seq ?? 0) > 50)
+      process.kill(paused.pid, "SIGSTOP")
+      try {
+        await forget(url)
+        const next = await own.start("--pg", url)
+        const again = await WireClient.resume(next.url, client.session)
+        expect((await again.terminal(job.job_id)).payload.details?.["reason"]).toBe("runtime_restart")
+        const stored = () =>
+          query(
+            url,
+            "SELECT job, count(*), max(seq), md5(string_agg(payload, '')) FROM arcp_events GROUP BY 1"
+          )
+        const before = await stored()
+        process.kill(paused.pid, "SIGCONT")
+        expect((await paused.program.exited).code).toBe(1)
+        expect(paused.program.stderr).toMatch(/another runtime holds the tables/)
+        expect(await stored()).toEqual(before)
+        await again.run("echo", "not disturbed")
+      } finally {
+        // Nothing that is paused is left.
+        paused.program.signal("SIGCONT")
+      }
+    })
+
     it("a second runtime is refused, and the first is not disturbed", async () => {
       const url = await database()
       const first = await own.start("--pg", url)
@@ -90,11 +119,56 @@ describe.skipIf(missingBinaries !== undefined)(
       expect(doctor.stdout).toMatch(/^ok {4}postgres .*answers in/m)
       expect(doctor.stdout).toMatch(/^ok {4}schema .*version 1$/m)
       expect(doctor.stdout).toMatch(/^ok {4}lock .*has it, and said so \d s ago$/m)
+      const port = new URL(first.url).port
+      expect((await runToExit(["doctor", "--pg", url, "--port", port])).stdout).toMatch(
+        new RegExp(`^ok {4}port {9}127.0.0.1:${port} is taken, while .*, process \\d+ has the tables`, "m")
+      )
       const away = await runToExit(["doctor", "--pg", `${url}_not`, "--port", "0"])
       expect(away.exit?.code).toBe(1)
       expect(away.stdout).toMatch(/^fail {2}postgres .*does not exist/m)
       expect(doctor.stdout + away.stdout).not.toContain("secret")
       await client.run("echo", 1)
+    })
+
+    it("is looked at and deleted from by the commands that do so with a file; the others say what to use", async () => {
+      const url = await database()
+      const server = await own.start("--pg", url)
+      const client = await WireClient.open(server.url)
+      const { job_id } = (await client.run("echo", "of Postgres")).accepted
+      const jobId = String(job_id)
+      const arcp = (...args: ReadonlyArray<string>) => runToExit([...args, "--pg", url])
+      const rows = (run: { readonly stdout: string }) =>
+        run.stdout
+          .trim()
+          .split("\n")
+          .map((line) => JSON.parse(line) as Record<string, unknown>)
+
+      const sessions = await arcp("sessions", "--json")
+      expect(rows(sessions)).toMatchObject([{ session_id: client.session.id, state: "connected" }])
+      expect(rows(await arcp("top", "--json", "--count", "1"))).toHaveLength(1)
+      const replayed = rows(await arcp("replay", "--job", jobId))
+      expect(replayed.at(-1)).toMatchObject({ job_id: jobId, type: "job.result" })
+      const refused = await arcp("jobs", "delete", jobId)
+      expect(refused.stderr).toMatch(/is held by another runtime .*alive/)
+      for (const [args, instead] of [
+        [["backup", "nowhere.db"], /pg_dump/],
+        [["restore", "nowhere.db"], /pg_restore/],
+        [["db", "stats"], /psql/],
+        [["db", "sweep"], /forgets by itself/]
+      ] as const) {
+        const run = await arcp(...args)
+        expect(run.exit?.code).toBe(2)
+        expect(run.stderr).toMatch(instead)
+      }
+
+      expect((await server.stop()).code).toBe(0)
+      expect(rows(await arcp("sessions", "--json"))).toMatchObject([{ state: "gone" }])
+      const deleted = await arcp("jobs", "delete", jobId, "--json")
+      expect(rows(deleted)).toMatchObject([{ job_id: jobId, deleted: true }])
+      expect(await query(url, "SELECT 1 FROM arcp_jobs UNION ALL SELECT 1 FROM arcp_events")).toEqual([])
+      const gone = await arcp("replay", "--job", jobId)
+      expect(gone.stderr).toMatch(/is not in postgres:.*--pg names another/)
+      expect(refused.stderr + gone.stderr).not.toContain("secret")
     })
   }
 )

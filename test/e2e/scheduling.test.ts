@@ -1,6 +1,5 @@
 /** Jobs that wait before they begin, from outside: for a place, for their time, and over `kill -9`. */
 import { join } from "node:path"
-import { setTimeout } from "node:timers/promises"
 import { describe, expect, it } from "vitest"
 import { verifies } from "./requirements.js"
 import { ownServers } from "./support/Server.js"
@@ -61,11 +60,13 @@ describe.concurrent("a job that waits", () => {
     const before = await own.start(...flags)
     const client = await WireClient.open(before.url)
     const ran = await client.accept("sleep", { ms: 600_000 })
-    const naps = [await client.accept("nap", { ms: 1_500 }), await client.accept("nap", { ms: 1 })]
+    const nap = await client.accept("nap", { ms: 1_500 })
+    const naps = [nap, await client.accept("nap", { ms: 1 })]
     const jobs: Array<string | undefined> = []
     for (let ms = 1; ms <= 20; ms++) jobs.push((await client.accept("sleep", { ms })).job_id)
     const timed = await later(client, "echo", "timed", { delay_sec: 2 })
-    await setTimeout(100)
+    for (const { job_id } of [ran, nap])
+      await client.next((frame) => frame.job_id === job_id && frame.type === "job.event")
     await before.kill()
     await client.closing()
     const after = await own.start(...flags)

@@ -269,7 +269,7 @@ describe("everyCrash", () => {
       )
       assert.match(
         String(Cause.squash(failure)),
-        /expected the same after a crash before commit 1 .*\n {2}it did not end in time/
+        /expected the same after a crash before commit 1 .*\n {2}it did not end in time: a run has 1h, and more by the option `within`/
       )
     })
   )

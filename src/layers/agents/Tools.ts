@@ -24,6 +24,7 @@ import {
   toPayload
 } from "../../protocol/Errors.js"
 import { json } from "../../protocol/EventText.js"
+import { parseJson } from "../../protocol/Json.js"
 import { describe } from "../../protocol/Problem.js"
 import {
   type Call,
@@ -149,7 +150,7 @@ const asJson = (name: string, input: unknown): Effect.Effect<unknown, InvalidReq
     ? Effect.void
     : Either.match(json(input, "input"), {
         onLeft: (problem) => new InvalidRequest({ message: `tool ${name}: ${problem}` }),
-        onRight: (text) => Effect.succeed(JSON.parse(text) as unknown)
+        onRight: (text) => Effect.succeed(parseJson(text))
       })
 
 /** What the stream is told of a call that gave no result. */

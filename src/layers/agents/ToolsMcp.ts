@@ -18,16 +18,20 @@ import * as ToolsLayer from "./Tools.js"
 
 export { McpConnectionError } from "./mcp/connecting.js"
 
+/** An MCP server that is started as a child process, and spoken to over its stdin and stdout. */
 export interface StdioOptions extends CommonOptions {
+  /** The program, with its arguments beside it: no shell reads it. */
   readonly command: string
   readonly args?: ReadonlyArray<string> | undefined
   /** Beside `HOME`, `PATH` and the like, which the SDK passes on; nothing else of our environment is. */
   readonly env?: Readonly<Record<string, string | Redacted.Redacted>> | undefined
+  /** Where it runs. Default: the directory of this process. */
   readonly cwd?: string | undefined
   /** What becomes of the server's stderr. Default `inherit`: it goes to ours. */
   readonly stderr?: "inherit" | "ignore" | undefined
 }
 
+/** An MCP server that is spoken to over HTTP (Streamable HTTP). */
 export interface HttpOptions extends CommonOptions {
   /** `https://…`, or `http://…` on this machine. */
   readonly url: string

@@ -32,6 +32,7 @@ const asymmetric = [
   "Ed25519"
 ] as const
 
+/** A signature algorithm of JWS (RFC 7518, RFC 8037). */
 export type Algorithm = (typeof hmac)[number] | (typeof asymmetric)[number]
 const known: ReadonlyArray<string> = [...hmac, ...asymmetric]
 
@@ -46,6 +47,7 @@ export type Key =
   /** Fetched when first needed and cached. `https`, or `http` on loopback. */
   | { readonly jwksUri: string }
 
+/** Which tokens are believed, and how their claims are read. */
 export interface Options {
   readonly key: Key
   /** Algorithms a token may be signed with. Default: every one that fits the key; HMAC only with `secret`. */

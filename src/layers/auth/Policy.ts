@@ -4,6 +4,7 @@ import * as Layer from "effect/Layer"
 import * as Argument from "../../protocol/Argument.js"
 import { coversJob, Policy } from "../../services/auth/Policy.js"
 
+/** Who may do more than what is their own, beside the sessions of a principal. */
 export interface Options {
   /**
    * Who may cancel a job that its session still owns, beside that session: nobody else (`own-session`, the default), or

@@ -15,7 +15,9 @@ import { open } from "./savedState.js"
 
 /** Any `KeyValueStore` of `@effect/platform`, and whatever else has these two. What is kept is secret. */
 export interface StateStore {
+  /** Returns what is kept under a key, if anything is. */
   readonly get: (key: string) => Effect.Effect<Option.Option<string>, unknown>
+  /** Keeps a text under a key, durably when it returns. */
   readonly set: (key: string, value: string) => Effect.Effect<void, unknown>
 }
 
@@ -25,8 +27,10 @@ export interface SavedJob {
   readonly agent: string
   readonly traceId?: string | undefined
   readonly lease: Message.Accepted["lease"]
+  /** When its lease ends, RFC 3339. */
   readonly expiresAt?: string | undefined
   readonly idempotencyKey?: string | undefined
+  /** The `event_seq` of the last event that its reader has taken. */
   readonly eventsAfter: number
   /** Its chunks have to be read again from here. */
   readonly chunksAfter: number
@@ -51,6 +55,7 @@ export interface KeptJobs {
 
 /** What the process before has left, and how to leave something for the next. */
 export interface Opened {
+  /** What it has left, if anything. */
   readonly saved: Saved | undefined
   /** Made by `keptJobs`. */
   readonly jobs: KeptJobs

@@ -8,6 +8,7 @@ import {
 } from "../../services/credentials/CredentialStore.js"
 import { StoreError } from "../../services/store/Store.js"
 
+/** Makes a store of records in memory. */
 export const make: Effect.Effect<CredentialStoreService> = Effect.sync(() => {
   const records = new Map<string, CredentialRecord>()
   return {
@@ -32,6 +33,7 @@ export const make: Effect.Effect<CredentialStoreService> = Effect.sync(() => {
   }
 })
 
+/** `CredentialStore` in memory: each call is another one. */
 export const layer = (): Layer.Layer<CredentialStore> => Layer.effect(CredentialStore, make)
 
 export * from "../../services/credentials/CredentialStore.js"

@@ -146,6 +146,7 @@ export const make = (
 export const layer = (options: Options = {}): Layer.Layer<CredentialStore, StoreError, SqlClient.SqlClient> =>
   Layer.effect(CredentialStore, make(options))
 
+/** Where a file of credential records is. */
 export interface FileOptions {
   /** Path of the file. It and its folder are created when they do not exist. */
   readonly filename: string

@@ -71,17 +71,23 @@ const Ended = Schema.Struct({
 /** What is submitted: `job.submit` of the protocol. */
 export const Submit = Schema.Struct({
   agent: text("name, or name@version"),
-  input: optional(Schema.Unknown),
-  lease_request: optional(Patterns),
-  lease_constraints: optional(Terms),
-  max_runtime_sec: optional(Schema.Number),
+  input: optional(
+    Schema.Unknown.annotations({ description: "what the agent takes; GET /v1/agents has its schema" })
+  ),
+  lease_request: optional(
+    Patterns.annotations({ description: "what the job may touch and spend: capability to patterns" })
+  ),
+  lease_constraints: optional(Terms.annotations({ description: "when the lease ends: expires_at" })),
+  max_runtime_sec: optional(Schema.Number.annotations({ description: "seconds until the job is ended" })),
   extensions: optional(Terms)
 }).annotations({ identifier: "Submit" })
 
-const Cancel = Schema.Struct({ reason: optional(Schema.String) }).annotations({ identifier: "Cancel" })
+const Cancel = Schema.Struct({ reason: optional(text("why, for the record")) }).annotations({
+  identifier: "Cancel"
+})
 const Answer = Schema.Struct({
-  value: Schema.Unknown,
-  about_sha256: optional(text("of what the question is about, where it is about something"))
+  value: Schema.Unknown.annotations({ description: "the answer, as the schema of the question wants it" }),
+  about_sha256: optional(text("needed where the question is about something: about.sha256 of its event"))
 }).annotations({ identifier: "Answer" })
 
 const jobPath = Schema.Struct({ id: text("job_id") })
@@ -275,11 +281,18 @@ export const routes = (): ReadonlyArray<Route> => {
   return found
 }
 
-/** The document of the interface, with how to say who asks. */
+/** The document of the interface, with how to say who asks: of an operation, an empty `security` would say that nobody need. */
 export const document = () => {
   const spec = OpenApi.fromApi(api)
+  const paths = Object.entries(spec.paths).map(([path, operations]) => [
+    path,
+    Object.fromEntries(
+      Object.entries(operations).map(([method, { security: _, ...operation }]) => [method, operation])
+    )
+  ])
   return {
     ...spec,
+    paths: Object.fromEntries(paths),
     components: {
       ...spec.components,
       securitySchemes: { bearer: { type: "http", scheme: "bearer" } }

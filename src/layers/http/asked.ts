@@ -103,7 +103,7 @@ export interface Preferences {
 }
 
 /** Longest time that an answer waits for the end of a job, in seconds. */
-export const longestWait = 300
+const longestWait = 300
 
 /** Reads `Prefer`. */
 export const preferences = (header: string | undefined): Preferences => {

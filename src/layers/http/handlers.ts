@@ -7,6 +7,7 @@ import type * as Scope from "effect/Scope"
 import { type ArcpError, InternalError, InvalidRequest } from "../../protocol/Errors.js"
 import { timestamp } from "../../protocol/EventText.js"
 import { describedAgents } from "../../protocol/Features.js"
+import { isRecord, membersOf } from "../../protocol/Json.js"
 import type * as Message from "../../protocol/Message.js"
 import * as Trace from "../../protocol/Trace.js"
 import * as Vendor from "../../protocol/Vendor.js"
@@ -119,9 +120,6 @@ const tracing = (traceparent: string | undefined) => {
     ? {}
     : { traceId: trace, extensions: { [Trace.extension]: { traceparent } } }
 }
-
-const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
 
 /** Reads what is submitted: the payload of the frame, and what is beside it. */
 const submitted = (services: HandlerServices) =>
@@ -337,7 +335,7 @@ const agent = (entry: unknown) => {
     ...(entry["default"] === undefined ? {} : { default: entry["default"] }),
     versions: versions.map((version) => ({
       version,
-      ...(isRecord(about) && isRecord(about[String(version)]) ? (about[String(version)] as object) : {})
+      ...membersOf(membersOf(about)[String(version)])
     }))
   }
 }

@@ -3,7 +3,20 @@
 /** What of the document is shown. */
 interface Spec {
   readonly info: { readonly title: string; readonly description?: string | undefined }
-  readonly paths: Readonly<Record<string, Readonly<Partial<Record<string, Operation>>>>>
+  readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>
+  readonly components: { readonly schemas: Readonly<Record<string, object>> }
+}
+
+/** What is shown of the schema of a body: its members. */
+interface Body {
+  readonly $ref?: string | undefined
+  readonly required?: ReadonlyArray<string> | undefined
+  readonly properties?: Readonly<Record<string, Member>> | undefined
+}
+
+interface Member {
+  readonly type?: string | undefined
+  readonly description?: string | undefined
 }
 
 interface Parameter {
@@ -17,7 +30,9 @@ interface Parameter {
 interface Operation {
   readonly summary?: string | undefined
   readonly parameters?: ReadonlyArray<Parameter> | undefined
-  readonly requestBody?: unknown
+  readonly requestBody?:
+    | { readonly content: Readonly<Record<string, { readonly schema: object }>> }
+    | undefined
   readonly responses?: Readonly<Record<string, { readonly description?: string | undefined }>> | undefined
 }
 
@@ -25,7 +40,6 @@ const style = `:root{color-scheme:light dark;font:16px/1.5 system-ui,sans-serif}
 body{max-width:60rem;margin:0 auto;padding:1rem}
 h2{font-size:1.1rem;margin:2rem 0 .25rem}
 code,pre{font-family:ui-monospace,monospace}
-pre{overflow:auto;padding:.75rem;border:1px solid #8886;border-radius:.4rem}
 table{border-collapse:collapse;width:100%}
 td,th{text-align:left;vertical-align:top;padding:.25rem .75rem .25rem 0;border-bottom:1px solid #8884}
 .method{display:inline-block;min-width:3.5rem;font-weight:700}`
@@ -37,7 +51,25 @@ const code = (text: string): string => `<code>${escaped(text)}</code>`
 const row = (cells: ReadonlyArray<string>): string =>
   `<tr>${cells.map((cell) => `<td>${cell}</td>`).join("")}</tr>`
 
+/** The members of a JSON body: what there is to be, of which type, and what it is for. */
+const body = (schemas: Spec["components"]["schemas"], schema: Body) => {
+  const { properties = {}, required = [] }: Body =
+    (schema.$ref === undefined ? schema : schemas[schema.$ref.slice("#/components/schemas/".length)]) ?? {}
+  return `<table><thead><tr><th>member of the body</th><th>type</th><th></th></tr></thead><tbody>${Object.entries(
+    properties
+  )
+    .map(([name, { description = "", type = "any JSON" }]) =>
+      row([
+        code(name),
+        escaped(type),
+        escaped([...(required.includes(name) ? ["needed"] : []), description].filter(Boolean).join("; "))
+      ])
+    )
+    .join("")}</tbody></table>`
+}
+
 const operation = (
+  schemas: Spec["components"]["schemas"],
   path: string,
   method: string,
   { parameters = [], requestBody, responses = {}, summary = "" }: Operation
@@ -52,7 +84,9 @@ const operation = (
         .join("")}</tbody></table>`) +
   (requestBody === undefined
     ? ""
-    : `<details><summary>body</summary><pre>${escaped(JSON.stringify(requestBody, null, 2))}</pre></details>`) +
+    : Object.values(requestBody.content)
+        .map(({ schema }) => body(schemas, schema))
+        .join("")) +
   `<details><summary>answers</summary><table><tbody>${Object.entries(responses)
     .map(([status, { description = "" }]) => row([code(status), escaped(description)]))
     .join("")}</tbody></table></details></section>`
@@ -68,7 +102,7 @@ export const page = (spec: Spec): { readonly html: string; readonly style: strin
     Object.entries(spec.paths)
       .flatMap(([path, operations]) =>
         Object.entries(operations).map(([method, one]) =>
-          one === undefined ? "" : operation(path, method, one)
+          operation(spec.components.schemas, path, method, one)
         )
       )
       .join("") +

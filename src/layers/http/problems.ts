@@ -18,7 +18,7 @@ export const tokenEnded = () =>
   new Unauthenticated({ message: "the token has ended; go on with a fresh one, after the last event" })
 
 /** The status of each of the protocol's codes, where its details say nothing more. */
-export const statuses: Readonly<Record<ErrorCode, number>> = {
+const statuses: Readonly<Record<ErrorCode, number>> = {
   PERMISSION_DENIED: 403,
   LEASE_SUBSET_VIOLATION: 403,
   JOB_NOT_FOUND: 404,

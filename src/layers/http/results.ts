@@ -105,10 +105,7 @@ interface Part {
  * Returns the part of a body that `Range` asks for; none when it asks for all, for more than one, or in a way that is not
  * understood, which all are answered with the whole (RFC 9110, 14.2). Fails when the part is outside.
  */
-export const rangeOf = (
-  header: string | undefined,
-  size: number
-): Effect.Effect<Part | undefined, Refused> => {
+const rangeOf = (header: string | undefined, size: number): Effect.Effect<Part | undefined, Refused> => {
   const match = /^\s*bytes\s*=\s*(\d{0,15})-(\d{0,15})\s*$/i.exec(header ?? "")
   if (match === null) return Effect.succeed(undefined)
   const [, first = "", last = ""] = match

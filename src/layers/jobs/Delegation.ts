@@ -11,6 +11,7 @@ import * as AgentRef from "../../protocol/AgentRef.js"
 import * as Budget from "../../protocol/Budget.js"
 import { type ArcpError, InternalError, InvalidRequest, LeaseSubsetViolation } from "../../protocol/Errors.js"
 import { json } from "../../protocol/EventText.js"
+import { parseJson } from "../../protocol/Json.js"
 import {
   budgetProblem,
   comparing,
@@ -229,7 +230,7 @@ export const make = (context: DelegationContext): Delegate => {
 const asJson = (given: unknown, name: string): Effect.Effect<unknown, InvalidRequest> =>
   Either.match(json(given, name), {
     onLeft: (message) => new InvalidRequest({ message }),
-    onRight: (text) => Effect.succeed(JSON.parse(text) as unknown)
+    onRight: (text) => Effect.succeed(parseJson(text))
   })
 
 const asLease = (given: unknown): Effect.Effect<Lease, InvalidRequest> => {

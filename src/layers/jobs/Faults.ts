@@ -26,6 +26,10 @@ export const contained =
             )
     )
 
+/** Makes the error of a limit that is reached, by its name. */
+export const limited = (limit: string, message: string): InternalError =>
+  new InternalError({ message, details: { limit } })
+
 const ours = new WeakSet<object>()
 
 /** Remembers that this very error is a fault of the runtime's: what it ends, the runtime has ended (§5.2). */

@@ -13,8 +13,11 @@ import {
 
 /** What to call; what is left out costs nothing. */
 export interface Handlers<R> {
+  /** A job waits for an answer (`Job.input`). */
   readonly onWaiting?: ((call: WaitingCall) => Effect.Effect<void, HookError, R>) | undefined
+  /** A job that was submitted has ended, however it did. */
   readonly onEnded?: ((call: EndedCall) => Effect.Effect<void, HookError, R>) | undefined
+  /** A durable job does not go on, since the version of its agent is not there. */
   readonly onParked?: ((call: ParkedCall) => Effect.Effect<void, HookError, R>) | undefined
 }
 

@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { type ArcpError, type InternalError, JobNotFound } from "../../protocol/Errors.js"
 import * as Features from "../../protocol/Features.js"
+import { parseJson } from "../../protocol/Json.js"
 import type * as Message from "../../protocol/Message.js"
 import { byteLength } from "../../protocol/Utf8.js"
 import type { Identity } from "../../services/auth/Auth.js"
@@ -136,7 +137,7 @@ const inputOf = (
     // The rest of the frame has its place, too.
     return text === undefined || byteLength(text) > options.maxOutboundFrameBytes / 2
       ? {}
-      : { [Features.submittedInput]: JSON.parse(text) as unknown }
+      : { [Features.submittedInput]: parseJson(text) }
   })
 
 /** Lets a session observe a job, and tells it so in the commit with which that begins. */

@@ -14,7 +14,7 @@ import type { Scope } from "effect/Scope"
 import type { InternalError } from "../../protocol/Errors.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import { dueAt } from "../../services/store/dueAt.js"
-import type { JobFilter, JobRecord } from "../../services/store/Store.js"
+import { type JobFilter, type JobRecord, StoreError } from "../../services/store/Store.js"
 import * as Inputs from "./durable/Inputs.js"
 import type { Reopen } from "./durable/Reopening.js"
 import * as Rerun from "./durable/Rerun.js"
@@ -87,6 +87,26 @@ export const leavesFirst = (records: ReadonlyArray<JobRecord>): ReadonlyArray<Jo
 const above = (byId: ReadonlyMap<string, JobRecord>, { parentJobId }: JobRecord) =>
   parentJobId === undefined ? undefined : byId.get(parentJobId)
 
+/** Fails when a job is above itself: no runtime has written that, and whoever goes up from it would never arrive. */
+const refuseCircles = (byId: ReadonlyMap<string, JobRecord>): Effect.Effect<void, InternalError> => {
+  const known = new Set<JobRecord>()
+  for (const record of byId.values()) {
+    const way = new Set<JobRecord>()
+    for (let up: JobRecord | undefined = record; up !== undefined && !known.has(up); up = above(byId, up)) {
+      if (way.has(up))
+        return Faults.storage(
+          new StoreError({
+            message: "jobs are above themselves",
+            publicMessage: `the record of ${up.jobId} is damaged (it is above itself); restore a backup`
+          })
+        )
+      way.add(up)
+    }
+    for (const one of way) known.add(one)
+  }
+  return Effect.void
+}
+
 /** How a job that was left open ends: as was acknowledged, or was about to be. */
 const endingOf = (record: JobRecord, byId: ReadonlyMap<string, JobRecord>): Ending => {
   const { cancelRequested } = record
@@ -116,6 +136,7 @@ const findLeft = (parts: JobParts): Effect.Effect<Left, InternalError> =>
       if (queued === undefined) records.push(record)
       else yield* Scheduler.restore(parts, { ...record, queued })
     const byId = new Map(records.map((record) => [record.jobId, record]))
+    yield* refuseCircles(byId)
     const childrenOf = new Map<string, Array<string>>()
     for (const { jobId, parentJobId } of records) {
       if (parentJobId === undefined) continue

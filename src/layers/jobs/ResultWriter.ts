@@ -10,6 +10,7 @@ import { wellFormed } from "../../protocol/Text.js"
 import { byteLength, exceeds } from "../../protocol/Utf8.js"
 import type { EmitError, JobService, ResultEnd, ResultStream } from "../../services/jobs/Job.js"
 import type { ResultProgress } from "./durable/Journal.js"
+import * as Faults from "./Faults.js"
 
 /** How a result was streamed, for the terminal message. */
 export interface Streamed {
@@ -61,7 +62,6 @@ const tooLarge = new InvalidRequest({
 const interrupted = new InternalError({
   message: "a write of the streamed result was interrupted, so part of the result may be missing"
 })
-const limitError = (limit: string, message: string) => new InternalError({ message, details: { limit } })
 
 /** Characters of a summary. */
 const maxSummary = 4096
@@ -154,9 +154,9 @@ class OpenResult {
         message: "these bytes are not UTF-8; open the result as base64"
       })
     if (piece.size > maxChunkBytes)
-      return limitError("result_chunk_bytes", `a result chunk may have ${maxChunkBytes} bytes`)
+      return Faults.limited("result_chunk_bytes", `a result chunk may have ${maxChunkBytes} bytes`)
     if (this.size + piece.size > maxStreamedBytes)
-      return limitError("streamed_result_bytes", `a streamed result may have ${maxStreamedBytes} bytes`)
+      return Faults.limited("streamed_result_bytes", `a streamed result may have ${maxStreamedBytes} bytes`)
     this.size += piece.size
     this.ended = !more
     const left = this.unskipped(piece, more)

@@ -137,7 +137,7 @@ export const decodeCursor = (
 ): Effect.Effect<{ readonly createdAt: number; readonly jobId: string }, InvalidRequest> => {
   const text = Either.getOrElse(Encoding.decodeBase64UrlString(cursor), () => "")
   const match = /^(\d{1,15}) (job_[0-9A-HJKMNP-TV-Z]{26})$/.exec(text)
-  return match === null
+  return match?.[2] === undefined
     ? new InvalidRequest({ message: "payload.cursor: not a cursor of this runtime; start again without one" })
-    : Effect.succeed({ createdAt: Number(match[1]), jobId: match[2] as string })
+    : Effect.succeed({ createdAt: Number(match[1]), jobId: match[2] })
 }

@@ -16,6 +16,7 @@ import * as Effect from "effect/Effect"
 import * as Inspectable from "effect/Inspectable"
 import type * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import { parseJson } from "../../protocol/Json.js"
 
 /** What the body of a response is held to. */
 export interface BodyBounds {
@@ -90,7 +91,7 @@ class BoundedResponse extends Inspectable.Class implements HttpClientResponse.Ht
     return Effect.map(this.bytes, (bytes) => new TextDecoder().decode(bytes))
   }
   get json(): Effect.Effect<unknown, ResponseError> {
-    return this.decoded((text) => (text === "" ? null : (JSON.parse(text) as unknown)))
+    return this.decoded((text) => (text === "" ? null : parseJson(text)))
   }
   get urlParamsBody(): Effect.Effect<UrlParams.UrlParams, ResponseError> {
     return this.decoded((text) => UrlParams.fromInput(new URLSearchParams(text)))

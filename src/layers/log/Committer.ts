@@ -98,6 +98,7 @@ const assign = (tx: Transaction, batch: ReadonlyArray<CommitItem>, undo: Array<(
   const records: Array<Op> = []
   for (const { job, record } of endings) {
     records.push(record(tx))
+    tx.close(job)
     tx.onApply(() => job.close())
   }
   return tx.seal(records)

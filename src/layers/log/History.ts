@@ -48,19 +48,12 @@ export const eventsFrom = (store: StoreService, job: JobState, seq: number, limi
   return held === undefined ? store.events(job.jobId, seq, limit) : Effect.succeed(held)
 }
 
-/** Returns the first `seq` whose number in the owner's view is greater than `eventSeq`. */
+/**
+ * Returns the first `seq` that its owner has numbered higher than `eventSeq`. What it never had numbered counts as the last that
+ * was before it, but for what comes after all that it has: that nobody can have seen by its numbers.
+ */
 const firstAfter = (store: StoreService, job: JobState, eventSeq: number) =>
-  Effect.gen(function* () {
-    let low = job.ledger.first
-    let high = job.last + 1
-    while (low < high) {
-      const middle = (low + high) >> 1
-      const event = (yield* eventsFrom(store, job, middle, 1))[0]
-      if (event !== undefined && event.seq === middle && event.ownerSeq > eventSeq) high = middle
-      else low = middle + 1
-    }
-    return low
-  })
+  Effect.map(store.numbering(job.owner, job.jobId, eventSeq), ({ next, through }) => next ?? through + 1)
 
 /** Returns which of a job's events `from` … `to` a view gets, as ascending ranges. */
 const visible = (store: StoreService, view: ViewState, job: JobState, from: number, to: number) =>
@@ -115,10 +108,10 @@ const observe =
           if (job.closed) all.push([last, last])
           for (const [a, b] of coalesce(all)) tx.replay(view, job, a, b)
         }
-        if (!job.closed && !observing) {
-          job.addObserver(view)
+        if (!job.closed) {
+          if (!observing) job.addObserver(view)
           tx.ownsView(view)
-          tx.ops.push(Op.Observe({ sessionId: view.sessionId, jobId: job.jobId }))
+          tx.ops.push(Op.Observe({ sessionId: view.sessionId, jobId: job.jobId, cursor: last }))
         }
         tx.add(join.ops ?? [])
         return () => {

@@ -42,7 +42,7 @@ const storing =
     if (!view.dropped) tx.ownsView(view)
     if (!ended) {
       tx.ops.push(Op.PutJob({ job: tx.withBudget(job, record) }))
-      if (observes) tx.ops.push(Op.Observe({ sessionId: view.sessionId, jobId: job.jobId }))
+      if (observes) tx.ops.push(Op.Observe({ sessionId: view.sessionId, jobId: job.jobId, cursor: 0 }))
     }
     if (event !== undefined) {
       if (ended) tx.append(job, [event])
@@ -68,7 +68,7 @@ const storing =
 
 /** Returns what opens jobs and changes them: `EventLog.roomToOpen`, `openJob`, `reopenJob`, `adopt`, `amend` and `unobserve`. */
 export const make = (parts: LogParts) => {
-  const { committer, live, publisher, retention } = parts
+  const { committer, live, publisher, retention, store } = parts
 
   const roomToOpen: EventLog["Type"]["roomToOpen"] = (keep) =>
     Effect.suspend(() =>
@@ -105,20 +105,23 @@ export const make = (parts: LogParts) => {
     })
 
   const adopt = (view: ViewState, job: JobState, record: JobRecord) =>
-    committer.change((tx) => {
-      // It has ended since the record was read: what is stored of its end stands.
-      if (job.closed && record.endedAt === undefined) return
-      const owner = job.owner
-      job.owner = view.sessionId
-      job.ownerView = job.observers.has(view) ? view : undefined
-      const back = tx.putRecord(job, record)
-      return () => {
-        back()
-        job.owner = owner
-        job.ownerView = undefined
-        for (const observer of job.observers) if (observer.sessionId === owner) job.ownerView = observer
-      }
-    })
+    Effect.flatMap(store.numbering(view.sessionId, job.jobId, 0), (known) =>
+      committer.change((tx) => {
+        // It has ended since the record was read: what is stored of its end stands.
+        if (job.closed && record.endedAt === undefined) return
+        const owner = job.owner
+        job.owner = view.sessionId
+        job.ownerView = job.observers.has(view) ? view : undefined
+        tx.renumber(job, view, known.last)
+        const back = tx.putRecord(job, record)
+        return () => {
+          back()
+          job.owner = owner
+          job.ownerView = undefined
+          for (const observer of job.observers) if (observer.sessionId === owner) job.ownerView = observer
+        }
+      })
+    )
 
   const amend = (job: JobState, record: JobRecord, onCommit: () => void) =>
     committer.change((tx) => {

@@ -21,6 +21,21 @@ import { granularityOf, type Limits } from "./Ledger.js"
 import type { Tail } from "./Tail.js"
 import { ViewState } from "./ViewState.js"
 
+/** Counts anew what the log of a job retains, mark by mark, so that the limits mean the same as before. */
+export const countRetained = (
+  store: Pick<StoreService, "marks">,
+  { jobId, ledger }: JobState,
+  { first, last }: { readonly first: number; readonly last: number }
+): Effect.Effect<void, StoreError> =>
+  Effect.map(store.marks(jobId), (marks) => {
+    ledger.last = first - 1
+    for (const mark of marks) {
+      ledger.cut()
+      ledger.add(mark.seq, mark.bytes)
+    }
+    ledger.last = last
+  })
+
 /** Holds the views and the job logs that are in memory, and loads those that are not. */
 export class LiveLogs {
   readonly views = new Map<string, ViewState>()
@@ -253,19 +268,13 @@ export class LiveLogs {
     job.selective = true
     if (job.ended) return Effect.succeed(job)
     return Effect.gen(this, function* () {
-      job.ledger.last = first - 1
-      for (const mark of yield* store.marks(record.jobId)) {
-        job.ledger.cut()
-        job.ledger.add(mark.seq, mark.bytes)
-      }
-      job.ledger.last = last
+      yield* countRetained(store, job, { first, last })
       const views: Array<ViewState> = []
       for (const sessionId of (yield* store.observersOf([record.jobId])).get(record.jobId) ?? []) {
         const session = yield* store.session(sessionId)
         if (session !== undefined) views.push(yield* this.loadView(session))
       }
-      const newest = (yield* store.events(record.jobId, last, 1))[0]
-      if (newest !== undefined) job.lastEventSeq = newest.ownerSeq
+      job.lastEventSeq = (yield* store.numbering(record.sessionId, record.jobId, 0)).last
       // Somebody else may have loaded it meanwhile; from here on nothing waits.
       const live = this.jobs.get(record.jobId)
       if (live !== undefined) return live

@@ -20,6 +20,7 @@ import * as Measuring from "./measuring.js"
 import * as Pace from "./Pace.js"
 import * as Reader from "./Reader.js"
 import * as Retention from "./Retention.js"
+import { retentionLimits } from "./retention/Parts.js"
 import { Tail } from "./Tail.js"
 import type { Touched } from "./Transaction.js"
 
@@ -41,20 +42,6 @@ export interface LogParts {
   readonly elapsed: () => number
   /** The resume window, in milliseconds. */
   readonly windowMs: number
-}
-
-/**
- * Returns what a view, and a job's log, retain at the most: in memory a sixteenth of it, and no more than all of them
- * together. How finely they are cut, how much waits for a commit, and when emitters wait for a reader follow from it.
- */
-const retentionLimits = (kind: StoreService["kind"], options: RuntimeOptions["Type"]): Limits => {
-  const { maxMemoryLogBytes, maxRetainedBytes, maxRetainedEvents } = options
-  const share = kind === "memory" ? 16 : 1
-  const bytes = Math.max(1, Math.floor(maxRetainedBytes / share))
-  return {
-    events: Math.max(1, Math.floor(maxRetainedEvents / share)),
-    bytes: kind === "memory" ? Math.min(bytes, maxMemoryLogBytes) : bytes
-  }
 }
 
 /**

@@ -60,7 +60,7 @@ export interface Retention {
 }
 
 /** What keeps to each of the limits, and what is to be looked at. */
-interface Keepers {
+export interface Keepers {
   readonly views: SessionViews.ViewCaps
   readonly jobs: JobLogs.JobCaps
   readonly finished: FinishedJobs.FinishedJobs
@@ -68,7 +68,8 @@ interface Keepers {
   readonly agenda: Agenda
 }
 
-const keepers = (parts: RetentionParts): Keepers => {
+/** Returns what keeps to each of the limits: the one thing that decides what is forgotten, in a runtime or at rest. */
+export const keepers = (parts: RetentionParts): Keepers => {
   const views = SessionViews.make(parts)
   const jobs = JobLogs.make(parts, views)
   const finished = FinishedJobs.make(parts, views, jobs)

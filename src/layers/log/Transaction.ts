@@ -54,6 +54,8 @@ export class Transaction {
   readonly ops: Array<Op> = []
   private readonly jobs = new Map<JobState, JobDelta>()
   private readonly views = new Map<ViewState, ViewDelta>()
+  /** Of which jobs views have passed over what came last. */
+  private passed: Map<ViewState, Set<JobState>> | undefined
   private readonly effects: Array<() => void> = []
   private readonly begun: Array<readonly [JobState, NewEvent]> = []
   private readonly spending = new Spending<JobState>()
@@ -117,21 +119,15 @@ export class Transaction {
     for (const event of events)
       if (event.audience !== undefined || event.kind === "progress" || event.kind === "result_chunk")
         selective = true
-    let owned: ReadonlyArray<number> | number | undefined
     for (const view of job.observers) {
       if (view.dropped) continue
-      const numbers = this.number(view, job, first, events, selective)
-      if (view.sessionId === job.owner) owned = numbers
+      const before = this.lastOf(view)
+      this.number(view, job, first, events, selective)
+      const last = this.lastOf(view)
+      if (last > before && view.sessionId === job.owner) from.lastEventSeq = last
     }
     for (let i = 0; i < events.length; i++) {
       const event = events[i] as NewEvent
-      // Without an owner (its session has ended) the numbering just goes on, so that it stays ascending.
-      from.lastEventSeq =
-        owned === undefined
-          ? from.lastEventSeq + 1
-          : typeof owned === "number"
-            ? owned + i
-            : (owned[i] as number) || from.lastEventSeq
       from.last++
       from.bytes += event.payload.length + eventOverhead
       from.events.push({
@@ -139,7 +135,6 @@ export class Transaction {
         type: event.type,
         kind: event.kind,
         audience: event.audience,
-        ownerSeq: from.lastEventSeq,
         payload: event.payload
       })
       if (event.secret !== undefined) from.secrets.push([from.last, event.secret])
@@ -223,11 +218,22 @@ export class Transaction {
     return this.jobs.get(job)?.lastEventSeq ?? job.lastEventSeq
   }
 
+  /**
+   * Has the job listed by the numbers of another view, its owner from now on: by the newest that it has, which is at least
+   * `known`.
+   */
+  renumber(job: JobState, view: ViewState, known: number): void {
+    const added = this.views.get(view)?.runs.map(({ run }) => run) ?? []
+    const newest = [...view.runs, ...added].findLast((run) => run.job === job)
+    const last = newest === undefined ? 0 : newest.eventSeq + newest.count - 1
+    this.job(job).lastEventSeq = Math.max(known, last)
+  }
+
   /** Returns everything that is to be written, once all items have been put in, and what it takes to be this process's own. */
   seal(after: ReadonlyArray<Op>): Batch {
     for (const [job, { events, journal }] of this.jobs) {
       this.ownsJob(job)
-      this.ops.push({ _tag: "Append", jobId: job.jobId, events })
+      if (events.length > 0) this.ops.push({ _tag: "Append", jobId: job.jobId, events })
       if (journal !== undefined) this.ops.push({ _tag: "PutJournal", jobId: job.jobId, entries: journal })
     }
     for (const [view, delta] of this.views) {
@@ -244,6 +250,13 @@ export class Transaction {
             bytes: run.bytes
           }
         })
+    }
+    for (const [view, jobs] of this.passed ?? []) {
+      this.ownsView(view)
+      for (const job of jobs) {
+        const cursor = this.lastSeqOf(job)
+        this.ops.push({ _tag: "Observe", sessionId: view.sessionId, jobId: job.jobId, cursor })
+      }
     }
     for (const { job, record } of this.spending.accounts) {
       this.ownsJob(job)
@@ -276,27 +289,41 @@ export class Transaction {
     return { views: [...this.views.keys()], jobs: [...this.jobs.keys()], appended: this.jobs }
   }
 
-  /** Returns the owner's numbers: the first of them when all events are seen, else one each (0 = not seen). */
+  /** Numbers those of the events that a view gets. */
   private number(
     view: ViewState,
     job: JobState,
     first: number,
     events: ReadonlyArray<NewEvent>,
     selective: boolean
-  ): ReadonlyArray<number> | number {
+  ): void {
+    let bytes = 0
     if (!selective) {
-      let bytes = 0
       for (const event of events) bytes += event.payload.length + eventOverhead
       return this.run(view, job, first, events.length, bytes)
     }
-    return events.map((event, i) =>
-      view.sees(event) ? this.run(view, job, first + i, 1, event.payload.length + eventOverhead) : 0
-    )
+    for (const [i, event] of events.entries())
+      if (view.sees(event)) this.run(view, job, first + i, 1, event.payload.length + eventOverhead)
+    const last = events.at(-1)
+    if (last !== undefined && !view.sees(last)) this.passOver(view, job)
   }
 
-  /** Adds events of a job to a view, in runs of a bounded length. Returns the first `event_seq`. */
-  private run(view: ViewState, job: JobState, jobSeq: number, count: number, bytes: number): number {
-    const first = this.lastOf(view) + 1
+  /** Has it stored that a view has come to the end of a job, where no run says so. */
+  private passOver(view: ViewState, job: JobState): void {
+    this.passed ??= new Map()
+    const jobs = this.passed.get(view)
+    if (jobs === undefined) this.passed.set(view, new Set([job]))
+    else jobs.add(job)
+  }
+
+  /** The views that observe a job have its end numbered by this batch: there is nothing more of it to come. */
+  close(job: JobState): void {
+    for (const view of job.observers)
+      if (!view.dropped) this.ops.push({ _tag: "Unobserve", sessionId: view.sessionId, jobId: job.jobId })
+  }
+
+  /** Adds events of a job to a view, in runs of a bounded length. */
+  private run(view: ViewState, job: JobState, jobSeq: number, count: number, bytes: number): void {
     const average = bytes / count
     const step =
       count > this.maxRun.events || bytes > this.maxRun.bytes
@@ -306,7 +333,6 @@ export class Transaction {
       const part = Math.min(step, count - done)
       this.extend(view, job, jobSeq + done, part, Math.ceil(part * average))
     }
-    return first
   }
 
   /** Adds a run after the newest one, or makes that longer. */

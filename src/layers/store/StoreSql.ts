@@ -14,7 +14,7 @@ import { Store, type StoreError } from "../../services/store/Store.js"
 import { whileBusy } from "./busy.js"
 import { borrowed, kept, type Lend } from "./lending.js"
 import { claim, migrate, stillOwner, type TableOptions, tablesOf } from "./migrate.js"
-import { naming } from "./naming.js"
+import { type Naming, naming } from "./naming.js"
 import { noted } from "./noted.js"
 import { perform } from "./perform.js"
 import { SqlClientTag } from "./sqlClientTag.js"
@@ -71,9 +71,10 @@ const makeOver = ({ lend, mayWrite, name }: StoreParts): Effect.Effect<StoreServ
 /** Makes the store of a database that is its own: it keeps a connection of the client to itself. */
 export const makeKeeping = (
   sql: SqlClient.SqlClient,
-  name: string
+  name: string,
+  tables: Naming = naming("")
 ): Effect.Effect<StoreService, StoreError, Scope> =>
-  kept(sql, naming("")).pipe(
+  kept(sql, tables).pipe(
     Effect.mapError(toStoreError(name)),
     Effect.flatMap((lend) => makeOver({ name, lend }))
   )

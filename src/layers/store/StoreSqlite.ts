@@ -127,7 +127,8 @@ const make = (options: Options): Effect.Effect<StoreService, StoreError, Scope> 
     )
   )
 
-const makeReadOnly = (filename: string): Effect.Effect<StoreService, StoreError, Scope> =>
+/** Opens the file of a runtime for reading only. */
+export const connectReadOnly = (filename: string): Effect.Effect<SqliteClient, StoreError, Scope> =>
   Effect.gen(function* () {
     const version = yield* schemaOf(filename, filename)
     if (version < schemaVersion)
@@ -136,8 +137,11 @@ const makeReadOnly = (filename: string): Effect.Effect<StoreService, StoreError,
       })
     const sql = yield* connect({ filename, readonly: true, disableWAL: true }, filename)
     yield* sql.unsafe("PRAGMA busy_timeout = 0").pipe(Effect.mapError(toStoreError(filename)))
-    return yield* StoreSql.makeKeeping(sql, filename)
+    return sql
   })
+
+const makeReadOnly = (filename: string): Effect.Effect<StoreService, StoreError, Scope> =>
+  Effect.flatMap(connectReadOnly(filename), (sql) => StoreSql.makeKeeping(sql, filename))
 
 /**
  * Provides the store of a runtime, for the lifetime of the layer. Fails when the file is in use by another

@@ -7,6 +7,7 @@
  */
 import * as fs from "node:fs"
 import * as nodePath from "node:path"
+import { codeOf } from "../../services/runtime/fileProblem.js"
 
 /** The folder that `arcp` makes in a working directory; one of this name is for nothing else. */
 const ownFolder = ".arcp"
@@ -32,7 +33,7 @@ export const ensureFile = (path: string): void => {
   try {
     fs.closeSync(fs.openSync(path, "wx", 0o600))
   } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code !== "EEXIST") throw cause
+    if (codeOf(cause) !== "EEXIST") throw cause
     for (const suffix of ["", "-wal", "-shm", "-journal"]) tighten(path + suffix)
   }
 }

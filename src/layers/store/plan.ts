@@ -104,8 +104,8 @@ export interface Plan {
 /** What a batch puts, by table: of what is put twice the later one. */
 class Collected {
   readonly jobs = new Map<string, JobRecord>()
-  /** Session and job of each observation, in a row. */
-  readonly observers: Array<string> = []
+  /** By session and job the cursor; `undefined` of what is observed no more. */
+  readonly observers = new Map<string, number | undefined>()
   readonly sessions = new Map<string, SessionRecord>()
   readonly needs = new Map<string, number>()
   readonly inputs = new Map<string, string>()
@@ -187,11 +187,14 @@ class Planner {
         this.statements.push(statements.dropHookEvents(op.events))
         return
       case "Observe":
-        this.collected.observers.push(op.sessionId, op.jobId)
+        this.collected.observers.set(`${op.sessionId}\n${op.jobId}`, op.cursor)
         return
       case "Unobserve":
-        statements.putObservers(this.collected.observers.splice(0), this.statements)
-        this.statements.push(statements.unobserve(op.sessionId, op.jobId))
+        this.collected.observers.set(`${op.sessionId}\n${op.jobId}`, undefined)
+        return
+      case "Lose":
+        this.write()
+        this.statements.push(statements.lose(op.sessionId))
         return
       case "Alive":
         this.statements.push(statements.putAlive(op.at))
@@ -216,7 +219,7 @@ class Planner {
         this.statements.push(statements.trimSession(op.sessionId, op.eventSeq))
         return
       case "TrimJob":
-        this.statements.push(statements.trimJob(op.jobId, op.seq))
+        this.statements.push(...statements.trimJob(op.jobId, op.seq))
         return
     }
   }
@@ -226,7 +229,7 @@ class Planner {
     const { events, hookEvents, inputs, jobs, journals, needs, observers, runs, sessions } = this.collected
     this.collected = new Collected()
     this.writeJobs(jobs.values())
-    statements.putObservers(observers, this.statements)
+    this.writeObservers(observers)
     statements.putHookEvents(hookEvents, this.statements)
     this.writeSessions(sessions.values(), needs)
     this.writeRuns(runs)
@@ -289,6 +292,18 @@ class Planner {
     statements.putRuns(rows, this.statements)
   }
 
+  private writeObservers(observers: ReadonlyMap<string, number | undefined>): void {
+    const rows: Array<unknown> = []
+    const gone: Array<readonly [sessionId: string, jobId: string]> = []
+    for (const [pair, cursor] of observers) {
+      const [sessionId = "", jobId = ""] = pair.split("\n")
+      if (cursor === undefined) gone.push([sessionId, jobId])
+      else rows.push(sessionId, jobId, cursor)
+    }
+    statements.putObservers(rows, this.statements)
+    if (gone.length > 0) this.statements.push(statements.unobserve(gone))
+  }
+
   private writeInputs(inputs: ReadonlyMap<string, string>): void {
     const rows: Array<unknown> = []
     for (const [jobId, input] of inputs) {
@@ -344,10 +359,10 @@ class Planner {
           write()
           extent = { seq, count: 0, row, bytes: 0 }
         }
-        const { audience = null, kind, ownerSeq, payload, type } = event
+        const { audience = null, kind, payload, type } = event
         extent.count++
         extent.bytes += payload.length + eventOverhead
-        rows.push(row++, log.id, seq++, type, kind, audience, ownerSeq, payload)
+        rows.push(row++, log.id, seq++, type, kind, audience, payload)
       }
     }
     this.nextRow = row

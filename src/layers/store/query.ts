@@ -6,6 +6,7 @@ import type {
   HookEvent,
   JobFilter,
   JournalIndexEntry,
+  Numbering,
   Run,
   StoredEvent,
   ViewEvent
@@ -92,7 +93,6 @@ type EventRow = readonly [
   type: StoredEvent["type"],
   kind: string,
   audience: string | null,
-  ownerSeq: number,
   payload: string
 ]
 
@@ -106,7 +106,7 @@ export const events = (jobId: string, fromSeq: number, limit: number): Statement
        (SELECT min(seq) FROM {extents} WHERE job = j.id), 1)) AS low
      FROM {jobs} j LEFT JOIN {event_trims} t ON t.job = j.id WHERE j.job_id = ?
    )
-   SELECT e.seq, e.type, e.kind, e.audience, e.owner_seq, e.payload
+   SELECT e.seq, e.type, e.kind, e.audience, e.payload
    FROM log
    CROSS JOIN {extents} x ON x.job = log.job AND x.seq < log.low + ? AND x.seq >= coalesce(
      (SELECT max(seq) FROM {extents} WHERE job = log.job AND seq <= log.low), 0)
@@ -118,12 +118,11 @@ export const events = (jobId: string, fromSeq: number, limit: number): Statement
 
 /** Returns the events of rows. */
 export const toEvents = (rows: Rows): ReadonlyArray<StoredEvent> =>
-  (rows as ReadonlyArray<EventRow>).map(([seq, type, kind, audience, ownerSeq, payload]) => ({
+  (rows as ReadonlyArray<EventRow>).map(([seq, type, kind, audience, payload]) => ({
     seq,
     type,
     kind,
     audience: audience ?? undefined,
-    ownerSeq,
     payload
   }))
 
@@ -141,6 +140,47 @@ export const runs = (sessionId: string, fromEventSeq: number, limit: number): Qu
      AND event_seq + count - 1 >= low
    ORDER BY event_seq LIMIT ?`,
   [fromEventSeq, sessionId, sessionId, sessionId, limit]
+]
+
+/** What a session has numbered of a job, as a row of it is read. */
+export interface NumberingRow {
+  readonly last: number | null
+  readonly through: number | null
+  readonly next: number | null
+}
+
+/** Returns what a session has numbered of a job. */
+export const toNumbering = (row: NumberingRow | undefined): Numbering => ({
+  last: row?.last ?? 0,
+  through: row?.through ?? 0,
+  next: row?.next ?? undefined
+})
+
+/**
+ * Selects what a session has numbered of a job; see `StoreService.numbering`. Where its runs ascend in the job the one that
+ * holds a number is found by a seek; where history was asked for again all of them are looked at.
+ */
+export const numbering = (sessionId: string, jobId: string, after: number): Query<NumberingRow> => [
+  `WITH own AS (SELECT ? AS session_id, ? AS job_id, ? AS low),
+   seen AS (SELECT own.*, coalesce(iif(
+     EXISTS (SELECT 1 FROM {runs} WHERE job_id = own.job_id AND session_id = own.session_id AND rejoin = 1),
+     (SELECT max(job_seq + min(count, low + 1 - event_seq)) FROM {runs}
+      WHERE job_id = own.job_id AND session_id = own.session_id AND event_seq <= low),
+     (SELECT job_seq + min(count, low + 1 - event_seq) FROM {runs}
+      WHERE session_id = own.session_id AND event_seq = (SELECT max(event_seq) FROM {runs}
+        WHERE job_id = own.job_id AND session_id = own.session_id AND event_seq <= low))), 1) AS unseen FROM own),
+   newest AS (SELECT r.event_seq + r.count - 1 AS last, r.job_seq + r.count - 1 AS through
+     FROM seen JOIN {runs} r ON r.session_id = seen.session_id AND r.event_seq = (SELECT max(event_seq) FROM {runs}
+       WHERE job_id = seen.job_id AND session_id = seen.session_id))
+   SELECT (SELECT last FROM newest) AS last, (SELECT through FROM newest) AS through,
+     (SELECT max(r.job_seq + max(0, low + 1 - r.event_seq), unseen) FROM {runs} r
+      WHERE r.job_id = seen.job_id AND r.session_id = seen.session_id AND r.event_seq >= coalesce(
+          (SELECT max(event_seq) FROM {runs}
+           WHERE job_id = seen.job_id AND session_id = seen.session_id AND event_seq <= low), 0)
+        AND r.event_seq + r.count > low + 1 AND r.job_seq + r.count > unseen
+      ORDER BY r.event_seq LIMIT 1) AS next
+   FROM seen`,
+  [sessionId, jobId, after]
 ]
 
 /** Selects what of a view can be read; see `StoreService.view`. */
@@ -184,7 +224,7 @@ export const page = (sessionId: string, after: number, limit: number, maxBytes: 
      LEFT JOIN {event_trims} t ON t.job = j.id
    )
    SELECT e.seq - s.shift, s.job_id, s.trace_id, s.session_id,
-     e.seq, e.type, e.kind, e.audience, e.owner_seq, e.payload
+     e.seq, e.type, e.kind, e.audience, e.payload
    FROM stretch s CROSS JOIN {events} e ON e.id >= s.from_row AND e.id < s.to_row
    WHERE coalesce(s.bytes, 0) < ?
    ORDER BY s.event_seq, s.seq, e.id`,
@@ -199,10 +239,10 @@ export const toPage = (rows: Rows, after: number, maxBytes: number): ReadonlyArr
   let job: ViewEvent["job"] | undefined
   let bytes = 0
   for (const row of rows as ReadonlyArray<PageRow>) {
-    const [eventSeq, jobId, traceId, sessionId, seq, type, kind, audience, ownerSeq, payload] = row
+    const [eventSeq, jobId, traceId, sessionId, seq, type, kind, audience, payload] = row
     if (eventSeq !== after + found.length + 1 || bytes > maxBytes) break
     if (job?.jobId !== jobId) job = { jobId, traceId, sessionId }
-    const event = { seq, type, kind, audience: audience ?? undefined, ownerSeq, payload }
+    const event = { seq, type, kind, audience: audience ?? undefined, payload }
     found.push({ eventSeq, job, event })
     bytes += payload.length + eventOverhead
   }
@@ -306,6 +346,10 @@ const walkOf = ({
   return ["jobs_by_creation", ""]
 }
 
+/** Whether all of these hold: the later are not looked at when an earlier does not, since some have to read a whole record. */
+const allOf = (conditions: ReadonlyArray<string>): string =>
+  conditions.reduceRight((rest, condition) => `iif(${condition}, ${rest}, 0)`, "1")
+
 /**
  * Selects a step of a listing: of the next `limit` jobs in the index those that match, and the last one in any case,
  * which is where the next step goes on. Without rows the listing is at its end.
@@ -317,7 +361,7 @@ export const jobs = (
 ): Query<ListedRow> => {
   const { agent, createdBefore, principals, status } = filter
   const [index, walk, value] = walkOf(filter)
-  const hits: Array<string> = ["1"]
+  const hits: Array<string> = []
   const params: Array<unknown> = []
   const when = (condition: string, ...values: ReadonlyArray<unknown>): void => {
     hits.push(condition)
@@ -327,12 +371,12 @@ export const jobs = (
   if (status !== undefined) when(`status IN (${places(status)})`, ...status)
   if (agent !== undefined)
     when("(agent = ? OR substr(agent, 1, ?) = ?)", agent, agent.length + 1, `${agent}@`)
-  if (filter.parentJobId !== undefined) when("record ->> '$.parentJobId' = ?", filter.parentJobId)
   if (filter.waiting === "rows") when("due_at IS NOT NULL")
-  if (filter.waiting === "held") when("(due_at IS NULL OR record ->> '$.parentJobId' IS NOT NULL)")
+  if (filter.parentJobId !== undefined) when("record ->> '$.parentJobId' = ?", filter.parentJobId)
+  if (filter.waiting === "held") when("iif(due_at IS NULL, 1, record ->> '$.parentJobId' IS NOT NULL)")
   return [
     `WITH step AS MATERIALIZED (
-       SELECT created_at, job_id, id, ${hits.join(" AND ")} AS hit FROM {jobs} INDEXED BY {${index}}
+       SELECT created_at, job_id, id, ${allOf(hits)} AS hit FROM {jobs} INDEXED BY {${index}}
        WHERE ${walk} rejected = 0 AND (created_at, job_id) > (?, ?) AND created_at < ?
        ORDER BY created_at, job_id LIMIT ?
      ), ends AS (SELECT id FROM step ORDER BY created_at DESC, job_id DESC LIMIT 1)

@@ -1,5 +1,6 @@
 /** The reads of a SQL store that retention decides by: what is kept, for whom, and how much it is. */
-import type { Bounds, Mark, Viewer } from "../../services/store/Store.js"
+import type { Bounds, Mark, Observed, Viewer } from "../../services/store/Store.js"
+import { cursor, newest } from "./cursors.js"
 import { joined, share } from "./marks.js"
 import type { IdRow, Query } from "./query.js"
 import { everything } from "./statements.js"
@@ -98,14 +99,21 @@ export const viewers = (jobIds: ReadonlyArray<string>): Query<Viewer> => [
   keyed(jobIds)
 ]
 
+/** Those who observe a job and have not come to its newest event. */
+const withObservers = `CROSS JOIN {observers} o ON o.job_id = j.job_id
+   CROSS JOIN {sessions} s ON s.session_id = o.session_id AND s.lost = 0
+   WHERE ${cursor} < ${newest}`
+
 /** Selects those of these jobs that a stored session needs something of. */
 export const neededOf = (jobIds: ReadonlyArray<string>): Query<IdRow> => [
   `WITH RECURSIVE ${pairs}
    SELECT DISTINCT p.job_id AS id
    FROM pair p CROSS JOIN {sessions} s ON s.session_id = p.session_id
    LEFT JOIN {run_trims} t ON t.session_id = p.session_id
-   WHERE ${pairEnd} > max(s.need, coalesce(t.before, 1))`,
-  keyed(jobIds)
+   WHERE ${pairEnd} > max(s.need, coalesce(t.before, 1))
+   UNION
+   SELECT j.job_id FROM json_each(?) k CROSS JOIN {jobs} j ON j.job_id = k.value ${withObservers}`,
+  [...keyed(jobIds), ...keyed(jobIds)]
 ]
 
 /**
@@ -129,8 +137,35 @@ export const needed = (jobId: string): Query<{ readonly seq: number | null }> =>
      UNION ALL
      SELECT (SELECT min(job_seq) FROM {runs}
         WHERE job_id = v.job_id AND session_id = v.session_id AND event_seq > low AND rejoin = 1)
-     FROM viewer v)`,
-  keyed([jobId])
+     FROM viewer v
+     UNION ALL
+     SELECT ${cursor} + 1 FROM {jobs} j ${withObservers} AND j.job_id = ?)`,
+  [...keyed([jobId]), jobId]
+]
+
+/** Selects the sessions that have not come to the newest event of a job. */
+export const lagging = (jobId: string): Query<IdRow> => [
+  `SELECT o.session_id AS id FROM {jobs} j ${withObservers} AND j.job_id = ?`,
+  [jobId]
+]
+
+/** Selects what a session observes, and how far it has come. */
+export const observed = (sessionId: string): Query<Observed> => [
+  `WITH own AS (
+     SELECT j.id, j.job_id, ${cursor} AS cursor, ${newest} AS last
+     FROM {observers} o CROSS JOIN {jobs} j ON j.job_id = o.job_id WHERE o.session_id = ?
+   )
+   SELECT own.job_id AS jobId, own.cursor, own.last, iif(own.cursor < own.last, (
+     SELECT sum(x.bytes * min(x.count, x.seq + x.count - 1 - own.cursor) / x.count) FROM {extents} x
+     WHERE x.job = own.id AND x.count > 0 AND x.seq + x.count - 1 > own.cursor), 0) AS bytes
+   FROM own ORDER BY own.job_id`,
+  [sessionId]
+]
+
+/** Selects whether a session has lost events that it had not numbered. */
+export const hasLost = (sessionId: string): Query<{ readonly lost: number }> => [
+  "SELECT lost FROM {sessions} WHERE session_id = ?",
+  [sessionId]
 ]
 
 /** Sessions that observe these jobs. */

@@ -12,9 +12,13 @@ export const applicationId = 0x41524350
  * - `event_trims` and `run_trims` hold what was dropped or trimmed and is not yet physically deleted;
  *   reads never look below them.
  * - The floor of a view, `run_trims.before`, lives as long as its session; `freed` says how far the runs before it
- *   are deleted. Of a dropped session it is `everything`, and the row goes with the last run.
+ *   were looked at. Of a dropped session it is `everything`, and the row goes with the last run.
+ * - The runs that a session has over jobs of its own are their events' numbers in its view (`from_event_seq`), also when it is
+ *   gone or has lost them; `run_drops` says of which jobs that were dropped or trimmed such runs may be left.
  * - A run with `rejoin` starts lower in its job than the session's run of that job before it ends: history that was asked
  *   for again. All others ascend, so what a session needs of a job is found by a seek.
+ * - `observers.cursor` is where a session began with a job, or where it has passed events over; when its last run of the job leads
+ *   further, it is there. The row goes when the session has numbered the job's end. `lost`: what it had not come to is gone.
  * - Extents are no longer than a mark may be (see `Store.marks`), and their bytes are what retention counts.
  * - `journal` has what durable jobs have done: an entry is replaced in place, and `value`, which may be large, comes last,
  *   so that an index of a journal is read without it.
@@ -156,6 +160,45 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
   [
     `ALTER TABLE {jobs} ADD COLUMN epoch INTEGER NOT NULL DEFAULT 1`,
     `ALTER TABLE {sessions} ADD COLUMN epoch INTEGER NOT NULL DEFAULT 1`
+  ],
+  [
+    `CREATE TABLE {run_drops} (
+      job_id TEXT NOT NULL,
+      session_id TEXT NOT NULL,
+      PRIMARY KEY (job_id, session_id)
+    ) WITHOUT ROWID`,
+    // Each event had its number in its owner's view. Runs are made of those whose own are gone, with their session or
+    // because it had lost them: of events that follow each other in both numberings.
+    "DELETE FROM {runs} WHERE session_id NOT IN (SELECT session_id FROM {sessions})",
+    `INSERT OR IGNORE INTO {runs} (session_id, event_seq, job_id, job_seq, count)
+     WITH lost AS (
+       SELECT j.id, j.job_id, j.session_id, iif(s.session_id IS NULL, 9007199254740991,
+         coalesce((SELECT min(event_seq) FROM {runs} WHERE session_id = j.session_id), 0)) AS low
+       FROM {jobs} j LEFT JOIN {sessions} s ON s.session_id = j.session_id
+       WHERE s.session_id IS NULL OR EXISTS (SELECT 1 FROM {run_trims} t WHERE t.session_id = j.session_id)
+     ), told AS (
+       SELECT l.job_id, l.session_id, l.low, e.seq, e.owner_seq,
+         lag(e.owner_seq, 1, 0) OVER (PARTITION BY l.job_id ORDER BY e.seq) AS before
+       FROM lost l CROSS JOIN {extents} x ON x.job = l.id
+       CROSS JOIN {events} e ON e.id >= x.row AND e.id < x.row + x.count
+     ), placed AS (
+       SELECT job_id, session_id, seq, owner_seq, row_number() OVER (PARTITION BY job_id ORDER BY seq) AS place
+       FROM told WHERE owner_seq > before AND owner_seq < low
+     )
+     SELECT session_id, min(owner_seq), job_id, min(seq), count(*) FROM placed
+     GROUP BY job_id, session_id, seq - place, owner_seq - place`,
+    `INSERT OR IGNORE INTO {run_trims} (session_id, before, freed)
+     SELECT DISTINCT r.session_id, 9007199254740991, 9007199254740991 FROM {runs} r
+     WHERE r.session_id NOT IN (SELECT session_id FROM {sessions})`,
+    "ALTER TABLE {events} DROP COLUMN owner_seq"
+  ],
+  [
+    `ALTER TABLE {observers} ADD COLUMN cursor INTEGER NOT NULL DEFAULT 0`,
+    `ALTER TABLE {sessions} ADD COLUMN lost INTEGER NOT NULL DEFAULT 0`,
+    // Whatever was committed was numbered for all observers, the end of a job too.
+    "DELETE FROM {observers} WHERE job_id NOT IN (SELECT job_id FROM {jobs} WHERE ended_at IS NULL)",
+    `UPDATE {observers} SET cursor = coalesce((SELECT max(x.seq + x.count - 1) FROM {extents} x
+       WHERE x.job = (SELECT id FROM {jobs} WHERE job_id = {observers}.job_id)), 0)`
   ]
 ]
 

@@ -2,21 +2,14 @@
 import type { SqlError } from "@effect/sql/SqlError"
 import * as Effect from "effect/Effect"
 import { Turn, type TurnService } from "../../services/runtime/Turn.js"
-import type {
-  JobFilter,
-  JobRecord,
-  Run,
-  SessionRecord,
-  StoreError,
-  StoreService
-} from "../../services/store/Store.js"
+import type { JobFilter, JobRecord, Run, StoreError, StoreService } from "../../services/store/Store.js"
 import { firstPlace, makeSearch } from "./ended.js"
+import * as Intact from "./intact.js"
 import type { Statements } from "./lending.js"
 import { type ListingStep, list, stepSize } from "./listing.js"
 import { type Queries, sqlite } from "./queries.js"
 import * as query from "./query.js"
 import * as retention from "./retentionQuery.js"
-import { toStoreError } from "./sqlError.js"
 import type { Statement } from "./statements.js"
 
 /** What a store answers from what is committed. */
@@ -39,29 +32,22 @@ const selecting = <E>(name: string, read: Read<E>) => {
   const values = <A>([sql, params]: Statement, make: (rows: query.Rows) => A): Effect.Effect<A, StoreError> =>
     read((statements) => Effect.map(statements.executeValues(sql, params), make))
 
-  const parse = <A>(row: query.RecordRow): Effect.Effect<A, StoreError> =>
-    Effect.mapError(
-      Effect.try({ try: () => JSON.parse(row.record) as A, catch: (cause) => cause }),
-      toStoreError(name)
-    )
+  const intact = Intact.make(name)
 
-  const selectRecords = <A>(statement: query.Query<query.RecordRow>) =>
-    Effect.flatMap(select(statement), Effect.forEach(parse<A>))
-
-  const selectRecord = <A>(
-    statement: query.Query<query.RecordRow>
+  /** Reads a record, or nothing. */
+  const one = <A>(
+    statement: query.Query<query.RecordRow>,
+    parse: (row: query.RecordRow) => Effect.Effect<A, StoreError>
   ): Effect.Effect<A | undefined, StoreError> =>
-    Effect.flatMap(selectOne(statement), (row) =>
-      row === undefined ? Effect.succeed(undefined) : parse<A>(row)
-    )
+    Effect.flatMap(selectOne(statement), (row) => (row === undefined ? Effect.succeed(row) : parse(row)))
 
-  return { select, selectOne, values, parse, selectRecord, selectRecords }
+  return { select, selectOne, values, intact, one }
 }
 
 type Select = ReturnType<typeof selecting>
 
 /** Finds jobs: those of a listing, and those that have ended and may be dropped. */
-const searching = ({ parse, select }: Select, asked: Queries, turn: TurnService) => {
+const searching = ({ intact, select }: Select, asked: Queries, turn: TurnService) => {
   const ended = (...search: Parameters<Queries["ended"]>) => select(asked.ended(...search))
   const unneeded = makeSearch({
     ended,
@@ -72,7 +58,7 @@ const searching = ({ parse, select }: Select, asked: Queries, turn: TurnService)
     Effect.map(
       Effect.forEach(
         rows.flatMap(({ record }) => (record === null ? [] : [{ record }])),
-        parse<JobRecord>
+        intact.job
       ),
       (found) => ({ found, next: rows.at(-1) })
     )
@@ -108,24 +94,29 @@ const counting = ({ selectOne }: Select, asked: Queries, turn: TurnService) =>
 export const readsOver = <E>(name: string, read: Read<E>, asked: Queries = sqlite): Effect.Effect<Reads> =>
   Effect.map(Turn, (turn) => {
     const reading = selecting(name, read)
-    const { select, selectOne, selectRecord, selectRecords, values } = reading
+    const { intact, one, select, selectOne, values } = reading
     return {
       ...searching(reading, asked, turn),
-      session: (sessionId) => selectRecord<SessionRecord>(asked.session(sessionId)),
-      sessions: selectRecords<SessionRecord>(asked.sessions),
+      session: (sessionId) => one(asked.session(sessionId), intact.session),
+      sessions: Effect.flatMap(select(asked.sessions), Effect.forEach(intact.session)),
       view: (sessionId) =>
         Effect.map(selectOne(asked.view(sessionId)), (row) => row ?? { first: 1, last: 0 }),
       page: (sessionId, after, limit, maxBytes) =>
         values(asked.page(sessionId, after, limit, maxBytes), (rows) => query.toPage(rows, after, maxBytes)),
       runs: (sessionId, fromEventSeq, limit) => select<Run>(asked.runs(sessionId, fromEventSeq, limit)),
+      numbering: (sessionId, jobId, after) =>
+        Effect.map(selectOne(asked.numbering(sessionId, jobId, after)), query.toNumbering),
+      observed: (sessionId) => select(asked.observed(sessionId)),
+      lagging: (jobId) => Effect.map(select(asked.lagging(jobId)), query.ids),
+      hasLost: (sessionId) => Effect.map(selectOne(asked.hasLost(sessionId)), (row) => row?.lost === 1),
       observersOf: (jobIds) => Effect.map(select(asked.observersOf(jobIds)), retention.toGroups),
       viewers: (jobIds) => select(asked.viewers(jobIds)),
       needed: (jobId) => Effect.map(selectOne(asked.needed(jobId)), (row) => row?.seq ?? undefined),
-      job: (jobId) => selectRecord<JobRecord>(asked.job(jobId)),
-      jobBySubmit: (sessionId, submitId) => selectRecord<JobRecord>(asked.jobBySubmit(sessionId, submitId)),
-      jobByKey: (principal, key) => selectRecord<JobRecord>(asked.jobByKey(principal, key)),
+      job: (jobId) => one(asked.job(jobId), intact.job),
+      jobBySubmit: (sessionId, submitId) => one(asked.jobBySubmit(sessionId, submitId), intact.job),
+      jobByKey: (principal, key) => one(asked.jobByKey(principal, key), intact.job),
       endedCounts: Effect.map(select(asked.endedCounts), retention.toEndedCounts),
-      due: (wanted) => selectRecords<JobRecord>(asked.due(wanted)),
+      due: (wanted) => Effect.flatMap(select(asked.due(wanted)), Effect.forEach(intact.job)),
       waitingObserved: (sessionId) => Effect.map(select(asked.waitingObserved(sessionId)), query.ids),
       waitingOwners: (principal) => Effect.map(select(asked.waitingOwners(principal)), query.ids),
       waitingCounts: Effect.map(
@@ -138,7 +129,10 @@ export const readsOver = <E>(name: string, read: Read<E>, asked: Queries = sqlit
         Effect.map(select(asked.journal(jobId, after, limit)), query.toJournal),
       journalValue: (jobId, kind, key) =>
         Effect.map(selectOne(asked.journalValue(jobId, kind, key)), (row) => row?.value ?? undefined),
-      events: (jobId, fromSeq, limit) => values(asked.events(jobId, fromSeq, limit), query.toEvents),
+      events: (jobId, fromSeq, limit) =>
+        Effect.flatMap(values(asked.events(jobId, fromSeq, limit), query.toEvents), (events) =>
+          intact.events(jobId, fromSeq, events)
+        ),
       boundsOf: (jobIds) => Effect.map(select(asked.retained(jobIds)), retention.toBoundsOf),
       marks: (jobId) => Effect.map(select(asked.marks(jobId)), retention.toMarks),
       aliveAt: Effect.map(selectOne(asked.aliveAt), (row) => row?.aliveAt ?? 0),

@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
-import { fileProblem } from "../../services/runtime/fileProblem.js"
+import { codeOf, fileProblem } from "../../services/runtime/fileProblem.js"
 import { needs } from "../../services/runtime/needs.js"
 import { StoreError } from "../../services/store/Store.js"
 import { whileBusy } from "./busy.js"
@@ -36,9 +36,7 @@ const client = needs("a store on a SQLite file", "@effect/sql", () => import("./
 
 /** Of a file that is to be made it says nothing that there is none. */
 const whyNotCreated = (cause: unknown): string =>
-  (cause as NodeJS.ErrnoException).code === "ENOENT"
-    ? "the file system makes none there (ENOENT)"
-    : fileProblem(cause)
+  codeOf(cause) === "ENOENT" ? "the file system makes none there (ENOENT)" : fileProblem(cause)
 
 /** Says what there is to do about a file or folder that cannot be made. */
 const cannotCreate = (name: string) => (cause: unknown) =>

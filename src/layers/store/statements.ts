@@ -5,6 +5,7 @@
 import { dueAt } from "../../services/store/dueAt.js"
 import { epochOf } from "../../services/store/epoch.js"
 import type { JobRecord, SessionRecord } from "../../services/store/Store.js"
+import { behind } from "./cursors.js"
 
 /** A statement and its parameters. */
 export type Statement = readonly [sql: string, params: ReadonlyArray<unknown>]
@@ -64,7 +65,6 @@ export const insertEvents = makeInsert("INSERT", "events", [
   "type",
   "kind",
   "audience",
-  "owner_seq",
   "payload"
 ])
 /** Puts extents: one grows in place while its job appends alone. */
@@ -98,7 +98,12 @@ export const putJournal = makeInsert("REPLACE", "journal", [
 /** Puts calls of hooks that are owed. */
 export const putHookEvents = makeInsert("REPLACE", "hook_events", ["job_id", "seq", "text"])
 /** Puts which sessions observe which jobs. */
-export const putObservers = makeInsert("REPLACE", "observers", ["session_id", "job_id"])
+export const putObservers = makeInsert(
+  "INSERT",
+  "observers",
+  ["session_id", "job_id", "cursor"],
+  "ON CONFLICT (session_id, job_id) DO UPDATE SET cursor = max(cursor, excluded.cursor)"
+)
 /** Puts the records of jobs, with the columns that jobs are looked up by. */
 export const putJobs = makeInsert(
   "INSERT",
@@ -149,7 +154,7 @@ export const sessionRow = (session: SessionRecord): ReadonlyArray<unknown> => [
   JSON.stringify(session)
 ]
 
-/** Drops a session; its runs are invisible at once, and freed later. */
+/** Drops a session; its runs are invisible at once, and freed later, those over its own jobs with these. */
 export const dropSession = (sessionId: string): ReadonlyArray<Statement> => [
   ["DELETE FROM {sessions} WHERE session_id = ?", [sessionId]],
   ["DELETE FROM {observers} WHERE session_id = ?", [sessionId]],
@@ -162,8 +167,32 @@ export const writeNeeds = (needs: ReadonlyMap<string, number>): Statement => [
   [JSON.stringify(Object.fromEntries(needs))]
 ]
 
-/** Drops a job; its events are invisible at once, and freed later. */
+/** Notes that a session has lost events that it had not numbered. */
+export const lose = (sessionId: string): Statement => [
+  "UPDATE {sessions} SET lost = 1 WHERE session_id = ?",
+  [sessionId]
+]
+
+/** Notes which sessions had not come to a `seq` of a job, or to its end when that is before it. */
+const loseBefore = (jobId: string, seq: number): Statement => [
+  `UPDATE {sessions} SET lost = 1 WHERE session_id IN (${behind})`,
+  [jobId, seq]
+]
+
+/** Drops a job; its events are invisible at once, and freed later, as the runs over them that nobody looks at any more. */
 export const dropJob = (jobId: string): ReadonlyArray<Statement> => [
+  loseBefore(jobId, everything),
+  [
+    `WITH RECURSIVE viewer (session_id) AS (
+       SELECT (SELECT min(session_id) FROM {runs} WHERE job_id = ?)
+       UNION ALL
+       SELECT (SELECT min(session_id) FROM {runs} WHERE job_id = ? AND session_id > v.session_id)
+       FROM viewer v WHERE v.session_id IS NOT NULL
+     )
+     INSERT OR IGNORE INTO {run_drops} (job_id, session_id)
+     SELECT ?, session_id FROM viewer WHERE session_id IS NOT NULL`,
+    [jobId, jobId, jobId]
+  ],
   ["REPLACE INTO {event_trims} (job, before) SELECT id, ? FROM {jobs} WHERE job_id = ?", [everything, jobId]],
   ["DELETE FROM {jobs} WHERE job_id = ?", [jobId]],
   ["DELETE FROM {observers} WHERE job_id = ?", [jobId]]
@@ -187,18 +216,26 @@ export const trimSession = (sessionId: string, eventSeq: number): Statement => [
 ]
 
 /** Trims a job, never beyond the end of the log: it is where the job's numbering goes on. */
-export const trimJob = (jobId: string, seq: number): Statement => [
-  `INSERT INTO {event_trims} (job, before)
-   SELECT job, min(?, seq + count) FROM {extents} WHERE job = (SELECT id FROM {jobs} WHERE job_id = ?)
-   ORDER BY seq DESC LIMIT 1
-   ON CONFLICT (job) DO UPDATE SET before = max(before, excluded.before)`,
-  [seq, jobId]
+export const trimJob = (jobId: string, seq: number): ReadonlyArray<Statement> => [
+  loseBefore(jobId, seq),
+  [
+    `INSERT INTO {event_trims} (job, before)
+     SELECT job, min(?, seq + count) FROM {extents} WHERE job = (SELECT id FROM {jobs} WHERE job_id = ?)
+     ORDER BY seq DESC LIMIT 1
+     ON CONFLICT (job) DO UPDATE SET before = max(before, excluded.before)`,
+    [seq, jobId]
+  ],
+  [
+    "INSERT OR IGNORE INTO {run_drops} (job_id, session_id) SELECT job_id, session_id FROM {jobs} WHERE job_id = ?",
+    [jobId]
+  ]
 ]
 
-/** Ends a session's observing of a job. */
-export const unobserve = (sessionId: string, jobId: string): Statement => [
-  "DELETE FROM {observers} WHERE session_id = ? AND job_id = ?",
-  [sessionId, jobId]
+/** Ends what sessions observe. */
+export const unobserve = (pairs: ReadonlyArray<readonly [sessionId: string, jobId: string]>): Statement => [
+  `DELETE FROM {observers} WHERE (session_id, job_id) IN (
+     SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))`,
+  [JSON.stringify(pairs)]
 ]
 
 /** Stores that a runtime was alive at this time, in epoch ms. */

@@ -117,54 +117,113 @@ function* freeEvents(bounds: Allowance): Work<ReadonlySet<string>> {
   return moved
 }
 
-/** The newest run of a session is where its numbering goes on. */
-const notNewest = "AND event_seq < (SELECT max(event_seq) FROM {runs} WHERE session_id = ?)"
+/** A run is kept while its session owns the job, as that's numbering, and an event of it is retained. */
+const isKept = `EXISTS (SELECT 1 FROM {jobs} j LEFT JOIN {event_trims} t ON t.job = j.id
+  WHERE j.job_id = r.job_id AND j.session_id = r.session_id AND r.job_seq + r.count > coalesce(t.before, 1))`
 
-const endedRuns = (
-  sessionId: string,
-  before: number,
-  limit: number
-): Query<{ readonly eventSeq: number }> => {
-  const dropped = before === everything
-  return [
-    `SELECT event_seq AS eventSeq FROM {runs}
-     WHERE session_id = ? AND event_seq + count - 1 < ? ${dropped ? "" : notNewest}
-     ORDER BY event_seq LIMIT ?`,
-    dropped ? [sessionId, before, limit] : [sessionId, before, sessionId, limit]
-  ]
+/** The newest run of a session is where its numbering goes on, unless it was dropped. */
+const isNewest = (before: string) =>
+  `(${before} < ${everything} AND r.event_seq = (SELECT max(event_seq) FROM {runs} WHERE session_id = r.session_id))`
+
+interface RunRow {
+  readonly eventSeq: number
+  readonly isGone: number
 }
 
-/** Deletes runs of one session that end before a number; returns how many. */
-function* freeRunsOf(sessionId: string, before: number, limit: number): Work<number> {
-  const rows = yield* select(endedRuns(sessionId, before, limit))
+/** A session's runs below its floor, from where the last look has ended. */
+const endedRuns = (sessionId: string, from: number, before: number, limit: number): Query<RunRow> => [
+  `SELECT r.event_seq AS eventSeq, NOT ${isKept} AS isGone FROM {runs} r
+   WHERE r.session_id = ? AND r.event_seq >= ? AND r.event_seq + r.count - 1 < ? AND NOT ${isNewest("?")}
+   ORDER BY r.event_seq LIMIT ?`,
+  [sessionId, from, before, before, limit]
+]
+
+/** A floor of a session, and how far the runs below it were looked at. */
+interface Floor {
+  readonly sessionId: string
+  readonly before: number
+  readonly freed: number
+}
+
+/** Where the cursor of a session is that was told by such a run. */
+const passRuns = `UPDATE {observers} SET cursor = max(cursor, r.through)
+  FROM (SELECT job_id, max(job_seq + count - 1) AS through FROM {runs}
+    WHERE session_id = ? AND event_seq IN (SELECT value FROM json_each(?)) GROUP BY job_id) r
+  WHERE {observers}.session_id = ? AND {observers}.job_id = r.job_id`
+
+const dropRuns = "DELETE FROM {runs} WHERE session_id = ? AND event_seq IN (SELECT value FROM json_each(?))"
+
+/** Deletes what is to go of some runs. */
+function* dropGone(sessionId: string, rows: ReadonlyArray<RunRow>): Work<void> {
+  const gone = rows.flatMap(({ eventSeq, isGone }) => (isGone === 1 ? [eventSeq] : []))
+  if (gone.length === 0) return
+  const all = JSON.stringify(gone)
+  yield* change([passRuns, [sessionId, all, sessionId]], [dropRuns, [sessionId, all]])
+}
+
+/** The floor of a session that was dropped stays while there are runs below it. */
+const forget = `DELETE FROM {run_trims} WHERE session_id = ? AND before = ${everything}
+  AND NOT EXISTS (SELECT 1 FROM {runs} r WHERE r.session_id = {run_trims}.session_id)`
+const settle = "UPDATE {run_trims} SET freed = ? WHERE session_id = ?"
+
+/** Deletes runs of one session below its floor; returns how many were looked at. */
+function* freeRunsOf({ before, freed, sessionId }: Floor, limit: number): Work<number> {
+  const rows = yield* select(endedRuns(sessionId, freed, before, limit))
+  yield* dropGone(sessionId, rows)
   const last = rows.at(-1)
-  if (last !== undefined)
-    yield* change(["DELETE FROM {runs} WHERE session_id = ? AND event_seq <= ?", [sessionId, last.eventSeq]])
+  const through = rows.length < limit || last === undefined ? before : last.eventSeq + 1
+  yield* change([settle, [through, sessionId]], [forget, [sessionId]])
   return rows.length
 }
 
-const forget = "DELETE FROM {run_trims} WHERE session_id = ?"
-/** The floor itself stays while the session does. */
-const settle = "UPDATE {run_trims} SET freed = before WHERE session_id = ?"
-
-const pendingFloors: Query<{ readonly sessionId: string; readonly before: number }> = [
-  "SELECT session_id AS sessionId, before FROM {run_trims} WHERE freed < before LIMIT ?",
+const pendingFloors: Query<Floor> = [
+  "SELECT session_id AS sessionId, before, freed FROM {run_trims} WHERE freed < before LIMIT ?",
   [lookAhead]
 ]
 
 function* freeRuns(bounds: Allowance): Work<void> {
   const least = bounds.rows - maxRows / 4
-  for (const { before, sessionId } of yield* select(pendingFloors)) {
-    const room = bounds.rows - least
-    const freed = yield* freeRunsOf(sessionId, before, room)
-    if (freed < room) yield* change([before === everything ? forget : settle, [sessionId]])
-    bounds.rows -= Math.max(1, freed)
+  for (const floor of yield* select(pendingFloors)) {
+    bounds.rows -= Math.max(1, yield* freeRunsOf(floor, bounds.rows - least))
+    if (bounds.rows <= least || bounds.isSpent()) return
+  }
+}
+
+/** A session's runs over a job that was dropped or trimmed, the oldest of them. */
+const runsOver = (jobId: string, sessionId: string, limit: number): Query<RunRow> => [
+  `SELECT r.event_seq AS eventSeq,
+     (r.event_seq + r.count <= coalesce(f.before, 1) AND NOT ${isNewest("coalesce(f.before, 1)")} AND NOT ${isKept}) AS isGone
+   FROM {runs} r LEFT JOIN {run_trims} f ON f.session_id = r.session_id
+   WHERE r.job_id = ? AND r.session_id = ? ORDER BY r.event_seq LIMIT ?`,
+  [jobId, sessionId, limit]
+]
+
+const pendingDrops: Query<{ readonly jobId: string; readonly sessionId: string }> = [
+  "SELECT job_id AS jobId, session_id AS sessionId FROM {run_drops} LIMIT ?",
+  [lookAhead]
+]
+
+/** Deletes runs that were kept for what a job's events are numbered in its owner's view. */
+function* freeNumbers(bounds: Allowance): Work<void> {
+  const least = bounds.rows - maxRows / 4
+  for (const { jobId, sessionId } of yield* select(pendingDrops)) {
+    const limit = bounds.rows - least
+    const rows = yield* select(runsOver(jobId, sessionId, limit))
+    const kept = rows.findIndex(({ isGone }) => isGone !== 1)
+    yield* dropGone(sessionId, kept < 0 ? rows : rows.slice(0, kept))
+    bounds.rows -= Math.max(1, rows.length)
+    if (kept >= 0 || rows.length < limit)
+      yield* change(
+        ["DELETE FROM {run_drops} WHERE job_id = ? AND session_id = ?", [jobId, sessionId]],
+        [forget, [sessionId]]
+      )
     if (bounds.rows <= least || bounds.isSpent()) return
   }
 }
 
 const anythingLeft: Query<{ readonly more: number }> = [
-  "SELECT EXISTS (SELECT 1 FROM {event_trims}) OR EXISTS (SELECT 1 FROM {run_trims} WHERE freed < before) AS more",
+  `SELECT EXISTS (SELECT 1 FROM {event_trims}) OR EXISTS (SELECT 1 FROM {run_drops})
+     OR EXISTS (SELECT 1 FROM {run_trims} WHERE freed < before) AS more`,
   []
 ]
 
@@ -173,6 +232,7 @@ export function* free(now: () => number): Work<Freed> {
   const until = now() + maxTime
   const bounds: Allowance = { rows: maxRows, isSpent: () => bounds.rows <= 0 || now() >= until }
   yield* freeRuns(bounds)
+  yield* freeNumbers(bounds)
   const moved = yield* freeEvents(bounds)
   const [left] = yield* select(anythingLeft)
   return { more: left?.more === 1, moved }

@@ -6,7 +6,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 
 /** The signals of OpenTelemetry. */
-export const signals = ["traces", "metrics", "logs"] as const
+const signals = ["traces", "metrics", "logs"] as const
 export type Signal = (typeof signals)[number]
 
 /** Where one signal goes. */

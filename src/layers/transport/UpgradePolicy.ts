@@ -64,6 +64,9 @@ export interface OriginRefusal {
 
 const refuse = (message: string): OriginRefusal => ({ status: 403, message })
 
+/** A name or an address, and nothing else of a URL that would have another host than it looks like. */
+const isPlain = (host: string): boolean => !/[@/\\?#\s]/.test(host)
+
 const parse = (url: string): URL | undefined => (URL.canParse(url) ? new URL(url) : undefined)
 
 const isSameOrigin = (origin: string, host: string | undefined): boolean => {
@@ -95,7 +98,7 @@ export const check = (
     return refuse("plaintext is accepted on loopback only: use wss://, or set allowInsecure")
 
   if (policy.allowedHosts !== undefined || (boundHost !== undefined && isLoopback(boundHost))) {
-    const name = normalised(parse(`http://${host ?? ""}`)?.hostname ?? "")
+    const name = isPlain(host ?? "") ? normalised(parse(`http://${host ?? ""}`)?.hostname ?? "") : ""
     const allowed = [...(policy.allowedHosts ?? []), ...(boundHost === undefined ? [] : [boundHost])]
     if (name === "" || !(isLoopback(name) || allowed.some((other) => normalised(other) === name)))
       return refuse("this Host is not allowed: add its name to allowedHosts")

@@ -21,6 +21,7 @@ import * as WebSocketConnection from "./WebSocketConnection.js"
 
 /** The HTTP answer to a request that is not upgraded. */
 export interface UpgradeRefusal {
+  /** HTTP status. */
   readonly status: number
   readonly message: string
   /** Seconds after which it may be tried again. */
@@ -33,6 +34,7 @@ export interface Acceptor {
   readonly refusal: (request: IncomingMessage) => UpgradeRefusal | undefined
   /** Completes the upgrade of a request that is not refused; the socket is then the acceptor's. */
   readonly accept: (request: IncomingMessage, socket: Duplex, head: Buffer) => void
+  /** The connections that come of them. */
   readonly connections: Stream.Stream<Connection>
 }
 
@@ -47,7 +49,8 @@ const guarded = new WeakSet<Server>()
 export const protect = <S extends Server>(server: S): S => {
   if (guarded.has(server)) return server
   guarded.add(server)
-  const guard = (socket: Socket) => socket.on("error", noop)
+  // A connection may come here again, with a request that is read again.
+  const guard = (socket: Socket) => socket.off("error", noop).on("error", noop)
   server.on("connection", guard)
   server.on("secureConnection", guard)
   return server

@@ -80,6 +80,7 @@ const listen = (
 ): Effect.Effect<AddressInfo, TransportError, Scope.Scope> => {
   const sockets = new Set<Socket>()
   server.on("connection", (socket) => {
+    if (sockets.has(socket)) return
     sockets.add(socket)
     socket.once("close", () => sockets.delete(socket))
   })
@@ -202,9 +203,10 @@ export function layer<E, R>(
       yield* Effect.addFinalizer(() => Effect.sync(() => server.close()))
 
       const pages = new Map(Object.entries(options.pages ?? {}))
+      const readAgain = OtherUpgrade.readingAgain(server)
       server.on("request", answering(path, pages, mounts, acceptor.refusal))
       server.on("upgrade", (request, socket, head) => {
-        if (OtherUpgrade.isOther(request)) return OtherUpgrade.readAgain(server, request, head)
+        if (OtherUpgrade.isOther(request)) return readAgain(request, head)
         const refusal =
           pathOf(request) === trimmed(path)
             ? acceptor.refusal(request)

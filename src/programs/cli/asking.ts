@@ -4,6 +4,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { InvalidRequest } from "../../protocol/Errors.js"
+import { membersOf } from "../../protocol/Json.js"
 import * as Vendor from "../../protocol/Vendor.js"
 import type {
   ArcpClientService,
@@ -135,7 +136,7 @@ const make = (client: ArcpClientService, job: Pick<JobHandle, "inputs" | "jobId"
     ),
     seen: (event) => {
       if (asking === undefined || event.kind !== Vendor.inputClosed) return
-      const { input_id } = (event.body ?? {}) as { readonly input_id?: unknown }
+      const { input_id } = membersOf(event.body)
       if (input_id === asking.id) Deferred.unsafeDone(asking.closed, Effect.void)
     },
     isAsking: () => asking !== undefined

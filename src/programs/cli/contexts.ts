@@ -10,6 +10,7 @@ import * as Console from "effect/Console"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import { isRecord, parseJson } from "../../protocol/Json.js"
 import type { Surroundings } from "./Command.js"
 import { writePrivately } from "./privateFile.js"
 import { didYouMean } from "./suggest.js"
@@ -61,11 +62,9 @@ export const location: Effect.Effect<string, never, Path.Path> = Effect.gen(func
 }).pipe(Effect.orDie)
 
 type Json = Readonly<Record<string, unknown>>
-const isObject = (u: unknown): u is Json => typeof u === "object" && u !== null && !Array.isArray(u)
-
 /** What is wrong with an entry, if anything is. */
 const problemOf = (entry: unknown): string | undefined => {
-  if (!isObject(entry)) return "is not an object"
+  if (!isRecord(entry)) return "is not an object"
   if (typeof entry["url"] !== "string") return "has no url"
   for (const key of ["token", "tokenCommand", "tokenFile"])
     if (entry[key] !== undefined && typeof entry[key] !== "string") return `has a ${key} that is not a text`
@@ -106,11 +105,11 @@ const read: Effect.Effect<Raw, ContextsError, Surroundings> = Effect.gen(functio
       `warning: ${file} may hold tokens, and others can read it; chmod 600 takes it from them`
     )
   const json = yield* Effect.try({
-    try: () => JSON.parse(text.value) as unknown,
+    try: () => parseJson(text.value),
     catch: () => refuse("is not JSON")
   })
-  const { contexts = {}, current } = isObject(json) ? json : { contexts: undefined, current: undefined }
-  if (!isObject(json) || !isObject(contexts) || (current !== undefined && typeof current !== "string"))
+  const { contexts = {}, current } = isRecord(json) ? json : { contexts: undefined, current: undefined }
+  if (!isRecord(json) || !isRecord(contexts) || (current !== undefined && typeof current !== "string"))
     return yield* refuse('is not {"current": …, "contexts": {…}}')
   const all = new Map<string, Context>()
   for (const [name, entry] of Object.entries(contexts)) {

@@ -4,8 +4,15 @@ import * as Flags from "./Flags.js"
 import { options, presentation } from "./serve.js"
 import { isShipped } from "./shipped.js"
 
+// Whoever has a token may cancel what was submitted with it, also from another tab.
+const { cancel: _, ...ofServe } = options
+
 const devOptions = {
-  ...options,
+  ...ofServe,
+  agents: Flags.text("agents").pipe(
+    Flags.withDescription("demo, conformance, or a module that exports agents, beside those of FILE"),
+    Flags.repeated
+  ),
   open: Flags.boolean("open").pipe(Flags.withDescription("open the console in the browser"))
 }
 export type DevFlags = Flags.Values<typeof devOptions>

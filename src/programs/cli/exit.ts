@@ -64,7 +64,7 @@ const codeOf = (error: unknown): number => {
 }
 
 /** How `arcp submit` and `arcp watch` leave when the job failed. */
-export const codeOfJob = (error: ArcpError): number =>
+const codeOfJob = (error: ArcpError): number =>
   error.code === "CANCELLED"
     ? exitCode.cancelled
     : error.code === "TIMEOUT"
@@ -129,7 +129,8 @@ const declared = (error: unknown): string | undefined => {
   if (failure === undefined) return undefined
   if (typeof failure !== "object" || failure === null)
     return `the agent failed: ${cut(JSON.stringify(failure), 400)}`
-  const { _tag: name, ...rest } = failure as Readonly<Record<string, unknown>>
+  const fields: Readonly<Record<string, unknown>> = { ...failure }
+  const { _tag: name, ...rest } = fields
   const { message, ...others } = rest
   const said =
     typeof message === "string" && Object.keys(others).length === 0 ? message : JSON.stringify(rest)

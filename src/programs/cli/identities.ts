@@ -3,6 +3,7 @@ import * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as AgentRef from "../../protocol/AgentRef.js"
+import { parseJson } from "../../protocol/Json.js"
 import { deadPattern, Lease } from "../../protocol/Lease.js"
 import { describe } from "../../protocol/Problem.js"
 import type { Identity } from "../../services/auth/Auth.js"
@@ -40,7 +41,7 @@ export const readIdentities = (
       (error) => new UsageError({ message: `--identities ${name} cannot be read: ${fileProblem(error)}` })
     )
     const json = yield* Effect.try({
-      try: () => JSON.parse(text) as unknown,
+      try: () => parseJson(text),
       catch: () => refuse("not JSON")
     })
     const entries = yield* Schema.decodeUnknown(Identities, { onExcessProperty: "error" })(json).pipe(

@@ -1,8 +1,7 @@
 /** JSON Schemas for people: what is defined elsewhere in a schema is put where it is used, as long as it is short. */
+import { isRecord } from "../../protocol/Json.js"
 
 type Schema = Readonly<Record<string, unknown>>
-
-const isObject = (u: unknown): u is Schema => typeof u === "object" && u !== null && !Array.isArray(u)
 
 /** Characters of a definition up to which it is put wherever it is used. */
 const maxInlined = 400
@@ -17,7 +16,7 @@ const nameIn = (reference: unknown): string | undefined =>
 const mapped = (value: unknown, change: (schema: Schema) => unknown): unknown =>
   Array.isArray(value)
     ? value.map((part) => mapped(part, change))
-    : isObject(value)
+    : isRecord(value)
       ? change(Object.fromEntries(Object.entries(value).map(([key, part]) => [key, mapped(part, change)])))
       : value
 
@@ -34,7 +33,7 @@ const refersTo = (value: unknown): ReadonlySet<string> => {
 /** Returns the schema with short definitions in place of references to them; what is still referred to stays defined. */
 export const inlined = (schema: Schema): Schema => {
   const { $defs, ...rest } = schema
-  if (!isObject($defs)) return schema
+  if (!isRecord($defs)) return schema
   const short = new Map(
     Object.entries($defs).filter(
       ([, definition]) => refersTo(definition).size === 0 && JSON.stringify(definition).length <= maxInlined
@@ -43,7 +42,7 @@ export const inlined = (schema: Schema): Schema => {
   const put = (value: unknown) =>
     mapped(value, ({ $ref, ...others }) => {
       const definition = short.get(nameIn($ref) ?? "")
-      if (isObject(definition)) return { ...definition, ...others }
+      if (isRecord(definition)) return { ...definition, ...others }
       return $ref === undefined ? others : { $ref, ...others }
     }) as Schema
   const body = put(rest)

@@ -6,6 +6,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import { parseJson } from "../../protocol/Json.js"
 import { deadPattern, invalidLease, type Lease, LeaseConstraints } from "../../protocol/Lease.js"
 import { describe } from "../../protocol/Problem.js"
 import { fileProblem } from "../../services/runtime/fileProblem.js"
@@ -49,7 +50,7 @@ const readFile = (name: string) =>
       usage(`--lease-file ${name} cannot be read: ${fileProblem(error)}`)
     )
     const json = yield* Effect.try({
-      try: () => JSON.parse(text) as unknown,
+      try: () => parseJson(text),
       catch: () => usage(`--lease-file ${name} must hold JSON, for example {"fs.read": ["/src/**"]}`)
     })
     const isRequest =

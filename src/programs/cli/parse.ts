@@ -45,8 +45,9 @@ const parseCommand = (
   const flags = new Map(Object.values(command.flags).map((flag) => [`--${flag.name}`, flag]))
   const texts = new Map<string, Array<string>>()
   const words: Array<string> = []
-  for (let i = 0; i < args.length; i++) {
-    const arg = args[i] as string
+  for (let i = 0; ; i++) {
+    const arg = args[i]
+    if (arg === undefined) break
     if (arg === "--") {
       words.push(...args.slice(i + 1))
       break
@@ -67,7 +68,7 @@ const parseCommand = (
     let value = equals < 0 ? undefined : arg.slice(equals + 1)
     if (value === undefined && flag.kind === "boolean") value = "true"
     // What begins with two dashes is the next flag: a value that does is written --flag=--value.
-    else if (value === undefined && !/^--./.test(args[i + 1] ?? "--none")) value = args[++i] as string
+    else if (value === undefined && !/^--./.test(args[i + 1] ?? "--none")) value = args[++i]
     if (value === undefined) return refused(`${name} needs a value`, command)
     const given = texts.get(flag.name) ?? []
     if (given.length > 0 && flag.occurs !== "repeated")

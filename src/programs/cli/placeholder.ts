@@ -1,12 +1,11 @@
 /** Values to be replaced by whoever copies a command line. */
+import { isRecord } from "../../protocol/Json.js"
 
 type Schema = Readonly<Record<string, unknown>>
 
-const isObject = (u: unknown): u is Schema => typeof u === "object" && u !== null && !Array.isArray(u)
-
 /** A value of the kind that a schema wants, to be replaced by whoever copies it. */
 export const placeholder = (schema: unknown): unknown => {
-  if (!isObject(schema)) return null
+  if (!isRecord(schema)) return null
   const [first] = [schema["const"], schema["default"], ...[schema["enum"], schema["examples"]].flat()].filter(
     (value) => value !== undefined
   )
@@ -32,7 +31,7 @@ export const placeholder = (schema: unknown): unknown => {
 
 /** An input with what is required. */
 const sample = (schema: Schema): Schema => {
-  const properties = isObject(schema["properties"]) ? schema["properties"] : {}
+  const properties = isRecord(schema["properties"]) ? schema["properties"] : {}
   const required: ReadonlyArray<unknown> = Array.isArray(schema["required"]) ? schema["required"] : []
   return Object.fromEntries(required.map((name) => [name, placeholder(properties[String(name)])]))
 }

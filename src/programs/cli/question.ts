@@ -1,4 +1,6 @@
 /** What a job asks, as a person reads it and answers it in a line. */
+
+import { isRecord, parseJson } from "../../protocol/Json.js"
 import * as JsonSchemaCheck from "../../protocol/JsonSchemaCheck.js"
 import type { JsonSchema } from "../../services/agents/JsonSchema.js"
 import type { InputRequest } from "../../services/client/ArcpClient.js"
@@ -11,15 +13,11 @@ export type ReadAnswer = { readonly value: unknown } | { readonly problem: strin
 
 const textOf = (value: unknown): string => (typeof value === "string" ? value : JSON.stringify(value))
 
-const isObject = (u: unknown): u is Readonly<Record<string, unknown>> =>
-  typeof u === "object" && u !== null && !Array.isArray(u)
-
-const schemaOf = ({ schema }: InputRequest): JsonSchema | undefined =>
-  isObject(schema) ? (schema as JsonSchema) : undefined
+const schemaOf = ({ schema }: InputRequest): JsonSchema | undefined => (isRecord(schema) ? schema : undefined)
 
 /** The type that a schema names, when it is one. */
 const typeOf = (request: InputRequest): string | undefined => {
-  const type: unknown = (schemaOf(request) as { readonly type?: unknown } | undefined)?.type
+  const type = schemaOf(request)?.["type"]
   return typeof type === "string" ? type : undefined
 }
 
@@ -45,7 +43,7 @@ const cut = (text: string, size: number) => (text.length > size ? `${text.slice(
 
 /** A schema, without what says which language it is in. */
 const shortened = (schema: JsonSchema): string => {
-  const { $schema: _, ...rest } = inlined(schema as never)
+  const { $schema: _, ...rest } = inlined(schema)
   return JSON.stringify(rest)
 }
 
@@ -68,14 +66,14 @@ const plainTypes = new Set<unknown>(["boolean", "string", "integer", "number"])
 export const membersOf = (request: InputRequest): ReadonlyArray<Member> | undefined => {
   const given = schemaOf(request)
   if (given === undefined || request.choices !== undefined || typeOf(request) !== "object") return undefined
-  const { properties, required } = inlined(given as never)
-  if (!isObject(properties)) return undefined
+  const { properties, required } = inlined(given)
+  if (!isRecord(properties)) return undefined
   const names = Object.keys(properties)
   if (names.length === 0 || names.length > maxMembers) return undefined
   const members: Array<Member> = []
   for (const name of names) {
     const schema = properties[name]
-    if (!isObject(schema) || !(plainTypes.has(schema["type"]) || Array.isArray(schema["enum"])))
+    if (!isRecord(schema) || !(plainTypes.has(schema["type"]) || Array.isArray(schema["enum"])))
       return undefined
     const choices: unknown = schema["enum"]
     members.push({
@@ -100,7 +98,7 @@ export const memberMark = ({ isRequired, name, question }: Member): string => {
 
 /** Returns a command line's `--value`, to be changed by whoever copies it. */
 export const exampleValue = (request: InputRequest): string =>
-  `--value ${quoted(request.choices?.[0] ?? placeholder(inlined((schemaOf(request) ?? {}) as never)))}`
+  `--value ${quoted(request.choices?.[0] ?? placeholder(inlined(schemaOf(request) ?? {})))}`
 
 /** The lines of a question. */
 export const lines = (request: InputRequest): ReadonlyArray<string> => {
@@ -129,7 +127,7 @@ export const mark = (request: InputRequest): string => `  ${hint(request)} > `
 
 const parsed = (text: string): ReadAnswer => {
   try {
-    return { value: JSON.parse(text) as unknown }
+    return { value: parseJson(text) }
   } catch {
     return { problem: "that is no JSON; a text is in quotes" }
   }
@@ -169,8 +167,7 @@ const ofType = (request: InputRequest, text: string): ReadAnswer => {
 /** Holds a value to the schema. */
 export const checked = (request: InputRequest, value: unknown): ReadAnswer => {
   const schema = schemaOf(request)
-  const problem =
-    schema === undefined ? undefined : JsonSchemaCheck.problem(schema as never, value, "the answer")
+  const problem = schema === undefined ? undefined : JsonSchemaCheck.problem(schema, value, "the answer")
   return problem === undefined ? { value } : { problem }
 }
 

@@ -2,7 +2,7 @@
 import { constants } from "node:fs"
 import { open } from "node:fs/promises"
 import * as Effect from "effect/Effect"
-import { fileProblem } from "../../services/runtime/fileProblem.js"
+import { codeOf, fileProblem } from "../../services/runtime/fileProblem.js"
 
 /** Reads a regular file of at most `maxBytes`; fails with what is the matter, as the end of a sentence. */
 export const readRegularFile = (name: string, maxBytes: number): Effect.Effect<string, string> =>
@@ -20,9 +20,7 @@ export const readRegularFile = (name: string, maxBytes: number): Effect.Effect<s
       }
     },
     catch: (error) =>
-      (error as NodeJS.ErrnoException).code === "ENOENT"
-        ? "does not exist"
-        : `cannot be read: ${fileProblem(error)}`
+      codeOf(error) === "ENOENT" ? "does not exist" : `cannot be read: ${fileProblem(error)}`
   }).pipe(
     Effect.flatMap(({ problem, text }) =>
       text === undefined ? Effect.fail(`${problem}`) : Effect.succeed(text)

@@ -1,5 +1,5 @@
 /** The sets of agents that come with the package, by the names that `--agents` takes for them. */
-export const shipped = ["demo", "conformance"] as const
+const shipped = ["demo", "conformance"] as const
 
 export type Shipped = (typeof shipped)[number]
 

@@ -24,12 +24,6 @@ export interface Target {
 
 export type TargetFlags = Pick<ClientFlags, "context" | "url" | "token" | "insecure" | "giveUpAfter">
 
-/** The name of the context that holds: the one that was named, or else the one in use. */
-export const contextName = (
-  named: Sourced<string> | undefined
-): Effect.Effect<string | undefined, Contexts.ContextsError, Surroundings> =>
-  named === undefined ? Effect.map(Contexts.load, ({ current }) => current) : Effect.succeed(named.value)
-
 export const targetOf = (
   flags: TargetFlags
 ): Effect.Effect<Target, UsageError | Contexts.ContextsError, Surroundings> =>

@@ -24,8 +24,9 @@ const spelledMs = (text: string): number | undefined => {
 
 /** `30s`, `10m`, `2h`, `1d`, `2w`, or `10 minutes`, in milliseconds; `undefined` for anything else. */
 export const durationMs = (text: string): number | undefined => {
-  const match = /^(\d{1,9})([smhdw])$/.exec(text)
-  return match === null ? spelledMs(text) : Number(match[1]) * (units[match[2] as string] as number)
+  const [, amount, unit = ""] = /^(\d{1,9})([smhdw])$/.exec(text) ?? []
+  const ms = units[unit]
+  return ms === undefined ? spelledMs(text) : Number(amount) * ms
 }
 
 /** How long ago, in one unit: `3s`, `5m`, `2h`, `9d`. */

@@ -12,7 +12,7 @@ import { safe } from "./text.js"
 export class TokenError extends Data.TaggedError("TokenError")<{ readonly message: string }> {}
 
 /** Time that a command gets for it. */
-export const commandTimeout = Duration.seconds(20)
+const commandTimeout = Duration.seconds(20)
 /** Bytes of its output, and of what it says on stderr. */
 const maxOutput = 65_536
 

@@ -6,6 +6,7 @@ import * as Fiber from "effect/Fiber"
 import * as Stream from "effect/Stream"
 import { type ArcpError, isArcpError, isRetryable, toPayload } from "../../protocol/Errors.js"
 import type { Body } from "../../protocol/Event.js"
+import { membersOf } from "../../protocol/Json.js"
 import type { JobStatus } from "../../protocol/Message.js"
 import * as Vendor from "../../protocol/Vendor.js"
 import type { ArcpClientService, ClientError, JobEvent, JobHandle } from "../../services/client/ArcpClient.js"
@@ -49,10 +50,7 @@ const denials = new Set(["PERMISSION_DENIED", "LEASE_SUBSET_VIOLATION", "LEASE_E
 
 /** What failed, in red; what the lease did not allow, in yellow. */
 const failure = (error: unknown): string => {
-  const { code, message } = (typeof error === "object" && error !== null ? error : {}) as Record<
-    string,
-    unknown
-  >
+  const { code, message } = membersOf(error)
   return typeof code === "string" && denials.has(code)
     ? paint(33, `✗ ${code} ${brief(message ?? "")}`)
     : paint(31, `← ${brief(error)}`)
@@ -62,10 +60,7 @@ const suffix = (text: string | undefined): string => (text === undefined ? "" : 
 
 /** What became of a step, when that is for reading: that it began is told by what it does. */
 const step = (body: unknown): string | undefined => {
-  const { attempt, key, state } = (typeof body === "object" && body !== null ? body : {}) as Record<
-    string,
-    unknown
-  >
+  const { attempt, key, state } = membersOf(body)
   if (state === "ended") return dim(`· ${brief(key)}`)
   if (state === "retry") return paint(36, `↻ ${brief(key)}, attempt ${brief(attempt)}`)
   return state === "failed" ? paint(31, `✗ ${brief(key)} failed`) : undefined
@@ -73,7 +68,7 @@ const step = (body: unknown): string | undefined => {
 
 /** What a job asks, and how that is settled, as one line. */
 const asked = (kind: string, body: unknown): string => {
-  const { by, input_id, prompt, reason } = (body ?? {}) as Readonly<Record<string, unknown>>
+  const { by, input_id, prompt, reason } = membersOf(body)
   return kind === Vendor.inputRequest
     ? paint(36, `? ${brief(prompt)}`) + dim(`  (arcp answer JOB ${brief(input_id)})`)
     : dim(`  ${brief(reason)}${typeof by === "string" ? ` by ${by}` : ""}`)

@@ -44,7 +44,9 @@ export interface Contract<Input, InputEncoded, Output, OutputEncoded, Failure, F
   readonly input: Schema.Schema<Input, InputEncoded>
   readonly output: Schema.Schema<Output, OutputEncoded>
   readonly error: Schema.Schema<Failure, FailureEncoded>
+  /** What a call costs that has run to its end. */
   readonly cost: (input: Input, output: Output) => Cost | undefined
+  /** What a call costs that failed, died or was interrupted; the failure is `undefined` for the latter two. */
   readonly costOnFailure: (input: Input, failure: Failure | ArcpError | undefined) => Cost | undefined
 }
 
@@ -81,6 +83,7 @@ export class ToolFailure extends Schema.TaggedError<ToolFailure>()("ToolFailure"
 export interface Ran {
   /** The output is encoded: JSON. */
   readonly exit: Exit.Exit<unknown, ToolFailure | ArcpError>
+  /** `undefined` when nothing is. */
   readonly cost: Cost | undefined
 }
 

@@ -61,6 +61,7 @@ export type TokenSource =
 
 /** A value that changes. */
 export interface Latest<A> {
+  /** The value now. */
   readonly get: Effect.Effect<A>
   /**
    * The value now, then each new one; a slow reader gets the newest and may miss those between. Ends with its source.
@@ -81,6 +82,7 @@ export interface Gap {
   readonly ts: string
   readonly body: {
     readonly reason: "evicted" | "session_lost"
+    /** Whether what the runtime still has of the time between follows. */
     readonly replayed: boolean
     readonly message: string
   }
@@ -89,9 +91,11 @@ export interface Gap {
 /** An event of a kind that this client does not know, or whose body is not what its kind says (`problem`). */
 export interface OtherEvent {
   readonly kind: "other"
+  /** The kind as it came. */
   readonly wireKind: string
   readonly ts: string
   readonly body: unknown
+  /** What of the body is not what the kind says; `undefined` of a kind that is not known. */
   readonly problem: string | undefined
 }
 
@@ -136,6 +140,7 @@ export interface ResultFile {
   readonly path: string
   /** In bytes. */
   readonly size: number
+  /** What the agent says of it. */
   readonly summary: string | undefined
 }
 

@@ -31,6 +31,7 @@ export interface CredentialRecord {
   readonly reference?: string | undefined
   /** Epoch ms. */
   readonly createdAt: number
+  /** Epoch ms of the last change of this record. */
   readonly updatedAt: number
   /**
    * Epoch ms until which a mint whose answer was not seen may still take effect upstream. Until then, having

@@ -43,6 +43,7 @@ export interface LeaseService {
   readonly bounds: Terms
   /** Absolute path of the directory that relative paths start from, when the operator gave one. */
   readonly workspace: string | undefined
+  /** What its `HttpClient` is held to. */
   readonly fetching: FetchBounds
   /**
    * Waits until everything that the job has emitted so far is committed, as leased services do before they act on the world;

@@ -15,7 +15,8 @@ const words: Readonly<Record<string, string>> = {
   EMFILE: "too many files are open"
 }
 
-const codeOf = (error: unknown): string | undefined =>
+/** Returns the code that the system has for what failed, such as `ENOENT`. */
+export const codeOf = (error: unknown): string | undefined =>
   typeof error === "object" && error !== null && "code" in error && typeof error.code === "string"
     ? error.code
     : undefined

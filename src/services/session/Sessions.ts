@@ -14,6 +14,7 @@ export interface ListedSession {
   readonly isConnected: boolean
   /** Epoch ms. */
   readonly createdAt: number
+  /** Epoch ms of its last message. */
   readonly lastSeenAt: number
   /** Events that it was sent, or is owed, and has not acknowledged; `undefined` where it acknowledges none. */
   readonly lag: number | undefined

@@ -97,6 +97,7 @@ export interface JobRecord {
   readonly parentSpan?: RemoteSpan | undefined
   /** Epoch ms. */
   readonly createdAt: number
+  /** Epoch ms; absent until it ends. */
   readonly endedAt?: number | undefined
   readonly parentJobId?: string | undefined
   readonly delegateId?: string | undefined
@@ -120,7 +121,7 @@ export interface JobRecord {
    * a rejected one is, so that the same frame gets the same answer.
    */
   readonly answeredWith?: string | undefined
-  /** The job's newest `event_seq` in its owner's numbering, as of the last status change. */
+  /** The job's newest `event_seq` in its owner's numbering, as of the last status change; 0 while it has none. */
   readonly lastEventSeq: number
   /** See {@link epochOf}. */
   readonly epoch?: number | undefined
@@ -135,8 +136,6 @@ export interface StoredEvent {
   readonly kind: string
   /** Only this session sees it; `undefined` means every observer. */
   readonly audience?: string | undefined
-  /** Its `event_seq` in the owner's numbering. */
-  readonly ownerSeq: number
   readonly payload: string
 }
 
@@ -148,6 +147,16 @@ export interface Run {
   readonly count: number
   /** What the run accounts for in the session's retention, as its writer counts it. */
   readonly bytes: number
+}
+
+/** What a session has numbered of a job, and what of it comes after a number. */
+export interface Numbering {
+  /** Newest `event_seq`, 0 when it has numbered nothing of the job. */
+  readonly last: number
+  /** `seq` up to which it has come, 0 when it has numbered nothing of the job. */
+  readonly through: number
+  /** `seq` of the first event that it numbered higher than was asked, and not lower as well; `undefined` when there is none. */
+  readonly next: number | undefined
 }
 
 /**
@@ -188,15 +197,27 @@ export const journalOverhead = 256
 export type Op = Data.TaggedEnum<{
   /** Inserts or replaces. */
   PutSession: { readonly session: SessionRecord }
-  /** Removes the session, its runs, its floor, what it needs, and its observations. */
+  /**
+   * Removes the session, its floor, what it needs, its observations, and its runs but those over jobs that it owns: these
+   * are its jobs' numbering, and go with them.
+   */
   DropSession: { readonly sessionId: string }
   /** Inserts or replaces. */
   PutJob: { readonly job: JobRecord }
-  /** Removes the job, its events, its input, its journal and its observers. */
+  /**
+   * Removes the job, its events, its input, its journal, its observers, and what its owner has numbered of it. Sessions that
+   * observed it and had not come to its end have lost events (`Lose`).
+   */
   DropJob: { readonly jobId: string }
-  /** The session observes the job (idempotent), which is stored or in the batch, or no longer does. */
-  Observe: { readonly sessionId: string; readonly jobId: string }
+  /**
+   * The session observes the job, which is stored or in the batch. What is up to `cursor`, a `seq` of the job, it has
+   * numbered or passed over, as it has whatever its runs of the job hold. Put again, the cursor goes up and never down.
+   */
+  Observe: { readonly sessionId: string; readonly jobId: string; readonly cursor: number }
+  /** The session no longer observes the job, or has numbered its end. */
   Unobserve: { readonly sessionId: string; readonly jobId: string }
+  /** The session has lost events that it had not numbered: nothing is needed for what it observes any more. */
+  Lose: { readonly sessionId: string }
   /** Events of one job, in order, following the last one stored. Its `PutJob` is stored, or in the batch. */
   Append: { readonly jobId: string; readonly events: ReadonlyArray<StoredEvent> }
   /**
@@ -207,7 +228,7 @@ export type Op = Data.TaggedEnum<{
   /**
    * Raises the floor of the session's view to `eventSeq`, at most to the number that follows its newest: what is
    * before it is gone for readers. It stays until the session is dropped. The newest run itself is kept all the
-   * same: it is where the session's numbering goes on.
+   * same: it is where the session's numbering goes on. So are those over jobs that the session owns.
    */
   TrimSession: { readonly sessionId: string; readonly eventSeq: number }
   /** The first `event_seq` that a stored session still needs; 1 when never said. `PutSession` leaves it. */
@@ -220,7 +241,7 @@ export type Op = Data.TaggedEnum<{
   PutHookEvent: { readonly event: HookEvent }
   /** Hooks have been called, or are not called any more. */
   DropHookEvents: { readonly events: ReadonlyArray<Omit<HookEvent, "text">> }
-  /** Events of the job before `seq` are no longer needed. */
+  /** Events of the job before `seq` are no longer needed. Sessions that had not come to them have lost events (`Lose`). */
   TrimJob: { readonly jobId: string; readonly seq: number }
   /** The runtime is alive at this time (epoch ms); what a restart takes attached sessions to have been seen at. */
   Alive: { readonly at: number }
@@ -250,6 +271,7 @@ export interface JobFilter {
   readonly waiting?: "rows" | "held" | undefined
   /** Only jobs after this one in `(createdAt, jobId)` order. */
   readonly after?: { readonly createdAt: number; readonly jobId: string } | undefined
+  /** The oldest so many. */
   readonly limit: number
 }
 
@@ -271,6 +293,16 @@ export interface ViewEvent {
   readonly eventSeq: number
   readonly job: { readonly jobId: string; readonly traceId: string; readonly sessionId: string }
   readonly event: StoredEvent
+}
+
+/** A job that a session observes. */
+export interface Observed {
+  readonly jobId: string
+  /** `seq` up to which the session has numbered the job, or passed it over, and the newest. */
+  readonly cursor: number
+  readonly last: number
+  /** Of what lies between, with the overhead: of a mark that the cursor is in, in proportion. */
+  readonly bytes: number
 }
 
 /** A session that has a part of a job in its view; `end` is the `event_seq` after its last run of that job. */
@@ -319,13 +351,31 @@ export interface StoreService {
     fromEventSeq: number,
     limit: number
   ) => Effect.Effect<ReadonlyArray<Run>, StoreError>
+  /**
+   * Returns what a session has numbered of a job, and the first of it after `after`, whatever its floor. Of a session that is
+   * not stored any more there is what it has numbered of jobs that it owns.
+   */
+  readonly numbering: (
+    sessionId: string,
+    jobId: string,
+    after: number
+  ) => Effect.Effect<Numbering, StoreError>
+  /** Returns what a session observes, by job id. */
+  readonly observed: (sessionId: string) => Effect.Effect<ReadonlyArray<Observed>, StoreError>
+  /** Returns the ids of the stored sessions that have not come to the newest event of a job that they observe, but for those that have lost events. */
+  readonly lagging: (jobId: string) => Effect.Effect<ReadonlyArray<string>, StoreError>
+  /** Returns whether a session has lost events that it had not numbered. */
+  readonly hasLost: (sessionId: string) => Effect.Effect<boolean, StoreError>
   /** Returns the ids of the sessions that observe each of these jobs; jobs without any are left out. */
   readonly observersOf: (
     jobIds: ReadonlyArray<string>
   ) => Effect.Effect<ReadonlyMap<string, ReadonlyArray<string>>, StoreError>
   /** Returns the stored sessions whose views retain something of these jobs. */
   readonly viewers: (jobIds: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<Viewer>, StoreError>
-  /** Returns the lowest `seq` of a job that a stored session still needs, `undefined` when none needs anything of it. */
+  /**
+   * Returns the lowest `seq` of a job that a stored session still needs, `undefined` when none needs anything of it: what is in
+   * its view, and what it observes and has not come to.
+   */
   readonly needed: (jobId: string) => Effect.Effect<number | undefined, StoreError>
 
   readonly job: (jobId: string) => Effect.Effect<JobRecord | undefined, StoreError>

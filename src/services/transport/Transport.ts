@@ -84,6 +84,7 @@ export interface Evidence {
 
 /** Who is at the other end of a connection, as far as the transport knows. */
 export interface Peer extends Evidence {
+  /** By what it is connected. */
   readonly kind: "websocket" | "stdio" | "memory" | "http"
   /** Where it is, for logs. */
   readonly remote: string

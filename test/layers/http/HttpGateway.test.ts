@@ -161,8 +161,7 @@ describe("events", () => {
 
   it.effect("that are no longer retained are a gap, and the rest follows", () =>
     Effect.gen(function* () {
-      const event = (seq: number) =>
-        ({ seq, type: "job.event", kind: "log", ownerSeq: seq, payload: "{}" }) as const
+      const event = (seq: number) => ({ seq, type: "job.event", kind: "log", payload: "{}" }) as const
       const chunks = yield* Stream.runCollect(
         Events.stream({
           jobId: "job_1",
@@ -476,6 +475,17 @@ const offering = (
     asked.end(body)
   })
 
+/** Sends bytes as they are; gives what comes until the connection is closed. */
+const exchanged = (base: URL, sent: string): Promise<string> =>
+  new Promise((resolve, reject) => {
+    let got = ""
+    const socket = connect(Number(base.port), base.hostname, () => socket.write(sent))
+    socket.setEncoding("latin1").on("data", (text: string) => {
+      got += text
+    })
+    socket.once("close", () => resolve(got)).once("error", reject)
+  })
+
 describe("one principal leaves room for the others", () => {
   it.scopedLive("also with waits and bodies that take their time", () =>
     Effect.gen(function* () {
@@ -551,6 +561,41 @@ describe("hostile requests", () => {
       expect(await offering(base, "/v1/jobs")).toBe(200)
       expect(await offering(base, "/v1/jobs", { host: "evil.example" })).toBe(403)
     })
+  )
+
+  it.scopedLive("so are many that come at once, in their order, also among others", () =>
+    test(async ({ ask, base }) => {
+      const head = (path: string, ...more: ReadonlyArray<string>) =>
+        [`GET ${path} HTTP/1.1`, `Host: ${base.host}`, "Authorization: Bearer a", ...more, "", ""].join(
+          "\r\n"
+        )
+      const offer = ["Connection: Upgrade", "Upgrade: h2c"]
+      const some = `${head("/v1/agents")}${head("/v1/nothing", ...offer)}${head("/v1/agents", ...offer)}`
+      const got = await exchanged(base, `${some}${head("/v1/nothing", "Connection: close")}`)
+      expect([...got.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => status)).toEqual([
+        "200",
+        "404",
+        "200",
+        "404"
+      ])
+      const many = `${head("/v1/nothing", ...offer).repeat(200)}${head("/v1/agents", "Connection: close")}`
+      const answers = await exchanged(base, many)
+      expect(answers.match(/HTTP\/1\.1 \d+/g)).toHaveLength(201)
+      expect((await ask("/v1/agents")).status).toBe(200)
+    })
+  )
+
+  it.each(["evil.example@", "evil.example#", "evil.example/", "127.0.0.1:1@", "evil.example\\"])(
+    "a Host that only looks like the server's is refused: %s",
+    (prefix) =>
+      Effect.runPromise(
+        Effect.scoped(
+          test(async ({ base }) => {
+            for (const host of [`${prefix}${base.host}`, `${base.host}/${prefix}`, `${base.host}@${prefix}`])
+              expect(await offering(base, "/v1/jobs", { host })).toBe(403)
+          })
+        )
+      )
   )
 
   it.scopedLive("are refused by what is wrong with them, and nothing else suffers", () =>
@@ -663,11 +708,18 @@ describe("documents", () => {
         "/v1/jobs/{id}/result",
         "/v1/sessions"
       ])
+      // An operation that says nothing of its own needs what the document says: a token.
+      expect(spec.body.security).toEqual([{ bearer: [] }])
+      expect(JSON.stringify(spec.body.paths)).not.toContain('"security"')
       const page = await ask("/v1/", { token: "" })
       expect(page.headers.get("content-security-policy")).toMatch(/^default-src 'none'; style-src 'sha256-/)
       const html = await page.text()
       expect(html).not.toMatch(/https?:|<script/)
       expect(html).toContain("/v1/jobs/{id}/events")
+      expect(html).toContain(
+        "<td><code>agent</code></td><td>string</td><td>needed; name, or name@version</td>"
+      )
+      expect(html).toContain("<td><code>about_sha256</code></td>")
     })
   )
 })

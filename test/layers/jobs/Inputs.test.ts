@@ -1,4 +1,4 @@
-/** What durable jobs ask, over both stores. */
+/** What durable jobs ask, over every store. */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
 import * as StoreSqlite from "../../../src/layers/store/StoreSqlite.js"
+import { alsoInPostgres } from "../store/pg/layers.js"
 import { suite } from "./Inputs.suite.js"
 
 const folder = Effect.acquireRelease(
@@ -22,3 +23,4 @@ suite(
     )
   )
 )
+for (const { layer } of alsoInPostgres()) suite("Postgres", layer())

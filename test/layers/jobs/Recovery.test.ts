@@ -9,6 +9,7 @@ import { leavesFirst } from "../../../src/layers/jobs/Recovery.js"
 import { type JobFilter, type JobRecord, Op, StoreError } from "../../../src/services/store/Store.js"
 import { open } from "../../support/Wire.js"
 import { agents, makeStore, pong, restarted, resume, serve, submit, type TestStore } from "./support.js"
+import { until } from "./unloading.js"
 
 const id = (n: number) => `job_${String(n).padStart(26, "0")}`
 
@@ -178,7 +179,8 @@ describe("jobs that the last process left", () => {
       yield* store.store.commit({ ops: [Op.PutJob({ job: record(1) })], owners: [] })
       store.failing = true
       yield* Effect.gen(function* () {
-        yield* Effect.sleep("100 millis")
+        yield* until(Effect.sync(() => store.failed > 1))
+        assert.isNotEmpty(yield* store.store.jobs({ principals: "everyone", status: ["running"], limit: 9 }))
         store.failing = false
         yield* settled(store)
       }).pipe(Effect.provide(serve(store, agents)))

@@ -23,6 +23,7 @@ import { Jobs } from "../../../src/services/jobs/Jobs.js"
 import type { Store } from "../../../src/services/store/Store.js"
 import { open } from "../../support/Wire.js"
 import { sqlite } from "../log/sqlite.js"
+import { alsoInPostgres } from "../store/pg/layers.js"
 import { type Session, submit } from "./support.js"
 
 const serve = <R>(
@@ -84,7 +85,11 @@ const logged = () => {
   return { causes, layer: Logger.replace(Logger.defaultLogger, logger) }
 }
 
-const stores = { memory: StoreMemory.layer, SQLite: sqlite }
+const stores = {
+  memory: StoreMemory.layer,
+  SQLite: sqlite,
+  ...Object.fromEntries(alsoInPostgres().map(({ layer }) => ["Postgres", layer]))
+}
 
 for (const [name, store] of Object.entries(stores))
   describe(`a handler's scope, over ${name}`, () => {

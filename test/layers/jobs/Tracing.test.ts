@@ -17,6 +17,7 @@ import * as TestRuntime from "../../../src/testing/TestRuntime.js"
 import { above, type KeptSpan, keeping } from "../../support/tracer.js"
 import { open, runtime } from "../../support/Wire.js"
 import { sqlite } from "../log/sqlite.js"
+import { alsoInPostgres } from "../store/pg/layers.js"
 import { serve, submit } from "./support.js"
 
 const traceId = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -201,7 +202,11 @@ describe("the wire's trace context", () => {
   )
 })
 
-const stores = { memory: () => StoreMemory.layer(), SQLite: sqlite }
+const stores = {
+  memory: () => StoreMemory.layer(),
+  SQLite: sqlite,
+  ...Object.fromEntries(alsoInPostgres().map(({ layer }) => ["Postgres", layer]))
+}
 
 describe("spans", () => {
   for (const [name, store] of Object.entries(stores))

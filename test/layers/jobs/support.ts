@@ -26,6 +26,8 @@ export interface TestStore {
   readonly store: StoreService
   /** Commits fail, for as long as this is set. */
   failing: boolean
+  /** Commits that have failed for it. */
+  failed: number
   /** The process is dead: what it commits from now on is not stored. */
   cut: boolean
   /** Commits wait at this latch. */
@@ -49,6 +51,7 @@ export const makeStore = Effect.suspend(() => makeStoreOf(StoreMemory.layer()))
 const attachedTo = (inner: StoreService, gate: Effect.Latch): TestStore => {
   const test: TestStore = {
     failing: false,
+    failed: 0,
     cut: false,
     gate,
     waiting: 0,
@@ -64,7 +67,10 @@ const attachedTo = (inner: StoreService, gate: Effect.Latch): TestStore => {
           }),
           Effect.suspend(() => {
             test.waiting--
-            if (test.failing) return Effect.fail(new StoreError({ message: "the disk is full" }))
+            if (test.failing) {
+              test.failed++
+              return Effect.fail(new StoreError({ message: "the disk is full" }))
+            }
             if (test.cut) return Effect.void
             test.batches.push(batch.ops)
             return inner.commit(batch)

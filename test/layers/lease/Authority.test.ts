@@ -25,6 +25,7 @@ import type { RuntimeOptions } from "../../../src/services/runtime/RuntimeOption
 import type { Sessions } from "../../../src/services/session/Sessions.js"
 import type { Dialer } from "../../../src/services/transport/Transport.js"
 import { type Frame, open } from "../../support/Wire.js"
+import { alsoInPostgres } from "../store/pg/layers.js"
 
 class Refused extends Schema.TaggedError<Refused>()("Refused", { why: Schema.String }) {}
 
@@ -668,3 +669,5 @@ suite("SQLite", () =>
       return serve(RuntimeSqlite.layer({ filename: `${directory}/arcp.db` }, { options }))
     })
   ).pipe(Layer.provide(NodeFileSystem.layer)))
+for (const { layer } of alsoInPostgres())
+  suite("Postgres", () => serve(Runtime.layer({ options }).pipe(Layer.provide(layer()))))

@@ -15,6 +15,7 @@ import * as Committed from "../../../src/layers/log/Committed.js"
 import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
 import { EventLog, type JobLog } from "../../../src/services/log/EventLog.js"
 import { Store, StoreError, type StoreService } from "../../../src/services/store/Store.js"
+import { alsoInPostgres } from "../store/pg/layers.js"
 import { awaited, emit, end, event, openJob, openView, runOn, settle, upTo } from "./harness.js"
 import { sqlite } from "./sqlite.js"
 
@@ -40,7 +41,8 @@ const quiet = Effect.repeatN(Effect.zipRight(settle, Effect.yieldNow()), 3)
 
 for (const [name, store] of [
   ["memory", StoreMemory.layer],
-  ["SQLite", sqlite]
+  ["SQLite", sqlite],
+  ...alsoInPostgres().map(({ layer }) => ["Postgres", layer] as const)
 ] as const) {
   const run = runOn(store)
 

@@ -24,6 +24,7 @@ import {
   record,
   runOn,
   seqs,
+  session,
   settle,
   upTo
 } from "./harness.js"
@@ -112,6 +113,86 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
       )
     )
 
+    it.effect(
+      "gives history newer than an event_seq of an owner that is gone, with all that came after it",
+      () =>
+        run(
+          Effect.gen(function* () {
+            const log = yield* EventLog
+            const db = yield* Store
+            const record = session({ features: ["subscribe"] })
+            const owner = yield* log.openView(record)
+            const [a, b] = yield* Effect.all([openJob(owner), openJob(owner)])
+            yield* emit(a, 1, 3)
+            yield* emit(a, 4, 5, "progress")
+            yield* settle
+            yield* emit(b, 1, 4)
+            yield* settle
+            yield* emit(a, 6, 8)
+            yield* settle
+            yield* log.dropView(record)
+            yield* emit(a, 9, 10)
+            yield* settle
+            while (yield* db.vacuum) yield* Effect.yieldNow()
+            assert.strictEqual(a.lastEventSeq, 10)
+            for (const [fromEventSeq, first] of [
+              [0, 1],
+              [2, 3],
+              // What the owner was not sent counts as the last that it was sent before.
+              [3, 6],
+              [7, 6],
+              [8, 7],
+              [9, 8],
+              // Nobody can have seen by its numbers what came when it was gone.
+              [10, 9],
+              [99, 9]
+            ] as const) {
+              const late = yield* openView
+              yield* log.observe(late, a, { history: true, fromEventSeq, onCommit: () => {} })
+              assert.deepStrictEqual(
+                numbers(yield* readAll(late), a),
+                upTo(10, first),
+                `after ${fromEventSeq}`
+              )
+            }
+          })
+        )
+    )
+
+    it.effect("numbers of a job that was adopted are those of the new owner", () =>
+      run(
+        Effect.gen(function* () {
+          const log = yield* EventLog
+          const owner = yield* openView
+          const heir = yield* openView
+          yield* emit(yield* openJob(heir), 1, 20)
+          const job = yield* openJob(owner)
+          yield* emit(job, 1, 5)
+          yield* settle
+          yield* log.observe(heir, job, { history: true, fromEventSeq: 2, onCommit: () => {} })
+          yield* log.adopt(heir, job, { ...record(heir), jobId: job.jobId })
+          assert.strictEqual(job.lastEventSeq, 23)
+          yield* emit(job, 6, 8)
+          yield* settle
+          assert.strictEqual(job.lastEventSeq, 26)
+          for (const [fromEventSeq, first] of [
+            [0, 3],
+            [22, 5],
+            [24, 7],
+            [26, 9]
+          ] as const) {
+            const late = yield* openView
+            yield* log.observe(late, job, { history: true, fromEventSeq, onCommit: () => {} })
+            assert.deepStrictEqual(
+              numbers(yield* readAll(late), job),
+              upTo(8, first),
+              `after ${fromEventSeq}`
+            )
+          }
+        })
+      )
+    )
+
     it.effect("does not number events for a session that lacks the feature", () =>
       run(
         Effect.gen(function* () {
@@ -133,6 +214,36 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
           assert.deepStrictEqual(seqs(frames), upTo(frames.length))
           assert.deepStrictEqual(numbers(frames, job), [1, 2, 3, 4, 5, 11, 12, 15, 16, 18])
           assert.deepStrictEqual(numbers(yield* readAll(owner), job), upTo(18))
+        })
+      )
+    )
+
+    it.effect("stores how far each view has come with a job, until it has the job's end", () =>
+      run(
+        Effect.gen(function* () {
+          const log = yield* EventLog
+          const db = yield* Store
+          const owner = yield* openView
+          const plain = yield* openViewWith(["subscribe"])
+          const job = yield* openJob(owner)
+          const at = (view: View) =>
+            Effect.map(db.observed(view.sessionId), (all) => all.map(({ cursor, last }) => [cursor, last]))
+          yield* emit(job, 1, 5)
+          yield* settle
+          yield* log.observe(plain, job, { history: false, onCommit: () => {} })
+          assert.deepStrictEqual(yield* at(plain), [[5, 5]])
+          yield* emit(job, 6, 10, "progress")
+          yield* settle
+          assert.deepStrictEqual([yield* at(owner), yield* at(plain)], [[[10, 10]], [[10, 10]]])
+          yield* emit(job, 11, 12)
+          yield* emit(job, 13, 13, "result_chunk")
+          yield* settle
+          assert.deepStrictEqual([yield* at(owner), yield* at(plain)], [[[13, 13]], [[13, 13]]])
+          assert.deepStrictEqual(yield* db.lagging(job.jobId), [])
+          yield* end(job, owner)
+          assert.deepStrictEqual([yield* at(owner), yield* at(plain)], [[], []])
+          yield* log.observe(yield* openView, job, { history: true, onCommit: () => {} })
+          assert.deepStrictEqual((yield* db.observersOf([job.jobId])).size, 0)
         })
       )
     )

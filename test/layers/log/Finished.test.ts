@@ -1,10 +1,10 @@
 /** What is remembered of jobs that have ended, apart from the store. */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
-import type * as Committer from "../../../src/layers/log/Committer.js"
 import { LiveLogs } from "../../../src/layers/log/Live.js"
 import * as Finished from "../../../src/layers/log/retention/Finished.js"
 import * as Jobs from "../../../src/layers/log/retention/Jobs.js"
+import type { RetentionParts } from "../../../src/layers/log/retention/Parts.js"
 import * as Views from "../../../src/layers/log/retention/Views.js"
 import { Tail } from "../../../src/layers/log/Tail.js"
 import { Transaction } from "../../../src/layers/log/Transaction.js"
@@ -20,7 +20,7 @@ const limits = { events: 1000, bytes: 1_000_000 }
 const makeFinished = Effect.gen(function* () {
   const store = yield* Store
   const tail = new Tail(1_000, () => {})
-  const committer: Pick<Committer.Committer, "change"> = {
+  const committer: RetentionParts["committer"] = {
     change: (change) =>
       Effect.suspend(() => {
         const tx = new Transaction(() => ({ type: "job.event", kind: "metric", payload: "{}" }), limits)
@@ -32,13 +32,7 @@ const makeFinished = Effect.gen(function* () {
   }
   const parts = {
     store,
-    committer: {
-      ...committer,
-      enqueue: () => {},
-      queued: () => 0,
-      over: () => undefined,
-      stopped: Effect.never
-    },
+    committer,
     live: new LiveLogs(store, limits, { release: () => {} }),
     tail,
     options: RuntimeOptions.make({ jobRetention: "1 seconds" }),

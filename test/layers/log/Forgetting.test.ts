@@ -11,7 +11,8 @@ import { all } from "../../../src/protocol/Features.js"
 import { EventLog, type JobLog, type NewEvent } from "../../../src/services/log/EventLog.js"
 import { eventOverhead, Store, StoreError, type StoreService } from "../../../src/services/store/Store.js"
 import { boundsOf } from "../store/fixtures.js"
-import { emit, openJob, openViewWith, readAll, record, runOn, seqs, settle, upTo } from "./harness.js"
+import { alsoInPostgres } from "../store/pg/layers.js"
+import { emit, latest, openJob, openViewWith, readAll, record, runOn, seqs, settle, upTo } from "./harness.js"
 import { sqlite } from "./sqlite.js"
 
 const KiB = 1024
@@ -49,7 +50,7 @@ const openEndable = (principal = "alice") =>
     return { owner, job, end, jobId: job.jobId }
   })
 /** Ends that no retention has passed for, in order. */
-const late = (i: number) => Number.MAX_SAFE_INTEGER - 1000 + i
+const late = (i: number) => latest - 1000 + i
 const settled = Effect.repeatN(Effect.zipRight(settle, Effect.yieldNow()), 60)
 const retained = (jobId: string) =>
   Effect.gen(function* () {
@@ -64,10 +65,11 @@ const kept = (jobs: ReadonlyArray<{ readonly jobId: string }>) =>
     )
   )
 
-describe.each([
+describe.each<readonly [string, number, () => Layer.Layer<Store, StoreError>]>([
   ["in memory", 16, StoreMemory.layer],
-  ["on SQLite", 1, sqlite]
-] as const)("a log %s", (_, share, store) => {
+  ["on SQLite", 1, sqlite],
+  ...alsoInPostgres().map(({ layer }) => ["in Postgres", 1, layer] as const)
+])("a log %s", (_, share, store) => {
   const run = runOn(store)
   const bytes = (max: number) => ({ maxRetainedBytes: max * share, tailBytes: 1 })
 

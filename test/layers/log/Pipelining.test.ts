@@ -9,6 +9,7 @@ import * as TestClock from "effect/TestClock"
 import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
 import { EventLog, type JobLog } from "../../../src/services/log/EventLog.js"
 import { StoreError } from "../../../src/services/store/Store.js"
+import { alsoInPostgres } from "../store/pg/layers.js"
 import { full, isWaiting, makeStore, quiet, storedOf, unreadable } from "./gated.js"
 import {
   awaited,
@@ -496,7 +497,8 @@ describe("a store that fails", () => {
 
 describe.each([
   ["in memory", StoreMemory.layer],
-  ["on SQLite", sqlite]
+  ["on SQLite", sqlite],
+  ...alsoInPostgres().map(({ layer }) => ["in Postgres", layer] as const)
 ] as const)("whatever a store %s does", (_, inner) => {
   const scripts = FastCheck.record({
     jobs: FastCheck.integer({ min: 1, max: 4 }),

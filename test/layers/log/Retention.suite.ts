@@ -15,6 +15,7 @@ import { boundsOf } from "../store/fixtures.js"
 import {
   emit,
   type Frame,
+  latest,
   layerOn,
   numbers,
   openJob,
@@ -298,14 +299,14 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
           const view = yield* openViewWith(acking)
           const away = yield* openAbsent(acking)
           const needed = yield* openEndable(away)
-          yield* needed.end(Number.MAX_SAFE_INTEGER - 1000)
+          yield* needed.end(latest - 1000)
           const others = yield* openEndable(view, "bob")
-          yield* others.end(Number.MAX_SAFE_INTEGER - 999)
+          yield* others.end(latest - 999)
           const ids: Array<string> = []
           for (let i = 0; i < 12; i++) {
             const { end, job } = yield* openEndable(view)
             ids.push(job.jobId)
-            yield* end(Number.MAX_SAFE_INTEGER - 500 + i)
+            yield* end(latest - 500 + i)
             yield* log.ack(view, view.last)
             yield* settled
           }
@@ -400,13 +401,13 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
       twice(
         Effect.gen(function* () {
           const view = yield* openViewWith(acking)
-          for (let i = 0; i < 3; i++) yield* (yield* openEndable(view)).end(Number.MAX_SAFE_INTEGER - 10 + i)
+          for (let i = 0; i < 3; i++) yield* (yield* openEndable(view)).end(latest - 10 + i)
         }),
         () =>
           Effect.gen(function* () {
             const db = yield* Store
             const view = yield* openViewWith(acking)
-            for (let i = 0; i < 3; i++) yield* (yield* openEndable(view)).end(Number.MAX_SAFE_INTEGER - 5 + i)
+            for (let i = 0; i < 3; i++) yield* (yield* openEndable(view)).end(latest - 5 + i)
             yield* settled
             assert.strictEqual((yield* db.endedCounts).get("alice"), 4)
           }),

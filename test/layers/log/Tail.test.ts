@@ -13,7 +13,7 @@ const makeJob = (jobId: string) =>
     { granularity: limits, allowance: limits }
   )
 const pushTo = (tail: Tail, job: JobState, seq: number) => {
-  const event: StoredEvent = { seq, type: "job.event", kind: "log", ownerSeq: seq, payload: "{}" }
+  const event: StoredEvent = { seq, type: "job.event", kind: "log", payload: "{}" }
   tail.push(job, [event], 600)
   job.last = seq
   return new WeakRef(event)

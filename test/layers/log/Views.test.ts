@@ -15,11 +15,13 @@ import { EventLog, type View } from "../../../src/services/log/EventLog.js"
 import type * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
 import { Op, Store, type StoreError, type StoreService } from "../../../src/services/store/Store.js"
 import { boundsOf } from "../store/fixtures.js"
+import { alsoInPostgres } from "../store/pg/layers.js"
 import {
   emit,
   end,
   event,
   id,
+  latest,
   layerOn,
   numbers,
   openJob,
@@ -39,10 +41,15 @@ const openNarrow = openViewWith(["subscribe"])
 const types = (view: View) => Effect.map(readAll(view), (frames) => frames.map(({ type }) => type))
 const settled = Effect.repeatN(Effect.zipRight(settle, Effect.yieldNow()), 60)
 
-describe.each([
-  ["in memory", 16, StoreMemory.layer],
-  ["on SQLite", 1, sqlite]
-] as const)("a view of a log %s", (_, share, store) => {
+type NamedStore = readonly [string, number, () => Layer.Layer<Store, StoreError>]
+const durable: ReadonlyArray<NamedStore> = [
+  ["on SQLite", 1, sqlite],
+  ...alsoInPostgres().map(({ layer }) => ["in Postgres", 1, layer] as const)
+]
+const stores: ReadonlyArray<NamedStore> = [["in memory", 16, StoreMemory.layer], ...durable]
+const slowly: ReadonlyArray<NamedStore> = [["in memory", 16, () => slow(StoreMemory.layer())], ...durable]
+
+describe.each(stores)("a view of a log %s", (_, share, store) => {
   const run = runOn(store)
 
   it.effect("begins right after any event_seq of the owner that it names", () =>
@@ -178,7 +185,7 @@ describe.each([
             jobId: id("job"),
             status: "error",
             rejected: true,
-            endedAt: Number.MAX_SAFE_INTEGER - 100 + i
+            endedAt: latest - 100 + i
           })
           yield* log.observe(yield* openView, job, {
             history: false,
@@ -230,10 +237,7 @@ const slow = (base: Layer.Layer<Store, StoreError>) =>
     })
   ).pipe(Layer.provide(base))
 
-describe.each([
-  ["in memory", 16, () => slow(StoreMemory.layer())],
-  ["on SQLite", 1, sqlite]
-] as const)("a log that is opened again %s", (_, share, store) => {
+describe.each(slowly)("a log that is opened again %s", (_, share, store) => {
   /** Two logs after each other over one store that stays. */
   const twice = <A, B, E>(
     first: Effect.Effect<A, E, EventLog | Store | Scope.Scope>,

@@ -13,6 +13,7 @@ import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import { Store } from "../../../src/services/store/Store.js"
 import { rig } from "../../support/Rig.js"
 import { connect, hello, open } from "../../support/Wire.js"
+import { alsoInPostgres } from "../store/pg/layers.js"
 
 const forever = Agent.handle(Agent.make("forever", { version: "1.0.0" }), () => Effect.never)
 const settle = Effect.repeatN(eventLoop.next, 50)
@@ -42,7 +43,8 @@ const refused = Effect.gen(function* () {
 
 for (const [name, make] of [
   ["memory", memory],
-  ["SQLite", sqlite]
+  ["SQLite", sqlite],
+  ...alsoInPostgres().map(({ kept }) => ["Postgres", Effect.sync(kept)] as const)
 ] as const)
   describe(`a principal with as many sessions as it may have, over ${name}`, () => {
     it.scoped("gets a place of a client that died, the longest gone first, and none of one with a job", () =>

@@ -16,6 +16,7 @@ import {
   type StoreError,
   type Survival
 } from "../../../src/services/store/Store.js"
+import { cursorSuite } from "./cursors.suite.js"
 import {
   aJob,
   append,
@@ -29,6 +30,7 @@ import {
   someEvents,
   vacuumAll
 } from "./fixtures.js"
+import { numberingSuite } from "./numbering.suite.js"
 import { retentionSuite } from "./retention.suite.js"
 
 const survival: Survival = {
@@ -45,6 +47,8 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
     it.effect(title, () => Effect.flatMap(Store, body).pipe(Effect.provide(layer)))
 
   retentionSuite(name, layer)
+  numberingSuite(name, layer)
+  cursorSuite(name, layer)
 
   describe(`Store: ${name}`, () => {
     test("is empty at first", (store) =>
@@ -123,19 +127,18 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
         assert.strictEqual((yield* retained).events, 2)
       }))
 
-    test("keeps type, kind, audience, owner's number and payload of an event", (store) =>
+    test("keeps type, kind, audience and payload of an event", (store) =>
       Effect.gen(function* () {
         const events: Array<StoredEvent> = [
-          { seq: 1, type: "job.event", kind: "status", ownerSeq: 41, payload: '{"a":"é 🙂 \\u0000"}' },
+          { seq: 1, type: "job.event", kind: "status", payload: '{"a":"é 🙂 \\u0000"}' },
           {
             seq: 2,
             type: "job.event",
             kind: "x-vendor.a.b",
             audience: "sess_a",
-            ownerSeq: 42,
             payload: "{}"
           },
-          { seq: 3, type: "job.result", kind: "", ownerSeq: 2 ** 40, payload: '{"final_status":"success"}' }
+          { seq: 3, type: "job.result", kind: "", payload: '{"final_status":"success"}' }
         ]
         yield* store.commit({ ops: [Op.Append({ jobId: "job_a", events }), put(aJob("job_a"))], owners: [] })
         const read = yield* store.events("job_a", 1, 10)
@@ -261,7 +264,9 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
           owners: []
         })
         yield* store.commit({
-          ops: ["job_a", "job_d", "job_f"].map((jobId) => Op.Observe({ sessionId: "sess_x", jobId })),
+          ops: ["job_a", "job_d", "job_f"].map((jobId) =>
+            Op.Observe({ sessionId: "sess_x", jobId, cursor: 0 })
+          ),
           owners: []
         })
         assert.deepEqual([...(yield* store.waitingObserved("sess_x"))].sort(), ["job_a", "job_d"])
@@ -393,7 +398,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
         yield* store.commit({
           ops: [
             Op.PutRun({ sessionId: "sess_a", run: aRun(1, 2) }),
-            Op.Observe({ sessionId: "sess_b", jobId: "job_c" })
+            Op.Observe({ sessionId: "sess_b", jobId: "job_c", cursor: 0 })
           ],
           owners: []
         })
@@ -502,8 +507,8 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
             append("job_a", 1, 1_200),
             put(aJob("job_b")),
             append("job_b", 1, 3),
-            Op.Observe({ sessionId: "sess_a", jobId: "job_a" }),
-            Op.Observe({ sessionId: "sess_a", jobId: "job_b" })
+            Op.Observe({ sessionId: "sess_a", jobId: "job_a", cursor: 0 }),
+            Op.Observe({ sessionId: "sess_a", jobId: "job_b", cursor: 0 })
           ],
           owners: []
         })
@@ -548,9 +553,9 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
             Op.PutRun({ sessionId: "sess_a", run: aRun(6, 1) }),
             Op.TrimSession({ sessionId: "sess_a", eventSeq: 6 }),
             Op.PutSession({ session: aSession("sess_b") }),
-            Op.Observe({ sessionId: "sess_b", jobId: "job_a" }),
+            Op.Observe({ sessionId: "sess_b", jobId: "job_a", cursor: 0 }),
             Op.DropSession({ sessionId: "sess_b" }),
-            Op.Observe({ sessionId: "sess_a", jobId: "job_a" }),
+            Op.Observe({ sessionId: "sess_a", jobId: "job_a", cursor: 0 }),
             Op.Unobserve({ sessionId: "sess_a", jobId: "job_a" })
           ],
           owners: []
@@ -631,8 +636,8 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
             put(aJob("job_a")),
             ...runs.map((run) => Op.PutRun({ sessionId: "sess_a", run })),
             Op.PutRun({ sessionId: "sess_b", run: aRun(1, 1) }),
-            Op.Observe({ sessionId: "sess_a", jobId: "job_a" }),
-            Op.Observe({ sessionId: "sess_b", jobId: "job_a" })
+            Op.Observe({ sessionId: "sess_a", jobId: "job_a", cursor: 0 }),
+            Op.Observe({ sessionId: "sess_b", jobId: "job_a", cursor: 0 })
           ],
           owners: []
         })
@@ -649,7 +654,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
 
     test("observes once, and no longer", (store) =>
       Effect.gen(function* () {
-        const observe = (sessionId: string, jobId: string) => Op.Observe({ sessionId, jobId })
+        const observe = (sessionId: string, jobId: string) => Op.Observe({ sessionId, jobId, cursor: 0 })
         yield* store.commit({
           ops: [
             put(aJob("job_a")),

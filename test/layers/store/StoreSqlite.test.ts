@@ -99,7 +99,7 @@ const everything = [
   Op.PutJob({ job }),
   Op.Append({ jobId: "job_a", events: someEvents(1, 40) }),
   Op.PutRun({ sessionId: "sess_a", run }),
-  Op.Observe({ sessionId: "sess_a", jobId: "job_a" }),
+  Op.Observe({ sessionId: "sess_a", jobId: "job_a", cursor: 0 }),
   Op.Alive({ at: 99 })
 ]
 const everythingIsThere = (store: Store["Type"]) =>
@@ -399,7 +399,7 @@ describe("StoreSqlite", () => {
                   Op.Need({ sessionId: "sess_a", eventSeq: 9 }),
                   Op.PutJob({ job: aJob("job_b") }),
                   Op.PutInput({ jobId: "job_b", input: "1" }),
-                  Op.Observe({ sessionId: "sess_a", jobId: "job_b" }),
+                  Op.Observe({ sessionId: "sess_a", jobId: "job_b", cursor: 0 }),
                   Op.PutRun({ sessionId: "sess_a", run: { ...run, eventSeq: 41, jobSeq: 41 } }),
                   Op.TrimSession({ sessionId: "sess_a", eventSeq: 20 }),
                   Op.TrimJob({ jobId: "job_a", seq: 20 }),

@@ -46,7 +46,6 @@ export const someEvents = (from: number, to: number, fields: Partial<StoredEvent
     type: "job.event",
     kind: "log",
     audience: undefined,
-    ownerSeq: 100 + from + i,
     payload: `{"kind":"log","n":${from + i}}`,
     ...fields
   }))

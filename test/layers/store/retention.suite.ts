@@ -300,10 +300,10 @@ export const retentionSuite = (name: string, layer: Layer.Layer<Store, StoreErro
         yield* store.commit({
           ops: [
             ...["job_a", "job_b", "job_c"].map((jobId) => put(aJob(jobId))),
-            Op.Observe({ sessionId: "sess_a", jobId: "job_a" }),
-            Op.Observe({ sessionId: "sess_b", jobId: "job_a" }),
-            Op.Observe({ sessionId: "sess_b", jobId: "job_b" }),
-            Op.Observe({ sessionId: "sess_c", jobId: "job_c" })
+            Op.Observe({ sessionId: "sess_a", jobId: "job_a", cursor: 0 }),
+            Op.Observe({ sessionId: "sess_b", jobId: "job_a", cursor: 0 }),
+            Op.Observe({ sessionId: "sess_b", jobId: "job_b", cursor: 0 }),
+            Op.Observe({ sessionId: "sess_c", jobId: "job_c", cursor: 0 })
           ],
           owners: []
         })

@@ -123,6 +123,19 @@ describe.each(versions)("a file of schema version %i", (version) => {
               assert.strictEqual((yield* Effect.flip(store.commit(batch(2))))._tag, "Fenced")
               yield* store.commit(batch(3))
             }
+            if (version >= 7)
+              assert.deepStrictEqual(yield* store.numbering("sess_g", "job_g", 31), {
+                last: 32,
+                through: 2,
+                next: 2
+              })
+            // What was committed before there were cursors was numbered for all observers.
+            assert.deepInclude((yield* store.observed("sess_b"))[0], {
+              jobId: "job_a",
+              cursor: version >= 8 ? 23 : 25,
+              last: 25
+            })
+            assert.strictEqual(yield* store.hasLost("sess_a"), version >= 8)
             yield* store.commit({
               ops: [Op.Alive({ at: 3_000 })],
               owners: [
@@ -143,6 +156,76 @@ describe.each(versions)("a file of schema version %i", (version) => {
           assert.deepStrictEqual(yield* store.events("job_b", 1, 9), [])
         }).pipe(Effect.provide(StoreSqlite.layer({ filename })))
       )
+    })
+  )
+})
+
+describe("Numbers of events that the sessions which had them have lost", () => {
+  it.scoped("are those that the events were stored with", () =>
+    Effect.gen(function* () {
+      const filename = yield* tempFile
+      const numbers = [
+        // Numbered by a session that is gone: two stretches, one event in between that it never had, and one of another job.
+        [1, 11, 0],
+        [1, 12, 101],
+        [1, 13, 102],
+        [1, 14, 102],
+        [1, 15, 104]
+      ] as const
+      yield* withSql(
+        filename,
+        execute([
+          ...fixture(6),
+          "DELETE FROM sessions WHERE session_id = 'sess_b'",
+          `UPDATE jobs SET session_id = 'sess_b', record = json_set(record, '$.sessionId', 'sess_b') WHERE job_id = 'job_a'`,
+          "UPDATE events SET owner_seq = 0 WHERE job = 1",
+          ...numbers.map(
+            ([job, seq, owner]) =>
+              `UPDATE events SET owner_seq = ${owner} WHERE job = ${job} AND seq = ${seq}`
+          ),
+          // Of one that lives the first twenty numbers were freed.
+          "DELETE FROM runs WHERE session_id = 'sess_a' AND event_seq = 1",
+          "UPDATE runs SET job_id = 'job_w' WHERE session_id = 'sess_a' AND event_seq = 21",
+          "UPDATE run_trims SET before = 21, freed = 21",
+          "UPDATE events SET owner_seq = seq + 9 WHERE job = 2"
+        ])
+      )
+      yield* passing(
+        Effect.gen(function* () {
+          const store = yield* Store
+          for (const [after, next] of [
+            [0, 12],
+            [101, 13],
+            [102, 15],
+            [103, 15],
+            [104, undefined]
+          ] as const)
+            assert.deepStrictEqual(yield* store.numbering("sess_b", "job_a", after), {
+              last: 104,
+              through: 15,
+              next
+            })
+          assert.deepStrictEqual(yield* store.view("sess_b"), { first: 1, last: 0 })
+          assert.deepStrictEqual(yield* store.numbering("sess_a", "job_b", 11), {
+            last: 14,
+            through: 5,
+            next: 3
+          })
+          assert.deepStrictEqual(yield* store.view("sess_a"), { first: 21, last: 30 })
+          yield* vacuumAll
+          assert.strictEqual((yield* store.numbering("sess_a", "job_b", 0)).last, 14)
+          yield* store.commit({ ops: [Op.DropJob({ jobId: "job_a" })], owners: [] })
+          yield* vacuumAll
+        }).pipe(Effect.provide(StoreSqlite.layer({ filename })))
+      )
+      const left = yield* withSql(
+        filename,
+        (sql) =>
+          sql.unsafe(
+            "SELECT (SELECT count(*) FROM runs WHERE session_id = 'sess_b'), (SELECT count(*) FROM run_drops)"
+          ).values
+      )
+      assert.deepStrictEqual(left, [[0, 0]])
     })
   )
 })

@@ -80,7 +80,7 @@ describe("arcp db sweep", () => {
         .sort()
     ).toEqual(["job_left", "job_old", "job_older"])
     expect(values(swept.stdout).at(-1)).toEqual({
-      kept: { unfinished: 1, recent: 1, needed: 1, sessions: 1 }
+      kept: { unfinished: 1, recent: 1, needed: 1, over: 0, sessions: 1 }
     })
     const left = await store((store) => store.jobs({ principals: "everyone", limit: 99 }))
     expect(left.map(({ jobId }) => jobId).sort()).toEqual(["job_new", "job_run", "job_unread"])
@@ -184,7 +184,7 @@ describe("arcp jobs delete", () => {
       Op.PutSession({ session: aSession("sess_c", { principal: "carol" }) }),
       Op.PutSession({ session: aSession("sess_a") }),
       Op.PutRun({ sessionId: "sess_c", run: aRun(1, 40, "job_c1", 1) }),
-      Op.Observe({ sessionId: "sess_c", jobId: "job_c1" })
+      Op.Observe({ sessionId: "sess_c", jobId: "job_c1", cursor: 0 })
     )
     // In many commits, between those of others, so that pages are shared.
     await store((store) =>
@@ -210,7 +210,10 @@ describe("arcp jobs delete", () => {
     await person()
     for (const mark of marks) expect(bytesOf(db)).toContain(mark)
     const tried = await run(["jobs", "delete", "--db", db, "--principal", "carol", "--dry-run"])
-    expect(tried).toMatchObject({ code: 0, stderr: "3 jobs and 1 session would be deleted\n" })
+    expect(tried).toMatchObject({
+      code: 0,
+      stderr: "2 jobs, 1 submit that began none and 1 session would be deleted\n"
+    })
     const done = await run(["jobs", "delete", "--db", db, "--principal", "carol", "--json"])
     expect(done).toMatchObject({ code: 0, stderr: "" })
     expect(
@@ -236,6 +239,35 @@ describe("arcp jobs delete", () => {
     expect(again).toMatchObject({ code: 0, stderr: "0 jobs and 0 sessions deleted\n" })
   })
 
+  it("tells submits that began no job from jobs", async () => {
+    await commit(
+      ended("job_a", ago(9_000)),
+      put(aJob("job_b", { agent: "nobody", status: "error", rejected: true, endedAt: ago(8_000) })),
+      put(aJob("job_c", { rejected: true, endedAt: ago(7_000), answeredWith: "job_a" }))
+    )
+    const args = ["jobs", "delete", "--db", db, "--principal", "alice"]
+    expect(await run([...args, "--dry-run"])).toEqual({
+      code: 0,
+      stdout: [
+        "job_a  success  echo@1.0.0  would be deleted",
+        "job_b  refused  nobody  would be deleted",
+        "job_c  repeat of job_a  echo@1.0.0  would be deleted\n"
+      ].join("\n"),
+      stderr: "1 job, 2 submits that began none and 0 sessions would be deleted\n"
+    })
+    expect(
+      values((await run([...args, "--json"])).stdout).map(({ job_id, repeats, status }) => [
+        job_id,
+        status,
+        repeats
+      ])
+    ).toEqual([
+      ["job_a", "success", undefined],
+      ["job_b", "refused", undefined],
+      ["job_c", "repeated", "job_a"]
+    ])
+  })
+
   it("of a job takes what it has delegated to with it", async () => {
     await person()
     const { code, stdout } = await run(["jobs", "delete", "job_c1", "--db", db])
@@ -258,6 +290,21 @@ describe("arcp jobs delete", () => {
       const result = await run(["jobs", "delete", "--db", db, ...args])
       expect(result).toMatchObject({ code, stdout: "", stderr: expect.stringMatching(said) })
       expect(await store((store) => store.jobs({ principals: "everyone", limit: 9 }))).toEqual(before)
+    }
+    const whose = { identity: {}, features: [] }
+    const begun = { restart: "rerun", attempt: 1, deaths: 0, progress: 0 } as const
+    // One that waits to begin, and one that waits and is a record only.
+    await commit(
+      put(aJob("job_w", { status: "pending", queued: { ...whose, startAt: Date.now() + day } })),
+      put(aJob("job_zz", { survival: { ...whose, ...begun, waiting: { dueAt: Date.now() + day } } }))
+    )
+    for (const [id, status] of [
+      ["job_w", "pending"],
+      ["job_zz", "running"]
+    ] as const) {
+      await refused([id], new RegExp(`${id} \\(${status}\\) would go on`), 1)
+      expect((await run(["jobs", "delete", id, "--cancel", "--db", db])).code).toBe(0)
+      expect(bytesOf(db)).not.toContain(id)
     }
     await refused(["job_d"], /job_d \(running\) would go on .*--cancel/, 1)
     await refused(["--principal", "dave"], /job_d \(running\)/, 1)

@@ -15,6 +15,7 @@ import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import { type ArcpError, InternalError, InvalidRequest } from "../../../protocol/Errors.js"
+import { isRecord } from "../../../protocol/Json.js"
 import type { Registered, ToolFailure } from "../../../services/agents/Tools.js"
 import type { Cost } from "../../../services/lease/Lease.js"
 import { answer, callError, isLost, reason } from "./answers.js"
@@ -198,9 +199,6 @@ class McpConnection {
   }
 }
 
-const isObject = (input: unknown): input is Record<string, unknown> =>
-  typeof input === "object" && input !== null && !Array.isArray(input)
-
 const costOf = (
   options: CommonOptions,
   name: string,
@@ -225,7 +223,7 @@ const registered = (
   description,
   inputSchema,
   prepare: (input = {}) =>
-    isObject(input)
+    isRecord(input)
       ? Effect.succeed((restore) => {
           // A server that was not reached, or not yet, has never heard of the call.
           let sent = false

@@ -30,8 +30,17 @@ const refuse = (reason: RefusalReason, message: string) =>
   new InvalidRequest({ message, details: { reason } })
 
 const unknownInput = () => refuse("unknown_input", "payload.input_id: the job does not ask for such an input")
-const aboutAnother = () =>
-  refuse("about", "payload.about_sha256: not the SHA-256 of what the question is about")
+const aboutAnother = (given: string | undefined, digest: string | undefined) =>
+  refuse(
+    "about",
+    `payload.about_sha256: ${
+      given === undefined
+        ? "is missing: the question says what it is about, and this is about.sha256 of its event"
+        : digest === undefined
+          ? "the question is not about anything; leave it out"
+          : "not the SHA-256 of what the question is about"
+    }`
+  )
 const expired = () => refuse("expired", "payload.input_id: the time to answer is over")
 const notFound = new JobNotFound({ message: "no such job" })
 
@@ -82,7 +91,8 @@ const decideClosed = (
   Effect.gen(function* () {
     if (closed === "expired") return yield* expired()
     if (closed !== "answered") return yield* unknownInput()
-    if (answer.payload.about_sha256 !== digest) return yield* aboutAnother()
+    if (answer.payload.about_sha256 !== digest)
+      return yield* aboutAnother(answer.payload.about_sha256, digest)
     const outcome = yield* Faults.storage(store.journalValue(answer.jobId, "input", key))
     if (outcome !== `{"ok":${answer.text}}`)
       return yield* refuse("already_answered", "payload.input_id: another answer has been given")
@@ -96,7 +106,7 @@ const check = (
   { choices, digest, schema }: StoredRequest
 ): Effect.Effect<{ readonly checked: boolean }, ArcpError> =>
   Effect.gen(function* () {
-    if (payload.about_sha256 !== digest) return yield* aboutAnother()
+    if (payload.about_sha256 !== digest) return yield* aboutAnother(payload.about_sha256, digest)
     if (choices !== undefined && !choices.includes(text))
       return yield* refuse("value", "payload.value: none of the choices")
     const own = inputs.current(payload.input_id)?.check

@@ -13,6 +13,7 @@ import {
   LeaseSubsetViolation,
   PermissionDenied
 } from "../../../protocol/Errors.js"
+import { parseJson } from "../../../protocol/Json.js"
 import { comparing, type Lease } from "../../../protocol/Lease.js"
 import type * as Message from "../../../protocol/Message.js"
 import { byteLength } from "../../../protocol/Utf8.js"
@@ -113,7 +114,7 @@ export const filled = (
         "input_unknown",
         `the input of ${jobId} is not stored${record.inputDigest === undefined ? "" : ", only its SHA-256: it was too large"}; say it again`
       )
-    return { ...whole, input: JSON.parse(text) as unknown }
+    return { ...whole, input: parseJson(text) }
   })
 
 /** Refuses a submit that is not one of the same agent, or asks for more than the other job had. */

@@ -17,6 +17,7 @@ import {
   type StoreError,
   type StoreService
 } from "../../../services/store/Store.js"
+import * as Faults from "../Faults.js"
 import { FoundOutcomes } from "./FoundOutcomes.js"
 import { type About, isOpenInput, type KeyedKind, type Known } from "./Known.js"
 import { readJournal } from "./readJournal.js"
@@ -38,8 +39,6 @@ export interface JournalLimits {
   readonly maxStepOutcomeBytes: number
   readonly maxJournalBytes: number
 }
-
-const limited = (limit: string, message: string) => new InternalError({ message, details: { limit } })
 
 /** Returns the fault of a handler that is run again and does other things than before. */
 export const nondeterministic = (message: string, keys: ReadonlyArray<string>): InternalError =>
@@ -249,9 +248,12 @@ export class Journal {
   overLimit(key: string, bytes: number): InternalError | undefined {
     const { maxJournalBytes, maxStepOutcomeBytes } = this.limits
     if (bytes > maxStepOutcomeBytes)
-      return limited("step_outcome_bytes", `the outcome of step ${key} may have ${maxStepOutcomeBytes} bytes`)
+      return Faults.limited(
+        "step_outcome_bytes",
+        `the outcome of step ${key} may have ${maxStepOutcomeBytes} bytes`
+      )
     if (this.bytes + bytes > maxJournalBytes)
-      return limited("journal_bytes", `what a job's steps came to may have ${maxJournalBytes} bytes`)
+      return Faults.limited("journal_bytes", `what a job's steps came to may have ${maxJournalBytes} bytes`)
     return undefined
   }
 

@@ -49,7 +49,7 @@ export interface StepContext {
 type State = "started" | "retry" | "ended" | "failed"
 
 /** Appends what a step has come to. */
-export const tell = (
+const tell = (
   { awaitEmits, job, log, now }: Pick<StepContext, "awaitEmits" | "job" | "log" | "now">,
   body: { readonly key: string; readonly state: State; readonly attempt: number } & Record<string, unknown>,
   journal?: JournalEntry
@@ -62,16 +62,14 @@ export const tell = (
       awaited: awaitEmits,
       journal
     }),
-    blame
+    Faults.blamed
   )
-
-const blame = (error: InternalError) => Effect.sync(() => Faults.blame(error))
 
 const unread = toInternalError("the job's journal could not be read")
 
 /** Waits until what was told is committed. */
 export const committed = ({ job, log }: StepContext): Effect.Effect<void, InternalError> =>
-  Effect.tapError(log.flush(job), blame)
+  Effect.tapError(log.flush(job), Faults.blamed)
 
 /**
  * Runs `use` with a key that nobody else has meanwhile. The log is closed to a job that has ended, or goes on in the next

@@ -12,6 +12,7 @@ import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import type { Scope } from "effect/Scope"
 import type { ArcpError, InternalError } from "../../../protocol/Errors.js"
+import { parseJson } from "../../../protocol/Json.js"
 import type { JobStatus } from "../../../protocol/Message.js"
 import { HookError, type Hooks } from "../../../services/jobs/Hooks.js"
 import type { EventLog, HookTold } from "../../../services/log/EventLog.js"
@@ -20,6 +21,7 @@ import type { Options } from "../../../services/runtime/RuntimeOptions.js"
 import { Signal } from "../../../services/runtime/Signal.js"
 import { within } from "../../../services/runtime/within.js"
 import { type HookEvent, type JobRecord, Op, type Store } from "../../../services/store/Store.js"
+import { storedCall } from "../../store/intact.js"
 import * as Faults from "../Faults.js"
 import { HookQueue, type OwedCall, type StoredCall } from "./HookQueue.js"
 
@@ -72,7 +74,7 @@ const calling = (
 ): Effect.Effect<void, HookError> => {
   const payload: Effect.Effect<unknown, InternalError> = Effect.map(
     Faults.storage(store.events(jobId, seq, 1)),
-    ([event]) => (event?.seq === seq ? (JSON.parse(event.payload) as unknown) : undefined)
+    ([event]) => (event?.seq === seq ? parseJson(event.payload) : undefined)
   )
   const found = { id: `msg_${jobId.replace(/^job_/, "")}_${seq}`, jobId, payload }
   switch (stored.kind) {
@@ -85,8 +87,11 @@ const calling = (
   }
 }
 
+/** A call, by what the store finds it by. */
+type Called = Omit<HookEvent, "text">
+
 /** Drops from the store what is owed no more, as much at once as there is. */
-const drop = ({ log }: HookParts, settled: Array<OwedCall>): Effect.Effect<void> =>
+const drop = ({ log }: HookParts, settled: Array<Called>): Effect.Effect<void> =>
   Effect.suspend(() => {
     if (settled.length === 0) return Effect.void
     const events = settled.splice(0).map(({ jobId, seq }) => ({ jobId, seq }))
@@ -122,7 +127,7 @@ class GivenUp {
 class Caller {
   private readonly queue: HookQueue
   private readonly changed = new Signal()
-  private readonly settled: Array<OwedCall> = []
+  private readonly settled: Array<Called> = []
   private readonly settling = new Signal()
   private readonly givenUp = new GivenUp()
   private busy = 0
@@ -134,7 +139,7 @@ class Caller {
     this.queue = new HookQueue(parts.options.maxHookEvents)
   }
 
-  add({ jobId, seq }: Omit<HookEvent, "text">, stored: StoredCall): void {
+  add({ jobId, seq }: Called, stored: StoredCall): void {
     for (const lost of this.queue.add({ jobId, seq, stored, tries: 0 }))
       this.giveUp(lost, "more calls are owed than maxHookEvents")
     this.changed.give()
@@ -146,7 +151,7 @@ class Caller {
     this.drop(call)
     this.givenUp.add(call, why)
   }
-  private drop(call: OwedCall): void {
+  private drop(call: Called): void {
     this.settled.push(call)
     this.settling.give()
   }
@@ -193,7 +198,15 @@ class Caller {
   private readonly load = Effect.gen(this, function* () {
     for (let after = { jobId: "", seq: 0 }; ; ) {
       const events = yield* Faults.storage(this.parts.store.hookEvents(after, page))
-      for (const event of events) this.add(event, JSON.parse(event.text) as StoredCall)
+      for (const event of events) {
+        const stored = storedCall(event.text)
+        if (stored !== undefined) this.add(event, stored)
+        else {
+          yield* Effect.logError(`nobody is told of ${event.jobId}: what is stored of the call is damaged`)
+          families.hookCalls.update(1, "given_up")
+          this.drop(event)
+        }
+      }
       const last = events.at(-1)
       if (last === undefined || events.length < page) return
       after = last

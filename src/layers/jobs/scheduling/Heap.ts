@@ -1,7 +1,7 @@
 /** A binary heap: whatever comes before everything else in it is at hand, in O(log n). */
 
 /** Keeps items so that the first of them can be taken. */
-export class Heap<A> {
+export class Heap<A extends NonNullable<unknown>> {
   private items: Array<A> = []
 
   constructor(
@@ -21,8 +21,8 @@ export class Heap<A> {
     let at = this.items.push(item) - 1
     while (at > 0) {
       const above = (at - 1) >> 1
-      const other = this.items[above] as A
-      if (!this.before(item, other)) break
+      const other = this.items[above]
+      if (other === undefined || !this.before(item, other)) break
       this.items[at] = other
       at = above
     }
@@ -33,7 +33,7 @@ export class Heap<A> {
   pop(): A | undefined {
     const first = this.items[0]
     const last = this.items.pop()
-    if (this.items.length > 0) this.sink(last as A, 0)
+    if (last !== undefined && this.items.length > 0) this.sink(last, 0)
     return first
   }
 
@@ -48,14 +48,15 @@ export class Heap<A> {
   private sink(item: A, from: number): void {
     let at = from
     for (;;) {
-      let below = 2 * at + 1
-      if (below >= this.items.length) break
-      if (below + 1 < this.items.length && this.before(this.items[below + 1] as A, this.items[below] as A))
-        below++
-      const other = this.items[below] as A
+      const below = 2 * at + 1
+      const left = this.items[below]
+      const right = this.items[below + 1]
+      if (left === undefined) break
+      const isRight = right !== undefined && this.before(right, left)
+      const other = isRight ? right : left
       if (!this.before(other, item)) break
       this.items[at] = other
-      at = below
+      at = isRight ? below + 1 : below
     }
     this.items[at] = item
   }

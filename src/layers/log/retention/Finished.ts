@@ -2,13 +2,12 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { identity } from "effect/Function"
-import type { InternalError } from "../../../protocol/Errors.js"
 import type { StoreError } from "../../../services/store/Store.js"
 import type { JobState } from "../JobState.js"
 import { dropping } from "./dropping.js"
 import { EndedCounts } from "./EndedCounts.js"
 import type { JobCaps } from "./Jobs.js"
-import { batch, type RetentionParts } from "./Parts.js"
+import { batch, type RetentionParts, type StoreWork } from "./Parts.js"
 import type { ViewCaps } from "./Views.js"
 
 /** A job that has ended, or a submit that was refused. */
@@ -16,8 +15,6 @@ export interface FinishedJob {
   readonly jobId: string
   readonly principal: string
 }
-
-type StoreWork<A = void> = Effect.Effect<A, InternalError | StoreError>
 
 /** Forgets jobs that have ended. */
 export interface FinishedJobs {

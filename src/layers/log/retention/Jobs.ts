@@ -1,17 +1,16 @@
 /** What a job's log may lose: over the job's cap, the oldest that no view needs. */
 import * as Effect from "effect/Effect"
-import type { InternalError } from "../../../protocol/Errors.js"
-import { Op, type StoreError } from "../../../services/store/Store.js"
+import { Op } from "../../../services/store/Store.js"
 import type { JobState } from "../JobState.js"
-import { grown, type RetentionParts } from "./Parts.js"
+import { grown, type RetentionParts, type StoreWork } from "./Parts.js"
 import type { ViewCaps } from "./Views.js"
 
 /** Keeps the logs of jobs to their caps. */
 export interface JobCaps {
   /** Cuts jobs to their caps, as far as views allow. */
-  readonly lookAt: (jobs: ReadonlyArray<JobState>) => Effect.Effect<void, InternalError | StoreError>
+  readonly lookAt: (jobs: ReadonlyArray<JobState>) => StoreWork
   /** Cuts all running jobs to what views need, whatever their caps. */
-  readonly trimAll: Effect.Effect<void, InternalError | StoreError>
+  readonly trimAll: StoreWork
   /** Jobs that have ended over their cap because views need them. */
   readonly overdue: Set<JobState>
 }

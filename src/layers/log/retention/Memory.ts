@@ -1,11 +1,10 @@
 /** The one limit, in bytes, of a log in memory for all its jobs and views. A store on disk holds nothing in memory. */
 import * as Effect from "effect/Effect"
-import type { InternalError } from "../../../protocol/Errors.js"
-import type { StoreError, StoreService } from "../../../services/store/Store.js"
+import type { StoreService } from "../../../services/store/Store.js"
 import type { ViewState } from "../ViewState.js"
 import type { FinishedJob, FinishedJobs } from "./Finished.js"
 import type { JobCaps } from "./Jobs.js"
-import type { RetentionParts } from "./Parts.js"
+import type { RetentionParts, StoreWork } from "./Parts.js"
 import type { ViewCaps } from "./Views.js"
 
 /** Keeps a log in memory to its bytes. */
@@ -15,7 +14,7 @@ export interface MemoryCap {
   /** Returns whether so much is over the limit that emitters have to wait. */
   readonly isFull: () => boolean
   /** Forgets until the limit is kept, or only what was not sent yet to those who read is left. */
-  readonly relieve: Effect.Effect<void, InternalError | StoreError>
+  readonly relieve: StoreWork
 }
 
 /** Finished jobs dropped between two looks at the memory. */

@@ -1,29 +1,28 @@
 /** What a session's view may lose: the oldest of its own, over the session's cap. */
 import * as Effect from "effect/Effect"
-import type { InternalError } from "../../../protocol/Errors.js"
 import { Op } from "../../../services/store/Store.js"
 import type { ViewState } from "../ViewState.js"
-import { grown, type RetentionParts } from "./Parts.js"
+import { grown, type RetentionParts, type StoreWork } from "./Parts.js"
 
 /** Keeps the views of sessions to their caps. */
 export interface ViewCaps {
   /** Raises the floor of a view: what is before it is gone for its session. */
-  readonly raise: (view: ViewState, to: number) => Effect.Effect<void, InternalError>
+  readonly raise: (view: ViewState, to: number) => StoreWork
   /** Returns the floor of a view that is over its cap. */
   readonly floorOf: (view: ViewState, evenIfRead: boolean) => number
   /** Cuts a view to its cap, as far as it may be cut. */
-  readonly lookAt: (view: ViewState) => Effect.Effect<void, InternalError>
+  readonly lookAt: (view: ViewState) => StoreWork
   /** Returns whether what a view needs is alone over its cap. */
   readonly isOver: (view: ViewState) => boolean
   /** Stores what sessions that are in memory need, so that the store can tell who needs what. */
-  readonly storeNeeds: (sessionIds: Iterable<string>) => Effect.Effect<void, InternalError>
+  readonly storeNeeds: (sessionIds: Iterable<string>) => StoreWork
 }
 
 /** Returns what keeps the views of sessions to their caps. */
 export const make = ({ committer, dropped, live, monotonic, windowMs }: RetentionParts): ViewCaps => {
   const { granularity, limits } = live
 
-  const raise = (view: ViewState, to: number): Effect.Effect<void, InternalError> =>
+  const raise = (view: ViewState, to: number): StoreWork =>
     to <= view.first
       ? Effect.void
       : committer.change((tx) => {

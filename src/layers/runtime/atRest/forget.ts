@@ -14,6 +14,12 @@ const batch = 256
 const pages = <A>(all: ReadonlyArray<A>): ReadonlyArray<ReadonlyArray<A>> =>
   Array.from({ length: Math.ceil(all.length / batch) }, (_, i) => all.slice(i * batch, (i + 1) * batch))
 
+/** Deletes from the tables what was dropped. */
+export const freed = (store: StoreService): Effect.Effect<void, StoreError> =>
+  Effect.gen(function* () {
+    while (yield* store.vacuum) yield* Effect.yieldNow()
+  })
+
 /** Drops jobs and sessions, and deletes what they had from the tables. */
 export const forget = (
   store: StoreService,
@@ -30,5 +36,5 @@ export const forget = (
         page.map((sessionId) => Op.DropSession({ sessionId }))
       )
     for (const page of pages(jobIds)) yield* commitUnowned(store, (yield* dropping(store, page, hooks)).ops)
-    while (yield* store.vacuum) yield* Effect.yieldNow()
+    yield* freed(store)
   })

@@ -8,7 +8,7 @@ import * as nodePath from "node:path"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { fileProblem } from "../../../services/runtime/fileProblem.js"
+import { codeOf, fileProblem } from "../../../services/runtime/fileProblem.js"
 import { StoreError } from "../../../services/store/Store.js"
 
 const refuse = (message: string) => Effect.fail(new StoreError({ message }))
@@ -21,7 +21,7 @@ export const attempt = <A>(about: string, f: () => A): Effect.Effect<A, StoreErr
   })
 
 /** Waits until what is in a file, or which names are in a folder, is on disk. Never for a file that is open as a database. */
-export const flush = (path: string): void => {
+const flush = (path: string): void => {
   const fd = fs.openSync(path, "r")
   try {
     fs.fsyncSync(fd)
@@ -111,8 +111,7 @@ export const place = (made: string, path: string, replace: boolean): Effect.Effe
     try {
       fs.linkSync(made, path)
     } catch (cause) {
-      const { code } = cause as NodeJS.ErrnoException
-      if (code === "EEXIST") throw cause
+      if (codeOf(cause) === "EEXIST") throw cause
       // A file system without links: the name is taken first, so that nobody else's file is replaced.
       fs.closeSync(fs.openSync(path, "wx", 0o600))
       fs.renameSync(made, path)

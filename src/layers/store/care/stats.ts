@@ -125,7 +125,7 @@ export const stats = (filename: string): Effect.Effect<Stats, StoreError> => {
         principals: yield* sharesBy(sql, name, "principal"),
         agents: yield* sharesBy(sql, name, "agent"),
         toFree: yield* number(
-          "SELECT (SELECT count(*) FROM event_trims) + (SELECT count(*) FROM run_trims WHERE freed < before)"
+          "SELECT (SELECT count(*) FROM event_trims) + (SELECT count(*) FROM run_drops) + (SELECT count(*) FROM run_trims WHERE freed < before)"
         )
       }
     })

@@ -101,8 +101,11 @@ export class Tables {
       case "DropJob":
         return this.dropJob(op.jobId)
       case "Observe":
-        this.sessionOf(op.sessionId).observed.add(op.jobId)
+        this.sessionOf(op.sessionId).pass(op.jobId, op.cursor)
         this.jobs.get(op.jobId)?.observers.add(op.sessionId)
+        return
+      case "Lose":
+        this.lose(op.sessionId)
         return
       case "Unobserve":
         this.sessions.get(op.sessionId)?.observed.delete(op.jobId)
@@ -111,6 +114,7 @@ export class Tables {
       case "TrimSession":
         return this.trimSession(op.sessionId, op.eventSeq)
       case "TrimJob":
+        this.loseBefore(op.jobId, op.seq)
         return this.jobs.get(op.jobId)?.trim(op.seq)
       case "Need": {
         const session = this.sessions.get(op.sessionId)
@@ -160,8 +164,17 @@ export class Tables {
   private putJob(record: JobRecord): void {
     const job = this.jobs.get(record.jobId) ?? new MemoryJob(this.nextKey++)
     this.jobs.set(record.jobId, job)
+    const owner = job.record?.sessionId
     if (isRecorded(job)) this.indexes.replace(job, record)
     else this.indexes.add(Object.assign(job, { record }))
+    if (owner !== undefined && owner !== record.sessionId) this.disown(job, owner)
+  }
+
+  /** Forgets what a session has numbered of a job that is not its own any more, as far as it has lost it. */
+  private disown(job: MemoryJob, sessionId: string): void {
+    const oldest = this.sessions.get(sessionId)?.runs.at(0)
+    if (oldest === undefined) job.shares.delete(sessionId)
+    else job.dropRunsBefore(sessionId, oldest.eventSeq)
   }
 
   /** Adds a run to a view, unless its job has been dropped: that keeps no part of anybody's view. */
@@ -175,18 +188,36 @@ export class Tables {
   private dropSession(sessionId: string): void {
     const session = this.sessions.get(sessionId)
     if (session === undefined) return
-    for (const jobId of session.observed) this.jobs.get(jobId)?.observers.delete(sessionId)
-    for (const { jobId } of session.runs.slice(0, session.runs.length))
-      this.jobs.get(jobId)?.shares.delete(sessionId)
+    for (const jobId of session.observed.keys()) this.jobs.get(jobId)?.observers.delete(sessionId)
+    for (const { jobId } of session.runs.slice(0, session.runs.length)) {
+      const job = this.jobs.get(jobId)
+      if (job?.record?.sessionId !== sessionId) job?.shares.delete(sessionId)
+    }
     this.sessions.delete(sessionId)
   }
 
   private dropJob(jobId: string): void {
     const job = this.jobs.get(jobId)
     if (job === undefined) return
+    this.loseBefore(jobId, Number.POSITIVE_INFINITY)
     for (const sessionId of job.observers) this.sessions.get(sessionId)?.observed.delete(jobId)
     if (isRecorded(job)) this.indexes.remove(job)
     this.jobs.delete(jobId)
+  }
+
+  private lose(sessionId: string): void {
+    const session = this.sessions.get(sessionId)
+    if (session?.record !== undefined) session.lost = true
+  }
+
+  /** Notes who has not come to a `seq` of a job, or to its end when that is before it. */
+  private loseBefore(jobId: string, seq: number): void {
+    const job = this.jobs.get(jobId)
+    if (job === undefined) return
+    const through = Math.min(seq - 1, job.bounds.last)
+    for (const sessionId of job.observers)
+      if ((this.sessions.get(sessionId)?.cursorOf(job, jobId, sessionId) ?? through) < through)
+        this.lose(sessionId)
   }
 
   private trimSession(sessionId: string, eventSeq: number): void {
@@ -198,6 +229,7 @@ export class Tables {
       const oldest = session.runs.at(0)
       if (oldest === undefined || endOf(oldest) >= session.floor) break
       session.runs.dropFront(1)
+      if (session.observed.has(oldest.jobId)) session.pass(oldest.jobId, oldest.jobSeq + oldest.count - 1)
       this.jobs.get(oldest.jobId)?.dropRun(sessionId, oldest)
     }
   }

@@ -10,6 +10,7 @@ import {
   type JobRecord,
   type JournalEntry,
   type JournalIndexEntry,
+  type Numbering,
   type Run,
   type StoredEvent,
   type ViewEvent
@@ -60,6 +61,12 @@ export const page = (
     }
   }
 }
+
+/** Returns what a session has numbered of a job, as `StoreService.numbering` says. */
+export const numbering = ({ jobs }: Tables, sessionId: string, jobId: string, after: number): Numbering =>
+  jobs.get(jobId)?.shares.get(sessionId)?.numbering(after) ?? unnumbered
+
+const unnumbered: Numbering = { last: 0, through: 0, next: undefined }
 
 /** Returns the events of a job from `fromSeq` on, at most `limit`. */
 export const events = (
@@ -129,7 +136,7 @@ export const due = (
 
 /** Returns the jobs that wait and that a session observes. */
 export const waitingObserved = ({ jobs, sessions }: Tables, sessionId: string): ReadonlyArray<string> =>
-  [...(sessions.get(sessionId)?.observed ?? [])].filter((jobId) => {
+  [...(sessions.get(sessionId)?.observed.keys() ?? [])].filter((jobId) => {
     const record = jobs.get(jobId)?.record
     return record !== undefined && dueAt(record) !== undefined
   })

@@ -1,5 +1,5 @@
 /** What retention asks the tables of a store in memory: who sees, who needs, and what has ended. */
-import type { Viewer } from "../../../services/store/Store.js"
+import type { Observed, Viewer } from "../../../services/store/Store.js"
 import type { Ended, EndPlace } from "../ended.js"
 import { byEnd } from "./JobIndexes.js"
 import type { Tables } from "./Tables.js"
@@ -37,16 +37,52 @@ export const needed = ({ jobs, sessions }: Tables, jobId: string): number | unde
     const seq = share.lowest(session.low)
     if (seq !== undefined && (lowest === undefined || seq < lowest)) lowest = seq
   }
+  for (const cursor of cursorsBehind({ jobs, sessions }, jobId).values())
+    if (lowest === undefined || cursor < lowest) lowest = cursor + 1
   return lowest
 }
 
+/** Returns the cursors of the stored sessions that have not come to the newest event of a job, and have lost nothing. */
+const cursorsBehind = (
+  { jobs, sessions }: Pick<Tables, "jobs" | "sessions">,
+  jobId: string
+): ReadonlyMap<string, number> => {
+  const found = new Map<string, number>()
+  const job = jobs.get(jobId)
+  for (const sessionId of job?.observers ?? []) {
+    const session = sessions.get(sessionId)
+    if (job === undefined || session?.record === undefined || session.lost) continue
+    const cursor = session.cursorOf(job, jobId, sessionId)
+    if (cursor < job.bounds.last) found.set(sessionId, cursor)
+  }
+  return found
+}
+
+/** Returns who has not come to the newest event of a job, as `StoreService.lagging` says. */
+export const lagging = (tables: Tables, jobId: string): ReadonlyArray<string> =>
+  Array.from(cursorsBehind(tables, jobId).keys())
+
+/** Returns what a session observes, by job id. */
+export const observed = ({ jobs, sessions }: Tables, sessionId: string): ReadonlyArray<Observed> => {
+  const session = sessions.get(sessionId)
+  return Array.from(session?.observed.keys() ?? [])
+    .sort()
+    .flatMap((jobId) => {
+      const job = jobs.get(jobId)
+      if (session === undefined || job === undefined) return []
+      const cursor = session.cursorOf(job, jobId, sessionId)
+      return [{ jobId, cursor, last: job.bounds.last, bytes: job.bytesAfter(cursor) }]
+    })
+}
+
 /** Says whether a stored session still needs something of a job. */
-export const isNeeded = ({ jobs, sessions }: Tables, jobId: string): boolean => {
+export const isNeeded = (tables: Tables, jobId: string): boolean => {
+  const { jobs, sessions } = tables
   for (const [sessionId, { end }] of jobs.get(jobId)?.shares ?? []) {
     const session = sessions.get(sessionId)
     if (session?.record !== undefined && end > session.low) return true
   }
-  return false
+  return cursorsBehind(tables, jobId).size > 0
 }
 
 /** Returns jobs that ended after a place and before a time, oldest end first, at most `limit`. */

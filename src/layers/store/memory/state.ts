@@ -5,6 +5,7 @@ import {
   type JobRecord,
   type JournalEntry,
   type Mark,
+  type Numbering,
   type Run,
   type SessionRecord,
   type StoredEvent
@@ -35,11 +36,23 @@ export const firstRunAt = (runs: FrontTrimmed.FrontTrimmed<Run>, eventSeq: numbe
 export class MemorySession {
   record: SessionRecord | undefined
   readonly runs = FrontTrimmed.make<Run>()
-  readonly observed = new Set<string>()
+  /** By job the cursor as it was put; runs may lead further. */
+  readonly observed = new Map<string, number>()
+  /** It has lost events that it had not numbered. */
+  lost = false
   /** First `event_seq` that can be read, and that is still needed. */
   floor = 1
   need = 1
 
+  pass(jobId: string, cursor: number): void {
+    this.observed.set(jobId, Math.max(cursor, this.observed.get(jobId) ?? 0))
+  }
+  /** Returns the `seq` up to which it has numbered a job, or passed it over. */
+  cursorOf(job: MemoryJob, jobId: string, sessionId: string): number {
+    const newest = job.shares.get(sessionId)?.runs.last
+    const numbered = newest === undefined ? 0 : newest.jobSeq + newest.count - 1
+    return Math.max(numbered, this.observed.get(jobId) ?? 0)
+  }
   get last(): number {
     return this.runs.last === undefined ? 0 : endOf(this.runs.last)
   }
@@ -75,6 +88,31 @@ class Share {
     if (this.runs.at(0)?.eventSeq !== run.eventSeq) return
     this.runs.dropFront(1)
     if (this.rejoins[0]?.eventSeq === run.eventSeq) this.rejoins = this.rejoins.slice(1)
+  }
+  /** Forgets the oldest runs whose events are before `seq`, but for the newest of all. */
+  trim(seq: number): void {
+    for (;;) {
+      const oldest = this.runs.at(0)
+      if (oldest === undefined || this.runs.length === 1 || oldest.jobSeq + oldest.count > seq) return
+      this.drop(oldest)
+    }
+  }
+  /** Returns what of the job is numbered, and what comes first after `after`; see `Store.numbering`. */
+  numbering(after: number): Numbering {
+    const newest = this.runs.last
+    let seen = 0
+    let next: number | undefined
+    for (const run of this.runs.slice(0, this.runs.length)) {
+      const before = Math.min(run.count, Math.max(0, after - run.eventSeq + 1))
+      if (before > 0) seen = Math.max(seen, run.jobSeq + before - 1)
+      const from = Math.max(run.jobSeq + before, seen + 1)
+      if (from < run.jobSeq + run.count) next = Math.min(next ?? from, from)
+    }
+    return {
+      last: newest === undefined ? 0 : endOf(newest),
+      through: newest === undefined ? 0 : newest.jobSeq + newest.count - 1,
+      next
+    }
   }
   /** `event_seq` after the last run. */
   get end(): number {
@@ -182,6 +220,7 @@ export class MemoryJob {
     for (const { payload } of this.events.slice(0, count)) this.bytes -= payload.length + eventOverhead
     this.events.dropFront(count)
     this.first += count
+    for (const share of this.shares.values()) share.trim(this.first)
     for (let mark = this.marks.at(0); mark !== undefined && mark.seq < this.first; mark = this.marks.at(0)) {
       this.markedBytes -= mark.bytes
       this.marks.dropFront(1)
@@ -191,6 +230,16 @@ export class MemoryJob {
     const oldest = this.marks.at(0)
     const cut = oldest === undefined ? 0 : oldest.bytes - share(oldest, oldest.seq - this.first + 1)
     return { first: this.first, last: this.first + this.events.length - 1, bytes: this.markedBytes - cut }
+  }
+  /** Returns the bytes of the events after a `seq`, of a mark that it is in in proportion. */
+  bytesAfter(seq: number): number {
+    let bytes = 0
+    for (let i = this.marks.length - 1; i >= 0; i--) {
+      const mark = this.marks.at(i)
+      if (mark === undefined || mark.seq <= seq) break
+      bytes += share(mark, Math.min(mark.count, mark.seq - seq))
+    }
+    return bytes
   }
   retainedMarks(): ReadonlyArray<Mark> {
     return joined(
@@ -208,8 +257,15 @@ export class MemoryJob {
     }
     return share
   }
-  /** Takes a run, its oldest, from a session. */
+  /** Takes the runs before an `event_seq` from a session. */
+  dropRunsBefore(sessionId: string, eventSeq: number): void {
+    const runs = this.shares.get(sessionId)?.runs
+    for (let run = runs?.at(0); run !== undefined && run.eventSeq < eventSeq; run = runs?.at(0))
+      this.dropRun(sessionId, run)
+  }
+  /** Takes a run, its oldest, from a session; the owner's stay with the job. */
   dropRun(sessionId: string, run: Run): void {
+    if (sessionId === this.record?.sessionId) return
     const share = this.shares.get(sessionId)
     share?.drop(run)
     if (share?.runs.length === 0) this.shares.delete(sessionId)

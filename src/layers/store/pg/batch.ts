@@ -5,6 +5,7 @@
  *
  * Pure: what a batch changes in the writer's state is handed back and adopted only after its commit.
  */
+import * as Arr from "effect/Array"
 import { dueAt } from "../../../services/store/dueAt.js"
 import { absent } from "../../../services/store/epoch.js"
 import type {
@@ -12,6 +13,7 @@ import type {
   JobRecord,
   JournalEntry,
   Op,
+  Owner,
   Run,
   SessionRecord,
   StoredEvent
@@ -72,11 +74,14 @@ class Gathered {
   readonly needs = new Map<string, number>()
   readonly events: Array<readonly [job: number, events: ReadonlyArray<StoredEvent>]> = []
   readonly runs = new Map<string, readonly [sessionId: string, run: Run]>()
-  readonly observers = new Map<string, ReadonlyArray<string>>()
+  readonly observers = new Map<string, ReadonlyArray<unknown>>()
   readonly inputs = new Map<number, string>()
   readonly journal = new Map<string, readonly [job: number, entry: JournalEntry]>()
   readonly hookEvents = new Map<string, ReadonlyArray<unknown>>()
   alive: number | undefined
+  /** Something is removed that sessions may lose by. */
+  loses = false
+  readonly lostSessions = new Set<string>()
   readonly unobserved = new Map<string, ReadonlyArray<string>>()
   readonly droppedHookEvents = new Map<string, ReadonlyArray<unknown>>()
   readonly droppedSessions = new Set<string>()
@@ -91,23 +96,27 @@ class Gathered {
     return this.put.size === 0 && this.removed.size === 0 && this.alive === undefined
   }
 
-  /** Returns the parameters of the parts that have some. */
-  values(): PartValues {
+  /** Returns the parameters of the parts that have some; `absent` are sessions that are stated not to be there. */
+  values(absent: ReadonlySet<string>): PartValues {
     const values: PartValues = {}
     if (this.jobs.size > 0) values.jobs = valuesOf.jobs([...this.jobs.values()])
-    if (this.sessions.size > 0)
-      values.sessions = valuesOf.sessions(
-        Array.from(this.sessions.values(), (session) => [session, this.needs.get(session.sessionId)] as const)
-      )
+    const sessions = Array.from(
+      this.sessions.values(),
+      (session) => [session, this.needs.get(session.sessionId)] as const
+    )
+    const [known, opened] = Arr.partition(sessions, ([{ sessionId }]) => absent.has(sessionId))
+    if (known.length > 0) values.sessions = valuesOf.sessions(known)
+    if (opened.length > 0) values.opened = valuesOf.sessions(opened)
     const needs = [...this.needs].filter(([sessionId]) => !this.sessions.has(sessionId))
     if (needs.length > 0) values.needs = valuesOf.rows(2, needs)
     if (this.events.length > 0) values.events = valuesOf.events(this.events)
     if (this.runs.size > 0) values.runs = valuesOf.runs([...this.runs.values()])
-    if (this.observers.size > 0) values.observers = valuesOf.rows(2, this.observers.values())
+    if (this.observers.size > 0) values.observers = valuesOf.rows(3, this.observers.values())
     if (this.inputs.size > 0) values.inputs = valuesOf.rows(2, this.inputs)
     if (this.journal.size > 0) values.journal = valuesOf.journal([...this.journal.values()])
     if (this.hookEvents.size > 0) values.hookEvents = valuesOf.rows(3, this.hookEvents.values())
     if (this.alive !== undefined) values.alive = [this.alive]
+    if (this.lostSessions.size > 0) values.lostSessions = [[...this.lostSessions]]
     if (this.unobserved.size > 0) values.unobserved = valuesOf.rows(2, this.unobserved.values())
     if (this.droppedHookEvents.size > 0)
       values.droppedHookEvents = valuesOf.rows(2, this.droppedHookEvents.values())
@@ -129,11 +138,17 @@ class StatementPlanner {
   /** Logs this batch changed; `undefined` when it dropped the job. */
   private readonly changed = new Map<string, JobEnd | undefined>()
 
+  /** Sessions that are stated not to be there yet, and were not put so far. */
+  private readonly absent = new Set<string>()
+
   constructor(
+    owners: ReadonlyArray<Owner>,
     private readonly state: PgWriterState,
     private readonly loaded: ReadonlyMap<string, JobEnd>
   ) {
     this.taken = state.taken
+    for (const owner of owners)
+      if ("session" in owner && owner.epoch === absent) this.absent.add(owner.session)
   }
 
   /** Gives the jobs of the batch that have none their keys: what leads to one may come before its record. */
@@ -156,6 +171,15 @@ class StatementPlanner {
     return this.collected
   }
 
+  /** The same of what may set that any session has lost events: no row of one may be put, or dropped, by the same statement. */
+  private losing(touched: string): Gathered {
+    const { droppedSessions, needs, sessions } = this.collected
+    if (needs.size > 0 || sessions.size > 0 || droppedSessions.size > 0) this.write()
+    const collected = this.removing(touched)
+    collected.loses = true
+    return collected
+  }
+
   /** Takes up the next operation of the batch. */
   add(op: Op): void {
     switch (op._tag) {
@@ -163,15 +187,20 @@ class StatementPlanner {
         this.append(op.jobId, op.events)
         return
       case "PutRun":
-        this.putting(op.sessionId).runs.set(pair(op.sessionId, op.run.eventSeq), [op.sessionId, op.run])
+        this.putting(op.sessionId, op.run.jobId).runs.set(pair(op.sessionId, op.run.eventSeq), [
+          op.sessionId,
+          op.run
+        ])
         return
       case "PutJob":
         this.putting(op.job.jobId).jobs.set(op.job.jobId, [this.keyOf(op.job.jobId), op.job])
         return
       case "PutSession":
+        if (this.collected.loses) this.write()
         this.putting(op.session.sessionId).sessions.set(op.session.sessionId, op.session)
         return
       case "Need":
+        if (this.collected.loses) this.write()
         this.putting(op.sessionId).needs.set(op.sessionId, op.eventSeq)
         return
       case "PutInput":
@@ -187,7 +216,11 @@ class StatementPlanner {
       }
       case "Observe": {
         const observed = pair(op.sessionId, op.jobId)
-        this.putting(op.sessionId, op.jobId, observed).observers.set(observed, [op.sessionId, op.jobId])
+        this.putting(op.sessionId, op.jobId, observed).observers.set(observed, [
+          op.sessionId,
+          op.jobId,
+          op.cursor
+        ])
         return
       }
       case "Alive":
@@ -201,22 +234,28 @@ class StatementPlanner {
   private remove(
     op: Extract<
       Op,
-      { _tag: "DropSession" | "DropJob" | "TrimSession" | "TrimJob" | "Unobserve" | "DropHookEvents" }
+      {
+        _tag: "DropSession" | "DropJob" | "TrimSession" | "TrimJob" | "Unobserve" | "Lose" | "DropHookEvents"
+      }
     >
   ): void {
     switch (op._tag) {
       case "DropSession":
+        if (this.collected.loses) this.write()
         this.removing(op.sessionId).droppedSessions.add(op.sessionId)
         return
       case "DropJob":
-        this.removing(op.jobId).droppedJobs.add(op.jobId)
+        this.losing(op.jobId).droppedJobs.add(op.jobId)
         this.changed.set(op.jobId, undefined)
+        return
+      case "Lose":
+        this.losing(op.sessionId).lostSessions.add(op.sessionId)
         return
       case "TrimSession":
         this.removing(op.sessionId).trimmedSessions.set(op.sessionId, op.eventSeq)
         return
       case "TrimJob":
-        this.removing(op.jobId).trimmedJobs.set(op.jobId, op.seq)
+        this.losing(op.jobId).trimmedJobs.set(op.jobId, op.seq)
         return
       case "Unobserve": {
         // That alone touches no other row of the job or of the session.
@@ -236,7 +275,8 @@ class StatementPlanner {
   /** Ends the statement that is collected, if there is something in it. */
   write(): void {
     if (this.collected.isEmpty) return
-    this.statements.push(this.collected.values())
+    this.statements.push(this.collected.values(this.absent))
+    for (const sessionId of this.collected.sessions.keys()) this.absent.delete(sessionId)
     this.collected = new Gathered()
   }
 
@@ -297,11 +337,11 @@ class StatementPlanner {
  * @param loaded logs the batch needs that are in the database but not in `state`
  */
 export const plan = (
-  { ops }: Batch,
+  { ops, owners }: Batch,
   state: PgWriterState,
   loaded: ReadonlyMap<string, JobEnd>
 ): StatementPlan => {
-  const planner = new StatementPlanner(state, loaded)
+  const planner = new StatementPlanner(owners, state, loaded)
   planner.begin(ops)
   for (const op of ops) planner.add(op)
   planner.write()

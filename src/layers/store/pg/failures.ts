@@ -28,13 +28,26 @@ const failureOf = (cause: unknown): PgProblem => {
 const lostCodes = /^(08...|57P0[1-5]|25P03)$/
 const systemCodes =
   /^(ECONNREFUSED|ECONNRESET|ECONNABORTED|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|EAI_AGAIN|ENOTFOUND|ENOENT)$/
-/** What Postgres took back, and says to try again: serialization, deadlocks, locks, and too many connections. */
-const againCodes = /^(40001|40P01|55P03|53300|53400)$/
+/**
+ * What Postgres took back, and may do the next time: serialization, deadlocks, locks, what it or an operator has cancelled, too
+ * little memory or too many connections, a row that somebody else has inserted meanwhile, which is seen then; and a server that
+ * is read-only, since the next connection may lead to the one that is not. A full disk stays full for longer.
+ */
+const againCodes = /^(40001|40P01|55P03|57014|53200|53300|53400|25006|23505)$/
+
+/** What was prepared on a connection is not there, is somebody else's, or gives other columns since: behind a pooler, or after `DISCARD`. */
+const unpreparedCodes = /^(26000|42P05|0A000)$/
+
+/** Returns whether a statement has failed, and was not carried out, because it was prepared. */
+export const isUnprepared = (cause: unknown): boolean => {
+  const { code, said } = failureOf(cause)
+  return said && unpreparedCodes.test(code)
+}
 
 /** Returns whether a statement that has failed so may work the next time. Whether it was carried out is another question. */
 export const mayWork = (cause: unknown): boolean => {
   const { code, said } = failureOf(cause)
-  if (said) return lostCodes.test(code) || againCodes.test(code)
+  if (said) return lostCodes.test(code) || againCodes.test(code) || unpreparedCodes.test(code)
   // The driver says of a connection that has ended, or does not answer, only that it has.
   return code === "" || systemCodes.test(code)
 }
@@ -57,10 +70,13 @@ const explain = (name: string, { code, message }: PgProblem, told: boolean): str
   if (code === "57P03") return `${name} does not take connections at the moment${detail}`
   if (code === "ENOTFOUND" || code === "EAI_AGAIN")
     return `${name} cannot be reached: its host is not known${detail}`
+  if (/, open '/.test(message)) return `a file that the URL of ${name} names cannot be read${detail}`
   if (systemCodes.test(code))
     return `${name} cannot be reached (${code}); check that Postgres runs and listens there`
   if (/does not support SSL/i.test(message))
     return `${name} does not offer TLS, which its URL asks for; switch it on there, or drop sslmode`
+  if (code === "ERR_TLS_CERT_ALTNAME_INVALID")
+    return `${name} shows a certificate of another name${detail}; use the name that is in it`
   if (/certificate|self.signed/i.test(message))
     return `${name} shows a certificate that is not trusted${detail}; give sslrootcert=FILE in the URL`
   if (/timeout|terminated|ended/i.test(message)) return `${name} does not answer${detail}`

@@ -50,37 +50,91 @@ const forgetJobs = `WITH t AS (${trims}),
     SELECT 1 FROM {events} v WHERE v.job = e.job AND v.seq < e.before) RETURNING 1)
   SELECT count(*)::integer FROM gone`
 
-const floors = `SELECT session_id, before FROM {run_trims} WHERE freed < before ORDER BY session_id LIMIT ${lookAhead}`
+const floors = `SELECT session_id, before, freed FROM {run_trims} WHERE freed < before ORDER BY session_id LIMIT ${lookAhead}`
+
+/** A run is kept while its session owns the job, as that's numbering, and an event of it is retained. */
+const isKept = `EXISTS (SELECT 1 FROM {jobs} j
+  WHERE j.job_id = r.job_id AND j.session_id = r.session_id AND r.job_seq + r.count > j.first)`
+
+/** Deletes runs `d`; where the cursor of a session is that was told by one is stored. */
+const deleting = `passed AS (
+    UPDATE {observers} o SET cursor = greatest(o.cursor, p.through)
+    FROM (SELECT r.session_id, r.job_id, max(r.job_seq + r.count - 1) AS through
+      FROM d JOIN {runs} r ON r.session_id = d.session_id AND r.event_seq = d.event_seq GROUP BY r.session_id, r.job_id) p
+    WHERE o.session_id = p.session_id AND o.job_id = p.job_id AND ${ours}),
+  gone AS (
+    DELETE FROM {runs} r USING d WHERE r.session_id = d.session_id AND r.event_seq = d.event_seq AND ${ours} RETURNING 1)`
 
 /** The newest run of a session is where its numbering goes on. */
 const freeRuns = `WITH t AS (${floors}),
   d AS (
     SELECT t.session_id, r.event_seq FROM t CROSS JOIN LATERAL (
-      SELECT event_seq FROM {runs} WHERE session_id = t.session_id AND event_seq + count <= t.before
+      SELECT event_seq FROM {runs} r
+      WHERE session_id = t.session_id AND event_seq >= t.freed AND event_seq + count <= t.before
         AND (t.before = ${everything}
           OR event_seq < (SELECT max(event_seq) FROM {runs} WHERE session_id = t.session_id))
+        AND NOT ${isKept}
       ORDER BY event_seq LIMIT ${maxRuns}) r LIMIT ${maxRuns}
   ),
-  gone AS (
-    DELETE FROM {runs} r USING d WHERE r.session_id = d.session_id AND r.event_seq = d.event_seq AND ${ours} RETURNING 1)
+  ${deleting}
   SELECT count(*)::integer FROM gone`
 
-/** The floor itself stays while the session does. */
+/** The floor itself stays while the session does, and that of a dropped one while there are runs below it. */
 const settle = `WITH t AS (${floors}),
-  gone AS (DELETE FROM {run_trims} r USING t WHERE r.session_id = t.session_id AND r.before = ${everything} AND ${ours}
-    RETURNING 1),
   settled AS (UPDATE {run_trims} r SET freed = t.before FROM t
-    WHERE r.session_id = t.session_id AND t.before < ${everything} AND r.before = t.before AND ${ours} RETURNING 1)
-  SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM settled)`
+    WHERE r.session_id = t.session_id AND r.before = t.before AND ${ours} RETURNING 1)
+  SELECT count(*)::integer FROM settled`
 
-const anythingLeft = `SELECT (EXISTS (SELECT 1 FROM {event_trims})
+const forgetFloors = `WITH gone AS (DELETE FROM {run_trims} t WHERE t.before = ${everything} AND t.freed = ${everything}
+    AND t.session_id = ANY($2::text[])
+    AND NOT EXISTS (SELECT 1 FROM {runs} r WHERE r.session_id = t.session_id) AND ${ours} RETURNING 1)
+  SELECT count(*)::integer FROM gone`
+
+const drops = `SELECT job_id, session_id FROM {run_drops} ORDER BY job_id, session_id LIMIT ${lookAhead}`
+
+/** Runs over jobs that were dropped or trimmed, of which nothing is retained or read any more. */
+const freeNumbers = `WITH t AS (${drops}),
+  d AS (
+    SELECT r.session_id, r.event_seq FROM t LEFT JOIN {run_trims} f ON f.session_id = t.session_id CROSS JOIN LATERAL (
+      SELECT session_id, event_seq FROM {runs} r WHERE job_id = t.job_id AND session_id = t.session_id
+        AND event_seq + count <= coalesce(f.before, 1)
+        AND (f.before = ${everything}
+          OR event_seq < (SELECT max(event_seq) FROM {runs} WHERE session_id = t.session_id))
+        AND NOT ${isKept}
+      ORDER BY event_seq LIMIT ${maxRuns}) r LIMIT ${maxRuns}
+  ),
+  ${deleting}
+  SELECT count(*)::integer FROM gone`
+
+const forgetDrops = `WITH t AS (${drops}),
+  gone AS (DELETE FROM {run_drops} d USING t WHERE d.job_id = t.job_id AND d.session_id = t.session_id AND ${ours}
+    RETURNING d.session_id)
+  SELECT DISTINCT session_id FROM gone`
+
+const anythingLeft = `SELECT (EXISTS (SELECT 1 FROM {event_trims}) OR EXISTS (SELECT 1 FROM {run_drops})
   OR EXISTS (SELECT 1 FROM {run_trims} WHERE freed < before))::integer`
+
+/** Frees runs; floors of dropped sessions go with the last of them. */
+const freeViews = (statements: PgStatements, id: string): Effect.Effect<void, PgFailure> =>
+  Effect.gen(function* () {
+    const forget = (sessionIds: ReadonlyArray<unknown>) =>
+      sessionIds.length === 0 ? Effect.void : count(statements, forgetFloors, [id, sessionIds])
+    if ((yield* count(statements, freeRuns, [id])) < maxRuns) {
+      const seen = yield* statements.executeValues(floors, [])
+      yield* count(statements, settle, [id])
+      yield* forget(seen.map(([sessionId]) => sessionId))
+    }
+    if ((yield* count(statements, freeNumbers, [id])) < maxRuns) {
+      const seen = yield* statements.executeValues(forgetDrops, [id])
+      yield* forget(seen.map(([sessionId]) => sessionId))
+    }
+  })
 
 /** Frees a part, and returns whether more is left. */
 export const free = (statements: PgStatements, { id }: Holder): Effect.Effect<boolean, PgFailure> =>
   Effect.gen(function* () {
     if ((yield* count(statements, anythingLeft, [])) === 0) return false
-    if ((yield* count(statements, freeRuns, [id])) < maxRuns) yield* count(statements, settle, [id])
+    yield* freeViews(statements, id)
     if (
       (yield* count(statements, freeEvents, [id])) < maxEvents &&
       (yield* count(statements, freeJournals, [id])) < maxEntries

@@ -44,6 +44,9 @@ export interface SeenHolder {
   readonly silent: number
 }
 
+/** Returns whether a holder runs on this machine, by its name. */
+export const isOfThisMachine = ({ name }: SeenHolder): boolean => name.startsWith(`${hostname()}, `)
+
 /** Looks at who holds the tables. */
 export const look = (statements: PgStatements): Effect.Effect<SeenHolder | undefined, PgFailure> =>
   Effect.map(

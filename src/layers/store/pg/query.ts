@@ -1,10 +1,11 @@
 /** The reads of a store in Postgres: each one statement. Nothing that was dropped or trimmed is ever seen by one. */
 import { never } from "../../../services/store/dueAt.js"
-import type { DueQuery, HookEvent, JobFilter, Run, Viewer } from "../../../services/store/Store.js"
+import type { DueQuery, HookEvent, JobFilter, Observed, Run, Viewer } from "../../../services/store/Store.js"
 import { maxBytes as markBytes, maxEvents as markEvents } from "../marks.js"
 import type { EndedRow, Queries } from "../queries.js"
 import type { IdRow, ListedRow, Query, RecordRow } from "../query.js"
 import type { Statement } from "../statements.js"
+import { cursor, newest, withObservers } from "./cursors.js"
 import { everything } from "./statements.js"
 import { toKey, toStored } from "./text.js"
 
@@ -29,7 +30,7 @@ const jobByKey = (principal: string, key: string): Query<RecordRow> => [
 ]
 
 /** The events of one log, as a seek: the index is walked from where they begin, whatever is thought of how many they are. */
-const eventColumns = "e.seq::float8, e.type, e.kind, e.audience, e.owner_seq::float8, e.payload"
+const eventColumns = "e.seq::float8, e.type, e.kind, e.audience, e.payload"
 
 const events = (jobId: string, fromSeq: number, limit: number): Statement => [
   `SELECT ${eventColumns}
@@ -62,6 +63,19 @@ const view = (sessionId: string): Query<{ readonly first: number; readonly last:
    SELECT greatest(ends.first, bound.low)::float8 AS first, (ends.next - 1)::float8 AS last
    FROM bound, ends WHERE ends.first IS NOT NULL AND bound.low <= ends.next`,
   [sessionId]
+]
+
+/** Where history was asked for again a `seq` has several numbers: the lowest counts. */
+const numbering = (sessionId: string, jobId: string, after: number): ReturnType<Queries["numbering"]> => [
+  `WITH own AS (SELECT * FROM {runs} WHERE job_id = $2 AND session_id = $1),
+   newest AS (SELECT event_seq + count - 1 AS last, job_seq + count - 1 AS through FROM own ORDER BY event_seq DESC LIMIT 1),
+   seen AS (SELECT coalesce(max(job_seq + least(count, $3::bigint + 1 - event_seq)), 1) AS unseen
+     FROM own WHERE event_seq <= $3::bigint)
+   SELECT (SELECT last FROM newest)::float8 AS last, (SELECT through FROM newest)::float8 AS through,
+     (SELECT min(greatest(r.job_seq + greatest(0, $3::bigint + 1 - r.event_seq), unseen)) FROM own r
+      WHERE r.event_seq + r.count > $3::bigint + 1 AND r.job_seq + r.count > unseen)::float8 AS next
+   FROM seen`,
+  [sessionId, jobId, after]
 ]
 
 /** What is missing in between is found by the caller. */
@@ -235,16 +249,40 @@ const neededOf = (jobIds: ReadonlyArray<string>): Query<IdRow> => [
   `SELECT k.id FROM unnest($1::text[]) AS k (id) WHERE EXISTS (
      SELECT 1 FROM {runs} r JOIN {sessions} s ON s.session_id = r.session_id
      LEFT JOIN {run_trims} t ON t.session_id = r.session_id
-     WHERE r.job_id = k.id AND r.event_seq + r.count > ${low})`,
+     WHERE r.job_id = k.id AND r.event_seq + r.count > ${low})
+   OR EXISTS (SELECT 1 FROM {jobs} j ${withObservers} WHERE j.job_id = k.id)`,
   [jobIds]
 ]
 
 const needed = (jobId: string): Query<{ readonly seq: number | null }> => [
-  `SELECT min(r.job_seq + greatest(0, ${low} - r.event_seq))::float8 AS seq
-   FROM {runs} r JOIN {sessions} s ON s.session_id = r.session_id
-   LEFT JOIN {run_trims} t ON t.session_id = r.session_id
-   WHERE r.job_id = $1 AND r.event_seq + r.count > ${low}`,
+  `SELECT least(
+     (SELECT min(r.job_seq + greatest(0, ${low} - r.event_seq))
+      FROM {runs} r JOIN {sessions} s ON s.session_id = r.session_id
+      LEFT JOIN {run_trims} t ON t.session_id = r.session_id
+      WHERE r.job_id = $1 AND r.event_seq + r.count > ${low}),
+     (SELECT min(${cursor} + 1) FROM {jobs} j ${withObservers} WHERE j.job_id = $1))::float8 AS seq`,
   [jobId]
+]
+
+const lagging = (jobId: string): Query<IdRow> => [
+  `SELECT o.session_id AS id FROM {jobs} j ${withObservers} WHERE j.job_id = $1`,
+  [jobId]
+]
+
+const observed = (sessionId: string): Query<Observed> => [
+  `WITH own AS (
+     SELECT j.id, j.job_id, ${cursor} AS cursor, ${newest} AS last
+     FROM {observers} o JOIN {jobs} j ON j.job_id = o.job_id WHERE o.session_id = $1
+   )
+   SELECT job_id AS "jobId", cursor::float8, last::float8,
+     coalesce((SELECT sum(bytes) FROM {events} WHERE job = own.id AND seq > own.cursor), 0)::float8 AS bytes
+   FROM own ORDER BY job_id`,
+  [sessionId]
+]
+
+const hasLost = (sessionId: string): ReturnType<Queries["hasLost"]> => [
+  "SELECT lost::integer FROM {sessions} WHERE session_id = $1",
+  [sessionId]
 ]
 
 const observersOf = (
@@ -310,6 +348,7 @@ export const queries: Queries = {
   jobByKey,
   events,
   runs,
+  numbering,
   view,
   page,
   journal,
@@ -328,6 +367,9 @@ export const queries: Queries = {
   neededOf,
   needed,
   observersOf,
+  observed,
+  lagging,
+  hasLost,
   ended,
   endedCounts,
   freeing,

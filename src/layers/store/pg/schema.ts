@@ -94,6 +94,48 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
       PRIMARY KEY (job_id, seq)
     )`,
     `CREATE TABLE {runtime} (id integer PRIMARY KEY CHECK (id = 0), alive_at bigint NOT NULL)`
+  ],
+  [
+    // Runs over jobs that were dropped or trimmed: what such a job's owner has numbered of it stays until then.
+    `CREATE TABLE {run_drops} (
+      job_id text COLLATE "C" NOT NULL,
+      session_id text COLLATE "C" NOT NULL,
+      PRIMARY KEY (job_id, session_id)
+    )`,
+    // Each event had its number in its owner's view. Runs are made of those whose own are gone, with their session or
+    // because it had lost them: of events that follow each other in both numberings.
+    "DELETE FROM {runs} r WHERE NOT EXISTS (SELECT 1 FROM {sessions} s WHERE s.session_id = r.session_id)",
+    `INSERT INTO {runs} (session_id, event_seq, job_id, job_seq, count, bytes)
+     WITH lost AS (
+       SELECT j.id, j.job_id, j.session_id, j.first, CASE WHEN s.session_id IS NULL THEN 9007199254740991 ELSE
+         coalesce((SELECT min(event_seq) FROM {runs} WHERE session_id = j.session_id), 0) END AS low
+       FROM {jobs} j LEFT JOIN {sessions} s ON s.session_id = j.session_id
+       WHERE s.session_id IS NULL OR EXISTS (SELECT 1 FROM {run_trims} t WHERE t.session_id = j.session_id)
+     ), told AS (
+       SELECT l.job_id, l.session_id, l.low, e.seq, e.owner_seq,
+         lag(e.owner_seq, 1, 0::bigint) OVER (PARTITION BY l.job_id ORDER BY e.seq) AS before
+       FROM lost l JOIN {events} e ON e.job = l.id AND e.seq >= l.first
+     ), placed AS (
+       SELECT job_id, session_id, seq, owner_seq, row_number() OVER (PARTITION BY job_id ORDER BY seq) AS place
+       FROM told WHERE owner_seq > before AND owner_seq < low
+     )
+     SELECT session_id, min(owner_seq), job_id, min(seq), count(*), 0 FROM placed
+     GROUP BY job_id, session_id, seq - place, owner_seq - place
+     ON CONFLICT DO NOTHING`,
+    `INSERT INTO {run_trims} (session_id, before, freed)
+     SELECT DISTINCT r.session_id, 9007199254740991, 9007199254740991 FROM {runs} r
+     WHERE NOT EXISTS (SELECT 1 FROM {sessions} s WHERE s.session_id = r.session_id)
+     ON CONFLICT DO NOTHING`,
+    "ALTER TABLE {events} DROP COLUMN owner_seq"
+  ],
+  [
+    // How far a session has come with a job, where its last run of it leads no further; and what it had not come to is gone.
+    `ALTER TABLE {observers} ADD COLUMN cursor bigint NOT NULL DEFAULT 0`,
+    `ALTER TABLE {sessions} ADD COLUMN lost boolean NOT NULL DEFAULT false`,
+    `DELETE FROM {observers} o WHERE NOT EXISTS (
+       SELECT 1 FROM {jobs} j WHERE j.job_id = o.job_id AND j.ended_at IS NULL)`,
+    `UPDATE {observers} o SET cursor = coalesce((SELECT max(e.seq) FROM {events} e
+       WHERE e.job = (SELECT id FROM {jobs} j WHERE j.job_id = o.job_id)), 0)`
   ]
 ]
 

@@ -7,7 +7,7 @@
  */
 import { byteLength } from "../../../protocol/Utf8.js"
 import { dueAt } from "../../../services/store/dueAt.js"
-import { epochOf, type Owner } from "../../../services/store/epoch.js"
+import { absent, epochOf, type Owner } from "../../../services/store/epoch.js"
 import { eventOverhead } from "../../../services/store/eventOverhead.js"
 import type {
   JobRecord,
@@ -17,6 +17,7 @@ import type {
   StoredEvent
 } from "../../../services/store/Store.js"
 import type { Statement } from "../statements.js"
+import { cursor, newest } from "./cursors.js"
 import { toKey, toStored } from "./text.js"
 
 /** Upper bound of what is dropped whole. */
@@ -31,13 +32,13 @@ interface TablePart {
   readonly parameters: number
 }
 
-const inserting = (table: string, columns: Columns, onConflict = ""): TablePart => {
+const inserting = (table: string, columns: Columns, onConflict = "", alias = `put_${table}`): TablePart => {
   const names = Object.keys(columns).join(", ")
   const arrays = Object.values(columns).map((type, i) => `$${i + 1}::${type}[]`)
   return {
     texts: [
       [
-        `put_${table}`,
+        alias,
         `INSERT INTO {${table}} (${names}) SELECT * FROM unnest(${arrays.join(", ")}) WHERE {guard} ${onConflict}`
       ]
     ],
@@ -70,6 +71,8 @@ const jobColumns: Columns = {
   epoch: bigint
 }
 
+const sessionColumns: Columns = { session_id: text, record: text, need: bigint, epoch: bigint }
+
 /** Every part that a statement can have, in the order in which they stand in it. */
 const parts = {
   jobs: inserting(
@@ -80,9 +83,11 @@ const parts = {
   ),
   sessions: inserting(
     "sessions",
-    { session_id: text, record: text, need: bigint, epoch: bigint },
+    sessionColumns,
     "ON CONFLICT (session_id) DO UPDATE SET record = excluded.record, epoch = excluded.epoch, need = coalesce(excluded.need, {sessions}.need)"
   ),
+  // Those that are stated not to be there yet.
+  opened: inserting("sessions", sessionColumns, "", "open_sessions"),
   needs: {
     texts: [
       [
@@ -97,7 +102,6 @@ const parts = {
     job: bigint,
     seq: bigint,
     bytes: "integer",
-    owner_seq: bigint,
     type: text,
     kind: text,
     audience: text,
@@ -108,7 +112,11 @@ const parts = {
     { session_id: text, event_seq: bigint, job_id: text, job_seq: bigint, count: bigint, bytes: bigint },
     `ON CONFLICT (session_id, event_seq) DO UPDATE SET ${changes(["count", "bytes"])}`
   ),
-  observers: inserting("observers", { session_id: text, job_id: text }, "ON CONFLICT DO NOTHING"),
+  observers: inserting(
+    "observers",
+    { session_id: text, job_id: text, cursor: bigint },
+    "ON CONFLICT (session_id, job_id) DO UPDATE SET cursor = greatest({observers}.cursor, excluded.cursor)"
+  ),
   inputs: inserting(
     "inputs",
     { job: bigint, input: text },
@@ -132,6 +140,10 @@ const parts = {
          ON CONFLICT (id) DO UPDATE SET alive_at = excluded.alive_at`
       ]
     ],
+    parameters: 1
+  },
+  lostSessions: {
+    texts: [["lose", "UPDATE {sessions} SET lost = true WHERE session_id = ANY($1::text[]) AND {guard}"]],
     parameters: 1
   },
   unobserved: {
@@ -168,7 +180,18 @@ const parts = {
   },
   droppedJobs: {
     texts: [
+      [
+        "lose_dropped",
+        `UPDATE {sessions} SET lost = true WHERE session_id IN (
+           SELECT o.session_id FROM {jobs} j JOIN {observers} o ON o.job_id = j.job_id
+           WHERE j.job_id = ANY($1::text[]) AND ${cursor} < ${newest}) AND {guard}`
+      ],
       ["drop_jobs", "DELETE FROM {jobs} WHERE job_id = ANY($1::text[]) AND {guard} RETURNING id"],
+      [
+        "drop_numbers",
+        `INSERT INTO {run_drops} (job_id, session_id)
+         SELECT DISTINCT job_id, session_id FROM {runs} WHERE job_id = ANY($1::text[]) AND {guard} ON CONFLICT DO NOTHING`
+      ],
       ["drop_observers", "DELETE FROM {observers} WHERE job_id = ANY($1::text[]) AND {guard}"],
       [
         "drop_events",
@@ -196,13 +219,24 @@ const parts = {
   trimmedJobs: {
     texts: [
       [
+        "lose_trimmed",
+        `UPDATE {sessions} SET lost = true WHERE session_id IN (
+           SELECT o.session_id FROM unnest($1::text[], $2::bigint[]) AS t (job_id, before)
+           JOIN {jobs} j ON j.job_id = t.job_id JOIN {observers} o ON o.job_id = j.job_id
+           WHERE ${cursor} < least(t.before - 1, ${newest})) AND {guard}`
+      ],
+      [
         "trim_jobs",
         `UPDATE {jobs} j SET first = least(t.before, l.next)
          FROM unnest($1::text[], $2::bigint[]) AS t (job_id, before), LATERAL (
            SELECT k.id, k.first, coalesce((SELECT max(seq) + 1 FROM {events} WHERE job = k.id), k.first) AS next
            FROM {jobs} k WHERE k.job_id = t.job_id) l
          WHERE j.id = l.id AND least(t.before, l.next) > j.first AND {guard}
-         RETURNING j.id, j.first`
+         RETURNING j.id, j.first, j.job_id, j.session_id`
+      ],
+      [
+        "trim_numbers",
+        `INSERT INTO {run_drops} (job_id, session_id) SELECT job_id, session_id FROM trim_jobs ON CONFLICT DO NOTHING`
       ],
       [
         "trim_events",
@@ -222,40 +256,63 @@ const order = Object.keys(parts) as ReadonlyArray<TablePartName>
 /** What a statement writes: the parameters of each of its parts. */
 export type PartValues = Partial<Record<TablePartName, ReadonlyArray<unknown>>>
 
-/**
- * What is stored with another epoch than it is stated to have, or is not stored. Whoever takes a job or a session is the same
- * writer, so its row need not be locked: writers take turns at the row of the fence.
- */
-const taken = `SELECT o.id, o.epoch::float8 FROM unnest($1::text[], $2::bigint[]) AS o (id, epoch)
-  LEFT JOIN {jobs} j ON j.job_id = o.id WHERE coalesce(j.epoch, 0) <> o.epoch
-  UNION ALL
-  SELECT o.id, o.epoch::float8 FROM unnest($3::text[], $4::bigint[]) AS o (id, epoch)
-  LEFT JOIN {sessions} s ON s.session_id = o.id WHERE coalesce(s.epoch, 0) <> o.epoch`
-
-/** Returns the parameters by which owners are stated. */
+/** What a batch states to own, as parameters: jobs and sessions with their epochs, and those that are stated not to be there. */
 const stated = (owners: ReadonlyArray<Owner>): ReadonlyArray<unknown> => {
-  const jobs = owners.flatMap((owner) => ("job" in owner ? [owner] : []))
-  const sessions = owners.flatMap((owner) => ("session" in owner ? [owner] : []))
+  const [jobs, sessions] = [new Map<string, number>(), new Map<string, number>()]
+  const [newJobs, newSessions] = [new Set<string>(), new Set<string>()]
+  for (const owner of owners)
+    if ("job" in owner) {
+      if (owner.epoch === absent) newJobs.add(owner.job)
+      else jobs.set(owner.job, owner.epoch)
+    } else if (owner.epoch === absent) newSessions.add(owner.session)
+    else sessions.set(owner.session, owner.epoch)
   return [
-    jobs.map(({ job }) => job),
-    jobs.map(({ epoch }) => epoch),
-    sessions.map(({ session }) => session),
-    sessions.map(({ epoch }) => epoch)
+    [...jobs.keys()],
+    [...jobs.values()],
+    [...sessions.keys()],
+    [...sessions.values()],
+    [...newJobs],
+    [...newSessions]
   ]
 }
 
-/** Selects the ids of those owners that somebody else has taken. */
-export const takenOf = (owners: ReadonlyArray<Owner>): Statement => [taken, stated(owners)]
+/** Selects the ids of those owners that somebody else has taken: that have another epoch, or are there and ought not to be. */
+export const takenOf = (owners: ReadonlyArray<Owner>): Statement => [
+  `SELECT o.id FROM unnest($1::text[], $2::bigint[]) AS o (id, epoch)
+   LEFT JOIN {jobs} j ON j.job_id = o.id WHERE j.epoch IS DISTINCT FROM o.epoch
+   UNION ALL
+   SELECT o.id FROM unnest($3::text[], $4::bigint[]) AS o (id, epoch)
+   LEFT JOIN {sessions} s ON s.session_id = o.id WHERE s.epoch IS DISTINCT FROM o.epoch
+   UNION ALL SELECT job_id FROM {jobs} WHERE job_id = ANY($5::text[])
+   UNION ALL SELECT session_id FROM {sessions} WHERE session_id = ANY($6::text[])`,
+  stated(owners)
+]
 
 /**
  * A writer states which of its batches this one follows, and the epochs of what it writes; nothing is written when either is not
  * so, or the writer is not one any more. It says once more that it is alive.
+ *
+ * The rows of what it owns stay locked until the commit. So of a writer and somebody who takes a row at the same time one comes
+ * after the other: what is being taken is waited for and then seen with its new epoch, and whoever takes waits, and finds what
+ * was written. What is stated not to be there is inserted and never updated, so of two that open it one fails.
  */
-const fence = `taken AS (${taken}),
+const fence = `held_jobs AS (
+  SELECT 1 FROM unnest($1::text[], $2::bigint[]) AS o (id, epoch)
+  JOIN {jobs} j ON j.job_id = o.id AND j.epoch = o.epoch FOR NO KEY UPDATE OF j),
+held_sessions AS (
+  SELECT 1 FROM unnest($3::text[], $4::bigint[]) AS o (id, epoch)
+  JOIN {sessions} s ON s.session_id = o.id AND s.epoch = o.epoch FOR NO KEY UPDATE OF s),
 fence AS (
-  UPDATE {writers} SET last_commit = $7::bigint, alive = clock_timestamp(),
-    expires = clock_timestamp() + $8::bigint * interval '1 millisecond'
-  WHERE slot = 'runtime' AND id = $5::text AND last_commit = $6::bigint AND NOT EXISTS (SELECT 1 FROM taken) RETURNING 1)`
+  UPDATE {writers} SET last_commit = $9::bigint, alive = clock_timestamp(),
+    expires = clock_timestamp() + $10::bigint * interval '1 millisecond'
+  WHERE slot = 'runtime' AND id = $7::text AND last_commit = $8::bigint
+    AND (SELECT count(*) FROM held_jobs) = cardinality($1) AND (SELECT count(*) FROM held_sessions) = cardinality($3)
+    AND NOT EXISTS (SELECT 1 FROM {jobs} WHERE job_id = ANY($5::text[]))
+    AND NOT EXISTS (SELECT 1 FROM {sessions} WHERE session_id = ANY($6::text[]))
+  RETURNING 1)`
+
+/** Parameters of the fence. */
+const fenceParameters = 10
 
 const texts = new Map<string, string>()
 
@@ -264,7 +321,7 @@ const textOf = (names: ReadonlyArray<TablePartName>, fenced: boolean): string =>
   const known = texts.get(key)
   if (known !== undefined) return known
   const guard = fenced ? "EXISTS (SELECT 1 FROM fence)" : "true"
-  let before = fenced ? 8 : 0
+  let before = fenced ? fenceParameters : 0
   const written = names.flatMap((name) => {
     const part: TablePart = parts[name]
     const from = before
@@ -275,10 +332,7 @@ const textOf = (names: ReadonlyArray<TablePartName>, fenced: boolean): string =>
     )
   })
   const all = fenced ? [fence, ...written] : written
-  const ends = fenced
-    ? "SELECT EXISTS (SELECT 1 FROM fence), t.id FROM (SELECT 1) o LEFT JOIN taken t ON true"
-    : "SELECT 1"
-  const sql = `WITH ${all.join(",\n")}\n${ends}`
+  const sql = `WITH ${all.join(",\n")}\nSELECT ${guard}`
   texts.set(key, sql)
   return sql
 }
@@ -294,7 +348,7 @@ export interface BatchClaim {
   readonly owners: ReadonlyArray<Owner>
 }
 
-/** Returns the statement that writes; with a claim its rows say whether it has written, and what of it is taken. */
+/** Returns the statement that writes; with a claim its one row says whether it has written. */
 export const writing = (values: PartValues, claim?: BatchClaim): Statement => {
   const names = order.filter((name) => values[name] !== undefined)
   const params = names.flatMap((name) => values[name] ?? [])
@@ -353,23 +407,21 @@ export const valuesOf = {
     const jobs: Array<number> = []
     const seqs: Array<number> = []
     const bytes: Array<number> = []
-    const owners: Array<number> = []
     const types: Array<string> = []
     const kinds: Array<string> = []
     const audiences: Array<string | null> = []
     const payloads: Array<string> = []
     for (const [job, events] of logs)
-      for (const { audience = null, kind, ownerSeq, payload, seq, type } of events) {
+      for (const { audience = null, kind, payload, seq, type } of events) {
         jobs.push(job)
         seqs.push(seq)
         bytes.push(payload.length + eventOverhead)
-        owners.push(ownerSeq)
         types.push(type)
         kinds.push(kind)
         audiences.push(audience)
         payloads.push(payload)
       }
-    return [jobs, seqs, bytes, owners, types, kinds, audiences, payloads]
+    return [jobs, seqs, bytes, types, kinds, audiences, payloads]
   },
   runs: (runs: ReadonlyArray<readonly [sessionId: string, run: Run]>) =>
     transposed(

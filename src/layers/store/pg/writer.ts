@@ -150,10 +150,8 @@ export class PgWriter {
         owners
       }
       const attempt = lend((connection) =>
-        Effect.flatMap(send(connection, statements, claim), (taken) =>
-          taken === undefined
-            ? Effect.succeed({ newest: number, taken: noRows })
-            : Effect.map(lastCommit(connection, holder), (newest) => ({ newest, taken }))
+        Effect.flatMap(send(connection, statements, claim), (written) =>
+          written ? Effect.succeed({ newest: number, taken: noRows }) : refusal(connection, holder, claim)
         )
       )
       return Effect.flatMap(
@@ -190,23 +188,33 @@ const diverged = (name: string): StoreError =>
     fenced: true
   })
 
-/** Carries out the statements; when their claim does not hold, which they are not, returns what of it somebody else has taken. */
+/**
+ * Returns what of the claim of a batch that was not written is not so: the number of the holder's newest batch, and who of the
+ * owners is taken. When it is all so by now the batch is to be tried again.
+ */
+const refusal = (connection: PgStatements, holder: Holder, { after, owners }: BatchClaim) =>
+  Effect.gen(function* () {
+    const newest = yield* lastCommit(connection, holder)
+    const taken = owners.length === 0 ? noRows : yield* connection.executeValues(...takenOf(owners))
+    return newest === after && taken.length === 0
+      ? yield* new PgFailure({ cause: new Error("what it states was not so, and is so now") })
+      : { newest, taken }
+  })
+
+/** Carries out the statements, and returns whether they were: their claim may not hold. */
 const send = (
   connection: PgStatements,
   [first = {}, ...rest]: ReadonlyArray<PartValues>,
   claim: BatchClaim
-): Effect.Effect<ReadonlyArray<ReadonlyArray<unknown>> | undefined, PgFailure> => {
+): Effect.Effect<boolean, PgFailure> => {
   const [sql, params] = writing(first, claim)
-  const claimed = Effect.map(connection.executeValues(sql, params), (rows) => {
-    const [[written] = []] = rows
-    return written === true ? undefined : rows.flatMap(([, id]) => (id === null ? [] : [[id]]))
-  })
+  const claimed = Effect.map(connection.executeValues(sql, params), ([row]) => row?.[0] === true)
   return rest.length === 0
     ? claimed
     : transaction(
         connection,
-        Effect.tap(claimed, (taken) =>
-          taken === undefined
+        Effect.tap(claimed, (written) =>
+          written
             ? Effect.forEach(
                 rest,
                 (values) => {

@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as AgentRef from "../../../protocol/AgentRef.js"
 import { AgentNotAvailable } from "../../../protocol/Errors.js"
 import * as Features from "../../../protocol/Features.js"
+import { isRecord } from "../../../protocol/Json.js"
 import type { AgentEntry } from "../../../protocol/Message.js"
 import type { About } from "../../../services/agents/Agent.js"
 import { connect } from "../client.js"
@@ -15,13 +16,10 @@ import { didYouMean } from "../suggest.js"
 import { inLine, safe, json as toJson } from "../text.js"
 import { UsageError } from "../UsageError.js"
 
-type Schema = Readonly<Record<string, unknown>>
 /** What a runtime of ours says of its agents when it is asked; of others there is nothing. */
 interface DescribedEntry extends AgentEntry {
   readonly [Features.describedAgents]?: Readonly<Record<string, About>>
 }
-
-const isObject = (u: unknown): u is Schema => typeof u === "object" && u !== null && !Array.isArray(u)
 
 /** Command lines to copy: one for each example, else one made of the schema. */
 export const commandLines = (ref: string, { examples = [], input_schema }: About): ReadonlyArray<string> => {
@@ -69,7 +67,7 @@ const describe = (agents: ReadonlyArray<DescribedEntry>, word: string, json: boo
       })
     const about = agent[Features.describedAgents]?.[version] ?? {}
     const { input_schema: schema } = about
-    const readable = isObject(schema) ? { ...about, input_schema: inlined(schema) } : about
+    const readable = isRecord(schema) ? { ...about, input_schema: inlined(schema) } : about
     const fields = { name: agent.name, version, versions: agent.versions, default: agent.default, ...about }
     yield* Console.log(json ? toJson(fields) : safe(page(agent, version, readable)))
   })

@@ -4,6 +4,7 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import { parseJson } from "../../../protocol/Json.js"
 import type { InputRequest, JobHandle } from "../../../services/client/ArcpClient.js"
 import { ask, isAttended } from "../asking.js"
 import { connect } from "../client.js"
@@ -40,7 +41,7 @@ const pick = (
     return new UsageError({
       message:
         input === undefined
-          ? `${jobId} waits for no answer`
+          ? `${jobId} waits for no answer; arcp jobs --waiting lists those that do`
           : `${jobId} does not wait for an answer to ${input}`
     })
   if (more.length === 0) return Effect.succeed(first)
@@ -52,7 +53,7 @@ const pick = (
 
 const written = (value: string): Effect.Effect<unknown, UsageError> =>
   Effect.try({
-    try: () => JSON.parse(value) as unknown,
+    try: () => parseJson(value),
     catch: () => new UsageError({ message: `--value must be JSON, for example true; a text is '"text"'` })
   })
 

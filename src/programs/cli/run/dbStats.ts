@@ -3,18 +3,18 @@ import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Due from "../../../layers/runtime/atRest/due.js"
+import { sweep } from "../../../layers/runtime/atRest/sweep.js"
 import * as Stats from "../../../layers/store/care/stats.js"
-import * as StoreSqlite from "../../../layers/store/StoreSqlite.js"
+import { trying } from "../../../layers/store/care/trial.js"
 import type { RuntimeOptions } from "../../../services/runtime/RuntimeOptions.js"
-import { Store } from "../../../services/store/Store.js"
 import { aligned, fitted, stdoutColumns } from "../columns.js"
 import type { StatsFlags } from "../db.js"
 import { bytes, count } from "../quantity.js"
 import { inLine, json } from "../text.js"
 import { age } from "../time.js"
-import { dueLines } from "./dueText.js"
 import { optionsFrom } from "./limits.js"
+import { filesOnly } from "./stored.js"
+import { sweptLines } from "./sweptText.js"
 
 /** The options that decide what is kept, in the words of `--limit`. */
 const retention = ({
@@ -79,20 +79,26 @@ const lines = (name: string, stats: Stats.Stats, now: number): ReadonlyArray<str
 
 export const run = (flags: StatsFlags) =>
   Effect.gen(function* () {
+    yield* filesOnly(flags, "arcp db stats", "its tables begin with arcp_: psql -c '\\dt+ arcp_*'")
     const options = yield* optionsFrom(flags.limit)
     const now = yield* Clock.currentTimeMillis
-    const due = yield* Effect.flatMap(Store, (store) => Due.due(store, options, now)).pipe(
-      Effect.provide(StoreSqlite.layerReadOnly({ filename: flags.db }))
-    )
+    const due = yield* trying(flags.db, (store) => sweep(store, options, now))
     const stats = yield* Stats.stats(flags.db)
     const kept = retention(options)
     if (flags.json) {
-      const { jobs, kept: keeps, nextAt, sessions } = due
+      const { jobs, kept: keeps, logs, nextAt, sessions, views } = due
       const next = nextAt === undefined ? undefined : new Date(nextAt).toISOString()
-      const isDue = { jobs: jobs.length, sessions: sessions.length, kept: keeps, next_at: next }
+      const isDue = {
+        jobs: jobs.length,
+        sessions: sessions.length,
+        events: logs.reduce((sum, { events }) => sum + events, 0),
+        unread: views.reduce((sum, { events }) => sum + events, 0),
+        kept: keeps,
+        next_at: next
+      }
       return yield* Console.log(json({ db: flags.db, ...stats, retention: kept, due: isDue }))
     }
     const limits = Object.entries(kept).map(([name, value]) => `${name}=${value}`)
-    for (const line of [...lines(flags.db, stats, now), limits.join(" "), ...dueLines(due, now, "due")])
+    for (const line of [...lines(flags.db, stats, now), limits.join(" "), ...sweptLines(due, now, "due")])
       yield* Console.log(fitted(line, stdoutColumns()))
   })

@@ -2,45 +2,38 @@
 import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import * as Due from "../../../layers/runtime/atRest/due.js"
-import { forget } from "../../../layers/runtime/atRest/forget.js"
+import { freed } from "../../../layers/runtime/atRest/forget.js"
+import { sweep } from "../../../layers/runtime/atRest/sweep.js"
 import { owning } from "../../../layers/store/care/ours.js"
-import * as StoreSqlite from "../../../layers/store/StoreSqlite.js"
-import { Store } from "../../../services/store/Store.js"
+import { trying } from "../../../layers/store/care/trial.js"
 import type { SweepFlags } from "../db.js"
 import { json } from "../text.js"
-import { dueLines } from "./dueText.js"
 import { optionsFrom } from "./limits.js"
+import { filesOnly } from "./stored.js"
+import { sweptLines } from "./sweptText.js"
 
 export const run = (flags: SweepFlags) =>
   Effect.gen(function* () {
+    yield* filesOnly(flags, "arcp db sweep", "a runtime on it forgets by itself what is due")
     const options = yield* optionsFrom(flags.limit)
     const now = yield* Clock.currentTimeMillis
     const filename = flags.db
-    const due = flags.dryRun
-      ? yield* Effect.flatMap(Store, (store) => Due.due(store, options, now)).pipe(
-          Effect.provide(StoreSqlite.layerReadOnly({ filename }))
-        )
+    const swept = flags.dryRun
+      ? yield* trying(filename, (store) => sweep(store, options, now))
       : yield* owning({ filename, compact: true }, (store) =>
-          Effect.tap(Due.due(store, options, now), ({ jobs, sessions }) =>
-            forget(
-              store,
-              {
-                jobIds: jobs.map(({ jobId }) => jobId),
-                sessionIds: sessions.map(({ sessionId }) => sessionId)
-              },
-              "keep"
-            )
-          )
+          Effect.zipLeft(sweep(store, options, now), freed(store))
         )
     if (flags.json) {
-      for (const { jobId, principal, why } of due.jobs)
-        yield* Console.log(json({ job_id: jobId, principal, why, forgotten: !flags.dryRun }))
-      for (const { principal, sessionId } of due.sessions)
-        yield* Console.log(
-          json({ session_id: sessionId, principal, why: "resumeWindow", forgotten: !flags.dryRun })
-        )
-      return yield* Console.log(json({ kept: due.kept }))
+      const forgotten = !flags.dryRun
+      for (const { jobId, principal, why } of swept.jobs)
+        yield* Console.log(json({ job_id: jobId, principal, why, forgotten }))
+      for (const { events, id, principal, why } of swept.logs)
+        yield* Console.log(json({ job_id: id, principal, events, why, forgotten }))
+      for (const { principal, sessionId } of swept.sessions)
+        yield* Console.log(json({ session_id: sessionId, principal, why: "resumeWindow", forgotten }))
+      for (const { events, id, principal, why } of swept.views)
+        yield* Console.log(json({ session_id: id, principal, events, why, forgotten }))
+      return yield* Console.log(json({ kept: swept.kept }))
     }
-    for (const line of dueLines(due, now, flags.dryRun ? "due" : "forgotten")) yield* Console.log(line)
+    for (const line of sweptLines(swept, now, flags.dryRun ? "due" : "forgotten")) yield* Console.log(line)
   })

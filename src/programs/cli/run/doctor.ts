@@ -26,9 +26,10 @@ export const run = (flags: DoctorFlags) =>
     const pg = Option.isSome(flags.pg)
       ? Option.map(flags.pg, (url) => Redacted.make(url))
       : yield* Config.option(Config.redacted("ARCP_PG"))
+    const store = Option.isSome(pg) ? yield* pgChecks(pg.value) : yield* fileChecks(flags.db)
     const found = [
-      ...(yield* systemChecks(flags)),
-      ...(Option.isSome(pg) ? yield* pgChecks(pg.value) : yield* fileChecks(flags.db)),
+      ...(yield* systemChecks({ ...flags, holder: store.holder })),
+      ...store.found,
       ...(yield* remoteChecks(flags))
     ]
     for (const finding of found)

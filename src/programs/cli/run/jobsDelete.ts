@@ -6,8 +6,6 @@ import * as Option from "effect/Option"
 import * as CredentialStoreSql from "../../../layers/credentials/CredentialStoreSql.js"
 import * as Finding from "../../../layers/log/retention/finding.js"
 import { forget } from "../../../layers/runtime/atRest/forget.js"
-import { owning } from "../../../layers/store/care/ours.js"
-import * as StoreSqlite from "../../../layers/store/StoreSqlite.js"
 import { CredentialStore } from "../../../services/credentials/CredentialStore.js"
 import { type JobRecord, Store } from "../../../services/store/Store.js"
 import type { Surroundings } from "../Command.js"
@@ -16,6 +14,7 @@ import { count } from "../quantity.js"
 import { inLine, json } from "../text.js"
 import { UsageError } from "../UsageError.js"
 import { deleteRunning } from "./deleteRunning.js"
+import { storedOf } from "./stored.js"
 
 const whoseOf = (
   { principal }: DeleteFlags,
@@ -53,14 +52,26 @@ const credentialsOf = (db: string, jobs: ReadonlyArray<JobRecord>) =>
     )
   })
 
-/** Deletes from the file that no runtime has. */
-const fromFile = (flags: DeleteFlags, whose: Finding.Whose) =>
+/** Returns how a job is told, or a submit that began none: it was refused, or answered with a job that there was. */
+const stateOf = ({ answeredWith, rejected, status }: JobRecord) =>
+  answeredWith !== undefined
+    ? { status: "repeated", said: `repeat of ${answeredWith}`, of: answeredWith }
+    : { status: rejected ? "refused" : status, said: rejected ? "refused" : status, of: undefined }
+
+/** Returns how many jobs these are, and how many submits that began none. */
+const counted = (found: ReadonlyArray<JobRecord>): ReadonlyArray<string> => {
+  const jobs = found.filter(({ rejected }) => !rejected).length
+  const none = found.length - jobs
+  return [count(jobs, "job"), ...(none === 0 ? [] : [`${count(none, "submit")} that began none`])]
+}
+
+/** Deletes from what no runtime has. */
+const atRest = (flags: DeleteFlags, whose: Finding.Whose) =>
   Effect.gen(function* () {
+    const { layer, owning } = yield* storedOf(flags)
     const found = flags.dryRun
-      ? yield* Effect.flatMap(Store, (store) => Finding.find(store, whose)).pipe(
-          Effect.provide(StoreSqlite.layerReadOnly({ filename: flags.db }))
-        )
-      : yield* owning({ filename: flags.db, compact: true }, (store) =>
+      ? yield* Effect.flatMap(Store, (store) => Finding.find(store, whose)).pipe(Effect.provide(layer))
+      : yield* owning((store) =>
           Effect.gen(function* () {
             const found = yield* Finding.find(store, whose)
             yield* ended(found.unfinished, flags)
@@ -71,18 +82,21 @@ const fromFile = (flags: DeleteFlags, whose: Finding.Whose) =>
         )
     const credentials = yield* credentialsOf(flags.db, found.jobs)
     const verb = flags.dryRun ? "would be deleted" : "deleted"
-    for (const { agent, jobId, principal, status } of found.jobs)
+    for (const job of found.jobs) {
+      const { agent, jobId, principal } = job
+      const { of, said, status } = stateOf(job)
       yield* Console.log(
         flags.json
-          ? json({ job_id: jobId, agent, principal, status, deleted: !flags.dryRun })
-          : inLine(`${jobId}  ${status}  ${agent}  ${verb}`)
+          ? json({ job_id: jobId, agent, principal, status, repeats: of, deleted: !flags.dryRun })
+          : inLine(`${jobId}  ${said}  ${agent}  ${verb}`)
       )
+    }
     if (flags.json)
       for (const sessionId of found.sessions)
         yield* Console.log(json({ session_id: sessionId, deleted: !flags.dryRun }))
     else
       yield* Console.error(
-        `${count(found.jobs.length, "job")} and ${count(found.sessions.length, "session")} ${verb}`
+        `${counted(found.jobs).join(", ")} and ${count(found.sessions.length, "session")} ${verb}`
       )
     if (credentials > 0)
       yield* Console.error(
@@ -94,5 +108,5 @@ export const run = (flags: DeleteFlags, job?: string): Effect.Effect<void, unkno
   Effect.gen(function* () {
     const whose = yield* whoseOf(flags, job)
     if (flags.running) yield* deleteRunning(flags, whose)
-    else yield* fromFile(flags, whose)
+    else yield* atRest(flags, whose)
   })

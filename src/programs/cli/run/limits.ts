@@ -12,7 +12,7 @@ import { UsageError } from "../UsageError.js"
 const durationIn = (name: string): readonly [option: string, unit: "seconds" | "millis" | undefined] => {
   if (Object.hasOwn(RuntimeOptions.RuntimeOptionsSchema.fields, name)) return [name, undefined]
   const match = /^(\w+?)(Sec|Ms)$/.exec(name === "idempotencySec" ? "idempotencyWindowSec" : name)
-  return match === null ? [name, undefined] : [match[1] as string, match[2] === "Sec" ? "seconds" : "millis"]
+  return match?.[1] === undefined ? [name, undefined] : [match[1], match[2] === "Sec" ? "seconds" : "millis"]
 }
 
 const defaults: Readonly<Record<string, unknown>> = RuntimeOptions.make()

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { later } from "../../../layers/client/later.js"
 import { isArcpError } from "../../../protocol/Errors.js"
+import { parseJson } from "../../../protocol/Json.js"
 import type { Lease } from "../../../protocol/Lease.js"
 import type { ArcpClientService, JobHandle, SubmitOptions } from "../../../services/client/ArcpClient.js"
 import { fileProblem } from "../../../services/runtime/fileProblem.js"
@@ -38,7 +39,7 @@ export const readInput = (input: string) =>
             )
           : input
     return yield* Effect.try({
-      try: () => JSON.parse(text) as unknown,
+      try: () => parseJson(text),
       catch: () =>
         new UsageError({ message: `--input must be JSON, for example '{"root":"."}'; a text is '"text"'` })
     })

@@ -60,7 +60,12 @@ export const look = (
 
 /** What a job has left of its budget, of what it was given: `USD 1.2/5`. */
 const budgetOf = ({ budget, lease }: JobRecord): string => {
-  const given = new Map((lease["cost.budget"] ?? []).map((entry) => entry.split(":", 2) as [string, string]))
+  const given = new Map(
+    (lease["cost.budget"] ?? []).map((entry) => {
+      const [currency = "", amount] = entry.split(":", 2)
+      return [currency, amount]
+    })
+  )
   return Object.entries(budget ?? {})
     .map(([currency, left]) => `${currency} ${left}${given.has(currency) ? `/${given.get(currency)}` : ""}`)
     .join(" ")

@@ -24,7 +24,7 @@ const list = (patterns: unknown): ReadonlyArray<string> =>
   Array.isArray(patterns) ? patterns.map((pattern) => plain(String(pattern), 500)) : []
 
 /** `USD:5.00` as people write it. */
-export const amount = (entry: string): string => {
+const amount = (entry: string): string => {
   const at = entry.indexOf(":")
   return at < 1 ? entry : `${entry.slice(at + 1)} ${entry.slice(0, at)}`
 }

@@ -161,7 +161,7 @@ class Reader {
 }
 
 /** Characters of a text beyond which it is not read as Markdown. */
-export const mostMarkdown = 400_000
+const mostMarkdown = 400_000
 
 /** Reads Markdown. */
 export const parse = (text: string): ReadonlyArray<Block> => new Reader(text.split(/\r?\n/)).read()

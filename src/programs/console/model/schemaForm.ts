@@ -93,7 +93,8 @@ const variantName = (schema: unknown, i: number): string => {
   const properties = field(schema, "properties")
   if (isRecord(properties))
     for (const [name, inner] of Object.entries(properties)) {
-      const only = field(inner, "const") ?? (field(inner, "enum") as ReadonlyArray<unknown> | undefined)?.[0]
+      const all = field(inner, "enum")
+      const only = field(inner, "const") ?? (Array.isArray(all) ? all[0] : undefined)
       if (typeof only === "string") return `${name}: ${only}`
     }
   return textIn(schema, "type") ?? `form ${i + 1}`

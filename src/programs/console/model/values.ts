@@ -1,7 +1,7 @@
 /** Looking into what others wrote, which may be anything. */
+import { isRecord } from "../../../protocol/Json.js"
 
-export const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === "object" && value !== null && !Array.isArray(value)
+export { isRecord }
 
 /** Returns a member of an object, `undefined` when there is none. */
 export const field = (value: unknown, name: string): unknown =>

@@ -8,7 +8,6 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
-import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as ArcpClient from "../../../layers/client/ArcpClient.js"
 import * as DialerWebSocketGlobal from "../../../layers/transport/DialerWebSocketGlobal.js"
@@ -32,8 +31,7 @@ export const reconnects = signal(0)
 const tokenKey = "arcp-console-token"
 const path = document.querySelector<HTMLMetaElement>('meta[name="arcp-path"]')?.content ?? "/arcp"
 /** Where the console itself is. */
-export const base =
-  document.querySelector<HTMLMetaElement>('meta[name="arcp-console"]')?.content ?? "/console"
+const base = document.querySelector<HTMLMetaElement>('meta[name="arcp-console"]')?.content ?? "/console"
 /** The runtime's endpoint. */
 export const url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${path}`
 
@@ -246,6 +244,3 @@ export const run = async <A>(effect: Effect.Effect<A, ArcpClient.ClientError>): 
     ? exit.cause.error
     : new Error("something went wrong on this page", { cause: exit.cause })
 }
-
-/** A scope of its own, for what lives until it is closed by hand. */
-export const freshScope = (): Scope.CloseableScope => Effect.runSync(Scope.make())

@@ -27,8 +27,8 @@ export const Login = () => {
           onInput={(event) => setToken(event.currentTarget.value)}
         />
         <p id="token-help" class="quiet">
-          The one that your clients use. <code>arcp serve</code> prints it, and a link that logs in once. This
-          tab forgets it when it is closed.
+          The one that your clients use. <code>arcp serve</code> prints the one that it has made, and a link
+          that logs in once. This tab forgets it when it is closed.
         </p>
         {message === "" ? null : (
           <p class="problem" role="alert">

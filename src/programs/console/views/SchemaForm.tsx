@@ -1,5 +1,6 @@
 /** A form for a value of which a JSON Schema is known. */
 import { useId, useState } from "preact/hooks"
+import { parseJson } from "../../../protocol/Json.js"
 import { type Field, fits, initial, type Member, withMember } from "../model/schemaForm.js"
 import { brief, line } from "../model/text.js"
 import { field as memberOf } from "../model/values.js"
@@ -22,7 +23,7 @@ const Json = ({ describedBy, id, label, onChange, value }: Given) => {
   const change = (next: string) => {
     setText(next)
     try {
-      onChange(next.trim() === "" ? undefined : (JSON.parse(next) as unknown))
+      onChange(next.trim() === "" ? undefined : parseJson(next))
       setProblem("")
     } catch (error) {
       setProblem(error instanceof Error ? line(error.message, 120) : "no JSON")

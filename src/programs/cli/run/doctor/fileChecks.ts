@@ -10,7 +10,7 @@ import { besideNow, inspect, realName } from "../../../../layers/store/sqliteFil
 import { fileProblem } from "../../../../services/runtime/fileProblem.js"
 import { bytes } from "../../quantity.js"
 import { age } from "../../time.js"
-import { type Finding, findings } from "./finding.js"
+import { type Finding, findings, type StoreFindings } from "./finding.js"
 
 /** Bytes that must be free for commits to go on, and below which there is a warning. */
 const leastFree = 64 * 1024 * 1024
@@ -111,12 +111,16 @@ const checkSchema = (path: string, name: string): Effect.Effect<Finding> => {
   )
 }
 
-const checkHolder = (path: string): Finding => {
+/** Who has the file, as a sentence, when a process of this machine does. */
+const holderOf = (path: string): string | undefined => {
+  const pid = fs.existsSync(`${path}.lock`) ? lockHolder(`${path}.lock`) : undefined
+  return pid === undefined ? undefined : `process ${pid} has the file`
+}
+
+const checkHolder = (path: string, holder: string | undefined): Finding => {
   const { ok } = findings("lock")
-  const lock = `${path}.lock`
-  if (!fs.existsSync(lock)) return ok("no runtime has had the file yet")
-  const pid = lockHolder(lock)
-  if (pid !== undefined) return ok(`process ${pid} has the file`)
+  if (holder !== undefined) return ok(holder)
+  if (!fs.existsSync(`${path}.lock`)) return ok("no runtime has had the file yet")
   return ok(
     fs.existsSync("/proc/locks")
       ? "no runtime of this machine has the file"
@@ -124,10 +128,9 @@ const checkHolder = (path: string): Finding => {
   )
 }
 
-const checkLog = (path: string): Finding => {
+const checkLog = (path: string, held: boolean): Finding => {
   const { ok, warn } = findings("log")
   const size = sizeOf(`${path}-wal`)
-  const held = fs.existsSync(`${path}.lock`) && lockHolder(`${path}.lock`) !== undefined
   if (size > largeLog)
     return warn(
       `${path}-wal has ${bytes(size)}`,
@@ -204,18 +207,20 @@ const checkCredentials = (path: string): ReadonlyArray<Finding> => {
 }
 
 /** Returns what is found about a file of a runtime. */
-export const fileChecks = (name: string): Effect.Effect<ReadonlyArray<Finding>> =>
+export const fileChecks = (name: string): Effect.Effect<StoreFindings> =>
   Effect.gen(function* () {
     // What a runtime has beside its file is beside the file itself, whatever links lead there.
     const path = realName(name)
-    return [
+    const holder = holderOf(path)
+    const found = [
       checkFile(name),
       checkFolder(path),
       yield* checkSchema(path, name),
-      checkHolder(path),
-      checkLog(path),
+      checkHolder(path, holder),
+      checkLog(path, holder !== undefined),
       checkDisk(path),
       yield* checkClock(path),
       ...checkCredentials(path)
     ]
+    return { found, holder }
   })

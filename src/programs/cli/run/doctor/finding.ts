@@ -15,3 +15,9 @@ export const findings = (check: string) => ({
   warn: (said: string, todo: string): Finding => ({ check, level: "warn", said, todo }),
   fail: (said: string, todo: string): Finding => ({ check, level: "fail", said, todo })
 })
+
+/** What is found about a store, and who on this machine has it, as a sentence. */
+export interface StoreFindings {
+  readonly found: ReadonlyArray<Finding>
+  readonly holder: string | undefined
+}

@@ -1,8 +1,9 @@
 /** Checks of the Postgres of a runtime. Nothing is changed, and nothing is locked. */
 import * as Effect from "effect/Effect"
 import type * as Redacted from "effect/Redacted"
+import { isOfThisMachine } from "../../../../layers/store/pg/holding.js"
 import { survey } from "../../../../layers/store/pg/survey.js"
-import { type Finding, findings } from "./finding.js"
+import { findings, type StoreFindings } from "./finding.js"
 
 const inSeconds = (milliseconds: number) => `${Math.round(milliseconds / 1000)} s`
 
@@ -10,7 +11,7 @@ const inSeconds = (milliseconds: number) => `${Math.round(milliseconds / 1000)} 
 const clockTolerance = 5_000
 
 /** Looks at a Postgres as a runtime would. */
-export const pgChecks = (url: Redacted.Redacted): Effect.Effect<ReadonlyArray<Finding>> =>
+export const pgChecks = (url: Redacted.Redacted): Effect.Effect<StoreFindings> =>
   survey(url).pipe(
     Effect.map(({ ahead, holder, mayMakeTables, name, newest, roundTrip, server, version }) => {
       const [postgres, schema, lock, clock] = [
@@ -19,7 +20,7 @@ export const pgChecks = (url: Redacted.Redacted): Effect.Effect<ReadonlyArray<Fi
         findings("lock"),
         findings("clock")
       ]
-      return [
+      const found = [
         postgres.ok(`${name}: version ${server}, answers in ${roundTrip.toFixed(1)} ms`),
         version === newest
           ? schema.ok(`version ${version}`)
@@ -54,8 +55,18 @@ export const pgChecks = (url: Redacted.Redacted): Effect.Effect<ReadonlyArray<Fi
               "set both by NTP"
             )
       ]
+      return {
+        found,
+        holder:
+          holder !== undefined && holder.left > 0 && isOfThisMachine(holder)
+            ? `${holder.name} has the tables`
+            : undefined
+      }
     }),
     Effect.catchAll(({ message }) =>
-      Effect.succeed([findings("postgres").fail(message, "arcp serve --pg would end with this")])
+      Effect.succeed({
+        found: [findings("postgres").fail(message, "arcp serve --pg would end with this")],
+        holder: undefined
+      })
     )
   )

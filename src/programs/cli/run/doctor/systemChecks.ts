@@ -2,7 +2,6 @@
 import * as fs from "node:fs"
 import { createServer } from "node:net"
 import * as Effect from "effect/Effect"
-import { lockHolder } from "../../../../layers/store/lockHolder.js"
 import { loadDriver, substitute } from "../../../../layers/store/sqliteDriver.js"
 import { fileProblem } from "../../../../services/runtime/fileProblem.js"
 import { location } from "../../contexts.js"
@@ -40,17 +39,16 @@ const whyNotBound = (host: string, port: number): Promise<NodeJS.ErrnoException 
     server.listen({ host, port, exclusive: true }, () => server.close(() => resolve(undefined)))
   })
 
-const checkPort = (host: string, port: number, db: string): Effect.Effect<Finding> =>
+const checkPort = (host: string, port: number, holder: string | undefined): Effect.Effect<Finding> =>
   Effect.promise(async () => {
     const { fail, ok } = findings("port")
     if (port === 0) return ok("any free one")
     const error = await whyNotBound(host, port)
     if (error === undefined) return ok(`${host}:${port} is free`)
-    const pid = fs.existsSync(`${db}.lock`) ? lockHolder(`${db}.lock`) : undefined
     if (error.code === "EADDRINUSE")
-      return pid === undefined
+      return holder === undefined
         ? fail(`${host}:${port} is taken by another program`, "end that one, or choose another with --port")
-        : ok(`${host}:${port} is taken, while process ${pid} has the file`)
+        : ok(`${host}:${port} is taken, while ${holder}`)
     return error.code === "EACCES"
       ? fail(`${host}:${port} is not for this user`, "choose one from 1024 on, behind a proxy")
       : fail(
@@ -69,17 +67,18 @@ const checkContexts = Effect.map(location, (file): Finding => {
     : ok(file)
 })
 
-/** Returns what is found about the machine. */
+/** Returns what is found about the machine. A runtime on it that has the store may be who has the port. */
 export const systemChecks = (options: {
   readonly host: string
   readonly port: number
-  readonly db: string
+  /** Who that is, as a sentence: `process 12 has the file`. */
+  readonly holder: string | undefined
 }) =>
   Effect.gen(function* () {
     return [
       checkNode(process.versions.node),
       yield* checkDriver,
-      yield* checkPort(options.host, options.port, options.db),
+      yield* checkPort(options.host, options.port, options.holder),
       yield* checkContexts
     ]
   })

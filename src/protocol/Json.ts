@@ -1,0 +1,11 @@
+/** JSON as it comes from elsewhere: nothing is known of it before it was looked at. */
+
+/** Returns what a text says; throws a `SyntaxError` of one that is no JSON. */
+export const parseJson = (text: string): unknown => JSON.parse(text)
+
+/** Returns whether a value is an object that is no array. */
+export const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+
+/** Returns the members of an object; none of anything else. */
+export const membersOf = (value: unknown): Readonly<Record<string, unknown>> => (isRecord(value) ? value : {})

@@ -1,0 +1,160 @@
+/** What every store promises of how far sessions have come with what they observe, run for each implementation. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import type * as Layer from "effect/Layer"
+import { Op, Store, type StoreError, type StoreService } from "../../../src/services/store/Store.js"
+import { aJob, append, aRun, aSession, put, vacuumAll } from "./fixtures.js"
+
+const observe = (sessionId: string, jobId: string, cursor: number) => Op.Observe({ sessionId, jobId, cursor })
+const putRun = (sessionId: string, ...run: Parameters<typeof aRun>): Op =>
+  Op.PutRun({ sessionId, run: aRun(...run) })
+
+/** A job with a hundred events, and one of another session. */
+const opening = [
+  Op.PutSession({ session: aSession("sess_a") }),
+  Op.PutSession({ session: aSession("sess_b") }),
+  put(aJob("job_a")),
+  put(aJob("job_b", { sessionId: "sess_b" })),
+  append("job_a", 1, 100),
+  append("job_b", 1, 10)
+]
+
+const places = (store: StoreService, sessionId: string) =>
+  Effect.map(store.observed(sessionId), (all) => all.map(({ cursor, jobId, last }) => [jobId, cursor, last]))
+
+export const cursorSuite = (name: string, layer: Layer.Layer<Store, StoreError>): void => {
+  const test = <E>(title: string, body: (store: StoreService) => Effect.Effect<void, E, Store>): void =>
+    it.effect(title, () => Effect.flatMap(Store, body).pipe(Effect.provide(layer)))
+  const commit = (store: StoreService, ...ops: ReadonlyArray<Op>) => store.commit({ ops, owners: [] })
+
+  describe(`Cursors: ${name}`, () => {
+    test("are where a session has begun with a job, has passed events over, or has come to by its runs", (store) =>
+      Effect.gen(function* () {
+        yield* commit(store, ...opening, observe("sess_a", "job_a", 40), observe("sess_a", "job_b", 0))
+        assert.deepStrictEqual(yield* places(store, "sess_a"), [
+          ["job_a", 40, 100],
+          ["job_b", 0, 10]
+        ])
+        yield* commit(store, putRun("sess_a", 1, 20, "job_a", 41), putRun("sess_a", 21, 4, "job_b", 1))
+        yield* commit(store, observe("sess_a", "job_a", 50), observe("sess_a", "job_b", 7))
+        assert.deepStrictEqual(yield* places(store, "sess_a"), [
+          ["job_a", 60, 100],
+          ["job_b", 7, 10]
+        ])
+        const [a, b] = yield* store.observed("sess_a")
+        assert.isAbove(a?.bytes ?? 0, 40 * 64)
+        assert.isBelow(a?.bytes ?? 0, 40 * 100)
+        assert.isAbove(b?.bytes ?? 0, 3 * 64)
+        yield* commit(store, Op.Unobserve({ sessionId: "sess_a", jobId: "job_a" }))
+        assert.deepStrictEqual(yield* places(store, "sess_a"), [["job_b", 7, 10]])
+        yield* commit(
+          store,
+          observe("sess_a", "job_a", 100),
+          Op.Unobserve({ sessionId: "sess_a", jobId: "job_b" }),
+          putRun("sess_a", 25, 1, "job_b", 5)
+        )
+        assert.deepStrictEqual(yield* places(store, "sess_a"), [["job_a", 100, 100]])
+        assert.deepStrictEqual(yield* places(store, "sess_b"), [])
+      }))
+
+    test("stay where runs have led when these are gone", (store) =>
+      Effect.gen(function* () {
+        yield* commit(
+          store,
+          ...opening,
+          observe("sess_b", "job_a", 0),
+          observe("sess_b", "job_b", 0),
+          putRun("sess_b", 1, 30, "job_a", 1),
+          putRun("sess_b", 31, 10, "job_b", 1)
+        )
+        yield* commit(store, Op.TrimSession({ sessionId: "sess_b", eventSeq: 31 }))
+        yield* vacuumAll
+        yield* commit(store, Op.TrimSession({ sessionId: "sess_b", eventSeq: 41 }))
+        yield* vacuumAll
+        assert.deepStrictEqual(yield* places(store, "sess_b"), [
+          ["job_a", 30, 100],
+          ["job_b", 10, 10]
+        ])
+        assert.strictEqual(yield* store.needed("job_a"), 31)
+        assert.strictEqual(yield* store.needed("job_b"), undefined)
+      }))
+
+    test("what is behind them is needed, of live jobs and of those that have ended, by sessions that are stored", (store) =>
+      Effect.gen(function* () {
+        const end = (jobId: string) =>
+          put(aJob(jobId, { sessionId: "sess_b", status: "success", endedAt: 5 }))
+        yield* commit(
+          store,
+          ...opening,
+          put(aJob("job_c", { sessionId: "sess_b" })),
+          append("job_c", 1, 5),
+          observe("sess_a", "job_a", 30),
+          observe("sess_b", "job_a", 60),
+          observe("sess_x", "job_a", 1),
+          observe("sess_b", "job_b", 10),
+          observe("sess_b", "job_c", 4),
+          end("job_b"),
+          end("job_c")
+        )
+        assert.strictEqual(yield* store.needed("job_a"), 31)
+        assert.deepStrictEqual([...(yield* store.lagging("job_a"))].sort(), ["sess_a", "sess_b"])
+        assert.strictEqual(yield* store.needed("job_b"), undefined)
+        assert.deepStrictEqual(yield* store.lagging("job_b"), [])
+        assert.strictEqual(yield* store.needed("job_c"), 5)
+        assert.deepStrictEqual(yield* store.retired({ endedBefore: 9, limit: 9 }), ["job_b"])
+        yield* commit(store, Op.Unobserve({ sessionId: "sess_a", jobId: "job_a" }))
+        assert.strictEqual(yield* store.needed("job_a"), 61)
+        yield* commit(store, putRun("sess_b", 1, 5, "job_a", 1))
+        assert.strictEqual(yield* store.needed("job_a"), 1)
+        yield* commit(store, Op.Need({ sessionId: "sess_b", eventSeq: 6 }))
+        assert.strictEqual(yield* store.needed("job_a"), 61)
+        yield* commit(store, Op.DropSession({ sessionId: "sess_b" }))
+        assert.strictEqual(yield* store.needed("job_a"), undefined)
+        assert.deepStrictEqual(yield* store.retired({ endedBefore: 9, limit: 9 }), ["job_b", "job_c"])
+      }))
+
+    test("a session whose cursor is trimmed past has lost events, and needs no others that it had not numbered", (store) =>
+      Effect.gen(function* () {
+        yield* commit(store, ...opening, observe("sess_a", "job_a", 30), observe("sess_b", "job_a", 60))
+        yield* commit(store, observe("sess_a", "job_b", 2), Op.TrimJob({ jobId: "job_a", seq: 31 }))
+        assert.isFalse(yield* store.hasLost("sess_a"))
+        yield* commit(store, Op.TrimJob({ jobId: "job_a", seq: 32 }))
+        assert.isTrue(yield* store.hasLost("sess_a"))
+        assert.isFalse(yield* store.hasLost("sess_b"))
+        assert.isFalse(yield* store.hasLost("sess_x"))
+        assert.strictEqual(yield* store.needed("job_b"), undefined)
+        assert.strictEqual(yield* store.needed("job_a"), 61)
+        assert.deepStrictEqual(yield* store.lagging("job_a"), ["sess_b"])
+        yield* commit(store, Op.PutSession({ session: aSession("sess_a", { acked: 3 }) }))
+        assert.isTrue(yield* store.hasLost("sess_a"))
+        yield* commit(store, Op.Lose({ sessionId: "sess_b" }), Op.Lose({ sessionId: "sess_x" }))
+        assert.isTrue(yield* store.hasLost("sess_b"))
+        assert.strictEqual(yield* store.needed("job_a"), undefined)
+      }))
+
+    test("a session that has not come to the end of a job loses by it when the job is dropped, and no other does", (store) =>
+      Effect.gen(function* () {
+        const dropped = aSession("sess_c")
+        yield* commit(
+          store,
+          ...opening,
+          Op.PutSession({ session: dropped }),
+          observe("sess_a", "job_a", 99),
+          observe("sess_b", "job_a", 100),
+          observe("sess_c", "job_a", 1)
+        )
+        yield* commit(
+          store,
+          Op.PutSession({ session: aSession("sess_a", { acked: 1 }) }),
+          Op.DropJob({ jobId: "job_a" }),
+          Op.DropSession({ sessionId: "sess_c" }),
+          Op.Need({ sessionId: "sess_a", eventSeq: 2 })
+        )
+        assert.isTrue(yield* store.hasLost("sess_a"))
+        assert.strictEqual((yield* store.session("sess_a"))?.acked, 1)
+        assert.isFalse(yield* store.hasLost("sess_b"))
+        assert.isUndefined(yield* store.session("sess_c"))
+        assert.deepStrictEqual(yield* places(store, "sess_a"), [])
+      }))
+  })
+}
