@@ -2,13 +2,13 @@
 import type { Body } from "../../protocol/Event.js"
 import type * as Message from "../../protocol/Message.js"
 import type { ProtocolViolation } from "../../services/client/ArcpClient.js"
+import { encoder } from "../transport/Inbox.js"
 import { violation } from "./violation.js"
 
 /** The body of a `result_chunk`. */
 export type ChunkBody = Body<"result_chunk">
 
 const incomplete = () => violation("chunks are out of order")
-const utf8 = new TextEncoder()
 
 /** Gives room for so many bytes. */
 export type Place = (bytes: number) => Uint8Array
@@ -26,7 +26,7 @@ const fromBase64 = (text: string, place: Place): Uint8Array | undefined => {
 }
 
 const fromUtf8 = (text: string, place: Place): Uint8Array => {
-  const encoded = utf8.encode(text)
+  const encoded = encoder.encode(text)
   const bytes = place(encoded.length)
   bytes.set(encoded)
   return bytes
@@ -71,7 +71,7 @@ export class Chunks {
 
 /** What a result that is not streamed would have been as bytes. */
 export const inlineBytes = (result: unknown): Uint8Array =>
-  utf8.encode(typeof result === "string" ? result : JSON.stringify(result ?? null))
+  encoder.encode(typeof result === "string" ? result : JSON.stringify(result ?? null))
 
 /** Returns the bytes of all parts, `size` of them. */
 export const concat = (parts: ReadonlyArray<Uint8Array>, size: number): Uint8Array => {

@@ -336,10 +336,7 @@ export class JobInbox {
   }
 
   #settleLatest(): void {
-    this.progress.end()
-    this.budget.end()
-    this.credentials.end()
-    this.#asked.end()
+    for (const latest of [this.progress, this.budget, this.credentials, this.#asked]) latest.end()
   }
 }
 

@@ -19,11 +19,14 @@ export interface ClientParts {
 /** Where the frames of a job go, and which job that is once it is known. */
 export interface Destination {
   inbox: JobInbox
-  jobId: string | undefined
+  about: About | undefined
 }
 
-/** Nothing to decode: whatever comes. */
-export const untyped: Outcome<unknown, never> = { decodeOutcome: (outcome) => outcome as never }
+/** Nothing to encode or decode: whatever it is. */
+export const untyped = {
+  encodeInput: Effect.succeed<unknown>,
+  decodeOutcome: ((outcome) => outcome as never) satisfies Outcome<unknown, never>["decodeOutcome"]
+}
 
 /** Asks for the end of a job (§7.4). */
 export const cancel = ({ session }: ClientParts, jobId: string, reason?: string) =>
@@ -47,15 +50,15 @@ export const answer =
       .request(Vendor.jobInput, Vendor.jobInputAccepted, { input_id, value, about_sha256: about }, { jobId })
       .pipe(Effect.asVoid)
 
-/** The same, whose answer nobody waits for: it is asked again after a resume, until there is one. */
-export const tellCancel = (parts: ClientParts, jobId: string, reason: string): void => {
-  Effect.runFork(Effect.ignore(cancel(parts, jobId, reason)))
+/** The same for whoever has left, and waits for no answer: it is asked again after a resume, until there is one. */
+export const tellCancel = (parts: ClientParts, jobId: string): void => {
+  Effect.runFork(Effect.ignore(cancel(parts, jobId, "interrupted")))
 }
 
 /** Cancels, when there is something left to cancel, without waiting: also when the connection is just away. */
-export const cancelling = (parts: ClientParts, inbox: JobInbox, jobId: string, reason: string) =>
+export const cancelling = (parts: ClientParts, inbox: JobInbox, jobId: string) =>
   Effect.sync(() => {
-    if (!inbox.ended) tellCancel(parts, jobId, reason)
+    if (!inbox.ended) tellCancel(parts, jobId)
   })
 
 /** Lets go of a job's frames. */
@@ -90,7 +93,7 @@ export const handle = <O, F>(
     inputs: inbox.inputs,
     result: contract.decodeOutcome(
       onInterrupt === "cancel"
-        ? Effect.onInterrupt(outcome, () => cancelling(parts, inbox, about.job_id, "interrupted"))
+        ? Effect.onInterrupt(outcome, () => cancelling(parts, inbox, about.job_id))
         : outcome,
       violation
     ),
@@ -106,12 +109,12 @@ export const handle = <O, F>(
  */
 export const place = (parts: ClientParts, leave: (inbox: JobInbox, jobId: string) => Effect.Effect<void>) =>
   Effect.suspend(() => {
-    const mine: Destination = { inbox: new JobInbox(parts.session), jobId: undefined }
+    const mine: Destination = { inbox: new JobInbox(parts.session), about: undefined }
     const left = Effect.suspend(() => {
-      const { inbox, jobId } = mine
-      return jobId === undefined
+      const { about, inbox } = mine
+      return about === undefined
         ? Effect.void
-        : Effect.ensuring(leave(inbox, jobId), release(parts, inbox, jobId))
+        : Effect.ensuring(leave(inbox, about.job_id), release(parts, inbox, about.job_id))
     })
     return Effect.as(onLeave(left), mine)
   })

@@ -83,7 +83,7 @@ export const run = (flags: StatsFlags) =>
     const options = yield* optionsFrom(flags.limit)
     const now = yield* Clock.currentTimeMillis
     const due = yield* trying(flags.db, (store) => sweep(store, options, now))
-    const stats = yield* Stats.stats(flags.db, flags.db)
+    const stats = yield* Stats.stats(flags.db)
     const kept = retention(options)
     if (flags.json) {
       const { jobs, kept: keeps, logs, nextAt, sessions, views } = due

@@ -1,5 +1,4 @@
 /** What `arcp replay` does. */
-import { existsSync } from "node:fs"
 import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import * as Data from "effect/Data"
@@ -149,10 +148,6 @@ export const run = (flags: ReplayFlags) =>
     if (replay === undefined)
       return yield* new UsageError({ message: "choose --session SESSION or --job JOB, one of them" })
     const stored = yield* storedOf(flags)
-    if (stored.flag === "--db" && !existsSync(flags.db))
-      return yield* new UsageError({
-        message: `--db ${flags.db} does not exist; name the database of a runtime`
-      })
     yield* replay.pipe(
       Effect.catchTag(
         "NotStored",

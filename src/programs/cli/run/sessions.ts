@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { surviving } from "../../../layers/session/surviving.js"
 import { lockHolder } from "../../../layers/store/lockHolder.js"
+import { realName } from "../../../layers/store/sqliteFile.js"
 import * as RuntimeOptions from "../../../services/runtime/RuntimeOptions.js"
 import { Store } from "../../../services/store/Store.js"
 import { aligned, stdoutColumns } from "../columns.js"
@@ -29,8 +30,10 @@ interface Shown {
 }
 
 /** Whether nobody has the file, as far as this system can say. */
-const isDown = (db: string): boolean =>
-  fs.existsSync("/proc/locks") && (!fs.existsSync(`${db}.lock`) || lockHolder(`${db}.lock`) === undefined)
+const isDown = (db: string): boolean => {
+  const lock = `${realName(db)}.lock`
+  return fs.existsSync("/proc/locks") && (!fs.existsSync(lock) || lockHolder(lock) === undefined)
+}
 
 const found = (flags: SessionsFlags, down: boolean, now: number) =>
   Effect.gen(function* () {
