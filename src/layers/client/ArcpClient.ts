@@ -169,7 +169,9 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
     const {
       ack: { events: ackEvery = 256, interval: ackInterval = 1_000 } = {},
       held: { bytes = 8 * 1024 * 1024, events = 10_000 } = {},
-      requestTimeout = 30_000
+      name = "effect-arcp",
+      requestTimeout = 30_000,
+      version = "0.1.0"
     } = options
     yield* check("ArcpClient", {
       requestTimeout,
@@ -188,8 +190,8 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
 
     const session: ClientSession = new ClientSession(dialer, {
       token: options.token,
-      name: options.name ?? "effect-arcp",
-      version: options.version ?? "0.1.0",
+      name,
+      version,
       // A renewal is a resume, for which there has to be something to come back to.
       features: options.features ?? (isAsked(options.token) && !dialer.ephemeral ? [...all, renewal] : all),
       reconnect: options.reconnect,

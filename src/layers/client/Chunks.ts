@@ -55,7 +55,7 @@ export class Chunks {
     this.#next++
     this.#whole = !chunk.more
     const bytes = chunk.encoding === "utf8" ? fromUtf8(chunk.data, place) : fromBase64(chunk.data, place)
-    if (bytes === undefined) return violation("a chunk is not base64")
+    if (bytes === undefined) return violation("chunks are no base64")
     this.size += bytes.length
     return bytes
   }
@@ -65,7 +65,7 @@ export class Chunks {
     if (!this.#whole || result.result_id !== this.#resultId) return incomplete()
     return (result.result_size ?? this.size) === this.size
       ? undefined
-      : violation(`the result has ${this.size} bytes, not ${result.result_size}`)
+      : violation(`chunks are ${this.size} bytes, not ${result.result_size}`)
   }
 }
 

@@ -237,14 +237,13 @@ export class ClientSession implements Host {
       if (this.connection !== undefined) this.#put(key, pending)
       return Effect.sync(() => {
         const { onLateAnswer } = more
-        const waits = this.requests.take(key) !== undefined
-        if (!waits || onLateAnswer === undefined) return
-        this.requests.add(key, {
-          ...pending,
-          claims: false,
-          failed: ignore,
-          answered: onLateAnswer as Pending["answered"]
-        })
+        if (this.requests.take(key) && onLateAnswer)
+          this.requests.add(key, {
+            ...pending,
+            claims: false,
+            failed: ignore,
+            answered: onLateAnswer as Pending["answered"]
+          })
       })
     })
   }
@@ -260,9 +259,7 @@ export class ClientSession implements Host {
     else this.handles.register(jobId, inbox)
   }
 
-  readonly dropTransport = Effect.suspend(
-    () => this.connection?.close(closeCode.normal, "dropped here") ?? Effect.void
-  )
+  readonly dropTransport = Effect.suspend(() => this.connection?.close(closeCode.normal, "") ?? Effect.void)
 
   /** Hands over what was said, to a connection that is about to be closed. */
   readonly flush = Effect.suspend(() =>

@@ -179,7 +179,7 @@ export class JobInbox {
   /** Goes on in another session, after its event `after`; `replayed` from `replayAfter` or not at all. */
   rebase(after: number, replayed: boolean): void {
     this.#rebased = true
-    this.events.rebase(after, this.#gap(after, "session_lost", replayed, "the session was lost"))
+    this.events.rebase(after, this.#gap(after, "session_lost", replayed, "session lost"))
     // Chunks that the replay repeats are known by their numbers; what is missing fails the result.
     this.#chunkLane.rebase(after, undefined)
     this.newest = after
@@ -250,7 +250,7 @@ export class JobInbox {
                 : concat(bytes, chunks.size)
           this.#settle(Exit.succeed({ ...end.value, result }))
         } catch {
-          this.#settle(Exit.fail(violation("the chunks are no JSON")))
+          this.#settle(Exit.fail(violation("chunks are no JSON")))
         }
       }
     })

@@ -85,11 +85,15 @@ export class Lane<in out A, in out End> {
   offer(seq: number | undefined, bytes: number, item: A | undefined): void {
     if (!this.#takes(seq) || item === undefined) return
     if (this.#sink !== undefined) return this.#sink.item(item)
-    this.#held.push({ seq: this.position, item, bytes })
-    this.#bytes += bytes
+    this.#hold(this.position, item, bytes)
     // Text that waits for a disk is better left in the network than moved to where the collector seldom looks.
     if (this.#fills(1, 8)) this.#host.crowded.add(this as unknown as AnyLane)
     this.#ring()
+  }
+
+  #hold(seq: number, item: A, bytes: number): void {
+    this.#held.push({ seq, item, bytes })
+    this.#bytes += bytes
   }
 
   /** The job's end, at its place after the events. */
@@ -125,7 +129,7 @@ export class Lane<in out A, in out End> {
   /** What it skipped cannot be had any more: goes on after `seq`, with `gap` in its place. */
   skipTo(seq: number, gap: A): void {
     this.behind = false
-    this.#held.push({ seq: this.position, item: gap, bytes: 0 })
+    this.#hold(this.position, gap, 0)
     this.position = seq
     this.#ring()
   }
@@ -133,7 +137,7 @@ export class Lane<in out A, in out End> {
   rebase(after: number, gap: A | undefined): void {
     if (this.#end !== undefined) return
     this.behind = false
-    if (gap !== undefined) this.#held.push({ seq: after, item: gap, bytes: 0 })
+    if (gap !== undefined) this.#hold(after, gap, 0)
     this.#held = this.#left.map((held) => ({ ...held, seq: after }))
     this.#head = 0
     if (this.#handed !== undefined) this.#handed = after

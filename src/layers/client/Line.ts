@@ -78,7 +78,7 @@ export class Line {
         ping
       })
       yield* Effect.forkDaemon(connection.close(closeCode.heartbeatLost, "HEARTBEAT_LOST"))
-      return yield* new TransportError({ message: "no heartbeat came" })
+      return yield* new TransportError({ message: "no answer in time" })
     })
   }
 }

@@ -15,8 +15,7 @@ export const check = (
     } catch {
       // No duration at all.
     }
-    if (is <= 0)
-      return new InvalidRequest({ message: `${call}: ${name} has to be above 0, like "5 seconds"` })
+    if (is <= 0) return new InvalidRequest({ message: `${call}: ${name} is not above 0` })
   }
   return Effect.void
 }

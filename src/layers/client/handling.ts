@@ -30,25 +30,20 @@ export const untyped = {
 
 /** Asks for the end of a job (§7.4). */
 export const cancel = ({ session }: ClientParts, jobId: string, reason?: string) =>
-  session
-    .request(
-      "job.cancel",
-      "job.cancelled",
-      { reason },
-      {
-        jobId,
-        repeatable: false
-      }
-    )
-    .pipe(Effect.asVoid)
+  Effect.asVoid(session.request("job.cancel", "job.cancelled", { reason }, { jobId, repeatable: false }))
 
 /** Answers what a job asks (§12.2 of the protocol page). */
 export const answer =
   ({ session }: ClientParts): ArcpClientService["answer"] =>
   (jobId, input_id, value, { about } = {}) =>
-    session
-      .request(Vendor.jobInput, Vendor.jobInputAccepted, { input_id, value, about_sha256: about }, { jobId })
-      .pipe(Effect.asVoid)
+    Effect.asVoid(
+      session.request(
+        Vendor.jobInput,
+        Vendor.jobInputAccepted,
+        { input_id, value, about_sha256: about },
+        { jobId }
+      )
+    )
 
 /** The same for whoever has left, and waits for no answer: it is asked again after a resume, until there is one. */
 export const tellCancel = (parts: ClientParts, jobId: string): void => {

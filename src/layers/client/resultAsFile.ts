@@ -12,8 +12,9 @@ import type { JobInbox } from "./JobInbox.js"
 const FileSystemTag = Context.GenericTag<FileSystem, FileSystem>("@effect/platform/FileSystem")
 
 /**
- * Bytes that are collected before they are written. They are decoded where they are written from: memory that belongs to one
- * chunk, while that waits for the disk, is moved to where the collector seldom looks, and grows there to tens of megabytes.
+ * Bytes that are collected before they are written. They are decoded where they are written from, all but the chunk that does not
+ * fit any more: memory of a chunk's own, while it waits for the disk, is moved to where the collector seldom looks, and grows
+ * there to tens of megabytes.
  */
 const bufferBytes = 1024 * 1024
 
@@ -40,13 +41,13 @@ export const resultAsFile = (
       )
       yield* Stream.runForEach(chunks, (bytes) => {
         size += bytes.length
-        const inside = bytes.buffer === buffer.buffer
-        if (inside) at += bytes.length
-        // The next one is as large, most probably.
-        if (inside && at + bytes.length <= bufferBytes) return Effect.void
+        if (bytes.buffer === buffer.buffer) {
+          at += bytes.length
+          return Effect.void
+        }
         const full = write(buffer.subarray(0, at))
         at = 0
-        return inside ? full : Effect.zipRight(full, write(bytes))
+        return Effect.zipRight(full, write(bytes))
       })
       yield* write(buffer.subarray(0, at))
       yield* file.sync

@@ -38,7 +38,7 @@ const endOf = (session: ClientSession, inbox: JobInbox, jobId: string, ended: bo
       yield* Effect.sleep(silence)
       if (inbox.ended || (!ended && inbox.newest > 0)) return
       if (inbox.newest !== seen) continue
-      if (asked) return yield* new Errors.JobNotFound({ message: "its end is unknown" })
+      if (asked) return yield* new Errors.JobNotFound({ message: "end unknown" })
       if (session.features.includes("subscribe")) {
         const { payload } = yield* session.request(
           "job.subscribe",
@@ -94,9 +94,8 @@ export const submit =
         idempotency_key: idempotencyKey,
         max_runtime_sec: options.maxRuntime && Duration.toMillis(maxRuntime) / 1000
       }
-      const context = yield* Effect.map(Effect.context<never>(), (services) =>
-        Tracing.contextOf(Context.getOption(services, Tracer.ParentSpan))
-      )
+      const services = yield* Effect.context<never>()
+      const context = Tracing.contextOf(Context.getOption(services, Tracer.ParentSpan))
       const current = context?.traceparent.slice(3, 35)
       const traceId = options.traceId ?? current ?? session.options.traceId()
       const send: Send = (more) =>
@@ -155,7 +154,7 @@ export const subscribe =
       // The replay would come as new events of the same job to the handle that there is.
       if (history && session.handles.has(jobId))
         return yield* new Errors.InvalidRequest({
-          message: "this client has a handle on it"
+          message: "it has a handle here"
         })
       const unsubscribe = () => session.post("job.unsubscribe", { job_id: jobId }, jobId)
       const mine = yield* place(parts, (inbox) =>

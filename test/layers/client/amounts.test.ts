@@ -18,7 +18,7 @@ const odd = none as ReadonlyArray<unknown> as ReadonlyArray<Duration.DurationInp
 
 const says = (error: unknown, start: string) => {
   assert.instanceOf(error, InvalidRequest, String(error))
-  assert.include(error.message, `${start} has to be`)
+  assert.include(error.message, `${start} is not above`)
   assert.isFalse(error.retryable)
 }
 const throws = (call: () => unknown, start: string) => {
