@@ -136,6 +136,11 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
        SELECT 1 FROM {jobs} j WHERE j.job_id = o.job_id AND j.ended_at IS NULL)`,
     `UPDATE {observers} o SET cursor = coalesce((SELECT max(e.seq) FROM {events} e
        WHERE e.job = (SELECT id FROM {jobs} j WHERE j.job_id = o.job_id)), 0)`
+  ],
+  [
+    // Ascends with the commits of a job and of what it delegates to: each waits for the answer of the one before.
+    `CREATE SEQUENCE {batches} AS bigint`,
+    `ALTER TABLE {events} ADD COLUMN batch bigint NOT NULL DEFAULT 0`
   ]
 ]
 
