@@ -47,7 +47,7 @@ const surface: Record<string, Record<string, string>> = {
     Secrets: "layer Secrets",
     Sessions: "Sessions",
     Store:
-      "~Batch Fenced ~JobFilter ~JobRecord ~JournalEntry ~JournalIndexEntry ~Numbering ~Observed Op ~Run ~SessionRecord Store ~StoredEvent StoreError ~StoreService ~Survival",
+      "~Batch Fenced ~JobFilter ~JobRecord ~JournalEntry ~JournalIndexEntry ~LateEvent ~Numbering ~Observed Op ~Run ~SessionRecord Store ~StoredEvent StoreError ~StoreService ~Survival",
     StoreMemory: "layer",
     Tools:
       "~Call ~CallOptions ~Contract ~Failures handle ~Item ~JsonSchema layer leased make ~Ran ~Registered ~Requirements ~Restore ~Source ToolFailure ~ToolInfo ToolRegistrationError Tools ~ToolsService",

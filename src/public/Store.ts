@@ -6,6 +6,7 @@ export {
   type JobRecord,
   type JournalEntry,
   type JournalIndexEntry,
+  type LateEvent,
   type Numbering,
   type Observed,
   Op,

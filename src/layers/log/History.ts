@@ -97,6 +97,9 @@ const observe =
         tx.onApply(() => join.onCommit(before))
         // Its session has ended, or is another process's by now.
         if (view.dropped) return
+        const behind = view.behind.get(job.jobId)
+        // It observes the job, and gets what it has not come to.
+        if (behind !== undefined && !join.history) return tx.add(join.ops ?? [])
         const last = tx.lastSeqOf(job)
         const observing = view.observed.has(job)
         // What is committed together with the join comes after it; of a job that has ended at least its end does.
@@ -110,12 +113,14 @@ const observe =
         }
         if (!job.closed) {
           if (!observing) job.addObserver(view)
+          view.behind.delete(job.jobId)
           tx.ownsView(view)
           tx.ops.push(Op.Observe({ sessionId: view.sessionId, jobId: job.jobId, cursor: last }))
         }
         tx.add(join.ops ?? [])
         return () => {
           if (!observing && !job.closed) job.removeObserver(view)
+          if (behind !== undefined) view.behind.set(job.jobId, behind)
         }
       })
     })

@@ -27,9 +27,11 @@ const placeBelow = (job: JobState, record: JobRecord, { parent, secrets = [] }: 
 
 /** Returns the change that stores a new job, which its owner observes from now on. The change returns what undoes it. */
 const storing =
-  (parts: LogParts, log: JobLog, record: JobRecord, view: ViewState, opening: Opening) =>
+  (parts: LogParts, log: JobLog, record: JobRecord, given: ViewState, opening: Opening) =>
   (tx: Transaction) => {
     const { live, publisher, retention } = parts
+    // A job that is run before its session has come back may have begun with what was here of that.
+    const view = live.views.get(given.sessionId) ?? given
     const job = jobStateOf(log)
     const { accepted, event, onCommit, ops = [] } = opening
     live.jobs.set(job.jobId, job)
@@ -37,9 +39,12 @@ const storing =
     const ended = record.endedAt !== undefined
     // Whoever observes nothing of its own is told of refusals all the same.
     const observes = !view.dropped && (ended || view.observesOwn)
-    if (observes) job.addObserver(view)
+    if (observes && view.isHeld) {
+      if (isBehind(view, record)) view.behind.set(job.jobId, 0)
+      else job.addObserver(view)
+    }
     tx.owns({ job: job.jobId, epoch: absent })
-    if (!view.dropped) tx.ownsView(view)
+    if (!view.dropped && view.isHeld) tx.ownsView(view)
     if (!ended) {
       tx.ops.push(Op.PutJob({ job: tx.withBudget(job, record) }))
       if (observes) tx.ops.push(Op.Observe({ sessionId: view.sessionId, jobId: job.jobId, cursor: 0 }))
@@ -63,8 +68,13 @@ const storing =
     return () => {
       live.jobs.delete(job.jobId)
       job.removeObserver(view)
+      view.behind.delete(job.jobId)
     }
   }
+
+/** Returns whether a view has to come to a new job by what it has not numbered before: of the job that delegated to it. */
+const isBehind = (view: ViewState, { endedAt, parentJobId }: JobRecord): boolean =>
+  endedAt === undefined && (!view.isKnown || (parentJobId !== undefined && view.behind.has(parentJobId)))
 
 /** Returns what opens jobs and changes them: `EventLog.roomToOpen`, `openJob`, `reopenJob`, `adopt`, `amend` and `unobserve`. */
 export const make = (parts: LogParts) => {
@@ -132,18 +142,23 @@ export const make = (parts: LogParts) => {
   const unobserve = (view: ViewState, jobId: string) =>
     Effect.suspend(() => {
       const known = live.jobs.get(jobId)
-      if (view.dropped || (known !== undefined && !view.observed.has(known))) return Effect.void
+      const observes = known === undefined || view.observed.has(known) || view.behind.has(jobId)
+      if (view.dropped || !observes) return Effect.void
       return committer.change((tx) => {
         if (view.dropped) return
         tx.ownsView(view)
         tx.ops.push(Op.Unobserve({ sessionId: view.sessionId, jobId }))
+        const behind = view.behind.get(jobId)
+        view.behind.delete(jobId)
         // Of one that waits nothing may be in memory.
         const job = live.jobs.get(jobId)
-        if (job === undefined || !view.observed.has(job)) return
-        job.removeObserver(view)
-        tx.onApply(() => live.forget(job))
+        const following = job !== undefined && view.observed.has(job) ? job : undefined
+        following?.removeObserver(view)
+        if (following !== undefined) tx.onApply(() => live.forget(following))
         return () => {
-          if (!job.closed && !view.dropped) job.addObserver(view)
+          if (view.dropped) return
+          if (following?.closed === false) following.addObserver(view)
+          if (behind !== undefined) view.behind.set(jobId, behind)
         }
       })
     })

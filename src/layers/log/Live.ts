@@ -40,6 +40,8 @@ export const countRetained = (
 export class LiveLogs {
   readonly views = new Map<string, ViewState>()
   readonly jobs = new Map<string, JobState>()
+  /** Views that are caught up with what they have not numbered; see Sequencer.ts. */
+  readonly catchingUp = new Set<ViewState>()
   readonly granularity: Limits
   /** Jobs that views are about to observe, and how many: they are not dropped meanwhile. */
   private readonly joining = new Map<string, number>()
@@ -70,6 +72,13 @@ export class LiveLogs {
     }
     this.joining.delete(jobId)
     this.forget(job)
+  }
+  /** Keeps the log of a job in memory, and from being dropped, until it is released. */
+  keep(job: JobState): void {
+    this.count(job, 1)
+  }
+  release(job: JobState): void {
+    this.count(job, -1)
   }
   /** Runs `use` with the log of a job, which nothing takes out of memory meanwhile. */
   holding<A, E, E2>(
@@ -151,6 +160,7 @@ export class LiveLogs {
     const view = this.views.get(sessionId)
     if (view === undefined) return
     view.dropped = true
+    view.behind.clear()
     for (const job of [...view.observed]) {
       job.removeObserver(view)
       this.forget(job)
@@ -180,6 +190,14 @@ export class LiveLogs {
   newView(session: SessionRecord): ViewState {
     return new ViewState(session.sessionId, session.version, session.features, emptyView, this.bounds)
   }
+  /** Returns the view of a stored session as far as it is here: nothing is numbered for it while nobody holds it. */
+  absentView(session: SessionRecord): ViewState {
+    const live = this.views.get(session.sessionId)
+    if (live !== undefined) return live
+    const view = this.newView(session)
+    view.isHeld = false
+    return view
+  }
   /** Returns the view of a session that does not exist any more: nothing is numbered for it. */
   goneView(sessionId: string, features: SessionRecord["features"]): ViewState {
     const view = new ViewState(sessionId, "1.1", features, emptyView, this.bounds)
@@ -200,6 +218,7 @@ export class LiveLogs {
     })
   }
   private add(view: ViewState): ViewState {
+    view.isKnown = false
     this.views.set(view.sessionId, view)
     return view
   }
@@ -233,8 +252,8 @@ export class LiveLogs {
   }
 
   /**
-   * Returns logs of jobs as the store has them; of those that were live when the last process ended, with their
-   * observers, so that what is appended reaches them.
+   * Returns logs of jobs as the store has them; of those that have not ended, with the observers that are held here, so that what
+   * is appended reaches them.
    */
   loadJobs(records: ReadonlyArray<JobRecord>): Effect.Effect<ReadonlyArray<JobState>, StoreError> {
     return Effect.gen(this, function* () {
@@ -269,16 +288,16 @@ export class LiveLogs {
     if (job.ended) return Effect.succeed(job)
     return Effect.gen(this, function* () {
       yield* countRetained(store, job, { first, last })
-      const views: Array<ViewState> = []
-      for (const sessionId of (yield* store.observersOf([record.jobId])).get(record.jobId) ?? []) {
-        const session = yield* store.session(sessionId)
-        if (session !== undefined) views.push(yield* this.loadView(session))
-      }
+      const observers = (yield* store.observersOf([record.jobId])).get(record.jobId) ?? []
       job.lastEventSeq = (yield* store.numbering(record.sessionId, record.jobId, 0)).last
       // Somebody else may have loaded it meanwhile; from here on nothing waits.
       const live = this.jobs.get(record.jobId)
       if (live !== undefined) return live
-      for (const view of views) if (!view.dropped) job.addObserver(view)
+      // Nothing was appended while it was not in memory, so whoever has come to its end goes on from there.
+      for (const sessionId of observers) {
+        const view = this.views.get(sessionId)
+        if (view?.follows(record.jobId) === true) job.addObserver(view)
+      }
       this.jobs.set(record.jobId, job)
       return job
     })

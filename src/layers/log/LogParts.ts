@@ -21,6 +21,7 @@ import * as Pace from "./Pace.js"
 import * as Reader from "./Reader.js"
 import * as Retention from "./Retention.js"
 import { retentionLimits } from "./retention/Parts.js"
+import * as Sequencer from "./Sequencer.js"
 import { Tail } from "./Tail.js"
 import type { Touched } from "./Transaction.js"
 
@@ -38,6 +39,7 @@ export interface LogParts {
   readonly pace: Pace.Pace
   readonly windows: EmitWindows
   readonly reader: Reader.Reader
+  readonly sequencer: Sequencer.Sequencer
   /** Milliseconds that only go forward. */
   readonly elapsed: () => number
   /** The resume window, in milliseconds. */
@@ -86,7 +88,9 @@ const budgetEvent = ({ currency, remaining }: Report, at: number): NewEvent => (
 })
 
 /** Follows a commit: publishes it, wakes the readers, tells who lags, and looks at what is over the limits. */
-const published = ({ metrics, pace, publisher, retention }: LogParts, touched: Touched): void => {
+const published = ({ live, metrics, pace, publisher, retention }: LogParts, touched: Touched): void => {
+  for (const view of live.catchingUp)
+    for (const [job, { events }] of touched.appended) view.noteAppended(job, events)
   if (metrics !== undefined) Measuring.committed(touched)
   if (publisher.listening) for (const [job, { events }] of touched.appended) publisher.publish(job, events)
   for (const view of touched.views) {
@@ -142,6 +146,7 @@ export const make = Effect.gen(function* () {
     monotonic: elapsed,
     windowMs
   })
+  const sequencer = yield* Sequencer.make({ store, committer, live })
   const reader = Reader.make(store, (jobId) => live.jobs.get(jobId), options)
   const parts: LogParts = {
     store,
@@ -153,6 +158,7 @@ export const make = Effect.gen(function* () {
     pace,
     windows,
     reader,
+    sequencer,
     elapsed,
     windowMs
   }

@@ -135,7 +135,7 @@ export const make = (
   return {
     read: (view, after) =>
       Effect.suspend(() => {
-        if (after >= view.last) return Effect.succeed(nothing)
+        if (after >= view.last) return view.lost ? expired : Effect.succeed(nothing)
         if (after + 1 < view.first || view.dropped) return expired
         const page = fromMemory(view, after)
         return page.frames.length > 0

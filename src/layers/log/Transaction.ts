@@ -122,7 +122,7 @@ export class Transaction {
     for (const view of job.observers) {
       if (view.dropped) continue
       const before = this.lastOf(view)
-      this.number(view, job, first, events, selective)
+      this.numberAll(view, job, first, events, selective)
       const last = this.lastOf(view)
       if (last > before && view.sessionId === job.owner) from.lastEventSeq = last
     }
@@ -290,7 +290,7 @@ export class Transaction {
   }
 
   /** Numbers those of the events that a view gets. */
-  private number(
+  private numberAll(
     view: ViewState,
     job: JobState,
     first: number,
@@ -306,6 +306,12 @@ export class Transaction {
       if (view.sees(event)) this.run(view, job, first + i, 1, event.payload.length + eventOverhead)
     const last = events.at(-1)
     if (last !== undefined && !view.sees(last)) this.passOver(view, job)
+  }
+
+  /** Numbers one stored event for a view that had not numbered it. Returns its number. */
+  number(view: ViewState, job: JobState, seq: number, bytes: number): number {
+    this.run(view, job, seq, 1, bytes)
+    return this.lastOf(view)
   }
 
   /** Has it stored that a view has come to the end of a job, where no run says so. */

@@ -4,7 +4,7 @@ import { type Feature, unobserved } from "../../protocol/Features.js"
 import { eventIds } from "../../protocol/Ids.js"
 import type { EventType } from "../../protocol/Message.js"
 import type { NewEvent, View } from "../../services/log/EventLog.js"
-import type { StoredEvent } from "../../services/store/Store.js"
+import type { Observed, StoredEvent } from "../../services/store/Store.js"
 import type { JobState } from "./JobState.js"
 import { Ledger, type Limits } from "./Ledger.js"
 
@@ -28,6 +28,9 @@ export const patienceMs = 10_000
 
 /** Of how many jobs at once the beginnings of frames are kept; the next forgets them all. */
 const maxFrames = 256
+
+/** How many events that were committed are kept for a view that catches up. */
+const maxNoted = 8192
 
 /** How many positions are kept to know what was sent a window ago. */
 const sentMarks = 32
@@ -85,6 +88,19 @@ export class ViewState implements View {
   runs: Array<RunState> = []
   /** Jobs not ended whose events are numbered for this view. */
   readonly observed = new Set<JobState>()
+  /** Jobs that the session observes and has not come to the end of, by id, and the `seq` that it has come to; see Sequencer.ts. */
+  readonly behind = new Map<string, number>()
+  /** What the session observes is known. */
+  isKnown = true
+  /** Events that it had not numbered are gone. */
+  lost = false
+  /** This process numbers it. Of a session that has not come back there is no more than what is stored. */
+  isHeld = true
+  /** Jobs that were loaded before it was known whether the view is behind in them. */
+  private loaded: Set<string> | undefined
+  /** What was committed of jobs that it is behind in since that was asked for; `undefined` when it is nobody's, or too much. */
+  noted: Array<{ readonly job: JobState; readonly events: ReadonlyArray<StoredEvent> }> | undefined
+  private notedEvents = 0
   readonly ledger: Ledger
   private readonly eventId: (eventSeq: number) => string
   /** What makes the frames of a job that has begun and has not ended, as far as this view has read. */
@@ -107,6 +123,35 @@ export class ViewState implements View {
     this.setFeatures(features)
   }
 
+  /** Notes what the session observes: what it has not come to, or may not have. */
+  know(observed: ReadonlyArray<Observed>, lost: boolean, isLive: (jobId: string) => boolean): void {
+    this.isKnown = true
+    this.lost = lost
+    for (const { cursor, jobId, last } of observed)
+      if (!this.behind.has(jobId) && (cursor < last || isLive(jobId) || this.loaded?.has(jobId) === true))
+        this.behind.set(jobId, cursor)
+    this.loaded = undefined
+  }
+  /** Returns whether the view, which observes a job that was just loaded, has come to its end. */
+  follows(jobId: string): boolean {
+    if (this.isKnown) return !this.lost && !this.behind.has(jobId)
+    this.loaded ??= new Set()
+    this.loaded.add(jobId)
+    return false
+  }
+  /** Begins to note what is committed. */
+  note(): void {
+    this.noted = []
+    this.notedEvents = 0
+  }
+  /** Notes what was committed of a job. */
+  noteAppended(job: JobState, events: ReadonlyArray<StoredEvent>): void {
+    if (this.noted === undefined || events.length === 0 || !this.behind.has(job.jobId)) return
+    this.noted.push({ job, events })
+    this.notedEvents += events.length
+    // There is another page to ask for.
+    if (this.notedEvents > maxNoted) this.noted = undefined
+  }
   whenTaken(callback: () => void): void {
     this.onTaken = callback
   }
@@ -119,7 +164,7 @@ export class ViewState implements View {
     return count
   }
   get observedJobs(): Iterable<string> {
-    return Array.from(this.observed, ({ jobId }) => jobId)
+    return [...Array.from(this.observed, ({ jobId }) => jobId), ...this.behind.keys()]
   }
   setFeatures(features: ReadonlyArray<Feature>): void {
     this.progress = features.includes("progress")

@@ -273,12 +273,14 @@ const resume = (
       const { entry, digest, opening } = yield* admit(services, guest.identity, request)
       const { record } = entry
       return yield* Effect.gen(function* () {
-        const view = entry.session?.view ?? (yield* Effect.interruptible(log.loadView(record)))
+        const view =
+          entry.session?.view ??
+          (yield* Effect.interruptible(log.holdView({ ...record, features: guest.features })))
         if (request.lastEventSeq > view.last)
           return yield* new InvalidRequest({
             message: "payload.resume.last_event_seq: greater than any event_seq of this session"
           })
-        if (request.lastEventSeq + 1 < view.first) return yield* refused()
+        if (view.lost || request.lastEventSeq + 1 < view.first) return yield* refused()
         const next: SessionRecord = {
           ...record,
           features: guest.features,

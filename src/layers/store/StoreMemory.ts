@@ -83,6 +83,7 @@ const makeOver = (pause: Effect.Effect<void>): StoreService => {
     page: reads(reading.page),
     numbering: reads(reading.numbering),
     observed: reads(retaining.observed),
+    backlog: reads(reading.backlog),
     lagging: reads(retaining.lagging),
     hasLost: (sessionId) => Effect.sync(() => sessions.get(sessionId)?.lost === true),
     observersOf: reads(retaining.observersOf),

@@ -1,6 +1,7 @@
 /** What the reads of a store ask its database: the statements, which each kind of database has its own of. */
 import * as query from "./query.js"
 import * as retention from "./retentionQuery.js"
+import * as viewing from "./viewQuery.js"
 
 export type { EndedRow } from "./retentionQuery.js"
 
@@ -13,7 +14,8 @@ export const sqlite = {
   jobByKey: query.jobByKey,
   events: query.events,
   runs: query.runs,
-  numbering: query.numbering,
+  numbering: viewing.numbering,
+  backlog: viewing.backlog,
   view: query.view,
   page: query.page,
   journal: query.journal,

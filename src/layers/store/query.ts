@@ -6,7 +6,6 @@ import type {
   HookEvent,
   JobFilter,
   JournalIndexEntry,
-  Numbering,
   Run,
   StoredEvent,
   ViewEvent
@@ -140,47 +139,6 @@ export const runs = (sessionId: string, fromEventSeq: number, limit: number): Qu
      AND event_seq + count - 1 >= low
    ORDER BY event_seq LIMIT ?`,
   [fromEventSeq, sessionId, sessionId, sessionId, limit]
-]
-
-/** What a session has numbered of a job, as a row of it is read. */
-export interface NumberingRow {
-  readonly last: number | null
-  readonly through: number | null
-  readonly next: number | null
-}
-
-/** Returns what a session has numbered of a job. */
-export const toNumbering = (row: NumberingRow | undefined): Numbering => ({
-  last: row?.last ?? 0,
-  through: row?.through ?? 0,
-  next: row?.next ?? undefined
-})
-
-/**
- * Selects what a session has numbered of a job; see `StoreService.numbering`. Where its runs ascend in the job the one that
- * holds a number is found by a seek; where history was asked for again all of them are looked at.
- */
-export const numbering = (sessionId: string, jobId: string, after: number): Query<NumberingRow> => [
-  `WITH own AS (SELECT ? AS session_id, ? AS job_id, ? AS low),
-   seen AS (SELECT own.*, coalesce(iif(
-     EXISTS (SELECT 1 FROM {runs} WHERE job_id = own.job_id AND session_id = own.session_id AND rejoin = 1),
-     (SELECT max(job_seq + min(count, low + 1 - event_seq)) FROM {runs}
-      WHERE job_id = own.job_id AND session_id = own.session_id AND event_seq <= low),
-     (SELECT job_seq + min(count, low + 1 - event_seq) FROM {runs}
-      WHERE session_id = own.session_id AND event_seq = (SELECT max(event_seq) FROM {runs}
-        WHERE job_id = own.job_id AND session_id = own.session_id AND event_seq <= low))), 1) AS unseen FROM own),
-   newest AS (SELECT r.event_seq + r.count - 1 AS last, r.job_seq + r.count - 1 AS through
-     FROM seen JOIN {runs} r ON r.session_id = seen.session_id AND r.event_seq = (SELECT max(event_seq) FROM {runs}
-       WHERE job_id = seen.job_id AND session_id = seen.session_id))
-   SELECT (SELECT last FROM newest) AS last, (SELECT through FROM newest) AS through,
-     (SELECT max(r.job_seq + max(0, low + 1 - r.event_seq), unseen) FROM {runs} r
-      WHERE r.job_id = seen.job_id AND r.session_id = seen.session_id AND r.event_seq >= coalesce(
-          (SELECT max(event_seq) FROM {runs}
-           WHERE job_id = seen.job_id AND session_id = seen.session_id AND event_seq <= low), 0)
-        AND r.event_seq + r.count > low + 1 AND r.job_seq + r.count > unseen
-      ORDER BY r.event_seq LIMIT 1) AS next
-   FROM seen`,
-  [sessionId, jobId, after]
 ]
 
 /** Selects what of a view can be read; see `StoreService.view`. */

@@ -109,7 +109,7 @@ const withObservers = `CROSS JOIN {observers} o ON o.job_id = j.job_id
 export const neededOf = (jobIds: ReadonlyArray<string>): Query<IdRow> => [
   `WITH RECURSIVE ${pairs}
    SELECT DISTINCT p.job_id AS id
-   FROM pair p CROSS JOIN {sessions} s ON s.session_id = p.session_id
+   FROM pair p CROSS JOIN {sessions} s ON s.session_id = p.session_id AND s.lost = 0
    LEFT JOIN {run_trims} t ON t.session_id = p.session_id
    WHERE ${pairEnd} > max(s.need, coalesce(t.before, 1))
    UNION
@@ -124,7 +124,7 @@ export const needed = (jobId: string): Query<{ readonly seq: number | null }> =>
   `WITH RECURSIVE ${pairs},
    viewer (job_id, session_id, low) AS (
      SELECT p.job_id, p.session_id, max(s.need, coalesce(t.before, 1))
-     FROM pair p CROSS JOIN {sessions} s ON s.session_id = p.session_id
+     FROM pair p CROSS JOIN {sessions} s ON s.session_id = p.session_id AND s.lost = 0
      LEFT JOIN {run_trims} t ON t.session_id = p.session_id
    )
    SELECT min(seq) AS seq FROM (

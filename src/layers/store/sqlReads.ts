@@ -11,6 +11,7 @@ import { type Queries, sqlite } from "./queries.js"
 import * as query from "./query.js"
 import * as retention from "./retentionQuery.js"
 import type { Statement } from "./statements.js"
+import * as viewing from "./viewQuery.js"
 
 /** What a store answers from what is committed. */
 export type Reads = Omit<StoreService, "kind" | "commit" | "vacuum" | "held" | "died">
@@ -105,8 +106,9 @@ export const readsOver = <E>(name: string, read: Read<E>, asked: Queries = sqlit
         values(asked.page(sessionId, after, limit, maxBytes), (rows) => query.toPage(rows, after, maxBytes)),
       runs: (sessionId, fromEventSeq, limit) => select<Run>(asked.runs(sessionId, fromEventSeq, limit)),
       numbering: (sessionId, jobId, after) =>
-        Effect.map(selectOne(asked.numbering(sessionId, jobId, after)), query.toNumbering),
+        Effect.map(selectOne(asked.numbering(sessionId, jobId, after)), viewing.toNumbering),
       observed: (sessionId) => select(asked.observed(sessionId)),
+      backlog: (after, limit) => values(asked.backlog(after, limit), viewing.toBacklog),
       lagging: (jobId) => Effect.map(select(asked.lagging(jobId)), query.ids),
       hasLost: (sessionId) => Effect.map(selectOne(asked.hasLost(sessionId)), (row) => row?.lost === 1),
       observersOf: (jobIds) => Effect.map(select(asked.observersOf(jobIds)), retention.toGroups),

@@ -85,6 +85,8 @@ export interface View {
   readonly last: number
   /** Oldest `event_seq` still retained. */
   readonly first: number
+  /** Events that it had not numbered are gone: it cannot go on. */
+  readonly lost: boolean
   readonly acked: number
   /** Jobs of others, not ended, whose events this session receives. */
   readonly subscribedCount: number
@@ -144,8 +146,14 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
 
     /** Opens the view of a new session and stores its record. */
     readonly openView: (session: SessionRecord) => Effect.Effect<View, InternalError>
-    /** Returns the view of a stored session; loads it when it is not in memory. */
-    readonly loadView: (session: SessionRecord) => Effect.Effect<View, InternalError>
+    /**
+     * Returns the view of a stored session, which this process holds from now on, until it is dropped: what the jobs that it
+     * observes append is numbered for it as they do. What they have appended while nobody held it is numbered from now on, with
+     * the features that are given, those of the hello that takes the session.
+     */
+    readonly holdView: (session: SessionRecord) => Effect.Effect<View, InternalError>
+    /** Returns what is here of the view of a stored session, for a job that is run before that has come back. */
+    readonly absentView: (session: SessionRecord) => View
     /**
      * Ends a session's view: nothing is numbered for it any more, and its record and runs are dropped; not those of one that
      * another process has taken.

@@ -13,10 +13,12 @@ import type { Lease, LeaseConstraints } from "../../protocol/Lease.js"
 import type { EventType, JobStatus } from "../../protocol/Message.js"
 import type { RemoteSpan } from "../../protocol/Trace.js"
 import type { Owner } from "./epoch.js"
+import type { LateEvent, Numbering, Observed } from "./numbering.js"
 import type { DueQuery, Queued, Survival } from "./Survival.js"
 
 export { absent, epochOf, first as firstEpoch, type Owner, sameOwner } from "./epoch.js"
 export { eventOverhead } from "./eventOverhead.js"
+export type { LateEvent, Numbering, Observed } from "./numbering.js"
 export type { DueQuery, Queued, StoredEnd, Survival, Waiting } from "./Survival.js"
 
 /**
@@ -149,16 +151,6 @@ export interface Run {
   readonly bytes: number
 }
 
-/** What a session has numbered of a job, and what of it comes after a number. */
-export interface Numbering {
-  /** Newest `event_seq`, 0 when it has numbered nothing of the job. */
-  readonly last: number
-  /** `seq` up to which it has come, 0 when it has numbered nothing of the job. */
-  readonly through: number
-  /** `seq` of the first event that it numbered higher than was asked, and not lower as well; `undefined` when there is none. */
-  readonly next: number | undefined
-}
-
 /**
  * An entry of a job's journal: what a durable job has done, so that it is not done again. It is in the job's log, and no
  * event. A later entry of the same kind and key takes the place of the one before.
@@ -216,7 +208,7 @@ export type Op = Data.TaggedEnum<{
   Observe: { readonly sessionId: string; readonly jobId: string; readonly cursor: number }
   /** The session no longer observes the job, or has numbered its end. */
   Unobserve: { readonly sessionId: string; readonly jobId: string }
-  /** The session has lost events that it had not numbered: nothing is needed for what it observes any more. */
+  /** The session has lost events that it had not numbered: it cannot be resumed, and needs nothing any more. */
   Lose: { readonly sessionId: string }
   /** Events of one job, in order, following the last one stored. Its `PutJob` is stored, or in the batch. */
   Append: { readonly jobId: string; readonly events: ReadonlyArray<StoredEvent> }
@@ -295,16 +287,6 @@ export interface ViewEvent {
   readonly event: StoredEvent
 }
 
-/** A job that a session observes. */
-export interface Observed {
-  readonly jobId: string
-  /** `seq` up to which the session has numbered the job, or passed it over, and the newest. */
-  readonly cursor: number
-  readonly last: number
-  /** Of what lies between, with the overhead: of a mark that the cursor is in, in proportion. */
-  readonly bytes: number
-}
-
 /** A session that has a part of a job in its view; `end` is the `event_seq` after its last run of that job. */
 export interface Viewer {
   readonly sessionId: string
@@ -364,6 +346,14 @@ export interface StoreService {
   readonly observed: (sessionId: string) => Effect.Effect<ReadonlyArray<Observed>, StoreError>
   /** Returns the ids of the stored sessions that have not come to the newest event of a job that they observe, but for those that have lost events. */
   readonly lagging: (jobId: string) => Effect.Effect<ReadonlyArray<string>, StoreError>
+  /**
+   * Returns the first events that follow a `seq` in each of some jobs, of all of them in the order in which they were committed,
+   * at most `limit`. What was trimmed is left out.
+   */
+  readonly backlog: (
+    after: ReadonlyArray<{ readonly jobId: string; readonly seq: number }>,
+    limit: number
+  ) => Effect.Effect<ReadonlyArray<LateEvent>, StoreError>
   /** Returns whether a session has lost events that it had not numbered. */
   readonly hasLost: (sessionId: string) => Effect.Effect<boolean, StoreError>
   /** Returns the ids of the sessions that observe each of these jobs; jobs without any are left out. */

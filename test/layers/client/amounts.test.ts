@@ -16,16 +16,16 @@ import { scripted } from "./scripted.js"
 const none = [Number.NaN, -1, 0, "0 seconds", "soon", "-5 seconds", "", null, {}, [], true, () => 5] as const
 const odd = none as ReadonlyArray<unknown> as ReadonlyArray<Duration.DurationInput & number>
 
-const says = (error: unknown, start: string) => {
+const says = (error: unknown, start: string, what = "is not above 0") => {
   assert.instanceOf(error, InvalidRequest, String(error))
-  assert.include(error.message, `${start} is not above`)
+  assert.include(error.message, `${start} ${what}`)
   assert.isFalse(error.retryable)
 }
 const throws = (call: () => unknown, start: string) => {
   try {
     call()
   } catch (error) {
-    return says(error, start)
+    return says(error, start, "has to be")
   }
   assert.fail(`${start}: nothing was refused`)
 }

@@ -2,6 +2,7 @@ import { afterAll, describe, it } from "vitest"
 import { missing } from "../../testing/Postgres.js"
 import { makeStores } from "../store/pg/layers.js"
 import { suite } from "./EventLog.suite.js"
+import { suite as sequencerSuite } from "./Sequencer.suite.js"
 import { suite as takenSuite } from "./Taken.suite.js"
 
 const stores = makeStores()
@@ -10,4 +11,5 @@ afterAll(stores.drop)
 if (missing === undefined) {
   suite("EventLog on Postgres", 1, stores.layer)
   takenSuite("a store in Postgres", stores.layer)
+  sequencerSuite("Postgres", 1, stores.layer)
 } else describe.skip(`EventLog on Postgres (${missing})`, () => it("is skipped", () => undefined))

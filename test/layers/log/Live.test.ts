@@ -16,6 +16,7 @@ const owner = {
   acked: 0,
   subscribedCount: 0,
   observedJobs: [],
+  lost: false,
   whenTaken: () => {}
 }
 

@@ -382,7 +382,7 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
         ({ first, last, stored }) =>
           Effect.gen(function* () {
             const log = yield* EventLog
-            const view = yield* log.loadView(stored)
+            const view = yield* log.holdView(stored)
             assert.deepStrictEqual([view.first, view.last], [first, last])
             const jobs = yield* Effect.all([openJob(view), openJob(view)])
             yield* emit(jobs[0], 1, 1)
@@ -430,7 +430,7 @@ export const suite = (name: string, share: number, store: () => Layer.Layer<Stor
             const log = yield* EventLog
             const db = yield* Store
             yield* Effect.repeat(db.vacuum, { while: (more) => more })
-            const view = yield* log.loadView(stored)
+            const view = yield* log.holdView(stored)
             assert.isAbove(first, 1)
             assert.deepStrictEqual([view.first, view.last], [first, last])
             assert.strictEqual((yield* readAll(view, first - 1)).length, last - first + 1)

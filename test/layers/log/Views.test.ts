@@ -284,15 +284,15 @@ describe.each(slowly)("a log that is opened again %s", (_, share, store) => {
             [
               log.loadJob(own),
               log.loadJobs([own]),
-              log.loadView(stored),
-              log.loadView(stored),
-              log.loadView(watching)
+              log.holdView(stored),
+              log.holdView(stored),
+              log.holdView(watching)
             ],
             { concurrency: "unbounded" }
           )
           assert.strictEqual(a, b)
           assert.strictEqual(view, again)
-          const gone = yield* log.loadView(left)
+          const gone = yield* log.holdView(left)
           assert.strictEqual(a.lastEventSeq, 6)
           yield* emit(yield* log.reopenJob(own), 4, 5)
           yield* settle
@@ -353,7 +353,7 @@ describe.each(slowly)("a log that is opened again %s", (_, share, store) => {
         Effect.gen(function* () {
           const log = yield* EventLog
           const db = yield* Store
-          const view = yield* log.loadView(stored)
+          const view = yield* log.holdView(stored)
           const job = yield* log.loadJob(own)
           yield* emitBig(log, job, 401, 700)
           yield* settled

@@ -91,7 +91,7 @@ describe("a sweep at rest", () => {
 
       const byRuntime = yield* Effect.gen(function* () {
         const log = yield* EventLog
-        const views = yield* Effect.forEach(sessions, log.loadView)
+        const views = yield* Effect.forEach(sessions, log.holdView)
         const jobs = yield* Effect.forEach(running, log.loadJob)
         for (const job of jobs) yield* log.append(job, event("log", 3_001))
         for (const view of views) yield* log.detach(view)

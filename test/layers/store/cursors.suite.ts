@@ -113,6 +113,66 @@ export const cursorSuite = (name: string, layer: Layer.Layer<Store, StoreError>)
         assert.deepStrictEqual(yield* store.retired({ endedBefore: 9, limit: 9 }), ["job_b", "job_c"])
       }))
 
+    test("what is behind them comes in the order of commits, over jobs, a page at a time, with who gets it", (store) =>
+      Effect.gen(function* () {
+        yield* commit(store, put(aJob("job_a")), put(aJob("job_b")), put(aJob("job_c")))
+        const expected: Array<readonly [string, number]> = []
+        const say = (jobId: string, from: number, to: number) => {
+          for (let seq = from; seq <= to; seq++) expected.push([jobId, seq])
+          return commit(store, append(jobId, from, to))
+        }
+        yield* say("job_a", 1, 3)
+        yield* say("job_a", 4, 4)
+        yield* say("job_b", 1, 2)
+        yield* say("job_a", 5, 5)
+        yield* say("job_b", 3, 3)
+        yield* commit(store, append("job_c", 1, 9))
+        for (let i = 0; i < 40; i++) {
+          yield* say("job_b", 4 + i, 4 + i)
+          yield* say("job_a", 6 + 2 * i, 7 + 2 * i)
+        }
+        yield* say("job_b", 44, 1_500)
+        const backlog = (a: number, b: number, limit: number) =>
+          Effect.map(
+            store.backlog(
+              [
+                { jobId: "job_a", seq: a },
+                { jobId: "job_b", seq: b },
+                { jobId: "job_x", seq: 0 }
+              ],
+              limit
+            ),
+            (events) => events.map(({ jobId, seq }) => [jobId, seq] as const)
+          )
+        assert.deepStrictEqual(yield* backlog(0, 0, 9_999), expected)
+        assert.deepStrictEqual(yield* backlog(0, 0, 50), expected.slice(0, 50))
+        const all: Array<readonly [string, number]> = []
+        for (let page: ReadonlyArray<readonly [string, number]> = [["", 0]]; page.length > 0; ) {
+          const last = (jobId: string) => all.findLast(([id]) => id === jobId)?.[1] ?? 0
+          page = yield* backlog(last("job_a"), last("job_b"), 70)
+          all.push(...page)
+        }
+        assert.deepStrictEqual(all, expected)
+        yield* commit(store, Op.TrimJob({ jobId: "job_a", seq: 30 }), Op.DropJob({ jobId: "job_b" }))
+        yield* vacuumAll
+        assert.deepStrictEqual(
+          yield* backlog(10, 0, 9_999),
+          expected.filter(([jobId, seq]) => jobId === "job_a" && seq >= 30)
+        )
+        const event = {
+          seq: 86,
+          type: "job.error",
+          kind: "",
+          audience: "sess_a",
+          payload: "x".repeat(100)
+        } as const
+        yield* commit(store, Op.Append({ jobId: "job_a", events: [event] }))
+        const [late] = yield* store.backlog([{ jobId: "job_a", seq: 85 }], 9)
+        assert.deepInclude(late, { jobId: "job_a", seq: 86, type: "job.error", kind: "", audience: "sess_a" })
+        assert.isAbove(late?.bytes ?? 0, 64)
+        assert.deepStrictEqual(yield* store.backlog([], 9), [])
+      }))
+
     test("a session whose cursor is trimmed past has lost events, and needs no others that it had not numbered", (store) =>
       Effect.gen(function* () {
         yield* commit(store, ...opening, observe("sess_a", "job_a", 30), observe("sess_b", "job_a", 60))

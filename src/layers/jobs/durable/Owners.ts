@@ -22,7 +22,7 @@ export const absentOwner = (
       sessionId,
       identity: { ...identity, principal },
       features,
-      view: session === undefined ? log.goneView(sessionId, features) : yield* log.loadView(session),
+      view: session === undefined ? log.goneView(sessionId, features) : log.absentView(session),
       send: () => {},
       sendFrame: () => {}
     }

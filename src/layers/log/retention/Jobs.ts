@@ -33,6 +33,24 @@ export const make = ({ committer, dropped, live, store }: RetentionParts, views:
           })
         })
 
+  /** A session that has not numbered more than its own cap loses it, whoever would number that. */
+  const loseOver = (sessionId: string) =>
+    Effect.gen(function* () {
+      const observed = yield* store.observed(sessionId)
+      const events = observed.reduce((sum, { cursor, last }) => sum + last - cursor, 0)
+      const bytes = observed.reduce((sum, each) => sum + each.bytes, 0)
+      if (events <= limits.events && bytes <= limits.bytes) return
+      yield* committer.change((tx) => {
+        tx.ops.push(Op.Lose({ sessionId }))
+        tx.onApply(() => {
+          const view = live.views.get(sessionId)
+          if (view === undefined) return
+          view.lost = true
+          view.wake?.()
+        })
+      })
+    })
+
   /** Trims a job that is over its cap to what views need; readers over their own cap lose what is in the way. */
   const trimToNeed = (job: JobState, viewers: ReadonlyArray<string>) =>
     live.trimmed(
@@ -46,6 +64,7 @@ export const make = ({ committer, dropped, live, store }: RetentionParts, views:
             const view = live.views.get(sessionId)
             if (view !== undefined && views.isOver(view)) yield* views.raise(view, views.floorOf(view, true))
           }
+          for (const sessionId of yield* store.lagging(job.jobId)) yield* loseOver(sessionId)
           needed = (yield* store.needed(job.jobId)) ?? target
         }
         job.allowance = limits

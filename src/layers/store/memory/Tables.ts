@@ -6,7 +6,8 @@ import {
   type JobRecord,
   type Op,
   type Owner,
-  type Run
+  type Run,
+  type StoredEvent
 } from "../../../services/store/Store.js"
 import { JobIndexes } from "./JobIndexes.js"
 import { endOf, isRecorded, MemoryJob, MemorySession } from "./state.js"
@@ -38,6 +39,9 @@ export class Tables {
   /** By job and `seq`. */
   readonly hookEvents = new Map<string, HookEvent>()
   private nextKey = 1
+  /** Whose events came last, and how often that was another job than before. */
+  private lastAppended: MemoryJob | undefined
+  private order = 0
   /** Epoch ms. */
   aliveAt = 0
   /** Bytes of memory that the jobs take, roughly. */
@@ -88,7 +92,7 @@ export class Tables {
   private apply(op: Op): void {
     switch (op._tag) {
       case "Append":
-        return this.jobOf(op.jobId).append(op.events)
+        return this.append(this.jobOf(op.jobId), op.events)
       case "PutRun":
         return this.putRun(op.sessionId, op.run)
       case "PutSession":
@@ -136,6 +140,14 @@ export class Tables {
         this.aliveAt = op.at
         return
     }
+  }
+
+  private append(job: MemoryJob, events: ReadonlyArray<StoredEvent>): void {
+    if (job !== this.lastAppended) {
+      this.lastAppended = job
+      this.order++
+    }
+    job.append(events, this.order)
   }
 
   private sessionOf(sessionId: string): MemorySession {

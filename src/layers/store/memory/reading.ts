@@ -10,6 +10,7 @@ import {
   type JobRecord,
   type JournalEntry,
   type JournalIndexEntry,
+  type LateEvent,
   type Numbering,
   type Run,
   type StoredEvent,
@@ -67,6 +68,28 @@ export const numbering = ({ jobs }: Tables, sessionId: string, jobId: string, af
   jobs.get(jobId)?.shares.get(sessionId)?.numbering(after) ?? unnumbered
 
 const unnumbered: Numbering = { last: 0, through: 0, next: undefined }
+
+/** Returns what follows a place in each of some jobs, as `StoreService.backlog` says. */
+export const backlog = (
+  { jobs }: Tables,
+  after: ReadonlyArray<{ readonly jobId: string; readonly seq: number }>,
+  limit: number
+): ReadonlyArray<LateEvent> => {
+  const stretches = after.flatMap(({ jobId, seq }) => {
+    const job = jobs.get(jobId)
+    return job === undefined ? [] : job.stretchesAfter(seq).map((stretch) => ({ ...stretch, job, jobId }))
+  })
+  stretches.sort((a, b) => a.order - b.order)
+  const found: Array<LateEvent> = []
+  for (const { end, job, jobId, seq: from } of stretches)
+    for (let seq = from; seq < end; seq++) {
+      const event = job.events.at(seq - job.first)
+      if (event === undefined || found.length >= limit) return found
+      const { audience, kind, payload, type } = event
+      found.push({ jobId, seq, type, kind, audience, bytes: payload.length + eventOverhead })
+    }
+  return found
+}
 
 /** Returns the events of a job from `fromSeq` on, at most `limit`. */
 export const events = (

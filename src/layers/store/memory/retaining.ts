@@ -33,7 +33,7 @@ export const needed = ({ jobs, sessions }: Tables, jobId: string): number | unde
   let lowest: number | undefined
   for (const [sessionId, share] of jobs.get(jobId)?.shares ?? []) {
     const session = sessions.get(sessionId)
-    if (session?.record === undefined) continue
+    if (session?.record === undefined || session.lost) continue
     const seq = share.lowest(session.low)
     if (seq !== undefined && (lowest === undefined || seq < lowest)) lowest = seq
   }
@@ -80,7 +80,7 @@ export const isNeeded = (tables: Tables, jobId: string): boolean => {
   const { jobs, sessions } = tables
   for (const [sessionId, { end }] of jobs.get(jobId)?.shares ?? []) {
     const session = sessions.get(sessionId)
-    if (session?.record !== undefined && end > session.low) return true
+    if (session?.record !== undefined && !session.lost && end > session.low) return true
   }
   return cursorsBehind(tables, jobId).size > 0
 }

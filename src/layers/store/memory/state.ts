@@ -128,6 +128,12 @@ class Share {
   }
 }
 
+/** Where a stretch of a job's events begins that were committed without one of another job in between. */
+interface Stretch {
+  readonly seq: number
+  readonly order: number
+}
+
 /** Bytes of memory that a text takes: one a character unless there is one beyond Latin-1. */
 const textBytes = (text: string): number => (/[^\u0000-\u00ff]/.test(text) ? 2 * text.length : text.length)
 
@@ -158,6 +164,8 @@ export class MemoryJob {
   /** By kind and key; only of a job that has put one. */
   private journal: Map<string, JournalEntry> | undefined
   private journalBytes = 0
+  /** Where it went on after others had been appended to: the order of all appends. */
+  private readonly stretches = FrontTrimmed.make<Stretch>()
   private readonly marks = FrontTrimmed.make<{ seq: number; count: number; bytes: number }>()
   /** Bytes of the marks, the first of which may reach back before `first`. */
   private markedBytes = 0
@@ -199,7 +207,10 @@ export class MemoryJob {
     this.inputBytes = text === undefined ? 0 : textBytes(text)
   }
 
-  append(events: ReadonlyArray<StoredEvent>): void {
+  /** Appends events, `order` being that of the stretch of appends to this job alone that they belong to. */
+  append(events: ReadonlyArray<StoredEvent>, order: number): void {
+    if (this.stretches.last?.order !== order)
+      this.stretches.push({ seq: this.first + this.events.length, order })
     for (const event of events) {
       const bytes = event.payload.length + eventOverhead
       const mark = this.marks.last
@@ -221,6 +232,7 @@ export class MemoryJob {
     this.events.dropFront(count)
     this.first += count
     for (const share of this.shares.values()) share.trim(this.first)
+    while ((this.stretches.at(1)?.seq ?? Number.POSITIVE_INFINITY) <= this.first) this.stretches.dropFront(1)
     for (let mark = this.marks.at(0); mark !== undefined && mark.seq < this.first; mark = this.marks.at(0)) {
       this.markedBytes -= mark.bytes
       this.marks.dropFront(1)
@@ -230,6 +242,18 @@ export class MemoryJob {
     const oldest = this.marks.at(0)
     const cut = oldest === undefined ? 0 : oldest.bytes - share(oldest, oldest.seq - this.first + 1)
     return { first: this.first, last: this.first + this.events.length - 1, bytes: this.markedBytes - cut }
+  }
+  /** Returns the stretches of what comes after a `seq`, with where they end. */
+  stretchesAfter(seq: number): ReadonlyArray<Stretch & { readonly end: number }> {
+    const found: Array<Stretch & { readonly end: number }> = []
+    let end = this.first + this.events.length
+    for (let i = this.stretches.length - 1; i >= 0 && end > seq + 1; i--) {
+      const stretch = this.stretches.at(i)
+      if (stretch === undefined) break
+      found.push({ order: stretch.order, seq: Math.max(stretch.seq, seq + 1, this.first), end })
+      end = stretch.seq
+    }
+    return found.reverse()
   }
   /** Returns the bytes of the events after a `seq`, of a mark that it is in in proportion. */
   bytesAfter(seq: number): number {

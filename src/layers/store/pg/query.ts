@@ -247,7 +247,7 @@ const low = "greatest(coalesce(s.need, 1), coalesce(t.before, 1))"
 
 const neededOf = (jobIds: ReadonlyArray<string>): Query<IdRow> => [
   `SELECT k.id FROM unnest($1::text[]) AS k (id) WHERE EXISTS (
-     SELECT 1 FROM {runs} r JOIN {sessions} s ON s.session_id = r.session_id
+     SELECT 1 FROM {runs} r JOIN {sessions} s ON s.session_id = r.session_id AND NOT s.lost
      LEFT JOIN {run_trims} t ON t.session_id = r.session_id
      WHERE r.job_id = k.id AND r.event_seq + r.count > ${low})
    OR EXISTS (SELECT 1 FROM {jobs} j ${withObservers} WHERE j.job_id = k.id)`,
@@ -257,7 +257,7 @@ const neededOf = (jobIds: ReadonlyArray<string>): Query<IdRow> => [
 const needed = (jobId: string): Query<{ readonly seq: number | null }> => [
   `SELECT least(
      (SELECT min(r.job_seq + greatest(0, ${low} - r.event_seq))
-      FROM {runs} r JOIN {sessions} s ON s.session_id = r.session_id
+      FROM {runs} r JOIN {sessions} s ON s.session_id = r.session_id AND NOT s.lost
       LEFT JOIN {run_trims} t ON t.session_id = r.session_id
       WHERE r.job_id = $1 AND r.event_seq + r.count > ${low}),
      (SELECT min(${cursor} + 1) FROM {jobs} j ${withObservers} WHERE j.job_id = $1))::float8 AS seq`,
@@ -278,6 +278,15 @@ const observed = (sessionId: string): Query<Observed> => [
      coalesce((SELECT sum(bytes) FROM {events} WHERE job = own.id AND seq > own.cursor), 0)::float8 AS bytes
    FROM own ORDER BY job_id`,
   [sessionId]
+]
+
+/** What was committed together was given one number, in the order of commits; of it the jobs that were opened first come first. */
+const backlog: Queries["backlog"] = (after, limit) => [
+  `SELECT p.job_id, e.seq::float8, e.type, e.kind, e.audience, e.bytes::float8
+   FROM unnest($1::text[], $2::bigint[]) AS p (job_id, after) JOIN {jobs} j ON j.job_id = p.job_id CROSS JOIN LATERAL (
+     SELECT * FROM {events} WHERE job = j.id AND seq > greatest(p.after, j.first - 1) ORDER BY seq LIMIT $3::bigint) e
+   ORDER BY e.batch, e.job, e.seq LIMIT $3::bigint`,
+  [after.map(({ jobId }) => jobId), after.map(({ seq }) => seq), limit]
 ]
 
 const hasLost = (sessionId: string): ReturnType<Queries["hasLost"]> => [
@@ -368,6 +377,7 @@ export const queries: Queries = {
   needed,
   observersOf,
   observed,
+  backlog,
   lagging,
   hasLost,
   ended,

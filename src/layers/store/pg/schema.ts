@@ -147,6 +147,11 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
       alive timestamptz NOT NULL,
       expires timestamptz NOT NULL
     ) WITH (fillfactor = 50)`
+  ],
+  [
+    // Ascends with the commits of a job and of what it delegates to: each waits for the answer of the one before.
+    `CREATE SEQUENCE {batches} AS bigint`,
+    `ALTER TABLE {events} ADD COLUMN batch bigint NOT NULL DEFAULT 0`
   ]
 ]
 

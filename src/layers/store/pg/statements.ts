@@ -98,15 +98,17 @@ const parts = {
     ],
     parameters: 2
   },
-  events: inserting("events", {
-    job: bigint,
-    seq: bigint,
-    bytes: "integer",
-    type: text,
-    kind: text,
-    audience: text,
-    payload: text
-  }),
+  events: {
+    texts: [
+      [
+        "put_events",
+        `INSERT INTO {events} (job, seq, bytes, type, kind, audience, payload, batch)
+         SELECT e.*, (SELECT nextval('{batches}')) FROM unnest($1::bigint[], $2::bigint[], $3::integer[], $4::text[],
+           $5::text[], $6::text[], $7::text[]) AS e WHERE {guard}`
+      ]
+    ],
+    parameters: 7
+  },
   runs: inserting(
     "runs",
     { session_id: text, event_seq: bigint, job_id: text, job_seq: bigint, count: bigint, bytes: bigint },

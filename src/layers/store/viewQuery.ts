@@ -1,0 +1,93 @@
+/** The reads of a SQL store that numbering asks: what a session has numbered of a job, and what it is still to number. */
+import type { LateEvent, Numbering, StoredEvent } from "../../services/store/Store.js"
+import type { Query, Rows } from "./query.js"
+import type { Statement } from "./statements.js"
+
+/** What a session has numbered of a job, as a row of it is read. */
+export interface NumberingRow {
+  readonly last: number | null
+  readonly through: number | null
+  readonly next: number | null
+}
+
+/** Returns what a session has numbered of a job. */
+export const toNumbering = (row: NumberingRow | undefined): Numbering => ({
+  last: row?.last ?? 0,
+  through: row?.through ?? 0,
+  next: row?.next ?? undefined
+})
+
+/**
+ * Selects what a session has numbered of a job; see `StoreService.numbering`. Where its runs ascend in the job the one that
+ * holds a number is found by a seek; where history was asked for again all of them are looked at.
+ */
+export const numbering = (sessionId: string, jobId: string, after: number): Query<NumberingRow> => [
+  `WITH own AS (SELECT ? AS session_id, ? AS job_id, ? AS low),
+   seen AS (SELECT own.*, coalesce(iif(
+     EXISTS (SELECT 1 FROM {runs} WHERE job_id = own.job_id AND session_id = own.session_id AND rejoin = 1),
+     (SELECT max(job_seq + min(count, low + 1 - event_seq)) FROM {runs}
+      WHERE job_id = own.job_id AND session_id = own.session_id AND event_seq <= low),
+     (SELECT job_seq + min(count, low + 1 - event_seq) FROM {runs}
+      WHERE session_id = own.session_id AND event_seq = (SELECT max(event_seq) FROM {runs}
+        WHERE job_id = own.job_id AND session_id = own.session_id AND event_seq <= low))), 1) AS unseen FROM own),
+   newest AS (SELECT r.event_seq + r.count - 1 AS last, r.job_seq + r.count - 1 AS through
+     FROM seen JOIN {runs} r ON r.session_id = seen.session_id AND r.event_seq = (SELECT max(event_seq) FROM {runs}
+       WHERE job_id = seen.job_id AND session_id = seen.session_id))
+   SELECT (SELECT last FROM newest) AS last, (SELECT through FROM newest) AS through,
+     (SELECT max(r.job_seq + max(0, low + 1 - r.event_seq), unseen) FROM {runs} r
+      WHERE r.job_id = seen.job_id AND r.session_id = seen.session_id AND r.event_seq >= coalesce(
+          (SELECT max(event_seq) FROM {runs}
+           WHERE job_id = seen.job_id AND session_id = seen.session_id AND event_seq <= low), 0)
+        AND r.event_seq + r.count > low + 1 AND r.job_seq + r.count > unseen
+      ORDER BY r.event_seq LIMIT 1) AS next
+   FROM seen`,
+  [sessionId, jobId, after]
+]
+
+type LateRow = readonly [
+  jobId: string,
+  seq: number,
+  type: StoredEvent["type"],
+  kind: string,
+  audience: string | null,
+  bytes: number
+]
+
+/**
+ * Selects what follows a place in each of some jobs. Rows are in the order of commits, and so are the stretches of them that
+ * belong to one job: as many of these are read as there are events wanted.
+ */
+export const backlog = (
+  after: ReadonlyArray<{ readonly jobId: string; readonly seq: number }>,
+  limit: number
+): Statement => [
+  `WITH place AS (SELECT json_extract(value, '$[0]') AS job_id, json_extract(value, '$[1]') AS after FROM json_each(?)),
+   stretch AS (
+     SELECT j.job_id, x.bytes / max(x.count, 1) AS bytes, x.row + x.count AS to_row,
+       x.row + max(0, p.after + 1 - x.seq, coalesce(t.before, 0) - x.seq) AS from_row
+     FROM place p CROSS JOIN {jobs} j ON j.job_id = p.job_id
+     CROSS JOIN {extents} x ON x.job = j.id AND x.seq <= p.after + ? AND x.seq >= coalesce(
+       (SELECT max(seq) FROM {extents} WHERE job = j.id AND seq <= p.after + 1),
+       (SELECT min(seq) FROM {extents} WHERE job = j.id))
+     LEFT JOIN {event_trims} t ON t.job = j.id
+   ),
+   placed AS (
+     SELECT *, sum(to_row - from_row) OVER (ORDER BY from_row ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+     FROM stretch WHERE from_row < to_row
+   )
+   SELECT s.job_id, e.seq, e.type, e.kind, e.audience, s.bytes
+   FROM placed s CROSS JOIN {events} e ON e.id >= s.from_row AND e.id < s.to_row
+   WHERE coalesce(s.before, 0) < ? ORDER BY s.from_row, e.id LIMIT ?`,
+  [JSON.stringify(after.map(({ jobId, seq }) => [jobId, seq])), limit, limit, limit]
+]
+
+/** Returns the events of rows. */
+export const toBacklog = (rows: Rows): ReadonlyArray<LateEvent> =>
+  (rows as ReadonlyArray<LateRow>).map(([jobId, seq, type, kind, audience, bytes]) => ({
+    jobId,
+    seq,
+    type,
+    kind,
+    audience: audience ?? undefined,
+    bytes
+  }))
