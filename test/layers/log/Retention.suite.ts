@@ -26,6 +26,7 @@ import {
   seqs,
   session,
   settle,
+  settled,
   upTo
 } from "./harness.js"
 
@@ -57,8 +58,6 @@ const openAbsent = (features: ReadonlyArray<Feature> = acking) =>
     return view
   })
 
-/** Lets the retention get round: its passes take turns of the event loop, and some commits. */
-const settled = Effect.repeatN(Effect.zipRight(settle, Effect.yieldNow()), 60)
 const swept = Effect.zipRight(TestClock.adjust("1 minute"), settled)
 
 const history = (job: JobLog, features = plain) =>

@@ -10,15 +10,25 @@ import { all } from "../../../src/protocol/Features.js"
 import { EventLog } from "../../../src/services/log/EventLog.js"
 import { Store } from "../../../src/services/store/Store.js"
 import { alsoInPostgres } from "../store/pg/layers.js"
-import { emit, end, numbers, openJob, openViewWith, readAll, runOn, seqs, settle, upTo } from "./harness.js"
+import {
+  emit,
+  end,
+  numbers,
+  openJob,
+  openViewWith,
+  readAll,
+  runOn,
+  seqs,
+  settle,
+  settled,
+  upTo
+} from "./harness.js"
 import { suite } from "./Retention.suite.js"
 import { sqlite } from "./sqlite.js"
 
 suite("retention in memory", 16, StoreMemory.layer)
 suite("retention on SQLite", 1, sqlite)
 for (const { layer } of alsoInPostgres()) suite("retention in Postgres", 1, layer)
-
-const settled = Effect.repeatN(Effect.zipRight(settle, Effect.yieldNow()), 60)
 
 describe("a log in memory with a limit for all", () => {
   const run = runOn(StoreMemory.layer)

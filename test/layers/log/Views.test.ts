@@ -32,6 +32,7 @@ import {
   runOn,
   session,
   settle,
+  settled,
   upTo
 } from "./harness.js"
 import { sqlite } from "./sqlite.js"
@@ -39,7 +40,6 @@ import { sqlite } from "./sqlite.js"
 /** Without progress, so what it gets has to be looked at. */
 const openNarrow = openViewWith(["subscribe"])
 const types = (view: View) => Effect.map(readAll(view), (frames) => frames.map(({ type }) => type))
-const settled = Effect.repeatN(Effect.zipRight(settle, Effect.yieldNow()), 60)
 
 type NamedStore = readonly [string, number, () => Layer.Layer<Store, StoreError>]
 const durable: ReadonlyArray<NamedStore> = [

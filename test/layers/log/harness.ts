@@ -1,4 +1,5 @@
 /** A log over any store, without sessions or jobs above it: what its tests say and look at. */
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
@@ -11,8 +12,9 @@ import {
   type JobRecord,
   Op,
   type SessionRecord,
-  type Store,
-  type StoreError
+  Store,
+  type StoreError,
+  type StoreService
 } from "../../../src/services/store/Store.js"
 
 /** The last millisecond that a date has. */
@@ -109,6 +111,45 @@ export const end = (job: JobLog, owner: View) =>
 /** An append may return before its commit; this waits for it, by a commit that the store gets too. */
 export const settle = Effect.flatMap(EventLog, (log) => log.commit([Op.Alive({ at: 1 })]))
 
+/** How many reads of each store there are that it has not answered. */
+const unanswered = new WeakMap<StoreService, { calls: number }>()
+
+/** The same store, whose reads in flight are counted; commits come one after the other, and `settle` waits for its own. */
+const counting = (store: StoreService): StoreService => {
+  if (unanswered.has(store)) return store
+  const count = { calls: 0 }
+  const counted = <A, E, R>(call: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.acquireUseRelease(
+      Effect.sync(() => count.calls++),
+      () => call,
+      () => Effect.sync(() => count.calls--)
+    )
+  const given = (value: unknown) => (Effect.isEffect(value) ? counted(value) : value)
+  const same = new Proxy(store, {
+    get: (target, name) => {
+      const member: unknown = Reflect.get(target, name, target)
+      if (name === "commit") return member
+      return typeof member === "function"
+        ? (...args: ReadonlyArray<unknown>) => given(Reflect.apply(member, target, args))
+        : given(member)
+    }
+  })
+  unanswered.set(same, count)
+  return same
+}
+
+/**
+ * Lets the retention get round: its passes take turns of the event loop, some commits, and reads, which may be slow; they are
+ * over when none has been in flight for some rounds. One that is never answered is left.
+ */
+export const settled = Effect.gen(function* () {
+  const count = unanswered.get(yield* Store)
+  for (let round = 0, calm = 0; round < 60 || (calm < 10 && round < 5_000); round++) {
+    yield* Effect.zipRight(settle, Effect.yieldNow())
+    calm = (count?.calls ?? 0) === 0 ? calm + 1 : 0
+  }
+})
+
 /** A log over a store. */
 export const layerOn = (
   store: Layer.Layer<Store, StoreError>,
@@ -116,7 +157,9 @@ export const layerOn = (
   consumers: ReadonlyArray<Committed.Consumer> = []
 ) =>
   EventLogLayer.layer().pipe(
-    Layer.provideMerge(store),
+    Layer.provideMerge(
+      Layer.map(store, (built) => Context.add(built, Store, counting(Context.get(built, Store))))
+    ),
     Layer.provideMerge(Committed.layer(consumers)),
     Layer.provide(Layer.succeed(RuntimeOptions.RuntimeOptions, RuntimeOptions.make(options)))
   )

@@ -19,7 +19,7 @@ import {
   Store,
   type StoreService
 } from "../../../src/services/store/Store.js"
-import { emit, event, layerOn, record, session, settle } from "../log/harness.js"
+import { emit, event, layerOn, record, session, settled } from "../log/harness.js"
 
 const day = 86_400_000
 const now = 10 * day
@@ -29,8 +29,6 @@ const limits = {
   jobRetention: "1 day",
   tailBytes: 1
 } satisfies RuntimeOptions.Input
-
-const settled = Effect.repeatN(Effect.zipRight(settle, Effect.yieldNow()), 60)
 
 /** A session that was seen now and is absent, and has acknowledged so much. */
 const seen = (acked: number): SessionRecord =>
