@@ -5,6 +5,7 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs"
 import { join, posix } from "node:path"
 import { rolldown } from "rolldown"
+import { loader, scripts } from "./scripts.mjs"
 
 const readJson = (path) => JSON.parse(readFileSync(path, "utf8"))
 
@@ -22,6 +23,8 @@ const optionalPeers = Object.keys(readJson("package.json").peerDependenciesMeta)
 const outside = {
   name: "outside",
   async resolveId(source, importer, { kind }) {
+    if (source === "./scripts.js" && importer?.endsWith("/programs/cli/program.js"))
+      return { id: loader, external: true }
     if (importer === undefined || /^([./]|node:)/.test(source)) return null
     if (optionalPeers.some((name) => source === name || source.startsWith(`${name}/`)))
       return { id: source, external: true }
@@ -49,7 +52,7 @@ const bundle = async (folder, input, groups, plugins = []) => {
   const made = await rolldown({
     input,
     platform: "node",
-    plugins: [outside, ...plugins],
+    plugins: [outside, ...plugins, scripts],
     onLog: (level, log) => {
       // ws asks for what makes it faster, and does without.
       if (level === "warn" && !/bufferutil|utf-8-validate/.test(log.message)) throw new Error(log.message)
@@ -78,7 +81,11 @@ const bundle = async (folder, input, groups, plugins = []) => {
 }
 
 await bundle("dist/programs/bundle", { program: "dist/programs/cli/program.js" }, [
-  { name: "words", test: /programs\/cli\/(parse|said)\.js$/, priority: 2 },
+  {
+    name: "words",
+    test: /programs\/cli\/(line|parse|said)\.js$|\/services\/runtime\/optionalPackages\.js$/,
+    priority: 2
+  },
   { name: "start", test: /programs\/cli\/(start|time)\.js$|\/dist\/(protocol|services)\//, priority: 1 },
   // What a server has in common with a client.
   {
@@ -87,7 +94,7 @@ await bundle("dist/programs/bundle", { program: "dist/programs/cli/program.js" }
     priority: 1
   },
   // What a server and its HTTP routes share, which otherwise is a file for each set of those that do.
-  { name: "runtime", test: /\/dist\/layers\/(session|jobs|log)\// },
+  { name: "runtime", test: /\/dist\/layers\/((session|jobs|log)\/|runtime\/(Runtime|Secrets)\.js)/ },
   {
     name: "client",
     test: /@effect\/platform\/dist\/esm\/(internal\/)?(fetchHttpClient|headers|httpClient\w*|httpIncomingMessage|httpBody|commandExecutor)\.js$/i

@@ -1,20 +1,18 @@
 /**
  * `node bench/postgres.mjs`: events/s on Postgres against SQLite FULL, and against the statement of a commit sent bare to the same
  * Postgres, in turn, as a table. Uses the Postgres that `ARCP_BENCH_PG` names (a database that may be written to), or else a
- * cluster of its own, which syncs, from the binaries that are installed. Needs a build.
+ * cluster of its own, which syncs, from the binaries that are installed. Needs a build. What a commit costs in CPU, which a busy
+ * machine does not change, is `node --expose-gc bench/postgresCost.mjs`.
  *
  *   node bench/postgres.mjs [--runs 5]
  */
-import { spawn } from "node:child_process"
-import { existsSync, readdirSync } from "node:fs"
 import { tmpdir } from "node:os"
-import { createInterface } from "node:readline"
-import { fileURLToPath } from "node:url"
 import { parseArgs } from "node:util"
 import pg from "pg"
 import { naming } from "../dist/layers/store/naming.js"
 import { valuesOf, writing } from "../dist/layers/store/pg/statements.js"
 import { grouped, size } from "./figures/common.mjs"
+import { ownCluster } from "./ownCluster.mjs"
 import { startClient, startServer, stopAll } from "./processes.mjs"
 import { median } from "./stats.mjs"
 
@@ -23,27 +21,6 @@ const { values: flags } = parseArgs({
 })
 const runs = Number(flags.runs)
 const count = Number(flags.count)
-
-/** Starts a cluster; it ends with this process. */
-const ownCluster = async () => {
-  const debian = "/usr/lib/postgresql"
-  const [version] = existsSync(debian) ? readdirSync(debian).sort((a, b) => b - a) : []
-  if (version === undefined) {
-    console.error("no Postgres: set ARCP_BENCH_PG to a URL, or install postgresql")
-    process.exit(2)
-  }
-  const guard = spawn(
-    process.execPath,
-    [
-      fileURLToPath(new URL("../test/testing/postgres-guard.mjs", import.meta.url)),
-      `${debian}/${version}/bin`,
-      "durable"
-    ],
-    { stdio: ["pipe", "pipe", "inherit"] }
-  )
-  const { value } = await createInterface({ input: guard.stdout })[Symbol.asyncIterator]().next()
-  return { url: value.split(" ")[1], stop: () => guard.stdin.end() }
-}
 
 const cluster = process.env.ARCP_BENCH_PG === undefined ? await ownCluster() : undefined
 const url = process.env.ARCP_BENCH_PG ?? cluster.url
@@ -113,13 +90,20 @@ const bare = async (batch) => {
 const line = (cells) => `| ${cells.join(" | ")} |`
 const ratio = (a, b) => (a / b).toFixed(2)
 console.log(
-  line(["jobs", "Postgres", "SQLite FULL", "ratio (aim 0.25)", "bare, 256 a statement", "ratio (aim 0.8)"])
+  line([
+    "jobs",
+    "Postgres",
+    "SQLite FULL",
+    "ratio (aim 0.25)",
+    "bare, as many a statement as are in flight",
+    "ratio (aim 0.8)"
+  ])
 )
 console.log(line(["---", "---", "---", "---", "---", "---"]))
 for (const jobs of [1, 8]) {
   const postgres = await through("postgres", jobs)
   const sqlite = await through("FULL", jobs)
-  const statement = await bare(256)
+  const statement = await bare(64 * jobs)
   console.log(
     line([
       jobs,

@@ -46,7 +46,9 @@ same frame on every replay.
 The tests are in the repository, not in the package. One says what it verifies (\`verifies("id")\`), and that counts when the
 test has run and passed. A run of the whole suite fails when a requirement was verified by nobody over a transport where it holds.
 
-Sections are those of the protocol page; \`programs\` is what only the shipped program promises.
+Sections are those of the protocol page, which orders what the ARCP drafts say (their sections have a §): 1 transports (§4), 2 envelope
+(§5), 3 messages, 4 sessions (§6), 5 jobs (§7), 6 events (§8), 7 leases (§9), 8 delegation (§10), 9 tracing (§11), 10 errors (§12), 11
+security (§14), 12 what this project adds. \`programs\` is what only the shipped program promises.
 This page is written by \`node docs/conformance.mjs\` after \`npm test\`.
 
 | section | requirement | behaviour | tests |

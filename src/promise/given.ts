@@ -3,8 +3,21 @@ import * as Layer from "effect/Layer"
 import * as Argument from "../protocol/Argument.js"
 import type { InvalidRequest } from "../protocol/Errors.js"
 
-const { callable, count, duration, fields, maybe, object, positive, refusal, signal, string, text, that } =
-  Argument
+const {
+  boolean,
+  callable,
+  count,
+  fields,
+  maybe,
+  object,
+  positive,
+  positiveDuration,
+  refusal,
+  signal,
+  string,
+  text,
+  that
+} = Argument
 
 /** A text that is found by a member of what it is in: an object of the package's, or of a browser's. */
 const has = (is: string, ...members: ReadonlyArray<string>): Argument.Rule =>
@@ -40,13 +53,16 @@ const connecting = fields({
   held: maybe(fields({ events: maybe(positive), bytes: maybe(positive) })),
   resume: maybe(fields({ sessionId: text, resumeToken: text, lastEventSeq: count })),
   reconnectDelay: maybe(callable),
-  ack: maybe(fields({ events: maybe(positive), interval: maybe(duration) })),
+  ack: maybe(fields({ events: maybe(positive), interval: maybe(positiveDuration) })),
   state: maybe(fields({ storage, key: maybe(text), onHeld: maybe(callable) })),
   signal: maybe(signal),
   headers: maybe(texts),
   ca: maybe(text),
   WebSocket: maybe(callable),
-  maxHeldBytes: maybe(positive)
+  maxHeldBytes: maybe(positive),
+  maxFrameBytes: maybe(positive),
+  connectTimeout: maybe(positiveDuration),
+  allowInsecure: maybe(boolean)
 })
 
 const way: Argument.Rule = (value, name) => {
@@ -63,7 +79,7 @@ const submitOptions = fields({
   leaseRequest: maybe(object),
   leaseConstraints: maybe(object),
   idempotencyKey: maybe(text),
-  maxRuntime: maybe(duration),
+  maxRuntime: maybe(positiveDuration),
   traceId: maybe(text),
   extensions: maybe(object),
   signal: maybe(signal)
@@ -76,7 +92,7 @@ export const submit = (to: unknown, options: unknown): InvalidRequest | undefine
 const outcome = maybe(has("a contract", "decodeOutcome"))
 const subscribeOptions = fields({
   contract: outcome,
-  history: maybe(that("a boolean", (value) => typeof value === "boolean")),
+  history: maybe(boolean),
   fromEventSeq: maybe(count)
 })
 

@@ -51,8 +51,10 @@ export const compareVersions = (a: string, b: string): number | undefined => {
   if (pa === undefined || pb === undefined) return pa === pb ? 0 : pa === undefined ? 1 : -1
   const as = pa.split(".")
   const bs = pb.split(".")
-  for (let i = 0; i < Math.min(as.length, bs.length); i++) {
-    const d = compareIdentifiers(as[i] as string, bs[i] as string)
+  for (const [i, a] of as.entries()) {
+    const b = bs[i]
+    if (b === undefined) break
+    const d = compareIdentifiers(a, b)
     if (d !== 0) return d
   }
   return as.length - bs.length
@@ -64,9 +66,10 @@ export const compareVersions = (a: string, b: string): number | undefined => {
  */
 export const defaultVersion = (versions: ReadonlyArray<string>, declared?: string): string | undefined => {
   if (declared !== undefined) return declared
-  let best = versions[0]
-  for (const version of versions.slice(1)) {
-    const order = compareVersions(version, best as string)
+  let [best, ...others] = versions
+  if (best === undefined) return undefined
+  for (const version of others) {
+    const order = compareVersions(version, best)
     if (order === undefined) return versions[versions.length - 1]
     if (order > 0) best = version
   }

@@ -9,14 +9,12 @@ import { InvalidRequest } from "./Errors.js"
 export type Rule = (value: unknown, name: string) => string | undefined
 
 /** Returns what a value is, in words. */
-const kindOf = (value: unknown): string => {
-  if (value === undefined || value === null || typeof value === "number") return String(value)
-  if (value === "") return "an empty text"
-  if (typeof value === "string") return "a text"
-  if (typeof value === "boolean") return "a boolean"
-  if (typeof value === "object") return Array.isArray(value) ? "a list" : "an object"
-  return `a ${typeof value}`
-}
+const kindOf = (value: unknown): string =>
+  value == null || typeof value === "number"
+    ? String(value)
+    : value === ""
+      ? "empty"
+      : `of type ${Array.isArray(value) ? "list" : typeof value}`
 
 /** Returns a rule for values that `holds` holds for. */
 export const that =
@@ -27,48 +25,54 @@ export const that =
 const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
-const isDuration = (value: unknown): boolean => {
-  if (typeof value === "number") return value >= 0
-  if (typeof value === "bigint") return value >= 0n
-  return Duration.decodeUnknown(value)._tag === "Some"
+/** The milliseconds of a duration; `NaN` of what is none. Effect takes what is negative, or no number, for nothing. */
+const millis = (value: unknown): number => {
+  if (typeof value === "number") return value
+  try {
+    return /^-|NaN/.test(String(value)) ? Number.NaN : Duration.toMillis(value as Duration.DurationInput)
+  } catch {
+    return Number.NaN
+  }
 }
 
 const durations = `a duration: milliseconds, or a text such as "5 seconds"`
 
-export const text: Rule = that(
+export const text: Rule = /* @__PURE__ */ that(
   "a text that is not empty",
   (value) => typeof value === "string" && value !== ""
 )
-export const string: Rule = that("a text", (value) => typeof value === "string")
-export const object: Rule = that("an object", isObject)
-export const callable: Rule = that("a function", (value) => typeof value === "function")
-export const count: Rule = that(
+export const string: Rule = /* @__PURE__ */ that("a text", (value) => typeof value === "string")
+export const object: Rule = /* @__PURE__ */ that("an object", isObject)
+export const callable: Rule = /* @__PURE__ */ that("a function", (value) => typeof value === "function")
+export const count: Rule = /* @__PURE__ */ that(
   "a whole number, 0 or more",
   (value) => Number.isSafeInteger(value) && Number(value) >= 0
 )
-export const positive: Rule = that(
+export const positive: Rule = /* @__PURE__ */ that(
   "a whole number, 1 or more",
   (value) => Number.isSafeInteger(value) && Number(value) > 0
 )
-export const duration: Rule = that(durations, isDuration)
+export const duration: Rule = /* @__PURE__ */ that(durations, (value) => millis(value) >= 0)
 /** One that comes to an end. */
-export const finiteDuration: Rule = that(`${durations}, which ends`, (value) => {
-  const decoded = isDuration(value) ? Duration.decodeUnknown(value) : undefined
-  return decoded?._tag === "Some" && Duration.isFinite(decoded.value)
-})
-export const positiveDuration: Rule = that(
-  `${durations}, more than 0, which ends`,
-  (value) => finiteDuration(value, "") === undefined && Duration.toMillis(value as Duration.DurationInput) > 0
+export const finiteDuration: Rule = /* @__PURE__ */ that(
+  `${durations}, which ends`,
+  (value) => millis(value) >= 0 && millis(value) < Infinity
 )
-export const boolean: Rule = that("true or false", (value) => typeof value === "boolean")
-export const port: Rule = that(
+export const positiveDuration: Rule = /* @__PURE__ */ that(
+  `${durations}, more than 0, which ends`,
+  (value) => millis(value) > 0 && millis(value) < Infinity
+)
+export const boolean: Rule = /* @__PURE__ */ that("true or false", (value) => typeof value === "boolean")
+export const port: Rule = /* @__PURE__ */ that(
   "a port: 1 to 65535, or 0 for any free one",
   (value) => Number.isInteger(value) && Number(value) >= 0 && Number(value) <= 65_535
 )
-export const signal: Rule = that(
+export const signal: Rule = /* @__PURE__ */ that(
   "an AbortSignal",
   (value) => isObject(value) && typeof value["throwIfAborted"] === "function"
 )
+
+const list: Rule = /* @__PURE__ */ that("a list", Array.isArray)
 
 /** One of these texts. */
 export const oneOf = (...texts: ReadonlyArray<string>): Rule =>
@@ -86,12 +90,11 @@ export const either =
 export const listOf =
   (rule: Rule): Rule =>
   (value, name) => {
-    if (!Array.isArray(value)) return `${name} has to be a list, and is ${kindOf(value)}`
-    for (const [i, item] of value.entries()) {
-      const problem = rule(item, `${name}[${i}]`)
-      if (problem !== undefined) return problem
-    }
-    return undefined
+    let problem = list(value, name)
+    if (problem === undefined)
+      for (const [i, item] of (value as ReadonlyArray<unknown>).entries())
+        problem ??= rule(item, `${name}[${i}]`)
+    return problem
   }
 
 /** May be left out. */
@@ -104,13 +107,10 @@ export const maybe =
 export const fields =
   (members: Readonly<Record<string, Rule>>): Rule =>
   (value, name) => {
-    const problem = object(value, name)
-    if (problem !== undefined || !isObject(value)) return problem
-    for (const [member, rule] of Object.entries(members)) {
-      const problem = rule(value[member], `${name}.${member}`)
-      if (problem !== undefined) return problem
-    }
-    return undefined
+    let problem = object(value, name)
+    for (const [member, rule] of Object.entries(members))
+      problem ??= rule((value as Readonly<Record<string, unknown>>)[member], `${name}.${member}`)
+    return problem
   }
 
 /** An argument: its name, what it has to be, and what was given. */

@@ -4,8 +4,7 @@ import type { EventType } from "./Message.js"
 /** Protocol versions we accept; a session answers with the one it was opened with. */
 export const versions = ["1", "1.0", "1.1"] as const
 export type Version = (typeof versions)[number]
-export const isVersion = (version: string): version is Version =>
-  (versions as ReadonlyArray<string>).includes(version)
+export const isVersion = (version: string): version is Version => versions.some((one) => one === version)
 
 /** Every field of an envelope but its payload. */
 export interface Envelope {

@@ -28,6 +28,14 @@ export const retryable = {
 /** The 15 codes of the protocol's errors (§12). */
 export type ErrorCode = keyof typeof retryable
 
+/** Codes of what a lease, or the policy, does not allow. */
+export const denials: ReadonlySet<string> = new Set<ErrorCode>([
+  "PERMISSION_DENIED",
+  "LEASE_SUBSET_VIOLATION",
+  "LEASE_EXPIRED",
+  "BUDGET_EXHAUSTED"
+])
+
 /** Longest error message on the wire, in characters. */
 export const maxMessageLength = 512
 

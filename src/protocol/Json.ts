@@ -3,6 +3,15 @@
 /** Returns what a text says; throws a `SyntaxError` of one that is no JSON. */
 export const parseJson = (text: string): unknown => JSON.parse(text)
 
+/** Returns what a text says; `undefined` of one that is no JSON. */
+export const readJson = (text: string): unknown => {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}
+
 /** Returns whether a value is an object that is no array. */
 export const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === "object" && value !== null && !Array.isArray(value)

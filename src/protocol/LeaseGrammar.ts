@@ -30,8 +30,7 @@ const maxCapabilities = 100
 /** Capability → patterns. For `cost.budget` the patterns are `currency:amount`. */
 export type Lease = Readonly<Record<string, ReadonlyArray<string>>>
 
-const isCapability = (name: string): boolean =>
-  (reserved as ReadonlyArray<string>).includes(name) || vendorName.test(name)
+const isCapability = (name: string): boolean => reserved.some((one) => one === name) || vendorName.test(name)
 
 /** Why a value is not a lease, or `undefined` when it is one. Never repeats the value itself. */
 export const invalidLease = (value: unknown): string | undefined => {

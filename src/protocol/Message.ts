@@ -1,7 +1,9 @@
 /** The payload of every message (§3 of the protocol page), in its wire shape. */
+
 import * as Schema from "effect/Schema"
 import { EventPayload } from "./Event.js"
 import * as Features from "./Features.js"
+import { jobStatuses } from "./JobStatus.js"
 import { Lease, LeaseConstraints, UtcTimestamp } from "./Lease.js"
 import * as Vendor from "./Vendor.js"
 
@@ -34,7 +36,7 @@ export const ErrorPayload = Schema.Struct({
 })
 
 /** Where a job is: waiting to begin, running, or how it has ended. */
-export const JobStatus = Schema.Literal("pending", "running", "success", "error", "cancelled", "timed_out")
+export const JobStatus = Schema.Literal(...jobStatuses)
 export type JobStatus = typeof JobStatus.Type
 
 export const Hello = Schema.Struct({

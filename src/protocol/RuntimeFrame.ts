@@ -209,14 +209,14 @@ export const decodeRuntime = (text: string): Frame | Misread => {
     frame = Object(JSON.parse(text))
   } catch {
     frame = salvaged(text)
-    problem = "the frame is not valid JSON"
+    problem = "no JSON"
   }
   arrange(frame)
   try {
     const { type } = frame
     problem ??= Object.hasOwn(payloads, type as string)
       ? void payloads[type as keyof Payloads](frame.payload, "payload")
-      : "an unknown type"
+      : "unknown type"
   } catch (wrong) {
     problem = String(wrong)
   }

@@ -4,6 +4,7 @@ import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { type Browser, chromium, type Page } from "playwright-core"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
+import { barriers } from "./accessible.js"
 import { browser as browserOf, start } from "./host.js"
 
 const executable = browserOf(
@@ -495,6 +496,81 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     assert.strictEqual(nameless, 0)
     assert.deepStrictEqual(wrong, [])
     await page.close()
+  })
+
+  it("can be read and told by everybody: contrast in both schemes, names, headings, what is announced", async () => {
+    const page = await browser.newPage()
+    await page.goto(home())
+    await page.waitForSelector("#token")
+    assert.deepStrictEqual(await barriers(page), [], "login")
+    await page.close()
+    const opened = await open()
+    await submit(opened.page, "work", work, lease)
+    await ended(opened.page, "success")
+    await opened.page.waitForFunction(() =>
+      Array.from(document.querySelectorAll("[aria-live]")).some((e) =>
+        /the job is done/.test(e.textContent ?? "")
+      )
+    )
+    await opened.page.waitForSelector(".bar")
+    assert.deepStrictEqual(await barriers(opened.page), [], "a job")
+    for (const [place, ready] of [
+      ["#/jobs", ".jobs tbody tr"],
+      ["#/submit?agent=work", "fieldset"],
+      ["#/runtime", ".sessions tbody tr"]
+    ] as const) {
+      await opened.page.goto(`${home()}${place}`)
+      await opened.page.waitForSelector(ready)
+      assert.deepStrictEqual(await barriers(opened.page), [], place)
+    }
+    await opened.page.close()
+  })
+
+  it("lists the jobs of others to whom may see them, and filters by whose they are", async () => {
+    const shared = await start(
+      ...[
+        "--agents",
+        agents,
+        "--memory",
+        "--token",
+        "t=watcher",
+        "--token",
+        "o=worker",
+        "--observer",
+        "watcher"
+      ]
+    )
+    try {
+      const at = (JSON.parse(shared.line) as Said).console
+      for (const token of ["t", "o"])
+        await fetch(new URL("/v1/jobs", at), {
+          method: "POST",
+          headers: {
+            authorization: `Bearer ${token}`,
+            "content-type": "application/json",
+            prefer: "wait=20"
+          },
+          body: JSON.stringify({ agent: "breaks", input: {} })
+        })
+      const page = await browser.newPage()
+      page.setDefaultTimeout(9_000)
+      await page.goto(`${at}#token=t`)
+      const whose = () => page.locator(".jobs tbody tr").allTextContents()
+      await page.waitForFunction(() => document.querySelectorAll(".jobs tbody tr").length === 2)
+      await page.getByLabel("Principal").selectOption("worker")
+      await page.waitForFunction(() => document.querySelectorAll(".jobs tbody tr").length === 1)
+      assert.match((await whose())[0] ?? "", /worker/)
+      // The filter is the address, and holds when that is opened anew.
+      assert.match(page.url(), /principal=worker/)
+      await page.reload()
+      await page.waitForFunction(() => document.querySelectorAll(".jobs tbody tr").length === 1)
+      assert.match((await whose())[0] ?? "", /worker/)
+      await page.getByLabel("Principal").selectOption("")
+      await page.waitForFunction(() => document.querySelectorAll(".jobs tbody tr").length === 2)
+      await page.close()
+    } finally {
+      shared.stop()
+    }
   })
 
   it("is as quick with 100,000 events as with 1,000: only what is seen is in the page", async () => {

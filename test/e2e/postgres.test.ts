@@ -117,7 +117,7 @@ describe.skipIf(missingBinaries !== undefined)(
       expect(second.stderr + second.stdout).not.toContain("secret")
       const doctor = await runToExit(["doctor", "--pg", url, "--port", "0"])
       expect(doctor.stdout).toMatch(/^ok {4}postgres .*answers in/m)
-      expect(doctor.stdout).toMatch(/^ok {4}schema .*version 1$/m)
+      expect(doctor.stdout).toMatch(/^ok {4}schema .*version \d+$/m)
       expect(doctor.stdout).toMatch(/^ok {4}lock .*has it, and said so \d s ago$/m)
       const port = new URL(first.url).port
       expect((await runToExit(["doctor", "--pg", url, "--port", port])).stdout).toMatch(
@@ -128,6 +128,47 @@ describe.skipIf(missingBinaries !== undefined)(
       expect(away.stdout).toMatch(/^fail {2}postgres .*does not exist/m)
       expect(doctor.stdout + away.stdout).not.toContain("secret")
       await client.run("echo", 1)
+    })
+
+    it("is looked at and deleted from by the commands that do so with a file; the others say what to use", async () => {
+      const url = await database()
+      const server = await own.start("--pg", url)
+      const client = await WireClient.open(server.url)
+      const { job_id } = (await client.run("echo", "of Postgres")).accepted
+      const jobId = String(job_id)
+      const arcp = (...args: ReadonlyArray<string>) => runToExit([...args, "--pg", url])
+      const rows = (run: { readonly stdout: string }) =>
+        run.stdout
+          .trim()
+          .split("\n")
+          .map((line) => JSON.parse(line) as Record<string, unknown>)
+
+      const sessions = await arcp("sessions", "--json")
+      expect(rows(sessions)).toMatchObject([{ session_id: client.session.id, state: "connected" }])
+      expect(rows(await arcp("top", "--json", "--count", "1"))).toHaveLength(1)
+      const replayed = rows(await arcp("replay", "--job", jobId))
+      expect(replayed.at(-1)).toMatchObject({ job_id: jobId, type: "job.result" })
+      const refused = await arcp("jobs", "delete", jobId)
+      expect(refused.stderr).toMatch(/is held by another runtime .*alive/)
+      for (const [args, instead] of [
+        [["backup", "nowhere.db"], /pg_dump/],
+        [["restore", "nowhere.db"], /pg_restore/],
+        [["db", "stats"], /psql/],
+        [["db", "sweep"], /forgets by itself/]
+      ] as const) {
+        const run = await arcp(...args)
+        expect(run.exit?.code).toBe(2)
+        expect(run.stderr).toMatch(instead)
+      }
+
+      expect((await server.stop()).code).toBe(0)
+      expect(rows(await arcp("sessions", "--json"))).toMatchObject([{ state: "gone" }])
+      const deleted = await arcp("jobs", "delete", jobId, "--json")
+      expect(rows(deleted)).toMatchObject([{ job_id: jobId, deleted: true }])
+      expect(await query(url, "SELECT 1 FROM arcp_jobs UNION ALL SELECT 1 FROM arcp_events")).toEqual([])
+      const gone = await arcp("replay", "--job", jobId)
+      expect(gone.stderr).toMatch(/is not in postgres:.*--pg names another/)
+      expect(refused.stderr + gone.stderr).not.toContain("secret")
     })
   }
 )

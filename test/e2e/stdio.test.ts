@@ -47,10 +47,37 @@ describe.concurrent("stdio", () => {
     await client.hello()
     const { job_id } = await client.accept("sleep", { ms: 600_000 })
     client.sendText("x".repeat(3_000_000))
+    expect((await client.nextOf("session.error")).payload).toMatchObject({
+      code: "INVALID_REQUEST",
+      message: "frame larger than 1048576 bytes",
+      details: { limit: "frame_bytes" }
+    })
     expect((await client.terminal(job_id)).payload.details).toEqual({ reason: "runtime_restart" })
     expect((await client.nextOf("session.bye")).payload["reason"]).toBe("shutdown")
     expect((await program.leaves()).code).toBe(0)
   })
+
+  it.each(["ended", "not ended"])(
+    "a hello that is too long, its line %s, is refused in words",
+    async (how) => {
+      verifies("stdio-same-protocol")
+      const program = own.program(serveArgs(["--transport", "stdio", "--memory"]))
+      program.child.stdin?.write("x".repeat(70_000) + (how === "ended" ? "\n" : ""))
+      expect((await program.leaves()).code).toBe(0)
+      const said = program.stdout.trimEnd().split("\n")
+      expect(said.map((line) => JSON.parse(line))).toMatchObject([
+        {
+          type: "session.error",
+          payload: {
+            code: "INVALID_REQUEST",
+            message: "the hello is larger than 65536 bytes",
+            details: { limit: "frame_bytes" }
+          }
+        }
+      ])
+      expect(program.stderr).toContain("a login was refused: the hello is larger than 65536 bytes")
+    }
+  )
 
   it("frames may arrive in pieces, cut anywhere", async () => {
     verifies("stdio-same-protocol")

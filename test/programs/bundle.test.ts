@@ -1,10 +1,15 @@
 /** The program as the build bundles it: what a start has to find and read, which is most of what it costs. */
 import { readdirSync, readFileSync } from "node:fs"
+import { isBuiltin } from "node:module"
 import { join, posix } from "node:path"
 import { fileURLToPath } from "node:url"
 import { expect, it } from "vitest"
 
 const programs = fileURLToPath(new URL("../../dist/programs/", import.meta.url))
+
+/** What a module imports, and what a script loads in place of that. */
+const imports =
+  /^(?:import|export)\b[^"'()]*?"([^"]+)";?$|\$script\.(?:load|builtin)\((?:new URL\()?"([^"]+)"/gm
 
 /** What is loaded with these, in or outside of the bundle. */
 const loaded = (bundle: "bundle" | "shared", ...begin: ReadonlyArray<string>) => {
@@ -12,29 +17,41 @@ const loaded = (bundle: "bundle" | "shared", ...begin: ReadonlyArray<string>) =>
   const files = readdirSync(folder)
   const seen = new Set<string>()
   const outside = new Set<string>()
+  let bytes = 0
   const walk = (name: string) => {
     if (seen.has(name)) return
     seen.add(name)
     const text = readFileSync(folder + name, "utf8")
-    for (const [, from = ""] of text.matchAll(/^(?:import|export)\b[^"'()]*?"([^"]+)";?$/gm))
-      from.startsWith(".") ? walk(posix.join(posix.dirname(name), from)) : outside.add(from)
+    bytes += text.length
+    for (const [, imported, from = ""] of text.matchAll(imports)) {
+      const source = imported ?? from
+      source.startsWith(".") ? walk(posix.join(posix.dirname(name), source)) : outside.add(source)
+    }
   }
   for (const name of begin) walk(files.find((file) => file.startsWith(name)) ?? name)
-  return { files: seen.size, outside: [...outside].filter((name) => !name.startsWith("node:")) }
+  return { bytes, files: seen.size, outside: [...outside].filter((name) => !isBuiltin(name)) }
 }
 
 it.each([
-  ["a mistake or a question", "bundle", ["program.js"], 4],
-  ["arcp serve --memory", "bundle", ["program.js", "start-", "serve-"], 20],
-  ["arcp serve on a file", "bundle", ["program.js", "start-", "serve-", "RuntimeSqlite-"], 25],
-  ["arcp serve with a module of agents", "shared", ["start.js", "serve-", "effect/dist/esm/index.js"], 40],
-  ["a command of a client", "bundle", ["program.js", "start-", "clients-"], 15]
+  // Not Effect, which is 0.5 MB.
+  ["a mistake or a question", "bundle", ["program.js", "line-"], 6, 0.1],
+  ["arcp serve --memory", "bundle", ["program.js", "line-", "start-", "serve-"], 20, 1.7],
+  ["arcp serve on a file", "bundle", ["program.js", "line-", "start-", "serve-", "RuntimeSqlite-"], 25, 1.8],
+  [
+    "arcp serve with a module of agents",
+    "shared",
+    ["start.js", "serve-", "effect/dist/esm/index.js"],
+    40,
+    3.5
+  ],
+  ["a command of a client", "bundle", ["program.js", "line-", "start-", "clients-"], 15, 1.2]
 ] as const)(
   "%s needs few files, and nothing of node_modules but what is native",
-  (_, bundle, begin, most) => {
+  (_, bundle, begin, most, megabytes) => {
     const found = loaded(bundle, ...begin)
     expect(found.outside.filter((name) => name !== "@photostructure/sqlite")).toEqual([])
     expect(found.files).toBeLessThanOrEqual(most)
+    expect(found.bytes).toBeLessThan(megabytes * 1e6)
   }
 )
 

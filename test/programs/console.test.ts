@@ -13,6 +13,7 @@ import { fieldOf, initial, missing } from "../../src/programs/console/model/sche
 import { duration, plain, safeUrl } from "../../src/programs/console/model/text.js"
 import { rowsOf } from "../../src/programs/console/model/timeline.js"
 import { between, moved, showing, tick, zoomed } from "../../src/programs/console/model/zoom.js"
+import { jobStatuses } from "../../src/protocol/JobStatus.js"
 import type { JobEvent } from "../../src/services/client/ArcpClient.js"
 
 let seq = 0
@@ -145,7 +146,7 @@ describe("the console's model", () => {
       fc.property(
         fc.string(),
         fc.string(),
-        fc.subarray([...Route.statuses]),
+        fc.subarray([...jobStatuses]),
         fc.boolean(),
         (agent, tab, status, waiting) => {
           const jobs: Route.Route = {
@@ -167,6 +168,10 @@ describe("the console's model", () => {
   })
 
   it("shows no character that is not seen, and links nowhere but to the web", () => {
+    for (const c of "\u00ad\u034f\u115f\u180e\u2065\u2800\u3164\ufeff\uffa0\u{1d173}\u{e0067}\ud800")
+      assert.match(plain(`a${c} b`), /^a⟨U\+[0-9A-F]{4,5}⟩ b$/)
+    assert.strictEqual(plain("❤\ufe0f 😀"), "❤\ufe0f 😀")
+    assert.strictEqual(plain("😀😀", 3), "😀… (1 more characters)")
     assert.strictEqual(plain("a\u202eb\u0000c\u200bd\ne"), "a⟨U+202E⟩b⟨U+0000⟩c⟨U+200B⟩d\ne")
     assert.match(plain("x".repeat(30), 10), /^x{10}… \(20 more characters\)$/)
     for (const bad of [
@@ -192,7 +197,11 @@ describe("the console's model", () => {
       Markdown.parse(part.repeat(100_000 / part.length))
       return performance.now() - since
     })
-    // A hundred thousand characters; what is quadratic takes minutes.
+    // A row whose last bar is escaped, of which the rest could be looked through from each of its characters.
+    const since = performance.now()
+    Markdown.parse(`a\n|${"a".repeat(390_000)}\\|`)
+    times.push(performance.now() - since)
+    // A hundred thousand characters and more; what is quadratic takes minutes.
     assert.isAtMost(Math.max(...times), 20_000)
     assert.deepStrictEqual(
       Markdown.parse("| a | b |\n| - | -: |\n| 1 | 2 |").map(({ type }) => type),
@@ -234,6 +243,19 @@ describe("the console's model", () => {
     assert.deepStrictEqual(missing(field, {}), ["input.topic is missing", "input.__proto__ is missing"])
     assert.strictEqual(fieldOf({ $ref: "#/a", a: { $ref: "#/a" } }).type, "json")
     fc.assert(fc.property(fc.jsonValue(), (any) => void missing(fieldOf(any), initial(fieldOf(any), true))))
+  })
+
+  it("makes a form of what a few references make endless, or very much", () => {
+    const next = (i: number) => ({ $ref: `#/$defs/${i + 1}` })
+    const doubled = Array.from({ length: 40 }, (_, i) => [i, { anyOf: [next(i), next(i)] }] as const)
+    const each = Array.from({ length: 60 }, (_, i) => [`p${i}`, { $ref: "#" }] as const)
+    for (const schema of [
+      { anyOf: [{ $ref: "#" }, { type: "string" }] },
+      { allOf: [{ $ref: "#" }] },
+      { $ref: "#/$defs/0", $defs: Object.fromEntries(doubled) },
+      { type: "object", properties: Object.fromEntries(each) }
+    ])
+      assert.isBelow(JSON.stringify(fieldOf(schema)).length, 1_000_000)
   })
 
   it("copies a submit as a command and as code, whatever is in it", () => {

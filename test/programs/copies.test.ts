@@ -8,6 +8,7 @@ import {
   rmSync,
   statSync,
   symlinkSync,
+  truncateSync,
   writeFileSync
 } from "node:fs"
 import * as NodeModule from "node:module"
@@ -15,6 +16,7 @@ import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { afterAll, afterEach, expect, it } from "vitest"
+import { loadDriver } from "../../src/layers/store/sqliteDriver.js"
 import { listening, Program } from "../e2e/support/Program.js"
 import { WireClient } from "../e2e/support/WireClient.js"
 
@@ -129,8 +131,6 @@ it("a module with another version of Effect runs, and the server with it, on wha
   expect(same).toEqual(same.map(() => true))
 })
 
-const keeps = "enableCompileCache" in NodeModule
-
 /** What is in a folder for caches after a server that was given it has ended. */
 const kept = async (cache: string): Promise<ReadonlyArray<string>> => {
   const file = project({ effect: installed("effect"), "@effect/platform": installed("@effect/platform") })
@@ -142,13 +142,37 @@ const kept = async (cache: string): Promise<ReadonlyArray<string>> => {
   return existsSync(at) ? readdirSync(at) : []
 }
 
-it.skipIf(!keeps)("what was compiled is kept in a folder of this user's (from Node 22.1 on)", async () => {
+it("what was compiled is kept in a folder of this user's; by Node itself too, from 22.1 on", async () => {
   const cache = join(folder, "cache")
-  expect(await kept(cache)).toHaveLength(1)
-  expect(statSync(join(cache, "effect-arcp")).mode & 0o077).toBe(0)
+  const files = await kept(cache)
+  expect(files).toHaveLength("enableCompileCache" in NodeModule ? 2 : 1)
+  const at = join(cache, "effect-arcp")
+  const ours = join(at, files.find((name) => name.startsWith("serve-")) ?? "")
+  for (const path of [at, ours]) expect(statSync(path).mode & 0o077).toBe(0)
+
+  // What is not whole is not taken, and written anew.
+  const { size } = statSync(ours)
+  truncateSync(ours, size >> 1)
+  expect(await kept(cache)).toEqual(files)
+  expect(statSync(ours).size).toBeGreaterThan(size * 0.9)
 })
 
-it.skipIf(!keeps)("nothing is kept where others could write it (from Node 22.1 on)", async () => {
+it("what a short command has compiled is kept when it ends, also of one that closes a database", async () => {
+  const cache = join(folder, "doctor-cache")
+  const file = join(folder, "other.db")
+  const database = (await loadDriver()).open(file)
+  database.exec("CREATE TABLE other (a)")
+  await database.close()
+  const program = new Program(["doctor", "--db", file], {
+    NODE_DISABLE_COMPILE_CACHE: undefined,
+    XDG_CACHE_HOME: cache
+  })
+  programs.push(program)
+  await program.leaves()
+  expect(readdirSync(join(cache, "effect-arcp")).some((name) => name.startsWith("doctor-"))).toBe(true)
+})
+
+it("nothing is kept where others could write it", async () => {
   const cache = join(folder, "shared-cache")
   mkdirSync(join(cache, "effect-arcp"), { recursive: true })
   chmodSync(join(cache, "effect-arcp"), 0o777)

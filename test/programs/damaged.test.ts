@@ -1,5 +1,7 @@
 /** A file into which something else has written: every command and the server come to an end, and name what is damaged. */
-import { mkdtempSync, rmSync } from "node:fs"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import * as Effect from "effect/Effect"
@@ -106,26 +108,18 @@ it("a call of a hook that is damaged is given up, and the others are made", asyn
     "INSERT INTO hook_events VALUES ('job_a', 1, '{nope'), ('job_a', 2, 'null'), ('job_a', 3, '{\"kind\":\"toString\"}')"
   )
   const secret = join(folder, "secret")
-  const { writeFileSync } = await import("node:fs")
   writeFileSync(secret, `whsec_${Buffer.alloc(32, 1).toString("base64")}`, { mode: 0o600 })
-  const called = await import("node:http").then(({ createServer }) => {
-    const server = createServer((request, response) => {
-      request.resume()
-      response.end()
-      told()
-    })
-    let told = () => {}
-    const once = new Promise<void>((resolve) => {
-      told = resolve
-    })
-    return new Promise<{ port: number; once: Promise<void>; close: () => void }>((resolve) => {
-      server.listen(0, "127.0.0.1", () => {
-        const address = server.address()
-        const port = typeof address === "object" ? (address?.port ?? 0) : 0
-        resolve({ port, once, close: () => server.close() })
-      })
-    })
+  let told = () => {}
+  const once = new Promise<void>((resolve) => {
+    told = resolve
   })
+  const receiver = createServer((request, response) => {
+    request.resume()
+    response.end()
+    told()
+  })
+  await new Promise<void>((resolve) => receiver.listen(0, "127.0.0.1", resolve))
+  const { port } = receiver.address() as AddressInfo
   let printed = ""
   try {
     await serving(
@@ -134,18 +128,18 @@ it("a call of a hook that is damaged is given up, and the others are made", asyn
         "--db",
         db,
         "--webhook",
-        `http://127.0.0.1:${called.port}/`,
+        `http://127.0.0.1:${port}/`,
         "--webhook-secret-file",
         secret
       ],
       // Of the job that the last process left: it is ended, and that is told.
-      () => called.once,
+      () => once,
       (text) => {
         printed += text
       }
     )
   } finally {
-    called.close()
+    receiver.close()
   }
   expect(printed).toContain("nobody is told of job_a: what is stored of the call is damaged")
   const left = await statements(db, "SELECT seq FROM hook_events WHERE seq < 4")

@@ -207,23 +207,139 @@ describe("arcp dev", () => {
     const code = await promisify(execFile)(process.execPath, ["copied.mjs"], { cwd: folder, env })
     assert.deepStrictEqual(JSON.parse(code.stdout.trim().split("\n").at(-1) ?? ""), expected)
   })
+})
+
+describe("arcp dev, when the agents do not load at first", () => {
+  const folder = mkdtempSync(join(tmpdir(), "arcp-dev-first-"))
+  const lines: Array<string> = []
+  let heard = () => {}
+  let server: ChildProcess
+  let url = ""
+  const file = join(folder, "agents.mjs")
+  const said = async (what: RegExp): Promise<string> => {
+    for (;;) {
+      const at = lines.findIndex((line) => what.test(line))
+      if (at >= 0) return lines.splice(0, at + 1).at(-1) ?? ""
+      await new Promise<void>((resolve) => {
+        heard = resolve
+      })
+    }
+  }
+  const hello = (word: string) =>
+    `import { Agent } from "effect-arcp"\n` +
+    `export const agents = [Agent.fromPromise("hello", { version: "1.0.0" }, async () => ${JSON.stringify(word)})]\n`
+  const loads = async (token = "t") => {
+    const response = await fetch(new URL("/console/loads", url.replace(/^ws/, "http")), {
+      headers: { authorization: `Bearer ${token}` }
+    })
+    return [response.status, (await response.json()) as { times: number; problem?: string }] as const
+  }
+  const run = async (...words: ReadonlyArray<string>) => {
+    const { stdout } = await promisify(execFile)(process.execPath, [
+      program,
+      ...words,
+      "--url",
+      url,
+      "--token",
+      "t"
+    ])
+    return stdout.trim()
+  }
+  /** Saves, as an editor does or as another, and waits for what is said. */
+  const save = async (text: string, what: RegExp) => {
+    writeFileSync(file, text)
+    return said(what)
+  }
+
+  beforeAll(async () => {
+    mkdirSync(join(folder, "node_modules"))
+    symlinkSync(join(root, "node_modules/effect"), join(folder, "node_modules/effect"))
+    symlinkSync(root, join(folder, "node_modules/effect-arcp"))
+    writeFileSync(join(folder, "package.json"), '{"type":"module"}')
+    server = spawn(
+      process.execPath,
+      [program, "dev", "./agents.mjs", "--memory", "--port", "0", "--token", "t=me"],
+      { cwd: folder, stdio: ["ignore", "pipe", "pipe"] }
+    )
+    for (const stream of [server.stdout, server.stderr])
+      if (stream !== null)
+        createInterface({ input: stream }).on("line", (line) => {
+          lines.push(line)
+          heard()
+        })
+    assert.match(
+      await said(/^not loaded/),
+      /there are no agents yet: \.\/agents\.mjs does not load: .*no such file/
+    )
+    url = (await said(/^listening /)).slice("listening ".length)
+  })
+  afterAll(() => {
+    server?.kill()
+    rmSync(folder, { recursive: true, force: true })
+  })
+
+  it("stays, says why and where, to the console too, and loads what is saved then", async () => {
+    assert.strictEqual((await loads("another"))[0], 401)
+    assert.deepInclude((await loads())[1], { times: 0 })
+    assert.match((await loads())[1].problem ?? "", /no such file/)
+    assert.strictEqual(await run("agents"), "")
+    const wrong: ReadonlyArray<readonly [string, RegExp]> = [
+      ["const a = 1\nexport const agents = [\n  a +\n]\n", /Unexpected token '\]' \(agents\.mjs:4\)/],
+      ["const a = 1\n\nthrow new Error('not today')\n", /not today \(agents\.mjs:3:7\)/],
+      ["throw 'no error'\n", /no error/],
+      ["export const nothing = 1\n", /must export agents/],
+      ["export const agents = []\nimport 'no-such-package'\n", /'no-such-package' \(agents\.mjs\)/],
+      ['import "./part.mjs"\nexport const agents = []\n', /part\.mjs' \(agents\.mjs\)/]
+    ]
+    for (const [text, what] of wrong) {
+      assert.match(await save(text, /^not loaded/), what)
+      assert.match((await loads())[1].problem ?? "", what)
+    }
+    assert.match(await said(/^ {2}/), /when it is saved/)
+    // The mistake is in what it imports.
+    writeFileSync(join(folder, "part.mjs"), "export const part = 1\nexport const = 2\n")
+    assert.match(await said(/^not loaded/), /\(part\.mjs:2\)/)
+    await save(hello("first"), /^loaded anew: hello@1\.0\.0/)
+    assert.strictEqual(await run("submit", "hello"), "first")
+    assert.deepStrictEqual((await loads())[1].problem, undefined)
+  })
+
+  it("goes on when the file is removed, comes back, or never comes to an end", async () => {
+    rmSync(file)
+    assert.match(await said(/^not loaded/), /the agents before go on: .*no such file/)
+    assert.strictEqual(await run("submit", "hello"), "first")
+    writeFileSync(`${file}~`, hello("back"))
+    renameSync(`${file}~`, file)
+    await said(/^loaded anew/)
+    assert.strictEqual(await run("submit", "hello"), "back")
+    // A load that waits for ever is left when something is saved.
+    writeFileSync(
+      file,
+      `process.stderr.write("it waits\\n")\nawait new Promise(() => setInterval(() => {}, 1e6))\n`
+    )
+    await said(/^it waits/)
+    await save(hello("after"), /^loaded anew/)
+    assert.strictEqual(await run("submit", "hello"), "after")
+  })
 
   it.skipIf("typescript" in process.features)(
-    "says what it needs where nothing reads TypeScript",
+    "says what it needs where nothing reads TypeScript, and stays",
     async () => {
-      const bare = mkdtempSync(join(tmpdir(), "arcp-bare-"))
+      writeFileSync(join(folder, "typed.ts"), "export const agents: ReadonlyArray<unknown> = []\n")
+      const typed = spawn(process.execPath, [program, "dev", "typed.ts", "--memory", "--port", "0"], {
+        cwd: folder,
+        stdio: ["ignore", "pipe", "pipe"]
+      })
+      let text = ""
+      for (const stream of [typed.stdout, typed.stderr])
+        stream?.on("data", (data) => {
+          text += data
+        })
       try {
-        writeFileSync(join(bare, "agents.ts"), "export const agents: ReadonlyArray<unknown> = []\n")
-        const failed = await promisify(execFile)(
-          process.execPath,
-          [program, "dev", "agents.ts", "--memory", "--port", "0"],
-          {
-            cwd: bare
-          }
-        ).catch((error: { readonly stderr: string }) => error)
-        assert.match(failed.stderr, /Node 22\.18 or later, or npm i -D esbuild/)
+        while (!/^listening/m.test(text)) await new Promise((resolve) => setTimeout(resolve, 20))
+        assert.match(text, /Node 22\.18 or later, or npm i -D esbuild/)
       } finally {
-        rmSync(bare, { recursive: true, force: true })
+        typed.kill()
       }
     }
   )

@@ -39,7 +39,7 @@ const noText = odd.filter((value) => typeof value !== "string" || value === "")
 const noObject = without("object")
 const noFunction = without("function")
 const badCounts = [-1, Number.NaN, Number.POSITIVE_INFINITY, 1.5, "x", null, {}]
-const badDurations = [-1, Number.NaN, "soon", {}, null, [], Symbol("odd")]
+const badDurations = [-1, Number.NaN, "soon", "-5 seconds", -5n, [Number.NaN, 0], {}, null, [], Symbol("odd")]
 const unreadable = new Proxy(
   {},
   {
@@ -180,7 +180,10 @@ const connections = (dialer: NonNullable<ConnectOptions["dialer"]>): ReadonlyArr
     ...option("signal", [null, 3, {}, []]),
     ...option("headers", [null, 3, "x", [], { a: 1 }]),
     ...option("ca", noText),
-    ...option("WebSocket", noFunction)
+    ...option("WebSocket", noFunction),
+    ...option("connectTimeout", [...badDurations, 0, Number.POSITIVE_INFINITY]),
+    ...option("maxFrameBytes", [...badCounts, 0]),
+    ...option("allowInsecure", ["yes", 1, null])
   ]
 }
 

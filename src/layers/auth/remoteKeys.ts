@@ -24,9 +24,26 @@ const patience = 30_000
 /** Milliseconds that a fetch may take. */
 const timeout = 5_000
 
+/** Bytes of a key set that are read, unpacked. */
+const mostBytes = 1024 * 1024
+
+/** Fetches a key set, and gives up what is larger than one may be. */
+const bounded: jose.FetchImplementation = async (url, options) => {
+  const response = await fetch(url, options)
+  let bytes = 0
+  const counted = new TransformStream<Uint8Array, Uint8Array>({
+    transform: (chunk, controller) => {
+      bytes += chunk.length
+      if (bytes <= mostBytes) controller.enqueue(chunk)
+      else controller.error(new Error(`the key set has more than ${mostBytes} bytes`))
+    }
+  })
+  return new Response(response.body?.pipeThrough(counted) ?? null, response)
+}
+
 /** Returns what finds the key of a token. `stale` hears of a set that could not be renewed and is used on. */
 export const remoteKeys = (
-  { createRemoteJWKSet, errors }: typeof jose,
+  { createRemoteJWKSet, customFetch, errors }: typeof jose,
   url: URL,
   stale: (cause: unknown) => void
 ): jose.JWTVerifyGetKey => {
@@ -34,7 +51,8 @@ export const remoteKeys = (
   const keySet = createRemoteJWKSet(url, {
     cacheMaxAge: Number.POSITIVE_INFINITY,
     cooldownDuration: Number.POSITIVE_INFINITY,
-    timeoutDuration: timeout
+    timeoutDuration: timeout,
+    [customFetch]: bounded
   })
   const now = () => performance.now()
   let fetchedAt = Number.NEGATIVE_INFINITY

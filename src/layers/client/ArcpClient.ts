@@ -23,6 +23,7 @@ import {
 import { monotonic } from "../../services/runtime/monotonic.js"
 import { onLeave } from "../../services/runtime/onLeave.js"
 import { Dialer, TransportError } from "../../services/transport/Transport.js"
+import { check } from "./amounts.js"
 import { askedToWait, backoff } from "./backoff.js"
 import { ClientSession } from "./ClientSession.js"
 import type { ClientState } from "./ClientState.js"
@@ -133,7 +134,7 @@ const serve = (session: ClientSession) =>
 /** What the application is given of a session that is connected. */
 const serviceOf = (parts: ClientParts, close: Effect.Effect<void>): ArcpClientService => {
   const { jobs, session } = parts
-  const { elapsed, nextId } = session.options
+  const { elapsed } = session.options
   return {
     submit: submit(parts, false) as ArcpClientService["submit"],
     submitScoped: submit(parts, true) as ArcpClientService["submitScoped"],
@@ -147,10 +148,8 @@ const serviceOf = (parts: ClientParts, close: Effect.Effect<void>): ArcpClientSe
     agents: Effect.sync(() => session.agents),
     ping: Effect.suspend(() => {
       const started = elapsed()
-      const nonce = nextId()
-      const sent_at = new Date(session.now()).toISOString()
       return Effect.map(
-        session.request("session.ping", "session.pong", { nonce, sent_at }),
+        session.request("session.ping", "session.pong", session.ping),
         () => elapsed() - started
       )
     }),
@@ -167,8 +166,22 @@ const serviceOf = (parts: ClientParts, close: Effect.Effect<void>): ArcpClientSe
  */
 export const make = (options: Options): Effect.Effect<ArcpClientService, ClientError, Dialer | Scope.Scope> =>
   Effect.gen(function* () {
+    const {
+      ack: { events: ackEvery = 256, interval: ackInterval = 1_000 } = {},
+      held: { bytes = 8 * 1024 * 1024, events = 10_000 } = {},
+      name = "effect-arcp",
+      requestTimeout = 30_000,
+      version = "0.1.0"
+    } = options
+    yield* check("ArcpClient", {
+      requestTimeout,
+      "ack.events": ackEvery,
+      "ack.interval": ackInterval,
+      "held.events": events,
+      "held.bytes": bytes
+    })
     const dialer = yield* Dialer
-    const clock = yield* Effect.clockWith(Effect.succeed)
+    const clock = yield* Effect.clock
     const now = () => clock.unsafeCurrentTimeMillis()
     const scope = yield* Effect.scope
     const state = options.state && (yield* options.state)
@@ -177,19 +190,17 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
 
     const session: ClientSession = new ClientSession(dialer, {
       token: options.token,
-      name: options.name ?? "effect-arcp",
-      version: options.version ?? "0.1.0",
+      name,
+      version,
       // A renewal is a resume, for which there has to be something to come back to.
       features: options.features ?? (isAsked(options.token) && !dialer.ephemeral ? [...all, renewal] : all),
       reconnect: options.reconnect,
-      ackEvery: options.ack?.events ?? 256,
-      ackInterval: options.ack?.interval ?? 1_000,
-      requestTimeout: Duration.toMillis(options.requestTimeout ?? 30_000),
-      maxHeld: { events: options.held?.events ?? 10_000, bytes: options.held?.bytes ?? 8 * 1024 * 1024 },
-      resume:
-        options.resume === undefined
-          ? saved && { ...saved, mayBeGone: true }
-          : { ...options.resume, mayBeGone: false },
+      ackEvery,
+      ackInterval,
+      requestTimeout: Duration.toMillis(requestTimeout),
+      maxHeld: { events, bytes },
+      resume: options.resume ?? saved,
+      mayBeGone: options.resume === undefined,
       kept: state !== undefined,
       nextId: () => ids.ulid(now()),
       traceId: ids.traceId,
@@ -212,7 +223,7 @@ export const make = (options: Options): Effect.Effect<ArcpClientService, ClientE
       session.post("session.close", {})
       // The writer may be waiting for its turn. Then the connection goes, flushed, with the fiber that serves it.
       return session.flush.pipe(
-        Effect.zipRight(session.save),
+        Effect.zipRight(session.options.save),
         Effect.flatMap(() => {
           session.finish(new TransportError({ message: "closed here" }), null)
           return Fiber.interrupt(running)

@@ -1,9 +1,9 @@
 /** A value that changes, with its readers. */
 import * as Effect from "effect/Effect"
-import type * as Option from "effect/Option"
 import type * as Stream from "effect/Stream"
 import type { Latest } from "../../services/client/ArcpClient.js"
-import { end, type Pull, stream } from "./pull.js"
+import { called } from "./first.js"
+import { stream } from "./pull.js"
 
 /** Holds the latest value, and gives it and its successors to whoever reads. */
 export class Cell<A> implements Latest<A> {
@@ -45,17 +45,18 @@ export class Cell<A> implements Latest<A> {
   reader<B>(start: () => (value: A) => readonly [B] | undefined): Stream.Stream<B> {
     return stream(() => {
       const look = start()
-      const next: Pull<B> = Effect.suspend(() => {
+      return () => {
         const found = look(this.#value)
-        if (found !== undefined) return Effect.succeed(found[0])
-        if (this.#ended) return end
-        return Effect.async<B, Option.Option<never>>((resume) => {
-          const wake = () => resume(next)
-          this.#waiting.add(wake)
-          return Effect.sync(() => this.#waiting.delete(wake))
+        if (found !== undefined) return found
+        if (this.#ended) return undefined
+        const version = this.#version
+        return called((back) => {
+          this.#waiting.add(back)
+          // A fiber may have let others go first on its way here.
+          if (version !== this.#version || this.#ended) back()
+          return () => this.#waiting.delete(back)
         })
-      })
-      return next
+      }
     })
   }
 

@@ -14,13 +14,7 @@ import type { Feature } from "../../protocol/Features.js"
 import { unsendable } from "../../protocol/JsonText.js"
 import type * as Message from "../../protocol/Message.js"
 import * as Vendor from "../../protocol/Vendor.js"
-import {
-  type ClientError,
-  ProtocolViolation,
-  type ResumeState,
-  type Status,
-  type TokenSource
-} from "../../services/client/ArcpClient.js"
+import type { ClientError, ResumeState, Status, TokenSource } from "../../services/client/ArcpClient.js"
 import { type Connection, closeCode, type Dialer } from "../../services/transport/Transport.js"
 import { exceeds } from "../transport/Inbox.js"
 import { Cell } from "./Cell.js"
@@ -30,6 +24,7 @@ import type { AnyLane, Host } from "./Lane.js"
 import { Line } from "./Line.js"
 import { Numbering } from "./Numbering.js"
 import { type Answer, type Pending, Requests, remember } from "./Requests.js"
+import { violation } from "./violation.js"
 
 /** What a client's session is told by its client. */
 export interface SessionOptions {
@@ -45,8 +40,10 @@ export interface SessionOptions {
   readonly maxHeld: Host["maxHeld"]
   /** Milliseconds that an answer may take. */
   readonly requestTimeout: number
-  /** Continue a session of another process; `mayBeGone`: else open another one. */
-  readonly resume?: (ResumeState & { readonly mayBeGone: boolean }) | undefined
+  /** Continue a session of another process. */
+  readonly resume?: ResumeState | undefined
+  /** When that is gone, open another one. */
+  readonly mayBeGone: boolean
   /** Its place is kept for the next process: somebody may have a copy of it, and take the session over by mistake. */
   readonly kept: boolean
   readonly nextId: () => string
@@ -64,8 +61,11 @@ export interface SessionOptions {
 
 const ignore = () => {}
 
-const tooBig = (why: string) =>
-  new InvalidRequest({ message: `the request is too big: ${why}`, details: { limit: "frame_bytes" } })
+const request = "the request"
+
+/** A frame is larger than the runtime takes: what it is, and the bound. */
+export const tooBig = (what: string, why: string) =>
+  new InvalidRequest({ message: `${what} is too big: ${why}`, details: { limit: "frame_bytes" } })
 
 /** A session as the client has it: what it has asked for, and the jobs whose frames it takes, over every connection. */
 export class ClientSession implements Host {
@@ -169,7 +169,7 @@ export class ClientSession implements Host {
   #put(key: unknown, pending: Pending): void {
     const frame = pending.frame(this.sessionId ?? "")
     if (exceeds(frame, this.frameBytes))
-      this.requests.reject(key, tooBig(`larger than ${this.frameBytes} bytes`))
+      this.requests.reject(key, tooBig(request, `more than ${this.frameBytes} bytes`))
     else this.line.push(frame)
   }
 
@@ -184,9 +184,7 @@ export class ClientSession implements Host {
   /** The connection ended over a frame that was too big: a request, which that ends, else one that would only come again. */
   oversized(closed: ClientError): ClientError {
     const largest = this.requests.largest(this.sessionId ?? "")
-    return this.requests.reject(largest, tooBig(closed.message))
-      ? closed
-      : new ProtocolViolation({ message: closed.message })
+    return this.requests.reject(largest, tooBig(request, closed.message)) ? closed : violation(closed.message)
   }
 
   /** Sends a request and waits for its answer, over as many connections as it takes. */
@@ -205,9 +203,8 @@ export class ClientSession implements Host {
       readonly onLateAnswer?: ((answer: Answer & { readonly type: A }) => void) | undefined
     } = {}
   ): Effect.Effect<Answer & { readonly type: A }, ClientError> {
-    const isAnswer = (message: Answer): message is Answer & { readonly type: A } => message.type === answer
     return Effect.async((resume) => {
-      if (this.over !== undefined) return resume(Effect.fail(this.over))
+      if (this.over !== undefined) return resume(this.over)
       const problem = unsendable(payload)
       if (problem !== undefined) return resume(new InvalidRequest({ message: problem }))
       const id = this.options.nextId()
@@ -229,30 +226,31 @@ export class ClientSession implements Host {
           }),
         repeatable: more.repeatable ?? true,
         claims: more.onAnswer !== undefined,
-        failed: (error) => resume(Effect.fail(error)),
+        failed: resume,
         answered: (message) => {
-          if (!isAnswer(message)) return
           this.delivered = true
-          more.onAnswer?.(message)
-          resume(Effect.succeed(message))
+          more.onAnswer?.(message as Answer & { readonly type: A })
+          resume(Effect.succeed(message as Answer & { readonly type: A }))
         }
       }
       this.requests.add(key, pending)
       if (this.connection !== undefined) this.#put(key, pending)
       return Effect.sync(() => {
         const { onLateAnswer } = more
-        const waits = this.requests.take(key) !== undefined
-        if (!waits || onLateAnswer === undefined) return
-        this.requests.add(key, {
-          ...pending,
-          claims: false,
-          failed: ignore,
-          answered: (message) => {
-            if (isAnswer(message)) onLateAnswer(message)
-          }
-        })
+        if (this.requests.take(key) && onLateAnswer)
+          this.requests.add(key, {
+            ...pending,
+            claims: false,
+            failed: ignore,
+            answered: onLateAnswer as Pending["answered"]
+          })
       })
     })
+  }
+
+  /** What a ping says. */
+  get ping() {
+    return { nonce: this.options.nextId(), sent_at: new Date(this.now()).toISOString() }
   }
 
   /** From now on the job's frames go there too. */
@@ -261,9 +259,7 @@ export class ClientSession implements Host {
     else this.handles.register(jobId, inbox)
   }
 
-  readonly dropTransport = Effect.suspend(
-    () => this.connection?.close(closeCode.normal, "dropped here") ?? Effect.void
-  )
+  readonly dropTransport = Effect.suspend(() => this.connection?.close(closeCode.normal, "") ?? Effect.void)
 
   /** Hands over what was said, to a connection that is about to be closed. */
   readonly flush = Effect.suspend(() =>
@@ -286,10 +282,6 @@ export class ClientSession implements Host {
     if (consumed - this.numbers.acked < atLeast) return
     this.numbers.acked = consumed
     if (this.features.includes("ack")) this.post("session.ack", { last_processed_seq: consumed })
-  }
-
-  get save(): Effect.Effect<void> {
-    return this.options.save
   }
 
   /** Notes what a welcome says, and what it leaves out. */

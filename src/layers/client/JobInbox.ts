@@ -6,7 +6,6 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
-import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import type * as Stream from "effect/Stream"
 import * as Check from "../../protocol/Check.js"
@@ -24,9 +23,9 @@ import {
   ProtocolViolation
 } from "../../services/client/ArcpClient.js"
 import { Cell } from "./Cell.js"
-import { type ChunkBody, Chunks, concat, inlineBytes } from "./Chunks.js"
+import { type ChunkBody, Chunks, concat, inlineBytes, type Place } from "./Chunks.js"
 import { type Host, Lane } from "./Lane.js"
-import { end, type Pull } from "./pull.js"
+import { violation } from "./violation.js"
 
 /** A frame that belongs to a job; `malformed` is one that could not be read, with what is then said of it. */
 export type JobFrame = { readonly event_seq?: number | undefined } & (
@@ -74,6 +73,8 @@ export class JobInbox {
   newest = 0
   /** The job's end was seen here. */
   declare ended: boolean | undefined
+  /** What the end says of a result whose last chunk was read. */
+  declare summary: string | undefined
   /** The handle is no longer used. */
   declare released: boolean | undefined
 
@@ -178,7 +179,7 @@ export class JobInbox {
   /** Goes on in another session, after its event `after`; `replayed` from `replayAfter` or not at all. */
   rebase(after: number, replayed: boolean): void {
     this.#rebased = true
-    this.events.rebase(after, this.#gap(after, "session_lost", replayed, "the session was lost"))
+    this.events.rebase(after, this.#gap(after, "session_lost", replayed, "session lost"))
     // Chunks that the replay repeats are known by their numbers; what is missing fails the result.
     this.#chunkLane.rebase(after, undefined)
     this.newest = after
@@ -231,14 +232,14 @@ export class JobInbox {
     this.#chunkLane.drainTo({
       item: (chunk) => {
         const part = chunks.decode(chunk)
-        if (Exit.isFailure(part)) this.#settle(Exit.failCause(part.cause))
+        if (part instanceof ProtocolViolation) this.#settle(Exit.fail(part))
         else if (chunk.encoding === "utf8") texts.push(chunk.data)
-        else bytes.push(part.value)
+        else bytes.push(part)
       },
       end: (end) => {
         if (Exit.isFailure(end) || end.value.result_id === undefined) return this.#settle(end)
         const checked = chunks.check(end.value)
-        if (Exit.isFailure(checked)) return this.#settle(Exit.failCause(checked.cause))
+        if (checked !== undefined) return this.#settle(Exit.fail(checked))
         const text = texts.join("")
         try {
           const result: unknown =
@@ -246,39 +247,35 @@ export class JobInbox {
               ? JSON.parse(text)
               : chunks.encoding === "utf8"
                 ? text
-                : concat(bytes)
+                : concat(bytes, chunks.size)
           this.#settle(Exit.succeed({ ...end.value, result }))
         } catch {
-          this.#settle(Exit.fail(new ProtocolViolation({ message: "the chunks are no JSON" })))
+          this.#settle(Exit.fail(violation("chunks are no JSON")))
         }
       }
     })
   }
 
-  /** The result's bytes, checked; `onEnd` gets the end after the last of them. */
-  chunks(onEnd: (result: Message.JobResult) => void = () => {}): Stream.Stream<Uint8Array, ClientError> {
+  /** The result's bytes, checked, in a `place` of the reader's. */
+  chunks(place?: Place): Stream.Stream<Uint8Array, ClientError> {
     return this.#chunkLane.reader((next, whatEnded) => {
-      if (this.#collecting) return Effect.fail(Option.some(readAsChunks))
+      if (this.#collecting) return () => readAsChunks
       if (this.ended) this.#settle(Exit.fail(readAsChunks))
       const chunks = new Chunks()
-      let whole = false
-      const read: Pull<Uint8Array, ClientError> = Effect.matchEffect(next, {
-        onSuccess: (chunk) => {
+      let result: Message.JobResult | undefined
+      return () => {
+        if (result !== undefined) return undefined
+        const found = next()
+        if (Effect.isEffect(found)) return found
+        if (found !== undefined) {
+          const bytes = chunks.decode(found[0], place)
           // The last one is often there only to say that it is.
-          return Effect.flatMap(Effect.mapError(chunks.decode(chunk), Option.some), (bytes) =>
-            bytes.length === 0 ? read : Effect.succeed(bytes)
-          )
-        },
-        onFailure: (error) => {
-          if (whole || Option.isSome(error)) return Effect.fail(error)
-          whole = true
-          const result = whatEnded()
-          onEnd(result)
-          if (result.result_id === undefined) return Effect.succeed(inlineBytes(result.result))
-          return Effect.zipRight(Effect.mapError(chunks.check(result), Option.some), end)
+          return bytes instanceof ProtocolViolation ? bytes : bytes.length > 0 ? [bytes] : Effect.void
         }
-      })
-      return read
+        result = whatEnded()
+        this.summary = result.summary
+        return result.result_id === undefined ? [inlineBytes(result.result)] : chunks.check(result)
+      }
     })
   }
 
@@ -289,7 +286,7 @@ export class JobInbox {
     if (payload.kind !== "result_chunk") return this.#chunkLane.offer(seq, 0, undefined)
     if (event.kind !== "result_chunk") {
       const problem = event.kind === "other" ? event.problem : undefined
-      return this.fail(new ProtocolViolation({ message: `bad result_chunk: ${problem}` }))
+      return this.fail(violation(`bad result_chunk: ${problem}`))
     }
     this.#chunksAfter ??= (seq ?? this.#chunkLane.position + 1) - 1
     const repeated = this.#rebased && event.body.chunk_seq < this.#nextChunk
@@ -339,10 +336,7 @@ export class JobInbox {
   }
 
   #settleLatest(): void {
-    this.progress.end()
-    this.budget.end()
-    this.credentials.end()
-    this.#asked.end()
+    for (const latest of [this.progress, this.budget, this.credentials, this.#asked]) latest.end()
   }
 }
 

@@ -5,18 +5,18 @@
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Option from "effect/Option"
 import type * as Stream from "effect/Stream"
 import { InvalidRequest } from "../../protocol/Errors.js"
 import type { ClientError } from "../../services/client/ArcpClient.js"
-import { end, type Pull, stream } from "./pull.js"
+import { called } from "./first.js"
+import { type Pull, stream } from "./pull.js"
 
 /** The session, as its lanes see it. Called synchronously. */
 export interface Host {
   readonly maxHeld: { readonly events: number; readonly bytes: number }
   /** Epoch ms. */
   readonly now: () => number
-  /** Lanes that hold as much as they may: give their readers a moment, else let them overflow. */
+  /** Lanes that hold much: give their readers a moment, else let them overflow. */
   readonly crowded: Set<AnyLane>
   /** Its reader has got over with something. */
   readonly read: () => void
@@ -60,6 +60,8 @@ export class Lane<in out A, in out End> {
   #sink: Sink<A, End> | undefined
   #wake: (() => void) | undefined
   #roomy: (() => void) | undefined
+  /** Its reader was waited for, and has not made room since. */
+  declare stuck: boolean | undefined
 
   readonly #host: Host
   constructor(host: Host, after: number) {
@@ -83,10 +85,15 @@ export class Lane<in out A, in out End> {
   offer(seq: number | undefined, bytes: number, item: A | undefined): void {
     if (!this.#takes(seq) || item === undefined) return
     if (this.#sink !== undefined) return this.#sink.item(item)
-    this.#held.push({ seq: this.position, item, bytes })
-    this.#bytes += bytes
-    if (this.full) this.#host.crowded.add(this as unknown as AnyLane)
+    this.#hold(this.position, item, bytes)
+    // Text that waits for a disk is better left in the network than moved to where the collector seldom looks.
+    if (this.#fills(1, 8)) this.#host.crowded.add(this as unknown as AnyLane)
     this.#ring()
+  }
+
+  #hold(seq: number, item: A, bytes: number): void {
+    this.#held.push({ seq, item, bytes })
+    this.#bytes += bytes
   }
 
   /** The job's end, at its place after the events. */
@@ -108,12 +115,12 @@ export class Lane<in out A, in out End> {
     return this.#end !== undefined
   }
   get full(): boolean {
-    return this.#fills(1)
+    return this.#fills(1, 1)
   }
-  /** Whether so many times what it holds would be all that it may. */
-  #fills(times: number): boolean {
+  /** Whether so many times its events, or so many times its bytes, would be all that it may hold. */
+  #fills(eventTimes: number, byteTimes: number): boolean {
     const { bytes, events } = this.#host.maxHeld
-    return (this.#held.length - this.#head) * times >= events || this.#bytes * times >= bytes
+    return (this.#held.length - this.#head) * eventTimes >= events || this.#bytes * byteTimes >= bytes
   }
   /** The session has rewound so far that everything after `from` comes again. */
   rewound(from: number): void {
@@ -122,7 +129,7 @@ export class Lane<in out A, in out End> {
   /** What it skipped cannot be had any more: goes on after `seq`, with `gap` in its place. */
   skipTo(seq: number, gap: A): void {
     this.behind = false
-    this.#held.push({ seq: this.position, item: gap, bytes: 0 })
+    this.#hold(this.position, gap, 0)
     this.position = seq
     this.#ring()
   }
@@ -130,7 +137,7 @@ export class Lane<in out A, in out End> {
   rebase(after: number, gap: A | undefined): void {
     if (this.#end !== undefined) return
     this.behind = false
-    if (gap !== undefined) this.#held.push({ seq: after, item: gap, bytes: 0 })
+    if (gap !== undefined) this.#hold(after, gap, 0)
     this.#held = this.#left.map((held) => ({ ...held, seq: after }))
     this.#head = 0
     if (this.#handed !== undefined) this.#handed = after
@@ -155,14 +162,14 @@ export class Lane<in out A, in out End> {
     return this.#handed ?? this.#held[this.#head]?.seq ?? (this.behind ? this.position + 1 : Infinity)
   }
 
-  /** Calls back once when more than half of what may be held is free. */
+  /** Calls back once when it holds less than half of what makes that its reader is waited for. */
   onRoom(resume: () => void): void {
     this.#roomy = resume
     this.#checkRoom()
   }
 
   /** Item by item, so that a reader which stops leaves the rest for the next one. Ends with the lane. */
-  readonly #next: Pull<A, ClientError> = Effect.suspend(() => {
+  readonly #next: Pull<A, ClientError> = () => {
     if (this.#handed !== undefined) {
       this.#handed = undefined
       this.#host.read()
@@ -171,22 +178,18 @@ export class Lane<in out A, in out End> {
     if (held !== undefined) {
       this.#handed = held.seq
       this.#take(held)
-      return Effect.succeed(held.item)
+      return [held.item]
     }
     if (this.behind) this.#host.starved()
     // The host may have filled or ended it already.
-    if (this.#held.length > this.#head) return this.#next
-    if (this.#end !== undefined)
-      return Exit.isSuccess(this.#end)
-        ? end
-        : Effect.mapError(this.#end as Exit.Exit<never, ClientError>, Option.some)
-    return Effect.async<A, Option.Option<ClientError>>((resume) => {
-      this.#wake = () => resume(this.#next)
-      return Effect.sync(() => {
-        this.#wake = undefined
-      })
+    if (this.#held.length > this.#head) return this.#next()
+    if (this.#end !== undefined) return Exit.isSuccess(this.#end) ? undefined : this.#end
+    return called((back) => {
+      this.#wake = back
+      // A fiber may have let others go first on its way here.
+      if (this.#held.length > this.#head || this.#end !== undefined) back()
     })
-  })
+  }
 
   /** One reader: a stream of its items, which `read` may make something else of, and of their end. */
   reader<B>(
@@ -195,7 +198,7 @@ export class Lane<in out A, in out End> {
     let mine = false
     return stream(
       () => {
-        if (this.reading) return Effect.fail(Option.some(busy))
+        if (this.reading) return () => busy
         mine = this.reading = this.opened = true
         return read(this.#next, () => (this.#end as Exit.Success<End, ClientError>).value)
       },
@@ -219,10 +222,9 @@ export class Lane<in out A, in out End> {
   }
 
   #checkRoom(): void {
-    if (this.#roomy === undefined || this.#fills(2)) return
-    const resume = this.#roomy
-    this.#roomy = undefined
-    resume()
+    if (this.#fills(2, 16)) return
+    this.stuck = false
+    this.#roomy?.()
   }
 
   #ring(): void {

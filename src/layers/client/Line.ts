@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import { Turn } from "../../services/runtime/Turn.js"
 import { type Connection, closeCode, TransportError } from "../../services/transport/Transport.js"
 import { heartbeat, Pulse } from "../transport/heartbeat.js"
-import { never } from "./first.js"
+import { called, never } from "./first.js"
 
 /** What is sent on one connection of the client, and its heartbeat. */
 export class Line {
@@ -52,8 +52,8 @@ export class Line {
     return Effect.gen(this, function* () {
       for (;;) {
         if (this.#out.length === 0)
-          yield* Effect.async<void>((resume) => {
-            this.#ring = () => resume(Effect.void)
+          yield* called((back) => {
+            this.#ring = back
           })
         const frames = this.#out
         this.#out = []
@@ -78,7 +78,7 @@ export class Line {
         ping
       })
       yield* Effect.forkDaemon(connection.close(closeCode.heartbeatLost, "HEARTBEAT_LOST"))
-      return yield* new TransportError({ message: "no heartbeat came" })
+      return yield* new TransportError({ message: "no answer in time" })
     })
   }
 }

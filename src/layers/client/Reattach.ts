@@ -10,21 +10,20 @@ import type { KeptJobs } from "./ClientState.js"
 import type { Handles } from "./Handles.js"
 import type { About, JobInbox } from "./JobInbox.js"
 
-/** A submit with an idempotency key, to be sent as it was. */
-export interface Keyed {
-  readonly send: (
-    more: NonNullable<Parameters<typeof ClientSession.prototype.request<"job.accepted">>[3]>
-  ) => ReturnType<typeof ClientSession.prototype.request<"job.accepted">>
-  /** Epoch ms. */
-  readonly at: number
-}
+/** Sends a submit as it was. */
+export type Send = (
+  more: NonNullable<Parameters<typeof ClientSession.prototype.request<"job.accepted">>[3]>
+) => ReturnType<typeof ClientSession.prototype.request<"job.accepted">>
 
 /** A job that the session has submitted. */
 export interface SubmittedJob {
   readonly inbox: JobInbox
   readonly about: About
-  readonly keyed: Keyed | undefined
   readonly key: string | undefined
+  /** Of one with a key that was submitted here. */
+  readonly send: Send | undefined
+  /** When, in epoch ms. */
+  readonly at: number
   claimed: boolean
 }
 
@@ -82,7 +81,7 @@ export const reattach = (
 ): Effect.Effect<void> =>
   Effect.gen(function* () {
     const own = inboxes.length === 1 ? jobs.of(inboxes[0] as JobInbox) : undefined
-    const keyed = own?.keyed && session.now() - own.keyed.at < keyLifetime ? own.keyed : undefined
+    const send = own && session.now() - own.at < keyLifetime ? own.send : undefined
     if (session.features.includes("subscribe")) {
       // Only of its own jobs does it know which number in the submitting session it has got to.
       const from = own?.inbox.replayAfter
@@ -100,10 +99,9 @@ export const reattach = (
         }
       )
       // The key makes the job this session's own again, so that it can be cancelled from here.
-      if (keyed !== undefined && own?.inbox.ended !== true)
-        yield* Effect.ignore(keyed.send({ repeatable: false }))
-    } else if (keyed !== undefined) {
-      yield* keyed.send({
+      if (send !== undefined && own?.inbox.ended !== true) yield* Effect.ignore(send({ repeatable: false }))
+    } else if (send !== undefined) {
+      yield* send({
         repeatable: false,
         onAnswer: ({ payload }) => {
           if (payload.job_id === jobId) for (const inbox of inboxes) inbox.rebase(session.numbers.last, false)
@@ -119,7 +117,7 @@ export const reattach = (
         session.handles.fail(
           jobId,
           new ResumeWindowExpired({
-            message: `not watched any more: ${error.message}`
+            message: `not watched: ${error.message}`
           })
         )
       })

@@ -24,6 +24,7 @@ export interface Pending {
   readonly jobId?: string | undefined
   readonly traceId?: string | undefined
   readonly frame: (sessionId: string) => string
+  /** Called with an answer of that type. */
   readonly answered: (answer: Answer) => void
   readonly failed: (error: ClientError) => void
   /** May be sent to a new session too, when the one it was sent to is gone. */
@@ -99,7 +100,8 @@ export class Requests {
     return oldest
   }
   answer(id: unknown, message: Answer): void {
-    this.take(id)?.answered(message)
+    const request = this.take(id)
+    if (request?.answer === message.type) request.answered(message)
   }
   /** Was there such a request? */
   reject(id: unknown, error: ClientError): boolean {
@@ -117,7 +119,7 @@ export class Requests {
     for (const [id, { sent }] of this.#pending) {
       const left = sent + this.#limit - this.#now()
       if (left > 0) return left
-      this.reject(id, new RequestTimeout({ message: `no answer in ${this.#limit / 1000} s` }))
+      this.reject(id, new RequestTimeout({ message: "no answer in time" }))
     }
     return undefined
   }

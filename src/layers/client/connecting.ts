@@ -10,16 +10,24 @@ import type * as ScheduleInterval from "effect/ScheduleInterval"
 import { encode } from "../../protocol/Envelope.js"
 import { fromPayload, ResumeWindowExpired } from "../../protocol/Errors.js"
 import { decodeRuntime } from "../../protocol/RuntimeFrame.js"
-import { type ClientError, ProtocolViolation } from "../../services/client/ArcpClient.js"
-import { type Connection, TransportError } from "../../services/transport/Transport.js"
+import type { ClientError } from "../../services/client/ArcpClient.js"
+import { type Connection, closeCode, TransportError } from "../../services/transport/Transport.js"
+import { exceeds } from "../transport/Inbox.js"
 import { askedToWait, backoff } from "./backoff.js"
-import type { ClientSession, SessionOptions } from "./ClientSession.js"
-import { first } from "./first.js"
+import { type ClientSession, type SessionOptions, tooBig } from "./ClientSession.js"
+import { called, first } from "./first.js"
 import { lost, receive } from "./receiving.js"
 import { ask, isAsked, renewed } from "./token.js"
+import { violation } from "./violation.js"
 
 /** Milliseconds that a runtime may take to answer a hello. */
 const welcomeTimeout = 10_000
+
+/** What makes a hello large. */
+const helloParts = "the hello (its token)"
+
+/** Bytes that a hello may have (§4). */
+const helloBytes = 65_536
 
 /** Milliseconds after which a connection has lasted, whatever it has brought. */
 const lasting = 10_000
@@ -41,20 +49,20 @@ const delaysOf = ({ now, reconnect }: SessionOptions) => {
     /** Waits for the next one, and `asked` milliseconds more; returns whether there was one. */
     next: (asked: number) =>
       Effect.suspend(() => {
-        if (reconnect === undefined)
-          return Effect.as(
-            Effect.flatMap(backoff(attempt++), (ms) => Effect.sleep(asked + ms)),
-            true
-          )
+        if (reconnect === undefined) return backoff(attempt++)
         if (attempt++ === 0) state = reconnect.initial
         const at = now()
-        return Effect.flatMap(reconnect.step(at, undefined, state), ([following, , decision]) => {
+        return Effect.map(reconnect.step(at, undefined, state), ([following, , decision]) => {
           state = following
-          if (decision._tag === "Done") return Effect.succeed(false)
+          if (decision._tag === "Done") return undefined
           const [{ startMillis }] = [...decision.intervals.intervals] as [ScheduleInterval.Interval]
-          return Effect.as(Effect.sleep(asked + startMillis - at), true)
+          return startMillis - at
         })
-      })
+      }).pipe(
+        Effect.flatMap((ms) =>
+          ms === undefined ? Effect.succeed(false) : Effect.as(Effect.sleep(asked + ms), true)
+        )
+      )
   }
 }
 
@@ -114,7 +122,7 @@ const goesOn = (session: ClientSession, error: ClientError, connected: boolean):
     numbers.seen = numbers.last
     return true
   }
-  const another = connected || options.resume?.mayBeGone === true
+  const another = connected || options.mayBeGone
   if (another) session.forget(error)
   return another
 }
@@ -140,8 +148,8 @@ const attempt = (
   }).pipe(
     Effect.ensuring(
       Effect.sync(() => {
+        // A `cut` that is left over does nothing: what it would end has ended.
         session.connection = undefined
-        session.cut = undefined
       })
     ),
     Effect.scoped
@@ -154,10 +162,14 @@ const greet = (session: ClientSession) =>
     session.fresh = undefined
     const connection = yield* session.dialer.connect
     session.numbers.from = session.handles.rewindTo(session.numbers.seen)
+    const frame = hello(session, token)
+    if (exceeds(frame, helloBytes)) return yield* tooBig(helloParts, `more than ${helloBytes} bytes`)
     session.unanswered++
-    yield* connection.send([hello(session, token)])
+    yield* connection.send([frame])
     const [answer, ...frames] = yield* first(
-      Effect.mapError(connection.take, lost),
+      Effect.mapError(connection.take, (closed) =>
+        closed.code === closeCode.tooBig ? tooBig(helloParts, closed.reason) : lost(closed)
+      ),
       Effect.zipRight(Effect.sleep(welcomeTimeout), new TransportError({ message: "no answer in time" }))
     )
     session.unanswered--
@@ -176,12 +188,7 @@ const serve = (
   first<never, ClientError | Rewind>(
     receive(session, connection, frames),
     session.line.write(connection),
-    session.line.beat(connection, session.heartbeatSec, () =>
-      session.post("session.ping", {
-        nonce: session.options.nextId(),
-        sent_at: new Date(session.now()).toISOString()
-      })
-    ),
+    session.line.beat(connection, session.heartbeatSec, () => session.post("session.ping", session.ping)),
     keepAcknowledging(session),
     expire(session),
     rewound(session),
@@ -190,10 +197,13 @@ const serve = (
 
 /** Fails when a reader waits for what this connection has already passed. */
 const rewound = (session: ClientSession): Effect.Effect<never, Rewind> =>
-  Effect.async<never, Rewind>((resume) => {
-    session.cut = () => resume(rewind)
-    if (session.handles.rewindTo(session.numbers.last) < session.numbers.last) session.cut()
-  })
+  Effect.zipRight(
+    called((back) => {
+      session.cut = back
+      if (session.handles.rewindTo(session.numbers.last) < session.numbers.last) back()
+    }),
+    rewind
+  )
 
 /** A while after something has come or was read: an idle client, or one that nobody reads, has no reason to wake. */
 const keepAcknowledging = (session: ClientSession): Effect.Effect<never> =>
@@ -202,9 +212,9 @@ const keepAcknowledging = (session: ClientSession): Effect.Effect<never> =>
       session.stirred = false
       session.acknowledge(1)
       yield* session.options.save
-      yield* Effect.async<void>((resume) => {
-        session.wake = () => resume(Effect.void)
-        if (session.stirred) session.wake()
+      yield* called((back) => {
+        session.wake = back
+        if (session.stirred) back()
       })
       yield* Effect.sleep(session.options.ackInterval)
     }
@@ -216,8 +226,8 @@ const expire = ({ requests }: ClientSession): Effect.Effect<never> =>
     for (;;) {
       const left = requests.expire()
       yield* left === undefined
-        ? Effect.async<void>((resume) => {
-            requests.onAdd = () => resume(Effect.void)
+        ? called((back) => {
+            requests.onAdd = back
           })
         : Effect.sleep(left)
     }
@@ -244,8 +254,7 @@ const hello = (session: ClientSession, token: string | undefined): string => {
 /** Takes the answer to the hello. Returns after which event the session was resumed, if it was. */
 const welcomed = (session: ClientSession, frame: unknown): Effect.Effect<number | undefined, ClientError> => {
   const message = decodeRuntime(String(frame))
-  if (message.problem === undefined && message.type === "session.error")
-    return Effect.fail(fromPayload(message.payload))
+  if (message.problem === undefined && message.type === "session.error") return fromPayload(message.payload)
   if (message.problem === undefined && message.type === "session.welcome") {
     const { session_id: sessionId = message.session_id } = message.payload
     const resumed = session.sessionId !== undefined
@@ -254,7 +263,5 @@ const welcomed = (session: ClientSession, frame: unknown): Effect.Effect<number 
       return Effect.succeed(resumed ? session.numbers.from : undefined)
     }
   }
-  return new ProtocolViolation({
-    message: `the answer to session.hello: ${message.problem ?? message.type}`
-  })
+  return violation(`session.hello: ${message.problem ?? message.type}`)
 }

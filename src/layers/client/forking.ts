@@ -1,4 +1,5 @@
 /** Submits that go on from another job (§12.1). */
+import * as Argument from "../../protocol/Argument.js"
 import * as Vendor from "../../protocol/Vendor.js"
 import type { SubmitOptions } from "../../services/client/ArcpClient.js"
 
@@ -10,6 +11,11 @@ import type { SubmitOptions } from "../../services/client/ArcpClient.js"
  * @example
  * client.submit("deploy@1.0.0", undefined, ArcpClient.fork(jobId, "roll db-2"))
  */
-export const fork = (jobId: string, at?: string): Pick<SubmitOptions, "extensions"> => ({
-  extensions: { [Vendor.fork]: { job_id: jobId, at } }
-})
+export const fork = (jobId: string, at?: string): Pick<SubmitOptions, "extensions"> => {
+  Argument.check(
+    "ArcpClient.fork",
+    ["jobId", Argument.text, jobId],
+    ["at", Argument.maybe(Argument.text), at]
+  )
+  return { extensions: { [Vendor.fork]: { job_id: jobId, at } } }
+}

@@ -2,16 +2,13 @@
 import * as Effect from "effect/Effect"
 import * as Vendor from "../../protocol/Vendor.js"
 import type { Outcome } from "../../services/agents/Agent.js"
-import {
-  type ArcpClientService,
-  type JobHandle,
-  ProtocolViolation
-} from "../../services/client/ArcpClient.js"
+import type { ArcpClientService, JobHandle } from "../../services/client/ArcpClient.js"
 import { onLeave } from "../../services/runtime/onLeave.js"
 import type { ClientSession } from "./ClientSession.js"
 import { type About, JobInbox } from "./JobInbox.js"
 import type { SubmittedJobs } from "./Reattach.js"
 import { resultAsFile } from "./resultAsFile.js"
+import { violation } from "./violation.js"
 
 /** What requests of a client work on. */
 export interface ClientParts {
@@ -22,45 +19,41 @@ export interface ClientParts {
 /** Where the frames of a job go, and which job that is once it is known. */
 export interface Destination {
   inbox: JobInbox
-  jobId: string | undefined
+  about: About | undefined
 }
 
-/** Nothing to decode: whatever comes. */
-export const untyped: Outcome<unknown, never> = { decodeOutcome: (outcome) => outcome as never }
-
-const violation = (message: string) => new ProtocolViolation({ message })
+/** Nothing to encode or decode: whatever it is. */
+export const untyped = {
+  encodeInput: Effect.succeed<unknown>,
+  decodeOutcome: ((outcome) => outcome as never) satisfies Outcome<unknown, never>["decodeOutcome"]
+}
 
 /** Asks for the end of a job (§7.4). */
 export const cancel = ({ session }: ClientParts, jobId: string, reason?: string) =>
-  session
-    .request(
-      "job.cancel",
-      "job.cancelled",
-      { reason },
-      {
-        jobId,
-        repeatable: false
-      }
-    )
-    .pipe(Effect.asVoid)
+  Effect.asVoid(session.request("job.cancel", "job.cancelled", { reason }, { jobId, repeatable: false }))
 
 /** Answers what a job asks (§12.2 of the protocol page). */
 export const answer =
   ({ session }: ClientParts): ArcpClientService["answer"] =>
   (jobId, input_id, value, { about } = {}) =>
-    session
-      .request(Vendor.jobInput, Vendor.jobInputAccepted, { input_id, value, about_sha256: about }, { jobId })
-      .pipe(Effect.asVoid)
+    Effect.asVoid(
+      session.request(
+        Vendor.jobInput,
+        Vendor.jobInputAccepted,
+        { input_id, value, about_sha256: about },
+        { jobId }
+      )
+    )
 
-/** The same, whose answer nobody waits for: it is asked again after a resume, until there is one. */
-export const tellCancel = (parts: ClientParts, jobId: string, reason: string): void => {
-  Effect.runFork(Effect.ignore(cancel(parts, jobId, reason)))
+/** The same for whoever has left, and waits for no answer: it is asked again after a resume, until there is one. */
+export const tellCancel = (parts: ClientParts, jobId: string): void => {
+  Effect.runFork(Effect.ignore(cancel(parts, jobId, "interrupted")))
 }
 
 /** Cancels, when there is something left to cancel, without waiting: also when the connection is just away. */
-export const cancelling = (parts: ClientParts, inbox: JobInbox, jobId: string, reason: string) =>
+export const cancelling = (parts: ClientParts, inbox: JobInbox, jobId: string) =>
   Effect.sync(() => {
-    if (!inbox.ended) tellCancel(parts, jobId, reason)
+    if (!inbox.ended) tellCancel(parts, jobId)
   })
 
 /** Lets go of a job's frames. */
@@ -95,7 +88,7 @@ export const handle = <O, F>(
     inputs: inbox.inputs,
     result: contract.decodeOutcome(
       onInterrupt === "cancel"
-        ? Effect.onInterrupt(outcome, () => cancelling(parts, inbox, about.job_id, "interrupted"))
+        ? Effect.onInterrupt(outcome, () => cancelling(parts, inbox, about.job_id))
         : outcome,
       violation
     ),
@@ -111,12 +104,12 @@ export const handle = <O, F>(
  */
 export const place = (parts: ClientParts, leave: (inbox: JobInbox, jobId: string) => Effect.Effect<void>) =>
   Effect.suspend(() => {
-    const mine: Destination = { inbox: new JobInbox(parts.session), jobId: undefined }
+    const mine: Destination = { inbox: new JobInbox(parts.session), about: undefined }
     const left = Effect.suspend(() => {
-      const { inbox, jobId } = mine
-      return jobId === undefined
+      const { about, inbox } = mine
+      return about === undefined
         ? Effect.void
-        : Effect.ensuring(leave(inbox, jobId), release(parts, inbox, jobId))
+        : Effect.ensuring(leave(inbox, about.job_id), release(parts, inbox, about.job_id))
     })
     return Effect.as(onLeave(left), mine)
   })

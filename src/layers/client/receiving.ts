@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import { fromPayload, ResumeWindowExpired, Unauthenticated } from "../../protocol/Errors.js"
 import { decodeRuntime, type Frame, type Misread } from "../../protocol/RuntimeFrame.js"
-import { type ClientError, ProtocolViolation } from "../../services/client/ArcpClient.js"
+import type { ClientError, ProtocolViolation } from "../../services/client/ArcpClient.js"
 import {
   type Closed,
   type Connection,
@@ -10,10 +10,11 @@ import {
   TransportError
 } from "../../services/transport/Transport.js"
 import type { ClientSession } from "./ClientSession.js"
-import { first } from "./first.js"
+import { called, first } from "./first.js"
 import type { JobFrame } from "./JobInbox.js"
 import type { Answer } from "./Requests.js"
 import { isAsked } from "./token.js"
+import { violation } from "./violation.js"
 
 /** Milliseconds that reading waits for a full lane whose reader is at work, before that overflows. */
 const patience = 250
@@ -58,14 +59,15 @@ export const receive = (
 /** A reader at work is given a moment to make room; a lane that nobody reads overflows at once. */
 const makeRoom = (session: ClientSession): Effect.Effect<void> =>
   Effect.gen(function* () {
-    const lanes = [...session.crowded]
-    session.crowded.clear()
-    for (const lane of lanes) {
-      if (lane.full && lane.reading)
+    for (const lane of session.crowded) {
+      session.crowded.delete(lane)
+      if (lane.reading && !lane.stuck) {
+        lane.stuck = true
         yield* first(
-          Effect.async<void>((resume) => lane.onRoom(() => resume(Effect.void))),
+          called((back) => lane.onRoom(back)),
           Effect.sleep(patience)
         )
+      }
       // One that was cut stays so: what it has skipped is not there for having room.
       lane.behind ||= lane.full
     }
@@ -113,7 +115,7 @@ const handle = (session: ClientSession, frame: unknown): Problem => {
  * about neither is ignored, such as messages that we do not know; if it was an event, the numbers show it.
  */
 const misread = (session: ClientSession, frame: Misread): Problem => {
-  const payload = new ProtocolViolation({ message: `malformed frame: ${frame.problem}` })
+  const payload = violation(`malformed frame: ${frame.problem}`)
   if (/^job.(ev|resu|er)/.test(frame.type ?? ""))
     return event(session, { ...frame, type: "malformed", payload }, 0)
   session.requests.reject(askedFor(session, frame), payload)
@@ -203,9 +205,7 @@ const event = (session: ClientSession, message: Happening, bytes: number): Probl
     session.read()
     if (jobId === undefined)
       // It may be the end of any of several.
-      return refused || handles.jobs.length === 0
-        ? undefined
-        : new ProtocolViolation({ message: `${message.type} without job_id` })
+      return refused || handles.jobs.length === 0 ? undefined : violation(`${message.type} without job_id`)
     session.delivered ||= handles.has(jobId)
     // Of a job that the runtime does not know there is nothing more to come.
     if (!refused || (message.type === "job.error" && message.payload.code === notFound))
@@ -214,7 +214,5 @@ const event = (session: ClientSession, message: Happening, bytes: number): Probl
     return undefined
   }
   const problem = `event ${seq} came where ${expected} follows`
-  return place === "lost"
-    ? new ProtocolViolation({ message: `${problem}, twice` })
-    : new TransportError({ message: problem })
+  return place === "lost" ? violation(`${problem}, twice`) : new TransportError({ message: problem })
 }

@@ -16,10 +16,11 @@ import {
 } from "../../services/client/ArcpClient.js"
 import { onLeave } from "../../services/runtime/onLeave.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
+import { check } from "./amounts.js"
 import type { ClientSession } from "./ClientSession.js"
 import { type ClientParts, cancelling, handle, place, release, tellCancel, untyped } from "./handling.js"
-import { JobInbox } from "./JobInbox.js"
-import type { Keyed } from "./Reattach.js"
+import { type About, JobInbox } from "./JobInbox.js"
+import type { Send } from "./Reattach.js"
 
 /** Milliseconds for which nothing has to come before a job is taken to be silent. */
 const silence = 1_000
@@ -37,7 +38,7 @@ const endOf = (session: ClientSession, inbox: JobInbox, jobId: string, ended: bo
       yield* Effect.sleep(silence)
       if (inbox.ended || (!ended && inbox.newest > 0)) return
       if (inbox.newest !== seen) continue
-      if (asked) return yield* new Errors.JobNotFound({ message: "its end is unknown" })
+      if (asked) return yield* new Errors.JobNotFound({ message: "end unknown" })
       if (session.features.includes("subscribe")) {
         const { payload } = yield* session.request(
           "job.subscribe",
@@ -62,88 +63,75 @@ const endOf = (session: ClientSession, inbox: JobInbox, jobId: string, ended: bo
 const hasEnded = ({ current_status: status }: Message.Subscribed) =>
   status !== "pending" && status !== "running"
 
-const submitRaw = (
-  parts: ClientParts,
-  agent: string,
-  input: unknown,
-  options: SubmitOptions,
-  scoped: boolean
-) =>
-  Effect.gen(function* () {
-    const { jobs, session } = parts
-    const mine = yield* place(parts, (inbox, jobId) =>
-      scoped ? cancelling(parts, inbox, jobId, "its scope was left") : Effect.void
-    )
-    const asked = {
-      agent,
-      input: options.extensions === undefined ? (input ?? null) : input,
-      lease_request: options.leaseRequest,
-      lease_constraints: options.leaseConstraints,
-      idempotency_key: options.idempotencyKey,
-      max_runtime_sec:
-        options.maxRuntime === undefined ? undefined : Duration.toMillis(options.maxRuntime) / 1000
-    }
-    const context = yield* Effect.map(Effect.context<never>(), (services) =>
-      Tracing.contextOf(Context.getOption(services, Tracer.ParentSpan))
-    )
-    const current = context?.traceparent.slice(3, 35)
-    const traceId = options.traceId ?? current ?? session.options.traceId()
-    const extensions =
-      current === traceId ? { ...options.extensions, [Trace.extension]: context } : options.extensions
-    const send: Keyed["send"] = (more) =>
-      session.request("job.submit", "job.accepted", asked, { extensions, ...more })
-    const { payload: accepted } = yield* send({
-      traceId,
-      // Without a key, a submit to another session could run a second time.
-      repeatable: options.idempotencyKey !== undefined,
-      onAnswer: ({ payload }) => {
-        const about = { ...payload, agent: payload.agent ?? agent }
-        // The key of a job that an earlier process has submitted gives its handle.
-        const restored = jobs.claim(about.job_id)
-        if (restored !== undefined) mine.inbox = restored.inbox
-        else session.register(about.job_id, mine.inbox)
-        mine.jobId = about.job_id
-        mine.inbox.accept(about)
-        jobs.add({
-          inbox: mine.inbox,
-          about,
-          keyed: options.idempotencyKey === undefined ? undefined : { send, at: session.now() },
-          key: options.idempotencyKey,
-          claimed: true
-        })
-      },
-      onLateAnswer:
-        options.onInterrupt === "detach"
-          ? undefined
-          : ({ payload: { job_id } }) => tellCancel(parts, job_id, "interrupted")
-    })
-    yield* session.save
-    if (options.idempotencyKey !== undefined && session.guesses)
-      yield* Effect.forkScoped(endOf(session, mine.inbox, accepted.job_id, false))
-    return { inbox: mine.inbox, about: { ...accepted, agent: accepted.agent ?? agent } }
-  })
-
 /** Returns `submit`, or with `scoped` `submitScoped`; see `ArcpClientService`. */
 export const submit =
   (parts: ClientParts, scoped: boolean) =>
   (
-    agent: string | Contract<unknown, unknown, unknown, unknown, unknown, unknown>,
+    to: string | Contract<unknown, unknown, unknown, unknown, unknown, unknown>,
     input: unknown,
     options: SubmitOptions = {}
   ): Effect.Effect<JobHandle<unknown, unknown>, ClientError, Scope.Scope> =>
     Effect.gen(function* () {
-      if (typeof agent === "string") {
-        const { about, inbox } = yield* submitRaw(parts, agent, input, options, scoped)
-        return handle(parts, inbox, about, untyped, options.onInterrupt)
-      }
-      if (!agent?.encodeInput)
+      const { jobs, session } = parts
+      const { extensions, idempotencyKey, maxRuntime = "1 day", onInterrupt } = options
+      yield* check("submit", { maxRuntime })
+      const contract = typeof to === "string" ? { ...untyped, name: to } : to
+      if (!contract?.encodeInput)
         return yield* new Errors.InvalidRequest({ message: "agent: a name or contract" })
-      const encoded = yield* agent.encodeInput(input)
-      const reference = parts.session.features.includes("agent_versions")
-        ? `${agent.name}@${agent.version}`
-        : agent.name
-      const { inbox, about } = yield* submitRaw(parts, reference, encoded, options, scoped)
-      return handle(parts, inbox, about, agent, options.onInterrupt)
+      const agent =
+        "version" in contract && session.features.includes("agent_versions")
+          ? `${contract.name}@${contract.version}`
+          : contract.name
+      const encoded = yield* contract.encodeInput(input)
+      const mine = yield* place(parts, (inbox, jobId) =>
+        scoped ? cancelling(parts, inbox, jobId) : Effect.void
+      )
+      const asked = {
+        agent,
+        input: extensions === undefined ? (encoded ?? null) : encoded,
+        lease_request: options.leaseRequest,
+        lease_constraints: options.leaseConstraints,
+        idempotency_key: idempotencyKey,
+        max_runtime_sec: options.maxRuntime && Duration.toMillis(maxRuntime) / 1000
+      }
+      const services = yield* Effect.context<never>()
+      const context = Tracing.contextOf(Context.getOption(services, Tracer.ParentSpan))
+      const current = context?.traceparent.slice(3, 35)
+      const traceId = options.traceId ?? current ?? session.options.traceId()
+      const send: Send = (more) =>
+        session.request("job.submit", "job.accepted", asked, {
+          extensions: current === traceId ? { ...extensions, [Trace.extension]: context } : extensions,
+          ...more
+        })
+      yield* send({
+        traceId,
+        // Without a key, a submit to another session could run a second time.
+        repeatable: idempotencyKey !== undefined,
+        onAnswer: ({ payload }) => {
+          const about = { ...payload, agent: payload.agent ?? agent }
+          // The key of a job that an earlier process has submitted gives its handle.
+          const restored = jobs.claim(about.job_id)
+          if (restored !== undefined) mine.inbox = restored.inbox
+          else session.register(about.job_id, mine.inbox)
+          mine.about = about
+          mine.inbox.accept(about)
+          jobs.add({
+            inbox: mine.inbox,
+            about,
+            key: idempotencyKey,
+            send: idempotencyKey === undefined ? undefined : send,
+            at: session.now(),
+            claimed: true
+          })
+        },
+        onLateAnswer:
+          onInterrupt === "detach" ? undefined : ({ payload: { job_id } }) => tellCancel(parts, job_id)
+      })
+      const about = mine.about as About
+      yield* session.options.save
+      if (idempotencyKey !== undefined && session.guesses)
+        yield* Effect.forkScoped(endOf(session, mine.inbox, about.job_id, false))
+      return handle(parts, mine.inbox, about, contract, onInterrupt)
     })
 
 /** Returns `subscribe`; see `ArcpClientService`. */
@@ -166,7 +154,7 @@ export const subscribe =
       // The replay would come as new events of the same job to the handle that there is.
       if (history && session.handles.has(jobId))
         return yield* new Errors.InvalidRequest({
-          message: "this client has a handle on it"
+          message: "it has a handle here"
         })
       const unsubscribe = () => session.post("job.unsubscribe", { job_id: jobId }, jobId)
       const mine = yield* place(parts, (inbox) =>
@@ -186,7 +174,7 @@ export const subscribe =
             mine.inbox = new JobInbox(session, {
               events: request_id === undefined && payload.replayed ? 0 : payload.subscribed_from
             })
-            mine.jobId = jobId
+            mine.about = { ...payload, job_id: jobId }
             session.register(jobId, mine.inbox)
             mine.inbox.accept(payload)
           },
@@ -208,11 +196,7 @@ export const attach =
     Effect.suspend(() => {
       const restored = parts.jobs.claim(jobId)
       return restored === undefined
-        ? Effect.fail(
-            new Errors.JobNotFound({
-              message: `${jobId} was not restored`
-            })
-          )
+        ? new Errors.JobNotFound({ message: `${jobId} was not restored` })
         : Effect.as(
             onLeave(release(parts, restored.inbox, jobId)),
             handle(parts, restored.inbox, restored.about, (contract ?? untyped) as Outcome<O, F>)

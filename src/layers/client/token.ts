@@ -78,7 +78,7 @@ export const ask = ({
         ? Effect.succeed(text as string | undefined)
         : Effect.fail({ message: "it is not a text", retryable: false })
     ),
-    Effect.zipRight(Effect.sleep(requestTimeout), Effect.fail(`no answer in ${requestTimeout / 1000} s`))
+    Effect.zipRight(Effect.sleep(requestTimeout), Effect.fail("no answer in time"))
   ).pipe(Effect.catchAllCause(failed))
 
 /** When a token ends, in epoch milliseconds, where it says so, as a JWT does. */

@@ -30,9 +30,11 @@ import {
   connect,
   connectOwn,
   createOwn,
+  credentialsBeside,
   lock,
   lockPatiently,
   prepareFolder,
+  regularFile,
   type SqliteClient
 } from "../store/sqliteFile.js"
 import * as Thread from "../store/sqliteThread.js"
@@ -155,8 +157,7 @@ const fileRule = Argument.fields({
   worker: Argument.maybe(Argument.that("a URL", (value) => value instanceof URL))
 })
 
-/** Where the credentials of the runtime on this database are. */
-export const beside = (database: string): string => `${database}.credentials`
+export { credentialsBeside as beside }
 
 const number = (sql: SqliteClient, text: string): Effect.Effect<number, SqlError> =>
   Effect.map(sql.unsafe(text).values, (rows) => Number(rows[0]?.[0]))
@@ -166,7 +167,7 @@ const refuse = (message: string) => Effect.fail(new StoreError({ message }))
 /** Refuses a file that is not ours before anything is written to it. */
 const check = (path: string, name: string): Effect.Effect<void, StoreError> =>
   Effect.gen(function* () {
-    if ((fs.statSync(path, { throwIfNoEntry: false })?.size ?? 0) === 0) return
+    if (((yield* regularFile(path, name)) ?? 0) === 0) return
     const sql = yield* connect({ filename: path, readonly: true, disableWAL: true }, name)
     const owner = yield* number(sql, "PRAGMA application_id")
     const version = yield* number(sql, "PRAGMA user_version")

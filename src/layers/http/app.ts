@@ -8,7 +8,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
-import { type ArcpError, InternalError } from "../../protocol/Errors.js"
+import type { ArcpError } from "../../protocol/Errors.js"
 import { Jobs } from "../../services/jobs/Jobs.js"
 import { RuntimeOptions } from "../../services/runtime/RuntimeOptions.js"
 import { TurnShare } from "../../services/runtime/TurnShare.js"
@@ -22,6 +22,7 @@ import * as Handlers from "./handlers.js"
 import { page } from "./page.js"
 import * as Pool from "./pool.js"
 import { answerOf, Refused } from "./problems.js"
+import { RequestPlaces } from "./requestPlaces.js"
 
 /** Bounds of a gateway. */
 export interface Bounds {
@@ -61,7 +62,7 @@ const matched = (route: Api.Route, parts: ReadonlyArray<string>): Record<string,
   if (parts.length !== route.path.length) return undefined
   const params: Record<string, string> = {}
   for (const [i, wanted] of route.path.entries()) {
-    const part = parts[i] as string
+    const part = parts[i] ?? ""
     if (!wanted.startsWith(":")) {
       if (wanted !== part) return undefined
       continue
@@ -115,47 +116,17 @@ const refusedMethod = (methods: ReadonlyArray<string>) =>
 const methodsOf = (methods: ReadonlyArray<string>) =>
   [...new Set(methods.flatMap((method) => (method === "GET" ? ["GET", "HEAD"] : [method])))].concat("OPTIONS")
 
-/** Makes the gateway's app, whose sessions end with the scope. */
-export const make = (
-  bounds: Bounds
-): Effect.Effect<RouteApp, never, Sessions | Jobs | RuntimeOptions | Scope.Scope> =>
-  Effect.gen(function* () {
-    const sessions = yield* Sessions
-    const options = yield* RuntimeOptions
-    const clock = yield* Effect.clock
-    const pool = yield* Pool.make(sessions, bounds)
-    const routes = Api.routes()
-    const fixedDocuments = documents()
-    const handlers = Handlers.make({
-      jobs: yield* Jobs,
-      sessions,
-      maxBodyBytes: Math.max(envelopeBytes, options.maxFrameBytes - envelopeBytes),
-      heartbeat: bounds.heartbeat,
-      maxStreams: bounds.maxStreams,
-      streams: new Map(),
-      share: yield* TurnShare,
-      now: () => clock.unsafeCurrentTimeMillis()
-    })
-    let running = 0
-    const runningOf = new Map<string, number>()
+/** What a request is for: one of the documents, which is the answer, or a route with its parameters. */
+type Meant =
+  | HttpServerResponse.HttpServerResponse
+  | { readonly route: Api.Route; readonly params: Record<string, string> }
 
-    /** As `counted`, of one principal: nobody takes the places of all. */
-    const countedFor = (principal: string, response: ServerResponse) => {
-      const most = bounds.maxRequestsPerPrincipal
-      const now = runningOf.get(principal) ?? 0
-      if (now >= most) return tooMany(most, "of one principal ")
-      runningOf.set(principal, now + 1)
-      response.once("close", () => {
-        const left = (runningOf.get(principal) ?? 1) - 1
-        if (left === 0) runningOf.delete(principal)
-        else runningOf.set(principal, left)
-      })
-      return Effect.void
-    }
-
-    const routed = Effect.gen(function* () {
-      const request = yield* HttpServerRequest.HttpServerRequest
-      const [at = "", search = ""] = request.url.split(/\?(.*)/s)
+/** Makes what finds out what a request is for. */
+const routing = () => {
+  const routes = Api.routes()
+  const fixedDocuments = documents()
+  return (request: HttpServerRequest.HttpServerRequest, at: string): Effect.Effect<Meant, Refused> =>
+    Effect.gen(function* () {
       const path = at.length > 1 ? at.replace(/\/+$/, "") : at
       const method = request.method === "HEAD" ? "GET" : request.method
       const there = fixedDocuments.get(path)
@@ -168,49 +139,70 @@ export const make = (
       const methods = methodsOf(there === undefined ? found.map(({ route }) => route.method) : ["GET"])
       if (method === "OPTIONS")
         return HttpServerResponse.empty({ status: 204, headers: { allow: methods.join(", ") } })
-      const meant = found.find(({ route }) => route.method === method)
       if (there !== undefined && method === "GET") {
         yield* accepted(request.headers["accept"], [there.headers["content-type"]?.split(";")[0] ?? ""])
         return there
       }
-      if (meant === undefined) return yield* refusedMethod(methods)
-      const visitor = yield* Visitor
-      const { client, evidence, remote } = visitor
-      const token = tokenOf(request.headers["authorization"])
-      const identity = yield* sessions
-        .authenticate({ ...evidence, kind: "http", remote, client }, token)
-        .pipe(
-          Effect.mapError((error) =>
-            error._tag === "Unauthenticated" && token === undefined ? nobody : error
-          )
-        )
-      const response = NodeHttpServerRequest.toServerResponse(request)
-      yield* countedFor(identity.principal, response)
-      return yield* handlers[meant.route.name]({
-        identity,
-        params: meant.params,
-        query: new URLSearchParams(search),
-        line: pool.lineFor(identity, { visitor, token }),
-        flush: Effect.sync(() => response.flushHeaders()),
-        giveUp: Effect.sync(() => response.destroy())
-      })
+      return found.find(({ route }) => route.method === method) ?? (yield* refusedMethod(methods))
+    })
+}
+
+/** Makes the gateway's app, whose sessions end with the scope. */
+export const make = (
+  bounds: Bounds
+): Effect.Effect<RouteApp, never, Sessions | Jobs | RuntimeOptions | Scope.Scope> =>
+  Effect.gen(function* () {
+    const sessions = yield* Sessions
+    const options = yield* RuntimeOptions
+    const clock = yield* Effect.clock
+    const pool = yield* Pool.make(sessions, bounds)
+    const meantBy = routing()
+    const places = new RequestPlaces(bounds)
+    const handlers = Handlers.make({
+      jobs: yield* Jobs,
+      sessions,
+      maxBodyBytes: Math.max(envelopeBytes, options.maxFrameBytes - envelopeBytes),
+      heartbeat: bounds.heartbeat,
+      maxStreams: bounds.maxStreams,
+      streams: new Map(),
+      share: yield* TurnShare,
+      now: () => clock.unsafeCurrentTimeMillis()
     })
 
-    /** Until the answer is gone, or whoever asked. */
-    const counted = Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
-      if (running >= bounds.maxRequests) return tooMany(bounds.maxRequests)
-      running++
-      NodeHttpServerRequest.toServerResponse(request).once("close", () => {
-        running--
+    const routed = (request: HttpServerRequest.HttpServerRequest, response: ServerResponse) =>
+      Effect.gen(function* () {
+        const [at = "", search = ""] = request.url.split(/\?(.*)/s)
+        const meant = yield* meantBy(request, at)
+        if (HttpServerResponse.isServerResponse(meant)) return meant
+        const visitor = yield* Visitor
+        const { client, evidence, remote } = visitor
+        const token = tokenOf(request.headers["authorization"])
+        const identity = yield* sessions
+          .authenticate({ ...evidence, kind: "http", remote, client }, token)
+          .pipe(
+            Effect.mapError((error) =>
+              error._tag === "Unauthenticated" && token === undefined ? nobody : error
+            )
+          )
+        const full = places.takeOf(identity.principal, response)
+        if (full !== undefined) return yield* full
+        return yield* handlers[meant.route.name]({
+          identity,
+          params: meant.params,
+          query: new URLSearchParams(search),
+          line: pool.lineFor(identity, { visitor, token }),
+          flush: Effect.sync(() => response.flushHeaders()),
+          giveUp: Effect.sync(() => response.destroy())
+        })
       })
-      return Effect.void
-    })
 
     return sound(
-      counted.pipe(
-        Effect.catchAll((error) => Effect.succeed(answerOf(error))),
-        Effect.flatMap((refusal) => (refusal === undefined ? routed : Effect.succeed(refusal)))
-      ),
+      Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
+        const response = NodeHttpServerRequest.toServerResponse(request)
+        const full = places.take(response)
+        // For one that is over the bound nothing else is done, not even looking at whether its body has come.
+        return full === undefined ? routed(request, response) : Effect.succeed(answerOf(full))
+      }),
       "a request over HTTP"
     ).pipe(Effect.catchAll((error) => refused(error)))
   })
@@ -227,10 +219,4 @@ const refused = (error: ArcpError | Refused) =>
       setTimeout(() => incoming.socket.destroy(), linger).unref()
     })
     return HttpServerResponse.setHeader(answer, "connection", "close")
-  })
-
-const tooMany = (max: number, whose = "") =>
-  new InternalError({
-    message: `limit reached: at most ${max} requests ${whose}at once; try again later`,
-    details: { limit: "http_requests" }
   })

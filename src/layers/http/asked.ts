@@ -1,8 +1,10 @@
 /** What a request says: its body, what it accepts, and what it prefers. */
+
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import { InvalidRequest } from "../../protocol/Errors.js"
+import { isRecord } from "../../protocol/Json.js"
 import { tooLarge } from "./line.js"
 import { Refused } from "./problems.js"
 
@@ -91,9 +93,7 @@ export const body = (
       try: (): unknown => JSON.parse(decoder().decode(Buffer.concat(parts))),
       catch: () => notJson
     })
-    if (typeof value !== "object" || value === null || Array.isArray(value))
-      return yield* new InvalidRequest({ message: "the body is a JSON object" })
-    return value as Readonly<Record<string, unknown>>
+    return isRecord(value) ? value : yield* new InvalidRequest({ message: "the body is a JSON object" })
   })
 
 /** What a request prefers (RFC 7240), as far as it is understood. */

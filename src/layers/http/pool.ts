@@ -69,114 +69,147 @@ class Unused {
   }
 }
 
+/** The sessions of a pool. */
+class Pooling {
+  /** Those that are given to whoever asks next. */
+  private readonly byKey = new Map<string, Pooled>()
+  /** All that are open, the least recently used first. */
+  readonly everyone = new Set<Pooled>()
+  private readonly unused = new Unused()
+
+  constructor(
+    private readonly parts: PoolOptions & {
+      readonly sessions: Sessions["Type"]
+      /** Of the pool. */
+      readonly scope: Scope.Scope
+      /** Epoch ms. */
+      readonly now: () => number
+    }
+  ) {}
+
+  close(pooled: Pooled): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (this.byKey.get(pooled.key) === pooled) this.byKey.delete(pooled.key)
+      this.unused.remove(pooled)
+      if (!this.everyone.delete(pooled)) return Effect.void
+      return Scope.close(pooled.scope, Exit.void)
+    })
+  }
+
+  /** Gives a session to whoever asks, who has it until it is released. */
+  acquire(identity: Identity, guest: Guest): Effect.Effect<Pooled, InternalError> {
+    return Effect.tap(this.take(identity, guest), (pooled) => {
+      pooled.users++
+      this.unused.remove(pooled)
+    })
+  }
+
+  release(pooled: Pooled): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const released = ++pooled.released
+      if (--pooled.users > 0) return Effect.void
+      if (this.byKey.get(pooled.key) !== pooled) return this.close(pooled)
+      this.everyone.delete(pooled)
+      this.everyone.add(pooled)
+      const surplus = this.unused.add(pooled)
+      const closing = surplus === undefined ? Effect.void : this.close(surplus)
+      return Effect.sleep(this.parts.idle).pipe(
+        Effect.zipRight(
+          Effect.suspend(() =>
+            pooled.users === 0 && pooled.released === released ? this.close(pooled) : Effect.void
+          )
+        ),
+        Effect.interruptible,
+        Effect.forkIn(this.parts.scope),
+        Effect.zipRight(closing)
+      )
+    })
+  }
+
+  private take(identity: Identity, guest: Guest): Effect.Effect<Pooled, InternalError> {
+    const key = keyOf(identity)
+    return Effect.gen(this, function* () {
+      const there = this.byKey.get(key)
+      if (there !== undefined && this.isUsable(there, identity)) return there
+      if (there !== undefined) {
+        this.byKey.delete(key)
+        if (there.users === 0) yield* this.close(there)
+      }
+      const { maxSessions } = this.parts
+      if (this.everyone.size >= maxSessions && !(yield* this.makeRoom)) return yield* full(maxSessions)
+      return this.byKey.get(key) ?? (yield* this.begin(key, identity, guest))
+    })
+  }
+
+  private isUsable(pooled: Pooled, identity: Identity): boolean {
+    if (pooled.opened?.isOver() === true) return false
+    const lastsLonger = (identity.expiresAt ?? Number.POSITIVE_INFINITY) > pooled.expiresAt
+    return !lastsLonger || pooled.expiresAt - margin > this.parts.now()
+  }
+
+  /** Closes the one that has been unused for longest; returns whether there was one. */
+  private readonly makeRoom = Effect.suspend(() => {
+    for (const pooled of this.everyone) if (pooled.users === 0) return Effect.as(this.close(pooled), true)
+    return Effect.succeed(false)
+  })
+
+  private begin(key: string, identity: Identity, guest: Guest): Effect.Effect<Pooled> {
+    const { scope, sessions } = this.parts
+    return Effect.gen(this, function* () {
+      const pooled: Pooled = {
+        key,
+        principal: identity.principal,
+        scope: yield* Scope.make(),
+        line: yield* Deferred.make<Line, ArcpError>(),
+        expiresAt: identity.expiresAt ?? Number.POSITIVE_INFINITY,
+        opened: undefined,
+        users: 0,
+        released: 0
+      }
+      this.byKey.set(key, pooled)
+      this.everyone.add(pooled)
+      yield* open(sessions, guest).pipe(
+        Scope.extend(pooled.scope),
+        Effect.tap((line) => {
+          pooled.opened = line
+        }),
+        Effect.onExit((exit) => Deferred.done(pooled.line, exit)),
+        Effect.tapErrorCause(() =>
+          Effect.sync(() => this.byKey.get(key) === pooled && this.byKey.delete(key))
+        ),
+        Effect.ignore,
+        // Whoever takes it cannot be interrupted while they do, and what is begun for others would inherit that.
+        Effect.interruptible,
+        Effect.forkIn(scope)
+      )
+      return pooled
+    })
+  }
+}
+
 /** Makes a pool whose sessions all end with the scope. */
 export const make = (
   sessions: Sessions["Type"],
-  { idle: patience, maxSessions }: PoolOptions
+  { idle, maxSessions }: PoolOptions
 ): Effect.Effect<Pool, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const all = yield* Effect.scope
     const clock = yield* Effect.clock
-    const now = () => clock.unsafeCurrentTimeMillis()
-    const byKey = new Map<string, Pooled>()
-    const everyone = new Set<Pooled>()
-    const unused = new Unused()
-
-    const close = (pooled: Pooled): Effect.Effect<void> =>
-      Effect.suspend(() => {
-        if (byKey.get(pooled.key) === pooled) byKey.delete(pooled.key)
-        unused.remove(pooled)
-        if (!everyone.delete(pooled)) return Effect.void
-        return Scope.close(pooled.scope, Exit.void)
-      })
-    yield* Effect.addFinalizer(() => Effect.forEach([...everyone], close, { discard: true }))
-
-    const isUsable = (pooled: Pooled, identity: Identity): boolean => {
-      if (pooled.opened?.isOver() === true) return false
-      const lastsLonger = (identity.expiresAt ?? Number.POSITIVE_INFINITY) > pooled.expiresAt
-      return !lastsLonger || pooled.expiresAt - margin > now()
-    }
-
-    /** Closes the one that has been unused for longest; returns whether there was one. */
-    const makeRoom = Effect.suspend(() => {
-      for (const pooled of everyone) if (pooled.users === 0) return Effect.as(close(pooled), true)
-      return Effect.succeed(false)
+    const pooling = new Pooling({
+      sessions,
+      idle,
+      maxSessions,
+      scope: yield* Effect.scope,
+      now: () => clock.unsafeCurrentTimeMillis()
     })
-
-    const begin = (key: string, identity: Identity, guest: Guest) =>
-      Effect.gen(function* () {
-        const pooled: Pooled = {
-          key,
-          principal: identity.principal,
-          scope: yield* Scope.make(),
-          line: yield* Deferred.make<Line, ArcpError>(),
-          expiresAt: identity.expiresAt ?? Number.POSITIVE_INFINITY,
-          opened: undefined,
-          users: 0,
-          released: 0
-        }
-        byKey.set(key, pooled)
-        everyone.add(pooled)
-        yield* open(sessions, guest).pipe(
-          Scope.extend(pooled.scope),
-          Effect.tap((line) => {
-            pooled.opened = line
-          }),
-          Effect.onExit((exit) => Deferred.done(pooled.line, exit)),
-          Effect.tapErrorCause(() => Effect.sync(() => byKey.get(key) === pooled && byKey.delete(key))),
-          Effect.ignore,
-          // Whoever takes it cannot be interrupted while they do, and what is begun for others would inherit that.
-          Effect.interruptible,
-          Effect.forkIn(all)
-        )
-        return pooled
-      })
-
-    const take = (identity: Identity, guest: Guest): Effect.Effect<Pooled, InternalError> =>
-      Effect.gen(function* () {
-        const key = keyOf(identity)
-        const there = byKey.get(key)
-        if (there !== undefined && isUsable(there, identity)) return there
-        if (there !== undefined) {
-          byKey.delete(key)
-          if (there.users === 0) yield* close(there)
-        }
-        if (everyone.size >= maxSessions && !(yield* makeRoom)) return yield* full(maxSessions)
-        return byKey.get(key) ?? (yield* begin(key, identity, guest))
-      })
-
-    const release = (pooled: Pooled): Effect.Effect<void> =>
-      Effect.suspend(() => {
-        const released = ++pooled.released
-        if (--pooled.users > 0) return Effect.void
-        if (byKey.get(pooled.key) !== pooled) return close(pooled)
-        // The least recently used comes first.
-        everyone.delete(pooled)
-        everyone.add(pooled)
-        const surplus = unused.add(pooled)
-        const closing = surplus === undefined ? Effect.void : close(surplus)
-        return Effect.sleep(patience).pipe(
-          Effect.zipRight(
-            Effect.suspend(() =>
-              pooled.users === 0 && pooled.released === released ? close(pooled) : Effect.void
-            )
-          ),
-          Effect.interruptible,
-          Effect.forkIn(all),
-          Effect.zipRight(closing)
-        )
-      })
-
+    yield* Effect.addFinalizer(() =>
+      Effect.forEach([...pooling.everyone], (pooled) => pooling.close(pooled), { discard: true })
+    )
     return {
       lineFor: (identity, guest) =>
-        Effect.acquireRelease(
-          Effect.tap(take(identity, guest), (pooled) => {
-            pooled.users++
-            unused.remove(pooled)
-          }),
-          release
-        ).pipe(Effect.flatMap(({ line }) => Deferred.await(line))),
-      size: () => everyone.size
+        Effect.acquireRelease(pooling.acquire(identity, guest), (pooled) => pooling.release(pooled)).pipe(
+          Effect.flatMap(({ line }) => Deferred.await(line))
+        ),
+      size: () => pooling.everyone.size
     }
   })
 

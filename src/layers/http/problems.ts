@@ -37,7 +37,14 @@ const statuses: Readonly<Record<ErrorCode, number>> = {
 }
 
 /** Why an answer cannot be given that could be later: what `details.reason` of an `INTERNAL_ERROR` says. */
-const passing: ReadonlySet<unknown> = new Set(["shutdown", "authentication", "storage", "session", "timeout"])
+const passing: ReadonlySet<unknown> = new Set([
+  "shutdown",
+  "authentication",
+  "keys",
+  "storage",
+  "session",
+  "timeout"
+])
 
 /** Why something is refused that would not be if things stood otherwise: what `details.reason` of an `INVALID_REQUEST` says. */
 const notNow: ReadonlySet<unknown> = new Set(["already_answered", "expired", "not_ended"])

@@ -83,9 +83,13 @@ export class Buckets {
   /** Makes room: of who has nothing to pay any more, else of who has the least. */
   private forget(now: number): void {
     let least: string | undefined
+    let leastPaidAt = Number.POSITIVE_INFINITY
     for (const [principal, paidAt] of this.paidAt)
       if (paidAt <= now) this.paidAt.delete(principal)
-      else if (least === undefined || paidAt < (this.paidAt.get(least) as number)) least = principal
+      else if (paidAt < leastPaidAt) {
+        least = principal
+        leastPaidAt = paidAt
+      }
     if (least !== undefined && this.paidAt.size >= this.max) this.paidAt.delete(least)
   }
 }

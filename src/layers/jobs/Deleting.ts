@@ -52,7 +52,8 @@ const found = ({ store }: JobParts, whose: Finding.Whose): Effect.Effect<Finding
     // It has gone since, or is part of something that goes on.
     Effect.catchTag(
       "NotForgotten",
-      ({ message }) => new InvalidRequest({ message, details: { reason: "not_ended" } })
+      ({ isGone, message }): Effect.Effect<never, ArcpError> =>
+        isGone === true ? notFound : new InvalidRequest({ message, details: { reason: "not_ended" } })
     ),
     Effect.catchTag("StoreError", (error) => Faults.storage(Effect.fail(error)))
   )
@@ -98,21 +99,33 @@ const late = () =>
     details: { reason: "timeout" }
   })
 
-/** Ends what has not ended, or refuses. */
-const settle = (
+/** Returns what has ended of what is found: what was submitted since somebody wanted to be forgotten is not meant. */
+const endedOf = ({ jobs, unfinished }: Finding.Found): ReadonlyArray<JobRecord> => {
+  const left = new Set(unfinished.map(({ jobId }) => jobId))
+  // Parents come last.
+  for (const { jobId, parentJobId } of [...jobs].reverse())
+    if (parentJobId !== undefined && left.has(parentJobId)) left.add(jobId)
+  return jobs.filter(({ jobId }) => !left.has(jobId))
+}
+
+/** Returns what is meant when it has ended: what has not is ended, or refused. */
+const settled = (
   parts: JobParts,
-  { unfinished }: Finding.Found,
+  whose: Finding.Whose,
   cancel: boolean
-): Effect.Effect<void, ArcpError> =>
+): Effect.Effect<ReadonlyArray<JobRecord>, ArcpError> =>
   Effect.gen(function* () {
+    const { jobs, unfinished } = yield* found(parts, whose)
     const [first, ...others] = unfinished
-    if (first === undefined) return
+    if (first === undefined) return jobs
     if (!cancel) return yield* unended([first, ...others])
     for (const record of unfinished) yield* end(parts, record)
     yield* Effect.timeoutFail(
       Effect.forEach(unfinished, (record) => ended(parts, record), { discard: true }),
       { duration: patience, onTimeout: late }
     )
+    // They have delegated until they ended.
+    return endedOf(yield* found(parts, whose))
   })
 
 /** Returns what deletes jobs. */
@@ -121,11 +134,7 @@ export const make =
   (identity, deletion) =>
     Effect.gen(function* () {
       const whose = yield* meant(parts, lookup, identity, deletion)
-      yield* settle(parts, yield* found(parts, whose), deletion.cancel)
-      // What has ended since, and what was submitted since, is asked for again.
-      const { jobs, unfinished } = yield* found(parts, whose)
-      const [first, ...others] = unfinished
-      if (first !== undefined) return yield* unended([first, ...others])
+      const jobs = yield* settled(parts, whose, deletion.cancel)
       const jobIds = jobs.map(({ jobId }) => jobId)
       yield* Effect.logInfo("jobs are deleted").pipe(
         Effect.annotateLogs({ by: identity.principal, jobs: jobIds.length })

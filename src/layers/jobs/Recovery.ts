@@ -81,7 +81,7 @@ export const leavesFirst = (records: ReadonlyArray<JobRecord>): ReadonlyArray<Jo
     for (let up = above(byId, record); up !== undefined; up = above(byId, up)) depth++
     depths.set(record, depth)
   }
-  return [...records].reverse().sort((a, b) => (depths.get(b) as number) - (depths.get(a) as number))
+  return [...records].reverse().sort((a, b) => (depths.get(b) ?? 0) - (depths.get(a) ?? 0))
 }
 
 const above = (byId: ReadonlyMap<string, JobRecord>, { parentJobId }: JobRecord) =>

@@ -2,7 +2,9 @@
  * Providers of models, and gateways before them, have spending limits of their own. This knows what a refusal
  * for that reason looks like, and imports no SDK.
  */
+
 import { BudgetExhausted } from "../../protocol/Errors.js"
+import { readJson } from "../../protocol/Json.js"
 
 /** Statuses under which gateways and providers refuse for money; 402 has no other meaning. */
 const statuses: ReadonlySet<number> = new Set([400, 402, 403, 429])
@@ -17,17 +19,9 @@ const saysSo =
 type Fields = Readonly<Record<string, unknown>>
 const isObject = (u: unknown): u is Fields => typeof u === "object" && u !== null
 
-const parsed = (text: string): unknown => {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
-}
-
 /** Where a provider says why it refuses: not the whole body, which may repeat the prompt. */
 const reasons = (body: unknown): string => {
-  const value = typeof body === "string" ? parsed(body) : body
+  const value = typeof body === "string" ? readJson(body) : body
   if (!isObject(value)) return typeof body === "string" ? body.slice(0, 2_000) : ""
   const error = isObject(value["error"]) ? value["error"] : value
   return [error["code"], error["type"], error["message"], value["error"], value["detail"]]

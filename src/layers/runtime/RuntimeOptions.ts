@@ -14,8 +14,14 @@ import {
   RuntimeOptionsSchema
 } from "../../services/runtime/RuntimeOptions.js"
 
-/** A name that is none is a slip, which types find where there are some. */
-const decode = Schema.decodeUnknown(RuntimeOptionsSchema, { onExcessProperty: "error" })
+const decodeKnown = Schema.decodeUnknown(RuntimeOptionsSchema)
+const decodeStrictly = Schema.decodeUnknown(RuntimeOptionsSchema, { onExcessProperty: "error" })
+
+/** A name that is none is a slip, which types find where there are some. To say which takes longer than to see that one is. */
+const decode = (input: unknown) =>
+  (Object.keys(Object(input)).every((name) => Object.hasOwn(RuntimeOptionsSchema.fields, name))
+    ? decodeKnown
+    : decodeStrictly)(input)
 
 /** The given options, and the defaults for the rest. Fails with `ParseError` on a value out of range. */
 export const layer = (input: Input = {}): Layer.Layer<RuntimeOptions, ParseError> =>
@@ -40,9 +46,10 @@ const config = (option: string, example: unknown): Config.Config<Option.Option<u
   }
 }
 
-const fromEnvironment = Config.all(
-  Object.fromEntries(Object.entries(make()).map(([option, example]) => [option, config(option, example)]))
-)
+const fromEnvironment = () =>
+  Config.all(
+    Object.fromEntries(Object.entries(make()).map(([option, example]) => [option, config(option, example)]))
+  )
 
 /**
  * Every option from its variable, `ARCP_` and its name in upper snake case (`ARCP_RESUME_WINDOW`,
@@ -53,7 +60,7 @@ export const layerConfig = (overrides: Input = {}): Layer.Layer<RuntimeOptions, 
     RuntimeOptions,
     Effect.gen(function* () {
       const input: Record<string, unknown> = {}
-      for (const [option, value] of Object.entries(yield* fromEnvironment))
+      for (const [option, value] of Object.entries(yield* fromEnvironment()))
         if (Option.isSome(value)) input[option] = value.value
       for (const [option, value] of Object.entries(overrides)) if (value !== undefined) input[option] = value
       return yield* Effect.mapError(decode(input), (error) => {

@@ -49,8 +49,8 @@ export class Keeper {
     const { place } = kept
     if (place < 0) return
     kept.place = -1
-    const last = this.heap.pop() as Kept
-    if (last === kept) return
+    const last = this.heap.pop()
+    if (last === undefined || last === kept) return
     this.put(last, place)
     this.settle(last)
   }

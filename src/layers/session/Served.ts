@@ -3,7 +3,7 @@ import type * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import { type ArcpError, toPayload } from "../../protocol/Errors.js"
+import { type ArcpError, InvalidRequest, toPayload } from "../../protocol/Errors.js"
 import type { TurnService } from "../../services/runtime/Turn.js"
 import { type Connection, closeCode, type Inbound } from "../../services/transport/Transport.js"
 import { Pulse } from "../transport/heartbeat.js"
@@ -32,6 +32,10 @@ export const closeCodeOf = (error: ArcpError): number => {
       return closeCode.policy
   }
 }
+
+/** Returns what a peer is told of a frame that it may not send (§4), where no close code can say it. */
+export const frameTooBig = (message: string): ArcpError =>
+  new InvalidRequest({ message, details: { limit: "frame_bytes" } })
 
 /** One transport while it serves a session: what its fibers share. */
 export class Served {

@@ -49,7 +49,8 @@ const withAccepts = (
       if (accepts.begins(jobId)) continue
       const accepted = yield* jobs.accepted(session, jobId)
       if (accepted === undefined) continue
-      while (next < index) woven.push(frames[next++] as string)
+      woven.push(...frames.slice(next, index))
+      next = index
       woven.push(session.frame(accepted))
     }
     return woven.length === 0 ? frames : [...woven, ...frames.slice(next)]

@@ -6,13 +6,13 @@ import type * as Chunk from "effect/Chunk"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { HeartbeatLost } from "../../protocol/Errors.js"
+import { HeartbeatLost, toPayload } from "../../protocol/Errors.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
 import type { TurnService } from "../../services/runtime/Turn.js"
-import { closeCode, type Inbound } from "../../services/transport/Transport.js"
+import { type Closed, closeCode, type Inbound } from "../../services/transport/Transport.js"
 import type * as Dispatch from "./Dispatch.js"
 import type { AttachedSession } from "./Resume.js"
-import { giveUp, type Served } from "./Served.js"
+import { frameTooBig, giveUp, type Served } from "./Served.js"
 import { SubmitQueue } from "./SubmitQueue.js"
 
 /** How long a peer whose answers fill the outbox may take none of them; two heartbeat intervals if that is longer. */
@@ -129,10 +129,16 @@ const handle = (
     pulse.heard(true)
   })
 
-/** There is no more to come, and the peer reads; its silence is no loss from here on. */
-const inputEnded = (services: ReceiptServices, served: Served): Effect.Effect<void> =>
+/** There is no more to come, and the peer reads, also why; its silence is no loss from here on. */
+const inputEnded = (
+  services: ReceiptServices,
+  served: Served,
+  { code, reason }: Closed
+): Effect.Effect<void> =>
   Effect.suspend(() => {
     served.pulse.heard(false)
+    if (code === closeCode.tooBig)
+      served.session.send({ type: "session.error", payload: toPayload(frameTooBig(reason)) })
     return Effect.zipRight(decided(services, served), services.noMoreRequests)
   })
 
@@ -159,7 +165,7 @@ export const read = (services: ReceiptServices, served: Served): Effect.Effect<v
     step: nothing
   }).pipe(
     Effect.catchAll((closed) =>
-      closed.stillReads === true ? inputEnded(services, served) : gone(services, served)
+      closed.stillReads === true ? inputEnded(services, served, closed) : gone(services, served)
     )
   )
 }

@@ -13,13 +13,13 @@ import { frameOf } from "../jobs/fitting.js"
 import { sound } from "./boundary.js"
 import type * as Connections from "./Connection.js"
 import { type FailedLogins, tooManyFailed } from "./FailedLogins.js"
-import type * as Handshake from "./Handshake.js"
+import * as Handshake from "./Handshake.js"
 import type { HelloRoom } from "./HelloRoom.js"
 import * as Measuring from "./measuring.js"
 import { Outbox } from "./Outbox.js"
 import type { Records } from "./Records.js"
 import type * as Resume from "./Resume.js"
-import { closeCodeOf, type Served } from "./Served.js"
+import { closeCodeOf, frameTooBig, type Served } from "./Served.js"
 import { Accepts, type Attachment } from "./Session.js"
 import type { Connected } from "./Shutdown.js"
 import { traced } from "./traced.js"
@@ -71,6 +71,15 @@ export const refuse = (
     ),
     Effect.zipRight(connection.close(closeCodeOf(refusal.error), refusal.error.code))
   )
+
+/**
+ * A first frame that was larger than it may be is a hello that is refused. Where the transport's close has said so it is only
+ * logged: nothing reaches the peer any more.
+ */
+const tooLarge = ({ code }: Closed, bytes: number): Handshake.HelloRefusal | undefined =>
+  code === closeCode.tooBig
+    ? new Handshake.HelloRefusal(frameTooBig(`the hello is larger than ${bytes} bytes`), "1.1")
+    : undefined
 
 /** A connection whose session is attached, and the span of that. */
 interface Entered {
@@ -182,8 +191,9 @@ export const make = ({
 
   const turnAway = (connection: Connection, cause: Cause.Cause<Handshake.HelloRefusal | Closed>) =>
     Either.match(Cause.failureOrCause(cause), {
-      onLeft: (error) => {
-        if (error._tag !== "Refusal") return Effect.void
+      onLeft: (ended) => {
+        const error = ended._tag === "Closed" ? tooLarge(ended, options.maxHelloFrameBytes) : ended
+        if (error === undefined) return Effect.void
         if (isMeasured) Measuring.refused(error)
         return refuseSlowly(connection, error)
       },

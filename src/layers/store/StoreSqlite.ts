@@ -14,7 +14,7 @@ import { noted } from "./noted.js"
 import * as StoreSql from "./StoreSql.js"
 import { schemaVersion } from "./schema.js"
 import { toStoreError } from "./sqlError.js"
-import { connect, inspect, type SqliteClient } from "./sqliteFile.js"
+import { connect, type SqliteClient, schemaOf } from "./sqliteFile.js"
 import { open } from "./sqliteOpen.js"
 import type { SqliteThread } from "./sqliteThread.js"
 import * as Thread from "./sqliteThread.js"
@@ -130,11 +130,7 @@ const make = (options: Options): Effect.Effect<StoreService, StoreError, Scope> 
 /** Opens the file of a runtime for reading only. */
 export const connectReadOnly = (filename: string): Effect.Effect<SqliteClient, StoreError, Scope> =>
   Effect.gen(function* () {
-    const version = yield* inspect(filename, filename)
-    if (version === 0)
-      return yield* new StoreError({
-        message: `${filename} holds no runtime's data; name the file of a runtime`
-      })
+    const version = yield* schemaOf(filename, filename)
     if (version < schemaVersion)
       return yield* new StoreError({
         message: `${filename} was written by an older version; start a runtime on it once to bring it up to date`

@@ -71,8 +71,9 @@ export const makeSearch = (source: EndedJobsSource) => {
         const jobs = wrapped && from !== firstPlace ? step.filter((job) => !isAfter(job, from)) : step
         const needed = yield* source.neededOf(jobs.map((job) => job.id))
         let taken = 0
-        for (; taken < jobs.length && found.length < limit; taken++) {
-          const job = jobs[taken] as Ended
+        for (const job of jobs) {
+          if (found.length >= limit) break
+          taken++
           place = job
           if (!needed.has(job.id)) found.push(job)
         }

@@ -3,8 +3,10 @@
  * program of another version. What it is then is found out here, where it is read, and said with the name of what is damaged;
  * whoever goes on with it would fail somewhere else, or never end.
  */
+
 import * as Effect from "effect/Effect"
 import * as Argument from "../../protocol/Argument.js"
+import { readJson } from "../../protocol/Json.js"
 import { JobStatus } from "../../protocol/Message.js"
 import {
   type JobRecord,
@@ -143,17 +145,9 @@ const hookCall = Argument.either(
   Argument.fields({ ...called, kind: Argument.oneOf("parked"), reason: Argument.string })
 )
 
-const parsed = (text: string): unknown => {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
-}
-
 /** Reads what is stored of a call of a hook; nothing, when that is damaged. */
 export const storedCall = (text: string): StoredCall | undefined => {
-  const value = parsed(text)
+  const value = readJson(text)
   return hookCall(value, "call") === undefined ? (value as StoredCall) : undefined
 }
 
@@ -192,7 +186,7 @@ export const make = (name: string): Intact => {
     return Effect.zipRight(Effect.logError(error.message), error)
   }
   const record = <A>(kind: string, rule: Argument.Rule, text: string): Effect.Effect<A, StoreError> => {
-    const value = parsed(text)
+    const value = readJson(text)
     const problem = value === undefined ? "it is no JSON" : rule(value, "record")
     return problem === undefined
       ? Effect.succeed(value as A)

@@ -1,4 +1,5 @@
 /** The reads of a SQL store that retention decides by: what is kept, for whom, and how much it is. */
+import { parseJson } from "../../protocol/Json.js"
 import type { Bounds, Mark, Observed, Viewer } from "../../services/store/Store.js"
 import { cursor, newest } from "./cursors.js"
 import { joined, share } from "./marks.js"
@@ -226,7 +227,7 @@ export const endedCounts: Query<EndedCountRow> = [
 
 /** Returns the counts, by principal. */
 export const toEndedCounts = (rows: ReadonlyArray<EndedCountRow>): ReadonlyMap<string, number> =>
-  new Map(rows.map(({ count, principal }) => [JSON.parse(principal) as string, count]))
+  new Map(rows.map(({ count, principal }) => [String(parseJson(principal)), count]))
 
 /** Trims that are looked at to tell what waits to be freed. */
 const sample = 64

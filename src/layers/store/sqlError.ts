@@ -3,7 +3,7 @@ import { fileProblem } from "../../services/runtime/fileProblem.js"
 import { StoreError } from "../../services/store/Store.js"
 
 /** Returns the driver's error below the wrappers of `@effect/sql`. */
-const rootOf = (cause: unknown): unknown => {
+export const rootOf = (cause: unknown): unknown => {
   let root = cause
   while (root instanceof Error && root.cause instanceof Error) root = root.cause
   return root

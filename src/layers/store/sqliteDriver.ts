@@ -5,6 +5,7 @@
  * Node has SQLite built in since 22.16. Before, a package takes its place that has the same interface and brings binaries
  * for every platform, so nothing is ever compiled. Either is loaded when the first file is opened, and not before.
  */
+import * as nodeModule from "node:module"
 import * as v8 from "node:v8"
 import * as vm from "node:vm"
 
@@ -243,6 +244,8 @@ const collectAndClose = async (native: NativeDatabase): Promise<void> => {
   }
   v8.setFlagsFromString("--expose-gc")
   const collect: unknown = vm.runInNewContext("gc")
+  // What V8 compiles is good for its flags only, so they are again what they were.
+  v8.setFlagsFromString("--no-expose-gc")
   // Finalizers run in a turn after, in a busy process not in the next one, and what they let go of is for the next collection.
   for (let i = 0; i < 10 && (uncollected.get(native) ?? 0) > 0; i++) {
     await turn()
@@ -256,6 +259,18 @@ const closeAtOnce = (native: NativeDatabase): undefined => {
   native.close()
 }
 
+/**
+ * Returns the substitute. By `require` it is there at once: an import reads it in turns, between whatever else a start does, and
+ * loads the parser that Node has for CommonJS. What was bundled as CommonJS does not know where it is, and imports.
+ */
+const loadSubstitute = async (): Promise<NativeModule> => {
+  try {
+    return nodeModule.createRequire(import.meta.url)(substitute) as NativeModule
+  } catch {
+    return import("@photostructure/sqlite")
+  }
+}
+
 /** Loads the driver. Rejects when there is neither. */
 export const loadDriver = async (): Promise<Driver> => {
   const module = builtIn()
@@ -263,7 +278,7 @@ export const loadDriver = async (): Promise<Driver> => {
     module !== undefined
       ? { module, prepared: () => {}, release: closeAtOnce, cutsText: false }
       : {
-          module: await import("@photostructure/sqlite"),
+          module: await loadSubstitute(),
           prepared: countStatement,
           release: collectAndClose,
           cutsText: true

@@ -65,6 +65,29 @@ export const connectOwn = (
 ): Effect.Effect<SqliteClient, StoreError, Scope.Scope> =>
   Effect.zipRight(createOwn(path, name), connect({ ...config, filename: path }, name))
 
+/**
+ * Returns the path by which every process knows a file: with the links resolved of which there is something to resolve. What is
+ * no path to anything stays as it is, for whoever opens it to say why.
+ */
+export const realName = (filename: string): string => {
+  const path = nodePath.resolve(filename)
+  try {
+    return fs.realpathSync(path)
+  } catch {
+    const folder = nodePath.dirname(path)
+    return nodePath.join(fs.existsSync(folder) ? fs.realpathSync(folder) : folder, nodePath.basename(path))
+  }
+}
+
+/** Where the credentials of the runtime on a database are, and where those of its backup. */
+export const credentialsBeside = (database: string): string => `${realName(database)}.credentials`
+
+/** Returns why there is no such file, as the end of a sentence. */
+export const whyMissing = (path: string): string =>
+  fs.lstatSync(path, { throwIfNoEntry: false }) === undefined
+    ? "does not exist"
+    : "is a link that leads nowhere"
+
 /** Creates the folder; answers the path by which every process knows the file, links resolved. */
 export const prepareFolder = (filename: string): Effect.Effect<string, StoreError> =>
   Effect.gen(function* () {
@@ -77,11 +100,7 @@ export const prepareFolder = (filename: string): Effect.Effect<string, StoreErro
       try: () => ensureFolder(folder),
       catch: cannotCreate(`the folder of ${filename}`)
     })
-    return yield* attempt(filename, () =>
-      fs.existsSync(path)
-        ? fs.realpathSync(path)
-        : nodePath.join(fs.realpathSync(folder), nodePath.basename(path))
-    )
+    return yield* attempt(filename, () => realName(path))
   })
 
 /** Who holds the lock of a file, as the beginning of a sentence. */
@@ -196,7 +215,7 @@ export const besideNow = (path: string): Effect.Effect<Effect.Effect<void>> =>
   })
 
 /** Returns the size of a file in bytes, `undefined` when there is no such file; anything but a file is refused. */
-const regularFile = (path: string, name: string): Effect.Effect<number | undefined, StoreError> =>
+export const regularFile = (path: string, name: string): Effect.Effect<number | undefined, StoreError> =>
   Effect.gen(function* () {
     const stat = yield* attempt(name, () => fs.statSync(path, { throwIfNoEntry: false }))
     if (stat === undefined) return undefined
@@ -211,7 +230,21 @@ const regularFile = (path: string, name: string): Effect.Effect<number | undefin
  * database of ours. Does not write to it.
  */
 export const inspect = (path: string, name: string): Effect.Effect<number, StoreError> =>
-  Effect.flatMap(besideNow(path), (clean) => Effect.tapErrorCause(look(path, name), () => clean))
+  Effect.suspend(() => {
+    const real = realName(path)
+    return Effect.flatMap(besideNow(real), (clean) => Effect.tapErrorCause(look(real, name), () => clean))
+  })
+
+/** Returns the schema of a file of a runtime. Refuses everything else, also one that holds nothing yet. */
+export const schemaOf = (path: string, name: string): Effect.Effect<number, StoreError> =>
+  Effect.filterOrFail(
+    inspect(path, name),
+    (version) => version > 0,
+    () =>
+      new StoreError({
+        message: `${name} ${fs.existsSync(path) ? "holds no runtime's data" : whyMissing(path)}; name the file of a runtime`
+      })
+  )
 
 const look = (path: string, name: string): Effect.Effect<number, StoreError> =>
   Effect.gen(function* () {

@@ -17,7 +17,10 @@ export const contentType = "text/plain; version=0.0.4; charset=utf-8"
 const nameOf = (name: string): string => name.replace(/[^a-zA-Z0-9_:]/g, "_").replace(/^(?=\d|$)/, "_")
 const labelOf = (name: string): string => name.replace(/[^a-zA-Z0-9_]/g, "_").replace(/^(?=\d|$)/, "_")
 
-const escapedHelp = (text: string): string => text.replaceAll("\\", "\\\\").replaceAll("\n", "\\n")
+/** What does not survive on the way: half a surrogate pair has no UTF-8, and readers take a zero for the end. */
+const sent = (text: string): string => text.replace(/[\u0000\p{Cs}]/gu, "\ufffd")
+
+const escapedHelp = (text: string): string => sent(text).replaceAll("\\", "\\\\").replaceAll("\n", "\\n")
 const escapedValue = (text: string): string => escapedHelp(text).replaceAll('"', '\\"')
 
 const number = (value: number | bigint): string =>

@@ -13,6 +13,7 @@ import {
   Dialer,
   TransportError
 } from "../../services/transport/Transport.js"
+import { checkStdio } from "./dialling.js"
 import * as LineConnection from "./LineConnection.js"
 
 /** Options of a dialer that starts the runtime as a child process. */
@@ -104,5 +105,7 @@ export const connect = (options: Options): Effect.Effect<Connection, TransportEr
   })
 
 /** A dialer each of whose connections is a child of its own. */
-export const layer = (options: Options): Layer.Layer<Dialer> =>
-  Layer.succeed(Dialer, { connect: connect(options), ephemeral: true })
+export const layer = (options: Options): Layer.Layer<Dialer> => {
+  checkStdio(options)
+  return Layer.succeed(Dialer, { connect: connect(options), ephemeral: true })
+}

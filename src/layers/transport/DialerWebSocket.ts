@@ -10,6 +10,7 @@ import { WebSocket } from "ws"
 import { type Connection, closeCode, Dialer, TransportError } from "../../services/transport/Transport.js"
 import * as DialerWebSocketGlobal from "./DialerWebSocketGlobal.js"
 import { type DialOptions, defaults, label, refusal } from "./DialPolicy.js"
+import { checkWebSocket } from "./dialling.js"
 import { forUrl, type HttpProxy } from "./proxy.js"
 import * as WebSocketConnection from "./WebSocketConnection.js"
 
@@ -134,5 +135,7 @@ export const connect = (options: Options): Effect.Effect<Connection, TransportEr
   })
 
 /** Connects over a new socket each time. */
-export const layer = (options: Options): Layer.Layer<Dialer> =>
-  Layer.succeed(Dialer, { connect: connect(options) })
+export const layer = (options: Options): Layer.Layer<Dialer> => {
+  checkWebSocket(options)
+  return Layer.succeed(Dialer, { connect: connect(options) })
+}

@@ -10,7 +10,8 @@ import { Closed, closeCode, type Inbound } from "../../services/transport/Transp
 export const tooBig = (bytes: number) =>
   new Closed({ code: closeCode.tooBig, reason: `frame larger than ${bytes} bytes` })
 
-const encoder = new TextEncoder()
+/** Texts as UTF-8. */
+export const encoder = new TextEncoder()
 
 /** Whether a text takes more than `bytes` bytes of UTF-8; encodes it only when its length cannot tell. */
 export const exceeds = (text: string, bytes: number): boolean =>

@@ -54,6 +54,11 @@ export interface Options {
   readonly endpoint?: string | undefined
   /** A code that it may be opened with in place of a token. */
   readonly login?: Login | undefined
+  /**
+   * Path, at the same origin, that tells whoever shows a token how the agents were loaded, where they are loaded anew when they
+   * are saved (`arcp dev`), as JSON: `times`, and `problem` when those that were saved last are not. Default: nothing is asked.
+   */
+  readonly loads?: string | undefined
 }
 
 export const defaultPath = "/console"

@@ -8,18 +8,18 @@ const headerLength = (bytes: number): number => (bytes < 126 ? 2 : bytes < 65_53
 
 /** Returns texts as the bytes of unmasked WebSocket text frames. */
 export const encodeTextFrames = (texts: ReadonlyArray<string>): Buffer => {
-  const lengths = new Array<number>(texts.length)
+  const lengths: Array<number> = []
   let total = 0
-  for (let i = 0; i < texts.length; i++) {
-    const bytes = Buffer.byteLength(texts[i] as string)
-    lengths[i] = bytes
+  for (const text of texts) {
+    const bytes = Buffer.byteLength(text)
+    lengths.push(bytes)
     total += headerLength(bytes) + bytes
   }
   const buffer = Buffer.allocUnsafe(total)
   let at = 0
-  for (let i = 0; i < texts.length; i++) {
-    const text = texts[i] as string
-    const bytes = lengths[i] as number
+  let next = 0
+  for (const text of texts) {
+    const bytes = lengths[next++] ?? 0
     buffer[at++] = 0x81
     if (bytes < 126) buffer[at++] = bytes
     else if (bytes < 65_536) {

@@ -69,12 +69,13 @@ const exchanged = (login: Options["login"]) =>
   })
 
 /** The files by path; none when they were not built. */
-const filesOf = (path: string, endpoint: string) => {
+const filesOf = (path: string, endpoint: string, loads: string) => {
   if (!existsSync(file("page.bundle.js"))) return new Map<string, readonly [body: string, type: string]>()
   const read = (name: string) => readFileSync(file(name), "utf8")
   const page = read("index.html")
     .replaceAll("{{path}}", () => escaped(endpoint))
     .replaceAll("{{console}}", () => escaped(path))
+    .replaceAll("{{loads}}", () => escaped(loads))
   return new Map<string, readonly [body: string, type: string]>([
     [path, [page, "text/html"]],
     [`${path}/page.css`, [read("page.css"), "text/css"]],
@@ -83,9 +84,14 @@ const filesOf = (path: string, endpoint: string) => {
 }
 
 /** Returns the app of a console. */
-export const make = ({ endpoint = "/arcp", login, path = defaultPath }: Options): HttpApp.Default => {
+export const make = ({
+  endpoint = "/arcp",
+  loads = "",
+  login,
+  path = defaultPath
+}: Options): HttpApp.Default => {
   const at = trimmed(path)
-  const files = filesOf(at, endpoint)
+  const files = filesOf(at, endpoint, loads)
   return Effect.gen(function* () {
     const { method, url } = yield* HttpServerRequest.HttpServerRequest
     const asked = trimmed(url.split("?")[0] ?? url)

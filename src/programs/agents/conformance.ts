@@ -1,4 +1,5 @@
 /** Agents with exactly known behaviour, for conformance suites and benchmarks. */
+
 import type { PlatformError } from "@effect/platform/Error"
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Effect from "effect/Effect"
@@ -8,13 +9,12 @@ import { LeaseConstraints, Lease as Terms } from "../../protocol/Lease.js"
 import * as Agent from "../../services/agents/Agent.js"
 import { type EmitError, Job, type JobService, Step } from "../../services/jobs/Job.js"
 import { Lease, leaseErrorOf } from "../../services/lease/Lease.js"
+import { withDefault } from "../../services/runtime/optionSchemas.js"
 import { ask } from "./ask.js"
 
 const WorkCount = Schema.Int.pipe(Schema.between(0, 100_000_000))
 const Millis = Schema.Number.pipe(Schema.finite(), Schema.nonNegative())
 const MessageSize = Schema.Int.pipe(Schema.between(0, 1024 * 1024))
-const withDefault = <A, I>(schema: Schema.Schema<A, I>, value: NoInfer<A>) =>
-  Schema.optionalWith(schema, { default: () => value })
 
 const echo = Agent.handle(Agent.make("echo", { version: "1.0.0" }), (input) => Effect.succeed(input))
 

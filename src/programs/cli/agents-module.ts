@@ -13,6 +13,7 @@ import type { Leased } from "../../services/lease/Leased.js"
 import { fileProblem } from "../../services/runtime/fileProblem.js"
 import { needs } from "../../services/runtime/needs.js"
 import type { Secrets } from "../../services/runtime/Secrets.js"
+import { loadProblem } from "./loadProblem.js"
 import { isShipped, type Shipped } from "./shipped.js"
 import { UsageError } from "./UsageError.js"
 
@@ -97,38 +98,46 @@ const checked = (name: string, module: Exports): Effect.Effect<AgentsModule, Usa
   return Effect.succeed({ name, shipped: false, agents, layer, leased })
 }
 
-/** Returns why a module does not load, in a line, and what there is to do about it. */
-const loadProblem = (cause: unknown): string => {
-  if (!(cause instanceof Error)) return String(cause)
-  const said = `${cause.message.split("\n")[0]?.replace(/ imported from .*/, "")}`
-  return "code" in cause && cause.code === "ERR_UNKNOWN_FILE_EXTENSION"
-    ? `${said}\n  Node ${process.versions.node} reads no such file: compile TypeScript first (from 22.18 on Node reads .ts as it is)`
-    : said
+/** How files are imported. */
+export interface Importing {
+  /** What a file is imported by. */
+  readonly address: (file: string) => string
+  /** Returns the files that were read since it was asked last, newest first. */
+  readonly read: () => ReadonlyArray<string>
 }
 
-const loadForeign = (
-  name: string,
-  address: (file: string) => string
-): Effect.Effect<AgentsModule, UsageError> =>
+const plainly: Importing = { address: (file) => pathToFileURL(file).href, read: () => [] }
+
+const loadForeign = (name: string, { address, read }: Importing): Effect.Effect<AgentsModule, UsageError> =>
   Effect.tryPromise({
     try: async () => {
       const file = resolve(name)
       // Node would read it whatever it is, and wait for who writes to a FIFO.
       const stats = await stat(file).catch((error: unknown) => {
-        throw new Error(fileProblem(error))
+        throw new UsageError({ message: fileProblem(error) })
       })
-      if (!stats.isFile()) throw new Error("it is no file")
+      if (!stats.isFile()) throw new UsageError({ message: "it is no file" })
       return (await import(address(file))) as Exports
     },
-    catch: (cause) => new UsageError({ message: `--agents ${name} does not load: ${loadProblem(cause)}` })
-  }).pipe(Effect.flatMap((module) => checked(name, module)))
+    catch: (cause) => cause
+  }).pipe(
+    Effect.catchAll((cause) =>
+      Effect.flatMap(
+        cause instanceof UsageError
+          ? Effect.succeed(cause.message)
+          : Effect.promise(() => loadProblem(cause, [...read(), resolve(name)])),
+        (problem) => new UsageError({ message: `--agents ${name} does not load: ${problem}` })
+      )
+    ),
+    Effect.flatMap((module) => checked(name, module))
+  )
 
-/** Loads every set of agents; `address`: what a file is imported by. */
+/** Loads every set of agents. */
 export const loadModules = (
   names: ReadonlyArray<string>,
-  address: (file: string) => string = (file) => pathToFileURL(file).href
+  importing: Importing = plainly
 ): Effect.Effect<ReadonlyArray<AgentsModule>, UsageError> =>
-  Effect.forEach(names, (name) => (isShipped(name) ? loadShipped(name) : loadForeign(name, address)))
+  Effect.forEach(names, (name) => (isShipped(name) ? loadShipped(name) : loadForeign(name, importing)))
 
 /** Loads every set, and gives the agents of all of them. */
 export const loadAgents = (names: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<Hosted>, UsageError> =>

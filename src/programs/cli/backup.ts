@@ -3,8 +3,9 @@ import * as Command from "./Command.js"
 import { logLevel } from "./client-flags.js"
 import { dbFlag, jsonFlag } from "./db-flags.js"
 import * as Flags from "./Flags.js"
+import { pgFlag } from "./pg-flag.js"
 
-const common = { db: dbFlag("also while that runs"), json: jsonFlag, logLevel }
+const common = { db: dbFlag("also while that runs"), pg: pgFlag, json: jsonFlag, logLevel }
 
 const backupFlags = {
   ...common,

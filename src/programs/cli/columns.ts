@@ -11,11 +11,14 @@ const wide =
   /[\u1100-\u115f\u2329\u232a\u2e80-\u303e\u3041-\ua4cf\ua960-\ua97f\uac00-\ud7a3\uf900-\ufaff\ufe10-\ufe19\ufe30-\ufe6f\uff01-\uff60\uffe0-\uffe6\u{16fe0}-\u{18cff}\u{1aff0}-\u{1b2ff}\u{20000}-\u{3fffd}]|\p{Emoji_Presentation}|\p{Emoji}\ufe0f/u
 const unseen = /^(?:\p{Mn}|\p{Me}|\p{Cf}|\ufe0f)+$/u
 
-const segmenter = new Intl.Segmenter("en", { granularity: "grapheme" })
+let segmenter: Intl.Segmenter | undefined
 
 /** Returns the characters of a text, as people count them. */
-const characters = (text: string): ReadonlyArray<string> =>
-  Array.from(segmenter.segment(text), ({ segment }) => segment)
+const characters = (text: string): ReadonlyArray<string> => {
+  // Made when it is needed: it loads data for as long as a seventh of what Node itself needs to start.
+  segmenter ??= new Intl.Segmenter("en", { granularity: "grapheme" })
+  return Array.from(segmenter.segment(text), ({ segment }) => segment)
+}
 
 const widthOfOne = (character: string): number => (unseen.test(character) ? 0 : wide.test(character) ? 2 : 1)
 

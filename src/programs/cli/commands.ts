@@ -1,4 +1,5 @@
 /** The commands of `arcp`: what they take. What they do is in `run`, and loaded when it is asked for. */
+import { jobStatuses } from "../../protocol/JobStatus.js"
 import { backup, restore } from "./backup.js"
 import * as Command from "./Command.js"
 import { clientFlags } from "./client-flags.js"
@@ -174,11 +175,9 @@ const watch = Command.make(
   async () => (await import("./run/clients.js")).watch
 )
 
-const statuses = ["pending", "running", "success", "error", "cancelled", "timed_out"] as const
-
 const jobsFlags = {
-  status: Flags.choice("status", statuses).pipe(
-    Flags.withDescription(`only jobs of this status: ${statuses.join(", ")}`),
+  status: Flags.choice("status", jobStatuses).pipe(
+    Flags.withDescription(`only jobs of this status: ${jobStatuses.join(", ")}`),
     Flags.shownAs("STATUS"),
     Flags.repeated
   ),

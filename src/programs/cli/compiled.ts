@@ -1,11 +1,13 @@
 /**
- * What Node has compiled of a module is kept for the next start, from Node 22.1 on. Who can write what is kept decides what
- * runs, so it is in a folder of this user's alone, and never in one for temporary files.
+ * What is compiled of the program is kept for the next start; of modules of the user's too, by Node itself, from 22.1 on. Who can
+ * write what is kept decides what runs, so it is in a folder of this user's alone, and never in one for temporary files.
  */
 import { lstatSync, mkdirSync } from "node:fs"
 import * as NodeModule from "node:module"
 import { homedir } from "node:os"
 import { isAbsolute, join } from "node:path"
+import * as zlib from "node:zlib"
+import { KeptCode } from "./keptCode.js"
 
 /** Not declared for the oldest Node that is supported. */
 const node: typeof NodeModule & { readonly enableCompileCache?: (folder: string) => unknown } = NodeModule
@@ -30,16 +32,21 @@ const privateFolder = (env: NodeJS.ProcessEnv, user: number): string | undefined
   return belongsTo(user, folder) ? folder : undefined
 }
 
-/** Lets Node keep what it compiles from here on. Nothing depends on it: where that is impossible every start compiles. */
-export const keepCompiled = (env: NodeJS.ProcessEnv): void => {
+/**
+ * Returns what is kept of a command of this installation, and lets Node keep what it compiles from here on. Nothing depends on
+ * it: where that is impossible every start compiles.
+ */
+export const keptOf = (command: string, env: NodeJS.ProcessEnv): KeptCode | undefined => {
   const user = process.geteuid?.()
-  if (node.enableCompileCache === undefined || user === undefined) return
-  // Of these Node takes care itself.
-  if (env["NODE_COMPILE_CACHE"] !== undefined || env["NODE_DISABLE_COMPILE_CACHE"] !== undefined) return
+  if (user === undefined || env["NODE_DISABLE_COMPILE_CACHE"] !== undefined) return undefined
   try {
     const folder = privateFolder(env, user)
-    if (folder !== undefined) node.enableCompileCache(folder)
+    if (folder === undefined) return undefined
+    // Of that Node takes care itself.
+    if (env["NODE_COMPILE_CACHE"] === undefined) node.enableCompileCache?.(folder)
+    return new KeptCode(folder, `${command}-${zlib.crc32(new URL(".", import.meta.url).href).toString(16)}`)
   } catch {
     // No home, or one that cannot be written to.
+    return undefined
   }
 }

@@ -1,12 +1,15 @@
 /** What commands take that work on the file of a runtime. */
 import * as Flags from "./Flags.js"
 
+/** The file of a runtime, unless another is named. */
+export const defaultDb = ".arcp/arcp.db"
+
 /** Which file; `when` says in what state its runtime may be. */
 export const dbFlag = (when: string) =>
   Flags.text("db").pipe(
     Flags.withDescription(`SQLite file of a runtime, ${when}`),
     Flags.shownAs("FILE"),
-    Flags.withDefault(".arcp/arcp.db")
+    Flags.withDefault(defaultDb)
   )
 
 export const jsonFlag = Flags.boolean("json").pipe(

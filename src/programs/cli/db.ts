@@ -3,6 +3,7 @@ import * as Command from "./Command.js"
 import { clientFlags, logLevel } from "./client-flags.js"
 import { dbFlag, jsonFlag } from "./db-flags.js"
 import * as Flags from "./Flags.js"
+import { pgFlag } from "./pg-flag.js"
 
 const limit = Flags.text("limit").pipe(
   Flags.withDescription("an option of its arcp serve, such as jobRetention='7 days'"),
@@ -10,7 +11,7 @@ const limit = Flags.text("limit").pipe(
   Flags.repeated
 )
 
-const statsFlags = { db: dbFlag("also while that runs"), limit, json: jsonFlag, logLevel }
+const statsFlags = { db: dbFlag("also while that runs"), pg: pgFlag, limit, json: jsonFlag, logLevel }
 export type StatsFlags = Flags.Values<typeof statsFlags>
 
 const stats = Command.make(
@@ -25,6 +26,7 @@ const stats = Command.make(
 
 const sweepFlags = {
   db: dbFlag("which must not run; with --dry-run it may"),
+  pg: pgFlag,
   dryRun: Flags.boolean("dry-run").pipe(
     Flags.withDescription("only say what would be forgotten, and why not the rest")
   ),
@@ -67,6 +69,7 @@ export const db: Command.Group = {
 const { context, insecure, token, url } = clientFlags
 const deleteFlags = {
   db: dbFlag("which must not run; with --dry-run it may"),
+  pg: pgFlag,
   running: Flags.boolean("running").pipe(
     Flags.withDescription("ask the server at --url, as one of its operators, in place of --db")
   ),
@@ -108,7 +111,8 @@ export const jobsDelete = Command.make(
       "What goes": [
         "Events, input, journal, results, idempotency key, calls of hooks, and the jobs",
         "that it has delegated to. The file is written anew: nothing is left in free",
-        "pages or in the log. It needs as much room again for that moment."
+        "pages or in the log. It needs as much room again for that moment. A Postgres",
+        "overwrites it in its own time, or by VACUUM FULL."
       ],
       "What does not": [
         "Backups, logs, files that agents or clients wrote, and what other jobs took",

@@ -137,8 +137,17 @@ const declared = (error: unknown): string | undefined => {
   return `${typeof name === "string" ? name : "the agent failed"}${said === "{}" ? "" : `: ${cut(said, 400)}`}`
 }
 
-/** One line that says what happened and one that says what to do; never a stack trace. */
-export const describe = (error: unknown): string => {
+/** What the store says of the file that `--db` names has the flag before the name. */
+const withFlag = (message: string, db: string): string => {
+  const at = message.indexOf(db)
+  // What is beside the file has a longer name.
+  return at < 0 || !/^($|[ :;,])/.test(message.slice(at + db.length))
+    ? message
+    : `${message.slice(0, at)}--db ${message.slice(at)}`
+}
+
+/** One line that says what happened and one that says what to do; never a stack trace. `db`: what `--db` names. */
+export const describe = (error: unknown, db?: string): string => {
   const failure = declared(error)
   const code = isArcpError(error) && failure === undefined ? `${error.code}: ` : ""
   const hint =
@@ -149,14 +158,18 @@ export const describe = (error: unknown): string => {
         : error instanceof InvalidRequest
           ? requestHint(error)
           : hints[tagOf(error)]
-  return safe(`error: ${code}${failure ?? messageOf(error)}${hint === undefined ? "" : `\n  ${hint}`}`)
+  const message = failure ?? messageOf(error)
+  const said = db !== undefined && tagOf(error) === "StoreError" ? withFlag(message, db) : message
+  return safe(`error: ${code}${said}${hint === undefined ? "" : `\n  ${hint}`}`)
 }
 
 /** Reports a failure and sets the exit code. */
-export const report = (cause: Cause.Cause<unknown>): Effect.Effect<void> =>
-  Effect.suspend(() => {
-    if (Cause.isInterruptedOnly(cause)) return Effect.void
-    const error = Cause.squash(cause)
-    leaving.code = codeOf(error)
-    return Console.error(fitted(describe(error), columnsOf(process.stderr)))
-  })
+export const report =
+  (db?: string) =>
+  (cause: Cause.Cause<unknown>): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      if (Cause.isInterruptedOnly(cause)) return Effect.void
+      const error = Cause.squash(cause)
+      leaving.code = codeOf(error)
+      return Console.error(fitted(describe(error, db), columnsOf(process.stderr)))
+    })

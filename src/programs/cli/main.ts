@@ -3,7 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
-import type { Surroundings } from "./Command.js"
+import type { Command, Surroundings, Written } from "./Command.js"
 import { decode } from "./decode.js"
 import { exitCode, leaving, report } from "./exit.js"
 import { formats, type LogFormat, stderrLogger } from "./logger.js"
@@ -27,6 +27,10 @@ const formatOf = ({ json, logFormat }: Readonly<Record<string, unknown>>): LogFo
       ? "json"
       : "logfmt"
 
+/** The file of a runtime that a command works on, if it does. */
+const fileOf = ({ flags }: Command, { texts }: Written): string | undefined =>
+  flags["db"] && (texts.get("db")?.[0] ?? (flags["db"].fallback as string | undefined))
+
 export const main = ({
   command,
   written
@@ -44,6 +48,6 @@ export const main = ({
         if (!command.untilSignal && leaving.code === exitCode.success) leaving.code = exitCode.interrupted
       })
     ),
-    Effect.catchAllCause(report),
+    Effect.catchAllCause(report(fileOf(command, written))),
     harmlessly
   )

@@ -3,6 +3,7 @@ import * as Command from "./Command.js"
 import { logLevel } from "./client-flags.js"
 import { dbFlag, jsonFlag } from "./db-flags.js"
 import * as Flags from "./Flags.js"
+import { pgFlag } from "./pg-flag.js"
 
 const ofPrincipal = Flags.text("principal").pipe(
   Flags.withDescription("only of this principal"),
@@ -10,7 +11,13 @@ const ofPrincipal = Flags.text("principal").pipe(
   Flags.optional
 )
 
-const sessionsFlags = { db: dbFlag("also while that runs"), principal: ofPrincipal, json: jsonFlag, logLevel }
+const sessionsFlags = {
+  db: dbFlag("also while that runs"),
+  pg: pgFlag,
+  principal: ofPrincipal,
+  json: jsonFlag,
+  logLevel
+}
 export type SessionsFlags = Flags.Values<typeof sessionsFlags>
 
 export const sessions = Command.make(
@@ -32,6 +39,7 @@ export const sessions = Command.make(
 
 const topFlags = {
   db: dbFlag("also while that runs"),
+  pg: pgFlag,
   principal: ofPrincipal,
   interval: Flags.text("interval").pipe(
     Flags.withDescription("time between two looks: 1s to 1h"),
@@ -62,7 +70,7 @@ export const top = Command.make(
     more: {
       Output: [
         "On a terminal one page that is drawn anew; elsewhere one line for each look,",
-        "or with --json one value. It reads the file and asks the server nothing."
+        "or with --json one value. It reads what is stored and asks the server nothing."
       ]
     }
   },

@@ -1,36 +1,14 @@
 /**
- * `arcp`, from its command line. Help, versions and mistakes are answered with what is loaded here, which is only data; what
- * a command does, and Effect with it, is loaded when it is asked for.
+ * `arcp`: reads the command line (`line.ts`), which is loaded with what is kept of the command that its first word names. Of
+ * anything but a word, such as `--version`, nothing is kept.
  */
-import { whatIsMissing } from "../../services/runtime/optionalPackages.js"
-import { columnsOf, fitted } from "./columns.js"
-import { entries } from "./commands.js"
-import { keepCompiled } from "./compiled.js"
-import { parse } from "./parse.js"
-import { said } from "./said.js"
-import { coloured, safe } from "./text.js"
+import { keepIn } from "./scripts.js"
 
-const asked = parse(entries, process.argv.slice(2), process.env)
+const [word = ""] = process.argv.slice(2)
+const kept = /^[a-z]{1,20}$/.test(word)
+  ? (await import("./compiled.js")).keptOf(word, process.env)
+  : undefined
+if (kept !== undefined) keepIn(kept)
 
-/** Loads what runs commands: out of the bundle, unless modules of the user's are to run on the same copies. */
-const loadStart = async (modules: ReadonlyArray<string>): Promise<typeof import("./start.js")> =>
-  modules.length === 0 ? import("./start.js") : import((await import("./copies.js")).startFor(modules).href)
-
-if (asked._tag === "Run") {
-  const { command, written } = asked
-  keepCompiled(process.env)
-  try {
-    const { start } = await loadStart(command.modules(written))
-    start(command.name, written)
-  } catch (error) {
-    const missing = whatIsMissing("arcp", "@effect/platform-node", error)
-    if (missing === undefined) throw error
-    process.exitCode = 1
-    process.stderr.write(`error: ${missing}\n`)
-  }
-} else {
-  const columns = Math.min(process.stdout.columns || 80, 100)
-  const { stream, text, code } = said(asked, { columns, colours: coloured(process.stdout) })
-  process.exitCode = code
-  process[stream].write(`${stream === "stderr" ? fitted(safe(text), columnsOf(process.stderr)) : text}\n`)
-}
+const { followLine } = await import("./line.js")
+await followLine(() => kept?.writeOnceIdle())

@@ -87,11 +87,12 @@ export const compiled = (file: string, source: string): string => {
   }
 }
 
-/** Whether Node reads no TypeScript by itself, so that a file of it has to be compiled. */
+/** Whether Node reads TypeScript by itself. */
+export const readsTypeScript = "typescript" in process.features && Boolean(process.features.typescript)
+
+/** Whether a file has to be compiled before Node can read it. */
 export const needsCompiling = (address: string): boolean =>
-  loadOf(address) !== undefined &&
-  /\.[mc]?tsx?$/.test(new URL(address).pathname) &&
-  !("typescript" in process.features && Boolean(process.features.typescript))
+  loadOf(address) !== undefined && /\.[mc]?tsx?$/.test(new URL(address).pathname) && !readsTypeScript
 
 let port: MessagePort | undefined
 

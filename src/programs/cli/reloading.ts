@@ -2,21 +2,34 @@
 import { existsSync, type FSWatcher, statSync, watch } from "node:fs"
 import * as NodeModule from "node:module"
 import { basename, dirname } from "node:path"
-import { MessageChannel } from "node:worker_threads"
+import { MessageChannel, receiveMessageOnPort } from "node:worker_threads"
 import * as Effect from "effect/Effect"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import { packageFile } from "./packageFile.js"
-import type { SeenFile } from "./reloadHooks.js"
+import { readsTypeScript, type SeenFile } from "./reloadHooks.js"
 
 /** Files that are watched. */
 export interface Watched {
   /** Waits until one of the files was saved, and whoever saves has come to rest. */
   readonly saved: Effect.Effect<void>
+  /** Watches a file, which need not be there yet. */
+  readonly file: (path: string) => void
+  /** Returns the files that were read since it was asked last, newest first. */
+  readonly read: () => ReadonlyArray<string>
 }
 
 /** Time in which a save is followed by others, of an editor or a compiler. */
 const rest = "80 millis"
+
+/** Returns which folder has a name; `undefined` when none has. */
+const identityOf = (folder: string): string | undefined => {
+  const stats = statSync(folder, { throwIfNoEntry: false })
+  return stats === undefined ? undefined : `${stats.dev} ${stats.ino} ${stats.birthtimeMs}`
+}
+
+/** Milliseconds that the clock of a file system may be behind: a tick of the kernel. */
+const tick = 20
 
 /** Watches the folders of files, and not the files: editors write another file and give it the name. */
 class Folders {
@@ -31,7 +44,7 @@ class Folders {
   see({ at, file, isMissing }: SeenFile): void {
     if (!this.add(file)) return
     const stats = statSync(file, { throwIfNoEntry: false })
-    if (stats !== undefined && (isMissing || stats.mtimeMs >= at)) this.changed()
+    if (stats !== undefined && (isMissing || stats.mtimeMs >= at - tick)) this.changed()
   }
 
   /** Watches a file, and tells whether it was not before; where its folder is not there, for what would make it. */
@@ -50,17 +63,18 @@ class Folders {
   #watch(folder: string) {
     try {
       const names = new Map<string, Set<string>>()
+      const watched = identityOf(folder)
       const watcher = watch(folder, (_, name) => {
         const isOurs = name === null || names.has(name)
-        // Another one of that name may come, which this does not see.
-        if (!existsSync(folder)) this.#moved(folder)
+        // Another one of that name may come, or be there already, which this does not see.
+        if (identityOf(folder) !== watched) this.#moved(folder)
         if (isOurs) this.changed()
       })
       watcher.on("error", () => this.#moved(folder))
       watcher.unref()
-      const watched = { names, watcher }
-      this.#folders.set(folder, watched)
-      return watched
+      const made = { names, watcher }
+      this.#folders.set(folder, made)
+      return made
     } catch {
       // Out of watches, or not ours to read: what is in it is loaded anew with the others.
       return undefined
@@ -72,7 +86,8 @@ class Folders {
     if (gone === undefined) return
     this.#folders.delete(folder)
     gone.watcher.close()
-    for (const files of gone.names.values()) for (const file of files) this.add(file)
+    for (const files of gone.names.values())
+      for (const file of files) if (this.add(file) && existsSync(file)) this.changed()
   }
 
   close(): void {
@@ -86,8 +101,15 @@ export const watched: Effect.Effect<Watched, never, Scope.Scope> = Effect.gen(fu
   const changes = yield* Queue.sliding<void>(1)
   const watching = new Folders(() => changes.unsafeOffer(undefined))
   const { port1, port2 } = new MessageChannel()
-  port1.on("message", (seen: SeenFile) => watching.see(seen))
+  const files = new Set<string>()
+  const see = (seen: SeenFile) => {
+    watching.see(seen)
+    if (!seen.isMissing) files.add(seen.file)
+  }
+  port1.on("message", see)
   port1.unref()
+  // Where Node leaves the compiling to another, an error is to say where it is in what was written.
+  if (!readsTypeScript) process.setSourceMapsEnabled(true)
   NodeModule.register(packageFile("dist/programs/cli/reloadHooks.js"), {
     data: { port: port2 },
     transferList: [port2]
@@ -103,5 +125,16 @@ export const watched: Effect.Effect<Watched, never, Scope.Scope> = Effect.gen(fu
       more._tag === "Some" ? settled : Effect.void
     )
   )
-  return { saved: Effect.zipRight(Queue.take(changes), settled) }
+  return {
+    saved: Effect.zipRight(Queue.take(changes), settled),
+    file: (path) => watching.see({ file: path, at: Date.now(), isMissing: !existsSync(path) }),
+    read: () => {
+      // What was read last may not have come here yet.
+      for (let next = receiveMessageOnPort(port1); next !== undefined; next = receiveMessageOnPort(port1))
+        see(next.message as SeenFile)
+      const read = [...files].reverse()
+      files.clear()
+      return read
+    }
+  }
 })

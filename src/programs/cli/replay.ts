@@ -2,6 +2,7 @@
 import * as Command from "./Command.js"
 import { logLevel } from "./client-flags.js"
 import * as CliOptions from "./Flags.js"
+import { pgFlag } from "./pg-flag.js"
 
 const options = {
   db: CliOptions.text("db").pipe(
@@ -9,6 +10,7 @@ const options = {
     CliOptions.shownAs("FILE"),
     CliOptions.withDefault(".arcp/arcp.db")
   ),
+  pg: pgFlag,
   session: CliOptions.text("session").pipe(
     CliOptions.withDescription("frames of this session"),
     CliOptions.shownAs("SESSION"),

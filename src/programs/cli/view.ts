@@ -4,7 +4,7 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Stream from "effect/Stream"
-import { type ArcpError, isArcpError, isRetryable, toPayload } from "../../protocol/Errors.js"
+import { type ArcpError, denials, isArcpError, isRetryable, toPayload } from "../../protocol/Errors.js"
 import type { Body } from "../../protocol/Event.js"
 import { membersOf } from "../../protocol/Json.js"
 import type { JobStatus } from "../../protocol/Message.js"
@@ -45,8 +45,6 @@ const brief = (value: unknown): string => {
   const text = typeof value === "string" ? value : (JSON.stringify(value) ?? "")
   return text.length > 120 ? `${text.slice(0, 119)}…` : text
 }
-
-const denials = new Set(["PERMISSION_DENIED", "LEASE_SUBSET_VIOLATION", "LEASE_EXPIRED", "BUDGET_EXHAUSTED"])
 
 /** What failed, in red; what the lease did not allow, in yellow. */
 const failure = (error: unknown): string => {

@@ -66,7 +66,8 @@ export const denied = (decision: Decision, otherwise = "this is not allowed"): P
  */
 export const coversJob = (identity: Identity, job: JobRecord): boolean => {
   const { agents, leaseCeiling } = identity
-  if (agents !== undefined && !agents.includes(job.agent.split("@")[0] as string)) return false
+  const [name = ""] = job.agent.split("@")
+  if (agents !== undefined && !agents.includes(name)) return false
   if (leaseCeiling === undefined) return true
   if (subsetProblem(job.lease, leaseCeiling) !== undefined) return false
   const ceiling = Budget.parse(leaseCeiling["cost.budget"] ?? [])

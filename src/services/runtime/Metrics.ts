@@ -59,7 +59,7 @@ export class Family {
 
   /** Returns the metric of these values of the labels, in their order. */
   of(...values: ReadonlyArray<string>): Series {
-    const key = values.length === 1 ? (values[0] as string) : values.join("\0")
+    const key = values.join("\0")
     const found = this.series.get(key)
     if (found !== undefined) return found
     const isFull = values.length > 0 && this.series.size >= maxSeries

@@ -329,6 +329,40 @@ describe("jwksUri", () => {
     })
   )
 
+  it.scoped("one that does not end is given up, and nothing is kept of it", () =>
+    Effect.gen(function* () {
+      yield* atNow
+      let sent = 0
+      const server = yield* Effect.acquireRelease(
+        Effect.async<Server>((resume) => {
+          const piece = Buffer.alloc(64 * 1024, "a")
+          const server = createServer((_, response) => {
+            const more = () => {
+              for (let goesOn = true; goesOn && !response.destroyed; sent += piece.length)
+                goesOn = response.write(piece)
+            }
+            response.on("drain", more)
+            more()
+          })
+          server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+        }),
+        (server) =>
+          Effect.async<void>((resume) => {
+            server.closeAllConnections()
+            server.close(() => resume(Effect.void))
+          })
+      )
+      const jwksUri = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`
+      const { token } = yield* issuer("k1")
+      const error = yield* Effect.flip(verify(token)).pipe(
+        Effect.provide(AuthJwt.layer({ key: { jwksUri } }))
+      )
+      expect(error.details).toEqual({ reason: "keys" })
+      // What is in the buffers on the way is sent, too.
+      expect(sent).toBeLessThan(32 * 1024 * 1024)
+    })
+  )
+
   /** An issuer with a key, and tokens of it. */
   const issuer = (kid: string) =>
     Effect.gen(function* () {

@@ -356,6 +356,44 @@ describe("frames have a bound", () => {
     })
   )
 
+  it.scoped("a hello that is too large is not sent", () =>
+    Effect.gen(function* () {
+      const { connecting, dialled } = yield* scripted
+      const refused = yield* Effect.flatMap(connecting({ token: "t".repeat(70_000) }), (client) =>
+        Effect.flip(Fiber.join(client))
+      )
+      assert.deepInclude(refused, {
+        code: "INVALID_REQUEST",
+        retryable: false,
+        message: "the hello (its token) is too big: more than 65536 bytes",
+        details: { limit: "frame_bytes" }
+      })
+      assert.strictEqual(yield* dialled, 1)
+    })
+  )
+
+  it.scoped(
+    "a hello that the runtime closes for its size is not sent again, also not with another token",
+    () =>
+      Effect.gen(function* () {
+        const { connecting, dialled, greeted, open } = yield* scripted
+        const opening = yield* connecting({ token: () => "t".repeat(5_000) })
+        const { server } = yield* greeted
+        yield* server.connection.close(1009, "frame larger than 4096 bytes")
+        const error = yield* Effect.flip(Fiber.join(opening))
+        assert.deepInclude(error, { code: "INVALID_REQUEST", retryable: false })
+        assert.include(error.message, "the hello (its token) is too big: frame larger than 4096 bytes")
+        // The same for a token that has grown since.
+        let token = "small"
+        const grown = yield* open(undefined, { token: () => token })
+        token = "t".repeat(70_000)
+        yield* grown.server.drop
+        const status = yield* collect(grown.client.status.changes)
+        assert.deepNestedInclude(status.at(-1), { _tag: "Closed", "error.code": "INVALID_REQUEST" })
+        assert.strictEqual(yield* dialled, 3)
+      })
+  )
+
   it.scoped("a connection closed for its size ends the largest request, once", () =>
     Effect.gen(function* () {
       const { open, welcomed } = yield* scripted

@@ -267,7 +267,7 @@ describe("ArcpClient with a scripted runtime", () => {
           "result_chunk"
         )
       const refused: ReadonlyArray<[string, ReadonlyArray<string>]> = [
-        ["not base64", [chunk(1, "%%"), result(2, { result_id: "r" })]],
+        ["no base64", [chunk(1, "%%"), result(2, { result_id: "r" })]],
         ["has 3 bytes, not 4", [chunk(3, "YWJj"), result(4, { result_id: "r", result_size: 4 })]],
         ["out of order", [chunk(5, "YWJj", { chunk_seq: 1 }), result(6, { result_id: "r" })]],
         ["bad result_chunk", [chunk(7, "YWJj", { more: 1 }), result(8, { result_id: "r" })]]

@@ -1,4 +1,6 @@
 /** The parts of the client by themselves: lanes, handles, requests, chunks, the place that is kept. */
+import { FileSystem } from "@effect/platform/FileSystem"
+import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -11,20 +13,23 @@ import { Handles } from "../../../src/layers/client/Handles.js"
 import { type JobFrame, JobInbox } from "../../../src/layers/client/JobInbox.js"
 import { type AnyLane, type Host, Lane } from "../../../src/layers/client/Lane.js"
 import { Line } from "../../../src/layers/client/Line.js"
+import type { Pull } from "../../../src/layers/client/pull.js"
 import { Requests } from "../../../src/layers/client/Requests.js"
+import { resultAsFile } from "../../../src/layers/client/resultAsFile.js"
 import * as TransportMemory from "../../../src/layers/transport/TransportMemory.js"
 import { InternalError } from "../../../src/protocol/Errors.js"
+import { type ClientError, ProtocolViolation } from "../../../src/services/client/ArcpClient.js"
 
 const makeHost = (maxHeld = { events: 1_000_000, bytes: 2 ** 30 }) => {
-  const full = new Set<AnyLane>()
+  const crowded = new Set<AnyLane>()
   const host: Host = {
     maxHeld,
     now: () => 0,
-    crowded: full,
+    crowded,
     read: () => {},
     starved: () => {}
   }
-  return { full, host }
+  return { crowded, host }
 }
 const frame = (event_seq: number, kind: string, body: unknown): JobFrame => ({
   type: "job.event",
@@ -37,17 +42,19 @@ const chunk = (chunk_seq: number, data: string, more: boolean, encoding = "utf8"
 const error = new InternalError({ message: "over" })
 
 describe("Lane", () => {
-  it("is full by events and by bytes", () => {
-    for (const maxHeld of [
-      { events: 2, bytes: 1_000 },
-      { events: 1_000, bytes: 100 }
-    ]) {
-      const { full, host } = makeHost(maxHeld)
+  it("is full by events and by bytes; its reader is waited for at an eighth of the bytes", () => {
+    for (const [maxHeld, crowdedAt] of [
+      [{ events: 16, bytes: 1_000_000 }, 16],
+      [{ events: 1_000, bytes: 160 }, 2]
+    ] as const) {
+      const { crowded, host } = makeHost(maxHeld)
       const lane = new Lane<number, void>(host, 0)
-      lane.offer(1, 60, 1)
-      assert.strictEqual(full.size, 0)
-      lane.offer(2, 60, 2)
-      assert.strictEqual(full.size, 1)
+      for (let seq = 1; seq <= 16; seq++) {
+        assert.strictEqual(crowded.size, seq > crowdedAt ? 1 : 0)
+        assert.isFalse(lane.full)
+        lane.offer(seq, 10, seq)
+      }
+      assert.isTrue(lane.full)
     }
   })
 
@@ -66,12 +73,12 @@ describe("Lane", () => {
   })
 
   it.effect(
-    "takes each event once, and has room when more than half of it is free, in events and in bytes",
+    "takes each event once, and has room when it holds less than half of what made its reader waited for",
     () =>
       Effect.gen(function* () {
         for (const maxHeld of [
           { events: 10, bytes: 1_000 },
-          { events: 1_000, bytes: 100 }
+          { events: 1_000, bytes: 800 }
         ]) {
           const lane = new Lane<number, void>(makeHost(maxHeld).host, 0)
           for (let seq = 1; seq <= 10; seq++) lane.offer(seq, 10, seq)
@@ -94,6 +101,25 @@ describe("Lane", () => {
           assert.deepStrictEqual([...(yield* Stream.runCollect(lane.items))], [7, 8, 9, 10])
         }
       })
+  )
+
+  it.effect("a reader that let others go first on its way to waiting does not wait for what has come", () =>
+    Effect.gen(function* () {
+      const lane = new Lane<number, void>(makeHost().host, 0)
+      let next: Pull<number, ClientError> = () => undefined
+      const reading = lane.reader((pull) => {
+        next = pull
+        return () => undefined
+      })
+      yield* Stream.runDrain(reading)
+      for (const comes of [() => lane.offer(1, 1, 1), () => lane.finish(2, Exit.void)]) {
+        const wait = next()
+        assert.isTrue(Effect.isEffect(wait))
+        comes()
+        if (Effect.isEffect(wait)) assert.isTrue(Exit.isSuccess(yield* Effect.exit(wait)))
+        if (!lane.complete) assert.deepStrictEqual(next(), [1])
+      }
+    })
   )
 })
 
@@ -171,13 +197,82 @@ describe("Chunks", () => {
     const wrong = [chunk(0, "b", false), chunk(2, "b", false), chunk(1, "Yg==", false, "base64")]
     for (const next of [...wrong, { ...chunk(1, "b", false), result_id: "res_2" }]) {
       const chunks = new Chunks()
-      assert.isTrue(Exit.isSuccess(chunks.decode(first)))
-      assert.isTrue(Exit.isFailure(chunks.decode(next)))
+      assert.instanceOf(chunks.decode(first), Uint8Array)
+      assert.instanceOf(chunks.decode(next), ProtocolViolation)
     }
     const chunks = new Chunks()
-    for (const next of [first, chunk(1, "b", false)]) assert.isTrue(Exit.isSuccess(chunks.decode(next)))
-    assert.isTrue(Exit.isFailure(chunks.decode(chunk(2, "c", false))))
+    for (const next of [first, chunk(1, "b", false)]) assert.instanceOf(chunks.decode(next), Uint8Array)
+    assert.instanceOf(chunks.decode(chunk(2, "c", false)), ProtocolViolation)
   })
+})
+
+describe("resultAsFile", () => {
+  const MiB = 1024 * 1024
+  /** Writes a result of such chunks, and returns what was written, by what memory, and what the result says. */
+  const written = (sizes: ReadonlyArray<number>, encoding: "utf8" | "base64") =>
+    Effect.gen(function* () {
+      const files = yield* FileSystem
+      const inbox = new JobInbox(makeHost().host)
+      const texts = sizes.map((size, i) => String.fromCharCode(97 + i).repeat(size))
+      for (const [i, text] of texts.entries()) {
+        const data = encoding === "utf8" ? text : btoa(text)
+        inbox.offer(frame(i + 1, "result_chunk", chunk(i, data, i + 1 < texts.length, encoding)), data.length)
+      }
+      const payload = {
+        final_status: "success",
+        result_id: "res_1",
+        summary: "whole",
+        completed_at: ""
+      } as const
+      inbox.offer({ type: "job.result", event_seq: texts.length + 1, payload }, 1)
+      const directory = yield* files.makeTempDirectoryScoped()
+      const memory = new Set<ArrayBufferLike>()
+      let writes = 0
+      const counting = {
+        ...files,
+        open: (...args: Parameters<typeof files.open>) =>
+          Effect.map(files.open(...args), (file) =>
+            Object.create(file, {
+              writeAll: {
+                value: (bytes: Uint8Array) => {
+                  memory.add(bytes.buffer)
+                  writes++
+                  return file.writeAll(bytes)
+                }
+              }
+            })
+          )
+      }
+      const path = `${directory}/result`
+      const said = yield* Effect.provideService(resultAsFile(inbox, path), FileSystem, counting)
+      return {
+        writes,
+        memory: memory.size,
+        said,
+        same: (yield* files.readFileString(path)) === texts.join("")
+      }
+    })
+
+  it.scoped.each(["utf8", "base64"] as const)(
+    "small chunks of a result are gathered in one piece of memory, and written when one does not fit there: %s",
+    (encoding) =>
+      Effect.gen(function* () {
+        const small = yield* written(
+          Array.from({ length: 20 }, () => MiB / 8),
+          encoding
+        )
+        assert.deepStrictEqual(small, {
+          writes: 5,
+          memory: 3,
+          said: { path: small.said.path, size: 2.5 * MiB, summary: "whole" },
+          same: true
+        })
+        // Larger than before, than what is free, than all of it; and nothing.
+        const odd = yield* written([5, MiB - 3, 2 * MiB, MiB / 2, MiB / 2 + 1, 7, 0], encoding)
+        assert.isTrue(odd.same)
+        assert.strictEqual(odd.said.size, 4 * MiB + 10)
+      }).pipe(Effect.provide(NodeFileSystem.layer))
+  )
 })
 
 describe("Requests", () => {

@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
+import * as AuthJwt from "../../../src/layers/auth/AuthJwt.js"
 import * as Events from "../../../src/layers/http/events.js"
 import { InternalError, ResumeWindowExpired } from "../../../src/protocol/Errors.js"
 import { Auth } from "../../../src/services/auth/Auth.js"
@@ -407,13 +408,20 @@ describe("who asks", () => {
 
   it.scopedLive("that cannot be told now is no bad token; failed logins are slowed down", () =>
     Effect.gen(function* () {
-      const auth = Layer.succeed(Auth, {
+      const undecided = Layer.succeed(Auth, {
         authenticate: () => new InternalError({ message: "no keys", details: { reason: "authentication" } })
       })
-      const { ask } = yield* served({ auth })
-      const answer = yield* Effect.promise(() => json(ask("/v1/jobs")))
-      expect(answer.status).toBe(503)
-      expect(answer.headers.get("retry-after")).toBe("1")
+      // Nobody listens where its keys should be.
+      const withoutKeys = Layer.orDie(
+        AuthJwt.layer({ key: { jwksUri: "http://127.0.0.1:9/" }, audience: "arcp" })
+      )
+      for (const auth of [undecided, withoutKeys]) {
+        const { ask } = yield* served({ auth })
+        const token = `${Buffer.from('{"alg":"ES256"}').toString("base64url")}.e30.AA`
+        const answer = yield* Effect.promise(() => json(ask("/v1/jobs", { token })))
+        expect(answer.status).toBe(503)
+        expect(answer.headers.get("retry-after")).toBe("1")
+      }
       const slow = yield* served({ options: { failedLoginsAtOnce: 2, failedLoginInterval: 400 } })
       const started = performance.now()
       yield* Effect.promise(async () => {

@@ -107,6 +107,36 @@ describe("deleting", () => {
     })
   )
 
+  it.scopedLive("by several at once deletes it once, and the others hear that it is there no more", () =>
+    test(async (server) => {
+      for (let round = 0; round < 3; round++) {
+        const id = await submit(server, "sleep", { ms: 60_000 })
+        const asked = Array.from({ length: 10 }, () => remove(server, `/${id}?cancel=true`))
+        const statuses = (await Promise.all(asked)).map(({ status }) => status)
+        expect(statuses).toContain(200)
+        expect(statuses.filter((status) => status !== 200 && status !== 404)).toEqual([])
+      }
+    })
+  )
+
+  it.scopedLive(
+    "of a principal that goes on submitting comes to an end, without what was submitted since",
+    () =>
+      test(async (server) => {
+        let stopped = false
+        const jobs = new Set<string>()
+        const flood = Array.from({ length: 2 }, async () => {
+          while (!stopped) jobs.add(await submit(server, "sleep", { ms: 60_000 }))
+        })
+        while (jobs.size < 8) await submit(server, "echo", 1)
+        const before = [...jobs]
+        expect((await remove(server, "?principal=alice&cancel=true")).status).toBe(200)
+        for (const id of before) expect((await askJson(server, `/v1/jobs/${id}`)).status).toBe(404)
+        stopped = true
+        await Promise.all(flood)
+      })
+  )
+
   it.scopedLive("of a principal takes jobs, also refused ones, and sessions, and nobody else's", () =>
     test(async (server) => {
       const mine = [await ended(server, "echo", 1), await ended(server, "fail", {})]

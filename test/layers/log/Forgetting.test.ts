@@ -12,7 +12,7 @@ import { EventLog, type JobLog, type NewEvent } from "../../../src/services/log/
 import { eventOverhead, Store, StoreError, type StoreService } from "../../../src/services/store/Store.js"
 import { boundsOf } from "../store/fixtures.js"
 import { alsoInPostgres } from "../store/pg/layers.js"
-import { emit, openJob, openViewWith, readAll, record, runOn, seqs, settle, upTo } from "./harness.js"
+import { emit, latest, openJob, openViewWith, readAll, record, runOn, seqs, settle, upTo } from "./harness.js"
 import { sqlite } from "./sqlite.js"
 
 const KiB = 1024
@@ -50,7 +50,7 @@ const openEndable = (principal = "alice") =>
     return { owner, job, end, jobId: job.jobId }
   })
 /** Ends that no retention has passed for, in order. */
-const late = (i: number) => Number.MAX_SAFE_INTEGER - 1000 + i
+const late = (i: number) => latest - 1000 + i
 const settled = Effect.repeatN(Effect.zipRight(settle, Effect.yieldNow()), 60)
 const retained = (jobId: string) =>
   Effect.gen(function* () {

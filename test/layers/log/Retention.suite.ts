@@ -15,6 +15,7 @@ import { boundsOf } from "../store/fixtures.js"
 import {
   emit,
   type Frame,
+  latest,
   layerOn,
   numbers,
   openJob,
@@ -27,9 +28,6 @@ import {
   settle,
   upTo
 } from "./harness.js"
-
-/** The last millisecond that a date has. */
-const latest = 8_640_000_000_000_000
 
 /** Acknowledges nothing, so all that was not sent is needed. */
 const acking = all

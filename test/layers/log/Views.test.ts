@@ -21,6 +21,7 @@ import {
   end,
   event,
   id,
+  latest,
   layerOn,
   numbers,
   openJob,
@@ -184,7 +185,7 @@ describe.each(stores)("a view of a log %s", (_, share, store) => {
             jobId: id("job"),
             status: "error",
             rejected: true,
-            endedAt: Number.MAX_SAFE_INTEGER - 100 + i
+            endedAt: latest - 100 + i
           })
           yield* log.observe(yield* openView, job, {
             history: false,

@@ -15,6 +15,9 @@ import {
   type StoreError
 } from "../../../src/services/store/Store.js"
 
+/** The last millisecond that a date has. */
+export const latest = 8_640_000_000_000_000
+
 let counter = 0
 /** Ids in the protocol's form, distinct over the whole run. */
 export const id = (prefix: string) => `${prefix}_${(++counter).toString().padStart(26, "0")}`

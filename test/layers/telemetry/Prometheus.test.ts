@@ -36,6 +36,17 @@ describe("the Prometheus exposition", () => {
     )
   })
 
+  it("says the same when it has been sent: each sample is still there once", () => {
+    for (const odd of ["\ud800", "\udc01", "zero\u0000", "zero", "\r", "\u2028", "x".repeat(10_000)])
+      counterOf("px_sent_total", { odd }, "half a pair: \ud800").unsafeUpdate(1, [])
+    const text = format(pairsOf("px_sent"))
+    assert.notInclude(text, "\u0000")
+    const samples = readExposition(Buffer.from(text.replaceAll("\r", "")).toString()).get(
+      "px_sent_total"
+    )?.samples
+    assert.strictEqual(samples?.length, 6)
+  })
+
   it("writes histograms with le, +Inf, _sum and _count", () => {
     const histogram = Metric.histogram(
       "px_hist_seconds",

@@ -291,6 +291,21 @@ describe("arcp jobs delete", () => {
       expect(result).toMatchObject({ code, stdout: "", stderr: expect.stringMatching(said) })
       expect(await store((store) => store.jobs({ principals: "everyone", limit: 9 }))).toEqual(before)
     }
+    const whose = { identity: {}, features: [] }
+    const begun = { restart: "rerun", attempt: 1, deaths: 0, progress: 0 } as const
+    // One that waits to begin, and one that waits and is a record only.
+    await commit(
+      put(aJob("job_w", { status: "pending", queued: { ...whose, startAt: Date.now() + day } })),
+      put(aJob("job_zz", { survival: { ...whose, ...begun, waiting: { dueAt: Date.now() + day } } }))
+    )
+    for (const [id, status] of [
+      ["job_w", "pending"],
+      ["job_zz", "running"]
+    ] as const) {
+      await refused([id], new RegExp(`${id} \\(${status}\\) would go on`), 1)
+      expect((await run(["jobs", "delete", id, "--cancel", "--db", db])).code).toBe(0)
+      expect(bytesOf(db)).not.toContain(id)
+    }
     await refused(["job_d"], /job_d \(running\) would go on .*--cancel/, 1)
     await refused(["--principal", "dave"], /job_d \(running\)/, 1)
     await refused(["job_q"], /job_q is part of job_p, which has not ended/, 1)

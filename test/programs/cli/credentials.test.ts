@@ -149,15 +149,10 @@ describe("arcp credentials", () => {
   it.scoped("says what is wrong with the file, and makes none", () =>
     Effect.gen(function* () {
       const db = yield* tempDatabase
-      expect((yield* arcp(new Upstream(), db)).error).toMatch(
-        /^UsageError: .* does not exist; name the database/
-      )
-      expect((yield* arcp(new Upstream(), path.dirname(db))).error).toMatch(/^UsageError: .* is no file/)
+      expect((yield* arcp(new Upstream(), db)).error).toMatch(/^StoreError: .* does not exist; name the file/)
+      expect((yield* arcp(new Upstream(), path.dirname(db))).error).toMatch(/^StoreError: .* is a directory/)
       fs.writeFileSync(db, "")
-      expect(yield* arcp(new Upstream(), db)).toMatchObject({
-        error: undefined,
-        err: ["no credential was ever provisioned here"]
-      })
+      expect((yield* arcp(new Upstream(), db)).error).toMatch(/^StoreError: .* holds no runtime's data/)
       expect(fs.readdirSync(path.dirname(db))).toEqual(["arcp.db"])
       fs.writeFileSync(CredentialStoreSql.beside(db), "what is this? ".repeat(10))
       expect((yield* arcp(new Upstream(), db)).error).toMatch(/^StoreError: .* is not a SQLite database/)

@@ -155,7 +155,8 @@ it("loads nothing of Effect before a command is asked for", () => {
       else outside.add(from)
     }
   }
-  walk(fileURLToPath(new URL("../../../src/programs/cli/program.ts", import.meta.url)))
+  for (const name of ["program", "line"])
+    walk(fileURLToPath(new URL(`../../../src/programs/cli/${name}.ts`, import.meta.url)))
   expect(seen.size).toBeGreaterThan(8)
   expect([...outside].filter((name) => !name.startsWith("node:"))).toEqual([])
 })

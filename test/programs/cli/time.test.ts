@@ -100,6 +100,13 @@ it("a listing has a header, age and duration, and fits", () => {
   expect(lines[2]).toMatch(/^job_\S+ +pending +2m +in 10m +survey@2\.0\.0$/)
   expect(lines[3]).toMatch(/^job_\S+ +running +2m +long\ufffd\[2J-+…$/)
   for (const line of lines) expect(line.length).toBeLessThanOrEqual(80)
+  // Whose they are is said when they are of several.
+  const of = "x-vendor.effect-arcp.principal"
+  expect(table([job({ [of]: "alice" }), job({ [of]: "alice" })], now, 80)[0]).not.toContain("OF")
+  const several = table([job({ [of]: "alice" }), job({ [of]: "b\u001b\u202e".repeat(20) })], now, 120)
+  expect(several[0]).toMatch(/^JOB +STATUS +AGE +TOOK +OF +AGENT$/)
+  expect(several[1]).toMatch(/^job_\S+ +success +2m +alice +survey@2\.0\.0$/)
+  expect(several[2]).toMatch(/^job_\S+ +success +2m +[b\ufffd]+… +survey@2\.0\.0$/)
 })
 
 it("the last line has status, duration, events, and what was spent in each currency", () => {

@@ -13,7 +13,7 @@ import {
   LeaseSubsetViolation,
   PermissionDenied
 } from "../../../protocol/Errors.js"
-import { parseJson } from "../../../protocol/Json.js"
+import { membersOf, parseJson } from "../../../protocol/Json.js"
 import { comparing, type Lease } from "../../../protocol/Lease.js"
 import type * as Message from "../../../protocol/Message.js"
 import { byteLength } from "../../../protocol/Utf8.js"
@@ -56,7 +56,7 @@ const invalid = (reason: string, message: string, details: Record<string, unknow
   new InvalidRequest({ message, details: { reason, ...details } })
 
 const read = (value: unknown): Effect.Effect<Fork, InvalidRequest> => {
-  const { at, job_id: jobId } = (value ?? {}) as { readonly [_ in "at" | "job_id"]?: unknown }
+  const { at, job_id: jobId } = membersOf(value)
   return typeof jobId !== "string" ||
     (at !== undefined && (typeof at !== "string" || keyProblem(at) !== undefined))
     ? new InvalidRequest({

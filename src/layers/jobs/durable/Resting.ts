@@ -97,6 +97,8 @@ export const rest = (
       .forkUninterruptible(isLocked ? concluding : parts.waits.locked(live.record.jobId, concluding))
       .addObserver(ended)
   })
+  // The runtime has told so while it was being unloaded.
+  if (live.leaving) live.end({ _tag: "Leave" })
 }
 
 /**

@@ -7,6 +7,7 @@ import type { JobSession } from "../../../services/jobs/Jobs.js"
 import type { Options } from "../../../services/runtime/RuntimeOptions.js"
 import type { JobRecord, Survival } from "../../../services/store/Store.js"
 import type { JobParts } from "../JobParts.js"
+import type { LiveJob } from "../LiveJob.js"
 
 /** Returns what is stored with a job of an agent whose jobs survive; nothing of any other. */
 export const begun = (
@@ -71,20 +72,17 @@ export const crashLoop = (
         details: { reason: "crash_loop" }
       })
 
+/** Returns whether a job goes on with the next process: nothing has ended it. One that is being unloaded only waits. */
+const goesOn = ({ ending, exit, survives, undoing }: LiveJob): boolean =>
+  survives && (undoing || ((ending === undefined || ending._tag === "Unload") && exit === undefined))
+
 /**
  * Ends what runs when the runtime shuts down. A job that is run again is left as it is: its log is closed first, so that
  * nothing of what its finalizers do is in it.
  */
 export const endAll = ({ log, running, store }: JobParts): void => {
   const jobs = [...running.all]
-  const left = new Set(
-    store.kind === "durable"
-      ? jobs.filter(
-          ({ live }) =>
-            live.survives && (live.undoing || (live.ending === undefined && live.exit === undefined))
-        )
-      : []
-  )
+  const left = new Set(store.kind === "durable" ? jobs.filter(({ live }) => goesOn(live)) : [])
   for (const job of left) log.leaveJob(job.log)
   for (const job of jobs) job.live.end({ _tag: left.has(job) ? "Leave" : "Shutdown" })
 }

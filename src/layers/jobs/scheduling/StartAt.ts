@@ -1,6 +1,8 @@
 /** When a submit is to begin: `extensions["x-vendor.effect-arcp.schedule"]`, a time or a delay. */
+
 import * as Effect from "effect/Effect"
 import { InvalidRequest } from "../../../protocol/Errors.js"
+import { membersOf } from "../../../protocol/Json.js"
 import { isUtcTimestamp, type LeaseConstraints } from "../../../protocol/Lease.js"
 
 const extension = "extensions: x-vendor.effect-arcp.schedule"
@@ -13,9 +15,7 @@ const malformed = new InvalidRequest({
 })
 
 const timeOf = (schedule: unknown, now: number): number | undefined => {
-  const { delay_sec: delay, start_at: at } = Object(schedule) as {
-    readonly [_ in "delay_sec" | "start_at"]?: unknown
-  }
+  const { delay_sec: delay, start_at: at } = membersOf(schedule)
   if (at == null)
     return typeof delay === "number" && delay >= 0 && delay <= longestDelay ? now + delay * 1000 : undefined
   return delay == null && typeof at === "string" && isUtcTimestamp(at) ? Date.parse(at) : undefined

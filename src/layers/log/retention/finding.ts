@@ -4,7 +4,11 @@ import * as Effect from "effect/Effect"
 import type { JobRecord, StoreError, StoreService } from "../../../services/store/Store.js"
 
 /** It is not forgotten, for a reason that the message says; nothing has changed. */
-export class NotForgotten extends Data.TaggedError("NotForgotten")<{ readonly message: string }> {}
+export class NotForgotten extends Data.TaggedError("NotForgotten")<{
+  readonly message: string
+  /** A job that was named is not there: it never was, or has gone meanwhile. */
+  readonly isGone?: boolean | undefined
+}> {}
 
 /** What is to be forgotten. */
 export type Whose = { readonly jobIds: ReadonlyArray<string> } | { readonly principal: string }
@@ -28,7 +32,7 @@ const jobsOfPrincipal = (store: StoreService, principal: string) =>
     return [...new Set([...jobs.map(({ jobId }) => jobId), ...ended])]
   })
 
-/** Returns jobs and whatever they have delegated to, at any depth. */
+/** Returns jobs and whatever they have delegated to, at any depth. What goes while it is looked for is not there any more. */
 const withDescendants = (store: StoreService, jobIds: ReadonlyArray<string>) =>
   Effect.gen(function* () {
     const found = new Map<string, JobRecord>()
@@ -36,7 +40,7 @@ const withDescendants = (store: StoreService, jobIds: ReadonlyArray<string>) =>
     for (let id = waiting.pop(); id !== undefined; id = waiting.pop()) {
       if (found.has(id)) continue
       const job = yield* store.job(id)
-      if (job === undefined) return yield* new NotForgotten({ message: `${id} is not in this database` })
+      if (job === undefined) continue
       found.set(id, job)
       const children = yield* store.jobs({ principals: "everyone", parentJobId: id, limit: every })
       waiting.push(...children.map(({ jobId }) => jobId))
@@ -62,6 +66,9 @@ export const find = (store: StoreService, whose: Whose): Effect.Effect<Found, No
   Effect.gen(function* () {
     const jobIds = "jobIds" in whose ? whose.jobIds : yield* jobsOfPrincipal(store, whose.principal)
     const found = yield* withDescendants(store, jobIds)
+    const gone = "jobIds" in whose ? jobIds.find((id) => !found.has(id)) : undefined
+    if (gone !== undefined)
+      return yield* new NotForgotten({ message: `${gone} is not in this database`, isGone: true })
     yield* refuseOrphaned(store, found)
     const sessions =
       "jobIds" in whose

@@ -6,16 +6,21 @@ import type { Scope } from "effect/Scope"
 import { Op, Store, StoreError } from "../../../services/store/Store.js"
 import * as StoreSqlite from "../StoreSqlite.js"
 import { isBusy } from "../sqlError.js"
-import { connect, holderOf, inspect, lock, prepareFolder } from "../sqliteFile.js"
+import {
+  connect,
+  credentialsBeside,
+  holderOf,
+  inspect,
+  lock,
+  prepareFolder,
+  realName
+} from "../sqliteFile.js"
 import { commitUnowned } from "../unowned.js"
 import { ours } from "./ours.js"
 import * as Placing from "./placing.js"
 import { copyInto, reading, sizeOf, soundness, value } from "./snapshot.js"
 
 const refuse = (message: string) => Effect.fail(new StoreError({ message }))
-
-/** Where the credentials of the runtime on a database are, and where those of its backup. */
-const credentialsOf = (database: string): string => `${database}.credentials`
 
 /** "ARCC", in the header of every file of credentials. */
 const credentialsId = 0x41524343
@@ -69,18 +74,11 @@ const sameFile = (one: string, other: string): boolean => {
 /** What a runtime and SQLite have beside a database. */
 const besides = ["", "-wal", "-shm", "-journal", ".lock"]
 
-/** A path with the links of its folder resolved, whether there is a file or not. */
-const placeOf = (path: string): string => {
-  const folder = nodePath.dirname(path)
-  return nodePath.join(fs.existsSync(folder) ? fs.realpathSync(folder) : folder, nodePath.basename(path))
-}
-
 /** Returns whether a path is a file of a runtime, or would be taken for one: its database, its log, its lock. */
 const isOfRuntime = (path: string, database: string): boolean =>
-  [database, fs.realpathSync(database)]
-    .flatMap((name) => [name, credentialsOf(name)])
+  [database, credentialsBeside(database)]
     .flatMap((name) => besides.map((suffix) => name + suffix))
-    .some((own) => placeOf(own) === placeOf(path) || sameFile(own, path))
+    .some((own) => realName(own) === realName(path) || sameFile(own, path))
 
 /** A backup that was made. */
 export interface BackedUp extends Contents {
@@ -126,26 +124,26 @@ export const backup = ({
   to
 }: BackupOptions): Effect.Effect<BackedUp, StoreError> =>
   Effect.gen(function* () {
-    const source = nodePath.resolve(filename)
+    const source = realName(filename)
     const target = nodePath.resolve(to)
     yield* ours(source, filename)
-    const hasCredentials = fs.existsSync(credentialsOf(source))
-    for (const path of [target, credentialsOf(target)]) {
+    const hasCredentials = fs.existsSync(credentialsBeside(source))
+    for (const path of [target, credentialsBeside(target)]) {
       if (isOfRuntime(path, source))
         return yield* refuse(`${to} is a file of the runtime itself; choose another name`)
       yield* Placing.isFree(path, replace)
     }
     const made = yield* copied(source, filename, target)
     const credentials = hasCredentials
-      ? yield* copied(credentialsOf(source), credentialsOf(filename), credentialsOf(target))
+      ? yield* copied(credentialsBeside(source), credentialsBeside(filename), credentialsBeside(target))
       : undefined
     const contents = yield* contentsOf(made, to)
-    if (credentials !== undefined) yield* Placing.place(credentials, credentialsOf(target), replace)
+    if (credentials !== undefined) yield* Placing.place(credentials, credentialsBeside(target), replace)
     // What an older backup of this name has left belongs to that one.
-    else if (replace) yield* Placing.attempt(to, () => fs.rmSync(credentialsOf(target), { force: true }))
+    else if (replace) yield* Placing.attempt(to, () => fs.rmSync(credentialsBeside(target), { force: true }))
     yield* Placing.place(made, target, replace)
     yield* Placing.flushFolderOf(target)
-    return { ...contents, file: target, credentials: hasCredentials ? credentialsOf(target) : undefined }
+    return { ...contents, file: target, credentials: hasCredentials ? credentialsBeside(target) : undefined }
   }).pipe(Effect.scoped)
 
 /** A backup that was restored. */
@@ -251,10 +249,10 @@ const renewed = (path: string): Effect.Effect<void, StoreError> =>
 /** Copies the records of credentials of a backup, unless there are some. The newer know more of what is still good upstream. */
 const copiedCredentials = (from: string, path: string, name: string) =>
   Effect.gen(function* () {
-    const [source, target] = [credentialsOf(from), credentialsOf(path)]
+    const [source, target] = [credentialsBeside(from), credentialsBeside(path)]
     if (!fs.existsSync(source) || fs.existsSync(target)) return undefined
-    yield* ofCredentials(source, credentialsOf(name))
-    return yield* copied(source, credentialsOf(name), target)
+    yield* ofCredentials(source, credentialsBeside(name))
+    return yield* copied(source, credentialsBeside(name), target)
   })
 
 /** Takes the file for itself, or says who has it. */
@@ -274,7 +272,7 @@ const exclusively = (path: string, name: string): Effect.Effect<void, StoreError
  */
 export const restore = ({ filename, from, now }: RestoreOptions): Effect.Effect<Restored, StoreError> =>
   Effect.gen(function* () {
-    const source = nodePath.resolve(from)
+    const source = realName(from)
     yield* ours(source, from)
     const path = yield* prepareFolder(filename)
     if (sameFile(source, path))
@@ -289,6 +287,6 @@ export const restore = ({ filename, from, now }: RestoreOptions): Effect.Effect<
     const credentials = yield* copiedCredentials(source, path, from)
     const contents = yield* contentsOf(made, from)
     const aside = yield* exchange(made, path, now)
-    if (credentials !== undefined) yield* Placing.place(credentials, credentialsOf(path), false)
+    if (credentials !== undefined) yield* Placing.place(credentials, credentialsBeside(path), false)
     return { ...contents, file: path, aside, credentialsRestored: credentials !== undefined }
   }).pipe(Effect.scoped)

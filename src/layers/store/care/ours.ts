@@ -1,29 +1,15 @@
 /** Which files are looked after: those of a runtime. */
-import * as fs from "node:fs"
 import * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
-import { StoreError, type StoreService } from "../../../services/store/Store.js"
+import type { StoreError, StoreService } from "../../../services/store/Store.js"
 import * as StoreSql from "../StoreSql.js"
 import { toStoreError } from "../sqlError.js"
-import { besideNow, inspect } from "../sqliteFile.js"
+import { besideNow, realName, schemaOf } from "../sqliteFile.js"
 import { open } from "../sqliteOpen.js"
 
-/** Refuses everything but a file of a runtime, also one that holds nothing yet. Leaves nothing beside it. */
+/** Refuses everything but a file of a runtime. Leaves nothing beside it. */
 export const ours = (path: string, name: string): Effect.Effect<void, StoreError> =>
-  Effect.flatMap(besideNow(path), (clean) =>
-    inspect(path, name).pipe(
-      Effect.filterOrFail(
-        (version) => version > 0,
-        () =>
-          new StoreError({
-            message: fs.existsSync(path)
-              ? `${name} holds no runtime's data; name the file of a runtime`
-              : `${name} does not exist; name the file of a runtime`
-          })
-      ),
-      Effect.zipRight(clean)
-    )
-  )
+  Effect.flatMap(besideNow(realName(path)), (clean) => Effect.zipRight(schemaOf(path, name), clean))
 
 /**
  * Runs work on a file that no runtime has, and that none gets meanwhile. With `compact` the file is written anew when the

@@ -1,9 +1,11 @@
 /** What is in the file of a runtime, and what takes the space. Only reads, also while the runtime runs. */
+
 import * as Effect from "effect/Effect"
+import { parseJson } from "../../../protocol/Json.js"
 import type { StoreError } from "../../../services/store/Store.js"
 import { whileBusy } from "../busy.js"
 import { toStoreError } from "../sqlError.js"
-import type { SqliteClient } from "../sqliteFile.js"
+import { realName, type SqliteClient } from "../sqliteFile.js"
 import { reading, sizeOf, value } from "./snapshot.js"
 
 /** A table, with its indexes. */
@@ -90,7 +92,7 @@ const sharesBy = (sql: SqliteClient, name: string, column: "principal" | "agent"
     (rows) =>
       rows.map(
         ([who, jobs, unfinished, events, bytes, oldest]): Share => ({
-          name: JSON.parse(String(who)) as string,
+          name: String(parseJson(String(who))),
           jobs: Number(jobs),
           unfinished: Number(unfinished),
           events: Number(events),
@@ -101,8 +103,9 @@ const sharesBy = (sql: SqliteClient, name: string, column: "principal" | "agent"
   )
 
 /** Returns what is in a file of the current schema. */
-export const stats = (path: string, name: string): Effect.Effect<Stats, StoreError> =>
-  reading(path, name, (sql) =>
+export const stats = (filename: string): Effect.Effect<Stats, StoreError> => {
+  const [path, name] = [realName(filename), filename]
+  return reading(path, name, (sql) =>
     Effect.gen(function* () {
       const number = (text: string) => Effect.map(value(sql, text, name), Number)
       const pageSize = yield* number("PRAGMA page_size")
@@ -129,3 +132,4 @@ export const stats = (path: string, name: string): Effect.Effect<Stats, StoreErr
       }
     })
   )
+}

@@ -15,7 +15,7 @@ import type { SqliteClient } from "../sqliteFile.js"
 const unprefixed = naming("")
 
 /** Tables with a row for each session, or for each job that is trimmed or observed: small enough to be copied. */
-const copied = ["sessions", "observers", "run_trims", "event_trims"]
+const copied = ["sessions", "observers", "run_trims", "run_drops", "event_trims"]
 
 /** Jobs can be many, so of those only which were dropped is kept. */
 const droppedJobs = [

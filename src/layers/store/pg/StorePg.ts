@@ -12,15 +12,13 @@ import { inRealTime } from "../../../services/runtime/within.js"
 import { Store, StoreError, type StoreService } from "../../../services/store/Store.js"
 import { naming, prefixProblem } from "../naming.js"
 import { noted } from "../noted.js"
-import { readsOver } from "../sqlReads.js"
 import { nameOf, pooled } from "./connections.js"
 import { toStoreError } from "./failures.js"
 import { free } from "./freeing.js"
 import { type Holder, hold, release, renew } from "./holding.js"
 import { migrate } from "./migrate.js"
-import { queries } from "./query.js"
-import type { LendPg, PgFailure } from "./statement.js"
-import { fromStored } from "./text.js"
+import { readsOf } from "./reads.js"
+import type { LendPg } from "./statement.js"
 import { PgWriter, patiently } from "./writer.js"
 
 /** Options of a store in Postgres. */
@@ -32,8 +30,13 @@ export interface Options {
   readonly url: Redacted.Redacted
   /** What the names of all tables begin with: lower-case letters, digits and underscores. Default: `arcp_`. */
   readonly prefix?: string | undefined
-  /** Connections at the most. Default: 10. */
+  /** Connections at the most; of two or more one is for commits. Default: 10. */
   readonly maxConnections?: number | undefined
+  /**
+   * Whether the statements of commits are prepared, which halves what Postgres has to do for one. A pooler that does not know
+   * prepared statements is found out, and then none is; `false` leaves nothing in its connections from the start. Default: `true`.
+   */
+  readonly prepare?: boolean | undefined
   /** How long a new connection is waited for, one of the pool that is free included. Default: 10 seconds. */
   readonly connectTimeout?: Duration.DurationInput | undefined
   /** How long the answer to a statement is waited for; its connection is then thrown away. Default: 30 seconds. */
@@ -77,6 +80,7 @@ const keepAlive = (
 /** Opens a store over connections: tables, lease, and what reads and writes. */
 const makeOver = (
   lend: LendPg,
+  lendForCommits: LendPg,
   name: string,
   prefix: string,
   lease: Duration.Duration,
@@ -90,23 +94,12 @@ const makeOver = (
       Effect.ignoreLogged(lend((statements) => release(statements, holder)))
     )
     const died = yield* keepAlive(lend, holder, name)
-    const [reading, writing] = [noted("reading from the store"), noted("writing to the store")]
-    const reads = yield* readsOver<PgFailure>(
-      name,
-      (work) => reading(mapError(patiently(Effect.uninterruptible(lend(work)), patience))),
-      queries
-    )
-    const named = Effect.map(
-      (counts: ReadonlyMap<string, number>): ReadonlyMap<string, number> =>
-        new Map(Array.from(counts, ([principal, count]) => [fromStored(principal), count] as const))
-    )
+    const writing = noted("writing to the store")
     const exclusive = (yield* Effect.makeSemaphore(1)).withPermits(1)
-    const writer = new PgWriter({ name, lend, holder, patience })
+    const writer = new PgWriter({ name, lend: lendForCommits, holder, patience })
     return {
       kind: "durable",
-      ...reads,
-      endedCounts: named(reads.endedCounts),
-      waitingCounts: named(reads.waitingCounts),
+      ...(yield* readsOf(lend, name, patience)),
       // Once begun it ends as a whole, and its caller learns how.
       commit: (batch) =>
         batch.ops.length === 0
@@ -133,17 +126,30 @@ export const make = (options: Options): Effect.Effect<StoreService, StoreError, 
     const { prefix = "arcp_", url } = options
     const problem = prefixProblem(prefix)
     if (problem !== undefined) return yield* new StoreError({ message: problem })
-    const lend = yield* pooled(
-      {
-        url,
-        maxConnections: options.maxConnections ?? 10,
-        connectTimeout: duration(options.connectTimeout, "10 seconds"),
-        statementTimeout: duration(options.statementTimeout, "30 seconds")
-      },
-      naming(prefix)
-    )
+    const { maxConnections = 10, prepare = true } = options
+    const pool = (connections: number) =>
+      pooled(
+        {
+          url,
+          maxConnections: connections,
+          connectTimeout: duration(options.connectTimeout, "10 seconds"),
+          statementTimeout: duration(options.statementTimeout, "30 seconds")
+        },
+        naming(prefix)
+      )
+    // Commits have one of their own: they wait for no read, and find what was prepared on it.
+    const commits = yield* pool(1)
+    const { lend } = maxConnections > 1 ? yield* pool(maxConnections - 1) : commits
+    const lendForCommits = prepare ? commits.lendPreparing : commits.lend
     const lease = duration(options.lease, "10 seconds")
-    return yield* makeOver(lend, nameOf(url), prefix, lease, duration(options.patience, "1 second"))
+    return yield* makeOver(
+      lend,
+      lendForCommits,
+      nameOf(url),
+      prefix,
+      lease,
+      duration(options.patience, "1 second")
+    )
   })
 
 /**

@@ -1,10 +1,12 @@
 /**
  * Connections to Postgres, over the driver `pg`: a pool of a store's own.
  *
- * No statement has a name and none leaves anything in its session, so that a pooler may give each to another server connection
- * (PgBouncer, `pool_mode = transaction`). A connection that does not answer is thrown away, and never cancelled: through a
- * pooler the number by which one would cancel is somebody else's.
+ * No statement needs anything of its session, so that a pooler may give each to another server connection (PgBouncer,
+ * `pool_mode = transaction`). What commits is prepared, as Postgres plans it for as long as it carries it out; a pooler that does
+ * not know prepared statements is found out by that, and then none is. A connection that does not answer is thrown away, and
+ * never cancelled: through a pooler the number by which one would cancel is somebody else's.
  */
+import { createHash } from "node:crypto"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
@@ -12,7 +14,8 @@ import type { Scope } from "effect/Scope"
 import type * as Pg from "pg"
 import { StoreError } from "../../../services/store/Store.js"
 import type { Naming } from "../naming.js"
-import { toStoreError } from "./failures.js"
+import { isUnprepared, toStoreError } from "./failures.js"
+import { arrayLiteral } from "./literals.js"
 import { type LendPg, PgFailure, type PgStatements } from "./statement.js"
 
 /** How a pool is made. */
@@ -23,10 +26,47 @@ export interface PgPoolOptions {
   readonly statementTimeout: Duration.Duration
 }
 
+/** Who borrows the connections of a pool. */
+export interface PgPool {
+  readonly lend: LendPg
+  /** For what is sent again and again: its statements are prepared, where that works. */
+  readonly lendPreparing: LendPg
+}
+
+/** Statements that are prepared at the most; Postgres keeps a plan of each for as long as a connection. */
+const maxPrepared = 64
+
+/** Which statements of a pool are prepared, by names that are the same whoever prepares the same text. */
+class Prepared {
+  private readonly names = new Map<string, string>()
+  private isOff = false
+
+  nameOf(text: string): string | undefined {
+    if (this.isOff) return undefined
+    const known = this.names.get(text)
+    if (known !== undefined || this.names.size >= maxPrepared) return known
+    const name = `arcp_${createHash("sha256").update(text).digest("hex").slice(0, 32)}`
+    this.names.set(text, name)
+    return name
+  }
+
+  /** What was prepared was not found: from now on nothing is. */
+  off(): void {
+    this.isOff = true
+  }
+}
+
 const failed = (cause: unknown) => new PgFailure({ cause })
 
+const sent = (value: unknown): unknown => (Array.isArray(value) ? arrayLiteral(value) : value)
+
 /** Sends statements over one connection; rows are given with names, or as arrays. */
-const statementsOf = (client: Pg.PoolClient, name: Naming, patience: Duration.Duration): PgStatements => {
+const statementsOf = (
+  client: Pg.PoolClient,
+  name: Naming,
+  patience: Duration.Duration,
+  prepared: Prepared | undefined
+): PgStatements => {
   // By the timers of the process: what is waited for is outside of it, whatever clock the runtime has.
   const send = <A>(sql: string, params: ReadonlyArray<unknown>, rowMode: "array" | undefined) =>
     Effect.async<ReadonlyArray<A>, PgFailure>((resume) => {
@@ -34,7 +74,14 @@ const statementsOf = (client: Pg.PoolClient, name: Naming, patience: Duration.Du
         () => resume(failed(new Error(`no answer within ${Duration.toSeconds(patience)} s (timeout)`))),
         Duration.toMillis(patience)
       )
-      const query = { text: name(sql), values: [...params], ...(rowMode === undefined ? {} : { rowMode }) }
+      const text = name(sql)
+      const prepares = params.length === 0 ? undefined : prepared?.nameOf(text)
+      const query = {
+        text,
+        values: params.map(sent),
+        ...(prepares === undefined ? {} : { name: prepares }),
+        ...(rowMode === undefined ? {} : { rowMode })
+      }
       client.query(query).then(
         ({ rows }) => {
           clearTimeout(late)
@@ -42,6 +89,7 @@ const statementsOf = (client: Pg.PoolClient, name: Naming, patience: Duration.Du
         },
         (cause: unknown) => {
           clearTimeout(late)
+          if (isUnprepared(cause)) prepared?.off()
           resume(failed(cause))
         }
       )
@@ -55,11 +103,11 @@ const statementsOf = (client: Pg.PoolClient, name: Naming, patience: Duration.Du
 
 /** Lends a connection of the pool; one on which anything but an error of Postgres has happened is not used again. */
 const lending =
-  (pool: Pg.Pool, name: Naming, patience: Duration.Duration): LendPg =>
+  (pool: Pg.Pool, name: Naming, patience: Duration.Duration, prepared?: Prepared): LendPg =>
   (work) =>
     Effect.acquireUseRelease(
       Effect.tryPromise({ try: () => pool.connect(), catch: (cause) => new PgFailure({ cause }) }),
-      (client) => work(statementsOf(client, name, patience)),
+      (client) => work(statementsOf(client, name, patience, prepared)),
       (client, exit) => Effect.sync(() => client.release(exit._tag === "Failure"))
     )
 
@@ -100,7 +148,7 @@ const loaded = Effect.tryPromise({ try: () => import("pg"), catch: (cause) => ca
 export const pooled = (
   { connectTimeout, maxConnections, statementTimeout, url }: PgPoolOptions,
   name: Naming
-): Effect.Effect<LendPg, StoreError, Scope> =>
+): Effect.Effect<PgPool, StoreError, Scope> =>
   Effect.gen(function* () {
     const text = Redacted.value(url)
     const problem = urlProblem(text)
@@ -127,5 +175,8 @@ export const pooled = (
     // What goes wrong is told by the statement that was sent; without a listener it would end the process.
     pool.on("error", () => undefined)
     pool.on("connect", (client) => client.on("error", () => undefined))
-    return lending(pool, name, statementTimeout)
+    return {
+      lend: lending(pool, name, statementTimeout),
+      lendPreparing: lending(pool, name, statementTimeout, new Prepared())
+    }
   })

@@ -1,12 +1,7 @@
 /** What a failing Postgres means: to the store, which may try again, and to the person who runs the runtime. */
-import { StoreError } from "../../../services/store/Store.js"
 
-/** Returns the driver's error below the wrappers of `@effect/sql`. */
-const rootOf = (cause: unknown): unknown => {
-  let root = cause
-  while (root instanceof Error && root.cause instanceof Error) root = root.cause
-  return root
-}
+import { StoreError } from "../../../services/store/Store.js"
+import { rootOf } from "../sqlError.js"
 
 interface PgProblem {
   /** SQLSTATE, or the code of the system; empty when neither is known. */
@@ -35,10 +30,19 @@ const systemCodes =
  */
 const againCodes = /^(40001|40P01|55P03|57014|53200|53300|53400|25006|23505)$/
 
+/** What was prepared on a connection is not there, is somebody else's, or gives other columns since: behind a pooler, or after `DISCARD`. */
+const unpreparedCodes = /^(26000|42P05|0A000)$/
+
+/** Returns whether a statement has failed, and was not carried out, because it was prepared. */
+export const isUnprepared = (cause: unknown): boolean => {
+  const { code, said } = failureOf(cause)
+  return said && unpreparedCodes.test(code)
+}
+
 /** Returns whether a statement that has failed so may work the next time. Whether it was carried out is another question. */
 export const mayWork = (cause: unknown): boolean => {
   const { code, said } = failureOf(cause)
-  if (said) return lostCodes.test(code) || againCodes.test(code)
+  if (said) return lostCodes.test(code) || againCodes.test(code) || unpreparedCodes.test(code)
   // The driver says of a connection that has ended, or does not answer, only that it has.
   return code === "" || systemCodes.test(code)
 }

@@ -138,6 +138,17 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
        WHERE e.job = (SELECT id FROM {jobs} j WHERE j.job_id = o.job_id)), 0)`
   ],
   [
+    `CREATE TABLE {nodes} (
+      name text COLLATE "C" PRIMARY KEY,
+      incarnation text COLLATE "C" NOT NULL,
+      address text COLLATE "C",
+      version text COLLATE "C" NOT NULL,
+      started timestamptz NOT NULL,
+      alive timestamptz NOT NULL,
+      expires timestamptz NOT NULL
+    ) WITH (fillfactor = 50)`
+  ],
+  [
     // Ascends with the commits of a job and of what it delegates to: each waits for the answer of the one before.
     `CREATE SEQUENCE {batches} AS bigint`,
     `ALTER TABLE {events} ADD COLUMN batch bigint NOT NULL DEFAULT 0`

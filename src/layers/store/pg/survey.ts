@@ -35,7 +35,7 @@ export const survey = (url: Redacted.Redacted, prefix = "arcp_"): Effect.Effect<
     const problem = prefixProblem(prefix)
     if (problem !== undefined) return yield* new StoreError({ message: problem })
     const ten = Duration.seconds(10)
-    const lend = yield* pooled(
+    const { lend } = yield* pooled(
       { url, maxConnections: 1, connectTimeout: ten, statementTimeout: ten },
       naming(prefix)
     )

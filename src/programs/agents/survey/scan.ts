@@ -90,7 +90,7 @@ export class Scanner {
   private search(): void {
     const found = mark.exec(this.line)
     if (found !== null) {
-      const kind = found[1] as CodeMark["kind"]
+      const kind = found[1] === "TODO" ? "TODO" : "FIXME"
       if (kind === "TODO") this.todo++
       else this.fixme++
       if (this.marks.length < maxMarksPerFile)

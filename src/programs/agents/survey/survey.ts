@@ -161,8 +161,9 @@ const scanPart = <E>(
         ({ path, size }) => Effect.option(scanFile(fs, `${root}/${path}`, size)),
         { concurrency: group }
       )
-      for (const [i, scan] of scans.entries()) {
-        if (scan._tag === "Some") adder.addFile((part[i] as Found).path, scan.value)
+      for (const [i, { path }] of part.entries()) {
+        const scan = scans[i]
+        if (scan?._tag === "Some") adder.addFile(path, scan.value)
         else adder.miss()
       }
       const done = at + part.length

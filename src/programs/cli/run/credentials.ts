@@ -10,6 +10,7 @@ import * as Layer from "effect/Layer"
 import * as LiteLlm from "../../../layers/credentials/CredentialProvisionerLiteLlm.js"
 import * as CredentialStoreSql from "../../../layers/credentials/CredentialStoreSql.js"
 import * as Revoker from "../../../layers/credentials/Revoker.js"
+import { besideNow, realName, schemaOf } from "../../../layers/store/sqliteFile.js"
 import { CredentialProvisioner } from "../../../services/credentials/CredentialProvisioner.js"
 import { type CredentialRecord, CredentialStore } from "../../../services/credentials/CredentialStore.js"
 import type { StoreError } from "../../../services/store/Store.js"
@@ -108,11 +109,8 @@ export const runWith = (
   Effect.gen(function* () {
     const filename = CredentialStoreSql.beside(flags.db)
     if (!fs.existsSync(filename)) {
-      const stat = fs.statSync(flags.db, { throwIfNoEntry: false })
-      if (stat?.isFile() !== true)
-        return yield* new UsageError({
-          message: `--db ${flags.db} ${stat === undefined ? "does not exist" : "is no file"}; name the database of a runtime`
-        })
+      const clean = yield* besideNow(realName(flags.db))
+      yield* Effect.zipRight(schemaOf(flags.db, flags.db), clean)
       return yield* Effect.when(Console.error("no credential was ever provisioned here"), () => !flags.json)
     }
     yield* Effect.gen(function* () {

@@ -13,6 +13,7 @@ import { bytes, count } from "../quantity.js"
 import { inLine, json } from "../text.js"
 import { age } from "../time.js"
 import { optionsFrom } from "./limits.js"
+import { filesOnly } from "./stored.js"
 import { sweptLines } from "./sweptText.js"
 
 /** The options that decide what is kept, in the words of `--limit`. */
@@ -78,10 +79,11 @@ const lines = (name: string, stats: Stats.Stats, now: number): ReadonlyArray<str
 
 export const run = (flags: StatsFlags) =>
   Effect.gen(function* () {
+    yield* filesOnly(flags, "arcp db stats", "its tables begin with arcp_: psql -c '\\dt+ arcp_*'")
     const options = yield* optionsFrom(flags.limit)
     const now = yield* Clock.currentTimeMillis
     const due = yield* trying(flags.db, (store) => sweep(store, options, now))
-    const stats = yield* Stats.stats(flags.db, flags.db)
+    const stats = yield* Stats.stats(flags.db)
     const kept = retention(options)
     if (flags.json) {
       const { jobs, kept: keeps, logs, nextAt, sessions, views } = due

@@ -8,12 +8,13 @@ import { owning } from "../../../layers/store/care/ours.js"
 import { trying } from "../../../layers/store/care/trial.js"
 import type { SweepFlags } from "../db.js"
 import { json } from "../text.js"
-
 import { optionsFrom } from "./limits.js"
+import { filesOnly } from "./stored.js"
 import { sweptLines } from "./sweptText.js"
 
 export const run = (flags: SweepFlags) =>
   Effect.gen(function* () {
+    yield* filesOnly(flags, "arcp db sweep", "a runtime on it forgets by itself what is due")
     const options = yield* optionsFrom(flags.limit)
     const now = yield* Clock.currentTimeMillis
     const filename = flags.db

@@ -1,10 +1,12 @@
 /** `arcp jobs delete --running`: a server deletes, for one of its operators. */
+
 import * as Console from "effect/Console"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Redacted from "effect/Redacted"
 import type { Whose } from "../../../layers/log/retention/finding.js"
 import { refusal } from "../../../layers/transport/DialPolicy.js"
+import { membersOf, readJson } from "../../../protocol/Json.js"
 import type { DeleteFlags } from "../db.js"
 import { count } from "../quantity.js"
 import { targetOf } from "../target.js"
@@ -29,21 +31,7 @@ const addressOf = (url: string, whose: Whose, cancel: boolean): Effect.Effect<UR
   return Effect.succeed(at)
 }
 
-const fieldOf = (value: unknown, name: string): unknown =>
-  typeof value === "object" && value !== null
-    ? Object.entries(value).find(([key]) => key === name)?.[1]
-    : undefined
-
 const textOf = (value: unknown): string | undefined => (typeof value === "string" ? value : undefined)
-
-/** Returns the answer as JSON, or nothing when it is none. */
-const bodyOf = (text: string): unknown => {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
-}
 
 const asked = (at: URL, token: string) =>
   Effect.tryPromise({
@@ -54,7 +42,7 @@ const asked = (at: URL, token: string) =>
         redirect: "error",
         signal: AbortSignal.timeout(patience)
       })
-      return { status: response.status, body: bodyOf(await response.text()) }
+      return { status: response.status, body: readJson(await response.text()) }
     },
     catch: (cause) => new NotDeleted({ message: `${at.origin} does not answer: ${reasonOf(cause)}` })
   })
@@ -76,15 +64,15 @@ export const deleteRunning = (flags: DeleteFlags, whose: Whose) =>
     const token = Effect.isEffect(target.token) ? yield* target.token : target.token
     const at = yield* addressOf(target.url, whose, flags.cancel)
     const { body, status } = yield* asked(at, Redacted.value(token))
-    const jobs = fieldOf(body, "jobs")
+    const jobs = membersOf(body)["jobs"]
     if (status !== 200 || !Array.isArray(jobs))
       return yield* new NotDeleted({
         message:
-          `${at.origin}: ${textOf(fieldOf(body, "detail")) ?? `answered ${status}, as no runtime that deletes jobs does`}` +
-          (fieldOf(fieldOf(body, "details"), "reason") === "not_ended" ? " (--cancel)" : "")
+          `${at.origin}: ${textOf(membersOf(body)["detail"]) ?? `answered ${status}, as no runtime that deletes jobs does`}` +
+          (membersOf(membersOf(body)["details"])["reason"] === "not_ended" ? " (--cancel)" : "")
       })
     for (const job of jobs)
       yield* Console.log(flags.json ? json({ job_id: job, deleted: true }) : `${job}  deleted`)
-    const sessions = Number(fieldOf(body, "sessions") ?? 0)
+    const sessions = Number(membersOf(body)["sessions"] ?? 0)
     yield* Console.error(`${count(jobs.length, "job")} and ${count(sessions, "session")} deleted`)
   })

@@ -1,25 +1,28 @@
 /** `arcp dev`: a server whose agents are loaded anew when they are saved. */
 import { spawn } from "node:child_process"
+import { resolve } from "node:path"
 import * as Cause from "effect/Cause"
 import * as Console from "effect/Console"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as RegistryLayer from "../../../layers/agents/Registry.js"
 import { failureMessage } from "../../../services/agents/Agent.js"
 import { Registry } from "../../../services/agents/Registry.js"
 import { loadModules } from "../agents-module.js"
 import type { DevFlags } from "../dev.js"
 import { addressOf } from "../reloadHooks.js"
-import { watched } from "../reloading.js"
+import { type Watched, watched } from "../reloading.js"
 import type { ServeFlags } from "../serve.js"
-import { type Host, registryOf } from "./hosting.js"
+import { isShipped } from "../shipped.js"
+import { type Host, type Loads, registryOf } from "./hosting.js"
 import { serving } from "./serve.js"
 
 /** Loads the agents for the `load`-th time. */
-const loaded = (flags: ServeFlags, load: number) =>
-  Effect.flatMap(
-    loadModules(flags.agents, (file) => addressOf(file, load)),
-    (modules) => registryOf(flags, modules)
+const loaded = (flags: ServeFlags, { read }: Watched, load: number) =>
+  Effect.flatMap(loadModules(flags.agents, { address: (file) => addressOf(file, load), read }), (modules) =>
+    registryOf(flags, modules)
   )
 
 const say = (text: string) => Console.error(text)
@@ -38,42 +41,71 @@ const following = (current: () => Registry["Type"]): Registry["Type"] => ({
 const names = ({ inventory }: Registry["Type"]) =>
   inventory.map(({ name, versions }) => versions.map((version) => `${name}@${version}`).join(", ")).join(", ")
 
-/** Agents that are loaded anew when a file of theirs is saved; when they do not load, those before them go on. */
+const problemOf = (cause: Cause.Cause<unknown>): string =>
+  failureMessage(Cause.squash(cause)).replace(/^--agents /, "")
+
+/** How long a server waits for its agents before it serves without them. */
+const patience = "5 seconds"
+
+/**
+ * Agents that are loaded anew when a file of theirs is saved; when they do not load, those before them go on, or none. A load
+ * that has not come to an end when something is saved is left.
+ */
 const reloading: Host = (flags) =>
   Effect.gen(function* () {
     const scope = yield* Effect.scope
-    const { saved } = yield* watched
-    const first = yield* loaded(flags, 0)
-    type Needs = Layer.Layer.Context<typeof first.registry>
-    const registry = Layer.scoped(
-      Registry,
-      Effect.gen(function* () {
-        // Jobs of earlier agents may still use their services, so none is given back before the server ends.
-        const build = (layer: typeof first.registry) =>
-          Effect.map(Layer.buildWithScope(Layer.fresh(layer), scope), Context.get(Registry))
-        let current = yield* build(first.registry)
-        const again = (load: number): Effect.Effect<never, never, Needs> =>
-          saved.pipe(
-            Effect.zipRight(loaded(flags, load)),
-            Effect.flatMap(({ registry }) => build(registry)),
-            Effect.flatMap((next) =>
-              Effect.suspend(() => {
-                current = next
-                return say(`loaded anew: ${names(next)}`)
-              })
-            ),
-            Effect.catchAllCause((cause) =>
-              Cause.isInterruptedOnly(cause)
-                ? Effect.interrupt
-                : say(`not loaded, the agents before go on: ${failureMessage(Cause.squash(cause))}`)
-            ),
-            Effect.zipRight(Effect.suspend(() => again(load + 1)))
-          )
-        yield* Effect.forkScoped(again(1))
-        return following(() => current)
+    const files = yield* watched
+    for (const file of flags.agents) if (!isShipped(file)) files.file(resolve(file))
+    // Jobs of earlier agents may still use their services, so none is given back before the server ends.
+    const build = <E, R>(layer: Layer.Layer<Registry, E, R>) =>
+      Effect.map(Layer.buildWithScope(Layer.fresh(layer), scope), Context.get(Registry))
+    let current = yield* Effect.orDie(build(RegistryLayer.layer([])))
+    let loads: Loads = { times: 0, problem: undefined }
+    const begun = yield* Deferred.make<void>()
+    const took = (next: Registry["Type"], load: number) =>
+      Effect.suspend(() => {
+        // What was read is watched before anybody hears of it.
+        files.read()
+        current = next
+        loads = { times: load + 1, problem: undefined }
+        return load === 0 ? Effect.void : say(`loaded anew: ${names(next)}`)
       })
-    )
-    return { count: first.count, registry }
+    const failed = (cause: Cause.Cause<unknown>) =>
+      Effect.suspend(() => {
+        if (Cause.isInterruptedOnly(cause)) return Effect.interrupt
+        loads = { ...loads, problem: problemOf(cause) }
+        const left = loads.times === 0 ? "there are no agents yet" : "the agents before go on"
+        return say(`not loaded, ${left}: ${loads.problem}\n  it is loaded again when it is saved`)
+      })
+    const load = (time: number) =>
+      loaded(flags, files, time).pipe(
+        Effect.flatMap(({ registry }) => build(registry)),
+        Effect.matchCauseEffect({ onSuccess: (next) => took(next, time), onFailure: failed }),
+        Effect.zipRight(Deferred.succeed(begun, undefined)),
+        Effect.zipRight(Effect.never),
+        Effect.disconnect
+      )
+    const loading = (
+      time: number
+    ): Effect.Effect<never, never, Effect.Effect.Context<ReturnType<typeof load>>> =>
+      Effect.zipRight(
+        Effect.raceFirst(load(time), files.saved),
+        Effect.suspend(() => loading(time + 1))
+      )
+    yield* Effect.forkScoped(loading(0))
+    yield* Effect.timeoutTo(Deferred.await(begun), {
+      duration: patience,
+      onSuccess: () => Effect.void,
+      onTimeout: () => say(`the agents are not loaded within ${patience}: they are served when they are`)
+    }).pipe(Effect.flatten)
+    return {
+      count: current.inventory.reduce((sum, { versions }) => sum + versions.length, 0),
+      registry: Layer.succeed(
+        Registry,
+        following(() => current)
+      ),
+      loads: Effect.sync(() => loads)
+    }
   })
 
 /** Opens an address in the browser of whoever runs this; where there is none, the address was printed. */

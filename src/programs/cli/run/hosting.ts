@@ -82,11 +82,25 @@ export const registryOf = (flags: ServeFlags, modules: ReadonlyArray<AgentsModul
     return { count: agents.length, registry }
   })
 
+/** How often agents were loaded that are loaded when they are saved, and why those that were saved last are not. */
+export interface Loads {
+  readonly times: number
+  readonly problem: string | undefined
+}
+
+/** What a server hosts. */
+interface Hosting {
+  readonly count: number
+  readonly registry: Effect.Effect.Success<ReturnType<typeof registryOf>>["registry"]
+  /** Of agents that are loaded when they are saved. */
+  readonly loads?: Effect.Effect<Loads> | undefined
+}
+
 /** What gives a server its agents: for good, or until they are saved anew. */
 export type Host = (
   flags: ServeFlags
 ) => Effect.Effect<
-  Effect.Effect.Success<ReturnType<typeof registryOf>>,
+  Hosting,
   Effect.Effect.Error<ReturnType<typeof registryOf>>,
-  Scope.Scope
+  Scope.Scope | Layer.Layer.Context<Hosting["registry"]>
 >

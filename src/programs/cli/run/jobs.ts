@@ -5,6 +5,7 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import * as Features from "../../../protocol/Features.js"
 import { completedAt, type TimedJobEntry } from "../../../protocol/Message.js"
 import { startAt } from "../../../protocol/Vendor.js"
 import type { ClientError } from "../../../services/client/ArcpClient.js"
@@ -51,16 +52,20 @@ const filterOf = (flags: JobsFlags, now: number) =>
 /** Columns that the name of an agent needs at least; where they are not left, the rest of a job is below its id. */
 const agentColumns = 8
 
+/** Columns that a principal has at the most. */
+const principalColumns = 24
+
 const isWaiting = ({ waiting_for }: TimedJobEntry): boolean => (waiting_for?.length ?? 0) > 0
 
-/** A table no wider than `columns`; the last column gives way. */
+/** A table no wider than `columns`; the last column gives way. Whose a job is it says where they are of several. */
 export const table = (
   jobs: ReadonlyArray<TimedJobEntry>,
   now: number,
   columns: number
 ): ReadonlyArray<string> => {
+  const whose = new Set(jobs.map((job) => job[Features.principal])).size > 1
   const rows = [
-    ["JOB", "STATUS", "AGE", "TOOK", "AGENT"],
+    ["JOB", "STATUS", "AGE", "TOOK", ...(whose ? ["OF"] : []), "AGENT"],
     ...jobs.map((job) => {
       const created = Date.parse(job.created_at)
       const ended = Date.parse(job[completedAt] ?? "")
@@ -74,11 +79,14 @@ export const table = (
             ? ""
             : took(ended - created)
           : `in ${age(starts - now)}`,
+        ...(whose ? [cut(inLine(job[Features.principal] ?? ""), principalColumns)] : []),
         job.agent
       ].map((cell) => inLine(cell))
     })
   ]
-  const widths = [0, 1, 2, 3].map((i) => Math.max(...rows.map((row) => widthOf(row[i] ?? ""))) + 2)
+  const widths = (rows[0] ?? [])
+    .slice(0, -1)
+    .map((_, i) => Math.max(...rows.map((row) => widthOf(row[i] ?? ""))) + 2)
   const line = (row: ReadonlyArray<string>, from: number) =>
     row.map((cell, i) => (i < from ? "" : padded(cell, widths[i] ?? 0))).join("")
   return columns - widths.reduce((sum, each) => sum + each, 0) >= agentColumns
@@ -118,7 +126,7 @@ export const run = (flags: JobsFlags) =>
     if (limit < 0) return yield* new UsageError({ message: "--limit takes a number of jobs, or 0 for all" })
     const now = yield* Clock.currentTimeMillis
     const filter = yield* filterOf(flags, now)
-    const client = yield* connect(flags)
+    const client = yield* connect(flags, [...Features.all, Features.principal])
     const listed = client.list(filter)
     const wanted = flags.waiting ? Stream.filter(listed, isWaiting) : listed
     yield* attended(client, flags)(shown(wanted, flags, limit, now))

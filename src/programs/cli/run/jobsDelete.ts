@@ -6,8 +6,6 @@ import * as Option from "effect/Option"
 import * as CredentialStoreSql from "../../../layers/credentials/CredentialStoreSql.js"
 import * as Finding from "../../../layers/log/retention/finding.js"
 import { forget } from "../../../layers/runtime/atRest/forget.js"
-import { owning } from "../../../layers/store/care/ours.js"
-import * as StoreSqlite from "../../../layers/store/StoreSqlite.js"
 import { CredentialStore } from "../../../services/credentials/CredentialStore.js"
 import { type JobRecord, Store } from "../../../services/store/Store.js"
 import type { Surroundings } from "../Command.js"
@@ -16,6 +14,7 @@ import { count } from "../quantity.js"
 import { inLine, json } from "../text.js"
 import { UsageError } from "../UsageError.js"
 import { deleteRunning } from "./deleteRunning.js"
+import { storedOf } from "./stored.js"
 
 const whoseOf = (
   { principal }: DeleteFlags,
@@ -66,14 +65,13 @@ const counted = (found: ReadonlyArray<JobRecord>): ReadonlyArray<string> => {
   return [count(jobs, "job"), ...(none === 0 ? [] : [`${count(none, "submit")} that began none`])]
 }
 
-/** Deletes from the file that no runtime has. */
-const fromFile = (flags: DeleteFlags, whose: Finding.Whose) =>
+/** Deletes from what no runtime has. */
+const atRest = (flags: DeleteFlags, whose: Finding.Whose) =>
   Effect.gen(function* () {
+    const { layer, owning } = yield* storedOf(flags)
     const found = flags.dryRun
-      ? yield* Effect.flatMap(Store, (store) => Finding.find(store, whose)).pipe(
-          Effect.provide(StoreSqlite.layerReadOnly({ filename: flags.db }))
-        )
-      : yield* owning({ filename: flags.db, compact: true }, (store) =>
+      ? yield* Effect.flatMap(Store, (store) => Finding.find(store, whose)).pipe(Effect.provide(layer))
+      : yield* owning((store) =>
           Effect.gen(function* () {
             const found = yield* Finding.find(store, whose)
             yield* ended(found.unfinished, flags)
@@ -110,5 +108,5 @@ export const run = (flags: DeleteFlags, job?: string): Effect.Effect<void, unkno
   Effect.gen(function* () {
     const whose = yield* whoseOf(flags, job)
     if (flags.running) yield* deleteRunning(flags, whose)
-    else yield* fromFile(flags, whose)
+    else yield* atRest(flags, whose)
   })

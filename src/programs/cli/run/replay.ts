@@ -1,12 +1,10 @@
 /** What `arcp replay` does. */
-import { existsSync } from "node:fs"
 import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import * as StoreSqlite from "../../../layers/store/StoreSqlite.js"
 import { eventFrames } from "../../../protocol/Codec.js"
 import { eventIds } from "../../../protocol/Ids.js"
 import { type JobRecord, Store, type StoredEvent } from "../../../services/store/Store.js"
@@ -17,6 +15,7 @@ import { inLine, json, safeJson } from "../text.js"
 import { UsageError } from "../UsageError.js"
 import * as Steps from "./replaySteps.js"
 import * as Tree from "./replayTree.js"
+import { storedOf } from "./stored.js"
 
 const page = 500
 
@@ -148,16 +147,13 @@ export const run = (flags: ReplayFlags) =>
     const replay = replayOf(flags)
     if (replay === undefined)
       return yield* new UsageError({ message: "choose --session SESSION or --job JOB, one of them" })
-    if (!existsSync(flags.db))
-      return yield* new UsageError({
-        message: `--db ${flags.db} does not exist; name the database of a runtime`
-      })
+    const stored = yield* storedOf(flags)
     yield* replay.pipe(
       Effect.catchTag(
         "NotStored",
         ({ id, why }) =>
-          new UsageError({ message: `${id} is not in ${flags.db} (--db names another file); ${why}` })
+          new UsageError({ message: `${id} is not in ${stored.name} (${stored.flag} names another); ${why}` })
       ),
-      Effect.provide(StoreSqlite.layerReadOnly({ filename: flags.db }))
+      Effect.provide(stored.layer)
     )
   })

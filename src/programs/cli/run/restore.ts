@@ -6,9 +6,11 @@ import * as Backup from "../../../layers/store/care/backup.js"
 import type { RestoreFlags } from "../backup.js"
 import { count } from "../quantity.js"
 import { inLine, json } from "../text.js"
+import { filesOnly } from "./stored.js"
 
 export const run = (flags: RestoreFlags, file = "") =>
   Effect.gen(function* () {
+    yield* filesOnly(flags, "arcp restore", "pg_restore fills that from a dump (docs/postgres.md)")
     const now = yield* Clock.currentTimeMillis
     const made = yield* Backup.restore({ from: file, filename: flags.db, now })
     if (flags.json) return yield* Console.log(json(made))

@@ -1,14 +1,26 @@
 /** What `arcp serve` answers over HTTP beside its WebSocket endpoint. */
+import type * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as HttpGateway from "../../../layers/http/HttpGateway.js"
 import * as WebConsole from "../../../layers/transport/WebConsole.js"
 import type { ServeFlags } from "../serve.js"
+import type { Loads } from "./hosting.js"
+import * as LoadsRoute from "./loadsRoute.js"
 import { watched } from "./telemetry.js"
 
-/** Returns the layers that mount the routes of a server with these flags. */
-export const routes = (flags: ServeFlags, login: WebConsole.Login | undefined) =>
+/** Returns the layers that mount the routes of a server with these flags; with `loads` the console tells of them. */
+export const routes = (
+  flags: ServeFlags,
+  login: WebConsole.Login | undefined,
+  loads: Effect.Effect<Loads> | undefined
+) =>
   Layer.mergeAll(
     flags.noHttp ? Layer.empty : HttpGateway.layer(),
-    WebConsole.layer({ endpoint: flags.path, login }),
+    WebConsole.layer({
+      endpoint: flags.path,
+      login,
+      loads: loads === undefined ? undefined : LoadsRoute.loadsPath
+    }),
+    loads === undefined ? Layer.empty : LoadsRoute.layer(loads),
     watched(flags)
   )

@@ -240,7 +240,7 @@ export const serving = (flags: ServeFlags, host: Host, onAddress: OnAddress = ()
     const limits = yield* runtimeOptions(flags)
     const auth = yield* authentication(flags)
     const login = yield* loginFor(auth.token)
-    const { count, registry } = yield* host(flags)
+    const { count, loads, registry } = yield* host(flags)
     yield* Effect.logInfo(
       `arcp ${version} starts with ${count} ${count === 1 ? "agent" : "agents"}, on ${kept.name}`
     )
@@ -257,7 +257,7 @@ export const serving = (flags: ServeFlags, host: Host, onAddress: OnAddress = ()
             trustedProxies: flags.trustProxy,
             ...(flags.allowOrigin.length === 0 ? {} : { allowedOrigins: flags.allowOrigin }),
             ...(hasDemo(flags) ? { pages: demoPages(flags.path) } : {}),
-            routes: routes(flags, login)
+            routes: routes(flags, login, loads)
           })
     // A port is served until a signal comes, stdin and stdout until the parent closes them; either ends with the log.
     const serving =

@@ -6,13 +6,14 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { surviving } from "../../../layers/session/surviving.js"
 import { lockHolder } from "../../../layers/store/lockHolder.js"
-import * as StoreSqlite from "../../../layers/store/StoreSqlite.js"
+import { realName } from "../../../layers/store/sqliteFile.js"
 import * as RuntimeOptions from "../../../services/runtime/RuntimeOptions.js"
 import { Store } from "../../../services/store/Store.js"
 import { aligned, stdoutColumns } from "../columns.js"
 import type { SessionsFlags } from "../observe.js"
 import { json } from "../text.js"
 import { age } from "../time.js"
+import { storedOf } from "./stored.js"
 
 /** A session as it is shown. */
 interface Shown {
@@ -29,15 +30,16 @@ interface Shown {
 }
 
 /** Whether nobody has the file, as far as this system can say. */
-const isDown = (db: string): boolean =>
-  fs.existsSync("/proc/locks") && (!fs.existsSync(`${db}.lock`) || lockHolder(`${db}.lock`) === undefined)
+const isDown = (db: string): boolean => {
+  const lock = `${realName(db)}.lock`
+  return fs.existsSync("/proc/locks") && (!fs.existsSync(lock) || lockHolder(lock) === undefined)
+}
 
-const found = (flags: SessionsFlags, now: number) =>
+const found = (flags: SessionsFlags, down: boolean, now: number) =>
   Effect.gen(function* () {
     const store = yield* Store
     const { resumeWindow } = RuntimeOptions.make()
     const aliveAt = yield* store.aliveAt
-    const down = isDown(flags.db)
     const jobs = new Map<string, number>()
     for (const { sessionId } of yield* store.jobs({
       principals: "everyone",
@@ -69,10 +71,9 @@ const found = (flags: SessionsFlags, now: number) =>
 export const run = (flags: SessionsFlags) =>
   Effect.gen(function* () {
     const now = yield* Clock.currentTimeMillis
-    const sessions = yield* Effect.provide(
-      found(flags, now),
-      StoreSqlite.layerReadOnly({ filename: flags.db })
-    )
+    const { held, layer } = yield* storedOf(flags)
+    const down = held === undefined ? isDown(flags.db) : !(yield* held)
+    const sessions = yield* Effect.provide(found(flags, down, now), layer)
     const newest = [...sessions].sort((a, b) => b.last_seen_at.localeCompare(a.last_seen_at))
     if (flags.json)
       return yield* Effect.forEach(newest, (session) => Console.log(json(session)), { discard: true })

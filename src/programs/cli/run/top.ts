@@ -3,13 +3,13 @@ import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as StoreSqlite from "../../../layers/store/StoreSqlite.js"
 import { Store } from "../../../services/store/Store.js"
 import { leaveOnBrokenPipe } from "../exit.js"
 import type { TopFlags } from "../observe.js"
 import { json } from "../text.js"
 import { durationMs } from "../time.js"
 import { UsageError } from "../UsageError.js"
+import { storedOf } from "./stored.js"
 import { type Look, look, page, summaryLine, summaryOf } from "./topView.js"
 
 /** Bounds of `--interval`, in milliseconds. */
@@ -55,5 +55,5 @@ export const run = (flags: TopFlags) =>
         yield* show(flags, next, before)
         before = next
       }
-    }).pipe(Effect.provide(StoreSqlite.layerReadOnly({ filename: flags.db })))
+    }).pipe(Effect.provide((yield* storedOf(flags)).layer))
   })

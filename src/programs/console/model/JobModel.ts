@@ -2,6 +2,7 @@
  * What is known of one job: its events in order, and what they add up to. Everything is kept with the place of the event
  * that said it, so the state at any event is a matter of looking, not of doing it all again.
  */
+import { denials } from "../../../protocol/Errors.js"
 import * as Vendor from "../../../protocol/Vendor.js"
 import type { JobEvent } from "../../../services/client/ArcpClient.js"
 import { field, isRecord, textIn } from "./values.js"
@@ -106,8 +107,6 @@ export const empty = (): JobModel => ({
   end: undefined,
   open: new Map()
 })
-
-const denials = new Set(["PERMISSION_DENIED", "LEASE_EXPIRED", "BUDGET_EXHAUSTED", "LEASE_SUBSET_VIOLATION"])
 
 /** Tells whether an error says that the lease does not allow something. */
 export const isDenial = (error: unknown): boolean => denials.has(textIn(error, "code") ?? "")

@@ -1,8 +1,9 @@
 /** The jobs that are known, as listings of them come in. */
 import * as Features from "../../../protocol/Features.js"
+import type { JobStatus } from "../../../protocol/JobStatus.js"
 import type * as Message from "../../../protocol/Message.js"
 import * as Vendor from "../../../protocol/Vendor.js"
-import type { Filters, JobStatus } from "./route.js"
+import type { Filters } from "./route.js"
 import { sinceMs } from "./route.js"
 import { textIn } from "./values.js"
 

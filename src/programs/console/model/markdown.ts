@@ -73,7 +73,15 @@ export const inline = (text: string): ReadonlyArray<Inline> => {
 const cellsOf = (line: string): ReadonlyArray<string> | undefined => {
   const trimmed = line.trim()
   if (trimmed.length < 2 || !trimmed.startsWith("|") || !trimmed.endsWith("|")) return undefined
-  return [...trimmed.slice(1).matchAll(/((?:\\.|[^|\\])*)\|/g)].map(([, cell = ""]) => cell.trim())
+  const cells: Array<string> = []
+  for (let at = 1, from = 1; at < trimmed.length; at++) {
+    if (trimmed[at] === "\\") at++
+    else if (trimmed[at] === "|") {
+      cells.push(trimmed.slice(from, at).trim())
+      from = at + 1
+    }
+  }
+  return cells
 }
 const isRule = (cells: ReadonlyArray<string> | undefined): cells is ReadonlyArray<string> =>
   cells !== undefined && cells.length > 0 && cells.every((cell) => /^:?-+:?$/.test(cell))

@@ -1,8 +1,6 @@
 /** Where in the console somebody is: all of it is in the fragment of the address, so it can be kept, sent and gone back to. */
 
-const statuses = ["pending", "running", "success", "error", "cancelled", "timed_out"] as const
-export type JobStatus = (typeof statuses)[number]
-export { statuses }
+import { type JobStatus, jobStatuses } from "../../../protocol/JobStatus.js"
 
 /** Which jobs are shown. */
 export interface Filters {
@@ -24,7 +22,7 @@ export type Route =
 
 export const noFilters: Filters = { status: [], agent: "", principal: "", since: "", waiting: false }
 
-const isStatus = (text: string): text is JobStatus => statuses.some((status) => status === text)
+const isStatus = (text: string): text is JobStatus => jobStatuses.some((status) => status === text)
 
 /** Reads the fragment of an address. */
 export const parse = (hash: string): Route => {

@@ -1,4 +1,5 @@
 /** A form made from a JSON Schema: its fields, and the value that they hold. What no field is for stays JSON. */
+import { membersOf } from "../../../protocol/Json.js"
 import { field, isRecord, textIn } from "./values.js"
 
 export type Field =
@@ -30,15 +31,24 @@ export interface Member {
 /** Levels of a form beyond which a value is given as JSON. */
 const deepest = 4
 
+/** Schemas that one form is made of; what more there are is given as JSON. References make many, and endless ones, of a few. */
+const mostSchemas = 2_000
+
+/** The schema that references lead into, and how many more schemas are looked at. */
+interface Root {
+  readonly schema: unknown
+  left: number
+}
+
 /** Follows references; what is said beside one is said of its target, too. */
-const resolved = (schema: unknown, root: unknown, hops = 0): unknown => {
+const resolved = (schema: unknown, root: Root, hops = 0): unknown => {
   const ref = textIn(schema, "$ref")
   if (ref === undefined || hops > 8 || !isRecord(schema)) return schema
   const target = ref
     .replace(/^#\/?/, "")
     .split("/")
     .filter((part) => part !== "")
-    .reduce<unknown>((found, part) => field(found, unescaped(part)), root)
+    .reduce<unknown>((found, part) => field(found, unescaped(part)), root.schema)
   const { $ref: _ref, $defs: _defs, definitions: _definitions, ...beside } = schema
   const found = resolved(target, root, hops + 1)
   return isRecord(found) ? { ...found, ...beside } : found
@@ -54,14 +64,14 @@ const unescaped = (part: string): string => {
 }
 
 /** Returns a schema with what its `allOf` adds to it: bounds, for example, and members. */
-const whole = (schema: unknown, root: unknown): unknown => {
+const whole = (schema: unknown, root: Root): unknown => {
   const all = field(schema, "allOf")
   if (!isRecord(schema) || !Array.isArray(all) || all.length > 20) return schema
   const { allOf: _all, ...own } = schema
   let merged: Readonly<Record<string, unknown>> = {}
   for (const part of [...all.map((one: unknown) => resolved(one, root)), own]) {
     if (!isRecord(part)) continue
-    const properties = { ...record(merged["properties"]), ...record(part["properties"]) }
+    const properties = { ...membersOf(merged["properties"]), ...membersOf(part["properties"]) }
     const required = [merged, part].flatMap(({ required }) => (Array.isArray(required) ? required : []))
     merged = {
       ...merged,
@@ -73,16 +83,15 @@ const whole = (schema: unknown, root: unknown): unknown => {
   return merged
 }
 
-const record = (value: unknown): Readonly<Record<string, unknown>> => (isRecord(value) ? value : {})
-
-const choicesOf = (schema: unknown, root: unknown): ReadonlyArray<unknown> | undefined => {
+const choicesOf = (schema: unknown, root: Root, depth = 0): ReadonlyArray<unknown> | undefined => {
+  if (depth > deepest || root.left-- <= 0) return undefined
   const values = field(schema, "enum")
   if (Array.isArray(values) && values.length > 0) return values
   const constant = field(schema, "const")
   if (constant !== undefined) return [constant]
   const any = field(schema, "anyOf") ?? field(schema, "oneOf")
   if (!Array.isArray(any)) return undefined
-  const each = any.map((one) => choicesOf(resolved(one, root), root))
+  const each = any.map((one) => choicesOf(resolved(one, root), root, depth + 1))
   return each.every((one) => one !== undefined) ? each.flat() : undefined
 }
 
@@ -103,7 +112,7 @@ const variantName = (schema: unknown, i: number): string => {
 /** Variants of a union that can be chosen from. */
 const mostVariants = 30
 
-const unionOf = (schema: unknown, root: unknown, depth: number): Field | undefined => {
+const unionOf = (schema: unknown, root: Root, depth: number): Field | undefined => {
   const types = field(schema, "type")
   const any = Array.isArray(types)
     ? types.map((type: unknown) => ({ ...(isRecord(schema) ? schema : {}), type }))
@@ -112,7 +121,7 @@ const unionOf = (schema: unknown, root: unknown, depth: number): Field | undefin
     return undefined
   const variants = any.map((one: unknown, i) => {
     const found = resolved(one, root)
-    return { name: variantName(found, i), field: fieldOf(found, root, depth + 1) }
+    return { name: variantName(found, i), field: fieldIn(found, root, depth + 1) }
   })
   const [only] = variants
   return variants.length === 1 ? only?.field : { type: "union", variants }
@@ -151,7 +160,7 @@ const numberOf = (schema: unknown, name: string): number | undefined => {
   return typeof found === "number" ? found : undefined
 }
 
-const ofType = (schema: unknown, root: unknown, depth: number): Field => {
+const ofType = (schema: unknown, root: Root, depth: number): Field => {
   switch (field(schema, "type")) {
     case "string":
       return { type: "text", long: (numberOf(schema, "maxLength") ?? 0) > 200 }
@@ -170,7 +179,7 @@ const ofType = (schema: unknown, root: unknown, depth: number): Field => {
     case "array": {
       const items = field(schema, "items")
       return isRecord(items) && depth < deepest
-        ? { type: "list", of: fieldOf(items, root, depth + 1) }
+        ? { type: "list", of: fieldIn(items, root, depth + 1) }
         : { type: "json" }
     }
     case "object": {
@@ -181,7 +190,7 @@ const ofType = (schema: unknown, root: unknown, depth: number): Field => {
         name,
         required: Array.isArray(required) && required.includes(name),
         says: textIn(resolved(inner, root), "description") ?? "",
-        field: fieldOf(inner, root, depth + 1)
+        field: fieldIn(inner, root, depth + 1)
       }))
       return members.length === 0 && field(schema, "additionalProperties") !== false
         ? { type: "json" }
@@ -192,13 +201,16 @@ const ofType = (schema: unknown, root: unknown, depth: number): Field => {
   }
 }
 
-/** Returns the field for a schema. */
-export const fieldOf = (schema: unknown, root: unknown = schema, depth = 0): Field => {
+const fieldIn = (schema: unknown, root: Root, depth: number): Field => {
+  if (root.left-- <= 0) return { type: "json" }
   const found = whole(resolved(schema, root), root)
   const choices = choicesOf(found, root)
   if (choices !== undefined && choices.length <= 100) return { type: "choice", choices }
   return unionOf(found, root, depth) ?? ofType(found, root, depth)
 }
+
+/** Returns the field for a schema. */
+export const fieldOf = (schema: unknown): Field => fieldIn(schema, { schema, left: mostSchemas }, 0)
 
 /** What is in a field before anybody has touched it. `undefined`: nothing is given. */
 export const initial = (of: Field, required: boolean): unknown => {

@@ -1,17 +1,22 @@
 /** How the console shows what agents wrote: as text, with nothing in it that could pretend to be something else. */
 
 /**
- * Characters that change what is around them and are not seen: controls, overrides of direction, and what has no width. A
- * tab and a line feed stay.
+ * Characters that change what is around them or are not seen: controls, overrides of direction, what has no width, fillers, tags,
+ * a Braille pattern without dots, and half a surrogate pair. A tab and a line feed stay, and variants, which are seen in emoji.
  */
 const unseen =
-  /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb]/g
+  /(?![\ufe00-\ufe0f])\p{DI}|[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u2028\u2029\u2800\ufff9-\ufffb\p{Cs}]/gu
+
+const named = (c: string): string =>
+  `⟨U+${(c.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, "0")}⟩`
 
 /** Returns a text with what is not seen in it named, and no longer than `most` characters. */
 export const plain = (text: string, most = 20_000): string => {
   const shown =
-    text.length > most ? `${text.slice(0, most)}… (${count(text.length - most)} more characters)` : text
-  return shown.replace(unseen, (c) => `⟨U+${c.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`)
+    text.length > most
+      ? `${text.slice(0, most).replace(/[\ud800-\udbff]$/, "")}… (${count(text.length - most)} more characters)`
+      : text
+  return shown.replace(unseen, named)
 }
 
 /** Returns a text as one line of at most `most` characters. */

@@ -3,6 +3,7 @@ import { useEffect, useRef } from "preact/hooks"
 import { noFilters, type Route } from "../model/route.js"
 import { plain } from "../model/text.js"
 import { logout, phase } from "../state/connection.js"
+import { loads, watch } from "../state/loads.js"
 import { announced, route } from "../state/navigation.js"
 import { JobView } from "./Job.js"
 import { Jobs } from "./Jobs.js"
@@ -47,6 +48,25 @@ const View = () => {
   }
 }
 
+/** Says why the agents that were saved last are not those that run. */
+const NotLoaded = () => {
+  const { problem, times } = loads.value
+  return (
+    <div role="alert">
+      {problem === "" ? null : (
+        <section class="problem notice" aria-label="the agents">
+          <p>
+            {times === 0
+              ? "The agents do not load, so there are none yet. They are loaded again when the file is saved."
+              : "The agents that were saved last do not load: those before go on. They are loaded again when the file is saved."}
+          </p>
+          <pre>{plain(problem, 4_000)}</pre>
+        </section>
+      )}
+    </div>
+  )
+}
+
 const titles: Readonly<Record<Route["view"], string>> = {
   jobs: "Jobs",
   job: "Job",
@@ -66,7 +86,9 @@ export const App = () => {
     first.current = false
     scrollTo(0, 0)
   }, [place])
-  if (phase.value._tag === "LoggedOut") return <Login />
+  const isOut = phase.value._tag === "LoggedOut"
+  useEffect(() => (isOut ? undefined : watch()), [isOut])
+  if (isOut) return <Login />
   return (
     <>
       <button type="button" class="skip" onClick={() => main.current?.focus()}>
@@ -89,6 +111,7 @@ export const App = () => {
         </button>
       </header>
       <main id="main" ref={main} tabIndex={-1}>
+        <NotLoaded />
         <View />
       </main>
       <p class="offscreen" role="status" aria-live="polite">

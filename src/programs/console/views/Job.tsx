@@ -1,8 +1,8 @@
 /** One job: what it did and when, what it says, what it may, and how it has ended; at any of its events. */
 import { useEffect, useMemo, useRef, useState } from "preact/hooks"
+import type { JobStatus } from "../../../protocol/JobStatus.js"
 import { extent, latest } from "../model/at.js"
 import { isOver, principalOf } from "../model/JobTable.js"
-import type { JobStatus } from "../model/route.js"
 import { clock, count, duration, line, moment } from "../model/text.js"
 import { cancelJob, client } from "../state/connection.js"
 import { entryOf, type Followed, follow } from "../state/follow.js"
@@ -10,7 +10,7 @@ import { lookAgain } from "../state/jobs.js"
 import { announced, go } from "../state/navigation.js"
 import { Log } from "./Log.js"
 import { Budget, LeasePanel, Now } from "./panels.js"
-import { Badge, Copy, Failed, Go, useNow } from "./parts.js"
+import { Badge, Copy, Failed, Go, statusName, useNow } from "./parts.js"
 import { Questions } from "./Questions.js"
 import { Artifacts, Outcome } from "./Result.js"
 import { Timeline } from "./Timeline.js"
@@ -245,6 +245,13 @@ export const JobView = ({
   void job.version.value
   const status = statusOf(job)
   const problem = job.problem.value
+  // Whoever does not see it change hears of it.
+  const before = useRef<JobStatus | undefined>(undefined)
+  useEffect(() => {
+    if (before.current !== undefined && before.current !== status)
+      announced.value = `the job is ${statusName(status)}`
+    before.current = status
+  }, [status])
   const upTo =
     event === undefined || (event >= job.model.events.length && job.model.end !== undefined)
       ? undefined

@@ -1,8 +1,9 @@
 /** The jobs that the runtime has, and what one may do with each. */
 import { useEffect, useMemo, useState } from "preact/hooks"
+import { type JobStatus, jobStatuses } from "../../../protocol/JobStatus.js"
 import { type Entry, isOver, principalOf, tookMs } from "../model/JobTable.js"
 import { budgets } from "../model/lease.js"
-import { type Filters, type JobStatus, noFilters, statuses } from "../model/route.js"
+import { type Filters, noFilters } from "../model/route.js"
 import { count, duration, line, moment, money } from "../model/text.js"
 import { cancelJob } from "../state/connection.js"
 import { loading, lookAgain, problem, table, version } from "../state/jobs.js"
@@ -55,7 +56,7 @@ const FilterBar = ({
     <form class="filters" role="search" aria-label="jobs" onSubmit={(event) => event.preventDefault()}>
       <fieldset class="chips">
         <legend class="offscreen">Status</legend>
-        {statuses.map((status) => (
+        {jobStatuses.map((status) => (
           <button
             key={status}
             type="button"
@@ -239,7 +240,7 @@ export const Jobs = ({ filters }: { readonly filters: Filters }) => {
           {loading.value ? null : <Go to={{ view: "submit", agent: "", again: "" }}>Submit one</Go>}
         </p>
       ) : (
-        <table class="jobs">
+        <table class="jobs" aria-label="jobs">
           <thead>
             <tr>
               {["Status", "Job", "Submitted", "Took", "Spent"].map((name) => (

@@ -64,7 +64,7 @@ const One = ({ block }: { readonly block: Block }) => {
       return (
         // biome-ignore lint/a11y/noNoninteractiveTabindex: what scrolls is scrolled with the keyboard too
         <div class="scroll" tabIndex={0} role="region" aria-label="table">
-          <table>
+          <table aria-label="a table of the text">
             <thead>
               <tr>
                 {block.head.map((cell, i) => (

@@ -160,7 +160,7 @@ const Connected = () => {
         {count(connected.length)} connected, {count(known.total - connected.length)} away: the sessions of
         those whose jobs you may see.
       </p>
-      <table class="jobs sessions">
+      <table class="jobs sessions" aria-label="who is connected">
         <thead>
           <tr>
             {["Principal", "State", "Opened", "Heard of", "Not acknowledged"].map((name) => (
@@ -189,7 +189,9 @@ const Connected = () => {
               <td data-label="Heard of">
                 {connected ? "now" : `${duration(Math.max(0, now - seenAt))} ago`}
               </td>
-              <td data-label="Not acknowledged">{lag === undefined ? "–" : `${count(lag)} events`}</td>
+              <td data-label="Not acknowledged">
+                {lag === undefined ? "–" : `${count(lag)} ${lag === 1 ? "event" : "events"}`}
+              </td>
             </tr>
           ))}
         </tbody>

@@ -1,6 +1,6 @@
 /** A job that is about to be submitted: to whom, with what, and what it may. */
 import * as Effect from "effect/Effect"
-import { useEffect, useMemo, useState } from "preact/hooks"
+import { useEffect, useMemo, useRef, useState } from "preact/hooks"
 import * as Features from "../../../protocol/Features.js"
 import type { AgentEntry } from "../../../protocol/Message.js"
 import { asCode, asCommand, durationMs, type Submission } from "../model/copies.js"
@@ -10,6 +10,7 @@ import { field, textIn } from "../model/values.js"
 import { client, reconnects, run, url } from "../state/connection.js"
 import { follow } from "../state/follow.js"
 import { lookAgain } from "../state/jobs.js"
+import { loads } from "../state/loads.js"
 import { announced, go } from "../state/navigation.js"
 import { type Allowed, LeaseEditor, leaseOf, rowsOf } from "./LeaseEditor.js"
 import { Copy, Failed } from "./parts.js"
@@ -153,7 +154,7 @@ const useEarlier = (
 }
 
 const Form = ({ again, chosen }: { readonly chosen: Hosted; readonly again: string }) => {
-  const of = useMemo(() => fieldOf(chosen.schema ?? {}), [chosen.ref])
+  const of = useMemo(() => fieldOf(chosen.schema ?? {}), [JSON.stringify(chosen.schema)])
   const [input, setInput] = useState<unknown>(() =>
     of.type === "json" ? chosen.examples[0] : initial(of, true)
   )
@@ -234,8 +235,20 @@ const Form = ({ again, chosen }: { readonly chosen: Hosted; readonly again: stri
   )
 }
 
+/** Has the runtime tell its agents, which it does with each connection. */
+const lookForAgents = (): void => {
+  const made = client.peek()
+  if (made !== undefined) Effect.runFork(made.dropTransport)
+}
+
 export const Submit = ({ again, agent }: { readonly agent: string; readonly again: string }) => {
   const agents = useAgents()
+  const { times } = loads.value
+  const loadedBefore = useRef(times)
+  useEffect(() => {
+    if (loadedBefore.current !== undefined && loadedBefore.current !== times) lookForAgents()
+    loadedBefore.current = times
+  }, [times])
   const chosen =
     agents.find(({ ref }) => ref === agent || ref.split("@")[0] === agent) ??
     (agent === "" ? agents[0] : undefined)
@@ -247,10 +260,7 @@ export const Submit = ({ again, agent }: { readonly agent: string; readonly agai
           type="button"
           class="small"
           title="The agents are told with each connection: connects again"
-          onClick={() => {
-            const made = client.peek()
-            if (made !== undefined) Effect.runFork(made.dropTransport)
-          }}
+          onClick={lookForAgents}
         >
           look for new agents
         </button>

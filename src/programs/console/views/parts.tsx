@@ -1,8 +1,9 @@
 /** Small pieces of the views. */
 import type { ComponentChildren } from "preact"
 import { useEffect, useState } from "preact/hooks"
+import type { JobStatus } from "../../../protocol/JobStatus.js"
 import { adviceFor } from "../model/advice.js"
-import { format, type JobStatus, type Route } from "../model/route.js"
+import { format, type Route } from "../model/route.js"
 import { count, plain } from "../model/text.js"
 import { textIn } from "../model/values.js"
 import { announced, go } from "../state/navigation.js"

@@ -3,10 +3,12 @@ import { assert, it } from "@effect/vitest"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as FastCheck from "effect/FastCheck"
 import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import { afterAll, describe } from "vitest"
+import { arrayLiteral } from "../../../../src/layers/store/pg/literals.js"
 import * as StorePg from "../../../../src/layers/store/pg/StorePg.js"
 import { fromStored, toStored } from "../../../../src/layers/store/pg/text.js"
 import { commitUnowned } from "../../../../src/layers/store/unowned.js"
@@ -99,6 +101,89 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
       ])
       assert.strictEqual(statements.match(/WITH held_jobs AS/g)?.length, 1)
       assert.notMatch(statements, /BEGIN|COMMIT/)
+    })
+  )
+
+  for (const prepare of [true, false])
+    it.scopedLive(
+      `a commit sends its text ${prepare ? "once a connection" : "each time, when it is told to"}`,
+      () =>
+        Effect.gen(function* () {
+          const { proxy, store } = yield* proxied(fresh(), { prepare })
+          yield* commit(store, [put(aJob("job_a"))])
+          let sent = ""
+          proxy.judge = (chunk, from) => {
+            if (from === "client") sent += chunk.toString("latin1")
+            return "pass"
+          }
+          for (let i = 1; i <= 4; i++) yield* commit(store, [append("job_a", i, i)])
+          assert.strictEqual(sent.match(/WITH held_jobs AS/g)?.length, prepare ? 1 : 4)
+          assert.deepStrictEqual(yield* everything(store), range(1, 4))
+        })
+    )
+
+  it.scopedLive("a pooler that has lost what was prepared is found out, and nothing is from then on", () =>
+    Effect.gen(function* () {
+      const prefix = fresh()
+      const { proxy, store } = yield* proxied(prefix)
+      yield* commit(store, [put(aJob("job_a")), append("job_a", 1, 1)])
+      yield* sql(`CREATE SEQUENCE ${prefix}tries`)
+      yield* sql(
+        `CREATE FUNCTION ${prefix}lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           IF nextval('${prefix}tries') = 1 THEN RAISE EXCEPTION 'not there' USING ERRCODE = '26000'; END IF;
+           RETURN NULL; END $$`
+      )
+      yield* sql(`CREATE TRIGGER lose BEFORE INSERT ON ${prefix}events EXECUTE FUNCTION ${prefix}lose()`)
+      yield* commit(store, [append("job_a", 2, 2)])
+      let sent = ""
+      proxy.judge = (chunk, from) => {
+        if (from === "client") sent += chunk.toString("latin1")
+        return "pass"
+      }
+      for (let i = 3; i <= 5; i++) yield* commit(store, [append("job_a", i, i)])
+      assert.strictEqual(sent.match(/WITH held_jobs AS/g)?.length, 3)
+      assert.notMatch(sent, /arcp_[0-9a-f]{32}/)
+      assert.deepStrictEqual(yield* everything(store), range(1, 5))
+    })
+  )
+
+  it.live("columns are read as they were written, whatever is in them", () =>
+    Effect.gen(function* () {
+      const odd = [
+        "",
+        "NULL",
+        "null",
+        "a,b",
+        "{}",
+        '"',
+        "\\",
+        '\\"',
+        '"\\',
+        " x ",
+        "\n",
+        "é🙂",
+        '{"a":"\\\\"}'
+      ]
+      const texts = FastCheck.sample(FastCheck.array(FastCheck.fullUnicodeString(), { maxLength: 20 }), 50)
+        .flat()
+        .filter((text) => !text.includes("\0"))
+      const column = [...odd, null, ...texts]
+      const url = yield* Effect.promise(stores.url)
+      const rows = yield* Effect.promise(() =>
+        query(url, "SELECT unnest($1::text[])", [arrayLiteral(column)])
+      )
+      assert.deepStrictEqual(
+        rows.map(([text]) => text),
+        column
+      )
+      const numbers = [0, -1, 2 ** 53 - 1, null, 3]
+      const read = yield* Effect.promise(() =>
+        query(url, "SELECT unnest($1::bigint[])::float8", [arrayLiteral(numbers)])
+      )
+      assert.deepStrictEqual(
+        read.map(([number]) => number),
+        numbers
+      )
     })
   )
 

@@ -6,7 +6,7 @@ import * as CredentialStoreSql from "../../../../layers/credentials/CredentialSt
 import { reading, sizeOf, value } from "../../../../layers/store/care/snapshot.js"
 import { lockHolder } from "../../../../layers/store/lockHolder.js"
 import { schemaVersion } from "../../../../layers/store/schema.js"
-import { besideNow, inspect } from "../../../../layers/store/sqliteFile.js"
+import { besideNow, inspect, realName } from "../../../../layers/store/sqliteFile.js"
 import { fileProblem } from "../../../../services/runtime/fileProblem.js"
 import { bytes } from "../../quantity.js"
 import { age } from "../../time.js"
@@ -87,10 +87,10 @@ const checkFolder = (path: string): Finding => {
     : ok(`${folder}, mode ${mode}`)
 }
 
-const checkSchema = (path: string): Effect.Effect<Finding> => {
+const checkSchema = (path: string, name: string): Effect.Effect<Finding> => {
   const { fail, ok, warn } = findings("schema")
   return Effect.flatMap(besideNow(path), (clean) =>
-    inspect(path, path).pipe(
+    inspect(path, name).pipe(
       Effect.map((version) =>
         version === 0
           ? ok("no data yet")
@@ -207,13 +207,15 @@ const checkCredentials = (path: string): ReadonlyArray<Finding> => {
 }
 
 /** Returns what is found about a file of a runtime. */
-export const fileChecks = (path: string): Effect.Effect<StoreFindings> =>
+export const fileChecks = (name: string): Effect.Effect<StoreFindings> =>
   Effect.gen(function* () {
+    // What a runtime has beside its file is beside the file itself, whatever links lead there.
+    const path = realName(name)
     const holder = holderOf(path)
     const found = [
-      checkFile(path),
+      checkFile(name),
       checkFolder(path),
-      yield* checkSchema(path),
+      yield* checkSchema(path, name),
       checkHolder(path, holder),
       checkLog(path, holder !== undefined),
       checkDisk(path),

@@ -1,0 +1,108 @@
+/** The nodes on a Postgres, by its clock, in a table of the store. */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Redacted from "effect/Redacted"
+import { NameTaken, Nodes, type SeenNode } from "../../services/cluster/Nodes.js"
+import { StoreError } from "../../services/store/Store.js"
+import { naming, prefixProblem } from "../store/naming.js"
+import { nameOf, pooled } from "../store/pg/connections.js"
+import { toStoreError } from "../store/pg/failures.js"
+import { migrate } from "../store/pg/migrate.js"
+import type { PgFailure, PgStatements } from "../store/pg/statement.js"
+import { fromStored, toStored } from "../store/pg/text.js"
+import { beating, rememberedFor, usualExpiry } from "./heartbeat.js"
+
+/** How nodes are kept. */
+export interface Options {
+  /** `postgres://…`, as for the store; a pooler in transaction mode may stand before it. */
+  readonly url: Redacted.Redacted
+  /** What the names of all tables begin with. Default: `arcp_`. */
+  readonly prefix?: string | undefined
+  /** After how long of silence others take a node for gone. Default: 12 s. */
+  readonly expiry?: Duration.DurationInput | undefined
+}
+
+/** A statement has its answer within this, or its connection is thrown away: well within an expiry. */
+const patience = Duration.seconds(3)
+
+const expires = "clock_timestamp() + $3::bigint * interval '1 millisecond'"
+
+const take = `INSERT INTO {nodes} (name, incarnation, address, version, started, alive, expires)
+  VALUES ($1, $2, $4, $5, clock_timestamp(), clock_timestamp(), ${expires})
+  ON CONFLICT (name) DO UPDATE SET incarnation = excluded.incarnation, address = excluded.address,
+    version = excluded.version, started = excluded.started, alive = excluded.alive, expires = excluded.expires
+    WHERE {nodes}.expires < clock_timestamp() OR {nodes}.incarnation = excluded.incarnation
+  RETURNING 1`
+
+const renew = `UPDATE {nodes} SET alive = clock_timestamp(), expires = ${expires}
+  WHERE name = $1 AND incarnation = $2 RETURNING 1`
+
+const forget = `DELETE FROM {nodes} WHERE alive < clock_timestamp() - $1::bigint * interval '1 millisecond'`
+
+const seen = `SELECT name, address, version, (extract(epoch FROM started) * 1000)::float8,
+    greatest(0, extract(epoch FROM clock_timestamp() - alive) * 1000)::float8, expires >= clock_timestamp()
+  FROM {nodes} WHERE alive >= clock_timestamp() - $1::bigint * interval '1 millisecond' ORDER BY name`
+
+const toNode = ([
+  name,
+  address,
+  version,
+  startedAt,
+  silentFor,
+  isAlive
+]: ReadonlyArray<unknown>): SeenNode => ({
+  name: fromStored(String(name)),
+  address: address === null ? undefined : String(address),
+  version: String(version),
+  startedAt: Number(startedAt),
+  silentFor: Number(silentFor),
+  isAlive: isAlive === true
+})
+
+/** Returns the nodes on a Postgres. */
+export const layer = ({ prefix = "arcp_", url, ...options }: Options): Layer.Layer<Nodes, StoreError> =>
+  Layer.scoped(
+    Nodes,
+    Effect.gen(function* () {
+      const problem = prefixProblem(prefix)
+      if (problem !== undefined) return yield* new StoreError({ message: problem })
+      const expiry = Duration.decode(options.expiry ?? usualExpiry)
+      const { lend } = yield* pooled(
+        { url, maxConnections: 1, connectTimeout: patience, statementTimeout: patience },
+        naming(prefix)
+      )
+      const ask = <A>(work: (statements: PgStatements) => Effect.Effect<A, PgFailure | StoreError>) =>
+        Effect.mapError(Effect.uninterruptible(lend(work)), toStoreError(nameOf(url)))
+      const rows = (sql: string, params: ReadonlyArray<unknown>) =>
+        ask((statements) => statements.executeValues(sql, params))
+      yield* ask((statements) => migrate(statements, nameOf(url), prefix))
+      const remembered = Duration.toMillis(rememberedFor)
+      return {
+        join: ({ address, name, version }) =>
+          Effect.gen(function* () {
+            const incarnation = crypto.randomUUID()
+            const key = [toStored(name), incarnation, Duration.toMillis(expiry)]
+            yield* Effect.acquireRelease(
+              rows(take, [...key, address ?? null, version]).pipe(
+                Effect.filterOrFail(
+                  (taken) => taken.length > 0,
+                  () => new NameTaken({ name })
+                )
+              ),
+              () =>
+                Effect.ignoreLogged(
+                  rows("DELETE FROM {nodes} WHERE name = $1 AND incarnation = $2", key.slice(0, 2))
+                )
+            )
+            yield* rows(forget, [remembered])
+            return yield* beating(
+              name,
+              expiry,
+              Effect.map(rows(renew, key), (renewed) => renewed.length > 0)
+            )
+          }),
+        list: Effect.map(rows(seen, [remembered]), (found) => found.map(toNode))
+      }
+    })
+  )

@@ -1,0 +1,79 @@
+/** The store of a runtime in Postgres for whoever is not that runtime: read beside it, or had while none runs. */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Redacted from "effect/Redacted"
+import type { Scope } from "effect/Scope"
+import { Store, StoreError, type StoreService } from "../../../services/store/Store.js"
+import { naming } from "../naming.js"
+import { nameOf, pooled } from "./connections.js"
+import { toStoreError } from "./failures.js"
+import { versionOf } from "./migrate.js"
+import { readsOf } from "./reads.js"
+import * as StorePg from "./StorePg.js"
+import { schemaVersion } from "./schema.js"
+import { survey } from "./survey.js"
+
+export { nameOf } from "./connections.js"
+
+const prefix = "arcp_"
+
+const empty = (name: string) => `${name} holds no runtime's data; name the database of one`
+
+const makeReadOnly = (url: Redacted.Redacted): Effect.Effect<StoreService, StoreError, Scope> =>
+  Effect.gen(function* () {
+    const name = nameOf(url)
+    const { lend } = yield* pooled(
+      {
+        url,
+        maxConnections: 2,
+        connectTimeout: Duration.seconds(10),
+        statementTimeout: Duration.seconds(30)
+      },
+      naming(prefix)
+    )
+    const version = yield* Effect.mapError(
+      lend((statements) => versionOf(statements, prefix)),
+      toStoreError(name)
+    )
+    if (version !== schemaVersion)
+      return yield* new StoreError({
+        message:
+          version === 0
+            ? empty(name)
+            : version < schemaVersion
+              ? `${name} was written by an older version; start a runtime on it once to bring it up to date`
+              : `${name} was written by a newer version (schema ${version}, this one knows ${schemaVersion})`
+      })
+    const refused = new StoreError({ message: `${name} is only read` })
+    return {
+      kind: "durable",
+      ...(yield* readsOf(lend, name, Duration.seconds(1))),
+      commit: () => refused,
+      vacuum: refused,
+      held: () => 0
+    }
+  })
+
+/** Provides what a runtime has stored in a Postgres. Commits fail. */
+export const layerReadOnly = (url: Redacted.Redacted): Layer.Layer<Store, StoreError> =>
+  Layer.scoped(Store, makeReadOnly(url))
+
+/** Runs work on the tables of a runtime that does not run, and that none gets meanwhile. */
+export const owning = <A, E>(
+  url: Redacted.Redacted,
+  work: (store: StoreService) => Effect.Effect<A, E, Scope>
+): Effect.Effect<A, E | StoreError> =>
+  survey(url).pipe(
+    Effect.filterOrFail(
+      ({ version }) => version > 0,
+      ({ name }) => new StoreError({ message: empty(name) })
+    ),
+    Effect.zipRight(StorePg.make({ url })),
+    Effect.flatMap(work),
+    Effect.scoped
+  )
+
+/** Whether a runtime holds the tables and has said so within its lease. */
+export const held = (url: Redacted.Redacted): Effect.Effect<boolean, StoreError> =>
+  Effect.map(survey(url), ({ holder }) => holder !== undefined && holder.left > 0)

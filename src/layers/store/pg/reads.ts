@@ -1,0 +1,33 @@
+/** What a store in Postgres is asked: the reads of every store over SQL, with names as Postgres can hold them. */
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import { noted } from "../noted.js"
+import { type Reads, readsOver } from "../sqlReads.js"
+import { toStoreError } from "./failures.js"
+import { queries } from "./query.js"
+import type { LendPg, PgFailure } from "./statement.js"
+import { fromStored } from "./text.js"
+import { patiently } from "./writer.js"
+
+const named = Effect.map(
+  (counts: ReadonlyMap<string, number>): ReadonlyMap<string, number> =>
+    new Map(Array.from(counts, ([principal, count]) => [fromStored(principal), count] as const))
+)
+
+/** Returns the reads over connections. */
+export const readsOf = (lend: LendPg, name: string, patience: Duration.Duration): Effect.Effect<Reads> => {
+  const reading = noted("reading from the store")
+  const mapError = Effect.mapError(toStoreError(name))
+  return Effect.map(
+    readsOver<PgFailure>(
+      name,
+      (work) => reading(mapError(patiently(Effect.uninterruptible(lend(work)), patience))),
+      queries
+    ),
+    (reads) => ({
+      ...reads,
+      endedCounts: named(reads.endedCounts),
+      waitingCounts: named(reads.waitingCounts)
+    })
+  )
+}

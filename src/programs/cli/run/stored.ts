@@ -1,0 +1,84 @@
+/** Where a command finds what a runtime has stored: in the Postgres that is named, or else in its file. */
+import * as Config from "effect/Config"
+import type { ConfigError } from "effect/ConfigError"
+import * as Effect from "effect/Effect"
+import type * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Redacted from "effect/Redacted"
+import type { Scope } from "effect/Scope"
+import { owning } from "../../../layers/store/care/ours.js"
+import * as StoreSqlite from "../../../layers/store/StoreSqlite.js"
+import type { Store, StoreError, StoreService } from "../../../services/store/Store.js"
+import { defaultDb } from "../db-flags.js"
+import { UsageError } from "../UsageError.js"
+
+/** Flags that name it. */
+interface StoredFlags {
+  readonly db: string
+  readonly pg: Option.Option<string>
+}
+
+/** Returns the Postgres that `--pg` names, or `ARCP_PG` when no file is named. */
+export const postgresOf = ({
+  db,
+  pg
+}: StoredFlags): Effect.Effect<Option.Option<Redacted.Redacted>, UsageError | ConfigError> =>
+  Effect.gen(function* () {
+    const isFile = db !== defaultDb
+    if (Option.isNone(pg)) return isFile ? Option.none() : yield* Config.option(Config.redacted("ARCP_PG"))
+    if (isFile) return yield* new UsageError({ message: "choose one of --db FILE and --pg URL" })
+    return Option.some(Redacted.make(pg.value))
+  })
+
+/** What is stored. */
+export interface Stored {
+  /** What messages call it, and the flag by which another is named. */
+  readonly name: string
+  readonly flag: "--db" | "--pg"
+  /** For reading only, also while a runtime writes to it. */
+  readonly layer: Layer.Layer<Store, StoreError>
+  /** Runs work on it while no runtime has it, nor gets it; what is deleted from a file is in no free page of it after that. */
+  readonly owning: <A, E>(
+    work: (store: StoreService) => Effect.Effect<A, E, Scope>
+  ) => Effect.Effect<A, E | StoreError>
+  /** Whether a runtime has it, where that can be told. */
+  readonly held: Effect.Effect<boolean, StoreError> | undefined
+}
+
+/** Returns what the flags, and else the environment, name. */
+export const storedOf = (flags: StoredFlags): Effect.Effect<Stored, UsageError | ConfigError> =>
+  Effect.flatMap(postgresOf(flags), (url) =>
+    Option.match(url, {
+      onNone: () =>
+        Effect.succeed<Stored>({
+          name: flags.db,
+          flag: "--db",
+          layer: StoreSqlite.layerReadOnly({ filename: flags.db }),
+          owning: (work) => owning({ filename: flags.db, compact: true }, work),
+          held: undefined
+        }),
+      onSome: (named) =>
+        Effect.map(
+          Effect.promise(() => import("../../../layers/store/pg/beside.js")),
+          (beside): Stored => ({
+            name: beside.nameOf(named),
+            flag: "--pg",
+            layer: beside.layerReadOnly(named),
+            owning: (work) => beside.owning(named, work),
+            held: beside.held(named)
+          })
+        )
+    })
+  )
+
+/** Refuses a Postgres where a command works on files; `instead` says what there is to use. */
+export const filesOnly = (
+  flags: StoredFlags,
+  command: string,
+  instead: string
+): Effect.Effect<void, UsageError | ConfigError> =>
+  Effect.flatMap(postgresOf(flags), (url) =>
+    Option.isNone(url)
+      ? Effect.void
+      : new UsageError({ message: `${command} works on a SQLite file, not on a Postgres; ${instead}` })
+  )
