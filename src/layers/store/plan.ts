@@ -294,14 +294,12 @@ class Planner {
 
   private writeObservers(observers: ReadonlyMap<string, number | undefined>): void {
     const rows: Array<unknown> = []
-    const gone: Array<readonly [sessionId: string, jobId: string]> = []
     for (const [pair, cursor] of observers) {
       const [sessionId = "", jobId = ""] = pair.split("\n")
-      if (cursor === undefined) gone.push([sessionId, jobId])
+      if (cursor === undefined) this.statements.push(statements.unobserve(sessionId, jobId))
       else rows.push(sessionId, jobId, cursor)
     }
     statements.putObservers(rows, this.statements)
-    if (gone.length > 0) this.statements.push(statements.unobserve(gone))
   }
 
   private writeInputs(inputs: ReadonlyMap<string, string>): void {

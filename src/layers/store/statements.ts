@@ -231,11 +231,10 @@ export const trimJob = (jobId: string, seq: number): ReadonlyArray<Statement> =>
   ]
 ]
 
-/** Ends what sessions observe. */
-export const unobserve = (pairs: ReadonlyArray<readonly [sessionId: string, jobId: string]>): Statement => [
-  `DELETE FROM {observers} WHERE (session_id, job_id) IN (
-     SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?))`,
-  [JSON.stringify(pairs)]
+/** Ends a session's observing of a job. One each: a list of them takes several times as long. */
+export const unobserve = (sessionId: string, jobId: string): Statement => [
+  "DELETE FROM {observers} WHERE session_id = ? AND job_id = ?",
+  [sessionId, jobId]
 ]
 
 /** Stores that a runtime was alive at this time, in epoch ms. */
