@@ -67,7 +67,7 @@ it("a session that is damaged is named", async () => {
     const { code, stderr } = await run([...args, "--db", db])
     expect(code).toBe(1)
     expect(stderr).toContain(
-      "the record of sess_a is damaged (record.features has to be a list, and is a text)"
+      "the record of sess_a is damaged (record.features has to be a list, and is of type string)"
     )
   }
 })

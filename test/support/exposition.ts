@@ -116,7 +116,7 @@ export const readExposition = (text: string): ReadonlyMap<string, ReadFamily> =>
   const seen = new Set<string>()
   let current: { name: string; type: string; help: string; samples: Array<ReadSample> } | undefined
   for (const line of text.slice(0, -1).split("\n")) {
-    if (/\r/.test(line)) fail(line, "a carriage return")
+    if (line.endsWith("\r")) fail(line, "a carriage return at its end")
     const head = /^# (HELP|TYPE) ([^ ]+) ?(.*)$/.exec(line)
     if (head !== null) {
       const [, what, name = "", rest = ""] = head
