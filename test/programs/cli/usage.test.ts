@@ -139,6 +139,8 @@ describe("arcp serve", () => {
     [["--heartbeat-sec", "0"], /--heartbeat-sec: expected a positive duration/],
     [["--agents", join(folder, "none.mjs")], /does not load: there is no such file \(ENOENT\)$/m],
     [["--agents", contract], /greet is a contract without a handler\n.*Agent\.handle/],
+    [["--webhook", "x"], /--webhook needs a secret to sign with: --webhook-secret-file FILE/],
+    [["--webhook-values"], /need --webhook URL/],
     [["--jwt-issuer", "x"], /need a key/],
     [["--jwt-clock-tolerance-sec", "5"], /need a key/],
     [["--jwt-clock-tolerance-sec", "-1"], /takes 0 or more/],
@@ -161,6 +163,11 @@ describe("arcp serve", () => {
       /agents\[0\]: expected the name of an agent/
     ]
   ])("%j is refused", (flags, said) => refused(["serve", "--memory", "--port", "0", ...flags], said))
+
+  it("looks at the flags of --webhook before it says that it starts", async () => {
+    const { stderr } = await run(["serve", "--memory", "--port", "0", "--webhook", "x"])
+    expect(stderr).toMatch(/^error: --webhook needs a secret/)
+  })
 
   describe("what is named as a file", () => {
     const [dangling, circle] = [join(folder, "dangling"), join(folder, "circle")]

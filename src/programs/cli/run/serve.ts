@@ -241,10 +241,11 @@ export const serving = (flags: ServeFlags, host: Host, onAddress: OnAddress = ()
     const auth = yield* authentication(flags)
     const login = yield* loginFor(auth.token)
     const { count, loads, registry } = yield* host(flags)
+    const runtime = yield* runtimeOf(flags, kept, limits)
+    // Nothing begins that a flag stands in the way of.
     yield* Effect.logInfo(
       `arcp ${version} starts with ${count} ${count === 1 ? "agent" : "agents"}, on ${kept.name}`
     )
-    const runtime = yield* runtimeOf(flags, kept, limits)
     const transport =
       flags.transport === "stdio"
         ? TransportStdio.layer(reserved)
