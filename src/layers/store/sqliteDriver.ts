@@ -232,6 +232,22 @@ const countStatement = (native: NativeDatabase, statement: NativeStatement): voi
   collected.register(statement, new WeakRef(native))
 }
 
+let knownCollector: (() => void) | undefined
+
+/**
+ * Returns what collects garbage. The flags are those of the process: another thread that does this in the same moment takes the
+ * function away again before it is read. Then there is none, and the next call has to ask again.
+ */
+const collector = (): (() => void) | undefined => {
+  if (knownCollector === undefined) {
+    v8.setFlagsFromString("--expose-gc")
+    knownCollector = vm.runInNewContext("globalThis.gc") as typeof knownCollector
+    // What V8 compiles is good for its flags only, so they are again what they were.
+    v8.setFlagsFromString("--no-expose-gc")
+  }
+  return knownCollector
+}
+
 /**
  * Closes a database of the substitute. It finalizes statements only when they are collected, and SQLite keeps a database
  * with such statements open, locks and files included; so they are collected first.
@@ -242,14 +258,10 @@ const collectAndClose = async (native: NativeDatabase): Promise<void> => {
   } catch {
     // No transaction was open.
   }
-  v8.setFlagsFromString("--expose-gc")
-  const collect: unknown = vm.runInNewContext("gc")
-  // What V8 compiles is good for its flags only, so they are again what they were.
-  v8.setFlagsFromString("--no-expose-gc")
   // Finalizers run in a turn after, in a busy process not in the next one, and what they let go of is for the next collection.
   for (let i = 0; i < 10 && (uncollected.get(native) ?? 0) > 0; i++) {
     await turn()
-    if (typeof collect === "function") collect()
+    collector()?.()
     await (i < 2 ? turn() : later())
   }
   native.close()

@@ -3,6 +3,7 @@ import { spawnSync } from "node:child_process"
 import * as fs from "node:fs"
 import * as os from "node:os"
 import * as path from "node:path"
+import { Worker } from "node:worker_threads"
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -208,6 +209,31 @@ describe("the SQLite driver", () => {
         if (made.deref() !== undefined) survived++
       }
       assert.isAbove(survived, 0, "each look at the file collected everything")
+    })
+  )
+
+  it.scoped("closes while another thread takes the function that collects away from under it", () =>
+    Effect.gen(function* () {
+      const sqlite = yield* driver
+      const folder = yield* tempFolder
+      const other = yield* Effect.acquireRelease(
+        Effect.async<Worker>((resume) => {
+          const worker = new Worker(
+            `const { setFlagsFromString } = require("node:v8")
+            require("node:worker_threads").parentPort.postMessage("goes")
+            for (;;) setFlagsFromString("--no-expose-gc")`,
+            { eval: true }
+          )
+          worker.once("message", () => resume(Effect.succeed(worker)))
+        }),
+        (worker) => Effect.promise(() => worker.terminate())
+      )
+      assert.isAbove(other.threadId, 0)
+      for (let i = 0; i < 10; i++) {
+        const database = sqlite.open(path.join(folder, `${i}.db`), { readOnly: false })
+        run(database, "CREATE TABLE t (a)", "INSERT INTO t VALUES (1)")
+        yield* Effect.promise(async () => database.close())
+      }
     })
   )
 
