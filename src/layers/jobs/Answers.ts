@@ -30,7 +30,7 @@ const nothingSubmitted: Submitted = { lease: {} }
 
 /** Returns the record of a job that a submit begins. Made at once: what is copied into another has no fixed form, and is large. */
 export const newRecord = (
-  { ids, now }: JobParts,
+  { cluster, ids, now }: JobParts,
   session: JobSession,
   request: SubmitHead,
   agent: string,
@@ -52,7 +52,8 @@ export const newRecord = (
   traceId: request.traceId ?? ids.unsafeTraceId(),
   parentSpan: request.parentSpan,
   createdAt: now(),
-  lastEventSeq: 0
+  lastEventSeq: 0,
+  node: cluster?.node
 })
 
 /** Refuses a submit. */

@@ -127,6 +127,8 @@ const check = (
       lastEventSeq: 0,
       parentJobId: record.jobId,
       delegateId,
+      // It runs where what it was delegated by does.
+      node: record.node,
       survival: Survival.begun(registered.restart, owner, now())
     }
     return {

@@ -3,6 +3,7 @@ import type * as Clock from "effect/Clock"
 import type * as Effect from "effect/Effect"
 import type { Registry } from "../../services/agents/Registry.js"
 import type { Policy } from "../../services/auth/Policy.js"
+import type { ClusterService } from "../../services/cluster/Cluster.js"
 import type { Credentials } from "../../services/credentials/Credentials.js"
 import type { Admission } from "../../services/jobs/Admission.js"
 import type { EventLog } from "../../services/log/EventLog.js"
@@ -39,6 +40,8 @@ export interface JobParts {
   readonly hooks: HookCalls
   /** What keeps metrics, where somebody does. */
   readonly metrics: MetricsService | undefined
+  /** The cluster of which this runtime is a node, where it is one. */
+  readonly cluster: ClusterService | undefined
   readonly running: RunningJobs
   readonly owners: Owners
   readonly unsettled: Unsettled

@@ -8,6 +8,7 @@ import * as Layer from "effect/Layer"
 import { type ArcpError, InternalError } from "../../protocol/Errors.js"
 import { Registry } from "../../services/agents/Registry.js"
 import { Policy } from "../../services/auth/Policy.js"
+import * as Cluster from "../../services/cluster/Cluster.js"
 import { Credentials } from "../../services/credentials/Credentials.js"
 import { Admission } from "../../services/jobs/Admission.js"
 import { Hooks } from "../../services/jobs/Hooks.js"
@@ -73,6 +74,7 @@ const resolveParts = Effect.gen(function* () {
     credentials: yield* Credentials,
     options,
     metrics: yield* Metrics.here,
+    cluster: yield* Cluster.here,
     clock,
     now,
     hooks: yield* HookCalls.make({ hooks: yield* Hooks, log, store, options, now }),

@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import { identity } from "effect/Function"
 import type { Scope } from "effect/Scope"
 import type { InternalError } from "../../protocol/Errors.js"
+import { isOurs } from "../../services/cluster/Cluster.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import { dueAt } from "../../services/store/dueAt.js"
 import { type JobFilter, type JobRecord, StoreError } from "../../services/store/Store.js"
@@ -48,7 +49,7 @@ const endsAtOnce = 128
 /** Jobs that are run again between two turns of the event loop. */
 const rerunsAtOnce = 32
 
-/** Jobs that are open in the store, oldest first; without those that wait as rows, and for which nobody waits. */
+/** Jobs of this runtime that are open in the store, oldest first; without those that wait as rows, and for which nobody waits. */
 const openJobs = (parts: JobParts): Effect.Effect<ReadonlyArray<JobRecord>, InternalError> =>
   Effect.gen(function* () {
     const found = new Map<string, JobRecord>()
@@ -66,7 +67,7 @@ const openJobs = (parts: JobParts): Effect.Effect<ReadonlyArray<JobRecord>, Inte
       for (const record of records) found.set(record.jobId, record)
       if (found.size < before + records.length)
         throw new Error("a page of open jobs repeats what came before it, and would be read for ever")
-      if (records.length < page) return [...found.values()]
+      if (records.length < page) return [...found.values()].filter((record) => isOurs(parts.cluster, record))
       yield* parts.turn.next
       after = records[records.length - 1]
     }

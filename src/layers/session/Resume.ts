@@ -12,6 +12,7 @@ import { InternalError, InvalidRequest, ResumeWindowExpired } from "../../protoc
 import type { Feature } from "../../protocol/Features.js"
 import type * as Message from "../../protocol/Message.js"
 import type { Identity } from "../../services/auth/Auth.js"
+import type { ClusterService } from "../../services/cluster/Cluster.js"
 import type { Jobs } from "../../services/jobs/Jobs.js"
 import type { EventLog, View } from "../../services/log/EventLog.js"
 import type { IdGenerator } from "../../services/runtime/IdGenerator.js"
@@ -53,6 +54,8 @@ export interface ResumeServices {
   readonly jobs: Jobs["Type"]
   readonly ids: IdGenerator["Type"]
   readonly secrets: Secrets["Type"]
+  /** The cluster of which this runtime is a node, where it is one. */
+  readonly cluster: ClusterService | undefined
   readonly options: Options
   /** Epoch ms, for records. */
   readonly now: () => number
@@ -205,7 +208,7 @@ const attach = (
 const open = (services: ResumeServices, guest: Guest): Effect.Effect<AttachedSession, InternalError> =>
   Effect.uninterruptible(
     Effect.gen(function* () {
-      const { ids, log, now, secrets, share, table } = services
+      const { cluster, ids, log, now, secrets, share, table } = services
       const { identity, version, features } = guest
       const { token, digest } = yield* freshToken(secrets)
       yield* makeRoom(services, identity.principal)
@@ -221,7 +224,8 @@ const open = (services: ResumeServices, guest: Guest): Effect.Effect<AttachedSes
           lastSeenAt: at,
           attached: true,
           tokenDigest: digest,
-          acked: 0
+          acked: 0,
+          node: cluster?.node
         },
         opening
       )

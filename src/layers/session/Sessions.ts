@@ -7,6 +7,7 @@ import * as Features from "../../protocol/Features.js"
 import { Registry } from "../../services/agents/Registry.js"
 import { Auth } from "../../services/auth/Auth.js"
 import { Policy } from "../../services/auth/Policy.js"
+import * as Cluster from "../../services/cluster/Cluster.js"
 import { Credentials } from "../../services/credentials/Credentials.js"
 import { Jobs } from "../../services/jobs/Jobs.js"
 import { EventLog } from "../../services/log/EventLog.js"
@@ -44,12 +45,11 @@ const restoreAll = (
   resume: Resume.Resume
 ) =>
   Effect.gen(function* () {
-    const { store, options, now, elapsed } = services
+    const { cluster, store, options, now, elapsed } = services
     const aliveAt = yield* store.aliveAt
     const at = now()
-    const found = (yield* store.sessions).map((record) =>
-      surviving(record, { aliveAt, at, resumeWindow: options.resumeWindow })
-    )
+    const ours = (yield* store.sessions).filter((record) => Cluster.isOurs(cluster, record))
+    const found = ours.map((record) => surviving(record, { aliveAt, at, resumeWindow: options.resumeWindow }))
     found.sort((a, b) => a.left - b.left)
     for (const { record, left } of found) yield* resume.restore(record, elapsed() + left)
   })
@@ -61,6 +61,7 @@ export const make = Effect.gen(function* () {
   const ids = yield* IdGenerator
   const store = yield* Store
   const options = yield* RuntimeOptions
+  const cluster = yield* Cluster.here
   const clock = yield* Effect.clock
   const turn = yield* Turn
   const metrics = yield* Metrics.here
@@ -79,6 +80,7 @@ export const make = Effect.gen(function* () {
     jobs,
     ids,
     secrets,
+    cluster,
     options,
     now,
     elapsed,

@@ -84,6 +84,7 @@ const job: Argument.Rule = Argument.fields({
   endedAt: Argument.maybe(time),
   parentJobId: Argument.maybe(Argument.string),
   delegateId: Argument.maybe(Argument.string),
+  node: Argument.maybe(Argument.string),
   maxRuntimeSec: Argument.maybe(number),
   idempotencyKey: Argument.maybe(Argument.string),
   paramsDigest: Argument.maybe(Argument.string),
@@ -114,6 +115,7 @@ const session: Argument.Rule = Argument.fields({
   lastSeenAt: time,
   attached: Argument.boolean,
   tokenDigest: Argument.string,
+  node: Argument.maybe(Argument.string),
   issuedTokenDigests: Argument.maybe(Argument.listOf(Argument.string)),
   acked: Argument.count,
   epoch: Argument.maybe(Argument.count)

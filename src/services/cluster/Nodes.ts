@@ -36,21 +36,21 @@ export class NodeLost extends Data.TaggedError("NodeLost")<{
   readonly why: "replaced" | "silent"
 }> {}
 
+/** What keeps the list of nodes; see {@link Nodes}. */
+export interface NodesService {
+  /**
+   * Adds a node for the scope, and says that it is alive for as long. Whoever had the name, and has been silent for its
+   * expiry, is replaced. The effect that it gives fails when the node is one no more.
+   */
+  readonly join: (
+    node: NodeInfo
+  ) => Effect.Effect<Effect.Effect<never, NodeLost>, NameTaken | StoreError, Scope.Scope>
+  /** All nodes by name, those included that have gone without a word, for an hour. */
+  readonly list: Effect.Effect<ReadonlyArray<SeenNode>, StoreError>
+}
+
 /**
  * Keeps the list of nodes. It says who is to be asked, and who may be given work; that nothing is written twice never rests on
  * it, but on the epochs of commits.
  */
-export class Nodes extends Context.Tag("arcp/services/Nodes")<
-  Nodes,
-  {
-    /**
-     * Adds a node for the scope, and says that it is alive for as long. Whoever had the name, and has been silent for its
-     * expiry, is replaced. The effect that it gives fails when the node is one no more.
-     */
-    readonly join: (
-      node: NodeInfo
-    ) => Effect.Effect<Effect.Effect<never, NodeLost>, NameTaken | StoreError, Scope.Scope>
-    /** All nodes by name, those included that have gone without a word, for an hour. */
-    readonly list: Effect.Effect<ReadonlyArray<SeenNode>, StoreError>
-  }
->() {}
+export class Nodes extends Context.Tag("arcp/services/Nodes")<Nodes, NodesService>() {}

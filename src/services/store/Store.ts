@@ -76,6 +76,8 @@ export interface SessionRecord {
   readonly acked: number
   /** See {@link epochOf}. */
   readonly epoch?: number | undefined
+  /** The node that has it; absent where a runtime is alone. */
+  readonly node?: string | undefined
 }
 
 /** A job as it survives a restart. Also a rejected submit, so that its answer can be repeated. */
@@ -127,6 +129,8 @@ export interface JobRecord {
   readonly lastEventSeq: number
   /** See {@link epochOf}. */
   readonly epoch?: number | undefined
+  /** The node that has it; absent where a runtime is alone. */
+  readonly node?: string | undefined
 }
 
 /** One stored event. `payload` is JSON text, ready to be spliced into a frame. */
