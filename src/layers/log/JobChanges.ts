@@ -38,13 +38,14 @@ const storing =
     job.loaded = true
     const ended = record.endedAt !== undefined
     // Whoever observes nothing of its own is told of refusals all the same.
-    const observes = !view.dropped && (ended || view.observesOwn)
-    if (observes && view.isHeld) {
+    const observes = (!view.dropped || view.taken) && (ended || view.observesOwn)
+    const isHeld = view.isHeld && !view.dropped
+    if (observes && isHeld) {
       if (isBehind(view, record)) view.behind.set(job.jobId, 0)
       else job.addObserver(view)
     }
     tx.owns({ job: job.jobId, epoch: absent })
-    if (!view.dropped && view.isHeld) tx.ownsView(view)
+    if (isHeld) tx.ownsView(view)
     if (!ended) {
       tx.ops.push(Op.PutJob({ job: tx.withBudget(job, record) }))
       if (observes) tx.ops.push(Op.Observe({ sessionId: view.sessionId, jobId: job.jobId, cursor: 0 }))

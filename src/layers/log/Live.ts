@@ -151,6 +151,10 @@ export class LiveLogs {
     for (const { jobId } of free) this.dropping.add(jobId)
     return free
   }
+  /** Returns whether a job is being dropped. */
+  isDropping(jobId: string): boolean {
+    return this.dropping.has(jobId)
+  }
   giveBack(jobs: ReadonlyArray<{ readonly jobId: string }>): void {
     for (const { jobId } of jobs) this.dropping.delete(jobId)
   }
@@ -182,6 +186,7 @@ export class LiveLogs {
     }
     const view = this.views.get(owner.session)
     if (view === undefined || view.epoch !== owner.epoch) return { lost: false }
+    view.taken = true
     this.endView(owner.session)
     view.onTaken()
     return { lost: true }

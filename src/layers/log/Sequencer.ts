@@ -47,7 +47,7 @@ interface Parts {
 /** Takes sessions whose views nobody has held, and numbers what they have missed. */
 export interface Sequencer {
   /** Returns the view of a stored session, which is held from now on, and begins to number what that is behind in. */
-  readonly hold: (session: SessionRecord) => Effect.Effect<ViewState, StoreError>
+  readonly hold: (session: SessionRecord) => Effect.Effect<ViewState, StoreError | InternalError>
 }
 
 /** One page, and what was committed since it was asked for, as they are numbered in a transaction. */
@@ -58,13 +58,20 @@ class Numbering {
   private readonly ended = new Set<string>()
   /** An event that follows a cursor is gone. */
   isBroken = false
+  /** What follows is for the next page. */
+  private isOver = false
 
   constructor(
     private readonly tx: Transaction,
     private readonly view: ViewState,
-    private readonly jobOf: (jobId: string) => JobState | undefined
+    private readonly places: ReadonlyMap<string, Place>,
+    private readonly live: LiveLogs
   ) {
     this.cursors = new Map(view.behind)
+  }
+
+  private jobOf(jobId: string): JobState | undefined {
+    return this.places.get(jobId)?.job ?? this.live.jobs.get(jobId)
   }
 
   /** Takes the next event, in the order of commits. */
@@ -72,9 +79,14 @@ class Numbering {
     const cursor = this.cursors.get(jobId)
     const job = this.jobOf(jobId)
     // It was subscribed to meanwhile, or no longer is.
-    if (cursor === undefined || job === undefined || event.seq <= cursor) return
+    if (this.isOver || cursor === undefined || job === undefined || event.seq <= cursor) return
     if (event.seq > cursor + 1) {
       this.isBroken = true
+      return
+    }
+    // It has ended since its record was read, and what is listed of it changes with the number of its end.
+    if (event.type !== "job.event" && this.places.get(jobId)?.record.endedAt === undefined) {
+      this.isOver = true
       return
     }
     this.cursors.set(jobId, event.seq)
@@ -83,6 +95,15 @@ class Numbering {
       this.passed.delete(jobId)
     } else this.passed.add(jobId)
     if (event.type !== "job.event") this.ended.add(jobId)
+  }
+
+  /** Notes that this was all there was: what of a job has not come is gone. */
+  complete(): void {
+    for (const [jobId, cursor] of this.cursors) {
+      const place = this.places.get(jobId)
+      if (!this.isOver && place !== undefined && !this.ended.has(jobId) && place.job.last > cursor)
+        this.isBroken = true
+    }
   }
 
   /** Returns whether the view has come to the end of all that it is behind in. */
@@ -94,17 +115,18 @@ class Numbering {
     return true
   }
 
-  /** Puts into the transaction how far the view has come; lets it follow what it is through with. */
-  settle(records: ReadonlyMap<string, Place>): void {
+  /** Puts into the transaction how far the view has come; lets it follow what it is through with, and returns that. */
+  settle(): ReadonlyArray<JobState> {
     const { tx, view } = this
     const { sessionId } = view
     const follows = this.isThrough()
+    const followed: Array<JobState> = []
     tx.ownsView(view)
     for (const [jobId, cursor] of this.cursors) {
       const job = this.jobOf(jobId)
       if (job === undefined) continue
       const last = this.numbered.get(jobId)
-      if (last !== undefined && job.owner === sessionId) this.list(job, records.get(jobId)?.record, last)
+      if (last !== undefined && job.owner === sessionId) this.list(job, this.places.get(jobId)?.record, last)
       if (this.ended.has(jobId)) {
         tx.ops.push(Op.Unobserve({ sessionId, jobId }))
         view.behind.delete(jobId)
@@ -113,9 +135,11 @@ class Numbering {
         if (follows) {
           view.behind.delete(jobId)
           job.addObserver(view)
+          followed.push(job)
         } else view.behind.set(jobId, cursor)
       }
     }
+    return followed
   }
 
   /** Has a job listed by its newest number. */
@@ -137,25 +161,22 @@ const numbering =
   (tx: Transaction): (() => void) | undefined => {
     if (view.dropped || view.lost) return undefined
     const before = new Map(view.behind)
-    const numbering = new Numbering(tx, view, (jobId) => places.get(jobId)?.job ?? live.jobs.get(jobId))
+    const numbering = new Numbering(tx, view, places, live)
     for (const event of page) numbering.take(event.jobId, event, event.bytes)
-    if (page.length < pageSize)
-      for (const { events, job } of view.noted ?? [])
+    if (page.length < pageSize && view.noted !== undefined) {
+      for (const { events, job } of view.noted)
         for (const event of events) numbering.take(job.jobId, event, event.payload.length)
+      numbering.complete()
+    }
     if (numbering.isBroken) {
       tx.ops.push(Op.Lose({ sessionId: view.sessionId }))
-      tx.onApply(() => {
-        view.lost = true
-        view.wake?.()
-      })
+      tx.onApply(() => view.lose())
       return undefined
     }
-    numbering.settle(places)
+    const followed = numbering.settle()
     return () => {
-      for (const [jobId, cursor] of before) {
-        view.behind.set(jobId, cursor)
-        places.get(jobId)?.job.removeObserver(view)
-      }
+      for (const [jobId, cursor] of before) view.behind.set(jobId, cursor)
+      for (const job of followed) job.removeObserver(view)
     }
   }
 
@@ -165,32 +186,43 @@ export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope>
     const { committer, live, store } = parts
     const run = yield* FiberSet.makeRuntime<never>()
 
-    /** Loads the logs of what a view is behind in; what is not stored any more it cannot come to. */
-    const load = (view: ViewState, places: Map<string, Place>) =>
-      Effect.forEach(
-        [...view.behind.keys()].filter((jobId) => !places.has(jobId)),
-        (jobId) =>
-          Effect.gen(function* () {
-            const record = yield* store.job(jobId)
-            if (record === undefined) {
-              view.behind.delete(jobId)
-              return
-            }
-            const job = yield* live.loadJob(record)
-            live.keep(job)
-            places.set(jobId, { job, record })
-          }),
-        { discard: true }
-      )
+    /**
+     * Loads the log of a job that a view is behind in. Of one that is being opened, or dropped, it is known in a later round
+     * what became of it; what is not stored any more the view cannot come to.
+     */
+    const load = (view: ViewState, places: Map<string, Place>, jobId: string) =>
+      Effect.gen(function* () {
+        const known = places.get(jobId)
+        if (known !== undefined && known.job.closed === (known.record.endedAt !== undefined)) return
+        const record = yield* store.job(jobId)
+        if (known !== undefined) {
+          if (record !== undefined) places.set(jobId, { job: known.job, record })
+          return
+        }
+        if (record === undefined) {
+          const isGone = live.jobs.get(jobId)?.dropped !== false
+          if (isGone && view.behind.has(jobId)) view.lose()
+          return
+        }
+        const job = yield* live.loadJob(record)
+        if (live.isDropping(jobId)) return
+        live.keep(job)
+        places.set(jobId, { job, record })
+      })
 
     const round = (
       view: ViewState,
       places: Map<string, Place>
     ): Effect.Effect<void, StoreError | InternalError> =>
       Effect.gen(function* () {
-        yield* load(view, places)
+        yield* Effect.forEach([...view.behind.keys()], (jobId) => load(view, places, jobId), {
+          discard: true
+        })
+        if (view.lost) return
         view.note()
-        const after = Array.from(view.behind, ([jobId, seq]) => ({ jobId, seq }))
+        const after = Array.from(view.behind, ([jobId, seq]) => ({ jobId, seq })).filter(({ jobId }) =>
+          places.has(jobId)
+        )
         const page = yield* store.backlog(after, pageSize)
         yield* committer.change(numbering(view, live, places, page))
       })
@@ -220,8 +252,10 @@ export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope>
         )
       })
 
-    const know = (view: ViewState): Effect.Effect<void, StoreError> =>
+    const know = (view: ViewState): Effect.Effect<void, StoreError | InternalError> =>
       Effect.gen(function* () {
+        // Jobs may be opened for it in a commit that began before the view was here: what that stores is read.
+        yield* committer.change(() => undefined)
         const observed = yield* store.observed(view.sessionId)
         const lost = yield* store.hasLost(view.sessionId)
         // Somebody else may have asked meanwhile; from here on nothing waits.

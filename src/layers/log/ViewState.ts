@@ -63,6 +63,8 @@ export class ViewState implements View {
   measuresLag = false
   signalled = false
   dropped = false
+  /** Another process has the session: what it observes is that one's to number. */
+  taken = false
   /** With which this process has the session. */
   epoch: number
   /** Called when another process has taken the session. */
@@ -138,6 +140,11 @@ export class ViewState implements View {
     this.loaded ??= new Set()
     this.loaded.add(jobId)
     return false
+  }
+  /** Notes that events are gone that it had not numbered. */
+  lose(): void {
+    this.lost = true
+    this.wake?.()
   }
   /** Begins to note what is committed. */
   note(): void {

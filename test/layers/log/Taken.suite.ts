@@ -161,5 +161,25 @@ export const suite = (name: string, store: () => Layer.Layer<Store, StoreError>)
         )
       }
     )
+
+    it.effect("of a session for which a job is opened: the other process comes to that job", () => {
+      const { control, run } = takenIn(store)
+      return run(
+        Effect.gen(function* () {
+          const db = yield* Store
+          const lost = yield* openView
+          control.take = Effect.catchAll(takeSession(db, lost.sessionId), Effect.die)
+          const job = yield* openJob(lost)
+          yield* emit(job, 1, 2)
+          yield* settle
+          assert.deepStrictEqual(yield* storedOf(job), [1, 2])
+          assert.deepStrictEqual(
+            (yield* db.observed(lost.sessionId)).map(({ cursor, jobId, last }) => [jobId, cursor, last]),
+            [[job.jobId, 0, 2]]
+          )
+          assert.deepStrictEqual(yield* db.view(lost.sessionId), { first: 1, last: 0 })
+        })
+      )
+    })
   })
 }

@@ -42,12 +42,7 @@ export const make = ({ committer, dropped, live, store }: RetentionParts, views:
       if (events <= limits.events && bytes <= limits.bytes) return
       yield* committer.change((tx) => {
         tx.ops.push(Op.Lose({ sessionId }))
-        tx.onApply(() => {
-          const view = live.views.get(sessionId)
-          if (view === undefined) return
-          view.lost = true
-          view.wake?.()
-        })
+        tx.onApply(() => live.views.get(sessionId)?.lose())
       })
     })
 
