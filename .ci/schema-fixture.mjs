@@ -1,6 +1,6 @@
 /**
  * Writes `test/fixtures/schema-N.sql` for the schema of this checkout: what its store leaves of a few jobs, sessions and
- * events. Run once, by whoever adds migration N, with what that migration brings added to the batch below; the file is never
+ * events. Run once, by whoever adds migration N, with what that migration brings added to `schema-fixture-batches.mjs`; the file is never
  * edited after that. `test/layers/store/schemas.test.ts` opens all of them.
  */
 import { execFileSync } from "node:child_process"
@@ -9,45 +9,10 @@ import * as os from "node:os"
 import * as path from "node:path"
 import { pathToFileURL } from "node:url"
 import * as esbuild from "esbuild"
+import { batches } from "./schema-fixture-batches.mjs"
 
 const { DatabaseSync } = process.getBuiltinModule("node:sqlite") ?? (await import("@photostructure/sqlite"))
 const commit = execFileSync("git", ["rev-parse", "--short", "HEAD"], { encoding: "utf8" }).trim()
-
-const job = (jobId, more = {}) => ({
-  jobId,
-  sessionId: "sess_a",
-  submitId: `submit-${jobId}`,
-  principal: "alice",
-  agent: "echo@1.0.0",
-  status: "running",
-  rejected: false,
-  lease: { "fs.read": ["/src/**"] },
-  traceId: "4bf92f3577b34da6a3ce929d0e0e4736",
-  createdAt: 1000,
-  lastEventSeq: 0,
-  ...more
-})
-const session = (sessionId, more = {}) => ({
-  sessionId,
-  principal: "alice",
-  version: "1.1",
-  features: ["ack", "heartbeat"],
-  createdAt: 1000,
-  lastSeenAt: 2000,
-  attached: true,
-  tokenDigest: "digest",
-  acked: 0,
-  ...more
-})
-const events = (from, to) =>
-  Array.from({ length: to - from + 1 }, (_, i) => ({
-    seq: from + i,
-    type: "job.event",
-    kind: "log",
-    ownerSeq: 100 + from + i,
-    payload: `{"kind":"log","n":${from + i}}`
-  }))
-const run = (eventSeq, count, jobId, jobSeq) => ({ eventSeq, jobId, jobSeq, count, bytes: count * 100 })
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "arcp-fixture-"))
 const outfile = path.join(folder, "store.mjs")
@@ -72,57 +37,13 @@ const name = (t) => t.replace(/\{(\w+)\}/g, "$1")
 for (const s of migrations.flat()) db.exec(name(s))
 db.exec(`PRAGMA application_id = ${applicationId}`)
 db.exec(`PRAGMA user_version = ${v}`)
-const state = { nextRow: 1, nextJob: 1, logs: new Map() }
-const write = (batch) => {
-  const p = plan(batch, state, new Map())
+const state = { nextRow: 1, nextJob: 1, logs: new Map(), epochs: new Map() }
+const write = (ops) => {
+  const p = plan({ ops, owners: [] }, state, { logs: new Map(), epochs: new Map() })
   for (const [t, ps] of p.statements) db.prepare(name(t)).run(...ps)
   p.adopt()
 }
-write([
-  { _tag: "PutJob", job: job("job_a", { idempotencyKey: "nightly", budget: { USD: "1.50" } }) },
-  { _tag: "PutJob", job: job("job_b") },
-  { _tag: "PutJob", job: job("job_r", { rejected: true, status: "error", endedAt: 1500 }) },
-  { _tag: "PutSession", session: session("sess_a") },
-  {
-    _tag: "PutSession",
-    session: session("sess_b", { principal: "bob", tokenDigest: "old", issuedTokenDigests: ["new"] })
-  },
-  { _tag: "Observe", sessionId: "sess_b", jobId: "job_a" },
-  { _tag: "Append", jobId: "job_a", events: events(1, 20) },
-  { _tag: "Append", jobId: "job_b", events: events(1, 5) },
-  { _tag: "PutRun", sessionId: "sess_a", run: run(1, 20, "job_a", 1) },
-  { _tag: "PutRun", sessionId: "sess_a", run: run(21, 5, "job_b", 1) },
-  { _tag: "PutRun", sessionId: "sess_b", run: run(1, 15, "job_a", 6) },
-  { _tag: "Alive", at: 3000 },
-  { _tag: "PutInput", jobId: "job_a", input: '{"name":"Ada"}' },
-  {
-    _tag: "PutJournal",
-    jobId: "job_a",
-    entries: [{ kind: "step", key: "one", ordinal: 1, about: '{"n":1}', value: '"done"' }]
-  },
-  {
-    _tag: "PutJob",
-    job: job("job_w", {
-      survival: {
-        restart: "steps",
-        identity: {},
-        features: [],
-        attempt: 1,
-        deaths: 0,
-        progress: 0,
-        waiting: { dueAt: 9000, sleepingUntil: 9000 }
-      }
-    })
-  },
-  { _tag: "PutHookEvent", event: { jobId: "job_a", seq: 3, text: '{"x":1}' } }
-])
-write([
-  { _tag: "Append", jobId: "job_a", events: events(21, 25) },
-  { _tag: "PutRun", sessionId: "sess_a", run: run(26, 5, "job_a", 21) },
-  { _tag: "TrimJob", jobId: "job_a", seq: 4 },
-  { _tag: "TrimSession", sessionId: "sess_a", eventSeq: 6 },
-  { _tag: "PutJob", job: job("job_b", { status: "success", endedAt: 2500, lastEventSeq: 25 }) }
-])
+for (const batch of batches) write(batch)
 const lines = [
   `-- What schema version ${v} has left: made by the store of commit ${commit}. Never edit it.`,
   `PRAGMA application_id = ${applicationId};`,

@@ -12,15 +12,12 @@ export const ownCluster = async () => {
     console.error("no Postgres: set ARCP_BENCH_PG to a URL, or install postgresql")
     process.exit(2)
   }
+  const binaries = `${debian}/${version}/bin`
   const guard = spawn(
     process.execPath,
-    [
-      fileURLToPath(new URL("../test/testing/postgres-guard.mjs", import.meta.url)),
-      `${debian}/${version}/bin`,
-      "durable"
-    ],
+    [fileURLToPath(new URL("../test/testing/postgres-guard.mjs", import.meta.url)), binaries, "durable"],
     { stdio: ["pipe", "pipe", "inherit"] }
   )
   const { value } = await createInterface({ input: guard.stdout })[Symbol.asyncIterator]().next()
-  return { url: value.split(" ")[1], stop: () => guard.stdin.end() }
+  return { binaries, url: value.split(" ")[1], stop: () => guard.stdin.end() }
 }

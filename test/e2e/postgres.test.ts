@@ -1,6 +1,8 @@
 /** `arcp serve --pg`: processes that are killed, and a Postgres that is stopped, crashes and comes back. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { type Cluster, cluster, inDatabase, missingBinaries, query } from "../testing/Postgres.js"
+import { type Frame, isTerminal, type Payload } from "./support/Frame.js"
+import { trouble } from "./support/postgresTrouble.js"
 import { ownServers, runToExit, serveArgs } from "./support/Server.js"
 import { WireClient } from "./support/WireClient.js"
 
@@ -20,6 +22,16 @@ describe.skipIf(missingBinaries !== undefined)(
       const name = `e2e_${++databases}`
       await query(postgres.url, `CREATE DATABASE ${name}`)
       return inDatabase(postgres.url, name)
+    }
+    /** A resume that Postgres has refused is tried again. */
+    const resumeAgain = async (url: string, { session }: WireClient): Promise<WireClient> => {
+      for (let attempt = 0; attempt < 50; attempt++) {
+        const client = await WireClient.resuming(url, session)
+        const answer = await client.next(({ type }) => /session.(welcome|error)/.test(type))
+        if (answer.type === "session.welcome") return client
+        expect(answer.payload.code).toBe("INTERNAL_ERROR")
+      }
+      throw new Error("the resume was refused fifty times")
     }
     /** Ends the lease of one that has just been killed, whose end a start would wait for. */
     const forget = (url: string) => query(url, "UPDATE arcp_writers SET expires = clock_timestamp()")
@@ -105,6 +117,68 @@ describe.skipIf(missingBinaries !== undefined)(
         // Nothing that is paused is left.
         paused.program.signal("SIGCONT")
       }
+    })
+
+    it("Postgres fails all the time, under jobs, readers and a new process: every client sees all of it once, in order", async () => {
+      const url = await database()
+      const limits = ["--limit", "storagePatience=60 seconds"]
+      const first = await own.start("--pg", url, ...limits)
+      const owner = await WireClient.open(first.url)
+      const watcher = await WireClient.open(first.url)
+      const count = 300
+      const jobs: Array<string> = []
+      for (let i = 0; i < 4; i++)
+        jobs.push(String((await owner.accept("emit", { count, delayMs: 2, batch: 1 + 7 * (i % 2) })).job_id))
+      /** Asks again what Postgres has refused. */
+      const asked = async (client: WireClient, type: string, payload: Payload): Promise<Frame> => {
+        for (let attempt = 0; attempt < 100; attempt++) {
+          const answer = await client.answer(client.request(type, payload))
+          if (!/error/.test(answer.type)) return answer
+          expect(answer.payload.code).toBe("INTERNAL_ERROR")
+        }
+        throw new Error(`${type} was refused a hundred times`)
+      }
+      const said = (client: WireClient, job: string) =>
+        client.eventsOf(job).flatMap(({ payload }) => /^\d+/.exec(String(payload.body?.["message"])) ?? [])
+      const all = Array.from({ length: count }, (_, i) => String(i))
+
+      const troubled = trouble(postgres, 7, 20)
+      for (const job_id of jobs) await asked(watcher, "job.subscribe", { job_id, history: true })
+      for (const job of jobs) {
+        await asked(owner, "session.list_jobs", {})
+        for (const client of [owner, watcher]) await client.terminal(job, 120_000)
+      }
+      // Jobs whose ends nobody who is there will number, and another process for them.
+      const cut = [
+        await owner.accept("emit", { count: 100_000, delayMs: 1 }),
+        await owner.accept("emit", { count: 100_000, delayMs: 1 })
+      ].map(({ job_id }) => String(job_id))
+      for (const job of cut)
+        await owner.next(({ job_id, event_seq }) => job_id === job && event_seq !== undefined)
+      await troubled.stop()
+      await first.kill()
+      await owner.closing()
+      await forget(url)
+      const second = await own.start("--pg", url, ...limits)
+      const again = trouble(postgres, 11, 25)
+      const resumed = await resumeAgain(second.url, owner)
+      for (const job of cut) {
+        const { payload } = await resumed.terminal(job, 120_000)
+        expect(payload.details?.["reason"]).toBe("runtime_restart")
+      }
+      await asked(resumed, "session.list_jobs", {})
+      await again.stop()
+      for (const job of jobs)
+        for (const client of [owner, watcher]) {
+          expect(said(client, job)).toEqual(all)
+          expect(client.eventsOf(job).filter(isTerminal)).toMatchObject([{ payload: { result: { count } } }])
+        }
+      expect(troubled.done.ended).toBeGreaterThan(0)
+      const stored = await query(
+        url,
+        "SELECT count(*) = max(seq) AND min(seq) = 1 AND count(*) = count(DISTINCT seq) FROM arcp_events GROUP BY job"
+      )
+      expect(new Set(stored.map(([isWhole]) => isWhole))).toEqual(new Set([true]))
     })
 
     it("a second runtime is refused, and the first is not disturbed", async () => {

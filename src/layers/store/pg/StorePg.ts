@@ -16,7 +16,7 @@ import { nameOf, pooled } from "./connections.js"
 import { toStoreError } from "./failures.js"
 import { free } from "./freeing.js"
 import { type Holder, hold, release, renew } from "./holding.js"
-import { migrate } from "./migrate.js"
+import { migrate, prepare } from "./migrate.js"
 import { readsOf } from "./reads.js"
 import type { LendPg } from "./statement.js"
 import { PgWriter, patiently } from "./writer.js"
@@ -81,6 +81,7 @@ const keepAlive = (
 const makeOver = (
   lend: LendPg,
   lendForCommits: LendPg,
+  lendForMigrations: Effect.Effect<LendPg, StoreError, Scope>,
   name: string,
   prefix: string,
   lease: Duration.Duration,
@@ -88,12 +89,18 @@ const makeOver = (
 ): Effect.Effect<StoreService, StoreError, Scope> =>
   Effect.gen(function* () {
     const mapError = Effect.mapError(toStoreError(name))
-    yield* mapError(lend((statements) => migrate(statements, name, prefix)))
+    const isCurrent = yield* mapError(lend((statements) => prepare(statements, name, prefix)))
     const holder: Holder = { id: crypto.randomUUID(), lease }
     yield* Effect.acquireRelease(mapError(lend((statements) => hold(statements, holder, name))), () =>
       Effect.ignoreLogged(lend((statements) => release(statements, holder)))
     )
     const died = yield* keepAlive(lend, holder, name)
+    if (!isCurrent)
+      yield* lendForMigrations.pipe(
+        Effect.flatMap((patient) => mapError(patient((statements) => migrate(statements, name, prefix)))),
+        Effect.raceFirst(died),
+        Effect.scoped
+      )
     const writing = noted("writing to the store")
     const exclusive = (yield* Effect.makeSemaphore(1)).withPermits(1)
     const writer = new PgWriter({ name, lend: lendForCommits, holder, patience })
@@ -126,25 +133,28 @@ export const make = (options: Options): Effect.Effect<StoreService, StoreError, 
     const { prefix = "arcp_", url } = options
     const problem = prefixProblem(prefix)
     if (problem !== undefined) return yield* new StoreError({ message: problem })
-    const { maxConnections = 10, prepare = true } = options
-    const pool = (connections: number) =>
+    const { maxConnections = 10 } = options
+    const pool = (connections: number, statementTimeout = options.statementTimeout) =>
       pooled(
         {
           url,
           maxConnections: connections,
           connectTimeout: duration(options.connectTimeout, "10 seconds"),
-          statementTimeout: duration(options.statementTimeout, "30 seconds")
+          statementTimeout: duration(statementTimeout, "30 seconds")
         },
         naming(prefix)
       )
     // Commits have one of their own: they wait for no read, and find what was prepared on it.
     const commits = yield* pool(1)
     const { lend } = maxConnections > 1 ? yield* pool(maxConnections - 1) : commits
-    const lendForCommits = prepare ? commits.lendPreparing : commits.lend
+    const lendForCommits = options.prepare === false ? commits.lend : commits.lendPreparing
+    // What a migration takes grows with what is stored.
+    const forMigrations = Effect.map(pool(1, "1 day"), (made) => made.lend)
     const lease = duration(options.lease, "10 seconds")
     return yield* makeOver(
       lend,
       lendForCommits,
+      forMigrations,
       nameOf(url),
       prefix,
       lease,

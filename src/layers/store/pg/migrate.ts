@@ -31,36 +31,64 @@ export const versionOf = (statements: PgStatements, prefix: string): Effect.Effe
     return Number(version ?? 0)
   })
 
+/** Refuses what a newer version has written. */
+const known = (statements: PgStatements, database: string, prefix: string) =>
+  Effect.filterOrFail(
+    versionOf(statements, prefix),
+    (version) => version <= schemaVersion,
+    (version) =>
+      new StoreError({
+        message:
+          `the tables ${prefix}* of ${database} were written by a newer version (schema ${version}, this one ` +
+          `knows ${schemaVersion}); use that version, or another prefix`
+      })
+  )
+
+/** Runs a body as one transaction; whoever does the same with these tables at once waits for it. */
+const exclusively = <A, E>(statements: PgStatements, prefix: string, body: Effect.Effect<A, E>) =>
+  transaction(
+    statements,
+    Effect.zipRight(
+      statements.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", [`arcp ${prefix}`]),
+      body
+    )
+  )
+
+/** Makes what it takes to hold the tables, where there is nothing yet. Returns whether the rest is current. */
+export const prepare = (
+  statements: PgStatements,
+  database: string,
+  prefix: string
+): Effect.Effect<boolean, PgFailure | StoreError> =>
+  Effect.gen(function* () {
+    const version = yield* known(statements, database, prefix)
+    if (version === 0)
+      yield* exclusively(
+        statements,
+        prefix,
+        Effect.zipRight(statements.executeRaw(createStore, []), statements.executeRaw(createWriters, []))
+      )
+    return version === schemaVersion
+  })
+
 /**
- * Makes the tables, or brings them up to date, in one transaction; whoever does the same at once waits for it. Only looks when
- * they are current, so that a user who may not make tables can use those that are there.
+ * Makes the tables, or brings them up to date, in one transaction. It is done by whoever holds them: a runtime of an older
+ * version that is alive goes on with what it knows.
  */
 export const migrate = (
   statements: PgStatements,
   database: string,
   prefix: string
-): Effect.Effect<void, PgFailure | StoreError> => {
-  return Effect.gen(function* () {
-    if ((yield* versionOf(statements, prefix)) === schemaVersion) return
-    yield* transaction(
-      statements,
-      Effect.gen(function* () {
-        yield* statements.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", [`arcp ${prefix}`])
-        const version = yield* versionOf(statements, prefix)
-        if (version > schemaVersion)
-          return yield* new StoreError({
-            message:
-              `the tables ${prefix}* of ${database} were written by a newer version (schema ${version}, this one ` +
-              `knows ${schemaVersion}); use that version, or another prefix`
-          })
-        yield* statements.executeRaw(createStore, [])
-        yield* statements.executeRaw(createWriters, [])
-        for (const statement of migrations.slice(version).flat()) yield* statements.executeRaw(statement, [])
-        yield* statements.executeRaw(
-          "INSERT INTO {store} (id, version) VALUES (0, $1) ON CONFLICT (id) DO UPDATE SET version = excluded.version",
-          [schemaVersion]
-        )
-      })
-    )
-  })
-}
+): Effect.Effect<void, PgFailure | StoreError> =>
+  exclusively(
+    statements,
+    prefix,
+    Effect.gen(function* () {
+      const version = yield* known(statements, database, prefix)
+      for (const statement of migrations.slice(version).flat()) yield* statements.executeRaw(statement, [])
+      yield* statements.executeRaw(
+        "INSERT INTO {store} (id, version) VALUES (0, $1) ON CONFLICT (id) DO UPDATE SET version = excluded.version",
+        [schemaVersion]
+      )
+    })
+  )

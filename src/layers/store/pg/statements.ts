@@ -17,6 +17,7 @@ import type {
   StoredEvent
 } from "../../../services/store/Store.js"
 import type { Statement } from "../statements.js"
+import { bigintArray, integerArray, textArray } from "./arrays.js"
 import { cursor, newest } from "./cursors.js"
 import { toKey, toStored } from "./text.js"
 
@@ -423,7 +424,15 @@ export const valuesOf = {
         audiences.push(audience)
         payloads.push(payload)
       }
-    return [jobs, seqs, bytes, types, kinds, audiences, payloads]
+    return [
+      bigintArray(jobs),
+      bigintArray(seqs),
+      integerArray(bytes),
+      textArray(types),
+      textArray(kinds),
+      textArray(audiences),
+      textArray(payloads)
+    ]
   },
   runs: (runs: ReadonlyArray<readonly [sessionId: string, run: Run]>) =>
     transposed(

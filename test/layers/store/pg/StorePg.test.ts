@@ -8,6 +8,7 @@ import * as Fiber from "effect/Fiber"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import { afterAll, describe } from "vitest"
+import { bigintArray, integerArray, textArray } from "../../../../src/layers/store/pg/arrays.js"
 import { arrayLiteral } from "../../../../src/layers/store/pg/literals.js"
 import * as StorePg from "../../../../src/layers/store/pg/StorePg.js"
 import { fromStored, toStored } from "../../../../src/layers/store/pg/text.js"
@@ -169,21 +170,26 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
         .filter((text) => !text.includes("\0"))
       const column = [...odd, null, ...texts]
       const url = yield* Effect.promise(stores.url)
-      const rows = yield* Effect.promise(() =>
-        query(url, "SELECT unnest($1::text[])", [arrayLiteral(column)])
-      )
-      assert.deepStrictEqual(
-        rows.map(([text]) => text),
-        column
-      )
-      const numbers = [0, -1, 2 ** 53 - 1, null, 3]
-      const read = yield* Effect.promise(() =>
-        query(url, "SELECT unnest($1::bigint[])::float8", [arrayLiteral(numbers)])
-      )
-      assert.deepStrictEqual(
-        read.map(([number]) => number),
-        numbers
-      )
+      const read = (type: string, sent: unknown) =>
+        Effect.map(
+          Effect.promise(() => query(url, `SELECT unnest($1::${type})`, [sent])),
+          (rows) =>
+            rows.map(([value]) => (typeof value === "string" && type !== "text[]" ? Number(value) : value))
+        )
+      // Longer than what the writer begins with, and the same text again and again.
+      const long = ["€".repeat(40_000), "x".repeat(40_000), "x".repeat(40_000), null, null, "", ""]
+      for (const texts of [column, long, [], [null], [""]]) {
+        assert.deepStrictEqual(yield* read("text[]", textArray(texts)), texts)
+        assert.deepStrictEqual(yield* read("text[]", arrayLiteral(texts)), texts)
+      }
+      const numbers = [0, -1, 2 ** 53 - 1, 1 - 2 ** 53, 2 ** 31, 2 ** 32 - 1, 2 ** 32, 3]
+      assert.deepStrictEqual(yield* read("bigint[]", bigintArray(numbers)), numbers)
+      assert.deepStrictEqual(yield* read("bigint[]", arrayLiteral([...numbers, null])), [...numbers, null])
+      const small = [0, -1, 2 ** 31 - 1, 3]
+      for (const integers of [small, []])
+        assert.deepStrictEqual(yield* read("integer[]", integerArray(integers)), integers)
+      // What is no text in UTF-8 is replaced, as the driver does with it.
+      assert.deepStrictEqual(yield* read("text[]", textArray(["a\ud800b"])), ["a\ufffdb"])
     })
   )
 
