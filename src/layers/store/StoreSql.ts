@@ -16,6 +16,7 @@ import { borrowed, kept, type Lend } from "./lending.js"
 import { claim, migrate, stillOwner, type TableOptions, tablesOf } from "./migrate.js"
 import { type Naming, naming } from "./naming.js"
 import { noted } from "./noted.js"
+import { pack } from "./packing.js"
 import { perform } from "./perform.js"
 import { SqlClientTag } from "./sqlClientTag.js"
 import { toStoreError } from "./sqlError.js"
@@ -60,7 +61,7 @@ const makeOver = ({ lend, mayWrite, name }: StoreParts): Effect.Effect<StoreServ
     return {
       kind: "durable",
       ...reads,
-      commit: (batch) => (batch.ops.length === 0 ? Effect.void : write(() => writer.commit(batch))),
+      commit: (batch) => (batch.ops.length === 0 ? Effect.void : write(() => writer.commit(pack(batch)))),
       vacuum: Effect.clockWith((clock) =>
         writeUnfenced(() => writer.free(() => clock.unsafeCurrentTimeMillis()))
       ),

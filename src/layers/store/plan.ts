@@ -9,17 +9,9 @@ import { byteLength } from "../../protocol/Utf8.js"
 import { dueAt } from "../../services/store/dueAt.js"
 import { absent, epochOf } from "../../services/store/epoch.js"
 import { eventOverhead } from "../../services/store/eventOverhead.js"
-import type {
-  Batch,
-  JobRecord,
-  JournalEntry,
-  Op,
-  Owner,
-  Run,
-  SessionRecord,
-  StoredEvent
-} from "../../services/store/Store.js"
+import type { JobRecord, JournalEntry, Owner, Run, SessionRecord } from "../../services/store/Store.js"
 import { isFull } from "./marks.js"
+import type { PackedBatch, PackedOp, Stretch } from "./packing.js"
 import * as statements from "./statements.js"
 
 /** `seq` … `seq` + count - 1 of a job are the rows `row` … `row` + count - 1 of `events`. */
@@ -56,7 +48,7 @@ export interface Loaded {
 }
 
 /** Ids of jobs whose log the batch needs. */
-export const jobsOf = ({ ops, owners }: Batch): ReadonlySet<string> => {
+export const jobsOf = ({ ops, owners }: PackedBatch): ReadonlySet<string> => {
   const ids = new Set<string>()
   for (const owner of owners) if ("job" in owner) ids.add(owner.job)
   for (const op of ops) {
@@ -67,12 +59,12 @@ export const jobsOf = ({ ops, owners }: Batch): ReadonlySet<string> => {
 }
 
 /** Ids of sessions whose epoch the batch needs. */
-export const sessionsOf = ({ owners }: Batch): ReadonlyArray<string> =>
+export const sessionsOf = ({ owners }: PackedBatch): ReadonlyArray<string> =>
   owners.flatMap((owner) => ("session" in owner ? [owner.session] : []))
 
 /** Returns those owners of a batch that are stored with another epoch, or are not. */
 export const takenOf = (
-  { owners }: Batch,
+  { owners }: PackedBatch,
   state: Pick<WriterState, "logs" | "epochs">,
   loaded: Loaded
 ): ReadonlyArray<Owner> =>
@@ -114,7 +106,7 @@ class Collected {
   /** Job, `seq` and text of each, in a row. */
   readonly hookEvents: Array<unknown> = []
   readonly runs = new Map<string, Array<Run>>()
-  readonly events = new Map<string, Array<ReadonlyArray<StoredEvent>>>()
+  readonly events = new Map<string, Array<Stretch>>()
 
   addRun(sessionId: string, run: Run): void {
     const list = this.runs.get(sessionId)
@@ -129,10 +121,10 @@ class Collected {
     for (const entry of entries) journal.set(`${entry.kind}\n${entry.key}`, entry)
   }
 
-  addEvents(jobId: string, events: ReadonlyArray<StoredEvent>): void {
-    const parts = this.events.get(jobId)
-    if (parts === undefined) this.events.set(jobId, [events])
-    else parts.push(events)
+  addEvents(jobId: string, stretches: ReadonlyArray<Stretch>): void {
+    const before = this.events.get(jobId)
+    if (before === undefined) this.events.set(jobId, [...stretches])
+    else before.push(...stretches)
   }
 }
 
@@ -156,10 +148,10 @@ class Planner {
   }
 
   /** Takes up the next operation of the batch. */
-  add(op: Op): void {
+  add(op: PackedOp): void {
     switch (op._tag) {
       case "Append":
-        this.collected.addEvents(op.jobId, op.events)
+        this.collected.addEvents(op.jobId, op.stretches)
         return
       case "PutRun":
         this.collected.addRun(op.sessionId, op.run)
@@ -205,7 +197,9 @@ class Planner {
     }
   }
 
-  private remove(op: Extract<Op, { _tag: "DropSession" | "DropJob" | "TrimSession" | "TrimJob" }>): void {
+  private remove(
+    op: Extract<PackedOp, { _tag: "DropSession" | "DropJob" | "TrimSession" | "TrimJob" }>
+  ): void {
     switch (op._tag) {
       case "DropSession":
         this.statements.push(...statements.dropSession(op.sessionId))
@@ -325,10 +319,10 @@ class Planner {
     statements.putJournal(rows, this.statements)
   }
 
-  private writeEvents(events: ReadonlyMap<string, ReadonlyArray<ReadonlyArray<StoredEvent>>>): void {
+  private writeEvents(events: ReadonlyMap<string, ReadonlyArray<Stretch>>): void {
     const rows: Array<unknown> = []
     const extents: Array<unknown> = []
-    for (const [jobId, parts] of events) this.writeLog(jobId, parts, rows, extents)
+    for (const [jobId, stretches] of events) this.writeLog(jobId, stretches, rows, extents)
     statements.insertEvents(rows, this.statements)
     statements.putExtents(extents, this.statements)
   }
@@ -336,7 +330,7 @@ class Planner {
   /** Writes the rows of one job's events, and the extent that then leads to them. */
   private writeLog(
     jobId: string,
-    parts: ReadonlyArray<ReadonlyArray<StoredEvent>>,
+    stretches: ReadonlyArray<Stretch>,
     rows: Array<unknown>,
     extents: Array<unknown>
   ): void {
@@ -349,15 +343,13 @@ class Planner {
     const goesOn = log.last !== undefined && log.last.row + log.last.count === row && !isFull(log.last)
     let extent = goesOn ? { ...log.last } : { seq, count: 0, row, bytes: 0 }
     const write = () => extents.push(log.id, extent.seq, extent.count, extent.row, extent.bytes)
-    for (const events of parts) {
-      for (const event of events) {
-        if (event.seq !== seq)
-          throw new Misuse(`event ${event.seq} of ${jobId} was appended where ${seq} follows`)
+    for (const { audience = null, kind, payloads, seq: from, type } of stretches) {
+      if (from !== seq) throw new Misuse(`event ${from} of ${jobId} was appended where ${seq} follows`)
+      for (const payload of payloads) {
         if (isFull(extent)) {
           write()
           extent = { seq, count: 0, row, bytes: 0 }
         }
-        const { audience = null, kind, payload, type } = event
         extent.count++
         extent.bytes += payload.length + eventOverhead
         rows.push(row++, log.id, seq++, type, kind, audience, payload)
@@ -375,7 +367,7 @@ class Planner {
  *
  * @param loaded what the batch needs that is in the database but not in `state`
  */
-export const plan = (batch: Batch, state: WriterState, loaded: Loaded): Plan => {
+export const plan = (batch: PackedBatch, state: WriterState, loaded: Loaded): Plan => {
   const taken = takenOf(batch, state, loaded)
   if (taken.length > 0) throw new Taken(taken)
   const planner = new Planner(state, loaded)

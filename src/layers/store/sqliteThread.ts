@@ -11,6 +11,7 @@ import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import type { Scope } from "effect/Scope"
 import { type Batch, Fenced, StoreError } from "../../services/store/Store.js"
+import { pack } from "./packing.js"
 import { toStoreError } from "./sqlError.js"
 import type { Values } from "./sqliteDriver.js"
 import type { Answer, Asked, Failure, Request } from "./sqliteWorker.js"
@@ -137,7 +138,7 @@ const outcomeOf = (failure: Failure, name: string): Effect.Effect<never, StoreEr
 }
 
 const threadOf = (asking: Asking): SqliteThread => ({
-  commit: (batch) => Effect.asVoid(asking.ask({ _tag: "Commit", batch })),
+  commit: (batch) => Effect.asVoid(asking.ask({ _tag: "Commit", batch: pack(batch) })),
   free: Effect.map(unfenced(asking.ask({ _tag: "Free" })), (more) => more === true),
   run: (sql, params) =>
     Effect.map(unfenced(asking.ask({ _tag: "Run", sql, params })), (rows) => rows as ReadonlyArray<Values>),

@@ -4,8 +4,9 @@
  */
 import * as fs from "node:fs"
 import { parentPort } from "node:worker_threads"
-import type { Batch, Owner } from "../../services/store/Store.js"
+import type { Owner } from "../../services/store/Store.js"
 import { naming } from "./naming.js"
+import type { PackedBatch } from "./packing.js"
 import { Misuse, Taken } from "./plan.js"
 import { type Database, loadDriver, type Values } from "./sqliteDriver.js"
 import { runAtOnce, type Step, type Work } from "./work.js"
@@ -16,7 +17,7 @@ export type Request =
   /** To open the file for writing; `pragmas` are what the connection is told first. Comes first. */
   | { readonly _tag: "Open"; readonly filename: string; readonly pragmas: ReadonlyArray<string> }
   /** To commit a batch of a store whole or not at all. */
-  | { readonly _tag: "Commit"; readonly batch: Batch }
+  | { readonly _tag: "Commit"; readonly batch: PackedBatch }
   /** To free as much as one transaction may; it answers whether more is left. */
   | { readonly _tag: "Free" }
   /** To run one statement; it answers with its rows, as arrays. */
@@ -128,7 +129,7 @@ class OpenFile {
     return runAtOnce(work(this.writing), this.execute)
   }
 
-  commit(batch: Batch): void {
+  commit(batch: PackedBatch): void {
     this.run((writer) => writer.commit(batch))
   }
   free(): boolean {

@@ -1,5 +1,5 @@
 /** The one that writes to a database: batches of operations, and the freeing of what was dropped. */
-import type { Batch } from "../../services/store/Store.js"
+import type { PackedBatch } from "./packing.js"
 import { jobsOf, type Plan, plan, sessionsOf, type WriterState } from "./plan.js"
 import * as query from "./query.js"
 import { free } from "./vacuum.js"
@@ -28,7 +28,7 @@ export class Writer {
   }
 
   /** Commits a batch whole or not at all. Throws `Taken` when it states to own what somebody else has taken. */
-  *commit(batch: Batch): Work<void> {
+  *commit(batch: PackedBatch): Work<void> {
     const { adopt } = yield* transaction(this.allowed(this.write(batch)))
     adopt()
   }
@@ -40,7 +40,7 @@ export class Writer {
     return more
   }
 
-  private *write(batch: Batch): Work<Plan> {
+  private *write(batch: PackedBatch): Work<Plan> {
     const { epochs, logs } = this.state
     const jobs = Array.from(jobsOf(batch)).filter((jobId) => !logs.has(jobId))
     const sessions = sessionsOf(batch).filter((sessionId) => !epochs.has(sessionId))
