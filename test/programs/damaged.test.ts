@@ -4,9 +4,14 @@ import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
-import { afterAll, beforeEach, expect, it } from "vitest"
+import * as Redacted from "effect/Redacted"
+import * as Stream from "effect/Stream"
+import { afterAll, beforeEach, describe, expect, it } from "vitest"
+import * as ArcpClient from "../../src/layers/client/ArcpClient.js"
 import * as StoreSqlite from "../../src/layers/store/StoreSqlite.js"
+import * as DialerWebSocket from "../../src/layers/transport/DialerWebSocket.js"
 import { Op, Store } from "../../src/services/store/Store.js"
 import { statements } from "../e2e/support/sqlite.js"
 import { aJob, aRun, aSession, someEvents } from "../layers/store/fixtures.js"
@@ -98,9 +103,141 @@ it.each([
   for (const more of [[], ["--steps"]]) {
     const { code, stderr } = await run(["replay", "--job", "job_a", ...more, "--db", db])
     expect(code).toBe(1)
-    expect(stderr).toContain("the log of job_a is damaged")
+    expect(stderr).toMatch(/(the log|event 1) of job_a is damaged/)
   }
 })
+
+const alice = { authorization: "Bearer secret" }
+const inFile = ["--agents", "conformance", "--token", "secret=alice", "--db", db]
+const overHttp = (address: string, path: string, headers: Readonly<Record<string, string>> = {}) =>
+  fetch(`${address.replace(/^ws/, "http").replace(/\/arcp$/, "")}/v1/jobs/job_a${path}`, {
+    headers: { ...alice, ...headers }
+  })
+const third = { reason: "damaged", job_id: "job_a", seq: 3 }
+const remedy = "event 3 of job_a is damaged in the store; who runs the server can restore it from a backup"
+
+describe.each([
+  ["no JSON", '\'{"kind":"log",nope\'', "its payload is no JSON"],
+  ["no object", "'7'", "payload has to be an object, and is 7"],
+  ["several lines", "'{' || char(10) || '\"kind\":\"log\"}'", "its payload has line breaks"],
+  ["another shape", '\'{"kind":"log","body":7}\'', "payload.body has to be an object, and is 7"]
+])("an event whose payload is %s", (_, payload, why) => {
+  beforeEach(async () => {
+    await statements(db, `UPDATE events SET payload = ${payload} WHERE seq = 3`)
+  })
+
+  it("is named to whoever follows by HTTP, after those before it and before those after it", async () => {
+    let printed = ""
+    await serving(
+      inFile,
+      async (address) => {
+        const lines = (await (await overHttp(address, "/events", { accept: "application/x-ndjson" })).text())
+          .trim()
+          .split("\n")
+          .map((line) => JSON.parse(line))
+        expect(lines.map(({ seq }) => seq)).toEqual([1, 2, undefined])
+        expect(lines[2].problem).toMatchObject({ status: 500, code: "INTERNAL_ERROR", retryable: false })
+        expect(lines[2].problem.details).toEqual(third)
+        expect(lines[2].problem.detail).toContain(remedy)
+        const told = await (await overHttp(address, "/events", { accept: "text/event-stream" })).text()
+        expect([...told.matchAll(/^(?:id|event): (.*)$/gm)].map(([, name]) => name)).toEqual([
+          "1",
+          "job.event",
+          "2",
+          "job.event",
+          "problem"
+        ])
+        // Whoever does without it goes on after it.
+        const rest = await (await overHttp(address, "/events", { "last-event-id": "3" })).text()
+        expect([...rest.matchAll(/^id: (.*)$/gm)].map(([, id]) => id)).toEqual(["4", "5", "6"])
+      },
+      (text) => {
+        printed += text
+      }
+    )
+    expect(printed).toContain(`event 3 of job_a is damaged (${why}); restore it from a backup`)
+    expect(printed).not.toMatch(/SyntaxError|TypeError|\bat .*:\d+:\d+/)
+  })
+
+  it("is told to a session in its place, which gets what comes after it", async () => {
+    await serving(inFile, async (url) => {
+      const [said, end] = await Effect.runPromise(
+        Effect.gen(function* () {
+          const client = yield* ArcpClient.make({ token: Redacted.make("secret") })
+          const job = yield* client.subscribe("job_a", { history: true })
+          const events = yield* Stream.runCollect(job.events)
+          return [Chunk.toReadonlyArray(events), yield* Effect.flip(job.result)] as const
+        }).pipe(Effect.scoped, Effect.provide(DialerWebSocket.layer({ url, allowInsecure: true })))
+      )
+      expect(said).toHaveLength(5)
+      expect(said[2]).toMatchObject({ kind: "log", body: { level: "critical", attributes: third } })
+      expect(String(Object(said[2]?.body).message)).toContain(remedy)
+      expect(end).toMatchObject({ code: "INTERNAL_ERROR", details: { reason: "runtime_restart" } })
+    })
+  })
+
+  it("ends a replay with its name, and no other command", async () => {
+    for (const more of [[], ["--steps"]]) {
+      const { code, stderr, stdout } = await run(["replay", "--job", "job_a", ...more, "--db", db])
+      expect(code).toBe(1)
+      expect(stderr).toContain(`event 3 of job_a is damaged (${why}); restore it from a backup`)
+      expect(stdout.match(/"seq":\d/g) ?? []).toEqual(more.length === 0 ? ['"seq":1', '"seq":2'] : [])
+    }
+    for (const command of [
+      ["replay", "--job", "job_a", "--tree"],
+      ["sessions"],
+      ["db", "stats"],
+      ["db", "sweep", "--dry-run"],
+      ["db", "sweep"],
+      ["backup", join(folder, `${why.length}.db`)],
+      ["jobs", "delete", "job_a", "--yes"]
+    ])
+      expect((await run([...command, "--db", db])).stderr).not.toMatch(/damaged|Error/)
+  })
+})
+
+it.each([
+  ["job.error", "{nope", "its payload is no JSON"],
+  ["job.error", '{"code":7}', "payload.code has to be a text that is not empty"],
+  ["job.result", '{"final_status":"success","result_id":7}', "payload.result_id has to be a text"]
+])(
+  "an end that is damaged (%s, %s) is one answer to whoever asks for the result",
+  async (type, payload, why) => {
+    await serving(inFile, async () => {})
+    await statements(db, `UPDATE events SET type = '${type}', payload = '${payload}' WHERE seq = 6`)
+    let printed = ""
+    await serving(
+      inFile,
+      async (address) => {
+        const answers = [
+          await overHttp(address, "/result"),
+          await overHttp(address, "/result", { prefer: "wait=1" })
+        ]
+        for (const answer of answers) {
+          expect(answer.status).toBe(500)
+          expect(answer.headers.get("content-type")).toBe("application/problem+json")
+          expect(answer.headers.get("retry-after")).toBe(null)
+          const said = await answer.json()
+          expect(said).toMatchObject({ retryable: false, details: { ...third, seq: 6 } })
+          expect(said.detail).toContain(remedy.replace("event 3", "event 6"))
+        }
+        const end = await Effect.runPromise(
+          Effect.gen(function* () {
+            const client = yield* ArcpClient.make({ token: Redacted.make("secret") })
+            const job = yield* client.subscribe("job_a", { history: true })
+            return yield* Effect.flip(job.result)
+          }).pipe(Effect.scoped, Effect.provide(DialerWebSocket.layer({ url: address, allowInsecure: true })))
+        )
+        expect(end).toMatchObject({ code: "INTERNAL_ERROR", details: { ...third, seq: 6 } })
+      },
+      (text) => {
+        printed += text
+      }
+    )
+    expect(printed).toContain(why)
+    expect(printed).not.toMatch(/SyntaxError|TypeError/)
+  }
+)
 
 it("a call of a hook that is damaged is given up, and the others are made", async () => {
   await statements(

@@ -89,7 +89,8 @@ export const documentOf = (error: ArcpError | Refused) => {
     status,
     detail,
     code: said.code,
-    retryable: said.retryable,
+    // It is as damaged when it is asked for again.
+    retryable: said.retryable && said.details?.["reason"] !== "damaged",
     ...(Object.keys(details).length === 0 ? {} : { details })
   }
 }

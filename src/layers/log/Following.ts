@@ -4,6 +4,7 @@ import type * as Scope from "effect/Scope"
 import { type InternalError, JobNotFound, ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { FollowedJob } from "../../services/log/EventLog.js"
 import { type StoreService, toInternalError } from "../../services/store/Store.js"
+import { untilDamage } from "../store/untilDamage.js"
 import { appended, eventsFrom } from "./History.js"
 import type { JobState } from "./JobState.js"
 
@@ -59,7 +60,10 @@ export const make = (
         if (from > job.last && !job.closed) yield* appended(job)
         if (from > job.last) return { events: [], through: after, ended: job.closed }
         const limit = Math.min(count, job.last - from + 1)
-        const events = yield* Effect.mapError(eventsFrom(store, job, from, limit), unread)
+        const events = yield* eventsFrom(store, job, from, limit).pipe(
+          untilDamage(store, job.jobId, from),
+          Effect.mapError(unread)
+        )
         const [first] = events
         const newest = events[events.length - 1]
         if (first === undefined || newest === undefined || first.seq > from)

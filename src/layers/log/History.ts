@@ -15,6 +15,7 @@ import {
   toInternalError
 } from "../../services/store/Store.js"
 import { onward } from "../store/onward.js"
+import { untilDamage } from "../store/untilDamage.js"
 import type { Committer } from "./Committer.js"
 import type { JobState } from "./JobState.js"
 import type { ViewState } from "./ViewState.js"
@@ -60,7 +61,20 @@ const visible = (store: StoreService, view: ViewState, job: JobState, from: numb
   Effect.gen(function* () {
     const ranges: Array<Range> = []
     for (let seq = from; seq <= to; ) {
-      const events = yield* eventsFrom(store, job, seq, Math.min(scanPage, to - seq + 1))
+      const read = yield* eventsFrom(store, job, seq, Math.min(scanPage, to - seq + 1)).pipe(
+        untilDamage(store, job.jobId, seq),
+        Effect.map((events) => ({ events, damage: undefined })),
+        Effect.catchIf(
+          ({ damaged }) => damaged?.seq === seq,
+          (damage) => Effect.succeed({ events: [], damage })
+        )
+      )
+      // Everybody is told in its place that it is damaged.
+      if (read.damage !== undefined) {
+        ranges.push([seq, seq++])
+        continue
+      }
+      const { events } = read
       const last = events[events.length - 1]
       if (last === undefined) break
       ranges.push(...seen(view, events))

@@ -3,8 +3,9 @@
  * fiber switch; older ones from the store, a page at a time, sized so that a page stays around 1 MiB whatever
  * the events' size.
  */
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import { InternalError, ResumeWindowExpired } from "../../protocol/Errors.js"
+import { InternalError, ResumeWindowExpired, toPayload } from "../../protocol/Errors.js"
 import type { JobResult } from "../../protocol/Message.js"
 import { joinChunks } from "../../protocol/ResultChunks.js"
 import type { Page } from "../../services/log/EventLog.js"
@@ -12,7 +13,8 @@ import {
   type StoredEvent,
   type StoreError,
   type StoreService,
-  toInternalError
+  toInternalError,
+  type ViewEvent
 } from "../../services/store/Store.js"
 import type { JobState } from "./JobState.js"
 import type { RunState, ViewState } from "./ViewState.js"
@@ -103,6 +105,28 @@ const inlined = (terminal: StoredEvent, found: { readonly result: unknown } | un
   return JSON.stringify({ ...rest, ...found })
 }
 
+const unread = toInternalError("the log could not be read")
+
+/**
+ * Returns what a session is given in the place of an event that is damaged: what says so, with its numbers. Without it the
+ * session could go on with none of its jobs, and would ask again for ever.
+ */
+const inPlaceOf = (event: StoredEvent, damage: StoreError): Effect.Effect<StoredEvent> =>
+  Effect.map(Clock.currentTimeMillis, (now): StoredEvent => {
+    const { details, message } = unread(damage)
+    const ts = new Date(now).toISOString()
+    if (event.type === "job.event") {
+      const body = { level: "critical", message, attributes: details }
+      return { ...event, kind: "log", payload: JSON.stringify({ kind: "log", ts, body }) }
+    }
+    const error = {
+      final_status: "error",
+      ...toPayload(new InternalError({ message, details })),
+      completed_at: ts
+    }
+    return { ...event, type: "job.error", kind: "", payload: JSON.stringify(error) }
+  })
+
 /** Returns what reads views, and streamed results as a whole. */
 export const make = (
   store: StoreService,
@@ -112,19 +136,32 @@ export const make = (
 ): Reader => {
   const whole = (jobId: string, to: number) => joined(store, options.maxFrameBytes, jobId, to)
 
+  /** Returns an event that a view is not given as it is stored. */
+  const replaced = ({ damage, event, job }: ViewEvent): Effect.Effect<StoredEvent, StoreError> =>
+    damage === undefined
+      ? whole(job.jobId, event.seq).pipe(
+          Effect.map((found) => ({ ...event, payload: inlined(event, found) })),
+          Effect.catchIf(
+            ({ damaged }) => damaged !== undefined,
+            (error) => inPlaceOf(event, error)
+          )
+        )
+      : inPlaceOf(event, damage)
+
   /** Reads a page of the store: one query, however many jobs it is made of. */
   const fromStore = (view: ViewState, after: number) =>
     Effect.gen(function* () {
       const limit = Math.min(maxPage, view.pageSize ?? firstPage, view.last - after)
       const rows = yield* store.page(view.sessionId, after, limit, pageBytes)
       const page = new PageBuilder(view)
-      for (const { event, eventSeq, job } of rows) {
+      for (const row of rows) {
+        const { damage, event: stored, eventSeq, job } = row
         const next = after + 1 + page.frames.length
         if (eventSeq !== next)
           throw new Error(`the store gave event ${eventSeq} of a view where ${next} follows`)
-        const payload = mustInline(view, event)
-          ? inlined(event, yield* whole(job.jobId, event.seq))
-          : (liveJob(job.jobId)?.payloadOf(event) ?? event.payload)
+        const asStored = damage === undefined && !mustInline(view, stored)
+        const event = asStored ? stored : yield* replaced(row)
+        const payload = asStored ? (liveJob(job.jobId)?.payloadOf(event) ?? event.payload) : event.payload
         page.add(job, job.sessionId, event, eventSeq, payload)
       }
       const average = page.bytes / Math.max(1, page.frames.length)
@@ -140,9 +177,7 @@ export const make = (
         const page = fromMemory(view, after)
         return page.frames.length > 0
           ? Effect.succeed(page)
-          : fromStore(view, after).pipe(
-              Effect.catchTag("StoreError", toInternalError("the log could not be read"))
-            )
+          : fromStore(view, after).pipe(Effect.catchTag("StoreError", unread))
       }),
     streamedResult: (job) =>
       Effect.flatMap(

@@ -10,11 +10,14 @@ import { readJson } from "../../protocol/Json.js"
 import { JobStatus } from "../../protocol/Message.js"
 import {
   type JobRecord,
+  type JournalIndexEntry,
   type SessionRecord,
   type StoredEvent,
-  StoreError
+  StoreError,
+  type ViewEvent
 } from "../../services/store/Store.js"
 import type { StoredCall } from "../jobs/hooks/HookQueue.js"
+import { eventProblem } from "./intactEvent.js"
 import type { RecordRow } from "./query.js"
 
 const mostMillis = 8_640_000_000_000_000
@@ -147,6 +150,15 @@ const hookCall = Argument.either(
   Argument.fields({ ...called, kind: Argument.oneOf("parked"), reason: Argument.string })
 )
 
+/** What is known of an entry of a journal, whatever its kind. */
+const about = Argument.fields({
+  within: Argument.maybe(Argument.string),
+  attempt: Argument.maybe(Argument.count),
+  count: Argument.maybe(Argument.count),
+  jobId: Argument.maybe(Argument.string),
+  inputId: Argument.maybe(Argument.string)
+})
+
 /** Reads what is stored of a call of a hook; nothing, when that is damaged. */
 export const storedCall = (text: string): StoredCall | undefined => {
   const value = readJson(text)
@@ -156,9 +168,6 @@ export const storedCall = (text: string): StoredCall | undefined => {
 /** What a record says that it is, for whoever has to look for it: an id, which has nothing in it that would have to be escaped. */
 const idIn = (text: unknown): string | undefined =>
   /"(?:jobId|sessionId)":"([\w-]{1,100})"/.exec(String(text))?.[1]
-
-const isEvent = ({ kind, payload, type }: StoredEvent): boolean =>
-  typeof type === "string" && typeof kind === "string" && typeof payload === "string"
 
 /** Damages of which the log has said something. */
 const mostSaid = 100
@@ -173,38 +182,87 @@ export interface Intact {
     from: number,
     events: ReadonlyArray<StoredEvent>
   ) => Effect.Effect<ReadonlyArray<StoredEvent>, StoreError>
+  /** Returns the events of a view, each that is damaged with why: those of other jobs go on. */
+  readonly page: (events: ReadonlyArray<ViewEvent>) => Effect.Effect<ReadonlyArray<ViewEvent>>
+  readonly journal: (
+    jobId: string,
+    entries: ReadonlyArray<JournalIndexEntry>
+  ) => Effect.Effect<ReadonlyArray<JournalIndexEntry>, StoreError>
+  /** Returns what is JSON text, of which `what` says where it belongs. */
+  readonly json: (
+    jobId: string,
+    what: string,
+    text: string | undefined
+  ) => Effect.Effect<string | undefined, StoreError>
 }
 
 /** Returns what reads the rows of a database that is called `name`. What is damaged is said once to the operator. */
 export const make = (name: string): Intact => {
   const said = new Set<string>()
-  const damaged = (what: string, why: string) => {
-    const error = new StoreError({
-      message: `${name}: ${what} is damaged (${why}); restore it from a backup`,
-      publicMessage: "what is stored of it is damaged"
-    })
-    if (said.has(what) || said.size >= mostSaid) return error
+  const say = <E extends StoreError>(what: string, error: E): Effect.Effect<E> => {
+    if (said.has(what) || said.size >= mostSaid) return Effect.succeed(error)
     said.add(what)
-    return Effect.zipRight(Effect.logError(error.message), error)
+    return Effect.as(Effect.logError(error.message), error)
   }
+  const damaged = (what: string, why: string, of: NonNullable<StoreError["damaged"]> = {}) =>
+    say(
+      what,
+      new StoreError({
+        message: `${name}: ${what} is damaged (${why}); restore it from a backup`,
+        publicMessage:
+          of.jobId === undefined
+            ? "what is stored of it is damaged"
+            : `${what} is damaged in the store; who runs the server can restore it from a backup`,
+        damaged: of
+      })
+    )
+  const fail = (...args: Parameters<typeof damaged>) => Effect.flip(damaged(...args))
   const record = <A>(kind: string, rule: Argument.Rule, text: string): Effect.Effect<A, StoreError> => {
     const value = readJson(text)
     const problem = value === undefined ? "it is no JSON" : rule(value, "record")
     return problem === undefined
       ? Effect.succeed(value as A)
-      : damaged(`the record of ${idIn(text) ?? `a ${kind}`}`, problem)
+      : fail(`the record of ${idIn(text) ?? `a ${kind}`}`, problem)
   }
+  const eventDamage = (jobId: string, seq: number, problem: string) =>
+    damaged(`event ${seq} of ${jobId}`, problem, { jobId, seq })
   return {
     job: (row) => record("job", job, row.record),
     session: (row) => record("session", session, row.record),
     events: (jobId, from, events) => {
       let before = from - 1
       for (const event of events) {
-        if (!(event.seq > before) || !isEvent(event))
-          return damaged(`the log of ${jobId}`, `what follows its event ${before} is no event`)
+        if (!(event.seq > before))
+          return fail(`the log of ${jobId}`, `what follows its event ${before} is no event`, { jobId })
+        const problem = eventProblem(event)
+        if (problem !== undefined) return Effect.flip(eventDamage(jobId, event.seq, problem))
         before = event.seq
       }
       return Effect.succeed(events)
-    }
+    },
+    page: (events) =>
+      events.some(({ event }) => eventProblem(event) !== undefined)
+        ? Effect.forEach(events, (one) => {
+            const problem = eventProblem(one.event)
+            return problem === undefined
+              ? Effect.succeed(one)
+              : Effect.map(eventDamage(one.job.jobId, one.event.seq, problem), (damage) => ({
+                  ...one,
+                  damage
+                }))
+          })
+        : Effect.succeed(events),
+    journal: (jobId, entries) => {
+      for (const entry of entries) {
+        const value = readJson(entry.about)
+        const problem = value === undefined ? "it is no JSON" : about(value, "entry")
+        if (problem !== undefined) return fail(`the journal of ${jobId}`, problem, { jobId })
+      }
+      return Effect.succeed(entries)
+    },
+    json: (jobId, what, text) =>
+      text === undefined || readJson(text) !== undefined
+        ? Effect.succeed(text)
+        : fail(`${what} of ${jobId}`, "it is no JSON", { jobId })
   }
 }

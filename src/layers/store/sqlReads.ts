@@ -103,7 +103,12 @@ export const readsOver = <E>(name: string, read: Read<E>, asked: Queries = sqlit
       view: (sessionId) =>
         Effect.map(selectOne(asked.view(sessionId)), (row) => row ?? { first: 1, last: 0 }),
       page: (sessionId, after, limit, maxBytes) =>
-        values(asked.page(sessionId, after, limit, maxBytes), (rows) => query.toPage(rows, after, maxBytes)),
+        Effect.flatMap(
+          values(asked.page(sessionId, after, limit, maxBytes), (rows) =>
+            query.toPage(rows, after, maxBytes)
+          ),
+          intact.page
+        ),
       runs: (sessionId, fromEventSeq, limit) => select<Run>(asked.runs(sessionId, fromEventSeq, limit)),
       numbering: (sessionId, jobId, after) =>
         Effect.map(selectOne(asked.numbering(sessionId, jobId, after)), viewing.toNumbering),
@@ -125,12 +130,17 @@ export const readsOver = <E>(name: string, read: Read<E>, asked: Queries = sqlit
         select(asked.waitingCounts),
         (rows) => new Map(rows.map(({ count, principal }) => [principal, count]))
       ),
-      input: (jobId) => Effect.map(selectOne(asked.input(jobId)), (row) => row?.input),
+      input: (jobId) =>
+        Effect.flatMap(selectOne(asked.input(jobId)), (row) => intact.json(jobId, "the input", row?.input)),
       hookEvents: (after, limit) => select(asked.hookEvents(after, limit)),
       journal: (jobId, after, limit) =>
-        Effect.map(select(asked.journal(jobId, after, limit)), query.toJournal),
+        Effect.flatMap(select(asked.journal(jobId, after, limit)), (rows) =>
+          intact.journal(jobId, query.toJournal(rows))
+        ),
       journalValue: (jobId, kind, key) =>
-        Effect.map(selectOne(asked.journalValue(jobId, kind, key)), (row) => row?.value ?? undefined),
+        Effect.flatMap(selectOne(asked.journalValue(jobId, kind, key)), (row) =>
+          intact.json(jobId, "the journal", row?.value ?? undefined)
+        ),
       events: (jobId, fromSeq, limit) =>
         Effect.flatMap(values(asked.events(jobId, fromSeq, limit), query.toEvents), (events) =>
           intact.events(jobId, fromSeq, events)

@@ -32,6 +32,8 @@ export class StoreError extends Data.TaggedError("StoreError")<{
   readonly fenced?: boolean | undefined
   /** The batch was a mistake of its maker: the store is well, and another batch may succeed. */
   readonly misuse?: boolean | undefined
+  /** What was read is not what a store writes, and is so whenever it is read: of this job, and which of its events, if it is one. */
+  readonly damaged?: { readonly jobId?: string | undefined; readonly seq?: number | undefined } | undefined
   readonly cause?: unknown
 }> {}
 
@@ -50,8 +52,20 @@ export class Fenced extends Data.TaggedError("Fenced")<{
 export const toInternalError =
   (undone: string) =>
   (error: unknown): InternalError => {
-    const why = error instanceof StoreError ? (error.publicMessage ?? "the store failed") : "unknown fault"
-    return new InternalError({ message: `${undone}: ${why}`, details: { reason: "storage" } })
+    const known = error instanceof StoreError ? error : undefined
+    const why = known === undefined ? "unknown fault" : (known.publicMessage ?? "the store failed")
+    const { jobId: job_id, seq } = known?.damaged ?? {}
+    return new InternalError({
+      message: `${undone}: ${why}`,
+      details:
+        known?.damaged === undefined
+          ? { reason: "storage" }
+          : {
+              reason: "damaged",
+              ...(job_id === undefined ? {} : { job_id }),
+              ...(seq === undefined ? {} : { seq })
+            }
+    })
   }
 
 /** A session as it survives a restart. Tokens are kept as SHA-256 digests only. */
@@ -289,6 +303,8 @@ export interface ViewEvent {
   readonly eventSeq: number
   readonly job: { readonly jobId: string; readonly traceId: string; readonly sessionId: string }
   readonly event: StoredEvent
+  /** Why the event cannot be given as it is stored: something else has written there. */
+  readonly damage?: StoreError | undefined
 }
 
 /** A session that has a part of a job in its view; `end` is the `event_seq` after its last run of that job. */

@@ -130,13 +130,13 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
     test("keeps type, kind, audience and payload of an event", (store) =>
       Effect.gen(function* () {
         const events: Array<StoredEvent> = [
-          { seq: 1, type: "job.event", kind: "status", payload: '{"a":"é 🙂 \\u0000"}' },
+          { seq: 1, type: "job.event", kind: "status", payload: '{"kind":"status","a":"é 🙂 \\u0000"}' },
           {
             seq: 2,
             type: "job.event",
             kind: "x-vendor.a.b",
             audience: "sess_a",
-            payload: "{}"
+            payload: '{"kind":"x-vendor.a.b"}'
           },
           { seq: 3, type: "job.result", kind: "", payload: '{"final_status":"success"}' }
         ]

@@ -5,6 +5,7 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
+import { untilDamage } from "../../../layers/store/untilDamage.js"
 import { eventFrames } from "../../../protocol/Codec.js"
 import { eventIds } from "../../../protocol/Ids.js"
 import { type JobRecord, Store, type StoredEvent } from "../../../services/store/Store.js"
@@ -24,7 +25,7 @@ const eventsOf = (jobId: string, from: number) =>
   Stream.unwrap(
     Effect.map(Store, (store) =>
       Stream.paginateEffect(from, (seq) =>
-        Effect.map(store.events(jobId, seq, page), (events) => {
+        Effect.map(untilDamage(store, jobId, seq)(store.events(jobId, seq, page)), (events) => {
           const last = events[events.length - 1]
           return [events, last === undefined ? Option.none<number>() : Option.some(last.seq + 1)] as const
         })
