@@ -62,14 +62,18 @@ export interface Options {
 /** Says that the provisioner cannot be used as it is configured. */
 export class CredentialProvisionerLiteLlmError extends Data.TaggedError("CredentialProvisionerLiteLlmError")<{
   readonly message: string
+  /** Which option it is about. */
+  readonly option: "baseUrl" | "endpoint" | "masterKey" | "maxBudget"
 }> {}
 
 /** Names that the gateway takes for many models at once. */
 const collective = /^(all-|no-default-)[a-z-]*models?$|\*/
 
-const checkUrl = (name: string, text: string, allowInsecure: boolean) =>
+const checkUrl = (option: "baseUrl" | "endpoint", text: string, allowInsecure: boolean) =>
   Effect.gen(function* () {
-    const fail = (message: string) => new CredentialProvisionerLiteLlmError({ message: `${name} ${message}` })
+    const name = option === "baseUrl" ? "the LiteLLM URL" : "the LiteLLM endpoint"
+    const fail = (message: string) =>
+      new CredentialProvisionerLiteLlmError({ message: `${name} ${message}`, option })
     const url = URL.canParse(text) ? new URL(text) : undefined
     if (url === undefined || (url.protocol !== "https:" && url.protocol !== "http:"))
       return yield* fail("must be a URL like https://litellm.example.com")
@@ -103,20 +107,18 @@ interface Settings extends Options {
 const settingsOf = (options: Options): Effect.Effect<Settings, CredentialProvisionerLiteLlmError> =>
   Effect.gen(function* () {
     const allowInsecure = options.allowInsecure === true
-    const baseUrl = yield* checkUrl("the LiteLLM URL", options.baseUrl, allowInsecure)
-    const endpoint = yield* checkUrl(
-      "the LiteLLM endpoint",
-      options.endpoint ?? options.baseUrl,
-      allowInsecure
-    )
+    const baseUrl = yield* checkUrl("baseUrl", options.baseUrl, allowInsecure)
+    const endpoint = yield* checkUrl("endpoint", options.endpoint ?? options.baseUrl, allowInsecure)
     const cap = options.maxBudget === undefined ? Option.none() : BigDecimal.fromString(options.maxBudget)
     if (options.maxBudget !== undefined && !Option.exists(cap, BigDecimal.isPositive))
       return yield* new CredentialProvisionerLiteLlmError({
-        message: 'maxBudget must be a decimal like "5.00"'
+        message: 'maxBudget must be a decimal like "5.00"',
+        option: "maxBudget"
       })
     if (Redacted.value(options.masterKey) === "")
       return yield* new CredentialProvisionerLiteLlmError({
-        message: "the LiteLLM key is empty; set ARCP_LITELLM_KEY to one that may manage keys"
+        message: "the LiteLLM key is empty; set ARCP_LITELLM_KEY to one that may manage keys",
+        option: "masterKey"
       })
     return { ...options, baseUrl, endpoint, currency: options.currency ?? "USD", cap }
   })
@@ -338,6 +340,14 @@ const list = (text: string): ReadonlyArray<string> =>
     .map((part) => part.trim())
     .filter((part) => part !== "")
 
+/** Which variable gives an option. */
+const variables = {
+  baseUrl: "ARCP_LITELLM_URL",
+  masterKey: "ARCP_LITELLM_KEY",
+  endpoint: "ARCP_LITELLM_ENDPOINT",
+  maxBudget: "ARCP_LITELLM_MAX_BUDGET"
+}
+
 const fromEnvironment = Config.all({
   baseUrl: Config.string("ARCP_LITELLM_URL"),
   masterKey: Config.redacted("ARCP_LITELLM_KEY"),
@@ -364,7 +374,7 @@ export const layerConfig = (): Layer.Layer<
         endpoint: Option.getOrUndefined(endpoint),
         models: Option.getOrUndefined(models),
         maxBudget: Option.getOrUndefined(maxBudget)
-      }).pipe(Effect.mapError((error) => ConfigError.InvalidData(["ARCP_LITELLM_*"], error.message)))
+      }).pipe(Effect.mapError(({ message, option }) => ConfigError.InvalidData([variables[option]], message)))
     )
   )
 

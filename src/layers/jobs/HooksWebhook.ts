@@ -15,7 +15,11 @@ import * as Argument from "../../protocol/Argument.js"
 import { type HookCall, HookError, Hooks } from "../../services/jobs/Hooks.js"
 
 /** The options of a webhook are wrong. */
-export class HooksWebhookError extends Data.TaggedError("HooksWebhookError")<{ readonly message: string }> {}
+export class HooksWebhookError extends Data.TaggedError("HooksWebhookError")<{
+  readonly message: string
+  /** Which option it is about. */
+  readonly option: "url" | "secrets"
+}> {}
 
 /** Where to, and what. */
 export interface Options {
@@ -47,14 +51,15 @@ const optionsRule = Argument.fields({
 /** Characters of what an agent says that are sent; more is left out. */
 const maxValueSize = 256 * 1024
 
-const wrong = (message: string) => new HooksWebhookError({ message })
+const wrong = (option: HooksWebhookError["option"], message: string) =>
+  new HooksWebhookError({ message, option })
 
 const keyOf = (secret: string | Redacted.Redacted): Effect.Effect<CryptoKey, HooksWebhookError> =>
   Effect.suspend(() => {
     const text = Redacted.isRedacted(secret) ? Redacted.value(secret) : secret
     const bytes = text.startsWith("whsec_") ? Encoding.decodeBase64(text.slice(6)) : undefined
     return bytes === undefined || Either.isLeft(bytes) || bytes.right.length < 24 || bytes.right.length > 64
-      ? wrong("a secret of a webhook is whsec_ and 24 to 64 bytes as base64")
+      ? wrong("secrets", "a secret of a webhook is whsec_ and 24 to 64 bytes as base64")
       : Effect.promise(() =>
           crypto.subtle.importKey(
             "raw",
@@ -69,9 +74,9 @@ const keyOf = (secret: string | Redacted.Redacted): Effect.Effect<CryptoKey, Hoo
 const checkUrl = (url: string): Effect.Effect<string, HooksWebhookError> => {
   const parsed = URL.canParse(url) ? new URL(url) : undefined
   if (parsed === undefined || !/^https?:$/.test(parsed.protocol))
-    return wrong("the URL of a webhook begins with https:// or http://")
+    return wrong("url", "the URL of a webhook begins with https:// or http://")
   return parsed.username !== "" || parsed.password !== ""
-    ? wrong("the URL of a webhook has no user and no password: the signature shows who sends")
+    ? wrong("url", "the URL of a webhook has no user and no password: the signature shows who sends")
     : Effect.succeed(parsed.href)
 }
 
@@ -139,7 +144,7 @@ const post = (url: string, headers: Record<string, string>, body: string) =>
 /** Returns hooks that send a request each. */
 const make = ({ kinds, secrets, timeout = "15 seconds", url, values = false }: Options) =>
   Effect.gen(function* () {
-    if (secrets.length === 0) return yield* wrong("a webhook needs a secret to sign with")
+    if (secrets.length === 0) return yield* wrong("secrets", "a webhook needs a secret to sign with")
     const keys = yield* Effect.forEach(secrets, keyOf)
     const href = yield* checkUrl(url)
     const limit = Duration.decode(timeout)

@@ -40,12 +40,39 @@ const proxies: Argument.Rule = (value, name) => {
   }
 }
 
-const texts = Argument.maybe(Argument.listOf(Argument.string))
+/** A name or an address, and nothing else of a URL that would have another host than it looks like. */
+const isPlain = (host: string): boolean => !/[@/\\?#\s]/.test(host)
+
+const parse = (url: string): URL | undefined => (URL.canParse(url) ? new URL(url) : undefined)
+
+/** What a browser names as where a page is from; of pages without an address it is `null`. */
+export const originRule: Argument.Rule = Argument.that(
+  'an origin, as https://app.example.com without a path, or "*"',
+  (value) =>
+    value === "*" ||
+    value === "null" ||
+    (typeof value === "string" &&
+      /^[a-z][a-z\d+.-]*:\/\/[^@/\\?#\s]+$/i.test(value) &&
+      parse(value) !== undefined)
+)
+
+/** A host as it is compared. */
+export const hostRule: Argument.Rule = Argument.that(
+  "the name of a host or an address, without a port",
+  (value) =>
+    typeof value === "string" &&
+    isPlain(value) &&
+    !value.includes("*") &&
+    [value, `[${value}]`].some((host) => {
+      const name = parse(`http://${host}`)?.hostname
+      return name !== undefined && normalised(name) === normalised(value)
+    })
+)
 
 /** What the options of a policy have to be: a text in the place of a list would be searched for parts of it. */
 export const policyRules = {
-  allowedOrigins: texts,
-  allowedHosts: texts,
+  allowedOrigins: Argument.maybe(Argument.listOf(originRule)),
+  allowedHosts: Argument.maybe(Argument.listOf(hostRule)),
   trustedProxies: Argument.maybe(proxies),
   allowInsecure: Argument.maybe(Argument.boolean)
 }
@@ -53,7 +80,7 @@ export const policyRules = {
 /** Where an endpoint is. */
 export const pathRule: Argument.Rule = Argument.that(
   "a path that starts with a /, like /arcp",
-  (value) => typeof value === "string" && value.startsWith("/")
+  (value) => typeof value === "string" && /^\/[^?#\s]*$/.test(value)
 )
 
 /** Why a request is not upgraded, as HTTP says it. */
@@ -63,11 +90,6 @@ export interface OriginRefusal {
 }
 
 const refuse = (message: string): OriginRefusal => ({ status: 403, message })
-
-/** A name or an address, and nothing else of a URL that would have another host than it looks like. */
-const isPlain = (host: string): boolean => !/[@/\\?#\s]/.test(host)
-
-const parse = (url: string): URL | undefined => (URL.canParse(url) ? new URL(url) : undefined)
 
 const isSameOrigin = (origin: string, host: string | undefined): boolean => {
   const page = parse(origin)

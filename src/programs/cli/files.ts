@@ -59,10 +59,11 @@ const readFile = (path: string): Effect.Effect<Uint8Array, PlatformError> =>
         Effect.onError(() => close(fd))
       )
       if (stats.isFIFO()) return yield* restore(drained(path, fd))
-      const content =
-        stats.isFile() || stats.isDirectory()
-          ? called<Uint8Array>(path, (callback) => fs.readFile(fd, callback))
-          : Effect.fail(failed(path, new Error("neither a file nor a pipe")))
+      const content = stats.isFile()
+        ? called<Uint8Array>(path, (callback) => fs.readFile(fd, callback))
+        : Effect.fail(
+            failed(path, new Error(stats.isDirectory() ? "it is a directory" : "neither a file nor a pipe"))
+          )
       return yield* Effect.ensuring(content, close(fd))
     })
   )

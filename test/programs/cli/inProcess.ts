@@ -1,12 +1,14 @@
 /** `arcp` without a process: the commands as the program puts them together, and what they print. */
-import * as NodeContext from "@effect/platform-node/NodeContext"
+import * as NodePath from "@effect/platform-node/NodePath"
 import * as ConfigProvider from "effect/ConfigProvider"
 import type * as Console from "effect/Console"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import { vi } from "vitest"
 import { entries } from "../../../src/programs/cli/commands.js"
 import { leaving } from "../../../src/programs/cli/exit.js"
+import * as Files from "../../../src/programs/cli/files.js"
 import { main } from "../../../src/programs/cli/main.js"
 import { parse } from "../../../src/programs/cli/parse.js"
 import { said } from "../../../src/programs/cli/said.js"
@@ -41,7 +43,7 @@ const command = (
         unsafe: { ...real.unsafe, log: () => {}, error: (text: unknown) => print("stderr", `${text}\n`) }
       } as Console.Console),
       Effect.withConfigProvider(ConfigProvider.fromMap(new Map(Object.entries(environment)))),
-      Effect.provide(NodeContext.layer)
+      Effect.provide(Layer.mergeAll(Files.layer, NodePath.layer))
     )
   })
 

@@ -126,7 +126,7 @@ describe("arcp serve", () => {
   writeFileSync(contract, `export const agents = [{ name: "greet", version: "1.0.0", input: {} }]\n`)
   it.each<readonly [ReadonlyArray<string>, RegExp]>([
     [["--token"], /--token needs a value/],
-    [["--path", "arcp"], /--path starts with a \//],
+    [["--path", "arcp"], /--path "arcp" has to be a path that starts with a \//],
     [["--host", "0.0.0.0"], /--allow-insecure/],
     [["--workspace", join(folder, "none")], /none: there is no such file \(ENOENT\)$/m],
     [["--limit", "maxJobPerSession=5"], /no option maxJobPerSession; did you mean maxJobsPerSession\?/],

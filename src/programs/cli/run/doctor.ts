@@ -14,6 +14,7 @@ import type { Finding } from "./doctor/finding.js"
 import { pgChecks } from "./doctor/pgChecks.js"
 import { remoteChecks } from "./doctor/remoteChecks.js"
 import { systemChecks } from "./doctor/systemChecks.js"
+import { checkPg } from "./pgUrl.js"
 
 /** One line: how it is, what was looked at, what was found, and what to do. */
 const line = ({ check, level, said, todo }: Finding): string =>
@@ -26,6 +27,7 @@ export const run = (flags: DoctorFlags) =>
     const pg = Option.isSome(flags.pg)
       ? Option.map(flags.pg, (url) => Redacted.make(url))
       : yield* Config.option(Config.redacted("ARCP_PG"))
+    if (Option.isSome(pg)) yield* checkPg(Option.isSome(flags.pg) ? "--pg" : "ARCP_PG", pg.value)
     const store = Option.isSome(pg) ? yield* pgChecks(pg.value) : yield* fileChecks(flags.db)
     const found = [
       ...(yield* systemChecks({ ...flags, holder: store.holder })),

@@ -11,11 +11,10 @@ import * as LiteLlm from "../../../layers/credentials/CredentialProvisionerLiteL
 import * as Credentials from "../../../layers/credentials/Credentials.js"
 import * as IdGenerator from "../../../layers/runtime/IdGenerator.js"
 import * as Runtime from "../../../layers/runtime/Runtime.js"
-import type { Policy as PolicyTag } from "../../../services/auth/Policy.js"
-import type { Hooks } from "../../../services/jobs/Hooks.js"
 import type * as RuntimeOptions from "../../../services/runtime/RuntimeOptions.js"
 import type { ServeFlags } from "../serve.js"
 import { UsageError } from "../UsageError.js"
+import { checkPg } from "./pgUrl.js"
 import { webhookOf } from "./webhook.js"
 
 const defaultDb = ".arcp/arcp.db"
@@ -43,84 +42,72 @@ export const keptIn = (flags: ServeFlags): Effect.Effect<WhereKept, UsageError |
       const filename = Option.getOrElse(flags.db, () => defaultDb)
       return { in: "file", name: filename, filename }
     }
+    yield* checkPg(named === 0 ? "ARCP_PG" : "--pg", url.value)
     const { nameOf } = yield* Effect.promise(() => import("../../../layers/store/pg/connections.js"))
     return { in: "postgres", name: nameOf(url.value), url: url.value }
   })
 
-/** What the flags say of who may do what, and who is told. */
-interface Deciding {
-  readonly policy: Layer.Layer<PolicyTag>
-  readonly hooks: Layer.Layer<Hooks> | undefined
-}
-
-/** Credentials of the environment's LiteLLM gateway, recorded in a file beside that of the runtime. */
+/**
+ * Credentials of the environment's LiteLLM gateway, if it names one, recorded in a file beside `filename`. The gateway is built
+ * at once: what is wrong with its variables is said before anything begins.
+ */
 const credentialsBeside = (filename: string) =>
-  Effect.map(
-    Effect.promise(() => import("../../../layers/credentials/CredentialStoreSql.js")),
-    (CredentialStoreSql) =>
-      Credentials.layer().pipe(
-        Layer.provide(CredentialStoreSql.layerSqlite({ filename: CredentialStoreSql.beside(filename) })),
-        Layer.provide(LiteLlm.layerConfig().pipe(Layer.provide(FetchHttpClient.layer))),
-        Layer.provide(IdGenerator.layer())
-      )
-  )
-
-/** A runtime on a file; with `provisioned`, credentials beside it. */
-const onFile = (
-  flags: ServeFlags,
-  filename: string,
-  limits: RuntimeOptions.Input,
-  { hooks, policy }: Deciding,
-  provisioned: boolean
-) =>
   Effect.gen(function* () {
-    const RuntimeSqlite = yield* Effect.promise(() => import("../../../layers/runtime/RuntimeSqlite.js"))
-    const credentials = yield* credentialsBeside(filename)
-    return RuntimeSqlite.layer(
-      { filename, synchronous: flags.synchronous },
-      { options: limits, policy, hooks, credentials: provisioned ? credentials : undefined }
+    if (!(yield* LiteLlm.configured)) return undefined
+    const gateway = yield* Layer.build(LiteLlm.layerConfig().pipe(Layer.provide(FetchHttpClient.layer)))
+    const CredentialStoreSql = yield* Effect.promise(
+      () => import("../../../layers/credentials/CredentialStoreSql.js")
+    )
+    return Credentials.layer().pipe(
+      Layer.provide(CredentialStoreSql.layerSqlite({ filename: CredentialStoreSql.beside(filename) })),
+      Layer.provide(Layer.succeedContext(gateway)),
+      Layer.provide(IdGenerator.layer())
     )
   })
 
-/** A runtime in Postgres. The records of credentials are in a file of this machine all the same. */
-const onPostgres = (
-  url: Redacted.Redacted,
-  limits: RuntimeOptions.Input,
-  { hooks, policy }: Deciding,
-  provisioned: boolean
-) =>
+/** What is kept durably, opened. The records of credentials are in a file of this machine all the same. */
+const storeOf = (flags: ServeFlags, kept: Exclude<WhereKept, { readonly in: "memory" }>) =>
   Effect.gen(function* () {
+    if (kept.in === "file") {
+      const StoreSqlite = yield* Effect.promise(() => import("../../../layers/store/StoreSqlite.js"))
+      return StoreSqlite.layer({ filename: kept.filename, synchronous: flags.synchronous })
+    }
     const StorePg = yield* Effect.promise(() => import("../../../layers/store/pg/StorePg.js"))
-    const credentials = yield* credentialsBeside(defaultDb)
-    if (provisioned)
-      yield* Effect.logWarning(
-        `--pg: what is provisioned for jobs is recorded on this machine, beside ${defaultDb}; a runtime elsewhere does not revoke it`
-      )
-    return Runtime.layer({
-      options: limits,
-      policy,
-      hooks,
-      credentials: provisioned ? credentials : undefined
-    }).pipe(Layer.provideMerge(StorePg.layer({ url })))
+    return StorePg.layer({ url: kept.url })
   })
 
-/** The runtime that the flags ask for, with those who decide for it and those who are told. */
-export const runtimeOf = (flags: ServeFlags, kept: WhereKept, limits: RuntimeOptions.Input) =>
+/**
+ * The runtime that the flags ask for, with those who decide for it and those who are told. `starts` is done once its store is
+ * open, and before the runtime does anything with what is in it.
+ */
+export const runtimeOf = (
+  flags: ServeFlags,
+  kept: WhereKept,
+  limits: RuntimeOptions.Input,
+  starts: Effect.Effect<void>
+) =>
   Effect.gen(function* () {
-    const provisioned = yield* LiteLlm.configured
-    if (provisioned && kept.in === "memory")
-      yield* Effect.logWarning("--memory: no credentials are provisioned, they need a durable store")
     const policy = Policy.layer({
       cancel: flags.cancel,
       operators: flags.operator,
       observers: flags.observer
     })
     const hooks = yield* webhookOf(flags)
-    if (hooks !== undefined && kept.in === "memory")
-      yield* Effect.logWarning("--memory: what a webhook is owed is forgotten when the runtime ends")
-    const deciding = { policy, hooks }
-    if (kept.in === "memory") return Runtime.layerMemory({ options: limits, policy, hooks })
-    return kept.in === "file"
-      ? yield* onFile(flags, kept.filename, limits, deciding, provisioned)
-      : yield* onPostgres(kept.url, limits, deciding, provisioned)
+    const begun = Layer.effectDiscard(starts)
+    if (kept.in === "memory") {
+      if (yield* LiteLlm.configured)
+        yield* Effect.logWarning("--memory: no credentials are provisioned, they need a durable store")
+      if (hooks !== undefined)
+        yield* Effect.logWarning("--memory: what a webhook is owed is forgotten when the runtime ends")
+      return Runtime.layerMemory({ options: limits, policy, hooks }).pipe(Layer.provideMerge(begun))
+    }
+    const credentials = yield* credentialsBeside(kept.in === "file" ? kept.filename : defaultDb)
+    if (credentials !== undefined && kept.in === "postgres")
+      yield* Effect.logWarning(
+        `--pg: what is provisioned for jobs is recorded on this machine, beside ${defaultDb}; a runtime elsewhere does not revoke it`
+      )
+    return Runtime.layer({ options: limits, policy, hooks, credentials }).pipe(
+      Layer.provideMerge(begun),
+      Layer.provideMerge(yield* storeOf(flags, kept))
+    )
   })

@@ -1,49 +1,38 @@
 /** What `arcp serve` does. */
 import { realpathSync, statSync } from "node:fs"
 import { resolve } from "node:path"
-import type { FileSystem } from "@effect/platform/FileSystem"
-import * as Config from "effect/Config"
-import type { ConfigError } from "effect/ConfigError"
 import * as Console from "effect/Console"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
-import * as Auth from "../../../layers/auth/Auth.js"
-import type * as AuthJwt from "../../../layers/auth/AuthJwt.js"
 import * as Runtime from "../../../layers/runtime/Runtime.js"
 import * as SecretsLayer from "../../../layers/runtime/Secrets.js"
-import { trustedProxies } from "../../../layers/transport/clientAddress.js"
 import { reserveStreams } from "../../../layers/transport/reserveStreams.js"
 import * as TransportStdio from "../../../layers/transport/TransportStdio.js"
 import type { Login } from "../../../layers/transport/WebConsole.js"
 import * as WebSocketListener from "../../../layers/transport/WebSocketListener.js"
-import { isLoopback } from "../../../protocol/Loopback.js"
 import { describe } from "../../../protocol/Problem.js"
-import { failureMessage } from "../../../services/agents/Agent.js"
-import type { Auth as AuthTag, Identity } from "../../../services/auth/Auth.js"
 import { EventLog } from "../../../services/log/EventLog.js"
 import { fileProblem } from "../../../services/runtime/fileProblem.js"
 import * as RuntimeOptions from "../../../services/runtime/RuntimeOptions.js"
-import { Secrets } from "../../../services/runtime/Secrets.js"
 import { TransportServer } from "../../../services/transport/Transport.js"
 import { version } from "../../version.js"
 import { loadModules } from "../agents-module.js"
-import { readIdentities } from "../identities.js"
 import type { ServeFlags } from "../serve.js"
 import { json } from "../text.js"
 import { UsageError } from "../UsageError.js"
+import { checkAddress } from "./address.js"
+import { authentication } from "./authentication.js"
 import { consoleAddress, loginFor } from "./console.js"
 import { demoPages } from "./demo.js"
 import { CannotServe, type Host, registryOf } from "./hosting.js"
 import { keptIn, runtimeOf } from "./keeping.js"
-import { limitsOf, pair } from "./limits.js"
+import { limitsOf } from "./limits.js"
 import { routes } from "./routes.js"
 import { keepStreams } from "./standardStreams.js"
 import { unless, watch } from "./strays.js"
-import { telemetry } from "./telemetry.js"
+import { readersOf, telemetry } from "./telemetry.js"
 
 /** The flags that give a duration, by the option that it is for. */
 const durations = (flags: ServeFlags) => ({
@@ -87,80 +76,6 @@ const runtimeOptions = (flags: ServeFlags): Effect.Effect<RuntimeOptions.Input, 
       })
     )
   })
-
-interface Authentication {
-  readonly layer: Layer.Layer<AuthTag, AuthJwt.AuthJwtError | ConfigError>
-  readonly token: string | undefined
-}
-
-/** Where the keys of JWTs come from: the flags, or else a secret that arguments would show to other users. */
-const keySources = (flags: ServeFlags) => {
-  const sources = {
-    secret: Option.map(flags.jwtSecret, Redacted.make),
-    publicKeyFile: flags.jwtPublicKey,
-    jwksUri: flags.jwtJwks
-  }
-  return Object.values<Option.Option<unknown>>(sources).some(Option.isSome)
-    ? Effect.succeed(sources)
-    : Effect.map(Config.option(Config.redacted("ARCP_JWT_SECRET")), (secret) => ({ ...sources, secret }))
-}
-
-/** Who may connect; and the token that was made because nobody was named. */
-const authentication = (
-  flags: ServeFlags
-): Effect.Effect<Authentication, UsageError | ConfigError, FileSystem> =>
-  Effect.gen(function* () {
-    const issuer = Option.getOrUndefined(flags.jwtIssuer)
-    const audience = Option.getOrUndefined(flags.jwtAudience)
-    const tolerance = Option.getOrUndefined(flags.jwtClockToleranceSec)
-    if (tolerance !== undefined && tolerance < 0)
-      return yield* new UsageError({ message: "--jwt-clock-tolerance-sec takes 0 or more" })
-    const checks = {
-      ...(issuer === undefined ? {} : { issuer }),
-      ...(audience === undefined ? {} : { audience }),
-      ...(tolerance === undefined ? {} : { clockTolerance: Duration.seconds(tolerance) })
-    }
-    const named = Option.isSome(flags.identities) || flags.token.length > 0
-    const sources = yield* keySources(flags)
-    if (Object.values<Option.Option<unknown>>(sources).some(Option.isSome)) {
-      const AuthJwt = yield* Effect.promise(() => import("../../../layers/auth/AuthJwt.js"))
-      const key = yield* Effect.mapError(
-        AuthJwt.keyFrom(sources),
-        (error) => new UsageError({ message: error.message })
-      )
-      if (Option.isSome(key)) {
-        if (named)
-          yield* Effect.logWarning("JWTs are accepted instead of --token and --identities, which are ignored")
-        return { layer: AuthJwt.layer({ key: key.value, ...checks }), token: undefined }
-      }
-    }
-    if (Object.keys(checks).length > 0)
-      return yield* new UsageError({
-        message:
-          "--jwt-issuer, --jwt-audience and --jwt-clock-tolerance-sec need a key: --jwt-secret, --jwt-public-key or --jwt-jwks"
-      })
-    const identities = Option.isSome(flags.identities) ? yield* readIdentities(flags.identities.value) : {}
-    const tokens = yield* Effect.forEach(flags.token, (token) => pair("token", token, "TOKEN=PRINCIPAL"))
-    // One that has a ceiling in the file must not lose it to a flag.
-    const table = new Map<string, string | Identity>(Object.entries(identities))
-    for (const [token, principal] of tokens) {
-      if ((table.get(token) ?? principal) !== principal)
-        return yield* new UsageError({
-          message: `--token …=${principal}: this token is another's already; give each its own`
-        })
-      table.set(token, principal)
-    }
-    if (named && table.size === 0)
-      return yield* new UsageError({
-        message: "--identities: nobody is in it, so nobody could connect; add one, or --token TOKEN=PRINCIPAL"
-      })
-    if (named) return { layer: Auth.layerStatic(Object.fromEntries(table)), token: undefined }
-    if (yield* Auth.configured) return { layer: Auth.layerConfig(), token: undefined }
-    const made = (yield* Effect.flatMap(Secrets, (secrets) => secrets.resumeToken))
-      .pipe(Redacted.value)
-      .slice(3, 35)
-    return { layer: Auth.layerStatic({ [made]: "local" }), token: made }
-  }).pipe(Effect.provide(SecretsLayer.layer))
 
 const hasDemo = (flags: ServeFlags): boolean => flags.agents.length === 0 || flags.agents.includes("demo")
 
@@ -221,18 +136,7 @@ export const run = (flags: ServeFlags) => serving(flags, once)
 export const serving = (flags: ServeFlags, host: Host, onAddress: OnAddress = () => Effect.void) =>
   Effect.gen(function* () {
     const kept = yield* keptIn(flags)
-    if (flags.port < 0 || flags.port > 65_535)
-      return yield* new UsageError({ message: "--port takes 0 (any free port) to 65535" })
-    if (!flags.path.startsWith("/"))
-      return yield* new UsageError({ message: "--path starts with a /, like /arcp" })
-    if (flags.transport === "ws" && !isLoopback(flags.host) && !flags.allowInsecure)
-      return yield* new UsageError({
-        message: `--host ${flags.host}: without TLS tokens would travel readable; listen on 127.0.0.1 behind a TLS proxy, or add --allow-insecure if the proxy is on another machine`
-      })
-    yield* Effect.try({
-      try: () => trustedProxies(flags.trustProxy),
-      catch: (error) => new UsageError({ message: `--trust-proxy: ${failureMessage(error)}` })
-    })
+    yield* checkAddress(flags)
     const crashed = yield* watch
     // Before the modules of agents are loaded, which may write as well.
     const reserved = flags.transport === "stdio" ? yield* reserveStreams : undefined
@@ -241,11 +145,12 @@ export const serving = (flags: ServeFlags, host: Host, onAddress: OnAddress = ()
     const auth = yield* authentication(flags)
     const login = yield* loginFor(auth.token)
     const { count, loads, registry } = yield* host(flags)
-    const runtime = yield* runtimeOf(flags, kept, limits)
-    // Nothing begins that a flag stands in the way of.
-    yield* Effect.logInfo(
+    const readers = yield* readersOf(flags)
+    // Nothing begins that a flag, a variable, or what either names stands in the way of.
+    const starts = Effect.logInfo(
       `arcp ${version} starts with ${count} ${count === 1 ? "agent" : "agents"}, on ${kept.name}`
     )
+    const runtime = yield* runtimeOf(flags, kept, limits, starts)
     const transport =
       flags.transport === "stdio"
         ? TransportStdio.layer(reserved)
@@ -258,7 +163,7 @@ export const serving = (flags: ServeFlags, host: Host, onAddress: OnAddress = ()
             trustedProxies: flags.trustProxy,
             ...(flags.allowOrigin.length === 0 ? {} : { allowedOrigins: flags.allowOrigin }),
             ...(hasDemo(flags) ? { pages: demoPages(flags.path) } : {}),
-            routes: routes(flags, login, loads)
+            routes: routes(flags, { login, loads, readers })
           })
     // A port is served until a signal comes, stdin and stdout until the parent closes them; either ends with the log.
     const serving =

@@ -11,6 +11,7 @@ import * as StoreSqlite from "../../../layers/store/StoreSqlite.js"
 import type { Store, StoreError, StoreService } from "../../../services/store/Store.js"
 import { defaultDb } from "../db-flags.js"
 import { UsageError } from "../UsageError.js"
+import { checkPg } from "./pgUrl.js"
 
 /** Flags that name it. */
 interface StoredFlags {
@@ -25,9 +26,14 @@ export const postgresOf = ({
 }: StoredFlags): Effect.Effect<Option.Option<Redacted.Redacted>, UsageError | ConfigError> =>
   Effect.gen(function* () {
     const isFile = db !== defaultDb
-    if (Option.isNone(pg)) return isFile ? Option.none() : yield* Config.option(Config.redacted("ARCP_PG"))
-    if (isFile) return yield* new UsageError({ message: "choose one of --db FILE and --pg URL" })
-    return Option.some(Redacted.make(pg.value))
+    if (isFile && Option.isSome(pg))
+      return yield* new UsageError({ message: "choose one of --db FILE and --pg URL" })
+    if (isFile) return Option.none()
+    const url = Option.isSome(pg)
+      ? Option.some(Redacted.make(pg.value))
+      : yield* Config.option(Config.redacted("ARCP_PG"))
+    if (Option.isSome(url)) yield* checkPg(Option.isSome(pg) ? "--pg" : "ARCP_PG", url.value)
+    return url
   })
 
 /** What is stored. */

@@ -15,8 +15,16 @@ import { version } from "../../version.js"
 import type { ServeFlags } from "../serve.js"
 import { UsageError } from "../UsageError.js"
 
+/** A bearer token as a header can carry it. */
+const carried = (name: string, token: string): Effect.Effect<Redacted.Redacted, UsageError> =>
+  /^[\x21-\x7e]+$/.test(token)
+    ? Effect.succeed(Redacted.make(token))
+    : new UsageError({
+        message: `${name} takes a token: letters, digits and signs of ASCII, without spaces, at least one`
+      })
+
 /** Returns who may read the metrics; `undefined` when nobody may. */
-const readersOf = ({
+export const readersOf = ({
   metrics,
   metricsToken
 }: ServeFlags): Effect.Effect<Readers | undefined, ConfigError | UsageError> =>
@@ -26,27 +34,26 @@ const readersOf = ({
         return yield* new UsageError({
           message: `choose --metrics-token TOKEN or --metrics ${metrics}, not both`
         })
-      if (metricsToken.value === "")
-        return yield* new UsageError({ message: "--metrics-token takes a token, which is not empty" })
-      return Redacted.make(metricsToken.value)
+      return yield* carried("--metrics-token", metricsToken.value)
     }
     if (metrics !== "local") return metrics === "off" ? undefined : metrics
     const token = yield* Config.option(Config.redacted("ARCP_METRICS_TOKEN"))
-    return Option.isSome(token) && Redacted.value(token.value) !== "" ? token.value : metrics
+    return Option.isSome(token) && Redacted.value(token.value) !== ""
+      ? yield* carried("ARCP_METRICS_TOKEN", Redacted.value(token.value))
+      : metrics
   })
 
-/** Returns the layers that mount what they ask. */
-export const watched = (flags: ServeFlags) =>
+/** Returns the layers that mount what those who look on ask. */
+export const watched = (readers: Readers | undefined) =>
   Layer.unwrapEffect(
-    Effect.gen(function* () {
-      const readers = yield* readersOf(flags)
-      const metrics = yield* Effect.serviceOption(Metrics.Metrics)
-      const told =
+    Effect.map(Effect.serviceOption(Metrics.Metrics), (metrics) =>
+      Layer.merge(
+        HealthRoutes.layerHealth(),
         readers === undefined || Option.isNone(metrics)
           ? Layer.empty
           : Layer.provide(HealthRoutes.layerMetrics(readers), Layer.succeed(Metrics.Metrics, metrics.value))
-      return Layer.merge(HealthRoutes.layerHealth(), told)
-    })
+      )
+    )
   )
 
 /**

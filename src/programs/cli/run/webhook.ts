@@ -43,6 +43,12 @@ export const webhookOf = (flags: ServeFlags) =>
       return undefined
     }
     const secrets = yield* secretsOf(flags)
+    const source = Option.match(flags.webhookSecretFile, {
+      onNone: () => "ARCP_WEBHOOK_SECRET",
+      onSome: (file) => `--webhook-secret-file ${file}`
+    })
+    if (secrets.length === 0 && Option.isSome(flags.webhookSecretFile))
+      return yield* new UsageError({ message: `${source} holds no secret; ${make}` })
     if (secrets.length === 0)
       return yield* new UsageError({
         message: `--webhook needs a secret to sign with: --webhook-secret-file FILE, or ARCP_WEBHOOK_SECRET; ${make}`
@@ -55,7 +61,10 @@ export const webhookOf = (flags: ServeFlags) =>
     })
     const built = yield* Effect.mapError(
       Layer.build(hooks),
-      ({ message }) => new UsageError({ message: `--webhook: ${message}; ${make}` })
+      ({ message, option }) =>
+        new UsageError({
+          message: option === "url" ? `--webhook: ${message}` : `${source}: ${message}; ${make}`
+        })
     )
     return Layer.succeed(Hooks, Context.get(built, Hooks))
   })
