@@ -1,4 +1,24 @@
 /** A streamed result put together from the data of its chunks (§8.4), for whoever takes it whole. */
+import { membersOf, readJson } from "./Json.js"
+
+/** What the body of a chunk says. */
+export interface ResultChunk {
+  readonly result_id: string
+  readonly chunk_seq: number
+  readonly data: string
+  readonly encoding: string
+}
+
+/** Returns the body of a chunk from its payload; nothing of a payload that has been damaged. */
+export const readChunk = (payload: string): ResultChunk | undefined => {
+  const { chunk_seq, data, encoding, result_id } = membersOf(membersOf(readJson(payload))["body"])
+  return typeof result_id === "string" &&
+    typeof chunk_seq === "number" &&
+    typeof data === "string" &&
+    typeof encoding === "string"
+    ? { result_id, chunk_seq, data, encoding }
+    : undefined
+}
 
 /** Returns the whole of a streamed result: of text chunks their text, of others `{encoding: "base64", data}`. */
 export const joinChunks = (

@@ -117,10 +117,11 @@ const third = { reason: "damaged", job_id: "job_a", seq: 3 }
 const remedy = "event 3 of job_a is damaged in the store; who runs the server can restore it from a backup"
 
 describe.each([
-  ["no JSON", '\'{"kind":"log",nope\'', "its payload is no JSON"],
-  ["no object", "'7'", "payload has to be an object, and is 7"],
+  // What is damaged inside is found by whoever parses it: see eventProblem.
+  ["cut off", '\'{"kind":"log",nope\'', "its payload is no JSON object"],
+  ["no object", "'7'", "its payload is no JSON object"],
   ["several lines", "'{' || char(10) || '\"kind\":\"log\"}'", "its payload has line breaks"],
-  ["another shape", '\'{"kind":"log","body":7}\'', "payload.body has to be an object, and is 7"]
+  ["of another shape", '\'{"body":{"kind":"log"}}\'', "its payload does not begin with its kind"]
 ])("an event whose payload is %s", (_, payload, why) => {
   beforeEach(async () => {
     await statements(db, `UPDATE events SET payload = ${payload} WHERE seq = 3`)
@@ -189,7 +190,7 @@ describe.each([
       ["db", "stats"],
       ["db", "sweep", "--dry-run"],
       ["db", "sweep"],
-      ["backup", join(folder, `${why.length}.db`)],
+      ["backup", join(folder, `${crypto.randomUUID()}.db`)],
       ["jobs", "delete", "job_a", "--yes"]
     ])
       expect((await run([...command, "--db", db])).stderr).not.toMatch(/damaged|Error/)

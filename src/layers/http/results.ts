@@ -5,9 +5,11 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import { type ArcpError, ResumeWindowExpired } from "../../protocol/Errors.js"
+import { type ResultChunk, readChunk } from "../../protocol/ResultChunks.js"
 import * as Vendor from "../../protocol/Vendor.js"
 import type { FollowedJob } from "../../services/log/EventLog.js"
-import type { StoredEvent } from "../../services/store/Store.js"
+import { type StoredEvent, toInternalError } from "../../services/store/Store.js"
+import { damagedEvent } from "../store/damage.js"
 import { documentOf, Refused, tokenEnded } from "./problems.js"
 
 /** How long whoever asks waits, and may. */
@@ -61,15 +63,10 @@ const notEnded = new Refused({
   headers: { "retry-after": "1" }
 })
 
-interface Chunked {
-  readonly result_id: string
-  readonly chunk_seq: number
-  readonly data: string
-  readonly encoding: "utf8" | "base64"
-}
+const unread = toInternalError("the log could not be read")
 
 /** Returns the chunks of a result in their order; fails when the first are no longer there. */
-const chunksOf = (job: FollowedJob, resultId: string): Stream.Stream<Chunked, ArcpError> =>
+const chunksOf = (job: FollowedJob, jobId: string, resultId: string): Stream.Stream<ResultChunk, ArcpError> =>
   Stream.unwrap(
     Effect.map(job.bounds, ({ first }) =>
       Stream.paginateChunkEffect(first - 1, (after) =>
@@ -81,7 +78,12 @@ const chunksOf = (job: FollowedJob, resultId: string): Stream.Stream<Chunked, Ar
     )
   ).pipe(
     Stream.filter(({ kind }) => kind === "result_chunk"),
-    Stream.map(({ payload }) => (JSON.parse(payload) as { readonly body: Chunked }).body),
+    Stream.mapEffect(({ payload, seq }) => {
+      const chunk = readChunk(payload)
+      return chunk === undefined
+        ? Effect.fail(unread(damagedEvent("the store", jobId, seq, "it is no chunk of a result")))
+        : Effect.succeed(chunk)
+    }),
     Stream.filter((chunk) => chunk.result_id === resultId),
     Stream.mapAccumEffect(0, (expected, chunk) =>
       chunk.chunk_seq === expected
@@ -92,7 +94,7 @@ const chunksOf = (job: FollowedJob, resultId: string): Stream.Stream<Chunked, Ar
     )
   )
 
-const bytesOf = ({ data, encoding }: Chunked): Uint8Array =>
+const bytesOf = ({ data, encoding }: ResultChunk): Uint8Array =>
   Buffer.from(data, encoding === "base64" ? "base64" : "utf8")
 
 /** A part of a body, from and to, both included. */
@@ -138,14 +140,14 @@ interface Body {
 }
 
 /** What a result is as bytes. */
-const bodyOf = (job: FollowedJob, terminal: Terminal): Effect.Effect<Body, ArcpError> =>
+const bodyOf = (job: FollowedJob, jobId: string, terminal: Terminal): Effect.Effect<Body, ArcpError> =>
   Effect.gen(function* () {
     const { result_id: id, result_size: size = 0 } = terminal
     if (id === undefined) {
       const text = Buffer.from(`${JSON.stringify(terminal.result ?? null)}\n`)
       return { type: "application/json", size: text.length, pieces: Stream.make(text) }
     }
-    const chunks = chunksOf(job, id)
+    const chunks = chunksOf(job, jobId, id)
     // Before anything is answered it is known whether there is one.
     const head = yield* Stream.runHead(chunks)
     if (Option.isNone(head) && size > 0)
@@ -194,7 +196,7 @@ export const answer = (
     if (event === undefined) return yield* notEnded
     const terminal = JSON.parse(event.payload) as Terminal
     if (event.type !== "job.result") return yield* withoutResult(terminal)
-    const { pieces, size, type } = yield* bodyOf(job, terminal)
+    const { pieces, size, type } = yield* bodyOf(job, jobId, terminal)
     // A job has one result, which never changes.
     const etag = `"${jobId}"`
     const headers = {

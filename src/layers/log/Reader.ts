@@ -7,7 +7,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { InternalError, ResumeWindowExpired, toPayload } from "../../protocol/Errors.js"
 import type { JobResult } from "../../protocol/Message.js"
-import { joinChunks } from "../../protocol/ResultChunks.js"
+import { joinChunks, readChunk } from "../../protocol/ResultChunks.js"
 import type { Page } from "../../services/log/EventLog.js"
 import {
   type StoredEvent,
@@ -16,6 +16,7 @@ import {
   toInternalError,
   type ViewEvent
 } from "../../services/store/Store.js"
+import { damagedEvent } from "../store/damage.js"
 import type { JobState } from "./JobState.js"
 import type { RunState, ViewState } from "./ViewState.js"
 
@@ -89,9 +90,11 @@ const joined = (store: StoreService, maxSize: number, jobId: string, to: number)
     for (let from = 1; from <= to; from += firstPage) {
       for (const event of yield* store.events(jobId, from, Math.min(firstPage, to - from + 1))) {
         if (event.kind !== "result_chunk") continue
-        const body = (JSON.parse(event.payload) as { body: { data: string; encoding: string } }).body
-        size += body.data.length
-        parts.push(body)
+        const chunk = readChunk(event.payload)
+        if (chunk === undefined)
+          return yield* damagedEvent("the store", jobId, event.seq, "it is no chunk of a result")
+        size += chunk.data.length
+        parts.push(chunk)
       }
       if (size > maxSize) return undefined
     }

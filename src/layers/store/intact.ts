@@ -17,6 +17,7 @@ import {
   type ViewEvent
 } from "../../services/store/Store.js"
 import type { StoredCall } from "../jobs/hooks/HookQueue.js"
+import { damage } from "./damage.js"
 import { eventProblem } from "./intactEvent.js"
 import type { RecordRow } from "./query.js"
 
@@ -204,18 +205,8 @@ export const make = (name: string): Intact => {
     said.add(what)
     return Effect.as(Effect.logError(error.message), error)
   }
-  const damaged = (what: string, why: string, of: NonNullable<StoreError["damaged"]> = {}) =>
-    say(
-      what,
-      new StoreError({
-        message: `${name}: ${what} is damaged (${why}); restore it from a backup`,
-        publicMessage:
-          of.jobId === undefined
-            ? "what is stored of it is damaged"
-            : `${what} is damaged in the store; who runs the server can restore it from a backup`,
-        damaged: of
-      })
-    )
+  const damaged = (what: string, why: string, of?: StoreError["damaged"]) =>
+    say(what, damage(name, what, why, of))
   const fail = (...args: Parameters<typeof damaged>) => Effect.flip(damaged(...args))
   const record = <A>(kind: string, rule: Argument.Rule, text: string): Effect.Effect<A, StoreError> => {
     const value = readJson(text)

@@ -3,16 +3,8 @@ import * as Argument from "../../protocol/Argument.js"
 import { readJson } from "../../protocol/Json.js"
 import type { StoredEvent } from "../../services/store/Store.js"
 
-const payloads: Readonly<Record<string, Argument.Rule>> = {
-  "job.event": Argument.fields({ kind: Argument.text, body: Argument.maybe(Argument.object) }),
-  result_chunk: Argument.fields({
-    body: Argument.fields({
-      result_id: Argument.string,
-      chunk_seq: Argument.count,
-      data: Argument.string,
-      encoding: Argument.oneOf("utf8", "base64")
-    })
-  }),
+/** Of each job there is one end, and whoever asks for the result relies on all of it. */
+const ends: Readonly<Record<string, Argument.Rule>> = {
   "job.result": Argument.fields({
     final_status: Argument.maybe(Argument.string),
     result_id: Argument.maybe(Argument.string),
@@ -25,17 +17,25 @@ const payloads: Readonly<Record<string, Argument.Rule>> = {
   })
 }
 
+const endProblem = (type: string, payload: string): string | undefined => {
+  const rule = ends[type]
+  if (rule === undefined) return "it is of no type that is known"
+  const value = readJson(payload)
+  return value === undefined ? "its payload is no JSON" : rule(value, "payload")
+}
+
 /**
  * Returns what is wrong with an event, if anything. Whoever reads it takes it for JSON of one line: it is spliced into frames,
  * and into formats whose lines end at a line feed.
+ *
+ * What no end is is looked at from outside only: parsing takes a third of what reading a small event takes, and ten times what
+ * reading a chunk of a result does. Whoever parses it finds the rest.
  */
 export const eventProblem = ({ kind, payload, type }: StoredEvent): string | undefined => {
   if (typeof type !== "string" || typeof kind !== "string" || typeof payload !== "string")
     return "it is no event"
-  if (/[\n\r]/.test(payload)) return "its payload has line breaks"
-  const value = readJson(payload)
-  if (value === undefined) return "its payload is no JSON"
-  const rule = payloads[type]
-  if (rule === undefined) return "it is of no type that is known"
-  return rule(value, "payload") ?? (kind === "result_chunk" ? payloads[kind]?.(value, "payload") : undefined)
+  if (payload.includes("\n") || payload.includes("\r")) return "its payload has line breaks"
+  if (!payload.startsWith("{") || !payload.endsWith("}")) return "its payload is no JSON object"
+  if (type !== "job.event") return endProblem(type, payload)
+  return payload.startsWith('{"kind":') ? undefined : "its payload does not begin with its kind"
 }
