@@ -44,6 +44,14 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
 
   const home = () => said.console.split("#")[0] ?? ""
 
+  /** Logs a page in by hand. */
+  const login = async (page: Page, token = said.token, at = home()) => {
+    await page.goto(at)
+    await page.fill("#token", token)
+    await page.getByRole("button", { name: "Log in", exact: true }).click()
+    await page.waitForSelector(".connection[data-state=Connected]")
+  }
+
   /** A page that is logged in, at a place; what it must never do is noted. */
   const open = async (
     place = "#/jobs",
@@ -71,8 +79,7 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
       if (protocol !== "data:" && protocol !== "blob:" && host !== new URL(said.console).host)
         wrong.push(`request: ${request.url()}`)
     })
-    await page.goto(`${home()}#token=${said.token}`)
-    await page.waitForSelector(".connection[data-state=Connected]")
+    await login(page)
     await page.goto(`${home()}${place}`)
     return { page, wrong }
   }
@@ -133,6 +140,47 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     await other.reload()
     await other.waitForSelector("#token")
     await Promise.all([page.close(), other.close()])
+  })
+
+  it("asks before a link logs it in, and stays who it was", async () => {
+    const page = await browser.newPage()
+    const question = page.getByRole("alertdialog", { name: "A link wants to log this tab in" })
+    const kept = () => page.evaluate(() => sessionStorage.getItem("arcp-console-token"))
+    await page.goto(`${home()}#token=${said.token}`)
+    await question.waitFor()
+    assert.strictEqual(page.url(), `${home()}#/jobs`)
+    assert.strictEqual(await kept(), null)
+    assert.strictEqual(await page.evaluate(() => document.activeElement?.textContent), "Do not use it")
+    await page.keyboard.press("Escape")
+    await question.waitFor({ state: "detached" })
+    assert.strictEqual(await kept(), null)
+    await page.goto("about:blank")
+    await page.goto(`${home()}#token=${said.token}`)
+    await question.getByRole("button", { name: "Log in with it" }).click()
+    await page.waitForSelector(".connection[data-state=Connected]")
+    // Whoever is logged in is asked, whatever the link brings, and also when the page is not loaded again.
+    for (const link of ["#token=another", said.console.replace(/^[^#]*/, ""), "#code=nope"])
+      for (const fresh of [true, false]) {
+        if (fresh) await page.goto("about:blank")
+        await page.goto(`${home()}${link}`)
+        await question.waitFor()
+        await page.waitForSelector(".connection[data-state=Connected]")
+        assert.strictEqual(page.url(), `${home()}#/jobs`)
+        assert.strictEqual(await kept(), said.token)
+        if (link === "#code=nope") {
+          await question.getByRole("button", { name: "Log in with it instead" }).click()
+          await question.getByRole("alert").waitFor()
+          assert.strictEqual(await kept(), said.token)
+        }
+        await question.getByRole("button", { name: "Stay as I am" }).click()
+        await question.waitFor({ state: "detached" })
+      }
+    await page.goto(`${home()}#token=another`)
+    await question.getByRole("button", { name: "Log in with it instead" }).click()
+    // That one is no good: the page is begun anew with it, and nothing of who was here is left.
+    await page.waitForSelector("#token")
+    assert.deepStrictEqual(await page.evaluate(() => Object.keys(sessionStorage)), [])
+    await page.close()
   })
 
   it("is served with a policy that lets nothing in, and can only be read", async () => {
@@ -554,7 +602,7 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
         })
       const page = await browser.newPage()
       page.setDefaultTimeout(9_000)
-      await page.goto(`${at}#token=t`)
+      await login(page, "t", at)
       const whose = () => page.locator(".jobs tbody tr").allTextContents()
       await page.waitForFunction(() => document.querySelectorAll(".jobs tbody tr").length === 2)
       await page.getByLabel("Principal").selectOption("worker")
@@ -620,5 +668,6 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     const many = await measured(100_000)
     assert.isAtMost(many.nodes, few.nodes * 1.5)
     assert.isAtMost(many.keys, few.keys * 5 + 1_000)
-  })
+    // A hundred thousand events are drawn by a browser that may have a fraction of a core.
+  }, 360_000)
 })
