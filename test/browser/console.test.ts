@@ -6,6 +6,7 @@ import { type Browser, chromium, type Page } from "playwright-core"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { barriers } from "./accessible.js"
 import { browser as browserOf, start } from "./host.js"
+import { astray } from "./walking.js"
 
 const executable = browserOf(
   "ARCP_CHROMIUM",
@@ -62,7 +63,7 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     }: { width?: number; height?: number; scheme?: "light" | "dark" } = {}
   ) => {
     const page = await browser.newPage({ colorScheme: scheme, viewport: { width, height } })
-    page.setDefaultTimeout(9_000)
+    page.setDefaultTimeout(30_000)
     const wrong: Array<string> = []
     page.on("console", (message) => {
       // That a runtime has no metrics is no mistake of the page's.
@@ -546,6 +547,71 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     await page.close()
   })
 
+  it("is gone through with the Tab key on every screen, and loses the focus nowhere", async () => {
+    const { page, wrong } = await open()
+    const astrayAt = async (place: string, ready: string, name: string) => {
+      await page.goto(`${home()}${place}`)
+      await page.waitForSelector(ready)
+      assert.deepStrictEqual(await astray(page), [], name)
+      assert.deepStrictEqual(await barriers(page), [], name)
+    }
+    const at = () =>
+      page.evaluate(() => {
+        const { activeElement: a } = document
+        return a === null || a === document.body
+          ? "nothing"
+          : (a.getAttribute("aria-label") ?? a.textContent?.trim() ?? "")
+      })
+    const id = await submit(page, "work", work, lease)
+    await ended(page, "success")
+    await astrayAt("#/jobs", ".jobs tbody tr", "jobs")
+    await astrayAt(`#/job/${id}`, ".bar", "job")
+    await astrayAt("#/submit?agent=work", "#agent", "submit")
+    await astrayAt("#/submit?agent=odd", "#agent", "unions")
+    await astrayAt("#/runtime", ".gauges", "runtime")
+    // What is added and taken away leaves the focus near to where it was.
+    await page.goto(`${home()}#/submit?agent=work`)
+    for (const name of ["allow something", "give a budget"]) {
+      await page.getByRole("button", { name }).focus()
+      await page.keyboard.press("Enter")
+      assert.notStrictEqual(await at(), "nothing", name)
+    }
+    for (let left = await page.getByRole("button", { name: /^(✕|remove)/ }).count(); left > 0; left--) {
+      await page
+        .getByRole("button", { name: /^(✕|remove)/ })
+        .first()
+        .focus()
+      await page.keyboard.press("Enter")
+      await page.waitForFunction((n) => document.querySelectorAll("main button").length > 0 && n >= 0, left)
+      await page.waitForFunction(() => document.activeElement !== document.body)
+    }
+    // From place to place, there and back, the focus is in what is new.
+    for (const [name, heading] of [
+      ["Runtime", "Runtime"],
+      ["Jobs", "Jobs"],
+      ["Submit", "Submit a job"]
+    ] as const) {
+      await page.getByRole("navigation").getByRole("link", { name }).focus()
+      await page.keyboard.press("Enter")
+      await page.getByRole("heading", { level: 1, name: heading }).waitFor()
+      await page.waitForFunction(() => document.activeElement?.id === "main")
+    }
+    await page.goBack()
+    await page.getByRole("heading", { level: 1, name: "Jobs" }).waitFor()
+    await page.waitForFunction(() => document.activeElement?.id === "main")
+    // Out, and in again.
+    await page.getByRole("button", { name: "Log out" }).focus()
+    await page.keyboard.press("Enter")
+    await page.waitForSelector("#token")
+    assert.deepStrictEqual(await astray(page), [], "login")
+    await page.focus("#token")
+    await page.keyboard.type(said.token)
+    await page.keyboard.press("Enter")
+    await page.waitForSelector(".connection[data-state=Connected]")
+    assert.deepStrictEqual(wrong, [])
+    await page.close()
+  }, 360_000)
+
   it("can be read and told by everybody: contrast in both schemes, names, headings, what is announced", async () => {
     const page = await browser.newPage()
     await page.goto(home())
@@ -601,7 +667,7 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
           body: JSON.stringify({ agent: "breaks", input: {} })
         })
       const page = await browser.newPage()
-      page.setDefaultTimeout(9_000)
+      page.setDefaultTimeout(30_000)
       await login(page, "t", at)
       const whose = () => page.locator(".jobs tbody tr").allTextContents()
       await page.waitForFunction(() => document.querySelectorAll(".jobs tbody tr").length === 2)
