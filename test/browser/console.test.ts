@@ -6,6 +6,7 @@ import { type Browser, chromium, type Page } from "playwright-core"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { barriers } from "./accessible.js"
 import { browser as browserOf, start } from "./host.js"
+import { astray } from "./walking.js"
 
 const executable = browserOf(
   "ARCP_CHROMIUM",
@@ -44,6 +45,14 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
 
   const home = () => said.console.split("#")[0] ?? ""
 
+  /** Logs a page in by hand. */
+  const login = async (page: Page, token = said.token, at = home()) => {
+    await page.goto(at)
+    await page.fill("#token", token)
+    await page.getByRole("button", { name: "Log in", exact: true }).click()
+    await page.waitForSelector(".connection[data-state=Connected]")
+  }
+
   /** A page that is logged in, at a place; what it must never do is noted. */
   const open = async (
     place = "#/jobs",
@@ -54,7 +63,7 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     }: { width?: number; height?: number; scheme?: "light" | "dark" } = {}
   ) => {
     const page = await browser.newPage({ colorScheme: scheme, viewport: { width, height } })
-    page.setDefaultTimeout(9_000)
+    page.setDefaultTimeout(30_000)
     const wrong: Array<string> = []
     page.on("console", (message) => {
       // That a runtime has no metrics is no mistake of the page's.
@@ -71,8 +80,7 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
       if (protocol !== "data:" && protocol !== "blob:" && host !== new URL(said.console).host)
         wrong.push(`request: ${request.url()}`)
     })
-    await page.goto(`${home()}#token=${said.token}`)
-    await page.waitForSelector(".connection[data-state=Connected]")
+    await login(page)
     await page.goto(`${home()}${place}`)
     return { page, wrong }
   }
@@ -133,6 +141,47 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     await other.reload()
     await other.waitForSelector("#token")
     await Promise.all([page.close(), other.close()])
+  })
+
+  it("asks before a link logs it in, and stays who it was", async () => {
+    const page = await browser.newPage()
+    const question = page.getByRole("alertdialog", { name: "A link wants to log this tab in" })
+    const kept = () => page.evaluate(() => sessionStorage.getItem("arcp-console-token"))
+    await page.goto(`${home()}#token=${said.token}`)
+    await question.waitFor()
+    assert.strictEqual(page.url(), `${home()}#/jobs`)
+    assert.strictEqual(await kept(), null)
+    assert.strictEqual(await page.evaluate(() => document.activeElement?.textContent), "Do not use it")
+    await page.keyboard.press("Escape")
+    await question.waitFor({ state: "detached" })
+    assert.strictEqual(await kept(), null)
+    await page.goto("about:blank")
+    await page.goto(`${home()}#token=${said.token}`)
+    await question.getByRole("button", { name: "Log in with it" }).click()
+    await page.waitForSelector(".connection[data-state=Connected]")
+    // Whoever is logged in is asked, whatever the link brings, and also when the page is not loaded again.
+    for (const link of ["#token=another", said.console.replace(/^[^#]*/, ""), "#code=nope"])
+      for (const fresh of [true, false]) {
+        if (fresh) await page.goto("about:blank")
+        await page.goto(`${home()}${link}`)
+        await question.waitFor()
+        await page.waitForSelector(".connection[data-state=Connected]")
+        assert.strictEqual(page.url(), `${home()}#/jobs`)
+        assert.strictEqual(await kept(), said.token)
+        if (link === "#code=nope") {
+          await question.getByRole("button", { name: "Log in with it instead" }).click()
+          await question.getByRole("alert").waitFor()
+          assert.strictEqual(await kept(), said.token)
+        }
+        await question.getByRole("button", { name: "Stay as I am" }).click()
+        await question.waitFor({ state: "detached" })
+      }
+    await page.goto(`${home()}#token=another`)
+    await question.getByRole("button", { name: "Log in with it instead" }).click()
+    // That one is no good: the page is begun anew with it, and nothing of who was here is left.
+    await page.waitForSelector("#token")
+    assert.deepStrictEqual(await page.evaluate(() => Object.keys(sessionStorage)), [])
+    await page.close()
   })
 
   it("is served with a policy that lets nothing in, and can only be read", async () => {
@@ -498,6 +547,71 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     await page.close()
   })
 
+  it("is gone through with the Tab key on every screen, and loses the focus nowhere", async () => {
+    const { page, wrong } = await open()
+    const astrayAt = async (place: string, ready: string, name: string) => {
+      await page.goto(`${home()}${place}`)
+      await page.waitForSelector(ready)
+      assert.deepStrictEqual(await astray(page), [], name)
+      assert.deepStrictEqual(await barriers(page), [], name)
+    }
+    const at = () =>
+      page.evaluate(() => {
+        const { activeElement: a } = document
+        return a === null || a === document.body
+          ? "nothing"
+          : (a.getAttribute("aria-label") ?? a.textContent?.trim() ?? "")
+      })
+    const id = await submit(page, "work", work, lease)
+    await ended(page, "success")
+    await astrayAt("#/jobs", ".jobs tbody tr", "jobs")
+    await astrayAt(`#/job/${id}`, ".bar", "job")
+    await astrayAt("#/submit?agent=work", "#agent", "submit")
+    await astrayAt("#/submit?agent=odd", "#agent", "unions")
+    await astrayAt("#/runtime", ".gauges", "runtime")
+    // What is added and taken away leaves the focus near to where it was.
+    await page.goto(`${home()}#/submit?agent=work`)
+    for (const name of ["allow something", "give a budget"]) {
+      await page.getByRole("button", { name }).focus()
+      await page.keyboard.press("Enter")
+      assert.notStrictEqual(await at(), "nothing", name)
+    }
+    for (let left = await page.getByRole("button", { name: /^(✕|remove)/ }).count(); left > 0; left--) {
+      await page
+        .getByRole("button", { name: /^(✕|remove)/ })
+        .first()
+        .focus()
+      await page.keyboard.press("Enter")
+      await page.waitForFunction((n) => document.querySelectorAll("main button").length > 0 && n >= 0, left)
+      await page.waitForFunction(() => document.activeElement !== document.body)
+    }
+    // From place to place, there and back, the focus is in what is new.
+    for (const [name, heading] of [
+      ["Runtime", "Runtime"],
+      ["Jobs", "Jobs"],
+      ["Submit", "Submit a job"]
+    ] as const) {
+      await page.getByRole("navigation").getByRole("link", { name }).focus()
+      await page.keyboard.press("Enter")
+      await page.getByRole("heading", { level: 1, name: heading }).waitFor()
+      await page.waitForFunction(() => document.activeElement?.id === "main")
+    }
+    await page.goBack()
+    await page.getByRole("heading", { level: 1, name: "Jobs" }).waitFor()
+    await page.waitForFunction(() => document.activeElement?.id === "main")
+    // Out, and in again.
+    await page.getByRole("button", { name: "Log out" }).focus()
+    await page.keyboard.press("Enter")
+    await page.waitForSelector("#token")
+    assert.deepStrictEqual(await astray(page), [], "login")
+    await page.focus("#token")
+    await page.keyboard.type(said.token)
+    await page.keyboard.press("Enter")
+    await page.waitForSelector(".connection[data-state=Connected]")
+    assert.deepStrictEqual(wrong, [])
+    await page.close()
+  }, 360_000)
+
   it("can be read and told by everybody: contrast in both schemes, names, headings, what is announced", async () => {
     const page = await browser.newPage()
     await page.goto(home())
@@ -553,8 +667,8 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
           body: JSON.stringify({ agent: "breaks", input: {} })
         })
       const page = await browser.newPage()
-      page.setDefaultTimeout(9_000)
-      await page.goto(`${at}#token=t`)
+      page.setDefaultTimeout(30_000)
+      await login(page, "t", at)
       const whose = () => page.locator(".jobs tbody tr").allTextContents()
       await page.waitForFunction(() => document.querySelectorAll(".jobs tbody tr").length === 2)
       await page.getByLabel("Principal").selectOption("worker")
@@ -620,5 +734,6 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     const many = await measured(100_000)
     assert.isAtMost(many.nodes, few.nodes * 1.5)
     assert.isAtMost(many.keys, few.keys * 5 + 1_000)
-  })
+    // A hundred thousand events are drawn by a browser that may have a fraction of a core.
+  }, 360_000)
 })

@@ -204,9 +204,64 @@ describe("the console's model", () => {
     // A hundred thousand characters and more; what is quadratic takes minutes.
     assert.isAtMost(Math.max(...times), 20_000)
     assert.deepStrictEqual(
-      Markdown.parse("| a | b |\n| - | -: |\n| 1 | 2 |").map(({ type }) => type),
+      Markdown.parse("| a | b |\n| - | -: |\n| 1 | 2 |").blocks.map(({ type }) => type),
       ["table"]
     )
+  })
+
+  it("makes no more of Markdown than a page can draw at once, and looks at nothing twice", () => {
+    const long = 390_000
+    const texts = [
+      "[",
+      "![",
+      "[](",
+      "[a](",
+      "`",
+      "**a",
+      "*a ",
+      "http://a.b ",
+      "[a](http://a.b) ",
+      "**a** ",
+      "- a\n",
+      "# a\n",
+      "> \n\n",
+      "|a|b|\n|-|-|\n",
+      "a\n\n"
+    ].map((part) => part.repeat(long / part.length))
+    texts.push(`|${"a|".repeat(100_000)}\n|${"-|".repeat(100_000)}`, `|a|\n|-|\n${"|b|\n".repeat(90_000)}`)
+    const count = (of: unknown): number =>
+      Array.isArray(of)
+        ? of.reduce((sum, each) => sum + count(each), of.length)
+        : typeof of === "object" && of !== null
+          ? Object.values(of).reduce((sum, each) => sum + count(each), 0)
+          : 0
+    for (const text of texts) {
+      const { blocks, isWhole } = Markdown.parse(text)
+      assert.isAtMost(count(blocks), 4 * Markdown.mostPieces, text.slice(0, 20))
+      assert.isTrue(isWhole || count(blocks) >= Markdown.mostPieces / 2, text.slice(0, 20))
+    }
+    assert.isTrue(Markdown.parse("a [b](https://c.d) `e`\n\n- f").isWhole)
+    const cpu = (work: () => void): number =>
+      Math.min(
+        ...[1, 2, 3].map(() => {
+          const since = process.cpuUsage()
+          work()
+          return process.cpuUsage(since).user
+        })
+      )
+    // Beginnings of links, which were each looked at to their bounds, took eight times as long as this does.
+    const usual = cpu(
+      () =>
+        void JSON.parse(
+          JSON.stringify(Array.from({ length: 100_000 }, (_, i) => ({ i, text: "some words" })))
+        )
+    )
+    for (const text of texts)
+      assert.isAtMost(
+        cpu(() => void Markdown.parse(text)),
+        3 * usual,
+        JSON.stringify(text.slice(0, 20))
+      )
   })
 
   it("says a lease in sentences", () => {

@@ -1,7 +1,7 @@
 /** The console at `/console`: a web application over the client of this package. */
 import { render } from "preact"
-import { begin } from "./state/connection.js"
 import { keepFocus } from "./state/focus.js"
+import { begin } from "./state/links.js"
 import { App } from "./views/App.js"
 
 begin()

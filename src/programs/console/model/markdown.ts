@@ -22,6 +22,12 @@ export type Block =
     }
   | { readonly type: "rule" }
 
+/**
+ * Pieces, cells, items and blocks that are made of a text. Each becomes an element, and a page that makes many thousands at
+ * once does nothing else meanwhile; what comes after is not Markdown that anybody reads.
+ */
+export const mostPieces = 4_000
+
 const unescaped = (text: string): string =>
   text.replace(
     /\\([\\`*_{}[\]<>()#+\-.!|~&])|&(lt|gt|amp|quot);/g,
@@ -29,12 +35,13 @@ const unescaped = (text: string): string =>
       escaped ?? (name === "lt" ? "<" : name === "gt" ? ">" : name === "quot" ? '"' : "&")
   )
 
-// Bounded, and without a choice of how to match the same characters, so the time is in proportion to the text.
+// Bounded, without a choice of how to match the same characters, and none goes over where another could begin: a text of
+// beginnings alone is looked at once, and the time is in proportion to it.
 const piece =
-  /`([^`\n]{1,2000})`|\*\*([^*\n]{1,1000})\*\*|(?<![\w*])\*([^*\s][^*\n]{0,1000})\*(?![\w*])|!?\[([^\]\n]{0,500})\]\(([^)\s]{1,2000})\)|\bhttps?:\/\/[^\s<>"')\]]{1,2000}|\\./g
+  /`([^`\n]{1,2000})`|\*\*([^*\n]{1,1000})\*\*|(?<![\w*])\*([^*\s][^*\n]{0,1000})\*(?![\w*])|!?\[([^[\]\n]{0,500})\]\(([^)[\s]{1,2000})\)|\bhttps?:\/\/[^\s<>"')\]]{1,2000}|\\./g
 
-/** Returns the pieces of a line. */
-export const inline = (text: string): ReadonlyArray<Inline> => {
+/** Returns the pieces of a line, at most about `most`. */
+export const inline = (text: string, most = mostPieces): ReadonlyArray<Inline> => {
   const pieces: Array<Inline> = []
   let from = 0
   let held = ""
@@ -43,6 +50,7 @@ export const inline = (text: string): ReadonlyArray<Inline> => {
     held = ""
   }
   for (const match of text.matchAll(piece)) {
+    if (pieces.length >= most) break
     held += text.slice(from, match.index)
     from = match.index + match[0].length
     const [whole, code, strong, em, label, target] = match
@@ -90,10 +98,19 @@ const item = /^\s{0,8}(?:([-*+])|(\d{1,9})[.)])\s+(\S.*)$/
 const starts = (line: string) =>
   line.trim() === "" || /^(#{1,6} |```|> ?|\s{0,8}(?:[-*+]|\d{1,9}[.)])\s+\S|\|)/.test(line)
 
+/** What a text is as Markdown. */
+export interface Markdown {
+  readonly blocks: ReadonlyArray<Block>
+  /** Whether all of the text is in them. */
+  readonly isWhole: boolean
+}
+
 /** Reads lines from the top; each of these takes its own and says where the next begins. */
 class Reader {
   readonly blocks: Array<Block> = []
   #at = 0
+  /** What may still be made. */
+  #left = mostPieces
 
   constructor(private readonly lines: ReadonlyArray<string>) {}
 
@@ -101,18 +118,38 @@ class Reader {
     return this.lines[this.#at + ahead] ?? ""
   }
 
-  #while(test: (line: string) => boolean): Array<string> {
+  #while(test: (line: string) => boolean, most = Number.POSITIVE_INFINITY): Array<string> {
     const taken: Array<string> = []
-    while (this.#at < this.lines.length && test(this.#line())) {
+    while (taken.length < most && this.#at < this.lines.length && test(this.#line())) {
       taken.push(this.#line())
       this.#at++
     }
     return taken
   }
 
-  read(): ReadonlyArray<Block> {
-    while (this.#at < this.lines.length) this.#block()
-    return this.blocks
+  /** Makes something of each until no more may be made. */
+  #each<A, B>(all: ReadonlyArray<A>, make: (one: A) => B): ReadonlyArray<B> {
+    const made: Array<B> = []
+    for (const one of all) {
+      if (this.#left <= 0) break
+      this.#left--
+      made.push(make(one))
+    }
+    return made
+  }
+
+  #inline = (text: string): ReadonlyArray<Inline> => {
+    const pieces = inline(text, this.#left)
+    this.#left -= pieces.length
+    return pieces
+  }
+
+  read(): Markdown {
+    while (this.#at < this.lines.length && this.#left > 0) {
+      this.#left--
+      this.#block()
+    }
+    return { blocks: this.blocks, isWhole: this.#left > 0 }
   }
 
   #block(): void {
@@ -122,7 +159,11 @@ class Reader {
     else if (text.startsWith("```")) this.#code()
     else if (heading !== null) {
       this.#at++
-      this.blocks.push({ type: "heading", level: heading[1]?.length ?? 1, content: inline(heading[2] ?? "") })
+      this.blocks.push({
+        type: "heading",
+        level: heading[1]?.length ?? 1,
+        content: this.#inline(heading[2] ?? "")
+      })
     } else if (/^ {0,3}([-*_])( *\1){2,} *$/.test(text.slice(0, 200))) {
       this.#at++
       this.blocks.push({ type: "rule" })
@@ -130,11 +171,11 @@ class Reader {
     else if (item.test(text)) this.#list()
     else if (text.startsWith(">")) {
       const quoted = this.#while((line) => line.startsWith(">")).map((line) => line.replace(/^> ?/, ""))
-      this.blocks.push({ type: "quote", content: inline(quoted.join("\n")) })
+      this.blocks.push({ type: "quote", content: this.#inline(quoted.join("\n")) })
     } else {
       this.#at++
       const more = this.#while((line) => !starts(line))
-      this.blocks.push({ type: "paragraph", content: inline([text, ...more].join("\n")) })
+      this.blocks.push({ type: "paragraph", content: this.#inline([text, ...more].join("\n")) })
     }
   }
 
@@ -146,11 +187,11 @@ class Reader {
   }
 
   #list(): void {
-    const items = this.#while((line) => item.test(line)).map((line) => item.exec(line) ?? [])
+    const items = this.#while((line) => item.test(line), this.#left).map((line) => item.exec(line) ?? [])
     this.blocks.push({
       type: "list",
       ordered: items[0]?.[2] !== undefined,
-      items: items.map(([, , , text = ""]) => inline(text))
+      items: this.#each(items, ([, , , text = ""]) => this.#inline(text))
     })
   }
 
@@ -158,12 +199,14 @@ class Reader {
     const head = cellsOf(this.#line()) ?? []
     const rule = cellsOf(this.#line(1)) ?? []
     this.#at += 2
-    const rows = this.#while((line) => cellsOf(line) !== undefined).map((line) => cellsOf(line) ?? [])
+    const rows = this.#while((line) => cellsOf(line) !== undefined, this.#left).map(
+      (line) => cellsOf(line) ?? []
+    )
     this.blocks.push({
       type: "table",
-      head: head.map(inline),
-      rows: rows.map((cells) => cells.map(inline)),
-      right: rule.map((cell) => cell.endsWith("-:"))
+      head: this.#each(head, this.#inline),
+      rows: this.#each(rows, (cells) => this.#each(cells, this.#inline)),
+      right: rule.slice(0, mostPieces).map((cell) => cell.endsWith("-:"))
     })
   }
 }
@@ -171,8 +214,8 @@ class Reader {
 /** Characters of a text beyond which it is not read as Markdown. */
 const mostMarkdown = 400_000
 
-/** Reads Markdown. */
-export const parse = (text: string): ReadonlyArray<Block> => new Reader(text.split(/\r?\n/)).read()
+/** Reads Markdown, as much of it as is shown at once. */
+export const parse = (text: string): Markdown => new Reader(text.split(/\r?\n/)).read()
 
 /** Tells whether a text looks as if it were Markdown. */
 export const looksLike = (text: string): boolean =>

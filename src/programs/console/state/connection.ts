@@ -1,6 +1,5 @@
 /**
- * The session of this page. The token is kept in the tab's storage and nowhere else; a login that comes with the address is
- * taken out of it before anything else happens.
+ * The session of this page. The token is kept in the tab's storage and nowhere else.
  */
 import { signal } from "@preact/signals"
 import * as Effect from "effect/Effect"
@@ -193,9 +192,15 @@ export const login = (token: string): void => {
   running = Effect.runFork(Effect.zipRight(before, lives))
 }
 
+/** Forgets the token, and the sessions that this tab had with it. */
+const forget = (): void => {
+  sessionStorage.removeItem(tokenKey)
+  sessionStorage.removeItem(formerKey)
+}
+
 /** Closes the session and forgets the token. */
 export const logout = (): void => {
-  sessionStorage.removeItem(tokenKey)
+  forget()
   const made = client.value
   if (made !== undefined) Effect.runFork(made.close)
   if (running !== undefined) Effect.runFork(Fiber.interrupt(running))
@@ -207,33 +212,25 @@ export const logout = (): void => {
 /** The token of this tab, for requests beside the session. */
 export const token = (): string | undefined => sessionStorage.getItem(tokenKey) ?? undefined
 
-/** Exchanges the code of a login link, which holds once. */
-const exchange = async (code: string): Promise<void> => {
-  phase.value = { _tag: "Connecting" }
-  try {
-    const response = await fetch(`${base}/login`, {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify({ code })
-    })
-    const answer = (await response.json()) as { readonly token?: unknown; readonly message?: unknown }
-    if (typeof answer.token === "string") return login(answer.token)
-    phase.value = { _tag: "LoggedOut", message: String(answer.message ?? "the login link was refused") }
-  } catch {
-    phase.value = { _tag: "LoggedOut", message: "the runtime cannot be reached" }
-  }
+/** Begins the page anew with another token: nothing of who was here before stays in it. */
+export const beginAnew = (token: string): void => {
+  logout()
+  sessionStorage.setItem(tokenKey, token)
+  location.reload()
 }
 
-/** Takes what the address brings, or else what the tab has. */
-export const begin = (): void => {
-  const given = new URLSearchParams(location.hash.startsWith("#/") ? "" : location.hash.slice(1))
-  const code = given.get("code")
-  const brought = given.get("token")
-  // Neither the address bar nor the history keeps it.
-  if (code !== null || brought !== null) history.replaceState(null, "", `${location.pathname}#/jobs`)
-  const kept = brought ?? token()
-  if (code !== null) void exchange(code)
-  else if (kept !== undefined) login(kept)
+/** Returns the token for the code of a login link, which holds once; else rejects with why not. */
+export const exchange = async (code: string): Promise<string> => {
+  const response = await fetch(`${base}/login`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ code })
+  }).catch(() => {
+    throw new Error("the runtime cannot be reached")
+  })
+  const answer = (await response.json().catch(() => ({}))) as Readonly<Record<string, unknown>>
+  if (typeof answer["token"] === "string") return answer["token"]
+  throw new Error(String(answer["message"] ?? "the login link was refused"))
 }
 
 /** Runs an effect; what it fails with is an error with a message, for people. */

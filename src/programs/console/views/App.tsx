@@ -5,6 +5,7 @@ import { plain } from "../model/text.js"
 import { logout, phase } from "../state/connection.js"
 import { loads, watch } from "../state/loads.js"
 import { announced, route } from "../state/navigation.js"
+import { BroughtLogin } from "./Brought.js"
 import { JobView } from "./Job.js"
 import { Jobs } from "./Jobs.js"
 import { Login } from "./Login.js"
@@ -111,6 +112,7 @@ export const App = () => {
         </button>
       </header>
       <main id="main" ref={main} tabIndex={-1}>
+        <BroughtLogin />
         <NotLoaded />
         <View />
       </main>

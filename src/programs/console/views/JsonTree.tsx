@@ -1,5 +1,5 @@
 /** A value as a tree that is made as it is opened, so that it may be of any size. */
-import { useState } from "preact/hooks"
+import { useMemo, useState } from "preact/hooks"
 import { brief, count, plain } from "../model/text.js"
 
 /** Members that are shown at first, and that are added when more are asked for. */
@@ -35,6 +35,11 @@ const Node = ({
 }) => {
   const [open, setOpen] = useState(depth < 2)
   const [most, setMost] = useState(page)
+  // Of a million members their names alone take a while: once is enough.
+  const keys = useMemo(
+    () => (isObject(value) && !Array.isArray(value) ? Object.keys(value) : undefined),
+    [value]
+  )
   const label =
     name === undefined ? null : (
       <span class="json-key">
@@ -49,11 +54,12 @@ const Node = ({
       </li>
     )
   const isList = Array.isArray(value)
-  const keys = isList ? undefined : Object.keys(value)
   const size = isList ? value.length : (keys?.length ?? 0)
-  const shown = isList
-    ? value.slice(0, most).map((item: unknown, i) => [String(i), item] as const)
-    : Object.entries(value).slice(0, most)
+  const shown: ReadonlyArray<readonly [string, unknown]> = !open
+    ? []
+    : isList
+      ? value.slice(0, most).map((item: unknown, i) => [String(i), item] as const)
+      : (keys ?? []).slice(0, most).map((key) => [key, (value as Readonly<Record<string, unknown>>)[key]])
   return (
     <li>
       <button type="button" class="json-toggle" aria-expanded={open} onClick={() => setOpen(!open)}>

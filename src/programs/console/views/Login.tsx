@@ -1,12 +1,14 @@
 /** Where a token is given, when the address brought none. */
 import { useState } from "preact/hooks"
 import { login, phase } from "../state/connection.js"
+import { BroughtLogin } from "./Brought.js"
 
 export const Login = () => {
   const [token, setToken] = useState("")
   const message = phase.value._tag === "LoggedOut" ? phase.value.message : ""
   return (
     <main id="main" class="login" tabIndex={-1}>
+      <BroughtLogin />
       <form
         class="panel"
         onSubmit={(event) => {

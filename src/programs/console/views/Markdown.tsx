@@ -4,9 +4,6 @@ import { useMemo } from "preact/hooks"
 import { type Block, type Inline, parse } from "../model/markdown.js"
 import { plain } from "../model/text.js"
 
-/** Blocks that are made into elements; what comes after is not Markdown that anybody reads. */
-const mostBlocks = 3_000
-
 const Piece = ({ piece }: { readonly piece: Inline }) => {
   const text = plain(piece.text, 20_000)
   switch (piece.type) {
@@ -75,7 +72,7 @@ const One = ({ block }: { readonly block: Block }) => {
               </tr>
             </thead>
             <tbody>
-              {block.rows.slice(0, 2_000).map((row, r) => (
+              {block.rows.map((row, r) => (
                 <tr key={r}>
                   {row.map((cell, i) => (
                     <td key={i} class={block.right[i] === true ? "number" : undefined}>
@@ -92,13 +89,13 @@ const One = ({ block }: { readonly block: Block }) => {
 }
 
 export const Markdown = ({ text }: { readonly text: string }) => {
-  const blocks = useMemo(() => parse(text), [text])
+  const { blocks, isWhole } = useMemo(() => parse(text), [text])
   return (
     <div class="markdown">
-      {blocks.slice(0, mostBlocks).map((block, i) => (
+      {blocks.map((block, i) => (
         <One key={i} block={block} />
       ))}
-      {blocks.length > mostBlocks ? <p class="quiet">The rest is in the download.</p> : null}
+      {isWhole ? null : <p class="quiet">The rest is in the download.</p>}
     </div>
   )
 }

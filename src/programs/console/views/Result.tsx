@@ -1,5 +1,5 @@
 /** How a job has ended, what it was given, and what it left. */
-import { useState } from "preact/hooks"
+import { useMemo, useState } from "preact/hooks"
 import * as Features from "../../../protocol/Features.js"
 import { until } from "../model/at.js"
 import { looksLike } from "../model/markdown.js"
@@ -19,10 +19,11 @@ const content = (value: unknown): BlobPart =>
 
 /** A text of a result, read as Markdown where it looks like it, else as it is. */
 const TextValue = ({ text }: { readonly text: string }) => {
-  const [raw, setRaw] = useState(!looksLike(text))
+  const isMarkdown = useMemo(() => looksLike(text), [text])
+  const [raw, setRaw] = useState(!isMarkdown)
   return (
     <>
-      {looksLike(text) ? (
+      {isMarkdown ? (
         <button type="button" class="small" aria-pressed={raw} onClick={() => setRaw(!raw)}>
           as it is
         </button>
