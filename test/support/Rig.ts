@@ -19,6 +19,9 @@ import * as TransportMemory from "../../src/layers/transport/TransportMemory.js"
 import type { Registered } from "../../src/services/agents/Agent.js"
 import type { Auth } from "../../src/services/auth/Auth.js"
 import type { Policy } from "../../src/services/auth/Policy.js"
+import { Cluster } from "../../src/services/cluster/Cluster.js"
+import type { NodesService } from "../../src/services/cluster/Nodes.js"
+import type { WakeService } from "../../src/services/cluster/Wake.js"
 import type * as RuntimeOptions from "../../src/services/runtime/RuntimeOptions.js"
 import {
   type Batch,
@@ -88,11 +91,19 @@ export class Disk {
   }
 }
 
+/** What a node of a cluster has in common with the others. */
+export interface RigCluster {
+  readonly node: string
+  readonly nodes: NodesService
+  readonly wake: WakeService
+}
+
 export interface RigOptions {
   readonly options?: RuntimeOptions.Input
   readonly policy?: Layer.Layer<Policy>
   readonly auth?: Layer.Layer<Auth>
   readonly disk?: Disk
+  readonly cluster?: RigCluster
 }
 
 /** Tokens are the principals' own names. */
@@ -113,7 +124,8 @@ export const rig = (
     ),
     Layer.provide(Registry.layer(agents)),
     Layer.provide(given.auth ?? names),
-    Layer.provide(Layer.succeed(Store, given.store))
+    Layer.provide(Layer.succeed(Store, given.store)),
+    Layer.provide(given.cluster === undefined ? Layer.empty : Layer.succeed(Cluster, given.cluster))
   )
 
 /** Starts a process on `disk`. `kill`: nothing more reaches the disk; `stop`: as an operator does. */

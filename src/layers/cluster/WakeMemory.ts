@@ -7,10 +7,10 @@ import { lookingEvery, type WakeOptions } from "./looking.js"
 /** Returns wakes for all who are given the same layer. */
 export const layer = (options: Pick<WakeOptions, "look"> = {}): Layer.Layer<Wake> =>
   Layer.sync(Wake, () => {
-    const listeners = new Map<string, Set<() => void>>()
+    const listeners = new Map<string, Set<(told: boolean) => void>>()
     return {
       tell: (node) => {
-        for (const onWake of listeners.get(node) ?? []) onWake()
+        for (const onWake of listeners.get(node) ?? []) onWake(true)
       },
       listen: (node, onWake) =>
         Effect.gen(function* () {

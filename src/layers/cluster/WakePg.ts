@@ -64,11 +64,11 @@ export const layer = ({ look, prefix = "arcp", url }: Options): Layer.Layer<Wake
           const listening = (connection: PgConnection) =>
             Effect.gen(function* () {
               connection.client.on("notification", (message) => {
-                if (message.channel === channel) onWake()
+                if (message.channel === channel) onWake(true)
               })
               yield* connection.query(`listen ${connection.client.escapeIdentifier(channel)}`)
               // What was said while nobody listened.
-              onWake()
+              onWake(true)
               return yield* probing(connection)
             })
           return Effect.zipRight(

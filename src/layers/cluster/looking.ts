@@ -12,6 +12,15 @@ export interface WakeOptions {
 /** Calls back every so often for as long as the scope. */
 export const lookingEvery = (
   look: Duration.DurationInput = Duration.seconds(1),
-  onWake: () => void
+  onWake: (told: boolean) => void
 ): Effect.Effect<void, never, Scope.Scope> =>
-  Effect.asVoid(Effect.forkScoped(Effect.forever(Effect.delay(Effect.sync(onWake), look))))
+  Effect.asVoid(
+    Effect.forkScoped(
+      Effect.forever(
+        Effect.delay(
+          Effect.sync(() => onWake(false)),
+          look
+        )
+      )
+    )
+  )

@@ -22,7 +22,7 @@ import { Secrets } from "../../services/runtime/Secrets.js"
 import { Turn } from "../../services/runtime/Turn.js"
 import { TurnShare } from "../../services/runtime/TurnShare.js"
 import { inRealTime, within } from "../../services/runtime/within.js"
-import { Store } from "../../services/store/Store.js"
+import { firstEpoch, Store } from "../../services/store/Store.js"
 import * as Cancel from "./Cancel.js"
 import * as Deleting from "./Deleting.js"
 import * as Answering from "./durable/Answering.js"
@@ -178,6 +178,12 @@ export const make = Effect.gen(function* () {
     attached: (session) => {
       parts.owners.attach(session)
       parts.running.queue.attach(session)
+      if (session.view.epoch === firstEpoch) return
+      // It was another node's, and its jobs have run on here.
+      for (const { live } of parts.running.all)
+        if (live.owner.sessionId === session.sessionId) live.owner = session
+      for (const job of parts.running.queue.all)
+        if (job.record.sessionId === session.sessionId) job.session = session
     },
     dropped: (sessionId) => parts.owners.drop(sessionId),
     runningOf: (sessionId) => parts.running.ofSession(sessionId),

@@ -42,6 +42,7 @@ export const make = Effect.gen(function* () {
     stopped: committer.stopped,
     openView: views.openView,
     holdView: (session) => stored(parts.sequencer.hold(session)),
+    takeSession: views.takeSession,
     absentView: (session) => live.absentView(session),
     dropView: views.dropView,
     attach: (view, connection) => views.attach(viewStateOf(view), connection),

@@ -186,10 +186,16 @@ export class LiveLogs {
     }
     const view = this.views.get(owner.session)
     if (view === undefined || view.epoch !== owner.epoch) return { lost: false }
-    view.taken = true
-    this.endView(owner.session)
-    view.onTaken()
+    this.lose(owner.session)
     return { lost: true }
+  }
+  /** A session is another process's: nothing is numbered for it here any more, and whoever has it here is told. */
+  lose(sessionId: string): void {
+    const view = this.views.get(sessionId)
+    if (view === undefined) return
+    view.taken = true
+    this.endView(sessionId)
+    view.onTaken()
   }
 
   newView(session: SessionRecord): ViewState {
@@ -217,10 +223,16 @@ export class LiveLogs {
   /** Returns the view of a stored session, loaded with what it retains when it is not in memory. */
   loadView(session: SessionRecord): Effect.Effect<ViewState, StoreError> {
     return Effect.suspend(() => {
-      const live = this.views.get(session.sessionId)
+      const live = this.viewOf(session)
       if (live !== undefined) return Effect.succeed(live)
-      return Effect.map(this.storedView(session), (view) => this.views.get(view.sessionId) ?? this.add(view))
+      return Effect.map(this.storedView(session), (view) => this.viewOf(session) ?? this.add(view))
     })
+  }
+  /** Returns the view of a session that is in memory. One of when this process had it before is forgotten. */
+  private viewOf(session: SessionRecord): ViewState | undefined {
+    const view = this.views.get(session.sessionId)
+    if (view !== undefined && view.epoch < epochOf(session)) this.lose(session.sessionId)
+    return this.views.get(session.sessionId)
   }
   private add(view: ViewState): ViewState {
     view.isKnown = false

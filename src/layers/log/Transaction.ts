@@ -74,17 +74,20 @@ export class Transaction {
     this.effects.push(effect)
   }
 
-  /** States what this process owns, of which something is written. What is stated first counts. */
+  /**
+   * States what this process owns, of which something is written. What is stated first counts: what is not there yet is opened
+   * by the same batch. Of what is there nobody states two epochs at once, or the newer would be written over by whoever has
+   * not found out that it is another's.
+   */
   owns(owner: Owner): void {
-    if ("job" in owner) {
-      if (!this.ownJobs.has(owner.job)) this.ownJobs.set(owner.job, owner.epoch)
-    } else if (!this.ownSessions.has(owner.session)) this.ownSessions.set(owner.session, owner.epoch)
+    if ("job" in owner) state(this.ownJobs, owner.job, owner.epoch)
+    else state(this.ownSessions, owner.session, owner.epoch)
   }
   ownsJob({ epoch, jobId }: JobState): void {
-    if (!this.ownJobs.has(jobId)) this.ownJobs.set(jobId, epoch)
+    state(this.ownJobs, jobId, epoch)
   }
   ownsView({ epoch, sessionId }: ViewState): void {
-    if (!this.ownSessions.has(sessionId)) this.ownSessions.set(sessionId, epoch)
+    state(this.ownSessions, sessionId, epoch)
   }
   /** Puts operations of others into the batch. The records in it are of jobs that are not there yet, and of sessions. */
   add(ops: ReadonlyArray<Op>): void {
@@ -394,6 +397,13 @@ export class Transaction {
     }
     return delta
   }
+}
+
+const state = (owned: Map<string, number>, id: string, epoch: number): void => {
+  const stated = owned.get(id)
+  if (stated === undefined) owned.set(id, epoch)
+  else if (stated !== epoch && stated !== absent)
+    throw new Error(`${id} is stated with epochs ${stated} and ${epoch}; they go into batches of their own`)
 }
 
 /** Returns whether an event of the runtime's own may be added to a job: nothing follows its end, or what was discarded. */

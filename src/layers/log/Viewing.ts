@@ -1,12 +1,12 @@
 /** The views of sessions: opened, read by a connection, acknowledged, and dropped. */
 import * as Effect from "effect/Effect"
 import type { EventLog } from "../../services/log/EventLog.js"
-import { isTaken } from "../../services/log/taken.js"
+import { isTaken, takenAway } from "../../services/log/taken.js"
 import { absent, epochOf, Op, type SessionRecord } from "../../services/store/Store.js"
 import type { LogParts } from "./LogParts.js"
 import type { ViewState } from "./ViewState.js"
 
-/** Returns what works on views: `EventLog.openView`, `dropView`, `attach`, `detach`, `ack` and `read`. */
+/** Returns what works on views: `EventLog.openView`, `dropView`, `takeSession`, `attach`, `detach`, `ack` and `read`. */
 export const make = ({ committer, elapsed, live, pace, reader, retention, windowMs }: LogParts) => {
   const openView = (session: SessionRecord) =>
     Effect.suspend(() => {
@@ -24,15 +24,32 @@ export const make = ({ committer, elapsed, live, pace, reader, retention, window
     const { sessionId } = session
     const over = () => {
       retention.dropped()
-      live.endView(sessionId)
+      // It may have been taken, and be here again.
+      if (live.views.get(sessionId)?.epoch === epochOf(session)) live.endView(sessionId)
     }
     return committer
       .change((tx) => {
-        tx.owns({ session: sessionId, epoch: epochOf(live.views.get(sessionId) ?? session) })
+        tx.owns({ session: sessionId, epoch: epochOf(session) })
         tx.ops.push(Op.DropSession({ sessionId }))
         tx.onApply(over)
       })
       .pipe(Effect.catchIf(isTaken, () => Effect.sync(over)))
+  }
+
+  const takeSession = (session: SessionRecord, node: string) => {
+    const taken = { ...session, node, epoch: epochOf(session) + 1 }
+    let isLate = false
+    return committer
+      .change((tx) => {
+        // The store knows of it with the next batch only.
+        isLate = tx.ops.some((op) => op._tag === "PutSession" && op.session.sessionId === session.sessionId)
+        if (isLate) return
+        tx.owns({ session: session.sessionId, epoch: epochOf(session) })
+        tx.ops.push(Op.PutSession({ session: taken }))
+        // It was here before, and nobody has found out that it had gone.
+        tx.onApply(() => live.lose(session.sessionId))
+      })
+      .pipe(Effect.flatMap(() => (isLate ? takenAway : Effect.succeed(taken))))
   }
 
   const attach = (view: ViewState, connection: Parameters<EventLog["Type"]["attach"]>[1]) =>
@@ -60,5 +77,5 @@ export const make = ({ committer, elapsed, live, pace, reader, retention, window
       return reader.read(view, after)
     })
 
-  return { openView, dropView, attach, detach, ack, read }
+  return { openView, dropView, takeSession, attach, detach, ack, read }
 }

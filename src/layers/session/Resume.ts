@@ -1,27 +1,27 @@
-/**
- * Who may continue which session, and until when (§6.3): opens and resumes sessions, and is the only place that makes,
- * checks and rotates resume tokens.
- */
+/** Who may continue which session, and until when (§6.3): opens and resumes sessions. */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import type { Version } from "../../protocol/Codec.js"
-import { InternalError, InvalidRequest, ResumeWindowExpired } from "../../protocol/Errors.js"
+import { InternalError, type InvalidRequest, ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { Feature } from "../../protocol/Features.js"
 import type * as Message from "../../protocol/Message.js"
 import type { Identity } from "../../services/auth/Auth.js"
 import type { ClusterService } from "../../services/cluster/Cluster.js"
 import type { Jobs } from "../../services/jobs/Jobs.js"
 import type { EventLog, View } from "../../services/log/EventLog.js"
+import { isTaken, takenAway } from "../../services/log/taken.js"
 import type { IdGenerator } from "../../services/runtime/IdGenerator.js"
 import type { Options } from "../../services/runtime/RuntimeOptions.js"
-import { constantTimeEqual, type Secrets } from "../../services/runtime/Secrets.js"
-import { Op, type SessionRecord } from "../../services/store/Store.js"
+import type { Secrets } from "../../services/runtime/Secrets.js"
+import { Op, type SessionRecord, type StoreService } from "../../services/store/Store.js"
 import { closeCode } from "../../services/transport/Transport.js"
+import { freshToken, issuing, mayResume } from "./resumeTokens.js"
 import { type Attachment, Session } from "./Session.js"
 import { type SessionEntry, type SessionOpening, type SessionTable, unsettled } from "./SessionTable.js"
+import * as Taking from "./Taking.js"
 
 /** Who says hello, and what was agreed on. */
 export interface Guest {
@@ -51,6 +51,7 @@ export interface ResumeRequest {
 export interface ResumeServices {
   readonly table: SessionTable
   readonly log: EventLog["Type"]
+  readonly store: StoreService
   readonly jobs: Jobs["Type"]
   readonly ids: IdGenerator["Type"]
   readonly secrets: Secrets["Type"]
@@ -67,47 +68,18 @@ export interface ResumeServices {
   readonly background: (effect: Effect.Effect<void>) => void
 }
 
-/** How many tokens that are issued and not confirmed hold; more than a client that loses connections needs at once. */
-const maxIssuedTokens = 16
-
-const noDigest = "-".repeat(64)
-
-/** Returns whether a token may resume the session. Compares as often whatever there is to compare with, also with nothing. */
-const mayResume = (record: SessionRecord | undefined, digest: string): boolean => {
-  const held = constantTimeEqual(digest, record?.tokenDigest ?? noDigest)
-  let issued = false
-  for (let i = 0; i < maxIssuedTokens; i++)
-    if (constantTimeEqual(digest, record?.issuedTokenDigests?.[i] ?? noDigest)) issued = true
-  return held || issued
-}
-
-/** Returns the tokens that hold after one more was issued to whoever presented `held`, which the client then has. */
-const issuing = (record: SessionRecord, held: string, fresh: string) => ({
-  tokenDigest: held,
-  issuedTokenDigests:
-    held === record.tokenDigest
-      ? [...(record.issuedTokenDigests ?? []), fresh].slice(-maxIssuedTokens)
-      : [fresh]
-})
-
 const ended = ({ record: { principal, sessionId } }: SessionEntry): Effect.Effect<void> =>
   Effect.annotateLogs(Effect.logInfo("session ended"), { session: sessionId, principal })
 
 /** When a drop that failed is tried again: soon at first, then every 30 s. */
 const dropAgain = Schedule.union(Schedule.exponential("100 millis"), Schedule.spaced("30 seconds"))
 
-const refused = () =>
+/** What everybody is told who may not have a session, whatever the reason. */
+export const refused = () =>
   new ResumeWindowExpired({ message: "this session cannot be resumed; open a new one with session.hello" })
 
 /** Returns what reads the attachment. Made out here: a closure where the transport is in scope would hold that. */
 const attachmentOf = (entry: SessionEntry) => () => entry.attachment
-
-/** Makes a resume token, and what is stored of it. */
-const freshToken = (secrets: Secrets["Type"]) =>
-  Effect.gen(function* () {
-    const token = yield* secrets.resumeToken
-    return { token, digest: yield* secrets.digest(Redacted.value(token)) }
-  })
 
 /** Makes room for one more session of a principal: the one that is gone longest and has no live job goes. */
 const makeRoom = ({ jobs, options, table }: ResumeServices, principal: string) =>
@@ -129,6 +101,8 @@ const onDrop = ({ background, jobs, log }: ResumeServices, entry: SessionEntry) 
   Scope.addFinalizer(
     entry.scope,
     Effect.sync(() => {
+      // What another process has taken is its own to drop.
+      if (entry.isTaken) return
       jobs.dropped(entry.record.sessionId)
       background(
         log.dropView(entry.record).pipe(
@@ -148,15 +122,17 @@ const onDrop = ({ background, jobs, log }: ResumeServices, entry: SessionEntry) 
  * stored. Made out here, as what reads the attachment.
  */
 export const letGoOf =
-  ({ background, table }: Pick<ResumeServices, "background" | "table">, entry: SessionEntry) =>
+  ({ background, jobs, table }: Pick<ResumeServices, "background" | "jobs" | "table">, entry: SessionEntry) =>
   () => {
+    if (!table.holds(entry)) return
     const attachment = table.supersede(entry)
+    jobs.dropped(entry.record.sessionId)
     const closed = attachment?.close(closeCode.superseded, "resumed on another transport") ?? Effect.void
     background(Effect.zipRight(closed, Scope.close(entry.scope, Exit.void)))
   }
 
 /** Adds a session of the last process, which is detached until it is resumed, and stored as that. */
-const restore = (services: ResumeServices, record: SessionRecord, until: number) =>
+export const restore = (services: ResumeServices, record: SessionRecord, until: number) =>
   Effect.gen(function* () {
     const { table } = services
     const detached = { ...record, attached: false }
@@ -247,6 +223,7 @@ const admit = ({ elapsed, secrets, table }: ResumeServices, identity: Identity, 
     // Another resume may have claimed it before this fiber goes on: from the last look on nothing waits.
     while (entry?.state._tag === "Opening" && table.holds(entry))
       yield* Effect.interruptible(table.settled(entry))
+    if (entry?.isTaken === true) return yield* takenAway
     const holdsToken = mayResume(entry?.record, digest)
     if (
       entry === undefined ||
@@ -260,12 +237,8 @@ const admit = ({ elapsed, secrets, table }: ResumeServices, identity: Identity, 
     return { entry, digest, opening: table.claim(entry, entry.state) }
   })
 
-/**
- * Continues a session and rotates its token. Wrong principal, session or token, a window that has passed,
- * and events no longer retained all give the same `ResumeWindowExpired`; a `lastEventSeq` never
- * assigned gives `InvalidRequest`.
- */
-const resume = (
+/** Continues a session that is here, and rotates its token. Fails when another process has taken it (`isTaken`). */
+const resumeHere = (
   services: ResumeServices,
   guest: Guest,
   request: ResumeRequest
@@ -280,10 +253,7 @@ const resume = (
         const view =
           entry.session?.view ??
           (yield* Effect.interruptible(log.holdView({ ...record, features: guest.features })))
-        if (request.lastEventSeq > view.last)
-          return yield* new InvalidRequest({
-            message: "payload.resume.last_event_seq: greater than any event_seq of this session"
-          })
+        if (request.lastEventSeq > view.last) return yield* Taking.unassigned()
         if (view.lost || request.lastEventSeq + 1 < view.first) return yield* refused()
         const next: SessionRecord = {
           ...record,
@@ -295,11 +265,13 @@ const resume = (
         }
         yield* Effect.interruptible(log.commit([Op.PutSession({ session: next })])).pipe(
           // It may be stored all the same, so what holds is stored again.
-          Effect.onInterrupt(() => Effect.sync(() => table.touch(entry)))
+          Effect.onInterrupt(() => Effect.sync(() => table.touch(entry))),
+          Effect.tapError((error) => Effect.sync(isTaken(error) ? letGoOf(services, entry) : () => {}))
         )
         entry.record = next
         // Of a thousand that were committed together each has its share of a turn.
         yield* share
+        if (!table.holds(entry)) return yield* takenAway
         return yield* attach(
           services,
           entry,
@@ -310,6 +282,29 @@ const resume = (
         )
       }).pipe(Effect.onError(() => Effect.sync(() => table.release(entry, opening))))
     })
+  )
+
+/** How often a session is taken anew that others take at the same time. */
+const takesAtMost = 3
+
+/**
+ * Continues a session and rotates its token. Wrong principal, session or token, a window that has passed,
+ * and events no longer retained all give the same `ResumeWindowExpired`; a `lastEventSeq` never
+ * assigned gives `InvalidRequest`.
+ */
+const resume = (
+  services: ResumeServices,
+  guest: Guest,
+  request: ResumeRequest,
+  takes = takesAtMost
+): Effect.Effect<AttachedSession, ResumeWindowExpired | InvalidRequest | InternalError> =>
+  Taking.bring(services, guest.identity, request).pipe(
+    Effect.zipRight(resumeHere(services, guest, request)),
+    Effect.catchIf(
+      (error) => error._tag === "InternalError" && isTaken(error),
+      () =>
+        services.cluster === undefined || takes <= 1 ? refused() : resume(services, guest, request, takes - 1)
+    )
   )
 
 /**

@@ -47,6 +47,8 @@ export class SessionEntry {
   session: Session | undefined
   /** It ends with its transport: nobody may come back to it. */
   isLast = false
+  /** Another process has taken it. */
+  isTaken = false
 
   constructor(
     public record: SessionRecord,
@@ -154,6 +156,7 @@ export class SessionTable {
   supersede(entry: SessionEntry): Attachment | undefined {
     const { attachment } = entry
     if (!this.holds(entry)) return undefined
+    entry.isTaken = true
     this.forget(entry)
     return attachment
   }
@@ -168,7 +171,8 @@ export class SessionTable {
 
   /** Gives back a session whose resume came to nothing: it is as it was before, or as it became meanwhile. */
   release(entry: SessionEntry, opening: SessionOpening): void {
-    if (entry.state !== opening || opening.previous === undefined) return
+    // What another process has taken meanwhile is nobody's here.
+    if (entry.state !== opening || opening.previous === undefined || !this.holds(entry)) return
     entry.state = opening.previous
     // One that was detached has kept its place in the order.
     if (opening.previous._tag === "Detached") this.awaitResume(entry)

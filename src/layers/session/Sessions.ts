@@ -38,12 +38,10 @@ import * as Shutdown from "./Shutdown.js"
 import * as Sweeper from "./Sweeper.js"
 import * as Serving from "./serving.js"
 import { surviving } from "./surviving.js"
+import * as Taking from "./Taking.js"
 
 /** Adds the sessions that the store has, detached until the window after their last message has passed. */
-const restoreAll = (
-  services: Resume.ResumeServices & { readonly store: Store["Type"] },
-  resume: Resume.Resume
-) =>
+const restoreAll = (services: Resume.ResumeServices, resume: Resume.Resume) =>
   Effect.gen(function* () {
     const { cluster, store, options, now, elapsed } = services
     const aliveAt = yield* store.aliveAt
@@ -77,6 +75,7 @@ export const make = Effect.gen(function* () {
   const shared: Resume.ResumeServices = {
     table,
     log,
+    store,
     jobs,
     ids,
     secrets,
@@ -90,7 +89,7 @@ export const make = Effect.gen(function* () {
     }
   }
   const resume = Resume.make(shared)
-  yield* restoreAll({ ...shared, store }, resume)
+  yield* restoreAll(shared, resume)
   const records = Records.make({
     table,
     log,
@@ -100,6 +99,7 @@ export const make = Effect.gen(function* () {
     letGo: (entry) => Resume.letGoOf(shared, entry)()
   })
   records.ring()
+  yield* Taking.watch(shared, records)
   const connected = new Shutdown.Connected()
   const ending = Shutdown.make({ jobs, options, table, records, connected })
   const auth = yield* Auth

@@ -22,6 +22,12 @@ export const here: Effect.Effect<ClusterService | undefined> = Effect.map(
   Option.getOrUndefined
 )
 
+/** What a node is woken for: sessions of its own that others have taken, events of others' jobs, or who watches its own. */
+export type Matter = "sessions" | "events" | "watchers"
+
+/** Returns the name by which a node is woken for something. */
+export const matter = (node: string, what: Matter): string => `${node}/${what}`
+
 /** Returns whether what is stored is this runtime's to go on with: of one that is alone all is. */
 export const isOurs = (
   cluster: ClusterService | undefined,

@@ -12,9 +12,9 @@ export interface WakeService {
   readonly tell: (node: string) => void
   /**
    * Calls back, for as long as the scope, whenever there may be something new for this node: when it is told, when it can
-   * be told again after it could not, and once in a while in any case. Returns at once.
+   * be told again after it could not, and once in a while in any case: then it is not `told`. Returns at once.
    */
-  readonly listen: (node: string, onWake: () => void) => Effect.Effect<void, never, Scope.Scope>
+  readonly listen: (node: string, onWake: (told: boolean) => void) => Effect.Effect<void, never, Scope.Scope>
 }
 
 /**

@@ -88,6 +88,8 @@ export interface View {
   /** Events that it had not numbered are gone: it cannot go on. */
   readonly lost: boolean
   readonly acked: number
+  /** With which this process has the session; see `epochOf`. */
+  readonly epoch: number
   /** Jobs of others, not ended, whose events this session receives. */
   readonly subscribedCount: number
   /** Ids of the jobs that it observes. */
@@ -152,6 +154,14 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
      * the features that are given, those of the hello that takes the session.
      */
     readonly holdView: (session: SessionRecord) => Effect.Effect<View, InternalError>
+    /**
+     * Takes a session from whoever has it, as it was read from the store, for a node; returns it as it is then. From now on its
+     * view can be held. Fails when somebody else has taken it since (`isTaken`).
+     */
+    readonly takeSession: (
+      session: SessionRecord,
+      node: string
+    ) => Effect.Effect<SessionRecord, InternalError>
     /** Returns what is here of the view of a stored session, for a job that is run before that has come back. */
     readonly absentView: (session: SessionRecord) => View
     /**

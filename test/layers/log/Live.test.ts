@@ -17,6 +17,7 @@ const owner = {
   subscribedCount: 0,
   observedJobs: [],
   lost: false,
+  epoch: 1,
   whenTaken: () => {}
 }
 

@@ -1,0 +1,132 @@
+/**
+ * Sessions between the nodes of a cluster: a hello may come to any node, and whoever sends the welcome has the session. It is
+ * taken by one commit, which states the epoch that it was read with, so of two nodes that take it at once one does. Whoever had
+ * it learns that by its next commit, or when it is woken and looks; what it still sent until then was committed before.
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
+import { type InternalError, InvalidRequest, type ResumeWindowExpired } from "../../protocol/Errors.js"
+import type { Identity } from "../../services/auth/Auth.js"
+import * as Cluster from "../../services/cluster/Cluster.js"
+import { Signal } from "../../services/runtime/Signal.js"
+import { epochOf, type SessionRecord, type StoreError, toInternalError } from "../../services/store/Store.js"
+import type { Records } from "./Records.js"
+import { letGoOf, type ResumeRequest, type ResumeServices, refused, restore } from "./Resume.js"
+import { mayResume } from "./resumeTokens.js"
+import { surviving } from "./surviving.js"
+
+const unread = toInternalError("the session could not be read")
+
+/** Returns when the node of a session was last known to be alive, in epoch ms by this node's clock; 0 when nobody knows. */
+const aliveAt = (
+  { nodes }: Cluster.ClusterService,
+  { node }: SessionRecord,
+  at: number
+): Effect.Effect<number, StoreError> =>
+  Effect.map(nodes.list, (all) => {
+    const seen = all.find(({ name }) => name === node)
+    return seen === undefined ? 0 : at - seen.silentFor
+  })
+
+/** Returns the session as it is stored, when this guest may have it, and for how many milliseconds more. */
+const admitted = (
+  services: ResumeServices,
+  cluster: Cluster.ClusterService,
+  identity: Identity,
+  request: ResumeRequest
+): Effect.Effect<SessionRecord, ResumeWindowExpired | InvalidRequest | InternalError | StoreError> =>
+  Effect.gen(function* () {
+    const { now, options, secrets, store } = services
+    const digest = yield* secrets.digest(Redacted.value(request.token))
+    const record = yield* store.session(request.sessionId)
+    const holdsToken = mayResume(record, digest)
+    // One of this node's own that is not here has ended.
+    if (record === undefined || record.principal !== identity.principal || !holdsToken)
+      return yield* refused()
+    if (Cluster.isOurs(cluster, record)) return yield* refused()
+    const at = now()
+    const alive = record.attached ? yield* aliveAt(cluster, record, at) : 0
+    if (surviving(record, { aliveAt: alive, at, resumeWindow: options.resumeWindow }).left <= 0)
+      return yield* refused()
+    const { first, last } = yield* store.view(request.sessionId)
+    // Or whoever asks for what never was would take it from somebody.
+    if (request.lastEventSeq > last) return yield* unassigned()
+    if (request.lastEventSeq + 1 < first || (yield* store.hasLost(request.sessionId))) return yield* refused()
+    return record
+  })
+
+/** What a client is told that says it has seen what was never sent. */
+export const unassigned = () =>
+  new InvalidRequest({
+    message: "payload.resume.last_event_seq: greater than any event_seq of this session"
+  })
+
+/**
+ * Takes a session that another node has, when the guest may have it: it is here from now on, detached, and can be resumed as any
+ * other. Does nothing with one that is here, and of a runtime that is alone.
+ */
+export const bring = (
+  services: ResumeServices,
+  identity: Identity,
+  request: ResumeRequest
+): Effect.Effect<void, ResumeWindowExpired | InvalidRequest | InternalError> =>
+  Effect.suspend(() => {
+    const { cluster, elapsed, log, options, table } = services
+    if (cluster === undefined || table.get(request.sessionId) !== undefined) return Effect.void
+    return Effect.gen(function* () {
+      const record = yield* admitted(services, cluster, identity, request)
+      const taken = yield* log.takeSession(record, cluster.node)
+      const stale = table.get(taken.sessionId)
+      if (stale !== undefined) letGoOf(services, stale)()
+      const windowMs = Duration.toMillis(options.resumeWindow)
+      yield* restore(services, taken, elapsed() + windowMs)
+      if (record.node !== undefined) cluster.wake.tell(Cluster.matter(record.node, "sessions"))
+    }).pipe(
+      Effect.uninterruptible,
+      Effect.catchTag("StoreError", (error) => unread(error))
+    )
+  })
+
+/** Between two looks for sessions that others have taken, however often somebody says so. */
+const pause = Duration.seconds(1)
+
+/**
+ * Looks, whenever another node has taken something, which of the sessions that are attached here it is: these are let go of.
+ * Others are found out about when something is written of them.
+ */
+export const watch = (services: ResumeServices, records: Records): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const { cluster, store, table } = services
+    if (cluster === undefined) return
+    const told = new Signal()
+    yield* cluster.wake.listen(Cluster.matter(cluster.node, "sessions"), (isTold) => {
+      if (isTold) told.give()
+    })
+    const look = Effect.gen(function* () {
+      for (const entry of table.of("everyone")) {
+        // One that is being resumed may have been taken since that was stored.
+        yield* table.settled(entry)
+        if (entry.attachment === undefined || !table.holds(entry)) continue
+        const record = yield* store.session(entry.record.sessionId)
+        if (record === undefined || epochOf(record) === epochOf(entry.record)) continue
+        // Whoever stores it finds out, and lets go of it.
+        table.touch(entry)
+        records.ring()
+      }
+    })
+    yield* Effect.forkScoped(
+      Effect.forever(
+        Effect.zipRight(
+          Effect.zipRight(
+            told.wait,
+            Effect.catchAllCause(look, (cause) =>
+              Effect.logWarning("sessions that others may have taken could not be looked for", cause)
+            )
+          ),
+          Effect.sleep(pause)
+        )
+      )
+    )
+  })
