@@ -9,6 +9,7 @@ import {
   type Batch,
   epochOf,
   eventOverhead,
+  type FreeKey,
   type JobRecord,
   type JournalEntry,
   type Op,
@@ -62,6 +63,7 @@ export class Transaction {
   /** The epochs with which this process has the jobs, and the sessions, of which something is written. */
   private readonly ownJobs = new Map<string, number>()
   private readonly ownSessions = new Map<string, number>()
+  private readonly ownKeys: Array<FreeKey> = []
 
   constructor(
     private readonly report: (report: Report) => NewEvent,
@@ -76,7 +78,8 @@ export class Transaction {
 
   /** States what this process owns, of which something is written. What is stated first counts. */
   owns(owner: Owner): void {
-    if ("job" in owner) {
+    if ("key" in owner) this.ownKeys.push(owner)
+    else if ("job" in owner) {
       if (!this.ownJobs.has(owner.job)) this.ownJobs.set(owner.job, owner.epoch)
     } else if (!this.ownSessions.has(owner.session)) this.ownSessions.set(owner.session, owner.epoch)
   }
@@ -267,6 +270,7 @@ export class Transaction {
     const owners: Array<Owner> = []
     for (const [job, epoch] of this.ownJobs) owners.push({ job, epoch })
     for (const [session, epoch] of this.ownSessions) owners.push({ session, epoch })
+    owners.push(...this.ownKeys)
     return { ops: this.ops, owners }
   }
 

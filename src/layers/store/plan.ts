@@ -11,6 +11,7 @@ import { absent, epochOf } from "../../services/store/epoch.js"
 import { eventOverhead } from "../../services/store/eventOverhead.js"
 import type {
   Batch,
+  FreeKey,
   JobRecord,
   JournalEntry,
   Op,
@@ -53,6 +54,8 @@ export interface WriterState {
 export interface Loaded {
   readonly logs: ReadonlyMap<string, LogEnd>
   readonly epochs: ReadonlyMap<string, number>
+  /** Those of the keys that the batch states to be free which are not. */
+  readonly used?: ReadonlySet<FreeKey> | undefined
 }
 
 /** Ids of jobs whose log the batch needs. */
@@ -77,6 +80,7 @@ export const takenOf = (
   loaded: Loaded
 ): ReadonlyArray<Owner> =>
   owners.filter((owner) => {
+    if ("key" in owner) return loaded.used?.has(owner) === true
     const stored =
       "job" in owner
         ? (state.logs.get(owner.job) ?? loaded.logs.get(owner.job))?.epoch

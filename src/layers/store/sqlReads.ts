@@ -121,10 +121,12 @@ export const readsOver = <E>(name: string, read: Read<E>, asked: Queries = sqlit
       due: (wanted) => Effect.flatMap(select(asked.due(wanted)), Effect.forEach(intact.job)),
       waitingObserved: (sessionId) => Effect.map(select(asked.waitingObserved(sessionId)), query.ids),
       waitingOwners: (principal) => Effect.map(select(asked.waitingOwners(principal)), query.ids),
-      waitingCounts: Effect.map(
-        select(asked.waitingCounts),
-        (rows) => new Map(rows.map(({ count, principal }) => [principal, count]))
-      ),
+      waitingCounts: (node) =>
+        Effect.map(
+          select(asked.waitingCounts(node)),
+          (rows) => new Map(rows.map(({ count, principal }) => [principal, count]))
+        ),
+      jobNodes: Effect.map(select(asked.jobNodes), query.ids),
       input: (jobId) => Effect.map(selectOne(asked.input(jobId)), (row) => row?.input),
       hookEvents: (after, limit) => select(asked.hookEvents(after, limit)),
       journal: (jobId, after, limit) =>

@@ -14,6 +14,7 @@ import * as Runtime from "../../../layers/runtime/Runtime.js"
 import type { Policy as PolicyTag } from "../../../services/auth/Policy.js"
 import type { Hooks } from "../../../services/jobs/Hooks.js"
 import type * as RuntimeOptions from "../../../services/runtime/RuntimeOptions.js"
+import { version } from "../../version.js"
 import type { ServeFlags } from "../serve.js"
 import { UsageError } from "../UsageError.js"
 import { webhookOf } from "./webhook.js"
@@ -34,11 +35,18 @@ export const keptIn = (flags: ServeFlags): Effect.Effect<WhereKept, UsageError |
       return yield* new UsageError({ message: `--db takes the path of a file, like ${defaultDb}` })
     const named = [flags.memory, Option.isSome(flags.db), Option.isSome(flags.pg)].filter(Boolean).length
     if (named > 1) return yield* new UsageError({ message: "choose one of --db FILE, --pg URL and --memory" })
+    const isNamed = Option.isSome(flags.node) || Option.isSome(flags.advertise)
+    if (isNamed && !flags.cluster)
+      return yield* new UsageError({ message: "--node and --advertise are of nodes: give --cluster too" })
+    if (flags.cluster && (flags.memory || Option.isSome(flags.db)))
+      return yield* new UsageError({ message: "nodes share a Postgres: --cluster takes --pg URL" })
     if (flags.memory) return { in: "memory", name: "memory" }
     const url =
       named === 0
         ? yield* Config.option(Config.redacted("ARCP_PG"))
         : Option.map(flags.pg, (text) => Redacted.make(text))
+    if (Option.isNone(url) && flags.cluster)
+      return yield* new UsageError({ message: "nodes share a Postgres: --cluster takes --pg URL" })
     if (Option.isNone(url)) {
       const filename = Option.getOrElse(flags.db, () => defaultDb)
       return { in: "file", name: filename, filename }
@@ -82,15 +90,28 @@ const onFile = (
     )
   })
 
+/** The store in Postgres: for this runtime alone, or shared with other nodes. */
+const storeIn = (flags: ServeFlags, url: Redacted.Redacted) =>
+  Effect.gen(function* () {
+    if (!flags.cluster) {
+      const StorePg = yield* Effect.promise(() => import("../../../layers/store/pg/StorePg.js"))
+      return StorePg.layer({ url })
+    }
+    const RuntimeCluster = yield* Effect.promise(() => import("../../../layers/cluster/RuntimeCluster.js"))
+    const [node, advertise] = [Option.getOrUndefined(flags.node), Option.getOrUndefined(flags.advertise)]
+    return RuntimeCluster.layer({ url, node, advertise, version })
+  })
+
 /** A runtime in Postgres. The records of credentials are in a file of this machine all the same. */
 const onPostgres = (
+  flags: ServeFlags,
   url: Redacted.Redacted,
   limits: RuntimeOptions.Input,
   { hooks, policy }: Deciding,
   provisioned: boolean
 ) =>
   Effect.gen(function* () {
-    const StorePg = yield* Effect.promise(() => import("../../../layers/store/pg/StorePg.js"))
+    const store = yield* storeIn(flags, url)
     const credentials = yield* credentialsBeside(defaultDb)
     if (provisioned)
       yield* Effect.logWarning(
@@ -101,7 +122,7 @@ const onPostgres = (
       policy,
       hooks,
       credentials: provisioned ? credentials : undefined
-    }).pipe(Layer.provideMerge(StorePg.layer({ url })))
+    }).pipe(Layer.provideMerge(store))
   })
 
 /** The runtime that the flags ask for, with those who decide for it and those who are told. */
@@ -122,5 +143,5 @@ export const runtimeOf = (flags: ServeFlags, kept: WhereKept, limits: RuntimeOpt
     if (kept.in === "memory") return Runtime.layerMemory({ options: limits, policy, hooks })
     return kept.in === "file"
       ? yield* onFile(flags, kept.filename, limits, deciding, provisioned)
-      : yield* onPostgres(kept.url, limits, deciding, provisioned)
+      : yield* onPostgres(flags, kept.url, limits, deciding, provisioned)
   })
