@@ -88,6 +88,7 @@ export const files: Readonly<Record<string, Scope>> = {
   leases: cases,
   list: connections,
   "many-drops": sockets,
+  cluster: processes,
   postgres: processes,
   restart: processes,
   resume: connections,

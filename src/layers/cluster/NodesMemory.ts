@@ -41,6 +41,15 @@ export const layer = (options: Options = {}): Layer.Layer<Nodes> =>
           })
           return yield* beating(node.name, expiry, beat)
         }),
+      bury: (name) =>
+        Effect.map(Clock.currentTimeMillis, (now) => {
+          const node = nodes.get(name)
+          if (node === undefined) return true
+          if (isAlive(node, now)) return false
+          // Another than the one that has joined.
+          nodes.set(name, { ...node })
+          return true
+        }),
       list: Effect.map(Clock.currentTimeMillis, (now) =>
         [...nodes.values()]
           .filter(({ aliveAt }) => now - aliveAt <= Duration.toMillis(rememberedFor))

@@ -8,7 +8,8 @@ import { StoreError } from "../../services/store/Store.js"
 import { naming, prefixProblem } from "../store/naming.js"
 import { nameOf, pooled } from "../store/pg/connections.js"
 import { toStoreError } from "../store/pg/failures.js"
-import { migrate } from "../store/pg/migrate.js"
+import { slotOfNode } from "../store/pg/holding.js"
+import { migrate, transaction } from "../store/pg/migrate.js"
 import type { PgFailure, PgStatements } from "../store/pg/statement.js"
 import { fromStored, toStored } from "../store/pg/text.js"
 import { beating, rememberedFor, usualExpiry } from "./heartbeat.js"
@@ -37,6 +38,13 @@ const take = `INSERT INTO {nodes} (name, incarnation, address, version, started,
 
 const renew = `UPDATE {nodes} SET alive = clock_timestamp(), expires = ${expires}
   WHERE name = $1 AND incarnation = $2 RETURNING 1`
+
+/** Whoever takes the name, or its place among the writers, comes before this or after it. */
+const alone = "SELECT pg_advisory_xact_lock(hashtextextended('{writers}', 0))"
+
+const alive = "SELECT 1 FROM {nodes} WHERE name = $1 AND expires >= clock_timestamp()"
+
+const replace = "UPDATE {nodes} SET incarnation = '' WHERE name = $1"
 
 const forget = `DELETE FROM {nodes} WHERE alive < clock_timestamp() - $1::bigint * interval '1 millisecond'`
 
@@ -102,6 +110,20 @@ export const layer = ({ prefix = "arcp_", url, ...options }: Options): Layer.Lay
               Effect.map(rows(renew, key), (renewed) => renewed.length > 0)
             )
           }),
+        bury: (name) =>
+          ask((statements) =>
+            transaction(
+              statements,
+              Effect.gen(function* () {
+                const key = [toStored(name)]
+                yield* statements.executeRaw(alone, [])
+                if ((yield* statements.executeValues(alive, key)).length > 0) return false
+                yield* statements.executeRaw(replace, key)
+                yield* statements.executeRaw("DELETE FROM {writers} WHERE slot = $1", [slotOfNode(name)])
+                return true
+              })
+            )
+          ),
         list: Effect.map(rows(seen, [remembered]), (found) => found.map(toNode))
       }
     })

@@ -9,7 +9,7 @@ import type { Submit } from "../../services/jobs/Admission.js"
 import type { Job } from "../../services/jobs/Job.js"
 import type { JobSession } from "../../services/jobs/Jobs.js"
 import type { Lease as LeaseTag } from "../../services/lease/Lease.js"
-import type { JobRecord, Op } from "../../services/store/Store.js"
+import type { FreeKey, JobRecord, Op } from "../../services/store/Store.js"
 import type { Journal } from "./durable/Journal.js"
 import type { LiveJob, TerminalMessage } from "./LiveJob.js"
 import type { Hold } from "./Reservations.js"
@@ -25,6 +25,8 @@ export interface Candidate {
   readonly startAt?: number | undefined
   /** Of a durable job that is run again, or goes on from another. */
   readonly journal?: Journal | undefined
+  /** Of one with an idempotency key that another node may use at the same time: the key, and what to do when it has. */
+  readonly keyed?: { readonly freeKey: FreeKey; readonly beaten: Effect.Effect<void, ArcpError> } | undefined
   /** Makes what is stored in the commit that opens it. */
   readonly ops?: (() => ReadonlyArray<Op>) | undefined
   /** What is said of a job that goes on from another. */

@@ -5,6 +5,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
 import { type ArcpError, InternalError } from "../../protocol/Errors.js"
 import { Registry } from "../../services/agents/Registry.js"
 import { Policy } from "../../services/auth/Policy.js"
@@ -46,6 +47,7 @@ import { RunningJobs } from "./RunningJobs.js"
 import * as Submit from "./Submit.js"
 import * as Scheduler from "./scheduling/Scheduler.js"
 import * as SubmitRate from "./scheduling/SubmitRate.js"
+import * as Takeover from "./Takeover.js"
 import { Underway } from "./Underway.js"
 
 /** What the ends of jobs get to be stored when the runtime shuts down, beyond the handlers' last grace. */
@@ -63,6 +65,8 @@ const resolveParts = Effect.gen(function* () {
   const now = () => clock.unsafeCurrentTimeMillis()
   const log = yield* EventLog
   const store = yield* Store
+  const cluster = yield* Cluster.here
+  const node = cluster?.node
   const parts: JobParts = {
     log,
     store,
@@ -74,10 +78,10 @@ const resolveParts = Effect.gen(function* () {
     credentials: yield* Credentials,
     options,
     metrics: yield* Metrics.here,
-    cluster: yield* Cluster.here,
+    cluster,
     clock,
     now,
-    hooks: yield* HookCalls.make({ hooks: yield* Hooks, log, store, options, now }),
+    hooks: yield* HookCalls.make({ hooks: yield* Hooks, log, store, node, options, now }),
     turn: yield* Turn,
     share: yield* TurnShare,
     running: new RunningJobs(options),
@@ -88,6 +92,24 @@ const resolveParts = Effect.gen(function* () {
   }
   return parts
 })
+
+/** What the handlers of jobs that others go on with get to let go of what they hold, before others do. */
+const lettingGo = Duration.seconds(1)
+
+/** Leaves what others can go on with, which need not wait for the rest. What is not left in time they find when this node is gone. */
+const leaveToOthers = (parts: JobParts) => {
+  const { running } = parts
+  const left = Survival.leaveAll(parts)
+  const isOver = () => left.every(({ record }) => running.get(record.jobId) === undefined)
+  return Effect.suspend(() => (isOver() ? Effect.void : Effect.fail("not yet"))).pipe(
+    Effect.retry(Schedule.spaced("20 millis")),
+    Effect.timeoutOption(lettingGo),
+    Effect.ignore,
+    Effect.interruptible,
+    inRealTime,
+    Effect.zipRight(within(Effect.ignoreLogged(Takeover.handOver(parts)), storing))
+  )
+}
 
 /**
  * Takes nothing new, lets running jobs finish within the shutdown grace, and ends the rest. When the log has stopped
@@ -100,6 +122,7 @@ const shutdownOf = (parts: JobParts) =>
     running.stopping = true
     // What only waits has nothing to finish.
     for (const jobId of parts.waits.allIdle) Unloading.begin(parts, jobId)
+    if (parts.cluster !== undefined) yield* leaveToOthers(parts)
     const { none } = underway
     // As a finalizer this runs uninterruptibly, and a time-out could not end the wait.
     const noneIn = (limit: Duration.Duration) =>
@@ -135,6 +158,7 @@ export const make = Effect.gen(function* () {
   yield* Scheduler.make(parts, reopen, recovery.rerun)
   yield* Unloading.start(parts)
   yield* Loading.start(parts, reopen)
+  yield* Takeover.start(parts, recovery)
   const ownership = Ownership.make(parts)
   const lookup = Lookup.make(parts, ownership, recovery)
   const { cancel, cancelAll } = Cancel.make(parts, ownership, lookup)

@@ -17,6 +17,7 @@ import { deadPattern } from "../../protocol/Lease.js"
 import { byteLength, exceeds } from "../../protocol/Utf8.js"
 import { type Credential, toWire } from "../../services/credentials/Credentials.js"
 import type { JobLog } from "../../services/log/EventLog.js"
+import { isKeyUsed } from "../../services/log/taken.js"
 import * as Decided from "../../services/runtime/decided.js"
 import { type Errand, exitOf } from "../../services/runtime/Pending.js"
 import * as Tracing from "../../services/runtime/Tracing.js"
@@ -193,10 +194,18 @@ const accept = (
 }
 
 /** Tells by the session whoever submitted; whoever delegated is told by `opened`. */
-const notStored = ({ parent, record, session }: Candidate, error: InternalError) => {
+const notStored = ({ parent, record, session }: Candidate, error: ArcpError) => {
   Faults.blame(error)
   if (parent === undefined)
     session.send({ type: "session.error", payload: toPayload(error, { request_id: record.submitId }) })
+}
+
+/** Tells that a job was not stored; one whose key another node has used meanwhile is decided anew. */
+const unstored = (candidate: Candidate, error: InternalError): Effect.Effect<void> => {
+  const { keyed } = candidate
+  return keyed !== undefined && isKeyUsed(error)
+    ? Effect.catchAll(keyed.beaten, (refused) => Effect.sync(() => notStored(candidate, refused)))
+    : Effect.sync(() => notStored(candidate, error))
 }
 
 /** Commits the job, and makes it known in that commit. */
@@ -205,6 +214,7 @@ const commit = ({ log, metrics, now, running }: JobParts, begun: Begun, span: Tr
   return log.openJob(candidate.record, candidate.session.view, {
     parent: candidate.parent?.log,
     ops,
+    freeKey: candidate.keyed?.freeKey,
     accepted: () => OnWire.accepted(candidate.record, requestIdOf(candidate), []),
     secrets: minted.map(({ value }) => Redacted.value(value)),
     // With the job itself, so that a small job needs two commits: this one and that of its end.
@@ -233,7 +243,10 @@ function* lifetime(
   if (live.awaited !== undefined) Deferred.unsafeDone(live.awaited.opened, opened)
   hold.giveBackKeys()
   if (Exit.isFailure(opened)) {
-    Option.map(Cause.failureOption(opened.cause), (error) => notStored(candidate, error))
+    const error = Option.getOrUndefined(Cause.failureOption(opened.cause))
+    // What decides it anew counts it anew.
+    hold.giveBackPlaces()
+    if (error !== undefined) yield* unstored(candidate, error)
     return opened
   }
   // Of a thousand that were stored together each has its share of a turn.
@@ -329,7 +342,7 @@ const queue = (parts: JobParts, given: Candidate, hold: Hold): Effect.Effect<und
     yield* parts.log.roomToOpen((giveBack) => hold.keepKey(giveBack))
     yield* announceable(parts, waiting, [])
     const all = [...ops, ...(given.ops?.() ?? [])]
-    yield* Enqueuing.enqueue(parts, given, waiting.record, all, hold, (error) => notStored(given, error))
+    yield* Enqueuing.enqueue(parts, given, waiting.record, all, hold, (error) => unstored(given, error))
   })
 
 /** Returns what opens a job that is decided: mints, stores, accepts and runs. */

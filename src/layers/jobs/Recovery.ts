@@ -12,9 +12,8 @@ import * as Effect from "effect/Effect"
 import { identity } from "effect/Function"
 import type { Scope } from "effect/Scope"
 import type { InternalError } from "../../protocol/Errors.js"
-import { isOurs } from "../../services/cluster/Cluster.js"
 import type { JobLog } from "../../services/log/EventLog.js"
-import { dueAt } from "../../services/store/dueAt.js"
+import { dueAt, never } from "../../services/store/dueAt.js"
 import { type JobFilter, type JobRecord, StoreError } from "../../services/store/Store.js"
 import * as Inputs from "./durable/Inputs.js"
 import type { Reopen } from "./durable/Reopening.js"
@@ -29,8 +28,10 @@ import * as Measuring from "./measuring.js"
 import * as Scheduler from "./scheduling/Scheduler.js"
 import * as Terminal from "./Terminal.js"
 
-/** Ends the jobs that the last process left. */
+/** Ends the jobs that the last process left, or a node that is gone. */
 export interface Recovery {
+  /** Ends, or goes on with, jobs that this node has taken from one that is gone: in the background, for as long as the runtime. */
+  readonly recover: (taken: ReadonlyArray<JobRecord>) => Effect.Effect<void, InternalError>
   /**
    * Waits until the end of a job is stored that the last process left open, or until it runs again; returns whether there
    * was one to wait for.
@@ -59,6 +60,7 @@ const openJobs = (parts: JobParts): Effect.Effect<ReadonlyArray<JobRecord>, Inte
           principals: "everyone",
           status: ["pending", "running"],
           waiting: "held",
+          node: parts.cluster?.node,
           after,
           limit: page
         })
@@ -67,7 +69,7 @@ const openJobs = (parts: JobParts): Effect.Effect<ReadonlyArray<JobRecord>, Inte
       for (const record of records) found.set(record.jobId, record)
       if (found.size < before + records.length)
         throw new Error("a page of open jobs repeats what came before it, and would be read for ever")
-      if (records.length < page) return [...found.values()].filter((record) => isOurs(parts.cluster, record))
+      if (records.length < page) return [...found.values()]
       yield* parts.turn.next
       after = records[records.length - 1]
     }
@@ -130,10 +132,10 @@ interface Left {
 type Settlings = ReadonlyMap<string, Settling.Settling>
 
 /** Finds the jobs that were left open. What has not begun has done nothing, and begins when its turn comes. */
-const findLeft = (parts: JobParts): Effect.Effect<Left, InternalError> =>
+const findLeft = (parts: JobParts, open: ReadonlyArray<JobRecord>): Effect.Effect<Left, InternalError> =>
   Effect.gen(function* () {
     const records: Array<JobRecord> = []
-    for (const { queued, ...record } of yield* openJobs(parts))
+    for (const { queued, ...record } of open)
       if (queued === undefined) records.push(record)
       else yield* Scheduler.restore(parts, { ...record, queued })
     const byId = new Map(records.map((record) => [record.jobId, record]))
@@ -268,37 +270,62 @@ const runAllAgain = (parts: JobParts, reopen: Reopen, left: Left, settling: Sett
     }
   })
 
+/** Ends what was left, and runs again what survives. `begun` is run when that has begun. */
+const recoverAll = (parts: JobParts, reopen: Reopen, left: Left, begun: Effect.Effect<unknown>) => {
+  const { unsettled } = parts
+  const lost = leavesFirst(left.records.filter(({ jobId }) => !left.survivors.has(jobId)))
+  return Settling.of(parts, lost, (record) => endingOf(record, left.byId)).pipe(
+    (settlings) => Terminal.untilStored(settlings, parts.running),
+    Effect.flatMap((settling) =>
+      Effect.all(
+        [
+          endLost(parts, left, lost, settling),
+          Effect.ensuring(runAllAgain(parts, reopen, left, settling), begun)
+        ],
+        { concurrency: "unbounded", discard: true }
+      )
+    ),
+    Effect.tapErrorCause((cause) =>
+      Effect.logError("jobs that were left open could not be ended, or run again", cause)
+    ),
+    // Whatever happened, nobody waits for ever.
+    Effect.ensuring(
+      Effect.sync(() => {
+        for (const { jobId } of left.records) unsettled.settle(jobId)
+      })
+    ),
+    Effect.ensuring(begun)
+  )
+}
+
+/** Waits as a row, and nobody waits for it. */
+const isRow = (record: JobRecord): boolean => dueAt(record) !== undefined && record.parentJobId === undefined
+
 /**
  * Starts to end the jobs that the last process left, in batches, and to run those again that survive it; returns as soon as
  * that goes on in the background.
  */
 export const make = (parts: JobParts, reopen: Reopen): Effect.Effect<Recovery, InternalError, Scope> =>
   Effect.gen(function* () {
-    const { unsettled } = parts
+    const { unsettled, waits } = parts
+    const scope = yield* Effect.scope
     const rerun = yield* Deferred.make<void>()
-    const rerunsBegun = Deferred.succeed(rerun, undefined)
-    const left = yield* findLeft(parts)
-    for (const { jobId } of left.records) unsettled.add(jobId)
-    const lost = leavesFirst(left.records.filter(({ jobId }) => !left.survivors.has(jobId)))
-    const recover = Settling.of(parts, lost, (record) => endingOf(record, left.byId)).pipe(
-      (settlings) => Terminal.untilStored(settlings, parts.running),
-      Effect.flatMap((settling) =>
-        Effect.all(
-          [
-            endLost(parts, left, lost, settling),
-            Effect.ensuring(runAllAgain(parts, reopen, left, settling), rerunsBegun)
-          ],
-          { concurrency: "unbounded", discard: true }
-        )
-      ),
-      Effect.tapErrorCause((cause) =>
-        Effect.logError("jobs of the last process could not be ended, or run again", cause)
-      ),
-      // Whatever happened, nobody waits for ever.
-      Effect.ensuring(Effect.sync(() => unsettled.settleAll())),
-      Effect.ensuring(rerunsBegun)
-    )
-    if (left.records.length > 0) yield* Effect.forkScoped(recover)
-    else yield* rerunsBegun
-    return { settled: (jobId) => unsettled.settled(jobId), rerun: Deferred.await(rerun) }
+    const recovering = (open: ReadonlyArray<JobRecord>, begun: Effect.Effect<unknown>) =>
+      Effect.gen(function* () {
+        const left = yield* findLeft(parts, open)
+        for (const { jobId } of left.records) unsettled.add(jobId)
+        if (left.records.length > 0) yield* Effect.forkIn(recoverAll(parts, reopen, left, begun), scope)
+        else yield* begun
+      })
+    yield* recovering(yield* openJobs(parts), Deferred.succeed(rerun, undefined))
+    return {
+      settled: (jobId) => unsettled.settled(jobId),
+      rerun: Deferred.await(rerun),
+      recover: (taken) =>
+        Effect.suspend(() => {
+          const [held, rows] = Arr.partition(taken, isRow)
+          for (const row of rows) waits.rests(row.principal, dueAt(row) ?? never)
+          return recovering(held, Effect.void)
+        })
+    }
   })

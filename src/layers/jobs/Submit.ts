@@ -138,6 +138,22 @@ const check = (
     }
   })
 
+/** Returns what is stated of a key that another node may use at the same time. */
+const keyedBy = (
+  parts: SubmitParts,
+  session: JobSession,
+  request: SubmitRequest,
+  key: string | undefined
+): Candidate["keyed"] => {
+  const { cluster, now, options } = parts
+  if (cluster === undefined || key === undefined) return undefined
+  const since = now() - Duration.toMillis(options.idempotencyWindow)
+  return {
+    freeKey: { key, principal: session.identity.principal, since },
+    beaten: Effect.suspend(() => submitted(parts, session, request))
+  }
+}
+
 /** Opens the job that a submit asks for, or answers with the one that its key or its wish names. */
 const decide = (
   parts: SubmitParts,
@@ -163,7 +179,8 @@ const decide = (
       }
     }
     const keyed = { idempotencyKey: key, paramsDigest: digest }
-    yield* open(yield* check(parts, session, request, ref, keyed), hold)
+    const candidate = yield* check(parts, session, request, ref, keyed)
+    yield* open({ ...candidate, keyed: keyedBy(parts, session, request, key) }, hold)
   })
 
 /** Runs `deciding` unless this session has sent the frame before; refuses with what it fails with. */
@@ -191,12 +208,19 @@ const answer = (
     })
   )
 
+/** Decides a submit that the session has not sent before. */
+const submitted = (
+  parts: SubmitParts,
+  session: JobSession,
+  request: SubmitRequest
+): Effect.Effect<void, ArcpError> =>
+  answer(parts, session, request, request.payload.agent, (hold) => decide(parts, session, request, hold))
+
 /** Returns what decides submits (§7.1, §7.2). */
 export const make = (jobs: JobParts, open: Open, ownership: Ownership, recovery: Recovery): Submitter => {
   const parts: SubmitParts = { ...jobs, open, ownership, recovery, reservations: Reservations.make() }
   return {
-    submit: (session, request) =>
-      answer(parts, session, request, request.payload.agent, (hold) => decide(parts, session, request, hold)),
+    submit: (session, request) => submitted(parts, session, request),
     refuse: (session, request, error) => answer(parts, session, request, "", () => Effect.fail(error))
   }
 }

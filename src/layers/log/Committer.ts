@@ -20,7 +20,7 @@ import * as Fiber from "effect/Fiber"
 import type * as Scope from "effect/Scope"
 import { InternalError } from "../../protocol/Errors.js"
 import type { NewEvent } from "../../services/log/EventLog.js"
-import { takenAway } from "../../services/log/taken.js"
+import { keyUsed, takenAway } from "../../services/log/taken.js"
 import { Turn } from "../../services/runtime/Turn.js"
 import { within } from "../../services/runtime/within.js"
 import type { Batch, Fenced, Op, Owner, StoreError, StoreService } from "../../services/store/Store.js"
@@ -238,9 +238,12 @@ const commitEach = (work: Work, batch: ReadonlyArray<CommitItem>): Effect.Effect
 
 /** Refuses what will never be committed. */
 const mistaken = (work: Work, items: ReadonlyArray<CommitItem>, cause: Cause.Cause<StoreError | Fenced>) => {
-  giveUp(work, items, fencedOf(cause) === undefined ? undone(cause) : takenAway)
+  const owners = fencedOf(cause)?.owners
+  // Of two that open a job with the same key one does, and the other finds it: nothing is wrong.
+  const isBeaten = owners?.every((owner) => "key" in owner) === true
+  giveUp(work, items, owners === undefined ? undone(cause) : isBeaten ? keyUsed : takenAway)
   work.windows.relieve()
-  return Effect.logError("a change could not be written", cause)
+  return isBeaten ? Effect.void : Effect.logError("a change could not be written", cause)
 }
 
 /** Refuses items, and with those that nobody waits for everything else of their jobs. */

@@ -53,6 +53,7 @@ export const make = Effect.gen(function* () {
     openJob: (record, owner, opening) => jobs.openJob(record, viewStateOf(owner), opening),
     loadJob: (record) => stored(live.loadJob(record)),
     reopenJob: (record, opening) => stored(jobs.reopenJob(record, opening)),
+    took: (records) => live.took(records),
     leaveJob: (job) => {
       if (job instanceof JobLoad) job.leave()
     },

@@ -26,14 +26,21 @@ const placeBelow = (job: JobState, record: JobRecord, { parent, secrets = [] }: 
 }
 
 /** Returns the change that stores a new job, which its owner observes from now on. The change returns what undoes it. */
-const storing =
-  (parts: LogParts, log: JobLog, record: JobRecord, given: ViewState, opening: Opening) =>
-  (tx: Transaction) => {
+const storing = (
+  parts: LogParts,
+  log: JobLog,
+  record: JobRecord,
+  given: ViewState,
+  opening: Opening
+): ((tx: Transaction) => () => void) => {
+  /** Once it was stated to be held its session is so at every try: whoever takes it decides the submit anew. */
+  let held: ViewState | undefined
+  return (tx) => {
     const { live, publisher, retention } = parts
     // A job that is run before its session has come back may have begun with what was here of that.
     const view = live.views.get(given.sessionId) ?? given
     const job = jobStateOf(log)
-    const { accepted, event, onCommit, ops = [] } = opening
+    const { accepted, event, freeKey, onCommit, ops = [] } = opening
     live.jobs.set(job.jobId, job)
     job.loaded = true
     const ended = record.endedAt !== undefined
@@ -45,7 +52,9 @@ const storing =
       else job.addObserver(view)
     }
     tx.owns({ job: job.jobId, epoch: absent })
-    if (isHeld) tx.ownsView(view)
+    if (isHeld) held = view
+    if (held !== undefined && (record.parentJobId === undefined || !held.dropped)) tx.ownsView(held)
+    if (freeKey !== undefined) tx.owns(freeKey)
     if (!ended) {
       tx.ops.push(Op.PutJob({ job: tx.withBudget(job, record) }))
       if (observes) tx.ops.push(Op.Observe({ sessionId: view.sessionId, jobId: job.jobId, cursor: 0 }))
@@ -72,6 +81,7 @@ const storing =
       view.behind.delete(job.jobId)
     }
   }
+}
 
 /** Returns whether a view has to come to a new job by what it has not numbered before: of the job that delegated to it. */
 const isBehind = (view: ViewState, { endedAt, parentJobId }: JobRecord): boolean =>

@@ -184,6 +184,8 @@ export class LiveLogs {
       job.taken = true
       return { job, lost: true }
     }
+    // Of a key nothing is here.
+    if ("key" in owner) return { lost: false }
     const view = this.views.get(owner.session)
     if (view === undefined || view.epoch !== owner.epoch) return { lost: false }
     this.lose(owner.session)
@@ -196,6 +198,20 @@ export class LiveLogs {
     view.taken = true
     this.endView(sessionId)
     view.onTaken()
+  }
+
+  /** This process has taken jobs: it has no state of them but what is stored. */
+  took(records: ReadonlyArray<JobRecord>): void {
+    for (const { jobId } of records) {
+      const job = this.jobs.get(jobId)
+      if (job === undefined) continue
+      for (const view of [...job.observers]) {
+        job.removeObserver(view)
+        view.behind.set(jobId, job.last)
+      }
+      this.jobs.delete(jobId)
+      this.tail.release(job)
+    }
   }
 
   newView(session: SessionRecord): ViewState {

@@ -9,6 +9,7 @@ import {
   type Batch,
   epochOf,
   eventOverhead,
+  type FreeKey,
   type JobRecord,
   type JournalEntry,
   type Op,
@@ -62,6 +63,7 @@ export class Transaction {
   /** The epochs with which this process has the jobs, and the sessions, of which something is written. */
   private readonly ownJobs = new Map<string, number>()
   private readonly ownSessions = new Map<string, number>()
+  private readonly ownKeys: Array<FreeKey> = []
 
   constructor(
     private readonly report: (report: Report) => NewEvent,
@@ -80,7 +82,8 @@ export class Transaction {
    * not found out that it is another's.
    */
   owns(owner: Owner): void {
-    if ("job" in owner) state(this.ownJobs, owner.job, owner.epoch)
+    if ("key" in owner) this.ownKeys.push(owner)
+    else if ("job" in owner) state(this.ownJobs, owner.job, owner.epoch)
     else state(this.ownSessions, owner.session, owner.epoch)
   }
   ownsJob({ epoch, jobId }: JobState): void {
@@ -270,6 +273,7 @@ export class Transaction {
     const owners: Array<Owner> = []
     for (const [job, epoch] of this.ownJobs) owners.push({ job, epoch })
     for (const [session, epoch] of this.ownSessions) owners.push({ session, epoch })
+    owners.push(...this.ownKeys)
     return { ops: this.ops, owners }
   }
 

@@ -9,7 +9,14 @@ import { byteLength } from "../../protocol/Utf8.js"
 import { dueAt } from "../../services/store/dueAt.js"
 import { absent, epochOf } from "../../services/store/epoch.js"
 import { eventOverhead } from "../../services/store/eventOverhead.js"
-import type { JobRecord, JournalEntry, Owner, Run, SessionRecord } from "../../services/store/Store.js"
+import type {
+  FreeKey,
+  JobRecord,
+  JournalEntry,
+  Owner,
+  Run,
+  SessionRecord
+} from "../../services/store/Store.js"
 import { isFull } from "./marks.js"
 import type { PackedBatch, PackedOp, Stretch } from "./packing.js"
 import * as statements from "./statements.js"
@@ -45,6 +52,8 @@ export interface WriterState {
 export interface Loaded {
   readonly logs: ReadonlyMap<string, LogEnd>
   readonly epochs: ReadonlyMap<string, number>
+  /** Those of the keys that the batch states to be free which are not. */
+  readonly used?: ReadonlySet<FreeKey> | undefined
 }
 
 /** Ids of jobs whose log the batch needs. */
@@ -69,6 +78,7 @@ export const takenOf = (
   loaded: Loaded
 ): ReadonlyArray<Owner> =>
   owners.filter((owner) => {
+    if ("key" in owner) return loaded.used?.has(owner) === true
     const stored =
       "job" in owner
         ? (state.logs.get(owner.job) ?? loaded.logs.get(owner.job))?.epoch

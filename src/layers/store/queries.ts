@@ -27,6 +27,7 @@ export const sqlite = {
   waitingObserved: query.waitingObserved,
   waitingOwners: query.waitingOwners,
   waitingCounts: query.waitingCounts,
+  jobNodes: query.jobNodes,
   aliveAt: query.aliveAt,
   retained: retention.retained,
   marks: retention.marks,

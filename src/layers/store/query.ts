@@ -3,6 +3,7 @@ import { never } from "../../services/store/dueAt.js"
 import { eventOverhead } from "../../services/store/eventOverhead.js"
 import type {
   DueQuery,
+  FreeKey,
   HookEvent,
   JobFilter,
   JournalIndexEntry,
@@ -284,6 +285,12 @@ export const jobByKey = (principal: string, key: string): Query<RecordRow> => [
   [principal, key]
 ]
 
+/** Selects a row when a key is not free. */
+export const keyUsed = ({ key, principal, since }: FreeKey): Query<object> => [
+  `SELECT 1 FROM {jobs} WHERE principal = ? AND idempotency_key = ? AND rejected = 0 AND created_at > ? LIMIT 1`,
+  [principal, key, since]
+]
+
 const places = (values: ReadonlyArray<unknown>): string => values.map(() => "?").join(", ")
 
 /** A job that a step of a listing came to; it is listed when it has a record. */
@@ -331,6 +338,7 @@ export const jobs = (
     when("(agent = ? OR substr(agent, 1, ?) = ?)", agent, agent.length + 1, `${agent}@`)
   if (filter.waiting === "rows") when("due_at IS NOT NULL")
   if (filter.parentJobId !== undefined) when("record ->> '$.parentJobId' = ?", filter.parentJobId)
+  if (filter.node !== undefined) when("coalesce(record ->> '$.node', '') = ?", filter.node)
   if (filter.waiting === "held") when("iif(due_at IS NULL, 1, record ->> '$.parentJobId' IS NOT NULL)")
   return [
     `WITH step AS MATERIALIZED (
@@ -354,10 +362,11 @@ export const jobs = (
 }
 
 /** Selects jobs that wait and are due. */
-export const due = ({ after, by, limit }: DueQuery): Query<RecordRow> => [
+export const due = ({ after, by, limit, node }: DueQuery): Query<RecordRow> => [
   `SELECT record FROM {jobs} WHERE due_at IS NOT NULL AND due_at <= ? AND (due_at, job_id) > (?, ?)
+   ${node === undefined ? "" : "AND coalesce(record ->> '$.node', '') = ?"}
    ORDER BY due_at, job_id LIMIT ?`,
-  [by, after?.dueAt ?? -never, after?.jobId ?? "", limit]
+  [by, after?.dueAt ?? -never, after?.jobId ?? "", ...(node === undefined ? [] : [node]), limit]
 ]
 
 /** Selects the jobs that wait and that a session observes. */
@@ -374,8 +383,17 @@ export const waitingOwners = (principal: string): Query<IdRow> => [
 ]
 
 /** How many jobs of each principal wait. */
-export const waitingCounts: Query<{ readonly principal: string; readonly count: number }> = [
-  "SELECT principal, count(*) AS count FROM {jobs} WHERE due_at IS NOT NULL GROUP BY principal",
+export const waitingCounts = (
+  node: string | undefined
+): Query<{ readonly principal: string; readonly count: number }> => [
+  `SELECT principal, count(*) AS count FROM {jobs} WHERE due_at IS NOT NULL
+   ${node === undefined ? "" : "AND coalesce(record ->> '$.node', '') = ?"} GROUP BY principal`,
+  node === undefined ? [] : [node]
+]
+
+/** The nodes that have jobs which have not ended: of a file, which runtimes do not share, all are looked at. */
+export const jobNodes: Query<IdRow> = [
+  "SELECT DISTINCT coalesce(record ->> '$.node', '') AS id FROM {jobs} WHERE ended_at IS NULL AND rejected = 0 ORDER BY 1",
   []
 ]
 

@@ -126,10 +126,12 @@ export const readsOver = <E>(name: string, read: Read<E>, asked: Queries = sqlit
       due: (wanted) => Effect.flatMap(select(asked.due(wanted)), Effect.forEach(intact.job)),
       waitingObserved: (sessionId) => Effect.map(select(asked.waitingObserved(sessionId)), query.ids),
       waitingOwners: (principal) => Effect.map(select(asked.waitingOwners(principal)), query.ids),
-      waitingCounts: Effect.map(
-        select(asked.waitingCounts),
-        (rows) => new Map(rows.map(({ count, principal }) => [principal, count]))
-      ),
+      waitingCounts: (node) =>
+        Effect.map(
+          select(asked.waitingCounts(node)),
+          (rows) => new Map(rows.map(({ count, principal }) => [principal, count]))
+        ),
+      jobNodes: Effect.map(select(asked.jobNodes), query.ids),
       input: (jobId) =>
         Effect.flatMap(selectOne(asked.input(jobId)), (row) => intact.json(jobId, "the input", row?.input)),
       hookEvents: (after, limit) => select(asked.hookEvents(after, limit)),

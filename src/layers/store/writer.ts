@@ -1,4 +1,5 @@
 /** The one that writes to a database: batches of operations, and the freeing of what was dropped. */
+import type { FreeKey } from "../../services/store/Store.js"
 import type { PackedBatch } from "./packing.js"
 import { jobsOf, type Plan, plan, sessionsOf, type WriterState } from "./plan.js"
 import * as query from "./query.js"
@@ -44,7 +45,11 @@ export class Writer {
     const { epochs, logs } = this.state
     const jobs = Array.from(jobsOf(batch)).filter((jobId) => !logs.has(jobId))
     const sessions = sessionsOf(batch).filter((sessionId) => !epochs.has(sessionId))
+    const used = new Set<FreeKey>()
+    for (const owner of batch.owners)
+      if ("key" in owner && (yield* select(query.keyUsed(owner))).length > 0) used.add(owner)
     const planned = plan(batch, this.state, {
+      used,
       logs: jobs.length === 0 ? none : query.toLogs(yield* select(query.logs(jobs))),
       epochs: sessions.length === 0 ? none : query.toEpochs(yield* select(query.epochs(sessions)))
     })

@@ -9,7 +9,7 @@ import { db, jobsDelete } from "./db.js"
 import { dev } from "./dev.js"
 import { doctor } from "./doctor.js"
 import * as Flags from "./Flags.js"
-import { sessions, top } from "./observe.js"
+import { nodes, sessions, top } from "./observe.js"
 import { replay } from "./replay.js"
 import { serve } from "./serve.js"
 
@@ -294,6 +294,7 @@ export const entries: ReadonlyArray<Command.Command | Command.Group> = [
   db,
   doctor,
   sessions,
+  nodes,
   top
 ]
 

@@ -76,3 +76,23 @@ export const top = Command.make(
   },
   () => import("./run/top.js")
 )
+
+const nodesFlags = { pg: pgFlag, json: jsonFlag, logLevel }
+export type NodesFlags = Flags.Values<typeof nodesFlags>
+
+export const nodes = Command.make(
+  {
+    name: "nodes",
+    summary: "List the nodes on a Postgres: who is alive, where, with how many jobs",
+    flags: nodesFlags,
+    examples: ["arcp nodes --pg postgres://arcp@db.internal/arcp", "ARCP_PG=… arcp nodes --json"],
+    more: {
+      "What the columns say": [
+        "STATE   alive, or gone: it has not said for so long that it is, and others take its jobs",
+        "SILENT  since when it has not said so",
+        "JOBS    that it has and that have not ended"
+      ]
+    }
+  },
+  () => import("./run/nodes.js")
+)

@@ -49,6 +49,13 @@ export const options = {
   ),
   db: text("db", "SQLite file (default .arcp/arcp.db)"),
   pg: text("pg", "keep everything in the Postgres at this URL instead (docs/postgres.md); also ARCP_PG"),
+  cluster: CliOptions.boolean("cluster").pipe(
+    CliOptions.withDescription(
+      "share that Postgres with other runtimes, as one of several nodes (docs/cluster.md)"
+    )
+  ),
+  node: text("node", "name of this node (default the machine's and something random)"),
+  advertise: text("advertise", "HOST:PORT where others reach this node; it is only shown"),
   memory: CliOptions.boolean("memory").pipe(CliOptions.withDescription("keep everything in memory instead")),
   synchronous: CliOptions.choice("synchronous", ["FULL", "NORMAL"]).pipe(
     CliOptions.withDescription("FULL survives a power cut, NORMAL the end of the process"),
@@ -160,6 +167,7 @@ export const presentation: Readonly<Record<string, Readonly<Partial<Record<keyof
     },
     Agents: { agents: "NAME|FILE", concurrency: "NAME=N", workspace: "DIRECTORY" },
     Store: { db: "FILE", pg: "URL", memory: "", synchronous: "FULL|NORMAL" },
+    Cluster: { cluster: "", node: "NAME", advertise: "HOST:PORT" },
     "Who is told": {
       webhook: "URL",
       webhookSecretFile: "FILE",
@@ -203,6 +211,7 @@ export const serve = Command.make(
       "arcp serve --agents ./agents.mjs --token secret=me  # agents of yours",
       "arcp serve --memory --port 0                        # no file, a free port",
       "arcp serve --pg postgres://arcp@db.internal/arcp    # in Postgres",
+      "arcp serve --pg URL --cluster --node a              # one of several on that Postgres",
       "arcp serve --transport stdio --agents ./agents.mjs  # for a parent process"
     ],
     more: {

@@ -45,6 +45,11 @@ export interface NodesService {
   readonly join: (
     node: NodeInfo
   ) => Effect.Effect<Effect.Effect<never, NodeLost>, NameTaken | StoreError, Scope.Scope>
+  /**
+   * Has a node that is not alive be one no more, whatever it still does: it is told when it asks, and of what it writes to a
+   * store that nodes share nothing is stored. Returns whether none of that name is alive.
+   */
+  readonly bury: (name: string) => Effect.Effect<boolean, StoreError>
   /** All nodes by name, those included that have gone without a word, for an hour. */
   readonly list: Effect.Effect<ReadonlyArray<SeenNode>, StoreError>
 }

@@ -13,7 +13,7 @@ import type * as Stream from "effect/Stream"
 import type { InternalError, JobNotFound, ResumeWindowExpired } from "../../protocol/Errors.js"
 import type { Feature } from "../../protocol/Features.js"
 import type { Accepted, EventType } from "../../protocol/Message.js"
-import type { JobRecord, JournalEntry, Op, SessionRecord, StoredEvent } from "../store/Store.js"
+import type { FreeKey, JobRecord, JournalEntry, Op, SessionRecord, StoredEvent } from "../store/Store.js"
 
 /** A payload as it is delivered, and the values in it that nobody else may read. */
 export interface Secret {
@@ -207,6 +207,8 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
       options?: {
         readonly parent?: JobLog | undefined
         readonly event?: NewEvent | undefined
+        /** An idempotency key that is to be free: fails with `keyUsed`, and stores nothing, when it is not. */
+        readonly freeKey?: FreeKey | undefined
         /** Stored in the same commit. */
         readonly ops?: ReadonlyArray<Op> | undefined
         readonly onCommit?: ((job: JobLog) => void) | undefined
@@ -236,6 +238,11 @@ export class EventLog extends Context.Tag("arcp/services/EventLog")<
       job: JobRecord,
       options?: { readonly parent?: JobLog | undefined; readonly secrets?: ReadonlyArray<string> | undefined }
     ) => Effect.Effect<JobLog, InternalError>
+    /**
+     * This node has taken jobs from others: what memory has of them, of when others wrote to them or before, is let go of. Views
+     * that are held here, and observe one, go on where they had come to.
+     */
+    readonly took: (jobs: ReadonlyArray<JobRecord>) => void
     /**
      * Closes the log of a durable job that has not ended, and goes on later: whatever is appended from now on is discarded, of what
      * has this log for ever, also when the job is reopened. Its record may still be amended.

@@ -16,7 +16,7 @@ import type { Owner } from "./epoch.js"
 import type { LateEvent, Numbering, Observed } from "./numbering.js"
 import type { DueQuery, Queued, Survival } from "./Survival.js"
 
-export { absent, epochOf, first as firstEpoch, type Owner, sameOwner } from "./epoch.js"
+export { absent, epochOf, type FreeKey, first as firstEpoch, type Owner } from "./epoch.js"
 export { eventOverhead } from "./eventOverhead.js"
 export type { LateEvent, Numbering, Observed } from "./numbering.js"
 export type { DueQuery, Queued, StoredEnd, Survival, Waiting } from "./Survival.js"
@@ -262,7 +262,7 @@ export const Op = Data.taggedEnum<Op>()
 /** What is committed at once, and what whoever commits it states to own: whatever of it belongs to one job or one session. */
 export interface Batch {
   readonly ops: ReadonlyArray<Op>
-  /** Each job and each session at most once. */
+  /** Each job, each session and each key at most once. */
   readonly owners: ReadonlyArray<Owner>
 }
 
@@ -279,6 +279,8 @@ export interface JobFilter {
   readonly parentJobId?: string | undefined
   /** `rows`: only jobs that wait and are not in memory; `held`: all but those of them that no job has delegated to. */
   readonly waiting?: "rows" | "held" | undefined
+  /** Only what this node has; the empty name is that of a runtime which is alone. */
+  readonly node?: string | undefined
   /** Only jobs after this one in `(createdAt, jobId)` order. */
   readonly after?: { readonly createdAt: number; readonly jobId: string } | undefined
   /** The oldest so many. */
@@ -427,8 +429,10 @@ export interface StoreService {
   readonly waitingObserved: (sessionId: string) => Effect.Effect<ReadonlyArray<string>, StoreError>
   /** Returns the ids of the sessions that own a job of the principal which waits and is not in memory. */
   readonly waitingOwners: (principal: string) => Effect.Effect<ReadonlyArray<string>, StoreError>
-  /** Returns how many jobs of each principal wait and are not in memory. Counts them all: for the start. */
-  readonly waitingCounts: Effect.Effect<ReadonlyMap<string, number>, StoreError>
+  /** Returns how many jobs of each principal, of one node or of all, wait and are not in memory. Counts them: for the start. */
+  readonly waitingCounts: (node: string | undefined) => Effect.Effect<ReadonlyMap<string, number>, StoreError>
+  /** Returns the names of the nodes that have jobs which have not ended; the empty name is that of a runtime which is alone. */
+  readonly jobNodes: Effect.Effect<ReadonlyArray<string>, StoreError>
   /** Returns the calls of hooks that are owed after a place, by `(jobId, seq)`, at most `limit`. */
   readonly hookEvents: (
     after: { readonly jobId: string; readonly seq: number },
@@ -465,7 +469,7 @@ export interface StoreService {
    */
   readonly marks: (jobId: string) => Effect.Effect<ReadonlyArray<Mark>, StoreError>
 
-  /** Returns when a runtime on this store was last known to be alive, in epoch ms; 0 when never. */
+  /** Returns when a runtime on this store, of one that is shared this node, was last known to be alive, in epoch ms; 0 when never. */
   readonly aliveAt: Effect.Effect<number, StoreError>
   /**
    * Returns about how many events were dropped or trimmed and still take space; 0 when none do. Cheap: whoever makes

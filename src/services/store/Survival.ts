@@ -63,5 +63,7 @@ export interface Queued extends Pick<Survival, "identity" | "features"> {
 export interface DueQuery {
   readonly by: number
   readonly after?: { readonly dueAt: number; readonly jobId: string } | undefined
+  /** Only what this node has. */
+  readonly node?: string | undefined
   readonly limit: number
 }

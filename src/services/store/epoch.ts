@@ -7,6 +7,17 @@
 export type Owner =
   | { readonly job: string; readonly epoch: number }
   | { readonly session: string; readonly epoch: number }
+  | FreeKey
+
+/**
+ * An idempotency key that no job of a principal has, but for those that were created at this time (epoch ms) or before, and those
+ * whose key is freed: whoever opens a job with it owns it until then.
+ */
+export interface FreeKey {
+  readonly key: string
+  readonly principal: string
+  readonly since: number
+}
 
 /** The epoch of what is not stored: whoever opens a job or a session states that it is not there yet. */
 export const absent = 0
@@ -16,7 +27,3 @@ export const first = 1
 
 /** Returns the epoch of a stored record. */
 export const epochOf = ({ epoch = first }: { readonly epoch?: number | undefined }): number => epoch
-
-/** Returns whether two owners are of the same job or session, whatever their epochs. */
-export const sameOwner = (a: Owner, b: Owner): boolean =>
-  "job" in a ? "job" in b && a.job === b.job : "session" in b && a.session === b.session

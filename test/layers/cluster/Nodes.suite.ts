@@ -48,6 +48,20 @@ export const suite = (name: string, { layer }: NodesUnderTest): void => {
       }).pipe(Effect.provide(layer("1 minute")))
     )
 
+    it.scopedLive("one that is alive cannot be buried; one that is not is told, and its name is free", () =>
+      Effect.gen(function* () {
+        const { bury, join, list } = yield* Nodes
+        assert.isTrue(yield* bury("nobody"))
+        const scope = yield* Scope.make()
+        yield* Scope.extend(join(aNode("a")), scope)
+        assert.isFalse(yield* bury("a"))
+        yield* Scope.close(scope, Exit.void)
+        assert.isTrue(yield* bury("a"))
+        yield* join(aNode("a"))
+        assert.deepInclude((yield* list)[0], { name: "a", isAlive: true })
+      }).pipe(Effect.provide(layer("1 minute")))
+    )
+
     it.scopedLive("have a name each, for as long as they say that they are alive", () =>
       Effect.gen(function* () {
         const { join, list } = yield* Nodes

@@ -144,7 +144,7 @@ describe("deleting jobs that have not ended", () => {
       assert.includeMembers([...gone], Object.values(jobs))
       assert.strictEqual(gone.length, Object.values(jobs).length + 1)
       assert.deepStrictEqual(yield* test.store.jobs({ principals: "everyone", limit: 9 }), [])
-      assert.deepStrictEqual(yield* test.store.waitingCounts, new Map())
+      assert.deepStrictEqual(yield* test.store.waitingCounts(undefined), new Map())
     })
   )
 

@@ -30,6 +30,7 @@ import {
   someEvents,
   vacuumAll
 } from "./fixtures.js"
+import { nodesSuite } from "./nodes.suite.js"
 import { numberingSuite } from "./numbering.suite.js"
 import { retentionSuite } from "./retention.suite.js"
 
@@ -49,6 +50,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
   retentionSuite(name, layer)
   numberingSuite(name, layer)
   cursorSuite(name, layer)
+  nodesSuite(name, layer)
 
   describe(`Store: ${name}`, () => {
     test("is empty at first", (store) =>
@@ -279,7 +281,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
         const [, , third] = yield* store.due({ by: 20, limit: 3 })
         assert.deepEqual(yield* due(20, 10, third), ["job_b"])
         assert.deepEqual((yield* due(never)).length, 5)
-        assert.deepEqual([...(yield* store.waitingCounts)].sort(), [
+        assert.deepEqual([...(yield* store.waitingCounts(undefined))].sort(), [
           ["alice", 4],
           ["bob", 1]
         ])
@@ -297,7 +299,7 @@ export const suite = (name: string, layer: Layer.Layer<Store, StoreError>): void
         })
         yield* store.commit({ ops: [waiting("job_b", 3), Op.DropJob({ jobId: "job_e" })], owners: [] })
         assert.deepEqual(yield* due(never), ["job_b", "job_d"])
-        assert.deepEqual([...(yield* store.waitingCounts)], [["alice", 2]])
+        assert.deepEqual([...(yield* store.waitingCounts(undefined))], [["alice", 2]])
       }))
 
     test("keeps a job's journal: entries replace each other by kind and key, and go with the job", (store) =>

@@ -137,7 +137,8 @@ const attendAll = (
  */
 const look = (parts: JobParts, reopen: Reopen, isThorough: boolean): Effect.Effect<number, InternalError> =>
   Effect.gen(function* () {
-    const { now, running, store, turn, waits } = parts
+    const { cluster, now, running, store, turn, waits } = parts
+    const node = cluster?.node
     const by = now()
     waits.looking()
     const came = new Set<Attended>()
@@ -145,7 +146,7 @@ const look = (parts: JobParts, reopen: Reopen, isThorough: boolean): Effect.Effe
     const enter = Effect.sync(() => !waits.isCrowded && waits.enter())
     let after: { readonly dueAt: number; readonly jobId: string } | undefined
     for (;;) {
-      const records = yield* Faults.storage(store.due({ by, after, limit: page }))
+      const records = yield* Faults.storage(store.due({ by, after, node, limit: page }))
       // Of one that is being loaded the row is still there.
       const due = records.filter(
         ({ jobId }) => running.get(jobId)?.live.rests !== undefined || running.get(jobId) === undefined
@@ -160,7 +161,7 @@ const look = (parts: JobParts, reopen: Reopen, isThorough: boolean): Effect.Effe
     if (came.has("failed")) return by + again
     if (waits.isCrowded) return by + thorough
     const [next] = yield* Faults.storage(
-      store.due({ by: never - 1, after: { dueAt: by, jobId: "\u{10ffff}" }, limit: 1 })
+      store.due({ by: never - 1, after: { dueAt: by, jobId: "\u{10ffff}" }, node, limit: 1 })
     )
     return next === undefined ? never : (dueAt(next) ?? never)
   })
@@ -171,7 +172,13 @@ const unpark = (parts: JobParts, reopen: Reopen): Effect.Effect<void, InternalEr
     let after: JobRecord | undefined
     for (;;) {
       const records: ReadonlyArray<JobRecord> = yield* Faults.storage(
-        parts.store.jobs({ principals: "everyone", waiting: "rows", after, limit: page })
+        parts.store.jobs({
+          principals: "everyone",
+          waiting: "rows",
+          node: parts.cluster?.node,
+          after,
+          limit: page
+        })
       )
       const back: Array<JobRecord> = []
       for (const record of records)
@@ -188,8 +195,8 @@ const unpark = (parts: JobParts, reopen: Reopen): Effect.Effect<void, InternalEr
   })
 
 /** Counts the jobs that wait unloaded. */
-export const count = ({ store, waits }: JobParts): Effect.Effect<void, InternalError> =>
-  Effect.map(Faults.storage(store.waitingCounts), (counts) => waits.begin(counts))
+export const count = ({ cluster, store, waits }: JobParts): Effect.Effect<void, InternalError> =>
+  Effect.map(Faults.storage(store.waitingCounts(cluster?.node)), (counts) => waits.begin(counts))
 
 /** Attends to jobs when they are due, for as long as the scope is open. */
 export const start = (parts: JobParts, reopen: Reopen): Effect.Effect<void, never, Scope> =>

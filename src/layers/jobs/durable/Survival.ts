@@ -87,6 +87,28 @@ export const endAll = ({ log, running, store }: JobParts): void => {
   for (const job of jobs) job.live.end({ _tag: left.has(job) ? "Leave" : "Shutdown" })
 }
 
+/** Returns a job with all that was delegated below it. */
+const familyOf = (live: LiveJob): ReadonlyArray<LiveJob> => [live, ...[...live.children].flatMap(familyOf)]
+
+/**
+ * Leaves what others go on with: each job that is run again with all that was delegated below it. Returns those that are left, of
+ * which nothing is written any more.
+ */
+export const leaveAll = ({ log, running }: JobParts): ReadonlyArray<LiveJob> => {
+  const roots = [...running.all].filter(({ live }) => live.parent === undefined)
+  const left = roots
+    .map(({ live }) => familyOf(live))
+    .filter((family) => family.every(goesOn))
+    .flat()
+  for (const live of left) {
+    const job = running.get(live.record.jobId)
+    if (job === undefined) continue
+    log.leaveJob(job.log)
+    live.end({ _tag: "Leave" })
+  }
+  return left
+}
+
 /** Tells which of the jobs that were open when the last process ended are run again. */
 export const survivorsOf = (open: ReadonlyMap<string, JobRecord>): ReadonlySet<string> => {
   const decided = new Map<string, boolean>()

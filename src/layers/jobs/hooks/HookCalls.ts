@@ -40,6 +40,8 @@ export interface HookCalls {
     terminal: { readonly status: JobStatus; readonly outcome: Exit.Exit<unknown, ArcpError> }
   ) => HookTold | undefined
   readonly parked: (record: JobRecord, at: number, reason: string) => HookTold | undefined
+  /** This node makes the calls that are owed for the jobs of another, which is gone: some may be made twice, under the same id. */
+  readonly adopt: (node: string) => Effect.Effect<void>
   /** Jobs were dropped because somebody wanted it, with what was owed: nobody is told of them any more. */
   readonly forget: (jobIds: ReadonlyArray<string>) => void
 }
@@ -47,7 +49,9 @@ export interface HookCalls {
 interface HookParts {
   readonly hooks: Hooks["Type"]
   readonly log: Pick<EventLog["Type"], "commit">
-  readonly store: Pick<Store["Type"], "events" | "hookEvents">
+  readonly store: Pick<Store["Type"], "events" | "hookEvents" | "job">
+  /** The name of this node, where it is one: others make the calls for their jobs. */
+  readonly node: string | undefined
   readonly options: Pick<Options, "hookPatience" | "maxHookEvents">
   readonly now: () => number
 }
@@ -194,24 +198,36 @@ class Caller {
     })
   }
 
-  /** Adds what earlier processes owe. */
-  private readonly load = Effect.gen(this, function* () {
-    for (let after = { jobId: "", seq: 0 }; ; ) {
-      const events = yield* Faults.storage(this.parts.store.hookEvents(after, page))
-      for (const event of events) {
-        const stored = storedCall(event.text)
-        if (stored !== undefined) this.add(event, stored)
-        else {
-          yield* Effect.logError(`nobody is told of ${event.jobId}: what is stored of the call is damaged`)
-          families.hookCalls.update(1, "given_up")
-          this.drop(event)
+  /** Returns whether a call is owed by this node, or whoever is meant; of a job that is not there any more it is anybody's. */
+  private isOf(node: string | undefined, { jobId }: Called): Effect.Effect<boolean, InternalError> {
+    if (node === undefined) return Effect.succeed(true)
+    return Effect.map(
+      Faults.storage(this.parts.store.job(jobId)),
+      (record) => record === undefined || (record.node ?? "") === node
+    )
+  }
+
+  /** Adds what earlier processes owe, or another node. */
+  load(node: string | undefined): Effect.Effect<void, InternalError> {
+    return Effect.gen(this, function* () {
+      for (let after = { jobId: "", seq: 0 }; ; ) {
+        const events = yield* Faults.storage(this.parts.store.hookEvents(after, page))
+        for (const event of events) {
+          if (!(yield* this.isOf(node, event))) continue
+          const stored = storedCall(event.text)
+          if (stored !== undefined) this.add(event, stored)
+          else {
+            yield* Effect.logError(`nobody is told of ${event.jobId}: what is stored of the call is damaged`)
+            families.hookCalls.update(1, "given_up")
+            this.drop(event)
+          }
         }
+        const last = events.at(-1)
+        if (last === undefined || events.length < page) return
+        after = last
       }
-      const last = events.at(-1)
-      if (last === undefined || events.length < page) return
-      after = last
-    }
-  })
+    })
+  }
 
   /** Waits until something may be called that may not be now. */
   private wait(at: number, hasRoom: boolean): Effect.Effect<void> {
@@ -244,7 +260,7 @@ class Caller {
     yield* Effect.addFinalizer(() => within(drop(parts, settled), lastDrop))
     yield* Effect.forkScoped(Effect.forever(Effect.zipRight(settling.wait, drop(parts, settled))))
     yield* Effect.forkScoped(this.givenUp.say)
-    const load = Effect.tapErrorCause(this.load, (cause) =>
+    const load = Effect.tapErrorCause(this.load(parts.node), (cause) =>
       Effect.logError("calls of hooks that are owed could not be read; trying again", cause)
     )
     yield* Effect.forkScoped(
@@ -266,7 +282,6 @@ export const make = (parts: HookParts): Effect.Effect<HookCalls, never, Scope> =
   Effect.gen(function* () {
     const { onEnded, onParked, onWaiting } = parts.hooks
     const caller = new Caller(parts)
-    if (onEnded !== undefined || onParked !== undefined || onWaiting !== undefined) yield* caller.start
     const told = ({ jobId }: JobRecord, stored: StoredCall): HookTold => ({
       text: JSON.stringify(stored),
       committed: (seq) => caller.add({ jobId, seq }, stored)
@@ -278,7 +293,10 @@ export const make = (parts: HookParts): Effect.Effect<HookCalls, never, Scope> =
       traceId,
       parentJobId
     })
+    const isCalled = onEnded !== undefined || onParked !== undefined || onWaiting !== undefined
+    if (isCalled) yield* caller.start
     return {
+      adopt: (node) => (isCalled ? Effect.ignoreLogged(caller.load(node)) : Effect.void),
       waiting: (record, at, inputId, expiresAt) =>
         onWaiting === undefined
           ? undefined

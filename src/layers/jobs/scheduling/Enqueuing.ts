@@ -45,16 +45,17 @@ export const count = (
 /** Stores a job that waits and puts it in line, in its own fiber: whoever submits next comes after it. */
 export const enqueue = (
   parts: JobParts,
-  { agent, session }: Candidate,
+  { agent, keyed, session }: Candidate,
   record: QueuedRecord,
   ops: ReadonlyArray<Op>,
   hold: Hold,
-  notStored: (error: InternalError) => void
+  unstored: (error: InternalError) => Effect.Effect<void>
 ): Effect.Effect<void, ArcpError> => {
   const { log, metrics, now, running, underway } = parts
   const acceptance = OnWire.acceptance(record, record.submitId, [], undefined)
   const stored = log.openJob(record, session.view, {
     ops,
+    freeKey: keyed?.freeKey,
     accepted: () => OnWire.accepted(record, record.submitId, []),
     onCommit: () => {
       running.queue.add(new QueuedJob(record, session, agent.concurrency), now())
@@ -68,7 +69,7 @@ export const enqueue = (
     if (Exit.isSuccess(opened)) {
       // It may have begun meanwhile.
       if (running.queue.get(record.jobId) !== undefined) log.letGo(opened.value)
-    } else if (opened.cause._tag === "Fail") notStored(opened.cause.error)
+    } else if (opened.cause._tag === "Fail") yield* unstored(opened.cause.error)
   })
   return Effect.map(Surroundings.of(record), (surroundings) => {
     hold.passedOn = true

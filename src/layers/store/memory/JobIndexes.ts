@@ -78,6 +78,9 @@ class NewestByKey {
   }
 }
 
+/** Returns the name of the node that has a job; empty where a runtime is alone. */
+export const nodeOf = ({ node = "" }: JobRecord): string => node
+
 const submitKey = (sessionId: string, submitId: string): string => `${sessionId}\0${submitId}`
 const principalKey = (principal: string, key: string): string => `${principal}\0${key}`
 
@@ -178,12 +181,13 @@ export class JobIndexes {
     }
   }
 
-  waitingCounts(): ReadonlyMap<string, number> {
+  waitingCounts(node: string | undefined): ReadonlyMap<string, number> {
     const counts = new Map<string, number>()
     for (let i = 0; ; i++) {
-      const principal = this.waiting.at(i)?.record.principal
-      if (principal === undefined) return counts
-      counts.set(principal, (counts.get(principal) ?? 0) + 1)
+      const record = this.waiting.at(i)?.record
+      if (record === undefined) return counts
+      if (node === undefined || nodeOf(record) === node)
+        counts.set(record.principal, (counts.get(record.principal) ?? 0) + 1)
     }
   }
 

@@ -51,6 +51,11 @@ export class Tables {
   takenOf(owners: ReadonlyArray<Owner>): ReadonlyArray<Owner> {
     let taken: ReadonlyArray<Owner> = noOwners
     for (const owner of owners) {
+      if ("key" in owner) {
+        const used = this.indexes.ofKey(owner.principal, owner.key)
+        if (used !== undefined && used.createdAt > owner.since) taken = [...taken, owner]
+        continue
+      }
       const record =
         "job" in owner ? this.jobs.get(owner.job)?.record : this.sessions.get(owner.session)?.record
       if ((record === undefined ? absent : epochOf(record)) !== owner.epoch) taken = [...taken, owner]

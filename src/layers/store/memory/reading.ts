@@ -17,7 +17,7 @@ import {
   type ViewEvent
 } from "../../../services/store/Store.js"
 import { type ListingPlace, type ListingStep, stepSize } from "../listing.js"
-import { byCreation, byDue } from "./JobIndexes.js"
+import { byCreation, byDue, nodeOf } from "./JobIndexes.js"
 import { byName, endOf, firstRunAt } from "./state.js"
 import type { Tables } from "./Tables.js"
 
@@ -120,6 +120,7 @@ const matches = (job: JobRecord, filter: JobFilter): boolean =>
   (filter.status === undefined || filter.status.includes(job.status)) &&
   (filter.agent === undefined || job.agent === filter.agent || job.agent.startsWith(`${filter.agent}@`)) &&
   (filter.parentJobId === undefined || job.parentJobId === filter.parentJobId) &&
+  (filter.node === undefined || nodeOf(job) === filter.node) &&
   (filter.waiting === undefined ||
     (filter.waiting === "rows"
       ? dueAt(job) !== undefined
@@ -145,16 +146,24 @@ export const listingStep = (
 /** Returns jobs that wait and are due, as `StoreService.due` says. */
 export const due = (
   { indexes: { waiting } }: Tables,
-  { after, by, limit }: DueQuery
+  { after, by, limit, node }: DueQuery
 ): ReadonlyArray<JobRecord> => {
   const found: Array<JobRecord> = []
   const from = after === undefined ? 0 : waiting.lowerBound((job) => byDue(job, after) || -1)
   for (let i = from; found.length < limit; i++) {
     const job = waiting.at(i)
     if (job === undefined || job.dueAt > by) break
-    found.push(job.record)
+    if (node === undefined || nodeOf(job.record) === node) found.push(job.record)
   }
   return found
+}
+
+/** Returns the nodes that have jobs which have not ended. */
+export const jobNodes = ({ jobs }: Tables): ReadonlyArray<string> => {
+  const found = new Set<string>()
+  for (const { record } of jobs.values())
+    if (record !== undefined && record.endedAt === undefined && !record.rejected) found.add(nodeOf(record))
+  return [...found].sort()
 }
 
 /** Returns the jobs that wait and that a session observes. */

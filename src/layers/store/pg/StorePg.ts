@@ -1,5 +1,5 @@
 /**
- * The store in Postgres, for one runtime at a time. A commit is one statement, reads come from a pool, and nothing is left in a
+ * The store in Postgres, for one runtime at a time, or for several that are nodes with names. A commit is one statement, reads come from a pool, and nothing is left in a
  * session of Postgres, so that a pooler may stand before it.
  */
 import * as Deferred from "effect/Deferred"
@@ -51,6 +51,11 @@ export interface Options {
    * crashed. Default: 10 seconds.
    */
   readonly lease?: Duration.DurationInput | undefined
+  /**
+   * The name of this runtime as a node of a cluster: it shares the tables with the nodes of other names. Default: it has them for
+   * itself. Runtimes of the two kinds do not run on the same tables at the same time.
+   */
+  readonly node?: string | undefined
 }
 
 const duration = (input: Duration.DurationInput | undefined, usual: Duration.DurationInput) =>
@@ -84,13 +89,13 @@ const makeOver = (
   lendForMigrations: Effect.Effect<LendPg, StoreError, Scope>,
   name: string,
   prefix: string,
-  lease: Duration.Duration,
+  { lease, node }: Pick<Holder, "lease" | "node">,
   patience: Duration.Duration
 ): Effect.Effect<StoreService, StoreError, Scope> =>
   Effect.gen(function* () {
     const mapError = Effect.mapError(toStoreError(name))
     const isCurrent = yield* mapError(lend((statements) => prepare(statements, name, prefix)))
-    const holder: Holder = { id: crypto.randomUUID(), lease }
+    const holder: Holder = { id: crypto.randomUUID(), lease, node }
     yield* Effect.acquireRelease(mapError(lend((statements) => hold(statements, holder, name))), () =>
       Effect.ignoreLogged(lend((statements) => release(statements, holder)))
     )
@@ -106,7 +111,7 @@ const makeOver = (
     const writer = new PgWriter({ name, lend: lendForCommits, holder, patience })
     return {
       kind: "durable",
-      ...(yield* readsOf(lend, name, patience)),
+      ...(yield* readsOf(lend, name, patience, node)),
       // Once begun it ends as a whole, and its caller learns how.
       commit: (batch) =>
         batch.ops.length === 0
@@ -133,6 +138,7 @@ export const make = (options: Options): Effect.Effect<StoreService, StoreError, 
     const { prefix = "arcp_", url } = options
     const problem = prefixProblem(prefix)
     if (problem !== undefined) return yield* new StoreError({ message: problem })
+    if (options.node === "") return yield* new StoreError({ message: "the name of a node is not empty" })
     const { maxConnections = 10 } = options
     const pool = (connections: number, statementTimeout = options.statementTimeout) =>
       pooled(
@@ -157,14 +163,14 @@ export const make = (options: Options): Effect.Effect<StoreService, StoreError, 
       forMigrations,
       nameOf(url),
       prefix,
-      lease,
+      { lease, node: options.node },
       duration(options.patience, "1 second")
     )
   })
 
 /**
  * Provides the store of a runtime in Postgres, for the lifetime of the layer, in tables that it makes and keeps current. Needs
- * the package `pg`. One runtime at a time holds the tables of a prefix.
+ * the package `pg`. One runtime at a time holds the tables of a prefix, unless all of them are nodes.
  *
  * Fails when Postgres cannot be reached, does not let the user in or make tables, has no such database, when the tables are of a
  * newer version, or another runtime holds them.

@@ -7,7 +7,7 @@
  */
 import * as Arr from "effect/Array"
 import { dueAt } from "../../../services/store/dueAt.js"
-import { absent } from "../../../services/store/epoch.js"
+import { absent, epochOf, first as firstEpoch } from "../../../services/store/epoch.js"
 import type {
   Batch,
   JobRecord,
@@ -20,15 +20,20 @@ import type {
 } from "../../../services/store/Store.js"
 import { Misuse } from "../plan.js"
 import { type PartValues, valuesOf } from "./statements.js"
+import { toStored } from "./text.js"
 
 /** Where a job's log is: its surrogate key, and its newest event. */
 export interface JobEnd {
   readonly id: number
   readonly last: number
+  /** With which it was written to: of one that another writer has had meanwhile this is not known any more. */
+  readonly epoch: number
 }
 
 /** What the one writer knows without asking the database. */
 export interface PgWriterState {
+  /** The name of its node; empty when it is the only one. */
+  readonly node: string
   /** Logs of live jobs; loaded on first use, forgotten when the job ends or is not in memory any more. */
   readonly logs: Map<string, JobEnd>
   /** Where blocks of keys begin that no job has yet, and how many keys of them were given out. */
@@ -51,6 +56,13 @@ export const jobsOf = ({ ops, owners }: Batch): ReadonlySet<string> => {
   }
   for (const owner of owners) if ("job" in owner && owner.epoch === absent) ids.delete(owner.job)
   return ids
+}
+
+/** Returns the epochs with which a batch states to have jobs that are there. */
+export const epochsOf = ({ owners }: Batch): ReadonlyMap<string, number> => {
+  const epochs = new Map<string, number>()
+  for (const owner of owners) if ("job" in owner && owner.epoch !== absent) epochs.set(owner.job, owner.epoch)
+  return epochs
 }
 
 /** Returns how many keys a batch needs at the most: a job that is dropped and put again gets another. */
@@ -97,7 +109,7 @@ class Gathered {
   }
 
   /** Returns the parameters of the parts that have some; `absent` are sessions that are stated not to be there. */
-  values(absent: ReadonlySet<string>): PartValues {
+  values(absent: ReadonlySet<string>, node: string): PartValues {
     const values: PartValues = {}
     if (this.jobs.size > 0) values.jobs = valuesOf.jobs([...this.jobs.values()])
     const sessions = Array.from(
@@ -115,7 +127,7 @@ class Gathered {
     if (this.inputs.size > 0) values.inputs = valuesOf.rows(2, this.inputs)
     if (this.journal.size > 0) values.journal = valuesOf.journal([...this.journal.values()])
     if (this.hookEvents.size > 0) values.hookEvents = valuesOf.rows(3, this.hookEvents.values())
-    if (this.alive !== undefined) values.alive = [this.alive]
+    if (this.alive !== undefined) values.alive = [toStored(node), this.alive]
     if (this.lostSessions.size > 0) values.lostSessions = [[...this.lostSessions]]
     if (this.unobserved.size > 0) values.unobserved = valuesOf.rows(2, this.unobserved.values())
     if (this.droppedHookEvents.size > 0)
@@ -192,9 +204,13 @@ class StatementPlanner {
           op.run
         ])
         return
-      case "PutJob":
-        this.putting(op.job.jobId).jobs.set(op.job.jobId, [this.keyOf(op.job.jobId), op.job])
+      case "PutJob": {
+        const log = this.keyOf(op.job.jobId)
+        this.putting(op.job.jobId).jobs.set(op.job.jobId, [log.id, op.job])
+        const epoch = epochOf(op.job)
+        if (log.epoch !== epoch) this.changed.set(op.job.jobId, { ...log, epoch })
         return
+      }
       case "PutSession":
         if (this.collected.loses) this.write()
         this.putting(op.session.sessionId).sessions.set(op.session.sessionId, op.session)
@@ -275,7 +291,7 @@ class StatementPlanner {
   /** Ends the statement that is collected, if there is something in it. */
   write(): void {
     if (this.collected.isEmpty) return
-    this.statements.push(this.collected.values(this.absent))
+    this.statements.push(this.collected.values(this.absent, this.state.node))
     for (const sessionId of this.collected.sessions.keys()) this.absent.delete(sessionId)
     this.collected = new Gathered()
   }
@@ -296,7 +312,7 @@ class StatementPlanner {
   private knownLog(jobId: string): JobEnd | undefined {
     return this.changed.has(jobId)
       ? this.changed.get(jobId)
-      : (this.state.logs.get(jobId) ?? this.loaded.get(jobId))
+      : (this.loaded.get(jobId) ?? this.state.logs.get(jobId))
   }
 
   private logOf(jobId: string, done: string): JobEnd {
@@ -305,14 +321,15 @@ class StatementPlanner {
     return log
   }
 
-  private keyOf(jobId: string): number {
+  private keyOf(jobId: string): JobEnd {
     const log = this.knownLog(jobId)
-    if (log !== undefined) return log.id
+    if (log !== undefined) return log
     const block = this.state.blocks[Math.floor(this.taken / blockSize)]
     if (block === undefined) throw new Error("no keys were left for the jobs of a batch")
     const id = block + (this.taken++ % blockSize)
-    this.changed.set(jobId, { id, last: 0 })
-    return id
+    const first = { id, last: 0, epoch: firstEpoch }
+    this.changed.set(jobId, first)
+    return first
   }
 
   private putJournal(jobId: string, entries: ReadonlyArray<JournalEntry>): void {
@@ -322,12 +339,12 @@ class StatementPlanner {
   }
 
   private append(jobId: string, events: ReadonlyArray<StoredEvent>): void {
-    const { id, last } = this.logOf(jobId, "events were appended")
+    const { epoch, id, last } = this.logOf(jobId, "events were appended")
     for (const [i, { seq }] of events.entries())
       if (seq !== last + 1 + i)
         throw new Misuse(`event ${seq} of ${jobId} was appended where ${last + 1 + i} follows`)
     this.putting(jobId).events.push([id, events])
-    this.changed.set(jobId, { id, last: last + events.length })
+    this.changed.set(jobId, { id, last: last + events.length, epoch })
   }
 }
 

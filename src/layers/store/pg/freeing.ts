@@ -14,8 +14,8 @@ const maxEntries = 64
 /** Jobs, and sessions, that are looked at in one. */
 const lookAhead = 64
 
-/** Only who holds the tables frees anything. */
-const ours = "EXISTS (SELECT 1 FROM {writers} WHERE slot = 'runtime' AND id = $1)"
+/** Only who holds the tables, or shares them, frees anything. */
+const ours = "EXISTS (SELECT 1 FROM {writers} WHERE id = $1)"
 
 const count = (
   statements: PgStatements,

@@ -166,6 +166,11 @@ const jobs = (
   }
   if (filter.parentJobId !== undefined)
     hits.push(`parent_job_id IS NOT DISTINCT FROM ${param(filter.parentJobId)}`)
+  if (filter.node !== undefined) {
+    walk.push(`node = ${param(toStored(filter.node))}`)
+    // As the index says it.
+    if (status?.every((one) => one === "pending" || one === "running") === true) walk.push("ended_at IS NULL")
+  }
   if (filter.waiting === "rows") hits.push("due_at IS NOT NULL")
   if (filter.waiting === "held") hits.push("(due_at IS NULL OR parent_job_id IS NOT NULL)")
   return [
@@ -182,10 +187,13 @@ const jobs = (
   ]
 }
 
-const due = ({ after, by, limit }: DueQuery): Query<RecordRow> => [
+const due = ({ after, by, limit, node }: DueQuery): Query<RecordRow> => [
   `SELECT record FROM {jobs} WHERE due_at <= $1::bigint AND (due_at, job_id) > ($2::bigint, $3)
-   ORDER BY due_at, job_id LIMIT $4::bigint`,
-  [by, after?.dueAt ?? -never, after?.jobId ?? "", limit]
+   ${node === undefined ? "" : "AND node = $5"} ORDER BY due_at, job_id LIMIT $4::bigint`,
+  [
+    ...[by, after?.dueAt ?? -never, after?.jobId ?? "", limit],
+    ...(node === undefined ? [] : [toStored(node)])
+  ]
 ]
 
 const waitingObserved = (sessionId: string): Query<IdRow> => [
@@ -199,14 +207,34 @@ const waitingOwners = (principal: string): Query<IdRow> => [
   [toStored(principal)]
 ]
 
-const waitingCounts: Query<{ readonly principal: string; readonly count: number }> = [
-  "SELECT principal, count(*)::float8 FROM {jobs} WHERE due_at IS NOT NULL GROUP BY principal",
+const waitingCounts = (
+  node: string | undefined
+): Query<{ readonly principal: string; readonly count: number }> => [
+  `SELECT principal, count(*)::float8 FROM {jobs} WHERE due_at IS NOT NULL
+   ${node === undefined ? "" : "AND node = $1"} GROUP BY principal`,
+  node === undefined ? [] : [toStored(node)]
+]
+
+/** From one name in the index to the next, however many jobs each has. */
+const jobNodes: Query<IdRow> = [
+  `WITH RECURSIVE named AS (
+     (SELECT node FROM {jobs} WHERE ended_at IS NULL AND NOT rejected ORDER BY node LIMIT 1)
+     UNION ALL
+     SELECT (SELECT j.node FROM {jobs} j WHERE j.ended_at IS NULL AND NOT j.rejected AND j.node > named.node
+       ORDER BY j.node LIMIT 1) FROM named WHERE named.node IS NOT NULL
+   ) SELECT node AS id FROM named WHERE node IS NOT NULL`,
   []
 ]
 
+/** Of a runtime that is alone, when any was: nodes may have been before it. */
 const aliveAt: Query<{ readonly aliveAt: number }> = [
-  `SELECT alive_at::float8 AS "aliveAt" FROM {runtime}`,
+  `SELECT max(alive_at)::float8 AS "aliveAt" FROM {lives}`,
   []
+]
+
+const nodeAliveAt = (node: string): typeof aliveAt => [
+  `SELECT alive_at::float8 AS "aliveAt" FROM {lives} WHERE node = $1`,
+  [toStored(node)]
 ]
 
 /** Selects what is retained of each job, as one stretch that begins where the job does. */
@@ -369,6 +397,7 @@ export const queries: Queries = {
   waitingObserved,
   waitingOwners,
   waitingCounts,
+  jobNodes,
   aliveAt,
   retained,
   marks,
@@ -386,3 +415,7 @@ export const queries: Queries = {
   counted,
   countedAtOnce
 }
+
+/** What those of a node ask; of a runtime that is alone, without a name. */
+export const queriesOf = (node: string | undefined): Queries =>
+  node === undefined ? queries : { ...queries, aliveAt: nodeAliveAt(node) }

@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import { noted } from "../noted.js"
 import { type Reads, readsOver } from "../sqlReads.js"
 import { toStoreError } from "./failures.js"
-import { queries } from "./query.js"
+import { queriesOf } from "./query.js"
 import type { LendPg, PgFailure } from "./statement.js"
 import { fromStored } from "./text.js"
 import { patiently } from "./writer.js"
@@ -15,19 +15,25 @@ const named = Effect.map(
 )
 
 /** Returns the reads over connections. */
-export const readsOf = (lend: LendPg, name: string, patience: Duration.Duration): Effect.Effect<Reads> => {
+export const readsOf = (
+  lend: LendPg,
+  name: string,
+  patience: Duration.Duration,
+  node?: string | undefined
+): Effect.Effect<Reads> => {
   const reading = noted("reading from the store")
   const mapError = Effect.mapError(toStoreError(name))
   return Effect.map(
     readsOver<PgFailure>(
       name,
       (work) => reading(mapError(patiently(Effect.uninterruptible(lend(work)), patience))),
-      queries
+      queriesOf(node)
     ),
     (reads) => ({
       ...reads,
       endedCounts: named(reads.endedCounts),
-      waitingCounts: named(reads.waitingCounts)
+      waitingCounts: (node) => named(reads.waitingCounts(node)),
+      jobNodes: Effect.map(reads.jobNodes, (names) => names.map(fromStored))
     })
   )
 }

@@ -152,6 +152,18 @@ export const migrations: ReadonlyArray<ReadonlyArray<string>> = [
     // Ascends with the commits of a job and of what it delegates to: each waits for the answer of the one before.
     `CREATE SEQUENCE {batches} AS bigint`,
     `ALTER TABLE {events} ADD COLUMN batch bigint NOT NULL DEFAULT 0`
+  ],
+  [
+    // Which node has a job, or a session; of a runtime that is alone its name is empty.
+    `ALTER TABLE {jobs} ADD COLUMN node text COLLATE "C" NOT NULL DEFAULT ''`,
+    `CREATE INDEX {jobs_by_node} ON {jobs} (node, created_at, job_id) WHERE ended_at IS NULL AND NOT rejected`,
+    `CREATE INDEX {jobs_by_node_due} ON {jobs} (node, due_at, job_id) WHERE due_at IS NOT NULL`,
+    `ALTER TABLE {sessions} ADD COLUMN node text COLLATE "C" NOT NULL DEFAULT ''`,
+    `CREATE INDEX {sessions_by_node} ON {sessions} (node)`,
+    // When each of them has last said that it is alive, by its clock: what sessions are taken to have been seen at.
+    `CREATE TABLE {lives} (node text COLLATE "C" PRIMARY KEY, alive_at bigint NOT NULL) WITH (fillfactor = 50)`,
+    `INSERT INTO {lives} (node, alive_at) SELECT '', alive_at FROM {runtime}`,
+    `DROP TABLE {runtime}`
   ]
 ]
 

@@ -10,6 +10,7 @@ import { dueAt } from "../../../services/store/dueAt.js"
 import { absent, epochOf, type Owner } from "../../../services/store/epoch.js"
 import { eventOverhead } from "../../../services/store/eventOverhead.js"
 import type {
+  FreeKey,
   JobRecord,
   JournalEntry,
   Run,
@@ -69,10 +70,11 @@ const jobColumns: Columns = {
   trace_id: text,
   parent_job_id: text,
   record: text,
-  epoch: bigint
+  epoch: bigint,
+  node: text
 }
 
-const sessionColumns: Columns = { session_id: text, record: text, need: bigint, epoch: bigint }
+const sessionColumns: Columns = { session_id: text, record: text, need: bigint, epoch: bigint, node: text }
 
 /** Every part that a statement can have, in the order in which they stand in it. */
 const parts = {
@@ -80,12 +82,12 @@ const parts = {
     "jobs",
     jobColumns,
     // Only what changes in a job's life, so that the indexes of the rest are left alone.
-    `ON CONFLICT (id) DO UPDATE SET ${changes(["session_id", "submit_id", "idempotency_key", "status", "ended_at", "due_at", "record", "epoch"])}`
+    `ON CONFLICT (id) DO UPDATE SET ${changes(["session_id", "submit_id", "idempotency_key", "status", "ended_at", "due_at", "record", "epoch", "node"])}`
   ),
   sessions: inserting(
     "sessions",
     sessionColumns,
-    "ON CONFLICT (session_id) DO UPDATE SET record = excluded.record, epoch = excluded.epoch, need = coalesce(excluded.need, {sessions}.need)"
+    "ON CONFLICT (session_id) DO UPDATE SET record = excluded.record, epoch = excluded.epoch, node = excluded.node, need = coalesce(excluded.need, {sessions}.need)"
   ),
   // Those that are stated not to be there yet.
   opened: inserting("sessions", sessionColumns, "", "open_sessions"),
@@ -138,12 +140,12 @@ const parts = {
   alive: {
     texts: [
       [
-        "put_runtime",
-        `INSERT INTO {runtime} (id, alive_at) SELECT 0, $1::bigint WHERE {guard}
-         ON CONFLICT (id) DO UPDATE SET alive_at = excluded.alive_at`
+        "put_alive",
+        `INSERT INTO {lives} (node, alive_at) SELECT $1::text, $2::bigint WHERE {guard}
+         ON CONFLICT (node) DO UPDATE SET alive_at = excluded.alive_at`
       ]
     ],
-    parameters: 1
+    parameters: 2
   },
   lostSessions: {
     texts: [["lose", "UPDATE {sessions} SET lost = true WHERE session_id = ANY($1::text[]) AND {guard}"]],
@@ -264,7 +266,8 @@ const stated = (owners: ReadonlyArray<Owner>): ReadonlyArray<unknown> => {
   const [jobs, sessions] = [new Map<string, number>(), new Map<string, number>()]
   const [newJobs, newSessions] = [new Set<string>(), new Set<string>()]
   for (const owner of owners)
-    if ("job" in owner) {
+    if ("key" in owner) continue
+    else if ("job" in owner) {
       if (owner.epoch === absent) newJobs.add(owner.job)
       else jobs.set(owner.job, owner.epoch)
     } else if (owner.epoch === absent) newSessions.add(owner.session)
@@ -279,7 +282,44 @@ const stated = (owners: ReadonlyArray<Owner>): ReadonlyArray<unknown> => {
   ]
 }
 
-/** Selects the ids of those owners that somebody else has taken: that have another epoch, or are there and ought not to be. */
+/** The keys that a batch states to be free. */
+export const keysOf = (owners: ReadonlyArray<Owner>): ReadonlyArray<FreeKey> =>
+  owners.filter((owner) => "key" in owner)
+
+/** Returns what rows call an owner. */
+export const nameOf = (owner: Owner): string =>
+  "key" in owner
+    ? `${toStored(owner.principal)} ${toKey(owner.key)}`
+    : "job" in owner
+      ? owner.job
+      : owner.session
+
+/** Parameters of keys. */
+const keyValues = (keys: ReadonlyArray<FreeKey>): ReadonlyArray<unknown> => [
+  keys.map(({ principal }) => toStored(principal)),
+  keys.map(({ key }) => toKey(key)),
+  keys.map(({ since }) => since)
+]
+
+const usedKeys = (
+  first: number
+) => `unnest($${first}::text[], $${first + 1}::text[], $${first + 2}::bigint[]) AS k (principal, key, since)
+   JOIN {jobs} j ON j.principal = k.principal AND j.idempotency_key = k.key
+   WHERE NOT j.rejected AND j.created_at > k.since`
+
+/**
+ * Locks keys until the transaction ends: of two that open jobs with the same key the later looks when the earlier has been
+ * committed, since each statement sees what was before it. In one order, so that none wait for each other.
+ */
+export const lockingKeys = (keys: ReadonlyArray<FreeKey>): Statement => [
+  "SELECT pg_advisory_xact_lock(hashtextextended('{jobs}', 0) # hashtextextended(k, 0)) FROM unnest($1::text[]) AS k",
+  [keys.map(nameOf).sort()]
+]
+
+/**
+ * Selects the names of those owners that somebody else has taken: that have another epoch, or are there and ought not to be, or
+ * keys that are used.
+ */
 export const takenOf = (owners: ReadonlyArray<Owner>): Statement => [
   `SELECT o.id FROM unnest($1::text[], $2::bigint[]) AS o (id, epoch)
    LEFT JOIN {jobs} j ON j.job_id = o.id WHERE j.epoch IS DISTINCT FROM o.epoch
@@ -287,8 +327,9 @@ export const takenOf = (owners: ReadonlyArray<Owner>): Statement => [
    SELECT o.id FROM unnest($3::text[], $4::bigint[]) AS o (id, epoch)
    LEFT JOIN {sessions} s ON s.session_id = o.id WHERE s.epoch IS DISTINCT FROM o.epoch
    UNION ALL SELECT job_id FROM {jobs} WHERE job_id = ANY($5::text[])
-   UNION ALL SELECT session_id FROM {sessions} WHERE session_id = ANY($6::text[])`,
-  stated(owners)
+   UNION ALL SELECT session_id FROM {sessions} WHERE session_id = ANY($6::text[])
+   UNION ALL SELECT k.principal || ' ' || k.key FROM ${usedKeys(7)}`,
+  [...stated(owners), ...keyValues(keysOf(owners))]
 ]
 
 /**
@@ -299,7 +340,7 @@ export const takenOf = (owners: ReadonlyArray<Owner>): Statement => [
  * after the other: what is being taken is waited for and then seen with its new epoch, and whoever takes waits, and finds what
  * was written. What is stated not to be there is inserted and never updated, so of two that open it one fails.
  */
-const fence = `held_jobs AS (
+const fence = (hasKeys: boolean) => `held_jobs AS (
   SELECT 1 FROM unnest($1::text[], $2::bigint[]) AS o (id, epoch)
   JOIN {jobs} j ON j.job_id = o.id AND j.epoch = o.epoch FOR NO KEY UPDATE OF j),
 held_sessions AS (
@@ -308,23 +349,28 @@ held_sessions AS (
 fence AS (
   UPDATE {writers} SET last_commit = $9::bigint, alive = clock_timestamp(),
     expires = clock_timestamp() + $10::bigint * interval '1 millisecond'
-  WHERE slot = 'runtime' AND id = $7::text AND last_commit = $8::bigint
+  WHERE slot = $11::text AND id = $7::text AND last_commit = $8::bigint
     AND (SELECT count(*) FROM held_jobs) = cardinality($1) AND (SELECT count(*) FROM held_sessions) = cardinality($3)
     AND NOT EXISTS (SELECT 1 FROM {jobs} WHERE job_id = ANY($5::text[]))
     AND NOT EXISTS (SELECT 1 FROM {sessions} WHERE session_id = ANY($6::text[]))
+    ${hasKeys ? `AND NOT EXISTS (SELECT 1 FROM ${usedKeys(fenceParameters + 1)})` : ""}
   RETURNING 1)`
 
-/** Parameters of the fence. */
-const fenceParameters = 10
+/** Parameters of the fence, and of keys in it. */
+const fenceParameters = 11
+const keyParameters = 3
+
+/** Whether a statement has a fence, and keys in it. */
+type Fence = "none" | "owners" | "keys"
 
 const texts = new Map<string, string>()
 
-const textOf = (names: ReadonlyArray<TablePartName>, fenced: boolean): string => {
+const textOf = (names: ReadonlyArray<TablePartName>, fenced: Fence): string => {
   const key = `${fenced} ${names.join(" ")}`
   const known = texts.get(key)
   if (known !== undefined) return known
-  const guard = fenced ? "EXISTS (SELECT 1 FROM fence)" : "true"
-  let before = fenced ? fenceParameters : 0
+  const guard = fenced === "none" ? "true" : "EXISTS (SELECT 1 FROM fence)"
+  let before = fenced === "none" ? 0 : fenceParameters + (fenced === "keys" ? keyParameters : 0)
   const written = names.flatMap((name) => {
     const part: TablePart = parts[name]
     const from = before
@@ -334,7 +380,7 @@ const textOf = (names: ReadonlyArray<TablePartName>, fenced: boolean): string =>
         `${alias} AS (${sql.replace(/\$(\d+)/g, (_, n) => `$${Number(n) + from}`).replaceAll("{guard}", guard)})`
     )
   })
-  const all = fenced ? [fence, ...written] : written
+  const all = fenced === "none" ? written : [fence(fenced === "keys"), ...written]
   const sql = `WITH ${all.join(",\n")}\nSELECT ${guard}`
   texts.set(key, sql)
   return sql
@@ -343,6 +389,7 @@ const textOf = (names: ReadonlyArray<TablePartName>, fenced: boolean): string =>
 /** What the first statement of a batch states of its writer. */
 export interface BatchClaim {
   readonly writer: string
+  readonly slot: string
   /** Number of the batch that this one follows, and its own. */
   readonly after: number
   readonly number: number
@@ -355,11 +402,16 @@ export interface BatchClaim {
 export const writing = (values: PartValues, claim?: BatchClaim): Statement => {
   const names = order.filter((name) => values[name] !== undefined)
   const params = names.flatMap((name) => values[name] ?? [])
+  if (claim === undefined) return [textOf(names, "none"), params]
+  const { after, lease, number, owners, slot, writer } = claim
+  const keys = keysOf(owners)
   return [
-    textOf(names, claim !== undefined),
-    claim === undefined
-      ? params
-      : [...stated(claim.owners), claim.writer, claim.after, claim.number, claim.lease, ...params]
+    textOf(names, keys.length === 0 ? "owners" : "keys"),
+    [
+      ...[...stated(owners), writer, after, number, lease, slot],
+      ...(keys.length === 0 ? [] : keyValues(keys)),
+      ...params
+    ]
   ]
 }
 
@@ -386,7 +438,8 @@ const jobRow = (id: number, job: JobRecord): ReadonlyArray<unknown> => [
   job.traceId,
   job.parentJobId ?? null,
   JSON.stringify(job),
-  epochOf(job)
+  epochOf(job),
+  toStored(job.node ?? "")
 ]
 
 /** The values of each part, from what a batch says. */
@@ -398,12 +451,13 @@ export const valuesOf = {
     ),
   sessions: (sessions: ReadonlyArray<readonly [session: SessionRecord, need: number | undefined]>) =>
     transposed(
-      4,
+      Object.keys(sessionColumns).length,
       sessions.map(([session, need]) => [
         session.sessionId,
         JSON.stringify(session),
         need ?? null,
-        epochOf(session)
+        epochOf(session),
+        toStored(session.node ?? "")
       ])
     ),
   events: (logs: ReadonlyArray<readonly [job: number, events: ReadonlyArray<StoredEvent>]>) => {

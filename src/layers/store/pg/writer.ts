@@ -8,12 +8,20 @@ import * as Effect from "effect/Effect"
 import { inRealTime } from "../../../services/runtime/within.js"
 import { type Batch, Fenced, type Owner, StoreError } from "../../../services/store/Store.js"
 import { Misuse } from "../plan.js"
-import { blockSize, type JobEnd, jobsOf, keysOf, type PgWriterState, plan } from "./batch.js"
+import { blockSize, epochsOf, type JobEnd, jobsOf, keysOf, type PgWriterState, plan } from "./batch.js"
 import { mayWork, toStoreError } from "./failures.js"
-import { type Holder, lastCommit, lost } from "./holding.js"
+import { type Holder, lastCommit, lost, slotOf } from "./holding.js"
 import { transaction } from "./migrate.js"
 import { type LendPg, PgFailure, type PgStatements } from "./statement.js"
-import { type BatchClaim, type PartValues, takenOf, writing } from "./statements.js"
+import {
+  type BatchClaim,
+  keysOf as keysIn,
+  lockingKeys,
+  nameOf,
+  type PartValues,
+  takenOf,
+  writing
+} from "./statements.js"
 
 /** What a writer works with. */
 export interface WriterParts {
@@ -52,28 +60,40 @@ export const patiently = <A, E>(
 const logsOf = (statements: PgStatements, jobIds: ReadonlyArray<string>) =>
   Effect.map(
     statements.executeValues(
-      `SELECT j.job_id, j.id::float8, coalesce((SELECT max(seq) FROM {events} WHERE job = j.id), j.first - 1)::float8
+      `SELECT j.job_id, j.id::float8, coalesce((SELECT max(seq) FROM {events} WHERE job = j.id), j.first - 1)::float8,
+         j.epoch::float8
        FROM {jobs} j WHERE j.job_id = ANY($1::text[])`,
       [jobIds]
     ),
     (rows): ReadonlyMap<string, JobEnd> =>
-      new Map(rows.map(([jobId, id, last]) => [String(jobId), { id: Number(id), last: Number(last) }]))
+      new Map(
+        rows.map(([jobId, id, last, epoch]) => [
+          String(jobId),
+          { id: Number(id), last: Number(last), epoch: Number(epoch) }
+        ])
+      )
   )
 
 /** One batch at a time. */
 export class PgWriter {
-  private readonly state: PgWriterState = { logs: new Map(), blocks: [], taken: 0 }
+  private readonly state: PgWriterState
   /** Number of the newest batch that is known to be applied, and of the newest that was tried. */
   private applied = 0
   private tried = 0
 
-  constructor(private readonly parts: WriterParts) {}
+  constructor(private readonly parts: WriterParts) {
+    this.state = { node: parts.holder.node ?? "", logs: new Map(), blocks: [], taken: 0 }
+  }
 
   /** Commits a batch whole or not at all. */
   commit(batch: Batch): Effect.Effect<void, StoreError | Fenced> {
     const { lend, name, patience } = this.parts
     return Effect.gen(this, function* () {
-      const jobs = Array.from(jobsOf(batch)).filter((jobId) => !this.state.logs.has(jobId))
+      const stated = epochsOf(batch)
+      const jobs = Array.from(jobsOf(batch)).filter((jobId) => {
+        const known = this.state.logs.get(jobId)
+        return known === undefined || known.epoch !== (stated.get(jobId) ?? known.epoch)
+      })
       const keys = this.state.taken + keysOf(batch) - blockSize * this.state.blocks.length
       const loaded =
         jobs.length === 0 && keys <= 0
@@ -144,6 +164,7 @@ export class PgWriter {
       const number = ++this.tried
       const claim = {
         writer: holder.id,
+        slot: slotOf(holder),
         after: this.applied,
         number,
         lease: Duration.toMillis(holder.lease),
@@ -157,7 +178,7 @@ export class PgWriter {
       return Effect.flatMap(
         patiently(attempt, patience),
         ({ newest, taken }): Effect.Effect<void, StoreError | Fenced> => {
-          if (newest === undefined) return lost(name)
+          if (newest === undefined) return lost(name, holder)
           if (newest === claim.after && taken.length > 0) return fencedBy(owners, taken)
           if (newest !== number) return diverged(name)
           this.applied = number
@@ -174,7 +195,7 @@ const noRows: ReadonlyArray<ReadonlyArray<unknown>> = []
 const fencedBy = (owners: ReadonlyArray<Owner>, rows: ReadonlyArray<ReadonlyArray<unknown>>): Fenced => {
   const taken = new Set(rows.map(([id]) => id))
   return new Fenced({
-    owners: owners.filter((owner) => taken.has("job" in owner ? owner.job : owner.session))
+    owners: owners.filter((owner) => taken.has(nameOf(owner)))
   })
 }
 
@@ -209,21 +230,23 @@ const send = (
 ): Effect.Effect<boolean, PgFailure> => {
   const [sql, params] = writing(first, claim)
   const claimed = Effect.map(connection.executeValues(sql, params), ([row]) => row?.[0] === true)
-  return rest.length === 0
-    ? claimed
-    : transaction(
-        connection,
-        Effect.tap(claimed, (written) =>
-          written
-            ? Effect.forEach(
-                rest,
-                (values) => {
-                  const [more, itsParams] = writing(values)
-                  return connection.executeRaw(more, itsParams)
-                },
-                { discard: true }
-              )
-            : Effect.void
-        )
-      )
+  const keys = keysIn(claim.owners)
+  if (rest.length === 0 && keys.length === 0) return claimed
+  const [lock, itsKeys] = lockingKeys(keys)
+  const locked = keys.length === 0 ? Effect.void : connection.executeRaw(lock, itsKeys)
+  return transaction(
+    connection,
+    Effect.tap(Effect.zipRight(locked, claimed), (written) =>
+      written
+        ? Effect.forEach(
+            rest,
+            (values) => {
+              const [more, itsParams] = writing(values)
+              return connection.executeRaw(more, itsParams)
+            },
+            { discard: true }
+          )
+        : Effect.void
+    )
+  )
 }

@@ -12,6 +12,7 @@ import * as Credentials from "../../../layers/credentials/Credentials.js"
 import * as IdGenerator from "../../../layers/runtime/IdGenerator.js"
 import * as Runtime from "../../../layers/runtime/Runtime.js"
 import type * as RuntimeOptions from "../../../services/runtime/RuntimeOptions.js"
+import { version } from "../../version.js"
 import type { ServeFlags } from "../serve.js"
 import { UsageError } from "../UsageError.js"
 import { checkPg } from "./pgUrl.js"
@@ -33,11 +34,18 @@ export const keptIn = (flags: ServeFlags): Effect.Effect<WhereKept, UsageError |
       return yield* new UsageError({ message: `--db takes the path of a file, like ${defaultDb}` })
     const named = [flags.memory, Option.isSome(flags.db), Option.isSome(flags.pg)].filter(Boolean).length
     if (named > 1) return yield* new UsageError({ message: "choose one of --db FILE, --pg URL and --memory" })
+    const isNamed = Option.isSome(flags.node) || Option.isSome(flags.advertise)
+    if (isNamed && !flags.cluster)
+      return yield* new UsageError({ message: "--node and --advertise are of nodes: give --cluster too" })
+    if (flags.cluster && (flags.memory || Option.isSome(flags.db)))
+      return yield* new UsageError({ message: "nodes share a Postgres: --cluster takes --pg URL" })
     if (flags.memory) return { in: "memory", name: "memory" }
     const url =
       named === 0
         ? yield* Config.option(Config.redacted("ARCP_PG"))
         : Option.map(flags.pg, (text) => Redacted.make(text))
+    if (Option.isNone(url) && flags.cluster)
+      return yield* new UsageError({ message: "nodes share a Postgres: --cluster takes --pg URL" })
     if (Option.isNone(url)) {
       const filename = Option.getOrElse(flags.db, () => defaultDb)
       return { in: "file", name: filename, filename }
@@ -72,8 +80,14 @@ const storeOf = (flags: ServeFlags, kept: Exclude<WhereKept, { readonly in: "mem
       const StoreSqlite = yield* Effect.promise(() => import("../../../layers/store/StoreSqlite.js"))
       return StoreSqlite.layer({ filename: kept.filename, synchronous: flags.synchronous })
     }
-    const StorePg = yield* Effect.promise(() => import("../../../layers/store/pg/StorePg.js"))
-    return StorePg.layer({ url: kept.url })
+    const { url } = kept
+    if (!flags.cluster) {
+      const StorePg = yield* Effect.promise(() => import("../../../layers/store/pg/StorePg.js"))
+      return StorePg.layer({ url })
+    }
+    const RuntimeCluster = yield* Effect.promise(() => import("../../../layers/cluster/RuntimeCluster.js"))
+    const [node, advertise] = [Option.getOrUndefined(flags.node), Option.getOrUndefined(flags.advertise)]
+    return RuntimeCluster.layer({ url, node, advertise, version })
   })
 
 /**

@@ -1,0 +1,2 @@
+/** Runtimes that are nodes of a cluster on one Postgres. */
+export { layer, type Options } from "../layers/cluster/RuntimeCluster.js"

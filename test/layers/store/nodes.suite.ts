@@ -1,0 +1,120 @@
+/** What every store says of nodes, and of keys that are stated to be free. */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import type * as Layer from "effect/Layer"
+import {
+  absent,
+  type JobRecord,
+  Op,
+  Store,
+  type StoreError,
+  type Survival
+} from "../../../src/services/store/Store.js"
+import { aJob, append, aSession, put } from "./fixtures.js"
+
+const survival: Survival = {
+  restart: "steps",
+  identity: {},
+  features: [],
+  attempt: 1,
+  deaths: 0,
+  progress: 0
+}
+
+export const nodesSuite = (name: string, layer: Layer.Layer<Store, StoreError>): void => {
+  const test = <E>(title: string, body: (store: Store["Type"]) => Effect.Effect<void, E, Store>): void =>
+    it.effect(title, () => Effect.flatMap(Store, body).pipe(Effect.provide(layer)))
+
+  describe(`Store, nodes: ${name}`, () => {
+    test("finds jobs by the node that has them, and the nodes that have any", (store) =>
+      Effect.gen(function* () {
+        const of = (jobId: string, node: string | undefined, more: Partial<JobRecord> = {}) =>
+          put({ ...aJob(jobId), node, ...more })
+        const waiting = { survival: { ...survival, waiting: { dueAt: 5 } } }
+        assert.deepStrictEqual(yield* store.jobNodes, [])
+        yield* store.commit({
+          ops: [
+            of("job_a", "a"),
+            of("job_a2", "a", waiting),
+            of("job_b", "b\0", waiting),
+            of("job_c", "c", { status: "success", endedAt: 7 }),
+            of("job_d", "d", { rejected: true }),
+            of("job_e", undefined)
+          ],
+          owners: []
+        })
+        assert.deepStrictEqual(yield* store.jobNodes, ["", "a", "b\0"])
+        const open = (node: string) =>
+          Effect.map(
+            store.jobs({ principals: "everyone", status: ["pending", "running"], node, limit: 9 }),
+            (found) => found.map(({ jobId }) => jobId)
+          )
+        assert.deepStrictEqual(yield* open("a"), ["job_a", "job_a2"])
+        assert.deepStrictEqual(yield* open("b\0"), ["job_b"])
+        assert.deepStrictEqual(yield* open("c"), [])
+        assert.deepStrictEqual(yield* open(""), ["job_e"])
+        const due = (node: string | undefined) =>
+          Effect.map(store.due({ by: 9, node, limit: 9 }), (found) => found.map(({ jobId }) => jobId))
+        assert.deepStrictEqual(yield* due("a"), ["job_a2"])
+        assert.deepStrictEqual(yield* due(undefined), ["job_a2", "job_b"])
+        assert.deepStrictEqual([...(yield* store.waitingCounts("b\0"))], [["alice", 1]])
+        assert.deepStrictEqual([...(yield* store.waitingCounts(undefined))], [["alice", 2]])
+        // Whoever takes one says so with the next epoch.
+        const taken = { ...aJob("job_a2"), ...waiting, node: "e", epoch: 2 }
+        yield* store.commit({ ops: [put(taken)], owners: [{ job: "job_a2", epoch: 1 }] })
+        assert.deepStrictEqual(yield* due("e"), ["job_a2"])
+        assert.deepStrictEqual(yield* open("a"), ["job_a"])
+        yield* store.commit({
+          ops: [of("job_a", "a", { status: "error", endedAt: 9 })],
+          owners: [{ job: "job_a", epoch: 1 }]
+        })
+        assert.deepStrictEqual(yield* store.jobNodes, ["", "b\0", "e"])
+      }))
+
+    test("a key that is stated to be free and is not: nothing is written, and it is told", (store) =>
+      Effect.gen(function* () {
+        const free = (since: number, key = "key", principal = "alice") => ({ key, principal, since })
+        const opening = (jobId: string, owner: ReturnType<typeof free>, more: Partial<JobRecord> = {}) =>
+          store.commit({
+            ops: [
+              put({ ...aJob(jobId), idempotencyKey: owner.key, principal: owner.principal, ...more }),
+              append(jobId, 1, 1)
+            ],
+            owners: [{ job: jobId, epoch: absent }, owner]
+          })
+        const long = "k".repeat(5_000)
+        yield* opening("job_a", free(0))
+        yield* opening("job_l", free(0, long))
+        const { createdAt } = aJob("job_a")
+        const refused = yield* Effect.flip(opening("job_b", free(createdAt - 1)))
+        assert.deepInclude(refused, { _tag: "Fenced", owners: [free(createdAt - 1)] })
+        assert.isUndefined(yield* store.job("job_b"))
+        assert.deepInclude(yield* Effect.flip(opening("job_b", free(0, long))), {
+          owners: [free(0, long)]
+        })
+        // Together with something else that is not so.
+        const both = yield* Effect.flip(
+          store.commit({
+            ops: [Op.PutSession({ session: aSession("sess_a") })],
+            owners: [{ session: "sess_a", epoch: 3 }, free(0)]
+          })
+        )
+        assert.deepInclude(both, { owners: [{ session: "sess_a", epoch: 3 }, free(0)] })
+        // Of another principal, after its time, and freed.
+        yield* opening("job_o", free(0, "key", "bob"))
+        yield* opening("job_b", free(createdAt))
+        for (const jobId of ["job_a", "job_b"])
+          yield* store.commit({
+            ops: [
+              put({ ...aJob(jobId), idempotencyKey: "key", keyFreed: true, status: "error", endedAt: 9 })
+            ],
+            owners: [{ job: jobId, epoch: 1 }]
+          })
+        yield* opening("job_c", free(0))
+        assert.strictEqual((yield* store.jobByKey("alice", "key"))?.jobId, "job_c")
+        // A refused submit has no key.
+        yield* opening("job_r", free(0, "other"), { rejected: true, endedAt: 9, status: "error" })
+        yield* opening("job_s", free(0, "other"))
+      }))
+  })
+}

@@ -1,0 +1,147 @@
+/** Several stores that share their tables, each of a node. */
+import { assert, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Redacted from "effect/Redacted"
+import { afterAll, describe } from "vitest"
+import * as StorePg from "../../../../src/layers/store/pg/StorePg.js"
+import { commitUnowned } from "../../../../src/layers/store/unowned.js"
+import { absent, Op, type StoreService } from "../../../../src/services/store/Store.js"
+import { missing, query } from "../../../testing/Postgres.js"
+import { aJob, append, put, range, seqs } from "../fixtures.js"
+import { makeStores } from "./layers.js"
+
+const stores = makeStores()
+afterAll(stores.drop)
+
+describe.skipIf(missing !== undefined)(
+  `nodes that share tables${missing === undefined ? "" : ` (${missing})`}`,
+  () => {
+    let prefixes = 0
+    const fresh = () => `shared${++prefixes}_`
+    const open = (prefix: string, node?: string, options: Partial<StorePg.Options> = {}) =>
+      Effect.flatMap(Effect.promise(stores.url), (url) =>
+        StorePg.make({ url: Redacted.make(url), prefix, node, ...options })
+      )
+    const sql = (text: string) => Effect.promise(async () => query(await stores.url(), text))
+    const log = (store: StoreService, jobId: string) => Effect.map(store.events(jobId, 1, 9_999), seqs)
+
+    it.scopedLive("two write at once, each its own jobs, and see what the other has written", () =>
+      Effect.gen(function* () {
+        const prefix = fresh()
+        const [a, b] = [yield* open(prefix, "a"), yield* open(prefix, "b")]
+        const writing = (store: StoreService, jobId: string) =>
+          Effect.gen(function* () {
+            yield* store.commit({
+              ops: [put(aJob(jobId)), append(jobId, 1, 2)],
+              owners: [{ job: jobId, epoch: absent }]
+            })
+            for (let i = 2; i <= 20; i++)
+              yield* store.commit({
+                ops: [append(jobId, 2 * i - 1, 2 * i)],
+                owners: [{ job: jobId, epoch: 1 }]
+              })
+          })
+        yield* Effect.all([writing(a, "job_a"), writing(b, "job_b")], { concurrency: "unbounded" })
+        assert.deepStrictEqual(yield* log(a, "job_b"), range(1, 40))
+        assert.deepStrictEqual(yield* log(b, "job_a"), range(1, 40))
+        // Each says for itself that it is alive.
+        yield* commitUnowned(a, [Op.Alive({ at: 7 })])
+        yield* commitUnowned(b, [Op.Alive({ at: 9 })])
+        assert.deepStrictEqual([yield* a.aliveAt, yield* b.aliveAt], [7, 9])
+        yield* commitUnowned(b, [Op.DropJob({ jobId: "job_a" })])
+        while (yield* a.vacuum);
+        assert.deepStrictEqual(yield* sql(`SELECT count(*)::integer FROM ${prefix}events`), [[40]])
+        assert.deepStrictEqual(yield* log(b, "job_b"), range(1, 40))
+      })
+    )
+
+    it.scopedLive("a job that goes to another node and comes back goes on where the other has left it", () =>
+      Effect.gen(function* () {
+        const prefix = fresh()
+        const [a, b] = [yield* open(prefix, "a"), yield* open(prefix, "b")]
+        const at = (epoch: number) => [{ job: "job_a", epoch }]
+        const took = (epoch: number, node: string) => put(aJob("job_a", { epoch, node }))
+        yield* a.commit({ ops: [put(aJob("job_a")), append("job_a", 1, 3)], owners: at(absent) })
+        yield* b.commit({ ops: [took(2, "b")], owners: at(1) })
+        yield* b.commit({ ops: [append("job_a", 4, 9)], owners: at(2) })
+        // It has not found out that it was taken.
+        yield* a.commit({ ops: [took(3, "a")], owners: at(2) })
+        yield* a.commit({ ops: [append("job_a", 10, 11)], owners: at(3) })
+        assert.deepStrictEqual(yield* log(b, "job_a"), range(1, 11))
+        const refused = yield* Effect.flip(b.commit({ ops: [append("job_a", 10, 10)], owners: at(2) }))
+        assert.strictEqual(refused._tag, "Fenced")
+        yield* b.commit({ ops: [took(4, "b"), append("job_a", 12, 12)], owners: at(3) })
+        assert.deepStrictEqual(yield* log(a, "job_a"), range(1, 12))
+      })
+    )
+
+    it.scopedLive("of two that use a key at the same time one wins, and the other is told and finds it", () =>
+      Effect.gen(function* () {
+        const prefix = fresh()
+        const nodes = [yield* open(prefix, "a"), yield* open(prefix, "b")]
+        const wins = [0, 0]
+        for (let round = 0; round < 100; round++) {
+          const key = { key: `key ${round % 7 === 0 ? "é".repeat(900) : ""}${round}`, principal: "alice" }
+          const owner = { ...key, since: 0 }
+          const tries = yield* Effect.forEach(
+            nodes,
+            (store, i) => {
+              const jobId = `job_${i}_${round}`
+              return Effect.either(
+                store.commit({
+                  ops: [put(aJob(jobId, { idempotencyKey: key.key })), append(jobId, 1, 1)],
+                  owners: [{ job: jobId, epoch: absent }, owner]
+                })
+              )
+            },
+            { concurrency: "unbounded" }
+          )
+          const winner = tries.findIndex(Either.isRight)
+          assert.lengthOf(tries.filter(Either.isRight), 1)
+          wins[winner] = (wins[winner] ?? 0) + 1
+          const lost = tries.find(Either.isLeft)
+          assert.deepInclude(lost?.left, { _tag: "Fenced", owners: [owner] })
+          for (const store of nodes)
+            assert.strictEqual((yield* store.jobByKey("alice", key.key))?.jobId, `job_${winner}_${round}`)
+        }
+        assert.strictEqual((wins[0] ?? 0) + (wins[1] ?? 0), 100)
+      })
+    )
+
+    it.scopedLive("a runtime that is alone and nodes keep each other out, and say what can be done", () =>
+      Effect.gen(function* () {
+        const prefix = fresh()
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            yield* open(prefix, "a")
+            const alone = yield* Effect.flip(Effect.scoped(open(prefix, undefined, { lease: "1 second" })))
+            assert.match(alone.message, /node a\), which is alive; stop it, make both nodes of a cluster, or/)
+            const same = yield* Effect.flip(Effect.scoped(open(prefix, "a")))
+            assert.match(same.message, /node a\), which is alive; give each node a name of its own/)
+          })
+        )
+        const alone = yield* open(prefix, undefined, { lease: "2 seconds" })
+        const refused = yield* Effect.flip(Effect.scoped(open(prefix, "a")))
+        assert.match(refused.message, /which is alive; stop it, make both nodes of a cluster/)
+        // One that is taken for gone writes nothing any more, whoever comes after it.
+        yield* sql(`UPDATE ${prefix}writers SET expires = clock_timestamp()`)
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            const b = yield* open(prefix, "b")
+            yield* commitUnowned(b, [put(aJob("job_a"))])
+            const lost = yield* Effect.flip(commitUnowned(alone, [put(aJob("job_b"))]))
+            assert.deepInclude(lost, { fenced: true })
+            yield* sql(`DELETE FROM ${prefix}writers`)
+            const gone = yield* Effect.flip(commitUnowned(b, [put(aJob("job_b"))]))
+            assert.match(gone.message, /node b was taken for gone by others/)
+          })
+        )
+        assert.match(
+          (yield* Effect.flip(Effect.scoped(open(prefix, "")))).message,
+          /the name of a node is not empty/
+        )
+      })
+    )
+  }
+)
