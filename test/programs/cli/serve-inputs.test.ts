@@ -1,6 +1,6 @@
 /** What `arcp serve` says of flags, variables and files that it cannot use: before it says that it starts, and by name. */
 import { execFileSync, spawn } from "node:child_process"
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -125,6 +125,19 @@ describe("--db", () => {
   it.each(Object.entries(kindsOfDb))("that names what is %s", (kind, said) =>
     refuses(["--db", at(kind)], new RegExp(`^error: --db ${at(kind)}:? .*${said.source}`, "m"), {}, 1)
   )
+})
+
+it("a lock that is a link, a folder or a pipe is not followed", async () => {
+  symlinkSync("elsewhere", at("linked.db.lock"))
+  mkdirSync(at("foldered.db.lock"))
+  execFileSync("mkfifo", [at("piped.db.lock")])
+  for (const [name, said] of [
+    ["linked", "is a link"],
+    ["foldered", "is not a regular file"],
+    ["piped", "is not a regular file"]
+  ])
+    await refuses(["--db", at(`${name}.db`)], new RegExp(`${name}\\.db\\.lock ${said}, .*remove it`), {}, 1)
+  expect(existsSync(at("elsewhere"))).toBe(false)
 })
 
 it("no flag takes an empty text, and no word is empty", async () => {
