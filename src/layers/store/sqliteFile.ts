@@ -133,7 +133,7 @@ const tryLock = (path: string, name: string): Effect.Effect<void, StoreError, Sc
  */
 export const lock = (path: string, name: string): Effect.Effect<void, StoreError, Scope.Scope> =>
   Effect.zipRight(
-    Effect.zipRight(regularFile(path, name), oneName(path, name)),
+    Effect.all([regularFile(path, name), oneName(path, name), ownLock(path, name)], { discard: true }),
     Effect.mapError(tryLock(path, name), (error) =>
       isBusy(error)
         ? new StoreError({
@@ -169,6 +169,17 @@ const oneName = (path: string, name: string): Effect.Effect<void, StoreError> =>
       return yield* refuse(
         `${name} has ${stat.nlink} names (hard links), and a database can be used by one only; ` +
           "remove the others, or make a copy"
+      )
+  })
+
+/** Refuses a lock that is a link, or no file at all: whoever put it there would choose what is locked, and made. */
+const ownLock = (path: string, name: string): Effect.Effect<void, StoreError> =>
+  Effect.gen(function* () {
+    const lock = `${name}.lock`
+    const stat = yield* attempt(lock, () => fs.lstatSync(`${path}.lock`, { throwIfNoEntry: false }))
+    if (stat !== undefined && !stat.isFile())
+      return yield* refuse(
+        `${lock} is ${stat.isSymbolicLink() ? "a link" : "not a regular file"}, and has to be a file of its own; remove it`
       )
   })
 

@@ -140,13 +140,13 @@ export const update = <E>(
     )
   })
 
-/** The context of this name. */
-export const find = ({ all }: Contexts, name: string): Effect.Effect<Context, UsageError> => {
+/** The context of this name; `by` is the flag or variable that names it, and begins what is said of one that is not there. */
+export const find = ({ all }: Contexts, name: string, by?: string): Effect.Effect<Context, UsageError> => {
   const context = all.get(name)
   return context === undefined
     ? Effect.fail(
         new UsageError({
-          message: `there is no context ${JSON.stringify(name)}${didYouMean(name, [...all.keys()])}\n  ${all.size === 0 ? "arcp context add keeps one" : "arcp context list shows what there is"}`
+          message: `${by === undefined ? "" : `${by}: `}there is no context ${JSON.stringify(name)}${didYouMean(name, [...all.keys()])}\n  ${all.size === 0 ? "arcp context add keeps one" : "arcp context list shows what there is"}`
         })
       )
     : Effect.succeed(context)

@@ -28,6 +28,8 @@ const isHelp = (word: string) => word === "--help" || word === "-h"
 
 /** A problem of this value of a flag, or `undefined`. */
 const invalid = (flag: Flag<unknown>, value: string): string | undefined => {
+  // As of a variable of a shell that is not set; nothing that a flag names is called so.
+  if (flag.kind === "text" && value === "") return `--${flag.name} takes ${flag.value}, and this is empty`
   if (flag.kind === "integer" && !/^[-+]?\d{1,15}$/.test(value))
     return `--${flag.name} takes a whole number, not ${JSON.stringify(value)}`
   if (flag.kind === "boolean" && value !== "true" && value !== "false")
@@ -87,6 +89,9 @@ const parseCommand = (
       const problem = invalid(flag, value)
       if (problem !== undefined) return refused(problem, command)
     }
+  const blank = command.arguments[words.indexOf("")]
+  if (blank !== undefined)
+    return refused(`${blank.name} of arcp ${command.name} is empty: ${blank.description}`, command)
   const missing = command.arguments[words.length]
   if (missing !== undefined && !missing.optional)
     return refused(`arcp ${command.name} needs ${missing.name}: ${missing.description}`, command)

@@ -1,10 +1,11 @@
 /** What a job asks, as a person reads it and answers it in a line. */
 
-import { isRecord, parseJson } from "../../protocol/Json.js"
+import { isRecord } from "../../protocol/Json.js"
 import * as JsonSchemaCheck from "../../protocol/JsonSchemaCheck.js"
 import type { JsonSchema } from "../../services/agents/JsonSchema.js"
 import type { InputRequest } from "../../services/client/ArcpClient.js"
 import { inlined } from "./inlined.js"
+import { parseInput } from "./parseInput.js"
 import { placeholder, quoted } from "./placeholder.js"
 import { inLine, safe } from "./text.js"
 
@@ -127,7 +128,7 @@ export const mark = (request: InputRequest): string => `  ${hint(request)} > `
 
 const parsed = (text: string): ReadAnswer => {
   try {
-    return { value: parseJson(text) }
+    return { value: parseInput(text) }
   } catch {
     return { problem: "that is no JSON; a text is in quotes" }
   }

@@ -24,6 +24,10 @@ export interface Target {
 
 export type TargetFlags = Pick<ClientFlags, "context" | "url" | "token" | "insecure" | "giveUpAfter">
 
+/** What a person has to change: the flag, or the variable that stands in for it. */
+const nameOf = (given: Sourced<string> | undefined, flag: string, variable: string): string | undefined =>
+  given === undefined ? undefined : given.from === "flag" ? flag : variable
+
 export const targetOf = (
   flags: TargetFlags
 ): Effect.Effect<Target, UsageError | Contexts.ContextsError, Surroundings> =>
@@ -33,10 +37,13 @@ export const targetOf = (
     const contexts = isWhole ? undefined : yield* Contexts.load
     const name = flags.context?.value ?? contexts?.current
     const context =
-      contexts === undefined || name === undefined ? undefined : yield* Contexts.find(contexts, name)
+      contexts === undefined || name === undefined
+        ? undefined
+        : yield* Contexts.find(contexts, name, nameOf(flags.context, "--context", "ARCP_CONTEXT"))
     const isGiven = (given: Sourced<string> | undefined, kept: unknown): given is Sourced<string> =>
       given !== undefined && (given.from === "flag" || flags.context?.from !== "flag" || kept === undefined)
-    const url = isGiven(flags.url, context?.url) ? flags.url.value : context?.url
+    const isUrlGiven = isGiven(flags.url, context?.url)
+    const url = isUrlGiven ? flags.url?.value : context?.url
     const kept = name === undefined || context === undefined ? undefined : tokenOf(name, context)
     const token = isGiven(flags.token, kept) ? Redacted.make(flags.token.value) : kept
     if (token === undefined || flags.token?.value === "")
@@ -55,5 +62,7 @@ export const targetOf = (
     }
     // Whether it may be dialled is the dialer's to say; what is no address is a mistake of this command line.
     const mistake = refusal({ url: target.url, allowInsecure: true })
-    return mistake === undefined ? target : yield* new UsageError({ message: mistake.message })
+    if (mistake === undefined) return target
+    const by = isUrlGiven ? nameOf(flags.url, "--url", "ARCP_URL") : `context ${name}`
+    return yield* new UsageError({ message: `${by}: ${mistake.message}` })
   })

@@ -1,10 +1,11 @@
 /** What `arcp serve` says of flags, variables and files that it cannot use: before it says that it starts, and by name. */
 import { execFileSync, spawn } from "node:child_process"
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
+import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
+import { commands } from "../../../src/programs/cli/commands.js"
 import { run } from "./inProcess.js"
 
 const folder = mkdtempSync(join(tmpdir(), "arcp-serve-inputs-"))
@@ -126,35 +127,54 @@ describe("--db", () => {
   )
 })
 
+it("a lock that is a link, a folder or a pipe is not followed", async () => {
+  symlinkSync("elsewhere", at("linked.db.lock"))
+  mkdirSync(at("foldered.db.lock"))
+  execFileSync("mkfifo", [at("piped.db.lock")])
+  for (const [name, said] of [
+    ["linked", "is a link"],
+    ["foldered", "is not a regular file"],
+    ["piped", "is not a regular file"]
+  ])
+    await refuses(["--db", at(`${name}.db`)], new RegExp(`${name}\\.db\\.lock ${said}, .*remove it`), {}, 1)
+  expect(existsSync(at("elsewhere"))).toBe(false)
+})
+
+it("no flag takes an empty text, and no word is empty", async () => {
+  for (const command of commands)
+    for (const flag of Object.values(command.flags).filter(({ kind }) => kind === "text")) {
+      const { code, stderr } = await run([...command.name.split(" "), `--${flag.name}=`])
+      expect(stderr).toMatch(new RegExp(`^error: --${flag.name} takes \\S+, and this is empty`))
+      expect(code).toBe(2)
+    }
+  const { code, stderr } = await run(["watch", ""])
+  expect([code, stderr.split("\n")[0]]).toEqual([2, "error: JOB of arcp watch is empty: a job id, job_…"])
+})
+
 const values: ReadonlyArray<readonly [flag: string, said: RegExp, values: ReadonlyArray<string>]> = [
-  ["--host", /has to be the name of a host or an address/, ["", " ", "http://[::", "127.0.0.1:80", "a/b"]],
-  ["--path", /has to be a path that starts with a \//, ["", "arcp", "/a b", "/arcp?x=1", "/#top"]],
+  ["--host", /has to be the name of a host or an address/, [" ", "http://[::", "127.0.0.1:80", "a/b"]],
+  ["--path", /has to be a path that starts with a \//, ["arcp", "/a b", "/arcp?x=1", "/#top"]],
   [
     "--allow-origin",
     /has to be an origin/,
-    ["", " ", "app.example.com", "https://app.example.com/", "https://", "http://[::", "https://a@b.c"]
+    [" ", "app.example.com", "https://app.example.com/", "https://", "http://[::", "https://a@b.c"]
   ],
   [
     "--allow-host",
     /has to be the name of a host/,
-    ["", "*", "https://a.example", "a.example:443", "a.example/", "me@a.example", "[::1"]
+    ["*", "https://a.example", "a.example:443", "a.example/", "me@a.example", "[::1"]
   ],
-  ["--trust-proxy", /neither an IP address/, ["", "10.0.0.0/33", "proxy.example.com"]],
+  ["--trust-proxy", /neither an IP address/, ["10.0.0.0/33", "proxy.example.com"]],
   [
     "--pg",
     /takes postgres:\/\/USER:/,
-    ["", " ", "sekrit", "http://sekrit@h/db", "postgres://", "postgres://[::"]
+    [" ", "sekrit", "http://sekrit@h/db", "postgres://", "postgres://[::"]
   ],
-  ["--token", /takes TOKEN=PRINCIPAL/, ["", "sekrit", "=alice", "sekrit=", "sekrit= ", " =alice"]],
-  ["--jwt-secret", /the JWT secret is empty/, [""]],
-  [
-    "--jwt-jwks",
-    /the JWKS address/,
-    ["", "keys.json", "ftp://id.example.com/keys", "http://id.example.com/k"]
-  ],
-  ["--operator", /takes a PRINCIPAL/, ["", " "]],
-  ["--observer", /takes a PRINCIPAL/, ["", "\t"]],
-  ["--metrics-token", /takes a token: letters/, ["", " ", "two words", "sekrét"]]
+  ["--token", /takes TOKEN=PRINCIPAL/, ["sekrit", "=alice", "sekrit=", "sekrit= ", " =alice"]],
+  ["--jwt-jwks", /the JWKS address/, ["keys.json", "ftp://id.example.com/keys", "http://id.example.com/k"]],
+  ["--operator", /takes a PRINCIPAL/, [" "]],
+  ["--observer", /takes a PRINCIPAL/, ["\t"]],
+  ["--metrics-token", /takes a token: letters/, [" ", "two words", "sekrét"]]
 ]
 describe.each(values)("%s", (flag, said, odd) => {
   it.each(odd)("%j", (value) =>

@@ -4,12 +4,12 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import { parseJson } from "../../../protocol/Json.js"
 import type { InputRequest, JobHandle } from "../../../services/client/ArcpClient.js"
 import { ask, isAttended } from "../asking.js"
 import { connect } from "../client.js"
 import type { AnswerFlags } from "../commands.js"
 import { attended } from "../lost.js"
+import { parseInput } from "../parseInput.js"
 import { exampleValue, lines } from "../question.js"
 import { inLine, json } from "../text.js"
 import { UsageError } from "../UsageError.js"
@@ -53,7 +53,7 @@ const pick = (
 
 const written = (value: string): Effect.Effect<unknown, UsageError> =>
   Effect.try({
-    try: () => parseJson(value),
+    try: () => parseInput(value),
     catch: () => new UsageError({ message: `--value must be JSON, for example true; a text is '"text"'` })
   })
 

@@ -30,8 +30,6 @@ export type WhereKept = { readonly name: string } & (
 /** Where the flags, and else the environment, say that everything is kept. */
 export const keptIn = (flags: ServeFlags): Effect.Effect<WhereKept, UsageError | ConfigError> =>
   Effect.gen(function* () {
-    if (Option.contains(flags.db, ""))
-      return yield* new UsageError({ message: `--db takes the path of a file, like ${defaultDb}` })
     const named = [flags.memory, Option.isSome(flags.db), Option.isSome(flags.pg)].filter(Boolean).length
     if (named > 1) return yield* new UsageError({ message: "choose one of --db FILE, --pg URL and --memory" })
     const isNamed = Option.isSome(flags.node) || Option.isSome(flags.advertise)

@@ -7,7 +7,6 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { later } from "../../../layers/client/later.js"
 import { isArcpError } from "../../../protocol/Errors.js"
-import { parseJson } from "../../../protocol/Json.js"
 import type { Lease } from "../../../protocol/Lease.js"
 import type { ArcpClientService, JobHandle, SubmitOptions } from "../../../services/client/ArcpClient.js"
 import { fileProblem } from "../../../services/runtime/fileProblem.js"
@@ -18,6 +17,7 @@ import * as Detached from "../detached.js"
 import { exitCode, leaving } from "../exit.js"
 import { askedFor } from "../lease.js"
 import { attended, whileConnected, whileThere } from "../lost.js"
+import { parseInput } from "../parseInput.js"
 import { readStdin } from "../stdin.js"
 import type { Target } from "../target.js"
 import { inLine, json } from "../text.js"
@@ -39,7 +39,7 @@ export const readInput = (input: string) =>
             )
           : input
     return yield* Effect.try({
-      try: () => parseJson(text),
+      try: () => parseInput(text),
       catch: () =>
         new UsageError({ message: `--input must be JSON, for example '{"root":"."}'; a text is '"text"'` })
     })
