@@ -48,20 +48,25 @@ export class Surroundings {
     this.flags = RuntimeFlags.disable(runtime.runtimeFlags, Interruption)
     const about = FiberRefs.getOrDefault(runtime.fiberRefs, FiberRef.currentLogAnnotations)
     const services = FiberRefs.getOrDefault(runtime.fiberRefs, DefaultServices.currentServices)
-    const guarding = FiberRefs.updateAs(runtime.fiberRefs, {
-      fiberId: FiberId.none,
-      fiberRef: DefaultServices.currentServices,
-      value: guardedServices(services)
-    })
-    this.references = FiberRefs.updateAs(guarding, {
-      fiberId: FiberId.none,
-      fiberRef: FiberRef.currentLogAnnotations,
-      value: HashMap.mutate(about, (all) => {
-        HashMap.set(all, "job", jobId)
-        HashMap.set(all, "agent", agent)
-        HashMap.set(all, "principal", principal)
-        HashMap.set(all, "trace_id", traceId)
-      })
+    // Both at once: each would copy all that a fiber refers to.
+    this.references = FiberRefs.updateManyAs(runtime.fiberRefs, {
+      entries: [
+        [DefaultServices.currentServices, [[FiberId.none, guardedServices(services)]]],
+        [
+          FiberRef.currentLogAnnotations,
+          [
+            [
+              FiberId.none,
+              HashMap.mutate(about, (all) => {
+                HashMap.set(all, "job", jobId)
+                HashMap.set(all, "agent", agent)
+                HashMap.set(all, "principal", principal)
+                HashMap.set(all, "trace_id", traceId)
+              })
+            ]
+          ]
+        ]
+      ]
     })
   }
 

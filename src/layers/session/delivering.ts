@@ -89,7 +89,8 @@ const round = (
       yield* connection.close(farewell.code, farewell.reason)
       return "end"
     }
-    return batches.length === 0 && events.length === 0 ? "wait" : "again"
+    // After events once more, for the log is told there how far they were sent; what else has come since has woken it.
+    return events.length > 0 ? "again" : "wait"
   })
 
 /** Writes until the transport is closed, or until it is to rest, which it says. */
