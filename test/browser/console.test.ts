@@ -6,6 +6,7 @@ import { type Browser, chromium, type Page } from "playwright-core"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
 import { barriers } from "./accessible.js"
 import { browser as browserOf, start } from "./host.js"
+import { belowPrefix } from "./prefixed.js"
 import { astray } from "./walking.js"
 
 const executable = browserOf(
@@ -182,6 +183,32 @@ describe.skipIf(executable === undefined)("the console (where there is a Chromiu
     await page.waitForSelector("#token")
     assert.deepStrictEqual(await page.evaluate(() => Object.keys(sessionStorage)), [])
     await page.close()
+  })
+
+  it("works below a prefix that a proxy takes away, with its link, its metrics and its sessions", async () => {
+    const prefixed = await belowPrefix("/team/agents", new URL(said.listening.replace(/^ws/, "http")).port)
+    const own = await start("--agents", agents, "--memory")
+    const other = await belowPrefix("/a", new URL((JSON.parse(own.line) as Said).listening).port)
+    try {
+      for (const path of ["/console", "/console/"]) {
+        const page = await browser.newPage()
+        page.setDefaultTimeout(30_000)
+        await login(page, said.token, `${prefixed.origin}/team/agents${path}`)
+        await page.goto(`${prefixed.origin}/team/agents${path}#/runtime`)
+        await page.getByText(`${prefixed.origin.replace(/^http/, "ws")}/team/agents/arcp`).waitFor()
+        await page.getByRole("table", { name: "who is connected" }).waitFor()
+        await page.close()
+      }
+      const page = await browser.newPage()
+      const { hash } = new URL((JSON.parse(own.line) as Said).console)
+      await page.goto(`${other.origin}/a/console${hash}`)
+      await page.waitForSelector(".connection[data-state=Connected]")
+      assert.strictEqual(page.url(), `${other.origin}/a/console#/jobs`)
+      await page.close()
+    } finally {
+      own.stop()
+      await Promise.all([prefixed.stop(), other.stop()])
+    }
   })
 
   it("is served with a policy that lets nothing in, and can only be read", async () => {

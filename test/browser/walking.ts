@@ -5,7 +5,9 @@ import type { Page } from "playwright-core"
 const focused = () => {
   const { activeElement: at } = document
   if (at === null || at === document.body) return undefined
-  const known = ((window as unknown as { walked?: Map<Element, number> }).walked ??= new Map())
+  const page = window as unknown as { walked?: Map<Element, number> }
+  const known = page.walked ?? new Map<Element, number>()
+  page.walked = known
   if (!known.has(at)) known.set(at, known.size)
   const { height, left, right, top, bottom, width } = at.getBoundingClientRect()
   const seen = getComputedStyle(at)

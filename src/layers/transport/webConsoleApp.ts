@@ -68,18 +68,26 @@ const exchanged = (login: Options["login"]) =>
     })
   })
 
+/** A file, as it is at the address that was asked for. */
+type Served = (url: string) => readonly [body: string, type: string]
+
+/** Where the files beside the page are, from its address: a proxy may have put something before it that is not known here. */
+const hereOf = (path: string, url: string) =>
+  (url.split("?")[0] ?? url).endsWith("/") ? "." : `./${path.slice(path.lastIndexOf("/") + 1)}`
+
 /** The files by path; none when they were not built. */
-const filesOf = (path: string, endpoint: string, loads: string) => {
-  if (!existsSync(file("page.bundle.js"))) return new Map<string, readonly [body: string, type: string]>()
+const filesOf = (path: string, endpoint: string, loads: string): ReadonlyMap<string, Served> => {
+  if (!existsSync(file("page.bundle.js"))) return new Map()
   const read = (name: string) => readFileSync(file(name), "utf8")
   const page = read("index.html")
     .replaceAll("{{path}}", () => escaped(endpoint))
     .replaceAll("{{console}}", () => escaped(path))
     .replaceAll("{{loads}}", () => escaped(loads))
-  return new Map<string, readonly [body: string, type: string]>([
-    [path, [page, "text/html"]],
-    [`${path}/page.css`, [read("page.css"), "text/css"]],
-    [`${path}/page.js`, [read("page.bundle.js"), "text/javascript"]]
+  const [style, script] = [read("page.css"), read("page.bundle.js")]
+  return new Map<string, Served>([
+    [path, (url) => [page.replaceAll("{{here}}", () => escaped(hereOf(path, url))), "text/html"]],
+    [`${path}/page.css`, () => [style, "text/css"]],
+    [`${path}/page.js`, () => [script, "text/javascript"]]
   ])
 }
 
@@ -97,7 +105,7 @@ export const make = ({
     const asked = trimmed(url.split("?")[0] ?? url)
     if (asked === `${at}/login`)
       return method === "POST" ? yield* exchanged(login) : said(405, "a login is posted")
-    const found = files.get(asked)
+    const found = files.get(asked)?.(url)
     if (found === undefined) return answered("not found\n", "text/plain", 404)
     return method === "GET" || method === "HEAD"
       ? answered(...found)

@@ -11,6 +11,7 @@ import * as Stream from "effect/Stream"
 import * as ArcpClient from "../../../layers/client/ArcpClient.js"
 import * as DialerWebSocketGlobal from "../../../layers/transport/DialerWebSocketGlobal.js"
 import * as Features from "../../../protocol/Features.js"
+import { loginPlace, url } from "./places.js"
 
 export type Phase =
   | { readonly _tag: "LoggedOut"; readonly message: string }
@@ -28,11 +29,6 @@ export const lag = signal<ReadonlyArray<number>>([])
 export const reconnects = signal(0)
 
 const tokenKey = "arcp-console-token"
-const path = document.querySelector<HTMLMetaElement>('meta[name="arcp-path"]')?.content ?? "/arcp"
-/** Where the console itself is. */
-const base = document.querySelector<HTMLMetaElement>('meta[name="arcp-console"]')?.content ?? "/console"
-/** The runtime's endpoint. */
-export const url = `${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${path}`
 
 /** Who wants to know of a connection that is lost, or is there again. */
 const watchers = new Set<(mark: { readonly kind: "lost" | "back"; readonly text: string }) => void>()
@@ -221,7 +217,7 @@ export const beginAnew = (token: string): void => {
 
 /** Returns the token for the code of a login link, which holds once; else rejects with why not. */
 export const exchange = async (code: string): Promise<string> => {
-  const response = await fetch(`${base}/login`, {
+  const response = await fetch(loginPlace, {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify({ code })

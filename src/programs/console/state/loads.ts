@@ -3,6 +3,7 @@
 import { signal } from "@preact/signals"
 import { numberIn, textIn } from "../model/values.js"
 import { token } from "./connection.js"
+import { placeOf } from "./places.js"
 import { watching } from "./watching.js"
 
 /** How often they were loaded, once that is known, and why those that were saved last are not. */
@@ -15,8 +16,11 @@ const path = document.querySelector<HTMLMetaElement>('meta[name="arcp-loads"]')?
 const every = 2_000
 
 const read = async (): Promise<void> => {
+  const given = token()
+  // Nothing is asked before the login: it would count as one that failed.
+  if (given === undefined) return
   try {
-    const response = await fetch(path, { headers: { authorization: `Bearer ${token() ?? ""}` } })
+    const response = await fetch(placeOf(path), { headers: { authorization: `Bearer ${given}` } })
     if (!response.ok) return
     const answer: unknown = await response.json()
     const [times, problem] = [numberIn(answer, "times") ?? 0, textIn(answer, "problem") ?? ""]

@@ -3,6 +3,7 @@
 import { signal } from "@preact/signals"
 import { parse, type Sample } from "../model/prometheus.js"
 import { token } from "./connection.js"
+import { placeOf } from "./places.js"
 import { watching } from "./watching.js"
 
 export interface Reading {
@@ -42,7 +43,7 @@ const read = async (): Promise<void> => {
   try {
     const given = sessionStorage.getItem(tokenKey) ?? token()
     const response = await fetch(
-      "/metrics",
+      placeOf("/metrics"),
       given === undefined ? {} : { headers: { authorization: `Bearer ${given}` } }
     )
     if (!response.ok) {

@@ -3,6 +3,7 @@
 import { signal } from "@preact/signals"
 import { field, numberIn, textIn } from "../model/values.js"
 import { token } from "./connection.js"
+import { placeOf } from "./places.js"
 import { watching } from "./watching.js"
 
 export interface Listed {
@@ -34,7 +35,9 @@ const listedOf = (of: unknown): Listed => ({
 
 const read = async (): Promise<void> => {
   try {
-    const response = await fetch("/v1/sessions", { headers: { authorization: `Bearer ${token() ?? ""}` } })
+    const response = await fetch(placeOf("/v1/sessions"), {
+      headers: { authorization: `Bearer ${token() ?? ""}` }
+    })
     if (!response.ok) {
       missing.value =
         response.status === 404
