@@ -10,6 +10,7 @@ import type { CancelRequest, JobSession } from "../../services/jobs/Jobs.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import * as Checks from "./Checks.js"
 import * as Resting from "./durable/Resting.js"
+import * as Elsewhere from "./elsewhere.js"
 import type { JobParts } from "./JobParts.js"
 import type { Lookup } from "./Lookup.js"
 import type { Ownership } from "./Ownership.js"
@@ -86,6 +87,7 @@ export const make = (parts: JobParts, ownership: Ownership, lookup: Lookup) => {
           return yield* (yield* lookup.mayList(session, record))
             ? denied(decision, "only the session that submitted a job may cancel it")
             : notFound
+        yield* Elsewhere.isHere(parts, record)
         const queued = running.queue.get(request.jobId)
         if (queued !== undefined) return yield* cancelQueued(session, request, queued)
         yield* Resting.ending(parts, request.jobId, (job) =>

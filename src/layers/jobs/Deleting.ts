@@ -11,6 +11,7 @@ import type { FollowedJob } from "../../services/log/EventLog.js"
 import type { JobRecord } from "../../services/store/Store.js"
 import * as Finding from "../log/retention/finding.js"
 import * as Resting from "./durable/Resting.js"
+import * as Elsewhere from "./elsewhere.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
 import type { Lookup } from "./Lookup.js"
@@ -59,8 +60,9 @@ const found = ({ store }: JobParts, whose: Finding.Whose): Effect.Effect<Finding
   )
 
 /** Cancels a job; whatever it has delegated to ends before it. */
-const end = (parts: JobParts, { jobId }: JobRecord): Effect.Effect<void, InternalError> =>
-  Effect.suspend(() => {
+const end = (parts: JobParts, record: JobRecord): Effect.Effect<void, InternalError> =>
+  Effect.flatMap(Elsewhere.isHere(parts, record), () => {
+    const { jobId } = record
     const queued = parts.running.queue.get(jobId)
     return queued === undefined
       ? Resting.ending(parts, jobId, (job) => Effect.sync(() => job?.live.end(ending)))

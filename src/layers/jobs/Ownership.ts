@@ -6,6 +6,7 @@ import type { Credential } from "../../services/credentials/Credentials.js"
 import type { JobSession, Outgoing } from "../../services/jobs/Jobs.js"
 import type { JobLog } from "../../services/log/EventLog.js"
 import type { JobRecord } from "../../services/store/Store.js"
+import * as Elsewhere from "./elsewhere.js"
 import * as Faults from "./Faults.js"
 import type { JobParts } from "./JobParts.js"
 import type { LiveJob } from "./LiveJob.js"
@@ -38,7 +39,8 @@ export const seesCredentials = ({ features, identity }: JobSession, record: JobR
   coversJob(identity, record)
 
 /** Returns what tells who owns a job. */
-export const make = ({ credentials, log, running, store, waits }: JobParts): Ownership => {
+export const make = (parts: JobParts): Ownership => {
+  const { credentials, log, running, store, waits } = parts
   const shown: Ownership["shown"] = (session, record) => {
     const held = credentials.held(record.jobId)
     // Asked last: comparing leases is the most work.
@@ -95,6 +97,7 @@ export const make = ({ credentials, log, running, store, waits }: JobParts): Own
           }
           const live = running.get(record.jobId)?.live
           if (live === undefined) {
+            yield* Elsewhere.isHere(parts, record)
             const stored = (yield* Faults.storage(store.job(record.jobId))) ?? record
             return yield* log.adopt(session.view, job, { ...stored, ...by })
           }

@@ -10,10 +10,10 @@ import * as Emitting from "./Emitting.js"
 import * as Following from "./Following.js"
 import * as History from "./History.js"
 import * as JobChanges from "./JobChanges.js"
-import { JobLoad, jobStateOf } from "./JobState.js"
+import { JobLoad, type JobState, jobStateOf } from "./JobState.js"
 import * as LogParts from "./LogParts.js"
 import * as Viewing from "./Viewing.js"
-import { viewStateOf } from "./ViewState.js"
+import { type ViewState, viewStateOf } from "./ViewState.js"
 
 const unread = toInternalError("the log could not be read")
 
@@ -23,7 +23,7 @@ const stored = <A>(effect: Effect.Effect<A, InternalError | StoreError>): Effect
 /** Makes the log over the store in context, with views and jobs as they were stored. */
 export const make = Effect.gen(function* () {
   const parts = yield* LogParts.make
-  const { committer, live, reader, retention } = parts
+  const { committer, live, reader, retention, sequencer } = parts
   const emitting = Emitting.make(parts)
   const jobs = JobChanges.make(parts)
   const views = Viewing.make(parts)
@@ -37,11 +37,20 @@ export const make = Effect.gen(function* () {
           retention.ended(op.job.jobId, op.job.principal)
     })
 
+  /** Lets a view observe a job: one of another node as it is now, and what comes of it is looked for. */
+  const joining = (view: ViewState, job: JobState, join: History.Join) =>
+    job.foreignTo === undefined
+      ? history.observe(view, job, join)
+      : live.refresh(job).pipe(
+          Effect.zipRight(history.observe(view, job, join)),
+          Effect.tap(() => sequencer.watch(view))
+        )
+
   return EventLog.of({
     commit: (ops) => committer.change((tx) => tx.add(ops)),
     stopped: committer.stopped,
     openView: views.openView,
-    holdView: (session) => stored(parts.sequencer.hold(session)),
+    holdView: (session) => stored(sequencer.hold(session)),
     takeSession: views.takeSession,
     absentView: (session) => live.absentView(session),
     dropView: views.dropView,
@@ -66,11 +75,11 @@ export const make = Effect.gen(function* () {
     end: (job, event, record, onCommit) => emitting.end(jobStateOf(job), event, record, onCommit),
     observe: (view, job, join) =>
       Effect.tap(
-        stored(live.joined(jobStateOf(job), history.observe(viewStateOf(view), jobStateOf(job), join))),
+        stored(live.joined(jobStateOf(job), joining(viewStateOf(view), jobStateOf(job), join))),
         () => countEnded(join.ops)
       ),
     events: (job) => history.follow(jobStateOf(job)),
-    follow: (record) => Following.make(parts.store, stored(live.loadJob(record))),
+    follow: (record) => Following.make(parts, stored(live.loadJob(record))),
     streamedResult: (job) => stored(reader.streamedResult(jobStateOf(job))),
     forget: (jobs) => stored(retention.forget(jobs)),
     unobserve: (view, jobId) => jobs.unobserve(viewStateOf(view), jobId),

@@ -7,6 +7,7 @@ import { type StoreService, toInternalError } from "../../services/store/Store.j
 import { untilDamage } from "../store/untilDamage.js"
 import { appended, eventsFrom } from "./History.js"
 import type { JobState } from "./JobState.js"
+import type { LiveLogs } from "./Live.js"
 
 /** Characters that a page is meant to have, the most events in it, and how many the first page has. */
 const pageSize = 1024 * 1024
@@ -30,7 +31,7 @@ const dropped = new JobNotFound({ message: "the job was deleted, or is not retai
 
 /** Reads a job that is loaded by `load`, and stays so for the scope. */
 export const make = (
-  store: StoreService,
+  { live, store }: { readonly live: LiveLogs; readonly store: StoreService },
   load: Effect.Effect<JobState, InternalError>
 ): Effect.Effect<FollowedJob, InternalError, Scope.Scope> =>
   Effect.gen(function* () {
@@ -38,8 +39,13 @@ export const make = (
     // Whoever is followed is not forgotten; from the load on nothing has waited.
     yield* Effect.acquireRelease(
       Effect.sync(() => job.follow(noop)),
-      (leave) => Effect.sync(leave)
+      (leave) =>
+        Effect.sync(() => {
+          leave()
+          if (job.foreignTo !== undefined) live.forget(job)
+        })
     )
+    if (job.foreignTo !== undefined) yield* Effect.mapError(live.refresh(job), unread)
     /** How many events are read next, so that pages of large ones stay small. */
     let count = firstPage
 

@@ -101,10 +101,12 @@ const observe =
   ({ committer, store }: Past) =>
   (view: ViewState, job: JobState, join: Join): Effect.Effect<void, StoreError | InternalError> =>
     Effect.gen(function* () {
+      // Of another node's it is as the store had it here: nothing of it is in memory.
+      const foreign = job.foreignTo === undefined ? undefined : { last: job.last, closed: job.closed }
       const from = yield* startOf(store, job, join)
       // What is already stored does not change, so it is looked through before the commit; what comes until then is
       // in the tail and looked at inside it.
-      const looked = job.selective && join.history ? job.last : from - 1
+      const looked = job.selective && join.history ? (foreign?.last ?? job.last) : from - 1
       const ranges = yield* visible(store, view, job, from, looked)
       yield* committer.change((tx) => {
         const before = tx.lastOf(view)
@@ -114,27 +116,34 @@ const observe =
         const behind = view.behind.get(job.jobId)
         // It observes the job, and gets what it has not come to.
         if (behind !== undefined && !join.history) return tx.add(join.ops ?? [])
-        const last = tx.lastSeqOf(job)
+        const last = foreign?.last ?? tx.lastSeqOf(job)
+        const closed = foreign?.closed ?? job.closed
         const observing = view.observed.has(job)
         // What is committed together with the join comes after it; of a job that has ended at least its end does.
-        const start = Math.min(join.history ? from : last + 1, job.closed ? last : last + 1)
+        const start = Math.min(join.history ? from : last + 1, closed ? last : last + 1)
         if (!job.selective) tx.replay(view, job, start, last)
         else {
           const rest = Math.max(start, looked + 1)
           const all = [...ranges, ...seen(view, job.fromTail(rest, last - rest + 1) ?? [])]
-          if (job.closed) all.push([last, last])
+          if (closed) all.push([last, last])
           for (const [a, b] of coalesce(all)) tx.replay(view, job, a, b)
         }
-        if (!job.closed) {
-          if (!observing) job.addObserver(view)
-          view.behind.delete(job.jobId)
+        if (!closed) {
+          if (foreign !== undefined) view.watch(job.jobId, last)
+          else {
+            if (!observing) job.addObserver(view)
+            view.behind.delete(job.jobId)
+          }
           tx.ownsView(view)
           tx.ops.push(Op.Observe({ sessionId: view.sessionId, jobId: job.jobId, cursor: last }))
         }
         tx.add(join.ops ?? [])
         return () => {
-          if (!observing && !job.closed) job.removeObserver(view)
-          if (behind !== undefined) view.behind.set(job.jobId, behind)
+          if (foreign !== undefined) view.unwatch(job.jobId)
+          else if (!observing && !job.closed) job.removeObserver(view)
+          if (behind === undefined) return
+          if (foreign !== undefined) view.watch(job.jobId, behind)
+          else view.behind.set(job.jobId, behind)
         }
       })
     })

@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { InternalError } from "../../protocol/Errors.js"
 import type { EventLog, JobLog } from "../../services/log/EventLog.js"
+import { takenAway } from "../../services/log/taken.js"
 import { Pending } from "../../services/runtime/Pending.js"
 import { absent, type JobRecord, Op } from "../../services/store/Store.js"
 import { Account } from "./Account.js"
@@ -26,34 +27,39 @@ const placeBelow = (job: JobState, record: JobRecord, { parent, secrets = [] }: 
 }
 
 /** Returns the change that stores a new job, which its owner observes from now on. The change returns what undoes it. */
-const storing = (
-  parts: LogParts,
-  log: JobLog,
-  record: JobRecord,
-  given: ViewState,
-  opening: Opening
-): ((tx: Transaction) => () => void) => {
-  /** Once it was stated to be held its session is so at every try: whoever takes it decides the submit anew. */
-  let held: ViewState | undefined
-  return (tx) => {
+const storing =
+  (
+    parts: LogParts,
+    log: JobLog,
+    record: JobRecord,
+    given: ViewState,
+    opening: Opening,
+    opened: { isRefused: boolean }
+  ) =>
+  (tx: Transaction): (() => void) | undefined => {
     const { live, publisher, retention } = parts
     // A job that is run before its session has come back may have begun with what was here of that.
     const view = live.views.get(given.sessionId) ?? given
     const job = jobStateOf(log)
     const { accepted, event, freeKey, onCommit, ops = [] } = opening
+    const ended = record.endedAt !== undefined
+    // Another process has the session; whoever submits hears from that, and submits it there.
+    if (view.taken && record.parentJobId === undefined) {
+      opened.isRefused = true
+      return undefined
+    }
     live.jobs.set(job.jobId, job)
     job.loaded = true
-    const ended = record.endedAt !== undefined
+    if (parts.watchers !== undefined) tx.onApply(() => parts.watchers?.opened(job))
     // Whoever observes nothing of its own is told of refusals all the same.
-    const observes = (!view.dropped || view.taken) && (ended || view.observesOwn)
     const isHeld = view.isHeld && !view.dropped
+    const observes = (!view.dropped || view.taken) && (ended || view.observesOwn)
     if (observes && isHeld) {
       if (isBehind(view, record)) view.behind.set(job.jobId, 0)
       else job.addObserver(view)
     }
     tx.owns({ job: job.jobId, epoch: absent })
-    if (isHeld) held = view
-    if (held !== undefined && (record.parentJobId === undefined || !held.dropped)) tx.ownsView(held)
+    if (isHeld) tx.ownsView(view)
     if (freeKey !== undefined) tx.owns(freeKey)
     if (!ended) {
       tx.ops.push(Op.PutJob({ job: tx.withBudget(job, record) }))
@@ -81,7 +87,6 @@ const storing = (
       view.behind.delete(job.jobId)
     }
   }
-}
 
 /** Returns whether a view has to come to a new job by what it has not numbered before: of the job that delegated to it. */
 const isBehind = (view: ViewState, { endedAt, parentJobId }: JobRecord): boolean =>
@@ -110,9 +115,14 @@ export const make = (parts: LogParts) => {
   ): Effect.Effect<JobLog, InternalError> => {
     const job = placeBelow(live.newJob(record), record, opening)
     const log = record.survival === undefined ? job : new JobLoad(job)
-    const change = storing(parts, log, record, view, opening)
+    const answer = { isRefused: false }
+    const change = storing(parts, log, record, view, opening, answer)
     const opened = new Pending<JobLog, InternalError>((done) =>
-      committer.enqueue({ _tag: "Change", change, done: (exit) => done(Exit.as(exit, log)) })
+      committer.enqueue({
+        _tag: "Change",
+        change,
+        done: (exit) => done(answer.isRefused ? Exit.fail(takenAway) : Exit.as(exit, log))
+      })
     )
     return retention.isBlocked(job) ? Effect.zipRight(retention.room(job), opened) : opened
   }
@@ -160,7 +170,8 @@ export const make = (parts: LogParts) => {
         tx.ownsView(view)
         tx.ops.push(Op.Unobserve({ sessionId: view.sessionId, jobId }))
         const behind = view.behind.get(jobId)
-        view.behind.delete(jobId)
+        const watched = view.watched.has(jobId)
+        view.unwatch(jobId)
         // Of one that waits nothing may be in memory.
         const job = live.jobs.get(jobId)
         const following = job !== undefined && view.observed.has(job) ? job : undefined
@@ -169,7 +180,9 @@ export const make = (parts: LogParts) => {
         return () => {
           if (view.dropped) return
           if (following?.closed === false) following.addObserver(view)
-          if (behind !== undefined) view.behind.set(jobId, behind)
+          if (behind === undefined) return
+          if (watched) view.watch(jobId, behind)
+          else view.behind.set(jobId, behind)
         }
       })
     })

@@ -32,6 +32,8 @@ export class JobState implements JobLog {
   epoch: number
   /** Another process has taken it: nothing of it is written here any more. */
   taken = false
+  /** The node whose job it is, when that is another one: here it is read, and nothing is appended. */
+  foreignTo: string | undefined
   /** It runs in this process. The log of one that does not is kept for whoever observes it, or works on it. */
   loaded = false
   /** It may hold events that not every observer gets, so a view that lacks a feature has to look. */
@@ -51,7 +53,7 @@ export class JobState implements JobLog {
   window: EmitWindow | undefined
   /** The owner's view while it observes; it sets the pace. */
   ownerView: ViewState | undefined
-  readonly ledger: Ledger
+  ledger: Ledger
   /** What it may grow to before its emitters wait for the retention; see Retention.ts. */
   allowance: Limits
   /** The newest events, `tail[i]` being `seq` tailFirst + i. */

@@ -17,7 +17,7 @@ import {
 } from "../../services/store/Store.js"
 import { onward } from "../store/onward.js"
 import { JobState } from "./JobState.js"
-import { granularityOf, type Limits } from "./Ledger.js"
+import { granularityOf, Ledger, type Limits } from "./Ledger.js"
 import type { Tail } from "./Tail.js"
 import { ViewState } from "./ViewState.js"
 
@@ -42,6 +42,10 @@ export class LiveLogs {
   readonly jobs = new Map<string, JobState>()
   /** Views that are caught up with what they have not numbered; see Sequencer.ts. */
   readonly catchingUp = new Set<ViewState>()
+  /** Views that observe jobs of other nodes. */
+  readonly watching = new Set<ViewState>()
+  /** Called when a session is another process's: it may observe jobs here. */
+  onMoved: () => void = () => {}
   readonly granularity: Limits
   /** Jobs that views are about to observe, and how many: they are not dropped meanwhile. */
   private readonly joining = new Map<string, number>()
@@ -54,7 +58,9 @@ export class LiveLogs {
     private readonly store: StoreService,
     /** What a view, and a job's log, retain at the most. */
     readonly limits: Limits,
-    private readonly tail: Pick<Tail, "release">
+    private readonly tail: Pick<Tail, "release">,
+    /** Of a cluster: the name of this node. Of a runtime that is alone all jobs are its own. */
+    private readonly node?: string | undefined
   ) {
     this.granularity = granularityOf(limits)
   }
@@ -103,7 +109,10 @@ export class LiveLogs {
   }
   /** Forgets a job that does not run, as far as nobody needs what memory has of it. */
   forget(job: JobState): void {
-    if (job.loaded || job.closed || this.joining.has(job.jobId)) return
+    if (this.joining.has(job.jobId)) return
+    if (job.foreignTo !== undefined && job.closed && this.jobs.get(job.jobId) === job)
+      this.jobs.delete(job.jobId)
+    if (job.loaded || job.closed) return
     this.tail.release(job)
     // What was delegated has its place below a job that runs.
     const isNeeded = job.observers.size > 0 || job.isFollowed || job.parentJobId !== undefined
@@ -165,6 +174,7 @@ export class LiveLogs {
     if (view === undefined) return
     view.dropped = true
     view.behind.clear()
+    view.watched.clear()
     for (const job of [...view.observed]) {
       job.removeObserver(view)
       this.forget(job)
@@ -182,6 +192,7 @@ export class LiveLogs {
       const job = this.jobs.get(owner.job)
       if (job === undefined || job.taken || job.epoch !== owner.epoch) return { lost: false }
       job.taken = true
+      if (this.node !== undefined) this.disown(job)
       return { job, lost: true }
     }
     // Of a key nothing is here.
@@ -191,20 +202,30 @@ export class LiveLogs {
     this.lose(owner.session)
     return { lost: true }
   }
+  /** A job is another node's: who observes it looks at it from where it has come to. */
+  private disown(job: JobState): void {
+    for (const view of [...job.observers]) {
+      job.removeObserver(view)
+      view.watch(job.jobId, job.last)
+      this.watching.add(view)
+    }
+    if (this.jobs.get(job.jobId) === job) this.jobs.delete(job.jobId)
+  }
   /** A session is another process's: nothing is numbered for it here any more, and whoever has it here is told. */
   lose(sessionId: string): void {
     const view = this.views.get(sessionId)
     if (view === undefined) return
     view.taken = true
     this.endView(sessionId)
+    this.onMoved()
     view.onTaken()
   }
 
-  /** This process has taken jobs: it has no state of them but what is stored. */
+  /** This process has taken jobs: it has no state of them but what is stored. Those that it looked at are brought up to date when they are loaded. */
   took(records: ReadonlyArray<JobRecord>): void {
     for (const { jobId } of records) {
       const job = this.jobs.get(jobId)
-      if (job === undefined) continue
+      if (job === undefined || job.foreignTo !== undefined) continue
       for (const view of [...job.observers]) {
         job.removeObserver(view)
         view.behind.set(jobId, job.last)
@@ -295,7 +316,10 @@ export class LiveLogs {
       const loaded: Array<JobState> = []
       for (const record of records) {
         const { first, last } = bounds.get(record.jobId) ?? { first: 1, last: 0 }
-        loaded.push(this.jobs.get(record.jobId) ?? (yield* this.loadStored(record, first, last)))
+        const live = this.jobs.get(record.jobId)
+        loaded.push(
+          yield* live === undefined ? this.loadStored(record, first, last) : this.current(live, record)
+        )
       }
       return loaded
     })
@@ -303,12 +327,75 @@ export class LiveLogs {
   loadJob(record: JobRecord): Effect.Effect<JobState, StoreError> {
     return Effect.suspend(() => {
       const live = this.jobs.get(record.jobId)
-      if (live !== undefined) return Effect.succeed(live)
+      if (live !== undefined) return this.current(live, record)
       return Effect.flatMap(this.store.boundsOf([record.jobId]), (bounds) => {
         const { first, last } = bounds.get(record.jobId) ?? { first: 1, last: 0 }
         return this.loadStored(record, first, last)
       })
     })
+  }
+  /** Returns whether a job that has not ended is another node's. */
+  isForeign(record: Pick<JobRecord, "node" | "endedAt">): boolean {
+    return this.node !== undefined && record.node !== this.node && record.endedAt === undefined
+  }
+  /** Returns whether a job is this node's. */
+  isOwn({ node }: Pick<JobRecord, "node">): boolean {
+    return this.node === undefined || node === this.node
+  }
+  get isAlone(): boolean {
+    return this.node === undefined
+  }
+  /** Returns the log in memory of a job, which may have become this node's since it was loaded. */
+  private current(job: JobState, record: JobRecord): Effect.Effect<JobState, StoreError> {
+    if (job.foreignTo === undefined || record.node !== this.node || record.endedAt !== undefined)
+      return Effect.succeed(job)
+    return Effect.gen(this, function* () {
+      yield* this.refresh(job)
+      job.ledger = new Ledger(this.granularity, job.ledger.first, job.last)
+      yield* countRetained(this.store, job, { first: job.ledger.first, last: job.last })
+      const numbered = yield* this.store.numbering(record.sessionId, record.jobId, 0)
+      if (job.foreignTo === undefined) return job
+      job.foreignTo = undefined
+      job.epoch = epochOf(record)
+      job.owner = record.sessionId
+      job.lastEventSeq = numbered.last
+      // Those that look at it are caught up with, and follow it then.
+      for (const view of this.watching) if (view.watched.delete(job.jobId)) view.isDue = true
+      return job
+    })
+  }
+  /** Reads anew how far a job of another node has come. What was dropped says so. */
+  refresh(job: JobState): Effect.Effect<void, StoreError> {
+    const { jobId } = job
+    return Effect.gen(this, function* () {
+      const before = yield* this.store.boundsOf([jobId])
+      const record = yield* this.store.job(jobId)
+      if (record === undefined) {
+        job.dropped = true
+        job.close()
+        return job.wake()
+      }
+      // Read after it is known whether it has ended: then its end is among them.
+      const ended = record.endedAt !== undefined
+      const bounds = (ended ? yield* this.store.boundsOf([jobId]) : before).get(jobId)
+      if (record.node !== this.node && job.foreignTo !== undefined) job.foreignTo = record.node
+      if (bounds === undefined) return
+      if (bounds.last >= job.last) {
+        job.ledger = new Ledger(this.granularity, bounds.first, bounds.last)
+        job.ledger.add(bounds.last, bounds.bytes)
+      }
+      this.advance(job, bounds.last, ended)
+    })
+  }
+  /** Notes how far a job of another node has come, and tells whoever follows it. */
+  advance(job: JobState, last: number, ended: boolean): void {
+    if (last <= job.last && (!ended || job.closed)) return
+    job.last = Math.max(job.last, last)
+    if (ended) {
+      job.ended = true
+      job.close()
+    }
+    job.wake()
   }
   private loadStored(record: JobRecord, first: number, last: number): Effect.Effect<JobState, StoreError> {
     const { store } = this
@@ -319,6 +406,14 @@ export class LiveLogs {
     )
     job.selective = true
     if (job.ended) return Effect.succeed(job)
+    if (this.isForeign(record)) {
+      job.foreignTo = record.node
+      return Effect.sync(() => {
+        const live = this.jobs.get(record.jobId)
+        if (live === undefined) this.jobs.set(record.jobId, job)
+        return live ?? job
+      })
+    }
     return Effect.gen(this, function* () {
       yield* countRetained(store, job, { first, last })
       const observers = (yield* store.observersOf([record.jobId])).get(record.jobId) ?? []

@@ -3,6 +3,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Budget from "../../protocol/Budget.js"
 import { eventPayload, timestamp } from "../../protocol/EventText.js"
+import * as Cluster from "../../services/cluster/Cluster.js"
 import type { NewEvent } from "../../services/log/EventLog.js"
 import * as Metrics from "../../services/runtime/Metrics.js"
 import { monotonic } from "../../services/runtime/monotonic.js"
@@ -24,6 +25,7 @@ import { retentionLimits } from "./retention/Parts.js"
 import * as Sequencer from "./Sequencer.js"
 import { Tail } from "./Tail.js"
 import type { Touched } from "./Transaction.js"
+import * as Watchers from "./Watchers.js"
 
 /** What the functions of the log work on. */
 export interface LogParts {
@@ -40,6 +42,8 @@ export interface LogParts {
   readonly windows: EmitWindows
   readonly reader: Reader.Reader
   readonly sequencer: Sequencer.Sequencer
+  /** Who watches jobs of this node from another; of a runtime that is alone nobody does. */
+  readonly watchers: Watchers.Watchers | undefined
   /** Milliseconds that only go forward. */
   readonly elapsed: () => number
   /** The resume window, in milliseconds. */
@@ -88,10 +92,14 @@ const budgetEvent = ({ currency, remaining }: Report, at: number): NewEvent => (
 })
 
 /** Follows a commit: publishes it, wakes the readers, tells who lags, and looks at what is over the limits. */
-const published = ({ live, metrics, pace, publisher, retention }: LogParts, touched: Touched): void => {
+const published = (
+  { live, metrics, pace, publisher, retention, watchers }: LogParts,
+  touched: Touched
+): void => {
   for (const view of live.catchingUp)
     for (const [job, { events }] of touched.appended) view.noteAppended(job, events)
   if (metrics !== undefined) Measuring.committed(touched)
+  watchers?.appended(touched.appended.keys())
   if (publisher.listening) for (const [job, { events }] of touched.appended) publisher.publish(job, events)
   for (const view of touched.views) {
     view.wake?.()
@@ -110,6 +118,7 @@ export const make = Effect.gen(function* () {
   const options = yield* RuntimeOptions
   const turn = yield* Turn
   const metrics = yield* Metrics.here
+  const cluster = yield* Cluster.here
   const clock = yield* Effect.clock
   const now = () => clock.unsafeCurrentTimeMillis()
   const elapsed = monotonic(clock)
@@ -119,9 +128,9 @@ export const make = Effect.gen(function* () {
   const windowMs = Duration.toMillis(options.resumeWindow)
   const limits = retentionLimits(store.kind, options)
   const tail = new Tail(options.tailBytes, (job) => {
-    if (job.closed) live.jobs.delete(job.jobId)
+    if (job.closed && live.jobs.get(job.jobId) === job) live.jobs.delete(job.jobId)
   })
-  const live: LiveLogs = new LiveLogs(store, limits, tail)
+  const live: LiveLogs = new LiveLogs(store, limits, tail, cluster?.node)
   const windows = new EmitWindows(windowLimits(store.kind, options, limits), elapsed)
   const committer = yield* Committer.make({
     store: metrics === undefined ? store : { commit: Measuring.timed(store, elapsed), died: store.died },
@@ -146,7 +155,9 @@ export const make = Effect.gen(function* () {
     monotonic: elapsed,
     windowMs
   })
-  const sequencer = yield* Sequencer.make({ store, committer, live })
+  const sequencer = yield* Sequencer.make({ store, committer, live, tell: (node) => watchers?.begun(node) })
+  const watchers =
+    cluster === undefined ? undefined : yield* Watchers.make({ cluster, store, live, look: sequencer.look })
   const reader = Reader.make(store, (jobId) => live.jobs.get(jobId), options)
   const parts: LogParts = {
     store,
@@ -159,6 +170,7 @@ export const make = Effect.gen(function* () {
     windows,
     reader,
     sequencer,
+    watchers,
     elapsed,
     windowMs
   }

@@ -6,6 +6,9 @@
  * numbered a page at a time, in the order in which it was committed, with the features of the hello that took the session.
  * No job of them is followed before all are caught up with: what a job commits comes after what it delegated to has before.
  *
+ * A job of another node is never followed: what that commits is looked at whenever the node is woken, and once a second, from where
+ * the view has come to. What such a job delegates to begins there too, and is found in what the session observes.
+ *
  * If the process dies anywhere in here, each page was numbered whole or not at all, and the next resume goes on from there.
  */
 import * as Effect from "effect/Effect"
@@ -16,6 +19,7 @@ import {
   epochOf,
   type JobRecord,
   type LateEvent,
+  type Observed,
   Op,
   type SessionRecord,
   type StoredEvent,
@@ -42,12 +46,18 @@ interface Parts {
   readonly store: StoreService
   readonly committer: Committer
   readonly live: LiveLogs
+  /** A view has begun to look at jobs of a node. */
+  readonly tell: (node: string) => void
 }
 
 /** Takes sessions whose views nobody has held, and numbers what they have missed. */
 export interface Sequencer {
   /** Returns the view of a stored session, which is held from now on, and begins to number what that is behind in. */
   readonly hold: (session: SessionRecord) => Effect.Effect<ViewState, StoreError | InternalError>
+  /** A view has begun to observe a job of another node. */
+  readonly watch: (view: ViewState) => void
+  /** Looks at what the views that are held here observe on other nodes. */
+  readonly look: () => void
 }
 
 /** One page, and what was committed since it was asked for, as they are numbered in a transaction. */
@@ -59,7 +69,7 @@ class Numbering {
   /** An event that follows a cursor is gone. */
   isBroken = false
   /** What follows is for the next page. */
-  private isOver = false
+  isOver = false
 
   constructor(
     private readonly tx: Transaction,
@@ -97,18 +107,19 @@ class Numbering {
     if (event.type !== "job.event") this.ended.add(jobId)
   }
 
-  /** Notes that this was all there was: what of a job has not come is gone. */
+  /** Notes that this was all there was: what of a job of this node has not come is gone. Another node's may go on meanwhile. */
   complete(): void {
     for (const [jobId, cursor] of this.cursors) {
-      const place = this.places.get(jobId)
-      if (!this.isOver && place !== undefined && !this.ended.has(jobId) && place.job.last > cursor)
-        this.isBroken = true
+      const job = this.places.get(jobId)?.job
+      if (this.isOver || job === undefined || job.foreignTo !== undefined || this.ended.has(jobId)) continue
+      if (job.last > cursor) this.isBroken = true
     }
   }
 
   /** Returns whether the view has come to the end of all that it is behind in. */
   isThrough(): boolean {
     for (const [jobId, cursor] of this.cursors) {
+      if (this.view.watched.has(jobId)) continue
       const job = this.jobOf(jobId)
       if (!this.ended.has(jobId) && (job === undefined || this.tx.lastSeqOf(job) !== cursor)) return false
     }
@@ -129,10 +140,10 @@ class Numbering {
       if (last !== undefined && job.owner === sessionId) this.list(job, this.places.get(jobId)?.record, last)
       if (this.ended.has(jobId)) {
         tx.ops.push(Op.Unobserve({ sessionId, jobId }))
-        view.behind.delete(jobId)
+        view.unwatch(jobId)
       } else {
         if (this.passed.has(jobId)) tx.ops.push(Op.Observe({ sessionId, jobId, cursor }))
-        if (follows) {
+        if (follows && !view.watched.has(jobId)) {
           view.behind.delete(jobId)
           job.addObserver(view)
           followed.push(job)
@@ -161,6 +172,7 @@ const numbering =
   (tx: Transaction): (() => void) | undefined => {
     if (view.dropped || view.lost) return undefined
     const before = new Map(view.behind)
+    const watched = new Set(view.watched)
     const numbering = new Numbering(tx, view, places, live)
     for (const event of page) numbering.take(event.jobId, event, event.bytes)
     if (page.length < pageSize && view.noted !== undefined) {
@@ -173,9 +185,14 @@ const numbering =
       tx.onApply(() => view.lose())
       return undefined
     }
+    // What it has not taken of watched jobs nobody else reminds it of.
+    if (numbering.isOver) view.isDue = true
     const followed = numbering.settle()
     return () => {
-      for (const [jobId, cursor] of before) view.behind.set(jobId, cursor)
+      for (const [jobId, cursor] of before) {
+        view.behind.set(jobId, cursor)
+        if (watched.has(jobId)) view.watched.add(jobId)
+      }
       for (const job of followed) job.removeObserver(view)
     }
   }
@@ -183,8 +200,10 @@ const numbering =
 /** Makes the sequencer of all sessions of a log; what it has begun ends with the scope. */
 export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope> =>
   Effect.gen(function* () {
-    const { committer, live, store } = parts
+    const { committer, live, store, tell } = parts
     const run = yield* FiberSet.makeRuntime<never>()
+    /** The logs of what views are behind in: those of jobs of other nodes from one look to the next. */
+    const places = new Map<ViewState, Map<string, Place>>()
 
     /**
      * Loads the log of a job that a view is behind in. Of one that is being opened, or dropped, it is known in a later round
@@ -200,14 +219,52 @@ export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope>
           return
         }
         if (record === undefined) {
-          const isGone = live.jobs.get(jobId)?.dropped !== false
-          if (isGone && view.behind.has(jobId)) view.lose()
+          if (view.watched.has(jobId)) view.unwatch(jobId)
+          else if (live.jobs.get(jobId)?.dropped !== false && view.behind.has(jobId)) view.lose()
           return
         }
         const job = yield* live.loadJob(record)
         if (live.isDropping(jobId)) return
         live.keep(job)
         places.set(jobId, { job, record })
+        if (job.foreignTo === undefined) {
+          // It has ended since, or is this node's by now.
+          view.watched.delete(jobId)
+          return
+        }
+        if (!view.behind.has(jobId)) return
+        view.watched.add(jobId)
+        live.watching.add(view)
+      })
+
+    const loadAll = (view: ViewState, places: Map<string, Place>) =>
+      Effect.forEach([...view.behind.keys()], (jobId) => load(view, places, jobId), { discard: true })
+
+    /**
+     * Finds what the session observes on other nodes: what the jobs there have delegated to, and what is there no more. Returns
+     * whether there is something new in what it looks at, and whether it looks at something that it did not.
+     */
+    const discover = (view: ViewState) =>
+      Effect.gen(function* () {
+        const observed = yield* store.observed(view.sessionId)
+        const followed = new Set(Array.from(view.observed, ({ jobId }) => jobId))
+        const found = { isNew: false, isMore: false }
+        for (const { cursor, jobId, last } of observed) {
+          if (cursor >= last || followed.has(jobId)) continue
+          if (!view.behind.has(jobId)) {
+            const record = yield* store.job(jobId)
+            if (record === undefined || view.behind.has(jobId)) continue
+            // Of this node's own it is told as they append.
+            if (record.node === undefined || live.isOwn(record)) continue
+            view.watch(jobId, cursor)
+            found.isMore = true
+          }
+          found.isNew = true
+        }
+        const stored = new Set(observed.map(({ jobId }) => jobId))
+        for (const jobId of view.watched)
+          if (!stored.has(jobId) && (yield* store.job(jobId)) === undefined) view.unwatch(jobId)
+        return found
       })
 
     const round = (
@@ -215,41 +272,74 @@ export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope>
       places: Map<string, Place>
     ): Effect.Effect<void, StoreError | InternalError> =>
       Effect.gen(function* () {
-        yield* Effect.forEach([...view.behind.keys()], (jobId) => load(view, places, jobId), {
-          discard: true
-        })
+        view.isDue = false
+        yield* loadAll(view, places)
+        if (view.lost) return
+        const watches = view.watched.size > 0
+        if (watches && !(yield* discover(view)).isNew && !view.isLate) return
+        yield* loadAll(view, places)
         if (view.lost) return
         view.note()
         const after = Array.from(view.behind, ([jobId, seq]) => ({ jobId, seq })).filter(({ jobId }) =>
           places.has(jobId)
         )
         const page = yield* store.backlog(after, pageSize)
+        // What a job has delegated to since comes before what it has said since: again, with both.
+        if (watches && page.length > 0 && (yield* discover(view)).isMore) return
+        if (page.length === 0 && !view.isLate) return
+        arrived(places, page)
         yield* committer.change(numbering(view, live, places, page))
-      })
+        if (page.length >= pageSize) view.isDue = true
+      }).pipe(
+        // Whatever comes of it, it is looked at again.
+        Effect.tapErrorCause(() =>
+          Effect.sync(() => {
+            view.isDue = true
+          })
+        )
+      )
+
+    /** Notes how far jobs of other nodes have come. */
+    const arrived = (places: ReadonlyMap<string, Place>, page: ReadonlyArray<LateEvent>) => {
+      for (const { jobId, seq, type } of page) {
+        const job = places.get(jobId)?.job
+        if (job?.foreignTo !== undefined) live.advance(job, seq, type !== "job.event")
+      }
+    }
+
+    const isWanted = (view: ViewState) => !view.dropped && !view.lost && committer.over() === undefined
+
+    /** Lets go of what a view has no need of any more. */
+    const settle = (view: ViewState, own: Map<string, Place>) => {
+      live.catchingUp.delete(view)
+      view.noted = undefined
+      const stays = isWanted(view) && view.watched.size > 0
+      for (const [jobId, { job }] of own) {
+        if (stays && view.watched.has(jobId)) continue
+        own.delete(jobId)
+        live.release(job)
+      }
+      if (stays) return
+      live.watching.delete(view)
+      places.delete(view)
+    }
 
     /** Goes on until the view is through, or nobody wants it any more. A store that fails is asked again. */
     const catchUp = (view: ViewState) =>
       Effect.suspend(() => {
-        const places = new Map<string, Place>()
+        const own = places.get(view) ?? new Map<string, Place>()
+        places.set(view, own)
         return Effect.whileLoop({
-          while: () => view.behind.size > 0 && !view.dropped && !view.lost && committer.over() === undefined,
+          while: () => (view.isLate || view.isDue) && isWanted(view),
           body: () =>
-            Effect.catchAllCause(round(view, places), (cause) =>
+            Effect.catchAllCause(round(view, own), (cause) =>
               Effect.zipRight(
                 Effect.logWarning("a session's events could not be numbered; it will be tried again", cause),
                 Effect.sleep("1 second")
               )
             ),
           step: () => {}
-        }).pipe(
-          Effect.ensuring(
-            Effect.sync(() => {
-              live.catchingUp.delete(view)
-              view.noted = undefined
-              for (const { job } of places.values()) live.release(job)
-            })
-          )
-        )
+        }).pipe(Effect.ensuring(Effect.sync(() => settle(view, own))))
       })
 
     const know = (view: ViewState): Effect.Effect<void, StoreError | InternalError> =>
@@ -258,12 +348,34 @@ export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope>
         yield* committer.change(() => undefined)
         const observed = yield* store.observed(view.sessionId)
         const lost = yield* store.hasLost(view.sessionId)
+        const foreign = yield* foreignOf(observed)
         // Somebody else may have asked meanwhile; from here on nothing waits.
-        if (!view.isKnown) view.know(observed, lost, (jobId) => live.jobs.has(jobId))
+        if (view.isKnown) return
+        view.know(observed, lost, (jobId) => live.jobs.has(jobId))
+        for (const { cursor, jobId, node } of foreign) {
+          view.watch(jobId, view.behind.get(jobId) ?? cursor)
+          tell(node)
+        }
       })
 
+    /** Returns which of what a session observes is other nodes'. */
+    const foreignOf = (observed: ReadonlyArray<Observed>) =>
+      live.isAlone
+        ? Effect.succeed([])
+        : Effect.gen(function* () {
+            const foreign: Array<Observed & { readonly node: string }> = []
+            for (const each of observed) {
+              const record = yield* store.job(each.jobId)
+              if (record?.node !== undefined && live.isForeign(record))
+                foreign.push({ ...each, node: record.node })
+            }
+            return foreign
+          })
+
     const begin = (view: ViewState): void => {
-      if (view.behind.size === 0 || view.lost || live.catchingUp.has(view)) return
+      if (!view.isLate && !view.isDue) return
+      if (view.watched.size > 0) live.watching.add(view)
+      if (live.catchingUp.has(view)) return
       live.catchingUp.add(view)
       run(catchUp(view))
     }
@@ -272,6 +384,21 @@ export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope>
       hold: (session) =>
         Effect.tap(live.loadView(session), (view) =>
           view.isKnown ? Effect.void : Effect.map(know(view), () => begin(view))
-        )
+        ),
+      watch: (view) => {
+        for (const jobId of view.watched) {
+          const node = live.jobs.get(jobId)?.foreignTo
+          if (node !== undefined) tell(node)
+        }
+        begin(view)
+      },
+      look: () => {
+        for (const view of live.watching) {
+          view.isDue = true
+          begin(view)
+        }
+        for (const job of live.jobs.values())
+          if (job.foreignTo !== undefined && job.isFollowed) run(Effect.ignoreLogged(live.refresh(job)))
+      }
     }
   })

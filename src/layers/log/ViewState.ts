@@ -65,6 +65,10 @@ export class ViewState implements View {
   dropped = false
   /** Another process has the session: what it observes is that one's to number. */
   taken = false
+  /** Jobs of other nodes among those that it is behind in: it never follows them, but looks at them; see Sequencer.ts. */
+  readonly watched = new Set<string>()
+  /** There may be something new in them. */
+  isDue = false
   /** With which this process has the session. */
   epoch: number
   /** Called when another process has taken the session. */
@@ -146,6 +150,21 @@ export class ViewState implements View {
     this.lost = true
     this.wake?.()
   }
+  /** Has it look at a job of another node from where it has come to. */
+  watch(jobId: string, cursor: number): void {
+    this.behind.set(jobId, cursor)
+    this.watched.add(jobId)
+    this.isDue = true
+  }
+  /** It is through with a job, or does not want more of it. */
+  unwatch(jobId: string): void {
+    this.behind.delete(jobId)
+    this.watched.delete(jobId)
+  }
+  /** Whether it has to catch up with jobs that it then follows. */
+  get isLate(): boolean {
+    return this.behind.size > this.watched.size
+  }
   /** Begins to note what is committed. */
   note(): void {
     this.noted = []
@@ -168,7 +187,7 @@ export class ViewState implements View {
   get subscribedCount(): number {
     let count = 0
     for (const { owner } of this.observed) if (owner !== this.sessionId) count++
-    return count
+    return count + this.watched.size
   }
   get observedJobs(): Iterable<string> {
     return [...Array.from(this.observed, ({ jobId }) => jobId), ...this.behind.keys()]

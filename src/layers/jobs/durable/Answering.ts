@@ -15,6 +15,7 @@ import type { AnswerRequest, JobSession } from "../../../services/jobs/Jobs.js"
 import { inTurns } from "../../../services/runtime/inTurns.js"
 import { dueAt } from "../../../services/store/dueAt.js"
 import type { JobRecord } from "../../../services/store/Store.js"
+import * as Elsewhere from "../elsewhere.js"
 import * as Faults from "../Faults.js"
 import { maxEventBytes } from "../fitting.js"
 import type { JobParts } from "../JobParts.js"
@@ -235,6 +236,7 @@ export const make =
       const record = yield* authorized(parts, lookup, session, jobId)
       const text = yield* inTurns(() => CanonicalJson.stringifying(payload.value))
       const answer: Reply = { ...asked, session, text }
+      yield* Elsewhere.isHere(parts, record)
       if (record.endedAt === undefined) yield* decideOpen(parts, answer)
       else yield* decideEnded(parts, answer)
     })

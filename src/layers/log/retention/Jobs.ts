@@ -74,7 +74,7 @@ export const make = ({ committer, dropped, live, store }: RetentionParts, views:
       const viewers = yield* store.viewers(some.map(({ jobId }) => jobId))
       yield* views.storeNeeds(viewers.map(({ sessionId }) => sessionId))
       for (const job of some) {
-        if (job.dropped) continue
+        if (job.dropped || job.foreignTo !== undefined) continue
         yield* trimToNeed(
           job,
           viewers.filter(({ jobId }) => jobId === job.jobId).map(({ sessionId }) => sessionId)
@@ -86,7 +86,7 @@ export const make = ({ committer, dropped, live, store }: RetentionParts, views:
 
   const trimAll = Effect.gen(function* () {
     for (const job of live.jobs.values()) {
-      if (job.dropped || job.ledger.events <= 1) continue
+      if (job.dropped || job.foreignTo !== undefined || job.ledger.events <= 1) continue
       yield* live.trimmed(
         job.jobId,
         Effect.flatMap(store.needed(job.jobId), (needed) => trim(job, Math.min(needed ?? job.last, job.last)))
