@@ -42,6 +42,8 @@ export class LiveLogs {
   readonly jobs = new Map<string, JobState>()
   /** Views that are caught up with what they have not numbered; see Sequencer.ts. */
   readonly catchingUp = new Set<ViewState>()
+  /** Who reads what a session observes: gets the jobs of which something is committed meanwhile. */
+  readonly learning = new Set<Set<string>>()
   readonly granularity: Limits
   /** Jobs that views are about to observe, and how many: they are not dropped meanwhile. */
   private readonly joining = new Map<string, number>()

@@ -91,6 +91,7 @@ const budgetEvent = ({ currency, remaining }: Report, at: number): NewEvent => (
 const published = ({ live, metrics, pace, publisher, retention }: LogParts, touched: Touched): void => {
   for (const view of live.catchingUp)
     for (const [job, { events }] of touched.appended) view.noteAppended(job, events)
+  for (const jobs of live.learning) for (const { jobId } of touched.jobs) jobs.add(jobId)
   if (metrics !== undefined) Measuring.committed(touched)
   if (publisher.listening) for (const [job, { events }] of touched.appended) publisher.publish(job, events)
   for (const view of touched.views) {

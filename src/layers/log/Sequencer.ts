@@ -220,8 +220,9 @@ export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope>
         })
         if (view.lost) return
         view.note()
-        const after = Array.from(view.behind, ([jobId, seq]) => ({ jobId, seq })).filter(({ jobId }) =>
-          places.has(jobId)
+        // One that is being opened may be stored by now; of one that is being dropped nothing may be numbered.
+        const after = Array.from(view.behind, ([jobId, seq]) => ({ jobId, seq })).filter(
+          ({ jobId }) => places.has(jobId) || !live.isDropping(jobId)
         )
         const page = yield* store.backlog(after, pageSize)
         yield* committer.change(numbering(view, live, places, page))
@@ -256,10 +257,14 @@ export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope>
       Effect.gen(function* () {
         // Jobs may be opened for it in a commit that began before the view was here: what that stores is read.
         yield* committer.change(() => undefined)
-        const observed = yield* store.observed(view.sessionId)
-        const lost = yield* store.hasLost(view.sessionId)
+        const appended = new Set<string>()
+        live.learning.add(appended)
+        const [observed, lost] = yield* Effect.all([
+          store.observed(view.sessionId),
+          store.hasLost(view.sessionId)
+        ]).pipe(Effect.ensuring(Effect.sync(() => live.learning.delete(appended))))
         // Somebody else may have asked meanwhile; from here on nothing waits.
-        if (!view.isKnown) view.know(observed, lost, (jobId) => live.jobs.has(jobId))
+        if (!view.isKnown) view.know(observed, lost, (jobId) => live.jobs.has(jobId) || appended.has(jobId))
       })
 
     const begin = (view: ViewState): void => {
