@@ -96,6 +96,41 @@ const startOf = (store: StoreService, job: JobState, { fromEventSeq, history }: 
     : Effect.succeed(job.ledger.first)
 }
 
+/** What of a job's past a view gets: `ranges` of what has been looked through, which is all up to `to`. */
+interface Looked {
+  readonly ranges: ReadonlyArray<Range>
+  readonly to: number
+}
+
+/** Looks through what was committed of a job since `before`, up to its newest event: what is stored does not change. */
+const look = (store: StoreService, view: ViewState, job: JobState, before: Looked, last: number) => {
+  const to = Math.max(before.to, last)
+  // As long as nothing of a job is for some only, everybody gets all of it.
+  const found: Effect.Effect<ReadonlyArray<Range>, StoreError> = job.selective
+    ? visible(store, view, job, before.to + 1, to)
+    : Effect.succeed(before.to < to ? [[before.to + 1, to]] : [])
+  return Effect.map(found, (ranges): Looked => ({ ranges: [...before.ranges, ...ranges], to }))
+}
+
+/**
+ * Returns what a view gets of the events from `start` on of a job: of what was committed since that was looked through the tail
+ * says so. `undefined` when there was too much of it for the tail.
+ */
+const historyOf = (
+  view: ViewState,
+  job: JobState,
+  { ranges, to }: Looked,
+  start: number,
+  { closed, last }: { readonly closed: boolean; readonly last: number }
+): ReadonlyArray<Range> | undefined => {
+  if (!job.selective || start > last || (closed && start === last)) return [[start, last]]
+  const rest = Math.max(start, to + 1)
+  const events = rest > last ? [] : job.fromTail(rest, last - rest + 1)
+  if (events === undefined) return undefined
+  const end: ReadonlyArray<Range> = closed ? [[last, last]] : []
+  return coalesce([...ranges, ...seen(view, events), ...end])
+}
+
 /** Lets a view observe a job, with what it wants of its history, in one commit. */
 const observe =
   ({ committer, store }: Past) =>
@@ -104,48 +139,53 @@ const observe =
       // Of another node's it is as the store had it here: nothing of it is in memory.
       const foreign = job.foreignTo === undefined ? undefined : { last: job.last, closed: job.closed }
       const from = yield* startOf(store, job, join)
-      // What is already stored does not change, so it is looked through before the commit; what comes until then is
-      // in the tail and looked at inside it.
-      const looked = job.selective && join.history ? (foreign?.last ?? job.last) : from - 1
-      const ranges = yield* visible(store, view, job, from, looked)
-      yield* committer.change((tx) => {
-        const before = tx.lastOf(view)
-        tx.onApply(() => join.onCommit(before))
-        // Its session has ended, or is another process's by now.
-        if (view.dropped) return
-        const behind = view.behind.get(job.jobId)
-        // It observes the job, and gets what it has not come to.
-        if (behind !== undefined && !join.history) return tx.add(join.ops ?? [])
-        const last = foreign?.last ?? tx.lastSeqOf(job)
-        const closed = foreign?.closed ?? job.closed
-        const observing = view.observed.has(job)
-        // What is committed together with the join comes after it; of a job that has ended at least its end does.
-        const start = Math.min(join.history ? from : last + 1, closed ? last : last + 1)
-        if (!job.selective) tx.replay(view, job, start, last)
-        else {
-          const rest = Math.max(start, looked + 1)
-          const all = [...ranges, ...seen(view, job.fromTail(rest, last - rest + 1) ?? [])]
-          if (closed) all.push([last, last])
-          for (const [a, b] of coalesce(all)) tx.replay(view, job, a, b)
-        }
-        if (!closed) {
-          if (foreign !== undefined) view.watch(job.jobId, last)
-          else {
-            if (!observing) job.addObserver(view)
-            view.behind.delete(job.jobId)
+      let looked: Looked = { ranges: [], to: from - 1 }
+      for (let isOver = false; !isOver; ) {
+        if (join.history) looked = yield* look(store, view, job, looked, foreign?.last ?? job.last)
+        yield* committer.change((tx) => {
+          isOver = true
+          const before = tx.lastOf(view)
+          const behind = view.behind.get(job.jobId)
+          const last = foreign?.last ?? tx.lastSeqOf(job)
+          const closed = foreign?.closed ?? job.closed
+          // What is committed together with the join comes after it; of a job that has ended at least its end does.
+          const start = Math.min(join.history ? from : last + 1, closed ? last : last + 1)
+          // Its session has ended, or is another process's by now; or it observes the job, and gets what it has not come to.
+          const isNothing = view.dropped || (behind !== undefined && !join.history)
+          const ranges = isNothing ? [] : historyOf(view, job, looked, start, { last, closed })
+          if (ranges === undefined) {
+            isOver = false
+            return
           }
-          tx.ownsView(view)
-          tx.ops.push(Op.Observe({ sessionId: view.sessionId, jobId: job.jobId, cursor: last }))
-        }
-        tx.add(join.ops ?? [])
-        return () => {
-          if (foreign !== undefined) view.unwatch(job.jobId)
-          else if (!observing && !job.closed) job.removeObserver(view)
-          if (behind === undefined) return
-          if (foreign !== undefined) view.watch(job.jobId, behind)
-          else view.behind.set(job.jobId, behind)
-        }
-      })
+          tx.onApply(() => join.onCommit(before))
+          if (view.dropped) return
+          if (isNothing) return tx.add(join.ops ?? [])
+          const observing = view.observed.has(job)
+          for (const [a, b] of ranges) tx.replay(view, job, a, b)
+          if (!closed) {
+            if (foreign !== undefined) view.watch(job.jobId, last)
+            else {
+              if (!observing) job.addObserver(view)
+              view.behind.delete(job.jobId)
+            }
+            tx.ownsView(view)
+            tx.ops.push(Op.Observe({ sessionId: view.sessionId, jobId: job.jobId, cursor: last }))
+          } else if (behind !== undefined) {
+            // It has the end with this: nothing of the job is left to come to.
+            view.unwatch(job.jobId)
+            tx.ownsView(view)
+            tx.ops.push(Op.Unobserve({ sessionId: view.sessionId, jobId: job.jobId }))
+          }
+          tx.add(join.ops ?? [])
+          return () => {
+            if (foreign !== undefined) view.unwatch(job.jobId)
+            else if (!observing && !job.closed) job.removeObserver(view)
+            if (behind === undefined) return
+            if (foreign !== undefined) view.watch(job.jobId, behind)
+            else view.behind.set(job.jobId, behind)
+          }
+        })
+      }
     })
 
 /** Waits until something is appended. */

@@ -42,6 +42,8 @@ export class LiveLogs {
   readonly jobs = new Map<string, JobState>()
   /** Views that are caught up with what they have not numbered; see Sequencer.ts. */
   readonly catchingUp = new Set<ViewState>()
+  /** Who reads what a session observes: gets the jobs of which something is committed meanwhile. */
+  readonly learning = new Set<Set<string>>()
   /** Views that observe jobs of other nodes. */
   readonly watching = new Set<ViewState>()
   /** Called when a session is another process's: it may observe jobs here. */

@@ -280,8 +280,9 @@ export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope>
         yield* loadAll(view, places)
         if (view.lost) return
         view.note()
-        const after = Array.from(view.behind, ([jobId, seq]) => ({ jobId, seq })).filter(({ jobId }) =>
-          places.has(jobId)
+        // One that is being opened may be stored by now; of one that is being dropped nothing may be numbered.
+        const after = Array.from(view.behind, ([jobId, seq]) => ({ jobId, seq })).filter(
+          ({ jobId }) => places.has(jobId) || !live.isDropping(jobId)
         )
         const page = yield* store.backlog(after, pageSize)
         // What a job has delegated to since comes before what it has said since: again, with both.
@@ -346,12 +347,15 @@ export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope>
       Effect.gen(function* () {
         // Jobs may be opened for it in a commit that began before the view was here: what that stores is read.
         yield* committer.change(() => undefined)
-        const observed = yield* store.observed(view.sessionId)
-        const lost = yield* store.hasLost(view.sessionId)
-        const foreign = yield* foreignOf(observed)
+        const appended = new Set<string>()
+        live.learning.add(appended)
+        const [observed, lost, foreign] = yield* Effect.gen(function* () {
+          const observed = yield* store.observed(view.sessionId)
+          return [observed, yield* store.hasLost(view.sessionId), yield* foreignOf(observed)] as const
+        }).pipe(Effect.ensuring(Effect.sync(() => live.learning.delete(appended))))
         // Somebody else may have asked meanwhile; from here on nothing waits.
         if (view.isKnown) return
-        view.know(observed, lost, (jobId) => live.jobs.has(jobId))
+        view.know(observed, lost, (jobId) => live.jobs.has(jobId) || appended.has(jobId))
         for (const { cursor, jobId, node } of foreign) {
           view.watch(jobId, view.behind.get(jobId) ?? cursor)
           tell(node)

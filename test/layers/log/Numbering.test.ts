@@ -8,6 +8,7 @@ import type * as Scope from "effect/Scope"
 import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
 import { all } from "../../../src/protocol/Features.js"
 import { EventLog, type JobLog, type View } from "../../../src/services/log/EventLog.js"
+import type * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
 import {
   type Batch,
   type JobRecord,
@@ -20,7 +21,7 @@ import { emit, event, layerOn, numbers, readAll, record, seqs, session, settle, 
 
 const features = all.filter((feature) => feature !== "ack")
 
-/** What a test does to a store: before a commit reaches it, and before a read. */
+/** What a test does to a store: before a commit and a read of the backlog, and after a read of what is observed. */
 interface Meddling {
   commit?: ((batch: Batch) => Effect.Effect<void, StoreError>) | undefined
   backlog?: Effect.Effect<void> | undefined
@@ -40,9 +41,9 @@ const meddled = (store: StoreService, meddling: Meddling): StoreService => ({
       store.backlog(after, limit)
     ),
   observed: (sessionId) =>
-    Effect.zipRight(
-      Effect.suspend(() => meddling.observed ?? Effect.void),
-      store.observed(sessionId)
+    Effect.zipLeft(
+      store.observed(sessionId),
+      Effect.suspend(() => meddling.observed ?? Effect.void)
     )
 })
 
@@ -55,7 +56,8 @@ const inNextProcess = <E>(
     readonly own: JobRecord
     readonly stored: ReturnType<typeof session>
     readonly meddling: Meddling
-  }) => Effect.Effect<void, E, EventLog | Store | Scope.Scope>
+  }) => Effect.Effect<void, E, EventLog | Store | Scope.Scope>,
+  options: RuntimeOptions.Input = {}
 ) =>
   Effect.gen(function* () {
     const kept = yield* Layer.build(StoreMemory.layer())
@@ -63,7 +65,7 @@ const inNextProcess = <E>(
     const meddling: Meddling = {}
     const run = <A, E2>(effect: Effect.Effect<A, E2, EventLog | Store | Scope.Scope>) =>
       Effect.scoped(effect).pipe(
-        Effect.provide(layerOn(Layer.succeed(Store, { ...meddled(store, meddling) })))
+        Effect.provide(layerOn(Layer.succeed(Store, meddled(store, meddling)), options))
       )
     const given = yield* run(
       Effect.gen(function* () {
@@ -255,5 +257,90 @@ describe("A session that is taken while", () => {
         assert.strictEqual((yield* store.job(own.jobId))?.lastEventSeq, 6)
       })
     )
+  )
+
+  it.effect("what it observes is read, and a job of it ends and is forgotten, gets that end", () =>
+    inNextProcess(
+      ({ meddling, own, stored }) =>
+        Effect.gen(function* () {
+          const log = yield* EventLog
+          const job = yield* log.reopenJob(own)
+          const reading = yield* gate
+          meddling.observed = reading.pass
+          const held = yield* Effect.fork(log.holdView(stored))
+          yield* reading.reached
+          yield* emit(job, 3, 4)
+          yield* endOf(job, own)
+          log.letGo(job)
+          // Nothing of it is in memory any more.
+          const other = yield* log.openView(session({ features }))
+          yield* emit(yield* log.openJob(record(other), other), 1, 50)
+          yield* settle
+          yield* reading.open
+          const view = yield* Fiber.join(held)
+          yield* numbered(view, 5)
+          assert.deepStrictEqual(numbers(yield* readAll(view), job), [1, 2, 3, 4, undefined])
+        }),
+      { tailBytes: 1 }
+    )
+  )
+
+  it.effect("a job of it has ended, and asks for the history of that, has its end once", () =>
+    inNextProcess(({ meddling, own, stored }) =>
+      Effect.gen(function* () {
+        const log = yield* EventLog
+        const store = yield* Store
+        const job = yield* log.reopenJob(own)
+        yield* emit(job, 3, 4)
+        yield* endOf(job, own)
+        const reading = yield* gate
+        meddling.backlog = reading.pass
+        const view = yield* log.holdView(stored)
+        yield* reading.reached
+        yield* log.observe(view, job, { history: true, onCommit: () => {} })
+        yield* reading.open
+        meddling.backlog = undefined
+        yield* Effect.repeatN(settle, 20)
+        assert.deepStrictEqual(numbers(yield* readAll(view), job), [1, 2, 1, 2, 3, 4, undefined])
+        assert.deepStrictEqual(yield* store.observed(stored.sessionId), [])
+      })
+    )
+  )
+})
+
+describe("A session that begins to observe a job with its history", () => {
+  it.effect(
+    "gets all of it when the first event that is not for everybody comes meanwhile, and no tail has it",
+    () =>
+      inNextProcess(
+        ({ meddling }) =>
+          Effect.gen(function* () {
+            const log = yield* EventLog
+            const owner = yield* log.openView(session({ features }))
+            const job = yield* log.openJob(record(owner), owner)
+            const view = yield* log.openView(session({ features: ["subscribe"] }))
+            yield* emit(job, 1, 50)
+            yield* settle
+            const committing = yield* gate
+            meddling.commit = (batch) =>
+              batch.ops.some((op) => op._tag === "Append") ? committing.pass : Effect.void
+            yield* emit(job, 51, 51, "progress")
+            yield* emit(job, 52, 60)
+            yield* committing.reached
+            const observing = yield* Effect.fork(
+              log.observe(view, job, { history: true, onCommit: () => {} })
+            )
+            yield* quiet
+            yield* committing.open
+            yield* Fiber.join(observing)
+            yield* emit(job, 61, 61)
+            yield* settle
+            assert.deepStrictEqual(
+              numbers(yield* readAll(view), job),
+              upTo(61).filter((n) => n !== 51)
+            )
+          }),
+        { tailBytes: 1 }
+      )
   )
 })
