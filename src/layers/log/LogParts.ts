@@ -3,6 +3,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Budget from "../../protocol/Budget.js"
 import { eventPayload, timestamp } from "../../protocol/EventText.js"
+import * as Cluster from "../../services/cluster/Cluster.js"
 import type { NewEvent } from "../../services/log/EventLog.js"
 import * as Metrics from "../../services/runtime/Metrics.js"
 import { monotonic } from "../../services/runtime/monotonic.js"
@@ -144,7 +145,8 @@ export const make = Effect.gen(function* () {
     turn,
     now,
     monotonic: elapsed,
-    windowMs
+    windowMs,
+    isShared: (yield* Cluster.here) !== undefined
   })
   const sequencer = yield* Sequencer.make({ store, committer, live })
   const reader = Reader.make(store, (jobId) => live.jobs.get(jobId), options)
