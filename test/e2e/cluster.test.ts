@@ -189,6 +189,15 @@ describe.skipIf(missingBinaries !== undefined)(
         expect(new Set(accepted.map(({ job_id }) => job_id)).size).toBe(1)
       }
       expect(await jobs(url)).toHaveLength(20)
+      const listed = await runToExit(["nodes", "--pg", url, "--json"])
+      const nodes = listed.stdout
+        .trim()
+        .split("\n")
+        .map((line) => JSON.parse(line))
+      expect(nodes).toMatchObject([
+        { node: "a", state: "alive" },
+        { node: "b", state: "alive" }
+      ])
     })
 
     it("one that is alone and nodes do not run at once", async () => {
