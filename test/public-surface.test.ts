@@ -72,7 +72,7 @@ const surface: Record<string, Record<string, string>> = {
     WebConsole: "app layer ~Login login ~Options"
   },
   http: { HttpGateway: "api app HttpGatewayError layer ~Options" },
-  pg: { StorePg: "layer ~Options" },
+  pg: { RuntimeCluster: "layer ~Options", StorePg: "layer ~Options" },
   testing: {
     Check: "CheckFailed endedOnce events exactly inOrder numbered ~Pattern seen",
     Faults: "~At Faults ~Frame layer ~Rule seeded ~Side",

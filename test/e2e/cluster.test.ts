@@ -5,7 +5,7 @@
 import { setTimeout } from "node:timers/promises"
 import { afterAll, beforeAll, describe, expect, it } from "vitest"
 import { type Cluster, cluster, inDatabase, missingBinaries, query } from "../testing/Postgres.js"
-import { ownServers, type Server } from "./support/Server.js"
+import { ownServers, runToExit, type Server, serveArgs } from "./support/Server.js"
 import { WireClient } from "./support/WireClient.js"
 
 const own = ownServers()
@@ -189,14 +189,22 @@ describe.skipIf(missingBinaries !== undefined)(
         expect(new Set(accepted.map(({ job_id }) => job_id)).size).toBe(1)
       }
       expect(await jobs(url)).toHaveLength(20)
+      const listed = await runToExit(["nodes", "--pg", url, "--json"])
+      const nodes = listed.stdout
+        .trim()
+        .split("\n")
+        .map((line) => JSON.parse(line))
+      expect(nodes).toMatchObject([
+        { node: "a", state: "alive" },
+        { node: "b", state: "alive" }
+      ])
     })
 
     it("one that is alone and nodes do not run at once", async () => {
       const url = await database()
       await start(url, "a")
-      const { runToExit, serveArgs } = await import("./support/Server.js")
       const refused = await runToExit(serveArgs(["--port", "0", "--pg", url]))
-      expect(refused.code).toBe(1)
+      expect(refused.exit?.code).toBe(1)
       expect(refused.stderr).toMatch(/node a\), which is alive; stop it, make both nodes of a cluster/)
       const unnamed = await runToExit(serveArgs(["--port", "0", "--pg", url, "--node", "b"]))
       expect(unnamed.stderr).toMatch(/give --cluster too/)

@@ -4,12 +4,14 @@
  * puts the next one, a family (a job and all that was delegated below it) in one commit, so of two nodes that try one is
  * told that it was too late; and whoever was gone only for others writes nothing to it any more.
  */
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import type { Scope } from "effect/Scope"
 import type { ClusterService } from "../../services/cluster/Cluster.js"
 import { Signal } from "../../services/runtime/Signal.js"
 import { epochOf, type JobFilter, type JobRecord, Op, type StoreError } from "../../services/store/Store.js"
+import { surviving } from "../session/surviving.js"
 import type { JobParts } from "./JobParts.js"
 import type { Recovery } from "./Recovery.js"
 
@@ -120,6 +122,38 @@ const look = (parts: JobParts, cluster: ClusterService, recovery: Recovery) =>
     }
   })
 
+/** Between two looks at sessions whose node is gone. */
+const sweepEvery = Duration.seconds(30)
+
+/**
+ * Drops sessions whose node is gone, and that nobody has resumed within their window. One node does, the one that has been there
+ * for longest; that two take themselves for it costs nothing, as each drop states the epoch of its session.
+ */
+export const sweepSessions = (
+  parts: Pick<JobParts, "now" | "store" | "turn"> & {
+    readonly log: Pick<JobParts["log"], "dropView">
+    readonly options: Pick<JobParts["options"], "resumeWindow">
+  },
+  { node, nodes }: Pick<ClusterService, "node" | "nodes">
+) =>
+  Effect.gen(function* () {
+    const { log, now, options, store, turn } = parts
+    const seen = new Map((yield* nodes.list).map((one) => [one.name, one]))
+    const alive = [...seen.values()].filter(({ isAlive }) => isAlive)
+    const [keeper] = alive.sort((a, b) => a.startedAt - b.startedAt || (a.name < b.name ? -1 : 1))
+    if (keeper?.name !== node) return
+    const at = now()
+    for (const record of yield* store.sessions) {
+      const of = seen.get(record.node ?? "")
+      if (record.node === node || of?.isAlive === true) continue
+      // One that was attached was seen for as long as its node was.
+      const aliveAt = of === undefined ? record.lastSeenAt : at - of.silentFor
+      if (surviving(record, { aliveAt, at, resumeWindow: options.resumeWindow }).left > 0) continue
+      yield* log.dropView(record)
+      yield* turn.next
+    }
+  })
+
 /** Takes jobs whose node is gone, for as long as the scope: it looks when it is woken, and once in a while in any case. */
 export const start = (parts: JobParts, recovery: Recovery): Effect.Effect<void, never, Scope> =>
   Effect.gen(function* () {
@@ -133,6 +167,10 @@ export const start = (parts: JobParts, recovery: Recovery): Effect.Effect<void, 
       )
     )
     yield* Effect.forkScoped(Effect.forever(Effect.zipRight(woken.wait, looking)))
+    const sweeping = Effect.catchAllCause(sweepSessions(parts, cluster), (cause) =>
+      Effect.logWarning("sessions whose node is gone could not be dropped; looking again", cause)
+    )
+    yield* Effect.forkScoped(Effect.forever(Effect.delay(sweeping, sweepEvery)))
     woken.give()
   })
 

@@ -154,7 +154,8 @@ export const make = Effect.gen(function* () {
     turn,
     now,
     monotonic: elapsed,
-    windowMs
+    windowMs,
+    isShared: (yield* Cluster.here) !== undefined
   })
   const sequencer = yield* Sequencer.make({ store, committer, live, tell: (node) => watchers?.begun(node) })
   const watchers =

@@ -121,7 +121,7 @@ const longestSleep = Duration.toMillis("1 day")
 
 /** Drops jobs whose retention has passed, when there are any. */
 const sweep = (
-  { monotonic }: RetentionParts,
+  { isShared, monotonic }: RetentionParts,
   { agenda, finished, jobs }: Keepers,
   retirements: Retirements
 ) =>
@@ -137,6 +137,8 @@ const sweep = (
       "dropping old jobs",
       Effect.gen(function* () {
         const dropped = yield* finished.dropRetired
+        // What others have ended is not counted here.
+        if (isShared === true) yield* finished.count
         yield* finished.enforceCaps
         retirements.passed(monotonic(), dropped, counts.inAll)
       })

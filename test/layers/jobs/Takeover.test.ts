@@ -1,10 +1,13 @@
 /** Taking jobs of nodes that are gone: by families, and each once. */
 import { assert, it } from "@effect/vitest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import { familiesOf, put } from "../../../src/layers/jobs/Takeover.js"
+import { familiesOf, put, sweepSessions } from "../../../src/layers/jobs/Takeover.js"
 import * as StoreMemory from "../../../src/layers/store/StoreMemory.js"
+import type { SeenNode } from "../../../src/services/cluster/Nodes.js"
+import { Turn } from "../../../src/services/runtime/Turn.js"
 import { type JobRecord, Op, Store } from "../../../src/services/store/Store.js"
-import { aJob } from "../store/fixtures.js"
+import { aJob, aSession } from "../store/fixtures.js"
 
 const tree: ReadonlyArray<JobRecord> = [
   aJob("job_child", { parentJobId: "job_root" }),
@@ -46,4 +49,64 @@ it.effect("of two that take the same family one has all of it, the other what is
     yield* put({ store }, [first], undefined)
     assert.deepStrictEqual(yield* store.jobNodes, ["", "c"])
   }).pipe(Effect.provide(StoreMemory.layer()))
+)
+
+it.effect(
+  "sessions whose node is gone are dropped when their window has passed, by the oldest node only",
+  () =>
+    Effect.gen(function* () {
+      const store = yield* Store
+      const turn = yield* Turn
+      const at = 10_000_000
+      const seen = (name: string, startedAt: number, silentFor: number): SeenNode => ({
+        name,
+        address: undefined,
+        version: "",
+        startedAt,
+        silentFor,
+        isAlive: silentFor < 6_000
+      })
+      const list = Effect.succeed([
+        seen("a", 2, 0),
+        seen("b", 1, 0),
+        seen("c", 0, 400_000),
+        seen("d", 0, 900_000)
+      ])
+      const session = (sessionId: string, node: string, lastSeenAt: number, attached: boolean) =>
+        Op.PutSession({ session: { ...aSession(sessionId), node, lastSeenAt, attached, features: [] } })
+      yield* store.commit({
+        ops: [
+          session("sess_own", "b", 0, false),
+          session("sess_alive", "a", 0, false),
+          session("sess_left", "c", at - 500_000, false),
+          session("sess_over", "c", at - 700_000, false),
+          // Seen for as long as its node was.
+          session("sess_was_attached", "c", 0, true),
+          session("sess_gone", "d", 0, true),
+          session("sess_forgotten", "z", at - 700_000, true)
+        ],
+        owners: []
+      })
+      const dropped: Array<string> = []
+      const parts = {
+        now: () => at,
+        store,
+        turn,
+        options: { resumeWindow: Duration.minutes(10) },
+        log: {
+          dropView: ({ sessionId }: { readonly sessionId: string }) =>
+            Effect.sync(() => {
+              dropped.push(sessionId)
+            })
+        }
+      }
+      const nodes = (node: string) => ({
+        node,
+        nodes: { list, join: () => Effect.die("not here"), bury: () => Effect.die("not here") }
+      })
+      yield* sweepSessions(parts, nodes("a"))
+      assert.deepStrictEqual(dropped, [])
+      yield* sweepSessions(parts, nodes("b"))
+      assert.deepStrictEqual(dropped.sort(), ["sess_forgotten", "sess_gone", "sess_over"])
+    }).pipe(Effect.provide(StoreMemory.layer()))
 )

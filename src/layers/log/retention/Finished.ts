@@ -201,13 +201,19 @@ export const make = (parts: RetentionParts, views: ViewCaps, jobs: JobCaps): Fin
   )
   const kept = new Map<string, FinishedJob>()
   const all: Dropping = { parts, views, jobs, counts, kept }
+  /** What is over a cap by what is counted here may not be by what is stored. */
+  const recount = Effect.suspend(() =>
+    counts.isOver ? Effect.map(store.endedCounts, (stored) => counts.begin(stored)) : Effect.void
+  )
   // What one has found to be dropped is there when it drops it.
   const alone = Effect.unsafeMakeSemaphore(1).withPermits(1)
   return {
     drop: drop(all),
     forget: (jobs) => alone((store.erasing ?? identity)(forget(all)(jobs))),
     dropRetired: alone(dropRetired(all)),
-    enforceCaps: alone(enforceCaps(all)),
+    enforceCaps: alone(
+      parts.isShared === true ? Effect.zipRight(recount, enforceCaps(all)) : enforceCaps(all)
+    ),
     add: (job) => {
       if (store.kind === "memory") kept.set(job.jobId, job)
       return counts.add(job.principal, 1)

@@ -28,6 +28,8 @@ export interface RetentionParts {
   readonly monotonic: () => number
   /** The resume window, in milliseconds. */
   readonly windowMs: number
+  /** Other nodes write to the store, too, and drop from it: what was counted here is not all. */
+  readonly isShared?: boolean | undefined
   /** Given when something was dropped whose pages are to be freed. */
   readonly dropped: Signal
 }

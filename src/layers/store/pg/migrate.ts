@@ -23,9 +23,11 @@ export const transaction = <A, E>(
 /** Returns the version of the schema; 0 when there are no tables. */
 export const versionOf = (statements: PgStatements, prefix: string): Effect.Effect<number, PgFailure> =>
   Effect.gen(function* () {
-    const [[table] = []] = yield* statements.executeValues("SELECT to_regclass($1) IS NOT NULL", [
-      `${prefix}store`
-    ])
+    // By the catalog, and not `to_regclass`, which remembers that there was none while others make it.
+    const [[table] = []] = yield* statements.executeValues(
+      "SELECT EXISTS (SELECT 1 FROM pg_class WHERE relname = $1::text AND pg_table_is_visible(oid))",
+      [`${prefix}store`]
+    )
     if (table !== true) return 0
     const [[version] = []] = yield* statements.executeValues("SELECT version FROM {store}", [])
     return Number(version ?? 0)

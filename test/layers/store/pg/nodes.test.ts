@@ -26,6 +26,16 @@ describe.skipIf(missing !== undefined)(
     const sql = (text: string) => Effect.promise(async () => query(await stores.url(), text))
     const log = (store: StoreService, jobId: string) => Effect.map(store.events(jobId, 1, 9_999), seqs)
 
+    it.scopedLive("many that start at once on an empty database make its tables once", () =>
+      Effect.gen(function* () {
+        const prefix = fresh()
+        const names = ["a", "b", "c", "d", "e"]
+        const all = yield* Effect.forEach(names, (node) => open(prefix, node), { concurrency: "unbounded" })
+        yield* Effect.forEach(all, (store, i) => commitUnowned(store, [put(aJob(`job_${i}`))]))
+        assert.lengthOf(yield* sql(`SELECT 1 FROM ${prefix}jobs`), names.length)
+      })
+    )
+
     it.scopedLive("two write at once, each its own jobs, and see what the other has written", () =>
       Effect.gen(function* () {
         const prefix = fresh()
