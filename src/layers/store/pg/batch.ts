@@ -19,8 +19,9 @@ import type {
   StoredEvent
 } from "../../../services/store/Store.js"
 import { Misuse } from "../plan.js"
-import { type PartValues, valuesOf } from "./statements.js"
+import type { PartValues } from "./parts.js"
 import { toStored } from "./text.js"
+import { valuesOf } from "./values.js"
 
 /** Where a job's log is: its surrogate key, and its newest event. */
 export interface JobEnd {

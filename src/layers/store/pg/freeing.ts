@@ -4,8 +4,8 @@
  */
 import * as Effect from "effect/Effect"
 import type { Holder } from "./holding.js"
+import { everything } from "./parts.js"
 import type { PgFailure, PgStatements } from "./statement.js"
-import { everything } from "./statements.js"
 
 /** Rows of one statement, of events, of runs, and of journals, which may be large. */
 const maxEvents = 4096

@@ -6,7 +6,7 @@ import type { EndedRow, Queries } from "../queries.js"
 import type { IdRow, ListedRow, Query, RecordRow } from "../query.js"
 import type { Statement } from "../statements.js"
 import { cursor, newest, withObservers } from "./cursors.js"
-import { everything } from "./statements.js"
+import { everything } from "./parts.js"
 import { toKey, toStored } from "./text.js"
 
 const session = (sessionId: string): Query<RecordRow> => [

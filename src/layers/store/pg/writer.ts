@@ -12,16 +12,9 @@ import { blockSize, epochsOf, type JobEnd, jobsOf, keysOf, type PgWriterState, p
 import { mayWork, toStoreError } from "./failures.js"
 import { type Holder, lastCommit, lost, slotOf } from "./holding.js"
 import { transaction } from "./migrate.js"
+import type { PartValues } from "./parts.js"
 import { type LendPg, PgFailure, type PgStatements } from "./statement.js"
-import {
-  type BatchClaim,
-  keysOf as keysIn,
-  lockingKeys,
-  nameOf,
-  type PartValues,
-  takenOf,
-  writing
-} from "./statements.js"
+import { type BatchClaim, keysOf as keysIn, lockingKeys, nameOf, takenOf, writing } from "./statements.js"
 
 /** What a writer works with. */
 export interface WriterParts {
@@ -180,6 +173,7 @@ export class PgWriter {
         ({ newest, taken }): Effect.Effect<void, StoreError | Fenced> => {
           if (newest === undefined) return lost(name, holder)
           if (newest === claim.after && taken.length > 0) return fencedBy(owners, taken)
+          if (newest < claim.after) return receded(name)
           if (newest !== number) return diverged(name)
           this.applied = number
           return Effect.void
@@ -206,6 +200,16 @@ const diverged = (name: string): StoreError =>
       `${name} has applied a batch of which no answer came while it was waited for; the runtime must be started again, ` +
       "and goes on from what is stored",
     publicMessage: "the database has applied what was told to have failed",
+    fenced: true
+  })
+
+/** What was told to be applied is not: a replica that was behind is the primary now, or a backup was restored. */
+const receded = (name: string): StoreError =>
+  new StoreError({
+    message:
+      `${name} has lost what it had confirmed: a replica that was behind is the primary now, or a backup was restored; the ` +
+      "runtime must be started again, and goes on from what is stored",
+    publicMessage: "the database has lost what it had confirmed",
     fenced: true
   })
 

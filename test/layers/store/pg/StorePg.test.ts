@@ -247,6 +247,25 @@ describe.skipIf(missing !== undefined)(`StorePg${missing === undefined ? "" : ` 
     })
   )
 
+  it.scopedLive(
+    "a database that has lost what it had confirmed ends the store, and gets nothing after the gap",
+    () =>
+      Effect.gen(function* () {
+        const prefix = fresh()
+        const store = yield* open(prefix)
+        yield* commit(store, [put(aJob("job_a")), append("job_a", 1, 2)])
+        yield* commit(store, [append("job_a", 3, 4)])
+        // As a replica has it that the last batch did not reach.
+        yield* sql(
+          `DELETE FROM ${prefix}events WHERE seq > 2; UPDATE ${prefix}writers SET last_commit = last_commit - 1`
+        )
+        const error = yield* Effect.flip(commit(store, [append("job_a", 5, 5)]))
+        assert.isTrue(error.fenced)
+        assert.match(error.message, /has lost what it had confirmed: a replica that was behind/)
+        assert.deepStrictEqual(yield* everything(store), range(1, 2))
+      })
+  )
+
   it.scopedLive("what was not applied is, after Postgres is back, and what came in between is not lost", () =>
     Effect.gen(function* () {
       const { proxy, store } = yield* proxied(fresh(), { patience: "50 millis" })
