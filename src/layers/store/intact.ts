@@ -8,13 +8,13 @@ import * as Effect from "effect/Effect"
 import * as Argument from "../../protocol/Argument.js"
 import { readJson } from "../../protocol/Json.js"
 import { JobStatus } from "../../protocol/Message.js"
-import {
-  type JobRecord,
-  type JournalIndexEntry,
-  type SessionRecord,
-  type StoredEvent,
+import type {
+  JobRecord,
+  JournalIndexEntry,
+  SessionRecord,
+  StoredEvent,
   StoreError,
-  type ViewEvent
+  ViewEvent
 } from "../../services/store/Store.js"
 import type { StoredCall } from "../jobs/hooks/HookQueue.js"
 import { damage } from "./damage.js"

@@ -291,6 +291,9 @@ export const keyUsed = ({ key, principal, since }: FreeKey): Query<object> => [
   [principal, key, since]
 ]
 
+/** The node that has a job, as JSON: it may have what text cannot. */
+const nodeOfRow = `coalesce(record -> '$.node', '""')`
+
 const places = (values: ReadonlyArray<unknown>): string => values.map(() => "?").join(", ")
 
 /** A job that a step of a listing came to; it is listed when it has a record. */
@@ -338,7 +341,7 @@ export const jobs = (
     when("(agent = ? OR substr(agent, 1, ?) = ?)", agent, agent.length + 1, `${agent}@`)
   if (filter.waiting === "rows") when("due_at IS NOT NULL")
   if (filter.parentJobId !== undefined) when("record ->> '$.parentJobId' = ?", filter.parentJobId)
-  if (filter.node !== undefined) when("coalesce(record ->> '$.node', '') = ?", filter.node)
+  if (filter.node !== undefined) when(`${nodeOfRow} = ?`, JSON.stringify(filter.node))
   if (filter.waiting === "held") when("iif(due_at IS NULL, 1, record ->> '$.parentJobId' IS NOT NULL)")
   return [
     `WITH step AS MATERIALIZED (
@@ -364,9 +367,15 @@ export const jobs = (
 /** Selects jobs that wait and are due. */
 export const due = ({ after, by, limit, node }: DueQuery): Query<RecordRow> => [
   `SELECT record FROM {jobs} WHERE due_at IS NOT NULL AND due_at <= ? AND (due_at, job_id) > (?, ?)
-   ${node === undefined ? "" : "AND coalesce(record ->> '$.node', '') = ?"}
+   ${node === undefined ? "" : `AND ${nodeOfRow} = ?`}
    ORDER BY due_at, job_id LIMIT ?`,
-  [by, after?.dueAt ?? -never, after?.jobId ?? "", ...(node === undefined ? [] : [node]), limit]
+  [
+    by,
+    after?.dueAt ?? -never,
+    after?.jobId ?? "",
+    ...(node === undefined ? [] : [JSON.stringify(node)]),
+    limit
+  ]
 ]
 
 /** Selects the jobs that wait and that a session observes. */
@@ -387,13 +396,13 @@ export const waitingCounts = (
   node: string | undefined
 ): Query<{ readonly principal: string; readonly count: number }> => [
   `SELECT principal, count(*) AS count FROM {jobs} WHERE due_at IS NOT NULL
-   ${node === undefined ? "" : "AND coalesce(record ->> '$.node', '') = ?"} GROUP BY principal`,
-  node === undefined ? [] : [node]
+   ${node === undefined ? "" : `AND ${nodeOfRow} = ?`} GROUP BY principal`,
+  node === undefined ? [] : [JSON.stringify(node)]
 ]
 
 /** The nodes that have jobs which have not ended: of a file, which runtimes do not share, all are looked at. */
 export const jobNodes: Query<IdRow> = [
-  "SELECT DISTINCT coalesce(record ->> '$.node', '') AS id FROM {jobs} WHERE ended_at IS NULL AND rejected = 0 ORDER BY 1",
+  `SELECT DISTINCT ${nodeOfRow} AS id FROM {jobs} WHERE ended_at IS NULL AND rejected = 0 ORDER BY 1`,
   []
 ]
 

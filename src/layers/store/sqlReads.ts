@@ -131,7 +131,9 @@ export const readsOver = <E>(name: string, read: Read<E>, asked: Queries = sqlit
           select(asked.waitingCounts(node)),
           (rows) => new Map(rows.map(({ count, principal }) => [principal, count]))
         ),
-      jobNodes: Effect.map(select(asked.jobNodes), query.ids),
+      jobNodes: Effect.map(select(asked.jobNodes), (rows) =>
+        query.ids(rows).map((name) => JSON.parse(name) as string)
+      ),
       input: (jobId) =>
         Effect.flatMap(selectOne(asked.input(jobId)), (row) => intact.json(jobId, "the input", row?.input)),
       hookEvents: (after, limit) => select(asked.hookEvents(after, limit)),

@@ -222,7 +222,7 @@ const jobNodes: Query<IdRow> = [
      UNION ALL
      SELECT (SELECT j.node FROM {jobs} j WHERE j.ended_at IS NULL AND NOT j.rejected AND j.node > named.node
        ORDER BY j.node LIMIT 1) FROM named WHERE named.node IS NOT NULL
-   ) SELECT node AS id FROM named WHERE node IS NOT NULL`,
+   ) SELECT to_json(node)::text AS id FROM named WHERE node IS NOT NULL`,
   []
 ]
 
