@@ -65,7 +65,7 @@ export const unassigned = () =>
 
 /**
  * Takes a session that another node has, when the guest may have it: it is here from now on, detached, and can be resumed as any
- * other. Does nothing with one that is here, and of a runtime that is alone.
+ * other. Does nothing with one that is here and has not moved, and of a runtime that is alone.
  */
 export const bring = (
   services: ResumeServices,
@@ -73,9 +73,16 @@ export const bring = (
   request: ResumeRequest
 ): Effect.Effect<void, ResumeWindowExpired | InvalidRequest | InternalError> =>
   Effect.suspend(() => {
-    const { cluster, elapsed, log, options, table } = services
-    if (cluster === undefined || table.get(request.sessionId) !== undefined) return Effect.void
+    const { cluster, elapsed, log, options, store, table } = services
+    if (cluster === undefined) return Effect.void
     return Effect.gen(function* () {
+      const held = table.get(request.sessionId)
+      if (held !== undefined) {
+        const stored = yield* store.session(request.sessionId)
+        if (stored === undefined || epochOf(stored) === epochOf(held.record)) return
+        // It has moved, and this node has not found out: what is here knows nothing of its newest token.
+        letGoOf(services, held)()
+      }
       const record = yield* admitted(services, cluster, identity, request)
       const taken = yield* log.takeSession(record, cluster.node)
       const stale = table.get(taken.sessionId)
