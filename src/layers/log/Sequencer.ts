@@ -107,13 +107,12 @@ class Numbering {
     if (event.type !== "job.event") this.ended.add(jobId)
   }
 
-  /** Notes that this was all there was: what of a job of this node has not come is gone. Another node's may go on meanwhile. */
-  complete(): void {
-    for (const [jobId, cursor] of this.cursors) {
-      const job = this.places.get(jobId)?.job
-      if (this.isOver || job === undefined || job.foreignTo !== undefined || this.ended.has(jobId)) continue
-      if (job.last > cursor) this.isBroken = true
-    }
+  /**
+   * Takes what was noted. Of a job that it observed no longer for a moment (that could not be committed) some was not: the next
+   * page has that.
+   */
+  takeNoted(jobId: string, event: StoredEvent): void {
+    if (event.seq <= (this.cursors.get(jobId) ?? 0) + 1) this.take(jobId, event, event.payload.length)
   }
 
   /** Returns whether the view has come to the end of all that it is behind in. */
@@ -177,8 +176,7 @@ const numbering =
     for (const event of page) numbering.take(event.jobId, event, event.bytes)
     if (page.length < pageSize && view.noted !== undefined) {
       for (const { events, job } of view.noted)
-        for (const event of events) numbering.take(job.jobId, event, event.payload.length)
-      numbering.complete()
+        for (const event of events) numbering.takeNoted(job.jobId, event)
     }
     if (numbering.isBroken) {
       tx.ops.push(Op.Lose({ sessionId: view.sessionId }))
