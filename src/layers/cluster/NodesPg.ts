@@ -9,7 +9,8 @@ import { naming, prefixProblem } from "../store/naming.js"
 import { nameOf, pooled } from "../store/pg/connections.js"
 import { toStoreError } from "../store/pg/failures.js"
 import { slotOfNode } from "../store/pg/holding.js"
-import { migrate, transaction } from "../store/pg/migrate.js"
+import { migrate, transaction, versionOf } from "../store/pg/migrate.js"
+import { schemaVersion } from "../store/pg/schema.js"
 import type { PgFailure, PgStatements } from "../store/pg/statement.js"
 import { fromStored, toStored } from "../store/pg/text.js"
 import { beating, rememberedFor, usualExpiry } from "./heartbeat.js"
@@ -68,6 +69,17 @@ const toNode = ([
   isAlive: isAlive === true
 })
 
+/** Makes the tables where there are none. To bring older ones up to date is for whoever holds them. */
+const tables = (statements: PgStatements, database: string, prefix: string) =>
+  Effect.gen(function* () {
+    const version = yield* versionOf(statements, prefix)
+    if (version === 0) return yield* migrate(statements, database, prefix)
+    if (version >= schemaVersion) return
+    return yield* new StoreError({
+      message: `the tables ${prefix}* of ${database} are of an older version; start a runtime of this version on them first`
+    })
+  })
+
 /** Returns the nodes on a Postgres. */
 export const layer = ({ prefix = "arcp_", url, ...options }: Options): Layer.Layer<Nodes, StoreError> =>
   Layer.scoped(
@@ -84,7 +96,7 @@ export const layer = ({ prefix = "arcp_", url, ...options }: Options): Layer.Lay
         Effect.mapError(Effect.uninterruptible(lend(work)), toStoreError(nameOf(url)))
       const rows = (sql: string, params: ReadonlyArray<unknown>) =>
         ask((statements) => statements.executeValues(sql, params))
-      yield* ask((statements) => migrate(statements, nameOf(url), prefix))
+      yield* ask((statements) => tables(statements, nameOf(url), prefix))
       const remembered = Duration.toMillis(rememberedFor)
       return {
         join: ({ address, name, version }) =>

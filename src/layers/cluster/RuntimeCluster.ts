@@ -12,7 +12,7 @@ import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import type { Scope } from "effect/Scope"
 import { Cluster } from "../../services/cluster/Cluster.js"
-import { type NodeInfo, type NodeLost, Nodes } from "../../services/cluster/Nodes.js"
+import { type NodeInfo, type NodeLost, Nodes, type NodesService } from "../../services/cluster/Nodes.js"
 import { Wake } from "../../services/cluster/Wake.js"
 import { inRealTime } from "../../services/runtime/within.js"
 import { Store, StoreError } from "../../services/store/Store.js"
@@ -44,9 +44,8 @@ const usualExpiry = Duration.seconds(6)
 const again = Schedule.spaced("200 millis")
 
 /** Joins; waits for as long as it takes until whoever had the name is taken for gone, and fails when that is alive. */
-const joined = (info: NodeInfo, expiry: Duration.Duration) =>
+const joined = ({ join }: NodesService, info: NodeInfo, expiry: Duration.Duration) =>
   Effect.gen(function* () {
-    const { join } = yield* Nodes
     const until = performance.now() + 1.5 * Duration.toMillis(expiry)
     return yield* join(info).pipe(
       inRealTime,
@@ -74,20 +73,27 @@ const told = ({ name, why }: NodeLost): StoreError =>
     fenced: true
   })
 
-const make = (
-  options: Options
-): Effect.Effect<Context.Context<Store | Cluster>, StoreError, Nodes | Wake | Scope> =>
+const make = (options: Options): Effect.Effect<Context.Context<Store | Cluster>, StoreError, Scope> =>
   Effect.gen(function* () {
     const { advertise, expiry: given, node, version = "", ...rest } = options
     const name = node ?? `${hostname()}-${randomBytes(4).toString("hex")}`
     if (name === "") return yield* new StoreError({ message: "the name of a node is not empty" })
     const expiry = Duration.decode(given ?? usualExpiry)
-    const lost = yield* joined({ name, address: advertise, version }, expiry)
+    // First: it brings the tables up to date, which only whoever may write to them does.
     const store = yield* StorePg.make({ ...rest, node: name, lease: expiry })
+    const { prefix = "arcp_", url } = options
+    const others = yield* Layer.build(
+      Layer.merge(
+        NodesPg.layer({ url, prefix, expiry }),
+        WakePg.layer({ url, prefix: prefix.replace(/_$/, "") })
+      )
+    )
+    const nodes = Context.get(others, Nodes)
+    const lost = yield* joined(nodes, { name, address: advertise, version }, expiry)
     const gone = Effect.mapError(lost, told)
     const died = store.died === undefined ? gone : Effect.raceFirst(store.died, gone)
     return Context.make(Store, Store.of({ ...store, died })).pipe(
-      Context.add(Cluster, { node: name, nodes: yield* Nodes, wake: yield* Wake })
+      Context.add(Cluster, { node: name, nodes, wake: Context.get(others, Wake) })
     )
   })
 
@@ -101,14 +107,5 @@ const make = (
  * @example
  * Runtime.layer().pipe(Layer.provideMerge(RuntimeCluster.layer({ url, node: "a", advertise: "10.0.0.1:7777" })))
  */
-export const layer = (options: Options): Layer.Layer<Store | Cluster, StoreError> => {
-  const { expiry = usualExpiry, prefix = "arcp_", url } = options
-  return Layer.scopedContext(make(options)).pipe(
-    Layer.provide(
-      Layer.merge(
-        NodesPg.layer({ url, prefix, expiry }),
-        WakePg.layer({ url, prefix: prefix.replace(/_$/, "") })
-      )
-    )
-  )
-}
+export const layer = (options: Options): Layer.Layer<Store | Cluster, StoreError> =>
+  Layer.scopedContext(make(options))

@@ -56,6 +56,10 @@ const exclusively = <A, E>(statements: PgStatements, prefix: string, body: Effec
     )
   )
 
+/** Makes what says which version the tables are of, and who holds them. */
+const makeFirst = (statements: PgStatements) =>
+  Effect.zipRight(statements.executeRaw(createStore, []), statements.executeRaw(createWriters, []))
+
 /** Makes what it takes to hold the tables, where there is nothing yet. Returns whether the rest is current. */
 export const prepare = (
   statements: PgStatements,
@@ -64,12 +68,7 @@ export const prepare = (
 ): Effect.Effect<boolean, PgFailure | StoreError> =>
   Effect.gen(function* () {
     const version = yield* known(statements, database, prefix)
-    if (version === 0)
-      yield* exclusively(
-        statements,
-        prefix,
-        Effect.zipRight(statements.executeRaw(createStore, []), statements.executeRaw(createWriters, []))
-      )
+    if (version === 0) yield* exclusively(statements, prefix, makeFirst(statements))
     return version === schemaVersion
   })
 
@@ -87,6 +86,7 @@ export const migrate = (
     prefix,
     Effect.gen(function* () {
       const version = yield* known(statements, database, prefix)
+      if (version === 0) yield* makeFirst(statements)
       for (const statement of migrations.slice(version).flat()) yield* statements.executeRaw(statement, [])
       yield* statements.executeRaw(
         "INSERT INTO {store} (id, version) VALUES (0, $1) ON CONFLICT (id) DO UPDATE SET version = excluded.version",
