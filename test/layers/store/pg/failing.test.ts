@@ -132,7 +132,7 @@ describe.skipIf(missing !== undefined)(
         Effect.gen(function* () {
           const url = yield* Effect.promise(stores.url)
           const name = new URL(url).pathname.slice(1)
-          yield* sql(url, `ALTER DATABASE ${name} SET statement_timeout = '150ms'`)
+          yield* sql(url, `ALTER DATABASE ${name} SET statement_timeout = '2s'`)
           yield* Effect.addFinalizer(() => sql(url, `ALTER DATABASE ${name} RESET statement_timeout`))
           const { prefix, store } = yield* open(url, { patience: "60 seconds" })
           yield* commit(store, [put(aJob("job_a"))])
