@@ -5,6 +5,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import { commitUnowned } from "../../../src/layers/store/unowned.js"
 import { EventLog } from "../../../src/services/log/EventLog.js"
+import { isTaken } from "../../../src/services/log/taken.js"
 import { epochOf, Op, Store, type StoreError, type StoreService } from "../../../src/services/store/Store.js"
 import { storedOf } from "./gated.js"
 import {
@@ -162,24 +163,23 @@ export const suite = (name: string, store: () => Layer.Layer<Store, StoreError>)
       }
     )
 
-    it.effect("of a session for which a job is opened: the other process comes to that job", () => {
-      const { control, run } = takenIn(store)
-      return run(
-        Effect.gen(function* () {
-          const db = yield* Store
-          const lost = yield* openView
-          control.take = Effect.catchAll(takeSession(db, lost.sessionId), Effect.die)
-          const job = yield* openJob(lost)
-          yield* emit(job, 1, 2)
-          yield* settle
-          assert.deepStrictEqual(yield* storedOf(job), [1, 2])
-          assert.deepStrictEqual(
-            (yield* db.observed(lost.sessionId)).map(({ cursor, jobId, last }) => [jobId, cursor, last]),
-            [[job.jobId, 0, 2]]
-          )
-          assert.deepStrictEqual(yield* db.view(lost.sessionId), { first: 1, last: 0 })
-        })
-      )
-    })
+    it.effect(
+      "of a session for which a job is opened: it is not, since the other process decides the submit anew",
+      () => {
+        const { control, run } = takenIn(store)
+        return run(
+          Effect.gen(function* () {
+            const db = yield* Store
+            const lost = yield* openView
+            control.take = Effect.catchAll(takeSession(db, lost.sessionId), Effect.die)
+            const error = yield* Effect.flip(openJob(lost))
+            assert.isTrue(isTaken(error))
+            yield* settle
+            assert.deepStrictEqual(yield* db.jobs({ principals: "everyone", limit: 9 }), [])
+            assert.deepStrictEqual(yield* db.observed(lost.sessionId), [])
+          })
+        )
+      }
+    )
   })
 }

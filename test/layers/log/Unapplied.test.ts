@@ -39,7 +39,11 @@ const turns = Effect.repeatN(eventLoop.next, 20)
 const chunk = (n: number): NewEvent => ({
   type: "job.event",
   kind: "result_chunk",
-  payload: JSON.stringify({ kind: "result_chunk", ts: "", body: { data: `${n},`, encoding: "utf8" } })
+  payload: JSON.stringify({
+    kind: "result_chunk",
+    ts: "",
+    body: { result_id: "res_1", chunk_seq: n, data: `${n},`, encoding: "utf8" }
+  })
 })
 
 const emitChunks = (job: Parameters<EventLog["Type"]["append"]>[0], from: number, to: number) =>
