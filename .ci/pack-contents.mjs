@@ -15,7 +15,7 @@ const allowed = [
   /^dist\/(?:[\w@.-]+\/)*[\w@.-]+\.(js|mjs|d\.ts|js\.map|d\.ts\.map|html|css|json|wasm|svg)$/,
   /^dist\/programs\/[\w-]+\/NOTICES\.txt$/,
   /^docs\/([\w-]+\.(md|svg|png)|grafana-dashboard\.json|prometheus-alerts\.yaml)$/,
-  /^examples\/([\w-]+\.ts|README\.md)$/,
+  /^examples\/([\w-]+\.ts|README\.md|cluster\/(Dockerfile|[\w.-]+\.(mjs|yaml|conf)))$/,
   /^bench\/README\.md$/
 ]
 
