@@ -28,13 +28,21 @@ const focused = () => {
   }
 }
 
+/** What can be operated. */
+const operable = "a[href], button, input, select, textarea, summary, [tabindex='0']"
+
+/** Runs in the page: whether what can be operated is what it was at the last call. */
+const isSame = (selector: string) => {
+  const page = window as unknown as { before?: ReadonlyArray<Element> }
+  const { before = [] } = page
+  const now = Array.from(document.querySelectorAll(selector))
+  page.before = now
+  return now.length === before.length && now.every((each, i) => each === before[i])
+}
+
 /** Runs in the page: what can be operated, and was never come to. Of a group with one place in the order that one is enough. */
-const missed = () =>
-  Array.from(
-    document.querySelectorAll<HTMLElement>(
-      "a[href], button, input, select, textarea, summary, [tabindex='0']"
-    )
-  )
+const missed = (selector: string) =>
+  Array.from(document.querySelectorAll<HTMLElement>(selector))
     .filter(
       (e) =>
         e.tabIndex >= 0 &&
@@ -44,8 +52,20 @@ const missed = () =>
     )
     .map((e) => `${e.outerHTML.slice(0, 100)} is not come to`)
 
-/** Returns what is wrong with the way through a page: with no end, with what cannot be seen or come to, or out of order. */
+/**
+ * Returns what is wrong with the way through a page: with no end, with what cannot be seen or come to, or out of order. A page to
+ * which something comes meanwhile is gone through again.
+ */
 export const astray = async (page: Page): Promise<ReadonlyArray<string>> => {
+  for (let walk = 1; ; walk++) {
+    await page.evaluate(isSame, operable)
+    const wrong = await walked(page)
+    if (wrong.length === 0 || walk === 10 || (await page.evaluate(isSame, operable))) return wrong
+  }
+}
+
+/** Goes through once. */
+const walked = async (page: Page): Promise<ReadonlyArray<string>> => {
   await page.evaluate(() => {
     ;(window as unknown as { walked?: unknown }).walked = undefined
     document.querySelector<HTMLElement>("a[href], button:enabled, input:enabled")?.focus()
@@ -70,7 +90,7 @@ export const astray = async (page: Page): Promise<ReadonlyArray<string>> => {
     if (at.problem !== undefined) wrong.add(`${at.name} ${at.problem}`)
     if (i === 199) wrong.add("the way has no end")
   }
-  for (const each of await page.evaluate(missed)) wrong.add(each)
+  for (const each of await page.evaluate(missed, operable)) wrong.add(each)
   const positive = await page.evaluate(
     () => document.querySelectorAll("[tabindex]:not([tabindex='0'], [tabindex='-1'])").length
   )
