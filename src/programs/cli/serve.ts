@@ -211,7 +211,7 @@ export const serve = Command.make(
       "arcp serve --agents ./agents.mjs --token secret=me  # agents of yours",
       "arcp serve --memory --port 0                        # no file, a free port",
       "arcp serve --pg postgres://arcp@db.internal/arcp    # in Postgres",
-      "arcp serve --pg URL --cluster --node a              # one of several on that Postgres",
+      "arcp serve --pg URL --cluster --node a              # one of several",
       "arcp serve --transport stdio --agents ./agents.mjs  # for a parent process"
     ],
     more: {
