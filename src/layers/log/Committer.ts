@@ -39,6 +39,8 @@ export interface Committer {
   readonly enqueue: (item: CommitItem) => void
   /** Returns how many items wait. */
   readonly queued: () => number
+  /** Whether nothing waits, and nothing is on its way to the store. */
+  readonly isIdle: () => boolean
   /** Queues a change and waits until it is durable. */
   readonly change: (change: Change) => Effect.Effect<void, InternalError>
   /** Returns why nothing is committed any more, once that is so. */
@@ -110,6 +112,9 @@ class Unanswered {
   /** Everybody was told: an answer that still comes is nobody's any more. */
   givenUp = false
 
+  get isWaiting(): boolean {
+    return this.items.length > 0
+  }
   /** Something is given to the store. */
   asked(items: ReadonlyArray<CommitItem>): void {
     this.items = items
@@ -369,6 +374,7 @@ export const make = (
     return {
       enqueue: (item) => queue.add(item),
       queued: () => queue.length,
+      isIdle: () => queue.length === 0 && !work.unanswered.isWaiting,
       change: (change) => Effect.async((resume) => queue.add({ _tag: "Change", change, done: resume })),
       over: () => queue.over,
       stopped: Deferred.await(stopped)

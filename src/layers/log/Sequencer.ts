@@ -344,7 +344,7 @@ export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope>
     const know = (view: ViewState): Effect.Effect<void, StoreError | InternalError> =>
       Effect.gen(function* () {
         // Jobs may be opened for it in a commit that began before the view was here: what that stores is read.
-        yield* committer.change(() => undefined)
+        if (!committer.isIdle()) yield* committer.change(() => undefined)
         const appended = new Set<string>()
         live.learning.add(appended)
         const [observed, lost, foreign] = yield* Effect.gen(function* () {
