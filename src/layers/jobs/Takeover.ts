@@ -93,7 +93,11 @@ const takeFrom = (parts: JobParts, { node }: ClusterService, recovery: Recovery,
       const taken = yield* put(parts, families.splice(0, familiesAtOnce), node)
       log.took(taken)
       count += taken.length
-      if (taken.length > 0) yield* recovery.recover(taken)
+      // What cannot be gone on with here is nobody's again: as this node's own nobody would look at it before its next start.
+      if (taken.length > 0)
+        yield* Effect.tapErrorCause(recovery.recover(taken), () =>
+          Effect.ignoreLogged(put(parts, familiesOf(taken), undefined))
+        )
       yield* turn.next
     }
     if (count > 0 && name !== "") yield* hooks.adopt(name)

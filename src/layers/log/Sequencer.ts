@@ -289,6 +289,8 @@ export const make = (parts: Parts): Effect.Effect<Sequencer, never, Scope.Scope>
         arrived(places, page)
         yield* committer.change(numbering(view, live, places, page))
         if (page.length >= pageSize) view.isDue = true
+        // What another node has dropped meanwhile does not come any more, and the store says so.
+        if (page.length === 0 && !live.isAlone && (yield* store.hasLost(view.sessionId))) view.lose()
       }).pipe(
         // Whatever comes of it, it is looked at again.
         Effect.tapErrorCause(() =>
