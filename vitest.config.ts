@@ -1,6 +1,8 @@
 import { defineConfig } from "vitest/config"
 import { files, type Transport, transports } from "./test/e2e/transports.js"
 import { bundledWorker } from "./test/support/bundledWorker.js"
+import LongestFirst from "./test/support/LongestFirst.js"
+import { scratch } from "./test/support/scratch.js"
 
 /** Files of the black-box suite that do not run over `transport`. */
 const excluded = (transport: Transport) =>
@@ -14,8 +16,8 @@ const project = (transport: Transport) => ({
   test: {
     name: transport,
     provide: { transport },
-    // In memory the tests wait rather than work: they run beside the others, in a pool of their own.
-    pool: transport === "memory" ? ("threads" as const) : ("forks" as const),
+    // The other transports' tests wait rather than work: they run beside, in a pool of their own.
+    pool: transport === "websocket" ? ("forks" as const) : ("threads" as const),
     include: [transport === "websocket" ? "test/**/*.test.ts" : "test/e2e/*.test.ts"],
     exclude: excluded(transport)
   }
@@ -26,6 +28,7 @@ export default defineConfig({
   test: {
     projects: transports.map(project),
     runner: "./test/support/runner.ts",
+    sequence: { sequencer: LongestFirst },
     // What a runtime logs is of interest when a test fails.
     silent: "passed-only",
     reporters: ["default", "./test/support/Conformance.ts"],
@@ -36,8 +39,8 @@ export default defineConfig({
     minWorkers: 1,
     // Nothing here is module state of another file; loading the modules anew for each costs a third of the run.
     isolate: false,
-    // The programs that tests start keep nothing in the home of who runs them.
-    env: { NODE_DISABLE_COMPILE_CACHE: "1" },
+    env: scratch,
+    globalSetup: "./test/support/scratch.ts",
     testTimeout: 120_000,
     hookTimeout: 120_000
   }

@@ -52,128 +52,118 @@ const restoreAll = (services: Resume.ResumeServices, resume: Resume.Resume) =>
     for (const { record, left } of found) yield* resume.restore(record, elapsed() + left)
   })
 
-/** Makes the sessions of a runtime over the services in context. */
-export const make = Effect.gen(function* () {
-  const log = yield* EventLog
-  const jobs = yield* Jobs
-  const ids = yield* IdGenerator
-  const store = yield* Store
-  const options = yield* RuntimeOptions
-  const cluster = yield* Cluster.here
+/** What all parts of the sessions work with. */
+const makeShared = Effect.gen(function* () {
   const clock = yield* Effect.clock
-  const turn = yield* Turn
-  const metrics = yield* Metrics.here
-  const share = yield* TurnShare
-  const credentials = yield* Credentials
-  const secrets = yield* Secrets
-  const now = () => clock.unsafeCurrentTimeMillis()
-  const elapsed = monotonic(clock)
-
-  const table = new SessionTable()
-  const dropping = yield* FiberSet.make<void>()
-  const inBackground = yield* FiberSet.runtime(dropping)<never>()
+  // What goes on when its connection has ended is waited for at the end of the runtime.
+  const run = yield* FiberSet.runtime(yield* FiberSet.make<void>())<never>()
   const shared: Resume.ResumeServices = {
-    table,
-    log,
-    store,
-    jobs,
-    ids,
-    secrets,
-    cluster,
-    options,
-    now,
-    elapsed,
-    share,
+    table: new SessionTable(),
+    log: yield* EventLog,
+    store: yield* Store,
+    jobs: yield* Jobs,
+    ids: yield* IdGenerator,
+    secrets: yield* Secrets,
+    cluster: yield* Cluster.here,
+    options: yield* RuntimeOptions,
+    now: () => clock.unsafeCurrentTimeMillis(),
+    elapsed: monotonic(clock),
+    share: yield* TurnShare,
     background: (effect) => {
-      inBackground(effect)
+      run(effect)
     }
   }
-  const resume = Resume.make(shared)
-  yield* restoreAll(shared, resume)
-  const records = Records.make({
-    table,
-    log,
-    now,
-    resumeWindow: options.resumeWindow,
-    outlived: store.kind === "durable",
-    letGo: (entry) => Resume.letGoOf(shared, entry)()
-  })
-  records.ring()
-  yield* Taking.watch(shared, records)
-  const connected = new Shutdown.Connected()
-  const ending = Shutdown.make({ jobs, options, table, records, connected })
-  const auth = yield* Auth
-  const policy = yield* Policy
-  const greet = Handshake.make({
-    auth,
-    registry: yield* Registry,
-    policy,
-    options,
-    offered: [...Features.all, ...Features.vendor].filter(
-      (feature) => feature !== "provisioned_credentials" || credentials.enabled
-    )
-  })
-  const dispatch = Dispatch.make({
-    jobs,
-    log,
-    cancelOnBye: options.cancelOnBye,
-    maxFrameBytes: options.maxOutboundFrameBytes,
-    now,
-    share,
-    acknowledged: ({ sessionId }) => {
-      const entry = table.get(sessionId)
-      if (entry !== undefined) table.touch(entry)
-    }
-  })
-  if (metrics !== undefined) yield* metrics.watch(Measuring.gauges(table, options))
-  const keeper = new Keeper(elapsed, share)
-  yield* Effect.forkScoped(keeper.run)
-  const connections = Connections.make({
-    log,
-    jobs,
-    ids,
-    options,
-    interval: Duration.toMillis(options.heartbeatInterval),
-    clock,
-    elapsed,
-    turn,
-    share,
-    dispatch,
-    expiry: Expiry.make({ jobs, options, now, elapsed }),
-    keeper,
-    isMeasured: metrics !== undefined,
-    run: yield* FiberSet.runtime(dropping)<never>(),
-    confirm: resume.confirm,
-    noMoreRequests: Effect.asVoid(Effect.forkDaemon(ending.run))
-  })
+  return { clock, run, shared, turn: yield* Turn, metrics: yield* Metrics.here }
+})
+type Shared = Effect.Effect.Success<typeof makeShared>
 
-  const failedLogins = new FailedLogins(options, elapsed)
-  const room = yield* HelloRoom.make({
-    options,
-    elapsed,
-    greet: (connection, frame) =>
-      failedLogins.crowded(connection.client) ? Effect.fail(tooManyFailed) : greet(connection, frame),
-    share,
-    stopping: ending.begun,
-    refuse: (connection, refusal) => Serving.refuse(shared, connection, refusal)
-  })
-
-  yield* Effect.forkScoped(records.run)
-  yield* Effect.forkScoped(
-    Sweeper.run({
+/** The sessions that there are, those of earlier processes too, and what is stored of them. */
+const makeRecords = ({ shared }: Shared, resume: Resume.Resume) =>
+  Effect.gen(function* () {
+    yield* restoreAll(shared, resume)
+    const { log, now, options, store, table } = shared
+    const records = Records.make({
       table,
+      log,
+      now,
+      resumeWindow: options.resumeWindow,
+      outlived: store.kind === "durable",
+      letGo: (entry) => Resume.letGoOf(shared, entry)()
+    })
+    records.ring()
+    yield* Taking.watch(shared, records)
+    return records
+  })
+
+/** Who says hello, and how: what is offered to them, and how many at once are listened to. */
+const makeRoom = ({ shared }: Shared, { begun }: Shutdown.Shutdown, failedLogins: FailedLogins) =>
+  Effect.gen(function* () {
+    const { elapsed, options, share } = shared
+    const credentials = yield* Credentials
+    const greet = Handshake.make({
+      auth: yield* Auth,
+      registry: yield* Registry,
+      policy: yield* Policy,
+      options,
+      offered: [...Features.all, ...Features.vendor].filter(
+        (feature) => feature !== "provisioned_credentials" || credentials.enabled
+      )
+    })
+    return yield* HelloRoom.make({
+      options,
+      elapsed,
+      greet: (connection, frame) =>
+        failedLogins.crowded(connection.client) ? Effect.fail(tooManyFailed) : greet(connection, frame),
+      share,
+      stopping: begun,
+      refuse: (connection, refusal) => Serving.refuse(shared, connection, refusal)
+    })
+  })
+
+/** What serves the connections of sessions. */
+const makeConnections = (
+  { clock, metrics, run, shared, turn }: Shared,
+  resume: Resume.Resume,
+  ending: Shutdown.Shutdown
+) =>
+  Effect.gen(function* () {
+    const { elapsed, ids, jobs, log, now, options, share, table } = shared
+    const dispatch = Dispatch.make({
+      jobs,
+      log,
+      cancelOnBye: options.cancelOnBye,
+      maxFrameBytes: options.maxOutboundFrameBytes,
+      now,
+      share,
+      acknowledged: ({ sessionId }) => {
+        const entry = table.get(sessionId)
+        if (entry !== undefined) table.touch(entry)
+      }
+    })
+    const keeper = new Keeper(elapsed, share)
+    yield* Effect.forkScoped(keeper.run)
+    return Connections.make({
+      log,
+      jobs,
+      ids,
+      options,
+      interval: Duration.toMillis(options.heartbeatInterval),
+      clock,
       elapsed,
       turn,
-      resumeWindow: options.resumeWindow,
-      committed: log.commit([])
+      share,
+      dispatch,
+      expiry: Expiry.make({ jobs, options, now, elapsed }),
+      keeper,
+      isMeasured: metrics !== undefined,
+      run,
+      confirm: resume.confirm,
+      noMoreRequests: Effect.asVoid(Effect.forkDaemon(ending.run))
     })
-  )
+  })
 
-  yield* Effect.addFinalizer(() => ending.run)
-  // Nothing can be answered any more, and clients are to know.
-  yield* Effect.forkScoped(Effect.catchAll(log.stopped, () => ending.run))
-
-  /** Ends a session for good, at once or with its transport. */
+/** Ends all sessions of a principal for good, at once or with their transports; returns how many there were. */
+const forgetting = (table: SessionTable) => (principal: string) => {
   const forget = (entry: SessionEntry): Effect.Effect<void> =>
     Effect.flatMap(table.settled(entry), () => {
       entry.isLast = true
@@ -181,13 +171,39 @@ export const make = Effect.gen(function* () {
       if (state._tag === "Detached") return table.drop(entry, state)
       return entry.attachment?.close(closeCode.policy, "the session was deleted") ?? Effect.void
     })
+  return Effect.suspend(() => {
+    const all = table.of([principal])
+    return Effect.as(Effect.forEach(all, forget, { discard: true }), all.length)
+  })
+}
 
+/** Makes the sessions of a runtime over the services in context. */
+export const make = Effect.gen(function* () {
+  const made = yield* makeShared
+  const { clock, metrics, shared, turn } = made
+  const { elapsed, jobs, log, options, table } = shared
+  const isMeasured = metrics !== undefined
+
+  const resume = Resume.make(shared)
+  const records = yield* makeRecords(made, resume)
+  const connected = new Shutdown.Connected()
+  const ending = Shutdown.make({ jobs, options, table, records, connected })
+  if (isMeasured) yield* metrics.watch(Measuring.gauges(table, options))
+  const connections = yield* makeConnections(made, resume, ending)
+  const failedLogins = new FailedLogins(options, elapsed)
+  const room = yield* makeRoom(made, ending, failedLogins)
+
+  yield* Effect.forkScoped(records.run)
+  const { resumeWindow } = options
+  yield* Effect.forkScoped(Sweeper.run({ table, elapsed, turn, resumeWindow, committed: log.commit([]) }))
+  yield* Effect.addFinalizer(() => ending.run)
+  // Nothing can be answered any more, and clients are to know.
+  yield* Effect.forkScoped(Effect.catchAll(log.stopped, () => ending.run))
+
+  const { begun: stopping, halted } = ending
+  const policy = yield* Policy
   return Sessions.of({
-    forget: (principal) =>
-      Effect.suspend(() => {
-        const all = table.of([principal])
-        return Effect.as(Effect.forEach(all, forget, { discard: true }), all.length)
-      }),
+    forget: forgetting(table),
     serve: Serving.make({
       resuming: shared,
       resume,
@@ -196,18 +212,12 @@ export const make = Effect.gen(function* () {
       connections,
       failedLogins,
       connected,
-      halted: ending.halted,
+      halted,
       clock,
-      isMeasured: metrics !== undefined
+      isMeasured
     }),
-    isStopping: Effect.sync(ending.begun),
-    authenticate: Identifying.make({
-      auth,
-      options,
-      failedLogins,
-      stopping: ending.begun,
-      halted: ending.halted
-    }),
+    isStopping: Effect.sync(stopping),
+    authenticate: Identifying.make({ auth: yield* Auth, options, failedLogins, stopping, halted }),
     list: Listing.make(table, policy),
     shutdown: ending.run
   })

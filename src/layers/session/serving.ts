@@ -104,136 +104,143 @@ interface ServingServices {
   readonly isMeasured: boolean
 }
 
-/** Makes what serves a connection to its end. */
-export const make = ({
-  clock,
-  connected,
-  connections,
-  failedLogins,
-  halted,
-  isMeasured,
-  records,
-  resume,
-  resuming,
-  room
-}: ServingServices) => {
-  const { elapsed, log, now, options, table } = resuming
+/** Lets go of a session when its transport has ended, unless another has taken its place. */
+const detach = (
+  { records, resuming: { elapsed, log, now, options, table } }: ServingServices,
+  { entry, epoch, session }: Resume.AttachedSession
+) =>
+  Effect.suspend(() => {
+    const until = elapsed() + Duration.toMillis(options.resumeWindow)
+    if (!table.detach(entry, epoch, until, now())) return Effect.void
+    const { state } = entry
+    // Nobody comes back to it.
+    if ((entry.isLast || session.has(Features.transient)) && state._tag === "Detached")
+      return Effect.zipRight(log.detach(session.view), table.drop(entry, state))
+    records.ring()
+    return log.detach(session.view)
+  })
 
-  const detach = ({ entry, session, epoch }: Resume.AttachedSession) =>
-    Effect.suspend(() => {
-      const until = elapsed() + Duration.toMillis(options.resumeWindow)
-      if (!table.detach(entry, epoch, until, now())) return Effect.void
-      const { state } = entry
-      // Nobody comes back to it.
-      if ((entry.isLast || session.has(Features.transient)) && state._tag === "Detached")
-        return Effect.zipRight(log.detach(session.view), table.drop(entry, state))
-      records.ring()
-      return log.detach(session.view)
-    })
+/** Attaches whoever was greeted to a session: a new one, or the one that was asked for. */
+const hold = (
+  { isMeasured, resume }: ServingServices,
+  greeted: Handshake.Greeted,
+  attachment: Attachment
+) => {
+  const guest = { ...greeted, attachment }
+  const held = sound(
+    Effect.suspend(() =>
+      greeted.resume === undefined ? resume.open(guest) : resume.resume(guest, greeted.resume)
+    ),
+    "session.hello"
+  ).pipe(Effect.mapError(greeted.refuse))
+  return isMeasured ? Measuring.counted(held, greeted.resume !== undefined) : held
+}
 
-  const hold = (greeted: Handshake.Greeted, attachment: Attachment) => {
-    const guest = { ...greeted, attachment }
-    const held = sound(
-      Effect.suspend(() =>
-        greeted.resume === undefined ? resume.open(guest) : resume.resume(guest, greeted.resume)
-      ),
-      "session.hello"
-    ).pipe(Effect.mapError(greeted.refuse))
-    return isMeasured ? Measuring.counted(held, greeted.resume !== undefined) : held
-  }
-
-  /** From the first frame to a session that is attached. Only waiting for the peer can be interrupted. */
-  const enter = (
-    connection: Connection,
-    interruptible: <A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<A, E>
-  ): Effect.Effect<Entered, Handshake.HelloRefusal | Closed> =>
-    Effect.gen(function* () {
-      const { greeted, rest } = yield* interruptible(room.greet(connection))
-      yield* connection.greeted ?? Effect.void
-      const attachment: Attachment = {
-        outbox: new Outbox(options.maxUnsentBytes),
-        accepts: new Accepts(),
-        close: connection.close
-      }
-      const held = yield* hold(greeted, attachment)
-      const resumed = greeted.resume !== undefined
-      yield* said(`session ${resumed ? "resumed" : "opened"} over ${connection.kind}`, held)
-      return {
-        served: connections.prepare(connection, held, attachment, {
-          resumed,
-          after: greeted.resume?.lastEventSeq ?? 0,
-          frames: rest
-        }),
-        span: yield* traced({
-          sessionId: held.session.sessionId,
-          principal: greeted.identity.principal,
-          parentSpan: greeted.parentSpan,
-          resumed
-        })
-      }
-    })
-
-  const failed = (connection: Connection, cause: Cause.Cause<never>): Effect.Effect<void> =>
-    Cause.isInterruptedOnly(cause)
-      ? Effect.void
-      : Effect.zipRight(
-          Effect.logError("a connection failed", cause),
-          connection.close(1011, "internal error")
-        )
-
-  /** Refuses a hello, a failed login when its turn has come: until then it takes nobody's place. */
-  const refuseSlowly = (connection: Connection, refusal: Handshake.HelloRefusal): Effect.Effect<void> => {
-    const wait = refusal.error._tag === "Unauthenticated" ? failedLogins.failed(connection.client) : 0
-    if (wait === 0) return refuse(resuming, connection, refusal)
-    const pause = Effect.raceFirst(Effect.sleep(wait), halted)
-    return refuse(resuming, connection, refusal, Effect.zipRight(connection.greeted ?? Effect.void, pause))
-  }
-
-  const turnAway = (connection: Connection, cause: Cause.Cause<Handshake.HelloRefusal | Closed>) =>
-    Either.match(Cause.failureOrCause(cause), {
-      onLeft: (ended) => {
-        const error = ended._tag === "Closed" ? tooLarge(ended, options.maxHelloFrameBytes) : ended
-        if (error === undefined) return Effect.void
-        if (isMeasured) Measuring.refused(error)
-        return refuseSlowly(connection, error)
-      },
-      onRight: (defect) => failed(connection, defect)
-    })
-
-  /** What follows the last frame of a connection: the session is let go of, whatever ended it. */
-  const leave = ({ served, span }: Entered, exit: Exit.Exit<void>): Effect.Effect<void> =>
-    Effect.zipRight(
-      connections.end(served),
-      Effect.suspend(() => {
-        span?.end(clock.unsafeCurrentTimeNanos(), exit)
-        const told = Exit.isFailure(exit) ? failed(served.connection, exit.cause) : Effect.void
-        return detach(served.held).pipe(
-          Effect.zipRight(told),
-          Effect.zipRight(said("session disconnected", served.held))
-        )
+/** From the first frame to a session that is attached. Only waiting for the peer can be interrupted. */
+const enter = (
+  services: ServingServices,
+  connection: Connection,
+  interruptible: <A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<A, E>
+): Effect.Effect<Entered, Handshake.HelloRefusal | Closed> =>
+  Effect.gen(function* () {
+    const { connections, resuming, room } = services
+    const { greeted, rest } = yield* interruptible(room.greet(connection))
+    yield* connection.greeted ?? Effect.void
+    const attachment: Attachment = {
+      outbox: new Outbox(resuming.options.maxUnsentBytes),
+      accepts: new Accepts(),
+      close: connection.close
+    }
+    const held = yield* hold(services, greeted, attachment)
+    const resumed = greeted.resume !== undefined
+    yield* said(`session ${resumed ? "resumed" : "opened"} over ${connection.kind}`, held)
+    return {
+      served: connections.prepare(connection, held, attachment, {
+        resumed,
+        after: greeted.resume?.lastEventSeq ?? 0,
+        frames: rest
+      }),
+      span: yield* traced({
+        sessionId: held.session.sessionId,
+        principal: greeted.identity.principal,
+        parentSpan: greeted.parentSpan,
+        resumed
       })
-    )
+    }
+  })
 
-  /**
-   * One connection, to its end. Made of few parts on purpose: whatever is around the part that serves is held by every
-   * connection for as long as it lives.
-   */
-  const serve = (connection: Connection): Effect.Effect<void> =>
+const failed = (connection: Connection, cause: Cause.Cause<never>): Effect.Effect<void> =>
+  Cause.isInterruptedOnly(cause)
+    ? Effect.void
+    : Effect.zipRight(Effect.logError("a connection failed", cause), connection.close(1011, "internal error"))
+
+/** Refuses a hello, a failed login when its turn has come: until then it takes nobody's place. */
+const refuseSlowly = (
+  { failedLogins, halted, resuming }: ServingServices,
+  connection: Connection,
+  refusal: Handshake.HelloRefusal
+): Effect.Effect<void> => {
+  const wait = refusal.error._tag === "Unauthenticated" ? failedLogins.failed(connection.client) : 0
+  if (wait === 0) return refuse(resuming, connection, refusal)
+  const pause = Effect.raceFirst(Effect.sleep(wait), halted)
+  return refuse(resuming, connection, refusal, Effect.zipRight(connection.greeted ?? Effect.void, pause))
+}
+
+const turnAway = (
+  services: ServingServices,
+  connection: Connection,
+  cause: Cause.Cause<Handshake.HelloRefusal | Closed>
+) =>
+  Either.match(Cause.failureOrCause(cause), {
+    onLeft: (ended) => {
+      const { isMeasured, resuming } = services
+      const error = ended._tag === "Closed" ? tooLarge(ended, resuming.options.maxHelloFrameBytes) : ended
+      if (error === undefined) return Effect.void
+      if (isMeasured) Measuring.refused(error)
+      return refuseSlowly(services, connection, error)
+    },
+    onRight: (defect) => failed(connection, defect)
+  })
+
+/** What follows the last frame of a connection: the session is let go of, whatever ended it. */
+const leave = (
+  services: ServingServices,
+  { served, span }: Entered,
+  exit: Exit.Exit<void>
+): Effect.Effect<void> =>
+  Effect.zipRight(
+    services.connections.end(served),
+    Effect.suspend(() => {
+      span?.end(services.clock.unsafeCurrentTimeNanos(), exit)
+      const told = Exit.isFailure(exit) ? failed(served.connection, exit.cause) : Effect.void
+      return detach(services, served.held).pipe(
+        Effect.zipRight(told),
+        Effect.zipRight(said("session disconnected", served.held))
+      )
+    })
+  )
+
+/**
+ * Makes what serves a connection to its end. It has few parts on purpose: whatever is around the part that serves is held by
+ * every connection for as long as it lives.
+ */
+export const make =
+  (services: ServingServices) =>
+  (connection: Connection): Effect.Effect<void> =>
     Effect.uninterruptibleMask((restore) => {
+      const { connected, connections } = services
       const end = Effect.suspend(() => {
         connected.end()
         return connection.close(closeCode.normal, "")
       })
       connected.begin()
-      return Effect.matchCauseEffect(enter(connection, restore), {
-        onFailure: (cause) => Effect.zipRight(Effect.exit(restore(turnAway(connection, cause))), end),
+      return Effect.matchCauseEffect(enter(services, connection, restore), {
+        onFailure: (cause) =>
+          Effect.zipRight(Effect.exit(restore(turnAway(services, connection, cause))), end),
         onSuccess: (entered) =>
           Effect.matchCauseEffect(restore(connections.run(entered.served)), {
-            onFailure: (cause) => Effect.zipRight(leave(entered, Exit.failCause(cause)), end),
-            onSuccess: () => Effect.zipRight(leave(entered, Exit.void), end)
+            onFailure: (cause) => Effect.zipRight(leave(services, entered, Exit.failCause(cause)), end),
+            onSuccess: () => Effect.zipRight(leave(services, entered, Exit.void), end)
           })
       })
     })
-
-  return serve
-}

@@ -8,6 +8,7 @@ import * as EventLogLayer from "../../../src/layers/log/EventLog.js"
 import { all, type Feature } from "../../../src/protocol/Features.js"
 import { EventLog, type JobLog, type NewEvent, type View } from "../../../src/services/log/EventLog.js"
 import * as RuntimeOptions from "../../../src/services/runtime/RuntimeOptions.js"
+import { eventLoop } from "../../../src/services/runtime/Turn.js"
 import {
   type JobRecord,
   Op,
@@ -111,42 +112,56 @@ export const end = (job: JobLog, owner: View) =>
 /** An append may return before its commit; this waits for it, by a commit that the store gets too. */
 export const settle = Effect.flatMap(EventLog, (log) => log.commit([Op.Alive({ at: 1 })]))
 
-/** How many reads of each store there are that it has not answered. */
-const unanswered = new WeakMap<StoreService, { calls: number }>()
+/** How often each store was called, and how many of these calls it has not answered. */
+const calls = new WeakMap<StoreService, { begun: number; unanswered: number }>()
 
-/** The same store, whose reads in flight are counted; commits come one after the other, and `settle` waits for its own. */
+/** The same store, whose calls are counted; but not that which waits for its end, and is never answered. */
 const counting = (store: StoreService): StoreService => {
-  if (unanswered.has(store)) return store
-  const count = { calls: 0 }
+  if (calls.has(store)) return store
+  const count = { begun: 0, unanswered: 0 }
   const counted = <A, E, R>(call: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     Effect.acquireUseRelease(
-      Effect.sync(() => count.calls++),
+      Effect.sync(() => {
+        count.begun++
+        count.unanswered++
+      }),
       () => call,
-      () => Effect.sync(() => count.calls--)
+      () => Effect.sync(() => count.unanswered--)
     )
   const given = (value: unknown) => (Effect.isEffect(value) ? counted(value) : value)
   const same = new Proxy(store, {
     get: (target, name) => {
       const member: unknown = Reflect.get(target, name, target)
-      if (name === "commit") return member
+      if (name === "died") return member
       return typeof member === "function"
         ? (...args: ReadonlyArray<unknown>) => given(Reflect.apply(member, target, args))
         : given(member)
     }
   })
-  unanswered.set(same, count)
+  calls.set(same, count)
   return same
 }
 
+/** Turns of the event loop in which nothing has asked the store for anything, after which nothing will. */
+const calmTurns = 40
+/** Commits for which a call that is never answered is waited for. */
+const patience = 5_000
+
 /**
- * Lets the retention get round: its passes take turns of the event loop, some commits, and reads, which may be slow; they are
- * over when none has been in flight for some rounds. One that is never answered is left.
+ * Lets the retention get round. Its passes take turns of the event loop, commit and read: they are over when the store has
+ * answered all, and was asked for nothing for some turns.
  */
 export const settled = Effect.gen(function* () {
-  const count = unanswered.get(yield* Store)
-  for (let round = 0, calm = 0; round < 60 || (calm < 10 && round < 5_000); round++) {
-    yield* Effect.zipRight(settle, Effect.yieldNow())
-    calm = (count?.calls ?? 0) === 0 ? calm + 1 : 0
+  const count = calls.get(yield* Store)
+  yield* settle
+  for (let calm = 0, waits = 0; calm < calmTurns && waits < patience; ) {
+    const { begun, unanswered } = count ?? { begun: 0, unanswered: 0 }
+    yield* eventLoop.next
+    if (unanswered > 0) {
+      waits++
+      yield* settle
+    }
+    calm = unanswered === 0 && (count?.begun ?? 0) === begun ? calm + 1 : 0
   }
 })
 
