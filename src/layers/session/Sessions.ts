@@ -80,6 +80,7 @@ export const make = Effect.gen(function* () {
     ids,
     secrets,
     cluster,
+    takes: new Taking.Takes(),
     options,
     now,
     elapsed,
