@@ -9,7 +9,8 @@ import type * as Redacted from "effect/Redacted"
 import { Wake } from "../../services/cluster/Wake.js"
 import { Signal } from "../../services/runtime/Signal.js"
 import { lookingEvery, type WakeOptions } from "./looking.js"
-import { keep, type PgConnection, probing } from "./pgConnection.js"
+import * as Measuring from "./measuring.js"
+import { type ConnectionLost, keep, type PgConnection, probing } from "./pgConnection.js"
 
 /** How nodes wake each other over Postgres. */
 export interface Options extends WakeOptions {
@@ -29,6 +30,38 @@ const channelOf = (prefix: string, node: string): string => {
     : `${prefix}_${createHash("sha256").update(node).digest("hex").slice(0, 32)}`
 }
 
+/** What is called back for a channel. */
+type Listeners = Map<string, Set<(told: boolean) => void>>
+
+/**
+ * Listens to all channels that somebody here listens to, on one connection; what was said while nobody heard it, all are told of
+ * at its beginning. Fails when the connection is lost.
+ */
+const listeningTo =
+  (listeners: Listeners, added: Signal, heard: Set<string>) =>
+  ({ client, query }: PgConnection): Effect.Effect<never, ConnectionLost> => {
+    const call = (channel: string) => {
+      for (const onWake of listeners.get(channel) ?? []) onWake(true)
+    }
+    const listen = (channel: string) =>
+      Effect.map(query(`listen ${client.escapeIdentifier(channel)}`), () => {
+        heard.add(channel)
+        call(channel)
+      })
+    const next = Effect.suspend(() => {
+      const missing = [...listeners.keys()].find((channel) => !heard.has(channel))
+      return missing === undefined ? Effect.raceFirst(added.wait, probing(query)) : listen(missing)
+    })
+    return Effect.suspend(() => {
+      heard.clear()
+      client.on("notification", ({ channel }) => {
+        Measuring.heard()
+        call(channel)
+      })
+      return Effect.forever(next)
+    })
+  }
+
 /** Returns wakes over a Postgres. */
 export const layer = ({ look, prefix = "arcp", url }: Options): Layer.Layer<Wake> =>
   Layer.scoped(
@@ -44,6 +77,7 @@ export const layer = ({ look, prefix = "arcp", url }: Options): Layer.Layer<Wake
             const channels = [...told]
             told.clear()
             return query("select pg_notify(channel, '') from unnest($1::text[]) as channel", [channels]).pipe(
+              Effect.tap(() => Effect.sync(() => Measuring.told(channels.length))),
               Effect.onError(() =>
                 Effect.sync(() => {
                   for (const channel of channels) told.add(channel)
@@ -53,6 +87,10 @@ export const layer = ({ look, prefix = "arcp", url }: Options): Layer.Layer<Wake
           })
         )
       yield* Effect.forkScoped(keep("telling other nodes", url, telling))
+      const listeners: Listeners = new Map()
+      const added = new Signal()
+      const heard = new Set<string>()
+      yield* Effect.forkScoped(keep("listening to other nodes", url, listeningTo(listeners, added, heard)))
 
       return {
         tell: (node) => {
@@ -61,20 +99,20 @@ export const layer = ({ look, prefix = "arcp", url }: Options): Layer.Layer<Wake
         },
         listen: (node, onWake) => {
           const channel = channelOf(prefix, node)
-          const listening = (connection: PgConnection) =>
-            Effect.gen(function* () {
-              connection.client.on("notification", (message) => {
-                if (message.channel === channel) onWake(true)
+          const listening = Effect.acquireRelease(
+            Effect.sync(() => {
+              const of = listeners.get(channel) ?? new Set()
+              listeners.set(channel, of.add(onWake))
+              if (heard.has(channel)) onWake(true)
+              else added.give()
+            }),
+            () =>
+              Effect.sync(() => {
+                const of = listeners.get(channel)
+                if (of?.delete(onWake) === true && of.size === 0) listeners.delete(channel)
               })
-              yield* connection.query(`listen ${connection.client.escapeIdentifier(channel)}`)
-              // What was said while nobody listened.
-              onWake(true)
-              return yield* probing(connection)
-            })
-          return Effect.zipRight(
-            Effect.forkScoped(keep("listening to other nodes", url, listening)),
-            lookingEvery(look, onWake)
           )
+          return Effect.zipRight(listening, lookingEvery(look, onWake))
         }
       }
     })

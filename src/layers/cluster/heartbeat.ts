@@ -1,10 +1,10 @@
 /** How a node says that it is alive, whoever keeps the list of nodes. */
-import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import { NodeLost } from "../../services/cluster/Nodes.js"
+import { monotonic } from "../../services/runtime/monotonic.js"
 
 /** After how long of silence others take a node for gone. */
 export const usualExpiry = Duration.seconds(12)
@@ -26,9 +26,11 @@ export const beating = <E>(
   Effect.gen(function* () {
     const lost = yield* Deferred.make<never, NodeLost>()
     const lose = (why: NodeLost["why"]) => Deferred.fail(lost, new NodeLost({ name, why }))
-    let heard = yield* Clock.currentTimeMillis
+    // A wall clock that is set makes nobody silent.
+    const elapsed = monotonic(yield* Effect.clock)
+    let heard = elapsed()
     const once = Effect.gen(function* () {
-      const sent = yield* Clock.currentTimeMillis
+      const sent = elapsed()
       const isOne = yield* Effect.catchAll(beat, (error) =>
         Effect.as(Effect.logWarning(`${name} could not say that it is alive`, error), undefined)
       )
@@ -36,7 +38,7 @@ export const beating = <E>(
       else if (isOne) heard = sent
     })
     const watched = Effect.gen(function* () {
-      const left = heard + Duration.toMillis(expiry) - (yield* Clock.currentTimeMillis)
+      const left = heard + Duration.toMillis(expiry) - elapsed()
       if (left <= 0) yield* lose("silent")
       else yield* Effect.sleep(left)
     })

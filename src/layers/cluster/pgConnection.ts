@@ -94,6 +94,6 @@ export const keep = (
     return Effect.orDie(Effect.retry(once, pauses))
   })
 
-/** Tries a connection on which nothing is said otherwise, again and again. */
-export const probing = ({ query }: PgConnection): Effect.Effect<never, ConnectionLost> =>
-  Effect.forever(Effect.delay(query("select 1"), probe))
+/** Tries a connection on which nothing is said otherwise, again and again; a try that has begun has its answer. */
+export const probing = (query: PgConnection["query"]): Effect.Effect<never, ConnectionLost> =>
+  Effect.forever(Effect.delay(Effect.uninterruptible(query("select 1")), probe))

@@ -11,6 +11,7 @@ import type { Scope } from "effect/Scope"
 import type { ClusterService } from "../../services/cluster/Cluster.js"
 import { Signal } from "../../services/runtime/Signal.js"
 import { epochOf, type JobFilter, type JobRecord, Op, type StoreError } from "../../services/store/Store.js"
+import * as Measuring from "../cluster/measuring.js"
 import { surviving } from "../session/surviving.js"
 import type { JobParts } from "./JobParts.js"
 import type { Recovery } from "./Recovery.js"
@@ -85,7 +86,7 @@ export const put = (
 /** Takes the jobs of a node that is gone, as far as no other does. */
 const takeFrom = (parts: JobParts, { node }: ClusterService, recovery: Recovery, name: string) =>
   Effect.gen(function* () {
-    const { hooks, log, running, turn } = parts
+    const { hooks, log, metrics, running, turn } = parts
     // In an order of its own, so that nodes seldom try for the same.
     const families = [...(yield* Random.shuffle(familiesOf(yield* openJobs(parts, name))))]
     let count = 0
@@ -93,6 +94,7 @@ const takeFrom = (parts: JobParts, { node }: ClusterService, recovery: Recovery,
       const taken = yield* put(parts, families.splice(0, familiesAtOnce), node)
       log.took(taken)
       count += taken.length
+      if (metrics !== undefined) Measuring.taken(taken.length)
       // What cannot be gone on with here is nobody's again: as this node's own nobody would look at it before its next start.
       if (taken.length > 0)
         yield* Effect.tapErrorCause(recovery.recover(taken), () =>
@@ -161,8 +163,9 @@ export const sweepSessions = (
 /** Takes jobs whose node is gone, for as long as the scope: it looks when it is woken, and once in a while in any case. */
 export const start = (parts: JobParts, recovery: Recovery): Effect.Effect<void, never, Scope> =>
   Effect.gen(function* () {
-    const { cluster } = parts
+    const { cluster, metrics } = parts
     if (cluster === undefined) return
+    if (metrics !== undefined) yield* metrics.watch(Measuring.nodes(cluster))
     const woken = new Signal()
     yield* cluster.wake.listen(cluster.node, () => woken.give())
     const looking = look(parts, cluster, recovery).pipe(

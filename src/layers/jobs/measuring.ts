@@ -85,7 +85,7 @@ const countAgain = { ms: 15_000, times: 200 }
 const page = 500
 
 /** Counts the jobs that are rows of the store and nothing else, now and then. */
-const rows = ({ clock, running, store, turn }: JobParts, metrics: MetricsService): Source => {
+const rows = ({ clock, cluster, running, store, turn }: JobParts, metrics: MetricsService): Source => {
   const elapsed = monotonic(clock)
   let known: ReadonlyArray<Sample> = []
   let again = Number.NEGATIVE_INFINITY
@@ -97,6 +97,8 @@ const rows = ({ clock, running, store, turn }: JobParts, metrics: MetricsService
       const records: ReadonlyArray<JobRecord> = yield* store.jobs({
         principals: "everyone",
         waiting: "rows",
+        // Each node tells of its own.
+        node: cluster?.node,
         after,
         limit: page
       })

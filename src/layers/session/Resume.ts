@@ -57,6 +57,7 @@ export interface ResumeServices {
   readonly secrets: Secrets["Type"]
   /** The cluster of which this runtime is a node, where it is one. */
   readonly cluster: ClusterService | undefined
+  readonly takes: Taking.Takes
   readonly options: Options
   /** Epoch ms, for records. */
   readonly now: () => number
@@ -302,8 +303,11 @@ const resume = (
     Effect.zipRight(resumeHere(services, guest, request)),
     Effect.catchIf(
       (error) => error._tag === "InternalError" && isTaken(error),
-      () =>
-        services.cluster === undefined || takes <= 1 ? refused() : resume(services, guest, request, takes - 1)
+      (error) => {
+        if (services.cluster === undefined) return refused()
+        // It is somewhere: whoever asks may ask again.
+        return takes <= 1 ? error : resume(services, guest, request, takes - 1)
+      }
     )
   )
 

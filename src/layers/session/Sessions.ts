@@ -65,6 +65,7 @@ const makeShared = Effect.gen(function* () {
     ids: yield* IdGenerator,
     secrets: yield* Secrets,
     cluster: yield* Cluster.here,
+    takes: new Taking.Takes(),
     options: yield* RuntimeOptions,
     now: () => clock.unsafeCurrentTimeMillis(),
     elapsed: monotonic(clock),

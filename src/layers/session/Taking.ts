@@ -3,8 +3,10 @@
  * taken by one commit, which states the epoch that it was read with, so of two nodes that take it at once one does. Whoever had
  * it learns that by its next commit, or when it is woken and looks; what it still sent until then was committed before.
  */
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as FiberId from "effect/FiberId"
 import * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import { type InternalError, InvalidRequest, type ResumeWindowExpired } from "../../protocol/Errors.js"
@@ -63,6 +65,27 @@ export const unassigned = () =>
     message: "payload.resume.last_event_seq: greater than any event_seq of this session"
   })
 
+/** What takes sessions here, each one hello at a time. */
+export class Takes {
+  private readonly underway = new Map<string, Deferred.Deferred<void>>()
+
+  /** Waits for whoever takes the session: between its commit and its place in the table it is nowhere to be found. */
+  readonly alone = <A, E, R>(sessionId: string, take: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.suspend(() => {
+      const before = this.underway.get(sessionId)
+      if (before !== undefined) return Effect.zipRight(Deferred.await(before), this.alone(sessionId, take))
+      const over = Deferred.unsafeMake<void>(FiberId.none)
+      this.underway.set(sessionId, over)
+      return Effect.ensuring(
+        take,
+        Effect.sync(() => {
+          this.underway.delete(sessionId)
+          Deferred.unsafeDone(over, Effect.void)
+        })
+      )
+    })
+}
+
 /**
  * Takes a session that another node has, when the guest may have it: it is here from now on, detached, and can be resumed as any
  * other. Does nothing with one that is here and has not moved, and of a runtime that is alone.
@@ -73,9 +96,9 @@ export const bring = (
   request: ResumeRequest
 ): Effect.Effect<void, ResumeWindowExpired | InvalidRequest | InternalError> =>
   Effect.suspend(() => {
-    const { cluster, elapsed, log, options, store, table } = services
+    const { cluster, elapsed, log, options, store, table, takes } = services
     if (cluster === undefined) return Effect.void
-    return Effect.gen(function* () {
+    const take = Effect.gen(function* () {
       const held = table.get(request.sessionId)
       if (held !== undefined) {
         const stored = yield* store.session(request.sessionId)
@@ -94,6 +117,7 @@ export const bring = (
       Effect.uninterruptible,
       Effect.catchTag("StoreError", (error) => unread(error))
     )
+    return takes.alone(request.sessionId, take)
   })
 
 /** Between two looks for sessions that others have taken, however often somebody says so. */

@@ -126,6 +126,9 @@ export const families = {
     "jobs that the last process left open, by outcome: rerun, ended or failed",
     "outcome"
   ),
+  nodes: gauge("arcp_nodes", "nodes of the cluster, as this one sees them: alive or gone", "state"),
+  jobsTaken: counter("arcp_jobs_taken_total", "jobs that were taken over from nodes that are gone"),
+  wakes: counter("arcp_wakes_total", "wakes between nodes: told to others, or heard from them", "direction"),
 
   events: counter("arcp_events_total", "events that were committed"),
   eventBytes: counter(
